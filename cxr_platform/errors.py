@@ -1,0 +1,99 @@
+"""Everything the platform raises on purpose.
+
+    CxrError                  exit code 2: something the user can put right
+    ├── ConfigError           a profile, a sources.toml, an argument
+    ├── SourceError           a collection: its folder, its layout, its tables
+    ├── ImageRefused          one file that is not a usable film, with a reason code
+    ├── ManifestError         a manifest that is absent, broken or of another schema
+    │   ├── ManifestInvalid   the built manifest failed its expectations
+    │   └── FoldError         the images cannot be split as asked
+    ├── WeightsError          ImageNet weights not to be had, or not the published bytes
+    ├── StudyError            a study folder that cannot be used
+    │   ├── StudyMismatch     the study was started with another configuration or manifest
+    │   ├── PredictionsError  a missing fold, a doubled or missing prediction
+    │   └── TrialsFailed      exit code 1: some trials failed, the others are stored
+    └── StorageError          a place that cannot be read or written
+
+A text says what was expected, what was received and what to do next.
+"""
+
+
+class CxrError(Exception):
+    """Base class. `problem` says what was expected, `received` what came instead, `advice` what to do."""
+
+    exit_code = 2
+
+    def __init__(self, problem: str, *, received: object = None, advice: str = "") -> None:
+        self.problem = problem
+        self.received = received
+        self.advice = advice
+        super().__init__(problem, received, advice)
+
+    def __str__(self) -> str:
+        received = "" if self.received is None else f" Received: {self.received}."
+        return f"{self.problem}{received}{' ' + self.advice if self.advice else ''}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Keyword arguments survive the trip between Ray processes."""
+        return _rebuild, (type(self), self.__dict__.copy())
+
+
+def _rebuild(kind: type[CxrError], state: dict[str, object]) -> CxrError:
+    error = kind.__new__(kind)
+    error.__dict__.update(state)
+    return error
+
+
+class ConfigError(CxrError):
+    """A profile, a sources.toml or an argument that cannot be used."""
+
+
+class SourceError(CxrError):
+    """A collection whose folder, layout or table is not as published."""
+
+
+class ImageRefused(CxrError):
+    """One file that is not a usable film. `reason` is a code of `intake.reasons`, `detail` is for a person."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class ManifestError(CxrError):
+    """A manifest that is absent, broken or of another schema version."""
+
+
+class ManifestInvalid(ManifestError):
+    """The built manifest failed its expectations; the previous one is untouched."""
+
+
+class FoldError(ManifestError):
+    """The images cannot be split into the folds asked for."""
+
+
+class WeightsError(CxrError):
+    """ImageNet weights are not to be had, or are not the published bytes."""
+
+
+class StudyError(CxrError):
+    """A study folder that cannot be used."""
+
+
+class StudyMismatch(StudyError):
+    """The study was started with another configuration or manifest."""
+
+
+class PredictionsError(StudyError):
+    """Stored predictions are incomplete or doubled."""
+
+
+class TrialsFailed(StudyError):
+    """Some trials failed after their retries; what the others found is stored."""
+
+    exit_code = 1
+
+
+class StorageError(CxrError):
+    """A place that cannot be read or written."""

@@ -1,0 +1,1 @@
+"""From stored out-of-fold predictions to figures, tables and the report."""

@@ -1,0 +1,1 @@
+"""From the files of public collections to films of one size."""

@@ -1,0 +1,1 @@
+"""The validated Parquet manifest: schema, folds, building, storage."""

@@ -1,0 +1,1 @@
+"""MobileNetV2, the paper's head, the eight strategies. Keras and NumPy only."""

@@ -1,0 +1,1 @@
+"""One trial, and the study that runs all of them."""
