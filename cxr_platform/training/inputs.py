@@ -1,0 +1,68 @@
+"""What a trial reads its batches from: films, or activations at the cut. NumPy only; arrays may be read-only views."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from cxr_platform.config import AugmentationConfig
+from cxr_platform.models.augment import draw_transforms, rotation_and_shift
+
+Batch = tuple[np.ndarray, ...]
+
+
+class Inputs(Protocol):
+    """Batches by row number of the manifest's study images."""
+
+    def training_batch(self, rows: np.ndarray, rng: np.random.Generator) -> Batch:
+        """Augmented films of `rows`, as the compiled step takes them."""
+        ...
+
+    def clean_batch(self, rows: np.ndarray) -> Batch:
+        """The films of `rows` as they are."""
+        ...
+
+
+class FilmInputs:
+    """uint8 films (N, S, S); each batch is (films, transforms) and is warped on the device."""
+
+    def __init__(self, films: np.ndarray, augmentation: AugmentationConfig) -> None:
+        self._films = films
+        self._augmentation = augmentation
+
+    def training_batch(self, rows: np.ndarray, rng: np.random.Generator) -> Batch:
+        """Films and fresh random transforms."""
+        transforms = draw_transforms(rng, len(rows), self._films.shape[1], self._augmentation)
+        return self._films[rows], transforms
+
+    def clean_batch(self, rows: np.ndarray) -> Batch:
+        """Films and transforms that leave them as they are."""
+        zeros = np.zeros(len(rows))
+        return self._films[rows], rotation_and_shift(zeros, zeros, zeros, self._films.shape[1])
+
+
+class FrozenInputs:
+    """Activations at the cut in chunks (1 + views, n, …) float16, in row order; view 0 is the film as it is.
+
+    The chunks stay where they are (the object store's shared memory): only a batch is ever copied.
+    """
+
+    def __init__(self, chunks: Sequence[np.ndarray]) -> None:
+        self._chunks = list(chunks)
+        self._starts = np.cumsum([0, *(chunk.shape[1] for chunk in chunks)])
+        self._views = chunks[0].shape[0]
+
+    def training_batch(self, rows: np.ndarray, rng: np.random.Generator) -> Batch:
+        """A random view of each film: one of the augmented ones or the film itself."""
+        return (self._gather(rows, rng.integers(0, self._views, len(rows))),)
+
+    def clean_batch(self, rows: np.ndarray) -> Batch:
+        """View 0 of each film."""
+        return (self._gather(rows, np.zeros(len(rows), int)),)
+
+    def _gather(self, rows: np.ndarray, views: np.ndarray) -> np.ndarray:
+        chunk_of = np.searchsorted(self._starts, rows, side="right") - 1
+        within = rows - self._starts[chunk_of]
+        return np.stack(
+            [self._chunks[c][v, r] for c, v, r in zip(chunk_of, views, within, strict=True)]
+        )

@@ -1,0 +1,170 @@
+"""One trial: one strategy trained on all folds but one, and its predictions for that one. Keras and NumPy only.
+
+No choice looks at the fold that is predicted: the number of epochs is fixed and the last weights are used (§2.4).
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from cxr_platform.config import ModelConfig, ScheduleConfig, TrainingConfig
+from cxr_platform.labels import CLASSES
+from cxr_platform.models.frozen import pad
+from cxr_platform.models.mobilenet import Network, build_network
+from cxr_platform.models.start import BackboneWeights, set_start
+from cxr_platform.models.strategies import Strategy
+from cxr_platform.training.inputs import Inputs
+from cxr_platform.training.step import Step, make_step
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One row of `history.parquet`: training loss and accuracy (on augmented films, dropout on), never the test fold's."""
+
+    epoch: int
+    epochs: int
+    loss: float
+    accuracy: float
+    learning_rate: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class TrialData:
+    """Inputs and labels (N,) int of all study images; `train` and `test` are row numbers."""
+
+    inputs: Inputs
+    labels: np.ndarray
+    train: np.ndarray
+    test: np.ndarray
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """Probabilities (len(test), 7) float32 in the order of `TrialData.test`, and how they came about."""
+
+    probabilities: np.ndarray
+    history: list[Epoch]
+    seconds: dict[str, float]
+    network: Network
+
+
+@dataclass
+class Workbench:
+    """The networks and compiled steps that one process keeps from trial to trial."""
+
+    model: ModelConfig
+    training: TrainingConfig
+    imagenet: BackboneWeights | None = None
+    _kept: dict[str, tuple[Network, Step]] = field(default_factory=dict, repr=False)
+
+    def set_up(self, strategy: Strategy, seed: int) -> tuple[Network, Step]:
+        """The network of `strategy` at its seeded start with a fresh optimiser; built only the first time."""
+        if strategy.name not in self._kept:
+            network = build_network(strategy, self.model)
+            decay = schedule_of(strategy, self.training).weight_decay
+            self._kept[strategy.name] = network, make_step(network, decay, self.training.label_smoothing)
+        network, step = self._kept[strategy.name]
+        set_start(network, seed, self.imagenet)
+        step.reset()
+        return network, step
+
+
+def run_trial(
+    bench: Workbench,
+    strategy: Strategy,
+    data: TrialData,
+    seed: int,
+    on_epoch: Callable[[Epoch], None] = lambda _: None,
+) -> TrialResult:
+    """Train `strategy` on `data.train` and predict `data.test`. The same arguments give the same result on the same hardware."""
+    began = time.perf_counter()
+    network, step = bench.set_up(strategy, seed)
+    set_up_seconds = time.perf_counter() - began
+    history = list(_train(step, bench.training, schedule_of(strategy, bench.training), data, seed, on_epoch))
+    predicting = time.perf_counter()
+    probabilities = predict(step, data.inputs, data.test, bench.training.batch_size)
+    step.sync()
+    now = time.perf_counter()
+    seconds = {"total": now - began, "set_up": set_up_seconds, "prediction": now - predicting}
+    return TrialResult(probabilities, history, seconds, network)
+
+
+def schedule_of(strategy: Strategy, training: TrainingConfig) -> ScheduleConfig:
+    """The schedule of the strategy's family."""
+    schedule: ScheduleConfig = getattr(training, strategy.family)
+    return schedule
+
+
+def trial_seed(seed: int, fold: int) -> int:
+    """The seed of a trial: the same for every strategy of a fold, so that strategies differ by nothing else."""
+    return int(np.random.SeedSequence([seed, fold]).generate_state(1)[0])
+
+
+def learning_rates(schedule: ScheduleConfig, steps: int, warmup_fraction: float) -> np.ndarray:
+    """Rates (steps,) float: linear warm-up, then cosine decay to zero (Loshchilov & Hutter 2017)."""
+    warmup = max(1, round(steps * warmup_fraction))
+    rising = np.arange(1, warmup + 1) / warmup
+    falling = 0.5 * (1 + np.cos(np.pi * np.arange(1, steps - warmup + 1) / max(1, steps - warmup)))
+    return schedule.learning_rate * np.concatenate([rising, falling])[:steps]
+
+
+def class_weights(labels: np.ndarray, kind: str) -> np.ndarray:
+    """Weights (7,) float32 of the loss: ones, or inverse frequencies with mean 1 over the images."""
+    counts = np.bincount(labels, minlength=len(CLASSES))
+    if kind == "none":
+        return np.ones(len(CLASSES), "float32")
+    return (len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))).astype("float32")
+
+
+def predict(step: Step, inputs: Inputs, rows: np.ndarray, batch_size: int) -> np.ndarray:
+    """Probabilities (len(rows), 7) float32 that sum to one."""
+    parts = []
+    for start in range(0, len(rows), batch_size):
+        batch = rows[start : start + batch_size]
+        logits = np.asarray(step.logits(inputs.clean_batch(pad(batch, batch_size))), "float64")[: len(batch)]
+        parts.append(_softmax(logits))
+    return np.concatenate(parts).astype("float32") if parts else np.zeros((0, len(CLASSES)), "float32")
+
+
+def _train(
+    step: Step,
+    training: TrainingConfig,
+    schedule: ScheduleConfig,
+    data: TrialData,
+    seed: int,
+    on_epoch: Callable[[Epoch], None],
+) -> Iterator[Epoch]:
+    rng = np.random.default_rng([seed, 1])
+    weights = class_weights(data.labels[data.train], training.class_weights)
+    steps = -(-len(data.train) // training.batch_size)
+    rates = learning_rates(schedule, schedule.epochs * steps, training.warmup_fraction).reshape(-1, steps)
+    for number in range(schedule.epochs):
+        began = time.perf_counter()
+        outcomes: list[tuple[Any, Any]] = []
+        for rows, rate in zip(_epoch_batches(data.train, training.batch_size, rng), rates[number], strict=True):
+            labels = data.labels[rows].astype("int32")
+            outcomes.append(step.train(data.inputs.training_batch(rows, rng), labels, weights[labels], float(rate)))
+        loss = float(np.mean([float(loss) for loss, _ in outcomes]))
+        accuracy = sum(int(correct) for _, correct in outcomes) / (steps * training.batch_size)
+        if not np.isfinite(loss):
+            raise FloatingPointError(f"the loss is {loss} in epoch {number + 1}: lower the learning rate")
+        epoch = Epoch(
+            number + 1, schedule.epochs, loss, accuracy, float(rates[number][-1]), time.perf_counter() - began
+        )
+        on_epoch(epoch)
+        yield epoch
+
+
+def _epoch_batches(rows: np.ndarray, batch_size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Every row once in random order; the last batch is filled up from the start of the order, so that all are full."""
+    order = rng.permutation(rows)
+    return iter(pad(order, -(-len(order) // batch_size) * batch_size).reshape(-1, batch_size))
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
