@@ -17,7 +17,7 @@ from cxr_platform.errors import ConfigError
 try:
     import tomllib
 except ModuleNotFoundError:  # Python 3.10
-    import tomli as tomllib  # type: ignore[no-redef]
+    import tomli as tomllib  # type: ignore[no-redef,import-not-found]
 
 Protocol = Literal["grouped", "paper"]
 T = TypeVar("T")
@@ -27,22 +27,23 @@ T = TypeVar("T")
 class DecodingConfig:
     """Limits of what is decoded at all, and how a film becomes `image_size` × `image_size` pixels (§2.1.4)."""
 
-    image_size: int = 200
-    max_bytes: int = 64 * 2**20
-    max_pixels: int = 50_000_000
-    percentile_low: float = 0.5
-    percentile_high: float = 99.5
+    image_size: int = 200  # pixels, both sides of the letterboxed film
+    max_bytes: int = 64 * 2**20  # of the file
+    max_pixels: int = 50_000_000  # of the image; the largest radiographs have some 20 million
+    percentile_low: float = 0.5  # becomes black where the values of a film state no window of their own
+    percentile_high: float = 99.5  # becomes white
 
 
 @dataclass(frozen=True)
 class QualityConfig:
-    """What counts as a low-contrast or a partial film. The measures are defined in `intake/quality.py`."""
+    """What counts as a low-contrast, partial, lying or small film. The measures are defined in `intake/quality.py`."""
 
-    min_contrast: float = 0.20
-    min_std: float = 0.08
-    max_aspect: float = 1.7
-    max_flat_fraction: float = 0.60
-    min_side_pixels: int = 100
+    min_contrast: float = 0.20  # of the whole range black to white, 5th to 95th percentile
+    min_std: float = 0.06  # of the whole range
+    max_aspect: float = 2.2  # children's films are complete up to about 2.1
+    max_flat_fraction: float = 0.55  # the widest black borders round a complete thorax reach 0.50
+    min_uprightness: float = -0.35  # films lying on their side are at -0.4 and below; upright ones down to -0.3
+    min_side_pixels: int = 100  # half of the 200 pixels of the letterbox
 
 
 @dataclass(frozen=True)
@@ -158,11 +159,7 @@ def load_profile(name_or_path: str, overrides: Mapping[str, Any] | None = None) 
     tree = read_toml(path)
     tree.setdefault("name", path.stem)
     for key, value in (overrides or {}).items():
-        *parents, leaf = key.split(".")
-        branch = tree
-        for parent in parents:
-            branch = branch.setdefault(parent, {})
-        branch[leaf] = value
+        _override(tree, key, value, f"profile {path.name}")
     profile = from_mapping(Profile, tree, f"profile {path.name}")
     _check_ranges(profile, path.name)
     return profile
@@ -193,12 +190,19 @@ def from_mapping(kind: type[T], tree: Mapping[str, Any], where: str) -> T:
                 advice=f"Did you mean {near[0]!r}?" if near else "Remove it or correct it.",
             )
     values = {key: _convert(hints[key], value, f"{where}: {key}") for key, value in tree.items()}
-    missing = [
-        n for n, f in known.items() if n not in values and f.default is MISSING and f.default_factory is MISSING
-    ]
+    missing = [n for n, f in known.items() if n not in values and f.default is MISSING and f.default_factory is MISSING]
     if missing:
         raise ConfigError(f"{where}: missing {', '.join(missing)}.", advice="Add it; the profiles show the form.")
     return kind(**values)
+
+
+def _override(tree: dict[str, Any], key: str, value: Any, where: str) -> None:
+    *parents, leaf = key.split(".")
+    for parent in parents:
+        tree = tree.setdefault(parent, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(f"{where}: {parent}: expected a table.", received=repr(tree))
+    tree[leaf] = value
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
@@ -237,11 +241,16 @@ def _check_ranges(profile: Profile, file: str) -> None:
         ),
         "model.dropout from 0 to below 1": 0 <= profile.model.dropout < 1,
         "model.batch_norm_momentum from 0 to below 1": 0 <= profile.model.batch_norm_momentum < 1,
+        "augmentation.rotation_degrees not negative": profile.augmentation.rotation_degrees >= 0,
+        "augmentation.shift_fraction from 0 to 1": 0 <= profile.augmentation.shift_fraction <= 1,
         "augmentation.views not negative": profile.augmentation.views >= 0,
         "training.batch_size at least 2": training.batch_size >= 2,
+        "training.warmup_fraction from 0 to below 1": 0 <= training.warmup_fraction < 1,
+        "training.label_smoothing from 0 to below 1": 0 <= training.label_smoothing < 1,
         "epochs and learning rates above 0": all(s.epochs > 0 and s.learning_rate > 0 for s in schedules),
         "intake.selection.limit at least 1": (profile.intake.selection.limit or 1) >= 1,
         "resources.cpu above 0": profile.resources.cpu > 0,
+        "resources.gpu not negative, or 'auto'": profile.resources.gpu == "auto" or profile.resources.gpu >= 0,
         "resources.retries not negative": profile.resources.retries >= 0,
     }
     broken = [rule for rule, kept in rules.items() if not kept]

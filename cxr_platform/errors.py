@@ -35,11 +35,11 @@ class CxrError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         """Keyword arguments survive the trip between Ray processes."""
-        return _rebuild, (type(self), self.__dict__.copy())
+        return _rebuild, (type(self), self.args, self.__dict__.copy())
 
 
-def _rebuild(kind: type[CxrError], state: dict[str, object]) -> CxrError:
-    error = kind.__new__(kind)
+def _rebuild(kind: type[CxrError], args: tuple[object, ...], state: dict[str, object]) -> CxrError:
+    error = kind.__new__(kind, *args)
     error.__dict__.update(state)
     return error
 

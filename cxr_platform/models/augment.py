@@ -12,9 +12,7 @@ import numpy as np
 from cxr_platform.config import AugmentationConfig
 
 
-def draw_transforms(
-    rng: np.random.Generator, count: int, input_size: int, config: AugmentationConfig
-) -> np.ndarray:
+def draw_transforms(rng: np.random.Generator, count: int, input_size: int, config: AugmentationConfig) -> np.ndarray:
     """Transforms (count, 8) float32 for `warp`: up to ±`rotation_degrees` about the centre, then a shift.
 
     The shift is up to ±`shift_fraction` of `input_size` in each direction (20 of the paper's 200 pixels).
@@ -24,9 +22,7 @@ def draw_transforms(
     return rotation_and_shift(angles, shifts[:, 0], shifts[:, 1], input_size)
 
 
-def rotation_and_shift(
-    angles: np.ndarray, right: np.ndarray, down: np.ndarray, input_size: int
-) -> np.ndarray:
+def rotation_and_shift(angles: np.ndarray, right: np.ndarray, down: np.ndarray, input_size: int) -> np.ndarray:
     """Projective transforms (n, 8) float32 from output to input coordinates.
 
     `angles` in radians, counter-clockwise as seen; `right` and `down` in pixels by which the film moves.

@@ -15,8 +15,8 @@ HEAD_LAYERS = ("head_dense", "head_bn", "head_dropout", "head_logits")
 class Network:
     """One strategy's network. `full` = `upper` after what is frozen below the cut; the layers are shared, not copied.
 
-    `full` maps images (B, S, S, 3) in −1…1 to logits (B, 7); `upper` maps activations at `strategy.cut` to the same logits
-    and holds everything that is trained. For scratch the two are one.
+    `full` maps images (B, S, S, 3) in −1…1 to logits (B, 7); `upper` maps activations at `strategy.cut` to the same
+    logits and holds everything that is trained. For scratch the two are one.
     """
 
     strategy: Strategy

@@ -15,7 +15,7 @@ BLOCKS = 16  # block_1 … block_16; fine-tuning never reaches expanded_conv
 
 @dataclass(frozen=True)
 class Strategy:
-    """One way of training. `trainable_blocks` is `None` for scratch (all, from random weights), 0 for a frozen backbone."""
+    """One way of training. `trainable_blocks` is `None` for scratch (all, from random weights), 0 for a frozen one."""
 
     name: str
     family: str

@@ -92,7 +92,9 @@ def load_backbone_weights(path: Path, alpha: float) -> BackboneWeights:
     """
     import keras
 
-    include_top = next(not f.name.endswith("_no_top.h5") for f in PUBLISHED if f.sha256 == sha256_of(path))
+    _checked(path, [f for f in PUBLISHED if f.alpha == alpha])
+    digest = sha256_of(path)
+    include_top = next(not f.name.endswith("_no_top.h5") for f in PUBLISHED if f.sha256 == digest)
     model = keras.applications.MobileNetV2(
         include_top=include_top, weights=str(path), alpha=alpha, input_shape=(224, 224, 3)
     )
@@ -125,7 +127,9 @@ def _from_cache(wanted: list[PublishedFile]) -> Path:
     present = [keras_cache() / f.name for f in wanted if (keras_cache() / f.name).is_file()]
     if not present:
         raise WeightsError(f"no file in {keras_cache()}")
-    return _checked(present[0], wanted)
+    published = {f.sha256 for f in wanted}
+    whole = [path for path in present if sha256_of(path) in published]
+    return whole[0] if whole else _checked(present[0], wanted)
 
 
 def _from_keras(wanted: list[PublishedFile], alpha: float) -> Path:

@@ -63,6 +63,4 @@ class FrozenInputs:
     def _gather(self, rows: np.ndarray, views: np.ndarray) -> np.ndarray:
         chunk_of = np.searchsorted(self._starts, rows, side="right") - 1
         within = rows - self._starts[chunk_of]
-        return np.stack(
-            [self._chunks[c][v, r] for c, v, r in zip(chunk_of, views, within, strict=True)]
-        )
+        return np.stack([self._chunks[c][v, r] for c, v, r in zip(chunk_of, views, within, strict=True)])

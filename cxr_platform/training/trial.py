@@ -22,7 +22,7 @@ from cxr_platform.training.step import Step, make_step
 
 @dataclass(frozen=True)
 class Epoch:
-    """One row of `history.parquet`: training loss and accuracy (on augmented films, dropout on), never the test fold's."""
+    """One row of `history.parquet`: loss and accuracy on augmented training films, never those of the test fold."""
 
     epoch: int
     epochs: int
@@ -80,7 +80,10 @@ def run_trial(
     seed: int,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
 ) -> TrialResult:
-    """Train `strategy` on `data.train` and predict `data.test`. The same arguments give the same result on the same hardware."""
+    """Train `strategy` on `data.train` and predict `data.test`.
+
+    The same arguments give the same result on the same hardware and number of threads.
+    """
     began = time.perf_counter()
     network, step = bench.set_up(strategy, seed)
     set_up_seconds = time.perf_counter() - began

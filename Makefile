@@ -1,0 +1,79 @@
+# Two commands on a fresh machine: `make cv-all` and `make test`. `make help` lists the rest.
+# Python 3.10 to 3.12 with pip; everything else goes into .venv, nothing is installed globally.
+
+PYTHON   ?= python3
+PROFILE  ?= quick
+PROTOCOL ?= grouped
+STRATEGIES ?= all
+ENGINE   ?= ray
+PER_CLASS ?= 60
+
+# Where films come from: a folder of collections, or synthetic ones that are drawn here.
+DATA     ?=
+COLLECTIONS = $(if $(DATA),$(DATA),data/phantom-films)
+NAME     ?= $(if $(DATA),$(notdir $(patsubst %/,%,$(DATA))),phantoms)-$(PROFILE)
+MANIFEST ?= data/manifests/$(NAME)
+
+SETTINGS = --profile $(PROFILE) $(if $(FOLDS),--folds $(FOLDS)) $(if $(SEED),--seed $(SEED)) \
+           $(if $(INPUT_SIZE),--input-size $(INPUT_SIZE)) $(if $(LIMIT),--limit $(LIMIT))
+WEIGHTS_ARGUMENT = $(if $(WEIGHTS),--imagenet-weights $(WEIGHTS))
+
+VENV = .venv
+RUN  = $(VENV)/bin/python -m
+UV_VERSION = 0.13.9
+
+.DEFAULT_GOAL := help
+.PHONY: help setup phantoms manifest study report cv-all test check format lock bench clean-env
+
+help: ## list the verbs
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-11s %s\n", $$1, $$2}'
+	@echo "Variables: DATA PROFILE PROTOCOL STRATEGIES FOLDS NAME INPUT_SIZE SEED LIMIT (images a class) ENGINE WEIGHTS PER_CLASS"
+	@echo "Example:   make cv-all DATA=~/films PROFILE=quick STRATEGIES=off-the-shelf,scratch FOLDS=5 LIMIT=200"
+
+setup: $(VENV)/installed ## make the virtual environment from the hash-locked requirements
+
+$(VENV)/installed: requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "Expected $(PYTHON), version 3.10 to 3.12. Give another with PYTHON=…"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --require-hashes --compile-bytecode -r requirements.lock
+	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+phantoms: setup ## draw the synthetic films into data/phantom-films (PER_CLASS a class)
+	$(RUN) pipelines.phantoms --out data/phantom-films --per-class $(PER_CLASS) $(if $(SEED),--seed $(SEED))
+
+manifest: setup $(if $(DATA),,phantoms) ## build and validate the manifest of DATA
+	$(RUN) pipelines.manifest --data $(COLLECTIONS) --out $(MANIFEST) $(SETTINGS)
+
+study: setup ## run every strategy × fold over the manifest, then the report
+	$(RUN) pipelines.cross_validate --manifest $(MANIFEST) --name $(NAME) --protocol $(PROTOCOL) \
+	  --strategies $(STRATEGIES) --engine $(ENGINE) $(SETTINGS) $(WEIGHTS_ARGUMENT)
+
+cv-all: manifest ## the whole study: films, manifest, all strategies × folds, report
+	$(MAKE) --no-print-directory study
+
+report: setup ## write the report of NAME again
+	$(RUN) pipelines.report --study runs/$(NAME)
+
+test: check ## lint, types and tests
+	$(RUN) pytest -q
+
+check: setup ## lint and types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: setup ## put the code into form
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+bench: setup ## what the second fold of a strategy costs beside its steps, against stock model.fit
+	$(RUN) pipelines.benchmark_folds $(WEIGHTS_ARGUMENT)
+
+lock: setup ## resolve the requirements again (no package address is written)
+	$(VENV)/bin/uv pip compile --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-header \
+	  --extra dev --extra jax --upgrade pyproject.toml -o requirements.lock
+
+clean-env: ## remove the virtual environment
+	rm -rf $(VENV)

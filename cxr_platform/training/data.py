@@ -1,0 +1,77 @@
+"""The study images of a manifest as arrays, ready for trials."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from cxr_platform.config import Protocol
+from cxr_platform.errors import FoldError
+from cxr_platform.labels import class_index
+
+if TYPE_CHECKING:
+    from cxr_platform.manifest.store import Manifest
+
+
+@dataclass(frozen=True)
+class StudyData:
+    """All study images in manifest order.
+
+    films (N, S, S) uint8; labels (N,) int, positions in `CLASSES`; folds (N,) int; the others (N,) of str.
+    """
+
+    films: np.ndarray
+    labels: np.ndarray
+    folds: np.ndarray
+    image_ids: np.ndarray
+    group_ids: np.ndarray
+    sources: np.ndarray
+
+    def rows_of_fold(self, fold: int) -> np.ndarray:
+        """Row numbers of the images that are tested in `fold`."""
+        return np.flatnonzero(self.folds == fold)
+
+    def rows_outside(self, fold: int) -> np.ndarray:
+        """Row numbers of the images that are trained on when `fold` is tested."""
+        return np.flatnonzero(self.folds != fold)
+
+
+def load_study_data(manifest: "Manifest", protocol: Protocol, folds: int, input_size: int) -> StudyData:
+    """The manifest's images of role `study` at `input_size` × `input_size`.
+
+    Raises `FoldError` when the manifest was split into another number of folds.
+    """
+    columns = ["image_id", "group_id", "source", "label", "role", f"fold_{protocol}"]
+    table = manifest.table(columns)
+    study = np.array(table["role"].to_pylist()) == "study"
+    assigned = table[f"fold_{protocol}"].to_numpy()[study].astype(int)
+    present = len(np.unique(assigned))
+    if present != folds:
+        raise FoldError(
+            f"Expected a manifest split into {folds} folds.",
+            received=f"{present} in {manifest.folder}",
+            advice=f"Build it again with FOLDS={folds} (make manifest), or run the study with FOLDS={present}.",
+        )
+    return StudyData(
+        films=resize_films(manifest.pixels()[study], input_size),
+        labels=np.array([class_index(label) for label in _strings(table, "label")[study]]),
+        folds=assigned,
+        image_ids=_strings(table, "image_id")[study],
+        group_ids=_strings(table, "group_id")[study],
+        sources=_strings(table, "source")[study],
+    )
+
+
+def resize_films(films: np.ndarray, size: int) -> np.ndarray:
+    """uint8 films (N, s, s) → (N, size, size), anti-aliased (Pillow's Lanczos filter grows with the reduction)."""
+    if films.shape[1] == size:
+        return films
+    resized = np.empty((len(films), size, size), "uint8")
+    for row, film in enumerate(films):
+        resized[row] = Image.fromarray(film).resize((size, size), Image.Resampling.LANCZOS)
+    return resized
+
+
+def _strings(table: "object", column: str) -> np.ndarray:
+    return np.array(table[column].to_pylist())  # type: ignore[index]

@@ -1,0 +1,51 @@
+"""All trials in this process, one after the other, without Ray: for debugging and for machines without it."""
+
+import numpy as np
+
+from cxr_platform.errors import CxrError
+from cxr_platform.models.frozen import FrozenBackbone, chunks, view_transforms
+from cxr_platform.training.plan import TrialKey, cuts_of
+from cxr_platform.training.progress import Progress
+from cxr_platform.training.study import Study, execute_trial, inputs_of
+from cxr_platform.training.trial import Workbench
+
+
+def run(study: Study, todo: list[TrialKey], progress: Progress) -> dict[TrialKey, str]:
+    """An `Engine`. A trial that fails is tried again as often as the profile says."""
+    profile = study.plan.profile
+    bench = Workbench(profile.model, profile.training, study.imagenet)
+    activations = compute_activations(study, cuts_of([key.strategy for key in todo]), progress)
+    failures = {}
+    for key in todo:
+        inputs = inputs_of(study, key, activations)
+        for attempt in range(profile.resources.retries + 1):
+            try:
+                summary = execute_trial(study, bench, key, inputs, lambda epoch, key=key: progress.epoch(key, epoch))  # type: ignore[misc]
+                progress.finished(key, summary)
+                break
+            except CxrError:
+                raise
+            except Exception as error:  # whatever one trial's failure is, the others go on
+                reason = f"{type(error).__name__}: {error}"
+                if attempt == profile.resources.retries:
+                    failures[key] = reason
+                    progress.failed(key, reason)
+                else:
+                    progress.note(f"{key} failed and is tried again: {reason}")
+    return failures
+
+
+def compute_activations(study: Study, cuts: tuple[str, ...], progress: Progress) -> dict[str, list[np.ndarray]]:
+    """Cut → chunks (1 + views, n, …) of all study images, in order."""
+    if not cuts or study.imagenet is None:
+        return {}
+    profile, films = study.plan.profile, study.data.films
+    backbone = FrozenBackbone(cuts, profile.model, study.imagenet)
+    transforms = view_transforms(len(films), profile.model.input_size, profile.augmentation, profile.seed)
+    activations: dict[str, list[np.ndarray]] = {cut: [] for cut in cuts}
+    for part in chunks(len(films)):
+        views = [backbone.activations(films[part], view[part]) for view in transforms]
+        for cut in cuts:
+            activations[cut].append(np.stack([view[cut] for view in views]))
+        progress.note(f"frozen activations: {part.stop}/{len(films)} films × {len(transforms)} views")
+    return activations

@@ -1,0 +1,129 @@
+"""How far a study is: a live table on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, TextIO
+
+from cxr_platform.training.plan import TrialKey
+from cxr_platform.training.trial import Epoch
+
+
+class Clock:
+    """Estimates the time left from the share of work done, in the units of `plan.relative_cost`."""
+
+    def __init__(self, costs: dict[TrialKey, float], now: Callable[[], float] = time.monotonic) -> None:
+        self._costs = costs
+        self._share: dict[TrialKey, float] = dict.fromkeys(costs, 0.0)
+        self._now = now
+        self._began = now()
+
+    def advance(self, key: TrialKey, share: float) -> None:
+        """Say that `share` (0…1) of a trial is done."""
+        self._share[key] = share
+
+    def seconds_left(self) -> float | None:
+        """Seconds to go at the pace so far; `None` before there is a pace."""
+        done = sum(cost * self._share[key] for key, cost in self._costs.items())
+        left = sum(self._costs.values()) - done
+        return (self._now() - self._began) * left / done if done > 0 else None
+
+
+class Progress:
+    """What the engines tell; this one prints a plain line for each finished trial and each note."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stdout
+        self._clock = Clock({})
+        self.total = 0
+        self.done = 0
+        self.running: dict[TrialKey, Epoch] = {}
+
+    def begin(self, costs: dict[TrialKey, float], already_done: int) -> None:
+        """The trials to run with their costs, and how many were finished before."""
+        self._clock = Clock(costs)
+        self.total, self.done = already_done + len(costs), already_done
+        kept = f", {already_done} kept from before" if already_done else ""
+        self.note(f"{len(costs)} trials to run{kept}")
+
+    def epoch(self, key: TrialKey, epoch: Epoch) -> None:
+        """A trial ended an epoch."""
+        self.running[key] = epoch
+        self._clock.advance(key, epoch.epoch / epoch.epochs)
+        self.changed()
+
+    def finished(self, key: TrialKey, summary: dict[str, Any]) -> None:
+        """A trial is stored."""
+        self.done += 1
+        self.running.pop(key, None)
+        self._clock.advance(key, 1.0)
+        self.note(
+            f"{self.done}/{self.total} {key}: accuracy {summary['accuracy']:.3f} "
+            f"({summary['seconds']['total']:.0f} s){self.time_left()}"
+        )
+
+    def failed(self, key: TrialKey, reason: str) -> None:
+        """A trial failed for good."""
+        self.running.pop(key, None)
+        self.note(f"FAILED {key}: {reason}")
+
+    def note(self, text: str) -> None:
+        """A line for the reader."""
+        print(text, file=self._stream, flush=True)
+
+    def changed(self) -> None:
+        """Called when a running trial moved; plain output stays silent."""
+
+    def end(self) -> None:
+        """The study stopped, for whatever reason."""
+
+    def time_left(self) -> str:
+        """`, about 3 min left`, or nothing where that is not known."""
+        seconds = self._clock.seconds_left()
+        if seconds is None or self.done >= self.total:
+            return ""
+        return f", about {seconds / 60:.0f} min left" if seconds > 90 else f", about {seconds:.0f} s left"
+
+
+class LiveProgress(Progress):
+    """A table that is drawn again in place: trials done, the running ones with epoch and accuracy, time left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from rich.console import Console
+        from rich.live import Live
+
+        self._console = Console()
+        self._live = Live(console=self._console, refresh_per_second=4, transient=True)
+
+    def begin(self, costs: dict[TrialKey, float], already_done: int) -> None:
+        """Start drawing."""
+        super().begin(costs, already_done)
+        self._live.start()
+
+    def note(self, text: str) -> None:
+        """A line above the table."""
+        self._console.print(text, highlight=False)
+
+    def changed(self) -> None:
+        """Draw again."""
+        self._live.update(self._table(self.running.items()))
+
+    def end(self) -> None:
+        """Stop drawing and give the terminal back."""
+        self._live.stop()
+
+    def _table(self, running: Iterable[tuple[TrialKey, Epoch]]) -> Any:
+        from rich.table import Table
+
+        table = Table(title=f"{self.done}/{self.total} trials{self.time_left()}", title_justify="left")
+        for heading in ("trial", "epoch", "training loss", "training accuracy"):
+            table.add_column(heading)
+        for key, epoch in running:
+            table.add_row(str(key), f"{epoch.epoch}/{epoch.epochs}", f"{epoch.loss:.3f}", f"{epoch.accuracy:.3f}")
+        return table
+
+
+def make_progress() -> Progress:
+    """Live on a terminal, plain lines elsewhere."""
+    return LiveProgress() if sys.stdout.isatty() else Progress()

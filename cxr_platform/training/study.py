@@ -1,0 +1,102 @@
+"""Running a study: what is left to do, on which engine, and what comes of it."""
+
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cxr_platform.errors import TrialsFailed
+from cxr_platform.models.start import BackboneWeights
+from cxr_platform.models.strategies import strategy_by_name
+from cxr_platform.training.data import StudyData
+from cxr_platform.training.folder import StudyFolder
+from cxr_platform.training.inputs import FilmInputs, FrozenInputs, Inputs
+from cxr_platform.training.plan import StudyPlan, TrialKey, relative_cost
+from cxr_platform.training.progress import Progress
+from cxr_platform.training.trial import Epoch, TrialData, Workbench, run_trial, trial_seed
+
+REPORTED_PACKAGES = ("keras", "tensorflow", "jax", "ray", "numpy", "scikit-learn", "pyarrow", "cxr-platform")
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything that an engine needs."""
+
+    plan: StudyPlan
+    folder: StudyFolder
+    data: StudyData
+    imagenet: BackboneWeights | None
+
+
+Engine = Callable[[Study, list[TrialKey], Progress], dict[TrialKey, str]]
+"""Runs trials, stores each as it finishes, and returns the reason of every one that failed for good."""
+
+
+def run_study(study: Study, engine: Engine, progress: Progress) -> Path:
+    """Run what is not finished yet and pool the predictions. Returns the path of `predictions.parquet`.
+
+    Raises `TrialsFailed` with every failed trial after the others have been finished, `StudyMismatch` before any
+    training when the folder holds another study.
+    """
+    study.folder.start(study.plan, environment())
+    trials = study.plan.trials()
+    todo = [key for key in trials if not study.folder.is_finished(key)]
+    costs = {key: relative_cost(study.plan.profile, key.strategy) for key in todo}
+    progress.begin(costs, len(trials) - len(todo))
+    try:
+        failures = engine(study, todo, progress) if todo else {}
+    finally:
+        progress.end()
+    if failures:
+        raise TrialsFailed(
+            f"{len(failures)} of {len(trials)} trials failed; the others are stored.",
+            received="; ".join(f"{key}: {reason}" for key, reason in sorted(failures.items())),
+            advice="Mend the cause and run the same command: only these will be run.",
+        )
+    names = study.folder.description()["strategies"]
+    return study.folder.pool(TrialKey(name, fold) for name in names for fold in range(study.plan.profile.folds))
+
+
+def execute_trial(
+    study: Study, bench: Workbench, key: TrialKey, inputs: Inputs, on_epoch: Callable[[Epoch], None]
+) -> dict[str, Any]:
+    """Run one trial and store it; the same on every engine. Returns the content of its `trial.json`."""
+    import keras
+
+    rows = TrialData(inputs, study.data.labels, study.data.rows_outside(key.fold), study.data.rows_of_fold(key.fold))
+    seed = trial_seed(study.plan.profile.seed, key.fold)
+    result = run_trial(bench, strategy_by_name(key.strategy), rows, seed, on_epoch)
+    facts = {"seed": seed, "backend": keras.backend.backend(), "node": platform.node(), "finished": _now()}
+    study.folder.write_trial(key, study.data, result, facts)
+    return study.folder.trial_summary(key)
+
+
+def inputs_of(study: Study, key: TrialKey, activations: Mapping[str, list[np.ndarray]]) -> Inputs:
+    """Films for scratch; the activations at the strategy's cut otherwise."""
+    cut = strategy_by_name(key.strategy).cut
+    if cut is None:
+        return FilmInputs(study.data.films, study.plan.profile.augmentation)
+    return FrozenInputs(activations[cut])
+
+
+def environment() -> dict[str, Any]:
+    """Versions, hardware and date, as `study.json` states them."""
+    import os
+
+    versions = {"python": platform.python_version()}
+    for package in REPORTED_PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    hardware = {"machine": platform.machine(), "processors": os.cpu_count(), "system": platform.system()}
+    return {"versions": versions, "hardware": hardware, "started": _now()}
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -1,0 +1,32 @@
+"""`cxr VERB …`: the verbs of `pipelines/` under one name."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+VERBS = {
+    "phantoms": "draw a collection of synthetic films",
+    "manifest": "build and validate the manifest of a folder of collections",
+    "cross-validate": "run every strategy × fold over a manifest, then write the report",
+    "report": "write the report of a study again",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the verb named first and return its exit code; 2 for an unknown verb."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help"):
+        print("usage: cxr VERB [arguments]\n\nFor research, not for diagnosis.\n")
+        print("\n".join(f"  {verb:<15} {what}" for verb, what in VERBS.items()))
+        return 0 if words else 2
+    verb, *rest = words
+    if verb not in VERBS:
+        print(f"Expected a verb out of {', '.join(VERBS)}. Received: {verb!r}.", file=sys.stderr)
+        return 2
+    module = importlib.import_module(f"pipelines.{verb.replace('-', '_')}")
+    code: int = module.main(rest)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

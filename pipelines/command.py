@@ -1,0 +1,32 @@
+"""How every verb ends: an exit code, and one paragraph on stderr where something can be put right."""
+
+import os
+import sys
+from collections.abc import Callable
+
+from cxr_platform.errors import CxrError
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+ENVIRONMENT = {
+    # Ray writes a token and turns authentication on by itself, but `ray start` and `ray job submit` do not.
+    "RAY_AUTH_MODE": "token",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "GX_ANALYTICS_ENABLED": "false",
+}
+"""Set unless the user has set them, before the libraries that read them at import."""
+
+
+def run_command(function: Callable[[], int]) -> int:
+    """Run `function` and return its exit code; a `CxrError` becomes its message on stderr and its own code."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    try:
+        return function()
+    except CxrError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return INTERRUPTED

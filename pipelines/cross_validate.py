@@ -1,0 +1,118 @@
+"""Run every strategy × fold of a study over a manifest, then write the report.
+
+    python -m pipelines.cross_validate --manifest data/manifests/NAME --name NAME --profile quick
+
+Interrupted, the same command continues. `--engine local` runs the same trials in this process without Ray.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cxr_platform.config import Profile, Protocol, load_profile
+from cxr_platform.models.strategies import strategy_by_name
+from cxr_platform.training.plan import StudyPlan, parse_strategies
+from pipelines.arguments import add_profile_arguments, profile_overrides
+from pipelines.command import run_command
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0, 1 when trials failed, 2 when the request cannot be served, 130 when interrupted."""
+    arguments = _parser().parse_args(argv)
+    return run_command(lambda: _run(arguments))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="cxr cross-validate", description=__doc__.split("\n")[0])
+    parser.add_argument("--manifest", type=Path, required=True, help="folder of the manifest")
+    parser.add_argument("--name", required=True, help="name of the study; its folder is RUNS/NAME")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all studies")
+    parser.add_argument("--protocol", choices=("grouped", "paper", "both"), default="grouped")
+    parser.add_argument("--strategies", default="all", help="names separated by commas, or all")
+    parser.add_argument("--engine", choices=("ray", "local"), default="ray")
+    parser.add_argument("--ray-address", help="a running Ray cluster; without it this machine alone")
+    parser.add_argument("--imagenet-weights", type=Path, help="a published MobileNetV2 file, if it is at hand")
+    parser.add_argument("--no-report", action="store_true", help="stop after the pooled predictions")
+    add_profile_arguments(parser)
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    profile = load_profile(arguments.profile, profile_overrides(arguments))
+    strategies = parse_strategies(arguments.strategies)
+    protocols: tuple[Protocol, ...] = ("grouped", "paper") if arguments.protocol == "both" else (arguments.protocol,)
+    _take_devices(arguments.engine, profile)
+    imagenet = _imagenet(strategies, profile, arguments.imagenet_weights)
+    for protocol in protocols:
+        name = f"{arguments.name}-{protocol}" if len(protocols) > 1 else arguments.name
+        _run_protocol(arguments, name, protocol, strategies, profile, imagenet)
+    return 0
+
+
+def _run_protocol(
+    arguments: argparse.Namespace,
+    name: str,
+    protocol: Protocol,
+    strategies: tuple[str, ...],
+    profile: Profile,
+    imagenet: Any,
+) -> None:
+    from cxr_platform.manifest.store import open_manifest
+
+    from cxr_platform.training.data import load_study_data
+    from cxr_platform.training.folder import StudyFolder
+    from cxr_platform.training.progress import make_progress
+    from cxr_platform.training.study import Study, run_study
+
+    manifest = open_manifest(arguments.manifest)
+    data = load_study_data(manifest, protocol, profile.folds, profile.model.input_size)
+    plan = StudyPlan(name, protocol, strategies, profile, _manifest_facts(manifest))
+    study = Study(plan, StudyFolder(arguments.runs / name), data, imagenet)
+    print(f"Study {name}: {len(data.labels)} films, {len(strategies)} strategies × {profile.folds} folds, {protocol}")
+    predictions = run_study(study, _engine(arguments), make_progress())
+    print(f"Out-of-fold predictions: {predictions}")
+    if not arguments.no_report:
+        from pipelines.report import write_and_tell
+
+        write_and_tell(arguments.runs / name)
+
+
+def _imagenet(strategies: tuple[str, ...], profile: Profile, named: Path | None) -> Any:
+    """The ImageNet weights, before anything is trained; `None` when no strategy needs them."""
+    from cxr_platform.models.weights import find_weights, load_backbone_weights
+
+    if not any(strategy_by_name(name).pretrained for name in strategies):
+        return None
+    path = find_weights(profile.model.alpha, named)
+    print(f"ImageNet weights: {path}")
+    return load_backbone_weights(path, profile.model.alpha)
+
+
+def _take_devices(engine: str, profile: Profile) -> None:
+    from cxr_platform.training.devices import hide_cards, limit_process
+
+    if engine == "local":
+        limit_process(profile.resources.cpu, 1.0)
+    else:
+        hide_cards()
+
+
+def _engine(arguments: argparse.Namespace) -> Any:
+    if arguments.engine == "local":
+        from cxr_platform.training import engine_local
+
+        return engine_local.run
+    from cxr_platform.training.engine_ray import RayEngine
+
+    return RayEngine(arguments.ray_address)
+
+
+def _manifest_facts(manifest: Any) -> dict[str, Any]:
+    info = manifest.info
+    kept = ("content_hash", "images", "synthetic", "counts", "excluded", "found")
+    return {"path": manifest.folder.name, **{key: info[key] for key in kept if key in info}}
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
