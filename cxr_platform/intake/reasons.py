@@ -24,6 +24,7 @@ REASONS: Mapping[str, str] = MappingProxyType(
         # what the film looks like
         "low-contrast": "grey values too close together",
         "partial": "only part of the thorax, or not the shape of a frontal film",
+        "not-upright": "no mediastinum between lungs from left to right: the film lies on its side, say",
         "low-resolution": "fewer pixels than a film needs",
         # what the study decides
         "duplicate": "the same file or the same pixels as another film of the manifest",

@@ -1,0 +1,126 @@
+"""One folder of films as a layout sees it, and what a layout makes of it."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from cxr_platform.config import SelectionConfig
+from cxr_platform.errors import SourceError
+from cxr_platform.intake.candidate import Candidate, Refusal, Role
+
+
+@dataclass(frozen=True)
+class Collection:
+    """A folder and every file in it.
+
+    `files` are POSIX paths relative to `folder`. `labels` (folder name → class), `label` (one class for every file) and
+    `table` (a CSV, in the folder or elsewhere) are what a sources.toml adds.
+    """
+
+    name: str
+    folder: Path
+    files: tuple[str, ...]
+    role: Role = "study"
+    labels: Mapping[str, str] = field(default_factory=dict)
+    label: str | None = None
+    table: Path | None = None
+
+    @cached_property
+    def root_files(self) -> frozenset[str]:
+        """The files that lie directly in the folder."""
+        return frozenset(file for file in self.files if "/" not in file)
+
+    @cached_property
+    def folders(self) -> frozenset[str]:
+        """Every folder that holds a file at any depth, relative, without the collection's own."""
+        leaves = {PurePosixPath(folder) for folder in {file.rpartition("/")[0] for file in self.files}}
+        return frozenset(str(p) for leaf in leaves for p in (leaf, *leaf.parents) if p.name)
+
+    def source_path(self, file: str) -> str:
+        """`SOURCE/relative/path`."""
+        return f"{self.name}/{as_text(file)}"
+
+    def candidate(self, file: str, **told: Any) -> Candidate:
+        """The `Candidate` of one of `files`; `told` are the further fields."""
+        return Candidate(self.name, self.folder / file, self.source_path(file), role=self.role, **told)
+
+    def refused(self, file: str, reason: str, detail: str) -> Candidate:
+        """The `Candidate` of a file of which the collection says nothing but that it does not take part."""
+        return self.candidate(file, refusal=Refusal(reason, detail))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a layout found: one candidate a file that is no table, the tables, and the rows without a file."""
+
+    candidates: list[Candidate]
+    tables: list[str] = field(default_factory=list)
+    missing_files: int = 0
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A way in which collections are published.
+
+    `expected` is the sentence that an error shows. `recognises` looks at names only; `read` opens the tables, never an
+    image, and raises `SourceError` for a table that is not as published.
+    """
+
+    name: str
+    expected: str
+    recognises: Callable[[Collection], bool]
+    read: Callable[[Collection, SelectionConfig], Reading]
+    synthetic: bool = False
+
+
+def as_text(name: str) -> str:
+    """A file's name with bytes that are no UTF-8 spelled out (`\\xe9`), since Parquet stores UTF-8 only."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def walk(folder: Path) -> tuple[str, ...]:
+    """Every file under `folder` as a sorted relative POSIX path, without what lies in `.git` folders.
+
+    Links are followed, except to a folder that contains the link. A link to nothing counts as a file, so that its
+    absence is reported and not overlooked. Raises `SourceError` for a folder that cannot be listed.
+    """
+    return tuple(sorted(_walk(str(folder), "", ())))
+
+
+def _walk(folder: str, prefix: str, ancestors: tuple[tuple[int, int], ...]) -> Iterator[str]:
+    try:
+        status = os.stat(folder)  # noqa: PTH116 - as is os.scandir: paths of 112,120 files as objects cost seconds
+        identity = (status.st_dev, status.st_ino)
+        if identity in ancestors:
+            return
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if _is_folder(entry):
+                    if entry.name != ".git":
+                        yield from _walk(entry.path, f"{prefix}{entry.name}/", (*ancestors, identity))
+                elif _is_file(entry):
+                    yield prefix + entry.name
+    except OSError as error:
+        raise SourceError(
+            f"Expected a folder that can be listed at {folder}.",
+            received=error.strerror,
+            advice="Correct its permissions or remove it from DATA.",
+        ) from error
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """A regular file, or a link that leads nowhere; sockets, devices and links to them are neither."""
+    try:
+        return entry.is_file() or not os.path.exists(entry.path)  # noqa: PTH110 - see `_walk`
+    except OSError:
+        return True

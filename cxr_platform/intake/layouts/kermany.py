@@ -1,0 +1,61 @@
+"""Kermany's chest_xray: `{train,test,val}/{NORMAL,PNEUMONIA}/*.jpeg`, films of children, without a table.
+
+Patients are guessed from the names, as no key is published with them:
+
+- `person23_bacteria_78.jpeg`: person 23, in whatever folder and with whatever germ. Bacterial and viral films are
+  counted separately, so that 23 of the one series and 23 of the other, of which one often lies in `train` and one in
+  `test`, are probably two children. They are kept as one all the same: a group too large costs nothing here, as both
+  are Pneumonia, while a child on both sides of a fold would make the figures better than they are.
+- `IM-0115-0001.jpeg` and `NORMAL2-IM-0115-0001.jpeg`: the number of the examination, in two series. The same number in
+  both is taken for two children; such pairs of films are no more alike than pairs drawn at random.
+- `BACTERIA-1008087-0001.jpeg` (third version of the publication): the publisher's own patient number.
+"""
+
+import re
+from pathlib import PurePosixPath
+
+from cxr_platform.config import SelectionConfig
+from cxr_platform.intake.candidate import Candidate
+from cxr_platform.intake.layouts.collection import Collection, Layout, Reading, as_text
+
+_SPLITS = {"train", "test", "val"}
+_CLASSES = {"NORMAL": "Normal", "PNEUMONIA": "Pneumonia"}
+_NAME = re.compile(
+    r"(?P<person>person\d+)_(?P<germ>bacteria|virus)_.*"
+    r"|(?P<exam>(?:NORMAL\d+-)?IM-\d+)-.*"
+    r"|(?P<disease>BACTERIA|VIRUS|NORMAL)-(?P<number>\d+)-.*"
+)
+
+
+def _recognises(collection: Collection) -> bool:
+    """Other collections have the same folders and a third class, or other spellings."""
+    inner = [folder.split("/") for folder in collection.folders if folder.count("/") == 1]
+    names = {name for split, name in inner if split in _SPLITS}
+    return bool(names) and names <= _CLASSES.keys()
+
+
+def _read(collection: Collection, selection: SelectionConfig) -> Reading:
+    del selection  # every film is frontal and has one finding
+    return Reading([_candidate(collection, file) for file in collection.files])
+
+
+def _candidate(collection: Collection, file: str) -> Candidate:
+    path = PurePosixPath(file)
+    folder = path.parent.name
+    if folder not in _CLASSES:
+        return collection.refused(
+            file, "unknown-folder", f"folder {as_text(folder) or '.'} is none of {', '.join(_CLASSES)}"
+        )
+    match = _NAME.fullmatch(path.name)
+    told = match.groupdict() if match else {}
+    germ = told.get("germ") or told.get("disease") or ""
+    return collection.candidate(
+        file,
+        label=_CLASSES[folder],
+        finding=" ".join([folder, germ.lower()]).strip() if folder == "PNEUMONIA" else folder,
+        patient=told.get("person") or told.get("exam") or told.get("number"),
+        view="AP",
+    )
+
+
+LAYOUT = Layout("kermany", "{train,test,val}/{NORMAL,PNEUMONIA}/ (Kermany's chest_xray)", _recognises, _read)

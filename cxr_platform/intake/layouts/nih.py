@@ -1,0 +1,57 @@
+"""NIH ChestX-ray14: a table and `images/`, or the published archives `images_001/images/` to `images_012/images/`.
+
+`Data_Entry_2017.csv` is the first publication (ages like `058Y`), `Data_Entry_2017_v2020.csv` the corrected one, which
+is taken where both lie. A film has one or more of fourteen text-mined findings, separated by `|`.
+"""
+
+import re
+
+from cxr_platform.config import SelectionConfig
+from cxr_platform.intake.layouts.collection import Collection, Layout, Reading
+from cxr_platform.intake.layouts.tables import Listed, Row, Table, first_of, give_rows, read_rows
+from cxr_platform.intake.layouts.vocabulary import judge_findings, judge_view, parse_age, parse_sex
+
+_TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
+_REQUIRED = (("image index",), ("finding labels",), ("patient id",))
+_FILM = re.compile(r"(?:images(?:_\d+)?/)*([^/]+)")
+_STUDIED = {name.lower(): name for name in ("Edema", "Effusion", "Emphysema", "Fibrosis")}
+"""§2.1.3. `Pneumonia` and `No Finding` are not taken from NIH: these classes come from Kermany (§2.1.2)."""
+
+
+def _recognises(collection: Collection) -> bool:
+    return any(name in collection.root_files for name in _TABLES)
+
+
+def _read(collection: Collection, selection: SelectionConfig) -> Reading:
+    name = next((t for t in _TABLES if t in collection.root_files), _TABLES[0])
+    table = Table(collection.folder / name)
+    for row in read_rows(table.path, _REQUIRED):
+        table.add(row["image index"], _listed(row, selection))
+    where = "in images/ or images_001/images/ to images_012/images/"
+    return give_rows(collection, table, key_of=_file_name, where=where, tables={name})
+
+
+def _listed(row: Row, selection: SelectionConfig) -> Listed:
+    findings = row["finding labels"].split("|")
+    label, refusal = judge_findings(findings, _STUDIED, selection)
+    view = row.get("view position") or None
+    return Listed(
+        label=label,
+        finding=row["finding labels"],
+        patient=row["patient id"].lstrip("0") or None,
+        view=view,
+        sex=parse_sex(first_of(row, ("patient gender", "patient sex"))),
+        age=parse_age(row.get("patient age", "")),
+        refusal=refusal or judge_view(view, selection),
+    )
+
+
+def _file_name(file: str) -> str | None:
+    """Names are unique over the twelve archives, so the folder does not matter."""
+    match = _FILM.fullmatch(file)
+    return match[1] if match else None
+
+
+LAYOUT = Layout(
+    "nih", f"{_TABLES[1]} or {_TABLES[0]} beside images/ or images_001/images/ … (NIH ChestX-ray14)", _recognises, _read
+)

@@ -1,0 +1,61 @@
+from pathlib import Path
+
+import pytest
+
+from tests.intake.layouts.planting import films, plant, verdicts
+
+
+@pytest.mark.parametrize(
+    ("folder", "label"),
+    [
+        ("covid", "Covid19"),
+        ("COVID-19", "Covid19"),
+        ("covid19", "Covid19"),
+        ("SARS-CoV-2", "Covid19"),
+        ("COPD", "Emphysema"),
+        ("pleural_effusion", "Effusion"),
+        ("Pulmonary Edema", "Edema"),
+        ("oedema", "Edema"),
+        ("No finding", "Normal"),
+        ("Viral Pneumonia", "Pneumonia"),
+        ("fibrosis", "Fibrosis"),
+    ],
+)
+def test_folder_names_map_to_classes_whatever_their_spelling(tmp_path: Path, folder: str, label: str) -> None:
+    assert verdicts(plant(tmp_path / "data", f"{folder}/a.png")) == {f"{folder}/a.png": label}
+
+
+def test_class_folders_lie_at_any_depth(tmp_path: Path) -> None:
+    folder = plant(
+        tmp_path / "p", "dataset/train_test/effusion/a.png", "dataset/train_test/normal/b.png", "normal/7/c.png"
+    )
+    assert list(verdicts(folder).values()) == ["Effusion", "Normal", "Normal"]
+    assert films(folder)["normal/7/c.png"].finding == "normal"
+
+
+def test_the_innermost_class_counts(tmp_path: Path) -> None:
+    assert verdicts(plant(tmp_path / "p", "normal/covid/a.png")) == {"normal/covid/a.png": "Covid19"}
+
+
+def test_a_folder_without_a_known_name_is_refused(tmp_path: Path) -> None:
+    folder = plant(tmp_path / "p", "covid/a.png", "tuberculosis/b.png", "README.md", "covid/masks/a.png")
+    assert verdicts(folder) == {
+        "README.md": "unknown-folder",
+        "covid/a.png": "Covid19",
+        "covid/masks/a.png": "unknown-folder",
+        "tuberculosis/b.png": "unknown-folder",
+    }
+
+
+def test_hidden_files_in_a_class_folder_are_left_to_their_content(tmp_path: Path) -> None:
+    film = films(plant(tmp_path / "p", "covid/a.png", "covid/.DS_Store"))["covid/.DS_Store"]
+    assert (film.label, film.refusal) == ("Covid19", None)
+
+
+def test_a_collection_that_is_itself_a_class_folder_is_that_class(tmp_path: Path) -> None:
+    folder = plant(tmp_path / "covid-19", "a.png", "7/b.png", "masks/a.png")
+    assert verdicts(folder) == {"7/b.png": "Covid19", "a.png": "Covid19", "masks/a.png": "unknown-folder"}
+    assert verdicts(plant(tmp_path / "pneumonia", "normal/a.png", "b.png")) == {
+        "b.png": "unknown-folder",
+        "normal/a.png": "Normal",
+    }

@@ -1,0 +1,47 @@
+from pathlib import Path
+
+import pytest
+
+from tests.intake.layouts.planting import films, plant, verdicts
+
+
+def test_the_folder_is_the_class_and_the_split_does_not_matter(tmp_path: Path) -> None:
+    folder = plant(
+        tmp_path / "chest_xray",
+        "train/PNEUMONIA/person1_bacteria_1.jpeg",
+        "test/NORMAL/IM-0001-0001.jpeg",
+        "val/PNEUMONIA/person1946_bacteria_4874.jpeg",
+        "test/NORMAL/.DS_Store",
+        "README.md",
+    )
+    assert verdicts(folder) == {
+        "README.md": "unknown-folder",
+        "test/NORMAL/.DS_Store": "Normal",
+        "test/NORMAL/IM-0001-0001.jpeg": "Normal",
+        "train/PNEUMONIA/person1_bacteria_1.jpeg": "Pneumonia",
+        "val/PNEUMONIA/person1946_bacteria_4874.jpeg": "Pneumonia",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "patient", "finding"),
+    [
+        ("PNEUMONIA/person23_bacteria_78.jpeg", "person23", "PNEUMONIA bacteria"),
+        ("PNEUMONIA/person23_virus_53.jpeg", "person23", "PNEUMONIA virus"),
+        ("NORMAL/IM-0115-0001.jpeg", "IM-0115", "NORMAL"),
+        ("NORMAL/IM-0001-0001-0002.jpeg", "IM-0001", "NORMAL"),
+        ("NORMAL/NORMAL2-IM-0115-0001.jpeg", "NORMAL2-IM-0115", "NORMAL"),
+        ("PNEUMONIA/BACTERIA-1008087-0001.jpeg", "1008087", "PNEUMONIA bacteria"),
+        ("NORMAL/NORMAL-1003233-0001.jpeg", "1003233", "NORMAL"),
+        ("NORMAL/film.jpeg", None, "NORMAL"),
+    ],
+)
+def test_patients_are_guessed_from_the_names(tmp_path: Path, name: str, patient: str | None, finding: str) -> None:
+    film = films(plant(tmp_path / "chest_xray", f"train/{name}"))[f"train/{name}"]
+    assert (film.patient, film.finding, film.view) == (patient, finding, "AP")
+
+
+def test_a_third_class_makes_it_another_collection(tmp_path: Path) -> None:
+    folder = plant(tmp_path / "x", "train/NORMAL/person1_virus_1.png", "train/COVID19/a.png")
+    assert verdicts(folder) == {"train/COVID19/a.png": "Covid19", "train/NORMAL/person1_virus_1.png": "Normal"}
+    assert films(folder)["train/NORMAL/person1_virus_1.png"].patient is None
