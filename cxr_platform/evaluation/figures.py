@@ -1,0 +1,173 @@
+"""The report's pictures: accuracy by strategy, and one confusion matrix a strategy.
+
+Drawn through matplotlib's objects, without pyplot: no global state, no display. Colours are Okabe and Ito's blue and
+vermilion and a single-hue map, told apart by every common kind of colour vision; shape repeats what colour says.
+"""
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cxr_platform.evaluation.metrics import Results, StrategyResult, row_shares
+from cxr_platform.evaluation.outcome import Outcome
+from cxr_platform.evaluation.paper import STRATEGIES, paper_figures
+from cxr_platform.evaluation.table import SYNTHETIC, text
+from cxr_platform.labels import CLASSES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
+
+BLUE, VERMILION, INK, GREY = "#0072B2", "#D55E00", "#1a1a1a", "#595959"
+STAMP = {"facecolor": "#7a0019", "edgecolor": "none", "boxstyle": "square,pad=0.45"}
+WIDTH_INCHES = 5.8  # narrow, so that 12-point type can still be read when a phone scales the picture down
+DPI = 200
+STUDY_LIFT, PAPER_LIFT = 0.16, -0.16  # a strategy's two bars stand this far above and below its place
+STYLE = {"font.family": "DejaVu Sans", "font.size": 12, "axes.titlesize": 13, "axes.titleweight": "bold"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One figure as PNG, with the words for those who do not see it."""
+
+    name: str
+    caption: str
+    alt: str
+    png: bytes
+
+
+def accuracy_chart(outcome: Outcome) -> Picture:
+    """Bars of mean 7-class accuracy for all eight strategies, folds as dots, the paper's figure as a second bar."""
+    with _canvas(2.2 + 0.6 * len(STRATEGIES), synthetic=outcome.study.manifest.synthetic) as (figure, axes):
+        _study_bars(axes, outcome.results)
+        _fold_dots(axes, outcome.results)
+        _paper_bars(axes)
+        axes.axvline(
+            _number(outcome.majority_accuracy), color=INK, linestyle=":", label="always the most frequent class"
+        )
+        axes.set_yticks(range(len(STRATEGIES)), list(STRATEGIES.values()))
+        axes.set(xlim=(0, 100), xlabel="7-class accuracy (% of films)", ylim=(len(STRATEGIES) - 0.45, -0.55))
+        axes.set_title("7-class accuracy by strategy", loc="left", pad=10)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.tick_params(axis="y", length=0)
+        figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=10.5, columnspacing=1.2)
+        png = _png(figure)
+    caption = "Mean 7-class accuracy over folds; each dot is one fold. The thin hatched bar is the paper's figure."
+    return Picture("accuracy", caption, _accuracy_alt(outcome), png)
+
+
+def confusion_picture(outcome: Outcome, result: StrategyResult) -> Picture:
+    """The 7 × 7 matrix of one strategy over all folds: counts in cells, shades by share of the actual class."""
+    shown = STRATEGIES[result.strategy]
+    with _canvas(5.7, synthetic=outcome.study.manifest.synthetic) as (figure, axes):
+        image = _shaded_counts(axes, result)
+        axes.set_xticks(range(len(CLASSES)), CLASSES, rotation=40, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(len(CLASSES)), CLASSES)
+        axes.set(xlabel="Predicted class (cells: number of films)", ylabel="Actual class")
+        axes.set_title(shown, loc="left", pad=10)
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0)
+        bar = figure.colorbar(image, ax=axes, label="share of the actual class (%)", shrink=0.8, pad=0.02)
+        bar.outline.set_visible(False)
+        png = _png(figure)
+    caption = f"{shown}: films of each actual class by predicted class, all folds pooled."
+    return Picture(f"confusion-{result.strategy}", caption, _confusion_alt(outcome, result), png)
+
+
+def readable_on(background: Sequence[float]) -> str:
+    """Black or white, whichever has the higher WCAG contrast on an RGB(A) background in 0..1."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in background[:3]]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return INK if luminance > 0.179 else "white"  # 0.179: where both contrasts are equal
+
+
+@contextmanager
+def _canvas(height_inches: float, *, synthetic: bool) -> "Iterator[tuple[Figure, Axes]]":
+    import matplotlib
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    layout = ConstrainedLayoutEngine(h_pad=0.12)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH_INCHES, height_inches), dpi=DPI, layout=layout, facecolor="white")
+        if synthetic:
+            figure.suptitle(f"{SYNTHETIC} – drawn, not of patients", color="white", weight="bold", size=11, bbox=STAMP)
+        yield figure, figure.add_subplot()
+
+
+def _study_bars(axes: "Axes", results: Results) -> None:
+    for place, name in enumerate(STRATEGIES):
+        if name not in results:
+            axes.text(1, place - STUDY_LIFT, "not run", va="center", color=GREY, style="italic")
+    places = [place - STUDY_LIFT for place, name in enumerate(STRATEGIES) if name in results]
+    means = [_number(result.mean.accuracy_7_class) for result in results.values()]
+    axes.barh(places, means, height=0.36, color=BLUE, label="this study, mean over folds")
+    _print_values(axes, places, means, BLUE)
+
+
+def _fold_dots(axes: "Axes", results: Results) -> None:
+    import numpy as np
+
+    xs: list[float] = []
+    ys: list[float] = []
+    for place, name in enumerate(STRATEGIES):
+        folds = results[name].folds if name in results else ()
+        xs += [_number(fold.figures.accuracy_7_class) for fold in folds]
+        ys += list(place - STUDY_LIFT + np.linspace(-0.14, 0.14, len(folds)))  # apart, so that equal ones are seen
+    axes.scatter(xs, ys, s=18, color=INK, edgecolors="white", linewidths=0.7, zorder=3, label="this study, one fold")
+
+
+def _paper_bars(axes: "Axes") -> None:
+    places = [place - PAPER_LIFT for place in range(len(STRATEGIES))]
+    printed = [_number(paper_figures(name).accuracy_7_class) for name in STRATEGIES]
+    axes.barh(places, printed, height=0.2, color="white", edgecolor=VERMILION, hatch="/////", label="paper")
+    _print_values(axes, places, printed, VERMILION)
+
+
+def _print_values(axes: "Axes", places: Sequence[float], values: Sequence[float], colour: str) -> None:
+    for place, value in zip(places, values, strict=True):
+        axes.text(101.5, place, text(value), va="center", color=colour, size=11, weight="bold")
+
+
+def _shaded_counts(axes: "Axes", result: StrategyResult) -> "AxesImage":
+    import numpy as np
+
+    shares = np.nan_to_num(np.array(row_shares(result.matrix), dtype=float))  # a class without films is left pale
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+    for (row, column), count in np.ndenumerate(result.matrix):
+        colour = readable_on([float(c) for c in image.cmap(image.norm(shares[row, column]))])
+        axes.text(column, row, f"{count:,}", ha="center", va="center", color=colour, size=11)
+    return image
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value  # matplotlib leaves NaN out
+
+
+def _png(figure: "Figure") -> bytes:
+    stream = io.BytesIO()
+    # without the Software tag the same figures give the same bytes under any matplotlib
+    figure.savefig(stream, format="png", bbox_inches="tight", pad_inches=0.15, metadata={"Software": None})
+    return stream.getvalue()
+
+
+def _accuracy_alt(outcome: Outcome) -> str:
+    parts = []
+    for name, shown in STRATEGIES.items():
+        ours = text(outcome.results[name].mean.accuracy_7_class) if name in outcome.results else "not run"
+        parts.append(f"{shown} {ours} (paper {text(paper_figures(name).accuracy_7_class)})")
+    return f"{_mark(outcome)}Bar chart of mean 7-class accuracy in percent: {'; '.join(parts)}."
+
+
+def _confusion_alt(outcome: Outcome, result: StrategyResult) -> str:
+    shares = row_shares(result.matrix)
+    recall = ", ".join(f"{label} {text(shares[i][i])}" for i, label in enumerate(CLASSES))
+    shown = STRATEGIES[result.strategy].lower()
+    return f"{_mark(outcome)}Confusion matrix of {shown}. Recognised, in percent of the actual class: {recall}."
+
+
+def _mark(outcome: Outcome) -> str:
+    return "Synthetic films. " if outcome.study.manifest.synthetic else ""

@@ -1,0 +1,228 @@
+"""Out-of-fold predictions of a study, checked before anything is computed from them.
+
+A missing fold, a doubled or missing image, or strategies that were not tested on the same images in the same folds
+are errors, never skipped over: a figure over incomplete predictions looks like any other figure.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cxr_platform.errors import PredictionsError
+from cxr_platform.evaluation.study import Study
+from cxr_platform.labels import CLASSES
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    import pyarrow as pa
+
+PROBABILITY_COLUMNS = tuple(f"p_{label}" for label in CLASSES)
+KEY_COLUMNS = ("image_id", "group_id", "source", "label", "strategy", "fold")
+SUM_TOLERANCE = 1e-3  # float32 softmax keeps 1e-6; half precision, which some cards train in, 1e-3
+NAMED = 5  # how many offenders an error names
+
+RERUN = "Run the same cross_validate command again: finished trials are kept, the others are trained."
+REBUILD = "The file is damaged or was edited: remove it and run the same cross_validate command again."
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Predictions of N images, all strategies in one image order.
+
+    `label` (N,) holds positions in `CLASSES`, `fold` (N,) is 0 … `folds` − 1;
+    `probability[strategy]` is (N, 7), rows sum to 1, columns in the order of `CLASSES`.
+    """
+
+    image_id: "np.ndarray"
+    group_id: "np.ndarray"
+    source: "np.ndarray"
+    label: "np.ndarray"
+    fold: "np.ndarray"
+    folds: int
+    probability: Mapping[str, "np.ndarray"]
+
+
+def load_predictions(folder: Path, study: Study) -> Predictions:
+    """Read and check `folder`/predictions.parquet against `study`.
+
+    Raises `PredictionsError` naming strategy, fold and the first image ids when anything is missing, doubled,
+    contradictory or no probability.
+    """
+    path = folder / "predictions.parquet"
+    frame = _read(path)
+    _check_filled(path, frame)
+    _check_names(path, frame, study)
+    _check_complete(path, frame, study)
+    _check_each_image_once(path, frame)
+    _check_probabilities(path, frame)
+    _check_agreement(path, frame)
+    if study.protocol == "grouped":
+        _check_groups(path, frame)
+    return _aligned(frame, study)
+
+
+def check_against_manifest(predictions: Predictions, study: Study, table: "pa.Table", content_hash: str) -> None:
+    """Check that `predictions` cover exactly the study images of the manifest that the study was run on.
+
+    `table` needs the columns image_id, role and label. Raises `PredictionsError` naming the first images that differ.
+    """
+    if content_hash != study.manifest.content_hash:
+        raise PredictionsError(
+            f"Expected the manifest {study.manifest.content_hash} that study {study.name!r} was run on.",
+            received=content_hash,
+            advice="The manifest was built again since: run the study on it under another name.",
+        )
+    frame = table.select(["image_id", "role", "label"]).to_pandas()
+    expected = frame[frame["role"] == "study"].set_index("image_id")["label"].to_dict()
+    received = dict(zip(predictions.image_id, (CLASSES[i] for i in predictions.label), strict=True))
+    missing, foreign = expected.keys() - received.keys(), received.keys() - expected.keys()
+    relabelled = {i for i in expected.keys() & received.keys() if expected[i] != received[i]}
+    for ids, problem in ((missing, "without prediction"), (foreign, "not in it"), (relabelled, "of another label")):
+        if ids:
+            raise PredictionsError(
+                f"Expected predictions for exactly the study images of the manifest {study.manifest.path}.",
+                received=f"{len(ids)} images {problem}: {_some(sorted(ids))}",
+                advice=REBUILD,
+            )
+
+
+def _read(path: Path) -> "pd.DataFrame":
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = [*KEY_COLUMNS, *PROBABILITY_COLUMNS]
+    try:
+        present = pq.read_schema(path).names
+        missing = [c for c in columns if c not in present]
+        if missing:
+            raise PredictionsError(f"{path}: expected the columns {', '.join(missing)}.", advice=REBUILD)
+        frame: pd.DataFrame = pq.read_table(path, columns=columns).to_pandas()
+    except FileNotFoundError as error:
+        raise PredictionsError(
+            f"Expected out-of-fold predictions at {path}.", received="no file", advice=RERUN
+        ) from error
+    except (OSError, pa.ArrowException) as error:
+        raise PredictionsError(f"Expected a Parquet file at {path}.", received=error, advice=REBUILD) from error
+    return frame
+
+
+def _check_filled(path: Path, frame: "pd.DataFrame") -> None:
+    empty = frame[frame[list(KEY_COLUMNS)].isna().any(axis=1)]
+    if len(empty):
+        raise PredictionsError(
+            f"{path}: expected {', '.join(KEY_COLUMNS)} in every row.",
+            received=f"{len(empty)} rows with an empty one, the first in row {empty.index[0]}",
+            advice=REBUILD,
+        )
+
+
+def _check_names(path: Path, frame: "pd.DataFrame", study: Study) -> None:
+    known = {"label": CLASSES, "strategy": study.strategies, "fold": tuple(range(study.folds))}
+    for column, names in known.items():
+        wrong = frame[~frame[column].isin(names)]
+        if len(wrong):
+            raise PredictionsError(
+                f"{path}: expected {column} out of {', '.join(map(str, names))}.",
+                received=f"{_some(wrong[column].unique())} for {_images(wrong)}",
+                advice=REBUILD,
+            )
+
+
+def _check_complete(path: Path, frame: "pd.DataFrame", study: Study) -> None:
+    present = set(zip(frame["strategy"], frame["fold"], strict=True))
+    missing = [f"{s} fold {k}" for s in study.strategies for k in range(study.folds) if (s, k) not in present]
+    if missing:
+        raise PredictionsError(
+            f"{path}: expected predictions of {len(study.strategies)} strategies on each of {study.folds} folds.",
+            received=f"none for {_some(missing)}",
+            advice=RERUN,
+        )
+
+
+def _check_each_image_once(path: Path, frame: "pd.DataFrame") -> None:
+    images = set(frame["image_id"])
+    for strategy, rows in frame.groupby("strategy", sort=False):
+        doubled = rows[rows["image_id"].duplicated(keep=False)]
+        if len(doubled):
+            raise PredictionsError(
+                f"{path}: expected each image once a strategy.",
+                received=f"doubled in {strategy}, folds {_some(sorted(doubled['fold'].unique()))}: {_images(doubled)}",
+                advice=REBUILD,
+            )
+        missing = images - set(rows["image_id"])
+        if missing:
+            elsewhere = frame[frame["image_id"].isin(missing)]
+            raise PredictionsError(
+                f"{path}: expected the same images for every strategy.",
+                received=f"missing in {strategy}, folds {_some(sorted(elsewhere['fold'].unique()))}: "
+                + _images(elsewhere),
+                advice=RERUN,
+            )
+
+
+def _check_probabilities(path: Path, frame: "pd.DataFrame") -> None:
+    import numpy as np
+
+    values = frame[list(PROBABILITY_COLUMNS)].to_numpy(dtype=float)
+    with np.errstate(invalid="ignore"):
+        good = np.isfinite(values).all(axis=1) & (values >= 0).all(axis=1)
+        good &= np.abs(values.sum(axis=1) - 1) <= SUM_TOLERANCE
+    if not good.all():
+        wrong = frame[~good]
+        where = sorted({f"{s} fold {k}" for s, k in zip(wrong["strategy"], wrong["fold"], strict=True)})
+        raise PredictionsError(
+            f"{path}: expected seven finite probabilities that sum to 1 (± {SUM_TOLERANCE}).",
+            received=f"{len(wrong)} rows that do not, in {_some(where)}: {_images(wrong)}",
+            advice="Training of these trials diverged: lower their learning rate and give the study another name.",
+        )
+
+
+def _check_agreement(path: Path, frame: "pd.DataFrame") -> None:
+    for column in ("label", "fold", "group_id", "source"):
+        variants = frame.groupby("image_id")[column].nunique(dropna=False)
+        torn = variants[variants > 1].index
+        if len(torn):
+            raise PredictionsError(
+                f"{path}: expected one {column} for each image in every strategy.",
+                received=f"several for {_images(frame[frame['image_id'].isin(torn)])}",
+                advice=REBUILD,
+            )
+
+
+def _check_groups(path: Path, frame: "pd.DataFrame") -> None:
+    folds = frame.groupby("group_id")["fold"].nunique()
+    torn = folds[folds > 1].index
+    if len(torn):
+        raise PredictionsError(
+            f"{path}: expected every group (patient, duplicates) in one fold, as the grouped protocol promises.",
+            received=f"{len(torn)} groups in several folds: {_some(torn)}",
+            advice="The figures would be too high. Build the manifest again and run the study on it.",
+        )
+
+
+def _aligned(frame: "pd.DataFrame", study: Study) -> Predictions:
+    frame = frame.sort_values("image_id", kind="stable")
+    parts = {s: frame[frame["strategy"] == s] for s in study.strategies}
+    images = parts[study.strategies[0]]
+    return Predictions(
+        image_id=images["image_id"].to_numpy(dtype=object),
+        group_id=images["group_id"].to_numpy(dtype=object),
+        source=images["source"].to_numpy(dtype=object),
+        label=images["label"].map(CLASSES.index).to_numpy(dtype=int),
+        fold=images["fold"].to_numpy(dtype=int),
+        folds=study.folds,
+        probability={s: part[list(PROBABILITY_COLUMNS)].to_numpy(dtype=float) for s, part in parts.items()},
+    )
+
+
+def _images(frame: "pd.DataFrame") -> str:
+    unique = frame["image_id"].unique()
+    return f"{len(unique)} image{'s' * (len(unique) != 1)} ({_some(unique)})"
+
+
+def _some(values: Iterable[object]) -> str:
+    named = [str(value) for value in values]
+    return ", ".join(named[:NAMED]) + (f" and {len(named) - NAMED} more" if len(named) > NAMED else "")

@@ -1,0 +1,71 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cxr_platform.evaluation.figures import Picture, accuracy_chart, confusion_picture, readable_on
+from tests.evaluation.builders import drawn_frame
+
+STAMP = (0x7A, 0x00, 0x19)
+
+
+def pixels(picture: Picture) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(picture.png)).convert("RGB"))
+
+
+def has_colour(picture: Picture, colour: tuple[int, int, int]) -> bool:
+    return bool((pixels(picture) == colour).all(axis=-1).sum() > 1000)
+
+
+def test_the_chart_is_a_png_wide_enough_to_print(all_strategies):
+    height, width, _ = pixels(accuracy_chart(all_strategies)).shape
+
+    assert width >= 1000
+    assert height >= 1000
+
+
+def test_a_synthetic_study_is_stamped_on_every_picture(all_strategies, as_printed):
+    assert has_colour(accuracy_chart(all_strategies), STAMP)
+    assert has_colour(confusion_picture(all_strategies, all_strategies.best), STAMP)
+    assert not has_colour(accuracy_chart(as_printed), STAMP)
+    assert not has_colour(confusion_picture(as_printed, as_printed.best), STAMP)
+
+
+def test_the_same_figures_give_the_same_bytes(as_printed):
+    assert accuracy_chart(as_printed).png == accuracy_chart(as_printed).png
+
+
+def test_the_chart_is_told_in_words(outcome):
+    alt = accuracy_chart(outcome(drawn_frame({"scratch": 0.9}), synthetic=True)).alt
+
+    assert alt.startswith("Synthetic films. Bar chart")
+    assert "Fine-tuning 7 not run (paper 43.43)" in alt
+
+
+def test_a_matrix_is_told_in_words(as_printed):
+    picture = confusion_picture(as_printed, as_printed.results["scratch"])
+
+    assert picture.name == "confusion-scratch"
+    assert "Covid19 97.36, Edema 79.18" in picture.alt
+
+
+def test_a_class_without_films_is_drawn_without_a_warning(outcome):
+    frame = drawn_frame({"scratch": 0.9})
+    found = outcome(frame[frame["label"] != "Fibrosis"])
+
+    assert "Fibrosis –" in confusion_picture(found, found.best).alt
+
+
+@pytest.mark.parametrize(("background", "colour"), [((1, 1, 1), "#1a1a1a"), ((0.03, 0.19, 0.42), "white")])
+def test_text_is_dark_on_light_and_light_on_dark(background, colour):
+    assert readable_on(background) == colour
+
+
+def test_pictures_leave_the_global_state_of_matplotlib_alone(as_printed):
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    accuracy_chart(as_printed)
+
+    assert dict(matplotlib.rcParams) == before

@@ -1,0 +1,66 @@
+import json
+
+import pytest
+
+from cxr_platform.evaluation.paper import STRATEGIES
+from cxr_platform.evaluation.results import results_tree
+from cxr_platform.labels import CLASSES
+from tests.evaluation.builders import drawn_frame
+
+
+def stored(outcome) -> dict:
+    """As a reader of the file gets it; NaN would be no JSON."""
+    return json.loads(json.dumps(results_tree(outcome), allow_nan=False))
+
+
+def test_the_figures_of_a_study_like_the_paper_s_are_the_paper_s(as_printed):
+    scratch = stored(as_printed)["strategies"]["scratch"]
+
+    assert scratch["two_class"] == {"tp": 443, "fp": 20, "fn": 12, "tn": 3430}
+    assert scratch["confusion_matrix"] == scratch["paper"]["confusion_matrix"]
+    assert scratch["pooled"]["accuracy_7_class"] == pytest.approx(100 * 3423 / 3905)
+    assert scratch["paper"]["accuracy_7_class"] == 87.66
+    assert scratch["mean_minus_paper"]["accuracy_7_class"] == pytest.approx(scratch["mean"]["accuracy_7_class"] - 87.66)
+
+
+def test_every_strategy_has_every_fold(all_strategies):
+    tree = stored(all_strategies)
+
+    assert list(tree["strategies"]) == list(STRATEGIES)
+    for strategy in tree["strategies"].values():
+        assert [fold["fold"] for fold in strategy["folds"]] == [0, 1, 2, 3, 4]
+        assert sum(fold["images"] for fold in strategy["folds"]) == 391
+
+
+def test_the_winner_stands_with_the_rule_and_the_line_for_the_terminal(all_strategies):
+    winner = stored(all_strategies)["winner"]
+
+    assert winner["winner"] == "scratch"
+    assert winner["decided_by"] == "accuracy_7_class"
+    assert "specificity" in winner["rule"]
+    assert winner["line"].startswith("Winner by the paper's rule: scratch")
+
+
+def test_study_and_manifest_are_identified(all_strategies):
+    tree = stored(all_strategies)
+
+    assert tree["schema_version"] == 1
+    assert tree["rates_unit"] == "percent"
+    assert tree["classes"] == list(CLASSES)
+    assert tree["manifest"]["content_hash"] == "b3f0c4de"
+    assert tree["manifest"]["synthetic"] is True
+    assert tree["study"]["protocol"] == "grouped"
+
+
+def test_strategies_not_run_are_listed(outcome):
+    assert stored(outcome(drawn_frame({"scratch": 0.9})))["not_run"] == [s for s in STRATEGIES if s != "scratch"]
+
+
+def test_undefined_figures_are_null(outcome):
+    frame = drawn_frame({"scratch": 0.9})
+    scratch = stored(outcome(frame[frame["label"] != "Covid19"]))["strategies"]["scratch"]
+
+    assert scratch["mean"]["sensitivity"] is None
+    assert scratch["folds_defined"]["sensitivity"] == 0
+    assert scratch["folds"][0]["sensitivity"] is None
+    assert scratch["folds"][0]["specificity"] is not None
