@@ -233,6 +233,7 @@ def _describe(options: tuple[Any, ...]) -> str:
 
 def _check_ranges(profile: Profile, file: str) -> None:
     training = profile.training
+    limit = profile.intake.selection.limit
     schedules = (training.off_the_shelf, training.fine_tuning, training.scratch)
     rules = {
         "folds at least 2": profile.folds >= 2,
@@ -248,7 +249,7 @@ def _check_ranges(profile: Profile, file: str) -> None:
         "training.warmup_fraction from 0 to below 1": 0 <= training.warmup_fraction < 1,
         "training.label_smoothing from 0 to below 1": 0 <= training.label_smoothing < 1,
         "epochs and learning rates above 0": all(s.epochs > 0 and s.learning_rate > 0 for s in schedules),
-        "intake.selection.limit at least 1": (profile.intake.selection.limit or 1) >= 1,
+        "intake.selection.limit at least 1": limit is None or limit >= 1,
         "resources.cpu above 0": profile.resources.cpu > 0,
         "resources.gpu not negative, or 'auto'": profile.resources.gpu == "auto" or profile.resources.gpu >= 0,
         "resources.retries not negative": profile.resources.retries >= 0,

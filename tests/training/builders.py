@@ -1,0 +1,57 @@
+"""Small studies for tests: 32-pixel films whose grey level gives the class away, and random 'ImageNet' weights."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from cxr_platform.config import Profile, load_profile
+from cxr_platform.labels import CLASSES
+from cxr_platform.models.mobilenet import build_backbone
+from cxr_platform.models.start import BackboneWeights
+from cxr_platform.training.data import StudyData
+from cxr_platform.training.folder import StudyFolder
+from cxr_platform.training.plan import StudyPlan
+from cxr_platform.training.study import Study
+
+SIDE = 32
+
+
+def tiny_profile(**overrides: object) -> Profile:
+    settings = {
+        "folds": 2,
+        "model.input_size": SIDE,
+        "model.dense_units": 32,
+        "augmentation.views": 1,
+        "training.off_the_shelf": {"epochs": 2, "learning_rate": 0.01},
+        "training.fine_tuning": {"epochs": 2, "learning_rate": 0.001},
+        "training.scratch": {"epochs": 2, "learning_rate": 0.001},
+        "training.batch_size": 8,
+        "resources.cpu": 1.0,
+        "resources.retries": 1,
+    }
+    return load_profile("quick", {**settings, **overrides})
+
+
+def tiny_data(count: int = 56, folds: int = 2) -> StudyData:
+    rng = np.random.default_rng(1)
+    labels = np.arange(count) % len(CLASSES)
+    films = np.clip(labels[:, None, None] * 34 + rng.normal(20, 6, (count, SIDE, SIDE)), 0, 255).astype("uint8")
+    names = np.array([f"image-{i:03d}" for i in range(count)])
+    groups = np.array([f"group-{i // 7:03d}" for i in range(count)])
+    return StudyData(films, labels, np.arange(count) // 7 % folds, names, groups, np.array(["made"] * count))
+
+
+def random_imagenet(profile: Profile) -> BackboneWeights:
+    keras.utils.set_random_seed(3)
+    backbone = build_backbone(profile.model)
+    return {layer.name: layer.get_weights() for layer in backbone.layers if layer.weights}
+
+
+def tiny_study(folder: Path, strategies: tuple[str, ...], profile: Profile | None = None) -> Study:
+    profile = profile or tiny_profile()
+    manifest = {"content_hash": "abc", "images": 56, "synthetic": True, "counts": {}}
+    plan = StudyPlan("tiny", "grouped", strategies, profile, manifest)
+    pretrained = any(name != "scratch" for name in strategies)
+    imagenet = random_imagenet(profile) if pretrained else None
+    return Study(plan, StudyFolder(folder), tiny_data(folds=profile.folds), imagenet)

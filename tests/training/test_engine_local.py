@@ -1,0 +1,60 @@
+from pathlib import Path
+
+import pytest
+
+from cxr_platform.errors import StorageError
+from cxr_platform.training import engine_local
+from cxr_platform.training.folder import StudyFolder
+from cxr_platform.training.plan import TrialKey
+from cxr_platform.training.progress import Progress
+from tests.training.builders import tiny_study
+
+KEYS = [TrialKey("off-the-shelf", 0), TrialKey("off-the-shelf", 1)]
+
+
+def test_activations_are_computed_once_for_each_film_and_view(tmp_path: Path) -> None:
+    study = tiny_study(tmp_path, ("off-the-shelf",))
+    found = engine_local.compute_activations(study, ("features", "block_15"), Progress())
+    assert [chunk.shape for chunk in found["features"]] == [(2, 56, 1280)]
+    assert found["block_15"][0].shape[:2] == (2, 56)
+    assert engine_local.compute_activations(study, (), Progress()) == {}
+
+
+def test_a_trial_that_fails_once_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = tiny_study(tmp_path, ("off-the-shelf",))
+    real, calls = engine_local.execute_trial, []
+
+    def flaky(*arguments: object) -> dict[str, object]:
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise RuntimeError("a stray particle")
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(engine_local, "execute_trial", flaky)
+    assert engine_local.run(study, KEYS, Progress()) == {}
+    assert len(calls) == 3
+
+
+def test_a_trial_that_keeps_failing_is_reported_and_the_others_finish(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = tiny_study(tmp_path, ("off-the-shelf",))
+    real = engine_local.execute_trial
+
+    def broken(study: object, bench: object, key: TrialKey, *rest: object) -> dict[str, object]:
+        if key.fold == 0:
+            raise RuntimeError("out of luck")
+        return real(study, bench, key, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(engine_local, "execute_trial", broken)
+    assert engine_local.run(study, KEYS, Progress()) == {KEYS[0]: "RuntimeError: out of luck"}
+    assert study.folder.is_finished(KEYS[1])
+
+
+def test_a_full_disk_ends_the_study_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise StorageError("no space")
+
+    monkeypatch.setattr(StudyFolder, "write_trial", full)
+    with pytest.raises(StorageError):
+        engine_local.run(tiny_study(tmp_path, ("off-the-shelf",)), KEYS, Progress())

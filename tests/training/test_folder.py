@@ -1,0 +1,110 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from cxr_platform.errors import PredictionsError, StorageError, StudyError, StudyMismatch
+from cxr_platform.labels import CLASSES
+from cxr_platform.models.strategies import strategy_by_name
+from cxr_platform.training.folder import StudyFolder
+from cxr_platform.training.plan import StudyPlan, TrialKey
+from cxr_platform.training.trial import Epoch, TrialResult
+from tests.training.builders import tiny_data, tiny_profile
+
+FACTS = {"versions": {}, "hardware": {}, "started": "2020-01-01"}
+
+
+def plan(strategies: tuple[str, ...] = ("off-the-shelf",), content_hash: str = "abc", **overrides: object) -> StudyPlan:
+    return StudyPlan("t", "grouped", strategies, tiny_profile(**overrides), {"content_hash": content_hash})
+
+
+def result(rows: int) -> TrialResult:
+    from cxr_platform.models.mobilenet import build_network
+
+    network = build_network(strategy_by_name("off-the-shelf"), tiny_profile().model)
+    probabilities = np.full((rows, 7), 1 / 7, "float32")
+    return TrialResult(probabilities, [Epoch(1, 1, 0.5, 0.4, 0.001, 1.0)], {"total": 1.0}, network)
+
+
+def test_a_stored_trial_has_its_four_files_and_is_finished(tmp_path: Path) -> None:
+    folder, data, key = StudyFolder(tmp_path), tiny_data(), TrialKey("off-the-shelf", 0)
+    assert not folder.is_finished(key)
+    folder.write_trial(key, data, result(28), {"seed": 1})
+    names = {p.name for p in folder.trial_folder(key).iterdir()}
+    assert names == {"trial.json", "history.parquet", "predictions.parquet", "model.weights.h5"}
+    assert folder.is_finished(key)
+    summary = folder.trial_summary(key)
+    assert summary["images"] == {"train": 28, "test": 28}
+    assert summary["trained_layers"] == ["head_dense", "head_bn", "head_logits"]
+    table = pq.read_table(folder.trial_folder(key) / "predictions.parquet")
+    assert table["image_id"].to_pylist() == data.image_ids[data.rows_of_fold(0)].tolist()
+    assert table["label"].to_pylist() == [CLASSES[i] for i in data.labels[data.rows_of_fold(0)]]
+    assert {f"p_{label}" for label in CLASSES} < set(table.column_names)
+
+
+def test_what_an_interruption_left_half_written_does_not_count(tmp_path: Path) -> None:
+    folder, key = StudyFolder(tmp_path), TrialKey("off-the-shelf", 0)
+    half = folder.trial_folder(key).with_name(".fold-0.123")
+    half.mkdir(parents=True)
+    (half / "trial.json").write_text("{}")
+    assert not folder.is_finished(key)
+
+
+def test_pooling_names_the_trials_that_are_missing(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    folder.write_trial(TrialKey("off-the-shelf", 0), tiny_data(), result(28), {})
+    with pytest.raises(PredictionsError, match="1 unfinished: off-the-shelf fold 1"):
+        folder.pool([TrialKey("off-the-shelf", 0), TrialKey("off-the-shelf", 1)])
+    assert not (tmp_path / "predictions.parquet").exists()
+
+
+def test_pooled_predictions_hold_each_image_once_a_strategy(tmp_path: Path) -> None:
+    folder, data = StudyFolder(tmp_path), tiny_data()
+    keys = [TrialKey("off-the-shelf", fold) for fold in (0, 1)]
+    for key in keys:
+        folder.write_trial(key, data, result(28), {})
+    pooled = pq.read_table(folder.pool(keys))
+    assert sorted(pooled["image_id"].to_pylist()) == sorted(data.image_ids)
+
+
+def test_another_configuration_is_refused_with_the_difference(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    folder.start(plan(), FACTS)
+    with pytest.raises(StudyMismatch, match=r"model.dense_units: 32 → 64.*another NAME"):
+        folder.start(plan(**{"model.dense_units": 64}), FACTS)
+    with pytest.raises(StudyMismatch, match="manifest: abc → def"):
+        folder.start(plan(content_hash="def"), FACTS)
+
+
+def test_strategies_may_be_added_and_resources_changed(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    folder.start(plan(("scratch",)), FACTS)
+    folder.start(plan(("off-the-shelf",), **{"resources.cpu": 2.0}), {**FACTS, "started": "2021-01-01"})
+    assert folder.description()["strategies"] == ["off-the-shelf", "scratch"]
+    assert folder.description()["started"] == "2020-01-01"
+
+
+def test_a_folder_without_a_study_or_with_a_damaged_one_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"no study\.json"):
+        StudyFolder(tmp_path).description()
+    (tmp_path / "study.json").write_text("{")
+    with pytest.raises(StudyError, match="Expected JSON"):
+        StudyFolder(tmp_path).description()
+
+
+def test_a_place_that_cannot_be_written_is_a_storage_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StorageError, match=r"study\.json"):
+        StudyFolder(tmp_path / "file" / "runs").start(plan(), FACTS)
+    with pytest.raises(StorageError, match="off-the-shelf fold 0"):
+        StudyFolder(tmp_path / "file" / "runs").write_trial(TrialKey("off-the-shelf", 0), tiny_data(), result(28), {})
+
+
+def test_the_description_holds_what_the_report_needs(tmp_path: Path) -> None:
+    StudyFolder(tmp_path).start(plan(), FACTS)
+    stored = json.loads((tmp_path / "study.json").read_text())
+    assert {"name", "protocol", "strategies", "folds", "profile", "manifest", "versions", "hardware", "started"} <= set(
+        stored
+    )

@@ -1,0 +1,37 @@
+import numpy as np
+import pytest
+
+from cxr_platform.config import AugmentationConfig
+from cxr_platform.training.inputs import FilmInputs, FrozenInputs
+
+
+@pytest.fixture
+def frozen() -> FrozenInputs:
+    """Activations whose value tells view and row: 100 × view + row; five rows in chunks of two, two and one."""
+    whole = 100 * np.arange(3)[:, None] + np.arange(5)[None, :]
+    values = whole[..., None].astype("float16")
+    return FrozenInputs([values[:, :2], values[:, 2:4], values[:, 4:]])
+
+
+def test_clean_batches_of_activations_are_view_zero_in_the_order_asked_for(frozen: FrozenInputs) -> None:
+    (batch,) = frozen.clean_batch(np.array([4, 0, 2, 3]))
+    assert batch[:, 0].tolist() == [4, 0, 2, 3]
+
+
+def test_training_batches_draw_every_view_of_the_rows_asked_for(frozen: FrozenInputs) -> None:
+    rows = np.tile(np.arange(5), 40)
+    (batch,) = frozen.training_batch(rows, np.random.default_rng(0))
+    values = batch[:, 0].astype(int)
+    assert (values % 100 == rows).all()
+    assert set(values // 100) == {0, 1, 2}
+
+
+def test_film_batches_carry_one_transform_a_film_and_clean_ones_the_identity() -> None:
+    films = np.arange(4 * 10 * 10, dtype="uint8").reshape(4, 10, 10)
+    inputs = FilmInputs(films, AugmentationConfig())
+    batch, transforms = inputs.training_batch(np.array([2, 1]), np.random.default_rng(0))
+    assert (batch == films[[2, 1]]).all()
+    assert transforms.shape == (2, 8)
+    assert not np.allclose(transforms[0], transforms[1])
+    _, clean = inputs.clean_batch(np.array([0]))
+    assert np.allclose(clean, [[1, 0, 0, 0, 1, 0, 0, 0]])

@@ -1,0 +1,48 @@
+import pytest
+
+from cxr_platform.config import load_profile
+from cxr_platform.errors import ConfigError
+from cxr_platform.models.strategies import STRATEGY_NAMES
+from cxr_platform.training.plan import StudyPlan, cuts_of, differences, parse_strategies
+
+
+def plan(profile: str = "quick", **overrides: object) -> StudyPlan:
+    return StudyPlan("x", "grouped", STRATEGY_NAMES, load_profile(profile, overrides), {"content_hash": "abc"})
+
+
+def test_a_study_has_every_strategy_on_every_fold_once_the_longest_first() -> None:
+    trials = plan().trials()
+    assert len(set(trials)) == len(trials) == 24
+    assert {t.strategy for t in trials} == set(STRATEGY_NAMES)
+    assert trials[0].strategy == "scratch"
+    assert trials[-1].strategy == "off-the-shelf"
+
+
+def test_resources_and_intake_are_no_part_of_what_a_study_is_but_training_and_manifest_are() -> None:
+    same = plan(**{"resources.cpu": 8.0, "intake.selection.limit": 5})
+    assert same.identity() == plan().identity()
+    other = plan(**{"training.batch_size": 16})
+    assert list(differences(plan().identity(), other.identity())) == ["training.batch_size: 32 → 16"]
+
+
+def test_differences_name_the_path_of_every_changed_leaf() -> None:
+    before, now = {"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 1, "c": 5}, "e": 4}
+    assert list(differences(before, now)) == ["a.c: 2 → 5", "d: 3 → None", "e: None → 4"]
+
+
+def test_strategies_are_put_into_the_order_of_the_paper() -> None:
+    assert parse_strategies("scratch, off-the-shelf") == ("off-the-shelf", "scratch")
+    assert parse_strategies("all") == STRATEGY_NAMES
+
+
+def test_an_unknown_strategy_is_refused_with_the_names() -> None:
+    with pytest.raises(ConfigError, match=r"off-the-shelf, fine-tuning-1.*'foo'"):
+        parse_strategies("scratch,foo")
+
+
+def test_cuts_are_those_below_what_is_trained_and_scratch_has_none() -> None:
+    assert cuts_of(("off-the-shelf", "fine-tuning-1", "fine-tuning-11", "scratch")) == (
+        "features",
+        "block_15",
+        "block_5",
+    )

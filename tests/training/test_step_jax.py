@@ -1,0 +1,54 @@
+"""The same trials on both backends. JAX runs in a process of its own: Keras chooses its backend once, at import."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.training.backend_probe import probe
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def on_jax(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
+    file = tmp_path_factory.mktemp("jax") / "probe.npz"
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-m", "tests.training.backend_probe", str(file)]
+    done = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return dict(np.load(file))
+
+
+@pytest.fixture(scope="module")
+def on_tensorflow() -> dict[str, np.ndarray]:
+    return probe()
+
+
+@pytest.mark.parametrize("strategy", ["fine-tuning-1", "scratch"])
+def test_the_first_step_costs_the_same_as_on_tensorflow(
+    strategy: str, on_jax: dict[str, np.ndarray], on_tensorflow: dict[str, np.ndarray]
+) -> None:
+    assert on_jax[f"{strategy}/first_loss"] == pytest.approx(on_tensorflow[f"{strategy}/first_loss"], rel=2e-3)
+
+
+def test_the_same_trial_gives_the_same_probabilities_on_both_backends(
+    on_jax: dict[str, np.ndarray], on_tensorflow: dict[str, np.ndarray]
+) -> None:
+    assert np.allclose(on_jax["probabilities"].sum(axis=1), 1, atol=1e-5)
+    assert np.abs(on_jax["probabilities"] - on_tensorflow["probabilities"]).max() < 0.02
+    assert on_jax["losses"] == pytest.approx(on_tensorflow["losses"], rel=0.05)
+    assert on_jax["losses"][-1] < 0.5 * on_jax["losses"][0]
+
+
+def test_on_jax_the_same_trial_gives_the_same_result(on_jax: dict[str, np.ndarray]) -> None:
+    assert (on_jax["probabilities"] == on_jax["again"]).all()
+
+
+def test_on_jax_the_trained_weights_are_written_back(
+    on_jax: dict[str, np.ndarray], on_tensorflow: dict[str, np.ndarray]
+) -> None:
+    assert np.abs(on_jax["kernel"] - on_tensorflow["kernel"]).max() < 0.02

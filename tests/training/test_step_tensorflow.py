@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+
+from cxr_platform.models.mobilenet import build_network
+from cxr_platform.models.start import set_start
+from cxr_platform.models.strategies import strategy_by_name
+from cxr_platform.training.step_tensorflow import TensorFlowStep
+from tests.training.builders import random_imagenet, tiny_profile
+
+
+@pytest.fixture(scope="module")
+def step() -> TensorFlowStep:
+    profile = tiny_profile()
+    network = build_network(strategy_by_name("off-the-shelf"), profile.model)
+    set_start(network, 5, random_imagenet(profile))
+    return TensorFlowStep(network, weight_decay=0.0, label_smoothing=0.0)
+
+
+def losses(step: TensorFlowStep, count: int = 4) -> list[float]:
+    rng = np.random.default_rng(0)
+    batch = (rng.normal(size=(8, 1280)).astype("float16"),)
+    labels, weights = np.arange(8, dtype="int32") % 7, np.ones(8, "float32")
+    return [float(step.train(batch, labels, weights, 0.001)[0]) for _ in range(count)]
+
+
+def test_after_a_reset_the_same_steps_give_the_same_losses_and_nothing_is_traced_again(step: TensorFlowStep) -> None:
+    imagenet = random_imagenet(tiny_profile())
+    runs = []
+    for _ in range(3):
+        set_start(step._network, 5, imagenet)
+        step.reset()
+        runs.append(losses(step))
+    assert runs[0] == runs[1] == runs[2]
+    assert runs[0][-1] < runs[0][0]
+    assert step._train.experimental_get_tracing_count() == 1
+
+
+def test_a_learning_rate_of_zero_changes_no_weight(step: TensorFlowStep) -> None:
+    kernel = step._network.full.get_layer("head_logits").kernel
+    before = kernel.numpy().copy()
+    batch = (np.ones((8, 1280), "float16"),)
+    step.train(batch, np.zeros(8, "int32"), np.ones(8, "float32"), 0.0)
+    assert (kernel.numpy() == before).all()

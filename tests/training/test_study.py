@@ -1,0 +1,50 @@
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from cxr_platform.errors import TrialsFailed
+from cxr_platform.training import engine_local
+from cxr_platform.training.plan import TrialKey
+from cxr_platform.training.progress import Progress
+from cxr_platform.training.study import Study, environment, run_study
+from tests.training.builders import tiny_study
+
+
+def test_a_study_runs_every_trial_and_pools_the_predictions(tmp_path: Path) -> None:
+    study = tiny_study(tmp_path, ("off-the-shelf",))
+    table = pq.read_table(run_study(study, engine_local.run, Progress()))
+    assert table.num_rows == 56
+    assert set(table["fold"].to_pylist()) == {0, 1}
+
+
+def test_continuing_runs_only_what_is_not_finished(tmp_path: Path) -> None:
+    study = tiny_study(tmp_path, ("off-the-shelf",))
+    run_study(study, engine_local.run, Progress())
+    kept = study.folder.trial_folder(TrialKey("off-the-shelf", 0)) / "trial.json"
+    before = kept.stat().st_mtime_ns
+    lost = study.folder.trial_folder(TrialKey("off-the-shelf", 1)) / "trial.json"
+    lost.unlink()
+    asked: list[TrialKey] = []
+
+    def engine(study: Study, todo: list[TrialKey], progress: Progress) -> dict[TrialKey, str]:
+        asked.extend(todo)
+        return engine_local.run(study, todo, progress)
+
+    run_study(study, engine, Progress())
+    assert asked == [TrialKey("off-the-shelf", 1)]
+    assert kept.stat().st_mtime_ns == before
+
+
+def test_failed_trials_are_named_after_the_others_are_stored(tmp_path: Path) -> None:
+    study = tiny_study(tmp_path, ("off-the-shelf",))
+    key = TrialKey("off-the-shelf", 1)
+    with pytest.raises(TrialsFailed, match=r"1 of 2 trials failed.*off-the-shelf fold 1: too hot") as caught:
+        run_study(study, lambda *_: {key: "too hot"}, Progress())
+    assert caught.value.exit_code == 1
+
+
+def test_the_environment_states_versions_and_hardware() -> None:
+    facts = environment()
+    assert {"python", "keras", "tensorflow", "ray"} <= set(facts["versions"])
+    assert facts["hardware"]["processors"] >= 1
