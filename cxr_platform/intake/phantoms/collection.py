@@ -1,0 +1,143 @@
+"""Writing a collection of synthetic films: `phantoms/PHANTOMS.toml`, `films.csv` and `films/`."""
+
+import csv
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from cxr_platform.config import read_toml
+from cxr_platform.errors import ConfigError, SourceError, StorageError
+from cxr_platform.intake.phantoms.encode import Header, encode, re_encode
+from cxr_platform.intake.phantoms.film import draw_film
+from cxr_platform.intake.phantoms.flaws import Row, draw_flaw
+from cxr_platform.intake.phantoms.plan import PlannedFilm, PlannedFlaw, plan_films, plan_flaws
+
+VERSION = 1
+"""Counts changes of the drawing: collections of another version are drawn again."""
+FOLDER, MARKER, TABLE = "phantoms", "PHANTOMS.toml", "films.csv"
+COLUMNS = ("filename", "patient_id", "label", "view", "sex", "age")
+SMALLEST, LARGEST = 128, 1024
+
+Progress = Callable[[int, int], None]
+
+
+def write_collection(out: Path, per_class: int, seed: int, size: int = 320, progress: Progress | None = None) -> Path:
+    """Write `out`/phantoms with `per_class` usable films of each class and about 5 % that are not; returns the folder.
+
+    `size` is the films' height in pixels. The same arguments give the same bytes. A complete collection of the same
+    arguments is left as it is, one of others is replaced once the new one is complete. `progress` is told files
+    written and files in all.
+
+    Raises `ConfigError` for arguments out of range, `SourceError` where the folder holds something else than
+    phantoms, `StorageError` where it cannot be written.
+    """
+    _check(per_class, seed, size)
+    folder, wanted = out / FOLDER, _parameters(per_class, seed, size)
+    try:
+        if _stands(folder, wanted):
+            return folder
+        _replace(folder, wanted, progress)
+    except OSError as error:
+        raise StorageError(
+            f"Expected to write the phantoms to {folder}.",
+            received=error.strerror or error,
+            advice="Free some space there or choose another folder.",
+        ) from error
+    return folder
+
+
+def _check(per_class: int, seed: int, size: int) -> None:
+    rules = (
+        (per_class >= 1, "at least 1 film a class", per_class),
+        (seed >= 0, "a seed of 0 or more", seed),
+        (SMALLEST <= size <= LARGEST, f"a height of {SMALLEST} to {LARGEST} pixels", size),
+    )
+    for kept, expected, received in rules:
+        if not kept:
+            raise ConfigError(f"phantoms: expected {expected}.", received=received)
+
+
+def _parameters(per_class: int, seed: int, size: int) -> dict[str, object]:
+    return {"synthetic": True, "version": VERSION, "seed": seed, "per_class": per_class, "size": size}
+
+
+def _stands(folder: Path, wanted: dict[str, object]) -> bool:
+    """Whether the collection asked for is there, whole; `SourceError` if something else is."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return False
+    marker = read_toml(folder / MARKER) if (folder / MARKER).is_file() else {}
+    if marker.get("synthetic") is not True:
+        raise SourceError(
+            f"Expected nothing, or synthetic films marked by {MARKER}, at {folder}.",
+            received="something else",
+            advice="Choose another folder for the phantoms; this one is left as it is.",
+        )
+    present = {path.name for path in (folder / "films").glob("*")}
+    same = all(marker.get(key) == value for key, value in wanted.items())
+    return same and len(present) == marker.get("files") and _listed(folder) <= present
+
+
+def _listed(folder: Path) -> set[str]:
+    if not (folder / TABLE).is_file():
+        return {""}
+    with (folder / TABLE).open(newline="", encoding="utf-8") as table:
+        return {row["filename"] for row in csv.DictReader(table)}
+
+
+def _replace(folder: Path, wanted: dict[str, object], progress: Progress | None) -> None:
+    """Write beside `folder`, then put the whole in its place, so that half a collection is never seen."""
+    fresh, old = folder.with_name(f".{FOLDER}.partial"), folder.with_name(f".{FOLDER}.old")
+    for leftover in (fresh, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    try:
+        (fresh / "films").mkdir(parents=True)
+        _write(fresh, wanted, progress)
+        if folder.exists():
+            folder.rename(old)
+        fresh.rename(folder)
+    finally:
+        for leftover in (fresh, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _write(folder: Path, wanted: dict[str, object], progress: Progress | None) -> None:
+    per_class, seed, size = (int(str(wanted[key])) for key in ("per_class", "seed", "size"))
+    planned: list[PlannedFilm | PlannedFlaw] = [*plan_films(per_class, seed), *plan_flaws(per_class, seed)]
+    rows = []
+    for done, file in enumerate(planned, start=1):
+        content, row = draw_flaw(file, size) if isinstance(file, PlannedFlaw) else _draw(file, size)
+        (folder / "films" / file.name).write_bytes(content)
+        rows += [row] if row else []
+        if progress:
+            progress(done, len(planned))
+    _write_table(folder / TABLE, rows)
+    (folder / MARKER).write_text(_marker(wanted, len(planned)), encoding="utf-8")
+
+
+def _draw(film: PlannedFilm, size: int) -> tuple[bytes, Row]:
+    """The file of a film and its row."""
+    source = film.original or film
+    drawing = draw_film(source.key, size)
+    patient, view = drawing.patient, drawing.position.view
+    header = Header(source.patient_id, patient.sex, patient.age, view, source.name, source.window)
+    content = (
+        re_encode(drawing.picture) if film.copy == "re-encoded" else encode(drawing.picture, film.container, header)
+    )
+    row = (film.name, film.patient_id, film.key.label, view, patient.sex, str(patient.age))
+    return content, dict(zip(COLUMNS, row, strict=True))
+
+
+def _write_table(path: Path, rows: list[Row]) -> None:
+    """Sorted by name, which mixes the classes."""
+    with path.open("w", newline="", encoding="utf-8") as table:
+        writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(sorted(rows, key=lambda row: row["filename"]))
+
+
+def _marker(wanted: dict[str, object], files: int) -> str:
+    settings = "\n".join(f"{key} = {str(value).lower()}" for key, value in {**wanted, "files": files}.items())
+    return (
+        "# These films are drawn, not taken: no patient, no diagnosis. Figures on them say nothing of real X-rays.\n"
+        f'{settings}\ngenerator = "cxr_platform.intake.phantoms"\n'
+    )

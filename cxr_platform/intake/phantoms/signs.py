@@ -1,0 +1,159 @@
+"""The radiological sign of each class: how it changes the anatomy, and what it puts into the lungs."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+import numpy as np
+
+from cxr_platform.intake.phantoms.anatomy import Patient
+from cxr_platform.intake.phantoms.organs import Chest
+from cxr_platform.intake.phantoms.plane import Field, Strands, cloud, smoothstep
+from cxr_platform.intake.phantoms.texture import air_bronchograms, reticulation, septal_lines
+
+
+@dataclass(frozen=True)
+class Findings:
+    """`fill` is the share of the lung's air that fluid replaces (0 to 1, height × width); then tissue and air tubes."""
+
+    fill: Field
+    tissue: list[Strands] = field(default_factory=list)
+    gas: list[Strands] = field(default_factory=list)
+
+
+Shape = Callable[[Patient, float], Patient]
+Find = Callable[[Chest, float, np.random.Generator], Findings]
+
+
+def draw_severity(rng: np.random.Generator) -> float:
+    """0 (hardly to be seen) to 1 (plain), more often in between."""
+    return float(0.40 + 0.60 * rng.beta(1.6, 1.1))
+
+
+def reshape(label: str, patient: Patient, severity: float) -> Patient:
+    """The anatomy of `patient` under the disease `label`."""
+    shape = SHAPES.get(label)
+    return shape(patient, severity) if shape else patient
+
+
+def find(label: str, chest: Chest, severity: float, rng: np.random.Generator) -> Findings:
+    """What the disease `label` puts into the lungs of `chest`; nothing for Normal and Emphysema."""
+    finding = FINDINGS.get(label)
+    return finding(chest, severity, rng) if finding else Findings(np.zeros_like(chest.x))
+
+
+def covid19(chest: Chest, severity: float, rng: np.random.Generator) -> Findings:
+    """Ground glass on both sides, in the periphery of the lower zones, patchy."""
+    sides = rng.uniform(0.6, 1.0, 2)
+    patches = smoothstep(cloud(chest.plane, 4.0, rng), -1.2 + 0.6 * (1 - severity), 0.9)
+    grain = 1 + 0.12 * cloud(chest.plane, 0.9, rng)
+    periphery = smoothstep(chest.outward, 0.15, 0.8)
+    lower = smoothstep(_down(chest), 0.22, 0.62)
+    return Findings((0.26 + 0.56 * severity) * _by_side(chest, sides) * periphery * lower * patches * grain)
+
+
+def edema(chest: Chest, severity: float, rng: np.random.Generator) -> Findings:
+    """Haze around both hila like the wings of a bat, and Kerley's B lines above the angles."""
+    hilum = 0.54 * chest.patient.dome_right
+    wide, tall = rng.uniform(0.42, 0.62), rng.uniform(5.0, 7.0)
+    wings = np.exp(-((chest.outward / wide) ** 2) - ((chest.y - hilum) / tall) ** 2)
+    soft = 1 + 0.22 * cloud(chest.plane, 2.2, rng)
+    lines = septal_lines(chest.patient, severity, rng)
+    return Findings((0.26 + 0.54 * severity) * wings * soft * _by_side(chest, rng.uniform(0.8, 1.0, 2)), [lines])
+
+
+def effusion(chest: Chest, severity: float, rng: np.random.Generator) -> Findings:
+    """Fluid that blunts the costophrenic angle and rises along the wall: on one side, or less often on both."""
+    sides = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])[rng.choice(3, p=[0.38, 0.34, 0.28])]
+    heights = severity * rng.uniform(0.75, 1.1, 2) * sides
+    height = _by_side(chest, heights)
+    corner = chest.patient.dome_right + 3.2 * chest.patient.dome_curve
+    rise = rng.uniform(3.0, 5.5) * height**0.5 * np.clip(chest.outward, 0, 1) ** 3
+    surface = corner - 0.6 - 7.5 * height - rise
+    fluid = smoothstep(chest.y - surface, -0.5, 1.3 + 1.2 * (1 - chest.outward.clip(0, 1)))
+    return Findings(np.where(height > 0, 0.96 * fluid, 0))
+
+
+def fibrosis(chest: Chest, severity: float, rng: np.random.Generator) -> Findings:
+    """A fine net of lines in the bases and the periphery."""
+    base = smoothstep(_down(chest), 0.35, 0.85) * (0.4 + 0.6 * smoothstep(chest.outward, 0.2, 0.9))
+    haze = (0.05 + 0.18 * severity) * base * (1 + 0.3 * cloud(chest.plane, 1.0, rng))
+    return Findings(haze, [reticulation(chest.patient, severity, rng)])
+
+
+def pneumonia(chest: Chest, severity: float, rng: np.random.Generator) -> Findings:
+    """One lobe consolidated: dense, soft towards its own lung, straight along its fissure, with air in its bronchi."""
+    side, down, out, fissure = LOBES[rng.choice(len(LOBES), p=LOBE_SHARES)]
+    height = chest.patient.dome_right
+    y0, u0 = (down + rng.normal(0, 0.03)) * height, out + rng.normal(0, 0.06)
+    tall, wide = rng.uniform(4.6, 6.6), rng.uniform(0.48, 0.70)
+    zone = np.exp(-_fourth_power((chest.y - y0) / tall) - _fourth_power((chest.outward - u0) / wide) / 1.5)
+    beyond = fissure * (chest.y - y0 + rng.uniform(-0.25, 0.25) * (np.abs(chest.x) - 7)) - 0.55 * tall
+    bounded = zone * smoothstep(beyond, 0.25, -0.35) if fissure else zone
+    texture = 1 + 0.10 * cloud(chest.plane, 1.5, rng)
+    fill = (0.68 + 0.32 * severity) * bounded * texture
+    return Findings(np.where(chest.x * side > 0, fill, 0), gas=[air_bronchograms(chest.patient, side, y0, u0, rng)])
+
+
+LOBES: tuple[tuple[int, float, float, int], ...] = (
+    (-1, 0.24, 0.55, 1),  # right upper, bounded below by the horizontal fissure
+    (-1, 0.70, 0.35, -1),  # middle, bounded above by it
+    (-1, 0.86, 0.60, 0),  # right lower
+    (1, 0.30, 0.50, 0),  # left upper
+    (1, 0.66, 0.55, -1),  # lingula
+    (1, 0.86, 0.65, 0),  # left lower
+)
+LOBE_SHARES = (0.14, 0.20, 0.28, 0.10, 0.12, 0.16)
+"""Side, depth as a share of the lung's height, 0 medial to 1 lateral, +1 or -1: the fissure is below or above."""
+
+
+def _failing_heart(patient: Patient, severity: float) -> Patient:
+    return replace(
+        patient,
+        heart_ratio=patient.heart_ratio + 0.06 * severity,
+        vessels=patient.vessels * (1 + 0.30 * severity),
+        upper_vessels=1 + 0.8 * severity,
+    )
+
+
+def _inflated(patient: Patient, severity: float) -> Patient:
+    lower = 1.2 + 3.6 * severity
+    return replace(
+        patient,
+        dome_right=patient.dome_right + lower,
+        dome_left=patient.dome_left + lower,
+        dome_curve=patient.dome_curve * (1 - 0.70 * severity),
+        half_depth=patient.half_depth * (1 + 0.10 * severity),
+        heart_ratio=patient.heart_ratio * (1 - 0.18 * severity),
+        lung_density=patient.lung_density * (1 - 0.30 * severity),
+        rib_gap=patient.rib_gap * (1 + 0.08 * severity),
+        vessels=patient.vessels * (1 - 0.30 * severity),
+    )
+
+
+def _shrunken(patient: Patient, severity: float) -> Patient:
+    loss = 0.6 + 2.0 * severity
+    return replace(patient, dome_right=patient.dome_right - loss, dome_left=patient.dome_left - loss)
+
+
+SHAPES: Mapping[str, Shape] = MappingProxyType(
+    {"Edema": _failing_heart, "Emphysema": _inflated, "Fibrosis": _shrunken},
+)
+FINDINGS: Mapping[str, Find] = MappingProxyType(
+    {"Covid19": covid19, "Edema": edema, "Effusion": effusion, "Fibrosis": fibrosis, "Pneumonia": pneumonia},
+)
+
+
+def _down(chest: Chest) -> Field:
+    """0 at the apex, 1 at the crown of the diaphragm (no unit)."""
+    return chest.y / chest.patient.dome_right
+
+
+def _by_side(chest: Chest, right_left: np.ndarray) -> Field:
+    right, left = np.asarray(right_left, np.float32)
+    return right + (left - right) * chest.left
+
+
+def _fourth_power(value: Field) -> Field:
+    square = value * value
+    return square * square

@@ -1,0 +1,79 @@
+"""Image files in memory for the tests of intake."""
+
+import io
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit, generate_uid
+
+DX = "1.2.840.10008.5.1.4.1.1.1.1"
+
+
+def ramp(height: int = 60, width: int = 80) -> NDArray[np.uint8]:
+    """Black at the left, white at the right."""
+    return np.tile(np.linspace(0, 255, width).astype(np.uint8), (height, 1))
+
+
+def thorax(size: int = 200) -> NDArray[np.uint8]:
+    """Two dark lungs beside a bright mediastinum, in soft tissue, in air."""
+    y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
+    film = np.where(np.abs(x) < 0.85, 170, 10)
+    lungs = (((np.abs(x) - 0.42) / 0.3) ** 2 + (y / 0.75) ** 2) < 1
+    return np.where(lungs, 60, film).astype(np.uint8) + (np.abs(x * 20).astype(np.uint8) % 2) * 8
+
+
+def png(image: Image.Image | NDArray[Any]) -> bytes:
+    return saved(image, "PNG")
+
+
+def jpeg(image: Image.Image | NDArray[Any], **options: Any) -> bytes:
+    return saved(image, "JPEG", quality=95, **options)
+
+
+def saved(image: Image.Image | NDArray[Any], container: str, **options: Any) -> bytes:
+    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    buffer = io.BytesIO()
+    picture.save(buffer, container, **options)
+    return buffer.getvalue()
+
+
+def dataset(values: NDArray[Any], **attributes: Any) -> Dataset:
+    """An uncompressed radiograph of integer `values`, (rows, columns) or (rows, columns, 3)."""
+    bits = values.dtype.itemsize * 8
+    film = Dataset()
+    film.file_meta = FileMetaDataset()
+    film.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    film.SOPClassUID, film.SOPInstanceUID = DX, generate_uid(entropy_srcs=["film"])
+    film.Modality, film.PatientID, film.ViewPosition = "DX", "P1", "PA"
+    film.Rows, film.Columns = values.shape[:2]
+    film.SamplesPerPixel, film.PhotometricInterpretation = 1, "MONOCHROME2"
+    if values.ndim == 3:
+        film.SamplesPerPixel, film.PhotometricInterpretation, film.PlanarConfiguration = 3, "RGB", 0
+    film.BitsAllocated = film.BitsStored = bits
+    film.PixelRepresentation = int(values.dtype.kind == "i")
+    film.PixelData = values.tobytes() + b"\0" * (values.nbytes % 2)
+    for keyword, value in attributes.items():
+        setattr(film, keyword, value)
+    film.HighBit = attributes.get("HighBit", film.BitsStored - 1)
+    return film
+
+
+def jpeg_dataset(values: NDArray[np.uint8], **attributes: Any) -> Dataset:
+    """A radiograph of 8 bits whose pixel data are a JPEG."""
+    film = dataset(values, **attributes)
+    film.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    film.PixelData = encapsulate([jpeg(values)])
+    return film
+
+
+def dicom(film: Dataset | NDArray[Any], **attributes: Any) -> bytes:
+    """The file of a dataset, or of values with the attributes of a radiograph."""
+    film = film if isinstance(film, Dataset) else dataset(film, **attributes)
+    buffer = io.BytesIO()
+    film.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()

@@ -1,0 +1,50 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cxr_platform.intake.phantoms.anatomy import draw_exposure
+from cxr_platform.intake.phantoms.exposure import expose
+from cxr_platform.intake.phantoms.plane import Plane
+
+PLANE = Plane(96, 96, 0.35, (0.0, 12.0))
+SETTINGS = replace(draw_exposure(np.random.default_rng(0)), photons=5e4, equalising=0.2)
+
+
+def attenuation() -> np.ndarray:
+    """A body of 4 with a lung of 2 and a bone of 3 in it, and nothing beside it."""
+    values = np.zeros((96, 96), np.float32)
+    values[:, 16:80] = 4.0
+    values[20:70, 22:46] = 2.0
+    values[40:44, 22:46] = 3.0
+    return values
+
+
+def expose_with(**changes: float) -> np.ndarray:
+    return expose(attenuation(), PLANE, replace(SETTINGS, **changes), np.random.default_rng(1))
+
+
+def test_bone_is_brighter_than_lung_and_air_is_black():
+    film = expose_with()
+    assert film[40:44, 26:42].mean() > film[25:35, 26:42].mean() + 0.05
+    assert film[:, :8].mean() < 0.15 < film[25:35, 26:42].mean()
+    assert film[:, 60:70].mean() > film[40:44, 26:42].mean()
+
+
+@pytest.mark.parametrize("brightness", [0.40, 0.55])
+@pytest.mark.parametrize("thickness", [0.8, 1.2])
+def test_the_automatic_exposure_meets_the_brightness_whatever_the_patient(brightness: float, thickness: float):
+    settings = replace(SETTINGS, brightness=brightness)
+    film = expose(thickness * attenuation(), PLANE, settings, np.random.default_rng(1))
+    assert film.mean() == pytest.approx(brightness, abs=0.02)
+
+
+def test_more_photons_make_less_noise():
+    noisy, clean = (expose_with(photons=n)[75:90, 50:75].std() for n in (2e3, 2e5))
+    assert noisy > 3 * clean
+
+
+def test_scatter_lowers_the_contrast_of_bone():
+    clear, veiled = (expose_with(scatter=s) for s in (0.0, 0.5))
+    contrast = [film[41:43, 26:42].mean() - film[25:35, 26:42].mean() for film in (clear, veiled)]
+    assert contrast[1] < contrast[0]

@@ -1,0 +1,140 @@
+import warnings
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pydicom.data
+import pytest
+from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+from cxr_platform.config import DecodingConfig, IntakeConfig
+from cxr_platform.errors import ImageRefused
+from cxr_platform.intake.dicom import decode_dicom
+from cxr_platform.intake.films import read_film
+from cxr_platform.intake.reasons import REASONS
+from tests.intake.files import dataset, dicom, jpeg_dataset, ramp
+
+CONFIG = DecodingConfig()
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+
+
+def _reason(data: bytes) -> str:
+    with pytest.raises(ImageRefused) as refused:
+        decode_dicom(data, CONFIG)
+    return refused.value.reason
+
+
+def test_a_radiograph_comes_with_its_depth_photometric_view_and_patient() -> None:
+    image = decode_dicom(dicom(ramp().astype(np.uint16) * 16, BitsStored=12), CONFIG)
+    assert image.values.shape == (60, 80)
+    assert (image.container, image.bit_depth, image.color_mode) == ("DICOM", 12, "MONOCHROME2")
+    assert (image.view, image.patient) == ("PA", "P1")
+
+
+def test_an_object_without_preamble_and_meta_information_is_read() -> None:
+    film = dicom(ramp())
+    expected = decode_dicom(film, CONFIG).values
+    np.testing.assert_array_equal(decode_dicom(film[132:], CONFIG).values, expected)
+    bare = film[film.index(b"\x08\x00\x16\x00") :]
+    np.testing.assert_array_equal(decode_dicom(bare, CONFIG).values, expected)
+
+
+@pytest.mark.parametrize("modality", ["CR", "DX", "DR", "RG", "OT", ""])
+def test_radiographs_of_every_modality_pass(modality: str) -> None:
+    decode_dicom(dicom(ramp(), Modality=modality), CONFIG)
+
+
+@pytest.mark.parametrize("modality", ["CT", "MR", "US", "MG", "PT"])
+def test_other_modalities_are_refused(modality: str) -> None:
+    assert _reason(dicom(ramp(), Modality=modality)) == "modality"
+
+
+@pytest.mark.parametrize(("position", "passes"), [("PA", True), ("HFS", False)])
+def test_a_secondary_capture_is_a_radiograph_only_where_it_states_a_projection(position: str, passes: bool) -> None:
+    film = dicom(ramp(), Modality="CT", SOPClassUID=SECONDARY_CAPTURE, ViewPosition="", PatientPosition=position)
+    if passes:
+        assert decode_dicom(film, CONFIG).view == "PA"
+    else:
+        assert _reason(film) == "modality"
+
+
+def test_several_frames_are_refused() -> None:
+    assert _reason(dicom(ramp(), NumberOfFrames=2)) == "multi-frame"
+
+
+def test_an_object_without_an_image_is_refused() -> None:
+    film = dataset(ramp())
+    del film.PixelData
+    assert _reason(dicom(film)) == "no-pixel-data"
+
+
+def test_a_header_of_too_many_pixels_is_refused_before_any_is_decoded() -> None:
+    assert _reason(dicom(ramp(), Rows=30_000, Columns=30_000)) == "too-large"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"BitsStored": 20},
+        {"BitsAllocated": 12},
+        {"SamplesPerPixel": 3},
+        {"PhotometricInterpretation": "HSV"},
+        {"PixelRepresentation": 7},
+        {"Rows": 0},
+        {"Rows": None},
+        {"RescaleSlope": "1e999", "RescaleIntercept": 0},
+    ],
+)
+def test_a_header_that_describes_no_image_is_undecodable(fault: dict[str, object]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        film = dicom(ramp(), **fault)
+    assert _reason(film) == "undecodable"
+
+
+def test_a_deflated_object_is_refused_and_not_inflated() -> None:
+    film = dataset(ramp())
+    film.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    assert _reason(dicom(film)) == "undecodable"
+
+
+def test_irregular_values_do_not_warn_and_leave_the_filters_of_warnings_alone() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        film = dicom(ramp(), PatientID="P" * 200, StudyDate="20-20")
+    before = warnings.filters[:]
+    assert decode_dicom(film, CONFIG).patient == "P" * 200
+    assert warnings.filters == before
+
+
+def test_monochrome1_is_the_inverse_of_the_same_values_as_monochrome2() -> None:
+    films = [dicom(jpeg_dataset(ramp(), PhotometricInterpretation=p)) for p in ("MONOCHROME1", "MONOCHROME2")]
+    inverted, plain = (decode_dicom(film, CONFIG).values for film in films)
+    np.testing.assert_allclose(inverted, 255 - plain)
+
+
+def test_every_file_that_pydicom_ships_is_decoded_or_refused_with_a_reason() -> None:
+    folder = Path(pydicom.data.__file__).parent / "test_files"
+    outcomes: Counter[str] = Counter()
+    for file in sorted(f for f in folder.rglob("*") if f.is_file()):
+        try:
+            outcomes[f"decoded to {read_film(file.read_bytes(), IntakeConfig()).pixels.shape}"] += 1
+        except ImageRefused as refused:
+            outcomes[refused.reason] += 1
+    assert outcomes.keys() <= {"decoded to (200, 200)", *REASONS}
+    assert outcomes["decoded to (200, 200)"] >= 30
+    assert outcomes["undecodable"] <= 5
+    assert {"modality", "no-pixel-data", "multi-frame", "not-an-image"} <= outcomes.keys()
+
+
+@pytest.mark.real
+def test_all_eight_real_dicom_films_decode_and_the_one_relabelled_monochrome1_is_the_inverse_of_its_twin(
+    real_data: Path,
+) -> None:
+    folder = real_data / "originals/dicom"
+    films = {file.name: read_film(file.read_bytes(), IntakeConfig()) for file in folder.glob("*.dcm")}
+    assert len(films) == 8
+    twin, fake = (films[name] for name in sorted(films) if name.startswith("txv"))
+    assert (twin.color_mode, fake.color_mode) == ("MONOCHROME2", "MONOCHROME1")
+    assert np.abs(255 - twin.pixels.astype(int) - fake.pixels).max() <= 1
+    assert all(film.pixels[:10].mean() < film.pixels[90:110, 90:110].mean() for film in films.values() if film != fake)

@@ -1,0 +1,95 @@
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cxr_platform.config import DecodingConfig
+from cxr_platform.errors import ImageRefused
+from cxr_platform.intake.raster import decode_raster
+from tests.intake.files import jpeg, png, ramp
+
+CONFIG = DecodingConfig()
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "P"])
+def test_the_same_film_in_every_png_mode_is_the_same_grey(mode: str) -> None:
+    image = decode_raster(png(Image.fromarray(ramp()).convert(mode)), "PNG", CONFIG)
+    np.testing.assert_array_equal(image.values, ramp())
+    assert (image.color_mode, image.bit_depth, image.container) == (mode, 8, "PNG")
+
+
+def test_a_one_bit_png_is_black_and_white() -> None:
+    image = decode_raster(png(Image.fromarray(ramp()).convert("1")), "PNG", CONFIG)
+    assert set(np.unique(image.values)) == {0, 255}
+    assert (image.color_mode, image.bit_depth) == ("1", 1)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_a_jpeg_is_bright_where_the_film_is_bright(mode: str) -> None:
+    image = decode_raster(jpeg(Image.fromarray(ramp()).convert("RGB").convert(mode)), "JPEG", CONFIG)
+    assert np.abs(image.values.astype(int) - ramp()).max() <= 3
+    assert (image.color_mode, image.bit_depth) == (mode, 8)
+
+
+def test_colour_becomes_grey_by_luma() -> None:
+    red = np.zeros((20, 20, 3), np.uint8)
+    red[..., 0] = 255
+    assert decode_raster(png(red), "PNG", CONFIG).values[0, 0] == 76
+
+
+def test_what_is_transparent_is_black_and_half_transparent_is_half_as_bright() -> None:
+    white = np.full((4, 3, 4), 255, np.uint8)
+    white[:, :, 3] = [0, 128, 255]
+    np.testing.assert_array_equal(decode_raster(png(white), "PNG", CONFIG).values[0], [0, 128, 255])
+
+
+def test_a_palette_entry_marked_transparent_is_black() -> None:
+    image = Image.fromarray(ramp()).convert("P")
+    image.info["transparency"] = 255
+    assert decode_raster(png(image), "PNG", CONFIG).values.max() < 255
+
+
+def test_sixteen_bits_get_the_percentile_window() -> None:
+    values = np.linspace(1000, 5000, 4000).astype(np.uint16).reshape(50, 80)
+    image = decode_raster(png(values), "PNG", CONFIG)
+    assert (image.bit_depth, image.color_mode) == (16, "I;16")
+    assert image.values.min() == 0
+    assert image.values.max() == 255
+    assert np.median(image.values) == pytest.approx(127.5, abs=1)
+
+
+def test_the_exif_orientation_turns_the_film_upright() -> None:
+    exif = Image.Exif()
+    exif[274] = 6  # the camera was turned by 90 degrees
+    image = decode_raster(jpeg(ramp(60, 80), exif=exif), "JPEG", CONFIG)
+    assert image.values.shape == (80, 60)
+    assert image.values[0].mean() < 10 < 245 < image.values[-1].mean()
+
+
+@pytest.mark.parametrize("side", [8_000, 9_800, 30_000])
+def test_too_many_pixels_in_the_header_are_refused_before_any_is_decoded(side: int) -> None:
+    """There are no pixels to decode: whoever tried would say undecodable."""
+    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", b""), (b"IEND", b"")]
+    body = b"".join(struct.pack(">I", len(d)) + t + d + struct.pack(">I", zlib.crc32(t + d)) for t, d in chunks)
+    with pytest.raises(ImageRefused) as refused:
+        decode_raster(b"\x89PNG\r\n\x1a\n" + body, "PNG", CONFIG)
+    assert refused.value.reason == "too-large"
+
+
+NOISE = np.random.default_rng(0).integers(0, 256, (60, 80), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(("data", "container"), [(png(NOISE), "PNG"), (jpeg(NOISE), "JPEG")])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_a_truncated_file_is_undecodable(data: bytes, container: str, share: float) -> None:
+    with pytest.raises(ImageRefused) as refused:
+        decode_raster(data[: int(len(data) * share)], container, CONFIG)
+    assert refused.value.reason == "undecodable"
+
+
+def test_the_other_container_is_not_tried() -> None:
+    with pytest.raises(ImageRefused, match="undecodable"):
+        decode_raster(png(ramp()), "JPEG", CONFIG)
