@@ -69,7 +69,7 @@ format: setup ## put the code into form
 	$(VENV)/bin/ruff format .
 
 bench: setup ## what the second fold of a strategy costs beside its steps, against stock model.fit
-	$(RUN) pipelines.benchmark_folds $(WEIGHTS_ARGUMENT)
+	$(RUN) pipelines.benchmark_folds
 
 lock: setup ## resolve the requirements again (no package address is written)
 	$(VENV)/bin/uv pip compile --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-header \

@@ -75,7 +75,7 @@ def _run_protocol(
     if not arguments.no_report:
         from pipelines.report import write_and_tell
 
-        write_and_tell(arguments.runs / name)
+        write_and_tell(arguments.runs / name, arguments.manifest)
 
 
 def _imagenet(strategies: tuple[str, ...], profile: Profile, named: Path | None) -> Any:

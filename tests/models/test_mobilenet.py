@@ -1,0 +1,131 @@
+import keras
+import numpy as np
+import pytest
+
+from cxr_platform.config import ModelConfig
+from cxr_platform.models.mobilenet import Network, build_network, cut_tensor
+from cxr_platform.models.start import BackboneWeights, set_start
+from cxr_platform.models.strategies import STRATEGIES, STRATEGY_NAMES, strategy_by_name
+from tests.models.conftest import NetworkOf
+
+HEAD = ["head_dense", "head_bn", "head_logits"]
+TOP = ["Conv_1", "Conv_1_bn"]
+CUT_STRATEGIES = [s.name for s in STRATEGIES if s.cut]
+
+
+def block(number: int) -> list[str]:
+    """The layers with weights of one inverted-residual block."""
+    parts = ["expand", "expand_BN", "depthwise", "depthwise_BN", "project", "project_BN"]
+    return [f"block_{number}_{part}" for part in parts]
+
+
+def blocks(first: int, last: int = 16) -> list[str]:
+    return [layer for number in range(first, last + 1) for layer in block(number)]
+
+
+STEM = ["Conv1", "bn_Conv1"] + [
+    f"expanded_conv_{part}" for part in ("depthwise", "depthwise_BN", "project", "project_BN")
+]
+TRAINED = {
+    "off-the-shelf": HEAD,
+    "fine-tuning-1": block(16) + TOP + HEAD,
+    "fine-tuning-3": blocks(14) + TOP + HEAD,
+    "fine-tuning-5": blocks(12) + TOP + HEAD,
+    "fine-tuning-7": blocks(10) + TOP + HEAD,
+    "fine-tuning-9": blocks(8) + TOP + HEAD,
+    "fine-tuning-11": blocks(6) + TOP + HEAD,
+    "scratch": STEM + blocks(1) + TOP + HEAD,
+}
+
+
+def films(count: int, size: int = 32) -> np.ndarray:
+    """What the network takes: (count, S, S, 3) float32 in −1…1."""
+    return np.random.default_rng(3).uniform(-1, 1, (count, size, size, 3)).astype("float32")
+
+
+def moving_statistics(network: Network) -> dict[str, np.ndarray]:
+    layers = [layer for layer in network.full.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    return {layer.name: np.concatenate([layer.moving_mean, layer.moving_variance]) for layer in layers}
+
+
+@pytest.mark.parametrize("name", STRATEGY_NAMES)
+def test_a_strategy_trains_exactly_its_layers(name: str, network_of: NetworkOf) -> None:
+    assert sorted(network_of(name).trained_layers) == sorted(TRAINED[name])
+
+
+@pytest.mark.parametrize("name", STRATEGY_NAMES)
+def test_upper_holds_everything_that_is_trained(name: str, network_of: NetworkOf) -> None:
+    network = network_of(name)
+    assert {id(v) for v in network.upper.trainable_variables} == {id(v) for v in network.full.trainable_variables}
+    in_upper = {layer.name for layer in network.upper.layers if layer.weights}
+    assert in_upper == set(TRAINED[name])
+
+
+@pytest.mark.parametrize("name", CUT_STRATEGIES)
+def test_upper_after_the_activations_at_the_cut_gives_the_logits_of_full(
+    name: str, network_of: NetworkOf, imagenet: BackboneWeights
+) -> None:
+    network = network_of(name)
+    set_start(network, seed=1, imagenet=imagenet)
+    cut = network.strategy.cut or ""
+    below = keras.Model(network.full.input, cut_tensor(network.full, cut))
+    images = films(4)
+    whole = np.asarray(network.full(images, training=False))
+    assert np.ptp(whole) > 0.01
+    np.testing.assert_allclose(np.asarray(network.upper(below(images), training=False)), whole, rtol=1e-4, atol=1e-5)
+
+
+def test_scratch_has_no_cut_and_one_network(network_of: NetworkOf) -> None:
+    network = network_of("scratch")
+    assert network.upper is network.full
+
+
+@pytest.mark.parametrize("name", ["off-the-shelf", "fine-tuning-5", "scratch"])
+def test_frozen_batch_normalisation_stays_in_inference_mode(
+    name: str, network_of: NetworkOf, imagenet: BackboneWeights
+) -> None:
+    network = network_of(name)
+    set_start(network, seed=1, imagenet=imagenet)
+    before = moving_statistics(network)
+    network.full(films(8), training=True)
+    after = moving_statistics(network)
+    moved = {layer for layer, values in before.items() if not np.array_equal(values, after[layer])}
+    assert moved == {layer for layer in TRAINED[name] if layer.lower().endswith("_bn") or layer == "bn_Conv1"}
+
+
+def test_batch_normalisation_takes_the_momentum_of_the_profile() -> None:
+    network = build_network(
+        strategy_by_name("scratch"), ModelConfig(input_size=32, alpha=0.35, batch_norm_momentum=0.8)
+    )
+    layers = [layer for layer in network.full.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    assert {layer.momentum for layer in layers} == {0.8}
+    assert len(layers) == 53
+
+
+def test_the_head_is_the_papers() -> None:
+    head = build_network(strategy_by_name("off-the-shelf"), ModelConfig(input_size=32)).upper.layers[1:]
+    dense, normalisation, dropout, logits = head
+    assert [type(layer) for layer in head] == [
+        keras.layers.Dense,
+        keras.layers.BatchNormalization,
+        keras.layers.Dropout,
+        keras.layers.Dense,
+    ]
+    assert (dense.kernel.shape, dense.activation) == ((1280, 2500), keras.activations.relu)
+    assert normalisation.gamma.shape == (2500,)
+    assert dropout.rate == 0.5
+    assert (logits.kernel.shape, logits.activation) == ((2500, 7), keras.activations.linear)
+
+
+def test_features_are_the_mean_over_the_map_of_the_last_convolution(network_of: NetworkOf) -> None:
+    full = network_of("off-the-shelf").full
+    ends = keras.Model(full.input, [full.get_layer("out_relu").output, cut_tensor(full, "features")])
+    maps, features = (np.asarray(output) for output in ends(films(2)))
+    assert features.shape == (2, 1280)
+    np.testing.assert_allclose(features, maps.mean(axis=(1, 2)), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("cut", "last"), [("block_5", "block_5_add"), ("block_13", "block_13_project_BN")])
+def test_a_cut_is_the_end_of_its_block_with_or_without_a_residual(cut: str, last: str, network_of: NetworkOf) -> None:
+    full = network_of("scratch").full
+    assert cut_tensor(full, cut) is full.get_layer(last).output

@@ -1,0 +1,186 @@
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cxr_platform.config import AugmentationConfig, ModelConfig, load_profile, profile_names
+from cxr_platform.errors import ConfigError
+
+SCHEDULES = """
+off_the_shelf = { epochs = 2, learning_rate = 0.001 }
+fine_tuning = { epochs = 2, learning_rate = 0.001 }
+scratch = { epochs = 2, learning_rate = 0.001 }
+"""
+SMALLEST = f"folds = 3\n[training]\n{SCHEDULES}"
+
+
+def profile_file(folder: Path, text: str) -> str:
+    path = folder / "mine.toml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def complaint(path: str, overrides: dict[str, Any] | None = None) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_profile(path, overrides)
+    return str(caught.value)
+
+
+def test_the_profiles_of_the_package_are_paper_and_quick() -> None:
+    assert profile_names() == ["paper", "quick"]
+
+
+def test_the_paper_profile_holds_what_the_paper_states() -> None:
+    paper = load_profile("paper")
+    assert (paper.name, paper.folds) == ("paper", 10)
+    assert paper.intake.decoding.image_size == 200
+    assert paper.intake.selection.caps == "paper"
+    assert paper.model == ModelConfig(input_size=200, alpha=1.0, dense_units=2500, dropout=0.5)
+    assert (paper.augmentation.rotation_degrees, paper.augmentation.shift_fraction) == (10.0, 0.1)
+
+
+def test_the_quick_profile_differs_from_the_paper_in_size_only() -> None:
+    quick, paper = load_profile("quick"), load_profile("paper")
+    assert (quick.folds, quick.model.input_size) == (3, 96)
+    assert dataclasses.replace(quick.model, input_size=200) == paper.model
+    assert quick.training.scratch.epochs < paper.training.scratch.epochs
+
+
+def test_a_file_needs_folds_and_schedules_only_and_takes_its_name_from_the_path(tmp_path: Path) -> None:
+    profile = load_profile(profile_file(tmp_path, SMALLEST))
+    assert (profile.name, profile.folds) == ("mine", 3)
+    assert profile.augmentation == AugmentationConfig()
+
+
+def test_a_profile_is_frozen_and_its_repr_shows_its_values() -> None:
+    profile = load_profile("quick")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        profile.folds = 4  # type: ignore[misc]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        profile.model.dropout = 0.0  # type: ignore[misc]
+    assert "folds=3" in repr(profile)
+    assert "input_size=96" in repr(profile)
+
+
+def test_a_profile_becomes_nested_plain_values() -> None:
+    tree = load_profile("quick").to_dict()
+    assert tree["model"]["input_size"] == 96
+    assert tree["training"]["fine_tuning"] == {"epochs": 8, "learning_rate": 0.0005, "weight_decay": 0.0}
+
+
+def test_overrides_replace_single_values_and_leave_the_rest() -> None:
+    plain = load_profile("quick")
+    other = load_profile("quick", {"folds": 5, "model.input_size": 64, "intake.selection.limit": 7})
+    assert (other.folds, other.model.input_size, other.intake.selection.limit) == (5, 64, 7)
+    assert dataclasses.replace(other.model, input_size=96) == plain.model
+    assert other.training == plain.training
+
+
+def test_an_unknown_profile_is_answered_with_the_names() -> None:
+    assert "a profile name (paper, quick)" in complaint("papper")
+    assert "'papper'" in complaint("papper")
+
+
+def test_an_absent_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "absent.toml"
+    assert complaint(str(path)) == f"Expected a readable TOML file at {path}. Received: No such file or directory."
+
+
+def test_a_file_that_is_no_toml_is_named_with_the_line(tmp_path: Path) -> None:
+    path = profile_file(tmp_path, "folds = 3\nseed 2020\n")
+    assert f"Expected TOML in {path}" in complaint(path)
+    assert "line 2" in complaint(path)
+
+
+def test_a_file_of_other_bytes_is_no_toml(tmp_path: Path) -> None:
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    assert "Expected TOML in" in complaint(str(tmp_path / "binary.toml"))
+
+
+def test_a_misspelt_key_is_an_error_that_suggests_the_right_one(tmp_path: Path) -> None:
+    text = complaint(profile_file(tmp_path, f"{SMALLEST}[model]\ninput_sise = 96\n"))
+    assert text.startswith("profile mine.toml: model: expected one of the keys input_size, alpha,")
+    assert text.endswith("Received: 'input_sise'. Did you mean 'input_size'?")
+
+
+def test_an_unknown_key_that_resembles_nothing_gets_no_suggestion(tmp_path: Path) -> None:
+    text = complaint(profile_file(tmp_path, f"optimizer = 'adam'\n{SMALLEST}"))
+    assert text.endswith("Received: 'optimizer'. Remove it or correct it.")
+
+
+def test_an_override_of_an_unknown_key_is_an_error_too() -> None:
+    assert "Did you mean 'dropout'?" in complaint("quick", {"model.droput": 0.1})
+
+
+def test_a_missing_key_is_named_with_its_table(tmp_path: Path) -> None:
+    assert "profile mine.toml: missing folds." in complaint(profile_file(tmp_path, f"[training]\n{SCHEDULES}"))
+    text = complaint(profile_file(tmp_path, "folds = 3\n[training]\nbatch_size = 8\n"))
+    assert "profile mine.toml: training: missing off_the_shelf, fine_tuning, scratch." in text
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("folds", "3", "folds: expected int. Received: '3'"),
+        ("folds", 3.0, "folds: expected int. Received: 3.0"),
+        ("folds", True, "folds: expected int. Received: True"),
+        ("model.dropout", "half", "model: dropout: expected float. Received: 'half'"),
+        ("intake.selection.limit", "all", "limit: expected int or nothing. Received: 'all'"),
+        ("intake.selection.caps", "Paper", "caps: expected 'none' or 'paper'. Received: 'Paper'"),
+        ("resources.gpu", "one", "gpu: expected float or 'auto'. Received: 'one'"),
+        ("training.scratch", 12, "training: scratch: expected a table. Received: 12"),
+        ("folds.of", 3, "folds: expected a table. Received: 3"),
+    ],
+)
+def test_a_value_of_another_type_names_file_key_and_what_came(key: str, value: Any, expected: str) -> None:
+    text = complaint("quick", {key: value})
+    assert text.startswith("profile quick.toml: ")
+    assert expected in text
+
+
+def test_a_whole_number_will_do_where_a_fraction_is_asked_for() -> None:
+    rotation = load_profile("quick", {"augmentation.rotation_degrees": 5}).augmentation.rotation_degrees
+    assert (rotation, type(rotation)) == (5.0, float)
+
+
+@pytest.mark.parametrize(
+    ("key", "good", "bad"),
+    [
+        ("folds", 2, 1),
+        ("model.input_size", 32, 31),
+        ("model.input_size", 200, 201),
+        ("model.dropout", 0.0, 1.0),
+        ("model.batch_norm_momentum", 0.0, 1.0),
+        ("augmentation.rotation_degrees", 0.0, -1.0),
+        ("augmentation.shift_fraction", 1.0, 1.1),
+        ("augmentation.views", 0, -1),
+        ("training.batch_size", 2, 1),
+        ("training.warmup_fraction", 0.0, 1.0),
+        ("training.label_smoothing", 0.0, 1.0),
+        ("intake.selection.limit", 1, -1),
+        ("resources.cpu", 0.5, 0.0),
+        ("resources.gpu", 0.0, -0.5),
+        ("resources.gpu", "auto", -1),
+        ("resources.retries", 0, -1),
+    ],
+)
+def test_a_value_out_of_range_is_refused_and_the_last_good_one_is_not(key: str, good: Any, bad: Any) -> None:
+    load_profile("quick", {key: good})
+    text = complaint("quick", {key: bad})
+    assert text.startswith("profile quick.toml: expected ")
+    assert key in text
+
+
+def test_a_limit_of_no_images_is_refused() -> None:
+    assert "intake.selection.limit at least 1" in complaint("quick", {"intake.selection.limit": 0})
+
+
+def test_epochs_and_learning_rates_must_be_above_zero() -> None:
+    for key, value in (("epochs", 0), ("learning_rate", 0.0), ("learning_rate", float("nan"))):
+        assert "epochs and learning rates above 0" in complaint("quick", {f"training.fine_tuning.{key}": value})
+
+
+def test_all_broken_ranges_are_told_at_once() -> None:
+    text = complaint("quick", {"folds": 0, "model.dropout": 2.0})
+    assert "folds at least 2; model.dropout from 0 to below 1" in text
