@@ -20,8 +20,7 @@ ENVIRONMENT = {
 
 def run_command(function: Callable[[], int]) -> int:
     """Run `function` and return its exit code; a `CxrError` becomes its message on stderr and its own code."""
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    _set_environment()
     try:
         return function()
     except CxrError as error:
@@ -30,3 +29,11 @@ def run_command(function: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return INTERRUPTED
+
+
+def _set_environment() -> None:
+    """Ray, once imported, has made up its mind: a variable set later would reach its servers but not this process."""
+    late = "ray" in sys.modules
+    for name, value in ENVIRONMENT.items():
+        if not (late and name.startswith("RAY_")):
+            os.environ.setdefault(name, value)

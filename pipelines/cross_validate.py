@@ -59,7 +59,6 @@ def _run_protocol(
     imagenet: Any,
 ) -> None:
     from cxr_platform.manifest.store import open_manifest
-
     from cxr_platform.training.data import load_study_data
     from cxr_platform.training.folder import StudyFolder
     from cxr_platform.training.progress import make_progress

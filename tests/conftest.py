@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("RAY_AUTH_MODE", "token")  # before Ray is imported, as the verbs do
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -61,8 +61,9 @@ def text(value: Value, *, signed: bool = False) -> str:
     if isinstance(value, Spread):
         return _spread_text(value)
     if isinstance(value, float):
-        shown = f"{value:{'+' if signed else ''}.2f}".replace("-", MINUS)
-        return shown if shown[1:] != "0.00" else "0.00"  # no sign before nothing
+        if round(value, 2) == 0:
+            return "0.00"  # no sign before nothing
+        return f"{value:{'+' if signed else ''}.2f}".replace("-", MINUS)
     return f"{value:,}" if isinstance(value, int) else value
 
 

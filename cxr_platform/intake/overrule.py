@@ -14,7 +14,7 @@ from cxr_platform.config import read_toml
 from cxr_platform.errors import ConfigError
 
 FILE_NAME = "overrule.toml"
-OVERRULABLE = ("low-contrast", "partial", "rotated", "low-resolution")
+OVERRULABLE = ("low-contrast", "partial", "not-upright", "low-resolution")
 """Judgements of `intake.quality`; what the collection says or what cannot be decoded is not for overruling."""
 
 

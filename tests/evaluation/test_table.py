@@ -80,3 +80,8 @@ def test_synthetic_films_are_marked_in_the_caption_and_in_every_csv_row():
 
     assert to_markdown(table).startswith("**X · SYNTHETIC FILMS**")
     assert [row["films"] for row in csv.DictReader(io.StringIO(to_csv(table)))] == ["SYNTHETIC FILMS"] * 2
+
+
+@pytest.mark.parametrize(("value", "shown"), [(70.0, "70.00"), (10.0, "10.00"), (-0.001, "0.00"), (-20.0, "−20.00")])
+def test_figures_that_end_in_zeros_keep_their_tens_and_nothing_has_no_sign(value: float, shown: str) -> None:
+    assert text(value) == shown

@@ -14,6 +14,8 @@ from cxr_platform.intake.phantoms.plane import Field
 
 Row = dict[str, str]
 
+STRIP_FROM = 360  # pixels of height; a third of it is still no small film, only a partial one
+
 
 def draw_flaw(planned: PlannedFlaw, size: int) -> tuple[bytes, Row | None]:
     """The file, and its row in films.csv: `None` for the film that the table does not list."""
@@ -22,7 +24,7 @@ def draw_flaw(planned: PlannedFlaw, size: int) -> tuple[bytes, Row | None]:
         picture, patient = draw_lateral(film_stream(key), size)
         view = "LATERAL"
     else:
-        drawing = draw_film(key, size)
+        drawing = draw_film(key, max(size, STRIP_FROM) if planned.flaw == "partial" else size)
         picture, patient, view = drawing.picture, drawing.patient, drawing.position.view
     header = Header(planned.patient_id, patient.sex, patient.age, view, planned.name)
     row = {

@@ -50,7 +50,7 @@ class Chest:
     def dome(self) -> Field:
         """The y of the diaphragm below or above a pixel."""
         p, side = self.patient, np.abs(self.x)
-        crown = np.where(self.left > 0, p.dome_left, p.dome_right)
+        crown = p.dome_right + (p.dome_left - p.dome_right) * smoothstep(self.x, -2.5, 2.5)
         from_crown = (side - 0.42 * p.half_width) / (0.62 * p.half_width)
         lateral = np.clip(from_crown, 0, 1.1)
         medial = np.clip(-from_crown, 0, 1)

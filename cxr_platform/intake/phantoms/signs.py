@@ -89,7 +89,7 @@ def pneumonia(chest: Chest, severity: float, rng: np.random.Generator) -> Findin
     tall, wide = rng.uniform(4.6, 6.6), rng.uniform(0.48, 0.70)
     zone = np.exp(-_fourth_power((chest.y - y0) / tall) - _fourth_power((chest.outward - u0) / wide) / 1.5)
     beyond = fissure * (chest.y - y0 + rng.uniform(-0.25, 0.25) * (np.abs(chest.x) - 7)) - 0.55 * tall
-    bounded = zone * smoothstep(beyond, 0.25, -0.35) if fissure else zone
+    bounded = zone * smoothstep(beyond, 0.4, -0.7) if fissure else zone
     texture = 1 + 0.10 * cloud(chest.plane, 1.5, rng)
     fill = (0.68 + 0.32 * severity) * bounded * texture
     return Findings(np.where(chest.x * side > 0, fill, 0), gas=[air_bronchograms(chest.patient, side, y0, u0, rng)])
@@ -100,11 +100,13 @@ LOBES: tuple[tuple[int, float, float, int], ...] = (
     (-1, 0.70, 0.35, -1),  # middle, bounded above by it
     (-1, 0.86, 0.60, 0),  # right lower
     (1, 0.30, 0.50, 0),  # left upper
-    (1, 0.66, 0.55, -1),  # lingula
+    (1, 0.66, 0.55, 0),  # lingula
     (1, 0.86, 0.65, 0),  # left lower
 )
+"""Side, depth as a share of the lung's height, 0 medial to 1 lateral, and the fissure that a frontal film shows:
++1 below, -1 above, 0 none."""
 LOBE_SHARES = (0.14, 0.20, 0.28, 0.10, 0.12, 0.16)
-"""Side, depth as a share of the lung's height, 0 medial to 1 lateral, +1 or -1: the fissure is below or above."""
+"""How often each is struck."""
 
 
 def _failing_heart(patient: Patient, severity: float) -> Patient:

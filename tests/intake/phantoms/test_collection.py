@@ -70,8 +70,8 @@ def test_nothing_is_left_beside_the_collection(small_collection: Path):
 
 def test_a_collection_that_stands_there_is_left_as_it_is(small_collection: Path):
     before = times(small_collection)
-    calls: list[int] = []
-    write_collection(small_collection, **SMALL, progress=lambda done, total: calls.append(done))
+    calls: list[tuple[int, ...]] = []
+    write_collection(small_collection, **SMALL, progress=lambda *done_and_total: calls.append(done_and_total))
     assert times(small_collection) == before
     assert calls == []
 
@@ -119,8 +119,13 @@ def test_a_failure_midway_leaves_the_old_collection(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("arguments", "text"),
-    [((0, 0, 320), "at least 1 film"), ((1, -1, 320), "seed"), ((1, 0, 100), "128 to 1024"), ((1, 0, 2000), "128 to 1024")],
-)  # fmt: skip
+    [
+        ((0, 0, 320), "at least 1 film"),
+        ((1, -1, 320), "seed"),
+        ((1, 0, 100), "128 to 1024"),
+        ((1, 0, 2000), "128 to 1024"),
+    ],
+)
 def test_arguments_out_of_range_are_refused(arguments, text: str, tmp_path: Path):
     with pytest.raises(ConfigError, match=text):
         write_collection(tmp_path, *arguments)

@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 
 import numpy as np
 import pydicom
@@ -17,8 +18,13 @@ def opened(data: bytes) -> Image.Image:
 
 @pytest.mark.parametrize(
     ("container", "kind", "mode", "tolerance"),
-    [("png", "PNG", "L", 0.003), ("png16", "PNG", "I;16", 1e-4), ("png-rgb", "PNG", "RGB", 0.003), ("jpeg", "JPEG", "L", 0.05)],
-)  # fmt: skip
+    [
+        ("png", "PNG", "L", 0.003),
+        ("png16", "PNG", "I;16", 1e-4),
+        ("png-rgb", "PNG", "RGB", 0.003),
+        ("jpeg", "JPEG", "L", 0.05),
+    ],
+)
 def test_pictures_come_back_as_they_were(container, kind, mode, tolerance):
     image = opened(encode(PICTURE, container, HEADER))
     assert (image.format, image.mode, image.size) == (kind, mode, (50, 60))
@@ -52,8 +58,6 @@ def test_inverted_dicom_is_monochrome1_with_high_values_for_black():
 
 
 def test_a_window_is_written_only_where_asked_for_and_holds_the_values():
-    from dataclasses import replace
-
     assert "WindowCenter" not in read(encode(PICTURE, "dicom", HEADER))
     film = read(encode(PICTURE, "dicom", replace(HEADER, window=True)))
     low, high = np.percentile(film.pixel_array, [1, 99])
@@ -61,8 +65,6 @@ def test_a_window_is_written_only_where_asked_for_and_holds_the_values():
 
 
 def test_uids_differ_between_films_and_are_valid():
-    from dataclasses import replace
-
     one, other = (read(encode(PICTURE, "dicom", replace(HEADER, entropy=e))) for e in ("a", "b"))
     assert one.SOPInstanceUID != other.SOPInstanceUID
     assert one.SOPInstanceUID.is_valid

@@ -3,21 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cxr_platform.intake.phantoms.anatomy import Patient, Positioning, breathing, draw_patient, draw_positioning
-from cxr_platform.intake.phantoms.organs import Chest
-from cxr_platform.intake.phantoms.plane import Plane
-
-PLANE = Plane(160, 160, 0.25, (0.0, 12.0))
-
-
-def straight(seed: int) -> tuple[Patient, Positioning]:
-    rng = np.random.default_rng(seed)
-    return draw_patient(rng), replace(draw_positioning(rng), view="PA", breath=0.0, tilt=0.0, turn=0.0)
-
-
-def chest(seed: int = 0, **changes: float) -> Chest:
-    patient, position = straight(seed)
-    return Chest(replace(patient, **changes), position, PLANE)
+from cxr_platform.intake.phantoms.anatomy import breathing
+from tests.intake.phantoms.chests import chest, straight
 
 
 @pytest.mark.parametrize("seed", range(4))

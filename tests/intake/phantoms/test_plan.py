@@ -23,10 +23,8 @@ def test_names_and_patients_are_unique_and_tell_nothing_of_the_class():
     assert len({file.name for file in files}) == len(files)
     owner: dict[str, tuple[str, int]] = {}
     for file in files:
-        assert owner.setdefault(file.patient_id, (file.key.label, file.key.patient)) == (
-            file.key.label,
-            file.key.patient,
-        )
+        patient = (file.key.label, file.key.patient)
+        assert owner.setdefault(file.patient_id, patient) == patient
         assert not any(label.lower() in file.name.lower() for label in CLASSES)
 
 
@@ -46,7 +44,7 @@ def test_formats_are_shared_out_alike_in_all_classes():
 
 def test_all_films_of_a_patient_are_dicom_or_none_is():
     kinds: dict[str, set[bool]] = {}
-    for film in plan_films(100, 2):
+    for film in (film for film in plan_films(100, 2) if not film.copy):
         kinds.setdefault(film.patient_id, set()).add(film.container.startswith("dicom"))
     assert all(len(kind) == 1 for kind in kinds.values())
 

@@ -5,7 +5,7 @@ import pytest
 
 from cxr_platform.intake.phantoms.anatomy import RIBS
 from cxr_platform.intake.phantoms.skeleton import clavicles, humeri, ribs, scapulae, skeleton, spine
-from tests.intake.phantoms.test_organs import chest, straight
+from tests.intake.phantoms.chests import chest, straight
 
 
 def test_ribs_are_paired_and_run_from_the_spine_round_the_flank_to_the_front():

@@ -1,0 +1,83 @@
+"""Build the manifest of the collections in a folder: which films take part, which do not and why, and the folds.
+
+    python -m pipelines.manifest --data FOLDER --out data/manifests/NAME --profile quick
+
+Again, the same command decodes only files that are new or have changed.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cxr_platform.config import load_profile
+from cxr_platform.intake.reasons import REASONS
+from pipelines.arguments import add_profile_arguments, profile_overrides
+from pipelines.build_progress import make_build_progress
+from pipelines.command import run_command
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0, 2 when the manifest cannot be built, 130 when interrupted."""
+    arguments = _parser().parse_args(argv)
+    return run_command(lambda: _run(arguments))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="cxr manifest", description=__doc__.split("\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of one or several public collections")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the manifest; one that is there is replaced")
+    parser.add_argument("--overrule", type=Path, help="allow and deny lists (default: DATA/overrule.toml)")
+    parser.add_argument("--ray-address", help="a running Ray cluster; without it this machine alone")
+    add_profile_arguments(parser)
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from cxr_platform.manifest.build import build_manifest
+
+    profile = load_profile(arguments.profile, profile_overrides(arguments))
+    with make_build_progress(sys.stdout) as progress:
+        manifest = build_manifest(
+            arguments.data,
+            arguments.out,
+            profile,
+            progress,
+            overrule=arguments.overrule,
+            address=arguments.ray_address,
+        )
+    print("\n".join(summary(manifest.info)))
+    print(f"Manifest: {arguments.out}")
+    return 0
+
+
+def summary(info: dict[str, Any]) -> list[str]:
+    """Lines for a person: films by class and source, excluded films by reason, shortfalls, files that are missing."""
+    left_out = info["found"] - info["images"]
+    lines = _count_table(info["counts"])
+    lines.append(f"{info['images']} films taken + {left_out} excluded = {info['found']} files found.")
+    for reason, count in sorted(info["excluded"].items(), key=lambda item: -item[1]):
+        lines.append(f"Excluded: {count:6d}  {reason} ({REASONS[reason]})")
+    for short in info["shortfalls"]:
+        lines.append(f"Fewer than asked for: {short['label']} {short['found']} of {short['wanted']}.")
+    for source, count in info["missing_files"].items():
+        if count:
+            lines.append(f"{source}: {count} rows of the table have no file.")
+    if info["synthetic"]:
+        lines.append("The films are synthetic: drawn by the phantom generator, not taken of anybody.")
+    return [*lines, f"{info['folds']} folds. Content hash {info['content_hash']}."]
+
+
+def _count_table(counts: dict[str, dict[str, int]]) -> list[str]:
+    sources = sorted({source for by_source in counts.values() for source in by_source})
+    rows = [["class", *sources, "total"]]
+    for label, by_source in counts.items():
+        cells = [by_source.get(source, 0) for source in sources]
+        rows.append([label, *(str(cell) if cell else "" for cell in cells), str(sum(cells))])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

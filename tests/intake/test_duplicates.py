@@ -1,0 +1,103 @@
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cxr_platform.config import IntakeConfig
+from cxr_platform.intake.duplicates import (
+    SAME_FILM_AGREEMENT,
+    as_pairs,
+    connected_groups,
+    detail_agreement,
+    fine_detail,
+    hamming,
+    near_pairs,
+    pairs_of_equal,
+)
+from cxr_platform.intake.films import read_film
+from tests.manifest.builders import film
+
+
+def agreement(a: np.ndarray, b: np.ndarray) -> float:
+    return detail_agreement(fine_detail(a), fine_detail(b))
+
+
+@pytest.mark.parametrize("distance", [0, 1, 4, 9])
+def test_near_pairs_are_those_that_comparing_all_pairs_finds(distance: int) -> None:
+    rng = np.random.default_rng(7)
+    base = rng.integers(0, 2**64, 40, np.uint64, endpoint=False)
+    flipped = base ^ (np.uint64(1) << rng.integers(0, 64, 40).astype(np.uint64))
+    twice = flipped ^ (np.uint64(0b10111) << rng.integers(0, 50, 40).astype(np.uint64))
+    hashes = np.concatenate([base, flipped, twice, base[:5]])
+    every = [(i, j) for i in range(len(hashes)) for j in range(i + 1, len(hashes))]
+    near = [(i, j) for i, j in every if bin(int(hashes[i] ^ hashes[j])).count("1") <= distance]
+    assert near
+    assert near_pairs(hashes, distance).tolist() == [list(pair) for pair in near]
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_no_or_one_film_makes_no_pair(count: int) -> None:
+    assert near_pairs(np.zeros(count, np.uint64), 4).shape == (0, 2)
+
+
+def test_hamming_counts_the_bits_that_differ() -> None:
+    a = np.array([0, 0b1011, 2**64 - 1], np.uint64)
+    assert hamming(a, np.array([0, 0b0001, 0], np.uint64)).tolist() == [0, 2, 64]
+
+
+def test_copies_of_a_film_agree_in_their_fine_detail() -> None:
+    original = film(1)
+    compressed = io.BytesIO()
+    Image.fromarray(original).save(compressed, "JPEG", quality=60)
+    assert agreement(original, np.asarray(Image.open(compressed))) > SAME_FILM_AGREEMENT
+    assert agreement(original, (original * 0.7 + 40).astype(np.uint8)) > SAME_FILM_AGREEMENT
+    assert agreement(original, np.roll(original, (4, -6), (0, 1))) > SAME_FILM_AGREEMENT
+    smaller = Image.fromarray(original).resize((150, 150)).resize((200, 200))
+    assert agreement(original, np.asarray(smaller)) > SAME_FILM_AGREEMENT
+
+
+def test_films_of_the_same_anatomy_do_not_agree_in_their_fine_detail() -> None:
+    others = [agreement(film(1), film(number)) for number in range(2, 8)]
+    assert max(others) < SAME_FILM_AGREEMENT - 0.15
+
+
+def test_a_film_without_any_detail_agrees_with_nothing() -> None:
+    blank = np.full((200, 200), 90, np.uint8)
+    assert agreement(blank, blank) < SAME_FILM_AGREEMENT
+    assert agreement(np.zeros_like(blank), film(1)) < SAME_FILM_AGREEMENT
+
+
+def test_groups_are_what_pairs_connect() -> None:
+    groups = connected_groups(6, as_pairs([(0, 4), (4, 2), (1, 5)]))
+    assert len(set(groups.tolist())) == 3
+    assert groups[0] == groups[2] == groups[4]
+    assert groups[1] == groups[5] != groups[3]
+
+
+def test_films_without_a_patient_are_joined_to_nothing() -> None:
+    assert pairs_of_equal(["a", None, "a", None, "b", "a"]).tolist() == [[0, 2], [0, 5]]
+    assert pairs_of_equal([None, None]).shape == (0, 2)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        ("16660_4_1.jpg", "covid-19-rapidly-progressive-acute-respiratory-distress-syndrome-ards-day-2.jpg", True),
+        ("AR-1.jpg", "AR-2.jpg", True),
+        (
+            "E63574A7-4188-4C8D-8D17-9D67A18A1AFA.jpeg",
+            "F4341CE7-73C9-45C6-99C8-8567A5484B63.jpeg",
+            True,
+        ),
+        ("AR-1.jpg", "extubation-1.jpg", False),  # within 4 bits of each other, and of different people
+    ],
+)
+def test_real_films_are_told_apart_where_the_hash_does_not(
+    real_data: Path, first: str, second: str, same: bool
+) -> None:
+    folder = real_data / "sources" / "covid-chestxray-dataset" / "images"
+    a, b = (read_film((folder / name).read_bytes(), IntakeConfig()).pixels for name in (first, second))
+    assert (agreement(a, b) >= SAME_FILM_AGREEMENT) is same

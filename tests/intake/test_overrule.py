@@ -1,0 +1,40 @@
+from pathlib import Path
+
+import pytest
+
+from cxr_platform.errors import ConfigError
+from cxr_platform.intake.overrule import OVERRULABLE, Overrule, read_overrule
+from cxr_platform.intake.reasons import REASONS
+
+KNOWN = ("a/1.png", "a/2.png")
+
+
+def read(tmp_path: Path, text: str) -> Overrule:
+    file = tmp_path / "overrule.toml"
+    file.write_text(text)
+    return read_overrule(file, KNOWN)
+
+
+def test_lists_are_read_and_either_may_be_missing(tmp_path: Path) -> None:
+    assert read(tmp_path, 'allow = ["a/1.png"]') == Overrule(allow=frozenset({"a/1.png"}))
+    assert read(tmp_path, 'deny = ["a/2.png"]') == Overrule(deny=frozenset({"a/2.png"}))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('denied = ["a/1.png"]', r"keys allow and deny.*denied"),
+        ('deny = ["a/9.png", "b"]', r"in deny to be files.*'a/9\.png' and 1 more.*SOURCE/relative/path"),
+        ('deny = "a/1.png"', "list of source paths"),
+        ("allow = [1]", "list of source paths"),
+        ('allow = ["a/1.png"]\ndeny = ["a/1.png"]', "in one list"),
+        ("allow = [", "Expected TOML"),
+    ],
+)
+def test_lists_that_cannot_be_meant_are_errors(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read(tmp_path, text)
+
+
+def test_only_reasons_that_exist_can_be_overruled() -> None:
+    assert set(OVERRULABLE) <= set(REASONS)

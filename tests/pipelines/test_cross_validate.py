@@ -1,0 +1,137 @@
+"""The verb on a real manifest of phantom films, as a person runs it: a command, its output, its exit code."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines import cross_validate
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+PROFILE = """
+folds = 2
+[model]
+input_size = 32
+dense_units = 16
+[augmentation]
+views = 1
+[training]
+batch_size = 16
+off_the_shelf = { epochs = 1, learning_rate = 0.001 }
+fine_tuning = { epochs = 1, learning_rate = 0.001 }
+scratch = { epochs = 3, learning_rate = 0.001 }
+[resources]
+cpu = 1.0
+"""
+
+
+@pytest.fixture(scope="module")
+def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("profile") / "tiny.toml"
+    file.write_text(PROFILE)
+    return file
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory, profile: Path) -> Path:
+    from pipelines import manifest as manifest_verb
+    from pipelines import phantoms
+
+    work = tmp_path_factory.mktemp("films")
+    assert phantoms.main(["--out", str(work / "films"), "--per-class", "8", "--seed", "3", "--size", "224"]) == 0
+    destination = work / "manifest"
+    request = ["--data", str(work / "films"), "--out", str(destination), "--profile", str(profile)]
+    assert manifest_verb.main(request) == 0
+    return destination
+
+
+def arguments(manifest: Path, profile: Path, runs: Path, *more: str) -> list[str]:
+    named = ["--manifest", str(manifest), "--profile", str(profile), "--runs", str(runs), "--name", "t"]
+    return [*named, "--strategies", "scratch", "--engine", "local", *more]
+
+
+def test_a_study_from_films_to_report_and_again_without_running_anything(
+    manifest: Path, profile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    request = arguments(manifest, profile, tmp_path)
+    assert cross_validate.main(request) == 0
+    assert (tmp_path / "t" / "report" / "index.html").stat().st_size > 10_000
+    rows = pq.read_table(tmp_path / "t" / "predictions.parquet")
+    assert rows.num_rows == 56
+    capsys.readouterr()
+    assert cross_validate.main(request) == 0
+    assert "0 trials to run, 2 kept from before" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--strategies", "foo"], "Expected a strategy out of off-the-shelf"),
+        (["--folds", "3"], "Expected a manifest split into 3 folds"),
+        (["--manifest", "nowhere"], "nowhere"),
+        (["--profile", "nothing"], "Expected a profile name (paper, quick)"),
+        (
+            ["--strategies", "off-the-shelf", "--imagenet-weights", "absent.h5"],
+            "Expected ImageNet weights at absent.h5",
+        ),
+    ],
+)
+def test_what_cannot_be_served_is_one_paragraph_and_exit_code_2_before_anything_is_trained(
+    more: list[str],
+    message: str,
+    manifest: Path,
+    profile: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cross_validate.main([*arguments(manifest, profile, tmp_path), *more]) == 2
+    text = capsys.readouterr().err
+    assert message in text
+    assert "Traceback" not in text
+    assert len(text.strip().splitlines()) == 1
+    assert not (tmp_path / "t").exists()
+
+
+def test_a_runs_folder_that_cannot_be_made_is_exit_code_2(manifest: Path, profile: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert cross_validate.main(arguments(manifest, profile, tmp_path / "file")) == 2
+
+
+@pytest.mark.ray
+def test_killed_in_mid_study_the_same_command_keeps_finished_trials_and_completes(
+    manifest: Path, profile: Path, tmp_path: Path
+) -> None:
+    words = arguments(manifest, profile, tmp_path, "--engine", "ray", "--no-report")
+    command = [sys.executable, "-m", "pipelines.cross_validate", *words]
+    environment = {**os.environ, "RAY_AUTH_MODE": "token"}
+    first = subprocess.Popen(
+        command, cwd=REPOSITORY, env=environment, stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    trials = tmp_path / "t" / "trials" / "scratch"
+    _wait_for(lambda: any(trials.glob("fold-*/trial.json")), first)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    finished = {file: file.stat().st_mtime_ns for file in trials.glob("fold-*/*")}
+    assert finished
+    again = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=300)
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert {file: file.stat().st_mtime_ns for file in finished} == finished
+    rows = pq.read_table(tmp_path / "t" / "predictions.parquet")
+    assert set(Counter(rows["image_id"].to_pylist()).values()) == {1}
+    assert rows.num_rows == 56
+
+
+def _wait_for(condition: object, process: subprocess.Popen[bytes], seconds: float = 240) -> None:
+    """Poll, because what is awaited is another process' file."""
+    end = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert process.poll() is None, "the study ended before it could be killed"
+        assert time.monotonic() < end, f"nothing in {seconds} s"
+        time.sleep(0.02)

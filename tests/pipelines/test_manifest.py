@@ -1,0 +1,119 @@
+"""The verb as a person runs it: what it prints and its exit code."""
+
+import io
+from pathlib import Path
+
+import pytest
+
+from cxr_platform.manifest.store import open_manifest
+from pipelines import manifest as verb
+from pipelines.build_progress import PlainLines, make_build_progress
+from tests.manifest.builders import fill_cache, profile, write_collection
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_collection(tmp_path_factory.mktemp("data"))
+
+
+def run(data: Path, out: Path, *more: str) -> int:
+    return verb.main(["--data", str(data), "--out", str(out), "--folds", "2", *more])
+
+
+def test_it_prints_counts_reasons_and_where_the_manifest_is(
+    collection: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "manifest"
+    fill_cache(collection, out, profile())
+    assert run(collection, out) == 0
+    printed = capsys.readouterr().out
+    info = open_manifest(out).info
+    assert f"Films: 0 to decode, {info['found']} from the cache" in printed
+    assert f"Writing films: {info['images']}/{info['images']}" in printed
+    assert [line.split() for line in printed.splitlines() if line.startswith("Covid19 ")] == [
+        ["Covid19", "4", "2", "6"]
+    ]
+    assert f"{info['images']} films taken + 5 excluded = {info['found']} files found." in printed
+    assert "      2  conflicting-label" in printed
+    assert str(out) in printed.splitlines()[-1]
+
+
+def test_shortfalls_missing_files_and_synthetic_films_are_told() -> None:
+    info = {
+        "counts": {"Normal": {"phantoms": 3}},
+        "images": 3,
+        "found": 3,
+        "excluded": {},
+        "shortfalls": [{"label": "Normal", "wanted": 9, "found": 3}],
+        "missing_files": {"phantoms": 2, "other": 0},
+        "synthetic": True,
+        "folds": 2,
+        "content_hash": "abc",
+    }
+    printed = "\n".join(verb.summary(info))
+    assert "Fewer than asked for: Normal 3 of 9." in printed
+    assert "phantoms: 2 rows of the table have no file." in printed
+    assert "other" not in printed
+    assert "synthetic" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--folds", "9"], "at least 9 groups"),
+        (["--folds", "1"], "folds at least 2"),
+        (["--profile", "fast"], "Expected a profile name"),
+        (["--overrule", "nowhere.toml"], "nowhere.toml"),
+    ],
+)
+def test_what_cannot_be_done_is_one_paragraph_and_exit_code_2(
+    collection: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    fill_cache(collection, tmp_path / "manifest", profile())
+    assert run(collection, tmp_path / "manifest", *arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.strip().splitlines()) == 1
+
+
+def test_an_empty_folder_and_a_place_that_cannot_be_written_are_errors_too(
+    collection: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    assert run(tmp_path / "empty", tmp_path / "manifest") == 2
+    (tmp_path / "file").write_text("")
+    assert run(collection, tmp_path / "file" / "manifest") == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_without_a_terminal_a_step_is_told_when_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    with make_build_progress(stream) as progress:
+        assert isinstance(progress, PlainLines)
+        for done in range(5):
+            progress.step("Decoding", done + 1, 5)
+    assert stream.getvalue() == "Decoding: 5/5\n"
+
+
+def test_and_in_between_when_it_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    clock = iter([0.0, 5.0, 11.0, 12.0])
+    monkeypatch.setattr("pipelines.build_progress.time.monotonic", lambda: next(clock))
+    lines = PlainLines(stream)
+    for done in (1, 2, 3):
+        lines.step("Decoding", done, 9)
+    assert stream.getvalue() == "Decoding: 2/9\n"
+
+
+def test_on_a_terminal_there_are_bars() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    stream = Terminal()
+    with make_build_progress(stream) as progress:
+        progress.note("a line")
+        progress.step("Decoding", 3, 9)
+        progress.step("Decoding", 9, 9)
+    assert "a line" in stream.getvalue()
+    assert "9/9" in stream.getvalue()
