@@ -11,8 +11,11 @@ PER_CLASS ?= 60
 # Where films come from: a folder of collections, or synthetic ones that are drawn here.
 DATA     ?=
 COLLECTIONS = $(if $(DATA),$(DATA),data/phantom-films)
-NAME     ?= $(if $(DATA),$(notdir $(patsubst %/,%,$(DATA))),phantoms)-$(PROFILE)
-MANIFEST ?= data/manifests/$(NAME)
+BASE     = $(if $(DATA),$(notdir $(patsubst %/,%,$(DATA))),phantoms)-$(PROFILE_NAME)$(if $(FOLDS),-$(FOLDS)folds)$(if $(LIMIT),-limit$(LIMIT))$(if $(SEED),-seed$(SEED))
+PROFILE_NAME = $(basename $(notdir $(PROFILE)))
+# Settings that make another study are in its name, so that trying one does not run into the study of another.
+NAME     ?= $(BASE)$(if $(INPUT_SIZE),-$(INPUT_SIZE)px)$(if $(filter paper,$(PROTOCOL)),-paper)
+MANIFEST ?= data/manifests/$(BASE)
 
 SETTINGS = --profile $(PROFILE) $(if $(FOLDS),--folds $(FOLDS)) $(if $(SEED),--seed $(SEED)) \
            $(if $(INPUT_SIZE),--input-size $(INPUT_SIZE)) $(if $(LIMIT),--limit $(LIMIT))
@@ -23,7 +26,7 @@ RUN  = $(VENV)/bin/python -m
 UV_VERSION = 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help setup phantoms manifest study report cv-all test check format lock bench clean-env
+.PHONY: help setup phantoms manifest study report cv-all test check format lock bench bench-head clean-env
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-11s %s\n", $$1, $$2}'
@@ -70,6 +73,9 @@ format: setup ## put the code into form
 
 bench: setup ## what the second fold of a strategy costs beside its steps, against stock model.fit
 	$(RUN) pipelines.benchmark_folds
+
+bench-head: setup ## the off-the-shelf head of NAME beside a logistic regression on the same features and folds
+	$(RUN) pipelines.benchmark_head --manifest $(MANIFEST) --study runs/$(NAME) $(WEIGHTS_ARGUMENT)
 
 lock: setup ## resolve the requirements again (no package address is written)
 	$(VENV)/bin/uv pip compile --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-header \

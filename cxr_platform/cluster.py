@@ -2,6 +2,8 @@
 
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from cxr_platform.errors import ConfigError
 
@@ -32,6 +34,23 @@ def connect(address: str | None = None) -> None:
             received=(str(error).strip().splitlines() or [type(error).__name__])[0].rstrip("."),
             advice="Start one with `ray start --head`, or leave the address out to use this machine alone.",
         ) from error
+
+
+@contextmanager
+def connection(address: str | None = None) -> Iterator[None]:
+    """`connect` for the length of a block; when it was this block that connected, its end disconnects again.
+
+    So a private instance gives its memory back, instead of idling until the process ends.
+    """
+    import ray
+
+    joined = not ray.is_initialized()
+    connect(address)
+    try:
+        yield
+    finally:
+        if joined:
+            ray.shutdown()
 
 
 def _probe(where: str) -> None:

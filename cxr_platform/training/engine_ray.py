@@ -15,7 +15,7 @@ import numpy as np
 import ray
 from ray import tune
 
-from cxr_platform.cluster import connect
+from cxr_platform.cluster import connection
 from cxr_platform.config import ResourcesConfig
 from cxr_platform.models.frozen import FrozenBackbone, chunks, view_transforms
 from cxr_platform.models.start import BackboneWeights
@@ -44,12 +44,9 @@ class RayEngine:
 
     def __call__(self, study: Study, todo: list[TrialKey], progress: Progress) -> dict[TrialKey, str]:
         """Run `todo`; returns the failures. Raises `KeyboardInterrupt` when the user stopped Tune."""
-        connect(self._address)
-        cpus, gpu = trial_resources(study.plan.profile.resources)
-        activations = compute_activations(study, cuts_of([key.strategy for key in todo]), cpus, gpu, progress)
-        outcome = _tune(Shared(study, activations, cpus, gpu), todo, progress)
-        unfinished = [key for key in todo if key not in outcome and not study.folder.is_finished(key)]
-        if unfinished:
+        with connection(self._address):
+            outcome = _run(study, todo, progress)
+        if any(key not in outcome and not study.folder.is_finished(key) for key in todo):
             raise KeyboardInterrupt
         return outcome
 
@@ -109,6 +106,12 @@ class _FrozenWorker:
         views = [self._backbone.activations(films, view) for view in transforms]
         stacked = [np.stack([view[cut] for view in views]) for cut in self._cuts]
         return stacked if len(stacked) > 1 else stacked[0]
+
+
+def _run(study: Study, todo: list[TrialKey], progress: Progress) -> dict[TrialKey, str]:
+    cpus, gpu = trial_resources(study.plan.profile.resources)
+    activations = compute_activations(study, cuts_of([key.strategy for key in todo]), cpus, gpu, progress)
+    return _tune(Shared(study, activations, cpus, gpu), todo, progress)
 
 
 def _tune(shared: Shared, todo: list[TrialKey], progress: Progress) -> dict[TrialKey, str]:

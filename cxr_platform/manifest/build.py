@@ -1,0 +1,113 @@
+"""From folders of films to a validated manifest."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from cxr_platform.config import Profile, SelectionConfig
+from cxr_platform.errors import ConfigError, ManifestInvalid
+from cxr_platform.intake.overrule import FILE_NAME, Overrule, read_overrule
+from cxr_platform.intake.sources import Found, find_candidates
+from cxr_platform.manifest.cache import DecodedCache, PixelReader, settings_key
+from cxr_platform.manifest.choice import Choice, choose
+from cxr_platform.manifest.contact_sheets import write_contact_sheets
+from cxr_platform.manifest.decoding import DecodeTask, decode_new
+from cxr_platform.manifest.place import Place
+from cxr_platform.manifest.progress import BuildProgress, Silent
+from cxr_platform.manifest.pseudonyms import patient_salt
+from cxr_platform.manifest.rows import make_info, make_rows
+from cxr_platform.manifest.store import Manifest, open_manifest, write_excluded, write_films, write_info
+from cxr_platform.manifest.validate import validate_manifest
+
+
+def build_manifest(
+    data: Path,
+    destination: Path,
+    profile: Profile,
+    progress: BuildProgress | None = None,
+    *,
+    overrule: Path | None = None,
+    address: str | None = None,
+) -> Manifest:
+    """Build the manifest of all collections under `data` in the folder `destination`, replacing one that is there.
+
+    `overrule` names the allow and deny lists (default: `data`/overrule.toml, where there is one), `address` a Ray
+    cluster whose nodes all see `data` and `destination`.
+
+    Raises `SourceError` and `ConfigError` for collections and lists that cannot be used, `FoldError` when a class is
+    too small for the folds, `StorageError` when `destination` cannot be written, `ManifestInvalid` when an expectation
+    fails. Whatever is raised, a manifest that was in `destination` before is still there.
+    """
+    place = Place(destination.absolute())
+    _keep_apart(data.resolve(), place.destination)
+    found, lists = _find(data, overrule, profile.intake.selection)
+    with place.build():
+        _Build(place, found, lists, profile, progress or Silent(), address).run()
+    return open_manifest(destination)
+
+
+def _keep_apart(data: Path, destination: Path) -> None:
+    if destination.resolve().is_relative_to(data):
+        raise ConfigError(
+            f"Expected a manifest outside of the collections in {data}, whose films it would otherwise join.",
+            received=destination,
+            advice="Choose another place for the manifest.",
+        )
+
+
+def _find(data: Path, overrule: Path | None, selection: SelectionConfig) -> tuple[Found, Overrule]:
+    """The candidates, without the file of the lists that overrule them, and these lists."""
+    found = find_candidates(data, selection)
+    own = data.resolve() / FILE_NAME
+    candidates = [candidate for candidate in found.candidates if candidate.path != own]
+    file = overrule or (own if own.is_file() else None)
+    known = {candidate.source_path for candidate in candidates}
+    return replace(found, candidates=candidates), read_overrule(file, known) if file else Overrule()
+
+
+@dataclass(frozen=True)
+class _Build:
+    place: Place
+    found: Found
+    lists: Overrule
+    profile: Profile
+    progress: BuildProgress
+    address: str | None
+
+    def run(self) -> None:
+        intake, salt = self.profile.intake, patient_salt()
+        cache = DecodedCache(self.place.cache, settings_key(intake.decoding, salt))
+        task = DecodeTask(intake, salt, cache.folder)
+        decoded = decode_new(self.found.candidates, cache, task, self.progress, self.address)
+        pixels = PixelReader(cache, intake.decoding.image_size)
+        choice = choose(self.found.candidates, decoded, self.lists, self.profile, salt, pixels)
+        self._write(choice, pixels)
+        self._validate()
+        self.place.publish()
+        cache.prune(decoded.values())
+
+    def _write(self, choice: Choice, pixels: PixelReader) -> None:
+        folder, records = self.place.building, [film.decoded for film in choice.taken]
+        rows = make_rows(choice.taken, choice.patients, choice.groups, self.profile)
+
+        def films(start: int, stop: int) -> npt.NDArray[np.uint8]:
+            self.progress.step("Writing films", start, len(records))
+            return pixels.films(records[start:stop])
+
+        write_films(folder, rows, films, self.profile.intake.decoding.image_size)
+        self.progress.step("Writing films", len(records), len(records))
+        write_excluded(folder, [(e.source_path, e.refusal.reason, e.refusal.detail) for e in choice.excluded])
+        write_info(folder, make_info(rows, choice, self.found, self.profile))
+        self.progress.note("Drawing contact sheets of what is excluded")
+        write_contact_sheets(folder / "contact_sheets", choice.excluded, pixels)
+
+    def _validate(self) -> None:
+        self.progress.note("Validating with Great Expectations")
+        try:
+            validate_manifest(open_manifest(self.place.building))
+        except ManifestInvalid as error:
+            self.place.reject()
+            error.advice = f"The manifest before it is untouched; look at {self.place.failed}. {error.advice}".strip()
+            raise

@@ -1,0 +1,116 @@
+"""Decoded films kept beside the manifest, so that a second build decodes only files that are new or have changed.
+
+One Parquet shard a decoding task, in a folder named by a hash of the settings that decoding depends on. A shard is
+written whole under another name and renamed, so that an interrupted build leaves only complete ones behind.
+"""
+
+import hashlib
+import json
+import shutil
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cxr_platform.config import DecodingConfig
+from cxr_platform.errors import StorageError
+from cxr_platform.manifest.records import RECORD_SCHEMA, Decoded, FileKey, from_table, to_table
+from cxr_platform.manifest.schema import PIXELS, pixels_to_arrow, pixels_to_numpy
+
+DECODER_VERSION = 1
+"""Goes up with every change of `intake` after which the same file gives other pixels or measures."""
+
+SHARDS_IN_MEMORY = 4
+
+
+def settings_key(decoding: DecodingConfig, salt: str) -> str:
+    """The name of the cache folder for these settings."""
+    settings = json.dumps([DECODER_VERSION, str(RECORD_SCHEMA), asdict(decoding), salt], sort_keys=True)
+    return hashlib.sha256(settings.encode()).hexdigest()[:16]
+
+
+def write_shard(folder: Path, records: list[Decoded], pixels: npt.NDArray[np.uint8]) -> str:
+    """Store one task's outcome; a refused file has a black film. Returns the name, the same for the same files."""
+    name = hashlib.sha256(repr([r.key for r in records]).encode()).hexdigest()[:24] + ".parquet"
+    table = to_table(records).append_column(PIXELS, pixels_to_arrow(pixels))
+    partial = folder / f"{name}.partial"
+    pq.write_table(table, partial, compression="zstd")
+    partial.replace(folder / name)
+    return name
+
+
+class DecodedCache:
+    """The shards of one folder, and the records in them by file."""
+
+    def __init__(self, root: Path, key: str) -> None:
+        self.folder = root / key
+        self._root = root
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def load(self) -> dict[FileKey, Decoded]:
+        """Every stored record that still holds. A shard that cannot be read is removed, and its files decoded again.
+
+        A file that could not be opened is tried anew: permissions change without a trace in size and time.
+        """
+        records = (record for shard in self._shards() for record in self._read(shard))
+        return {record.key: record for record in records if record.reason != "unreadable"}
+
+    def prune(self, used: Iterable[Decoded]) -> None:
+        """Remove the shards in which nothing is used any more, half-written ones, and those of other settings."""
+        kept = {record.shard for record in used}
+        for file in self.folder.iterdir():
+            if file.name not in kept:
+                file.unlink()
+        for other in self._root.iterdir():
+            if other.is_dir() and other != self.folder:
+                shutil.rmtree(other)
+
+    def _shards(self) -> list[Path]:
+        return sorted(self.folder.glob("*.parquet"))
+
+    def _read(self, shard: Path) -> Iterator[Decoded]:
+        try:
+            table = pq.read_table(shard, columns=RECORD_SCHEMA.names)
+        except (OSError, pa.ArrowException):  # truncated, or written by something else
+            shard.unlink()
+            return iter(())
+        return from_table(table, shard.name)
+
+
+class PixelReader:
+    """Films out of the shards, a few shards in memory at a time."""
+
+    def __init__(self, cache: DecodedCache, image_size: int) -> None:
+        self._cache = cache
+        self._size = image_size
+        self._open: OrderedDict[str, npt.NDArray[np.uint8]] = OrderedDict()
+
+    def films(self, records: list[Decoded]) -> npt.NDArray[np.uint8]:
+        """uint8 (N, S, S), in the order of `records`; each shard is opened once."""
+        films = np.empty((len(records), self._size, self._size), np.uint8)
+        for position in sorted(range(len(records)), key=lambda i: (records[i].shard, records[i].row)):
+            films[position] = self._shard(records[position].shard)[records[position].row]
+        return films
+
+    def _shard(self, name: str) -> npt.NDArray[np.uint8]:
+        if name not in self._open:
+            self._open[name] = self._read(self._cache.folder / name)
+            if len(self._open) > SHARDS_IN_MEMORY:
+                self._open.popitem(last=False)
+        self._open.move_to_end(name)
+        return self._open[name]
+
+    def _read(self, shard: Path) -> npt.NDArray[np.uint8]:
+        try:
+            return pixels_to_numpy(pq.read_table(shard, columns=[PIXELS])[PIXELS])
+        except (OSError, pa.ArrowException) as error:
+            raise StorageError(
+                f"Expected decoded films in {shard}.",
+                received=error,
+                advice=f"Remove {shard.parent.parent}; everything is then decoded again.",
+            ) from error

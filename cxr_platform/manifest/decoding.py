@@ -1,0 +1,188 @@
+"""Opening, decoding and measuring files in parallel with Ray Data.
+
+Pixels never pass through Ray's object store or the driver: each task writes its films into a shard of the cache and
+returns small rows. So memory is that of one block of files a processor, however many files there are.
+"""
+
+import logging
+import math
+import os
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from cxr_platform.cluster import connection
+from cxr_platform.config import IntakeConfig
+from cxr_platform.errors import ConfigError, ImageRefused
+from cxr_platform.intake.candidate import Candidate
+from cxr_platform.intake.films import read_film
+from cxr_platform.manifest.cache import DecodedCache, write_shard
+from cxr_platform.manifest.contact_sheets import FILMS_A_SHEET
+from cxr_platform.manifest.place import cannot_write
+from cxr_platform.manifest.progress import BuildProgress
+from cxr_platform.manifest.pseudonyms import pseudonym
+from cxr_platform.manifest.records import RECORD_SCHEMA, Decoded, FileKey, facts_of, from_table, to_table
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
+
+File = tuple[Candidate, FileKey]
+BLOCK_SIZES = (128, 16, 1)
+"""Files a task. Those of a task whose process died are tried again in smaller blocks, until the culprit is alone."""
+
+LEAST_BLOCKS = 8  # so that a small collection, too, keeps every processor busy
+SLOW_TO_START = (".dcm", ".dicom", "")  # DICOM imports TensorFlow: in as few processes as possible
+FAILURE = "failure"
+DIED = "the process that decoded it died, each time"
+
+
+@dataclass(frozen=True)
+class DecodeTask:
+    """One block of files → one shard. Runs in a Ray worker, which must see the files and the cache folder."""
+
+    config: IntakeConfig
+    salt: str
+    cache: Path
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        """Rows of path, source, source_path, size, mtime_ns → rows of `RECORD_SCHEMA`, shard and failure.
+
+        A shard that cannot be written is told as `failure`, since exceptions count as a process that died.
+        """
+        size = self.config.decoding.image_size
+        pixels = np.zeros((block.num_rows, size, size), np.uint8)
+        records = [self._decode(row, pixels[i]) for i, row in enumerate(block.to_pylist())]
+        shard, failure = "", ""
+        try:
+            shard = write_shard(self.cache, records, pixels)
+        except (OSError, pa.ArrowException) as error:
+            failure = str(error)
+        table = to_table(records).append_column("shard", pa.array([shard] * len(records)))
+        return table.append_column(FAILURE, pa.array([failure] * len(records)))
+
+    def _decode(self, row: dict[str, Any], pixels: npt.NDArray[np.uint8]) -> Decoded:
+        key = FileKey(row["source_path"], row["size"], row["mtime_ns"])
+        try:
+            data = self._read(Path(os.fsdecode(row["path"])), key.size)
+            film = read_film(data, self.config)
+        except ImageRefused as refused:
+            return Decoded(key, None, refused.reason, refused.detail)
+        except OSError as error:
+            return Decoded(key, None, "unreadable", error.strerror or str(error))
+        except Exception as error:  # one odd file must not end a build of a hundred thousand
+            return Decoded(key, None, "undecodable", f"{type(error).__name__}: {error}")
+        pixels[:] = film.pixels
+        return Decoded(key, facts_of(film, data, pseudonym(self.salt, row["source"], film.patient)), None, "")
+
+    def _read(self, path: Path, size: int) -> bytes:
+        limit = self.config.decoding.max_bytes
+        if size > limit:
+            raise ImageRefused("too-large", f"{size:,} bytes, the limit is {limit:,} bytes")
+        return path.read_bytes()
+
+
+def decode_new(
+    candidates: Sequence[Candidate],
+    cache: DecodedCache,
+    task: DecodeTask,
+    progress: BuildProgress,
+    address: str | None = None,
+) -> dict[str, Decoded]:
+    """The outcome for every file that matters, by source_path: from the cache where it is there, else decoded now.
+
+    Files that the collection's own table excludes are not opened, but for the few that a contact sheet shows.
+    """
+    files = [(candidate, _file_key(candidate)) for candidate in _needed(candidates)]
+    stored = cache.load()
+    decoded = {key.source_path: stored[key] for _, key in files if key in stored}
+    new = [file for file in files if file[1] not in stored]
+    progress.note(f"Films: {len(new)} to decode, {len(decoded)} from the cache")
+    done = 0
+    for block in decode_files(new, task, address) if new else ():  # nothing to do needs no cluster
+        done += len(block)
+        decoded.update((record.key.source_path, record) for record in block)
+        progress.step("Decoding", done, len(new))
+    return decoded
+
+
+def _needed(candidates: Sequence[Candidate]) -> Iterator[Candidate]:
+    shown: Counter[str] = Counter()
+    for candidate in sorted(candidates, key=lambda candidate: candidate.source_path):
+        if candidate.refusal is not None:
+            shown[candidate.refusal.reason] += 1
+        if candidate.refusal is None or shown[candidate.refusal.reason] <= FILMS_A_SHEET:
+            yield candidate
+
+
+def _file_key(candidate: Candidate) -> FileKey:
+    """The state of the file now; of one that is not to be had, sizes of -1, and opening it will say why."""
+    try:
+        status = candidate.path.stat()
+    except OSError:
+        return FileKey(candidate.source_path, -1, -1)
+    return FileKey(candidate.source_path, status.st_size, status.st_mtime_ns)
+
+
+def decode_files(files: Sequence[File], task: DecodeTask, address: str | None = None) -> Iterator[list[Decoded]]:
+    """Decode every file on the Ray cluster at `address` (see `cluster.connection`); yields blocks as they are finished.
+
+    A file that is no usable film, or on which the decoding process dies, is a `Decoded` with a reason; only a cache
+    that cannot be written (`StorageError`) and workers that can do nothing at all (`ConfigError`) raise.
+    """
+    left = {key.source_path: (candidate, key) for candidate, key in files}
+    with connection(address):
+        for size in BLOCK_SIZES:
+            for block in _run_blocks(list(left.values()), size, task) if left else ():
+                for record in block:
+                    left.pop(record.key.source_path)
+                yield block
+    if len(left) == len(files):
+        raise ConfigError(
+            "Expected Ray's workers to decode the films.",
+            received="a process that died for every single file",
+            advice="They need this package, the films and the manifest's folder under the same paths; see Ray's logs.",
+        )
+    if left:
+        yield [Decoded(key, None, "undecodable", DIED) for _, key in left.values()]
+
+
+def _run_blocks(files: Sequence[File], size: int, task: DecodeTask) -> Iterator[list[Decoded]]:
+    with warnings.catch_warnings():
+        # `max_retries` has no other way in; without it a file that kills its process is tried for ever.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        dataset = _dataset(files, size).map_batches(task, batch_size=None, batch_format="pyarrow", max_retries=0)
+    for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
+        shard, failure = block["shard"][0].as_py(), block[FAILURE][0].as_py()
+        if failure:
+            raise cannot_write(task.cache, failure)
+        yield list(from_table(block.select(RECORD_SCHEMA.names), shard))
+
+
+def _dataset(files: Sequence[File], size: int) -> "Dataset":
+    import ray.data
+
+    _configure_ray_data()
+    ordered = sorted(files, key=lambda file: (file[0].path.suffix.lower() in SLOW_TO_START, file[1].source_path))
+    # Bytes, because a file's name need not be UTF-8, which Arrow's strings are.
+    rows = [{"path": os.fsencode(c.path), "source": c.source, **key._asdict()} for c, key in ordered]
+    blocks = max(math.ceil(len(rows) / size), min(len(rows), LEAST_BLOCKS))
+    return ray.data.from_items(rows, override_num_blocks=blocks)
+
+
+def _configure_ray_data() -> None:
+    from ray.data import DataContext
+
+    with warnings.catch_warnings():
+        # The context sets its own deprecated fields when it is made.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.max_errored_blocks = -1  # the rest goes on; `decode_files` sees what is missing
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)

@@ -1,0 +1,125 @@
+"""The folders of a manifest: the finished one, the one being built, the cache; and the exchange of one for the other.
+
+DEST                 the manifest; only ever a complete and validated one
+DEST.building        being built; a leftover of an interrupted build is removed by the next one
+DEST.previous        the old manifest for the instant between two renames; after a crash just then it is put back
+DEST.failed          a manifest that did not pass its expectations, for a person to look at
+DEST.cache           decoded films (`manifest.cache`)
+"""
+
+import fcntl
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cxr_platform.errors import StorageError
+
+INFO_FILE = "manifest.json"
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn an `OSError` within (disk full, not permitted, not a folder) into a `StorageError` that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise cannot_write(path, error.strerror or error) from error
+
+
+def cannot_write(path: Path, received: object) -> StorageError:
+    """The error for a place that cannot be written."""
+    advice = "Free some space there, correct the permissions, or choose another place."
+    return StorageError(f"Expected to be able to write {path}.", received=received, advice=advice)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a manifest is built and where it ends."""
+
+    destination: Path
+
+    @property
+    def building(self) -> Path:
+        """The folder that is being filled."""
+        return self._sibling("building")
+
+    @property
+    def previous(self) -> Path:
+        """The old manifest during the exchange."""
+        return self._sibling("previous")
+
+    @property
+    def failed(self) -> Path:
+        """The last manifest that was not valid."""
+        return self._sibling("failed")
+
+    @property
+    def cache(self) -> Path:
+        """The decoded films."""
+        return self._sibling("cache")
+
+    @contextmanager
+    def build(self) -> Iterator[Path]:
+        """The empty folder to build in, under a lock; afterwards `publish` or `reject`, else it is removed."""
+        with storage_errors(self.destination):
+            self._refuse_foreign_folder()
+            self.cache.mkdir(parents=True, exist_ok=True)
+            with (self.cache / ".lock").open("w") as lock:
+                self._take(lock.fileno())
+                self._recover()
+                self.building.mkdir()
+                try:
+                    yield self.building
+                finally:
+                    shutil.rmtree(self.building, ignore_errors=True)
+
+    def publish(self) -> None:
+        """Exchange the built manifest for the previous one."""
+        if self.destination.exists():
+            self.destination.rename(self.previous)
+        self.building.rename(self.destination)
+        _remove(self.previous)
+
+    def reject(self) -> None:
+        """Keep the built manifest for inspection; the previous one stays."""
+        _remove(self.failed)
+        self.building.rename(self.failed)
+
+    def readable(self) -> Path:
+        """The folder to read, also in the instant (or after a crash) between the renames of `publish`."""
+        return self.previous if not self.destination.exists() and self.previous.exists() else self.destination
+
+    def _recover(self) -> None:
+        if self.previous.exists() and not self.destination.exists():
+            self.previous.rename(self.destination)
+        _remove(self.previous)
+        _remove(self.building)
+
+    def _take(self, lock: int) -> None:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StorageError(
+                f"Expected no other build of {self.destination}.",
+                received="one that is still running",
+                advice="Wait for it, or build into another folder.",
+            ) from error
+
+    def _refuse_foreign_folder(self) -> None:
+        folder = self.destination
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / INFO_FILE).is_file():
+            raise StorageError(
+                f"Expected {folder} to be a manifest, or nothing yet.",
+                received="a folder with other files",
+                advice="It would be replaced: choose another place for the manifest.",
+            )
+
+    def _sibling(self, kind: str) -> Path:
+        return self.destination.with_name(f"{self.destination.name}.{kind}")
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)

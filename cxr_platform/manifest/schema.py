@@ -1,0 +1,80 @@
+"""The columns of a manifest: one row an image, as Arrow types that any Parquet reader knows."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from cxr_platform.config import DecodingConfig
+
+SCHEMA_VERSION = 1
+"""Goes up when a column is added, removed or changes its meaning; an older manifest is then refused, not guessed at."""
+
+PIXELS = "pixels"
+
+
+def manifest_schema(image_size: int) -> pa.Schema:
+    """The schema of a manifest whose films are `image_size` × `image_size` uint8, 0 black to 255 white."""
+
+    def required(name: str, kind: Any) -> pa.Field:
+        return pa.field(name, kind, nullable=False)
+
+    return pa.schema(
+        [
+            required("image_id", pa.string()),  # 16 hex digits of the hash of source_path
+            required("source", pa.string()),
+            required("role", pa.string()),  # study | external
+            required("source_path", pa.string()),  # SOURCE/relative/path, POSIX
+            required("file_sha256", pa.string()),
+            required("pixel_sha256", pa.string()),  # of the letterboxed pixels, row by row
+            required("phash", pa.string()),  # 16 hex digits
+            required("label", pa.string()),
+            required("finding", pa.string()),  # as the collection words it
+            pa.field("patient_id", pa.string()),  # salted hash; null where the collection names no patient
+            required("group_id", pa.string()),  # image_id of the group's first film
+            pa.field("view", pa.string()),
+            pa.field("age", pa.float32()),  # years
+            pa.field("sex", pa.string()),  # M | F
+            required("width", pa.int32()),  # pixels, as stored in the file
+            required("height", pa.int32()),
+            required("bit_depth", pa.int32()),
+            required("color_mode", pa.string()),
+            required("padding_fraction", pa.float32()),  # share of the letterbox that is padding
+            required("mean", pa.float32()),  # grey 0 to 1, padding excluded
+            required("std", pa.float32()),
+            required(PIXELS, pixel_type(image_size)),
+            required("fold_paper", pa.int32()),  # 0 … folds-1; -1 for external
+            required("fold_grouped", pa.int32()),
+        ]
+    )
+
+
+def pixel_type(image_size: int) -> pa.FixedShapeTensorType:
+    """Arrow's canonical fixed_shape_tensor, which Ray Data, pandas and NumPy read without this package."""
+    return pa.fixed_shape_tensor(pa.uint8(), [image_size, image_size])
+
+
+def without_pixels(schema: pa.Schema) -> pa.Schema:
+    """The columns that are small enough to be held for all images at once."""
+    return schema.remove(schema.get_field_index(PIXELS))
+
+
+def pixels_to_arrow(pixels: npt.NDArray[np.uint8]) -> pa.FixedShapeTensorArray:
+    """uint8 (N, S, S) as a column; N may be 0."""
+    if len(pixels):
+        return pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(pixels))
+    return pa.array([], pixel_type(pixels.shape[1]))
+
+
+def pixels_to_numpy(column: pa.ChunkedArray) -> npt.NDArray[np.uint8]:
+    """A column of films as uint8 (N, S, S)."""
+    size = column.type.shape[0]
+    films = [chunk.to_numpy_ndarray() for chunk in column.chunks if len(chunk)]
+    return np.concatenate(films) if films else np.empty((0, size, size), np.uint8)
+
+
+SCHEMA = manifest_schema(DecodingConfig().image_size)
+EXCLUDED_SCHEMA = pa.schema(
+    [pa.field(name, pa.string(), nullable=False) for name in ("source_path", "reason", "detail")]
+)

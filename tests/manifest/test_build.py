@@ -1,0 +1,183 @@
+import shutil
+from pathlib import Path
+
+import pyarrow.compute as pc
+import pytest
+
+from cxr_platform.errors import ConfigError, FoldError, ManifestInvalid, StorageError
+from cxr_platform.labels import CLASSES
+from cxr_platform.manifest import validate
+from cxr_platform.manifest.build import build_manifest
+from cxr_platform.manifest.store import Manifest, open_manifest
+from tests.manifest.builders import PER_CLASS, brighter_copy, fill_cache, film, profile, save
+
+
+class Notes:
+    """Keeps what a build says."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.steps: list[tuple[str, int, int]] = []
+
+    def step(self, name: str, done: int, total: int) -> None:
+        self.steps.append((name, done, total))
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.fixture
+def copy(collection: Path, built: Manifest, tmp_path: Path) -> tuple[Path, Path]:
+    """A collection that may be changed, and a manifest of it with its cache."""
+    data, destination = tmp_path / "data", tmp_path / "manifest"
+    shutil.copytree(collection, data)
+    shutil.copytree(built.folder, destination)
+    shutil.copytree(built.folder.with_name("manifest.cache"), tmp_path / "manifest.cache")
+    return data, destination
+
+
+def excluded(manifest: Manifest) -> dict[str, str]:
+    table = manifest.excluded()
+    return dict(zip(table["source_path"].to_pylist(), table["reason"].to_pylist(), strict=True))
+
+
+def test_every_file_is_a_row_or_excluded_with_its_reason(built: Manifest, collection: Path) -> None:
+    assert excluded(built) == {
+        "classes/Edema/both.png": "conflicting-label",
+        "classes/Fibrosis/both.png": "conflicting-label",
+        "classes/Normal/flat.png": "low-contrast",
+        "classes/Normal/text.png": "not-an-image",
+        "cohen/images/c.png": "view",
+    }
+    files = [file for file in collection.rglob("*.png") if file.is_file()]
+    assert built.info["images"] + len(excluded(built)) == built.info["found"] == len(files)
+
+
+def test_counts_are_by_class_and_source(built: Manifest) -> None:
+    assert built.info["counts"]["Covid19"] == {"classes": PER_CLASS, "cohen": 2}
+    assert built.info["counts"]["Normal"] == {"classes": PER_CLASS + 2}
+    assert list(built.info["counts"]) == list(CLASSES)
+
+
+def test_a_patient_and_copies_of_a_film_are_one_group_on_one_side(built: Manifest) -> None:
+    rows = built.table(["source_path", "group_id", "fold_grouped"]).to_pylist()
+    group = {row["source_path"]: (row["group_id"], row["fold_grouped"]) for row in rows}
+    normal = "classes/Normal/"
+    assert group["cohen/images/a.png"] == group["cohen/images/b.png"]
+    assert group[normal + "film-0.png"] == group[normal + "same-pixels.bmp.png"] == group[normal + "brighter.png"]
+    assert built.info["groups"] == {"1": built.info["images"] - 5, "2": 1, "3": 1}
+
+
+def test_no_patient_key_is_stored(built: Manifest) -> None:
+    patients = set(built.table(["patient_id"])["patient_id"].to_pylist())
+    assert len(patients) == 2  # none, and one that has two films
+    assert "p1" not in patients
+
+
+def test_the_same_films_give_the_same_hash_and_nothing_is_decoded_twice(
+    copy: tuple[Path, Path], collection: Path, built: Manifest
+) -> None:
+    _, destination = copy
+    said = Notes()
+    again = build_manifest(collection, destination, profile(), said)
+    assert again.content_hash == built.content_hash
+    assert said.notes[0] == f"Films: 0 to decode, {built.info['found']} from the cache"
+    assert ("Writing films", built.info["images"], built.info["images"]) in said.steps
+
+
+def test_a_film_that_is_added_changes_the_hash_and_no_other_row(copy: tuple[Path, Path], built: Manifest) -> None:
+    data, destination = copy
+    save(film(1000), data / "classes" / "Edema" / "new.png")
+    fill_cache(data, destination, profile())
+    again = build_manifest(data, destination, profile())
+    assert again.content_hash != built.content_hash
+    before = built.table(["image_id", "source_path", "pixel_sha256", "group_id"])
+    after = again.table(before.column_names)
+    assert after.filter(pc.is_in(after["image_id"], value_set=before["image_id"])) == before
+
+
+def test_what_is_not_drawn_of_a_capped_class_is_accounted_for(copy: tuple[Path, Path], collection: Path) -> None:
+    _, destination = copy
+    manifest = build_manifest(collection, destination, profile(**{"intake.selection.limit": 3}))
+    assert {sum(by_source.values()) for by_source in manifest.info["counts"].values()} == {3}
+    assert manifest.info["excluded"]["not-drawn"] == manifest.info["found"] - 21 - 5
+    assert manifest.info["shortfalls"] == []
+
+
+def test_a_class_that_is_too_small_stops_the_build_and_the_manifest_before_it_stays(
+    copy: tuple[Path, Path], collection: Path, built: Manifest
+) -> None:
+    _, destination = copy
+    with pytest.raises(FoldError, match=r"Edema 4.*FOLDS"):
+        build_manifest(collection, destination, profile(folds=5))
+    assert open_manifest(destination).content_hash == built.content_hash
+    assert not list(destination.parent.glob("*.building"))
+
+
+def test_a_manifest_that_is_not_valid_is_put_aside(
+    copy: tuple[Path, Path], collection: Path, built: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, destination = copy
+
+    def invalid(manifest: Manifest) -> None:
+        raise ManifestInvalid("The manifest is not valid.", advice="See there.")
+
+    monkeypatch.setattr("cxr_platform.manifest.build.validate_manifest", invalid)
+    with pytest.raises(ManifestInvalid, match=r"untouched; look at .*manifest\.failed\. See there\."):
+        build_manifest(collection, destination, profile(seed=5))
+    assert open_manifest(destination).content_hash == built.content_hash
+    assert open_manifest(destination.with_name("manifest.failed")).info["seed"] == 5
+
+
+def test_the_lists_of_a_person_overrule_the_measures(copy: tuple[Path, Path], tmp_path: Path) -> None:
+    data, destination = copy
+    lists = 'allow = ["classes/Normal/flat.png"]\ndeny = ["classes/Edema/film-0.png", "classes/Normal/text.png"]\n'
+    (data / "overrule.toml").write_text(lists)
+    fill_cache(data, destination, profile())
+    reasons = excluded(build_manifest(data, destination, profile()))
+    assert "classes/Normal/flat.png" not in reasons
+    assert reasons["classes/Edema/film-0.png"] == reasons["classes/Normal/text.png"] == "denied"
+    assert not any("overrule" in path for path in reasons)
+
+
+def test_a_list_with_a_film_that_is_not_there_is_an_error(collection: Path, tmp_path: Path) -> None:
+    lists = tmp_path / "lists.toml"
+    lists.write_text('deny = ["classes/Edema/nothing.png"]')
+    with pytest.raises(ConfigError, match=r"files of the collections.*nothing\.png"):
+        build_manifest(collection, tmp_path / "manifest", profile(), overrule=lists)
+
+
+def test_external_films_are_in_no_fold_and_none_of_them_is_a_copy_of_the_studys(copy: tuple[Path, Path]) -> None:
+    data, destination = copy
+    save(brighter_copy(film(0)), data / "cohen" / "images" / "a.png")  # film(0) is Covid19/film-0.png of the study
+    (data / "sources.toml").write_text(
+        '[sources.classes]\npath = "classes"\n[sources.cohen]\npath = "cohen"\nrole = "external"\n'
+    )
+    (data / "cohen" / "metadata.csv").write_text(
+        "patientid,finding,view,filename,modality\np1,COVID-19,PA,a.png,X-ray\np2,COVID-19,AP,b.png,X-ray\n"
+    )
+    fill_cache(data, destination, profile())
+    manifest = build_manifest(data, destination, profile())
+    rows = manifest.table(["source_path", "role", "fold_paper", "fold_grouped"]).to_pylist()
+    assert [tuple(row.values()) for row in rows if row["role"] == "external"] == [
+        ("cohen/images/b.png", "external", -1, -1)
+    ]
+    assert excluded(manifest)["cohen/images/a.png"] == "duplicate"
+    assert {row["fold_grouped"] for row in rows if row["role"] == "study"} == {0, 1}
+
+
+def test_a_manifest_within_the_collections_is_refused(collection: Path) -> None:
+    with pytest.raises(ConfigError, match="outside of the collections"):
+        build_manifest(collection, collection / "manifest", profile())
+
+
+def test_a_destination_that_cannot_be_written_is_named(collection: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match=r"able to write .*file/manifest"):
+        build_manifest(collection, tmp_path / "file" / "manifest", profile())
+
+
+def test_validation_is_kept_beside_the_films(built: Manifest) -> None:
+    summary = (built.folder / validate.VALIDATION_FOLDER / "summary.md").read_text()
+    assert "folds_of_group | met" in summary
+    assert "not met" not in summary

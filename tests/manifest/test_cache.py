@@ -1,0 +1,74 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cxr_platform.config import DecodingConfig
+from cxr_platform.errors import StorageError
+from cxr_platform.manifest.cache import SHARDS_IN_MEMORY, DecodedCache, PixelReader, settings_key, write_shard
+from tests.manifest.builders import film, refused, store
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> DecodedCache:
+    return DecodedCache(tmp_path, "key")
+
+
+def test_records_and_films_come_back_as_they_were_stored(cache: DecodedCache) -> None:
+    records = store(cache, {"s/a.png": film(1), "s/b.png": film(2)})
+    assert list(cache.load().values()) == records
+    assert np.array_equal(PixelReader(cache, 200).films(records[::-1]), [film(2), film(1)])
+
+
+def test_a_refusal_is_remembered_but_not_that_a_file_could_not_be_opened(cache: DecodedCache) -> None:
+    records = [refused("s/a.png"), refused("s/b.png", "unreadable")]
+    write_shard(cache.folder, records, np.zeros((2, 200, 200), np.uint8))
+    assert [(key.source_path, record.reason) for key, record in cache.load().items()] == [("s/a.png", "not-an-image")]
+
+
+def test_a_film_is_found_by_size_and_time_as_well(cache: DecodedCache) -> None:
+    (record,) = store(cache, {"s/a.png": film(1)})
+    assert record.key in cache.load()
+    assert record.key._replace(mtime_ns=1) not in cache.load()
+    assert record.key._replace(size=1) not in cache.load()
+
+
+def test_what_nobody_uses_any_more_is_removed(cache: DecodedCache, tmp_path: Path) -> None:
+    (used,) = store(cache, {"s/a.png": film(1)})
+    store(cache, {"s/b.png": film(2)})
+    (cache.folder / "half.parquet.partial").write_text("PAR1")
+    DecodedCache(tmp_path, "other settings")
+    cache.prune([used])
+    assert list(cache.load()) == [used.key]
+    assert [file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*")] == ["key", f"key/{used.shard}"]
+
+
+def test_a_shard_that_was_cut_off_is_decoded_again(cache: DecodedCache) -> None:
+    (record,) = store(cache, {"s/a.png": film(1)})
+    file = cache.folder / record.shard
+    file.write_bytes(file.read_bytes()[:1000])
+    assert cache.load() == {}
+    assert not file.exists()
+
+
+def test_a_shard_that_vanishes_while_it_is_needed_is_an_error_with_the_way_out(cache: DecodedCache) -> None:
+    (record,) = store(cache, {"s/a.png": film(1)})
+    (cache.folder / record.shard).unlink()
+    with pytest.raises(StorageError, match=r"decoded films in .* Remove .*decoded again"):
+        PixelReader(cache, 200).films([record])
+
+
+def test_few_shards_are_in_memory_at_a_time(cache: DecodedCache) -> None:
+    records = [record for number in range(9) for record in store(cache, {f"s/{number}.png": film(number)})]
+    reader = PixelReader(cache, 200)
+    assert np.array_equal(reader.films(records), [film(number) for number in range(9)])
+    assert len(reader._open) == SHARDS_IN_MEMORY
+
+
+def test_settings_that_change_pixels_or_patients_have_a_cache_of_their_own() -> None:
+    keys = [
+        settings_key(DecodingConfig(), "salt"),
+        settings_key(DecodingConfig(image_size=96), "salt"),
+        settings_key(DecodingConfig(), "other"),
+    ]
+    assert len(set(keys)) == 3

@@ -1,0 +1,69 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cxr_platform.intake.candidate import Refusal
+from cxr_platform.manifest import contact_sheets
+from cxr_platform.manifest.cache import DecodedCache, PixelReader
+from cxr_platform.manifest.contact_sheets import CELL, COLUMNS, HEADER, THUMBNAIL, write_contact_sheets
+from cxr_platform.manifest.selection import Excluded
+from tests.manifest.builders import film, refused, store
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> DecodedCache:
+    return DecodedCache(tmp_path / "cache", "key")
+
+
+def sheet(folder: Path, reason: str) -> np.ndarray:
+    return np.asarray(Image.open(folder / f"{reason}.png"))
+
+
+def cell(picture: np.ndarray, position: int) -> np.ndarray:
+    """The thumbnail at a position."""
+    top, left = HEADER + position // COLUMNS * CELL[1], position % COLUMNS * CELL[0] + 4
+    return picture[top : top + THUMBNAIL, left : left + THUMBNAIL]
+
+
+def test_there_is_a_sheet_a_reason_with_the_films_as_they_are(cache: DecodedCache, tmp_path: Path) -> None:
+    films = {f"s/{i}.png": film(i) for i in range(2)}
+    seen = [Excluded(r.key.source_path, Refusal("partial", "aspect 3"), r) for r in store(cache, films)]
+    unseen = Excluded("s/text.png", Refusal("not-an-image", "text"), refused("s/text.png"))
+    write_contact_sheets(tmp_path / "sheets", [*seen[::-1], unseen], PixelReader(cache, 200))
+    assert {file.name for file in (tmp_path / "sheets").iterdir()} == {"partial.png", "not-an-image.png"}
+    expected = Image.fromarray(film(1)).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+    assert np.array_equal(cell(sheet(tmp_path / "sheets", "partial"), 1), np.asarray(expected))
+
+
+def test_a_file_without_pixels_has_a_grey_place(cache: DecodedCache, tmp_path: Path) -> None:
+    items = [
+        Excluded("s/never-opened.png", Refusal("not-listed", "no row"), None),
+        Excluded("s/text.png", Refusal("not-listed", "no row"), refused("s/text.png")),
+    ]
+    write_contact_sheets(tmp_path / "sheets", items, PixelReader(cache, 200))
+    picture = sheet(tmp_path / "sheets", "not-listed")
+    for position in range(2):
+        assert np.bincount(cell(picture, position).ravel()).argmax() == 224
+
+
+def test_a_sheet_ends_after_its_last_film_and_shows_the_first_ones_only(
+    cache: DecodedCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contact_sheets, "FILMS_A_SHEET", 12)
+    items = [Excluded(f"s/{i:03}.png", Refusal("not-drawn", "5 of Normal were drawn"), None) for i in range(50)]
+    write_contact_sheets(tmp_path / "sheets", items, PixelReader(cache, 200))
+    assert sheet(tmp_path / "sheets", "not-drawn").shape == (HEADER + 2 * CELL[1], COLUMNS * CELL[0])
+    assert contact_sheets._header("not-drawn", 12, 50).endswith("Films: first 12 of 50.\n")
+
+
+def test_the_header_tells_how_to_overrule_what_can_be(cache: DecodedCache) -> None:
+    assert "allow =" in contact_sheets._header("low-contrast", 1, 1)
+    assert "allow =" not in contact_sheets._header("view", 1, 1)
+
+
+def test_of_a_long_path_the_end_is_kept_and_of_a_long_sentence_the_start() -> None:
+    path, sentence = contact_sheets._wrap("a" * 90 + "end.png", 3, "end"), contact_sheets._wrap("b" * 90, 3, "start")
+    assert (len(path), path[-1][-7:]) == (3, "end.png")
+    assert (len(sentence), sentence[-1][-1]) == (3, "…")

@@ -1,0 +1,100 @@
+"""With a real Ray instance: what is decoded, where it is kept, and files that do harm."""
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cxr_platform.cluster import connection
+from cxr_platform.errors import StorageError
+from cxr_platform.intake.candidate import Candidate
+from cxr_platform.intake.sources import find_candidates
+from cxr_platform.manifest.build import build_manifest
+from cxr_platform.manifest.cache import DecodedCache, PixelReader, settings_key
+from cxr_platform.manifest.decoding import DecodeTask, decode_files, decode_new
+from cxr_platform.manifest.progress import Silent
+from cxr_platform.manifest.pseudonyms import patient_salt
+from cxr_platform.manifest.records import Decoded, FileKey
+from cxr_platform.manifest.store import Manifest
+from tests.manifest.builders import candidate, film, listed, profile, save
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    with connection():
+        yield
+
+
+@dataclass(frozen=True)
+class Deadly(DecodeTask):
+    """Dies on one file, as a decoder in C does on hostile bytes."""
+
+    def _decode(self, row: dict[str, Any], pixels: np.ndarray) -> Decoded:
+        if row["source_path"].endswith("deadly.png"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super()._decode(row, pixels)
+
+
+def files_in(folder: Path, names: list[str]) -> list[tuple[Candidate, FileKey]]:
+    told = [candidate(f"s/{name}", path=save(film(number), folder / name)) for number, name in enumerate(names)]
+    return [(one, FileKey(one.source_path, 1, number)) for number, one in enumerate(told)]
+
+
+def test_ray_builds_what_this_process_builds(built: Manifest, collection: Path, tmp_path: Path) -> None:
+    manifest = build_manifest(collection, tmp_path / "manifest", profile())
+    assert manifest.content_hash == built.content_hash
+    assert np.array_equal(manifest.pixels(), built.pixels())
+
+
+def test_a_file_on_which_the_process_dies_is_excluded_and_the_others_are_decoded(tmp_path: Path) -> None:
+    cache = DecodedCache(tmp_path, "key")
+    files = files_in(tmp_path / "films", [*(f"{i}.png" for i in range(20)), "deadly.png"])
+    blocks = decode_files(files, Deadly(profile().intake, "salt", cache.folder))
+    records = {record.key.source_path: record for block in blocks for record in block}
+    assert records.pop("s/deadly.png").reason == "undecodable"
+    assert {record.reason for record in records.values()} == {None}
+    assert np.array_equal(PixelReader(cache, 200).films([records["s/7.png"]])[0], film(7))
+
+
+def test_a_cache_that_cannot_be_written_is_an_error_that_names_it(tmp_path: Path) -> None:
+    files = files_in(tmp_path / "films", ["0.png"])
+    with pytest.raises(StorageError, match=r"able to write .*nowhere"):
+        list(decode_files(files, DecodeTask(profile().intake, "salt", tmp_path / "nowhere")))
+
+
+def test_a_file_that_is_not_there_or_not_a_film_has_its_reason(tmp_path: Path) -> None:
+    cache = DecodedCache(tmp_path, "key")
+    candidates = [candidate("s/gone.png"), listed("s/gone-too.png", "view")]
+    task = DecodeTask(profile().intake, "salt", cache.folder)
+    outcome = decode_new(candidates, cache, task, Silent())
+    assert {record.reason for record in outcome.values()} == {"unreadable"}
+    assert cache.load() == {}
+
+
+class Notes(Silent):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.said.append(text)
+
+
+def test_after_a_file_is_added_only_that_one_is_decoded(built: Manifest, collection: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(collection, tmp_path / "data")
+    root = shutil.copytree(built.folder.with_name("manifest.cache"), tmp_path / "cache")
+    save(film(1000), data / "classes" / "Edema" / "new.png")
+    cache = DecodedCache(root, settings_key(profile().intake.decoding, patient_salt()))
+    task, notes = DecodeTask(profile().intake, patient_salt(), cache.folder), Notes()
+    outcome = decode_new(find_candidates(data, profile().intake.selection).candidates, cache, task, notes)
+    assert notes.said == [f"Films: 1 to decode, {built.info['found']} from the cache"]
+    assert len(outcome) == built.info["found"] + 1

@@ -1,0 +1,43 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cxr_platform.manifest import grouping
+from cxr_platform.manifest.cache import DecodedCache, PixelReader
+from cxr_platform.manifest.grouping import group_films, near_duplicates
+from cxr_platform.manifest.selection import Taken
+from tests.manifest.builders import brighter_copy, candidate, film, store
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> DecodedCache:
+    return DecodedCache(tmp_path, "key")
+
+
+def take(cache: DecodedCache, films: dict[str, np.ndarray]) -> list[Taken]:
+    return [Taken(candidate(record.key.source_path), record) for record in store(cache, films)]
+
+
+def test_near_duplicates_are_found_and_films_that_only_hash_alike_are_not(cache: DecodedCache) -> None:
+    films = {"s/0.png": film(0), "s/1.png": film(1), "s/2.png": film(2), "s/0-copy.png": brighter_copy(film(0))}
+    taken = take(cache, films)
+    every = 64  # bits: the hash nominates every pair
+    assert near_duplicates(taken, every, PixelReader(cache, 200)).tolist() == [[0, 3]]
+
+
+def test_tiles_find_what_one_piece_finds(cache: DecodedCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    films = {f"s/{n}.png": film(n) for n in range(5)} | {f"s/{n}-copy.png": brighter_copy(film(n)) for n in range(5)}
+    taken, pixels = take(cache, films), PixelReader(cache, 200)
+    whole = near_duplicates(taken, 64, pixels)
+    monkeypatch.setattr(grouping, "TILE_FILMS", 2)
+    tiled = near_duplicates(taken, 64, pixels)
+    assert sorted(tiled.tolist()) == whole.tolist() == [[n, n + 5] for n in range(5)]
+
+
+def test_groups_join_patients_and_copies_and_what_these_join(cache: DecodedCache) -> None:
+    films = {"s/a.png": film(1), "s/b.png": film(2), "s/c.png": brighter_copy(film(2)), "s/d.png": film(3)}
+    taken = take(cache, films)
+    groups = group_films(taken, ["p1", "p1", None, None], 4, PixelReader(cache, 200))
+    assert groups[0] == groups[1] == groups[2] == min(film.image_id for film in taken[:3])
+    assert groups[3] == taken[3].image_id

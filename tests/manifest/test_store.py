@@ -1,0 +1,99 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cxr_platform.errors import ManifestError
+from cxr_platform.manifest.schema import SCHEMA
+from cxr_platform.manifest.store import Manifest, content_hash, open_manifest, write_films
+from tests.manifest.builders import film
+
+
+@pytest.fixture
+def copy(built: Manifest, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(built.folder, tmp_path / "manifest"))
+
+
+def test_a_manifest_is_read_by_columns_and_films_in_the_order_of_source_path(built: Manifest) -> None:
+    manifest = open_manifest(built.folder)
+    assert manifest.schema == SCHEMA
+    paths = manifest.table(["source_path"])["source_path"].to_pylist()
+    assert paths == sorted(paths)
+    films = manifest.pixels()
+    assert films.shape == (len(paths), 200, 200)
+    assert np.array_equal(films[paths.index("classes/Covid19/film-2.png")], film(2))
+
+
+def test_all_columns_but_the_pixels_are_the_default(built: Manifest) -> None:
+    assert built.table().column_names == [name for name in SCHEMA.names if name != "pixels"]
+
+
+def test_an_unknown_column_is_an_error(built: Manifest) -> None:
+    with pytest.raises(ManifestError, match=r"Expected columns of the manifest.*Received: colour"):
+        built.table(["label", "colour"])
+
+
+def test_the_files_are_read_without_this_package(built: Manifest) -> None:
+    table = pq.read_table(built.folder / "films")
+    assert table["pixels"].type == pa.fixed_shape_tensor(pa.uint8(), [200, 200])
+    assert len(table) == built.info["images"]
+
+
+def test_films_are_written_file_by_file(tmp_path: Path, built: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cxr_platform.manifest.store.ROWS_A_FILE", 10)
+    asked = []
+
+    def pixels(start: int, stop: int) -> np.ndarray:
+        asked.append((start, stop))
+        return np.full((stop - start, 200, 200), start, np.uint8)
+
+    rows = built.table().slice(0, 25)
+    write_films(tmp_path, rows, pixels, 200)
+    assert asked == [(0, 10), (10, 20), (20, 25)]
+    again = Manifest(tmp_path, {})
+    assert again.table() == rows
+    assert again.pixels()[:, 0, 0].tolist() == [0] * 10 + [10] * 10 + [20] * 5
+
+
+def test_the_hash_is_of_the_values_whatever_their_order_and_last_digits(built: Manifest) -> None:
+    rows = built.table()
+    assert content_hash(rows.sort_by([("label", "descending")])) == built.content_hash
+    means = rows["mean"].to_numpy()
+    position = rows.column_names.index("mean")
+    nearly = rows.set_column(position, "mean", pa.array(means + 1e-9, pa.float32()))
+    other = rows.set_column(position, "mean", pa.array(means + 1e-3, pa.float32()))
+    assert content_hash(nearly) == built.content_hash != content_hash(other)
+
+
+def test_no_manifest_is_an_error_with_the_way_to_one(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"no such folder.*make manifest"):
+        open_manifest(tmp_path / "nothing")
+    with pytest.raises(ManifestError, match=r"without manifest\.json"):
+        open_manifest(tmp_path)
+
+
+def test_another_schema_version_is_refused(copy: Path) -> None:
+    info = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps({**info, "schema_version": 99}))
+    with pytest.raises(ManifestError, match=r"schema version 1.*Received: 99"):
+        open_manifest(copy)
+
+
+def test_a_broken_manifest_json_is_refused(copy: Path) -> None:
+    (copy / "manifest.json").write_text("{")
+    with pytest.raises(ManifestError, match="Expected JSON"):
+        open_manifest(copy)
+
+
+def test_missing_or_broken_files_are_noticed_on_opening(copy: Path) -> None:
+    (part,) = (copy / "films").iterdir()
+    part.write_bytes(part.read_bytes()[:-100])
+    with pytest.raises(ManifestError, match="expected Parquet files with"):
+        open_manifest(copy)
+    part.unlink()
+    with pytest.raises(ManifestError, match="Received: 0 rows"):
+        open_manifest(copy)

@@ -1,0 +1,130 @@
+"""Each kind of damage is done to a real manifest, and must be found by the expectation that is there for it."""
+
+import json
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cxr_platform.errors import ManifestInvalid
+from cxr_platform.manifest.schema import pixels_to_arrow, pixels_to_numpy
+from cxr_platform.manifest.store import Manifest, open_manifest
+from cxr_platform.manifest.validate import validate_manifest
+
+Cells = dict[str, dict[int, object]]
+CELLS: Cells = {
+    "label": {0: "Edema", 10: "Influenza"},
+    "role": {1: "spare"},
+    "image_id": {2: "0" * 15},
+    "source_path": {4: "classes/Covid19/film-3.png"},
+    "mean": {5: 1.5},
+    "fold_paper": {6: 7},
+    "width": {7: 0},
+}
+"""Values that are wrong, by column and row."""
+
+
+def set_cells(table: pa.Table, cells: Cells) -> pa.Table:
+    for column, wrong in cells.items():
+        values = table[column].to_pylist()
+        for row, value in wrong.items():
+            values[row] = value
+        table = replace_column(table, column, pa.array(values, table[column].type))
+    return table
+
+
+def replace_column(table: pa.Table, column: str, values: pa.Array) -> pa.Table:
+    return table.set_column(table.column_names.index(column), table.field(column), values)
+
+
+def part_a_group(table: pa.Table) -> pa.Table:
+    """Put row 8 into the group of a film that is in another fold."""
+    folds, groups = table["fold_grouped"].to_pylist(), table["group_id"].to_pylist()
+    other = next(group for fold, group in zip(folds, groups, strict=True) if fold != folds[8])
+    return set_cells(table, {"group_id": {8: other}})
+
+
+def spoil_films(table: pa.Table) -> pa.Table:
+    """Make the film of row 9 black and change one pixel of that of row 11."""
+    films = pixels_to_numpy(table["pixels"]).copy()
+    films[9] = 0
+    films[11, 0, 0] ^= np.uint8(1)
+    return replace_column(table, "pixels", pixels_to_arrow(films))
+
+
+def damage(folder: Path, *how: Callable[[pa.Table], pa.Table]) -> str:
+    """Damage the films' file, validate, and return the summary."""
+    (part,) = (folder / "films").iterdir()
+    table = pq.read_table(part)
+    for change in how:
+        table = change(table)
+    pq.write_table(table, part)
+    with pytest.raises(ManifestInvalid):
+        validate_manifest(open_manifest(folder))
+    return (folder / "validation" / "summary.md").read_text()
+
+
+@pytest.fixture
+def copy(built: Manifest, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(built.folder, tmp_path / "manifest"))
+
+
+@pytest.fixture(scope="module")
+def damaged(built: Manifest, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The lines of the summary of a manifest with damage of every kind."""
+    folder = shutil.copytree(built.folder, tmp_path_factory.mktemp("damaged") / "manifest")
+    return damage(Path(folder), partial(set_cells, cells=CELLS), part_a_group, spoil_films).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("expectation", "column", "found"),
+    [
+        ("values_to_be_in_set", "label", "label=Influenza"),
+        ("values_to_be_in_set", "role", "role=spare"),
+        ("match_regex", "image_id", "image_id=000000000000000"),
+        ("be_unique", "source_path", "source_path=classes/Covid19/film-3.png"),
+        ("be_between", "mean", "mean=1.5"),
+        ("be_between", "width", "width=0"),
+        ("values_to_be_in_set", "fold_paper", "fold_paper=7"),
+        ("pair_values_to_be_equal", "counted, declared", "label=Covid19 source=classes"),
+        ("values_to_be_in_set", "folds_of_group", "folds_of_group=2"),
+        ("greater_than_b", "pixel_max, pixel_min", "pixel_max=0"),
+        ("pair_values_to_be_equal", "stored_pixel_sha256, pixel_sha256", "2 of"),
+    ],
+)
+def test_damage_is_found_and_its_row_is_named(damaged: list[str], expectation: str, column: str, found: str) -> None:
+    line = next(line for line in damaged if f"{expectation} | {column} |" in line)
+    assert "**not met**" in line
+    assert found in line
+
+
+def test_a_column_that_is_missing_is_found(copy: Path) -> None:
+    summary = damage(copy, lambda table: table.drop_columns(["age"]))
+    (line,) = [line for line in summary.splitlines() if "stored_type, expected_type" in line]
+    assert "column=age" in line
+
+
+def test_the_error_names_expectation_column_and_row(copy: Path) -> None:
+    (part,) = (copy / "films").iterdir()
+    pq.write_table(set_cells(pq.read_table(part), {"label": {3: "Influenza"}}), part)
+    with pytest.raises(ManifestInvalid, match=r"be_in_set of label.*1 of \d+ rows.*image_id=\w{16}.*film-3\.png"):
+        validate_manifest(open_manifest(copy))
+
+
+def test_an_excluded_file_that_is_a_row_as_well_is_found(copy: Path) -> None:
+    excluded = pq.read_table(copy / "excluded.parquet")
+    pq.write_table(set_cells(excluded, {"source_path": {0: "classes/Covid19/film-0.png"}}), copy / "excluded.parquet")
+    with pytest.raises(ManifestInvalid, match=r"excluded: .* of also_in_manifest"):
+        validate_manifest(open_manifest(copy))
+
+
+def test_a_file_that_is_not_accounted_for_is_found(copy: Path) -> None:
+    info = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps({**info, "found": info["found"] + 1}))
+    with pytest.raises(ManifestInvalid, match=r"excluded: .*row_count_to_equal of the table\. Received: 5"):
+        validate_manifest(open_manifest(copy))
