@@ -11,7 +11,7 @@ PER_CLASS ?= 60
 # Where films come from: a folder of collections, or synthetic ones that are drawn here.
 DATA     ?=
 COLLECTIONS = $(if $(DATA),$(DATA),data/phantom-films)
-BASE     = $(if $(DATA),$(notdir $(patsubst %/,%,$(DATA))),phantoms)-$(PROFILE_NAME)$(if $(FOLDS),-$(FOLDS)folds)$(if $(LIMIT),-limit$(LIMIT))$(if $(SEED),-seed$(SEED))
+BASE     = $(if $(DATA),$(notdir $(patsubst %/,%,$(DATA))),phantoms)-$(PROFILE_NAME)$(if $(FOLDS),-$(FOLDS)folds)$(if $(LIMIT),-limit$(LIMIT))$(if $(SEED),-seed$(SEED))$(if $(DATA),,$(if $(filter-out 60,$(PER_CLASS)),-$(PER_CLASS)each))
 PROFILE_NAME = $(basename $(notdir $(PROFILE)))
 # Settings that make another study are in its name, so that trying one does not run into the study of another.
 NAME     ?= $(BASE)$(if $(INPUT_SIZE),-$(INPUT_SIZE)px)$(if $(filter paper,$(PROTOCOL)),-paper)
@@ -36,7 +36,8 @@ help: ## list the verbs
 setup: $(VENV)/installed ## make the virtual environment from the hash-locked requirements
 
 $(VENV)/installed: requirements.lock pyproject.toml
-	@command -v $(PYTHON) >/dev/null || { echo "Expected $(PYTHON), version 3.10 to 3.12. Give another with PYTHON=…"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' || \
+	  { echo "Expected $(PYTHON) to be Python 3.10 to 3.12. Name another with PYTHON=…"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --require-hashes --compile-bytecode -r requirements.lock

@@ -24,10 +24,10 @@ def connect(address: str | None = None) -> None:
     if ray.is_initialized():
         return
     where = address or os.environ.get("RAY_ADDRESS") or "local"
-    private = {"include_dashboard": False} if where == "local" else {}
+    options = {"include_dashboard": False} if where == "local" else {"runtime_env": {"env_vars": _passed_on()}}
     try:
         _probe(where)
-        ray.init(address=where, log_to_driver=False, logging_level="warning", **private)
+        ray.init(address=where, log_to_driver=False, logging_level="warning", **options)
     except (OSError, RuntimeError, ValueError) as error:
         raise ConfigError(
             f"Expected a Ray cluster at {where!r}.",
@@ -51,6 +51,11 @@ def connection(address: str | None = None) -> Iterator[None]:
     finally:
         if joined:
             ray.shutdown()
+
+
+def _passed_on() -> dict[str, str]:
+    """What workers on other machines must know too; those of a private instance inherit it."""
+    return {name: os.environ[name] for name in ("KERAS_BACKEND", "TF_CPP_MIN_LOG_LEVEL") if name in os.environ}
 
 
 def _probe(where: str) -> None:

@@ -2,10 +2,12 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Callable
 
 from cxr_platform.errors import CxrError
 
+DEFECT = 70  # EX_SOFTWARE of sysexits.h
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 ENVIRONMENT = {
@@ -26,9 +28,17 @@ def run_command(function: Callable[[], int]) -> int:
     except CxrError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        print(
+            f"Expected to be able to read and write {error.filename or 'a file'}. Received: {error}.", file=sys.stderr
+        )
+        return CxrError.exit_code
     except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
+        print("Interrupted. What is finished is kept; the same command continues.", file=sys.stderr)
         return INTERRUPTED
+    except Exception:  # a defect of ours, not something to put right: the whole story, and a code of its own
+        traceback.print_exc()
+        return DEFECT
 
 
 def _set_environment() -> None:

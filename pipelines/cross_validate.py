@@ -6,11 +6,14 @@ Interrupted, the same command continues. `--engine local` runs the same trials i
 """
 
 import argparse
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cxr_platform.config import Profile, Protocol, load_profile
+from cxr_platform.errors import ConfigError, TrialsFailed
 from cxr_platform.models.strategies import strategy_by_name
 from cxr_platform.training.plan import StudyPlan, parse_strategies
 from pipelines.arguments import add_profile_arguments, profile_overrides
@@ -39,42 +42,63 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from cxr_platform.manifest.store import open_manifest
+
     profile = load_profile(arguments.profile, profile_overrides(arguments))
     strategies = parse_strategies(arguments.strategies)
-    protocols: tuple[Protocol, ...] = ("grouped", "paper") if arguments.protocol == "both" else (arguments.protocol,)
+    _check_name(arguments.name)
+    manifest = open_manifest(arguments.manifest)
     _take_devices(arguments.engine, profile)
     imagenet = _imagenet(strategies, profile, arguments.imagenet_weights)
-    for protocol in protocols:
-        name = f"{arguments.name}-{protocol}" if len(protocols) > 1 else arguments.name
-        _run_protocol(arguments, name, protocol, strategies, profile, imagenet)
+    failed = []
+    for name, protocol in _protocols(arguments):
+        try:
+            _run_protocol(arguments, manifest, StudyPlan(name, protocol, strategies, profile, {}), imagenet)
+        except TrialsFailed as error:  # the other protocol is still worth its run
+            failed.append(error)
+    if failed:
+        raise failed[0]
     return 0
 
 
-def _run_protocol(
-    arguments: argparse.Namespace,
-    name: str,
-    protocol: Protocol,
-    strategies: tuple[str, ...],
-    profile: Profile,
-    imagenet: Any,
-) -> None:
-    from cxr_platform.manifest.store import open_manifest
+def _protocols(arguments: argparse.Namespace) -> list[tuple[str, Protocol]]:
+    """Names and protocols of the studies: with `both`, the paper's beside the grouped one."""
+    if arguments.protocol == "both":
+        return [(arguments.name, "grouped"), (f"{arguments.name}-paper", "paper")]
+    return [(arguments.name, arguments.protocol)]
+
+
+def _run_protocol(arguments: argparse.Namespace, manifest: Any, request: StudyPlan, imagenet: Any) -> None:
     from cxr_platform.training.data import load_study_data
     from cxr_platform.training.folder import StudyFolder
     from cxr_platform.training.progress import make_progress
     from cxr_platform.training.study import Study, run_study
 
-    manifest = open_manifest(arguments.manifest)
-    data = load_study_data(manifest, protocol, profile.folds, profile.model.input_size)
-    plan = StudyPlan(name, protocol, strategies, profile, _manifest_facts(manifest))
-    study = Study(plan, StudyFolder(arguments.runs / name), data, imagenet)
-    print(f"Study {name}: {len(data.labels)} films, {len(strategies)} strategies × {profile.folds} folds, {protocol}")
-    predictions = run_study(study, _engine(arguments), make_progress())
-    print(f"Out-of-fold predictions: {predictions}")
-    if not arguments.no_report:
-        from pipelines.report import write_and_tell
+    profile = request.profile
+    data = load_study_data(manifest, request.protocol, profile.folds, profile.model.input_size)
+    plan = replace(request, manifest=_manifest_facts(manifest, len(data.labels)))
+    study = Study(plan, StudyFolder(arguments.runs / plan.name), data, imagenet)
+    films, strategies = len(data.labels), len(plan.strategies)
+    print(f"Study {plan.name}: {films} films, {strategies} strategies × {profile.folds} folds, {plan.protocol}")
+    try:
+        print(f"Out-of-fold predictions: {run_study(study, _engine(arguments), make_progress())}")
+    except TrialsFailed:
+        _report(arguments, study.folder)  # on the strategies that are complete
+        raise
+    _report(arguments, study.folder)
 
-        write_and_tell(arguments.runs / name, arguments.manifest)
+
+def _report(arguments: argparse.Namespace, folder: Any) -> None:
+    from pipelines.report import write_and_tell
+
+    strategies = folder.description()["strategies"]
+    if not arguments.no_report and folder.complete(strategies, folder.description()["folds"]) == strategies:
+        write_and_tell(folder.root, arguments.manifest)
+
+
+def _check_name(name: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ConfigError("Expected --name of letters, digits, '.', '_' and '-'.", received=repr(name))
 
 
 def _imagenet(strategies: tuple[str, ...], profile: Profile, named: Path | None) -> Any:
@@ -107,10 +131,11 @@ def _engine(arguments: argparse.Namespace) -> Any:
     return RayEngine(arguments.ray_address)
 
 
-def _manifest_facts(manifest: Any) -> dict[str, Any]:
+def _manifest_facts(manifest: Any, study_images: int) -> dict[str, Any]:
     info = manifest.info
     kept = ("content_hash", "images", "synthetic", "counts", "excluded", "found")
-    return {"path": manifest.folder.name, **{key: info[key] for key in kept if key in info}}
+    facts = {key: info[key] for key in kept if key in info}
+    return {"path": manifest.folder.name, "study_images": study_images, **facts}
 
 
 if __name__ == "__main__":

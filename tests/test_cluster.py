@@ -1,20 +1,24 @@
-import time
+import socket
 
 import pytest
+import ray
 
-from cxr_platform.cluster import connect
+from cxr_platform.cluster import connect, connection
 from cxr_platform.errors import ConfigError
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1"])
-def test_an_address_at_which_nothing_listens_is_refused_at_once(address: str) -> None:
-    began = time.monotonic()
-    with pytest.raises(ConfigError, match=r"Expected a Ray cluster at .*127\.0\.0\.1:1.*refused.*ray start --head"):
-        connect(address)
-    assert time.monotonic() - began < 30
+def test_an_address_at_which_nothing_listens_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)  # other tests of this process may be connected
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(ConfigError, match=f"Ray cluster at '127.0.0.1:{port}'"):
+        connect(f"127.0.0.1:{port}")
 
 
-def test_the_address_of_the_environment_counts_when_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-    with pytest.raises(ConfigError, match=r"127\.0\.0\.1:1"):
-        connect()
+@pytest.mark.ray
+def test_a_connection_that_was_there_before_is_left_open() -> None:
+    connect()
+    with connection():
+        assert ray.is_initialized()
+    assert ray.is_initialized()

@@ -1,38 +1,53 @@
 """What a trial may take of a machine: processor threads, and a fraction of one card's memory."""
 
+import math
 import os
 import shutil
 import subprocess
 
 from cxr_platform.config import ResourcesConfig
+from cxr_platform.errors import ConfigError
 
 GIB_A_TRIAL = 2.5
-"""Memory of a card that one trial at 200 px and batch 32 needs: activations, cuDNN work space, and the context."""
+"""Memory of a card that one trial at 200 px and batch 32 needs, its context included. An estimate, with room."""
+
+GIB_A_CONTEXT = 0.6
+"""Memory that a process takes of a card before its framework allocates anything, which no framework's limit counts."""
 
 
-def gpu_share(resources: ResourcesConfig, gpus_in_cluster: float, cpus_in_cluster: float) -> float:
-    """The fraction of a card that a trial reserves.
+def keras_backend() -> str:
+    """The backend that Keras runs on; `ConfigError` when it is one that has no training step here."""
+    import keras
+
+    name: str = keras.backend.backend()
+    if name not in ("tensorflow", "jax"):
+        raise ConfigError("Expected KERAS_BACKEND to be tensorflow or jax.", received=repr(name))
+    return name
+
+
+def gpu_share(resources: ResourcesConfig, cards: float, processors: float, card_gib: float | None) -> float:
+    """The fraction of a card that a trial reserves, rounded down to Ray's unit of 0.0001.
 
     `auto`: as many trials a card as its memory holds (`GIB_A_TRIAL` each) and the processors can feed; 0 without one.
     """
     if resources.gpu != "auto":
         return float(resources.gpu)
-    if gpus_in_cluster < 1:
+    if cards < 1:
         return 0.0
-    by_memory = max(1, int((card_memory_gib() or GIB_A_TRIAL) // GIB_A_TRIAL))
-    by_processors = max(1, int(cpus_in_cluster // (resources.cpu * gpus_in_cluster)))
-    return 1.0 / min(by_memory, by_processors)
+    by_memory = max(1, int((card_gib or GIB_A_TRIAL) // GIB_A_TRIAL))
+    by_processors = max(1, int(processors / (resources.cpu * cards) + 1e-6))
+    return math.floor(1e4 / min(by_memory, by_processors)) / 1e4
 
 
 def card_memory_gib() -> float | None:
     """Total memory of the smallest card here in GiB, as `nvidia-smi` says; `None` where there is none to ask."""
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return None
-    query = [tool, "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-    done = subprocess.run(query, capture_output=True, text=True, timeout=30)
-    sizes = [float(line) for line in done.stdout.split() if line.replace(".", "").isdigit()]
+    sizes = [float(line) for line in _ask_cards("memory.total") if line.replace(".", "").isdigit()]
     return min(sizes) / 1024 if sizes else None
+
+
+def hardware() -> dict[str, object]:
+    """Processor, its cores, and the names of the cards here."""
+    return {"processor": _processor(), "processors": os.cpu_count(), "cards": _ask_cards("name")}
 
 
 def limit_process(cpus: float, gpu_fraction: float) -> None:
@@ -40,15 +55,20 @@ def limit_process(cpus: float, gpu_fraction: float) -> None:
 
     TensorFlow: threads and a logical device. JAX: `XLA_PYTHON_CLIENT_MEM_FRACTION`, read when it first seeks a card.
     """
-    if 0 < gpu_fraction < 1:
-        os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{0.9 * gpu_fraction:.3f}")
-    if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
-        _limit_tensorflow(max(1, int(cpus)), gpu_fraction)
+    if gpu_fraction == 0:
+        hide_cards()
+    memory = card_memory_gib() if 0 < gpu_fraction < 1 else None
+    limit_gib = max(0.5, gpu_fraction * memory - GIB_A_CONTEXT) if memory else None
+    if keras_backend() == "jax":
+        if memory and limit_gib:
+            os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{limit_gib / memory:.3f}")
+        return
+    _limit_tensorflow(max(1, int(cpus)), limit_gib)
 
 
 def hide_cards() -> None:
     """Keep this process off every card: a driver that only hands out trials must not take their memory."""
-    if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
+    if keras_backend() == "tensorflow":
         import tensorflow as tf
 
         tf.config.set_visible_devices([], "GPU")
@@ -58,13 +78,32 @@ def hide_cards() -> None:
         jax.config.update("jax_platforms", "cpu")
 
 
-def _limit_tensorflow(threads: int, gpu_fraction: float) -> None:
+def _limit_tensorflow(threads: int, limit_gib: float | None) -> None:
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(min(2, threads))
-    memory = card_memory_gib()
     cards = tf.config.list_physical_devices("GPU")
-    if cards and memory and 0 < gpu_fraction < 1:
-        limit = tf.config.LogicalDeviceConfiguration(memory_limit=int(0.9 * gpu_fraction * memory * 1024))
+    if cards and limit_gib:
+        limit = tf.config.LogicalDeviceConfiguration(memory_limit=int(limit_gib * 1024))
         tf.config.set_logical_device_configuration(cards[0], [limit])
+
+
+def _ask_cards(question: str) -> list[str]:
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return []
+    query = [tool, f"--query-gpu={question}", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=30).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return [line.strip() for line in answer.splitlines() if line.strip()]
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as stream:  # noqa: PTH123
+            return next((line.split(":")[1].strip() for line in stream if line.startswith("model name")), "unknown")
+    except OSError:
+        return "unknown"

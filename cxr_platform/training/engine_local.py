@@ -15,6 +15,7 @@ def run(study: Study, todo: list[TrialKey], progress: Progress) -> dict[TrialKey
     profile = study.plan.profile
     bench = Workbench(profile.model, profile.training, study.imagenet)
     activations = compute_activations(study, cuts_of([key.strategy for key in todo]), progress)
+    progress.training_begins()
     failures = {}
     for key in todo:
         inputs = inputs_of(study, key, activations)

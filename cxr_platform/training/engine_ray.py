@@ -11,15 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import ray
 from ray import tune
 
 from cxr_platform.cluster import connection
 from cxr_platform.config import ResourcesConfig
-from cxr_platform.models.frozen import FrozenBackbone, chunks, view_transforms
-from cxr_platform.models.start import BackboneWeights
-from cxr_platform.training.devices import gpu_share, limit_process
+from cxr_platform.errors import ConfigError, CxrError, StorageError, StudyError
+from cxr_platform.training.activations_ray import compute_activations
+from cxr_platform.training.devices import card_memory_gib, gpu_share, limit_process
 from cxr_platform.training.plan import TrialKey, cuts_of
 from cxr_platform.training.progress import Progress
 from cxr_platform.training.study import Study, execute_trial, inputs_of
@@ -45,104 +44,97 @@ class RayEngine:
     def __call__(self, study: Study, todo: list[TrialKey], progress: Progress) -> dict[TrialKey, str]:
         """Run `todo`; returns the failures. Raises `KeyboardInterrupt` when the user stopped Tune."""
         with connection(self._address):
-            outcome = _run(study, todo, progress)
-        if any(key not in outcome and not study.folder.is_finished(key) for key in todo):
-            raise KeyboardInterrupt
-        return outcome
+            cpus, gpu = trial_resources(study.plan.profile.resources)
+            activations = compute_activations(study, cuts_of([key.strategy for key in todo]), cpus, gpu, progress)
+            return _tune(Shared(study, activations, cpus, gpu), todo, progress)
 
 
 def trial_resources(resources: ResourcesConfig) -> tuple[float, float]:
-    """Processors and fraction of a card a trial, no more processors than the cluster has."""
-    available = ray.cluster_resources()
-    cpus = min(resources.cpu, available.get("CPU", 1.0))
-    return cpus, gpu_share(resources, available.get("GPU", 0.0), available.get("CPU", 1.0))
+    """Processors and fraction of a card a trial: no more processors than the largest node has.
 
-
-def compute_activations(
-    study: Study, cuts: tuple[str, ...], cpus: float, gpu: float, progress: Progress
-) -> dict[str, list[Any]]:
-    """Cut → references to chunks (1 + views, n, …) float16, computed by as many workers as fit, once for all folds."""
-    if not cuts or study.imagenet is None:
-        return {}
-    profile, films = study.plan.profile, study.data.films
-    transforms = view_transforms(len(films), profile.model.input_size, profile.augmentation, profile.seed)
-    parts = list(chunks(len(films)))
-    workers = _start_workers(study, cuts, cpus, gpu, len(parts))
-    # One reference a cut, so that a trial fetches only its own.
-    pending = [
-        workers[i % len(workers)].compute.options(num_returns=len(cuts)).remote(films[part], transforms[:, part])
-        for i, part in enumerate(parts)
-    ]
-    references = [[ref] if len(cuts) == 1 else list(ref) for ref in pending]
-    for part, refs in zip(parts, references, strict=True):
-        ray.wait([refs[0]])
-        progress.note(f"frozen activations: {part.stop}/{len(films)} films × {len(transforms)} views")
-    ray.get([worker.ready.remote() for worker in workers])
-    for worker in workers:
-        ray.kill(worker)
-    return {cut: [refs[i] for refs in references] for i, cut in enumerate(cuts)}
-
-
-def _start_workers(study: Study, cuts: tuple[str, ...], cpus: float, gpu: float, most: int) -> list[Any]:
-    available = ray.cluster_resources()
-    fit = available.get("GPU", 0.0) // gpu if gpu else available.get("CPU", 1.0) // cpus
-    count = max(1, min(most, int(fit)))
-    weights = ray.put(study.imagenet)
-    actor = ray.remote(num_cpus=cpus, num_gpus=gpu)(_FrozenWorker)
-    return [actor.remote(cuts, study.plan.profile.model, weights, cpus, gpu) for _ in range(count)]
-
-
-class _FrozenWorker:
-    def __init__(self, cuts: tuple[str, ...], model: Any, imagenet: BackboneWeights, cpus: float, gpu: float) -> None:
-        limit_process(cpus, gpu)
-        self._backbone = FrozenBackbone(cuts, model, imagenet)
-        self._cuts = cuts
-
-    def ready(self) -> bool:
-        """Answer once everything before has been computed."""
-        return True
-
-    def compute(self, films: np.ndarray, transforms: np.ndarray) -> Any:
-        views = [self._backbone.activations(films, view) for view in transforms]
-        stacked = [np.stack([view[cut] for view in views]) for cut in self._cuts]
-        return stacked if len(stacked) > 1 else stacked[0]
-
-
-def _run(study: Study, todo: list[TrialKey], progress: Progress) -> dict[TrialKey, str]:
-    cpus, gpu = trial_resources(study.plan.profile.resources)
-    activations = compute_activations(study, cuts_of([key.strategy for key in todo]), cpus, gpu, progress)
-    return _tune(Shared(study, activations, cpus, gpu), todo, progress)
+    Raises `ConfigError` where a card is asked for and the cluster has none: the trials would wait for ever.
+    """
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    cards = sum(node.get("GPU", 0.0) for node in nodes)
+    if resources.gpu != "auto" and resources.gpu > cards:
+        raise ConfigError(
+            f"Expected a cluster with the card that resources.gpu = {resources.gpu} asks for.",
+            received=f"{cards:g} cards",
+            advice='Write gpu = "auto" into the profile, or 0.',
+        )
+    cpus = min(resources.cpu, max(node.get("CPU", 1.0) for node in nodes))
+    memory = ray.get(ray.remote(num_gpus=0.001)(card_memory_gib).remote()) if cards else None
+    return cpus, gpu_share(resources, cards, sum(node.get("CPU", 0.0) for node in nodes), memory)
 
 
 def _tune(shared: Shared, todo: list[TrialKey], progress: Progress) -> dict[TrialKey, str]:
     _silence_tune()
-    scratch_folder = shared.study.folder.root / "tune"
-    shutil.rmtree(scratch_folder, ignore_errors=True)
-    tuner = tune.Tuner(
+    folder = shared.study.folder
+    shutil.rmtree(folder.root / "tune", ignore_errors=True)
+    watch = _Watch(progress)
+    progress.training_begins()
+    stop = _StopWhenRefused()
+    failures = _fit(_tuner(shared, todo, watch, stop), folder.root)
+    if stop.error is not None:
+        raise stop.error
+    lost = [key for key in watch.stored if not folder.is_finished(key)]
+    if lost:
+        raise StorageError(
+            f"Expected the trials' files in {folder.root}.",
+            received=f"{len(lost)} trials that were stored where this process cannot see them, {lost[0]} first",
+            advice="Give --runs a folder that all nodes share.",
+        )
+    failures = {key: reason for key, reason in failures.items() if not folder.is_finished(key)}
+    if any(key not in failures and not folder.is_finished(key) for key in todo):
+        raise KeyboardInterrupt
+    if not failures:
+        shutil.rmtree(folder.root / "tune", ignore_errors=True)
+    return failures
+
+
+def _tuner(shared: Shared, todo: list[TrialKey], watch: "_Watch", stop: "_StopWhenRefused") -> tune.Tuner:
+    return tune.Tuner(
         tune.with_resources(tune.with_parameters(_trial, shared=shared), {"cpu": shared.cpus, "gpu": shared.gpu}),
         param_space={"trial": tune.grid_search([tuple(key) for key in todo])},
         tune_config=tune.TuneConfig(reuse_actors=True, trial_dirname_creator=_folder_name),
         run_config=tune.RunConfig(
             name="tune",
-            storage_path=str(shared.study.folder.root.resolve()),
+            storage_path=str(shared.study.folder.root),
             failure_config=tune.FailureConfig(max_failures=shared.study.plan.profile.resources.retries),
-            callbacks=[_Report(progress)],
+            callbacks=[watch],
+            stop=stop,
             verbose=0,
         ),
     )
-    failed = [result for result in tuner.fit() if result.error is not None]
-    if not failed:
-        shutil.rmtree(scratch_folder, ignore_errors=True)
-    return {TrialKey(*result.config["trial"]): _reason(result.error) for result in failed}
+
+
+def _fit(tuner: tune.Tuner, place: object) -> dict[TrialKey, str]:
+    try:
+        results = tuner.fit()
+    except OSError as error:
+        raise StorageError(f"Expected to be able to write {place}.", received=error.strerror or error) from error
+    except tune.TuneError as error:
+        raise StudyError("Expected Ray Tune to run the trials.", received=_reason(error)) from error
+    return {TrialKey(*r.config["trial"]): _reason(r.error) for r in results if r.error is not None}
 
 
 def _trial(config: dict[str, Any], shared: Shared) -> None:
-    """The Tune function. Actors are reused, so the workbench of this process serves every trial that lands here."""
+    """The Tune function. Actors are reused, so the workbench of this process serves every trial that lands here.
+
+    An error that no second try and no other trial would escape (a full disk) is handed to the driver instead of raised.
+    """
     key = TrialKey(*config["trial"])
+    if shared.study.folder.is_finished(key):  # stored by a worker that died before it could say so
+        tune.report({"summary": shared.study.folder.trial_summary(key)})
+        return
     activations = {cut: ray.get(list(shared.activations[cut])) for cut in cuts_of([key.strategy])}
     bench = _workbench(shared)
-    summary = execute_trial(shared.study, bench, key, inputs_of(shared.study, key, activations), _tell)
-    tune.report({"summary": summary})
+    try:
+        summary = execute_trial(shared.study, bench, key, inputs_of(shared.study, key, activations), _tell)
+    except CxrError as error:
+        tune.report({"refused": error})
+    else:
+        tune.report({"summary": summary})
 
 
 def _tell(epoch: Epoch) -> None:
@@ -163,15 +155,17 @@ def _workbench(shared: Shared) -> Workbench:
     return _kept[token]
 
 
-class _Report(tune.Callback):
-    """Hands what Tune hears from trials to the progress display."""
+class _Watch(tune.Callback):
+    """Hands what Tune hears from trials to the progress display, and remembers which say that they are stored."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
+        self.stored: list[TrialKey] = []
 
     def on_trial_result(self, **info: Any) -> None:
         key, result = TrialKey(*info["trial"].config["trial"]), info["result"]
         if "summary" in result:
+            self.stored.append(key)
             self._progress.finished(key, result["summary"])
         elif "epoch" in result:
             self._progress.epoch(key, Epoch(**result["epoch"]))
@@ -185,6 +179,20 @@ class _Report(tune.Callback):
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles callbacks into its own state, which is never read again; a terminal cannot be pickled."""
         return {}
+
+
+class _StopWhenRefused(tune.Stopper):
+    """Ends the whole run as soon as one trial was refused."""
+
+    def __init__(self) -> None:
+        self.error: CxrError | None = None
+
+    def __call__(self, _trial_id: str, result: dict[str, Any]) -> bool:
+        self.error = self.error or result.get("refused")
+        return "refused" in result
+
+    def stop_all(self) -> bool:
+        return self.error is not None
 
 
 def _silence_tune() -> None:

@@ -4,10 +4,13 @@ A trial's folder is written beside its place and renamed into it, so that it is 
 continues after any interruption by looking at which folders exist.
 """
 
+import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,10 +39,27 @@ class StudyFolder:
     """`runs/NAME/`."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.root = root.absolute()  # Ray gives every trial a working directory of its own
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the study for this process; `StudyError` when another one has it. Ends with the process in any case."""
+        with self._storage_errors(self.root / ".lock"):
+            self.root.mkdir(parents=True, exist_ok=True)
+            stream = (self.root / ".lock").open("w")
+        with stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise StudyError(
+                    f"Expected nobody else to be running {self.root}.",
+                    received="a process that holds it",
+                    advice="Wait for it to end, or give this study another NAME.",
+                ) from None
+            yield
 
     def start(self, plan: StudyPlan, facts: Mapping[str, Any]) -> None:
-        """Write `study.json`, or continue the study that it describes, adding strategies to it.
+        """Write `study.json`, or continue the study that it describes; earlier strategies stay if they are complete.
 
         `facts` are versions, hardware and the date. Raises `StudyMismatch` with the differences when the folder holds
         a study of another configuration or manifest, `StorageError` when it cannot be written.
@@ -49,8 +69,9 @@ class StudyFolder:
             known = self.description()
             self._check_same(plan, known)
             facts = {key: known[key] for key in facts if key in known}
-            together = {*known["strategies"], *plan.strategies}
+            together = {*self.complete(known["strategies"], plan.profile.folds), *plan.strategies}
             strategies = tuple(name for name in STRATEGY_NAMES if name in together)
+        self._remove_leftovers()
         description = {
             "schema_version": 1,
             "name": plan.name,
@@ -64,6 +85,10 @@ class StudyFolder:
         }
         self._write_json("study.json", description)
 
+    def state_strategies(self, names: Iterable[str]) -> None:
+        """Say in `study.json` which strategies the pooled predictions hold."""
+        self._write_json("study.json", {**self.description(), "strategies": list(names)})
+
     def description(self) -> dict[str, Any]:
         """The content of `study.json`; `StudyError` when it is absent or damaged."""
         try:
@@ -76,6 +101,10 @@ class StudyFolder:
             ) from error
         return content
 
+    def complete(self, strategies: Iterable[str], folds: int) -> list[str]:
+        """Those of `strategies` that are finished on every fold."""
+        return [s for s in strategies if all(self.is_finished(TrialKey(s, fold)) for fold in range(folds))]
+
     def trial_folder(self, key: TrialKey) -> Path:
         """Where the trial's files are when it is finished."""
         return self.root / "trials" / key.strategy / f"fold-{key.fold}"
@@ -87,9 +116,8 @@ class StudyFolder:
     def write_trial(self, key: TrialKey, data: StudyData, result: TrialResult, facts: Mapping[str, Any]) -> None:
         """Store a finished trial: `trial.json`, `history.parquet`, `predictions.parquet`, `model.weights.h5`."""
         final = self.trial_folder(key)
-        partial = final.with_name(f".{final.name}.{os.getpid()}")
-        try:
-            shutil.rmtree(partial, ignore_errors=True)
+        partial = final.with_name(f".{final.name}.{uuid.uuid4().hex}")
+        with self._storage_errors(final):
             partial.mkdir(parents=True)
             test = data.rows_of_fold(key.fold)
             pq.write_table(history_table(result.history), partial / "history.parquet")
@@ -106,16 +134,11 @@ class StudyFolder:
                 **facts,
             }
             (partial / "trial.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
-            for file in partial.iterdir():
+            for file in (*partial.iterdir(), partial):
                 _flush(file)
             shutil.rmtree(final, ignore_errors=True)
             partial.rename(final)
-        except OSError as error:
-            raise StorageError(
-                f"Expected to store {key} in {final}.",
-                received=error.strerror or error,
-                advice="Free space, run again.",
-            ) from error
+            _flush(final.parent)
 
     def trial_summary(self, key: TrialKey) -> dict[str, Any]:
         """The content of a finished trial's `trial.json`."""
@@ -132,11 +155,12 @@ class StudyFolder:
                 received=f"{len(missing)} unfinished: {', '.join(missing[:8])}{', …' if len(missing) > 8 else ''}",
                 advice="Run the same command again: finished trials are kept.",
             )
-        tables = [pq.read_table(self.trial_folder(key) / "predictions.parquet") for key in wanted]
-        partial = self.root / f".predictions.{os.getpid()}.parquet"
-        pq.write_table(pa.concat_tables(tables), partial)
         target = self.root / "predictions.parquet"
-        partial.replace(target)
+        partial = self.root / f".predictions.{uuid.uuid4().hex}.parquet"
+        with self._storage_errors(target):
+            tables = [pq.read_table(self.trial_folder(key) / "predictions.parquet") for key in wanted]
+            pq.write_table(pa.concat_tables(tables), partial)
+            partial.replace(target)
         return target
 
     def _check_same(self, plan: StudyPlan, known: Mapping[str, Any]) -> None:
@@ -149,15 +173,27 @@ class StudyFolder:
             )
 
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        partial = self.root / f".{name}.{os.getpid()}"
-        try:
+        partial = self.root / f".{name}.{uuid.uuid4().hex}"
+        with self._storage_errors(self.root / name):
             self.root.mkdir(parents=True, exist_ok=True)
             partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
             _flush(partial)
             partial.replace(self.root / name)
+
+    def _remove_leftovers(self) -> None:
+        """What an interrupted run was writing."""
+        for leftover in self.root.glob("trials/*/.fold-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+    @contextmanager
+    def _storage_errors(self, place: Path) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise StorageError(
-                f"Expected to be able to write {self.root / name}.", received=error.strerror or error
+                f"Expected to be able to write {place}.",
+                received=error.strerror or error,
+                advice="Make room or correct the permissions, and run the same command again.",
             ) from error
 
 
@@ -180,6 +216,10 @@ def predictions_table(key: TrialKey, data: StudyData, rows: np.ndarray, probabil
     return pa.table(columns, schema=PREDICTIONS_SCHEMA)
 
 
-def _flush(file: Path) -> None:
-    with file.open("rb") as stream:
-        os.fsync(stream.fileno())
+def _flush(path: Path) -> None:
+    """Make a file, or the entries of a folder, outlast a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

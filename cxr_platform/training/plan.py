@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from cxr_platform.config import Profile, Protocol
 from cxr_platform.models.strategies import BLOCKS, STRATEGY_NAMES, Strategy, strategy_by_name
+from cxr_platform.training.devices import keras_backend
 
 
 class TrialKey(NamedTuple):
@@ -39,7 +40,12 @@ class StudyPlan:
         The intake settings are the manifest's, whose content hash stands for them.
         """
         settings = {k: v for k, v in self.profile.to_dict().items() if k not in ("name", "resources", "intake")}
-        return {"protocol": self.protocol, "manifest": self.manifest["content_hash"], **settings}
+        return {
+            "protocol": self.protocol,
+            "manifest": self.manifest["content_hash"],
+            "backend": keras_backend(),
+            **settings,
+        }
 
 
 def parse_strategies(text: str) -> tuple[str, ...]:

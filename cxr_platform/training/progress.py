@@ -16,7 +16,11 @@ class Clock:
         self._costs = costs
         self._share: dict[TrialKey, float] = dict.fromkeys(costs, 0.0)
         self._now = now
-        self._began = now()
+        self._began: float | None = None
+
+    def start(self) -> None:
+        """Begin to count."""
+        self._began = self._now()
 
     def advance(self, key: TrialKey, share: float) -> None:
         """Say that `share` (0…1) of a trial is done."""
@@ -26,7 +30,7 @@ class Clock:
         """Seconds to go at the pace so far; `None` before there is a pace."""
         done = sum(cost * self._share[key] for key, cost in self._costs.items())
         left = sum(self._costs.values()) - done
-        return (self._now() - self._began) * left / done if done > 0 else None
+        return (self._now() - self._began) * left / done if done > 0 and self._began is not None else None
 
 
 class Progress:
@@ -45,6 +49,10 @@ class Progress:
         self.total, self.done = already_done + len(costs), already_done
         kept = f", {already_done} kept from before" if already_done else ""
         self.note(f"{len(costs)} trials to run{kept}")
+
+    def training_begins(self) -> None:
+        """What is prepared for all trials is ready: from here on the pace of trials can be told."""
+        self._clock.start()
 
     def epoch(self, key: TrialKey, epoch: Epoch) -> None:
         """A trial ended an epoch."""
@@ -104,6 +112,7 @@ class LiveProgress(Progress):
     def note(self, text: str) -> None:
         """A line above the table."""
         self._console.print(text, highlight=False)
+        self.changed()
 
     def changed(self) -> None:
         """Draw again."""

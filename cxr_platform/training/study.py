@@ -1,5 +1,6 @@
 """Running a study: what is left to do, on which engine, and what comes of it."""
 
+import contextlib
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from cxr_platform.errors import TrialsFailed
 from cxr_platform.models.start import BackboneWeights
 from cxr_platform.models.strategies import strategy_by_name
 from cxr_platform.training.data import StudyData
+from cxr_platform.training.devices import hardware
 from cxr_platform.training.folder import StudyFolder
 from cxr_platform.training.inputs import FilmInputs, FrozenInputs, Inputs
 from cxr_platform.training.plan import StudyPlan, TrialKey, relative_cost
@@ -40,26 +42,41 @@ Engine = Callable[[Study, list[TrialKey], Progress], dict[TrialKey, str]]
 def run_study(study: Study, engine: Engine, progress: Progress) -> Path:
     """Run what is not finished yet and pool the predictions. Returns the path of `predictions.parquet`.
 
-    Raises `TrialsFailed` with every failed trial after the others have been finished, `StudyMismatch` before any
-    training when the folder holds another study.
+    Raises `TrialsFailed` with every failed trial after the others have been finished and every strategy that is
+    complete has been pooled; `StudyMismatch` before any training when the folder holds another study.
     """
-    study.folder.start(study.plan, environment())
-    trials = study.plan.trials()
-    todo = [key for key in trials if not study.folder.is_finished(key)]
-    costs = {key: relative_cost(study.plan.profile, key.strategy) for key in todo}
-    progress.begin(costs, len(trials) - len(todo))
+    with study.folder.lock():
+        study.folder.start(study.plan, environment())
+        trials = study.plan.trials()
+        todo = [key for key in trials if not study.folder.is_finished(key)]
+        failures = _run_trials(study, todo, len(trials) - len(todo), engine, progress)
+        return _conclude(study, failures)
+
+
+def _run_trials(
+    study: Study, todo: list[TrialKey], already_done: int, engine: Engine, progress: Progress
+) -> dict[TrialKey, str]:
+    progress.begin({key: relative_cost(study.plan.profile, key.strategy) for key in todo}, already_done)
     try:
-        failures = engine(study, todo, progress) if todo else {}
+        return engine(study, todo, progress) if todo else {}
     finally:
         progress.end()
-    if failures:
+
+
+def _conclude(study: Study, failures: Mapping[TrialKey, str]) -> Path:
+    folds = study.plan.profile.folds
+    asked = study.folder.description()["strategies"]
+    names = study.folder.complete(asked, folds) if failures else asked
+    if failures and names:
+        study.folder.state_strategies(names)
+    predictions = study.folder.pool(TrialKey(name, fold) for name in names for fold in range(folds)) if names else None
+    if failures or predictions is None:
         raise TrialsFailed(
-            f"{len(failures)} of {len(trials)} trials failed; the others are stored.",
+            f"{len(failures)} of {len(study.plan.trials())} trials failed; the others are stored.",
             received="; ".join(f"{key}: {reason}" for key, reason in sorted(failures.items())),
             advice="Mend the cause and run the same command: only these will be run.",
         )
-    names = study.folder.description()["strategies"]
-    return study.folder.pool(TrialKey(name, fold) for name in names for fold in range(study.plan.profile.folds))
+    return predictions
 
 
 def execute_trial(
@@ -86,16 +103,15 @@ def inputs_of(study: Study, key: TrialKey, activations: Mapping[str, list[np.nda
 
 def environment() -> dict[str, Any]:
     """Versions, hardware and date, as `study.json` states them."""
-    import os
-
     versions = {"python": platform.python_version()}
     for package in REPORTED_PACKAGES:
-        try:
+        with contextlib.suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    hardware = {"machine": platform.machine(), "processors": os.cpu_count(), "system": platform.system()}
-    return {"versions": versions, "hardware": hardware, "started": _now()}
+    return {
+        "versions": versions,
+        "hardware": {"machine": platform.machine(), "system": platform.system(), **hardware()},
+        "started": _now(),
+    }
 
 
 def _now() -> str:

@@ -52,9 +52,13 @@ class TrialResult:
     network: Network
 
 
+NETWORKS_KEPT = 2
+"""Trials run strategy by strategy, so that a process rarely needs an older network again; each holds device memory."""
+
+
 @dataclass
 class Workbench:
-    """The networks and compiled steps that one process keeps from trial to trial."""
+    """The networks and compiled steps that one process keeps from trial to trial: those of the last strategies."""
 
     model: ModelConfig
     training: TrainingConfig
@@ -66,6 +70,8 @@ class Workbench:
         if strategy.name not in self._kept:
             network = build_network(strategy, self.model)
             decay = schedule_of(strategy, self.training).weight_decay
+            while len(self._kept) >= NETWORKS_KEPT:
+                self._kept.pop(next(iter(self._kept)))
             self._kept[strategy.name] = network, make_step(network, decay, self.training.label_smoothing)
         network, step = self._kept[strategy.name]
         set_start(network, seed, self.imagenet)

@@ -1,3 +1,8 @@
+import os
+
+import pytest
+import ray
+
 from cxr_platform.errors import ConfigError, TrialsFailed
 from pipelines.command import run_command
 
@@ -27,3 +32,31 @@ def test_ctrl_c_is_130(capsys):
 
     assert run_command(interrupt) == 130
     assert "Interrupted" in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_read_is_one_line_and_code_2(capsys, tmp_path):
+    assert run_command(lambda: len((tmp_path / "absent").read_text())) == 2
+    text = capsys.readouterr().err
+    assert "absent" in text
+    assert "Traceback" not in text
+
+
+def test_a_defect_shows_its_traceback_and_has_a_code_of_its_own(capsys):
+    assert run_command(lambda: 1 // 0) == 70
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_what_libraries_read_at_import_is_set_unless_the_user_has_set_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
+    monkeypatch.setenv("GX_ANALYTICS_ENABLED", "")
+    monkeypatch.delenv("GX_ANALYTICS_ENABLED")
+    assert run_command(lambda: 0) == 0
+    assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "0"
+    assert os.environ["GX_ANALYTICS_ENABLED"] == "false"
+
+
+def test_ray_s_mode_is_left_alone_once_ray_is_imported(monkeypatch: pytest.MonkeyPatch):
+    assert ray.__version__
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    assert run_command(lambda: 0) == 0
+    assert "RAY_AUTH_MODE" not in os.environ

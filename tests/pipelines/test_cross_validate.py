@@ -108,22 +108,22 @@ def test_a_runs_folder_that_cannot_be_made_is_exit_code_2(manifest: Path, profil
 def test_killed_in_mid_study_the_same_command_keeps_finished_trials_and_completes(
     manifest: Path, profile: Path, tmp_path: Path
 ) -> None:
-    words = arguments(manifest, profile, tmp_path, "--engine", "ray", "--no-report")
+    one_at_a_time = tmp_path / "wide.toml"
+    one_at_a_time.write_text(PROFILE.replace("cpu = 1.0", "cpu = 4096.0"))
+    words = arguments(manifest, one_at_a_time, Path("runs"), "--engine", "ray", "--no-report")
     command = [sys.executable, "-m", "pipelines.cross_validate", *words]
-    environment = {**os.environ, "RAY_AUTH_MODE": "token"}
-    first = subprocess.Popen(
-        command, cwd=REPOSITORY, env=environment, stdout=subprocess.DEVNULL, start_new_session=True
-    )
-    trials = tmp_path / "t" / "trials" / "scratch"
+    environment = {**os.environ, "RAY_AUTH_MODE": "token", "PYTHONPATH": str(REPOSITORY)}
+    first = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
+    trials = tmp_path / "runs" / "t" / "trials" / "scratch"
     _wait_for(lambda: any(trials.glob("fold-*/trial.json")), first)
     first.send_signal(signal.SIGKILL)
     first.wait()
     finished = {file: file.stat().st_mtime_ns for file in trials.glob("fold-*/*")}
-    assert finished
-    again = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=300)
+    assert len({file.parent for file in finished}) == 1
+    again = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert again.returncode == 0, again.stderr[-2000:]
     assert {file: file.stat().st_mtime_ns for file in finished} == finished
-    rows = pq.read_table(tmp_path / "t" / "predictions.parquet")
+    rows = pq.read_table(tmp_path / "runs" / "t" / "predictions.parquet")
     assert set(Counter(rows["image_id"].to_pylist()).values()) == {1}
     assert rows.num_rows == 56
 

@@ -13,7 +13,7 @@ from tests.training.builders import SIDE, tiny_data, tiny_profile
 
 
 def probe() -> dict[str, np.ndarray]:
-    """What the first step of a strategy costs, and two runs of one off-the-shelf trial.
+    """What the first steps of a strategy cost and leave behind, and two runs of one off-the-shelf trial.
 
     Without dropout, whose random bits differ by backend.
     """
@@ -22,8 +22,8 @@ def probe() -> dict[str, np.ndarray]:
     bench = Workbench(profile.model, profile.training, numpy_imagenet())
     blocks = _activations(bench, "block_15", data.films)
     found = {
-        "scratch/first_loss": _first_loss(bench, "scratch", FilmInputs(data.films, profile.augmentation), data),
-        "fine-tuning-1/first_loss": _first_loss(bench, "fine-tuning-1", FrozenInputs([blocks[None]]), data),
+        **_first_steps(bench, "scratch", FilmInputs(data.films, profile.augmentation), data, count=1),
+        **_first_steps(bench, "fine-tuning-1", FrozenInputs([blocks[None]]), data, count=4),
     }
     rows = TrialData(separable_features(data), data.labels, data.rows_outside(0), data.rows_of_fold(0))
     strategy = strategy_by_name("off-the-shelf")
@@ -43,12 +43,16 @@ def separable_features(data: StudyData) -> FrozenInputs:
     return FrozenInputs([values[None].astype("float16")])
 
 
-def _first_loss(bench: Workbench, name: str, inputs: Inputs, data: StudyData) -> np.ndarray:
-    _, step = bench.set_up(strategy_by_name(name), seed=9)
+def _first_steps(bench: Workbench, name: str, inputs: Inputs, data: StudyData, count: int) -> dict[str, np.ndarray]:
+    """Losses of `count` steps on one batch, and the moving mean that they left above the last convolution."""
+    network, step = bench.set_up(strategy_by_name(name), seed=9)
     rows = data.rows_outside(0)
     batch = inputs.training_batch(rows, np.random.default_rng(0))
-    loss, _ = step.train(batch, data.labels[rows].astype("int32"), np.ones(len(rows), "float32"), 0.001)
-    return np.array(float(loss))
+    labels, ones = data.labels[rows].astype("int32"), np.ones(len(rows), "float32")
+    losses = [float(step.train(batch, labels, ones, 0.001)[0]) for _ in range(count)]
+    step.sync()
+    moving_mean = np.array(network.full.get_layer("Conv_1_bn").moving_mean)
+    return {f"{name}/losses": np.array(losses), f"{name}/moving_mean": moving_mean}
 
 
 def _activations(bench: Workbench, cut: str, films: np.ndarray) -> np.ndarray:

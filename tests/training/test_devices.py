@@ -1,9 +1,12 @@
+import os
 import stat
 from pathlib import Path
 
+import keras
 import pytest
 
 from cxr_platform.config import ResourcesConfig
+from cxr_platform.errors import ConfigError
 from cxr_platform.training import devices
 
 
@@ -17,25 +20,39 @@ def card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_a_card_a_trial_reserves_none() -> None:
-    assert devices.gpu_share(ResourcesConfig(), gpus_in_cluster=0, cpus_in_cluster=2) == 0
+    assert devices.gpu_share(ResourcesConfig(), cards=0, processors=2, card_gib=None) == 0
 
 
 def test_a_stated_fraction_is_taken_as_it_is() -> None:
-    assert devices.gpu_share(ResourcesConfig(gpu=0.5), gpus_in_cluster=4, cpus_in_cluster=64) == 0.5
+    assert devices.gpu_share(ResourcesConfig(gpu=0.5), cards=4, processors=64, card_gib=8) == 0.5
+
+
+def test_an_8_gib_card_holds_three_trials_when_the_processors_can_feed_them() -> None:
+    share = devices.gpu_share(ResourcesConfig(cpu=2), cards=1, processors=16, card_gib=8)
+    assert share == 0.3333
+    assert devices.gpu_share(ResourcesConfig(cpu=8), cards=1, processors=16, card_gib=8) == 0.5
+
+
+def test_fractions_of_a_processor_are_not_lost_to_rounding() -> None:
+    assert devices.gpu_share(ResourcesConfig(cpu=0.1), cards=1, processors=1.0, card_gib=80) == 0.1
 
 
 @pytest.mark.usefixtures("card")
-def test_an_8_gib_card_holds_three_trials_when_the_processors_can_feed_them() -> None:
+def test_the_card_is_asked_for_its_memory_and_name() -> None:
     assert devices.card_memory_gib() == 8
-    assert devices.gpu_share(ResourcesConfig(cpu=2), 1, 16) == pytest.approx(1 / 3)
-    assert devices.gpu_share(ResourcesConfig(cpu=8), 1, 16) == pytest.approx(1 / 2)
+    assert devices.hardware()["cards"] == ["8192"]
 
 
-def test_jax_is_told_its_share_before_it_looks_for_a_card(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KERAS_BACKEND", "jax")
-    monkeypatch.delenv("XLA_PYTHON_CLIENT_MEM_FRACTION", raising=False)
-    devices.limit_process(1, 0.25)
-    import os
-
-    assert os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.225"
+@pytest.mark.usefixtures("card")
+def test_jax_is_told_its_share_less_the_context_before_it_looks_for_a_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "")
     monkeypatch.delenv("XLA_PYTHON_CLIENT_MEM_FRACTION")
+    devices.limit_process(1, 0.25)
+    assert os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.175"  # (8 / 4 - 0.6) / 8
+
+
+def test_a_backend_without_a_training_step_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+    with pytest.raises(ConfigError, match="tensorflow or jax"):
+        devices.keras_backend()

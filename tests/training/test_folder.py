@@ -80,10 +80,42 @@ def test_another_configuration_is_refused_with_the_difference(tmp_path: Path) ->
 
 def test_strategies_may_be_added_and_resources_changed(tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path)
-    folder.start(plan(("scratch",)), FACTS)
-    folder.start(plan(("off-the-shelf",), **{"resources.cpu": 2.0}), {**FACTS, "started": "2021-01-01"})
+    folder.start(plan(), FACTS)
+    for fold in (0, 1):
+        folder.write_trial(TrialKey("off-the-shelf", fold), tiny_data(), result(28), {})
+    folder.start(plan(("scratch",), **{"resources.cpu": 2.0}), {**FACTS, "started": "2021-01-01"})
     assert folder.description()["strategies"] == ["off-the-shelf", "scratch"]
     assert folder.description()["started"] == "2020-01-01"
+
+
+def test_earlier_strategies_that_never_finished_are_dropped_when_others_are_asked_for(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    folder.start(plan(("scratch",)), FACTS)
+    folder.start(plan(("off-the-shelf",)), FACTS)
+    assert folder.description()["strategies"] == ["off-the-shelf"]
+
+
+def test_a_study_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
+    with StudyFolder(tmp_path).lock(), pytest.raises(StudyError, match="nobody else"), StudyFolder(tmp_path).lock():
+        pass
+    with StudyFolder(tmp_path).lock():
+        pass
+
+
+def test_leftovers_of_an_interrupted_run_are_removed(tmp_path: Path) -> None:
+    leftover = tmp_path / "trials" / "scratch" / ".fold-0.abc"
+    leftover.mkdir(parents=True)
+    StudyFolder(tmp_path).start(plan(), FACTS)
+    assert not leftover.exists()
+
+
+def test_a_relative_folder_means_the_same_after_the_working_directory_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = StudyFolder(Path("runs") / "t")
+    monkeypatch.chdir("/")
+    assert folder.root == tmp_path / "runs" / "t"
 
 
 def test_a_folder_without_a_study_or_with_a_damaged_one_is_said_so(tmp_path: Path) -> None:
@@ -98,7 +130,7 @@ def test_a_place_that_cannot_be_written_is_a_storage_error(tmp_path: Path) -> No
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError, match=r"study\.json"):
         StudyFolder(tmp_path / "file" / "runs").start(plan(), FACTS)
-    with pytest.raises(StorageError, match="off-the-shelf fold 0"):
+    with pytest.raises(StorageError, match="off-the-shelf/fold-0"):
         StudyFolder(tmp_path / "file" / "runs").write_trial(TrialKey("off-the-shelf", 0), tiny_data(), result(28), {})
 
 

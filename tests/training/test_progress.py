@@ -11,8 +11,9 @@ SUMMARY = {"accuracy": 0.5, "seconds": {"total": 12.3}}
 
 
 def test_the_time_left_follows_from_the_share_of_work_done() -> None:
-    times = iter([0.0, 30.0])
+    times = iter([5.0, 35.0])
     clock = Clock({A: 3.0, B: 1.0}, now=lambda: next(times))
+    clock.start()
     clock.advance(A, 1.0)
     assert clock.seconds_left() == pytest.approx(10.0)
 

@@ -37,11 +37,18 @@ def test_continuing_runs_only_what_is_not_finished(tmp_path: Path) -> None:
 
 
 def test_failed_trials_are_named_after_the_others_are_stored(tmp_path: Path) -> None:
-    study = tiny_study(tmp_path, ("off-the-shelf",))
-    key = TrialKey("off-the-shelf", 1)
-    with pytest.raises(TrialsFailed, match=r"1 of 2 trials failed.*off-the-shelf fold 1: too hot") as caught:
-        run_study(study, lambda *_: {key: "too hot"}, Progress())
+    study = tiny_study(tmp_path, ("off-the-shelf", "fine-tuning-1"))
+    key = TrialKey("fine-tuning-1", 1)
+
+    def engine(study: Study, todo: list[TrialKey], progress: Progress) -> dict[TrialKey, str]:
+        return {**engine_local.run(study, [k for k in todo if k != key], progress), key: "too hot"}
+
+    with pytest.raises(TrialsFailed, match=r"1 of 4 trials failed.*fine-tuning-1 fold 1: too hot") as caught:
+        run_study(study, engine, Progress())
     assert caught.value.exit_code == 1
+    assert study.folder.description()["strategies"] == ["off-the-shelf"]
+    pooled = pq.read_table(tmp_path / "predictions.parquet")
+    assert set(pooled["strategy"].to_pylist()) == {"off-the-shelf"}
 
 
 def test_the_environment_states_versions_and_hardware() -> None:

@@ -1,0 +1,74 @@
+"""Frozen activations on Ray: computed once by as many workers as fit, kept in the object store for all folds."""
+
+from typing import Any
+
+import numpy as np
+import ray
+
+from cxr_platform.config import ModelConfig
+from cxr_platform.errors import StudyError
+from cxr_platform.models.frozen import FrozenBackbone, chunks, view_transforms
+from cxr_platform.models.start import BackboneWeights
+from cxr_platform.training.devices import limit_process
+from cxr_platform.training.progress import Progress
+from cxr_platform.training.study import Study
+
+
+def compute_activations(
+    study: Study, cuts: tuple[str, ...], cpus: float, gpu: float, progress: Progress
+) -> dict[str, list[Any]]:
+    """Cut → references to chunks (1 + views, n, …) float16 of all study images, in order.
+
+    Raises `StudyError` when a worker cannot compute its part or dies.
+    """
+    if not cuts or study.imagenet is None:
+        return {}
+    workers = _start_workers(study, cuts, cpus, gpu)
+    try:
+        return _gather(study, cuts, workers, progress)
+    except ray.exceptions.RayError as error:
+        raise StudyError(
+            "Expected the workers to compute the frozen activations.",
+            received=str(error).strip().splitlines()[-1],
+            advice="With little memory, lower augmentation.views or raise resources.gpu, so that fewer run at once.",
+        ) from error
+    finally:
+        for worker in workers:
+            ray.kill(worker)
+
+
+def _gather(study: Study, cuts: tuple[str, ...], workers: list[Any], progress: Progress) -> dict[str, list[Any]]:
+    profile, films = study.plan.profile, study.data.films
+    transforms = view_transforms(len(films), profile.model.input_size, profile.augmentation, profile.seed)
+    parts = list(chunks(len(films)))
+    # One reference a cut, so that a trial fetches only its own, and a small one that tells of success or failure.
+    pending = [
+        workers[i % len(workers)].compute.options(num_returns=1 + len(cuts)).remote(films[part], transforms[:, part])
+        for i, part in enumerate(parts)
+    ]
+    for part, (done, *_) in zip(parts, pending, strict=True):
+        ray.get(done)
+        progress.note(f"frozen activations: {part.stop}/{len(films)} films × {len(transforms)} views")
+    return {cut: [references[1 + i] for references in pending] for i, cut in enumerate(cuts)}
+
+
+def _start_workers(study: Study, cuts: tuple[str, ...], cpus: float, gpu: float) -> list[Any]:
+    available = ray.cluster_resources()
+    fit = available["GPU"] / gpu if gpu else available.get("CPU", 1.0) / cpus
+    count = max(1, min(len(list(chunks(len(study.data.films)))), int(fit + 1e-6)))
+    weights = ray.put(study.imagenet)
+    actor = ray.remote(num_cpus=cpus, num_gpus=gpu)(_FrozenWorker)
+    return [actor.remote(cuts, study.plan.profile.model, weights, cpus, gpu) for _ in range(count)]
+
+
+class _FrozenWorker:
+    def __init__(
+        self, cuts: tuple[str, ...], model: ModelConfig, imagenet: BackboneWeights, cpus: float, gpu: float
+    ) -> None:
+        limit_process(cpus, gpu)
+        self._backbone = FrozenBackbone(cuts, model, imagenet)
+        self._cuts = cuts
+
+    def compute(self, films: np.ndarray, transforms: np.ndarray) -> tuple[Any, ...]:
+        views = [self._backbone.activations(films, view) for view in transforms]
+        return (True, *(np.stack([view[cut] for view in views]) for cut in self._cuts))
