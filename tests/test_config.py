@@ -163,6 +163,28 @@ def test_a_whole_number_will_do_where_a_fraction_is_asked_for() -> None:
         ("resources.gpu", 0.0, -0.5),
         ("resources.gpu", "auto", -1),
         ("resources.retries", 0, -1),
+        ("seed", 0, -1),
+        ("seed", 2**32 - 1, 2**32),
+        ("model.alpha", 0.35, 0.0),
+        ("model.dense_units", 1, 0),
+        ("resources.cpu", 1, float("inf")),
+        ("resources.gpu", 1, 1.5),
+        ("resources.gpu", 2, float("inf")),
+        ("intake.decoding.image_size", 1024, 1025),
+        ("intake.decoding.image_size", 96, 31),
+        ("intake.decoding.max_bytes", 1, 0),
+        ("intake.decoding.max_pixels", 1, 0),
+        ("intake.decoding.percentile_low", 0, -0.1),
+        ("intake.decoding.percentile_low", 99.4, 99.5),
+        ("intake.decoding.percentile_high", 100, 100.1),
+        ("intake.quality.min_contrast", 1, 1.1),
+        ("intake.quality.min_std", 0, -0.1),
+        ("intake.quality.max_aspect", 1, 0.9),
+        ("intake.quality.max_flat_fraction", 1, 20),
+        ("intake.quality.min_uprightness", -2, -2.1),
+        ("intake.quality.min_side_pixels", 1, 0),
+        ("intake.selection.near_duplicate_distance", 0, -1),
+        ("intake.selection.near_duplicate_distance", 16, 17),
     ],
 )
 def test_a_value_out_of_range_is_refused_and_the_last_good_one_is_not(key: str, good: Any, bad: Any) -> None:
@@ -179,6 +201,10 @@ def test_a_limit_of_no_images_is_refused() -> None:
 def test_epochs_and_learning_rates_must_be_above_zero() -> None:
     for key, value in (("epochs", 0), ("learning_rate", 0.0), ("learning_rate", float("nan"))):
         assert "epochs and learning rates above 0" in complaint("quick", {f"training.fine_tuning.{key}": value})
+
+
+def test_a_weight_decay_below_zero_is_refused() -> None:
+    assert "weight_decay not negative" in complaint("quick", {"training.scratch.weight_decay": -0.1})
 
 
 def test_all_broken_ranges_are_told_at_once() -> None:

@@ -1,6 +1,6 @@
 """The first lines of the report: what was compared, what won by how much, and what the figures do not show."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cxr_platform.evaluation.metrics import StrategyResult
@@ -15,6 +15,7 @@ PROTOCOL_MEANING: Mapping[str, str] = {
     "paper": "films are shuffled into folds one by one, as the paper did",
 }
 PAPER_PIXELS = 200  # §2.1.4
+NUMBERS = {2: "two", 3: "three"}
 NBSP = "\N{NO-BREAK SPACE}"
 NO_INTERVALS = (
     "There are no confidence intervals yet: the spread between folds does not say which differences are chance."
@@ -44,7 +45,10 @@ def answer(outcome: Outcome) -> Answer:
 
 
 def confounding(outcome: Outcome) -> str:
-    """A warning that names the classes whose films all come from one source; empty where every class has several."""
+    """A warning that names the classes whose films all come from one source; empty where every class has several,
+    and where there is only one in the whole study, by which nothing can be recognised."""
+    if outcome.only_source:
+        return ""
     by_source: dict[str, list[str]] = {}
     for label, source in outcome.single_source.items():
         by_source.setdefault(source, []).append(label)
@@ -60,7 +64,7 @@ def _headline(outcome: Outcome) -> str:
     if decision.runner_up is None:
         return f"{winner}: {reached}"
     if decision.decided_by == "nothing":
-        return f"{winner} and {STRATEGIES[decision.runner_up].lower()} share the first place, with {reached}"
+        return f"{_joined([winner, *_named(decision.level)])} share the first place, with {reached}"
     return f"First of {len(outcome.results)} strategies: {winner.lower()}, with {reached}"
 
 
@@ -70,7 +74,7 @@ def _winner_line(outcome: Outcome) -> str:
     if decision.runner_up is None:
         return f"{line} (the only strategy run)."
     if decision.decided_by == "nothing":
-        return f"{line}, level with {decision.runner_up}."
+        return f"{line}, level with {_joined(decision.level)}."
     if decision.decided_by == "specificity":
         return f"{line}, as {decision.runner_up}, with the higher specificity."
     return f"{line}, {text(decision.margin_points)} points ahead of {decision.runner_up}."
@@ -102,9 +106,18 @@ def _margin(best: StrategyResult, decision: Verdict, runner_up: str) -> str:
     margins = {
         "accuracy_7_class": f"{text(decision.margin_points)} points more than {second}, the second. {ahead}",
         "specificity": f"as many as {second}, but with the higher specificity, which decides. {ahead}",
-        "nothing": f"as many as {second}, with the same specificity: the rule does not part the two.",
+        "nothing": f"as many as {_joined(_named(decision.level))}, with the same specificity: the rule does not part "
+        f"the {NUMBERS.get(len(decision.level) + 1, len(decision.level) + 1)}.",
     }
     return margins[decision.decided_by]
+
+
+def _named(strategies: Iterable[str]) -> list[str]:
+    return [STRATEGIES[strategy].lower() for strategy in strategies]
+
+
+def _joined(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def _covid(outcome: Outcome) -> str:
@@ -127,6 +140,8 @@ def _beside_paper(outcome: Outcome) -> str:
 
 
 def _no_probes(outcome: Outcome) -> str:
+    if outcome.only_source:
+        return f"{NO_PROBES} All films come from one source, so that a shortcut by source could not be told anyway."
     single = len(outcome.single_source)
     counted = f"{single} of {len(CLASSES)} classes {'come' if single > 1 else 'comes'} from a single source"
     return f"{NO_PROBES} {counted}." if single else NO_PROBES

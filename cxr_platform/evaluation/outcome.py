@@ -44,6 +44,12 @@ class Outcome:
         return majority_accuracy(self.best.matrix)
 
     @property
+    def only_source(self) -> str | None:
+        """The source of all images, where there is only one."""
+        sources = {source for by_source in self.counts.values() for source in by_source}
+        return sources.pop() if len(sources) == 1 else None
+
+    @property
     def single_source(self) -> dict[str, str]:
         """Classes whose images all come from one source, with that source."""
         return {label: next(iter(self.counts[label])) for label in CLASSES if len(self.counts[label]) == 1}

@@ -56,6 +56,7 @@ def load_predictions(folder: Path, study: Study) -> Predictions:
     _check_names(path, frame, study)
     _check_complete(path, frame, study)
     _check_each_image_once(path, frame)
+    _check_number(path, frame, study)
     _check_probabilities(path, frame)
     _check_agreement(path, frame)
     if study.protocol == "grouped":
@@ -161,6 +162,16 @@ def _check_each_image_once(path: Path, frame: "pd.DataFrame") -> None:
                 + _images(elsewhere),
                 advice=RERUN,
             )
+
+
+def _check_number(path: Path, frame: "pd.DataFrame", study: Study) -> None:
+    wanted, found = study.manifest.study_images, frame["image_id"].nunique()
+    if wanted not in (None, found):
+        raise PredictionsError(
+            f"{path}: expected predictions for the {wanted} study images of the manifest.",
+            received=f"{found} images",
+            advice=REBUILD,
+        )
 
 
 def _check_probabilities(path: Path, frame: "pd.DataFrame") -> None:

@@ -11,13 +11,17 @@ PRINTED_DIGITS = 2
 
 @dataclass(frozen=True)
 class Verdict:
-    """The winner and the second. `decided_by` is a measure, `"nothing"` for a full tie or an only strategy."""
+    """The winner and the second. `decided_by` is a measure, `"nothing"` for a full tie or an only strategy.
+
+    `level` are all strategies that the rule does not part from the winner, in the paper's order, without it.
+    """
 
     winner: str
     runner_up: str | None
     margin_points: float | None
     decided_by: str
     folds_ahead: int | None
+    level: tuple[str, ...] = ()
 
 
 def ranking(results: Results) -> list[StrategyResult]:
@@ -32,7 +36,9 @@ def verdict(results: Results) -> Verdict:
         return Verdict(first.strategy, None, None, "nothing", None)
     second = others[0]
     margin = difference(first.mean.accuracy_7_class, second.mean.accuracy_7_class)
-    return Verdict(first.strategy, second.strategy, margin, _decided_by(first, second), folds_ahead(first, second))
+    level = tuple(other.strategy for other in others if _merit(other) == _merit(first))
+    ahead = folds_ahead(first, second)
+    return Verdict(first.strategy, second.strategy, margin, _decided_by(first, second), ahead, level)
 
 
 def _merit(result: StrategyResult) -> list[float]:

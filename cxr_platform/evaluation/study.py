@@ -33,13 +33,17 @@ MANIFEST_FIELDS: Mapping[str, type] = {
 
 @dataclass(frozen=True)
 class StudyManifest:
-    """The manifest that a study was run on; `counts` of images by class and source, as its building reported them."""
+    """The manifest that a study was run on; `counts` of images by class and source, as its building reported them.
+
+    `study_images` are those in the folds; `None` in studies of before it was recorded.
+    """
 
     content_hash: str
     path: str
     images: int
     synthetic: bool
     counts: Mapping[str, Mapping[str, int]]
+    study_images: int | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ def read_study(folder: Path) -> Study:
     path = folder / "study.json"
     tree = _read_json(path)
     values = _fields(tree, FIELDS, f"{path}")
-    manifest = StudyManifest(**_fields(values["manifest"], MANIFEST_FIELDS, f"{path}: manifest"))
+    manifest = _manifest(values["manifest"], f"{path}: manifest")
     _check_names(path, "strategies", values["strategies"], STRATEGIES)
     _check_names(path, "protocol", [values["protocol"]], PROTOCOLS)
     _check_names(path, "manifest.counts", manifest.counts, CLASSES)
@@ -75,6 +79,11 @@ def read_study(folder: Path) -> Study:
         raise StudyError(f"{path}: expected at least 2 folds.", received=values["folds"])
     values["strategies"] = tuple(s for s in STRATEGIES if s in values["strategies"])
     return Study(**{**values, "manifest": manifest})
+
+
+def _manifest(tree: Any, where: str) -> StudyManifest:
+    later = {"study_images": int} if isinstance(tree, dict) and tree.get("study_images") is not None else {}
+    return StudyManifest(**_fields(tree, {**MANIFEST_FIELDS, **later}, where))
 
 
 def _read_json(path: Path) -> Any:

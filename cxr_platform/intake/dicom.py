@@ -1,6 +1,7 @@
 """DICOM objects to grey: the header is read and judged by pydicom before any library decodes the pixels."""
 
 import io
+import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from cxr_platform.errors import ImageRefused
 from cxr_platform.intake.dicom_grey import to_grey
 from cxr_platform.intake.dicom_pixels import ONE_SAMPLE, SECONDARY_CAPTURE, stored_values
 from cxr_platform.intake.grey import GreyImage, check_pixels
+from cxr_platform.intake.layouts.vocabulary import parse_age, parse_sex
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -22,6 +24,8 @@ PROJECTIONS = frozenset({"AP", "PA", "LL", "RL", "LLD", "RLD", "LLO", "RLO"})
 """Defined terms of View Position (0018,5101), which only projections have."""
 DEFLATED = b"1.2.840.10008.1.2.1.99"
 THREE_SAMPLES = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT")
+NOBODY = re.compile(r"|anon[^0-9]*|unknown|none|0+", re.IGNORECASE)
+"""Values of Patient ID that stand for no patient; `ANON0042` is one patient's pseudonym."""
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -42,7 +46,9 @@ def decode_dicom(data: bytes, config: DecodingConfig) -> GreyImage:
                 color_mode=str(dataset.PhotometricInterpretation),
                 container="DICOM",
                 view=_view(dataset),
-                patient=_text(dataset, "PatientID") or None,
+                patient=_patient(dataset),
+                sex=parse_sex(_text(dataset, "PatientSex")),
+                age=parse_age(_text(dataset, "PatientAge")),
             )
     except ImageRefused:
         raise
@@ -115,6 +121,11 @@ def _view(dataset: "Dataset") -> str | None:
     """View Position; or Patient Position where a converter has put the projection there."""
     position = _text(dataset, "PatientPosition").upper()
     return _text(dataset, "ViewPosition").upper() or (position if position in PROJECTIONS else None)
+
+
+def _patient(dataset: "Dataset") -> str | None:
+    patient = _text(dataset, "PatientID")
+    return None if NOBODY.fullmatch(patient) else patient
 
 
 def _text(dataset: "Dataset", keyword: str) -> str:

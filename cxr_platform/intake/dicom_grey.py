@@ -2,6 +2,7 @@
 
 The VOI LUT of the file is used where it has one, else its first window; without either, 8-bit values are taken as they
 are, as those of a PNG, and deeper ones get the percentile window of the profile. MONOCHROME1 is inverted at the end.
+Padding outside of the film is left out of the percentiles and becomes black.
 """
 
 import struct
@@ -27,8 +28,22 @@ def to_grey(values: Floats, dataset: "Dataset", config: DecodingConfig) -> NDArr
         return _palette(values, dataset)
     if values.ndim == 3:
         return scale(values @ LUMA, 0, 2.0**dataset.BitsStored - 1)
-    grey = _display(_modality(values, dataset), dataset, config)
-    return 255 - grey if dataset.PhotometricInterpretation == "MONOCHROME1" else grey
+    padding = _padding(values, dataset)
+    grey = _display(_modality(values, dataset), dataset, config, ~padding)
+    grey = 255 - grey if dataset.PhotometricInterpretation == "MONOCHROME1" else grey
+    grey[padding] = 0
+    return grey
+
+
+def _padding(values: Floats, dataset: "Dataset") -> NDArray[np.bool_]:
+    """Which stored values are no film: Pixel Padding Value, or all to Pixel Padding Range Limit (C.7.5.1.1.2)."""
+    value = dataset.get("PixelPaddingValue")
+    limit = dataset.get("PixelPaddingRangeLimit", value)
+    if not isinstance(value, int) or not isinstance(limit, int):
+        return np.zeros(values.shape, bool)
+    low, high = sorted([value, limit])
+    padding = (values >= low) & (values <= high)
+    return np.zeros(values.shape, bool) if padding.all() else padding
 
 
 def _palette(values: Floats, dataset: "Dataset") -> NDArray[np.float32]:
@@ -49,7 +64,9 @@ def _modality(values: Floats, dataset: "Dataset") -> Floats:
     return rescaled
 
 
-def _display(values: Floats, dataset: "Dataset", config: DecodingConfig) -> NDArray[np.float32]:
+def _display(
+    values: Floats, dataset: "Dataset", config: DecodingConfig, inside: NDArray[np.bool_]
+) -> NDArray[np.float32]:
     for keyword, render in (("VOILUTSequence", _voi_lut), ("WindowWidth", _window)):
         if not dataset.get(keyword):
             continue
@@ -62,7 +79,7 @@ def _display(values: Floats, dataset: "Dataset", config: DecodingConfig) -> NDAr
     if dataset.BitsStored <= 8 and not dataset.get("ModalityLUTSequence"):
         black, white = sorted(_modality(_stored_range(dataset), dataset))
         return scale(values, black, white)
-    return percentile_window(values, config)
+    return percentile_window(values, config, inside)
 
 
 def _stored_range(dataset: "Dataset") -> Floats:

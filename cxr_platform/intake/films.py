@@ -17,7 +17,8 @@ class Film:
 
     `pixels` (size, size) uint8, letterboxed; `padding_fraction` is the share of it that is padding; `mean` and `std`
     are of the grey values 0..1 without the padding. `width` and `height` are those of the file, after an EXIF turn;
-    `bit_depth`, `color_mode`, `view` and `patient` as in `intake.grey.GreyImage`; `container` is PNG, JPEG or DICOM.
+    `bit_depth`, `color_mode`, `view`, `patient`, `sex` and `age` as in `intake.grey.GreyImage`; `container` is PNG,
+    JPEG or DICOM.
     """
 
     pixels: NDArray[np.uint8]
@@ -31,6 +32,8 @@ class Film:
     std: float
     view: str | None
     patient: str | None
+    sex: str | None
+    age: float | None
     quality: QualityMeasures
 
 
@@ -56,5 +59,7 @@ def read_film(data: bytes, config: IntakeConfig) -> Film:
         std=quality.std,
         view=image.view,
         patient=image.patient,
+        sex=image.sex,
+        age=image.age,
         quality=quality,
     )

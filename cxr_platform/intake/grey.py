@@ -16,7 +16,8 @@ class GreyImage:
 
     `values` is (height, width), uint8 or float32, from 0 (black) to 255 (white); air is dark. `bit_depth` counts the
     bits a sample that the file stores; `color_mode` is Pillow's mode of a PNG or JPEG (L, RGB, P, I;16, …) and the
-    Photometric Interpretation (0028,0004) of a DICOM object. `view` and `patient` are DICOM's, `None` where not given.
+    Photometric Interpretation (0028,0004) of a DICOM object. `view`, `patient`, `sex` (M or F) and `age` (years) are
+    DICOM's, `None` where not given.
     """
 
     values: NDArray[np.uint8] | NDArray[np.float32]
@@ -25,6 +26,8 @@ class GreyImage:
     container: str
     view: str | None = None
     patient: str | None = None
+    sex: str | None = None
+    age: float | None = None
 
 
 def check_pixels(width: int, height: int, config: DecodingConfig) -> None:
@@ -35,12 +38,17 @@ def check_pixels(width: int, height: int, config: DecodingConfig) -> None:
         raise ImageRefused("too-large", f"{width} × {height} pixels, the limit is {config.max_pixels:,} pixels")
 
 
-def percentile_window(values: NDArray[Any], config: DecodingConfig) -> NDArray[np.float32]:
+def percentile_window(
+    values: NDArray[Any], config: DecodingConfig, inside: NDArray[np.bool_] | None = None
+) -> NDArray[np.float32]:
     """Grey values of any range as 0..255: the profile's two percentiles become black and white, the rest is clipped.
 
-    A film whose two percentiles are the same value comes out black.
+    Only the values `inside` count for the percentiles, all of them where it is not given. A film whose two percentiles
+    are the same value comes out black.
     """
-    low, high = np.percentile(values, [config.percentile_low, config.percentile_high])
+    low, high = np.percentile(
+        values if inside is None else values[inside], [config.percentile_low, config.percentile_high]
+    )
     return scale(values, float(low), float(high))
 
 

@@ -1,29 +1,37 @@
 """The allow and deny lists with which a person overrules the exclusions.
 
-    allow = ["chest_xray/train/NORMAL/IM-0001.jpeg"]    # take part although the quality measures say no
+    allow = ["chest_xray/train/NORMAL/IM-0001.jpeg"]    # take part although view or quality say no
     deny = ["covid-chestxray-dataset/images/1.png"]     # take no part, whatever is said elsewhere
 
 in `DATA/overrule.toml` or any file named instead. Paths are those of `excluded.parquet` and of the contact sheets.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cxr_platform.config import read_toml
 from cxr_platform.errors import ConfigError
+from cxr_platform.intake.candidate import Candidate
 
 FILE_NAME = "overrule.toml"
-OVERRULABLE = ("low-contrast", "partial", "not-upright", "low-resolution")
-"""Judgements of `intake.quality`; what the collection says or what cannot be decoded is not for overruling."""
+OVERRULABLE = ("low-contrast", "partial", "not-upright", "low-resolution", "view")
+"""Judgements of `intake.quality`, and the view of a film whose class is known. What else the collection says, or what
+cannot be decoded, is not for overruling."""
 
 
 @dataclass(frozen=True)
 class Overrule:
-    """`source_path`s that are taken in spite of their quality, and those that are not taken at all."""
+    """`source_path`s that are taken in spite of their view or quality, and those that are not taken at all."""
 
     allow: frozenset[str] = frozenset()
     deny: frozenset[str] = frozenset()
+
+    def lift(self, candidate: Candidate) -> Candidate:
+        """The candidate without its table's refusal where that may be, and is, overruled."""
+        refused = candidate.refusal
+        liftable = refused is not None and refused.reason in OVERRULABLE and candidate.label is not None
+        return replace(candidate, refusal=None) if liftable and candidate.source_path in self.allow else candidate
 
 
 def read_overrule(path: Path, known: Collection[str]) -> Overrule:

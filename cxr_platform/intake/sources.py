@@ -1,6 +1,6 @@
 """The films of a folder: which collections lie in it, and what these say of every file. No image is opened here."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,13 +32,14 @@ class Found:
     """Every file of DATA: a candidate, or one of the `tables` (as `SOURCE/relative/path`) that were read.
 
     `candidates` are sorted by `source_path`. `missing_files` counts, for each source, rows of its table without a file.
-    `synthetic_sources` are those whose films were drawn, not taken.
+    `synthetic_sources` are those whose films were drawn, not taken. `folders` are those of the sources, absolute.
     """
 
     candidates: list[Candidate]
     missing_files: dict[str, int] = field(default_factory=dict)
     tables: list[str] = field(default_factory=list)
     synthetic_sources: frozenset[str] = frozenset()
+    folders: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,9 @@ def find_candidates(data: Path, selection: SelectionConfig) -> Found:
     """Every film of the collections under `data`, with what its collection says of it (§2.1.1 to §2.1.3).
 
     `data` is a collection, or holds collections at any depth; each is recognised by its layout and called by its path
-    in `data`. With a `sources.toml` only what that names is read. A file takes no part where `Candidate.refusal` is
-    set. A candidate whose refusal leaves its class known (view, modality, further findings) keeps its label.
+    in `data`. With a `sources.toml` only what that names is read, the rest refused. A file takes no part where
+    `Candidate.refusal` is set. A candidate whose refusal leaves its class known (view, modality, further findings)
+    keeps its label.
 
     Raises `SourceError` for a folder that is absent, empty or not recognised and for a table that is unreadable, lacks
     columns or has none of its images; `ConfigError` for a sources.toml with an unknown key or value.
@@ -70,6 +72,7 @@ def find_candidates(data: Path, selection: SelectionConfig) -> Found:
         missing_files={name: reading.missing_files for name, reading in sorted(readings.items())},
         tables=sorted(table for reading in readings.values() for table in reading.tables),
         synthetic_sources=frozenset(s.collection.name for s in sources if s.layout.synthetic),
+        folders=tuple(source.collection.folder for source in sources),
     )
 
 
@@ -81,7 +84,17 @@ def _declared(data: Path) -> tuple[list[_Source], list[Candidate]]:
         if layout is None:
             raise _nothing_recognised(collection, data)
         sources.append(_Source(collection, layout))
-    return sources, []
+    return sources, _unnamed(data, [source.collection for source in sources])
+
+
+def _unnamed(data: Path, named: Sequence[Collection]) -> list[Candidate]:
+    """The files of `data` that belong to no source of its sources.toml, nor are a table or that file itself."""
+    own = {data / declared.FILE_NAME, *(collection.table for collection in named)}
+    files = tuple(file for file in walk(data) if data / file not in own)
+    parents = {parent: (data / parent).resolve() for parent in {file.rpartition("/")[0] for file in files}}
+    known = {parent: any(path.is_relative_to(c.folder) for c in named) for parent, path in parents.items()}
+    rest = Collection(LOOSE, data, tuple(file for file in files if not known[file.rpartition("/")[0]]))
+    return [rest.refused(file, "not-listed", f"in no source of {declared.FILE_NAME}") for file in rest.files]
 
 
 def _discovered(data: Path) -> tuple[list[_Source], list[Candidate]]:

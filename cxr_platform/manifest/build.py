@@ -14,12 +14,14 @@ from cxr_platform.manifest.cache import DecodedCache, PixelReader, settings_key
 from cxr_platform.manifest.choice import Choice, choose
 from cxr_platform.manifest.contact_sheets import write_contact_sheets
 from cxr_platform.manifest.decoding import DecodeTask, decode_new
-from cxr_platform.manifest.place import Place
+from cxr_platform.manifest.place import Place, storage_errors
 from cxr_platform.manifest.progress import BuildProgress, Silent
-from cxr_platform.manifest.pseudonyms import patient_salt
+from cxr_platform.manifest.pseudonyms import PUBLISHED_SALT, SALT_VARIABLE, patient_salt
 from cxr_platform.manifest.rows import make_info, make_rows
 from cxr_platform.manifest.store import Manifest, open_manifest, write_excluded, write_films, write_info
 from cxr_platform.manifest.validate import validate_manifest
+
+UNSALTED = f"Patients of {{}} films come from DICOM headers; set {SALT_VARIABLE} where these are no published ones"
 
 
 def build_manifest(
@@ -43,6 +45,8 @@ def build_manifest(
     place = Place(destination.absolute())
     _keep_apart(data.resolve(), place.destination)
     found, lists = _find(data, overrule, profile.intake.selection)
+    for folder in found.folders:  # a sources.toml may name some outside of `data`
+        _keep_apart(folder, place.destination)
     with place.build():
         _Build(place, found, lists, profile, progress or Silent(), address).run()
     return open_manifest(destination)
@@ -64,7 +68,8 @@ def _find(data: Path, overrule: Path | None, selection: SelectionConfig) -> tupl
     candidates = [candidate for candidate in found.candidates if candidate.path != own]
     file = overrule or (own if own.is_file() else None)
     known = {candidate.source_path for candidate in candidates}
-    return replace(found, candidates=candidates), read_overrule(file, known) if file else Overrule()
+    lists = read_overrule(file, known) if file else Overrule()
+    return replace(found, candidates=[lists.lift(candidate) for candidate in candidates]), lists
 
 
 @dataclass(frozen=True)
@@ -78,15 +83,20 @@ class _Build:
 
     def run(self) -> None:
         intake, salt = self.profile.intake, patient_salt()
-        cache = DecodedCache(self.place.cache, settings_key(intake.decoding, salt))
+        with storage_errors(self.place.cache):
+            cache = DecodedCache(self.place.cache, settings_key(intake.decoding, salt))
         task = DecodeTask(intake, salt, cache.folder)
         decoded = decode_new(self.found.candidates, cache, task, self.progress, self.address)
         pixels = PixelReader(cache, intake.decoding.image_size)
         choice = choose(self.found.candidates, decoded, self.lists, self.profile, salt, pixels)
-        self._write(choice, pixels)
+        if salt == PUBLISHED_SALT and choice.header_patients:
+            self.progress.note(UNSALTED.format(choice.header_patients))
+        with storage_errors(self.place.building):
+            self._write(choice, pixels)
         self._validate()
         self.place.publish()
-        cache.prune(decoded.values())
+        with storage_errors(self.place.cache):
+            cache.prune(decoded.values())
 
     def _write(self, choice: Choice, pixels: PixelReader) -> None:
         folder, records = self.place.building, [film.decoded for film in choice.taken]

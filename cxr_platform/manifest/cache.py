@@ -10,6 +10,7 @@ import shutil
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -19,19 +20,34 @@ import pyarrow.parquet as pq
 
 from cxr_platform.config import DecodingConfig
 from cxr_platform.errors import StorageError
+from cxr_platform.manifest.place import is_cache_key
 from cxr_platform.manifest.records import RECORD_SCHEMA, Decoded, FileKey, from_table, to_table
 from cxr_platform.manifest.schema import PIXELS, pixels_to_arrow, pixels_to_numpy
+from cxr_platform.manifest.versions import package_versions
 
-DECODER_VERSION = 1
-"""Goes up with every change of `intake` after which the same file gives other pixels or measures."""
+DECODING_PACKAGES = ("imagehash", "numpy", "pillow", "pydicom", "scipy", "tensorflow-io")
+DECODING_MODULES = (
+    *("candidate", "codestream", "decode", "dicom", "dicom_grey", "dicom_pixels", "films", "grey", "letterbox"),
+    *("phash", "quality", "raster", "layouts/vocabulary"),
+)
+"""Modules of `intake` on which pixels and measures depend: with any change of them everything is decoded again."""
 
 SHARDS_IN_MEMORY = 4
 
 
 def settings_key(decoding: DecodingConfig, salt: str) -> str:
     """The name of the cache folder for these settings."""
-    settings = json.dumps([DECODER_VERSION, str(RECORD_SCHEMA), asdict(decoding), salt], sort_keys=True)
+    state = [sources_hash(Path(str(resources.files("cxr_platform.intake")))), package_versions(DECODING_PACKAGES)]
+    settings = json.dumps([*state, str(RECORD_SCHEMA), asdict(decoding), salt], sort_keys=True)
     return hashlib.sha256(settings.encode()).hexdigest()[:16]
+
+
+def sources_hash(intake: Path) -> str:
+    """SHA-256, in hex, over the source text of `DECODING_MODULES` in the package folder `intake`."""
+    digest = hashlib.sha256()
+    for module in DECODING_MODULES:
+        digest.update(hashlib.sha256((intake / f"{module}.py").read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def write_shard(folder: Path, records: list[Decoded], pixels: npt.NDArray[np.uint8]) -> str:
@@ -67,7 +83,7 @@ class DecodedCache:
             if file.name not in kept:
                 file.unlink()
         for other in self._root.iterdir():
-            if other.is_dir() and other != self.folder:
+            if other.is_dir() and other != self.folder and is_cache_key(other.name):
                 shutil.rmtree(other)
 
     def _shards(self) -> list[Path]:

@@ -14,6 +14,7 @@ from cxr_platform.manifest.selection import (
     Excluded,
     Shortfall,
     Taken,
+    check_allowed,
     draw,
     judge_files,
     part_conflicts,
@@ -32,6 +33,11 @@ class Choice:
     excluded: list[Excluded]
     shortfalls: list[Shortfall]
 
+    @property
+    def header_patients(self) -> int:
+        """How many films have their patient from the header of the file alone."""
+        return sum(not film.candidate.patient and film.facts.patient_id is not None for film in self.taken)
+
 
 def choose(
     candidates: Sequence[Candidate],
@@ -41,26 +47,30 @@ def choose(
     salt: str,
     pixels: PixelReader,
 ) -> Choice:
-    """Decide on every candidate. Groups are formed before films are drawn, so that they do not depend on the draw."""
+    """Decide on every candidate. Groups are formed before films are drawn, so that they do not depend on the draw.
+
+    Raises `ConfigError` for an allow list that names what cannot be allowed, `ManifestError` for a lost file.
+    """
     selection = profile.intake.selection
     taken, excluded = judge_files(candidates, decoded, lists, profile.intake)
     taken, conflicts = part_conflicts(taken)
+    check_allowed([*excluded, *conflicts], lists)
     taken, repeats = part_repeats(taken) if selection.duplicates == "drop" else (taken, [])
     patients = {film.image_id: _patient(film, salt) for film in taken}
     names = group_films(taken, list(patients.values()), selection.near_duplicate_distance, pixels)
     groups = dict(zip(patients, names, strict=True))
-    taken, overlap = part_overlap(taken, groups)
     (taken, not_drawn), shortfalls = draw(taken, selection, profile.seed)
+    taken, overlap = part_overlap(taken, groups)
     return Choice(
         taken=taken,
         patients=[patients[film.image_id] for film in taken],
         groups=[groups[film.image_id] for film in taken],
-        excluded=[*excluded, *conflicts, *repeats, *overlap, *not_drawn],
+        excluded=[*excluded, *conflicts, *repeats, *not_drawn, *overlap],
         shortfalls=shortfalls,
     )
 
 
 def _patient(film: Taken, salt: str) -> str | None:
-    """The collection's own key comes before that in a DICOM header, which is often blank or the same for all."""
+    """The collection's own key comes before that in a DICOM header, which is often blank or made up."""
     told = pseudonym(salt, film.candidate.source, film.candidate.patient)
     return told or film.facts.patient_id

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from PIL import Image
 
 from cxr_platform.cluster import connection
 from cxr_platform.config import IntakeConfig
@@ -27,7 +28,7 @@ from cxr_platform.manifest.cache import DecodedCache, write_shard
 from cxr_platform.manifest.contact_sheets import FILMS_A_SHEET
 from cxr_platform.manifest.place import cannot_write
 from cxr_platform.manifest.progress import BuildProgress
-from cxr_platform.manifest.pseudonyms import pseudonym
+from cxr_platform.manifest.pseudonyms import header_pseudonym
 from cxr_platform.manifest.records import RECORD_SCHEMA, Decoded, FileKey, facts_of, from_table, to_table
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ LEAST_BLOCKS = 8  # so that a small collection, too, keeps every processor busy
 SLOW_TO_START = (".dcm", ".dicom", "")  # DICOM imports TensorFlow: in as few processes as possible
 FAILURE = "failure"
 DIED = "the process that decoded it died, each time"
+CANARY = "canary.png"
+CANARY_PIXELS = 64
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class DecodeTask:
         except Exception as error:  # one odd file must not end a build of a hundred thousand
             return Decoded(key, None, "undecodable", f"{type(error).__name__}: {error}")
         pixels[:] = film.pixels
-        return Decoded(key, facts_of(film, data, pseudonym(self.salt, row["source"], film.patient)), None, "")
+        return Decoded(key, facts_of(film, data, header_pseudonym(self.salt, row["source"], film.patient)), None, "")
 
     def _read(self, path: Path, size: int) -> bytes:
         limit = self.config.decoding.max_bytes
@@ -143,14 +146,41 @@ def decode_files(files: Sequence[File], task: DecodeTask, address: str | None = 
                 for record in block:
                     left.pop(record.key.source_path)
                 yield block
-    if len(left) == len(files):
+        if left and len(left) == len(files):
+            _check_workers(task)
+    keys = [key for _, key in left.values()]
+    for start in range(0, len(keys), BLOCK_SIZES[0]):
+        yield _died(keys[start : start + BLOCK_SIZES[0]], task)
+
+
+def _check_workers(task: DecodeTask) -> None:
+    """Tell films that kill their process from workers that can do nothing: these die on a sound film as well."""
+    canary = task.cache / CANARY
+    try:
+        Image.new("L", (CANARY_PIXELS, CANARY_PIXELS)).save(canary, "PNG")
+        candidate = Candidate("", canary, CANARY)
+        alive = list(_run_blocks([(candidate, _file_key(candidate))], 1, task))
+    except OSError as error:
+        raise cannot_write(task.cache, error.strerror or error) from error
+    finally:
+        canary.unlink(missing_ok=True)
+    if not alive:
         raise ConfigError(
             "Expected Ray's workers to decode the films.",
             received="a process that died for every single file",
             advice="They need this package, the films and the manifest's folder under the same paths; see Ray's logs.",
         )
-    if left:
-        yield [Decoded(key, None, "undecodable", DIED) for _, key in left.values()]
+
+
+def _died(keys: Sequence[FileKey], task: DecodeTask) -> list[Decoded]:
+    """The verdict on files on which every process died, kept in the cache: the next build does not try them again."""
+    size = task.config.decoding.image_size
+    records = [Decoded(key, None, "undecodable", DIED, row=row) for row, key in enumerate(keys)]
+    try:
+        shard = write_shard(task.cache, records, np.zeros((len(keys), size, size), np.uint8))
+    except (OSError, pa.ArrowException) as error:
+        raise cannot_write(task.cache, error) from error
+    return [record._replace(shard=shard) for record in records]
 
 
 def _run_blocks(files: Sequence[File], size: int, task: DecodeTask) -> Iterator[list[Decoded]]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from cxr_platform.intake.reasons import REASONS
 from cxr_platform.labels import CLASSES
 from cxr_platform.manifest.folds import OUTSIDE
-from cxr_platform.manifest.frames import column_frame, count_frame, excluded_frame, film_frame
+from cxr_platform.manifest.frames import class_frame, column_frame, count_frame, excluded_frame, film_frame
 from cxr_platform.manifest.store import Manifest
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def all_checks(manifest: Manifest) -> list[Check]:
         Check("films", films, by_film, [*_identity(manifest), *_ranges(), *_pixels(), *_groups()]),
         Check("study folds", films[films["role"] == "study"], by_film, _folds(list(folds))),
         Check("external folds", films[films["role"] == "external"], by_film, _folds([OUTSIDE])),
+        Check("classes", class_frame(manifest), ("label",), _classes(manifest.info["folds"])),
         Check("counts", count_frame(manifest), ("label", "source"), _counts()),
         Check("excluded", excluded_frame(manifest), ("source_path",), _excluded(manifest)),
     ]
@@ -105,6 +106,15 @@ def _folds(values: list[int]) -> list[Any]:
 
     columns = ("fold_paper", "fold_grouped")
     return [gxe.ExpectColumnValuesToBeInSet(column=name, value_set=values) for name in columns]
+
+
+def _classes(folds: int) -> list[Any]:
+    import great_expectations.expectations as gxe
+
+    return [
+        gxe.ExpectColumnValuesToBeBetween(column="groups", min_value=folds),
+        gxe.ExpectColumnValuesToBeInSet(column="grouped_folds", value_set=[folds]),
+    ]
 
 
 def _counts() -> list[Any]:

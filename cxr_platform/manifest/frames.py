@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
+from cxr_platform.labels import CLASSES
 from cxr_platform.manifest.rows import count_films
 from cxr_platform.manifest.schema import PIXELS, manifest_schema, pixels_to_numpy
 from cxr_platform.manifest.store import Manifest
@@ -48,6 +49,16 @@ def _pixel_facts(manifest: Manifest) -> Iterator[tuple[int, int, str]]:
     for batch in manifest.batches([PIXELS]):
         for film in pixels_to_numpy(batch[PIXELS]):
             yield int(film.min()), int(film.max()), hashlib.sha256(film.tobytes()).hexdigest()
+
+
+def class_frame(manifest: Manifest) -> "pd.DataFrame":
+    """One row a class: in how many groups and in how many grouped folds its study films are."""
+    import pandas as pd
+
+    films = manifest.table(["label", "role", "group_id", "fold_grouped"]).to_pandas()
+    study = films[films["role"] == "study"].groupby("label")
+    counted = study[["group_id", "fold_grouped"]].nunique().reindex(CLASSES, fill_value=0).reset_index()
+    return pd.DataFrame(counted).set_axis(["label", "groups", "grouped_folds"], axis="columns")
 
 
 def count_frame(manifest: Manifest) -> "pd.DataFrame":

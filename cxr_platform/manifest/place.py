@@ -8,15 +8,20 @@ DEST.cache           decoded films (`manifest.cache`)
 """
 
 import fcntl
+import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from cxr_platform.errors import StorageError
 
 INFO_FILE = "manifest.json"
+PARTS = {INFO_FILE, "films", "excluded.parquet", "validation", "contact_sheets"}
+"""What a build makes; an interrupted one has made some of it."""
+
+LOCK_FILE = ".lock"
 
 
 @contextmanager
@@ -62,30 +67,39 @@ class Place:
 
     @contextmanager
     def build(self) -> Iterator[Path]:
-        """The empty folder to build in, under a lock; afterwards `publish` or `reject`, else it is removed."""
-        with storage_errors(self.destination):
-            self._refuse_foreign_folder()
-            self.cache.mkdir(parents=True, exist_ok=True)
-            with (self.cache / ".lock").open("w") as lock:
+        """The empty folder to build in, under a lock; afterwards `publish` or `reject`, else it is removed.
+
+        Raises `StorageError` where it cannot be had; what is raised within is not touched.
+        """
+        with ExitStack() as held:
+            with storage_errors(self.destination):
+                _refuse_foreign(self.destination, lambda names: not names or INFO_FILE in names)
+                _refuse_foreign(self.cache, lambda names: LOCK_FILE in names or all(map(is_cache_key, names)))
+                self.cache.mkdir(parents=True, exist_ok=True)
+                lock = held.enter_context((self.cache / LOCK_FILE).open("w"))
                 self._take(lock.fileno())
+                for folder in (self.building, self.previous, self.failed):
+                    _refuse_foreign(folder, lambda names: INFO_FILE in names or names <= PARTS)
                 self._recover()
                 self.building.mkdir()
-                try:
-                    yield self.building
-                finally:
-                    shutil.rmtree(self.building, ignore_errors=True)
+            try:
+                yield self.building
+            finally:
+                shutil.rmtree(self.building, ignore_errors=True)
 
     def publish(self) -> None:
         """Exchange the built manifest for the previous one."""
-        if self.destination.exists():
-            self.destination.rename(self.previous)
-        self.building.rename(self.destination)
-        _remove(self.previous)
+        with storage_errors(self.destination):
+            if self.destination.exists():
+                self.destination.rename(self.previous)
+            self.building.rename(self.destination)
+            _remove(self.previous)
 
     def reject(self) -> None:
         """Keep the built manifest for inspection; the previous one stays."""
-        _remove(self.failed)
-        self.building.rename(self.failed)
+        with storage_errors(self.failed):
+            _remove(self.failed)
+            self.building.rename(self.failed)
 
     def readable(self) -> Path:
         """The folder to read, also in the instant (or after a crash) between the renames of `publish`."""
@@ -107,17 +121,25 @@ class Place:
                 advice="Wait for it, or build into another folder.",
             ) from error
 
-    def _refuse_foreign_folder(self) -> None:
-        folder = self.destination
-        if folder.is_dir() and any(folder.iterdir()) and not (folder / INFO_FILE).is_file():
-            raise StorageError(
-                f"Expected {folder} to be a manifest, or nothing yet.",
-                received="a folder with other files",
-                advice="It would be replaced: choose another place for the manifest.",
-            )
-
     def _sibling(self, kind: str) -> Path:
         return self.destination.with_name(f"{self.destination.name}.{kind}")
+
+
+def is_cache_key(name: str) -> bool:
+    """Whether a folder of the cache can be called so."""
+    return re.fullmatch("[0-9a-f]{16}", name) is not None
+
+
+def _refuse_foreign(folder: Path, is_ours: Callable[[set[str]], bool]) -> None:
+    """Nothing is replaced or removed that a build has not made; `is_ours` tells it by the names in a folder."""
+    if not folder.exists() and not folder.is_symlink():
+        return
+    if not folder.is_dir() or not is_ours({entry.name for entry in folder.iterdir()}):
+        raise StorageError(
+            f"Expected {folder} to be of an earlier build, or nothing yet.",
+            received="a folder with other files" if folder.is_dir() else "a file",
+            advice="It would be replaced: choose another place for the manifest.",
+        )
 
 
 def _remove(folder: Path) -> None:

@@ -22,4 +22,13 @@ def pseudonym(salt: str, source: str, patient: str | None) -> str | None:
     """32 hex digits for a patient of a source; `None` where the collection names none."""
     if not patient:
         return None
+    return _hash(salt, source, patient)
+
+
+def header_pseudonym(salt: str, source: str, patient: str | None) -> str | None:
+    """The same for a patient that the header of a DICOM object names: never that of an equal key in a table."""
+    return _hash(salt, source, f"DICOM\0{patient}") if patient else None
+
+
+def _hash(salt: str, source: str, patient: str) -> str:
     return hmac.new(salt.encode(), f"{source}\0{patient}".encode(), hashlib.sha256).hexdigest()[:32]

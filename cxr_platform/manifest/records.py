@@ -36,6 +36,8 @@ class FilmFacts:
     std: float
     view: str | None
     patient_id: str | None
+    sex: str | None
+    age: float | None
     quality: QualityMeasures
 
 
@@ -65,12 +67,15 @@ def facts_of(film: Film, data: bytes, patient_id: str | None) -> FilmFacts:
         std=film.std,
         view=film.view,
         patient_id=patient_id,
+        sex=film.sex,
+        age=film.age,
         quality=film.quality,
     )
 
 
 def _arrow_struct(kind: type) -> pa.DataType:
-    plain = {int: pa.int64(), float: pa.float64(), str: pa.string(), str | None: pa.string()}
+    plain: dict[Any, pa.DataType] = {int: pa.int64(), float: pa.float64(), str: pa.string()}
+    plain |= {str | None: pa.string(), float | None: pa.float64()}
     return pa.struct([(f.name, plain.get(f.type) or _arrow_struct(f.type)) for f in fields(kind)])  # type: ignore[arg-type]
 
 

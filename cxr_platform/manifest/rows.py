@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +15,7 @@ from cxr_platform.manifest.folds import OUTSIDE, assign_folds
 from cxr_platform.manifest.schema import SCHEMA_VERSION, manifest_schema, without_pixels
 from cxr_platform.manifest.selection import Taken
 from cxr_platform.manifest.store import content_hash
+from cxr_platform.manifest.versions import package_versions
 
 PACKAGES = ("cxr-platform", "ray", "pyarrow", "numpy", "pillow", "tensorflow-io", "scikit-learn", "great-expectations")
 
@@ -55,8 +55,8 @@ def _row(film: Taken, patient: str | None, group: str, folds: tuple[int, int]) -
         "patient_id": patient,
         "group_id": group,
         "view": told.view or facts.view,
-        "age": told.age,
-        "sex": told.sex,
+        "age": facts.age if told.age is None else told.age,
+        "sex": told.sex or facts.sex,
         "width": facts.width,
         "height": facts.height,
         "bit_depth": facts.bit_depth,
@@ -71,23 +71,21 @@ def _row(film: Taken, patient: str | None, group: str, folds: tuple[int, int]) -
 
 def make_info(rows: pa.Table, choice: Choice, found: Found, profile: Profile) -> dict[str, Any]:
     """The content of manifest.json; no times and no paths of this machine, so that equal builds give equal files."""
-    roles = zip(rows["source"].to_pylist(), rows["role"].to_pylist(), strict=True)
-    study_sources = {source for source, role in roles if role == "study"}
     return {
         "schema_version": SCHEMA_VERSION,
         "content_hash": content_hash(rows),
         "seed": profile.seed,
         "folds": profile.folds,
-        "synthetic": bool(study_sources & found.synthetic_sources),
+        "synthetic": not found.synthetic_sources.isdisjoint(rows["source"].to_pylist()),
         "images": len(rows),
-        "found": len(rows) + len(choice.excluded),
+        "found": len(found.candidates),
         "counts": count_films(rows),
         "excluded": dict(sorted(Counter(e.refusal.reason for e in choice.excluded).items())),
         "shortfalls": [asdict(shortfall) for shortfall in choice.shortfalls],
         "groups": count_groups(rows["group_id"].to_pylist()),
         "missing_files": found.missing_files,
         "config": asdict(profile.intake),
-        "created_with": {name: _version(name) for name in PACKAGES},
+        "created_with": package_versions(PACKAGES),
     }
 
 
@@ -101,10 +99,3 @@ def count_groups(groups: Sequence[str]) -> dict[str, int]:
     """Size of a group, as text → number of groups of that size."""
     sizes = Counter(Counter(groups).values())
     return {str(size): count for size, count in sorted(sizes.items())}
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"

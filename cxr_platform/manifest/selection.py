@@ -4,18 +4,21 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, cast
 
 from cxr_platform.config import IntakeConfig, SelectionConfig
+from cxr_platform.errors import ConfigError, ManifestError
 from cxr_platform.intake.candidate import Candidate, Refusal
 from cxr_platform.intake.layouts.vocabulary import judge_view
-from cxr_platform.intake.overrule import Overrule
+from cxr_platform.intake.overrule import OVERRULABLE, Overrule
 from cxr_platform.intake.quality import judge
 from cxr_platform.labels import CLASSES, PAPER_COUNTS
 from cxr_platform.manifest.records import Decoded, FilmFacts
 
 
-class Taken(NamedTuple):
+@dataclass(frozen=True)
+class Taken:
     """A film that takes part so far."""
 
     candidate: Candidate
@@ -26,7 +29,7 @@ class Taken(NamedTuple):
         """What decoding measured; a taken film always has it."""
         return cast(FilmFacts, self.decoded.facts)
 
-    @property
+    @cached_property
     def image_id(self) -> str:
         """16 hex digits that follow from `source_path` alone: the same however often and wherever it is built."""
         return hashlib.sha256(self.candidate.source_path.encode()).hexdigest()[:16]
@@ -50,42 +53,77 @@ class Shortfall:
 
 
 Split = tuple[list[Taken], list[Excluded]]
+Labels = defaultdict[str, set[str | None]]
 
 
 def judge_files(
     candidates: Iterable[Candidate], decoded: Mapping[str, Decoded], overrule: Overrule, config: IntakeConfig
 ) -> Split:
-    """Part the files by what is known of each one alone. `decoded` maps `source_path` to the outcome of decoding."""
+    """Part the files by what is known of each one alone. `decoded` maps `source_path` to the outcome of decoding.
+
+    Raises `ManifestError` for a file that was neither refused by its collection nor decoded: none may be lost.
+    """
     taken, excluded = [], []
     for candidate in candidates:
         record = decoded.get(candidate.source_path)
-        refusal = _refusal(candidate, record, overrule, config)
-        if refusal is None and record is not None:
-            taken.append(Taken(candidate, record))
-        elif refusal is not None:
+        refusal = _told(candidate, overrule)
+        if refusal is None:
+            film = Taken(candidate, _present(record, candidate))
+            refusal = _seen(film, overrule, config)
+            if refusal is None:
+                taken.append(film)
+        if refusal is not None:
             excluded.append(Excluded(candidate.source_path, refusal, record))
     return taken, excluded
 
 
-def _refusal(candidate: Candidate, record: Decoded | None, overrule: Overrule, config: IntakeConfig) -> Refusal | None:
-    if candidate.source_path in overrule.deny:
-        return Refusal("denied", "named in the deny list")
-    if candidate.refusal is not None or record is None:
-        return candidate.refusal
+def _told(candidate: Candidate, overrule: Overrule) -> Refusal | None:
+    denied = candidate.source_path in overrule.deny
+    return Refusal("denied", "named in the deny list") if denied else candidate.refusal
+
+
+def _seen(film: Taken, overrule: Overrule, config: IntakeConfig) -> Refusal | None:
+    record = film.decoded
     if record.facts is None:
         return Refusal(record.reason or "undecodable", record.detail)
-    view = judge_view(candidate.view or record.facts.view, config.selection)
-    if view is not None or candidate.source_path in overrule.allow:
-        return view
-    return judge(record.facts.quality, config.quality)
+    if film.candidate.source_path in overrule.allow:
+        return None
+    view = judge_view(film.candidate.view or record.facts.view, config.selection)
+    return view or judge(record.facts.quality, config.quality)
+
+
+def _present(record: Decoded | None, candidate: Candidate) -> Decoded:
+    if record is None:
+        raise ManifestError(
+            f"Expected the outcome of decoding {candidate.source_path}.",
+            received="none",
+            advice="Build again; if it happens again, remove the folder MANIFEST.cache first.",
+        )
+    return record
+
+
+def check_allowed(excluded: Iterable[Excluded], overrule: Overrule) -> None:
+    """Raise `ConfigError` for a film of the allow list that none may overrule the exclusion of."""
+    for item in excluded:
+        if item.source_path in overrule.allow:
+            raise ConfigError(
+                f"Expected films in allow that are excluded for {', '.join(OVERRULABLE)}, or not at all.",
+                received=f"{item.source_path}: {item.refusal.reason}, {item.refusal.detail}",
+                advice="Take it out of the allow list.",
+            )
 
 
 def part_conflicts(taken: Sequence[Taken]) -> Split:
-    """Take out identical pixels that stand under different labels: which of them is right cannot be told."""
-    labels = defaultdict(set)
+    """Take out identical pixels that stand under different labels: which of them is right cannot be told.
+
+    An external film never takes out one of the study.
+    """
+    every: Labels = defaultdict(set)
+    study: Labels = defaultdict(set)
     for film in taken:
-        labels[film.facts.pixel_sha256].add(film.candidate.label)
-    return _part(taken, lambda film: _conflict(labels[film.facts.pixel_sha256]))
+        for labels in (every, study) if _in_study(film) else (every,):
+            labels[film.facts.pixel_sha256].add(film.candidate.label)
+    return _part(taken, lambda film: _conflict((study if _in_study(film) else every)[film.facts.pixel_sha256]))
 
 
 def _conflict(labels: set[str | None]) -> Refusal | None:

@@ -108,3 +108,21 @@ def test_nothing_is_warned_of_where_every_class_has_several_sources(outcome):
     frame["source"] = ["a" if i % 2 else "b" for i in range(len(frame))]
 
     assert confounding(outcome(frame)) == ""
+
+
+def test_three_on_the_first_place_are_all_named(outcome):
+    found = answer(outcome(same_predictions_but_for({"off-the-shelf": 5, "fine-tuning-1": 5, "scratch": 5})))
+
+    assert " and training from scratch share the first place" in found.headline
+    assert "does not part the three" in words(found)
+    assert found.winner_line.endswith("level with fine-tuning-1 and scratch.")
+
+
+def test_a_study_of_one_source_says_that_a_shortcut_by_source_cannot_be_told(outcome):
+    frame = drawn_frame({"scratch": 0.9})
+    frame["source"] = "hospital"
+    found = outcome(frame)
+
+    assert "All films come from one source" in words(answer(found))
+    assert "single source" not in words(answer(found))
+    assert confounding(found) == ""

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -212,3 +213,14 @@ def test_another_manifest_is_refused(folder, study):
 def test_images_that_differ_from_the_manifest_are_named(folder, study, frame, message):
     with pytest.raises(PredictionsError, match=message):
         check_against_manifest(load(folder), study, manifest_table(frame), study.manifest.content_hash)
+
+
+def test_images_that_no_strategy_was_tested_on_are_missed_by_their_number(folder: Path) -> None:
+    path = folder / "study.json"
+    tree = json.loads(path.read_text())
+    for recorded in (FRAME["image_id"].nunique(), None):
+        path.write_text(json.dumps({**tree, "manifest": {**tree["manifest"], "study_images": recorded}}))
+        load(folder)
+    path.write_text(json.dumps({**tree, "manifest": {**tree["manifest"], "study_images": 9_999}}))
+    with pytest.raises(PredictionsError, match="the 9999 study images of the manifest"):
+        load(folder)

@@ -78,3 +78,10 @@ def test_the_ranking_runs_from_best_to_worst():
     results = named(*(result(name, (n, 0, 100 - n), (n, 0, 100 - n)) for name, n in (("a", 50), ("b", 90), ("c", 70))))
 
     assert [r.strategy for r in ranking(results)] == ["b", "c", "a"]
+
+
+def test_all_that_the_rule_does_not_part_from_the_winner_are_level_with_it():
+    alike = [result(name, (80, 0, 20), (80, 0, 20)) for name in ("a", "b", "c")]
+    found = verdict(named(*alike, result("d", (70, 0, 30), (70, 0, 30))))
+
+    assert (found.winner, found.level) == ("a", ("b", "c"))

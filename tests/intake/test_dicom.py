@@ -29,6 +29,22 @@ def test_a_radiograph_comes_with_its_depth_photometric_view_and_patient() -> Non
     assert image.values.shape == (60, 80)
     assert (image.container, image.bit_depth, image.color_mode) == ("DICOM", 12, "MONOCHROME2")
     assert (image.view, image.patient) == ("PA", "P1")
+    assert (image.sex, image.age) == (None, None)
+
+
+def test_sex_and_age_of_the_header_come_along() -> None:
+    film = read_film(dicom(ramp(), PatientSex="F", PatientAge="006M"), IntakeConfig())
+    assert (film.sex, film.age) == ("F", 0.5)
+
+
+@pytest.mark.parametrize("nobody", ["", " ", "Anonymous", "ANONYMIZED", "anon", "Unknown", "NONE", "0", "0000"])
+def test_a_patient_id_that_names_nobody_is_none(nobody: str) -> None:
+    assert decode_dicom(dicom(ramp(), PatientID=nobody), CONFIG).patient is None
+
+
+@pytest.mark.parametrize("somebody", ["ANON0042", "10", "P0"])
+def test_a_pseudonym_is_a_patient(somebody: str) -> None:
+    assert decode_dicom(dicom(ramp(), PatientID=somebody), CONFIG).patient == somebody
 
 
 def test_an_object_without_preamble_and_meta_information_is_read() -> None:

@@ -1,8 +1,10 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cxr_platform.errors import ConfigError
+from cxr_platform.intake.candidate import Candidate, Refusal
 from cxr_platform.intake.overrule import OVERRULABLE, Overrule, read_overrule
 from cxr_platform.intake.reasons import REASONS
 
@@ -38,3 +40,12 @@ def test_lists_that_cannot_be_meant_are_errors(tmp_path: Path, text: str, messag
 
 def test_only_reasons_that_exist_can_be_overruled() -> None:
     assert set(OVERRULABLE) <= set(REASONS)
+
+
+def test_the_view_that_a_table_gives_is_lifted_where_the_class_is_known() -> None:
+    lists = Overrule(allow=frozenset(KNOWN))
+    lateral = Candidate("a", Path("1.png"), "a/1.png", label="Edema", refusal=Refusal("view", "view L"))
+    assert lists.lift(lateral) == replace(lateral, refusal=None)
+    assert Overrule().lift(lateral) == lateral
+    for other in (replace(lateral, label=None), replace(lateral, refusal=Refusal("modality", "CT"))):
+        assert lists.lift(other) == other

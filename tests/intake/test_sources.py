@@ -6,6 +6,7 @@ import pytest
 
 from cxr_platform.config import SelectionConfig
 from cxr_platform.errors import ConfigError, SourceError
+from cxr_platform.intake.candidate import Refusal
 from cxr_platform.intake.reasons import REASONS
 from cxr_platform.intake.sources import Found, find_candidates
 from tests.intake.layouts.planting import plant
@@ -126,12 +127,27 @@ def test_sources_toml_names_what_is_read(tmp_path: Path) -> None:
         """,
     )
     found = [(c.source_path, c.label, c.role, bool(c.refusal)) for c in find(tmp_path).candidates]
-    assert found == [
+    assert [item for item in found if not item[0].startswith("./")] == [
         ("cohen/images/a.jpg", "Covid19", "study", False),
         ("ours/covid/b.png", "Covid19", "external", False),
         ("ours/other/c.png", None, "external", True),
         ("ours/wet/a.png", "Edema", "external", False),
     ]
+
+
+def test_what_no_source_of_sources_toml_holds_is_accounted_for(tmp_path: Path) -> None:
+    data = plant(tmp_path / "data", "ours/covid/a.png", "other/covid/b.png", "c.png")
+    outside = plant(tmp_path / "outside", "covid/d.png")
+    (data / "linked").symlink_to(outside)
+    plant(data, sources_toml=f'sources.ours = {{ path = "ours" }}\nsources.far = {{ path = "{outside}" }}')
+    found = find(data)
+    assert {c.source_path: c.refusal for c in found.candidates} == {
+        "./c.png": Refusal("not-listed", "in no source of sources.toml"),
+        "./other/covid/b.png": Refusal("not-listed", "in no source of sources.toml"),
+        "far/covid/d.png": None,
+        "ours/covid/a.png": None,
+    }
+    assert found.folders == (data / "ours", outside)
 
 
 def test_sources_toml_labels_a_dicom_folder_or_names_its_table(tmp_path: Path) -> None:

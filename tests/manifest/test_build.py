@@ -5,9 +5,12 @@ import pyarrow.compute as pc
 import pytest
 
 from cxr_platform.errors import ConfigError, FoldError, ManifestInvalid, StorageError
+from cxr_platform.intake.sources import Found
 from cxr_platform.labels import CLASSES
 from cxr_platform.manifest import validate
 from cxr_platform.manifest.build import build_manifest
+from cxr_platform.manifest.choice import Choice
+from cxr_platform.manifest.rows import make_info
 from cxr_platform.manifest.store import Manifest, open_manifest
 from tests.manifest.builders import PER_CLASS, brighter_copy, fill_cache, film, profile, save
 
@@ -131,11 +134,12 @@ def test_a_manifest_that_is_not_valid_is_put_aside(
 
 def test_the_lists_of_a_person_overrule_the_measures(copy: tuple[Path, Path], tmp_path: Path) -> None:
     data, destination = copy
-    lists = 'allow = ["classes/Normal/flat.png"]\ndeny = ["classes/Edema/film-0.png", "classes/Normal/text.png"]\n'
-    (data / "overrule.toml").write_text(lists)
+    allow = 'allow = ["classes/Normal/flat.png", "cohen/images/c.png"]'
+    deny = 'deny = ["classes/Edema/film-0.png", "classes/Normal/text.png"]'
+    (data / "overrule.toml").write_text(f"{allow}\n{deny}\n")
     fill_cache(data, destination, profile())
     reasons = excluded(build_manifest(data, destination, profile()))
-    assert "classes/Normal/flat.png" not in reasons
+    assert not {"classes/Normal/flat.png", "cohen/images/c.png"} & set(reasons)
     assert reasons["classes/Edema/film-0.png"] == reasons["classes/Normal/text.png"] == "denied"
     assert not any("overrule" in path for path in reasons)
 
@@ -181,3 +185,32 @@ def test_validation_is_kept_beside_the_films(built: Manifest) -> None:
     summary = (built.folder / validate.VALIDATION_FOLDER / "summary.md").read_text()
     assert "folds_of_group | met" in summary
     assert "not met" not in summary
+
+
+def test_a_manifest_within_a_source_elsewhere_is_refused(copy: tuple[Path, Path], collection: Path) -> None:
+    data, _ = copy
+    (data / "sources.toml").write_text(f'sources.far = {{ path = "{collection / "classes"}" }}')
+    with pytest.raises(ConfigError, match=r"outside of the collections in .*classes"):
+        build_manifest(data, collection / "classes" / "manifest", profile())
+
+
+def test_a_synthetic_source_that_is_external_makes_the_manifest_synthetic(built: Manifest) -> None:
+    rows = built.table()
+    found = Found([], synthetic_sources=frozenset({"cohen"}))
+    info = make_info(rows, Choice([], [], [], [], []), found, profile())
+    assert (info["synthetic"], info["found"]) == (True, 0)
+    assert not make_info(rows, Choice([], [], [], [], []), Found([]), profile())["synthetic"]
+
+
+def test_a_disk_that_is_full_while_films_are_written_is_told(
+    copy: tuple[Path, Path], collection: Path, built: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, destination = copy
+
+    def full(*_: object) -> None:
+        Path("/dev/full").write_text("x")
+
+    monkeypatch.setattr("cxr_platform.manifest.build.write_films", full)
+    with pytest.raises(StorageError, match=r"able to write .*manifest\.building.*No space left"):
+        build_manifest(collection, destination, profile())
+    assert open_manifest(destination).content_hash == built.content_hash

@@ -1,12 +1,25 @@
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import cxr_platform
 from cxr_platform.config import DecodingConfig
 from cxr_platform.errors import StorageError
-from cxr_platform.manifest.cache import SHARDS_IN_MEMORY, DecodedCache, PixelReader, settings_key, write_shard
+from cxr_platform.manifest.cache import (
+    DECODING_MODULES,
+    SHARDS_IN_MEMORY,
+    DecodedCache,
+    PixelReader,
+    settings_key,
+    sources_hash,
+    write_shard,
+)
 from tests.manifest.builders import film, refused, store
+
+INTAKE = Path(cxr_platform.__file__).parent / "intake"
 
 
 @pytest.fixture
@@ -37,7 +50,7 @@ def test_what_nobody_uses_any_more_is_removed(cache: DecodedCache, tmp_path: Pat
     (used,) = store(cache, {"s/a.png": film(1)})
     store(cache, {"s/b.png": film(2)})
     (cache.folder / "half.parquet.partial").write_text("PAR1")
-    DecodedCache(tmp_path, "other settings")
+    DecodedCache(tmp_path, "0123456789abcdef")
     cache.prune([used])
     assert list(cache.load()) == [used.key]
     assert [file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*")] == ["key", f"key/{used.shard}"]
@@ -72,3 +85,40 @@ def test_settings_that_change_pixels_or_patients_have_a_cache_of_their_own() -> 
         settings_key(DecodingConfig(), "other"),
     ]
     assert len(set(keys)) == 3
+
+
+def test_what_decodes_is_part_of_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = settings_key(DecodingConfig(), "salt")
+    monkeypatch.setattr("cxr_platform.manifest.versions.version", "another {}".format)
+    assert settings_key(DecodingConfig(), "salt") != before
+
+
+def test_every_change_of_a_decoding_module_changes_the_hash_of_the_sources(tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(INTAKE, tmp_path / "intake"))
+    hashes = [sources_hash(INTAKE)]
+    assert sources_hash(copy) == hashes[0]
+    for module in DECODING_MODULES:
+        with (copy / f"{module}.py").open("a") as file:
+            file.write("# changed\n")
+        hashes.append(sources_hash(copy))
+    assert len(set(hashes)) == len(DECODING_MODULES) + 1
+
+
+def imported(module: str) -> set[str]:
+    """Modules of `intake` that one of them imports."""
+    names = set(re.findall(r"from cxr_platform\.intake\.([\w.]+) import", (INTAKE / f"{module}.py").read_text()))
+    return {name.replace(".", "/") for name in names}
+
+
+def test_the_decoding_modules_are_all_that_decoding_imports() -> None:
+    found, new = set(), {"films", "phash"}
+    while new:
+        found |= new
+        new = {name for module in new for name in imported(module)} - found
+    assert found == set(DECODING_MODULES)
+
+
+def test_folders_of_others_beside_the_shards_are_left_alone(cache: DecodedCache, tmp_path: Path) -> None:
+    (tmp_path / "photographs").mkdir()
+    cache.prune([])
+    assert (tmp_path / "photographs").is_dir()

@@ -60,7 +60,7 @@ def test_a_sheet_ends_after_its_last_film_and_shows_the_first_ones_only(
 
 def test_the_header_tells_how_to_overrule_what_can_be(cache: DecodedCache) -> None:
     assert "allow =" in contact_sheets._header("low-contrast", 1, 1)
-    assert "allow =" not in contact_sheets._header("view", 1, 1)
+    assert "allow =" not in contact_sheets._header("modality", 1, 1)
 
 
 def test_of_a_long_path_the_end_is_kept_and_of_a_long_sentence_the_start() -> None:

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from cxr_platform.cluster import connection
-from cxr_platform.errors import StorageError
+from cxr_platform.errors import ConfigError, StorageError
 from cxr_platform.intake.candidate import Candidate
 from cxr_platform.intake.sources import find_candidates
 from cxr_platform.manifest.build import build_manifest
 from cxr_platform.manifest.cache import DecodedCache, PixelReader, settings_key
-from cxr_platform.manifest.decoding import DecodeTask, decode_files, decode_new
+from cxr_platform.manifest.decoding import DIED, DecodeTask, decode_files, decode_new
 from cxr_platform.manifest.progress import Silent
 from cxr_platform.manifest.pseudonyms import patient_salt
 from cxr_platform.manifest.records import Decoded, FileKey
@@ -62,6 +62,34 @@ def test_a_file_on_which_the_process_dies_is_excluded_and_the_others_are_decoded
     assert records.pop("s/deadly.png").reason == "undecodable"
     assert {record.reason for record in records.values()} == {None}
     assert np.array_equal(PixelReader(cache, 200).films([records["s/7.png"]])[0], film(7))
+
+
+@dataclass(frozen=True)
+class Hopeless(DecodeTask):
+    """Dies whatever it is given, as where the package is not installed on the nodes."""
+
+    def _decode(self, row: dict[str, Any], pixels: np.ndarray) -> Decoded:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return super()._decode(row, pixels)
+
+
+def test_that_a_file_is_deadly_is_remembered(tmp_path: Path) -> None:
+    cache = DecodedCache(tmp_path, "key")
+    candidates = [one for one, _ in files_in(tmp_path / "films", ["deadly.png"])]
+    task = Deadly(profile().intake, "salt", cache.folder)
+    first = decode_new(candidates, cache, task, Silent())  # the only new file, as when it is added to a collection
+    assert (first["s/deadly.png"].reason, first["s/deadly.png"].detail) == ("undecodable", DIED)
+    said = Notes()
+    assert decode_new(candidates, cache, task, said) == first
+    assert said.said == ["Films: 0 to decode, 1 from the cache"]
+    assert not PixelReader(cache, 200).films([first["s/deadly.png"]]).any()
+
+
+def test_workers_that_can_do_nothing_are_an_error_and_no_verdict_on_the_film(tmp_path: Path) -> None:
+    cache = DecodedCache(tmp_path, "key")
+    with pytest.raises(ConfigError, match="Ray's workers"):
+        list(decode_files(files_in(tmp_path / "films", ["0.png"]), Hopeless(profile().intake, "salt", cache.folder)))
+    assert list(cache.folder.iterdir()) == []
 
 
 def test_a_cache_that_cannot_be_written_is_an_error_that_names_it(tmp_path: Path) -> None:

@@ -3,6 +3,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cxr_platform.config import SelectionConfig
+from cxr_platform.intake.duplicates import hamming
+from cxr_platform.intake.letterbox import letterbox
+from cxr_platform.intake.phantoms.film import FilmKey, draw_film
+from cxr_platform.intake.phash import phash
 from cxr_platform.manifest import grouping
 from cxr_platform.manifest.cache import DecodedCache, PixelReader
 from cxr_platform.manifest.grouping import group_films, near_duplicates
@@ -41,3 +46,14 @@ def test_groups_join_patients_and_copies_and_what_these_join(cache: DecodedCache
     groups = group_films(taken, ["p1", "p1", None, None], 4, PixelReader(cache, 200))
     assert groups[0] == groups[1] == groups[2] == min(film.image_id for film in taken[:3])
     assert groups[3] == taken[3].image_id
+
+
+def test_a_cropped_and_darkened_copy_of_a_phantom_is_in_the_group_of_its_original(cache: DecodedCache) -> None:
+    picture = (255 * draw_film(FilmKey(2020, "Normal", 2, 0), 400).picture).astype(np.uint8)
+    cropped = (0.6 * picture[8:-4, 4:-8]).astype(np.uint8)
+    films = {f"s/{n}.png": letterbox(pixels, 200).pixels for n, pixels in enumerate((picture, cropped, film(1)))}
+    first, second = (np.array([phash(films[f"s/{n}.png"])], np.uint64) for n in (0, 1))
+    assert 4 < hamming(first, second)[0] <= SelectionConfig().near_duplicate_distance
+    distance = SelectionConfig().near_duplicate_distance
+    groups = group_films(take(cache, films), [None] * 3, distance, PixelReader(cache, 200))
+    assert groups[0] == groups[1] != groups[2]

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from cxr_platform.errors import StorageError
-from cxr_platform.manifest.place import INFO_FILE, Place
+from cxr_platform.manifest.place import INFO_FILE, Place, storage_errors
 
 
 @pytest.fixture
@@ -84,7 +84,41 @@ def test_a_folder_with_other_files_is_not_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "home" / "letter.txt").read_text() == "dear"
 
 
-def test_a_full_disk_is_told_with_the_place(place: Place) -> None:
-    with pytest.raises(StorageError, match=r"able to write .*manifest.*No space left"), place.build():
+@pytest.mark.parametrize("kind", ["previous", "building", "failed", "cache"])
+def test_a_folder_beside_it_that_no_build_has_made_is_not_removed(place: Place, kind: str) -> None:
+    sibling = place.destination.with_name(f"manifest.{kind}")
+    sibling.mkdir()
+    (sibling / "letter.txt").write_text("dear")
+    with pytest.raises(StorageError, match=rf"manifest\.{kind} to be of an earlier build.*other files"):
+        build(place)
+    assert (sibling / "letter.txt").read_text() == "dear"
+    assert says(place) == "old"
+
+
+def test_what_an_interrupted_build_left_is_removed(place: Place) -> None:
+    (place.building / "films").mkdir(parents=True)
+    (place.cache / "0123456789abcdef").mkdir(parents=True)
+    build(place)
+    assert says(place) == "new"
+    assert not place.building.exists()
+
+
+def test_a_file_in_place_of_the_manifest_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("dear")
+    with pytest.raises(StorageError, match=r"notes to be of an earlier build.*a file"):
+        build(Place(tmp_path / "notes"))
+    assert (tmp_path / "notes").read_text() == "dear"
+
+
+def test_a_full_disk_is_told_with_the_place(tmp_path: Path) -> None:
+    with (
+        pytest.raises(StorageError, match=r"able to write .*manifest.*No space left"),
+        storage_errors(tmp_path / "manifest"),
+    ):
         Path("/dev/full").write_text("x")
+
+
+def test_what_is_raised_while_building_is_not_taken_for_a_fault_of_the_place(place: Place) -> None:
+    with pytest.raises(ConnectionError), place.build():
+        raise ConnectionError
     assert says(place) == "old"

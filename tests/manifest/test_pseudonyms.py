@@ -1,6 +1,6 @@
 import pytest
 
-from cxr_platform.manifest.pseudonyms import SALT_VARIABLE, patient_salt, pseudonym
+from cxr_platform.manifest.pseudonyms import SALT_VARIABLE, header_pseudonym, patient_salt, pseudonym
 
 
 def test_a_patient_is_unique_within_its_source() -> None:
@@ -11,6 +11,11 @@ def test_a_patient_is_unique_within_its_source() -> None:
 @pytest.mark.parametrize("patient", [None, ""])
 def test_no_patient_has_no_pseudonym(patient: str | None) -> None:
     assert pseudonym("s", "cohen", patient) is None
+
+
+def test_a_patient_of_a_header_is_never_one_of_a_table() -> None:
+    assert header_pseudonym("s", "cohen", "7") == header_pseudonym("s", "cohen", "7") != pseudonym("s", "cohen", "7")
+    assert header_pseudonym("s", "cohen", None) is None
 
 
 def test_the_environment_can_keep_the_salt_secret(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from cxr_platform.config import IntakeConfig, SelectionConfig
-from cxr_platform.intake.candidate import Role
+from cxr_platform.errors import ConfigError, ManifestError
+from cxr_platform.intake.candidate import Refusal, Role
 from cxr_platform.intake.overrule import Overrule
 from cxr_platform.labels import CLASSES, PAPER_COUNTS
 from cxr_platform.manifest.records import Decoded
@@ -14,6 +15,7 @@ from cxr_platform.manifest.selection import (
     Shortfall,
     Taken,
     caps,
+    check_allowed,
     draw,
     judge_files,
     part_conflicts,
@@ -67,13 +69,22 @@ def test_a_file_is_excluded_by_table_content_view_or_quality(record: Decoded) ->
     }
 
 
-def test_the_allow_list_overrules_quality_and_nothing_else(record: Decoded) -> None:
+def test_the_allow_list_overrules_view_and_quality_and_nothing_else(record: Decoded) -> None:
     every = frozenset({"s/text.png", "s/small.png", "s/lateral.dcm", "s/ct.png"})
-    assert judge(record, Overrule(allow=every)) == {
-        "s/text.png": "not-an-image",
-        "s/lateral.dcm": "view",
-        "s/ct.png": "modality",
-    }
+    assert judge(record, Overrule(allow=every)) == {"s/text.png": "not-an-image", "s/ct.png": "modality"}
+
+
+def test_a_film_that_cannot_be_allowed_is_an_error_with_its_reason() -> None:
+    excluded = [Excluded("s/ct.png", Refusal("modality", "modality CT"), None)]
+    check_allowed(excluded, Overrule(allow=frozenset({"s/good.png"})))
+    with pytest.raises(ConfigError, match=r"allow .*s/ct\.png: modality, modality CT"):
+        check_allowed(excluded, Overrule(allow=frozenset({"s/ct.png"})))
+
+
+def test_a_file_that_was_lost_on_the_way_is_an_error_that_names_it(record: Decoded) -> None:
+    candidates = [candidate("s/good.png"), candidate("s/lost.png"), listed("s/ct.png", "modality")]
+    with pytest.raises(ManifestError, match=r"decoding s/lost\.png"):
+        judge_files(candidates, {"s/good.png": record}, NOTHING, IntakeConfig())
 
 
 def test_the_deny_list_overrules_everything(record: Decoded) -> None:
@@ -94,6 +105,18 @@ def test_the_same_pixels_under_two_labels_are_both_taken_out(record: Decoded) ->
     assert [film.candidate.source_path for film in kept] == ["s/c"]
     assert reasons(excluded) == {"s/a": "conflicting-label", "s/b": "conflicting-label"}
     assert excluded[0].refusal.detail == "the same pixels stand under Edema and Fibrosis"
+
+
+def test_an_external_film_of_another_label_is_taken_out_and_that_of_the_study_stays(record: Decoded) -> None:
+    films = [taken(record, "s/1", "Edema", "p"), taken(record, "x/1", "Fibrosis", "p", "external")]
+    films += [taken(record, f"x/{label}", label, "q", "external") for label in ("Normal", "Covid19")]
+    kept, excluded = part_conflicts(films)
+    assert [film.candidate.source_path for film in kept] == ["s/1"]
+    assert {item.source_path: item.refusal.detail for item in excluded} == {
+        "x/1": "the same pixels stand under Edema and Fibrosis",
+        "x/Normal": "the same pixels stand under Covid19 and Normal",
+        "x/Covid19": "the same pixels stand under Covid19 and Normal",
+    }
 
 
 def test_of_repeated_films_the_first_of_the_study_stays(record: Decoded) -> None:

@@ -128,3 +128,18 @@ def test_a_file_that_is_not_accounted_for_is_found(copy: Path) -> None:
     (copy / "manifest.json").write_text(json.dumps({**info, "found": info["found"] + 1}))
     with pytest.raises(ManifestInvalid, match=r"excluded: .*row_count_to_equal of the table\. Received: 5"):
         validate_manifest(open_manifest(copy))
+
+
+def test_a_class_that_a_fold_lacks_is_found(copy: Path) -> None:
+    def crowd(table: pa.Table) -> pa.Table:
+        labels = table["label"].to_pylist()
+        rows = [row for row, label in enumerate(labels) if label == "Edema"]
+        group = table["group_id"][rows[0]].as_py()
+        return set_cells(table, {"group_id": dict.fromkeys(rows, group), "fold_grouped": dict.fromkeys(rows, 0)})
+
+    summary = damage(copy, crowd)
+    (groups,) = [line for line in summary.splitlines() if "| groups |" in line]
+    (folds,) = [line for line in summary.splitlines() if "| grouped_folds |" in line]
+    assert "label=Edema" in groups
+    assert "groups=1" in groups
+    assert "grouped_folds=1" in folds

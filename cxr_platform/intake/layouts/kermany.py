@@ -1,5 +1,7 @@
 """Kermany's chest_xray: `{train,test,val}/{NORMAL,PNEUMONIA}/*.jpeg`, films of children, without a table.
 
+The published archive holds all of it a second time, in `chest_xray/`, and `__MACOSX/`: both are left out.
+
 Patients are guessed from the names, as no key is published with them:
 
 - `person23_bacteria_78.jpeg`: person 23, in whatever folder and with whatever germ. Bacterial and viral films are
@@ -41,11 +43,11 @@ def _read(collection: Collection, selection: SelectionConfig) -> Reading:
 
 def _candidate(collection: Collection, file: str) -> Candidate:
     path = PurePosixPath(file)
-    folder = path.parent.name
+    split, folder = path.parts[:-1] if len(path.parts) == 3 else ("", "")
+    if split not in _SPLITS:
+        return collection.refused(file, "unknown-folder", "outside train/test/val")
     if folder not in _CLASSES:
-        return collection.refused(
-            file, "unknown-folder", f"folder {as_text(folder) or '.'} is none of {', '.join(_CLASSES)}"
-        )
+        return collection.refused(file, "unknown-folder", f"folder {as_text(folder)} is none of {', '.join(_CLASSES)}")
     match = _NAME.fullmatch(path.name)
     told = match.groupdict() if match else {}
     germ = told.get("germ") or told.get("disease") or ""

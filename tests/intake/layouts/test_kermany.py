@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from cxr_platform.intake.candidate import Refusal
 from tests.intake.layouts.planting import films, plant, verdicts
 
 
@@ -45,3 +46,11 @@ def test_a_third_class_makes_it_another_collection(tmp_path: Path) -> None:
     folder = plant(tmp_path / "x", "train/NORMAL/person1_virus_1.png", "train/COVID19/a.png")
     assert verdicts(folder) == {"train/COVID19/a.png": "Covid19", "train/NORMAL/person1_virus_1.png": "Normal"}
     assert films(folder)["train/NORMAL/person1_virus_1.png"].patient is None
+
+
+def test_the_second_copy_in_the_published_archive_is_left_out(tmp_path: Path) -> None:
+    film = "train/NORMAL/IM-0001-0001.jpeg"
+    folder = plant(tmp_path / "chest_xray", film, f"chest_xray/{film}", f"__MACOSX/{film}", "train/NORMAL/more/a.jpeg")
+    refused = {path: candidate.refusal for path, candidate in films(folder).items() if candidate.refusal}
+    assert set(refused) == {f"chest_xray/{film}", f"__MACOSX/{film}", "train/NORMAL/more/a.jpeg"}
+    assert set(refused.values()) == {Refusal("unknown-folder", "outside train/test/val")}

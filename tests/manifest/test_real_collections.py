@@ -1,0 +1,95 @@
+"""The manifest of the real X-rays beside the checkout, with files that are no films and with DICOM among them."""
+
+import os
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import pytest
+
+from cxr_platform.config import load_profile
+from cxr_platform.manifest.build import build_manifest
+from cxr_platform.manifest.store import Manifest
+
+pytestmark = [pytest.mark.real, pytest.mark.ray]
+
+TAKEN_BY_TABLE = {
+    "covid-chestxray-dataset": 381 + 17,
+    "chest_xray": 1335 + 1033,
+    "nih-chestxray14": 115 + 224 + 74 + 54,
+    "pleural-effusion-detection": 170 + 10,
+    "actualmed-covid-chestxray-dataset": 26 + 18,
+}
+"""Films with one of the seven classes a source, as the collections' own description counts them."""
+
+JUDGED = ("view", "low-contrast", "partial", "not-upright", "low-resolution")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory, real_data: Path) -> Path:
+    """A folder with a sources.toml: the five collections, and a class folder of DICOM and of what is no film."""
+    folder = tmp_path_factory.mktemp("collections")
+    mixed = folder / "mixed" / "normal"
+    mixed.mkdir(parents=True)
+    for file in (*(real_data / "bad").iterdir(), *(real_data / "originals" / "dicom").iterdir()):
+        (mixed / file.name).write_bytes(file.read_bytes())
+    tables = [f'[sources.{name}]\npath = "{real_data / "sources" / name}"\n' for name in TAKEN_BY_TABLE]
+    (folder / "sources.toml").write_text("".join([*tables, '[sources.mixed]\npath = "mixed"\n']))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def manifest(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    return build_manifest(data, tmp_path_factory.mktemp("real") / "manifest", load_profile("quick"))
+
+
+@pytest.fixture(scope="module")
+def excluded(manifest: Manifest) -> dict[str, Counter[str]]:
+    """Source → reason → number of files."""
+    reasons: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in manifest.excluded().to_pylist():
+        reasons[row["source_path"].split("/")[0]][row["reason"]] += 1
+    return reasons
+
+
+def test_every_file_is_taken_or_excluded_with_a_reason(data: Path, real_data: Path, manifest: Manifest) -> None:
+    found = sum(len(files) for _, _, files in os.walk(data)) + sum(
+        len(files) for _, _, files in os.walk(real_data / "sources")
+    )
+    own_tables = 3 + 1  # two metadata.csv, one Data_Entry, and the sources.toml
+    assert manifest.table(["image_id"]).num_rows + manifest.excluded().num_rows == found - own_tables
+
+
+@pytest.mark.parametrize("source", TAKEN_BY_TABLE)
+def test_the_films_of_a_source_are_those_of_its_description_less_the_judged_ones(
+    source: str, manifest: Manifest, excluded: dict[str, Counter[str]]
+) -> None:
+    taken = manifest.table(["source"])["source"].to_pylist().count(source)
+    assert taken + sum(excluded[source][reason] for reason in JUDGED) == TAKEN_BY_TABLE[source]
+
+
+def test_files_that_are_no_films_are_excluded_and_every_dicom_file_decodes(
+    real_data: Path, manifest: Manifest, excluded: dict[str, Counter[str]]
+) -> None:
+    assert excluded["mixed"]["not-an-image"] == len(list((real_data / "bad").iterdir()))
+    paths = [p for p in manifest.table(["source_path"])["source_path"].to_pylist() if p.startswith("mixed/")]
+    turned_negative = excluded["mixed"]["not-upright"]  # the made-up MONOCHROME1 file is a negative once inverted
+    assert len(paths) + turned_negative == 8
+    assert turned_negative <= 1
+
+
+def test_no_patient_and_no_copy_is_on_both_sides_of_a_grouped_fold(manifest: Manifest) -> None:
+    columns = ["source", "patient_id", "group_id", "file_sha256", "pixel_sha256", "fold_grouped"]
+    table = manifest.table(columns).to_pylist()
+    for key in ("group_id", "file_sha256", "pixel_sha256", "patient_id"):
+        folds = defaultdict(set)
+        for row in table:
+            if row[key] is not None:
+                folds[row["source"] if key == "patient_id" else "", row[key]].add(row["fold_grouped"])
+        assert {len(found) for found in folds.values()} == {1}, key
+
+
+def test_a_film_that_stands_twice_under_two_patients_is_in_one_group(manifest: Manifest) -> None:
+    """Seen by a person: the same exposure, one cropped and with another contrast, with text burnt in."""
+    table = manifest.table(["source_path", "group_id"]).to_pylist()
+    copies = ("A7E260CE-8A00-4C5F-A7F5-27336527A981.jpeg", "case_76_1-3.png")
+    assert len({row["group_id"] for row in table if row["source_path"].endswith(copies)}) == 1
