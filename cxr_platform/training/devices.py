@@ -1,5 +1,6 @@
 """What a trial may take of a machine: processor threads, and a fraction of one card's memory."""
 
+import contextlib
 import math
 import os
 import shutil
@@ -71,7 +72,8 @@ def hide_cards() -> None:
     if keras_backend() == "tensorflow":
         import tensorflow as tf
 
-        tf.config.set_visible_devices([], "GPU")
+        if tf.config.list_physical_devices("GPU"):
+            tf.config.set_visible_devices([], "GPU")
     else:
         import jax
 
@@ -81,8 +83,10 @@ def hide_cards() -> None:
 def _limit_tensorflow(threads: int, limit_gib: float | None) -> None:
     import tensorflow as tf
 
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(min(2, threads))
+    # A process in which TensorFlow already runs (a notebook, a test) keeps its threads: that costs time, not truth.
+    with contextlib.suppress(RuntimeError):
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(min(2, threads))
     cards = tf.config.list_physical_devices("GPU")
     if cards and limit_gib:
         limit = tf.config.LogicalDeviceConfiguration(memory_limit=int(limit_gib * 1024))
