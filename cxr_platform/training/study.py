@@ -15,7 +15,7 @@ from cxr_platform.errors import TrialsFailed
 from cxr_platform.models.start import BackboneWeights
 from cxr_platform.models.strategies import strategy_by_name
 from cxr_platform.training.data import StudyData
-from cxr_platform.training.devices import hardware
+from cxr_platform.training.devices import hardware, keras_backend
 from cxr_platform.training.folder import StudyFolder
 from cxr_platform.training.inputs import FilmInputs, FrozenInputs, Inputs
 from cxr_platform.training.plan import StudyPlan, TrialKey, relative_cost
@@ -83,12 +83,10 @@ def execute_trial(
     study: Study, bench: Workbench, key: TrialKey, inputs: Inputs, on_epoch: Callable[[Epoch], None]
 ) -> dict[str, Any]:
     """Run one trial and store it; the same on every engine. Returns the content of its `trial.json`."""
-    import keras
-
     rows = TrialData(inputs, study.data.labels, study.data.rows_outside(key.fold), study.data.rows_of_fold(key.fold))
     seed = trial_seed(study.plan.profile.seed, key.fold)
     result = run_trial(bench, strategy_by_name(key.strategy), rows, seed, on_epoch)
-    facts = {"seed": seed, "backend": keras.backend.backend(), "node": platform.node(), "finished": _now()}
+    facts = {"seed": seed, "backend": keras_backend(), "node": platform.node(), "finished": _now()}
     study.folder.write_trial(key, study.data, result, facts)
     return study.folder.trial_summary(key)
 
