@@ -11,7 +11,7 @@ PER_CLASS ?= 60
 # Where films come from: a folder of collections, or synthetic ones that are drawn here.
 DATA     ?=
 COLLECTIONS = $(if $(DATA),$(DATA),data/phantom-films)
-BASE     = $(if $(DATA),$(notdir $(patsubst %/,%,$(DATA))),phantoms)-$(PROFILE_NAME)$(if $(FOLDS),-$(FOLDS)folds)$(if $(LIMIT),-limit$(LIMIT))$(if $(SEED),-seed$(SEED))$(if $(DATA),,$(if $(filter-out 60,$(PER_CLASS)),-$(PER_CLASS)each))
+BASE     = $(if $(DATA),$(notdir $(patsubst %/,%,$(DATA))),phantoms)-$(PROFILE_NAME)$(if $(FOLDS),-$(FOLDS)folds)$(if $(LIMIT),-limit$(LIMIT))$(if $(SEED),-seed$(SEED))$(if $(EXTERNAL),-external)$(if $(DATA),,$(if $(filter-out 60,$(PER_CLASS)),-$(PER_CLASS)each))
 PROFILE_NAME = $(basename $(notdir $(PROFILE)))
 # Settings that make another study are in its name, so that trying one does not run into the study of another.
 NAME     ?= $(BASE)$(if $(INPUT_SIZE),-$(INPUT_SIZE)px)$(if $(filter paper,$(PROTOCOL)),-paper)
@@ -30,7 +30,7 @@ UV_VERSION = 0.13.9
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-11s %s\n", $$1, $$2}'
-	@echo "Variables: DATA PROFILE PROTOCOL STRATEGIES FOLDS NAME INPUT_SIZE SEED LIMIT (images a class) ENGINE WEIGHTS PER_CLASS"
+	@echo "Variables: DATA PROFILE PROTOCOL STRATEGIES FOLDS NAME INPUT_SIZE SEED LIMIT (images a class) EXTERNAL (sources that are only scored) ENGINE WEIGHTS PER_CLASS"
 	@echo "Example:   make cv-all DATA=~/films PROFILE=quick STRATEGIES=off-the-shelf,scratch FOLDS=5 LIMIT=200"
 
 setup: $(VENV)/installed ## make the virtual environment from the hash-locked requirements
@@ -48,7 +48,8 @@ phantoms: setup ## draw the synthetic films into data/phantom-films (PER_CLASS a
 	$(RUN) pipelines.phantoms --out data/phantom-films --per-class $(PER_CLASS) $(if $(SEED),--seed $(SEED))
 
 manifest: setup $(if $(DATA),,phantoms) ## build and validate the manifest of DATA
-	$(RUN) pipelines.manifest --data $(COLLECTIONS) --out $(MANIFEST) $(SETTINGS)
+	$(RUN) pipelines.manifest --data $(COLLECTIONS) --out $(MANIFEST) $(SETTINGS) \
+	  $(if $(EXTERNAL),--external $(EXTERNAL))
 
 study: setup ## run every strategy × fold over the manifest, then the report
 	$(RUN) pipelines.cross_validate --manifest $(MANIFEST) --name $(NAME) --protocol $(PROTOCOL) \

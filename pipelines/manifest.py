@@ -29,6 +29,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, required=True, help="folder of one or several public collections")
     parser.add_argument("--out", type=Path, required=True, help="folder of the manifest; one that is there is replaced")
     parser.add_argument("--overrule", type=Path, help="allow and deny lists (default: DATA/overrule.toml)")
+    parser.add_argument("--external", default="", help="sources that are only scored, in no fold, separated by commas")
     parser.add_argument("--ray-address", help="a running Ray cluster; without it this machine alone")
     add_profile_arguments(parser)
     return parser
@@ -45,6 +46,7 @@ def _run(arguments: argparse.Namespace) -> int:
             profile,
             progress,
             overrule=arguments.overrule,
+            external=[name for name in arguments.external.split(",") if name],
             address=arguments.ray_address,
         )
     print("\n".join(summary(manifest.info)))

@@ -1,7 +1,8 @@
 """The films of a folder: which collections lie in it, and what these say of every file. No image is opened here."""
 
+from collections.abc import Collection as Names
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cxr_platform.config import SelectionConfig
@@ -74,6 +75,23 @@ def find_candidates(data: Path, selection: SelectionConfig) -> Found:
         synthetic_sources=frozenset(s.collection.name for s in sources if s.layout.synthetic),
         folders=tuple(source.collection.folder for source in sources),
     )
+
+
+def mark_external(found: Found, names: Names[str]) -> Found:
+    """`found` with the films of the sources called `names` in no fold, kept for scoring.
+
+    Raises `SourceError` for a name that no source has, and where nothing would be left to train on.
+    """
+    present = sorted({candidate.source for candidate in found.candidates} - {LOOSE})
+    unknown = [name for name in names if name not in present]
+    if unknown:
+        raise SourceError(
+            f"Expected external sources out of {', '.join(present)}.", received=", ".join(map(repr, unknown))
+        )
+    if names and all(name in names for name in present):
+        raise SourceError("Expected at least one source that is not external, to train on.", received="none")
+    moved = [replace(c, role="external") if c.source in names else c for c in found.candidates]
+    return replace(found, candidates=moved)
 
 
 def _declared(data: Path) -> tuple[list[_Source], list[Candidate]]:

@@ -1,5 +1,6 @@
 """From folders of films to a validated manifest."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy.typing as npt
 from cxr_platform.config import Profile, SelectionConfig
 from cxr_platform.errors import ConfigError, ManifestInvalid
 from cxr_platform.intake.overrule import FILE_NAME, Overrule, read_overrule
-from cxr_platform.intake.sources import Found, find_candidates
+from cxr_platform.intake.sources import Found, find_candidates, mark_external
 from cxr_platform.manifest.cache import DecodedCache, PixelReader, settings_key
 from cxr_platform.manifest.choice import Choice, choose
 from cxr_platform.manifest.contact_sheets import write_contact_sheets
@@ -31,12 +32,14 @@ def build_manifest(
     progress: BuildProgress | None = None,
     *,
     overrule: Path | None = None,
+    external: Collection[str] = (),
     address: str | None = None,
 ) -> Manifest:
     """Build the manifest of all collections under `data` in the folder `destination`, replacing one that is there.
 
-    `overrule` names the allow and deny lists (default: `data`/overrule.toml, where there is one), `address` a Ray
-    cluster whose nodes all see `data` and `destination`.
+    `overrule` names the allow and deny lists (default: `data`/overrule.toml, where there is one), `external` sources
+    that are kept for scoring, in no fold, besides those that a sources.toml marks so; `address` a Ray cluster whose
+    nodes all see `data` and `destination`.
 
     Raises `SourceError` and `ConfigError` for collections and lists that cannot be used, `FoldError` when a class is
     too small for the folds, `StorageError` when `destination` cannot be written, `ManifestInvalid` when an expectation
@@ -44,7 +47,7 @@ def build_manifest(
     """
     place = Place(destination.absolute())
     _keep_apart(data.resolve(), place.destination)
-    found, lists = _find(data, overrule, profile.intake.selection)
+    found, lists = _find(data, overrule, external, profile.intake.selection)
     for folder in found.folders:  # a sources.toml may name some outside of `data`
         _keep_apart(folder, place.destination)
     with place.build():
@@ -61,9 +64,11 @@ def _keep_apart(data: Path, destination: Path) -> None:
         )
 
 
-def _find(data: Path, overrule: Path | None, selection: SelectionConfig) -> tuple[Found, Overrule]:
+def _find(
+    data: Path, overrule: Path | None, external: Collection[str], selection: SelectionConfig
+) -> tuple[Found, Overrule]:
     """The candidates, without the file of the lists that overrule them, and these lists."""
-    found = find_candidates(data, selection)
+    found = mark_external(find_candidates(data, selection), external)
     own = data.resolve() / FILE_NAME
     candidates = [candidate for candidate in found.candidates if candidate.path != own]
     file = overrule or (own if own.is_file() else None)
