@@ -81,7 +81,7 @@ bench-head: setup ## the off-the-shelf head of NAME beside a logistic regression
 
 lock: setup ## resolve the requirements again (no package address is written)
 	$(VENV)/bin/uv pip compile --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-header \
-	  --extra dev --extra jax --upgrade pyproject.toml -o requirements.lock
+	  --extra dev --extra jax --extra tracking --upgrade pyproject.toml -o requirements.lock
 
 clean-env: ## remove the virtual environment
 	rm -rf $(VENV)

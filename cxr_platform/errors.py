@@ -11,6 +11,7 @@
     ├── StudyError            a study folder that cannot be used
     │   ├── StudyMismatch     the study was started with another configuration or manifest
     │   ├── PredictionsError  a missing fold, a doubled or missing prediction
+    │   ├── NotPossible       something that this study, its films or this machine do not allow to compute
     │   └── TrialsFailed      exit code 1: some trials failed, the others are stored
     └── StorageError          a place that cannot be read or written
 
@@ -87,6 +88,10 @@ class StudyMismatch(StudyError):
 
 class PredictionsError(StudyError):
     """Stored predictions are incomplete or doubled."""
+
+
+class NotPossible(StudyError):
+    """A part of a report that the study, its films or this machine do not allow; the rest is written without it."""
 
 
 class TrialsFailed(StudyError):

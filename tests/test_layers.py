@@ -20,6 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": {"manifest", "models", "cluster", "intake"},
     "evaluation": {"manifest"},
     "explain": {"models"},
+    "evidence": {"manifest", "models", "training", "evaluation", "explain", "intake"},
     "registry": set(),
     "serving": {"registry", "intake", "explain", "models"},
     "monitoring": {"registry"},

@@ -1,47 +1,28 @@
 """The report's pictures: accuracy by strategy, and one confusion matrix a strategy.
 
-Drawn through matplotlib's objects, without pyplot: no global state, no display. Colours are Okabe and Ito's blue and
-vermilion and a single-hue map, told apart by every common kind of colour vision; shape repeats what colour says.
+Shape repeats what colour says; the confusion matrices use a single-hue map.
 """
 
-import io
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from cxr_platform.evaluation.canvas import BLUE, GREY, INK, VERMILION, Picture, canvas, mark, readable_on, to_png
 from cxr_platform.evaluation.metrics import Results, StrategyResult, row_shares
 from cxr_platform.evaluation.outcome import Outcome
 from cxr_platform.evaluation.paper import STRATEGIES, paper_figures
-from cxr_platform.evaluation.table import SYNTHETIC, text
+from cxr_platform.evaluation.table import text
 from cxr_platform.labels import CLASSES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
 
-BLUE, VERMILION, INK, GREY = "#0072B2", "#D55E00", "#1a1a1a", "#595959"
-STAMP = {"facecolor": "#7a0019", "edgecolor": "none", "boxstyle": "square,pad=0.45"}
-WIDTH_INCHES = 5.8  # narrow, so that 12-point type can still be read when a phone scales the picture down
-DPI = 200
 STUDY_LIFT, PAPER_LIFT = 0.16, -0.16  # a strategy's two bars stand this far above and below its place
-STYLE = {"font.family": "DejaVu Sans", "font.size": 12, "axes.titlesize": 13, "axes.titleweight": "bold"}
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One figure as PNG, with the words for those who do not see it."""
-
-    name: str
-    caption: str
-    alt: str
-    png: bytes
 
 
 def accuracy_chart(outcome: Outcome) -> Picture:
     """Bars of mean 7-class accuracy for all eight strategies, folds as dots, the paper's figure as a second bar."""
-    with _canvas(2.2 + 0.6 * len(STRATEGIES), synthetic=outcome.study.manifest.synthetic) as (figure, axes):
+    with canvas(2.2 + 0.6 * len(STRATEGIES), synthetic=outcome.study.manifest.synthetic) as (figure, axes):
         _study_bars(axes, outcome.results)
         _fold_dots(axes, outcome.results)
         _paper_bars(axes)
@@ -54,7 +35,7 @@ def accuracy_chart(outcome: Outcome) -> Picture:
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(axis="y", length=0)
         figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=10.5, columnspacing=1.2)
-        png = _png(figure)
+        png = to_png(figure)
     caption = "Mean 7-class accuracy over folds; each dot is one fold. The thin hatched bar is the paper's figure."
     return Picture("accuracy", caption, _accuracy_alt(outcome), png)
 
@@ -62,7 +43,7 @@ def accuracy_chart(outcome: Outcome) -> Picture:
 def confusion_picture(outcome: Outcome, result: StrategyResult) -> Picture:
     """The 7 × 7 matrix of one strategy over all folds: counts in cells, shades by share of the actual class."""
     shown = STRATEGIES[result.strategy]
-    with _canvas(5.7, synthetic=outcome.study.manifest.synthetic) as (figure, axes):
+    with canvas(5.7, synthetic=outcome.study.manifest.synthetic) as (figure, axes):
         image = _shaded_counts(axes, result)
         axes.set_xticks(range(len(CLASSES)), CLASSES, rotation=40, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(len(CLASSES)), CLASSES)
@@ -72,30 +53,9 @@ def confusion_picture(outcome: Outcome, result: StrategyResult) -> Picture:
         axes.tick_params(length=0)
         bar = figure.colorbar(image, ax=axes, label="share of the actual class (%)", shrink=0.8, pad=0.02)
         bar.outline.set_visible(False)
-        png = _png(figure)
+        png = to_png(figure)
     caption = f"{shown}: films of each actual class by predicted class, all folds pooled."
     return Picture(f"confusion-{result.strategy}", caption, _confusion_alt(outcome, result), png)
-
-
-def readable_on(background: Sequence[float]) -> str:
-    """Black or white, whichever has the higher WCAG contrast on an RGB(A) background in 0..1."""
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in background[:3]]
-    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-    return INK if luminance > 0.179 else "white"  # 0.179: where both contrasts are equal
-
-
-@contextmanager
-def _canvas(height_inches: float, *, synthetic: bool) -> "Iterator[tuple[Figure, Axes]]":
-    import matplotlib
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    layout = ConstrainedLayoutEngine(h_pad=0.12)
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH_INCHES, height_inches), dpi=DPI, layout=layout, facecolor="white")
-        if synthetic:
-            figure.suptitle(f"{SYNTHETIC} – drawn, not of patients", color="white", weight="bold", size=11, bbox=STAMP)
-        yield figure, figure.add_subplot()
 
 
 def _study_bars(axes: "Axes", results: Results) -> None:
@@ -147,27 +107,17 @@ def _number(value: float | None) -> float:
     return float("nan") if value is None else value  # matplotlib leaves NaN out
 
 
-def _png(figure: "Figure") -> bytes:
-    stream = io.BytesIO()
-    # without the Software tag the same figures give the same bytes under any matplotlib
-    figure.savefig(stream, format="png", bbox_inches="tight", pad_inches=0.15, metadata={"Software": None})
-    return stream.getvalue()
-
-
 def _accuracy_alt(outcome: Outcome) -> str:
     parts = []
     for name, shown in STRATEGIES.items():
         ours = text(outcome.results[name].mean.accuracy_7_class) if name in outcome.results else "not run"
         parts.append(f"{shown} {ours} (paper {text(paper_figures(name).accuracy_7_class)})")
-    return f"{_mark(outcome)}Bar chart of mean 7-class accuracy in percent: {'; '.join(parts)}."
+    return f"{mark(outcome.study.manifest.synthetic)}Bar chart of mean 7-class accuracy in percent: {'; '.join(parts)}."
 
 
 def _confusion_alt(outcome: Outcome, result: StrategyResult) -> str:
     shares = row_shares(result.matrix)
     recall = ", ".join(f"{label} {text(shares[i][i])}" for i, label in enumerate(CLASSES))
     shown = STRATEGIES[result.strategy].lower()
-    return f"{_mark(outcome)}Confusion matrix of {shown}. Recognised, in percent of the actual class: {recall}."
-
-
-def _mark(outcome: Outcome) -> str:
-    return "Synthetic films. " if outcome.study.manifest.synthetic else ""
+    start = mark(outcome.study.manifest.synthetic)
+    return f"{start}Confusion matrix of {shown}. Recognised, in percent of the actual class: {recall}."

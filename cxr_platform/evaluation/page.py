@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cxr_platform.evaluation.answer import PROTOCOL_MEANING, answer, confounding
-from cxr_platform.evaluation.figures import Picture
+from cxr_platform.evaluation.canvas import Picture
 from cxr_platform.evaluation.outcome import Outcome
 from cxr_platform.evaluation.paper import ARXIV_ID, STRATEGIES, paper_tables
 from cxr_platform.evaluation.table import SYNTHETIC, Table, text

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cxr_platform.errors import StorageError
-from cxr_platform.evaluation.figures import Picture, accuracy_chart, confusion_picture
+from cxr_platform.evaluation.canvas import Picture
+from cxr_platform.evaluation.figures import accuracy_chart, confusion_picture
 from cxr_platform.evaluation.outcome import Outcome, study_outcome
 from cxr_platform.evaluation.page import render
 from cxr_platform.evaluation.predictions import check_against_manifest, load_predictions

@@ -6,9 +6,10 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cxr_platform.evaluation.interval import Interval
 from cxr_platform.evaluation.metrics import Spread
 
-Value = Spread | float | int | str | None
+Value = Interval | Spread | float | int | str | None
 
 SYNTHETIC = "SYNTHETIC FILMS"
 ABSENT = "–"
@@ -55,16 +56,29 @@ class Table:
 
 
 def text(value: Value, *, signed: bool = False) -> str:
-    """A cell as people read it: two decimals, as the paper; mean ± standard deviation; a dash for what there is not."""
+    """A cell as people read it: two decimals, as the paper; mean ± standard deviation; a figure with its interval in
+    parentheses; a dash for what there is not."""
     if value is None:
         return ABSENT
+    if isinstance(value, Interval):
+        return _interval_text(value)
     if isinstance(value, Spread):
         return _spread_text(value)
     if isinstance(value, float):
-        if round(value, 2) == 0:
-            return "0.00"  # no sign before nothing
-        return f"{value:{'+' if signed else ''}.2f}".replace("-", MINUS)
+        return _decimal(value, 2, signed)
     return f"{value:,}" if isinstance(value, int) else value
+
+
+def _decimal(value: float, digits: int, signed: bool) -> str:
+    if round(value, digits) == 0:
+        return f"{0:.{digits}f}"  # no sign before nothing
+    return f"{value:{'+' if signed else ''}.{digits}f}".replace("-", MINUS)
+
+
+def _interval_text(value: Interval) -> str:
+    digits = 3 if value.ratio else 2
+    shown = [ABSENT if v is None else _decimal(v, digits, value.signed) for v in (value.value, value.low, value.high)]
+    return shown[0] if value.low is None and value.high is None else f"{shown[0]} ({shown[1]} to {shown[2]})"
 
 
 def _spread_text(value: Spread) -> str:
@@ -84,27 +98,36 @@ def to_markdown(table: Table) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """The table as CSV: numbers bare, empty for what there is not, a column of its own for standard deviations.
+    """The table as CSV: numbers bare, empty for what there is not, columns of their own for standard deviations and
+    for the bounds of intervals.
 
     Where the films are synthetic a last column `films` says so in every row, because a CSV travels without its caption.
     """
-    spread_columns = [any(isinstance(row.values[i], Spread) for row in table.rows) for i in range(len(table.columns))]
+    extras = [_extra_columns([row.values[i] for row in table.rows]) for i in range(len(table.columns))]
     heads = [*table.headers]
-    for column, has_sd in zip(table.columns, spread_columns, strict=True):
-        heads += [column, f"{column}, sd"] if has_sd else [column]
+    for column, further in zip(table.columns, extras, strict=True):
+        heads += [column, *(f"{column}, {name}" for name in further)]
     lines = [heads + ["films"] * table.synthetic]
     for row in table.rows:
-        cells = [cell for v, has_sd in zip(row.values, spread_columns, strict=True) for cell in _csv_cells(v, has_sd)]
+        cells = [cell for v, further in zip(row.values, extras, strict=True) for cell in _csv_cells(v, further)]
         lines.append([*row.labels, *cells, *([SYNTHETIC] * table.synthetic)])
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerows(lines)
     return stream.getvalue()
 
 
-def _csv_cells(value: Value, has_sd: bool) -> list[str]:
+def _extra_columns(values: Sequence[Value]) -> tuple[str, ...]:
+    spreads = ("sd",) if any(isinstance(v, Spread) for v in values) else ()
+    return (*spreads, *(("low", "high") if any(isinstance(v, Interval) for v in values) else ()))
+
+
+def _csv_cells(value: Value, further: Sequence[str]) -> list[str]:
+    parts: dict[str, float | None] = {}
     if isinstance(value, Spread):
-        return [_csv_cell(value.mean), _csv_cell(value.sd)]
-    return [_csv_cell(value), ""] if has_sd else [_csv_cell(value)]
+        parts, value = {"sd": value.sd}, value.mean
+    elif isinstance(value, Interval):
+        parts, value = {"low": value.low, "high": value.high}, value.value
+    return [_csv_cell(value), *(_csv_cell(parts.get(name)) for name in further)]
 
 
 def _csv_cell(value: float | int | str | None) -> str:

@@ -135,7 +135,7 @@ def predict(step: Step, inputs: Inputs, rows: np.ndarray, batch_size: int) -> np
     for start in range(0, len(rows), batch_size):
         batch = rows[start : start + batch_size]
         logits = np.asarray(step.logits(inputs.clean_batch(pad(batch, batch_size))), "float64")[: len(batch)]
-        parts.append(_softmax(logits))
+        parts.append(softmax(logits))
     return np.concatenate(parts).astype("float32") if parts else np.zeros((0, len(CLASSES)), "float32")
 
 
@@ -174,6 +174,7 @@ def _epoch_batches(rows: np.ndarray, batch_size: int, rng: np.random.Generator) 
     return iter(pad(order, -(-len(order) // batch_size) * batch_size).reshape(-1, batch_size))
 
 
-def _softmax(logits: np.ndarray) -> np.ndarray:
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities along the second axis of logits (N, C)."""
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
     return exponentials / exponentials.sum(axis=1, keepdims=True)

@@ -1,0 +1,88 @@
+"""What was computed from a study's models and films for its report: the files of `runs/NAME/evidence/`.
+
+`evidence.json` says for each part under which key it was made, or why it could not be. Written by the room `evidence`.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cxr_platform.errors import StudyError
+from cxr_platform.evaluation.predictions import PROBABILITY_COLUMNS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FOLDER, INDEX_FILE = "evidence", "evidence.json"
+
+FILES: Mapping[str, tuple[str, ...]] = {
+    # Out-of-fold probabilities of each probe, each image once: metadata, whole-film, without-lungs, lungs-only
+    "probes": ("probe", "image_id", "fold", *PROBABILITY_COLUMNS),
+    # The source as told from metadata or pixels, out of fold: one row an image and probe
+    "source_probes": ("probe", "image_id", "fold", "source", "predicted"),
+    # Each film of an external source by the model of each strategy × fold
+    "external": ("image_id", "group_id", "source", "label", "strategy", "fold", *PROBABILITY_COLUMNS),
+    # Leave-one-source-out: films of the class `label` of `source`, by a model trained without that source
+    "left_out": ("image_id", "group_id", "source", "label", *PROBABILITY_COLUMNS),
+    # Share of a heatmap (of the predicted class, by the out-of-fold model) inside the lung field, beside the field's
+    # share of the film
+    "lung_share": ("image_id", "label", "predicted", "strategy", "fold", "share", "field_share"),
+    # Heatmaps 0..1, flattened row by row, side × side; of `target`, by the out-of-fold model
+    "heatmaps": ("image_id", "strategy", "fold", "target", "side", "heatmap"),
+    # Features that separate a class best, by fold (columns in explain/atlas.py)
+    "atlas": ("fold", "feature", "label", "auc_chosen", "auc_held", "matched_folds", "image_ids"),
+}
+"""Part → the columns that its Parquet file has at least."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """The parts that are there, as data frames, and for the others the reason."""
+
+    parts: "Mapping[str, pd.DataFrame]" = field(default_factory=dict)
+    absent: Mapping[str, str] = field(default_factory=dict)
+
+    def why_absent(self, part: str) -> str:
+        """Why `part` is not there, as a sentence."""
+        return self.absent.get(part, "It was not computed: cxr report --manifest FOLDER computes it.")
+
+
+def read_evidence(study_folder: Path) -> Evidence:
+    """Read `study_folder`/evidence; empty where the folder is not there.
+
+    Raises `StudyError` for a file that is absent, unreadable or lacks a column although the index promises it.
+    """
+    folder = study_folder / FOLDER
+    if not (folder / INDEX_FILE).is_file():
+        return Evidence()
+    index = _read_index(folder / INDEX_FILE)
+    present = [name for name, entry in index.items() if entry.get("key")]
+    absent = {name: entry["absent"] for name, entry in index.items() if entry.get("absent")}
+    return Evidence({name: _read_part(folder / f"{name}.parquet", FILES[name]) for name in present}, absent)
+
+
+def _read_index(path: Path) -> dict[str, Any]:
+    try:
+        parts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["parts"]
+    except (OSError, ValueError, KeyError) as error:
+        raise StudyError(f"Expected the index of evidence at {path}.", received=error, advice=AGAIN) from error
+    return {name: entry for name, entry in parts.items() if name in FILES}
+
+
+def _read_part(path: Path, columns: tuple[str, ...]) -> "pd.DataFrame":
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        frame: pd.DataFrame = pq.read_table(path).to_pandas()
+    except (OSError, pa.ArrowException) as error:
+        raise StudyError(f"Expected a Parquet file at {path}.", received=error, advice=AGAIN) from error
+    missing = [column for column in columns if column not in frame]
+    if missing:
+        raise StudyError(f"{path}: expected the columns {', '.join(missing)}.", advice=AGAIN)
+    return frame
+
+
+AGAIN = "Remove the folder evidence of the study and write the report again."

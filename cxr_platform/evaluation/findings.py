@@ -1,0 +1,131 @@
+"""What the sections found, as far as the first lines of the report and the study card repeat it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cxr_platform.evaluation.interval import Interval
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The winner against another strategy on the same films: difference of 7-class accuracy, in points.
+
+    `p_value` is McNemar's exact one, `p_adjusted` after Holm's correction over all comparisons with the winner.
+    """
+
+    winner: str
+    other: str
+    difference: Interval
+    p_value: float
+    p_adjusted: float
+
+    @property
+    def told_apart(self) -> bool:
+        """Whether interval and corrected test both say that it is more than chance."""
+        return self.difference.excludes_zero and self.p_adjusted < 0.05
+
+
+@dataclass(frozen=True)
+class ProbeFinding:
+    """One probe: 7-class accuracy, and Covid19 sensitivity and specificity, in percent with intervals.
+
+    `control` is the same probe on the whole film (the study's winner for the metadata probe), `chance` the accuracy of
+    always answering the most frequent class. `shortcut` says that the probe knows too much; `sentence` says what it
+    means.
+    """
+
+    name: str
+    title: str
+    accuracy: Interval
+    sensitivity: Interval
+    specificity: Interval
+    control: Interval
+    chance: float
+    shortcut: bool
+    sentence: str
+
+
+@dataclass(frozen=True)
+class SourceFinding:
+    """How often the source is told right from metadata or pixels, in percent, beside always answering the largest."""
+
+    probe: str
+    accuracy: Interval
+    chance: float
+    sources: int
+
+
+@dataclass(frozen=True)
+class Association:
+    """Class × source: Cramér's V from 0 to 1 (`None` with one source), and classes with a single source."""
+
+    cramers_v: float | None
+    single_source: Mapping[str, str]
+    sources: int
+
+
+@dataclass(frozen=True)
+class ExternalFinding:
+    """A rate on the films of an external source beside the same rate in cross-validation, both in percent.
+
+    `measure` is "sensitivity" or "specificity" of Covid19, or "recall" of `label`; `films` counts those of the rate.
+    `contradicts` says that the two intervals do not overlap and that the external rate is the lower one.
+    """
+
+    source: str
+    measure: str
+    label: str
+    strategy: str
+    films: int
+    wrong: int
+    internal: Interval
+    external: Interval
+    contradicts: bool
+
+
+@dataclass(frozen=True)
+class LungShare:
+    """Share of the heatmaps inside the lung field over all explained films, in percent, beside the field's own share
+    of the film, which a heatmap without preference would have."""
+
+    strategy: str
+    films: int
+    share: Interval
+    field_share: float
+    low: bool
+
+
+@dataclass(frozen=True)
+class LeakageFinding:
+    """Accuracy under the paper's protocol minus under grouped folds, in points, for the strategy that won here."""
+
+    strategy: str
+    difference: Interval
+
+
+@dataclass(frozen=True)
+class CalibrationFinding:
+    """Of the winner: temperature (mean over folds), expected calibration error before and after (0 to 1)."""
+
+    strategy: str
+    temperature: float
+    ece_before: Interval
+    ece_after: Interval
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All of them; `None` or empty where the section had nothing to work on."""
+
+    accuracy: Interval
+    sensitivity: Interval
+    specificity: Interval
+    comparisons: Sequence[Comparison]
+    association: Association
+    calibration: CalibrationFinding | None = None
+    probes: Sequence[ProbeFinding] = ()
+    source_probes: Sequence[SourceFinding] = ()
+    external: Sequence[ExternalFinding] = ()
+    left_out: Sequence[ExternalFinding] = ()
+    lungs: LungShare | None = None
+    leakage: LeakageFinding | None = None

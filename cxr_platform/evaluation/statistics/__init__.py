@@ -1,0 +1,1 @@
+"""Intervals, comparisons, calibration and association, computed from predictions."""

@@ -1,0 +1,95 @@
+"""Every part of a study's evidence, computed once and kept beside the study until something it came from changes."""
+
+import hashlib
+import json
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cxr_platform.errors import NotPossible, StorageError, WeightsError
+from cxr_platform.evaluation.evidence import FOLDER, INDEX_FILE
+from cxr_platform.evidence.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Part:
+    """`compute` gives the tables of `names`; `version` goes up when its recipe changes, so that stored results of an
+    older one are computed again."""
+
+    names: tuple[str, ...]
+    compute: Callable[[Workspace], Mapping[str, pa.Table]]
+    version: int = 1
+
+
+def collect(workspace: Workspace, parts: Sequence[Part]) -> Path:
+    """Compute what is missing or out of date and return the folder.
+
+    What cannot be computed is noted with its reason. Raises `StorageError` where the folder cannot be written.
+    """
+    folder = workspace.folder.root / FOLDER
+    index = _read_index(folder)
+    for part in parts:
+        key = _key(workspace, part)
+        if all(_stands(folder, index, name, key) for name in part.names):
+            continue
+        entries = _computed(workspace, part, folder, key)
+        index = {**index, **entries}
+        _write_index(folder, index)
+    return folder
+
+
+def _stands(folder: Path, index: Mapping[str, Any], name: str, key: str) -> bool:
+    """Whether the stored part was made from the same things; one that was not possible is tried again each time."""
+    return bool(index.get(name, {}).get("key") == key) and (folder / f"{name}.parquet").is_file()
+
+
+def _computed(workspace: Workspace, part: Part, folder: Path, key: str) -> dict[str, Any]:
+    try:
+        tables = part.compute(workspace)
+    except (NotPossible, WeightsError) as reason:
+        for name in part.names:
+            (folder / f"{name}.parquet").unlink(missing_ok=True)
+        return {name: {"absent": str(reason)} for name in part.names}
+    for name in part.names:
+        _write_table(folder, name, tables[name])
+    return {name: {"key": key} for name in part.names}
+
+
+def _key(workspace: Workspace, part: Part) -> str:
+    digest = hashlib.sha256()
+    digest.update((workspace.folder.root / "predictions.parquet").read_bytes())
+    digest.update(f"{workspace.manifest.content_hash} {workspace.winner} {part.names} {part.version}".encode())
+    return digest.hexdigest()
+
+
+def _read_index(folder: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))["parts"])
+    except (OSError, ValueError, KeyError, TypeError):  # none, or a damaged one: everything is computed again
+        return {}
+
+
+def _write_table(folder: Path, name: str, table: pa.Table) -> None:
+    _replace(folder / f"{name}.parquet", lambda path: pq.write_table(table, path, compression="zstd"))
+
+
+def _write_index(folder: Path, index: Mapping[str, Any]) -> None:
+    text = json.dumps({"schema_version": 1, "parts": dict(index)}, indent=1)
+    _replace(folder / INDEX_FILE, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(partial)
+        partial.replace(path)
+    except OSError as error:
+        raise StorageError(
+            f"Expected to be able to write {path}.", received=error.strerror or error, advice="Make room and try again."
+        ) from error

@@ -1,0 +1,48 @@
+"""A finished study opened for looking into it: its films, folds, predictions and trained networks."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from cxr_platform.config import Profile, from_mapping
+from cxr_platform.evaluation.predictions import Predictions
+from cxr_platform.evaluation.study import Study
+from cxr_platform.manifest.store import Manifest
+from cxr_platform.models.start import BackboneWeights
+from cxr_platform.models.weights import find_weights, load_backbone_weights
+from cxr_platform.training.data import StudyData, load_study_data
+from cxr_platform.training.folder import StudyFolder
+
+Progress = Callable[[str, int, int], None]
+"""Told what is done: a title, how much of it, out of how much."""
+
+
+@dataclass(frozen=True, eq=False)
+class Workspace:
+    """One study with the manifest that it was run on. Heavy things are read when they are first asked for."""
+
+    folder: StudyFolder
+    study: Study
+    predictions: Predictions
+    winner: str
+    manifest: Manifest
+    progress: Progress
+    named_weights: Path | None = None
+
+    @cached_property
+    def profile(self) -> Profile:
+        """The profile with which the study was run."""
+        return from_mapping(Profile, self.study.profile, f"profile of {self.folder.root}")
+
+    @cached_property
+    def data(self) -> StudyData:
+        """The study images as trials saw them: uint8 (N, S, S) at the profile's input size."""
+        protocol = self.study.protocol
+        return load_study_data(self.manifest, protocol, self.study.folds, self.profile.model.input_size)  # type: ignore[arg-type]
+
+    @cached_property
+    def imagenet(self) -> BackboneWeights:
+        """ImageNet's weights; raises `WeightsError` where none are to be had."""
+        alpha = self.profile.model.alpha
+        return load_backbone_weights(find_weights(alpha, self.named_weights), alpha)

@@ -1,0 +1,1 @@
+"""Where a network looks, and which of its features part the classes."""
