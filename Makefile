@@ -26,7 +26,7 @@ RUN  = $(VENV)/bin/python -m
 UV_VERSION = 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help setup phantoms manifest study report cv-all test check format lock bench bench-head clean-env
+.PHONY: help setup phantoms manifest study report evaluate track cv-all test check format lock bench bench-head clean-env
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-11s %s\n", $$1, $$2}'
@@ -59,7 +59,13 @@ cv-all: manifest ## the whole study: films, manifest, all strategies × folds, r
 	$(MAKE) --no-print-directory study
 
 report: setup ## write the report of NAME again
-	$(RUN) pipelines.report --study runs/$(NAME)
+	$(RUN) pipelines.report --study runs/$(NAME) $(WEIGHTS_ARGUMENT)
+
+evaluate: setup ## score the unseen films of DATA with the models of NAME
+	$(RUN) pipelines.evaluate --study runs/$(NAME) --data $(DATA) $(WEIGHTS_ARGUMENT)
+
+track: setup ## log NAME and its report to MLflow (a folder, unless MLFLOW_TRACKING_URI is set)
+	$(RUN) pipelines.track --study runs/$(NAME)
 
 test: check ## lint, types and tests
 	$(RUN) pytest -q

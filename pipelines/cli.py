@@ -9,6 +9,8 @@ VERBS = {
     "manifest": "build and validate the manifest of a folder of collections",
     "cross-validate": "run every strategy × fold over a manifest, then write the report",
     "report": "write the report of a study again",
+    "evaluate": "score a folder of unseen films with the models of a study",
+    "track": "log a finished study and its report to MLflow",
 }
 
 

@@ -56,6 +56,8 @@ def _run(arguments: argparse.Namespace) -> int:
             _run_protocol(arguments, manifest, StudyPlan(name, protocol, strategies, profile, {}), imagenet)
         except TrialsFailed as error:  # the other protocol is still worth its run
             failed.append(error)
+    if arguments.protocol == "both":
+        _report(arguments, arguments.runs / arguments.name)  # again, now that there is something to compare it with
     if failed:
         raise failed[0]
     return 0
@@ -83,17 +85,19 @@ def _run_protocol(arguments: argparse.Namespace, manifest: Any, request: StudyPl
     try:
         print(f"Out-of-fold predictions: {run_study(study, _engine(arguments), make_progress())}")
     except TrialsFailed:
-        _report(arguments, study.folder)  # on the strategies that are complete
+        _report(arguments, study.folder.root)  # on the strategies that are complete
         raise
-    _report(arguments, study.folder)
+    _report(arguments, study.folder.root)
 
 
-def _report(arguments: argparse.Namespace, folder: Any) -> None:
+def _report(arguments: argparse.Namespace, root: Path) -> None:
+    from cxr_platform.training.folder import StudyFolder
     from pipelines.report import write_and_tell
 
+    folder = StudyFolder(root)
     strategies = folder.description()["strategies"]
     if not arguments.no_report and folder.complete(strategies, folder.description()["folds"]) == strategies:
-        write_and_tell(folder.root, arguments.manifest)
+        write_and_tell(folder.root, arguments.manifest, imagenet_weights=arguments.imagenet_weights)
 
 
 def _check_name(name: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from cxr_platform.config import load_profile
 from cxr_platform.intake.reasons import REASONS
 from pipelines.arguments import add_profile_arguments, profile_overrides
-from pipelines.build_progress import make_build_progress
+from pipelines.progress import make_progress
 from pipelines.command import run_command
 
 
@@ -39,7 +39,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from cxr_platform.manifest.build import build_manifest
 
     profile = load_profile(arguments.profile, profile_overrides(arguments))
-    with make_build_progress(sys.stdout) as progress:
+    with make_progress(sys.stdout) as progress:
         manifest = build_manifest(
             arguments.data,
             arguments.out,

@@ -1,44 +1,113 @@
-"""Write the report of a study: python -m pipelines.report --study runs/NAME."""
+"""Write the report of a study: python -m pipelines.report --study runs/NAME.
+
+With the manifest of the study (found under data/manifests, or named) everything that needs films is computed too:
+shortcut probes, external sources, heatmaps, the feature atlas. It is kept in runs/NAME/evidence and not computed again
+until something it came from changes.
+"""
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cxr_platform.errors import CxrError, StudyError
+from cxr_platform.evaluation.answer import answer
+from cxr_platform.evaluation.compose import compose
+from cxr_platform.evaluation.evidence import read_evidence
+from cxr_platform.evaluation.material import Material, load_material
 from cxr_platform.evaluation.report import write_report
+from cxr_platform.evaluation.study import Study, read_study
+from cxr_platform.manifest.progress import BuildProgress
 from pipelines.command import run_command
+from pipelines.progress import make_progress
 
 if TYPE_CHECKING:
     from cxr_platform.manifest.store import Manifest
 
+MANIFESTS = Path("data/manifests")
+PAPER_SUFFIX = "-paper"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Check the study's predictions, write `results.json` and `report/`, name the winner; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m pipelines.report", description=__doc__)
+    """Check the study's predictions, write `results.json` and `report/`, say the answer; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="cxr report", description=__doc__.split("\n")[0])
     parser.add_argument("--study", type=Path, required=True, metavar="runs/NAME", help="the folder of a study")
-    parser.add_argument("--manifest", type=Path, help="also check that exactly this manifest's study images are scored")
-    arguments = parser.parse_args(argv)
-    return run_command(lambda: write_and_tell(arguments.study, arguments.manifest))
+    parser.add_argument("--manifest", type=Path, help=f"the manifest of the study (default: its own in {MANIFESTS})")
+    parser.add_argument("--other", type=Path, help="the study of the same manifest under the other protocol")
+    parser.add_argument("--imagenet-weights", type=Path, help="a published MobileNetV2 file, if it is at hand")
+    given = parser.parse_args(argv)
+    return run_command(lambda: write_and_tell(given.study, given.manifest, given.other, given.imagenet_weights))
 
 
-def write_and_tell(study: Path, manifest: Path | None = None) -> int:
-    """Write the report of `study` and print where it is and who won; returns 0."""
-    page = write_report(study, lambda step: print(f"{step} …", file=sys.stderr), _opened(manifest))
-    winner = json.loads((page.parent / "results.json").read_text(encoding="utf-8"))["winner"]
+def write_and_tell(
+    study: Path, manifest: Path | None = None, other: Path | None = None, imagenet_weights: Path | None = None
+) -> int:
+    """Write the report of `study`, print its answer and where it is; returns 0."""
+    with make_progress(sys.stderr) as progress:
+        progress.note("Checking predictions")
+        facts = read_study(study)
+        opened = _manifest_of(facts, manifest, progress)
+        material = load_material(study, opened, other or _other_protocol(study, facts))
+        if opened is not None:
+            material = _with_evidence(study, material, opened, imagenet_weights, progress)
+        findings, sections = compose(material, progress.step)
+        page = write_report(study, material, sections, findings)
+    for line in answer(material.outcome, findings).lines:
+        print(f"{line.title}: {line.text}")
     print(page)
-    print(winner["line"])
     return 0
 
 
-def _opened(folder: Path | None) -> "Manifest | None":
-    if folder is None:
-        return None
+def _manifest_of(study: Study, named: Path | None, progress: BuildProgress) -> "Manifest | None":
+    """The named manifest, or the study's own where it still is; without one the report has no films to look at."""
     from cxr_platform.manifest.store import open_manifest
 
-    return open_manifest(folder)
+    if named is not None:
+        return open_manifest(named)
+    place = MANIFESTS / Path(study.manifest.path).name
+    try:
+        found = open_manifest(place)
+    except CxrError:
+        progress.note(f"No manifest in {place}: the report is written without films. --manifest names it.")
+        return None
+    if found.content_hash != study.manifest.content_hash:
+        progress.note(f"The manifest in {place} is not the study's (built again since): written without films.")
+        return None
+    return found
+
+
+def _other_protocol(folder: Path, study: Study) -> Path | None:
+    """The study that `--protocol both` ran beside this one, where it is complete and of the same manifest."""
+    folder = folder.absolute()
+    name = folder.name.removesuffix(PAPER_SUFFIX) if study.protocol == "paper" else folder.name + PAPER_SUFFIX
+    candidate = folder.with_name(name)
+    if candidate == folder or not (candidate / "predictions.parquet").is_file():
+        return None
+    try:
+        other = read_study(candidate)
+    except StudyError:
+        return None
+    same = other.manifest.content_hash == study.manifest.content_hash and other.protocol != study.protocol
+    return candidate if same else None
+
+
+def _with_evidence(
+    folder: Path, material: Material, manifest: "Manifest", weights: Path | None, progress: BuildProgress
+) -> Material:
+    from cxr_platform.evidence.collect import collect
+    from cxr_platform.evidence.parts import PARTS
+    from cxr_platform.evidence.workspace import Workspace
+    from cxr_platform.training.folder import StudyFolder
+
+    winner = material.outcome.verdict.winner
+    workspace = Workspace(
+        StudyFolder(folder), material.study, material.predictions, winner, manifest, progress.step, weights
+    )
+    collect(workspace, PARTS)
+    return replace(material, evidence=read_evidence(folder))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

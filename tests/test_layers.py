@@ -21,6 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": {"manifest"},
     "explain": {"models"},
     "evidence": {"manifest", "models", "training", "evaluation", "explain", "intake"},
+    "tracking": {"evaluation"},
     "registry": set(),
     "serving": {"registry", "intake", "explain", "models"},
     "monitoring": {"registry"},

@@ -1,14 +1,19 @@
-"""The first lines of the report: what was compared, what won by how much, and what the figures do not show."""
+"""The first lines of the report: what was compared, what won, by how much, can it be believed, what to do next."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from cxr_platform.evaluation.metrics import StrategyResult
+from cxr_platform.evaluation.belief import NO, Belief, belief
+from cxr_platform.evaluation.findings import Comparison, Findings
+from cxr_platform.evaluation.interval import Interval
+from cxr_platform.evaluation.next_steps import in_words, next_steps
 from cxr_platform.evaluation.outcome import Outcome
 from cxr_platform.evaluation.paper import STRATEGIES, WINNER, paper_figures, paper_tables
-from cxr_platform.evaluation.ranking import RULE, Verdict
+from cxr_platform.evaluation.prose import NBSP, joined, p_text, percent, rate
+from cxr_platform.evaluation.ranking import RULE
+from cxr_platform.evaluation.sections.sources import confounding
 from cxr_platform.evaluation.table import text
-from cxr_platform.labels import CLASSES, PAPER_COUNTS, POSITIVE_CLASS
+from cxr_platform.labels import PAPER_COUNTS, POSITIVE_CLASS
 
 PROTOCOL_MEANING: Mapping[str, str] = {
     "grouped": "films of one patient, duplicates and near-duplicates stay in one fold",
@@ -16,139 +21,197 @@ PROTOCOL_MEANING: Mapping[str, str] = {
 }
 PAPER_PIXELS = 200  # §2.1.4
 NUMBERS = {2: "two", 3: "three"}
-NBSP = "\N{NO-BREAK SPACE}"
-NO_INTERVALS = (
-    "There are no confidence intervals yet: the spread between folds does not say which differences are chance."
-)
-NO_PROBES = (
-    "There is no test for shortcuts yet: a network may recognise the collection that a film comes from instead of "
-    "the disease."
+OVERCONFIDENT = 1.1  # temperature from which the probabilities are said to be too sure
+INTERVALS = (
+    "The 95 % intervals tell what other patients from the same sources would change. They leave out that training "
+    "again gives another network, and that another hospital has other films."
 )
 LEAKAGE = "Films of one patient may stand on both sides of a fold, which makes figures too high."
 
 
 @dataclass(frozen=True)
+class AnswerLine:
+    """One of the five: `short` for ten seconds, `rest` for a minute; `alarm` where a reader has to be warned."""
+
+    title: str
+    short: str
+    rest: str
+    alarm: bool = False
+
+    @property
+    def text(self) -> str:
+        """Both."""
+        return f"{self.short} {self.rest}".rstrip()
+
+
+@dataclass(frozen=True)
 class Answer:
-    """Sentences for a person. `winner_line` is the one that fits on a terminal."""
+    """Words for a person, commands in backticks. `winner_line` is the one that fits on a terminal."""
 
     headline: str
     winner_line: str
-    findings: tuple[str, ...]
+    lines: tuple[AnswerLine, ...]
+    warnings: tuple[str, ...]
     limits: tuple[str, ...]
 
 
-def answer(outcome: Outcome) -> Answer:
-    """Put the figures of an outcome into words; computes none of its own."""
-    findings = (_compared(outcome), _won(outcome), _covid(outcome), _beside_paper(outcome))
-    limits = (NO_INTERVALS, _no_probes(outcome), *_protocol_limit(outcome), *_unlike_paper(outcome))
-    return Answer(_headline(outcome), _winner_line(outcome), findings, limits)
+def answer(outcome: Outcome, findings: Findings) -> Answer:
+    """Put figures of an outcome and of the sections into words; computes none of its own."""
+    judged = belief(outcome, findings)
+    lines = (
+        AnswerLine("What was compared", *_compared(outcome)),
+        AnswerLine("What won", *_won(outcome, findings)),
+        AnswerLine("By how much", *_by_how_much(outcome, findings)),
+        AnswerLine("Can it be believed", f"{judged.verdict}:", judged.because, judged.alarm),
+        AnswerLine("What to do next", *in_words(next_steps(outcome, findings, judged))),
+    )
+    warned = confounding(findings.association)
+    limits = (*_further(judged), INTERVALS, *_protocol(outcome, findings), *_calibration(findings))
+    return Answer(
+        _headline(outcome, findings, judged),
+        winner_line(outcome),
+        lines,
+        (warned,) if warned else (),
+        (*limits, _beside_paper(outcome), *_unlike_paper(outcome)),
+    )
 
 
-def confounding(outcome: Outcome) -> str:
-    """A warning that names the classes whose films all come from one source; empty where every class has several,
-    and where there is only one in the whole study, by which nothing can be recognised."""
-    if outcome.only_source:
-        return ""
-    by_source: dict[str, list[str]] = {}
-    for label, source in outcome.single_source.items():
-        by_source.setdefault(source, []).append(label)
-    if not by_source:
-        return ""
-    parts = "; ".join(f"{', '.join(labels)} only from {source}" for source, labels in by_source.items())
-    return f"{parts}. Where a class has a single source, recognising the source is enough to be counted right."
-
-
-def _headline(outcome: Outcome) -> str:
-    decision, winner = outcome.verdict, STRATEGIES[outcome.verdict.winner]
-    reached = f"{_percent(outcome.best.mean.accuracy_7_class)} 7-class accuracy"
-    if decision.runner_up is None:
-        return f"{winner}: {reached}"
-    if decision.decided_by == "nothing":
-        return f"{_joined([winner, *_named(decision.level)])} share the first place, with {reached}"
-    return f"First of {len(outcome.results)} strategies: {winner.lower()}, with {reached}"
-
-
-def _winner_line(outcome: Outcome) -> str:
+def winner_line(outcome: Outcome) -> str:
+    """The winner by the paper's rule, for a terminal."""
     decision, best = outcome.verdict, outcome.best
     line = f"Winner by the paper's rule: {best.strategy}, 7-class accuracy {text(best.mean.accuracy_7_class)} %"
     if decision.runner_up is None:
         return f"{line} (the only strategy run)."
     if decision.decided_by == "nothing":
-        return f"{line}, level with {_joined(decision.level)}."
+        return f"{line}, level with {joined(decision.level)}."
     if decision.decided_by == "specificity":
         return f"{line}, as {decision.runner_up}, with the higher specificity."
     return f"{line}, {text(decision.margin_points)} points ahead of {decision.runner_up}."
 
 
-def _compared(outcome: Outcome) -> str:
+def _headline(outcome: Outcome, findings: Findings, judged: Belief) -> str:
+    decision, winner = outcome.verdict, STRATEGIES[outcome.verdict.winner]
+    reached = f"{percent(findings.accuracy.value)} 7-class accuracy"
+    doubt = ", which should not be believed as it stands" if judged.verdict == NO else ""
+    if decision.runner_up is None:
+        return f"{winner}: {reached}{doubt}"
+    if decision.decided_by == "nothing":
+        return f"{joined([winner, *_named(decision.level)])} share the first place, with {reached}{doubt}"
+    return f"First of {len(outcome.results)} strategies: {winner.lower()}, with {reached}{doubt}"
+
+
+def _compared(outcome: Outcome) -> tuple[str, str]:
     study, ran = outcome.study, len(outcome.results)
     which = "All" if not study.not_run else "One" if ran == 1 else str(ran)
     return (
-        f"{which} of the paper's eight ways of training MobileNetV2 {'was' if ran == 1 else 'were'} tested on "
-        f"{outcome.images:,} films of seven classes in {study.folds} folds, so that every film was scored by a "
-        f"network trained without its fold. Protocol “{study.protocol}”: {PROTOCOL_MEANING[study.protocol]}."
+        f"{which} of the paper's eight ways of training MobileNetV2, on {outcome.images:,} films of seven classes in "
+        f"{study.folds} folds.",
+        "Every film was scored by a network trained without its fold; protocol "
+        f"“{study.protocol}”: {PROTOCOL_MEANING[study.protocol]}.",
     )
 
 
-def _won(outcome: Outcome) -> str:
-    best, decision = outcome.best, outcome.verdict
-    reached = f"{text(best.spread['accuracy_7_class'])}{NBSP}% of films in the right class (mean ± sd over folds)"
-    start = f"{STRATEGIES[best.strategy]}: {reached}"
-    chance = f"Always answering the most frequent class would reach {_percent(outcome.majority_accuracy)}."
-    if decision.runner_up is None:
-        return f"{start}; no other strategy was run. {chance}"
-    return f"{start}, {_margin(best, decision, decision.runner_up)} {chance} The paper's rule is {RULE}."
-
-
-def _margin(best: StrategyResult, decision: Verdict, runner_up: str) -> str:
-    second = STRATEGIES[runner_up].lower()
-    ahead = f"It leads in {decision.folds_ahead} of {len(best.folds)} folds."
-    margins = {
-        "accuracy_7_class": f"{text(decision.margin_points)} points more than {second}, the second. {ahead}",
-        "specificity": f"as many as {second}, but with the higher specificity, which decides. {ahead}",
-        "nothing": f"as many as {_joined(_named(decision.level))}, with the same specificity: the rule does not part "
-        f"the {NUMBERS.get(len(decision.level) + 1, len(decision.level) + 1)}.",
-    }
-    return margins[decision.decided_by]
-
-
-def _named(strategies: Iterable[str]) -> list[str]:
-    return [STRATEGIES[strategy].lower() for strategy in strategies]
-
-
-def _joined(names: Sequence[str]) -> str:
-    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
-
-
-def _covid(outcome: Outcome) -> str:
-    pooled = outcome.best.pooled
+def _won(outcome: Outcome, findings: Findings) -> tuple[str, str]:
     return (
-        f"{POSITIVE_CLASS} against the rest: {_percent(pooled.sensitivity)} sensitivity and "
-        f"{_percent(pooled.specificity)} specificity (all folds pooled)."
+        f"{STRATEGIES[outcome.best.strategy]}: {rate(findings.accuracy)} of films in the right class.",
+        f"Always naming the most frequent class would be right for {percent(outcome.majority_accuracy)}. "
+        f"{POSITIVE_CLASS} against the rest: sensitivity {rate(findings.sensitivity)}, specificity "
+        f"{rate(findings.specificity)}.",
     )
 
 
 def _beside_paper(outcome: Outcome) -> str:
-    printed = _percent(paper_figures(WINNER).accuracy_7_class)
+    printed = percent(paper_figures(WINNER).accuracy_7_class)
     paper = f"In the paper {STRATEGIES[WINNER].lower()} came first, with {printed}"
     if WINNER not in outcome.results:
         return f"{paper}; it was not run here."
     if outcome.best.strategy == WINNER:
         return f"{paper}."
     place = [result.strategy for result in outcome.ranking].index(WINNER) + 1
-    return f"{paper}; here it takes place {place}, with {_percent(outcome.results[WINNER].mean.accuracy_7_class)}."
+    return f"{paper}; here it takes place {place}, with {percent(outcome.results[WINNER].mean.accuracy_7_class)}."
 
 
-def _no_probes(outcome: Outcome) -> str:
-    if outcome.only_source:
-        return f"{NO_PROBES} All films come from one source, so that a shortcut by source could not be told anyway."
-    single = len(outcome.single_source)
-    counted = f"{single} of {len(CLASSES)} classes {'come' if single > 1 else 'comes'} from a single source"
-    return f"{NO_PROBES} {counted}." if single else NO_PROBES
+def _by_how_much(outcome: Outcome, findings: Findings) -> tuple[str, str]:
+    decision = outcome.verdict
+    if decision.runner_up is None:
+        return "No other strategy was run.", ""
+    if decision.decided_by == "nothing":
+        return f"As many as {joined(_named(decision.level))}.", _level(decision.level)
+    compared = {comparison.other: comparison for comparison in findings.comparisons}
+    if decision.runner_up not in compared:
+        return f"{_points(decision.margin_points)} {_second(outcome)}.", "No test was computed."
+    tested = compared.pop(decision.runner_up)
+    verdict = "more than chance explains" if tested.told_apart else "the two cannot be told apart"
+    short = f"{_points(tested.difference.value)} {_second(outcome)}: {verdict}."
+    return short, f"{_test(tested, len(findings.comparisons))} {_others(list(compared.values()))}".rstrip()
 
 
-def _protocol_limit(outcome: Outcome) -> list[str]:
-    return [LEAKAGE] if outcome.study.protocol == "paper" else []
+def _second(outcome: Outcome) -> str:
+    """The second by name; where the accuracies are level to the printed digit, with what decides between the two."""
+    decision = outcome.verdict
+    second = f"{STRATEGIES[decision.runner_up or ''].lower()}, the second"
+    return f"{second} (the higher specificity decides)" if decision.decided_by == "specificity" else second
+
+
+def _test(tested: Comparison, comparisons: int) -> str:
+    corrected = f", corrected for {comparisons} comparisons" if comparisons > 1 else ""
+    test = f"McNemar's test{corrected}: {p_text(tested.p_adjusted)}"
+    if tested.difference.low is None:
+        return f"{test}."
+    return f"95{NBSP}% interval of the difference {_bounds(tested.difference)}; {test}."
+
+
+def _bounds(difference: Interval) -> str:
+    low, high = (text(bound, signed=True) for bound in (difference.low, difference.high))
+    return f"{low} to {high}"
+
+
+def _points(value: float | None) -> str:
+    if value is None:
+        return "An undefined difference to"
+    if round(value, 2) == 0:
+        return "Level with"
+    return f"{text(abs(value))} points of 7-class accuracy {'more' if value > 0 else 'less'} than"
+
+
+def _level(level: Sequence[str]) -> str:
+    number = NUMBERS.get(len(level) + 1, str(len(level) + 1))
+    return f"Their specificity is the same too: the rule, {RULE}, does not part the {number}."
+
+
+def _others(others: Sequence[Comparison]) -> str:
+    level = _named(c.other for c in others if not c.told_apart)
+    return f"Of the others, {joined(level)} cannot be told from it." if level else ""
+
+
+def _named(strategies: Iterable[str]) -> list[str]:
+    return [STRATEGIES[strategy].lower() for strategy in strategies]
+
+
+def _further(judged: Belief) -> list[str]:
+    return [f"{reason.text[:1].upper()}{reason.text[1:]}." for reason in judged.further]
+
+
+def _protocol(outcome: Outcome, findings: Findings) -> list[str]:
+    if outcome.study.protocol == "paper":
+        return [LEAKAGE]
+    found = findings.leakage
+    if found is None or found.difference.value is None or not found.difference.excludes_zero:
+        return []
+    return [
+        f"Under the paper's protocol the same strategy reaches {_points(found.difference.value).lower()} here "
+        f"({_bounds(found.difference)}): there films of one patient stand on both sides of a fold."
+    ]
+
+
+def _calibration(findings: Findings) -> list[str]:
+    found = findings.calibration
+    if found is None or found.temperature < OVERCONFIDENT:
+        return []
+    return [
+        f"The probabilities are too sure of themselves: expected calibration error {text(found.ece_before)}, and "
+        f"{text(found.ece_after)} once divided by a temperature of {text(found.temperature)}."
+    ]
 
 
 def _unlike_paper(outcome: Outcome) -> list[str]:
@@ -162,7 +225,3 @@ def _unlike_paper(outcome: Outcome) -> list[str]:
         f"It is no repetition of the paper, which used {form.format(*paper)}; this study used {form.format(*ours)}. "
         "Differences between the two have many causes."
     ]
-
-
-def _percent(value: float | None) -> str:
-    return "an undefined share" if value is None else f"{text(value)}{NBSP}%"

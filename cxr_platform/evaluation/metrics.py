@@ -74,12 +74,16 @@ class Figures:
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and sample standard deviation (n − 1), in percent, over the `defined` ones of `folds` folds."""
+    """Mean and sample standard deviation (n − 1), in percent, over the `defined` ones of `folds` folds.
+
+    `ratio` marks figures from 0 to 1, as in `Interval`.
+    """
 
     mean: float | None
     sd: float | None
     defined: int
     folds: int
+    ratio: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,28 +1,64 @@
 """The report as one HTML page that needs nothing beside it."""
 
 import base64
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cxr_platform.evaluation.answer import PROTOCOL_MEANING, answer, confounding
-from cxr_platform.evaluation.canvas import Picture
-from cxr_platform.evaluation.outcome import Outcome
+from cxr_platform.evaluation.answer import PROTOCOL_MEANING
+from cxr_platform.evaluation.contents import Contents
 from cxr_platform.evaluation.paper import ARXIV_ID, STRATEGIES, paper_tables
-from cxr_platform.evaluation.table import SYNTHETIC, Table, text
+from cxr_platform.evaluation.section import Section
+from cxr_platform.evaluation.table import SYNTHETIC, text
 
 if TYPE_CHECKING:
     from jinja2 import Template
+    from markupsafe import Markup
+
+CHAPTERS: Mapping[str, tuple[str, ...]] = {
+    "The figures": ("strategies", "intervals", "comparison"),
+    "Can it be believed?": ("sources", "shortcuts", "external", "left_out", "leakage", "explanations"),
+    "In detail": ("calibration", "subgroups", "failures", "atlas"),
+    "The paper and the set-up": ("paper", "matrices", "set-up"),
+}
+"""Chapter → its parts in order; sections that stand nowhere here go to the end of `OTHERS`."""
+OTHERS = "In detail"
+BUILT_IN: Mapping[str, str] = {
+    "strategies": "The strategies compared",
+    "paper": "The paper's tables",
+    "matrices": "Confusion matrices",
+    "set-up": "How it was made",
+}
+"""Parts that the template writes itself, with their titles."""
 
 
-def render(outcome: Outcome, tables: Mapping[str, Table], pictures: Sequence[Picture]) -> str:
-    """HTML with styles inline, pictures as data URIs and no script. `pictures` starts with the accuracy chart."""
-    study = outcome.study
+@dataclass(frozen=True)
+class Part:
+    """An anchor of the page; `section` is `None` for those of `BUILT_IN`."""
+
+    name: str
+    title: str
+    section: Section | None = None
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """Parts under one heading."""
+
+    title: str
+    parts: tuple[Part, ...]
+
+
+def render(contents: Contents) -> str:
+    """HTML with styles inline, pictures as data URIs and no script. `contents.pictures` starts with accuracy."""
+    study = contents.outcome.study
     return _template().render(
         study=study,
-        answer=answer(outcome),
-        tables=tables,
-        pictures=pictures,
-        confounding=confounding(outcome),
+        answer=contents.answer,
+        chapters=chapters(contents.sections),
+        tables=contents.tables,
+        pictures=contents.pictures,
         not_run=[STRATEGIES[name] for name in study.not_run],
         protocol_meaning=PROTOCOL_MEANING[study.protocol],
         settings=_flat(study.profile),
@@ -32,6 +68,21 @@ def render(outcome: Outcome, tables: Mapping[str, Table], pictures: Sequence[Pic
         paper=paper_tables(),
         synthetic_mark=SYNTHETIC,
     )
+
+
+def chapters(sections: Sequence[Section]) -> list[Chapter]:
+    """All parts of the page in their order."""
+    placed = {name for names in CHAPTERS.values() for name in names}
+    further = tuple(section.name for section in sections if section.name not in placed)
+    parts = {section.name: Part(section.name, section.title, section) for section in sections}
+    parts |= {name: Part(name, title) for name, title in BUILT_IN.items()}
+    return [Chapter(title, tuple(_parts(parts, names, title, further))) for title, names in CHAPTERS.items()]
+
+
+def _parts(parts: Mapping[str, Part], names: Sequence[str], title: str, further: tuple[str, ...]) -> Iterator[Part]:
+    for name in (*names, *(further if title == OTHERS else ())):
+        if name in parts:
+            yield parts[name]
 
 
 def _template() -> "Template":
@@ -44,8 +95,15 @@ def _template() -> "Template":
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"cell": text, "data_uri": _data_uri}
+    environment.filters |= {"cell": text, "data_uri": _data_uri, "prose": _prose}
     return environment.get_template("report.html.j2")
+
+
+def _prose(sentence: str) -> "Markup":
+    """A sentence as HTML, what stands in backticks as code."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(sentence))))
 
 
 def _data_uri(png: bytes) -> str:

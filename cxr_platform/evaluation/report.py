@@ -1,45 +1,46 @@
-"""The report of a study: checks its predictions, computes every figure anew and writes them down together."""
+"""The report of a study: page, tables, pictures, results and study card, written down together."""
 
 import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cxr_platform.errors import StorageError
 from cxr_platform.evaluation.canvas import Picture
+from cxr_platform.evaluation.contents import Contents
 from cxr_platform.evaluation.figures import accuracy_chart, confusion_picture
-from cxr_platform.evaluation.outcome import Outcome, study_outcome
+from cxr_platform.evaluation.findings import Findings
+from cxr_platform.evaluation.material import Material
+from cxr_platform.evaluation.outcome import Outcome
 from cxr_platform.evaluation.page import render
-from cxr_platform.evaluation.predictions import check_against_manifest, load_predictions
 from cxr_platform.evaluation.results import results_tree
-from cxr_platform.evaluation.study import read_study
+from cxr_platform.evaluation.section import Section
+from cxr_platform.evaluation.study_card import study_card
 from cxr_platform.evaluation.table import to_csv, to_markdown
 from cxr_platform.evaluation.tables import report_tables
-
-if TYPE_CHECKING:
-    from cxr_platform.manifest.store import Manifest
 
 PARTIAL, PREVIOUS = ".report.partial", ".report.previous"
 
 
 def write_report(
-    study_folder: Path, progress: Callable[[str], None] | None = None, manifest: "Manifest | None" = None
+    study_folder: Path,
+    material: Material,
+    sections: Sequence[Section],
+    findings: Findings,
+    progress: Callable[[str], None] | None = None,
 ) -> Path:
     """Write `report/` and `results.json` in `study_folder`; returns the path of `report/index.html`.
 
-    The report is built beside its place and moved there whole, so that an interruption leaves the previous one.
-    With `manifest` the predictions are also checked to cover exactly its study images.
-    Raises `StudyError` or `PredictionsError` for a study that is incomplete, `StorageError` where it cannot write.
+    `sections` and `findings` are those of `compose.compose(material, …)`. The report is built beside its place and
+    moved there whole, so that an interruption leaves the previous one. Raises `StorageError` where it cannot write,
+    `ValueError` where two sections, tables or pictures share a name.
     """
-    say = progress or (lambda _: None)
-    say("checking predictions")
-    outcome = _outcome(study_folder, manifest)
+    say, outcome = progress or (lambda _: None), material.outcome
     say(f"drawing {1 + len(outcome.results)} figures")
-    pictures = [accuracy_chart(outcome), *(confusion_picture(outcome, r) for r in outcome.results.values())]
+    contents = Contents(outcome, findings, report_tables(outcome), _pictures(outcome), sections)
     say("writing the report")
     try:
-        return _store(study_folder, outcome, pictures)
+        return _store(study_folder, material, contents)
     except OSError as error:
         raise StorageError(
             f"Expected to write the report in {study_folder}.",
@@ -48,37 +49,32 @@ def write_report(
         ) from error
 
 
-def _outcome(folder: Path, manifest: "Manifest | None") -> Outcome:
-    study = read_study(folder)
-    predictions = load_predictions(folder, study)
-    if manifest is not None:
-        images = manifest.table(["image_id", "role", "label"])
-        check_against_manifest(predictions, study, images, manifest.content_hash)
-    return study_outcome(study, predictions)
+def _pictures(outcome: Outcome) -> list[Picture]:
+    return [accuracy_chart(outcome), *(confusion_picture(outcome, r) for r in outcome.results.values())]
 
 
-def _store(folder: Path, outcome: Outcome, pictures: Sequence[Picture]) -> Path:
+def _store(folder: Path, material: Material, contents: Contents) -> Path:
     partial, place = folder / PARTIAL, folder / "report"
-    figures = json.dumps(results_tree(outcome), indent=1, allow_nan=False) + "\n"
+    figures = json.dumps(results_tree(contents), indent=1, allow_nan=False) + "\n"
     if partial.exists():  # left by an interrupted run
         shutil.rmtree(partial)
-    _write_all(partial, outcome, pictures, figures)
+    _write_all(partial, contents, figures)
+    (partial / "STUDY_CARD.md").write_text(study_card(material, contents), encoding="utf-8")
     _replace_folder(partial, place, folder / PREVIOUS)
     _replace_file(folder / "results.json", figures)
     return place / "index.html"
 
 
-def _write_all(folder: Path, outcome: Outcome, pictures: Sequence[Picture], figures: str) -> None:
-    tables = report_tables(outcome)
+def _write_all(folder: Path, contents: Contents, figures: str) -> None:
     for name in ("tables", "figures"):
         (folder / name).mkdir(parents=True)
-    for table in tables.values():
+    for table in contents.all_tables:
         (folder / "tables" / f"{table.name}.csv").write_text(to_csv(table), encoding="utf-8")
         (folder / "tables" / f"{table.name}.md").write_text(to_markdown(table), encoding="utf-8")
-    for picture in pictures:
+    for picture in contents.all_pictures:
         (folder / "figures" / f"{picture.name}.png").write_bytes(picture.png)
     (folder / "results.json").write_text(figures, encoding="utf-8")
-    (folder / "index.html").write_text(render(outcome, tables, pictures), encoding="utf-8")
+    (folder / "index.html").write_text(render(contents), encoding="utf-8")
 
 
 def _replace_folder(new: Path, place: Path, previous: Path) -> None:

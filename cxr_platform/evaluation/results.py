@@ -1,21 +1,24 @@
-"""`results.json`: every figure of a study for programs, in the words of `metrics.py`."""
+"""`results.json`: every figure of a study for programs, in the words of `metrics.py`, and what each section found."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from cxr_platform.evaluation.answer import answer
+from cxr_platform.evaluation.answer import Answer, winner_line
+from cxr_platform.evaluation.contents import Contents
 from cxr_platform.evaluation.metrics import MEASURES, StrategyResult, difference, two_class
-from cxr_platform.evaluation.outcome import Outcome
 from cxr_platform.evaluation.paper import ARXIV_ID, paper_figures, paper_matrix
 from cxr_platform.evaluation.ranking import RULE
+from cxr_platform.evaluation.section import Section
 from cxr_platform.evaluation.study import Study
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
-def results_tree(outcome: Outcome) -> dict[str, Any]:
+def results_tree(contents: Contents) -> dict[str, Any]:
     """Plain values for JSON. Rates are percentages, matrices have the actual class in rows, undefined is null."""
+    outcome = contents.outcome
     return {
         "schema_version": SCHEMA_VERSION,
         "rates_unit": "percent",
@@ -26,10 +29,42 @@ def results_tree(outcome: Outcome) -> dict[str, Any]:
         "manifest": asdict(outcome.study.manifest),
         "counts": outcome.counts,
         "majority_class_accuracy": outcome.majority_accuracy,
-        "winner": {**asdict(outcome.verdict), "rule": RULE, "line": answer(outcome).winner_line},
+        "answer": _answer(contents.answer),
+        "winner": {**asdict(outcome.verdict), "rule": RULE, "line": winner_line(outcome)},
         "strategies": {name: _strategy(result) for name, result in outcome.results.items()},
         "not_run": list(outcome.study.not_run),
+        "findings": plain(asdict(contents.findings)),
+        "sections": {section.name: _section(section) for section in contents.sections},
         "paper": f"arXiv:{ARXIV_ID}",
+    }
+
+
+def plain(value: Any) -> Any:
+    """Values as JSON knows them: NumPy's numbers as Python's, tuples as lists, what is not a number as null."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):  # a NumPy scalar or array, without importing NumPy for this
+        return plain(value.tolist())
+    return None if isinstance(value, float) and value != value else value
+
+
+def _answer(answer: Answer) -> dict[str, Any]:
+    return {
+        "headline": answer.headline,
+        "lines": [{"title": line.title, "text": line.text, "alarm": line.alarm} for line in answer.lines],
+        "warnings": list(answer.warnings),
+        "limits": list(answer.limits),
+    }
+
+
+def _section(section: Section) -> dict[str, Any]:
+    return {
+        "title": section.title,
+        "absent": section.absent or None,
+        "warnings": list(section.warnings),
+        "values": plain(section.values),
     }
 
 

@@ -20,8 +20,8 @@ MINUS = "−"
 class Row:
     """One row: `labels` stand under the table's `headers`, `values` under its `columns`.
 
-    `kind` is `"study"`, `"paper"`, `"difference"`, `"winner"`, `"absent"`, `"total"` or empty; it sets the row's look,
-    and the floats of a difference carry a sign.
+    `kind` is `"study"`, `"paper"`, `"difference"`, `"winner"`, `"absent"`, `"small"` (too few films to say anything),
+    `"total"` or empty; it sets the row's look, and the floats of a difference carry a sign.
     """
 
     labels: tuple[str, ...]
@@ -82,7 +82,8 @@ def _interval_text(value: Interval) -> str:
 
 
 def _spread_text(value: Spread) -> str:
-    mean = text(value.mean) if value.sd is None else f"{text(value.mean)} ± {text(value.sd)}"
+    shown = [ABSENT if v is None else _decimal(v, 3 if value.ratio else 2, False) for v in (value.mean, value.sd)]
+    mean = shown[0] if value.sd is None else f"{shown[0]} ± {shown[1]}"
     return f"{mean} ({value.defined} of {value.folds} folds)" if 0 < value.defined < value.folds else mean
 
 

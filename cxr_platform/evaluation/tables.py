@@ -1,4 +1,4 @@
-"""Every table of the report: the paper's seven, and those that the paper does not have."""
+"""Tables beside those of the sections: the paper's seven, all strategies, confusion matrices and every fold."""
 
 from dataclasses import replace
 
@@ -14,10 +14,9 @@ SUMMARY_ORDER = (*RULE_ORDER, *(m for m in MEASURES if m not in RULE_ORDER))
 
 
 def report_tables(outcome: Outcome) -> dict[str, Table]:
-    """All tables by name, in the order of the report, marked where the films are synthetic."""
+    """Tables by name, in the order of the report, marked where the films are synthetic."""
     tables = [
         summary_table(outcome),
-        counts_table(outcome),
         *paper_form_tables(outcome.results),
         *confusion_tables(outcome.results),
         folds_table(outcome.results),

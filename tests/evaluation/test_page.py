@@ -1,11 +1,15 @@
+import itertools
 from html.parser import HTMLParser
 
 import pytest
 
-from cxr_platform.evaluation.figures import accuracy_chart, confusion_picture
-from cxr_platform.evaluation.page import render
-from cxr_platform.evaluation.tables import report_tables
+from cxr_platform.evaluation.page import BUILT_IN, CHAPTERS, chapters, render
+from cxr_platform.evaluation.section import Section
+from cxr_platform.evaluation.sections.sources import confounding
 from tests.evaluation.builders import drawn_frame
+from tests.evaluation.found import CONTRADICTION, SINGLE, contents, findings, full_section, section
+
+SECTIONS = [name for names in CHAPTERS.values() for name in names if name not in BUILT_IN]
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 
@@ -35,19 +39,21 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
 
-def page_of(outcome) -> Page:
-    pictures = [accuracy_chart(outcome), confusion_picture(outcome, outcome.best)]
-    return Page(render(outcome, report_tables(outcome), pictures))
-
-
 @pytest.fixture(scope="module")
 def synthetic(all_strategies) -> Page:
-    return page_of(all_strategies)
+    """With every section, one of them absent and one that warns."""
+    sections = [full_section(name) for name in SECTIONS if name not in ("atlas", "shortcuts")]
+    sections += [
+        section("atlas", lead=(), absent="No `weights` are stored."),
+        section("shortcuts", warnings=("Beware.",)),
+    ]
+    return Page(render(contents(all_strategies, sections)))
 
 
 @pytest.fixture(scope="module")
 def real(as_printed) -> Page:
-    return page_of(as_printed)
+    found = findings(external=(CONTRADICTION,), association=SINGLE)
+    return Page(render(contents(as_printed, found=found)))
 
 
 def test_every_element_is_closed_in_its_place(synthetic):
@@ -58,7 +64,7 @@ def test_the_page_needs_nothing_beside_it(synthetic):
     addresses = [a[key] for _, a in synthetic.elements for key in ("src", "href", "data", "poster") if key in a]
 
     assert addresses
-    assert all(address.startswith("data:image/png;base64,") for address in addresses)
+    assert all(address.startswith(("data:image/png;base64,", "#")) for address in addresses)
     assert not synthetic.all("script")
     assert not synthetic.all("link")
 
@@ -71,28 +77,81 @@ def test_the_styles_load_nothing(synthetic):
 
 
 def test_every_picture_is_described(synthetic):
-    assert len(synthetic.all("img")) == 2
-    assert all(len(image["alt"]) > 40 for image in synthetic.all("img"))
+    assert len(synthetic.all("img")) == 2 + len(SECTIONS) - 2
+    assert all(len(image["alt"]) > 20 for image in synthetic.all("img"))
 
 
 def test_every_table_has_a_caption_and_scoped_heads(synthetic):
-    assert len(synthetic.all("caption")) == len(synthetic.all("table")) == 18
+    assert len(synthetic.all("caption")) == len(synthetic.all("table")) == 17 + 2 * (len(SECTIONS) - 2)
     assert all("scope" in head for head in synthetic.all("th"))
 
 
-def test_anchors_are_unique(synthetic):
+def test_anchors_are_unique_and_every_link_has_one(synthetic):
     ids = [a["id"] for _, a in synthetic.elements if "id" in a]
+    links = [a["href"] for a in synthetic.all("a")]
 
     assert len(ids) == len(set(ids))
+    assert len(links) == len(SECTIONS) + len(BUILT_IN)
+    assert {link.removeprefix("#") for link in links} <= set(ids)
+    assert all(a["aria-labelledby"] in ids for _, a in synthetic.elements if "aria-labelledby" in a)
 
 
-def test_the_answer_comes_first_then_the_banner_then_tables(synthetic):
+def test_the_mark_the_answer_the_limits_and_the_contents_come_before_everything_else(synthetic):
     text = synthetic.text[synthetic.text.index("Study “test”") :]
-    places = [
-        text.index(mark) for mark in ("First of 8", "What these figures do not show", "A program drew", "Table 1.")
-    ]
+    marks = (
+        *("First of 8", "A program drew", "What was compared", "What to do next", "What these figures do not show"),
+        *("Contents", "The strategies compared", "Sentence of intervals", "Can it be believed?"),
+        *("Sentence of sources", "Sentence of external", "Sentence of calibration", "Table 1.", "How it was made"),
+    )
+    places = [text.index(mark) if mark in marks[:6] else text.rindex(mark) for mark in marks]
 
     assert places == sorted(places)
+
+
+def test_headings_go_down_one_level_at_a_time(synthetic):
+    levels = [int(tag[1]) for tag, _ in synthetic.elements if tag in ("h1", "h2", "h3", "h4", "h5")]
+
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+
+
+def test_a_contradiction_stands_in_the_first_lines_with_its_figures(real):
+    top = real.text[: real.text.index("What these figures do not show")]
+
+    assert "14 of the 18 films of actualmed without Covid19 are called Covid19" in top
+    assert "22.22\N{NO-BREAK SPACE}% (5.56 to 44.44)" in top
+    assert "98.50\N{NO-BREAK SPACE}%" in top
+
+
+def test_alarming_lines_are_marked(real, synthetic):
+    assert [a for a in real.all("li") if a.get("class") == "alarm"]
+    assert not [a for a in synthetic.all("li") if a.get("class") == "alarm"]
+
+
+def test_a_section_without_figures_says_why_and_the_contents_say_so(synthetic):
+    assert "No weights are stored." in synthetic.text
+    assert synthetic.text.count("not computed") == 1
+
+
+def test_warnings_stand_in_their_section_and_are_flagged_in_the_contents(synthetic):
+    assert "Warning. Beware." in synthetic.text
+    assert [a for a in synthetic.all("span") if a.get("class") == "flag"] == [{"class": "flag"}]
+
+
+def test_further_tables_are_folded(synthetic):
+    assert len(synthetic.all("details")) == 4 + len(SECTIONS) - 2
+
+
+def test_a_section_of_no_chapter_is_shown_all_the_same():
+    shown = [part.name for chapter in chapters([Section("novel", "Novel")]) for part in chapter.parts]
+
+    assert shown == ["strategies", "novel", "paper", "matrices", "set-up"]
+
+
+def test_what_stands_in_backticks_is_code(synthetic):
+    assert synthetic.all("code")
+    assert "`" not in synthetic.text
 
 
 def test_it_is_for_research_and_says_so(synthetic, real):
@@ -101,7 +160,7 @@ def test_it_is_for_research_and_says_so(synthetic, real):
 
 
 def test_only_synthetic_studies_carry_the_mark(synthetic, real):
-    assert synthetic.text.count("SYNTHETIC FILMS") >= 18 + 2 + 1
+    assert synthetic.text.count("SYNTHETIC FILMS") >= 17 + 2 + 1
     assert "SYNTHETIC" not in real.text
 
 
@@ -118,8 +177,11 @@ def test_names_from_outside_are_escaped(outcome):
     frame = drawn_frame({"scratch": 0.9})
     frame["source"] = "<script>alert(1)</script>"
 
-    page = page_of(outcome(frame, name="<b>bold</b>"))
+    named = section("sources", title="<i>t</i>", lead=("`<u>`",), warnings=(confounding(SINGLE),))
+    page = Page(render(contents(outcome(frame, name="<b>bold</b>"), [named])))
 
     assert not page.all("script")
-    assert "<script>alert(1)</script>" in page.text
+    assert not page.all("u")
+    assert not page.all("i")
+    assert "<u>" in page.text
     assert "“<b>bold</b>”" in page.text

@@ -2,33 +2,38 @@ import csv
 import io
 import json
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-import pyarrow as pa
 import pytest
 
-from cxr_platform.errors import PredictionsError, StorageError
+from cxr_platform.errors import StorageError
 from cxr_platform.evaluation import report
+from cxr_platform.evaluation.material import load_material
 from cxr_platform.evaluation.report import write_report
 from tests.evaluation.builders import drawn_frame, write_study
+from tests.evaluation.found import findings, full_section, section
 
 FRAME = drawn_frame({"off-the-shelf": 0.5, "scratch": 0.9}, folds=3)
+SECTIONS = [full_section("sources"), section("atlas", absent="No weights.")]
 TABLES = {
     "summary",
-    "counts",
     "folds",
+    "sources-table",
+    "sources-folded",
     "confusion-off-the-shelf",
     "confusion-scratch",
     *(f"table-{n}" for n in range(1, 8)),
 }
 
 
+def write(folder: Path, progress=None, sections=SECTIONS) -> Path:
+    return write_report(folder, load_material(folder), sections, findings(), progress)
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = write_study(tmp_path_factory.mktemp("runs") / "test", FRAME)
-    write_report(folder)
+    write(folder)
     return folder
 
 
@@ -45,10 +50,12 @@ def everything(folder: Path) -> dict[str, bytes]:
 def test_a_report_holds_page_results_tables_and_figures(finished):
     place = finished / "report"
 
-    assert {p.name for p in place.iterdir()} == {"index.html", "results.json", "tables", "figures"}
+    assert {p.name for p in place.iterdir()} == {
+        "index.html", "results.json", "STUDY_CARD.md", "tables", "figures"
+    }  # fmt: skip
     assert {p.name for p in (place / "tables").iterdir()} == {f"{t}.{kind}" for t in TABLES for kind in ("csv", "md")}
     assert {p.name for p in (place / "figures").iterdir()} == {
-        "accuracy.png", "confusion-off-the-shelf.png", "confusion-scratch.png"
+        "accuracy.png", "confusion-off-the-shelf.png", "confusion-scratch.png", "sources-picture.png"
     }  # fmt: skip
 
 
@@ -72,7 +79,7 @@ def test_the_csv_files_agree_with_the_results(finished):
 def test_writing_again_gives_the_same_bytes(study, finished):
     (study / "report" / "tables" / "stale.csv").write_text("from an earlier version")
 
-    write_report(study)
+    write(study)
 
     assert everything(study / "report") == everything(finished / "report")
 
@@ -80,34 +87,21 @@ def test_writing_again_gives_the_same_bytes(study, finished):
 def test_progress_is_told(study):
     steps: list[str] = []
 
-    assert write_report(study, steps.append) == study / "report" / "index.html"
-    assert steps == ["checking predictions", "drawing 3 figures", "writing the report"]
+    assert write(study, steps.append) == study / "report" / "index.html"
+    assert steps == ["drawing 3 figures", "writing the report"]
 
 
-@dataclass
-class StoredManifest:
-    """What the report asks of a manifest."""
+def test_sections_reach_the_page_the_results_and_the_card(finished):
+    results = json.loads((finished / "results.json").read_text())
 
-    images: pd.DataFrame
-    content_hash: str = "b3f0c4de"
-
-    def table(self, columns: list[str]) -> pa.Table:
-        return pa.Table.from_pandas(self.images[columns], preserve_index=False)
+    assert results["sections"]["sources"]["values"]["rate"] == 3.0
+    assert "No weights." in (finished / "report" / "index.html").read_text()
+    assert (finished / "report" / "STUDY_CARD.md").read_text().startswith("# Study card: test\n")
 
 
-def test_predictions_are_checked_against_a_manifest_when_there_is_one(study):
-    images = FRAME.drop_duplicates("image_id").assign(role="study")
-
-    assert write_report(study, manifest=StoredManifest(images)).is_file()
-    with pytest.raises(PredictionsError, match="1 images not in it: image-00000"):
-        write_report(study, manifest=StoredManifest(images.iloc[1:]))
-
-
-def test_refused_predictions_leave_the_previous_report(study, finished):
-    FRAME[FRAME["fold"] != 2].to_parquet(study / "predictions.parquet")
-
-    with pytest.raises(PredictionsError, match="off-the-shelf fold 2, scratch fold 2"):
-        write_report(study)
+def test_two_tables_of_one_name_leave_the_previous_report(study, finished):
+    with pytest.raises(ValueError, match="one table a name"):
+        write(study, sections=[full_section("sources"), section("b", tables=full_section("sources").tables)])
 
     assert everything(study / "report") == everything(finished / "report")
 
@@ -119,10 +113,10 @@ def test_an_interruption_while_writing_leaves_the_previous_report(study, finishe
     with monkeypatch.context() as patch:
         patch.setattr(report, "render", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            write_report(study)
+            write(study)
     assert everything(study / "report") == everything(finished / "report")
 
-    write_report(study)
+    write(study)
     assert {p.name for p in study.iterdir()} == {p.name for p in finished.iterdir()}
 
 
@@ -130,4 +124,4 @@ def test_a_place_that_cannot_be_written_is_named(study):
     (study / ".report.partial").write_text("a file where the report would be built")
 
     with pytest.raises(StorageError, match=r"Expected to write the report in .*test\. Received: Not a directory"):
-        write_report(study)
+        write(study)

@@ -1,16 +1,18 @@
 import json
 
+import numpy as np
 import pytest
 
 from cxr_platform.evaluation.paper import STRATEGIES
-from cxr_platform.evaluation.results import results_tree
+from cxr_platform.evaluation.results import plain, results_tree
 from cxr_platform.labels import CLASSES
 from tests.evaluation.builders import drawn_frame
+from tests.evaluation.found import CONTRADICTION, contents, findings, full_section, section
 
 
-def stored(outcome) -> dict:
+def stored(outcome, sections=(), found=None) -> dict:
     """As a reader of the file gets it; NaN would be no JSON."""
-    return json.loads(json.dumps(results_tree(outcome), allow_nan=False))
+    return json.loads(json.dumps(results_tree(contents(outcome, sections, found)), allow_nan=False))
 
 
 def test_the_figures_of_a_study_like_the_paper_s_are_the_paper_s(as_printed):
@@ -44,7 +46,7 @@ def test_the_winner_stands_with_the_rule_and_the_line_for_the_terminal(all_strat
 def test_study_and_manifest_are_identified(all_strategies):
     tree = stored(all_strategies)
 
-    assert tree["schema_version"] == 1
+    assert tree["schema_version"] == 2
     assert tree["rates_unit"] == "percent"
     assert tree["classes"] == list(CLASSES)
     assert tree["manifest"]["content_hash"] == "b3f0c4de"
@@ -64,3 +66,31 @@ def test_undefined_figures_are_null(outcome):
     assert scratch["folds_defined"]["sensitivity"] == 0
     assert scratch["folds"][0]["sensitivity"] is None
     assert scratch["folds"][0]["specificity"] is not None
+
+
+def test_every_section_s_values_stand_under_its_name(all_strategies):
+    absent = section("atlas", absent="No weights.", warnings=("Beware.",))
+    sections = stored(all_strategies, [full_section("sources"), absent])["sections"]
+
+    assert sections["sources"]["values"] == {"rate": 3.0, "undefined": None}
+    assert sections["sources"]["absent"] is None
+    assert sections["atlas"] == {
+        "title": "Section atlas",
+        "absent": "No weights.",
+        "warnings": ["Beware."],
+        "values": {},
+    }
+
+
+def test_findings_and_the_answer_are_there_for_programs(all_strategies):
+    tree = stored(all_strategies, found=findings(external=(CONTRADICTION,)))
+
+    assert tree["findings"]["external"][0]["source"] == "actualmed"
+    assert tree["findings"]["external"][0]["external"]["low"] == 5.56
+    assert [line["alarm"] for line in tree["answer"]["lines"]] == [False, False, False, True, False]
+
+
+def test_numpy_s_numbers_become_json_and_what_is_not_a_number_null():
+    values = {"a": np.float32(0.5), "b": np.arange(2), "c": (float("nan"), np.int64(3)), 4: [np.nan]}
+
+    assert plain(values) == {"a": 0.5, "b": [0, 1], "c": [None, 3], "4": [None]}

@@ -3,6 +3,7 @@ import io
 
 import pytest
 
+from cxr_platform.evaluation.interval import Interval
 from cxr_platform.evaluation.metrics import Spread
 from cxr_platform.evaluation.table import Row, Table, text, to_csv, to_markdown
 
@@ -33,6 +34,11 @@ TABLE = Table(
         (Spread(87.656, None, 1, 10), "87.66 (1 of 10 folds)"),
         (Spread(87.656, 1.0, 9, 10), "87.66 ± 1.00 (9 of 10 folds)"),
         (Spread(None, None, 0, 10), "–"),
+        (Interval(87.656, 85.0, 89.994), "87.66 (85.00 to 89.99)"),
+        (Interval(0.98765, 0.9, 1.0, ratio=True), "0.988 (0.900 to 1.000)"),
+        (Interval(1.5, -0.001, 3.0, signed=True), "+1.50 (0.00 to +3.00)"),
+        (Interval(0.98765, ratio=True), "0.988"),
+        (Interval(None), "–"),
     ],
 )
 def test_cells_read_as_the_paper_prints_them(value, shown):
@@ -73,6 +79,16 @@ def test_csv_has_bare_numbers_and_a_column_for_deviations():
     assert rows[1]["images"] == ""
     assert float(rows[2]["Accuracy (%)"]) == pytest.approx(-0.0361)
     assert rows[3]["Strategy"] == "Other"
+
+
+def test_csv_has_columns_for_the_bounds_of_intervals():
+    rows = (Row(("a",), (Interval(80.0, 70.0, 90.0), 1)), Row(("b",), (None, 2)))
+    table = Table("t", "T", ("Name",), ("Accuracy (%)", "films"), rows)
+    assert list(csv.reader(io.StringIO(to_csv(table)))) == [
+        ["Name", "Accuracy (%)", "Accuracy (%), low", "Accuracy (%), high", "films"],
+        ["a", "80.0000", "70.0000", "90.0000", "1"],
+        ["b", "", "", "", "2"],
+    ]
 
 
 def test_synthetic_films_are_marked_in_the_caption_and_in_every_csv_row():

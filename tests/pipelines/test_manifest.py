@@ -7,7 +7,7 @@ import pytest
 
 from cxr_platform.manifest.store import open_manifest
 from pipelines import manifest as verb
-from pipelines.build_progress import PlainLines, make_build_progress
+from pipelines.progress import PlainLines, make_progress
 from tests.manifest.builders import fill_cache, profile, write_collection
 
 
@@ -88,7 +88,7 @@ def test_an_empty_folder_and_a_place_that_cannot_be_written_are_errors_too(
 
 def test_without_a_terminal_a_step_is_told_when_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
-    with make_build_progress(stream) as progress:
+    with make_progress(stream) as progress:
         assert isinstance(progress, PlainLines)
         for done in range(5):
             progress.step("Decoding", done + 1, 5)
@@ -98,7 +98,7 @@ def test_without_a_terminal_a_step_is_told_when_it_ends(monkeypatch: pytest.Monk
 def test_and_in_between_when_it_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
     clock = iter([0.0, 5.0, 11.0, 12.0])
-    monkeypatch.setattr("pipelines.build_progress.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("pipelines.progress.time.monotonic", lambda: next(clock))
     lines = PlainLines(stream)
     for done in (1, 2, 3):
         lines.step("Decoding", done, 9)
@@ -111,7 +111,7 @@ def test_on_a_terminal_there_are_bars() -> None:
             return True
 
     stream = Terminal()
-    with make_build_progress(stream) as progress:
+    with make_progress(stream) as progress:
         progress.note("a line")
         progress.step("Decoding", 3, 9)
         progress.step("Decoding", 9, 9)

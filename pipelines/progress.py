@@ -1,4 +1,4 @@
-"""How far the building of a manifest is: bars on a terminal, plain lines elsewhere."""
+"""How far a verb is: bars on a terminal, plain lines elsewhere."""
 
 import time
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 @contextmanager
-def make_build_progress(stream: TextIO) -> Iterator[BuildProgress]:
+def make_progress(stream: TextIO) -> Iterator[BuildProgress]:
     """Bars while the block runs when `stream` is a terminal, else a plain line now and then."""
     if not stream.isatty():
         yield PlainLines(stream)

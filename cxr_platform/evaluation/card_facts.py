@@ -1,0 +1,198 @@
+"""Facts of a study as words for the study card, by name; what is not known has no entry."""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from cxr_platform.evaluation.answer import PROTOCOL_MEANING
+from cxr_platform.evaluation.belief import external_text
+from cxr_platform.evaluation.contents import Contents
+from cxr_platform.evaluation.findings import Findings
+from cxr_platform.evaluation.material import Films, Material
+from cxr_platform.evaluation.paper import STRATEGIES
+from cxr_platform.evaluation.prose import count, joined, percent, rate
+from cxr_platform.evaluation.study import Study
+from cxr_platform.evaluation.table import text
+from cxr_platform.labels import CLASSES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FAMILIES = {"off_the_shelf": "off-the-shelf", "fine_tuning": "fine-tuning", "scratch": "from scratch"}
+SETTINGS: Mapping[str, str] = {
+    "alpha": "model.alpha",
+    "input_size": "model.input_size",
+    "dense_units": "model.dense_units",
+    "dropout": "model.dropout",
+    "seed": "seed",
+    "batch_size": "training.batch_size",
+    "label_smoothing": "training.label_smoothing",
+    "class_weights": "training.class_weights",
+    "image_size": "intake.decoding.image_size",
+    "percentile_low": "intake.decoding.percentile_low",
+    "percentile_high": "intake.decoding.percentile_high",
+    "rotation": "augmentation.rotation_degrees",
+}
+"""Fact → the setting of the profile that it repeats."""
+
+
+def card_facts(material: Material, contents: Contents) -> dict[str, str]:
+    """Every fact that is known of a study."""
+    facts = dict(_of_study(material))
+    facts |= _of_profile(material.study)
+    facts |= _of_films(material)
+    facts |= _of_findings(contents.findings)
+    facts |= _of_report(contents)
+    return facts
+
+
+def _of_study(material: Material) -> Iterator[tuple[str, str]]:
+    study, outcome, predictions = material.study, material.outcome, material.predictions
+    held_out = [int((predictions.fold == fold).sum()) for fold in range(study.folds)]
+    yield "name", study.name
+    yield "started", study.started
+    yield "hash", study.manifest.content_hash
+    yield "protocol", study.protocol
+    yield "protocol_meaning", PROTOCOL_MEANING[study.protocol]
+    yield "disjoint", _disjoint(study)
+    yield "strategies", count(len(study.strategies), "way", "ways")
+    yield "folds", str(study.folds)
+    yield "fold_sizes", f"{min(held_out):,} to {max(held_out):,}"
+    yield "films", f"{outcome.images:,}"
+    yield "groups", f"{len(set(predictions.group_id)):,}"
+    yield "trials", str(study.folds * len(study.strategies))
+    yield "classes", ", ".join(CLASSES)
+    yield "class_counts", ", ".join(f"{label} {sum(outcome.counts[label].values()):,}" for label in CLASSES)
+    yield "majority", percent(outcome.majority_accuracy)
+    yield "versions", ", ".join(f"{name} {version}" for name, version in study.versions.items())
+    yield "winner", STRATEGIES[outcome.verdict.winner]
+    if "cxr-platform" in study.versions:
+        yield "own_version", str(study.versions["cxr-platform"])
+    yield from _of_sources(material)
+
+
+def _of_sources(material: Material) -> Iterator[tuple[str, str]]:
+    totals: dict[str, int] = {}
+    for by_source in material.outcome.counts.values():
+        for source, films in by_source.items():
+            totals[source] = totals.get(source, 0) + films
+    yield "sources", "; ".join(f"{source}: {count(n, 'film', 'films')}" for source, n in sorted(totals.items()))
+    yield "source_names", ", ".join(sorted(totals))
+    yield "number_of_sources", count(len(totals), "collection", "collections")
+
+
+def _disjoint(study: Study) -> str:
+    if study.protocol == "paper":
+        return "Films only: films of one patient may stand on both sides of a fold."
+    return "Patients, where the collection names them, with all duplicates and near-duplicates found."
+
+
+def _of_profile(study: Study) -> dict[str, str]:
+    facts = {fact: str(value) for fact, path in SETTINGS.items() if (value := _at(study.profile, path)) is not None}
+    if (shift := _at(study.profile, "augmentation.shift_fraction")) is not None:
+        facts["shift"] = percent(100.0 * shift)
+    if (warmup := _at(study.profile, "training.warmup_fraction")) is not None:
+        facts["warmup"] = percent(100.0 * warmup)
+    schedules = {name: _at(study.profile, f"training.{family}") for family, name in FAMILIES.items()}
+    if all(schedules.values()):
+        facts["schedules"] = "; ".join(f"{name}: {_schedule(tree)}" for name, tree in schedules.items())
+    selection = _at(study.profile, "intake.selection")
+    return facts | (dict(_of_selection(selection)) if selection else {})
+
+
+def _schedule(tree: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in tree.items())
+
+
+def _of_selection(selection: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    view = "Frontal films only" if selection.get("frontal_only") else "Films of every view"
+    single = " with a single finding" if selection.get("single_finding_only") else ""
+    normal = ", “no finding” counted as Normal" if selection.get("no_finding_is_normal") else ""
+    yield "selection", f"{view}{single} whose label is one of the seven classes{normal}."
+    caps, limit = selection.get("caps"), selection.get("limit")
+    chosen = "the paper's numbers of films a class, drawn at random" if caps == "paper" else "every eligible film"
+    yield "caps", f"{chosen[:1].upper()}{chosen[1:]}{'' if limit is None else f', at most {limit} a class'}."
+
+
+def _at(tree: Any, path: str) -> Any:
+    for key in path.split("."):
+        tree = tree.get(key) if isinstance(tree, Mapping) else None
+    return tree
+
+
+def _of_films(material: Material) -> dict[str, str]:
+    if material.films is None:
+        return {}
+    study_films: pd.DataFrame = material.films.facts[material.films.facts["role"] == "study"]
+    facts = {
+        "views": _counted(study_films["view"]),
+        "known": ", ".join(f"{c} of {int(study_films[c].notna().sum()):,} films" for c in ("age", "sex", "view")),
+        "characteristics": _characteristics(study_films),
+        "in_manifest": f"{len(material.films.facts):,}",
+    }
+    return facts | _of_record(material.films)
+
+
+def _of_record(films: Films) -> dict[str, str]:
+    excluded = films.info.get("excluded")
+    if excluded is None or "found" not in films.info:
+        return {}
+    return {
+        "found": f"{films.info['found']:,}",
+        "excluded": ", ".join(f"{reason} {n:,}" for reason, n in sorted(excluded.items())) or "none",
+        "excluded_number": f"{sum(excluded.values()):,}",
+    }
+
+
+def _counted(column: "pd.Series") -> str:
+    counted = [*column.dropna().value_counts().items(), ("unknown", int(column.isna().sum()))]
+    return ", ".join(f"{value} {n:,}" for value, n in counted if n)
+
+
+def _characteristics(films: "pd.DataFrame") -> str:
+    ages = films["age"].dropna()
+    age = f"median {ages.median():.0f} years ({ages.min():.0f} to {ages.max():.0f})" if len(ages) else "unknown"
+    patients = films["patient_id"].dropna().nunique()
+    return (
+        f"Films of the folds: {count(patients, 'named patient', 'named patients')}; sex: {_counted(films['sex'])}; "
+        f"age: {age}, known of {len(ages):,} of {len(films):,} films; view: {_counted(films['view'])}."
+    )
+
+
+def _of_findings(findings: Findings) -> dict[str, str]:
+    facts = {
+        "accuracy": rate(findings.accuracy),
+        "sensitivity": rate(findings.sensitivity),
+        "specificity": rate(findings.specificity),
+        "external_too": ", and evaluation on external films" if findings.external else "",
+    }
+    if findings.probes:
+        facts["probes"] = f"Probes for shortcuts: {' '.join(probe.sentence for probe in findings.probes)}"
+    if findings.external:
+        facts["external"] = f"{'; '.join(external_text(finding) for finding in findings.external)}."
+    if (lungs := findings.lungs) is not None:
+        facts["lungs"] = (
+            f"Heatmaps of {count(lungs.films, 'film', 'films')}; {rate(lungs.share)} of them lies in the lung field, "
+            f"which covers {percent(lungs.field_share)} of the film."
+        )
+    if (calibrated := findings.calibration) is not None:
+        facts["calibration"] = (
+            f"Temperature scaling, fitted by cross-fitting over folds: temperature {text(calibrated.temperature)}, "
+            f"expected calibration error {text(calibrated.ece_before)} before, {text(calibrated.ece_after)} after. "
+            "Predictions elsewhere in the report are not recalibrated."
+        )
+    return facts
+
+
+def _of_report(contents: Contents) -> dict[str, str]:
+    present = {s.name: s.title for s in contents.sections if not s.absent}
+    facts = {f"section_{name}": title for name, title in present.items()}
+    clusters = [title for name, title in present.items() if name in ("left_out", "subgroups", "sources")]
+    if clusters:
+        facts["clusters"] = f"See {joined([f'“{title}”' for title in clusters])} in index.html."
+    more = [title for name, title in present.items() if name in ("intervals", "calibration")]
+    facts["more_measures"] = f"; see {joined([f'“{title}”' for title in more])} in index.html" if more else ""
+    lines = {line.title: line.text for line in contents.answer.lines}
+    facts["belief"] = lines["Can it be believed"]
+    facts["next"] = lines["What to do next"]
+    facts["limits"] = " ".join(contents.answer.limits)
+    return facts

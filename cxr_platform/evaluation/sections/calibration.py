@@ -1,0 +1,132 @@
+"""Whether the networks are as sure as they are right, and from which Covid19 probability on to call a film Covid19."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from cxr_platform.evaluation.canvas import Picture
+from cxr_platform.evaluation.findings import CalibrationFinding
+from cxr_platform.evaluation.material import Material
+from cxr_platform.evaluation.paper import STRATEGIES
+from cxr_platform.evaluation.section import Section
+from cxr_platform.evaluation.sections.operating_points import operating_lead, operating_tables
+from cxr_platform.evaluation.sections.reliability_plot import LEGEND, reliability_plot
+from cxr_platform.evaluation.statistics.calibration import (
+    Calibration,
+    Quality,
+    Reliability,
+    calibrate,
+    cross_scaled,
+    reliability,
+)
+from cxr_platform.evaluation.statistics.operating_point import OperatingPoint, operating_points
+from cxr_platform.evaluation.statistics.resampling import study_bootstrap
+from cxr_platform.evaluation.table import Row, Table, Value, text
+
+OVER = 1.05  # a temperature nearer to 1 moves a probability by a point at most
+NAME, TITLE = "calibration", "Is it as sure as it is right?"
+COLUMNS = ("temperature", "ECE", "Brier score", "log loss", "Covid19 ECE", "Covid19 Brier score")
+NOTE = (
+    "ECE, expected calibration error: the distance between stated probability and how often it came true, in ten bins "
+    "of equal width, averaged over films; 0 is best, and chance alone makes it a little larger. Brier score: squared "
+    "distance from the truth, 0 to 2 for seven classes, 0 to 1 for Covid19 alone. Log loss in nats. Temperature: mean "
+    "over folds, and their range."
+)
+METHOD = (
+    "Temperature scaling divides the network's logits by one number (Guo et al. 2017). That of each fold was fitted on "
+    "the films of the other folds, so that no film judges a number that it helped to choose. It changes how sure the "
+    "network says it is, and never which class is the likeliest."
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """`strategies` best first; bins and operating points are the winner's."""
+
+    strategies: tuple[Calibration, ...]
+    before: Reliability
+    after: Reliability
+    points: tuple[OperatingPoint, ...]
+
+    @property
+    def finding(self) -> CalibrationFinding:
+        """That of the winner."""
+        first = self.strategies[0]
+        return CalibrationFinding(first.strategy, first.temperature, first.before.top_ece, first.after.top_ece)
+
+
+def find(material: Material) -> Found:
+    """Calibration of every strategy; reliability and operating points of the winner."""
+    predictions, winner = material.predictions, material.outcome.verdict.winner
+    bootstrap = study_bootstrap(material.study, predictions)
+    _, scaled = cross_scaled(predictions, winner)
+    return Found(
+        tuple(calibrate(predictions, r.strategy, bootstrap) for r in material.outcome.ranking),
+        reliability(predictions.label, predictions.probability[winner], bootstrap),
+        reliability(predictions.label, scaled, bootstrap),
+        operating_points(predictions, winner, bootstrap),
+    )
+
+
+def section(material: Material, found: Found) -> Section:
+    """Reliability diagrams and operating points of the winner, calibration of all."""
+    likeliest = material.outcome.best.pooled
+    shown, folded = operating_tables(found.points, likeliest, material.synthetic)
+    return Section(
+        NAME,
+        TITLE,
+        lead=(_verdict(found.strategies[0]), METHOD, operating_lead(found.points)),
+        pictures=_pictures(found, material.synthetic),
+        tables=(_table(found.strategies, material.synthetic), shown),
+        folded=(folded,),
+        values={
+            "strategies": {c.strategy: {**asdict(c), "temperature": c.temperature} for c in found.strategies},
+            "reliability": {"before": asdict(found.before), "after": asdict(found.after)},
+            "operating_points": [asdict(point) for point in found.points],
+        },
+    )
+
+
+def _verdict(winner: Calibration) -> str:
+    shown, t = STRATEGIES[winner.strategy], winner.temperature
+    before, after = winner.before.top_ece, winner.after.top_ece
+    sure = "surer than" if t > OVER else "less sure than" if t < 1 / OVER else "about as sure as"
+    return (
+        f"{shown} is {sure} it is right: temperature {text(t)} (1 changes nothing), expected calibration error "
+        f"{text(before)} as trained and {text(after)} after scaling."
+    )
+
+
+def _pictures(found: Found, synthetic: bool) -> tuple[Picture, ...]:
+    shown = STRATEGIES[found.strategies[0].strategy]
+    return (
+        reliability_plot(
+            "reliability-likeliest-class",
+            f"{shown}: likeliest class",
+            "of the likeliest class",
+            found.before.top,
+            found.after.top,
+            synthetic=synthetic,
+        ),
+        reliability_plot(
+            "reliability-covid19",
+            f"{shown}: Covid19",
+            "of Covid19",
+            found.before.covid,
+            found.after.covid,
+            synthetic=synthetic,
+        ),
+    )
+
+
+def _table(found: Sequence[Calibration], synthetic: bool) -> Table:
+    rows = []
+    for strategy in found:
+        shown, spread = STRATEGIES[strategy.strategy], strategy.temperatures
+        scaled = f"{text(strategy.temperature)} ({text(min(spread))} to {text(max(spread))})"
+        rows.append(Row((shown, LEGEND[0]), (None, *_values(strategy.before))))
+        rows.append(Row((shown, LEGEND[1]), (scaled, *_values(strategy.after))))
+    return Table("calibration", "Calibration", ("Strategy", "Probabilities"), COLUMNS, tuple(rows), NOTE, synthetic)
+
+
+def _values(found: Quality) -> tuple[Value, ...]:
+    return found.top_ece, found.brier, found.log_loss, found.covid_ece, found.covid_brier

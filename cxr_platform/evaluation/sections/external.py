@@ -1,0 +1,129 @@
+"""Films of external sources: scored by models that have seen no film of the source, beside cross-validation.
+
+Each film is scored by the models of all folds; the main figure is that of their mean probabilities (an ensemble, which
+tends to do a little better than one model), and the range of the single models stands beside it.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from cxr_platform.evaluation.findings import ExternalFinding
+from cxr_platform.evaluation.material import Material
+from cxr_platform.evaluation.prose import count, rate
+from cxr_platform.evaluation.section import Section
+from cxr_platform.evaluation.sections.rate_bars import Bar, Words, rate_bars
+from cxr_platform.evaluation.statistics.resampling import study_seed
+from cxr_platform.evaluation.statistics.unseen import beside_cross_validation, bounds, fold_range
+from cxr_platform.evaluation.table import Row, Table, text
+from cxr_platform.labels import POSITIVE_CLASS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cxr_platform.evaluation.canvas import Picture
+
+NAME, TITLE = "external", "Films from elsewhere"
+RULE = "Figures contradict cross-validation where the external one is lower and the two intervals do not overlap."
+COLUMNS = ("films", "wrong", "external (%)", "single models (%)", "cross-validation (%)", "contradicts")
+
+
+def find(material: Material) -> tuple[ExternalFinding, ...]:
+    """Every rate that the external films allow, of all strategies, those of the winner first."""
+    frame, winner = material.evidence.parts.get(NAME), material.outcome.verdict.winner
+    if frame is None:
+        return ()
+    strategies = sorted(material.study.strategies, key=lambda strategy: strategy != winner)
+    return tuple(beside_cross_validation(frame, material.predictions, strategies, study_seed(material.study)))
+
+
+def section(material: Material, found: tuple[ExternalFinding, ...]) -> Section:
+    """The winner on external films, with a warning for each contradiction; all strategies in a folded table."""
+    frame = material.evidence.parts.get(NAME)
+    if frame is None or not found:
+        return Section(NAME, TITLE, absent=material.evidence.why_absent(NAME))
+    winner = material.outcome.verdict.winner
+    best = [finding for finding in found if finding.strategy == winner]
+    title = f"The winner, {winner}, on external films"
+    return Section(
+        NAME,
+        TITLE,
+        lead=(*_lead(best), *_others(found, winner)),
+        pictures=(_picture(best, material.synthetic),),
+        tables=(unseen_table("external", title, best, frame, synthetic=material.synthetic),),
+        folded=(unseen_table("external-all", "All strategies", found, frame, synthetic=material.synthetic),),
+        warnings=tuple(
+            f"{sentence(finding)} This contradicts cross-validation." for finding in best if finding.contradicts
+        ),
+        values={"rule": RULE, "strategies": _values(found)},
+    )
+
+
+def sentence(finding: ExternalFinding) -> str:
+    """What happened on the films of a source."""
+    films = count(finding.films, "film", "films")
+    what = {
+        "sensitivity": f"{finding.wrong} of {films} of {POSITIVE_CLASS} are missed: sensitivity",
+        "specificity": f"{finding.wrong} of {films} without {POSITIVE_CLASS} are called {POSITIVE_CLASS}: specificity",
+        "recall": f"{finding.wrong} of {films} of {finding.label} are taken for another class: recall",
+    }[finding.measure]
+    return f"{finding.source}: {what} {rate(finding.external)}; in cross-validation {rate(finding.internal)}."
+
+
+def unseen_table(
+    name: str, title: str, found: Sequence[ExternalFinding], frame: "pd.DataFrame", *, synthetic: bool = False
+) -> Table:
+    """One row a source, strategy and measure; `frame` has the scores of the single models."""
+    rows = []
+    for finding in found:
+        single = fold_range(frame, finding)
+        spread = f"{text(single[0])} to {text(single[1])}" if single else None
+        verdict = "yes" if finding.contradicts else "no"
+        values = (finding.films, finding.wrong, finding.external, spread, finding.internal, verdict)
+        rows.append(Row((finding.source, finding.strategy, measure_name(finding)), values))
+    note = f"External: the mean of the folds' models; single models: the lowest and the highest of them. {RULE}"
+    return Table(name, title, ("Source", "Strategy", "Rate"), COLUMNS, tuple(rows), note, synthetic)
+
+
+def measure_name(finding: ExternalFinding) -> str:
+    """The rate's name: that of Covid19 against the rest, or the recall of a class."""
+    return f"{finding.measure} of {finding.label}"
+
+
+def _lead(best: Sequence[ExternalFinding]) -> list[str]:
+    steady = [sentence(finding) for finding in best if not finding.contradicts]
+    if len(steady) < len(best):
+        return [*steady, RULE]
+    return ["No figure on external films contradicts cross-validation.", *steady, RULE]
+
+
+def _others(found: Sequence[ExternalFinding], winner: str) -> list[str]:
+    names = sorted({f.strategy for f in found if f.contradicts and f.strategy != winner})
+    return [f"Figures of other strategies that contradict cross-validation: {', '.join(names)}."] if names else []
+
+
+def _picture(best: Sequence[ExternalFinding], synthetic: bool) -> "Picture":
+    bars = []
+    for finding in best:
+        name = f"{finding.source[:20]}\n{measure_name(finding)}"
+        bars.append(Bar(f"{name}, n = {finding.films}", finding.external, "alarm" if finding.contradicts else "plain"))
+        bars.append(Bar("in cross-validation", finding.internal, "control"))
+    words = Words(
+        "external",
+        "On films from elsewhere",
+        "Films judged right (%)",
+        "Rates of the winner on films of external sources beside those in cross-validation",
+        "Pairs of bars, external and in cross-validation, in percent",
+    )
+    return rate_bars(bars, words, chance=None, synthetic=synthetic)
+
+
+def _values(found: Sequence[ExternalFinding]) -> list[dict[str, Any]]:
+    return [
+        {
+            **{name: getattr(f, name) for name in ("source", "strategy", "measure", "label", "films", "wrong")},
+            "external": bounds(f.external),
+            "internal": bounds(f.internal),
+            "contradicts": f.contradicts,
+        }
+        for f in found
+    ]

@@ -1,0 +1,145 @@
+"""Leave one source out: is a class recognised on films of a source of which no film was trained on?
+
+The recipe is that of the whole-film probe (a logistic regression on frozen features), fitted without the source and
+without the groups of its films; beside it the recall of the very same films in the probe's cross-validation, where
+other films of their source were trained on.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from cxr_platform.evaluation.findings import ExternalFinding
+from cxr_platform.evaluation.interval import Interval
+from cxr_platform.evaluation.material import Material
+from cxr_platform.evaluation.prose import count, rate
+from cxr_platform.evaluation.section import Section
+from cxr_platform.evaluation.sections.rate_bars import Bar, Words, rate_bars
+from cxr_platform.evaluation.statistics.resampling import study_seed
+from cxr_platform.evaluation.statistics.unseen import Scored, bounds, ensemble, finding
+from cxr_platform.evaluation.table import Row, Table
+from cxr_platform.labels import CLASSES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cxr_platform.evaluation.canvas import Picture
+
+NAME, TITLE = "left_out", "A source left out of training"
+RECIPE = "whole-film"
+FEW = 20
+"""Films of a class from other sources, below which a low recall says more of the training set than of the source."""
+
+
+def find(material: Material) -> tuple[ExternalFinding, ...]:
+    """Recall of each class on each of its sources; empty where nothing was computed."""
+    frame, probes = material.evidence.parts.get(NAME), material.evidence.parts.get("pixel_probes")
+    if frame is None:
+        return ()
+    seed = study_seed(material.study)
+    found = []
+    for (source, label), rows in frame.groupby(["source", "label"], sort=False):
+        key = ("recall", str(label))
+        internal = Interval(None) if probes is None else _same_films(rows, probes).rate(*key, seed)
+        found.append(finding((str(source), RECIPE), key, ensemble(rows), internal, seed))
+    return tuple(sorted(found, key=lambda f: CLASSES.index(f.label)))
+
+
+def section(material: Material, found: tuple[ExternalFinding, ...]) -> Section:
+    """Recall with and without the source in training; the classes for which it is not possible."""
+    if not found:
+        return Section(NAME, TITLE, absent=material.evidence.why_absent(NAME))
+    trained = _trained_on(material.evidence.parts[NAME])
+    worse = [f for f in found if f.contradicts]
+    return Section(
+        NAME,
+        TITLE,
+        lead=(*_lead(worse), *_impossible(material)),
+        pictures=(_picture(found, material.synthetic),),
+        tables=(_table(found, trained, material.synthetic),),
+        warnings=tuple(_sentence(f, trained) for f in worse),
+        values={"rates": _values(found, trained), "impossible": dict(material.outcome.single_source)},
+    )
+
+
+def _same_films(rows: "pd.DataFrame", probes: "pd.DataFrame") -> Scored:
+    """The films of `rows` as the whole-film probe's cross-validation judged them."""
+    judged = probes[probes["probe"] == RECIPE].set_index("image_id").loc[rows["image_id"]].reset_index()
+    facts = rows[["image_id", "label", "group_id"]]
+    return ensemble(judged.merge(facts, on="image_id", validate="one_to_one"))
+
+
+def _trained_on(frame: "pd.DataFrame") -> dict[tuple[str, str], int]:
+    """(source, class) → films of the class from other sources that were there to learn from."""
+    return {(str(s), str(c)): int(n) for (s, c), n in frame.groupby(["source", "label"])["trained_on"].first().items()}
+
+
+def _lead(worse: Sequence[ExternalFinding]) -> list[str]:
+    start = (
+        "The recipe of the whole-film probe was fitted without any film of a source and asked for the classes of that "
+        "source; beside it the same films in its cross-validation, where their source was trained on. A class that "
+        "only the missing source has is not learnt at all then, so that a recall can also rise."
+    )
+    if worse:
+        return [start]
+    return [start, "No recall falls so far that the two intervals do not overlap."]
+
+
+def _sentence(found: ExternalFinding, trained: dict[tuple[str, str], int]) -> str:
+    seen = trained[found.source, found.label]
+    fell = f"Without {found.source} in training, {rate(found.external)} of its {found.films} {found.label} films are "
+    fell += f"recognised; with it {rate(found.internal)}."
+    if seen < FEW:
+        fell += f" Only {count(seen, 'film', 'films')} of {found.label} from elsewhere were left to learn from."
+    return fell
+
+
+def _impossible(material: Material) -> list[str]:
+    single = material.outcome.single_source
+    if not single:
+        return []
+    told = ", ".join(f"{label} ({source})" for label, source in single.items())
+    return [f"Not possible for classes with a single source: {told}."]
+
+
+def _table(found: Sequence[ExternalFinding], trained: dict[tuple[str, str], int], synthetic: bool) -> Table:
+    rows = []
+    for f in found:
+        values = (f.films, trained[f.source, f.label], f.external, f.internal, "yes" if f.contradicts else "no")
+        rows.append(Row((f.label, f.source), values))
+    columns = ("films", "others to learn from", "source left out (%)", "source trained on (%)", "falls")
+    note = (
+        "Percent of the films that are given their class. Others to learn from: films of the class from other sources. "
+        "Falls: the two intervals do not overlap."
+    )
+    return Table("left-out", TITLE, ("Class", "Source"), columns, tuple(rows), note, synthetic)
+
+
+def _picture(found: Sequence[ExternalFinding], synthetic: bool) -> "Picture":
+    bars = []
+    for f in found:
+        name = f"{f.label} without\n{f.source[:20]}, n = {f.films}"
+        bars.append(Bar(name, f.external, "alarm" if f.contradicts else "plain"))
+        bars.append(Bar("with it", f.internal, "control"))
+    words = Words(
+        "left-out",
+        "A source left out of training",
+        "Films of the class recognised (%)",
+        "Films of a class that are recognised when their source was left out of training and when it was not",
+        "Pairs of bars, source left out and source trained on, in percent",
+    )
+    return rate_bars(bars, words, chance=None, synthetic=synthetic)
+
+
+def _values(found: Sequence[ExternalFinding], trained: dict[tuple[str, str], int]) -> list[dict[str, Any]]:
+    return [
+        {
+            "label": f.label,
+            "source": f.source,
+            "films": f.films,
+            "trained_on": trained[f.source, f.label],
+            "left_out": bounds(f.external),
+            "trained": bounds(f.internal),
+            "falls": f.contradicts,
+        }
+        for f in found
+    ]

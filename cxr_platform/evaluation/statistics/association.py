@@ -1,0 +1,69 @@
+"""How far the class of a film and the source that it comes from tell each other, over the films of a study.
+
+Everything is from a table of films by class, then source, as `metrics.source_counts` gives it. The study's films are
+all there are, not a sample, so these figures have no interval.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from cxr_platform.evaluation.metrics import percent
+from cxr_platform.labels import CLASSES
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Counts = Mapping[str, Mapping[str, int]]
+
+
+def sources_of(counts: Counts) -> list[str]:
+    """Every source with a film, the one with most films first, equals by name."""
+    films: dict[str, int] = {}
+    for by_source in counts.values():
+        for source, n in by_source.items():
+            films[source] = films.get(source, 0) + n
+    return sorted((s for s in films if films[s]), key=lambda s: (-films[s], s))
+
+
+def count_table(counts: Counts) -> "np.ndarray":
+    """(7, sources) films: classes in the order of `CLASSES`, sources in that of `sources_of`."""
+    import numpy as np
+
+    return np.array([[counts.get(c, {}).get(s, 0) for s in sources_of(counts)] for c in CLASSES], dtype=int)
+
+
+def cramers_v(counts: Counts) -> float | None:
+    """Cramér's V without correction (`scipy.stats.contingency.association`): 0 where the source says nothing of the
+    class, 1 where one of the two follows from the other. `None` with fewer than two classes or two sources."""
+    from scipy.stats.contingency import association
+
+    table = count_table(counts)
+    table = table[table.any(axis=1)]  # a class without films says nothing, and SciPy refuses empty rows
+    return float(association(table, method="cramer")) if min(table.shape) > 1 else None
+
+
+def single_source(counts: Counts) -> dict[str, str]:
+    """Classes whose films all come from one source, with that source."""
+    table, sources = count_table(counts), sources_of(counts)
+    return {c: sources[int(row.argmax())] for c, row in zip(CLASSES, table, strict=True) if (row > 0).sum() == 1}
+
+
+def source_shares(counts: Counts) -> dict[str, dict[str, float | None]]:
+    """Of each class, the percent of its films from each source; `None` for a class without films."""
+    sources = sources_of(counts)
+    totals = {c: sum(counts.get(c, {}).values()) for c in CLASSES}
+    return {c: {s: percent(counts.get(c, {}).get(s, 0), totals[c]) for s in sources} for c in CLASSES}
+
+
+def source_rule_matrix(counts: Counts) -> "np.ndarray":
+    """(7, 7) films, actual class in rows, of a rule that sees only the source and answers its most frequent class.
+
+    It is made and tested on the same films: the most that any rule from the source alone can reach on them.
+    """
+    import numpy as np
+
+    table = count_table(counts)
+    matrix = np.zeros((len(CLASSES), len(CLASSES)), dtype=int)
+    for column in table.T:
+        matrix[:, column.argmax()] += column
+    return matrix

@@ -1,0 +1,146 @@
+"""All figures of merit of a study's strategies, pooled with bootstrap intervals and by fold.
+
+Rates are in percent, areas, F1 and Brier score from 0 up; undefined is `None`, as in `metrics`.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from cxr_platform.evaluation.interval import Interval
+from cxr_platform.evaluation.metrics import Spread, spread
+from cxr_platform.evaluation.predictions import Predictions
+from cxr_platform.evaluation.statistics.counts import cells, from_matrices
+from cxr_platform.evaluation.statistics.predictive import PREVALENCES, predictive_values
+from cxr_platform.evaluation.statistics.ranks import Ranked
+from cxr_platform.evaluation.statistics.resampling import Bootstrap, percentile_interval
+from cxr_platform.labels import CLASSES, POSITIVE_CLASS
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How a measure is called, and whether it is a ratio (three decimals) or percent."""
+
+    title: str
+    ratio: bool = False
+
+
+FIGURES_OF_MERIT: Mapping[str, Measure] = {
+    "accuracy_7_class": Measure("7-class accuracy"),
+    "balanced_accuracy": Measure("Balanced accuracy"),
+    "macro_f1": Measure("Macro F1", ratio=True),
+    "accuracy_2_class": Measure("Covid19 accuracy"),
+    "sensitivity": Measure("Covid19 sensitivity"),
+    "specificity": Measure("Covid19 specificity"),
+    "roc_auc": Measure("Covid19 ROC AUC", ratio=True),
+    "average_precision": Measure("Covid19 average precision", ratio=True),
+    "brier": Measure("Brier score, seven classes", ratio=True),
+}
+"""The columns of `WeightedMeasures`, in their order: `COUNTED`, then what is computed from probabilities."""
+
+COLUMNS = tuple(FIGURES_OF_MERIT)
+
+
+@dataclass(frozen=True)
+class Predictive:
+    """PPV and NPV in percent where `prevalence` (0 to 1) of the films are Covid19; `own` marks the study's share."""
+
+    prevalence: float
+    ppv: Interval
+    npv: Interval
+    own: bool = False
+
+
+@dataclass(frozen=True)
+class StrategyMeasures:
+    """One strategy: `pooled` over all films, `spread` over folds, both by the names in `FIGURES_OF_MERIT`."""
+
+    strategy: str
+    pooled: Mapping[str, Interval]
+    spread: Mapping[str, Spread]
+    predictive: tuple[Predictive, ...]
+
+
+def strategy_measures(predictions: Predictions, strategy: str, bootstrap: Bootstrap) -> StrategyMeasures:
+    """Every figure of merit of `strategy`; `bootstrap` is over the groups of `predictions`."""
+    import numpy as np
+
+    label, probability = predictions.label, predictions.probability[strategy]
+    measure = WeightedMeasures(label, probability)
+    everything = np.ones((1, len(label)), dtype=np.float32)
+    one_fold = (predictions.fold == np.arange(predictions.folds)[:, None]).astype(np.float32)
+    values, folds, replicates = measure(everything)[0], measure(one_fold), bootstrap.replicate(measure)
+    pooled = {name: _interval(float(values[i]), replicates[:, i], bootstrap, name) for i, name in enumerate(COLUMNS)}
+    pooled |= covid_rates(label, probability.argmax(axis=1), bootstrap)
+    spreads = {name: _spread(folds[:, i], FIGURES_OF_MERIT[name].ratio) for i, name in enumerate(COLUMNS)}
+    return StrategyMeasures(strategy, pooled, spreads, _predictive(label, values, replicates, bootstrap))
+
+
+class WeightedMeasures:
+    """The measures of one strategy as a function of weights (r, N) → (r, 9), in the order of `FIGURES_OF_MERIT`."""
+
+    def __init__(self, label: "np.ndarray", probability: "np.ndarray"):
+
+        covid = CLASSES.index(POSITIVE_CLASS)
+        self._cells = cells(label, probability.argmax(axis=1))
+        self._ranked = Ranked(probability[:, covid], label == covid)
+        self._brier = brier_scores(label, probability)
+
+    def __call__(self, weights: "np.ndarray") -> "np.ndarray":
+        """(r, 9) values, NaN where undefined."""
+        import numpy as np
+
+        size = len(CLASSES)
+        counted = from_matrices((weights @ self._cells).reshape(-1, size, size))
+        with np.errstate(invalid="ignore"):
+            brier = weights @ self._brier / weights.sum(axis=1, dtype=float)
+        return np.column_stack([counted, self._ranked.areas(weights), brier])
+
+
+def brier_scores(label: "np.ndarray", probability: "np.ndarray") -> "np.ndarray":
+    """(N,) squared distances, 0 to 2, of each film's probabilities from its class (Brier 1950)."""
+    import numpy as np
+
+    return np.square(probability - np.eye(len(CLASSES))[label]).sum(axis=1)
+
+
+def covid_rates(label: "np.ndarray", predicted: "np.ndarray", bootstrap: Bootstrap) -> dict[str, Interval]:
+    """The four measures of §2.5 with `Bootstrap.rate`, which also bounds a rate of 0 or 100 %."""
+    actual, said = label == CLASSES.index(POSITIVE_CLASS), predicted == CLASSES.index(POSITIVE_CLASS)
+    return {
+        "accuracy_7_class": bootstrap.rate(predicted == label),
+        "accuracy_2_class": bootstrap.rate(said == actual),
+        "sensitivity": bootstrap.rate(said, among=actual),
+        "specificity": bootstrap.rate(~said, among=~actual),
+    }
+
+
+def _interval(value: float, replicates: "np.ndarray", bootstrap: Bootstrap, name: str) -> Interval:
+    ratio = FIGURES_OF_MERIT[name].ratio
+    if math.isnan(value) or bootstrap.groups < 2:
+        return Interval(None if math.isnan(value) else value, ratio=ratio)
+    return percentile_interval(value, replicates, ratio=ratio)
+
+
+def _spread(folds: "np.ndarray", ratio: bool) -> Spread:
+    defined = (None if math.isnan(value) else float(value) for value in folds)
+    return replace(spread(defined), ratio=ratio)
+
+
+def _predictive(
+    label: "np.ndarray", values: "np.ndarray", replicates: "np.ndarray", bootstrap: Bootstrap
+) -> tuple[Predictive, ...]:
+    """PPV and NPV from the sensitivity and specificity of each replicate; the prevalence is a premise and stays."""
+    sensitivity, specificity = COLUMNS.index("sensitivity"), COLUMNS.index("specificity")
+    own = float((label == CLASSES.index(POSITIVE_CLASS)).mean())
+    found = []
+    for prevalence, is_own in [*((p, False) for p in PREVALENCES), (own, True)]:
+        at = predictive_values(values[[sensitivity]], values[[specificity]], prevalence)
+        drawn = predictive_values(replicates[:, sensitivity], replicates[:, specificity], prevalence)
+        ppv, npv = (_interval(float(v[0]), r, bootstrap, "sensitivity") for v, r in zip(at, drawn, strict=True))
+        found.append(Predictive(prevalence, ppv, npv, is_own))
+    return tuple(found)

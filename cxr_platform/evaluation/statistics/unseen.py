@@ -1,0 +1,121 @@
+"""Rates on films that no fold has seen, beside the same rates in cross-validation."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cxr_platform.evaluation.findings import ExternalFinding
+from cxr_platform.evaluation.interval import Interval
+from cxr_platform.evaluation.predictions import PROBABILITY_COLUMNS, Predictions
+from cxr_platform.evaluation.statistics.resampling import Bootstrap
+from cxr_platform.labels import CLASSES, POSITIVE_CLASS
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+POSITIVE = CLASSES.index(POSITIVE_CLASS)
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """Films with actual and predicted positions in `CLASSES`, and their groups: three arrays (N,)."""
+
+    labels: "np.ndarray"
+    predicted: "np.ndarray"
+    groups: "np.ndarray"
+
+    def hits(self, measure: str, label: str) -> "tuple[np.ndarray, np.ndarray]":
+        """(right, among), bool (N,): which films are right as the measure has it, and which it is over."""
+        if measure == "recall":
+            return self.labels == self.predicted, self.labels == CLASSES.index(label)
+        right = (self.labels == POSITIVE) == (self.predicted == POSITIVE)
+        return right, (self.labels == POSITIVE) == (measure == "sensitivity")
+
+    def rate(self, measure: str, label: str, seed: int) -> Interval:
+        """The rate in percent with its interval by groups."""
+        right, among = self.hits(measure, label)
+        return Bootstrap(self.groups, seed=seed).rate(right, among)
+
+
+def cross_validated(predictions: Predictions, strategy: str) -> Scored:
+    """The study's films by the model that has not seen them."""
+    return Scored(predictions.label, predictions.probability[strategy].argmax(axis=1), predictions.group_id)
+
+
+def ensemble(frame: "pd.DataFrame") -> Scored:
+    """Rows of one film and one fold's model each → films by the mean of the probabilities over the models."""
+    films = frame.groupby("image_id", sort=True)
+    means = films[list(PROBABILITY_COLUMNS)].mean().to_numpy()
+    facts = films[["label", "group_id"]].first()
+    labels = facts["label"].map(CLASSES.index).to_numpy()
+    return Scored(labels, means.argmax(axis=1), facts["group_id"].to_numpy())
+
+
+def measures_of(labels: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """(measure, class) that films of these classes allow: Covid19 against the rest, then each class for itself."""
+    present = set(labels)
+    if POSITIVE_CLASS in present:
+        yield "sensitivity", POSITIVE_CLASS
+    if present - {POSITIVE_CLASS}:
+        yield "specificity", POSITIVE_CLASS
+    yield from (("recall", label) for label in CLASSES if label in present and label != POSITIVE_CLASS)
+
+
+def beside_cross_validation(
+    frame: "pd.DataFrame", predictions: Predictions, strategies: Sequence[str], seed: int
+) -> list[ExternalFinding]:
+    """One finding a strategy (in the order given), source and measure: the mean of the folds' models on the films of
+    `frame` (columns of the evidence part `external`) beside cross-validation."""
+    findings = []
+    for strategy in strategies:
+        inside = cross_validated(predictions, strategy)
+        internal: dict[tuple[str, str], Interval] = {}
+        for source, rows in frame[frame["strategy"] == strategy].groupby("source"):
+            outside = ensemble(rows)
+            for key in measures_of(rows["label"]):
+                if key not in internal:  # one a strategy, whatever the number of sources
+                    internal[key] = inside.rate(*key, seed)
+                findings.append(finding((str(source), strategy), key, outside, internal[key], seed))
+    return findings
+
+
+def finding(
+    names: tuple[str, str], key: tuple[str, str], outside: Scored, internal: Interval, seed: int
+) -> ExternalFinding:
+    """The rate `key` (measure, class) of `names` (source, strategy) beside the internal one."""
+    right, among = outside.hits(*key)
+    source, strategy = names
+    external = outside.rate(*key, seed)
+    return ExternalFinding(
+        source=source,
+        measure=key[0],
+        label=key[1],
+        strategy=strategy,
+        films=int(among.sum()),
+        wrong=int((among & ~right).sum()),
+        internal=internal,
+        external=external,
+        contradicts=contradicts(external, internal),
+    )
+
+
+def contradicts(external: Interval, internal: Interval) -> bool:
+    """Whether the external rate is the lower one and the two intervals do not overlap; false where one is undefined."""
+    return external.high is not None and internal.low is not None and external.high < internal.low
+
+
+def fold_range(frame: "pd.DataFrame", found: ExternalFinding) -> tuple[float, float] | None:
+    """The lowest and the highest rate, in percent, of the single models of a finding's strategy."""
+    rows = frame[(frame["strategy"] == found.strategy) & (frame["source"] == found.source)]
+    rates = []
+    for _, model in rows.groupby("fold"):
+        right, among = ensemble(model).hits(found.measure, found.label)
+        if among.any():
+            rates.append(100 * float(right[among].mean()))
+    return (min(rates), max(rates)) if rates else None
+
+
+def bounds(interval: Interval) -> dict[str, float | None]:
+    """The interval as plain values for results.json."""
+    return {"value": interval.value, "low": interval.low, "high": interval.high}

@@ -1,0 +1,175 @@
+"""The feature atlas of the winner (paper, §4): features of every film by the network that has not seen it, ranked."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from cxr_platform.evidence.networks import fold_networks
+from cxr_platform.evidence.workspace import Workspace
+from cxr_platform.explain.atlas import (
+    Ranked,
+    clearest_source,
+    halves,
+    is_matched,
+    penultimate,
+    separations,
+    top_features,
+)
+from cxr_platform.explain.saliency import feature_heatmaps
+from cxr_platform.labels import CLASSES
+from cxr_platform.models.mobilenet import Network
+from cxr_platform.training.data import StudyData
+
+FEATURES_A_CLASS = 2
+FILMS_A_FEATURE = 4
+SHARED_FILMS = 300
+TITLE = "Feature atlas"
+
+
+@dataclass(frozen=True)
+class FoldFeatures:
+    """Of one fold's network: features (n, F) of the fold's own films, `rows` (n,) of the study's data, and features
+    (300, F) of the films that all networks are compared on; `half` (n,) bool are the films on which features are
+    chosen, `films` and `maps` those that each first feature of a class answers most strongly."""
+
+    fold: int
+    rows: np.ndarray
+    features: np.ndarray
+    shared: np.ndarray
+    half: np.ndarray
+    top: list[Ranked]
+    films: list[np.ndarray]
+    maps: list[np.ndarray]
+
+
+def atlas(workspace: Workspace) -> Mapping[str, pa.Table]:
+    """Tables `features` (every film), `atlas` (two features a class and fold) and `atlas_films` (what these answer)."""
+    data, parts = workspace.data, []
+    shared = shared_rows(data, workspace.profile.seed)
+    for fold, network in fold_networks(workspace, workspace.winner):
+        parts.append(_fold_features(network, data, fold, shared, workspace.profile.seed))
+        workspace.progress(TITLE, fold + 1, workspace.study.folds)
+    return {
+        "features": pa.concat_tables([_features_table(data, part) for part in parts]),
+        "atlas": _atlas_table(data, parts),
+        "atlas_films": pa.concat_tables([_films_table(data, part) for part in parts]),
+    }
+
+
+def shared_rows(data: StudyData, seed: int) -> np.ndarray:
+    """Films on which the networks of all folds are compared: up to `SHARED_FILMS`, drawn with the study's seed.
+
+    Each network was trained on most of them; for whether two features answer alike that does not matter.
+    """
+    return np.sort(np.random.default_rng([seed, 5]).permutation(len(data.labels))[:SHARED_FILMS])
+
+
+def _fold_features(network: Network, data: StudyData, fold: int, shared: np.ndarray, seed: int) -> FoldFeatures:
+    rows = data.rows_of_fold(fold)
+    features = penultimate(network, data.films[rows])
+    half = halves(data.group_ids[rows], seed + fold)
+    top = top_features(features, data.labels[rows], half, FEATURES_A_CLASS)
+    films = [rows[_strongest(features[:, r.feature], half, data.group_ids[rows])] for r in top]
+    numbers = np.repeat([r.feature for r in top], [len(f) for f in films]).astype(int)
+    together = feature_heatmaps(network, data.films[np.concatenate([np.zeros(0, int), *films])], numbers)
+    maps = np.split(together, np.cumsum([len(f) for f in films])[:-1]) if films else []
+    return FoldFeatures(fold, rows, features, penultimate(network, data.films[shared]), half, top, films, maps)
+
+
+def _strongest(feature: np.ndarray, half: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """The films of the half that was not chosen on with the highest values, one a patient."""
+    order = [i for i in np.argsort(-feature, kind="stable") if not half[i]]
+    first = {groups[i]: i for i in reversed(order)}
+    return np.array([i for i in order if first[groups[i]] == i][:FILMS_A_FEATURE], dtype=int)
+
+
+def _features_table(data: StudyData, part: FoldFeatures) -> pa.Table:
+    return pa.table(
+        {
+            "image_id": data.image_ids[part.rows],
+            "group_id": data.group_ids[part.rows],
+            "source": data.sources[part.rows],
+            "label": np.array(CLASSES)[data.labels[part.rows]],
+            "fold": np.full(len(part.rows), part.fold, "int32"),
+            "features": pa.array(list(part.features.astype("float16")), pa.list_(pa.float16())),
+        }
+    )
+
+
+def _atlas_table(data: StudyData, parts: list[FoldFeatures]) -> pa.Table:
+    aucs = [separations(part.features, data.labels[part.rows]) for part in parts]
+    rows = []
+    for part in parts:
+        for ranked in part.top:
+            matched = [
+                other is part
+                or is_matched(part.shared[:, ranked.feature], other.shared, ranked.auc_held, aucs[i][ranked.label])
+                for i, other in enumerate(parts)
+            ]
+            rows.append(_atlas_row(data, part, ranked, sum(matched), len(parts)))
+    return pa.Table.from_pylist(rows, ATLAS_SCHEMA)
+
+
+def _atlas_row(data: StudyData, part: FoldFeatures, ranked: Ranked, matched: int, folds: int) -> dict[str, object]:
+    held = ~part.half
+    source = clearest_source(part.features[held, ranked.feature], data.sources[part.rows[held]])
+    return {
+        "fold": part.fold,
+        "feature": ranked.feature,
+        "label": CLASSES[ranked.label],
+        "auc_chosen": ranked.auc_chosen,
+        "auc_held": ranked.auc_held,
+        "matched_folds": matched,
+        "folds": folds,
+        "films_held": int(held.sum()),
+        "source": source[0] if source else None,
+        "auc_source": source[1] if source else None,
+    }
+
+
+def _films_table(data: StudyData, part: FoldFeatures) -> pa.Table:
+    rows = []
+    for ranked, films, maps in zip(part.top, part.films, part.maps, strict=True):
+        for rank, (row, heat) in enumerate(zip(films, maps, strict=True)):
+            position = int(np.flatnonzero(part.rows == row)[0])
+            rows.append(
+                {
+                    "fold": part.fold,
+                    "feature": ranked.feature,
+                    "rank": rank,
+                    "image_id": str(data.image_ids[row]),
+                    "value": float(part.features[position, ranked.feature]),
+                    "side": heat.shape[0],
+                    "heatmap": heat.ravel().astype("float16"),
+                }
+            )
+    return pa.Table.from_pylist(rows, FILMS_SCHEMA)
+
+
+ATLAS_SCHEMA = pa.schema(
+    [
+        ("fold", pa.int32()),
+        ("feature", pa.int32()),
+        ("label", pa.string()),
+        ("auc_chosen", pa.float64()),
+        ("auc_held", pa.float64()),
+        ("matched_folds", pa.int32()),
+        ("folds", pa.int32()),
+        ("films_held", pa.int32()),
+        ("source", pa.string()),
+        ("auc_source", pa.float64()),
+    ]
+)
+FILMS_SCHEMA = pa.schema(
+    [
+        ("fold", pa.int32()),
+        ("feature", pa.int32()),
+        ("rank", pa.int32()),
+        ("image_id", pa.string()),
+        ("value", pa.float32()),
+        ("side", pa.int32()),
+        ("heatmap", pa.list_(pa.float16())),
+    ]
+)

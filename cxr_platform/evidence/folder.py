@@ -1,0 +1,135 @@
+"""A folder of films that no study has seen, through the same intake as the study's own: decoded, judged, grouped."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pyarrow as pa
+
+from cxr_platform.config import IntakeConfig, Profile, from_mapping
+from cxr_platform.errors import NotPossible, SourceError
+from cxr_platform.evidence.external import UnseenFilms
+from cxr_platform.intake.candidate import Refusal
+from cxr_platform.intake.layouts.collection import Collection, as_text, walk
+from cxr_platform.intake.overrule import Overrule
+from cxr_platform.intake.sources import Found, find_candidates
+from cxr_platform.manifest.cache import DecodedCache, PixelReader, settings_key
+from cxr_platform.manifest.choice import Choice, choose
+from cxr_platform.manifest.decoding import DecodeTask, decode_new
+from cxr_platform.manifest.place import Place, storage_errors
+from cxr_platform.manifest.progress import BuildProgress
+from cxr_platform.manifest.pseudonyms import patient_salt
+from cxr_platform.manifest.selection import Taken
+from cxr_platform.manifest.store import Manifest
+
+IN_STUDY = "in-study"
+HASHES = ("file_sha256", "pixel_sha256")
+
+
+@dataclass(frozen=True, eq=False)
+class Folder:
+    """The films that are scored, and `excluded`: source path → reason and detail of every other file.
+
+    `synthetic` says that films of the folder were drawn.
+    """
+
+    films: UnseenFilms
+    excluded: Mapping[str, Refusal]
+    synthetic: bool
+
+    @property
+    def reasons(self) -> Mapping[str, int]:
+        """Reason → number of files."""
+        return Counter(refusal.reason for refusal in self.excluded.values())
+
+
+def read_folder(
+    data: Path, manifest: Manifest, profile: Profile, work: Path, progress: BuildProgress, *, unlabelled: bool = False
+) -> Folder:
+    """The usable films of `data`, taken in as those of `manifest` were; decoded ones are kept in `work`.cache.
+
+    With `unlabelled` every file is a film without a class, whatever the folders are called. Films of the study are
+    excluded: the same file, the same pixels or the same patient.
+
+    Raises `SourceError` for a folder that is absent or whose layout is not known, `NotPossible` where no film is left.
+    """
+    intake = from_mapping(IntakeConfig, manifest.info["config"], f"{manifest.folder}: config")
+    profile = replace(profile, intake=intake)
+    found = _find(data, profile, unlabelled)
+    choice, pixels = _choose(found, profile, work, progress)
+    known = _study_films(manifest)
+    seen = [_seen(film, patient, known) for film, patient in zip(choice.taken, choice.patients, strict=True)]
+    kept = [i for i, refusal in enumerate(seen) if refusal is None]
+    excluded = {item.source_path: item.refusal for item in choice.excluded}
+    excluded |= {f.candidate.source_path: r for f, r in zip(choice.taken, seen, strict=True) if r is not None}
+    if not kept:
+        raise _nothing_left(data, excluded)
+    taken, groups = [choice.taken[i] for i in kept], [choice.groups[i] for i in kept]
+    films = UnseenFilms(_facts(taken, groups), pixels.films([film.decoded for film in taken]))
+    return Folder(films, excluded, synthetic=bool(found.synthetic_sources))
+
+
+def _find(data: Path, profile: Profile, unlabelled: bool) -> Found:
+    """All of role external: none of them is drawn, capped or put into a fold."""
+    if unlabelled:
+        found = _without_labels(data)
+    else:
+        try:
+            found = find_candidates(data, profile.intake.selection)
+        except SourceError as error:
+            error.advice += " Films without a class are scored with --unlabelled."
+            raise
+    return replace(found, candidates=[replace(candidate, role="external") for candidate in found.candidates])
+
+
+def _without_labels(data: Path) -> Found:
+    if not data.is_dir():
+        raise SourceError(f"Expected a folder of films at {data}.", received="a file" if data.exists() else "nothing")
+    folder = data.resolve()
+    collection = Collection(as_text(folder.name), folder, walk(folder))
+    return Found([collection.candidate(file) for file in collection.files])
+
+
+def _choose(found: Found, profile: Profile, work: Path, progress: BuildProgress) -> tuple[Choice, PixelReader]:
+    """As `manifest.build` does, but without lists that overrule."""
+    intake, salt = profile.intake, patient_salt()
+    with storage_errors(work):
+        cache = DecodedCache(Place(work).cache, settings_key(intake.decoding, salt))
+    decoded = decode_new(found.candidates, cache, DecodeTask(intake, salt, cache.folder), progress)
+    pixels = PixelReader(cache, intake.decoding.image_size)
+    return choose(found.candidates, decoded, Overrule(), profile, salt, pixels), pixels
+
+
+def _nothing_left(data: Path, excluded: Mapping[str, Refusal]) -> NotPossible:
+    reasons = Counter(refusal.reason for refusal in excluded.values())
+    return NotPossible(
+        f"Expected films in {data} that can be read and that the study has not seen.",
+        received=", ".join(f"{n} {reason}" for reason, n in reasons.items()) or "an empty folder",
+        advice="Give a folder with other films.",
+    )
+
+
+def _study_films(manifest: Manifest) -> dict[str, set[str]]:
+    """The hashes and patients of the films in the folds; external ones were not trained on and may be scored."""
+    table = manifest.table([*HASHES, "patient_id", "role"]).to_pandas()
+    study = table[table["role"] == "study"]
+    return {name: set(study[name].dropna()) for name in (*HASHES, "patient_id")}
+
+
+def _seen(film: Taken, patient: str | None, known: Mapping[str, set[str]]) -> Refusal | None:
+    if film.facts.file_sha256 in known["file_sha256"] or film.facts.pixel_sha256 in known["pixel_sha256"]:
+        return Refusal(IN_STUDY, "a film of the study, which its networks were trained on")
+    if patient in known["patient_id"]:
+        return Refusal(IN_STUDY, "of a patient of the study")
+    return None
+
+
+def _facts(taken: Sequence[Taken], groups: Sequence[str]) -> pa.Table:
+    columns = {
+        "image_id": [film.image_id for film in taken],
+        "group_id": list(groups),
+        "source": [film.candidate.source for film in taken],
+        "label": [film.candidate.label for film in taken],
+    }
+    return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})

@@ -1,0 +1,125 @@
+"""Score a folder of unseen films with the models of a study: every strategy × fold, beside its cross-validation.
+
+    python -m pipelines.evaluate --study runs/NAME --data FOLDER
+
+FOLDER holds collections as `cxr manifest` takes them, or with --unlabelled any films, which are then only predicted.
+Films that the study has seen are left out. The cards, if any, are used as TensorFlow finds them.
+"""
+
+import argparse
+import csv
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.command import run_command
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cxr_platform.evaluation.table import Table
+    from cxr_platform.evidence.folder import Folder
+    from cxr_platform.evidence.workspace import Workspace
+
+MANIFESTS = Path("data/manifests")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0, or 2 when the films cannot be scored."""
+    arguments = _parser().parse_args(argv)
+    return run_command(lambda: _run(arguments))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="cxr evaluate", description=__doc__.split("\n")[0])
+    parser.add_argument("--study", type=Path, required=True, metavar="runs/NAME", help="the folder of a study")
+    parser.add_argument("--data", type=Path, required=True, help="folder of films that the study has not seen")
+    parser.add_argument(
+        "--manifest", type=Path, help=f"the study's manifest (default: its own in {MANIFESTS})"
+    )
+    parser.add_argument("--out", type=Path, help="where the results go (default: STUDY/evaluations/FOLDER)")
+    parser.add_argument("--unlabelled", action="store_true", help="take every file as a film whose class is not known")
+    parser.add_argument("--imagenet-weights", type=Path, help="a published MobileNetV2 file, if it is at hand")
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from cxr_platform.evidence.external import score
+    from cxr_platform.evidence.folder import read_folder
+    from pipelines.progress import make_progress
+
+    out = arguments.out or arguments.study / "evaluations" / arguments.data.resolve().name
+    with make_progress(sys.stderr) as progress:
+        workspace = _workspace(arguments, progress)
+        folder = read_folder(
+            arguments.data, workspace.manifest, workspace.profile, out, progress, unlabelled=arguments.unlabelled
+        )
+        rows = score(folder.films, workspace)
+    print("\n".join(_told(folder)))
+    _write(out, rows, folder)
+    frame = rows.to_pandas()
+    labelled = frame[frame["label"].notna()]
+    if len(labelled):
+        _write_table(out, replace(_table(labelled, workspace), synthetic=folder.synthetic))
+    else:
+        print("No class is known of these films: predictions only, no figures.")
+    print(f"Predictions: {out / 'predictions.parquet'}")
+    return 0
+
+
+def _workspace(arguments: argparse.Namespace, progress: Any) -> "Workspace":
+    from cxr_platform.evaluation.outcome import study_outcome
+    from cxr_platform.evaluation.predictions import check_against_manifest, load_predictions
+    from cxr_platform.evaluation.study import read_study
+    from cxr_platform.evidence.workspace import Workspace
+    from cxr_platform.manifest.store import open_manifest
+    from cxr_platform.training.folder import StudyFolder
+
+    study = read_study(arguments.study)
+    predictions = load_predictions(arguments.study, study)
+    manifest = open_manifest(arguments.manifest or MANIFESTS / Path(study.manifest.path).name)
+    check_against_manifest(predictions, study, manifest.table(["image_id", "role", "label"]), manifest.content_hash)
+    winner = study_outcome(study, predictions).verdict.winner
+    folder = StudyFolder(arguments.study)
+    return Workspace(folder, study, predictions, winner, manifest, progress.step, arguments.imagenet_weights)
+
+
+def _told(folder: "Folder") -> list[str]:
+    lines = [f"{len(folder.films.facts)} films scored, {len(folder.excluded)} files left out."]
+    return lines + [f"Left out: {n:6d}  {reason}" for reason, n in sorted(folder.reasons.items())]
+
+
+def _table(labelled: "pd.DataFrame", workspace: "Workspace") -> "Table":
+    from cxr_platform.evaluation.sections.external import unseen_table
+    from cxr_platform.evaluation.statistics.resampling import study_seed
+    from cxr_platform.evaluation.statistics.unseen import beside_cross_validation
+
+    study = workspace.study
+    strategies = sorted(study.strategies, key=lambda strategy: strategy != workspace.winner)
+    found = beside_cross_validation(labelled, workspace.predictions, strategies, study_seed(study))
+    return unseen_table("figures", f"Unseen films by the models of {study.name}", found, labelled)
+
+
+def _write(out: Path, rows: Any, folder: "Folder") -> None:
+    import pyarrow.parquet as pq
+
+    out.mkdir(parents=True, exist_ok=True)
+    pq.write_table(rows, out / "predictions.parquet", compression="zstd")
+    with (out / "excluded.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["source_path", "reason", "detail"])
+        writer.writerows([path, r.reason, r.detail] for path, r in sorted(folder.excluded.items()))
+
+
+def _write_table(out: Path, table: "Table") -> None:
+    from cxr_platform.evaluation.table import to_csv, to_markdown
+
+    (out / "figures.csv").write_text(to_csv(table), encoding="utf-8")
+    (out / "figures.md").write_text(to_markdown(table), encoding="utf-8")
+    print(to_markdown(table))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,97 @@
+"""Findings, sections and reports made up for tests: nothing speaks against the study unless a test says so."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from cxr_platform.evaluation.canvas import Picture
+from cxr_platform.evaluation.contents import Contents
+from cxr_platform.evaluation.findings import (
+    Association,
+    Comparison,
+    ExternalFinding,
+    Findings,
+    LungShare,
+    ProbeFinding,
+    SourceFinding,
+)
+from cxr_platform.evaluation.interval import Interval
+from cxr_platform.evaluation.outcome import Outcome
+from cxr_platform.evaluation.section import Section
+from cxr_platform.evaluation.table import Row, Table
+from cxr_platform.evaluation.tables import report_tables
+
+PIXEL = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d4944415478da63f8cfc0f01f00050001ff"
+    "56c72f0d0000000049454e44ae426082"
+)
+TWO_SOURCES = Association(0.12, {}, 2)
+SINGLE = Association(0.87, {"Edema": "nih", "Effusion": "nih", "Pneumonia": "kermany"}, 4)
+CONTRADICTION = ExternalFinding(
+    source="actualmed",
+    measure="specificity",
+    label="Normal",
+    strategy="scratch",
+    films=18,
+    wrong=14,
+    internal=Interval(98.5, 97.4, 99.2),
+    external=Interval(22.22, 5.56, 44.44),
+    contradicts=True,
+)
+LUNGS_SEEN = LungShare("scratch", 40, Interval(61.0, 57.0, 65.0), 30.0, low=False)
+
+
+def probe(name: str = "lungs-only", accuracy: float = 80.0, *, shortcut: bool = False) -> ProbeFinding:
+    figure = Interval(accuracy, accuracy - 2, accuracy + 2)
+    return ProbeFinding(
+        name, name.replace("-", " "), figure, figure, figure, Interval(88.0, 86.0, 90.0), 34.0, shortcut, "A sentence."
+    )
+
+
+def told_source(accuracy: float) -> SourceFinding:
+    return SourceFinding("whole-film", Interval(accuracy, accuracy - 2, accuracy + 2), 56.0, 4)
+
+
+def comparison(other: str, difference: float, low: float, high: float, p: float) -> Comparison:
+    return Comparison("scratch", other, Interval(difference, low, high, signed=True), p / 2, p)
+
+
+def findings(**changes: Any) -> Findings:
+    """Two balanced sources, a harmless probe; `changes` replace fields."""
+    fields: dict[str, Any] = {
+        "accuracy": Interval(87.66, 86.1, 89.2),
+        "sensitivity": Interval(97.4, 95.0, 99.0),
+        "specificity": Interval(99.4, 99.0, 99.8),
+        "comparisons": (),
+        "association": TWO_SOURCES,
+        "probes": (probe(),),
+    }
+    return Findings(**{**fields, **changes})
+
+
+def table(name: str) -> Table:
+    return Table(name, f"Table {name}", ("Class",), ("films",), (Row(("Normal",), (3,)),))
+
+
+def section(name: str, **fields: Any) -> Section:
+    return Section(name, **{"title": f"Section {name}", "lead": (f"Sentence of {name}.",), **fields})
+
+
+def full_section(name: str) -> Section:
+    """One of everything."""
+    return section(
+        name,
+        pictures=(Picture(f"{name}-picture", f"Caption of {name}.", f"Picture of {name}: one pixel, 3.00 %.", PIXEL),),
+        tables=(table(f"{name}-table"),),
+        folded=(table(f"{name}-folded"),),
+        values={"rate": 3.0, "undefined": None},
+    )
+
+
+def contents(
+    outcome: Outcome, sections: Sequence[Section] = (), found: Findings | None = None, pictures: int = 2
+) -> Contents:
+    """A report whose own pictures are one pixel each."""
+    drawn = [
+        Picture(f"drawn-{n}", f"Caption {n}.", f"Picture {n} of the study, one pixel.", PIXEL) for n in range(pictures)
+    ]
+    return Contents(outcome, found or findings(), report_tables(outcome), drawn, sections)

@@ -1,0 +1,109 @@
+import json
+
+import numpy as np
+import pytest
+
+from cxr_platform.evaluation.material import load_material
+from cxr_platform.evaluation.predictions import PROBABILITY_COLUMNS
+from cxr_platform.evaluation.results import plain
+from cxr_platform.evaluation.sections.calibration import find, section
+from cxr_platform.labels import CLASSES
+from tests.evaluation.builders import drawn_frame, image_frame, write_study
+from tests.evaluation.statistics.made_up import overconfident
+
+
+def simulated_frame(temperature: float, strategy: str = "scratch", films: int = 1500):
+    """Films whose network multiplies calibrated logits by `temperature`."""
+    label, probability = overconfident(films, temperature)
+    order = np.argsort(label, kind="stable")
+    frame = image_frame({c: int((label == i).sum()) for i, c in enumerate(CLASSES)}, 3).assign(strategy=strategy)
+    frame[list(PROBABILITY_COLUMNS)] = probability[order]
+    return frame
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory):
+    return load_material(write_study(tmp_path_factory.mktemp("sure"), simulated_frame(2.0), synthetic=True))
+
+
+@pytest.fixture(scope="module")
+def found(material):
+    return find(material)
+
+
+@pytest.fixture(scope="module")
+def made(material, found):
+    return section(material, found)
+
+
+def test_the_finding_has_the_planted_temperature_and_the_error_before_and_after(found):
+    finding = found.finding
+
+    assert finding.strategy == "scratch"
+    assert finding.temperature == pytest.approx(2.0, rel=0.05)
+    assert finding.ece_after.high < finding.ece_before.low
+
+
+def test_a_network_that_is_too_sure_is_called_so(made):
+    assert made.lead[0].startswith("Training from scratch is surer than it is right: temperature ")
+    assert "never which class is the likeliest" in made.lead[1]
+
+
+@pytest.mark.parametrize(("temperature", "words"), [(0.5, "is less sure than it"), (1.0, "is about as sure as")])
+def test_other_networks_are_called_what_they_are(tmp_path, temperature, words):
+    material = load_material(write_study(tmp_path, simulated_frame(temperature)))
+
+    assert words in section(material, find(material)).lead[0]
+
+
+def test_every_strategy_has_a_line_before_and_one_after(made):
+    before, after = made.tables[0].rows
+
+    assert (before.labels[1], after.labels[1]) == ("as trained", "after scaling")
+    assert before.values[0] is None
+    assert after.values[0].startswith("2.0") or after.values[0].startswith("1.9")
+    assert after.values[1].value < before.values[1].value
+
+
+def test_operating_points_stand_beside_calling_by_the_likeliest_class(material, made):
+    without, *points = made.tables[1].rows
+
+    assert without.values[1:3] == (material.outcome.best.pooled.sensitivity, material.outcome.best.pooled.specificity)
+    assert [row.labels[0] for row in points] == [
+        "90\N{NO-BREAK SPACE}%",
+        "95\N{NO-BREAK SPACE}%",
+        "99\N{NO-BREAK SPACE}%",
+    ]
+    assert points[0].values[2].value > points[2].values[2].value
+
+
+def test_thresholds_of_each_fold_and_the_one_for_use_can_be_read(made, found):
+    rows = made.folded[0].rows
+
+    assert [row.labels[0] for row in rows[:-1]] == [f"fold {k}, chosen on the others" for k in range(3)]
+    assert rows[-1].values[1] == f"{found.points[0].for_use.threshold:.4f}"
+
+
+def test_reliability_is_drawn_for_the_likeliest_class_and_for_covid19(made, found):
+    likeliest, covid = made.pictures
+
+    assert (likeliest.name, covid.name) == ("reliability-likeliest-class", "reliability-covid19")
+    assert likeliest.alt.startswith("Synthetic films. Reliability diagram")
+    assert likeliest.alt.count(" came true of ") == len(found.before.top) + len(found.after.top)
+
+
+def test_the_values_are_plain_json(made):
+    tree = json.loads(json.dumps(plain(made.values), allow_nan=False))
+
+    assert len(tree["strategies"]["scratch"]["temperatures"]) == 3
+    assert [point["target"] for point in tree["operating_points"]] == [0.9, 0.95, 0.99]
+    assert 0 < tree["operating_points"][0]["for_use"]["threshold"] < 1
+
+
+def test_a_study_without_covid19_films_has_no_operating_point_and_no_warning(tmp_path):
+    frame = drawn_frame({"scratch": 0.9})
+    material = load_material(write_study(tmp_path, frame[frame["label"] != "Covid19"]))
+    made = section(material, find(material))
+
+    assert "no operating point" in made.lead[2]
+    assert made.tables[1].rows[1].values[0] == "–"

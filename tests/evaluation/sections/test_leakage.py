@@ -1,0 +1,115 @@
+import json
+from dataclasses import replace
+
+import pytest
+
+from cxr_platform.evaluation.material import load_material
+from cxr_platform.evaluation.results import plain
+from cxr_platform.evaluation.sections.leakage import find, section
+from tests.evaluation.builders import drawn, drawn_frame, image_frame, with_predictions, write_study
+
+COUNTS = {"Covid19": 60, "Pneumonia": 120, "Normal": 180}
+
+
+def write_both(folder, grouped=0.7, paper=0.95):
+    """A grouped study, and one under the paper's protocol that deals the same films out one by one."""
+    images = image_frame(COUNTS, 3)
+    films = images.assign(fold=range(len(images)))
+    films["fold"] %= 3
+    ours = with_predictions(images, "scratch", drawn(images, grouped, 1))
+    theirs = with_predictions(films, "scratch", drawn(films, paper, 2))
+    study = write_study(folder / "test", ours)
+    other = write_study(folder / "test-paper", theirs, protocol="paper")
+    return study, other
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory):
+    study, other = write_both(tmp_path_factory.mktemp("both"))
+    return load_material(study, other_folder=other)
+
+
+def test_the_difference_is_that_of_the_two_accuracies(material):
+    finding = find(material).finding
+    paper = load_accuracy(material.other[1])
+    grouped = load_accuracy(material.predictions)
+
+    assert finding.strategy == "scratch"
+    assert finding.difference.value == pytest.approx(100 * (paper - grouped))
+    assert finding.difference.excludes_zero
+
+
+def load_accuracy(predictions) -> float:
+    return (predictions.probability["scratch"].argmax(axis=1) == predictions.label).mean()
+
+
+def test_it_is_paper_less_grouped_from_the_side_of_the_papers_study_too(material):
+    other_study, other = material.other
+    seen_from_there = replace(
+        material, study=other_study, predictions=other, other=(material.study, material.predictions)
+    )
+
+    assert find(seen_from_there).finding == find(material).finding
+
+
+def test_the_text_says_how_many_films_met_their_own_patient_and_what_it_did(material):
+    made = section(material, find(material))
+
+    assert "360 films of 360 then met a network" in made.lead[0]
+    assert "Films of one patient on both sides of a fold are the likely reason" in made.lead[1]
+    assert "not that training again gives another network" in made.lead[2]
+    assert made.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("grouped", "paper", "words"),
+    [(0.8, 0.8, "no leakage is shown here, and none ruled out"), (0.95, 0.6, "which leakage cannot explain")],
+)
+def test_no_difference_and_one_the_other_way_are_called_what_they_are(tmp_path, grouped, paper, words):
+    study, other = write_both(tmp_path, grouped, paper)
+    material = load_material(study, other_folder=other)
+
+    assert words in section(material, find(material)).lead[1]
+
+
+def test_the_table_has_both_protocols_and_their_difference(material):
+    (table,) = section(material, find(material)).tables
+
+    assert [row.labels[1] for row in table.rows] == ["paper", "grouped", "difference (points)"]
+    assert table.columns == ("Accuracy 7-class (%)", "Sensitivity (%)", "Specificity (%)")
+    assert all(value.signed for value in table.rows[2].values)
+
+
+def test_studies_that_differ_in_more_than_the_protocol_are_warned_of(material):
+    other_study, other = material.other
+    longer = replace(other_study, profile={**other_study.profile, "seed": 1})
+    unlike = replace(material, other=(longer, other))
+
+    assert (
+        section(unlike, find(unlike)).warnings[0].startswith("The two studies differ in more than the protocol (seed)")
+    )
+
+
+def test_the_values_are_plain_json(material):
+    tree = json.loads(json.dumps(plain(section(material, find(material)).values), allow_nan=False))
+
+    assert tree["torn_films"] == 360
+    assert tree["strategies"]["scratch"]["difference"]["accuracy_7_class"]["low"] > 0
+
+
+def test_without_the_other_protocol_the_section_says_how_to_get_it(tmp_path):
+    material = load_material(write_study(tmp_path, drawn_frame({"scratch": 0.9})))
+    found = find(material)
+
+    assert found is None
+    assert "make cv-all PROTOCOL=both" in section(material, found).absent
+
+
+def test_studies_without_a_common_strategy_cannot_be_compared(material):
+    other_study, other = material.other
+    renamed = replace(other, probability={"off-the-shelf": other.probability["scratch"]})
+    apart = replace(material, other=(other_study, renamed))
+    found = find(apart)
+
+    assert found.finding is None
+    assert "no strategy in common" in section(apart, found).absent

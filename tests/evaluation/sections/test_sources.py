@@ -1,0 +1,116 @@
+import io
+
+import pytest
+from PIL import Image
+
+from cxr_platform.evaluation.findings import Association
+from cxr_platform.evaluation.sections import sources
+from cxr_platform.evaluation.sections.source_bars import source_bars
+from cxr_platform.evaluation.table import to_csv
+from cxr_platform.labels import CLASSES
+from tests.evaluation.planted import material, predictions
+
+
+def told(films, **options):
+    found = sources.find(films)
+    return found, sources.section(films, found)
+
+
+@pytest.fixture(scope="module")
+def confounded():
+    """Each class but Normal from one of two sources."""
+    label = [c for c in CLASSES for _ in range(10)]
+    source = ["chest" if c in ("Pneumonia", "Effusion") else "hospital" for c in label]
+    source[-1] = "chest"
+    return material(predictions(source, label), external={"Covid19": {"abroad": 26}, "Normal": {"abroad": 18}})
+
+
+def test_classes_with_one_source_are_named_with_it(confounded):
+    found, section = told(confounded)
+
+    assert found.single_source == {c: "chest" if c in ("Pneumonia", "Effusion") else "hospital" for c in CLASSES[:-1]}
+    [warning] = section.warnings
+    assert "Covid19, Edema, Emphysema, Fibrosis only from hospital" in warning
+    assert "Effusion, Pneumonia only from chest" in warning
+    assert "Normal" not in warning
+
+
+def test_the_strength_and_what_the_source_alone_reaches_are_said(confounded):
+    found, section = told(confounded)
+
+    assert f"Cramér's V {found.cramers_v:.3f}" in section.lead[0]
+    assert "28.57\N{NO-BREAK SPACE}%" in section.lead[1]  # a tenth of 20 films of 70: one class of each source
+    assert section.values["source_rule"]["accuracy_7_class"] == pytest.approx(100 * 20 / 70)
+
+
+def test_external_films_stand_apart_and_enter_no_figure(confounded):
+    found, section = told(confounded)
+    outside = next(t for t in section.tables if t.name == "external-counts")
+
+    assert found.sources == 2
+    assert [(row.labels[0], row.values) for row in outside.rows] == [
+        ("Covid19", (26,)),
+        ("Normal", (18,)),
+        ("All classes", (44,)),
+    ]
+    assert "abroad" in section.lead[-1]
+    assert "abroad" not in to_csv(section.folded[0]) + section.pictures[0].alt
+    assert section.values["external"] == {"Covid19": {"abroad": 26}, "Normal": {"abroad": 18}}
+
+
+def test_shares_of_a_class_sum_to_a_hundred(confounded):
+    _, section = told(confounded)
+
+    for row in section.folded[0].rows:
+        assert sum(row.values[1:]) == pytest.approx(100)
+
+
+def test_one_source_is_said_and_warns_of_nothing():
+    films = material(predictions(["only"] * 4, ["Covid19", "Normal"] * 2))
+    found, section = told(films)
+
+    assert (found.cramers_v, found.sources) == (None, 1)
+    assert "All films of the study come from one source" in section.lead[0]
+    assert (section.warnings, section.pictures, section.folded) == ((), (), ())
+    assert section.values["source_rule"] is None
+
+
+def test_balanced_sources_warn_of_nothing():
+    films = material(predictions(["a", "b"] * 7, [c for c in CLASSES for _ in range(2)]))
+    found, section = told(films)
+
+    assert found.cramers_v == pytest.approx(0, abs=1e-9)
+    assert section.warnings == ()
+
+
+def test_one_class_from_two_sources_is_no_failure():
+    _, section = told(material(predictions(["a", "b"], ["Normal", "Normal"])))
+
+    assert "cannot be associated" in section.lead[0]
+
+
+def test_confounding_speaks_of_nothing_where_there_is_one_source():
+    assert sources.confounding(Association(None, {"Normal": "only"}, 1)) == ""
+    assert sources.confounding(Association(0.5, {}, 2)) == ""
+
+
+def test_synthetic_films_are_marked_everywhere():
+    _, section = told(material(predictions(["a", "b"], ["Normal", "Covid19"]), synthetic=True))
+
+    assert all(table.synthetic for table in (*section.tables, *section.folded))
+    assert section.pictures[0].alt.startswith("Synthetic films.")
+
+
+def test_the_picture_says_in_words_what_it_shows():
+    picture = source_bars({"Covid19": {"a": 3, "b": 1}, "Normal": {"a": 2}}, synthetic=False)
+
+    assert "Covid19: a 75.00, b 25.00; Edema: no films" in picture.alt
+    assert Image.open(io.BytesIO(picture.png)).format == "PNG"
+
+
+def test_sources_beyond_the_looks_are_put_together():
+    many = {"Normal": {f"source-{i}": 10 - i for i in range(9)}}
+    picture = source_bars(many, synthetic=False)
+
+    assert "source-8 3.70" in picture.alt
+    assert Image.open(io.BytesIO(picture.png)).height > 600

@@ -1,0 +1,122 @@
+import json
+
+import numpy as np
+import pytest
+
+from cxr_platform.evaluation.sections import subgroups
+from cxr_platform.evaluation.statistics.subgroups import SMALL
+from tests.evaluation.planted import material, predictions
+
+NBSP = "\N{NO-BREAK SPACE}"
+N = 240
+
+
+def told(films):
+    found = subgroups.find(films)
+    return subgroups.section(films, found)
+
+
+@pytest.fixture(scope="module")
+def section():
+    """Half the films of women are wrong; the ages of one source are not told, the other has five films of children."""
+    number = np.arange(N)
+    label = np.where(number % 3, "Normal", "Covid19")
+    sex = np.where(number % 2, "F", "M")
+    answers = np.where((sex == "F") & (number % 4 == 1), "Edema", label)
+    source = np.where(number < N // 2, "told", "chest_xray")
+    age = np.where(number < N // 2, 50.0, np.nan)
+    age[:5] = 10
+    return told(material(predictions(source, label, answers), {"sex": sex, "age": age}))
+
+
+def test_the_part_that_does_worse_is_named_with_its_interval(section):
+    sentence = next(line for line in section.lead if line.startswith("Below that"))
+
+    assert f"sex female, 50.00{NBSP}% (" in sentence
+    assert "male," not in sentence.replace("female,", "")
+    assert ["sex", "female"] in section.values["lower_than_overall"]
+
+
+def test_parts_that_are_a_source_under_another_name_are_said_to_be(section):
+    sentence = next(line for line in section.lead if line.startswith("View, sex and age differ"))
+
+    assert "age 40–64 only from told" in sentence
+    assert "age unknown only from chest_xray" in sentence
+    assert "sex female only" not in sentence
+
+
+def test_small_parts_are_marked_in_tables_and_in_the_picture(section):
+    accuracy = section.tables[0]
+    kinds = {row.labels: row.kind for row in accuracy.rows}
+
+    assert kinds["age", "0–17"] == "small"
+    assert kinds["age", "40–64"] == ""
+    assert kinds["all", "all films"] == "total"
+    assert f"fewer than {SMALL} films" in accuracy.note
+    assert f"fewer than {SMALL} films" in section.pictures[0].caption
+
+
+def test_each_rate_has_its_own_number_of_films(section):
+    accuracy, sensitivity, specificity = (
+        {row.labels: row.values for row in table.rows} for table in section.tables
+    )  # fmt: skip
+
+    for labels, values in sensitivity.items():
+        assert values[0] + specificity[labels][0] == accuracy[labels][0]
+    assert accuracy["all", "all films"][0] == N
+
+
+def test_parts_without_a_film_of_the_rate_are_left_out_of_its_table():
+    label = ["Covid19"] * 30 + ["Normal"] * 30
+    section = told(material(predictions(["a"] * 30 + ["b"] * 30, label)))
+    names = [[row.labels[1] for row in table.rows] for table in section.tables]
+
+    assert names == [["a", "b", "all films"], ["a", "all films"], ["b", "all films"]]
+
+
+def test_where_children_are_not_told_by_age_the_note_says_so(section):
+    assert "children of one to five years" in section.tables[0].note
+
+
+def test_the_picture_says_every_part_in_words(section):
+    for row in section.tables[0].rows[:-1]:
+        assert f"{row.labels[0]} {row.labels[1]} " in section.pictures[0].alt
+
+
+def test_figures_are_plain_json(section):
+    values = json.loads(json.dumps(section.values, allow_nan=False))
+
+    assert values["overall"]["accuracy"]["films"] == N
+    assert {part["by"] for part in values["parts"]} == {"source", "sex", "age"}
+
+
+def test_within_sources_that_have_both_is_said_where_some_have_not():
+    source = ["covid"] * 70 + ["rest"] * 100
+    label = ["Covid19"] * 40 + ["Normal"] * 130
+    section = told(material(predictions(source, label, ["Covid19"] * 70 + ["Normal"] * 100)))
+
+    assert f"specificity 0.00{NBSP}% (0.00 to " in section.lead[1]
+    assert "over all films" in section.lead[1]
+    assert "no more than a hint" not in section.lead[1]
+
+
+def test_without_manifest_only_sources_are_told_apart():
+    section = told(material(predictions(["a", "b"] * 30, ["Normal"] * 60)))
+
+    assert {row.labels[0] for row in section.tables[0].rows} == {"source", "all"}
+    assert any("manifest, which was not given" in line for line in section.lead)
+    assert not any(line.startswith("View, sex and age differ") for line in section.lead)
+
+
+def test_films_that_cannot_be_divided_are_said_to_be():
+    scored = predictions(["only"] * 4, ["Normal", "Covid19"] * 2)
+
+    assert "manifest, which was not given" in told(material(scored)).absent
+    assert "not told or the same for all" in told(material(scored, {"view": ["PA"] * 4})).absent
+
+
+def test_synthetic_films_are_marked():
+    section = told(material(predictions(["a", "b"] * 5, ["Normal"] * 10), synthetic=True))
+
+    assert section.pictures[0].alt.startswith("Synthetic films.")
+    assert all(table.synthetic for table in (*section.tables, *section.folded))

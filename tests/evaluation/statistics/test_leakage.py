@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+
+from cxr_platform.evaluation.statistics.leakage import leakage, torn_films
+from cxr_platform.evaluation.statistics.resampling import Bootstrap
+from tests.evaluation.statistics.made_up import drawn_labels, predictions_of
+
+LABEL = drawn_labels(400)
+
+
+def answers(right: np.ndarray) -> np.ndarray:
+    return np.eye(7)[np.where(right, LABEL, (LABEL + 1) % 7)]
+
+
+@pytest.fixture(scope="module")
+def found():
+    random = np.random.default_rng(0)
+    right = random.random(400) < 0.95
+    lower = right & (random.random(400) < 0.8)
+    paper = predictions_of(LABEL, {"scratch": answers(right), "off-the-shelf": answers(right)}, fold=np.arange(400) % 3)
+    grouped = predictions_of(LABEL, {"scratch": answers(lower), "fine-tuning-1": answers(right)})
+    return right, lower, paper, grouped, leakage(paper, grouped, Bootstrap(grouped.group_id))
+
+
+def test_only_strategies_that_both_protocols_ran_are_compared(found):
+    assert [f.strategy for f in found[-1]] == ["scratch"]
+
+
+def test_the_difference_is_the_papers_protocol_less_the_grouped_one(found):
+    right, lower, _, _, (scratch,) = found
+    gap = scratch.difference["accuracy_7_class"]
+
+    assert gap.value == pytest.approx(100 * (right.mean() - lower.mean()))
+    assert gap.excludes_zero
+    assert scratch.paper["accuracy_7_class"].value == pytest.approx(100 * right.mean())
+    assert scratch.grouped["accuracy_7_class"].value == pytest.approx(100 * lower.mean())
+
+
+@pytest.mark.parametrize("measure", ["accuracy_7_class", "sensitivity", "specificity"])
+def test_each_difference_is_that_of_its_rates(found, measure):
+    (scratch,) = found[-1]
+
+    by_hand = scratch.paper[measure].value - scratch.grouped[measure].value
+    assert scratch.difference[measure].value == pytest.approx(by_hand)
+
+
+def test_sensitivity_is_of_covid19_films_and_specificity_of_the_others(found):
+    right, _, _, _, (scratch,) = found
+
+    assert scratch.paper["sensitivity"].value == pytest.approx(100 * right[LABEL == 0].mean())
+    assert scratch.paper["specificity"].value == pytest.approx(100 * (right | (LABEL != 6))[LABEL != 0].mean())
+
+
+def test_torn_films_are_those_whose_group_is_in_several_folds(found):
+    _, _, paper, grouped, _ = found
+
+    assert torn_films(grouped) == 0
+    assert torn_films(paper) == 400  # pairs, dealt out one by one
+    assert torn_films(predictions_of(LABEL[:4], {}, fold=np.array([0, 1, 2, 2]))) == 2

@@ -1,0 +1,112 @@
+import numpy as np
+import pytest
+
+from cxr_platform.evaluation.statistics.operating_point import called, choose, highest_threshold, operating_points
+from cxr_platform.evaluation.statistics.resampling import Bootstrap
+from tests.evaluation.statistics.made_up import overconfident, predictions_of
+
+TARGET = (0.9,)
+
+
+def points_of(label, probability, fold=None, targets=TARGET):
+    predictions = predictions_of(label, {"scratch": probability}, fold=fold)
+    return operating_points(predictions, "scratch", Bootstrap(predictions.group_id, replicates=200), targets)
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return overconfident(3000, 2.0)
+
+
+@pytest.fixture(scope="module")
+def folds():
+    return np.arange(3000) // 2 % 3
+
+
+def with_shifted_fold(label, probability, fold):
+    """In fold 0 every film has a tenth of its Covid19 probability: a scanner that was new, say."""
+    shifted = probability.copy()
+    shifted[fold == 0, 0] *= 0.1
+    shifted[fold == 0] /= shifted[fold == 0].sum(axis=1, keepdims=True)
+    return shifted
+
+
+@pytest.mark.parametrize(
+    ("target", "threshold"), [(0.9, 0.2), (0.95, 0.1), (0.5, 0.6), (0.01, 1.0), (1.0, 0.1), (0.91, 0.1)]
+)
+def test_the_threshold_is_the_highest_that_finds_the_targets_share(target, threshold):
+    assert highest_threshold(np.arange(10, 0, -1) / 10, target) == pytest.approx(threshold)
+
+
+def test_a_share_of_films_that_is_a_whole_number_is_not_rounded_up():
+    assert highest_threshold(np.arange(20.0), 0.95) == 1.0
+    assert highest_threshold(np.arange(100.0), 0.07) == 93.0
+
+
+def test_without_covid19_films_there_is_no_threshold_and_nothing_is_called(drawn):
+    label, probability = drawn
+    (choice,) = choose(probability[label != 0], label[label != 0], TARGET)
+
+    assert choice.threshold is None
+    assert not called(probability, choice).any()
+
+
+def test_targets_are_about_reached_and_cost_more_the_higher_they_are(drawn):
+    points = points_of(*drawn, targets=(0.9, 0.95, 0.99))
+
+    for point in points:
+        assert point.sensitivity.value == pytest.approx(100 * point.target, abs=2.5)
+    assert points[0].specificity.value > points[1].specificity.value > points[2].specificity.value
+    assert points[0].change.value > points[1].change.value > points[2].change.value
+    assert points[2].change.high < 0
+
+
+def test_the_change_of_specificity_is_against_calling_by_the_likeliest_class(drawn):
+    label, probability = drawn
+    likeliest = 100 * (probability.argmax(axis=1) != 0)[label != 0].mean()
+    (point,) = points_of(label, probability)
+
+    assert point.change.value == pytest.approx(point.specificity.value - likeliest)
+
+
+def test_a_threshold_is_never_chosen_on_the_fold_that_it_is_judged_on(drawn, folds):
+    label, probability = drawn
+    (honest,) = points_of(label, probability, folds)
+    (planted,) = points_of(label, with_shifted_fold(label, probability, folds), folds)
+
+    assert planted.by_fold[0] == honest.by_fold[0]
+    assert planted.by_fold[1] != honest.by_fold[1]
+    assert planted.for_use != honest.for_use
+
+
+def test_the_judged_fold_shows_what_a_threshold_from_elsewhere_does_to_it(drawn, folds):
+    label, probability = drawn
+    shifted = with_shifted_fold(label, probability, folds)
+    (point,) = points_of(label, shifted, folds)
+    of_fold = (folds == 0) & (label == 0)
+
+    found = called(shifted, point.by_fold[0])[of_fold].mean()
+    (own,) = choose(shifted[folds == 0], label[folds == 0], TARGET)
+    by_its_own = called(shifted, own)[of_fold].mean()
+
+    assert found < 0.6
+    assert by_its_own >= 0.9  # what choosing on the fold itself would have claimed
+
+
+def test_the_choice_for_use_is_made_on_all_films(drawn):
+    label, probability = drawn
+    (point,) = points_of(label, probability)
+
+    assert (point.for_use,) == choose(probability, label, TARGET)
+    assert called(probability, point.for_use)[label == 0].mean() >= 0.9
+
+
+def test_covid19_films_in_one_fold_only_are_not_judged_by_a_threshold_from_themselves(drawn, folds):
+    label, probability = drawn
+    label = np.where((label == 0) & (folds != 1), 1, label)
+    (point,) = points_of(label, probability, folds)
+
+    assert point.by_fold[1].threshold is None
+    assert point.by_fold[0].threshold is not None
+    assert point.sensitivity.value is None
+    assert point.specificity.value is not None

@@ -1,0 +1,169 @@
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from cxr_platform.evaluation.interval import Interval
+from cxr_platform.evaluation.statistics import resampling
+from cxr_platform.evaluation.statistics.resampling import (
+    Bootstrap,
+    difference_interval,
+    percentile_interval,
+    rate_interval,
+)
+
+PATIENTS = np.array(["b", "a", "a", "c", "c", "c"])
+SIZES = np.resize([1, 1, 2, 3, 4, 7], 300)
+
+
+def all_weights(bootstrap: Bootstrap) -> np.ndarray:
+    return np.concatenate(list(bootstrap.weights()))
+
+
+def test_all_films_of_a_patient_are_drawn_together():
+    weights = all_weights(Bootstrap(PATIENTS, 200))
+
+    assert weights.shape == (200, 6)
+    assert (weights[:, 1] == weights[:, 2]).all()
+    assert (weights[:, 3:] == weights[:, [3]]).all()
+    assert (weights[:, 0] != weights[:, 1]).any()
+
+
+def test_each_replicate_draws_as_many_patients_as_there_are():
+    assert (all_weights(Bootstrap(PATIENTS, 200))[:, [0, 1, 3]].sum(axis=1) == 3).all()
+
+
+def test_each_patient_is_drawn_once_on_average():
+    weights = all_weights(Bootstrap(np.arange(50), 4000))
+
+    assert weights.mean(axis=0) == pytest.approx(np.ones(50), abs=0.08)
+    assert weights.var(axis=0) == pytest.approx(np.full(50, 0.98), abs=0.12)
+
+
+def test_the_same_replicates_come_each_time_and_from_each_bootstrap_of_the_seed():
+    bootstrap = Bootstrap(PATIENTS, 100, seed=7)
+
+    assert (all_weights(bootstrap) == all_weights(bootstrap)).all()
+    assert (all_weights(bootstrap) == all_weights(Bootstrap(PATIENTS, 100, seed=7))).all()
+    assert (all_weights(bootstrap) != all_weights(Bootstrap(PATIENTS, 100, seed=8))).any()
+
+
+def test_the_size_of_chunks_changes_nothing(monkeypatch):
+    whole = all_weights(Bootstrap(PATIENTS, 100))
+    monkeypatch.setattr(resampling, "CHUNK_CELLS", 7 * len(PATIENTS))
+    chunks = list(Bootstrap(PATIENTS, 100).weights())
+
+    assert len(chunks) == 15
+    assert (np.concatenate(chunks) == whole).all()
+
+
+def test_a_rate_has_the_percentiles_of_its_replicates():
+    random = np.random.default_rng(1)
+    patients, hits, among = random.integers(0, 60, 200), random.random(200) < 0.8, random.random(200) < 0.5
+    weights = all_weights(Bootstrap(patients, seed=3))
+    by_hand = 100 * (weights @ (hits & among)) / (weights @ among)
+
+    found = rate_interval(hits, patients, among, seed=3)
+
+    assert found.value == pytest.approx(100 * hits[among].mean())
+    assert (found.low, found.high) == pytest.approx(tuple(np.percentile(by_hand, [2.5, 97.5])))
+    assert not found.ratio
+
+
+def test_a_statistic_of_weights_gets_the_same_bounds_as_the_rate():
+    random = np.random.default_rng(1)
+    patients, hits = random.integers(0, 60, 200), random.random(200) < 0.8
+    bootstrap = Bootstrap(patients)
+
+    found = bootstrap.interval(100 * hits.mean(), lambda w: 100 * (w @ hits) / w.sum(axis=1))
+
+    assert (found.low, found.high) == pytest.approx((bootstrap.rate(hits).low, bootstrap.rate(hits).high), abs=1e-4)
+
+
+def test_sums_that_float32_cannot_hold_are_exact_too():
+    values = np.random.default_rng(1).normal(size=(300, 2)) + 1e6
+    bootstrap = Bootstrap(np.arange(300) // 2, 50)
+
+    assert bootstrap.totals(values) == pytest.approx(all_weights(bootstrap).astype(float) @ values, rel=1e-12)
+
+
+def test_where_all_are_right_the_bounds_are_of_the_patients_and_not_of_the_films():
+    ten_patients = np.arange(40) // 4
+
+    found = rate_interval(np.ones(40, dtype=bool), ten_patients)
+
+    assert (found.value, found.high) == (100, 100)
+    assert found.low == pytest.approx(100 * 0.025 ** (1 / 10))  # Clopper and Pearson with 10 of 10
+    nothing = rate_interval(np.zeros(40, dtype=bool), ten_patients)
+    assert (nothing.value, nothing.low, nothing.high) == pytest.approx((0, 0, 100 - found.low))
+
+
+def test_a_rate_among_no_films_is_undefined():
+    assert rate_interval(np.ones(6, dtype=bool), PATIENTS, np.zeros(6, dtype=bool)) == Interval(None)
+    assert rate_interval(np.ones(0, dtype=bool), np.array([])) == Interval(None)
+
+
+def test_a_single_patient_gives_no_bounds():
+    hits, one = np.array([True, False, True]), np.array(["a", "a", "a"])
+
+    assert rate_interval(hits, one) == Interval(pytest.approx(200 / 3))
+    assert difference_interval(hits, ~hits, one) == Interval(pytest.approx(100 / 3), signed=True)
+    assert Bootstrap(one).interval(0.5, lambda w: w.sum(axis=1), ratio=True) == Interval(0.5, ratio=True)
+
+
+def test_a_figure_that_never_moves_has_no_interval():
+    assert percentile_interval(1.0, np.ones(100), ratio=True) == Interval(1.0, ratio=True)
+
+
+def test_a_statistic_that_is_mostly_undefined_has_no_interval():
+    few, many = np.full((2, 100), np.nan)
+    few[:40], many[:60] = np.arange(40), np.arange(60)
+
+    assert percentile_interval(1.0, few) == Interval(1.0)
+    assert percentile_interval(1.0, many).high == pytest.approx(57.525)
+
+
+def test_a_difference_is_paired():
+    random = np.random.default_rng(5)
+    first = random.random(600) < 0.7
+    second = np.where(random.random(600) < 0.05, ~first, first)  # the same but for one film in twenty
+    alike = difference_interval(first, second, np.arange(600))
+    apart = difference_interval(first, random.permutation(second), np.arange(600))
+
+    assert alike.signed
+    assert alike.value == pytest.approx(100 * (first.mean() - second.mean()))
+    assert (alike.high - alike.low) < 0.5 * (apart.high - apart.low)
+    assert difference_interval(first, first, np.arange(600)) == Interval(0, 0, 0, signed=True)
+
+
+def test_a_hundred_thousand_films_need_no_gigabytes():
+    patients = np.random.default_rng(0).integers(0, 30_000, 112_000)
+    bootstrap = Bootstrap(patients, replicates=500)
+    tracemalloc.start()
+    bootstrap.interval(1.0, lambda w: w.sum(axis=1) / 112_000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert peak < 100e6  # the weights of all replicates at once would be 224 MB
+
+
+def covered(simulations: int, by_patient: bool) -> float:
+    """Share of studies of 300 patients whose interval holds the accuracy that their films were drawn with.
+
+    Patients have one to seven films and an ease of their own: Beta(2.55, 0.45), mean 0.85, correlation of films 0.25.
+    """
+    patients = np.repeat(np.arange(len(SIZES)), SIZES)
+    random, hit = np.random.default_rng(2020), 0
+    for i in range(simulations):
+        right = random.random(len(patients)) < random.beta(2.55, 0.45, len(SIZES))[patients]
+        found = rate_interval(right, patients if by_patient else np.arange(len(patients)), seed=i // 50)
+        hit += found.low <= 85 <= found.high
+    return hit / simulations
+
+
+def test_the_interval_holds_the_truth_in_93_to_97_percent_of_500_simulated_studies():
+    assert 0.93 <= covered(500, by_patient=True) <= 0.97
+
+
+def test_resampling_films_one_by_one_would_promise_too_much():
+    assert covered(100, by_patient=False) < 0.92

@@ -1,0 +1,21 @@
+from cxr_platform.evaluation.interval import Interval
+from cxr_platform.evaluation.prose import count, joined, p_text, percent, rate
+
+
+def test_a_rate_carries_its_interval_where_it_has_one():
+    assert rate(Interval(98.5, 97.4, 99.2)) == "98.50\N{NO-BREAK SPACE}% (97.40 to 99.20)"
+    assert rate(Interval(98.5)) == "98.50\N{NO-BREAK SPACE}%"
+    assert rate(Interval(None)) == "an undefined share"
+    assert percent(None) == "an undefined share"
+
+
+def test_small_p_values_are_bounded():
+    assert p_text(0.0004) == "p < 0.001"
+    assert p_text(0.0312) == "p = 0.031"
+
+
+def test_lists_and_numbers_read_as_words():
+    assert joined(["a"]) == "a"
+    assert joined(["a", "b", "c"]) == "a, b and c"
+    assert count(1, "film", "films") == "1 film"
+    assert count(1200, "film", "films") == "1,200 films"

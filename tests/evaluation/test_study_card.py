@@ -1,0 +1,163 @@
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from cxr_platform.evaluation.contents import Contents
+from cxr_platform.evaluation.findings import CalibrationFinding
+from cxr_platform.evaluation.interval import Interval
+from cxr_platform.evaluation.material import Material, load_material
+from cxr_platform.evaluation.study_card import FILLED, OPEN, PARTLY, Item, checklists, entry, study_card
+from tests.evaluation.builders import drawn, image_frame, with_predictions, write_study
+from tests.evaluation.found import CONTRADICTION, LUNGS_SEEN, contents, findings, full_section, section
+from tests.evaluation.stored import rewritten, write_manifest
+
+IMAGES = image_frame({"Covid19": 40, "Normal": 60}, folds=2)
+FRAME = with_predictions(IMAGES, "scratch", drawn(IMAGES, 0.8, seed=1))
+PROFILE = {
+    "seed": 2020,
+    "model": {"input_size": 96, "alpha": 1.0, "dense_units": 2500, "dropout": 0.5},
+    "training": {
+        **{f: {"epochs": 3, "learning_rate": 0.001} for f in ("off_the_shelf", "fine_tuning", "scratch")},
+        "batch_size": 32, "warmup_fraction": 0.1, "label_smoothing": 0.0, "class_weights": "none",
+    },
+    "augmentation": {"rotation_degrees": 10.0, "shift_fraction": 0.1},
+    "intake": {
+        "decoding": {"image_size": 200, "percentile_low": 0.5, "percentile_high": 99.5},
+        "selection": {"frontal_only": True, "no_finding_is_normal": True, "caps": "none", "limit": None},
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
+    folder = tmp_path_factory.mktemp("card")
+    study = rewritten(
+        write_study(folder / "test", FRAME), profile=PROFILE, versions={"keras": "3.15.1", "cxr-platform": "0.1.0"}
+    )
+    return load_material(study, write_manifest(folder / "manifest", IMAGES.assign(role="study")))
+
+
+@pytest.fixture(scope="module")
+def everything(material: Material) -> Contents:
+    """A report in which every section found something."""
+    names = ("intervals", "sources", "left_out", "calibration", "subgroups", "failures")
+    errors = (Interval(0.12, ratio=True), Interval(0.03, ratio=True))
+    found = findings(
+        external=(CONTRADICTION,), lungs=LUNGS_SEEN, calibration=CalibrationFinding("scratch", 1.8, *errors)
+    )
+    return contents(material.outcome, [full_section(name) for name in names], found)
+
+
+def rows(card: str) -> dict[str, str]:
+    """What stands for each item, CLAIM's by `C1`, TRIPOD+AI's by `T1`."""
+    claim, _, tripod = card.partition("## TRIPOD+AI")
+    found = {}
+    for mark, part in (("C", claim), ("T", tripod)):
+        for line in part.splitlines():
+            if re.match(r"\| \d", line):
+                number, _, _, words = (cell.strip() for cell in line.strip("| ").split(" | "))
+                found[mark + number] = words
+    return found
+
+
+def test_the_lists_have_all_their_items_in_order():
+    claim, tripod = checklists()
+
+    assert [item.number for item in claim.items] == [str(n) for n in range(1, 45)]
+    mains = [int(re.match(r"\d+", item.number)[0]) for item in tripod.items]
+    assert sorted(set(mains)) == list(range(1, 28))
+    assert mains == sorted(mains)
+    assert len({item.number for item in tripod.items}) == len(tripod.items) == 52
+
+
+def test_every_item_is_either_filled_or_visibly_open(material, everything):
+    card = rows(study_card(material, everything))
+
+    assert len(card) == 44 + 52
+    assert all(words for words in card.values())
+    assert not any("{" in words for words in card.values())
+
+
+def test_the_counts_at_the_top_are_those_of_the_rows(material, everything):
+    card = study_card(material, everything)
+    words = rows(card).values()
+    open_ones = sum(cell.startswith("**OPEN**") for cell in words)
+    in_part = sum("**OPEN**" in cell for cell in words) - open_ones
+
+    assert (
+        f"**{96 - open_ones - in_part} of 96 items filled by the machine, {in_part} in part, {open_ones} open.**"
+        in card
+    )
+    assert open_ones >= 20
+
+
+def test_with_everything_computed_only_what_authors_know_stays_open(material, everything):
+    card = study_card(material, everything)
+    with_fact = {
+        f"{mark}{item.number}" for mark, c in zip("CT", checklists(), strict=True) for item in c.items if item.fill
+    }
+
+    opened = {number for number, words in rows(card).items() if words.startswith("**OPEN**")}
+    assert opened.isdisjoint(with_fact)
+
+
+def test_what_was_not_computed_is_open_and_not_made_up(material):
+    bare = rows(study_card(material, contents(material.outcome, [section("failures", absent="No heatmaps.")])))
+
+    for number in ("C31", "C33", "C39", "T14", "T23b"):
+        assert bare[number].startswith("**OPEN**: to be written by the authors")
+
+
+def test_without_a_manifest_what_it_tells_is_open(material, everything):
+    without = Material(**{**vars(material), "films": None})
+
+    card = rows(study_card(without, everything))
+
+    assert card["C36"].startswith("**OPEN**")
+    assert card["C35"].startswith("**OPEN**")
+    assert not card["C19"].startswith("**OPEN**")
+
+
+def test_facts_are_those_of_the_study(material, everything):
+    card = rows(study_card(material, everything))
+
+    assert "2 folds of 50 to 50 films" in card["C19"]
+    assert "105 files found, 5 excluded (low-contrast 2, view 3), 100 films in the manifest, 100 of them" in card["C35"]
+    assert "sex: F 50, unknown 50" in card["C36"]
+    assert "50 named patients" in card["C36"]
+    assert "known of 50 of 100 films" in card["C36"]
+    assert "14 of the 18 films of actualmed" in card["C33"]
+    assert "87.66" in card["C37"]
+    assert "keras 3.15.1, cxr-platform 0.1.0" in card["C23"]
+    assert "rotation to 10.0°, shift to 10.00" in card["C25"]
+
+
+def test_the_preface_says_that_items_are_paraphrased_and_where_the_originals_are(material, everything):
+    card = study_card(material, everything)
+
+    assert "paraphrased, not quoted" in card
+    assert "https://doi.org/10.1148/ryai.240300" in card
+    assert "https://doi.org/10.1136/bmj-2023-078378" in card
+
+
+def test_an_item_is_filled_partly_or_open():
+    facts = {"films": "391"}
+
+    def made(fill: str, hint: str):
+        return entry(Item("1", "Data", "How many?", fill, hint), facts)
+
+    assert made("{films} films.", "").state == FILLED
+    assert made("{films} films.", "").words == "391 films."
+    assert made("{films} films.", "which").state == PARTLY
+    assert made("{films} films.", "which").words.endswith("**OPEN**: to be added by the authors – which")
+    assert made("{patients} patients.", "").state == OPEN
+    assert made("", "say how many").words == "**OPEN**: to be written by the authors – say how many"
+
+
+def test_a_study_of_drawn_films_is_marked(tmp_path: Path):
+    frame = pd.concat([FRAME])
+    drawn_study = load_material(write_study(tmp_path / "drawn", frame, synthetic=True))
+
+    assert "**SYNTHETIC FILMS**" in study_card(drawn_study, contents(drawn_study.outcome))

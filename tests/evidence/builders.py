@@ -1,0 +1,156 @@
+"""Planted truth: small made-up chests of which it is known where the sign of the class is."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from cxr_platform.config import load_profile
+from cxr_platform.errors import WeightsError
+from cxr_platform.evaluation.evidence import Evidence
+from cxr_platform.evaluation.material import Material
+from cxr_platform.evaluation.metrics import source_counts
+from cxr_platform.evaluation.outcome import study_outcome
+from cxr_platform.evaluation.predictions import Predictions
+from cxr_platform.evaluation.study import Study, StudyManifest
+from cxr_platform.evidence.workspace import Workspace
+from cxr_platform.explain.lung_field import lung_fields
+from cxr_platform.labels import CLASSES
+from cxr_platform.models.start import BackboneWeights
+from cxr_platform.models.weights import find_weights, load_backbone_weights
+from cxr_platform.training.data import StudyData
+
+Kind = Literal["corner", "lungs"]
+Planted = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+LABELS = tuple(CLASSES.index(name) for name in ("Covid19", "Pneumonia", "Normal"))
+SOURCES = ("east", "west")
+FOLDS = 3
+
+
+def planted_films(kind: Kind, per_class: int = 40, size: int = 64, seed: int = 0) -> Planted:
+    """Films uint8 (N, size, size), labels (N,) as positions in `CLASSES`, sources and groups (N,) of str.
+
+    Three classes, told by a pattern: bars, dots or none. `corner` draws it outside of the body in the upper left
+    corner, over lungs that are noise; `lungs` inside the lungs. Both sources have as many films of each class, and
+    every second film is of the same patient as the one of its class and source before it.
+    """
+    rng = np.random.default_rng(seed)
+    number = np.arange(per_class)
+    labels = np.repeat(LABELS, per_class)
+    sources = np.tile(np.array(SOURCES)[number % 2], len(LABELS))
+    groups = np.array([f"{label}-{i % 2}-{i // 4}" for label in LABELS for i in number])
+    films = np.stack([_film(kind, LABELS.index(label), size, rng) for label in labels])
+    return films, labels, sources, groups
+
+
+def sign_area(kind: Kind, size: int) -> np.ndarray:
+    """Where the pattern of the class is drawn, bool (size, size)."""
+    if kind == "lungs":
+        return lungs(size)
+    area = np.zeros((size, size), bool)
+    area[1 : size // 6, 1 : size // 5] = True
+    return area
+
+
+def lungs(size: int) -> np.ndarray:
+    """Two ellipses, bool (size, size), well inside the lung field of a square film."""
+    y, x = (np.mgrid[:size, :size] + 0.5) / size
+    return sum(((x - centre) / 0.13) ** 2 + ((y - 0.47) / 0.27) ** 2 < 1 for centre in (0.32, 0.68)) > 0
+
+
+def _film(kind: Kind, which: int, size: int, rng: np.random.Generator) -> np.ndarray:
+    grey = 150 + 12 * gaussian_filter(rng.normal(size=(size, size)), 2) * 4
+    grey[lungs(size)] -= 70
+    grey += rng.normal(0, 6, (size, size)) + rng.normal(0, 8)
+    pattern = _pattern(which, size, rng)
+    grey[sign_area(kind, size)] += pattern[sign_area(kind, size)]
+    return np.clip(grey, 0, 255).astype("uint8")
+
+
+def _pattern(which: int, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Grey levels (size, size) to add: slanted bars, dots, or nothing; their place differs from film to film."""
+    y, x = np.mgrid[:size, :size] + rng.integers(0, 8, 2)[:, None, None]
+    if which == 0:
+        return 90.0 * ((x + y) % 8 < 4)
+    if which == 1:
+        return 120.0 * ((x % 6 < 3) & (y % 6 < 3))
+    return np.zeros((size, size))
+
+
+def planted_workspace(kind: Kind, imagenet: BackboneWeights | None, *, size: int = 64, seed: int = 0) -> Workspace:
+    """A workspace of planted films, square as stored, with facts of the files that say nothing of class or source."""
+    films, labels, sources, groups = planted_films(kind, size=size, seed=seed)
+    ids = np.array([f"image-{i:03d}" for i in range(len(films))])
+    folds = _group_folds(groups)
+    data = StudyData(films, labels, folds, ids, groups, sources)
+    overrides = {"folds": FOLDS, "model.input_size": size, "augmentation.views": 1, "resources.cpu": 1.0}
+    return made_workspace(data, planted_facts(data, seed), load_profile("quick", overrides), imagenet)
+
+
+def made_workspace(data: StudyData, facts: pa.Table, profile: Any, imagenet: BackboneWeights | None) -> Workspace:
+    """A workspace without files; the manifest is `facts`."""
+    study: Any = SimpleNamespace(folds=profile.folds, protocol="grouped", profile=profile.to_dict(), strategies=())
+    folder: Any = SimpleNamespace(root=Path("nowhere"))
+    manifest: Any = SimpleNamespace(table=facts.select, content_hash="abc")
+    workspace = Workspace(folder, study, None, "scratch", manifest, lambda *_: None)  # type: ignore[arg-type]
+    workspace.__dict__.update(data=data, profile=profile)  # cached properties
+    if imagenet is not None:
+        workspace.__dict__.update(imagenet=imagenet)
+    return workspace
+
+
+def planted_facts(data: StudyData, seed: int) -> pa.Table:
+    """What a manifest says of the films beside their pixels; sizes and grey levels drawn without regard to class."""
+    rng, count = np.random.default_rng([seed, 9]), len(data.labels)
+    side = rng.integers(300, 2000, count).astype("int32")
+    return pa.table(
+        {
+            "image_id": data.image_ids,
+            "group_id": data.group_ids,
+            "source": data.sources,
+            "label": np.array(CLASSES)[data.labels],
+            "role": ["study"] * count,
+            "width": side,
+            "height": side,
+            "bit_depth": np.full(count, 8, "int32"),
+            "color_mode": rng.choice(["L", "RGB"], count),
+            "padding_fraction": np.zeros(count, "float32"),
+            "mean": rng.uniform(0.4, 0.6, count).astype("float32"),
+            "std": rng.uniform(0.1, 0.3, count).astype("float32"),
+        }
+    )
+
+
+def _group_folds(groups: np.ndarray) -> np.ndarray:
+    """Whole groups in turn to the folds, within a class."""
+    seen: dict[str, int] = {}
+    return np.array([seen.setdefault(group, len(seen)) % FOLDS for group in groups])
+
+
+def inside_lung_field(size: int) -> np.ndarray:
+    """The lung field of a square film, bool (size, size)."""
+    return lung_fields(np.array([size]), np.array([size]), size)[0]
+
+
+def published_weights() -> BackboneWeights:
+    """ImageNet's weights; skips where this machine has none."""
+    try:
+        return load_backbone_weights(find_weights(1.0), 1.0)
+    except WeightsError as error:
+        pytest.skip(str(error))
+
+
+def study_material(data: StudyData, probabilities: np.ndarray) -> Material:
+    """A study of one strategy that answered with `probabilities` (N, 7), without evidence and manifest."""
+    predictions = Predictions(
+        data.image_ids, data.group_ids, data.sources, data.labels, data.folds, FOLDS, {"scratch": probabilities}
+    )
+    counts = source_counts(predictions)
+    manifest = StudyManifest("hash", "data/manifests/planted", len(data.labels), False, counts)
+    study = Study("planted", "grouped", ("scratch",), FOLDS, {"seed": 1}, manifest, {}, {}, "2026-11-20T10:00:00+00:00")
+    return Material(study, predictions, study_outcome(study, predictions), None, Evidence())

@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+from sklearn.tree import DecisionTreeClassifier
+
+from cxr_platform.evaluation.predictions import PROBABILITY_COLUMNS
+from cxr_platform.evidence.classifiers import (
+    class_probabilities,
+    fitted,
+    on_features,
+    on_metadata,
+    out_of_fold_answers,
+    out_of_fold_probabilities,
+    probability_columns,
+)
+
+LABELS = np.array([0, 6] * 20)
+FOLDS = np.arange(40) // 2 % 4
+
+
+def test_a_film_is_answered_by_a_classifier_that_has_not_seen_it() -> None:
+    names = np.arange(40.0)[:, None]  # by its own number a tree knows each film that it has seen, and only those
+    chance = np.random.default_rng(0).permutation(LABELS)
+    seen = fitted(DecisionTreeClassifier, names, chance).predict(names)
+    unseen = out_of_fold_probabilities(DecisionTreeClassifier, names, chance, FOLDS).argmax(axis=1)
+    assert (seen == chance).all()
+    assert (unseen == chance).mean() < 0.8
+
+
+def test_a_class_of_one_fold_alone_has_probability_0_there() -> None:
+    labels = np.where(FOLDS == 0, 3, LABELS)
+    values = np.random.default_rng(0).normal(size=(40, 4))
+    probabilities = out_of_fold_probabilities(on_features, values, labels, FOLDS)
+    assert (probabilities[FOLDS == 0, 3] == 0).all()
+    assert (probabilities[FOLDS != 0, 3] > 0).all()
+    assert probabilities.sum(axis=1) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("make", [on_features, lambda: on_metadata(1)])
+def test_both_recipes_find_what_is_plain_to_see(make: object) -> None:
+    values = np.stack([LABELS + 0.0, np.zeros(40)], axis=1)
+    answers = out_of_fold_answers(make, values, np.where(LABELS == 0, "east", "west"), FOLDS)  # type: ignore[arg-type]
+    assert (answers == np.where(LABELS == 0, "east", "west")).all()
+
+
+def test_a_single_answer_is_always_given() -> None:
+    model = fitted(on_features, np.zeros((4, 2)), np.full(4, 5))
+    assert class_probabilities(model, np.ones((3, 2)))[:, 5].tolist() == [1, 1, 1]
+
+
+def test_probabilities_become_a_column_a_class() -> None:
+    columns = probability_columns(np.eye(7, dtype="float32"))
+    assert tuple(columns) == PROBABILITY_COLUMNS
+    assert columns["p_Covid19"].to_pylist() == [1, 0, 0, 0, 0, 0, 0]

@@ -1,0 +1,77 @@
+"""Leave one source out, on features that are given: no network is needed to check what is trained on what."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cxr_platform.errors import NotPossible
+from cxr_platform.evaluation.evidence import FILES
+from cxr_platform.evaluation.predictions import PROBABILITY_COLUMNS
+from cxr_platform.evidence import left_out as module
+from cxr_platform.evidence.left_out import left_out, testable_rows, training_rows
+from cxr_platform.evidence.workspace import Workspace
+from cxr_platform.labels import CLASSES
+from cxr_platform.training.data import StudyData
+from tests.evidence.builders import made_workspace, planted_facts, planted_workspace
+
+COVID, PNEUMONIA, NORMAL = (CLASSES.index(name) for name in ("Covid19", "Pneumonia", "Normal"))
+
+
+@pytest.fixture
+def data() -> StudyData:
+    return planted_workspace("lungs", None).data
+
+
+def on(data: StudyData, features: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    monkeypatch.setattr(module, "whole_film_features", lambda _: features)
+    return made_workspace(data, planted_facts(data, 0), planted_workspace("lungs", None).profile, None)
+
+
+def recall(frame: "object", source: str) -> float:
+    rows = frame[frame["source"] == source]  # type: ignore[index]
+    predicted = np.array(CLASSES)[rows[list(PROBABILITY_COLUMNS)].to_numpy().argmax(axis=1)]
+    return float((predicted == rows["label"]).mean())
+
+
+def test_a_sign_of_the_disease_holds_in_the_source_that_was_left_out(
+    data: StudyData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = on(data, np.eye(7)[data.labels], monkeypatch)
+    table = left_out(workspace)["left_out"]
+    assert set(FILES["left_out"]) <= set(table.column_names)
+    frame = table.to_pandas()
+    assert sorted(frame["image_id"]) == sorted(data.image_ids)
+    assert recall(frame, "east") == recall(frame, "west") == 1
+    assert (frame["trained_on"] == 20).all()
+
+
+def test_a_sign_that_means_another_class_in_each_source_does_not(
+    data: StudyData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swapped = np.where((data.sources == "east") & (data.labels != NORMAL), COVID + PNEUMONIA - data.labels, data.labels)
+    frame = left_out(on(data, np.eye(7)[swapped], monkeypatch))["left_out"].to_pandas()
+    frame = frame[frame["label"] != "Normal"]
+    assert recall(frame, "east") == recall(frame, "west") == 0
+
+
+def test_no_film_of_the_source_and_no_relative_of_one_is_trained_on(data: StudyData) -> None:
+    groups = data.group_ids.copy()
+    relative = np.flatnonzero(data.sources == "west")[0]
+    groups[relative] = groups[np.flatnonzero(data.sources == "east")[0]]
+    rows = training_rows(replace(data, group_ids=groups), "east")
+    assert set(data.sources[rows]) == {"west"}
+    assert len(rows) == 59
+    assert relative not in rows
+
+
+def test_a_class_of_one_source_is_not_asked_for(data: StudyData) -> None:
+    only_west = replace(data, sources=np.where(data.labels == COVID, "west", data.sources))
+    assert set(data.labels[testable_rows(only_west, "west")]) == {PNEUMONIA, NORMAL}
+    assert set(data.labels[testable_rows(only_west, "east")]) == {PNEUMONIA, NORMAL}
+
+
+def test_without_a_class_of_two_sources_it_is_not_possible(data: StudyData, monkeypatch: pytest.MonkeyPatch) -> None:
+    apart = replace(data, sources=np.array(CLASSES)[data.labels])
+    with pytest.raises(NotPossible, match="a class with films of two sources"):
+        left_out(on(apart, np.zeros((120, 2)), monkeypatch))

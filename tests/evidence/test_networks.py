@@ -1,0 +1,58 @@
+"""The networks of a study's trials, filled again from their files, against what the trials themselves predicted."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from cxr_platform.errors import StudyError
+from cxr_platform.evaluation.predictions import PROBABILITY_COLUMNS
+from cxr_platform.evidence.networks import fold_networks, predict_films
+from cxr_platform.evidence.workspace import Workspace
+from cxr_platform.training import engine_local
+from cxr_platform.training.plan import TrialKey
+from cxr_platform.training.progress import Progress
+from cxr_platform.training.study import Study, run_study
+from tests.evidence.study import tiny_workspace
+from tests.training.builders import tiny_study
+
+STRATEGIES = ("fine-tuning-1", "scratch")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    study = tiny_study(tmp_path_factory.mktemp("study"), STRATEGIES)
+    run_study(study, engine_local.run, Progress())
+    return study
+
+
+@pytest.fixture
+def workspace(study: Study) -> Workspace:
+    return tiny_workspace(study)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_they_predict_the_held_out_films_as_the_trial_did(workspace: Workspace, strategy: str) -> None:
+    folds = []
+    for fold, network in fold_networks(workspace, strategy):
+        trial = workspace.folder.trial_folder(TrialKey(strategy, fold))
+        table = pq.read_table(trial / "predictions.parquet").to_pandas()
+        stored = table[list(PROBABILITY_COLUMNS)].to_numpy()
+        again = predict_films(network, workspace.data.films[workspace.data.rows_of_fold(fold)], workspace)
+        assert np.abs(again - stored).max() < 3e-4  # trials keep frozen activations in half precision
+        folds.append(again)
+    assert len(folds) == 2
+    assert np.abs(folds[0] - folds[1]).max() > 8e-4
+
+
+def test_a_trial_without_weights_is_named(study: Study, workspace: Workspace, tmp_path: Path) -> None:
+    weights = study.folder.trial_folder(TrialKey("scratch", 1)) / "model.weights.h5"
+    aside = weights.rename(tmp_path / "aside")
+    try:
+        networks = fold_networks(workspace, "scratch")
+        next(networks)
+        with pytest.raises(StudyError, match=r"scratch/fold-1"):
+            next(networks)
+    finally:
+        aside.rename(weights)

@@ -1,0 +1,56 @@
+"""The template is placed as films are letterboxed, and holds the lungs of phantoms, whose place is known."""
+
+import numpy as np
+import pytest
+
+from cxr_platform.explain.lung_field import field_shares, film_areas, lung_fields
+from cxr_platform.intake.letterbox import letterbox
+from cxr_platform.intake.phantoms.anatomy import breathing, draw_patient, draw_positioning
+from cxr_platform.intake.phantoms.organs import Chest
+from cxr_platform.intake.phantoms.plane import Plane
+
+SHAPES = [(320, 320), (320, 236), (157, 320), (301, 97), (96, 95)]
+
+
+def true_lungs(seed: int, size: int) -> np.ndarray:
+    """Where a phantom has more than 3 cm of air in its lungs, on a film centred as the generator centres it."""
+    rng = np.random.default_rng(seed)
+    position = draw_positioning(rng)
+    patient = breathing(draw_patient(rng), position)
+    centre = (position.offset[0], 0.47 * patient.dome_right + 1.2 + position.offset[1])
+    pitch = position.field_height * max(1.0, patient.dome_right / 23.0) / size
+    return np.asarray(Chest(patient, position, Plane(size, size, pitch, centre, position.tilt, position.turn)).air > 3)
+
+
+@pytest.mark.parametrize(("width", "height"), SHAPES)
+@pytest.mark.parametrize("size", [96, 200])
+def test_the_film_is_where_the_letterbox_puts_it(width: int, height: int, size: int) -> None:
+    left, top, right, bottom = letterbox(np.full((height, width), 200, np.uint8), size).box
+    expected = np.zeros((size, size), bool)
+    expected[top:bottom, left:right] = True
+    assert (film_areas(np.array([width]), np.array([height]), size)[0] == expected).all()
+
+
+def test_the_field_lies_on_the_film_and_has_the_same_share_of_films_of_any_shape() -> None:
+    widths, heights = np.array(SHAPES).T
+    fields, areas = lung_fields(widths, heights, 200), film_areas(widths, heights, 200)
+    assert not (fields & ~areas).any()
+    assert field_shares(fields, areas) == pytest.approx(0.566, abs=0.02)
+
+
+def test_it_is_the_middle_and_neither_corners_nor_edges() -> None:
+    (field,) = lung_fields(np.array([1]), np.array([1]), 100)
+    assert field[50, 50] and field[50, 15] and field[80, 80]
+    assert not (field[:6].any() or field[85:].any() or field[:, :8].any() or field[:, 92:].any())
+    assert (field == field[:, ::-1]).all()
+
+
+def test_it_holds_nearly_all_of_the_lungs_of_phantoms() -> None:
+    size = 100
+    (field,) = lung_fields(np.array([size]), np.array([size]), size)
+    lungs = [true_lungs(seed, size) for seed in range(40)]
+    covered = np.array([(lung & field).sum() / lung.sum() for lung in lungs])
+    idle = np.mean([(field & ~lung).sum() / field.sum() for lung in lungs])
+    assert covered.mean() > 0.94
+    assert np.quantile(covered, 0.05) > 0.83
+    assert idle < 0.45
