@@ -10,6 +10,7 @@ VERBS = {
     "cross-validate": "run every strategy × fold over a manifest, then write the report",
     "report": "write the report of a study again",
     "evaluate": "score a folder of unseen films with the models of a study",
+    "explain": "show where the answer for one film of a study comes from",
     "track": "log a finished study and its report to MLflow",
 }
 

@@ -10,7 +10,6 @@ import argparse
 import csv
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,9 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="cxr evaluate", description=__doc__.split("\n")[0])
     parser.add_argument("--study", type=Path, required=True, metavar="runs/NAME", help="the folder of a study")
     parser.add_argument("--data", type=Path, required=True, help="folder of films that the study has not seen")
-    parser.add_argument(
-        "--manifest", type=Path, help=f"the study's manifest (default: its own in {MANIFESTS})"
-    )
+    parser.add_argument("--manifest", type=Path, help=f"the study's manifest (default: its own in {MANIFESTS})")
     parser.add_argument("--out", type=Path, help="where the results go (default: STUDY/evaluations/FOLDER)")
     parser.add_argument("--unlabelled", action="store_true", help="take every file as a film whose class is not known")
     parser.add_argument("--imagenet-weights", type=Path, help="a published MobileNetV2 file, if it is at hand")
@@ -62,7 +59,7 @@ def _run(arguments: argparse.Namespace) -> int:
     frame = rows.to_pandas()
     labelled = frame[frame["label"].notna()]
     if len(labelled):
-        _write_table(out, replace(_table(labelled, workspace), synthetic=folder.synthetic))
+        _write_tables(out, *_tables(labelled, workspace, synthetic=folder.synthetic))
     else:
         print("No class is known of these films: predictions only, no figures.")
     print(f"Predictions: {out / 'predictions.parquet'}")
@@ -91,15 +88,22 @@ def _told(folder: "Folder") -> list[str]:
     return lines + [f"Left out: {n:6d}  {reason}" for reason, n in sorted(folder.reasons.items())]
 
 
-def _table(labelled: "pd.DataFrame", workspace: "Workspace") -> "Table":
+def _tables(labelled: "pd.DataFrame", workspace: "Workspace", *, synthetic: bool) -> "tuple[Table, Table]":
+    """Figures of the winner, and of all strategies, the winner first."""
     from cxr_platform.evaluation.sections.external import unseen_table
     from cxr_platform.evaluation.statistics.resampling import study_seed
     from cxr_platform.evaluation.statistics.unseen import beside_cross_validation
 
-    study = workspace.study
-    strategies = sorted(study.strategies, key=lambda strategy: strategy != workspace.winner)
+    study, winner = workspace.study, workspace.winner
+    strategies = sorted(study.strategies, key=lambda strategy: strategy != winner)
     found = beside_cross_validation(labelled, workspace.predictions, strategies, study_seed(study))
-    return unseen_table("figures", f"Unseen films by the models of {study.name}", found, labelled)
+    best = [finding for finding in found if finding.strategy == winner]
+    titles = (f"Unseen films by {winner}, the winner of {study.name}", f"Unseen films by the models of {study.name}")
+    first, every = (
+        unseen_table("figures", title, rows, labelled, synthetic=synthetic)
+        for title, rows in zip(titles, (best, found), strict=True)
+    )
+    return first, every
 
 
 def _write(out: Path, rows: Any, folder: "Folder") -> None:
@@ -113,12 +117,13 @@ def _write(out: Path, rows: Any, folder: "Folder") -> None:
         writer.writerows([path, r.reason, r.detail] for path, r in sorted(folder.excluded.items()))
 
 
-def _write_table(out: Path, table: "Table") -> None:
+def _write_tables(out: Path, winner: "Table", every: "Table") -> None:
     from cxr_platform.evaluation.table import to_csv, to_markdown
 
-    (out / "figures.csv").write_text(to_csv(table), encoding="utf-8")
-    (out / "figures.md").write_text(to_markdown(table), encoding="utf-8")
-    print(to_markdown(table))
+    (out / "figures.csv").write_text(to_csv(every), encoding="utf-8")
+    (out / "figures.md").write_text(to_markdown(every), encoding="utf-8")
+    print(to_markdown(winner))
+    print(f"All strategies: {out / 'figures.md'}")
 
 
 if __name__ == "__main__":

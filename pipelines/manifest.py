@@ -14,8 +14,8 @@ from typing import Any
 from cxr_platform.config import load_profile
 from cxr_platform.intake.reasons import REASONS
 from pipelines.arguments import add_profile_arguments, profile_overrides
-from pipelines.progress import make_progress
 from pipelines.command import run_command
+from pipelines.progress import make_progress
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -56,7 +56,7 @@ class Belief:
 
 def belief(outcome: Outcome, findings: Findings) -> Belief:
     """The verdict on a study; every clause repeats figures of a section."""
-    reasons = [*_external(outcome, findings), *_left_out(findings), *_probes(findings)]
+    reasons = [*_external(outcome, findings), *_within(findings), *_left_out(findings), *_probes(findings)]
     reasons += [*_sources(findings), *_lungs(findings), *_leakage(outcome, findings)]
     if any(reason.severe for reason in reasons):
         verdict = NO
@@ -108,6 +108,16 @@ def _external(outcome: Outcome, findings: Findings) -> Iterator[Reason]:
         yield Reason(f"the figures do not hold on {joined([f.source for f in further])} either", severe=True)
 
 
+def _within(findings: Findings) -> Iterator[Reason]:
+    within = findings.within
+    if within is not None and within.falls:
+        yield Reason(
+            f"on the {count(within.films, 'other film', 'other films')} of sources that have {POSITIVE_CLASS} too, "
+            f"specificity is {rate(within.specificity)}, where all films give {percent(within.overall.value)}",
+            severe=True,
+        )
+
+
 def _left_out(findings: Findings) -> Iterator[Reason]:
     found = [finding for finding in findings.left_out if finding.contradicts]
     if not found:
@@ -152,11 +162,11 @@ def _sources(findings: Findings) -> Iterator[Reason]:
 
 def _association_text(association: Association) -> str:
     single = len(association.single_source)
-    degree = "" if association.cramers_v is None else f"Cramér's V {association.cramers_v:.2f}"
+    degree = "" if association.cramers_v is None else f"Cramér's V {association.cramers_v:.3f}"
     if not single:
-        return f"class and source go together ({degree}; 1 would mean that the source gives the class away)"
+        return f"class and source go together ({degree}; at 1, one follows from the other)"
     counted = f"{single} of {len(CLASSES)} classes {'come' if single > 1 else 'comes'} from a single source"
-    return f"{counted} ({degree}; 1 would mean that the source gives the class away)" if degree else counted
+    return f"{counted} ({degree}; at 1, one follows from the other)" if degree else counted
 
 
 def _told(probe: SourceFinding) -> bool:

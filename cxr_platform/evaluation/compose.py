@@ -77,6 +77,7 @@ def findings(found: Mapping[str, Any]) -> Findings:
         source_probes=source_probes,
         external=found["external"],
         left_out=found["left_out"],
+        within=found["subgroups"].within,
         lungs=found["explanations"],
         leakage=found["leakage"] and found["leakage"].finding,
     )

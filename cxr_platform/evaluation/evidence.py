@@ -3,6 +3,7 @@
 `evidence.json` says for each part under which key it was made, or why it could not be. Written by the room `evidence`.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FOLDER, INDEX_FILE = "evidence", "evidence.json"
+AGAIN = "Remove the folder evidence of the study and write the report again."
+STALE = "It was computed for other predictions than those of now: cxr report --manifest FOLDER computes it again."
 
 FILES: Mapping[str, tuple[str, ...]] = {
     # Out-of-fold probabilities by what the file says of a film (probe "metadata"), each image once
@@ -66,10 +69,19 @@ def read_evidence(study_folder: Path) -> Evidence:
     folder = study_folder / FOLDER
     if not (folder / INDEX_FILE).is_file():
         return Evidence()
-    index = _read_index(folder / INDEX_FILE)
-    present = [name for name, entry in index.items() if entry.get("key")]
+    index, now = _read_index(folder / INDEX_FILE), predictions_hash(study_folder)
+    present = [name for name, entry in index.items() if entry.get("key") and entry.get("predictions") == now]
     absent = {name: entry["absent"] for name, entry in index.items() if entry.get("absent")}
+    absent |= {name: STALE for name, entry in index.items() if entry.get("key") and entry.get("predictions") != now}
     return Evidence({name: _read_part(folder / f"{name}.parquet", FILES[name]) for name in present}, absent)
+
+
+def predictions_hash(study_folder: Path) -> str:
+    """SHA-256 of the pooled predictions, by which evidence tells whether it belongs to them."""
+    try:
+        return hashlib.sha256((study_folder / "predictions.parquet").read_bytes()).hexdigest()
+    except OSError:  # `load_predictions` is the one to complain
+        return ""
 
 
 def _read_index(path: Path) -> dict[str, Any]:
@@ -92,6 +104,3 @@ def _read_part(path: Path, columns: tuple[str, ...]) -> "pd.DataFrame":
     if missing:
         raise StudyError(f"{path}: expected the columns {', '.join(missing)}.", advice=AGAIN)
     return frame
-
-
-AGAIN = "Remove the folder evidence of the study and write the report again."

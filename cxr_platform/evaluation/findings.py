@@ -84,6 +84,20 @@ class ExternalFinding:
 
 
 @dataclass(frozen=True)
+class WithinSources:
+    """Covid19 specificity, in percent, over the `films` of those sources that have Covid19 and other films, beside all
+    films. Within such a source its looks do not give Covid19 away.
+
+    `falls` says that the two intervals do not overlap and that the first is the lower one.
+    """
+
+    films: int
+    specificity: Interval
+    overall: Interval
+    falls: bool
+
+
+@dataclass(frozen=True)
 class LungShare:
     """Share of the heatmaps inside the lung field over all explained films, in percent, beside the field's own share
     of the film, which a heatmap without preference would have."""
@@ -127,5 +141,6 @@ class Findings:
     source_probes: Sequence[SourceFinding] = ()
     external: Sequence[ExternalFinding] = ()
     left_out: Sequence[ExternalFinding] = ()
+    within: WithinSources | None = None
     lungs: LungShare | None = None
     leakage: LeakageFinding | None = None

@@ -65,7 +65,9 @@ def entry(item: Item, facts: Mapping[str, str]) -> Entry:
     """`item` with its facts put in; open where a fact is missing."""
     needed = {name for _, name, _, _ in string.Formatter().parse(item.fill) if name}
     if not item.fill or not needed <= facts.keys():
-        return Entry(item, f"**OPEN**: to be written by the authors{f' – {item.hint}' if item.hint else ''}", OPEN)
+        why = "not computed or not recorded for this report; " if item.fill else ""
+        hint = f" – {item.hint}" if item.hint else ""
+        return Entry(item, f"**OPEN**: {why}to be written by the authors{hint}", OPEN)
     words = item.fill.format(**facts)
     if not item.hint:
         return Entry(item, words, FILLED)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cxr_platform.errors import NotPossible, StorageError, WeightsError
-from cxr_platform.evaluation.evidence import FOLDER, INDEX_FILE
+from cxr_platform.evaluation.evidence import FOLDER, INDEX_FILE, predictions_hash
 from cxr_platform.evidence.workspace import Workspace
 
 
@@ -57,14 +57,13 @@ def _computed(workspace: Workspace, part: Part, folder: Path, key: str) -> dict[
         return {name: {"absent": str(reason)} for name in part.names}
     for name in part.names:
         _write_table(folder, name, tables[name])
-    return {name: {"key": key} for name in part.names}
+    predictions = predictions_hash(workspace.folder.root)
+    return {name: {"key": key, "predictions": predictions} for name in part.names}
 
 
 def _key(workspace: Workspace, part: Part) -> str:
-    digest = hashlib.sha256()
-    digest.update((workspace.folder.root / "predictions.parquet").read_bytes())
-    digest.update(f"{workspace.manifest.content_hash} {workspace.winner} {part.names} {part.version}".encode())
-    return digest.hexdigest()
+    made_of = (predictions_hash(workspace.folder.root), workspace.manifest.content_hash, workspace.winner)
+    return hashlib.sha256(repr((made_of, part.names, part.version)).encode()).hexdigest()
 
 
 def _read_index(folder: Path) -> dict[str, Any]:

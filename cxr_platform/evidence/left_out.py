@@ -22,7 +22,7 @@ def left_out(workspace: Workspace) -> Mapping[str, pa.Table]:
     were left to learn from. Raises `NotPossible` where no class has two sources, `WeightsError` without ImageNet.
     """
     data = workspace.data
-    sources = [s for s in np.unique(data.sources) if len(testable_rows(data, s))]
+    sources = [s for s in np.unique(data.sources) if len(rows_to_test(data, s))]
     if not sources:
         raise NotPossible(
             "Leaving a source out needs a class with films of two sources or more.",
@@ -33,7 +33,7 @@ def left_out(workspace: Workspace) -> Mapping[str, pa.Table]:
     return {"left_out": pa.concat_tables(_tables(workspace, features, sources))}
 
 
-def testable_rows(data: StudyData, source: str) -> np.ndarray:
+def rows_to_test(data: StudyData, source: str) -> np.ndarray:
     """Row numbers of the films of `source` whose class can be learnt from other sources, groups left out."""
     kept = training_rows(data, source)
     learnt = np.isin(data.labels, np.unique(data.labels[kept]))
@@ -49,7 +49,7 @@ def training_rows(data: StudyData, source: str) -> np.ndarray:
 def _tables(workspace: Workspace, features: np.ndarray, sources: list[str]) -> Iterator[pa.Table]:
     data = workspace.data
     for done, source in enumerate(sources, 1):
-        train, test = training_rows(data, source), testable_rows(data, source)
+        train, test = training_rows(data, source), rows_to_test(data, source)
         model = fitted(on_features, features[train], data.labels[train])
         counts = np.bincount(data.labels[train], minlength=len(CLASSES))
         yield _table(data, test, counts[data.labels[test]], class_probabilities(model, features[test]))

@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 from cxr_platform.evaluation.belief import NOTHING_AGAINST, PARTLY, UNKNOWN, belief, contradictions
-from cxr_platform.evaluation.findings import Association, LeakageFinding
+from cxr_platform.evaluation.findings import Association, LeakageFinding, WithinSources
 from cxr_platform.evaluation.interval import Interval
 from tests.evaluation.found import CONTRADICTION, LUNGS_SEEN, SINGLE, findings, probe, told_source
 
@@ -35,6 +35,16 @@ def test_external_films_that_contradict_come_first_with_all_figures(all_strategi
         "No: 14 of the 18 films of actualmed without Covid19 are called Covid19: specificity 22.22 % (5.56 to 44.44), "
         "where cross-validation has 98.50 % (97.40 to 99.20); without the lungs"
     )
+
+
+def test_specificity_that_falls_within_sources_that_have_both_is_severe(all_strategies):
+    within = WithinSources(35, Interval(40.0, 24.3, 57.6), Interval(98.5, 97.9, 99.0), falls=True)
+
+    assert sentence(all_strategies, within=within).startswith(
+        "No: on the 35 other films of sources that have Covid19 too, specificity is 40.00 % (24.30 to 57.60), "
+        "where all films give 98.50 %"
+    )
+    assert "of sources that have Covid19 too" not in sentence(all_strategies, within=replace(within, falls=False))
 
 
 def test_other_measures_are_worded_as_what_happened(all_strategies):

@@ -1,3 +1,4 @@
+import json
 from types import SimpleNamespace
 from typing import Any
 
@@ -6,7 +7,12 @@ import pytest
 from cxr_platform.evaluation.compose import compose, findings, topics
 from cxr_platform.evaluation.findings import Findings, LeakageFinding
 from cxr_platform.evaluation.interval import Interval
+from cxr_platform.evaluation.material import Material, load_material
+from cxr_platform.evaluation.report import write_report
+from cxr_platform.evaluation.section import Section
+from tests.evaluation.builders import drawn_frame, write_study
 from tests.evaluation.found import CONTRADICTION, LUNGS_SEEN, TWO_SOURCES, comparison, probe, section, told_source
+from tests.evaluation.stored import write_manifest
 
 WINNER = SimpleNamespace(
     pooled={"accuracy_7_class": Interval(90.0), "sensitivity": Interval(80.0), "specificity": Interval(70.0)}
@@ -83,3 +89,43 @@ def test_every_topic_has_a_title_and_both_functions(name):
     assert topic.TITLE
     assert callable(topic.find)
     assert callable(topic.section)
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Material:
+    """Two strategies on synthetic films of several sources, with their manifest and without evidence."""
+    folder = tmp_path_factory.mktemp("composed")
+    frame = drawn_frame({"off-the-shelf": 0.5, "scratch": 0.9}, scale=0.05, folds=2)
+    images = frame.drop_duplicates("image_id").assign(role="study")
+    return load_material(write_study(folder / "test", frame, synthetic=True), write_manifest(folder / "made", images))
+
+
+@pytest.fixture(scope="module")
+def composed(films: Material) -> tuple[Findings, list[Section]]:
+    """What all topics make of it."""
+    return compose(films)
+
+
+def test_the_report_of_a_study_with_its_films_says_what_was_not_computed(films, composed, tmp_path):
+    found, sections = composed
+    page = write_report(tmp_path, films, sections, found)
+
+    assert [s.name for s in sections if s.absent] == [
+        "shortcuts", "external", "left_out", "leakage", "explanations", "atlas"
+    ]  # fmt: skip
+    assert found.accuracy.value == pytest.approx(films.outcome.best.pooled.accuracy_7_class)
+    assert found.accuracy.low < found.accuracy.value < found.accuracy.high
+    assert [c.other for c in found.comparisons] == ["off-the-shelf"]
+    assert found.association.single_source["Edema"] == "nih"
+    assert len(list((page.parent / "figures").iterdir())) >= 8
+    assert "Not known:" in page.read_text(encoding="utf-8")
+    assert json.loads((page.parent / "results.json").read_text())["sections"]["calibration"]["values"]
+
+
+def test_every_picture_is_described_and_every_table_marked(composed):
+    _, sections = composed
+
+    pictures = [picture for s in sections for picture in s.pictures]
+    tables = [table for s in sections for table in (*s.tables, *s.folded)]
+    assert all(p.alt.startswith("Synthetic films. ") and p.caption for p in pictures)
+    assert [t.name for t in tables if not t.synthetic] == []

@@ -5,13 +5,15 @@ import pandas as pd
 import pytest
 
 from cxr_platform.errors import StudyError
-from cxr_platform.evaluation.evidence import FILES, read_evidence
+from cxr_platform.evaluation.evidence import FILES, predictions_hash, read_evidence
 
 
 def write(folder: Path, name: str, columns: tuple[str, ...]) -> None:
     (folder / "evidence").mkdir(exist_ok=True)
     pd.DataFrame({column: [1] for column in columns}).to_parquet(folder / "evidence" / f"{name}.parquet")
-    index = {"parts": {name: {"key": "k"}, "atlas": {"absent": "No films."}, "unknown": {"key": "k"}}}
+    (folder / "predictions.parquet").write_bytes(b"predictions")
+    entry = {"key": "k", "predictions": predictions_hash(folder)}
+    index = {"parts": {name: entry, "atlas": {"absent": "No films."}, "unknown": {"key": "k"}}}
     (folder / "evidence" / "evidence.json").write_text(json.dumps(index))
 
 
@@ -40,3 +42,11 @@ def test_a_damaged_file_is_named_with_what_to_do(tmp_path: Path, file: str) -> N
     (tmp_path / "evidence" / file).write_bytes(b"damaged")
     with pytest.raises(StudyError, match=rf"(?s){file}.*Remove the folder evidence"):
         read_evidence(tmp_path)
+
+
+def test_what_was_computed_for_other_predictions_is_not_shown(tmp_path: Path) -> None:
+    write(tmp_path, "left_out", FILES["left_out"])
+    (tmp_path / "predictions.parquet").write_bytes(b"others")
+    evidence = read_evidence(tmp_path)
+    assert not evidence.parts
+    assert "other predictions" in evidence.why_absent("left_out")

@@ -107,7 +107,7 @@ def test_what_was_not_computed_is_open_and_not_made_up(material):
     bare = rows(study_card(material, contents(material.outcome, [section("failures", absent="No heatmaps.")])))
 
     for number in ("C31", "C33", "C39", "T14", "T23b"):
-        assert bare[number].startswith("**OPEN**: to be written by the authors")
+        assert bare[number].startswith("**OPEN**: not computed or not recorded for this report; to be written by")
 
 
 def test_without_a_manifest_what_it_tells_is_open(material, everything):

@@ -20,7 +20,7 @@ class Counting:
         self.times = 0
         self.error = error
 
-    def __call__(self, workspace: Any) -> Mapping[str, pa.Table]:
+    def __call__(self, _: Any) -> Mapping[str, pa.Table]:
         self.times += 1
         if self.error:
             raise self.error

@@ -9,7 +9,7 @@ from cxr_platform.errors import NotPossible
 from cxr_platform.evaluation.evidence import FILES
 from cxr_platform.evaluation.predictions import PROBABILITY_COLUMNS
 from cxr_platform.evidence import left_out as module
-from cxr_platform.evidence.left_out import left_out, testable_rows, training_rows
+from cxr_platform.evidence.left_out import left_out, rows_to_test, training_rows
 from cxr_platform.evidence.workspace import Workspace
 from cxr_platform.labels import CLASSES
 from cxr_platform.training.data import StudyData
@@ -67,8 +67,8 @@ def test_no_film_of_the_source_and_no_relative_of_one_is_trained_on(data: StudyD
 
 def test_a_class_of_one_source_is_not_asked_for(data: StudyData) -> None:
     only_west = replace(data, sources=np.where(data.labels == COVID, "west", data.sources))
-    assert set(data.labels[testable_rows(only_west, "west")]) == {PNEUMONIA, NORMAL}
-    assert set(data.labels[testable_rows(only_west, "east")]) == {PNEUMONIA, NORMAL}
+    assert set(data.labels[rows_to_test(only_west, "west")]) == {PNEUMONIA, NORMAL}
+    assert set(data.labels[rows_to_test(only_west, "east")]) == {PNEUMONIA, NORMAL}
 
 
 def test_without_a_class_of_two_sources_it_is_not_possible(data: StudyData, monkeypatch: pytest.MonkeyPatch) -> None:

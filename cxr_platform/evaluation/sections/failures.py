@@ -1,14 +1,142 @@
 """The most confident mistakes of the winner, with what it looked at."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cxr_platform.evaluation.canvas import Picture, mark
+from cxr_platform.evaluation.material import Material
+from cxr_platform.evaluation.paper import STRATEGIES
 from cxr_platform.evaluation.predictions import Predictions
+from cxr_platform.evaluation.prose import count, percent
+from cxr_platform.evaluation.section import Section
+from cxr_platform.evaluation.sections.film_sheet import HOW_TO_READ, Panel, beside, heat_of, sheet
+from cxr_platform.evaluation.table import Row, Table
+from cxr_platform.labels import CLASSES
 
 if TYPE_CHECKING:
     import numpy as np
 
+NAME, TITLE = "failures", "Most confident mistakes"
 MISTAKES, MISTAKES_A_PAIR = 24, 3
 RIGHT_A_CLASS = 2
+A_PICTURE, COLUMNS = 8, 2
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A film that the winner answered wrongly; `confidence` is the probability of its answer, in percent."""
+
+    image_id: str
+    actual: str
+    predicted: str
+    confidence: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """The mistakes that are shown, most confident first, out of `wrong` on `films` films."""
+
+    strategy: str
+    shown: tuple[Mistake, ...]
+    wrong: int
+    films: int
+
+
+def find(material: Material) -> Found:
+    """The winner's most confident mistakes."""
+    winner, scored = material.outcome.verdict.winner, material.predictions
+    probability = scored.probability[winner]
+    predicted = probability.argmax(axis=1)
+    shown = [
+        Mistake(
+            str(scored.image_id[row]),
+            CLASSES[scored.label[row]],
+            CLASSES[predicted[row]],
+            100 * float(probability[row].max()),
+            str(scored.source[row]),
+        )
+        for row in confident_mistakes(scored, winner)
+    ]
+    return Found(winner, tuple(shown), int((predicted != scored.label).sum()), len(scored.label))
+
+
+def section(material: Material, found: Found) -> Section:
+    """A table of the mistakes, and where the films are at hand their pictures; absent where nothing was wrong."""
+    if not found.shown:
+        return Section(NAME, TITLE, absent=f"No mistake: all {found.films:,} films were answered right.")
+    return Section(
+        NAME,
+        TITLE,
+        lead=(_lead(found), *_why_no_pictures(material)),
+        pictures=_pictures(material, found),
+        folded=(_table(found, material.synthetic),),
+        values={"wrong": found.wrong, "films": found.films, "shown": [m.image_id for m in found.shown]},
+    )
+
+
+def _lead(found: Found) -> str:
+    return (
+        f"{STRATEGIES[found.strategy]} was wrong on {found.wrong:,} of {count(found.films, 'film', 'films')}. "
+        f"Shown are the {len(found.shown)} of which it was surest, one a patient and at most {MISTAKES_A_PAIR} of the "
+        "same actual and predicted class. A label may be wrong too: nobody has looked at these films again."
+    )
+
+
+def _why_no_pictures(material: Material) -> list[str]:
+    if material.films is None:
+        return ["The films themselves are in the manifest, which was not given."]
+    reason = "" if "heatmaps" in material.evidence.parts else material.evidence.why_absent("heatmaps")
+    return [f"No heatmaps: {reason}"] if reason else []
+
+
+def _pictures(material: Material, found: Found) -> tuple[Picture, ...]:
+    """Eight mistakes a picture, each film beside its heatmap."""
+    if material.films is None or "heatmaps" not in material.evidence.parts:
+        return ()
+    frame = material.evidence.parts["heatmaps"]
+    maps = frame[frame["strategy"] == found.strategy].set_index("image_id")
+    shown = [mistake for mistake in found.shown if mistake.image_id in maps.index]
+    films = material.films.pixels([mistake.image_id for mistake in shown])
+    panels = [
+        Panel(_lines(rank, mistake), beside(film, heat_of(maps.loc[mistake.image_id])))
+        for rank, (mistake, film) in enumerate(zip(shown, films, strict=True), start=1)
+    ]
+    return tuple(
+        _picture(panels[first : first + A_PICTURE], shown[first : first + A_PICTURE], first + 1, material.synthetic)
+        for first in range(0, len(shown), A_PICTURE)
+    )
+
+
+def _picture(panels: Sequence[Panel], shown: Sequence[Mistake], first: int, synthetic: bool) -> Picture:
+    told = "; ".join(
+        f"{rank}. {m.actual} taken for {m.predicted} with {percent(m.confidence)}, source {m.source}"
+        for rank, m in enumerate(shown, start=first)
+    )
+    return Picture(
+        f"mistakes-{1 + first // A_PICTURE}",
+        f"Mistakes {first} to {first + len(shown) - 1}: the film, and where its wrong answer comes from. {HOW_TO_READ}",
+        f"{mark(synthetic)}Films with heatmaps of the wrong answer. {told}.",
+        sheet(panels, COLUMNS, synthetic=synthetic),
+    )
+
+
+def _lines(rank: int, mistake: Mistake) -> tuple[str, ...]:
+    return (
+        f"{rank}. is {mistake.actual}",
+        f"said {mistake.predicted}, {percent(mistake.confidence)}",
+        mistake.source,
+    )
+
+
+def _table(found: Found, synthetic: bool) -> Table:
+    rows = [
+        Row((str(rank), m.image_id), (m.actual, m.predicted, m.confidence, m.source))
+        for rank, m in enumerate(found.shown, start=1)
+    ]
+    columns = ("actual", "predicted", "confidence (%)", "source")
+    return Table("mistakes", "Most confident mistakes", ("Rank", "Film"), columns, tuple(rows), synthetic=synthetic)
 
 
 def confident_mistakes(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cxr_platform.evaluation.findings import WithinSources
 from cxr_platform.evaluation.material import Material
 from cxr_platform.evaluation.paper import STRATEGIES
 from cxr_platform.evaluation.prose import rate
@@ -20,6 +21,7 @@ from cxr_platform.evaluation.statistics.subgroups import (
     lower_than_overall,
     subgroups,
 )
+from cxr_platform.evaluation.statistics.unseen import contradicts
 from cxr_platform.evaluation.table import Row, Table, Value
 from cxr_platform.labels import POSITIVE_CLASS
 
@@ -52,6 +54,15 @@ class Found:
     mixed: Subgroup | None
     subgroups: tuple[Subgroup, ...]
     recalls: tuple[Recall, ...]
+
+    @property
+    def within(self) -> WithinSources | None:
+        """Specificity within the `mixed` sources beside that over all films."""
+        if self.mixed is None:
+            return None
+        mixed, overall = self.mixed.specificity, self.overall.specificity.interval
+        falls = contradicts(mixed.interval, overall)
+        return WithinSources(mixed.films, mixed.interval, overall, falls)
 
 
 def find(material: Material) -> Found:

@@ -1,0 +1,76 @@
+"""Films beside their heatmaps, several to a picture."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cxr_platform.evaluation.canvas import INK, WIDTH_INCHES, figure_sheet, to_png
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+COLOURS = "inferno"  # from black over red to yellow, as light as it is hot: read the same without colour vision
+STRONGEST = 0.85  # how much of the film the hottest place covers
+SHEET_DPI = 140  # the films have 200 pixels a side at the most, and the page carries all of its pictures
+LABEL_POINTS, LINE_INCHES = 8.0, 0.15
+HOW_TO_READ = "From dark to bright yellow: where the answer comes from. Uncoloured places hardly speak for it."
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """`image` (h, w, 3) in 0…1 under its `lines`."""
+
+    lines: tuple[str, ...]
+    image: "np.ndarray"
+
+
+def beside(film: "np.ndarray", heat: "np.ndarray") -> "np.ndarray":
+    """The film (S, S) uint8, and to its right the same under its heatmap (side, side) of 0…1: (S, 2 S, 3)."""
+    import numpy as np
+
+    return np.concatenate([_grey(film), over(film, heat)], axis=1)
+
+
+def over(film: "np.ndarray", heat: "np.ndarray") -> "np.ndarray":
+    """The film (S, S) uint8 under its heatmap, (S, S, 3) in 0…1; the root of the heat makes weaker places visible."""
+    import matplotlib
+    import numpy as np
+    from PIL import Image
+
+    size = (film.shape[1], film.shape[0])
+    enlarged = np.asarray(Image.fromarray(heat.astype("float32")).resize(size, Image.Resampling.BILINEAR))
+    strength = np.sqrt(np.clip(enlarged, 0, 1))[..., None]
+    colours = matplotlib.colormaps[COLOURS](strength[..., 0])[..., :3]
+    return np.asarray(_grey(film) * (1 - STRONGEST * strength) + colours * STRONGEST * strength)
+
+
+def heat_of(row: "pd.Series[Any]") -> "np.ndarray":
+    """The heatmap (side, side) of a row of the evidence."""
+    import numpy as np
+
+    return np.asarray(row["heatmap"], dtype="float32").reshape(int(row["side"]), int(row["side"]))
+
+
+def sheet(panels: Sequence[Panel], columns: int, *, synthetic: bool) -> bytes:
+    """All panels as PNG, row by row."""
+    rows = -(-len(panels) // columns)
+    height, width = panels[0].image.shape[:2]
+    lines = max(len(panel.lines) for panel in panels)
+    each = WIDTH_INCHES / columns * height / width + LINE_INCHES * lines + 0.12
+    with figure_sheet(rows * each + 0.4 * synthetic, synthetic=synthetic) as figure:
+        figure.set_dpi(SHEET_DPI)
+        grid = figure.subplots(rows, columns, squeeze=False)
+        for axes, panel in zip(grid.flat, panels, strict=False):
+            axes.imshow(panel.image)
+            text = "\n".join(panel.lines)
+            axes.set_title(text, fontsize=LABEL_POINTS, weight="normal", loc="left", color=INK, pad=3)
+        for axes in grid.flat:
+            axes.set_axis_off()
+        return to_png(figure)
+
+
+def _grey(film: "np.ndarray") -> "np.ndarray":
+    import numpy as np
+
+    return np.repeat(film[..., None] / 255.0, 3, axis=-1)

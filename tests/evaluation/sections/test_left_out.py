@@ -1,0 +1,75 @@
+import json
+
+import numpy as np
+import pandas as pd
+
+from cxr_platform.evaluation.material import Material
+from cxr_platform.evaluation.predictions import PROBABILITY_COLUMNS
+from cxr_platform.evaluation.sections import left_out
+from cxr_platform.evaluation.table import to_csv
+from cxr_platform.labels import CLASSES
+from tests.evaluation.builders import probabilities
+from tests.evaluation.planted import material, predictions
+from tests.evaluation.probed import LABELS, SOURCES, probe_frame, study, with_evidence
+
+
+def left(made: Material, recognised: dict[str, int], trained_on: int = 50) -> Material:
+    """Of the Normal films of each source (50 a source) that many are recognised without it; 180 films in 200 by the
+    probe that knows all sources."""
+    scored = made.predictions
+    frame = pd.DataFrame({"image_id": scored.image_id, "group_id": scored.group_id, "source": scored.source})
+    frame["label"] = np.array(CLASSES)[scored.label]
+    frame = frame[frame["label"] == "Normal"].assign(trained_on=trained_on)
+    number = frame.groupby("source").cumcount()
+    told = np.where(number < frame["source"].map(recognised), CLASSES.index("Normal"), 0)
+    frame[list(PROBABILITY_COLUMNS)] = probabilities(told)
+    probes = probe_frame(scored, whole_film=180)
+    return with_evidence(made, left_out=frame.iloc[::-1], pixel_probes=probes)
+
+
+def test_recall_without_the_source_stands_beside_that_of_the_same_films_with_it() -> None:
+    made = left(study(), {"east": 50, "west": 10})
+    found = {f.source: f for f in left_out.find(made)}
+    assert (found["east"].external.value, found["east"].internal.value) == (100, 100)
+    assert (found["west"].external.value, found["west"].internal.value) == (20, 80)
+    assert (found["west"].films, found["west"].wrong, found["west"].label) == (50, 40, "Normal")
+    assert not found["east"].contradicts
+    assert found["west"].contradicts
+
+
+def test_a_fall_is_warned_of_and_few_films_to_learn_from_are_told() -> None:
+    made = left(study(), {"east": 50, "west": 10}, trained_on=7)
+    section = left_out.section(made, left_out.find(made))
+    assert len(section.warnings) == 1
+    assert section.warnings[0].startswith("Without west in training, 20.00")
+    assert section.warnings[0].endswith("Only 7 films of Normal from elsewhere were left to learn from.")
+    assert "west,50,7,20.0000" in to_csv(section.tables[0])
+    assert len(json.loads(json.dumps(dict(section.values)))["rates"]) == 2
+
+
+def test_without_a_fall_it_says_so() -> None:
+    made = left(study(), {"east": 50, "west": 40})
+    section = left_out.section(made, left_out.find(made))
+    assert section.warnings == ()
+    assert section.lead[1] == "No recall falls so far that the two intervals do not overlap."
+
+
+def test_classes_with_one_source_are_named_as_not_possible() -> None:
+    sources = ["east" if label != "Normal" else source for label, source in zip(LABELS, SOURCES, strict=True)]
+    made = left(material(predictions(sources, LABELS), synthetic=True), {"east": 50, "west": 40})
+    section = left_out.section(made, left_out.find(made))
+    assert section.lead[-1] == "Not possible for classes with a single source: Covid19 (east), Pneumonia (east)."
+    assert section.pictures[0].alt.startswith("Synthetic films.")
+    assert "Normal without west, n = 50 80.00" in section.pictures[0].alt
+
+
+def test_without_the_whole_film_probe_there_is_nothing_to_set_it_beside() -> None:
+    made = left(study(), {"east": 50, "west": 10})
+    made = with_evidence(made, left_out=made.evidence.parts["left_out"])
+    assert all(f.internal.value is None and not f.contradicts for f in left_out.find(made))
+
+
+def test_where_it_was_not_possible_the_section_says_why() -> None:
+    made = with_evidence(study(), {"left_out": "No class has two sources."})
+    assert left_out.find(made) == ()
+    assert left_out.section(made, ()).absent == "No class has two sources."

@@ -1,0 +1,41 @@
+import pytest
+
+from cxr_platform.evaluation.interval import Interval
+from cxr_platform.evaluation.statistics.shortcut import knows_too_much, share_kept
+
+WHOLE = Interval(90.0, 88.0, 92.0)
+
+
+@pytest.mark.parametrize(
+    ("probe", "control", "chance", "kept"),
+    [(60.0, 90.0, 40.0, 0.4), (95.0, 90.0, 40.0, 1.1), (30.0, 90.0, 40.0, -0.2), (60.0, 40.0, 40.0, None)],
+)
+def test_the_share_of_the_lead_over_chance_that_is_kept(
+    probe: float, control: float, chance: float, kept: float | None
+) -> None:
+    assert share_kept(probe, control, chance) == (None if kept is None else pytest.approx(kept))
+
+
+def test_what_is_undefined_keeps_nothing() -> None:
+    assert share_kept(None, 90.0, 40.0) is None
+    assert share_kept(60.0, None, 40.0) is None
+    assert not knows_too_much(Interval(None), WHOLE, 40.0)
+    assert not knows_too_much(WHOLE, WHOLE, None)
+
+
+@pytest.mark.parametrize(
+    ("probe", "verdict"),
+    [
+        (Interval(66.0, 64.0, 68.0), True),
+        (Interval(65.0, 63.0, 67.0), False),  # exactly half
+        (Interval(64.0, 62.0, 66.0), False),
+        (Interval(70.0, 39.0, 95.0), False),  # may be chance
+        (Interval(70.0), False),
+    ],
+)
+def test_a_shortcut_keeps_more_than_half_and_is_surely_above_chance(probe: Interval, verdict: bool) -> None:
+    assert knows_too_much(probe, WHOLE, 40.0) is verdict
+
+
+def test_beside_a_control_that_may_be_chance_nothing_is_a_shortcut() -> None:
+    assert not knows_too_much(Interval(60.0, 50.0, 70.0), Interval(60.0, 39.0, 80.0), 40.0)

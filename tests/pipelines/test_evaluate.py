@@ -1,0 +1,99 @@
+"""The verb on a study of drawn films: a folder of other films, its predictions, its figures, its exit code."""
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from cxr_platform.config import load_profile
+from pipelines import cross_validate, phantoms
+from pipelines import evaluate as verb
+from pipelines import manifest as manifest_verb
+from tests.manifest.builders import fill_cache
+from tests.pipelines.test_cross_validate import PROFILE
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study `runs/t`, its manifest, and the films of both another draw (`films-9`) and its own (`films-3`)."""
+    work = tmp_path_factory.mktemp("work")
+    (work / "tiny.toml").write_text(PROFILE.replace("epochs = 3", "epochs = 1"))
+    for seed, per_class in ((3, 4), (9, 2)):
+        request = ["--out", str(work / f"films-{seed}"), "--per-class", str(per_class), "--seed", str(seed)]
+        assert phantoms.main([*request, "--size", "224"]) == 0
+    profile = str(work / "tiny.toml")
+    fill_cache(work / "films-3", work / "manifest", load_profile(profile, {}))
+    place = ["--out", str(work / "manifest")]
+    assert manifest_verb.main(["--data", str(work / "films-3"), *place, "--profile", profile]) == 0
+    named = ["--manifest", str(work / "manifest"), "--profile", profile, "--runs", str(work / "runs"), "--name", "t"]
+    assert cross_validate.main([*named, "--strategies", "scratch", "--engine", "local", "--no-report"]) == 0
+    return work
+
+
+def run(work: Path, data: Path, *more: str) -> int:
+    out = work / "runs" / "t" / "evaluations" / data.name
+    if data.is_dir():
+        fill_cache(data, out, load_profile(str(work / "tiny.toml"), {}))
+    named = ["--study", str(work / "runs" / "t"), "--data", str(data), "--manifest", str(work / "manifest")]
+    return verb.main([*named, *more])
+
+
+def test_a_folder_of_other_films_is_scored_by_every_model_and_judged(
+    work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(work, work / "films-9") == 0
+    told = capsys.readouterr()
+    out = work / "runs" / "t" / "evaluations" / "films-9"
+    rows = pq.read_table(out / "predictions.parquet").to_pandas()
+    films = rows["image_id"].nunique()
+    assert len(rows) == films * 2 >= 20
+    assert f"{films} films scored" in told.out
+    assert "Unseen films: 2/2" in told.err
+    markdown = (out / "figures.md").read_text()
+    assert "SYNTHETIC" in markdown
+    assert "| sensitivity of Covid19 |" in told.out
+    assert f"{out / 'figures.md'}" in told.out
+    assert "sensitivity of Covid19" in (out / "figures.csv").read_text()
+    assert (out / "excluded.csv").read_text().startswith("source_path,reason,detail\n")
+
+
+@pytest.fixture
+def loose(work: Path, tmp_path: Path) -> Path:
+    """Three of the other films in a folder that says nothing of them."""
+    folder = tmp_path / "Normal"  # to the builder of the cache a class, to the verb a name
+    folder.mkdir()
+    for file in sorted((work / "films-9" / "phantoms" / "films").glob("*_0.png"))[:3]:
+        (folder / file.name).write_bytes(file.read_bytes())
+    return folder
+
+
+def test_films_without_a_class_are_predicted_and_nothing_else(
+    work: Path, loose: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(work, loose, "--unlabelled") == 0
+    out = work / "runs" / "t" / "evaluations" / "Normal"
+    rows = pq.read_table(out / "predictions.parquet")
+    assert rows["label"].null_count == rows.num_rows >= 2
+    assert not (out / "figures.csv").exists()
+    assert "predictions only, no figures" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("folder", "message"),
+    [
+        ("films-3", "that can be read and that the study has not seen"),
+        ("nowhere", "Expected a folder of X-ray collections"),
+    ],
+)
+def test_the_films_of_the_study_and_an_absent_folder_are_refused(
+    work: Path, folder: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(work, work / folder) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_another_manifest_than_the_studys_is_refused(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(work, work / "films-9", "--manifest", str(work / "nothing")) == 2
+    assert "Expected a manifest in" in capsys.readouterr().err
