@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.command import run_command
+from pipelines.opened_study import add_study_arguments, open_study
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from cxr_platform.evaluation.table import Table
     from cxr_platform.evidence.folder import Folder
     from cxr_platform.evidence.workspace import Workspace
-
-MANIFESTS = Path("data/manifests")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,12 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="cxr evaluate", description=__doc__.split("\n")[0])
-    parser.add_argument("--study", type=Path, required=True, metavar="runs/NAME", help="the folder of a study")
+    add_study_arguments(parser)
     parser.add_argument("--data", type=Path, required=True, help="folder of films that the study has not seen")
-    parser.add_argument("--manifest", type=Path, help=f"the study's manifest (default: its own in {MANIFESTS})")
     parser.add_argument("--out", type=Path, help="where the results go (default: STUDY/evaluations/FOLDER)")
     parser.add_argument("--unlabelled", action="store_true", help="take every file as a film whose class is not known")
-    parser.add_argument("--imagenet-weights", type=Path, help="a published MobileNetV2 file, if it is at hand")
     return parser
 
 
@@ -49,7 +46,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     out = arguments.out or arguments.study / "evaluations" / arguments.data.resolve().name
     with make_progress(sys.stderr) as progress:
-        workspace = _workspace(arguments, progress)
+        workspace = open_study(arguments.study, arguments.manifest, arguments.imagenet_weights, progress.step)
         folder = read_folder(
             arguments.data, workspace.manifest, workspace.profile, out, progress, unlabelled=arguments.unlabelled
         )
@@ -64,23 +61,6 @@ def _run(arguments: argparse.Namespace) -> int:
         print("No class is known of these films: predictions only, no figures.")
     print(f"Predictions: {out / 'predictions.parquet'}")
     return 0
-
-
-def _workspace(arguments: argparse.Namespace, progress: Any) -> "Workspace":
-    from cxr_platform.evaluation.outcome import study_outcome
-    from cxr_platform.evaluation.predictions import check_against_manifest, load_predictions
-    from cxr_platform.evaluation.study import read_study
-    from cxr_platform.evidence.workspace import Workspace
-    from cxr_platform.manifest.store import open_manifest
-    from cxr_platform.training.folder import StudyFolder
-
-    study = read_study(arguments.study)
-    predictions = load_predictions(arguments.study, study)
-    manifest = open_manifest(arguments.manifest or MANIFESTS / Path(study.manifest.path).name)
-    check_against_manifest(predictions, study, manifest.table(["image_id", "role", "label"]), manifest.content_hash)
-    winner = study_outcome(study, predictions).verdict.winner
-    folder = StudyFolder(arguments.study)
-    return Workspace(folder, study, predictions, winner, manifest, progress.step, arguments.imagenet_weights)
 
 
 def _told(folder: "Folder") -> list[str]:

@@ -7,15 +7,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipelines.command import run_command
+from pipelines.opened_study import add_study_arguments, open_study
 
 if TYPE_CHECKING:
     from cxr_platform.evidence.explanations import ImageExplained
-    from cxr_platform.evidence.workspace import Workspace
-
-MANIFESTS = Path("data/manifests")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,12 +24,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="cxr explain", description=__doc__.split("\n")[0])
-    parser.add_argument("--study", type=Path, required=True, metavar="runs/NAME", help="the folder of a study")
-    parser.add_argument("--manifest", type=Path, help=f"the study's manifest (default: its own in {MANIFESTS})")
+    add_study_arguments(parser)
     parser.add_argument("--image", required=True, metavar="IMAGE_ID", help="a film, as predictions.parquet names it")
     parser.add_argument("--strategy", help="whose network (default: the winner's)")
     parser.add_argument("--out", type=Path, required=True, help="the picture to write, a .png")
-    parser.add_argument("--imagenet-weights", type=Path, help="a published MobileNetV2 file, if it is at hand")
     return parser
 
 
@@ -42,7 +38,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from pipelines.progress import make_progress
 
     with make_progress(sys.stderr) as progress:
-        workspace = _workspace(arguments, progress)
+        workspace = open_study(arguments.study, arguments.manifest, arguments.imagenet_weights, progress.step)
         strategy = arguments.strategy or workspace.winner
         found = explain_image(workspace, arguments.image, strategy)
     title = f"{found.label}, source {found.source}; {strategy}, network of fold {found.fold + 1}"
@@ -61,23 +57,6 @@ def _lungs(found: "ImageExplained") -> str:
     if not found.heat.any():
         return "No place of the film speaks for its answer: the heatmap is empty"
     return f"{100 * found.share:.2f} % of the heatmap lies in the lung field"
-
-
-def _workspace(arguments: argparse.Namespace, progress: Any) -> "Workspace":
-    from cxr_platform.evaluation.outcome import study_outcome
-    from cxr_platform.evaluation.predictions import check_against_manifest, load_predictions
-    from cxr_platform.evaluation.study import read_study
-    from cxr_platform.evidence.workspace import Workspace
-    from cxr_platform.manifest.store import open_manifest
-    from cxr_platform.training.folder import StudyFolder
-
-    study = read_study(arguments.study)
-    predictions = load_predictions(arguments.study, study)
-    manifest = open_manifest(arguments.manifest or MANIFESTS / Path(study.manifest.path).name)
-    check_against_manifest(predictions, study, manifest.table(["image_id", "role", "label"]), manifest.content_hash)
-    winner = study_outcome(study, predictions).verdict.winner
-    folder = StudyFolder(arguments.study)
-    return Workspace(folder, study, predictions, winner, manifest, progress.step, arguments.imagenet_weights)
 
 
 if __name__ == "__main__":

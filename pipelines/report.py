@@ -12,31 +12,30 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cxr_platform.errors import CxrError, StudyError
+from cxr_platform.errors import ManifestError, StudyError
 from cxr_platform.evaluation.answer import answer
 from cxr_platform.evaluation.compose import compose
 from cxr_platform.evaluation.evidence import read_evidence
 from cxr_platform.evaluation.material import Material, load_material
 from cxr_platform.evaluation.report import write_report
 from cxr_platform.evaluation.study import Study, read_study
+from cxr_platform.evaluation.table import SYNTHETIC
 from cxr_platform.manifest.progress import BuildProgress
 from pipelines.command import run_command
+from pipelines.opened_study import ELSEWHERE, add_study_arguments, open_manifest_of
 from pipelines.progress import make_progress
 
 if TYPE_CHECKING:
     from cxr_platform.manifest.store import Manifest
 
-MANIFESTS = Path("data/manifests")
 PAPER_SUFFIX = "-paper"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Check the study's predictions, write `results.json` and `report/`, say the answer; returns the exit code."""
     parser = argparse.ArgumentParser(prog="cxr report", description=__doc__.split("\n")[0])
-    parser.add_argument("--study", type=Path, required=True, metavar="runs/NAME", help="the folder of a study")
-    parser.add_argument("--manifest", type=Path, help=f"the manifest of the study (default: its own in {MANIFESTS})")
+    add_study_arguments(parser)
     parser.add_argument("--other", type=Path, help="the study of the same manifest under the other protocol")
-    parser.add_argument("--imagenet-weights", type=Path, help="a published MobileNetV2 file, if it is at hand")
     given = parser.parse_args(argv)
     return run_command(lambda: write_and_tell(given.study, given.manifest, given.other, given.imagenet_weights))
 
@@ -49,37 +48,51 @@ def write_and_tell(
         progress.note("Checking predictions")
         facts = read_study(study)
         opened = _manifest_of(facts, manifest, progress)
-        material = load_material(study, opened, other or _other_protocol(study, facts))
+        material = _loaded(study, facts, opened, other, progress)
         if opened is not None:
             material = _with_evidence(study, material, opened, imagenet_weights, progress)
         findings, sections = compose(material, progress.step)
         page = write_report(study, material, sections, findings)
+    if material.synthetic:
+        print(SYNTHETIC)
     for line in answer(material.outcome, findings).lines:
         print(f"{line.title}: {line.text}")
     print(page)
     return 0
 
 
+def _loaded(
+    folder: Path, study: Study, manifest: "Manifest | None", named: Path | None, progress: BuildProgress
+) -> Material:
+    """With the study under the other protocol: the named one, or the one beside it if it can be used."""
+    beside = None if named else _other_protocol(folder, study)
+    if beside is not None:
+        try:
+            return load_material(folder, manifest, beside)
+        except StudyError as reason:  # that of `folder` itself is raised again below
+            progress.note(f"{beside} is left out: {reason}")
+    return load_material(folder, manifest, named)
+
+
 def _manifest_of(study: Study, named: Path | None, progress: BuildProgress) -> "Manifest | None":
     """The named manifest, or the study's own where it still is; without one the report has no films to look at."""
-    from cxr_platform.manifest.store import open_manifest
-
-    if named is not None:
-        return open_manifest(named)
-    place = MANIFESTS / Path(study.manifest.path).name
     try:
-        found = open_manifest(place)
-    except CxrError:
-        progress.note(f"No manifest in {place}: the report is written without films. --manifest names it.")
+        found = open_manifest_of(study, named)
+    except ManifestError as error:
+        if named is not None:
+            raise
+        progress.note(f"The report is written without films. {error}")
         return None
-    if found.content_hash != study.manifest.content_hash:
-        progress.note(f"The manifest in {place} is not the study's (built again since): written without films.")
+    if named is None and found.content_hash != study.manifest.content_hash:
+        progress.note(
+            f"The report is written without films: {found.folder} was built again since the study. {ELSEWHERE}"
+        )
         return None
     return found
 
 
 def _other_protocol(folder: Path, study: Study) -> Path | None:
-    """The study that `--protocol both` ran beside this one, where it is complete and of the same manifest."""
+    """The study that `--protocol both` ran beside this one, of the same manifest."""
     folder = folder.absolute()
     name = folder.name.removesuffix(PAPER_SUFFIX) if study.protocol == "paper" else folder.name + PAPER_SUFFIX
     candidate = folder.with_name(name)

@@ -13,7 +13,7 @@ from cxr_platform.evaluation.prose import NBSP, joined, p_text, percent, rate
 from cxr_platform.evaluation.ranking import RULE
 from cxr_platform.evaluation.sections.sources import confounding
 from cxr_platform.evaluation.table import text
-from cxr_platform.labels import PAPER_COUNTS, POSITIVE_CLASS
+from cxr_platform.labels import CLASSES, PAPER_COUNTS, POSITIVE_CLASS
 
 PROTOCOL_MEANING: Mapping[str, str] = {
     "grouped": "films of one patient, duplicates and near-duplicates stay in one fold",
@@ -104,11 +104,16 @@ def _compared(outcome: Outcome) -> tuple[str, str]:
     study, ran = outcome.study, len(outcome.results)
     which = "All" if not study.not_run else "One" if ran == 1 else str(ran)
     return (
-        f"{which} of the paper's eight ways of training MobileNetV2, on {outcome.images:,} films of seven classes in "
-        f"{study.folds} folds.",
+        f"{which} of the paper's eight ways of training MobileNetV2, on {outcome.images:,} films of "
+        f"{_classes(outcome)} in {study.folds} folds.",
         "Every film was scored by a network trained without its fold; protocol "
         f"“{study.protocol}”: {PROTOCOL_MEANING[study.protocol]}.",
     )
+
+
+def _classes(outcome: Outcome) -> str:
+    present = sum(bool(outcome.counts[label]) for label in CLASSES)
+    return "seven classes" if present == len(CLASSES) else f"{present} of the seven classes"
 
 
 def _won(outcome: Outcome, findings: Findings) -> tuple[str, str]:
@@ -198,9 +203,12 @@ def _protocol(outcome: Outcome, findings: Findings) -> list[str]:
     found = findings.leakage
     if found is None or found.difference.value is None or not found.difference.excludes_zero:
         return []
+    reason = "there films of one patient stand on both sides of a fold"
+    if found.difference.value < 0:
+        reason = "films of one patient on both sides of a fold cannot explain that"
     return [
         f"Under the paper's protocol the same strategy reaches {_points(found.difference.value).lower()} here "
-        f"({_bounds(found.difference)}): there films of one patient stand on both sides of a fold."
+        f"({_bounds(found.difference)}): {reason}."
     ]
 
 
@@ -210,7 +218,7 @@ def _calibration(findings: Findings) -> list[str]:
         return []
     return [
         f"The probabilities are too sure of themselves: expected calibration error {text(found.ece_before)}, and "
-        f"{text(found.ece_after)} once divided by a temperature of {text(found.temperature)}."
+        f"{text(found.ece_after)} once the logits are divided by a temperature of {text(found.temperature)}."
     ]
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from cxr_platform.evaluation.findings import Association, ExternalFinding, Findings, ProbeFinding, SourceFinding
 from cxr_platform.evaluation.outcome import Outcome
+from cxr_platform.evaluation.paper import STRATEGIES
 from cxr_platform.evaluation.prose import count, joined, percent, rate
 from cxr_platform.evaluation.sections.probe_words import SEEN
 from cxr_platform.evaluation.table import text
@@ -19,6 +20,7 @@ NOTHING_AGAINST = "Nothing here speaks against it, which is not proof"
 STRONG_ASSOCIATION = 0.3  # Cramér's V from which the source helps to tell the class (Cohen 1988: a medium effect)
 SHOWN_EXTERNAL = 2  # contradictions in full; further sources are named
 SHOWN_REASONS = 3
+LUNGS_ONLY = "lungs-only"  # the probe that is no shortcut, however much it knows
 ONE_SOURCE = "all films come from one source, so that nobody knows what holds for films from elsewhere"
 NOTHING_TESTED = "neither probes for shortcuts nor films from elsewhere were computed for this report"
 MIXED = "films of one patient may stand on both sides of a fold, which makes figures too high"
@@ -46,7 +48,7 @@ class Belief:
     @property
     def alarm(self) -> bool:
         """Whether a reader has to be warned."""
-        return self.verdict in (NO, PARTLY)
+        return self.verdict != NOTHING_AGAINST
 
     @property
     def further(self) -> tuple[Reason, ...]:
@@ -56,8 +58,9 @@ class Belief:
 
 def belief(outcome: Outcome, findings: Findings) -> Belief:
     """The verdict on a study; every clause repeats figures of a section."""
-    reasons = [*_external(outcome, findings), *_within(findings), *_left_out(findings), *_probes(findings)]
-    reasons += [*_sources(findings), *_lungs(findings), *_leakage(outcome, findings)]
+    reasons = [*_chance(outcome, findings), *_external(outcome, findings), *_within(findings), *_probes(findings)]
+    reasons += [*_left_out(findings), *_sources(findings), *_lungs(findings), *_leakage(outcome, findings)]
+    reasons.sort(key=lambda reason: not reason.severe)
     if any(reason.severe for reason in reasons):
         verdict = NO
     elif not _tested(findings):
@@ -69,11 +72,14 @@ def belief(outcome: Outcome, findings: Findings) -> Belief:
 
 
 def contradictions(findings: Sequence[ExternalFinding], strategy: str) -> list[ExternalFinding]:
-    """One a source, the widest gap first: of `strategy` where it contradicts, else of any."""
+    """One a source: of `strategy` where it contradicts, else of any. Covid19 against the rest, which is what the models
+    would be used for, comes before the recall of a class, then the widest gap."""
     found = [finding for finding in findings if finding.contradicts]
     found = [finding for finding in found if finding.strategy == strategy] or found
-    found.sort(key=_gap, reverse=True)
-    return list({finding.source: finding for finding in reversed(found)}.values())[::-1]
+    widest: dict[str, ExternalFinding] = {}
+    for finding in sorted(found, key=_weight, reverse=True):
+        widest.setdefault(finding.source, finding)
+    return list(widest.values())
 
 
 def told_by_source(findings: Findings) -> bool:
@@ -96,16 +102,35 @@ def external_text(finding: ExternalFinding) -> str:
     return f"{called} {rate(finding.external)}, where cross-validation has {rate(finding.internal)}"
 
 
+def _weight(finding: ExternalFinding) -> tuple[bool, float]:
+    return finding.measure != "recall", _gap(finding)
+
+
 def _gap(finding: ExternalFinding) -> float:
     return (finding.internal.value or 0) - (finding.external.value or 0)
 
 
+def _chance(outcome: Outcome, findings: Findings) -> Iterator[Reason]:
+    chance, low = outcome.majority_accuracy, findings.accuracy.low
+    if chance is not None and low is not None and low <= chance:
+        yield Reason(
+            f"the winner is not clearly better than always naming the most frequent class, {percent(chance)}, so that "
+            "there is nothing that probes could explain",
+            severe=True,
+        )
+
+
 def _external(outcome: Outcome, findings: Findings) -> Iterator[Reason]:
-    found = contradictions(findings.external, outcome.verdict.winner)
+    """Severe for the winner, whose figures stand at the top; of another strategy a doubt, under its name."""
+    winner = outcome.verdict.winner
+    found = contradictions(findings.external, winner)
     for finding in found[:SHOWN_EXTERNAL]:
-        yield Reason(external_text(finding), severe=True)
+        severe = finding.strategy == winner
+        whose = "" if severe else f"by {STRATEGIES[finding.strategy].lower()}, not the winner, "
+        yield Reason(f"{whose}{external_text(finding)}", severe)
     if further := found[SHOWN_EXTERNAL:]:
-        yield Reason(f"the figures do not hold on {joined([f.source for f in further])} either", severe=True)
+        names = joined([f.source for f in further])
+        yield Reason(f"the figures do not hold on {names} either", further[0].strategy == winner)
 
 
 def _within(findings: Findings) -> Iterator[Reason]:
@@ -113,21 +138,28 @@ def _within(findings: Findings) -> Iterator[Reason]:
     if within is not None and within.falls:
         yield Reason(
             f"on the {count(within.films, 'other film', 'other films')} of sources that have {POSITIVE_CLASS} too, "
-            f"specificity is {rate(within.specificity)}, where all films give {percent(within.overall.value)}",
+            f"specificity is {rate(within.specificity)}, where films of the same classes from other sources have "
+            f"{percent(within.elsewhere.value)}",
             severe=True,
         )
 
 
 def _left_out(findings: Findings) -> Iterator[Reason]:
+    """Severe, unless next to nothing of the class was left to learn from: then a doubt that says so."""
     found = [finding for finding in findings.left_out if finding.contradicts]
-    if not found:
-        return
-    worst = max(found, key=_gap)
-    others = f", and {count(len(found) - 1, 'other source', 'other sources')} likewise" if len(found) > 1 else ""
-    yield Reason(
+    for few in (False, True):
+        alike = [finding for finding in found if finding.few == few]
+        if alike:
+            yield Reason(_left_out_text(max(alike, key=_gap), len(alike) - 1), severe=not few)
+
+
+def _left_out_text(worst: ExternalFinding, further: int) -> str:
+    pairs = count(further, "other pair", "other pairs")
+    others = f", and {pairs} of class and source likewise" if further else ""
+    little = f" (only {worst.learnt_from} from elsewhere to learn from)" if worst.few else ""
+    return (
         f"trained without {worst.source}, a simple recipe recognises {percent(worst.external.value)} of its "
-        f"{worst.films} {worst.label} films, and {percent(worst.internal.value)} when trained with it{others}",
-        severe=True,
+        f"{worst.films:,} {worst.label} films{little}, and {percent(worst.internal.value)} when trained with it{others}"
     )
 
 
@@ -212,16 +244,20 @@ def _tested(findings: Findings) -> bool:
 
 
 def _in_favour(findings: Findings) -> str:
-    """What was tried and found nothing."""
+    """What was tried and found nothing; what had nothing to be compared with was not tried."""
     parts = []
-    if findings.probes:
-        best = max(findings.probes, key=lambda probe: probe.accuracy.value or 0)
+    if probes := [probe for probe in findings.probes if probe.name != LUNGS_ONLY]:
+        best = max(probes, key=lambda probe: probe.accuracy.value or 0)
         parts.append(f"no probe knows too much (the best, “{best.title}”, reaches {rate(best.accuracy)})")
-    if findings.external:
-        names = joined(sorted({finding.source for finding in findings.external}))
+    if external := [finding for finding in findings.external if _compared(finding)]:
+        names = joined(sorted({finding.source for finding in external}))
         parts.append(f"on the films of {names} the figures do not fall clearly")
-    if findings.left_out:
-        parts.append("sources left out of training are recognised about as well")
+    if any(_compared(finding) for finding in findings.left_out):
+        parts.append("no source left out of training is recognised clearly worse")
     if findings.lungs is not None:
         parts.append(f"{rate(findings.lungs.share)} of the heatmaps lies in the lung field")
-    return joined(parts) or "the source cannot be told"
+    return joined(parts) or "a film's source hardly tells its class"
+
+
+def _compared(finding: ExternalFinding) -> bool:
+    return finding.external.value is not None and finding.internal.value is not None

@@ -7,6 +7,7 @@ from cxr_platform.evaluation.answer import PROTOCOL_MEANING
 from cxr_platform.evaluation.belief import external_text
 from cxr_platform.evaluation.contents import Contents
 from cxr_platform.evaluation.findings import Findings
+from cxr_platform.evaluation.interval import REPLICATES
 from cxr_platform.evaluation.material import Films, Material
 from cxr_platform.evaluation.paper import STRATEGIES
 from cxr_platform.evaluation.prose import count, joined, percent, rate
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FAMILIES = {"off_the_shelf": "off-the-shelf", "fine_tuning": "fine-tuning", "scratch": "from scratch"}
+COMPARED_BY = "; strategies compared on the same films by McNemar's exact test with Holm's correction"
 SETTINGS: Mapping[str, str] = {
     "alpha": "model.alpha",
     "input_size": "model.input_size",
@@ -40,7 +42,7 @@ def card_facts(material: Material, contents: Contents) -> dict[str, str]:
     facts = dict(_of_study(material))
     facts |= _of_profile(material.study)
     facts |= _of_films(material)
-    facts |= _of_findings(contents.findings)
+    facts |= _of_findings(contents.findings, material.outcome.verdict.winner)
     facts |= _of_report(contents)
     return facts
 
@@ -158,17 +160,19 @@ def _characteristics(films: "pd.DataFrame") -> str:
     )
 
 
-def _of_findings(findings: Findings) -> dict[str, str]:
+def _of_findings(findings: Findings, winner: str) -> dict[str, str]:
     facts = {
         "accuracy": rate(findings.accuracy),
         "sensitivity": rate(findings.sensitivity),
         "specificity": rate(findings.specificity),
         "external_too": ", and evaluation on external films" if findings.external else "",
+        "replicates": f"{REPLICATES:,}",
+        "compared_by": COMPARED_BY if findings.comparisons else "",
     }
     if findings.probes:
         facts["probes"] = f"Probes for shortcuts: {' '.join(probe.sentence for probe in findings.probes)}"
-    if findings.external:
-        facts["external"] = f"{'; '.join(external_text(finding) for finding in findings.external)}."
+    if external := [external_text(finding) for finding in findings.external if finding.strategy == winner]:
+        facts["external"] = f"{STRATEGIES[winner]}: {'; '.join(external)}."
     if (lungs := findings.lungs) is not None:
         facts["lungs"] = (
             f"Heatmaps of {count(lungs.films, 'film', 'films')}; {rate(lungs.share)} of them lies in the lung field, "

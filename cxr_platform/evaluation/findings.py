@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from cxr_platform.evaluation.interval import Interval
 
+FEW_TO_LEARN_FROM = 50
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -69,7 +71,8 @@ class ExternalFinding:
     """A rate on the films of an external source beside the same rate in cross-validation, both in percent.
 
     `measure` is "sensitivity" or "specificity" of Covid19, or "recall" of `label`; `films` counts those of the rate.
-    `contradicts` says that the two intervals do not overlap and that the external rate is the lower one.
+    `contradicts` says that the two intervals do not overlap and that the external rate is the lower one. `learnt_from`
+    are the films of the class from elsewhere that were left to learn from, where a source was left out.
     """
 
     source: str
@@ -81,19 +84,25 @@ class ExternalFinding:
     internal: Interval
     external: Interval
     contradicts: bool
+    learnt_from: int | None = None
+
+    @property
+    def few(self) -> bool:
+        """Whether so little was left to learn from that a low rate says more of that than of the source."""
+        return self.learnt_from is not None and self.learnt_from < FEW_TO_LEARN_FROM
 
 
 @dataclass(frozen=True)
 class WithinSources:
-    """Covid19 specificity, in percent, over the `films` of those sources that have Covid19 and other films, beside all
-    films. Within such a source its looks do not give Covid19 away.
+    """Covid19 specificity, in percent, over the other `films` of those sources that have Covid19 too, beside that over
+    films of the same classes from `elsewhere`. Within such a source its looks do not give Covid19 away.
 
     `falls` says that the two intervals do not overlap and that the first is the lower one.
     """
 
     films: int
     specificity: Interval
-    overall: Interval
+    elsewhere: Interval
     falls: bool
 
 

@@ -31,6 +31,11 @@ def joined(names: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
+def shortened(name: str, length: int = 20) -> str:
+    """The name, or its start with an ellipsis, in at most `length` characters."""
+    return name if len(name) <= length else f"{name[: length - 1]}…"
+
+
 def count(number: int, one: str, many: str) -> str:
     """1 film, 2 films."""
     return f"{number:,} {one if number == 1 else many}"

@@ -1,5 +1,6 @@
 """`results.json`: every figure of a study for programs, in the words of `metrics.py`, and what each section found."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -40,14 +41,14 @@ def results_tree(contents: Contents) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Values as JSON knows them: NumPy's numbers as Python's, tuples as lists, what is not a number as null."""
+    """Values as JSON knows them: NumPy's numbers as Python's, tuples as lists, what is not a finite number as null."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     if hasattr(value, "tolist"):  # a NumPy scalar or array, without importing NumPy for this
         return plain(value.tolist())
-    return None if isinstance(value, float) and value != value else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _answer(answer: Answer) -> dict[str, Any]:

@@ -1,7 +1,13 @@
 from dataclasses import replace
 
-from cxr_platform.evaluation.belief import NOTHING_AGAINST, PARTLY, UNKNOWN, belief, contradictions
-from cxr_platform.evaluation.findings import Association, LeakageFinding, WithinSources
+from cxr_platform.evaluation.belief import NO, NOTHING_AGAINST, PARTLY, UNKNOWN, belief, contradictions
+from cxr_platform.evaluation.findings import (
+    FEW_TO_LEARN_FROM,
+    Association,
+    ExternalFinding,
+    LeakageFinding,
+    WithinSources,
+)
 from cxr_platform.evaluation.interval import Interval
 from tests.evaluation.found import CONTRADICTION, LUNGS_SEEN, SINGLE, findings, probe, told_source
 
@@ -12,12 +18,13 @@ def sentence(outcome, **changes) -> str:
 
 
 def test_where_nothing_speaks_against_it_that_is_no_proof(all_strategies):
-    judged = belief(all_strategies, findings(lungs=LUNGS_SEEN))
+    harmless = (probe(accuracy=90.0), probe("without-lungs"))
+    judged = belief(all_strategies, findings(lungs=LUNGS_SEEN, probes=harmless))
 
     assert judged.verdict == NOTHING_AGAINST
     assert not judged.alarm
     assert judged.reasons == ()
-    assert "“lungs only”, reaches 80.00\N{NO-BREAK SPACE}% (78.00 to 82.00)" in judged.because
+    assert "“without lungs”, reaches 80.00\N{NO-BREAK SPACE}% (78.00 to 82.00)" in judged.because
     assert "61.00\N{NO-BREAK SPACE}% (57.00 to 65.00) of the heatmaps lies in the lung field" in judged.because
 
 
@@ -42,9 +49,30 @@ def test_specificity_that_falls_within_sources_that_have_both_is_severe(all_stra
 
     assert sentence(all_strategies, within=within).startswith(
         "No: on the 35 other films of sources that have Covid19 too, specificity is 40.00 % (24.30 to 57.60), "
-        "where all films give 98.50 %"
+        "where films of the same classes from other sources have 98.50 %"
     )
     assert "of sources that have Covid19 too" not in sentence(all_strategies, within=replace(within, falls=False))
+
+
+def test_a_source_left_out_speaks_against_it_unless_next_to_nothing_was_left_to_learn_from(all_strategies):
+    fell = ExternalFinding(
+        "kermany", "recall", "Normal", "whole-film", 1335, 1197, Interval(93.3), Interval(10.3), True, learnt_from=500
+    )
+
+    severe, doubt = (
+        belief(all_strategies, findings(left_out=(replace(fell, learnt_from=n),))) for n in (FEW_TO_LEARN_FROM, 27)
+    )
+
+    assert (severe.verdict, doubt.verdict) == (NO, PARTLY)
+    assert "its 1,335 Normal films, and" in severe.because
+    assert "its 1,335 Normal films (only 27 from elsewhere to learn from), and" in doubt.because
+
+
+def test_a_winner_no_better_than_the_most_frequent_class_is_said_first(all_strategies):
+    chance = all_strategies.majority_accuracy
+    said = sentence(all_strategies, accuracy=Interval(chance + 1, chance - 1, chance + 3), external=(CONTRADICTION,))
+
+    assert said.startswith("No: the winner is not clearly better than always naming the most frequent class")
 
 
 def test_other_measures_are_worded_as_what_happened(all_strategies):
@@ -55,6 +83,13 @@ def test_other_measures_are_worded_as_what_happened(all_strategies):
     assert "12 of the 18 Normal films of actualmed are taken for another class" in sentence(
         all_strategies, external=(taken,)
     )
+
+
+def test_covid19_against_the_rest_comes_before_a_recall_that_falls_further(all_strategies):
+    recall = replace(CONTRADICTION, measure="recall", wrong=17, external=Interval(5.56, 0.0, 18.18))
+
+    assert [f.measure for f in contradictions((recall, CONTRADICTION), "scratch")] == ["specificity"]
+    assert [f.measure for f in contradictions((recall,), "scratch")] == ["recall"]
 
 
 def test_every_contradicting_source_is_named(all_strategies):
@@ -68,6 +103,15 @@ def test_every_contradicting_source_is_named(all_strategies):
     assert "the figures do not hold on third and fourth either" in said
 
 
+def test_of_each_source_the_widest_gap_is_kept_and_these_stand_widest_first(all_strategies):
+    wide, middle, narrow = (
+        replace(CONTRADICTION, source=s, external=Interval(v, v - 5, v + 5))
+        for s, v in (("first", 20.0), ("second", 30.0), ("first", 60.0))
+    )
+
+    assert contradictions([narrow, middle, wide], "scratch") == [wide, middle]
+
+
 def test_a_source_is_named_once_by_its_widest_gap_and_for_the_winner(all_strategies):
     narrow = replace(CONTRADICTION, measure="recall", external=Interval(80.0, 70.0, 90.0))
     of_another = replace(CONTRADICTION, strategy="off-the-shelf", external=Interval(1.0, 0.0, 3.0))
@@ -79,6 +123,38 @@ def test_a_contradiction_of_another_strategy_is_better_than_none(all_strategies)
     of_another = replace(CONTRADICTION, strategy="off-the-shelf")
 
     assert contradictions([of_another], "scratch") == [of_another]
+
+
+def test_a_contradiction_of_another_strategy_is_a_doubt_under_its_name(all_strategies):
+    of_another = replace(CONTRADICTION, strategy="off-the-shelf")
+
+    assert sentence(all_strategies, external=(of_another,)).startswith(
+        "Partly: by off-the-shelf features, not the winner, 14 of the 18 films of actualmed without Covid19"
+    )
+
+
+def test_what_is_severe_stands_before_the_doubt_that_another_strategy_raises(all_strategies):
+    of_another = replace(CONTRADICTION, strategy="off-the-shelf")
+
+    said = sentence(all_strategies, external=(of_another,), probes=(probe("metadata", 74.0, shortcut=True),))
+
+    assert said.startswith("No: without the lungs")
+    assert "; by off-the-shelf features, not the winner, 14 of the 18" in said
+
+
+def test_films_that_had_nothing_to_be_compared_with_are_not_called_steady(all_strategies):
+    alone = replace(CONTRADICTION, internal=Interval(None), contradicts=False)
+
+    said = sentence(all_strategies, external=(alone,), left_out=(alone,))
+
+    assert "actualmed" not in said
+    assert "left out of training" not in said
+
+
+def test_sources_left_out_without_a_fall_are_not_called_equal(all_strategies):
+    level = replace(CONTRADICTION, external=Interval(97.0, 94.0, 100.0), contradicts=False)
+
+    assert "no source left out of training is recognised clearly worse" in sentence(all_strategies, left_out=(level,))
 
 
 def test_external_films_that_agree_are_no_reason(all_strategies):
@@ -141,10 +217,10 @@ def test_heatmaps_beside_the_lungs_are_a_doubt(all_strategies):
 def test_a_source_left_out_of_training_that_is_not_recognised_ends_belief(all_strategies):
     missed = replace(CONTRADICTION, source="cohen", measure="recall", label="Covid19", films=40)
 
-    said = sentence(all_strategies, left_out=(missed, replace(missed, source="nih")))
+    said = sentence(all_strategies, left_out=(missed, replace(missed, label="Normal")))
 
     assert said.startswith("No: trained without cohen, a simple recipe recognises 22.22 % of its 40 Covid19 films")
-    assert "and 1 other source likewise" in said
+    assert "and 1 other pair of class and source likewise" in said
 
 
 def test_the_paper_protocol_is_a_doubt_with_its_figure_where_it_is_known(as_printed):

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from cxr_platform.evaluation.compose import compose, findings, topics
-from cxr_platform.evaluation.findings import Findings, LeakageFinding
+from cxr_platform.evaluation.findings import Findings, LeakageFinding, WithinSources
 from cxr_platform.evaluation.interval import Interval
 from cxr_platform.evaluation.material import Material, load_material
 from cxr_platform.evaluation.report import write_report
@@ -28,7 +28,7 @@ FOUND: dict[str, Any] = {
     "leakage": SimpleNamespace(finding=LEAKING),
     "explanations": LUNGS_SEEN,
     "calibration": SimpleNamespace(finding=None),
-    "subgroups": object(),
+    "subgroups": SimpleNamespace(within=WithinSources(35, Interval(40.0), Interval(98.5), falls=False)),
     "failures": object(),
     "atlas": None,
 }
@@ -69,6 +69,7 @@ def test_findings_are_what_the_topics_found():
     assert found.association is TWO_SOURCES
     assert (found.probes, found.source_probes) == FOUND["shortcuts"]
     assert found.external == (CONTRADICTION,)
+    assert found.within is FOUND["subgroups"].within
     assert found.lungs is LUNGS_SEEN
     assert found.leakage is LEAKING
     assert found.calibration is None

@@ -1,5 +1,5 @@
 from cxr_platform.evaluation.interval import Interval
-from cxr_platform.evaluation.prose import count, joined, p_text, percent, rate
+from cxr_platform.evaluation.prose import count, joined, p_text, percent, rate, shortened
 
 
 def test_a_rate_carries_its_interval_where_it_has_one():
@@ -19,3 +19,8 @@ def test_lists_and_numbers_read_as_words():
     assert joined(["a", "b", "c"]) == "a, b and c"
     assert count(1, "film", "films") == "1 film"
     assert count(1200, "film", "films") == "1,200 films"
+
+
+def test_long_names_end_in_an_ellipsis():
+    assert shortened("actualmed-covid-chestxray-dataset") == "actualmed-covid-che…"
+    assert shortened("chest_xray") == "chest_xray"

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +11,7 @@ from cxr_platform.evaluation.interval import Interval
 from cxr_platform.evaluation.material import Material, load_material
 from cxr_platform.evaluation.study_card import FILLED, OPEN, PARTLY, Item, checklists, entry, study_card
 from tests.evaluation.builders import drawn, image_frame, with_predictions, write_study
-from tests.evaluation.found import CONTRADICTION, LUNGS_SEEN, contents, findings, full_section, section
+from tests.evaluation.found import CONTRADICTION, LUNGS_SEEN, comparison, contents, findings, full_section, section
 from tests.evaluation.stored import rewritten, write_manifest
 
 IMAGES = image_frame({"Covid19": 40, "Normal": 60}, folds=2)
@@ -132,6 +133,24 @@ def test_facts_are_those_of_the_study(material, everything):
     assert "87.66" in card["C37"]
     assert "keras 3.15.1, cxr-platform 0.1.0" in card["C23"]
     assert "rotation to 10.0°, shift to 10.00" in card["C25"]
+
+
+def test_only_the_winner_s_figures_on_external_films_are_told_and_under_its_name(material):
+    other = replace(CONTRADICTION, strategy="off-the-shelf", wrong=3)
+    found = findings(external=(CONTRADICTION, other), comparisons=(comparison("off-the-shelf", 1.0, 0.5, 1.5, 0.01),))
+
+    card = rows(study_card(material, contents(material.outcome, found=found)))
+
+    assert card["C33"].startswith("Training from scratch: 14 of the 18 films")
+    assert "3 of the 18" not in card["C33"]
+    assert "McNemar" in card["C29"]
+
+
+def test_one_strategy_alone_was_compared_with_none(material, everything):
+    card = rows(study_card(material, everything))
+
+    assert "2,000 replicates, seeded" in card["C29"]
+    assert "McNemar" not in card["C29"]
 
 
 def test_the_preface_says_that_items_are_paraphrased_and_where_the_originals_are(material, everything):

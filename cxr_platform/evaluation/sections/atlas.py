@@ -8,7 +8,7 @@ from cxr_platform.evaluation.canvas import Picture, mark
 from cxr_platform.evaluation.interval import Interval
 from cxr_platform.evaluation.material import Films, Material
 from cxr_platform.evaluation.paper import STRATEGIES
-from cxr_platform.evaluation.prose import joined
+from cxr_platform.evaluation.prose import joined, shortened
 from cxr_platform.evaluation.section import Section
 from cxr_platform.evaluation.sections.film_sheet import Panel, heat_of, over, sheet
 from cxr_platform.evaluation.table import Row, Table
@@ -141,8 +141,8 @@ def _table(found: tuple[Feature, ...], synthetic: bool) -> Table:
         values = (_area(f.auc_chosen), _area(f.auc_held), f"{f.matched} of {f.folds}")
         source = (f.source or "", _area(f.auc_source)) if several else ()
         rows.append(Row((f.label, f"{f.number} of fold {f.fold + 1}"), (*values, *source)))
-    columns = ("AUC where chosen", "AUC on the other half", "networks that have it")
-    columns += ("highest for the source", "its AUC") if several else ()
+    of_source = ("highest for the source", "its AUC") if several else ()
+    columns = ("AUC where chosen", "AUC on the other half", "networks that have it", *of_source)
     note = "AUC: area under the ROC curve, 0.5 is chance. The other half is the figure to believe."
     return Table("atlas", "Features that separate a class", ("Class", "Feature"), columns, tuple(rows), note, synthetic)
 
@@ -196,7 +196,7 @@ def _panels(facts: Films, films: "Mapping[str, np.ndarray]", feature: Feature, r
 def _lines(feature: Feature, rank: int, fact: "pd.Series[Any]") -> tuple[str, ...]:
     head = f"For {feature.label}:" if rank == 0 else ""
     source = str(fact["source"])
-    return head, str(fact["label"]), source if len(source) <= 20 else f"{source[:19]}…"
+    return head, str(fact["label"]), shortened(source)
 
 
 def _value(feature: Feature) -> dict[str, object]:

@@ -27,9 +27,9 @@ NAME, TITLE = "calibration", "Is it as sure as it is right?"
 COLUMNS = ("temperature", "ECE", "Brier score", "log loss", "Covid19 ECE", "Covid19 Brier score")
 NOTE = (
     "ECE, expected calibration error: the distance between stated probability and how often it came true, in ten bins "
-    "of equal width, averaged over films; 0 is best, and chance alone makes it a little larger. Brier score: squared "
-    "distance from the truth, 0 to 2 for seven classes, 0 to 1 for Covid19 alone. Log loss in nats. Temperature: mean "
-    "over folds, and their range."
+    "of equal width, averaged over films; 0 is best. Chance alone makes it larger, the more so the fewer films there "
+    "are, and near 0 its interval is too short. Brier score: squared distance from the truth, 0 to 2 for seven "
+    "classes, 0 to 1 for Covid19 alone. Log loss in nats. Temperature: mean over folds, and their range."
 )
 METHOD = (
     "Temperature scaling divides the network's logits by one number (Guo et al. 2017). That of each fold was fitted on "

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cxr_platform.evaluation.findings import ExternalFinding
 from cxr_platform.evaluation.material import Material
-from cxr_platform.evaluation.prose import count, rate
+from cxr_platform.evaluation.prose import count, rate, shortened
 from cxr_platform.evaluation.section import Section
 from cxr_platform.evaluation.sections.rate_bars import Bar, Words, rate_bars
 from cxr_platform.evaluation.statistics.resampling import study_seed
@@ -93,7 +93,9 @@ def _lead(best: Sequence[ExternalFinding]) -> list[str]:
     steady = [sentence(finding) for finding in best if not finding.contradicts]
     if len(steady) < len(best):
         return [*steady, RULE]
-    return ["No figure on external films contradicts cross-validation.", *steady, RULE]
+    if not any(finding.internal.value is not None for finding in best):
+        return [*steady, "There is nothing in cross-validation to compare these figures with."]
+    return ["No figure of the winner on external films contradicts cross-validation.", *steady, RULE]
 
 
 def _others(found: Sequence[ExternalFinding], winner: str) -> list[str]:
@@ -104,8 +106,10 @@ def _others(found: Sequence[ExternalFinding], winner: str) -> list[str]:
 def _picture(best: Sequence[ExternalFinding], synthetic: bool) -> "Picture":
     bars = []
     for finding in best:
-        name = f"{finding.source[:20]}\n{measure_name(finding)}"
-        bars.append(Bar(f"{name}, n = {finding.films}", finding.external, "alarm" if finding.contradicts else "plain"))
+        name = f"{shortened(finding.source)}\n{measure_name(finding)}"
+        bars.append(
+            Bar(f"{name}, n = {finding.films:,}", finding.external, "alarm" if finding.contradicts else "plain")
+        )
         bars.append(Bar("in cross-validation", finding.internal, "control"))
     words = Words(
         "external",

@@ -164,7 +164,7 @@ def confident_right(predictions: Predictions, strategy: str, a_class: int = RIGH
     return _first(order, list(predictions.label[order]), predictions.group_id[order], a_class)
 
 
-def _first(rows: "np.ndarray", kinds: list[object], groups: "np.ndarray", each: int) -> "np.ndarray":
+def _first(rows: "np.ndarray", kinds: Sequence[object], groups: "np.ndarray", each: int) -> "np.ndarray":
     """The first `each` rows of every kind that are of groups not yet taken."""
     import numpy as np
 

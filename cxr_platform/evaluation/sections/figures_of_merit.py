@@ -28,7 +28,8 @@ NOTE = (
 )
 PREDICTIVE_NOTE = (
     "From sensitivity and specificity by Bayes' rule at the prevalence stated. The study's own share is its makers' "
-    "choice and no hospital's. No parentheses: there was no false call (or no missed one) to resample."
+    "choice and no hospital's. Where sensitivity or specificity is 0 or 100 %, resampling never moves it, and the "
+    "bounds are those that the bounds of both rates give."
 )
 
 
@@ -68,6 +69,8 @@ def _method(material: Material) -> str:
 
 def _worth(winner: StrategyMeasures) -> str:
     at = next(p for p in winner.predictive if p.prevalence == 0.05)
+    if None in (winner.pooled["sensitivity"].value, winner.pooled["specificity"].value):
+        return "Without films of both kinds, Covid19 and others, the worth of a call is undefined."
     if at.ppv.value is None:
         return "No film is called Covid19, so that the worth of such a call is undefined."
     return (

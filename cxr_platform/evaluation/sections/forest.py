@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cxr_platform.evaluation.canvas import BLUE, GREY, INK, Picture, canvas, mark, to_png
+from cxr_platform.evaluation.prose import shortened
 from cxr_platform.evaluation.statistics.subgroups import SMALL, Subgroup
 from cxr_platform.evaluation.table import text
 
@@ -56,7 +57,7 @@ def _draw(axes: "Axes", place: int, part: Subgroup) -> None:
 
 
 def _name_rows(axes: "Axes", places: Sequence[int], parts: Sequence[Subgroup], headings: dict[int, str]) -> None:
-    rows = {place: f"{_short(p.name)} ({p.films:,})" for place, p in zip(places, parts, strict=True)}
+    rows = {place: f"{shortened(p.name, LONGEST)} ({p.films:,})" for place, p in zip(places, parts, strict=True)}
     rows |= {place: HEADINGS.get(by, by.capitalize()) for place, by in headings.items()}
     axes.set_yticks(list(rows), list(rows.values()))
     for place, tick in zip(rows, axes.get_yticklabels(), strict=True):
@@ -65,10 +66,6 @@ def _name_rows(axes: "Axes", places: Sequence[int], parts: Sequence[Subgroup], h
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color="#dddddd", linewidth=0.8)
     axes.set_axisbelow(True)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
 
 
 def _value(part: Subgroup) -> float:

@@ -92,6 +92,8 @@ def _meaning(found: Found) -> str:
         return f"{start} That is no more than chance explains: no leakage is shown here, and none ruled out."
     if gap.value < 0:
         return f"{start} The paper's protocol is the lower one, which leakage cannot explain."
+    if not found.torn:
+        return f"{start} No film met another of its patient, so that leakage cannot explain it."
     return f"{start} Films of one patient on both sides of a fold are the likely reason: the higher one is too high."
 
 

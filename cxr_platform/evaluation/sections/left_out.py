@@ -6,12 +6,13 @@ other films of their source were trained on.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cxr_platform.evaluation.findings import ExternalFinding
 from cxr_platform.evaluation.interval import Interval
 from cxr_platform.evaluation.material import Material
-from cxr_platform.evaluation.prose import count, rate
+from cxr_platform.evaluation.prose import count, rate, shortened
 from cxr_platform.evaluation.section import Section
 from cxr_platform.evaluation.sections.rate_bars import Bar, Words, rate_bars
 from cxr_platform.evaluation.statistics.resampling import study_seed
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 NAME, TITLE = "left_out", "A source left out of training"
 RECIPE = "whole-film"
-FEW = 20
-"""Films of a class from other sources, below which a low recall says more of the training set than of the source."""
 
 
 def find(material: Material) -> tuple[ExternalFinding, ...]:
@@ -35,12 +34,13 @@ def find(material: Material) -> tuple[ExternalFinding, ...]:
     frame, probes = material.evidence.parts.get(NAME), material.evidence.parts.get("pixel_probes")
     if frame is None:
         return ()
-    seed = study_seed(material.study)
+    seed, trained = study_seed(material.study), _trained_on(frame)
     found = []
     for (source, label), rows in frame.groupby(["source", "label"], sort=False):
         key = ("recall", str(label))
         internal = Interval(None) if probes is None else _same_films(rows, probes).rate(*key, seed)
-        found.append(finding((str(source), RECIPE), key, ensemble(rows), internal, seed))
+        one = finding((str(source), RECIPE), key, ensemble(rows), internal, seed)
+        found.append(replace(one, learnt_from=trained[str(source), str(label)]))
     return tuple(sorted(found, key=lambda f: CLASSES.index(f.label)))
 
 
@@ -48,16 +48,15 @@ def section(material: Material, found: tuple[ExternalFinding, ...]) -> Section:
     """Recall with and without the source in training; the classes for which it is not possible."""
     if not found:
         return Section(NAME, TITLE, absent=material.evidence.why_absent(NAME))
-    trained = _trained_on(material.evidence.parts[NAME])
     worse = [f for f in found if f.contradicts]
     return Section(
         NAME,
         TITLE,
         lead=(*_lead(worse), *_impossible(material)),
         pictures=(_picture(found, material.synthetic),),
-        tables=(_table(found, trained, material.synthetic),),
-        warnings=tuple(_sentence(f, trained) for f in worse),
-        values={"rates": _values(found, trained), "impossible": dict(material.outcome.single_source)},
+        tables=(_table(found, material.synthetic),),
+        warnings=tuple(map(_sentence, worse)),
+        values={"rates": _values(found), "impossible": dict(material.outcome.single_source)},
     )
 
 
@@ -84,12 +83,12 @@ def _lead(worse: Sequence[ExternalFinding]) -> list[str]:
     return [start, "No recall falls so far that the two intervals do not overlap."]
 
 
-def _sentence(found: ExternalFinding, trained: dict[tuple[str, str], int]) -> str:
-    seen = trained[found.source, found.label]
-    fell = f"Without {found.source} in training, {rate(found.external)} of its {found.films} {found.label} films are "
+def _sentence(found: ExternalFinding) -> str:
+    fell = f"Without {found.source} in training, {rate(found.external)} of its {found.films:,} {found.label} films are "
     fell += f"recognised; with it {rate(found.internal)}."
-    if seen < FEW:
-        fell += f" Only {count(seen, 'film', 'films')} of {found.label} from elsewhere were left to learn from."
+    if found.few:
+        left = count(found.learnt_from or 0, "film", "films")
+        fell += f" Only {left} of {found.label} from elsewhere were left to learn from."
     return fell
 
 
@@ -101,10 +100,10 @@ def _impossible(material: Material) -> list[str]:
     return [f"Not possible for classes with a single source: {told}."]
 
 
-def _table(found: Sequence[ExternalFinding], trained: dict[tuple[str, str], int], synthetic: bool) -> Table:
+def _table(found: Sequence[ExternalFinding], synthetic: bool) -> Table:
     rows = []
     for f in found:
-        values = (f.films, trained[f.source, f.label], f.external, f.internal, "yes" if f.contradicts else "no")
+        values = (f.films, f.learnt_from, f.external, f.internal, "yes" if f.contradicts else "no")
         rows.append(Row((f.label, f.source), values))
     columns = ("films", "others to learn from", "source left out (%)", "source trained on (%)", "falls")
     note = (
@@ -117,7 +116,7 @@ def _table(found: Sequence[ExternalFinding], trained: dict[tuple[str, str], int]
 def _picture(found: Sequence[ExternalFinding], synthetic: bool) -> "Picture":
     bars = []
     for f in found:
-        name = f"{f.label} without\n{f.source[:20]}, n = {f.films}"
+        name = f"{f.label} without\n{shortened(f.source)}, n = {f.films:,}"
         bars.append(Bar(name, f.external, "alarm" if f.contradicts else "plain"))
         bars.append(Bar("with it", f.internal, "control"))
     words = Words(
@@ -130,13 +129,13 @@ def _picture(found: Sequence[ExternalFinding], synthetic: bool) -> "Picture":
     return rate_bars(bars, words, chance=None, synthetic=synthetic)
 
 
-def _values(found: Sequence[ExternalFinding], trained: dict[tuple[str, str], int]) -> list[dict[str, Any]]:
+def _values(found: Sequence[ExternalFinding]) -> list[dict[str, Any]]:
     return [
         {
             "label": f.label,
             "source": f.source,
             "films": f.films,
-            "trained_on": trained[f.source, f.label],
+            "trained_on": f.learnt_from,
             "left_out": bounds(f.external),
             "trained": bounds(f.internal),
             "falls": f.contradicts,

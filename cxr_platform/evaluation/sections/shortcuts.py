@@ -15,7 +15,7 @@ from cxr_platform.evaluation.section import Section
 from cxr_platform.evaluation.sections.probe_words import NAMES, SOURCE_NAMES, caution, probe_sentence, source_sentence
 from cxr_platform.evaluation.sections.rate_bars import Bar, Words, rate_bars
 from cxr_platform.evaluation.statistics.resampling import Bootstrap, study_seed
-from cxr_platform.evaluation.statistics.shortcut import RULE, knows_too_much, share_kept
+from cxr_platform.evaluation.statistics.shortcut import RULE, knows_something, knows_too_much, share_kept
 from cxr_platform.evaluation.statistics.unseen import bounds
 from cxr_platform.evaluation.table import Row, Table
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
@@ -127,6 +127,8 @@ def _verdict(probes: Sequence[ProbeFinding]) -> str:
     found = [probe.title.lower() for probe in probes if probe.shortcut]
     if found:
         return f"Shortcut found ({' and '.join(found)}). {RULE}"
+    if not any(knows_something(probe.control, probe.chance) for probe in probes):
+        return f"Nothing to explain: what the probes are compared with is not clearly better than chance. {RULE}"
     return f"No shortcut found by the probes that were computed. {RULE}"
 
 
@@ -176,6 +178,8 @@ def _title(name: str, material: Material) -> str:
 def _judged(probe: ProbeFinding) -> str:
     if probe.name == ONLY:
         return "what the lungs carry"
+    if not knows_something(probe.control, probe.chance):
+        return "nothing to explain"
     return "shortcut" if probe.shortcut else "none found"
 
 

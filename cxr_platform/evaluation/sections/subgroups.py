@@ -47,6 +47,7 @@ class Found:
     """Rates of `strategy` over all films, over each subgroup, and recall by source and class.
 
     `mixed` are the films of those sources that have Covid19 and other films; `None` where these are all or none.
+    `within` is specificity on those beside films of the same classes from elsewhere.
     """
 
     strategy: str
@@ -54,15 +55,7 @@ class Found:
     mixed: Subgroup | None
     subgroups: tuple[Subgroup, ...]
     recalls: tuple[Recall, ...]
-
-    @property
-    def within(self) -> WithinSources | None:
-        """Specificity within the `mixed` sources beside that over all films."""
-        if self.mixed is None:
-            return None
-        mixed, overall = self.mixed.specificity, self.overall.specificity.interval
-        falls = contradicts(mixed.interval, overall)
-        return WithinSources(mixed.films, mixed.interval, overall, falls)
+    within: WithinSources | None
 
 
 def find(material: Material) -> Found:
@@ -70,7 +63,17 @@ def find(material: Material) -> Found:
     winner = material.outcome.verdict.winner
     judged = Judged(material.predictions, winner, study_seed(material.study))
     facts = None if material.films is None else material.films.facts
-    return Found(winner, judged.overall(), judged.mixed(), subgroups(judged, facts), tuple(judged.recalls()))
+    parts, recalls = subgroups(judged, facts), tuple(judged.recalls())
+    return Found(winner, judged.overall(), judged.mixed(), parts, recalls, _within(judged))
+
+
+def _within(judged: Judged) -> WithinSources | None:
+    rates = judged.specificity_within()
+    if rates is None:
+        return None
+    within, elsewhere = rates
+    falls = contradicts(within.interval, elsewhere.interval)
+    return WithinSources(within.films, within.interval, elsewhere.interval, falls)
 
 
 def section(material: Material, found: Found) -> Section:
@@ -126,8 +129,15 @@ def _mixed(found: Found) -> list[str]:
         f"Within the sources that hold both {POSITIVE_CLASS} and other films, where knowing the source helps little, "
         f"sensitivity is {rate(sensitivity.interval)} of {sensitivity.films:,} films and specificity "
         f"{rate(specificity.interval)} of {specificity.films:,}; over all films they are "
-        f"{rate(found.overall.sensitivity.interval)} and {rate(found.overall.specificity.interval)}.{few}"
+        f"{rate(found.overall.sensitivity.interval)} and {rate(found.overall.specificity.interval)}"
+        f"{_same_classes(found.within)}.{few}"
     ]
+
+
+def _same_classes(within: WithinSources | None) -> str:
+    if within is None:
+        return ""
+    return f", and films of the same classes from other sources have {rate(within.elsewhere)} specificity"
 
 
 def _entangled(material: Material, found: Found) -> list[str]:

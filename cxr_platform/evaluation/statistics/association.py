@@ -33,13 +33,27 @@ def count_table(counts: Counts) -> "np.ndarray":
 
 
 def cramers_v(counts: Counts) -> float | None:
-    """Cramér's V without correction (`scipy.stats.contingency.association`): 0 where the source says nothing of the
-    class, 1 where one of the two follows from the other. `None` with fewer than two classes or two sources."""
+    """Cramér's V with Bergsma's correction: 0 where the source says nothing of the class, 1 where one of the two
+    follows from the other. `None` with fewer than two classes or two sources.
+
+    Uncorrected, V is 0.3 for a few dozen films whose source was drawn by lot (Bergsma 2013, J. Korean Stat. Soc.
+    42:323).
+    """
     from scipy.stats.contingency import association
 
     table = count_table(counts)
     table = table[table.any(axis=1)]  # a class without films says nothing, and SciPy refuses empty rows
-    return float(association(table, method="cramer")) if min(table.shape) > 1 else None
+    if min(table.shape) < 2:
+        return None
+    films, (rows, columns) = int(table.sum()), table.shape
+    phi_squared = float(association(table, method="cramer")) ** 2 * min(rows - 1, columns - 1)
+    expected = (rows - 1) * (columns - 1) / (films - 1)
+    least = min(_corrected(rows, films), _corrected(columns, films)) - 1
+    return min(1.0, (max(0.0, phi_squared - expected) / least) ** 0.5) if least > 0 else None
+
+
+def _corrected(categories: int, films: int) -> float:
+    return categories - (categories - 1) ** 2 / (films - 1)
 
 
 def single_source(counts: Counts) -> dict[str, str]:

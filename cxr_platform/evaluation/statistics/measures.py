@@ -77,14 +77,13 @@ def strategy_measures(predictions: Predictions, strategy: str, bootstrap: Bootst
     pooled = {name: _interval(float(values[i]), replicates[:, i], bootstrap, name) for i, name in enumerate(COLUMNS)}
     pooled |= covid_rates(label, probability.argmax(axis=1), bootstrap)
     spreads = {name: _spread(folds[:, i], FIGURES_OF_MERIT[name].ratio) for i, name in enumerate(COLUMNS)}
-    return StrategyMeasures(strategy, pooled, spreads, _predictive(label, values, replicates, bootstrap))
+    return StrategyMeasures(strategy, pooled, spreads, _predictive(label, pooled, replicates))
 
 
 class WeightedMeasures:
     """The measures of one strategy as a function of weights (r, N) → (r, 9), in the order of `FIGURES_OF_MERIT`."""
 
     def __init__(self, label: "np.ndarray", probability: "np.ndarray"):
-
         covid = CLASSES.index(POSITIVE_CLASS)
         self._cells = cells(label, probability.argmax(axis=1))
         self._ranked = Ranked(probability[:, covid], label == covid)
@@ -132,15 +131,34 @@ def _spread(folds: "np.ndarray", ratio: bool) -> Spread:
 
 
 def _predictive(
-    label: "np.ndarray", values: "np.ndarray", replicates: "np.ndarray", bootstrap: Bootstrap
+    label: "np.ndarray", pooled: Mapping[str, Interval], replicates: "np.ndarray"
 ) -> tuple[Predictive, ...]:
     """PPV and NPV from the sensitivity and specificity of each replicate; the prevalence is a premise and stays."""
-    sensitivity, specificity = COLUMNS.index("sensitivity"), COLUMNS.index("specificity")
+    rates = pooled["sensitivity"], pooled["specificity"]
+    drawn = replicates[:, COLUMNS.index("sensitivity")], replicates[:, COLUMNS.index("specificity")]
     own = float((label == CLASSES.index(POSITIVE_CLASS)).mean())
-    found = []
-    for prevalence, is_own in [*((p, False) for p in PREVALENCES), (own, True)]:
-        at = predictive_values(values[[sensitivity]], values[[specificity]], prevalence)
-        drawn = predictive_values(replicates[:, sensitivity], replicates[:, specificity], prevalence)
-        ppv, npv = (_interval(float(v[0]), r, bootstrap, "sensitivity") for v, r in zip(at, drawn, strict=True))
-        found.append(Predictive(prevalence, ppv, npv, is_own))
-    return tuple(found)
+    at = [*((prevalence, False) for prevalence in PREVALENCES), (own, True)]
+    return tuple(Predictive(prevalence, *_worth(rates, drawn, prevalence), is_own) for prevalence, is_own in at)
+
+
+def _worth(
+    rates: tuple[Interval, Interval], drawn: "tuple[np.ndarray, np.ndarray]", prevalence: float
+) -> tuple[Interval, Interval]:
+    """PPV and NPV at `prevalence`. A rate of 0 or 100 % is that in every replicate, which would make them certain;
+    then their bounds are those that the bounds of both rates give, both values rising with both rates."""
+    import numpy as np
+
+    sensitivity, specificity = (np.array([r.value, r.low, r.high], dtype=float) for r in rates)  # None as NaN
+    values = predictive_values(sensitivity, specificity, prevalence)
+    replicates = predictive_values(*drawn, prevalence=prevalence)
+    extreme = bool({0.0, 100.0} & {sensitivity[0], specificity[0]})
+    ppv, npv = (_around(v, r, by_bounds=extreme) for v, r in zip(values, replicates, strict=True))
+    return ppv, npv
+
+
+def _around(values: "np.ndarray", replicates: "np.ndarray", *, by_bounds: bool) -> Interval:
+    """The first of `values` (3,); between the others if `by_bounds`, else with percentiles of `replicates`."""
+    value, low, high = map(float, values)
+    if math.isnan(value) or math.isnan(low) or math.isnan(high):
+        return Interval(None if math.isnan(value) else value)
+    return Interval(value, low, high) if by_bounds else percentile_interval(value, replicates)

@@ -65,6 +65,7 @@ def error_interval(value: float, replicates: "np.ndarray") -> Interval:
 
     Chance alone makes it larger than nothing, and a replicate adds chance once more. So the bounds are the percentiles
     mirrored at the value (the basic bootstrap; Davison & Hinkley 1997, §5.2), no lower than 0, and hold the value.
+    Simulated, 95 % of them hold the truth where it is 0.2 over 1,000 films, and only 70 % where it is 0 over 300.
     """
     drawn = percentile_interval(value, replicates, ratio=True)
     if drawn.low is None or drawn.high is None:

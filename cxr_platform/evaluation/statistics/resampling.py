@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 CHUNK_CELLS = 2_000_000  # replicates × films at a time: 8 MB of weights, a few times that in a statistic
 EXACT_IN_FLOAT32 = 2**22  # sums up to 2**24 are; a replicate may draw somewhat more than there is
 LEAST_DEFINED = 0.5  # share of replicates in which a statistic has to be defined
+NOTHING = 1e-9  # by how much rounding alone moves a figure
 
 
 class Bootstrap:
@@ -57,14 +58,6 @@ class Bootstrap:
 
         return np.concatenate([statistic(chunk) for chunk in self.weights()])
 
-    def interval(
-        self, value: float | None, statistic: "Statistic", *, ratio: bool = False, signed: bool = False
-    ) -> Interval:
-        """`value` with the interval of `statistic`; no bounds where `percentile_interval` gives none."""
-        if value is None or self.groups < 2:
-            return Interval(value, ratio=ratio, signed=signed)
-        return percentile_interval(value, self.replicate(statistic), ratio=ratio, signed=signed)
-
     def rate(self, hits: "np.ndarray", among: "np.ndarray | None" = None) -> Interval:
         """Percent of True in `hits` (N,) among the films where `among` (N,) is True, `None` where there are none.
 
@@ -77,21 +70,17 @@ class Bootstrap:
             return _all_or_none(share, int((whole > 0).sum()))
         return self._mean(100 * hit, whole)
 
-    def mean(self, values: "np.ndarray", among: "np.ndarray | None" = None) -> Interval:
-        """Mean of `values` (N,) among the films where `among` is True, as a ratio: a Brier score, say."""
-        return self._mean(self._sums(values, among), self._sums(None, among), ratio=True)
-
     def difference(self, hits_a: "np.ndarray", hits_b: "np.ndarray", among: "np.ndarray | None" = None) -> Interval:
         """`rate` of a minus that of b on the same films, in percentage points, signed."""
         gap = self._sums(hits_a, among) - self._sums(hits_b, among)
         return self._mean(100 * gap, self._sums(None, among), signed=True)
 
-    def _mean(self, part: "np.ndarray", whole: "np.ndarray", *, ratio: bool = False, signed: bool = False) -> Interval:
+    def _mean(self, part: "np.ndarray", whole: "np.ndarray", *, signed: bool = False) -> Interval:
         """Σ `part` / Σ `whole`, both (G,); one group has nothing to vary, and no bounds."""
         value = float(part.sum() / whole.sum()) if whole.any() else None
         if value is None or (whole > 0).sum() < 2:
-            return Interval(value, ratio=ratio, signed=signed)
-        return percentile_interval(value, self._replicate_ratio(part, whole), ratio=ratio, signed=signed)
+            return Interval(value, signed=signed)
+        return percentile_interval(value, self._replicate_ratio(part, whole), signed=signed)
 
     def totals(self, values: "np.ndarray") -> "np.ndarray":
         """(replicates, k) sums of `values` (N, k) over the films as each replicate draws them, all in one pass."""
@@ -137,7 +126,7 @@ def percentile_interval(
     if len(defined) < max(2, LEAST_DEFINED * len(replicates)):
         return Interval(value, ratio=ratio, signed=signed)
     low, high = np.percentile(defined, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
-    if not signed and np.ptp(defined) == 0:
+    if not signed and np.ptp(defined) <= NOTHING:
         return Interval(value, ratio=ratio)
     return Interval(value, float(low), float(high), ratio=ratio, signed=signed)
 
@@ -152,19 +141,6 @@ def rate_interval(
 ) -> Interval:
     """Percent of True in `hits` (N,) among the films where `among` is True; see `Bootstrap.rate`."""
     return Bootstrap(groups, replicates, seed).rate(hits, among)
-
-
-def difference_interval(
-    hits_a: "np.ndarray",
-    hits_b: "np.ndarray",
-    groups: "np.ndarray",
-    among: "np.ndarray | None" = None,
-    *,
-    replicates: int = REPLICATES,
-    seed: int = 0,
-) -> Interval:
-    """Points between two rates on the same films; see `Bootstrap.difference`."""
-    return Bootstrap(groups, replicates, seed).difference(hits_a, hits_b, among)
 
 
 def study_bootstrap(study: Study, predictions: Predictions) -> Bootstrap:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from cxr_platform.evaluation.interval import Interval
 from cxr_platform.evaluation.predictions import Predictions
-from cxr_platform.evaluation.statistics.resampling import rate_interval
+from cxr_platform.evaluation.statistics.resampling import Bootstrap
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 
 if TYPE_CHECKING:
@@ -93,16 +93,15 @@ class Judged:
     """One strategy's predictions of the study's films, and the rates over any part of them."""
 
     def __init__(self, predictions: Predictions, strategy: str, seed: int = 0) -> None:
-        self.predictions, self.seed = predictions, seed
+        self.predictions, self._bootstrap = predictions, Bootstrap(predictions.group_id, seed=seed)
         self.predicted = predictions.probability[strategy].argmax(axis=1)
         self.right = self.predicted == predictions.label
         self.is_positive = predictions.label == CLASSES.index(POSITIVE_CLASS)
         self.said_positive = self.predicted == CLASSES.index(POSITIVE_CLASS)
 
     def rate(self, hits: "np.ndarray", among: "np.ndarray") -> Rate:
-        """Percent of `hits` (N,) among the films `among` (N,), resampling the groups of those films."""
-        groups = self.predictions.group_id[among]
-        return Rate(int(among.sum()), rate_interval(hits[among], groups, seed=self.seed))
+        """Percent of `hits` (N,) among the films `among` (N,); all groups are resampled, as for every other figure."""
+        return Rate(int(among.sum()), self._bootstrap.rate(hits, among))
 
     def overall(self) -> Subgroup:
         """All rates over all films."""
@@ -117,6 +116,20 @@ class Judged:
         both = set(source[self.is_positive]) & set(source[~self.is_positive])
         members = np.isin(source, sorted(both))
         return None if members.all() or not members.any() else self.subgroup("source", "mixed", members)
+
+    def specificity_within(self) -> tuple[Rate, Rate] | None:
+        """Specificity over the other films of the sources that have Covid19 too, and over films of the same classes
+        from other sources; `None` where either is without films."""
+        import numpy as np
+
+        source, label = self.predictions.source, self.predictions.label
+        both = np.isin(source, sorted(set(source[self.is_positive]) & set(source[~self.is_positive])))
+        inside, outside = both & ~self.is_positive, ~both & ~self.is_positive
+        shared = np.isin(label, sorted(set(label[inside]) & set(label[outside])))
+        inside, outside = inside & shared, outside & shared
+        if not inside.any():
+            return None
+        return self.rate(~self.said_positive, inside), self.rate(~self.said_positive, outside)
 
     def subgroup(self, by: str, name: str, members: "np.ndarray") -> Subgroup:
         """All rates over the films where `members` (N,) is true."""

@@ -32,7 +32,7 @@ def test_films_that_are_judged_as_at_home_contradict_nothing() -> None:
     made = scored(FILMS, FILMS)
     section = external.section(made, external.find(made))
     assert section.warnings == ()
-    assert section.lead[0] == "No figure on external films contradicts cross-validation."
+    assert section.lead[0] == "No figure of the winner on external films contradicts cross-validation."
     assert any("0 of 6 films of Covid19 are missed" in line for line in section.lead)
 
 

@@ -72,6 +72,12 @@ def test_no_difference_and_one_the_other_way_are_called_what_they_are(tmp_path, 
     assert words in section(material, find(material)).lead[1]
 
 
+def test_a_difference_without_a_film_that_met_its_patient_is_not_laid_to_leakage(material):
+    nobody_met = replace(find(material), torn=0)
+
+    assert "No film met another of its patient" in section(material, nobody_met).lead[1]
+
+
 def test_the_table_has_both_protocols_and_their_difference(material):
     (table,) = section(material, find(material)).tables
 

@@ -39,7 +39,18 @@ def test_cramers_v_is_that_of_its_definition():
     expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / table.sum()
     chi_squared = ((table - expected) ** 2 / expected).sum()
 
-    assert cramers_v(counts) == pytest.approx(np.sqrt(chi_squared / table.sum()))
+    phi_squared = chi_squared / 100 - 1 / 99
+    assert cramers_v(counts) == pytest.approx(np.sqrt(phi_squared / (2 - 1 / 99 - 1)))
+
+
+def test_few_films_of_sources_drawn_by_lot_are_not_taken_for_an_association():
+    random = np.random.default_rng(1)
+    values = []
+    for _ in range(50):
+        drawn = random.integers(0, 3, (7, 10))
+        counts = {c: {str(s): int((row == s).sum()) for s in range(3)} for c, row in zip(CLASSES, drawn, strict=True)}
+        values.append(cramers_v(counts))
+    assert np.mean(values) < 0.15
 
 
 def test_with_one_source_or_one_class_there_is_nothing_to_associate():

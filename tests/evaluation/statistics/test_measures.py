@@ -91,6 +91,30 @@ def test_without_covid19_films_its_figures_are_undefined_and_the_others_are_not(
     assert all(p.ppv.value is None for p in found.predictive)
 
 
+def test_predictive_values_of_a_strategy_without_a_false_call_are_as_uncertain_as_its_rates():
+    label = drawn_labels(140)
+    _, found = measured(label, 0.9 * np.eye(7)[label] + 0.1 / 7)
+    sensitivity, specificity = found.pooled["sensitivity"].low / 100, found.pooled["specificity"].low / 100
+    rare = found.predictive[0]
+
+    true, false = 0.01 * sensitivity, 0.99 * (1 - specificity)
+    assert (rare.ppv.value, rare.ppv.high) == (100, 100)
+    assert rare.ppv.low == pytest.approx(100 * true / (true + false))
+    assert rare.ppv.low < 20
+    assert rare.npv.low < rare.npv.value == 100
+
+
+def test_a_negative_call_after_two_covid19_films_found_of_two_is_not_certain():
+    label = np.array([0, 0] + [6] * 40)
+    said = np.where(np.arange(42) % 7 == 6, 0, label)
+    predictions = predictions_of(label, {"scratch": 0.9 * np.eye(7)[said] + 0.1 / 7}, group=np.arange(42))
+    found = strategy_measures(predictions, "scratch", Bootstrap(predictions.group_id, replicates=300))
+
+    assert found.pooled["sensitivity"].value == 100
+    assert found.predictive[2].npv.value == 100
+    assert found.predictive[2].npv.low < 85
+
+
 def test_a_perfect_strategy_gets_bounds_for_rates_and_none_for_areas():
     label = drawn_labels(140)
     _, found = measured(label, 0.9 * np.eye(7)[label] + 0.1 / 7)

@@ -5,12 +5,7 @@ import pytest
 
 from cxr_platform.evaluation.interval import Interval
 from cxr_platform.evaluation.statistics import resampling
-from cxr_platform.evaluation.statistics.resampling import (
-    Bootstrap,
-    difference_interval,
-    percentile_interval,
-    rate_interval,
-)
+from cxr_platform.evaluation.statistics.resampling import Bootstrap, percentile_interval, rate_interval
 
 PATIENTS = np.array(["b", "a", "a", "c", "c", "c"])
 SIZES = np.resize([1, 1, 2, 3, 4, 7], 300)
@@ -75,7 +70,7 @@ def test_a_statistic_of_weights_gets_the_same_bounds_as_the_rate():
     patients, hits = random.integers(0, 60, 200), random.random(200) < 0.8
     bootstrap = Bootstrap(patients)
 
-    found = bootstrap.interval(100 * hits.mean(), lambda w: 100 * (w @ hits) / w.sum(axis=1))
+    found = percentile_interval(80.0, bootstrap.replicate(lambda w: 100 * (w @ hits) / w.sum(axis=1)))
 
     assert (found.low, found.high) == pytest.approx((bootstrap.rate(hits).low, bootstrap.rate(hits).high), abs=1e-4)
 
@@ -107,12 +102,13 @@ def test_a_single_patient_gives_no_bounds():
     hits, one = np.array([True, False, True]), np.array(["a", "a", "a"])
 
     assert rate_interval(hits, one) == Interval(pytest.approx(200 / 3))
-    assert difference_interval(hits, ~hits, one) == Interval(pytest.approx(100 / 3), signed=True)
-    assert Bootstrap(one).interval(0.5, lambda w: w.sum(axis=1), ratio=True) == Interval(0.5, ratio=True)
+    assert Bootstrap(one).difference(hits, ~hits) == Interval(pytest.approx(100 / 3), signed=True)
 
 
 def test_a_figure_that_never_moves_has_no_interval():
     assert percentile_interval(1.0, np.ones(100), ratio=True) == Interval(1.0, ratio=True)
+    rounded = np.resize([100.0, np.nextafter(100.0, 101.0)], 100)
+    assert percentile_interval(100.0, rounded) == Interval(100.0)
 
 
 def test_a_statistic_that_is_mostly_undefined_has_no_interval():
@@ -127,20 +123,21 @@ def test_a_difference_is_paired():
     random = np.random.default_rng(5)
     first = random.random(600) < 0.7
     second = np.where(random.random(600) < 0.05, ~first, first)  # the same but for one film in twenty
-    alike = difference_interval(first, second, np.arange(600))
-    apart = difference_interval(first, random.permutation(second), np.arange(600))
+    bootstrap = Bootstrap(np.arange(600))
+    alike = bootstrap.difference(first, second)
+    apart = bootstrap.difference(first, random.permutation(second))
 
     assert alike.signed
     assert alike.value == pytest.approx(100 * (first.mean() - second.mean()))
     assert (alike.high - alike.low) < 0.5 * (apart.high - apart.low)
-    assert difference_interval(first, first, np.arange(600)) == Interval(0, 0, 0, signed=True)
+    assert bootstrap.difference(first, first) == Interval(0, 0, 0, signed=True)
 
 
 def test_a_hundred_thousand_films_need_no_gigabytes():
     patients = np.random.default_rng(0).integers(0, 30_000, 112_000)
     bootstrap = Bootstrap(patients, replicates=500)
     tracemalloc.start()
-    bootstrap.interval(1.0, lambda w: w.sum(axis=1) / 112_000)
+    bootstrap.replicate(lambda w: w.sum(axis=1) / 112_000)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
 

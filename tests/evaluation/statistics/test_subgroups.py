@@ -136,6 +136,23 @@ def test_within_sources_that_have_both_a_rule_by_source_shows_its_specificity():
     assert mixed.sensitivity.interval.value == 100
 
 
+def test_specificity_within_such_sources_is_set_beside_the_same_classes_from_elsewhere():
+    """Pneumonia is hard everywhere, Normal easy: that the first source has no Normal must not count against it."""
+    source = ["covid"] * 60 + ["rest"] * 100
+    label = ["Covid19"] * 40 + ["Pneumonia"] * 40 + ["Normal"] * 80
+    said = ["Covid19"] * 50 + ["Pneumonia"] * 10 + ["Covid19"] * 10 + ["Pneumonia"] * 10 + ["Normal"] * 80
+    within, elsewhere = Judged(predictions(source, label, said), STRATEGY).specificity_within()
+
+    assert (within.films, within.interval.value) == (20, 50.0)
+    assert (elsewhere.films, elsewhere.interval.value) == (20, 50.0)
+
+
+def test_without_films_of_the_same_classes_elsewhere_there_is_nothing_to_set_beside():
+    scored = predictions(["a", "a", "b"], ["Covid19", "Normal", "Edema"])
+
+    assert Judged(scored, STRATEGY).specificity_within() is None
+
+
 def test_no_source_or_every_source_has_both():
     assert Judged(predictions(["a", "b"], ["Covid19", "Normal"]), STRATEGY).mixed() is None
     assert Judged(predictions(["a", "a"], ["Covid19", "Normal"]), STRATEGY).mixed() is None

@@ -1,0 +1,56 @@
+"""A finished study and its manifest, as the verbs that look at its films open them."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cxr_platform.evaluation.study import Study
+    from cxr_platform.evidence.workspace import Progress, Workspace
+    from cxr_platform.manifest.store import Manifest
+
+MANIFESTS = Path("data/manifests")
+ELSEWHERE = "--manifest names it where it lies elsewhere."
+
+
+def add_study_arguments(parser: argparse.ArgumentParser) -> None:
+    """`--study`, and what is needed to open it: `--manifest` and `--imagenet-weights`."""
+    parser.add_argument("--study", type=Path, required=True, metavar="runs/NAME", help="the folder of a study")
+    parser.add_argument("--manifest", type=Path, help=f"the study's manifest (default: its own in {MANIFESTS})")
+    parser.add_argument("--imagenet-weights", type=Path, help="a published MobileNetV2 file, if it is at hand")
+
+
+def open_study(folder: Path, manifest: Path | None, imagenet_weights: Path | None, progress: "Progress") -> "Workspace":
+    """The study in `folder` on the manifest that is named, or its own.
+
+    Raises `StudyError` and `PredictionsError` for a study that is not whole or is of another manifest, `ManifestError`
+    for a manifest that is not there.
+    """
+    from cxr_platform.evaluation.outcome import study_outcome
+    from cxr_platform.evaluation.predictions import check_against_manifest, load_predictions
+    from cxr_platform.evaluation.study import read_study
+    from cxr_platform.evidence.workspace import Workspace
+    from cxr_platform.training.folder import StudyFolder
+
+    study = read_study(folder)
+    predictions = load_predictions(folder, study)
+    opened = open_manifest_of(study, manifest)
+    check_against_manifest(predictions, study, opened.table(["image_id", "role", "label"]), opened.content_hash)
+    winner = study_outcome(study, predictions).verdict.winner
+    return Workspace(StudyFolder(folder), study, predictions, winner, opened, progress, imagenet_weights)
+
+
+def open_manifest_of(study: "Study", named: Path | None = None) -> "Manifest":
+    """The manifest that is named, else the one in `MANIFESTS` that is called as the study's was.
+
+    Its content hash is not compared. Raises `ManifestError` where there is none.
+    """
+    from cxr_platform.errors import ManifestError
+    from cxr_platform.manifest.store import open_manifest
+
+    try:
+        return open_manifest(named or MANIFESTS / Path(study.manifest.path).name)
+    except ManifestError as error:
+        if named is None:
+            error.advice = f"{error.advice} {ELSEWHERE}".strip()
+        raise

@@ -1,0 +1,87 @@
+from dataclasses import replace
+
+import pytest
+
+from cxr_platform.evaluation.evidence import Evidence
+from cxr_platform.evaluation.results import plain
+from cxr_platform.evaluation.sections.atlas import find, section
+from tests.evaluation.sections.looked_at import atlas, looked_at, without
+
+
+def test_the_features_best_where_they_were_chosen_come_first():
+    found = find(looked_at())
+
+    assert [(f.label, f.fold, f.number) for f in found] == [
+        ("Covid19", 1, 10),
+        ("Covid19", 1, 11),
+        ("Normal", 1, 10),
+        ("Normal", 1, 11),
+    ]
+    assert (found[0].auc_chosen, found[0].auc_held) == (pytest.approx(0.95), pytest.approx(0.85))
+    assert (found[0].matched, found[0].folds) == (2, 2)
+
+
+def test_it_says_what_such_a_feature_is_not():
+    material = looked_at()
+    text = " ".join(section(material, find(material)).lead)
+
+    assert "None of these is a biomarker" in text
+    assert "another hospital" in text
+    assert "on the other half, so that the choice does not flatter" in text
+    assert "2 have their like in all 2 networks and 2 in no other" in text
+
+
+def test_features_that_tell_the_source_are_counted():
+    material = looked_at()
+    made = section(material, find(material))
+
+    assert (
+        "2 of them tell a source with an area of 0.8 or more (Covid19), 2 at least as well as their class"
+        in (made.lead[-1])
+    )
+    assert made.tables[0].columns[-2:] == ("highest for the source", "its AUC")
+    assert plain(made.values)["features"][0]["auc_source"] == pytest.approx(0.9)
+
+
+def test_features_that_tell_no_source_are_said_to():
+    material = looked_at()
+    frame = atlas(several=True).assign(auc_source=0.6)
+    parts = {**material.evidence.parts, "atlas": frame}
+    material = replace(material, evidence=Evidence(parts))
+
+    assert section(material, find(material)).lead[-1] == "None of them tells a source with an area of 0.8 or more."
+
+
+def test_with_one_source_there_is_no_word_of_it():
+    material = looked_at(several=False)
+    made = section(material, find(material))
+
+    assert len(made.tables[0].columns) == 3
+    assert not any("source with an area" in sentence for sentence in made.lead)
+    assert made.values["features"][0]["source"] is None
+
+
+def test_the_first_feature_of_each_class_is_shown_with_its_films():
+    material = looked_at(synthetic=True)
+    (picture,) = section(material, find(material)).pictures
+
+    assert picture.alt.startswith("Synthetic films. ")
+    assert "Covid19: AUC 0.850, in 2 of 2 networks; Normal: AUC 0.850" in picture.alt
+    assert picture.png.startswith(b"\x89PNG")
+
+
+def test_without_films_the_table_stays():
+    material = replace(looked_at(), films=None)
+    made = section(material, find(material))
+
+    assert not made.pictures
+    assert len(made.tables[0].rows) == 4
+
+
+def test_without_an_atlas_it_says_why():
+    absent = without(looked_at(), "atlas")
+    empty = looked_at()
+    empty = replace(empty, evidence=Evidence({"atlas": atlas(several=True).head(0)}))
+
+    assert section(absent, find(absent)).absent == "No weights are at hand."
+    assert section(empty, find(empty)).absent.startswith("No class has films enough")

@@ -1,0 +1,93 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cxr_platform.evaluation.evidence import Evidence
+from cxr_platform.evaluation.interval import Interval
+from cxr_platform.evaluation.results import plain
+from cxr_platform.evaluation.sections.explanations import find, is_low, section
+from cxr_platform.labels import CLASSES
+from tests.evaluation.sections.looked_at import COUNT, LABELS, looked_at, without
+
+
+def test_heat_in_the_lungs_is_not_low():
+    found = find(looked_at(shares=0.8))
+
+    assert found.films == COUNT
+    assert found.share.value == pytest.approx(80, abs=1)
+    assert found.share.low < found.share.value < found.share.high
+    assert found.field_share == pytest.approx(57)
+    assert not found.low
+
+
+def test_heat_elsewhere_is_low_and_warned_of():
+    material = looked_at(shares=0.3)
+    found = find(material)
+    made = section(material, found)
+
+    assert found.low
+    assert "no more than a map spread evenly" in made.warnings[0]
+    assert made.values["low"] is True
+
+
+@pytest.mark.parametrize(
+    ("share", "low"),
+    [(Interval(50, 44, 56), True), (Interval(50, 44, 57), True), (Interval(55, 50, 60), False), (Interval(5), False)],
+)
+def test_it_is_low_where_the_upper_bound_is_not_above_the_fields_share(share, low):
+    assert is_low(share, 57.0) is low
+
+
+def test_each_class_has_its_share_and_the_low_ones_are_named():
+    material = looked_at(shares=np.where(np.array(LABELS) == "Edema", 0.2, 0.8))
+    made = section(material, find(material))
+    table = made.tables[0]
+
+    assert [row.labels[0] for row in table.rows] == [*CLASSES, "All"]
+    assert table.rows[1].values[1].value == pytest.approx(20, abs=3)
+    assert table.rows[-1].values[0] == COUNT
+    assert "No more than that, even at the upper bound, have: Edema " in made.lead[1]
+    assert "Covid19" not in made.lead[1]
+    assert not made.warnings
+    assert plain(made.values)["share"]["Edema"][0] == pytest.approx(20, abs=3)
+
+
+def test_the_pictures_tell_their_figures():
+    material = looked_at()
+    chart, examples = section(material, find(material)).pictures
+
+    assert "Covid19 8" in chart.alt
+    assert "57.00\u00a0% of the film" in chart.alt
+    assert examples.alt.count("source") == 2 * len(CLASSES)
+    assert all(picture.png.startswith(b"\x89PNG") for picture in (chart, examples))
+
+
+def test_a_map_without_a_share_is_left_out():
+    material = looked_at()
+    frame = material.evidence.parts["lung_share"].copy()
+    frame.loc[:9, "share"] = np.nan
+
+    assert find(replace(material, evidence=Evidence({"lung_share": frame}))).films == COUNT - 10
+
+
+def test_shares_of_another_strategy_do_not_count():
+    material = looked_at()
+    frame = material.evidence.parts["lung_share"].assign(strategy="fine-tuning-1")
+    other = replace(material, evidence=Evidence({"lung_share": frame}))
+
+    assert find(other) is None
+    assert section(other, None).absent == "No heatmap of the winner shows any place."
+
+
+def test_without_heatmaps_it_says_why():
+    material = without(looked_at(), "lung_share")
+
+    assert find(material) is None
+    assert section(material, None).absent == "No weights are at hand."
+
+
+def test_without_films_the_figures_stay():
+    material = replace(looked_at(), films=None)
+
+    assert [picture.name for picture in section(material, find(material)).pictures] == ["lung-share"]

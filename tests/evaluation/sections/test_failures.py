@@ -1,0 +1,100 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cxr_platform.evaluation.results import plain
+from cxr_platform.evaluation.sections.failures import confident_mistakes, confident_right, find, section
+from cxr_platform.labels import CLASSES
+from tests.evaluation.planted import STRATEGY, predictions
+from tests.evaluation.sections.looked_at import COUNT, looked_at, without
+
+
+def scored(predicted: list[str], confidence: list[float], label: str = "Normal"):
+    """Films of one class with the answers and how sure they are."""
+    made = predictions(["east"] * len(predicted), [label] * len(predicted), predicted)
+    for row, sure in enumerate(confidence):
+        answer = CLASSES.index(predicted[row])
+        made.probability[STRATEGY][row] = (1 - sure) / (len(CLASSES) - 1)
+        made.probability[STRATEGY][row, answer] = sure
+    return made
+
+
+def test_mistakes_are_sorted_by_how_sure_the_wrong_answer_was():
+    made = scored(["Covid19", "Edema", "Normal", "Fibrosis"], [0.6, 0.9, 0.99, 0.7])
+
+    assert list(confident_mistakes(made, STRATEGY)) == [1, 3, 0]
+
+
+def test_no_pair_of_classes_fills_the_gallery():
+    made = scored(["Covid19"] * 5 + ["Edema"], [0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
+
+    assert list(confident_mistakes(made, STRATEGY, a_pair=3)) == [0, 1, 2, 5]
+    assert list(confident_mistakes(made, STRATEGY, count=2)) == [0, 1]
+
+
+def test_a_patient_is_shown_once():
+    made = scored(["Covid19"] * 3, [0.9, 0.8, 0.7])
+    made = replace(made, group_id=np.array(["a", "a", "b"], dtype=object))
+
+    assert list(confident_mistakes(made, STRATEGY)) == [0, 2]
+
+
+def test_right_answers_are_the_surest_of_each_class():
+    made = scored(["Normal", "Normal", "Normal", "Edema"], [0.7, 0.9, 0.8, 0.99])
+
+    assert list(confident_right(made, STRATEGY, a_class=2)) == [1, 2]
+
+
+def test_the_mistakes_are_told_with_class_answer_confidence_and_source():
+    material = looked_at(wrong=3)
+    found = find(material)
+
+    assert (found.wrong, found.films) == (3, COUNT)
+    assert [(m.actual, m.predicted, m.source) for m in found.shown] == [
+        ("Covid19", "Edema", "west"),
+        ("Edema", "Effusion", "east"),
+        ("Effusion", "Emphysema", "west"),
+    ]
+    assert found.shown[0].confidence == pytest.approx(70)
+
+
+def test_every_mistake_is_in_a_picture_whose_text_tells_it():
+    material = looked_at(wrong=21)
+    found = find(material)
+    made = section(material, found)
+
+    assert [picture.name for picture in made.pictures] == ["mistakes-1", "mistakes-2", "mistakes-3"]
+    assert "9. " in made.pictures[1].alt
+    assert made.pictures[1].caption.startswith("Mistakes 9 to 16")
+    assert "1. Covid19 taken for Edema with 70.00\u00a0%, source west" in made.pictures[0].alt
+    assert made.pictures[0].png.startswith(b"\x89PNG")
+    assert len(made.folded[0].rows) == len(found.shown) == 21
+    assert "wrong on 21 of 56 films" in made.lead[0]
+    assert plain(made.values)["wrong"] == 21
+
+
+def test_drawn_films_are_stamped():
+    material = looked_at(synthetic=True)
+    made = section(material, find(material))
+
+    assert made.pictures[0].alt.startswith("Synthetic films. ")
+    assert made.folded[0].synthetic
+
+
+def test_without_films_or_heatmaps_the_table_stays():
+    material = looked_at()
+    no_films = replace(material, films=None)
+    no_maps = without(material, "heatmaps")
+
+    assert "manifest, which was not given" in section(no_films, find(no_films)).lead[1]
+    assert section(no_maps, find(no_maps)).lead[1] == "No heatmaps: No weights are at hand."
+    for made in (section(no_films, find(no_films)), section(no_maps, find(no_maps))):
+        assert not made.pictures
+        assert len(made.folded[0].rows) == 6
+
+
+def test_without_a_mistake_it_says_so():
+    material = looked_at(wrong=0)
+
+    assert section(material, find(material)).absent == "No mistake: all 56 films were answered right."

@@ -1,0 +1,157 @@
+"""Planted truth: where networks look that were trained on a mark in the corner, and on a sign in the lungs."""
+
+from dataclasses import replace
+from functools import cache
+from unittest import mock
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cxr_platform.errors import StudyError
+from cxr_platform.evaluation.evidence import FILES, Evidence
+from cxr_platform.evaluation.findings import LungShare
+from cxr_platform.evaluation.sections import explanations as topic
+from cxr_platform.evidence import explanations as explained
+from cxr_platform.evidence.explanations import (
+    Explained,
+    explain_image,
+    explain_rows,
+    explanations,
+    films_of,
+    lung_shares,
+    sampled_rows,
+    shown_rows,
+)
+from cxr_platform.explain.lung_field import lung_fields
+from cxr_platform.labels import CLASSES
+from tests.evidence.builders import Kind, sign_area, study_material
+from tests.evidence.trained import SIZE, STRATEGY, trained_workspace
+
+
+@cache
+def parts(kind: Kind) -> tuple[Explained, ...]:
+    """Every film explained; fewer than sixty a class, so that the sample is all of them."""
+    workspace = trained_workspace(kind)
+    return tuple(explain_rows(workspace, STRATEGY, np.arange(len(workspace.predictions.label))))
+
+
+@cache
+def tables(kind: Kind) -> dict[str, pd.DataFrame]:
+    with mock.patch.object(explained, "explain_rows", return_value=parts(kind)):
+        return {name: table.to_pandas() for name, table in explanations(trained_workspace(kind)).items()}
+
+
+def finding(kind: Kind) -> LungShare:
+    """What the report's section says of these tables."""
+    workspace = trained_workspace(kind)
+    place = {image_id: row for row, image_id in enumerate(workspace.predictions.image_id)}
+    order = [place[image_id] for image_id in workspace.data.image_ids]
+    made = study_material(workspace.data, workspace.predictions.probability[STRATEGY][order])
+    frame = tables(kind)["lung_share"].assign(strategy="scratch")  # as `study_material` calls its strategy
+    found = topic.find(replace(made, evidence=Evidence({"lung_share": frame})))
+    assert found is not None
+    return found
+
+
+def on_the_sign(kind: Kind) -> np.ndarray:
+    """Share of each map that falls where the sign is drawn, over the right answers of classes that have one."""
+    workspace = trained_workspace(kind)
+    predictions = workspace.predictions
+    right = predictions.probability[STRATEGY].argmax(axis=1) == predictions.label
+    wanted = right & (predictions.label != CLASSES.index("Normal"))
+    maps = np.concatenate([part.maps[wanted[part.rows]] for part in parts(kind)])
+    side = maps.shape[1]
+    cells = sign_area(kind, SIZE).reshape(side, SIZE // side, side, SIZE // side).mean(axis=(1, 3))
+    return (maps * cells).sum(axis=(1, 2)) / maps.sum(axis=(1, 2))
+
+
+@pytest.mark.parametrize("kind", ["corner", "lungs"])
+def test_the_networks_have_learnt_the_sign(kind: Kind) -> None:
+    predictions = trained_workspace(kind).predictions
+    assert (predictions.probability[STRATEGY].argmax(axis=1) == predictions.label).mean() > 0.9
+
+
+def test_a_network_that_reads_a_corner_mark_is_told_by_its_lung_share() -> None:
+    found = finding("corner")
+    assert found.films == 120
+    assert found.low
+    assert found.share.value < found.field_share - 10
+
+
+def test_a_network_that_reads_the_lungs_is_not() -> None:
+    found = finding("lungs")
+    assert not found.low
+    assert found.share.low > found.field_share
+
+
+@pytest.mark.parametrize(("kind", "least"), [("corner", 0.4), ("lungs", 0.4)])
+def test_the_heat_falls_on_the_planted_sign(kind: Kind, least: float) -> None:
+    assert on_the_sign(kind).mean() > least > 1.5 * sign_area(kind, SIZE).mean()
+
+
+def test_the_tables_have_what_the_report_reads() -> None:
+    for name, frame in tables("corner").items():
+        assert set(FILES[name]) <= set(frame)
+        assert frame["image_id"].is_unique
+    assert set(tables("corner")["heatmaps"]["image_id"]) == set(
+        trained_workspace("corner").predictions.image_id[shown_rows(trained_workspace("corner"))]
+    )
+
+
+def test_each_film_is_explained_by_the_network_that_has_not_seen_it() -> None:
+    workspace = trained_workspace("corner")
+    fold_of = dict(zip(workspace.predictions.image_id, workspace.predictions.fold, strict=True))
+    for frame in tables("corner").values():
+        assert [fold_of[image_id] for image_id in frame["image_id"]] == list(frame["fold"])
+
+
+def test_films_come_in_the_order_of_the_predictions() -> None:
+    workspace = trained_workspace("corner")
+    rows = np.array([5, 0, 17])
+    for row, film in zip(rows, films_of(workspace, rows), strict=True):
+        (place,) = np.flatnonzero(workspace.data.image_ids == workspace.predictions.image_id[row])
+        assert (film == workspace.data.films[place]).all()
+
+
+def test_the_sample_is_seeded_and_no_larger_a_class_than_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = trained_workspace("corner")
+    monkeypatch.setattr(explained, "FILMS_A_CLASS", 7)
+    rows = sampled_rows(workspace)
+    assert list(rows) == list(sampled_rows(workspace))
+    assert np.bincount(workspace.predictions.label[rows]).max() == 7
+
+
+def test_heat_is_shared_out_by_the_cells_that_lie_in_the_field() -> None:
+    widths, heights = np.array([300, 200]), np.array([200, 300])
+    field = lung_fields(widths, heights, 24 * 4).reshape(2, 24, 4, 24, 4).mean(axis=(2, 4))
+    within, outside = (field == 1).astype("float32"), (field == 0).astype("float32")
+    assert lung_shares(within, widths, heights)[0] == pytest.approx(1)
+    assert lung_shares(outside, widths, heights)[0] == pytest.approx(0)
+    padding = np.zeros((2, 24, 24), "float32")
+    padding[0, 0], padding[1, :, 0] = 1, 1
+    assert lung_shares(within + padding, widths, heights)[0].max() < 1
+    assert lung_shares(within, widths, heights)[1] == pytest.approx(0.566, abs=0.02)
+
+
+def test_a_map_of_zeros_has_no_share() -> None:
+    share, _ = lung_shares(np.zeros((1, 24, 24), "float32"), np.array([1]), np.array([1]))
+    assert np.isnan(share).all()
+
+
+def test_one_film_is_explained_with_its_out_of_fold_answer() -> None:
+    workspace = trained_workspace("corner")
+    found = explain_image(workspace, workspace.predictions.image_id[3], STRATEGY)
+    assert found.fold == workspace.predictions.fold[3]
+    assert found.label == CLASSES[workspace.predictions.label[3]]
+    assert (found.probabilities == workspace.predictions.probability[STRATEGY][3]).all()
+    assert found.heat.shape == (SIZE // 4, SIZE // 4)
+    assert found.field.shape == found.film.shape == (SIZE, SIZE)
+    assert 0 <= found.share <= 1
+
+
+@pytest.mark.parametrize(("image", "strategy", "told"), [("nobody", STRATEGY, "'nobody'"), (None, "scratch", "off-")])
+def test_what_the_study_does_not_have_is_refused(image: str | None, strategy: str, told: str) -> None:
+    workspace = trained_workspace("corner")
+    with pytest.raises(StudyError, match=told):
+        explain_image(workspace, image or workspace.predictions.image_id[0], strategy)

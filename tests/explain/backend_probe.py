@@ -1,0 +1,38 @@
+"""Heatmaps of one network on whatever backend Keras has, stored for comparison."""
+
+import sys
+from functools import cache
+
+import numpy as np
+
+from cxr_platform.explain.saliency import heatmaps
+from cxr_platform.models.mobilenet import Network, build_network
+from cxr_platform.models.strategies import strategy_by_name
+from tests.models.conftest import stand_in
+from tests.training.builders import SIDE, tiny_profile
+
+TARGETS = np.array([0, 3, 6, 0, 5])
+
+
+def films(count: int = len(TARGETS)) -> np.ndarray:
+    """Noise with a bright patch at another place in each film."""
+    rng = np.random.default_rng(5)
+    made = rng.integers(60, 120, (count, SIDE, SIDE))
+    for number in range(count):
+        made[number, 4 * number : 4 * number + 8, 20 - 4 * number : 28 - 4 * number] += 120
+    return made.astype("uint8")
+
+
+@cache
+def network() -> Network:
+    """A network of random weights that do not depend on the backend, scaled so that signals pass through."""
+    built = build_network(strategy_by_name("fine-tuning-1"), tiny_profile().model)
+    rng = np.random.default_rng(11)
+    for layer in built.full.layers:
+        if layer.weights:
+            layer.set_weights([stand_in(array, rng) for array in layer.get_weights()])
+    return built
+
+
+if __name__ == "__main__":
+    np.save(sys.argv[1], heatmaps(network(), films(), TARGETS))

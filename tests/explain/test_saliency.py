@@ -1,0 +1,103 @@
+"""The maps of a small network of random weights; tests/evidence/test_explanations.py has them on planted signs."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cxr_platform.errors import ConfigError
+from cxr_platform.explain.saliency import (
+    LAYERS,
+    LOGITS,
+    _places,
+    evidence_of_place,
+    feature_heatmaps,
+    heatmaps,
+    segments,
+)
+from cxr_platform.labels import CLASSES
+from cxr_platform.models.augment import to_network_input
+from tests.explain.backend_probe import TARGETS, films, network
+from tests.training.builders import SIDE
+
+
+@pytest.fixture(scope="module")
+def maps() -> np.ndarray:
+    return heatmaps(network(), films(), TARGETS)
+
+
+def test_each_film_has_a_map_a_quarter_of_its_side_with_a_greatest_value_of_one(maps: np.ndarray) -> None:
+    assert maps.shape == (len(TARGETS), SIDE // 4, SIDE // 4)
+    assert maps.dtype == np.float32
+    assert maps.min() == 0
+    assert maps.max(axis=(1, 2)) == pytest.approx(1)
+
+
+def test_another_class_has_another_map(maps: np.ndarray) -> None:
+    others = heatmaps(network(), films(), (TARGETS + 1) % len(CLASSES))
+    assert (np.abs(others - maps).max(axis=(1, 2)) > 0.1).all()
+
+
+def test_a_film_has_the_same_map_alone_and_among_more_than_a_batch_of_films(maps: np.ndarray) -> None:
+    many, targets = np.concatenate([films()] * 8), np.tile(TARGETS, 8)
+    assert heatmaps(network(), many, targets) == pytest.approx(np.concatenate([maps] * 8), abs=1e-3)
+
+
+def test_no_films_have_no_maps() -> None:
+    assert heatmaps(network(), films()[:0], TARGETS[:0]).shape == (0, SIDE // 4, SIDE // 4)
+
+
+def test_the_segments_joined_are_the_network() -> None:
+    value = inputs = to_network_input(films())
+    for segment in segments(network(), LOGITS):
+        value = segment(value, training=False)
+    whole = np.asarray(network().full(inputs, training=False))
+    assert np.abs(whole).max() > 0.1
+    assert np.asarray(value) == pytest.approx(whole, abs=1e-4 * np.abs(whole).max())
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_place_counts_by_its_gradient_times_what_it_has_beyond_the_mean(layer: str) -> None:
+    model, inputs = network().full, to_network_input(films())
+    below = keras.Model(model.input, model.get_layer(layer).output)
+    above = keras.Model(model.get_layer(layer).output, model.output)
+    weights = np.eye(len(CLASSES), dtype="float32")[TARGETS]
+    activation = below(inputs, training=False)
+    with tf.GradientTape() as tape:
+        tape.watch(activation)
+        score = tf.reduce_sum(above(activation, training=False) * weights)
+    gradient, activation = tape.gradient(score, activation).numpy(), activation.numpy()
+    expected = np.maximum(((activation - activation.mean(axis=(1, 2), keepdims=True)) * gradient).sum(axis=-1), 0)
+
+    found = _places(network(), LOGITS)(np.asarray(inputs), weights)[LAYERS.index(layer)]
+
+    assert expected.max() > 0
+    assert np.asarray(found) == pytest.approx(expected, rel=1e-3, abs=1e-4 * expected.max())
+
+
+def test_what_all_places_have_points_nowhere() -> None:
+    even = np.ones((1, 4, 4, 3), "float32")
+    assert not np.asarray(evidence_of_place(even, np.ones_like(even))).any()
+
+
+def test_weights_that_change_are_seen(maps: np.ndarray) -> None:
+    layer = network().full.get_layer("head_logits")
+    kept = layer.get_weights()
+    layer.set_weights([-kept[0], kept[1]])
+    try:
+        assert (np.abs(heatmaps(network(), films(), TARGETS) - maps).max(axis=(1, 2)) > 0.1).all()
+    finally:
+        layer.set_weights(kept)
+
+
+def test_a_feature_has_a_map_of_its_own(maps: np.ndarray) -> None:
+    of_features = feature_heatmaps(network(), films(), np.zeros(len(TARGETS), int))
+    assert of_features.shape == maps.shape
+    assert np.abs(of_features - maps).max() > 0.1
+
+
+def test_another_backend_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+    _places.cache_clear()
+    with pytest.raises(ConfigError, match="torch"):
+        heatmaps(network(), films(), TARGETS)

@@ -1,0 +1,67 @@
+"""The verb on a small study of drawn films: a picture, the words beside it, and what it refuses."""
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from cxr_platform.config import load_profile
+from pipelines import cross_validate, explain, phantoms
+from pipelines import manifest as manifest_verb
+from tests.manifest.builders import fill_cache
+from tests.pipelines.test_cross_validate import PROFILE
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study `runs/t` of one strategy and its manifest."""
+    work = tmp_path_factory.mktemp("work")
+    profile = work / "tiny.toml"
+    profile.write_text(PROFILE.replace("epochs = 3", "epochs = 1"))
+    assert phantoms.main(["--out", str(work / "films"), "--per-class", "4", "--seed", "3", "--size", "224"]) == 0
+    fill_cache(work / "films", work / "manifest", load_profile(str(profile), {}))
+    built = ["--data", str(work / "films"), "--out", str(work / "manifest"), "--profile", str(profile)]
+    assert manifest_verb.main(built) == 0
+    named = ["--manifest", str(work / "manifest"), "--profile", str(profile), "--runs", str(work / "runs")]
+    run = [*named, "--name", "t", "--strategies", "scratch", "--engine", "local", "--no-report"]
+    assert cross_validate.main(run) == 0
+    return work
+
+
+def run(work: Path, image: str, *more: str) -> int:
+    named = ["--study", str(work / "runs" / "t"), "--manifest", str(work / "manifest")]
+    return explain.main([*named, "--image", image, "--out", str(work / "out" / "film.png"), *more])
+
+
+def a_film(work: Path) -> dict[str, object]:
+    row: dict[str, object] = pq.read_table(work / "runs" / "t" / "predictions.parquet").slice(5, 1).to_pylist()[0]
+    return row
+
+
+def test_a_film_is_explained_by_the_network_that_has_not_seen_it(
+    work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    film = a_film(work)
+    assert run(work, str(film["image_id"])) == 0
+    told = capsys.readouterr().out
+    assert f"labelled {film['label']}" in told
+    assert "heatmap" in told
+    assert str(work / "out" / "film.png") in told
+    assert (work / "out" / "film.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("image", "more", "told"),
+    [
+        ("nobody", (), "Received: 'nobody'"),
+        (None, ("--strategy", "fine-tuning-1"), "Expected a strategy of the study: scratch"),
+        (None, ("--study", "nowhere"), "Expected the record of a study"),
+    ],
+)
+def test_what_is_not_there_is_one_paragraph_and_exit_code_2(
+    work: Path, capsys: pytest.CaptureFixture[str], image: str | None, more: tuple[str, ...], told: str
+) -> None:
+    assert run(work, image or str(a_film(work)["image_id"]), *more) == 2
+    output = capsys.readouterr().err
+    assert told in output
+    assert "Traceback" not in output
