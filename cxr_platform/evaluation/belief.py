@@ -219,7 +219,7 @@ def _lungs(findings: Findings) -> Iterator[Reason]:
     if lungs is not None and lungs.low:
         yield Reason(
             f"only {rate(lungs.share)} of the heatmaps lies in the lung field, which covers "
-            f"{percent(lungs.field_share)} of the film"
+            f"{percent(lungs.field_share)} of the film (a weak sign by itself)"
         )
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FOLDER, INDEX_FILE = "evidence", "evidence.json"
+FOR_OTHERS = ("features",)  # large, and for the users of a study: the report reads what was made of them
 AGAIN = "Remove the folder evidence of the study and write the report again."
 STALE = "It was computed for other predictions than those of now: cxr report --manifest FOLDER computes it again."
 
@@ -70,6 +71,7 @@ def read_evidence(study_folder: Path) -> Evidence:
     if not (folder / INDEX_FILE).is_file():
         return Evidence()
     index, now = _read_index(folder / INDEX_FILE), predictions_hash(study_folder)
+    index = {name: entry for name, entry in index.items() if name not in FOR_OTHERS}
     present = [name for name, entry in index.items() if entry.get("key") and entry.get("predictions") == now]
     absent = {name: entry["absent"] for name, entry in index.items() if entry.get("absent")}
     absent |= {name: STALE for name, entry in index.items() if entry.get("key") and entry.get("predictions") != now}

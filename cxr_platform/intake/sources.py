@@ -88,9 +88,9 @@ def mark_external(found: Found, names: Names[str]) -> Found:
         raise SourceError(
             f"Expected external sources out of {', '.join(present)}.", received=", ".join(map(repr, unknown))
         )
-    if names and all(name in names for name in present):
-        raise SourceError("Expected at least one source that is not external, to train on.", received="none")
     moved = [replace(c, role="external") if c.source in names else c for c in found.candidates]
+    if names and all(c.role == "external" for c in moved if c.source != LOOSE):
+        raise SourceError("Expected at least one source that is not external, to train on.", received="none")
     return replace(found, candidates=moved)
 
 

@@ -210,7 +210,7 @@ def test_heatmaps_beside_the_lungs_are_a_doubt(all_strategies):
 
     assert sentence(all_strategies, lungs=outside) == (
         "Partly: only 21.00 % (18.00 to 24.00) of the heatmaps lies in the lung field, which covers 30.00 % of the "
-        "film."
+        "film (a weak sign by itself)."
     )
 
 

@@ -50,3 +50,8 @@ def test_what_was_computed_for_other_predictions_is_not_shown(tmp_path: Path) ->
     evidence = read_evidence(tmp_path)
     assert not evidence.parts
     assert "other predictions" in evidence.why_absent("left_out")
+
+
+def test_the_features_of_every_film_are_not_held_for_a_report(tmp_path: Path) -> None:
+    write(tmp_path, "features", FILES["features"])
+    assert not read_evidence(tmp_path).parts

@@ -8,7 +8,7 @@ from cxr_platform.config import SelectionConfig
 from cxr_platform.errors import ConfigError, SourceError
 from cxr_platform.intake.candidate import Refusal
 from cxr_platform.intake.reasons import REASONS
-from cxr_platform.intake.sources import Found, find_candidates
+from cxr_platform.intake.sources import Found, find_candidates, mark_external
 from tests.intake.layouts.planting import plant
 
 COHEN = "patientid,finding,view,modality,filename\n1,COVID-19,PA,X-ray,a.jpg\n"
@@ -133,6 +133,47 @@ def test_sources_toml_names_what_is_read(tmp_path: Path) -> None:
         ("ours/other/c.png", None, "external", True),
         ("ours/wet/a.png", "Edema", "external", False),
     ]
+
+
+def roles(found: Found) -> dict[str, str]:
+    return {candidate.source: candidate.role for candidate in found.candidates}
+
+
+def test_sources_that_are_marked_external_keep_their_films_in_that_role(tmp_path: Path) -> None:
+    found = find(plant(several(tmp_path), "unsorted/a.png"))
+    marked = mark_external(found, ["hospital", "chest_xray"])
+    assert roles(marked) == {
+        ".": "study",
+        "chest_xray": "external",
+        "covid-chestxray-dataset": "study",
+        "hospital": "external",
+    }
+    assert [c.source_path for c in marked.candidates] == [c.source_path for c in found.candidates]
+    assert mark_external(found, []) == found
+
+
+def test_a_source_that_is_not_there_cannot_be_marked(tmp_path: Path) -> None:
+    found = find(plant(several(tmp_path), "unsorted/a.png"))
+    with pytest.raises(SourceError, match=r"out of chest_xray, covid-chestxray-dataset, hospital\..*'hospitl', '\.'"):
+        mark_external(found, ["hospitl", "hospital", "."])
+
+
+def test_something_must_be_left_to_train_on(tmp_path: Path) -> None:
+    found = find(plant(several(tmp_path), "unsorted/a.png"))
+    with pytest.raises(SourceError, match="at least one source that is not external"):
+        mark_external(found, ["hospital", "chest_xray", "covid-chestxray-dataset"])
+
+
+def test_what_sources_toml_marks_external_is_not_left_to_train_on(tmp_path: Path) -> None:
+    plant(
+        several(tmp_path),
+        sources_toml="""
+        sources.hospital = { path = "hospital", role = "external" }
+        sources.cell = { path = "chest_xray" }
+    """,
+    )
+    with pytest.raises(SourceError, match="at least one source that is not external"):
+        mark_external(find(tmp_path), ["cell"])
 
 
 def test_what_no_source_of_sources_toml_holds_is_accounted_for(tmp_path: Path) -> None:

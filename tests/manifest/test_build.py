@@ -170,6 +170,17 @@ def test_external_films_are_in_no_fold_and_none_of_them_is_a_copy_of_the_studys(
     assert {row["fold_grouped"] for row in rows if row["role"] == "study"} == {0, 1}
 
 
+def test_a_source_that_is_called_external_for_one_build_is_in_no_fold(copy: tuple[Path, Path], built: Manifest) -> None:
+    data, destination = copy
+    manifest = build_manifest(data, destination, profile(), external=["cohen"])
+    rows = manifest.table(["source", "role", "fold_paper", "fold_grouped"]).to_pylist()
+    assert {row["source"] for row in rows if row["role"] == "external"} == {"cohen"}
+    assert all((row["role"] == "external") == (row["fold_paper"] == row["fold_grouped"] == -1) for row in rows)
+    assert {row["fold_grouped"] for row in rows if row["source"] == "classes"} == {0, 1}
+    assert manifest.info["images"] == built.info["images"]
+    assert manifest.content_hash != built.content_hash
+
+
 def test_a_manifest_within_the_collections_is_refused(collection: Path) -> None:
     with pytest.raises(ConfigError, match="outside of the collections"):
         build_manifest(collection, collection / "manifest", profile())

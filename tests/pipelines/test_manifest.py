@@ -64,6 +64,8 @@ def test_shortfalls_missing_files_and_synthetic_films_are_told() -> None:
         (["--folds", "1"], "folds at least 2"),
         (["--profile", "fast"], "Expected a profile name"),
         (["--overrule", "nowhere.toml"], "nowhere.toml"),
+        (["--external", "cohne"], "external sources out of classes, cohen. Received: 'cohne'"),
+        (["--external", "classes,cohen"], "at least one source that is not external"),
     ],
 )
 def test_what_cannot_be_done_is_one_paragraph_and_exit_code_2(
@@ -74,6 +76,13 @@ def test_what_cannot_be_done_is_one_paragraph_and_exit_code_2(
     error = capsys.readouterr().err
     assert message in error
     assert len(error.strip().splitlines()) == 1
+
+
+def test_external_sources_are_in_no_fold(collection: Path, tmp_path: Path) -> None:
+    fill_cache(collection, tmp_path / "manifest", profile())
+    assert run(collection, tmp_path / "manifest", "--external", "cohen") == 0
+    table = open_manifest(tmp_path / "manifest").table(["source", "role"])
+    assert {(row["source"], row["role"]) for row in table.to_pylist()} == {("classes", "study"), ("cohen", "external")}
 
 
 def test_an_empty_folder_and_a_place_that_cannot_be_written_are_errors_too(

@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from pipelines import report
+from pipelines.opened_study import MANIFESTS
 from pipelines.report import main
 from tests.evaluation.builders import drawn_frame, write_study
+from tests.evaluation.stored import rewritten, write_manifest
 
 FRAME = drawn_frame({"scratch": 0.9}, folds=3)
 
@@ -50,3 +53,82 @@ def test_it_runs_as_a_module(tmp_path):
     assert ended.returncode == 2
     assert "Expected the record of a study" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+class Looked:
+    """In place of what computes evidence: keeps what it was called with."""
+
+    def __init__(self) -> None:
+        self.manifests: list[Path] = []
+        self.others: list[str | None] = []
+
+    def __call__(self, folder, material, manifest, weights, progress):
+        self.manifests.append(manifest.folder)
+        self.others.append(material.other[0].name if material.other else None)
+        return material
+
+
+@pytest.fixture
+def looked(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Looked:
+    """The working directory holds the study's manifest under data/manifests."""
+    monkeypatch.chdir(tmp_path)
+    write_manifest(MANIFESTS / "manifest", FRAME.drop_duplicates("image_id"))
+    looked = Looked()
+    monkeypatch.setattr(report, "_with_evidence", looked)
+    return looked
+
+
+def test_the_studys_own_manifest_is_found_and_its_films_are_looked_at(study, looked, capsys):
+    assert main(["--study", str(study)]) == 0
+    assert [place.name for place in looked.manifests] == ["manifest"]
+    assert "without films" not in capsys.readouterr().err
+
+
+def test_a_manifest_that_was_built_again_is_said_to_be_and_no_film_is_looked_at(study, looked, capsys):
+    rewritten(study, manifest_content_hash="of-another-day")
+
+    assert main(["--study", str(study)]) == 0
+
+    assert looked.manifests == []
+    assert "without films: data/manifests/manifest was built again since the study" in capsys.readouterr().err
+    assert (study / "report" / "index.html").is_file()
+
+
+def test_a_manifest_that_was_built_again_and_is_named_is_refused(study, looked, capsys):
+    rewritten(study, manifest_content_hash="of-another-day")
+
+    assert main(["--study", str(study), "--manifest", str(MANIFESTS / "manifest")]) == 2
+    assert "Received: b3f0c4de" in capsys.readouterr().err
+
+
+def test_without_a_manifest_the_report_says_how_to_name_one(study, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["--study", str(study)]) == 0
+    error = capsys.readouterr().err
+    assert "without films. Expected a manifest in data/manifests/manifest" in error
+    assert "--manifest names it" in error
+
+
+def test_a_broken_manifest_is_not_called_absent(study, looked, capsys):
+    (MANIFESTS / "manifest" / "manifest.json").write_text("{")
+    assert main(["--study", str(study)]) == 0
+    assert "without films. Expected JSON in" in capsys.readouterr().err
+
+
+def beside(study: Path, **changes: object) -> Path:
+    other = write_study(study.with_name("test-paper"), FRAME, protocol="paper", name="test-paper")
+    return rewritten(other, **changes)
+
+
+def test_the_study_of_the_other_protocol_beside_it_is_compared(study, looked):
+    beside(study)
+    assert main(["--study", str(study)]) == 0
+    assert main(["--study", str(study.with_name("test-paper"))]) == 0
+    assert looked.others == ["test-paper", "test"]
+
+
+@pytest.mark.parametrize("changes", [{"manifest_content_hash": "other"}, {"protocol": "grouped"}])
+def test_a_study_beside_it_of_other_films_or_the_same_protocol_is_not(study, looked, changes):
+    beside(study, **changes)
+    assert main(["--study", str(study)]) == 0
+    assert looked.others == [None]
