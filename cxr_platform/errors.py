@@ -13,6 +13,10 @@
     │   ├── PredictionsError  a missing fold, a doubled or missing prediction
     │   ├── NotPossible       something that this study, its films or this machine do not allow to compute
     │   └── TrialsFailed      exit code 1: some trials failed, the others are stored
+    ├── RegistryError         a registry of bundles that cannot be used
+    │   ├── BundleError       a bundle that is absent, broken, changed or of another schema
+    │   └── PromotionRefused  the present champion is better
+    ├── ServingError          a server that cannot be started or reached
     └── StorageError          a place that cannot be read or written
 
 A text says what was expected, what was received and what to do next.
@@ -98,6 +102,22 @@ class TrialsFailed(StudyError):
     """Some trials failed after their retries; what the others found is stored."""
 
     exit_code = 1
+
+
+class RegistryError(CxrError):
+    """A registry of bundles that is absent, broken, or has no such version."""
+
+
+class BundleError(RegistryError):
+    """A bundle that is absent, broken, of another schema, or of which a byte has changed."""
+
+
+class PromotionRefused(RegistryError):
+    """The version would be a worse champion than the present one."""
+
+
+class ServingError(CxrError):
+    """A server that cannot be started or reached, or that refuses what was asked of it."""
 
 
 class StorageError(CxrError):

@@ -23,8 +23,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evidence": {"manifest", "models", "training", "evaluation", "explain", "intake"},
     "tracking": {"evaluation"},
     "registry": set(),
-    "serving": {"registry", "intake", "explain", "models"},
     "monitoring": {"registry"},
+    "champion": {"manifest", "models", "training", "evaluation", "explain", "intake", "registry", "monitoring"},
+    "serving": {"registry", "intake", "explain", "models", "monitoring"},
 }
 GROUND_MAY_IMPORT: dict[str, set[str]] = {
     "labels": set(),
