@@ -11,6 +11,7 @@ from cxr_platform.evaluation.outcome import Outcome
 from cxr_platform.evaluation.paper import STRATEGIES, WINNER, paper_figures, paper_tables
 from cxr_platform.evaluation.prose import NBSP, joined, p_text, percent, rate
 from cxr_platform.evaluation.ranking import RULE
+from cxr_platform.evaluation.sections.calibration import OVERCONFIDENT
 from cxr_platform.evaluation.sections.sources import confounding
 from cxr_platform.evaluation.table import text
 from cxr_platform.labels import CLASSES, PAPER_COUNTS, POSITIVE_CLASS
@@ -21,7 +22,6 @@ PROTOCOL_MEANING: Mapping[str, str] = {
 }
 PAPER_PIXELS = 200  # §2.1.4
 NUMBERS = {2: "two", 3: "three"}
-OVERCONFIDENT = 1.1  # temperature from which the probabilities are said to be too sure
 INTERVALS = (
     "The 95 % intervals tell what other patients from the same sources would change. They leave out that training "
     "again gives another network, and that another hospital has other films."
@@ -214,7 +214,7 @@ def _protocol(outcome: Outcome, findings: Findings) -> list[str]:
 
 def _calibration(findings: Findings) -> list[str]:
     found = findings.calibration
-    if found is None or found.temperature < OVERCONFIDENT:
+    if found is None or found.temperature <= OVERCONFIDENT:
         return []
     return [
         f"The probabilities are too sure of themselves: expected calibration error {text(found.ece_before)}, and "

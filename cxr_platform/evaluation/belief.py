@@ -230,7 +230,7 @@ def _leakage(outcome: Outcome, findings: Findings) -> Iterator[Reason]:
     if found is None or found.difference.value is None:
         yield Reason(MIXED)
     elif found.difference.excludes_zero and found.difference.value > 0:
-        yield Reason(f"{MIXED}, here by {text(found.difference.value)} points")
+        yield Reason(f"{MIXED}; they are {text(found.difference.value)} points above those of grouped folds")
 
 
 def _tested(findings: Findings) -> bool:

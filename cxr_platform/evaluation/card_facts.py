@@ -19,6 +19,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FAMILIES = {"off_the_shelf": "off-the-shelf", "fine_tuning": "fine-tuning", "scratch": "from scratch"}
+STARTS = {
+    "off_the_shelf": "off-the-shelf features: ImageNet weights under a random head",
+    "fine_tuning": "fine-tuning: ImageNet weights under a random head",
+    "scratch": "from scratch: random weights",
+}
+FIXED = "Every network trains for its fixed number of epochs; the held-out fold chooses nothing within a strategy."
+WINNER_CHOSEN = (
+    " The winner is the strategy with the highest figures on the same folds, which makes its figures a little too high."
+)
 COMPARED_BY = "; strategies compared on the same films by McNemar's exact test with Holm's correction"
 SETTINGS: Mapping[str, str] = {
     "alpha": "model.alpha",
@@ -57,6 +66,8 @@ def _of_study(material: Material) -> Iterator[tuple[str, str]]:
     yield "protocol_meaning", PROTOCOL_MEANING[study.protocol]
     yield "disjoint", _disjoint(study)
     yield "strategies", count(len(study.strategies), "way", "ways")
+    yield "initialisation", "; ".join(STARTS[family] for family in _families(study))
+    yield "selected", FIXED + (WINNER_CHOSEN if len(study.strategies) > 1 else "")
     yield "folds", str(study.folds)
     yield "fold_sizes", f"{min(held_out):,} to {max(held_out):,}"
     yield "films", f"{outcome.images:,}"
@@ -94,11 +105,17 @@ def _of_profile(study: Study) -> dict[str, str]:
         facts["shift"] = percent(100.0 * shift)
     if (warmup := _at(study.profile, "training.warmup_fraction")) is not None:
         facts["warmup"] = percent(100.0 * warmup)
-    schedules = {name: _at(study.profile, f"training.{family}") for family, name in FAMILIES.items()}
+    schedules = {FAMILIES[family]: _at(study.profile, f"training.{family}") for family in _families(study)}
     if all(schedules.values()):
         facts["schedules"] = "; ".join(f"{name}: {_schedule(tree)}" for name, tree in schedules.items())
     selection = _at(study.profile, "intake.selection")
     return facts | (dict(_of_selection(selection)) if selection else {})
+
+
+def _families(study: Study) -> list[str]:
+    """Those of `FAMILIES` that have a strategy in the study."""
+    ran = {name.rstrip("0123456789").rstrip("-").replace("-", "_") for name in study.strategies}
+    return [family for family in FAMILIES if family in ran]
 
 
 def _schedule(tree: Mapping[str, Any]) -> str:

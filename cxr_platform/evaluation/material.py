@@ -51,11 +51,17 @@ class Material:
         return self.study.manifest.synthetic
 
 
-def load_material(study_folder: Path, manifest: "Manifest | None" = None, other_folder: Path | None = None) -> Material:
+def load_material(
+    study_folder: Path,
+    manifest: "Manifest | None" = None,
+    other_folder: Path | None = None,
+    *,
+    with_evidence: bool = True,
+) -> Material:
     """Read a study and all that belongs to it, and check that it belongs together.
 
     With `manifest` the predictions must cover exactly its study images. `other_folder` is a study of the same manifest
-    under the other protocol. Raises `StudyError` or `PredictionsError` for whatever is missing, doubled or of another
+    under the other protocol. Without `with_evidence` what is stored of it is not looked at. Raises `StudyError` or `PredictionsError` for whatever is missing, doubled or of another
     manifest, naming it.
     """
     study = read_study(study_folder)
@@ -68,7 +74,7 @@ def load_material(study_folder: Path, manifest: "Manifest | None" = None, other_
         predictions=predictions,
         outcome=study_outcome(study, predictions),
         films=None if manifest is None else manifest_films(manifest),
-        evidence=read_evidence(study_folder),
+        evidence=read_evidence(study_folder) if with_evidence else Evidence(),
         other=None if other_folder is None else _other(other_folder, study, predictions),
     )
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from cxr_platform.evaluation.metrics import StrategyResult, evaluate, majority_accuracy, source_counts
 from cxr_platform.evaluation.predictions import Predictions
 from cxr_platform.evaluation.ranking import Verdict, ranking, verdict
+from cxr_platform.evaluation.statistics.association import single_source
 from cxr_platform.evaluation.study import Study
-from cxr_platform.labels import CLASSES
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ class Outcome:
     @property
     def single_source(self) -> dict[str, str]:
         """Classes whose images all come from one source, with that source."""
-        return {label: next(iter(self.counts[label])) for label in CLASSES if len(self.counts[label]) == 1}
+        return single_source(self.counts)
 
 
 def study_outcome(study: Study, predictions: Predictions) -> Outcome:

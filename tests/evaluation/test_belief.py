@@ -228,7 +228,7 @@ def test_the_paper_protocol_is_a_doubt_with_its_figure_where_it_is_known(as_prin
     harmless = LeakageFinding("scratch", Interval(0.2, -1.1, 1.5, signed=True))
 
     assert "both sides of a fold, which makes figures too high." in sentence(as_printed)
-    assert "too high, here by 3.20 points." in sentence(as_printed, leakage=leaking)
+    assert "too high; they are 3.20 points above those of grouped folds." in sentence(as_printed, leakage=leaking)
     assert belief(as_printed, findings(leakage=harmless)).verdict == NOTHING_AGAINST
 
 

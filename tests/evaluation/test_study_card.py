@@ -153,6 +153,15 @@ def test_one_strategy_alone_was_compared_with_none(material, everything):
     assert "McNemar" not in card["C29"]
 
 
+def test_what_was_trained_is_told_of_the_strategies_that_ran_alone(material, everything):
+    found = rows(study_card(material, everything))
+    assert "from scratch: random weights; seed 2020" in found["C24"]
+    assert "ImageNet" not in found["C24"]
+    assert "from scratch: epochs 3" in found["C25"]
+    assert "fine-tuning" not in found["C25"]
+    assert "highest figures" not in found["C26"]
+
+
 def test_the_preface_says_that_items_are_paraphrased_and_where_the_originals_are(material, everything):
     card = study_card(material, everything)
 

@@ -22,7 +22,7 @@ from cxr_platform.evaluation.statistics.operating_point import OperatingPoint, o
 from cxr_platform.evaluation.statistics.resampling import study_bootstrap
 from cxr_platform.evaluation.table import Row, Table, Value, text
 
-OVER = 1.05  # a temperature nearer to 1 moves a probability by a point at most
+OVERCONFIDENT = 1.05  # a temperature nearer to 1 moves a probability by a point at most
 NAME, TITLE = "calibration", "Is it as sure as it is right?"
 COLUMNS = ("temperature", "ECE", "Brier score", "log loss", "Covid19 ECE", "Covid19 Brier score")
 NOTE = (
@@ -89,7 +89,7 @@ def section(material: Material, found: Found) -> Section:
 def _verdict(winner: Calibration) -> str:
     shown, t = STRATEGIES[winner.strategy], winner.temperature
     before, after = winner.before.top_ece, winner.after.top_ece
-    sure = "surer than" if t > OVER else "less sure than" if t < 1 / OVER else "about as sure as"
+    sure = "surer than" if t > OVERCONFIDENT else "less sure than" if t < 1 / OVERCONFIDENT else "about as sure as"
     return (
         f"{shown} is {sure} it is right: temperature {text(t)} (1 changes nothing), expected calibration error "
         f"{text(before)} as trained and {text(after)} after scaling."

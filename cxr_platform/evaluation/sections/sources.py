@@ -93,7 +93,7 @@ def _outside_lead(outside: Counts) -> list[str]:
     names = sources_of(outside)
     if not names:
         return []
-    return [f"Not in the folds, only scored: {', '.join(names)}. These films enter no figure of this section."]
+    return [f"Marked external, in no fold: {', '.join(names)}. These films enter no figure of this section."]
 
 
 def _pictures(material: Material, found: Association) -> tuple[Picture, ...]:
