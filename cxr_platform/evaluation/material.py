@@ -61,8 +61,8 @@ def load_material(
     """Read a study and all that belongs to it, and check that it belongs together.
 
     With `manifest` the predictions must cover exactly its study images. `other_folder` is a study of the same manifest
-    under the other protocol. Without `with_evidence` what is stored of it is not looked at. Raises `StudyError` or `PredictionsError` for whatever is missing, doubled or of another
-    manifest, naming it.
+    under the other protocol. Without `with_evidence` what is stored of it is not looked at. Raises `StudyError` or
+    `PredictionsError` for whatever is missing, doubled or of another manifest, naming it.
     """
     study = read_study(study_folder)
     predictions = load_predictions(study_folder, study)

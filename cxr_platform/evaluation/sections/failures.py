@@ -97,26 +97,26 @@ def _pictures(material: Material, found: Found) -> tuple[Picture, ...]:
         return ()
     frame = material.evidence.parts["heatmaps"]
     maps = frame[frame["strategy"] == found.strategy].set_index("image_id")
-    shown = [mistake for mistake in found.shown if mistake.image_id in maps.index]
-    films = material.films.pixels([mistake.image_id for mistake in shown])
+    ranked = [(rank, mistake) for rank, mistake in enumerate(found.shown, start=1) if mistake.image_id in maps.index]
+    films = material.films.pixels([mistake.image_id for _, mistake in ranked])
     panels = [
         Panel(_lines(rank, mistake), beside(film, heat_of(maps.loc[mistake.image_id])))
-        for rank, (mistake, film) in enumerate(zip(shown, films, strict=True), start=1)
+        for (rank, mistake), film in zip(ranked, films, strict=True)
     ]
     return tuple(
-        _picture(panels[first : first + A_PICTURE], shown[first : first + A_PICTURE], first + 1, material.synthetic)
-        for first in range(0, len(shown), A_PICTURE)
+        _picture(panels[first : first + A_PICTURE], ranked[first : first + A_PICTURE], number, material.synthetic)
+        for number, first in enumerate(range(0, len(ranked), A_PICTURE), start=1)
     )
 
 
-def _picture(panels: Sequence[Panel], shown: Sequence[Mistake], first: int, synthetic: bool) -> Picture:
+def _picture(panels: Sequence[Panel], ranked: Sequence[tuple[int, Mistake]], number: int, synthetic: bool) -> Picture:
     told = "; ".join(
         f"{rank}. {m.actual} taken for {m.predicted} with {percent(m.confidence)}, source {m.source}"
-        for rank, m in enumerate(shown, start=first)
+        for rank, m in ranked
     )
     return Picture(
-        f"mistakes-{1 + first // A_PICTURE}",
-        f"Mistakes {first} to {first + len(shown) - 1}: the film, and where its wrong answer comes from. {HOW_TO_READ}",
+        f"mistakes-{number}",
+        f"Mistakes {ranked[0][0]} to {ranked[-1][0]}: the film, and where its wrong answer comes from. {HOW_TO_READ}",
         f"{mark(synthetic)}Films with heatmaps of the wrong answer. {told}.",
         sheet(panels, COLUMNS, synthetic=synthetic),
     )

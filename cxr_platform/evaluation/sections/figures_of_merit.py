@@ -24,8 +24,8 @@ NOTE = (
     "deviation (n − 1). Difference: pooled less the paper's figure, with the interval of ours; the paper gives none. "
     "A dash: not printed in the paper, or undefined. No parentheses: resampling never moves the figure, which then has "
     "no interval. Where all or none of the films of a rate are right, the interval is Clopper and Pearson's over the "
-    "patients. ROC AUC and average precision rank the films of all folds together, each scored by the network of its own "
-    "fold: networks that differ in how sure they are lower them a little."
+    "patients. ROC AUC and average precision rank the films of all folds together, each scored by the network of its "
+    "own fold: networks that differ in how sure they are lower them a little."
 )
 PREDICTIVE_NOTE = (
     "From sensitivity and specificity by Bayes' rule at the prevalence stated. The study's own share is its makers' "
