@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from cxr_platform.evidence.folder import Folder
     from cxr_platform.evidence.workspace import Workspace
 
+FIGURES_CSV, FIGURES_MD = "figures.csv", "figures.md"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, or 2 when the films cannot be scored."""
@@ -90,6 +92,8 @@ def _write(out: Path, rows: Any, folder: "Folder") -> None:
     import pyarrow.parquet as pq
 
     out.mkdir(parents=True, exist_ok=True)
+    for figures in (FIGURES_CSV, FIGURES_MD):  # those of an earlier run are not of these predictions
+        (out / figures).unlink(missing_ok=True)
     pq.write_table(rows, out / "predictions.parquet", compression="zstd")
     with (out / "excluded.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -100,10 +104,10 @@ def _write(out: Path, rows: Any, folder: "Folder") -> None:
 def _write_tables(out: Path, winner: "Table", every: "Table") -> None:
     from cxr_platform.evaluation.table import to_csv, to_markdown
 
-    (out / "figures.csv").write_text(to_csv(every), encoding="utf-8")
-    (out / "figures.md").write_text(to_markdown(every), encoding="utf-8")
+    (out / FIGURES_CSV).write_text(to_csv(every), encoding="utf-8")
+    (out / FIGURES_MD).write_text(to_markdown(every), encoding="utf-8")
     print(to_markdown(winner))
-    print(f"All strategies: {out / 'figures.md'}")
+    print(f"All strategies: {out / FIGURES_MD}")
 
 
 if __name__ == "__main__":

@@ -61,4 +61,4 @@ class Bars:
 
     def note(self, text: str) -> None:
         """A line above the bars."""
-        self._bars.console.print(text, highlight=False)
+        self._bars.console.print(text, highlight=False, markup=False)

@@ -9,6 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,12 +67,16 @@ def _loaded(
 ) -> Material:
     """With the study under the other protocol: the named one, or the one beside it if it can be used."""
     beside = None if named else _other_protocol(folder, study)
-    if beside is not None:
-        try:
-            return load_material(folder, manifest, beside)
-        except StudyError as reason:  # that of `folder` itself is raised again below
-            progress.note(f"{beside} is left out: {reason}")
-    return load_material(folder, manifest, named)
+    # With films at hand the evidence is read once it is complete: what is stored of it may be damaged.
+    load = partial(load_material, folder, manifest, with_evidence=manifest is None)
+    if beside is None:
+        return load(named)
+    try:
+        return load(beside)
+    except StudyError as reason:
+        material = load()  # where the fault is that of `folder` itself it is raised again here
+        progress.note(f"{beside} is left out: {reason}")
+        return material
 
 
 def _manifest_of(study: Study, named: Path | None, progress: BuildProgress) -> "Manifest | None":

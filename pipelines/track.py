@@ -8,7 +8,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from cxr_platform.tracking import log_study
+from cxr_platform.tracking.log import log_study
 from pipelines.command import run_command
 
 

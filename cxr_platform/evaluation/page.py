@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cxr_platform.evaluation.answer import PROTOCOL_MEANING
 from cxr_platform.evaluation.contents import Contents
+from cxr_platform.evaluation.leaves import leaves
 from cxr_platform.evaluation.paper import ARXIV_ID, STRATEGIES, paper_tables
 from cxr_platform.evaluation.section import Section
 from cxr_platform.evaluation.table import SYNTHETIC, text
@@ -110,9 +111,6 @@ def _data_uri(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
-def _flat(tree: Any, prefix: str = "") -> dict[str, str]:
+def _flat(tree: Mapping[str, Any]) -> dict[str, str]:
     """Nested settings as dotted keys, the form in which a profile's settings are overridden."""
-    if not isinstance(tree, Mapping):
-        return {prefix: str(tree)}
-    nested = (_flat(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in tree.items())
-    return {key: value for flat in nested for key, value in flat.items()}
+    return {".".join(path): str(value) for path, value in leaves(tree)}

@@ -104,12 +104,18 @@ def _atlas_table(data: StudyData, parts: list[FoldFeatures]) -> pa.Table:
     for part in parts:
         for ranked in part.top:
             matched = [
-                other is part
-                or is_matched(part.shared[:, ranked.feature], other.shared, ranked.auc_held, aucs[i][ranked.label])
-                for i, other in enumerate(parts)
+                other is part or _is_in(other, areas, part, ranked) for other, areas in zip(parts, aucs, strict=True)
             ]
             rows.append(_atlas_row(data, part, ranked, sum(matched), len(parts)))
     return pa.Table.from_pylist(rows, ATLAS_SCHEMA)
+
+
+def _is_in(other: FoldFeatures, areas: Mapping[int, np.ndarray], part: FoldFeatures, ranked: Ranked) -> bool:
+    """Whether the network of `other` has the feature of `part` too; not shown by a fold without a film of the class,
+    as the paper's protocol may draw one."""
+    if ranked.label not in areas:
+        return False
+    return is_matched(part.shared[:, ranked.feature], other.shared, ranked.auc_held, areas[ranked.label])
 
 
 def _atlas_row(data: StudyData, part: FoldFeatures, ranked: Ranked, matched: int, folds: int) -> dict[str, object]:

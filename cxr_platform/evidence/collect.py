@@ -1,5 +1,6 @@
 """Every part of a study's evidence, computed once and kept beside the study until something it came from changes."""
 
+import contextlib
 import hashlib
 import json
 import uuid
@@ -31,13 +32,13 @@ def collect(workspace: Workspace, parts: Sequence[Part]) -> Path:
 
     What cannot be computed is noted with its reason. Raises `StorageError` where the folder cannot be written.
     """
-    folder = workspace.folder.root / FOLDER
+    folder, predictions = workspace.folder.root / FOLDER, predictions_hash(workspace.folder.root)
     index = _read_index(folder)
     for part in parts:
-        key = _key(workspace, part)
+        key = _key(workspace, part, predictions)
         if all(_stands(folder, index, name, key) for name in part.names):
             continue
-        entries = _computed(workspace, part, folder, key)
+        entries = _computed(workspace, part, folder, {"key": key, "predictions": predictions})
         index = {**index, **entries}
         _write_index(folder, index)
     return folder
@@ -45,10 +46,19 @@ def collect(workspace: Workspace, parts: Sequence[Part]) -> Path:
 
 def _stands(folder: Path, index: Mapping[str, Any], name: str, key: str) -> bool:
     """Whether the stored part was made from the same things; one that was not possible is tried again each time."""
-    return bool(index.get(name, {}).get("key") == key) and (folder / f"{name}.parquet").is_file()
+    return bool(index.get(name, {}).get("key") == key) and _is_whole(folder / f"{name}.parquet")
 
 
-def _computed(workspace: Workspace, part: Part, folder: Path, key: str) -> dict[str, Any]:
+def _is_whole(file: Path) -> bool:
+    """Whether there is such a Parquet file with its end, which is written last."""
+    try:
+        pq.read_metadata(file)
+    except (OSError, pa.ArrowException):
+        return False
+    return True
+
+
+def _computed(workspace: Workspace, part: Part, folder: Path, made_of: Mapping[str, str]) -> dict[str, Any]:
     try:
         tables = part.compute(workspace)
     except (NotPossible, WeightsError) as reason:
@@ -57,12 +67,11 @@ def _computed(workspace: Workspace, part: Part, folder: Path, key: str) -> dict[
         return {name: {"absent": str(reason)} for name in part.names}
     for name in part.names:
         _write_table(folder, name, tables[name])
-    predictions = predictions_hash(workspace.folder.root)
-    return {name: {"key": key, "predictions": predictions} for name in part.names}
+    return {name: dict(made_of) for name in part.names}
 
 
-def _key(workspace: Workspace, part: Part) -> str:
-    made_of = (predictions_hash(workspace.folder.root), workspace.manifest.content_hash, workspace.winner)
+def _key(workspace: Workspace, part: Part, predictions: str) -> str:
+    made_of = (predictions, workspace.manifest.content_hash, workspace.winner)
     return hashlib.sha256(repr((made_of, part.names, part.version)).encode()).hexdigest()
 
 
@@ -92,3 +101,6 @@ def _replace(path: Path, write: Callable[[Path], object]) -> None:
         raise StorageError(
             f"Expected to be able to write {path}.", received=error.strerror or error, advice="Make room and try again."
         ) from error
+    finally:
+        with contextlib.suppress(OSError):  # a half-written file must not keep the room that is wanted
+            partial.unlink(missing_ok=True)

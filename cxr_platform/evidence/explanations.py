@@ -59,15 +59,14 @@ def explain_rows(workspace: Workspace, strategy: str, rows: np.ndarray) -> Itera
     was not trained on them."""
     predictions, done = workspace.predictions, 0
     predicted = predictions.probability[strategy].argmax(axis=1)
-    for fold, network in fold_networks(workspace, strategy):
+    for fold, network in fold_networks(workspace, strategy, np.unique(predictions.fold[rows]).tolist()):
         mine = rows[predictions.fold[rows] == fold]
         films, parts = films_of(workspace, mine), []
         for chunk in chunks(len(mine)):
             parts.append(heatmaps(network, films[chunk], predicted[mine[chunk]]))
             done += len(parts[-1])
             workspace.progress(TITLE, done, len(rows))
-        if parts:
-            yield Explained(fold, mine, np.concatenate(parts))
+        yield Explained(fold, mine, np.concatenate(parts))
 
 
 def films_of(workspace: Workspace, rows: np.ndarray) -> np.ndarray:

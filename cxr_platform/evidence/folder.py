@@ -10,6 +10,7 @@ import pyarrow as pa
 from cxr_platform.config import IntakeConfig, Profile, from_mapping
 from cxr_platform.errors import NotPossible, SourceError
 from cxr_platform.evidence.external import UnseenFilms
+from cxr_platform.evidence.seen import seen_films
 from cxr_platform.intake.candidate import Refusal
 from cxr_platform.intake.layouts.collection import Collection, as_text, walk
 from cxr_platform.intake.overrule import Overrule
@@ -22,9 +23,6 @@ from cxr_platform.manifest.progress import BuildProgress
 from cxr_platform.manifest.pseudonyms import patient_salt
 from cxr_platform.manifest.selection import Taken
 from cxr_platform.manifest.store import Manifest
-
-IN_STUDY = "in-study"
-HASHES = ("file_sha256", "pixel_sha256")
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +48,7 @@ def read_folder(
     """The usable films of `data`, taken in as those of `manifest` were; decoded ones are kept in `work`.cache.
 
     With `unlabelled` every file is a film without a class, whatever the folders are called. Films of the study are
-    excluded: the same file, the same pixels or the same patient.
+    excluded: the same file, the same pixels, a near copy, the same patient, and whatever is of one group with these.
 
     Raises `SourceError` for a folder that is absent or whose layout is not known, `NotPossible` where no film is left.
     """
@@ -58,14 +56,13 @@ def read_folder(
     profile = replace(profile, intake=intake)
     found = _find(data, profile, unlabelled)
     choice, pixels = _choose(found, profile, work, progress)
-    known = _study_films(manifest)
-    seen = [_seen(film, patient, known) for film, patient in zip(choice.taken, choice.patients, strict=True)]
-    kept = [i for i, refusal in enumerate(seen) if refusal is None]
+    seen = seen_films(choice, pixels, manifest, intake.selection.near_duplicate_distance)
+    kept = [row for row in range(len(choice.taken)) if row not in seen]
     excluded = {item.source_path: item.refusal for item in choice.excluded}
-    excluded |= {f.candidate.source_path: r for f, r in zip(choice.taken, seen, strict=True) if r is not None}
+    excluded |= {choice.taken[row].candidate.source_path: refusal for row, refusal in seen.items()}
     if not kept:
         raise _nothing_left(data, excluded)
-    taken, groups = [choice.taken[i] for i in kept], [choice.groups[i] for i in kept]
+    taken, groups = [choice.taken[row] for row in kept], [choice.groups[row] for row in kept]
     films = UnseenFilms(_facts(taken, groups), pixels.films([film.decoded for film in taken]))
     return Folder(films, excluded, synthetic=bool(found.synthetic_sources))
 
@@ -97,6 +94,8 @@ def _choose(found: Found, profile: Profile, work: Path, progress: BuildProgress)
     with storage_errors(work):
         cache = DecodedCache(Place(work).cache, settings_key(intake.decoding, salt))
     decoded = decode_new(found.candidates, cache, DecodeTask(intake, salt, cache.folder), progress)
+    with storage_errors(work):
+        cache.prune(decoded.values())  # of the folder as it was before
     pixels = PixelReader(cache, intake.decoding.image_size)
     return choose(found.candidates, decoded, Overrule(), profile, salt, pixels), pixels
 
@@ -108,21 +107,6 @@ def _nothing_left(data: Path, excluded: Mapping[str, Refusal]) -> NotPossible:
         received=", ".join(f"{n} {reason}" for reason, n in reasons.items()) or "an empty folder",
         advice="Give a folder with other films.",
     )
-
-
-def _study_films(manifest: Manifest) -> dict[str, set[str]]:
-    """The hashes and patients of the films in the folds; external ones were not trained on and may be scored."""
-    table = manifest.table([*HASHES, "patient_id", "role"]).to_pandas()
-    study = table[table["role"] == "study"]
-    return {name: set(study[name].dropna()) for name in (*HASHES, "patient_id")}
-
-
-def _seen(film: Taken, patient: str | None, known: Mapping[str, set[str]]) -> Refusal | None:
-    if film.facts.file_sha256 in known["file_sha256"] or film.facts.pixel_sha256 in known["pixel_sha256"]:
-        return Refusal(IN_STUDY, "a film of the study, which its networks were trained on")
-    if patient in known["patient_id"]:
-        return Refusal(IN_STUDY, "of a patient of the study")
-    return None
 
 
 def _facts(taken: Sequence[Taken], groups: Sequence[str]) -> pa.Table:

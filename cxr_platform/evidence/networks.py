@@ -1,6 +1,6 @@
 """The trained networks of a study's trials, and their predictions for films that they have not seen."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -16,14 +16,17 @@ from cxr_platform.training.plan import TrialKey
 from cxr_platform.training.trial import softmax
 
 
-def fold_networks(workspace: Workspace, strategy: str) -> Iterator[tuple[int, Network]]:
-    """(fold, network) for every fold of `strategy`. One network is built and filled anew: use it before the next.
+def fold_networks(
+    workspace: Workspace, strategy: str, folds: Iterable[int] | None = None
+) -> Iterator[tuple[int, Network]]:
+    """(fold, network) for `folds` (default: every fold) of `strategy`. One network is built and filled anew: use it
+    before the next.
 
     Raises `WeightsError` where ImageNet weights are needed and not to be had, `StudyError` for a trial without weights.
     """
     network = build_network(strategy_by_name(strategy), workspace.profile.model)
     set_start(network, 0, workspace.imagenet if network.strategy.pretrained else None)
-    for fold in range(workspace.study.folds):
+    for fold in range(workspace.study.folds) if folds is None else folds:
         _load(workspace, network, TrialKey(strategy, fold))
         yield fold, network
 

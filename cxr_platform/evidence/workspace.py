@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from cxr_platform.config import Profile, from_mapping
+from cxr_platform.errors import WeightsError
 from cxr_platform.evaluation.predictions import Predictions
 from cxr_platform.evaluation.study import Study
 from cxr_platform.manifest.store import Manifest
@@ -44,5 +45,15 @@ class Workspace:
     @cached_property
     def imagenet(self) -> BackboneWeights:
         """ImageNet's weights; raises `WeightsError` where none are to be had."""
+        if isinstance(self._imagenet, WeightsError):
+            raise self._imagenet.with_traceback(None)  # else it would gather the frames of everyone who asks
+        return self._imagenet
+
+    @cached_property
+    def _imagenet(self) -> BackboneWeights | WeightsError:
+        """Looked for once, also in vain: each part of the report asks, and a silent network takes minutes to fail."""
         alpha = self.profile.model.alpha
-        return load_backbone_weights(find_weights(alpha, self.named_weights), alpha)
+        try:
+            return load_backbone_weights(find_weights(alpha, self.named_weights), alpha)
+        except WeightsError as error:
+            return error

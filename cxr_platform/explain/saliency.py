@@ -57,7 +57,8 @@ Places = Callable[[np.ndarray, np.ndarray], Sequence[Any]]
 def heatmaps(network: Network, films: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Maps (N, h, w) float32 in 0…1 for uint8 films (N, S, S) and the classes `target` (N,), positions in `CLASSES`.
 
-    h = w = S / 4; the greatest value of each is 1. A film in which nothing speaks for the class has a map of zeros.
+    h = w = S / 4; the greatest value of each is 1. A film in which nothing speaks for the class, or whose gradients
+    are not finite, has a map of zeros.
     Raises `ConfigError` for a Keras backend other than TensorFlow and JAX.
     """
     classes = network.full.output.shape[-1]
@@ -119,4 +120,4 @@ def _enlarged(values: np.ndarray, side: int) -> np.ndarray:
 
 def _scaled(maps: np.ndarray) -> np.ndarray:
     greatest = maps.max(axis=(1, 2), keepdims=True)
-    return np.divide(maps, greatest, out=np.zeros_like(maps), where=greatest > 0)
+    return np.divide(maps, greatest, out=np.zeros_like(maps), where=(greatest > 0) & np.isfinite(greatest))

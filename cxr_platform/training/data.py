@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
 from cxr_platform.config import Protocol
 from cxr_platform.errors import FoldError
+from cxr_platform.intake.resize import resize_films
 from cxr_platform.labels import class_index
 
 if TYPE_CHECKING:
@@ -61,16 +61,6 @@ def load_study_data(manifest: "Manifest", protocol: Protocol, folds: int, input_
         group_ids=_strings(table, "group_id")[study],
         sources=_strings(table, "source")[study],
     )
-
-
-def resize_films(films: np.ndarray, size: int) -> np.ndarray:
-    """uint8 films (N, s, s) → (N, size, size), anti-aliased (Pillow's Lanczos filter grows with the reduction)."""
-    if films.shape[1] == size:
-        return films
-    resized = np.empty((len(films), size, size), "uint8")
-    for row, film in enumerate(films):
-        resized[row] = Image.fromarray(film).resize((size, size), Image.Resampling.LANCZOS)
-    return resized
 
 
 def _strings(table: "object", column: str) -> np.ndarray:

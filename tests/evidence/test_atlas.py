@@ -1,5 +1,6 @@
 """The atlas of networks whose training is known: what it says of films that were planted."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -8,6 +9,7 @@ import pandas as pd
 from cxr_platform.evaluation.evidence import FILES
 from cxr_platform.evidence.atlas import FEATURES_A_CLASS, FILMS_A_FEATURE, atlas, shared_rows
 from cxr_platform.evidence.networks import fold_networks
+from cxr_platform.evidence.workspace import Workspace
 from cxr_platform.explain.atlas import halves, penultimate
 from cxr_platform.labels import CLASSES
 from tests.evidence.builders import FOLDS, LABELS
@@ -69,3 +71,17 @@ def test_the_films_that_networks_are_compared_on_are_seeded() -> None:
     data = trained_workspace("lungs").data
     assert list(shared_rows(data, 3)) == list(shared_rows(data, 3))
     assert len(set(shared_rows(data, 3))) == len(data.labels)  # fewer than 300: all of them
+
+
+def test_a_fold_without_a_film_of_a_class_has_no_like_of_its_features() -> None:
+    """As the paper's protocol, which shuffles films, may draw it."""
+    made = trained_workspace("lungs")
+    data, last = made.data, FOLDS - 1
+    moved = (data.folds == last) & (data.labels == LABELS[0])
+    data = replace(data, folds=np.where(moved, 0, data.folds))
+    workspace = Workspace(made.folder, made.study, made.predictions, STRATEGY, made.manifest, made.progress)
+    workspace.__dict__.update(data=data, profile=made.profile, imagenet=made.imagenet)
+    frame = atlas(workspace)["atlas"].to_pandas()
+    of_class = frame[frame["label"] == CLASSES[LABELS[0]]]
+    assert set(of_class["fold"]) == set(range(last))
+    assert of_class["matched_folds"].max() < FOLDS

@@ -47,7 +47,7 @@ def test_what_was_computed_is_read_back_and_kept(workspace: Any, tmp_path: Path)
     assert list(read_evidence(tmp_path).parts) == ["lung_share"]
 
 
-@pytest.mark.parametrize("change", ["predictions", "manifest", "winner", "version", "file"])
+@pytest.mark.parametrize("change", ["predictions", "manifest", "winner", "version", "file", "end"])
 def test_it_is_computed_again_when_something_it_came_from_changes(workspace: Any, tmp_path: Path, change: str) -> None:
     part = Counting()
     collect(workspace, [Part(("lung_share",), part)])
@@ -59,6 +59,8 @@ def test_it_is_computed_again_when_something_it_came_from_changes(workspace: Any
         workspace.winner = "off-the-shelf"
     elif change == "file":
         (tmp_path / "evidence" / "lung_share.parquet").unlink()
+    elif change == "end":
+        (tmp_path / "evidence" / "lung_share.parquet").write_bytes(b"PAR1 and no more")
     collect(workspace, [Part(("lung_share",), part, version=2 if change == "version" else 1)])
     assert part.times == 2
 
@@ -89,6 +91,30 @@ def test_a_damaged_index_means_that_everything_is_computed_again(workspace: Any,
     collect(workspace, [Part(("lung_share",), part)])
     assert part.times == 2
     assert json.loads((tmp_path / "evidence" / "evidence.json").read_text())["parts"]["lung_share"]["key"]
+
+
+def test_predictions_that_change_meanwhile_do_not_own_what_was_computed(workspace: Any, tmp_path: Path) -> None:
+    def replacing(_: Any) -> Mapping[str, pa.Table]:
+        (tmp_path / "predictions.parquet").write_bytes(b"second")
+        return {"lung_share": lung_table()}
+
+    collect(workspace, [Part(("lung_share",), replacing)])
+    evidence = read_evidence(tmp_path)
+    assert not evidence.parts
+    assert "other predictions" in evidence.why_absent("lung_share")
+
+
+def test_a_full_disk_keeps_no_half_written_file(
+    workspace: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: pa.Table, path: Path, **__: Any) -> None:
+        path.write_bytes(b"PAR1")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pq, "write_table", full)
+    with pytest.raises(StorageError, match="No space left"):
+        collect(workspace, [Part(("lung_share",), Counting())])
+    assert list((tmp_path / "evidence").iterdir()) == []
 
 
 def test_a_place_that_cannot_be_written_is_named(workspace: Any, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from cxr_platform.evidence.explanations import (
     sampled_rows,
     shown_rows,
 )
+from cxr_platform.evidence.networks import fold_networks
 from cxr_platform.explain.lung_field import lung_fields
 from cxr_platform.labels import CLASSES
 from tests.evidence.builders import Kind, sign_area, study_material
@@ -155,3 +156,16 @@ def test_what_the_study_does_not_have_is_refused(image: str | None, strategy: st
     workspace = trained_workspace("corner")
     with pytest.raises(StudyError, match=told):
         explain_image(workspace, image or workspace.predictions.image_id[0], strategy)
+
+
+def test_one_film_needs_the_network_of_its_own_fold_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace, opened = trained_workspace("corner"), []
+
+    def counted(*arguments):
+        for fold, network in fold_networks(*arguments):
+            opened.append(fold)
+            yield fold, network
+
+    monkeypatch.setattr(explained, "fold_networks", counted)
+    explain_image(workspace, workspace.predictions.image_id[3], STRATEGY)
+    assert opened == [workspace.predictions.fold[3]]

@@ -14,7 +14,7 @@ from cxr_platform.evaluation.evidence import FILES
 from cxr_platform.evaluation.predictions import PROBABILITY_COLUMNS
 from cxr_platform.evidence import external as module
 from cxr_platform.evidence.external import UnseenFilms, external, score
-from cxr_platform.training.data import resize_films
+from cxr_platform.intake.resize import resize_films
 from tests.training.builders import tiny_profile
 
 STRATEGIES = ("scratch", "off-the-shelf")

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from cxr_platform.errors import NotPossible, SourceError
-from cxr_platform.evidence.folder import IN_STUDY, Folder, read_folder
+from cxr_platform.evidence.folder import Folder, read_folder
+from cxr_platform.evidence.seen import IN_STUDY
 from cxr_platform.manifest.build import build_manifest
 from cxr_platform.manifest.progress import Silent
 from cxr_platform.manifest.store import Manifest
-from tests.manifest.builders import fill_cache, film, profile, save, write_collection
+from tests.manifest.builders import brighter_copy, fill_cache, film, profile, save, write_collection
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +82,21 @@ def test_films_without_a_class_need_to_be_called_so(unseen: Path, manifest: Mani
     assert folder.films.facts["label"].to_pylist() == [None] * 3
     with pytest.raises(SourceError, match="Expected a folder of films"):
         read_folder(tmp_path / "nowhere", manifest, profile(), tmp_path / "other", Silent(), unlabelled=True)
+
+
+def test_near_copies_are_left_out_with_the_film_that_they_copy(unseen: Path, manifest: Manifest) -> None:
+    save(brighter_copy(film(1)), unseen / "Normal" / "copy.png")
+    refusal = read(unseen, manifest).excluded["hospital/Normal/copy.png"]
+    assert refusal.reason == IN_STUDY
+    assert refusal.detail == "a copy of classes/Covid19/film-1.png of the study"
+
+
+def test_films_that_left_the_folder_leave_the_cache(unseen: Path, manifest: Manifest) -> None:
+    read(unseen, manifest)
+    (before,) = (unseen.parent / "out.cache").rglob("*.parquet")
+    for file in unseen.rglob("*.png"):
+        file.unlink()
+    save(film(503), unseen / "Normal" / "d.png")
+    read(unseen, manifest)
+    (after,) = (unseen.parent / "out.cache").rglob("*.parquet")
+    assert after != before

@@ -50,6 +50,7 @@ def test_a_trial_without_weights_is_named(study: Study, workspace: Workspace, tm
     weights = study.folder.trial_folder(TrialKey("scratch", 1)) / "model.weights.h5"
     aside = weights.rename(tmp_path / "aside")
     try:
+        assert [fold for fold, _ in fold_networks(workspace, "scratch", [0])] == [0]  # the others are not looked at
         networks = fold_networks(workspace, "scratch")
         next(networks)
         with pytest.raises(StudyError, match=r"scratch/fold-1"):

@@ -9,6 +9,7 @@ from cxr_platform.errors import ConfigError
 from cxr_platform.explain.saliency import (
     LAYERS,
     LOGITS,
+    _multiplied,
     _places,
     evidence_of_place,
     feature_heatmaps,
@@ -94,6 +95,15 @@ def test_a_feature_has_a_map_of_its_own(maps: np.ndarray) -> None:
     of_features = feature_heatmaps(network(), films(), np.zeros(len(TARGETS), int))
     assert of_features.shape == maps.shape
     assert np.abs(of_features - maps).max() > 0.1
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan, 0.0])
+def test_a_film_whose_gradients_are_not_finite_or_zero_has_a_map_of_zeros(value: float) -> None:
+    maps = [np.ones((2, side, side), "float32") for side in (8, 4, 2)]
+    maps[1][0] = value
+    multiplied = _multiplied(maps)
+    assert not multiplied[0].any()
+    assert (multiplied[1] == 1).all()
 
 
 def test_another_backend_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

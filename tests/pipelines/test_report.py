@@ -2,8 +2,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
+from cxr_platform.evaluation.evidence import FILES, read_evidence
+from cxr_platform.evidence import parts
+from cxr_platform.evidence.collect import Part
 from pipelines import report
 from pipelines.opened_study import MANIFESTS
 from pipelines.report import main
@@ -11,6 +15,7 @@ from tests.evaluation.builders import drawn_frame, write_study
 from tests.evaluation.stored import rewritten, write_manifest
 
 FRAME = drawn_frame({"scratch": 0.9}, folds=3)
+NO_HEATMAPS = pa.table({name: pa.array([], pa.string()) for name in FILES["heatmaps"]})
 
 
 @pytest.fixture
@@ -62,7 +67,7 @@ class Looked:
         self.manifests: list[Path] = []
         self.others: list[str | None] = []
 
-    def __call__(self, folder, material, manifest, weights, progress):
+    def __call__(self, _folder, material, manifest, *_):
         self.manifests.append(manifest.folder)
         self.others.append(material.other[0].name if material.other else None)
         return material
@@ -132,3 +137,30 @@ def test_a_study_beside_it_of_other_films_or_the_same_protocol_is_not(study, loo
     beside(study, **changes)
     assert main(["--study", str(study)]) == 0
     assert looked.others == [None]
+
+
+def test_a_broken_study_beside_it_is_left_out_with_the_reason(study, looked, capsys):
+    FRAME[FRAME["fold"] != 1].to_parquet(beside(study) / "predictions.parquet")
+    assert main(["--study", str(study)]) == 0
+    assert looked.others == [None]
+    assert "test-paper is left out:" in capsys.readouterr().err
+
+
+def test_a_broken_study_does_not_blame_the_one_beside_it(study, looked, capsys):
+    beside(study)
+    FRAME[FRAME["fold"] != 1].to_parquet(study / "predictions.parquet")
+    assert main(["--study", str(study)]) == 2
+    assert "left out" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", ["part", "index"])
+def test_damaged_evidence_is_computed_again_where_the_films_are_at_hand(study, tmp_path, monkeypatch, damage):
+    monkeypatch.chdir(tmp_path)
+    write_manifest(MANIFESTS / "manifest", FRAME.drop_duplicates("image_id"))
+    monkeypatch.setattr(parts, "PARTS", (Part(("heatmaps",), lambda _: {"heatmaps": NO_HEATMAPS}),))
+    assert main(["--study", str(study)]) == 0
+    stored = study / "evidence" / {"part": "heatmaps.parquet", "index": "evidence.json"}[damage]
+    stored.write_bytes(stored.read_bytes()[:20])
+
+    assert main(["--study", str(study)]) == 0
+    assert list(read_evidence(study).parts) == ["heatmaps"]

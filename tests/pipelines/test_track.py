@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.track import main
-from tests.test_tracking import make_study
+from tests.tracking.builders import make_study
 
 pytest.importorskip("mlflow", reason="the extra `tracking` is not installed")
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from cxr_platform.errors import FoldError
-from cxr_platform.training.data import load_study_data, resize_films
+from cxr_platform.training.data import load_study_data
 
 
 @pytest.fixture
@@ -44,9 +44,3 @@ def test_train_and_test_rows_are_complements(manifest: SimpleNamespace) -> None:
 def test_another_number_of_folds_is_refused_with_the_way_out(manifest: SimpleNamespace) -> None:
     with pytest.raises(FoldError, match=r"3 folds.*Received: 2.*FOLDS=3"):
         load_study_data(manifest, "grouped", 3, 64)  # type: ignore[arg-type]
-
-
-def test_down_sampling_averages_instead_of_skipping_pixels() -> None:
-    stripes = np.tile(np.array([0, 255], "uint8"), (1, 200, 100))
-    small = resize_films(stripes, 50)
-    assert abs(small[0, 10:40, 10:40].astype(int) - 127).max() < 12

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cxr_platform.config import ModelConfig
 from cxr_platform.evaluation.canvas import Picture, mark
 from cxr_platform.evaluation.interval import Interval
 from cxr_platform.evaluation.material import Films, Material
@@ -70,7 +71,7 @@ def section(material: Material, found: tuple[Feature, ...]) -> Section:
     if not found:
         return Section(NAME, TITLE, absent=_why_absent(material))
     winner = STRATEGIES[material.outcome.verdict.winner]
-    count = int(material.study.profile.get("model", {}).get("dense_units", 0)) or len(found)
+    count = int(material.study.profile.get("model", {}).get("dense_units", ModelConfig.dense_units))
     return Section(
         NAME,
         TITLE,

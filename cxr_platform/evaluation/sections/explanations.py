@@ -7,7 +7,7 @@ from cxr_platform.evaluation.findings import LungShare
 from cxr_platform.evaluation.interval import Interval
 from cxr_platform.evaluation.material import Material
 from cxr_platform.evaluation.paper import STRATEGIES
-from cxr_platform.evaluation.prose import percent, rate
+from cxr_platform.evaluation.prose import count, percent, rate
 from cxr_platform.evaluation.section import Section
 from cxr_platform.evaluation.sections.failures import confident_right
 from cxr_platform.evaluation.sections.film_sheet import HOW_TO_READ, Panel, beside, heat_of, sheet
@@ -44,15 +44,15 @@ def section(material: Material, found: LungShare | None) -> Section:
     frame = _frame(material)
     if found is None or frame is None:
         return Section(NAME, TITLE, absent=_why_absent(material))
-    shares = _shares(material, frame)
+    shares, empty = _shares(material, frame), len(_of_winner(material)) - len(frame)
     return Section(
         NAME,
         TITLE,
-        lead=(_finding(found), *_classes(shares, found), WHAT_IT_IS, WHAT_IT_IS_NOT),
+        lead=(_finding(found), *_empty(empty), *_classes(shares, found), WHAT_IT_IS, WHAT_IT_IS_NOT),
         pictures=(_chart(shares, found, synthetic=material.synthetic), *_examples(material, found.strategy)),
         tables=(_table(frame, shares, material.synthetic),),
         warnings=_warnings(found),
-        values=_values(shares, found),
+        values={**_values(shares, found), "empty_heatmaps": empty},
     )
 
 
@@ -70,11 +70,17 @@ WHAT_IT_IS_NOT = (
 
 
 def _frame(material: Material) -> "pd.DataFrame | None":
-    frame = material.evidence.parts.get(PART)
-    if frame is None:
+    """The winner's films whose heatmap shows a place; `None` where there is none."""
+    if PART not in material.evidence.parts:
         return None
-    known = frame[frame["share"].notna() & (frame["strategy"] == material.outcome.verdict.winner)]
+    frame = _of_winner(material)
+    known = frame[frame["share"].notna()]
     return known if len(known) else None
+
+
+def _of_winner(material: Material) -> "pd.DataFrame":
+    frame = material.evidence.parts[PART]
+    return frame[frame["strategy"] == material.outcome.verdict.winner]
 
 
 def _why_absent(material: Material) -> str:
@@ -98,6 +104,14 @@ def _finding(found: LungShare) -> str:
         f"Over {found.films:,} films, drawn evenly from the classes, {rate(found.share)} of the heatmaps of "
         f"{STRATEGIES[found.strategy]} lies in the lung field, which covers {percent(found.field_share)} of the film."
     )
+
+
+def _empty(films: int) -> list[str]:
+    if not films:
+        return []
+    return [
+        f"Not among them: {count(films, 'film', 'films')} with an empty heatmap, in which no place speaks for the answer."
+    ]
 
 
 def _classes(shares: dict[str, Interval], found: LungShare) -> list[str]:

@@ -85,3 +85,12 @@ def test_without_an_atlas_it_says_why():
 
     assert section(absent, find(absent)).absent == "No weights are at hand."
     assert section(empty, find(empty)).absent.startswith("No class has films enough")
+
+
+@pytest.mark.parametrize(("model", "told"), [({"dense_units": 256}, "256"), ({}, "2,500")])
+def test_all_features_of_a_network_are_counted_also_where_the_profile_leaves_them_to_the_default(model, told):
+    material = looked_at()
+    study = replace(material.study, profile={**material.study.profile, "model": model})
+    text = " ".join(section(replace(material, study=study), find(material)).lead)
+
+    assert f"Each network's {told} features were ranked" in text

@@ -63,12 +63,24 @@ def test_the_pictures_tell_their_figures():
     assert all(picture.png.startswith(b"\x89PNG") for picture in (chart, examples))
 
 
-def test_a_map_without_a_share_is_left_out():
+def test_a_map_without_a_share_is_left_out_and_said_to_be():
     material = looked_at()
     frame = material.evidence.parts["lung_share"].copy()
     frame.loc[:9, "share"] = np.nan
+    fewer = replace(material, evidence=Evidence({"lung_share": frame}))
+    made = section(fewer, find(fewer))
 
-    assert find(replace(material, evidence=Evidence({"lung_share": frame}))).films == COUNT - 10
+    assert find(fewer).films == COUNT - 10
+    assert "10 films with an empty heatmap" in made.lead[1]
+    assert made.values["empty_heatmaps"] == 10
+
+
+def test_where_every_map_has_a_share_nothing_is_said_of_empty_ones():
+    material = looked_at()
+    made = section(material, find(material))
+
+    assert not any("empty heatmap" in sentence for sentence in made.lead)
+    assert made.values["empty_heatmaps"] == 0
 
 
 def test_shares_of_another_strategy_do_not_count():

@@ -1,0 +1,42 @@
+"""Bars on a terminal, plain lines in a file."""
+
+import io
+
+import pytest
+
+from pipelines import progress as module
+from pipelines.progress import make_progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_file_gets_a_line_when_a_step_ends_and_not_for_every_film() -> None:
+    stream = io.StringIO()
+    with make_progress(stream) as progress:
+        for done in range(101):
+            progress.step("Heatmaps", done, 100)
+        progress.note("Writing [tables]")
+    assert stream.getvalue().splitlines() == ["Heatmaps: 100/100", "Writing [tables]"]
+
+
+def test_a_step_that_takes_long_is_told_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(module, "SECONDS_BETWEEN_LINES", 0.0)
+    with make_progress(stream) as progress:
+        progress.step("Heatmaps", 1, 100)
+    assert stream.getvalue() == "Heatmaps: 1/100\n"
+
+
+def test_a_terminal_gets_bars_and_notes_word_for_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    stream = Terminal()
+    with make_progress(stream) as progress:
+        progress.step("Heatmaps", 3, 4)
+        progress.note("films [a/b] left out")
+        progress.step("Heatmaps", 4, 4)
+    assert "4/4" in stream.getvalue()
+    assert "films [a/b] left out" in stream.getvalue()
