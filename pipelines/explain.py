@@ -1,6 +1,9 @@
-"""Show where the answer for one film of a study comes from: a picture, by the network that has not seen the film.
+"""Show where a study's answer for one film comes from, as a picture.
 
-python -m pipelines.explain --study runs/NAME --image IMAGE_ID --out film.png
+    python -m pipelines.explain --study runs/NAME --image IMAGE_ID --out film.png
+    python -m pipelines.explain --study runs/NAME --image FILE --out film.png
+
+A film of the study is explained by the network that has not seen it, another by the mean of all folds' networks.
 """
 
 import argparse
@@ -13,7 +16,7 @@ from pipelines.command import run_command
 from pipelines.opened_study import add_study_arguments, open_study
 
 if TYPE_CHECKING:
-    from cxr_platform.evidence.explanations import ImageExplained
+    from cxr_platform.evidence.explained_film import FilmExplained
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="cxr explain", description=__doc__.split("\n")[0])
     add_study_arguments(parser)
-    parser.add_argument("--image", required=True, metavar="IMAGE_ID", help="a film, as predictions.parquet names it")
+    parser.add_argument("--image", required=True, help="a film, as predictions.parquet names it, or the path of a file")
     parser.add_argument("--strategy", help="whose network (default: the winner's)")
     parser.add_argument("--out", type=Path, required=True, help="the picture to write, a .png")
     return parser
@@ -33,27 +36,35 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(arguments: argparse.Namespace) -> int:
     from cxr_platform.evaluation.explained import explained_picture
-    from cxr_platform.evidence.explanations import explain_image
+    from cxr_platform.evidence.explained_film import explain_film
     from cxr_platform.labels import CLASSES
     from pipelines.progress import make_progress
 
     with make_progress(sys.stderr) as progress:
         workspace = open_study(arguments.study, arguments.manifest, arguments.imagenet_weights, progress.step)
         strategy = arguments.strategy or workspace.winner
-        found = explain_image(workspace, arguments.image, strategy)
-    title = f"{found.label}, source {found.source}; {strategy}, network of fold {found.fold + 1}"
+        found = explain_film(workspace, arguments.image, strategy)
     synthetic = workspace.study.manifest.synthetic
-    png = explained_picture(found.film, found.heat, found.field, found.probabilities, title, synthetic=synthetic)
+    png = explained_picture(
+        found.film, found.heat, found.field, found.probabilities, _title(found, strategy), synthetic=synthetic
+    )
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_bytes(png)
     answer = CLASSES[int(found.probabilities.argmax())]
-    print(f"{arguments.image}: {answer} with {100 * found.probabilities.max():.2f} %, labelled {found.label}")
+    labelled = f", labelled {found.label}" if found.label else ""
+    print(f"{found.name}: {answer} with {100 * found.probabilities.max():.2f} %{labelled}")
     print(_lungs(found))
     print(arguments.out)
     return 0
 
 
-def _lungs(found: "ImageExplained") -> str:
+def _title(found: "FilmExplained", strategy: str) -> str:
+    if found.fold is None:
+        return f"not a film of the study; {strategy}, mean of all folds' networks"
+    return f"{found.label}, source {found.source}; {strategy}, network of fold {found.fold + 1}"
+
+
+def _lungs(found: "FilmExplained") -> str:
     if not found.heat.any():
         return "No place of the film speaks for its answer: the heatmap is empty"
     return f"{100 * found.share:.2f} % of the heatmap lies in the lung field"

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from cxr_platform.errors import StudyError
 from cxr_platform.evaluation.sections.failures import confident_mistakes, confident_right
 from cxr_platform.evidence.networks import fold_networks
 from cxr_platform.evidence.workspace import Workspace
@@ -131,49 +130,3 @@ def sides(workspace: Workspace, image_ids: np.ndarray) -> tuple[np.ndarray, np.n
     facts = workspace.manifest.table(["image_id", "width", "height"]).to_pandas().set_index("image_id")
     mine = facts.loc[list(image_ids)]
     return mine["width"].to_numpy(), mine["height"].to_numpy()
-
-
-@dataclass(frozen=True)
-class ImageExplained:
-    """One film (S, S) uint8 as the network saw it, its heatmap (side, side) for the predicted class, its lung field
-    (S, S) bool, the share of the heatmap in it, and the out-of-fold probabilities (7,)."""
-
-    film: np.ndarray
-    heat: np.ndarray
-    field: np.ndarray
-    share: float
-    probabilities: np.ndarray
-    label: str
-    source: str
-    fold: int
-
-
-def explain_image(workspace: Workspace, image_id: str, strategy: str) -> ImageExplained:
-    """Explain one film of the study by the network of `strategy` that has not seen it.
-
-    Raises `StudyError` for a film or a strategy that the study does not have.
-    """
-    predictions = workspace.predictions
-    rows = np.flatnonzero(predictions.image_id == image_id)
-    if strategy not in predictions.probability:
-        known = ", ".join(predictions.probability)
-        raise StudyError(f"Expected a strategy of the study: {known}.", received=repr(strategy))
-    if not len(rows):
-        raise StudyError(
-            f"Expected an image_id out of the {len(predictions.image_id):,} study images.",
-            received=repr(image_id),
-            advice="predictions.parquet of the study lists them; films marked external are not of the folds.",
-        )
-    (part,) = explain_rows(workspace, strategy, rows)
-    widths, heights = sides(workspace, predictions.image_id[rows])
-    (film,) = films_of(workspace, rows)
-    return ImageExplained(
-        film=film,
-        heat=part.maps[0],
-        field=lung_fields(widths, heights, film.shape[0])[0],
-        share=float(lung_shares(part.maps, widths, heights)[0][0]),
-        probabilities=predictions.probability[strategy][rows[0]],
-        label=CLASSES[predictions.label[rows[0]]],
-        source=str(predictions.source[rows[0]]),
-        fold=part.fold,
-    )

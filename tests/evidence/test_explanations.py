@@ -8,14 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr_platform.errors import StudyError
 from cxr_platform.evaluation.evidence import FILES, Evidence
 from cxr_platform.evaluation.findings import LungShare
 from cxr_platform.evaluation.sections import explanations as topic
 from cxr_platform.evidence import explanations as explained
 from cxr_platform.evidence.explanations import (
     Explained,
-    explain_image,
     explain_rows,
     explanations,
     films_of,
@@ -23,7 +21,6 @@ from cxr_platform.evidence.explanations import (
     sampled_rows,
     shown_rows,
 )
-from cxr_platform.evidence.networks import fold_networks
 from cxr_platform.explain.lung_field import lung_fields
 from cxr_platform.labels import CLASSES
 from tests.evidence.builders import Kind, sign_area, study_material
@@ -138,34 +135,3 @@ def test_heat_is_shared_out_by_the_cells_that_lie_in_the_field() -> None:
 def test_a_map_of_zeros_has_no_share() -> None:
     share, _ = lung_shares(np.zeros((1, 24, 24), "float32"), np.array([1]), np.array([1]))
     assert np.isnan(share).all()
-
-
-def test_one_film_is_explained_with_its_out_of_fold_answer() -> None:
-    workspace = trained_workspace("corner")
-    found = explain_image(workspace, workspace.predictions.image_id[3], STRATEGY)
-    assert found.fold == workspace.predictions.fold[3]
-    assert found.label == CLASSES[workspace.predictions.label[3]]
-    assert (found.probabilities == workspace.predictions.probability[STRATEGY][3]).all()
-    assert found.heat.shape == (SIZE // 4, SIZE // 4)
-    assert found.field.shape == found.film.shape == (SIZE, SIZE)
-    assert 0 <= found.share <= 1
-
-
-@pytest.mark.parametrize(("image", "strategy", "told"), [("nobody", STRATEGY, "'nobody'"), (None, "scratch", "off-")])
-def test_what_the_study_does_not_have_is_refused(image: str | None, strategy: str, told: str) -> None:
-    workspace = trained_workspace("corner")
-    with pytest.raises(StudyError, match=told):
-        explain_image(workspace, image or workspace.predictions.image_id[0], strategy)
-
-
-def test_one_film_needs_the_network_of_its_own_fold_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    workspace, opened = trained_workspace("corner"), []
-
-    def counted(*arguments):
-        for fold, network in fold_networks(*arguments):
-            opened.append(fold)
-            yield fold, network
-
-    monkeypatch.setattr(explained, "fold_networks", counted)
-    explain_image(workspace, workspace.predictions.image_id[3], STRATEGY)
-    assert opened == [workspace.predictions.fold[3]]

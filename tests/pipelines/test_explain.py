@@ -50,6 +50,28 @@ def test_a_film_is_explained_by_the_network_that_has_not_seen_it(
     assert (work / "out" / "film.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_file_is_explained_by_all_folds_unless_it_is_a_film_of_the_study(
+    work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = work / "other"
+    assert phantoms.main(["--out", str(other), "--per-class", "1", "--seed", "77", "--size", "224"]) == 0
+    assert run(work, str(next(other.rglob("*.png")))) == 0
+    told = capsys.readouterr().out
+    assert "heatmap" in told
+    assert "labelled" not in told
+
+    table = pq.read_table(work / "manifest" / "films", columns=["image_id", "source_path"]).to_pylist()
+    film = next(row for row in table if row["image_id"] == a_film(work)["image_id"])
+    assert run(work, str(work / "films" / film["source_path"])) == 0
+    assert f"{film['image_id']}: " in capsys.readouterr().out
+
+
+def test_a_file_that_is_no_film_is_named(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (work / "notes.png").write_text("no film")
+    assert run(work, str(work / "notes.png")) == 2
+    assert f"not-an-image: {work / 'notes.png'}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("image", "more", "told"),
     [
