@@ -12,6 +12,7 @@ VERBS = {
     "evaluate": "score a folder of unseen films with the models of a study",
     "explain": "show where the answer for one film of a study comes from",
     "track": "log a finished study and its report to MLflow",
+    "registry": "the bundles that can serve, and which of them does",
 }
 
 

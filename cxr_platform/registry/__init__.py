@@ -1,0 +1,1 @@
+"""Bundles, their versions, and which of them is the champion."""

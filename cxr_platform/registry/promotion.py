@@ -1,0 +1,108 @@
+"""Which version is the champion: promoted if it is no worse than the present one, and one step back at any time."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+from typing import Literal
+
+from cxr_platform.errors import BundleError, PromotionRefused, RegistryError
+from cxr_platform.registry.bundle import Bundle
+from cxr_platform.registry.comparison import Comparison, compare
+from cxr_platform.registry.state import Event, State
+from cxr_platform.registry.store import CHAMPION, Registry
+
+LEAD_SECONDS = 10.0
+"""From the change to its effect: servers load and warm the version in this time, and then switch all at once."""
+
+__all__ = ["LEAD_SECONDS", "Comparison", "Promotion", "compare", "promote", "rollback"]
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """What was written to the registry, and the comparison with the champion until then, `None` if it is broken."""
+
+    event: Event
+    comparison: Comparison | None
+
+
+def promote(
+    registry: Registry,
+    version: str,
+    force: bool = False,
+    lead_seconds: float = LEAD_SECONDS,
+    tell: Callable[[Comparison], None] | None = None,
+) -> Promotion:
+    """Make `version` the champion from `lead_seconds` on; `tell` gets the comparison before anything is decided.
+
+    Raises `PromotionRefused` where it is worse than the present champion or cannot be compared, unless `force`;
+    `BundleError` where it is not as it was added, with or without force.
+    """
+    _check_lead(lead_seconds)
+    with registry.change() as state:
+        _, new = registry.open(version)
+        if new.version == state.champion:
+            raise PromotionRefused("Expected a version that is not the champion.", received=f"{new.version}, which is")
+        comparison = _compared(registry, new, state, force)
+        if comparison is not None and tell is not None:
+            tell(comparison)
+        if comparison is not None and comparison.worse and not force:
+            raise PromotionRefused(
+                f"Expected {new.version} to be no worse than the champion, {comparison.present}.",
+                received="; ".join(comparison.reasons),
+                advice="Keep the champion, or promote with --force if the figures cannot be compared.",
+            )
+        reason = "the champion before cannot be read" if comparison is None else comparison.verdict
+        forced = comparison is None or comparison.worse
+        event = _event(new.version, "promote", lead_seconds, reason, forced)
+        registry.write(replace(state, champion=new.version, history=(*state.history, event)))
+    return Promotion(event, comparison)
+
+
+def rollback(registry: Registry, lead_seconds: float = LEAD_SECONDS) -> Event:
+    """Make the champion before the present one the champion again; repeated, it walks further back.
+
+    Raises `RegistryError` where there is none before, `BundleError` where that one is not as it was added.
+    """
+    _check_lead(lead_seconds)
+    with registry.change() as state:
+        if state.before is None:
+            raise RegistryError(
+                f"Expected a champion before {state.champion}." if state.champion else "Expected a champion.",
+                received="none",
+                advice="Promote another version: cxr registry promote VERSION.",
+            )
+        registry.open(state.before)
+        event = _event(state.before, "rollback", lead_seconds, f"back from {state.champion}", False)
+        registry.write(replace(state, champion=state.before, history=(*state.history, event)))
+    return event
+
+
+def _compared(registry: Registry, new: Bundle, state: State, force: bool) -> Comparison | None:
+    if state.champion is None:
+        return compare(new, None)
+    try:
+        _, present = registry.open(CHAMPION)
+    except BundleError as error:
+        if force:
+            return None
+        raise PromotionRefused(
+            f"Expected to compare {new.version} with the champion, {state.champion}, which cannot be read.",
+            received=error,
+            advice="Go back with cxr registry rollback, or promote without a comparison with --force.",
+        ) from error
+    return compare(new, present)
+
+
+def _event(
+    version: str, action: Literal["promote", "rollback"], lead_seconds: float, reason: str, forced: bool
+) -> Event:
+    at = datetime.now(timezone.utc)
+    effective = at + timedelta(seconds=lead_seconds)
+    times = (at.isoformat(timespec="milliseconds"), effective.isoformat(timespec="milliseconds"))
+    return Event(version, action, *times, reason, forced)
+
+
+def _check_lead(seconds: float) -> None:
+    if not (math.isfinite(seconds) and 0 <= seconds <= 86_400):
+        raise RegistryError("Expected a lead from 0 to 86400 seconds.", received=f"{seconds:g}")

@@ -1,0 +1,169 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cxr_platform.registry.bundle import ONNX
+from cxr_platform.registry.promotion import promote
+from cxr_platform.registry.store import Registry
+from pipelines.registry import main
+from tests.registry.builders import filler, make_registry
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    """Three versions of 80, 85 and 79 % accuracy; the first is the champion."""
+    made = make_registry(tmp_path / "registry", 80, 85, 79)
+    promote(made, "v1", lead_seconds=0)
+    return made
+
+
+def run(registry: Registry, *words: str) -> int:
+    return main([*words, "--registry", str(registry.root)])
+
+
+def test_list_shows_every_version_with_its_figures(registry, capsys):
+    assert run(registry, "list") == 0
+    output = capsys.readouterr().out
+
+    assert "v1 champion" in output
+    assert "v2 champion" not in output
+    assert "85.00" in output
+    assert "(83.00 to 87.00)" in output
+    assert "SYNTHETIC" not in output
+
+
+def test_list_for_a_program(registry, capsys):
+    (registry.root / "v2" / ONNX).write_bytes(b"x")
+    assert run(registry, "list", "--json") == 0
+    tree = json.loads(capsys.readouterr().out)
+
+    assert (tree["champion"], tree["serving"]) == ("v1", "v1")
+    assert [(v["version"], v["champion"], v["problem"] is None) for v in tree["versions"]] == [
+        ("v1", True, True),
+        ("v2", False, False),
+        ("v3", False, True),
+    ]
+    assert tree["versions"][0]["metrics"]["accuracy_7_class"]["value"] == 80
+    assert [event["action"] for event in tree["history"]] == ["promote"]
+
+
+def test_list_says_what_answers_until_the_switch(registry, capsys):
+    promote(registry, "v2", lead_seconds=3600)
+    assert run(registry, "list") == 0
+
+    assert "Champion: v2, from" in (output := capsys.readouterr().out)
+    assert "v1 answers until then" in output
+
+
+def test_list_marks_a_version_that_cannot_be_read_and_synthetic_films(registry, capsys):
+    shutil.rmtree(registry.root / "v2")
+    registry.add(filler(synthetic=True))
+    assert run(registry, "list") == 0
+    output = capsys.readouterr().out
+
+    assert "cannot be read" in output
+    assert "SYNTHETIC" in output
+
+
+def test_an_empty_registry_says_how_to_fill_it(tmp_path, capsys):
+    assert run(Registry(tmp_path), "list") == 0
+    assert "make champion" in capsys.readouterr().out
+
+
+def test_show_is_of_the_champion_unless_told_otherwise(registry, capsys):
+    assert run(registry, "show") == 0
+    output = capsys.readouterr().out
+    assert "v1" in output
+    assert "not for diagnosis" in output
+    assert "indeterminate from 0.2000 to 0.3000" in output
+
+    assert run(registry, "show", "v2", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == json.loads((registry.root / "v2" / "bundle.json").read_text())
+
+
+def test_promote_prints_the_figures_of_both(registry, capsys):
+    assert run(registry, "promote", "v2") == 0
+    output = capsys.readouterr().out
+
+    assert "80.00" in output
+    assert "85.00" in output
+    assert "v2 is no worse than v1" in output
+    assert "v1 answers until then" in output
+    assert registry.champion() == "v2"
+
+
+def test_a_refused_promotion_prints_them_too_and_is_exit_code_2(registry, capsys):
+    assert run(registry, "promote", "v3") == 2
+    output = capsys.readouterr()
+
+    assert "79.00 (77.00 to 81.00) (worse)" in output.out
+    assert "79.00" in output.err
+    assert "--force" in output.err
+    assert registry.champion() == "v1"
+
+    assert run(registry, "promote", "v3", "--force", "--lead", "0", "--json") == 0
+    tree = json.loads(capsys.readouterr().out)
+    assert tree["event"]["forced"] is True
+    assert tree["event"]["at"] == tree["event"]["effective_at"]
+    assert tree["comparison"]["reasons"]
+
+
+def test_a_champion_that_cannot_be_read_is_replaced_by_force_only(registry, capsys):
+    shutil.rmtree(registry.root / "v1")
+    assert run(registry, "promote", "v2") == 2
+    assert "cannot be read" in capsys.readouterr().err
+
+    assert run(registry, "promote", "v2", "--force") == 0
+    assert "v1 cannot be read: nothing was compared" in capsys.readouterr().out
+
+
+def test_rollback_goes_back_and_then_there_is_nothing_before(registry, capsys):
+    run(registry, "promote", "v2")
+    assert run(registry, "rollback") == 0
+    assert "Champion: v1" in capsys.readouterr().out
+    assert run(registry, "rollback", "--json") == 2
+    assert "before v1" in capsys.readouterr().err
+
+
+def test_rollback_for_a_program(registry, capsys):
+    promote(registry, "v2")
+    assert run(registry, "rollback", "--json", "--lead", "3") == 0
+    assert json.loads(capsys.readouterr().out)["event"]["version"] == "v1"
+
+
+def test_verify_is_exit_code_2_where_a_byte_has_changed(registry, capsys):
+    assert run(registry, "verify") == 0
+    with (registry.root / "v2" / ONNX).open("r+b") as stream:
+        stream.write(b"!")
+
+    assert run(registry, "verify") == 2
+    assert "model.onnx" in capsys.readouterr().out
+    assert run(registry, "verify", "champion") == 0
+    capsys.readouterr()
+    assert run(registry, "verify", "v2", "--json") == 2
+    assert json.loads(capsys.readouterr().out)["broken"] == 1
+
+
+@pytest.mark.parametrize("words", [["list"], ["show"], ["promote", "v1"], ["rollback"], ["verify"]])
+def test_a_folder_that_there_is_not_is_one_paragraph_and_not_made(tmp_path, capsys, words):
+    assert run(Registry(tmp_path / "absent"), *words) == 2
+    assert "Expected a registry at" in capsys.readouterr().err
+    assert not (tmp_path / "absent").exists()
+
+
+def test_a_torn_registry_says_what_to_do(registry, capsys):
+    state = registry.root / "registry.json"
+    state.write_bytes(state.read_bytes()[:-9])
+
+    assert run(registry, "list") == 2
+    assert "registry.json.previous" in capsys.readouterr().err
+
+
+def test_a_name_with_brackets_is_printed_as_it_is(registry, capsys):
+    study = registry.open()[1].study
+    registry.add(filler(study=type(study)(**{**vars(study), "name": "[red]x"})))
+
+    assert run(registry, "show", "v4") == 0
+    assert "[red]x" in capsys.readouterr().out
