@@ -201,15 +201,17 @@ def _protocol(outcome: Outcome, findings: Findings) -> list[str]:
     if outcome.study.protocol == "paper":
         return [LEAKAGE]
     found = findings.leakage
-    if found is None or found.difference.value is None or not found.difference.excludes_zero:
+    if found is None:
+        return []
+    whose, gap = ("the same strategy reaches", found.difference)
+    if found.mean is not None:
+        whose, gap = ("the same strategies reach on average", found.mean)
+    if gap.value is None or not gap.excludes_zero:
         return []
     reason = "there films of one patient stand on both sides of a fold"
-    if found.difference.value < 0:
+    if gap.value < 0:
         reason = "films of one patient on both sides of a fold cannot explain that"
-    return [
-        f"Under the paper's protocol the same strategy reaches {_points(found.difference.value).lower()} here "
-        f"({_bounds(found.difference)}): {reason}."
-    ]
+    return [f"Under the paper's protocol {whose} {_points(gap.value).lower()} here ({_bounds(gap)}): {reason}."]
 
 
 def _calibration(findings: Findings) -> list[str]:

@@ -120,10 +120,12 @@ class LungShare:
 
 @dataclass(frozen=True)
 class LeakageFinding:
-    """Accuracy under the paper's protocol minus under grouped folds, in points, for the strategy that won here."""
+    """Accuracy under the paper's protocol minus under grouped folds, in points, for the strategy that won here, and
+    on average over the strategies that ran under both, where these are several."""
 
     strategy: str
     difference: Interval
+    mean: Interval | None = None
 
 
 @dataclass(frozen=True)

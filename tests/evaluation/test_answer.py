@@ -211,6 +211,11 @@ def test_what_leakage_adds_is_told_where_it_is_more_than_chance(all_strategies):
     )
     assert "paper's protocol" not in limits(answer(all_strategies, findings(leakage=harmless)))
 
+    on_average = LeakageFinding("scratch", harmless.difference, mean=Interval(0.9, 0.2, 1.6, signed=True))
+    assert "the same strategies reach on average 0.90 points" in limits(
+        answer(all_strategies, findings(leakage=on_average))
+    )
+
 
 def test_a_paper_protocol_that_is_the_lower_one_is_not_laid_to_leakage(all_strategies):
     lower = LeakageFinding("scratch", Interval(-3.2, -5.0, -1.1, signed=True))

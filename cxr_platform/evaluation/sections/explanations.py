@@ -110,7 +110,7 @@ def _empty(films: int) -> list[str]:
     if not films:
         return []
     return [
-        f"Not among them: {count(films, 'film', 'films')} with an empty heatmap, in which no place speaks for the answer."
+        f"Not among them: {count(films, 'film', 'films')} with an empty heatmap, where no place speaks for the answer."
     ]
 
 

@@ -1,6 +1,6 @@
 """What the paper's protocol does to the figures: the same films under both ways of making folds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from cxr_platform.evaluation.findings import LeakageFinding
@@ -10,7 +10,7 @@ from cxr_platform.evaluation.metrics import MEASURES
 from cxr_platform.evaluation.paper import STRATEGIES
 from cxr_platform.evaluation.prose import count, joined, rate
 from cxr_platform.evaluation.section import Section
-from cxr_platform.evaluation.statistics.leakage import Leakage, leakage, torn_films
+from cxr_platform.evaluation.statistics.leakage import Leakage, leakage, mean_difference, torn_films
 from cxr_platform.evaluation.statistics.resampling import study_bootstrap
 from cxr_platform.evaluation.study import Study
 from cxr_platform.evaluation.table import Row, Table, text
@@ -31,9 +31,13 @@ NOT_COVERED = (
 
 @dataclass(frozen=True)
 class Found:
-    """`strategies` best first; `torn` films have, under the paper's protocol, a film of their group in another fold."""
+    """`strategies` best first, `mean` the difference over all of them by measure.
+
+    `torn` films have, under the paper's protocol, a film of their group in another fold.
+    """
 
     strategies: tuple[Leakage, ...]
+    mean: Mapping[str, Interval]
     torn: int
     films: int
     winner: str
@@ -42,7 +46,14 @@ class Found:
     def finding(self) -> LeakageFinding | None:
         """That of the winner; `None` where the other study did not run it."""
         ours = next((found for found in self.strategies if found.strategy == self.winner), None)
-        return None if ours is None else LeakageFinding(ours.strategy, ours.difference["accuracy_7_class"])
+        if ours is None:
+            return None
+        return LeakageFinding(ours.strategy, ours.difference["accuracy_7_class"], self.mean_accuracy)
+
+    @property
+    def mean_accuracy(self) -> Interval | None:
+        """The mean over strategies, where there are several."""
+        return self.mean["accuracy_7_class"] if len(self.strategies) > 1 else None
 
 
 def find(material: Material) -> Found | None:
@@ -52,9 +63,10 @@ def find(material: Material) -> Found | None:
     both = {material.study.protocol: material.predictions, material.other[0].protocol: material.other[1]}
     bootstrap = study_bootstrap(material.study, both["grouped"])
     by_name = {found.strategy: found for found in leakage(both["paper"], both["grouped"], bootstrap)}
+    mean = mean_difference(both["paper"], both["grouped"], bootstrap)
     ranked = tuple(by_name[r.strategy] for r in material.outcome.ranking if r.strategy in by_name)
     films = len(material.predictions.image_id)
-    return Found(ranked, torn_films(both["paper"]), films, material.outcome.verdict.winner)
+    return Found(ranked, mean, torn_films(both["paper"]), films, material.outcome.verdict.winner)
 
 
 def section(material: Material, found: Found | None) -> Section:
@@ -66,10 +78,14 @@ def section(material: Material, found: Found | None) -> Section:
     return Section(
         NAME,
         TITLE,
-        lead=(_torn(found), _meaning(found), NOT_COVERED),
-        tables=(_table(found.strategies, material.synthetic),),
+        lead=tuple(filter(None, (_torn(found), _meaning(found), _on_average(found), NOT_COVERED))),
+        tables=(_table(found, material.synthetic),),
         warnings=_unlike(material.study, material.other[0]),
-        values={"torn_films": found.torn, "strategies": {f.strategy: asdict(f) for f in found.strategies}},
+        values={
+            "torn_films": found.torn,
+            "mean_difference": {measure: asdict(interval) for measure, interval in found.mean.items()},
+            "strategies": {f.strategy: asdict(f) for f in found.strategies},
+        },
     )
 
 
@@ -89,7 +105,7 @@ def _meaning(found: Found) -> str:
         f"{rate(first.grouped['accuracy_7_class'])} under the grouped one: a difference of {text(gap)} points."
     )
     if not gap.excludes_zero or gap.value is None:
-        return f"{start} That is no more than chance explains: no leakage is shown here, and none ruled out."
+        return f"{start} That is no more than chance explains: by itself it shows no leakage, and rules none out."
     if gap.value < 0:
         return f"{start} The paper's protocol is the lower one, which leakage cannot explain."
     if not found.torn:
@@ -97,8 +113,25 @@ def _meaning(found: Found) -> str:
     return f"{start} Films of one patient on both sides of a fold are the likely reason: the higher one is too high."
 
 
-def _table(found: Sequence[Leakage], synthetic: bool) -> Table:
-    rows = [row for strategy in found for row in _rows(strategy)]
+def _on_average(found: Found) -> str:
+    gap = found.mean_accuracy
+    if gap is None or gap.value is None:
+        return ""
+    start = f"On average over the {len(found.strategies)} strategies the difference is {text(gap)} points"
+    if not gap.excludes_zero:
+        return f"{start}: no more than chance explains."
+    if gap.value > 0 and found.torn:
+        return (
+            f"{start}: films of one patient on both sides of a fold make figures too high. A winner was chosen for its "
+            "figure in these folds, which hides some of that in its own difference."
+        )
+    return f"{start}, which leakage cannot explain."
+
+
+def _table(found: Found, synthetic: bool) -> Table:
+    rows = [row for strategy in found.strategies for row in _rows(strategy)]
+    if found.mean_accuracy is not None:
+        rows.append(Row(("Mean over strategies", "difference (points)"), tuple(found.mean[m] for m in SHOWN), "total"))
     columns = tuple(f"{MEASURES[measure]} (%)" for measure in SHOWN)
     title = "The paper's protocol and grouped folds on the same films"
     return Table("leakage", title, ("Strategy", "Protocol"), columns, tuple(rows), NOTE, synthetic)

@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 
 from cxr_platform.evaluation.material import load_material
+from cxr_platform.evaluation.outcome import study_outcome
 from cxr_platform.evaluation.results import plain
 from cxr_platform.evaluation.sections.leakage import find, section
 from tests.evaluation.builders import drawn, drawn_frame, image_frame, with_predictions, write_study
@@ -63,7 +64,7 @@ def test_the_text_says_how_many_films_met_their_own_patient_and_what_it_did(mate
 
 @pytest.mark.parametrize(
     ("grouped", "paper", "words"),
-    [(0.8, 0.8, "no leakage is shown here, and none ruled out"), (0.95, 0.6, "which leakage cannot explain")],
+    [(0.8, 0.8, "by itself it shows no leakage, and rules none out"), (0.95, 0.6, "which leakage cannot explain")],
 )
 def test_no_difference_and_one_the_other_way_are_called_what_they_are(tmp_path, grouped, paper, words):
     study, other = write_both(tmp_path, grouped, paper)
@@ -84,6 +85,27 @@ def test_the_table_has_both_protocols_and_their_difference(material):
     assert [row.labels[1] for row in table.rows] == ["paper", "grouped", "difference (points)"]
     assert table.columns == ("Accuracy 7-class (%)", "Sensitivity (%)", "Specificity (%)")
     assert all(value.signed for value in table.rows[2].values)
+
+
+def test_several_strategies_have_a_mean_that_no_choice_of_a_winner_bends(material):
+    doubled = {"scratch": material.predictions.probability["scratch"]}
+    doubled["off-the-shelf"] = doubled["scratch"]
+    study, other = replace(material.study, strategies=tuple(doubled)), material.other[1]
+    both = dict.fromkeys(doubled, other.probability["scratch"])
+    several = replace(
+        material,
+        study=study,
+        predictions=replace(material.predictions, probability=doubled),
+        outcome=study_outcome(study, replace(material.predictions, probability=doubled)),
+        other=(material.other[0], replace(other, probability=both)),
+    )
+    found = find(several)
+    made = section(several, found)
+
+    assert found.finding.mean.value == pytest.approx(found.finding.difference.value)
+    assert "On average over the 2 strategies" in made.lead[2]
+    assert made.tables[0].rows[-1].labels == ("Mean over strategies", "difference (points)")
+    assert find(material).finding.mean is None
 
 
 def test_studies_that_differ_in_more_than_the_protocol_are_warned_of(material):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cxr_platform.evaluation.statistics.leakage import leakage, torn_films
+from cxr_platform.evaluation.statistics.leakage import leakage, mean_difference, torn_films
 from cxr_platform.evaluation.statistics.resampling import Bootstrap
 from tests.evaluation.statistics.made_up import drawn_labels, predictions_of
 
@@ -49,6 +49,17 @@ def test_sensitivity_is_of_covid19_films_and_specificity_of_the_others(found):
 
     assert scratch.paper["sensitivity"].value == pytest.approx(100 * right[LABEL == 0].mean())
     assert scratch.paper["specificity"].value == pytest.approx(100 * (right | (LABEL != 6))[LABEL != 0].mean())
+
+
+def test_the_mean_over_strategies_is_of_those_that_both_ran(found):
+    right, lower, paper, grouped, (scratch,) = found
+    alone = mean_difference(paper, grouped, Bootstrap(grouped.group_id))
+    assert alone["accuracy_7_class"] == scratch.difference["accuracy_7_class"]
+
+    same = {"scratch": answers(lower), "off-the-shelf": answers(right)}
+    two = mean_difference(paper, predictions_of(LABEL, same), Bootstrap(grouped.group_id))
+    assert two["accuracy_7_class"].value == pytest.approx(50 * (right.mean() - lower.mean()))
+    assert mean_difference(paper, predictions_of(LABEL, {}), Bootstrap(grouped.group_id)) == {}
 
 
 def test_torn_films_are_those_whose_group_is_in_several_folds(found):
