@@ -122,8 +122,8 @@ def _on_average(found: Found) -> str:
         return f"{start}: no more than chance explains."
     if gap.value > 0 and found.torn:
         return (
-            f"{start}, for which films of one patient on both sides of a fold are the likely reason. A winner was chosen "
-            "for its figure in these folds, which hides some of that in its own difference."
+            f"{start}, for which films of one patient on both sides of a fold are the likely reason. A winner was "
+            "chosen for its figure in these folds, which hides some of that in its own difference."
         )
     return f"{start}, which leakage cannot explain."
 
