@@ -12,7 +12,6 @@ from cxr_platform.evaluation.sections.operating_points import operating_lead, op
 from cxr_platform.evaluation.sections.reliability_plot import LEGEND, reliability_plot
 from cxr_platform.evaluation.statistics.calibration import (
     Calibration,
-    Quality,
     Reliability,
     calibrate,
     cross_scaled,
@@ -20,11 +19,12 @@ from cxr_platform.evaluation.statistics.calibration import (
 )
 from cxr_platform.evaluation.statistics.operating_point import OperatingPoint, operating_points
 from cxr_platform.evaluation.statistics.resampling import study_bootstrap
-from cxr_platform.evaluation.table import Row, Table, Value, text
+from cxr_platform.evaluation.table import Row, Table, text
 
 OVERCONFIDENT = 1.05  # a temperature nearer to 1 moves a probability by a point at most
 NAME, TITLE = "calibration", "Is it as sure as it is right?"
-COLUMNS = ("temperature", "ECE", "Brier score", "log loss", "Covid19 ECE", "Covid19 Brier score")
+COLUMNS = ("temperature", "ECE", "Brier score", "log loss")
+COVID_COLUMNS = ("ECE", "Brier score")
 NOTE = (
     "ECE, expected calibration error: the distance between stated probability and how often it came true, in ten bins "
     "of equal width, averaged over films; 0 is best. Chance alone makes it larger, the more so the fewer films there "
@@ -76,7 +76,7 @@ def section(material: Material, found: Found) -> Section:
         TITLE,
         lead=(_verdict(found.strategies[0]), METHOD, operating_lead(found.points)),
         pictures=_pictures(found, material.synthetic),
-        tables=(_table(found.strategies, material.synthetic), shown),
+        tables=(*_tables(found.strategies, material.synthetic), shown),
         folded=(folded,),
         values={
             "strategies": {c.strategy: {**asdict(c), "temperature": c.temperature} for c in found.strategies},
@@ -118,15 +118,18 @@ def _pictures(found: Found, synthetic: bool) -> tuple[Picture, ...]:
     )
 
 
-def _table(found: Sequence[Calibration], synthetic: bool) -> Table:
-    rows = []
+def _tables(found: Sequence[Calibration], synthetic: bool) -> tuple[Table, Table]:
+    """Of the likeliest class, and of Covid19 alone; each strategy as trained and after scaling."""
+    likeliest, covid = [], []
     for strategy in found:
-        shown, spread = STRATEGIES[strategy.strategy], strategy.temperatures
+        before, after, spread = strategy.before, strategy.after, strategy.temperatures
         scaled = f"{text(strategy.temperature)} ({text(min(spread))} to {text(max(spread))})"
-        rows.append(Row((shown, LEGEND[0]), (None, *_values(strategy.before))))
-        rows.append(Row((shown, LEGEND[1]), (scaled, *_values(strategy.after))))
-    return Table("calibration", "Calibration", ("Strategy", "Probabilities"), COLUMNS, tuple(rows), NOTE, synthetic)
-
-
-def _values(found: Quality) -> tuple[Value, ...]:
-    return found.top_ece, found.brier, found.log_loss, found.covid_ece, found.covid_brier
+        for kind, temperature, quality in ((LEGEND[0], None, before), (LEGEND[1], scaled, after)):
+            labels = (STRATEGIES[strategy.strategy], kind)
+            likeliest.append(Row(labels, (temperature, quality.top_ece, quality.brier, quality.log_loss)))
+            covid.append(Row(labels, (quality.covid_ece, quality.covid_brier)))
+    titles = ("Strategy", "Probabilities")
+    return (
+        Table("calibration", "Calibration", titles, COLUMNS, tuple(likeliest), NOTE, synthetic),
+        Table("calibration-covid19", "Calibration for Covid19", titles, COVID_COLUMNS, tuple(covid), "", synthetic),
+    )

@@ -72,16 +72,20 @@ def sentence(finding: ExternalFinding) -> str:
 def unseen_table(
     name: str, title: str, found: Sequence[ExternalFinding], frame: "pd.DataFrame", *, synthetic: bool = False
 ) -> Table:
-    """One row a source, strategy and measure; `frame` has the scores of the single models."""
+    """One row a source, strategy and measure; `frame` has the scores of the single models. A single strategy is the
+    title's to name."""
+    several = len({finding.strategy for finding in found}) > 1
     rows = []
     for finding in found:
         single = fold_range(frame, finding)
         spread = f"{text(single[0])} to {text(single[1])}" if single else None
         verdict = "yes" if finding.contradicts else "no"
         values = (finding.films, finding.wrong, finding.external, spread, finding.internal, verdict)
-        rows.append(Row((finding.source, finding.strategy, measure_name(finding)), values))
+        which = (finding.source, finding.strategy) if several else (finding.source,)
+        rows.append(Row((*which, measure_name(finding)), values))
     note = f"External: the mean of the folds' models; single models: the lowest and the highest of them. {RULE}"
-    return Table(name, title, ("Source", "Strategy", "Rate"), COLUMNS, tuple(rows), note, synthetic)
+    labels = ("Source", "Strategy", "Rate") if several else ("Source", "Rate")
+    return Table(name, title, labels, COLUMNS, tuple(rows), note, synthetic)
 
 
 def measure_name(finding: ExternalFinding) -> str:

@@ -63,10 +63,12 @@ def test_every_strategy_has_a_line_before_and_one_after(made):
     assert before.values[0] is None
     assert after.values[0].startswith("2.0") or after.values[0].startswith("1.9")
     assert after.values[1].value < before.values[1].value
+    assert [row.labels for row in made.tables[1].rows] == [before.labels, after.labels]
+    assert len(made.tables[1].rows[0].values) == len(made.tables[1].columns)
 
 
 def test_operating_points_stand_beside_calling_by_the_likeliest_class(material, made):
-    without, *points = made.tables[1].rows
+    without, *points = made.tables[2].rows
 
     assert without.values[1:3] == (material.outcome.best.pooled.sensitivity, material.outcome.best.pooled.specificity)
     assert [row.labels[0] for row in points] == [
@@ -106,4 +108,4 @@ def test_a_study_without_covid19_films_has_no_operating_point_and_no_warning(tmp
     made = section(material, find(material))
 
     assert "no operating point" in made.lead[2]
-    assert made.tables[1].rows[1].values[0] == "–"
+    assert made.tables[2].rows[1].values[0] == "–"
