@@ -1,5 +1,6 @@
 """How every verb ends: an exit code, and one paragraph on stderr where something can be put right."""
 
+import logging
 import os
 import sys
 import traceback
@@ -43,6 +44,7 @@ def run_command(function: Callable[[], int]) -> int:
 
 def _set_environment() -> None:
     """Ray, once imported, has made up its mind: a variable set later would reach its servers but not this process."""
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # its advice on tracing is for us, not for users
     late = "ray" in sys.modules
     for name, value in ENVIRONMENT.items():
         if not (late and name.startswith("RAY_")):

@@ -60,7 +60,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _title(found: "FilmExplained", strategy: str) -> str:
     if found.fold is None:
-        return f"not a film of the study; {strategy}, mean of all folds' networks"
+        return f"film from a file; {strategy}, mean of all folds' networks"
     return f"{found.label}, source {found.source}; {strategy}, network of fold {found.fold + 1}"
 
 

@@ -1,3 +1,4 @@
+import logging
 import os
 
 import pytest
@@ -53,6 +54,11 @@ def test_what_libraries_read_at_import_is_set_unless_the_user_has_set_it(monkeyp
     assert run_command(lambda: 0) == 0
     assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "0"
     assert os.environ["GX_ANALYTICS_ENABLED"] == "false"
+
+
+def test_tensorflow_s_advice_on_tracing_is_not_the_users_business():
+    run_command(lambda: 0)
+    assert not logging.getLogger("tensorflow").isEnabledFor(logging.WARNING)
 
 
 def test_ray_s_mode_is_left_alone_once_ray_is_imported(monkeypatch: pytest.MonkeyPatch):
