@@ -18,6 +18,7 @@ from cxr_platform.models.strategies import strategy_by_name
 from cxr_platform.training.plan import StudyPlan, parse_strategies
 from pipelines.arguments import add_profile_arguments, profile_overrides
 from pipelines.command import run_command
+from pipelines.job_metrics import add_metrics_arguments, count_study, metrics_job
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--imagenet-weights", type=Path, help="a published MobileNetV2 file, if it is at hand")
     parser.add_argument("--no-report", action="store_true", help="stop after the pooled predictions")
     add_profile_arguments(parser)
+    add_metrics_arguments(parser)
     return parser
 
 
@@ -82,12 +84,15 @@ def _run_protocol(arguments: argparse.Namespace, manifest: Any, request: StudyPl
     study = Study(plan, StudyFolder(arguments.runs / plan.name), data, imagenet)
     films, strategies = len(data.labels), len(plan.strategies)
     print(f"Study {plan.name}: {films} films, {strategies} strategies × {profile.folds} folds, {plan.protocol}")
-    try:
-        print(f"Out-of-fold predictions: {run_study(study, _engine(arguments), make_progress())}")
-    except TrialsFailed:
-        _report(arguments, study.folder.root)  # on the strategies that are complete
-        raise
-    _report(arguments, study.folder.root)
+    with metrics_job("study", plan.name, arguments) as job:
+        try:
+            print(f"Out-of-fold predictions: {run_study(study, _engine(arguments), make_progress())}")
+        except TrialsFailed:
+            count_study(job, study)
+            _report(arguments, study.folder.root)  # on the strategies that are complete
+            raise
+        count_study(job, study)
+        _report(arguments, study.folder.root)
 
 
 def _report(arguments: argparse.Namespace, root: Path) -> None:

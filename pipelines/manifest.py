@@ -15,6 +15,7 @@ from cxr_platform.config import load_profile
 from cxr_platform.intake.reasons import REASONS
 from pipelines.arguments import add_profile_arguments, profile_overrides
 from pipelines.command import run_command
+from pipelines.job_metrics import add_metrics_arguments, metrics_job
 from pipelines.progress import make_progress
 
 
@@ -32,14 +33,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--external", default="", help="sources that are only scored, in no fold, separated by commas")
     parser.add_argument("--ray-address", help="a running Ray cluster; without it this machine alone")
     add_profile_arguments(parser)
+    add_metrics_arguments(parser)
     return parser
 
 
 def _run(arguments: argparse.Namespace) -> int:
     from cxr_platform.manifest.build import build_manifest
+    from cxr_platform.monitoring.batch import manifest_counts
 
     profile = load_profile(arguments.profile, profile_overrides(arguments))
-    with make_progress(sys.stdout) as progress:
+    with metrics_job("manifest", arguments.out.name, arguments) as job, make_progress(sys.stdout) as progress:
         manifest = build_manifest(
             arguments.data,
             arguments.out,
@@ -49,6 +52,8 @@ def _run(arguments: argparse.Namespace) -> int:
             external=[name for name in arguments.external.split(",") if name],
             address=arguments.ray_address,
         )
+        films = {(label, source): n for label, found in manifest.info["counts"].items() for source, n in found.items()}
+        manifest_counts(job, films, manifest.info["excluded"])
     print("\n".join(summary(manifest.info)))
     print(f"Manifest: {arguments.out}")
     return 0

@@ -61,7 +61,8 @@ def test_a_study_from_films_to_report_and_again_without_running_anything(
     manifest: Path, profile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     request = arguments(manifest, profile, tmp_path)
-    assert cross_validate.main(request) == 0
+    assert cross_validate.main([*request, "--metrics-dir", str(tmp_path / "metrics")]) == 0
+    assert 'trials{state="finished",study="t"} 2.0' in (tmp_path / "metrics" / "cxr_study_t.prom").read_text()
     assert (tmp_path / "t" / "report" / "index.html").stat().st_size > 10_000
     rows = pq.read_table(tmp_path / "t" / "predictions.parquet")
     assert rows.num_rows == 56

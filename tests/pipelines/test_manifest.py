@@ -25,7 +25,7 @@ def test_it_prints_counts_reasons_and_where_the_manifest_is(
 ) -> None:
     out = tmp_path / "manifest"
     fill_cache(collection, out, profile())
-    assert run(collection, out) == 0
+    assert run(collection, out, "--metrics-dir", str(tmp_path / "metrics")) == 0
     printed = capsys.readouterr().out
     info = open_manifest(out).info
     assert f"Films: 0 to decode, {info['found']} from the cache" in printed
@@ -36,6 +36,8 @@ def test_it_prints_counts_reasons_and_where_the_manifest_is(
     assert f"{info['images']} films taken + 5 excluded = {info['found']} files found." in printed
     assert "      2  conflicting-label" in printed
     assert str(out) in printed.splitlines()[-1]
+    counted = (tmp_path / "metrics" / "cxr_manifest_manifest.prom").read_text()
+    assert 'cxr_manifest_excluded_files{reason="conflicting-label",study="manifest"} 2.0' in counted
 
 
 def test_shortfalls_missing_files_and_synthetic_films_are_told() -> None:

@@ -1,0 +1,116 @@
+"""Every metric of the platform, in one place: what exports it, its labels, and how Prometheus sees it.
+
+The names keep to Prometheus' conventions: base units as suffix, `_total` for counters, `_info` for constant 1. Ray
+puts `ray_` before those of replicas and adds labels of its own (WorkerId, NodeAddress, SessionName, Version), which
+tell one replica from another. `verb` is the batch job, `study` its NAME or folder; no label ever names a film.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+RAY_PREFIX = "ray_"
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric: `source` is what exports it, `buckets` the upper bounds of a histogram."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    source: Literal["replica", "batch", "exporter"]
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+    @property
+    def series(self) -> tuple[str, ...]:
+        """The names under which Prometheus stores it."""
+        name = f"{RAY_PREFIX}{self.name}" if self.source == "replica" else self.name
+        return tuple(f"{name}_{part}" for part in ("bucket", "sum", "count")) if self.kind == "histogram" else (name,)
+
+
+REQUESTS = Metric("cxr_requests_total", "counter", "replica", "HTTP requests answered", ("route", "status"))
+REQUEST_SECONDS = Metric(
+    "cxr_request_duration_seconds", "histogram", "replica", "Seconds a request spends in a stage; all of it is total",
+    ("stage",), SECONDS,
+)  # fmt: skip
+QUEUED_REQUESTS = Metric("cxr_queued_requests", "gauge", "replica", "Requests taken in and not yet answered")
+DECISIONS = Metric("cxr_decisions_total", "counter", "replica", "Answers by decision", ("decision", "version"))
+PREDICTIONS = Metric("cxr_predictions_total", "counter", "replica", "Answers by likeliest class", ("label", "version"))
+QUALITY_REFUSALS = Metric(
+    "cxr_quality_refusals_total", "counter", "replica", "Films not screenable, by reason", ("reason", "version")
+)
+INTAKE_REFUSALS = Metric("cxr_intake_refusals_total", "counter", "replica", "Bodies that are no film", ("reason",))
+MODEL_INFO = Metric("cxr_model_info", "gauge", "replica", "1 for the version that answers", ("version",))
+REFUSED_VERSIONS = Metric(
+    "cxr_model_refused_versions", "gauge", "replica", "Champions that cannot be loaded while an older one answers"
+)
+DRIFT_PSI = Metric(
+    "cxr_drift_psi", "gauge", "replica", "Population stability index of the replica's window against the bundle",
+    ("quantity", "version"),
+)  # fmt: skip
+DRIFT_KS = Metric(
+    "cxr_drift_ks", "gauge", "replica", "Kolmogorov-Smirnov statistic of the replica's window against the bundle",
+    ("quantity", "version"),
+)  # fmt: skip
+DRIFT_WINDOW = Metric(
+    "cxr_drift_window_films", "gauge", "replica", "Films in the replica's window", ("quantity", "version")
+)
+
+JOB_SECONDS = Metric("cxr_job_duration_seconds", "gauge", "batch", "Seconds the job took", ("verb", "study"))
+JOB_FINISHED = Metric(
+    "cxr_job_finished_timestamp_seconds", "gauge", "batch", "When the job ended (Unix time)", ("verb", "study")
+)
+JOB_SUCCESS = Metric(
+    "cxr_job_success", "gauge", "batch", "1 if the job did all it was asked, else 0", ("verb", "study")
+)
+MANIFEST_FILMS = Metric("cxr_manifest_films", "gauge", "batch", "Films in the manifest", ("study", "label", "source"))
+MANIFEST_EXCLUDED = Metric(
+    "cxr_manifest_excluded_files", "gauge", "batch", "Files looked at and not taken, by reason", ("study", "reason")
+)
+STUDY_TRIALS = Metric("cxr_study_trials", "gauge", "batch", "Trials by state", ("study", "state"))
+STUDY_ACCURACY = Metric(
+    "cxr_study_accuracy_ratio", "gauge", "batch", "Out-of-fold 7-class accuracy, 0 to 1", ("study", "strategy")
+)
+STUDY_BEST_ACCURACY = Metric(
+    "cxr_study_best_accuracy_ratio", "gauge", "batch", "The highest of all strategies", ("study", "strategy")
+)
+CHAMPION_FILMS = Metric("cxr_champion_films", "gauge", "batch", "Films trained on", ("study", "strategy"))
+CHAMPION_EPOCHS = Metric("cxr_champion_epochs", "gauge", "batch", "Epochs trained", ("study", "strategy"))
+CHAMPION_ACCURACY = Metric(
+    "cxr_champion_accuracy_ratio", "gauge", "batch", "Out-of-fold 7-class accuracy, 0 to 1", ("study", "strategy")
+)
+
+REGISTRY_READABLE = Metric("cxr_registry_readable", "gauge", "exporter", "1 if registry.json can be read, else 0")
+REGISTRY_VERSIONS = Metric("cxr_registry_versions", "gauge", "exporter", "Versions in the registry")
+REGISTRY_BROKEN = Metric(
+    "cxr_registry_broken_versions", "gauge", "exporter", "Versions of which a byte has changed or a file is missing"
+)
+REGISTRY_CHANGES = Metric(
+    "cxr_registry_changes_total", "counter", "exporter", "Promotions and rollbacks so far", ("action", "forced")
+)
+CHAMPION_INFO = Metric(
+    "cxr_registry_champion_info", "gauge", "exporter", "1 for the champion", ("version", "strategy", "synthetic")
+)
+CHAMPION_CREATED = Metric(
+    "cxr_registry_champion_created_timestamp_seconds", "gauge", "exporter", "When its bundle was made", ("version",)
+)
+CHAMPION_EFFECTIVE = Metric(
+    "cxr_registry_champion_effective_timestamp_seconds", "gauge", "exporter", "From when on it answers", ("version",)
+)
+CHAMPION_SENSITIVITY = Metric(
+    "cxr_registry_champion_sensitivity_ratio", "gauge", "exporter",
+    "Out-of-fold Covid19 sensitivity at the operating point, with its 95 % interval", ("version", "bound"),
+)  # fmt: skip
+CHAMPION_SPECIFICITY = Metric(
+    "cxr_registry_champion_specificity_ratio", "gauge", "exporter",
+    "Out-of-fold Covid19 specificity at the operating point, with its 95 % interval", ("version", "bound"),
+)  # fmt: skip
+REFERENCE_LABELS = Metric(
+    "cxr_reference_predictions_ratio", "gauge", "exporter", "Share of each class in the out-of-fold predictions",
+    ("label", "version"),
+)  # fmt: skip
+
+METRICS: tuple[Metric, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
+"""All of them, in the order above."""

@@ -1,0 +1,156 @@
+"""reference.json of a bundle: how the training films and the answers for them are distributed.
+
+Answers (confidence, covid19, labels) are out-of-fold ones, looks (brightness, contrast, padding) the manifest's. All
+quantities are kept as float32, here and in `drift.Window`, so that a value which many films share compares equal.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxr_platform.errors import BundleError
+from cxr_platform.labels import CLASSES
+from cxr_platform.monitoring.distance import DistanceModel, fit_distance
+from cxr_platform.registry.files import read_bytes, write_atomically
+from cxr_platform.registry.plain import check_schema, json_tree
+
+SCHEMA_VERSION = 1
+POINTS = 1001
+QUANTITIES = ("confidence", "covid19", "brightness", "contrast", "padding", "distance")
+"""Largest calibrated probability; that of Covid19; mean and deviation of grey (0 to 1, padding excluded); share of the
+letterbox that is padding; distance of the features (`distance.DistanceModel`)."""
+
+Array = NDArray[np.generic]
+
+
+@dataclass(frozen=True, eq=False)
+class Quantity:
+    """`quantiles` (1001,) float32 at 0, 0.001, … 1, each a value that occurred, of the `n` films behind them."""
+
+    quantiles: NDArray[np.float32]
+    n: int
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """What later films are compared with."""
+
+    quantities: Mapping[str, Quantity]
+    labels: Mapping[str, float]  # share of each predicted class, in the order of CLASSES
+    model: DistanceModel
+
+    @property
+    def limit(self) -> float:
+        """The distance beyond which a film is unlike the training films: of those one in a thousand is."""
+        return self.model.limit
+
+    @property
+    def answers(self) -> int:
+        """Films behind `labels`."""
+        return self.quantities["confidence"].n
+
+    def distance(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Distances (B,) of features (B, F); `BundleError` where F is another network's."""
+        return self.model(features)
+
+    def write(self, path: Path) -> None:
+        """Write `path` whole or not at all; `StorageError` where that cannot be done."""
+        write_atomically(path, json.dumps(_to_tree(self), allow_nan=False).encode())
+
+
+def build_reference(
+    *,
+    confidence: Array,
+    covid19: Array,
+    labels: Array,
+    brightness: Array,
+    contrast: Array,
+    padding: Array,
+    features: NDArray[np.floating],
+    groups: Array,
+    seed: int = 2020,
+) -> Reference:
+    """The reference of a champion.
+
+    `confidence`, `covid19` (N,) calibrated out-of-fold probabilities, `labels` (N,) positions in `CLASSES` of the
+    predicted ones; `brightness`, `contrast`, `padding` (M,) of the manifest; `features` (M, F) of the champion and
+    `groups` (M,) the patients, between whom distances are cross-fitted. Raises `BundleError` for unusable arrays.
+    """
+    model, distances = fit_distance(features, np.asarray(groups), seed)
+    columns = {"confidence": confidence, "covid19": covid19, "brightness": brightness, "contrast": contrast}
+    columns |= {"padding": padding, "distance": distances}
+    counts = np.bincount(np.asarray(labels, np.intp), minlength=len(CLASSES))
+    if len(counts) != len(CLASSES) or counts.sum() != len(confidence):
+        received = f"{len(labels)} labels up to {len(counts) - 1}, {len(confidence)} confidences"
+        raise BundleError(f"Expected for each film a position among {len(CLASSES)} classes.", received=received)
+    shares = {label: float(n / counts.sum()) for label, n in zip(CLASSES, counts, strict=True)}
+    return Reference({name: _quantity(name, columns[name]) for name in QUANTITIES}, shares, model)
+
+
+def read_reference(path: Path) -> Reference:
+    """Read what `Reference.write` wrote; `BundleError` where it is absent, broken or of another schema."""
+    return parse_reference(read_bytes(path, BundleError), str(path))
+
+
+def parse_reference(content: bytes, where: str) -> Reference:
+    """The reference that the bytes of a reference.json hold, as `registry.bundle.read_member` returns them verified."""
+    try:
+        tree = json_tree(content)
+        check_schema(tree, SCHEMA_VERSION)
+        return _from_tree(tree)
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleError(
+            f"Expected reference statistics of schema version {SCHEMA_VERSION} in {where}.",
+            received=f"{type(error).__name__}: {error}",
+            advice="Make the bundle again.",
+        ) from error
+
+
+def _quantity(name: str, values: Array) -> Quantity:
+    column = np.asarray(values, np.float32)
+    if column.ndim != 1 or not len(column) or not np.isfinite(column).all():
+        raise BundleError(f"Expected a finite number for each film as {name}.", received=f"shape {column.shape}")
+    return Quantity(np.quantile(column, np.linspace(0, 1, POINTS), method="inverted_cdf"), len(column))
+
+
+def _to_tree(reference: Reference) -> dict[str, Any]:
+    model = reference.model
+    distance = {name: _plain(getattr(model, name)) for name in ("mean", "basis", "scale", "residual", "limit")}
+    quantities = {name: {"quantiles": _plain(q.quantiles), "n": q.n} for name, q in reference.quantities.items()}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "quantities": quantities,
+        "labels": dict(reference.labels),
+        "distance": distance,
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Nested lists of the shortest decimals that a float32 survives."""
+    if np.ndim(value):
+        return [_plain(part) for part in value]
+    return float(f"{float(value):.9g}")
+
+
+def _from_tree(tree: Mapping[str, Any]) -> Reference:
+    quantities = {name: _read_quantity(tree["quantities"][name]) for name in QUANTITIES}
+    labels = {label: float(tree["labels"][label]) for label in CLASSES}
+    given = tree["distance"]
+    mean, basis, scale = (np.asarray(given[name], np.float64) for name in ("mean", "basis", "scale"))
+    if basis.shape != (len(scale), len(mean)):
+        raise ValueError(f"basis {basis.shape}, scale {scale.shape}, mean {mean.shape}")
+    return Reference(
+        quantities, labels, DistanceModel(mean, basis, scale, float(given["residual"]), float(given["limit"]))
+    )
+
+
+def _read_quantity(tree: Mapping[str, Any]) -> Quantity:
+    quantiles = np.asarray(tree["quantiles"], np.float32)
+    if quantiles.shape != (POINTS,) or (np.diff(quantiles) < 0).any():
+        raise ValueError(f"quantiles {quantiles.shape}, expected {POINTS} that do not fall")
+    return Quantity(quantiles, int(tree["n"]))

@@ -1,0 +1,78 @@
+"""infra/prometheus, checked by promtool of Debian's package prometheus where that is installed."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipelines.exporter import PORT
+from tests.conftest import REPOSITORY
+from tests.infra.queries import RULES, rules, unknown_labels, unknown_names
+
+CONFIG = REPOSITORY / "infra" / "prometheus" / "prometheus.yml"
+
+
+@pytest.fixture(scope="session")
+def promtool() -> str:
+    found = shutil.which("promtool")
+    if not found:
+        pytest.skip("promtool is not installed (Debian's package prometheus)")
+    return found
+
+
+def run(*words: str | Path) -> str:
+    done = subprocess.run([str(word) for word in words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_promtool_finds_nothing_wrong(promtool: str) -> None:
+    assert "SUCCESS" in run(promtool, "check", "config", "--lint=all", "--lint-fatal", CONFIG)
+    assert "SUCCESS" in run(promtool, "check", "rules", "--lint=all", "--lint-fatal", RULES)
+
+
+def test_rules_do_on_known_series_what_they_should(promtool: str) -> None:
+    assert "SUCCESS" in run(promtool, "test", "rules", Path(__file__).parent / "prometheus_rules.yml")
+
+
+def test_rules_ask_only_for_what_is_exported() -> None:
+    for rule in rules():
+        words = " ".join(rule.get("annotations", {}).values())
+        assert unknown_names(rule["expr"]) == set(), rule
+        assert unknown_labels(rule["expr"], words.replace("$labels.", "")) == set(), rule
+
+
+def test_a_wrong_name_or_label_would_be_seen() -> None:
+    assert unknown_names("rate(ray_cxr_request_total[5m]) / cxr:drift:mean") == {
+        "ray_cxr_request_total",
+        "cxr:drift:mean",
+    }
+    assert unknown_names("cxr_requests_total") == {"cxr_requests_total"}, "replicas' metrics begin with ray_"
+    assert unknown_names("ray_cxr_request_duration_seconds") == {"ray_cxr_request_duration_seconds"}
+    assert unknown_labels('sum by (status) (ray_cxr_requests_total{code="200"})', "{{path}}") == {"code", "path"}
+    assert unknown_labels('cxr:requests:rate5m{status="200"}') == set()
+
+
+def test_every_alert_says_what_to_do() -> None:
+    alerts = [rule for rule in rules() if "alert" in rule]
+    assert len(alerts) >= 10
+    for alert in alerts:
+        assert set(alert["annotations"]) == {"summary", "action"}
+        assert alert["labels"]["severity"] in ("warning", "critical")
+
+
+def test_every_alert_is_made_to_fire_once() -> None:
+    tested = (Path(__file__).parent / "prometheus_rules.yml").read_text(encoding="utf-8")
+    assert [rule["alert"] for rule in rules() if "alert" in rule and rule["alert"] not in tested] == []
+
+
+def test_the_configuration_finds_the_exporter_and_the_nodes_of_ray() -> None:
+    jobs = {job["job_name"]: job for job in yaml.safe_load(CONFIG.read_text(encoding="utf-8"))["scrape_configs"]}
+    assert jobs["cxr-registry"]["static_configs"][0]["targets"] == [f"127.0.0.1:{PORT}"]
+    from ray._private.ray_constants import PROMETHEUS_SERVICE_DISCOVERY_FILE
+
+    assert jobs["ray"]["file_sd_configs"][0]["files"] == [
+        f"/tmp/ray/session_latest/{PROMETHEUS_SERVICE_DISCOVERY_FILE}"
+    ]

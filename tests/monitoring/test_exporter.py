@@ -1,0 +1,95 @@
+import urllib.request
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from cxr_platform.errors import ServingError
+from cxr_platform.labels import CLASSES
+from cxr_platform.monitoring import names
+from cxr_platform.monitoring.exporter import RegistryCollector, serve_registry
+from cxr_platform.registry.bundle import REFERENCE, Bundle
+from cxr_platform.registry.promotion import promote, rollback
+from cxr_platform.registry.store import Registry
+from tests.monitoring.builders import make_reference
+from tests.monitoring.test_batch import Samples, parse
+from tests.registry.builders import make_bundle, write_members
+
+
+def fill(folder: Path, version: str) -> Bundle:
+    write_members(folder, version)
+    make_reference(300).write(folder / REFERENCE)
+    return make_bundle(version)
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    registry = Registry(tmp_path / "registry")
+    for _ in range(2):
+        registry.add(fill)
+    promote(registry, "v1")
+    return registry
+
+
+def scrape(collector: RegistryCollector) -> Samples:
+    collectors = CollectorRegistry()
+    collectors.register(collector)
+    return parse(generate_latest(collectors).decode())
+
+
+def test_the_champion_its_figures_and_its_reference_are_exported(registry: Registry) -> None:
+    found = scrape(RegistryCollector(registry.root))
+    v1 = (("version", "v1"),)
+    assert found["cxr_registry_readable", ()] == 1
+    assert found["cxr_registry_versions", ()] == 2
+    assert found["cxr_registry_broken_versions", ()] == 0
+    assert found["cxr_registry_champion_info", (("strategy", "scratch"), ("synthetic", "false"), *v1)] == 1
+    assert found["cxr_registry_champion_created_timestamp_seconds", v1] == 1769860800
+    assert found["cxr_registry_champion_sensitivity_ratio", (("bound", "value"), *v1)] == 0.9
+    assert found["cxr_registry_champion_sensitivity_ratio", (("bound", "low"), *v1)] == 0.85
+    assert ("cxr_registry_champion_sensitivity_ratio", (("bound", "high"), *v1)) not in found, "undefined"
+    shares = [found["cxr_reference_predictions_ratio", (("label", label), *v1)] for label in CLASSES]
+    assert sum(shares) == pytest.approx(1)
+    exported = {name for metric in names.METRICS if metric.source == "exporter" for name in metric.series}
+    assert {name for name, _ in found} == exported
+
+
+def test_another_champion_is_seen_at_the_next_scrape(registry: Registry) -> None:
+    collector = RegistryCollector(registry.root)
+    scrape(collector)
+    promote(registry, "v2", force=True)
+    found = scrape(collector)
+    champions = [dict(labels)["version"] for name, labels in found if name == "cxr_registry_champion_info"]
+    assert champions == ["v2"]
+    rollback(registry)
+    found = scrape(collector)
+    assert found["cxr_registry_changes_total", (("action", "rollback"), ("forced", "false"))] == 1
+    assert sum(n for (name, _), n in found.items() if name == "cxr_registry_changes_total") == 3
+    effective = found["cxr_registry_champion_effective_timestamp_seconds", (("version", "v1"),)]
+    assert effective > found["cxr_registry_champion_created_timestamp_seconds", (("version", "v1"),)]
+
+
+def test_a_changed_byte_is_counted(registry: Registry) -> None:
+    (registry.root / "v1" / "MODEL_CARD.md").write_text("better")
+    found = scrape(RegistryCollector(registry.root))
+    assert found["cxr_registry_broken_versions", ()] == 1
+    assert not [labels for name, labels in found if name == "cxr_registry_champion_info"]
+
+
+def test_an_empty_registry_is_readable_and_a_broken_one_is_not(tmp_path: Path) -> None:
+    found = scrape(RegistryCollector(tmp_path / "none"))
+    assert (found["cxr_registry_readable", ()], found["cxr_registry_versions", ()]) == (1, 0)
+    (tmp_path / "registry.json").write_text("{")
+    assert scrape(RegistryCollector(tmp_path)) == {("cxr_registry_readable", ()): 0}
+
+
+def test_it_is_served_and_a_taken_port_is_told(registry: Registry) -> None:
+    server = serve_registry(registry.root, "127.0.0.1", 0)
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/metrics") as answer:
+            assert parse(answer.read().decode())["cxr_registry_versions", ()] == 2
+        with pytest.raises(ServingError, match="Expected to listen on"):
+            serve_registry(registry.root, "127.0.0.1", server.server_port)
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -1,0 +1,91 @@
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cxr_platform.cluster import connect
+from cxr_platform.monitoring import names
+from cxr_platform.monitoring.drift import drift
+from cxr_platform.monitoring.names import Metric
+from cxr_platform.monitoring.replica import DriftWatch, Repeated, in_ray
+from tests.monitoring.builders import draw, make_reference, observations, window_of
+
+
+def wait_until(true: Callable[[], Any], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> None:
+    """The Ray instance that other tests may have started already."""
+    connect()
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.05])
+def test_the_weighted_mean_of_replicas_is_the_figure_of_all_films(shift: float) -> None:
+    """What infra/prometheus/rules.yml computes, for four replicas among which films are dealt out at random."""
+    rng, reference = np.random.default_rng(11), make_reference()
+    films = observations(draw(rng, 4000, brightness=0.5 + shift), reference)
+    parts = np.split(rng.permutation(4000), np.cumsum([400, 900, 1200]))
+    found = [drift(window_of([films[i] for i in part], 2000), reference) for part in parts]
+    whole = drift(window_of(films, 4000), reference)
+    for name in whole:
+        films_each = [d[name].n for d in found]
+        assert np.average([d[name].psi for d in found], weights=films_each) == pytest.approx(whole[name].psi, abs=0.02)
+        if whole[name].ks is not None:
+            mean = np.average([d[name].ks or 0 for d in found], weights=films_each)
+            assert mean == pytest.approx(whole[name].ks, abs=0.03)
+
+
+def test_a_gauge_is_set_again_until_stopped() -> None:
+    calls: list[int] = []
+    repeated = Repeated(lambda: calls.append(1), seconds=0.01)
+    wait_until(lambda: len(calls) > 3)
+    repeated.stop()
+    wait_until(lambda: not repeated.alive)
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize("metric", [m for m in names.METRICS if m.source == "replica"], ids=lambda m: m.name)
+def test_ray_knows_every_metric_of_replicas(metric: Metric) -> None:
+    found = in_ray(metric)
+    tags = dict.fromkeys(metric.labels, "a")
+    {"counter": lambda: found.inc(1, tags), "gauge": lambda: found.set(1, tags),
+     "histogram": lambda: found.observe(1, tags)}[metric.kind]()  # fmt: skip
+    assert found.info["tag_keys"] == metric.labels
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("cluster")
+def test_a_window_publishes_its_films_at_once_and_its_drift_when_it_is_full_enough() -> None:
+    reference = make_reference()
+    films = observations(draw(np.random.default_rng(5), 250), reference)
+    watch = DriftWatch(reference, "v1")
+    watch.stop()
+    published: dict[str, dict[str, float | None]] = {"psi": {}, "ks": {}, "films": {}}
+    watch._psi, watch._ks, watch._films = (Kept(published[name]) for name in ("psi", "ks", "films"))
+    assert watch.publish() == {}
+    for film in films[:199]:
+        watch.add(film)
+    watch.publish()
+    assert (published["psi"], published["films"]["labels"]) == ({}, 199)
+    watch.add(replace(films[199], brightness=0.0))
+    found = watch.publish()
+    assert published["psi"] == {name: d.psi for name, d in found.items()}
+    assert published["ks"]["labels"] is None
+
+
+class Kept:
+    def __init__(self, values: dict[str, float | None]) -> None:
+        self.values = values
+
+    def set(self, value: float | None, tags: dict[str, str]) -> None:
+        assert tags["version"] == "v1"
+        self.values[tags["quantity"]] = value
