@@ -10,11 +10,12 @@ from cxr_platform.errors import ConfigError
 PROBE_SECONDS = 5.0
 
 
-def connect(address: str | None = None) -> None:
+def connect(address: str | None = None, metrics_port: int | None = None) -> None:
     """Join the Ray cluster at `address`, or start a private one on this machine; does nothing when already connected.
 
     `None` means `RAY_ADDRESS`, which Ray sets for submitted jobs, and without it a private instance that ends with the
-    process. Raises `ConfigError` when no cluster answers.
+    process. `metrics_port` is where Prometheus finds the metrics of a private one (default: any free port). Raises
+    `ConfigError` when no cluster answers.
 
     Ray reads `RAY_AUTH_MODE` when it is first imported, which may be before this: the verbs set it
     (`pipelines/command.py`), and setting it here as well would make client and server disagree.
@@ -24,7 +25,8 @@ def connect(address: str | None = None) -> None:
     if ray.is_initialized():
         return
     where = address or os.environ.get("RAY_ADDRESS") or "local"
-    options = {"include_dashboard": False} if where == "local" else {"runtime_env": {"env_vars": _passed_on()}}
+    private = {"include_dashboard": False, "_metrics_export_port": metrics_port}
+    options = private if where == "local" else {"runtime_env": {"env_vars": _passed_on()}}
     try:
         _probe(where)
         ray.init(address=where, log_to_driver=False, logging_level="warning", **options)
@@ -37,7 +39,7 @@ def connect(address: str | None = None) -> None:
 
 
 @contextmanager
-def connection(address: str | None = None) -> Iterator[None]:
+def connection(address: str | None = None, metrics_port: int | None = None) -> Iterator[None]:
     """`connect` for the length of a block; when it was this block that connected, its end disconnects again.
 
     So a private instance gives its memory back, instead of idling until the process ends.
@@ -45,7 +47,7 @@ def connection(address: str | None = None) -> Iterator[None]:
     import ray
 
     joined = not ray.is_initialized()
-    connect(address)
+    connect(address, metrics_port)
     try:
         yield
     finally:

@@ -1,0 +1,107 @@
+"""From a screening to the answer that a client gets."""
+
+import base64
+from collections.abc import Mapping
+
+from cxr_platform.registry.bundle import Bundle, Figure
+from cxr_platform.serving.schema import (
+    Explanation,
+    FigureAnswer,
+    FindingAnswer,
+    ModelAnswer,
+    ModelName,
+    Point,
+    ScreenAnswer,
+    Timings,
+)
+from cxr_platform.serving.screener import Screening
+
+DIGITS = 6
+"""Of a probability: what is behind them differs between processors."""
+
+
+def screen_answer(
+    screening: Screening, bundle: Bundle, request_id: str, seconds: Mapping[str, float], explanation: Explanation | None
+) -> ScreenAnswer:
+    """The answer for a film; `seconds` by the names of `Timings`, without decode and inference."""
+    screenable = not screening.findings
+    by_label = zip(bundle.labels, screening.probabilities, strict=True)
+    return ScreenAnswer(
+        request_id=request_id,
+        model=ModelName(version=bundle.version, strategy=bundle.strategy, synthetic=bundle.synthetic),
+        decision=screening.decision,
+        reason=reason(screening, bundle),
+        label=screening.label if screenable else None,
+        probabilities={label: round(float(p), DIGITS) for label, p in by_label} if screenable else None,
+        covid19_probability=round(screening.covid19, DIGITS) if screenable else None,
+        operating_point=_point(bundle),
+        findings=[FindingAnswer(code=f.code, sentence=f.sentence, detail=f.detail) for f in screening.findings],
+        explanation=explanation,
+        timings_ms=_timings(screening, seconds),
+    )
+
+
+def reason(screening: Screening, bundle: Bundle) -> str:
+    """The decision in a sentence."""
+    if screening.findings:
+        return f"The film is not screenable: {'; '.join(f.sentence for f in screening.findings)}."
+    low, high = bundle.operating_point.zone
+    where = {"positive": "above", "negative": "below", "indeterminate": "within"}[screening.decision]
+    return (
+        f"The {bundle.positive_class} probability is {100 * screening.covid19:.1f} %, {where} the zone from "
+        f"{100 * low:.1f} to {100 * high:.1f} % in which nothing is decided."
+    )
+
+
+def explanation(target: str, film_png: bytes, heatmap_png: bytes | None, missing: str | None) -> Explanation:
+    """Both pictures as text."""
+    return Explanation(
+        target=target,
+        film_png=base64.b64encode(film_png).decode(),
+        heatmap_png=None if heatmap_png is None else base64.b64encode(heatmap_png).decode(),
+        missing=missing,
+    )
+
+
+def model_answer(bundle: Bundle) -> ModelAnswer:
+    """What `bundle` says of itself."""
+    point = bundle.operating_point
+    return ModelAnswer(
+        version=bundle.version,
+        strategy=bundle.strategy,
+        synthetic=bundle.synthetic,
+        created=bundle.created,
+        labels=list(bundle.labels),
+        positive_class=bundle.positive_class,
+        input_size=bundle.preprocessing.input_size,
+        temperature=bundle.temperature,
+        operating_point=_point(bundle),
+        sensitivity=_figure(point.sensitivity),
+        specificity=_figure(point.specificity),
+        metrics={name: _figure(figure) for name, figure in bundle.metrics.items()},
+        study=bundle.study.name,
+        protocol=bundle.study.protocol,
+        images=bundle.study.images,
+        winner=bundle.study.winner,
+    )
+
+
+def _point(bundle: Bundle) -> Point:
+    point = bundle.operating_point
+    return Point(target_sensitivity=point.target_sensitivity, threshold=point.threshold, zone=point.zone)
+
+
+def _figure(figure: Figure) -> FigureAnswer:
+    return FigureAnswer(value=figure.value, low=figure.low, high=figure.high)
+
+
+def _timings(screening: Screening, seconds: Mapping[str, float]) -> Timings:
+    milliseconds = {name: round(1000 * value, 2) for name, value in seconds.items()}
+    return Timings(
+        upload=milliseconds["upload"],
+        waiting=milliseconds["waiting"],
+        decode=round(1000 * screening.prepared.seconds, 2),
+        inference=round(1000 * screening.seconds, 2),
+        explanation=milliseconds.get("explanation"),
+        total=milliseconds["total"],
+    )

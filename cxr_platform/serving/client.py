@@ -1,0 +1,114 @@
+"""Answers for files, of a server or of a bundle in this process: the same answer in the same form.
+
+Source of Retry-After and problem details: RFC 9110, section 10.2.3, and RFC 9457.
+"""
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cxr_platform.errors import ImageRefused, ServingError, StorageError
+from cxr_platform.serving.problems import Problem, problem_of_film
+from cxr_platform.serving.schema import ProblemAnswer, ScreenAnswer
+
+if TYPE_CHECKING:
+    import httpx
+
+    from cxr_platform.serving.screener import Screener
+
+Reply = ScreenAnswer | ProblemAnswer
+Ask = Callable[[bytes], Reply]
+
+ATTEMPTS = 10
+MOST_WAIT_SECONDS = 30.0
+TIMEOUT_SECONDS = 60.0
+COME_BACK = (429, 503)
+NOT_OURS = (401, 403, 404)
+"""Statuses by which the server refuses whoever asks, whatever the film."""
+
+
+def read(path: Path) -> bytes:
+    """The bytes of a file; `StorageError` where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise StorageError(f"Expected a readable film at {path}.", received=error.strerror) from error
+
+
+def local(screener: "Screener") -> Ask:
+    """Answers of the bundle of `screener`, without a server."""
+    from cxr_platform.serving.answers import screen_answer
+    from cxr_platform.serving.upload import check_content
+
+    def ask(data: bytes) -> Reply:
+        began, request_id = time.perf_counter(), uuid.uuid4().hex
+        try:
+            check_content(data)
+            (screening,) = screener.screen([screener.prepare(data)])
+        except ImageRefused as refused:
+            return ProblemAnswer(**problem_of_film(refused).details(request_id))
+        except Problem as problem:
+            return ProblemAnswer(**problem.details(request_id))
+        seconds = {"upload": 0.0, "waiting": 0.0, "total": time.perf_counter() - began}
+        return screen_answer(screening, screener.bundle, request_id, seconds, None)
+
+    return ask
+
+
+@contextmanager
+def remote(url: str, key: str = "") -> Iterator[Ask]:
+    """Answers of the server at `url`, asked again as often as it says come back. `ServingError` where there is none."""
+    import httpx
+
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    with httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_SECONDS) as client:
+        yield lambda data: _asked(client, data)
+
+
+def _asked(client: "httpx.Client", data: bytes) -> Reply:
+    for attempt in range(ATTEMPTS):
+        response = _posted(client, data)
+        if response.status_code not in COME_BACK or attempt == ATTEMPTS - 1:
+            break
+        time.sleep(_wait(response))
+    return _reply(response)
+
+
+def _posted(client: "httpx.Client", data: bytes) -> "httpx.Response":
+    import httpx
+
+    try:
+        return client.post("/v1/screen", files={"file": ("film", data)})
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise ServingError(
+            f"Expected a screening server at {client.base_url}.",
+            received=str(error) or type(error).__name__,
+            advice="Start one with `make serve`, or screen without --url.",
+        ) from error
+
+
+def _wait(response: "httpx.Response") -> float:
+    """Seconds that the server asks for; its other form, a date, is taken as one second."""
+    asked = response.headers.get("retry-after", "")
+    return min(float(asked) if asked.isdecimal() else 1.0, MOST_WAIT_SECONDS)
+
+
+def _reply(response: "httpx.Response") -> Reply:
+    from pydantic import ValidationError
+
+    try:
+        if response.status_code == 200:
+            return ScreenAnswer.model_validate_json(response.content)
+        problem = ProblemAnswer.model_validate_json(response.content)
+    except ValidationError as error:
+        raise ServingError(
+            f"Expected an answer of a screening server from {response.url}.",
+            received=f"status {response.status_code} in another form",
+            advice="Look whether --url is its address, and of the same version.",
+        ) from error
+    if problem.status in NOT_OURS:
+        raise ServingError(problem.title, received=f"status {problem.status}", advice=problem.detail)
+    return problem

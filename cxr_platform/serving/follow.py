@@ -1,0 +1,141 @@
+"""Which version answers: the champion of the registry, followed without a restart.
+
+A change of champion is written with the moment from which it holds. Each replica loads and warms the new version
+before that moment and answers with it from then on: who asks one thing after the other never meets the old one again.
+A version that cannot be loaded changes nothing: the one before it keeps answering, and the status says so.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from cxr_platform.errors import RegistryError, ServingError
+from cxr_platform.registry.bundle import Bundle
+from cxr_platform.registry.state import State, champions
+from cxr_platform.registry.store import Registry
+
+POLL_SECONDS = 1.0
+RETRY_SECONDS = 30.0
+"""Between two tries to load a version that could not be loaded, while the registry stays as it is."""
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a replica follows: the version it answers with, the one that comes, those that cannot be loaded."""
+
+    version: str
+    pending: str | None
+    refused: tuple[str, ...]
+    registry_readable: bool
+
+
+@dataclass(frozen=True)
+class _Refusal:
+    state: State
+    at: float
+
+
+class Follower(Generic[T]):
+    """Keeps what `load(folder, bundle)` makes of the champion, and of the next one before its moment comes."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        load: Callable[[Path, Bundle], T],
+        clock: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+    ) -> None:
+        """Raises `ServingError` where neither the champion nor any champion before it can be loaded."""
+        self._registry, self._load, self._clock = registry, load, clock
+        self._refused: dict[str, _Refusal] = {}
+        self._lock = threading.Lock()
+        self._readable = True
+        self._state = registry.state()
+        self._serving = self._first()
+        self._loaded: dict[str, tuple[str, T]] = {self._serving[0]: self._serving}
+
+    @property
+    def current(self) -> tuple[str, T]:
+        """(version, what was loaded of it) for a request that comes now."""
+        wanted = self._state.effective(self._clock())
+        if wanted is not None:
+            self._serving = self._loaded.get(wanted, self._serving)
+        return self._serving
+
+    @property
+    def status(self) -> Status:
+        """For readiness and metrics."""
+        version, champion = self.current[0], self._state.champion
+        pending = champion if champion != version and champion not in self._refused else None
+        return Status(version, pending, tuple(sorted(self._refused)), self._readable)
+
+    def look(self) -> None:
+        """Read the registry and load what will be needed; never raises. Takes as long as loading does."""
+        with self._lock:
+            try:
+                self._state = self._registry.state()
+                self._readable = True
+            except RegistryError as error:
+                self._note_unreadable(error)
+                return
+            wanted = {self._state.effective(self._clock()), self._state.champion} - {None}
+            self._refused = {version: refusal for version, refusal in self._refused.items() if version in wanted}
+            for version in sorted(wanted - {*self._loaded}):  # type: ignore[type-var]
+                if version is not None and self._worth_a_try(version):
+                    self._take(version)
+            keep = {*wanted, self.current[0]}
+            self._loaded = {version: kept for version, kept in self._loaded.items() if version in keep}
+
+    def of(self, version: str) -> T:
+        """What was loaded of `version`, or is now; `RegistryError` where it cannot be."""
+        with self._lock:
+            if version not in self._loaded:
+                self._loaded[version] = (version, self._load(*self._registry.open(version)))
+            return self._loaded[version][1]
+
+    def _first(self) -> tuple[str, T]:
+        """The champion, or the latest one before it that can be loaded."""
+        wanted = self._state.effective(self._clock()) or self._state.champion
+        if wanted is None:
+            self._registry.open()  # says that there is no champion, and what to do
+        before = reversed(champions(self._state.history))
+        for version in dict.fromkeys([wanted, *before]):
+            if version is not None and (loaded := self._attempt(version)) is not None:
+                return version, loaded
+        raise ServingError(
+            f"Expected a champion in {self._registry.root} that can be loaded.",
+            received=f"{', '.join(self._refused)}, broken or changed",
+            advice="Look at: cxr registry verify.",
+        )
+
+    def _take(self, version: str) -> None:
+        loaded = self._attempt(version)
+        if loaded is not None:
+            self._loaded = {**self._loaded, version: (version, loaded)}
+
+    def _attempt(self, version: str) -> T | None:
+        try:
+            loaded = self._load(*self._registry.open(version))
+        except Exception as error:  # whatever is wrong with a new version, the old one goes on
+            log.warning("Version %s cannot be loaded and is not taken up: %s", version, error)
+            self._refused[version] = _Refusal(self._state, time.monotonic())
+            return None
+        self._refused.pop(version, None)
+        return loaded
+
+    def _worth_a_try(self, version: str) -> bool:
+        refusal = self._refused.get(version)
+        stale = refusal is not None and time.monotonic() - refusal.at > RETRY_SECONDS
+        return refusal is None or stale or refusal.state != self._state
+
+    def _note_unreadable(self, error: RegistryError) -> None:
+        if self._readable:
+            log.warning("The registry cannot be read; what was loaded goes on: %s", error)
+        self._readable = False

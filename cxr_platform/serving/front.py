@@ -1,0 +1,189 @@
+"""What stands in Serve's proxy, before the replicas: it holds a request until it is whole, and asks again where a
+replica dies over it.
+
+Serve's proxy hands a request to a replica at its first byte, keeps what has arrived of a body without a limit while
+the request waits, answers 500 for every request that a dying replica had, and says all this in plain text. So:
+
+- a body is read here, counted and timed; a slow client occupies no replica;
+- a request without an answer of ours is asked again, as screening changes nothing, and only then becomes a 503;
+- what the proxy itself says (queue full, no replica, too late) becomes problem details;
+- headers that steer Serve, or that nobody here reads, are not passed on; the request id is always made here.
+
+Serve takes it from the environment of its proxies: RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=
+cxr_platform.serving.front:middlewares. Without it the application still guards itself (`app.py`).
+"""
+
+import os
+import time
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import TYPE_CHECKING, Any
+
+from cxr_platform.serving.keys import Keys, find_keys, key_in
+from cxr_platform.serving.problems import MEDIA_TYPE, RETRY_SECONDS, Problem, problem_of_status
+from cxr_platform.serving.upload import Disconnected, Limits, Receive, body_of
+
+if TYPE_CHECKING:
+    from starlette.middleware import Middleware
+
+IMPORT_PATH = "cxr_platform.serving.front:middlewares"
+VARIABLE = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
+ATTEMPTS = 3
+HELD_BYTES = 512 * 2**20
+"""Of bodies that are being read or answered; more are told to come back."""
+
+OURS = b"x-content-type-options"
+"""A header that every answer of the application has and none of Serve's own."""
+
+PASSED_ON = frozenset(
+    {b"accept", b"authorization", b"content-length", b"content-type", b"host", b"if-modified-since", b"if-none-match"}
+    | {b"x-api-key"}
+)
+OF_SERVE = ("/-/healthz", "/-/routes")
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+def middlewares() -> "list[Middleware]":
+    """For Serve's proxies: `Front` with the API keys of their environment, if it names any."""
+    from starlette.middleware import Middleware
+
+    return [Middleware(Front, keys=find_keys(None, os.environ))]
+
+
+class Front:
+    """ASGI middleware; `keys` are checked here too where they are known, so that strangers' bodies are never read."""
+
+    def __init__(
+        self, app: App, keys: Keys | None = None, limits: Limits | None = None, held_bytes: int = HELD_BYTES
+    ) -> None:
+        self._app = app
+        self._keys = keys
+        self._limits = limits or Limits()
+        self._room = held_bytes
+        self._in_flight = 0
+        self._crowd = _Crowd()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI's entry."""
+        if scope["type"] != "http" or scope["path"] in OF_SERVE:
+            return await self._app(scope, receive, send)
+        request_id = uuid.uuid4().hex
+        kept = [(name, value) for name, value in scope["headers"] if name in PASSED_ON]
+        inner = {**scope, "headers": [*kept, (b"x-request-id", request_id.encode())]}
+        try:
+            if scope["path"] == "/healthz":
+                await _send(send, 200, b"application/json", b'{"status":"alive"}', {})
+            else:
+                await self._guarded(inner, receive, send)
+        except Problem as problem:
+            body = problem.body(request_id)
+            await _send(
+                send, problem.status, MEDIA_TYPE.encode(), body, {"X-Request-ID": request_id, **problem.headers}
+            )
+        except Disconnected:
+            pass
+
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        if scope["method"] in ("GET", "HEAD"):
+            return await self._ask(scope, b"", receive, send)
+        if self._keys is not None and not self._keys.open_to(key_in(headers)):
+            raise Problem("no-key")
+        self._crowd.check(self._in_flight)
+        pieces, held = [], 0
+        self._in_flight += 1
+        try:
+            async for piece in body_of(receive, headers, self._limits):
+                self._room -= len(piece)
+                held += len(piece)
+                if self._room < 0:
+                    raise Problem("busy")
+                pieces.append(piece)
+            await self._ask(scope, b"".join(pieces), receive, send)
+        except Problem as problem:
+            if problem.reason == "busy":
+                self._crowd.was_too_large(self._in_flight)
+            raise
+        finally:
+            self._in_flight -= 1
+            self._room += held
+
+    async def _ask(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+        """Pass the request on until it is answered; each time with a scope of its own, which the proxy changes."""
+        for _ in range(ATTEMPTS):
+            answer = _Answer(send)
+            await self._app({**scope, "headers": list(scope["headers"])}, _replay(body, receive), answer)
+            if answer.passed_on:
+                return
+            if answer.status is not None:
+                raise problem_of_status(answer.status)
+        raise Problem("unavailable")
+
+
+class _Crowd:
+    """How many requests are too many, as Serve's queue last said; for a second, then it is asked again.
+
+    Until then a request too many is refused before its body is read, so that refusing costs less than answering.
+    """
+
+    def __init__(self) -> None:
+        self._most, self._until = 0, 0.0
+
+    def check(self, in_flight: int) -> None:
+        if in_flight >= self._most and time.monotonic() < self._until:
+            raise Problem("busy")
+
+    def was_too_large(self, in_flight: int) -> None:
+        self._most, self._until = in_flight - 1, time.monotonic() + RETRY_SECONDS
+
+
+class _Answer:
+    """Passes the application's answer on, once its first piece is there, and keeps Serve's own back."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._start: Message | None = None
+        self.passed_on = False
+        self.status: int | None = None
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            if any(name.lower() == OURS for name, _ in message["headers"]):
+                self._start = message
+            else:
+                self.status = message["status"]
+        elif self._start is not None or self.passed_on:
+            if self._start is not None:
+                start, self._start, self.passed_on = self._start, None, True
+                await self._send({**start, "headers": list(dict.fromkeys(map(_lower, start["headers"])))})
+            await self._send(message)
+
+
+def _lower(header: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+    """So that the request id, which Serve adds to the application's, is there once."""
+    return header[0].lower(), header[1]
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """The body in one piece, then whatever the client does: it can only leave."""
+    sent = False
+
+    async def replayed() -> Any:
+        nonlocal sent
+        if sent:
+            return await receive()
+        sent = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replayed
+
+
+async def _send(send: Send, status: int, media_type: bytes, body: bytes, headers: dict[str, str]) -> None:
+    fixed = [(b"content-type", media_type), (b"content-length", b"%d" % len(body)), (OURS, b"nosniff")]
+    further = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": status, "headers": [*fixed, *further]})
+    await send({"type": "http.response.body", "body": body, "more_body": False})

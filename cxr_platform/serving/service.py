@@ -1,0 +1,189 @@
+"""The work of a replica, apart from HTTP and from Ray: films in, answers out, the champion followed.
+
+Decoding and inference of a film are one piece of work in a thread; both leave Python's lock for most of their time.
+One film a call of the network: on processors a batch of MobileNetV2 costs as much a film as one alone (measured:
+infra/serve/README.md), and a film need not wait for others. What a request asks of TensorFlow (heatmaps, DICOM)
+goes to a colleague who has it, and whose death by a native decoder costs no other request.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxr_platform.errors import ImageRefused
+from cxr_platform.intake.decode import sniff
+from cxr_platform.registry.bundle import Preprocessing
+from cxr_platform.serving.answers import explanation, screen_answer
+from cxr_platform.serving.follow import POLL_SECONDS, Follower
+from cxr_platform.serving.heatmap import film_picture
+from cxr_platform.serving.metrics import Metrics, NoMetrics
+from cxr_platform.serving.problems import Problem, problem_of_film
+from cxr_platform.serving.quiet import quiet_libraries
+from cxr_platform.serving.schema import Explanation, ScreenAnswer
+from cxr_platform.serving.screener import Prepared, Screener, Screening
+from cxr_platform.serving.upload import Limits, check_content
+
+T = TypeVar("T")
+NO_HEATMAP = "Heatmaps are not to be had at the moment; the answer stands without."
+
+
+class Colleague(Protocol):
+    """Who has TensorFlow. Both raise `ImageRefused` or `Problem`, or anything where it cannot be reached."""
+
+    async def prepare(self, data: bytes, preprocessing: Preprocessing) -> Prepared:
+        """As `screener.prepare`, for a DICOM object."""
+
+    async def heatmap(self, version: str, film: NDArray[np.uint8], target: int) -> bytes:
+        """A PNG (`heatmap.overlay`) of what in the film (S, S) speaks for the class `target` of `version`."""
+
+
+@dataclass
+class Clock:
+    """How long the stages of a request took, in seconds, since `began`."""
+
+    began: float = field(default_factory=time.perf_counter)
+    stages: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measure what is within."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.stages[name] = time.perf_counter() - began
+
+    def seconds(self) -> dict[str, float]:
+        """The stages, and all of it as `total`."""
+        return {**self.stages, "total": time.perf_counter() - self.began}
+
+
+class Service:
+    """Screens films with the champion. `workers` threads; at most `most_waiting` requests at a time."""
+
+    def __init__(
+        self,
+        champion: Follower[Screener],
+        workers: int = 1,
+        colleague: Colleague | None = None,
+        metrics: Metrics | None = None,
+        limits: Limits | None = None,
+        most_waiting: int = 64,
+    ) -> None:
+        quiet_libraries()
+        self.champion = champion
+        self.limits = limits or Limits()
+        self.metrics: Metrics = metrics or NoMetrics()
+        self._colleague = colleague
+        self._pool = ThreadPoolExecutor(workers, "cxr-screen")
+        self._most_waiting, self._waiting = most_waiting, 0
+        self._following: asyncio.Task[None] | None = None
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Follow the champion while the block runs."""
+        self._tell()
+        self._following = asyncio.create_task(self._follow())
+        try:
+            yield
+        finally:
+            self._following.cancel()
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    @contextmanager
+    def admitted(self) -> Iterator[None]:
+        """A place among the requests that are worked on or wait; `Problem` (busy) where there is none."""
+        if self._waiting >= self._most_waiting:
+            raise Problem("busy")
+        self._waiting += 1
+        self.metrics.waiting(self._waiting)
+        try:
+            yield
+        finally:
+            self._waiting -= 1
+            self.metrics.waiting(self._waiting)
+
+    async def answer(self, data: bytes, request_id: str, clock: Clock, explain: bool = False) -> ScreenAnswer:
+        """The answer for the bytes of a file; `Problem` for what is no film."""
+        try:
+            screener, screening = await self._screen(data, clock)
+        except Problem as problem:
+            self.metrics.refused(problem.reason)
+            raise
+        self.metrics.screened(screening, screener.bundle.version)
+        explained = None
+        if explain and not screening.findings:
+            with clock.stage("explanation"):
+                explained = await self._explain(screener, screening)
+        seconds = clock.seconds()
+        self._tell_stages(screening, seconds)
+        return screen_answer(screening, screener.bundle, request_id, seconds, explained)
+
+    async def answers(self, files: Sequence[bytes], request_id: str, clock: Clock) -> list[ScreenAnswer | Problem]:
+        """The answer or the problem for each file."""
+
+        async def one(data: bytes) -> ScreenAnswer | Problem:
+            own = Clock(time.perf_counter(), dict(clock.stages))
+            try:
+                return await self.answer(data, request_id, own)
+            except Problem as problem:
+                return problem
+
+        return list(await asyncio.gather(*map(one, files)))
+
+    async def _screen(self, data: bytes, clock: Clock) -> tuple[Screener, Screening]:
+        check_content(data)
+        _, screener = self.champion.current
+        try:
+            if self._colleague is not None and sniff(data) == "DICOM":
+                prepared = await self._colleague.prepare(data, screener.bundle.preprocessing)
+                screening = await self._in_thread(clock, lambda: screener.screen([prepared])[0])
+            else:
+                screening = await self._in_thread(clock, lambda: screener.screen([screener.prepare(data)])[0])
+        except ImageRefused as refused:
+            raise problem_of_film(refused) from None
+        return screener, screening
+
+    async def _in_thread(self, clock: Clock, work: Callable[[], T]) -> T:
+        submitted = time.perf_counter()
+
+        def timed() -> T:
+            clock.stages["waiting"] = time.perf_counter() - submitted
+            return work()
+
+        return await asyncio.get_running_loop().run_in_executor(self._pool, timed)
+
+    async def _explain(self, screener: Screener, screening: Screening) -> Explanation:
+        picture = film_picture(screening.prepared.letterboxed)
+        heat, missing = None, NO_HEATMAP
+        if self._colleague is not None:
+            target = screener.bundle.labels.index(screening.label)
+            try:
+                heat = await self._colleague.heatmap(screener.bundle.version, screening.prepared.film, target)
+                missing = ""
+            except Exception:  # whatever has become of the colleague, the film itself is answered
+                heat = None
+        return explanation(screening.label, picture, heat, missing or None)
+
+    async def _follow(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await loop.run_in_executor(None, self.champion.look)
+            self._tell()
+            await asyncio.sleep(POLL_SECONDS)
+
+    def _tell(self) -> None:
+        version, screener = self.champion.current
+        self.metrics.serving(version, screener.reference, self.champion.status.refused)
+
+    def _tell_stages(self, screening: Screening, seconds: dict[str, Any]) -> None:
+        measured = {**seconds, "decode": screening.prepared.seconds, "inference": screening.seconds}
+        for stage, value in measured.items():
+            self.metrics.stage(stage, value)

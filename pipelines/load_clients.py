@@ -1,0 +1,135 @@
+"""Clients that keep a server busy: each sends its next request when the last one was answered.
+
+Written on asyncio's streams, because an HTTP library would take from two cores as much as the server does.
+"""
+
+import asyncio
+import itertools
+import json
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+BOUNDARY = "cxr-load-clients"
+STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
+LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
+NOT_ANSWERED = 0
+RETRIABLE = (NOT_ANSWERED, 429, 502, 503, 504)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One request: when it was sent (seconds of `time.monotonic`), how long it took, and what came.
+
+    `status` is `NOT_ANSWERED` where the connection ended without an answer; `version` that of the model, if told.
+    """
+
+    client: int
+    sent: float
+    seconds: float
+    status: int
+    version: str | None = None
+
+
+@dataclass(frozen=True)
+class Load:
+    """All answers of a run that lasted `seconds`."""
+
+    answers: Sequence[Answer]
+    seconds: float
+
+    @property
+    def statuses(self) -> Counter[int]:
+        """Number of answers by HTTP status."""
+        return Counter(answer.status for answer in self.answers)
+
+    @property
+    def rate(self) -> float:
+        """Films screened a second."""
+        return self.statuses[200] / self.seconds
+
+    def latency(self, percentile: float) -> float:
+        """Seconds within which that percentage of the films screened were answered."""
+        import numpy as np
+
+        return float(np.percentile([a.seconds for a in self.answers if a.status == 200] or [np.nan], percentile))
+
+
+def run_load(port: int, path: str, films: Sequence[bytes], *, clients: int, seconds: float, key: str = "") -> Load:
+    """Keep `clients` connections to loopback busy with `films` (contents of files) for `seconds`."""
+    return asyncio.run(load(port, path, films, clients=clients, seconds=seconds, key=key))
+
+
+async def load(port: int, path: str, films: Sequence[bytes], *, clients: int, seconds: float, key: str = "") -> Load:
+    """As `run_load`, in an event loop that has other things to do as well."""
+    requests = [upload_request(port, path, film, key) for film in films]
+    began = time.monotonic()
+    ends = began + seconds
+    tasks = [
+        _client(number, port, itertools.islice(itertools.cycle(requests), number % len(requests), None), ends)
+        for number in range(clients)
+    ]
+    found = await asyncio.gather(*tasks)
+    return Load([answer for answers in found for answer in answers], time.monotonic() - began)
+
+
+def upload_request(port: int, path: str, film: bytes, key: str = "") -> bytes:
+    """The bytes of a POST with one film in the part `file`."""
+    part = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="film"\r\n\r\n'
+    body = part.encode() + film + f"\r\n--{BOUNDARY}--\r\n".encode()
+    headers = [
+        f"POST {path} HTTP/1.1",
+        f"Host: 127.0.0.1:{port}",
+        f"Content-Type: multipart/form-data; boundary={BOUNDARY}",
+        f"Content-Length: {len(body)}",
+        *([f"Authorization: Bearer {key}"] if key else []),
+    ]
+    return "\r\n".join([*headers, "", ""]).encode() + body
+
+
+async def _client(number: int, port: int, requests: Iterator[bytes], ends: float) -> list[Answer]:
+    answers: list[Answer] = []
+    connection = None
+    while (sent := time.monotonic()) < ends:
+        try:
+            connection = connection or await asyncio.open_connection("127.0.0.1", port)
+            status, body = await _ask(*connection, next(requests))
+        except (OSError, asyncio.IncompleteReadError):
+            if connection is not None:
+                connection[1].close()
+            connection, status, body = None, NOT_ANSWERED, b""
+        answers.append(Answer(number, sent, time.monotonic() - sent, status, _version(status, body)))
+        if status in RETRIABLE:
+            await asyncio.sleep(0.2)
+    if connection is not None:
+        connection[1].close()
+    return answers
+
+
+async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> tuple[int, bytes]:
+    writer.write(request)
+    await writer.drain()
+    head = await reader.readuntil(b"\r\n\r\n")
+    status = int(STATUS.match(head)[1])  # type: ignore[index]
+    if length := LENGTH.search(head):
+        return status, await reader.readexactly(int(length[1]))
+    return status, await _chunks(reader) if CHUNKED.search(head) else b""
+
+
+async def _chunks(reader: asyncio.StreamReader) -> bytes:
+    parts = []
+    while size := int((await reader.readline()).split(b";")[0], 16):
+        parts.append(await reader.readexactly(size))
+        await reader.readexactly(2)
+    await reader.readline()
+    return b"".join(parts)
+
+
+def _version(status: int, body: bytes) -> str | None:
+    if status != 200:
+        return None
+    version = json.loads(body).get("model", {}).get("version")
+    return None if version is None else str(version)

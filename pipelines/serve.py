@@ -1,0 +1,132 @@
+"""Serve the champion over HTTP: python -m pipelines.serve --registry registry --port 8000 --keys FILE
+
+POST /v1/screen takes a film; / is a page to try it, /docs says the rest. A promotion is taken up while it runs.
+"""
+
+import argparse
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cxr_platform.errors import ServingError
+from pipelines.command import run_command
+
+if TYPE_CHECKING:
+    from cxr_platform.serving.keys import Keys
+
+ENVIRONMENT = {
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "cxr_platform.serving.front:middlewares",
+    # Bytes up to which a film goes from proxy to replica without a detour over the object store.
+    "RAY_max_direct_call_object_size": str(4 * 2**20),
+}
+"""What Serve's processes read when they start; set unless the user has set it."""
+
+APPLICATION = "cxr"
+REQUEST_SECONDS = 60.0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until interrupted; returns the exit code: 0, or 2 where it cannot be served."""
+    given = _parser().parse_args(argv)
+    return run_command(lambda: _run(given))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="cxr serve", description=__doc__.split("\n")[0])
+    parser.add_argument("--registry", type=Path, default=Path("registry"), help="the folder of a registry")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; other than loopback needs keys")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--keys", type=Path, metavar="FILE", help="API keys, one a line (or CXR_API_KEYS_FILE)")
+    parser.add_argument("--replicas", type=int, help="replicas at least (default: one a core, two at the most)")
+    parser.add_argument("--most-replicas", type=int, help="replicas at most (default: one a core)")
+    parser.add_argument("--no-explain", action="store_true", help="no heatmaps: without TensorFlow's process")
+    parser.add_argument("--metrics-port", type=int, help="port on which Prometheus can scrape (default: any free one)")
+    parser.add_argument("--address", help="a Ray cluster to serve on (default: this machine alone)")
+    return parser
+
+
+def _run(given: argparse.Namespace) -> int:
+    from cxr_platform.registry.store import Registry
+    from cxr_platform.serving.keys import FILE_VARIABLE, check_exposure, find_keys
+
+    keys = find_keys(given.keys, os.environ)
+    check_exposure(given.host, keys)
+    _, bundle = Registry(given.registry).open()
+    if given.keys is not None:
+        os.environ[FILE_VARIABLE] = str(given.keys.absolute())
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    with _served(given):
+        stopped = _stop_signals()
+        print(_opened(given, bundle.version, keys), flush=True)
+        stopped.wait()
+        print("Stopping: requests that are being answered are finished.", flush=True)
+    return 0
+
+
+@contextmanager
+def _served(given: argparse.Namespace) -> Iterator[None]:
+    """The application deployed and warm; shut down again afterwards, whatever happened."""
+    import logging
+
+    from ray import serve
+
+    from cxr_platform.cluster import connection
+    from cxr_platform.serving.deployment import LOGGING, build
+
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    with connection(given.address, given.metrics_port):
+        http = {"host": given.host, "port": given.port, "request_timeout_s": REQUEST_SECONDS}
+        try:
+            serve.start(http_options=http, proxy_location="EveryNode", logging_config=LOGGING)
+            serve.run(build(_arguments(given)), name=APPLICATION, route_prefix="/")
+            yield
+        except RuntimeError as error:
+            raise _not_served(given, error) from error
+        finally:
+            serve.shutdown()
+
+
+def _arguments(given: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of `deployment.build`."""
+    import ray
+
+    cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
+    least = given.replicas or min(2, cores)
+    return {
+        "registry": str(given.registry.absolute()),
+        "keys_file": None if given.keys is None else str(given.keys.absolute()),
+        "least_replicas": least,
+        "most_replicas": max(least, given.most_replicas or cores),
+        "explain": not given.no_explain,
+    }
+
+
+def _not_served(given: argparse.Namespace, error: RuntimeError) -> ServingError:
+    return ServingError(
+        f"Expected to serve on {given.host}:{given.port}.",
+        received=str(error).strip().splitlines()[-1][:300],
+        advice="If the port is taken, give another --port; else look into the logs of Ray, /tmp/ray/session_latest.",
+    )
+
+
+def _opened(given: argparse.Namespace, version: str, keys: "Keys | None") -> str:
+    who = "whoever has a key" if keys is not None else "this machine, without keys"
+    address = f"http://{given.host}:{given.port}"
+    return f"Serving {version} for {who}: {address} (for programs: {address}/docs). For research, not for diagnosis."
+
+
+def _stop_signals() -> threading.Event:
+    """Set by Ctrl-C and by SIGTERM, as service managers send it; asked for after Ray has taken both for itself."""
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    return stopped
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,73 @@
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from pipelines.load_clients import NOT_ANSWERED, run_load
+
+FILM = b"the bytes of a film"
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1  # one packet an answer: otherwise delayed acknowledgements set the pace
+    plan: dict[str, int] = {}  # noqa: RUF012
+    received: list[bytes] = []  # noqa: RUF012
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.received.append(body)
+        if self.path == "/cut":
+            self.close_connection = True
+            return
+        answer = json.dumps({"model": {"version": "v3"}}).encode()
+        self.send_response(self.plan.get(self.path, 200))
+        if self.path == "/chunked":
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.wfile.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(answer), answer))
+        else:
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    Handler.plan, Handler.received = {"/busy": 429}, []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server.server_address[1]
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.mark.parametrize("path", ["/v1/screen", "/chunked"])
+def test_every_request_is_answered_with_the_models_version(port: int, path: str) -> None:
+    found = run_load(port, path, [FILM, b"another"], clients=3, seconds=0.3)
+    assert set(found.statuses) == {200}
+    assert {answer.client for answer in found.answers} == {0, 1, 2}
+    assert {answer.version for answer in found.answers} == {"v3"}
+    assert len(Handler.received) == len(found.answers)
+    assert any(FILM in body for body in Handler.received)
+    assert found.rate == pytest.approx(len(found.answers) / found.seconds)
+    assert 0 < found.latency(50) <= found.latency(99)
+
+
+def test_refusals_and_broken_connections_are_counted(port: int) -> None:
+    assert set(run_load(port, "/busy", [FILM], clients=2, seconds=0.3).statuses) == {429}
+    assert set(run_load(port, "/cut", [FILM], clients=2, seconds=0.3).statuses) == {NOT_ANSWERED}
+
+
+def test_nobody_listening_is_no_answer() -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    port = server.server_address[1]
+    server.server_close()
+    assert set(run_load(port, "/v1/screen", [FILM], clients=1, seconds=0.3).statuses) == {NOT_ANSWERED}

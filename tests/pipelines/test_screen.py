@@ -1,0 +1,63 @@
+"""The verb on a registry of its own; the client behind it is in tests/serving/test_client.py."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipelines.screen import main
+from tests.serving.builders import film_png, registry_with_champion
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    work = tmp_path_factory.mktemp("work")
+    registry_with_champion(work / "registry")
+    (work / "film.png").write_bytes(film_png())
+    (work / "notes.png").write_text("no film")
+    return work
+
+
+def screen(work: Path, *files: str, more: tuple[str, ...] = ()) -> int:
+    return main([*(str(work / file) for file in files), "--registry", str(work / "registry"), *more])
+
+
+def test_a_table_with_the_decision_the_model_and_the_notice(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert screen(work, "film.png") == 0
+    told = capsys.readouterr().out
+    assert "Covid19 probability is" in " ".join(told.replace("│", " ").split())
+    assert "Model v1, scratch; trained on drawn films" in told
+    assert "For research, not for diagnosis." in told
+
+
+def test_a_line_of_json_a_file_and_exit_code_1_where_one_has_no_answer(
+    work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert screen(work, "film.png", "notes.png", more=("--json",)) == 1
+    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    assert first["file"].endswith("film.png")
+    assert sum(first["result"]["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    assert second["problem"]["reason"] == "not-an-image"
+
+
+def test_a_film_without_an_answer_has_a_row_with_the_reason(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert screen(work, "notes.png") == 1
+    assert "no answer" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("files", "more", "told"),
+    [
+        (("nowhere.png",), (), "Expected a readable film"),
+        (("film.png",), ("--version", "v9"), "v9"),
+        (("film.png",), ("--registry", "nowhere"), "Expected a champion"),
+        (("film.png",), ("--url", "http://127.0.0.1:9"), "make serve"),
+    ],
+)
+def test_what_cannot_be_asked_is_exit_code_2(
+    work: Path, capsys: pytest.CaptureFixture[str], files: tuple[str, ...], more: tuple[str, ...], told: str
+) -> None:
+    assert screen(work, *files, more=more) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert "Traceback" not in error

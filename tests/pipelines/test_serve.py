@@ -1,0 +1,42 @@
+"""What `cxr serve` refuses before it starts anything. That it serves is the matter of tests/serving/test_deployment."""
+
+from pathlib import Path
+
+import pytest
+
+from cxr_platform.serving import front
+from pipelines import serve
+from tests.serving.builders import registry_with_champion
+
+
+@pytest.fixture(autouse=True)
+def _without_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CXR_API_KEYS", "CXR_API_KEYS_FILE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.7"])
+def test_without_keys_it_does_not_listen_beyond_loopback(host: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert serve.main(["--host", host]) == 2
+    assert "API keys" in capsys.readouterr().err
+
+
+def test_a_missing_file_of_keys_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert serve.main(["--keys", str(tmp_path / "none")]) == 2
+    assert "readable file of API keys" in capsys.readouterr().err
+
+
+def test_without_a_champion_it_says_how_to_make_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert serve.main(["--registry", str(tmp_path / "registry")]) == 2
+    assert "make champion" in capsys.readouterr().err
+
+
+def test_a_changed_champion_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    registry = registry_with_champion(tmp_path / "registry")
+    (registry.root / "v1" / "model.onnx").write_bytes(b"")
+    assert serve.main(["--registry", str(registry.root)]) == 2
+    assert "model.onnx" in capsys.readouterr().err
+
+
+def test_the_proxies_are_told_of_the_guard() -> None:
+    assert serve.ENVIRONMENT[front.VARIABLE] == front.IMPORT_PATH

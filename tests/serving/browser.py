@@ -1,0 +1,117 @@
+"""The page in headless Chromium, as a person uses it: drop, choose, look, press keys."""
+
+import base64
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.wait import WebDriverWait
+
+SIZES = {"desktop": (1280, 860, False), "phone": (390, 844, True)}
+FLAGS = (
+    "--headless=new --no-sandbox --disable-gpu --disable-quic --disable-dev-shm-usage --no-first-run "
+    "--disable-background-networking --disable-component-update --disable-sync"
+)
+PATIENCE_SECONDS = 20
+
+HAND_OVER = """
+const [kind, files] = arguments;
+const transfer = new DataTransfer();
+for (const [name, type, text] of files) {
+  transfer.items.add(new File([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))], name, { type }));
+}
+const event = kind === "paste"
+  ? new ClipboardEvent("paste", { clipboardData: transfer, bubbles: true, cancelable: true })
+  : new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true });
+document.getElementById("stage").dispatchEvent(event);
+"""
+
+
+@contextmanager
+def browser(folder: Path) -> Iterator[webdriver.Chrome]:
+    """Chromium with a profile and downloads of its own below `folder`; skips where there is none."""
+    chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
+    if chromium is None or chromedriver is None:
+        pytest.skip("no chromium and chromedriver (Debian: apt-get install chromium chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in [*FLAGS.split(), f"--user-data-dir={folder / 'profile'}"]:
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(chromedriver))
+    downloads = {"behavior": "allow", "downloadPath": str(folder)}
+    driver.execute_cdp_cmd("Browser.setDownloadBehavior", downloads)
+    driver.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-reduced-motion", "value": "reduce"}]}
+    )
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+class Page:
+    """The page at `url`, freshly opened at the size `size` of `SIZES`."""
+
+    def __init__(self, driver: webdriver.Chrome, url: str, size: str = "desktop") -> None:
+        self.driver, self.url = driver, url
+        width, height, mobile = SIZES[size]
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        driver.get_log("browser")
+        driver.get(url)
+
+    def all(self, selector: str) -> list[WebElement]:
+        return self.driver.find_elements(By.CSS_SELECTOR, selector)
+
+    def one(self, selector: str) -> WebElement:
+        """The element, once it is there and shown."""
+
+        def shown(_: Any) -> WebElement | None:
+            return next((element for element in self.all(selector) if element.is_displayed()), None)
+
+        return self.wait(shown, f"{selector} was never shown")
+
+    def text(self, selector: str) -> str:
+        """The text of `one`, its non-breaking characters plain."""
+        return self.one(selector).text.replace("\u00a0", " ").replace("\u2011", "-")
+
+    def shown(self, selector: str) -> bool:
+        return any(element.is_displayed() for element in self.all(selector))
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        return self.driver.execute_script(script, *arguments)
+
+    def until(self, expression: str) -> None:
+        """Wait until a JavaScript expression is true."""
+        self.wait(lambda _: self.run(f"return Boolean({expression})"), f"{expression} never came true")
+
+    def drop(self, *files: Path) -> None:
+        """Drag files over the stage and let go, as the window system would tell Chromium."""
+        box = self.one("#stage").rect
+        offset = self.run("return scrollY")
+        data = {"items": [], "files": [str(file) for file in files], "dragOperationsMask": 1}
+        place = {"x": box["x"] + box["width"] / 2, "y": box["y"] - offset + box["height"] / 2, "data": data}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            self.driver.execute_cdp_cmd("Input.dispatchDragEvent", {"type": kind, **place})
+
+    def hand_over(self, kind: str, files: Sequence[tuple[str, bytes]]) -> None:
+        """A drop or a paste of files that lie on no disk."""
+        told = [[name, "image/png", base64.b64encode(data).decode()] for name, data in files]
+        self.run(HAND_OVER, kind, told)
+
+    def complaints(self, *statuses: int) -> list[str]:
+        """What the console says since the page was opened, but for answers with one of `statuses`."""
+        expected = tuple(f"status of {status} " for status in statuses)
+        said = [entry["message"] for entry in self.driver.get_log("browser")]
+        return [message for message in said if not any(status in message for status in expected)]
+
+    def wait(self, test: Any, message: str) -> Any:
+        """What `test(driver)` gives once that is something; fails with the message."""
+        return WebDriverWait(self.driver, PATIENCE_SECONDS, poll_frequency=0.05).until(test, message)

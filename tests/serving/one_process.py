@@ -1,0 +1,32 @@
+"""The application in a process of its own, so that its memory can be measured: prints its port and serves.
+
+python -m tests.serving.one_process REGISTRY
+"""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import uvicorn
+
+from cxr_platform.registry.store import Registry
+from cxr_platform.serving.app import build_app
+from cxr_platform.serving.follow import Follower
+from cxr_platform.serving.screener import Screener
+from cxr_platform.serving.service import Service
+from cxr_platform.serving.upload import Limits
+
+
+async def main(registry: Path) -> None:
+    champion = Follower(Registry(registry), lambda folder, bundle: Screener(folder, bundle, threads=1))
+    app = build_app(Service(champion, limits=Limits(upload_seconds=1.0)), None)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+    serving = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    print(server.servers[0].sockets[0].getsockname()[1], flush=True)
+    await serving
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1])))

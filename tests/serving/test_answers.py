@@ -1,0 +1,67 @@
+import base64
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cxr_platform.serving.answers import explanation, model_answer, reason, screen_answer
+from cxr_platform.serving.findings import Finding
+from cxr_platform.serving.schema import ModelAnswer, ScreenAnswer
+from cxr_platform.serving.screener import Screener, Screening
+from tests.serving.builders import film_png
+
+SECONDS = {"upload": 0.001, "waiting": 0.002, "total": 0.1}
+FINDING = Finding("low-contrast", "contrast 0.084, least 0.2")
+
+
+@pytest.fixture
+def screening(screener: Screener) -> Screening:
+    (made,) = screener.screen([screener.prepare(film_png())])
+    return made
+
+
+def test_an_answer_has_every_class_in_order(screener: Screener, screening: Screening) -> None:
+    answer = screen_answer(screening, screener.bundle, "id", SECONDS, None)
+    assert answer.probabilities is not None
+    assert tuple(answer.probabilities) == screener.bundle.labels
+    assert sum(answer.probabilities.values()) == pytest.approx(1, abs=1e-5)
+    assert answer.covid19_probability == answer.probabilities["Covid19"]
+    assert answer.timings_ms.waiting == 2
+    assert answer.timings_ms.explanation is None
+    assert ScreenAnswer.model_validate_json(answer.model_dump_json()) == answer
+
+
+def test_what_should_not_be_acted_on_is_not_told(screener: Screener, screening: Screening) -> None:
+    poor = replace(screening, findings=(FINDING,), decision="not-screenable")
+    answer = screen_answer(poor, screener.bundle, "id", SECONDS, None)
+    assert answer.label is answer.probabilities is answer.covid19_probability is None
+    assert answer.findings[0].detail == FINDING.detail
+    assert answer.decision == "not-screenable"
+
+
+@pytest.mark.parametrize(
+    ("decision", "covid19", "words"),
+    [("positive", 0.9, "90.0 %, above"), ("negative", 0.05, "5.0 %, below"), ("indeterminate", 0.25, "25.0 %, within")],
+)
+def test_the_decision_is_said_in_a_sentence(
+    screener: Screener, screening: Screening, decision: str, covid19: float, words: str
+) -> None:
+    decided = replace(screening, decision=decision, covid19=covid19, findings=())  # type: ignore[arg-type]
+    assert words in reason(decided, screener.bundle)
+    assert "20.0 to 30.0 %" in reason(decided, screener.bundle)
+
+
+def test_a_model_says_what_it_is_and_how_good_it_was(screener: Screener) -> None:
+    answer = model_answer(screener.bundle)
+    point = screener.bundle.operating_point
+    assert answer.sensitivity.value == point.sensitivity.value
+    assert answer.operating_point.zone == point.zone
+    assert {*answer.metrics} == {*screener.bundle.metrics}
+    assert ModelAnswer.model_validate_json(answer.model_dump_json()) == answer
+
+
+def test_pictures_travel_as_text() -> None:
+    content = bytes(np.arange(256, dtype=np.uint8))
+    made = explanation("Edema", content, None, "why")
+    assert base64.b64decode(made.film_png) == content
+    assert (made.heatmap_png, made.missing) == (None, "why")

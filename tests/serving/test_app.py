@@ -1,0 +1,337 @@
+"""The application over a real bundle, under httpx's ASGI transport."""
+
+import base64
+import hashlib
+import io
+import json
+import logging
+import struct
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi import FastAPI
+from PIL import Image
+
+from cxr_platform.registry.bundle import Preprocessing
+from cxr_platform.serving import problems
+from cxr_platform.serving.app import build_app
+from cxr_platform.serving.follow import Follower
+from cxr_platform.serving.heatmap import overlay
+from cxr_platform.serving.keys import Keys
+from cxr_platform.serving.schema import BatchAnswer, ModelAnswer, Ready, ScreenAnswer
+from cxr_platform.serving.screener import Prepared, Screener, prepare
+from cxr_platform.serving.service import Service
+from cxr_platform.serving.upload import Limits
+from tests.intake.files import dicom, jpeg, png
+from tests.serving.asking import BOUNDARY, MULTIPART, ask, multipart, pieces, post, reason
+from tests.serving.builders import film, film_png
+
+KEY = "a key of many characters"
+LIMIT = 2**20
+
+
+class Colleague:
+    """Has everything that TensorFlow is needed for, without it."""
+
+    def __init__(self, broken: bool = False) -> None:
+        self.asked: list[str] = []
+        self._broken = broken
+
+    async def prepare(self, data: bytes, preprocessing: Preprocessing) -> Prepared:
+        self.asked.append("prepare")
+        return prepare(data, preprocessing)
+
+    async def heatmap(self, version: str, film: np.ndarray, target: int) -> bytes:
+        if self._broken:
+            raise OSError("gone")
+        self.asked.append(f"heatmap {version} {target} {film.shape}")
+        return overlay(np.eye(8, dtype=np.float32))
+
+
+@pytest.fixture
+def colleague() -> Colleague:
+    return Colleague()
+
+
+@pytest.fixture
+def service(champion: Follower[Screener], colleague: Colleague) -> Service:
+    limits = Limits(body_bytes=LIMIT, upload_seconds=0.3)
+    return Service(champion, colleague=colleague, limits=limits, most_waiting=4)
+
+
+@pytest.fixture
+def app(service: Service, tmp_path: Path) -> FastAPI:
+    return build_app(service, None, tmp_path / "no-page")
+
+
+def test_a_film_is_answered(app: FastAPI, screener: Screener) -> None:
+    answer = post(app, film_png())
+    assert answer.status_code == 200
+    screened = ScreenAnswer.model_validate(answer.json())
+    (expected,) = screener.screen([screener.prepare(film_png())])
+    assert screened.label == expected.label
+    assert screened.probabilities is not None
+    assert list(screened.probabilities) == list(screener.bundle.labels)
+    assert np.allclose(list(screened.probabilities.values()), expected.probabilities, atol=1e-6)
+    assert screened.covid19_probability == pytest.approx(expected.covid19, abs=1e-6)
+    assert screened.decision == expected.decision
+    assert screened.model.version == "v1"
+    assert screened.model.synthetic
+    assert screened.explanation is None
+    assert screened.timings_ms.decode > 0
+    assert screened.timings_ms.total >= screened.timings_ms.decode
+    assert screened.request_id == answer.headers["x-request-id"]
+    assert "diagnosis" in screened.notice
+
+
+@pytest.mark.parametrize("data", [film_png(2), jpeg(film(2)), dicom(film(2))], ids=["png", "jpeg", "dicom"])
+def test_every_container_is_answered(app: FastAPI, data: bytes) -> None:
+    assert post(app, data).json()["label"]
+
+
+def test_dicom_objects_are_decoded_by_the_colleague_alone(app: FastAPI, colleague: Colleague) -> None:
+    post(app, film_png())
+    assert colleague.asked == []
+    post(app, dicom(film(1)))
+    assert colleague.asked == ["prepare"]
+
+
+def test_a_film_that_is_not_screenable_gets_the_reason_and_no_figures(app: FastAPI) -> None:
+    answer = post(app, png(np.full((200, 200), 90, np.uint8)))
+    assert answer.status_code == 200
+    screened = ScreenAnswer.model_validate(answer.json())
+    assert screened.decision == "not-screenable"
+    assert screened.label is screened.probabilities is screened.covid19_probability is None
+    assert "low-contrast" in [finding.code for finding in screened.findings]
+    assert "grey values" in screened.reason
+
+
+def test_a_heatmap_comes_when_asked_for(app: FastAPI, colleague: Colleague) -> None:
+    answer = post(app, film_png(), path="/v1/screen?explain=true").json()
+    explained = answer["explanation"]
+    pictures = [Image.open(io.BytesIO(base64.b64decode(explained[name]))) for name in ("film_png", "heatmap_png")]
+    assert [picture.mode for picture in pictures] == ["L", "RGBA"]
+    assert pictures[0].size == pictures[1].size
+    assert explained["target"] == answer["label"]
+    assert explained["missing"] is None
+    assert answer["timings_ms"]["explanation"] > 0
+    assert colleague.asked[0].startswith("heatmap v1 ")
+
+
+def test_without_heatmaps_the_film_is_answered_all_the_same(champion: Follower[Screener]) -> None:
+    for colleague in (None, Colleague(broken=True)):
+        app = build_app(Service(champion, colleague=colleague), None)
+        answer = post(app, film_png(), path="/v1/screen?explain=true")
+        assert answer.status_code == 200
+        assert answer.json()["explanation"]["heatmap_png"] is None
+        assert "not to be had" in answer.json()["explanation"]["missing"]
+
+
+def test_a_batch_gets_a_result_or_a_problem_a_file(app: FastAPI) -> None:
+    bodies = [film_png(0), b"<html></html>", film_png(1), b"", film_png(2)[:500]]
+    answer = ask(app, "POST", "/v1/screen/batch", files=[("file", data) for data in bodies])
+    assert answer.status_code == 200
+    items = BatchAnswer.model_validate(answer.json()).items
+    assert [item.index for item in items] == [0, 1, 2, 3, 4]
+    assert [item.problem.reason if item.problem else None for item in items] == [
+        None, "not-an-image", None, "empty-file", "undecodable",
+    ]  # fmt: skip
+    assert items[0].result is not None
+    assert items[0].result.probabilities == post(app, film_png(0)).json()["probabilities"]
+
+
+def test_a_batch_has_32_files_at_most(app: FastAPI) -> None:
+    small = png(np.zeros((8, 8), np.uint8))
+    path = "/v1/screen/batch"
+    assert ask(app, "POST", path, files=[("file", small)] * 32).status_code == 200
+    assert reason(ask(app, "POST", path, files=[("file", small)] * 33)) == "too-many-files"
+
+
+HOSTILE = {
+    "empty": (b"", "empty-file"),
+    "html": (b"<!doctype html><html></html>", "not-an-image"),
+    "zip": (b"PK\x03\x04" + bytes(100), "not-an-image"),
+    "gif": (b"GIF89a" + bytes(50), "not-an-image"),
+    "truncated png": (film_png()[:2000], "undecodable"),
+    "truncated jpeg": (jpeg(film(0))[:400], "undecodable"),
+    "0 by 0": (b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR" + bytes(8) + b"\x08\0\0\0\0" + bytes(4), "undecodable"),
+    "dicom without pixels": (bytes(128) + b"DICM" + bytes(40), None),
+    "preamble alone": (bytes(128) + b"DICM", None),
+}
+
+
+@pytest.mark.parametrize(("data", "expected"), HOSTILE.values(), ids=HOSTILE)
+def test_hostile_files_are_refused_with_a_reason(app: FastAPI, data: bytes, expected: str | None) -> None:
+    answer = post(app, data)
+    assert 400 <= answer.status_code < 500
+    assert reason(answer) == expected or expected is None
+
+
+def test_a_huge_header_is_refused_before_anything_is_decoded(app: FastAPI) -> None:
+    size = struct.pack(">II", 30_000, 30_000) + b"\x08\0\0\0\0"
+    header = b"\0\0\0\rIHDR" + size + struct.pack(">I", zlib.crc32(b"IHDR" + size))
+    answer = post(app, b"\x89PNG\r\n\x1a\n" + header + film_png()[33:])
+    assert (answer.status_code, reason(answer)) == (413, "too-large")
+
+
+def test_what_a_file_holds_never_comes_back(app: FastAPI, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    secret = "Doe^Jane"
+    tomography = dicom(film(0), Modality="CT", PatientName=secret, SOPClassUID="1.2.840.10008.5.1.4.1.1.2")
+    begins_with_a_secret = secret.encode() + bytes(50)
+    for data in (tomography, begins_with_a_secret, dicom(film(0), PatientName=secret)):
+        answer = post(app, data, headers={"x-request-id": secret})
+        assert secret not in answer.text + str(answer.headers)
+    assert reason(post(app, tomography)) == "modality"
+    assert "CT" not in post(app, tomography).json()["title"].split()
+    assert secret not in caplog.text
+    assert "film.dcm" not in ask(app, "POST", "/v1/screen", files={"file": ("film.dcm", b"x")}).text
+
+
+MALFORMED: dict[str, tuple[dict[str, Any], int, str]] = {
+    "no body": ({}, 415, "not-multipart"),
+    "wrong type": ({"content": film_png(), "headers": {"content-type": "image/png"}}, 415, "not-multipart"),
+    "urlencoded": ({"data": {"file": "x"}}, 415, "not-multipart"),
+    "no boundary": ({"content": b"x", "headers": {"content-type": "multipart/form-data"}}, 415, "not-multipart"),
+    "another part": ({"files": {"image": b"x"}}, 422, "no-file"),
+    "no part": ({"content": f"--{BOUNDARY}--\r\n".encode(), "headers": MULTIPART}, 422, "no-file"),
+    "two parts": ({"files": [("file", b"x"), ("file", b"y")]}, 422, "too-many-files"),
+    "cut off": ({"content": multipart([film_png()])[:-20], "headers": MULTIPART}, 400, "broken-multipart"),
+    "garbage": ({"content": bytes(500), "headers": MULTIPART}, 400, "broken-multipart"),
+    "bad length": ({"content": b"", "headers": {**MULTIPART, "content-length": "-5"}}, 400, "bad-request"),
+    "oversize": ({"files": {"file": bytes(LIMIT)}}, 413, "too-large"),
+}
+
+
+@pytest.mark.parametrize(("options", "status", "expected"), MALFORMED.values(), ids=MALFORMED)
+def test_malformed_bodies_are_refused(app: FastAPI, options: dict[str, Any], status: int, expected: str) -> None:
+    answer = ask(app, "POST", "/v1/screen", **options)
+    assert (answer.status_code, reason(answer)) == (status, expected)
+
+
+def test_a_body_without_a_length_is_counted_as_it_arrives(app: FastAPI) -> None:
+    sent = []
+
+    def endless() -> Iterator[bytes]:
+        yield multipart([b"\x89PNG\r\n\x1a\n"])[: -len(f"\r\n--{BOUNDARY}--\r\n")]
+        for _ in range(1000):
+            sent.append(65536)
+            yield bytes(65536)
+
+    answer = ask(app, "POST", "/v1/screen", content=pieces(endless()), headers=MULTIPART)
+    assert (answer.status_code, reason(answer)) == (413, "too-large")
+    assert sum(sent) <= LIMIT + 2 * 65536
+
+
+def test_a_slow_upload_is_ended(app: FastAPI) -> None:
+    body = multipart([film_png()])
+    began = time.monotonic()
+    parts = [body[start : start + 100] for start in range(0, len(body), 100)]
+    answer = ask(app, "POST", "/v1/screen", content=pieces(parts, pause=0.05), headers=MULTIPART)
+    assert (answer.status_code, reason(answer)) == (408, "slow-upload")
+    assert time.monotonic() - began < 2
+
+
+def test_a_queue_that_is_full_asks_to_come_back(app: FastAPI, service: Service) -> None:
+    with service.admitted(), service.admitted(), service.admitted(), service.admitted():
+        answer = post(app, film_png())
+    assert (answer.status_code, reason(answer)) == (429, "busy")
+    assert answer.headers["retry-after"] == "1"
+    assert post(app, film_png()).status_code == 200
+
+
+def test_keys_are_asked_for_where_there_are_any(service: Service) -> None:
+    app = build_app(service, Keys((hashlib.sha256(KEY.encode()).digest(),)))
+    refused = post(app, film_png())
+    assert (refused.status_code, reason(refused)) == (401, "no-key")
+    assert refused.headers["www-authenticate"] == "Bearer"
+    assert reason(post(app, film_png(), headers={"authorization": f"Bearer {KEY}x"})) == "no-key"
+    for headers in ({"authorization": f"Bearer {KEY}"}, {"x-api-key": KEY}):
+        assert post(app, film_png(), headers=headers, client="203.0.113.7").status_code == 200
+    assert ask(app, "GET", "/v1/model").status_code == 401
+    assert ask(app, "GET", "/readyz").status_code == 200
+
+
+def test_without_keys_only_this_machine_is_answered(app: FastAPI) -> None:
+    assert reason(post(app, film_png(), client="203.0.113.7")) == "not-loopback"
+    assert post(app, film_png(), client="::1").status_code == 200
+
+
+def test_model_and_readiness_say_what_serves(app: FastAPI) -> None:
+    model = ModelAnswer.model_validate(ask(app, "GET", "/v1/model").json())
+    assert (model.version, model.metrics["accuracy_7_class"].value) == ("v1", 80.0)
+    ready = Ready.model_validate(ask(app, "GET", "/readyz").json())
+    assert (ready.version, ready.refused) == ("v1", [])
+    assert ask(app, "GET", "/healthz").json() == {"status": "alive"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "expected"),
+    [
+        ("GET", "/nothing", "no-such-page"),
+        ("GET", "/v1/screen", "wrong-method"),
+        ("PUT", "/v1/model", "wrong-method"),
+        ("GET", "/problems/none", "no-such-page"),
+        ("POST", "/v1/screen?explain=perhaps", "bad-parameter"),
+    ],
+)
+def test_everything_else_is_a_problem_too(app: FastAPI, method: str, path: str, expected: str) -> None:
+    assert reason(ask(app, method, path)) == expected
+
+
+def test_a_defect_is_told_without_its_text(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+    def broken() -> None:
+        raise RuntimeError("Doe^Jane")
+
+    service.champion.look = broken  # type: ignore[method-assign]
+    service._screen = broken  # type: ignore[assignment,method-assign]
+    answer = post(build_app(service, None), film_png())
+    assert (answer.status_code, reason(answer)) == (500, "defect")
+    assert "Doe" not in answer.text + caplog.text
+    assert answer.json()["request_id"] in caplog.text
+
+
+def test_browsers_are_told_to_load_nothing_from_elsewhere(app: FastAPI, service: Service, tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text("<!doctype html><title>page</title>", encoding="utf-8")
+    (tmp_path / "app.js").write_text("let a", encoding="utf-8")
+    with_page = build_app(service, None, tmp_path)
+    for path, kind in (("/", "text/html"), ("/page/app.js", "javascript")):
+        page = ask(with_page, "GET", path)
+        assert page.status_code == 200
+        assert kind in page.headers["content-type"]
+        assert page.headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'")
+        assert "unsafe" not in page.headers["content-security-policy"]
+        assert page.headers["x-content-type-options"] == "nosniff"
+    assert reason(ask(with_page, "GET", "/page/../app.py")) == "no-such-page"
+    assert reason(ask(app, "GET", "/")) == "no-such-page"
+
+
+def test_the_documentation_stands_on_its_own(app: FastAPI) -> None:
+    page = ask(app, "GET", "/docs")
+    style = page.text.partition("<style>")[2].partition("</style>")[0]
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert f"'sha256-{digest}'" in page.headers["content-security-policy"]
+    assert "<script" not in page.text
+    assert "src=" not in page.text
+    for path in ("/v1/screen", "/v1/screen/batch", "/v1/model", "/readyz"):
+        assert path in page.text
+
+
+def test_the_examples_of_the_document_are_answers(app: FastAPI) -> None:
+    document = ask(app, "GET", "/openapi.json").json()
+    for kind in (ScreenAnswer, BatchAnswer, ModelAnswer):
+        for example in document["components"]["schemas"][kind.__name__]["examples"]:
+            kind.model_validate(example)
+    responses = document["paths"]["/v1/screen"]["post"]["responses"]
+    assert {"200", "401", "413", "415", "422", "429"} <= {*responses}
+    assert json.dumps(document).count("binary") == 2
+
+
+def test_every_problem_has_a_page(app: FastAPI) -> None:
+    for code, kind in problems.KINDS.items():
+        assert ask(app, "GET", f"/problems/{code}").json()["title"] == kind.title

@@ -1,0 +1,129 @@
+"""A thousand requests that no friend sends: only 2xx and 4xx, flat memory, and the next good one answered right."""
+
+import contextlib
+import json
+import socket
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+
+from cxr_platform.serving.client import local
+from cxr_platform.serving.screener import Screener
+from tests.conftest import REPOSITORY
+from tests.intake.files import dicom
+from tests.serving.asking import MULTIPART, multipart
+from tests.serving.builders import film, film_png, registry_with_champion
+from tests.serving.hostile import Hostile, hostile
+
+REQUESTS = 1000
+WARM = 200
+MEBIBYTE = 2**20
+SECONDS = 30
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return registry_with_champion(tmp_path_factory.mktemp("hostile") / "registry").root
+
+
+@contextmanager
+def served(registry: Path) -> Iterator[tuple[int, int]]:
+    command = [sys.executable, "-m", "tests.serving.one_process", str(registry)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=REPOSITORY) as process:
+        try:
+            assert process.stdout is not None
+            yield int(process.stdout.readline()), process.pid
+        finally:
+            process.kill()
+
+
+def resident(process: int) -> float:
+    """Memory of the process in MiB."""
+    status = Path(f"/proc/{process}/status").read_text(encoding="ascii")
+    line = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
+    return int(line.split()[1]) / 1024
+
+
+def ask(port: int, request: Hostile) -> tuple[int, bytes]:
+    connection = HTTPConnection("127.0.0.1", port, timeout=SECONDS)
+    try:
+        connection.putrequest("POST", request.path)
+        for name, value in request.headers:
+            connection.putheader(name, value)
+        connection.putheader("Content-Length", str(len(request.body) if request.length is None else request.length))
+        connection.endheaders()
+        connection.send(request.body)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def good(port: int) -> dict[str, float]:
+    status, body = ask(port, Hostile("none", multipart([film_png()])))
+    assert status == 200
+    probabilities: dict[str, float] = json.loads(body)["probabilities"]
+    return probabilities
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR:UserWarning:pydicom")  # that is the point
+def test_a_thousand_hostile_requests(registry: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from cxr_platform.registry.store import Registry
+
+    expected = local(Screener(*Registry(registry).open(), threads=1))(film_png()).probabilities
+    statuses: Counter[int] = Counter()
+    with served(registry) as (port, process):
+        ask(port, Hostile("none", multipart([dicom(film(0))])))  # TensorFlow is imported once
+        for number, request in enumerate(hostile(REQUESTS, seed=7)):
+            if number == WARM:
+                before = resident(process)
+            status, body = ask(port, request)
+            assert 200 <= status < 300 or 400 <= status < 500, (request.sort, status, body)
+            assert status < 300 or json.loads(body)["reason"], request.sort
+            statuses[status] += 1
+            if number % 100 == 99:
+                assert good(port) == pytest.approx(expected, abs=1e-4)
+        grown = resident(process) - before
+    with capsys.disabled():
+        print(f"\n{REQUESTS} hostile requests: {dict(sorted(statuses.items()))}, memory {grown:+.0f} MiB")
+    assert statuses.total() == REQUESTS
+    assert grown < 150
+
+
+def test_a_body_that_is_too_large_is_ended_as_it_arrives(registry: Path) -> None:
+    with served(registry) as (port, process):
+        good(port)
+        before = resident(process)
+        with socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as connection:
+            kind = MULTIPART["content-type"]
+            head = f"POST /v1/screen HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n"
+            connection.sendall(head.encode())
+            piece = b"%x\r\n%s\r\n" % (MEBIBYTE, bytes(MEBIBYTE))
+            sent = 0
+            with contextlib.suppress(OSError):  # the server hangs up
+                connection.sendall(b"%x\r\n%s\r\n" % (len(part := multipart([b""])[:80]), part))
+                while sent < 200:
+                    connection.sendall(piece)
+                    sent += 1
+            assert sent < 60
+        assert resident(process) - before < 100
+        assert good(port)
+
+
+def test_a_slow_upload_is_ended_and_holds_nobody_up(registry: Path) -> None:
+    with served(registry) as (port, _):
+        slow = [socket.create_connection(("127.0.0.1", port), timeout=SECONDS) for _ in range(20)]
+        for connection in slow:
+            kind = MULTIPART["content-type"]
+            head = f"POST /v1/screen HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: 5000\r\n\r\n--"
+            connection.sendall(head.encode())
+        assert good(port)
+        assert {connection.recv(12) for connection in slow} == {b"HTTP/1.1 408"}
+        for connection in slow:
+            connection.close()

@@ -1,0 +1,345 @@
+"""The page, driven in a real browser against a real server."""
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from selenium import webdriver
+from selenium.webdriver import ActionChains
+from selenium.webdriver.common.keys import Keys as Press
+
+from cxr_platform.labels import CLASSES
+from cxr_platform.serving.keys import Keys
+from cxr_platform.serving.samples import SAMPLES, draw_sample
+from tests.intake.files import dicom
+from tests.serving.browser import SIZES, Page, browser
+from tests.serving.builders import registry_with_champion
+from tests.serving.page_server import PageServer
+
+AXE = files("axe_core_python") / "axe.min.js"
+KEY = "a key of many characters"
+NOT_AN_IMAGE = b"<!doctype html><title>no film</title>"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("page")
+
+
+@pytest.fixture(scope="module")
+def driver(folder: Path) -> Iterator[webdriver.Chrome]:
+    with browser(folder) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def server(driver: webdriver.Chrome, folder: Path) -> Iterator[PageServer]:
+    with PageServer(registry_with_champion(folder / "registry")).running() as running:
+        running.answer(draw_sample("covid19"), Covid19=0.871, Pneumonia=0.072)
+        running.answer(draw_sample("pneumonia"), Pneumonia=0.66, Covid19=0.241)
+        running.answer(draw_sample("normal"), Normal=0.831, Covid19=0.021)
+        yield running
+
+
+@pytest.fixture
+def page(driver: webdriver.Chrome, server: PageServer) -> Page:
+    server.busy = 0
+    opened = Page(driver, server.url)
+    opened.one("#samples button")
+    opened.one("#model dl")
+    server.uploads.clear()
+    return opened
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Path:
+    path = tmp_path / "film.png"
+    path.write_bytes(draw_sample("covid19"))
+    return path
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_dropped_film_is_shown_and_answered(
+    driver: webdriver.Chrome, server: PageServer, film: Path, size: str
+) -> None:
+    page = Page(driver, server.url, size)
+    page.drop(film)
+    assert page.text("#decision") == "Positive"
+    assert page.text(".reading .film-name") == "film.png"
+    assert "87.1 %, above the zone from 20.0 to 30.0 %" in page.text(".reading .reason")
+    shown = [row.text.replace("\u00a0", " ").replace("\u2011", "-").split() for row in page.all(".bars tr")]
+    assert [row[0] for row in shown] == ["Covid-19", *CLASSES[1:]]
+    assert shown[0][-2:] == ["87.1", "%"]
+    widths = [bar.size["width"] for bar in page.all(".bars .bar span")]
+    assert widths[0] == pytest.approx(0.871 * page.one(".bars .bar").size["width"], abs=1)
+    assert widths[5] > widths[6]
+    page.until("document.getElementById('film').naturalHeight === 360")
+    page.one("#heat")
+    assert "most in the lower left" in page.text("#heat-text")
+    page.until("document.getElementById('heard').textContent.startsWith('film.png: Positive.')")
+    assert page.complaints() == []
+
+
+def test_film_and_heatmap_lie_on_each_other(page: Page, film: Path) -> None:
+    page.drop(film)
+    page.one("#heat")
+    assert page.one("#film").rect == page.one("#heat").rect
+    assert page.one("#heat").rect["width"] == page.one("#heat").rect["height"]
+
+
+def test_the_slider_fades_the_heatmap_by_keyboard(page: Page, film: Path) -> None:
+    page.drop(film)
+    slider = page.one("#strength")
+    for key, opacity in ((Press.HOME, "0"), (Press.END, "1"), (Press.ARROW_LEFT, "0.95")):
+        slider.send_keys(key)
+        assert page.run("return getComputedStyle(document.getElementById('heat')).opacity") == opacity
+    assert page.text("#strength-value") == "95 %"
+
+
+@pytest.mark.parametrize(
+    ("sample", "decision", "says"),
+    [("normal", "Negative", "without Covid-19"), ("pneumonia", "Indeterminate", "Too close to the threshold")],
+)
+def test_the_decision_is_told_in_words(page: Page, sample: str, decision: str, says: str) -> None:
+    page.hand_over("drop", [("film.png", draw_sample(sample))])
+    assert page.text("#decision") == decision
+    assert says in page.text(".reading .gist")
+
+
+def test_a_film_that_is_not_screenable_gets_the_reason_and_no_figures(page: Page) -> None:
+    page.hand_over("drop", [("faint.png", draw_sample("low-contrast"))])
+    assert page.text("#decision") == "Not screenable"
+    assert "Grey values too close together." in page.text(".findings")
+    assert not page.shown(".bars")
+    assert not page.shown("#slider")
+
+
+def test_a_dicom_film_is_shown_as_the_network_gets_it(page: Page, server: PageServer) -> None:
+    values = np.asarray(Image.open(io.BytesIO(draw_sample("effusion")))).astype(np.uint16)
+    film = server.answer(dicom(values), Effusion=0.7)
+    page.hand_over("drop", [("film.dcm", film)])
+    assert page.text("#decision") == "Negative"
+    page.one("#heat")
+    assert "as the network gets it" in page.text("#stage-note")
+    assert page.run("return document.getElementById('film').src.startsWith('data:image/png')")
+    assert page.complaints() == []
+
+
+def test_what_is_no_film_gets_the_reason_and_the_next_film_an_answer(page: Page, tmp_path: Path, film: Path) -> None:
+    bad = tmp_path / "page.png"
+    bad.write_bytes(NOT_AN_IMAGE)
+    page.drop(bad)
+    assert "no PNG, JPEG or DICOM image" in page.text("#problem")
+    assert "Send the film as PNG, JPEG or DICOM." in page.text("#problem")
+    assert not page.shown("#problem button")
+    page.drop(film)
+    assert page.text("#decision") == "Positive"
+    assert not page.shown("#problem")
+    assert page.complaints(415) == []
+
+
+def test_a_pasted_film_is_answered(page: Page) -> None:
+    page.hand_over("paste", [("image.png", draw_sample("normal"))])
+    assert page.text("#decision") == "Negative"
+
+
+def test_chosen_films_are_answered(page: Page, film: Path) -> None:
+    page.all("#files")[0].send_keys(str(film))
+    assert page.text("#decision") == "Positive"
+
+
+def test_every_sample_is_there_and_one_is_picked_by_keyboard(page: Page) -> None:
+    page.until("[...document.querySelectorAll('#samples img')].every((image) => image.naturalHeight > 0)")
+    buttons = page.all("#samples button")
+    assert [button.text for button in buttons] == [sample.title for sample in SAMPLES.values()]
+    page.run("document.getElementById('files').focus()")
+    ActionChains(page.driver).send_keys(Press.TAB, Press.ENTER).perform()
+    assert page.text("#decision") == "Positive"
+    assert page.text(".reading .film-name") == "Sample: Covid-19"
+
+
+def test_many_films_make_a_table_and_a_file(page: Page, server: PageServer, folder: Path) -> None:
+    films = [(f"film-{number}.png", draw_sample("normal")) for number in range(33)]
+    page.hand_over("drop", [*films, ("=page.png", NOT_AN_IMAGE), ("faint.png", draw_sample("low-contrast"))])
+    page.until("document.querySelector('#batch progress').hidden")
+    assert len(server.uploads) == 2
+    assert page.text(".tally") == "35 films: 33 negative, 1 not screenable, 1 without an answer."
+    rows = [row.text for row in page.all("#batch tbody tr")]
+    assert len(rows) == 35
+    assert "Negative" in rows[0]
+    assert "No answer" in rows[33]
+    assert "no PNG, JPEG or DICOM image" in rows[33]
+    page.one("#batch .actions button").click()
+    saved = folder / "screening.csv"
+    page.wait(lambda _: saved.is_file(), "no CSV was saved")
+    table = list(csv.DictReader(io.StringIO(saved.read_text(encoding="utf-8-sig"))))
+    assert [row["decision"] for row in table] == ["negative"] * 33 + ["", "not-screenable"]
+    assert float(table[0]["p_Normal"]) == pytest.approx(0.831)
+    assert table[33]["film"] == "'=page.png"
+    assert table[33]["problem"].startswith("not-an-image")
+    assert {row["notice"] for row in table} == {"For research, not for diagnosis."}
+    page.all("#batch .open")[0].click()
+    assert page.text("#decision") == "Negative"
+    assert page.complaints() == []
+
+
+def test_a_dropped_folder_is_opened(page: Page, tmp_path: Path) -> None:
+    below = tmp_path / "films" / "more"
+    below.mkdir(parents=True)
+    (below / "b.png").write_bytes(draw_sample("covid19"))
+    (below.parent / "a.png").write_bytes(draw_sample("normal"))
+    page.drop(below.parent)
+    page.until("document.querySelector('#batch progress')?.hidden")
+    assert [row.text.split()[:2] for row in page.all("#batch tbody tr")] == [
+        ["a.png", "Negative"],
+        ["b.png", "Positive"],
+    ]
+
+
+def test_large_films_go_in_requests_that_the_server_takes(page: Page, server: PageServer) -> None:
+    script = """
+    const transfer = new DataTransfer();
+    for (const size of arguments[0]) transfer.items.add(new File([new Uint8Array(size)], `${size}.png`));
+    document.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true }));
+    """
+    page.run(script, [12_000_000, 12_000_000, 22_000_000])
+    page.until("document.querySelector('#batch progress')?.hidden")
+    assert len(server.uploads) == 2
+    assert max(server.uploads) < 20 * 2**20
+    assert page.text(".tally") == "3 films: 3 without an answer."
+    assert "more than 20 MB" in page.all("#batch tbody tr")[2].text
+    assert page.complaints() == []
+
+
+def test_a_busy_server_is_asked_again(page: Page, server: PageServer, film: Path) -> None:
+    server.busy = 2
+    page.drop(film)
+    assert "Trying again in 1 second." in page.text("#status")
+    assert page.text("#decision") == "Positive"
+    assert len(server.uploads) == 3
+    assert not page.shown("#status")
+    assert page.complaints(429) == []
+
+
+def test_a_batch_waits_for_a_busy_server_too(page: Page, server: PageServer) -> None:
+    server.busy = 1
+    page.hand_over("drop", [("a.png", draw_sample("normal")), ("b.png", draw_sample("covid19"))])
+    assert "Trying again in 1 second." in page.text("#batch .pause")
+    page.until("document.querySelector('#batch progress').hidden")
+    assert page.text(".tally") == "2 films: 1 positive, 1 negative."
+    assert not page.shown("#batch .pause")
+    assert page.complaints(429) == []
+
+
+def test_the_last_film_that_was_dropped_is_the_one_that_is_answered(page: Page, server: PageServer) -> None:
+    server.busy = 1
+    page.hand_over("drop", [("first.png", draw_sample("covid19"))])
+    page.until("document.getElementById('status').textContent.includes('Trying again')")
+    page.hand_over("drop", [("second.png", draw_sample("normal"))])
+    assert page.text("#decision") == "Negative"
+    assert page.text(".reading .film-name") == "second.png"
+    assert len(server.uploads) == 2
+    assert page.complaints(429) == []
+
+
+def test_a_server_that_is_gone_is_told_and_can_be_asked_again(page: Page, film: Path) -> None:
+    conditions = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    page.driver.execute_cdp_cmd("Network.enable", {})
+    page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", {"offline": True, **conditions})
+    page.drop(film)
+    assert "The server does not answer." in page.text("#problem")
+    page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", {"offline": False, **conditions})
+    page.one("#problem button").click()
+    assert page.text("#decision") == "Positive"
+
+
+def test_a_key_is_asked_for_only_where_the_server_wants_one(
+    driver: webdriver.Chrome, server: PageServer, folder: Path, film: Path, page: Page
+) -> None:
+    page.drop(film)
+    page.one("#decision")
+    assert not page.shown("#key")
+    keys = Keys((hashlib.sha256(KEY.encode()).digest(),))
+    with PageServer(registry_with_champion(folder / "guarded"), keys).running() as guarded:
+        guarded.answer(film.read_bytes(), Covid19=0.871)
+        page = Page(driver, guarded.url)
+        page.one("#key-value")
+        page.drop(film)
+        page.one("#key-value").send_keys("another key of many characters", Press.ENTER)
+        page.until("document.getElementById('key-text').textContent.includes('does not know')")
+        page.one("#key-value").send_keys(KEY, Press.ENTER)
+        assert page.text("#decision") == "Positive"
+        assert not page.shown("#key")
+        page.one("#model dl")
+        kept = page.run("return [localStorage.length, sessionStorage.length, document.cookie, location.href]")
+        assert kept == [0, 0, "", guarded.url]
+        assert page.complaints(401) == []
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_not_for_diagnosis_is_in_view_wherever_one_scrolls(
+    driver: webdriver.Chrome, server: PageServer, film: Path, size: str
+) -> None:
+    page = Page(driver, server.url, size)
+    page.drop(film)
+    page.one("#decision")
+    page.run("window.scrollTo(0, document.body.scrollHeight)")
+    assert page.text(".research") == "For research, not for diagnosis"
+    top, bottom = page.run(
+        "const box = document.querySelector('.research').getBoundingClientRect(); return [box.top, box.bottom]"
+    )
+    assert 0 <= top < bottom < SIZES[size][1]
+    assert page.run("return document.documentElement.scrollWidth <= innerWidth")
+    assert "never seen a patient" in page.text("#synthetic")
+
+
+def test_nothing_is_loaded_from_elsewhere(page: Page, server: PageServer, film: Path) -> None:
+    page.drop(film)
+    page.one("#heat")
+    loaded = page.run("return performance.getEntriesByType('resource').map((entry) => entry.name)")
+    assert len(loaded) > 10
+    assert [name for name in loaded if not name.startswith((server.url, "blob:", "data:"))] == []
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+@pytest.mark.parametrize("size", SIZES)
+def test_axe_finds_no_serious_violation(
+    driver: webdriver.Chrome, server: PageServer, film: Path, size: str, colours: str
+) -> None:
+    features = [
+        {"name": "prefers-color-scheme", "value": colours},
+        {"name": "prefers-reduced-motion", "value": "reduce"},
+    ]
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    page = Page(driver, server.url, size)
+    page.one("#model dl")
+    found = {"empty": violations(page)}
+    page.drop(film)
+    page.one("#heat")
+    found["answered"] = violations(page)
+    page.hand_over("drop", [("faint.png", draw_sample("low-contrast")), ("page.png", NOT_AN_IMAGE)])
+    page.until("document.querySelector('#batch progress')?.hidden")
+    found["batch"] = violations(page)
+    page.hand_over("drop", [("page.png", NOT_AN_IMAGE)])
+    page.one("#problem")
+    page.run("document.getElementById('key').hidden = false")
+    found["problem"] = violations(page)
+    assert {state: listed for state, listed in found.items() if listed} == {}
+
+
+def violations(page: Page) -> list[Any]:
+    """Serious and critical violations in the page as it is: rule, and where."""
+    page.run(AXE.read_text(encoding="utf-8"))
+    found = page.driver.execute_async_script("axe.run().then(arguments[0], (error) => arguments[0](String(error)))")
+    assert isinstance(found, dict), found
+    assert len(found["passes"]) > 15
+    grave = [rule for rule in found["violations"] if rule["impact"] in ("serious", "critical")]
+    return [json.dumps([rule["id"], [node["html"][:120] for node in rule["nodes"]]]) for rule in grave]

@@ -1,0 +1,39 @@
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from cxr_platform.labels import CLASSES
+from cxr_platform.serving.problems import Problem
+from cxr_platform.serving.schema import BatchAnswer, ModelAnswer, ProblemAnswer, ScreenAnswer
+
+
+def examples(kind: type[BaseModel]) -> list[dict[str, object]]:
+    extra = kind.model_config["json_schema_extra"]
+    assert isinstance(extra, dict)
+    found = extra["examples"]
+    assert isinstance(found, list)
+    return found  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("kind", [ScreenAnswer, BatchAnswer, ModelAnswer, ProblemAnswer])
+def test_every_example_is_what_it_is_an_example_of(kind: type[BaseModel]) -> None:
+    for example in examples(kind):
+        kind.model_validate(example)
+
+
+def test_the_example_of_an_answer_is_consistent() -> None:
+    answer = ScreenAnswer.model_validate(examples(ScreenAnswer)[0])
+    assert answer.probabilities is not None
+    assert tuple(answer.probabilities) == CLASSES
+    assert sum(answer.probabilities.values()) == pytest.approx(1)
+    assert max(answer.probabilities, key=answer.probabilities.__getitem__) == answer.label
+    assert answer.covid19_probability == answer.probabilities["Covid19"] > answer.operating_point.zone[1]
+
+
+def test_the_example_of_a_problem_is_a_problem() -> None:
+    (example,) = examples(ProblemAnswer)
+    assert Problem(str(example["reason"])).details(str(example["request_id"])) == example
+
+
+def test_unknown_keys_are_refused() -> None:
+    with pytest.raises(ValidationError):
+        ScreenAnswer.model_validate({**examples(ScreenAnswer)[0], "patient": "x"})
