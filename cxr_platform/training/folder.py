@@ -6,7 +6,6 @@ continues after any interruption by looking at which folders exist.
 
 import fcntl
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,11 +18,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cxr_platform.errors import PredictionsError, StorageError, StudyError, StudyMismatch
+from cxr_platform.errors import PredictionsError, StudyError, StudyMismatch
 from cxr_platform.labels import CLASSES
 from cxr_platform.models.strategies import STRATEGY_NAMES
 from cxr_platform.training.data import StudyData
 from cxr_platform.training.plan import StudyPlan, TrialKey, differences
+from cxr_platform.training.storage import put_in_place, storage_errors, write_json
 from cxr_platform.training.trial import Epoch, TrialResult
 
 PREDICTIONS_SCHEMA = pa.schema(
@@ -44,7 +44,7 @@ class StudyFolder:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the study for this process; `StudyError` when another one has it. Ends with the process in any case."""
-        with self._storage_errors(self.root / ".lock"):
+        with storage_errors(self.root / ".lock"):
             self.root.mkdir(parents=True, exist_ok=True)
             stream = (self.root / ".lock").open("w")
         with stream:
@@ -83,11 +83,11 @@ class StudyFolder:
             "manifest": dict(plan.manifest),
             **facts,
         }
-        self._write_json("study.json", description)
+        write_json(self.root / "study.json", description)
 
     def state_strategies(self, names: Iterable[str]) -> None:
         """Say in `study.json` which strategies the pooled predictions hold."""
-        self._write_json("study.json", {**self.description(), "strategies": list(names)})
+        write_json(self.root / "study.json", {**self.description(), "strategies": list(names)})
 
     def description(self) -> dict[str, Any]:
         """The content of `study.json`; `StudyError` when it is absent or damaged."""
@@ -117,7 +117,7 @@ class StudyFolder:
         """Store a finished trial: `trial.json`, `history.parquet`, `predictions.parquet`, `model.weights.h5`."""
         final = self.trial_folder(key)
         partial = final.with_name(f".{final.name}.{uuid.uuid4().hex}")
-        with self._storage_errors(final):
+        with storage_errors(final):
             partial.mkdir(parents=True)
             test = data.rows_of_fold(key.fold)
             pq.write_table(history_table(result.history), partial / "history.parquet")
@@ -134,11 +134,7 @@ class StudyFolder:
                 **facts,
             }
             (partial / "trial.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
-            for file in (*partial.iterdir(), partial):
-                _flush(file)
-            shutil.rmtree(final, ignore_errors=True)
-            partial.rename(final)
-            _flush(final.parent)
+            put_in_place(partial, final)
 
     def trial_summary(self, key: TrialKey) -> dict[str, Any]:
         """The content of a finished trial's `trial.json`."""
@@ -157,7 +153,7 @@ class StudyFolder:
             )
         target = self.root / "predictions.parquet"
         partial = self.root / f".predictions.{uuid.uuid4().hex}.parquet"
-        with self._storage_errors(target):
+        with storage_errors(target):
             tables = [pq.read_table(self.trial_folder(key) / "predictions.parquet") for key in wanted]
             pq.write_table(pa.concat_tables(tables), partial)
             partial.replace(target)
@@ -172,29 +168,10 @@ class StudyFolder:
                 advice="Give the study another NAME, or go back to what it was started with.",
             )
 
-    def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        partial = self.root / f".{name}.{uuid.uuid4().hex}"
-        with self._storage_errors(self.root / name):
-            self.root.mkdir(parents=True, exist_ok=True)
-            partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
-            _flush(partial)
-            partial.replace(self.root / name)
-
     def _remove_leftovers(self) -> None:
         """What an interrupted run was writing."""
         for leftover in self.root.glob("trials/*/.fold-*"):
             shutil.rmtree(leftover, ignore_errors=True)
-
-    @contextmanager
-    def _storage_errors(self, place: Path) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise StorageError(
-                f"Expected to be able to write {place}.",
-                received=error.strerror or error,
-                advice="Make room or correct the permissions, and run the same command again.",
-            ) from error
 
 
 def history_table(history: Iterable[Epoch]) -> pa.Table:
@@ -214,12 +191,3 @@ def predictions_table(key: TrialKey, data: StudyData, rows: np.ndarray, probabil
         **{f"p_{label}": probabilities[:, i] for i, label in enumerate(CLASSES)},
     }
     return pa.table(columns, schema=PREDICTIONS_SCHEMA)
-
-
-def _flush(path: Path) -> None:
-    """Make a file, or the entries of a folder, outlast a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

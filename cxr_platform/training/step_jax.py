@@ -1,42 +1,65 @@
-"""The step on the JAX backend: Keras' stateless calls under `jax.jit` (https://keras.io/guides/writing_a_custom_training_loop_in_jax/)."""
+"""The step on the JAX backend: Keras' stateless calls under `jax.jit` (https://keras.io/guides/writing_a_custom_training_loop_in_jax/).
 
+Several devices hold the state each, and each its part of a batch. What is compiled means the same as on one device:
+JAX sums gradients and takes batch statistics over the whole batch, and draws dropout for it, by itself
+(https://docs.jax.dev/en/latest/notebooks/Distributed_arrays_and_automatic_parallelization.html).
+"""
+
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from cxr_platform.models.mobilenet import Network
 from cxr_platform.training.inputs import Batch
-from cxr_platform.training.step import loss_and_correct, make_optimizer, prepare
+from cxr_platform.training.step import StepState, loss_and_correct, make_optimizer, pack, prepare, unpack
 
 State = tuple[list[Any], list[Any], list[Any]]
 """Trainable, non-trainable and optimiser variables."""
 
 
+def count_devices() -> int:
+    """Cards that this process may use; without one, its (virtual) processors."""
+    return len(jax.local_devices())
+
+
+def device_scope(_devices: int) -> AbstractContextManager[Any]:
+    """Nothing to do: the step places the state."""
+    return nullcontext()
+
+
 class JaxStep:
     """See `step.Step`. The state is held here and written back by `sync`."""
 
-    def __init__(self, network: Network, weight_decay: float, label_smoothing: float) -> None:
+    def __init__(self, network: Network, weight_decay: float, label_smoothing: float, devices: int = 1) -> None:
         self._network = network
         self._label_smoothing = label_smoothing
         self._optimizer = make_optimizer(weight_decay)
         self._optimizer.build(network.upper.trainable_variables)
         self._rate_index = [v.path for v in self._optimizer.variables].index(self._optimizer.learning_rate.path)
         self._state: State = ([], [], [])
+        mesh = Mesh(np.array(jax.local_devices()[:devices]), ("batch",))
+        self._everywhere = NamedSharding(mesh, PartitionSpec())
+        self._in_parts = NamedSharding(mesh, PartitionSpec("batch"))
         self._train = jax.jit(self._train_once)
         self._infer = jax.jit(self._infer_once)
 
     def reset(self) -> None:
         """Take the network's variables; zero the optimiser's."""
         upper = self._network.upper
-        self._state = (
+        state = (
             [v.value for v in upper.trainable_variables],
             [v.value for v in upper.non_trainable_variables],
             [jnp.zeros(v.shape, v.dtype) for v in self._optimizer.variables],
         )
+        self._state = jax.device_put(state, self._everywhere)
 
     def train(self, batch: Batch, labels: Any, weights: Any, learning_rate: float) -> tuple[Any, Any]:
         """One step from the held state to the next."""
+        batch, labels, weights = jax.device_put((batch, labels, weights), self._in_parts)
         self._state, loss, correct = self._train(self._state, batch, labels, weights, jnp.float32(learning_rate))
         return loss, correct
 
@@ -53,6 +76,15 @@ class JaxStep:
         ):
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
+
+    def state(self) -> StepState:
+        """A copy of the held state."""
+        return pack(*self._state)
+
+    def restore(self, state: StepState) -> None:
+        """Hold `state`."""
+        arrays = unpack(state, [[value.shape for value in group] for group in self._state])
+        self._state = jax.device_put(arrays, self._everywhere)
 
     def _train_once(
         self, state: State, batch: Batch, labels: Any, weights: Any, learning_rate: Any

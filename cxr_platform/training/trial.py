@@ -17,7 +17,7 @@ from cxr_platform.models.mobilenet import Network, build_network
 from cxr_platform.models.start import BackboneWeights, set_start
 from cxr_platform.models.strategies import Strategy
 from cxr_platform.training.inputs import Inputs
-from cxr_platform.training.step import Step, make_step
+from cxr_platform.training.step import Step, device_scope, make_step
 
 
 @dataclass(frozen=True)
@@ -58,21 +58,27 @@ NETWORKS_KEPT = 2
 
 @dataclass
 class Workbench:
-    """The networks and compiled steps that one process keeps from trial to trial: those of the last strategies."""
+    """The networks and compiled steps that one process keeps from trial to trial: those of the last strategies.
+
+    A trial has one device; the champion may have several.
+    """
 
     model: ModelConfig
     training: TrainingConfig
     imagenet: BackboneWeights | None = None
+    devices: int = 1
     _kept: dict[str, tuple[Network, Step]] = field(default_factory=dict, repr=False)
 
     def set_up(self, strategy: Strategy, seed: int) -> tuple[Network, Step]:
         """The network of `strategy` at its seeded start with a fresh optimiser; built only the first time."""
         if strategy.name not in self._kept:
-            network = build_network(strategy, self.model)
             decay = schedule_of(strategy, self.training).weight_decay
             while len(self._kept) >= NETWORKS_KEPT:
                 self._kept.pop(next(iter(self._kept)))
-            self._kept[strategy.name] = network, make_step(network, decay, self.training.label_smoothing)
+            with device_scope(self.devices):
+                network = build_network(strategy, self.model)
+                step = make_step(network, decay, self.training.label_smoothing, self.devices)
+            self._kept[strategy.name] = network, step
         network, step = self._kept[strategy.name]
         set_start(network, seed, self.imagenet)
         step.reset()
@@ -93,7 +99,10 @@ def run_trial(
     began = time.perf_counter()
     network, step = bench.set_up(strategy, seed)
     set_up_seconds = time.perf_counter() - began
-    history = list(_train(step, bench.training, schedule_of(strategy, bench.training), data, seed, on_epoch))
+    history = []
+    for epoch in train(step, bench.training, schedule_of(strategy, bench.training), data, training_rng(seed)):
+        history.append(epoch)
+        on_epoch(epoch)
     predicting = time.perf_counter()
     probabilities = predict(step, data.inputs, data.test, bench.training.batch_size)
     step.sync()
@@ -139,19 +148,28 @@ def predict(step: Step, inputs: Inputs, rows: np.ndarray, batch_size: int) -> np
     return np.concatenate(parts).astype("float32") if parts else np.zeros((0, len(CLASSES)), "float32")
 
 
-def _train(
+def training_rng(seed: int) -> np.random.Generator:
+    """What draws the order of films and their augmentation."""
+    return np.random.default_rng([seed, 1])
+
+
+def train(
     step: Step,
     training: TrainingConfig,
     schedule: ScheduleConfig,
     data: TrialData,
-    seed: int,
-    on_epoch: Callable[[Epoch], None],
+    rng: np.random.Generator,
+    done: int = 0,
 ) -> Iterator[Epoch]:
-    rng = np.random.default_rng([seed, 1])
+    """Train on `data.train`, all epochs after the first `done`, and yield each as it ends.
+
+    Whenever it yields, the states of `step` and `rng` and the number of epochs are all that the rest depends on: put
+    back, they give the same weights as a training that was never interrupted.
+    """
     weights = class_weights(data.labels[data.train], training.class_weights)
     steps = -(-len(data.train) // training.batch_size)
     rates = learning_rates(schedule, schedule.epochs * steps, training.warmup_fraction).reshape(-1, steps)
-    for number in range(schedule.epochs):
+    for number in range(done, schedule.epochs):
         began = time.perf_counter()
         outcomes: list[tuple[Any, Any]] = []
         for rows, rate in zip(_epoch_batches(data.train, training.batch_size, rng), rates[number], strict=True):
@@ -161,11 +179,8 @@ def _train(
         accuracy = sum(int(correct) for _, correct in outcomes) / (steps * training.batch_size)
         if not np.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss} in epoch {number + 1}: lower the learning rate")
-        epoch = Epoch(
-            number + 1, schedule.epochs, loss, accuracy, float(rates[number][-1]), time.perf_counter() - began
-        )
-        on_epoch(epoch)
-        yield epoch
+        seconds = time.perf_counter() - began
+        yield Epoch(number + 1, schedule.epochs, loss, accuracy, float(rates[number][-1]), seconds)
 
 
 def _epoch_batches(rows: np.ndarray, batch_size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:

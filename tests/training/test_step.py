@@ -35,3 +35,17 @@ def test_another_backend_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
     with pytest.raises(ConfigError, match=r"tensorflow or jax.*'torch'"):
         step.make_step(network, 0.0, 0.0)
+
+
+def test_a_state_is_unpacked_as_it_was_packed_and_that_of_another_network_is_refused() -> None:
+    groups = [np.ones((2, 3)), np.zeros(4)], [np.array([7, 0])], [np.array(5)]
+    shapes = [[array.shape for array in group] for group in groups]
+    for one, other in zip(step.unpack(step.pack(*groups), shapes), groups, strict=True):
+        assert [a.tolist() for a in one] == [a.tolist() for a in other]
+    with pytest.raises(ValueError, match="another"):
+        step.unpack(step.pack(groups[0][:1], *groups[1:]), shapes)
+
+
+def test_as_many_devices_are_used_as_share_a_batch_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cxr_platform.training.step_tensorflow.count_devices", lambda: 6)
+    assert [step.usable_devices(size) for size in (32, 30, 7)] == [4, 6, 1]

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -6,15 +7,19 @@ import pytest
 from cxr_platform.config import ScheduleConfig
 from cxr_platform.models.strategies import strategy_by_name
 from cxr_platform.training.inputs import FilmInputs
+from cxr_platform.training.step import Step
 from cxr_platform.training.trial import (
     TrialData,
     Workbench,
     class_weights,
     learning_rates,
     run_trial,
+    schedule_of,
+    train,
+    training_rng,
     trial_seed,
 )
-from tests.training.backend_probe import separable_features
+from tests.training.backend_probe import numpy_imagenet, separable_features
 from tests.training.builders import random_imagenet, tiny_data, tiny_profile
 
 OFF_THE_SHELF = strategy_by_name("off-the-shelf")
@@ -44,6 +49,31 @@ def test_a_trial_learns_what_can_be_learned(bench: Workbench, features: TrialDat
     assert (result.probabilities.argmax(1) == features.labels[features.test]).mean() > 0.9
     assert np.allclose(result.probabilities.sum(1), 1, atol=1e-5)
     assert [epoch.epoch for epoch in result.history] == [1, 2, 3, 4]
+
+
+def test_a_training_taken_up_between_two_epochs_ends_as_one_that_was_never_interrupted(features: TrialData) -> None:
+    """Bit for bit, in networks built anew: weights, moments, moving statistics, dropout, order of films and rates."""
+    profile = tiny_profile(**{"training.off_the_shelf.epochs": 4, "model.dropout": 0.5})
+    schedule = schedule_of(OFF_THE_SHELF, profile.training)
+
+    def start() -> tuple[Step, np.random.Generator]:
+        bench = Workbench(profile.model, profile.training, numpy_imagenet())
+        return bench.set_up(OFF_THE_SHELF, seed=1)[1], training_rng(1)
+
+    step, rng = start()
+    whole, states = [], []
+    for epoch in train(step, profile.training, schedule, features, rng):
+        whole.append(epoch)
+        states.append((step.state(), rng.bit_generator.state))
+    again, rng = start()
+    again.restore(states[1][0])
+    rng.bit_generator.state = json.loads(json.dumps(states[1][1]))
+    rest = list(train(again, profile.training, schedule, features, rng, done=2))
+    assert [(e.epoch, e.loss, e.learning_rate) for e in rest] == [(e.epoch, e.loss, e.learning_rate) for e in whole[2:]]
+    final = again.state()
+    assert final.keys() == states[3][0].keys()
+    assert all((final[name] == array).all() for name, array in states[3][0].items())
+    assert any((states[1][0][name] != array).any() for name, array in states[3][0].items())
 
 
 def test_the_labels_of_the_test_fold_have_no_influence(bench: Workbench, features: TrialData) -> None:

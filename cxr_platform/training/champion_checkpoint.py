@@ -1,0 +1,63 @@
+"""A checkpoint of the champion's training: one NumPy archive, written after every epoch and read without pickle."""
+
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cxr_platform.training.step import StepState
+from cxr_platform.training.trial import Epoch
+
+FILE = "position.npz"
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a training stands between two epochs: all that the rest of it depends on (see `trial.train`)."""
+
+    state: StepState
+    rng: Mapping[str, Any]
+    history: Sequence[Epoch]
+
+
+def checkpoint_name(epoch: int) -> str:
+    """The folder of the checkpoint after `epoch`; names sort as the epochs do."""
+    return f"epoch-{epoch:05d}"
+
+
+def epoch_of(checkpoint: Path) -> int:
+    """The epoch after which `checkpoint` was written."""
+    return int(checkpoint.name.removeprefix("epoch-"))
+
+
+def write_checkpoint(folder: Path, position: Position) -> None:
+    """Write `position` into `folder`."""
+    story = {"rng": position.rng, "history": [asdict(epoch) for epoch in position.history]}
+    arrays: dict[str, Any] = {f"state/{name}": array for name, array in position.state.items()}
+    np.savez(folder / FILE, **arrays, story=np.array(json.dumps(story)))
+
+
+def read_checkpoint(folder: Path) -> Position:
+    """The position in `folder`; `ValueError` when it is not there whole."""
+    try:
+        with (folder / FILE).open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            story = json.loads(str(archive["story"]))
+            state = {name.removeprefix("state/"): archive[name] for name in archive if name.startswith("state/")}
+        return Position(state, story["rng"], [Epoch(**epoch) for epoch in story["history"]])
+    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"no whole checkpoint in {folder}: {error}") from error
+
+
+def newest(run: Path) -> Path | None:
+    """The checkpoint of the latest epoch below `run/attempt-*/` that can be read: one may have been cut off."""
+    for checkpoint in sorted(run.glob("attempt-*/epoch-*"), key=epoch_of, reverse=True):
+        try:
+            read_checkpoint(checkpoint)
+        except ValueError:
+            continue
+        return checkpoint
+    return None

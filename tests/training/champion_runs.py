@@ -1,0 +1,101 @@
+"""Small champions: what to train, what an uninterrupted training gives, and a driver that can be killed.
+
+python -m tests.training.champion_runs ROOT
+"""
+
+import os
+import signal
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from cxr_platform.models.strategies import strategy_by_name
+from cxr_platform.training import engine_local
+from cxr_platform.training.champion import run_champion
+from cxr_platform.training.champion_worker import champion_seed
+from cxr_platform.training.plan import cuts_of
+from cxr_platform.training.progress import Progress
+from cxr_platform.training.study import Study, inputs_of
+from cxr_platform.training.trial import TrialData, Workbench, schedule_of, train, training_rng
+from tests.training.builders import tiny_profile, tiny_study
+
+EPOCHS = 12
+NAME = "off-the-shelf"
+
+
+def champion_study(root: Path, **overrides: object) -> Study:
+    settings = {"training.off_the_shelf": {"epochs": EPOCHS, "learning_rate": 0.01}, **overrides}
+    study = tiny_study(root, (NAME,), tiny_profile(**settings))
+    return replace(study, imagenet=steady_imagenet())
+
+
+def steady_imagenet() -> dict[str, list[np.ndarray]]:
+    """The same random weights in every process, whatever was drawn before."""
+    from tests.training.backend_probe import numpy_imagenet
+
+    return numpy_imagenet()
+
+
+def uninterrupted(study: Study) -> list[np.ndarray]:
+    """Weights of `Network.full` after all epochs in this process, without Ray and without a stop."""
+    profile, labels = study.plan.profile, study.data.labels
+    bench = Workbench(profile.model, profile.training, study.imagenet)
+    strategy = strategy_by_name(NAME)
+    _, step = bench.set_up(strategy, champion_seed(study))
+    activations = engine_local.compute_activations(study, cuts_of([NAME]), Progress())
+    inputs = inputs_of(study, study.plan.trials()[0], activations)
+    data = TrialData(inputs, labels, np.arange(len(labels)), np.arange(0))
+    rng = training_rng(champion_seed(study))
+    assert len(list(train(step, profile.training, schedule_of(strategy, profile.training), data, rng))) == EPOCHS
+    network, _ = bench._kept[NAME]
+    return list(network.full.get_weights())
+
+
+def workers_of(driver: int) -> list[int]:
+    """Process numbers of the Ray Train workers that `driver` started."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            title = (entry / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if title.startswith(b"ray::RayTrainWorker") and driver in _ancestors(int(entry.name)):
+            found.append(int(entry.name))
+    return found
+
+
+def _ancestors(process: int) -> list[int]:
+    line: list[int] = []
+    while process > 1:
+        try:
+            process = int((Path("/proc") / str(process) / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            return line
+        line.append(process)
+    return line
+
+
+def gone(process: int, seconds: float = 60.0) -> bool:
+    """Whether `process` ends in time; a zombie counts as ended."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            if (Path("/proc") / str(process) / "stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except OSError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def kill(process: int) -> None:
+    os.kill(process, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    place = Path(sys.argv[1])
+    mine = champion_study(place)
+    run_champion(mine.plan, place, lambda: mine, on_epoch=lambda epoch: print("epoch", epoch.epoch, flush=True))

@@ -1,0 +1,73 @@
+"""Trains a block and the head on as many (virtual) devices as are asked for, and stores what came of it.
+
+python -m tests.training.devices_probe DEVICES FILE
+"""
+
+import os
+import sys
+
+import numpy as np
+
+
+def split_the_processor(devices: int) -> None:
+    """Before either framework looks for devices."""
+    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+    if os.environ["KERAS_BACKEND"] == "tensorflow":
+        import tensorflow as tf
+
+        parts = [tf.config.LogicalDeviceConfiguration() for _ in range(devices)]
+        tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], parts)
+
+
+def probe() -> dict[str, np.ndarray]:
+    """The state after one step of a batch in which the films of one half weigh more, and losses of the next ones.
+
+    Without dropout, whose random bits differ by replica.
+    """
+    from cxr_platform.models.strategies import strategy_by_name
+    from cxr_platform.training.step import usable_devices
+    from cxr_platform.training.trial import Workbench
+    from tests.training.backend_probe import numpy_imagenet, separable_features
+    from tests.training.builders import tiny_data, tiny_profile
+
+    profile, data = tiny_profile(**{"model.dropout": 0.0, "model.input_size": 96}), tiny_data()
+    bench = Workbench(profile.model, profile.training, numpy_imagenet(), usable_devices(len(data.labels)))
+    _, step = bench.set_up(strategy_by_name("fine-tuning-1"), seed=9)
+    rows = np.arange(len(data.labels))
+    batch = separable_features(data, (3, 3, 160)).clean_batch(rows)
+    labels, weights = data.labels.astype("int32"), np.where(rows < 28, 3, 1).astype("float32")
+    first, correct = step.train(batch, labels, weights, 0.001)
+    found = {**step.state(), "devices": np.array(bench.devices), "correct": np.array(int(correct))}
+    found["losses"] = np.array([float(first), *(float(step.train(batch, labels, weights, 0.001)[0]) for _ in range(3))])
+    step.restore({name: array for name, array in found.items() if "/" in name})
+    found["again"] = np.array([float(step.train(batch, labels, weights, 0.001)[0]) for _ in range(3)])
+    found["logits"] = np.asarray(step.logits(batch))
+    return found
+
+
+def dropout_seeds(devices: int) -> np.ndarray:
+    """Seeds and counters of the head's dropout on each replica after a restored step, (devices, 2)."""
+    from cxr_platform.models.strategies import strategy_by_name
+    from cxr_platform.training.trial import Workbench
+    from tests.training.backend_probe import numpy_imagenet
+    from tests.training.builders import tiny_profile
+
+    profile = tiny_profile()
+    bench = Workbench(profile.model, profile.training, numpy_imagenet(), devices)
+    network, step = bench.set_up(strategy_by_name("off-the-shelf"), seed=9)
+    batch, ones = (np.ones((8, 1280), "float16"),), np.ones(8, "float32")
+    step.train(batch, ones.astype("int32"), ones, 0.001)
+    step.restore(step.state())
+    step.train(batch, ones.astype("int32"), ones, 0.001)
+    (state,) = (v for v in network.upper.non_trainable_variables if v.name == "seed_generator_state")
+    local = step._strategy.experimental_local_results(state.value)  # type: ignore[attr-defined]
+    return np.array([np.asarray(own) for own in local])
+
+
+if __name__ == "__main__":
+    count = int(sys.argv[1])
+    split_the_processor(count)
+    found = probe()
+    if count > 1 and os.environ["KERAS_BACKEND"] == "tensorflow":
+        found["seeds"] = dropout_seeds(count)
+    np.savez(sys.argv[2], **found)

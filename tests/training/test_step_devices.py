@@ -1,0 +1,62 @@
+"""Two devices train as one does. In processes of their own: devices and backend are chosen once."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import REPOSITORY
+
+Found = dict[str, np.ndarray]
+
+
+@pytest.fixture(scope="module", params=["tensorflow", "jax"])
+def one_and_two(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Found, Found]:
+    folder = tmp_path_factory.mktemp(request.param)
+    one, two = (_probe(request.param, devices, folder / f"{devices}.npz") for devices in (1, 2))
+    return one, two
+
+
+def _probe(backend: str, devices: int, file: Path) -> Found:
+    environment = {**os.environ, "KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-m", "tests.training.devices_probe", str(devices), str(file)]
+    done = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return dict(np.load(file))
+
+
+def test_both_devices_take_part(one_and_two: tuple[Found, Found]) -> None:
+    assert [int(found["devices"]) for found in one_and_two] == [1, 2]
+
+
+def test_gradients_and_batch_statistics_are_those_of_the_whole_weighted_batch(one_and_two: tuple[Found, Found]) -> None:
+    """After one step Adam's first moment is a tenth of the gradient."""
+    one, two = one_and_two
+    for name in (name for name in one if name.startswith(("kept/", "optimizer/"))):
+        assert np.abs(one[name] - two[name]).max() <= 1e-4 * np.abs(one[name]).max() + 1e-7, name
+
+
+def test_the_losses_and_answers_of_later_steps_agree(one_and_two: tuple[Found, Found]) -> None:
+    one, two = one_and_two
+    assert one["correct"] == two["correct"]
+    assert two["losses"] == pytest.approx(one["losses"], rel=1e-3)
+    assert one["losses"][-1] < 0.5 * one["losses"][0]
+    assert np.abs(one["logits"] - two["logits"]).max() < 1e-2
+
+
+def test_a_restored_state_goes_on_as_before(one_and_two: tuple[Found, Found]) -> None:
+    for found in one_and_two:
+        assert (found["again"] == found["losses"][1:]).all()
+
+
+def test_masks_of_dropout_do_not_repeat_from_device_to_device(one_and_two: tuple[Found, Found]) -> None:
+    _, two = one_and_two
+    if "seeds" not in two:
+        return  # on JAX one mask is drawn for the whole batch
+    (first, counter), (second, other) = two["seeds"].tolist()
+    assert first == 9
+    assert second != first
+    assert counter == other == 2
