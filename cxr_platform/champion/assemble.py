@@ -1,0 +1,143 @@
+"""One bundle out of a study and its champion, put into the registry as its next version."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from cxr_platform.champion.card import model_card
+from cxr_platform.champion.export import champion_network, export_onnx, onnx_answers
+from cxr_platform.champion.facts import OutOfFold
+from cxr_platform.champion.material import ChampionMaterial
+from cxr_platform.champion.parity import measure_parity, spread_out
+from cxr_platform.champion.reference import champion_reference
+from cxr_platform.champion.reported import reported
+from cxr_platform.evaluation.interval import Interval
+from cxr_platform.evaluation.material import manifest_films
+from cxr_platform.evaluation.statistics.resampling import study_seed
+from cxr_platform.labels import CLASSES, POSITIVE_CLASS
+from cxr_platform.registry.bundle import (
+    CARD,
+    ONNX,
+    REFERENCE,
+    WEIGHTS,
+    Bundle,
+    Figure,
+    OperatingPoint,
+    Parity,
+    StudyFacts,
+    TrainingFacts,
+)
+from cxr_platform.registry.store import Registry
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Assembled:
+    """The new version's bundle, as it was described before its files were hashed, and its card."""
+
+    bundle: Bundle
+    card: str
+
+
+def assemble(material: ChampionMaterial, facts: OutOfFold, registry: Registry, say: Say = lambda _: None) -> Assembled:
+    """Add the bundle of `material`, with the out-of-fold `facts` of its strategy, to `registry`; it is not the champion
+    by that.
+
+    Raises `StudyMismatch` where the parts do not belong together, `BundleError` where the exported graph does not
+    answer as the network does. Then the registry is as it was.
+    """
+    material.check(facts.strategy)
+    made: list[Assembled] = []
+
+    def fill(folder: Path, version: str) -> Bundle:
+        made.append(_fill(folder, version, material, facts, say))
+        return made[-1].bundle
+
+    registry.add(fill)
+    return made[-1]
+
+
+def _fill(folder: Path, version: str, material: ChampionMaterial, facts: OutOfFold, say: Say) -> Assembled:
+    shutil.copyfile(material.run.weights, folder / WEIGHTS)
+    say("Exporting the network to ONNX")
+    export_onnx(material.strategy, material.profile.model, folder / WEIGHTS, folder / ONNX)
+    parity = _parity(folder, material, facts.temperature)
+    say("Computing the reference statistics")
+    _write_reference(folder, material, facts)
+    bundle = _bundle(version, material, facts, parity)
+    films = manifest_films(material.manifest).facts
+    card = model_card(bundle, facts, material.predictions, films, reported(material.folder, facts.outcome))
+    (folder / CARD).write_text(card, encoding="utf-8")
+    return Assembled(bundle, card)
+
+
+def _parity(folder: Path, material: ChampionMaterial, temperature: float) -> Parity:
+    network = champion_network(material.strategy, material.profile.model, folder / WEIGHTS)
+    films = material.data.films[spread_out(len(material.data.films))]
+    return measure_parity(network, folder / ONNX, films, temperature)
+
+
+def _write_reference(folder: Path, material: ChampionMaterial, facts: OutOfFold) -> None:
+    _, features = onnx_answers(folder / ONNX, material.data.films)
+    groups, seed = material.data.group_ids, study_seed(material.study)
+    reference = champion_reference(facts.probabilities, material.manifest, features, groups, seed)
+    reference.write(folder / REFERENCE)
+
+
+def _bundle(version: str, material: ChampionMaterial, facts: OutOfFold, parity: Parity) -> Bundle:
+    return Bundle(
+        version=version,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        synthetic=material.study.manifest.synthetic,
+        study=_study_facts(material, facts),
+        strategy=material.strategy,
+        labels=CLASSES,
+        positive_class=POSITIVE_CLASS,
+        preprocessing=material.preprocessing,
+        model=material.profile.model,
+        temperature=facts.temperature,
+        operating_point=_operating_point(facts),
+        metrics={name: _figure(interval) for name, interval in facts.measures.pooled.items()},
+        training=_training_facts(material),
+        parity=parity,
+    )
+
+
+def _study_facts(material: ChampionMaterial, facts: OutOfFold) -> StudyFacts:
+    study = material.study
+    return StudyFacts(
+        name=study.name,
+        protocol=study.protocol,  # type: ignore[arg-type]  # read_study has checked it
+        manifest_hash=study.manifest.content_hash,
+        images=facts.outcome.images,
+        folds=study.folds,
+        profile=material.profile.name,
+        winner=facts.outcome.verdict.winner,
+        strategies=study.strategies,
+    )
+
+
+def _operating_point(facts: OutOfFold) -> OperatingPoint:
+    point = facts.point
+    sensitivity, specificity = _figure(point.sensitivity), _figure(point.specificity)
+    return OperatingPoint(point.target, facts.threshold, facts.zone, sensitivity, specificity)
+
+
+def _training_facts(material: ChampionMaterial) -> TrainingFacts:
+    identity, facts = material.run.identity, material.run.facts
+    return TrainingFacts(
+        images=int(facts["images"]),
+        epochs=int(facts["epochs"]),
+        seconds=float(facts["seconds"]),
+        seed=int(identity["seed"]),
+        backend=str(identity["backend"]),
+        hardware=facts["hardware"],
+        versions=facts["versions"],
+    )
+
+
+def _figure(interval: Interval) -> Figure:
+    return Figure(interval.value, interval.low, interval.high)

@@ -1,0 +1,59 @@
+"""What a bundle is made from: a finished study, its manifest, and the champion trained on all films of that."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cxr_platform.config import DecodingConfig, Profile, QualityConfig, from_mapping
+from cxr_platform.errors import StudyMismatch
+from cxr_platform.evaluation.predictions import Predictions
+from cxr_platform.evaluation.study import Study
+from cxr_platform.manifest.store import Manifest
+from cxr_platform.registry.bundle import Preprocessing
+
+if TYPE_CHECKING:
+    from cxr_platform.training.champion_folder import ChampionRun
+    from cxr_platform.training.data import StudyData
+
+
+@dataclass(frozen=True, eq=False)
+class ChampionMaterial:
+    """`folder` is that of the study, `data` its films in the order of the manifest, at the network's input size."""
+
+    folder: Path
+    study: Study
+    predictions: Predictions
+    profile: Profile
+    manifest: Manifest
+    data: "StudyData"
+    run: "ChampionRun"
+
+    @property
+    def strategy(self) -> str:
+        """The champion's."""
+        return str(self.run.identity["strategy"])
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """As the manifest's films came to be: its own settings, which may be others than those of the study's profile.
+
+        Raises `ConfigError` for settings that this version does not know.
+        """
+        config, where = self.manifest.info["config"], f"config of {self.manifest.folder}"
+        return Preprocessing(
+            decoding=from_mapping(DecodingConfig, config["decoding"], f"{where}: decoding"),
+            quality=from_mapping(QualityConfig, config["quality"], f"{where}: quality"),
+            input_size=self.profile.model.input_size,
+        )
+
+    def check(self, strategy: str) -> None:
+        """Raises `StudyMismatch` for a champion of another strategy, or of another manifest than the study's."""
+        wanted = {"strategy": strategy, "manifest": self.study.manifest.content_hash}
+        received = {key: self.run.identity[key] for key in wanted}
+        if wanted != received:
+            raise StudyMismatch(
+                f"Expected a champion of {strategy}, trained on the films of study {self.study.name!r}, manifest "
+                f"{wanted['manifest']}.",
+                received=f"one of {received['strategy']}, manifest {received['manifest']}",
+                advice="Remove the champion's folder and run the same command again.",
+            )

@@ -1,0 +1,126 @@
+"""Train the champion on all films of a study and put it into the registry, with the study's out-of-fold figures.
+
+    python -m pipelines.champion --study runs/NAME [--strategy scratch] [--registry registry]
+
+Interrupted, the same command continues. Where the registry has no champion yet, the new version is promoted at once.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cxr_platform.champion.facts import TARGET_SENSITIVITY, check_strategy, out_of_fold
+from pipelines.command import run_command
+from pipelines.job_metrics import add_metrics_arguments, metrics_job
+from pipelines.opened_study import add_study_arguments, open_study
+
+if TYPE_CHECKING:
+    from cxr_platform.champion.assemble import Assembled
+    from cxr_platform.champion.facts import OutOfFold
+    from cxr_platform.evidence.workspace import Workspace
+    from cxr_platform.manifest.progress import BuildProgress
+    from cxr_platform.registry.store import Registry
+    from cxr_platform.training.champion import ChampionRun
+
+REGISTRY = Path("registry")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0, 2 for what cannot be served, 130 when interrupted."""
+    arguments = _parser().parse_args(argv)
+    return run_command(lambda: _run(arguments))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="cxr champion", description=__doc__.split("\n")[0])
+    add_study_arguments(parser)
+    parser.add_argument("--strategy", default="scratch", help="one of the study's strategies (default: scratch)")
+    parser.add_argument("--registry", type=Path, default=REGISTRY, help="folder of the registry (default: registry)")
+    parser.add_argument(
+        "--sensitivity",
+        type=_share,
+        default=TARGET_SENSITIVITY,
+        help=f"that the threshold aims at, 0 to 1 ({TARGET_SENSITIVITY})",
+    )
+    parser.add_argument("--ray-address", help="a running Ray cluster; without it this machine alone")
+    add_metrics_arguments(parser)
+    return parser
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a share above 0 and to 1, not {text}")
+    return value
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from cxr_platform.champion.assemble import assemble
+    from cxr_platform.champion.material import ChampionMaterial
+    from cxr_platform.monitoring.batch import champion_counts
+    from cxr_platform.registry.store import Registry
+    from cxr_platform.training.devices import hide_cards
+    from pipelines.progress import make_progress
+
+    hide_cards()  # training has them, in workers of its own
+    registry = Registry(arguments.registry)
+    with metrics_job("champion", arguments.study.name, arguments) as job, make_progress(sys.stderr) as progress:
+        opened = open_study(arguments.study, arguments.manifest, arguments.imagenet_weights, progress.step)
+        check_strategy(opened.study, arguments.strategy)
+        progress.note("Computing the out-of-fold figures")
+        facts = out_of_fold(opened.study, opened.predictions, arguments.strategy, arguments.sensitivity)
+        run = _train(arguments, opened, progress)
+        material = ChampionMaterial(
+            opened.folder.root, opened.study, opened.predictions, opened.profile, opened.manifest, opened.data, run
+        )
+        assembled = assemble(material, facts, registry, progress.note)
+        trained = assembled.bundle.training
+        accuracy = assembled.bundle.metrics["accuracy_7_class"].value or 0.0
+        champion_counts(job, arguments.strategy, trained.images, trained.epochs, accuracy)
+    _tell(assembled, facts)
+    _promote_or_advise(registry, arguments.registry, assembled.bundle.version)
+    return 0
+
+
+def _train(arguments: argparse.Namespace, opened: "Workspace", progress: "BuildProgress") -> "ChampionRun":
+    from cxr_platform.training.champion import ChampionRequest, read_champion, train_champion
+
+    request = ChampionRequest(
+        folder=opened.folder.root / "champion",
+        strategy=arguments.strategy,
+        profile=opened.profile,
+        manifest=opened.manifest,
+        imagenet_weights=arguments.imagenet_weights,
+        ray_address=arguments.ray_address,
+        on_epoch=lambda epoch: progress.step("Training the champion", epoch.epoch, epoch.epochs),
+        on_note=progress.note,
+    )
+    return read_champion(train_champion(request))
+
+
+def _tell(assembled: "Assembled", facts: "OutOfFold") -> None:
+    from cxr_platform.champion.card import card_head
+    from cxr_platform.champion.card_tables import figures_table
+    from cxr_platform.evaluation.table import to_markdown
+
+    print(card_head(assembled.card))
+    print()
+    print(to_markdown(figures_table(facts)))
+
+
+def _promote_or_advise(registry: "Registry", folder: Path, version: str) -> None:
+    from cxr_platform.registry.promotion import promote
+
+    print(folder / version)
+    if registry.champion() is None:
+        promote(registry, version, lead_seconds=0.0)
+        print(f"{version} is the champion: the registry had none.")
+        return
+    elsewhere = "" if folder == REGISTRY else f" --registry {folder}"
+    print(f"{registry.champion()} remains the champion. To replace it: cxr registry promote {version}{elsewhere}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

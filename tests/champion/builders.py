@@ -1,0 +1,145 @@
+"""A study of made-up predictions, its manifest and the weights of a champion, as training would leave them."""
+
+import json
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+
+import keras
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from cxr_platform.champion.material import ChampionMaterial
+from cxr_platform.config import ModelConfig, Profile
+from cxr_platform.evaluation.predictions import PROBABILITY_COLUMNS, load_predictions
+from cxr_platform.evaluation.study import read_study
+from cxr_platform.labels import CLASSES
+from cxr_platform.manifest.schema import PIXELS, manifest_schema
+from cxr_platform.manifest.store import Manifest, open_manifest, write_films, write_info
+from cxr_platform.models.augment import to_network_input
+from cxr_platform.models.mobilenet import Network, build_network
+from cxr_platform.models.start import set_start
+from cxr_platform.models.strategies import strategy_by_name
+from cxr_platform.training.champion_folder import ChampionRun
+from cxr_platform.training.data import load_study_data
+from tests.evaluation.builders import image_frame, write_study
+from tests.training.builders import tiny_profile
+
+SIDE, FOLDS, HASH = 32, 2, "b3f0c4de"
+MODEL = ModelConfig(input_size=SIDE, alpha=0.35, dense_units=32)
+COUNTS = {"Covid19": 40, "Pneumonia": 40, "Normal": 40, "Edema": 12, "Effusion": 12, "Emphysema": 12, "Fibrosis": 12}
+CERTAINTY = {"scratch": 2.0, "off-the-shelf": 1.0}
+
+
+@dataclass(frozen=True)
+class Made:
+    """Where the parts lie."""
+
+    study: Path
+    manifest: Manifest
+    weights: Path
+
+
+@cache
+def champion_profile() -> Profile:
+    return replace(tiny_profile(), model=MODEL)
+
+
+def answers(images: pd.DataFrame, strategy: str, certainty: float, seed: int) -> pd.DataFrame:
+    """Predictions whose logits have the film's class raised by `certainty`, with noise: right often, not always."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(len(images), len(CLASSES)))
+    logits[np.arange(len(images)), images["label"].map(CLASSES.index)] += certainty
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    frame = images.assign(strategy=strategy)
+    frame[list(PROBABILITY_COLUMNS)] = shares.astype("float32")
+    return frame
+
+
+def made_study(root: Path, certainty: dict[str, float] = CERTAINTY, *, synthetic: bool = False, **counts: int) -> Path:
+    """A study folder; `counts` replaces films a class."""
+    images = image_frame({**COUNTS, **counts}, FOLDS)
+    parts = [answers(images, name, value, seed) for seed, (name, value) in enumerate(certainty.items())]
+    folder = write_study(root, pd.concat(parts, ignore_index=True), synthetic=synthetic)
+    tree = json.loads((folder / "study.json").read_text())
+    (folder / "study.json").write_text(json.dumps({**tree, "profile": champion_profile().to_dict()}))
+    return folder
+
+
+def made_manifest(root: Path) -> Manifest:
+    """The films of `made_study` in another order than its predictions, and one external film that is all white."""
+    images = image_frame(COUNTS, FOLDS).assign(role="study")
+    outside = images[:1].assign(image_id="outside", role="external", fold=-1)
+    images = pd.concat([images.sample(frac=1, random_state=1), outside], ignore_index=True)
+    rng = np.random.default_rng(5)
+    films = rng.integers(0, 256, (len(images), SIDE, SIDE)).astype("uint8")
+    films[-1] = 255
+    columns = {
+        **{name: images[name] for name in ("image_id", "source", "label", "group_id", "role")},
+        **dict.fromkeys(("source_path", "file_sha256", "pixel_sha256", "phash"), images["image_id"]),
+        **{"finding": images["label"], "patient_id": images["group_id"], "color_mode": "L"},
+        **{"view": np.where(np.arange(len(images)) % 3, "PA", "AP"), "age": np.float32(50), "sex": "F"},
+        **{name: np.int32(200) for name in ("width", "height", "bit_depth")},
+        "mean": (films.mean(axis=(1, 2)) / 255).astype("float32"),
+        "std": (films.std(axis=(1, 2)) / 255).astype("float32"),
+        "padding_fraction": np.linspace(0, 0.5, len(images), dtype="float32"),
+        **{f"fold_{name}": images["fold"].astype("int32") for name in ("paper", "grouped")},
+    }
+    schema = manifest_schema(SIDE)
+    rows = pa.Table.from_pandas(
+        pd.DataFrame(columns), schema=schema.remove(schema.get_field_index(PIXELS)), preserve_index=False
+    )
+    root.mkdir(parents=True)
+    write_films(root, rows, lambda start, stop: films[start:stop], SIDE)
+    config = champion_profile().to_dict()["intake"]
+    config["decoding"]["image_size"] = SIDE
+    counted = {"images": len(images), "found": len(images), "excluded": {}, "config": config}
+    write_info(root, {"schema_version": 1, "content_hash": HASH, **counted})
+    return open_manifest(root)
+
+
+def made_network(seed: int = 1, strategy: str = "scratch", config: ModelConfig = MODEL) -> Network:
+    """Random weights, batch normalisation near to what it sees, so that answers differ from film to film. Set to it, 52
+    random layers would make of every rounding a different answer, which no trained network does."""
+    network = build_network(strategy_by_name(strategy), config)
+    set_start(network, seed, {layer.name: layer.get_weights() for layer in network.full.layers if layer.weights})
+    norms = [layer for layer in network.full.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    for layer in norms:
+        layer.momentum = 0.003
+    rng = np.random.default_rng(seed)
+    films = rng.integers(0, 256, (16, config.input_size, config.input_size)).astype("uint8")
+    network.full(to_network_input(films), training=True)
+    return network
+
+
+def made_weights(file: Path, seed: int = 1) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    made_network(seed).full.save_weights(file)
+    return file
+
+
+def made_run(weights: Path, **identity: object) -> ChampionRun:
+    facts = {"images": sum(COUNTS.values()), "epochs": 3, "seconds": 12.5}
+    facts |= {"hardware": {"processors": 2}, "versions": {"keras": "3.15.1"}}
+    known = {"strategy": "scratch", "manifest": HASH, "seed": 2020, "backend": "tensorflow", **identity}
+    return ChampionRun(weights.parent, known, facts)
+
+
+@cache
+def made() -> Made:
+    """One of each, kept for all tests; gone with the machine's temporary files."""
+    root = Path(mkdtemp())
+    weights = made_weights(root / "champion" / "model.weights.h5")
+    return Made(made_study(root / "runs" / "test"), made_manifest(root / "manifest"), weights)
+
+
+def material(study: Path | None = None, **identity: object) -> ChampionMaterial:
+    """What a bundle is made from, of the `study` that is given."""
+    parts = made()
+    folder = study or parts.study
+    described = read_study(folder)
+    data = load_study_data(parts.manifest, "grouped", FOLDS, SIDE)
+    predictions, run = load_predictions(folder, described), made_run(parts.weights, **identity)
+    return ChampionMaterial(folder, described, predictions, champion_profile(), parts.manifest, data, run)

@@ -1,0 +1,111 @@
+"""The graph takes grey films of any number and answers as the network does; what it is not given, it says."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from cxr_platform.champion.export import champion_network, export_onnx, onnx_answers
+from cxr_platform.errors import BundleError
+from cxr_platform.models.augment import to_network_input
+from tests.champion.builders import MODEL, SIDE, made_weights
+from tests.conftest import REPOSITORY
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made_weights(tmp_path_factory.mktemp("champion") / "model.weights.h5", seed=3)
+
+
+@pytest.fixture(scope="module")
+def graph(weights: Path) -> Path:
+    file = weights.with_name("model.onnx")
+    export_onnx("scratch", MODEL, weights, file)
+    return file
+
+
+def films(count: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, SIDE, SIDE)).astype("uint8")
+
+
+def test_the_graph_has_the_inputs_and_outputs_that_serving_relies_on(graph: Path) -> None:
+    session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
+    described = {t.name: (t.type, t.shape) for t in (*session.get_inputs(), *session.get_outputs())}
+    assert described == {
+        "films": ("tensor(uint8)", ["batch", SIDE, SIDE]),
+        "logits": ("tensor(float)", ["batch", 7]),
+        "features": ("tensor(float)", ["batch", 1280]),
+    }
+    onnx.checker.check_model(str(graph), full_check=True)
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 150])
+def test_it_answers_as_keras_for_any_number_of_films(graph: Path, weights: Path, count: int) -> None:
+    logits, features = onnx_answers(graph, films(count))
+    network = champion_network("scratch", MODEL, weights).full
+    both = keras.Model(network.input, [network.output, network.get_layer("features").output])
+    wanted = [np.zeros((0, 7)), np.zeros((0, 1280))]
+    if count:
+        wanted = [np.asarray(output) for output in both(to_network_input(films(count)), training=False)]
+    assert logits.shape == (count, 7)
+    np.testing.assert_allclose(logits, wanted[0], atol=1e-4)
+    np.testing.assert_allclose(features, wanted[1], atol=1e-4)
+
+
+def test_films_differ_in_their_answers(graph: Path) -> None:
+    logits, features = onnx_answers(graph, films(5))
+    assert logits.std(axis=0).min() > 1e-3
+    assert features.std(axis=0).max() > 1e-3
+
+
+def test_every_strategy_has_the_same_graph(tmp_path: Path, graph: Path, weights: Path) -> None:
+    export_onnx("fine-tuning-3", MODEL, weights, tmp_path / "other.onnx")
+    for ours, theirs in zip(
+        onnx_answers(graph, films(3)), onnx_answers(tmp_path / "other.onnx", films(3)), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("content", [None, b"no weights"])
+def test_weights_that_cannot_be_read_are_an_error_with_their_place(tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "model.weights.h5"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(BundleError, match=r"Expected the weights of a scratch network .*model\.weights\.h5"):
+        champion_network("scratch", MODEL, file)
+
+
+def test_weights_of_another_network_are_an_error(weights: Path) -> None:
+    with pytest.raises(BundleError, match="Expected the weights"):
+        champion_network("scratch", replace(MODEL, dense_units=33), weights)
+
+
+def test_on_another_backend_tensorflow_converts_in_a_process_of_its_own(
+    tmp_path: Path, weights: Path, graph: Path
+) -> None:
+    pytest.importorskip("jax")
+    code = (
+        "import sys; from pathlib import Path; from cxr_platform.champion.export import export_onnx\n"
+        "from tests.champion.builders import MODEL\n"
+        "export_onnx('scratch', MODEL, Path(sys.argv[1]), Path(sys.argv[2]))\n"
+        "assert 'tensorflow' not in sys.modules"
+    )
+    command = [sys.executable, "-c", code, str(weights), str(tmp_path / "jax.onnx")]
+    env = {**os.environ, "KERAS_BACKEND": "jax"}
+    done = subprocess.run(command, cwd=REPOSITORY, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for ours, theirs in zip(onnx_answers(graph, films(3)), onnx_answers(tmp_path / "jax.onnx", films(3)), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_what_stops_that_process_is_told(tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cxr_platform.training.devices.keras_backend", lambda: "jax")
+    with pytest.raises(BundleError, match=r"in a process of its own.*No such file or directory.*tf2onnx"):
+        export_onnx("scratch", MODEL, weights, tmp_path / "nowhere" / "model.onnx")

@@ -1,0 +1,84 @@
+"""The verb on a small study of drawn films: trained, exported, described, added, and the first one promoted."""
+
+import json
+from pathlib import Path
+
+import onnxruntime
+import pytest
+
+from cxr_platform.config import load_profile
+from pipelines import champion, cross_validate, phantoms
+from pipelines import manifest as manifest_verb
+from tests.manifest.builders import fill_cache
+from tests.pipelines.test_cross_validate import PROFILE
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study `runs/t` of one strategy and its manifest."""
+    work = tmp_path_factory.mktemp("work")
+    profile = work / "tiny.toml"
+    profile.write_text(PROFILE.replace("epochs = 3", "epochs = 1"))
+    assert phantoms.main(["--out", str(work / "films"), "--per-class", "8", "--seed", "3", "--size", "224"]) == 0
+    fill_cache(work / "films", work / "manifest", load_profile(str(profile), {}))
+    built = ["--data", str(work / "films"), "--out", str(work / "manifest"), "--profile", str(profile)]
+    assert manifest_verb.main(built) == 0
+    named = ["--manifest", str(work / "manifest"), "--profile", str(profile), "--runs", str(work / "runs")]
+    run = [*named, "--name", "t", "--strategies", "scratch", "--engine", "local", "--no-report"]
+    assert cross_validate.main(run) == 0
+    return work
+
+
+def run(work: Path, *more: str) -> int:
+    named = ["--study", str(work / "runs" / "t"), "--manifest", str(work / "manifest")]
+    return champion.main([*named, "--registry", str(work / "registry"), *more])
+
+
+def versions(work: Path) -> dict[str, object]:
+    tree: dict[str, object] = json.loads((work / "registry" / "registry.json").read_text())
+    return {"versions": list(tree["versions"]), "champion": tree["champion"]}  # type: ignore[call-overload]
+
+
+@pytest.mark.ray
+def test_the_first_champion_is_promoted_and_the_next_one_waits(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(work) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("# Model card: v1, Training from scratch\n\n**For research, not for diagnosis.**")
+    assert "**SYNTHETIC FILMS**" in told
+    assert "No other strategy was run in the study" in told
+    assert "| 7-class accuracy (%) |" in told
+    assert "v1 is the champion: the registry had none." in told
+    assert versions(work) == {"versions": ["v1"], "champion": "v1"}
+    session = onnxruntime.InferenceSession(str(work / "registry" / "v1" / "model.onnx"))
+    assert [tensor.name for tensor in session.get_inputs()] == ["films"]
+
+    assert run(work, "--sensitivity", "0.8") == 0
+    told = capsys.readouterr().out
+    assert f"cxr registry promote v2 --registry {work / 'registry'}" in told
+    assert versions(work) == {"versions": ["v1", "v2"], "champion": "v1"}
+    bundle = json.loads((work / "registry" / "v2" / "bundle.json").read_text())
+    assert bundle["operating_point"]["target_sensitivity"] == 0.8
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (("--strategy", "fine-tuning-1"), "Expected a strategy of study 't': scratch. Received: 'fine-tuning-1'"),
+        (("--study", "nowhere"), "Expected the record of a study"),
+        (("--manifest", "nowhere"), "Expected a manifest in"),
+    ],
+)
+def test_what_is_not_there_is_one_paragraph_and_exit_code_2(
+    work: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], told: str
+) -> None:
+    assert run(work, *more) == 2
+    output = capsys.readouterr().err
+    assert told in output
+    assert "Traceback" not in output
+    assert not (work / "runs" / "t" / "champion" / "fine-tuning-1").exists()
+
+
+@pytest.mark.parametrize("share", ["0", "95", "much"])
+def test_a_sensitivity_that_is_no_share_is_refused(work: Path, share: str) -> None:
+    with pytest.raises(SystemExit):
+        run(work, "--sensitivity", share)
