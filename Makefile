@@ -17,6 +17,14 @@ PROFILE_NAME = $(basename $(notdir $(PROFILE)))
 NAME     ?= $(BASE)$(if $(INPUT_SIZE),-$(INPUT_SIZE)px)$(if $(filter paper,$(PROTOCOL)),-paper)
 MANIFEST ?= data/manifests/$(BASE)
 
+# The champion and where it serves.
+STUDY    ?= $(NAME)
+STRATEGY ?= scratch
+REGISTRY ?= registry
+HOST     ?= 127.0.0.1
+PORT     ?= 8000
+KEYS     ?=
+
 SETTINGS = --profile $(PROFILE) $(if $(FOLDS),--folds $(FOLDS)) $(if $(SEED),--seed $(SEED)) \
            $(if $(INPUT_SIZE),--input-size $(INPUT_SIZE)) $(if $(LIMIT),--limit $(LIMIT))
 WEIGHTS_ARGUMENT = $(if $(WEIGHTS),--imagenet-weights $(WEIGHTS))
@@ -26,11 +34,12 @@ RUN  = $(VENV)/bin/python -m
 UV_VERSION = 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help setup phantoms manifest study report evaluate track cv-all test check format lock bench bench-head clean-env
+.PHONY: help setup phantoms manifest study report evaluate track cv-all champion serve exporter test check format lock bench bench-head bench-serving clean-env
 
 help: ## list the verbs
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-11s %s\n", $$1, $$2}'
-	@echo "Variables: DATA PROFILE PROTOCOL STRATEGIES FOLDS NAME INPUT_SIZE SEED LIMIT (images a class) EXTERNAL (sources that are only scored) ENGINE WEIGHTS PER_CLASS"
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
+	@echo "Variables: DATA PROFILE PROTOCOL STRATEGIES FOLDS NAME INPUT_SIZE SEED LIMIT (images a class) EXTERNAL (sources that are only scored) ENGINE WEIGHTS PER_CLASS;"
+	@echo "           STUDY STRATEGY REGISTRY (champion, serve), HOST PORT KEYS (serve)"
 	@echo "Example:   make cv-all DATA=~/films PROFILE=quick STRATEGIES=off-the-shelf,scratch FOLDS=5 LIMIT=200"
 
 setup: $(VENV)/installed ## make the virtual environment from the hash-locked requirements
@@ -67,6 +76,15 @@ evaluate: setup ## score the unseen films of DATA with the models of NAME
 track: setup ## log NAME and its report to MLflow (a folder, unless MLFLOW_TRACKING_URI is set)
 	$(RUN) pipelines.track --study runs/$(NAME)
 
+champion: setup ## train STRATEGY on all films of STUDY and put it into REGISTRY
+	$(RUN) pipelines.champion --study runs/$(STUDY) --strategy $(STRATEGY) --registry $(REGISTRY) $(WEIGHTS_ARGUMENT)
+
+serve: setup ## serve the champion of REGISTRY at HOST:PORT, with a page to try it
+	$(RUN) pipelines.serve --registry $(REGISTRY) --host $(HOST) --port $(PORT) $(if $(KEYS),--keys $(KEYS))
+
+exporter: setup ## export the state of REGISTRY to Prometheus
+	$(RUN) pipelines.exporter --registry $(REGISTRY)
+
 test: check ## lint, types and tests
 	$(RUN) pytest -q
 
@@ -84,6 +102,9 @@ bench: setup ## what the second fold of a strategy costs beside its steps, again
 
 bench-head: setup ## the off-the-shelf head of NAME beside a logistic regression on the same features and folds
 	$(RUN) pipelines.benchmark_head --manifest $(MANIFEST) --study runs/$(NAME) $(WEIGHTS_ARGUMENT)
+
+bench-serving: setup ## the server beside bare ONNX Runtime and a plain FastAPI application, on the films of DATA
+	$(RUN) pipelines.benchmark_serving --registry $(REGISTRY) --data $(DATA)
 
 lock: setup ## resolve the requirements again (no package address is written)
 	$(VENV)/bin/uv pip compile --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-header \

@@ -12,7 +12,11 @@ VERBS = {
     "evaluate": "score a folder of unseen films with the models of a study",
     "explain": "show where the answer for one film of a study comes from",
     "track": "log a finished study and its report to MLflow",
+    "champion": "train the champion on all films of a study and put it into the registry",
+    "serve": "serve the champion over HTTP",
+    "screen": "screen films: here, or by a server",
     "registry": "the bundles that can serve, and which of them does",
+    "exporter": "export the registry's state to Prometheus",
 }
 
 

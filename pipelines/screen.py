@@ -100,6 +100,7 @@ def _table(replies: "Sequence[tuple[Path, Reply]]") -> "Table":
     from cxr_platform.serving.schema import ScreenAnswer
 
     table = Table("File", "Decision", "Class", "Covid19 (%)", "Why")
+    table.columns[0].overflow = "fold"
     table.columns[3].justify = "right"
     for file, reply in replies:
         cells: tuple[str, ...]

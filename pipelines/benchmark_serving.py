@@ -1,0 +1,150 @@
+"""How fast the server screens: beside bare ONNX Runtime, and beside a plain FastAPI application that calls Keras.
+
+    python -m pipelines.benchmark_serving --registry registry --data FOLDER
+
+Everything runs in one go on the same cores, the clients included. Bare ONNX Runtime is the fastest of several ways to
+call the session on films that are already decoded; the plain application is what `plain_server` shows.
+"""
+
+import argparse
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from cxr_platform.errors import ServingError
+from pipelines.command import run_command
+from pipelines.load_clients import Load, run_load
+
+START_SECONDS = 180.0
+STOP_SECONDS = 60.0
+BARE_SECONDS = 10.0
+SUFFIXES = (".png", ".jpg", ".jpeg")
+FILMS = 64
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print films a second, latencies and ratios of the three; returns 0, or 1 where a request was lost."""
+    parser = argparse.ArgumentParser(prog="python -m pipelines.benchmark_serving", description=__doc__.split("\n")[0])
+    parser.add_argument("--registry", type=Path, default=Path("registry"))
+    parser.add_argument("--data", type=Path, required=True, help="a folder of PNG and JPEG films")
+    parser.add_argument("--clients", type=int, default=32)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--no-plain", action="store_true", help="leave out the plain application")
+    arguments = parser.parse_args(argv)
+    return run_command(lambda: _run(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from cxr_platform.registry.store import Registry
+
+    films = _films(arguments.data)
+    folder, bundle = Registry(arguments.registry).open()
+    size = bundle.preprocessing.input_size
+    print(f"{bundle.version} ({bundle.strategy}, {size} px, alpha {bundle.model.alpha}), {os.cpu_count()} cores,")
+    print(f"{len(films)} films, {arguments.clients} clients for {arguments.seconds:.0f} s")
+    bare = _bare(folder / "model.onnx", size)
+    print(f"bare ONNX Runtime {bare:8.1f} films/s")
+    command = ["-m", "pipelines.serve", "--registry", str(arguments.registry.absolute())]
+    ours = _served(command, films, arguments)
+    _tell("this server", ours, bare)
+    lost = sum(n for status, n in ours.statuses.items() if status == 0 or status >= 500)
+    if not arguments.no_plain:
+        plain = _served(["-m", "pipelines.plain_server", "--bundle", str(folder)], films, arguments)
+        _tell("plain FastAPI, model.predict", plain, bare)
+        print(f"this server / plain application {ours.rate / plain.rate:6.1f}")
+    return 1 if lost else 0
+
+
+def _tell(name: str, load: Load, bare: float) -> None:
+    statuses = ", ".join(f"{status}: {n}" for status, n in sorted(load.statuses.items()))
+    print(
+        f"{name} {load.rate:8.1f} films/s, {load.rate / bare:.2f} of bare ONNX Runtime, "
+        f"p50 {1000 * load.latency(50):.0f} ms, p99 {1000 * load.latency(99):.0f} ms, answers {statuses}"
+    )
+
+
+def _films(folder: Path) -> list[bytes]:
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)[:FILMS]
+    if not files:
+        raise ServingError(
+            f"Expected PNG or JPEG films below {folder}.", received="none", advice="Name another folder."
+        )
+    return [path.read_bytes() for path in files]
+
+
+def _bare(model: Path, size: int) -> float:
+    """Films a second, the best of: one film with all cores; one film a core; eight films with all cores."""
+    cores = os.cpu_count() or 1
+    return max(_sessions(model, size, *way) for way in ((1, cores, 1), (cores, 1, 1), (1, cores, 8)))
+
+
+def _sessions(model: Path, size: int, sessions: int, threads: int, batch: int) -> float:
+    import numpy as np
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    made = [onnxruntime.InferenceSession(model, options, ["CPUExecutionProvider"]) for _ in range(sessions)]
+    film = np.random.default_rng(0).integers(0, 256, (batch, size, size), dtype=np.uint8)
+
+    def count(session: Any) -> int:
+        ends, films = time.monotonic() + BARE_SECONDS, 0
+        while time.monotonic() < ends:
+            session.run(None, {"films": film})
+            films += batch
+        return films
+
+    with ThreadPoolExecutor(sessions) as pool:
+        return sum(pool.map(count, made)) / BARE_SECONDS
+
+
+def _served(command: Sequence[str], films: Sequence[bytes], arguments: argparse.Namespace) -> Load:
+    port = _free_port()
+    with _process([*command, "--port", str(port)]) as process:
+        _wait(process, port)
+        return run_load(port, "/v1/screen", films, clients=arguments.clients, seconds=arguments.seconds)
+
+
+@contextlib.contextmanager
+def _process(command: Sequence[str]) -> Iterator["subprocess.Popen[bytes]"]:
+    process = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait(process: "subprocess.Popen[bytes]", port: int) -> None:
+    ends = time.monotonic() + START_SECONDS
+    while time.monotonic() < ends and process.poll() is None:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.5)
+    raise ServingError(f"Expected a server to be ready on port {port} within {START_SECONDS:.0f} s.", received="none")
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,66 @@
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from pipelines import benchmark_serving
+from pipelines.load_clients import Answer, Load
+from tests.serving.builders import film_png, registry_with_champion
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    registry_with_champion(tmp_path / "registry")
+    (tmp_path / "film.png").write_bytes(film_png())
+    return tmp_path
+
+
+def loads(*statuses: int) -> Load:
+    return Load([Answer(0, float(i), 0.02, status, "v1") for i, status in enumerate(statuses)], 2.0)
+
+
+def run(work: Path, monkeypatch: pytest.MonkeyPatch, ours: Load, plain: Load) -> int:
+    monkeypatch.setattr(benchmark_serving, "BARE_SECONDS", 0.1)
+    answers = {"pipelines.serve": ours, "pipelines.plain_server": plain}
+
+    def served(command: Sequence[str], films: Sequence[bytes], _: object) -> Load:
+        assert films == [film_png()]
+        return answers[command[1]]
+
+    monkeypatch.setattr(benchmark_serving, "_served", served)
+    return benchmark_serving.main(["--registry", str(work / "registry"), "--data", str(work)])
+
+
+def test_it_prints_rates_latencies_and_ratios(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(work, monkeypatch, loads(*[200] * 40), loads(*[200] * 4)) == 0
+    told = capsys.readouterr().out
+    assert "this server     20.0 films/s" in told
+    assert "p50 20 ms, p99 20 ms, answers 200: 40" in told
+    assert "this server / plain application   10.0" in told
+
+
+@pytest.mark.parametrize("status", [0, 500, 503])
+def test_a_lost_request_is_exit_code_1(work: Path, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    assert run(work, monkeypatch, loads(200, status), loads(200)) == 1
+
+
+def test_a_folder_without_films_is_named(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (work / "film.png").unlink()
+    assert run(work, monkeypatch, loads(200), loads(200)) == 2
+    assert str(work) in capsys.readouterr().err
+
+
+def test_a_server_that_ends_before_it_is_ready_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def process(_: Sequence[str]) -> Iterator[object]:
+        yield SimpleNamespace(poll=lambda: 2)
+
+    monkeypatch.setattr(benchmark_serving, "_process", process)
+    with pytest.raises(benchmark_serving.ServingError, match="ready on port"):
+        benchmark_serving._served(["-m", "nothing"], [b""], None)  # type: ignore[arg-type]
