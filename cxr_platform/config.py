@@ -113,11 +113,16 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class ResourcesConfig:
-    """What one trial reserves on a Ray node. `gpu` is a fraction of one card; 0 where there is none."""
+    """What one trial reserves on a Ray node. `gpu` is a fraction of one card; 0 where there is none.
+
+    A trial that failed or whose node was lost is tried again `retries` times, from its last checkpoint, of which there
+    is one every `checkpoint_seconds` at the end of an epoch.
+    """
 
     cpu: float = 1.0
     gpu: float | Literal["auto"] = "auto"
-    retries: int = 1
+    retries: int = 3
+    checkpoint_seconds: float = 60.0
 
 
 @dataclass(frozen=True)

@@ -14,16 +14,17 @@ GROUND = {"labels", "errors", "config", "rules"}
 MAY_IMPORT: dict[str, set[str]] = {
     # room → the rooms below it that it may import, besides itself and the ground
     "cluster": set(),
+    "storage": set(),
     "intake": set(),
-    "manifest": {"intake", "cluster"},
+    "manifest": {"intake", "cluster", "storage"},
     "models": set(),
-    "training": {"manifest", "models", "cluster", "intake"},
+    "training": {"manifest", "models", "cluster", "intake", "storage"},
     "evaluation": {"manifest"},
     "explain": {"models"},
-    "evidence": {"manifest", "models", "training", "evaluation", "explain", "intake"},
+    "evidence": {"manifest", "models", "training", "evaluation", "explain", "intake", "storage"},
     "tracking": {"evaluation"},
-    "registry": set(),
-    "monitoring": {"registry"},
+    "registry": {"storage"},
+    "monitoring": {"registry", "storage"},
     "champion": {"manifest", "models", "training", "evaluation", "explain", "intake", "registry", "monitoring"},
     "serving": {"registry", "intake", "explain", "models", "monitoring"},
 }

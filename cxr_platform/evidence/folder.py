@@ -18,11 +18,12 @@ from cxr_platform.intake.sources import Found, find_candidates
 from cxr_platform.manifest.cache import DecodedCache, PixelReader, settings_key
 from cxr_platform.manifest.choice import Choice, choose
 from cxr_platform.manifest.decoding import DecodeTask, decode_new
-from cxr_platform.manifest.place import Place, storage_errors
+from cxr_platform.manifest.place import Place
 from cxr_platform.manifest.progress import BuildProgress
 from cxr_platform.manifest.pseudonyms import patient_salt
 from cxr_platform.manifest.selection import Taken
 from cxr_platform.manifest.store import Manifest
+from cxr_platform.storage.files import storage_errors
 
 
 @dataclass(frozen=True, eq=False)

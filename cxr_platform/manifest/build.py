@@ -15,12 +15,13 @@ from cxr_platform.manifest.cache import DecodedCache, PixelReader, settings_key
 from cxr_platform.manifest.choice import Choice, choose
 from cxr_platform.manifest.contact_sheets import write_contact_sheets
 from cxr_platform.manifest.decoding import DecodeTask, decode_new
-from cxr_platform.manifest.place import Place, storage_errors
+from cxr_platform.manifest.place import Place
 from cxr_platform.manifest.progress import BuildProgress, Silent
 from cxr_platform.manifest.pseudonyms import PUBLISHED_SALT, SALT_VARIABLE, patient_salt
 from cxr_platform.manifest.rows import make_info, make_rows
 from cxr_platform.manifest.store import Manifest, open_manifest, write_excluded, write_films, write_info
 from cxr_platform.manifest.validate import validate_manifest
+from cxr_platform.storage.files import storage_errors
 
 UNSALTED = f"Patients of {{}} films come from DICOM headers; set {SALT_VARIABLE} where these are no published ones"
 

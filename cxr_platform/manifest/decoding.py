@@ -26,10 +26,10 @@ from cxr_platform.intake.candidate import Candidate
 from cxr_platform.intake.films import read_film
 from cxr_platform.manifest.cache import DecodedCache, write_shard
 from cxr_platform.manifest.contact_sheets import FILMS_A_SHEET
-from cxr_platform.manifest.place import cannot_write
 from cxr_platform.manifest.progress import BuildProgress
 from cxr_platform.manifest.pseudonyms import header_pseudonym
 from cxr_platform.manifest.records import RECORD_SCHEMA, Decoded, FileKey, facts_of, from_table, to_table
+from cxr_platform.storage.files import cannot_write
 
 if TYPE_CHECKING:
     from ray.data import Dataset

@@ -16,27 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cxr_platform.errors import StorageError
+from cxr_platform.storage.files import storage_errors
 
 INFO_FILE = "manifest.json"
 PARTS = {INFO_FILE, "films", "excluded.parquet", "validation", "contact_sheets"}
 """What a build makes; an interrupted one has made some of it."""
 
 LOCK_FILE = ".lock"
-
-
-@contextmanager
-def storage_errors(path: Path) -> Iterator[None]:
-    """Turn an `OSError` within (disk full, not permitted, not a folder) into a `StorageError` that names `path`."""
-    try:
-        yield
-    except OSError as error:
-        raise cannot_write(path, error.strerror or error) from error
-
-
-def cannot_write(path: Path, received: object) -> StorageError:
-    """The error for a place that cannot be written."""
-    advice = "Free some space there, correct the permissions, or choose another place."
-    return StorageError(f"Expected to be able to write {path}.", received=received, advice=advice)
 
 
 @dataclass(frozen=True)

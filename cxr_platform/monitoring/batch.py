@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest, push_to
 
 from cxr_platform.errors import ConfigError, CxrError, StorageError
 from cxr_platform.monitoring import names
-from cxr_platform.registry.files import storage_errors, write_atomically
+from cxr_platform.storage.files import storage_errors, write_atomically
 
 FOLDER_VARIABLE, GATEWAY_VARIABLE = "CXR_METRICS_DIR", "CXR_PUSHGATEWAY_URL"
 GATEWAY_SECONDS = 5.0

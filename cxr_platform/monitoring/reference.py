@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from cxr_platform.errors import BundleError
 from cxr_platform.labels import CLASSES
 from cxr_platform.monitoring.distance import DistanceModel, fit_distance
-from cxr_platform.registry.files import read_bytes, write_atomically
+from cxr_platform.registry.files import read_bytes
 from cxr_platform.registry.plain import check_schema, json_tree
+from cxr_platform.storage.files import write_atomically
 
 SCHEMA_VERSION = 1
 POINTS = 1001

@@ -12,8 +12,9 @@ from cxr_platform.config import DecodingConfig, ModelConfig, Protocol, QualityCo
 from cxr_platform.errors import BundleError
 from cxr_platform.registry.bundle_rules import check_rules
 from cxr_platform.registry.contents import Stamp, check_bytes, check_contents, stamps
-from cxr_platform.registry.files import read_bytes, write_atomically
+from cxr_platform.registry.files import read_bytes
 from cxr_platform.registry.plain import Mismatch, build, check_schema, json_tree, to_json
+from cxr_platform.storage.files import write_atomically
 
 SCHEMA_VERSION: Final = 1
 DESCRIPTION = "bundle.json"

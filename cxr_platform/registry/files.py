@@ -9,13 +9,13 @@ import hashlib
 import os
 import stat
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from cxr_platform.errors import RegistryError, StorageError
+from cxr_platform.errors import RegistryError
+from cxr_platform.storage.files import flush, storage_errors
 
 CHUNK = 2**20
 """Bytes read at a time for a hash."""
@@ -57,23 +57,8 @@ def size_and_sha256(path: Path, error: type[RegistryError]) -> tuple[int, str]:
     return size, digest.hexdigest()
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace the file at `path`: after a crash it is the old one or the new one. `StorageError` if it cannot be."""
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    with storage_errors(path):
-        try:
-            with partial.open("xb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-        flush(path.parent)
-
-
 def remove_partial(path: Path) -> None:
-    """What a crash in `write_atomically` has left beside `path`; only under the lock."""
+    """What a crash in `storage.files.write_atomically` has left beside `path`; only under the lock."""
     for partial in path.parent.glob(f".{path.name}.*"):
         partial.unlink(missing_ok=True)
 
@@ -85,15 +70,6 @@ def publish(folder: Path, destination: Path) -> None:
             flush(place)
         folder.rename(destination)
         flush(destination.parent)
-
-
-def flush(path: Path) -> None:
-    """Make a file, or the entries of a folder, outlast a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager
@@ -120,16 +96,3 @@ def _taken(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-@contextmanager
-def storage_errors(place: Path) -> Iterator[None]:
-    """Turn an error of the file system into a `StorageError` that names `place`."""
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(
-            f"Expected to be able to write {place}.",
-            received=error.strerror or error,
-            advice="Make room or correct the permissions, and run the same command again.",
-        ) from error

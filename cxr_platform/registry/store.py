@@ -16,10 +16,9 @@ from cxr_platform.registry.files import (
     read_bytes,
     remove_partial,
     size_and_sha256,
-    storage_errors,
-    write_atomically,
 )
 from cxr_platform.registry.state import State, VersionEntry, number, parse_state, previous, put_back
+from cxr_platform.storage.files import storage_errors, write_atomically
 
 CHAMPION = "champion"
 """The alias that `open` and the verbs take in place of a version."""

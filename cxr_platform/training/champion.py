@@ -15,8 +15,8 @@ from cxr_platform.config import Profile
 from cxr_platform.models.start import BackboneWeights
 from cxr_platform.models.strategies import strategy_by_name
 from cxr_platform.models.weights import find_weights, load_backbone_weights
-from cxr_platform.training.champion_checkpoint import epoch_of
 from cxr_platform.training.champion_folder import ChampionFolder, ChampionRun, read_champion
+from cxr_platform.training.checkpoint import epoch_of
 from cxr_platform.training.data import load_study_data
 from cxr_platform.training.folder import StudyFolder
 from cxr_platform.training.plan import StudyPlan, cuts_of

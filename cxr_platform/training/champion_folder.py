@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 
 from cxr_platform.errors import StudyError, StudyMismatch
 from cxr_platform.models.mobilenet import Network
-from cxr_platform.training.champion_checkpoint import newest
+from cxr_platform.storage.files import put_in_place, storage_errors, write_json
+from cxr_platform.training.checkpoint import newest
 from cxr_platform.training.folder import history_table
 from cxr_platform.training.plan import differences
-from cxr_platform.training.storage import put_in_place, storage_errors, write_json
 from cxr_platform.training.trial import Epoch
 
 FACTS, WEIGHTS, HISTORY, IDENTITY = "champion.json", "model.weights.h5", "history.parquet", "identity.json"

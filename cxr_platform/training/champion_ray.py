@@ -21,8 +21,8 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from cxr_platform.config import ResourcesConfig
 from cxr_platform.errors import CxrError, StorageError, StudyError
+from cxr_platform.storage.files import storage_errors
 from cxr_platform.training.champion_worker import Job, work
-from cxr_platform.training.storage import storage_errors
 from cxr_platform.training.trial import Epoch
 
 RESTARTS = 3

@@ -13,13 +13,22 @@ from ray import train as ray_train
 
 from cxr_platform.errors import CxrError, StudyError
 from cxr_platform.models.strategies import strategy_by_name
-from cxr_platform.training.champion_checkpoint import Position, checkpoint_name, read_checkpoint, write_checkpoint
 from cxr_platform.training.champion_folder import ChampionFolder
+from cxr_platform.training.checkpoint import checkpoint_name, read_checkpoint, write_checkpoint
 from cxr_platform.training.devices import keras_backend, limit_process
 from cxr_platform.training.plan import TrialKey, cuts_of
-from cxr_platform.training.step import Step, usable_devices
+from cxr_platform.training.step import usable_devices
 from cxr_platform.training.study import Study, environment, inputs_of
-from cxr_platform.training.trial import Epoch, TrialData, Workbench, schedule_of, train, training_rng, trial_seed
+from cxr_platform.training.trial import (
+    Position,
+    TrialData,
+    Workbench,
+    schedule_of,
+    take_up,
+    train,
+    training_rng,
+    trial_seed,
+)
 
 NO_FOLD = 2**16
 
@@ -61,7 +70,7 @@ def _train(job: Job) -> None:
     bench = Workbench(profile.model, profile.training, job.study.imagenet, devices)
     network, step = bench.set_up(strategy, seed)
     rng = training_rng(seed)
-    history = _take_up(step, rng, _last_checkpoint(job))
+    history = take_up(step, rng, _last_checkpoint(job))
     for epoch in train(step, profile.training, schedule_of(strategy, profile.training), _data(job), rng, len(history)):
         history.append(epoch)
         _report(Position(step.state(), rng.bit_generator.state, history))
@@ -103,14 +112,6 @@ def _last_checkpoint(job: Job) -> Position | None:
         with checkpoint.as_directory() as folder:
             return read_checkpoint(Path(folder))
     return read_checkpoint(job.start) if job.start else None
-
-
-def _take_up(step: Step, rng: np.random.Generator, position: Position | None) -> list[Epoch]:
-    if position is None:
-        return []
-    step.restore(position.state)
-    rng.bit_generator.state = dict(position.rng)
-    return list(position.history)
 
 
 def _report(position: Position) -> None:

@@ -1,12 +1,16 @@
 """All trials in this process, one after the other, without Ray: for debugging and for machines without it."""
 
+import os
+from functools import partial
+
 import numpy as np
 
 from cxr_platform.errors import CxrError
 from cxr_platform.models.frozen import FrozenBackbone, chunks, view_transforms
+from cxr_platform.training.devices import card_memory_gib
 from cxr_platform.training.plan import TrialKey, cuts_of
 from cxr_platform.training.progress import Progress
-from cxr_platform.training.study import Study, execute_trial, inputs_of
+from cxr_platform.training.study import Share, Study, execute_trial, inputs_of
 from cxr_platform.training.trial import Workbench
 
 
@@ -16,12 +20,12 @@ def run(study: Study, todo: list[TrialKey], progress: Progress) -> dict[TrialKey
     bench = Workbench(profile.model, profile.training, study.imagenet)
     activations = compute_activations(study, cuts_of([key.strategy for key in todo]), progress)
     progress.training_begins()
-    failures = {}
+    failures, share = {}, Share(float(os.cpu_count() or 1), float(bool(card_memory_gib())))
     for key in todo:
         inputs = inputs_of(study, key, activations)
         for attempt in range(profile.resources.retries + 1):
             try:
-                summary = execute_trial(study, bench, key, inputs, lambda epoch, key=key: progress.epoch(key, epoch))  # type: ignore[misc]
+                summary = execute_trial(study, bench, key, inputs, share, partial(progress.epoch, key))
                 progress.finished(key, summary)
                 break
             except CxrError:

@@ -6,7 +6,6 @@ the study's folder, so that a study continues without Tune's own (pickled) state
 
 import logging
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,11 +16,13 @@ from ray import tune
 from cxr_platform.cluster import connection
 from cxr_platform.config import ResourcesConfig
 from cxr_platform.errors import ConfigError, CxrError, StorageError, StudyError
+from cxr_platform.storage.files import remove
+from cxr_platform.storage.place import for_arrow
 from cxr_platform.training.activations_ray import compute_activations
 from cxr_platform.training.devices import card_memory_gib, gpu_share, limit_process
 from cxr_platform.training.plan import TrialKey, cuts_of
 from cxr_platform.training.progress import Progress
-from cxr_platform.training.study import Study, execute_trial, inputs_of
+from cxr_platform.training.study import Share, Study, execute_trial, inputs_of
 from cxr_platform.training.trial import Epoch, Workbench
 
 
@@ -31,8 +32,7 @@ class Shared:
 
     study: Study
     activations: Mapping[str, Sequence[Any]]
-    cpus: float
-    gpu: float
+    share: Share
 
 
 class RayEngine:
@@ -46,7 +46,7 @@ class RayEngine:
         with connection(self._address):
             cpus, gpu = trial_resources(study.plan.profile.resources)
             activations = compute_activations(study, cuts_of([key.strategy for key in todo]), cpus, gpu, progress)
-            return _tune(Shared(study, activations, cpus, gpu), todo, progress)
+            return _tune(Shared(study, activations, Share(cpus, gpu)), todo, progress)
 
 
 def trial_resources(resources: ResourcesConfig) -> tuple[float, float]:
@@ -70,7 +70,7 @@ def trial_resources(resources: ResourcesConfig) -> tuple[float, float]:
 def _tune(shared: Shared, todo: list[TrialKey], progress: Progress) -> dict[TrialKey, str]:
     _silence_tune()
     folder = shared.study.folder
-    shutil.rmtree(folder.root / "tune", ignore_errors=True)
+    remove(folder.root / "tune")
     watch = _Watch(progress)
     progress.training_begins()
     stop = _StopWhenRefused()
@@ -88,18 +88,22 @@ def _tune(shared: Shared, todo: list[TrialKey], progress: Progress) -> dict[Tria
     if any(key not in failures and not folder.is_finished(key) for key in todo):
         raise KeyboardInterrupt
     if not failures:
-        shutil.rmtree(folder.root / "tune", ignore_errors=True)
+        remove(folder.root / "tune")
     return failures
 
 
 def _tuner(shared: Shared, todo: list[TrialKey], watch: "_Watch", stop: "_StopWhenRefused") -> tune.Tuner:
+    storage_path, storage_filesystem = for_arrow(shared.study.folder.root)
     return tune.Tuner(
-        tune.with_resources(tune.with_parameters(_trial, shared=shared), {"cpu": shared.cpus, "gpu": shared.gpu}),
+        tune.with_resources(
+            tune.with_parameters(_trial, shared=shared), {"cpu": shared.share.cpus, "gpu": shared.share.gpus}
+        ),
         param_space={"trial": tune.grid_search([tuple(key) for key in todo])},
         tune_config=tune.TuneConfig(reuse_actors=True, trial_dirname_creator=_folder_name),
         run_config=tune.RunConfig(
             name="tune",
-            storage_path=str(shared.study.folder.root),
+            storage_path=storage_path,
+            storage_filesystem=storage_filesystem,
             failure_config=tune.FailureConfig(max_failures=shared.study.plan.profile.resources.retries),
             callbacks=[watch],
             stop=stop,
@@ -128,9 +132,9 @@ def _trial(config: dict[str, Any], shared: Shared) -> None:
         tune.report({"summary": shared.study.folder.trial_summary(key)})
         return
     activations = {cut: ray.get(list(shared.activations[cut])) for cut in cuts_of([key.strategy])}
-    bench = _workbench(shared)
+    bench, inputs = _workbench(shared), inputs_of(shared.study, key, activations)
     try:
-        summary = execute_trial(shared.study, bench, key, inputs_of(shared.study, key, activations), _tell)
+        summary = execute_trial(shared.study, bench, key, inputs, shared.share, _tell)
     except CxrError as error:
         tune.report({"refused": error})
     else:
@@ -149,7 +153,7 @@ def _workbench(shared: Shared) -> Workbench:
     token = repr((profile.model, profile.training))
     if token not in _kept:
         if not _kept:
-            limit_process(shared.cpus, shared.gpu)
+            limit_process(shared.share.cpus, shared.share.gpus)
         _kept.clear()
         _kept[token] = Workbench(profile.model, profile.training, shared.study.imagenet)
     return _kept[token]

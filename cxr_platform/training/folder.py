@@ -1,15 +1,13 @@
 """A study on disk: `study.json`, one folder a finished trial, and the pooled predictions.
 
-A trial's folder is written beside its place and renamed into it, so that it is either whole or not there: a study
-continues after any interruption by looking at which folders exist.
+A trial's folder is whole or not there (`storage.files`): a study continues after any interruption, on whatever machine,
+by looking at which folders exist. The root may be in an object store.
 """
 
-import fcntl
+import io
 import json
-import shutil
-import uuid
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,9 +19,11 @@ import pyarrow.parquet as pq
 from cxr_platform.errors import PredictionsError, StudyError, StudyMismatch
 from cxr_platform.labels import CLASSES
 from cxr_platform.models.strategies import STRATEGY_NAMES
+from cxr_platform.storage.files import new_folder, remove, storage_errors, write_atomically, write_json
+from cxr_platform.storage.lock import exclusive
+from cxr_platform.storage.place import absolute, is_remote
 from cxr_platform.training.data import StudyData
 from cxr_platform.training.plan import StudyPlan, TrialKey, differences
-from cxr_platform.training.storage import put_in_place, storage_errors, write_json
 from cxr_platform.training.trial import Epoch, TrialResult
 
 PREDICTIONS_SCHEMA = pa.schema(
@@ -39,24 +39,11 @@ class StudyFolder:
     """`runs/NAME/`."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root.absolute()  # Ray gives every trial a working directory of its own
+        self.root = absolute(root)  # Ray gives every trial a working directory of its own
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the study for this process; `StudyError` when another one has it. Ends with the process in any case."""
-        with storage_errors(self.root / ".lock"):
-            self.root.mkdir(parents=True, exist_ok=True)
-            stream = (self.root / ".lock").open("w")
-        with stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise StudyError(
-                    f"Expected nobody else to be running {self.root}.",
-                    received="a process that holds it",
-                    advice="Wait for it to end, or give this study another NAME.",
-                ) from None
-            yield
+    def lock(self) -> AbstractContextManager[None]:
+        """Hold the study for this process (`storage.lock`); `StorageError` when another one has it."""
+        return exclusive(self.root)
 
     def start(self, plan: StudyPlan, facts: Mapping[str, Any]) -> None:
         """Write `study.json`, or continue the study that it describes; earlier strategies stay if they are complete.
@@ -109,16 +96,17 @@ class StudyFolder:
         """Where the trial's files are when it is finished."""
         return self.root / "trials" / key.strategy / f"fold-{key.fold}"
 
+    def running_folder(self, key: TrialKey) -> Path:
+        """What the trial leaves while it runs (`running.Running`)."""
+        return self.trial_folder(key).with_name(f"fold-{key.fold}.run")
+
     def is_finished(self, key: TrialKey) -> bool:
         """Whether the trial's files are there, whole."""
         return (self.trial_folder(key) / "trial.json").exists()
 
     def write_trial(self, key: TrialKey, data: StudyData, result: TrialResult, facts: Mapping[str, Any]) -> None:
         """Store a finished trial: `trial.json`, `history.parquet`, `predictions.parquet`, `model.weights.h5`."""
-        final = self.trial_folder(key)
-        partial = final.with_name(f".{final.name}.{uuid.uuid4().hex}")
-        with storage_errors(final):
-            partial.mkdir(parents=True)
+        with new_folder(self.trial_folder(key), "trial.json") as partial:
             test = data.rows_of_fold(key.fold)
             pq.write_table(history_table(result.history), partial / "history.parquet")
             pq.write_table(predictions_table(key, data, test, result.probabilities), partial / "predictions.parquet")
@@ -134,7 +122,7 @@ class StudyFolder:
                 **facts,
             }
             (partial / "trial.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
-            put_in_place(partial, final)
+        remove(self.running_folder(key))
 
     def trial_summary(self, key: TrialKey) -> dict[str, Any]:
         """The content of a finished trial's `trial.json`."""
@@ -151,13 +139,15 @@ class StudyFolder:
                 received=f"{len(missing)} unfinished: {', '.join(missing[:8])}{', …' if len(missing) > 8 else ''}",
                 advice="Run the same command again: finished trials are kept.",
             )
-        target = self.root / "predictions.parquet"
-        partial = self.root / f".predictions.{uuid.uuid4().hex}.parquet"
+        target, pooled = self.root / "predictions.parquet", io.BytesIO()
         with storage_errors(target):
-            tables = [pq.read_table(self.trial_folder(key) / "predictions.parquet") for key in wanted]
-            pq.write_table(pa.concat_tables(tables), partial)
-            partial.replace(target)
+            pq.write_table(pa.concat_tables(map(self._predictions, wanted)), pooled)
+        write_atomically(target, pooled.getvalue())
         return target
+
+    def _predictions(self, key: TrialKey) -> pa.Table:
+        with (self.trial_folder(key) / "predictions.parquet").open("rb") as stream:
+            return pq.read_table(stream)
 
     def _check_same(self, plan: StudyPlan, known: Mapping[str, Any]) -> None:
         changes = list(differences(known["identity"], json.loads(json.dumps(plan.identity()))))
@@ -169,9 +159,9 @@ class StudyFolder:
             )
 
     def _remove_leftovers(self) -> None:
-        """What an interrupted run was writing."""
-        for leftover in self.root.glob("trials/*/.fold-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+        """What an interrupted run was writing, where that has another name than what is finished."""
+        for leftover in () if is_remote(self.root) else self.root.glob("trials/*/.fold-*"):
+            remove(leftover)
 
 
 def history_table(history: Iterable[Epoch]) -> pa.Table:

@@ -4,7 +4,6 @@ import contextlib
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,8 @@ from cxr_platform.training.folder import StudyFolder
 from cxr_platform.training.inputs import FilmInputs, FrozenInputs, Inputs
 from cxr_platform.training.plan import StudyPlan, TrialKey, relative_cost
 from cxr_platform.training.progress import Progress
-from cxr_platform.training.trial import Epoch, TrialData, Workbench, run_trial, trial_seed
+from cxr_platform.training.running import Running, utc_now
+from cxr_platform.training.trial import Epoch, Position, TrialData, Workbench, run_trial, trial_seed
 
 REPORTED_PACKAGES = ("keras", "tensorflow", "jax", "ray", "numpy", "scikit-learn", "pyarrow", "cxr-platform")
 
@@ -79,14 +79,34 @@ def _conclude(study: Study, failures: Mapping[TrialKey, str]) -> Path:
     return predictions
 
 
+@dataclass(frozen=True)
+class Share:
+    """What a trial reserves of its node: processors, and a fraction of one card."""
+
+    cpus: float
+    gpus: float
+
+
 def execute_trial(
-    study: Study, bench: Workbench, key: TrialKey, inputs: Inputs, on_epoch: Callable[[Epoch], None]
+    study: Study, bench: Workbench, key: TrialKey, inputs: Inputs, share: Share, on_epoch: Callable[[Epoch], None]
 ) -> dict[str, Any]:
-    """Run one trial and store it; the same on every engine. Returns the content of its `trial.json`."""
+    """Run one trial, from its last checkpoint if it has one, and store it; the same on every engine.
+
+    Returns the content of its `trial.json`.
+    """
+    seconds = study.plan.profile.resources.checkpoint_seconds
+    running = Running(study.folder.running_folder(key), key, share.cpus, share.gpus, seconds)
+
+    def keep(epoch: Epoch, position: Callable[[], Position]) -> None:
+        running.epoch(epoch, position)
+        on_epoch(epoch)
+
     rows = TrialData(inputs, study.data.labels, study.data.rows_outside(key.fold), study.data.rows_of_fold(key.fold))
     seed = trial_seed(study.plan.profile.seed, key.fold)
-    result = run_trial(bench, strategy_by_name(key.strategy), rows, seed, on_epoch)
-    facts = {"seed": seed, "backend": keras_backend(), "node": platform.node(), "finished": _now()}
+    result = run_trial(bench, strategy_by_name(key.strategy), rows, seed, keep, running.begin())
+    told = running.state
+    facts = {"seed": seed, "backend": keras_backend(), "node": told.node, "cpus": told.cpus, "gpus": told.gpus}
+    facts |= {"started": told.started, "finished": utc_now()}
     study.folder.write_trial(key, study.data, result, facts)
     return study.folder.trial_summary(key)
 
@@ -108,9 +128,5 @@ def environment() -> dict[str, Any]:
     return {
         "versions": versions,
         "hardware": {"machine": platform.machine(), "system": platform.system(), **hardware()},
-        "started": _now(),
+        "started": utc_now(),
     }
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")

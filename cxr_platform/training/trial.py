@@ -4,7 +4,7 @@ No choice looks at the fold that is predicted: the number of epochs is fixed and
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from cxr_platform.models.mobilenet import Network, build_network
 from cxr_platform.models.start import BackboneWeights, set_start
 from cxr_platform.models.strategies import Strategy
 from cxr_platform.training.inputs import Inputs
-from cxr_platform.training.step import Step, device_scope, make_step
+from cxr_platform.training.step import Step, StepState, device_scope, make_step
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,19 @@ class Epoch:
     accuracy: float
     learning_rate: float
     seconds: float
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a training stands between two epochs: all that the rest of it depends on."""
+
+    state: StepState
+    rng: Mapping[str, Any]
+    history: Sequence[Epoch]
+
+
+Keep = Callable[[Epoch, Callable[[], Position]], None]
+"""Told of each epoch, with what to call where the position is to be kept: copying it from a card takes time."""
 
 
 @dataclass(frozen=True)
@@ -90,19 +103,21 @@ def run_trial(
     strategy: Strategy,
     data: TrialData,
     seed: int,
-    on_epoch: Callable[[Epoch], None] = lambda _: None,
+    on_epoch: Keep = lambda _epoch, _position: None,
+    start: Position | None = None,
 ) -> TrialResult:
-    """Train `strategy` on `data.train` and predict `data.test`.
+    """Train `strategy` on `data.train`, from its beginning or from `start`, and predict `data.test`.
 
-    The same arguments give the same result on the same hardware and number of threads.
+    The same arguments give the same result on the same hardware and number of threads, wherever it was taken up.
     """
     began = time.perf_counter()
     network, step = bench.set_up(strategy, seed)
     set_up_seconds = time.perf_counter() - began
-    history = []
-    for epoch in train(step, bench.training, schedule_of(strategy, bench.training), data, training_rng(seed)):
+    rng = training_rng(seed)
+    history = take_up(step, rng, start)
+    for epoch in train(step, bench.training, schedule_of(strategy, bench.training), data, rng, len(history)):
         history.append(epoch)
-        on_epoch(epoch)
+        on_epoch(epoch, lambda: Position(step.state(), rng.bit_generator.state, list(history)))
     predicting = time.perf_counter()
     probabilities = predict(step, data.inputs, data.test, bench.training.batch_size)
     step.sync()
@@ -153,6 +168,15 @@ def training_rng(seed: int) -> np.random.Generator:
     return np.random.default_rng([seed, 1])
 
 
+def take_up(step: Step, rng: np.random.Generator, position: Position | None) -> list[Epoch]:
+    """Put `position` back into `step` and `rng`, if there is one. Returns the epochs that are behind it."""
+    if position is None:
+        return []
+    step.restore(position.state)
+    rng.bit_generator.state = dict(position.rng)
+    return list(position.history)
+
+
 def train(
     step: Step,
     training: TrainingConfig,
@@ -163,8 +187,8 @@ def train(
 ) -> Iterator[Epoch]:
     """Train on `data.train`, all epochs after the first `done`, and yield each as it ends.
 
-    Whenever it yields, the states of `step` and `rng` and the number of epochs are all that the rest depends on: put
-    back, they give the same weights as a training that was never interrupted.
+    Whenever it yields there is a `Position`: put back, it gives the same weights as a training that was never
+    interrupted.
     """
     weights = class_weights(data.labels[data.train], training.class_weights)
     steps = -(-len(data.train) // training.batch_size)

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from cxr_platform.errors import StorageError
-from cxr_platform.manifest.place import INFO_FILE, Place, storage_errors
+from cxr_platform.manifest.place import INFO_FILE, Place
+from cxr_platform.storage.files import storage_errors
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from cxr_platform.errors import RegistryError, StorageError
-from cxr_platform.registry.files import locked, read_bytes, remove_partial, size_and_sha256, write_atomically
+from cxr_platform.registry.files import locked, read_bytes, remove_partial, size_and_sha256
+from cxr_platform.storage.files import write_atomically
 
 SPAWN = multiprocessing.get_context("spawn")
 

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cxr_platform.config import Profile
-from cxr_platform.errors import ConfigError, StudyError, StudyMismatch
+from cxr_platform.errors import ConfigError, StorageError, StudyMismatch
 from cxr_platform.labels import CLASSES
 from cxr_platform.models.mobilenet import build_network
 from cxr_platform.models.strategies import strategy_by_name
@@ -86,7 +86,7 @@ def test_resources_and_folds_are_not_part_of_the_identity(tmp_path: Path) -> Non
 
 def test_two_at_a_time_and_an_unknown_strategy_are_refused(tmp_path: Path) -> None:
     study = tiny_study(tmp_path, ("scratch",))
-    with StudyFolder(tmp_path).lock(), pytest.raises(StudyError, match="nobody else"):
+    with StudyFolder(tmp_path).lock(), pytest.raises(StorageError, match="nobody else"):
         run_champion(study.plan, tmp_path, lambda: study)
     with pytest.raises(ConfigError, match="scratched"):
         train_champion(ChampionRequest(tmp_path, "scratched", tiny_profile(), tiny_manifest()))

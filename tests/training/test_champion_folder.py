@@ -11,7 +11,7 @@ from cxr_platform.models.strategies import strategy_by_name
 from cxr_platform.training.champion_folder import ChampionFolder, read_champion
 from cxr_platform.training.trial import Epoch
 from tests.training.builders import tiny_profile
-from tests.training.test_champion_checkpoint import checkpoint, cut_off
+from tests.training.test_checkpoint import checkpoint, cut_off
 
 IDENTITY = {"strategy": "scratch", "seed": 1, "training": {"batch_size": 8}}
 HISTORY = [Epoch(1, 1, 1.5, 0.5, 0.01, 2.0)]

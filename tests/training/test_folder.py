@@ -96,7 +96,7 @@ def test_earlier_strategies_that_never_finished_are_dropped_when_others_are_aske
 
 
 def test_a_study_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
-    with StudyFolder(tmp_path).lock(), pytest.raises(StudyError, match="nobody else"), StudyFolder(tmp_path).lock():
+    with StudyFolder(tmp_path).lock(), pytest.raises(StorageError, match="nobody else"), StudyFolder(tmp_path).lock():
         pass
     with StudyFolder(tmp_path).lock():
         pass

@@ -1,27 +1,18 @@
-"""A checkpoint of the champion's training: one NumPy archive, written after every epoch and read without pickle."""
+"""A training's `Position` as a file: one NumPy archive, written between two epochs and read without pickle."""
 
+import io
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cxr_platform.training.step import StepState
-from cxr_platform.training.trial import Epoch
+from cxr_platform.storage.files import write_atomically
+from cxr_platform.training.trial import Epoch, Position
 
 FILE = "position.npz"
-
-
-@dataclass(frozen=True)
-class Position:
-    """Where a training stands between two epochs: all that the rest of it depends on (see `trial.train`)."""
-
-    state: StepState
-    rng: Mapping[str, Any]
-    history: Sequence[Epoch]
 
 
 def checkpoint_name(epoch: int) -> str:
@@ -35,10 +26,12 @@ def epoch_of(checkpoint: Path) -> int:
 
 
 def write_checkpoint(folder: Path, position: Position) -> None:
-    """Write `position` into `folder`."""
+    """Write `position` into `folder`, whole or not at all; `StorageError` where it cannot be."""
     story = {"rng": position.rng, "history": [asdict(epoch) for epoch in position.history]}
     arrays: dict[str, Any] = {f"state/{name}": array for name, array in position.state.items()}
-    np.savez(folder / FILE, **arrays, story=np.array(json.dumps(story)))
+    archive = io.BytesIO()
+    np.savez(archive, **arrays, story=np.array(json.dumps(story)))
+    write_atomically(folder / FILE, archive.getvalue())
 
 
 def read_checkpoint(folder: Path) -> Position:

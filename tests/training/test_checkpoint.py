@@ -3,16 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cxr_platform.training.champion_checkpoint import (
-    FILE,
-    Position,
-    checkpoint_name,
-    epoch_of,
-    newest,
-    read_checkpoint,
-    write_checkpoint,
-)
-from cxr_platform.training.trial import Epoch, training_rng
+from cxr_platform.training.checkpoint import FILE, checkpoint_name, epoch_of, newest, read_checkpoint, write_checkpoint
+from cxr_platform.training.trial import Epoch, Position, training_rng
 
 
 def checkpoint(run: Path, epoch: int, attempt: str = "attempt-a") -> Path:

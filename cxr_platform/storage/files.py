@@ -1,0 +1,139 @@
+"""Writing so that what stands is whole.
+
+In a file system something is written beside its place and renamed into it. In an object store a file appears whole with
+its last byte, and a folder is as good as its describing file: that goes there last and is taken away first.
+"""
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cxr_platform.errors import StorageError
+from cxr_platform.storage.place import is_remote
+
+
+@contextmanager
+def storage_errors(where: Path) -> Iterator[None]:
+    """Turn an `OSError` of the block (disk full, not permitted, store not reached) into one that names `where`."""
+    try:
+        yield
+    except _errors() as error:
+        raise cannot_write(where, getattr(error, "strerror", None) or error) from error
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    """S3's library has errors of its own for a store that does not answer, where it is in use."""
+    botocore = sys.modules.get("botocore.exceptions")
+    return (OSError, botocore.BotoCoreError) if botocore else (OSError,)
+
+
+def cannot_write(where: Path, received: object) -> StorageError:
+    """The error for a place that cannot be written."""
+    return StorageError(
+        f"Expected to be able to write {where}.",
+        received=received,
+        advice="Make room, correct the permissions or choose another place, and run the same command again.",
+    )
+
+
+def make_folder(folder: Path) -> None:
+    """So that something can be written into it; an object store needs none."""
+    if not is_remote(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace the file at `path`: after a crash it is the old one or the new one. `StorageError` if it cannot be."""
+    with storage_errors(path):
+        if is_remote(path):
+            path.write_bytes(content)
+            return
+        partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        try:
+            with partial.open("xb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+        flush(path.parent)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write `content` to `path`, whole or not at all, and the folder too; `StorageError` when it cannot be written."""
+    with storage_errors(path):
+        make_folder(path.parent)
+    write_atomically(path, json.dumps(content, indent=1).encode())
+
+
+@contextmanager
+def new_folder(final: Path, describing: str) -> Iterator[Path]:
+    """An empty folder of this machine to fill; at the end of the block it takes the place of `final`, as a whole.
+
+    `describing` is the file without which nobody takes `final` for finished. Raises `StorageError` where it cannot be
+    written; whatever is raised, `final` is as it was, or lacks `describing`.
+    """
+    with storage_errors(final):
+        if is_remote(final):
+            with tempfile.TemporaryDirectory(prefix="cxr-") as scratch:
+                yield Path(scratch)
+                _upload(Path(scratch), final, describing)
+        else:
+            partial = final.with_name(f".{final.name}.{uuid.uuid4().hex}")
+            partial.mkdir(parents=True)
+            try:
+                yield partial
+                put_in_place(partial, final)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+
+
+def put_in_place(partial: Path, final: Path) -> None:
+    """Rename the folder `partial`, which is beside it, to `final`, after its files are on the disk."""
+    for file in (*partial.iterdir(), partial):
+        flush(file)
+    shutil.rmtree(final, ignore_errors=True)
+    partial.rename(final)
+    flush(final.parent)
+
+
+def put_file(file: Path, target: Path) -> None:
+    """The local `file` as `target` in an object store, a piece at a time."""
+    store: Any = target
+    store.fs.put_file(str(file), store.path)
+
+
+def remove(where: Path) -> None:
+    """The file or folder, if it is there."""
+    if is_remote(where):
+        store: Any = where
+        if store.fs.exists(store.path):
+            store.fs.rm(store.path, recursive=True)
+    elif where.is_dir():
+        shutil.rmtree(where, ignore_errors=True)
+    else:
+        where.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Make a file, or the entries of a folder, outlast a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _upload(folder: Path, final: Path, describing: str) -> None:
+    remove(final / describing)
+    for file in sorted(folder.rglob("*"), key=lambda file: file.name == describing):
+        if file.is_file():
+            put_file(file, final / file.relative_to(folder).as_posix())

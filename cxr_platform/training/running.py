@@ -1,0 +1,81 @@
+"""What a trial leaves in the study's folder while it runs: where it stands, and a checkpoint to go on from.
+
+    trials/STRATEGY/fold-K.run/state.json     for whoever asks how the study is (`cxr study status`)
+    trials/STRATEGY/fold-K.run/position.npz   taken up by the next process that runs this trial, on whatever node
+
+Both are gone when the trial is finished.
+"""
+
+import logging
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from cxr_platform.storage.files import write_json
+from cxr_platform.training.checkpoint import FILE, read_checkpoint, write_checkpoint
+from cxr_platform.training.plan import TrialKey
+from cxr_platform.training.trial import Epoch, Position
+
+STATE = "state.json"
+STATE_SECONDS = 10.0
+"""Between two writings of `state.json`: an epoch of a small study takes less than a second."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class State:
+    """`state.json`. `seconds` of training so far, `started` and `updated` in UTC; `cpus` and `gpus` are reserved."""
+
+    strategy: str
+    fold: int
+    node: str
+    started: str
+    updated: str
+    epoch: int
+    epochs: int
+    seconds: float
+    cpus: float
+    gpus: float
+
+
+class Running:
+    """Writes the traces of one trial in `folder`."""
+
+    def __init__(self, folder: Path, key: TrialKey, cpus: float, gpus: float, checkpoint_seconds: float) -> None:
+        self._folder, self._checkpoint_seconds = folder, checkpoint_seconds
+        now = utc_now()
+        self.state = State(key.strategy, key.fold, platform.node(), now, now, 0, 0, 0.0, cpus, gpus)
+        self._written = self._kept = time.monotonic()
+
+    def begin(self) -> Position | None:
+        """Say that the trial runs. Returns where an earlier process left it; one that is damaged is not used."""
+        self._tell()
+        try:
+            if (self._folder / FILE).exists():
+                return read_checkpoint(self._folder)
+        except ValueError as error:  # the result is the same from the beginning
+            log.warning("%s; the trial starts from its beginning", error)
+        return None
+
+    def epoch(self, epoch: Epoch, position: Callable[[], Position]) -> None:
+        """Say how far the trial is, and keep its position when it is time to."""
+        state, now = self.state, time.monotonic()
+        state.epoch, state.epochs, state.seconds = epoch.epoch, epoch.epochs, state.seconds + epoch.seconds
+        if now - self._kept >= self._checkpoint_seconds and epoch.epoch < epoch.epochs:
+            write_checkpoint(self._folder, position())
+            self._kept = now
+        if now - self._written >= STATE_SECONDS:
+            self._tell()
+
+    def _tell(self) -> None:
+        self.state.updated, self._written = utc_now(), time.monotonic()
+        write_json(self._folder / STATE, asdict(self.state))
+
+
+def utc_now() -> str:
+    """ISO 8601, to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

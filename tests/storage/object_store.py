@@ -1,0 +1,63 @@
+"""An S3 API on loopback, served by moto in a process of its own, so that other processes reach it too."""
+
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cxr_platform.storage.place import place
+
+BUCKET = "films"
+SERVER = "from moto.server import main; main(['-H', '127.0.0.1', '-p', '{}'])"
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+
+
+@contextmanager
+def object_store() -> Iterator[dict[str, str]]:
+    """What the environment of a process must have to reach the store, in which there is an empty bucket."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen([sys.executable, "-c", SERVER.format(port)], stderr=subprocess.DEVNULL)
+    try:
+        _wait(port)
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/{BUCKET}", method="PUT")
+        with urllib.request.urlopen(request, timeout=30):
+            pass
+        yield {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", **CREDENTIALS}
+    finally:
+        server.kill()
+        server.wait()
+
+
+def folder(name: str) -> Path:
+    return place(f"s3://{BUCKET}/{name}")
+
+
+def names(where: Path) -> list[str]:
+    """Every file below `where`, relative."""
+    base = where.path.rstrip("/")  # type: ignore[attr-defined]
+    return sorted(found[len(base) + 1 :] for found in where.fs.find(base))  # type: ignore[attr-defined]
+
+
+def _wait(port: int) -> None:
+    ends = time.monotonic() + 60
+    while time.monotonic() < ends:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5):
+                return
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise TimeoutError("moto did not start")

@@ -1,0 +1,70 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from cxr_platform.errors import StorageError
+from cxr_platform.storage import files
+from cxr_platform.storage.files import (
+    new_folder,
+    put_file,
+    put_in_place,
+    remove,
+    storage_errors,
+    write_atomically,
+    write_json,
+)
+from cxr_platform.storage.place import place
+from tests.storage.object_store import folder, names
+
+
+def test_json_takes_the_place_of_what_was_there_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    for number in (1, 2):
+        write_json(tmp_path / "new" / "facts.json", {"number": number})
+    assert json.loads((tmp_path / "new" / "facts.json").read_text()) == {"number": 2}
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["facts.json"]
+
+
+def test_a_folder_takes_the_place_of_an_older_one_as_a_whole(tmp_path: Path) -> None:
+    for name, content in (("final", "old"), (".partial", "new")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / content).write_text(content)
+    put_in_place(tmp_path / ".partial", tmp_path / "final")
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["final", "final/new"]
+
+
+def test_an_error_of_the_system_names_the_place_and_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"write .*place.*No space left.*Make room"), storage_errors(Path("place")):
+        raise OSError(28, "No space left on device")
+
+
+def test_a_folder_that_could_not_be_filled_changes_nothing(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "final", "facts.json") as filled:
+        (filled / "facts.json").write_text("1")
+    with pytest.raises(ZeroDivisionError), new_folder(tmp_path / "final", "facts.json") as filled:  # noqa: PT012
+        (filled / "facts.json").write_text("2")
+        raise ZeroDivisionError
+    assert (tmp_path / "final" / "facts.json").read_text() == "1"
+    assert [path.name for path in tmp_path.iterdir()] == ["final"]
+
+
+def test_in_a_store_a_folder_has_its_describing_file_last(
+    store: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = []
+    final = folder("files/final")
+    monkeypatch.setattr(files, "put_file", lambda file, target: (written.append(target.name), put_file(file, target)))
+    with new_folder(final, "facts.json") as filled:
+        (filled / "deep").mkdir()
+        for name in ("a", "facts.json", "z", "deep/b"):
+            (filled / name).write_text(name)
+    assert names(final) == ["a", "deep/b", "facts.json", "z"]
+    assert len(written) == 4
+    assert written[-1] == "facts.json"
+    remove(final)
+    assert not final.exists()
+
+
+def test_a_store_that_does_not_answer_is_an_error_that_names_the_place(store: dict[str, str]) -> None:
+    with pytest.raises(StorageError, match="s3://no-such-bucket"):
+        write_atomically(place("s3://no-such-bucket/x"), b"x")

@@ -1,0 +1,45 @@
+from pathlib import Path
+
+import pytest
+
+from cxr_platform.storage.mirror import local_copy
+from tests.storage.object_store import folder, names
+
+
+def test_a_folder_of_this_machine_is_itself(tmp_path: Path) -> None:
+    with local_copy(tmp_path) as copy:
+        assert copy is tmp_path
+
+
+def test_what_is_done_in_the_copy_is_done_in_the_store_and_nothing_else(store: dict[str, str]) -> None:
+    study = folder("mirror/study")
+    for name in ("keep", "change", "drop", "deep/keep"):
+        (study / name).write_text(name)
+    with local_copy(study, lambda file: file != "unwanted") as copy:
+        assert copy.name == "study"
+        (study / "meanwhile").write_text("by another process")
+        (copy / "change").write_text("changed")
+        (copy / "drop").unlink()
+        (copy / "report").mkdir()
+        (copy / "report" / "index.html").write_text("new")
+    assert not copy.exists()
+    assert names(study) == ["change", "deep/keep", "keep", "meanwhile", "report/index.html"]
+    assert (study / "change").read_text() == "changed"
+
+
+def test_only_what_is_wanted_is_copied(store: dict[str, str]) -> None:
+    study = folder("mirror/wanted")
+    for name in ("small", "trials/large"):
+        (study / name).write_text(name)
+    with local_copy(study, lambda file: not file.startswith("trials/")) as copy:
+        assert [path.name for path in copy.rglob("*")] == ["small"]
+    assert names(study) == ["small", "trials/large"]
+
+
+def test_what_was_done_before_an_error_is_kept(store: dict[str, str]) -> None:
+    study = folder("mirror/error")
+    with pytest.raises(ZeroDivisionError), local_copy(study) as copy:  # noqa: PT012
+        copy.mkdir()
+        (copy / "done").write_text("x")
+        raise ZeroDivisionError
+    assert names(study) == ["done"]

@@ -1,0 +1,37 @@
+from pathlib import Path
+
+import pytest
+
+from cxr_platform.errors import ConfigError
+from cxr_platform.storage.place import absolute, is_remote, place
+
+
+@pytest.mark.parametrize("text", ["runs", "/srv/cxr", "file:///srv/cxr"])
+def test_a_path_and_a_file_uri_are_folders_of_this_machine(text: str) -> None:
+    found = place(text)
+    assert isinstance(found, Path)
+    assert not is_remote(found)
+    assert str(found) == text.removeprefix("file://")
+    assert absolute(found).is_absolute()
+
+
+def test_another_uri_is_a_place_in_a_store_with_the_ways_of_a_path() -> None:
+    found = place("memory://test-place/runs/")
+    assert is_remote(found)
+    assert absolute(found) is found
+    (found / "a" / "b.txt").write_text("x")
+    assert [file.name for file in found.glob("*/*.txt")] == ["b.txt"]
+    assert found.name == "runs"
+
+
+def test_what_was_written_elsewhere_is_seen(store: dict[str, str]) -> None:
+    here, elsewhere = place("s3://films/place/file"), place("s3://films/place/file")
+    assert not here.exists()
+    elsewhere.write_text("x")
+    assert here.exists()
+
+
+@pytest.mark.parametrize("text", ["nonsense://bucket/x", "gs://bucket/x"])
+def test_a_scheme_that_nothing_here_reads_is_refused_with_what_to_install(text: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{text}.*gcsfs"):
+        place(text)

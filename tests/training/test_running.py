@@ -1,0 +1,66 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cxr_platform.training import running
+from cxr_platform.training.checkpoint import FILE, read_checkpoint
+from cxr_platform.training.plan import TrialKey
+from cxr_platform.training.running import STATE, Running
+from cxr_platform.training.trial import Epoch, Position, training_rng
+
+KEY = TrialKey("scratch", 1)
+
+
+def epoch(number: int) -> Epoch:
+    return Epoch(number, 3, 1.0, 0.5, 0.01, 2.0)
+
+
+def position(number: int) -> Position:
+    history = [epoch(n) for n in range(1, number + 1)]
+    return Position({"trained/0000": np.full(3, number)}, training_rng(number).bit_generator.state, history)
+
+
+def told(folder: Path) -> dict[str, object]:
+    content: dict[str, object] = json.loads((folder / STATE).read_text())
+    return content
+
+
+def test_it_says_from_the_start_what_runs_where(tmp_path: Path) -> None:
+    assert Running(tmp_path / "run", KEY, 2.0, 0.5, 60.0).begin() is None
+    state = told(tmp_path / "run")
+    assert (state["strategy"], state["fold"], state["cpus"], state["gpus"]) == ("scratch", 1, 2.0, 0.5)
+    assert state["node"]
+    assert state["updated"] == state["started"]
+
+
+def test_it_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "STATE_SECONDS", 0.0)
+    trial = Running(tmp_path, KEY, 1.0, 0.0, 60.0)
+    trial.begin()
+    for number in (1, 2):
+        trial.epoch(epoch(number), lambda: pytest.fail("it is not yet time for a checkpoint"))
+    state = told(tmp_path)
+    assert (state["epoch"], state["epochs"], state["seconds"]) == (2, 3, 4.0)
+    assert not (tmp_path / FILE).exists()
+
+
+def test_the_next_process_goes_on_from_the_last_checkpoint(tmp_path: Path) -> None:
+    trial = Running(tmp_path, KEY, 1.0, 0.0, 0.0)
+    for number in (1, 2, 3):
+        trial.epoch(epoch(number), lambda number=number: position(number))  # type: ignore[misc]
+    found = Running(tmp_path, KEY, 1.0, 0.0, 0.0).begin()
+    assert found is not None
+    assert [e.epoch for e in found.history] == [1, 2]  # after the last epoch the result itself is stored
+    assert found.state["trained/0000"].tolist() == [2, 2, 2]
+
+
+def test_a_checkpoint_that_was_cut_off_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    trial = Running(tmp_path, KEY, 1.0, 0.0, 0.0)
+    trial.epoch(epoch(1), lambda: position(1))
+    (tmp_path / FILE).write_bytes((tmp_path / FILE).read_bytes()[:-50])
+    with pytest.raises(ValueError, match="no whole checkpoint"):
+        read_checkpoint(tmp_path)
+    assert Running(tmp_path, KEY, 1.0, 0.0, 0.0).begin() is None
+    assert "from its beginning" in caplog.text
