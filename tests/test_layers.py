@@ -15,7 +15,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # room → the rooms below it that it may import, besides itself and the ground
     "cluster": set(),
     "storage": set(),
-    "intake": set(),
+    "intake": {"storage"},
     "manifest": {"intake", "cluster", "storage"},
     "models": set(),
     "training": {"manifest", "models", "cluster", "intake", "storage"},

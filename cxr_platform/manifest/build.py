@@ -15,13 +15,14 @@ from cxr_platform.manifest.cache import DecodedCache, PixelReader, settings_key
 from cxr_platform.manifest.choice import Choice, choose
 from cxr_platform.manifest.contact_sheets import write_contact_sheets
 from cxr_platform.manifest.decoding import DecodeTask, decode_new
-from cxr_platform.manifest.place import Place
+from cxr_platform.manifest.place import Place, place_of
 from cxr_platform.manifest.progress import BuildProgress, Silent
 from cxr_platform.manifest.pseudonyms import PUBLISHED_SALT, SALT_VARIABLE, patient_salt
 from cxr_platform.manifest.rows import make_info, make_rows
 from cxr_platform.manifest.store import Manifest, open_manifest, write_excluded, write_films, write_info
 from cxr_platform.manifest.validate import validate_manifest
 from cxr_platform.storage.files import storage_errors
+from cxr_platform.storage.place import is_remote
 
 UNSALTED = f"Patients of {{}} films come from DICOM headers; set {SALT_VARIABLE} where these are no published ones"
 
@@ -46,7 +47,7 @@ def build_manifest(
     too small for the folds, `StorageError` when `destination` cannot be written, `ManifestInvalid` when an expectation
     fails. Whatever is raised, a manifest that was in `destination` before is still there.
     """
-    place = Place(destination.absolute())
+    place = place_of(destination)
     _keep_apart(data.resolve(), place.destination)
     found, lists = _find(data, overrule, external, profile.intake.selection)
     for folder in found.folders:  # a sources.toml may name some outside of `data`
@@ -57,7 +58,7 @@ def build_manifest(
 
 
 def _keep_apart(data: Path, destination: Path) -> None:
-    if destination.resolve().is_relative_to(data):
+    if is_remote(destination) == is_remote(data) and destination.resolve().is_relative_to(data):
         raise ConfigError(
             f"Expected a manifest outside of the collections in {data}, whose films it would otherwise join.",
             received=destination,

@@ -5,8 +5,8 @@ written whole under another name and renamed, so that an interrupted build leave
 """
 
 import hashlib
+import io
 import json
-import shutil
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
@@ -24,6 +24,7 @@ from cxr_platform.manifest.place import is_cache_key
 from cxr_platform.manifest.records import RECORD_SCHEMA, Decoded, FileKey, from_table, to_table
 from cxr_platform.manifest.schema import PIXELS, pixels_to_arrow, pixels_to_numpy
 from cxr_platform.manifest.versions import package_versions
+from cxr_platform.storage.files import make_folder, readable, remove, write_atomically
 
 DECODING_PACKAGES = ("imagehash", "numpy", "pillow", "pydicom", "scipy", "tensorflow-io")
 DECODING_MODULES = (
@@ -54,9 +55,9 @@ def write_shard(folder: Path, records: list[Decoded], pixels: npt.NDArray[np.uin
     """Store one task's outcome; a refused file has a black film. Returns the name, the same for the same files."""
     name = hashlib.sha256(repr([r.key for r in records]).encode()).hexdigest()[:24] + ".parquet"
     table = to_table(records).append_column(PIXELS, pixels_to_arrow(pixels))
-    partial = folder / f"{name}.partial"
-    pq.write_table(table, partial, compression="zstd")
-    partial.replace(folder / name)
+    shard = io.BytesIO()
+    pq.write_table(table, shard, compression="zstd")
+    write_atomically(folder / name, shard.getvalue())
     return name
 
 
@@ -66,7 +67,7 @@ class DecodedCache:
     def __init__(self, root: Path, key: str) -> None:
         self.folder = root / key
         self._root = root
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
 
     def load(self) -> dict[FileKey, Decoded]:
         """Every stored record that still holds. A shard that cannot be read is removed, and its files decoded again.
@@ -84,14 +85,14 @@ class DecodedCache:
                 file.unlink()
         for other in self._root.iterdir():
             if other.is_dir() and other != self.folder and is_cache_key(other.name):
-                shutil.rmtree(other)
+                remove(other)
 
     def _shards(self) -> list[Path]:
         return sorted(self.folder.glob("*.parquet"))
 
     def _read(self, shard: Path) -> Iterator[Decoded]:
         try:
-            table = pq.read_table(shard, columns=RECORD_SCHEMA.names)
+            table = pq.read_table(readable(shard), columns=RECORD_SCHEMA.names)
         except (OSError, pa.ArrowException):  # truncated, or written by something else
             shard.unlink()
             return iter(())
@@ -123,7 +124,7 @@ class PixelReader:
 
     def _read(self, shard: Path) -> npt.NDArray[np.uint8]:
         try:
-            return pixels_to_numpy(pq.read_table(shard, columns=[PIXELS])[PIXELS])
+            return pixels_to_numpy(pq.read_table(readable(shard), columns=[PIXELS])[PIXELS])
         except (OSError, pa.ArrowException) as error:
             raise StorageError(
                 f"Expected decoded films in {shard}.",

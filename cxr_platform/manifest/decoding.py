@@ -4,6 +4,7 @@ Pixels never pass through Ray's object store or the driver: each task writes its
 returns small rows. So memory is that of one block of files a processor, however many files there are.
 """
 
+import io
 import logging
 import math
 import os
@@ -30,6 +31,7 @@ from cxr_platform.manifest.progress import BuildProgress
 from cxr_platform.manifest.pseudonyms import header_pseudonym
 from cxr_platform.manifest.records import RECORD_SCHEMA, Decoded, FileKey, facts_of, from_table, to_table
 from cxr_platform.storage.files import cannot_write
+from cxr_platform.storage.place import place
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -73,7 +75,7 @@ class DecodeTask:
     def _decode(self, row: dict[str, Any], pixels: npt.NDArray[np.uint8]) -> Decoded:
         key = FileKey(row["source_path"], row["size"], row["mtime_ns"])
         try:
-            data = self._read(Path(os.fsdecode(row["path"])), key.size)
+            data = self._read(place(os.fsdecode(row["path"])), key.size)
             film = read_film(data, self.config)
         except ImageRefused as refused:
             return Decoded(key, None, refused.reason, refused.detail)
@@ -157,7 +159,9 @@ def _check_workers(task: DecodeTask) -> None:
     """Tell films that kill their process from workers that can do nothing: these die on a sound film as well."""
     canary = task.cache / CANARY
     try:
-        Image.new("L", (CANARY_PIXELS, CANARY_PIXELS)).save(canary, "PNG")
+        film = io.BytesIO()
+        Image.new("L", (CANARY_PIXELS, CANARY_PIXELS)).save(film, "PNG")
+        canary.write_bytes(film.getvalue())
         candidate = Candidate("", canary, CANARY)
         alive = list(_run_blocks([(candidate, _file_key(candidate))], 1, task))
     except OSError as error:
@@ -201,7 +205,7 @@ def _dataset(files: Sequence[File], size: int) -> "Dataset":
     _configure_ray_data()
     ordered = sorted(files, key=lambda file: (file[0].path.suffix.lower() in SLOW_TO_START, file[1].source_path))
     # Bytes, because a file's name need not be UTF-8, which Arrow's strings are.
-    rows = [{"path": os.fsencode(c.path), "source": c.source, **key._asdict()} for c, key in ordered]
+    rows = [{"path": os.fsencode(str(c.path)), "source": c.source, **key._asdict()} for c, key in ordered]
     blocks = max(math.ceil(len(rows) / size), min(len(rows), LEAST_BLOCKS))
     return ray.data.from_items(rows, override_num_blocks=blocks)
 

@@ -5,18 +5,23 @@ DEST.building        being built; a leftover of an interrupted build is removed 
 DEST.previous        the old manifest for the instant between two renames; after a crash just then it is put back
 DEST.failed          a manifest that did not pass its expectations, for a person to look at
 DEST.cache           decoded films (`manifest.cache`)
+
+In an object store there are DEST, DEST.failed and DEST.cache: a manifest is built in a folder of this machine.
 """
 
 import fcntl
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from cxr_platform.errors import StorageError
-from cxr_platform.storage.files import storage_errors
+from cxr_platform.storage.files import file_names, put_folder, storage_errors
+from cxr_platform.storage.lock import exclusive
+from cxr_platform.storage.place import is_remote
 
 INFO_FILE = "manifest.json"
 PARTS = {INFO_FILE, "films", "excluded.parquet", "validation", "contact_sheets"}
@@ -109,6 +114,51 @@ class Place:
 
     def _sibling(self, kind: str) -> Path:
         return self.destination.with_name(f"{self.destination.name}.{kind}")
+
+
+class StorePlace(Place):
+    """A `Place` in an object store. While a new manifest takes the place of an old one there is none to be opened."""
+
+    _scratch: Path
+
+    @property
+    def building(self) -> Path:
+        """The folder of this machine that is being filled."""
+        return self._scratch
+
+    @contextmanager
+    def build(self) -> Iterator[Path]:
+        """As `Place.build`; the lock is a lease (`storage.lock`)."""
+        with storage_errors(self.destination):
+            names = {name.partition("/")[0] for name in file_names(self.destination)}
+        if names and not names <= PARTS:
+            raise StorageError(
+                f"Expected {self.destination} to be of an earlier build, or nothing yet.",
+                received="a folder with other files",
+                advice="It would be replaced: choose another place for the manifest.",
+            )
+        with exclusive(self.cache), tempfile.TemporaryDirectory(prefix="cxr-manifest-") as scratch:
+            object.__setattr__(self, "_scratch", Path(scratch))
+            yield self._scratch
+
+    def publish(self) -> None:
+        """Exchange the built manifest for the previous one, manifest.json last."""
+        with storage_errors(self.destination):
+            put_folder(self.building, self.destination, INFO_FILE)
+
+    def reject(self) -> None:
+        """Keep the built manifest for inspection; the previous one stays."""
+        with storage_errors(self.failed):
+            put_folder(self.building, self.failed, INFO_FILE)
+
+    def readable(self) -> Path:
+        """The folder to read."""
+        return self.destination
+
+
+def place_of(destination: Path) -> Place:
+    """Where a manifest is built and where it ends; `destination` may be relative, or in an object store."""
+    return StorePlace(destination) if is_remote(destination) else Place(destination.absolute())
 
 
 def is_cache_key(name: str) -> bool:

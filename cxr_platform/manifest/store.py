@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cxr_platform.errors import ManifestError
-from cxr_platform.manifest.place import INFO_FILE, Place
+from cxr_platform.manifest.place import INFO_FILE, place_of
 from cxr_platform.manifest.schema import (
     EXCLUDED_SCHEMA,
     PIXELS,
@@ -30,6 +30,7 @@ from cxr_platform.manifest.schema import (
     pixels_to_arrow,
     pixels_to_numpy,
 )
+from cxr_platform.storage.files import readable
 
 FILMS_FOLDER = "films"
 EXCLUDED_FILE = "excluded.parquet"
@@ -66,7 +67,7 @@ class Manifest:
             raise ManifestError(
                 f"Expected columns of the manifest: {', '.join(self.schema.names)}.", received=", ".join(unknown)
             )
-        return pa.concat_tables(pq.read_table(file, columns=wanted) for file in self.files)
+        return pa.concat_tables(pq.read_table(readable(file), columns=wanted) for file in self.files)
 
     def pixels(self) -> npt.NDArray[np.uint8]:
         """All films, uint8 (N, S, S), in the order of `table`: 40 kB an image at 200 × 200."""
@@ -75,22 +76,22 @@ class Manifest:
     def batches(self, columns: Sequence[str]) -> Iterator[pa.Table]:
         """These columns, in order, some `ROWS_A_GROUP` rows at a time."""
         for file in self.files:
-            for batch in pq.ParquetFile(file).iter_batches(ROWS_A_GROUP, columns=list(columns)):
+            for batch in pq.ParquetFile(readable(file)).iter_batches(ROWS_A_GROUP, columns=list(columns)):
                 yield pa.Table.from_batches([batch])
 
     def excluded(self) -> pa.Table:
         """source_path, reason and detail of every file that was looked at and not taken."""
-        return pq.read_table(self.folder / EXCLUDED_FILE)
+        return pq.read_table(readable(self.folder / EXCLUDED_FILE))
 
     @cached_property
     def schema(self) -> pa.Schema:
         """The Arrow schema as it is stored."""
-        return pq.read_schema(self.files[0]).remove_metadata()
+        return pq.read_schema(readable(self.files[0])).remove_metadata()
 
 
 def open_manifest(folder: Path) -> Manifest:
     """The manifest in `folder`; raises `ManifestError` for none, a broken one, or one of another schema version."""
-    folder = Place(folder).readable()
+    folder = place_of(folder).readable()
     if not (folder / INFO_FILE).is_file():
         raise ManifestError(
             f"Expected a manifest in {folder}.",
@@ -155,7 +156,7 @@ def _check(manifest: Manifest) -> None:
             advice=f"Another version of this software wrote it. {HOW_TO_BUILD}",
         )
     try:
-        found = sum(pq.read_metadata(file).num_rows for file in manifest.files)
+        found = sum(pq.read_metadata(readable(file)).num_rows for file in manifest.files)
     except (OSError, pa.ArrowException) as error:
         raise _broken(manifest, error) from error
     if found != manifest.info.get("images") or not manifest.files:

@@ -85,7 +85,7 @@ def new_folder(final: Path, describing: str) -> Iterator[Path]:
         if is_remote(final):
             with tempfile.TemporaryDirectory(prefix="cxr-") as scratch:
                 yield Path(scratch)
-                _upload(Path(scratch), final, describing)
+                put_folder(Path(scratch), final, describing)
         else:
             partial = final.with_name(f".{final.name}.{uuid.uuid4().hex}")
             partial.mkdir(parents=True)
@@ -111,6 +111,18 @@ def put_file(file: Path, target: Path) -> None:
     store.fs.put_file(str(file), store.path)
 
 
+def readable(file: Path) -> Any:
+    """What pyarrow reads `file` from: its path, or the open file of an object store."""
+    return file.open("rb") if is_remote(file) else file
+
+
+def file_names(folder: Path) -> list[str]:
+    """Every file below `folder`, which is in a store, relative; none where there is nothing."""
+    store: Any = folder
+    base = store.path.rstrip("/")
+    return [found[len(base) + 1 :] for found in store.fs.find(base)]
+
+
 def remove(where: Path) -> None:
     """The file or folder, if it is there."""
     if is_remote(where):
@@ -132,8 +144,11 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _upload(folder: Path, final: Path, describing: str) -> None:
+def put_folder(folder: Path, final: Path, describing: str) -> None:
+    """The local `folder` as `final` in an object store, `describing` last; what stood there before goes."""
     remove(final / describing)
-    for file in sorted(folder.rglob("*"), key=lambda file: file.name == describing):
-        if file.is_file():
-            put_file(file, final / file.relative_to(folder).as_posix())
+    files = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*") if file.is_file()}
+    for name in sorted(set(file_names(final)) - files.keys()):
+        (final / name).unlink()
+    for name in sorted(files, key=lambda name: (name == describing, name)):
+        put_file(files[name], final / name)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cxr_platform.storage.files import put_file, storage_errors
+from cxr_platform.storage.files import file_names, put_file, storage_errors
 from cxr_platform.storage.place import is_remote
 
 DESCRIBING = ("manifest.json", "study.json", "trial.json", "results.json", "bundle.json", "registry.json")
@@ -47,13 +47,10 @@ def local_copy(folder: Path, wanted: Callable[[str], bool] = everything) -> Iter
 def download(folder: Path, copy: Path, wanted: Callable[[str], bool] = everything) -> None:
     """The wanted files below `folder`, which is in a store, into `copy`, which is not."""
     store: Any = folder
-    base = store.path.rstrip("/")
-    for found in store.fs.find(base):
-        relative = found[len(base) :].lstrip("/")
-        if wanted(relative):
-            target = copy / relative
-            target.parent.mkdir(parents=True, exist_ok=True)
-            store.fs.get_file(found, str(target))
+    for name in filter(wanted, file_names(folder)):
+        target = copy / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        store.fs.get_file((store / name).path, str(target))
 
 
 def _state(copy: Path) -> State:

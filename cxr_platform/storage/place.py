@@ -4,30 +4,36 @@ What works on both: `/`, name, exists, is_file, is_dir, iterdir, glob, open, rea
 store has not: folders of their own, renaming in one instant, locks. These are in `files`, `lock` and `mirror`.
 """
 
+import re
 from pathlib import Path
 from typing import Any, cast
 
 from cxr_platform.errors import ConfigError
 
-OPTIONS: dict[str, dict[str, Any]] = {"s3": {"use_listings_cache": False}}
-"""Of file systems, by protocol. Another node may have written in the meantime, so nothing is remembered."""
+URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
+
+FRESH: dict[str, dict[str, Any]] = {"s3": {"use_listings_cache": False}, "s3a": {"use_listings_cache": False}}
+"""What keeps a file system from remembering listings, by protocol."""
 
 
-def place(text: str) -> Path:
+def place(text: str, settled: bool = False) -> Path:
     """`text` as a place: a path as it stands, or a URI (`s3://bucket/folder`, `gs://…`, `file:///…`).
 
-    Credentials and endpoints come from the environment, as the store's own library reads them (AWS_ENDPOINT_URL,
-    AWS_ACCESS_KEY_ID, …). Raises `ConfigError` for a scheme that fsspec does not know or whose package is absent.
+    What lies in a store is listed anew each time, as another node may have written there; `settled` says that nobody
+    does, and a listing may be remembered. Credentials and endpoints come from the environment, as the store's own
+    library reads them (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, …). Raises `ConfigError` for a scheme that fsspec does not
+    know or whose package is absent.
     """
-    scheme, separator, rest = text.partition("://")
-    if not separator:
+    uri = URI.fullmatch(text)
+    if uri is None:
         return Path(text)
+    scheme, rest = uri.groups()
     if scheme in ("file", "local"):
         return Path(rest)
     try:
         from upath import UPath
 
-        found = UPath(text.rstrip("/"), protocol=scheme, **OPTIONS.get(scheme, {}))
+        found = UPath(text.rstrip("/"), protocol=scheme, **({} if settled else FRESH.get(scheme, {})))
         found.fs  # noqa: B018 - imports the store's package
     except (ImportError, ValueError) as error:
         raise ConfigError(

@@ -10,6 +10,8 @@ from typing import Any
 from cxr_platform.config import SelectionConfig
 from cxr_platform.errors import SourceError
 from cxr_platform.intake.candidate import Candidate, Refusal, Role
+from cxr_platform.storage.files import file_names
+from cxr_platform.storage.place import is_remote
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,15 @@ def walk(folder: Path) -> tuple[str, ...]:
     Links are followed, except to a folder that contains the link. A link to nothing counts as a file, so that its
     absence is reported and not overlooked. Raises `SourceError` for a folder that cannot be listed.
     """
-    return tuple(sorted(_walk(str(folder), "", ())))
+    found = _listed(folder) if is_remote(folder) else _walk(str(folder), "", ())
+    return tuple(sorted(found))
+
+
+def _listed(folder: Path) -> Iterator[str]:
+    try:
+        yield from (name for name in file_names(folder) if ".git" not in name.split("/")[:-1])
+    except OSError as error:
+        raise _not_listed(str(folder), error) from error
 
 
 def _walk(folder: str, prefix: str, ancestors: tuple[tuple[int, int], ...]) -> Iterator[str]:
@@ -104,11 +114,15 @@ def _walk(folder: str, prefix: str, ancestors: tuple[tuple[int, int], ...]) -> I
                 elif _is_file(entry):
                     yield prefix + entry.name
     except OSError as error:
-        raise SourceError(
-            f"Expected a folder that can be listed at {folder}.",
-            received=error.strerror,
-            advice="Correct its permissions or remove it from DATA.",
-        ) from error
+        raise _not_listed(folder, error) from error
+
+
+def _not_listed(folder: str, error: OSError) -> SourceError:
+    return SourceError(
+        f"Expected a folder that can be listed at {folder}.",
+        received=error.strerror or error,
+        advice="Correct its permissions or remove it from DATA.",
+    )
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -22,6 +22,7 @@ from cxr_platform.errors import ConfigError, SourceError
 from cxr_platform.intake.candidate import Role
 from cxr_platform.intake.layouts.collection import Collection, walk
 from cxr_platform.labels import CLASSES
+from cxr_platform.storage.place import is_remote
 
 FILE_NAME = "sources.toml"
 
@@ -114,10 +115,15 @@ def _collection(data: Path, name: str, config: SourceConfig, folder: Path) -> Co
     return Collection(name, folder, files, config.role, config.labels, config.label, table)
 
 
+def _plain(path: Path) -> Path:
+    """Without `..`, which an object store does not know."""
+    return path.resolve() if is_remote(path) else Path(os.path.normpath(path))
+
+
 def _find_table(data: Path, name: str, table: str | None, folder: Path) -> Path | None:
     if table is None:
         return None
-    places = [Path(os.path.normpath(place / table)) for place in (folder, data)]
+    places = [_plain(place / table) for place in (folder, data)]
     for place in places:
         if place.is_file():
             return place
