@@ -14,11 +14,12 @@ GROUND = {"labels", "errors", "config", "rules"}
 MAY_IMPORT: dict[str, set[str]] = {
     # room → the rooms below it that it may import, besides itself and the ground
     "cluster": set(),
+    "records": set(),
     "intake": set(),
     "manifest": {"intake", "cluster"},
     "models": set(),
-    "training": {"manifest", "models", "cluster", "intake"},
-    "evaluation": {"manifest"},
+    "training": {"manifest", "models", "cluster", "records", "intake"},
+    "evaluation": {"manifest", "records"},
     "explain": {"models"},
     "evidence": {"manifest", "models", "training", "evaluation", "explain", "intake"},
     "tracking": {"evaluation"},
