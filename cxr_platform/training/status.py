@@ -2,6 +2,7 @@
 
 A finished trial has `trials/STRATEGY/fold-K/trial.json`; a running one `fold-K.run/state.json`, which it writes again
 every minute at the latest. One that has been silent for longer than `SILENCE` is stalled: its node was probably lost.
+The clocks of the nodes and of this machine are taken to agree within a minute or two.
 """
 
 from collections import Counter

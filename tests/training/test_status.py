@@ -72,12 +72,13 @@ def test_a_trial_that_ended_while_it_was_looked_at_is_finished(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", '{"node": "b"}', "epoch=5", "epoch=-1", "epochs=0", "updated='now'", "cpus=None"]
+    "content",
+    ["", "{", "[]", '{"node": "b"}', {"epoch": 5}, {"epoch": -1}, {"epochs": 0}, {"updated": "now"}, {"cpus": None}],
 )
-def test_a_damaged_state_is_counted_and_not_fatal(study: Path, content: str) -> None:
+def test_a_damaged_state_is_counted_and_not_fatal(study: Path, content: str | dict[str, Any]) -> None:
     file = study / "trials" / "fine-tuning-1" / "fold-0.run" / "state.json"
-    if "=" in content:
-        content = json.dumps({**json.loads(file.read_text()), **eval(f"dict({content})")})
+    if isinstance(content, dict):
+        content = json.dumps({**json.loads(file.read_text()), **content})
     file.write_text(content)
     found = status(study)
 
