@@ -80,9 +80,11 @@ def test_with_losses_every_trial_ends_and_all_work_is_accounted_for(
     assert found.makespan >= found.bound * (1 - 1e-9)
 
 
-def test_one_loss_costs_what_was_not_kept_the_absence_and_the_restart() -> None:
+@pytest.mark.parametrize("places", [1, 2])
+def test_one_loss_costs_what_was_not_kept_the_absence_and_the_restart(places: int) -> None:
+    """Also where a place beside it is free: that is lost with the card."""
     conditions = Conditions(
-        cards=1, losses_an_hour=1, checkpoint_seconds=60, restart_seconds=7, back_seconds=100, seed=1
+        *(1, places), losses_an_hour=1, checkpoint_seconds=60, restart_seconds=7, back_seconds=100, seed=1
     )
     draws = random.Random("card 1 0")
     lost, lost_again = draws.expovariate(1 / 3600), draws.expovariate(1 / 3600)
