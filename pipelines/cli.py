@@ -8,6 +8,8 @@ VERBS = {
     "phantoms": "draw a collection of synthetic films",
     "manifest": "build and validate the manifest of a folder of collections",
     "cross-validate": "run every strategy × fold over a manifest, then write the report",
+    "study": "how far a study is: trials by state and node, time left, cost",
+    "simulate": "what a study would take on other hardware, from known trial times",
     "report": "write the report of a study again",
     "evaluate": "score a folder of unseen films with the models of a study",
     "explain": "show where the answer for one film of a study comes from",

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from cxr_platform.evaluation.answer import Answer, answer
 from cxr_platform.evaluation.canvas import Picture
+from cxr_platform.evaluation.compute import Compute
 from cxr_platform.evaluation.findings import Findings
 from cxr_platform.evaluation.outcome import Outcome
 from cxr_platform.evaluation.section import Section
@@ -28,6 +29,7 @@ class Contents:
     tables: Mapping[str, Table]
     pictures: Sequence[Picture]
     sections: Sequence[Section]
+    compute: Compute
 
     def __post_init__(self) -> None:
         _check("section", (section.name for section in self.sections))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cxr_platform.errors import StorageError
 from cxr_platform.evaluation.canvas import Picture
+from cxr_platform.evaluation.compute import read_compute
 from cxr_platform.evaluation.contents import Contents
 from cxr_platform.evaluation.figures import accuracy_chart, confusion_picture
 from cxr_platform.evaluation.findings import Findings
@@ -37,7 +38,8 @@ def write_report(
     """
     say, outcome = progress or (lambda _: None), material.outcome
     say(f"drawing {1 + len(outcome.results)} figures")
-    contents = Contents(outcome, findings, report_tables(outcome), _pictures(outcome), sections)
+    compute = read_compute(study_folder, outcome.study)
+    contents = Contents(outcome, findings, report_tables(outcome), _pictures(outcome), sections, compute)
     say("writing the report")
     try:
         return _store(study_folder, material, contents)

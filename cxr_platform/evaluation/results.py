@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from cxr_platform.evaluation.answer import Answer, winner_line
+from cxr_platform.evaluation.compute import Compute
 from cxr_platform.evaluation.contents import Contents
 from cxr_platform.evaluation.metrics import MEASURES, StrategyResult, difference, two_class
 from cxr_platform.evaluation.paper import ARXIV_ID, paper_figures, paper_matrix
@@ -28,6 +29,7 @@ def results_tree(contents: Contents) -> dict[str, Any]:
         "positive_class": POSITIVE_CLASS,
         "study": _study(outcome.study),
         "manifest": asdict(outcome.study.manifest),
+        "compute": _compute(contents.compute),
         "counts": outcome.counts,
         "majority_class_accuracy": outcome.majority_accuracy,
         "answer": _answer(contents.answer),
@@ -72,6 +74,15 @@ def _section(section: Section) -> dict[str, Any]:
 def _study(study: Study) -> dict[str, Any]:
     fields = ("name", "protocol", "folds", "strategies", "started", "versions", "hardware")
     return {field: getattr(study, field) for field in fields}
+
+
+def _compute(compute: Compute) -> dict[str, Any]:
+    """Seconds, and the averages over the wall seconds; null where a trial does not say."""
+    return {
+        **asdict(compute),
+        "trials_at_once": compute.trials_at_once,
+        "cards_at_once": compute.cards_at_once,
+    }
 
 
 def _strategy(result: StrategyResult) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cxr_platform.evaluation.canvas import Picture
+from cxr_platform.evaluation.compute import Compute
 from cxr_platform.evaluation.contents import Contents
 from cxr_platform.evaluation.findings import (
     Association,
@@ -37,6 +38,7 @@ CONTRADICTION = ExternalFinding(
     external=Interval(22.22, 5.56, 44.44),
     contradicts=True,
 )
+COMPUTE = Compute(80, 7200.0, 14400.0, 1800.0, 3600.0)
 LUNGS_SEEN = LungShare("scratch", 40, Interval(61.0, 57.0, 65.0), 30.0, low=False)
 
 
@@ -88,10 +90,14 @@ def full_section(name: str) -> Section:
 
 
 def contents(
-    outcome: Outcome, sections: Sequence[Section] = (), found: Findings | None = None, pictures: int = 2
+    outcome: Outcome,
+    sections: Sequence[Section] = (),
+    found: Findings | None = None,
+    pictures: int = 2,
+    compute: Compute = COMPUTE,
 ) -> Contents:
     """A report whose own pictures are one pixel each."""
     drawn = [
         Picture(f"drawn-{n}", f"Caption {n}.", f"Picture {n} of the study, one pixel.", PIXEL) for n in range(pictures)
     ]
-    return Contents(outcome, found or findings(), report_tables(outcome), drawn, sections)
+    return Contents(outcome, found or findings(), report_tables(outcome), drawn, sections, compute)

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from cxr_platform.evaluation.compute import Compute
 from cxr_platform.evaluation.paper import STRATEGIES
 from cxr_platform.evaluation.results import plain, results_tree
 from cxr_platform.labels import CLASSES
@@ -52,6 +53,25 @@ def test_study_and_manifest_are_identified(all_strategies):
     assert tree["manifest"]["content_hash"] == "b3f0c4de"
     assert tree["manifest"]["synthetic"] is True
     assert tree["study"]["protocol"] == "grouped"
+
+
+def test_what_the_trials_took_stands_with_its_ratios(as_printed):
+    assert stored(as_printed)["compute"] == {
+        "trials": 80,
+        "busy_seconds": 7200.0,
+        "cpu_seconds": 14400.0,
+        "gpu_seconds": 1800.0,
+        "wall_seconds": 3600.0,
+        "trials_at_once": 2.0,
+        "cards_at_once": 0.5,
+    }
+
+
+def test_what_was_not_recorded_is_null(as_printed):
+    tree = results_tree(contents(as_printed, compute=Compute(80, 7200.0)))["compute"]
+
+    assert tree["busy_seconds"] == 7200.0
+    assert tree["gpu_seconds"] is tree["wall_seconds"] is tree["trials_at_once"] is tree["cards_at_once"] is None
 
 
 def test_strategies_not_run_are_listed(outcome):

@@ -1,0 +1,135 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cxr_platform.config import load_profile
+from cxr_platform.errors import ConfigError, StudyError
+from cxr_platform.models.strategies import STRATEGY_NAMES
+from cxr_platform.training.plan import relative_cost
+from cxr_platform.training.trial_times import chosen, measured, rated, scaled, stated
+from tests.training.builders import tiny_profile
+from tests.training.running_study import begin, finish
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    """Trained on 28 of 56 images of 32 pixels for 2 epochs."""
+    root = begin(tmp_path / "films")
+    finish(root, "scratch", 0, 100)
+    finish(root, "scratch", 1, 140)
+    finish(root, "off-the-shelf", 0, 10)
+    return root
+
+
+def test_a_study_s_times_are_the_means_of_its_trials(study: Path) -> None:
+    times = measured(study, tiny_profile(), ["off-the-shelf", "scratch"])
+
+    assert times.seconds == {"off-the-shelf": 10, "scratch": 120}
+    assert times.origin == "measured in 3 trials of films"
+
+
+def test_a_strategy_without_a_finished_trial_is_guessed_and_that_is_said(study: Path) -> None:
+    profile = tiny_profile()
+    times = measured(study, profile, ["scratch", "fine-tuning-3"])
+    costs = {name: relative_cost(profile, name) for name in ("scratch", "off-the-shelf", "fine-tuning-3")}
+    pace = 250 / (2 * costs["scratch"] + costs["off-the-shelf"])
+
+    assert times.seconds == {"scratch": 120, "fine-tuning-3": pytest.approx(pace * costs["fine-tuning-3"])}
+    assert times.origin.endswith("but guessed by relative cost: fine-tuning-3")
+
+
+def test_a_study_without_a_finished_trial_has_no_times(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="finished trials"):
+        measured(begin(tmp_path / "s"), tiny_profile(), ["scratch"])
+
+
+def test_times_of_another_size_are_scaled_by_images_pixels_and_epochs(study: Path) -> None:
+    times = measured(study, tiny_profile(), ["off-the-shelf", "scratch"])
+    longer = {"training.scratch": {"epochs": 6, "learning_rate": 0.001}}
+    large = tiny_profile(folds=10, **{"model.input_size": 96, **longer})
+    found = scaled(times, 560, large)
+
+    assert found.seconds["scratch"] == pytest.approx(120 * (504 / 28) * 9 * 3)
+    assert found.seconds["off-the-shelf"] == pytest.approx(10 * (504 / 28))  # on pooled features, which have no pixels
+    assert found.origin.endswith("scaled to 560 images, 96 px, 10 folds")
+
+
+def test_more_folds_train_on_a_larger_share_of_the_same_images(study: Path) -> None:
+    times = measured(study, tiny_profile(), ["scratch"])
+
+    assert scaled(times, None, tiny_profile(folds=10)).seconds["scratch"] == pytest.approx(120 * 0.9 / 0.5)
+
+
+def test_the_same_size_is_left_as_it_is(study: Path) -> None:
+    times = measured(study, tiny_profile(), ["scratch"])
+
+    assert scaled(times, None, tiny_profile()) == times
+
+
+@pytest.mark.parametrize("name", ["times.toml", "times.json"])
+def test_stated_times_carry_their_source(tmp_path: Path, name: str) -> None:
+    (tmp_path / "times.toml").write_text('source = "a guess"\n[seconds]\nscratch = 60\noff-the-shelf = 2.5\n')
+    (tmp_path / "times.json").write_text(
+        json.dumps({"source": "a guess", "seconds": {"scratch": 60, "off-the-shelf": 2.5}})
+    )
+    times = stated(tmp_path / name)
+
+    assert times.seconds == {"scratch": 60.0, "off-the-shelf": 2.5}
+    assert times.origin == f"stated in {name}: a guess"
+    with pytest.raises(ConfigError, match="known size"):
+        scaled(times, 100, tiny_profile())
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("t.toml", "[seconds]\nscratch = 3", "expected source"),
+        ("t.toml", 'source = "x"', "expected source"),
+        ("t.toml", 'source = "x"\n[seconds]\ntrane = 3', "Expected a strategy"),
+        ("t.toml", 'source = "x"\n[seconds]\nscratch = 0', "scratch: expected seconds"),
+        ("t.toml", 'source = "x"\n[seconds]\nscratch = "3"', "scratch: expected seconds"),
+        ("t.toml", "source", "Expected TOML"),
+        ("t.json", "{", "readable JSON"),
+        ("t.json", "[]", "expected source"),
+        ("absent.json", None, "readable JSON"),
+        ("absent.toml", None, "readable TOML"),
+    ],
+)
+def test_a_file_of_another_form_is_refused(tmp_path: Path, name: str, text: str | None, words: str) -> None:
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(ConfigError, match=words):
+        stated(tmp_path / name)
+
+
+def test_a_card_s_rate_gives_the_times_of_the_formula() -> None:
+    times = rated(load_profile("paper"), 1000, full=100, frozen=2000, trials_a_card=1)
+
+    assert list(times.seconds) == list(STRATEGY_NAMES)
+    assert times.seconds["scratch"] == pytest.approx(900 * 60 / 100)
+    assert times.seconds["off-the-shelf"] == pytest.approx(900 * 30 / 2000)
+    assert times.seconds["fine-tuning-3"] == pytest.approx(900 * 20 * (1 / 2000 + 3.5 / 17 / 100))
+    assert times.origin.startswith("ASSUMED, not measured")
+
+
+def test_trials_on_one_card_share_its_rate() -> None:
+    alone, four = (rated(load_profile("paper"), 1000, 100, 2000, trials_a_card=n) for n in (1, 4))
+
+    assert four.seconds == {name: pytest.approx(4 * seconds) for name, seconds in alone.seconds.items()}
+
+
+@pytest.mark.parametrize("numbers", [(0, 1, 1), (1, 0, 1), (1, 1, -1)])
+def test_a_rate_of_nothing_is_refused(numbers: tuple[float, float, float]) -> None:
+    with pytest.raises(ConfigError, match="above 0"):
+        rated(load_profile("paper"), *numbers, trials_a_card=1)
+
+
+def test_strategies_are_chosen_by_name_and_must_have_a_time(tmp_path: Path) -> None:
+    times = rated(load_profile("paper"), 1000, 100, 2000, 1)
+
+    assert list(chosen(times, "scratch,fine-tuning-1").seconds) == ["fine-tuning-1", "scratch"]
+    assert chosen(times, None) == times
+    with pytest.raises(ConfigError, match="a time for fine-tuning-1"):
+        chosen(replace(times, seconds={"scratch": 1.0}), "scratch,fine-tuning-1")
