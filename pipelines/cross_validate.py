@@ -1,13 +1,17 @@
 """Run every strategy × fold of a study over a manifest, then write the report.
 
     python -m pipelines.cross_validate --manifest data/manifests/NAME --name NAME --profile quick
+    python -m pipelines.cross_validate --data URI --storage URI --profile paper
 
-Interrupted, the same command continues. `--engine local` runs the same trials in this process without Ray.
+The second builds the manifest too, unless there is one of these settings, and keeps all that it makes in one storage:
+so it runs as a job of a cluster. Interrupted, the same command continues, on whatever machine. `--engine local` runs
+the same trials in this process without Ray.
 """
 
 import argparse
 import re
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +23,8 @@ from cxr_platform.training.plan import StudyPlan, parse_strategies
 from pipelines.arguments import add_profile_arguments, profile_overrides
 from pipelines.command import run_command
 from pipelines.job_metrics import add_metrics_arguments, count_study, metrics_job
+from pipelines.manifest import ensure_manifest
+from pipelines.places import MANIFESTS, RUNS, a_place, add_storage_argument, at_hand, settled_place
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,14 +35,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="cxr cross-validate", description=__doc__.split("\n")[0])
-    parser.add_argument("--manifest", type=Path, required=True, help="folder of the manifest")
-    parser.add_argument("--name", required=True, help="name of the study; its folder is RUNS/NAME")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all studies")
+    films = parser.add_mutually_exclusive_group(required=True)
+    films.add_argument("--manifest", type=a_place, help="folder or URI of the manifest")
+    films.add_argument("--data", type=settled_place, help="folder or URI of collections, to build a manifest of")
+    parser.add_argument("--name", help="name of the study; its folder is RUNS/NAME (default: DATA-PROFILE)")
+    parser.add_argument("--runs", type=a_place, default=RUNS, help="folder or URI of all studies")
+    add_storage_argument(parser)
+    parser.add_argument("--external", default="", help="sources of --data that are only scored, separated by commas")
     parser.add_argument("--protocol", choices=("grouped", "paper", "both"), default="grouped")
     parser.add_argument("--strategies", default="all", help="names separated by commas, or all")
     parser.add_argument("--engine", choices=("ray", "local"), default="ray")
     parser.add_argument("--ray-address", help="a running Ray cluster; without it this machine alone")
-    parser.add_argument("--imagenet-weights", type=Path, help="a published MobileNetV2 file, if it is at hand")
+    parser.add_argument("--imagenet-weights", type=a_place, help="a published MobileNetV2 file, if it is at hand")
     parser.add_argument("--no-report", action="store_true", help="stop after the pooled predictions")
     add_profile_arguments(parser)
     add_metrics_arguments(parser)
@@ -48,7 +58,10 @@ def _run(arguments: argparse.Namespace) -> int:
 
     profile = load_profile(arguments.profile, profile_overrides(arguments))
     strategies = parse_strategies(arguments.strategies)
+    _complete(arguments, profile)
     _check_name(arguments.name)
+    if arguments.data is not None:
+        ensure_manifest(arguments, profile)
     manifest = open_manifest(arguments.manifest)
     _take_devices(arguments.engine, profile)
     imagenet = _imagenet(strategies, profile, arguments.imagenet_weights)
@@ -59,10 +72,20 @@ def _run(arguments: argparse.Namespace) -> int:
         except TrialsFailed as error:  # the other protocol is still worth its run
             failed.append(error)
     if arguments.protocol == "both":
-        _report(arguments, arguments.runs / arguments.name)  # again, now that there is something to compare it with
+        _report_beside(arguments)
     if failed:
         raise failed[0]
     return 0
+
+
+def _complete(arguments: argparse.Namespace, profile: Profile) -> None:
+    """Name, runs and manifest where they follow from the other arguments."""
+    arguments.name = arguments.name or f"{(arguments.data or arguments.manifest).absolute().name}-{profile.name}"
+    manifests = MANIFESTS
+    if arguments.storage is not None:
+        arguments.runs, manifests = arguments.storage / "runs", arguments.storage / "manifests"
+    if arguments.data is not None:
+        arguments.manifest = manifests / arguments.name
 
 
 def _protocols(arguments: argparse.Namespace) -> list[tuple[str, Protocol]]:
@@ -99,10 +122,26 @@ def _report(arguments: argparse.Namespace, root: Path) -> None:
     from cxr_platform.training.folder import StudyFolder
     from pipelines.report import write_and_tell
 
-    folder = StudyFolder(root)
-    strategies = folder.description()["strategies"]
-    if not arguments.no_report and folder.complete(strategies, folder.description()["folds"]) == strategies:
-        write_and_tell(folder.root, arguments.manifest, imagenet_weights=arguments.imagenet_weights)
+    description = StudyFolder(root).description()
+    strategies = description["strategies"]
+    if arguments.no_report or StudyFolder(root).complete(strategies, description["folds"]) != strategies:
+        return
+    place = argparse.Namespace(study=root, manifest=arguments.manifest, imagenet_weights=arguments.imagenet_weights)
+    with at_hand(place, "study", "manifest") as local:
+        write_and_tell(local.study, local.manifest, imagenet_weights=local.imagenet_weights)
+
+
+def _report_beside(arguments: argparse.Namespace) -> None:
+    """That of the grouped study again, now that there is something to compare it with."""
+    from pipelines.report import write_and_tell
+
+    if arguments.no_report:
+        return
+    grouped, paper = (arguments.runs / name for name, _ in _protocols(arguments))
+    places = {"study": grouped, "other": paper, "manifest": arguments.manifest}
+    place = argparse.Namespace(**places, imagenet_weights=arguments.imagenet_weights)
+    with at_hand(place, *places) as local:
+        write_and_tell(local.study, local.manifest, local.other, local.imagenet_weights)
 
 
 def _check_name(name: str) -> None:
@@ -113,12 +152,14 @@ def _check_name(name: str) -> None:
 def _imagenet(strategies: tuple[str, ...], profile: Profile, named: Path | None) -> Any:
     """The ImageNet weights, before anything is trained; `None` when no strategy needs them."""
     from cxr_platform.models.weights import find_weights, load_backbone_weights
+    from cxr_platform.storage.mirror import local_file
 
     if not any(strategy_by_name(name).pretrained for name in strategies):
         return None
-    path = find_weights(profile.model.alpha, named)
-    print(f"ImageNet weights: {path}")
-    return load_backbone_weights(path, profile.model.alpha)
+    with ExitStack() as held:
+        path = find_weights(profile.model.alpha, held.enter_context(local_file(named)) if named else None)
+        print(f"ImageNet weights: {path}")
+        return load_backbone_weights(path, profile.model.alpha)
 
 
 def _take_devices(engine: str, profile: Profile) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.command import run_command
 from pipelines.opened_study import add_study_arguments, open_study
+from pipelines.places import a_place, at_hand
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,16 +30,21 @@ FIGURES_CSV, FIGURES_MD = "figures.csv", "figures.md"
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, or 2 when the films cannot be scored."""
     arguments = _parser().parse_args(argv)
-    return run_command(lambda: _run(arguments))
+    return run_command(lambda: _with_places(arguments))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="cxr evaluate", description=__doc__.split("\n")[0])
     add_study_arguments(parser)
-    parser.add_argument("--data", type=Path, required=True, help="folder of films that the study has not seen")
-    parser.add_argument("--out", type=Path, help="where the results go (default: STUDY/evaluations/FOLDER)")
+    parser.add_argument("--data", type=a_place, required=True, help="films that the study has not seen")
+    parser.add_argument("--out", type=a_place, help="where the results go (default: STUDY/evaluations/FOLDER)")
     parser.add_argument("--unlabelled", action="store_true", help="take every file as a film whose class is not known")
     return parser
+
+
+def _with_places(arguments: argparse.Namespace) -> int:
+    with at_hand(arguments, "study", "manifest", "data", "out") as local:
+        return _run(local)
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.command import run_command
 from pipelines.opened_study import add_study_arguments, open_study
+from pipelines.places import at_hand
 
 if TYPE_CHECKING:
     from cxr_platform.evidence.explained_film import FilmExplained
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, or 2 for a film, strategy or study that is not there."""
     arguments = _parser().parse_args(argv)
-    return run_command(lambda: _run(arguments))
+    return run_command(lambda: _with_places(arguments))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -32,6 +33,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--strategy", help="whose network (default: the winner's)")
     parser.add_argument("--out", type=Path, required=True, help="the picture to write, a .png")
     return parser
+
+
+def _with_places(arguments: argparse.Namespace) -> int:
+    with at_hand(arguments, "study", "manifest") as local:
+        return _run(local)
 
 
 def _run(arguments: argparse.Namespace) -> int:

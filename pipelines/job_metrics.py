@@ -34,12 +34,14 @@ def count_study(job: "Job", study: "Study") -> None:
     from cxr_platform.evaluation.predictions import load_predictions
     from cxr_platform.evaluation.study import read_study
     from cxr_platform.monitoring.batch import study_counts
+    from cxr_platform.storage.mirror import local_copy
 
-    trials, root = study.plan.trials(), study.folder.root
+    trials = study.plan.trials()
     finished = sum(study.folder.is_finished(key) for key in trials)
     accuracy: dict[str, float] = {}
-    if (root / "predictions.parquet").is_file():
-        facts = read_study(root)
-        for name, result in study_outcome(facts, load_predictions(root, facts)).results.items():
-            accuracy[name] = result.pooled.accuracy_7_class or 0.0
+    with local_copy(study.folder.root, ("study.json", "predictions.parquet").__contains__) as root:
+        if (root / "predictions.parquet").is_file():
+            facts = read_study(root)
+            for name, result in study_outcome(facts, load_predictions(root, facts)).results.items():
+                accuracy[name] = result.pooled.accuracy_7_class or 0.0
     study_counts(job, {"finished": finished, "failed": len(trials) - finished}, accuracy)

@@ -6,16 +6,20 @@ Again, the same command decodes only files that are new or have changed.
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cxr_platform.config import load_profile
+from cxr_platform.config import Profile, load_profile
+from cxr_platform.errors import ManifestError
 from cxr_platform.intake.reasons import REASONS
 from pipelines.arguments import add_profile_arguments, profile_overrides
 from pipelines.command import run_command
 from pipelines.job_metrics import add_metrics_arguments, metrics_job
+from pipelines.places import a_place, settled_place
 from pipelines.progress import make_progress
 
 
@@ -27,9 +31,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="cxr manifest", description=__doc__.split("\n")[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of one or several public collections")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the manifest; one that is there is replaced")
-    parser.add_argument("--overrule", type=Path, help="allow and deny lists (default: DATA/overrule.toml)")
+    parser.add_argument("--data", type=settled_place, required=True, help="folder or URI of public collections")
+    parser.add_argument(
+        "--out", type=a_place, required=True, help="the manifest's folder or URI; an older one is replaced"
+    )
+    parser.add_argument("--overrule", type=a_place, help="allow and deny lists (default: DATA/overrule.toml)")
     parser.add_argument("--external", default="", help="sources that are only scored, in no fold, separated by commas")
     parser.add_argument("--ray-address", help="a running Ray cluster; without it this machine alone")
     add_profile_arguments(parser)
@@ -38,25 +44,43 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    _build(arguments, arguments.out, load_profile(arguments.profile, profile_overrides(arguments)))
+    return 0
+
+
+def ensure_manifest(arguments: argparse.Namespace, profile: Profile) -> None:
+    """Build `arguments.manifest` from `arguments.data`, unless there is one that was built with the same settings."""
+    from cxr_platform.manifest.store import open_manifest
+
+    try:
+        info = open_manifest(arguments.manifest).info
+    except ManifestError:  # none, or a broken one
+        info = {}
+    settings = {"config": asdict(profile.intake), "folds": profile.folds, "seed": profile.seed}
+    if {key: info.get(key) for key in settings} == json.loads(json.dumps(settings)):
+        print(f"Manifest: {arguments.manifest}, as it stands; `cxr manifest` builds it again")
+    else:
+        _build(arguments, arguments.manifest, profile)
+
+
+def _build(arguments: argparse.Namespace, destination: Path, profile: Profile) -> None:
     from cxr_platform.manifest.build import build_manifest
     from cxr_platform.monitoring.batch import manifest_counts
 
-    profile = load_profile(arguments.profile, profile_overrides(arguments))
-    with metrics_job("manifest", arguments.out.name, arguments) as job, make_progress(sys.stdout) as progress:
+    with metrics_job("manifest", destination.name, arguments) as job, make_progress(sys.stdout) as progress:
         manifest = build_manifest(
             arguments.data,
-            arguments.out,
+            destination,
             profile,
             progress,
-            overrule=arguments.overrule,
+            overrule=getattr(arguments, "overrule", None),
             external=[name for name in arguments.external.split(",") if name],
             address=arguments.ray_address,
         )
         films = {(label, source): n for label, found in manifest.info["counts"].items() for source, n in found.items()}
         manifest_counts(job, films, manifest.info["excluded"])
     print("\n".join(summary(manifest.info)))
-    print(f"Manifest: {arguments.out}")
-    return 0
+    print(f"Manifest: {destination}")
 
 
 def summary(info: dict[str, Any]) -> list[str]:

@@ -4,20 +4,21 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.places import MANIFESTS, a_place
+
 if TYPE_CHECKING:
     from cxr_platform.evaluation.study import Study
     from cxr_platform.evidence.workspace import Progress, Workspace
     from cxr_platform.manifest.store import Manifest
 
-MANIFESTS = Path("data/manifests")
 ELSEWHERE = "--manifest names it where it lies elsewhere."
 
 
 def add_study_arguments(parser: argparse.ArgumentParser) -> None:
     """`--study`, and what is needed to open it: `--manifest` and `--imagenet-weights`."""
-    parser.add_argument("--study", type=Path, required=True, metavar="runs/NAME", help="the folder of a study")
-    parser.add_argument("--manifest", type=Path, help=f"the study's manifest (default: its own in {MANIFESTS})")
-    parser.add_argument("--imagenet-weights", type=Path, help="a published MobileNetV2 file, if it is at hand")
+    parser.add_argument("--study", type=a_place, required=True, metavar="runs/NAME", help="folder or URI of a study")
+    parser.add_argument("--manifest", type=a_place, help=f"the study's manifest (default: its own in {MANIFESTS})")
+    parser.add_argument("--imagenet-weights", type=a_place, help="a published MobileNetV2 file, if it is at hand")
 
 
 def open_study(folder: Path, manifest: Path | None, imagenet_weights: Path | None, progress: "Progress") -> "Workspace":

@@ -24,6 +24,7 @@ from cxr_platform.evaluation.table import SYNTHETIC
 from cxr_platform.manifest.progress import BuildProgress
 from pipelines.command import run_command
 from pipelines.opened_study import ELSEWHERE, add_study_arguments, open_manifest_of
+from pipelines.places import a_place, at_hand
 from pipelines.progress import make_progress
 
 if TYPE_CHECKING:
@@ -36,9 +37,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Check the study's predictions, write `results.json` and `report/`, say the answer; returns the exit code."""
     parser = argparse.ArgumentParser(prog="cxr report", description=__doc__.split("\n")[0])
     add_study_arguments(parser)
-    parser.add_argument("--other", type=Path, help="the study of the same manifest under the other protocol")
-    given = parser.parse_args(argv)
-    return run_command(lambda: write_and_tell(given.study, given.manifest, given.other, given.imagenet_weights))
+    parser.add_argument("--other", type=a_place, help="the study of the same manifest under the other protocol")
+    arguments = parser.parse_args(argv)
+    return run_command(lambda: _run(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    with at_hand(arguments, "study", "manifest", "other") as local:
+        write_and_tell(local.study, local.manifest, local.other, local.imagenet_weights)
+        if local.study != arguments.study:
+            print(f"Put into {arguments.study / 'report'}")
+    return 0
 
 
 def write_and_tell(

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
+from cxr_platform.storage.place import place
 from pipelines.command import run_command
+from pipelines.places import RUNS, a_place, add_storage_argument
 
 PIPED_COLUMNS = 120
 
@@ -27,21 +29,23 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="action", required=True)
     status = verbs.add_parser("status", help="trials by state and node, time left, cost")
     status.add_argument("name", metavar="NAME", help="a study below --runs, or the path of one")
-    status.add_argument("--runs", type=Path, default=Path("runs"), help="where studies are (default: runs)")
+    status.add_argument("--runs", type=a_place, default=RUNS, help="where studies are (default: runs)")
+    add_storage_argument(status)
     status.add_argument("--json", action="store_true", help="print JSON for a program")
     return parser
 
 
 def study_root(runs: Path, name: str) -> Path:
-    """`runs/name` if there is a study, or else the path `name` if there is one; the first where there is none."""
-    places = (runs / name, Path(name))
-    return next((place for place in places if (place / "study.json").exists()), places[0])
+    """`runs/name` if there is a study, or else the place `name` if there is one; the first where there is none."""
+    places = (runs / name, place(name))
+    return next((root for root in places if (root / "study.json").exists()), places[0])
 
 
 def _status(arguments: argparse.Namespace) -> int:
     from cxr_platform.training.status import read_status
 
-    status = read_status(study_root(arguments.runs, arguments.name), datetime.now(timezone.utc))
+    runs = arguments.storage / "runs" if arguments.storage is not None else arguments.runs
+    status = read_status(study_root(runs, arguments.name), datetime.now(timezone.utc))
     if arguments.json:
         import json
 

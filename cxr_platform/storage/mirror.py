@@ -44,6 +44,19 @@ def local_copy(folder: Path, wanted: Callable[[str], bool] = everything) -> Iter
                 _put_back(copy, before, folder)
 
 
+@contextmanager
+def local_file(file: Path) -> Iterator[Path]:
+    """`file` itself where it is one of this machine, else a copy of it for the length of the block."""
+    if not is_remote(file):
+        yield file
+        return
+    with tempfile.TemporaryDirectory(prefix="cxr-") as scratch:
+        store: Any = file
+        with storage_errors(file):
+            store.fs.get_file(store.path, f"{scratch}/{file.name}")
+        yield Path(scratch) / file.name
+
+
 def download(folder: Path, copy: Path, wanted: Callable[[str], bool] = everything) -> None:
     """The wanted files below `folder`, which is in a store, into `copy`, which is not."""
     store: Any = folder

@@ -1,0 +1,68 @@
+"""Places on the command line: paths, or URIs of object stores, and how verbs that need real files get these.
+
+A storage holds `manifests/NAME` and `runs/NAME`, as `data/manifests` and `runs` of a machine do.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from cxr_platform.errors import ConfigError, StudyError
+from cxr_platform.storage.mirror import local_copy, local_file
+from cxr_platform.storage.place import is_remote, place
+
+MANIFESTS, RUNS = Path("data/manifests"), Path("runs")
+OF_STUDY = {"study": lambda file: not file.startswith(("tune/", "champion/"))}
+"""Which files of a place a verb may ask for; not a champion's checkpoints, nor Ray Tune's own state."""
+
+
+def a_place(text: str) -> Path:
+    """For argparse: `storage.place`, with its error as that of the argument."""
+    try:
+        return place(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def settled_place(text: str) -> Path:
+    """As `a_place`, for what nobody writes to meanwhile."""
+    a_place(text)
+    return place(text, settled=True)
+
+
+def add_storage_argument(parser: argparse.ArgumentParser) -> None:
+    """`--storage`."""
+    parser.add_argument("--storage", type=a_place, metavar="URI", help="path or URI of manifests/ and runs/")
+
+
+@contextmanager
+def at_hand(arguments: argparse.Namespace, *names: str) -> Iterator[argparse.Namespace]:
+    """`arguments` with each of the places `names` as a folder of this machine: itself, or a copy.
+
+    What is changed in a copy is put back at the end of the block (`mirror.local_copy`). Where the study is in a store
+    and no manifest is named, the study's own in the same storage is.
+    """
+    with ExitStack() as held:
+        given = {name: value for name in names if (value := getattr(arguments, name, None)) is not None}
+        if "manifest" in names and "manifest" not in given and "study" in given and is_remote(given["study"]):
+            given |= _manifest_beside(given["study"])
+        local = {name: held.enter_context(local_copy(value, *_wanted(name))) for name, value in given.items()}
+        if getattr(arguments, "imagenet_weights", None) is not None:
+            local["imagenet_weights"] = held.enter_context(local_file(arguments.imagenet_weights))
+        yield argparse.Namespace(**{**vars(arguments), **local})
+
+
+def _wanted(name: str) -> tuple[Callable[[str], bool], ...]:
+    return (OF_STUDY[name],) if name in OF_STUDY else ()
+
+
+def _manifest_beside(study: Path) -> dict[str, Path]:
+    from cxr_platform.records import read_description
+
+    try:
+        name = Path(read_description(study)["manifest"]["path"]).name
+    except (StudyError, KeyError, TypeError):  # the verb itself says what is wrong with the study
+        return {}
+    found = study.parent.parent / "manifests" / name
+    return {"manifest": found} if (found / "manifest.json").exists() else {}

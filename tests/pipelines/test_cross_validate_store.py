@@ -1,0 +1,65 @@
+"""The same verb with everything in an object store: films, manifest, study and report."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from cxr_platform.storage.mirror import local_copy
+from pipelines import cross_validate, phantoms, report, study
+from tests.pipelines.test_cross_validate import PROFILE
+from tests.storage.object_store import folder, names
+
+pytest_plugins = ("tests.storage.conftest",)
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with films, the same films in the store, and a profile."""
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.toml").write_text(PROFILE)
+    assert phantoms.main(["--out", "films", "--per-class", "8", "--seed", "3", "--size", "224"]) == 0
+    with local_copy(folder("films")) as copy:
+        shutil.copytree("films", copy)
+    return tmp_path
+
+
+def run(*more: str) -> int:
+    return cross_validate.main(["--profile", "tiny.toml", "--strategies", "scratch", "--engine", "local", *more])
+
+
+@pytest.mark.ray
+def test_films_in_a_store_become_a_study_and_a_report_in_a_store(
+    store: dict[str, str], work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path for path in work.rglob("*") if path.is_file()}
+    assert run("--data", "s3://films/films", "--storage", "s3://films/out") == 0
+    assert {path for path in work.rglob("*") if path.is_file()} == before
+    found = names(folder("out"))
+    root = "runs/films-tiny"
+    assert {f"{root}/study.json", f"{root}/predictions.parquet", f"{root}/report/index.html"} <= set(found)
+    assert {"manifests/films-tiny/manifest.json", "manifests/films-tiny/films/part-00000.parquet"} <= set(found)
+    assert {f"{root}/trials/scratch/fold-{fold}/trial.json" for fold in (0, 1)} <= set(found)
+    assert not [name for name in found if ".run/" in name or name.endswith(".lock") or "/tune/" in name]
+
+    capsys.readouterr()
+    assert run("--data", "s3://films/films", "--storage", "s3://films/out") == 0
+    told = capsys.readouterr().out
+    assert "as it stands" in told
+    assert "0 trials to run, 2 kept from before" in told
+
+    assert report.main(["--study", "s3://films/out/runs/films-tiny"]) == 0
+    assert "SYNTHETIC" in capsys.readouterr().out
+    assert study.main(["status", "films-tiny", "--storage", "s3://films/out", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["states"]["finished"] == 2
+
+    assert run("--data", "films", "--storage", "here") == 0
+    here = pq.read_table(work / "here" / root / "predictions.parquet").to_pandas()
+    with (folder("out") / root / "predictions.parquet").open("rb") as stream:
+        there = pq.read_table(stream).to_pandas()
+    assert here["image_id"].tolist() == there["image_id"].tolist()
+    columns = [name for name in here if name.startswith("p_")]
+    assert np.abs(here[columns].to_numpy() - there[columns].to_numpy()).max() < 1e-5
