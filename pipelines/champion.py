@@ -15,6 +15,7 @@ from cxr_platform.champion.facts import TARGET_SENSITIVITY, check_strategy, out_
 from pipelines.command import run_command
 from pipelines.job_metrics import add_metrics_arguments, metrics_job
 from pipelines.opened_study import add_study_arguments, open_study
+from pipelines.places import a_place, at_hand
 
 if TYPE_CHECKING:
     from cxr_platform.champion.assemble import Assembled
@@ -30,14 +31,14 @@ REGISTRY = Path("registry")
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, 2 for what cannot be served, 130 when interrupted."""
     arguments = _parser().parse_args(argv)
-    return run_command(lambda: _run(arguments))
+    return run_command(lambda: _with_places(arguments))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="cxr champion", description=__doc__.split("\n")[0])
     add_study_arguments(parser)
     parser.add_argument("--strategy", default="scratch", help="one of the study's strategies (default: scratch)")
-    parser.add_argument("--registry", type=Path, default=REGISTRY, help="folder of the registry (default: registry)")
+    parser.add_argument("--registry", type=a_place, default=REGISTRY, help="folder or URI (default: registry)")
     parser.add_argument(
         "--sensitivity",
         type=_share,
@@ -56,7 +57,17 @@ def _share(text: str) -> float:
     return value
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _with_places(arguments: argparse.Namespace) -> int:
+    """The champion's run is in the study's own place, where all nodes see its checkpoints."""
+    from cxr_platform.registry.store import Registry
+
+    with at_hand(arguments, "study", "manifest", "registry") as local:
+        version = _run(local, arguments.study / "champion")
+        _promote_or_advise(Registry(local.registry), arguments.registry, version)
+    return 0
+
+
+def _run(arguments: argparse.Namespace, run_folder: Path) -> str:
     from cxr_platform.champion.assemble import assemble
     from cxr_platform.champion.material import ChampionMaterial
     from cxr_platform.monitoring.batch import champion_counts
@@ -71,7 +82,7 @@ def _run(arguments: argparse.Namespace) -> int:
         check_strategy(opened.study, arguments.strategy)
         progress.note("Computing the out-of-fold figures")
         facts = out_of_fold(opened.study, opened.predictions, arguments.strategy, arguments.sensitivity)
-        run = _train(arguments, opened, progress)
+        run = _train(arguments, run_folder, opened, progress)
         material = ChampionMaterial(
             opened.folder.root, opened.study, opened.predictions, opened.profile, opened.manifest, opened.data, run
         )
@@ -80,15 +91,16 @@ def _run(arguments: argparse.Namespace) -> int:
         accuracy = assembled.bundle.metrics["accuracy_7_class"].value or 0.0
         champion_counts(job, arguments.strategy, trained.images, trained.epochs, accuracy)
     _tell(assembled, facts)
-    _promote_or_advise(registry, arguments.registry, assembled.bundle.version)
-    return 0
+    return assembled.bundle.version
 
 
-def _train(arguments: argparse.Namespace, opened: "Workspace", progress: "BuildProgress") -> "ChampionRun":
+def _train(
+    arguments: argparse.Namespace, folder: Path, opened: "Workspace", progress: "BuildProgress"
+) -> "ChampionRun":
     from cxr_platform.training.champion import ChampionRequest, read_champion, train_champion
 
     request = ChampionRequest(
-        folder=opened.folder.root / "champion",
+        folder=folder,
         strategy=arguments.strategy,
         profile=opened.profile,
         manifest=opened.manifest,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from cxr_platform.errors import BundleError, RegistryError
 from pipelines.command import run_command
+from pipelines.places import a_place, at_hand
 from pipelines.registry_tables import Known, bundle_table, checks_table, comparison_table, versions_table
 
 if TYPE_CHECKING:
@@ -31,12 +32,12 @@ PIPED_COLUMNS = 120
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, or 2 for a refused promotion, a changed bundle, a version that there is not."""
     arguments = _parser().parse_args(argv)
-    return run_command(lambda: _run(arguments))
+    return run_command(lambda: _with_places(arguments))
 
 
 def _parser() -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--registry", type=Path, default=REGISTRY, help="folder of the registry (default: registry)")
+    shared.add_argument("--registry", type=a_place, default=REGISTRY, help="folder or URI (default: registry)")
     shared.add_argument("--json", action="store_true", help="print JSON for a program")
     lead = argparse.ArgumentParser(add_help=False)
     lead.add_argument("--lead", type=float, default=10.0, metavar="SECONDS", help="until servers switch (default: 10)")
@@ -52,6 +53,11 @@ def _parser() -> argparse.ArgumentParser:
     verify = verbs.add_parser("verify", parents=[shared], help="compare every byte with its hash")
     verify.add_argument("version", nargs="?")
     return parser
+
+
+def _with_places(arguments: argparse.Namespace) -> int:
+    with at_hand(arguments, "registry") as local:
+        return _run(local)
 
 
 def _run(arguments: argparse.Namespace) -> int:

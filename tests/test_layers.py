@@ -26,7 +26,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tracking": {"evaluation"},
     "registry": {"storage"},
     "monitoring": {"registry", "storage"},
-    "champion": {"manifest", "models", "training", "evaluation", "explain", "intake", "registry", "monitoring"},
+    "champion": {
+        *("manifest", "models", "training", "evaluation", "explain", "intake", "registry", "monitoring", "storage"),
+    },
     "serving": {"registry", "intake", "explain", "models", "monitoring"},
 }
 GROUND_MAY_IMPORT: dict[str, set[str]] = {

@@ -30,6 +30,7 @@ from cxr_platform.registry.bundle import (
     TrainingFacts,
 )
 from cxr_platform.registry.store import Registry
+from cxr_platform.storage.mirror import local_file
 
 Say = Callable[[str], None]
 
@@ -61,7 +62,8 @@ def assemble(material: ChampionMaterial, facts: OutOfFold, registry: Registry, s
 
 
 def _fill(folder: Path, version: str, material: ChampionMaterial, facts: OutOfFold, say: Say) -> Assembled:
-    shutil.copyfile(material.run.weights, folder / WEIGHTS)
+    with local_file(material.run.weights) as weights:
+        shutil.copyfile(weights, folder / WEIGHTS)
     say("Exporting the network to ONNX")
     export_onnx(material.strategy, material.profile.model, folder / WEIGHTS, folder / ONNX)
     parity = _parity(folder, material, facts.temperature)

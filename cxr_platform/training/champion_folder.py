@@ -5,8 +5,6 @@ place as a whole, so that what stands there is finished.
 """
 
 import json
-import shutil
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,8 @@ import pyarrow.parquet as pq
 
 from cxr_platform.errors import StudyError, StudyMismatch
 from cxr_platform.models.mobilenet import Network
-from cxr_platform.storage.files import put_in_place, storage_errors, write_json
+from cxr_platform.storage.files import new_folder, remove, write_json
+from cxr_platform.storage.place import absolute, is_remote
 from cxr_platform.training.checkpoint import newest
 from cxr_platform.training.folder import history_table
 from cxr_platform.training.plan import differences
@@ -73,7 +72,7 @@ class ChampionFolder:
     """Where one strategy's run is stored below `runs/NAME/champion/`."""
 
     def __init__(self, root: Path, strategy: str) -> None:
-        self.final = root.absolute() / strategy  # Ray gives its workers a working directory of their own
+        self.final = absolute(root) / strategy  # Ray gives its workers a working directory of their own
         self.run = self.final.with_name(f"{strategy}.run")
 
     def is_finished(self) -> bool:
@@ -97,28 +96,25 @@ class ChampionFolder:
 
     def store(self, network: Network, history: Sequence[Epoch], facts: Mapping[str, Any]) -> None:
         """Write the result and put it in its place."""
-        partial = self.final.with_name(f".{self.final.name}.{uuid.uuid4().hex}")
         identity = _read(self.run / IDENTITY)
-        with storage_errors(self.final):
-            partial.mkdir(parents=True)
+        with new_folder(self.final, FACTS) as partial:
             network.full.save_weights(partial / WEIGHTS)
             pq.write_table(history_table(history), partial / HISTORY)
             content = {"schema_version": 1, "identity": identity, **facts}
             (partial / FACTS).write_text(json.dumps(content, indent=1), encoding="utf-8")
-            put_in_place(partial, self.final)
 
     def clean_up(self) -> None:
         """Remove the checkpoints of a finished run."""
-        shutil.rmtree(self.run, ignore_errors=True)
+        remove(self.run)
 
     def _keep_newest(self) -> Path | None:
         kept = newest(self.run)
         for attempt in self.run.glob("attempt-*"):
             for leftover in attempt.iterdir() if kept and attempt == kept.parent else [attempt]:
                 if leftover != kept:
-                    _remove(leftover)
-        for leftover in self.final.parent.glob(f".{self.final.name}.*"):
-            _remove(leftover)
+                    remove(leftover)
+        for leftover in () if is_remote(self.final) else self.final.parent.glob(f".{self.final.name}.*"):
+            remove(leftover)
         return kept
 
     def _check_same(self, place: Path, known: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
@@ -129,10 +125,3 @@ class ChampionFolder:
                 received="; ".join(changes),
                 advice="Remove that folder to train it anew, or go back to what it was begun with.",
             )
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)

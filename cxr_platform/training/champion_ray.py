@@ -22,6 +22,7 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from cxr_platform.config import ResourcesConfig
 from cxr_platform.errors import CxrError, StorageError, StudyError
 from cxr_platform.storage.files import storage_errors
+from cxr_platform.storage.place import for_arrow
 from cxr_platform.training.champion_worker import Job, work
 from cxr_platform.training.trial import Epoch
 
@@ -67,6 +68,7 @@ def fit(job: Job, on_epoch: OnEpoch, on_note: OnNote) -> None:
 
 def _trainer(job: Job, mailbox: Any) -> DataParallelTrainer:
     needs = {"CPU": job.cpus, "GPU": job.cards} if job.cards else {"CPU": job.cpus}
+    storage_path, storage_filesystem = for_arrow(job.folder.run)
     with storage_errors(job.folder.run):
         return DataParallelTrainer(
             work,
@@ -74,7 +76,8 @@ def _trainer(job: Job, mailbox: Any) -> DataParallelTrainer:
             scaling_config=ray_train.ScalingConfig(num_workers=1, use_gpu=job.cards > 0, resources_per_worker=needs),
             run_config=ray_train.RunConfig(
                 name=f"attempt-{uuid.uuid4().hex}",
-                storage_path=str(job.folder.run),
+                storage_path=storage_path,
+                storage_filesystem=storage_filesystem,
                 failure_config=ray_train.FailureConfig(max_failures=RESTARTS),
                 checkpoint_config=ray_train.CheckpointConfig(num_to_keep=CHECKPOINTS_KEPT),
                 callbacks=[_Tell(mailbox)],
