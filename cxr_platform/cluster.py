@@ -2,12 +2,16 @@
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 from cxr_platform.errors import ConfigError
 
 PROBE_SECONDS = 5.0
+UNLIMITED = 1000
+"""Nodes of a group that the autoscaler gives no limit for."""
 
 
 def connect(address: str | None = None, metrics_port: int | None = None) -> None:
@@ -53,6 +57,49 @@ def connection(address: str | None = None, metrics_port: int | None = None) -> I
     finally:
         if joined:
             ray.shutdown()
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What a cluster has, or may grow to: `cpus` and `cards` in all; `nodes`, the resources of each kind of node."""
+
+    cpus: float
+    cards: float
+    nodes: tuple[Mapping[str, float], ...]
+
+    @property
+    def largest_cpus(self) -> float:
+        """Processors of the node that has most; at least one, as Ray counts none on a head that only directs."""
+        return max([1.0, *(node.get("CPU", 0.0) for node in self.nodes)])
+
+
+def capacity() -> Capacity:
+    """Of the cluster that this process is connected to: its nodes, and those that its autoscaler may still start.
+
+    Work that needs more than is there at the moment waits, and that is what makes an autoscaler start nodes.
+    """
+    import ray
+
+    alive = [(node["Resources"], 1) for node in ray.nodes() if node["Alive"]]
+    possible = list(_node_groups())
+    cpus, cards = (max(_total(alive, name), _total(possible, name)) for name in ("CPU", "GPU"))
+    return Capacity(cpus, cards, tuple(resources for resources, count in (*alive, *possible) if count))
+
+
+def _node_groups() -> Iterator[tuple[Mapping[str, float], int]]:
+    """Resources and greatest number of each kind of node, as the autoscaler told; nothing where there is none.
+
+    From Ray's own table, which it fills from its cluster file or KubeRay's; Ray Train reads it for the same purpose.
+    """
+    from ray._private.state import state
+
+    config: Any = state.get_cluster_config()
+    for group in config.node_group_configs if config is not None else ():
+        yield dict(group.resources), group.max_count if group.max_count >= 0 else UNLIMITED
+
+
+def _total(nodes: list[tuple[Mapping[str, float], int]], name: str) -> float:
+    return sum(resources.get(name, 0.0) * count for resources, count in nodes)
 
 
 def _passed_on() -> dict[str, str]:

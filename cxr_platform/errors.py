@@ -17,6 +17,7 @@
     │   ├── BundleError       a bundle that is absent, broken, changed or of another schema
     │   └── PromotionRefused  the present champion is better
     ├── ServingError          a server that cannot be started or reached
+    ├── JobFailed             exit code 1: a job of a cluster that was submitted and failed or was stopped
     └── StorageError          a place that cannot be read or written
 
 A text says what was expected, what was received and what to do next.
@@ -118,6 +119,12 @@ class PromotionRefused(RegistryError):
 
 class ServingError(CxrError):
     """A server that cannot be started or reached, or that refuses what was asked of it."""
+
+
+class JobFailed(CxrError):
+    """A job of a cluster that was submitted, and failed or was stopped."""
+
+    exit_code = 1
 
 
 class StorageError(CxrError):

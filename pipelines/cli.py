@@ -13,6 +13,7 @@ VERBS = {
     "report": "write the report of a study again",
     "evaluate": "score a folder of unseen films with the models of a study",
     "explain": "show where the answer for one film of a study comes from",
+    "submit": "run a verb as a job of a Ray cluster",
     "track": "log a finished study and its report to MLflow",
     "champion": "train the champion on all films of a study and put it into the registry",
     "serve": "serve the champion over HTTP",

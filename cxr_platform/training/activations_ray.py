@@ -53,8 +53,8 @@ def _gather(study: Study, cuts: tuple[str, ...], workers: list[Any], progress: P
 
 
 def _start_workers(study: Study, cuts: tuple[str, ...], cpus: float, gpu: float) -> list[Any]:
-    available = ray.cluster_resources()
-    fit = available["GPU"] / gpu if gpu else available.get("CPU", 1.0) / cpus
+    there = ray.cluster_resources()  # not what an autoscaler may add, or a part would wait for a node that never comes
+    fit = there.get("GPU", 0.0) / gpu if gpu else there.get("CPU", 0.0) / cpus
     count = max(1, min(len(list(chunks(len(study.data.films)))), int(fit + 1e-6)))
     weights = ray.put(study.imagenet)
     actor = ray.remote(num_cpus=cpus, num_gpus=gpu)(_FrozenWorker)

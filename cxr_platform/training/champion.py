@@ -118,7 +118,7 @@ def _train(
     from cxr_platform.training.engine_ray import trial_resources
 
     with connection(address):
-        share = trial_resources(study.plan.profile.resources)
+        share = trial_resources(study.plan.profile.resources, trials=1)
         activations = compute_activations(study, cuts_of(study.plan.strategies), *share, _Notes(on_note))
         job = Job(study, folder, start, activations, *champion_resources(study.plan.profile.resources))
         fit(job, on_epoch, on_note)

@@ -19,6 +19,7 @@ import ray
 from ray import train as ray_train
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
+from cxr_platform.cluster import capacity
 from cxr_platform.config import ResourcesConfig
 from cxr_platform.errors import CxrError, StorageError, StudyError
 from cxr_platform.storage.files import storage_errors
@@ -41,9 +42,9 @@ def champion_resources(resources: ResourcesConfig) -> tuple[float, float]:
 
     Where others use that node the run waits for them.
     """
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = capacity().nodes
     cards = 0 if resources.gpu == 0 else int(max(node.get("GPU", 0.0) for node in nodes))
-    most = max(node.get("CPU", 1.0) for node in nodes if node.get("GPU", 0.0) >= cards)
+    most = max([1.0, *(node.get("CPU", 0.0) for node in nodes if node.get("GPU", 0.0) >= cards)])
     return (min(most, resources.cpu * cards) if cards else most), float(cards)
 
 

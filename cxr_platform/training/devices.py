@@ -26,10 +26,13 @@ def keras_backend() -> str:
     return name
 
 
-def gpu_share(resources: ResourcesConfig, cards: float, processors: float, card_gib: float | None) -> float:
-    """The fraction of a card that a trial reserves, rounded down to Ray's unit of 0.0001.
+def gpu_share(
+    resources: ResourcesConfig, cards: float, processors: float, card_gib: float | None, trials: int
+) -> float:
+    """The fraction of a card that each of `trials` reserves, rounded down to Ray's unit of 0.0001.
 
-    `auto`: as many trials a card as its memory holds (`GIB_A_TRIAL` each) and the processors can feed; 0 without one.
+    `auto`: as many trials a card as its memory holds (`GIB_A_TRIAL` each) and the processors can feed, but no more than
+    are left when every card has some: two on one card are slower than one on each of two. 0 without a card.
     """
     if resources.gpu != "auto":
         return float(resources.gpu)
@@ -37,7 +40,8 @@ def gpu_share(resources: ResourcesConfig, cards: float, processors: float, card_
         return 0.0
     by_memory = max(1, int((card_gib or GIB_A_TRIAL) // GIB_A_TRIAL))
     by_processors = max(1, int(processors / (resources.cpu * cards) + 1e-6))
-    return math.floor(1e4 / min(by_memory, by_processors)) / 1e4
+    by_demand = max(1, math.ceil(trials / cards))
+    return math.floor(1e4 / min(by_memory, by_processors, by_demand)) / 1e4
 
 
 def card_memory_gib() -> float | None:

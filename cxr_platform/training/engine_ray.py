@@ -13,7 +13,7 @@ from typing import Any
 import ray
 from ray import tune
 
-from cxr_platform.cluster import connection
+from cxr_platform.cluster import capacity, connection
 from cxr_platform.config import ResourcesConfig
 from cxr_platform.errors import ConfigError, CxrError, StorageError, StudyError
 from cxr_platform.storage.files import remove
@@ -44,27 +44,28 @@ class RayEngine:
     def __call__(self, study: Study, todo: list[TrialKey], progress: Progress) -> dict[TrialKey, str]:
         """Run `todo`; returns the failures. Raises `KeyboardInterrupt` when the user stopped Tune."""
         with connection(self._address):
-            cpus, gpu = trial_resources(study.plan.profile.resources)
+            cpus, gpu = trial_resources(study.plan.profile.resources, len(todo))
             activations = compute_activations(study, cuts_of([key.strategy for key in todo]), cpus, gpu, progress)
             return _tune(Shared(study, activations, Share(cpus, gpu)), todo, progress)
 
 
-def trial_resources(resources: ResourcesConfig) -> tuple[float, float]:
-    """Processors and fraction of a card a trial: no more processors than the largest node has.
+def trial_resources(resources: ResourcesConfig, trials: int) -> tuple[float, float]:
+    """Processors and fraction of a card for each of `trials`: no more processors than the largest node has.
 
-    Raises `ConfigError` where a card is asked for and the cluster has none: the trials would wait for ever.
+    What counts is the cluster, whatever the driver's machine has, and what the cluster may grow to (`capacity`). Raises
+    `ConfigError` where a card is asked for and none can be had: the trials would wait for ever.
     """
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    cards = sum(node.get("GPU", 0.0) for node in nodes)
-    if resources.gpu != "auto" and resources.gpu > cards:
+    found = capacity()
+    if resources.gpu != "auto" and resources.gpu > found.cards:
         raise ConfigError(
             f"Expected a cluster with the card that resources.gpu = {resources.gpu} asks for.",
-            received=f"{cards:g} cards",
+            received=f"{found.cards:g} cards",
             advice='Write gpu = "auto" into the profile, or 0.',
         )
-    cpus = min(resources.cpu, max(node.get("CPU", 1.0) for node in nodes))
-    memory = ray.get(ray.remote(num_gpus=0.001)(card_memory_gib).remote()) if cards else None
-    return cpus, gpu_share(resources, cards, sum(node.get("CPU", 0.0) for node in nodes), memory)
+    wants_card = found.cards and resources.gpu == "auto"
+    memory = ray.get(ray.remote(num_gpus=0.001)(card_memory_gib).remote()) if wants_card else None
+    share = gpu_share(resources, found.cards, found.cpus, memory, trials)
+    return min(resources.cpu, found.largest_cpus), share
 
 
 def _tune(shared: Shared, todo: list[TrialKey], progress: Progress) -> dict[TrialKey, str]:

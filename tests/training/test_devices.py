@@ -20,21 +20,26 @@ def card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_a_card_a_trial_reserves_none() -> None:
-    assert devices.gpu_share(ResourcesConfig(), cards=0, processors=2, card_gib=None) == 0
+    assert devices.gpu_share(ResourcesConfig(), cards=0, processors=2, card_gib=None, trials=8) == 0
 
 
 def test_a_stated_fraction_is_taken_as_it_is() -> None:
-    assert devices.gpu_share(ResourcesConfig(gpu=0.5), cards=4, processors=64, card_gib=8) == 0.5
+    assert devices.gpu_share(ResourcesConfig(gpu=0.5), cards=4, processors=64, card_gib=8, trials=8) == 0.5
 
 
 def test_an_8_gib_card_holds_three_trials_when_the_processors_can_feed_them() -> None:
-    share = devices.gpu_share(ResourcesConfig(cpu=2), cards=1, processors=16, card_gib=8)
+    share = devices.gpu_share(ResourcesConfig(cpu=2), cards=1, processors=16, card_gib=8, trials=8)
     assert share == 0.3333
-    assert devices.gpu_share(ResourcesConfig(cpu=8), cards=1, processors=16, card_gib=8) == 0.5
+    assert devices.gpu_share(ResourcesConfig(cpu=8), cards=1, processors=16, card_gib=8, trials=8) == 0.5
+
+
+@pytest.mark.parametrize(("trials", "share"), [(3, 1.0), (4, 1.0), (8, 0.5), (80, 0.3333)])
+def test_a_card_is_shared_only_when_every_card_has_a_trial(trials: int, share: float) -> None:
+    assert devices.gpu_share(ResourcesConfig(), cards=4, processors=64, card_gib=8, trials=trials) == share
 
 
 def test_fractions_of_a_processor_are_not_lost_to_rounding() -> None:
-    assert devices.gpu_share(ResourcesConfig(cpu=0.1), cards=1, processors=1.0, card_gib=80) == 0.1
+    assert devices.gpu_share(ResourcesConfig(cpu=0.1), cards=1, processors=1.0, card_gib=80, trials=80) == 0.1
 
 
 @pytest.mark.usefixtures("card")

@@ -62,9 +62,9 @@ def test_a_place_that_cannot_be_written_ends_the_study_instead_of_being_tried_ag
 
 def test_a_card_that_is_not_there_is_refused_instead_of_waited_for() -> None:
     with pytest.raises(ConfigError, match=r"resources\.gpu = 0\.5.*0 cards"):
-        trial_resources(tiny_profile(**{"resources.gpu": 0.5}).resources)
+        trial_resources(tiny_profile(**{"resources.gpu": 0.5}).resources, trials=8)
 
 
 def test_a_trial_asks_for_no_more_processors_than_there_are() -> None:
     asked = tiny_profile(**{"resources.cpu": 4096.0, "resources.gpu": 0.0}).resources
-    assert trial_resources(asked) == (ray.cluster_resources()["CPU"], 0.0)
+    assert trial_resources(asked, trials=8) == (ray.cluster_resources()["CPU"], 0.0)

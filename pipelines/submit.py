@@ -1,0 +1,113 @@
+"""Run a verb as a job of a Ray cluster and follow its log.
+
+    python -m pipelines.submit [--address http://127.0.0.1:8265] cross_validate --profile paper --data URI --storage URI
+
+The job gets this checkout as its working directory, without films, manifests, studies and registry, and runs on the
+cluster's own Python; where the package is installed there and not checked out here, nothing is sent. Paths and URIs are
+those of the cluster. Ctrl-C leaves the job running; `--stop JOB` ends one, and the same submit continues its study.
+"""
+
+import argparse
+import asyncio
+import importlib.util
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cxr_platform.errors import ConfigError, JobFailed
+from pipelines.command import run_command
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+
+ADDRESS = "http://127.0.0.1:8265"
+NOT_SENT = (".git", ".venv", "/data", "/runs", "/registry", "/mlruns", "**/__pycache__")
+"""As lines of a .gitignore. Ray refuses a working directory of more than 500 MiB."""
+
+PASSED_ON = ("KERAS_BACKEND",)
+"""Environment that changes what a verb does; whatever is secret is the cluster's own."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0, 1 when the job failed or was stopped, 2 when it could not be submitted."""
+    arguments = _parser().parse_args(argv)
+    return run_command(lambda: _run(arguments))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="cxr submit", description=__doc__.split("\n")[0])
+    parser.add_argument("--address", default=os.environ.get("RAY_API_SERVER_ADDRESS", ADDRESS), metavar="URL")
+    parser.add_argument("--no-wait", action="store_true", help="do not follow the log")
+    parser.add_argument("--stop", metavar="JOB", help="end a job; its study continues with the same submit")
+    parser.add_argument("verb", nargs="?", help="a module of pipelines, as cross_validate")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="those of the verb")
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    if arguments.stop:
+        _client(arguments.address).stop_job(arguments.stop)
+        print(f"{arguments.stop} is told to stop.")
+        return 0
+    command, client = entrypoint(arguments.verb, arguments.arguments), _client(arguments.address)
+    job = client.submit_job(entrypoint=command, runtime_env=runtime_environment())
+    print(f"{job}: {command}", flush=True)
+    return 0 if arguments.no_wait else _follow(client, job)
+
+
+def entrypoint(verb: str | None, arguments: Sequence[str]) -> str:
+    """The command of the job; `ConfigError` for a verb that there is not."""
+    module = f"pipelines.{(verb or '').replace('-', '_')}"
+    if not verb or verb.startswith("-") or importlib.util.find_spec(module) is None:
+        raise ConfigError(
+            "Expected a verb, a module of pipelines.", received=verb or "none", advice="As: cxr submit cross_validate …"
+        )
+    return shlex.join(["python", "-m", module, *arguments])
+
+
+def runtime_environment() -> dict[str, Any]:
+    """What the job gets from here: the checkout, if this is one, and what changes results."""
+    variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    checkout = Path(__file__).resolve().parents[1]
+    if not (checkout / "pyproject.toml").exists():
+        return {"env_vars": variables}
+    return {"env_vars": variables, "working_dir": str(checkout), "excludes": list(NOT_SENT)}
+
+
+def _client(address: str) -> "JobSubmissionClient":
+    from ray.job_submission import JobSubmissionClient
+
+    try:
+        return JobSubmissionClient(address)
+    except (ConnectionError, RuntimeError) as error:
+        raise ConfigError(
+            f"Expected a Ray cluster's jobs API at {address}, reached with its token.",
+            received=str(error).strip().splitlines()[0],
+            advice="Export RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or ~/.ray/auth_token) as the cluster has them; "
+            "`ray dashboard` or `kubectl port-forward` make a tunnel to a port that listens on loopback there.",
+        ) from error
+
+
+def _follow(client: "JobSubmissionClient", job: str) -> int:
+    try:
+        asyncio.run(_print_log(client, job))
+    except KeyboardInterrupt:
+        print(f"\n{job} goes on. To end it: cxr submit --stop {job}", file=sys.stderr)
+        return 0
+    status = client.get_job_status(job)
+    if status != "SUCCEEDED":
+        message = client.get_job_info(job).message or status
+        raise JobFailed(f"Expected job {job} to succeed.", received=message, advice="Its log says more, above.")
+    return 0
+
+
+async def _print_log(client: "JobSubmissionClient", job: str) -> None:
+    async for lines in client.tail_job_logs(job):
+        print(lines, end="", flush=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

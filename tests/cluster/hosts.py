@@ -1,0 +1,136 @@
+"""Several machines on one: network namespaces with addresses of their own, joined by a bridge and to nothing else.
+
+A Ray node in one is a `ray start` of its own; what it starts can be killed as a whole, as when a machine is lost.
+Needs root and iproute2.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+SUBNET = "10.77.0"
+GCS, JOBS = 6379, 8265
+BIN = Path(sys.executable).parent
+
+
+def need_hosts() -> None:
+    """Skip where no network namespaces can be made."""
+    if shutil.which("ip") is None or os.geteuid() != 0:
+        pytest.skip("needs root and iproute2 to make network namespaces")
+    made = subprocess.run(["ip", "netns", "add", "cxr-probe"], capture_output=True, text=True)
+    if made.returncode:
+        pytest.skip(f"no network namespaces here: {made.stderr.strip()}")
+    _ip("netns", "del", "cxr-probe")
+
+
+@dataclass
+class Host:
+    """One machine: a namespace and its address."""
+
+    name: str
+    address: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def popen(self, *command: str, log: Path) -> "subprocess.Popen[bytes]":
+        """Start `command` on it, in a session of its own, with its output in `log`."""
+        with log.open("ab") as stream:
+            return subprocess.Popen(
+                ["ip", "netns", "exec", self.name, *command],
+                env=self._all(),
+                cwd=REPOSITORY,
+                stdout=stream,
+                stderr=stream,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+
+    def run(self, *command: str, **more: str) -> "subprocess.CompletedProcess[str]":
+        """Run `command` on it to its end."""
+        line = ["ip", "netns", "exec", self.name, *command]
+        return subprocess.run(line, env={**self._all(), **more}, cwd=REPOSITORY, capture_output=True, text=True)
+
+    def kill_all(self) -> None:
+        """Everything that runs on it, at once, as when its power goes."""
+        for _ in range(20):
+            found = subprocess.run(["ip", "netns", "pids", self.name], capture_output=True, text=True).stdout.split()
+            if not found:
+                return
+            for process in found:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(process), signal.SIGKILL)
+            time.sleep(0.1)
+
+    def _all(self) -> dict[str, str]:
+        path = f"{BIN}:{os.environ['PATH']}"
+        return {**os.environ, "PATH": path, "PYTHONPATH": str(REPOSITORY), **self.environment}
+
+
+@contextmanager
+def hosts(count: int, environment: Mapping[str, str]) -> Iterator[list[Host]]:
+    """`count` machines that reach each other, and nothing else."""
+    tag = uuid.uuid4().hex[:6]
+    bridge = f"cxr{tag}n"
+    made = [Host(f"cxr{tag}{i}", f"{SUBNET}.{i + 1}", environment) for i in range(count)]
+    with ExitStack() as held:
+        _ip("netns", "add", bridge)
+        held.callback(_ip, "netns", "del", bridge)
+        _ip("-n", bridge, "link", "add", "br0", "type", "bridge")
+        _ip("-n", bridge, "link", "set", "br0", "up")
+        for host in made:
+            _ip("netns", "add", host.name)
+            held.callback(_ip, "netns", "del", host.name)
+            held.callback(host.kill_all)
+            _join(host, bridge)
+        yield made
+
+
+def _join(host: Host, bridge: str) -> None:
+    link = f"v{host.name}"
+    _ip("-n", bridge, "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", host.name)
+    _ip("-n", bridge, "link", "set", link, "master", "br0")
+    _ip("-n", bridge, "link", "set", link, "up")
+    _ip("-n", host.name, "addr", "add", f"{host.address}/24", "dev", "eth0")
+    for device in ("lo", "eth0"):
+        _ip("-n", host.name, "link", "set", device, "up")
+
+
+def _ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True)
+
+
+def start_ray(host: Host, head: Host, log: Path, cpus: float = 1) -> None:
+    """A Ray node on `host`; the cluster's head, where `host` is `head`."""
+    where = ["--head", f"--port={GCS}", "--include-dashboard=true", f"--dashboard-host={head.address}"]
+    if host is not head:
+        where = [f"--address={head.address}:{GCS}"]
+    host.popen(
+        *("ray", "start", *where, f"--node-ip-address={host.address}", f"--num-cpus={cpus:g}"),
+        *("--object-store-memory=300000000", f"--temp-dir=/tmp/{head.name}", "--block", "--disable-usage-stats"),
+        log=log,
+    )
+
+
+def wait_for_nodes(head: Host, count: int, seconds: float = 120) -> None:
+    """Until `count` nodes of the cluster are alive."""
+    ask = f"import ray; ray.init('{head.address}:{GCS}', logging_level='error'); "
+    ask += "print('alive', sum(node['Alive'] for node in ray.nodes()))"
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        told = head.run(sys.executable, "-c", ask)
+        if f"alive {count}" in told.stdout:
+            return
+        time.sleep(1)
+    raise TimeoutError(f"expected {count} nodes: {told.stdout} {told.stderr[-2000:]}")

@@ -1,0 +1,95 @@
+"""What is submitted; that it runs on a real cluster is shown in tests/cluster."""
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from pipelines import submit
+from tests.conftest import REPOSITORY
+
+
+class Client:
+    """As Ray's `JobSubmissionClient`, for a job that ends with `status`."""
+
+    def __init__(self, status: str = "SUCCEEDED") -> None:
+        self.status, self.submitted, self.stopped = status, [], []
+
+    def submit_job(self, **request: object) -> str:
+        self.submitted.append(request)
+        return "job-1"
+
+    def stop_job(self, job: str) -> None:
+        self.stopped.append(job)
+
+    def get_job_status(self, job: str) -> str:
+        return self.status
+
+    def get_job_info(self, job: str) -> SimpleNamespace:
+        return SimpleNamespace(message="it was stopped")
+
+    async def tail_job_logs(self, job: str) -> AsyncIterator[str]:
+        yield "Study t\n"
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> Client:
+    client = Client()
+    monkeypatch.setattr(submit, "_client", lambda address: client)
+    return client
+
+
+def test_a_verb_is_submitted_with_its_arguments_as_they_are_and_its_log_followed(
+    client: Client, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert submit.main(["cross-validate", "--data", "s3://a b/c", "--profile", "paper"]) == 0
+    (request,) = client.submitted
+    assert request["entrypoint"] == "python -m pipelines.cross_validate --data 's3://a b/c' --profile paper"
+    assert "Study t" in capsys.readouterr().out
+
+
+def test_the_checkout_is_sent_without_data_and_environments(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    assert submit.main(["--no-wait", "report", "--study", "x"]) == 0
+    sent = client.submitted[0]["runtime_env"]
+    assert sent["working_dir"] == str(REPOSITORY)
+    assert {".venv", ".git", "/data", "/runs", "/registry"} <= set(sent["excludes"])
+    assert sent["env_vars"] == {"KERAS_BACKEND": "jax"}
+
+
+def test_an_installed_package_sends_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(submit, "__file__", str(tmp_path / "pipelines" / "submit.py"))
+    assert "working_dir" not in submit.runtime_environment()
+
+
+def test_a_job_that_did_not_succeed_is_exit_code_1_with_its_reason(
+    client: Client, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client.status = "STOPPED"
+    assert submit.main(["report", "--study", "x"]) == 1
+    assert "it was stopped" in capsys.readouterr().err
+
+
+def test_a_job_is_stopped_by_its_name(client: Client) -> None:
+    assert submit.main(["--stop", "job-1"]) == 0
+    assert client.stopped == ["job-1"]
+
+
+@pytest.mark.parametrize("verb", [[], ["nonsense"]])
+def test_a_verb_that_there_is_not_is_refused(client: Client, verb: list[str], capsys) -> None:
+    assert submit.main(verb) == 2
+    assert "Expected a verb" in capsys.readouterr().err
+    assert not client.submitted
+
+
+def test_an_address_at_which_nothing_answers_is_told_with_what_to_do(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert os.environ.get("RAY_API_SERVER_ADDRESS") is None
+    assert submit.main(["--address", "http://127.0.0.1:9", "report"]) == 2
+    told = capsys.readouterr().err
+    assert "jobs API at http://127.0.0.1:9" in told
+    assert "RAY_AUTH_MODE=token" in told
