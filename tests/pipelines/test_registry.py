@@ -94,6 +94,13 @@ def test_promote_prints_the_figures_of_both(registry, capsys):
     assert registry.champion() == "v2"
 
 
+def test_a_rollback_before_the_switch_says_that_the_old_version_goes_on(registry, capsys):
+    assert run(registry, "promote", "v2", "--lead", "3600") == 0
+    capsys.readouterr()
+    assert run(registry, "rollback") == 0
+    assert capsys.readouterr().out == "Champion: v1, which answers already.\n"
+
+
 def test_a_refused_promotion_prints_them_too_and_is_exit_code_2(registry, capsys):
     assert run(registry, "promote", "v3") == 2
     output = capsys.readouterr()

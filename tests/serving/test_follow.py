@@ -4,10 +4,12 @@ import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from cxr_platform.errors import RegistryError, ServingError
+from cxr_platform.registry import promotion
 from cxr_platform.registry.bundle import ONNX, Bundle
 from cxr_platform.registry.promotion import promote, rollback
 from cxr_platform.registry.store import Registry
@@ -39,8 +41,11 @@ def registry(tmp_path: Path) -> Registry:
 
 
 @pytest.fixture
-def clock() -> Hands:
-    return Hands()
+def clock(monkeypatch: pytest.MonkeyPatch) -> Hands:
+    """Of followers and of changes of the champion."""
+    hands = Hands()
+    monkeypatch.setattr(promotion, "datetime", SimpleNamespace(now=lambda _: hands.now))
+    return hands
 
 
 @pytest.fixture
@@ -124,6 +129,20 @@ def test_a_rollback_is_followed_too(registry: Registry, load: Callable[[Path, Bu
     assert follower.current[0] == "v2"
     clock.turn(LEAD + 1)
     assert follower.current[0] == "v1"
+
+
+def test_a_version_taken_back_within_the_lead_never_answers(
+    registry: Registry, load: Callable[[Path, Bundle], str], clock: Hands
+) -> None:
+    follower = Follower(registry, load, clock)
+    promote(registry, "v2", lead_seconds=LEAD)
+    follower.look()
+    clock.turn(LEAD / 2)
+    rollback(registry, lead_seconds=LEAD)
+    for _ in range(60):
+        clock.turn(LEAD / 20)
+        follower.look()
+        assert follower.current[0] == "v1"
 
 
 def test_only_what_is_needed_stays_in_memory(
