@@ -12,7 +12,10 @@ ROUNDING_POINTS = 0.05
 ACCURACY = "accuracy_7_class"
 SENSITIVITY = "sensitivity_at_operating_point"
 SPECIFICITY = "specificity_at_operating_point"
-DECISIVE = (ACCURACY, SENSITIVITY)
+DECISIVE = (ACCURACY, SENSITIVITY, SPECIFICITY)
+"""What may not become worse. Specificity counts where both aim at the same sensitivity: else one is paid for with the
+other, and the one that finds more is not worse for leaving fewer films alone."""
+
 TITLES: Mapping[str, str] = {
     ACCURACY: "7-class accuracy",
     "balanced_accuracy": "Balanced accuracy",
@@ -75,14 +78,16 @@ class Comparison:
             return f"{self.new} is the first champion: there is nothing to compare it with."
         if self.worse:
             return f"{self.new} would be a worse champion than {self.present}: {'; '.join(self.reasons)}."
-        return f"{self.new} is no worse than {self.present} in {' and '.join(TITLES[n] for n in DECISIVE)}."
+        decisive = [line.title for line in self.lines if line.decisive]
+        return f"{self.new} is no worse than {self.present} in {', '.join(decisive[:-1])} and {decisive[-1]}."
 
 
 def compare(new: Bundle, present: Bundle | None) -> Comparison:
     """The out-of-fold figures of both, and whether those of `new` are worse by more than rounding."""
     ours, theirs = _figures(new), {} if present is None else _figures(present)
+    decisive = _decisive(new, present)
     lines = tuple(
-        Line(name, ours.get(name), theirs.get(name), name in RATIOS, name in DECISIVE) for name in {**ours, **theirs}
+        Line(name, ours.get(name), theirs.get(name), name in RATIOS, name in decisive) for name in {**ours, **theirs}
     )
     if present is None:
         return Comparison(new.version, None, lines, (), ())
@@ -108,6 +113,15 @@ def _figures(bundle: Bundle) -> dict[str, Figure]:
     return first | dict(bundle.metrics)
 
 
+def _decisive(new: Bundle, present: Bundle | None) -> tuple[str, ...]:
+    same = present is None or _target(new) == _target(present)
+    return DECISIVE if same else tuple(name for name in DECISIVE if name != SPECIFICITY)
+
+
+def _target(bundle: Bundle) -> float:
+    return bundle.operating_point.target_sensitivity
+
+
 def _reason(line: Line) -> str:
     return f"{line.title} {shown(line.new, line.ratio)} against {shown(line.present, line.ratio)}"
 
@@ -117,12 +131,12 @@ def _notes(new: Bundle, present: Bundle) -> list[str]:
         "manifests": (new.study.manifest_hash[:12], present.study.manifest_hash[:12]),
         "protocols": (new.study.protocol, present.study.protocol),
         "strategies": (new.strategy, present.strategy),
-        "sensitivity targets": (new.operating_point.target_sensitivity, present.operating_point.target_sensitivity),
+        "sensitivity targets": (_target(new), _target(present)),
     }
     meaning = {
         "manifests": "the figures are of different films",
         "protocols": "the figures are of different folds; paper lets a patient stand on both sides",
         "strategies": "the networks were trained in different ways",
-        "sensitivity targets": "the thresholds aim at different sensitivities",
+        "sensitivity targets": "the thresholds aim at different sensitivities, and specificity does not decide",
     }
     return [f"Different {what}, {a} and {b}: {meaning[what]}." for what, (a, b) in pairs.items() if a != b]
