@@ -55,6 +55,7 @@ def _run(arguments: argparse.Namespace) -> int:
     bare = _bare(folder / "model.onnx", size)
     print(f"bare ONNX Runtime {bare:8.1f} films/s")
     command = ["-m", "pipelines.serve", "--registry", str(arguments.registry.absolute())]
+    command += ["--metrics-port", "0"]  # beside a server that is up
     ours = _served(command, films, arguments)
     _tell("this server", ours, bare)
     lost = sum(n for status, n in ours.statuses.items() if status == 0 or status >= 500)

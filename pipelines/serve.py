@@ -6,6 +6,7 @@ POST /v1/screen takes a film; / is a page to try it, /docs says the rest. A prom
 import argparse
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,9 @@ ENVIRONMENT = {
     "RAY_max_direct_call_object_size": str(4 * 2**20),
 }
 """What Serve's processes read when they start; set unless the user has set it."""
+
+METRICS_PORT = 9811
+"""Where Prometheus finds the replicas' metrics, as infra/prometheus/prometheus.yml has it."""
 
 APPLICATION = "cxr"
 REQUEST_SECONDS = 60.0
@@ -44,7 +48,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--replicas", type=int, help="replicas at least (default: one a core, two at the most)")
     parser.add_argument("--most-replicas", type=int, help="replicas at most (default: one a core)")
     parser.add_argument("--no-explain", action="store_true", help="no heatmaps: without TensorFlow's process")
-    parser.add_argument("--metrics-port", type=int, help="port on which Prometheus can scrape (default: any free one)")
+    parser.add_argument(
+        "--metrics-port",
+        type=int,
+        default=METRICS_PORT,
+        help=f"on which Prometheus can scrape this machine alone (default: {METRICS_PORT}; 0: any free one)",
+    )
     parser.add_argument("--address", help="a Ray cluster to serve on (default: this machine alone)")
     return parser
 
@@ -60,6 +69,8 @@ def _run(given: argparse.Namespace) -> int:
         os.environ[FILE_VARIABLE] = str(given.keys.absolute())
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    if given.address is None:
+        _check_free(given.metrics_port)
     with _served(given):
         stopped = _stop_signals()
         print(_opened(given, bundle.version, keys), flush=True)
@@ -79,7 +90,7 @@ def _served(given: argparse.Namespace) -> Iterator[None]:
     from cxr_platform.serving.deployment import LOGGING, build
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    with connection(given.address, given.metrics_port):
+    with connection(given.address, given.metrics_port or None):
         http = {"host": given.host, "port": given.port, "request_timeout_s": REQUEST_SECONDS}
         try:
             serve.start(http_options=http, proxy_location="EveryNode", logging_config=LOGGING)
@@ -89,6 +100,18 @@ def _served(given: argparse.Namespace) -> Iterator[None]:
             raise _not_served(given, error) from error
         finally:
             serve.shutdown()
+
+
+def _check_free(port: int) -> None:
+    """Ray starts all the same where it cannot publish metrics, and nobody would know."""
+    try:
+        socket.create_server(("", port)).close()
+    except OSError as error:
+        raise ServingError(
+            f"Expected port {port} to be free for Prometheus.",
+            received=error.strerror,
+            advice="Give another --metrics-port, and Prometheus the same; or 0 for any free one.",
+        ) from error
 
 
 def _arguments(given: argparse.Namespace) -> dict[str, Any]:

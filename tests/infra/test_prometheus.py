@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from pipelines.exporter import PORT
+from pipelines.serve import METRICS_PORT
 from tests.conftest import REPOSITORY
 from tests.infra.queries import RULES, rules, unknown_labels, unknown_names
 
@@ -68,11 +69,17 @@ def test_every_alert_is_made_to_fire_once() -> None:
     assert [rule["alert"] for rule in rules() if "alert" in rule and rule["alert"] not in tested] == []
 
 
-def test_the_configuration_finds_the_exporter_and_the_nodes_of_ray() -> None:
+def test_the_configuration_finds_the_exporter_the_server_and_the_nodes_of_ray() -> None:
     jobs = {job["job_name"]: job for job in yaml.safe_load(CONFIG.read_text(encoding="utf-8"))["scrape_configs"]}
     assert jobs["cxr-registry"]["static_configs"][0]["targets"] == [f"127.0.0.1:{PORT}"]
+    assert jobs["ray"]["static_configs"][0]["targets"] == [f"127.0.0.1:{METRICS_PORT}"]
     from ray._private.ray_constants import PROMETHEUS_SERVICE_DISCOVERY_FILE
 
     assert jobs["ray"]["file_sd_configs"][0]["files"] == [
         f"/tmp/ray/session_latest/{PROMETHEUS_SERVICE_DISCOVERY_FILE}"
     ]
+
+
+def test_make_serve_publishes_where_prometheus_looks() -> None:
+    told = run("make", "-C", REPOSITORY, "--dry-run", "serve")
+    assert f"--metrics-port {METRICS_PORT}" in told

@@ -1,5 +1,6 @@
 """What `cxr serve` refuses before it starts anything. That it serves is the matter of tests/serving/test_deployment."""
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,16 @@ def test_a_changed_champion_is_refused(tmp_path: Path, capsys: pytest.CaptureFix
     (registry.root / "v1" / "model.onnx").write_bytes(b"")
     assert serve.main(["--registry", str(registry.root)]) == 2
     assert "model.onnx" in capsys.readouterr().err
+
+
+def test_a_metrics_port_that_is_taken_is_told_before_anything_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    registry = registry_with_champion(tmp_path / "registry")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert serve.main(["--registry", str(registry.root), "--metrics-port", port]) == 2
+    assert f"Expected port {port} to be free for Prometheus" in capsys.readouterr().err
 
 
 def test_the_proxies_are_told_of_the_guard() -> None:
