@@ -45,7 +45,7 @@ class RegistryCollector(Collector):
         """One family a metric of the exporter."""
         try:
             state = self._registry.state()
-        except RegistryError:
+        except (RegistryError, OSError):
             yield family(names.REGISTRY_READABLE, ((), 0))
             return
         yield family(names.REGISTRY_READABLE, ((), 1))

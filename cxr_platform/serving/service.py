@@ -7,6 +7,7 @@ goes to a colleague who has it, and whose death by a native decoder costs no oth
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,7 @@ from cxr_platform.serving.screener import Prepared, Screener, Screening
 from cxr_platform.serving.upload import Limits, check_content
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 NO_HEATMAP = "Heatmaps are not to be had at the moment; the answer stands without."
 
 
@@ -175,8 +177,11 @@ class Service:
     async def _follow(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await loop.run_in_executor(None, self.champion.look)
-            self._tell()
+            try:
+                await loop.run_in_executor(None, self.champion.look)
+                self._tell()
+            except Exception:  # who stops following would serve an old version for ever, and look well
+                log.exception("The champion could not be followed; trying again")
             await asyncio.sleep(POLL_SECONDS)
 
     def _tell(self) -> None:

@@ -54,6 +54,16 @@ def test_the_champion_its_figures_and_its_reference_are_exported(registry: Regis
     assert {name for name, _ in found} == exported
 
 
+def test_a_share_that_fails_is_a_registry_that_cannot_be_read(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Registry) -> None:
+        raise OSError(116, "Stale file handle")
+
+    monkeypatch.setattr(Registry, "state", fail)
+    assert scrape(RegistryCollector(registry.root)) == {("cxr_registry_readable", ()): 0}
+
+
 def test_another_champion_is_seen_at_the_next_scrape(registry: Registry) -> None:
     collector = RegistryCollector(registry.root)
     scrape(collector)

@@ -12,6 +12,7 @@ from cxr_platform.errors import RegistryError, ServingError
 from cxr_platform.registry import promotion
 from cxr_platform.registry.bundle import ONNX, Bundle
 from cxr_platform.registry.promotion import promote, rollback
+from cxr_platform.registry.state import State
 from cxr_platform.registry.store import Registry
 from cxr_platform.serving import follow
 from cxr_platform.serving.follow import Follower
@@ -231,6 +232,40 @@ def test_a_registry_that_cannot_be_read_changes_nothing_and_is_told(
     (registry.root / "registry.json").write_bytes(content)
     follower.look()
     assert follower.status.registry_readable
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(116, "Stale file handle")])
+def test_a_share_that_fails_changes_nothing_and_is_told(
+    registry: Registry,
+    load: Callable[[Path, Bundle], str],
+    clock: Hands,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: OSError,
+) -> None:
+    follower = Follower(registry, load, clock)
+
+    def fail() -> State:
+        raise error
+
+    with monkeypatch.context() as failing:
+        failing.setattr(registry, "state", fail)
+        follower.look()
+    assert follower.current[0] == "v1"
+    assert not follower.status.registry_readable
+    assert str(error) in caplog.text
+    follower.look()
+    assert follower.status.registry_readable
+
+
+def test_a_registry_that_is_gone_is_not_an_empty_one(
+    registry: Registry, load: Callable[[Path, Bundle], str], clock: Hands
+) -> None:
+    follower = Follower(registry, load, clock)
+    registry.root.rename(registry.root.with_name("unmounted"))
+    follower.look()
+    assert follower.current[0] == "v1"
+    assert not follower.status.registry_readable
 
 
 def test_a_replica_that_finds_the_champion_broken_answers_with_the_one_before(
