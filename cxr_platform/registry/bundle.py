@@ -15,7 +15,7 @@ from cxr_platform.registry.contents import Stamp, check_bytes, check_contents, s
 from cxr_platform.registry.files import read_bytes, write_atomically
 from cxr_platform.registry.plain import Mismatch, build, check_schema, json_tree, to_json
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 DESCRIPTION = "bundle.json"
 WEIGHTS = "model.weights.h5"
 ONNX = "model.onnx"
@@ -60,10 +60,25 @@ class Preprocessing:
 
 
 @dataclass(frozen=True)
-class OperatingPoint:
-    """A film is called positive from `threshold` (0 to 1) on its calibrated Covid19 probability, within `zone` neither.
+class Decided:
+    """What the served rule (`decision`) says, in percent: of Covid19 films those called positive (`found`) and negative
+    (`missed`), of the others those called negative (`cleared`) and positive (`alarmed`), of all those called neither.
+    """
 
-    `target_sensitivity` is from 0 to 1; `sensitivity` and `specificity` are cross-fitted, in percent.
+    found: Figure
+    missed: Figure
+    cleared: Figure
+    alarmed: Figure
+    undecided: Figure
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """Where the calibrated Covid19 probability, 0 to 1, is called positive: from the upper end of `zone` on; and negative:
+    below the lower.
+
+    `zone` is the 95 % interval of `threshold`, which was chosen for `target_sensitivity` (0 to 1). Cross-fitted and in
+    percent: `sensitivity` and `specificity` of the threshold alone, films of the zone counted by it, and `decided`.
     """
 
     target_sensitivity: float
@@ -71,6 +86,7 @@ class OperatingPoint:
     zone: tuple[float, float]
     sensitivity: Figure
     specificity: Figure
+    decided: Decided
 
 
 @dataclass(frozen=True)
@@ -118,7 +134,7 @@ class Bundle:
     training: TrainingFacts
     parity: Parity
     files: Mapping[str, Stamp] = field(default_factory=dict)
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
 
 
 def write_bundle(folder: Path, bundle: Bundle) -> Bundle:

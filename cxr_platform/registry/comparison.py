@@ -1,17 +1,18 @@
 """Two bundles beside each other: whether the new one would be a worse champion, by which figures."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
 
-from cxr_platform.registry.bundle import Bundle, Figure
+from cxr_platform.registry.bundle import Bundle, Decided, Figure
 from cxr_platform.registry.bundle_rules import RATIOS
 
 ROUNDING_POINTS = 0.05
 """A figure that is lower by no more than this, in percentage points, is not worse."""
 
 ACCURACY = "accuracy_7_class"
-SENSITIVITY = "sensitivity_at_operating_point"
-SPECIFICITY = "specificity_at_operating_point"
+SENSITIVITY = "sensitivity_at_threshold"
+SPECIFICITY = "specificity_at_threshold"
+UNDECIDED = "undecided"
 DECISIVE = (ACCURACY, SENSITIVITY, SPECIFICITY)
 """What may not become worse. Specificity counts where both aim at the same sensitivity: else one is paid for with the
 other, and the one that finds more is not worse for leaving fewer films alone."""
@@ -26,8 +27,13 @@ TITLES: Mapping[str, str] = {
     "roc_auc": "Covid19 ROC AUC",
     "average_precision": "Covid19 average precision",
     "brier": "Brier score, seven classes",
-    SENSITIVITY: "Covid19 sensitivity at the operating point",
-    SPECIFICITY: "Covid19 specificity at the operating point",
+    SENSITIVITY: "Covid19 sensitivity at the threshold",
+    SPECIFICITY: "Covid19 specificity at the threshold",
+    "found": "Covid19 films called positive",
+    "missed": "Covid19 films called negative",
+    "cleared": "Other films called negative",
+    "alarmed": "Other films called positive",
+    UNDECIDED: "Films left undecided",
 }
 
 
@@ -110,7 +116,8 @@ def shown(figure: Figure | None, ratio: bool) -> str:
 def _figures(bundle: Bundle) -> dict[str, Figure]:
     point = bundle.operating_point
     first = {ACCURACY: bundle.metrics[ACCURACY], SENSITIVITY: point.sensitivity, SPECIFICITY: point.specificity}
-    return first | dict(bundle.metrics)
+    served = {part.name: getattr(point.decided, part.name) for part in fields(Decided)}
+    return first | served | dict(bundle.metrics)
 
 
 def _decisive(new: Bundle, present: Bundle | None) -> tuple[str, ...]:
@@ -139,4 +146,14 @@ def _notes(new: Bundle, present: Bundle) -> list[str]:
         "strategies": "the networks were trained in different ways",
         "sensitivity targets": "the thresholds aim at different sensitivities, and specificity does not decide",
     }
-    return [f"Different {what}, {a} and {b}: {meaning[what]}." for what, (a, b) in pairs.items() if a != b]
+    differences = [f"Different {what}, {a} and {b}: {meaning[what]}." for what, (a, b) in pairs.items() if a != b]
+    return [
+        *differences,
+        *_less_decided(new.operating_point.decided.undecided, present.operating_point.decided.undecided),
+    ]
+
+
+def _less_decided(new: Figure, present: Figure) -> Iterator[str]:
+    """The threshold's figures, which decide, say nothing of the films that are left undecided around it."""
+    if new.value is not None and present.value is not None and new.value - present.value > ROUNDING_POINTS + 1e-9:
+        yield f"It leaves more films undecided, {shown(new, False)} against {shown(present, False)} %."

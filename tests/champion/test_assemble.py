@@ -57,6 +57,9 @@ def test_the_bundle_states_the_studys_out_of_fold_figures(opened: tuple[Path, Bu
         facts.point.specificity.value,
     )
     assert bundle.temperature == facts.temperature
+    for name in ("found", "missed", "cleared", "alarmed", "undecided"):
+        figure, interval = getattr(point.decided, name), getattr(facts.decided, name)
+        assert (figure.value, figure.low, figure.high) == (interval.value, interval.low, interval.high)
 
 
 def test_the_bundle_says_where_it_comes_from(opened: tuple[Path, Bundle]) -> None:

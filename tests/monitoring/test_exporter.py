@@ -48,6 +48,8 @@ def test_the_champion_its_figures_and_its_reference_are_exported(registry: Regis
     assert found["cxr_registry_champion_sensitivity_ratio", (("bound", "value"), *v1)] == 0.9
     assert found["cxr_registry_champion_sensitivity_ratio", (("bound", "low"), *v1)] == 0.85
     assert ("cxr_registry_champion_sensitivity_ratio", (("bound", "high"), *v1)) not in found, "undefined"
+    undecided = (("bound", "value"), ("part", "undecided"), *v1)
+    assert found["cxr_registry_champion_decided_ratio", undecided] == 0.05
     shares = [found["cxr_reference_predictions_ratio", (("label", label), *v1)] for label in CLASSES]
     assert sum(shares) == pytest.approx(1)
     exported = {name for metric in names.METRICS if metric.source == "exporter" for name in metric.series}

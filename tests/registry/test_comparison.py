@@ -51,7 +51,7 @@ def test_calling_more_healthy_films_ill_is_worse_where_both_aim_at_the_same_sens
     comparison = compare(with_point("v2", specificity=Figure(specificity)), make_bundle("v1"))
 
     assert comparison.worse is worse
-    assert ("specificity at the operating point" in " ".join(comparison.reasons)) is worse
+    assert ("specificity at the threshold" in " ".join(comparison.reasons)) is worse
 
 
 def test_specificity_does_not_decide_between_different_aims():
@@ -110,6 +110,15 @@ def test_what_makes_figures_hard_to_compare_is_said():
     ]
     assert "different films" in notes[0]
     assert compare(present, present).notes == ()
+
+
+def test_a_version_that_leaves_more_films_undecided_is_not_worse_but_it_is_said():
+    decided = replace(make_bundle().operating_point.decided, undecided=Figure(40.0))
+    comparison = compare(with_point("v2", decided=decided), make_bundle("v1"))
+
+    assert not comparison.worse
+    assert comparison.notes == ("It leaves more films undecided, 40.00 against 5.00 (4.00 to 6.00) %.",)
+    assert compare(make_bundle("v1"), with_point("v2", decided=decided)).notes == ()
 
 
 def test_a_metric_that_only_one_has_is_shown_with_a_dash():

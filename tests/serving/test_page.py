@@ -21,7 +21,7 @@ from cxr_platform.serving.keys import Keys
 from cxr_platform.serving.samples import SAMPLES, draw_sample
 from tests.intake.files import dicom
 from tests.serving.browser import SIZES, Page, browser
-from tests.serving.builders import registry_with_champion
+from tests.serving.builders import film_png, registry_with_champion
 from tests.serving.page_server import PageServer
 
 AXE = files("axe_core_python") / "axe.min.js"
@@ -106,12 +106,28 @@ def test_the_slider_fades_the_heatmap_by_keyboard(page: Page, film: Path) -> Non
 
 @pytest.mark.parametrize(
     ("sample", "decision", "says"),
-    [("normal", "Negative", "without Covid-19"), ("pneumonia", "Indeterminate", "Too close to the threshold")],
+    [
+        ("covid19", "Positive", "is clearly above the point chosen to find 95 % of Covid-19 films."),
+        ("normal", "Negative", "is clearly below the point chosen to find 95 % of Covid-19 films."),
+        ("pneumonia", "Indeterminate", "Too close to the point chosen to find 95 % of Covid-19 films"),
+    ],
 )
 def test_the_decision_is_told_in_words(page: Page, sample: str, decision: str, says: str) -> None:
     page.hand_over("drop", [("film.png", draw_sample(sample))])
     assert page.text("#decision") == decision
     assert says in page.text(".reading .gist")
+
+
+def test_a_positive_film_that_is_likelier_of_another_class_says_so(page: Page, server: PageServer) -> None:
+    page.hand_over("drop", [("film.png", server.answer(film_png(7), Effusion=0.53, Covid19=0.36))])
+    assert page.text("#decision") == "Positive"
+    assert page.text(".reading .gist").endswith("Covid-19 films. The likeliest class is another, Effusion.")
+
+
+def test_the_model_tells_what_its_decisions_come_to(page: Page) -> None:
+    told = page.text("#model dl").splitlines()
+    assert told[told.index("Covid-19 films called positive") + 1] == "85.0 % 80.0 to 90.0"
+    assert told[told.index("All films left undecided") + 1] == "5.0 % 4.0 to 6.0"
 
 
 def test_a_film_that_is_not_screenable_gets_the_reason_and_no_figures(page: Page) -> None:

@@ -34,13 +34,17 @@ function provenance(model) {
 }
 
 function facts(model) {
+  const { found, missed, cleared, alarmed, undecided } = model.decided;
   const rows = [
-    ["Covid-19 films found", "sensitivity", model.sensitivity],
-    ["Other films let pass", "specificity", model.specificity],
+    ["Covid-19 films called positive", null, found],
+    ["Covid-19 films called negative", "missed", missed],
+    ["Other films called negative", null, cleared],
+    ["Other films called positive", "false alarms", alarmed],
+    ["All films left undecided", null, undecided],
     ["Right among seven classes", "accuracy", model.metrics.accuracy_7_class],
   ];
   return rows.filter(([, , figure]) => figure?.value != null).map(([name, term, figure]) =>
-    el("div", {}, el("dt", {}, name, " ", el("span", { class: "soft" }, term)),
+    el("div", {}, el("dt", {}, name, " ", term && el("span", { class: "soft" }, term)),
       el("dd", {}, percent(figure.value / 100), " ", interval(figure))));
 }
 
