@@ -7,6 +7,7 @@ import argparse
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,12 +20,8 @@ from pipelines.command import run_command
 if TYPE_CHECKING:
     from cxr_platform.serving.keys import Keys
 
-ENVIRONMENT = {
-    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "cxr_platform.serving.front:middlewares",
-    # Bytes up to which a film goes from proxy to replica without a detour over the object store.
-    "RAY_max_direct_call_object_size": str(4 * 2**20),
-}
-"""What Serve's processes read when they start; set unless the user has set it."""
+DIRECT_BYTES = 4 * 2**20
+"""Up to which a film goes from proxy to replica without a detour over the object store."""
 
 METRICS_PORT = 9811
 """Where Prometheus finds the replicas' metrics, as infra/prometheus/prometheus.yml has it."""
@@ -59,21 +56,19 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(given: argparse.Namespace) -> int:
-    from cxr_platform.registry.store import Registry
     from cxr_platform.serving.keys import FILE_VARIABLE, check_exposure, find_keys
 
     keys = find_keys(given.keys, os.environ)
     check_exposure(given.host, keys)
-    _, bundle = Registry(given.registry).open()
+    version = _first(given.registry)
     if given.keys is not None:
         os.environ[FILE_VARIABLE] = str(given.keys.absolute())
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    _prepare_environment()
     if given.address is None:
         _check_free(given.metrics_port)
     with _served(given):
         stopped = _stop_signals()
-        print(_opened(given, bundle.version, keys), flush=True)
+        print(_opened(given, version, keys), flush=True)
         stopped.wait()
         print("Stopping: requests that are being answered are finished.", flush=True)
     return 0
@@ -100,6 +95,29 @@ def _served(given: argparse.Namespace) -> Iterator[None]:
             raise _not_served(given, error) from error
         finally:
             serve.shutdown()
+
+
+def _first(root: Path) -> str:
+    """The version that replicas will begin with, found as they find it: where the champion is broken, the one before.
+
+    So a machine that starts again over a broken champion comes back as one that was never stopped would have gone on.
+    """
+    from cxr_platform.registry.store import Registry
+    from cxr_platform.serving.follow import Follower
+
+    follower = Follower(Registry(root), lambda _, bundle: bundle.version)
+    version, refused = follower.current[0], follower.status.refused
+    if refused:
+        print(f"{', '.join(refused)} cannot be loaded: {version} answers. See: cxr registry verify.", file=sys.stderr)
+    return version
+
+
+def _prepare_environment() -> None:
+    """Set what Serve's processes read when they start, unless the user has."""
+    from cxr_platform.serving import front
+
+    os.environ.setdefault(front.VARIABLE, front.IMPORT_PATH)
+    os.environ.setdefault("RAY_max_direct_call_object_size", str(DIRECT_BYTES))
 
 
 def _check_free(port: int) -> None:
