@@ -24,6 +24,9 @@ CARD = "MODEL_CARD.md"
 MEMBERS = (WEIGHTS, ONNX, REFERENCE, CARD)
 """Every file of a bundle besides its description."""
 
+FILMS, LOGITS, FEATURES = "films", "logits", "features"
+"""Input and outputs of the graph in `ONNX`: (B, S, S) uint8 → (B, 7) and (B, F) float32."""
+
 ADVICE = "The file was edited or is not of this platform: make the bundle again, or take it from a backup."
 
 
@@ -74,8 +77,8 @@ class Decided:
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """Where the calibrated Covid19 probability, 0 to 1, is called positive: from the upper end of `zone` on; and negative:
-    below the lower.
+    """From which calibrated Covid19 probability, 0 to 1, a film is called positive: the upper end of `zone`; and below
+    which one negative: the lower end.
 
     `zone` is the 95 % interval of `threshold`, which was chosen for `target_sensitivity` (0 to 1). Cross-fitted and in
     percent: `sensitivity` and `specificity` of the threshold alone, films of the zone counted by it, and `decided`.
