@@ -77,7 +77,7 @@ def _run(arguments: argparse.Namespace) -> int:
         )
         assembled = assemble(material, facts, registry, progress.note)
         trained = assembled.bundle.training
-        accuracy = assembled.bundle.metrics["accuracy_7_class"].value or 0.0
+        accuracy = assembled.bundle.metrics["accuracy_7_class"].value
         champion_counts(job, arguments.strategy, trained.images, trained.epochs, accuracy)
     _tell(assembled, facts)
     _promote_or_advise(registry, arguments.registry, assembled.bundle.version)
