@@ -1,7 +1,9 @@
 """Which version answers: the champion of the registry, followed without a restart.
 
-A change of champion is written with the moment from which it holds. Each replica loads and warms the new version
-before that moment and answers with it from then on: who asks one thing after the other never meets the old one again.
+A change of champion is written with the moment from which it holds. A replica that has loaded and warmed the new
+version by then answers with it from that moment on, so that all such replicas switch at once. One that needs longer
+than the lead switches when it is done, and until then whoever asks twice may meet the old version again: its status has
+the champion as pending, and CxrNotTheChampion (infra/prometheus) tells of one that stays behind for two minutes.
 A version that cannot be loaded changes nothing: the one before it keeps answering, and the status says so.
 """
 
