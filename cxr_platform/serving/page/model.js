@@ -5,11 +5,11 @@ import { count, percent } from "./words.js";
 
 let shown = null;
 
-/** Fetch and show the model, unless `version` is shown already. The page does without where that fails. */
+/** Fetch, show and return the model, unless `version` is shown already. The page does without where that fails. */
 export async function showModel(api, version = null) {
-  if (version !== null && version === shown) return;
+  if (version !== null && version === shown) return null;
   const model = await api.model().catch(() => null);
-  if (!model) return;
+  if (!model) return null;
   shown = model.version;
   warnOfSynthetic(model.synthetic);
   show(byId("model"),
@@ -19,6 +19,7 @@ export async function showModel(api, version = null) {
       el("p", { class: "notice" }, `In the study another strategy did better: ${model.winner}.`),
     el("dl", { class: "facts" }, facts(model)),
   );
+  return model;
 }
 
 /** Say above everything that a model has seen phantoms only. */

@@ -7,10 +7,10 @@ import { DECISIONS, className, percent, pointOf, sentence } from "./words.js";
 const STAGES = { upload: "upload", waiting: "waiting", decode: "decoding", inference: "network",
   explanation: "heatmap", total: "in all" };
 
-/** Say what an answer can be, before there is one. */
-export function showGuide() {
-  const items = Object.entries(DECISIONS).map(([decision, { title, gist }]) =>
-    el("div", { "data-decision": decision }, el("dt", {}, mark(decision), title), el("dd", {}, gist(pointOf()))));
+/** Say what an answer can be, before there is one; `sensitivity` is what the point was chosen for, once it is known. */
+export function showGuide(sensitivity = null) {
+  const items = Object.entries(DECISIONS).map(([decision, { title, gist, brief }]) =>
+    el("div", { "data-decision": decision }, el("dt", {}, mark(decision), title), el("dd", {}, brief ?? gist(pointOf(sensitivity)))));
   show(byId("guide"), el("h2", { id: "guide-title" }, "What the model can say"), el("dl", { class: "guide" }, items));
 }
 
@@ -39,7 +39,7 @@ export function hideReading() {
 }
 
 function figures(answer) {
-  return [el("p", { class: "reason" }, sentence(answer.reason)), scale(answer), bars(answer)];
+  return [scale(answer), bars(answer)];
 }
 
 function findings(answer) {

@@ -3,8 +3,10 @@
 /** What is decided is on which side of a point the Covid-19 probability lies, not which class is likeliest. */
 export const DECISIONS = {
   positive: { title: "Positive", gist: (point) => `The Covid\u201119 probability is clearly above ${point}.` },
-  negative: { title: "Negative", gist: (point) => `The Covid\u201119 probability is clearly below ${point}.` },
-  indeterminate: { title: "Indeterminate", gist: (point) => `Too close to ${point} to be called either way.` },
+  negative: { title: "Negative", gist: (point) => `The Covid\u201119 probability is clearly below ${point}.`,
+    brief: "It is clearly below that point." },
+  indeterminate: { title: "Indeterminate", gist: (point) => `Too close to ${point} to be called either way.`,
+    brief: "It is too close to that point to be called either way." },
   "not-screenable": { title: "Not screenable", gist: () => "The model gives no answer for this film." },
 };
 
