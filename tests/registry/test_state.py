@@ -89,6 +89,13 @@ def test_a_promotion_overtaken_by_another_never_answers():
     assert [overtaken.effective(START + timedelta(seconds=s)) for s in (69, 71, 74, 75)] == ["v1", "v1", "v1", "v3"]
 
 
+def test_a_version_taken_back_at_its_very_moment_never_answers():
+    back = replace(event("v1", "rollback"), at=_iso(START, 70), effective_at=_iso(START, 80))
+    taken_back = state(event("v1"), event("v2", minute=1), back, champion="v1")
+
+    assert {taken_back.effective(START + timedelta(seconds=s)) for s in (69, 70, 75, 80)} == {"v1"}
+
+
 def test_a_change_that_has_taken_effect_holds_until_the_next_one_does():
     two = state(event("v1", lead=0), event("v2", minute=1), champion="v2")
 

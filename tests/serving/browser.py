@@ -122,6 +122,7 @@ class Page:
     def picture(self, name: str) -> None:
         """The whole page as NAME-SIZE.png in the folder that CXR_SCREENSHOTS names, if it names one."""
         if folder := os.environ.get(PICTURES):
+            self.until("[...document.images].every((image) => image.hidden || image.complete)")
             self.run("window.scrollTo(0, 0)")
             whole = {"captureBeyondViewport": True, "format": "png"}
             taken = self.driver.execute_cdp_cmd("Page.captureScreenshot", whole)["data"]

@@ -28,7 +28,14 @@ def test_an_answer_has_every_class_in_order(screener: Screener, screening: Scree
     assert answer.covid19_probability == answer.probabilities["Covid19"]
     assert answer.timings_ms.waiting == 2
     assert answer.timings_ms.explanation is None
+    assert answer.timings_ms.decode == round(1000 * screening.prepared.seconds, 2)
+    assert answer.timings_ms.inference == round(1000 * screening.seconds, 2)
     assert ScreenAnswer.model_validate_json(answer.model_dump_json()) == answer
+
+
+def test_what_an_explanation_took_is_told(screener: Screener, screening: Screening) -> None:
+    answer = screen_answer(screening, screener.bundle, "id", {**SECONDS, "explanation": 0.25}, None)
+    assert answer.timings_ms.explanation == 250
 
 
 def test_what_should_not_be_acted_on_is_not_told(screener: Screener, screening: Screening) -> None:

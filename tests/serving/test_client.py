@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -103,8 +104,10 @@ def test_a_key_is_needed_where_the_server_has_some(champion) -> None:
             ask(film_png())
 
 
-def test_it_comes_back_when_told_to() -> None:
-    busy = (429, {"Retry-After": "0"}, Problem("busy").body("1"))
+def test_it_comes_back_when_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(client, "time", SimpleNamespace(sleep=waits.append))
+    busy = (429, {"Retry-After": "7"}, Problem("busy").body("1"))
     odd = (503, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, b"starting")
     refused = (422, {}, Problem("undecodable").body("2"))
     with saying(busy, odd, busy, refused) as url, remote(url) as ask:
@@ -112,6 +115,7 @@ def test_it_comes_back_when_told_to() -> None:
     assert isinstance(reply, ProblemAnswer)
     assert reply.reason == "undecodable"
     assert Saying.asked == 4
+    assert waits == [7, 1, 7]
 
 
 def test_it_does_not_come_back_for_ever() -> None:

@@ -177,7 +177,8 @@ def test_a_version_that_cannot_be_loaded_changes_nothing_and_is_told(
     clock.turn(LEAD + 1)
     follower.look()
     assert follower.current[0] == "v1"
-    assert follower.status.refused == ("v2",)
+    assert follower.status == follow.Status("v1", None, ("v2",), True)
+    follower.of("v1")
     assert loads == ["v1"]
     (registry.root / "v2" / ONNX).write_bytes(content)
     promote(registry, "v3", lead_seconds=3 * LEAD)
