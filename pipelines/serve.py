@@ -64,7 +64,7 @@ def _run(given: argparse.Namespace) -> int:
     if given.keys is not None:
         os.environ[FILE_VARIABLE] = str(given.keys.absolute())
     _prepare_environment()
-    if given.address is None:
+    if not (given.address or os.environ.get("RAY_ADDRESS")):
         _check_free(given.metrics_port)
     with _served(given):
         stopped = _stop_signals()

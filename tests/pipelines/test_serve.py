@@ -66,6 +66,18 @@ def test_a_metrics_port_that_is_taken_is_told_before_anything_starts(
     assert f"Expected port {port} to be free for Prometheus" in capsys.readouterr().err
 
 
+def test_on_a_cluster_the_metrics_port_is_the_clusters_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
+    monkeypatch.setattr(serve, "_prepare_environment", lambda: None)  # of this process, which goes on
+    registry = registry_with_champion(tmp_path / "registry")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert serve.main(["--registry", str(registry.root), "--metrics-port", port]) == 2
+    assert "Expected a Ray cluster at '127.0.0.1:9'" in capsys.readouterr().err
+
+
 def test_the_proxies_are_told_of_the_guard_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "environ", {"RAY_max_direct_call_object_size": "7"})
     serve._prepare_environment()
