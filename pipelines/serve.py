@@ -22,6 +22,8 @@ ENVIRONMENT = {
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "cxr_platform.serving.front:middlewares",
     # Bytes up to which a film goes from proxy to replica without a detour over the object store.
     "RAY_max_direct_call_object_size": str(4 * 2**20),
+    # Larger ones take that detour; where the store is full, Ray would go on in files on a disk. These are in memory.
+    "RAY_object_spilling_directory": "/dev/shm",
 }
 """What Serve's processes read when they start; set unless the user has set it."""
 

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 import warnings
@@ -139,6 +140,14 @@ def assert_one_change(answers: Sequence[Answer]) -> None:
     versions = [answer.version for answer in settled]
     assert {*versions} == {"v1", "v2"}
     assert versions == sorted(versions, key=str)
+
+
+@pytest.mark.ray
+def test_what_the_object_store_does_not_hold_stays_in_memory() -> None:
+    command = [sys.executable, "-m", "tests.serving.store_probe"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=180, check=True)
+    (folder,) = map(Path, done.stdout.split())
+    assert folder.parent == Path("/dev/shm")
 
 
 def arguments(registry: Path, **changes: Any) -> dict[str, Any]:

@@ -35,7 +35,8 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
 
 @pytest.fixture(scope="module")
 def server(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int]]:
-    with served(registry.root, tmp_path_factory.mktemp("server"), "--replicas", "1", "--most-replicas", "1") as found:
+    arguments = ["--replicas", "1", "--most-replicas", "1", "--metrics-port", "0"]
+    with served(registry.root, tmp_path_factory.mktemp("server"), *arguments) as found:
         yield found
 
 
