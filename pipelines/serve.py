@@ -63,7 +63,7 @@ def _run(given: argparse.Namespace) -> int:
     version = _first(given.registry)
     if given.keys is not None:
         os.environ[FILE_VARIABLE] = str(given.keys.absolute())
-    _prepare_environment()
+    prepare_environment()
     if not (given.address or os.environ.get("RAY_ADDRESS")):
         _check_free(given.metrics_port)
     with _served(given):
@@ -112,12 +112,14 @@ def _first(root: Path) -> str:
     return version
 
 
-def _prepare_environment() -> None:
+def prepare_environment() -> None:
     """Set what Serve's processes read when they start, unless the user has."""
     from cxr_platform.serving import front
 
     os.environ.setdefault(front.VARIABLE, front.IMPORT_PATH)
     os.environ.setdefault("RAY_max_direct_call_object_size", str(DIRECT_BYTES))
+    # Larger ones take that detour; where the store is full, Ray would go on in files on a disk. These are in memory.
+    os.environ.setdefault("RAY_object_spilling_directory", "/dev/shm")
 
 
 def _check_free(port: int) -> None:

@@ -25,7 +25,7 @@ from cxr_platform.serving.answers import explanation, screen_answer
 from cxr_platform.serving.follow import POLL_SECONDS, Follower
 from cxr_platform.serving.heatmap import film_picture
 from cxr_platform.serving.metrics import Metrics, NoMetrics
-from cxr_platform.serving.problems import Problem, problem_of_film
+from cxr_platform.serving.problems import Problem, log_defect, problem_of_film
 from cxr_platform.serving.quiet import quiet_libraries
 from cxr_platform.serving.schema import Explanation, ScreenAnswer
 from cxr_platform.serving.screener import Prepared, Screener, Screening
@@ -129,7 +129,7 @@ class Service:
         return screen_answer(screening, screener.bundle, request_id, seconds, explained)
 
     async def answers(self, files: Sequence[bytes], request_id: str, clock: Clock) -> list[ScreenAnswer | Problem]:
-        """The answer or the problem for each file."""
+        """The answer or the problem for each file; a defect that one of them meets is its own and not the others'."""
 
         async def one(data: bytes) -> ScreenAnswer | Problem:
             own = Clock(time.perf_counter(), dict(clock.stages))
@@ -137,6 +137,9 @@ class Service:
                 return await self.answer(data, request_id, own)
             except Problem as problem:
                 return problem
+            except Exception as error:
+                log_defect(request_id, error)
+                return Problem("defect")
 
         return list(await asyncio.gather(*map(one, files)))
 

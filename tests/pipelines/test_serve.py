@@ -70,7 +70,7 @@ def test_on_a_cluster_the_metrics_port_is_the_clusters_own(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
-    monkeypatch.setattr(serve, "_prepare_environment", lambda: None)  # of this process, which goes on
+    monkeypatch.setattr(serve, "prepare_environment", lambda: None)  # of this process, which goes on
     registry = registry_with_champion(tmp_path / "registry")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
@@ -80,7 +80,7 @@ def test_on_a_cluster_the_metrics_port_is_the_clusters_own(
 
 def test_the_proxies_are_told_of_the_guard_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "environ", {"RAY_max_direct_call_object_size": "7"})
-    serve._prepare_environment()
+    serve.prepare_environment()
     module, _, name = os.environ["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"].partition(":")
     (guard,) = getattr(importlib.import_module(module), name)()
     assert guard.cls is Front
