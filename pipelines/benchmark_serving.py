@@ -56,8 +56,14 @@ def _run(arguments: argparse.Namespace) -> int:
     print(f"{len(films)} films, {arguments.clients} clients for {arguments.seconds:.0f} s")
     bare = _bare(folder / ONNX, size)
     print(f"bare ONNX Runtime {bare:8.1f} films/s")
-    command = ["-m", "pipelines.serve", "--registry", str(arguments.registry.absolute()), "--metrics-port", "0"]
-    command += ["--metrics-port", "0"]  # beside a server that is up
+    command = [
+        "-m",
+        "pipelines.serve",
+        "--registry",
+        str(arguments.registry.absolute()),
+        "--metrics-port",
+        "0",
+    ]  # beside a server that is up
     ours = _served(command, films, arguments)
     _tell("this server", ours, bare)
     lost = _tell_unanswered(ours)
