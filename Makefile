@@ -23,6 +23,7 @@ STRATEGY ?= scratch
 REGISTRY ?= registry
 HOST     ?= 127.0.0.1
 PORT     ?= 8000
+METRICS_PORT ?= 9811
 KEYS     ?=
 
 SETTINGS = --profile $(PROFILE) $(if $(FOLDS),--folds $(FOLDS)) $(if $(SEED),--seed $(SEED)) \
@@ -39,7 +40,7 @@ UV_VERSION = 0.13.9
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
 	@echo "Variables: DATA PROFILE PROTOCOL STRATEGIES FOLDS NAME INPUT_SIZE SEED LIMIT (images a class) EXTERNAL (sources that are only scored) ENGINE WEIGHTS PER_CLASS;"
-	@echo "           STUDY STRATEGY REGISTRY (champion, serve), HOST PORT KEYS (serve)"
+	@echo "           STUDY STRATEGY REGISTRY (champion, serve), HOST PORT METRICS_PORT KEYS (serve)"
 	@echo "Example:   make cv-all DATA=~/films PROFILE=quick STRATEGIES=off-the-shelf,scratch FOLDS=5 LIMIT=200"
 
 setup: $(VENV)/installed ## make the virtual environment from the hash-locked requirements
@@ -80,7 +81,7 @@ champion: setup ## train STRATEGY on all films of STUDY and put it into REGISTRY
 	$(RUN) pipelines.champion --study runs/$(STUDY) --strategy $(STRATEGY) --registry $(REGISTRY) $(WEIGHTS_ARGUMENT)
 
 serve: setup ## serve the champion of REGISTRY at HOST:PORT, with a page to try it
-	$(RUN) pipelines.serve --registry $(REGISTRY) --host $(HOST) --port $(PORT) $(if $(KEYS),--keys $(KEYS))
+	$(RUN) pipelines.serve --registry $(REGISTRY) --host $(HOST) --port $(PORT) --metrics-port $(METRICS_PORT) $(if $(KEYS),--keys $(KEYS))
 
 exporter: setup ## export the state of REGISTRY to Prometheus
 	$(RUN) pipelines.exporter --registry $(REGISTRY)

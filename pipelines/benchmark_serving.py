@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from cxr_platform.errors import ServingError
+from cxr_platform.registry.bundle import FILMS as GRAPH_FILMS
+from cxr_platform.registry.bundle import ONNX
 from pipelines.command import run_command
 from pipelines.load_clients import Load, run_load
 
@@ -52,12 +54,19 @@ def _run(arguments: argparse.Namespace) -> int:
     size = bundle.preprocessing.input_size
     print(f"{bundle.version} ({bundle.strategy}, {size} px, alpha {bundle.model.alpha}), {os.cpu_count()} cores,")
     print(f"{len(films)} films, {arguments.clients} clients for {arguments.seconds:.0f} s")
-    bare = _bare(folder / "model.onnx", size)
+    bare = _bare(folder / ONNX, size)
     print(f"bare ONNX Runtime {bare:8.1f} films/s")
-    command = ["-m", "pipelines.serve", "--registry", str(arguments.registry.absolute())]
+    command = [
+        "-m",
+        "pipelines.serve",
+        "--registry",
+        str(arguments.registry.absolute()),
+        "--metrics-port",
+        "0",
+    ]  # beside a server that is up
     ours = _served(command, films, arguments)
     _tell("this server", ours, bare)
-    lost = sum(n for status, n in ours.statuses.items() if status == 0 or status >= 500)
+    lost = _tell_unanswered(ours)
     if not arguments.no_plain:
         plain = _served(["-m", "pipelines.plain_server", "--bundle", str(folder)], films, arguments)
         _tell("plain FastAPI, model.predict", plain, bare)
@@ -71,6 +80,13 @@ def _tell(name: str, load: Load, bare: float) -> None:
         f"{name} {load.rate:8.1f} films/s, {load.rate / bare:.2f} of bare ONNX Runtime, "
         f"p50 {1000 * load.latency(50):.0f} ms, p99 {1000 * load.latency(99):.0f} ms, answers {statuses}"
     )
+
+
+def _tell_unanswered(load: Load) -> int:
+    """Say how many requests were refused, which is an answer (the client comes back), and lost; returns the lost."""
+    lost = sum(n for status, n in load.statuses.items() if status == 0 or status >= 500)
+    print(f"refused for now (429): {load.statuses.get(429, 0)}; lost (no answer, or 5xx): {lost}")
+    return lost
 
 
 def _films(folder: Path) -> list[bytes]:
@@ -100,7 +116,7 @@ def _sessions(model: Path, size: int, sessions: int, threads: int, batch: int) -
     def count(session: Any) -> int:
         ends, films = time.monotonic() + BARE_SECONDS, 0
         while time.monotonic() < ends:
-            session.run(None, {"films": film})
+            session.run(None, {GRAPH_FILMS: film})
             films += batch
         return films
 

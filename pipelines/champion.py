@@ -88,7 +88,7 @@ def _run(arguments: argparse.Namespace, run_folder: Path) -> str:
         )
         assembled = assemble(material, facts, registry, progress.note)
         trained = assembled.bundle.training
-        accuracy = assembled.bundle.metrics["accuracy_7_class"].value or 0.0
+        accuracy = assembled.bundle.metrics["accuracy_7_class"].value
         champion_counts(job, arguments.strategy, trained.images, trained.epochs, accuracy)
     _tell(assembled, facts)
     return assembled.bundle.version

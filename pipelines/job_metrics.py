@@ -38,10 +38,10 @@ def count_study(job: "Job", study: "Study") -> None:
 
     trials = study.plan.trials()
     finished = sum(study.folder.is_finished(key) for key in trials)
-    accuracy: dict[str, float] = {}
+    accuracy: dict[str, float | None] = {}
     with local_copy(study.folder.root, ("study.json", "predictions.parquet").__contains__) as root:
         if (root / "predictions.parquet").is_file():
             facts = read_study(root)
             for name, result in study_outcome(facts, load_predictions(root, facts)).results.items():
-                accuracy[name] = result.pooled.accuracy_7_class or 0.0
+                accuracy[name] = result.pooled.accuracy_7_class
     study_counts(job, {"finished": finished, "failed": len(trials) - finished}, accuracy)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from cxr_platform.registry.comparison import Comparison
-    from cxr_platform.registry.state import Event
+    from cxr_platform.registry.state import Event, State
     from cxr_platform.registry.store import Registry
 
 REGISTRY = Path("registry")
@@ -76,7 +76,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def _list(registry: "Registry", arguments: argparse.Namespace) -> int:
     state = registry.state()
     known = [_known(registry, version) for version in state.names]
-    serving = state.effective(datetime.now(timezone.utc))
+    serving = _serving(state)
     if arguments.json:
         _print_json(
             {
@@ -119,19 +119,18 @@ def _promote(registry: "Registry", arguments: argparse.Namespace) -> int:
         print(
             promotion.comparison.verdict if promotion.comparison else f"{before} cannot be read: nothing was compared."
         )
-        print(_switch(promotion.event, before))
+        print(_switch(promotion.event, _serving(registry.state())))
     return 0
 
 
 def _rollback(registry: "Registry", arguments: argparse.Namespace) -> int:
     from cxr_platform.registry.promotion import rollback
 
-    before = registry.champion()
     event = rollback(registry, arguments.lead)
     if arguments.json:
         _print_json({"event": asdict(event)})
     else:
-        print(_switch(event, before))
+        print(_switch(event, _serving(registry.state())))
     return 0
 
 
@@ -158,8 +157,15 @@ def _tell(comparison: "Comparison") -> None:
         print(note)
 
 
-def _switch(event: "Event", before: str | None) -> str:
-    until = f"; {before} answers until then" if before else ""
+def _serving(state: "State") -> str | None:
+    """What answers now: after a change within the lead of another one it is not the champion before."""
+    return state.effective(datetime.now(timezone.utc))
+
+
+def _switch(event: "Event", serving: str | None) -> str:
+    if serving == event.version:
+        return f"Champion: {event.version}, which answers already."
+    until = f"; {serving} answers until then" if serving else ""
     return f"Champion: {event.version}, from {event.effective_at} on{until}."
 
 

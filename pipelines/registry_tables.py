@@ -50,7 +50,7 @@ def versions_table(known: Sequence[Known], state: "State") -> "Table":
 
     from cxr_platform.registry.comparison import ACCURACY, shown
 
-    table = Table(title="Versions, with out-of-fold figures in percent")
+    table = Table(title="Versions, with out-of-fold figures in percent; sensitivity and specificity of the threshold")
     for column in ("", "Created (UTC)", "Strategy", "Study", "7-class accuracy", "Sensitivity", "Specificity"):
         table.add_column(column)
     for item in known:
@@ -76,7 +76,7 @@ def bundle_table(bundle: "Bundle") -> "Table":
     from cxr_platform.registry.comparison import Line, shown
 
     study, point, parity, training = bundle.study, bundle.operating_point, bundle.parity, bundle.training
-    low, high = point.zone
+    (low, high), decided = point.zone, point.decided
     facts = {
         "Created (UTC)": _minute(bundle.created),
         "Strategy": f"{bundle.strategy}{_won(bundle)}",
@@ -86,8 +86,12 @@ def bundle_table(bundle: "Bundle") -> "Table":
         "Backend": training.backend,
         "Input": f"{bundle.preprocessing.input_size} × {bundle.preprocessing.input_size} pixels",
         "Temperature": f"{bundle.temperature:.3f}",
-        "Operating point": f"Covid19 from {point.threshold:.4f} on, indeterminate from {low:.4f} to {high:.4f}",
-        "  sensitivity": f"{shown(point.sensitivity, False)} for a target of {100 * point.target_sensitivity:g} %",
+        "Operating point": f"positive from {high:.4f} on, negative below {low:.4f}, indeterminate between them",
+        "  Covid19 films": f"{shown(decided.found, False)} called positive, {shown(decided.missed, False)} negative",
+        "  other films": f"{shown(decided.cleared, False)} called negative, {shown(decided.alarmed, False)} positive",
+        "  undecided": f"{shown(decided.undecided, False)} of all films",
+        "Threshold alone": f"{point.threshold:.4f}, for a target of {100 * point.target_sensitivity:g} %",
+        "  sensitivity": shown(point.sensitivity, False),
         "  specificity": shown(point.specificity, False),
         "ONNX against Keras": f"{parity.max_abs_difference:.1e} at most on {parity.films} films",
     }

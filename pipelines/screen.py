@@ -38,18 +38,29 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from cxr_platform.serving.client import check_readable
+
+    for file in arguments.files:
+        check_readable(file)
+    replies: list[tuple[Path, Reply]] = []
+    try:
+        for file, reply in _answers(arguments):
+            replies.append((file, reply))
+            if arguments.json:
+                print(_line(file, reply), flush=True)
+    finally:  # what was answered is not lost with a server that goes away
+        if replies and not arguments.json:
+            _print_table(replies)
+    return 0 if all(_answered(reply) for _, reply in replies) else 1
+
+
+def _answers(arguments: argparse.Namespace) -> "Iterator[tuple[Path, Reply]]":
+    """One after the other, each film read when it is its turn."""
     from cxr_platform.serving.client import read
 
-    films = [(file, read(file)) for file in arguments.files]
-    replies = []
     with _asking(arguments) as ask:
-        for file, data in films:
-            replies.append((file, ask(data)))
-            if arguments.json:
-                print(_line(*replies[-1]), flush=True)
-    if not arguments.json:
-        _print_table(replies)
-    return 0 if all(_answered(reply) for _, reply in replies) else 1
+        for file in arguments.files:
+            yield file, ask(read(file))
 
 
 @contextmanager

@@ -6,6 +6,8 @@ POST /v1/screen takes a film; / is a page to try it, /docs says the rest. A prom
 import argparse
 import os
 import signal
+import socket
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,12 +20,11 @@ from pipelines.command import run_command
 if TYPE_CHECKING:
     from cxr_platform.serving.keys import Keys
 
-ENVIRONMENT = {
-    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "cxr_platform.serving.front:middlewares",
-    # Bytes up to which a film goes from proxy to replica without a detour over the object store.
-    "RAY_max_direct_call_object_size": str(4 * 2**20),
-}
-"""What Serve's processes read when they start; set unless the user has set it."""
+DIRECT_BYTES = 4 * 2**20
+"""Up to which a film goes from proxy to replica without a detour over the object store."""
+
+METRICS_PORT = 9811
+"""Where Prometheus finds the replicas' metrics, as infra/prometheus/prometheus.yml has it."""
 
 APPLICATION = "cxr"
 REQUEST_SECONDS = 60.0
@@ -44,25 +45,30 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--replicas", type=int, help="replicas at least (default: one a core, two at the most)")
     parser.add_argument("--most-replicas", type=int, help="replicas at most (default: one a core)")
     parser.add_argument("--no-explain", action="store_true", help="no heatmaps: without TensorFlow's process")
-    parser.add_argument("--metrics-port", type=int, help="port on which Prometheus can scrape (default: any free one)")
+    parser.add_argument(
+        "--metrics-port",
+        type=int,
+        default=METRICS_PORT,
+        help=f"on which Prometheus can scrape this machine alone (default: {METRICS_PORT}; 0: any free one)",
+    )
     parser.add_argument("--address", help="a Ray cluster to serve on (default: this machine alone)")
     return parser
 
 
 def _run(given: argparse.Namespace) -> int:
-    from cxr_platform.registry.store import Registry
     from cxr_platform.serving.keys import FILE_VARIABLE, check_exposure, find_keys
 
     keys = find_keys(given.keys, os.environ)
     check_exposure(given.host, keys)
-    _, bundle = Registry(given.registry).open()
+    version = _first(given.registry)
     if given.keys is not None:
         os.environ[FILE_VARIABLE] = str(given.keys.absolute())
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    prepare_environment()
+    if not (given.address or os.environ.get("RAY_ADDRESS")):
+        _check_free(given.metrics_port)
     with _served(given):
         stopped = _stop_signals()
-        print(_opened(given, bundle.version, keys), flush=True)
+        print(_opened(given, version, keys), flush=True)
         stopped.wait()
         print("Stopping: requests that are being answered are finished.", flush=True)
     return 0
@@ -79,7 +85,7 @@ def _served(given: argparse.Namespace) -> Iterator[None]:
     from cxr_platform.serving.deployment import LOGGING, build
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    with connection(given.address, given.metrics_port):
+    with connection(given.address, given.metrics_port or None):
         http = {"host": given.host, "port": given.port, "request_timeout_s": REQUEST_SECONDS}
         try:
             serve.start(http_options=http, proxy_location="EveryNode", logging_config=LOGGING)
@@ -89,6 +95,43 @@ def _served(given: argparse.Namespace) -> Iterator[None]:
             raise _not_served(given, error) from error
         finally:
             serve.shutdown()
+
+
+def _first(root: Path) -> str:
+    """The version that replicas will begin with, found as they find it: where the champion is broken, the one before.
+
+    So a machine that starts again over a broken champion comes back as one that was never stopped would have gone on.
+    """
+    from cxr_platform.registry.store import Registry
+    from cxr_platform.serving.follow import Follower
+
+    follower = Follower(Registry(root), lambda _, bundle: bundle.version)
+    version, refused = follower.current[0], follower.status.refused
+    if refused:
+        print(f"{', '.join(refused)} cannot be loaded: {version} answers. See: cxr registry verify.", file=sys.stderr)
+    return version
+
+
+def prepare_environment() -> None:
+    """Set what Serve's processes read when they start, unless the user has."""
+    from cxr_platform.serving import front
+
+    os.environ.setdefault(front.VARIABLE, front.IMPORT_PATH)
+    os.environ.setdefault("RAY_max_direct_call_object_size", str(DIRECT_BYTES))
+    # Larger ones take that detour; where the store is full, Ray would go on in files on a disk. These are in memory.
+    os.environ.setdefault("RAY_object_spilling_directory", "/dev/shm")
+
+
+def _check_free(port: int) -> None:
+    """Ray starts all the same where it cannot publish metrics, and nobody would know."""
+    try:
+        socket.create_server(("", port)).close()
+    except OSError as error:
+        raise ServingError(
+            f"Expected port {port} to be free for Prometheus.",
+            received=error.strerror,
+            advice="Give another --metrics-port, and Prometheus the same; or 0 for any free one.",
+        ) from error
 
 
 def _arguments(given: argparse.Namespace) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from cxr_platform.registry.bundle import (
     REFERENCE,
     WEIGHTS,
     Bundle,
+    Decided,
     Figure,
     OperatingPoint,
     Parity,
@@ -125,7 +126,8 @@ def _study_facts(material: ChampionMaterial, facts: OutOfFold) -> StudyFacts:
 def _operating_point(facts: OutOfFold) -> OperatingPoint:
     point = facts.point
     sensitivity, specificity = _figure(point.sensitivity), _figure(point.specificity)
-    return OperatingPoint(point.target, facts.threshold, facts.zone, sensitivity, specificity)
+    decided = Decided(**{part.name: _figure(getattr(facts.decided, part.name)) for part in fields(Decided)})
+    return OperatingPoint(point.target, facts.threshold, facts.zone, sensitivity, specificity, decided)
 
 
 def _training_facts(material: ChampionMaterial) -> TrainingFacts:

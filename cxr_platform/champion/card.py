@@ -35,7 +35,7 @@ def model_card(
         title=STRATEGIES[bundle.strategy],
         point=bundle.operating_point,
         reached=facts.point,
-        undecided=facts.undecided,
+        decided=facts.decided,
         reported=reported,
         another_won=another_won(facts),
         winner=winner_sentence(facts),

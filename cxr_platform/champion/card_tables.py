@@ -33,7 +33,7 @@ def figures_table(facts: OutOfFold) -> Table:
 
 
 def worth_table(facts: OutOfFold) -> Table:
-    """PPV and NPV at the operating point, by the sensitivity and specificity that it reached out of fold."""
+    """PPV and NPV of the threshold, by the sensitivity and specificity that it reached out of fold."""
     import numpy as np
 
     rates = (facts.point.sensitivity.value, facts.point.specificity.value)
@@ -42,9 +42,12 @@ def worth_table(facts: OutOfFold) -> Table:
     for prevalence in PREVALENCES:
         values = (float(v[0]) for v in predictive_values(sensitivity, specificity, prevalence))
         rows.append(Row((f"{100 * prevalence:.0f} %",), tuple(None if np.isnan(value) else value for value in values)))
-    note = "By Bayes' rule, if sensitivity and specificity were the same there."
+    note = (
+        "By Bayes' rule, if sensitivity and specificity were the same there; films of the zone, which a server leaves "
+        "undecided, are counted by the threshold."
+    )
     columns = ("PPV (%)", "NPV (%)")
-    title, head = "What a call at the operating point is worth", f"Share of {POSITIVE_CLASS}"
+    title, head = "What a call at the threshold is worth", f"Share of {POSITIVE_CLASS}"
     return Table("worth", title, (head,), columns, tuple(rows), note, _synthetic(facts))
 
 

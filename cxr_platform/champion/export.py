@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 from cxr_platform.config import ModelConfig, from_mapping
 from cxr_platform.errors import BundleError
+from cxr_platform.registry.bundle import FEATURES, FILMS, LOGITS
 
 if TYPE_CHECKING:
     import numpy as np
 
     from cxr_platform.models.mobilenet import Network
 
-FILMS, LOGITS, FEATURES = "films", "logits", "features"
 OPSET = 17
 BATCH = 64
 

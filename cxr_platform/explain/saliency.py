@@ -100,10 +100,12 @@ def _places(network: Network, output: str) -> Places:
 
 
 def _batches(places: Places, films: np.ndarray, weights: np.ndarray) -> Iterator[list[np.ndarray]]:
-    for start in range(0, len(films), BATCH):
-        batch = films[start : start + BATCH]
-        inputs = keras.ops.convert_to_numpy(to_network_input(pad(batch, BATCH)))
-        maps = places(inputs, pad(weights[start : start + BATCH], BATCH))
+    """Two shapes are ever compiled: whole batches for a report, and one film for whoever asks about one."""
+    size = 1 if len(films) == 1 else BATCH
+    for start in range(0, len(films), size):
+        batch = films[start : start + size]
+        inputs = keras.ops.convert_to_numpy(to_network_input(pad(batch, size)))
+        maps = places(inputs, pad(weights[start : start + size], size))
         yield [np.asarray(keras.ops.convert_to_numpy(m))[: len(batch)] for m in maps]
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr_platform.errors import ImageRefused
-from cxr_platform.intake.codestream import frame_size
+from cxr_platform.intake.codestream import JPEG_START, check_scans, frame_size
 
 if TYPE_CHECKING:
     from pydicom import DataElement, Dataset
@@ -76,7 +76,10 @@ def _check_pixel_data(dataset: "Dataset") -> None:
         if found < expected:
             raise ImageRefused("undecodable", f"{found:,} bytes of pixel data, the header asks for {expected:,}")
     elif syntax != RLE:
-        size = frame_size(get_frame(dataset.PixelData, 0, number_of_frames=1))
+        frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
+        if frame.startswith(JPEG_START):
+            check_scans(frame)
+        size = frame_size(frame)
         if size != (dataset.Columns, dataset.Rows, dataset.SamplesPerPixel):
             raise ImageRefused(
                 "undecodable",

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 
 from cxr_platform.config import DecodingConfig
 from cxr_platform.errors import ImageRefused
+from cxr_platform.intake.codestream import check_scans
 from cxr_platform.intake.grey import GreyImage, check_pixels, percentile_window
 
 SIXTEEN_BIT_MODES = frozenset({"I", "I;16", "I;16B", "I;16L"})
@@ -23,8 +24,11 @@ SIXTEEN_BIT_MODES = frozenset({"I", "I;16", "I;16B", "I;16L"})
 def decode_raster(data: bytes, container: str, config: DecodingConfig) -> GreyImage:
     """Decode a PNG or a JPEG (`container`) and nothing else.
 
-    Raises `ImageRefused`: `too-large` before any pixel is decoded, `undecodable` for whatever Pillow cannot read.
+    Raises `ImageRefused`: `too-large` before any pixel is decoded, `undecodable` for whatever Pillow cannot read and
+    for a JPEG of more scans than any honest one (`codestream.check_scans`).
     """
+    if container == "JPEG":
+        check_scans(data)
     try:
         with Image.open(io.BytesIO(data), formats=[container]) as image:
             check_pixels(*image.size, config)

@@ -110,8 +110,12 @@ def manifest_counts(job: Job, films: Mapping[tuple[str, str], int], excluded: Ma
         job.set(names.MANIFEST_EXCLUDED, count, reason=reason)
 
 
-def study_counts(job: Job, trials: Mapping[str, int], accuracy: Mapping[str, float]) -> None:
-    """How a study went: `trials` by state (finished, failed), out-of-fold 7-class `accuracy` (percent) by strategy."""
+def study_counts(job: Job, trials: Mapping[str, int], accuracies: Mapping[str, float | None]) -> None:
+    """How a study went: `trials` by state (finished, failed), out-of-fold 7-class accuracy (percent) by strategy.
+
+    One that is undefined is not exported: 0 would be a very bad model.
+    """
+    accuracy = {strategy: percent for strategy, percent in accuracies.items() if percent is not None}
     for state, count in trials.items():
         job.set(names.STUDY_TRIALS, count, state=state)
     for strategy, percent in accuracy.items():
@@ -121,8 +125,12 @@ def study_counts(job: Job, trials: Mapping[str, int], accuracy: Mapping[str, flo
         job.set(names.STUDY_BEST_ACCURACY, accuracy[best] / 100, strategy=best)
 
 
-def champion_counts(job: Job, strategy: str, films: int, epochs: int, accuracy: float) -> None:
-    """What a champion was trained on, and its strategy's out-of-fold 7-class `accuracy` (percent) in the study."""
+def champion_counts(job: Job, strategy: str, films: int, epochs: int, accuracy: float | None) -> None:
+    """What a champion was trained on, and its strategy's out-of-fold 7-class `accuracy` (percent) in the study.
+
+    One that is undefined is not exported: 0 would be a very bad model.
+    """
     job.set(names.CHAMPION_FILMS, films, strategy=strategy)
     job.set(names.CHAMPION_EPOCHS, epochs, strategy=strategy)
-    job.set(names.CHAMPION_ACCURACY, accuracy / 100, strategy=strategy)
+    if accuracy is not None:
+        job.set(names.CHAMPION_ACCURACY, accuracy / 100, strategy=strategy)

@@ -7,6 +7,7 @@ bytes are compared with their hashes once in ten minutes.
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import fields
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -45,7 +46,7 @@ class RegistryCollector(Collector):
         """One family a metric of the exporter."""
         try:
             state = self._registry.state()
-        except RegistryError:
+        except (RegistryError, OSError):
             yield family(names.REGISTRY_READABLE, ((), 0))
             return
         yield family(names.REGISTRY_READABLE, ((), 1))
@@ -66,8 +67,11 @@ class RegistryCollector(Collector):
         yield family(names.CHAMPION_INFO, (about, 1))
         yield family(names.CHAMPION_CREATED, ((version,), _seconds(bundle.created)))
         yield family(names.CHAMPION_EFFECTIVE, ((version,), _seconds(state.history[-1].effective_at)))
-        yield family(names.CHAMPION_SENSITIVITY, *_bounds(version, bundle.operating_point.sensitivity))
-        yield family(names.CHAMPION_SPECIFICITY, *_bounds(version, bundle.operating_point.specificity))
+        point = bundle.operating_point
+        yield family(names.CHAMPION_SENSITIVITY, *_bounds((version,), point.sensitivity))
+        yield family(names.CHAMPION_SPECIFICITY, *_bounds((version,), point.specificity))
+        parts = [(version, part.name) for part in fields(point.decided)]
+        yield family(names.CHAMPION_DECIDED, *(s for p in parts for s in _bounds(p, getattr(point.decided, p[1]))))
         yield family(names.REFERENCE_LABELS, *(((label, version), reference.labels[label]) for label in CLASSES))
 
     def _open(self, version: str, sha256: str) -> tuple[Bundle, Reference]:
@@ -105,10 +109,10 @@ def serve_registry(root: Path, host: str, port: int) -> Any:
     return server
 
 
-def _bounds(version: str, figure: Figure) -> Iterator[Sample]:
+def _bounds(labels: tuple[str, ...], figure: Figure) -> Iterator[Sample]:
     for bound in ("value", "low", "high"):
         percent = getattr(figure, bound)
-        yield (version, bound), None if percent is None else percent / 100
+        yield (*labels, bound), None if percent is None else percent / 100
 
 
 def _seconds(iso: str) -> float:

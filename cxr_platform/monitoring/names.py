@@ -101,11 +101,16 @@ CHAMPION_EFFECTIVE = Metric(
 )
 CHAMPION_SENSITIVITY = Metric(
     "cxr_registry_champion_sensitivity_ratio", "gauge", "exporter",
-    "Out-of-fold Covid19 sensitivity at the operating point, with its 95 % interval", ("version", "bound"),
+    "Out-of-fold Covid19 sensitivity of the threshold alone, with its 95 % interval", ("version", "bound"),
 )  # fmt: skip
 CHAMPION_SPECIFICITY = Metric(
     "cxr_registry_champion_specificity_ratio", "gauge", "exporter",
-    "Out-of-fold Covid19 specificity at the operating point, with its 95 % interval", ("version", "bound"),
+    "Out-of-fold Covid19 specificity of the threshold alone, with its 95 % interval", ("version", "bound"),
+)  # fmt: skip
+CHAMPION_DECIDED = Metric(
+    "cxr_registry_champion_decided_ratio", "gauge", "exporter",
+    "Out of fold, as it is served: Covid19 films found and missed, others cleared and alarmed, all films undecided",
+    ("version", "part", "bound"),
 )  # fmt: skip
 REFERENCE_LABELS = Metric(
     "cxr_reference_predictions_ratio", "gauge", "exporter", "Share of each class in the out-of-fold predictions",

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from cxr_platform.errors import BundleError
 from cxr_platform.labels import CLASSES
 from cxr_platform.monitoring.distance import DistanceModel, fit_distance
-from cxr_platform.registry.files import read_bytes
 from cxr_platform.registry.plain import check_schema, json_tree
 from cxr_platform.storage.files import write_atomically
 
@@ -91,11 +90,6 @@ def build_reference(
         raise BundleError(f"Expected for each film a position among {len(CLASSES)} classes.", received=received)
     shares = {label: float(n / counts.sum()) for label, n in zip(CLASSES, counts, strict=True)}
     return Reference({name: _quantity(name, columns[name]) for name in QUANTITIES}, shares, model)
-
-
-def read_reference(path: Path) -> Reference:
-    """Read what `Reference.write` wrote; `BundleError` where it is absent, broken or of another schema."""
-    return parse_reference(read_bytes(path, BundleError), str(path))
 
 
 def parse_reference(content: bytes, where: str) -> Reference:

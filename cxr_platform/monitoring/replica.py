@@ -7,6 +7,7 @@ windows. Four replicas of 1,000 films give a PSI that is 0.007 higher than one w
 further process and no shared folder, and no number of a single film ever leaves the replica's memory.
 """
 
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,6 +17,7 @@ from cxr_platform.monitoring.names import DRIFT_KS, DRIFT_PSI, DRIFT_WINDOW, Met
 from cxr_platform.monitoring.reference import Reference
 
 REPEAT_SECONDS = 5.0
+log = logging.getLogger(__name__)
 
 
 def in_ray(metric: Metric) -> Any:
@@ -33,7 +35,10 @@ def in_ray(metric: Metric) -> Any:
 
 
 class Repeated:
-    """Calls `function` now and every `seconds` in a thread that ends with `stop` or with the process."""
+    """Calls `function` now and every `seconds` in a thread that ends with `stop` or with the process.
+
+    What it raises is logged, the first time in a row, and it is called again all the same.
+    """
 
     def __init__(self, function: Callable[[], object], seconds: float = REPEAT_SECONDS) -> None:
         self._function, self._seconds = function, seconds
@@ -51,8 +56,15 @@ class Repeated:
         self._stopped.set()
 
     def _run(self) -> None:
+        failing = False
         while not self._stopped.is_set():
-            self._function()
+            try:
+                self._function()
+                failing = False
+            except Exception:
+                if not failing:
+                    log.exception("What is repeated failed, and is called again every %g s", self._seconds)
+                failing = True
             self._stopped.wait(self._seconds)
 
 

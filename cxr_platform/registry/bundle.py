@@ -16,7 +16,7 @@ from cxr_platform.registry.files import read_bytes
 from cxr_platform.registry.plain import Mismatch, build, check_schema, json_tree, to_json
 from cxr_platform.storage.files import write_atomically
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 DESCRIPTION = "bundle.json"
 WEIGHTS = "model.weights.h5"
 ONNX = "model.onnx"
@@ -24,6 +24,9 @@ REFERENCE = "reference.json"
 CARD = "MODEL_CARD.md"
 MEMBERS = (WEIGHTS, ONNX, REFERENCE, CARD)
 """Every file of a bundle besides its description."""
+
+FILMS, LOGITS, FEATURES = "films", "logits", "features"
+"""Input and outputs of the graph in `ONNX`: (B, S, S) uint8 → (B, 7) and (B, F) float32."""
 
 ADVICE = "The file was edited or is not of this platform: make the bundle again, or take it from a backup."
 
@@ -61,10 +64,25 @@ class Preprocessing:
 
 
 @dataclass(frozen=True)
-class OperatingPoint:
-    """A film is called positive from `threshold` (0 to 1) on its calibrated Covid19 probability, within `zone` neither.
+class Decided:
+    """What the served rule (`decision`) says, in percent: of Covid19 films those called positive (`found`) and negative
+    (`missed`), of the others those called negative (`cleared`) and positive (`alarmed`), of all those called neither.
+    """
 
-    `target_sensitivity` is from 0 to 1; `sensitivity` and `specificity` are cross-fitted, in percent.
+    found: Figure
+    missed: Figure
+    cleared: Figure
+    alarmed: Figure
+    undecided: Figure
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """From which calibrated Covid19 probability, 0 to 1, a film is called positive: the upper end of `zone`; and below
+    which one negative: the lower end.
+
+    `zone` is the 95 % interval of `threshold`, which was chosen for `target_sensitivity` (0 to 1). Cross-fitted and in
+    percent: `sensitivity` and `specificity` of the threshold alone, films of the zone counted by it, and `decided`.
     """
 
     target_sensitivity: float
@@ -72,6 +90,7 @@ class OperatingPoint:
     zone: tuple[float, float]
     sensitivity: Figure
     specificity: Figure
+    decided: Decided
 
 
 @dataclass(frozen=True)
@@ -119,7 +138,7 @@ class Bundle:
     training: TrainingFacts
     parity: Parity
     files: Mapping[str, Stamp] = field(default_factory=dict)
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
 
 
 def write_bundle(folder: Path, bundle: Bundle) -> Bundle:

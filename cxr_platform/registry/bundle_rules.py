@@ -9,7 +9,7 @@ from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 from cxr_platform.registry.plain import Mismatch
 
 if TYPE_CHECKING:
-    from cxr_platform.registry.bundle import Bundle, Figure
+    from cxr_platform.registry.bundle import Bundle, Decided, Figure
 
 RATIOS = frozenset({"macro_f1", "roc_auc", "average_precision", "brier"})
 """The metrics from 0 up; the others are in percent."""
@@ -85,6 +85,18 @@ def _operating_rules(bundle: "Bundle") -> Mapping[str, tuple[bool, object]]:
         "operating_point.zone from 0 to 1, rising": (0 <= low <= high <= 1, point.zone),
         "operating_point.sensitivity in percent": (_within(point.sensitivity, 100), point.sensitivity),
         "operating_point.specificity in percent": (_within(point.specificity, 100), point.specificity),
+        **_decided_rules(point.decided),
+    }
+
+
+def _decided_rules(decided: "Decided") -> Mapping[str, tuple[bool, object]]:
+    figures = {name: getattr(decided, name) for name in ("found", "missed", "cleared", "alarmed", "undecided")}
+    ranges = {f"operating_point.decided.{n} in percent": (_within(f, 100), f) for n, f in figures.items()}
+    pairs = {("found", "missed"), ("cleared", "alarmed")}
+    sums = {pair: sum(figures[name].value or 0.0 for name in pair) for pair in pairs}
+    return ranges | {
+        f"operating_point.decided: {' and '.join(pair)} no more than 100 together": (total <= 100 + 1e-6, total)
+        for pair, total in sums.items()
     }
 
 

@@ -1,18 +1,22 @@
 """Two bundles beside each other: whether the new one would be a worse champion, by which figures."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
 
-from cxr_platform.registry.bundle import Bundle, Figure
+from cxr_platform.registry.bundle import Bundle, Decided, Figure
 from cxr_platform.registry.bundle_rules import RATIOS
 
 ROUNDING_POINTS = 0.05
 """A figure that is lower by no more than this, in percentage points, is not worse."""
 
 ACCURACY = "accuracy_7_class"
-SENSITIVITY = "sensitivity_at_operating_point"
-SPECIFICITY = "specificity_at_operating_point"
-DECISIVE = (ACCURACY, SENSITIVITY)
+SENSITIVITY = "sensitivity_at_threshold"
+SPECIFICITY = "specificity_at_threshold"
+UNDECIDED = "undecided"
+DECISIVE = (ACCURACY, SENSITIVITY, SPECIFICITY)
+"""What may not become worse. Specificity counts where both aim at the same sensitivity: else one is paid for with the
+other, and the one that finds more is not worse for leaving fewer films alone."""
+
 TITLES: Mapping[str, str] = {
     ACCURACY: "7-class accuracy",
     "balanced_accuracy": "Balanced accuracy",
@@ -23,8 +27,13 @@ TITLES: Mapping[str, str] = {
     "roc_auc": "Covid19 ROC AUC",
     "average_precision": "Covid19 average precision",
     "brier": "Brier score, seven classes",
-    SENSITIVITY: "Covid19 sensitivity at the operating point",
-    SPECIFICITY: "Covid19 specificity at the operating point",
+    SENSITIVITY: "Covid19 sensitivity at the threshold",
+    SPECIFICITY: "Covid19 specificity at the threshold",
+    "found": "Covid19 films called positive",
+    "missed": "Covid19 films called negative",
+    "cleared": "Other films called negative",
+    "alarmed": "Other films called positive",
+    UNDECIDED: "Films left undecided",
 }
 
 
@@ -75,14 +84,16 @@ class Comparison:
             return f"{self.new} is the first champion: there is nothing to compare it with."
         if self.worse:
             return f"{self.new} would be a worse champion than {self.present}: {'; '.join(self.reasons)}."
-        return f"{self.new} is no worse than {self.present} in {' and '.join(TITLES[n] for n in DECISIVE)}."
+        decisive = [line.title for line in self.lines if line.decisive]
+        return f"{self.new} is no worse than {self.present} in {', '.join(decisive[:-1])} and {decisive[-1]}."
 
 
 def compare(new: Bundle, present: Bundle | None) -> Comparison:
     """The out-of-fold figures of both, and whether those of `new` are worse by more than rounding."""
     ours, theirs = _figures(new), {} if present is None else _figures(present)
+    decisive = _decisive(new, present)
     lines = tuple(
-        Line(name, ours.get(name), theirs.get(name), name in RATIOS, name in DECISIVE) for name in {**ours, **theirs}
+        Line(name, ours.get(name), theirs.get(name), name in RATIOS, name in decisive) for name in {**ours, **theirs}
     )
     if present is None:
         return Comparison(new.version, None, lines, (), ())
@@ -105,7 +116,17 @@ def shown(figure: Figure | None, ratio: bool) -> str:
 def _figures(bundle: Bundle) -> dict[str, Figure]:
     point = bundle.operating_point
     first = {ACCURACY: bundle.metrics[ACCURACY], SENSITIVITY: point.sensitivity, SPECIFICITY: point.specificity}
-    return first | dict(bundle.metrics)
+    served = {part.name: getattr(point.decided, part.name) for part in fields(Decided)}
+    return first | served | dict(bundle.metrics)
+
+
+def _decisive(new: Bundle, present: Bundle | None) -> tuple[str, ...]:
+    same = present is None or _target(new) == _target(present)
+    return DECISIVE if same else tuple(name for name in DECISIVE if name != SPECIFICITY)
+
+
+def _target(bundle: Bundle) -> float:
+    return bundle.operating_point.target_sensitivity
 
 
 def _reason(line: Line) -> str:
@@ -117,12 +138,22 @@ def _notes(new: Bundle, present: Bundle) -> list[str]:
         "manifests": (new.study.manifest_hash[:12], present.study.manifest_hash[:12]),
         "protocols": (new.study.protocol, present.study.protocol),
         "strategies": (new.strategy, present.strategy),
-        "sensitivity targets": (new.operating_point.target_sensitivity, present.operating_point.target_sensitivity),
+        "sensitivity targets": (_target(new), _target(present)),
     }
     meaning = {
         "manifests": "the figures are of different films",
         "protocols": "the figures are of different folds; paper lets a patient stand on both sides",
         "strategies": "the networks were trained in different ways",
-        "sensitivity targets": "the thresholds aim at different sensitivities",
+        "sensitivity targets": "the thresholds aim at different sensitivities, and specificity does not decide",
     }
-    return [f"Different {what}, {a} and {b}: {meaning[what]}." for what, (a, b) in pairs.items() if a != b]
+    differences = [f"Different {what}, {a} and {b}: {meaning[what]}." for what, (a, b) in pairs.items() if a != b]
+    return [
+        *differences,
+        *_less_decided(new.operating_point.decided.undecided, present.operating_point.decided.undecided),
+    ]
+
+
+def _less_decided(new: Figure, present: Figure) -> Iterator[str]:
+    """The threshold's figures, which decide, say nothing of the films that are left undecided around it."""
+    if new.value is not None and present.value is not None and new.value - present.value > ROUNDING_POINTS + 1e-9:
+        yield f"It leaves more films undecided, {shown(new, False)} against {shown(present, False)} %."

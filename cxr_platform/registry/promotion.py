@@ -13,7 +13,8 @@ from cxr_platform.registry.state import Event, State
 from cxr_platform.registry.store import CHAMPION, Registry
 
 LEAD_SECONDS = 10.0
-"""From the change to its effect: servers load and warm the version in this time, and then switch all at once."""
+"""From the change to its effect: a server that has loaded and warmed the version by then switches at that moment, one
+that needs longer as soon as it has."""
 
 __all__ = ["LEAD_SECONDS", "Comparison", "Promotion", "compare", "promote", "rollback"]
 

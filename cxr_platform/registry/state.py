@@ -54,10 +54,17 @@ class State:
         return line[-2] if len(line) > 1 else None
 
     def effective(self, moment: datetime) -> str | None:
-        """The version that servers answer with at `moment` (with a time zone); `None` before the first promotion."""
+        """The version that servers answer with at `moment` (with a time zone); `None` before the first promotion.
+
+        A change that was overtaken while it was still to come never takes effect: who goes back within the lead time
+        does so because that version is bad.
+        """
+        after: Event | None = None
         for event in reversed(self.history):
-            if datetime.fromisoformat(event.effective_at) <= moment:
+            overtaken = after is not None and _time(after.at) <= _time(event.effective_at)
+            if not overtaken and _time(event.effective_at) <= moment:
                 return event.version
+            after = event
         return None
 
     def to_json(self) -> bytes:
@@ -76,6 +83,10 @@ def champions(history: Sequence[Event]) -> list[str]:
         else:
             line.pop()
     return line
+
+
+def _time(iso: str) -> datetime:
+    return datetime.fromisoformat(iso)
 
 
 def number(version: str) -> int:

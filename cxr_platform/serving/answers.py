@@ -2,9 +2,11 @@
 
 import base64
 from collections.abc import Mapping
+from dataclasses import fields
 
-from cxr_platform.registry.bundle import Bundle, Figure
+from cxr_platform.registry.bundle import Bundle, Decided, Figure
 from cxr_platform.serving.schema import (
+    DecidedAnswer,
     Explanation,
     FigureAnswer,
     FindingAnswer,
@@ -47,10 +49,19 @@ def reason(screening: Screening, bundle: Bundle) -> str:
         return f"The film is not screenable: {'; '.join(f.sentence for f in screening.findings)}."
     low, high = bundle.operating_point.zone
     where = {"positive": "above", "negative": "below", "indeterminate": "within"}[screening.decision]
+    share = f"{100 * bundle.operating_point.target_sensitivity:g}"
     return (
         f"The {bundle.positive_class} probability is {100 * screening.covid19:.1f} %, {where} the zone from "
-        f"{100 * low:.1f} to {100 * high:.1f} % in which nothing is decided."
+        f"{100 * low:.1f} to {100 * high:.1f} % around the point chosen to find {share} % of {bundle.positive_class} "
+        f"films{_another_class(screening, bundle)}."
     )
+
+
+def _another_class(screening: Screening, bundle: Bundle) -> str:
+    """Said where it may surprise: the decision is by the point, and a positive film may more likely be of another."""
+    if screening.decision != "positive" or screening.label == bundle.positive_class:
+        return ""
+    return f"; its likeliest class is another, {screening.label}"
 
 
 def explanation(target: str, film_png: bytes, heatmap_png: bytes | None, missing: str | None) -> Explanation:
@@ -76,6 +87,7 @@ def model_answer(bundle: Bundle) -> ModelAnswer:
         input_size=bundle.preprocessing.input_size,
         temperature=bundle.temperature,
         operating_point=_point(bundle),
+        decided=_decided(point.decided),
         sensitivity=_figure(point.sensitivity),
         specificity=_figure(point.specificity),
         metrics={name: _figure(figure) for name, figure in bundle.metrics.items()},
@@ -89,6 +101,10 @@ def model_answer(bundle: Bundle) -> ModelAnswer:
 def _point(bundle: Bundle) -> Point:
     point = bundle.operating_point
     return Point(target_sensitivity=point.target_sensitivity, threshold=point.threshold, zone=point.zone)
+
+
+def _decided(decided: Decided) -> DecidedAnswer:
+    return DecidedAnswer(**{part.name: _figure(getattr(decided, part.name)) for part in fields(Decided)})
 
 
 def _figure(figure: Figure) -> FigureAnswer:

@@ -8,11 +8,12 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from cxr_platform.errors import ImageRefused, ServingError, StorageError
 from cxr_platform.serving.problems import Problem, problem_of_film
 from cxr_platform.serving.schema import ProblemAnswer, ScreenAnswer
+from cxr_platform.serving.upload import Limits, check_content
 
 if TYPE_CHECKING:
     import httpx
@@ -24,16 +25,35 @@ Ask = Callable[[bytes], Reply]
 
 ATTEMPTS = 10
 MOST_WAIT_SECONDS = 30.0
-TIMEOUT_SECONDS = 60.0
+CONNECT_SECONDS = 10.0
+ANSWER_SECONDS = 120.0
+"""Longer than a server takes to give up and say so (`pipelines.serve.REQUEST_SECONDS`, after an upload)."""
+
+MOST_BYTES = Limits().body_bytes - 64 * 2**10
+"""Of a file: what a server takes in one request, less what the form around it takes (as the page has it)."""
+
 COME_BACK = (429, 503)
 NOT_OURS = (401, 403, 404)
 """Statuses by which the server refuses whoever asks, whatever the film."""
 
 
 def read(path: Path) -> bytes:
-    """The bytes of a file; `StorageError` where it cannot be read."""
+    """The bytes of a file, one more than any film may have at the most; `StorageError` where it cannot be read."""
+    with _readable(path) as file:
+        return file.read(MOST_BYTES + 1)
+
+
+def check_readable(path: Path) -> None:
+    """`StorageError` where the file is not there or may not be read, without reading it."""
+    with _readable(path):
+        pass
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[BinaryIO]:
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            yield file
     except OSError as error:
         raise StorageError(f"Expected a readable film at {path}.", received=error.strerror) from error
 
@@ -41,11 +61,11 @@ def read(path: Path) -> bytes:
 def local(screener: "Screener") -> Ask:
     """Answers of the bundle of `screener`, without a server."""
     from cxr_platform.serving.answers import screen_answer
-    from cxr_platform.serving.upload import check_content
 
     def ask(data: bytes) -> Reply:
         began, request_id = time.perf_counter(), uuid.uuid4().hex
         try:
+            _check_size(data)
             check_content(data)
             (screening,) = screener.screen([screener.prepare(data)])
         except ImageRefused as refused:
@@ -64,11 +84,22 @@ def remote(url: str, key: str = "") -> Iterator[Ask]:
     import httpx
 
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    with httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_SECONDS) as client:
+    with httpx.Client(
+        base_url=url, headers=headers, timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS)
+    ) as client:
         yield lambda data: _asked(client, data)
 
 
+def _check_size(data: bytes) -> None:
+    if len(data) > MOST_BYTES:
+        raise Problem("too-large")
+
+
 def _asked(client: "httpx.Client", data: bytes) -> Reply:
+    try:
+        _check_size(data)
+    except Problem as problem:
+        return ProblemAnswer(**problem.details(uuid.uuid4().hex))
     for attempt in range(ATTEMPTS):
         response = _posted(client, data)
         if response.status_code not in COME_BACK or attempt == ATTEMPTS - 1:
@@ -82,6 +113,12 @@ def _posted(client: "httpx.Client", data: bytes) -> "httpx.Response":
 
     try:
         return client.post("/v1/screen", files={"file": ("film", data)})
+    except (httpx.ReadTimeout, httpx.WriteTimeout) as error:
+        raise ServingError(
+            f"Expected an answer from {client.base_url} within {ANSWER_SECONDS:g} s.",
+            received="none, though a server is there",
+            advice="It is slow or overloaded: try again later, or ask whoever runs it.",
+        ) from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ServingError(
             f"Expected a screening server at {client.base_url}.",

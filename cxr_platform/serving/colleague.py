@@ -1,6 +1,13 @@
-"""The Explainer as a replica of Screening asks it, whatever may become of its process."""
+"""The Explainer as a replica of Screening asks it, whatever may become of its process.
+
+The Explainer works on films of several requests at a time. When it dies, all of them fail alike, and nothing tells
+over which it died, or whether over one at all: somebody may have killed it. So no film is blamed for that death. Each
+is decoded once more in a process of its own, and only a film over which that process dies as well is undecodable. What
+cannot be told apart (memory ran out, a node is gone) is nobody's fault either: 503, and the client asks again.
+"""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,47 +16,85 @@ from numpy.typing import NDArray
 from cxr_platform.errors import ImageRefused
 from cxr_platform.registry.bundle import Preprocessing
 from cxr_platform.serving.problems import Problem
-from cxr_platform.serving.screener import Prepared
+from cxr_platform.serving.screener import Prepared, prepare
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
 
 PATIENCE_SECONDS = 45.0
 ATTEMPTS = 2
-"""A decoder that dies twice over one file dies of the file."""
+"""At a heatmap, without which the film is answered too."""
+
+Decoded = Prepared | str
+"""The film of a DICOM object, or the reason code of its refusal."""
+
+
+def decoded(data: bytes, preprocessing: Preprocessing) -> Decoded:
+    """`screener.prepare` with the refusal as a value, as it travels between processes."""
+    try:
+        return prepare(data, preprocessing)
+    except ImageRefused as refused:
+        return refused.reason
+
+
+async def alone(work: Callable[..., Any], *arguments: Any) -> Any:
+    """What `work(*arguments)` returns in a process that does nothing else and ends with it.
+
+    Raises `ImageRefused` (undecodable) where the process dies over it, `Problem` (unavailable) where there is none.
+    """
+    import ray
+    from ray.exceptions import RayError, RayTaskError, WorkerCrashedError
+
+    answer = ray.remote(num_cpus=0, max_retries=0, max_calls=1)(work).remote(*arguments)
+    try:
+        return await asyncio.wait_for(answer, PATIENCE_SECONDS)
+    except WorkerCrashedError:
+        raise ImageRefused("undecodable", "the decoder dies over it") from None
+    except RayTaskError:
+        raise
+    except (asyncio.TimeoutError, RayError):
+        ray.cancel(answer, force=True)
+        raise Problem("unavailable") from None
 
 
 class RemoteColleague:
-    """A `service.Colleague` in another process."""
+    """A `service.Colleague` in another process; `alone` decodes one film in one of its own."""
 
-    def __init__(self, handle: "DeploymentHandle") -> None:
-        self._handle = handle
+    def __init__(self, handle: "DeploymentHandle", alone: Callable[..., Awaitable[Any]] = alone) -> None:
+        self._handle, self._alone = handle, alone
+        self._one_at_a_time = asyncio.Lock()
 
     async def prepare(self, data: bytes, preprocessing: Preprocessing) -> Prepared:
         """`ImageRefused` for what is no film, or kills its decoder; `Problem` where nobody can decode it now."""
-        prepared = await self._ask("prepare", data, preprocessing)
-        if isinstance(prepared, str):
-            raise ImageRefused(prepared, "")
-        answer: Prepared = prepared
+        from ray.exceptions import RayActorError
+
+        try:
+            answer: Decoded = await self._ask("prepare", data, preprocessing)
+        except RayActorError:
+            async with self._one_at_a_time:
+                answer = await self._alone(decoded, data, preprocessing)
+        if isinstance(answer, str):
+            raise ImageRefused(answer, "")
         return answer
 
     async def heatmap(self, version: str, film: NDArray[np.uint8], target: int) -> bytes:
-        """`Problem` or `ImageRefused` where there is none to be had."""
-        picture: bytes = await self._ask("heatmap", version, film, target)
-        return picture
-
-    async def _ask(self, method: str, *arguments: Any) -> Any:
+        """`Problem` where there is none to be had."""
         from ray.exceptions import RayActorError
-        from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
         for _ in range(ATTEMPTS):
-            response = getattr(self._handle, method).remote(*arguments)
             try:
-                return await asyncio.wait_for(response, PATIENCE_SECONDS)
+                picture: bytes = await self._ask("heatmap", version, film, target)
             except RayActorError:
                 continue
-            except BackPressureError:
-                raise Problem("busy") from None
-            except (asyncio.TimeoutError, DeploymentUnavailableError):
-                raise Problem("unavailable") from None
-        raise ImageRefused("undecodable", "")
+            return picture
+        raise Problem("unavailable")
+
+    async def _ask(self, method: str, *arguments: Any) -> Any:
+        from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+
+        try:
+            return await asyncio.wait_for(getattr(self._handle, method).remote(*arguments), PATIENCE_SECONDS)
+        except BackPressureError:
+            raise Problem("busy") from None
+        except (asyncio.TimeoutError, DeploymentUnavailableError):
+            raise Problem("unavailable") from None

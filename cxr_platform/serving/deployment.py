@@ -24,13 +24,13 @@ from ray import serve
 from cxr_platform.config import from_mapping
 from cxr_platform.registry.bundle import Bundle, Preprocessing
 from cxr_platform.registry.store import Registry
-from cxr_platform.serving.colleague import RemoteColleague
+from cxr_platform.serving.colleague import Decoded, RemoteColleague, decoded
 from cxr_platform.serving.follow import Follower
 from cxr_platform.serving.heatmap import HeatmapMaker, overlay
 from cxr_platform.serving.keys import find_keys
 from cxr_platform.serving.problems import RETRY_SECONDS
 from cxr_platform.serving.quiet import quiet_libraries
-from cxr_platform.serving.screener import Prepared, Screener, prepare
+from cxr_platform.serving.screener import Screener
 from cxr_platform.serving.service import Service
 
 if TYPE_CHECKING:
@@ -137,14 +137,9 @@ class Explainer:
         self._makers = Follower(Registry(Path(options.registry)), _warm_maker)
         self._looking = Repeated(self._makers.look)
 
-    def prepare(self, data: bytes, preprocessing: Preprocessing) -> Prepared | str:
-        """The film of a DICOM object, or the reason code of its refusal."""
-        from cxr_platform.errors import ImageRefused
-
-        try:
-            return prepare(data, preprocessing)
-        except ImageRefused as refused:
-            return refused.reason
+    def prepare(self, data: bytes, preprocessing: Preprocessing) -> Decoded:
+        """See `colleague.decoded`."""
+        return decoded(data, preprocessing)
 
     def heatmap(self, version: str, film: NDArray[np.uint8], target: int) -> bytes:
         """See `service.Colleague`."""

@@ -1,6 +1,5 @@
 """What every request goes through and every answer gets: who may ask, a request id, headers for browsers, a count."""
 
-import logging
 import re
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -8,7 +7,7 @@ from typing import Any
 
 from cxr_platform.serving.keys import Keys, is_loopback, key_in
 from cxr_platform.serving.metrics import Metrics
-from cxr_platform.serving.problems import MEDIA_TYPE, Problem
+from cxr_platform.serving.problems import MEDIA_TYPE, Problem, log_defect
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
@@ -32,7 +31,6 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
-log = logging.getLogger(__name__)
 
 
 class Envelope:
@@ -55,25 +53,14 @@ class Envelope:
         scope.setdefault("state", {})["request_id"] = request_id
         answer = _Answer(send, request_id)
         try:
-            self._check(scope, headers)
+            admit(self._keys, scope, needs_key=scope["path"].startswith("/v1/"))
             await self._app(scope, receive, answer)
         except Problem as problem:
             await answer.problem(problem)
         except Exception as error:
-            # The text of an exception can quote what was read; its place in the code cannot.
-            log.error("Request %s met a defect: %s %s", request_id, type(error).__name__, _place(error))
+            log_defect(request_id, error)
             await answer.problem(Problem("defect"))
-        self._metrics.request(_route(scope["path"]), answer.status)
-
-    def _check(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
-        client = scope.get("client")
-        if self._keys is None:
-            if not is_loopback(client[0] if client else None):
-                raise Problem("not-loopback")
-        elif scope["path"].startswith("/v1/"):
-            texts = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers.items()}
-            if not self._keys.open_to(key_in(texts)):
-                raise Problem("no-key")
+        self._metrics.request(route_of(scope["path"]), answer.status)
 
 
 class _Answer:
@@ -100,13 +87,19 @@ class _Answer:
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-def _route(path: str) -> str:
+def admit(keys: Keys | None, scope: Scope, needs_key: bool) -> None:
+    """Raise `Problem`: without `keys` for every client beyond loopback, with them for one that lacks a key it needs."""
+    if keys is None:
+        client = scope.get("client")
+        if not is_loopback(client[0] if client else None):
+            raise Problem("not-loopback")
+    elif needs_key:
+        texts = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        if not keys.open_to(key_in(texts)):
+            raise Problem("no-key")
+
+
+def route_of(path: str) -> str:
+    """The label under which a request is counted; never the path that came, which a stranger chooses."""
     whole = "/page" if path.startswith("/page/") else path
     return whole if whole in ROUTES else "other"
-
-
-def _place(error: BaseException) -> str:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return "" if trace is None else f"at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"

@@ -1,7 +1,9 @@
 """Which version answers: the champion of the registry, followed without a restart.
 
-A change of champion is written with the moment from which it holds. Each replica loads and warms the new version
-before that moment and answers with it from then on: who asks one thing after the other never meets the old one again.
+A change of champion is written with the moment from which it holds. A replica that has loaded and warmed the new
+version by then answers with it from that moment on, so that all such replicas switch at once. One that needs longer
+than the lead switches when it is done, and until then whoever asks twice may meet the old version again: its status has
+the champion as pending, and CxrNotTheChampion (infra/prometheus) tells of one that stays behind for two minutes.
 A version that cannot be loaded changes nothing: the one before it keeps answering, and the status says so.
 """
 
@@ -80,9 +82,9 @@ class Follower(Generic[T]):
         """Read the registry and load what will be needed; never raises. Takes as long as loading does."""
         with self._lock:
             try:
-                self._state = self._registry.state()
+                self._state = self._read()
                 self._readable = True
-            except RegistryError as error:
+            except (RegistryError, OSError) as error:  # a share that is gone raises what it likes
                 self._note_unreadable(error)
                 return
             wanted = {self._state.effective(self._clock()), self._state.champion} - {None}
@@ -115,6 +117,13 @@ class Follower(Generic[T]):
             advice="Look at: cxr registry verify.",
         )
 
+    def _read(self) -> State:
+        """The registry's state. No change takes its champion away: a registry without one is not mounted."""
+        state = self._registry.state()
+        if state.champion is None:
+            raise RegistryError(f"Expected a champion in {self._registry.root}, as before.", received="none")
+        return state
+
     def _take(self, version: str) -> None:
         loaded = self._attempt(version)
         if loaded is not None:
@@ -135,7 +144,7 @@ class Follower(Generic[T]):
         stale = refusal is not None and time.monotonic() - refusal.at > RETRY_SECONDS
         return refusal is None or stale or refusal.state != self._state
 
-    def _note_unreadable(self, error: RegistryError) -> None:
+    def _note_unreadable(self, error: Exception) -> None:
         if self._readable:
             log.warning("The registry cannot be read; what was loaded goes on: %s", error)
         self._readable = False

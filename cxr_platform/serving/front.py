@@ -7,6 +7,7 @@ the request waits, answers 500 for every request that a dying replica had, and s
 - a body is read here, counted and timed; a slow client occupies no replica;
 - a request without an answer of ours is asked again, as screening changes nothing, and only then becomes a 503;
 - what the proxy itself says (queue full, no replica, too late) becomes problem details;
+- what is answered here is counted here, by the name under which replicas count (`monitoring.names.REQUESTS`);
 - headers that steer Serve, or that nobody here reads, are not passed on; the request id is always made here.
 
 Serve takes it from the environment of its proxies: RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=
@@ -19,7 +20,9 @@ import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
-from cxr_platform.serving.keys import Keys, find_keys, key_in
+from cxr_platform.serving.envelope import admit, route_of
+from cxr_platform.serving.keys import Keys, find_keys
+from cxr_platform.serving.metrics import NoMetrics, ProxyCount
 from cxr_platform.serving.problems import MEDIA_TYPE, RETRY_SECONDS, Problem, problem_of_status
 from cxr_platform.serving.upload import Disconnected, Limits, Receive, body_of
 
@@ -28,7 +31,9 @@ if TYPE_CHECKING:
 
 IMPORT_PATH = "cxr_platform.serving.front:middlewares"
 VARIABLE = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
-ATTEMPTS = 3
+ATTEMPTS = 2
+"""A request over which two replicas have died is not shown to a third."""
+
 HELD_BYTES = 512 * 2**20
 """Of bodies that are being read or answered; more are told to come back."""
 
@@ -45,22 +50,33 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Count = Callable[[str, int], None]
+"""Told the route and the status of an answer."""
 
 
 def middlewares() -> "list[Middleware]":
     """For Serve's proxies: `Front` with the API keys of their environment, if it names any."""
     from starlette.middleware import Middleware
 
-    return [Middleware(Front, keys=find_keys(None, os.environ))]
+    return [Middleware(Front, keys=find_keys(None, os.environ), count=ProxyCount())]
 
 
 class Front:
-    """ASGI middleware; `keys` are checked here too where they are known, so that strangers' bodies are never read."""
+    """ASGI middleware. Who may ask is checked here too, as in the replicas, so that strangers' bodies are never read.
+
+    `count` is told of every answer that is given here; the replicas count their own.
+    """
 
     def __init__(
-        self, app: App, keys: Keys | None = None, limits: Limits | None = None, held_bytes: int = HELD_BYTES
+        self,
+        app: App,
+        keys: Keys | None = None,
+        limits: Limits | None = None,
+        held_bytes: int = HELD_BYTES,
+        count: Count | None = None,
     ) -> None:
         self._app = app
+        self._count = count or NoMetrics().request
         self._keys = keys
         self._limits = limits or Limits()
         self._room = held_bytes
@@ -76,10 +92,12 @@ class Front:
         inner = {**scope, "headers": [*kept, (b"x-request-id", request_id.encode())]}
         try:
             if scope["path"] == "/healthz":
+                self._count("/healthz", 200)
                 await _send(send, 200, b"application/json", b'{"status":"alive"}', {})
             else:
                 await self._guarded(inner, receive, send)
         except Problem as problem:
+            self._count(route_of(scope["path"]), problem.status)
             body = problem.body(request_id)
             await _send(
                 send, problem.status, MEDIA_TYPE.encode(), body, {"X-Request-ID": request_id, **problem.headers}
@@ -88,11 +106,11 @@ class Front:
             pass
 
     async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        if scope["method"] in ("GET", "HEAD"):
+        has_body = scope["method"] not in ("GET", "HEAD")
+        admit(self._keys, scope, needs_key=has_body)
+        if not has_body:
             return await self._ask(scope, b"", receive, send)
-        if self._keys is not None and not self._keys.open_to(key_in(headers)):
-            raise Problem("no-key")
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         self._crowd.check(self._in_flight)
         pieces, held = [], 0
         self._in_flight += 1
@@ -115,10 +133,12 @@ class Front:
     async def _ask(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
         """Pass the request on until it is answered; each time with a scope of its own, which the proxy changes."""
         for _ in range(ATTEMPTS):
-            answer = _Answer(send)
-            await self._app({**scope, "headers": list(scope["headers"])}, _replay(body, receive), answer)
+            answer, replay = _Answer(send), _Replay(body, receive)
+            await self._app({**scope, "headers": list(scope["headers"])}, replay, answer)
             if answer.passed_on:
                 return
+            if replay.gone:  # Serve says nothing to a client that has left, as it says nothing where a replica died
+                raise Disconnected
             if answer.status is not None:
                 raise problem_of_status(answer.status)
         raise Problem("unavailable")
@@ -168,18 +188,21 @@ def _lower(header: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
     return header[0].lower(), header[1]
 
 
-def _replay(body: bytes, receive: Receive) -> Receive:
-    """The body in one piece, then whatever the client does: it can only leave."""
-    sent = False
+class _Replay:
+    """The body in one piece, then whatever the client does: it can only leave, and `gone` says that it has."""
 
-    async def replayed() -> Any:
-        nonlocal sent
-        if sent:
-            return await receive()
-        sent = True
-        return {"type": "http.request", "body": body, "more_body": False}
+    def __init__(self, body: bytes, receive: Receive) -> None:
+        self._body, self._receive = body, receive
+        self._sent = False
+        self.gone = False
 
-    return replayed
+    async def __call__(self) -> Any:
+        if not self._sent:
+            self._sent = True
+            return {"type": "http.request", "body": self._body, "more_body": False}
+        message = await self._receive()
+        self.gone = self.gone or message["type"] == "http.disconnect"
+        return message
 
 
 async def _send(send: Send, status: int, media_type: bytes, body: bytes, headers: dict[str, str]) -> None:

@@ -1,7 +1,7 @@
-"""What a replica counts, by the names of `monitoring.names`."""
+"""What a replica counts, and the proxy of what it answers itself, by the names of `monitoring.names`."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from cxr_platform.monitoring import names
 from cxr_platform.monitoring.names import Metric
@@ -53,6 +53,23 @@ class NoMetrics:
 
     def serving(self, version: str, reference: Reference, refused: Sequence[str]) -> None:
         """See `Metrics`."""
+
+
+class ProxyCount:
+    """Counts what Serve's proxy answers itself: refusals that no replica hears of, a full queue among them.
+
+    The counter is made when it is first needed, so that the proxy's middleware can be made without Ray.
+    """
+
+    def __init__(self) -> None:
+        self._counter: Any = None
+
+    def __call__(self, route: str, status: int) -> None:
+        """See `Metrics.request`."""
+        from cxr_platform.monitoring.replica import in_ray
+
+        self._counter = self._counter or in_ray(names.REQUESTS)
+        self._counter.inc(1, {"route": route, "status": str(status)})
 
 
 class RayMetrics:

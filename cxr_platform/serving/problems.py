@@ -4,6 +4,7 @@ The texts are fixed so that nothing of a file, a header or a DICOM attribute can
 """
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -15,6 +16,7 @@ from cxr_platform.errors import ImageRefused, ServingError
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 1
 CONTAINERS = "PNG, JPEG or DICOM"
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -167,3 +169,15 @@ def problem_of_status(status: int) -> Problem:
     }
     fallback = "bad-request" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "defect"
     return Problem(by_status.get(HTTPStatus(status), fallback) if status in set(HTTPStatus) else fallback)
+
+
+def log_defect(request_id: str, error: Exception) -> None:
+    """Where in the code a request met which kind of exception. Its text is left out: it can quote what was read."""
+    log.error("Request %s met a defect: %s %s", request_id, type(error).__name__, _place(error))
+
+
+def _place(error: BaseException) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "" if trace is None else f"at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"

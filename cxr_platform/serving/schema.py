@@ -26,7 +26,8 @@ _SCREENED: dict[str, Any] = {
     "request_id": "5f3a9c0e7d1b4e21a9d0c4f2b8e61a37",
     "model": _MODEL,
     "decision": "positive",
-    "reason": "The Covid19 probability is 82.1 %, above the zone from 22.0 to 38.0 % in which nothing is decided.",
+    "reason": "The Covid19 probability is 82.1 %, above the zone from 22.0 to 38.0 % around the point chosen to find "
+    "95 % of Covid19 films.",
     "label": "Covid19",
     "probabilities": _PROBABILITIES,
     "covid19_probability": 0.8213,
@@ -58,6 +59,7 @@ _PROBLEM: dict[str, Any] = {
     "reason": "not-an-image",
     "request_id": "5f3a9c0e7d1b4e21a9d0c4f2b8e61a37",
 }
+_FEW: dict[str, Any] = {"value": 2.1, "low": 1.4, "high": 3.0}
 _INTERVAL: dict[str, Any] = {"value": 96.1, "low": 94.9, "high": 97.2}
 
 
@@ -182,6 +184,16 @@ class FigureAnswer(Answer):
     high: float | None = None
 
 
+class DecidedAnswer(Answer):
+    """What decisions as they are served come to on films that the network had not seen, in percent."""
+
+    found: FigureAnswer = Field(description="Covid19 films called positive.")
+    missed: FigureAnswer = Field(description="Covid19 films called negative.")
+    cleared: FigureAnswer = Field(description="Other films called negative.")
+    alarmed: FigureAnswer = Field(description="Other films called positive.")
+    undecided: FigureAnswer = Field(description="Films of both sorts that are called neither.")
+
+
 class ModelAnswer(Answer):
     """What serves: where it comes from and how good it was on films that it had not seen."""
 
@@ -197,6 +209,13 @@ class ModelAnswer(Answer):
                     "input_size": 200,
                     "temperature": 1.31,
                     "operating_point": _POINT,
+                    "decided": {
+                        "found": _INTERVAL,
+                        "missed": _FEW,
+                        "cleared": _INTERVAL,
+                        "alarmed": _FEW,
+                        "undecided": _FEW,
+                    },
                     "sensitivity": _INTERVAL,
                     "specificity": _INTERVAL,
                     "metrics": {"accuracy_7_class": _INTERVAL},
@@ -219,8 +238,12 @@ class ModelAnswer(Answer):
     input_size: int
     temperature: float
     operating_point: Point
-    sensitivity: FigureAnswer = Field(description="At the operating point, cross-fitted, in percent.")
-    specificity: FigureAnswer
+    decided: DecidedAnswer
+    sensitivity: FigureAnswer = Field(
+        description="Of the threshold alone, in percent: films of the zone, which the server leaves undecided, are "
+        "counted by it."
+    )
+    specificity: FigureAnswer = Field(description="As sensitivity.")
     metrics: dict[str, FigureAnswer] = Field(description="Out-of-fold figures of the study; in percent, or ratios.")
     study: str
     protocol: str

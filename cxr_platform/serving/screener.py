@@ -17,12 +17,20 @@ from cxr_platform.intake.films import read_film
 from cxr_platform.intake.resize import resize_films
 from cxr_platform.monitoring.drift import Observation
 from cxr_platform.monitoring.reference import parse_reference
-from cxr_platform.registry.bundle import ONNX, REFERENCE, Bundle, OperatingPoint, Preprocessing, read_member
+from cxr_platform.registry.bundle import (
+    FEATURES,
+    FILMS,
+    LOGITS,
+    ONNX,
+    REFERENCE,
+    Bundle,
+    OperatingPoint,
+    Preprocessing,
+    read_member,
+)
+from cxr_platform.registry.decision import is_negative, is_positive
 from cxr_platform.serving.findings import Finding, distance_findings, quality_findings
 from cxr_platform.serving.runtime import open_session
-
-FILMS, LOGITS, FEATURES = "films", "logits", "features"
-"""Input and outputs of the bundle's graph: (B, S, S) uint8 → (B, 7) and (B, F) float32."""
 
 CHUNK = 8
 """Films a call of the network: what a long batch may add to memory, measured to cost no time."""
@@ -154,8 +162,7 @@ def calibrated(logits: NDArray[np.floating], temperature: float) -> NDArray[np.f
 
 
 def decide(covid19: float, point: OperatingPoint) -> Decision:
-    """The decision at the operating point: positive from the upper end of its zone on, negative below the lower."""
-    low, high = point.zone
-    if covid19 >= high:
+    """The decision at the operating point, whose zone belongs to neither side."""
+    if is_positive(covid19, point.zone):
         return "positive"
-    return "negative" if covid19 < low else "indeterminate"
+    return "negative" if is_negative(covid19, point.zone) else "indeterminate"

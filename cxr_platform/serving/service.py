@@ -7,6 +7,7 @@ goes to a colleague who has it, and whose death by a native decoder costs no oth
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,13 +25,14 @@ from cxr_platform.serving.answers import explanation, screen_answer
 from cxr_platform.serving.follow import POLL_SECONDS, Follower
 from cxr_platform.serving.heatmap import film_picture
 from cxr_platform.serving.metrics import Metrics, NoMetrics
-from cxr_platform.serving.problems import Problem, problem_of_film
+from cxr_platform.serving.problems import Problem, log_defect, problem_of_film
 from cxr_platform.serving.quiet import quiet_libraries
 from cxr_platform.serving.schema import Explanation, ScreenAnswer
 from cxr_platform.serving.screener import Prepared, Screener, Screening
 from cxr_platform.serving.upload import Limits, check_content
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 NO_HEATMAP = "Heatmaps are not to be had at the moment; the answer stands without."
 
 
@@ -127,7 +129,7 @@ class Service:
         return screen_answer(screening, screener.bundle, request_id, seconds, explained)
 
     async def answers(self, files: Sequence[bytes], request_id: str, clock: Clock) -> list[ScreenAnswer | Problem]:
-        """The answer or the problem for each file."""
+        """The answer or the problem for each file; a defect that one of them meets is its own and not the others'."""
 
         async def one(data: bytes) -> ScreenAnswer | Problem:
             own = Clock(time.perf_counter(), dict(clock.stages))
@@ -135,6 +137,9 @@ class Service:
                 return await self.answer(data, request_id, own)
             except Problem as problem:
                 return problem
+            except Exception as error:
+                log_defect(request_id, error)
+                return Problem("defect")
 
         return list(await asyncio.gather(*map(one, files)))
 
@@ -175,8 +180,11 @@ class Service:
     async def _follow(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await loop.run_in_executor(None, self.champion.look)
-            self._tell()
+            try:
+                await loop.run_in_executor(None, self.champion.look)
+                self._tell()
+            except Exception:  # who stops following would serve an old version for ever, and look well
+                log.exception("The champion could not be followed; trying again")
             await asyncio.sleep(POLL_SECONDS)
 
     def _tell(self) -> None:

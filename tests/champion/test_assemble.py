@@ -11,7 +11,7 @@ from cxr_platform.champion.export import onnx_answers
 from cxr_platform.champion.facts import out_of_fold
 from cxr_platform.errors import BundleError, StudyMismatch
 from cxr_platform.labels import CLASSES
-from cxr_platform.monitoring.reference import read_reference
+from cxr_platform.monitoring.reference import parse_reference
 from cxr_platform.registry.bundle import Bundle
 from cxr_platform.registry.store import Registry
 from tests.champion.builders import COUNTS, FOLDS, HASH, MODEL, SIDE, made, material
@@ -57,6 +57,9 @@ def test_the_bundle_states_the_studys_out_of_fold_figures(opened: tuple[Path, Bu
         facts.point.specificity.value,
     )
     assert bundle.temperature == facts.temperature
+    for name in ("found", "missed", "cleared", "alarmed", "undecided"):
+        figure, interval = getattr(point.decided, name), getattr(facts.decided, name)
+        assert (figure.value, figure.low, figure.high) == (interval.value, interval.low, interval.high)
 
 
 def test_the_bundle_says_where_it_comes_from(opened: tuple[Path, Bundle]) -> None:
@@ -77,7 +80,7 @@ def test_preprocessing_is_the_manifests_own_and_not_the_profiles(opened: tuple[P
 
 def test_its_reference_judges_the_features_that_its_graph_gives(opened: tuple[Path, Bundle]) -> None:
     folder, parts = opened[0], material()
-    reference = read_reference(folder / "reference.json")
+    reference = parse_reference((folder / "reference.json").read_bytes(), "reference.json")
     logits, features = onnx_answers(folder / "model.onnx", parts.data.films)
     assert logits.shape == (FILMS, len(CLASSES))
     assert (reference.distance(features) <= reference.limit).mean() > 0.99

@@ -11,7 +11,7 @@ from cxr_platform.champion.reported import Reported
 from cxr_platform.evaluation.material import manifest_films
 from cxr_platform.evaluation.prose import rate
 from cxr_platform.evaluation.table import text
-from cxr_platform.registry.bundle import Bundle, Figure, OperatingPoint, Parity, StudyFacts, TrainingFacts
+from cxr_platform.registry.bundle import Bundle, Decided, Figure, OperatingPoint, Parity, StudyFacts, TrainingFacts
 from tests.champion.builders import HASH, made, made_study, material
 
 HEADINGS = [
@@ -38,7 +38,9 @@ def card(
         preprocessing=parts.preprocessing,
         model=parts.profile.model,
         temperature=facts.temperature,
-        operating_point=OperatingPoint(0.95, facts.threshold, facts.zone, Figure(1), Figure(1)),
+        operating_point=OperatingPoint(
+            0.95, facts.threshold, facts.zone, Figure(1), Figure(1), Decided(*[Figure(1)] * 5)
+        ),
         metrics={},
         training=TrainingFacts(168, 3, 12.5, 2020, "tensorflow", {}, {}),
         parity=Parity(168, 2.4e-6, 1e-4),
@@ -61,8 +63,9 @@ def test_its_first_lines_say_what_it_is_not_for_what_it_reaches_and_whether_that
     facts = out_of_fold(parts.study, parts.predictions, "scratch")
     assert head.startswith("# Model card: v7, Training from scratch\n\n**For research, not for diagnosis.**")
     assert "This strategy, training from scratch, won the study." in head
-    for figure in (facts.measures.pooled["accuracy_7_class"], facts.point.sensitivity, facts.point.specificity):
+    for figure in (facts.measures.pooled["accuracy_7_class"], facts.decided.found, facts.decided.cleared):
         assert rate(figure) in head
+    assert f"{rate(facts.decided.undecided)} of all films it leaves undecided" in head
     assert "Edema only from nih." in head
     assert "No: the corner tells the class." in head
     assert "SYNTHETIC" not in usual
@@ -120,8 +123,11 @@ def test_the_decision_and_its_zone_are_explained_in_figures(usual: str) -> None:
     parts = material()
     facts = out_of_fold(parts.study, parts.predictions, "scratch")
     metrics = usual.split("## Metrics")[1].split("## Evaluation")[0]
-    assert f"from a Covid19 probability of {facts.threshold:.4f} on" in metrics
-    assert f"From {facts.zone[0]:.4f} to {facts.zone[1]:.4f}" in metrics
+    assert (
+        f"positive from a Covid19 probability of {facts.zone[1]:.4f} on and negative below {facts.zone[0]:.4f}"
+        in metrics
+    )
+    assert f"of the threshold {facts.threshold:.4f}" in metrics
     assert rate(facts.point.specificity) in metrics
 
 

@@ -25,7 +25,7 @@ def test_the_winners_figures_stand_beside_those_of_another_strategy_only() -> No
     assert len(own.rows) == len(FIGURES_OF_MERIT)
 
 
-def test_the_worth_of_a_call_follows_from_the_operating_point() -> None:
+def test_the_worth_of_a_call_follows_from_the_threshold() -> None:
     point = facts_of("scratch").point
     found, missed = point.sensitivity.value * 0.05, (100 - point.sensitivity.value) * 0.05
     spared, alarms = point.specificity.value * 0.95, (100 - point.specificity.value) * 0.95

@@ -1,4 +1,4 @@
-"""The figures of a card are those of the report; the threshold's zone is what other patients would have made of it."""
+"""The figures of a card are those of the report."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cxr_platform.champion.facts import OutOfFold, out_of_fold, threshold_zone, weighted_thresholds
+from cxr_platform.champion.facts import OutOfFold, out_of_fold
+from cxr_platform.champion.zone import decided
 from cxr_platform.errors import NotPossible, StudyError
 from cxr_platform.evaluation.predictions import Predictions, load_predictions
 from cxr_platform.evaluation.statistics.measures import FIGURES_OF_MERIT, strategy_measures
-from cxr_platform.evaluation.statistics.operating_point import highest_threshold, operating_points
-from cxr_platform.evaluation.statistics.resampling import Bootstrap, study_bootstrap
+from cxr_platform.evaluation.statistics.operating_point import operating_points
+from cxr_platform.evaluation.statistics.resampling import study_bootstrap
 from cxr_platform.evaluation.statistics.temperature import fit_temperature, scale
 from cxr_platform.evaluation.study import Study, read_study
 from cxr_platform.labels import CLASSES
@@ -47,12 +48,16 @@ def test_temperature_and_threshold_are_chosen_on_all_folds() -> None:
     assert found.mean() == 0.95
 
 
-def test_the_zone_holds_the_threshold_and_says_how_many_films_lie_in_it() -> None:
+def test_the_zone_holds_the_threshold() -> None:
     facts = facts_of()
     low, high = facts.zone
     assert 0 < low < facts.threshold < high < 1
-    scores = facts.probabilities[:, COVID]
-    assert facts.undecided.value == pytest.approx(100 * ((scores >= low) & (scores <= high)).mean())
+
+
+def test_what_is_decided_is_that_of_rules_chosen_on_the_other_folds() -> None:
+    study, predictions = opened(made().study)
+    facts = facts_of()
+    assert facts.decided == decided(predictions, "scratch", facts.point, study_bootstrap(study, predictions))
 
 
 def test_a_higher_target_has_a_lower_threshold() -> None:
@@ -77,49 +82,6 @@ def test_without_two_patients_with_covid_there_is_no_operating_point(tmp_path: P
     study = made_study(tmp_path, Covid19=films)  # two films are one group
     with pytest.raises(NotPossible, match="at least two patients to choose an operating point on"):
         out_of_fold(*opened(study), "scratch")
-
-
-@pytest.mark.parametrize("target", [0.5, 0.9, 0.95, 1.0])
-def test_weighted_thresholds_are_the_highest_threshold_of_films_counted_as_often(target: float) -> None:
-    rng = np.random.default_rng(0)
-    scores = rng.uniform(size=23).round(1)  # with ties
-    weights = rng.integers(0, 4, (50, 23)).astype("float32")
-    found = weighted_thresholds(scores, weights, target)
-    wanted = [highest_threshold(np.repeat(scores, row.astype(int)), target) for row in weights]
-    np.testing.assert_array_equal(found, wanted)
-
-
-def test_a_draw_without_covid_has_no_threshold() -> None:
-    assert np.isnan(weighted_thresholds(np.array([0.1, 0.2]), np.zeros((1, 2)), 0.95)).all()
-
-
-def test_the_zone_covers_the_threshold_of_the_population_as_often_as_it_says() -> None:
-    """300 draws of 60 patients with two alike films each; the true 80 % threshold of uniform scores is 0.2."""
-    rng, held = np.random.default_rng(4), 0
-    for seed in range(300):
-        scores = np.repeat(rng.uniform(size=60), 2)
-        positive, threshold = np.ones(120, bool), highest_threshold(scores, 0.8)
-        assert threshold is not None
-        bootstrap = Bootstrap(np.repeat(np.arange(60), 2), replicates=400, seed=seed)
-        low, high = threshold_zone(scores, positive, threshold, 0.8, bootstrap)
-        held += low <= 0.2 <= high
-    assert 0.91 <= held / 300 <= 0.98
-
-
-def test_where_no_draw_moves_the_threshold_the_zone_is_a_point() -> None:
-    bootstrap = Bootstrap(np.arange(10), replicates=50)
-    assert threshold_zone(np.full(10, 0.7), np.ones(10, bool), 0.7, 0.9, bootstrap) == (0.7, 0.7)
-
-
-def test_patients_with_many_films_make_the_zone_wider() -> None:
-    scores = np.sort(np.random.default_rng(2).uniform(size=80))
-    positive, threshold = np.ones(80, bool), highest_threshold(scores, 0.9)
-    assert threshold is not None
-    zones = [
-        threshold_zone(scores, positive, threshold, 0.9, Bootstrap(np.arange(80) // films, seed=1)) for films in (1, 8)
-    ]
-    widths = [high - low for low, high in zones]
-    assert widths[1] > 1.5 * widths[0]
 
 
 def test_nothing_changes_with_the_order_of_films() -> None:

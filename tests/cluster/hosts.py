@@ -1,6 +1,7 @@
 """Several machines on one: network namespaces with addresses of their own, joined by a bridge and to nothing else.
 
-A Ray node in one is a `ray start` of its own; what it starts can be killed as a whole, as when a machine is lost.
+Each has a folder for Ray's sessions to itself too: nodes that shared one would remove each other's files. A Ray node on
+one is a `ray start` of its own; what it starts can be killed as a whole, as when a machine is lost.
 Needs root and iproute2.
 """
 
@@ -23,6 +24,8 @@ from tests.conftest import REPOSITORY
 
 SUBNET = "10.77.0"
 GCS, JOBS = 6379, 8265
+SESSIONS = "/tmp/cxr-ray"
+OWN = f'hostname "$0" && mount --bind {SESSIONS}-"$0" {SESSIONS} && exec "$@"'
 BIN = Path(sys.executable).parent
 
 
@@ -43,12 +46,18 @@ class Host:
     name: str
     address: str
     environment: Mapping[str, str] = field(default_factory=dict)
+    started: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
+
+    @property
+    def sessions(self) -> str:
+        """Where Ray's files are that it sees in `SESSIONS`."""
+        return f"{SESSIONS}-{self.name}"
 
     def popen(self, *command: str, log: Path) -> "subprocess.Popen[bytes]":
         """Start `command` on it, in a session of its own, with its output in `log`."""
         with log.open("ab") as stream:
-            return subprocess.Popen(
-                ["ip", "netns", "exec", self.name, *command],
+            process = subprocess.Popen(
+                self._within(*command),
                 env=self._all(),
                 cwd=REPOSITORY,
                 stdout=stream,
@@ -56,22 +65,31 @@ class Host:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
+        self.started.append(process)
+        return process
 
     def run(self, *command: str, **more: str) -> "subprocess.CompletedProcess[str]":
         """Run `command` on it to its end."""
-        line = ["ip", "netns", "exec", self.name, *command]
-        return subprocess.run(line, env={**self._all(), **more}, cwd=REPOSITORY, capture_output=True, text=True)
+        environment = {**self._all(), **more}
+        return subprocess.run(self._within(*command), env=environment, cwd=REPOSITORY, capture_output=True, text=True)
+
+    def _within(self, *command: str) -> list[str]:
+        return ["ip", "netns", "exec", self.name, "unshare", "--mount", "--uts", "sh", "-c", OWN, self.name, *command]
 
     def kill_all(self) -> None:
         """Everything that runs on it, at once, as when its power goes."""
-        for _ in range(20):
-            found = subprocess.run(["ip", "netns", "pids", self.name], capture_output=True, text=True).stdout.split()
-            if not found:
-                return
+        while found := self.processes():
             for process in found:
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(int(process), signal.SIGKILL)
+                    os.kill(process, signal.SIGKILL)
+            for child in self.started:
+                child.wait()
             time.sleep(0.1)
+
+    def processes(self) -> list[int]:
+        """Everything that runs on it."""
+        told = subprocess.run(["ip", "netns", "pids", self.name], capture_output=True, text=True, check=True).stdout
+        return [int(process) for process in told.split()]
 
     def _all(self) -> dict[str, str]:
         path = f"{BIN}:{os.environ['PATH']}"
@@ -89,7 +107,10 @@ def hosts(count: int, environment: Mapping[str, str]) -> Iterator[list[Host]]:
         held.callback(_ip, "netns", "del", bridge)
         _ip("-n", bridge, "link", "add", "br0", "type", "bridge")
         _ip("-n", bridge, "link", "set", "br0", "up")
+        Path(SESSIONS).mkdir(exist_ok=True)
         for host in made:
+            Path(host.sessions).mkdir()
+            held.callback(shutil.rmtree, host.sessions, ignore_errors=True)
             _ip("netns", "add", host.name)
             held.callback(_ip, "netns", "del", host.name)
             held.callback(host.kill_all)
@@ -118,7 +139,7 @@ def start_ray(host: Host, head: Host, log: Path, cpus: float = 1) -> None:
         where = [f"--address={head.address}:{GCS}"]
     host.popen(
         *("ray", "start", *where, f"--node-ip-address={host.address}", f"--num-cpus={cpus:g}"),
-        *("--object-store-memory=300000000", f"--temp-dir=/tmp/{head.name}", "--block", "--disable-usage-stats"),
+        *("--object-store-memory=300000000", f"--temp-dir={SESSIONS}", "--block", "--disable-usage-stats"),
         log=log,
     )
 

@@ -1,11 +1,15 @@
 """The maps of a small network of random weights; tests/evidence/test_explanations.py has them on planted signs."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from cxr_platform.errors import ConfigError
+from cxr_platform.explain import saliency
 from cxr_platform.explain.saliency import (
     LAYERS,
     LOGITS,
@@ -18,6 +22,7 @@ from cxr_platform.explain.saliency import (
 )
 from cxr_platform.labels import CLASSES
 from cxr_platform.models.augment import to_network_input
+from cxr_platform.models.frozen import BATCH
 from tests.explain.backend_probe import TARGETS, films, network
 from tests.training.builders import SIDE
 
@@ -42,6 +47,19 @@ def test_another_class_has_another_map(maps: np.ndarray) -> None:
 def test_a_film_has_the_same_map_alone_and_among_more_than_a_batch_of_films(maps: np.ndarray) -> None:
     many, targets = np.concatenate([films()] * 8), np.tile(TARGETS, 8)
     assert heatmaps(network(), many, targets) == pytest.approx(np.concatenate([maps] * 8), abs=1e-3)
+
+
+def test_one_film_costs_no_more_than_one_film(maps: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    places, computed = _places(network(), LOGITS), []
+
+    def noted(inputs: np.ndarray, weights: np.ndarray) -> Sequence[Any]:
+        computed.append(len(inputs))
+        return places(inputs, weights)
+
+    monkeypatch.setattr(saliency, "_places", lambda *_: noted)
+    assert heatmaps(network(), films()[:1], TARGETS[:1]) == pytest.approx(maps[:1], abs=1e-3)
+    heatmaps(network(), np.resize(films(), (BATCH + 1, SIDE, SIDE)), np.resize(TARGETS, BATCH + 1))
+    assert computed == [1, BATCH, BATCH]
 
 
 def test_no_films_have_no_maps() -> None:

@@ -1,5 +1,6 @@
 """infra/prometheus, checked by promtool of Debian's package prometheus where that is installed."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 import yaml
 
 from pipelines.exporter import PORT
+from pipelines.serve import METRICS_PORT
 from tests.conftest import REPOSITORY
 from tests.infra.queries import RULES, rules, unknown_labels, unknown_names
 
@@ -64,15 +66,29 @@ def test_every_alert_says_what_to_do() -> None:
 
 
 def test_every_alert_is_made_to_fire_once() -> None:
-    tested = (Path(__file__).parent / "prometheus_rules.yml").read_text(encoding="utf-8")
-    assert [rule["alert"] for rule in rules() if "alert" in rule and rule["alert"] not in tested] == []
+    assert [rule["alert"] for rule in rules() if "alert" in rule and rule["alert"] not in fired()] == []
 
 
-def test_the_configuration_finds_the_exporter_and_the_nodes_of_ray() -> None:
+def fired() -> set[str]:
+    """Alerts that the tests of promtool expect, and not only name."""
+    tree = yaml.safe_load((Path(__file__).parent / "prometheus_rules.yml").read_text(encoding="utf-8"))
+    found = {a["alertname"] for test in tree["tests"] for a in test.get("alert_rule_test", []) if a["exp_alerts"]}
+    counts = [count for test in tree["tests"] for count in test["promql_expr_test"] if "ALERTS" in count["expr"]]
+    labels = " ".join(sample["labels"] for count in counts for sample in count["exp_samples"])
+    return found | set(re.findall(r'alertname="(\w+)"', labels))
+
+
+def test_the_configuration_finds_the_exporter_the_server_and_the_nodes_of_ray() -> None:
     jobs = {job["job_name"]: job for job in yaml.safe_load(CONFIG.read_text(encoding="utf-8"))["scrape_configs"]}
     assert jobs["cxr-registry"]["static_configs"][0]["targets"] == [f"127.0.0.1:{PORT}"]
+    assert jobs["ray"]["static_configs"][0]["targets"] == [f"127.0.0.1:{METRICS_PORT}"]
     from ray._private.ray_constants import PROMETHEUS_SERVICE_DISCOVERY_FILE
 
     assert jobs["ray"]["file_sd_configs"][0]["files"] == [
         f"/tmp/ray/session_latest/{PROMETHEUS_SERVICE_DISCOVERY_FILE}"
     ]
+
+
+def test_make_serve_publishes_where_prometheus_looks() -> None:
+    told = run("make", "-C", REPOSITORY, "--dry-run", "serve")
+    assert f"--metrics-port {METRICS_PORT}" in told

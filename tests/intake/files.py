@@ -35,6 +35,13 @@ def jpeg(image: Image.Image | NDArray[Any], **options: Any) -> bytes:
     return saved(image, "JPEG", quality=95, **options)
 
 
+def scan_bomb(side: int, scans: int) -> bytes:
+    """A black progressive JPEG whose last scan, of a few bytes, comes again until there are so many of them."""
+    whole = jpeg(np.zeros((side, side), np.uint8), progressive=True)
+    last = whole[whole.rindex(b"\xff\xda") : -2]
+    return whole[:-2] + last * (scans - whole.count(b"\xff\xda")) + whole[-2:]
+
+
 def saved(image: Image.Image | NDArray[Any], container: str, **options: Any) -> bytes:
     picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
     buffer = io.BytesIO()

@@ -3,8 +3,9 @@ import struct
 import pytest
 from PIL import Image
 
-from cxr_platform.intake.codestream import FrameSize, frame_size
-from tests.intake.files import jpeg, ramp, saved
+from cxr_platform.errors import ImageRefused
+from cxr_platform.intake.codestream import MOST_SCANS, MOST_SEGMENTS, FrameSize, check_scans, frame_size
+from tests.intake.files import jpeg, ramp, saved, scan_bomb
 
 
 @pytest.mark.parametrize(("mode", "components"), [("L", 1), ("RGB", 3)])
@@ -34,3 +35,29 @@ def test_a_frame_that_is_cut_off_has_no_size(length: int) -> None:
 
 def test_something_else_has_no_size() -> None:
     assert frame_size(b"RIFF....WEBP") is None
+
+
+@pytest.mark.parametrize("scans", [6, MOST_SCANS])
+def test_as_many_scans_as_an_honest_writer_makes_pass(scans: int) -> None:
+    check_scans(scan_bomb(40, scans))
+    check_scans(jpeg(ramp()))
+
+
+def test_more_scans_are_refused_however_small_the_file() -> None:
+    with pytest.raises(ImageRefused, match=f"more than {MOST_SCANS} scans") as refused:
+        check_scans(scan_bomb(40, MOST_SCANS + 1))
+    assert refused.value.reason == "undecodable"
+
+
+def test_what_looks_like_a_scan_in_metadata_or_behind_the_end_is_none() -> None:
+    metadata = b"\xff\xe5" + struct.pack(">H", 2 + 4000) + b"\xff\xda\x00\x02" * 1000
+    frame = jpeg(ramp())
+    check_scans(frame[:2] + metadata + frame[2:] + b"\xff\xda\x00\x02" * 1000)
+
+
+@pytest.mark.parametrize("filling", [b"\xff\xfe\x00\x02" * MOST_SEGMENTS, b"\xff" * 2**17, bytes(2**17)])
+def test_a_header_of_nothing_is_refused(filling: bytes) -> None:
+    frame = jpeg(ramp())
+    for hostile in (frame[:2] + filling + frame[2:], frame[:2] + filling):
+        with pytest.raises(ImageRefused, match="undecodable"):
+            check_scans(hostile)

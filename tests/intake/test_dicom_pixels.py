@@ -10,7 +10,7 @@ from cxr_platform.config import DecodingConfig
 from cxr_platform.errors import ImageRefused
 from cxr_platform.intake.dicom import decode_dicom
 from cxr_platform.intake.dicom_pixels import stored_values
-from tests.intake.files import dataset, dicom, jpeg, jpeg_dataset, ramp, saved
+from tests.intake.files import dataset, dicom, jpeg, jpeg_dataset, ramp, saved, scan_bomb
 
 RANDOM = np.random.default_rng(0)
 
@@ -76,6 +76,12 @@ def test_a_compressed_frame_of_another_size_than_the_header_is_refused_before_it
     film.PixelData = encapsulate([jpeg(np.zeros((6000, 6000), np.uint8))])
     assert _refusal(film).reason == "undecodable"
     assert "width=6000" in _refusal(film).detail
+
+
+def test_a_compressed_frame_of_very_many_scans_is_refused() -> None:
+    film = jpeg_dataset(np.zeros((40, 40), np.uint8))
+    film.PixelData = encapsulate([scan_bomb(40, 300)])
+    assert "scans" in _refusal(film).detail
 
 
 def test_a_compressed_frame_that_is_cut_off_is_undecodable() -> None:

@@ -8,7 +8,7 @@ from PIL import Image
 from cxr_platform.config import DecodingConfig
 from cxr_platform.errors import ImageRefused
 from cxr_platform.intake.raster import decode_raster
-from tests.intake.files import jpeg, png, ramp
+from tests.intake.files import jpeg, png, ramp, scan_bomb
 
 CONFIG = DecodingConfig()
 
@@ -93,3 +93,10 @@ def test_a_truncated_file_is_undecodable(data: bytes, container: str, share: flo
 def test_the_other_container_is_not_tried() -> None:
     with pytest.raises(ImageRefused, match="undecodable"):
         decode_raster(png(ramp()), "JPEG", CONFIG)
+
+
+def test_a_jpeg_of_very_many_scans_is_refused_before_it_is_decoded() -> None:
+    with pytest.raises(ImageRefused, match="scans") as refused:
+        decode_raster(scan_bomb(40, 300), "JPEG", CONFIG)
+    assert refused.value.reason == "undecodable"
+    assert decode_raster(scan_bomb(40, 12), "JPEG", CONFIG).values.shape == (40, 40)

@@ -43,6 +43,17 @@ def gateway() -> Iterator[tuple[str, dict[str, str]]]:
     server.server_close()
 
 
+def test_an_undefined_accuracy_is_not_exported_as_none_at_all(tmp_path: Path) -> None:
+    to = Destination(tmp_path)
+    with measured("study", "a", to, silent) as job:
+        study_counts(job, {"finished": 6}, {"scratch": None, "fine-tuning-3": 84.0})
+    with measured("champion", "a", to, silent) as job:
+        champion_counts(job, "scratch", films=300, epochs=12, accuracy=None)
+    found = {k: v for path in tmp_path.iterdir() for k, v in parse(path.read_text()).items()}
+    told = {labels: value for (name, labels), value in found.items() if "accuracy" in name}
+    assert told == {(("strategy", "fine-tuning-3"), ("study", "a")): 0.84}
+
+
 def test_each_job_writes_what_it_counted(tmp_path: Path) -> None:
     to = Destination(tmp_path)
     with measured("manifest", "a", to, silent) as job:

@@ -1,4 +1,5 @@
 import urllib.request
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from cxr_platform.errors import ServingError
 from cxr_platform.labels import CLASSES
-from cxr_platform.monitoring import names
+from cxr_platform.monitoring import exporter, names
 from cxr_platform.monitoring.exporter import RegistryCollector, serve_registry
 from cxr_platform.registry.bundle import REFERENCE, Bundle
 from cxr_platform.registry.promotion import promote, rollback
@@ -48,10 +49,22 @@ def test_the_champion_its_figures_and_its_reference_are_exported(registry: Regis
     assert found["cxr_registry_champion_sensitivity_ratio", (("bound", "value"), *v1)] == 0.9
     assert found["cxr_registry_champion_sensitivity_ratio", (("bound", "low"), *v1)] == 0.85
     assert ("cxr_registry_champion_sensitivity_ratio", (("bound", "high"), *v1)) not in found, "undefined"
+    undecided = (("bound", "value"), ("part", "undecided"), *v1)
+    assert found["cxr_registry_champion_decided_ratio", undecided] == 0.05
     shares = [found["cxr_reference_predictions_ratio", (("label", label), *v1)] for label in CLASSES]
     assert sum(shares) == pytest.approx(1)
     exported = {name for metric in names.METRICS if metric.source == "exporter" for name in metric.series}
     assert {name for name, _ in found} == exported
+
+
+def test_a_share_that_fails_is_a_registry_that_cannot_be_read(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Registry) -> None:
+        raise OSError(116, "Stale file handle")
+
+    monkeypatch.setattr(Registry, "state", fail)
+    assert scrape(RegistryCollector(registry.root)) == {("cxr_registry_readable", ()): 0}
 
 
 def test_another_champion_is_seen_at_the_next_scrape(registry: Registry) -> None:
@@ -61,12 +74,12 @@ def test_another_champion_is_seen_at_the_next_scrape(registry: Registry) -> None
     found = scrape(collector)
     champions = [dict(labels)["version"] for name, labels in found if name == "cxr_registry_champion_info"]
     assert champions == ["v2"]
-    rollback(registry)
+    event = rollback(registry)
     found = scrape(collector)
     assert found["cxr_registry_changes_total", (("action", "rollback"), ("forced", "false"))] == 1
     assert sum(n for (name, _), n in found.items() if name == "cxr_registry_changes_total") == 3
     effective = found["cxr_registry_champion_effective_timestamp_seconds", (("version", "v1"),)]
-    assert effective > found["cxr_registry_champion_created_timestamp_seconds", (("version", "v1"),)]
+    assert effective == datetime.fromisoformat(event.effective_at).timestamp()
 
 
 def test_a_changed_byte_is_counted(registry: Registry) -> None:
@@ -74,6 +87,15 @@ def test_a_changed_byte_is_counted(registry: Registry) -> None:
     found = scrape(RegistryCollector(registry.root))
     assert found["cxr_registry_broken_versions", ()] == 1
     assert not [labels for name, labels in found if name == "cxr_registry_champion_info"]
+
+
+def test_bytes_are_compared_again_only_after_a_while(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    collector = RegistryCollector(registry.root)
+    scrape(collector)
+    (registry.root / "v2" / "MODEL_CARD.md").write_text("better")
+    assert scrape(collector)["cxr_registry_broken_versions", ()] == 0
+    monkeypatch.setattr(exporter, "VERIFY_SECONDS", 0.0)
+    assert scrape(collector)["cxr_registry_broken_versions", ()] == 1
 
 
 def test_an_empty_registry_is_readable_and_a_broken_one_is_not(tmp_path: Path) -> None:

@@ -51,6 +51,20 @@ def test_a_gauge_is_set_again_until_stopped() -> None:
     wait_until(lambda: not repeated.alive)
 
 
+def test_what_is_repeated_may_fail_and_is_called_again(caplog: pytest.LogCaptureFixture) -> None:
+    calls: list[int] = []
+
+    def failing_thrice() -> None:
+        calls.append(1)
+        if len(calls) <= 3:
+            raise OSError("Stale file handle")
+
+    repeated = Repeated(failing_thrice, seconds=0.01)
+    wait_until(lambda: len(calls) > 5)
+    repeated.stop()
+    assert caplog.text.count("What is repeated failed") == 1
+
+
 @pytest.mark.ray
 @pytest.mark.usefixtures("cluster")
 @pytest.mark.parametrize("metric", [m for m in names.METRICS if m.source == "replica"], ids=lambda m: m.name)

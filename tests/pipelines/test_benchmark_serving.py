@@ -43,6 +43,13 @@ def test_it_prints_rates_latencies_and_ratios(
     assert "this server / plain application   10.0" in told
 
 
+def test_a_refused_request_is_told_apart_from_a_lost_one(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(work, monkeypatch, loads(200, 429, 429), loads(200)) == 0
+    assert "refused for now (429): 2; lost (no answer, or 5xx): 0" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("status", [0, 500, 503])
 def test_a_lost_request_is_exit_code_1(work: Path, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
     assert run(work, monkeypatch, loads(200, status), loads(200)) == 1

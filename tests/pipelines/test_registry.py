@@ -77,7 +77,9 @@ def test_show_is_of_the_champion_unless_told_otherwise(registry, capsys):
     output = capsys.readouterr().out
     assert "v1" in output
     assert "not for diagnosis" in output
-    assert "indeterminate from 0.2000 to 0.3000" in output
+    assert "85.00 (80.00 to 90.00) called positive, 6.00 negative" in output
+    assert "5.00 (4.00 to 6.00) of all films" in output
+    assert "positive from 0.3000 on, negative below 0.2000" in output
 
     assert run(registry, "show", "v2", "--json") == 0
     assert json.loads(capsys.readouterr().out) == json.loads((registry.root / "v2" / "bundle.json").read_text())
@@ -92,6 +94,13 @@ def test_promote_prints_the_figures_of_both(registry, capsys):
     assert "v2 is no worse than v1" in output
     assert "v1 answers until then" in output
     assert registry.champion() == "v2"
+
+
+def test_a_rollback_before_the_switch_says_that_the_old_version_goes_on(registry, capsys):
+    assert run(registry, "promote", "v2", "--lead", "3600") == 0
+    capsys.readouterr()
+    assert run(registry, "rollback") == 0
+    assert capsys.readouterr().out == "Champion: v1, which answers already.\n"
 
 
 def test_a_refused_promotion_prints_them_too_and_is_exit_code_2(registry, capsys):

@@ -1,10 +1,16 @@
 """The verb on a registry of its own; the client behind it is in tests/serving/test_client.py."""
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from cxr_platform.errors import ServingError
+from cxr_platform.registry.store import Registry
+from cxr_platform.serving import client
+from cxr_platform.serving.screener import Screener
 from pipelines.screen import main
 from tests.serving.builders import film_png, registry_with_champion
 
@@ -45,10 +51,37 @@ def test_a_film_without_an_answer_has_a_row_with_the_reason(work: Path, capsys: 
     assert "no answer" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_what_was_answered_is_told_though_the_server_goes_away(
+    work: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
+) -> None:
+    @contextmanager
+    def remote(url: str, key: str) -> Iterator[Callable[[bytes], object]]:
+        ask = client.local(Screener(*Registry(work / "registry").open(), threads=1))
+        turns = iter([ask, ask])
+
+        def failing(data: bytes) -> object:
+            turn = next(turns, None)
+            if turn is None:
+                raise ServingError(f"Expected a screening server at {url}.", received="connection refused")
+            return turn(data)
+
+        yield failing
+
+    monkeypatch.setattr(client, "remote", remote)
+    for name in ("b.png", "c.png"):
+        (work / name).write_bytes(film_png(1))
+    assert screen(work, "film.png", "b.png", "c.png", more=("--url", "http://server", *more)) == 2
+    told = capsys.readouterr()
+    assert [name in told.out for name in ("film.png", "b.png", "c.png")] == [True, True, False]
+    assert "connection refused" in told.err
+
+
 @pytest.mark.parametrize(
     ("files", "more", "told"),
     [
         (("nowhere.png",), (), "Expected a readable film"),
+        (("film.png", "nowhere.png"), (), "Expected a readable film"),
         (("film.png",), ("--version", "v9"), "v9"),
         (("film.png",), ("--registry", "nowhere"), "Expected a champion"),
         (("film.png",), ("--url", "http://127.0.0.1:9"), "make serve"),

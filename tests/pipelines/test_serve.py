@@ -1,12 +1,18 @@
 """What `cxr serve` refuses before it starts anything. That it serves is the matter of tests/serving/test_deployment."""
 
+import importlib
+import os
+import socket
 from pathlib import Path
 
 import pytest
 
-from cxr_platform.serving import front
+from cxr_platform.registry.promotion import promote
+from cxr_platform.serving.follow import Follower
+from cxr_platform.serving.front import Front
+from cxr_platform.serving.screener import Screener
 from pipelines import serve
-from tests.serving.builders import registry_with_champion
+from tests.serving.builders import filler, registry_with_champion
 
 
 @pytest.fixture(autouse=True)
@@ -35,8 +41,47 @@ def test_a_changed_champion_is_refused(tmp_path: Path, capsys: pytest.CaptureFix
     registry = registry_with_champion(tmp_path / "registry")
     (registry.root / "v1" / "model.onnx").write_bytes(b"")
     assert serve.main(["--registry", str(registry.root)]) == 2
-    assert "model.onnx" in capsys.readouterr().err
+    assert "v1, broken or changed" in capsys.readouterr().err
 
 
-def test_the_proxies_are_told_of_the_guard() -> None:
-    assert serve.ENVIRONMENT[front.VARIABLE] == front.IMPORT_PATH
+def test_over_a_broken_champion_it_starts_as_a_replica_does_with_the_one_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    registry = registry_with_champion(tmp_path / "registry")
+    registry.add(filler(seed=1))
+    promote(registry, "v2", force=True, lead_seconds=0)
+    (registry.root / "v2" / "model.onnx").write_bytes(b"")
+    replica = Follower(registry, lambda folder, bundle: Screener(folder, bundle, threads=1))
+    assert serve._first(registry.root) == replica.current[0] == "v1"
+    assert "v2 cannot be loaded: v1 answers. See: cxr registry verify." in capsys.readouterr().err
+
+
+def test_a_metrics_port_that_is_taken_is_told_before_anything_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    registry = registry_with_champion(tmp_path / "registry")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert serve.main(["--registry", str(registry.root), "--metrics-port", port]) == 2
+    assert f"Expected port {port} to be free for Prometheus" in capsys.readouterr().err
+
+
+def test_on_a_cluster_the_metrics_port_is_the_clusters_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
+    monkeypatch.setattr(serve, "prepare_environment", lambda: None)  # of this process, which goes on
+    registry = registry_with_champion(tmp_path / "registry")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert serve.main(["--registry", str(registry.root), "--metrics-port", port]) == 2
+    assert "Expected a Ray cluster at '127.0.0.1:9'" in capsys.readouterr().err
+
+
+def test_the_proxies_are_told_of_the_guard_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", {"RAY_max_direct_call_object_size": "7"})
+    serve.prepare_environment()
+    module, _, name = os.environ["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"].partition(":")
+    (guard,) = getattr(importlib.import_module(module), name)()
+    assert guard.cls is Front
+    assert os.environ == {**os.environ, "RAY_max_direct_call_object_size": "7"}

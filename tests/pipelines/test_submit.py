@@ -24,20 +24,20 @@ class Client:
     def stop_job(self, job: str) -> None:
         self.stopped.append(job)
 
-    def get_job_status(self, job: str) -> str:
+    def get_job_status(self, _job: str) -> str:
         return self.status
 
-    def get_job_info(self, job: str) -> SimpleNamespace:
+    def get_job_info(self, _job: str) -> SimpleNamespace:
         return SimpleNamespace(message="it was stopped")
 
-    async def tail_job_logs(self, job: str) -> AsyncIterator[str]:
+    async def tail_job_logs(self, _job: str) -> AsyncIterator[str]:
         yield "Study t\n"
 
 
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> Client:
     client = Client()
-    monkeypatch.setattr(submit, "_client", lambda address: client)
+    monkeypatch.setattr(submit, "_client", lambda _: client)
     return client
 
 

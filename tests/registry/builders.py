@@ -10,6 +10,7 @@ from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 from cxr_platform.registry.bundle import (
     MEMBERS,
     Bundle,
+    Decided,
     Figure,
     OperatingPoint,
     Parity,
@@ -19,6 +20,14 @@ from cxr_platform.registry.bundle import (
     write_bundle,
 )
 from cxr_platform.registry.store import Registry
+
+DECIDED = Decided(
+    found=Figure(85.0, 80.0, 90.0),
+    missed=Figure(6.0),
+    cleared=Figure(93.0, 91.0, 95.0),
+    alarmed=Figure(3.0),
+    undecided=Figure(5.0, 4.0, 6.0),
+)
 
 
 def make_bundle(version: str = "v1", accuracy: float = 80.0, sensitivity: float = 90.0, **changes: Any) -> Bundle:
@@ -36,7 +45,12 @@ def make_bundle(version: str = "v1", accuracy: float = 80.0, sensitivity: float 
         model=ModelConfig(input_size=96),
         temperature=1.5,
         operating_point=OperatingPoint(
-            0.95, 0.25, (0.2, 0.3), Figure(sensitivity, sensitivity - 5, None), Figure(96.0, 94.0, 98.0)
+            0.95,
+            0.25,
+            (0.2, 0.3),
+            Figure(sensitivity, sensitivity - 5, None),
+            Figure(96.0, 94.0, 98.0),
+            DECIDED,
         ),
         metrics={name: Figure(value, value - 2, min(100.0, value + 2)) for name, value in rates.items()}
         | {"roc_auc": Figure(0.97, 0.95, 0.98)},

@@ -128,12 +128,12 @@ def test_a_path_outside_the_folder_is_refused(tmp_path, name):
         read_bundle(tmp_path)
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
+@pytest.mark.parametrize("version", [0, 1, 3, "2", None])
 def test_another_schema_version_is_refused_before_anything_else(tmp_path, version):
     write_one(tmp_path)
     edit(tmp_path, lambda tree: tree.update(schema_version=version, further="key"))
 
-    with pytest.raises(BundleError, match="expected schema_version 1"):
+    with pytest.raises(BundleError, match="expected schema_version 2"):
         read_bundle(tmp_path)
 
 
@@ -154,6 +154,15 @@ def test_another_schema_version_is_refused_before_anything_else(tmp_path, versio
         (lambda t: t["operating_point"].update(zone=[0.3, 0.2]), "operating_point.zone from 0 to 1, rising"),
         (lambda t: t["operating_point"].update(threshold=25), "operating_point.threshold from 0 to 1"),
         (lambda t: t["operating_point"].update(target_sensitivity=95), "operating_point.target_sensitivity"),
+        (lambda t: t["operating_point"].pop("decided"), "the key operating_point.decided"),
+        (
+            lambda t: t["operating_point"]["decided"]["found"].update(value=101),
+            "operating_point.decided.found in percent",
+        ),
+        (
+            lambda t: t["operating_point"]["decided"]["missed"].update(value=20),
+            "operating_point.decided: found and missed no more than 100 together",
+        ),
         (lambda t: t["metrics"].pop("accuracy_7_class"), "metrics to hold accuracy_7_class"),
         (lambda t: t["metrics"]["accuracy_7_class"].update(value=101), "metrics.accuracy_7_class from 0 to 100"),
         (lambda t: t["parity"].update(max_abs_difference=0.01), "parity.max_abs_difference from 0 to parity.tolerance"),

@@ -8,6 +8,11 @@ from cxr_platform.registry.comparison import TITLES, compare, shown
 from tests.registry.builders import make_bundle
 
 
+def with_point(version, **changes):
+    """A bundle of the usual figures but for `changes` of its operating point."""
+    return make_bundle(version, operating_point=replace(make_bundle().operating_point, **changes))
+
+
 def test_every_figure_of_the_report_has_a_title_that_begins_as_there():
     for name, measure in FIGURES_OF_MERIT.items():
         assert TITLES[name].startswith(measure.title)
@@ -41,12 +46,29 @@ def test_worse_is_lower_by_more_than_rounding_in_either_figure(accuracy, sensiti
     assert "v1" in comparison.verdict
 
 
+@pytest.mark.parametrize(("specificity", "worse"), [(5.0, True), (95.94, True), (95.95, False), (99.0, False)])
+def test_calling_more_healthy_films_ill_is_worse_where_both_aim_at_the_same_sensitivity(specificity, worse):
+    comparison = compare(with_point("v2", specificity=Figure(specificity)), make_bundle("v1"))
+
+    assert comparison.worse is worse
+    assert ("specificity at the threshold" in " ".join(comparison.reasons)) is worse
+
+
+def test_specificity_does_not_decide_between_different_aims():
+    new = with_point("v2", specificity=Figure(60.0), sensitivity=Figure(97.0), target_sensitivity=0.99)
+    comparison = compare(new, make_bundle("v1"))
+
+    assert not comparison.worse
+    assert "specificity" not in comparison.verdict
+    assert "specificity does not decide" in " ".join(comparison.notes)
+
+
 def test_a_reason_holds_both_figures():
     (reason,) = compare(make_bundle("v2", 70.0), make_bundle("v1", 80.0)).reasons
     assert reason == "7-class accuracy 70.00 (68.00 to 72.00) against 80.00 (78.00 to 82.00)"
 
 
-def test_figures_that_do_not_decide_do_not_refuse():
+def test_figures_by_the_likeliest_class_do_not_refuse():
     new = make_bundle("v2")
     new = replace(new, metrics=new.metrics | {"specificity": Figure(10.0), "roc_auc": Figure(0.5)})
 
@@ -88,6 +110,15 @@ def test_what_makes_figures_hard_to_compare_is_said():
     ]
     assert "different films" in notes[0]
     assert compare(present, present).notes == ()
+
+
+def test_a_version_that_leaves_more_films_undecided_is_not_worse_but_it_is_said():
+    decided = replace(make_bundle().operating_point.decided, undecided=Figure(40.0))
+    comparison = compare(with_point("v2", decided=decided), make_bundle("v1"))
+
+    assert not comparison.worse
+    assert comparison.notes == ("It leaves more films undecided, 40.00 against 5.00 (4.00 to 6.00) %.",)
+    assert compare(make_bundle("v1"), with_point("v2", decided=decided)).notes == ()
 
 
 def test_a_metric_that_only_one_has_is_shown_with_a_dash():

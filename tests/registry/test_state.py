@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,10 @@ PATH = Path("registry.json")
 def event(version: str, action: Any = "promote", minute: int = 0, lead: int = 10) -> Event:
     at = START + timedelta(minutes=minute)
     return Event(version, action, at.isoformat(), (at + timedelta(seconds=lead)).isoformat(), "test", False)
+
+
+def _iso(moment: datetime, seconds: int) -> str:
+    return (moment + timedelta(seconds=seconds)).isoformat()
 
 
 def state(*history: Event, champion: str | None = None, versions: int = 12) -> State:
@@ -64,6 +69,37 @@ def test_a_rollback_overtakes_a_promotion_that_was_still_to_come():
     late = state(event("v1"), event("v2", minute=1, lead=3600), event("v1", "rollback", minute=2), champion="v1")
 
     assert {late.effective(START + timedelta(minutes=m)) for m in (1, 2, 3, 60, 120)} == {"v1"}
+
+
+@pytest.mark.parametrize("lead", [10, 3600])
+def test_a_version_taken_back_before_its_moment_never_answers(lead: int):
+    """Promoted with a lead of 10 s, taken back 5 s later: its moment passes before that of the rollback."""
+    at = START + timedelta(minutes=1)
+    back = replace(event("v1", "rollback", lead=10), at=_iso(at, 5), effective_at=_iso(at, 5 + lead))
+    history = (event("v1"), event("v2", minute=1), back)
+    taken_back = state(*history, champion="v1")
+
+    assert {taken_back.effective(at + timedelta(seconds=s / 2)) for s in range(2 * lead + 40)} == {"v1"}
+
+
+def test_a_promotion_overtaken_by_another_never_answers():
+    third = replace(event("v3"), at=_iso(START, 65), effective_at=_iso(START, 75))
+    overtaken = state(event("v1"), event("v2", minute=1), third, champion="v3")
+
+    assert [overtaken.effective(START + timedelta(seconds=s)) for s in (69, 71, 74, 75)] == ["v1", "v1", "v1", "v3"]
+
+
+def test_a_version_taken_back_at_its_very_moment_never_answers():
+    back = replace(event("v1", "rollback"), at=_iso(START, 70), effective_at=_iso(START, 80))
+    taken_back = state(event("v1"), event("v2", minute=1), back, champion="v1")
+
+    assert {taken_back.effective(START + timedelta(seconds=s)) for s in (69, 70, 75, 80)} == {"v1"}
+
+
+def test_a_change_that_has_taken_effect_holds_until_the_next_one_does():
+    two = state(event("v1", lead=0), event("v2", minute=1), champion="v2")
+
+    assert [two.effective(START + timedelta(seconds=s)) for s in (0, 61, 69, 70)] == ["v1", "v1", "v1", "v2"]
 
 
 @pytest.mark.parametrize(

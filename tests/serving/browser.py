@@ -1,6 +1,12 @@
-"""The page in headless Chromium, as a person uses it: drop, choose, look, press keys."""
+"""The page in headless Chromium, as a person uses it: drop, choose, look, press keys.
+
+Its states as pictures, at the size of a desk and of a phone, light and dark, to be looked at:
+
+    CXR_SCREENSHOTS=pictures python -m pytest tests/serving/test_page.py
+"""
 
 import base64
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +25,7 @@ FLAGS = (
     "--disable-background-networking --disable-component-update --disable-sync"
 )
 PATIENCE_SECONDS = 20
+PICTURES = "CXR_SCREENSHOTS"
 
 HAND_OVER = """
 const [kind, files] = arguments;
@@ -60,11 +67,11 @@ class Page:
     """The page at `url`, freshly opened at the size `size` of `SIZES`."""
 
     def __init__(self, driver: webdriver.Chrome, url: str, size: str = "desktop") -> None:
-        self.driver, self.url = driver, url
+        self.driver, self.url, self.size = driver, url, size
         width, height, mobile = SIZES[size]
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile}
         driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-        driver.get_log("browser")
+        assert self.complaints() == [], "said of the page before"
         driver.get(url)
 
     def all(self, selector: str) -> list[WebElement]:
@@ -111,6 +118,16 @@ class Page:
         expected = tuple(f"status of {status} " for status in statuses)
         said = [entry["message"] for entry in self.driver.get_log("browser")]
         return [message for message in said if not any(status in message for status in expected)]
+
+    def picture(self, name: str) -> None:
+        """The whole page as NAME-SIZE.png in the folder that CXR_SCREENSHOTS names, if it names one."""
+        if folder := os.environ.get(PICTURES):
+            self.until("[...document.images].every((image) => image.hidden || image.complete)")
+            self.run("window.scrollTo(0, 0)")
+            whole = {"captureBeyondViewport": True, "format": "png"}
+            taken = self.driver.execute_cdp_cmd("Page.captureScreenshot", whole)["data"]
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            (Path(folder) / f"{name}-{self.size}.png").write_bytes(base64.b64decode(taken))
 
     def wait(self, test: Any, message: str) -> Any:
         """What `test(driver)` gives once that is something; fails with the message."""

@@ -6,10 +6,11 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
-from tests.intake.files import dataset, dicom, jpeg, png
+from tests.intake.files import dataset, dicom, jpeg, png, scan_bomb
 from tests.serving.asking import MULTIPART, multipart
 from tests.serving.builders import film
 
@@ -41,7 +42,7 @@ class Hostile:
 def hostile(count: int, seed: int) -> Iterator[Hostile]:
     """`count` requests, all sorts in turn."""
     rng = np.random.default_rng(seed)
-    sorts = (_truncated, _mutated, _mutated, _header_only, _other, _odd_dicom, _odd_request, _batch)
+    sorts = (_truncated, _mutated, _mutated, _header_only, _other, _odd_dicom, _odd_request, _batch, _many_scans)
     for number in range(count):
         yield sorts[number % len(sorts)](rng)
 
@@ -87,6 +88,12 @@ def _mutated(rng: np.random.Generator) -> Hostile:
 def _header_only(rng: np.random.Generator) -> Hostile:
     width, height = ((30_000, 30_000), (0, 0), (0, 200), (2**31 - 1, 1), (7000, 7000))[rng.integers(5)]
     return _one(f"{width} × {height}", png_header(width, height, data=bytes(rng.integers(1, 10**6))))
+
+
+@cache
+def _many_scans(_: np.random.Generator) -> Hostile:
+    """200 KB that would keep libjpeg busy for half a minute."""
+    return _one("very many scans", scan_bomb(7000, 1000))
 
 
 def _other(rng: np.random.Generator) -> Hostile:

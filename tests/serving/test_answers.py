@@ -28,7 +28,14 @@ def test_an_answer_has_every_class_in_order(screener: Screener, screening: Scree
     assert answer.covid19_probability == answer.probabilities["Covid19"]
     assert answer.timings_ms.waiting == 2
     assert answer.timings_ms.explanation is None
+    assert answer.timings_ms.decode == round(1000 * screening.prepared.seconds, 2)
+    assert answer.timings_ms.inference == round(1000 * screening.seconds, 2)
     assert ScreenAnswer.model_validate_json(answer.model_dump_json()) == answer
+
+
+def test_what_an_explanation_took_is_told(screener: Screener, screening: Screening) -> None:
+    answer = screen_answer(screening, screener.bundle, "id", {**SECONDS, "explanation": 0.25}, None)
+    assert answer.timings_ms.explanation == 250
 
 
 def test_what_should_not_be_acted_on_is_not_told(screener: Screener, screening: Screening) -> None:
@@ -46,15 +53,26 @@ def test_what_should_not_be_acted_on_is_not_told(screener: Screener, screening: 
 def test_the_decision_is_said_in_a_sentence(
     screener: Screener, screening: Screening, decision: str, covid19: float, words: str
 ) -> None:
-    decided = replace(screening, decision=decision, covid19=covid19, findings=())  # type: ignore[arg-type]
-    assert words in reason(decided, screener.bundle)
-    assert "20.0 to 30.0 %" in reason(decided, screener.bundle)
+    decided = replace(screening, decision=decision, covid19=covid19, label="Covid19", findings=())  # type: ignore[arg-type]
+    said = reason(decided, screener.bundle)
+    assert words in said
+    assert said.endswith("the zone from 20.0 to 30.0 % around the point chosen to find 95 % of Covid19 films.")
+
+
+@pytest.mark.parametrize(("decision", "said"), [("positive", True), ("negative", False), ("indeterminate", False)])
+def test_that_a_positive_film_is_more_likely_of_another_class_is_said(
+    screener: Screener, screening: Screening, decision: str, said: bool
+) -> None:
+    other = replace(screening, decision=decision, covid19=0.4, label="Pneumonia", findings=())  # type: ignore[arg-type]
+    assert ("films; its likeliest class is another, Pneumonia." in reason(other, screener.bundle)) is said
 
 
 def test_a_model_says_what_it_is_and_how_good_it_was(screener: Screener) -> None:
     answer = model_answer(screener.bundle)
     point = screener.bundle.operating_point
     assert answer.sensitivity.value == point.sensitivity.value
+    for name in ("found", "missed", "cleared", "alarmed", "undecided"):
+        assert getattr(answer.decided, name).value == getattr(point.decided, name).value
     assert answer.operating_point.zone == point.zone
     assert {*answer.metrics} == {*screener.bundle.metrics}
     assert ModelAnswer.model_validate_json(answer.model_dump_json()) == answer

@@ -1,23 +1,28 @@
 """The same answer from a bundle at hand and from a server; what a server may say instead."""
 
+import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
 import uvicorn
 
 from cxr_platform.errors import ServingError, StorageError
+from cxr_platform.serving import client
 from cxr_platform.serving.app import build_app
 from cxr_platform.serving.client import local, read, remote
 from cxr_platform.serving.keys import find_keys
 from cxr_platform.serving.problems import Problem
 from cxr_platform.serving.schema import ProblemAnswer, ScreenAnswer
 from cxr_platform.serving.service import Service
+from cxr_platform.serving.upload import Limits
+from pipelines import serve
 from tests.serving.builders import film_png
 
 KEY = "a key of more than sixteen letters"
@@ -99,8 +104,10 @@ def test_a_key_is_needed_where_the_server_has_some(champion) -> None:
             ask(film_png())
 
 
-def test_it_comes_back_when_told_to() -> None:
-    busy = (429, {"Retry-After": "0"}, Problem("busy").body("1"))
+def test_it_comes_back_when_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(client, "time", SimpleNamespace(sleep=waits.append))
+    busy = (429, {"Retry-After": "7"}, Problem("busy").body("1"))
     odd = (503, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, b"starting")
     refused = (422, {}, Problem("undecodable").body("2"))
     with saying(busy, odd, busy, refused) as url, remote(url) as ask:
@@ -108,6 +115,7 @@ def test_it_comes_back_when_told_to() -> None:
     assert isinstance(reply, ProblemAnswer)
     assert reply.reason == "undecodable"
     assert Saying.asked == 4
+    assert waits == [7, 1, 7]
 
 
 def test_it_does_not_come_back_for_ever() -> None:
@@ -117,6 +125,34 @@ def test_it_does_not_come_back_for_ever() -> None:
     assert isinstance(reply, ProblemAnswer)
     assert reply.reason == "busy"
     assert Saying.asked == 10
+
+
+def test_a_server_that_is_too_slow_is_told_apart_from_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "ANSWER_SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with remote(url) as ask, pytest.raises(ServingError, match=r"within 0\.3 s.*though a server is there"):
+            ask(b"film")
+
+
+def test_a_client_waits_longer_than_a_server_needs_to_give_up() -> None:
+    assert serve.REQUEST_SECONDS + Limits().upload_seconds < client.ANSWER_SECONDS
+
+
+def test_a_file_that_no_server_takes_is_refused_alike_without_one(screener) -> None:
+    large = film_png() + bytes(client.MOST_BYTES)
+    with saying((500, {}, b"not to be asked")) as url, remote(url) as ask:
+        there, here = ask(large), local(screener)(large)
+    assert isinstance(there, ProblemAnswer)
+    assert there.model_dump(exclude={"request_id"}) == here.model_dump(exclude={"request_id"})
+    assert (there.reason, there.status, Saying.asked) == ("too-large", 413, 0)
+
+
+def test_the_largest_file_that_is_sent_is_one_that_the_server_takes(champion) -> None:
+    with server(champion) as url, remote(url) as ask:
+        reply = ask(b"no film" + bytes(client.MOST_BYTES - 7))
+    assert isinstance(reply, ProblemAnswer)
+    assert reply.reason == "not-an-image"
 
 
 def test_another_sort_of_server_is_told_apart_from_a_problem() -> None:

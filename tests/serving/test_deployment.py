@@ -3,13 +3,14 @@
 import asyncio
 import json
 import os
+import re
 import signal
-import socket
 import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +23,17 @@ from cxr_platform.errors import ServingError
 from cxr_platform.registry.promotion import promote
 from cxr_platform.registry.store import Registry
 from cxr_platform.serving.screener import Screener
+from pipelines.load_clients import Answer, Load, load
 from tests.conftest import REPOSITORY
 from tests.serving.builders import filler, film_png, registry_with_champion
+from tests.serving.real_serve import KEY, free_port, replicas, served
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Ray Serve's models use what Pydantic will remove
     from cxr_platform.serving.deployment import Options, build
 
-KEY = "a key of many characters"
 LEAD_SECONDS = 4.0
-
-
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
+CLIENTS = 16
 
 
 @pytest.fixture(scope="module")
@@ -47,47 +44,33 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
 
 
 @pytest.fixture(scope="module")
-def server(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
-    """`cxr serve` with two replicas and a key; (address, process id)."""
-    folder = tmp_path_factory.mktemp("server")
-    (folder / "keys").write_text(KEY, encoding="utf-8")
-    port = free_port()
-    command = [sys.executable, "-m", "pipelines.serve", "--registry", str(registry.root), "--port", str(port)]
-    command += ["--keys", str(folder / "keys"), "--no-explain", "--replicas", "2", "--most-replicas", "2"]
-    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=log, stderr=subprocess.STDOUT, env=environment)
-    try:
-        deadline = time.monotonic() + 180
-        while "Serving v1" not in (folder / "log").read_text():
-            assert process.poll() is None, (folder / "log").read_text()
-            assert time.monotonic() < deadline, (folder / "log").read_text()
-            time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}", process.pid
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0, (folder / "log").read_text()
-    finally:
-        process.kill()
+def metrics_port() -> int:
+    return free_port()
 
 
-def replicas(parent: int) -> list[int]:
-    """Process ids of the replicas of Screening below `parent`."""
-    listed = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
-    rows = [line.split(maxsplit=2) for line in listed.splitlines()[1:]]
-    children: dict[int, list[int]] = {}
-    for pid, above, *_ in rows:
-        children.setdefault(int(above), []).append(int(pid))
-    below, pending = set(), [parent]
-    while pending:
-        found = children.get(pending.pop(), [])
-        below.update(found)
-        pending += found
-    return [int(pid) for pid, _, *words in rows if int(pid) in below and "ServeReplica:cxr:Screening" in "".join(words)]
+@pytest.fixture(scope="module")
+def server(
+    registry: Registry, metrics_port: int, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, int, int]]:
+    """Two replicas without Explainer; (address, port, process id)."""
+    arguments = ["--no-explain", "--replicas", "2", "--most-replicas", "2", "--metrics-port", str(metrics_port)]
+    with served(registry.root, tmp_path_factory.mktemp("server"), *arguments) as (port, pid):
+        yield f"http://127.0.0.1:{port}", port, pid
+
+
+def counted(metrics_port: int) -> dict[tuple[str, str], float]:
+    """Requests by (route, status), over all processes, as Prometheus would read them."""
+    found: Counter[tuple[str, str]] = Counter()
+    for line in httpx.get(f"http://127.0.0.1:{metrics_port}/metrics").text.splitlines():
+        if line.startswith("ray_cxr_requests_total{"):
+            labels = dict(re.findall(r'(\w+)="([^"]*)"', line))
+            found[labels["route"], labels["status"]] += float(line.rpartition(" ")[2])  # type: ignore[assignment]
+    return dict(found)
 
 
 @pytest.mark.ray
-def test_a_film_is_answered_as_without_a_server(server: tuple[str, int], registry: Registry) -> None:
-    address, _ = server
+def test_a_film_is_answered_as_without_a_server(server: tuple[str, int, int], registry: Registry) -> None:
+    address, *_ = server
     assert httpx.post(f"{address}/v1/screen", files={"file": film_png()}).status_code == 401
     answer = httpx.post(f"{address}/v1/screen", files={"file": film_png()}, headers={"x-api-key": KEY}).json()
     screener = Screener(*registry.open("v1"), threads=1)
@@ -98,8 +81,8 @@ def test_a_film_is_answered_as_without_a_server(server: tuple[str, int], registr
 
 
 @pytest.mark.ray
-def test_hostile_bodies_get_problem_details_through_the_proxy(server: tuple[str, int]) -> None:
-    address, _ = server
+def test_hostile_bodies_get_problem_details_through_the_proxy(server: tuple[str, int, int]) -> None:
+    address, *_ = server
     headers = {"x-api-key": KEY}
     refused = httpx.post(f"{address}/v1/screen", files={"file": b"PK\3\4"}, headers=headers)
     assert (refused.status_code, refused.json()["reason"]) == (415, "not-an-image")
@@ -109,32 +92,62 @@ def test_hostile_bodies_get_problem_details_through_the_proxy(server: tuple[str,
 
 
 @pytest.mark.ray
-def test_a_killed_replica_and_a_promotion_lose_no_request(server: tuple[str, int], registry: Registry) -> None:
-    address, pid = server
-    answers: list[tuple[float, str]] = []
+def test_what_the_proxy_and_the_replicas_answer_is_counted_once(
+    server: tuple[str, int, int], metrics_port: int
+) -> None:
+    """Of a batch, which no other test here asks for."""
+    address, *_ = server
+    batch, headers = f"{address}/v1/screen/batch", {"x-api-key": KEY}
+    assert httpx.post(batch, files={"file": film_png()}).status_code == 401
+    for _ in range(2):
+        assert httpx.post(batch, files={"file": bytes(21 * 2**20)}, headers=headers).status_code == 413
+    for _ in range(3):
+        assert httpx.post(batch, files={"file": film_png()}, headers=headers).status_code == 200
+    expected = {"401": 1.0, "413": 2.0, "200": 3.0}
+    deadline, found = time.monotonic() + 60, dict[str, float]()
+    while found != expected:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.5)
+        found = {status: number for (route, status), number in counted(metrics_port).items() if "batch" in route}
 
-    async def client(asking: httpx.AsyncClient, ends: float, number: int) -> None:
-        while (sent := time.monotonic()) < ends:
-            answer = await asking.post("/v1/screen", files={"file": film_png(number)}, headers={"x-api-key": KEY})
-            assert answer.status_code == 200, answer.text
-            answers.append((sent, answer.json()["model"]["version"]))
+
+@pytest.mark.ray
+def test_a_killed_replica_and_a_promotion_lose_no_request(server: tuple[str, int, int], registry: Registry) -> None:
+    address, port, pid = server
 
     async def trouble() -> None:
         await asyncio.sleep(1)
-        os.kill(replicas(pid)[0], signal.SIGKILL)
+        os.kill(replicas(pid, "Screening")[0], signal.SIGKILL)
         await asyncio.sleep(1)
         await asyncio.to_thread(promote, registry, "v2", force=True, lead_seconds=LEAD_SECONDS)
 
-    async def load() -> None:
-        async with httpx.AsyncClient(base_url=address, timeout=60) as asking:
-            ends = time.monotonic() + LEAD_SECONDS + 8
-            await asyncio.gather(trouble(), *(client(asking, ends, number) for number in range(4)))
+    async def under_load() -> Load:
+        films = [film_png(number) for number in range(CLIENTS)]
+        asking = load(port, "/v1/screen", films, clients=CLIENTS, seconds=LEAD_SECONDS + 8, key=KEY)
+        return (await asyncio.gather(asking, trouble()))[0]
 
-    asyncio.run(load())
-    versions = [version for _, version in sorted(answers)]
-    assert {*versions} == {"v1", "v2"}
-    assert (versions[0], versions[-1]) == ("v1", "v2")
+    answers = asyncio.run(under_load()).answers
+    assert {answer.status for answer in answers} == {200}
+    assert_one_change(answers)
     assert httpx.get(f"{address}/readyz").json()["version"] == "v2"
+
+
+def assert_one_change(answers: Sequence[Answer]) -> None:
+    """v1 and then v2 in the order in which requests were sent, but for those that were under way at the change: of
+    them each got the version that held when it reached its replica, and they may overtake one another."""
+    changed = min(answer.sent + answer.seconds for answer in answers if answer.version == "v2")
+    settled = [a for a in sorted(answers, key=lambda a: a.sent) if not a.sent < changed <= a.sent + a.seconds]
+    versions = [answer.version for answer in settled]
+    assert {*versions} == {"v1", "v2"}
+    assert versions == sorted(versions, key=str)
+
+
+@pytest.mark.ray
+def test_what_the_object_store_does_not_hold_stays_in_memory() -> None:
+    command = [sys.executable, "-m", "tests.serving.store_probe"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=180, check=True)
+    (folder,) = map(Path, done.stdout.split())
+    assert folder.parent == Path("/dev/shm")
 
 
 def arguments(registry: Path, **changes: Any) -> dict[str, Any]:

@@ -4,12 +4,15 @@ import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from cxr_platform.errors import RegistryError, ServingError
+from cxr_platform.registry import promotion
 from cxr_platform.registry.bundle import ONNX, Bundle
 from cxr_platform.registry.promotion import promote, rollback
+from cxr_platform.registry.state import State
 from cxr_platform.registry.store import Registry
 from cxr_platform.serving import follow
 from cxr_platform.serving.follow import Follower
@@ -39,8 +42,11 @@ def registry(tmp_path: Path) -> Registry:
 
 
 @pytest.fixture
-def clock() -> Hands:
-    return Hands()
+def clock(monkeypatch: pytest.MonkeyPatch) -> Hands:
+    """Of followers and of changes of the champion."""
+    hands = Hands()
+    monkeypatch.setattr(promotion, "datetime", SimpleNamespace(now=lambda _: hands.now))
+    return hands
 
 
 @pytest.fixture
@@ -126,6 +132,20 @@ def test_a_rollback_is_followed_too(registry: Registry, load: Callable[[Path, Bu
     assert follower.current[0] == "v1"
 
 
+def test_a_version_taken_back_within_the_lead_never_answers(
+    registry: Registry, load: Callable[[Path, Bundle], str], clock: Hands
+) -> None:
+    follower = Follower(registry, load, clock)
+    promote(registry, "v2", lead_seconds=LEAD)
+    follower.look()
+    clock.turn(LEAD / 2)
+    rollback(registry, lead_seconds=LEAD)
+    for _ in range(60):
+        clock.turn(LEAD / 20)
+        follower.look()
+        assert follower.current[0] == "v1"
+
+
 def test_only_what_is_needed_stays_in_memory(
     registry: Registry, load: Callable[[Path, Bundle], str], loads: list[str], clock: Hands
 ) -> None:
@@ -157,7 +177,8 @@ def test_a_version_that_cannot_be_loaded_changes_nothing_and_is_told(
     clock.turn(LEAD + 1)
     follower.look()
     assert follower.current[0] == "v1"
-    assert follower.status.refused == ("v2",)
+    assert follower.status == follow.Status("v1", None, ("v2",), True)
+    follower.of("v1")
     assert loads == ["v1"]
     (registry.root / "v2" / ONNX).write_bytes(content)
     promote(registry, "v3", lead_seconds=3 * LEAD)
@@ -212,6 +233,40 @@ def test_a_registry_that_cannot_be_read_changes_nothing_and_is_told(
     (registry.root / "registry.json").write_bytes(content)
     follower.look()
     assert follower.status.registry_readable
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(116, "Stale file handle")])
+def test_a_share_that_fails_changes_nothing_and_is_told(
+    registry: Registry,
+    load: Callable[[Path, Bundle], str],
+    clock: Hands,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: OSError,
+) -> None:
+    follower = Follower(registry, load, clock)
+
+    def fail() -> State:
+        raise error
+
+    with monkeypatch.context() as failing:
+        failing.setattr(registry, "state", fail)
+        follower.look()
+    assert follower.current[0] == "v1"
+    assert not follower.status.registry_readable
+    assert str(error) in caplog.text
+    follower.look()
+    assert follower.status.registry_readable
+
+
+def test_a_registry_that_is_gone_is_not_an_empty_one(
+    registry: Registry, load: Callable[[Path, Bundle], str], clock: Hands
+) -> None:
+    follower = Follower(registry, load, clock)
+    registry.root.rename(registry.root.with_name("unmounted"))
+    follower.look()
+    assert follower.current[0] == "v1"
+    assert not follower.status.registry_readable
 
 
 def test_a_replica_that_finds_the_champion_broken_answers_with_the_one_before(

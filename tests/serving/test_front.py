@@ -18,6 +18,7 @@ from tests.serving.asking import ask, pieces, reason
 KEY = "a key of many characters"
 OURS = [(b"X-Content-Type-Options", b"nosniff"), (b"X-Request-ID", b"1"), (b"x-request-id", b"1")]
 PLAIN = [(b"content-type", b"text/plain")]
+SCOPE = {"type": "http", "method": "POST", "path": "/v1/screen", "headers": [], "client": ("127.0.0.1", 50000)}
 
 
 class Clock:
@@ -93,7 +94,7 @@ def test_a_request_that_kills_every_replica_is_given_up() -> None:
     answer = ask(Front(behind), "POST", "/v1/screen", content=b"a body")
     assert (answer.status_code, reason(answer)) == (503, "unavailable")
     assert answer.headers["retry-after"]
-    assert len(behind.scopes) == ATTEMPTS
+    assert len(behind.scopes) == 2
 
 
 @pytest.mark.parametrize(
@@ -152,6 +153,40 @@ def test_strangers_are_refused_before_their_body_is_read() -> None:
     assert ask(front, "POST", "/v1/screen", content=b"x", headers={"x-api-key": KEY}).status_code == 200
 
 
+def test_without_keys_other_machines_are_refused_before_their_body_is_read() -> None:
+    behind = Behind()
+    read = []
+
+    def body() -> Any:
+        read.append(1)
+        yield b"x"
+
+    for client in ("203.0.113.7", "10.0.0.1", "unix"):
+        answer = ask(Front(behind), "POST", "/v1/screen", client=client, content=pieces(body()))
+        assert (answer.status_code, reason(answer)) == (403, "not-loopback")
+        assert reason(ask(Front(behind), "GET", "/v1/model", client=client)) == "not-loopback"
+    assert (read, behind.scopes) == ([], [])
+
+
+def test_what_it_answers_itself_is_counted_once_and_nothing_else() -> None:
+    counted: list[tuple[str, int]] = []
+
+    def front(behind: Behind, **options: Any) -> Front:
+        return Front(behind, count=lambda *answer: counted.append(answer), **options)
+
+    ask(front(Behind()), "POST", "/v1/screen", content=b"answered by a replica")
+    ask(front(Behind(status=422)), "POST", "/v1/screen", content=b"refused by a replica")
+    ask(front(Behind(deaths=1)), "POST", "/v1/screen", content=b"answered by another replica")
+    assert counted == []
+    ask(front(Behind(status=429, headers=PLAIN)), "POST", "/v1/screen", content=b"x")
+    ask(front(Behind(deaths=100)), "POST", "/v1/screen/batch", content=b"x")
+    ask(front(Behind(), limits=Limits(body_bytes=1)), "POST", "/Doe/Jane", content=b"xx")
+    ask(front(Behind(), keys=Keys(())), "POST", "/v1/screen", content=b"x")
+    ask(front(Behind()), "GET", "/healthz")
+    refused = [("/v1/screen", 429), ("/v1/screen/batch", 503), ("other", 413), ("/v1/screen", 401)]
+    assert counted == [*refused, ("/healthz", 200)]
+
+
 def test_bodies_have_room_and_give_it_back(clock: Clock) -> None:
     front = Front(Behind(), held_bytes=1000)
     assert reason(ask(front, "POST", "/v1/screen", content=bytes(1001))) == "busy"
@@ -202,9 +237,32 @@ def test_a_client_that_leaves_costs_nothing() -> None:
         async def send(message: Any) -> None:
             raise AssertionError(message)
 
-        await front({"type": "http", "method": "POST", "path": "/v1/screen", "headers": []}, receive, send)
+        await front(SCOPE, receive, send)
 
     asyncio.run(leaving())
+
+
+def test_a_client_that_leaves_while_it_waits_is_no_dead_replica() -> None:
+    """Serve's proxy then ends without a word, as it does where a replica dies."""
+    asked, counted = [], []
+
+    async def behind(scope: Any, receive: Any, send: Any) -> None:
+        asked.append(await receive())
+        assert await receive() == {"type": "http.disconnect"}
+
+    async def leaving() -> None:
+        messages = [{"type": "http.request", "body": b"a body", "more_body": False}]
+
+        async def receive() -> Any:
+            return messages.pop(0) if messages else {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            raise AssertionError(message)
+
+        await Front(behind, count=lambda *answer: counted.append(answer))(SCOPE, receive, send)
+
+    asyncio.run(leaving())
+    assert (len(asked), counted) == (1, [])
 
 
 def test_the_proxy_is_alive_by_itself_and_ready_with_its_replicas() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from cxr_platform.monitoring import names, replica
 from cxr_platform.monitoring.names import REFUSED_VERSIONS
-from cxr_platform.serving.metrics import NoMetrics, RayMetrics
+from cxr_platform.serving.metrics import NoMetrics, ProxyCount, RayMetrics
 from cxr_platform.serving.screener import Screener
 from tests.intake.files import png
 from tests.serving.builders import film, film_png
@@ -28,6 +28,16 @@ class Told:
     observe = set
 
 
+class Never:
+    """In place of `Repeated`: nothing is published but when a test says so."""
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+
+    def stop(self) -> None:
+        pass
+
+
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> dict[str, Told]:
     made: dict[str, Told] = {}
@@ -36,7 +46,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> dict[str, Told]:
         return made.setdefault(metric.name, Told())
 
     monkeypatch.setattr(replica, "in_ray", in_ray)
-    monkeypatch.setattr(replica, "REPEAT_SECONDS", 3600.0)
+    monkeypatch.setattr(replica, "Repeated", Never)
     return made
 
 
@@ -50,6 +60,7 @@ def test_requests_decisions_and_refusals_are_counted(told: dict[str, Told], scre
     metrics.refused("not-an-image")
     metrics.stage("decode", 0.01)
     metrics.waiting(3)
+    assert not told[names.QUEUED_REQUESTS.name].values
     metrics._publish()
     assert told[names.REQUESTS.name].values == {("/v1/screen", "200"): 2}
     assert told[names.DECISIONS.name].values == {(screening.decision, "v1"): 2}
@@ -84,6 +95,15 @@ def test_the_window_is_of_the_version_that_answers(told: dict[str, Told], screen
     metrics.screened(screening, "v1")
     assert metrics._watch is not None
     assert metrics._watch.publish() == {}
+
+
+def test_the_proxy_counts_by_the_name_and_the_labels_of_the_replicas(told: dict[str, Told]) -> None:
+    count = ProxyCount()
+    assert told == {}
+    for _ in range(2):
+        count("/v1/screen", 429)
+    count("other", 413)
+    assert told[names.REQUESTS.name].values == {("/v1/screen", "429"): 2, ("other", "413"): 1}
 
 
 def test_without_ray_nothing_is_counted(screener: Screener) -> None:

@@ -21,7 +21,7 @@ from cxr_platform.serving.keys import Keys
 from cxr_platform.serving.samples import SAMPLES, draw_sample
 from tests.intake.files import dicom
 from tests.serving.browser import SIZES, Page, browser
-from tests.serving.builders import registry_with_champion
+from tests.serving.builders import film_png, registry_with_champion
 from tests.serving.page_server import PageServer
 
 AXE = files("axe_core_python") / "axe.min.js"
@@ -49,6 +49,14 @@ def server(driver: webdriver.Chrome, folder: Path) -> Iterator[PageServer]:
         yield running
 
 
+@pytest.fixture(autouse=True)
+def _quiet_console(driver: webdriver.Chrome) -> Iterator[None]:
+    """After every test the console holds nothing; what a test expects there it reads off with `Page.complaints`."""
+    yield
+    said = [entry["message"] for entry in driver.get_log("browser")]
+    assert said == []
+
+
 @pytest.fixture
 def page(driver: webdriver.Chrome, server: PageServer) -> Page:
     server.busy = 0
@@ -74,7 +82,8 @@ def test_a_dropped_film_is_shown_and_answered(
     page.drop(film)
     assert page.text("#decision") == "Positive"
     assert page.text(".reading .film-name") == "film.png"
-    assert "87.1 %, above the zone from 20.0 to 30.0 %" in page.text(".reading .reason")
+    assert page.text(".gauge .at") == "87.1 %"
+    assert "Undecided, 20.0 to 30.0 %." in page.text(".gauge figcaption")
     shown = [row.text.replace("\u00a0", " ").replace("\u2011", "-").split() for row in page.all(".bars tr")]
     assert [row[0] for row in shown] == ["Covid-19", *CLASSES[1:]]
     assert shown[0][-2:] == ["87.1", "%"]
@@ -85,7 +94,9 @@ def test_a_dropped_film_is_shown_and_answered(
     page.one("#heat")
     assert "most in the lower left" in page.text("#heat-text")
     page.until("document.getElementById('heard').textContent.startsWith('film.png: Positive.')")
-    assert page.complaints() == []
+    heard = page.run("return document.getElementById('heard').textContent")
+    assert "The Covid19 probability is 87.1 %, above the zone from 20.0 to 30.0 %" in heard
+    page.picture("answered")
 
 
 def test_film_and_heatmap_lie_on_each_other(page: Page, film: Path) -> None:
@@ -106,12 +117,34 @@ def test_the_slider_fades_the_heatmap_by_keyboard(page: Page, film: Path) -> Non
 
 @pytest.mark.parametrize(
     ("sample", "decision", "says"),
-    [("normal", "Negative", "without Covid-19"), ("pneumonia", "Indeterminate", "Too close to the threshold")],
+    [
+        ("covid19", "Positive", "is clearly above the point chosen to find 95 % of Covid-19 films."),
+        ("normal", "Negative", "is clearly below the point chosen to find 95 % of Covid-19 films."),
+        ("pneumonia", "Indeterminate", "Too close to the point chosen to find 95 % of Covid-19 films"),
+    ],
 )
 def test_the_decision_is_told_in_words(page: Page, sample: str, decision: str, says: str) -> None:
     page.hand_over("drop", [("film.png", draw_sample(sample))])
     assert page.text("#decision") == decision
     assert says in page.text(".reading .gist")
+
+
+def test_a_positive_film_that_is_likelier_of_another_class_says_so(page: Page, server: PageServer) -> None:
+    page.hand_over("drop", [("film.png", server.answer(film_png(7), Effusion=0.53, Covid19=0.36))])
+    assert page.text("#decision") == "Positive"
+    assert page.text(".reading .gist").endswith("Covid-19 films. The likeliest class is another, Effusion.")
+    page.picture("positive-of-another-class")
+
+
+def test_what_the_model_can_say_is_told_with_the_models_own_aim(page: Page) -> None:
+    page.until("document.querySelector('#guide dd').textContent.includes('chosen to find 95')")
+    assert not page.shown("#reading")
+
+
+def test_the_model_tells_what_its_decisions_come_to(page: Page) -> None:
+    told = page.text("#model dl").splitlines()
+    assert told[told.index("Covid-19 films called positive") + 1] == "85.0 % 80.0 to 90.0"
+    assert told[told.index("All films left undecided") + 1] == "5.0 % 4.0 to 6.0"
 
 
 def test_a_film_that_is_not_screenable_gets_the_reason_and_no_figures(page: Page) -> None:
@@ -120,6 +153,7 @@ def test_a_film_that_is_not_screenable_gets_the_reason_and_no_figures(page: Page
     assert "Grey values too close together." in page.text(".findings")
     assert not page.shown(".bars")
     assert not page.shown("#slider")
+    page.picture("not-screenable")
 
 
 def test_a_dicom_film_is_shown_as_the_network_gets_it(page: Page, server: PageServer) -> None:
@@ -219,6 +253,15 @@ def test_large_films_go_in_requests_that_the_server_takes(page: Page, server: Pa
     assert page.complaints() == []
 
 
+def test_a_defect_of_the_page_is_called_one_and_is_on_the_console(page: Page) -> None:
+    page.run("window.fetch = async () => new Response('{\"items\": 7}', { status: 200 })")
+    page.hand_over("drop", [("a.png", draw_sample("normal")), ("b.png", draw_sample("covid19"))])
+    page.until("document.querySelector('#batch progress')?.hidden")
+    assert page.text(".tally") == "2 films: 2 without an answer."
+    assert "The page itself failed." in page.all("#batch tbody tr")[0].text
+    assert "TypeError" in " ".join(page.complaints())
+
+
 def test_a_busy_server_is_asked_again(page: Page, server: PageServer, film: Path) -> None:
     server.busy = 2
     page.drop(film)
@@ -256,6 +299,8 @@ def test_a_server_that_is_gone_is_told_and_can_be_asked_again(page: Page, film: 
     page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", {"offline": True, **conditions})
     page.drop(film)
     assert "The server does not answer." in page.text("#problem")
+    (complaint,) = page.complaints()
+    assert "ERR_INTERNET_DISCONNECTED" in complaint
     page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", {"offline": False, **conditions})
     page.one("#problem button").click()
     assert page.text("#decision") == "Positive"
@@ -321,22 +366,24 @@ def test_axe_finds_no_serious_violation(
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
     page = Page(driver, server.url, size)
     page.one("#model dl")
-    found = {"empty": violations(page)}
+    found = {"empty": violations(page, f"empty-{colours}")}
     page.drop(film)
     page.one("#heat")
-    found["answered"] = violations(page)
+    found["answered"] = violations(page, f"answered-{colours}")
     page.hand_over("drop", [("faint.png", draw_sample("low-contrast")), ("page.png", NOT_AN_IMAGE)])
     page.until("document.querySelector('#batch progress')?.hidden")
-    found["batch"] = violations(page)
+    found["batch"] = violations(page, f"batch-{colours}")
     page.hand_over("drop", [("page.png", NOT_AN_IMAGE)])
     page.one("#problem")
     page.run("document.getElementById('key').hidden = false")
-    found["problem"] = violations(page)
+    found["problem"] = violations(page, f"problem-{colours}")
+    assert page.complaints(415) == []
     assert {state: listed for state, listed in found.items() if listed} == {}
 
 
-def violations(page: Page) -> list[Any]:
-    """Serious and critical violations in the page as it is: rule, and where."""
+def violations(page: Page, state: str) -> list[Any]:
+    """Serious and critical violations in the page as it is, which is pictured as `state`: rule, and where."""
+    page.picture(state)
     page.run(AXE.read_text(encoding="utf-8"))
     found = page.driver.execute_async_script("axe.run().then(arguments[0], (error) => arguments[0](String(error)))")
     assert isinstance(found, dict), found

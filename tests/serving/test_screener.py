@@ -8,13 +8,13 @@ from cxr_platform.config import IntakeConfig
 from cxr_platform.errors import BundleError, ImageRefused
 from cxr_platform.intake.films import read_film
 from cxr_platform.intake.letterbox import letterbox
-from cxr_platform.registry.bundle import ONNX, Figure, OperatingPoint
+from cxr_platform.registry.bundle import ONNX, Decided, Figure, OperatingPoint
 from cxr_platform.registry.store import Registry
 from cxr_platform.serving.screener import CHUNK, Screener, calibrated, decide
 from tests.intake.files import dicom, jpeg, png
 from tests.serving.builders import SIZE, film, film_png
 
-POINT = OperatingPoint(0.95, 0.25, (0.2, 0.3), Figure(90.0), Figure(90.0))
+POINT = OperatingPoint(0.95, 0.25, (0.2, 0.3), Figure(90.0), Figure(90.0), Decided(*[Figure(90.0)] * 5))
 
 
 def test_a_film_is_answered_with_seven_probabilities_that_add_up(screener: Screener) -> None:

@@ -13,7 +13,7 @@ from cxr_platform.serving import service as module
 from cxr_platform.serving.follow import Follower
 from cxr_platform.serving.metrics import STAGES, NoMetrics
 from cxr_platform.serving.problems import Problem
-from cxr_platform.serving.screener import Screener, Screening
+from cxr_platform.serving.screener import Prepared, Screener, Screening
 from cxr_platform.serving.service import Clock, Service
 from tests.serving.builders import filler, film_png
 
@@ -113,6 +113,28 @@ def test_the_event_loop_is_free_while_films_are_worked_on(
         return counted
 
     assert asyncio.run(turns()) > 10
+
+
+def test_a_defect_over_one_file_of_many_is_its_problem_alone_and_is_logged_without_its_text(
+    champion: Follower[Screener], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    prepare = Screener.prepare
+
+    def defective(screener: Screener, data: bytes) -> Prepared:
+        if data == film_png(1):
+            raise RuntimeError("Doe^Jane")
+        return prepare(screener, data)
+
+    monkeypatch.setattr(Screener, "prepare", defective)
+    files = [film_png(0), film_png(1), film_png(2)]
+    good, bad, other = asyncio.run(Service(champion).answers(files, ID, clock()))
+    assert isinstance(bad, Problem)
+    assert bad.reason == "defect"
+    assert not isinstance(good, Problem)
+    assert not isinstance(other, Problem)
+    assert "RuntimeError" in caplog.text
+    assert ID in caplog.text
+    assert "Doe" not in caplog.text
 
 
 def test_a_promotion_is_taken_up_while_requests_are_answered(

@@ -79,4 +79,6 @@ function sayUnseen(text) {
 showGuide();
 watchIntake(take);
 offerSamples(take);
-showModel(api);
+showModel(api).then((model) => {
+  if (model && !byId("guide").hidden) showGuide(model.operating_point.target_sensitivity);
+});

@@ -6,6 +6,9 @@ import { byId, reveal } from "./dom.js";
 import { BatchTable } from "./table.js";
 import { DECISIONS, count } from "./words.js";
 
+const STOPPED = { title: "Stopped before it was answered." };
+const FAILED = { title: "The page itself failed.", detail: "This is a defect of it, and says nothing of the film." };
+
 /** Rows are {file, result, problem}; one without result and problem waits for its answer. */
 export class Batch {
   #api;
@@ -82,10 +85,15 @@ export class Batch {
         if (result) this.#onAnswer(result);
       }
     } catch (error) {
-      const stopped = new Problem({ title: "Stopped before it was answered." });
-      for (const row of rows) row.problem = error instanceof Problem ? error : stopped;
-      if (signal.aborted) for (const row of this.#rows) row.problem ??= row.result ? null : stopped;
+      if (error instanceof Problem) rows.forEach((row) => (row.problem = error));
+      else this.#giveUp(signal.aborted ? STOPPED : FAILED);
+      if (!(error instanceof Problem) && !signal.aborted) throw error; // a defect of ours belongs on the console
     }
+  }
+
+  /** Let nothing wait any longer. */
+  #giveUp(reason) {
+    for (const row of this.#rows) row.problem ??= row.result ? null : new Problem(reason);
   }
 
   #again() {

@@ -5,11 +5,11 @@ import { count, percent } from "./words.js";
 
 let shown = null;
 
-/** Fetch and show the model, unless `version` is shown already. The page does without where that fails. */
+/** Fetch, show and return the model, unless `version` is shown already. The page does without where that fails. */
 export async function showModel(api, version = null) {
-  if (version !== null && version === shown) return;
+  if (version !== null && version === shown) return null;
   const model = await api.model().catch(() => null);
-  if (!model) return;
+  if (!model) return null;
   shown = model.version;
   warnOfSynthetic(model.synthetic);
   show(byId("model"),
@@ -19,6 +19,7 @@ export async function showModel(api, version = null) {
       el("p", { class: "notice" }, `In the study another strategy did better: ${model.winner}.`),
     el("dl", { class: "facts" }, facts(model)),
   );
+  return model;
 }
 
 /** Say above everything that a model has seen phantoms only. */
@@ -34,13 +35,17 @@ function provenance(model) {
 }
 
 function facts(model) {
+  const { found, missed, cleared, alarmed, undecided } = model.decided;
   const rows = [
-    ["Covid-19 films found", "sensitivity", model.sensitivity],
-    ["Other films let pass", "specificity", model.specificity],
+    ["Covid-19 films called positive", null, found],
+    ["Covid-19 films called negative", "missed", missed],
+    ["Other films called negative", null, cleared],
+    ["Other films called positive", "false alarms", alarmed],
+    ["All films left undecided", null, undecided],
     ["Right among seven classes", "accuracy", model.metrics.accuracy_7_class],
   ];
   return rows.filter(([, , figure]) => figure?.value != null).map(([name, term, figure]) =>
-    el("div", {}, el("dt", {}, name, " ", el("span", { class: "soft" }, term)),
+    el("div", {}, el("dt", {}, name, " ", term && el("span", { class: "soft" }, term)),
       el("dd", {}, percent(figure.value / 100), " ", interval(figure))));
 }
 

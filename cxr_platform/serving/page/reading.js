@@ -2,15 +2,15 @@
 
 import { byId, el, show, vary } from "./dom.js";
 import { mark } from "./marks.js";
-import { DECISIONS, className, percent, sentence } from "./words.js";
+import { DECISIONS, className, percent, pointOf, sentence } from "./words.js";
 
 const STAGES = { upload: "upload", waiting: "waiting", decode: "decoding", inference: "network",
   explanation: "heatmap", total: "in all" };
 
-/** Say what an answer can be, before there is one. */
-export function showGuide() {
-  const items = Object.entries(DECISIONS).map(([decision, { title, gist }]) =>
-    el("div", { "data-decision": decision }, el("dt", {}, mark(decision), title), el("dd", {}, gist)));
+/** Say what an answer can be, before there is one; `sensitivity` is what the point was chosen for, once it is known. */
+export function showGuide(sensitivity = null) {
+  const items = Object.entries(DECISIONS).map(([decision, { title, gist, brief }]) =>
+    el("div", { "data-decision": decision }, el("dt", {}, mark(decision), title), el("dd", {}, brief ?? gist(pointOf(sensitivity)))));
   show(byId("guide"), el("h2", { id: "guide-title" }, "What the model can say"), el("dl", { class: "guide" }, items));
 }
 
@@ -21,10 +21,17 @@ export function showReading(name, answer) {
   show(section,
     el("p", { class: "film-name" }, name),
     el("h2", { id: "decision" }, mark(answer.decision), DECISIONS[answer.decision].title),
-    el("p", { class: "gist" }, DECISIONS[answer.decision].gist),
+    el("p", { class: "gist" }, DECISIONS[answer.decision].gist(pointOf(answer.operating_point.target_sensitivity)),
+      anotherClass(answer)),
     ...(answer.probabilities ? figures(answer) : findings(answer)),
     about(answer),
   );
+}
+
+/** Said where it may surprise: another class can be likelier than Covid-19 in a film that is called positive. */
+function anotherClass(answer) {
+  if (answer.decision !== "positive" || answer.label === "Covid19") return null;
+  return ` The likeliest class is another, ${className(answer.label)}.`;
 }
 
 export function hideReading() {
@@ -32,7 +39,7 @@ export function hideReading() {
 }
 
 function figures(answer) {
-  return [el("p", { class: "reason" }, sentence(answer.reason)), scale(answer), bars(answer)];
+  return [scale(answer), bars(answer)];
 }
 
 function findings(answer) {

@@ -1,11 +1,20 @@
 // How the page says things.
 
+/** What is decided is on which side of a point the Covid-19 probability lies, not which class is likeliest. */
 export const DECISIONS = {
-  positive: { title: "Positive", gist: "The model takes this for a film with Covid\u201119." },
-  negative: { title: "Negative", gist: "The model takes this for a film without Covid\u201119." },
-  indeterminate: { title: "Indeterminate", gist: "Too close to the threshold to be called either way." },
-  "not-screenable": { title: "Not screenable", gist: "The model gives no answer for this film." },
+  positive: { title: "Positive", gist: (point) => `The Covid\u201119 probability is clearly above ${point}.` },
+  negative: { title: "Negative", gist: (point) => `The Covid\u201119 probability is clearly below ${point}.`,
+    brief: "It is clearly below that point." },
+  indeterminate: { title: "Indeterminate", gist: (point) => `Too close to ${point} to be called either way.`,
+    brief: "It is too close to that point to be called either way." },
+  "not-screenable": { title: "Not screenable", gist: () => "The model gives no answer for this film." },
 };
+
+/** The point by what it was chosen for; a stated share of films where `sensitivity` (0 to 1) is not known yet. */
+export function pointOf(sensitivity = null) {
+  const share = sensitivity === null ? "a stated share" : `${+(100 * sensitivity).toFixed(1)}\u00a0%`;
+  return `the point chosen to find ${share} of Covid\u201119 films`;
+}
 
 const CLASSES = { Covid19: "Covid\u201119", Emphysema: "Emphysema (COPD)" };
 

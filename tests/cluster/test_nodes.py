@@ -1,0 +1,173 @@
+"""The same study on several Ray nodes, each a machine with an address of its own: as a job, through losses, to its end.
+
+The films, the manifest and the study lie in a folder that all nodes see.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines import cross_validate, phantoms
+from tests.cluster.hosts import JOBS, Host, hosts, need_hosts, start_ray, wait_for_nodes
+
+pytestmark = pytest.mark.ray
+
+TOKEN = "0123456789abcdef" * 3
+ENVIRONMENT = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_USAGE_STATS_ENABLED": "0"}
+PROFILE = """
+folds = 3
+[model]
+input_size = 32
+dense_units = 16
+[augmentation]
+views = 1
+[training]
+batch_size = 16
+off_the_shelf = { epochs = 2, learning_rate = 0.001 }
+fine_tuning = { epochs = 2, learning_rate = 0.001 }
+scratch = { epochs = EPOCHS, learning_rate = 0.001 }
+[resources]
+cpu = 1.0
+retries = 3
+checkpoint_seconds = 0.0
+"""
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all nodes see, with films, and a study of them by one machine in `alone`."""
+    shared = tmp_path_factory.mktemp("shared")
+    (shared / "tiny.toml").write_text(PROFILE.replace("EPOCHS", "3"))
+    (shared / "long.toml").write_text(PROFILE.replace("EPOCHS", "40"))
+    assert phantoms.main(["--out", str(shared / "films"), "--per-class", "9", "--seed", "3", "--size", "224"]) == 0
+    return shared
+
+
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Host]]:
+    """A head that only directs, and two nodes with one processor each; a fourth machine is free."""
+    need_hosts()
+    with hosts(4, ENVIRONMENT) as made:
+        start_cluster(made[:3], tmp_path_factory.mktemp("logs"))
+        yield made
+
+
+def start_cluster(machines: list[Host], logs: Path) -> None:
+    head = machines[0]
+    for count, host in enumerate(machines, 1):
+        start_ray(host, head, logs / f"{host.name}.log", cpus=0 if host is head else 1)
+        wait_for_nodes(head, count)
+
+
+def submit(head: Host, log: Path, *arguments: object) -> "subprocess.Popen[bytes]":
+    words = [str(word) for word in arguments]
+    address = f"http://{head.address}:{JOBS}"
+    return head.popen(sys.executable, "-m", "pipelines.submit", "--address", address, *words, log=log)
+
+
+def study_of(shared: Path, storage: str, profile: str, strategies: str = "scratch") -> list[object]:
+    named = ["--data", shared / "films", "--storage", shared / storage, "--profile", shared / f"{profile}.toml"]
+    return ["cross_validate", *named, "--name", "t", "--strategies", strategies, "--no-report"]
+
+
+def predictions(shared: Path, storage: str) -> pd.DataFrame:
+    table = pq.read_table(shared / storage / "runs" / "t" / "predictions.parquet").to_pandas()
+    return table.sort_values(["strategy", "image_id"]).reset_index(drop=True)
+
+
+def trials(shared: Path, storage: str) -> list[dict[str, object]]:
+    return [json.loads(file.read_text()) for file in (shared / storage).glob("runs/t/trials/*/fold-*/trial.json")]
+
+
+def wait_until(what: "object", seconds: float = 300) -> None:
+    ends = time.monotonic() + seconds
+    while not what():  # type: ignore[operator]
+        assert time.monotonic() < ends, "it did not come to that"
+        time.sleep(0.2)
+
+
+def test_a_study_as_a_job_runs_on_every_node_and_predicts_what_one_machine_does(
+    machines: list[Host], shared: Path, tmp_path: Path
+) -> None:
+    job = submit(machines[0], tmp_path / "log", *study_of(shared, "many", "tiny", "scratch,off-the-shelf"))
+    assert job.wait(600) == 0, (tmp_path / "log").read_text()[-3000:]
+    assert "Out-of-fold predictions" in (tmp_path / "log").read_text()
+    ran_on = Counter(trial["node"] for trial in trials(shared, "many"))
+    assert set(ran_on) == {machines[1].name, machines[2].name}
+
+    alone = [str(word) for word in study_of(shared, "alone", "tiny", "scratch,off-the-shelf")[1:]]
+    assert cross_validate.main([*alone, "--engine", "local"]) == 0
+    there, here = predictions(shared, "many"), predictions(shared, "alone")
+    assert there["image_id"].tolist() == here["image_id"].tolist()
+    columns = [name for name in here if name.startswith("p_")]
+    assert np.abs(there[columns].to_numpy() - here[columns].to_numpy()).max() < 1e-3
+
+
+def test_without_the_token_nothing_is_submitted(machines: list[Host], tmp_path: Path) -> None:
+    head = machines[0]
+    for mode, token in (("disabled", TOKEN), ("token", "f" * 48)):
+        words = ("--address", f"http://{head.address}:{JOBS}", "report", "--study", "x")
+        refused = head.run(sys.executable, "-m", "pipelines.submit", *words, RAY_AUTH_MODE=mode, RAY_AUTH_TOKEN=token)
+        assert refused.returncode == 2, refused.stdout + refused.stderr
+        assert "reached with its token" in refused.stderr
+
+
+def test_a_killed_trial_and_a_lost_node_end_in_a_complete_study(
+    machines: list[Host], shared: Path, tmp_path: Path
+) -> None:
+    """Both go on elsewhere from their checkpoints; the lost machine is replaced by another."""
+    head, lost, other, spare = machines
+    job = submit(head, tmp_path / "log", *study_of(shared, "losses", "long"))
+    running = shared / "losses" / "runs" / "t" / "trials" / "scratch"
+    wait_until(lambda: len(list(running.glob("fold-*.run/position.npz"))) >= 2 or job.poll() is not None)
+    kill_a_trial_on(other)
+    lost.kill_all()
+    start_ray(spare, head, tmp_path / "spare.log")
+    assert job.wait(600) == 0, (tmp_path / "log").read_text()[-3000:]
+    rows = predictions(shared, "losses")
+    assert not rows["image_id"].duplicated().any()
+    assert len(rows) == len(predictions(shared, "alone")) / 2  # of one strategy in place of two
+    assert not list(running.glob("fold-*.run"))
+    machines[1] = spare
+
+
+def test_after_a_lost_head_a_new_cluster_goes_on_with_the_same_storage(
+    machines: list[Host], shared: Path, tmp_path: Path
+) -> None:
+    head = machines[0]
+    job = submit(head, tmp_path / "log", *study_of(shared, "headless", "long"))
+    wait_until(lambda: trials(shared, "headless") or job.poll() is not None)
+    for host in machines:
+        host.kill_all()
+    job.wait(60)
+    before = {file: file.stat().st_mtime_ns for file in (shared / "headless").glob("runs/t/trials/*/fold-*/trial.json")}
+    assert 0 < len(before) < 3
+    half = [json.loads(f.read_text())["epoch"] for f in (shared / "headless").glob("runs/t/trials/*/*.run/state.json")]
+    assert half
+
+    start_cluster(machines[:2], tmp_path)
+    job = submit(head, tmp_path / "again", *study_of(shared, "headless", "long"))
+    assert job.wait(600) == 0, (tmp_path / "again").read_text()[-3000:]
+    told = (tmp_path / "again").read_text()
+    assert re.search(rf"{3 - len(before)} trials to run, {len(before)} kept", told)
+    assert "as it stands" in told
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+    assert not predictions(shared, "headless")["image_id"].duplicated().any()
+
+
+def kill_a_trial_on(host: Host) -> None:
+    titles = {process: Path(f"/proc/{process}/cmdline").read_bytes() for process in host.processes()}
+    trial = next(process for process, title in titles.items() if title.startswith(b"ray::ImplicitFunc"))
+    os.kill(trial, signal.SIGKILL)

@@ -1,0 +1,150 @@
+"""What is watched, running on loopback: a server with its small registry, the exporter, batch metrics, Prometheus."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import httpx
+import yaml
+
+from cxr_platform.monitoring.batch import Destination, champion_counts, manifest_counts, measured, study_counts
+from tests.conftest import REPOSITORY
+
+SHIPPED = REPOSITORY / "infra" / "prometheus"
+START_SECONDS = 180.0
+STOP_SECONDS = 60.0
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
+
+
+def until(true: Callable[[], Any], seconds: float, what: Callable[[], object]) -> None:
+    """Ask twice a second until `true()`; fails with `what()` when it takes longer."""
+    ends = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < ends, what()
+        time.sleep(0.5)
+
+
+@contextmanager
+def process(
+    command: list[str], log: Path, stop: signal.Signals = signal.SIGTERM
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """A process that is told to stop at the end of the block, and killed where it does not."""
+    with log.open("w") as file:
+        environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+        started = subprocess.Popen(command, cwd=REPOSITORY, stdout=file, stderr=subprocess.STDOUT, env=environment)
+    try:
+        yield started
+    finally:
+        started.send_signal(signal.SIGTERM)
+        try:
+            started.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            started.kill()
+            started.wait()
+
+
+@contextmanager
+def served(registry: Path, folder: Path, metrics_port: int) -> Iterator[str]:
+    """The address of `cxr serve` with one replica, so that one window sees every film."""
+    port, log = free_port(), folder / "server.log"
+    command = [sys.executable, "-m", "pipelines.serve", "--registry", str(registry), "--port", str(port)]
+    command += ["--metrics-port", str(metrics_port), "--no-explain", "--replicas", "1", "--most-replicas", "1"]
+    with process(command, log) as running:
+        until(lambda: "Serving v1" in log.read_text() or running.poll() is not None, START_SECONDS, log.read_text)
+        assert running.poll() is None, log.read_text()
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def textfiles(folder: Path) -> Iterator[int]:
+    """The port of what stands in for node exporter: the files that batch jobs leave in `folder`, as they are."""
+
+    class Textfiles(SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = b"".join(file.read_bytes() for file in sorted(folder.glob("*.prom")))
+            self.send_response(200)
+            self.send_header("Content-Type", "text/plain; version=0.0.4")
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Textfiles)
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def run_jobs(folder: Path) -> None:
+    """Leave in `folder` what a manifest, a study and a champion leave of their runs."""
+    job = partial(measured, study="films", destination=Destination(folder), say=print)
+    with job("manifest") as manifest:
+        manifest_counts(manifest, {("Covid19", "cohen"): 40}, {"low-contrast": 2})
+    with job("study") as study:
+        study_counts(study, {"finished": 3, "failed": 0}, {"scratch": 81.0})
+    with job("champion") as champion:
+        champion_counts(champion, "scratch", 40, 3, 81.0)
+
+
+class Prometheus:
+    """Debian's Prometheus with the shipped configuration, at `url` while it runs."""
+
+    def __init__(self, folder: Path, targets: dict[str, int]) -> None:
+        """`targets` are the ports of the jobs of the shipped configuration."""
+        self.url = f"http://127.0.0.1:{free_port()}"
+        self._folder = folder
+        self._config = folder / "prometheus.yml"
+        self._config.write_text(yaml.safe_dump(adapted(targets)), encoding="utf-8")
+
+    @contextmanager
+    def running(self, program: str) -> Iterator["Prometheus"]:
+        """While the block runs."""
+        command = [program, f"--config.file={self._config}", f"--storage.tsdb.path={self._folder / 'data'}"]
+        log = self._folder / "prometheus.log"
+        with process([*command, f"--web.listen-address={self.url.removeprefix('http://')}"], log):
+            until(self._ready, START_SECONDS, log.read_text)
+            yield self
+
+    def ask(self, query: str) -> list[float]:
+        """The values that a query gives now, without those that are no numbers."""
+        answer = httpx.get(f"{self.url}/api/v1/query", params={"query": query}).json()
+        assert answer["status"] == "success", answer
+        values = [float(sample["value"][1]) for sample in answer["data"]["result"]]
+        return [value for value in values if value == value]
+
+    def _ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/-/ready").status_code == 200
+        except httpx.HTTPError:
+            return False
+
+
+def adapted(targets: dict[str, int]) -> dict[str, Any]:
+    """The shipped configuration at other ports; jobs that are not among `targets` are left out."""
+    tree: dict[str, Any] = yaml.safe_load((SHIPPED / "prometheus.yml").read_text(encoding="utf-8"))
+    tree["rule_files"] = [str(SHIPPED / name) for name in tree["rule_files"]]
+    tree["scrape_configs"] = [job for job in tree["scrape_configs"] if job["job_name"] in targets]
+    for job in tree["scrape_configs"]:
+        job["static_configs"] = [{"targets": [f"127.0.0.1:{targets[job['job_name']]}"]}]
+        job.pop("file_sd_configs", None)  # another Ray of this machine may have written it
+    return tree

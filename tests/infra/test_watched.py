@@ -1,0 +1,100 @@
+"""A real server, asked and watched: Prometheus with the shipped configuration has an answer for the whole dashboard."""
+
+import shutil
+from collections.abc import Iterator
+
+import httpx
+import numpy as np
+import pytest
+
+from cxr_platform.monitoring.drift import LEAST_FILMS
+from cxr_platform.monitoring.exporter import serve_registry
+from cxr_platform.registry.promotion import promote
+from cxr_platform.registry.store import Registry
+from tests.infra.queries import DASHBOARDS, dashboard_queries
+from tests.infra.running import Prometheus, free_port, run_jobs, served, textfiles, until
+from tests.intake.files import png
+from tests.serving.builders import filler, film_png, registry_with_champion
+
+BATCH = 32
+SCRAPED_SECONDS = 180.0
+PROMOTIONS = "Promotions and rollbacks"
+FAINT = png(np.full((200, 200), 90, np.uint8))
+QUERIES = [(title, query) for path in DASHBOARDS for title, query, _ in dashboard_queries(path)]
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    made = registry_with_champion(tmp_path_factory.mktemp("watched") / "registry")
+    made.add(filler(seed=1))
+    return made
+
+
+@pytest.fixture(scope="module")
+def server(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
+    """Address of a server, and the port of its metrics."""
+    metrics_port = free_port()
+    with served(registry.root, tmp_path_factory.mktemp("server"), metrics_port) as address:
+        yield address, metrics_port
+
+
+@pytest.fixture(scope="module")
+def program() -> str:
+    found = shutil.which("prometheus")
+    if not found:
+        pytest.skip("prometheus is not installed (Debian's package prometheus)")
+    return found
+
+
+@pytest.fixture(scope="module")
+def prometheus(
+    program: str, registry: Registry, server: tuple[str, int], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Prometheus]:
+    jobs = tmp_path_factory.mktemp("jobs")
+    run_jobs(jobs)
+    exporter = serve_registry(registry.root, "127.0.0.1", 0)
+    try:
+        with textfiles(jobs) as node:
+            targets = {"ray": server[1], "cxr-registry": exporter.server_port, "node": node}
+            with Prometheus(tmp_path_factory.mktemp("prometheus"), targets).running(program) as running:
+                yield running
+    finally:
+        exporter.shutdown()
+        exporter.server_close()
+
+
+def send(address: str, first: int = 0, films: int = BATCH - 1) -> None:
+    """A batch of films, the last of them faint; and something that is no film."""
+    files = [("file", film_png(first + number)) for number in range(films)]
+    batch = httpx.post(f"{address}/v1/screen/batch", files=[*files, ("file", FAINT)], timeout=60)
+    assert batch.status_code == 200, batch.text
+    assert httpx.post(f"{address}/v1/screen", files={"file": film_png(first)}, timeout=60).status_code == 200
+    assert httpx.post(f"{address}/v1/screen", files={"file": b"no film"}, timeout=60).status_code == 415
+
+
+@pytest.mark.ray
+def test_every_query_of_the_dashboard_has_an_answer(
+    prometheus: Prometheus, server: tuple[str, int], registry: Registry
+) -> None:
+    address, _ = server
+    for first in range(0, LEAST_FILMS + BATCH, BATCH):
+        send(address, first)
+
+    def empty() -> list[str]:
+        send(address, films=1)  # rates need requests between two scrapes
+        return [f"{title}: {query}" for title, query in QUERIES if title != PROMOTIONS and not prometheus.ask(query)]
+
+    until(lambda: not empty(), SCRAPED_SECONDS, empty)
+    assert prometheus.ask("sum(ray_cxr_drift_window_films{quantity='labels'})")[0] >= LEAST_FILMS
+    assert prometheus.ask("sum(ray_cxr_requests_total{status='415'})")[0] >= 1
+
+    promote(registry, "v2", force=True, lead_seconds=0)
+    (mark,) = (query for title, query in QUERIES if title == PROMOTIONS)
+    until(lambda: prometheus.ask(mark), SCRAPED_SECONDS, lambda: mark)
+
+
+@pytest.mark.ray
+def test_a_server_that_answers_raises_no_alarm(prometheus: Prometheus) -> None:
+    assert prometheus.ask("count(ray_cxr_model_info)")
+    alarms = prometheus.ask('ALERTS{alertname=~"CxrNobodyAnswers|CxrRegistryUnreadable|CxrServerErrors|CxrJobFailed"}')
+    assert alarms == []
