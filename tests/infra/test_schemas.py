@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
-import kubernetes_validate
 import pytest
 
 from tests.infra.rendered import EACH, Tree, objects, one
@@ -29,6 +28,8 @@ def problems(tree: Tree) -> list[str]:
     if tree["apiVersion"] == "ray.io/v1":
         errors = jsonschema.Draft202012Validator(schema_of(tree["kind"])).iter_errors(tree)
         return [f"{error.json_path}: {error.message}" for error in errors]
+    import kubernetes_validate
+
     found = []
     for version in VERSIONS:
         try:
