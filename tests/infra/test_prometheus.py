@@ -35,6 +35,16 @@ def test_promtool_finds_nothing_wrong(promtool: str) -> None:
     assert "SUCCESS" in run(promtool, "check", "rules", "--lint=all", "--lint-fatal", RULES)
 
 
+def test_promtool_finds_nothing_wrong_with_the_relabelling_inside_kubernetes(promtool: str, tmp_path: Path) -> None:
+    """Debian builds Prometheus without the discovery of Kubernetes' pods, which is left out here therefore."""
+    config = yaml.safe_load(CONFIG.with_name("kubernetes.yml").read_text(encoding="utf-8"))
+    for job in config["scrape_configs"]:
+        assert job.pop("kubernetes_sd_configs")
+    (tmp_path / "kubernetes.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    shutil.copy(RULES, tmp_path)
+    assert "SUCCESS" in run(promtool, "check", "config", "--lint=all", "--lint-fatal", tmp_path / "kubernetes.yml")
+
+
 def test_rules_do_on_known_series_what_they_should(promtool: str) -> None:
     assert "SUCCESS" in run(promtool, "test", "rules", Path(__file__).parent / "prometheus_rules.yml")
 

@@ -1,0 +1,90 @@
+"""infra/container/Dockerfile, read as far as the tests need it."""
+
+import re
+import shlex
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+from tests.conftest import REPOSITORY
+
+PATH = REPOSITORY / "infra" / "container" / "Dockerfile"
+Instruction = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage: its name, what it stands on, and its instructions as (KEYWORD, rest)."""
+
+    name: str
+    parent: str
+    instructions: list[Instruction] = field(default_factory=list)
+
+    def of(self, keyword: str) -> list[str]:
+        return [rest for word, rest in self.instructions if word == keyword]
+
+
+@dataclass(frozen=True)
+class Dockerfile:
+    """Arguments before the first stage, and the stages in their order."""
+
+    arguments: dict[str, str]
+    stages: list[Stage]
+
+    @cached_property
+    def images(self) -> dict[str, Stage]:
+        """The stages on which no other stands and from which none copies: what is built to be run."""
+        used = {stage.parent for stage in self.stages}
+        copies = [rest for stage in self.stages for rest in stage.of("COPY")]
+        used |= {name for rest in copies for name in re.findall(r"--from=(\S+)", rest)}
+        return {stage.name: stage for stage in self.stages if stage.name not in used}
+
+    @cached_property
+    def base(self) -> Stage:
+        return self.stages[0]
+
+    @cached_property
+    def uid(self) -> int:
+        """The user of the first image; a test says that all have the same."""
+        return int(next(iter(self.images.values())).of("USER")[-1].partition(":")[0])
+
+    @cached_property
+    def environment(self) -> dict[str, str]:
+        """The variables of the base."""
+        return dict(word.split("=", 1) for rest in self.base.of("ENV") for word in shlex.split(rest))
+
+    @cached_property
+    def debian(self) -> set[str]:
+        """Debian's packages in the base."""
+        found = re.search(r"apt-get install ([^&]*)", " ".join(self.base.of("RUN")))
+        assert found is not None
+        return {word for word in found[1].split() if not word.startswith("-")}
+
+    @cached_property
+    def folders(self) -> set[str]:
+        """Folders that the base makes and gives to its user."""
+        found = re.search(r"install --directory --owner=cxr --group=cxr ([^&]*)", " ".join(self.base.of("RUN")))
+        assert found is not None
+        return set(found[1].split())
+
+
+def parse(text: str) -> Dockerfile:
+    """Comments and continued lines are understood; heredocs are not, and there are none."""
+    lines = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
+    arguments, stages = {}, []
+    for line in re.sub(r"\\\n", " ", lines).splitlines():
+        keyword, _, rest = " ".join(line.split()).partition(" ")
+        if keyword == "FROM":
+            parent, _, name = rest.partition(" AS ")
+            stages.append(Stage(name, parent))
+        elif keyword and stages:
+            stages[-1].instructions.append((keyword, rest))
+        elif keyword == "ARG":
+            arguments.update([rest.split("=", 1)])
+    return Dockerfile(arguments, stages)
+
+
+@lru_cache
+def dockerfile(path: Path = PATH) -> Dockerfile:
+    """The repository's own."""
+    return parse(path.read_text(encoding="utf-8"))

@@ -1,0 +1,115 @@
+"""infra/container: hadolint, and what it cannot know."""
+
+import re
+from fnmatch import fnmatch
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.infra.dockerfile import PATH, Stage, dockerfile
+from tests.infra.project import PROJECT
+from tests.infra.tools import run, tool
+
+GPU_LOCK = PATH.with_name("requirements-gpu.lock")
+PIN = re.compile(r"^([\w.-]+)==(\S+)", re.MULTILINE)
+
+
+def commands(keyword: str = "RUN") -> list[str]:
+    return [rest for stage in dockerfile().stages for rest in stage.of(keyword)]
+
+
+def test_hadolint_finds_nothing_wrong() -> None:
+    done = run(tool("hadolint"), "--failure-threshold", "style", PATH)
+    assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+
+
+def test_hadolint_would_say_so() -> None:
+    done = run(tool("hadolint"), "-", given="FROM debian\nRUN cd /tmp && apt-get install wget\nADD a /b\n")
+    assert {"DL3006", "DL3008", "DL3020"} <= set(re.findall(r"DL\d+", done.stdout))
+
+
+def test_there_is_an_image_with_and_one_without_cuda_and_the_second_is_made_where_none_is_named() -> None:
+    assert set(dockerfile().images) == {"cpu", "cuda"}
+    assert dockerfile().stages[-1].name == "cpu"
+
+
+@pytest.mark.parametrize("image", dockerfile().images.values(), ids=lambda stage: stage.name)
+def test_an_image_runs_as_nobody_special_and_holds_nothing_of_its_making(image: Stage) -> None:
+    assert image.of("USER") == ["1000:1000"]
+    assert "useradd --uid 1000 --gid 1000" in " ".join(dockerfile().base.of("RUN"))
+    assert image.parent == dockerfile().base.name
+    assert image.of("COPY") == [f"--from=package-{image.name} /opt/cxr /opt/cxr"]
+    assert image.of("RUN") == []
+
+
+def test_what_is_installed_is_locked_by_hash_and_compiled() -> None:
+    installs = [each.split(" && ")[0] for each in commands() if "uv pip install" in each]
+    assert len(installs) == 4
+    for each in installs:
+        assert "--compile-bytecode" in each
+        assert ("--require-hashes" in each) != each.endswith("--no-deps --no-build-isolation --compile-bytecode .")
+    assert "PYTHONDONTWRITEBYTECODE" not in PATH.read_text(encoding="utf-8")
+
+
+def test_tools_and_python_are_those_of_the_makefile_and_the_package() -> None:
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    version = re.search(r"^UV_VERSION = (\S+)", makefile, re.MULTILINE)
+    assert version is not None
+    assert f"uv=={version[1]} " in " ".join(commands())
+    assert PROJECT["requires-python"] == ">=3.10,<3.13"
+    assert dockerfile().arguments == {"PYTHON": "3.11"}
+    assert dockerfile().base.parent == "python:${PYTHON}-slim-bookworm"
+    assert "/python3.11/" in dockerfile().images["cuda"].of("ARG")[0]
+    for name in dockerfile().images:
+        assert f"--target {name}" in PATH.read_text(encoding="utf-8")
+        assert f"-t cxr-platform/{name}:{PROJECT['version']} " in PATH.read_text(encoding="utf-8")
+
+
+def test_what_is_copied_is_in_the_repository_and_nothing_else_reaches_the_build() -> None:
+    lines = PATH.with_name("Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
+    rules = [line for line in lines if line and not line.startswith("#")]
+    assert rules[0] == "*", "what is not named stays out: films, studies, a registry"
+    admitted = {rule[1:] for rule in rules if rule.startswith("!")}
+    copied = {word for rest in commands("COPY") if "--from" not in rest for word in rest.split()[:-1]}
+    assert copied == admitted
+    assert all((REPOSITORY / name).exists() for name in copied)
+    assert any(fnmatch("cxr_platform/__pycache__", rule.replace("**", "*")) for rule in rules[1:])
+
+
+def test_a_node_is_asked_for_its_health_as_its_own_variable_says() -> None:
+    check = dockerfile().base.of("HEALTHCHECK")[0]
+    assert "wget" in check
+    assert '"$HEALTH_URL' in check.replace("\\", "")
+    assert dockerfile().environment["RAY_AUTH_MODE"] == "token"
+
+
+def pins(name: str) -> dict[str, set[str]]:
+    """Versions by package; a lock for several Pythons may have more than one of a package."""
+    found: dict[str, set[str]] = {}
+    for package, version in PIN.findall((REPOSITORY / name).read_text(encoding="utf-8")):
+        found.setdefault(package, set()).add(version)
+    return found
+
+
+def test_the_cuda_lock_adds_nvidias_packages_and_changes_no_other() -> None:
+    gpu, cpu = pins(str(GPU_LOCK)), pins("requirements.lock")
+    assert PROJECT["optional-dependencies"]["gpu"] == ["tensorflow[and-cuda]==2.16.2"]
+    assert gpu["tensorflow"] == {"2.16.2"}
+    added = set(gpu) - set(cpu)
+    assert {name.partition("-")[0] for name in added} == {"nvidia"}
+    assert {name for name in gpu.keys() & cpu.keys() if not gpu[name] <= cpu[name]} == set(), "run `make lock`"
+
+
+def test_the_cuda_lock_has_a_hash_a_package_and_no_address() -> None:
+    text = GPU_LOCK.read_text(encoding="utf-8")
+    blocks = re.split(r"^(?=\S)", text, flags=re.MULTILINE)[1:]
+    assert len(blocks) == len(pins(str(GPU_LOCK)))
+    assert all("--hash=sha256:" in block for block in blocks)
+    assert "://" not in text
+    assert "index" not in text
+
+
+def test_the_loader_is_shown_each_cuda_library() -> None:
+    folders = set(re.findall(r"\$\{NVIDIA\}/(\w+)/lib", dockerfile().images["cuda"].of("ENV")[0]))
+    libraries = {name.removeprefix("nvidia-").removesuffix("-cu12") for name in pins(str(GPU_LOCK)) if "nvidia" in name}
+    assert folders == {name.replace("-", "_") for name in libraries - {"cuda-nvcc"}}, "nvcc is programs, on the PATH"

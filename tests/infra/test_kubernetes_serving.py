@@ -1,0 +1,73 @@
+"""The RayService of infra/kubernetes against infra/serve/config.yaml and the application's own code."""
+
+from pathlib import PurePosixPath
+
+import yaml
+
+from cxr_platform.config import from_mapping
+from cxr_platform.serving.deployment import Options
+from cxr_platform.serving.keys import FILE_VARIABLE
+from pipelines.serve import ENVIRONMENT
+from tests.conftest import REPOSITORY
+from tests.infra.rendered import EACH, Tree, clusters, cores, environment, groups, one, ray_container
+
+CONFIG = REPOSITORY / "infra" / "serve" / "config.yaml"
+
+
+def deployed(folder: str) -> Tree:
+    config: Tree = yaml.safe_load(one(folder, "RayService")["spec"]["serveConfigV2"])
+    return config
+
+
+def options(config: Tree) -> Options:
+    return from_mapping(Options, config["applications"][0]["args"], "arguments of the application")
+
+
+@EACH
+def test_what_serves_on_kubernetes_is_what_serves_elsewhere(folder: str) -> None:
+    elsewhere = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
+    here = deployed(folder)
+    assert here["http_options"].pop("host") == "0.0.0.0", "KubeRay and the Service ask the pod's address"
+    assert elsewhere["http_options"].pop("host") == "127.0.0.1"
+    assert here == elsewhere
+
+
+@EACH
+def test_serve_and_the_application_accept_the_configuration(folder: str) -> None:
+    from ray.serve.schema import ServeDeploySchema
+
+    config = deployed(folder)
+    ServeDeploySchema.model_validate(config)
+    cluster = clusters(folder)["RayService"]
+    given = options(config)
+    workers = cluster["workerGroupSpecs"][0]
+    room = workers["maxReplicas"] * cores(ray_container(workers)["resources"]["limits"]["cpu"])
+    assert given.least_replicas * given.workers <= room
+
+
+@EACH
+def test_every_node_that_serves_has_the_registry_the_keys_and_what_serve_reads_at_its_start(folder: str) -> None:
+    config = deployed(folder)
+    registry = options(config).registry
+    for group in groups(clusters(folder)["RayService"]):
+        container = ray_container(group)
+        found = environment(container)
+        mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
+        keys = next(v["secret"] for v in group["template"]["spec"]["volumes"] if v["name"] == "api-keys")
+        assert found.items() >= ENVIRONMENT.items()
+        assert str(PurePosixPath(found[FILE_VARIABLE]).parent) == mounts["api-keys"]["mountPath"]
+        assert PurePosixPath(found[FILE_VARIABLE]).name == "keys", "the Secret's key, which is the file's name"
+        assert keys == {"secretName": "cxr-api-keys", "defaultMode": 0o440}, "read by the group of the pod's volumes"
+        assert mounts["registry"]["mountPath"] == registry
+        assert mounts["registry"]["readOnly"] is True
+        ports = {each["name"]: each["containerPort"] for each in container["ports"]}
+        assert ports["serve"] == config["http_options"]["port"]
+
+
+@EACH
+def test_a_champion_trained_on_the_cluster_reaches_the_registry_that_serves(folder: str) -> None:
+    registry = options(deployed(folder)).registry
+    for group in groups(clusters(folder)["RayCluster"]):
+        mount = next(each for each in ray_container(group)["volumeMounts"] if each["name"] == "registry")
+        assert mount["mountPath"] == registry
+        assert not mount.get("readOnly")

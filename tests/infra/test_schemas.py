@@ -1,0 +1,81 @@
+"""Every object of infra/kubernetes against KubeRay's CRDs (schemas/) and Kubernetes' own schemas."""
+
+import copy
+import gzip
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from tests.infra.rendered import EACH, Tree, objects, one
+from tests.infra.schemas.make import strict
+
+SCHEMAS = Path(__file__).parent / "schemas"
+VERSIONS = ("1.32", "1.36")  # the second is what KubeRay 1.7.0 is built for
+
+
+@cache
+def schema_of(kind: str) -> Tree:
+    schema: Tree = json.loads(gzip.decompress((SCHEMAS / f"{kind.lower()}s.json.gz").read_bytes()))
+    return schema
+
+
+def problems(tree: Tree) -> list[str]:
+    """What an API server would say against an object, for each version of Kubernetes."""
+    if tree["apiVersion"] == "ray.io/v1":
+        errors = jsonschema.Draft202012Validator(schema_of(tree["kind"])).iter_errors(tree)
+        return [f"{error.json_path}: {error.message}" for error in errors]
+    import kubernetes_validate
+
+    found = []
+    for version in VERSIONS:
+        try:
+            kubernetes_validate.validate(tree, version, strict=True)
+        except kubernetes_validate.ValidationError as error:
+            found.append(f"{version}: {error.message}")
+    return found
+
+
+@EACH
+def test_every_object_is_one_that_the_api_server_knows(folder: str) -> None:
+    found = objects(folder)
+    assert {each["kind"] for each in found} >= {"RayCluster", "RayJob", "RayService", "NetworkPolicy", "Deployment"}
+    for each in found:
+        assert problems(each) == [], (each["kind"], each["metadata"]["name"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "value"),
+    [
+        ("RayCluster", ["spec", "authOptions", "mode"], "tokens"),
+        ("RayCluster", ["spec", "headGroupSpec", "template", "spec", "containers", 0, "livenesProbe"], {}),
+        ("RayCluster", ["spec", "workerGroupSpecs", 1, "maxReplicas"], "8"),
+        ("RayJob", ["spec", "entryPoint"], "python"),
+        ("RayJob", ["spec", "rayClusterSpec", "workerGroupSpecs", 0, "minReplica"], 0),
+        ("RayService", ["spec", "rayClusterConfig", "autoscalerOptions", "resources", "limits", "cpu"], "two"),
+        ("RayService", ["spec", "serveConfigV2"], {"applications": []}),
+        ("Deployment", ["spec", "template", "spec", "runAsNonRoot"], True),
+        ("Deployment", ["spec", "replicas"], "1"),
+    ],
+)
+def test_a_wrong_field_or_value_would_be_seen(kind: str, path: list[Any], value: object) -> None:
+    tree = copy.deepcopy(one("base", kind))
+    place: Any = tree
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    assert problems(tree) != []
+
+
+def test_what_is_made_of_a_crd_refuses_unknown_fields_but_where_they_are_meant_to_be() -> None:
+    labels = {"additionalProperties": {"type": "string"}}
+    crd = {"properties": {"a": {"type": "integer", "description": "words"}, "labels": labels}, "description": "words"}
+    made = strict(crd)
+    assert "words" not in json.dumps(made)
+    validator = jsonschema.Draft202012Validator(made)
+    assert validator.is_valid({"a": 1, "labels": {"any": "thing"}})
+    assert not validator.is_valid({"b": 1})
+    assert not validator.is_valid({"labels": {"any": 1}})
