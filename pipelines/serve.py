@@ -112,14 +112,22 @@ def _first(root: Path) -> str:
     return version
 
 
-def prepare_environment() -> None:
-    """Set what Serve's processes read when they start, unless the user has."""
+def serve_environment() -> dict[str, str]:
+    """What Serve's processes read when they start."""
     from cxr_platform.serving import front
 
-    os.environ.setdefault(front.VARIABLE, front.IMPORT_PATH)
-    os.environ.setdefault("RAY_max_direct_call_object_size", str(DIRECT_BYTES))
-    # Larger ones take that detour; where the store is full, Ray would go on in files on a disk. These are in memory.
-    os.environ.setdefault("RAY_object_spilling_directory", "/dev/shm")
+    return {
+        front.VARIABLE: front.IMPORT_PATH,
+        "RAY_max_direct_call_object_size": str(DIRECT_BYTES),
+        # Larger ones take that detour; where the store is full, Ray would go on in files on a disk: here in memory.
+        "RAY_object_spilling_directory": "/dev/shm",
+    }
+
+
+def prepare_environment() -> None:
+    """Set it, unless the user has."""
+    for name, value in serve_environment().items():
+        os.environ.setdefault(name, value)
 
 
 def _check_free(port: int) -> None:

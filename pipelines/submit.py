@@ -78,11 +78,12 @@ def runtime_environment() -> dict[str, Any]:
 
 
 def _client(address: str) -> "JobSubmissionClient":
+    from ray.exceptions import RayError
     from ray.job_submission import JobSubmissionClient
 
     try:
         return JobSubmissionClient(address)
-    except (ConnectionError, RuntimeError) as error:
+    except (ConnectionError, RuntimeError, RayError) as error:  # the last: without the token, or with another
         raise ConfigError(
             f"Expected a Ray cluster's jobs API at {address}, reached with its token.",
             received=str(error).strip().splitlines()[0],

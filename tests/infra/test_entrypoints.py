@@ -14,10 +14,7 @@ def test_there_are_such_commands() -> None:
 
 
 @pytest.mark.parametrize("words", TYPED, ids=" ".join)
-def test_a_verb_understands_what_a_person_is_told_to_type(words: list[str], request: pytest.FixtureRequest) -> None:
-    if "--storage" in words:
-        reason = "--data and --storage come with the jobs of the same release: then remove this"
-        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
+def test_a_verb_understands_what_a_person_is_told_to_type(words: list[str]) -> None:
     parse(words)
 
 

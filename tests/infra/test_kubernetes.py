@@ -4,7 +4,6 @@ import os
 import shlex
 from pathlib import Path
 
-import pytest
 import yaml
 
 from cxr_platform.config import load_profile
@@ -150,7 +149,6 @@ def test_no_secret_is_in_the_files_and_the_readme_names_each_that_is_asked_for(f
 
 
 @EACH
-@pytest.mark.xfail(strict=True, reason="--data and --storage come with the jobs of the same release: then remove this")
 def test_the_study_is_a_command_that_the_platform_understands(folder: str) -> None:
     arguments = parse(shlex.split(one(folder, "RayJob")["spec"]["entrypoint"]))
     assert load_profile(arguments.profile, {}).name == ("quick" if folder == "overlays/small" else "paper")

@@ -7,7 +7,7 @@ import yaml
 from cxr_platform.config import from_mapping
 from cxr_platform.serving.deployment import Options
 from cxr_platform.serving.keys import FILE_VARIABLE
-from pipelines.serve import ENVIRONMENT
+from pipelines.serve import serve_environment
 from tests.conftest import REPOSITORY
 from tests.infra.rendered import EACH, Tree, clusters, cores, environment, groups, one, ray_container
 
@@ -54,7 +54,7 @@ def test_every_node_that_serves_has_the_registry_the_keys_and_what_serve_reads_a
         found = environment(container)
         mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
         keys = next(v["secret"] for v in group["template"]["spec"]["volumes"] if v["name"] == "api-keys")
-        assert found.items() >= ENVIRONMENT.items()
+        assert found.items() >= serve_environment().items()
         assert str(PurePosixPath(found[FILE_VARIABLE]).parent) == mounts["api-keys"]["mountPath"]
         assert PurePosixPath(found[FILE_VARIABLE]).name == "keys", "the Secret's key, which is the file's name"
         assert keys == {"secretName": "cxr-api-keys", "defaultMode": 0o440}, "read by the group of the pod's volumes"
