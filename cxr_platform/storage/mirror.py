@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cxr_platform.storage.files import file_names, put_file, storage_errors
+from cxr_platform.storage.lock import FILE as LOCK
 from cxr_platform.storage.place import is_remote
 
 DESCRIBING = ("manifest.json", "study.json", "trial.json", "results.json", "bundle.json", "registry.json")
@@ -16,9 +17,9 @@ State = dict[str, tuple[int, int]]
 """Relative path → bytes and time of the last change, ns."""
 
 
-def everything(_file: str) -> bool:
-    """Every file."""
-    return True
+def everything(file: str) -> bool:
+    """Every file but the folder's lock, which is the business of those who hold it (`lock`)."""
+    return file != LOCK
 
 
 @contextmanager

@@ -6,14 +6,17 @@
 Both are gone when the trial is finished.
 """
 
+import contextlib
 import logging
 import platform
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+from cxr_platform.errors import StorageError
 from cxr_platform.storage.files import write_json
 from cxr_platform.training.checkpoint import FILE, read_checkpoint, write_checkpoint
 from cxr_platform.training.plan import TrialKey
@@ -22,6 +25,9 @@ from cxr_platform.training.trial import Epoch, Position
 STATE = "state.json"
 STATE_SECONDS = 10.0
 """Between two writings of `state.json`: an epoch of a small study takes less than a second."""
+
+ALIVE_SECONDS = 60.0
+"""After which it is written at the latest, also within an epoch: who reads it takes silence for a lost node."""
 
 log = logging.getLogger(__name__)
 
@@ -43,17 +49,28 @@ class State:
 
 
 class Running:
-    """Writes the traces of one trial in `folder`."""
+    """Writes the traces of one trial in `folder`, from `begin` to the end of its `with` block."""
 
     def __init__(self, folder: Path, key: TrialKey, cpus: float, gpus: float, checkpoint_seconds: float) -> None:
         self._folder, self._checkpoint_seconds = folder, checkpoint_seconds
         now = utc_now()
         self.state = State(key.strategy, key.fold, platform.node(), now, now, 0, 0, 0.0, cpus, gpus)
         self._written = self._kept = time.monotonic()
+        self._over, self._writing = threading.Event(), threading.Lock()
+        self._heartbeat = threading.Thread(target=self._beat, daemon=True)
+
+    def __enter__(self) -> "Running":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        if self._heartbeat.ident is not None:
+            self._heartbeat.join()
 
     def begin(self) -> Position | None:
         """Say that the trial runs. Returns where an earlier process left it; one that is damaged is not used."""
         self._tell()
+        self._heartbeat.start()
         try:
             if (self._folder / FILE).exists():
                 return read_checkpoint(self._folder)
@@ -72,8 +89,15 @@ class Running:
             self._tell()
 
     def _tell(self) -> None:
-        self.state.updated, self._written = utc_now(), time.monotonic()
-        write_json(self._folder / STATE, asdict(self.state))
+        with self._writing:
+            self.state.updated, self._written = utc_now(), time.monotonic()
+            write_json(self._folder / STATE, asdict(self.state))
+
+    def _beat(self) -> None:
+        while not self._over.wait(ALIVE_SECONDS / 4):
+            if time.monotonic() - self._written >= ALIVE_SECONDS:
+                with contextlib.suppress(StorageError):  # what cannot be written now ends the trial at its next epoch
+                    self._tell()
 
 
 def utc_now() -> str:

@@ -103,7 +103,8 @@ def execute_trial(
 
     rows = TrialData(inputs, study.data.labels, study.data.rows_outside(key.fold), study.data.rows_of_fold(key.fold))
     seed = trial_seed(study.plan.profile.seed, key.fold)
-    result = run_trial(bench, strategy_by_name(key.strategy), rows, seed, keep, running.begin())
+    with running:
+        result = run_trial(bench, strategy_by_name(key.strategy), rows, seed, keep, running.begin())
     told = running.state
     facts = {"seed": seed, "backend": keras_backend(), "node": told.node, "cpus": told.cpus, "gpus": told.gpus}
     facts |= {"started": told.started, "finished": utc_now()}

@@ -20,12 +20,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import cross_validate, phantoms
-from tests.cluster.hosts import JOBS, Host, hosts, need_hosts, start_ray, wait_for_nodes
+from tests.cluster.hosts import JOBS, SUBNET, Host, hosts, need_hosts, start_ray, wait_for_nodes
+from tests.storage.object_store import BUCKET, CREDENTIALS, SERVER
 
 pytestmark = pytest.mark.ray
 
 TOKEN = "0123456789abcdef" * 3
-ENVIRONMENT = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_USAGE_STATS_ENABLED": "0"}
+STORE = f"http://{SUBNET}.5:5000"
+ENVIRONMENT = {
+    **{"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_USAGE_STATS_ENABLED": "0"},
+    **{"AWS_ENDPOINT_URL": STORE, **CREDENTIALS},
+}
 PROFILE = """
 folds = 3
 [model]
@@ -57,11 +62,22 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Host]]:
-    """A head that only directs, and two nodes with one processor each; a fourth machine is free."""
+    """A head that only directs, and two nodes with one processor each; a fourth machine is free.
+
+    A fifth, which is not handed out, serves an S3 API.
+    """
     need_hosts()
-    with hosts(4, ENVIRONMENT) as made:
-        start_cluster(made[:3], tmp_path_factory.mktemp("logs"))
+    with hosts(5, ENVIRONMENT) as made:
+        logs = tmp_path_factory.mktemp("logs")
+        serve_objects(made.pop(), logs / "store.log")
+        start_cluster(made[:3], logs)
         yield made
+
+
+def serve_objects(host: Host, log: Path) -> None:
+    host.popen(sys.executable, "-c", SERVER.format(host.address, 5000), log=log)
+    make = f"import s3fs; s3fs.S3FileSystem().mkdir('{BUCKET}')"
+    wait_until(lambda: host.run(sys.executable, "-c", make).returncode == 0)
 
 
 def start_cluster(machines: list[Host], logs: Path) -> None:
@@ -87,6 +103,17 @@ def predictions(shared: Path, storage: str) -> pd.DataFrame:
     return table.sort_values(["strategy", "image_id"]).reset_index(drop=True)
 
 
+def assert_same(there: pd.DataFrame, here: pd.DataFrame) -> None:
+    """The same images, with probabilities that differ by float arithmetic only."""
+    assert there["image_id"].tolist() == here["image_id"].tolist()
+    columns = [name for name in here if name.startswith("p_")]
+    assert np.abs(there[columns].to_numpy() - here[columns].to_numpy()).max() < 1e-3
+
+
+def files_of(folder: Path) -> set[str]:
+    return {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
+
+
 def trials(shared: Path, storage: str) -> list[dict[str, object]]:
     return [json.loads(file.read_text()) for file in (shared / storage).glob("runs/t/trials/*/fold-*/trial.json")]
 
@@ -109,10 +136,31 @@ def test_a_study_as_a_job_runs_on_every_node_and_predicts_what_one_machine_does(
 
     alone = [str(word) for word in study_of(shared, "alone", "tiny", "scratch,off-the-shelf")[1:]]
     assert cross_validate.main([*alone, "--engine", "local"]) == 0
-    there, here = predictions(shared, "many"), predictions(shared, "alone")
-    assert there["image_id"].tolist() == here["image_id"].tolist()
-    columns = [name for name in here if name.startswith("p_")]
-    assert np.abs(there[columns].to_numpy() - here[columns].to_numpy()).max() < 1e-3
+    assert_same(predictions(shared, "many"), predictions(shared, "alone"))
+
+
+def test_with_an_object_store_manifest_study_and_report_are_there_only(
+    machines: list[Host], shared: Path, tmp_path: Path
+) -> None:
+    head, before = machines[0], files_of(shared)
+    copy = f"import s3fs; s3fs.S3FileSystem().put('{shared}/films', 's3://{BUCKET}/films', recursive=True)"
+    assert head.run(sys.executable, "-c", copy).returncode == 0
+    places = ["--data", f"s3://{BUCKET}/films", "--storage", f"s3://{BUCKET}/out"]
+    named = [*places, "--profile", shared / "tiny.toml", "--name", "t", "--strategies", "scratch"]
+    job = submit(head, tmp_path / "log", "cross_validate", *named)
+    assert job.wait(900) == 0, (tmp_path / "log").read_text()[-3000:]
+
+    told = head.run(sys.executable, "-m", "pipelines.study", "status", "t", "--storage", f"s3://{BUCKET}/out", "--json")
+    assert json.loads(told.stdout)["states"]["finished"] == 3, told.stderr
+    fetch = f"import s3fs; s3fs.S3FileSystem().get('s3://{BUCKET}/out', '{tmp_path}/out', recursive=True)"
+    assert head.run(sys.executable, "-c", fetch).returncode == 0
+    found = files_of(tmp_path / "out")
+    assert {"manifests/t/manifest.json", "runs/t/study.json", "runs/t/report/index.html"} <= found
+    assert not [name for name in found if ".run/" in name or name.endswith(".lock") or "/tune/" in name]
+    assert files_of(shared) == before
+    there = pq.read_table(tmp_path / "out" / "runs" / "t" / "predictions.parquet").to_pandas()
+    here = predictions(shared, "alone").query("strategy == 'scratch'")
+    assert_same(there.sort_values("image_id"), here)
 
 
 def test_without_the_token_nothing_is_submitted(machines: list[Host], tmp_path: Path) -> None:

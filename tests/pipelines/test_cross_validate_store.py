@@ -4,12 +4,10 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
 from cxr_platform.storage.mirror import local_copy
-from pipelines import cross_validate, phantoms, report, study
+from pipelines import cross_validate, phantoms, study
 from tests.pipelines.test_cross_validate import PROFILE
 from tests.storage.object_store import folder, names
 
@@ -46,20 +44,10 @@ def test_films_in_a_store_become_a_study_and_a_report_in_a_store(
     assert not [name for name in found if ".run/" in name or name.endswith(".lock") or "/tune/" in name]
 
     capsys.readouterr()
-    assert run("--data", "s3://films/films", "--storage", "s3://films/out") == 0
+    assert run("--data", "s3://films/films", "--storage", "s3://films/out", "--no-report") == 0
     told = capsys.readouterr().out
     assert "as it stands" in told
     assert "0 trials to run, 2 kept from before" in told
 
-    assert report.main(["--study", "s3://films/out/runs/films-tiny"]) == 0
-    assert "SYNTHETIC" in capsys.readouterr().out
     assert study.main(["status", "films-tiny", "--storage", "s3://films/out", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["states"]["finished"] == 2
-
-    assert run("--data", "films", "--storage", "here") == 0
-    here = pq.read_table(work / "here" / root / "predictions.parquet").to_pandas()
-    with (folder("out") / root / "predictions.parquet").open("rb") as stream:
-        there = pq.read_table(stream).to_pandas()
-    assert here["image_id"].tolist() == there["image_id"].tolist()
-    columns = [name for name in here if name.startswith("p_")]
-    assert np.abs(here[columns].to_numpy() - there[columns].to_numpy()).max() < 1e-5

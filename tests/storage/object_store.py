@@ -13,7 +13,7 @@ from pathlib import Path
 from cxr_platform.storage.place import place
 
 BUCKET = "films"
-SERVER = "from moto.server import main; main(['-H', '127.0.0.1', '-p', '{}'])"
+SERVER = "from moto.server import main; main(['-H', '{}', '-p', '{}'])"
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "test",
     "AWS_SECRET_ACCESS_KEY": "test",
@@ -28,7 +28,7 @@ def object_store() -> Iterator[dict[str, str]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    server = subprocess.Popen([sys.executable, "-c", SERVER.format(port)], stderr=subprocess.DEVNULL)
+    server = subprocess.Popen([sys.executable, "-c", SERVER.format("127.0.0.1", port)], stderr=subprocess.DEVNULL)
     try:
         _wait(port)
         request = urllib.request.Request(f"http://127.0.0.1:{port}/{BUCKET}", method="PUT")

@@ -1,4 +1,7 @@
 import json
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +30,16 @@ def told(folder: Path) -> dict[str, object]:
     return content
 
 
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    before = threading.active_count()
+    yield
+    assert threading.active_count() == before
+
+
 def test_it_says_from_the_start_what_runs_where(tmp_path: Path) -> None:
-    assert Running(tmp_path / "run", KEY, 2.0, 0.5, 60.0).begin() is None
+    with Running(tmp_path / "run", KEY, 2.0, 0.5, 60.0) as trial:
+        assert trial.begin() is None
     state = told(tmp_path / "run")
     assert (state["strategy"], state["fold"], state["cpus"], state["gpus"]) == ("scratch", 1, 2.0, 0.5)
     assert state["node"]
@@ -37,10 +48,10 @@ def test_it_says_from_the_start_what_runs_where(tmp_path: Path) -> None:
 
 def test_it_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "STATE_SECONDS", 0.0)
-    trial = Running(tmp_path, KEY, 1.0, 0.0, 60.0)
-    trial.begin()
-    for number in (1, 2):
-        trial.epoch(epoch(number), lambda: pytest.fail("it is not yet time for a checkpoint"))
+    with Running(tmp_path, KEY, 1.0, 0.0, 60.0) as trial:
+        trial.begin()
+        for number in (1, 2):
+            trial.epoch(epoch(number), lambda: pytest.fail("it is not yet time for a checkpoint"))
     state = told(tmp_path)
     assert (state["epoch"], state["epochs"], state["seconds"]) == (2, 3, 4.0)
     assert not (tmp_path / FILE).exists()
@@ -50,7 +61,8 @@ def test_the_next_process_goes_on_from_the_last_checkpoint(tmp_path: Path) -> No
     trial = Running(tmp_path, KEY, 1.0, 0.0, 0.0)
     for number in (1, 2, 3):
         trial.epoch(epoch(number), lambda number=number: position(number))  # type: ignore[misc]
-    found = Running(tmp_path, KEY, 1.0, 0.0, 0.0).begin()
+    with Running(tmp_path, KEY, 1.0, 0.0, 0.0) as again:
+        found = again.begin()
     assert found is not None
     assert [e.epoch for e in found.history] == [1, 2]  # after the last epoch the result itself is stored
     assert found.state["trained/0000"].tolist() == [2, 2, 2]
@@ -62,5 +74,18 @@ def test_a_checkpoint_that_was_cut_off_is_not_used(tmp_path: Path, caplog: pytes
     (tmp_path / FILE).write_bytes((tmp_path / FILE).read_bytes()[:-50])
     with pytest.raises(ValueError, match="no whole checkpoint"):
         read_checkpoint(tmp_path)
-    assert Running(tmp_path, KEY, 1.0, 0.0, 0.0).begin() is None
+    with Running(tmp_path, KEY, 1.0, 0.0, 0.0) as again:
+        assert again.begin() is None
     assert "from its beginning" in caplog.text
+
+
+def test_it_says_that_it_lives_within_a_long_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "ALIVE_SECONDS", 0.04)
+    with Running(tmp_path, KEY, 1.0, 0.0, 60.0) as trial:
+        trial.begin()
+        (tmp_path / STATE).unlink()
+        ends = time.monotonic() + 30
+        while not (tmp_path / STATE).exists():
+            assert time.monotonic() < ends
+            time.sleep(0.01)
+    assert told(tmp_path)["epoch"] == 0

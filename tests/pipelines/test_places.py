@@ -1,0 +1,58 @@
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+
+from cxr_platform.storage.place import place
+from pipelines.places import a_place, add_storage_argument, at_hand
+
+
+def named(**places: object) -> argparse.Namespace:
+    return argparse.Namespace(**{"imagenet_weights": None, **places})
+
+
+def test_a_scheme_that_nothing_reads_is_an_error_of_the_argument(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser()
+    add_storage_argument(parser)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--storage", "nonsense://x"])
+    assert "gcsfs" in capsys.readouterr().err
+
+
+def test_folders_are_handed_on_as_they_are(tmp_path: Path) -> None:
+    with at_hand(named(study=tmp_path, manifest=None), "study", "manifest") as local:
+        assert local.study is tmp_path
+        assert local.manifest is None
+
+
+def test_a_study_in_a_store_comes_with_its_manifest_and_without_what_only_training_needs() -> None:
+    storage = a_place("memory://places/out")
+    (storage / "runs/t/study.json").write_text(json.dumps({"manifest": {"path": "films"}}))
+    (storage / "runs/t/champion/scratch.run/attempt/position.npz").write_text("large")
+    (storage / "manifests/films/manifest.json").write_text("{}")
+    with at_hand(named(study=storage / "runs/t", manifest=None), "study", "manifest") as local:
+        assert [path.name for path in local.study.iterdir()] == ["study.json"]
+        assert (local.manifest / "manifest.json").read_text() == "{}"
+        (local.study / "report").mkdir()
+        (local.study / "report/index.html").write_text("new")
+    assert (storage / "runs/t/report/index.html").read_text() == "new"
+    assert (storage / "runs/t/champion/scratch.run/attempt/position.npz").exists()
+
+
+def test_a_registry_in_a_store_is_changed_by_one_at_a_time() -> None:
+    registry = a_place("memory://places/registry")
+    with at_hand(named(registry=registry), "registry") as local:
+        assert (registry / ".lock").exists()
+        local.registry.mkdir(exist_ok=True)
+        (local.registry / "registry.json").write_text("{}")
+    assert not (registry / ".lock").exists()
+    assert (place("memory://places/registry") / "registry.json").read_text() == "{}"
+
+
+def test_weights_in_a_store_are_a_file_for_the_length_of_the_block() -> None:
+    weights = a_place("memory://places/weights.h5")
+    weights.write_bytes(b"weights")
+    with at_hand(named(imagenet_weights=weights)) as local:
+        assert local.imagenet_weights.read_bytes() == b"weights"
+    assert not local.imagenet_weights.exists()
