@@ -26,6 +26,11 @@ PORT     ?= 8000
 METRICS_PORT ?= 9811
 KEYS     ?=
 
+# Jobs of a cluster.
+ADDRESS  ?= http://127.0.0.1:8265
+VERB     ?= cross_validate
+ARGS     ?=
+
 SETTINGS = --profile $(PROFILE) $(if $(FOLDS),--folds $(FOLDS)) $(if $(SEED),--seed $(SEED)) \
            $(if $(INPUT_SIZE),--input-size $(INPUT_SIZE)) $(if $(LIMIT),--limit $(LIMIT))
 WEIGHTS_ARGUMENT = $(if $(WEIGHTS),--imagenet-weights $(WEIGHTS))
@@ -35,12 +40,12 @@ RUN  = $(VENV)/bin/python -m
 UV_VERSION = 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help setup phantoms manifest study report evaluate track cv-all champion serve exporter test check format lock bench bench-head bench-serving clean-env
+.PHONY: help setup phantoms manifest study report evaluate track cv-all champion serve submit exporter test check format lock bench bench-head bench-manifest bench-serving clean-env
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
 	@echo "Variables: DATA PROFILE PROTOCOL STRATEGIES FOLDS NAME INPUT_SIZE SEED LIMIT (images a class) EXTERNAL (sources that are only scored) ENGINE WEIGHTS PER_CLASS;"
-	@echo "           STUDY STRATEGY REGISTRY (champion, serve), HOST PORT METRICS_PORT KEYS (serve)"
+	@echo "           STUDY STRATEGY REGISTRY (champion, serve), HOST PORT METRICS_PORT KEYS (serve), ADDRESS VERB ARGS (submit)"
 	@echo "Example:   make cv-all DATA=~/films PROFILE=quick STRATEGIES=off-the-shelf,scratch FOLDS=5 LIMIT=200"
 
 setup: $(VENV)/installed ## make the virtual environment from the hash-locked requirements
@@ -83,6 +88,9 @@ champion: setup ## train STRATEGY on all films of STUDY and put it into REGISTRY
 serve: setup ## serve the champion of REGISTRY at HOST:PORT, with a page to try it
 	$(RUN) pipelines.serve --registry $(REGISTRY) --host $(HOST) --port $(PORT) --metrics-port $(METRICS_PORT) $(if $(KEYS),--keys $(KEYS))
 
+submit: setup ## run VERB with ARGS as a job of the Ray cluster at ADDRESS and follow its log
+	$(RUN) pipelines.submit --address $(ADDRESS) $(VERB) $(ARGS)
+
 exporter: setup ## export the state of REGISTRY to Prometheus
 	$(RUN) pipelines.exporter --registry $(REGISTRY)
 
@@ -103,6 +111,9 @@ bench: setup ## what the second fold of a strategy costs beside its steps, again
 
 bench-head: setup ## the off-the-shelf head of NAME beside a logistic regression on the same features and folds
 	$(RUN) pipelines.benchmark_head --manifest $(MANIFEST) --study runs/$(NAME) $(WEIGHTS_ARGUMENT)
+
+bench-manifest: setup ## memory and time of the manifest of many drawn films, against a quarter of them
+	$(RUN) pipelines.benchmark_manifest --work data/benchmark-manifest
 
 bench-serving: setup ## the server beside bare ONNX Runtime and a plain FastAPI application, on the films of DATA
 	$(RUN) pipelines.benchmark_serving --registry $(REGISTRY) --data $(DATA)

@@ -3,7 +3,7 @@
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +33,8 @@ def connect(address: str | None = None, metrics_port: int | None = None) -> None
     options = private if where == "local" else {"runtime_env": {"env_vars": _passed_on()}}
     try:
         _probe(where)
-        ray.init(address=where, log_to_driver=False, logging_level="warning", **options)
+        with _on_loopback() if where == "local" else nullcontext():
+            ray.init(address=where, log_to_driver=False, logging_level="warning", **options)
     except (OSError, RuntimeError, ValueError) as error:
         raise ConfigError(
             f"Expected a Ray cluster at {where!r}.",
@@ -100,6 +101,28 @@ def _node_groups() -> Iterator[tuple[Mapping[str, float], int]]:
 
 def _total(nodes: list[tuple[Mapping[str, float], int]], name: str) -> float:
     return sum(resources.get(name, 0.0) * count for resources, count in nodes)
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Ray's servers that are started within listen on 127.0.0.1 alone.
+
+    On Linux they listen on every interface, as the instance might become a cluster. The switch is the one that keeps
+    them on loopback on other systems; the variable is for the processes that they start.
+    """
+    from ray._private import ray_constants
+
+    name, before = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, ray_constants.ENABLE_RAY_CLUSTER
+    kept = os.environ.get(name)
+    os.environ[name], ray_constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+        if kept is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = kept
 
 
 def _passed_on() -> dict[str, str]:

@@ -126,6 +126,7 @@ def _join(host: Host, bridge: str) -> None:
     _ip("-n", host.name, "addr", "add", f"{host.address}/24", "dev", "eth0")
     for device in ("lo", "eth0"):
         _ip("-n", host.name, "link", "set", device, "up")
+    _ip("-n", host.name, "route", "add", "default", "dev", "eth0")  # so that Ray takes it for the way to others
 
 
 def _ip(*words: str) -> None:

@@ -206,7 +206,9 @@ def test_after_a_lost_head_a_new_cluster_goes_on_with_the_same_storage(
     assert half
 
     start_cluster(machines[:2], tmp_path)
-    job = submit(head, tmp_path / "again", *study_of(shared, "headless", "long"))
+    command = ["python", "-m", "pipelines.cross_validate", *map(str, study_of(shared, "headless", "long")[1:])]
+    address = f"http://{head.address}:{JOBS}"  # this time as Ray's own command does it, for nodes that have the package
+    job = head.popen("ray", "job", "submit", "--address", address, "--", *command, log=tmp_path / "again")
     assert job.wait(600) == 0, (tmp_path / "again").read_text()[-3000:]
     told = (tmp_path / "again").read_text()
     assert re.search(rf"{3 - len(before)} trials to run, {len(before)} kept", told)
