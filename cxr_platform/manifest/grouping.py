@@ -1,11 +1,16 @@
 """The groups that stay on one side of a fold: films of one patient, copies of one film, and whatever these join."""
 
+import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import IO
 
 import numpy as np
+import numpy.typing as npt
 
 from cxr_platform.intake.duplicates import (
     SAME_FILM_AGREEMENT,
+    SIDE,
     Pairs,
     as_pairs,
     connected_groups,
@@ -18,6 +23,7 @@ from cxr_platform.manifest.cache import PixelReader
 from cxr_platform.manifest.selection import Taken
 
 TILE_FILMS = 1024  # films a side of a tile; the details of two sides, 80 MB, are in memory
+PAIRS_AT_ONCE = 256
 
 
 def group_films(
@@ -46,16 +52,53 @@ def near_duplicates(taken: Sequence[Taken], max_distance: int, pixels: PixelRead
     first = _first_of_each([film.facts.pixel_sha256 for film in taken])
     hashes = np.array([int(taken[i].facts.phash, 16) for i in first], np.uint64)
     nominated = np.array(first, np.int64)[near_pairs(hashes, max_distance)]
-    return as_pairs(pair for tile in _tiles(nominated) for pair in _confirmed(tile, taken, pixels))
+    films = np.unique(nominated)
+    with _details(films, taken, pixels) as details:
+        tiles = _tiles(np.searchsorted(films, nominated))
+        return films[np.concatenate([as_pairs(()), *(_confirmed(tile, details) for tile in tiles)])]
 
 
-def _confirmed(pairs: Pairs, taken: Sequence[Taken], pixels: PixelReader) -> Iterator[tuple[int, int]]:
-    details = {}
-    for i in sorted(np.unique(pairs).tolist(), key=lambda i: taken[i].decoded.shard):
-        details[i] = fine_detail(pixels.films([taken[i].decoded])[0])
-    for i, j in pairs.tolist():
-        if detail_agreement(details[i], details[j]) >= SAME_FILM_AGREEMENT:
-            yield i, j
+@contextmanager
+def _details(films: npt.NDArray[np.int64], taken: Sequence[Taken], pixels: PixelReader) -> Iterator["_Details"]:
+    """The fine detail of each of `films`, computed once and kept in a temporary file: 40 kB a film, in no memory."""
+    held = [taken[film] for film in films.tolist()]
+    with tempfile.TemporaryFile(prefix="cxr-details-") as file:
+        details = _Details(file)
+        for row in sorted(range(len(held)), key=lambda row: held[row].decoded.shard):
+            details.write(row, fine_detail(pixels.films([held[row].decoded])[0]))
+        yield details
+
+
+class _Details:
+    """Spectra (S, S/2 + 1) complex64 by row number, in a file."""
+
+    shape = (SIDE, SIDE // 2 + 1)
+    size = SIDE * (SIDE // 2 + 1) * np.dtype(np.complex64).itemsize
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def write(self, row: int, detail: npt.NDArray[np.complex64]) -> None:
+        self._file.seek(row * self.size)
+        self._file.write(detail.tobytes())
+
+    def read(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.complex64]:
+        """(len(rows), S, S/2 + 1)"""
+        found = np.empty((len(rows), *self.shape), np.complex64)
+        for place, row in zip(found, rows.tolist(), strict=True):
+            self._file.seek(row * self.size)
+            place[:] = np.frombuffer(self._file.read(self.size), np.complex64).reshape(self.shape)
+        return found
+
+
+def _confirmed(tile: Pairs, details: _Details) -> Pairs:
+    rows, position = np.unique(tile, return_inverse=True)
+    held, position = details.read(rows), position.reshape(-1, 2)
+    agreement = [
+        detail_agreement(held[part[:, 0]], held[part[:, 1]])
+        for part in np.split(position, range(PAIRS_AT_ONCE, len(position), PAIRS_AT_ONCE))
+    ]
+    return tile[np.concatenate(agreement) >= SAME_FILM_AGREEMENT]
 
 
 def _tiles(pairs: Pairs) -> Iterator[Pairs]:

@@ -7,7 +7,9 @@ from PIL import Image
 
 from cxr_platform.config import IntakeConfig
 from cxr_platform.intake.duplicates import (
+    MAX_SHIFT,
     SAME_FILM_AGREEMENT,
+    SIDE,
     as_pairs,
     connected_groups,
     detail_agreement,
@@ -21,7 +23,15 @@ from tests.manifest.builders import film
 
 
 def agreement(a: np.ndarray, b: np.ndarray) -> float:
-    return detail_agreement(fine_detail(a), fine_detail(b))
+    return float(detail_agreement(fine_detail(a), fine_detail(b)))
+
+
+def test_the_agreement_is_the_largest_correlation_over_small_shifts_of_each_pair() -> None:
+    details = np.stack([fine_detail(film(number)) for number in range(4)])
+    shifts = np.arange(-MAX_SHIFT, MAX_SHIFT + 1)
+    for one, other, found in zip(details, details[::-1], detail_agreement(details, details[::-1]), strict=True):
+        correlation = np.fft.irfft2(one * np.conj(other), s=(SIDE, SIDE))
+        assert found == pytest.approx(correlation[np.ix_(shifts, shifts)].max(), abs=1e-5)
 
 
 @pytest.mark.parametrize("distance", [0, 1, 4, 9])
