@@ -6,10 +6,8 @@ Again, the same command decodes only files that are new or have changed.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -49,18 +47,22 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def ensure_manifest(arguments: argparse.Namespace, profile: Profile) -> None:
-    """Build `arguments.manifest` from `arguments.data`, unless there is one that was built with the same settings."""
+    """Build `arguments.manifest` from `arguments.data`, unless one of the same settings and files stands there."""
+    from cxr_platform.manifest.build import is_current
     from cxr_platform.manifest.store import open_manifest
 
     try:
-        info = open_manifest(arguments.manifest).info
+        current = is_current(open_manifest(arguments.manifest), arguments.data, profile, _external(arguments))
     except ManifestError:  # none, or a broken one
-        info = {}
-    settings = {"config": asdict(profile.intake), "folds": profile.folds, "seed": profile.seed}
-    if {key: info.get(key) for key in settings} == json.loads(json.dumps(settings)):
+        current = False
+    if current:
         print(f"Manifest: {arguments.manifest}, as it stands; `cxr manifest` builds it again")
     else:
         _build(arguments, arguments.manifest, profile)
+
+
+def _external(arguments: argparse.Namespace) -> list[str]:
+    return [name for name in arguments.external.split(",") if name]
 
 
 def _build(arguments: argparse.Namespace, destination: Path, profile: Profile) -> None:
@@ -74,7 +76,7 @@ def _build(arguments: argparse.Namespace, destination: Path, profile: Profile) -
             profile,
             progress,
             overrule=getattr(arguments, "overrule", None),
-            external=[name for name in arguments.external.split(",") if name],
+            external=_external(arguments),
             address=arguments.ray_address,
         )
         films = {(label, source): n for label, found in manifest.info["counts"].items() for source, n in found.items()}

@@ -1,7 +1,8 @@
 """From folders of films to a validated manifest."""
 
+import json
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,22 @@ def build_manifest(
     with place.build():
         _Build(place, found, lists, profile, progress or Silent(), address).run()
     return open_manifest(destination)
+
+
+def is_current(manifest: Manifest, data: Path, profile: Profile, external: Collection[str] = ()) -> bool:
+    """Whether `manifest` was built with the settings of `profile`, of the files that are in `data` now, by their names.
+
+    No image is opened: a file that was exchanged for another of its name is not noticed (`build_manifest` would).
+    Raises as `build_manifest` does for collections that cannot be used.
+    """
+    settings = {"config": asdict(profile.intake), "folds": profile.folds, "seed": profile.seed}
+    if {key: manifest.info.get(key) for key in settings} != json.loads(json.dumps(settings)):
+        return False
+    found, _ = _find(data, None, external, profile.intake.selection)
+    roles = {candidate.source_path: candidate.role for candidate in found.candidates}
+    taken = manifest.table(["source_path", "role"]).to_pylist()
+    known = {row["source_path"] for row in taken} | set(manifest.excluded()["source_path"].to_pylist())
+    return known == roles.keys() and all(roles[row["source_path"]] == row["role"] for row in taken)
 
 
 def _keep_apart(data: Path, destination: Path) -> None:

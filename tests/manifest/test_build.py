@@ -8,7 +8,7 @@ from cxr_platform.errors import ConfigError, FoldError, ManifestInvalid, Storage
 from cxr_platform.intake.sources import Found
 from cxr_platform.labels import CLASSES
 from cxr_platform.manifest import validate
-from cxr_platform.manifest.build import build_manifest
+from cxr_platform.manifest.build import build_manifest, is_current
 from cxr_platform.manifest.choice import Choice
 from cxr_platform.manifest.rows import make_info
 from cxr_platform.manifest.store import Manifest, open_manifest
@@ -225,3 +225,19 @@ def test_a_disk_that_is_full_while_films_are_written_is_told(
     with pytest.raises(StorageError, match=r"able to write .*manifest\.building.*No space left"):
         build_manifest(collection, destination, profile())
     assert open_manifest(destination).content_hash == built.content_hash
+
+
+def test_a_manifest_is_current_for_the_settings_and_files_it_was_built_of(copy: tuple[Path, Path]) -> None:
+    data, destination = copy
+    manifest = open_manifest(destination)
+    assert is_current(manifest, data, profile())
+    assert not is_current(manifest, data, profile(seed=7))
+    assert not is_current(manifest, data, profile(), external=["cohen"])
+    save(film(99), data / "classes" / "Normal" / "new.png")
+    assert not is_current(manifest, data, profile())
+
+
+def test_a_manifest_of_other_films_is_not_current(copy: tuple[Path, Path], tmp_path: Path) -> None:
+    data, destination = copy
+    (data / "classes" / "Normal").rename(data / "classes" / "Pneumonia-of-another-collection")
+    assert not is_current(open_manifest(destination), data, profile())
