@@ -24,7 +24,7 @@ from cxr_platform.manifest.place import is_cache_key
 from cxr_platform.manifest.records import RECORD_SCHEMA, Decoded, FileKey, from_table, to_table
 from cxr_platform.manifest.schema import PIXELS, pixels_to_arrow, pixels_to_numpy
 from cxr_platform.manifest.versions import package_versions
-from cxr_platform.storage.files import make_folder, readable, remove, write_atomically
+from cxr_platform.storage.files import children, make_folder, readable, remove, write_atomically
 
 DECODING_PACKAGES = ("imagehash", "numpy", "pillow", "pydicom", "scipy", "tensorflow-io")
 DECODING_MODULES = (
@@ -80,10 +80,10 @@ class DecodedCache:
     def prune(self, used: Iterable[Decoded]) -> None:
         """Remove the shards in which nothing is used any more, half-written ones, and those of other settings."""
         kept = {record.shard for record in used}
-        for file in self.folder.iterdir():
+        for file in children(self.folder):
             if file.name not in kept:
                 file.unlink()
-        for other in self._root.iterdir():
+        for other in children(self._root):
             if other.is_dir() and other != self.folder and is_cache_key(other.name):
                 remove(other)
 

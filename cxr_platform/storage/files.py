@@ -123,6 +123,11 @@ def file_names(folder: Path) -> list[str]:
     return [found[len(base) + 1 :] for found in store.fs.find(base)]
 
 
+def children(folder: Path) -> list[Path]:
+    """What lies directly in `folder`; nothing where there is none, as a store has no empty folders."""
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
 def remove(where: Path) -> None:
     """The file or folder, if it is there."""
     if is_remote(where):

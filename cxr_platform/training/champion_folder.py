@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from cxr_platform.errors import StudyError, StudyMismatch
 from cxr_platform.models.mobilenet import Network
-from cxr_platform.storage.files import new_folder, remove, write_json
+from cxr_platform.storage.files import children, new_folder, remove, write_json
 from cxr_platform.storage.place import absolute, is_remote
 from cxr_platform.training.checkpoint import newest
 from cxr_platform.training.folder import history_table
@@ -110,7 +110,7 @@ class ChampionFolder:
     def _keep_newest(self) -> Path | None:
         kept = newest(self.run)
         for attempt in self.run.glob("attempt-*"):
-            for leftover in attempt.iterdir() if kept and attempt == kept.parent else [attempt]:
+            for leftover in children(attempt) if kept and attempt == kept.parent else [attempt]:
                 if leftover != kept:
                     remove(leftover)
         for leftover in () if is_remote(self.final) else self.final.parent.glob(f".{self.final.name}.*"):

@@ -17,6 +17,7 @@ from cxr_platform.manifest.cache import (
     sources_hash,
     write_shard,
 )
+from cxr_platform.storage.place import place
 from tests.manifest.builders import film, refused, store
 
 INTAKE = Path(cxr_platform.__file__).parent / "intake"
@@ -122,3 +123,12 @@ def test_folders_of_others_beside_the_shards_are_left_alone(cache: DecodedCache,
     (tmp_path / "photographs").mkdir()
     cache.prune([])
     assert (tmp_path / "photographs").is_dir()
+
+
+def test_a_cache_in_an_object_store_gives_back_what_was_put_into_it(tmp_path: Path) -> None:
+    cache = DecodedCache(place(f"memory://{tmp_path.name}/cache"), "0123456789abcdef")
+    (record,) = store(cache, {"s/a.png": film(1)})
+    assert cache.load() == {record.key: record}
+    assert (PixelReader(cache, 200).films([record])[0] == film(1)).all()
+    cache.prune([])
+    assert cache.load() == {}

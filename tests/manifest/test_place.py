@@ -3,8 +3,10 @@ from pathlib import Path
 import pytest
 
 from cxr_platform.errors import StorageError
-from cxr_platform.manifest.place import INFO_FILE, Place
-from cxr_platform.storage.files import storage_errors
+from cxr_platform.manifest.place import INFO_FILE, Place, place_of
+from cxr_platform.storage import lock
+from cxr_platform.storage.files import file_names, storage_errors
+from cxr_platform.storage.place import place as a_place
 
 
 @pytest.fixture
@@ -123,3 +125,49 @@ def test_what_is_raised_while_building_is_not_taken_for_a_fault_of_the_place(pla
     with pytest.raises(ConnectionError), place.build():
         raise ConnectionError
     assert says(place) == "old"
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Place:
+    """A place in an object store with a manifest that says `old`."""
+    place = place_of(a_place(f"memory://{tmp_path.name}/manifest"))
+    (place.destination / INFO_FILE).write_text("old")
+    (place.destination / "films" / "part-00007.parquet").write_text("old")
+    return place
+
+
+def test_in_a_store_a_build_replaces_the_manifest_and_what_was_of_it(stored: Place) -> None:
+    with stored.build() as folder:
+        assert folder.is_dir()
+        assert says(stored) == "old"
+        (folder / "films").mkdir()
+        (folder / "films" / "part-00000.parquet").write_text("new")
+        (folder / INFO_FILE).write_text("new")
+        stored.publish()
+    assert says(stored) == "new"
+    assert file_names(stored.destination) == ["films/part-00000.parquet", INFO_FILE]
+    assert not folder.exists()
+
+
+def test_in_a_store_a_build_that_fails_leaves_the_manifest_as_it_was(stored: Place) -> None:
+    with pytest.raises(ZeroDivisionError):
+        fail(stored)
+    assert says(stored) == "old"
+    with stored.build() as folder:
+        (folder / INFO_FILE).write_text("bad")
+        stored.reject()
+    assert says(stored) == "old"
+    assert (stored.failed / INFO_FILE).read_text() == "bad"
+
+
+def test_in_a_store_other_files_are_not_replaced(stored: Place) -> None:
+    (stored.destination / "letter.txt").write_text("dear")
+    with pytest.raises(StorageError, match="other files"), stored.build():
+        pass
+    assert (stored.destination / "letter.txt").read_text() == "dear"
+
+
+def test_in_a_store_two_builds_at_once_are_refused(stored: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "RENEWAL_SECONDS", 0.1)
+    with stored.build(), pytest.raises(StorageError, match="nobody else"), stored.build():
+        pass

@@ -8,7 +8,10 @@ from cxr_platform.errors import StorageError, StudyError, StudyMismatch
 from cxr_platform.models.mobilenet import Network, build_network
 from cxr_platform.models.start import set_start
 from cxr_platform.models.strategies import strategy_by_name
+from cxr_platform.storage.files import file_names
+from cxr_platform.storage.place import place
 from cxr_platform.training.champion_folder import ChampionFolder, read_champion
+from cxr_platform.training.checkpoint import read_checkpoint
 from cxr_platform.training.trial import Epoch
 from tests.training.builders import tiny_profile
 from tests.training.test_checkpoint import checkpoint, cut_off
@@ -89,3 +92,21 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError, match="file"):
         ChampionFolder(tmp_path / "file", "scratch").begin(IDENTITY)
+
+
+def test_in_an_object_store_a_run_is_begun_continued_stored_and_read(tmp_path: Path, network: Network) -> None:
+    root = place(f"memory://{tmp_path.name}/champion")
+    folder = ChampionFolder(root, "scratch")
+    assert folder.begin(IDENTITY) is None
+    checkpoint(tmp_path, 2)
+    for file in tmp_path.rglob("*.npz"):
+        (folder.run / file.relative_to(tmp_path).as_posix()).write_bytes(file.read_bytes())
+    (folder.run / "attempt-b" / "snapshot.json").write_text("{")
+    kept = folder.begin(IDENTITY)
+    assert kept is not None
+    assert read_checkpoint(kept).history[-1].epoch == 2
+    assert not (folder.run / "attempt-b").exists()
+    folder.store(network, HISTORY, {"images": 56})
+    folder.clean_up()
+    assert read_champion(folder.final).facts["images"] == 56
+    assert sorted(file_names(root)) == ["scratch/champion.json", "scratch/history.parquet", "scratch/model.weights.h5"]

@@ -9,6 +9,7 @@ from cxr_platform.models.strategies import strategy_by_name
 from cxr_platform.training.inputs import FilmInputs
 from cxr_platform.training.step import Step
 from cxr_platform.training.trial import (
+    Position,
     TrialData,
     Workbench,
     class_weights,
@@ -74,6 +75,17 @@ def test_a_training_taken_up_between_two_epochs_ends_as_one_that_was_never_inter
     assert final.keys() == states[3][0].keys()
     assert all((final[name] == array).all() for name, array in states[3][0].items())
     assert any((states[1][0][name] != array).any() for name, array in states[3][0].items())
+
+
+def test_a_trial_taken_up_at_a_position_predicts_what_the_whole_trial_does(
+    bench: Workbench, features: TrialData
+) -> None:
+    positions: list[Position] = []
+    whole = run_trial(bench, OFF_THE_SHELF, features, 1, lambda _, position: positions.append(position()))
+    rest = run_trial(bench, OFF_THE_SHELF, features, 1, start=positions[1])
+    assert (rest.probabilities == whole.probabilities).all()
+    assert [epoch.loss for epoch in rest.history] == [epoch.loss for epoch in whole.history]
+    assert len(positions) == len(whole.history)
 
 
 def test_the_labels_of_the_test_fold_have_no_influence(bench: Workbench, features: TrialData) -> None:
