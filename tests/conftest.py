@@ -1,9 +1,13 @@
+from collections.abc import Iterator
+
 """Fixtures that every test may use."""
 
 import os
 from pathlib import Path
 
 import pytest
+
+from tests.storage.object_store import object_store
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("RAY_AUTH_MODE", "token")  # before Ray is imported, as the verbs do
@@ -18,3 +22,17 @@ def real_data() -> Path:
     if not (folder / "sources").is_dir():
         pytest.skip(f"the real X-rays are not at {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def store_environment() -> Iterator[dict[str, str]]:
+    with object_store() as environment:
+        yield environment
+
+
+@pytest.fixture
+def store(store_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """An S3 API that this process reaches."""
+    for name, value in store_environment.items():
+        monkeypatch.setenv(name, value)
+    return store_environment

@@ -11,8 +11,6 @@ from pipelines import cross_validate, phantoms, study
 from tests.pipelines.test_cross_validate import PROFILE
 from tests.storage.object_store import folder, names
 
-pytest_plugins = ("tests.storage.conftest",)
-
 
 @pytest.fixture
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
