@@ -1,4 +1,8 @@
-"""Frozen activations on Ray: computed once by as many workers as fit, kept in the object store for all folds."""
+"""Frozen activations on Ray: computed once by as many workers as fit, kept in the object store for all folds.
+
+They are kept by the driver's own node, from which the others fetch them: a node that computed some may be lost, and
+with it what only its workers' actors could compute again. Without the driver's node there is no study anyway.
+"""
 
 from typing import Any
 
@@ -13,13 +17,16 @@ from cxr_platform.training.devices import limit_process
 from cxr_platform.training.progress import Progress
 from cxr_platform.training.study import Study
 
+RESTARTS = 20
+"""How often a lost worker is started again, and each part tried; a part that kills its process ends there."""
+
 
 def compute_activations(
     study: Study, cuts: tuple[str, ...], cpus: float, gpu: float, progress: Progress
 ) -> dict[str, list[Any]]:
     """Cut → references to chunks (1 + views, n, …) float16 of all study images, in order.
 
-    Raises `StudyError` when a worker cannot compute its part or dies.
+    A lost worker's part is computed elsewhere. Raises `StudyError` when a worker cannot compute its part.
     """
     if not cuts or study.imagenet is None:
         return {}
@@ -41,15 +48,16 @@ def _gather(study: Study, cuts: tuple[str, ...], workers: list[Any], progress: P
     profile, films = study.plan.profile, study.data.films
     transforms = view_transforms(len(films), profile.model.input_size, profile.augmentation, profile.seed)
     parts = list(chunks(len(films)))
-    # One reference a cut, so that a trial fetches only its own, and a small one that tells of success or failure.
     pending = [
-        workers[i % len(workers)].compute.options(num_returns=1 + len(cuts)).remote(films[part], transforms[:, part])
-        for i, part in enumerate(parts)
+        workers[i % len(workers)].compute.remote(films[part], transforms[:, part]) for i, part in enumerate(parts)
     ]
-    for part, (done, *_) in zip(parts, pending, strict=True):
-        ray.get(done)
+    kept: dict[str, list[Any]] = {cut: [] for cut in cuts}
+    for number, part in enumerate(parts):
+        computed, pending[number] = ray.get(pending[number]), None
+        for cut, chunk in zip(cuts, computed, strict=True):
+            kept[cut].append(ray.put(chunk))  # a reference a cut, so that a trial fetches only its own
         progress.note(f"frozen activations: {part.stop}/{len(films)} films × {len(transforms)} views")
-    return {cut: [references[1 + i] for references in pending] for i, cut in enumerate(cuts)}
+    return kept
 
 
 def _start_workers(study: Study, cuts: tuple[str, ...], cpus: float, gpu: float) -> list[Any]:
@@ -57,7 +65,7 @@ def _start_workers(study: Study, cuts: tuple[str, ...], cpus: float, gpu: float)
     fit = there.get("GPU", 0.0) / gpu if gpu else there.get("CPU", 0.0) / cpus
     count = max(1, min(len(list(chunks(len(study.data.films)))), int(fit + 1e-6)))
     weights = ray.put(study.imagenet)
-    actor = ray.remote(num_cpus=cpus, num_gpus=gpu)(_FrozenWorker)
+    actor = ray.remote(num_cpus=cpus, num_gpus=gpu, max_restarts=RESTARTS, max_task_retries=RESTARTS)(_FrozenWorker)
     return [actor.remote(cuts, study.plan.profile.model, weights, cpus, gpu) for _ in range(count)]
 
 
@@ -71,4 +79,4 @@ class _FrozenWorker:
 
     def compute(self, films: np.ndarray, transforms: np.ndarray) -> tuple[Any, ...]:
         views = [self._backbone.activations(films, view) for view in transforms]
-        return (True, *(np.stack([view[cut] for view in views]) for cut in self._cuts))
+        return tuple(np.stack([view[cut] for view in views]) for cut in self._cuts)

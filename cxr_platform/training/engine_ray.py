@@ -46,7 +46,7 @@ class RayEngine:
         with connection(self._address):
             cpus, gpu = trial_resources(study.plan.profile.resources, len(todo))
             activations = compute_activations(study, cuts_of([key.strategy for key in todo]), cpus, gpu, progress)
-            return _tune(Shared(study, activations, Share(cpus, gpu)), todo, progress)
+            return _rounds(Shared(study, activations, Share(cpus, gpu)), todo, progress)
 
 
 def trial_resources(resources: ResourcesConfig, trials: int) -> tuple[float, float]:
@@ -68,7 +68,30 @@ def trial_resources(resources: ResourcesConfig, trials: int) -> tuple[float, flo
     return min(resources.cpu, found.largest_cpus), share
 
 
-def _tune(shared: Shared, todo: list[TrialKey], progress: Progress) -> dict[TrialKey, str]:
+def _rounds(shared: Shared, todo: list[TrialKey], progress: Progress) -> dict[TrialKey, str]:
+    """Run `todo`, and what lost its process or its node too often once more, as long as that gets further.
+
+    Tune counts a lost node as a failure of its trial. A profile's `retries` are for what fails by itself; trials on
+    machines that come and go end all the same, since each try goes on where the last one was cut off.
+    """
+    failures: dict[TrialKey, str] = {}
+    while todo:
+        before = _positions(shared.study, todo)
+        found = _tune(shared, todo, progress)
+        lost = [key for key, failure in found.items() if failure.lost]
+        further = len(lost) < len(todo) or _positions(shared.study, lost) != {key: before[key] for key in lost}
+        todo = lost if further else []
+        failures |= {key: failure.reason for key, failure in found.items() if key not in todo}
+        if todo:
+            progress.note(f"{len(todo)} trials lost their machines and go on from their last checkpoints")
+    return failures
+
+
+def _positions(study: Study, keys: Sequence[TrialKey]) -> dict[TrialKey, int]:
+    return {key: study.folder.epoch_of(key) for key in keys}
+
+
+def _tune(shared: Shared, todo: list[TrialKey], progress: Progress) -> "dict[TrialKey, _Failure]":
     _silence_tune()
     folder = shared.study.folder
     remove(folder.root / "tune")
@@ -85,7 +108,7 @@ def _tune(shared: Shared, todo: list[TrialKey], progress: Progress) -> dict[Tria
             received=f"{len(lost)} trials that were stored where this process cannot see them, {lost[0]} first",
             advice="Give --runs a folder that all nodes share.",
         )
-    failures = {key: reason for key, reason in failures.items() if not folder.is_finished(key)}
+    failures = {key: failure for key, failure in failures.items() if not folder.is_finished(key)}
     if any(key not in failures and not folder.is_finished(key) for key in todo):
         raise KeyboardInterrupt
     if not failures:
@@ -113,14 +136,27 @@ def _tuner(shared: Shared, todo: list[TrialKey], watch: "_Watch", stop: "_StopWh
     )
 
 
-def _fit(tuner: tune.Tuner, place: object) -> dict[TrialKey, str]:
+@dataclass(frozen=True)
+class _Failure:
+    """Why a trial failed for good, and whether it was the machine's fault."""
+
+    reason: str
+    lost: bool
+
+
+LOST = (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError, ray.exceptions.NodeDiedError)
+"""What becomes of trials whose process or node is gone; their own exceptions come as `RayTaskError`."""
+
+
+def _fit(tuner: tune.Tuner, place: object) -> dict[TrialKey, _Failure]:
     try:
         results = tuner.fit()
     except OSError as error:
         raise StorageError(f"Expected to be able to write {place}.", received=error.strerror or error) from error
     except tune.TuneError as error:
         raise StudyError("Expected Ray Tune to run the trials.", received=_reason(error)) from error
-    return {TrialKey(*r.config["trial"]): _reason(r.error) for r in results if r.error is not None}
+    failed = (result for result in results if result.error is not None)
+    return {TrialKey(*r.config["trial"]): _Failure(_reason(r.error), isinstance(r.error, LOST)) for r in failed}
 
 
 def _trial(config: dict[str, Any], shared: Shared) -> None:

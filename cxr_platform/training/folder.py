@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cxr_platform.errors import PredictionsError, StudyError, StudyMismatch
+from cxr_platform.errors import PredictionsError, StorageError, StudyError, StudyMismatch
 from cxr_platform.labels import CLASSES
 from cxr_platform.models.strategies import STRATEGY_NAMES
 from cxr_platform.storage.files import new_folder, remove, storage_errors, write_atomically, write_json
@@ -100,12 +100,32 @@ class StudyFolder:
         """What the trial leaves while it runs (`running.Running`)."""
         return self.trial_folder(key).with_name(f"fold-{key.fold}.run")
 
+    def epoch_of(self, key: TrialKey) -> int:
+        """The last epoch that a running trial told of; 0 where it told of none."""
+        try:
+            return int(json.loads((self.running_folder(key) / "state.json").read_text(encoding="utf-8"))["epoch"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return 0
+
     def is_finished(self, key: TrialKey) -> bool:
         """Whether the trial's files are there, whole."""
         return (self.trial_folder(key) / "trial.json").exists()
 
     def write_trial(self, key: TrialKey, data: StudyData, result: TrialResult, facts: Mapping[str, Any]) -> None:
-        """Store a finished trial: `trial.json`, `history.parquet`, `predictions.parquet`, `model.weights.h5`."""
+        """Store a finished trial: `trial.json`, `history.parquet`, `predictions.parquet`, `model.weights.h5`.
+
+        One that is finished already stays as it is: after the loss of a head a trial of before may still come to its
+        end on a node that has not noticed, beside the one that took its place.
+        """
+        try:
+            if not self.is_finished(key):
+                self._write_trial(key, data, result, facts)
+        except StorageError:
+            if not self.is_finished(key):
+                raise
+        remove(self.running_folder(key))
+
+    def _write_trial(self, key: TrialKey, data: StudyData, result: TrialResult, facts: Mapping[str, Any]) -> None:
         with new_folder(self.trial_folder(key), "trial.json") as partial:
             test = data.rows_of_fold(key.fold)
             pq.write_table(history_table(result.history), partial / "history.parquet")
@@ -122,7 +142,6 @@ class StudyFolder:
                 **facts,
             }
             (partial / "trial.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
-        remove(self.running_folder(key))
 
     def trial_summary(self, key: TrialKey) -> dict[str, Any]:
         """The content of a finished trial's `trial.json`."""

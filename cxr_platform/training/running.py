@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from cxr_platform.errors import StorageError
@@ -34,7 +34,11 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class State:
-    """`state.json`. `seconds` of training so far, `started` and `updated` in UTC; `cpus` and `gpus` are reserved."""
+    """`state.json`. `epoch` is the last finished one and `seconds` what the finished ones took, in whatever process.
+
+    `started` and `updated` are in UTC, the former as if the trial had run without a pause; `cpus` and `gpus` are what
+    it reserves.
+    """
 
     strategy: str
     fold: int
@@ -69,14 +73,22 @@ class Running:
 
     def begin(self) -> Position | None:
         """Say that the trial runs. Returns where an earlier process left it; one that is damaged is not used."""
+        position = self._last()
+        if position is not None:
+            state, last = self.state, position.history[-1]
+            state.epoch, state.epochs = last.epoch, last.epochs
+            state.seconds = sum(epoch.seconds for epoch in position.history)
+            state.started = utc_now(timedelta(seconds=state.seconds))
         self._tell()
         self._heartbeat.start()
+        return position
+
+    def _last(self) -> Position | None:
         try:
-            if (self._folder / FILE).exists():
-                return read_checkpoint(self._folder)
+            return read_checkpoint(self._folder) if (self._folder / FILE).exists() else None
         except ValueError as error:  # the result is the same from the beginning
             log.warning("%s; the trial starts from its beginning", error)
-        return None
+            return None
 
     def epoch(self, epoch: Epoch, position: Callable[[], Position]) -> None:
         """Say how far the trial is, and keep its position when it is time to."""
@@ -100,6 +112,6 @@ class Running:
                     self._tell()
 
 
-def utc_now() -> str:
+def utc_now(ago: timedelta = timedelta()) -> str:
     """ISO 8601, to the second."""
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return (datetime.now(timezone.utc) - ago).isoformat(timespec="seconds")

@@ -108,7 +108,8 @@ def run_trial(
 ) -> TrialResult:
     """Train `strategy` on `data.train`, from its beginning or from `start`, and predict `data.test`.
 
-    The same arguments give the same result on the same hardware and number of threads, wherever it was taken up.
+    The same arguments give the same result on the same hardware and number of threads, wherever it was taken up. Of
+    the seconds, `earlier` are those of the epochs before `start`, which are part of `total`.
     """
     began = time.perf_counter()
     network, step = bench.set_up(strategy, seed)
@@ -122,7 +123,13 @@ def run_trial(
     probabilities = predict(step, data.inputs, data.test, bench.training.batch_size)
     step.sync()
     now = time.perf_counter()
-    seconds = {"total": now - began, "set_up": set_up_seconds, "prediction": now - predicting}
+    earlier = sum(epoch.seconds for epoch in start.history) if start else 0.0
+    seconds = {
+        "total": earlier + now - began,
+        "earlier": earlier,
+        "set_up": set_up_seconds,
+        "prediction": now - predicting,
+    }
     return TrialResult(probabilities, history, seconds, network)
 
 

@@ -31,6 +31,7 @@ ENVIRONMENT = {
     **{"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_USAGE_STATS_ENABLED": "0"},
     **{"AWS_ENDPOINT_URL": STORE, **CREDENTIALS},
 }
+BOTH = "scratch,off-the-shelf"
 PROFILE = """
 folds = 3
 [model]
@@ -55,7 +56,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that all nodes see, with films, and a study of them by one machine in `alone`."""
     shared = tmp_path_factory.mktemp("shared")
     (shared / "tiny.toml").write_text(PROFILE.replace("EPOCHS", "3"))
-    (shared / "long.toml").write_text(PROFILE.replace("EPOCHS", "40"))
+    (shared / "long.toml").write_text(PROFILE.replace("EPOCHS", "25"))
     assert phantoms.main(["--out", str(shared / "films"), "--per-class", "9", "--seed", "3", "--size", "224"]) == 0
     return shared
 
@@ -128,13 +129,13 @@ def wait_until(what: "object", seconds: float = 300) -> None:
 def test_a_study_as_a_job_runs_on_every_node_and_predicts_what_one_machine_does(
     machines: list[Host], shared: Path, tmp_path: Path
 ) -> None:
-    job = submit(machines[0], tmp_path / "log", *study_of(shared, "many", "tiny", "scratch,off-the-shelf"))
+    job = submit(machines[0], tmp_path / "log", *study_of(shared, "many", "tiny", BOTH))
     assert job.wait(600) == 0, (tmp_path / "log").read_text()[-3000:]
     assert "Out-of-fold predictions" in (tmp_path / "log").read_text()
     ran_on = Counter(trial["node"] for trial in trials(shared, "many"))
     assert set(ran_on) == {machines[1].name, machines[2].name}
 
-    alone = [str(word) for word in study_of(shared, "alone", "tiny", "scratch,off-the-shelf")[1:]]
+    alone = [str(word) for word in study_of(shared, "alone", "tiny", BOTH)[1:]]
     assert cross_validate.main([*alone, "--engine", "local"]) == 0
     assert_same(predictions(shared, "many"), predictions(shared, "alone"))
 
@@ -172,49 +173,56 @@ def test_without_the_token_nothing_is_submitted(machines: list[Host], tmp_path: 
         assert "reached with its token" in refused.stderr
 
 
-def test_a_killed_trial_and_a_lost_node_end_in_a_complete_study(
-    machines: list[Host], shared: Path, tmp_path: Path
+@pytest.fixture(scope="module")
+def undisturbed(shared: Path) -> pd.DataFrame:
+    """What the long study comes to on one machine."""
+    alone = [str(word) for word in study_of(shared, "undisturbed", "long", BOTH)[1:]]
+    assert cross_validate.main([*alone, "--engine", "local"]) == 0
+    return predictions(shared, "undisturbed")
+
+
+def test_a_killed_trial_and_a_lost_node_end_in_the_same_study(
+    machines: list[Host], shared: Path, undisturbed: pd.DataFrame, tmp_path: Path
 ) -> None:
-    """Both go on elsewhere from their checkpoints; the lost machine is replaced by another."""
+    """Both go on elsewhere from their checkpoints; the lost machine, which had frozen activations, is replaced."""
     head, lost, other, spare = machines
-    job = submit(head, tmp_path / "log", *study_of(shared, "losses", "long"))
+    job = submit(head, tmp_path / "log", *study_of(shared, "losses", "long", BOTH))
     running = shared / "losses" / "runs" / "t" / "trials" / "scratch"
     wait_until(lambda: len(list(running.glob("fold-*.run/position.npz"))) >= 2 or job.poll() is not None)
     kill_a_trial_on(other)
     lost.kill_all()
     start_ray(spare, head, tmp_path / "spare.log")
     assert job.wait(600) == 0, (tmp_path / "log").read_text()[-3000:]
-    rows = predictions(shared, "losses")
-    assert not rows["image_id"].duplicated().any()
-    assert len(rows) == len(predictions(shared, "alone")) / 2  # of one strategy in place of two
+    assert_same(predictions(shared, "losses"), undisturbed)
+    assert sum(trial["seconds"]["earlier"] > 0 for trial in trials(shared, "losses")) >= 2  # type: ignore[index]
     assert not list(running.glob("fold-*.run"))
-    machines[1] = spare
+    machines[1], machines[3] = spare, lost
 
 
-def test_after_a_lost_head_a_new_cluster_goes_on_with_the_same_storage(
-    machines: list[Host], shared: Path, tmp_path: Path
+def test_after_a_lost_head_a_new_one_goes_on_with_the_same_storage(
+    machines: list[Host], shared: Path, undisturbed: pd.DataFrame, tmp_path: Path
 ) -> None:
-    head = machines[0]
-    job = submit(head, tmp_path / "log", *study_of(shared, "headless", "long"))
+    """Its nodes live on for a while, and may still finish what the new cluster has begun again."""
+    head, *_, spare = machines
+    job = submit(head, tmp_path / "log", *study_of(shared, "headless", "long", BOTH))
     wait_until(lambda: trials(shared, "headless") or job.poll() is not None)
-    for host in machines:
-        host.kill_all()
+    head.kill_all()
     job.wait(60)
     before = {file: file.stat().st_mtime_ns for file in (shared / "headless").glob("runs/t/trials/*/fold-*/trial.json")}
-    assert 0 < len(before) < 3
-    half = [json.loads(f.read_text())["epoch"] for f in (shared / "headless").glob("runs/t/trials/*/*.run/state.json")]
-    assert half
+    assert 0 < len(before) < 6
 
-    start_cluster(machines[:2], tmp_path)
-    command = ["python", "-m", "pipelines.cross_validate", *map(str, study_of(shared, "headless", "long")[1:])]
+    start_cluster([head, spare], tmp_path)
+    command = ["python", "-m", "pipelines.cross_validate", *map(str, study_of(shared, "headless", "long", BOTH)[1:])]
     address = f"http://{head.address}:{JOBS}"  # this time as Ray's own command does it, for nodes that have the package
     job = head.popen("ray", "job", "submit", "--address", address, "--", *command, log=tmp_path / "again")
     assert job.wait(600) == 0, (tmp_path / "again").read_text()[-3000:]
     told = (tmp_path / "again").read_text()
-    assert re.search(rf"{3 - len(before)} trials to run, {len(before)} kept", told)
+    kept = re.search(r"(\d) trials to run, (\d) kept", told)
+    assert kept is not None, told
+    assert int(kept[2]) >= len(before)
     assert "as it stands" in told
     assert {file: file.stat().st_mtime_ns for file in before} == before
-    assert not predictions(shared, "headless")["image_id"].duplicated().any()
+    assert_same(predictions(shared, "headless"), undisturbed)
 
 
 def kill_a_trial_on(host: Host) -> None:
