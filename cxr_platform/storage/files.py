@@ -15,8 +15,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cxr_platform.errors import StorageError
+from cxr_platform.errors import CxrError, StorageError
 from cxr_platform.storage.place import is_remote
+
+OWN_ERRORS = (
+    ("botocore.exceptions", "BotoCoreError"),
+    ("aiohttp.client_exceptions", "ClientError"),
+    ("gcsfs.retry", "HttpError"),
+    ("azure.core.exceptions", "AzureError"),
+)
+"""Module and error of the libraries of stores, where these are no `OSError`: for one that does not answer."""
 
 
 @contextmanager
@@ -24,14 +32,29 @@ def storage_errors(where: Path) -> Iterator[None]:
     """Turn an `OSError` of the block (disk full, not permitted, store not reached) into one that names `where`."""
     try:
         yield
-    except _errors() as error:
+    except store_errors() as error:
         raise cannot_write(where, getattr(error, "strerror", None) or error) from error
 
 
-def _errors() -> tuple[type[Exception], ...]:
-    """S3's library has errors of its own for a store that does not answer, where it is in use."""
-    botocore = sys.modules.get("botocore.exceptions")
-    return (OSError, botocore.BotoCoreError) if botocore else (OSError,)
+@contextmanager
+def read_errors(where: Path) -> Iterator[None]:
+    """Turn whatever goes wrong while `where` is read from a store into a `StorageError`, but for a file that is absent.
+
+    The store's library has tried several times by then, and it says nothing of the file: the network may be down. What
+    is raised for a file of this machine is its own, and not touched.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_remote(where) or isinstance(error, (FileNotFoundError, CxrError)):
+            raise
+        raise cannot_read(where, error) from error
+
+
+def store_errors() -> tuple[type[Exception], ...]:
+    """What file systems and stores raise: `OSError`, and the errors of their own of those libraries that are in use."""
+    in_use = [(sys.modules[module], name) for module, name in OWN_ERRORS if module in sys.modules]
+    return (OSError, *(getattr(module, name) for module, name in in_use))
 
 
 def cannot_write(where: Path, received: object) -> StorageError:
@@ -40,6 +63,15 @@ def cannot_write(where: Path, received: object) -> StorageError:
         f"Expected to be able to write {where}.",
         received=received,
         advice="Make room, correct the permissions or choose another place, and run the same command again.",
+    )
+
+
+def cannot_read(where: Path, received: object) -> StorageError:
+    """The error for a store that does not give what is in it."""
+    return StorageError(
+        f"Expected to be able to read {where}.",
+        received=received,
+        advice="See that the store answers and lets you read, and run the same command again.",
     )
 
 
