@@ -28,6 +28,7 @@ from cxr_platform.intake.candidate import Candidate
 from cxr_platform.intake.films import read_film
 from cxr_platform.manifest.cache import DecodedCache, write_shard
 from cxr_platform.manifest.contact_sheets import FILMS_A_SHEET
+from cxr_platform.manifest.inputs import file_key
 from cxr_platform.manifest.progress import BuildProgress
 from cxr_platform.manifest.pseudonyms import header_pseudonym
 from cxr_platform.manifest.records import RECORD_SCHEMA, Decoded, FileKey, facts_of, from_table, to_table
@@ -112,7 +113,7 @@ def decode_new(
 
     Files that the collection's own table excludes are not opened, but for the few that a contact sheet shows.
     """
-    files = [(candidate, _file_key(candidate)) for candidate in _needed(candidates)]
+    files = [(candidate, file_key(candidate)) for candidate in _needed(candidates)]
     stored = cache.load()
     decoded = {key.source_path: stored[key] for _, key in files if key in stored}
     new = [file for file in files if file[1] not in stored]
@@ -132,19 +133,6 @@ def _needed(candidates: Sequence[Candidate]) -> Iterator[Candidate]:
             shown[candidate.refusal.reason] += 1
         if candidate.refusal is None or shown[candidate.refusal.reason] <= FILMS_A_SHEET:
             yield candidate
-
-
-def _file_key(candidate: Candidate) -> FileKey:
-    """The state of the file now; of one that is not to be had, sizes of -1, and opening it will say why.
-
-    Raises `StorageError` for a store that does not answer.
-    """
-    try:
-        with read_errors(candidate.path):
-            status = candidate.path.stat()
-    except OSError:
-        return FileKey(candidate.source_path, -1, -1)
-    return FileKey(candidate.source_path, status.st_size, status.st_mtime_ns)
 
 
 def decode_files(files: Sequence[File], task: DecodeTask, address: str | None = None) -> Iterator[list[Decoded]]:
@@ -177,7 +165,7 @@ def _check_workers(task: DecodeTask) -> None:
         try:
             canary.write_bytes(film.getvalue())
             candidate = Candidate("", canary, CANARY)
-            alive = list(_run_blocks([(candidate, _file_key(candidate))], 1, task))
+            alive = list(_run_blocks([(candidate, file_key(candidate))], 1, task))
         finally:
             canary.unlink(missing_ok=True)
     if not alive:

@@ -241,3 +241,51 @@ def test_a_manifest_of_other_films_is_not_current(copy: tuple[Path, Path], tmp_p
     data, destination = copy
     (data / "classes" / "Normal").rename(data / "classes" / "Pneumonia-of-another-collection")
     assert not is_current(open_manifest(destination), data, profile())
+
+
+def test_films_of_the_same_names_and_other_sizes_are_not_taken_for_those_of_the_manifest(
+    copy: tuple[Path, Path],
+) -> None:
+    data, destination = copy
+    save(film(77), data / "classes" / "Normal" / "film-1.png")
+    assert not is_current(open_manifest(destination), data, profile())
+
+
+def test_a_table_that_says_something_else_is_noticed(copy: tuple[Path, Path]) -> None:
+    data, destination = copy
+    table = data / "cohen" / "metadata.csv"
+    table.write_text(table.read_text().replace("p1", "p9"))
+    assert not is_current(open_manifest(destination), data, profile())
+
+
+def test_lists_that_overrule_are_part_of_what_a_manifest_is_built_of(copy: tuple[Path, Path], tmp_path: Path) -> None:
+    data, destination = copy
+    lists = tmp_path / "lists.toml"
+    lists.write_text('deny = ["classes/Edema/film-0.png"]')
+    assert not is_current(open_manifest(destination), data, profile(), overrule=lists)
+    fill_cache(data, destination, profile())
+    manifest = build_manifest(data, destination, profile(), overrule=lists)
+    assert is_current(manifest, data, profile(), overrule=lists)
+    assert not is_current(manifest, data, profile())
+
+
+def test_a_manifest_that_does_not_say_of_what_it_was_built_is_not_current(copy: tuple[Path, Path]) -> None:
+    data, destination = copy
+    manifest = open_manifest(destination)
+    del manifest.info["files_hash"]
+    assert not is_current(manifest, data, profile())
+
+
+def test_a_manifest_that_lacks_films_which_could_not_be_read_is_not_current(copy: tuple[Path, Path]) -> None:
+    data, destination = copy
+    manifest = open_manifest(destination)
+    manifest.info["excluded"]["unreadable"] = 1
+    assert not is_current(manifest, data, profile())
+
+
+def test_equal_collections_in_different_folders_have_equal_facts(
+    copy: tuple[Path, Path], built: Manifest, tmp_path: Path
+) -> None:
+    data, _ = copy
+    fill_cache(data, tmp_path / "other", profile())
+    assert build_manifest(data, tmp_path / "other", profile()).info == built.info
