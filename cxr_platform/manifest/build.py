@@ -124,7 +124,7 @@ class _Build:
         task = DecodeTask(intake, salt, cache.folder)
         decoded = decode_new(self.found.candidates, cache, task, self.progress, self.address)
         pixels = PixelReader(cache, intake.decoding.image_size)
-        choice = choose(self.found.candidates, decoded, self.lists, self.profile, salt, pixels)
+        choice = choose(self.found.candidates, decoded, self.lists, self.profile, salt, pixels, self.place.building)
         if salt == PUBLISHED_SALT and choice.header_patients:
             self.progress.note(UNSALTED.format(choice.header_patients))
         with storage_errors(self.place.building):

@@ -1,8 +1,10 @@
 import shutil
+import tempfile
 from pathlib import Path
 
 import pyarrow.compute as pc
 import pytest
+from upath import UPath
 
 from cxr_platform.errors import ConfigError, FoldError, ManifestInvalid, StorageError
 from cxr_platform.intake.sources import Found
@@ -190,6 +192,26 @@ def test_a_destination_that_cannot_be_written_is_named(collection: Path, tmp_pat
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match=r"able to write .*file/manifest"):
         build_manifest(collection, tmp_path / "file" / "manifest", profile())
+
+
+def test_what_does_not_fit_into_memory_is_kept_where_the_manifest_is_built(
+    copy: tuple[Path, Path], collection: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, destination = copy
+    folders = []
+    real = tempfile.TemporaryFile
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **how: (folders.append(how["dir"]), real(**how))[1])
+    build_manifest(collection, destination, profile())
+    assert folders == [destination.with_name("manifest.building")]
+
+
+def test_a_store_of_films_that_does_not_answer_is_an_error_that_names_it(
+    store: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    films = UPath("s3://films/build", skip_instance_cache=True)
+    with pytest.raises(StorageError, match=r"able to read s3://films/build.*connect"):
+        build_manifest(films, tmp_path / "manifest", profile())
 
 
 def test_validation_is_kept_beside_the_films(built: Manifest) -> None:
