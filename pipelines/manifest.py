@@ -52,7 +52,8 @@ def ensure_manifest(arguments: argparse.Namespace, profile: Profile) -> None:
     from cxr_platform.manifest.store import open_manifest
 
     try:
-        current = is_current(open_manifest(arguments.manifest), arguments.data, profile, _external(arguments))
+        manifest = open_manifest(arguments.manifest)
+        current = is_current(manifest, arguments.data, profile, _external(arguments), _overrule(arguments))
     except ManifestError:  # none, or a broken one
         current = False
     if current:
@@ -65,6 +66,10 @@ def _external(arguments: argparse.Namespace) -> list[str]:
     return [name for name in arguments.external.split(",") if name]
 
 
+def _overrule(arguments: argparse.Namespace) -> Path | None:
+    return getattr(arguments, "overrule", None)
+
+
 def _build(arguments: argparse.Namespace, destination: Path, profile: Profile) -> None:
     from cxr_platform.manifest.build import build_manifest
     from cxr_platform.monitoring.batch import manifest_counts
@@ -75,7 +80,7 @@ def _build(arguments: argparse.Namespace, destination: Path, profile: Profile) -
             destination,
             profile,
             progress,
-            overrule=getattr(arguments, "overrule", None),
+            overrule=_overrule(arguments),
             external=_external(arguments),
             address=arguments.ray_address,
         )

@@ -98,7 +98,7 @@ def _choose(found: Found, profile: Profile, work: Path, progress: BuildProgress)
     with storage_errors(work):
         cache.prune(decoded.values())  # of the folder as it was before
     pixels = PixelReader(cache, intake.decoding.image_size)
-    return choose(found.candidates, decoded, Overrule(), profile, salt, pixels), pixels
+    return choose(found.candidates, decoded, Overrule(), profile, salt, pixels, cache.folder), pixels
 
 
 def _nothing_left(data: Path, excluded: Mapping[str, Refusal]) -> NotPossible:

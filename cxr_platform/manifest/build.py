@@ -4,6 +4,7 @@ import json
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,13 +17,14 @@ from cxr_platform.manifest.cache import DecodedCache, PixelReader, settings_key
 from cxr_platform.manifest.choice import Choice, choose
 from cxr_platform.manifest.contact_sheets import write_contact_sheets
 from cxr_platform.manifest.decoding import DecodeTask, decode_new
+from cxr_platform.manifest.inputs import inputs_of
 from cxr_platform.manifest.place import Place, place_of
 from cxr_platform.manifest.progress import BuildProgress, Silent
 from cxr_platform.manifest.pseudonyms import PUBLISHED_SALT, SALT_VARIABLE, patient_salt
 from cxr_platform.manifest.rows import make_info, make_rows
 from cxr_platform.manifest.store import Manifest, open_manifest, write_excluded, write_films, write_info
 from cxr_platform.manifest.validate import validate_manifest
-from cxr_platform.storage.files import storage_errors
+from cxr_platform.storage.files import read_errors, storage_errors
 from cxr_platform.storage.place import is_remote
 
 UNSALTED = f"Patients of {{}} films come from DICOM headers; set {SALT_VARIABLE} where these are no published ones"
@@ -46,7 +48,8 @@ def build_manifest(
 
     Raises `SourceError` and `ConfigError` for collections and lists that cannot be used, `FoldError` when a class is
     too small for the folds, `StorageError` when `destination` cannot be written, `ManifestInvalid` when an expectation
-    fails. Whatever is raised, a manifest that was in `destination` before is still there.
+    fails. Whatever is raised, a manifest that was in `destination` before is still there; in an object store, unless
+    the new one was uploaded and lost while it took its place.
     """
     place = place_of(destination)
     _keep_apart(data.resolve(), place.destination)
@@ -58,20 +61,27 @@ def build_manifest(
     return open_manifest(destination)
 
 
-def is_current(manifest: Manifest, data: Path, profile: Profile, external: Collection[str] = ()) -> bool:
-    """Whether `manifest` was built with the settings of `profile`, of the files that are in `data` now, by their names.
+def is_current(
+    manifest: Manifest,
+    data: Path,
+    profile: Profile,
+    external: Collection[str] = (),
+    overrule: Path | None = None,
+) -> bool:
+    """Whether `manifest` was built with the settings of `profile`, of the films, tables and lists that are there now.
 
-    No image is opened: a file that was exchanged for another of its name is not noticed (`build_manifest` would).
-    Raises as `build_manifest` does for collections that cannot be used.
+    No image is opened: a film that was exchanged for one of its name and size is not noticed (`build_manifest` would).
+    A manifest that lacks films which could not be read is not current: they may be readable by now. Raises as
+    `build_manifest` does for collections that cannot be used.
     """
     settings = {"config": asdict(profile.intake), "folds": profile.folds, "seed": profile.seed}
-    if {key: manifest.info.get(key) for key in settings} != json.loads(json.dumps(settings)):
+    if not _has(manifest, settings) or "unreadable" in manifest.info.get("excluded", {}):
         return False
-    found, _ = _find(data, None, external, profile.intake.selection)
-    roles = {candidate.source_path: candidate.role for candidate in found.candidates}
-    taken = manifest.table(["source_path", "role"]).to_pylist()
-    known = {row["source_path"] for row in taken} | set(manifest.excluded()["source_path"].to_pylist())
-    return known == roles.keys() and all(roles[row["source_path"]] == row["role"] for row in taken)
+    return _has(manifest, inputs_of(*_find(data, overrule, external, profile.intake.selection)))
+
+
+def _has(manifest: Manifest, facts: dict[str, Any]) -> bool:
+    return {key: manifest.info.get(key) for key in facts} == json.loads(json.dumps(facts))
 
 
 def _keep_apart(data: Path, destination: Path) -> None:
@@ -87,7 +97,8 @@ def _find(
     data: Path, overrule: Path | None, external: Collection[str], selection: SelectionConfig
 ) -> tuple[Found, Overrule]:
     """The candidates, without the file of the lists that overrule them, and these lists."""
-    found = mark_external(find_candidates(data, selection), external)
+    with read_errors(data):
+        found = mark_external(find_candidates(data, selection), external)
     own = data.resolve() / FILE_NAME
     candidates = [candidate for candidate in found.candidates if candidate.path != own]
     file = overrule or (own if own.is_file() else None)
@@ -109,20 +120,21 @@ class _Build:
         intake, salt = self.profile.intake, patient_salt()
         with storage_errors(self.place.cache):
             cache = DecodedCache(self.place.cache, settings_key(intake.decoding, salt))
+        inputs = inputs_of(self.found, self.lists)  # before films are read: what changes meanwhile is noticed later
         task = DecodeTask(intake, salt, cache.folder)
         decoded = decode_new(self.found.candidates, cache, task, self.progress, self.address)
         pixels = PixelReader(cache, intake.decoding.image_size)
-        choice = choose(self.found.candidates, decoded, self.lists, self.profile, salt, pixels)
+        choice = choose(self.found.candidates, decoded, self.lists, self.profile, salt, pixels, self.place.building)
         if salt == PUBLISHED_SALT and choice.header_patients:
             self.progress.note(UNSALTED.format(choice.header_patients))
         with storage_errors(self.place.building):
-            self._write(choice, pixels)
+            self._write(choice, pixels, inputs)
         self._validate()
         self.place.publish()
         with storage_errors(self.place.cache):
             cache.prune(decoded.values())
 
-    def _write(self, choice: Choice, pixels: PixelReader) -> None:
+    def _write(self, choice: Choice, pixels: PixelReader, inputs: dict[str, str]) -> None:
         folder, records = self.place.building, [film.decoded for film in choice.taken]
         rows = make_rows(choice.taken, choice.patients, choice.groups, self.profile)
 
@@ -133,7 +145,7 @@ class _Build:
         write_films(folder, rows, films, self.profile.intake.decoding.image_size)
         self.progress.step("Writing films", len(records), len(records))
         write_excluded(folder, [(e.source_path, e.refusal.reason, e.refusal.detail) for e in choice.excluded])
-        write_info(folder, make_info(rows, choice, self.found, self.profile))
+        write_info(folder, make_info(rows, choice, self.found, self.profile) | inputs)
         self.progress.note("Drawing contact sheets of what is excluded")
         write_contact_sheets(folder / "contact_sheets", choice.excluded, pixels)
 

@@ -52,7 +52,10 @@ def sources_hash(intake: Path) -> str:
 
 
 def write_shard(folder: Path, records: list[Decoded], pixels: npt.NDArray[np.uint8]) -> str:
-    """Store one task's outcome; a refused file has a black film. Returns the name, the same for the same files."""
+    """Store one task's outcome; a refused file has a black film. Returns the name, the same for the same files.
+
+    Raises `StorageError` for a folder that cannot be written.
+    """
     name = hashlib.sha256(repr([r.key for r in records]).encode()).hexdigest()[:24] + ".parquet"
     table = to_table(records).append_column(PIXELS, pixels_to_arrow(pixels))
     shard = io.BytesIO()

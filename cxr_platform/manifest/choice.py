@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from cxr_platform.config import Profile
 from cxr_platform.intake.candidate import Candidate
@@ -46,10 +47,14 @@ def choose(
     profile: Profile,
     salt: str,
     pixels: PixelReader,
+    scratch: Path | None = None,
 ) -> Choice:
     """Decide on every candidate. Groups are formed before films are drawn, so that they do not depend on the draw.
 
-    Raises `ConfigError` for an allow list that names what cannot be allowed, `ManifestError` for a lost file.
+    `scratch` is a folder of this machine for what does not fit into memory, such as the one that is being built in.
+
+    Raises `ConfigError` for an allow list that names what cannot be allowed, `ManifestError` for a lost file,
+    `StorageError` for a `scratch` that is full.
     """
     selection = profile.intake.selection
     taken, excluded = judge_files(candidates, decoded, lists, profile.intake)
@@ -57,7 +62,7 @@ def choose(
     check_allowed([*excluded, *conflicts], lists)
     taken, repeats = part_repeats(taken) if selection.duplicates == "drop" else (taken, [])
     patients = {film.image_id: _patient(film, salt) for film in taken}
-    names = group_films(taken, list(patients.values()), selection.near_duplicate_distance, pixels)
+    names = group_films(taken, list(patients.values()), selection.near_duplicate_distance, pixels, scratch)
     groups = dict(zip(patients, names, strict=True))
     (taken, not_drawn), shortfalls = draw(taken, selection, profile.seed)
     taken, overlap = part_overlap(taken, groups)

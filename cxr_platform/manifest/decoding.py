@@ -5,6 +5,7 @@ returns small rows. So memory is that of one block of files a processor, however
 """
 
 import io
+import json
 import logging
 import math
 import os
@@ -22,15 +23,16 @@ from PIL import Image
 
 from cxr_platform.cluster import connection
 from cxr_platform.config import IntakeConfig
-from cxr_platform.errors import ConfigError, ImageRefused
+from cxr_platform.errors import ConfigError, ImageRefused, StorageError
 from cxr_platform.intake.candidate import Candidate
 from cxr_platform.intake.films import read_film
 from cxr_platform.manifest.cache import DecodedCache, write_shard
 from cxr_platform.manifest.contact_sheets import FILMS_A_SHEET
+from cxr_platform.manifest.inputs import file_key
 from cxr_platform.manifest.progress import BuildProgress
 from cxr_platform.manifest.pseudonyms import header_pseudonym
 from cxr_platform.manifest.records import RECORD_SCHEMA, Decoded, FileKey, facts_of, from_table, to_table
-from cxr_platform.storage.files import cannot_write
+from cxr_platform.storage.files import read_errors, storage_errors
 from cxr_platform.storage.place import place
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ BLOCK_SIZES = (128, 16, 1)
 LEAST_BLOCKS = 8  # so that a small collection, too, keeps every processor busy
 SLOW_TO_START = (".dcm", ".dicom", "")  # DICOM imports TensorFlow: in as few processes as possible
 FAILURE = "failure"
+NO_RECORD = Decoded(FileKey("", -1, -1), None, FAILURE, "")
 DIED = "the process that decoded it died, each time"
 CANARY = "canary.png"
 CANARY_PIXELS = 64
@@ -59,24 +62,24 @@ class DecodeTask:
     def __call__(self, block: pa.Table) -> pa.Table:
         """Rows of path, source, source_path, size, mtime_ns → rows of `RECORD_SCHEMA`, shard and failure.
 
-        A shard that cannot be written is told as `failure`, since exceptions count as a process that died.
+        Films that a store does not give and a shard that cannot be written are told as `failure`, in a single row,
+        since exceptions count as a process that died.
         """
         size = self.config.decoding.image_size
         pixels = np.zeros((block.num_rows, size, size), np.uint8)
-        records = [self._decode(row, pixels[i]) for i, row in enumerate(block.to_pylist())]
-        shard, failure = "", ""
         try:
-            shard = write_shard(self.cache, records, pixels)
-        except (OSError, pa.ArrowException) as error:
-            failure = str(error)
-        table = to_table(records).append_column("shard", pa.array([shard] * len(records)))
-        return table.append_column(FAILURE, pa.array([failure] * len(records)))
+            records = [self._decode(row, pixels[i]) for i, row in enumerate(block.to_pylist())]
+            return _told(records, write_shard(self.cache, records, pixels), "")
+        except StorageError as error:
+            return _told([NO_RECORD], "", json.dumps([error.problem, str(error.received), error.advice]))
 
     def _decode(self, row: dict[str, Any], pixels: npt.NDArray[np.uint8]) -> Decoded:
         key = FileKey(row["source_path"], row["size"], row["mtime_ns"])
         try:
             data = self._read(place(os.fsdecode(row["path"])), key.size)
             film = read_film(data, self.config)
+        except StorageError:  # of the store that does not give the film, and nothing that the film is to blame for
+            raise
         except ImageRefused as refused:
             return Decoded(key, None, refused.reason, refused.detail)
         except OSError as error:
@@ -90,7 +93,13 @@ class DecodeTask:
         limit = self.config.decoding.max_bytes
         if size > limit:
             raise ImageRefused("too-large", f"{size:,} bytes, the limit is {limit:,} bytes")
-        return path.read_bytes()
+        with read_errors(path):
+            return path.read_bytes()
+
+
+def _told(records: list[Decoded], shard: str, failure: str) -> pa.Table:
+    table = to_table(records).append_column("shard", pa.array([shard] * len(records)))
+    return table.append_column(FAILURE, pa.array([failure] * len(records)))
 
 
 def decode_new(
@@ -104,7 +113,7 @@ def decode_new(
 
     Files that the collection's own table excludes are not opened, but for the few that a contact sheet shows.
     """
-    files = [(candidate, _file_key(candidate)) for candidate in _needed(candidates)]
+    files = [(candidate, file_key(candidate)) for candidate in _needed(candidates)]
     stored = cache.load()
     decoded = {key.source_path: stored[key] for _, key in files if key in stored}
     new = [file for file in files if file[1] not in stored]
@@ -126,20 +135,12 @@ def _needed(candidates: Sequence[Candidate]) -> Iterator[Candidate]:
             yield candidate
 
 
-def _file_key(candidate: Candidate) -> FileKey:
-    """The state of the file now; of one that is not to be had, sizes of -1, and opening it will say why."""
-    try:
-        status = candidate.path.stat()
-    except OSError:
-        return FileKey(candidate.source_path, -1, -1)
-    return FileKey(candidate.source_path, status.st_size, status.st_mtime_ns)
-
-
 def decode_files(files: Sequence[File], task: DecodeTask, address: str | None = None) -> Iterator[list[Decoded]]:
     """Decode every file on the Ray cluster at `address` (see `cluster.connection`); yields blocks as they are finished.
 
     A file that is no usable film, or on which the decoding process dies, is a `Decoded` with a reason; only a cache
-    that cannot be written (`StorageError`) and workers that can do nothing at all (`ConfigError`) raise.
+    that cannot be written, a store that does not give the films (`StorageError`) and workers that can do nothing at all
+    (`ConfigError`) raise.
     """
     left = {key.source_path: (candidate, key) for candidate, key in files}
     with connection(address):
@@ -158,16 +159,15 @@ def decode_files(files: Sequence[File], task: DecodeTask, address: str | None = 
 def _check_workers(task: DecodeTask) -> None:
     """Tell films that kill their process from workers that can do nothing: these die on a sound film as well."""
     canary = task.cache / CANARY
-    try:
-        film = io.BytesIO()
-        Image.new("L", (CANARY_PIXELS, CANARY_PIXELS)).save(film, "PNG")
-        canary.write_bytes(film.getvalue())
-        candidate = Candidate("", canary, CANARY)
-        alive = list(_run_blocks([(candidate, _file_key(candidate))], 1, task))
-    except OSError as error:
-        raise cannot_write(task.cache, error.strerror or error) from error
-    finally:
-        canary.unlink(missing_ok=True)
+    film = io.BytesIO()
+    Image.new("L", (CANARY_PIXELS, CANARY_PIXELS)).save(film, "PNG")
+    with storage_errors(task.cache):
+        try:
+            canary.write_bytes(film.getvalue())
+            candidate = Candidate("", canary, CANARY)
+            alive = list(_run_blocks([(candidate, file_key(candidate))], 1, task))
+        finally:
+            canary.unlink(missing_ok=True)
     if not alive:
         raise ConfigError(
             "Expected Ray's workers to decode the films.",
@@ -180,10 +180,7 @@ def _died(keys: Sequence[FileKey], task: DecodeTask) -> list[Decoded]:
     """The verdict on files on which every process died, kept in the cache: the next build does not try them again."""
     size = task.config.decoding.image_size
     records = [Decoded(key, None, "undecodable", DIED, row=row) for row, key in enumerate(keys)]
-    try:
-        shard = write_shard(task.cache, records, np.zeros((len(keys), size, size), np.uint8))
-    except (OSError, pa.ArrowException) as error:
-        raise cannot_write(task.cache, error) from error
+    shard = write_shard(task.cache, records, np.zeros((len(keys), size, size), np.uint8))
     return [record._replace(shard=shard) for record in records]
 
 
@@ -195,7 +192,8 @@ def _run_blocks(files: Sequence[File], size: int, task: DecodeTask) -> Iterator[
     for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
         shard, failure = block["shard"][0].as_py(), block[FAILURE][0].as_py()
         if failure:
-            raise cannot_write(task.cache, failure)
+            problem, received, advice = json.loads(failure)
+            raise StorageError(problem, received=received, advice=advice)
         yield list(from_table(block.select(RECORD_SCHEMA.names), shard))
 
 

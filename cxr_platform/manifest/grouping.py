@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO
 
 import numpy as np
@@ -21,24 +22,30 @@ from cxr_platform.intake.duplicates import (
 )
 from cxr_platform.manifest.cache import PixelReader
 from cxr_platform.manifest.selection import Taken
+from cxr_platform.storage.files import storage_errors
 
 TILE_FILMS = 1024  # films a side of a tile; the details of two sides, 80 MB, are in memory
 PAIRS_AT_ONCE = 256
 
 
 def group_films(
-    taken: Sequence[Taken], patients: Sequence[str | None], near_distance: int, pixels: PixelReader
+    taken: Sequence[Taken],
+    patients: Sequence[str | None],
+    near_distance: int,
+    pixels: PixelReader,
+    scratch: Path | None = None,
 ) -> list[str]:
     """For each film the group it is in, named by the smallest image_id of the group.
 
     Connected components over: one patient (`patients`, unique over sources), the same file, the same pixels, and
-    near-duplicates, which are nominated by the perceptual hash and confirmed on the films themselves.
+    near-duplicates, which are nominated by the perceptual hash and confirmed on the films themselves. `scratch` is a
+    folder with room for 40 kB a film (default: that of temporary files); `StorageError` where there is none.
     """
     links = [
         pairs_of_equal(patients),
         pairs_of_equal([film.facts.file_sha256 for film in taken]),
         pairs_of_equal([film.facts.pixel_sha256 for film in taken]),
-        near_duplicates(taken, near_distance, pixels),
+        near_duplicates(taken, near_distance, pixels, scratch),
     ]
     numbers = connected_groups(len(taken), np.concatenate(links))
     names: dict[int, str] = {}
@@ -47,22 +54,26 @@ def group_films(
     return [names[number] for number in numbers]
 
 
-def near_duplicates(taken: Sequence[Taken], max_distance: int, pixels: PixelReader) -> Pairs:
+def near_duplicates(
+    taken: Sequence[Taken], max_distance: int, pixels: PixelReader, scratch: Path | None = None
+) -> Pairs:
     """Rows (i, j) of films whose hashes differ in at most `max_distance` bits and whose fine detail agrees."""
     first = _first_of_each([film.facts.pixel_sha256 for film in taken])
     hashes = np.array([int(taken[i].facts.phash, 16) for i in first], np.uint64)
     nominated = np.array(first, np.int64)[near_pairs(hashes, max_distance)]
     films = np.unique(nominated)
-    with _details(films, taken, pixels) as details:
+    with _details(films, taken, pixels, scratch or Path(tempfile.gettempdir())) as details:
         tiles = _tiles(np.searchsorted(films, nominated))
         return films[np.concatenate([as_pairs(()), *(_confirmed(tile, details) for tile in tiles)])]
 
 
 @contextmanager
-def _details(films: npt.NDArray[np.int64], taken: Sequence[Taken], pixels: PixelReader) -> Iterator["_Details"]:
+def _details(
+    films: npt.NDArray[np.int64], taken: Sequence[Taken], pixels: PixelReader, scratch: Path
+) -> Iterator["_Details"]:
     """The fine detail of each of `films`, computed once and kept in a temporary file: 40 kB a film, in no memory."""
     held = [taken[film] for film in films.tolist()]
-    with tempfile.TemporaryFile(prefix="cxr-details-") as file:
+    with storage_errors(scratch), tempfile.TemporaryFile(prefix="cxr-details-", dir=scratch) as file:
         details = _Details(file)
         for row in sorted(range(len(held)), key=lambda row: held[row].decoded.shard):
             details.write(row, fine_detail(pixels.films([held[row].decoded])[0]))

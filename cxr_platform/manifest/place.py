@@ -6,7 +6,8 @@ DEST.previous        the old manifest for the instant between two renames; after
 DEST.failed          a manifest that did not pass its expectations, for a person to look at
 DEST.cache           decoded films (`manifest.cache`)
 
-In an object store there are DEST, DEST.failed and DEST.cache: a manifest is built in a folder of this machine.
+In an object store there is no DEST.previous. A manifest is built in a folder of this machine and uploaded to
+DEST.building; only when all of it is in the store does the store itself copy it to DEST, manifest.json last.
 """
 
 import fcntl
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cxr_platform.errors import StorageError
-from cxr_platform.storage.files import file_names, put_folder, storage_errors
+from cxr_platform.storage.files import copy_folder, file_names, put_folder, remove, storage_errors
 from cxr_platform.storage.lock import exclusive
 from cxr_platform.storage.place import is_remote
 
@@ -117,7 +118,12 @@ class Place:
 
 
 class StorePlace(Place):
-    """A `Place` in an object store. While a new manifest takes the place of an old one there is none to be opened."""
+    """A `Place` in an object store.
+
+    While the store copies a new manifest to the place of an old one there is none to be opened, and none is left
+    where just that is interrupted; the next build makes it, of films that are decoded. An upload that fails leaves the
+    old one.
+    """
 
     _scratch: Path
 
@@ -126,25 +132,29 @@ class StorePlace(Place):
         """The folder of this machine that is being filled."""
         return self._scratch
 
+    @property
+    def _uploaded(self) -> Path:
+        """The built manifest in the store; what a failed upload left of it is overwritten by the next."""
+        return self._sibling("building")
+
     @contextmanager
     def build(self) -> Iterator[Path]:
         """As `Place.build`; the lock is a lease (`storage.lock`)."""
-        with storage_errors(self.destination):
-            names = {name.partition("/")[0] for name in file_names(self.destination)}
-        if names and not names <= PARTS:
-            raise StorageError(
-                f"Expected {self.destination} to be of an earlier build, or nothing yet.",
-                received="a folder with other files",
-                advice="It would be replaced: choose another place for the manifest.",
-            )
+        for folder in (self.destination, self._uploaded, self.failed):
+            with storage_errors(folder):
+                names = {name.partition("/")[0] for name in file_names(folder)}
+            if not names <= PARTS:
+                raise _foreign(folder, "a folder with other files")
         with exclusive(self.cache), tempfile.TemporaryDirectory(prefix="cxr-manifest-") as scratch:
             object.__setattr__(self, "_scratch", Path(scratch))
             yield self._scratch
 
     def publish(self) -> None:
-        """Exchange the built manifest for the previous one, manifest.json last."""
+        """Exchange the built manifest for the previous one, after all of it is in the store."""
         with storage_errors(self.destination):
-            put_folder(self.building, self.destination, INFO_FILE)
+            put_folder(self.building, self._uploaded, INFO_FILE)
+            copy_folder(self._uploaded, self.destination, INFO_FILE)
+            remove(self._uploaded)
 
     def reject(self) -> None:
         """Keep the built manifest for inspection; the previous one stays."""
@@ -171,11 +181,15 @@ def _refuse_foreign(folder: Path, is_ours: Callable[[set[str]], bool]) -> None:
     if not folder.exists() and not folder.is_symlink():
         return
     if not folder.is_dir() or not is_ours({entry.name for entry in folder.iterdir()}):
-        raise StorageError(
-            f"Expected {folder} to be of an earlier build, or nothing yet.",
-            received="a folder with other files" if folder.is_dir() else "a file",
-            advice="It would be replaced: choose another place for the manifest.",
-        )
+        raise _foreign(folder, "a folder with other files" if folder.is_dir() else "a file")
+
+
+def _foreign(folder: Path, received: str) -> StorageError:
+    return StorageError(
+        f"Expected {folder} to be of an earlier build, or nothing yet.",
+        received=received,
+        advice="It would be replaced: choose another place for the manifest.",
+    )
 
 
 def _remove(folder: Path) -> None:

@@ -10,13 +10,21 @@ import shutil
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from cxr_platform.errors import StorageError
+from cxr_platform.errors import CxrError, StorageError
 from cxr_platform.storage.place import is_remote
+
+OWN_ERRORS = (
+    ("botocore.exceptions", "BotoCoreError"),
+    ("aiohttp.client_exceptions", "ClientError"),
+    ("gcsfs.retry", "HttpError"),
+    ("azure.core.exceptions", "AzureError"),
+)
+"""Module and error of the libraries of stores, where these are no `OSError`: for one that does not answer."""
 
 
 @contextmanager
@@ -24,14 +32,29 @@ def storage_errors(where: Path) -> Iterator[None]:
     """Turn an `OSError` of the block (disk full, not permitted, store not reached) into one that names `where`."""
     try:
         yield
-    except _errors() as error:
+    except store_errors() as error:
         raise cannot_write(where, getattr(error, "strerror", None) or error) from error
 
 
-def _errors() -> tuple[type[Exception], ...]:
-    """S3's library has errors of its own for a store that does not answer, where it is in use."""
-    botocore = sys.modules.get("botocore.exceptions")
-    return (OSError, botocore.BotoCoreError) if botocore else (OSError,)
+@contextmanager
+def read_errors(where: Path) -> Iterator[None]:
+    """Turn whatever goes wrong while `where` is read from a store into a `StorageError`, but for a file that is absent.
+
+    The store's library has tried several times by then, and it says nothing of the file: the network may be down. What
+    is raised for a file of this machine is its own, and not touched.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_remote(where) or isinstance(error, (FileNotFoundError, CxrError)):
+            raise
+        raise cannot_read(where, error) from error
+
+
+def store_errors() -> tuple[type[Exception], ...]:
+    """What file systems and stores raise: `OSError`, and the errors of their own of those libraries that are in use."""
+    in_use = [(sys.modules[module], name) for module, name in OWN_ERRORS if module in sys.modules]
+    return (OSError, *(getattr(module, name) for module, name in in_use))
 
 
 def cannot_write(where: Path, received: object) -> StorageError:
@@ -40,6 +63,15 @@ def cannot_write(where: Path, received: object) -> StorageError:
         f"Expected to be able to write {where}.",
         received=received,
         advice="Make room, correct the permissions or choose another place, and run the same command again.",
+    )
+
+
+def cannot_read(where: Path, received: object) -> StorageError:
+    """The error for a store that does not give what is in it."""
+    return StorageError(
+        f"Expected to be able to read {where}.",
+        received=received,
+        advice="See that the store answers and lets you read, and run the same command again.",
     )
 
 
@@ -151,9 +183,20 @@ def flush(path: Path) -> None:
 
 def put_folder(folder: Path, final: Path, describing: str) -> None:
     """The local `folder` as `final` in an object store, `describing` last; what stood there before goes."""
+    names = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
+    _fill(final, describing, names, lambda name: put_file(folder / name, final / name))
+
+
+def copy_folder(folder: Path, final: Path, describing: str) -> None:
+    """The same for a `folder` of the same store, which copies the files by itself."""
+    store: Any = final
+    base = f"{cast(Any, folder).path.rstrip('/')}/"
+    _fill(final, describing, set(file_names(folder)), lambda name: store.fs.cp_file(base + name, (store / name).path))
+
+
+def _fill(final: Path, describing: str, names: Collection[str], put: Callable[[str], None]) -> None:
     remove(final / describing)
-    files = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*") if file.is_file()}
-    for name in sorted(set(file_names(final)) - files.keys()):
+    for name in sorted(set(file_names(final)).difference(names)):
         (final / name).unlink()
-    for name in sorted(files, key=lambda name: (name == describing, name)):
-        put_file(files[name], final / name)
+    for name in sorted(names, key=lambda name: (name == describing, name)):
+        put(name)

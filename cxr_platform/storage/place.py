@@ -7,13 +7,17 @@ store has not: folders of their own, renaming in one instant, locks. These are i
 import re
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import unquote
 
 from cxr_platform.errors import ConfigError
 
 URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
 
-FRESH: dict[str, dict[str, Any]] = {"s3": {"use_listings_cache": False}, "s3a": {"use_listings_cache": False}}
-"""What keeps a file system from remembering listings, by protocol."""
+FRESH = {"use_listings_cache": False}
+"""What keeps a file system of fsspec from remembering listings."""
+
+WITHOUT_OPTION = ("memory", "sftp", "ssh")
+"""Schemes that remember none, and of which some hand every option on to a client that does not know it."""
 
 
 def place(text: str, settled: bool = False) -> Path:
@@ -29,11 +33,12 @@ def place(text: str, settled: bool = False) -> Path:
         return Path(text)
     scheme, rest = uri.groups()
     if scheme in ("file", "local"):
-        return Path(rest)
+        return Path(unquote(rest))
     try:
         from upath import UPath
 
-        found = UPath(text.rstrip("/"), protocol=scheme, **({} if settled else FRESH.get(scheme, {})))
+        options = {} if settled or scheme.lower() in WITHOUT_OPTION else FRESH
+        found = UPath(text.rstrip("/"), protocol=scheme, **options)
         found.fs  # noqa: B018 - imports the store's package
     except (ImportError, ValueError) as error:
         raise ConfigError(

@@ -1,8 +1,10 @@
 import shutil
+import tempfile
 from pathlib import Path
 
 import pyarrow.compute as pc
 import pytest
+from upath import UPath
 
 from cxr_platform.errors import ConfigError, FoldError, ManifestInvalid, StorageError
 from cxr_platform.intake.sources import Found
@@ -192,6 +194,26 @@ def test_a_destination_that_cannot_be_written_is_named(collection: Path, tmp_pat
         build_manifest(collection, tmp_path / "file" / "manifest", profile())
 
 
+def test_what_does_not_fit_into_memory_is_kept_where_the_manifest_is_built(
+    copy: tuple[Path, Path], collection: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, destination = copy
+    folders = []
+    real = tempfile.TemporaryFile
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **how: (folders.append(how["dir"]), real(**how))[1])
+    build_manifest(collection, destination, profile())
+    assert folders == [destination.with_name("manifest.building")]
+
+
+def test_a_store_of_films_that_does_not_answer_is_an_error_that_names_it(
+    store: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    films = UPath("s3://films/build", skip_instance_cache=True)
+    with pytest.raises(StorageError, match=r"able to read s3://films/build.*connect"):
+        build_manifest(films, tmp_path / "manifest", profile())
+
+
 def test_validation_is_kept_beside_the_films(built: Manifest) -> None:
     summary = (built.folder / validate.VALIDATION_FOLDER / "summary.md").read_text()
     assert "folds_of_group | met" in summary
@@ -241,3 +263,51 @@ def test_a_manifest_of_other_films_is_not_current(copy: tuple[Path, Path], tmp_p
     data, destination = copy
     (data / "classes" / "Normal").rename(data / "classes" / "Pneumonia-of-another-collection")
     assert not is_current(open_manifest(destination), data, profile())
+
+
+def test_films_of_the_same_names_and_other_sizes_are_not_taken_for_those_of_the_manifest(
+    copy: tuple[Path, Path],
+) -> None:
+    data, destination = copy
+    save(film(77), data / "classes" / "Normal" / "film-1.png")
+    assert not is_current(open_manifest(destination), data, profile())
+
+
+def test_a_table_that_says_something_else_is_noticed(copy: tuple[Path, Path]) -> None:
+    data, destination = copy
+    table = data / "cohen" / "metadata.csv"
+    table.write_text(table.read_text().replace("p1", "p9"))
+    assert not is_current(open_manifest(destination), data, profile())
+
+
+def test_lists_that_overrule_are_part_of_what_a_manifest_is_built_of(copy: tuple[Path, Path], tmp_path: Path) -> None:
+    data, destination = copy
+    lists = tmp_path / "lists.toml"
+    lists.write_text('deny = ["classes/Edema/film-0.png"]')
+    assert not is_current(open_manifest(destination), data, profile(), overrule=lists)
+    fill_cache(data, destination, profile())
+    manifest = build_manifest(data, destination, profile(), overrule=lists)
+    assert is_current(manifest, data, profile(), overrule=lists)
+    assert not is_current(manifest, data, profile())
+
+
+def test_a_manifest_that_does_not_say_of_what_it_was_built_is_not_current(copy: tuple[Path, Path]) -> None:
+    data, destination = copy
+    manifest = open_manifest(destination)
+    del manifest.info["files_hash"]
+    assert not is_current(manifest, data, profile())
+
+
+def test_a_manifest_that_lacks_films_which_could_not_be_read_is_not_current(copy: tuple[Path, Path]) -> None:
+    data, destination = copy
+    manifest = open_manifest(destination)
+    manifest.info["excluded"]["unreadable"] = 1
+    assert not is_current(manifest, data, profile())
+
+
+def test_equal_collections_in_different_folders_have_equal_facts(
+    copy: tuple[Path, Path], built: Manifest, tmp_path: Path
+) -> None:
+    data, _ = copy
+    fill_cache(data, tmp_path / "other", profile())
+    assert build_manifest(data, tmp_path / "other", profile()).info == built.info

@@ -1,6 +1,7 @@
 """With a real Ray instance: what is decoded, where it is kept, and files that do harm."""
 
 import os
+import resource
 import shutil
 import signal
 from collections.abc import Iterator
@@ -8,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from cxr_platform.cluster import connection
@@ -22,7 +25,9 @@ from cxr_platform.manifest.progress import Silent
 from cxr_platform.manifest.pseudonyms import patient_salt
 from cxr_platform.manifest.records import Decoded, FileKey
 from cxr_platform.manifest.store import Manifest
+from cxr_platform.storage.place import place
 from tests.manifest.builders import candidate, film, listed, profile, save
+from tests.storage.object_store import folder
 
 pytestmark = pytest.mark.ray
 
@@ -96,6 +101,68 @@ def test_a_cache_that_cannot_be_written_is_an_error_that_names_it(tmp_path: Path
     files = files_in(tmp_path / "films", ["0.png"])
     with pytest.raises(StorageError, match=r"able to write .*nowhere"):
         list(decode_files(files, DecodeTask(profile().intake, "salt", tmp_path / "nowhere")))
+
+
+def test_a_cache_that_has_become_a_file_is_an_error_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("")
+    files = files_in(tmp_path / "films", ["0.png"])
+    with pytest.raises(StorageError, match=r"able to write .*cache.*Not a directory"):
+        list(decode_files(files, DecodeTask(profile().intake, "salt", tmp_path / "cache")))
+
+
+@dataclass(frozen=True)
+class Full(DecodeTask):
+    """Its process cannot write a byte while one of the films is decoded, as where the disk of that node is full."""
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        if not any(path.endswith("unlucky.png") for path in block["source_path"].to_pylist()):
+            return super().__call__(block)
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+        try:
+            return super().__call__(block)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_shard_that_cannot_be_written_is_an_error_and_no_verdict_on_its_films(tmp_path: Path) -> None:
+    cache = DecodedCache(tmp_path, "key")
+    files = files_in(tmp_path / "films", [*(f"{i}.png" for i in range(4)), "unlucky.png"])
+    with pytest.raises(StorageError, match=r"able to write .*key.*File too large.*Make room"):
+        list(decode_files(files, Full(profile().intake, "salt", cache.folder)))
+    assert "s/unlucky.png" not in {key.source_path for key in cache.load()}
+
+
+@dataclass(frozen=True)
+class Reaching(DecodeTask):
+    """Its process has this environment, as where the cluster was started with it."""
+
+    environment: dict[str, str]
+
+    def _read(self, path: Path, size: int) -> bytes:
+        os.environ.update(self.environment)
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
+        return super()._read(place(str(path)), size)
+
+
+def test_a_store_that_is_lost_while_films_are_read_is_an_error_and_no_verdict_on_them(
+    store: dict[str, str], tmp_path: Path
+) -> None:
+    cache = DecodedCache(tmp_path, "key")
+    films = folder("decoding/films")
+    (films / "0.png").write_bytes(save(film(0), tmp_path / "0.png").read_bytes())
+    nobody = {**store, "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
+    files = [(candidate("s/0.png", path=films / "0.png"), FileKey("s/0.png", 1, 0))]
+    with pytest.raises(StorageError, match=r"able to read s3://.*0\.png.*connect.*run the same command again"):
+        list(decode_files(files, Reaching(profile().intake, "salt", cache.folder, nobody)))
+    assert cache.load() == {}
+
+
+def test_a_film_that_has_gone_from_a_store_is_unreadable(store: dict[str, str], tmp_path: Path) -> None:
+    cache = DecodedCache(tmp_path, "key")
+    gone = candidate("s/gone.png", path=folder("decoding/gone") / "gone.png")
+    outcome = decode_new([gone], cache, Reaching(profile().intake, "salt", cache.folder, store), Silent())
+    assert [record.reason for record in outcome.values()] == ["unreadable"]
 
 
 def test_a_file_that_is_not_there_or_not_a_film_has_its_reason(tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
+import tempfile
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
 
 from cxr_platform.config import SelectionConfig
+from cxr_platform.errors import StorageError
 from cxr_platform.intake.duplicates import hamming
 from cxr_platform.intake.letterbox import letterbox
 from cxr_platform.intake.phantoms.film import FilmKey, draw_film
@@ -38,6 +41,22 @@ def test_tiles_find_what_one_piece_finds(cache: DecodedCache, monkeypatch: pytes
     monkeypatch.setattr(grouping, "TILE_FILMS", 2)
     tiled = near_duplicates(taken, 64, pixels)
     assert sorted(tiled.tolist()) == whole.tolist() == [[n, n + 5] for n in range(5)]
+
+
+def test_details_are_kept_in_the_folder_that_is_told_and_a_full_one_is_an_error_that_names_it(
+    cache: DecodedCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def full(prefix: str, dir: Path) -> IO[bytes]:
+        asked.append(dir)
+        return Path("/dev/full").open("r+b", buffering=0)
+
+    taken = take(cache, {"s/0.png": film(0), "s/1.png": film(1)})
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    with pytest.raises(StorageError, match=rf"able to write {tmp_path / 'build'}.*No space left"):
+        near_duplicates(taken, 64, PixelReader(cache, 200), tmp_path / "build")
+    assert asked == [tmp_path / "build"]
 
 
 def test_groups_join_patients_and_copies_and_what_these_join(cache: DecodedCache) -> None:

@@ -4,9 +4,10 @@ import pytest
 
 from cxr_platform.errors import StorageError
 from cxr_platform.manifest.place import INFO_FILE, Place, place_of
-from cxr_platform.storage import lock
+from cxr_platform.storage import files, lock
 from cxr_platform.storage.files import file_names, storage_errors
 from cxr_platform.storage.place import place as a_place
+from tests.storage import object_store
 
 
 @pytest.fixture
@@ -146,7 +147,42 @@ def test_in_a_store_a_build_replaces_the_manifest_and_what_was_of_it(stored: Pla
         stored.publish()
     assert says(stored) == "new"
     assert file_names(stored.destination) == ["films/part-00000.parquet", INFO_FILE]
+    assert file_names(stored.destination.with_name("manifest.building")) == []
     assert not folder.exists()
+
+
+def test_in_a_store_an_upload_that_fails_leaves_the_manifest_as_it_was(
+    stored: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(file: Path, target: Path) -> None:
+        raise ConnectionError("the store has gone")
+
+    with monkeypatch.context() as patched, stored.build() as folder:
+        (folder / INFO_FILE).write_text("new")
+        patched.setattr(files, "put_file", cut)
+        with pytest.raises(StorageError, match=r"able to write .*manifest.*has gone"):
+            stored.publish()
+    assert says(stored) == "old"
+    assert file_names(stored.destination) == ["films/part-00007.parquet", INFO_FILE]
+    build(stored)
+    assert says(stored) == "new"
+
+
+def test_in_a_store_that_copies_by_itself_the_manifest_arrives_whole(store: dict[str, str]) -> None:
+    place = place_of(object_store.folder("place/manifest"))
+    for text in ("old", "new"):
+        build(place, text)
+        assert says(place) == text
+    assert object_store.names(object_store.folder("place")) == [f"manifest/{INFO_FILE}"]
+
+
+@pytest.mark.parametrize("kind", ["building", "failed"])
+def test_in_a_store_a_folder_beside_it_that_no_build_has_made_is_not_replaced(stored: Place, kind: str) -> None:
+    sibling = stored.destination.with_name(f"manifest.{kind}")
+    (sibling / "letter.txt").write_text("dear")
+    with pytest.raises(StorageError, match=rf"manifest\.{kind} to be of an earlier build"), stored.build():
+        pass
+    assert (sibling / "letter.txt").read_text() == "dear"
 
 
 def test_in_a_store_a_build_that_fails_leaves_the_manifest_as_it_was(stored: Place) -> None:

@@ -24,6 +24,17 @@ def test_another_uri_is_a_place_in_a_store_with_the_ways_of_a_path() -> None:
     assert found.name == "runs"
 
 
+def test_a_file_uri_is_quoted_and_a_path_is_not() -> None:
+    assert place("file:///srv/chest%20films") == Path("/srv/chest films")
+    assert place("/srv/100%20") == Path("/srv/100%20")
+
+
+@pytest.mark.parametrize("text", ["s3://bucket/x", "s3a://bucket/x", "http://127.0.0.1/x"])
+def test_no_store_remembers_listings_unless_what_is_there_is_settled(text: str) -> None:
+    assert place(text).fs.dircache.use_listings_cache is False  # type: ignore[attr-defined]
+    assert place(text, settled=True).fs.dircache.use_listings_cache  # type: ignore[attr-defined]
+
+
 def test_what_was_written_elsewhere_is_seen(store: dict[str, str]) -> None:
     here, elsewhere = place("s3://films/place/file"), place("s3://films/place/file")
     assert not here.exists()
