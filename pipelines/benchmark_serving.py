@@ -3,11 +3,14 @@
     python -m pipelines.benchmark_serving --registry registry --data FOLDER
 
 Everything runs in one go on the same cores, the clients included. Bare ONNX Runtime is the fastest of several ways to
-call the session on films that are already decoded; the plain application is what `plain_server` shows.
+call the session on films that are already decoded. "Decoding and ONNX Runtime" is what the replicas do with a film, by
+their own functions, in a process a core and without HTTP: what a server could reach that cost nothing itself. The plain
+application is what `plain_server` shows.
 """
 
 import argparse
 import contextlib
+import multiprocessing
 import os
 import signal
 import socket
@@ -17,7 +20,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +59,8 @@ def _run(arguments: argparse.Namespace) -> int:
     print(f"{len(films)} films, {arguments.clients} clients for {arguments.seconds:.0f} s")
     bare = _bare(folder / ONNX, size)
     print(f"bare ONNX Runtime {bare:8.1f} films/s")
+    no_http = _no_http(arguments.registry, films)
+    print(f"decoding and ONNX Runtime, no HTTP {no_http:8.1f} films/s, {no_http / bare:.2f} of bare ONNX Runtime")
     command = [
         "-m",
         "pipelines.serve",
@@ -66,6 +71,7 @@ def _run(arguments: argparse.Namespace) -> int:
     ]  # beside a server that is up
     ours = _served(command, films, arguments)
     _tell("this server", ours, bare)
+    print(f"this server / decoding and ONNX Runtime {ours.rate / no_http:6.2f}")
     lost = _tell_unanswered(ours)
     if not arguments.no_plain:
         plain = _served(["-m", "pipelines.plain_server", "--bundle", str(folder)], films, arguments)
@@ -122,6 +128,27 @@ def _sessions(model: Path, size: int, sessions: int, threads: int, batch: int) -
 
     with ThreadPoolExecutor(sessions) as pool:
         return sum(pool.map(count, made)) / BARE_SECONDS
+
+
+def _no_http(registry: Path, films: Sequence[bytes]) -> float:
+    """Films a second of a process a core, each of which screens one film after the other."""
+    cores = os.cpu_count() or 1
+    with ProcessPoolExecutor(cores, multiprocessing.get_context("spawn")) as pool:
+        return sum(pool.map(_screened, *([each] * cores for each in (registry, films, BARE_SECONDS)))) / BARE_SECONDS
+
+
+def _screened(registry: Path, films: Sequence[bytes], seconds: float) -> int:
+    """How many films are decoded, measured and inferred within `seconds` by the functions of a replica."""
+    from cxr_platform.registry.store import Registry
+    from cxr_platform.serving.screener import Screener
+
+    screener = Screener(*Registry(registry).open(), threads=1)
+    screener.warm_up()
+    ends, screened = time.monotonic() + seconds, 0
+    while time.monotonic() < ends:
+        screener.screen([screener.prepare(films[screened % len(films)])])
+        screened += 1
+    return screened
 
 
 def _served(command: Sequence[str], films: Sequence[bytes], arguments: argparse.Namespace) -> Load:

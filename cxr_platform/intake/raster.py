@@ -33,7 +33,8 @@ def decode_raster(data: bytes, container: str, config: DecodingConfig) -> GreyIm
         with Image.open(io.BytesIO(data), formats=[container]) as image:
             check_pixels(*image.size, config)
             mode = image.mode
-            values = _grey(ImageOps.exif_transpose(image), config)
+            ImageOps.exif_transpose(image, in_place=True)  # which copies nothing where there is nothing to turn
+            values = _grey(image, config)
     except ImageRefused:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

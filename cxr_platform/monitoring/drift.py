@@ -103,10 +103,14 @@ def psi(counts: NDArray[np.generic], expected: NDArray[np.generic]) -> float:
 
 
 def _of_quantity(values: NDArray[np.float32], reference: Quantity) -> Drift:
-    from scipy.stats import ks_2samp
+    return Drift(psi(*_binned(values, reference)), _ks(values, reference.quantiles), len(values))
 
-    ks = float(ks_2samp(values, reference.quantiles, method="asymp").statistic)
-    return Drift(psi(*_binned(values, reference)), ks, len(values))
+
+def _ks(first: NDArray[np.generic], second: NDArray[np.generic]) -> float:
+    """The two-sample statistic of `scipy.stats.ks_2samp`, whose import costs each replica half a second and 60 MB."""
+    every = np.concatenate([first, second])
+    shares = (np.searchsorted(np.sort(each), every, side="right") / len(each) for each in (first, second))
+    return float(np.abs(np.subtract(*shares)).max())
 
 
 def _binned(values: NDArray[np.float32], reference: Quantity) -> tuple[NDArray[np.generic], NDArray[np.generic]]:

@@ -21,6 +21,7 @@ from cxr_platform.serving.answers import model_answer
 from cxr_platform.serving.docs import docs_page, docs_policy
 from cxr_platform.serving.envelope import Envelope
 from cxr_platform.serving.keys import Keys
+from cxr_platform.serving.pack import Unpacking
 from cxr_platform.serving.page_routes import page_router
 from cxr_platform.serving.problems import KINDS, MEDIA_TYPE, Problem, problem_of_status
 from cxr_platform.serving.schema import (
@@ -57,6 +58,7 @@ def build_app(service: Service, keys: Keys | None, page: Path = PAGE) -> FastAPI
         title="CXR screening", version="1", description=DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None
     )
     app.add_middleware(Envelope, keys=keys, metrics=service.metrics)
+    app.add_middleware(Unpacking)
     _handle_errors(app)
     _add_screening(app, service)
     _add_facts(app, service)

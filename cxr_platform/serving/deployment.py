@@ -39,13 +39,18 @@ if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
 
 ONGOING, QUEUED = 64, 32
-"""Requests that a replica has at a time, and those that may wait for one in each proxy; more get 429.
+"""Calls that a replica has at a time, and those that may wait for one in each proxy; more get 429.
 
-They wait in the replica and not in the proxy: Serve's router looks for a free replica with growing pauses, and where
-most requests waited for it, two replicas answered a third of what they can."""
+A call is a request or a pack of them (`gather.py`, where most requests wait). The others wait in the replica and hardly
+in the proxy: Serve's router looks for a free replica with growing pauses, and where most requests waited for it, two
+replicas answered a third of what they can."""
 
-WANTED = 8
-"""Requests a replica that autoscaling aims at."""
+MOST_WAITING = 2 * ONGOING
+"""Requests that a replica has at a time, those in packs included: two seconds of work; more get 429."""
+
+WANTED = 1.5
+"""Calls a replica that autoscaling aims at. A proxy sends each replica one to work on and one that waits for that to be
+done, and keeps back what comes meanwhile: where there are mostly two, requests wait, and further replicas help."""
 
 REGISTRY_VARIABLE = "CXR_REGISTRY"
 LOGGING = {"enable_access_log": False, "log_level": "WARNING"}
@@ -110,7 +115,7 @@ class Screening:
             workers=options.workers,
             colleague=None if explainer is None else RemoteColleague(explainer),
             metrics=RayMetrics(),
-            most_waiting=2 * ONGOING,
+            most_waiting=MOST_WAITING,
         )
 
     def __serve_build_asgi_app__(self) -> "FastAPI":

@@ -5,6 +5,7 @@ Serve's proxy hands a request to a replica at its first byte, keeps what has arr
 the request waits, answers 500 for every request that a dying replica had, and says all this in plain text. So:
 
 - a body is read here, counted and timed; a slow client occupies no replica;
+- films that wait at the same time go to a replica together (`gather.py`), as Serve's own work is by the call;
 - a request without an answer of ours is asked again, as screening changes nothing, and only then becomes a 503;
 - what the proxy itself says (queue full, no replica, too late) becomes problem details;
 - what is answered here is counted here, by the name under which replicas count (`monitoring.names.REQUESTS`);
@@ -18,11 +19,14 @@ import os
 import time
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from cxr_platform.serving.envelope import admit, route_of
+from cxr_platform.serving.gather import Gatherer, may_be_packed
 from cxr_platform.serving.keys import Keys, find_keys
 from cxr_platform.serving.metrics import NoMetrics, ProxyCount
+from cxr_platform.serving.pack import Answer
 from cxr_platform.serving.problems import MEDIA_TYPE, RETRY_SECONDS, Problem, problem_of_status
 from cxr_platform.serving.upload import Disconnected, Limits, Receive, body_of
 
@@ -82,6 +86,7 @@ class Front:
         self._room = held_bytes
         self._in_flight = 0
         self._crowd = _Crowd()
+        self._gatherer = Gatherer(app)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI's entry."""
@@ -121,7 +126,7 @@ class Front:
                 if self._room < 0:
                     raise Problem("busy")
                 pieces.append(piece)
-            await self._ask(scope, b"".join(pieces), receive, send)
+            await self._ask_in_turn(scope, b"".join(pieces), receive, send)
         except Problem as problem:
             if problem.reason == "busy":
                 self._crowd.was_too_large(self._in_flight)
@@ -130,9 +135,24 @@ class Front:
             self._in_flight -= 1
             self._room += held
 
-    async def _ask(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+    async def _ask_in_turn(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+        """Alone, or together with others that wait; where a replica dies over a pack, each of it is asked alone."""
+        if not may_be_packed(scope, body):
+            await self._ask(scope, body, receive, send)
+            return
+        got = await self._gatherer.ask(scope, body, receive)
+        if isinstance(got, Answer):
+            await send({"type": "http.response.start", "status": got.status, "headers": got.headers})
+            await send({"type": "http.response.body", "body": got.body, "more_body": False})
+        elif got is None:
+            await self._ask(scope, body, receive, send, ATTEMPTS - 1)
+        else:
+            with closing(got):
+                await self._ask(scope, body, receive, send)
+
+    async def _ask(self, scope: Scope, body: bytes, receive: Receive, send: Send, attempts: int = ATTEMPTS) -> None:
         """Pass the request on until it is answered; each time with a scope of its own, which the proxy changes."""
-        for _ in range(ATTEMPTS):
+        for _ in range(attempts):
             answer, replay = _Answer(send), _Replay(body, receive)
             await self._app({**scope, "headers": list(scope["headers"])}, replay, answer)
             if answer.passed_on:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.ndimage import maximum_filter, minimum_filter
 
 from cxr_platform.config import IntakeConfig, QualityConfig
 from cxr_platform.intake.films import read_film
@@ -30,6 +31,16 @@ def test_flat_is_where_the_neighbourhood_spans_at_most_3_levels() -> None:
     content = np.random.default_rng(0).integers(0, 256, (100, 100), dtype=np.uint8)
     content[:, :50] = np.where(np.arange(50) % 2, 100, 103)
     assert measure(content, 100, 100).flat_fraction == pytest.approx(0.48, abs=0.005)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 200), (200, 1), (3, 4), (77, 200), (200, 157)])
+@pytest.mark.parametrize("levels", [4, 6, 256])
+def test_flat_is_what_the_filters_of_scipy_find(shape: tuple[int, int], levels: int) -> None:
+    """To the bit: manifests hold it. The film is part of a letterbox, and its rows do not follow one another."""
+    box = np.random.default_rng(levels).integers(0, levels, (200, 200), dtype=np.uint8)
+    content = box[: shape[0], 200 - shape[1] :]
+    spans = maximum_filter(content, 5, mode="nearest") - minimum_filter(content, 5, mode="nearest")
+    assert measure(content, 200, 200).flat_fraction == float((spans <= 3).mean())
 
 
 def test_a_thorax_is_upright_and_lying_it_is_not() -> None:

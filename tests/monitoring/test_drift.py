@@ -21,6 +21,17 @@ def same_sort(reference: Reference, films: int = 1000, seed: int = 7) -> list[Ob
     return observations(draw(np.random.default_rng(seed), films), reference)
 
 
+def test_ks_is_that_of_scipy_with_ties_and_all(reference: Reference) -> None:
+    from scipy.stats import ks_2samp
+
+    window = window_of([*same_sort(reference), *[PLAIN] * 50])
+    values, _ = window.contents()
+    for name, found in drift(window, reference).items():
+        if name != LABELS:
+            expected = ks_2samp(values[name], reference.quantities[name].quantiles, method="asymp").statistic
+            assert found.ks == float(expected), name
+
+
 def test_films_of_the_same_sort_do_not_drift(reference: Reference) -> None:
     found = drift(window_of(same_sort(reference)), reference)
     assert set(found) == {*QUANTITIES, LABELS}

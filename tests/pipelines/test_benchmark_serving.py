@@ -1,3 +1,4 @@
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +40,9 @@ def test_it_prints_rates_latencies_and_ratios(
     assert run(work, monkeypatch, loads(*[200] * 40), loads(*[200] * 4)) == 0
     told = capsys.readouterr().out
     assert "this server     20.0 films/s" in told
+    (bare,) = re.findall(r"no HTTP +([\d.]+) films/s", told)
+    (ratio,) = re.findall(r"this server / decoding and ONNX Runtime +([\d.]+)", told)
+    assert float(ratio) == pytest.approx(20 / float(bare), abs=0.01)
     assert "p50 20 ms, p99 20 ms, answers 200: 40" in told
     assert "this server / plain application   10.0" in told
 

@@ -22,6 +22,7 @@ from cxr_platform.config import ConfigError, from_mapping
 from cxr_platform.errors import ServingError
 from cxr_platform.registry.promotion import promote
 from cxr_platform.registry.store import Registry
+from cxr_platform.serving.gather import CALLS, PACK_ITEMS
 from cxr_platform.serving.screener import Screener
 from pipelines.load_clients import Answer, Load, load
 from tests.conftest import REPOSITORY
@@ -30,7 +31,7 @@ from tests.serving.real_serve import KEY, free_port, replicas, served
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Ray Serve's models use what Pydantic will remove
-    from cxr_platform.serving.deployment import Options, build
+    from cxr_platform.serving.deployment import MOST_WAITING, WANTED, Options, build
 
 LEAD_SECONDS = 4.0
 CLIENTS = 16
@@ -78,6 +79,35 @@ def test_a_film_is_answered_as_without_a_server(server: tuple[str, int, int], re
     assert list(answer["probabilities"].values()) == pytest.approx(expected.probabilities.tolist(), abs=1e-4)
     assert httpx.get(f"{address}/readyz").json()["version"] == "v1"
     assert httpx.get(f"{address}/healthz").json() == {"status": "alive"}
+
+
+@pytest.mark.ray
+def test_films_that_come_at_the_same_time_are_answered_each_for_itself(
+    server: tuple[str, int, int], registry: Registry
+) -> None:
+    """So many that they go to the replicas in packs, some of them no films, some without a key."""
+    address, *_ = server
+    screener = Screener(*registry.open("v1"), threads=1)
+    films = [film_png(number) for number in range(40)]
+    expected = screener.screen([screener.prepare(film) for film in films])
+    bodies = [b"PK" if number % 8 == 5 else film for number, film in enumerate(films)]
+
+    async def ask() -> list[httpx.Response]:
+        limits = httpx.Limits(max_connections=len(films))
+        async with httpx.AsyncClient(base_url=address, limits=limits, timeout=60) as asking:
+            keys = [{"x-api-key": "no" if number % 8 == 3 else KEY} for number in range(len(films))]
+            asked = zip(bodies, keys, strict=True)
+            posts = (asking.post("/v1/screen", files={"file": body}, headers=key) for body, key in asked)
+            return await asyncio.gather(*posts)
+
+    answers = asyncio.run(ask())
+    statuses = {3: 401, 5: 415}
+    assert [answer.status_code for answer in answers] == [statuses.get(n % 8, 200) for n in range(len(films))]
+    for answer, film in zip(answers, expected, strict=True):
+        if answer.status_code == 200:
+            probabilities = answer.json()["probabilities"]
+            assert list(probabilities.values()) == pytest.approx(film.probabilities.tolist(), abs=1e-4)
+    assert len({answer.json()["request_id"] for answer in answers}) == len(films)
 
 
 @pytest.mark.ray
@@ -167,6 +197,12 @@ def test_the_application_can_be_built_without_a_cluster(tmp_path: Path) -> None:
     application = build(arguments(tmp_path, explain=False, gpu=0.0))
     assert json.dumps(arguments(tmp_path))
     assert application is not None
+
+
+def test_autoscaling_sees_that_requests_wait_though_the_proxy_keeps_them() -> None:
+    """A proxy that keeps requests back has so many calls a replica under way, and never more."""
+    assert 1 < WANTED < CALLS
+    assert 2 * PACK_ITEMS * CALLS <= MOST_WAITING
 
 
 def test_serve_build_finds_an_application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
