@@ -9,8 +9,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from cxr_platform.errors import ConfigError, StudyError
-from cxr_platform.storage.lock import exclusive
-from cxr_platform.storage.mirror import local_copy, local_file
+from cxr_platform.storage.lock import holding
+from cxr_platform.storage.mirror import everything, local_copy, local_file
 from cxr_platform.storage.place import is_remote, place
 
 MANIFESTS, RUNS = Path("data/manifests"), Path("runs")
@@ -48,16 +48,20 @@ def at_hand(arguments: argparse.Namespace, *names: str) -> Iterator[argparse.Nam
         given = {name: value for name in names if (value := getattr(arguments, name, None)) is not None}
         if "manifest" in names and "manifest" not in given and "study" in given and is_remote(given["study"]):
             given |= _manifest_beside(given["study"])
+        checks = {}
         if is_remote(given.get("registry", Path())):  # its own locks are those of a file system
-            held.enter_context(exclusive(given["registry"]))
-        local = {name: held.enter_context(local_copy(value, *_wanted(name))) for name, value in given.items()}
+            checks["registry"] = held.enter_context(holding(given["registry"]))
+        local = {
+            name: held.enter_context(local_copy(value, _wanted(name), checks.get(name, lambda: None)))
+            for name, value in given.items()
+        }
         if getattr(arguments, "imagenet_weights", None) is not None:
             local["imagenet_weights"] = held.enter_context(local_file(arguments.imagenet_weights))
         yield argparse.Namespace(**{**vars(arguments), **local})
 
 
-def _wanted(name: str) -> tuple[Callable[[str], bool], ...]:
-    return (OF_STUDY[name],) if name in OF_STUDY else ()
+def _wanted(name: str) -> Callable[[str], bool]:
+    return OF_STUDY.get(name, everything)
 
 
 def _manifest_beside(study: Path) -> dict[str, Path]:

@@ -24,12 +24,12 @@ def storage_errors(where: Path) -> Iterator[None]:
     """Turn an `OSError` of the block (disk full, not permitted, store not reached) into one that names `where`."""
     try:
         yield
-    except _errors() as error:
+    except store_errors() as error:
         raise cannot_write(where, getattr(error, "strerror", None) or error) from error
 
 
-def _errors() -> tuple[type[Exception], ...]:
-    """S3's library has errors of its own for a store that does not answer, where it is in use."""
+def store_errors() -> tuple[type[Exception], ...]:
+    """What a place may raise; S3's library, where it is in use, has errors of its own for a store without an answer."""
     botocore = sys.modules.get("botocore.exceptions")
     return (OSError, botocore.BotoCoreError) if botocore else (OSError,)
 

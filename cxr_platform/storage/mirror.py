@@ -8,6 +8,7 @@ from typing import Any
 
 from cxr_platform.storage.files import file_names, put_file, storage_errors
 from cxr_platform.storage.lock import FILE as LOCK
+from cxr_platform.storage.lock import Check
 from cxr_platform.storage.place import is_remote
 
 DESCRIBING = ("manifest.json", "study.json", "trial.json", "results.json", "bundle.json", "registry.json")
@@ -23,12 +24,13 @@ def everything(file: str) -> bool:
 
 
 @contextmanager
-def local_copy(folder: Path, wanted: Callable[[str], bool] = everything) -> Iterator[Path]:
+def local_copy(folder: Path, wanted: Callable[[str], bool] = everything, check: Check = lambda: None) -> Iterator[Path]:
     """`folder` itself where it is one of this machine, else a copy for the length of the block.
 
     What the block changes, makes or removes in the copy is done in the store when it ends, also where it ends with an
     error: nothing that was done is lost. `wanted` chooses files by their relative path; a folder that there is not is
-    an empty copy. Raises `StorageError` where the store cannot be reached.
+    an empty copy. `check` is that of the lock (`lock.holding`) under which this is done: once that is lost, nothing is
+    put back. Raises `StorageError` where the store cannot be reached.
     """
     if not is_remote(folder):
         yield folder
@@ -41,6 +43,7 @@ def local_copy(folder: Path, wanted: Callable[[str], bool] = everything) -> Iter
         try:
             yield copy
         finally:
+            check()
             with storage_errors(folder):
                 _put_back(copy, before, folder)
 

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from cxr_platform.errors import StorageError
+from cxr_platform.storage import lock
 from cxr_platform.storage.place import place
 from pipelines.places import a_place, add_storage_argument, at_hand
 
@@ -56,3 +58,13 @@ def test_weights_in_a_store_are_a_file_for_the_length_of_the_block() -> None:
     with at_hand(named(imagenet_weights=weights)) as local:
         assert local.imagenet_weights.read_bytes() == b"weights"
     assert not local.imagenet_weights.exists()
+
+
+def test_nothing_is_put_back_into_a_registry_that_another_one_took_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "RENEWAL_SECONDS", 0.05)
+    registry = a_place("memory://places/lost")
+    with pytest.raises(StorageError, match="until the end"), at_hand(named(registry=registry), "registry") as local:  # noqa: PT012
+        local.registry.mkdir(exist_ok=True)
+        (local.registry / "registry.json").write_text("{}")
+        monkeypatch.setattr(lock, "ABANDONED_SECONDS", 0.0)
+    assert not (registry / "registry.json").exists()
