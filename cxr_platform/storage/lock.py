@@ -95,8 +95,10 @@ def _wait_until_abandoned(file: Path) -> bool:
 
 
 def _content(file: Path) -> dict[str, object] | None:
+    """In one request: with two, the holder may write in between, and s3fs takes that for an error."""
+    store: Any = file
     try:
-        content: dict[str, object] = json.loads(file.read_text(encoding="utf-8"))
+        content: dict[str, object] = json.loads(store.fs.cat_file(store.path))
     except FileNotFoundError:
         return None
     except ValueError:
