@@ -14,8 +14,20 @@ from cxr_platform.storage.mirror import everything, local_copy, local_file
 from cxr_platform.storage.place import is_remote, place
 
 MANIFESTS, RUNS = Path("data/manifests"), Path("runs")
-OF_STUDY = {"study": lambda file: not file.startswith(("tune/", "champion/"))}
-"""Which files of a place a verb may ask for; not a champion's checkpoints, nor Ray Tune's own state."""
+
+
+def of_study(file: str) -> bool:
+    """Which files of a study a verb may ask for: not its lock, nor what trials under way, a champion's training and
+    Ray Tune keep for themselves."""
+    *folders, _ = file.split("/")
+    return everything(file) and folders[:1] not in (["tune"], ["champion"]) and not any(map(_of_a_run, folders))
+
+
+def _of_a_run(folder: str) -> bool:
+    return folder.endswith(".run")
+
+
+WANTED: dict[str, Callable[[str], bool]] = {"study": of_study, "other": of_study}
 
 
 def a_place(text: str) -> Path:
@@ -52,16 +64,12 @@ def at_hand(arguments: argparse.Namespace, *names: str) -> Iterator[argparse.Nam
         if is_remote(given.get("registry", Path())):  # its own locks are those of a file system
             checks["registry"] = held.enter_context(holding(given["registry"]))
         local = {
-            name: held.enter_context(local_copy(value, _wanted(name), checks.get(name, lambda: None)))
+            name: held.enter_context(local_copy(value, WANTED.get(name, everything), checks.get(name, lambda: None)))
             for name, value in given.items()
         }
         if getattr(arguments, "imagenet_weights", None) is not None:
             local["imagenet_weights"] = held.enter_context(local_file(arguments.imagenet_weights))
         yield argparse.Namespace(**{**vars(arguments), **local})
-
-
-def _wanted(name: str) -> Callable[[str], bool]:
-    return OF_STUDY.get(name, everything)
 
 
 def _manifest_beside(study: Path) -> dict[str, Path]:

@@ -34,6 +34,24 @@ def store_errors() -> tuple[type[Exception], ...]:
     return (OSError, botocore.BotoCoreError) if botocore else (OSError,)
 
 
+@contextmanager
+def reading_errors(where: Path) -> Iterator[None]:
+    """As `storage_errors`, for a block that reads."""
+    try:
+        yield
+    except store_errors() as error:
+        raise cannot_read(where, getattr(error, "strerror", None) or error) from error
+
+
+def cannot_read(where: Path, received: object) -> StorageError:
+    """The error for a place that cannot be read."""
+    return StorageError(
+        f"Expected to be able to read {where}.",
+        received=received,
+        advice="See that it is there, may be read and can be reached, and run the same command again.",
+    )
+
+
 def cannot_write(where: Path, received: object) -> StorageError:
     """The error for a place that cannot be written."""
     return StorageError(

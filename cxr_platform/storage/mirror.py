@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cxr_platform.storage.files import file_names, put_file, storage_errors
+from cxr_platform.storage.files import file_names, put_file, reading_errors, storage_errors
 from cxr_platform.storage.lock import FILE as LOCK
 from cxr_platform.storage.lock import Check
 from cxr_platform.storage.place import is_remote
@@ -37,7 +37,7 @@ def local_copy(folder: Path, wanted: Callable[[str], bool] = everything, check: 
         return
     with tempfile.TemporaryDirectory(prefix="cxr-") as scratch:
         copy = Path(scratch) / folder.name
-        with storage_errors(folder):
+        with reading_errors(folder):
             download(folder, copy, wanted)
         before = _state(copy)
         try:
@@ -56,18 +56,24 @@ def local_file(file: Path) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="cxr-") as scratch:
         store: Any = file
-        with storage_errors(file):
+        with reading_errors(file):
             store.fs.get_file(store.path, f"{scratch}/{file.name}")
         yield Path(scratch) / file.name
 
 
 def download(folder: Path, copy: Path, wanted: Callable[[str], bool] = everything) -> None:
-    """The wanted files below `folder`, which is in a store, into `copy`, which is not."""
+    """The wanted files below `folder`, which is in a store, into `copy`, which is not.
+
+    Others may work there meanwhile: a file that went since it was listed is none.
+    """
     store: Any = folder
     for name in filter(wanted, file_names(folder)):
         target = copy / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        store.fs.get_file((store / name).path, str(target))
+        try:
+            store.fs.get_file((store / name).path, str(target))
+        except FileNotFoundError:
+            target.unlink(missing_ok=True)
 
 
 def _state(copy: Path) -> State:

@@ -32,9 +32,11 @@ def test_a_study_in_a_store_comes_with_its_manifest_and_without_what_only_traini
     storage = a_place("memory://places/out")
     (storage / "runs/t/study.json").write_text(json.dumps({"manifest": {"path": "films"}}))
     (storage / "runs/t/champion/scratch.run/attempt/position.npz").write_text("large")
+    (storage / "runs/t/trials/scratch/fold-0.run/state.json").write_text("changes every few seconds")
+    (storage / "runs/t/.lock").write_text("{}")
     (storage / "manifests/films/manifest.json").write_text("{}")
     with at_hand(named(study=storage / "runs/t", manifest=None), "study", "manifest") as local:
-        assert [path.name for path in local.study.iterdir()] == ["study.json"]
+        assert [path.name for path in local.study.rglob("*")] == ["study.json"]
         assert (local.manifest / "manifest.json").read_text() == "{}"
         (local.study / "report").mkdir()
         (local.study / "report/index.html").write_text("new")
