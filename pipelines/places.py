@@ -50,18 +50,19 @@ def add_storage_argument(parser: argparse.ArgumentParser) -> None:
 
 
 @contextmanager
-def at_hand(arguments: argparse.Namespace, *names: str) -> Iterator[argparse.Namespace]:
+def at_hand(arguments: argparse.Namespace, *names: str, reading: bool = False) -> Iterator[argparse.Namespace]:
     """`arguments` with each of the places `names` as a folder of this machine: itself, or a copy.
 
     What is changed in a copy is put back at the end of the block (`mirror.local_copy`). Where the study is in a store
-    and no manifest is named, the study's own in the same storage is.
+    and no manifest is named, the study's own in the same storage is. A registry in a store is held meanwhile, unless it
+    is only for `reading`.
     """
     with ExitStack() as held:
         given = {name: value for name in names if (value := getattr(arguments, name, None)) is not None}
         if "manifest" in names and "manifest" not in given and "study" in given and is_remote(given["study"]):
             given |= _manifest_beside(given["study"])
         checks = {}
-        if is_remote(given.get("registry", Path())):  # its own locks are those of a file system
+        if is_remote(given.get("registry", Path())) and not reading:  # its own locks are those of a file system
             checks["registry"] = held.enter_context(holding(given["registry"]))
         local = {
             name: held.enter_context(local_copy(value, WANTED.get(name, everything), checks.get(name, lambda: None)))

@@ -70,3 +70,13 @@ def test_nothing_is_put_back_into_a_registry_that_another_one_took_meanwhile(mon
         (local.registry / "registry.json").write_text("{}")
         monkeypatch.setattr(lock, "ABANDONED_SECONDS", 0.0)
     assert not (registry / "registry.json").exists()
+
+
+def test_a_registry_that_is_only_read_is_not_held() -> None:
+    registry = a_place("memory://places/read")
+    (registry / "registry.json").write_text("{}")
+    with (
+        at_hand(named(registry=registry), "registry") as _,
+        at_hand(named(registry=registry), "registry", reading=True) as local,
+    ):
+        assert (local.registry / "registry.json").read_text() == "{}"
