@@ -1,8 +1,7 @@
-from collections.abc import Iterator
-
 """Fixtures that every test may use."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
