@@ -1,5 +1,6 @@
 """The one place where Ray is started or joined."""
 
+import json
 import os
 import socket
 from collections.abc import Iterator, Mapping
@@ -126,8 +127,21 @@ def _on_loopback() -> Iterator[None]:
 
 
 def _passed_on() -> dict[str, str]:
-    """What workers on other machines must know too; those of a private instance inherit it."""
-    return {name: os.environ[name] for name in ("KERAS_BACKEND", "TF_CPP_MIN_LOG_LEVEL") if name in os.environ}
+    """What workers on other machines must know too; those of a private instance inherit it.
+
+    Not what the job that this process is in was submitted with: that they get anyhow, and Ray refuses to be told twice.
+    """
+    names = {"KERAS_BACKEND", "TF_CPP_MIN_LOG_LEVEL"} - _of_job().keys()
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
+def _of_job() -> Mapping[str, str]:
+    """The environment variables of the submitted job whose driver this is; none where it is not one's."""
+    from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
+
+    job = json.loads(os.environ.get(RAY_JOB_CONFIG_JSON_ENV_VAR, "{}"))
+    variables: Mapping[str, str] = (job.get("runtime_env") or {}).get("env_vars") or {}
+    return variables
 
 
 def _probe(where: str) -> None:

@@ -20,6 +20,7 @@ from pipelines.places import a_place, at_hand
 if TYPE_CHECKING:
     from cxr_platform.champion.assemble import Assembled
     from cxr_platform.champion.facts import OutOfFold
+    from cxr_platform.champion.material import ChampionMaterial
     from cxr_platform.evidence.workspace import Workspace
     from cxr_platform.manifest.progress import BuildProgress
     from cxr_platform.registry.store import Registry
@@ -59,24 +60,18 @@ def _share(text: str) -> float:
 
 def _with_places(arguments: argparse.Namespace) -> int:
     """The champion's run is in the study's own place, where all nodes see its checkpoints."""
-    from cxr_platform.registry.store import Registry
-
-    with at_hand(arguments, "study", "manifest", "registry") as local:
-        version = _run(local, arguments.study / "champion")
-        _promote_or_advise(Registry(local.registry), arguments.registry, version)
+    with at_hand(arguments, "study", "manifest") as local:
+        _run(local, arguments.study / "champion")
     return 0
 
 
-def _run(arguments: argparse.Namespace, run_folder: Path) -> str:
-    from cxr_platform.champion.assemble import assemble
+def _run(arguments: argparse.Namespace, run_folder: Path) -> None:
     from cxr_platform.champion.material import ChampionMaterial
     from cxr_platform.monitoring.batch import champion_counts
-    from cxr_platform.registry.store import Registry
     from cxr_platform.training.devices import hide_cards
     from pipelines.progress import make_progress
 
     hide_cards()  # training has them, in workers of its own
-    registry = Registry(arguments.registry)
     with metrics_job("champion", arguments.study.name, arguments) as job, make_progress(sys.stderr) as progress:
         opened = open_study(arguments.study, arguments.manifest, arguments.imagenet_weights, progress.step)
         check_strategy(opened.study, arguments.strategy)
@@ -86,12 +81,26 @@ def _run(arguments: argparse.Namespace, run_folder: Path) -> str:
         material = ChampionMaterial(
             opened.folder.root, opened.study, opened.predictions, opened.profile, opened.manifest, opened.data, run
         )
-        assembled = assemble(material, facts, registry, progress.note)
+        assembled, outcome = _register(arguments, material, facts, progress)
         trained = assembled.bundle.training
         accuracy = assembled.bundle.metrics["accuracy_7_class"].value
         champion_counts(job, arguments.strategy, trained.images, trained.epochs, accuracy)
     _tell(assembled, facts)
-    return assembled.bundle.version
+    print(outcome)
+
+
+def _register(
+    arguments: argparse.Namespace, material: "ChampionMaterial", facts: "OutOfFold", progress: "BuildProgress"
+) -> tuple["Assembled", str]:
+    """A registry in a store is held only now: others may use it for the hours that training takes."""
+    from cxr_platform.champion.assemble import assemble
+    from cxr_platform.registry.store import Registry
+
+    with at_hand(arguments, "registry") as local:
+        registry = Registry(local.registry)
+        assembled = assemble(material, facts, registry, progress.note)
+        outcome = _promote_or_advise(registry, arguments.registry, assembled.bundle.version)
+    return assembled, outcome
 
 
 def _train(
@@ -122,16 +131,15 @@ def _tell(assembled: "Assembled", facts: "OutOfFold") -> None:
     print(to_markdown(figures_table(facts)))
 
 
-def _promote_or_advise(registry: "Registry", folder: Path, version: str) -> None:
+def _promote_or_advise(registry: "Registry", folder: Path, version: str) -> str:
     from cxr_platform.registry.promotion import promote
 
-    print(folder / version)
     if registry.champion() is None:
         promote(registry, version, lead_seconds=0.0)
-        print(f"{version} is the champion: the registry had none.")
-        return
+        return f"{folder / version}\n{version} is the champion: the registry had none."
     elsewhere = "" if folder == REGISTRY else f" --registry {folder}"
-    print(f"{registry.champion()} remains the champion. To replace it: cxr registry promote {version}{elsewhere}")
+    advice = f"To replace it: cxr registry promote {version}{elsewhere}"
+    return f"{folder / version}\n{registry.champion()} remains the champion. {advice}"
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable
 
 from cxr_platform.errors import CxrError
+from cxr_platform.storage.files import store_errors
 
 DEFECT = 70  # EX_SOFTWARE of sysexits.h
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
@@ -29,10 +30,9 @@ def run_command(function: Callable[[], int]) -> int:
     except CxrError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    except OSError as error:
-        print(
-            f"Expected to be able to read and write {error.filename or 'a file'}. Received: {error}.", file=sys.stderr
-        )
+    except store_errors() as error:
+        where = getattr(error, "filename", None) or "a file"
+        print(f"Expected to be able to read and write {where}. Received: {str(error).rstrip('.')}.", file=sys.stderr)
         return CxrError.exit_code
     except KeyboardInterrupt:
         print("Interrupted. What is finished is kept; the same command continues.", file=sys.stderr)

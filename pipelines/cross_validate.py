@@ -39,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     films.add_argument("--manifest", type=a_place, help="folder or URI of the manifest")
     films.add_argument("--data", type=settled_place, help="folder or URI of collections, to build a manifest of")
     parser.add_argument("--name", help="name of the study; its folder is RUNS/NAME (default: DATA-PROFILE)")
-    parser.add_argument("--runs", type=a_place, default=RUNS, help="folder or URI of all studies")
+    parser.add_argument("--runs", type=a_place, help="folder or URI of all studies (default: runs)")
     add_storage_argument(parser)
     parser.add_argument("--external", default="", help="sources of --data that are only scored, separated by commas")
     parser.add_argument("--protocol", choices=("grouped", "paper", "both"), default="grouped")
@@ -83,7 +83,14 @@ def _complete(arguments: argparse.Namespace, profile: Profile) -> None:
     arguments.name = arguments.name or f"{(arguments.data or arguments.manifest).absolute().name}-{profile.name}"
     manifests = MANIFESTS
     if arguments.storage is not None:
+        if arguments.runs is not None:
+            raise ConfigError(
+                "Expected --storage, which has its own runs/, or --runs.",
+                received=f"{arguments.storage} and {arguments.runs}",
+                advice="Leave one of them out.",
+            )
         arguments.runs, manifests = arguments.storage / "runs", arguments.storage / "manifests"
+    arguments.runs = arguments.runs or RUNS
     if arguments.data is not None:
         arguments.manifest = manifests / arguments.name
 

@@ -9,13 +9,25 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from cxr_platform.errors import ConfigError, StudyError
-from cxr_platform.storage.lock import exclusive
-from cxr_platform.storage.mirror import local_copy, local_file
+from cxr_platform.storage.lock import holding
+from cxr_platform.storage.mirror import everything, local_copy, local_file
 from cxr_platform.storage.place import is_remote, place
 
 MANIFESTS, RUNS = Path("data/manifests"), Path("runs")
-OF_STUDY = {"study": lambda file: not file.startswith(("tune/", "champion/"))}
-"""Which files of a place a verb may ask for; not a champion's checkpoints, nor Ray Tune's own state."""
+
+
+def of_study(file: str) -> bool:
+    """Which files of a study a verb may ask for: not its lock, nor what trials under way, a champion's training and
+    Ray Tune keep for themselves."""
+    *folders, _ = file.split("/")
+    return everything(file) and folders[:1] not in (["tune"], ["champion"]) and not any(map(_of_a_run, folders))
+
+
+def _of_a_run(folder: str) -> bool:
+    return folder.endswith(".run")
+
+
+WANTED: dict[str, Callable[[str], bool]] = {"study": of_study, "other": of_study}
 
 
 def a_place(text: str) -> Path:
@@ -38,26 +50,27 @@ def add_storage_argument(parser: argparse.ArgumentParser) -> None:
 
 
 @contextmanager
-def at_hand(arguments: argparse.Namespace, *names: str) -> Iterator[argparse.Namespace]:
+def at_hand(arguments: argparse.Namespace, *names: str, reading: bool = False) -> Iterator[argparse.Namespace]:
     """`arguments` with each of the places `names` as a folder of this machine: itself, or a copy.
 
     What is changed in a copy is put back at the end of the block (`mirror.local_copy`). Where the study is in a store
-    and no manifest is named, the study's own in the same storage is.
+    and no manifest is named, the study's own in the same storage is. A registry in a store is held meanwhile, unless it
+    is only for `reading`.
     """
     with ExitStack() as held:
         given = {name: value for name in names if (value := getattr(arguments, name, None)) is not None}
         if "manifest" in names and "manifest" not in given and "study" in given and is_remote(given["study"]):
             given |= _manifest_beside(given["study"])
-        if is_remote(given.get("registry", Path())):  # its own locks are those of a file system
-            held.enter_context(exclusive(given["registry"]))
-        local = {name: held.enter_context(local_copy(value, *_wanted(name))) for name, value in given.items()}
+        checks = {}
+        if is_remote(given.get("registry", Path())) and not reading:  # its own locks are those of a file system
+            checks["registry"] = held.enter_context(holding(given["registry"]))
+        local = {
+            name: held.enter_context(local_copy(value, WANTED.get(name, everything), checks.get(name, lambda: None)))
+            for name, value in given.items()
+        }
         if getattr(arguments, "imagenet_weights", None) is not None:
             local["imagenet_weights"] = held.enter_context(local_file(arguments.imagenet_weights))
         yield argparse.Namespace(**{**vars(arguments), **local})
-
-
-def _wanted(name: str) -> tuple[Callable[[str], bool], ...]:
-    return (OF_STUDY[name],) if name in OF_STUDY else ()
 
 
 def _manifest_beside(study: Path) -> dict[str, Path]:

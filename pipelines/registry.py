@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 REGISTRY = Path("registry")
 PIPED_COLUMNS = 120
+CHANGING = ("promote", "rollback")
+"""The verbs for which a registry in a store is held."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _with_places(arguments: argparse.Namespace) -> int:
-    with at_hand(arguments, "registry") as local:
+    with at_hand(arguments, "registry", reading=arguments.action not in CHANGING) as local:
         return _run(local)
 
 

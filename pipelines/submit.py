@@ -13,7 +13,8 @@ import importlib.util
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,11 +50,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.stop:
-        _client(arguments.address).stop_job(arguments.stop)
+        with _refusals():
+            _client(arguments.address).stop_job(arguments.stop)
         print(f"{arguments.stop} is told to stop.")
         return 0
     command, client = entrypoint(arguments.verb, arguments.arguments), _client(arguments.address)
-    job = client.submit_job(entrypoint=command, runtime_env=runtime_environment())
+    with _refusals():
+        job = client.submit_job(entrypoint=command, runtime_env=runtime_environment())
     print(f"{job}: {command}", flush=True)
     return 0 if arguments.no_wait else _follow(client, job)
 
@@ -86,21 +89,52 @@ def _client(address: str) -> "JobSubmissionClient":
     except (ConnectionError, RuntimeError, RayError) as error:  # the last: without the token, or with another
         raise ConfigError(
             f"Expected a Ray cluster's jobs API at {address}, reached with its token.",
-            received=str(error).strip().splitlines()[0],
+            received=_first_line(error),
             advice="Export RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or ~/.ray/auth_token) as the cluster has them; "
             "`ray dashboard` or `kubectl port-forward` make a tunnel to a port that listens on loopback there.",
         ) from error
 
 
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """What Ray's jobs API does not do is for the user to put right, and not a defect."""
+    try:
+        yield
+    except _jobs_errors() as error:
+        raise ConfigError(
+            "Expected the cluster to take the request.",
+            received=_first_line(error),
+            advice="`ray job list` tells which jobs there are; the working directory may have 500 MiB at most, "
+            "without what it is sent without: keep films and results elsewhere, or in data, runs and registry.",
+        ) from error
+
+
+def _jobs_errors() -> tuple[type[Exception], ...]:
+    from aiohttp import ClientError
+    from ray.exceptions import RayError
+
+    return (OSError, RuntimeError, ValueError, RayError, ClientError)  # of requests all are OSError
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
 def _follow(client: "JobSubmissionClient", job: str) -> int:
     try:
         asyncio.run(_print_log(client, job))
+        status = client.get_job_status(job)
+        message = client.get_job_info(job).message or status
     except KeyboardInterrupt:
         print(f"\n{job} goes on. To end it: cxr submit --stop {job}", file=sys.stderr)
         return 0
-    status = client.get_job_status(job)
+    except _jobs_errors() as error:
+        raise JobFailed(
+            f"Expected to follow job {job} to its end.",
+            received=_first_line(error),
+            advice=f"It may go on: `ray job status {job}`, `ray job logs --follow {job}`.",
+        ) from error
     if status != "SUCCEEDED":
-        message = client.get_job_info(job).message or status
         raise JobFailed(f"Expected job {job} to succeed.", received=message, advice="Its log says more, above.")
     return 0
 

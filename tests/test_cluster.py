@@ -1,9 +1,11 @@
+import json
 import socket
 from types import SimpleNamespace
 
 import pytest
 import ray
 
+from cxr_platform import cluster
 from cxr_platform.cluster import Capacity, capacity, connect, connection
 from cxr_platform.errors import ConfigError
 
@@ -43,3 +45,14 @@ def test_capacity_counts_nodes_that_are_there_and_those_that_an_autoscaler_may_s
 
 def test_a_head_without_processors_leaves_a_trial_one() -> None:
     assert Capacity(0.0, 0.0, ({"CPU": 0.0},)).largest_cpus == 1.0
+
+
+def test_what_a_job_was_submitted_with_is_not_passed_on_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+    assert set(cluster._passed_on()) == {"KERAS_BACKEND", "TF_CPP_MIN_LOG_LEVEL"}
+    job = {"runtime_env": {"env_vars": {"KERAS_BACKEND": "tensorflow"}}, "metadata": {}}
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(job))
+    assert set(cluster._passed_on()) == {"TF_CPP_MIN_LOG_LEVEL"}
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps({"runtime_env": None}))
+    assert set(cluster._passed_on()) == {"KERAS_BACKEND", "TF_CPP_MIN_LOG_LEVEL"}

@@ -57,6 +57,15 @@ def store_errors() -> tuple[type[Exception], ...]:
     return (OSError, *(getattr(module, name) for module, name in in_use))
 
 
+@contextmanager
+def reading_errors(where: Path) -> Iterator[None]:
+    """As `storage_errors`, for a block that reads, here or in a store; an absent file is an error too."""
+    try:
+        yield
+    except store_errors() as error:
+        raise cannot_read(where, getattr(error, "strerror", None) or error) from error
+
+
 def cannot_write(where: Path, received: object) -> StorageError:
     """The error for a place that cannot be written."""
     return StorageError(
@@ -67,11 +76,11 @@ def cannot_write(where: Path, received: object) -> StorageError:
 
 
 def cannot_read(where: Path, received: object) -> StorageError:
-    """The error for a store that does not give what is in it."""
+    """The error for a place that cannot be read."""
     return StorageError(
         f"Expected to be able to read {where}.",
         received=received,
-        advice="See that the store answers and lets you read, and run the same command again.",
+        advice="See that it is there, may be read and can be reached, and run the same command again.",
     )
 
 

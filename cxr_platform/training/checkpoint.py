@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cxr_platform.storage.files import write_atomically
+from cxr_platform.storage.files import reading_errors, write_atomically
 from cxr_platform.training.trial import Epoch, Position
 
 FILE = "position.npz"
@@ -35,14 +35,23 @@ def write_checkpoint(folder: Path, position: Position) -> None:
 
 
 def read_checkpoint(folder: Path) -> Position:
-    """The position in `folder`; `ValueError` when it is not there whole."""
+    """The position in `folder`; `ValueError` when it is not there whole, `StorageError` when it cannot be read now."""
     try:
-        with (folder / FILE).open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+        with np.load(io.BytesIO(_content(folder / FILE)), allow_pickle=False) as archive:
             story = json.loads(str(archive["story"]))
             state = {name.removeprefix("state/"): archive[name] for name in archive if name.startswith("state/")}
         return Position(state, story["rng"], [Epoch(**epoch) for epoch in story["history"]])
     except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"no whole checkpoint in {folder}: {error}") from error
+
+
+def _content(file: Path) -> bytes:
+    """Whole in memory first, so that an error of the place is not taken for one of the archive."""
+    with reading_errors(file):
+        try:
+            return file.read_bytes()
+        except FileNotFoundError as error:
+            raise ValueError(f"no whole checkpoint in {file.parent}: {error}") from error
 
 
 def newest(run: Path) -> Path | None:

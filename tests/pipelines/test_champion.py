@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import onnxruntime
 import pytest
 
 from cxr_platform.config import load_profile
+from cxr_platform.storage.place import place
 from pipelines import champion, cross_validate, phantoms
 from pipelines import manifest as manifest_verb
 from tests.manifest.builders import fill_cache
@@ -58,6 +60,22 @@ def test_the_first_champion_is_promoted_and_the_next_one_waits(work: Path, capsy
     assert versions(work) == {"versions": ["v1", "v2"], "champion": "v1"}
     bundle = json.loads((work / "registry" / "v2" / "bundle.json").read_text())
     assert bundle["operating_point"]["target_sensitivity"] == 0.8
+
+
+@pytest.mark.ray
+def test_a_registry_in_a_store_is_not_held_while_the_champion_is_trained(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry, train, held = place("memory://champion/registry"), champion._train, []
+
+    def watched(*given: Any) -> Any:
+        held.append((registry / ".lock").exists())
+        return train(*given)
+
+    monkeypatch.setattr(champion, "_train", watched)
+    assert run(work, "--registry", "memory://champion/registry") == 0
+    assert held == [False]
+    assert json.loads((registry / "registry.json").read_text())["champion"] == "v1"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ import os
 
 import pytest
 import ray
+from botocore.exceptions import EndpointConnectionError
 
 from cxr_platform.errors import ConfigError, TrialsFailed
 from pipelines.command import run_command
@@ -39,6 +40,16 @@ def test_a_file_that_cannot_be_read_is_one_line_and_code_2(capsys, tmp_path):
     assert run_command(lambda: len((tmp_path / "absent").read_text())) == 2
     text = capsys.readouterr().err
     assert "absent" in text
+    assert "Traceback" not in text
+
+
+def test_a_store_that_does_not_answer_is_one_line_and_code_2(capsys):
+    def ask() -> int:
+        raise EndpointConnectionError(endpoint_url="http://store")
+
+    assert run_command(ask) == 2
+    text = capsys.readouterr().err
+    assert "http://store" in text
     assert "Traceback" not in text
 
 

@@ -136,3 +136,11 @@ def _wait_for(condition: object, process: subprocess.Popen[bytes], seconds: floa
         assert process.poll() is None, "the study ended before it could be killed"
         assert time.monotonic() < end, f"nothing in {seconds} s"
         time.sleep(0.02)
+
+
+def test_a_storage_and_a_runs_folder_at_once_are_refused(
+    manifest: Path, profile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cross_validate.main(arguments(manifest, profile, tmp_path / "runs", "--storage", str(tmp_path))) == 2
+    assert "Leave one of them out" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from cxr_platform.errors import StorageError
+from cxr_platform.storage import lock
 from cxr_platform.storage.place import place
 from pipelines.places import a_place, add_storage_argument, at_hand
 
@@ -30,9 +32,11 @@ def test_a_study_in_a_store_comes_with_its_manifest_and_without_what_only_traini
     storage = a_place("memory://places/out")
     (storage / "runs/t/study.json").write_text(json.dumps({"manifest": {"path": "films"}}))
     (storage / "runs/t/champion/scratch.run/attempt/position.npz").write_text("large")
+    (storage / "runs/t/trials/scratch/fold-0.run/state.json").write_text("changes every few seconds")
+    (storage / "runs/t/.lock").write_text("{}")
     (storage / "manifests/films/manifest.json").write_text("{}")
     with at_hand(named(study=storage / "runs/t", manifest=None), "study", "manifest") as local:
-        assert [path.name for path in local.study.iterdir()] == ["study.json"]
+        assert [path.name for path in local.study.rglob("*")] == ["study.json"]
         assert (local.manifest / "manifest.json").read_text() == "{}"
         (local.study / "report").mkdir()
         (local.study / "report/index.html").write_text("new")
@@ -56,3 +60,23 @@ def test_weights_in_a_store_are_a_file_for_the_length_of_the_block() -> None:
     with at_hand(named(imagenet_weights=weights)) as local:
         assert local.imagenet_weights.read_bytes() == b"weights"
     assert not local.imagenet_weights.exists()
+
+
+def test_nothing_is_put_back_into_a_registry_that_another_one_took_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "RENEWAL_SECONDS", 0.05)
+    registry = a_place("memory://places/lost")
+    with pytest.raises(StorageError, match="until the end"), at_hand(named(registry=registry), "registry") as local:  # noqa: PT012
+        local.registry.mkdir(exist_ok=True)
+        (local.registry / "registry.json").write_text("{}")
+        monkeypatch.setattr(lock, "ABANDONED_SECONDS", 0.0)
+    assert not (registry / "registry.json").exists()
+
+
+def test_a_registry_that_is_only_read_is_not_held() -> None:
+    registry = a_place("memory://places/read")
+    (registry / "registry.json").write_text("{}")
+    with (
+        at_hand(named(registry=registry), "registry") as _,
+        at_hand(named(registry=registry), "registry", reading=True) as local,
+    ):
+        assert (local.registry / "registry.json").read_text() == "{}"

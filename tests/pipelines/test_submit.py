@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from aiohttp import ClientError
 
 from pipelines import submit
 from tests.conftest import REPOSITORY
@@ -93,3 +94,27 @@ def test_an_address_at_which_nothing_answers_is_told_with_what_to_do(
     told = capsys.readouterr().err
     assert "jobs API at http://127.0.0.1:9" in told
     assert "RAY_AUTH_MODE=token" in told
+
+
+@pytest.mark.parametrize("words", [["report", "--study", "x"], ["--stop", "job-9"]])
+def test_what_the_cluster_refuses_is_told_and_no_defect(client: Client, words: list[str], monkeypatch, capsys) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("Request failed with status code 404: Job job-9 does not exist.\nTraceback of the server")
+
+    monkeypatch.setattr(client, "submit_job", refuse)
+    monkeypatch.setattr(client, "stop_job", refuse)
+    assert submit.main(words) == 2
+    told = capsys.readouterr().err
+    assert "job-9 does not exist" in told
+    assert "Traceback" not in told
+
+
+@pytest.mark.parametrize("error", [RuntimeError("WebSocket closed"), ConnectionError("no route"), ClientError("gone")])
+def test_a_log_that_breaks_off_says_that_the_job_may_go_on(client: Client, error, monkeypatch, capsys) -> None:
+    async def broken(_job: str) -> AsyncIterator[str]:
+        yield "Study t\n"
+        raise error
+
+    monkeypatch.setattr(client, "tail_job_logs", broken)
+    assert submit.main(["report", "--study", "x"]) == 1
+    assert "ray job logs --follow job-1" in capsys.readouterr().err

@@ -1,8 +1,12 @@
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 
+from cxr_platform.errors import StorageError
+from cxr_platform.storage import mirror
 from cxr_platform.storage.mirror import local_copy
+from cxr_platform.storage.place import place
 from tests.storage.object_store import folder, names
 
 
@@ -43,3 +47,22 @@ def test_what_was_done_before_an_error_is_kept(store: dict[str, str]) -> None:
         (copy / "done").write_text("x")
         raise ZeroDivisionError
     assert names(study) == ["done"]
+
+
+def test_a_file_that_another_one_removes_after_it_was_listed_is_none(
+    store: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = folder("mirror/busy")
+    (study / "stays").write_text("x")
+    monkeypatch.setattr(mirror, "file_names", lambda _: ["deep/went", "stays"])
+    with local_copy(study) as copy:
+        assert [path.name for path in copy.rglob("*") if path.is_file()] == ["stays"]
+
+
+def test_a_store_that_cannot_be_read_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Path) -> list[str]:
+        raise EndpointConnectionError(endpoint_url="http://store")
+
+    monkeypatch.setattr(mirror, "file_names", fail)
+    with pytest.raises(StorageError, match=r"able to read .*away"), local_copy(place("memory://mirror/away")):
+        pass

@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cxr_platform.errors import StorageError
 from cxr_platform.training.checkpoint import FILE, checkpoint_name, epoch_of, newest, read_checkpoint, write_checkpoint
 from cxr_platform.training.trial import Epoch, Position, training_rng
 
@@ -54,3 +55,17 @@ def test_a_pickle_in_a_checkpoint_is_not_read(tmp_path: Path) -> None:
     np.savez(folder / FILE, story=np.array([{}], dtype=object))
     with pytest.raises(ValueError, match="no whole checkpoint"):
         read_checkpoint(folder)
+
+
+def test_one_that_cannot_be_read_for_the_moment_is_not_taken_for_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Path) -> bytes:
+        raise ConnectionError("the store does not answer")
+
+    folder = checkpoint(tmp_path, 1)
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    with pytest.raises(StorageError, match="able to read"):
+        read_checkpoint(folder)
+    with pytest.raises(StorageError, match="able to read"):
+        newest(tmp_path)
