@@ -133,11 +133,11 @@ def _ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True, capture_output=True)
 
 
-def start_ray(host: Host, head: Host, log: Path, cpus: float = 1) -> None:
+def start_ray(host: Host, head: Host, log: Path, cpus: float = 1, port: int = GCS) -> None:
     """A Ray node on `host`; the cluster's head, where `host` is `head`."""
-    where = ["--head", f"--port={GCS}", "--include-dashboard=true", f"--dashboard-host={head.address}"]
+    where = ["--head", f"--port={port}", "--include-dashboard=true", f"--dashboard-host={head.address}"]
     if host is not head:
-        where = [f"--address={head.address}:{GCS}"]
+        where = [f"--address={head.address}:{port}"]
     host.popen(
         *("ray", "start", *where, f"--node-ip-address={host.address}", f"--num-cpus={cpus:g}"),
         *("--object-store-memory=300000000", f"--temp-dir={SESSIONS}", "--block", "--disable-usage-stats"),
@@ -145,9 +145,9 @@ def start_ray(host: Host, head: Host, log: Path, cpus: float = 1) -> None:
     )
 
 
-def wait_for_nodes(head: Host, count: int, seconds: float = 120) -> None:
+def wait_for_nodes(head: Host, count: int, port: int = GCS, seconds: float = 120) -> None:
     """Until `count` nodes of the cluster are alive."""
-    ask = f"import ray; ray.init('{head.address}:{GCS}', logging_level='error'); "
+    ask = f"import ray; ray.init('{head.address}:{port}', logging_level='error'); "
     ask += "print('alive', sum(node['Alive'] for node in ray.nodes()))"
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:

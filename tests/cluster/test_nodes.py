@@ -6,6 +6,7 @@ The films, the manifest and the study lie in a folder that all nodes see.
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,8 +20,11 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from cxr_platform.errors import WeightsError
+from cxr_platform.models.weights import find_weights
 from pipelines import cross_validate, phantoms
-from tests.cluster.hosts import JOBS, SUBNET, Host, hosts, need_hosts, start_ray, wait_for_nodes
+from tests.cluster.hosts import GCS, JOBS, SUBNET, Host, hosts, need_hosts, start_ray, wait_for_nodes
+from tests.conftest import REPOSITORY
 from tests.storage.object_store import BUCKET, CREDENTIALS, SERVER
 
 pytestmark = pytest.mark.ray
@@ -56,9 +60,19 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that all nodes see, with films, and a study of them by one machine in `alone`."""
     shared = tmp_path_factory.mktemp("shared")
     (shared / "tiny.toml").write_text(PROFILE.replace("EPOCHS", "3"))
-    (shared / "long.toml").write_text(PROFILE.replace("EPOCHS", "25"))
+    (shared / "long.toml").write_text(PROFILE.replace("EPOCHS", "16"))
     assert phantoms.main(["--out", str(shared / "films"), "--per-class", "9", "--seed", "3", "--size", "224"]) == 0
+    shutil.copyfile(imagenet_weights(), shared / "imagenet.h5")  # the machines below reach no registry
     return shared
+
+
+def imagenet_weights() -> Path:
+    """The published file, from beside the checkout, this machine's cache or a registry; skips where there is none."""
+    beside = sorted((REPOSITORY.parent / "shared" / "weights").glob("*_1.0_224_no_top.h5"))
+    try:
+        return find_weights(1.0, beside[0] if beside else None)
+    except WeightsError as error:
+        pytest.skip(f"no ImageNet weights are to be had here: {error}")
 
 
 @pytest.fixture(scope="module")
@@ -81,11 +95,11 @@ def serve_objects(host: Host, log: Path) -> None:
     wait_until(lambda: host.run(sys.executable, "-c", make).returncode == 0)
 
 
-def start_cluster(machines: list[Host], logs: Path) -> None:
+def start_cluster(machines: list[Host], logs: Path, port: int = GCS) -> None:
     head = machines[0]
     for count, host in enumerate(machines, 1):
-        start_ray(host, head, logs / f"{host.name}.log", cpus=0 if host is head else 1)
-        wait_for_nodes(head, count)
+        start_ray(host, head, logs / f"{host.name}.log", 0 if host is head else 1, port)
+        wait_for_nodes(head, count, port)
 
 
 def submit(head: Host, log: Path, *arguments: object) -> "subprocess.Popen[bytes]":
@@ -96,7 +110,8 @@ def submit(head: Host, log: Path, *arguments: object) -> "subprocess.Popen[bytes
 
 def study_of(shared: Path, storage: str, profile: str, strategies: str = "scratch") -> list[object]:
     named = ["--data", shared / "films", "--storage", shared / storage, "--profile", shared / f"{profile}.toml"]
-    return ["cross_validate", *named, "--name", "t", "--strategies", strategies, "--no-report"]
+    weights = ["--imagenet-weights", shared / "imagenet.h5"]
+    return ["cross_validate", *named, *weights, "--name", "t", "--strategies", strategies, "--no-report"]
 
 
 def predictions(shared: Path, storage: str) -> pd.DataFrame:
@@ -211,7 +226,8 @@ def test_after_a_lost_head_a_new_one_goes_on_with_the_same_storage(
     before = {file: file.stat().st_mtime_ns for file in (shared / "headless").glob("runs/t/trials/*/fold-*/trial.json")}
     assert 0 < len(before) < 6
 
-    start_cluster([head, spare], tmp_path)
+    # At another port: Ray looks for its own kind among the processes of the real machine below, which all hosts share.
+    start_cluster([head, spare], tmp_path, port=GCS + 1)
     command = ["python", "-m", "pipelines.cross_validate", *map(str, study_of(shared, "headless", "long", BOTH)[1:])]
     address = f"http://{head.address}:{JOBS}"  # this time as Ray's own command does it, for nodes that have the package
     job = head.popen("ray", "job", "submit", "--address", address, "--", *command, log=tmp_path / "again")
