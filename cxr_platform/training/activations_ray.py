@@ -48,8 +48,10 @@ def _gather(study: Study, cuts: tuple[str, ...], workers: list[Any], progress: P
     profile, films = study.plan.profile, study.data.films
     transforms = view_transforms(len(films), profile.model.input_size, profile.augmentation, profile.seed)
     parts = list(chunks(len(films)))
+    weights = ray.put(study.imagenet)
     pending = [
-        workers[i % len(workers)].compute.remote(films[part], transforms[:, part]) for i, part in enumerate(parts)
+        workers[i % len(workers)].compute.remote(weights, films[part], transforms[:, part])
+        for i, part in enumerate(parts)
     ]
     kept: dict[str, list[Any]] = {cut: [] for cut in cuts}
     for number, part in enumerate(parts):
@@ -64,19 +66,19 @@ def _start_workers(study: Study, cuts: tuple[str, ...], cpus: float, gpu: float)
     there = ray.cluster_resources()  # not what an autoscaler may add, or a part would wait for a node that never comes
     fit = there.get("GPU", 0.0) / gpu if gpu else there.get("CPU", 0.0) / cpus
     count = max(1, min(len(list(chunks(len(study.data.films)))), int(fit + 1e-6)))
-    weights = ray.put(study.imagenet)
     actor = ray.remote(num_cpus=cpus, num_gpus=gpu, max_restarts=RESTARTS, max_task_retries=RESTARTS)(_FrozenWorker)
-    return [actor.remote(cuts, study.plan.profile.model, weights, cpus, gpu) for _ in range(count)]
+    return [actor.remote(cuts, study.plan.profile.model, cpus, gpu) for _ in range(count)]
 
 
 class _FrozenWorker:
-    def __init__(
-        self, cuts: tuple[str, ...], model: ModelConfig, imagenet: BackboneWeights, cpus: float, gpu: float
-    ) -> None:
-        limit_process(cpus, gpu)
-        self._backbone = FrozenBackbone(cuts, model, imagenet)
-        self._cuts = cuts
+    """Gets the weights with each part and not once: an actor that is started again needs its arguments anew."""
 
-    def compute(self, films: np.ndarray, transforms: np.ndarray) -> tuple[Any, ...]:
-        views = [self._backbone.activations(films, view) for view in transforms]
+    def __init__(self, cuts: tuple[str, ...], model: ModelConfig, cpus: float, gpu: float) -> None:
+        limit_process(cpus, gpu)
+        self._cuts, self._model = cuts, model
+        self._backbone: FrozenBackbone | None = None
+
+    def compute(self, imagenet: BackboneWeights, films: np.ndarray, transforms: np.ndarray) -> tuple[Any, ...]:
+        backbone = self._backbone = self._backbone or FrozenBackbone(self._cuts, self._model, imagenet)
+        views = [backbone.activations(films, view) for view in transforms]
         return tuple(np.stack([view[cut] for view in views]) for cut in self._cuts)
