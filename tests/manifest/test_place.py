@@ -169,11 +169,11 @@ def test_in_a_store_an_upload_that_fails_leaves_the_manifest_as_it_was(
 
 
 def test_in_a_store_that_copies_by_itself_the_manifest_arrives_whole(store: dict[str, str]) -> None:
-    place = place_of(object_store.folder("place/manifest"))
+    place = place_of(object_store.folder("manifest-place/manifest"))
     for text in ("old", "new"):
         build(place, text)
         assert says(place) == text
-    assert object_store.names(object_store.folder("place")) == [f"manifest/{INFO_FILE}"]
+    assert object_store.names(object_store.folder("manifest-place")) == [f"manifest/{INFO_FILE}"]
 
 
 @pytest.mark.parametrize("kind", ["building", "failed"])
