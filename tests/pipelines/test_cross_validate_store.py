@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import ray
 
 from cxr_platform.storage.mirror import local_copy
 from pipelines import cross_validate, phantoms, study
@@ -15,6 +16,7 @@ from tests.storage.object_store import folder, names
 @pytest.fixture
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with films, the same films in the store, and a profile."""
+    ray.shutdown()  # the workers of an instance that another test has left do not know the store
     monkeypatch.chdir(tmp_path)
     Path("tiny.toml").write_text(PROFILE)
     assert phantoms.main(["--out", "films", "--per-class", "8", "--seed", "3", "--size", "224"]) == 0
