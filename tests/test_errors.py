@@ -4,7 +4,7 @@ import pickle
 import pytest
 
 from cxr_platform import errors
-from cxr_platform.errors import CxrError, ImageRefused, TrialsFailed
+from cxr_platform.errors import CxrError, ImageRefused, JobFailed, TrialsFailed
 
 KINDS = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, CxrError)]
 PLAIN_KINDS = [kind for kind in KINDS if kind is not ImageRefused]
@@ -50,7 +50,7 @@ def test_notes_added_on_the_way_survive_too() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_the_user_can_put_right_exits_with_2_and_failed_trials_with_1(kind: type[CxrError]) -> None:
-    assert kind.exit_code == (1 if kind is TrialsFailed else 2)
+    assert kind.exit_code == (1 if kind in (TrialsFailed, JobFailed) else 2)
 
 
 def test_the_tree_drawn_in_the_docstring_names_every_kind() -> None:

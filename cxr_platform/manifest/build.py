@@ -25,7 +25,7 @@ from cxr_platform.manifest.rows import make_info, make_rows
 from cxr_platform.manifest.store import Manifest, open_manifest, write_excluded, write_films, write_info
 from cxr_platform.manifest.validate import validate_manifest
 from cxr_platform.storage.files import read_errors, storage_errors
-from cxr_platform.storage.place import is_remote
+from cxr_platform.storage.place import absolute, is_remote
 
 UNSALTED = f"Patients of {{}} films come from DICOM headers; set {SALT_VARIABLE} where these are no published ones"
 
@@ -51,7 +51,7 @@ def build_manifest(
     fails. Whatever is raised, a manifest that was in `destination` before is still there; in an object store, unless
     the new one was uploaded and lost while it took its place.
     """
-    place = place_of(destination)
+    place = place_of(absolute(destination))
     _keep_apart(data.resolve(), place.destination)
     found, lists = _find(data, overrule, external, profile.intake.selection)
     for folder in found.folders:  # a sources.toml may name some outside of `data`

@@ -167,8 +167,8 @@ class StorePlace(Place):
 
 
 def place_of(destination: Path) -> Place:
-    """Where a manifest is built and where it ends; `destination` may be relative, or in an object store."""
-    return StorePlace(destination) if is_remote(destination) else Place(destination.absolute())
+    """Where a manifest is built and where it ends; `destination` may be in an object store."""
+    return StorePlace(destination) if is_remote(destination) else Place(destination)
 
 
 def is_cache_key(name: str) -> bool:

@@ -6,6 +6,7 @@ import socket
 from pathlib import Path
 
 import pytest
+import ray
 
 from cxr_platform.registry.promotion import promote
 from cxr_platform.serving.follow import Follower
@@ -69,6 +70,7 @@ def test_a_metrics_port_that_is_taken_is_told_before_anything_starts(
 def test_on_a_cluster_the_metrics_port_is_the_clusters_own(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)  # other tests of this process may be connected
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
     monkeypatch.setattr(serve, "prepare_environment", lambda: None)  # of this process, which goes on
     registry = registry_with_champion(tmp_path / "registry")
