@@ -10,9 +10,12 @@ from typing import Any
 
 from cxr_platform.errors import ConfigError
 
+JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Set by Ray for the driver of a submitted job."""
+
 PROBE_SECONDS = 5.0
-UNLIMITED = 1000
-"""Nodes of a group that the autoscaler gives no limit for."""
+NODE_GROUPS = "CXR_NODE_GROUPS"
+"""Names what an autoscaler may start: a JSON list of `{"resources": {"CPU": 16, "GPU": 1}, "count": 64}`."""
 
 
 def connect(address: str | None = None, metrics_port: int | None = None) -> None:
@@ -75,29 +78,33 @@ class Capacity:
         return max([1.0, *(node.get("CPU", 0.0) for node in self.nodes)])
 
 
-def capacity() -> Capacity:
+def capacity(with_card: bool = False) -> Capacity:
     """Of the cluster that this process is connected to: its nodes, and those that its autoscaler may still start.
 
-    Work that needs more than is there at the moment waits, and that is what makes an autoscaler start nodes.
+    With `with_card` only of the nodes that have one. Ray (2.60) does not say what an autoscaler may start, so that who
+    sets one up says it in `CXR_NODE_GROUPS`; without, what is there counts. Work that needs more than is there at the
+    moment waits, and that is what makes an autoscaler start nodes. Raises `ConfigError` for a variable of another form.
     """
     import ray
 
     alive = [(node["Resources"], 1) for node in ray.nodes() if node["Alive"]]
-    possible = list(_node_groups())
+    alive, possible = (
+        [(node, count) for node, count in nodes if count and (node.get("GPU", 0.0) > 0 or not with_card)]
+        for nodes in (alive, _node_groups())
+    )
     cpus, cards = (max(_total(alive, name), _total(possible, name)) for name in ("CPU", "GPU"))
-    return Capacity(cpus, cards, tuple(resources for resources, count in (*alive, *possible) if count))
+    return Capacity(cpus, cards, tuple(node for node, _ in (*alive, *possible)))
 
 
-def _node_groups() -> Iterator[tuple[Mapping[str, float], int]]:
-    """Resources and greatest number of each kind of node, as the autoscaler told; nothing where there is none.
-
-    From Ray's own table, which it fills from its cluster file or KubeRay's; Ray Train reads it for the same purpose.
-    """
-    from ray._private.state import state
-
-    config: Any = state.get_cluster_config()
-    for group in config.node_group_configs if config is not None else ():
-        yield dict(group.resources), group.max_count if group.max_count >= 0 else UNLIMITED
+def _node_groups() -> list[tuple[Mapping[str, float], int]]:
+    """Resources and greatest number of each kind of node, as `CXR_NODE_GROUPS` says."""
+    told = os.environ.get(NODE_GROUPS, "[]")
+    try:
+        return [({name: float(n) for name, n in g["resources"].items()}, int(g["count"])) for g in json.loads(told)]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f'Expected {NODE_GROUPS} as [{{"resources": {{"CPU": 16, "GPU": 1}}, "count": 64}}, …].', received=told
+        ) from error
 
 
 def _total(nodes: list[tuple[Mapping[str, float], int]], name: str) -> float:
@@ -126,6 +133,11 @@ def _on_loopback() -> Iterator[None]:
             os.environ[name] = kept
 
 
+def in_sent_folder() -> bool:
+    """Whether this is the driver of a job that was submitted with a working directory: a copy, which Ray removes."""
+    return bool(_runtime_environment().get("working_dir"))
+
+
 def _passed_on() -> dict[str, str]:
     """What workers on other machines must know too; those of a private instance inherit it.
 
@@ -137,11 +149,14 @@ def _passed_on() -> dict[str, str]:
 
 def _of_job() -> Mapping[str, str]:
     """The environment variables of the submitted job whose driver this is; none where it is not one's."""
-    from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
-
-    job = json.loads(os.environ.get(RAY_JOB_CONFIG_JSON_ENV_VAR, "{}"))
-    variables: Mapping[str, str] = (job.get("runtime_env") or {}).get("env_vars") or {}
+    variables: Mapping[str, str] = _runtime_environment().get("env_vars") or {}
     return variables
+
+
+def _runtime_environment() -> Mapping[str, Any]:
+    """What the job whose driver this is was submitted with; nothing where it is not one's."""
+    job = json.loads(os.environ.get(JOB_CONFIG, "{}"))
+    return job.get("runtime_env") or {}
 
 
 def _probe(where: str) -> None:

@@ -1,6 +1,5 @@
 import json
 import socket
-from types import SimpleNamespace
 
 import pytest
 import ray
@@ -33,14 +32,33 @@ def test_capacity_counts_nodes_that_are_there_and_those_that_an_autoscaler_may_s
     head, worker, lost = {"CPU": 0.0}, {"CPU": 4.0, "GPU": 1.0}, {"CPU": 99.0}
     nodes = [{"Alive": True, "Resources": head}, {"Alive": True, "Resources": worker}]
     monkeypatch.setattr(ray, "nodes", lambda: [*nodes, {"Alive": False, "Resources": lost}])
+    monkeypatch.delenv(cluster.NODE_GROUPS, raising=False)
     assert capacity() == Capacity(4.0, 1.0, (head, worker))
 
-    groups = [SimpleNamespace(resources=worker, max_count=8), SimpleNamespace(resources={"CPU": 32.0}, max_count=0)]
-    config = SimpleNamespace(node_group_configs=groups)
-    monkeypatch.setattr(ray._private.state.state, "get_cluster_config", lambda: config)
+    groups = [{"resources": worker, "count": 8}, {"resources": {"CPU": 32}, "count": 1}]
+    monkeypatch.setenv(cluster.NODE_GROUPS, json.dumps([*groups, {"resources": {"CPU": 96}, "count": 0}]))
     monkeypatch.setattr(ray, "nodes", lambda: nodes[:1])
-    found = capacity()
-    assert (found.cpus, found.cards, found.largest_cpus) == (32.0, 8.0, 4.0)
+    found, with_card = capacity(), capacity(with_card=True)
+    assert (found.cpus, found.cards, found.largest_cpus) == (64.0, 8.0, 32.0)
+    assert (with_card.cpus, with_card.cards, with_card.largest_cpus) == (32.0, 8.0, 4.0)
+
+
+@pytest.mark.parametrize(
+    "told", ["64", "[64]", '[{"resources": {"CPU": 4}}]', '[{"resources": {"CPU": "x"}, "count": 1}]']
+)
+def test_node_groups_of_another_form_are_refused_with_the_form(monkeypatch: pytest.MonkeyPatch, told: str) -> None:
+    monkeypatch.setattr(ray, "nodes", list)
+    monkeypatch.setenv(cluster.NODE_GROUPS, told)
+    with pytest.raises(ConfigError, match=r'CXR_NODE_GROUPS as .*"count": 64.*Received'):
+        capacity()
+
+
+def test_a_job_with_a_working_directory_runs_in_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(cluster.JOB_CONFIG, raising=False)
+    assert not cluster.in_sent_folder()
+    for runtime_env, sent in ((None, False), ({"env_vars": {}}, False), ({"working_dir": "gcs://x.zip"}, True)):
+        monkeypatch.setenv(cluster.JOB_CONFIG, json.dumps({"runtime_env": runtime_env}))
+        assert cluster.in_sent_folder() is sent
 
 
 def test_a_head_without_processors_leaves_a_trial_one() -> None:

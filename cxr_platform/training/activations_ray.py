@@ -4,6 +4,7 @@ They are kept by the driver's own node, from which the others fetch them: a node
 with it what only its workers' actors could compute again. Without the driver's node there is no study anyway.
 """
 
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,9 @@ from cxr_platform.training.devices import limit_process
 from cxr_platform.training.progress import Progress
 from cxr_platform.training.study import Study
 
+WAITING_SECONDS = 60.0
+"""Without any worker that has found its place, after which that is told."""
+
 RESTARTS = 20
 """How often a lost worker is started again, and each part tried; a part that kills its process ends there."""
 
@@ -26,7 +30,9 @@ def compute_activations(
 ) -> dict[str, list[Any]]:
     """Cut → references to chunks (1 + views, n, …) float16 of all study images, in order.
 
-    A lost worker's part is computed elsewhere. Raises `StudyError` when a worker cannot compute its part.
+    A lost worker's part is computed elsewhere. Parts go to the workers that are there: those for which the cluster has
+    no place, however its processors are spread and whoever else uses them, are not waited for. Raises `StudyError` when
+    a worker cannot compute its part.
     """
     if not cuts or study.imagenet is None:
         return {}
@@ -48,18 +54,33 @@ def _gather(study: Study, cuts: tuple[str, ...], workers: list[Any], progress: P
     profile, films = study.plan.profile, study.data.films
     transforms = view_transforms(len(films), profile.model.input_size, profile.augmentation, profile.seed)
     parts = list(chunks(len(films)))
-    weights = ray.put(study.imagenet)
-    pending = [
-        workers[i % len(workers)].compute.remote(weights, films[part], transforms[:, part])
-        for i, part in enumerate(parts)
-    ]
-    kept: dict[str, list[Any]] = {cut: [] for cut in cuts}
-    for number, part in enumerate(parts):
-        computed, pending[number] = ray.get(pending[number]), None
-        for cut, chunk in zip(cuts, computed, strict=True):
-            kept[cut].append(ray.put(chunk))  # a reference a cut, so that a trial fetches only its own
-        progress.note(f"frozen activations: {part.stop}/{len(films)} films × {len(transforms)} views")
-    return kept
+    weights, left = ray.put(study.imagenet), deque(range(len(parts)))
+    asked: dict[Any, tuple[Any, int | None]] = {worker.ready.remote(): (worker, None) for worker in workers}
+    kept: dict[int, list[Any]] = {}
+    done = 0
+    while len(kept) < len(parts):
+        answer = _next_answer(list(asked), progress)
+        worker, number = asked.pop(answer)
+        if left:
+            part = parts[left[0]]
+            request = worker.compute.remote(weights, films[part], transforms[:, part])
+            asked[request] = worker, left.popleft()
+        else:  # its place is for one that has lost its own and has a part to do
+            ray.kill(worker)
+        computed = ray.get(answer)
+        if number is not None:
+            kept[number] = [ray.put(chunk) for chunk in computed]  # one a cut, so that a trial fetches only its own
+            done += parts[number].stop - parts[number].start
+            progress.note(f"frozen activations: {done}/{len(films)} films × {len(transforms)} views")
+    return {cut: [kept[number][place] for number in range(len(parts))] for place, cut in enumerate(cuts)}
+
+
+def _next_answer(asked: list[Any], progress: Progress) -> Any:
+    answers, _ = ray.wait(asked, timeout=WAITING_SECONDS)
+    if not answers:
+        progress.note("frozen activations: no worker is there yet, or none is done; other work may fill the cluster")
+        answers, _ = ray.wait(asked)
+    return answers[0]
 
 
 def _start_workers(study: Study, cuts: tuple[str, ...], cpus: float, gpu: float) -> list[Any]:
@@ -77,6 +98,9 @@ class _FrozenWorker:
         limit_process(cpus, gpu)
         self._cuts, self._model = cuts, model
         self._backbone: FrozenBackbone | None = None
+
+    def ready(self) -> None:
+        """Answered as soon as this worker has found its place."""
 
     def compute(self, imagenet: BackboneWeights, films: np.ndarray, transforms: np.ndarray) -> tuple[Any, ...]:
         backbone = self._backbone = self._backbone or FrozenBackbone(self._cuts, self._model, imagenet)

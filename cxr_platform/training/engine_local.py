@@ -8,9 +8,9 @@ import numpy as np
 from cxr_platform.errors import CxrError
 from cxr_platform.models.frozen import FrozenBackbone, chunks, view_transforms
 from cxr_platform.training.devices import card_memory_gib
-from cxr_platform.training.plan import TrialKey, cuts_of
+from cxr_platform.training.plan import Share, TrialKey, cuts_of
 from cxr_platform.training.progress import Progress
-from cxr_platform.training.study import Share, Study, execute_trial, inputs_of
+from cxr_platform.training.study import Study, execute_trial, inputs_of
 from cxr_platform.training.trial import Workbench
 
 
@@ -26,6 +26,7 @@ def run(study: Study, todo: list[TrialKey], progress: Progress) -> dict[TrialKey
         for attempt in range(profile.resources.retries + 1):
             try:
                 summary = execute_trial(study, bench, key, inputs, share, partial(progress.epoch, key))
+                study.folder.check_held()
                 progress.finished(key, summary)
                 break
             except CxrError:

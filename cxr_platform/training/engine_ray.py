@@ -20,10 +20,11 @@ from cxr_platform.storage.files import remove
 from cxr_platform.storage.place import for_arrow
 from cxr_platform.training.activations_ray import compute_activations
 from cxr_platform.training.devices import card_memory_gib, gpu_share, limit_process
-from cxr_platform.training.plan import TrialKey, cuts_of
+from cxr_platform.training.plan import Share, TrialKey, cuts_of
 from cxr_platform.training.progress import Progress
-from cxr_platform.training.study import Share, Study, execute_trial, inputs_of
+from cxr_platform.training.study import Study, execute_trial, inputs_of
 from cxr_platform.training.trial import Epoch, Workbench
+from cxr_platform.training.tune_hooks import LOST, InOrder, Stop, Watch, reason_of
 
 
 @dataclass(frozen=True)
@@ -46,23 +47,27 @@ class RayEngine:
         with connection(self._address):
             cpus, gpu = trial_resources(study.plan.profile.resources, len(todo))
             activations = compute_activations(study, cuts_of([key.strategy for key in todo]), cpus, gpu, progress)
+            progress.training_begins()
             return _rounds(Shared(study, activations, Share(cpus, gpu)), todo, progress)
 
 
 def trial_resources(resources: ResourcesConfig, trials: int) -> tuple[float, float]:
     """Processors and fraction of a card for each of `trials`: no more processors than the largest node has.
 
-    What counts is the cluster, whatever the driver's machine has, and what the cluster may grow to (`capacity`). Raises
-    `ConfigError` where a card is asked for and none can be had: the trials would wait for ever.
+    What counts is the cluster, whatever the driver's machine has, and what the cluster may grow to (`capacity`); of
+    trials with a card, the nodes that have one. Raises `ConfigError` where a card is asked for and none can be had: the
+    trials would wait for ever.
     """
-    found = capacity()
+    found = capacity(with_card=resources.gpu != 0)
     if resources.gpu != "auto" and resources.gpu > found.cards:
         raise ConfigError(
             f"Expected a cluster with the card that resources.gpu = {resources.gpu} asks for.",
             received=f"{found.cards:g} cards",
             advice='Write gpu = "auto" into the profile, or 0.',
         )
-    wants_card = found.cards and resources.gpu == "auto"
+    if not found.cards:
+        return min(resources.cpu, capacity().largest_cpus), 0.0
+    wants_card = resources.gpu == "auto"
     memory = ray.get(ray.remote(num_gpus=0.001)(card_memory_gib).remote()) if wants_card else None
     share = gpu_share(resources, found.cards, found.cpus, memory, trials)
     return min(resources.cpu, found.largest_cpus), share
@@ -82,6 +87,8 @@ def _rounds(shared: Shared, todo: list[TrialKey], progress: Progress) -> dict[Tr
         further = len(lost) < len(todo) or _positions(shared.study, lost) != {key: before[key] for key in lost}
         todo = lost if further else []
         failures |= {key: failure.reason for key, failure in found.items() if key not in todo}
+        for key in () if further else lost:
+            progress.failed(key, found[key].reason)
         if todo:
             progress.note(f"{len(todo)} trials lost their machines and go on from their last checkpoints")
     return failures
@@ -95,19 +102,10 @@ def _tune(shared: Shared, todo: list[TrialKey], progress: Progress) -> "dict[Tri
     _silence_tune()
     folder = shared.study.folder
     remove(folder.root / "tune")
-    watch = _Watch(progress)
-    progress.training_begins()
-    stop = _StopWhenRefused()
-    failures = _fit(_tuner(shared, todo, watch, stop), folder.root)
+    stop = Stop(folder)
+    failures = _fit(_tuner(shared, todo, Watch(progress), stop), folder.root)
     if stop.error is not None:
         raise stop.error
-    lost = [key for key in watch.stored if not folder.is_finished(key)]
-    if lost:
-        raise StorageError(
-            f"Expected the trials' files in {folder.root}.",
-            received=f"{len(lost)} trials that were stored where this process cannot see them, {lost[0]} first",
-            advice="Give --runs a folder that all nodes share.",
-        )
     failures = {key: failure for key, failure in failures.items() if not folder.is_finished(key)}
     if any(key not in failures and not folder.is_finished(key) for key in todo):
         raise KeyboardInterrupt
@@ -116,14 +114,14 @@ def _tune(shared: Shared, todo: list[TrialKey], progress: Progress) -> "dict[Tri
     return failures
 
 
-def _tuner(shared: Shared, todo: list[TrialKey], watch: "_Watch", stop: "_StopWhenRefused") -> tune.Tuner:
+def _tuner(shared: Shared, todo: list[TrialKey], watch: Watch, stop: Stop) -> tune.Tuner:
     storage_path, storage_filesystem = for_arrow(shared.study.folder.root)
     return tune.Tuner(
         tune.with_resources(
             tune.with_parameters(_trial, shared=shared), {"cpu": shared.share.cpus, "gpu": shared.share.gpus}
         ),
         param_space={"trial": tune.grid_search([tuple(key) for key in todo])},
-        tune_config=tune.TuneConfig(reuse_actors=True, trial_dirname_creator=_folder_name),
+        tune_config=tune.TuneConfig(reuse_actors=True, trial_dirname_creator=_folder_name, scheduler=InOrder()),
         run_config=tune.RunConfig(
             name="tune",
             storage_path=storage_path,
@@ -144,25 +142,22 @@ class _Failure:
     lost: bool
 
 
-LOST = (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError, ray.exceptions.NodeDiedError)
-"""What becomes of trials whose process or node is gone; their own exceptions come as `RayTaskError`."""
-
-
 def _fit(tuner: tune.Tuner, place: object) -> dict[TrialKey, _Failure]:
     try:
         results = tuner.fit()
     except OSError as error:
         raise StorageError(f"Expected to be able to write {place}.", received=error.strerror or error) from error
     except tune.TuneError as error:
-        raise StudyError("Expected Ray Tune to run the trials.", received=_reason(error)) from error
+        raise StudyError("Expected Ray Tune to run the trials.", received=reason_of(error)) from error
     failed = (result for result in results if result.error is not None)
-    return {TrialKey(*r.config["trial"]): _Failure(_reason(r.error), isinstance(r.error, LOST)) for r in failed}
+    return {TrialKey(*r.config["trial"]): _Failure(reason_of(r.error), isinstance(r.error, LOST)) for r in failed}
 
 
 def _trial(config: dict[str, Any], shared: Shared) -> None:
     """The Tune function. Actors are reused, so the workbench of this process serves every trial that lands here.
 
-    An error that no second try and no other trial would escape (a full disk) is handed to the driver instead of raised.
+    An error that says what is expected (a full disk) is handed to the driver, which ends the study if no other trial
+    would escape it; else it is a failure as any other, and the trial is tried again, perhaps on another node.
     """
     key = TrialKey(*config["trial"])
     if shared.study.folder.is_finished(key):  # stored by a worker that died before it could say so
@@ -173,7 +168,8 @@ def _trial(config: dict[str, Any], shared: Shared) -> None:
     try:
         summary = execute_trial(shared.study, bench, key, inputs, shared.share, _tell)
     except CxrError as error:
-        tune.report({"refused": error})
+        tune.report({"refused": error, "key": key})
+        raise
     else:
         tune.report({"summary": summary})
 
@@ -196,46 +192,6 @@ def _workbench(shared: Shared) -> Workbench:
     return _kept[token]
 
 
-class _Watch(tune.Callback):
-    """Hands what Tune hears from trials to the progress display, and remembers which say that they are stored."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self.stored: list[TrialKey] = []
-
-    def on_trial_result(self, **info: Any) -> None:
-        key, result = TrialKey(*info["trial"].config["trial"]), info["result"]
-        if "summary" in result:
-            self.stored.append(key)
-            self._progress.finished(key, result["summary"])
-        elif "epoch" in result:
-            self._progress.epoch(key, Epoch(**result["epoch"]))
-
-    def on_trial_error(self, **info: Any) -> None:
-        self._progress.failed(TrialKey(*info["trial"].config["trial"]), _reason(info["trial"].get_error()))
-
-    def on_trial_recover(self, **info: Any) -> None:
-        self._progress.note(f"{TrialKey(*info['trial'].config['trial'])} failed and is tried again")
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Tune pickles callbacks into its own state, which is never read again; a terminal cannot be pickled."""
-        return {}
-
-
-class _StopWhenRefused(tune.Stopper):
-    """Ends the whole run as soon as one trial was refused."""
-
-    def __init__(self) -> None:
-        self.error: CxrError | None = None
-
-    def __call__(self, _trial_id: str, result: dict[str, Any]) -> bool:
-        self.error = self.error or result.get("refused")
-        return "refused" in result
-
-    def stop_all(self) -> bool:
-        return self.error is not None
-
-
 def _silence_tune() -> None:
     """Our own display takes the place of Tune's tables, banners and result files."""
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
@@ -245,9 +201,3 @@ def _silence_tune() -> None:
 
 def _folder_name(trial: Any) -> str:
     return "-".join(str(part) for part in trial.config["trial"])
-
-
-def _reason(error: BaseException | None) -> str:
-    """The last line of what a trial died of: the exception that a person should read."""
-    lines = [line for line in str(error).strip().splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "died without a word"

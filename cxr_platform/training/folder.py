@@ -6,8 +6,8 @@ by looking at which folders exist. The root may be in an object store.
 
 import io
 import json
-from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,18 @@ import pyarrow.parquet as pq
 from cxr_platform.errors import PredictionsError, StorageError, StudyError, StudyMismatch
 from cxr_platform.labels import CLASSES
 from cxr_platform.models.strategies import STRATEGY_NAMES
-from cxr_platform.storage.files import new_folder, remove, storage_errors, write_atomically, write_json
-from cxr_platform.storage.lock import exclusive
+from cxr_platform.records import read_description
+from cxr_platform.storage.files import (
+    make_folder,
+    new_folder,
+    read_errors,
+    reading_errors,
+    remove,
+    storage_errors,
+    write_atomically,
+    write_json,
+)
+from cxr_platform.storage.lock import Check, holding
 from cxr_platform.storage.place import absolute, is_remote
 from cxr_platform.training.data import StudyData
 from cxr_platform.training.plan import StudyPlan, TrialKey, differences
@@ -34,16 +44,44 @@ PREDICTIONS_SCHEMA = pa.schema(
     ]
 )
 
+PROBE_BYTES = 2**20
+STATED = ("identity", "strategies", "folds")
+"""What a `study.json` says that can be continued or reported."""
+
 
 class StudyFolder:
     """`runs/NAME/`."""
 
     def __init__(self, root: Path) -> None:
         self.root = absolute(root)  # Ray gives every trial a working directory of its own
+        self._check: Check | None = None
 
-    def lock(self) -> AbstractContextManager[None]:
+    def __getstate__(self) -> dict[str, Any]:
+        """What trials elsewhere need; the lock is held by one process."""
+        return {"root": self.root, "_check": None}
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
         """Hold the study for this process (`storage.lock`); `StorageError` when another one has it."""
-        return exclusive(self.root)
+        with holding(self.root) as self._check:
+            yield
+
+    def check_held(self) -> None:
+        """Raises `StorageError` when this process held the study, and another one may have it by now."""
+        if self._check is not None:
+            self._check()
+
+    def can_keep(self, key: TrialKey) -> bool:
+        """Whether this process can write, and some more than a few bytes, where the trial does."""
+        probe = self.running_folder(key) / ".probe"
+        try:
+            with storage_errors(probe):
+                make_folder(probe.parent)
+                write_atomically(probe, bytes(PROBE_BYTES))
+                remove(probe)
+        except StorageError:
+            return False
+        return True
 
     def start(self, plan: StudyPlan, facts: Mapping[str, Any]) -> None:
         """Write `study.json`, or continue the study that it describes; earlier strategies stay if they are complete.
@@ -77,15 +115,15 @@ class StudyFolder:
         write_json(self.root / "study.json", {**self.description(), "strategies": list(names)})
 
     def description(self) -> dict[str, Any]:
-        """The content of `study.json`; `StudyError` when it is absent or damaged."""
-        try:
-            content: dict[str, Any] = json.loads((self.root / "study.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise StudyError(f"Expected a study in {self.root}.", received="no study.json") from None
-        except ValueError as error:
+        """The content of `study.json`; `StudyError` when it is absent, damaged or another program's."""
+        content = read_description(self.root)
+        missing = [name for name in STATED if name not in content]
+        if missing:
             raise StudyError(
-                f"Expected JSON in {self.root / 'study.json'}.", received=error, advice="Give another NAME."
-            ) from error
+                f"Expected {', '.join(STATED)} in {self.root / 'study.json'}.",
+                received=f"no {', '.join(missing)}",
+                advice="Give another NAME.",
+            )
         return content
 
     def complete(self, strategies: Iterable[str], folds: int) -> list[str]:
@@ -108,8 +146,13 @@ class StudyFolder:
             return 0
 
     def is_finished(self, key: TrialKey) -> bool:
-        """Whether the trial's files are there, whole."""
-        return (self.trial_folder(key) / "trial.json").exists()
+        """Whether the trial's files are there, whole; one whose `trial.json` is damaged is to be run again."""
+        file = self.trial_folder(key) / "trial.json"
+        try:
+            with read_errors(file):
+                return isinstance(json.loads(file.read_text(encoding="utf-8")), dict)
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return False
 
     def write_trial(self, key: TrialKey, data: StudyData, result: TrialResult, facts: Mapping[str, Any]) -> None:
         """Store a finished trial: `trial.json`, `history.parquet`, `predictions.parquet`, `model.weights.h5`.
@@ -159,14 +202,22 @@ class StudyFolder:
                 advice="Run the same command again: finished trials are kept.",
             )
         target, pooled = self.root / "predictions.parquet", io.BytesIO()
-        with storage_errors(target):
-            pq.write_table(pa.concat_tables(map(self._predictions, wanted)), pooled)
+        pq.write_table(pa.concat_tables(map(self._predictions, wanted)), pooled)
         write_atomically(target, pooled.getvalue())
         return target
 
     def _predictions(self, key: TrialKey) -> pa.Table:
-        with (self.trial_folder(key) / "predictions.parquet").open("rb") as stream:
-            return pq.read_table(stream)
+        file = self.trial_folder(key) / "predictions.parquet"
+        try:
+            with reading_errors(file):
+                content = file.read_bytes()
+            return pq.read_table(io.BytesIO(content)).cast(PREDICTIONS_SCHEMA)
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise PredictionsError(
+                f"Expected the predictions of {key} in {file}.",
+                received=error,
+                advice=f"Remove {file.parent}: the same command then runs this trial again.",
+            ) from error
 
     def _check_same(self, plan: StudyPlan, known: Mapping[str, Any]) -> None:
         changes = list(differences(known["identity"], json.loads(json.dumps(plan.identity()))))

@@ -20,6 +20,14 @@ class TrialKey(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Share:
+    """What a trial reserves of its node: processors, and a fraction of one card."""
+
+    cpus: float
+    gpus: float
+
+
+@dataclass(frozen=True)
 class StudyPlan:
     """All trials of one configuration over one manifest. `manifest` holds the facts that `study.json` states of it."""
 

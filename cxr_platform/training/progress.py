@@ -15,6 +15,7 @@ class Clock:
     def __init__(self, costs: dict[TrialKey, float], now: Callable[[], float] = time.monotonic) -> None:
         self._costs = costs
         self._share: dict[TrialKey, float] = dict.fromkeys(costs, 0.0)
+        self._before: dict[TrialKey, float] = {}
         self._now = now
         self._began: float | None = None
 
@@ -22,14 +23,15 @@ class Clock:
         """Begin to count."""
         self._began = self._now()
 
-    def advance(self, key: TrialKey, share: float) -> None:
-        """Say that `share` (0…1) of a trial is done."""
+    def advance(self, key: TrialKey, share: float, before: float = 0.0) -> None:
+        """Say that `share` (0…1) of a trial is done; the first time, how much of it was done `before` this one."""
+        self._before.setdefault(key, before)
         self._share[key] = share
 
     def seconds_left(self) -> float | None:
         """Seconds to go at the pace so far; `None` before there is a pace."""
-        done = sum(cost * self._share[key] for key, cost in self._costs.items())
-        left = sum(self._costs.values()) - done
+        done = sum(cost * (self._share[key] - self._before.get(key, 0.0)) for key, cost in self._costs.items())
+        left = sum(cost * (1 - self._share[key]) for key, cost in self._costs.items())
         return (self._now() - self._began) * left / done if done > 0 and self._began is not None else None
 
 
@@ -57,7 +59,7 @@ class Progress:
     def epoch(self, key: TrialKey, epoch: Epoch) -> None:
         """A trial ended an epoch."""
         self.running[key] = epoch
-        self._clock.advance(key, epoch.epoch / epoch.epochs)
+        self._clock.advance(key, epoch.epoch / epoch.epochs, (epoch.epoch - 1) / epoch.epochs)
         self.changed()
 
     def finished(self, key: TrialKey, summary: dict[str, Any]) -> None:

@@ -6,7 +6,6 @@
 Both are gone when the trial is finished.
 """
 
-import contextlib
 import logging
 import platform
 import threading
@@ -19,7 +18,7 @@ from pathlib import Path
 from cxr_platform.errors import StorageError
 from cxr_platform.storage.files import write_json
 from cxr_platform.training.checkpoint import FILE, read_checkpoint, write_checkpoint
-from cxr_platform.training.plan import TrialKey
+from cxr_platform.training.plan import Share, TrialKey
 from cxr_platform.training.trial import Epoch, Position
 
 STATE = "state.json"
@@ -55,10 +54,10 @@ class State:
 class Running:
     """Writes the traces of one trial in `folder`, from `begin` to the end of its `with` block."""
 
-    def __init__(self, folder: Path, key: TrialKey, cpus: float, gpus: float, checkpoint_seconds: float) -> None:
+    def __init__(self, folder: Path, key: TrialKey, epochs: int, share: Share, checkpoint_seconds: float) -> None:
         self._folder, self._checkpoint_seconds = folder, checkpoint_seconds
         now = utc_now()
-        self.state = State(key.strategy, key.fold, platform.node(), now, now, 0, 0, 0.0, cpus, gpus)
+        self.state = State(key.strategy, key.fold, platform.node(), now, now, 0, epochs, 0.0, share.cpus, share.gpus)
         self._written = self._kept = time.monotonic()
         self._over, self._writing = threading.Event(), threading.Lock()
         self._heartbeat = threading.Thread(target=self._beat, daemon=True)
@@ -72,11 +71,14 @@ class Running:
             self._heartbeat.join()
 
     def begin(self) -> Position | None:
-        """Say that the trial runs. Returns where an earlier process left it; one that is damaged is not used."""
+        """Say that the trial runs. Returns where an earlier process left it; one that is damaged is not used.
+
+        Raises `StorageError` where it cannot be said: there, no result could be stored either.
+        """
         position = self._last()
         if position is not None:
             state, last = self.state, position.history[-1]
-            state.epoch, state.epochs = last.epoch, last.epochs
+            state.epoch = last.epoch
             state.seconds = sum(epoch.seconds for epoch in position.history)
             state.started = utc_now(timedelta(seconds=state.seconds))
         self._tell()
@@ -91,14 +93,20 @@ class Running:
             return None
 
     def epoch(self, epoch: Epoch, position: Callable[[], Position]) -> None:
-        """Say how far the trial is, and keep its position when it is time to."""
+        """Say how far the trial is; when it is time to, keep its position, or raise `StorageError` where it cannot."""
         state, now = self.state, time.monotonic()
-        state.epoch, state.epochs, state.seconds = epoch.epoch, epoch.epochs, state.seconds + epoch.seconds
+        state.epoch, state.seconds = epoch.epoch, state.seconds + epoch.seconds
         if now - self._kept >= self._checkpoint_seconds and epoch.epoch < epoch.epochs:
             write_checkpoint(self._folder, position())
             self._kept = now
         if now - self._written >= STATE_SECONDS:
+            self._tell_if_possible()
+
+    def _tell_if_possible(self) -> None:
+        try:
             self._tell()
+        except StorageError as error:  # who asks takes the trial for stalled; its result is none the worse
+            log.warning("%s", error)
 
     def _tell(self) -> None:
         with self._writing:
@@ -108,8 +116,7 @@ class Running:
     def _beat(self) -> None:
         while not self._over.wait(ALIVE_SECONDS / 4):
             if time.monotonic() - self._written >= ALIVE_SECONDS:
-                with contextlib.suppress(StorageError):  # what cannot be written now ends the trial at its next epoch
-                    self._tell()
+                self._tell_if_possible()
 
 
 def utc_now(ago: timedelta = timedelta()) -> str:

@@ -1,8 +1,8 @@
 """The scheduler without the training: when trials of known length end on cards that may be lost.
 
-Tune gives the next trial in the list to the first place that is free; so does this. A card that is lost takes all its
-trials with it; each goes back to its place in the list, which is the front, and starts again from its last checkpoint.
-A node is taken to have one card.
+The engine gives the next trial in the list to the first place that is free; so does this. A card that is lost takes
+all its trials with it; each goes back to its place in the list, which is the front (`tune_hooks.InOrder`), and starts
+again from its last checkpoint. A node is taken to have one card.
 """
 
 import heapq

@@ -17,10 +17,10 @@ from cxr_platform.training.data import StudyData
 from cxr_platform.training.devices import hardware, keras_backend
 from cxr_platform.training.folder import StudyFolder
 from cxr_platform.training.inputs import FilmInputs, FrozenInputs, Inputs
-from cxr_platform.training.plan import StudyPlan, TrialKey, relative_cost
+from cxr_platform.training.plan import Share, StudyPlan, TrialKey, relative_cost
 from cxr_platform.training.progress import Progress
 from cxr_platform.training.running import Running, utc_now
-from cxr_platform.training.trial import Epoch, Position, TrialData, Workbench, run_trial, trial_seed
+from cxr_platform.training.trial import Epoch, Position, TrialData, Workbench, run_trial, schedule_of, trial_seed
 
 REPORTED_PACKAGES = ("keras", "tensorflow", "jax", "ray", "numpy", "scikit-learn", "pyarrow", "cxr-platform")
 
@@ -50,6 +50,7 @@ def run_study(study: Study, engine: Engine, progress: Progress) -> Path:
         trials = study.plan.trials()
         todo = [key for key in trials if not study.folder.is_finished(key)]
         failures = _run_trials(study, todo, len(trials) - len(todo), engine, progress)
+        study.folder.check_held()
         return _conclude(study, failures)
 
 
@@ -79,14 +80,6 @@ def _conclude(study: Study, failures: Mapping[TrialKey, str]) -> Path:
     return predictions
 
 
-@dataclass(frozen=True)
-class Share:
-    """What a trial reserves of its node: processors, and a fraction of one card."""
-
-    cpus: float
-    gpus: float
-
-
 def execute_trial(
     study: Study, bench: Workbench, key: TrialKey, inputs: Inputs, share: Share, on_epoch: Callable[[Epoch], None]
 ) -> dict[str, Any]:
@@ -94,17 +87,19 @@ def execute_trial(
 
     Returns the content of its `trial.json`.
     """
-    seconds = study.plan.profile.resources.checkpoint_seconds
-    running = Running(study.folder.running_folder(key), key, share.cpus, share.gpus, seconds)
+    profile, strategy = study.plan.profile, strategy_by_name(key.strategy)
+    epochs = schedule_of(strategy, profile.training).epochs
+    folder = study.folder.running_folder(key)
+    running = Running(folder, key, epochs, share, profile.resources.checkpoint_seconds)
 
     def keep(epoch: Epoch, position: Callable[[], Position]) -> None:
         running.epoch(epoch, position)
         on_epoch(epoch)
 
     rows = TrialData(inputs, study.data.labels, study.data.rows_outside(key.fold), study.data.rows_of_fold(key.fold))
-    seed = trial_seed(study.plan.profile.seed, key.fold)
+    seed = trial_seed(profile.seed, key.fold)
     with running:
-        result = run_trial(bench, strategy_by_name(key.strategy), rows, seed, keep, running.begin())
+        result = run_trial(bench, strategy, rows, seed, keep, running.begin())
     told = running.state
     facts = {"seed": seed, "backend": keras_backend(), "node": told.node, "cpus": told.cpus, "gpus": told.gpus}
     facts |= {"started": told.started, "finished": utc_now()}

@@ -8,9 +8,10 @@ import ray
 
 from cxr_platform.cluster import connect
 from cxr_platform.errors import ConfigError, StorageError, TrialsFailed
-from cxr_platform.training import engine_local
-from cxr_platform.training.engine_ray import RayEngine, trial_resources
-from cxr_platform.training.plan import TrialKey
+from cxr_platform.storage.files import write_json
+from cxr_platform.training import engine_local, engine_ray
+from cxr_platform.training.engine_ray import RayEngine, Shared, _Failure, _rounds, trial_resources
+from cxr_platform.training.plan import Share, TrialKey
 from cxr_platform.training.progress import Progress
 from cxr_platform.training.study import Study, run_study
 from tests.training.builders import tiny_profile, tiny_study
@@ -58,6 +59,64 @@ def test_a_place_that_cannot_be_written_ends_the_study_instead_of_being_tried_ag
     with pytest.raises(StorageError, match="fold-"):
         run_study(study, RayEngine(), Progress(told))
     assert "tried again" not in told.getvalue()
+
+
+A, B = TrialKey("off-the-shelf", 0), TrialKey("off-the-shelf", 1)
+
+
+def rounds(
+    study: Study, monkeypatch: pytest.MonkeyPatch, *found: dict[TrialKey, _Failure], epochs: int = 0
+) -> tuple[dict[TrialKey, str], list[list[TrialKey]], str]:
+    """What `_rounds` makes of rounds that end with `found`, after each of which every trial is `epochs` further."""
+    asked: list[list[TrialKey]] = []
+
+    def tune(_shared: Shared, todo: list[TrialKey], _progress: Progress) -> dict[TrialKey, _Failure]:
+        asked.append(todo)
+        for key in todo:
+            state = {"epoch": epochs * len(asked)}
+            write_json(study.folder.running_folder(key) / "state.json", state)
+        return found[len(asked) - 1]
+
+    monkeypatch.setattr(engine_ray, "_tune", tune)
+    told = io.StringIO()
+    return _rounds(Shared(study, {}, Share(1.0, 0.0)), [A, B], Progress(told)), asked, told.getvalue()
+
+
+LOST, BROKEN = _Failure("the node died", lost=True), _Failure("ValueError: x", lost=False)
+
+
+def test_trials_that_lost_their_machines_have_another_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = tiny_study(tmp_path, ("off-the-shelf",))
+    failures, asked, told = rounds(study, monkeypatch, {A: LOST, B: BROKEN}, {})
+    assert failures == {B: "ValueError: x"}
+    assert asked == [[A, B], [A]]
+    assert "1 trials lost their machines" in told
+
+
+def test_rounds_go_on_as_long_as_they_get_further(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, both = tiny_study(tmp_path, ("off-the-shelf",)), {A: LOST, B: LOST}
+    failures, asked, _ = rounds(study, monkeypatch, both, both, {}, epochs=1)
+    assert failures == {}
+    assert len(asked) == 3
+
+
+def test_rounds_that_get_no_further_end_and_tell_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, both = tiny_study(tmp_path, ("off-the-shelf",)), {A: LOST, B: LOST}
+    failures, asked, told = rounds(study, monkeypatch, both, both)
+    assert failures == {A: "the node died", B: "the node died"}
+    assert len(asked) == 1
+    assert "FAILED off-the-shelf fold 0: the node died" in told
+
+
+def test_a_trial_with_a_card_fits_a_node_with_a_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And its share of the card follows from the processors beside it, not from those of other nodes."""
+    nodes = [{"CPU": 4.0, "GPU": 1.0}, {"CPU": 64.0}]
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": node} for node in nodes])
+    monkeypatch.setattr(ray, "get", lambda _: 24.0)
+    resources = tiny_profile(**{"resources.cpu": 8.0}).resources
+    assert trial_resources(resources, trials=80) == (4.0, 1.0)
+    without = tiny_profile(**{"resources.cpu": 8.0, "resources.gpu": 0.0}).resources
+    assert trial_resources(without, trials=80) == (8.0, 0.0)
 
 
 def test_a_card_that_is_not_there_is_refused_instead_of_waited_for() -> None:

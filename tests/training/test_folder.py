@@ -1,11 +1,14 @@
 import json
+import pickle
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from cxr_platform.errors import PredictionsError, StorageError, StudyError, StudyMismatch
+from cxr_platform.errors import CxrError, PredictionsError, StorageError, StudyError, StudyMismatch
 from cxr_platform.labels import CLASSES
 from cxr_platform.models.strategies import strategy_by_name
 from cxr_platform.training.folder import StudyFolder
@@ -58,6 +61,28 @@ def test_pooling_names_the_trials_that_are_missing(tmp_path: Path) -> None:
     with pytest.raises(PredictionsError, match="1 unfinished: off-the-shelf fold 1"):
         folder.pool([TrialKey("off-the-shelf", 0), TrialKey("off-the-shelf", 1)])
     assert not (tmp_path / "predictions.parquet").exists()
+
+
+def test_a_trial_whose_description_is_damaged_is_to_be_run_again(tmp_path: Path) -> None:
+    folder, key = StudyFolder(tmp_path), TrialKey("off-the-shelf", 0)
+    folder.write_trial(key, tiny_data(), result(28), {})
+    for content in ("", "{", "[]", "\xff"):
+        (folder.trial_folder(key) / "trial.json").write_text(content, encoding="latin-1")
+        assert not folder.is_finished(key)
+    folder.write_trial(key, tiny_data(), result(28), {})
+    assert folder.is_finished(key)
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda file: file.write_bytes(b"PAR1 no more")])
+def test_pooling_names_the_trial_whose_predictions_cannot_be_read(
+    tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    folder, keys = StudyFolder(tmp_path), [TrialKey("off-the-shelf", fold) for fold in (0, 1)]
+    for key in keys:
+        folder.write_trial(key, tiny_data(), result(28), {})
+    damage(folder.trial_folder(keys[1]) / "predictions.parquet")
+    with pytest.raises(CxrError, match=r"off-the-shelf.fold.1.*predictions\.parquet.*again"):
+        folder.pool(keys)
 
 
 def test_pooled_predictions_hold_each_image_once_a_strategy(tmp_path: Path) -> None:
@@ -140,3 +165,25 @@ def test_the_description_holds_what_the_report_needs(tmp_path: Path) -> None:
     assert {"name", "protocol", "strategies", "folds", "profile", "manifest", "versions", "hardware", "started"} <= set(
         stored
     )
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"identity": {}}'])
+def test_a_study_json_of_another_program_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "study.json").write_text(content)
+    with pytest.raises(StudyError, match=r"study\.json"):
+        StudyFolder(tmp_path).start(plan(), FACTS)
+
+
+def test_a_lock_that_was_lost_is_noticed_and_stays_in_its_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost() -> None:
+        raise StorageError("Expected to hold it.")
+
+    monkeypatch.setattr("cxr_platform.training.folder.holding", lambda _root: nullcontext(lost))
+    folder = StudyFolder(tmp_path)
+    folder.check_held()
+    with folder.lock():
+        with pytest.raises(StorageError, match="to hold it"):
+            folder.check_held()
+        pickle.loads(pickle.dumps(folder)).check_held()

@@ -18,6 +18,14 @@ def test_the_time_left_follows_from_the_share_of_work_done() -> None:
     assert clock.seconds_left() == pytest.approx(10.0)
 
 
+def test_what_was_done_before_is_no_pace() -> None:
+    times = iter([0.0, 10.0])
+    clock = Clock({A: 2.0}, now=lambda: next(times))
+    clock.start()
+    clock.advance(A, 0.75, before=0.5)
+    assert clock.seconds_left() == pytest.approx(10.0)
+
+
 def test_before_any_work_there_is_no_estimate() -> None:
     assert Clock({A: 1.0}).seconds_left() is None
 

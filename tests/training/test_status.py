@@ -1,12 +1,14 @@
 import json
 import shutil
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cxr_platform.errors import ConfigError, StudyError
-from cxr_platform.training.plan import TrialKey
+from cxr_platform.training.plan import Share, TrialKey
+from cxr_platform.training.running import Running
 from cxr_platform.training.status import StudyStatus, read_status
 from tests.training.running_study import NOW, STRATEGIES, ago, begin, finish, run
 
@@ -35,6 +37,15 @@ def test_every_trial_is_in_one_state(study: Path) -> None:
     assert [trial.key for trial in found.running] == [TrialKey("fine-tuning-1", 0)]
     assert [trial.key for trial in found.stalled] == [TrialKey("fine-tuning-1", 1)]
     assert found.waiting == [TrialKey("off-the-shelf", 0), TrialKey("off-the-shelf", 1)]
+
+
+def test_a_trial_that_has_just_begun_runs(tmp_path: Path) -> None:
+    root, key = begin(tmp_path / "s", ("scratch",)), TrialKey("scratch", 0)
+    with Running(root / "trials" / "scratch" / "fold-0.run", key, 12, Share(2.0, 0.25), 60.0) as trial:
+        trial.begin()
+        found = read_status(root, datetime.now(timezone.utc))
+    assert found.counts() == {"finished": 0, "running": 1, "stalled": 0, "waiting": 1, "unreadable": 0}
+    assert found.running[0].share_left == 1.0
 
 
 def test_trials_by_node_and_by_strategy(study: Path) -> None:

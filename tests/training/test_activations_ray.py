@@ -1,0 +1,71 @@
+import io
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import ray
+
+from cxr_platform.cluster import connect
+from cxr_platform.training import activations_ray, engine_local
+from cxr_platform.training.activations_ray import compute_activations
+from cxr_platform.training.progress import Progress
+from cxr_platform.training.study import Study
+from tests.training.builders import tiny_study
+
+pytestmark = pytest.mark.ray
+
+CUTS = ("features", "block_15")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return tiny_study(tmp_path_factory.mktemp("study"), ("off-the-shelf",))
+
+
+@pytest.fixture
+def chunks_of_seven(monkeypatch: pytest.MonkeyPatch) -> None:
+    def sevens(count: int) -> Iterator[slice]:
+        return (slice(start, min(start + 7, count)) for start in range(0, count, 7))
+
+    monkeypatch.setattr(activations_ray, "chunks", sevens)
+
+
+@pytest.fixture
+def one_processor_left() -> Iterator[None]:
+    """As when another study, or a server, has most of the cluster."""
+    connect()
+
+    @ray.remote
+    class Other:
+        def ready(self) -> None:
+            pass
+
+    other = Other.options(num_cpus=ray.cluster_resources()["CPU"] - 1).remote()
+    ray.get(other.ready.remote())
+    yield
+    ray.kill(other)
+
+
+@pytest.mark.usefixtures("chunks_of_seven", "one_processor_left")
+def test_workers_that_find_no_place_are_not_waited_for(study: Study) -> None:
+    told = io.StringIO()
+    found = compute_activations(study, CUTS, cpus=1.0, gpu=0.0, progress=Progress(told))
+    here = engine_local.compute_activations(study, CUTS, Progress(io.StringIO()))
+    for cut in CUTS:
+        parts = ray.get(found[cut])
+        assert [part.shape[1] for part in parts] == [7] * 8
+        np.testing.assert_allclose(np.concatenate(parts, 1), np.concatenate(here[cut], 1), rtol=0.02, atol=0.02)
+    assert told.getvalue().splitlines()[-1] == "frozen activations: 56/56 films × 2 views"
+
+
+@pytest.mark.usefixtures("chunks_of_seven")
+def test_that_nothing_moves_is_told(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect()
+    monkeypatch.setattr(activations_ray, "WAITING_SECONDS", 0.0)
+    told = io.StringIO()
+    compute_activations(study, ("features",), cpus=1.0, gpu=0.0, progress=Progress(told))
+    assert "other work may fill the cluster" in told.getvalue()
+
+
+def test_without_a_cut_nothing_is_computed(study: Study) -> None:
+    assert compute_activations(study, (), 1.0, 0.0, Progress()) == {}
