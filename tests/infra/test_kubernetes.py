@@ -24,6 +24,8 @@ from tests.infra.rendered import (
 )
 
 GPU = "nvidia.com/gpu"
+STATUS_CHECK_SECONDS = 300
+"""RAYJOB_STATUS_CHECK_TIMEOUT_SECONDS of KubeRay 1.7.0, where it is not set."""
 README = (REPOSITORY / "infra" / "README.md").read_text(encoding="utf-8")
 
 
@@ -52,6 +54,8 @@ def test_every_cluster_asks_for_the_token_and_scales(folder: str) -> None:
         assert cluster["authOptions"] == {"mode": "token"}
         assert cluster["rayVersion"] == ray
         assert cluster["enableInTreeAutoscaling"] is True
+        assert cluster["autoscalerOptions"]["version"] == "v2", "KubeRay sets restartPolicy only where it is written"
+        assert not [each for each in groups(cluster) if "restartPolicy" in each["template"]["spec"]], "it is KubeRay's"
         for group in cluster["workerGroupSpecs"]:
             assert 0 <= group["minReplicas"] <= group["replicas"] <= group["maxReplicas"], group["groupName"]
             assert group["maxReplicas"] > 0
@@ -134,6 +138,24 @@ def test_no_secret_is_in_the_files_and_the_readme_names_each_that_is_asked_for(f
 def test_the_study_is_a_command_that_the_platform_understands(folder: str) -> None:
     arguments = parse(shlex.split(one(folder, "RayJob")["spec"]["entrypoint"]))
     assert load_profile(arguments.profile, {}).name == ("quick" if folder == "overlays/small" else "paper")
+
+
+@EACH
+def test_a_study_whose_head_dies_is_submitted_again_and_one_that_failed_gets_no_other_cluster(folder: str) -> None:
+    job = one(folder, "RayJob")["spec"]
+    assert job["submissionMode"] == "K8sJobMode", "what is said of the submitter holds for this mode"
+    assert job["backoffLimit"] == 0
+    starts = job["submitterConfig"]["backoffLimit"]
+    assert 10 * 2 ** (starts - 1) < STATUS_CHECK_SECONDS < 10 * 2**starts, "Kubernetes' pauses between a job's pods"
+    for cluster in clusters(folder).values():
+        tolerated = cluster["headGroupSpec"]["template"]["spec"]["tolerations"]
+        assert {each["key"].partition("/")[2]: each["tolerationSeconds"] for each in tolerated} == {
+            "unreachable": 60,
+            "not-ready": 60,
+        }
+        assert {(each["operator"], each["effect"]) for each in tolerated} == {("Exists", "NoExecute")}
+    assert "RAYJOB_STATUS_CHECK_TIMEOUT_SECONDS" in README
+    assert f"After {STATUS_CHECK_SECONDS} s without an answer" in README
 
 
 @EACH
