@@ -121,8 +121,8 @@ bench-serving: setup ## the server beside bare ONNX Runtime and a plain FastAPI 
 lock: setup ## resolve the requirements again (no package address is written)
 	$(VENV)/bin/uv pip compile --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-header \
 	  --extra dev --extra jax --extra tracking --upgrade pyproject.toml -o requirements.lock
-	echo 'tensorflow[and-cuda]==2.16.2' | $(VENV)/bin/uv pip compile --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
-	  --generate-hashes --no-emit-index-url --no-header --no-annotate --constraint requirements.lock --upgrade - \
+	echo 'tensorflow[and-cuda]==2.16.2' | $(VENV)/bin/uv pip compile --universal --python-version 3.10 --generate-hashes \
+	  --no-emit-index-url --no-header --no-annotate --constraint requirements.lock --upgrade - \
 	  -o infra/container/requirements-gpu.lock
 
 clean-env: ## remove the virtual environment

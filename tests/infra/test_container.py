@@ -4,6 +4,7 @@ import re
 from fnmatch import fnmatch
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.conftest import REPOSITORY
 from tests.infra.dockerfile import PATH, Stage, dockerfile
@@ -11,6 +12,7 @@ from tests.infra.project import PROJECT
 from tests.infra.tools import run, tool
 
 GPU_LOCK = PATH.with_name("requirements-gpu.lock")
+CLUSTER = REPOSITORY / "infra" / "ray" / "cluster.yaml"
 PIN = re.compile(r"^([\w.-]+)==(\S+)", re.MULTILINE)
 
 
@@ -91,6 +93,28 @@ def pins(name: str) -> dict[str, set[str]]:
     return found
 
 
+def installed(name: str, python: str) -> dict[str, str]:
+    """Version by package of what a lock installs on Linux under a Python, its markers evaluated."""
+    here = {"python_version": python, "python_full_version": f"{python}.0", "sys_platform": "linux"}
+    here |= {"platform_machine": "x86_64", "platform_system": "Linux", "implementation_name": "cpython"}
+    text = (REPOSITORY / name).read_text(encoding="utf-8")
+    lines = [Requirement(line.removesuffix("\\")) for line in text.splitlines() if PIN.match(line)]
+    found = [each for each in lines if each.marker is None or each.marker.evaluate(here)]
+    assert len({each.name for each in found}) == len(found), "one version of a package"
+    return {each.name: str(each.specifier).removeprefix("==") for each in found}
+
+
+@pytest.mark.parametrize("python", ["3.10", "3.11", "3.12"])
+def test_a_card_changes_nothing_that_make_setup_installed_under_any_python(python: str) -> None:
+    """infra/ray/cluster.yaml installs the second lock over the first, under the Python of each machine."""
+    assert f"Python {PROJECT['requires-python'][2:6]} to 3.12" in CLUSTER.read_text(encoding="utf-8")
+    gpu, cpu = installed(str(GPU_LOCK), python), installed("requirements.lock", python)
+    assert gpu["tensorflow"] == "2.16.2"
+    assert {"nvidia-cudnn-cu12", "keras", "numpy"} <= set(gpu)
+    assert {name.partition("-")[0] for name in set(gpu) - set(cpu)} == {"nvidia"}
+    assert {name: (gpu[name], cpu[name]) for name in gpu.keys() & cpu.keys() if gpu[name] != cpu[name]} == {}
+
+
 def test_the_cuda_lock_adds_nvidias_packages_and_changes_no_other() -> None:
     gpu, cpu = pins(str(GPU_LOCK)), pins("requirements.lock")
     assert PROJECT["optional-dependencies"]["gpu"] == ["tensorflow[and-cuda]==2.16.2"]
@@ -103,7 +127,7 @@ def test_the_cuda_lock_adds_nvidias_packages_and_changes_no_other() -> None:
 def test_the_cuda_lock_has_a_hash_a_package_and_no_address() -> None:
     text = GPU_LOCK.read_text(encoding="utf-8")
     blocks = re.split(r"^(?=\S)", text, flags=re.MULTILINE)[1:]
-    assert len(blocks) == len(pins(str(GPU_LOCK)))
+    assert len(blocks) == sum(len(versions) for versions in pins(str(GPU_LOCK)).values())
     assert all("--hash=sha256:" in block for block in blocks)
     assert "://" not in text
     assert "index" not in text

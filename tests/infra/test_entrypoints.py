@@ -10,7 +10,11 @@ TYPED = [words for name in FILES for words in commands((REPOSITORY / "infra" / n
 
 
 def test_there_are_such_commands() -> None:
-    assert {words[2] for words in TYPED} == {"pipelines.cross_validate", "pipelines.registry"}
+    assert {words[2] for words in TYPED} == {
+        "pipelines.champion",
+        "pipelines.cross_validate",
+        "pipelines.registry",
+    }
 
 
 @pytest.mark.parametrize("words", TYPED, ids=" ".join)

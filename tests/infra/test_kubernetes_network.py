@@ -54,8 +54,6 @@ def test_whoever_is_no_node_of_ray_is_let_in_by_name_and_port(folder: str) -> No
     assert inside == {"from": [{"podSelector": {"matchLabels": {"ray.io/is-ray-node": "yes"}}}]}
     for rule in others:
         assert len(rule["from"]) == 1
-        who = rule["from"][0]
-        assert any(selector.get("matchLabels") or selector.get("matchExpressions") for selector in who.values())
         assert {each["port"] for each in rule["ports"]} <= {DASHBOARD, SERVE, METRICS}
     assert sorted(port["port"] for rule in others for port in rule["ports"]) == [
         SERVE,
@@ -64,6 +62,22 @@ def test_whoever_is_no_node_of_ray_is_let_in_by_name_and_port(folder: str) -> No
         DASHBOARD,
         DASHBOARD,
     ]
+
+
+@EACH
+def test_from_other_namespaces_only_those_are_let_in_that_an_administrator_has_labelled(folder: str) -> None:
+    readme = (REPOSITORY / "infra" / "README.md").read_text(encoding="utf-8")
+    found = []
+    for policy in (each for each in objects(folder) if each["kind"] == "NetworkPolicy"):
+        for rule in policy["spec"].get("ingress", []):
+            for who in rule["from"]:
+                assert who.get("podSelector", {"matchLabels": True}), "not every pod"
+                if "namespaceSelector" in who:
+                    (label,) = who["namespaceSelector"]["matchLabels"].items()
+                    assert "=".join(label) in readme
+                    found.append("=".join(label))
+    labels = ("client", "monitoring", "monitoring", "operator")
+    assert sorted(found) == [f"cxr-platform/{name}=true" for name in labels]
 
 
 @EACH

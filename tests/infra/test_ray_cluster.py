@@ -50,7 +50,11 @@ def test_every_node_starts_in_token_mode_with_what_serve_reads(cluster: dict[str
     serving = serve_environment()
     serving.pop("RAY_object_spilling_directory")  # studies run here too, and what they spill belongs on a disk
     assert found.items() >= {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0", **serving}.items()
-    assert "RAY_object_spilling_directory" not in (REPOSITORY / "infra" / "ray" / "environment").read_text()
+    assert "RAY_object_spilling_directory" not in found
+    for file in (FOLDER / "environment", REPOSITORY / "infra" / "serve" / "README.md"):
+        assert "Ray of its own" in " ".join(file.read_text(encoding="utf-8").replace("#", "").split()), (
+            "the choice is told"
+        )
     assert found["PATH"].startswith("/home/x/cxr-platform/.venv/bin:")
     assert cluster["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
 
