@@ -6,7 +6,7 @@ Standard library only, because the training core imports this module on machines
 import difflib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from importlib import resources
 from pathlib import Path
@@ -245,3 +245,13 @@ def _check_ranges(profile: Profile, file: str) -> None:
 
 def _profile_folder() -> Any:
     return resources.files("cxr_platform") / "profiles"
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """`key: before → now` for every leaf in which two trees of plain values differ."""
+    for key in sorted({*before, *now}):
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            yield from differences(old, new, f"{prefix}{key}.")
+        elif old != new:
+            yield f"{prefix}{key}: {old} → {new}"

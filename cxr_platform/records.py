@@ -4,6 +4,7 @@ Only `/`, `glob` and `read_text` of the root are called, so that it may be a `Pa
 """
 
 import json
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -18,7 +19,8 @@ Key = tuple[str, int]
 
 @dataclass(frozen=True)
 class FinishedTrial:
-    """`seconds` of training and prediction; `images` it was trained on; `cpus` and `gpus` (fraction of a card) it held.
+    """`seconds` of training and prediction; `images` it was trained on; `cpus` and `gpus` (fraction of a card) it held;
+    `machine`, the processor and the cards of its node.
 
     `None` where the study was run before that was recorded.
     """
@@ -32,6 +34,7 @@ class FinishedTrial:
     finished: datetime | None = None
     cpus: float | None = None
     gpus: float | None = None
+    machine: str | None = None
 
 
 def read_description(root: Path) -> dict[str, Any]:
@@ -96,6 +99,14 @@ def _finished(key: Key, tree: Mapping[str, Any] | None) -> FinishedTrial | None:
             finished=moment(tree["finished"]) if "finished" in tree else None,
             cpus=float(tree["cpus"]) if "cpus" in tree else None,
             gpus=float(tree["gpus"]) if "gpus" in tree else None,
+            machine=_machine(tree["hardware"]) if "hardware" in tree else None,
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
+
+
+def _machine(hardware: Mapping[str, Any]) -> str:
+    """As `8 × Xeon, 2 × RTX 4090`."""
+    cards = Counter(str(card) for card in hardware["cards"])
+    parts = [f"{hardware['processors']} × {hardware['processor']}", *(f"{n} × {card}" for card, n in cards.items())]
+    return ", ".join(parts)

@@ -24,7 +24,7 @@ from pipelines.arguments import add_profile_arguments, profile_overrides
 from pipelines.command import run_command
 from pipelines.job_metrics import add_metrics_arguments, count_study, metrics_job
 from pipelines.manifest import ensure_manifest
-from pipelines.places import MANIFESTS, RUNS, a_place, add_storage_argument, at_hand, settled_place
+from pipelines.places import MANIFESTS, RUNS, a_place, add_storage_argument, at_hand, refuse_copies, settled_place
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,7 +61,7 @@ def _run(arguments: argparse.Namespace) -> int:
     _complete(arguments, profile)
     _check_name(arguments.name)
     if arguments.data is not None:
-        ensure_manifest(arguments, profile)
+        ensure_manifest(arguments, profile, _begun_with(arguments, profile, strategies))
     manifest = open_manifest(arguments.manifest)
     _take_devices(arguments.engine, profile)
     imagenet = _imagenet(strategies, profile, arguments.imagenet_weights)
@@ -93,6 +93,16 @@ def _complete(arguments: argparse.Namespace, profile: Profile) -> None:
     arguments.runs = arguments.runs or RUNS
     if arguments.data is not None:
         arguments.manifest = manifests / arguments.name
+    refuse_copies(arguments.runs, arguments.manifest)
+
+
+def _begun_with(arguments: argparse.Namespace, profile: Profile, strategies: tuple[str, ...]) -> str | None:
+    """Content hash of the manifest of the study that is to be continued, if there is one."""
+    from cxr_platform.training.folder import StudyFolder
+
+    plans = [StudyPlan(name, protocol, strategies, profile, {}) for name, protocol in _protocols(arguments)]
+    hashes = (StudyFolder(arguments.runs / plan.name).begun_with(plan) for plan in plans)
+    return next((found for found in hashes if found is not None), None)
 
 
 def _protocols(arguments: argparse.Namespace) -> list[tuple[str, Protocol]]:

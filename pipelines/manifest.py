@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from cxr_platform.config import Profile, load_profile
-from cxr_platform.errors import ManifestError
+from cxr_platform.errors import ManifestError, StudyMismatch
 from cxr_platform.intake.reasons import REASONS
 from pipelines.arguments import add_profile_arguments, profile_overrides
 from pipelines.command import run_command
 from pipelines.job_metrics import add_metrics_arguments, metrics_job
-from pipelines.places import a_place, settled_place
+from pipelines.places import a_place, refuse_copies, settled_place
 from pipelines.progress import make_progress
 
 
@@ -42,22 +42,38 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    refuse_copies(arguments.out)
     _build(arguments, arguments.out, load_profile(arguments.profile, profile_overrides(arguments)))
     return 0
 
 
-def ensure_manifest(arguments: argparse.Namespace, profile: Profile) -> None:
-    """Build `arguments.manifest` from `arguments.data`, unless one of the same settings and files stands there."""
-    from cxr_platform.manifest.build import is_current
+def ensure_manifest(arguments: argparse.Namespace, profile: Profile, begun_with: str | None = None) -> None:
+    """Build `arguments.manifest` from `arguments.data`, unless one of the same settings and files stands there.
+
+    One of the content hash `begun_with` is a study's that is to be continued, and is never replaced: films that came
+    since wait for another study. Raises `StudyMismatch` where its settings are others.
+    """
+    from cxr_platform.manifest.build import differing_settings, is_current
     from cxr_platform.manifest.store import open_manifest
 
     try:
         manifest = open_manifest(arguments.manifest)
+        of_study = manifest.content_hash == begun_with
+        changes = differing_settings(manifest, profile, _external(arguments)) if of_study else []
         current = is_current(manifest, arguments.data, profile, _external(arguments), _overrule(arguments))
     except ManifestError:  # none, or a broken one
-        current = False
+        current, of_study, changes = False, False, []
+    if changes:
+        raise StudyMismatch(
+            f"Expected the settings with which {arguments.manifest} was built, as a study was begun with it.",
+            received="; ".join(changes),
+            advice="Give the study another NAME, or go back to what it was started with.",
+        )
     if current:
         print(f"Manifest: {arguments.manifest}, as it stands; `cxr manifest` builds it again")
+    elif of_study:
+        print(f"Manifest: {arguments.manifest}, with which the study was begun. {arguments.data} has changed since;")
+        print("for a study of what is there now give another --name.")
     else:
         _build(arguments, arguments.manifest, profile)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from cxr_platform.cluster import in_sent_folder
 from cxr_platform.errors import ConfigError, StudyError
 from cxr_platform.storage.lock import holding
 from cxr_platform.storage.mirror import everything, local_copy, local_file
@@ -27,7 +28,7 @@ def _of_a_run(folder: str) -> bool:
     return folder.endswith(".run")
 
 
-WANTED: dict[str, Callable[[str], bool]] = {"study": of_study, "other": of_study}
+WANTED: dict[str, Callable[[str], bool]] = {"study": of_study, "other": of_study, "beside": of_study}
 
 
 def a_place(text: str) -> Path:
@@ -49,6 +50,17 @@ def add_storage_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--storage", type=a_place, metavar="URI", help="path or URI of manifests/ and runs/")
 
 
+def refuse_copies(*places: Path) -> None:
+    """Raise `ConfigError` for a place in the copy of the checkout that a submitted job runs in: Ray removes that."""
+    for where in places:
+        if not is_remote(where) and not where.is_absolute() and in_sent_folder():
+            raise ConfigError(
+                "Expected the absolute path or the URI of a place that is there after the job, and on every node.",
+                received=where,
+                advice="Give it with --storage, --runs, --out, --study or --registry, as the verb has them.",
+            )
+
+
 @contextmanager
 def at_hand(arguments: argparse.Namespace, *names: str, reading: bool = False) -> Iterator[argparse.Namespace]:
     """`arguments` with each of the places `names` as a folder of this machine: itself, or a copy.
@@ -61,6 +73,7 @@ def at_hand(arguments: argparse.Namespace, *names: str, reading: bool = False) -
         given = {name: value for name in names if (value := getattr(arguments, name, None)) is not None}
         if "manifest" in names and "manifest" not in given and "study" in given and is_remote(given["study"]):
             given |= _manifest_beside(given["study"])
+        refuse_copies(*given.values())
         checks = {}
         if is_remote(given.get("registry", Path())) and not reading:  # its own locks are those of a file system
             checks["registry"] = held.enter_context(holding(given["registry"]))

@@ -22,6 +22,7 @@ from cxr_platform.evaluation.report import write_report
 from cxr_platform.evaluation.study import Study, read_study
 from cxr_platform.evaluation.table import SYNTHETIC
 from cxr_platform.manifest.progress import BuildProgress
+from cxr_platform.storage.place import absolute, is_remote
 from pipelines.command import run_command
 from pipelines.opened_study import ELSEWHERE, add_study_arguments, open_manifest_of
 from pipelines.places import a_place, at_hand
@@ -43,22 +44,34 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    with at_hand(arguments, "study", "manifest", "other") as local:
-        write_and_tell(local.study, local.manifest, local.other, local.imagenet_weights)
+    beside = None
+    if is_remote(arguments.study) and arguments.other is None:  # a copy has nothing beside it
+        beside = _other_protocol(arguments.study, read_study(arguments.study))
+    arguments.beside = beside
+    with at_hand(arguments, "study", "manifest", "other", "beside") as local:
+        write_and_tell(local.study, local.manifest, local.other, local.imagenet_weights, local.beside)
         if local.study != arguments.study:
             print(f"Put into {arguments.study / 'report'}")
     return 0
 
 
 def write_and_tell(
-    study: Path, manifest: Path | None = None, other: Path | None = None, imagenet_weights: Path | None = None
+    study: Path,
+    manifest: Path | None = None,
+    other: Path | None = None,
+    imagenet_weights: Path | None = None,
+    beside: Path | None = None,
 ) -> int:
-    """Write the report of `study`, print its answer and where it is; returns 0."""
+    """Write the report of `study`, print its answer and where it is; returns 0.
+
+    `other` is the study under the other protocol; without it `beside`, or what is beside `study`, is if it can be used.
+    """
     with make_progress(sys.stderr) as progress:
         progress.note("Checking predictions")
         facts = read_study(study)
         opened = _manifest_of(facts, manifest, progress)
-        material = _loaded(study, facts, opened, other, progress)
+        beside = None if other else beside or _other_protocol(study, facts)
+        material = _loaded(study, opened, other, beside, progress)
         if opened is not None:
             material = _with_evidence(study, material, opened, imagenet_weights, progress)
         findings, sections = compose(material, progress.step)
@@ -72,10 +85,9 @@ def write_and_tell(
 
 
 def _loaded(
-    folder: Path, study: Study, manifest: "Manifest | None", named: Path | None, progress: BuildProgress
+    folder: Path, manifest: "Manifest | None", named: Path | None, beside: Path | None, progress: BuildProgress
 ) -> Material:
-    """With the study under the other protocol: the named one, or the one beside it if it can be used."""
-    beside = None if named else _other_protocol(folder, study)
+    """With the study under the other protocol: the named one, or the one `beside` it if it can be used."""
     # With films at hand the evidence is read once it is complete: what is stored of it may be damaged.
     load = partial(load_material, folder, manifest, with_evidence=manifest is None)
     if beside is None:
@@ -107,7 +119,7 @@ def _manifest_of(study: Study, named: Path | None, progress: BuildProgress) -> "
 
 def _other_protocol(folder: Path, study: Study) -> Path | None:
     """The study that `--protocol both` ran beside this one, of the same manifest."""
-    folder = folder.absolute()
+    folder = absolute(folder)
     name = folder.name.removesuffix(PAPER_SUFFIX) if study.protocol == "paper" else folder.name + PAPER_SUFFIX
     candidate = folder.with_name(name)
     if candidate == folder or not (candidate / "predictions.parquet").is_file():

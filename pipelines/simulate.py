@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.command import run_command
+from pipelines.places import a_place
 
 if TYPE_CHECKING:
     from cxr_platform.config import Profile
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="cxr simulate", description=__doc__.split("\n")[0])
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--study", type=Path, metavar="runs/NAME", help="trial times that this study measured")
+    source.add_argument("--study", type=a_place, metavar="runs/NAME", help="trial times that this study measured")
     source.add_argument("--times", type=Path, metavar="FILE", help="trial times stated in TOML or JSON")
     source.add_argument(
         "--rate", type=float, nargs=2, metavar=("FULL", "HEAD"), help="images/s of a card: training all, the head alone"

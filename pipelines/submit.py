@@ -9,7 +9,6 @@ those of the cluster. Ctrl-C leaves the job running; `--stop JOB` ends one, and 
 
 import argparse
 import asyncio
-import importlib.util
 import os
 import shlex
 import sys
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cxr_platform.errors import ConfigError, JobFailed
+from pipelines.cli import VERBS
 from pipelines.command import run_command
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--address", default=os.environ.get("RAY_API_SERVER_ADDRESS", ADDRESS), metavar="URL")
     parser.add_argument("--no-wait", action="store_true", help="do not follow the log")
     parser.add_argument("--stop", metavar="JOB", help="end a job; its study continues with the same submit")
-    parser.add_argument("verb", nargs="?", help="a module of pipelines, as cross_validate")
+    parser.add_argument("verb", nargs="?", help="as cross_validate")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="those of the verb")
     return parser
 
@@ -63,12 +63,13 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def entrypoint(verb: str | None, arguments: Sequence[str]) -> str:
     """The command of the job; `ConfigError` for a verb that there is not."""
-    module = f"pipelines.{(verb or '').replace('-', '_')}"
-    if not verb or verb.startswith("-") or importlib.util.find_spec(module) is None:
+    name = (verb or "").replace("_", "-")
+    if name not in VERBS or name == "submit":
+        known = ", ".join(other for other in VERBS if other != "submit")
         raise ConfigError(
-            "Expected a verb, a module of pipelines.", received=verb or "none", advice="As: cxr submit cross_validate …"
+            f"Expected a verb out of {known}.", received=verb or "none", advice="As: cxr submit cross_validate …"
         )
-    return shlex.join(["python", "-m", module, *arguments])
+    return shlex.join(["python", "-m", f"pipelines.{name.replace('-', '_')}", *arguments])
 
 
 def runtime_environment() -> dict[str, Any]:
@@ -85,7 +86,8 @@ def _client(address: str) -> "JobSubmissionClient":
     from ray.job_submission import JobSubmissionClient
 
     try:
-        return JobSubmissionClient(address)
+        with _nothing_else_said():
+            return JobSubmissionClient(address)
     except (ConnectionError, RuntimeError, RayError) as error:  # the last: without the token, or with another
         raise ConfigError(
             f"Expected a Ray cluster's jobs API at {address}, reached with its token.",
@@ -93,6 +95,16 @@ def _client(address: str) -> "JobSubmissionClient":
             advice="Export RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or ~/.ray/auth_token) as the cluster has them; "
             "`ray dashboard` or `kubectl port-forward` make a tunnel to a port that listens on loopback there.",
         ) from error
+
+
+@contextmanager
+def _nothing_else_said() -> Iterator[None]:
+    """For Ray these variables say more than the address that it is given."""
+    said = {name: os.environ.pop(name) for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS") if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(said)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from cxr_platform.config import AugmentationConfig, ModelConfig, load_profile, profile_names
+from cxr_platform.config import AugmentationConfig, ModelConfig, differences, load_profile, profile_names
 from cxr_platform.errors import ConfigError
 
 SCHEDULES = """
@@ -210,3 +210,8 @@ def test_a_weight_decay_below_zero_is_refused() -> None:
 def test_all_broken_ranges_are_told_at_once() -> None:
     text = complaint("quick", {"folds": 0, "model.dropout": 2.0})
     assert "folds at least 2; model.dropout from 0 to below 1" in text
+
+
+def test_differences_name_the_path_of_every_changed_leaf() -> None:
+    before, now = {"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 1, "c": 5}, "e": 4}
+    assert list(differences(before, now)) == ["a.c: 2 → 5", "d: 3 → None", "e: None → 4"]

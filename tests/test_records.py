@@ -8,6 +8,7 @@ from cxr_platform.errors import StudyError
 from cxr_platform.records import FinishedTrial, finished_trials, moment, read_description, read_trial_files
 
 TIMES = {"started": "2026-11-24T10:00:00+00:00", "finished": "2026-11-24T10:01:30+00:00"}
+HARDWARE = {"processor": "Xeon", "processors": 16, "cards": ["RTX 4090", "RTX 4090"]}
 OLD = {"seconds": {"total": 80.5}, "images": {"train": 60, "test": 30}, "node": "a"}
 
 
@@ -18,14 +19,14 @@ def write(root: Path, strategy: str, folder: str, content: object, name: str = "
 
 
 def test_a_finished_trial_says_what_it_took(tmp_path: Path) -> None:
-    write(tmp_path, "scratch", "fold-3", {**OLD, **TIMES, "cpus": 2, "gpus": 0.25})
+    write(tmp_path, "scratch", "fold-3", {**OLD, **TIMES, "cpus": 2, "gpus": 0.25, "hardware": HARDWARE})
 
     assert finished_trials(tmp_path, [("scratch", 3)]) == {
         ("scratch", 3): FinishedTrial(
             *("scratch", 3, 80.5, 60, "a"),
             datetime(2026, 11, 24, 10, 0, tzinfo=timezone.utc),
             datetime(2026, 11, 24, 10, 1, 30, tzinfo=timezone.utc),
-            *(2.0, 0.25),
+            *(2.0, 0.25, "16 × Xeon, 2 × RTX 4090"),
         )
     }
 
@@ -36,7 +37,7 @@ def test_what_an_older_study_did_not_record_is_none(tmp_path: Path) -> None:
 
     assert trial is not None
     assert (trial.seconds, trial.node) == (80.5, "a")
-    assert (trial.started, trial.finished, trial.cpus, trial.gpus) == (None, None, None, None)
+    assert (trial.started, trial.finished, trial.cpus, trial.gpus, trial.machine) == (None,) * 5
 
 
 @pytest.mark.parametrize("content", ["{", "[]", {}, {"seconds": 3}, {**OLD, "started": "now"}, {**OLD, "gpus": "all"}])

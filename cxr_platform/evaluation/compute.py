@@ -1,12 +1,15 @@
 """What a study's trials took of machines, and how many of them ran at once."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 from cxr_platform.evaluation.study import Study
 from cxr_platform.records import FinishedTrial, finished_trials
+
+NOT_RECORDED = "not recorded"
 
 
 @dataclass(frozen=True)
@@ -15,7 +18,8 @@ class Compute:
 
     `busy_seconds` of all trials; `cpu_seconds` and `gpu_seconds` are the same times what each held (a fraction of a
     card counts as that fraction); `wall_seconds` in which at least one trial ran, pauses left out. Their ratios
-    `trials_at_once` and `cards_at_once` are averages over the wall seconds.
+    `trials_at_once` and `cards_at_once` are averages over the wall seconds. `machines` counts trials by the machine
+    that they ran on, which need not be the one whose hardware `study.json` states.
     """
 
     trials: int
@@ -23,6 +27,7 @@ class Compute:
     cpu_seconds: float | None = None
     gpu_seconds: float | None = None
     wall_seconds: float | None = None
+    machines: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def trials_at_once(self) -> float | None:
@@ -49,6 +54,7 @@ def compute_of(trials: Sequence[FinishedTrial | None]) -> Compute:
         cpu_seconds=_sum(trials, lambda t: None if t.cpus is None else t.cpus * t.seconds),
         gpu_seconds=_sum(trials, lambda t: None if t.gpus is None else t.gpus * t.seconds),
         wall_seconds=_wall_seconds(trials),
+        machines=dict(Counter(t.machine if t and t.machine else NOT_RECORDED for t in trials)),
     )
 
 
@@ -65,7 +71,7 @@ def union_seconds(intervals: Iterable[tuple[datetime, datetime]]) -> float:
 def compute_line(compute: Compute) -> str:
     """For a person, in hours."""
     if compute.busy_seconds is None or compute.wall_seconds is None:
-        return "not recorded"
+        return NOT_RECORDED
     hours = f"{_hours(compute.busy_seconds)} of trials in {_hours(compute.wall_seconds)}"
     at_once = "" if compute.trials_at_once is None else f", {compute.trials_at_once:.1f} at once on average"
     held = [
@@ -74,6 +80,13 @@ def compute_line(compute: Compute) -> str:
         if seconds is not None
     ]
     return f"{compute.trials} trials: {hours}{at_once}{''.join(f'; {part}' for part in held)}"
+
+
+def machines_line(compute: Compute) -> str:
+    """For a person: the machines, with the number of trials where there are several."""
+    if len(compute.machines) <= 1:
+        return next(iter(compute.machines), NOT_RECORDED)
+    return "; ".join(f"{count} trials on {machine}" for machine, count in compute.machines.items())
 
 
 def _sum(trials: Sequence[FinishedTrial | None], of: Callable[[FinishedTrial], float | None]) -> float | None:

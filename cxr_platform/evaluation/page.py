@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cxr_platform.evaluation.answer import PROTOCOL_MEANING
-from cxr_platform.evaluation.compute import compute_line
+from cxr_platform.evaluation.compute import compute_line, machines_line
 from cxr_platform.evaluation.contents import Contents
 from cxr_platform.evaluation.leaves import leaves
 from cxr_platform.evaluation.paper import ARXIV_ID, STRATEGIES, paper_tables
@@ -67,6 +67,7 @@ def render(contents: Contents) -> str:
         versions=_flat(study.versions),
         hardware=_flat(study.hardware),
         compute=compute_line(contents.compute),
+        machines=machines_line(contents.compute),
         arxiv=ARXIV_ID,
         paper=paper_tables(),
         synthetic_mark=SYNTHETIC,

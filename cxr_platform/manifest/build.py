@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.compute as pc
 
-from cxr_platform.config import Profile, SelectionConfig
+from cxr_platform.config import Profile, SelectionConfig, differences
 from cxr_platform.errors import ConfigError, ManifestInvalid
 from cxr_platform.intake.overrule import FILE_NAME, Overrule, read_overrule
 from cxr_platform.intake.sources import Found, find_candidates, mark_external
@@ -74,10 +75,21 @@ def is_current(
     A manifest that lacks films which could not be read is not current: they may be readable by now. Raises as
     `build_manifest` does for collections that cannot be used.
     """
-    settings = {"config": asdict(profile.intake), "folds": profile.folds, "seed": profile.seed}
-    if not _has(manifest, settings) or "unreadable" in manifest.info.get("excluded", {}):
+    if differing_settings(manifest, profile) or "unreadable" in manifest.info.get("excluded", {}):
         return False
     return _has(manifest, inputs_of(*_find(data, overrule, external, profile.intake.selection)))
+
+
+def differing_settings(manifest: Manifest, profile: Profile, external: Collection[str] = ()) -> list[str]:
+    """`key: before → now` for each setting of `profile` with which `manifest` was not built.
+
+    Of `external` only those are told that are none in `manifest`: a sources.toml may have marked the others.
+    """
+    now = json.loads(json.dumps({"config": asdict(profile.intake), "folds": profile.folds, "seed": profile.seed}))
+    changes = list(differences({key: manifest.info.get(key) for key in now}, now))
+    table = manifest.table(["source", "role"]) if external else None
+    marked = set() if table is None else set(table.filter(pc.equal(table["role"], "external"))["source"].to_pylist())
+    return [*changes, *(f"external: {name} was not" for name in external if name not in marked)]
 
 
 def _has(manifest: Manifest, facts: dict[str, Any]) -> bool:

@@ -24,7 +24,15 @@ from cxr_platform.manifest.place import is_cache_key
 from cxr_platform.manifest.records import RECORD_SCHEMA, Decoded, FileKey, from_table, to_table
 from cxr_platform.manifest.schema import PIXELS, pixels_to_arrow, pixels_to_numpy
 from cxr_platform.manifest.versions import package_versions
-from cxr_platform.storage.files import children, make_folder, readable, remove, write_atomically
+from cxr_platform.storage.files import (
+    cannot_read,
+    children,
+    make_folder,
+    readable,
+    remove,
+    store_errors,
+    write_atomically,
+)
 
 DECODING_PACKAGES = ("imagehash", "numpy", "pillow", "pydicom", "scipy", "tensorflow-io")
 DECODING_MODULES = (
@@ -73,9 +81,10 @@ class DecodedCache:
         make_folder(self.folder)
 
     def load(self) -> dict[FileKey, Decoded]:
-        """Every stored record that still holds. A shard that cannot be read is removed, and its files decoded again.
+        """Every stored record that still holds. A damaged shard is removed, and its files decoded again.
 
-        A file that could not be opened is tried anew: permissions change without a trace in size and time.
+        A file that could not be opened is tried anew: permissions change without a trace in size and time. Raises
+        `StorageError` for a shard that is out of reach.
         """
         records = (record for shard in self._shards() for record in self._read(shard))
         return {record.key: record for record in records if record.reason != "unreadable"}
@@ -96,10 +105,21 @@ class DecodedCache:
     def _read(self, shard: Path) -> Iterator[Decoded]:
         try:
             table = pq.read_table(readable(shard), columns=RECORD_SCHEMA.names)
-        except (OSError, pa.ArrowException):  # truncated, or written by something else
+        except (pa.ArrowException, *store_errors()) as error:
+            if not _is_damage(error):
+                raise cannot_read(shard, error) from error
             shard.unlink()
             return iter(())
         return from_table(table, shard.name)
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether the shard is truncated or another program's, and not just out of reach for the moment.
+
+    pyarrow says some of the former with an `OSError` of no number; those of file systems and stores have one, or are of
+    a kind of their own.
+    """
+    return isinstance(error, pa.ArrowException) or (type(error) is OSError and error.errno is None)
 
 
 class PixelReader:

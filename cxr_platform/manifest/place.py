@@ -10,7 +10,6 @@ In an object store there is no DEST.previous. A manifest is built in a folder of
 DEST.building; only when all of it is in the store does the store itself copy it to DEST, manifest.json last.
 """
 
-import fcntl
 import re
 import shutil
 import tempfile
@@ -21,14 +20,13 @@ from pathlib import Path
 
 from cxr_platform.errors import StorageError
 from cxr_platform.storage.files import copy_folder, file_names, put_folder, remove, storage_errors
-from cxr_platform.storage.lock import exclusive
+from cxr_platform.storage.lock import FILE as LOCK_FILE
+from cxr_platform.storage.lock import Check, exclusive, holding
 from cxr_platform.storage.place import is_remote
 
 INFO_FILE = "manifest.json"
 PARTS = {INFO_FILE, "films", "excluded.parquet", "validation", "contact_sheets"}
 """What a build makes; an interrupted one has made some of it."""
-
-LOCK_FILE = ".lock"
 
 
 @dataclass(frozen=True)
@@ -67,9 +65,7 @@ class Place:
             with storage_errors(self.destination):
                 _refuse_foreign(self.destination, lambda names: not names or INFO_FILE in names)
                 _refuse_foreign(self.cache, lambda names: LOCK_FILE in names or all(map(is_cache_key, names)))
-                self.cache.mkdir(parents=True, exist_ok=True)
-                lock = held.enter_context((self.cache / LOCK_FILE).open("w"))
-                self._take(lock.fileno())
+                held.enter_context(exclusive(self.cache))
                 for folder in (self.building, self.previous, self.failed):
                     _refuse_foreign(folder, lambda names: INFO_FILE in names or names <= PARTS)
                 self._recover()
@@ -103,16 +99,6 @@ class Place:
         _remove(self.previous)
         _remove(self.building)
 
-    def _take(self, lock: int) -> None:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StorageError(
-                f"Expected no other build of {self.destination}.",
-                received="one that is still running",
-                advice="Wait for it, or build into another folder.",
-            ) from error
-
     def _sibling(self, kind: str) -> Path:
         return self.destination.with_name(f"{self.destination.name}.{kind}")
 
@@ -126,6 +112,7 @@ class StorePlace(Place):
     """
 
     _scratch: Path
+    _check: Check
 
     @property
     def building(self) -> Path:
@@ -145,14 +132,20 @@ class StorePlace(Place):
                 names = {name.partition("/")[0] for name in file_names(folder)}
             if not names <= PARTS:
                 raise _foreign(folder, "a folder with other files")
-        with exclusive(self.cache), tempfile.TemporaryDirectory(prefix="cxr-manifest-") as scratch:
+        with holding(self.cache) as check, tempfile.TemporaryDirectory(prefix="cxr-manifest-") as scratch:
             object.__setattr__(self, "_scratch", Path(scratch))
+            object.__setattr__(self, "_check", check)
             yield self._scratch
 
     def publish(self) -> None:
-        """Exchange the built manifest for the previous one, after all of it is in the store."""
+        """Exchange the built manifest for the previous one, after all of it is in the store.
+
+        Raises `StorageError` where another build may have the place by now: two would mix their files.
+        """
         with storage_errors(self.destination):
+            self._check()
             put_folder(self.building, self._uploaded, INFO_FILE)
+            self._check()
             copy_folder(self._uploaded, self.destination, INFO_FILE)
             remove(self._uploaded)
 

@@ -30,7 +30,7 @@ from cxr_platform.manifest.schema import (
     pixels_to_arrow,
     pixels_to_numpy,
 )
-from cxr_platform.storage.files import readable
+from cxr_platform.storage.files import read_errors, readable
 
 FILMS_FOLDER = "films"
 EXCLUDED_FILE = "excluded.parquet"
@@ -90,15 +90,19 @@ class Manifest:
 
 
 def open_manifest(folder: Path) -> Manifest:
-    """The manifest in `folder`; raises `ManifestError` for none, a broken one, or one of another schema version."""
+    """The manifest in `folder`; raises `ManifestError` for none, a broken one, or one of another schema version.
+
+    `StorageError` for a store that does not answer.
+    """
     folder = place_of(folder).readable()
-    if not (folder / INFO_FILE).is_file():
+    try:
+        manifest = Manifest(folder, _read_info(folder / INFO_FILE))
+    except (FileNotFoundError, NotADirectoryError):
         raise ManifestError(
             f"Expected a manifest in {folder}.",
             received="a folder without manifest.json" if folder.is_dir() else "no such folder",
             advice=HOW_TO_BUILD,
-        )
-    manifest = Manifest(folder, _read_info(folder / INFO_FILE))
+        ) from None
     _check(manifest)
     return manifest
 
@@ -142,7 +146,11 @@ def content_hash(rows: pa.Table) -> str:
 
 def _read_info(file: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
+        with read_errors(file):
+            content = file.read_bytes()
+        return dict(json.loads(content))
+    except (FileNotFoundError, NotADirectoryError):
+        raise
     except (OSError, ValueError, TypeError) as error:
         raise ManifestError(f"Expected JSON in {file}.", received=error, advice=HOW_TO_BUILD) from error
 

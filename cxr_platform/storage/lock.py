@@ -39,7 +39,8 @@ Check = Callable[[], None]
 def exclusive(folder: Path) -> Iterator[None]:
     """Hold `folder` for this process; `StorageError` when another one has it, or took it before the end.
 
-    Ends with the process in any case: at once in a file system, after `ABANDONED_SECONDS` in an object store.
+    Ends with the process in any case: at once in a file system (in a network's, with its machine, when the server gives
+    that up), after `ABANDONED_SECONDS` in an object store.
     """
     with holding(folder):
         yield
@@ -63,6 +64,12 @@ def _file_lock(file: Path) -> Iterator[Check]:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise _held(file.parent, "a process that holds it") from None
+        except OSError as error:
+            raise StorageError(
+                f"Expected a file system with locks for {file.parent}.",
+                received=error.strerror,
+                advice="Mount it with them (Lustre: -o flock; NFS: lockd, or version 4), or choose another place.",
+            ) from error
         yield lambda: None
 
 

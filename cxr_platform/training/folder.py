@@ -8,7 +8,7 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cxr_platform.config import differences
 from cxr_platform.errors import PredictionsError, StorageError, StudyError, StudyMismatch
 from cxr_platform.labels import CLASSES
 from cxr_platform.models.strategies import STRATEGY_NAMES
@@ -33,7 +34,7 @@ from cxr_platform.storage.files import (
 from cxr_platform.storage.lock import Check, holding
 from cxr_platform.storage.place import absolute, is_remote
 from cxr_platform.training.data import StudyData
-from cxr_platform.training.plan import StudyPlan, TrialKey, differences
+from cxr_platform.training.plan import StudyPlan, TrialKey
 from cxr_platform.training.trial import Epoch, TrialResult
 
 PREDICTIONS_SCHEMA = pa.schema(
@@ -110,6 +111,18 @@ class StudyFolder:
         }
         write_json(self.root / "study.json", description)
 
+    def begun_with(self, plan: StudyPlan) -> str | None:
+        """Content hash of the manifest of the study that stands here; `None` where none does.
+
+        Raises `StudyMismatch` where `plan`, whatever its manifest, is not of that study.
+        """
+        if not (self.root / "study.json").exists():
+            return None
+        known = self.description()
+        found = str(known["identity"].get("manifest"))
+        self._check_same(replace(plan, manifest={"content_hash": found}), known)
+        return found
+
     def state_strategies(self, names: Iterable[str]) -> None:
         """Say in `study.json` which strategies the pooled predictions hold."""
         write_json(self.root / "study.json", {**self.description(), "strategies": list(names)})
@@ -150,7 +163,8 @@ class StudyFolder:
         file = self.trial_folder(key) / "trial.json"
         try:
             with read_errors(file):
-                return isinstance(json.loads(file.read_text(encoding="utf-8")), dict)
+                content = file.read_bytes()
+            return isinstance(json.loads(content), dict)
         except (FileNotFoundError, NotADirectoryError, ValueError):
             return False
 

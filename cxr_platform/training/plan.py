@@ -1,6 +1,6 @@
 """What a study is: which strategies, over which folds, of which manifest, with which settings."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -75,16 +75,6 @@ def relative_cost(profile: Profile, name: str) -> float:
     strategy = strategy_by_name(name)
     epochs = int(getattr(profile.training, strategy.family).epochs)
     return epochs * _share_trained(strategy)
-
-
-def differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """`key: before → now` for every leaf in which two trees of plain values differ."""
-    for key in sorted({*before, *now}):
-        old, new = before.get(key), now.get(key)
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            yield from differences(old, new, f"{prefix}{key}.")
-        elif old != new:
-            yield f"{prefix}{key}: {old} → {new}"
 
 
 def _share_trained(strategy: Strategy) -> float:

@@ -102,7 +102,7 @@ def execute_trial(
         result = run_trial(bench, strategy, rows, seed, keep, running.begin())
     told = running.state
     facts = {"seed": seed, "backend": keras_backend(), "node": told.node, "cpus": told.cpus, "gpus": told.gpus}
-    facts |= {"started": told.started, "finished": utc_now()}
+    facts |= {"started": told.started, "finished": utc_now(), "hardware": hardware()}
     study.folder.write_trial(key, study.data, result, facts)
     return study.folder.trial_summary(key)
 

@@ -61,6 +61,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shared = tmp_path_factory.mktemp("shared")
     (shared / "tiny.toml").write_text(PROFILE.replace("EPOCHS", "3"))
     (shared / "long.toml").write_text(PROFILE.replace("EPOCHS", "16"))
+    (shared / "never-again.toml").write_text((shared / "long.toml").read_text().replace("retries = 3", "retries = 0"))
     assert phantoms.main(["--out", str(shared / "films"), "--per-class", "9", "--seed", "3", "--size", "224"]) == 0
     shutil.copyfile(imagenet_weights(), shared / "imagenet.h5")  # the machines below reach no registry
     return shared
@@ -213,9 +214,11 @@ def undisturbed(shared: Path) -> pd.DataFrame:
 def test_a_killed_trial_and_a_lost_node_end_in_the_same_study(
     machines: list[Host], shared: Path, undisturbed: pd.DataFrame, tmp_path: Path
 ) -> None:
-    """Both go on elsewhere from their checkpoints; the lost machine, which had frozen activations, is replaced."""
+    """Both go on elsewhere from their checkpoints, though the profile tries no failed trial again; the lost machine,
+    which had frozen activations, is replaced.
+    """
     head, lost, other, spare = machines
-    job = submit(head, tmp_path / "log", *study_of(shared, "losses", "long", BOTH))
+    job = submit(head, tmp_path / "log", *study_of(shared, "losses", "never-again", BOTH))
     running = shared / "losses" / "runs" / "t" / "trials" / "scratch"
     wait_until(lambda: len(list(running.glob("fold-*.run/position.npz"))) >= 2 or job.poll() is not None)
     kill_a_trial_on(other)

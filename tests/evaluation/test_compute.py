@@ -4,10 +4,19 @@ from pathlib import Path
 
 import pytest
 
-from cxr_platform.evaluation.compute import Compute, compute_line, compute_of, read_compute, union_seconds
+from cxr_platform.evaluation.compute import (
+    Compute,
+    compute_line,
+    compute_of,
+    machines_line,
+    read_compute,
+    union_seconds,
+)
 from cxr_platform.evaluation.study import read_study
 from cxr_platform.records import FinishedTrial, moment
 from tests.evaluation.builders import drawn_frame, write_study
+
+HARDWARE = {"processor": "Xeon", "processors": 2, "cards": []}
 
 
 def at(minute: int) -> str:
@@ -39,7 +48,7 @@ def test_seconds_of_intervals_count_once_and_gaps_not_at_all(spans, minutes):
 def test_four_on_a_card_with_a_pause_between_two_runs():
     found = compute_of([*[trial(0, 10)] * 4, *[trial(30, 40)] * 4])
 
-    assert found == Compute(8, 4800.0, 9600.0, 1200.0, 1200.0)
+    assert found == Compute(8, 4800.0, 9600.0, 1200.0, 1200.0, {"not recorded": 8})
     assert found.trials_at_once == 4
     assert found.cards_at_once == 1
 
@@ -53,7 +62,17 @@ def test_one_trial_that_does_not_say_leaves_no_sum():
 
 
 def test_one_trial_that_cannot_be_read_leaves_no_sum():
-    assert compute_of([trial(0, 10), None]) == Compute(2)
+    assert compute_of([trial(0, 10), None]) == Compute(2, machines={"not recorded": 2})
+
+
+def test_the_machines_are_those_of_the_trials():
+    big, small = (dataclasses.replace(trial(0, 10), machine=name) for name in ("64 × EPYC, 8 × H100", "2 × Xeon"))
+
+    found = compute_of([big, big, small, None])
+    assert found.machines == {"64 × EPYC, 8 × H100": 2, "2 × Xeon": 1, "not recorded": 1}
+    assert machines_line(found).startswith("2 trials on 64 × EPYC, 8 × H100; 1 trials on 2 × Xeon")
+    assert machines_line(compute_of([big, big])) == "64 × EPYC, 8 × H100"
+    assert machines_line(compute_of([])) == "not recorded"
 
 
 def test_no_trials_are_not_nought_seconds():
@@ -76,7 +95,7 @@ def test_it_is_read_from_the_trials_of_the_study(tmp_path: Path):
     for name, fold in (("scratch", 0), ("scratch", 1), ("off-the-shelf", 0)):
         place = folder / "trials" / name / f"fold-{fold}"
         place.mkdir(parents=True)
-        facts = {"started": at(0), "finished": at(1), "cpus": 1.0, "gpus": 0.0}
+        facts = {"started": at(0), "finished": at(1), "cpus": 1.0, "gpus": 0.0, "hardware": HARDWARE}
         (place / "trial.json").write_text(json.dumps({"seconds": {"total": 50.0}, **facts}))
 
-    assert read_compute(folder, read_study(folder)) == Compute(2, 100.0, 100.0, 0.0, 60.0)
+    assert read_compute(folder, read_study(folder)) == Compute(2, 100.0, 100.0, 0.0, 60.0, {"2 × Xeon": 2})

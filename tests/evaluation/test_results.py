@@ -64,6 +64,7 @@ def test_what_the_trials_took_stands_with_its_ratios(as_printed):
         "wall_seconds": 3600.0,
         "trials_at_once": 2.0,
         "cards_at_once": 0.5,
+        "machines": {},
     }
 
 

@@ -10,7 +10,7 @@ from cxr_platform.errors import ConfigError, FoldError, ManifestInvalid, Storage
 from cxr_platform.intake.sources import Found
 from cxr_platform.labels import CLASSES
 from cxr_platform.manifest import validate
-from cxr_platform.manifest.build import build_manifest, is_current
+from cxr_platform.manifest.build import build_manifest, differing_settings, is_current
 from cxr_platform.manifest.choice import Choice
 from cxr_platform.manifest.rows import make_info
 from cxr_platform.manifest.store import Manifest, open_manifest
@@ -257,6 +257,15 @@ def test_a_manifest_is_current_for_the_settings_and_files_it_was_built_of(copy: 
     assert not is_current(manifest, data, profile(), external=["cohen"])
     save(film(99), data / "classes" / "Normal" / "new.png")
     assert not is_current(manifest, data, profile())
+
+
+def test_settings_that_differ_are_told_one_by_one(copy: tuple[Path, Path]) -> None:
+    manifest = open_manifest(copy[1])
+    assert differing_settings(manifest, profile()) == []
+    assert differing_settings(manifest, profile(seed=7), ["cohen"]) == [
+        f"seed: {profile().seed} → 7",
+        "external: cohen was not",
+    ]
 
 
 def test_a_manifest_of_other_films_is_not_current(copy: tuple[Path, Path], tmp_path: Path) -> None:

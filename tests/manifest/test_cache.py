@@ -3,6 +3,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 import cxr_platform
@@ -63,6 +64,23 @@ def test_a_shard_that_was_cut_off_is_decoded_again(cache: DecodedCache) -> None:
     file.write_bytes(file.read_bytes()[:1000])
     assert cache.load() == {}
     assert not file.exists()
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionError(13, "Permission denied"), PermissionError("Forbidden"), OSError(5, "EIO")]
+)
+def test_a_shard_that_is_out_of_reach_for_a_moment_is_kept(
+    cache: DecodedCache, monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    (record,) = store(cache, {"s/a.png": film(1)})
+    with monkeypatch.context() as patched:
+        patched.setattr(pq, "read_table", refuse)
+        with pytest.raises(StorageError, match=record.shard):
+            cache.load()
+    assert len(cache.load()) == 1
 
 
 def test_a_shard_that_vanishes_while_it_is_needed_is_an_error_with_the_way_out(cache: DecodedCache) -> None:

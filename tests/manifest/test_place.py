@@ -1,8 +1,10 @@
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from cxr_platform.errors import StorageError
+from cxr_platform.manifest import place as place_module
 from cxr_platform.manifest.place import INFO_FILE, Place, place_of
 from cxr_platform.storage import files, lock
 from cxr_platform.storage.files import file_names, storage_errors
@@ -76,7 +78,7 @@ def test_killed_after_the_second_rename_the_new_manifest_stands(place: Place) ->
 
 
 def test_two_builds_of_one_manifest_at_once_are_refused(place: Place) -> None:
-    with place.build(), pytest.raises(StorageError, match="still running"), place.build():
+    with place.build(), pytest.raises(StorageError, match="nobody else"), place.build():
         pass
 
 
@@ -166,6 +168,23 @@ def test_in_a_store_an_upload_that_fails_leaves_the_manifest_as_it_was(
     assert file_names(stored.destination) == ["films/part-00007.parquet", INFO_FILE]
     build(stored)
     assert says(stored) == "new"
+
+
+@pytest.mark.parametrize("moment", ["before the upload", "before the copy"])
+def test_in_a_store_a_build_that_lost_the_place_meanwhile_replaces_nothing(
+    stored: Place, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    checks = [] if moment == "before the upload" else [None]
+
+    def check() -> None:
+        if not checks:
+            raise StorageError("Expected to hold it until the end of the work.")
+        checks.pop()
+
+    monkeypatch.setattr(place_module, "holding", lambda _folder: nullcontext(check))
+    with pytest.raises(StorageError, match="until the end"):
+        build(stored)
+    assert says(stored) == "old"
 
 
 def test_in_a_store_that_copies_by_itself_the_manifest_arrives_whole(store: dict[str, str]) -> None:

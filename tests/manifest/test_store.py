@@ -7,9 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cxr_platform.errors import ManifestError
+from cxr_platform.errors import ManifestError, StorageError
 from cxr_platform.manifest.schema import SCHEMA
 from cxr_platform.manifest.store import Manifest, content_hash, open_manifest, write_films
+from cxr_platform.storage.place import place
 from tests.manifest.builders import film
 
 
@@ -74,6 +75,18 @@ def test_no_manifest_is_an_error_with_the_way_to_one(tmp_path: Path) -> None:
         open_manifest(tmp_path / "nothing")
     with pytest.raises(ManifestError, match=r"without manifest\.json"):
         open_manifest(tmp_path)
+
+
+def test_a_store_that_does_not_answer_is_not_taken_for_one_without_a_manifest(monkeypatch: pytest.MonkeyPatch) -> None:
+    def silent(*_: object, **__: object) -> None:
+        raise ConnectionError("no answer")
+
+    folder = place("memory://store/manifest")
+    with pytest.raises(ManifestError, match="no such folder"):
+        open_manifest(folder)
+    monkeypatch.setattr(type(folder.fs), "open", silent)  # type: ignore[attr-defined]
+    with pytest.raises(StorageError, match=r"able to read .*manifest\.json.*no answer"):
+        open_manifest(folder)
 
 
 def test_another_schema_version_is_refused(copy: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 import ray
 
 from cxr_platform.storage.mirror import local_copy
+from cxr_platform.storage.place import place
 from pipelines import cross_validate, phantoms, study
 from tests.pipelines.test_cross_validate import PROFILE
 from tests.storage.object_store import folder, names
@@ -48,6 +49,19 @@ def test_films_in_a_store_become_a_study_and_a_report_in_a_store(
     told = capsys.readouterr().out
     assert "as it stands" in told
     assert "0 trials to run, 2 kept from before" in told
+
+    (film, *_) = sorted((folder("films") / "phantoms").glob("**/*.png"))
+    film.write_bytes(film.read_bytes() + b"0")  # the study goes on with the films that it was begun with
+    place("s3://films/films", settled=True).fs.invalidate_cache()  # type: ignore[attr-defined]  # as a new process has it
+    assert run("--data", "s3://films/films", "--storage", "s3://films/out", "--no-report") == 0
+    told = capsys.readouterr().out
+    assert "with which the study was begun" in told
+    assert "0 trials to run, 2 kept from before" in told
+    before = [(name, (folder("out") / name).stat().st_mtime) for name in found]
+    for other in (["--seed", "7"], ["--folds", "3"], ["--external", "phantoms"]):
+        assert run("--data", "s3://films/films", "--storage", "s3://films/out", *other) == 2
+        assert "another NAME" in capsys.readouterr().err
+    assert [(name, (folder("out") / name).stat().st_mtime) for name in found] == before
 
     assert study.main(["status", "films-tiny", "--storage", "s3://films/out", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["states"]["finished"] == 2

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from cxr_platform.errors import StorageError
+from cxr_platform.cluster import JOB_CONFIG
+from cxr_platform.errors import ConfigError, StorageError
 from cxr_platform.storage import lock
 from cxr_platform.storage.place import place
-from pipelines.places import a_place, add_storage_argument, at_hand
+from pipelines.places import a_place, add_storage_argument, at_hand, refuse_copies
 
 
 def named(**places: object) -> argparse.Namespace:
@@ -26,6 +27,18 @@ def test_folders_are_handed_on_as_they_are(tmp_path: Path) -> None:
     with at_hand(named(study=tmp_path, manifest=None), "study", "manifest") as local:
         assert local.study is tmp_path
         assert local.manifest is None
+
+
+def test_what_a_job_would_write_into_its_copy_of_the_checkout_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_copies(Path("runs"))
+    monkeypatch.setenv(JOB_CONFIG, json.dumps({"runtime_env": {"working_dir": "gcs://checkout.zip"}}))
+    refuse_copies(tmp_path, place("memory://out"))
+    with pytest.raises(ConfigError, match=r"after the job.*Received: runs.*--storage"):
+        refuse_copies(tmp_path, Path("runs"))
+    with pytest.raises(ConfigError, match="runs/t"), at_hand(named(study=Path("runs/t")), "study"):
+        pass
 
 
 def test_a_study_in_a_store_comes_with_its_manifest_and_without_what_only_training_needs() -> None:

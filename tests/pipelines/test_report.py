@@ -8,6 +8,8 @@ import pytest
 from cxr_platform.evaluation.evidence import FILES, read_evidence
 from cxr_platform.evidence import parts
 from cxr_platform.evidence.collect import Part
+from cxr_platform.storage.files import put_folder
+from cxr_platform.storage.place import place
 from pipelines import report
 from pipelines.opened_study import MANIFESTS
 from pipelines.report import main
@@ -130,6 +132,14 @@ def test_the_study_of_the_other_protocol_beside_it_is_compared(study, looked):
     assert main(["--study", str(study)]) == 0
     assert main(["--study", str(study.with_name("test-paper"))]) == 0
     assert looked.others == ["test-paper", "test"]
+
+
+def test_the_study_of_the_other_protocol_beside_it_in_a_store_is_compared(study, looked):
+    other, runs = beside(study), place("memory://report/runs")
+    for folder in (study, other):
+        put_folder(folder, runs / folder.name, "study.json")
+    assert main(["--study", "memory://report/runs/test-paper"]) == 0
+    assert looked.others == ["test"]
 
 
 @pytest.mark.parametrize("changes", [{"manifest_content_hash": "other"}, {"protocol": "grouped"}])

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 from aiohttp import ClientError
 
+from cxr_platform.errors import ConfigError
 from pipelines import submit
 from tests.conftest import REPOSITORY
 
@@ -59,6 +60,24 @@ def test_the_checkout_is_sent_without_data_and_environments(client: Client, monk
     assert sent["working_dir"] == str(REPOSITORY)
     assert {".venv", ".git", "/data", "/runs", "/registry"} <= set(sent["excludes"])
     assert sent["env_vars"] == {"KERAS_BACKEND": "jax"}
+
+
+@pytest.mark.parametrize("verb", ["cross_validate.py", "pipelines.cross_validate", "places", "submit", "--no-wait"])
+def test_what_is_no_verb_is_refused_with_the_verbs(client: Client, verb: str) -> None:
+    with pytest.raises(ConfigError, match="verb out of phantoms, manifest, cross-validate"):
+        submit.entrypoint(verb, [])
+    assert client.submitted == []
+
+
+def test_the_address_that_is_given_is_the_one_that_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def jobs(address: str) -> str:
+        assert not {"RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"} & os.environ.keys()
+        return address
+
+    monkeypatch.setattr("ray.job_submission.JobSubmissionClient", jobs)
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:1")
+    assert submit._client("http://127.0.0.1:9") == "http://127.0.0.1:9"
+    assert os.environ["RAY_ADDRESS"] == "http://127.0.0.1:1"
 
 
 def test_an_installed_package_sends_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import json
 import subprocess
 import sys
@@ -65,6 +66,18 @@ def test_a_lock_in_a_folder_dies_with_its_process(tmp_path: Path) -> None:
             pass
         process.kill()
     with exclusive(tmp_path):
+        pass
+
+
+def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with (
+        pytest.raises(StorageError, match=rf"with locks for {tmp_path}.*No locks available.*flock"),
+        lock.exclusive(tmp_path),
+    ):
         pass
 
 
