@@ -18,7 +18,7 @@ from cxr_platform.errors import ServingError
 from pipelines.command import run_command
 
 if TYPE_CHECKING:
-    from cxr_platform.serving.keys import Keys
+    from cxr_platform.serving.keys import KeyCheck
 
 DIRECT_BYTES = 4 * 2**20
 """Up to which a film goes from proxy to replica without a detour over the object store."""
@@ -165,7 +165,7 @@ def _not_served(given: argparse.Namespace, error: RuntimeError) -> ServingError:
     )
 
 
-def _opened(given: argparse.Namespace, version: str, keys: "Keys | None") -> str:
+def _opened(given: argparse.Namespace, version: str, keys: "KeyCheck | None") -> str:
     who = "whoever has a key" if keys is not None else "this machine, without keys"
     address = f"http://{given.host}:{given.port}"
     return f"Serving {version} for {who}: {address} (for programs: {address}/docs). For research, not for diagnosis."

@@ -20,7 +20,7 @@ from cxr_platform.serving import problems
 from cxr_platform.serving.answers import model_answer
 from cxr_platform.serving.docs import docs_page, docs_policy
 from cxr_platform.serving.envelope import Envelope
-from cxr_platform.serving.keys import Keys
+from cxr_platform.serving.keys import KeyCheck
 from cxr_platform.serving.pack import Unpacking
 from cxr_platform.serving.page_routes import page_router
 from cxr_platform.serving.problems import KINDS, MEDIA_TYPE, Problem, problem_of_status
@@ -46,7 +46,7 @@ Films are PNG, JPEG or DICOM, up to 20 MB and 50 million pixels. Nothing of them
 attribute is looked at beyond those that say how the pixels are to be shown."""
 
 
-def build_app(service: Service, keys: Keys | None, page: Path = PAGE) -> FastAPI:
+def build_app(service: Service, keys: KeyCheck | None, page: Path = PAGE) -> FastAPI:
     """The application; without `keys` it answers clients on loopback only. `page` is left out where it is not there."""
 
     @asynccontextmanager

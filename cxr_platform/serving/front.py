@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from cxr_platform.serving.envelope import admit, route_of
 from cxr_platform.serving.gather import Gatherer, may_be_packed
-from cxr_platform.serving.keys import Keys, find_keys
+from cxr_platform.serving.keys import KeyCheck, find_keys
 from cxr_platform.serving.metrics import NoMetrics, ProxyCount
 from cxr_platform.serving.pack import Answer
 from cxr_platform.serving.problems import MEDIA_TYPE, RETRY_SECONDS, Problem, problem_of_status
@@ -74,7 +74,7 @@ class Front:
     def __init__(
         self,
         app: App,
-        keys: Keys | None = None,
+        keys: KeyCheck | None = None,
         limits: Limits | None = None,
         held_bytes: int = HELD_BYTES,
         count: Count | None = None,

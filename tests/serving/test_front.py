@@ -4,12 +4,14 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from cxr_platform.serving import front as front_module
+from cxr_platform.serving import keys as keys_module
 from cxr_platform.serving.front import ATTEMPTS, Front, middlewares
 from cxr_platform.serving.keys import Keys
 from cxr_platform.serving.upload import Limits
@@ -283,3 +285,16 @@ def test_proxies_find_it_and_the_keys_of_their_environment(monkeypatch: pytest.M
     (middleware,) = middlewares()
     front = middleware.cls(Behind(), *middleware.args, **middleware.kwargs)
     assert ask(front, "POST", "/v1/screen", content=b"x").status_code == 401
+
+
+def test_proxies_follow_the_file_of_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "keys"
+    file.write_text(KEY, encoding="utf-8")
+    monkeypatch.setattr(keys_module, "LOOK_SECONDS", 0.0)
+    monkeypatch.setenv("CXR_API_KEYS_FILE", str(file))
+    (middleware,) = middlewares()
+    front = middleware.cls(Behind(), *middleware.args, **middleware.kwargs)
+    assert ask(front, "POST", "/v1/screen", content=b"x", headers={"x-api-key": KEY}).status_code == 200
+    file.write_text(KEY[::-1], encoding="utf-8")
+    assert ask(front, "POST", "/v1/screen", content=b"x", headers={"x-api-key": KEY}).status_code == 401
+    assert ask(front, "POST", "/v1/screen", content=b"x", headers={"x-api-key": KEY[::-1]}).status_code == 200
