@@ -74,6 +74,7 @@ def _add_screening(app: FastAPI, service: Service) -> None:
     async def screen(request: Request, explain: bool = False) -> Response:
         """Screen one film. `explain=true` adds a heatmap; it takes longer."""
         with service.admitted():
+            await service.has_model()
             clock = Clock()
             with clock.stage("upload"):
                 (data,) = await files_of(request.receive, request.headers, limits, most=1)
@@ -83,6 +84,7 @@ def _add_screening(app: FastAPI, service: Service) -> None:
     async def screen_batch(request: Request) -> Response:
         """Screen up to 32 films, 20 MB together. Each gets a result or a problem, in the order in which it came."""
         with service.admitted():
+            await service.has_model()
             clock = Clock()
             with clock.stage("upload"):
                 files = await files_of(request.receive, request.headers, limits, most=limits.batch_files)
@@ -92,7 +94,7 @@ def _add_screening(app: FastAPI, service: Service) -> None:
 
 
 def _add_facts(app: FastAPI, service: Service) -> None:
-    @app.get("/v1/model", response_model=ModelAnswer, responses=_problems(401, 403))
+    @app.get("/v1/model", response_model=ModelAnswer, responses=_problems(401, 403, 503))
     async def model() -> Response:
         """Which model answers, where it comes from, and how good it was on films that it had not seen."""
         return _json(model_answer(service.champion.current[1].bundle))
@@ -104,11 +106,11 @@ def _add_facts(app: FastAPI, service: Service) -> None:
 
     @app.get("/readyz", response_model=Ready, responses=_problems(503))
     async def readyz() -> Response:
-        """Readiness: a model is loaded and warm. A replica is not asked before that is so."""
-        status = service.champion.status
+        """Readiness: a model is loaded and warm. 503 says why there is none yet; the first one is taken up at once."""
+        (version, _), status = service.champion.current, service.champion.status
         return _json(
             Ready(
-                version=status.version,
+                version=version,
                 pending=status.pending,
                 refused=list(status.refused),
                 registry_readable=status.registry_readable,

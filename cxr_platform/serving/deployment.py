@@ -104,14 +104,17 @@ def build(args: Mapping[str, Any]) -> "Application":
 )
 @serve.ingress()
 class Screening:
-    """A replica: its constructor returns once a model is loaded and warm, and only then is it asked anything."""
+    """A replica: its constructor returns once a model is loaded and warm, so that it is asked anything only then.
+
+    Where there is none to be loaded yet, it returns too: a replica that waits answers 503 and says why (`follow.py`).
+    """
 
     def __init__(self, options: Options, explainer: "DeploymentHandle | None") -> None:
         from cxr_platform.serving.metrics import RayMetrics
 
         self._keys = find_keys(_path(options.keys_file), os.environ)
         self.service = Service(
-            Follower(Registry(Path(options.registry)), _warm_screener),
+            Follower(Registry(Path(options.registry)), _warm_screener, patient=True),
             workers=options.workers,
             colleague=None if explainer is None else RemoteColleague(explainer),
             metrics=RayMetrics(),
@@ -139,7 +142,7 @@ class Explainer:
         from cxr_platform.monitoring.replica import Repeated
 
         quiet_libraries()
-        self._makers = Follower(Registry(Path(options.registry)), _warm_maker)
+        self._makers = Follower(Registry(Path(options.registry)), _warm_maker, patient=True)
         self._looking = Repeated(self._makers.look)
 
     def prepare(self, data: bytes, preprocessing: Preprocessing) -> Decoded:
