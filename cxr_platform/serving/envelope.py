@@ -24,6 +24,9 @@ HEADERS = {
     "cache-control": "no-store",
 }
 ROUTES = ("/v1/screen", "/v1/screen/batch", "/v1/model", "/healthz", "/readyz", "/docs", "/openapi.json", "/", "/page")
+FOLDERS = ("/page/", "/samples/", "/problems/")
+"""Below these are further addresses of the application."""
+
 MADE_BY_US = re.compile(rb"[0-9a-f]{32}")
 
 Scope = MutableMapping[str, Any]
@@ -103,3 +106,8 @@ def route_of(path: str) -> str:
     """The label under which a request is counted; never the path that came, which a stranger chooses."""
     whole = "/page" if path.startswith("/page/") else path
     return whole if whole in ROUTES else "other"
+
+
+def is_ours(path: str) -> bool:
+    """Whether the application has something at `path`, or below the folder that it is in."""
+    return path in ROUTES or path == "/samples" or path.startswith(FOLDERS)
