@@ -137,7 +137,7 @@ class Screening:
     logging_config=LOGGING,
 )
 class Explainer:
-    """TensorFlow, for what needs it. It hardly reserves a processor: it is asked seldom, and works while others wait."""
+    """TensorFlow, for what needs it. Asked seldom, and at work while others wait, it reserves hardly any processor."""
 
     def __init__(self, options: Options) -> None:
         from cxr_platform.monitoring.replica import Repeated
