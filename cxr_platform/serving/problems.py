@@ -116,7 +116,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         ),
         "broken-champion": Kind(
             HTTPStatus.SERVICE_UNAVAILABLE,
-            "The champion is broken or changed and is refused, and none before it can be loaded.",
+            "Neither the champion nor one before it can be loaded: broken, changed or unreadable.",
             "Whoever runs the server finds what is wrong with: cxr registry verify.",
         ),
         "defect": Kind(

@@ -368,7 +368,7 @@ def test_a_changed_champion_never_answers_and_what_comes_after_it_does(
         assert reason(follower) == "broken-champion"
     assert follower.status == follow.Status(None, None, ("v1",), True)
     assert (loads, caplog.text.count("v1 cannot be loaded")) == ([], 1), "not hashed anew at every look"
-    assert "The champion is broken or changed" in caplog.text
+    assert "Neither the champion nor one before it can be loaded" in caplog.text
     promote(registry, "v2", force=True, lead_seconds=0)
     clock.turn(1)
     follower.look()
