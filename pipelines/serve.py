@@ -18,7 +18,7 @@ from cxr_platform.errors import ServingError
 from pipelines.command import run_command
 
 if TYPE_CHECKING:
-    from cxr_platform.serving.keys import Keys
+    from cxr_platform.serving.keys import KeyCheck
 
 DIRECT_BYTES = 4 * 2**20
 """Up to which a film goes from proxy to replica without a detour over the object store."""
@@ -41,7 +41,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--registry", type=Path, default=Path("registry"), help="the folder of a registry")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; other than loopback needs keys")
     parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--keys", type=Path, metavar="FILE", help="API keys, one a line (or CXR_API_KEYS_FILE)")
+    parser.add_argument(
+        "--keys", type=Path, metavar="FILE", help="API keys, one a line (or CXR_API_KEYS_FILE); not with --address"
+    )
     parser.add_argument("--replicas", type=int, help="replicas at least (default: one a core, two at the most)")
     parser.add_argument("--most-replicas", type=int, help="replicas at most (default: one a core)")
     parser.add_argument("--no-explain", action="store_true", help="no heatmaps: without TensorFlow's process")
@@ -58,20 +60,45 @@ def _parser() -> argparse.ArgumentParser:
 def _run(given: argparse.Namespace) -> int:
     from cxr_platform.serving.keys import FILE_VARIABLE, check_exposure, find_keys
 
-    keys = find_keys(given.keys, os.environ)
+    cluster = _cluster(given)
+    if cluster:
+        _check_for_cluster(given, cluster)
+    keys = None if cluster else find_keys(given.keys, os.environ)
     check_exposure(given.host, keys)
     version = _first(given.registry)
     if given.keys is not None:
         os.environ[FILE_VARIABLE] = str(given.keys.absolute())
     prepare_environment()
-    if not (given.address or os.environ.get("RAY_ADDRESS")):
+    if not cluster:
         _check_free(given.metrics_port)
     with _served(given):
         stopped = _stop_signals()
-        print(_opened(given, version, keys), flush=True)
+        print(_opened(given, version, _who(cluster, keys)), flush=True)
         stopped.wait()
         print("Stopping: requests that are being answered are finished.", flush=True)
     return 0
+
+
+def _cluster(given: argparse.Namespace) -> str | None:
+    """The address of a Ray that runs already; `None` where one is started for this server (`cluster.connect`)."""
+    address: str = given.address or os.environ.get("RAY_ADDRESS") or "local"
+    return None if address == "local" else address
+
+
+def _check_for_cluster(given: argparse.Namespace, cluster: str) -> None:
+    """On a cluster the proxies run already, and read keys in the environment that their node was started with.
+
+    What this process knows of keys does not reach them; they would refuse whoever has one, or everybody.
+    """
+    from cxr_platform.serving.keys import FILE_VARIABLE, is_loopback
+
+    if given.keys is not None or not is_loopback(given.host):
+        raise ServingError(
+            f"Expected neither --keys nor a --host beyond loopback for a Ray that runs already, at {cluster!r}.",
+            received=f"--host {given.host}" + ("" if given.keys is None else f" --keys {given.keys}"),
+            advice=f"Its nodes need {FILE_VARIABLE}=/path in the environment in which they are started, as in "
+            "infra/ray/environment; then set http_options.host in infra/serve/config.yaml and give it to serve deploy.",
+        )
 
 
 @contextmanager
@@ -165,8 +192,13 @@ def _not_served(given: argparse.Namespace, error: RuntimeError) -> ServingError:
     )
 
 
-def _opened(given: argparse.Namespace, version: str, keys: "Keys | None") -> str:
-    who = "whoever has a key" if keys is not None else "this machine, without keys"
+def _who(cluster: str | None, keys: "KeyCheck | None") -> str:
+    if cluster:
+        return f"each machine of {cluster}, for itself; with keys, if its environment names any"
+    return "whoever has a key" if keys is not None else "this machine, without keys"
+
+
+def _opened(given: argparse.Namespace, version: str, who: str) -> str:
     address = f"http://{given.host}:{given.port}"
     return f"Serving {version} for {who}: {address} (for programs: {address}/docs). For research, not for diagnosis."
 

@@ -1,17 +1,21 @@
 """The registry as Prometheus sees it. Drift is published by the replicas themselves (`replica`).
 
-Read afresh at every scrape; a bundle is opened again only when its version or hash is another one, and every bundle's
-bytes are compared with their hashes once in ten minutes.
+registry.json is read afresh at every scrape; the champion's bundle is opened again only when its version or hash is
+another one, and every bundle's bytes are compared with their hashes once in ten minutes. Both are hashing, which on a
+slow share takes longer than Prometheus waits or even asks again: `Latest` does it once at a time, beside the scrapes.
 """
 
+import logging
+import math
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from datetime import datetime
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -26,7 +30,16 @@ from cxr_platform.registry.state import State
 from cxr_platform.registry.store import Registry
 
 VERIFY_SECONDS = 600.0
+REOPEN_SECONDS = 60.0
+"""Between two tries to open a champion that could not be opened."""
+
+PATIENCE_SECONDS = 2.0
+"""How long a scrape waits for what is being hashed; Prometheus waits for ten seconds in all."""
+
+log = logging.getLogger(__name__)
 Family = CounterMetricFamily | GaugeMetricFamily
+Opened = tuple[Bundle, Reference]
+T = TypeVar("T")
 Sample = tuple[tuple[str, ...], float | None]
 
 
@@ -35,8 +48,9 @@ class RegistryCollector(Collector):
 
     def __init__(self, root: Path) -> None:
         self._registry = Registry(root)
-        self._opened = lru_cache(maxsize=2)(self._open)
-        self._broken, self._verified = 0, -VERIFY_SECONDS
+        self._lock = threading.Lock()
+        self._champion_opened: tuple[str, Latest[Opened | None]] | None = None
+        self._broken = Latest(self._count_broken, lambda _: VERIFY_SECONDS)
 
     def describe(self) -> list[Any]:
         """Nothing is known before the first scrape."""
@@ -55,14 +69,13 @@ class RegistryCollector(Collector):
         yield family(names.REGISTRY_CHANGES, *changes.items())
         if state.champion is not None:
             yield from self._champion(state.champion, state)
-        yield family(names.REGISTRY_BROKEN, ((), self._count_broken()))
+        yield family(names.REGISTRY_BROKEN, ((), self._broken.get()))
 
     def _champion(self, version: str, state: State) -> Iterator[Family]:
-        try:
-            bundle, reference = self._opened(version, state.versions[version].sha256)
-        except RegistryError:
-            self._verified = -VERIFY_SECONDS
+        opened = self._opening(version, state.versions[version].sha256).get()
+        if opened is None:
             return
+        bundle, reference = opened
         about = (version, bundle.strategy, str(bundle.synthetic).lower())
         yield family(names.CHAMPION_INFO, (about, 1))
         yield family(names.CHAMPION_CREATED, ((version,), _seconds(bundle.created)))
@@ -74,16 +87,73 @@ class RegistryCollector(Collector):
         yield family(names.CHAMPION_DECIDED, *(s for p in parts for s in _bounds(p, getattr(point.decided, p[1]))))
         yield family(names.REFERENCE_LABELS, *(((label, version), reference.labels[label]) for label in CLASSES))
 
-    def _open(self, version: str, sha256: str) -> tuple[Bundle, Reference]:
+    def _opening(self, version: str, sha256: str) -> "Latest[Opened | None]":
+        """The same one for as long as the champion is the same; opened it stays so, broken it is tried again."""
+        with self._lock:
+            if self._champion_opened is None or self._champion_opened[0] != sha256:
+                self._champion_opened = sha256, Latest(partial(self._open, version, sha256), _opened_for)
+            return self._champion_opened[1]
+
+    def _open(self, version: str, sha256: str) -> Opened | None:
         folder = self._registry.root / version
-        bundle = read_bundle(folder, sha256)
-        return bundle, parse_reference(read_member(folder, bundle, REFERENCE), str(folder / REFERENCE))
+        try:
+            bundle = read_bundle(folder, sha256)
+            return bundle, parse_reference(read_member(folder, bundle, REFERENCE), str(folder / REFERENCE))
+        except RegistryError:
+            self._broken.expire()
+            return None
 
     def _count_broken(self) -> int:
-        if time.monotonic() - self._verified >= VERIFY_SECONDS:
-            self._broken = sum(check.problem is not None for check in self._registry.verify())
-            self._verified = time.monotonic()
-        return self._broken
+        return sum(check.problem is not None for check in self._registry.verify())
+
+
+class Latest(Generic[T]):
+    """What `work()` last returned. It runs in a thread, never twice at a time, when that is `fresh_seconds(value)` old.
+
+    What it raises is logged; then what it returned before holds, and it runs again for the next who asks.
+    """
+
+    def __init__(self, work: Callable[[], T], fresh_seconds: Callable[[T], float]) -> None:
+        self._work, self._fresh_seconds = work, fresh_seconds
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._known: tuple[T, float] | None = None
+        self._expired = False
+
+    def get(self) -> T | None:
+        """The value; where it is old, a new one that is there within `PATIENCE_SECONDS`. `None` before the first."""
+        with self._lock:
+            if self._thread is None and self._is_old():
+                self._thread = threading.Thread(target=self._run, daemon=True, name="cxr-exporter")
+                self._thread.start()
+            thread = self._thread
+        if thread is not None:
+            thread.join(PATIENCE_SECONDS)
+        return None if self._known is None else self._known[0]
+
+    def expire(self) -> None:
+        """Whatever is known, or being worked out, is old."""
+        self._expired = True
+
+    def _is_old(self) -> bool:
+        if self._known is None or self._expired:
+            return True
+        value, at = self._known
+        return time.monotonic() - at >= self._fresh_seconds(value)
+
+    def _run(self) -> None:
+        self._expired = False
+        try:
+            self._known = self._work(), time.monotonic()
+        except Exception:
+            log.exception("What is known of the registry could not be renewed")
+            self._expired = True
+        finally:
+            self._thread = None
+
+
+def _opened_for(opened: Opened | None) -> float:
+    return REOPEN_SECONDS if opened is None else math.inf
 
 
 def family(metric: names.Metric, *samples: Sample) -> Family:

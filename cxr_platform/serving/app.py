@@ -20,7 +20,7 @@ from cxr_platform.serving import problems
 from cxr_platform.serving.answers import model_answer
 from cxr_platform.serving.docs import docs_page, docs_policy
 from cxr_platform.serving.envelope import Envelope
-from cxr_platform.serving.keys import Keys
+from cxr_platform.serving.keys import KeyCheck
 from cxr_platform.serving.pack import Unpacking
 from cxr_platform.serving.page_routes import page_router
 from cxr_platform.serving.problems import KINDS, MEDIA_TYPE, Problem, problem_of_status
@@ -46,7 +46,7 @@ Films are PNG, JPEG or DICOM, up to 20 MB and 50 million pixels. Nothing of them
 attribute is looked at beyond those that say how the pixels are to be shown."""
 
 
-def build_app(service: Service, keys: Keys | None, page: Path = PAGE) -> FastAPI:
+def build_app(service: Service, keys: KeyCheck | None, page: Path = PAGE) -> FastAPI:
     """The application; without `keys` it answers clients on loopback only. `page` is left out where it is not there."""
 
     @asynccontextmanager
@@ -74,6 +74,7 @@ def _add_screening(app: FastAPI, service: Service) -> None:
     async def screen(request: Request, explain: bool = False) -> Response:
         """Screen one film. `explain=true` adds a heatmap; it takes longer."""
         with service.admitted():
+            await service.has_model()
             clock = Clock()
             with clock.stage("upload"):
                 (data,) = await files_of(request.receive, request.headers, limits, most=1)
@@ -83,6 +84,7 @@ def _add_screening(app: FastAPI, service: Service) -> None:
     async def screen_batch(request: Request) -> Response:
         """Screen up to 32 films, 20 MB together. Each gets a result or a problem, in the order in which it came."""
         with service.admitted():
+            await service.has_model()
             clock = Clock()
             with clock.stage("upload"):
                 files = await files_of(request.receive, request.headers, limits, most=limits.batch_files)
@@ -92,7 +94,7 @@ def _add_screening(app: FastAPI, service: Service) -> None:
 
 
 def _add_facts(app: FastAPI, service: Service) -> None:
-    @app.get("/v1/model", response_model=ModelAnswer, responses=_problems(401, 403))
+    @app.get("/v1/model", response_model=ModelAnswer, responses=_problems(401, 403, 503))
     async def model() -> Response:
         """Which model answers, where it comes from, and how good it was on films that it had not seen."""
         return _json(model_answer(service.champion.current[1].bundle))
@@ -104,11 +106,11 @@ def _add_facts(app: FastAPI, service: Service) -> None:
 
     @app.get("/readyz", response_model=Ready, responses=_problems(503))
     async def readyz() -> Response:
-        """Readiness: a model is loaded and warm. A replica is not asked before that is so."""
-        status = service.champion.status
+        """Readiness: a model is loaded and warm. 503 says why there is none yet; the first one is taken up at once."""
+        (version, _), status = service.champion.current, service.champion.status
         return _json(
             Ready(
-                version=status.version,
+                version=version,
                 pending=status.pending,
                 refused=list(status.refused),
                 registry_readable=status.registry_readable,

@@ -25,6 +25,14 @@ PATIENCE_SECONDS = 45.0
 ATTEMPTS = 2
 """At a heatmap, without which the film is answered too."""
 
+SLIVER = 0.001
+"""Of a processor: what Explainer and `alone` reserve, so that Ray puts neither on a node that has none to give, such as
+a head that is kept from work with num-cpus 0."""
+
+ROOM = 0.01
+"""Of a processor: what a replica of Screening reserves less than it uses, which is room for ten slivers. Where replicas
+take all processors, as on a laptop, the Explainer would find none otherwise, or one of the replicas."""
+
 Decoded = Prepared | str
 """The film of a DICOM object, or the reason code of its refusal."""
 
@@ -45,7 +53,7 @@ async def alone(work: Callable[..., Any], *arguments: Any) -> Any:
     import ray
     from ray.exceptions import RayError, RayTaskError, WorkerCrashedError
 
-    answer = ray.remote(num_cpus=0, max_retries=0, max_calls=1)(work).remote(*arguments)
+    answer = ray.remote(num_cpus=SLIVER, max_retries=0, max_calls=1)(work).remote(*arguments)
     try:
         return await asyncio.wait_for(answer, PATIENCE_SECONDS)
     except WorkerCrashedError:

@@ -24,7 +24,7 @@ from ray import serve
 from cxr_platform.config import from_mapping
 from cxr_platform.registry.bundle import Bundle, Preprocessing
 from cxr_platform.registry.store import Registry
-from cxr_platform.serving.colleague import Decoded, RemoteColleague, decoded
+from cxr_platform.serving.colleague import ROOM, SLIVER, Decoded, RemoteColleague, decoded
 from cxr_platform.serving.follow import Follower
 from cxr_platform.serving.heatmap import HeatmapMaker, overlay
 from cxr_platform.serving.keys import find_keys
@@ -61,8 +61,9 @@ LOGGING = {"enable_access_log": False, "log_level": "WARNING"}
 class Options:
     """The arguments of the application, as `args` of a Serve configuration gives them.
 
-    `workers` is the number of films that a replica works on at a time; it reserves as many processors. `keys_file` is
-    read on every node; without it CXR_API_KEYS_FILE and CXR_API_KEYS are. Without keys only loopback is answered.
+    `workers` is the number of films that a replica works on at a time; it reserves as many processors, but for
+    `colleague.ROOM`. `keys_file` is read on every node; without it CXR_API_KEYS_FILE and CXR_API_KEYS are. Without keys
+    only loopback is answered.
     """
 
     registry: str
@@ -87,7 +88,7 @@ def build(args: Mapping[str, Any]) -> "Application":
         "upscale_delay_s": 5,
         "downscale_delay_s": 120,
     }
-    resources = {"num_cpus": options.workers, "num_gpus": _cards(options.gpu)}
+    resources = {"num_cpus": options.workers - ROOM, "num_gpus": _cards(options.gpu)}
     screening = Screening.options(autoscaling_config=scaling, ray_actor_options=resources)  # type: ignore[attr-defined]
     application: Application = screening.bind(options, explainer)
     return application
@@ -104,14 +105,17 @@ def build(args: Mapping[str, Any]) -> "Application":
 )
 @serve.ingress()
 class Screening:
-    """A replica: its constructor returns once a model is loaded and warm, and only then is it asked anything."""
+    """A replica: its constructor returns once a model is loaded and warm, so that it is asked anything only then.
+
+    Where there is none to be loaded yet, it returns too: a replica that waits answers 503 and says why (`follow.py`).
+    """
 
     def __init__(self, options: Options, explainer: "DeploymentHandle | None") -> None:
         from cxr_platform.serving.metrics import RayMetrics
 
         self._keys = find_keys(_path(options.keys_file), os.environ)
         self.service = Service(
-            Follower(Registry(Path(options.registry)), _warm_screener),
+            Follower(Registry(Path(options.registry)), _warm_screener, patient=True),
             workers=options.workers,
             colleague=None if explainer is None else RemoteColleague(explainer),
             metrics=RayMetrics(),
@@ -127,19 +131,19 @@ class Screening:
 @serve.deployment(
     max_ongoing_requests=4,
     max_queued_requests=QUEUED,
-    ray_actor_options={"num_cpus": 0},
+    ray_actor_options={"num_cpus": SLIVER},
     health_check_period_s=2,
     health_check_timeout_s=120,
     logging_config=LOGGING,
 )
 class Explainer:
-    """TensorFlow, for what needs it. It reserves no processor: it is asked seldom, and works while others wait."""
+    """TensorFlow, for what needs it. Asked seldom, and at work while others wait, it reserves hardly any processor."""
 
     def __init__(self, options: Options) -> None:
         from cxr_platform.monitoring.replica import Repeated
 
         quiet_libraries()
-        self._makers = Follower(Registry(Path(options.registry)), _warm_maker)
+        self._makers = Follower(Registry(Path(options.registry)), _warm_maker, patient=True)
         self._looking = Repeated(self._makers.look)
 
     def prepare(self, data: bytes, preprocessing: Preprocessing) -> Decoded:

@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from cxr_platform.serving.keys import Keys, is_loopback, key_in
+from cxr_platform.serving.keys import KeyCheck, is_loopback, key_in
 from cxr_platform.serving.metrics import Metrics
 from cxr_platform.serving.problems import MEDIA_TYPE, Problem, log_defect
 
@@ -24,6 +24,9 @@ HEADERS = {
     "cache-control": "no-store",
 }
 ROUTES = ("/v1/screen", "/v1/screen/batch", "/v1/model", "/healthz", "/readyz", "/docs", "/openapi.json", "/", "/page")
+FOLDERS = ("/page/", "/samples/", "/problems/")
+"""Below these are further addresses of the application."""
+
 MADE_BY_US = re.compile(rb"[0-9a-f]{32}")
 
 Scope = MutableMapping[str, Any]
@@ -36,7 +39,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 class Envelope:
     """ASGI middleware round the application."""
 
-    def __init__(self, app: App, keys: Keys | None, metrics: Metrics) -> None:
+    def __init__(self, app: App, keys: KeyCheck | None, metrics: Metrics) -> None:
         self._app, self._keys, self._metrics = app, keys, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -87,7 +90,7 @@ class _Answer:
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-def admit(keys: Keys | None, scope: Scope, needs_key: bool) -> None:
+def admit(keys: KeyCheck | None, scope: Scope, needs_key: bool) -> None:
     """Raise `Problem`: without `keys` for every client beyond loopback, with them for one that lacks a key it needs."""
     if keys is None:
         client = scope.get("client")
@@ -103,3 +106,8 @@ def route_of(path: str) -> str:
     """The label under which a request is counted; never the path that came, which a stranger chooses."""
     whole = "/page" if path.startswith("/page/") else path
     return whole if whole in ROUTES else "other"
+
+
+def is_ours(path: str) -> bool:
+    """Whether the application has something at `path`, or below the folder that it is in."""
+    return path in ROUTES or path == "/samples" or path.startswith(FOLDERS)

@@ -11,6 +11,9 @@ the request waits, answers 500 for every request that a dying replica had, and s
 - what is answered here is counted here, by the name under which replicas count (`monitoring.names.REQUESTS`);
 - headers that steer Serve, or that nobody here reads, are not passed on; the request id is always made here.
 
+All this for our own requests and for those that are nobody's (404). What belongs to another application of the cluster
+passes untouched, both ways (`neighbours.py`).
+
 Serve takes it from the environment of its proxies: RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=
 cxr_platform.serving.front:middlewares. Without it the application still guards itself (`app.py`).
 """
@@ -20,12 +23,14 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import closing
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from cxr_platform.serving.envelope import admit, route_of
+from cxr_platform.serving.envelope import admit, is_ours, route_of
 from cxr_platform.serving.gather import Gatherer, may_be_packed
-from cxr_platform.serving.keys import Keys, find_keys
+from cxr_platform.serving.keys import KeyCheck, find_keys
 from cxr_platform.serving.metrics import NoMetrics, ProxyCount
+from cxr_platform.serving.neighbours import Neighbours
 from cxr_platform.serving.pack import Answer
 from cxr_platform.serving.problems import MEDIA_TYPE, RETRY_SECONDS, Problem, problem_of_status
 from cxr_platform.serving.upload import Disconnected, Limits, Receive, body_of
@@ -42,7 +47,11 @@ HELD_BYTES = 512 * 2**20
 """Of bodies that are being read or answered; more are told to come back."""
 
 OURS = b"x-content-type-options"
-"""A header that every answer of the application has and none of Serve's own."""
+"""A header that every answer of the application has and none of Serve's own.
+
+Serve's own are errors, so a good answer without it is passed on too: it is of an application that has taken our place
+at "/", and its keepers would look for the fault everywhere but here.
+"""
 
 PASSED_ON = frozenset(
     {b"accept", b"authorization", b"content-length", b"content-type", b"host", b"if-modified-since", b"if-none-match"}
@@ -74,7 +83,7 @@ class Front:
     def __init__(
         self,
         app: App,
-        keys: Keys | None = None,
+        keys: KeyCheck | None = None,
         limits: Limits | None = None,
         held_bytes: int = HELD_BYTES,
         count: Count | None = None,
@@ -87,10 +96,11 @@ class Front:
         self._in_flight = 0
         self._crowd = _Crowd()
         self._gatherer = Gatherer(app)
+        self._neighbours = Neighbours(app)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI's entry."""
-        if scope["type"] != "http" or scope["path"] in OF_SERVE:
+        if scope["type"] != "http" or scope["path"] in OF_SERVE or await self._is_anothers(scope):
             return await self._app(scope, receive, send)
         request_id = uuid.uuid4().hex
         kept = [(name, value) for name, value in scope["headers"] if name in PASSED_ON]
@@ -109,6 +119,9 @@ class Front:
             )
         except Disconnected:
             pass
+
+    async def _is_anothers(self, scope: Scope) -> bool:
+        return not is_ours(scope["path"]) and await self._neighbours.own(scope)
 
     async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
         has_body = scope["method"] not in ("GET", "HEAD")
@@ -182,7 +195,7 @@ class _Crowd:
 
 
 class _Answer:
-    """Passes the application's answer on, once its first piece is there, and keeps Serve's own back."""
+    """Passes an application's answer on, once its first piece is there, and keeps Serve's own back."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -192,7 +205,8 @@ class _Answer:
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            if any(name.lower() == OURS for name, _ in message["headers"]):
+            good = message["status"] < HTTPStatus.BAD_REQUEST
+            if good or any(name.lower() == OURS for name, _ in message["headers"]):
                 self._start = message
             else:
                 self.status = message["status"]

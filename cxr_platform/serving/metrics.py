@@ -32,6 +32,9 @@ class Metrics(Protocol):
     def serving(self, version: str, reference: Reference, refused: Sequence[str]) -> None:
         """The version that answers now, and the champions that cannot be loaded. Said again whenever it is known."""
 
+    def waits_for_model(self, refused: Sequence[str]) -> None:
+        """No version answers yet; the champions that cannot be loaded. Said again as long as that is so."""
+
 
 class NoMetrics:
     """Counts nothing: for use without Ray."""
@@ -52,6 +55,9 @@ class NoMetrics:
         """See `Metrics`."""
 
     def serving(self, version: str, reference: Reference, refused: Sequence[str]) -> None:
+        """See `Metrics`."""
+
+    def waits_for_model(self, refused: Sequence[str]) -> None:
         """See `Metrics`."""
 
 
@@ -130,6 +136,10 @@ class RayMetrics:
             if self._watch is not None:
                 self._watch.stop()
             self._version, self._watch = version, DriftWatch(reference, version)
+
+    def waits_for_model(self, refused: Sequence[str]) -> None:
+        """See `Metrics`."""
+        self._refused_versions = len(refused)
 
     def _count(self, metric: Metric, **tags: str) -> None:
         self._counters[metric.name].inc(1, tags)

@@ -104,6 +104,21 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "unavailable": Kind(
             HTTPStatus.SERVICE_UNAVAILABLE, "No model can answer at the moment.", "Send it again after Retry-After."
         ),
+        "no-champion": Kind(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "The registry has no champion yet.",
+            "Send it again once one is promoted: cxr registry promote VERSION.",
+        ),
+        "no-registry": Kind(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "The registry is not there yet, or cannot be read.",
+            "Send it again after Retry-After, or tell whoever runs the server.",
+        ),
+        "broken-champion": Kind(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "Neither the champion nor one before it can be loaded: broken, changed or unreadable.",
+            "Whoever runs the server finds what is wrong with: cxr registry verify.",
+        ),
         "defect": Kind(
             HTTPStatus.INTERNAL_SERVER_ERROR,
             "The server has a defect; nothing is wrong with the request.",
@@ -111,7 +126,10 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         ),
     }
 )
-RETRIABLE = frozenset({"busy", "unavailable", "slow-upload"})
+NOTHING_ANSWERS = frozenset({"no-champion", "no-registry", "broken-champion"})
+"""Why a replica has no model yet."""
+
+RETRIABLE = NOTHING_ANSWERS | {"busy", "unavailable", "slow-upload"}
 UNREAD = frozenset({"too-large", "slow-upload"})
 """Of the body the rest is not wanted: the connection is closed, or the client would go on sending."""
 

@@ -33,6 +33,10 @@ from cxr_platform.serving.upload import Limits, check_content
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
+HELD_SECONDS, HELD_STEP = 1.0, 0.05
+"""How long a request waits for a first model. A replica that refused at once would always be the one with least to do,
+and Serve's router would prefer it to those that have a model (one whose share is not mounted, say)."""
+
 NO_HEATMAP = "Heatmaps are not to be had at the moment; the answer stands without."
 
 
@@ -112,6 +116,14 @@ class Service:
             self._waiting -= 1
             self.metrics.waiting(self._waiting)
 
+    async def has_model(self) -> None:
+        """Return when there is a model to answer with; `Problem`, saying why, where there is none within a second."""
+        until = time.monotonic() + HELD_SECONDS
+        while (reason := self.champion.missing) is not None:
+            if time.monotonic() >= until:
+                raise Problem(reason)
+            await asyncio.sleep(HELD_STEP)
+
     async def answer(self, data: bytes, request_id: str, clock: Clock, explain: bool = False) -> ScreenAnswer:
         """The answer for the bytes of a file; `Problem` for what is no film."""
         try:
@@ -188,8 +200,12 @@ class Service:
             await asyncio.sleep(POLL_SECONDS)
 
     def _tell(self) -> None:
+        refused = self.champion.status.refused
+        if self.champion.missing is not None:
+            self.metrics.waits_for_model(refused)
+            return
         version, screener = self.champion.current
-        self.metrics.serving(version, screener.reference, self.champion.status.refused)
+        self.metrics.serving(version, screener.reference, refused)
 
     def _tell_stages(self, screening: Screening, seconds: dict[str, Any]) -> None:
         measured = {**seconds, "decode": screening.prepared.seconds, "inference": screening.seconds}

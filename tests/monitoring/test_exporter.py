@@ -1,4 +1,6 @@
+import threading
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 
@@ -9,9 +11,9 @@ from cxr_platform.errors import ServingError
 from cxr_platform.labels import CLASSES
 from cxr_platform.monitoring import exporter, names
 from cxr_platform.monitoring.exporter import RegistryCollector, serve_registry
-from cxr_platform.registry.bundle import REFERENCE, Bundle
+from cxr_platform.registry.bundle import REFERENCE, Bundle, read_bundle
 from cxr_platform.registry.promotion import promote, rollback
-from cxr_platform.registry.store import Registry
+from cxr_platform.registry.store import Check, Registry
 from tests.monitoring.builders import make_reference
 from tests.monitoring.test_batch import Samples, parse
 from tests.registry.builders import make_bundle, write_members
@@ -115,3 +117,98 @@ def test_it_is_served_and_a_taken_port_is_told(registry: Registry) -> None:
     finally:
         server.shutdown()
         server.server_close()
+
+
+class Slow:
+    """In place of `Registry.verify`: goes on once it is let, and knows how many are under way."""
+
+    def __init__(self) -> None:
+        self.may_end = threading.Event()
+        self.calls = self.at_once = self.most_at_once = 0
+
+    def __call__(self) -> tuple[Check, ...]:
+        self.calls += 1
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        assert self.may_end.wait(30)
+        self.at_once -= 1
+        return (Check("v1", "broken"), Check("v2", None))
+
+
+def test_a_comparison_that_takes_longer_than_scrapes_wait_is_made_once(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collector, slow = RegistryCollector(registry.root), Slow()
+    assert scrape(collector)["cxr_registry_broken_versions", ()] == 0
+    monkeypatch.setattr(exporter, "VERIFY_SECONDS", 0.0)
+    monkeypatch.setattr(exporter, "PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(Registry, "verify", slow)
+    for _ in range(5):
+        found = scrape(collector)
+        assert found["cxr_registry_broken_versions", ()] == 0, "what was known before"
+        assert found["cxr_registry_readable", ()] == 1
+    with ThreadPoolExecutor(8) as pool:
+        assert len(list(pool.map(lambda _: scrape(collector), range(16)))) == 16
+    assert (slow.calls, slow.most_at_once) == (1, 1)
+    monkeypatch.setattr(exporter, "PATIENCE_SECONDS", 30.0)
+    monkeypatch.setattr(exporter, "VERIFY_SECONDS", 600.0)
+    slow.may_end.set()
+    assert scrape(collector)["cxr_registry_broken_versions", ()] == 1
+    assert slow.calls == 1
+
+
+def test_before_the_first_comparison_is_made_nothing_is_said_of_it(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = Slow()
+    monkeypatch.setattr(Registry, "verify", slow)
+    monkeypatch.setattr(exporter, "PATIENCE_SECONDS", 0.01)
+    found = scrape(RegistryCollector(registry.root))
+    assert ("cxr_registry_broken_versions", ()) not in found
+    assert found["cxr_registry_versions", ()] == 2
+    slow.may_end.set()
+
+
+def test_a_broken_champion_is_opened_again_only_after_a_while(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Path] = []
+
+    def counted(folder: Path, sha256: str) -> Bundle:
+        opened.append(folder)
+        return read_bundle(folder, sha256)
+
+    monkeypatch.setattr(exporter, "read_bundle", counted)
+    card = registry.root / "v1" / "MODEL_CARD.md"
+    content = card.read_bytes()
+    card.write_text("better")
+    collector = RegistryCollector(registry.root)
+    for _ in range(3):
+        assert scrape(collector)["cxr_registry_broken_versions", ()] == 1
+    assert len(opened) == 1
+    card.write_bytes(content)
+    monkeypatch.setattr(exporter, "REOPEN_SECONDS", 0.0)
+    monkeypatch.setattr(exporter, "VERIFY_SECONDS", 0.0)
+    found = scrape(collector)
+    assert found["cxr_registry_broken_versions", ()] == 0
+    assert [labels for name, labels in found if name == "cxr_registry_champion_info"]
+    scrape(collector)
+    assert len(opened) == 2, "what was opened stays so"
+
+
+def test_a_comparison_that_fails_leaves_what_was_known_and_is_made_again(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    collector = RegistryCollector(registry.root)
+    scrape(collector)
+    monkeypatch.setattr(exporter, "VERIFY_SECONDS", 0.0)
+
+    def fail(_: Registry) -> None:
+        raise OSError(116, "Stale file handle")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(Registry, "verify", fail)
+        assert scrape(collector)["cxr_registry_broken_versions", ()] == 0
+    assert "Stale file handle" in caplog.text
+    (registry.root / "v2" / "MODEL_CARD.md").write_text("better")
+    assert scrape(collector)["cxr_registry_broken_versions", ()] == 1

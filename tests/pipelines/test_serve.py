@@ -11,6 +11,7 @@ import ray
 from cxr_platform.registry.promotion import promote
 from cxr_platform.serving.follow import Follower
 from cxr_platform.serving.front import Front
+from cxr_platform.serving.keys import Keys
 from cxr_platform.serving.screener import Screener
 from pipelines import serve
 from tests.serving.builders import filler, registry_with_champion
@@ -78,6 +79,45 @@ def test_on_a_cluster_the_metrics_port_is_the_clusters_own(
         port = str(taken.getsockname()[1])
         assert serve.main(["--registry", str(registry.root), "--metrics-port", port]) == 2
     assert "Expected a Ray cluster at '127.0.0.1:9'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [["--keys", "keys"], ["--host", "0.0.0.0"], ["--keys", "keys", "--host", "::"]])
+@pytest.mark.parametrize("variable", [False, True], ids=["--address", "RAY_ADDRESS"])
+def test_a_cluster_is_given_no_keys_that_its_proxies_would_never_see(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    variable: bool,
+) -> None:
+    """Neither with an option nor with a variable of this process, which is not that of the nodes."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "keys").write_text("a key of many characters", encoding="utf-8")
+    monkeypatch.setenv("CXR_API_KEYS", "a key of many characters")
+    if variable:
+        monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
+    else:
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+        options = [*options, "--address", "127.0.0.1:9"]
+    assert serve.main(options) == 2
+    said = capsys.readouterr().err
+    assert "Expected neither --keys nor a --host beyond loopback for a Ray that runs already, at '127.0.0.1:9'" in said
+    assert "Its nodes need CXR_API_KEYS_FILE=/path" in said
+    assert "CXR_API_KEYS_FILE" not in os.environ
+
+
+def test_a_private_ray_is_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert serve._cluster(serve._parser().parse_args([])) is None
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    assert serve._cluster(serve._parser().parse_args([])) is None
+    assert serve._cluster(serve._parser().parse_args(["--address", "auto"])) == "auto"
+
+
+def test_who_is_served_is_said_as_it_is() -> None:
+    assert serve._who(None, None) == "this machine, without keys"
+    assert serve._who(None, Keys((bytes(32),))) == "whoever has a key"
+    assert "if its environment names any" in serve._who("auto", None)
 
 
 def test_the_proxies_are_told_of_the_guard_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,13 +16,16 @@ import numpy as np
 import pytest
 from fastapi import FastAPI
 from PIL import Image
+from starlette.routing import Mount, Route
 
 from cxr_platform.registry.bundle import Preprocessing
 from cxr_platform.serving import problems
 from cxr_platform.serving.app import build_app
+from cxr_platform.serving.envelope import is_ours
 from cxr_platform.serving.follow import Follower
 from cxr_platform.serving.heatmap import overlay
 from cxr_platform.serving.keys import Keys
+from cxr_platform.serving.page_routes import page_router
 from cxr_platform.serving.schema import BatchAnswer, ModelAnswer, Ready, ScreenAnswer
 from cxr_platform.serving.screener import Prepared, Screener, prepare
 from cxr_platform.serving.service import Service
@@ -335,3 +338,12 @@ def test_the_examples_of_the_document_are_answers(app: FastAPI) -> None:
 def test_every_problem_has_a_page(app: FastAPI) -> None:
     for code, kind in problems.KINDS.items():
         assert ask(app, "GET", f"/problems/{code}").json()["title"] == kind.title
+
+
+def test_every_address_of_the_application_is_known_as_ours(service: Service) -> None:
+    """The proxy's middleware would otherwise ask Serve's route table whose it is."""
+    routes = [*build_app(service, None).routes, *page_router().routes]
+    paths = {route.path for route in routes if isinstance(route, Mount | Route)}
+    assert {"/v1/screen", "/samples", "/problems/{reason}", "/page"} <= paths
+    assert [path for path in paths if not is_ours(path)] == []
+    assert not is_ours("/nothing")

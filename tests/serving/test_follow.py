@@ -16,7 +16,8 @@ from cxr_platform.registry.state import State
 from cxr_platform.registry.store import Registry
 from cxr_platform.serving import follow
 from cxr_platform.serving.follow import Follower
-from tests.registry.builders import make_registry
+from cxr_platform.serving.problems import Problem
+from tests.registry.builders import filler, make_registry
 
 LEAD = 10.0
 
@@ -288,3 +289,103 @@ def test_without_a_champion_that_can_be_loaded_nothing_starts(
         Follower(registry, load, clock)
     with pytest.raises(RegistryError, match="Expected a champion"):
         Follower(Registry(tmp_path / "none"), load, clock)
+
+
+def reason(follower: Follower[str]) -> str:
+    """Why it has nothing to answer with."""
+    with pytest.raises(Problem) as problem:
+        _ = follower.current
+    assert problem.value.status == 503
+    assert problem.value.reason == follower.missing
+    return problem.value.reason
+
+
+def test_a_replica_waits_for_the_first_champion(
+    load: Callable[[Path, Bundle], str], clock: Hands, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The registry is not there, then empty, then without one; promoted with a lead, it answers at once."""
+    registry = Registry(tmp_path / "registry")
+    follower = Follower(registry, load, clock, patient=True)
+    assert reason(follower) == "no-registry"
+    assert follower.status == follow.Status(None, None, (), False)
+    registry.root.mkdir()
+    follower.look()
+    assert reason(follower) == "no-champion"
+    registry.add(filler())
+    follower.look()
+    assert reason(follower) == "no-champion"
+    assert follower.status == follow.Status(None, None, (), True)
+    promote(registry, "v1", lead_seconds=LEAD)
+    follower.look()
+    assert follower.current == ("v1", "model of v1")
+    assert follower.missing is None
+    assert follower.status == follow.Status("v1", None, (), True)
+    assert caplog.text.count("Waiting for it") == 1
+
+
+def test_a_replica_that_waits_says_so_once_in_a_while(
+    load: Callable[[Path, Bundle], str],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "registry").mkdir()
+    follower = Follower(Registry(tmp_path / "registry"), load, patient=True)
+    for _ in range(5):
+        follower.look()
+    assert caplog.text.count("has no champion yet. Waiting for it") == 1
+    monkeypatch.setattr(follow, "REMIND_SECONDS", 0.0)
+    follower.look()
+    assert caplog.text.count("has no champion yet. Waiting for it") == 2
+
+
+def test_a_replica_waits_for_a_registry_that_cannot_be_read_yet(
+    registry: Registry, load: Callable[[Path, Bundle], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> State:
+        raise OSError(116, "Stale file handle")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(registry, "state", fail)
+        follower = Follower(registry, load, patient=True)
+        assert reason(follower) == "no-registry"
+    follower.look()
+    assert follower.current[0] == "v1"
+
+
+def test_a_changed_champion_never_answers_and_what_comes_after_it_does(
+    registry: Registry,
+    load: Callable[[Path, Bundle], str],
+    loads: list[str],
+    clock: Hands,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    content = (registry.root / "v1" / ONNX).read_bytes()
+    (registry.root / "v1" / ONNX).write_bytes(b"x" + content[1:])
+    follower = Follower(registry, load, clock, patient=True)
+    for _ in range(5):
+        follower.look()
+        assert reason(follower) == "broken-champion"
+    assert follower.status == follow.Status(None, None, ("v1",), True)
+    assert (loads, caplog.text.count("v1 cannot be loaded")) == ([], 1), "not hashed anew at every look"
+    assert "Neither the champion nor one before it can be loaded" in caplog.text
+    promote(registry, "v2", force=True, lead_seconds=0)
+    clock.turn(1)
+    follower.look()
+    assert follower.current[0] == "v2"
+    follower.look()
+    assert follower.status == follow.Status("v2", None, (), True)
+
+
+def test_a_champion_that_was_repaired_answers_after_a_while(
+    registry: Registry, load: Callable[[Path, Bundle], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = (registry.root / "v1" / ONNX).read_bytes()
+    (registry.root / "v1" / ONNX).unlink()
+    follower = Follower(registry, load, patient=True)
+    (registry.root / "v1" / ONNX).write_bytes(content)
+    follower.look()
+    assert reason(follower) == "broken-champion"
+    monkeypatch.setattr(follow, "RETRY_SECONDS", -1.0)
+    follower.look()
+    assert follower.current[0] == "v1"

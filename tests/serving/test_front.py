@@ -4,12 +4,15 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from cxr_platform.serving import front as front_module
+from cxr_platform.serving import keys as keys_module
+from cxr_platform.serving import neighbours
 from cxr_platform.serving.front import ATTEMPTS, Front, middlewares
 from cxr_platform.serving.keys import Keys
 from cxr_platform.serving.upload import Limits
@@ -68,6 +71,25 @@ class Behind:
         await send(start)
         await send({"type": "http.response.body", "body": body[:3], "more_body": True})
         await send({"type": "http.response.body", "body": body[3:]})
+
+
+class Cluster:
+    """Serve's proxy with its route table, our application at "/" and another one below /theirs."""
+
+    def __init__(self, table: bytes = b'{"/": "cxr", "/theirs": "another"}') -> None:
+        self.ours, self.theirs = Behind(status=404), Behind(headers=PLAIN)
+        self.table = table
+        self.tables = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/-/routes":
+            self.tables += 1
+            await send({"type": "http.response.start", "status": 200, "headers": PLAIN})
+            await send({"type": "http.response.body", "body": self.table})
+        elif scope["path"] == "/theirs" or scope["path"].startswith("/theirs/"):
+            await self.theirs(scope, receive, send)
+        else:
+            await self.ours(scope, receive, send)
 
 
 def test_a_request_and_its_answer_pass() -> None:
@@ -283,3 +305,77 @@ def test_proxies_find_it_and_the_keys_of_their_environment(monkeypatch: pytest.M
     (middleware,) = middlewares()
     front = middleware.cls(Behind(), *middleware.args, **middleware.kwargs)
     assert ask(front, "POST", "/v1/screen", content=b"x").status_code == 401
+
+
+def test_proxies_follow_the_file_of_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "keys"
+    file.write_text(KEY, encoding="utf-8")
+    monkeypatch.setattr(keys_module, "LOOK_SECONDS", 0.0)
+    monkeypatch.setenv("CXR_API_KEYS_FILE", str(file))
+    (middleware,) = middlewares()
+    front = middleware.cls(Behind(), *middleware.args, **middleware.kwargs)
+    assert ask(front, "POST", "/v1/screen", content=b"x", headers={"x-api-key": KEY}).status_code == 200
+    file.write_text(KEY[::-1], encoding="utf-8")
+    assert ask(front, "POST", "/v1/screen", content=b"x", headers={"x-api-key": KEY}).status_code == 401
+    assert ask(front, "POST", "/v1/screen", content=b"x", headers={"x-api-key": KEY[::-1]}).status_code == 200
+
+
+def test_requests_of_another_application_are_left_alone() -> None:
+    """No key, no limit, from another machine, with a header of its own; its errors are in its own words."""
+    cluster, counted = Cluster(), list[tuple[str, int]]()
+    front = Front(
+        cluster,
+        keys=Keys((hashlib.sha256(KEY.encode()).digest(),)),
+        limits=Limits(body_bytes=10),
+        count=lambda *answer: counted.append(answer),
+    )
+    body = bytes(1000)
+    answer = ask(front, "POST", "/theirs/upload", client="192.0.2.7", content=body, headers={"x-their-own": "1"})
+    assert (answer.status_code, answer.content, answer.headers["content-type"]) == (200, body, "text/plain")
+    assert (b"x-their-own", b"1") in cluster.theirs.scopes[0]["headers"]
+    cluster.theirs.status = 422
+    answer = ask(front, "POST", "/theirs", content=b"wrong")
+    assert (answer.status_code, answer.content) == (422, b"wrong")
+    assert (counted, cluster.ours.scopes) == ([], [])
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/theirsuffix", "/v1/nothing"])
+def test_an_address_of_nobody_is_guarded_as_ours(path: str) -> None:
+    cluster = Cluster()
+    front = Front(cluster, limits=Limits(body_bytes=10))
+    assert reason(ask(front, "POST", path, content=bytes(11))) == "too-large"
+    assert reason(ask(front, "POST", path, client="192.0.2.7", content=b"x")) == "not-loopback"
+    assert (cluster.ours.scopes, cluster.theirs.scopes) == ([], [])
+    cluster.ours.headers = PLAIN
+    answer = ask(front, "GET", path)
+    assert (answer.status_code, reason(answer)) == (404, "no-such-page")
+
+
+def test_our_own_addresses_need_no_route_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster(table=b'{"/": "cxr", "/v1": "another"}')
+    front = Front(cluster)
+    for path in ("/v1/screen", "/", "/samples/normal.png", "/problems/busy", "/page/app.js"):
+        ask(front, "POST" if path == "/v1/screen" else "GET", path)
+    assert (cluster.tables, len(cluster.ours.scopes)) == (0, 5)
+    for _ in range(3):
+        ask(front, "GET", "/nothing")
+    assert cluster.tables == 1
+    monkeypatch.setattr(neighbours, "FRESH_SECONDS", 0.0)
+    ask(front, "GET", "/nothing")
+    assert cluster.tables == 2
+
+
+def test_while_the_proxy_has_no_route_table_what_was_known_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours, "FRESH_SECONDS", 0.0)
+    cluster = Cluster(table=b"This node is being drained.")
+    front = Front(cluster, limits=Limits(body_bytes=1))
+    assert reason(ask(front, "POST", "/theirs", content=b"xx")) == "too-large"
+    cluster.table = b'{"/": "cxr", "/theirs": "another"}'
+    assert ask(front, "POST", "/theirs", content=b"xx").status_code == 200
+    cluster.table = b"[]"
+    assert ask(front, "POST", "/theirs", content=b"xx").status_code == 200
+
+
+def test_a_good_answer_of_an_application_in_our_place_passes_as_it_is() -> None:
+    answer = ask(Front(Behind(headers=PLAIN)), "POST", "/predict", content=b"a body")
+    assert (answer.status_code, answer.content, answer.headers["content-type"]) == (200, b"a body", "text/plain")

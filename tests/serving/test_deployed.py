@@ -1,0 +1,117 @@
+"""On a real Serve that is there before the registry is, beside another application and a head without processors."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from cxr_platform.registry.promotion import promote
+from cxr_platform.registry.store import Registry
+from tests.conftest import REPOSITORY
+from tests.serving.bare_serve import REPLICAS
+from tests.serving.builders import filler, film_png
+from tests.serving.real_serve import KEY, START_SECONDS, STOP_SECONDS, free_port
+
+PATIENCE_SECONDS = 60.0
+DEPLOYED = "Deployed "
+
+
+class Server:
+    """Where it is, its keys, its registry, and for each deployment which replicas are on the head."""
+
+    def __init__(self, address: str, folder: Path, on_head: dict[str, list[bool]]) -> None:
+        self.address, self.on_head = address, on_head
+        self.registry, self.keys = Registry(folder / "registry"), folder / "keys"
+
+    def screened(self, key: str = KEY) -> httpx.Response:
+        headers = {"x-api-key": key}
+        return httpx.post(f"{self.address}/v1/screen", files={"file": film_png()}, headers=headers, timeout=30)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder, port = tmp_path_factory.mktemp("deployed"), free_port()
+    (folder / "keys").write_text(KEY, encoding="utf-8")
+    command = [sys.executable, "-m", "tests.serving.bare_serve", str(folder / "registry"), str(port)]
+    environment = {"CXR_API_KEYS_FILE": str(folder / "keys"), "PYTHONWARNINGS": "ignore"}
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            command,
+            cwd=REPOSITORY,
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **environment},
+        )
+    try:
+        deadline, said = time.monotonic() + START_SECONDS, list[str]()
+        while not said:
+            text = (folder / "log").read_text()
+            assert process.poll() is None, text
+            assert time.monotonic() < deadline, text
+            said = [line.removeprefix(DEPLOYED) for line in text.splitlines() if line.startswith(DEPLOYED)]
+            time.sleep(0.2)
+        yield Server(f"http://127.0.0.1:{port}", folder, json.loads(said[0]))
+        process.communicate(timeout=STOP_SECONDS)
+    finally:
+        process.kill()
+
+
+@pytest.mark.ray
+def test_nothing_of_it_is_on_a_head_of_no_processors_and_all_of_it_on_the_two_of_the_other_node(
+    server: Server,
+) -> None:
+    assert server.on_head == {"Screening": [False] * REPLICAS, "Explainer": [False]}
+
+
+@pytest.mark.ray
+def test_without_a_registry_it_waits_and_answers_from_the_first_promotion_on(server: Server) -> None:
+    assert httpx.get(f"{server.address}/healthz").status_code == 200
+    ready, answer = httpx.get(f"{server.address}/readyz"), server.screened()
+    assert (ready.status_code, ready.json()["reason"]) == (503, "no-registry")
+    assert (answer.status_code, answer.json()["reason"], answer.headers["retry-after"]) == (503, "no-registry", "1")
+    server.registry.add(filler())
+    eventually(lambda: httpx.get(f"{server.address}/readyz").json().get("reason") == "no-champion")
+    promote(server.registry, "v1", lead_seconds=0)
+    eventually(lambda: all(httpx.get(f"{server.address}/readyz").status_code == 200 for _ in range(10)))
+    answers = [server.screened() for _ in range(10)]
+    assert {(answer.status_code, answer.json()["model"]["version"]) for answer in answers} == {(200, "v1")}
+
+
+@pytest.mark.ray
+def test_another_application_has_its_own_limits_and_keys(server: Server) -> None:
+    body = bytes(21 * 2**20)
+    answer = httpx.post(f"{server.address}/theirs/upload", content=body, timeout=30)
+    assert (answer.status_code, answer.text) == (200, str(len(body)))
+    nobodys = httpx.post(f"{server.address}/nothing", content=b"x", headers={"x-api-key": KEY})
+    assert (nobodys.status_code, nobodys.json()["reason"]) == (404, "no-such-page")
+    assert httpx.post(f"{server.address}/nothing", content=b"x").status_code == 401
+
+
+@pytest.mark.ray
+def test_a_key_that_is_taken_out_opens_neither_proxy_nor_replica(server: Server) -> None:
+    """A GET is let through by the proxy, so that here the replicas alone say who may ask."""
+    other = KEY[::-1]
+    server.keys.write_text(other, encoding="utf-8")
+
+    def statuses(key: str) -> set[int]:
+        model = [httpx.get(f"{server.address}/v1/model", headers={"x-api-key": key}) for _ in range(10)]
+        return {answer.status_code for answer in [*model, server.screened(key)]}
+
+    eventually(lambda: statuses(KEY) == {401} and 401 not in statuses(other))
+    server.keys.write_text(KEY, encoding="utf-8")
+    eventually(lambda: 401 not in statuses(KEY))
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    """Within a minute."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
