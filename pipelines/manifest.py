@@ -58,18 +58,18 @@ def ensure_manifest(arguments: argparse.Namespace, profile: Profile, begun_with:
 
     try:
         manifest = open_manifest(arguments.manifest)
-        of_study = manifest.content_hash == begun_with
-        changes = differing_settings(manifest, profile, _external(arguments)) if of_study else []
-        current = is_current(manifest, arguments.data, profile, _external(arguments), _overrule(arguments))
     except ManifestError:  # none, or a broken one
-        current, of_study, changes = False, False, []
+        _build(arguments, arguments.manifest, profile)
+        return
+    of_study = manifest.content_hash == begun_with
+    changes = differing_settings(manifest, profile, _external(arguments)) if of_study else []
     if changes:
         raise StudyMismatch(
             f"Expected the settings with which {arguments.manifest} was built, as a study was begun with it.",
             received="; ".join(changes),
             advice="Give the study another NAME, or go back to what it was started with.",
         )
-    if current:
+    if is_current(manifest, arguments.data, profile, _external(arguments), _overrule(arguments)):
         print(f"Manifest: {arguments.manifest}, as it stands; `cxr manifest` builds it again")
     elif of_study:
         print(f"Manifest: {arguments.manifest}, with which the study was begun. {arguments.data} has changed since;")
