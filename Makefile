@@ -40,7 +40,7 @@ RUN  = $(VENV)/bin/python -m
 UV_VERSION = 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help setup phantoms manifest study report evaluate track cv-all champion serve submit exporter test check format lock bench bench-head bench-manifest bench-serving clean-env
+.PHONY: help setup phantoms manifest study report evaluate track cv-all champion serve submit exporter test test-cluster test-others check format lock bench bench-head bench-manifest bench-serving clean-env
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
@@ -94,8 +94,16 @@ submit: setup ## run VERB with ARGS as a job of the Ray cluster at ADDRESS and f
 exporter: setup ## export the state of REGISTRY to Prometheus
 	$(RUN) pipelines.exporter --registry $(REGISTRY)
 
+# The tests of a cluster have machines of their own (network namespaces) and mostly wait: they run beside the others.
 test: check ## lint, types and tests
-	$(RUN) pytest -q
+	@$(MAKE) --no-print-directory --jobs 2 --keep-going test-cluster test-others
+
+test-others: setup
+	$(RUN) pytest -q --ignore tests/cluster
+
+test-cluster: setup
+	@$(RUN) pytest -q -p no:cacheprovider tests/cluster > .cluster-tests.log 2>&1; status=$$?; \
+	  printf '\n\nTests of a cluster\n'; cat .cluster-tests.log; exit $$status
 
 check: setup ## lint and types
 	$(VENV)/bin/ruff check .

@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -15,8 +16,8 @@ from ray import tune
 
 from cxr_platform.cluster import capacity, connection
 from cxr_platform.config import ResourcesConfig
-from cxr_platform.errors import ConfigError, CxrError, StorageError, StudyError
-from cxr_platform.storage.files import remove
+from cxr_platform.errors import ConfigError, CxrError, StudyError
+from cxr_platform.storage.files import cannot_write, remove
 from cxr_platform.storage.place import for_arrow
 from cxr_platform.training.activations_ray import compute_activations
 from cxr_platform.training.devices import card_memory_gib, gpu_share, limit_process
@@ -142,11 +143,11 @@ class _Failure:
     lost: bool
 
 
-def _fit(tuner: tune.Tuner, place: object) -> dict[TrialKey, _Failure]:
+def _fit(tuner: tune.Tuner, place: Path) -> dict[TrialKey, _Failure]:
     try:
         results = tuner.fit()
     except OSError as error:
-        raise StorageError(f"Expected to be able to write {place}.", received=error.strerror or error) from error
+        raise cannot_write(place, error) from error  # with the file: Tune writes into Ray's own folder too
     except tune.TuneError as error:
         raise StudyError("Expected Ray Tune to run the trials.", received=reason_of(error)) from error
     failed = (result for result in results if result.error is not None)

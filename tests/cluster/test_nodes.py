@@ -116,10 +116,12 @@ def serve_objects(host: Host, log: Path) -> None:
 
 
 def start_cluster(machines: list[Host], logs: Path, port: int = GCS) -> None:
-    head = machines[0]
-    for count, host in enumerate(machines, 1):
-        start_ray(host, head, logs / f"{host.name}.log", 0 if host is head else 1, port)
-        wait_for_nodes(head, count, port)
+    head, *others = machines
+    start_ray(head, head, logs / f"{head.name}.log", 0, port)
+    wait_for_nodes(head, 1, port)
+    for host in others:
+        start_ray(host, head, logs / f"{host.name}.log", 1, port)
+    wait_for_nodes(head, len(machines), port)
 
 
 def submit(head: Host, log: Path, *arguments: object) -> "subprocess.Popen[bytes]":

@@ -1,7 +1,9 @@
 """infra/kubernetes: that its parts fit each other, the image and the platform's own code."""
 
+import json
 import shlex
 
+from cxr_platform.cluster import NODE_GROUPS
 from cxr_platform.config import load_profile
 from tests.conftest import REPOSITORY
 from tests.infra.dockerfile import dockerfile
@@ -61,6 +63,24 @@ def test_every_cluster_asks_for_the_token_and_scales(folder: str) -> None:
             assert group["maxReplicas"] > 0
     for _, container in containers(folder):
         assert not [each for each in container.get("env", []) if each["name"].startswith("RAY_AUTH")]
+
+
+@EACH
+def test_a_study_is_told_what_the_groups_of_its_nodes_may_grow_to(folder: str) -> None:
+    cluster = clusters(folder)["RayCluster"]
+    variables = {each["name"]: each["value"] for each in ray_container(cluster["headGroupSpec"])["env"]}
+    told = [
+        {
+            "resources": {
+                name: int(requests[key])
+                for name, key in (("CPU", "cpu"), ("GPU", GPU))
+                if key in (requests := ray_container(group)["resources"]["requests"])
+            },
+            "count": group["maxReplicas"],
+        }
+        for group in cluster["workerGroupSpecs"]
+    ]
+    assert json.loads(variables[NODE_GROUPS]) == told
 
 
 @EACH
