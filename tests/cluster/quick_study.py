@@ -1,0 +1,82 @@
+"""A finished study again as a job on several nodes, beside what one machine made of it: too long for every test run.
+
+    python -m tests.cluster.quick_study --study runs/NAME --nodes 2 3
+
+Each node has an address and one processor of its own (`hosts`). Prints, for each number of nodes: the trials each node
+ran and what it received over its network, and by how much the pooled predictions differ.
+"""
+
+import argparse
+import json
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from cxr_platform.manifest.store import open_manifest
+from cxr_platform.records import read_description
+from tests.cluster.hosts import Host, hosts
+from tests.cluster.test_nodes import ENVIRONMENT, imagenet_weights, start_cluster, submit
+
+MB = 1e6
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--study", type=Path, required=True, help="a finished one of this machine")
+    parser.add_argument("--manifest", type=Path, help="its manifest (default: data/manifests/NAME)")
+    parser.add_argument("--profile", default="quick", help="that it was run with")
+    parser.add_argument("--nodes", type=int, nargs="+", default=[2, 3])
+    arguments = parser.parse_args()
+    told = read_description(arguments.study)
+    manifest = open_manifest(arguments.manifest or Path("data/manifests") / told["manifest"]["path"])
+    size = told["profile"]["model"]["input_size"]
+    print(
+        f"{told['name']}: {len(told['strategies'])} strategies × {told['folds']} folds, {manifest.info['images']} films"
+    )
+    print(f"Films: {manifest.info['images'] * size**2 / MB:.1f} MB at {size} px")
+    for nodes in arguments.nodes:
+        with tempfile.TemporaryDirectory() as work:
+            compare(arguments, told["strategies"], manifest.folder, nodes, Path(work))
+
+
+def compare(arguments: argparse.Namespace, strategies: list[str], manifest: Path, nodes: int, work: Path) -> None:
+    named = ["--manifest", manifest.resolve(), "--storage", work / "out", "--profile", arguments.profile, "--name", "q"]
+    more = ["--strategies", ",".join(strategies), "--imagenet-weights", imagenet_weights(), "--no-report"]
+    with hosts(nodes + 1, ENVIRONMENT) as made:
+        start_cluster(made, work)
+        before = {host.name: received(host) for host in made}
+        if submit(made[0], work / "log", "cross_validate", *named, *more).wait():
+            raise SystemExit((work / "log").read_text())
+        megabytes = {host.name: (received(host) - before[host.name]) / MB for host in made[1:]}
+    files = list((work / "out").glob("runs/q/trials/*/fold-*/trial.json"))
+    ran = Counter(json.loads(file.read_text())["node"] for file in files)
+    print(f"\n{nodes} nodes: {len(files)} trials")
+    for name, count in megabytes.items():
+        print(f"  {name}: {ran[name]} trials, {count:.1f} MB received")
+    there, here = (predictions(place) for place in (work / "out" / "runs" / "q", arguments.study))
+    keys = ["strategy", "image_id", "fold"]
+    if there[keys].to_numpy().tolist() != here[keys].to_numpy().tolist():
+        raise SystemExit("other images, folds or strategies")
+    columns = [name for name in here if name.startswith("p_")]
+    for strategy in strategies:
+        rows = here["strategy"] == strategy
+        apart = np.abs(there.loc[rows, columns].to_numpy() - here.loc[rows, columns].to_numpy())
+        print(f"  {strategy}: {rows.sum()} predictions, probabilities apart by {apart.max():.2g} at most")
+
+
+def predictions(study: Path) -> pd.DataFrame:
+    table = pq.read_table(study / "predictions.parquet").to_pandas()
+    return table.sort_values(["strategy", "image_id"]).reset_index(drop=True)
+
+
+def received(host: Host) -> int:
+    """Bytes that came to it from other machines so far."""
+    return int(host.run("cat", "/sys/class/net/eth0/statistics/rx_bytes").stdout)
+
+
+if __name__ == "__main__":
+    main()
