@@ -17,7 +17,11 @@ ELSEWHERE = "--manifest names it where it lies elsewhere."
 def add_study_arguments(parser: argparse.ArgumentParser) -> None:
     """`--study`, and what is needed to open it: `--manifest` and `--imagenet-weights`."""
     parser.add_argument("--study", type=a_place, required=True, metavar="runs/NAME", help="folder or URI of a study")
-    parser.add_argument("--manifest", type=a_place, help=f"the study's manifest (default: its own in {MANIFESTS})")
+    parser.add_argument(
+        "--manifest",
+        type=a_place,
+        help=f"the study's manifest (default: its own in the same storage, or in {MANIFESTS})",
+    )
     parser.add_argument("--imagenet-weights", type=a_place, help="a published MobileNetV2 file, if it is at hand")
 
 

@@ -65,13 +65,13 @@ def refuse_copies(*places: Path) -> None:
 def at_hand(arguments: argparse.Namespace, *names: str, reading: bool = False) -> Iterator[argparse.Namespace]:
     """`arguments` with each of the places `names` as a folder of this machine: itself, or a copy.
 
-    What is changed in a copy is put back at the end of the block (`mirror.local_copy`). Where the study is in a store
-    and no manifest is named, the study's own in the same storage is. A registry in a store is held meanwhile, unless it
+    What is changed in a copy is put back at the end of the block (`mirror.local_copy`). Where no manifest is named, the
+    study's own in the same storage is, if it is there. A registry in a store is held meanwhile, unless it
     is only for `reading`.
     """
     with ExitStack() as held:
         given = {name: value for name in names if (value := getattr(arguments, name, None)) is not None}
-        if "manifest" in names and "manifest" not in given and "study" in given and is_remote(given["study"]):
+        if "manifest" in names and "manifest" not in given and "study" in given:
             given |= _manifest_beside(given["study"])
         refuse_copies(*given.values())
         checks = {}

@@ -41,6 +41,20 @@ def test_what_a_job_would_write_into_its_copy_of_the_checkout_is_refused(
         pass
 
 
+def test_a_study_in_a_folder_comes_with_the_manifest_of_the_same_storage(tmp_path: Path) -> None:
+    study, manifest = tmp_path / "runs" / "t", tmp_path / "manifests" / "films"
+    study.mkdir(parents=True)
+    (study / "study.json").write_text(json.dumps({"manifest": {"path": "films"}}))
+    with at_hand(named(study=study, manifest=None), "study", "manifest") as local:
+        assert local.manifest is None
+    manifest.mkdir(parents=True)
+    (manifest / "manifest.json").write_text("{}")
+    with at_hand(named(study=study, manifest=None), "study", "manifest") as local:
+        assert local.manifest == manifest
+    with at_hand(named(study=study, manifest=tmp_path), "study", "manifest") as local:
+        assert local.manifest == tmp_path
+
+
 def test_a_study_in_a_store_comes_with_its_manifest_and_without_what_only_training_needs() -> None:
     storage = a_place("memory://places/out")
     (storage / "runs/t/study.json").write_text(json.dumps({"manifest": {"path": "films"}}))
