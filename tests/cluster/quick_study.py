@@ -29,18 +29,17 @@ def main() -> None:
     parser.add_argument("--study", type=Path, required=True, help="a finished one of this machine")
     parser.add_argument("--manifest", type=Path, help="its manifest (default: data/manifests/NAME)")
     parser.add_argument("--profile", default="quick", help="that it was run with")
+    parser.add_argument("--strategies", nargs="+", help="of it (default: all)")
     parser.add_argument("--nodes", type=int, nargs="+", default=[2, 3])
     arguments = parser.parse_args()
     told = read_description(arguments.study)
     manifest = open_manifest(arguments.manifest or Path("data/manifests") / told["manifest"]["path"])
     size = told["profile"]["model"]["input_size"]
-    print(
-        f"{told['name']}: {len(told['strategies'])} strategies × {told['folds']} folds, {manifest.info['images']} films"
-    )
+    print(f"{told['name']}: {told['folds']} folds, {manifest.info['images']} films")
     print(f"Films: {manifest.info['images'] * size**2 / MB:.1f} MB at {size} px")
     for nodes in arguments.nodes:
         with tempfile.TemporaryDirectory() as work:
-            compare(arguments, told["strategies"], manifest.folder, nodes, Path(work))
+            compare(arguments, arguments.strategies or told["strategies"], manifest.folder, nodes, Path(work))
 
 
 def compare(arguments: argparse.Namespace, strategies: list[str], manifest: Path, nodes: int, work: Path) -> None:
@@ -57,7 +56,7 @@ def compare(arguments: argparse.Namespace, strategies: list[str], manifest: Path
     print(f"\n{nodes} nodes: {len(files)} trials")
     for name, count in megabytes.items():
         print(f"  {name}: {ran[name]} trials, {count:.1f} MB received")
-    there, here = (predictions(place) for place in (work / "out" / "runs" / "q", arguments.study))
+    there, here = (predictions(place, strategies) for place in (work / "out" / "runs" / "q", arguments.study))
     keys = ["strategy", "image_id", "fold"]
     if there[keys].to_numpy().tolist() != here[keys].to_numpy().tolist():
         raise SystemExit("other images, folds or strategies")
@@ -68,8 +67,9 @@ def compare(arguments: argparse.Namespace, strategies: list[str], manifest: Path
         print(f"  {strategy}: {rows.sum()} predictions, probabilities apart by {apart.max():.2g} at most")
 
 
-def predictions(study: Path) -> pd.DataFrame:
+def predictions(study: Path, strategies: list[str]) -> pd.DataFrame:
     table = pq.read_table(study / "predictions.parquet").to_pandas()
+    table = table[table["strategy"].isin(strategies)]
     return table.sort_values(["strategy", "image_id"]).reset_index(drop=True)
 
 
