@@ -213,6 +213,24 @@ def undisturbed(shared: Path) -> pd.DataFrame:
     return on_one_machine(shared, "undisturbed", "long")
 
 
+def test_a_job_that_was_stopped_is_continued_by_the_same_submit(
+    machines: list[Host], shared: Path, undisturbed: pd.DataFrame, tmp_path: Path
+) -> None:
+    head, study = machines[0], study_of(shared, "stopped", "long")
+    job = submit(head, tmp_path / "log", *study)
+    running = shared / "stopped" / "runs" / "t" / "trials" / "scratch"
+    wait_until(lambda: list(running.glob("fold-*.run/position.npz")) or job.poll() is not None)
+    (name,) = re.findall(r"^(raysubmit_\w+): python", (tmp_path / "log").read_text(), re.MULTILINE)
+    stop = ("--address", f"http://{head.address}:{JOBS}", "--stop", name)
+    assert head.run(sys.executable, "-m", "pipelines.submit", *stop).returncode == 0
+    assert job.wait(120) == 1
+    assert not (shared / "stopped" / "runs" / "t" / "predictions.parquet").exists()
+
+    assert submit(head, tmp_path / "again", *study).wait(600) == 0, (tmp_path / "again").read_text()[-3000:]
+    assert_same(predictions(shared, "stopped"), undisturbed.query("strategy == 'scratch'"))
+    assert any(trial["seconds"]["earlier"] > 0 for trial in trials(shared, "stopped"))  # type: ignore[index]
+
+
 def test_a_killed_trial_and_a_lost_node_end_in_the_same_study(
     machines: list[Host], shared: Path, undisturbed: pd.DataFrame, tmp_path: Path
 ) -> None:

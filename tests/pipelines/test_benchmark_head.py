@@ -22,6 +22,7 @@ def test_another_manifest_than_the_studys_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = {"profile": load_profile("quick").to_dict(), "manifest": {"content_hash": "abc"}}
+    study |= {"identity": {}, "strategies": ["off-the-shelf"], "folds": 3}
     (tmp_path / "study.json").write_text(json.dumps(study))
     monkeypatch.setattr("cxr_platform.manifest.store.open_manifest", lambda _: SimpleNamespace(content_hash="def"))
     assert benchmark_head.main(["--manifest", "m", "--study", str(tmp_path)]) == 2
