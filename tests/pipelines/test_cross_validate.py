@@ -12,24 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import cross_validate
+from tests.pipelines.small_study import PROFILE
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-
-PROFILE = """
-folds = 2
-[model]
-input_size = 32
-dense_units = 16
-[augmentation]
-views = 1
-[training]
-batch_size = 16
-off_the_shelf = { epochs = 1, learning_rate = 0.001 }
-fine_tuning = { epochs = 1, learning_rate = 0.001 }
-scratch = { epochs = 3, learning_rate = 0.001 }
-[resources]
-cpu = 1.0
-"""
 
 
 @pytest.fixture(scope="module")

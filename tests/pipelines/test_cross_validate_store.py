@@ -10,7 +10,7 @@ import ray
 from cxr_platform.storage.mirror import local_copy
 from cxr_platform.storage.place import place
 from pipelines import cross_validate, phantoms, study
-from tests.pipelines.test_cross_validate import PROFILE
+from tests.pipelines.small_study import PROFILE
 from tests.storage.object_store import folder, names
 
 

@@ -6,28 +6,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from cxr_platform.config import load_profile
-from pipelines import cross_validate, phantoms
 from pipelines import evaluate as verb
-from pipelines import manifest as manifest_verb
 from tests.manifest.builders import fill_cache
-from tests.pipelines.test_cross_validate import PROFILE
+from tests.pipelines.small_study import draw, make_study
 
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study `runs/t`, its manifest, and the films of both another draw (`films-9`) and its own (`films-3`)."""
     work = tmp_path_factory.mktemp("work")
-    (work / "tiny.toml").write_text(PROFILE.replace("epochs = 3", "epochs = 1"))
-    for seed, per_class in ((3, 4), (9, 2)):
-        request = ["--out", str(work / f"films-{seed}"), "--per-class", str(per_class), "--seed", str(seed)]
-        assert phantoms.main([*request, "--size", "224"]) == 0
-    profile = str(work / "tiny.toml")
-    fill_cache(work / "films-3", work / "manifest", load_profile(profile, {}))
-    place = ["--out", str(work / "manifest")]
-    assert manifest_verb.main(["--data", str(work / "films-3"), *place, "--profile", profile]) == 0
-    named = ["--manifest", str(work / "manifest"), "--profile", profile, "--runs", str(work / "runs"), "--name", "t"]
-    assert cross_validate.main([*named, "--strategies", "scratch", "--engine", "local", "--no-report"]) == 0
-    return work
+    draw(work / "films-9", per_class=2, seed=9)
+    return make_study(work, per_class=4, films="films-3")
 
 
 def run(work: Path, data: Path, *more: str) -> int:

@@ -5,27 +5,14 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from cxr_platform.config import load_profile
-from pipelines import cross_validate, explain, phantoms
-from pipelines import manifest as manifest_verb
-from tests.manifest.builders import fill_cache
-from tests.pipelines.test_cross_validate import PROFILE
+from pipelines import explain, phantoms
+from tests.pipelines.small_study import make_study
 
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study `runs/t` of one strategy and its manifest."""
-    work = tmp_path_factory.mktemp("work")
-    profile = work / "tiny.toml"
-    profile.write_text(PROFILE.replace("epochs = 3", "epochs = 1"))
-    assert phantoms.main(["--out", str(work / "films"), "--per-class", "4", "--seed", "3", "--size", "224"]) == 0
-    fill_cache(work / "films", work / "manifest", load_profile(str(profile), {}))
-    built = ["--data", str(work / "films"), "--out", str(work / "manifest"), "--profile", str(profile)]
-    assert manifest_verb.main(built) == 0
-    named = ["--manifest", str(work / "manifest"), "--profile", str(profile), "--runs", str(work / "runs")]
-    run = [*named, "--name", "t", "--strategies", "scratch", "--engine", "local", "--no-report"]
-    assert cross_validate.main(run) == 0
-    return work
+    return make_study(tmp_path_factory.mktemp("work"), per_class=4)
 
 
 def run(work: Path, image: str, *more: str) -> int:

@@ -17,24 +17,12 @@ from cxr_platform.serving.front import ATTEMPTS, Front, middlewares
 from cxr_platform.serving.keys import Keys
 from cxr_platform.serving.upload import Limits
 from tests.serving.asking import ask, pieces, reason
+from tests.serving.clock import Clock
 
 KEY = "a key of many characters"
 OURS = [(b"X-Content-Type-Options", b"nosniff"), (b"X-Request-ID", b"1"), (b"x-request-id", b"1")]
 PLAIN = [(b"content-type", b"text/plain")]
 SCOPE = {"type": "http", "method": "POST", "path": "/v1/screen", "headers": [], "client": ("127.0.0.1", 50000)}
-
-
-class Clock:
-    """In place of the module `time` in `front`."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def turn(self, seconds: float) -> None:
-        self.now += seconds
 
 
 @pytest.fixture

@@ -17,21 +17,9 @@ from cxr_platform.serving.keys import (
     is_loopback,
     key_in,
 )
+from tests.serving.clock import Clock
 
 ONE, OTHER = "one key of sixteen and more", "another key of sixteen"
-
-
-class Clock:
-    """In place of the module `time` in `keys`."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def turn(self, seconds: float) -> None:
-        self.now += seconds
 
 
 @pytest.fixture
