@@ -29,7 +29,7 @@ def status_tables(status: StudyStatus) -> "Iterator[Table]":
 
 def status_lines(status: StudyStatus) -> Iterator[str]:
     """Time left and cost, with how they are known, and what is wrong."""
-    yield _left_line(time_left(status))
+    yield _left_line(time_left(status), bool(status.finished))
     for name, cost in (("CPU", cpu_hours(status)), ("GPU", gpu_hours(status))):
         yield _cost_line(name, cost)
     if status.stalled:
@@ -93,13 +93,16 @@ def _running_table(trials: Sequence[RunningTrial], now: datetime) -> "Table":
     return table
 
 
-def _left_line(left: TimeLeft) -> str:
+def _left_line(left: TimeLeft, any_finished: bool) -> str:
     if left.work_seconds is None:
-        return "Time left: not known before a trial has finished."
+        return "Time left: not known before the end of an epoch."
     if left.work_seconds == 0:
         return "Time left: none, every trial is finished."
     guess = f"; guessed by relative cost: {', '.join(left.guessed)}" if left.guessed else ""
-    work = f"{duration(left.work_seconds)} of trials, by the mean of each strategy's finished ones{guess}"
+    known = (
+        f"the mean of each strategy's finished ones{guess}" if any_finished else "the epochs so far of those that run"
+    )
+    work = f"{duration(left.work_seconds)} of trials, by {known}"
     if left.seconds is None:
         return f"Time left: not known, nothing is running; {work}."
     return f"Time left: about {duration(left.seconds)}, with {left.at_once} at once as now; {work}."

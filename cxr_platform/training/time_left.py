@@ -14,7 +14,8 @@ class TimeLeft:
     """`work_seconds` of one trial after the other, `seconds` with `at_once` of them running as now; `None`: not known.
 
     A trial of a strategy is taken to need the mean of the finished ones of that strategy; one of `guessed`, of which
-    none is finished, what its `relative_cost` makes of the pace of all finished ones.
+    none is finished, what its `relative_cost` makes of the pace of all finished ones. Until the first is
+    finished, those with an epoch behind them stand for it, at their pace so far, and all strategies are `guessed`.
     """
 
     seconds: float | None
@@ -35,7 +36,7 @@ class Cost:
 
 
 def time_left(status: StudyStatus) -> TimeLeft:
-    """At the pace of the finished trials, with as many at once as are running now."""
+    """At the pace of the finished trials, or before there is one of those begun; as many at once as are running now."""
     left, guessed = _seconds_left(status)
     at_once = len(status.running)
     if left is None:
@@ -80,11 +81,17 @@ def _seconds_left(status: StudyStatus) -> tuple[dict[TrialKey, float] | None, tu
     shares |= dict.fromkeys((*status.waiting, *status.unreadable), 1.0)
     names = {key.strategy for key in (*shares, *status.finished)}
     costs = {name: relative_cost(status.profile, name) for name in sorted(names)}
-    seconds, guessed = expected_seconds(status.finished.values(), costs)
+    samples = [*status.finished.values()] or [_as_if_finished(trial) for trial in _begun(status) if trial.epoch]
+    seconds, guessed = expected_seconds(samples, costs)
+    guessed = guessed if status.finished else tuple(costs)
     needed = tuple(name for name in guessed if any(key.strategy == name for key in shares))
     if shares and not seconds:
         return None, needed
     return {key: share * seconds[key.strategy] for key, share in shares.items()}, needed
+
+
+def _as_if_finished(trial: RunningTrial) -> FinishedTrial:
+    return FinishedTrial(*trial.key, trial.seconds * trial.epochs / trial.epoch)
 
 
 def _cost(status: StudyStatus, held: Callable[[FinishedTrial | RunningTrial], float | None]) -> Cost:

@@ -22,7 +22,13 @@ def test_a_stalled_trial_is_named_with_its_silence(tmp_path: Path) -> None:
 
     assert "12 min ago" in text
     assert "1 stalled: nothing heard for five minutes, their node was probably lost." in text
-    assert "not known before a trial has finished" in text
+    assert "by the epochs so far of those that run" in text
+
+
+def test_before_the_end_of_an_epoch_no_time_is_known(tmp_path: Path) -> None:
+    root = begin(tmp_path / "s", ("scratch",))
+    run(root, "scratch", 0, epoch=0, seconds=0.0)
+    assert "not known before the end of an epoch" in printed(read_status(root, NOW))
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:

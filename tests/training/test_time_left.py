@@ -64,12 +64,21 @@ def test_stalled_trials_are_work_but_not_pace(tmp_path: Path) -> None:
     assert time_left(status(root)) == TimeLeft(150.0, 150.0, 1, ())
 
 
-def test_nothing_is_known_before_a_trial_has_finished(tmp_path: Path) -> None:
+def test_before_a_trial_has_finished_those_that_run_tell_the_pace(tmp_path: Path) -> None:
     root = begin(tmp_path / "s", ("scratch",))
-    run(root, "scratch", 0)
+    run(root, "scratch", 0)  # a quarter in 50 seconds
+    run(root, "scratch", 1, epoch=0, seconds=0.0)
+
+    assert time_left(status(root)) == TimeLeft(200.0, 350.0, 2, ("scratch",))
+    assert cpu_hours(status(root)).expected == pytest.approx(2 * 400 / 3600)
+
+
+def test_nothing_is_known_before_the_end_of_an_epoch(tmp_path: Path) -> None:
+    root = begin(tmp_path / "s", ("scratch",))
+    run(root, "scratch", 0, epoch=0, seconds=0.0)
 
     assert time_left(status(root)) == TimeLeft(None, None, 1, ("scratch",))
-    assert cpu_hours(status(root)) == Cost(2 * 50 / 3600, None)
+    assert cpu_hours(status(root)) == Cost(0.0, None)
 
 
 def test_a_study_that_does_not_run_has_work_left_and_no_time(tmp_path: Path) -> None:
