@@ -4,7 +4,6 @@ import json
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
 
 import keras
 import numpy as np
@@ -25,6 +24,7 @@ from cxr_platform.models.strategies import strategy_by_name
 from cxr_platform.training.champion_folder import ChampionRun
 from cxr_platform.training.data import load_study_data
 from tests.evaluation.builders import image_frame, write_study
+from tests.kept_folder import kept_folder
 from tests.training.builders import tiny_profile
 
 SIDE, FOLDS, HASH = 32, 2, "b3f0c4de"
@@ -129,8 +129,8 @@ def made_run(weights: Path, **identity: object) -> ChampionRun:
 
 @cache
 def made() -> Made:
-    """One of each, kept for all tests; gone with the machine's temporary files."""
-    root = Path(mkdtemp())
+    """One of each, kept for all tests of the process."""
+    root = kept_folder()
     weights = made_weights(root / "champion" / "model.weights.h5")
     return Made(made_study(root / "runs" / "test"), made_manifest(root / "manifest"), weights)
 

@@ -2,8 +2,6 @@
 
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
-from tempfile import mkdtemp
 
 import numpy as np
 
@@ -17,6 +15,7 @@ from cxr_platform.training.inputs import FrozenInputs
 from cxr_platform.training.plan import TrialKey
 from cxr_platform.training.trial import TrialData, Workbench, run_trial
 from tests.evidence.builders import FOLDS, Kind, planted_workspace, published_weights
+from tests.kept_folder import kept_folder
 
 STRATEGY, SIZE = "off-the-shelf", 96
 
@@ -30,7 +29,7 @@ def trained_workspace(kind: Kind) -> Workspace:
     made = planted_workspace(kind, published_weights(), size=SIZE)
     training = replace(made.profile.training, off_the_shelf=replace(made.profile.training.off_the_shelf, epochs=12))
     profile = replace(made.profile, model=replace(made.profile.model, dense_units=256), training=training)
-    folder = StudyFolder(Path(mkdtemp()))  # gone with the machine's temporary files
+    folder = StudyFolder(kept_folder())
     order = np.random.default_rng(1).permutation(len(made.data.labels))
     found = Workspace(folder, made.study, _train(made, profile, folder, order), STRATEGY, made.manifest, made.progress)
     found.__dict__.update(data=made.data, profile=profile, imagenet=made.imagenet)
