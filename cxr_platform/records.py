@@ -16,6 +16,9 @@ from cxr_platform.errors import StudyError
 Key = tuple[str, int]
 """Strategy and fold."""
 
+NOT_RECORDED = "not recorded"
+"""For a person: what a study was run too early to say."""
+
 
 @dataclass(frozen=True)
 class FinishedTrial:

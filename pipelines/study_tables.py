@@ -7,7 +7,8 @@ from datetime import datetime
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from cxr_platform.training.status import NOT_RECORDED, STATES, RunningTrial, StudyStatus
+from cxr_platform.records import NOT_RECORDED
+from cxr_platform.training.status import STATES, RunningTrial, StudyStatus
 from cxr_platform.training.time_left import Cost, TimeLeft, cpu_hours, gpu_hours, time_left
 
 if TYPE_CHECKING:

@@ -7,9 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from cxr_platform.evaluation.study import Study
-from cxr_platform.records import FinishedTrial, finished_trials
-
-NOT_RECORDED = "not recorded"
+from cxr_platform.records import NOT_RECORDED, FinishedTrial, finished_trials
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,14 @@ from typing import Any
 from cxr_platform.config import Profile, from_mapping
 from cxr_platform.errors import StudyError
 from cxr_platform.models.strategies import STRATEGY_NAMES
-from cxr_platform.records import FinishedTrial, finished_trials, moment, read_description, read_trial_files
+from cxr_platform.records import (
+    NOT_RECORDED,
+    FinishedTrial,
+    finished_trials,
+    moment,
+    read_description,
+    read_trial_files,
+)
 from cxr_platform.training.plan import StudyPlan, TrialKey
 
 SILENCE = timedelta(minutes=5)
@@ -90,7 +97,6 @@ class StudyStatus:
 
 
 STATES = ("finished", "running", "stalled", "waiting", "unreadable")
-NOT_RECORDED = "not recorded"
 
 
 def read_status(root: Path, now: datetime) -> StudyStatus:

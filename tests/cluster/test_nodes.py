@@ -25,6 +25,7 @@ from cxr_platform.models.weights import find_weights
 from pipelines import phantoms
 from tests.cluster.hosts import GCS, JOBS, SUBNET, Host, hosts, need_hosts, start_ray, wait_for_nodes
 from tests.conftest import REPOSITORY
+from tests.pipelines.small_study import SMALL
 from tests.storage.object_store import BUCKET, CREDENTIALS, SERVER
 
 pytestmark = pytest.mark.ray
@@ -36,18 +37,12 @@ ENVIRONMENT = {
     **{"AWS_ENDPOINT_URL": STORE, **CREDENTIALS},
 }
 BOTH = "scratch,off-the-shelf"
-PROFILE = """
+PROFILE = f"""
 folds = 3
-[model]
-input_size = 32
-dense_units = 16
-[augmentation]
-views = 1
-[training]
-batch_size = 16
-off_the_shelf = { epochs = 2, learning_rate = 0.001 }
-fine_tuning = { epochs = 2, learning_rate = 0.001 }
-scratch = { epochs = EPOCHS, learning_rate = 0.001 }
+{SMALL}
+off_the_shelf = {{ epochs = 2, learning_rate = 0.001 }}
+fine_tuning = {{ epochs = 2, learning_rate = 0.001 }}
+scratch = {{ epochs = EPOCHS, learning_rate = 0.001 }}
 [resources]
 cpu = 1.0
 retries = 3

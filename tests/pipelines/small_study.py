@@ -7,8 +7,7 @@ from pipelines import cross_validate, phantoms
 from pipelines import manifest as manifest_verb
 from tests.manifest.builders import fill_cache
 
-PROFILE = """
-folds = 2
+SMALL = """
 [model]
 input_size = 32
 dense_units = 16
@@ -16,9 +15,13 @@ dense_units = 16
 views = 1
 [training]
 batch_size = 16
-off_the_shelf = { epochs = 1, learning_rate = 0.001 }
-fine_tuning = { epochs = 1, learning_rate = 0.001 }
-scratch = { epochs = 3, learning_rate = 0.001 }
+"""
+PROFILE = f"""
+folds = 2
+{SMALL}
+off_the_shelf = {{ epochs = 1, learning_rate = 0.001 }}
+fine_tuning = {{ epochs = 1, learning_rate = 0.001 }}
+scratch = {{ epochs = 3, learning_rate = 0.001 }}
 [resources]
 cpu = 1.0
 """
