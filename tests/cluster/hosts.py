@@ -7,6 +7,7 @@ Needs root and iproute2.
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -145,14 +146,19 @@ def start_ray(host: Host, head: Host, log: Path, cpus: float = 1, port: int = GC
     )
 
 
+def alive_nodes(head: Host, port: int = GCS) -> int:
+    """Nodes of the cluster, the head among them; 0 where no head answers."""
+    # Ray prints what the autoscaler and other drivers have to say to the same stream, unless told not to.
+    ask = f"import ray; ray.init('{head.address}:{port}', logging_level='error', log_to_driver=False); "
+    told = head.run(sys.executable, "-c", ask + "print('alive', sum(node['Alive'] for node in ray.nodes()))").stdout
+    found = re.search(r"^alive (\d+)$", told, re.MULTILINE)
+    return int(found[1]) if found else 0
+
+
 def wait_for_nodes(head: Host, count: int, port: int = GCS, seconds: float = 120) -> None:
     """Until `count` nodes of the cluster are alive."""
-    ask = f"import ray; ray.init('{head.address}:{port}', logging_level='error'); "
-    ask += "print('alive', sum(node['Alive'] for node in ray.nodes()))"
     ends = time.monotonic() + seconds
-    while time.monotonic() < ends:
-        told = head.run(sys.executable, "-c", ask)
-        if f"alive {count}" in told.stdout:
-            return
+    while (alive := alive_nodes(head, port)) != count:
+        if time.monotonic() > ends:
+            raise TimeoutError(f"expected {count} nodes, found {alive} after {seconds:g} s")
         time.sleep(1)
-    raise TimeoutError(f"expected {count} nodes: {told.stdout} {told.stderr[-2000:]}")
