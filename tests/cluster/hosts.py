@@ -22,6 +22,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY
+from tests.waiting import wait_until
 
 SUBNET = "10.77.0"
 GCS, JOBS = 6379, 8265
@@ -150,15 +151,14 @@ def alive_nodes(head: Host, port: int = GCS) -> int:
     """Nodes of the cluster, the head among them; 0 where no head answers."""
     # Ray prints what the autoscaler and other drivers have to say to the same stream, unless told not to.
     ask = f"import ray; ray.init('{head.address}:{port}', logging_level='error', log_to_driver=False); "
-    told = head.run(sys.executable, "-c", ask + "print('alive', sum(node['Alive'] for node in ray.nodes()))").stdout
-    found = re.search(r"^alive (\d+)$", told, re.MULTILINE)
-    return int(found[1]) if found else 0
+    told = head.run(sys.executable, "-c", ask + "print('alive', sum(node['Alive'] for node in ray.nodes()))")
+    found = re.search(r"^alive (\d+)$", told.stdout, re.MULTILINE)
+    if found is None:
+        print(told.stdout[-500:], told.stderr[-500:])  # which pytest shows for a test that fails
+        return 0
+    return int(found[1])
 
 
 def wait_for_nodes(head: Host, count: int, port: int = GCS, seconds: float = 120) -> None:
     """Until `count` nodes of the cluster are alive."""
-    ends = time.monotonic() + seconds
-    while (alive := alive_nodes(head, port)) != count:
-        if time.monotonic() > ends:
-            raise TimeoutError(f"expected {count} nodes, found {alive} after {seconds:g} s")
-        time.sleep(1)
+    wait_until(lambda: alive_nodes(head, port) == count, seconds=seconds, pause=1)

@@ -9,7 +9,8 @@ import pytest
 from cxr_platform.cluster import NODE_GROUPS
 from pipelines import phantoms
 from tests.cluster.hosts import GCS, JOBS, SESSIONS, Host, alive_nodes, hosts, need_hosts, wait_for_nodes
-from tests.cluster.test_nodes import ENVIRONMENT, PROFILE, trials, wait_until
+from tests.cluster.test_nodes import ENVIRONMENT, PROFILE, trials
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.ray
 
@@ -74,7 +75,15 @@ def test_nodes_are_started_for_a_study_and_leave_after_it(head: Host, tmp_path: 
     # Without a copy of the checkout: these nodes share one folder, and the first that is done removes it for all.
     to = ("ray", "job", "submit", f"--address=http://{head.address}:{JOBS}", "--")
     job = head.popen(*to, "python", "-m", "pipelines.cross_validate", *places, *study, log=tmp_path / "log")
-    assert job.wait(600) == 0, (tmp_path / "log").read_text()[-3000:]
+    alive: list[int] = []
+
+    def ended() -> bool:
+        alive.append(alive_nodes(head))
+        return job.poll() is not None
+
+    wait_until(ended, seconds=600, pause=5)
+    assert job.returncode == 0, (tmp_path / "log").read_text()[-3000:]
+    assert max(alive) in (2, 3)
     ran = trials(tmp_path, "out")  # where the head has no processor to run them
     assert [trial["cpus"] for trial in ran] == [2.0] * 3
-    wait_until(lambda: alive_nodes(head) == 1)
+    wait_until(lambda: alive_nodes(head) == 1, seconds=300, pause=1)

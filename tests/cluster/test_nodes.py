@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +26,7 @@ from tests.cluster.hosts import GCS, JOBS, SUBNET, Host, hosts, need_hosts, star
 from tests.conftest import REPOSITORY
 from tests.pipelines.small_study import SMALL
 from tests.storage.object_store import BUCKET, CREDENTIALS, SERVER
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.ray
 
@@ -107,7 +107,7 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Host]]:
 def serve_objects(host: Host, log: Path) -> None:
     host.popen(sys.executable, "-c", SERVER.format(host.address, 5000), log=log)
     make = f"import s3fs; s3fs.S3FileSystem().mkdir('{BUCKET}')"
-    wait_until(lambda: host.run(sys.executable, "-c", make).returncode == 0)
+    wait_until(lambda: host.run(sys.executable, "-c", make).returncode == 0, seconds=300)
 
 
 def start_cluster(machines: list[Host], logs: Path, port: int = GCS) -> None:
@@ -149,13 +149,6 @@ def files_of(folder: Path) -> set[str]:
 
 def trials(shared: Path, storage: str) -> list[dict[str, object]]:
     return [json.loads(file.read_text()) for file in (shared / storage).glob("runs/t/trials/*/fold-*/trial.json")]
-
-
-def wait_until(what: "object", seconds: float = 300) -> None:
-    ends = time.monotonic() + seconds
-    while not what():  # type: ignore[operator]
-        assert time.monotonic() < ends, "it did not come to that"
-        time.sleep(0.2)
 
 
 def test_a_study_as_a_job_runs_on_every_node_and_predicts_what_one_machine_does(
@@ -214,7 +207,7 @@ def test_a_job_that_was_stopped_is_continued_by_the_same_submit(
     head, study = machines[0], study_of(shared, "stopped", "long")
     job = submit(head, tmp_path / "log", *study)
     running = shared / "stopped" / "runs" / "t" / "trials" / "scratch"
-    wait_until(lambda: list(running.glob("fold-*.run/position.npz")) or job.poll() is not None)
+    wait_until(lambda: list(running.glob("fold-*.run/position.npz")) or job.poll() is not None, seconds=300)
     (name,) = re.findall(r"^(raysubmit_\w+): python", (tmp_path / "log").read_text(), re.MULTILINE)
     stop = ("--address", f"http://{head.address}:{JOBS}", "--stop", name)
     assert head.run(sys.executable, "-m", "pipelines.submit", *stop).returncode == 0
@@ -235,7 +228,7 @@ def test_a_killed_trial_and_a_lost_node_end_in_the_same_study(
     head, lost, other, spare = machines
     job = submit(head, tmp_path / "log", *study_of(shared, "losses", "never-again", BOTH))
     running = shared / "losses" / "runs" / "t" / "trials" / "scratch"
-    wait_until(lambda: len(list(running.glob("fold-*.run/position.npz"))) >= 2 or job.poll() is not None)
+    wait_until(lambda: len(list(running.glob("fold-*.run/position.npz"))) >= 2 or job.poll() is not None, seconds=300)
     kill_a_trial_on(other)
     lost.kill_all()
     start_ray(spare, head, tmp_path / "spare.log")
@@ -252,7 +245,7 @@ def test_after_a_lost_head_a_new_one_goes_on_with_the_same_storage(
     """Its nodes live on for a while, and may still finish what the new cluster has begun again."""
     head, *_, spare = machines
     job = submit(head, tmp_path / "log", *study_of(shared, "headless", "long", BOTH))
-    wait_until(lambda: trials(shared, "headless") or job.poll() is not None)
+    wait_until(lambda: trials(shared, "headless") or job.poll() is not None, seconds=300)
     head.kill_all()
     job.wait(60)
     before = {file: file.stat().st_mtime_ns for file in (shared / "headless").glob("runs/t/trials/*/fold-*/trial.json")}

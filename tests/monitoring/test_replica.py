@@ -1,7 +1,4 @@
-import time
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,13 +9,7 @@ from cxr_platform.monitoring.drift import drift
 from cxr_platform.monitoring.names import Metric
 from cxr_platform.monitoring.replica import DriftWatch, Repeated, in_ray
 from tests.monitoring.builders import draw, make_reference, observations, window_of
-
-
-def wait_until(true: Callable[[], Any], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.01)
+from tests.waiting import wait_until
 
 
 @pytest.fixture(scope="module")

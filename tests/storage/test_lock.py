@@ -5,7 +5,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from cxr_platform.storage import lock
 from cxr_platform.storage.lock import exclusive, holding
 from cxr_platform.storage.place import place
 from tests.storage.object_store import folder
+from tests.waiting import wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -79,13 +79,6 @@ def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytes
         lock.exclusive(tmp_path),
     ):
         pass
-
-
-def wait_until(happens: Callable[[], bool]) -> None:
-    ends = time.monotonic() + 30
-    while not happens():
-        assert time.monotonic() < ends
-        time.sleep(0.01)
 
 
 def is_lost(check: lock.Check) -> bool:
