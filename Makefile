@@ -8,9 +8,9 @@ STRATEGIES ?= all
 ENGINE   ?= ray
 PER_CLASS ?= 60
 
-# Where films come from: a folder of collections, or synthetic ones that are drawn here.
+# Where images come from: a folder of collections, or synthetic ones that are drawn here.
 DATA     ?=
-COLLECTIONS = $(if $(DATA),$(DATA),data/phantom-films)
+COLLECTIONS = $(if $(DATA),$(DATA),data/phantom-images)
 BASE     = $(if $(DATA),$(notdir $(patsubst %/,%,$(DATA))),phantoms)-$(PROFILE_NAME)$(if $(FOLDS),-$(FOLDS)folds)$(if $(LIMIT),-limit$(LIMIT))$(if $(SEED),-seed$(SEED))$(if $(EXTERNAL),-external)$(if $(DATA),,$(if $(filter-out 60,$(PER_CLASS)),-$(PER_CLASS)each))
 PROFILE_NAME = $(basename $(notdir $(PROFILE)))
 # Settings that make another study are in its name, so that trying one does not run into the study of another.
@@ -46,7 +46,7 @@ help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
 	@echo "Variables: DATA PROFILE PROTOCOL STRATEGIES FOLDS NAME INPUT_SIZE SEED LIMIT (images a class) EXTERNAL (sources that are only scored) ENGINE WEIGHTS PER_CLASS;"
 	@echo "           STUDY STRATEGY REGISTRY (champion, serve), HOST PORT METRICS_PORT KEYS (serve), ADDRESS VERB ARGS (submit)"
-	@echo "Example:   make cv-all DATA=~/films PROFILE=quick STRATEGIES=off-the-shelf,scratch FOLDS=5 LIMIT=200"
+	@echo "Example:   make cv-all DATA=~/images PROFILE=quick STRATEGIES=off-the-shelf,scratch FOLDS=5 LIMIT=200"
 
 setup: $(VENV)/installed ## make the virtual environment from the hash-locked requirements
 
@@ -59,8 +59,8 @@ $(VENV)/installed: requirements.lock pyproject.toml
 	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --no-deps --no-build-isolation -e .
 	@touch $@
 
-phantoms: setup ## draw the synthetic films into data/phantom-films (PER_CLASS a class)
-	$(RUN) pipelines.phantoms --out data/phantom-films --per-class $(PER_CLASS) $(if $(SEED),--seed $(SEED))
+phantoms: setup ## draw the synthetic images into data/phantom-images (PER_CLASS a class)
+	$(RUN) pipelines.phantoms --out data/phantom-images --per-class $(PER_CLASS) $(if $(SEED),--seed $(SEED))
 
 manifest: setup $(if $(DATA),,phantoms) ## build and validate the manifest of DATA
 	$(RUN) pipelines.manifest --data $(COLLECTIONS) --out $(MANIFEST) $(SETTINGS) \
@@ -70,19 +70,19 @@ study: setup ## run every strategy × fold over the manifest, then the report
 	$(RUN) pipelines.cross_validate --manifest $(MANIFEST) --name $(NAME) --protocol $(PROTOCOL) \
 	  --strategies $(STRATEGIES) --engine $(ENGINE) $(SETTINGS) $(WEIGHTS_ARGUMENT)
 
-cv-all: manifest ## the whole study: films, manifest, all strategies × folds, report
+cv-all: manifest ## the whole study: images, manifest, all strategies × folds, report
 	$(MAKE) --no-print-directory study
 
 report: setup ## write the report of NAME again
 	$(RUN) pipelines.report --study runs/$(NAME) $(WEIGHTS_ARGUMENT)
 
-evaluate: setup ## score the unseen films of DATA with the models of NAME
+evaluate: setup ## score the unseen images of DATA with the models of NAME
 	$(RUN) pipelines.evaluate --study runs/$(NAME) --data $(DATA) $(WEIGHTS_ARGUMENT)
 
 track: setup ## log NAME and its report to MLflow (a folder, unless MLFLOW_TRACKING_URI is set)
 	$(RUN) pipelines.track --study runs/$(NAME)
 
-champion: setup ## train STRATEGY on all films of STUDY and put it into REGISTRY
+champion: setup ## train STRATEGY on all images of STUDY and put it into REGISTRY
 	$(RUN) pipelines.champion --study runs/$(STUDY) --strategy $(STRATEGY) --registry $(REGISTRY) $(WEIGHTS_ARGUMENT)
 
 serve: setup ## serve the champion of REGISTRY at HOST:PORT, with a page to try it
@@ -120,10 +120,10 @@ bench: setup ## what the second fold of a strategy costs beside its steps, again
 bench-head: setup ## the off-the-shelf head of NAME beside a logistic regression on the same features and folds
 	$(RUN) pipelines.benchmark_head --manifest $(MANIFEST) --study runs/$(NAME) $(WEIGHTS_ARGUMENT)
 
-bench-manifest: setup ## memory and time of the manifest of many drawn films, against a quarter of them
+bench-manifest: setup ## memory and time of the manifest of many drawn images, against a quarter of them
 	$(RUN) pipelines.benchmark_manifest --work data/benchmark-manifest
 
-bench-serving: setup ## the server beside bare ONNX Runtime and a plain FastAPI application, on the films of DATA
+bench-serving: setup ## the server beside bare ONNX Runtime and a plain FastAPI application, on the images of DATA
 	$(RUN) pipelines.benchmark_serving --registry $(REGISTRY) --data $(DATA)
 
 lock: setup ## resolve the requirements again (no package address is written)

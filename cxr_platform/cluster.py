@@ -66,10 +66,10 @@ def connection(address: str | None = None, metrics_port: int | None = None) -> I
 
 @dataclass(frozen=True)
 class Capacity:
-    """What a cluster has, or may grow to: `cpus` and `cards` in all; `nodes`, the resources of each kind of node."""
+    """What a cluster has, or may grow to: `cpus` and `gpus` in all; `nodes`, the resources of each kind of node."""
 
     cpus: float
-    cards: float
+    gpus: float
     nodes: tuple[Mapping[str, float], ...]
 
     @property
@@ -78,10 +78,10 @@ class Capacity:
         return max([1.0, *(node.get("CPU", 0.0) for node in self.nodes)])
 
 
-def capacity(with_card: bool = False) -> Capacity:
+def capacity(with_gpu: bool = False) -> Capacity:
     """Of the cluster that this process is connected to: its nodes, and those that its autoscaler may still start.
 
-    With `with_card` only of the nodes that have one. Ray (2.60) does not say what an autoscaler may start, so that who
+    With `with_gpu` only of the nodes that have one. Ray (2.60) does not say what an autoscaler may start, so that who
     sets one up says it in `CXR_NODE_GROUPS`; without, what is there counts. Work that needs more than is there at the
     moment waits, and that is what makes an autoscaler start nodes. Raises `ConfigError` for a variable of another form.
     """
@@ -89,11 +89,11 @@ def capacity(with_card: bool = False) -> Capacity:
 
     alive = [(node["Resources"], 1) for node in ray.nodes() if node["Alive"]]
     alive, possible = (
-        [(node, count) for node, count in nodes if count and (node.get("GPU", 0.0) > 0 or not with_card)]
+        [(node, count) for node, count in nodes if count and (node.get("GPU", 0.0) > 0 or not with_gpu)]
         for nodes in (alive, _node_groups())
     )
-    cpus, cards = (max(_total(alive, name), _total(possible, name)) for name in ("CPU", "GPU"))
-    return Capacity(cpus, cards, tuple(node for node, _ in (*alive, *possible)))
+    cpus, gpus = (max(_total(alive, name), _total(possible, name)) for name in ("CPU", "GPU"))
+    return Capacity(cpus, gpus, tuple(node for node, _ in (*alive, *possible)))
 
 
 def _node_groups() -> list[tuple[Mapping[str, float], int]]:

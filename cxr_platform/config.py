@@ -26,30 +26,30 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class DecodingConfig:
-    """Limits of what is decoded at all, and how a film becomes `image_size` × `image_size` pixels (§2.1.4)."""
+    """Limits of what is decoded at all, and how an image becomes `image_size` × `image_size` pixels (§2.1.4)."""
 
-    image_size: int = 200  # pixels, both sides of the letterboxed film
+    image_size: int = 200  # pixels, both sides of the letterboxed image
     max_bytes: int = 64 * 2**20  # of the file
     max_pixels: int = 50_000_000  # of the image; the largest radiographs have some 20 million
-    percentile_low: float = 0.5  # becomes black where the values of a film state no window of their own
+    percentile_low: float = 0.5  # becomes black where the values of an image state no window of their own
     percentile_high: float = 99.5  # becomes white
 
 
 @dataclass(frozen=True)
 class QualityConfig:
-    """What counts as a low-contrast, partial, lying or small film. The measures are defined in `intake/quality.py`."""
+    """What counts as a low-contrast, partial, lying or small image. The measures are defined in `intake/quality.py`."""
 
     min_contrast: float = 0.20  # of the whole range black to white, 5th to 95th percentile
     min_std: float = 0.06  # of the whole range
-    max_aspect: float = 2.2  # children's films are complete up to about 2.1
+    max_aspect: float = 2.2  # children's images are complete up to about 2.1
     max_flat_fraction: float = 0.55  # the widest black borders round a complete thorax reach 0.50
-    min_uprightness: float = -0.35  # films lying on their side are at -0.4 and below; upright ones down to -0.3
+    min_uprightness: float = -0.35  # images lying on their side are at -0.4 and below; upright ones down to -0.3
     min_side_pixels: int = 100  # half of the 200 pixels of the letterbox
 
 
 @dataclass(frozen=True)
 class SelectionConfig:
-    """Which films of the public collections take part (§2.1.1 to §2.1.3)."""
+    """Which images of the public collections take part (§2.1.1 to §2.1.3)."""
 
     frontal_only: bool = True
     no_finding_is_normal: bool = True
@@ -62,7 +62,7 @@ class SelectionConfig:
 
 @dataclass(frozen=True)
 class IntakeConfig:
-    """From files to films."""
+    """From files to images."""
 
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
     quality: QualityConfig = field(default_factory=QualityConfig)
@@ -113,7 +113,7 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class ResourcesConfig:
-    """What one trial reserves on a Ray node. `gpu` is a fraction of one card; 0 where there is none.
+    """What one trial reserves on a Ray node. `gpu` is a fraction of one GPU; 0 where there is none.
 
     A trial that failed or whose node was lost is tried again `retries` times, from its last checkpoint, of which there
     is one every `checkpoint_seconds` at the end of an epoch.

@@ -3,7 +3,7 @@
     CxrError                  exit code 2: something the user can put right
     ├── ConfigError           a profile, a sources.toml, an argument
     ├── SourceError           a collection: its folder, its layout, its tables
-    ├── ImageRefused          one file that is not a usable film, with a reason code
+    ├── ImageRefused          one file that is not a usable image, with a reason code
     ├── ManifestError         a manifest that is absent, broken or of another schema
     │   ├── ManifestInvalid   the built manifest failed its expectations
     │   └── FoldError         the images cannot be split as asked
@@ -11,7 +11,7 @@
     ├── StudyError            a study folder that cannot be used
     │   ├── StudyMismatch     the study was started with another configuration or manifest
     │   ├── PredictionsError  a missing fold, a doubled or missing prediction
-    │   ├── NotPossible       something that this study, its films or this machine do not allow to compute
+    │   ├── NotPossible       something that this study, its images or this machine do not allow to compute
     │   └── TrialsFailed      exit code 1: some trials failed, the others are stored
     ├── RegistryError         a registry of bundles that cannot be used
     │   ├── BundleError       a bundle that is absent, broken, changed or of another schema
@@ -59,7 +59,7 @@ class SourceError(CxrError):
 
 
 class ImageRefused(CxrError):
-    """One file that is not a usable film. `reason` is a code of `intake.reasons`, `detail` is for a person."""
+    """One file that is not a usable image. `reason` is a code of `intake.reasons`, `detail` is for a person."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -96,7 +96,7 @@ class PredictionsError(StudyError):
 
 
 class NotPossible(StudyError):
-    """A part of a report that the study, its films or this machine do not allow; the rest is written without it."""
+    """A part of a report that the study, its images or this machine do not allow; the rest is written without it."""
 
 
 class TrialsFailed(StudyError):

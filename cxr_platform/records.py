@@ -22,8 +22,8 @@ NOT_RECORDED = "not recorded"
 
 @dataclass(frozen=True)
 class FinishedTrial:
-    """`seconds` of training and prediction; `images` it was trained on; `cpus` and `gpus` (fraction of a card) it held;
-    `machine`, the processor and the cards of its node.
+    """`seconds` of training and prediction; `images` it was trained on; `cpus` and `gpus` (fraction of a GPU) it held;
+    `machine`, the processor and the GPUs of its node.
 
     `None` where the study was run before that was recorded.
     """
@@ -110,6 +110,6 @@ def _finished(key: Key, tree: Mapping[str, Any] | None) -> FinishedTrial | None:
 
 def _machine(hardware: Mapping[str, Any]) -> str:
     """As `8 × Xeon, 2 × RTX 4090`."""
-    cards = Counter(str(card) for card in hardware["cards"])
-    parts = [f"{hardware['processors']} × {hardware['processor']}", *(f"{n} × {card}" for card, n in cards.items())]
+    gpus = Counter(str(gpu) for gpu in hardware["gpus"])
+    parts = [f"{hardware['processors']} × {hardware['processor']}", *(f"{n} × {gpu}" for gpu, n in gpus.items())]
     return ", ".join(parts)

@@ -61,5 +61,5 @@ def _training_rules(profile: "Profile") -> dict[str, bool]:
 
 
 def _is_share(gpu: float) -> bool:
-    """Part of one card, or whole cards: Ray gives nothing between."""
+    """Part of one GPU, or whole GPUs: Ray gives nothing between."""
     return 0 <= gpu <= 1 or (gpu > 1 and gpu.is_integer())

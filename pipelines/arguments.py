@@ -9,7 +9,7 @@ def add_profile_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", default="quick", help="a profile of the package, or the path of a .toml file")
     parser.add_argument("--folds", type=int, help="number of folds")
     parser.add_argument("--seed", type=int, help="seed of everything random")
-    parser.add_argument("--input-size", type=int, help="side of the films that the network sees, in pixels")
+    parser.add_argument("--input-size", type=int, help="side of the images that the network sees, in pixels")
     parser.add_argument("--limit", type=int, help="images a class at the most")
 
 

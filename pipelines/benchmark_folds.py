@@ -2,7 +2,7 @@
 
     python -m pipelines.benchmark_folds --strategy scratch
 
-Each way trains the same network on the same films for two folds. "Beyond its steps" is the wall time of the fold less
+Each way trains the same network on the same images for two folds. "Beyond its steps" is the wall time of the fold less
 the number of epochs times the median of its later epochs: building, tracing, graph optimisation, the first prediction.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 from cxr_platform.config import Profile, load_profile
 from pipelines.command import run_command
 
-FILMS = 64
+IMAGES = 64
 EPOCHS = 4
 
 
@@ -40,7 +40,7 @@ def _run(arguments: argparse.Namespace) -> int:
         "kept step": _kept_step(profile, arguments.strategy),
         "model.fit": _stock_fit(profile, arguments.strategy),
     }
-    print(f"{arguments.strategy} at {arguments.input_size} px, {FILMS} films × {EPOCHS} epochs a fold")
+    print(f"{arguments.strategy} at {arguments.input_size} px, {IMAGES} images × {EPOCHS} epochs a fold")
     beyond = {way: [fold(number) for number in (0, 1)] for way, fold in ways.items()}
     for way, (first, second) in beyond.items():
         print(f"{way:>10}: first fold {first:5.1f} s, second fold {second:5.1f} s beyond their steps")
@@ -50,16 +50,16 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _kept_step(profile: Profile, name: str) -> Callable[[int], float]:
     from cxr_platform.models.strategies import strategy_by_name
-    from cxr_platform.training.inputs import FilmInputs, FrozenInputs, Inputs
+    from cxr_platform.training.inputs import FrozenInputs, ImageInputs, Inputs
     from cxr_platform.training.trial import TrialData, Workbench, run_trial
 
     strategy = strategy_by_name(name)
     bench = Workbench(profile.model, profile.training, _random_backbone(profile))
-    films, labels = _films(profile)
-    inputs: Inputs = FilmInputs(films, profile.augmentation)
+    images, labels = _images(profile)
+    inputs: Inputs = ImageInputs(images, profile.augmentation)
     if strategy.cut:
-        inputs = FrozenInputs([_activations(profile, strategy.cut, films)])
-    rows = np.arange(FILMS)
+        inputs = FrozenInputs([_activations(profile, strategy.cut, images)])
+    rows = np.arange(IMAGES)
 
     def fold(number: int) -> float:
         result = run_trial(bench, strategy, TrialData(inputs, labels, rows, rows[:8]), seed=number)
@@ -75,8 +75,8 @@ def _stock_fit(profile: Profile, name: str) -> Callable[[int], float]:
     from cxr_platform.models.mobilenet import build_network
     from cxr_platform.models.strategies import strategy_by_name
 
-    films, labels = _films(profile)
-    pixels = np.repeat(films[..., None] / np.float32(127.5) - 1, 3, axis=-1)
+    images, labels = _images(profile)
+    pixels = np.repeat(images[..., None] / np.float32(127.5) - 1, 3, axis=-1)
 
     def fold(number: int) -> float:
         seconds: list[float] = []
@@ -114,10 +114,10 @@ def _epoch_timer(seconds: list[float]) -> Any:
     )
 
 
-def _films(profile: Profile) -> tuple[np.ndarray, np.ndarray]:
+def _images(profile: Profile) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(profile.seed)
     side = profile.model.input_size
-    return rng.integers(0, 256, (FILMS, side, side), dtype=np.uint8), np.arange(FILMS) % 7
+    return rng.integers(0, 256, (IMAGES, side, side), dtype=np.uint8), np.arange(IMAGES) % 7
 
 
 def _random_backbone(profile: Profile) -> dict[str, list[np.ndarray]]:
@@ -127,12 +127,12 @@ def _random_backbone(profile: Profile) -> dict[str, list[np.ndarray]]:
     return {layer.name: layer.get_weights() for layer in build_backbone(profile.model).layers if layer.weights}
 
 
-def _activations(profile: Profile, cut: str, films: np.ndarray) -> np.ndarray:
+def _activations(profile: Profile, cut: str, images: np.ndarray) -> np.ndarray:
     from cxr_platform.models.frozen import FrozenBackbone, view_transforms
 
     backbone = FrozenBackbone((cut,), profile.model, _random_backbone(profile))
-    transforms = view_transforms(len(films), profile.model.input_size, profile.augmentation, profile.seed)
-    return np.stack([backbone.activations(films, view)[cut] for view in transforms])
+    transforms = view_transforms(len(images), profile.model.input_size, profile.augmentation, profile.seed)
+    return np.stack([backbone.activations(images, view)[cut] for view in transforms])
 
 
 if __name__ == "__main__":

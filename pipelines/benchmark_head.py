@@ -2,7 +2,7 @@
 
     python -m pipelines.benchmark_head --manifest data/manifests/NAME --study runs/NAME
 
-Same films, same folds, same features (each film as it is). A head that falls short of the regression by more than a
+Same images, same folds, same features (each image as it is). A head that falls short of the regression by more than a
 couple of points is wrong, or wrongly trained.
 """
 
@@ -45,10 +45,12 @@ def _run(arguments: argparse.Namespace) -> int:
         raise StudyError(f"Expected {arguments.study} to have run off-the-shelf.", advice="Add it with STRATEGIES.")
     data = load_study_data(manifest, description["protocol"], profile.folds, profile.model.input_size)
     weights = load_backbone_weights(find_weights(profile.model.alpha, arguments.imagenet_weights), profile.model.alpha)
-    features = _features(profile, weights, data.films)
+    features = _features(profile, weights, data.images)
     regression = regression_accuracy(features, data.labels, data.folds)
     head = _head_accuracy(arguments.study)
-    print(f"{len(data.labels)} films, {profile.folds} folds ({description['protocol']}), {profile.model.input_size} px")
+    print(
+        f"{len(data.labels)} images, {profile.folds} folds ({description['protocol']}), {profile.model.input_size} px"
+    )
     print(f"logistic regression on frozen features: {regression:.4f}")
     print(f"off-the-shelf head:                     {head:.4f}  ({100 * (head - regression):+.2f} points)")
     return 0
@@ -69,12 +71,12 @@ def regression_accuracy(features: np.ndarray, labels: np.ndarray, folds: np.ndar
     return right / len(labels)
 
 
-def _features(profile: Profile, weights: Any, films: np.ndarray) -> np.ndarray:
+def _features(profile: Profile, weights: Any, images: np.ndarray) -> np.ndarray:
     from cxr_platform.models.frozen import FrozenBackbone, view_transforms
 
-    clean = view_transforms(len(films), profile.model.input_size, profile.augmentation, profile.seed)[0]
+    clean = view_transforms(len(images), profile.model.input_size, profile.augmentation, profile.seed)[0]
     backbone = FrozenBackbone(("features",), profile.model, weights)
-    return backbone.activations(films, clean)["features"].astype("float32")
+    return backbone.activations(images, clean)["features"].astype("float32")
 
 
 def _head_accuracy(study: Path) -> float:

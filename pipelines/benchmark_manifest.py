@@ -1,6 +1,6 @@
-"""Whether building a manifest takes memory and time in proportion: many drawn films against a quarter of them.
+"""Whether building a manifest takes memory and time in proportion: many drawn images against a quarter of them.
 
-    python -m pipelines.benchmark_manifest --films 20000 --work FOLDER
+    python -m pipelines.benchmark_manifest --images 20000 --work FOLDER
 
 Both builds run in one go on the same machine, each in processes of its own, nothing cached. Memory is the peak of
 resident memory of the driver and of the largest worker, as Linux counts it (VmHWM), shared memory included.
@@ -21,7 +21,7 @@ from cxr_platform.labels import CLASSES
 from pipelines.command import run_command
 
 SIDE = 128
-"""Pixels of the drawn films: small originals, so that drawing them takes minutes and not hours."""
+"""Pixels of the drawn images: small originals, so that drawing them takes minutes and not hours."""
 
 LOOK_SECONDS = 0.5
 QUARTER = 4
@@ -29,37 +29,37 @@ QUARTER = 4
 
 @dataclass(frozen=True)
 class Build:
-    """One build: `films` looked at, seconds, and peaks of memory in MiB."""
+    """One build: `images` looked at, seconds, and peaks of memory in MiB."""
 
-    films: int
+    images: int
     seconds: float
     driver_mib: float
     worker_mib: float
 
     @property
     def seconds_a_thousand(self) -> float:
-        """Of films."""
-        return 1000 * self.seconds / self.films
+        """Of images."""
+        return 1000 * self.seconds / self.images
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print both builds and their ratios; returns 0, or the exit code of a build that failed."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.benchmark_manifest", description=__doc__.split("\n")[0])
-    parser.add_argument("--films", type=int, default=20_000)
-    parser.add_argument("--work", type=Path, required=True, help="where films and manifests are put; kept afterwards")
+    parser.add_argument("--images", type=int, default=20_000)
+    parser.add_argument("--work", type=Path, required=True, help="where images and manifests are put; kept afterwards")
     arguments = parser.parse_args(argv)
     return run_command(lambda: _run(arguments))
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    counts = (arguments.films // QUARTER, arguments.films)
-    for films in counts:
-        draw(arguments.work / f"films-{films}", films)
-    few, many = (measure(arguments.work, films) for films in counts)
-    print(f"{os.cpu_count()} cores, drawn films of {SIDE} px")
+    counts = (arguments.images // QUARTER, arguments.images)
+    for images in counts:
+        draw(arguments.work / f"images-{images}", images)
+    few, many = (measure(arguments.work, images) for images in counts)
+    print(f"{os.cpu_count()} cores, drawn images of {SIDE} px")
     for build in (few, many):
         print(
-            f"{build.films:7,} films: {build.seconds:6.1f} s, {build.seconds_a_thousand:5.2f} s a thousand, "
+            f"{build.images:7,} images: {build.seconds:6.1f} s, {build.seconds_a_thousand:5.2f} s a thousand, "
             f"driver {build.driver_mib:6.0f} MiB, largest worker {build.worker_mib:6.0f} MiB"
         )
     print(
@@ -69,18 +69,18 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def draw(folder: Path, films: int) -> None:
-    """The phantom collection of `films` films, unless it stands there."""
+def draw(folder: Path, images: int) -> None:
+    """The phantom collection of `images` images, unless it stands there."""
     from cxr_platform.intake.phantoms.collection import write_collection
 
-    write_collection(folder, films // len(CLASSES), seed=2020, size=SIDE)
+    write_collection(folder, images // len(CLASSES), seed=2020, size=SIDE)
 
 
-def measure(work: Path, films: int) -> Build:
-    """Build the manifest of the drawn films in a process of its own, and watch it and its workers."""
+def measure(work: Path, images: int) -> Build:
+    """Build the manifest of the drawn images in a process of its own, and watch it and its workers."""
     command = [sys.executable, "-m", "pipelines.manifest", "--profile", "quick"]
-    places = ["--data", str(work / f"films-{films}"), "--out", str(work / f"manifest-{films}")]
-    for earlier in work.glob(f"manifest-{films}*"):  # the films of its cache would not be decoded again
+    places = ["--data", str(work / f"images-{images}"), "--out", str(work / f"manifest-{images}")]
+    for earlier in work.glob(f"manifest-{images}*"):  # the images of its cache would not be decoded again
         shutil.rmtree(earlier)
     began = time.monotonic()
     with subprocess.Popen([*command, *places], stdout=subprocess.DEVNULL) as process:
@@ -89,7 +89,7 @@ def measure(work: Path, films: int) -> Build:
     if process.returncode:
         raise ConfigError("Expected the build to succeed.", received=f"exit code {process.returncode}")
     workers = [peak for pid, peak in peaks.items() if pid != process.pid]
-    return Build(films, seconds, peaks[process.pid], max(workers, default=0.0))
+    return Build(images, seconds, peaks[process.pid], max(workers, default=0.0))
 
 
 def _watch(process: "subprocess.Popen[bytes]") -> dict[int, float]:

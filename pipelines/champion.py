@@ -1,4 +1,4 @@
-"""Train the champion on all films of a study and put it into the registry, with the study's out-of-fold figures.
+"""Train the champion on all images of a study and put it into the registry, with the study's out-of-fold figures.
 
     python -m pipelines.champion --study runs/NAME [--strategy scratch] [--registry registry]
 
@@ -68,10 +68,10 @@ def _with_places(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace, run_folder: Path) -> None:
     from cxr_platform.champion.material import ChampionMaterial
     from cxr_platform.monitoring.batch import champion_counts
-    from cxr_platform.training.devices import hide_cards
+    from cxr_platform.training.devices import hide_gpus
     from pipelines.progress import make_progress
 
-    hide_cards()  # training has them, in workers of its own
+    hide_gpus()  # training has them, in workers of its own
     with metrics_job("champion", arguments.study.name, arguments) as job, make_progress(sys.stderr) as progress:
         opened = open_study(arguments.study, arguments.manifest, arguments.imagenet_weights, progress.step)
         check_strategy(opened.study, arguments.strategy)
@@ -122,11 +122,11 @@ def _train(
 
 
 def _tell(assembled: "Assembled", facts: "OutOfFold") -> None:
-    from cxr_platform.champion.card import card_head
-    from cxr_platform.champion.card_tables import figures_table
+    from cxr_platform.champion.model_card import model_card_head
+    from cxr_platform.champion.model_card_tables import figures_table
     from cxr_platform.evaluation.table import to_markdown
 
-    print(card_head(assembled.card))
+    print(model_card_head(assembled.model_card))
     print()
     print(to_markdown(figures_table(facts)))
 

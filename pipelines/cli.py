@@ -5,19 +5,19 @@ import sys
 from collections.abc import Sequence
 
 VERBS = {
-    "phantoms": "draw a collection of synthetic films",
+    "phantoms": "draw a collection of synthetic images",
     "manifest": "build and validate the manifest of a folder of collections",
     "cross-validate": "run every strategy × fold over a manifest, then write the report",
     "study": "how far a study is: trials by state and node, time left, cost",
     "simulate": "what a study would take on other hardware, from known trial times",
     "report": "write the report of a study again",
-    "evaluate": "score a folder of unseen films with the models of a study",
-    "explain": "show where the answer for one film of a study comes from",
+    "evaluate": "score a folder of unseen images with the models of a study",
+    "explain": "show where the answer for one image of a study comes from",
     "submit": "run a verb as a job of a Ray cluster",
     "track": "log a finished study and its report to MLflow",
-    "champion": "train the champion on all films of a study and put it into the registry",
+    "champion": "train the champion on all images of a study and put it into the registry",
     "serve": "serve the champion over HTTP",
-    "screen": "screen films: here, or by a server",
+    "screen": "screen images: here, or by a server",
     "registry": "the bundles that can serve, and which of them does",
     "exporter": "export the registry's state to Prometheus",
 }

@@ -35,9 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="cxr cross-validate", description=__doc__.split("\n")[0])
-    films = parser.add_mutually_exclusive_group(required=True)
-    films.add_argument("--manifest", type=a_place, help="folder or URI of the manifest")
-    films.add_argument("--data", type=settled_place, help="folder or URI of collections, to build a manifest of")
+    images = parser.add_mutually_exclusive_group(required=True)
+    images.add_argument("--manifest", type=a_place, help="folder or URI of the manifest")
+    images.add_argument("--data", type=settled_place, help="folder or URI of collections, to build a manifest of")
     parser.add_argument("--name", help="name of the study; its folder is RUNS/NAME (default: DATA-PROFILE)")
     parser.add_argument("--runs", type=a_place, help="folder or URI of all studies (default: runs)")
     add_storage_argument(parser)
@@ -122,8 +122,8 @@ def _run_protocol(arguments: argparse.Namespace, manifest: Any, request: StudyPl
     data = load_study_data(manifest, request.protocol, profile.folds, profile.model.input_size)
     plan = replace(request, manifest=_manifest_facts(manifest, len(data.labels)))
     study = Study(plan, StudyFolder(arguments.runs / plan.name), data, imagenet)
-    films, strategies = len(data.labels), len(plan.strategies)
-    print(f"Study {plan.name}: {films} films, {strategies} strategies × {profile.folds} folds, {plan.protocol}")
+    images, strategies = len(data.labels), len(plan.strategies)
+    print(f"Study {plan.name}: {images} images, {strategies} strategies × {profile.folds} folds, {plan.protocol}")
     with metrics_job("study", plan.name, arguments) as job:
         try:
             print(f"Out-of-fold predictions: {run_study(study, _engine(arguments), make_progress())}")
@@ -180,12 +180,12 @@ def _imagenet(strategies: tuple[str, ...], profile: Profile, named: Path | None)
 
 
 def _take_devices(engine: str, profile: Profile) -> None:
-    from cxr_platform.training.devices import hide_cards, limit_process
+    from cxr_platform.training.devices import hide_gpus, limit_process
 
     if engine == "local":
         limit_process(profile.resources.cpu, 1.0)
     else:
-        hide_cards()
+        hide_gpus()
 
 
 def _engine(arguments: argparse.Namespace) -> Any:

@@ -1,9 +1,9 @@
-"""Score a folder of unseen films with the models of a study: every strategy × fold, beside its cross-validation.
+"""Score a folder of unseen images with the models of a study: every strategy × fold, beside its cross-validation.
 
     python -m pipelines.evaluate --study runs/NAME --data FOLDER
 
-FOLDER holds collections as `cxr manifest` takes them, or with --unlabelled any films, which are then only predicted.
-Films that the study has seen are left out. The cards, if any, are used as TensorFlow finds them.
+FOLDER holds collections as `cxr manifest` takes them, or with --unlabelled any images, which are then only predicted.
+Images that the study has seen are left out. The GPUs, if any, are used as TensorFlow finds them.
 """
 
 import argparse
@@ -28,7 +28,7 @@ FIGURES_CSV, FIGURES_MD = "figures.csv", "figures.md"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0, or 2 when the films cannot be scored."""
+    """Returns the exit code: 0, or 2 when the images cannot be scored."""
     arguments = _parser().parse_args(argv)
     return run_command(lambda: _with_places(arguments))
 
@@ -36,9 +36,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="cxr evaluate", description=__doc__.split("\n")[0])
     add_study_arguments(parser)
-    parser.add_argument("--data", type=a_place, required=True, help="films that the study has not seen")
+    parser.add_argument("--data", type=a_place, required=True, help="images that the study has not seen")
     parser.add_argument("--out", type=a_place, help="where the results go (default: STUDY/evaluations/FOLDER)")
-    parser.add_argument("--unlabelled", action="store_true", help="take every file as a film whose class is not known")
+    parser.add_argument(
+        "--unlabelled", action="store_true", help="take every file as an image whose class is not known"
+    )
     return parser
 
 
@@ -58,7 +60,7 @@ def _run(arguments: argparse.Namespace) -> int:
         folder = read_folder(
             arguments.data, workspace.manifest, workspace.profile, out, progress, unlabelled=arguments.unlabelled
         )
-        rows = score(folder.films, workspace)
+        rows = score(folder.images, workspace)
     print("\n".join(_told(folder)))
     _write(out, rows, folder)
     frame = rows.to_pandas()
@@ -66,13 +68,13 @@ def _run(arguments: argparse.Namespace) -> int:
     if len(labelled):
         _write_tables(out, *_tables(labelled, workspace, synthetic=folder.synthetic))
     else:
-        print("No class is known of these films: predictions only, no figures.")
+        print("No class is known of these images: predictions only, no figures.")
     print(f"Predictions: {out / 'predictions.parquet'}")
     return 0
 
 
 def _told(folder: "Folder") -> list[str]:
-    lines = [f"{len(folder.films.facts)} films scored, {len(folder.excluded)} files left out."]
+    lines = [f"{len(folder.images.facts)} images scored, {len(folder.excluded)} files left out."]
     return lines + [f"Left out: {n:6d}  {reason}" for reason, n in sorted(folder.reasons.items())]
 
 
@@ -86,7 +88,7 @@ def _tables(labelled: "pd.DataFrame", workspace: "Workspace", *, synthetic: bool
     strategies = sorted(study.strategies, key=lambda strategy: strategy != winner)
     found = beside_cross_validation(labelled, workspace.predictions, strategies, study_seed(study))
     best = [finding for finding in found if finding.strategy == winner]
-    titles = (f"Unseen films by {winner}, the winner of {study.name}", f"Unseen films by the models of {study.name}")
+    titles = (f"Unseen images by {winner}, the winner of {study.name}", f"Unseen images by the models of {study.name}")
     first, every = (
         unseen_table("figures", title, rows, labelled, synthetic=synthetic)
         for title, rows in zip(titles, (best, found), strict=True)

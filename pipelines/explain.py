@@ -1,9 +1,9 @@
-"""Show where a study's answer for one film comes from, as a picture.
+"""Show where a study's answer for one image comes from, as a picture.
 
-    python -m pipelines.explain --study runs/NAME --image IMAGE_ID --out film.png
-    python -m pipelines.explain --study runs/NAME --image FILE --out film.png
+    python -m pipelines.explain --study runs/NAME --image IMAGE_ID --out image.png
+    python -m pipelines.explain --study runs/NAME --image FILE --out image.png
 
-A film of the study is explained by the network that has not seen it, another by the mean of all folds' networks.
+An image of the study is explained by the network that has not seen it, another by the mean of all folds' networks.
 """
 
 import argparse
@@ -17,11 +17,11 @@ from pipelines.opened_study import add_study_arguments, open_study
 from pipelines.places import at_hand
 
 if TYPE_CHECKING:
-    from cxr_platform.evidence.explained_film import FilmExplained
+    from cxr_platform.evidence.explained_image import ImageExplained
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0, or 2 for a film, strategy or study that is not there."""
+    """Returns the exit code: 0, or 2 for an image, strategy or study that is not there."""
     arguments = _parser().parse_args(argv)
     return run_command(lambda: _with_places(arguments))
 
@@ -29,7 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="cxr explain", description=__doc__.split("\n")[0])
     add_study_arguments(parser)
-    parser.add_argument("--image", required=True, help="a film, as predictions.parquet names it, or the path of a file")
+    parser.add_argument(
+        "--image", required=True, help="an image, as predictions.parquet names it, or the path of a file"
+    )
     parser.add_argument("--strategy", help="whose network (default: the winner's)")
     parser.add_argument("--out", type=Path, required=True, help="the picture to write, a .png")
     return parser
@@ -42,17 +44,17 @@ def _with_places(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     from cxr_platform.evaluation.explained import explained_picture
-    from cxr_platform.evidence.explained_film import explain_film
+    from cxr_platform.evidence.explained_image import explain_image
     from cxr_platform.labels import CLASSES
     from pipelines.progress import make_progress
 
     with make_progress(sys.stderr) as progress:
         workspace = open_study(arguments.study, arguments.manifest, arguments.imagenet_weights, progress.step)
         strategy = arguments.strategy or workspace.winner
-        found = explain_film(workspace, arguments.image, strategy)
+        found = explain_image(workspace, arguments.image, strategy)
     synthetic = workspace.study.manifest.synthetic
     png = explained_picture(
-        found.film, found.heat, found.field, found.probabilities, _title(found, strategy), synthetic=synthetic
+        found.image, found.heat, found.field, found.probabilities, _title(found, strategy), synthetic=synthetic
     )
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_bytes(png)
@@ -64,15 +66,15 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _title(found: "FilmExplained", strategy: str) -> str:
+def _title(found: "ImageExplained", strategy: str) -> str:
     if found.fold is None:
-        return f"film from a file; {strategy}, mean of all folds' networks"
+        return f"image from a file; {strategy}, mean of all folds' networks"
     return f"{found.label}, source {found.source}; {strategy}, network of fold {found.fold + 1}"
 
 
-def _lungs(found: "FilmExplained") -> str:
+def _lungs(found: "ImageExplained") -> str:
     if not found.heat.any():
-        return "No place of the film speaks for its answer: the heatmap is empty"
+        return "No place of the image speaks for its answer: the heatmap is empty"
     return f"{100 * found.share:.2f} % of the heatmap lies in the lung field"
 
 

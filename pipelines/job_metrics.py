@@ -30,9 +30,9 @@ def metrics_job(verb: "Verb", study: str, arguments: argparse.Namespace) -> "Abs
 
 def count_study(job: "Job", study: "Study") -> None:
     """What stands of a study: its trials, and the accuracy of every strategy that is pooled."""
-    from cxr_platform.evaluation.outcome import study_outcome
     from cxr_platform.evaluation.predictions import load_predictions
     from cxr_platform.evaluation.study import read_study
+    from cxr_platform.evaluation.study_results import study_outcome
     from cxr_platform.monitoring.batch import study_counts
     from cxr_platform.storage.mirror import local_copy
 

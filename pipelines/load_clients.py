@@ -48,24 +48,24 @@ class Load:
 
     @property
     def rate(self) -> float:
-        """Films screened a second."""
+        """Images screened a second."""
         return self.statuses[200] / self.seconds
 
     def latency(self, percentile: float) -> float:
-        """Seconds within which that percentage of the films screened were answered."""
+        """Seconds within which that percentage of the images screened were answered."""
         import numpy as np
 
         return float(np.percentile([a.seconds for a in self.answers if a.status == 200] or [np.nan], percentile))
 
 
-def run_load(port: int, path: str, films: Sequence[bytes], *, clients: int, seconds: float, key: str = "") -> Load:
-    """Keep `clients` connections to loopback busy with `films` (contents of files) for `seconds`."""
-    return asyncio.run(load(port, path, films, clients=clients, seconds=seconds, key=key))
+def run_load(port: int, path: str, images: Sequence[bytes], *, clients: int, seconds: float, key: str = "") -> Load:
+    """Keep `clients` connections to loopback busy with `images` (contents of files) for `seconds`."""
+    return asyncio.run(load(port, path, images, clients=clients, seconds=seconds, key=key))
 
 
-async def load(port: int, path: str, films: Sequence[bytes], *, clients: int, seconds: float, key: str = "") -> Load:
+async def load(port: int, path: str, images: Sequence[bytes], *, clients: int, seconds: float, key: str = "") -> Load:
     """As `run_load`, in an event loop that has other things to do as well."""
-    requests = [upload_request(port, path, film, key) for film in films]
+    requests = [upload_request(port, path, image, key) for image in images]
     began = time.monotonic()
     ends = began + seconds
     tasks = [
@@ -76,10 +76,10 @@ async def load(port: int, path: str, films: Sequence[bytes], *, clients: int, se
     return Load([answer for answers in found for answer in answers], time.monotonic() - began)
 
 
-def upload_request(port: int, path: str, film: bytes, key: str = "") -> bytes:
-    """The bytes of a POST with one film in the part `file`."""
-    part = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="film"\r\n\r\n'
-    body = part.encode() + film + f"\r\n--{BOUNDARY}--\r\n".encode()
+def upload_request(port: int, path: str, image: bytes, key: str = "") -> bytes:
+    """The bytes of a POST with one image in the part `file`."""
+    part = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="image"\r\n\r\n'
+    body = part.encode() + image + f"\r\n--{BOUNDARY}--\r\n".encode()
     headers = [
         f"POST {path} HTTP/1.1",
         f"Host: 127.0.0.1:{port}",

@@ -1,4 +1,4 @@
-"""Build the manifest of the collections in a folder: which films take part, which do not and why, and the folds.
+"""Build the manifest of the collections in a folder: which images take part, which do not and why, and the folds.
 
     python -m pipelines.manifest --data FOLDER --out data/manifests/NAME --profile quick
 
@@ -50,7 +50,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def ensure_manifest(arguments: argparse.Namespace, profile: Profile, begun_with: str | None = None) -> None:
     """Build `arguments.manifest` from `arguments.data`, unless one of the same settings and files stands there.
 
-    One of the content hash `begun_with` is a study's that is to be continued, and is never replaced: films that came
+    One of the content hash `begun_with` is a study's that is to be continued, and is never replaced: images that came
     since wait for another study. Raises `StudyMismatch` where its settings are others.
     """
     from cxr_platform.manifest.build import differing_settings, is_current
@@ -100,17 +100,17 @@ def _build(arguments: argparse.Namespace, destination: Path, profile: Profile) -
             external=_external(arguments),
             address=arguments.ray_address,
         )
-        films = {(label, source): n for label, found in manifest.info["counts"].items() for source, n in found.items()}
-        manifest_counts(job, films, manifest.info["excluded"])
+        images = {(label, source): n for label, found in manifest.info["counts"].items() for source, n in found.items()}
+        manifest_counts(job, images, manifest.info["excluded"])
     print("\n".join(summary(manifest.info)))
     print(f"Manifest: {destination}")
 
 
 def summary(info: dict[str, Any]) -> list[str]:
-    """Lines for a person: films by class and source, excluded films by reason, shortfalls, files that are missing."""
+    """Lines for a person: images by class and source, excluded images by reason, shortfalls, files that are missing."""
     left_out = info["found"] - info["images"]
     lines = _count_table(info["counts"])
-    lines.append(f"{info['images']} films taken + {left_out} excluded = {info['found']} files found.")
+    lines.append(f"{info['images']} images taken + {left_out} excluded = {info['found']} files found.")
     for reason, count in sorted(info["excluded"].items(), key=lambda item: -item[1]):
         lines.append(f"Excluded: {count:6d}  {reason} ({REASONS[reason]})")
     for short in info["shortfalls"]:
@@ -119,7 +119,7 @@ def summary(info: dict[str, Any]) -> list[str]:
         if count:
             lines.append(f"{source}: {count} rows of the table have no file.")
     if info["synthetic"]:
-        lines.append("The films are synthetic: drawn by the phantom generator, not taken of anybody.")
+        lines.append("The images are synthetic: drawn by the phantom generator, not taken of anybody.")
     return [*lines, f"{info['folds']} folds. Content hash {info['content_hash']}."]
 
 

@@ -1,4 +1,4 @@
-"""A finished study and its manifest, as the verbs that look at its films open them."""
+"""A finished study and its manifest, as the verbs that look at its images open them."""
 
 import argparse
 from pathlib import Path
@@ -31,9 +31,9 @@ def open_study(folder: Path, manifest: Path | None, imagenet_weights: Path | Non
     Raises `StudyError` and `PredictionsError` for a study that is not whole or is of another manifest, `ManifestError`
     for a manifest that is not there.
     """
-    from cxr_platform.evaluation.outcome import study_outcome
     from cxr_platform.evaluation.predictions import check_against_manifest, load_predictions
     from cxr_platform.evaluation.study import read_study
+    from cxr_platform.evaluation.study_results import study_outcome
     from cxr_platform.evidence.workspace import Workspace
     from cxr_platform.training.folder import StudyFolder
 

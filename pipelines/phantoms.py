@@ -1,4 +1,4 @@
-"""Draw a collection of synthetic chest films, to try the product out without any patient's picture.
+"""Draw a collection of synthetic chest images, to try the product out without any patient's picture.
 
     python -m pipelines.phantoms --out data/demo --per-class 40 --seed 2020
 
@@ -22,9 +22,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="cxr phantoms", description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="folder that gets a subfolder phantoms/")
-    parser.add_argument("--per-class", type=int, default=40, help="usable films of each of the seven classes")
+    parser.add_argument("--per-class", type=int, default=40, help="usable images of each of the seven classes")
     parser.add_argument("--seed", type=int, default=2020, help="seed of everything random")
-    parser.add_argument("--size", type=int, default=320, help="height of the films in pixels")
+    parser.add_argument("--size", type=int, default=320, help="height of the images in pixels")
     return parser
 
 
@@ -33,13 +33,13 @@ def _run(arguments: argparse.Namespace) -> int:
 
     progress = _show_on_terminal if sys.stderr.isatty() else None
     folder = write_collection(arguments.out, arguments.per_class, arguments.seed, arguments.size, progress)
-    print(f"Synthetic films: {folder}")
+    print(f"Synthetic images: {folder}")
     return 0
 
 
 def _show_on_terminal(done: int, total: int) -> None:
     print(
-        f"\rDrawing synthetic films: {done} of {total}", end="\n" if done == total else "", file=sys.stderr, flush=True
+        f"\rDrawing synthetic images: {done} of {total}", end="\n" if done == total else "", file=sys.stderr, flush=True
     )
 
 

@@ -46,8 +46,8 @@ def plain_app(folder: Path) -> "FastAPI":
 
     @app.post("/v1/screen")
     def screen(file: bytes = File()) -> dict[str, Any]:
-        film = Image.open(io.BytesIO(file)).convert("RGB").resize((size, size))
-        logits = network.predict(np.asarray(film, "float32")[None] / 127.5 - 1, verbose=0)[0]
+        image = Image.open(io.BytesIO(file)).convert("RGB").resize((size, size))
+        logits = network.predict(np.asarray(image, "float32")[None] / 127.5 - 1, verbose=0)[0]
         return {"label": CLASSES[int(logits.argmax())], "model": {"version": bundle.version}}
 
     return app

@@ -172,7 +172,7 @@ def _switch(event: "Event", serving: str | None) -> str:
 
 
 def _print_json(tree: Any) -> None:
-    from cxr_platform.registry.plain import to_json
+    from cxr_platform.registry.strict_json import to_json
 
     print(to_json(tree).decode(), end="")
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from cxr_platform.registry.state import State
     from cxr_platform.registry.store import Check
 
-SYNTHETIC = "SYNTHETIC FILMS"
+SYNTHETIC = "SYNTHETIC IMAGES"
 
 
 @dataclass(frozen=True)
@@ -87,13 +87,13 @@ def bundle_table(bundle: "Bundle") -> "Table":
         "Input": f"{bundle.preprocessing.input_size} × {bundle.preprocessing.input_size} pixels",
         "Temperature": f"{bundle.temperature:.3f}",
         "Operating point": f"positive from {high:.4f} on, negative below {low:.4f}, indeterminate between them",
-        "  Covid19 films": f"{shown(decided.found, False)} called positive, {shown(decided.missed, False)} negative",
-        "  other films": f"{shown(decided.cleared, False)} called negative, {shown(decided.alarmed, False)} positive",
-        "  undecided": f"{shown(decided.undecided, False)} of all films",
+        "  Covid19 images": f"{shown(decided.found, False)} called positive, {shown(decided.missed, False)} negative",
+        "  other images": f"{shown(decided.cleared, False)} called negative, {shown(decided.alarmed, False)} positive",
+        "  undecided": f"{shown(decided.undecided, False)} of all images",
         "Threshold alone": f"{point.threshold:.4f}, for a target of {100 * point.target_sensitivity:g} %",
         "  sensitivity": shown(point.sensitivity, False),
         "  specificity": shown(point.specificity, False),
-        "ONNX against Keras": f"{parity.max_abs_difference:.1e} at most on {parity.films} films",
+        "ONNX against Keras": f"{parity.max_abs_difference:.1e} at most on {parity.images} images",
     }
     title = f"{bundle.version}{f' · {SYNTHETIC}' if bundle.synthetic else ''} · for research, not for diagnosis"
     table = Table(title=title, show_header=False)

@@ -1,6 +1,6 @@
 """Write the report of a study: python -m pipelines.report --study runs/NAME.
 
-With the manifest of the study (found under data/manifests, or named) everything that needs films is computed too:
+With the manifest of the study (found under data/manifests, or named) everything that needs images is computed too:
 shortcut probes, external sources, heatmaps, the feature atlas. It is kept in runs/NAME/evidence and not computed again
 until something it came from changes.
 """
@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cxr_platform.errors import ManifestError, StudyError
-from cxr_platform.evaluation.answer import answer
 from cxr_platform.evaluation.compose import compose
 from cxr_platform.evaluation.evidence import read_evidence
-from cxr_platform.evaluation.material import Material, load_material
 from cxr_platform.evaluation.report import write_report
+from cxr_platform.evaluation.report_inputs import Material, load_material
 from cxr_platform.evaluation.study import Study, read_study
+from cxr_platform.evaluation.summary import answer
 from cxr_platform.evaluation.table import SYNTHETIC
 from cxr_platform.manifest.progress import BuildProgress
 from cxr_platform.storage.place import absolute, is_remote
@@ -88,7 +88,7 @@ def _loaded(
     folder: Path, manifest: "Manifest | None", named: Path | None, beside: Path | None, progress: BuildProgress
 ) -> Material:
     """With the study under the other protocol: the named one, or the one `beside` it if it can be used."""
-    # With films at hand the evidence is read once it is complete: what is stored of it may be damaged.
+    # With images at hand the evidence is read once it is complete: what is stored of it may be damaged.
     load = partial(load_material, folder, manifest, with_evidence=manifest is None)
     if beside is None:
         return load(named)
@@ -101,17 +101,17 @@ def _loaded(
 
 
 def _manifest_of(study: Study, named: Path | None, progress: BuildProgress) -> "Manifest | None":
-    """The named manifest, or the study's own where it still is; without one the report has no films to look at."""
+    """The named manifest, or the study's own where it still is; without one the report has no images to look at."""
     try:
         found = open_manifest_of(study, named)
     except ManifestError as error:
         if named is not None:
             raise
-        progress.note(f"The report is written without films. {error}")
+        progress.note(f"The report is written without images. {error}")
         return None
     if named is None and found.content_hash != study.manifest.content_hash:
         progress.note(
-            f"The report is written without films: {found.folder} was built again since the study. {ELSEWHERE}"
+            f"The report is written without images: {found.folder} was built again since the study. {ELSEWHERE}"
         )
         return None
     return found

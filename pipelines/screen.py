@@ -1,9 +1,9 @@
-"""Screen films: by the champion of the registry in this process, or by a server.
+"""Screen images: by the champion of the registry in this process, or by a server.
 
-    cxr screen film.png other.dcm
-    cxr screen film.png --url http://127.0.0.1:8000 --json
+    cxr screen image.png other.dcm
+    cxr screen image.png --url http://127.0.0.1:8000 --json
 
-For research, not for diagnosis. Nothing is stored; with --url the films are sent there.
+For research, not for diagnosis. Nothing is stored; with --url the images are sent there.
 """
 
 import argparse
@@ -55,7 +55,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _answers(arguments: argparse.Namespace) -> "Iterator[tuple[Path, Reply]]":
-    """One after the other, each film read when it is its turn."""
+    """One after the other, each image read when it is its turn."""
     from cxr_platform.serving.client import read
 
     with _asking(arguments) as ask:
@@ -99,7 +99,7 @@ def _print_table(replies: "Sequence[tuple[Path, Reply]]") -> None:
     console.print(_table(replies))
     models = {reply.model.version: reply.model for _, reply in replies if isinstance(reply, ScreenAnswer)}
     for model in models.values():
-        drawn = "; trained on drawn films, it says nothing of patients" if model.synthetic else ""
+        drawn = "; trained on drawn images, it says nothing of patients" if model.synthetic else ""
         console.print(f"Model {model.version}, {model.strategy}{drawn}.")
     console.print(NOTICE)
 

@@ -1,6 +1,6 @@
 """Serve the champion over HTTP: python -m pipelines.serve --registry registry --port 8000 --keys FILE
 
-POST /v1/screen takes a film; / is a page to try it, /docs says the rest. A promotion is taken up while it runs.
+POST /v1/screen takes an image; / is a page to try it, /docs says the rest. A promotion is taken up while it runs.
 """
 
 import argparse
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cxr_platform.serving.keys import KeyCheck
 
 DIRECT_BYTES = 4 * 2**20
-"""Up to which a film goes from proxy to replica without a detour over the object store."""
+"""Up to which an image goes from proxy to replica without a detour over the object store."""
 
 METRICS_PORT = 9811
 """Where Prometheus finds the replicas' metrics, as infra/prometheus/prometheus.yml has it."""
@@ -130,7 +130,7 @@ def _first(root: Path) -> str:
     So a machine that starts again over a broken champion comes back as one that was never stopped would have gone on.
     """
     from cxr_platform.registry.store import Registry
-    from cxr_platform.serving.follow import Follower
+    from cxr_platform.serving.champion_watcher import Follower
 
     follower = Follower(Registry(root), lambda _, bundle: bundle.version)
     version, refused = follower.current[0], follower.status.refused
@@ -141,10 +141,10 @@ def _first(root: Path) -> str:
 
 def serve_environment() -> dict[str, str]:
     """What Serve's processes read when they start."""
-    from cxr_platform.serving import front
+    from cxr_platform.serving import proxy_middleware
 
     return {
-        front.VARIABLE: front.IMPORT_PATH,
+        proxy_middleware.VARIABLE: proxy_middleware.IMPORT_PATH,
         "RAY_max_direct_call_object_size": str(DIRECT_BYTES),
         # Larger ones take that detour; where the store is full, Ray would go on in files on a disk: here in memory.
         "RAY_object_spilling_directory": "/dev/shm",

@@ -3,7 +3,7 @@
     cxr simulate --study runs/NAME --gpus 1 8 64                      # trial times as measured there, a trial a place
     cxr simulate --study runs/NAME --profile paper --images 3905      # scaled by images × pixels × epochs
     cxr simulate --times times.toml --trials 80 10000 --gpus 8 512    # source = "…" and a table [seconds] by strategy
-    cxr simulate --rate 1000 20000 --images 112120 --gpus 1 8 64      # images/s of a card: everything, the head alone
+    cxr simulate --rate 1000 20000 --images 112120 --gpus 1 8 64      # images/s of a GPU: everything, the head alone
 
 Losses, stragglers and checkpoints are given; `--seed` and `--repeats` say which are drawn. --json is for programs.
 """
@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     source.add_argument("--study", type=a_place, metavar="runs/NAME", help="trial times that this study measured")
     source.add_argument("--times", type=Path, metavar="FILE", help="trial times stated in TOML or JSON")
     source.add_argument(
-        "--rate", type=float, nargs=2, metavar=("FULL", "HEAD"), help="images/s of a card: training all, the head alone"
+        "--rate", type=float, nargs=2, metavar=("FULL", "HEAD"), help="images/s of a GPU: training all, the head alone"
     )
     parser.add_argument("--profile", help="size, epochs and folds (default: the study's; paper for --times and --rate)")
     parser.add_argument("--images", type=float, help=f"of the study (default: the study's; {PAPER_IMAGES} for --rate)")
@@ -55,12 +55,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_conditions(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--trials-per-gpu", type=int, default=1, metavar="K", help="trials at once on a card (default: 1)")
+    add("--trials-per-gpu", type=int, default=1, metavar="K", help="trials at once on a GPU (default: 1)")
     add("--stragglers", type=float, nargs=2, default=[0.0, 1.0], metavar=("SHARE", "FACTOR"), help="(default: none)")
-    add("--losses", type=float, default=0.0, metavar="RATE", help="of a card, an hour that it is up (default: 0)")
+    add("--losses", type=float, default=0.0, metavar="RATE", help="of a GPU, an hour that it is up (default: 0)")
     add("--checkpoint", type=float, default=60.0, metavar="SECONDS", help="between two of a trial (default: 60)")
     add("--restart", type=float, default=30.0, metavar="SECONDS", help="until a lost trial trains again (default: 30)")
-    add("--back", type=float, default=300.0, metavar="SECONDS", help="until a lost card is there again (default: 300)")
+    add("--back", type=float, default=300.0, metavar="SECONDS", help="until a lost GPU is there again (default: 300)")
     add("--seed", type=int, default=2020, help="of what is drawn (default: 2020)")
     add("--repeats", type=int, default=5, help="draws that are averaged (default: 5)")
 
@@ -70,7 +70,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     times, profile = _times(arguments)
     counts = arguments.trials or [len(times.seconds) * profile.folds]
-    conditions = [_conditions(arguments, cards) for cards in arguments.gpus]
+    conditions = [_conditions(arguments, gpus) for gpus in arguments.gpus]
     _check_counts(counts, arguments.repeats)
     rows = [
         row
@@ -119,12 +119,12 @@ def _measured(arguments: argparse.Namespace) -> "tuple[TrialTimes, Profile]":
     return measured(arguments.study, own, strategies), load_profile(arguments.profile) if arguments.profile else own
 
 
-def _conditions(arguments: argparse.Namespace, cards: int) -> "Conditions":
+def _conditions(arguments: argparse.Namespace, gpus: int) -> "Conditions":
     from cxr_platform.training.simulation import Conditions
 
     return Conditions(
-        cards=cards,
-        trials_a_card=arguments.trials_per_gpu,
+        gpus=gpus,
+        trials_per_gpu=arguments.trials_per_gpu,
         straggler_share=arguments.stragglers[0],
         straggler_factor=arguments.stragglers[1],
         losses_an_hour=arguments.losses,
@@ -152,7 +152,7 @@ def _print(times: "TrialTimes", conditions: "Conditions", rows: "Sequence[Foreca
 
 
 def _plain(times: "TrialTimes", conditions: "Conditions", rows: "Sequence[Forecast]") -> dict[str, Any]:
-    told = {name: value for name, value in asdict(conditions).items() if name != "cards"}
+    told = {name: value for name, value in asdict(conditions).items() if name != "gpus"}
     return {
         "trial_times": {"origin": times.origin, "seconds": dict(times.seconds)},
         "conditions": told,

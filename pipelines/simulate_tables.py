@@ -26,7 +26,7 @@ def times_table(seconds: Mapping[str, float]) -> "Table":
 
 
 def forecast_table(rows: Sequence[Forecast]) -> "Table":
-    """One row a number of trials, cards and order."""
+    """One row a number of trials, GPUs and order."""
     from rich.table import Table
 
     table = Table()
@@ -39,8 +39,8 @@ def forecast_table(rows: Sequence[Forecast]) -> "Table":
             duration(3600 * hours) for hours in (row.makespan_hours, row.bound_hours, row.repeated_hours)
         )
         busy = f"{100 * row.busy_share:.0f} %"
-        figures = (f"{row.ratio:.3f}", f"{row.card_hours:,.1f}", busy, f"{row.losses:.1f}", repeated)
-        table.add_row(f"{row.trials:,}", str(row.cards), makespan, bound, *figures, row.order)
+        figures = (f"{row.ratio:.3f}", f"{row.gpu_hours:,.1f}", busy, f"{row.losses:.1f}", repeated)
+        table.add_row(f"{row.trials:,}", str(row.gpus), makespan, bound, *figures, row.order)
     return table
 
 
@@ -48,15 +48,15 @@ def conditions_line(conditions: Conditions) -> str:
     """What was assumed of the cluster."""
     slow = f"{100 * conditions.straggler_share:g} % of the trials take {conditions.straggler_factor:g} times as long"
     lost = (
-        f"a card is lost {conditions.losses_an_hour:g} times an hour and back after {conditions.back_seconds:g} s, "
+        f"a GPU is lost {conditions.losses_an_hour:g} times an hour and back after {conditions.back_seconds:g} s, "
         f"a lost trial goes on from a checkpoint at most {conditions.checkpoint_seconds:g} s old after "
         f"{conditions.restart_seconds:g} s"
     )
     return "; ".join(
         [
-            f"{conditions.trials_a_card} at once on a card",
+            f"{conditions.trials_per_gpu} at once on a GPU",
             slow if conditions.straggler_share else "no stragglers",
-            lost if conditions.losses_an_hour else "no card is lost",
+            lost if conditions.losses_an_hour else "no GPU is lost",
         ]
     )
 

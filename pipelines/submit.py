@@ -2,7 +2,7 @@
 
     python -m pipelines.submit [--address http://127.0.0.1:8265] cross_validate --profile paper --data URI --storage URI
 
-The job gets this checkout as its working directory, without films, manifests, studies and registry, and runs on the
+The job gets this checkout as its working directory, without images, manifests, studies and registry, and runs on the
 cluster's own Python; where the package is installed there and not checked out here, nothing is sent. Paths and URIs are
 those of the cluster. Ctrl-C leaves the job running; `--stop JOB` ends one, and the same submit continues its study.
 """
@@ -117,7 +117,7 @@ def _refusals() -> Iterator[None]:
             "Expected the cluster to take the request.",
             received=_first_line(error),
             advice="`ray job list` tells which jobs there are; the working directory may have 500 MiB at most, "
-            "without what it is sent without: keep films and results elsewhere, or in data, runs and registry.",
+            "without what it is sent without: keep images and results elsewhere, or in data, runs and registry.",
         ) from error
 
 

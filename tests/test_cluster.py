@@ -38,9 +38,9 @@ def test_capacity_counts_nodes_that_are_there_and_those_that_an_autoscaler_may_s
     groups = [{"resources": worker, "count": 8}, {"resources": {"CPU": 32}, "count": 1}]
     monkeypatch.setenv(cluster.NODE_GROUPS, json.dumps([*groups, {"resources": {"CPU": 96}, "count": 0}]))
     monkeypatch.setattr(ray, "nodes", lambda: nodes[:1])
-    found, with_card = capacity(), capacity(with_card=True)
-    assert (found.cpus, found.cards, found.largest_cpus) == (64.0, 8.0, 32.0)
-    assert (with_card.cpus, with_card.cards, with_card.largest_cpus) == (32.0, 8.0, 4.0)
+    found, with_gpu = capacity(), capacity(with_gpu=True)
+    assert (found.cpus, found.gpus, found.largest_cpus) == (64.0, 8.0, 32.0)
+    assert (with_gpu.cpus, with_gpu.gpus, with_gpu.largest_cpus) == (32.0, 8.0, 4.0)
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_a_refused_image_keeps_its_reason_on_the_trip() -> None:
 
 
 def test_notes_added_on_the_way_survive_too() -> None:
-    error = CxrError("Expected a film.")
+    error = CxrError("Expected an image.")
     error.where = "trial scratch, fold 3"  # type: ignore[attr-defined]
     assert through_a_process_boundary(error).where == "trial scratch, fold 3"  # type: ignore[attr-defined]
 

@@ -8,7 +8,7 @@ from cxr_platform.errors import StudyError
 from cxr_platform.records import FinishedTrial, finished_trials, moment, read_description, read_trial_files
 
 TIMES = {"started": "2026-11-24T10:00:00+00:00", "finished": "2026-11-24T10:01:30+00:00"}
-HARDWARE = {"processor": "Xeon", "processors": 16, "cards": ["RTX 4090", "RTX 4090"]}
+HARDWARE = {"processor": "Xeon", "processors": 16, "gpus": ["RTX 4090", "RTX 4090"]}
 OLD = {"seconds": {"total": 80.5}, "images": {"train": 60, "test": 30}, "node": "a"}
 
 

@@ -6,19 +6,19 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from pathlib import Path
 
-from cxr_platform.champion.card import model_card
 from cxr_platform.champion.export import champion_network, export_onnx, onnx_answers
 from cxr_platform.champion.facts import OutOfFold
 from cxr_platform.champion.material import ChampionMaterial
+from cxr_platform.champion.model_card import model_card
 from cxr_platform.champion.parity import measure_parity, spread_out
 from cxr_platform.champion.reference import champion_reference
 from cxr_platform.champion.reported import reported
 from cxr_platform.evaluation.interval import Interval
-from cxr_platform.evaluation.material import manifest_films
+from cxr_platform.evaluation.report_inputs import manifest_images
 from cxr_platform.evaluation.statistics.resampling import study_seed
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 from cxr_platform.registry.bundle import (
-    CARD,
+    MODEL_CARD,
     ONNX,
     REFERENCE,
     WEIGHTS,
@@ -38,10 +38,10 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, eq=False)
 class Assembled:
-    """The new version's bundle, as it was described before its files were hashed, and its card."""
+    """The new version's bundle, as it was described before its files were hashed, and its model card."""
 
     bundle: Bundle
-    card: str
+    model_card: str
 
 
 def assemble(material: ChampionMaterial, facts: OutOfFold, registry: Registry, say: Say = lambda _: None) -> Assembled:
@@ -71,20 +71,20 @@ def _fill(folder: Path, version: str, material: ChampionMaterial, facts: OutOfFo
     say("Computing the reference statistics")
     _write_reference(folder, material, facts)
     bundle = _bundle(version, material, facts, parity)
-    films = manifest_films(material.manifest).facts
-    card = model_card(bundle, facts, material.predictions, films, reported(material.folder, facts.outcome))
-    (folder / CARD).write_text(card, encoding="utf-8")
-    return Assembled(bundle, card)
+    images = manifest_images(material.manifest).facts
+    text = model_card(bundle, facts, material.predictions, images, reported(material.folder, facts.outcome))
+    (folder / MODEL_CARD).write_text(text, encoding="utf-8")
+    return Assembled(bundle, text)
 
 
 def _parity(folder: Path, material: ChampionMaterial, temperature: float) -> Parity:
     network = champion_network(material.strategy, material.profile.model, folder / WEIGHTS)
-    films = material.data.films[spread_out(len(material.data.films))]
-    return measure_parity(network, folder / ONNX, films, temperature)
+    images = material.data.images[spread_out(len(material.data.images))]
+    return measure_parity(network, folder / ONNX, images, temperature)
 
 
 def _write_reference(folder: Path, material: ChampionMaterial, facts: OutOfFold) -> None:
-    _, features = onnx_answers(folder / ONNX, material.data.films)
+    _, features = onnx_answers(folder / ONNX, material.data.images)
     groups, seed = material.data.group_ids, study_seed(material.study)
     reference = champion_reference(facts.probabilities, material.manifest, features, groups, seed)
     reference.write(folder / REFERENCE)

@@ -1,9 +1,9 @@
-"""The champion's network as an ONNX graph: grey films in, logits and features out; no Keras needed to answer.
+"""The champion's network as an ONNX graph: grey images in, logits and features out; no Keras needed to answer.
 
-    films (B, S, S) uint8  →  logits (B, 7) float32, features (B, F) float32
+    images (B, S, S) uint8  →  logits (B, 7) float32, features (B, F) float32
 
 Scaling to −1…1 and the three equal channels are inside the graph; the batch is of any size. `features` are the means
-over the film of the last feature maps (layer "features").
+over the image of the last feature maps (layer "features").
 """
 
 import json
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from cxr_platform.config import ModelConfig, from_mapping
 from cxr_platform.errors import BundleError
-from cxr_platform.registry.bundle import FEATURES, FILMS, LOGITS
+from cxr_platform.registry.bundle import FEATURES, IMAGES, LOGITS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,14 +65,14 @@ def export_onnx(strategy: str, config: ModelConfig, weights: Path, file: Path) -
         _convert_elsewhere(strategy, config, weights, file)
 
 
-def onnx_answers(file: Path, films: "np.ndarray") -> "tuple[np.ndarray, np.ndarray]":
-    """Logits (N, 7) and features (N, F), float32, of uint8 films (N, S, S), by ONNX Runtime on the processor."""
+def onnx_answers(file: Path, images: "np.ndarray") -> "tuple[np.ndarray, np.ndarray]":
+    """Logits (N, 7) and features (N, F), float32, of uint8 images (N, S, S), by ONNX Runtime on the processor."""
     import numpy as np
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    starts = range(0, max(1, len(films)), BATCH)
-    parts = [session.run([LOGITS, FEATURES], {FILMS: films[start : start + BATCH]}) for start in starts]
+    starts = range(0, max(1, len(images)), BATCH)
+    parts = [session.run([LOGITS, FEATURES], {IMAGES: images[start : start + BATCH]}) for start in starts]
     logits, features = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     return logits, features
 
@@ -89,9 +89,9 @@ def _convert(strategy: str, config: ModelConfig, weights: Path, file: Path) -> N
     both = keras.Model(full.input, [full.output, full.get_layer("features").output])
     shape = (None, config.input_size, config.input_size)
 
-    @tf.function(autograph=False, input_signature=[tf.TensorSpec(shape, tf.uint8, name=FILMS)])
-    def answer(films: Any) -> dict[str, Any]:
-        logits, features = both(to_network_input(films), training=False)
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec(shape, tf.uint8, name=IMAGES)])
+    def answer(images: Any) -> dict[str, Any]:
+        logits, features = both(to_network_input(images), training=False)
         return {LOGITS: logits, FEATURES: features}
 
     graph, _ = tf2onnx.convert.from_function(answer, input_signature=answer.input_signature, opset=OPSET)

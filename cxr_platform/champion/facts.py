@@ -1,21 +1,21 @@
-"""What is known of a strategy before its champion has seen a single new film: the study's out-of-fold figures.
+"""What is known of a strategy before its champion has seen a single new image: the study's out-of-fold figures.
 
-Everything is computed by the functions of the report from the same predictions, so that card and report agree to the
-last digit. Nothing is measured on films that a network was trained on.
+Everything is computed by the functions of the report from the same predictions, so that model card and report agree to the
+last digit. Nothing is measured on images that a network was trained on.
 """
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cxr_platform.champion.zone import Decided, decided, threshold_zone
+from cxr_platform.champion.indeterminate_zone import Decided, decided, threshold_zone
 from cxr_platform.errors import NotPossible, StudyError
-from cxr_platform.evaluation.outcome import Outcome, study_outcome
 from cxr_platform.evaluation.predictions import Predictions
 from cxr_platform.evaluation.statistics.measures import StrategyMeasures, strategy_measures
 from cxr_platform.evaluation.statistics.operating_point import OperatingPoint, operating_points
 from cxr_platform.evaluation.statistics.resampling import study_bootstrap
 from cxr_platform.evaluation.statistics.temperature import scale
 from cxr_platform.evaluation.study import Study
+from cxr_platform.evaluation.study_results import Outcome, study_outcome
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 
 if TYPE_CHECKING:
@@ -89,8 +89,8 @@ def _checked_threshold(point: OperatingPoint, predictions: Predictions, positive
     patients = len(set(predictions.group_id[positive]))
     if point.for_use.threshold is None or patients < 2:
         raise NotPossible(
-            f"Expected {POSITIVE_CLASS} films of at least two patients to choose an operating point on.",
+            f"Expected {POSITIVE_CLASS} images of at least two patients to choose an operating point on.",
             received=f"{patients}",
-            advice=f"Build a manifest with films of {POSITIVE_CLASS} and run the study on it.",
+            advice=f"Build a manifest with images of {POSITIVE_CLASS} and run the study on it.",
         )
     return point.for_use.threshold

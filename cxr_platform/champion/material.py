@@ -1,4 +1,4 @@
-"""What a bundle is made from: a finished study, its manifest, and the champion trained on all films of that."""
+"""What a bundle is made from: a finished study, its manifest, and the champion trained on all images of that."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class ChampionMaterial:
-    """`folder` is that of the study, `data` its films in the order of the manifest, at the network's input size."""
+    """`folder` is that of the study, `data` its images in the order of the manifest, at the network's input size."""
 
     folder: Path
     study: Study
@@ -35,7 +35,7 @@ class ChampionMaterial:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """As the manifest's films came to be: its own settings, which may be others than those of the study's profile.
+        """As the manifest's images came to be: its own settings, which may be others than those of the study's profile.
 
         Raises `ConfigError` for settings that this version does not know.
         """
@@ -52,7 +52,7 @@ class ChampionMaterial:
         received = {key: self.run.identity[key] for key in wanted}
         if wanted != received:
             raise StudyMismatch(
-                f"Expected a champion of {strategy}, trained on the films of study {self.study.name!r}, manifest "
+                f"Expected a champion of {strategy}, trained on the images of study {self.study.name!r}, manifest "
                 f"{wanted['manifest']}.",
                 received=f"one of {received['strategy']}, manifest {received['manifest']}",
                 advice="Remove the champion's folder and run the same command again.",

@@ -1,4 +1,4 @@
-"""Whether the ONNX graph answers as the Keras network does, measured on films of the manifest."""
+"""Whether the ONNX graph answers as the Keras network does, measured on images of the manifest."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-4
 """Of a probability. Float32 sums in another order move one by some 1e-6 to 1e-5."""
 
-FILMS = 256
+IMAGES = 256
 
 
-def measure_parity(network: "Network", file: Path, films: np.ndarray, temperature: float) -> Parity:
-    """The largest difference of the seven probabilities at `temperature` over `films` (N, S, S) uint8.
+def measure_parity(network: "Network", file: Path, images: np.ndarray, temperature: float) -> Parity:
+    """The largest difference of the seven probabilities at `temperature` over `images` (N, S, S) uint8.
 
     Keras goes the way of a trial's prediction, its warp by nothing included. Raises `BundleError` where the difference
     is above `TOLERANCE`, or is no number.
     """
-    ours = scale(keras_probabilities(network, films), temperature)
-    theirs = scale(_softmax(onnx_answers(file, films)[0]), temperature)
-    parity = Parity(len(films), float(np.abs(ours - theirs).max()), TOLERANCE)
+    ours = scale(keras_probabilities(network, images), temperature)
+    theirs = scale(_softmax(onnx_answers(file, images)[0]), temperature)
+    parity = Parity(len(images), float(np.abs(ours - theirs).max()), TOLERANCE)
     if not parity.max_abs_difference <= TOLERANCE:
         raise BundleError(
-            f"Expected ONNX Runtime and Keras to give the same probabilities within {TOLERANCE:g} on {len(films)} "
-            "films of the manifest.",
+            f"Expected ONNX Runtime and Keras to give the same probabilities within {TOLERANCE:g} on {len(images)} "
+            "images of the manifest.",
             received=f"a difference of {parity.max_abs_difference:g}",
             advice="No bundle was made. The conversion is at fault, not the study: check the versions of tensorflow, "
             "tf2onnx and onnxruntime against the lock file.",
@@ -40,22 +40,22 @@ def measure_parity(network: "Network", file: Path, films: np.ndarray, temperatur
     return parity
 
 
-def keras_probabilities(network: "Network", films: np.ndarray) -> np.ndarray:
-    """Probabilities (N, 7) of uint8 films (N, S, S) by Keras, as a trial predicts."""
+def keras_probabilities(network: "Network", images: np.ndarray) -> np.ndarray:
+    """Probabilities (N, 7) of uint8 images (N, S, S) by Keras, as a trial predicts."""
     from cxr_platform.models.augment import to_network_input
     from cxr_platform.models.frozen import BATCH, pad
-    from cxr_platform.training.inputs import FilmInputs
+    from cxr_platform.training.inputs import ImageInputs
 
-    inputs, parts = FilmInputs(films, AugmentationConfig()), []
-    for start in range(0, len(films), BATCH):
-        rows = np.arange(start, min(start + BATCH, len(films)))
+    inputs, parts = ImageInputs(images, AugmentationConfig()), []
+    for start in range(0, len(images), BATCH):
+        rows = np.arange(start, min(start + BATCH, len(images)))
         batch = to_network_input(*inputs.clean_batch(pad(rows, BATCH)))
         parts.append(_softmax(np.asarray(network.full.predict_on_batch(batch))[: len(rows)]))
     return np.concatenate(parts)
 
 
-def spread_out(count: int, wanted: int = FILMS) -> np.ndarray:
-    """Row numbers of at most `wanted` of `count` films, evenly over the manifest."""
+def spread_out(count: int, wanted: int = IMAGES) -> np.ndarray:
+    """Row numbers of at most `wanted` of `count` images, evenly over the manifest."""
     return np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(int))
 
 

@@ -1,8 +1,8 @@
-"""Reference statistics of a bundle: what the answers, looks and features of films of the study's kind are like.
+"""Reference statistics of a bundle: what the answers, looks and features of images of the study's kind are like.
 
 Answers are out-of-fold ones, at the temperature in use. Distances are those of the champion's own features, which it
 was trained on; that this makes them no smaller was measured: a from-scratch network of 96 pixels, trained on two
-thirds of 3,376 films of the public sources, has a median distance of 33.2 on them and of 33.4 on the patients of the
+thirds of 3,376 images of the public sources, has a median distance of 33.2 on them and of 33.4 on the patients of the
 last third, and 0.3 % to 0.5 % of these lie beyond the limit that one in a thousand should pass.
 """
 
@@ -23,8 +23,8 @@ LOOKS = {"brightness": "mean", "contrast": "std", "padding": "padding_fraction"}
 def champion_reference(
     probabilities: np.ndarray, manifest: "Manifest", features: np.ndarray, groups: np.ndarray, seed: int
 ) -> Reference:
-    """The reference of a champion from calibrated out-of-fold `probabilities` (N, 7), the manifest's study films and
-    the champion's `features` (M, F) of them, whose patients are `groups` (M,). Raises `BundleError` for films of one
+    """The reference of a champion from calibrated out-of-fold `probabilities` (N, 7), the manifest's study images and
+    the champion's `features` (M, F) of them, whose patients are `groups` (M,). Raises `BundleError` for images of one
     patient alone."""
     table = manifest.table(["role", *LOOKS.values()])
     study = np.array(table["role"].to_pylist()) == "study"

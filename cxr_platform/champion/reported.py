@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cxr_platform.evaluation.answer import INTERVALS
 from cxr_platform.evaluation.findings import Association
-from cxr_platform.evaluation.outcome import Outcome
 from cxr_platform.evaluation.sections.sources import confounding
 from cxr_platform.evaluation.statistics.association import cramers_v, single_source, sources_of
 from cxr_platform.evaluation.study import Study
+from cxr_platform.evaluation.study_results import Outcome
+from cxr_platform.evaluation.summary import INTERVALS
 
 BELIEF = "Can it be believed"
 
@@ -20,7 +20,7 @@ BELIEF = "Can it be believed"
 class Reported:
     """`confounding` names classes of a single source, and is empty where there are none; it needs no report.
 
-    `belief` and `limits` are the report's words, but for what a card says of intervals itself; `None` and empty where
+    `belief` and `limits` are the report's words, but for what a model card says of intervals itself; `None` and empty where
     there is no report of this study as it is now.
     """
 
@@ -30,7 +30,7 @@ class Reported:
 
 
 def reported(folder: Path, outcome: Outcome) -> Reported:
-    """What `folder`/results.json and the sources of the films say."""
+    """What `folder`/results.json and the sources of the images say."""
     counts = outcome.counts
     found = Association(cramers_v(counts), single_source(counts), len(sources_of(counts)))
     tree = _results(folder / "results.json", outcome.study)
@@ -45,5 +45,5 @@ def _results(path: Path, study: Study) -> Mapping[str, Any]:
         tree: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         same = tree["study"]["started"] == study.started and {*tree["study"]["strategies"]} == {*study.strategies}
         return tree if same and tree["manifest"]["content_hash"] == study.manifest.content_hash else {}
-    except (OSError, ValueError, KeyError, TypeError):  # a report is made again in a minute; a card does without
+    except (OSError, ValueError, KeyError, TypeError):  # a report is made again in a minute; a model card does without
         return {}

@@ -35,7 +35,7 @@ class Picture:
 
 @contextmanager
 def canvas(height_inches: float, *, synthetic: bool) -> "Iterator[tuple[Figure, Axes]]":
-    """A figure with one pair of axes, `WIDTH_INCHES` wide, stamped where the films are synthetic."""
+    """A figure with one pair of axes, `WIDTH_INCHES` wide, stamped where the images are synthetic."""
     with figure_sheet(height_inches, synthetic=synthetic) as figure:
         yield figure, figure.add_subplot()
 
@@ -63,8 +63,8 @@ def to_png(figure: "Figure") -> bytes:
 
 
 def mark(synthetic: bool) -> str:
-    """What the text of a picture starts with where the films are synthetic."""
-    return "Synthetic films. " if synthetic else ""
+    """What the text of a picture starts with where the images are synthetic."""
+    return "Synthetic images. " if synthetic else ""
 
 
 def readable_on(background: Sequence[float]) -> str:

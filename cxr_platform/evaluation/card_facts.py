@@ -3,15 +3,15 @@
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from cxr_platform.evaluation.answer import PROTOCOL_MEANING
-from cxr_platform.evaluation.belief import external_text
 from cxr_platform.evaluation.contents import Contents
+from cxr_platform.evaluation.credibility import external_text
 from cxr_platform.evaluation.findings import Findings
 from cxr_platform.evaluation.interval import REPLICATES
-from cxr_platform.evaluation.material import Films, Material
 from cxr_platform.evaluation.paper import STRATEGIES
 from cxr_platform.evaluation.prose import count, joined, percent, rate
+from cxr_platform.evaluation.report_inputs import Images, Material
 from cxr_platform.evaluation.study import Study
+from cxr_platform.evaluation.summary import PROTOCOL_MEANING
 from cxr_platform.evaluation.table import text
 from cxr_platform.labels import CLASSES
 
@@ -28,7 +28,7 @@ FIXED = "Every network trains for its fixed number of epochs; the held-out fold 
 WINNER_CHOSEN = (
     " The winner is the strategy with the highest figures on the same folds, which makes its figures a little too high."
 )
-COMPARED_BY = "; strategies compared on the same films by McNemar's exact test with Holm's correction"
+COMPARED_BY = "; strategies compared on the same images by McNemar's exact test with Holm's correction"
 SETTINGS: Mapping[str, str] = {
     "alpha": "model.alpha",
     "input_size": "model.input_size",
@@ -50,7 +50,7 @@ def card_facts(material: Material, contents: Contents) -> dict[str, str]:
     """Every fact that is known of a study."""
     facts = dict(_of_study(material))
     facts |= _of_profile(material.study)
-    facts |= _of_films(material)
+    facts |= _of_images(material)
     facts |= _of_findings(contents.findings, material.outcome.verdict.winner)
     facts |= _of_report(contents)
     return facts
@@ -70,7 +70,7 @@ def _of_study(material: Material) -> Iterator[tuple[str, str]]:
     yield "selected", FIXED + (WINNER_CHOSEN if len(study.strategies) > 1 else "")
     yield "folds", str(study.folds)
     yield "fold_sizes", f"{min(held_out):,} to {max(held_out):,}"
-    yield "films", f"{outcome.images:,}"
+    yield "images", f"{outcome.images:,}"
     yield "groups", f"{len(set(predictions.group_id)):,}"
     yield "trials", str(study.folds * len(study.strategies))
     yield "classes", ", ".join(CLASSES)
@@ -86,16 +86,16 @@ def _of_study(material: Material) -> Iterator[tuple[str, str]]:
 def _of_sources(material: Material) -> Iterator[tuple[str, str]]:
     totals: dict[str, int] = {}
     for by_source in material.outcome.counts.values():
-        for source, films in by_source.items():
-            totals[source] = totals.get(source, 0) + films
-    yield "sources", "; ".join(f"{source}: {count(n, 'film', 'films')}" for source, n in sorted(totals.items()))
+        for source, images in by_source.items():
+            totals[source] = totals.get(source, 0) + images
+    yield "sources", "; ".join(f"{source}: {count(n, 'image', 'images')}" for source, n in sorted(totals.items()))
     yield "source_names", ", ".join(sorted(totals))
     yield "number_of_sources", count(len(totals), "collection", "collections")
 
 
 def _disjoint(study: Study) -> str:
     if study.protocol == "paper":
-        return "Films only: films of one patient may stand on both sides of a fold."
+        return "Images only: images of one patient may stand on both sides of a fold."
     return "Patients, where the collection names them, with all duplicates and near-duplicates found."
 
 
@@ -123,12 +123,12 @@ def _schedule(tree: Mapping[str, Any]) -> str:
 
 
 def _of_selection(selection: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    view = "Frontal films only" if selection.get("frontal_only") else "Films of every view"
+    view = "Frontal images only" if selection.get("frontal_only") else "Images of every view"
     single = " with a single finding" if selection.get("single_finding_only") else ""
     normal = ", “no finding” counted as Normal" if selection.get("no_finding_is_normal") else ""
     yield "selection", f"{view}{single} whose label is one of the seven classes{normal}."
     caps, limit = selection.get("caps"), selection.get("limit")
-    chosen = "the paper's numbers of films a class, drawn at random" if caps == "paper" else "every eligible film"
+    chosen = "the paper's numbers of images a class, drawn at random" if caps == "paper" else "every eligible image"
     yield "caps", f"{chosen[:1].upper()}{chosen[1:]}{'' if limit is None else f', at most {limit} a class'}."
 
 
@@ -138,25 +138,25 @@ def _at(tree: Any, path: str) -> Any:
     return tree
 
 
-def _of_films(material: Material) -> dict[str, str]:
-    if material.films is None:
+def _of_images(material: Material) -> dict[str, str]:
+    if material.images is None:
         return {}
-    study_films: pd.DataFrame = material.films.facts[material.films.facts["role"] == "study"]
+    study_images: pd.DataFrame = material.images.facts[material.images.facts["role"] == "study"]
     facts = {
-        "views": _counted(study_films["view"]),
-        "known": ", ".join(f"{c} of {int(study_films[c].notna().sum()):,} films" for c in ("age", "sex", "view")),
-        "characteristics": _characteristics(study_films),
-        "in_manifest": f"{len(material.films.facts):,}",
+        "views": _counted(study_images["view"]),
+        "known": ", ".join(f"{c} of {int(study_images[c].notna().sum()):,} images" for c in ("age", "sex", "view")),
+        "characteristics": _characteristics(study_images),
+        "in_manifest": f"{len(material.images.facts):,}",
     }
-    return facts | _of_record(material.films)
+    return facts | _of_record(material.images)
 
 
-def _of_record(films: Films) -> dict[str, str]:
-    excluded = films.info.get("excluded")
-    if excluded is None or "found" not in films.info:
+def _of_record(images: Images) -> dict[str, str]:
+    excluded = images.info.get("excluded")
+    if excluded is None or "found" not in images.info:
         return {}
     return {
-        "found": f"{films.info['found']:,}",
+        "found": f"{images.info['found']:,}",
         "excluded": ", ".join(f"{reason} {n:,}" for reason, n in sorted(excluded.items())) or "none",
         "excluded_number": f"{sum(excluded.values()):,}",
     }
@@ -167,13 +167,13 @@ def _counted(column: "pd.Series") -> str:
     return ", ".join(f"{value} {n:,}" for value, n in counted if n)
 
 
-def _characteristics(films: "pd.DataFrame") -> str:
-    ages = films["age"].dropna()
+def _characteristics(images: "pd.DataFrame") -> str:
+    ages = images["age"].dropna()
     age = f"median {ages.median():.0f} years ({ages.min():.0f} to {ages.max():.0f})" if len(ages) else "unknown"
-    patients = films["patient_id"].dropna().nunique()
+    patients = images["patient_id"].dropna().nunique()
     return (
-        f"Films of the folds: {count(patients, 'named patient', 'named patients')}; sex: {_counted(films['sex'])}; "
-        f"age: {age}, known of {len(ages):,} of {len(films):,} films; view: {_counted(films['view'])}."
+        f"Images of the folds: {count(patients, 'named patient', 'named patients')}; sex: {_counted(images['sex'])}; "
+        f"age: {age}, known of {len(ages):,} of {len(images):,} images; view: {_counted(images['view'])}."
     )
 
 
@@ -182,7 +182,7 @@ def _of_findings(findings: Findings, winner: str) -> dict[str, str]:
         "accuracy": rate(findings.accuracy),
         "sensitivity": rate(findings.sensitivity),
         "specificity": rate(findings.specificity),
-        "external_too": ", and evaluation on external films" if findings.external else "",
+        "external_too": ", and evaluation on external images" if findings.external else "",
         "replicates": f"{REPLICATES:,}",
         "compared_by": COMPARED_BY if findings.comparisons else "",
     }
@@ -192,8 +192,8 @@ def _of_findings(findings: Findings, winner: str) -> dict[str, str]:
         facts["external"] = f"{STRATEGIES[winner]}: {'; '.join(external)}."
     if (lungs := findings.lungs) is not None:
         facts["lungs"] = (
-            f"Heatmaps of {count(lungs.films, 'film', 'films')}; {rate(lungs.share)} of them lies in the lung field, "
-            f"which covers {percent(lungs.field_share)} of the film."
+            f"Heatmaps of {count(lungs.images, 'image', 'images')}; {rate(lungs.share)} of them lies in the lung field, "
+            f"which covers {percent(lungs.field_share)} of the image."
         )
     if (calibrated := findings.calibration) is not None:
         facts["calibration"] = (

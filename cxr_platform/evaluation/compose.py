@@ -5,7 +5,7 @@ from types import ModuleType
 from typing import Any, Protocol, cast
 
 from cxr_platform.evaluation.findings import Findings
-from cxr_platform.evaluation.material import Material
+from cxr_platform.evaluation.report_inputs import Material
 from cxr_platform.evaluation.section import Section
 
 

@@ -15,8 +15,8 @@ class Compute:
     """Seconds. `None` where a trial was stored before it was recorded, or cannot be read: a part is no sum.
 
     `busy_seconds` of all trials; `cpu_seconds` and `gpu_seconds` are the same times what each held (a fraction of a
-    card counts as that fraction); `wall_seconds` in which at least one trial ran, pauses left out. Their ratios
-    `trials_at_once` and `cards_at_once` are averages over the wall seconds. `machines` counts trials by the machine
+    GPU counts as that fraction); `wall_seconds` in which at least one trial ran, pauses left out. Their ratios
+    `trials_at_once` and `gpus_at_once` are averages over the wall seconds. `machines` counts trials by the machine
     that they ran on, which need not be the one whose hardware `study.json` states.
     """
 
@@ -33,7 +33,7 @@ class Compute:
         return _ratio(self.busy_seconds, self.wall_seconds)
 
     @property
-    def cards_at_once(self) -> float | None:
+    def gpus_at_once(self) -> float | None:
         """GPU seconds a wall second."""
         return _ratio(self.gpu_seconds, self.wall_seconds)
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from cxr_platform.evaluation.answer import Answer, answer
 from cxr_platform.evaluation.canvas import Picture
 from cxr_platform.evaluation.compute import Compute
 from cxr_platform.evaluation.findings import Findings
-from cxr_platform.evaluation.outcome import Outcome
 from cxr_platform.evaluation.section import Section
+from cxr_platform.evaluation.study_results import Outcome
+from cxr_platform.evaluation.summary import Answer, answer
 from cxr_platform.evaluation.table import Table
 
 FILE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")

@@ -1,4 +1,4 @@
-"""What was computed from a study's models and films for its report: the files of `runs/NAME/evidence/`.
+"""What was computed from a study's models and images for its report: the files of `runs/NAME/evidence/`.
 
 `evidence.json` says for each part under which key it was made, or why it could not be. Written by the room `evidence`.
 """
@@ -22,29 +22,29 @@ AGAIN = "Remove the folder evidence of the study and write the report again."
 STALE = "It was computed for other predictions than those of now: cxr report --manifest FOLDER computes it again."
 
 FILES: Mapping[str, tuple[str, ...]] = {
-    # Out-of-fold probabilities by what the file says of a film (probe "metadata"), each image once
+    # Out-of-fold probabilities by what the file says of an image (probe "metadata"), each image once
     "metadata_probe": ("probe", "image_id", "fold", *PROBABILITY_COLUMNS),
-    # The same of the pixels' probes: whole-film, without-lungs, lungs-only
+    # The same of the pixels' probes: whole-image, without-lungs, lungs-only
     "pixel_probes": ("probe", "image_id", "fold", *PROBABILITY_COLUMNS),
     # The source as told from metadata or pixels, out of fold: one row an image and probe; empty with one source
     "metadata_source_probe": ("probe", "image_id", "fold", "source", "predicted"),
     "pixel_source_probes": ("probe", "image_id", "fold", "source", "predicted"),
-    # Each film of an external source by the model of each strategy × fold
+    # Each image of an external source by the model of each strategy × fold
     "external": ("image_id", "group_id", "source", "label", "strategy", "fold", *PROBABILITY_COLUMNS),
-    # Leave-one-source-out: films of the class `label` of `source`, by a model trained without that source, which saw
-    # `trained_on` films of the class
+    # Leave-one-source-out: images of the class `label` of `source`, by a model trained without that source, which saw
+    # `trained_on` images of the class
     "left_out": ("image_id", "group_id", "source", "label", "trained_on", *PROBABILITY_COLUMNS),
     # Share of a heatmap (of the predicted class, by the out-of-fold model) inside the lung field, beside the field's
-    # share of the film
+    # share of the image
     "lung_share": ("image_id", "label", "predicted", "strategy", "fold", "share", "field_share"),
     # Heatmaps 0..1, flattened row by row, side × side; of `target`, by the out-of-fold model
     "heatmaps": ("image_id", "strategy", "fold", "target", "side", "heatmap"),
     # The features that separate a class best, two a class and fold: chosen on one half of the fold's patients, measured
     # on the other; `source` is the one that the feature is highest for, with its area under the curve
     "atlas": ("fold", "feature", "label", "auc_chosen", "auc_held", "matched_folds", "folds", "source", "auc_source"),
-    # The films that such a feature answers most strongly, with heatmaps of the feature
-    "atlas_films": ("fold", "feature", "rank", "image_id", "value", "side", "heatmap"),
-    # The winner's penultimate features of every film, by the out-of-fold model: float16
+    # The images that such a feature answers most strongly, with heatmaps of the feature
+    "atlas_images": ("fold", "feature", "rank", "image_id", "value", "side", "heatmap"),
+    # The winner's penultimate features of every image, by the out-of-fold model: float16
     "features": ("image_id", "group_id", "source", "label", "fold", "features"),
 }
 """Part → the columns that its Parquet file has at least."""

@@ -1,9 +1,9 @@
-"""One film, where its answer comes from, and how likely each class was held."""
+"""One image, where its answer comes from, and how likely each class was held."""
 
 from typing import TYPE_CHECKING
 
 from cxr_platform.evaluation.canvas import BLUE, INK, WIDTH_INCHES, figure_sheet, to_png
-from cxr_platform.evaluation.sections.film_sheet import over
+from cxr_platform.evaluation.sections.image_sheet import over
 from cxr_platform.labels import CLASSES
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ OUTLINE = "#56B4E9"  # Okabe and Ito's light blue: seen on black, grey and white
 
 
 def explained_picture(
-    film: "np.ndarray",
+    image: "np.ndarray",
     heat: "np.ndarray",
     field: "np.ndarray",
     probabilities: "np.ndarray",
@@ -22,14 +22,14 @@ def explained_picture(
     *,
     synthetic: bool,
 ) -> bytes:
-    """PNG: the film (S, S) uint8; the same under its heatmap (side, side) with the outline of `field` (S, S) bool; the
+    """PNG: the image (S, S) uint8; the same under its heatmap (side, side) with the outline of `field` (S, S) bool; the
     probabilities (7,) as bars."""
     with figure_sheet(WIDTH_INCHES * 0.95, synthetic=synthetic) as figure:
         grid = figure.add_gridspec(2, 2, height_ratios=(1.1, 1))
         left, right = (figure.add_subplot(grid[0, column]) for column in (0, 1))
-        left.imshow(film, cmap="gray", vmin=0, vmax=255)
-        left.set_title("film", fontsize=11, weight="normal")
-        right.imshow(over(film, heat))
+        left.imshow(image, cmap="gray", vmin=0, vmax=255)
+        left.set_title("image", fontsize=11, weight="normal")
+        right.imshow(over(image, heat))
         right.contour(field, levels=[0.5], colors=OUTLINE, linewidths=1.5, linestyles="--")
         right.set_title("heatmap, lung field dashed", fontsize=11, weight="normal")
         for axes in (left, right):

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from cxr_platform.evaluation.canvas import BLUE, GREY, INK, VERMILION, Picture, canvas, mark, readable_on, to_png
 from cxr_platform.evaluation.metrics import Results, StrategyResult, row_shares
-from cxr_platform.evaluation.outcome import Outcome
 from cxr_platform.evaluation.paper import STRATEGIES, paper_figures
+from cxr_platform.evaluation.study_results import Outcome
 from cxr_platform.evaluation.table import text
 from cxr_platform.labels import CLASSES
 
@@ -30,7 +30,7 @@ def accuracy_chart(outcome: Outcome) -> Picture:
             _number(outcome.majority_accuracy), color=INK, linestyle=":", label="always the most frequent class"
         )
         axes.set_yticks(range(len(STRATEGIES)), list(STRATEGIES.values()))
-        axes.set(xlim=(0, 100), xlabel="7-class accuracy (% of films)", ylim=(len(STRATEGIES) - 0.45, -0.55))
+        axes.set(xlim=(0, 100), xlabel="7-class accuracy (% of images)", ylim=(len(STRATEGIES) - 0.45, -0.55))
         axes.set_title("7-class accuracy by strategy", loc="left", pad=10)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(axis="y", length=0)
@@ -47,14 +47,14 @@ def confusion_picture(outcome: Outcome, result: StrategyResult) -> Picture:
         image = _shaded_counts(axes, result)
         axes.set_xticks(range(len(CLASSES)), CLASSES, rotation=40, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(len(CLASSES)), CLASSES)
-        axes.set(xlabel="Predicted class (cells: number of films)", ylabel="Actual class")
+        axes.set(xlabel="Predicted class (cells: number of images)", ylabel="Actual class")
         axes.set_title(shown, loc="left", pad=10)
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
         bar = figure.colorbar(image, ax=axes, label="share of the actual class (%)", shrink=0.8, pad=0.02)
         bar.outline.set_visible(False)
         png = to_png(figure)
-    caption = f"{shown}: films of each actual class by predicted class, all folds pooled."
+    caption = f"{shown}: images of each actual class by predicted class, all folds pooled."
     return Picture(f"confusion-{result.strategy}", caption, _confusion_alt(outcome, result), png)
 
 
@@ -95,7 +95,7 @@ def _print_values(axes: "Axes", places: Sequence[float], values: Sequence[float]
 def _shaded_counts(axes: "Axes", result: StrategyResult) -> "AxesImage":
     import numpy as np
 
-    shares = np.nan_to_num(np.array(row_shares(result.matrix), dtype=float))  # a class without films is left pale
+    shares = np.nan_to_num(np.array(row_shares(result.matrix), dtype=float))  # a class without images is left pale
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     for (row, column), count in np.ndenumerate(result.matrix):
         colour = readable_on([float(c) for c in image.cmap(image.norm(shares[row, column]))])

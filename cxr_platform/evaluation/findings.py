@@ -10,7 +10,7 @@ FEW_TO_LEARN_FROM = 50
 
 @dataclass(frozen=True)
 class Comparison:
-    """The winner against another strategy on the same films: difference of 7-class accuracy, in points.
+    """The winner against another strategy on the same images: difference of 7-class accuracy, in points.
 
     `p_value` is McNemar's exact one, `p_adjusted` after Holm's correction over all comparisons with the winner.
     """
@@ -31,7 +31,7 @@ class Comparison:
 class ProbeFinding:
     """One probe: 7-class accuracy, and Covid19 sensitivity and specificity, in percent with intervals.
 
-    `control` is the same probe on the whole film (the study's winner for the metadata probe), `chance` the accuracy of
+    `control` is the same probe on the whole image (the study's winner for the metadata probe), `chance` the accuracy of
     always answering the most frequent class. `shortcut` says that the probe knows too much; `sentence` says what it
     means.
     """
@@ -68,18 +68,18 @@ class Association:
 
 @dataclass(frozen=True)
 class ExternalFinding:
-    """A rate on the films of an external source beside the same rate in cross-validation, both in percent.
+    """A rate on the images of an external source beside the same rate in cross-validation, both in percent.
 
-    `measure` is "sensitivity" or "specificity" of Covid19, or "recall" of `label`; `films` counts those of the rate.
+    `measure` is "sensitivity" or "specificity" of Covid19, or "recall" of `label`; `images` counts those of the rate.
     `contradicts` says that the two intervals do not overlap and that the external rate is the lower one. `learnt_from`
-    are the films of the class from elsewhere that were left to learn from, where a source was left out.
+    are the images of the class from elsewhere that were left to learn from, where a source was left out.
     """
 
     source: str
     measure: str
     label: str
     strategy: str
-    films: int
+    images: int
     wrong: int
     internal: Interval
     external: Interval
@@ -94,13 +94,13 @@ class ExternalFinding:
 
 @dataclass(frozen=True)
 class WithinSources:
-    """Covid19 specificity, in percent, over the other `films` of those sources that have Covid19 too, beside that over
-    films of the same classes from `elsewhere`. Within such a source its looks do not give Covid19 away.
+    """Covid19 specificity, in percent, over the other `images` of those sources that have Covid19 too, beside that over
+    images of the same classes from `elsewhere`. Within such a source its looks do not give Covid19 away.
 
     `falls` says that the two intervals do not overlap and that the first is the lower one.
     """
 
-    films: int
+    images: int
     specificity: Interval
     elsewhere: Interval
     falls: bool
@@ -108,11 +108,11 @@ class WithinSources:
 
 @dataclass(frozen=True)
 class LungShare:
-    """Share of the heatmaps inside the lung field over all explained films, in percent, beside the field's own share
-    of the film, which a heatmap without preference would have."""
+    """Share of the heatmaps inside the lung field over all explained images, in percent, beside the field's own share
+    of the image, which a heatmap without preference would have."""
 
     strategy: str
-    films: int
+    images: int
     share: Interval
     field_share: float
     low: bool

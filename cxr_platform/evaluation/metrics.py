@@ -1,7 +1,7 @@
 """The study's measures (§2.5), from predictions or from a confusion matrix. All other figures come from here.
 
 Every rate is a percentage from 0 to 100, as the paper prints it, and `None` where it is undefined
-(sensitivity of a fold without a Covid19 film, say): an undefined rate is never 0 and never enters a mean.
+(sensitivity of a fold without a Covid19 image, say): an undefined rate is never 0 and never enters a mean.
 Confusion matrices have the actual class in rows and the predicted class in columns, in the order of `CLASSES`.
 """
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from cxr_platform.evaluation.belief import Belief
+from cxr_platform.evaluation.credibility import Belief
 from cxr_platform.evaluation.findings import Findings
-from cxr_platform.evaluation.outcome import Outcome
 from cxr_platform.evaluation.prose import joined
+from cxr_platform.evaluation.study_results import Outcome
 
 SHOWN_STEPS = 3
 PAPER_FOLDS = 10
@@ -14,10 +14,10 @@ PAPER_FOLDS = 10
 def next_steps(outcome: Outcome, findings: Findings, belief: Belief) -> list[str]:
     """Steps as clauses, the most urgent first, commands in backticks; never empty."""
     return [
-        *_real_films(outcome),
+        *_real_images(outcome),
         *_second_source(findings),
         *_compute(outcome, findings, belief),
-        *_films_from_elsewhere(outcome, findings),
+        *_images_from_elsewhere(outcome, findings),
         *_other_protocol(outcome, findings),
         *_more_folds(outcome, findings),
         "look through the failures and the heatmaps with a radiologist",
@@ -30,17 +30,17 @@ def in_words(steps: list[str]) -> tuple[str, str]:
     return f"{first[:1].upper()}{first[1:]}.", f"Then {'; then '.join(others)}." if others else ""
 
 
-def _real_films(outcome: Outcome) -> Iterator[str]:
+def _real_images(outcome: Outcome) -> Iterator[str]:
     if outcome.study.manifest.synthetic:
-        yield "run the same on real films: `make cv-all DATA=FOLDER`"
+        yield "run the same on real images: `make cv-all DATA=FOLDER`"
 
 
 def _second_source(findings: Findings) -> Iterator[str]:
     single = list(findings.association.single_source)
     if findings.association.sources > 1 and single:
-        yield f"get films of {joined(single)} from a second source and run again: `make cv-all DATA=FOLDER`"
+        yield f"get images of {joined(single)} from a second source and run again: `make cv-all DATA=FOLDER`"
     elif any(finding.contradicts for finding in (*findings.external, *findings.left_out)):
-        yield "train on films of more sources: `make cv-all DATA=FOLDER`"
+        yield "train on images of more sources: `make cv-all DATA=FOLDER`"
 
 
 def _compute(outcome: Outcome, findings: Findings, belief: Belief) -> Iterator[str]:
@@ -50,9 +50,9 @@ def _compute(outcome: Outcome, findings: Findings, belief: Belief) -> Iterator[s
         yield "give no accuracy without the probes beside it"
 
 
-def _films_from_elsewhere(outcome: Outcome, findings: Findings) -> Iterator[str]:
+def _images_from_elsewhere(outcome: Outcome, findings: Findings) -> Iterator[str]:
     if not findings.external:
-        yield f"score films from elsewhere: `cxr evaluate --study runs/{outcome.study.name} --data FOLDER`"
+        yield f"score images from elsewhere: `cxr evaluate --study runs/{outcome.study.name} --data FOLDER`"
 
 
 def _other_protocol(outcome: Outcome, findings: Findings) -> Iterator[str]:
@@ -63,7 +63,7 @@ def _other_protocol(outcome: Outcome, findings: Findings) -> Iterator[str]:
 def _more_folds(outcome: Outcome, findings: Findings) -> Iterator[str]:
     if outcome.study.folds < PAPER_FOLDS:
         apart = all(comparison.told_apart for comparison in findings.comparisons)
-        reason = "repeat it as the paper did" if apart else "tell the strategies apart with ten folds and larger films"
+        reason = "repeat it as the paper did" if apart else "tell the strategies apart with ten folds and larger images"
         yield f"{reason}: `make cv-all {_data(outcome)}PROFILE=paper`"
 
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cxr_platform.evaluation.answer import PROTOCOL_MEANING
 from cxr_platform.evaluation.compute import compute_line, machines_line
 from cxr_platform.evaluation.contents import Contents
-from cxr_platform.evaluation.leaves import leaves
+from cxr_platform.evaluation.flatten import leaves
 from cxr_platform.evaluation.paper import ARXIV_ID, STRATEGIES, paper_tables
 from cxr_platform.evaluation.section import Section
+from cxr_platform.evaluation.summary import PROTOCOL_MEANING
 from cxr_platform.evaluation.table import SYNTHETIC, text
 
 if TYPE_CHECKING:

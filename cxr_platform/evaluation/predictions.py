@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 PROBABILITY_COLUMNS = tuple(f"p_{label}" for label in CLASSES)
 KEY_COLUMNS = ("image_id", "group_id", "source", "label", "strategy", "fold")
-SUM_TOLERANCE = 1e-3  # float32 softmax keeps 1e-6; half precision, which some cards train in, 1e-3
+SUM_TOLERANCE = 1e-3  # float32 softmax keeps 1e-6; half precision, which some GPUs train in, 1e-3
 NAMED = 5  # how many offenders an error names
 
 RERUN = "Run the same cross_validate command again: finished trials are kept, the others are trained."

@@ -37,5 +37,5 @@ def shortened(name: str, length: int = 20) -> str:
 
 
 def count(number: int, one: str, many: str) -> str:
-    """1 film, 2 films."""
+    """1 image, 2 images."""
     return f"{number:,} {one if number == 1 else many}"

@@ -11,12 +11,12 @@ from cxr_platform.evaluation.compute import read_compute
 from cxr_platform.evaluation.contents import Contents
 from cxr_platform.evaluation.figures import accuracy_chart, confusion_picture
 from cxr_platform.evaluation.findings import Findings
-from cxr_platform.evaluation.material import Material
-from cxr_platform.evaluation.outcome import Outcome
 from cxr_platform.evaluation.page import render
+from cxr_platform.evaluation.report_inputs import Material
 from cxr_platform.evaluation.results import results_tree
 from cxr_platform.evaluation.section import Section
 from cxr_platform.evaluation.study_card import study_card
+from cxr_platform.evaluation.study_results import Outcome
 from cxr_platform.evaluation.table import to_csv, to_markdown
 from cxr_platform.evaluation.tables import report_tables
 

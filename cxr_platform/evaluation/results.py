@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from cxr_platform.evaluation.answer import Answer, winner_line
 from cxr_platform.evaluation.compute import Compute
 from cxr_platform.evaluation.contents import Contents
 from cxr_platform.evaluation.metrics import MEASURES, StrategyResult, difference, two_class
@@ -13,6 +12,7 @@ from cxr_platform.evaluation.paper import ARXIV_ID, paper_figures, paper_matrix
 from cxr_platform.evaluation.ranking import RULE
 from cxr_platform.evaluation.section import Section
 from cxr_platform.evaluation.study import Study
+from cxr_platform.evaluation.summary import Answer, winner_line
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 
 SCHEMA_VERSION = 2
@@ -81,7 +81,7 @@ def _compute(compute: Compute) -> dict[str, Any]:
     return {
         **asdict(compute),
         "trials_at_once": compute.trials_at_once,
-        "cards_at_once": compute.cards_at_once,
+        "gpus_at_once": compute.gpus_at_once,
     }
 
 

@@ -12,7 +12,7 @@ from importlib import resources
 
 from cxr_platform.evaluation.card_facts import card_facts
 from cxr_platform.evaluation.contents import Contents
-from cxr_platform.evaluation.material import Material
+from cxr_platform.evaluation.report_inputs import Material
 from cxr_platform.evaluation.table import SYNTHETIC
 
 FILLED, PARTLY, OPEN = "filled", "partly", "open"
@@ -54,7 +54,7 @@ def study_card(material: Material, contents: Contents) -> str:
     filled = {checklist.name: [entry(item, facts) for item in checklist.items] for checklist in checklists()}
     lines = [f"# Study card: {material.study.name}", ""]
     if material.synthetic:
-        lines += [f"**{SYNTHETIC}**: a program drew films of this study; nothing here holds for patients.", ""]
+        lines += [f"**{SYNTHETIC}**: a program drew images of this study; nothing here holds for patients.", ""]
     lines += [*_preface(filled), ""]
     for checklist in checklists():
         lines += [*_chapter(checklist, filled[checklist.name]), ""]

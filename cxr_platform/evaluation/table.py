@@ -11,7 +11,7 @@ from cxr_platform.evaluation.metrics import Spread
 
 Value = Interval | Spread | float | int | str | None
 
-SYNTHETIC = "SYNTHETIC FILMS"
+SYNTHETIC = "SYNTHETIC IMAGES"
 ABSENT = "–"
 MINUS = "−"
 
@@ -20,7 +20,7 @@ MINUS = "−"
 class Row:
     """One row: `labels` stand under the table's `headers`, `values` under its `columns`.
 
-    `kind` is `"study"`, `"paper"`, `"difference"`, `"winner"`, `"absent"`, `"small"` (too few films to say anything),
+    `kind` is `"study"`, `"paper"`, `"difference"`, `"winner"`, `"absent"`, `"small"` (too few images to say anything),
     `"total"` or empty; it sets the row's look, and the floats of a difference carry a sign.
     """
 
@@ -43,7 +43,7 @@ class Table:
 
     @property
     def caption(self) -> str:
-        """The title, marked where the films are synthetic."""
+        """The title, marked where the images are synthetic."""
         return f"{self.title} · {SYNTHETIC}" if self.synthetic else self.title
 
     def spans(self) -> list[int]:
@@ -102,13 +102,13 @@ def to_csv(table: Table) -> str:
     """The table as CSV: numbers bare, empty for what there is not, columns of their own for standard deviations and
     for the bounds of intervals.
 
-    Where the films are synthetic a last column `films` says so in every row, because a CSV travels without its caption.
+    Where the images are synthetic a last column `images` says so in every row, because a CSV travels without its caption.
     """
     extras = [_extra_columns([row.values[i] for row in table.rows]) for i in range(len(table.columns))]
     heads = [*table.headers]
     for column, further in zip(table.columns, extras, strict=True):
         heads += [column, *(f"{column}, {name}" for name in further)]
-    lines = [heads + ["films"] * table.synthetic]
+    lines = [heads + ["images"] * table.synthetic]
     for row in table.rows:
         cells = [cell for v, further in zip(row.values, extras, strict=True) for cell in _csv_cells(v, further)]
         lines.append([*row.labels, *cells, *([SYNTHETIC] * table.synthetic)])

@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 from cxr_platform.evaluation.metrics import MEASURES, Results, row_shares
-from cxr_platform.evaluation.outcome import Outcome
 from cxr_platform.evaluation.paper import STRATEGIES
 from cxr_platform.evaluation.paper_form import FIGURES_NOTE, PERCENT_COLUMNS, paper_form_tables
 from cxr_platform.evaluation.ranking import RULE_ORDER
+from cxr_platform.evaluation.study_results import Outcome
 from cxr_platform.evaluation.table import Row, Table, Value
 from cxr_platform.labels import CLASSES, PAPER_COUNTS
 
@@ -14,7 +14,7 @@ SUMMARY_ORDER = (*RULE_ORDER, *(m for m in MEASURES if m not in RULE_ORDER))
 
 
 def report_tables(outcome: Outcome) -> dict[str, Table]:
-    """Tables by name, in the order of the report, marked where the films are synthetic."""
+    """Tables by name, in the order of the report, marked where the images are synthetic."""
     tables = [
         summary_table(outcome),
         *paper_form_tables(outcome.results),
@@ -71,5 +71,5 @@ def folds_table(results: Results) -> Table:
         for fold in result.folds
     ]
     columns = ("images", *PERCENT_COLUMNS)
-    note = "A dash stands for a figure that is undefined: sensitivity in a fold without a Covid19 film, say."
+    note = "A dash stands for a figure that is undefined: sensitivity in a fold without a Covid19 image, say."
     return Table("folds", "Every fold", ("Strategy", "Fold"), columns, tuple(rows), note)

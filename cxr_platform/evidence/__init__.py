@@ -1,1 +1,1 @@
-"""What is computed from a study's models and films for its report: probes, external scores, heatmaps, features."""
+"""What is computed from a study's models and images for its report: probes, external scores, heatmaps, features."""

@@ -1,4 +1,4 @@
-"""The feature atlas of the winner (paper, §4): features of every film by the network that has not seen it, ranked."""
+"""The feature atlas of the winner (paper, §4): features of every image by the network that has not seen it, ranked."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,16 +23,16 @@ from cxr_platform.models.mobilenet import Network
 from cxr_platform.training.data import StudyData
 
 FEATURES_A_CLASS = 2
-FILMS_A_FEATURE = 4
-SHARED_FILMS = 300
+IMAGES_PER_FEATURE = 4
+SHARED_IMAGES = 300
 TITLE = "Feature atlas"
 
 
 @dataclass(frozen=True)
 class FoldFeatures:
-    """Of one fold's network: features (n, F) of the fold's own films, `rows` (n,) of the study's data, and features
-    (300, F) of the films that all networks are compared on; `half` (n,) bool are the films on which features are
-    chosen, `films` and `maps` those that each first feature of a class answers most strongly."""
+    """Of one fold's network: features (n, F) of the fold's own images, `rows` (n,) of the study's data, and features
+    (300, F) of the images that all networks are compared on; `half` (n,) bool are the images on which features are
+    chosen, `images` and `maps` those that each first feature of a class answers most strongly."""
 
     fold: int
     rows: np.ndarray
@@ -40,12 +40,12 @@ class FoldFeatures:
     shared: np.ndarray
     half: np.ndarray
     top: list[Ranked]
-    films: list[np.ndarray]
+    images: list[np.ndarray]
     maps: list[np.ndarray]
 
 
 def atlas(workspace: Workspace) -> Mapping[str, pa.Table]:
-    """Tables `features` (every film), `atlas` (two features a class and fold) and `atlas_films` (what these answer)."""
+    """Tables `features` (every image), `atlas` (two features a class and fold) and `atlas_images` (what these answer)."""
     data, parts = workspace.data, []
     shared = shared_rows(data, workspace.profile.seed)
     for fold, network in fold_networks(workspace, workspace.winner):
@@ -54,35 +54,35 @@ def atlas(workspace: Workspace) -> Mapping[str, pa.Table]:
     return {
         "features": pa.concat_tables([_features_table(data, part) for part in parts]),
         "atlas": _atlas_table(data, parts),
-        "atlas_films": pa.concat_tables([_films_table(data, part) for part in parts]),
+        "atlas_images": pa.concat_tables([_images_table(data, part) for part in parts]),
     }
 
 
 def shared_rows(data: StudyData, seed: int) -> np.ndarray:
-    """Films on which the networks of all folds are compared: up to `SHARED_FILMS`, drawn with the study's seed.
+    """Images on which the networks of all folds are compared: up to `SHARED_IMAGES`, drawn with the study's seed.
 
     Each network was trained on most of them; for whether two features answer alike that does not matter.
     """
-    return np.sort(np.random.default_rng([seed, 5]).permutation(len(data.labels))[:SHARED_FILMS])
+    return np.sort(np.random.default_rng([seed, 5]).permutation(len(data.labels))[:SHARED_IMAGES])
 
 
 def _fold_features(network: Network, data: StudyData, fold: int, shared: np.ndarray, seed: int) -> FoldFeatures:
     rows = data.rows_of_fold(fold)
-    features = penultimate(network, data.films[rows])
+    features = penultimate(network, data.images[rows])
     half = halves(data.group_ids[rows], seed + fold)
     top = top_features(features, data.labels[rows], half, FEATURES_A_CLASS)
-    films = [rows[_strongest(features[:, r.feature], half, data.group_ids[rows])] for r in top]
-    numbers = np.repeat([r.feature for r in top], [len(f) for f in films]).astype(int)
-    together = feature_heatmaps(network, data.films[np.concatenate([np.zeros(0, int), *films])], numbers)
-    maps = np.split(together, np.cumsum([len(f) for f in films])[:-1]) if films else []
-    return FoldFeatures(fold, rows, features, penultimate(network, data.films[shared]), half, top, films, maps)
+    images = [rows[_strongest(features[:, r.feature], half, data.group_ids[rows])] for r in top]
+    numbers = np.repeat([r.feature for r in top], [len(f) for f in images]).astype(int)
+    together = feature_heatmaps(network, data.images[np.concatenate([np.zeros(0, int), *images])], numbers)
+    maps = np.split(together, np.cumsum([len(f) for f in images])[:-1]) if images else []
+    return FoldFeatures(fold, rows, features, penultimate(network, data.images[shared]), half, top, images, maps)
 
 
 def _strongest(feature: np.ndarray, half: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """The films of the half that was not chosen on with the highest values, one a patient."""
+    """The images of the half that was not chosen on with the highest values, one a patient."""
     order = [i for i in np.argsort(-feature, kind="stable") if not half[i]]
     first = {groups[i]: i for i in reversed(order)}
-    return np.array([i for i in order if first[groups[i]] == i][:FILMS_A_FEATURE], dtype=int)
+    return np.array([i for i in order if first[groups[i]] == i][:IMAGES_PER_FEATURE], dtype=int)
 
 
 def _features_table(data: StudyData, part: FoldFeatures) -> pa.Table:
@@ -111,7 +111,7 @@ def _atlas_table(data: StudyData, parts: list[FoldFeatures]) -> pa.Table:
 
 
 def _is_in(other: FoldFeatures, areas: Mapping[int, np.ndarray], part: FoldFeatures, ranked: Ranked) -> bool:
-    """Whether the network of `other` has the feature of `part` too; not shown by a fold without a film of the class,
+    """Whether the network of `other` has the feature of `part` too; not shown by a fold without an image of the class,
     as the paper's protocol may draw one."""
     if ranked.label not in areas:
         return False
@@ -129,16 +129,16 @@ def _atlas_row(data: StudyData, part: FoldFeatures, ranked: Ranked, matched: int
         "auc_held": ranked.auc_held,
         "matched_folds": matched,
         "folds": folds,
-        "films_held": int(held.sum()),
+        "images_held": int(held.sum()),
         "source": source[0] if source else None,
         "auc_source": source[1] if source else None,
     }
 
 
-def _films_table(data: StudyData, part: FoldFeatures) -> pa.Table:
+def _images_table(data: StudyData, part: FoldFeatures) -> pa.Table:
     rows = []
-    for ranked, films, maps in zip(part.top, part.films, part.maps, strict=True):
-        for rank, (row, heat) in enumerate(zip(films, maps, strict=True)):
+    for ranked, images, maps in zip(part.top, part.images, part.maps, strict=True):
+        for rank, (row, heat) in enumerate(zip(images, maps, strict=True)):
             position = int(np.flatnonzero(part.rows == row)[0])
             rows.append(
                 {
@@ -151,7 +151,7 @@ def _films_table(data: StudyData, part: FoldFeatures) -> pa.Table:
                     "heatmap": heat.ravel().astype("float16"),
                 }
             )
-    return pa.Table.from_pylist(rows, FILMS_SCHEMA)
+    return pa.Table.from_pylist(rows, IMAGES_SCHEMA)
 
 
 ATLAS_SCHEMA = pa.schema(
@@ -163,12 +163,12 @@ ATLAS_SCHEMA = pa.schema(
         ("auc_held", pa.float64()),
         ("matched_folds", pa.int32()),
         ("folds", pa.int32()),
-        ("films_held", pa.int32()),
+        ("images_held", pa.int32()),
         ("source", pa.string()),
         ("auc_source", pa.float64()),
     ]
 )
-FILMS_SCHEMA = pa.schema(
+IMAGES_SCHEMA = pa.schema(
     [
         ("fold", pa.int32()),
         ("feature", pa.int32()),

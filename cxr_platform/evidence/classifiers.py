@@ -1,4 +1,4 @@
-"""The classifiers of the probes, and their answers for films outside the folds that they were fitted on."""
+"""The classifiers of the probes, and their answers for images outside the folds that they were fitted on."""
 
 from collections.abc import Callable
 from typing import Any
@@ -51,7 +51,7 @@ def class_probabilities(model: Any, values: np.ndarray) -> np.ndarray:
 
 
 def out_of_fold_probabilities(make: Make, values: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> np.ndarray:
-    """Probabilities (N, 7) float32 of each film, by a classifier fitted to the films of the other folds."""
+    """Probabilities (N, 7) float32 of each image, by a classifier fitted to the images of the other folds."""
     probabilities = np.zeros((len(values), len(CLASSES)), "float32")
     for fold in np.unique(folds):
         test = folds == fold

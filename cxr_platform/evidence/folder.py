@@ -1,4 +1,4 @@
-"""A folder of films that no study has seen, through the same intake as the study's own: decoded, judged, grouped."""
+"""A folder of images that no study has seen, through the same intake as the study's own: decoded, judged, grouped."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,31 +9,31 @@ import pyarrow as pa
 
 from cxr_platform.config import IntakeConfig, Profile, from_mapping
 from cxr_platform.errors import NotPossible, SourceError
-from cxr_platform.evidence.external import UnseenFilms
-from cxr_platform.evidence.seen import seen_films
+from cxr_platform.evidence.external import UnseenImages
+from cxr_platform.evidence.study_overlap import seen_images
 from cxr_platform.intake.candidate import Refusal
 from cxr_platform.intake.layouts.collection import Collection, as_text, walk
 from cxr_platform.intake.overrule import Overrule
 from cxr_platform.intake.sources import Found, find_candidates
 from cxr_platform.manifest.cache import DecodedCache, PixelReader, settings_key
-from cxr_platform.manifest.choice import Choice, choose
 from cxr_platform.manifest.decoding import DecodeTask, decode_new
+from cxr_platform.manifest.patient_ids import patient_salt
 from cxr_platform.manifest.place import Place
 from cxr_platform.manifest.progress import BuildProgress
-from cxr_platform.manifest.pseudonyms import patient_salt
 from cxr_platform.manifest.selection import Taken
 from cxr_platform.manifest.store import Manifest
+from cxr_platform.manifest.take_part import Choice, choose
 from cxr_platform.storage.files import storage_errors
 
 
 @dataclass(frozen=True, eq=False)
 class Folder:
-    """The films that are scored, and `excluded`: source path → reason and detail of every other file.
+    """The images that are scored, and `excluded`: source path → reason and detail of every other file.
 
-    `synthetic` says that films of the folder were drawn.
+    `synthetic` says that images of the folder were drawn.
     """
 
-    films: UnseenFilms
+    images: UnseenImages
     excluded: Mapping[str, Refusal]
     synthetic: bool
 
@@ -46,26 +46,26 @@ class Folder:
 def read_folder(
     data: Path, manifest: Manifest, profile: Profile, work: Path, progress: BuildProgress, *, unlabelled: bool = False
 ) -> Folder:
-    """The usable films of `data`, taken in as those of `manifest` were; decoded ones are kept in `work`.cache.
+    """The usable images of `data`, taken in as those of `manifest` were; decoded ones are kept in `work`.cache.
 
-    With `unlabelled` every file is a film without a class, whatever the folders are called. Films of the study are
+    With `unlabelled` every file is an image without a class, whatever the folders are called. Images of the study are
     excluded: the same file, the same pixels, a near copy, the same patient, and whatever is of one group with these.
 
-    Raises `SourceError` for a folder that is absent or whose layout is not known, `NotPossible` where no film is left.
+    Raises `SourceError` for a folder that is absent or whose layout is not known, `NotPossible` where no image is left.
     """
     intake = from_mapping(IntakeConfig, manifest.info["config"], f"{manifest.folder}: config")
     profile = replace(profile, intake=intake)
     found = _find(data, profile, unlabelled)
     choice, pixels = _choose(found, profile, work, progress)
-    seen = seen_films(choice, pixels, manifest, intake.selection.near_duplicate_distance)
+    seen = seen_images(choice, pixels, manifest, intake.selection.near_duplicate_distance)
     kept = [row for row in range(len(choice.taken)) if row not in seen]
     excluded = {item.source_path: item.refusal for item in choice.excluded}
     excluded |= {choice.taken[row].candidate.source_path: refusal for row, refusal in seen.items()}
     if not kept:
         raise _nothing_left(data, excluded)
     taken, groups = [choice.taken[row] for row in kept], [choice.groups[row] for row in kept]
-    films = UnseenFilms(_facts(taken, groups), pixels.films([film.decoded for film in taken]))
-    return Folder(films, excluded, synthetic=bool(found.synthetic_sources))
+    images = UnseenImages(_facts(taken, groups), pixels.images([image.decoded for image in taken]))
+    return Folder(images, excluded, synthetic=bool(found.synthetic_sources))
 
 
 def _find(data: Path, profile: Profile, unlabelled: bool) -> Found:
@@ -76,14 +76,14 @@ def _find(data: Path, profile: Profile, unlabelled: bool) -> Found:
         try:
             found = find_candidates(data, profile.intake.selection)
         except SourceError as error:
-            error.advice += " Films without a class are scored with --unlabelled."
+            error.advice += " Images without a class are scored with --unlabelled."
             raise
     return replace(found, candidates=[replace(candidate, role="external") for candidate in found.candidates])
 
 
 def _without_labels(data: Path) -> Found:
     if not data.is_dir():
-        raise SourceError(f"Expected a folder of films at {data}.", received="a file" if data.exists() else "nothing")
+        raise SourceError(f"Expected a folder of images at {data}.", received="a file" if data.exists() else "nothing")
     folder = data.resolve()
     collection = Collection(as_text(folder.name), folder, walk(folder))
     return Found([collection.candidate(file) for file in collection.files])
@@ -104,17 +104,17 @@ def _choose(found: Found, profile: Profile, work: Path, progress: BuildProgress)
 def _nothing_left(data: Path, excluded: Mapping[str, Refusal]) -> NotPossible:
     reasons = Counter(refusal.reason for refusal in excluded.values())
     return NotPossible(
-        f"Expected films in {data} that can be read and that the study has not seen.",
+        f"Expected images in {data} that can be read and that the study has not seen.",
         received=", ".join(f"{n} {reason}" for reason, n in reasons.items()) or "an empty folder",
-        advice="Give a folder with other films.",
+        advice="Give a folder with other images.",
     )
 
 
 def _facts(taken: Sequence[Taken], groups: Sequence[str]) -> pa.Table:
     columns = {
-        "image_id": [film.image_id for film in taken],
+        "image_id": [image.image_id for image in taken],
         "group_id": list(groups),
-        "source": [film.candidate.source for film in taken],
-        "label": [film.candidate.label for film in taken],
+        "source": [image.candidate.source for image in taken],
+        "label": [image.candidate.label for image in taken],
     }
     return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})

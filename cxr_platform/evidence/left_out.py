@@ -1,4 +1,4 @@
-"""Leave one source out: is a class told on films of a source that the classifier has never seen a film of?"""
+"""Leave one source out: is a class told on images of a source that the classifier has never seen an image of?"""
 
 from collections.abc import Iterator, Mapping
 
@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from cxr_platform.errors import NotPossible
 from cxr_platform.evidence.classifiers import class_probabilities, fitted, on_features, probability_columns
-from cxr_platform.evidence.features import whole_film_features
+from cxr_platform.evidence.features import whole_image_features
 from cxr_platform.evidence.workspace import Workspace
 from cxr_platform.labels import CLASSES
 from cxr_platform.training.data import StudyData
@@ -16,32 +16,32 @@ TITLE = "One source left out"
 
 
 def left_out(workspace: Workspace) -> Mapping[str, pa.Table]:
-    """left_out: each film of a class with two sources or more, by the whole-film recipe fitted without its source.
+    """left_out: each image of a class with two sources or more, by the whole-image recipe fitted without its source.
 
-    Fitted without any film of the source and of the groups of these. `trained_on` counts the films of the class that
+    Fitted without any image of the source and of the groups of these. `trained_on` counts the images of the class that
     were left to learn from. Raises `NotPossible` where no class has two sources, `WeightsError` without ImageNet.
     """
     data = workspace.data
     sources = [s for s in np.unique(data.sources) if len(rows_to_test(data, s))]
     if not sources:
         raise NotPossible(
-            "Leaving a source out needs a class with films of two sources or more.",
+            "Leaving a source out needs a class with images of two sources or more.",
             received="one source for each class",
-            advice="Add films of a class from another source.",
+            advice="Add images of a class from another source.",
         )
-    features = whole_film_features(workspace)
+    features = whole_image_features(workspace)
     return {"left_out": pa.concat_tables(_tables(workspace, features, sources))}
 
 
 def rows_to_test(data: StudyData, source: str) -> np.ndarray:
-    """Row numbers of the films of `source` whose class can be learnt from other sources, groups left out."""
+    """Row numbers of the images of `source` whose class can be learnt from other sources, groups left out."""
     kept = training_rows(data, source)
     learnt = np.isin(data.labels, np.unique(data.labels[kept]))
     return np.flatnonzero((data.sources == source) & learnt)
 
 
 def training_rows(data: StudyData, source: str) -> np.ndarray:
-    """Row numbers of the films that share no source and no group with a film of `source`."""
+    """Row numbers of the images that share no source and no group with an image of `source`."""
     groups = np.unique(data.group_ids[data.sources == source])
     return np.flatnonzero((data.sources != source) & ~np.isin(data.group_ids, groups))
 

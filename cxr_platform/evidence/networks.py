@@ -1,4 +1,4 @@
-"""The trained networks of a study's trials, and their predictions for films that they have not seen."""
+"""The trained networks of a study's trials, and their predictions for images that they have not seen."""
 
 from collections.abc import Iterable, Iterator
 
@@ -8,10 +8,10 @@ from cxr_platform.errors import StudyError
 from cxr_platform.evidence.workspace import Workspace
 from cxr_platform.models.augment import to_network_input
 from cxr_platform.models.frozen import BATCH, pad
+from cxr_platform.models.initial_weights import set_start
 from cxr_platform.models.mobilenet import Network, build_network
-from cxr_platform.models.start import set_start
 from cxr_platform.models.strategies import strategy_by_name
-from cxr_platform.training.inputs import FilmInputs
+from cxr_platform.training.inputs import ImageInputs
 from cxr_platform.training.plan import TrialKey
 from cxr_platform.training.trial import softmax
 
@@ -31,12 +31,12 @@ def fold_networks(
         yield fold, network
 
 
-def predict_films(network: Network, films: np.ndarray, workspace: Workspace) -> np.ndarray:
-    """Probabilities (N, 7) float32 for uint8 films (N, S, S), as the trial itself predicts."""
-    inputs = FilmInputs(films, workspace.profile.augmentation)
+def predict_images(network: Network, images: np.ndarray, workspace: Workspace) -> np.ndarray:
+    """Probabilities (N, 7) float32 for uint8 images (N, S, S), as the trial itself predicts."""
+    inputs = ImageInputs(images, workspace.profile.augmentation)
     parts = []
-    for start in range(0, len(films), BATCH):
-        rows = np.arange(start, min(start + BATCH, len(films)))
+    for start in range(0, len(images), BATCH):
+        rows = np.arange(start, min(start + BATCH, len(images)))
         batch = to_network_input(*inputs.clean_batch(pad(rows, BATCH)))
         logits = np.asarray(network.full.predict_on_batch(batch), "float64")[: len(rows)]
         parts.append(softmax(logits))

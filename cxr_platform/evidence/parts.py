@@ -13,6 +13,6 @@ PARTS = (
     Part(("left_out",), left_out),
     Part(("external",), external),
     Part(("lung_share", "heatmaps"), explanations),
-    Part(("features", "atlas", "atlas_films"), atlas),
+    Part(("features", "atlas", "atlas_images"), atlas),
 )
-"""In this order what several need (features of whole films) is computed once."""
+"""In this order what several need (features of whole images) is computed once."""

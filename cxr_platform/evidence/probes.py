@@ -19,20 +19,20 @@ from cxr_platform.evidence.classifiers import (
     probability_columns,
 )
 from cxr_platform.evidence.features import (
-    film_features,
+    image_features,
     lungs_only,
     study_lung_fields,
-    whole_film_features,
+    whole_image_features,
     without_lungs,
 )
 from cxr_platform.evidence.workspace import Workspace
 
-METADATA, WHOLE, WITHOUT, ONLY = "metadata", "whole-film", "without-lungs", "lungs-only"
+METADATA, WHOLE, WITHOUT, ONLY = "metadata", "whole-image", "without-lungs", "lungs-only"
 NUMBERS = ("width", "height", "aspect", "bit_depth", "mean", "std", "padding_fraction")
 TITLE = "Shortcut probes"
 
 Fit = tuple[str, Make, np.ndarray]
-"""Name of the probe, its recipe, and what it sees of each film (N, F)."""
+"""Name of the probe, its recipe, and what it sees of each image (N, F)."""
 
 
 def metadata_probes(workspace: Workspace) -> Mapping[str, pa.Table]:
@@ -46,16 +46,16 @@ def metadata_probes(workspace: Workspace) -> Mapping[str, pa.Table]:
 
 
 def pixel_probes(workspace: Workspace) -> Mapping[str, pa.Table]:
-    """Classes told from whole films, from films without their lungs and from lungs alone, all by one recipe; sources
+    """Classes told from whole images, from images without their lungs and from lungs alone, all by one recipe; sources
     from the first two: pixel_probes and pixel_source_probes.
 
     Raises `WeightsError` where ImageNet weights are not to be had.
     """
-    fits = [(WHOLE, on_features, whole_film_features(workspace))]
+    fits = [(WHOLE, on_features, whole_image_features(workspace))]
     fields = study_lung_fields(workspace)
     for name, masked in ((WITHOUT, without_lungs), (ONLY, lungs_only)):
-        films = masked(workspace.data.films, fields)
-        fits.append((name, on_features, film_features(films, workspace, f"Frozen features, {name}")))
+        images = masked(workspace.data.images, fields)
+        fits.append((name, on_features, image_features(images, workspace, f"Frozen features, {name}")))
     return {
         "pixel_probes": _classes(workspace, fits),
         "pixel_source_probes": _sources(workspace, fits[:2]),
@@ -85,7 +85,7 @@ def _classes(workspace: Workspace, fits: Sequence[Fit]) -> pa.Table:
 
 
 def _sources(workspace: Workspace, fits: Sequence[Fit]) -> pa.Table:
-    """Empty where all films are of one source: there is nothing to tell."""
+    """Empty where all images are of one source: there is nothing to tell."""
     data = workspace.data
     parts = []
     for done, (name, make, values) in enumerate(fits, 1):

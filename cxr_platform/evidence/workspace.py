@@ -1,4 +1,4 @@
-"""A finished study opened for looking into it: its films, folds, predictions and trained networks."""
+"""A finished study opened for looking into it: its images, folds, predictions and trained networks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from cxr_platform.errors import WeightsError
 from cxr_platform.evaluation.predictions import Predictions
 from cxr_platform.evaluation.study import Study
 from cxr_platform.manifest.store import Manifest
-from cxr_platform.models.start import BackboneWeights
+from cxr_platform.models.initial_weights import BackboneWeights
 from cxr_platform.models.weights import find_weights, load_backbone_weights
 from cxr_platform.training.data import StudyData, load_study_data
 from cxr_platform.training.folder import StudyFolder

@@ -1,7 +1,7 @@
 """The paper's features as candidates for biomarkers (§4): which ones separate a class, and in how many networks.
 
 A feature is one of the activations that the classes' logits are computed from. Features of networks trained on
-different folds have no common numbering; they are matched by how alike they answer the same films.
+different folds have no common numbering; they are matched by how alike they answer the same images.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from cxr_platform.models.mobilenet import Network
 
 LEAST_CORRELATION = 0.7
 LARGEST_AUC_GAP = 0.05
-LEAST_FILMS = 3  # of a class and of the rest, for an area under the curve to be worth anything
+LEAST_IMAGES = 3  # of a class and of the rest, for an area under the curve to be worth anything
 
 
 @dataclass(frozen=True)
@@ -35,20 +35,20 @@ class Ranked:
     auc_held: float
 
 
-def penultimate(network: Network, films: np.ndarray) -> np.ndarray:
-    """Features (N, F) float32 of uint8 films (N, S, S); F is `config.dense_units`."""
+def penultimate(network: Network, images: np.ndarray) -> np.ndarray:
+    """Features (N, F) float32 of uint8 images (N, S, S); F is `config.dense_units`."""
     model = _model(network)
     parts = [np.zeros((0, network.config.dense_units), "float32")]
-    for start in range(0, len(films), BATCH):
-        batch = films[start : start + BATCH]
+    for start in range(0, len(images), BATCH):
+        batch = images[start : start + BATCH]
         parts.append(np.asarray(model.predict_on_batch(to_network_input(pad(batch, BATCH))))[: len(batch)])
     return np.concatenate(parts)
 
 
 def separations(features: np.ndarray, kinds: np.ndarray) -> dict[Any, np.ndarray]:
-    """For each of the `kinds` (N,) of films the ROC AUC (F,) of each column of `features` (N, F) for being of it.
+    """For each of the `kinds` (N,) of images the ROC AUC (F,) of each column of `features` (N, F) for being of it.
 
-    By the ranks' sum (Mann & Whitney 1947), for all columns at once; NaN with fewer than three films on a side.
+    By the ranks' sum (Mann & Whitney 1947), for all columns at once; NaN with fewer than three images on a side.
     """
     from scipy.stats import rankdata
 
@@ -57,9 +57,9 @@ def separations(features: np.ndarray, kinds: np.ndarray) -> dict[Any, np.ndarray
 
 
 def top_features(features: np.ndarray, labels: np.ndarray, chosen: np.ndarray, count: int) -> list[Ranked]:
-    """For each class the `count` features with the highest AUC on the films `chosen` (N,) bool, measured on the others.
+    """For each class the `count` features with the highest AUC on the images `chosen` (N,) bool, measured on the others.
 
-    A class with too few films on either half has none. Only features that are high for the class are looked for.
+    A class with too few images on either half has none. Only features that are high for the class are looked for.
     """
     on_chosen = separations(features[chosen], labels[chosen])
     on_held = separations(features[~chosen], labels[~chosen])
@@ -73,7 +73,7 @@ def top_features(features: np.ndarray, labels: np.ndarray, chosen: np.ndarray, c
 
 
 def is_matched(reference: np.ndarray, others: np.ndarray, auc: float, aucs: np.ndarray) -> bool:
-    """Whether another network has the feature too: answers `others` (n, F) to the n films of `reference` (n,).
+    """Whether another network has the feature too: answers `others` (n, F) to the n images of `reference` (n,).
 
     The one that correlates most, either way, must do so with |r| ≥ 0.7, and its AUC for the class, `aucs` (F,), turned
     round where r is negative, must lie within 0.05 of `auc`.
@@ -85,14 +85,14 @@ def is_matched(reference: np.ndarray, others: np.ndarray, auc: float, aucs: np.n
 
 
 def halves(groups: np.ndarray, seed: int) -> np.ndarray:
-    """True (N,) for the films of one random half of the groups."""
+    """True (N,) for the images of one random half of the groups."""
     names, position = np.unique(groups, return_inverse=True)
     chosen = np.random.default_rng(seed).permutation(len(names)) < (len(names) + 1) // 2
     return np.asarray(chosen[position])
 
 
 def clearest_source(feature: np.ndarray, sources: Sequence[str]) -> tuple[str, float] | None:
-    """The source that `feature` (N,) is highest for, with its AUC; `None` where only one source has enough films."""
+    """The source that `feature` (N,) is highest for, with its AUC; `None` where only one source has enough images."""
     aucs = {str(name): float(area[0]) for name, area in separations(feature[:, None], np.asarray(sources)).items()}
     known = {name: auc for name, auc in aucs.items() if not np.isnan(auc)}
     return max(known.items(), key=lambda item: item[1]) if known else None
@@ -100,7 +100,7 @@ def clearest_source(feature: np.ndarray, sources: Sequence[str]) -> tuple[str, f
 
 def _area(ranks: np.ndarray, member: np.ndarray) -> np.ndarray:
     inside, outside = int(member.sum()), int((~member).sum())
-    if min(inside, outside) < LEAST_FILMS:
+    if min(inside, outside) < LEAST_IMAGES:
         return np.full(ranks.shape[1], np.nan)
     return np.asarray((ranks[member].sum(axis=0) - inside * (inside + 1) / 2) / (inside * outside))
 

@@ -1,25 +1,25 @@
-"""Where in a film a network finds what it answers: HiResCAM at three depths, multiplied.
+"""Where in an image a network finds what it answers: HiResCAM at three depths, multiplied.
 
-At each of three layers (the last ones at a quarter, an eighth and a sixteenth of the film's side) every place gets the
-sum over channels of gradient × (activation − its mean over the film), negative sums set to zero. That is HiResCAM
-(Draelos & Carin 2020, arXiv:2011.08891) of what a place has and the rest of the film has not. The three maps are
+At each of three layers (the last ones at a quarter, an eighth and a sixteenth of the image's side) every place gets the
+sum over channels of gradient × (activation − its mean over the image), negative sums set to zero. That is HiResCAM
+(Draelos & Carin 2020, arXiv:2011.08891) of what a place has and the rest of the image has not. The three maps are
 multiplied, so that only places remain on which all depths agree. Explained is a class's logit less the mean of all.
 
 Why not Grad-CAM at the last convolution (Selvaraju et al. 2017): at 96 pixels it has 3 × 3 cells, each of which sees
-the whole film. Measured on planted films of 96 pixels (tests/evidence/builders.py, 40 unseen films, all answered
+the whole image. Measured on planted images of 96 pixels (tests/evidence/builders.py, 40 unseen images, all answered
 right), mean share of a map that falls on the planted sign, over the classes that have one:
 
-                                   in the corner (3 % of the film)    in the lungs (22 %)
+                                   in the corner (3 % of the image)    in the lungs (22 %)
     fine-tuning-5  Grad-CAM                                    3 %                   33 %
     fine-tuning-5  this                                       70 %                   53 %
     off-the-shelf  Grad-CAM                                     2 %                   24 %
     off-the-shelf  this                                       69 %                   56 %
 
-On the corner films Grad-CAM puts 75 % of its heat into the lungs, where there is nothing; this puts 9 % there.
+On the corner images Grad-CAM puts 75 % of its heat into the lungs, where there is nothing; this puts 9 % there.
 LayerCAM, SmoothGrad, integrated gradients and occlusion by patches did worse on one of the two sets or on both.
-Films that a class is told by what they lack have no place to point to, and their maps mean little.
+Images that a class is told by what they lack have no place to point to, and their maps mean little.
 
-A check that it does not pass on every film (Adebayo et al. 2018): on 60 films of the public sources the networks of a
+A check that it does not pass on every image (Adebayo et al. 2018): on 60 images of the public sources the networks of a
 fine-tuned study had lung shares of 38 to 48 %, and with the weights of their head shuffled of 34 to 49 %. What a
 backbone answers to draws the map as much as what the head makes of it: a low share alone proves no shortcut.
 """
@@ -40,7 +40,7 @@ from cxr_platform.models.frozen import BATCH, pad
 from cxr_platform.models.mobilenet import Network
 
 LAYERS = ("block_3_expand_relu", "block_6_expand_relu", "block_13_expand_relu")
-"""Everything that a film tells the network passes through each of these: no shortcut connection spans them."""
+"""Everything that an image tells the network passes through each of these: no shortcut connection spans them."""
 
 LOGITS, FEATURES = "head_logits", "head_dropout"
 """What can be explained: the classes' logits, or the features that they are computed from."""
@@ -54,40 +54,40 @@ Places = Callable[[np.ndarray, np.ndarray], Sequence[Any]]
 """Input (B, S, S, 3) in −1…1 and weights (B, K) of the outputs → a map (B, h, w) ≥ 0 for each of `LAYERS`."""
 
 
-def heatmaps(network: Network, films: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Maps (N, h, w) float32 in 0…1 for uint8 films (N, S, S) and the classes `target` (N,), positions in `CLASSES`.
+def heatmaps(network: Network, images: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Maps (N, h, w) float32 in 0…1 for uint8 images (N, S, S) and the classes `target` (N,), positions in `CLASSES`.
 
-    h = w = S / 4; the greatest value of each is 1. A film in which nothing speaks for the class, or whose gradients
+    h = w = S / 4; the greatest value of each is 1. An image in which nothing speaks for the class, or whose gradients
     are not finite, has a map of zeros.
     Raises `ConfigError` for a Keras backend other than TensorFlow and JAX.
     """
     classes = network.full.output.shape[-1]
-    return _maps(network, LOGITS, films, np.eye(classes, dtype="float32")[target] - np.float32(1 / classes))
+    return _maps(network, LOGITS, images, np.eye(classes, dtype="float32")[target] - np.float32(1 / classes))
 
 
-def feature_heatmaps(network: Network, films: np.ndarray, features: np.ndarray) -> np.ndarray:
+def feature_heatmaps(network: Network, images: np.ndarray, features: np.ndarray) -> np.ndarray:
     """As `heatmaps`, for the features of the numbers `features` (N,), as `atlas.penultimate` counts them."""
-    weights = np.zeros((len(films), network.config.dense_units), "float32")
-    weights[np.arange(len(films)), features] = 1
-    return _maps(network, FEATURES, films, weights)
+    weights = np.zeros((len(images), network.config.dense_units), "float32")
+    weights[np.arange(len(images)), features] = 1
+    return _maps(network, FEATURES, images, weights)
 
 
 def segments(network: Network, output: str) -> list[keras.Model]:
-    """The network cut at `LAYERS`: film → first layer → … → `output`. The layers are shared, not copied."""
+    """The network cut at `LAYERS`: image → first layer → … → `output`. The layers are shared, not copied."""
     cuts = [network.full.input, *(network.full.get_layer(name).output for name in (*LAYERS, output))]
     return [keras.Model(lower, upper) for lower, upper in pairwise(cuts)]
 
 
 def evidence_of_place(activation: Any, gradient: Any) -> Any:
-    """(B, h, w, C) twice → (B, h, w) ≥ 0: what each place has beyond the film's mean and that raises the score."""
+    """(B, h, w, C) twice → (B, h, w) ≥ 0: what each place has beyond the image's mean and that raises the score."""
     beyond = activation - keras.ops.mean(activation, axis=(1, 2), keepdims=True)
     return keras.ops.relu(keras.ops.sum(beyond * gradient, axis=-1))
 
 
-def _maps(network: Network, output: str, films: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def _maps(network: Network, output: str, images: np.ndarray, weights: np.ndarray) -> np.ndarray:
     places = _places(network, output)
-    parts = [_multiplied(maps) for maps in _batches(places, films, weights)]
-    return np.concatenate(parts) if parts else np.zeros((0, films.shape[1] // 4, films.shape[1] // 4), "float32")
+    parts = [_multiplied(maps) for maps in _batches(places, images, weights)]
+    return np.concatenate(parts) if parts else np.zeros((0, images.shape[1] // 4, images.shape[1] // 4), "float32")
 
 
 @lru_cache(maxsize=2)  # compiled once for a network, whose weights change from fold to fold
@@ -99,11 +99,11 @@ def _places(network: Network, output: str) -> Places:
     return make(segments(network, output))
 
 
-def _batches(places: Places, films: np.ndarray, weights: np.ndarray) -> Iterator[list[np.ndarray]]:
-    """Two shapes are ever compiled: whole batches for a report, and one film for whoever asks about one."""
-    size = 1 if len(films) == 1 else BATCH
-    for start in range(0, len(films), size):
-        batch = films[start : start + size]
+def _batches(places: Places, images: np.ndarray, weights: np.ndarray) -> Iterator[list[np.ndarray]]:
+    """Two shapes are ever compiled: whole batches for a report, and one image for whoever asks about one."""
+    size = 1 if len(images) == 1 else BATCH
+    for start in range(0, len(images), size):
+        batch = images[start : start + size]
         inputs = keras.ops.convert_to_numpy(to_network_input(pad(batch, size)))
         maps = places(inputs, pad(weights[start : start + size], size))
         yield [np.asarray(keras.ops.convert_to_numpy(m))[: len(batch)] for m in maps]

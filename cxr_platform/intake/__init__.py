@@ -1,1 +1,1 @@
-"""From the files of public collections to films of one size."""
+"""From the files of public collections to images of one size."""

@@ -22,7 +22,7 @@ class Candidate:
     `source_path` is `SOURCE/relative/path` (POSIX), the same on every machine. `patient` is the collection's own key
     (hashed with a salt before it is stored), unique within the source; `None` where the collection has none.
     `view` is PA, AP, AP Supine, L, …; `sex` M or F; `age` in years; each `None` where not given.
-    `refusal` is set where the collection's own table already excludes the film; `label` is then often `None`.
+    `refusal` is set where the collection's own table already excludes the image; `label` is then often `None`.
     """
 
     source: str

@@ -2,7 +2,7 @@
 
 The VOI LUT of the file is used where it has one, else its first window; without either, 8-bit values are taken as they
 are, as those of a PNG, and deeper ones get the percentile window of the profile. MONOCHROME1 is inverted at the end.
-Padding outside of the film is left out of the percentiles and becomes black.
+Padding outside of the image is left out of the percentiles and becomes black.
 """
 
 import struct
@@ -36,7 +36,7 @@ def to_grey(values: Floats, dataset: "Dataset", config: DecodingConfig) -> NDArr
 
 
 def _padding(values: Floats, dataset: "Dataset") -> NDArray[np.bool_]:
-    """Which stored values are no film: Pixel Padding Value, or all to Pixel Padding Range Limit (C.7.5.1.1.2)."""
+    """Which stored values are no image: Pixel Padding Value, or all to Pixel Padding Range Limit (C.7.5.1.1.2)."""
     value = dataset.get("PixelPaddingValue")
     limit = dataset.get("PixelPaddingRangeLimit", value)
     if not isinstance(value, int) or not isinstance(limit, int):

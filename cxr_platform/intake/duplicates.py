@@ -1,6 +1,6 @@
-"""Films that stand twice in the collections, and the groups that must stay on one side of a fold.
+"""Images that stand twice in the collections, and the groups that must stay on one side of a fold.
 
-A perceptual hash alone does not find them: frontal films are so alike that of the pairs within 4 of 64 bits in the
+A perceptual hash alone does not find them: frontal images are so alike that of the pairs within 4 of 64 bits in the
 public collections 9 in 10 are of different people. It only nominates pairs; `detail_agreement` decides, by what is
 fine in them.
 """
@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 HASH_BITS = 64
-SAME_FILM_AGREEMENT = 0.65
-"""Least `detail_agreement` of what counts as one film. On the public collections copies reach 0.73 to 1.0, two films of
+SAME_IMAGE_AGREEMENT = 0.65
+"""Least `detail_agreement` of what counts as one image. On the public collections copies reach 0.73 to 1.0, two images of
 one patient taken in one position up to 0.7 (they belong together as well), and strangers at most 0.61."""
 
 SIDE = 100
-MAX_SHIFT = 5  # of SIDE: copies of a film are cropped by a few pixels
+MAX_SHIFT = 5  # of SIDE: copies of an image are cropped by a few pixels
 BLOCK = 4096
 """Hashes a side that are compared at a time: 64 MB."""
 
@@ -27,8 +27,8 @@ def near_pairs(hashes: npt.NDArray[np.uint64], max_distance: int) -> Pairs:
     """All pairs of 64-bit hashes that differ in at most `max_distance` bits, as rows (i, j) with i < j, sorted.
 
     Every pair is compared, block by block: with bits as ±1 the product of two hashes is 64 less twice their distance,
-    and products of matrices are what a processor does fastest (20,000 films: some seconds; bands of equal bits took
-    minutes, as films share them). Memory is that of a block.
+    and products of matrices are what a processor does fastest (20,000 images: some seconds; bands of equal bits took
+    minutes, as images share them). Memory is that of a block.
     """
     signs = _signs(hashes)
     starts = range(0, len(hashes), BLOCK)
@@ -55,9 +55,9 @@ def hamming(a: npt.NDArray[np.uint64], b: npt.NDArray[np.uint64]) -> npt.NDArray
 
 
 def fine_detail(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.complex64]:
-    """The spectrum of the fine structure of a letterboxed film, uint8 (S, S), for `detail_agreement`.
+    """The spectrum of the fine structure of a letterboxed image, uint8 (S, S), for `detail_agreement`.
 
-    A band-pass with local gain, at 100 × 100: what films of different people have in common (anatomy at large,
+    A band-pass with local gain, at 100 × 100: what images of different people have in common (anatomy at large,
     brightness, contrast, the edge of the letterbox) is taken away; what only copies share (the course of ribs and
     vessels, lines, letters) remains.
     """
@@ -72,7 +72,7 @@ def fine_detail(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.complex64]:
 
 
 def _inside(small: npt.NDArray[np.float32], margin: int = 4) -> npt.NDArray[np.float32]:
-    """1 within the film proper, 0 in the black borders and `margin` cells along them."""
+    """1 within the image proper, 0 in the black borders and `margin` cells along them."""
     mask = np.zeros_like(small)
     rows, columns = (np.flatnonzero((small > 8).mean(axis=axis) > 0.05) for axis in (1, 0))
     if len(rows) and len(columns):
@@ -99,7 +99,7 @@ _COLUMNS = (_TWICE[:, None] / SIDE**2 * np.exp(2j * np.pi / SIDE * np.outer(np.a
 
 
 def connected_groups(size: int, pairs: Pairs) -> npt.NDArray[np.int64]:
-    """Number the connected components of `size` films joined by `pairs` (rows of two positions); int64 (size,)."""
+    """Number the connected components of `size` images joined by `pairs` (rows of two positions); int64 (size,)."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -108,7 +108,7 @@ def connected_groups(size: int, pairs: Pairs) -> npt.NDArray[np.int64]:
 
 
 def pairs_of_equal(keys: Sequence[str | None]) -> Pairs:
-    """Join each film to the first one with the same key (a patient, a file's hash); `None` joins nothing."""
+    """Join each image to the first one with the same key (a patient, a file's hash); `None` joins nothing."""
     first: dict[str, int] = {}
     found = [(first.setdefault(key, i), i) for i, key in enumerate(keys) if key is not None]
     return as_pairs((a, b) for a, b in found if a != b)

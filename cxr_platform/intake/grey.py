@@ -1,4 +1,4 @@
-"""A decoded film in grey: what every decoder hands on, the limit on pixels, and the percentile window."""
+"""A decoded image in grey: what every decoder hands on, the limit on pixels, and the percentile window."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ from cxr_platform.errors import ImageRefused
 
 @dataclass(frozen=True, eq=False)
 class GreyImage:
-    """One decoded film, upright, at the size of the file.
+    """One decoded image, upright, at the size of the file.
 
     `values` is (height, width), uint8 or float32, from 0 (black) to 255 (white); air is dark. `bit_depth` counts the
     bits a sample that the file stores; `color_mode` is Pillow's mode of a PNG or JPEG (L, RGB, P, I;16, …) and the
@@ -43,7 +43,7 @@ def percentile_window(
 ) -> NDArray[np.float32]:
     """Grey values of any range as 0..255: the profile's two percentiles become black and white, the rest is clipped.
 
-    Only the values `inside` count for the percentiles, all of them where it is not given. A film whose two percentiles
+    Only the values `inside` count for the percentiles, all of them where it is not given. An image whose two percentiles
     are the same value comes out black.
     """
     low, high = np.percentile(

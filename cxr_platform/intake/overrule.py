@@ -16,7 +16,7 @@ from cxr_platform.intake.candidate import Candidate
 
 FILE_NAME = "overrule.toml"
 OVERRULABLE = ("low-contrast", "partial", "not-upright", "low-resolution", "view")
-"""Judgements of `intake.quality`, and the view of a film whose class is known. What else the collection says, or what
+"""Judgements of `intake.quality`, and the view of an image whose class is known. What else the collection says, or what
 cannot be decoded, is not for overruling."""
 
 
@@ -43,7 +43,7 @@ def read_overrule(path: Path, known: Collection[str]) -> Overrule:
     lists = {key: _paths(path, key, tree.get(key, []), known) for key in ("allow", "deny")}
     both = lists["allow"] & lists["deny"]
     if both:
-        raise ConfigError(f"{path}: expected each film in one list.", received=f"{min(both)!r} in allow and in deny")
+        raise ConfigError(f"{path}: expected each image in one list.", received=f"{min(both)!r} in allow and in deny")
     return Overrule(**lists)
 
 

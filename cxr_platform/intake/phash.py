@@ -6,9 +6,9 @@ from PIL import Image
 
 
 def phash(pixels: NDArray[np.uint8]) -> int:
-    """64-bit DCT hash of a letterboxed film, (size, size) uint8, as an unsigned integer, the first bit the highest.
+    """64-bit DCT hash of a letterboxed image, (size, size) uint8, as an unsigned integer, the first bit the highest.
 
-    imagehash's `phash`: the signs, about their median, of the lowest 8 × 8 coefficients of the film at 32 × 32.
+    imagehash's `phash`: the signs, about their median, of the lowest 8 × 8 coefficients of the image at 32 × 32.
     """
     import imagehash
 

@@ -1,24 +1,24 @@
-"""Low-contrast, partial, lying and small films: their measures, and the judgement by the limits of the profile.
+"""Low-contrast, partial, lying and small images: their measures, and the judgement by the limits of the profile.
 
 The paper excludes "low contrast images or images containing parts of the whole thoracic X-Ray scan" (§2.1.4) and gives
-no measure. These are ours. All but the first two are taken on the letterboxed film (200 × 200 pixels) without its
+no measure. These are ours. All but the first two are taken on the letterboxed image (200 × 200 pixels) without its
 padding, in grey from 0 (black) to 1 (white):
 
-- side (pixels): the shorter side of the film as stored.
-- aspect: longer side / shorter side of the film as stored. Films wider than twice their height cut apices or bases off.
+- side (pixels): the shorter side of the image as stored.
+- aspect: longer side / shorter side of the image as stored. Images wider than twice their height cut apices or bases off.
 - contrast: 95th − 5th percentile of the grey values.
 - std: their standard deviation.
 - flat_fraction: share of pixels whose 5 × 5 neighbourhood (edge pixels repeated) spans at most 3/255: black borders,
   blanked or burnt-out areas.
 - uprightness (−2 to 2): how much better dark–bright–dark (lung, mediastinum, lung) is seen from left to right than from
-  top to bottom. The film is averaged to 64 × 64 (aspect ignored). Across: the mean of rows 16 to 47 at columns 8 to 55
+  top to bottom. The image is averaged to 64 × 64 (aspect ignored). Across: the mean of rows 16 to 47 at columns 8 to 55
   is correlated with cos(π·clip((x − 31.5 − s)/16, −1.4, 1.4)), and the best of the nine shifts s = −4 … 4 counts.
-  Along: the same of the transposed film. Uprightness = across − along.
+  Along: the same of the transposed image. Uprightness = across − along.
 
-Of 3,436 frontal films of the public collections the limits of `config.QualityConfig` exclude 16 (5 low-contrast, 11
-partial). Uprightness finds 16 of 16 films that lie on their side; of upright films it finds 94 % when they are turned
-by 90°, 88 % when they are inverted, and none as they are. Some lateral views and films of a shoulder are found as well.
-What no measure sees: a thorax cut off in a film of ordinary shape; a film upside down or mirrored.
+Of 3,436 frontal images of the public collections the limits of `config.QualityConfig` exclude 16 (5 low-contrast, 11
+partial). Uprightness finds 16 of 16 images that lie on their side; of upright images it finds 94 % when they are turned
+by 90°, 88 % when they are inverted, and none as they are. Some lateral views and images of a shoulder are found as well.
+What no measure sees: a thorax cut off in an image of ordinary shape; an image upside down or mirrored.
 """
 
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ SHIFTS = range(-4, 5)
 
 @dataclass(frozen=True)
 class QualityMeasures:
-    """The measures of one film, as the module defines them."""
+    """The measures of one image, as the module defines them."""
 
     side: int
     aspect: float
@@ -52,7 +52,7 @@ class QualityMeasures:
 
 
 def measure(content: NDArray[np.uint8], width: int, height: int) -> QualityMeasures:
-    """Measure a film: `content` (rows, columns) uint8 without padding; `width` and `height` as stored, in pixels."""
+    """Measure an image: `content` (rows, columns) uint8 without padding; `width` and `height` as stored, in pixels."""
     low, high = np.percentile(content, [5, 95]) / 255
     return QualityMeasures(
         side=min(width, height),
@@ -65,7 +65,7 @@ def measure(content: NDArray[np.uint8], width: int, height: int) -> QualityMeasu
 
 
 def judge(measures: QualityMeasures, config: QualityConfig) -> Refusal | None:
-    """The first limit of the profile that a film misses, as a refusal with the figure; `None` for a usable film."""
+    """The first limit of the profile that an image misses, as a refusal with the figure; `None` for a usable image."""
     m, c = measures, config
     rules = (
         ("low-resolution", m.side >= c.min_side_pixels, f"shorter side {m.side} pixels, least {c.min_side_pixels}"),
@@ -94,12 +94,12 @@ def _of_neighbourhoods(values: NDArray[np.uint8], extreme: np.ufunc) -> NDArray[
 
 
 def _uprightness(content: NDArray[np.uint8]) -> float:
-    film = np.asarray(Image.fromarray(content).resize((SQUARE, SQUARE), Image.Resampling.BOX), np.float64)
-    return _mediastinum(film) - _mediastinum(film.T)
+    image = np.asarray(Image.fromarray(content).resize((SQUARE, SQUARE), Image.Resampling.BOX), np.float64)
+    return _mediastinum(image) - _mediastinum(image.T)
 
 
-def _mediastinum(film: NDArray[np.float64]) -> float:
-    profile = film[BAND, EDGE].mean(axis=0)
+def _mediastinum(image: NDArray[np.float64]) -> float:
+    profile = image[BAND, EDGE].mean(axis=0)
     profile -= profile.mean()
     norm = float(np.linalg.norm(profile))
     return float((_templates() @ profile).max()) / norm if norm > 0 else 0.0

@@ -1,8 +1,8 @@
 """PNG and JPEG through Pillow, to grey.
 
 Colour becomes grey by the luma weights of ITU-R BT.601 (Pillow's "L"). Alpha is composited on black, as the letterbox
-does with what is not film. CMYK JPEGs are read as Adobe writes them (inverted), which Pillow takes for granted.
-The EXIF orientation is applied. 8-bit values are taken as they are; a grey film of 16 bits gets the percentile window
+does with what is not image. CMYK JPEGs are read as Adobe writes them (inverted), which Pillow takes for granted.
+The EXIF orientation is applied. 8-bit values are taken as they are; a grey image of 16 bits gets the percentile window
 of the profile, because scanners store 10 to 14 bits of sixteen and say nothing of the rest.
 """
 

@@ -1,4 +1,4 @@
-"""The films of a folder: which collections lie in it, and what these say of every file. No image is opened here."""
+"""The images of a folder: which collections lie in it, and what these say of every file. No image is opened here."""
 
 from collections.abc import Collection as Names
 from collections.abc import Iterator, Sequence
@@ -33,7 +33,7 @@ class Found:
     """Every file of DATA: a candidate, or one of the `tables` (as `SOURCE/relative/path`) that were read.
 
     `candidates` are sorted by `source_path`. `missing_files` counts, for each source, rows of its table without a file.
-    `synthetic_sources` are those whose films were drawn, not taken. `folders` are those of the sources, absolute.
+    `synthetic_sources` are those whose images were drawn, not taken. `folders` are those of the sources, absolute.
     """
 
     candidates: list[Candidate]
@@ -50,7 +50,7 @@ class _Source:
 
 
 def find_candidates(data: Path, selection: SelectionConfig) -> Found:
-    """Every film of the collections under `data`, with what its collection says of it (§2.1.1 to §2.1.3).
+    """Every image of the collections under `data`, with what its collection says of it (§2.1.1 to §2.1.3).
 
     `data` is a collection, or holds collections at any depth; each is recognised by its layout and called by its path
     in `data`. With a `sources.toml` only what that names is read, the rest refused. A file takes no part where
@@ -78,7 +78,7 @@ def find_candidates(data: Path, selection: SelectionConfig) -> Found:
 
 
 def mark_external(found: Found, names: Names[str]) -> Found:
-    """`found` with the films of the sources called `names` in no fold, kept for scoring.
+    """`found` with the images of the sources called `names` in no fold, kept for scoring.
 
     Raises `SourceError` for a name that no source has, and where nothing would be left to train on.
     """
@@ -166,5 +166,5 @@ def _nothing_recognised(collection: Collection, data: Path) -> SourceError:
     return SourceError(
         f"{collection.folder}: expected a collection, or folders of collections, in one of these layouts: {layouts}.",
         received=", ".join(as_text(name) for name in seen[:_SHOWN]) + more,
-        advice=f"Arrange the films so, or name folder and layout in {data / declared.FILE_NAME}.",
+        advice=f"Arrange the images so, or name folder and layout in {data / declared.FILE_NAME}.",
     )

@@ -1,4 +1,4 @@
-"""From folders of films to a validated manifest."""
+"""From folders of images to a validated manifest."""
 
 import json
 from collections.abc import Collection
@@ -15,20 +15,20 @@ from cxr_platform.errors import ConfigError, ManifestInvalid
 from cxr_platform.intake.overrule import FILE_NAME, Overrule, read_overrule
 from cxr_platform.intake.sources import Found, find_candidates, mark_external
 from cxr_platform.manifest.cache import DecodedCache, PixelReader, settings_key
-from cxr_platform.manifest.choice import Choice, choose
 from cxr_platform.manifest.contact_sheets import write_contact_sheets
 from cxr_platform.manifest.decoding import DecodeTask, decode_new
 from cxr_platform.manifest.inputs import inputs_of
+from cxr_platform.manifest.patient_ids import PUBLISHED_SALT, SALT_VARIABLE, patient_salt
 from cxr_platform.manifest.place import Place, place_of
 from cxr_platform.manifest.progress import BuildProgress, Silent
-from cxr_platform.manifest.pseudonyms import PUBLISHED_SALT, SALT_VARIABLE, patient_salt
 from cxr_platform.manifest.rows import make_info, make_rows
-from cxr_platform.manifest.store import Manifest, open_manifest, write_excluded, write_films, write_info
+from cxr_platform.manifest.store import Manifest, open_manifest, write_excluded, write_images, write_info
+from cxr_platform.manifest.take_part import Choice, choose
 from cxr_platform.manifest.validate import validate_manifest
 from cxr_platform.storage.files import read_errors, storage_errors
 from cxr_platform.storage.place import absolute, is_remote
 
-UNSALTED = f"Patients of {{}} films come from DICOM headers; set {SALT_VARIABLE} where these are no published ones"
+UNSALTED = f"Patients of {{}} images come from DICOM headers; set {SALT_VARIABLE} where these are no published ones"
 
 
 def build_manifest(
@@ -69,10 +69,10 @@ def is_current(
     external: Collection[str] = (),
     overrule: Path | None = None,
 ) -> bool:
-    """Whether `manifest` was built with the settings of `profile`, of the films, tables and lists that are there now.
+    """Whether `manifest` was built with the settings of `profile`, of the images, tables and lists that are there now.
 
-    No image is opened: a film that was exchanged for one of its name and size is not noticed (`build_manifest` would).
-    A manifest that lacks films which could not be read is not current: they may be readable by now. Raises as
+    No image is opened: an image that was exchanged for one of its name and size is not noticed (`build_manifest` would).
+    A manifest that lacks images which could not be read is not current: they may be readable by now. Raises as
     `build_manifest` does for collections that cannot be used.
     """
     if differing_settings(manifest, profile) or "unreadable" in manifest.info.get("excluded", {}):
@@ -99,7 +99,7 @@ def _has(manifest: Manifest, facts: dict[str, Any]) -> bool:
 def _keep_apart(data: Path, destination: Path) -> None:
     if is_remote(destination) == is_remote(data) and destination.resolve().is_relative_to(data):
         raise ConfigError(
-            f"Expected a manifest outside of the collections in {data}, whose films it would otherwise join.",
+            f"Expected a manifest outside of the collections in {data}, whose images it would otherwise join.",
             received=destination,
             advice="Choose another place for the manifest.",
         )
@@ -132,7 +132,7 @@ class _Build:
         intake, salt = self.profile.intake, patient_salt()
         with storage_errors(self.place.cache):
             cache = DecodedCache(self.place.cache, settings_key(intake.decoding, salt))
-        inputs = inputs_of(self.found, self.lists)  # before films are read: what changes meanwhile is noticed later
+        inputs = inputs_of(self.found, self.lists)  # before images are read: what changes meanwhile is noticed later
         task = DecodeTask(intake, salt, cache.folder)
         decoded = decode_new(self.found.candidates, cache, task, self.progress, self.address)
         pixels = PixelReader(cache, intake.decoding.image_size)
@@ -147,15 +147,15 @@ class _Build:
             cache.prune(decoded.values())
 
     def _write(self, choice: Choice, pixels: PixelReader, inputs: dict[str, str]) -> None:
-        folder, records = self.place.building, [film.decoded for film in choice.taken]
+        folder, records = self.place.building, [image.decoded for image in choice.taken]
         rows = make_rows(choice.taken, choice.patients, choice.groups, self.profile)
 
-        def films(start: int, stop: int) -> npt.NDArray[np.uint8]:
-            self.progress.step("Writing films", start, len(records))
-            return pixels.films(records[start:stop])
+        def images(start: int, stop: int) -> npt.NDArray[np.uint8]:
+            self.progress.step("Writing images", start, len(records))
+            return pixels.images(records[start:stop])
 
-        write_films(folder, rows, films, self.profile.intake.decoding.image_size)
-        self.progress.step("Writing films", len(records), len(records))
+        write_images(folder, rows, images, self.profile.intake.decoding.image_size)
+        self.progress.step("Writing images", len(records), len(records))
         write_excluded(folder, [(e.source_path, e.refusal.reason, e.refusal.detail) for e in choice.excluded])
         write_info(folder, make_info(rows, choice, self.found, self.profile) | inputs)
         self.progress.note("Drawing contact sheets of what is excluded")

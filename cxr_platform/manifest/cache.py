@@ -1,4 +1,4 @@
-"""Decoded films kept beside the manifest, so that a second build decodes only files that are new or have changed.
+"""Decoded images kept beside the manifest, so that a second build decodes only files that are new or have changed.
 
 One Parquet shard a decoding task, in a folder named by a hash of the settings that decoding depends on. A shard is
 written whole under another name and renamed, so that an interrupted build leaves only complete ones behind.
@@ -36,7 +36,7 @@ from cxr_platform.storage.files import (
 
 DECODING_PACKAGES = ("imagehash", "numpy", "pillow", "pydicom", "scipy", "tensorflow-io")
 DECODING_MODULES = (
-    *("candidate", "codestream", "decode", "dicom", "dicom_grey", "dicom_pixels", "films", "grey", "letterbox"),
+    *("candidate", "codestream", "decode", "dicom", "dicom_grey", "dicom_pixels", "images", "grey", "letterbox"),
     *("phash", "quality", "raster", "layouts/vocabulary"),
 )
 """Modules of `intake` on which pixels and measures depend: with any change of them everything is decoded again."""
@@ -60,7 +60,7 @@ def sources_hash(intake: Path) -> str:
 
 
 def write_shard(folder: Path, records: list[Decoded], pixels: npt.NDArray[np.uint8]) -> str:
-    """Store one task's outcome; a refused file has a black film. Returns the name, the same for the same files.
+    """Store one task's outcome; a refused file has a black image. Returns the name, the same for the same files.
 
     Raises `StorageError` for a folder that cannot be written.
     """
@@ -123,19 +123,19 @@ def _is_damage(error: Exception) -> bool:
 
 
 class PixelReader:
-    """Films out of the shards, a few shards in memory at a time."""
+    """Images out of the shards, a few shards in memory at a time."""
 
     def __init__(self, cache: DecodedCache, image_size: int) -> None:
         self._cache = cache
         self._size = image_size
         self._open: OrderedDict[str, npt.NDArray[np.uint8]] = OrderedDict()
 
-    def films(self, records: list[Decoded]) -> npt.NDArray[np.uint8]:
+    def images(self, records: list[Decoded]) -> npt.NDArray[np.uint8]:
         """uint8 (N, S, S), in the order of `records`; each shard is opened once."""
-        films = np.empty((len(records), self._size, self._size), np.uint8)
+        images = np.empty((len(records), self._size, self._size), np.uint8)
         for position in sorted(range(len(records)), key=lambda i: (records[i].shard, records[i].row)):
-            films[position] = self._shard(records[position].shard)[records[position].row]
-        return films
+            images[position] = self._shard(records[position].shard)[records[position].row]
+        return images
 
     def _shard(self, name: str) -> npt.NDArray[np.uint8]:
         if name not in self._open:
@@ -150,7 +150,7 @@ class PixelReader:
             return pixels_to_numpy(pq.read_table(readable(shard), columns=[PIXELS])[PIXELS])
         except (OSError, pa.ArrowException) as error:
             raise StorageError(
-                f"Expected decoded films in {shard}.",
+                f"Expected decoded images in {shard}.",
                 received=error,
                 advice=f"Remove {shard.parent.parent}; everything is then decoded again.",
             ) from error

@@ -11,7 +11,7 @@ from cxr_platform.intake.reasons import REASONS
 from cxr_platform.manifest.cache import PixelReader
 from cxr_platform.manifest.selection import Excluded
 
-FILMS_A_SHEET = 120
+IMAGES_PER_SHEET = 120
 COLUMNS = 10
 THUMBNAIL = 128  # pixels
 CAPTION_LINES = 5
@@ -23,13 +23,13 @@ LINE_CHARACTERS = 22
 
 
 def write_contact_sheets(folder: Path, excluded: Sequence[Excluded], pixels: PixelReader) -> None:
-    """Write `folder`/REASON.png for each reason that occurs, with the first `FILMS_A_SHEET` films by source_path."""
+    """Write `folder`/REASON.png for each reason that occurs, with the first `IMAGES_PER_SHEET` images by source_path."""
     folder.mkdir()
     by_reason = defaultdict(list)
     for item in sorted(excluded, key=lambda item: item.source_path):
         by_reason[item.refusal.reason].append(item)
     for reason, items in by_reason.items():
-        _sheet(reason, items[:FILMS_A_SHEET], len(items), pixels).save(folder / f"{reason}.png", optimize=True)
+        _sheet(reason, items[:IMAGES_PER_SHEET], len(items), pixels).save(folder / f"{reason}.png", optimize=True)
 
 
 def _sheet(reason: str, items: Sequence[Excluded], total: int, pixels: PixelReader) -> Image.Image:
@@ -53,14 +53,14 @@ def _caption(item: Excluded) -> str:
 def _header(reason: str, shown: int, total: int) -> str:
     number = f"first {shown} of {total}" if shown < total else f"{total}"
     advice = f'To take one all the same: allow = ["SOURCE/path"] in {FILE_NAME}.' if reason in OVERRULABLE else ""
-    return f"{reason}: {REASONS[reason]}. Films: {number}.\n{advice}"
+    return f"{reason}: {REASONS[reason]}. Images: {number}.\n{advice}"
 
 
 def _thumbnail(item: Excluded, pixels: PixelReader) -> Image.Image:
     if item.decoded is None or item.decoded.facts is None:
         return _placeholder()
-    film = Image.fromarray(pixels.films([item.decoded])[0])
-    return film.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+    image = Image.fromarray(pixels.images([item.decoded])[0])
+    return image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
 
 
 def _placeholder() -> Image.Image:

@@ -1,6 +1,6 @@
 """Opening, decoding and measuring files in parallel with Ray Data.
 
-Pixels never pass through Ray's object store or the driver: each task writes its films into a shard of the cache and
+Pixels never pass through Ray's object store or the driver: each task writes its images into a shard of the cache and
 returns small rows. So memory is that of one block of files a processor, however many files there are.
 """
 
@@ -25,12 +25,12 @@ from cxr_platform.cluster import connection
 from cxr_platform.config import IntakeConfig
 from cxr_platform.errors import ConfigError, ImageRefused, StorageError
 from cxr_platform.intake.candidate import Candidate
-from cxr_platform.intake.films import read_film
+from cxr_platform.intake.images import read_image
 from cxr_platform.manifest.cache import DecodedCache, write_shard
-from cxr_platform.manifest.contact_sheets import FILMS_A_SHEET
+from cxr_platform.manifest.contact_sheets import IMAGES_PER_SHEET
 from cxr_platform.manifest.inputs import file_key
+from cxr_platform.manifest.patient_ids import header_pseudonym
 from cxr_platform.manifest.progress import BuildProgress
-from cxr_platform.manifest.pseudonyms import header_pseudonym
 from cxr_platform.manifest.records import RECORD_SCHEMA, Decoded, FileKey, facts_of, from_table, to_table
 from cxr_platform.storage.files import read_errors, storage_errors
 from cxr_platform.storage.place import place
@@ -62,7 +62,7 @@ class DecodeTask:
     def __call__(self, block: pa.Table) -> pa.Table:
         """Rows of path, source, source_path, size, mtime_ns → rows of `RECORD_SCHEMA`, shard and failure.
 
-        Films that a store does not give and a shard that cannot be written are told as `failure`, in a single row,
+        Images that a store does not give and a shard that cannot be written are told as `failure`, in a single row,
         since exceptions count as a process that died.
         """
         size = self.config.decoding.image_size
@@ -77,8 +77,8 @@ class DecodeTask:
         key = FileKey(row["source_path"], row["size"], row["mtime_ns"])
         try:
             data = self._read(place(os.fsdecode(row["path"])), key.size)
-            film = read_film(data, self.config)
-        except StorageError:  # of the store that does not give the film, and nothing that the film is to blame for
+            image = read_image(data, self.config)
+        except StorageError:  # of the store that does not give the image, and nothing that the image is to blame for
             raise
         except ImageRefused as refused:
             return Decoded(key, None, refused.reason, refused.detail)
@@ -86,8 +86,8 @@ class DecodeTask:
             return Decoded(key, None, "unreadable", error.strerror or str(error))
         except Exception as error:  # one odd file must not end a build of a hundred thousand
             return Decoded(key, None, "undecodable", f"{type(error).__name__}: {error}")
-        pixels[:] = film.pixels
-        return Decoded(key, facts_of(film, data, header_pseudonym(self.salt, row["source"], film.patient)), None, "")
+        pixels[:] = image.pixels
+        return Decoded(key, facts_of(image, data, header_pseudonym(self.salt, row["source"], image.patient)), None, "")
 
     def _read(self, path: Path, size: int) -> bytes:
         limit = self.config.decoding.max_bytes
@@ -117,7 +117,7 @@ def decode_new(
     stored = cache.load()
     decoded = {key.source_path: stored[key] for _, key in files if key in stored}
     new = [file for file in files if file[1] not in stored]
-    progress.note(f"Films: {len(new)} to decode, {len(decoded)} from the cache")
+    progress.note(f"Images: {len(new)} to decode, {len(decoded)} from the cache")
     done = 0
     for block in decode_files(new, task, address) if new else ():  # nothing to do needs no cluster
         done += len(block)
@@ -131,15 +131,15 @@ def _needed(candidates: Sequence[Candidate]) -> Iterator[Candidate]:
     for candidate in sorted(candidates, key=lambda candidate: candidate.source_path):
         if candidate.refusal is not None:
             shown[candidate.refusal.reason] += 1
-        if candidate.refusal is None or shown[candidate.refusal.reason] <= FILMS_A_SHEET:
+        if candidate.refusal is None or shown[candidate.refusal.reason] <= IMAGES_PER_SHEET:
             yield candidate
 
 
 def decode_files(files: Sequence[File], task: DecodeTask, address: str | None = None) -> Iterator[list[Decoded]]:
     """Decode every file on the Ray cluster at `address` (see `cluster.connection`); yields blocks as they are finished.
 
-    A file that is no usable film, or on which the decoding process dies, is a `Decoded` with a reason; only a cache
-    that cannot be written, a store that does not give the films (`StorageError`) and workers that can do nothing at all
+    A file that is no usable image, or on which the decoding process dies, is a `Decoded` with a reason; only a cache
+    that cannot be written, a store that does not give the images (`StorageError`) and workers that can do nothing at all
     (`ConfigError`) raise.
     """
     left = {key.source_path: (candidate, key) for candidate, key in files}
@@ -157,22 +157,22 @@ def decode_files(files: Sequence[File], task: DecodeTask, address: str | None = 
 
 
 def _check_workers(task: DecodeTask) -> None:
-    """Tell films that kill their process from workers that can do nothing: these die on a sound film as well."""
+    """Tell images that kill their process from workers that can do nothing: these die on a sound image as well."""
     canary = task.cache / CANARY
-    film = io.BytesIO()
-    Image.new("L", (CANARY_PIXELS, CANARY_PIXELS)).save(film, "PNG")
+    image = io.BytesIO()
+    Image.new("L", (CANARY_PIXELS, CANARY_PIXELS)).save(image, "PNG")
     with storage_errors(task.cache):
         try:
-            canary.write_bytes(film.getvalue())
+            canary.write_bytes(image.getvalue())
             candidate = Candidate("", canary, CANARY)
             alive = list(_run_blocks([(candidate, file_key(candidate))], 1, task))
         finally:
             canary.unlink(missing_ok=True)
     if not alive:
         raise ConfigError(
-            "Expected Ray's workers to decode the films.",
+            "Expected Ray's workers to decode the images.",
             received="a process that died for every single file",
-            advice="They need this package, the films and the manifest's folder under the same paths; see Ray's logs.",
+            advice="They need this package, the images and the manifest's folder under the same paths; see Ray's logs.",
         )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from cxr_platform.intake.reasons import REASONS
 from cxr_platform.labels import CLASSES
 from cxr_platform.manifest.folds import OUTSIDE
-from cxr_platform.manifest.frames import class_frame, column_frame, count_frame, excluded_frame, film_frame
+from cxr_platform.manifest.frames import class_frame, column_frame, count_frame, excluded_frame, image_frame
 from cxr_platform.manifest.store import Manifest
 
 if TYPE_CHECKING:
@@ -30,20 +30,20 @@ class Check:
 
 
 def all_checks(manifest: Manifest) -> list[Check]:
-    """The checks of a manifest; those of external films only where there are any."""
-    films = film_frame(manifest)
+    """The checks of a manifest; those of external images only where there are any."""
+    images = image_frame(manifest)
     folds = range(manifest.info["folds"])
-    by_film = ("image_id", "source_path")
+    by_image = ("image_id", "source_path")
     checks = [
         Check("schema", column_frame(manifest), ("column",), _schema()),
-        Check("films", films, by_film, [*_identity(manifest), *_ranges(), *_pixels(), *_groups()]),
-        Check("study folds", films[films["role"] == "study"], by_film, _folds(list(folds))),
-        Check("external folds", films[films["role"] == "external"], by_film, _folds([OUTSIDE])),
+        Check("images", images, by_image, [*_identity(manifest), *_ranges(), *_pixels(), *_groups()]),
+        Check("study folds", images[images["role"] == "study"], by_image, _folds(list(folds))),
+        Check("external folds", images[images["role"] == "external"], by_image, _folds([OUTSIDE])),
         Check("classes", class_frame(manifest), ("label",), _classes(manifest.info["folds"])),
         Check("counts", count_frame(manifest), ("label", "source"), _counts()),
         Check("excluded", excluded_frame(manifest), ("source_path",), _excluded(manifest)),
     ]
-    return [check for check in checks if len(check.frame) or check.name == "films"]
+    return [check for check in checks if len(check.frame) or check.name == "images"]
 
 
 def _schema() -> list[Any]:

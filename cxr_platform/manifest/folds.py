@@ -10,7 +10,7 @@ from cxr_platform.labels import CLASSES
 
 Folds = npt.NDArray[np.int32]
 OUTSIDE = -1
-"""The fold of an external film: in none."""
+"""The fold of an external image: in none."""
 
 
 def assign_folds(
@@ -58,10 +58,10 @@ def _check_groups(labels: Sequence[str], groups: Sequence[str], n_folds: int, cl
     if few:
         possible = min(counts.values())
         raise FoldError(
-            f"Expected at least {n_folds} groups (patients, or single films) in each of the {len(classes)} classes, "
+            f"Expected at least {n_folds} groups (patients, or single images) in each of the {len(classes)} classes, "
             f"one for each of {n_folds} folds.",
             received=", ".join(few),
-            advice=f"Ask for {possible} folds or fewer (FOLDS), or add films." if possible > 1 else "Add films.",
+            advice=f"Ask for {possible} folds or fewer (FOLDS), or add images." if possible > 1 else "Add images.",
         )
 
 

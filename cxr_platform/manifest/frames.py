@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.compute as pc
 
 from cxr_platform.labels import CLASSES
-from cxr_platform.manifest.rows import count_films
+from cxr_platform.manifest.rows import count_images
 from cxr_platform.manifest.schema import PIXELS, manifest_schema, pixels_to_numpy
 from cxr_platform.manifest.store import Manifest
 
@@ -31,10 +31,10 @@ def _types(schema: Any) -> dict[str, str]:
     return {field.name: f"{i}: {field.type}{null[field.nullable]}" for i, field in enumerate(schema)}
 
 
-def film_frame(manifest: Manifest) -> "pd.DataFrame":
+def image_frame(manifest: Manifest) -> "pd.DataFrame":
     """One row an image: every column but the pixels, and what can be said of pixels and groups by a number.
 
-    pixel_min, pixel_max (0 to 255) and stored_pixel_sha256 come from a pass over the stored films, a batch at a time;
+    pixel_min, pixel_max (0 to 255) and stored_pixel_sha256 come from a pass over the stored images, a batch at a time;
     folds_of_group, groups_of_patient and groups_of_pixels are 1 where nothing is on two sides.
     """
     frame = manifest.table().to_pandas()
@@ -47,16 +47,16 @@ def film_frame(manifest: Manifest) -> "pd.DataFrame":
 
 def _pixel_facts(manifest: Manifest) -> Iterator[tuple[int, int, str]]:
     for batch in manifest.batches([PIXELS]):
-        for film in pixels_to_numpy(batch[PIXELS]):
-            yield int(film.min()), int(film.max()), hashlib.sha256(film.tobytes()).hexdigest()
+        for image in pixels_to_numpy(batch[PIXELS]):
+            yield int(image.min()), int(image.max()), hashlib.sha256(image.tobytes()).hexdigest()
 
 
 def class_frame(manifest: Manifest) -> "pd.DataFrame":
-    """One row a class: in how many groups and in how many grouped folds its study films are."""
+    """One row a class: in how many groups and in how many grouped folds its study images are."""
     import pandas as pd
 
-    films = manifest.table(["label", "role", "group_id", "fold_grouped"]).to_pandas()
-    study = films[films["role"] == "study"].groupby("label")
+    images = manifest.table(["label", "role", "group_id", "fold_grouped"]).to_pandas()
+    study = images[images["role"] == "study"].groupby("label")
     counted = study[["group_id", "fold_grouped"]].nunique().reindex(CLASSES, fill_value=0).reset_index()
     return pd.DataFrame(counted).set_axis(["label", "groups", "grouped_folds"], axis="columns")
 
@@ -65,7 +65,7 @@ def count_frame(manifest: Manifest) -> "pd.DataFrame":
     """One row a class × source: images counted in the rows, and what manifest.json says."""
     import pandas as pd
 
-    counted, declared = _flat(count_films(manifest.table(["label", "source"]))), _flat(manifest.info["counts"])
+    counted, declared = _flat(count_images(manifest.table(["label", "source"]))), _flat(manifest.info["counts"])
     rows = [(*key, counted.get(key, 0), declared.get(key, 0)) for key in sorted({*counted, *declared})]
     return pd.DataFrame(rows, columns=["label", "source", "counted", "declared"])
 

@@ -1,4 +1,4 @@
-"""The groups that stay on one side of a fold: films of one patient, copies of one film, and whatever these join."""
+"""The groups that stay on one side of a fold: images of one patient, copies of one image, and whatever these join."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cxr_platform.intake.duplicates import (
-    SAME_FILM_AGREEMENT,
+    SAME_IMAGE_AGREEMENT,
     SIDE,
     Pairs,
     as_pairs,
@@ -24,59 +24,59 @@ from cxr_platform.manifest.cache import PixelReader
 from cxr_platform.manifest.selection import Taken
 from cxr_platform.storage.files import storage_errors
 
-TILE_FILMS = 1024  # films a side of a tile; the details of two sides, 80 MB, are in memory
+TILE_IMAGES = 1024  # images a side of a tile; the details of two sides, 80 MB, are in memory
 PAIRS_AT_ONCE = 256
 
 
-def group_films(
+def group_images(
     taken: Sequence[Taken],
     patients: Sequence[str | None],
     near_distance: int,
     pixels: PixelReader,
     scratch: Path | None = None,
 ) -> list[str]:
-    """For each film the group it is in, named by the smallest image_id of the group.
+    """For each image the group it is in, named by the smallest image_id of the group.
 
     Connected components over: one patient (`patients`, unique over sources), the same file, the same pixels, and
-    near-duplicates, which are nominated by the perceptual hash and confirmed on the films themselves. `scratch` is a
-    folder with room for 40 kB a film (default: that of temporary files); `StorageError` where there is none.
+    near-duplicates, which are nominated by the perceptual hash and confirmed on the images themselves. `scratch` is a
+    folder with room for 40 kB an image (default: that of temporary files); `StorageError` where there is none.
     """
     links = [
         pairs_of_equal(patients),
-        pairs_of_equal([film.facts.file_sha256 for film in taken]),
-        pairs_of_equal([film.facts.pixel_sha256 for film in taken]),
+        pairs_of_equal([image.facts.file_sha256 for image in taken]),
+        pairs_of_equal([image.facts.pixel_sha256 for image in taken]),
         near_duplicates(taken, near_distance, pixels, scratch),
     ]
     numbers = connected_groups(len(taken), np.concatenate(links))
     names: dict[int, str] = {}
-    for number, film in zip(numbers, taken, strict=True):
-        names[number] = min(names.get(number, film.image_id), film.image_id)
+    for number, image in zip(numbers, taken, strict=True):
+        names[number] = min(names.get(number, image.image_id), image.image_id)
     return [names[number] for number in numbers]
 
 
 def near_duplicates(
     taken: Sequence[Taken], max_distance: int, pixels: PixelReader, scratch: Path | None = None
 ) -> Pairs:
-    """Rows (i, j) of films whose hashes differ in at most `max_distance` bits and whose fine detail agrees."""
-    first = _first_of_each([film.facts.pixel_sha256 for film in taken])
+    """Rows (i, j) of images whose hashes differ in at most `max_distance` bits and whose fine detail agrees."""
+    first = _first_of_each([image.facts.pixel_sha256 for image in taken])
     hashes = np.array([int(taken[i].facts.phash, 16) for i in first], np.uint64)
     nominated = np.array(first, np.int64)[near_pairs(hashes, max_distance)]
-    films = np.unique(nominated)
-    with _details(films, taken, pixels, scratch or Path(tempfile.gettempdir())) as details:
-        tiles = _tiles(np.searchsorted(films, nominated))
-        return films[np.concatenate([as_pairs(()), *(_confirmed(tile, details) for tile in tiles)])]
+    images = np.unique(nominated)
+    with _details(images, taken, pixels, scratch or Path(tempfile.gettempdir())) as details:
+        tiles = _tiles(np.searchsorted(images, nominated))
+        return images[np.concatenate([as_pairs(()), *(_confirmed(tile, details) for tile in tiles)])]
 
 
 @contextmanager
 def _details(
-    films: npt.NDArray[np.int64], taken: Sequence[Taken], pixels: PixelReader, scratch: Path
+    images: npt.NDArray[np.int64], taken: Sequence[Taken], pixels: PixelReader, scratch: Path
 ) -> Iterator["_Details"]:
-    """The fine detail of each of `films`, computed once and kept in a temporary file: 40 kB a film, in no memory."""
-    held = [taken[film] for film in films.tolist()]
+    """The fine detail of each of `images`, computed once and kept in a temporary file: 40 kB an image, in no memory."""
+    held = [taken[image] for image in images.tolist()]
     with storage_errors(scratch), tempfile.TemporaryFile(prefix="cxr-details-", dir=scratch) as file:
         details = _Details(file)
         for row in sorted(range(len(held)), key=lambda row: held[row].decoded.shard):
-            details.write(row, fine_detail(pixels.films([held[row].decoded])[0]))
+            details.write(row, fine_detail(pixels.images([held[row].decoded])[0]))
         yield details
 
 
@@ -109,12 +109,12 @@ def _confirmed(tile: Pairs, details: _Details) -> Pairs:
         detail_agreement(held[part[:, 0]], held[part[:, 1]])
         for part in np.split(position, range(PAIRS_AT_ONCE, len(position), PAIRS_AT_ONCE))
     ]
-    return tile[np.concatenate(agreement) >= SAME_FILM_AGREEMENT]
+    return tile[np.concatenate(agreement) >= SAME_IMAGE_AGREEMENT]
 
 
 def _tiles(pairs: Pairs) -> Iterator[Pairs]:
-    """The pairs in portions that touch at most 2 × TILE_FILMS films each."""
-    blocks = pairs // TILE_FILMS
+    """The pairs in portions that touch at most 2 × TILE_IMAGES images each."""
+    blocks = pairs // TILE_IMAGES
     order = np.lexsort((blocks[:, 1], blocks[:, 0]))
     ends = np.flatnonzero(np.any(np.diff(blocks[order], axis=0), axis=1)) + 1
     yield from (tile for tile in np.split(pairs[order], ends) if len(tile))

@@ -1,4 +1,4 @@
-"""What a manifest is made of, in two hashes: so that it is known again without opening a film."""
+"""What a manifest is made of, in two hashes: so that it is known again without opening an image."""
 
 import hashlib
 import json

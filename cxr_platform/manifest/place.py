@@ -4,7 +4,7 @@ DEST                 the manifest; only ever a complete and validated one
 DEST.building        being built; a leftover of an interrupted build is removed by the next one
 DEST.previous        the old manifest for the instant between two renames; after a crash just then it is put back
 DEST.failed          a manifest that did not pass its expectations, for a person to look at
-DEST.cache           decoded films (`manifest.cache`)
+DEST.cache           decoded images (`manifest.cache`)
 
 In an object store there is no DEST.previous. A manifest is built in a folder of this machine and uploaded to
 DEST.building; only when all of it is in the store does the store itself copy it to DEST, manifest.json last.
@@ -25,7 +25,7 @@ from cxr_platform.storage.lock import Check, exclusive, holding
 from cxr_platform.storage.place import is_remote
 
 INFO_FILE = "manifest.json"
-PARTS = {INFO_FILE, "films", "excluded.parquet", "validation", "contact_sheets"}
+PARTS = {INFO_FILE, "images", "excluded.parquet", "validation", "contact_sheets"}
 """What a build makes; an interrupted one has made some of it."""
 
 
@@ -52,7 +52,7 @@ class Place:
 
     @property
     def cache(self) -> Path:
-        """The decoded films."""
+        """The decoded images."""
         return self._sibling("cache")
 
     @contextmanager
@@ -107,7 +107,7 @@ class StorePlace(Place):
     """A `Place` in an object store.
 
     While the store copies a new manifest to the place of an old one there is none to be opened, and none is left
-    where just that is interrupted; the next build makes it, of films that are decoded. An upload that fails leaves the
+    where just that is interrupted; the next build makes it, of images that are decoded. An upload that fails leaves the
     old one.
     """
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from cxr_platform.intake.films import Film
+from cxr_platform.intake.images import ChestImage
 from cxr_platform.intake.phash import phash
 from cxr_platform.intake.quality import QualityMeasures
 
@@ -21,8 +21,8 @@ class FileKey(NamedTuple):
 
 
 @dataclass(frozen=True)
-class FilmFacts:
-    """The measured facts of a film. `phash` is 16 hex digits; the rest as in the manifest's schema."""
+class ImageFacts:
+    """The measured facts of an image. `phash` is 16 hex digits; the rest as in the manifest's schema."""
 
     file_sha256: str
     pixel_sha256: str
@@ -45,31 +45,31 @@ class Decoded(NamedTuple):
     """The outcome for one file: `facts`, or the `reason` and `detail` of `ImageRefused`; its pixels are in a shard."""
 
     key: FileKey
-    facts: FilmFacts | None
+    facts: ImageFacts | None
     reason: str | None
     detail: str
     shard: str = ""
     row: int = 0
 
 
-def facts_of(film: Film, data: bytes, patient_id: str | None) -> FilmFacts:
-    """The facts of a film that was read from `data`."""
-    return FilmFacts(
+def facts_of(image: ChestImage, data: bytes, patient_id: str | None) -> ImageFacts:
+    """The facts of an image that was read from `data`."""
+    return ImageFacts(
         file_sha256=hashlib.sha256(data).hexdigest(),
-        pixel_sha256=hashlib.sha256(film.pixels.tobytes()).hexdigest(),
-        phash=f"{phash(film.pixels):016x}",
-        width=film.width,
-        height=film.height,
-        bit_depth=film.bit_depth,
-        color_mode=film.color_mode,
-        padding_fraction=film.padding_fraction,
-        mean=film.mean,
-        std=film.std,
-        view=film.view,
+        pixel_sha256=hashlib.sha256(image.pixels.tobytes()).hexdigest(),
+        phash=f"{phash(image.pixels):016x}",
+        width=image.width,
+        height=image.height,
+        bit_depth=image.bit_depth,
+        color_mode=image.color_mode,
+        padding_fraction=image.padding_fraction,
+        mean=image.mean,
+        std=image.std,
+        view=image.view,
         patient_id=patient_id,
-        sex=film.sex,
-        age=film.age,
-        quality=film.quality,
+        sex=image.sex,
+        age=image.age,
+        quality=image.quality,
     )
 
 
@@ -86,7 +86,7 @@ RECORD_SCHEMA = pa.schema(
         pa.field("mtime_ns", pa.int64(), nullable=False),
         pa.field("reason", pa.string()),
         pa.field("detail", pa.string(), nullable=False),
-        pa.field("facts", _arrow_struct(FilmFacts)),
+        pa.field("facts", _arrow_struct(ImageFacts)),
     ]
 )
 
@@ -109,7 +109,7 @@ def from_table(table: pa.Table, shard: str) -> Iterator[Decoded]:
         yield Decoded(key, _facts(values["facts"]), values["reason"], values["detail"], shard, row)
 
 
-def _facts(values: dict[str, Any] | None) -> FilmFacts | None:
+def _facts(values: dict[str, Any] | None) -> ImageFacts | None:
     if values is None:
         return None
-    return FilmFacts(**{**values, "quality": QualityMeasures(**values["quality"])})
+    return ImageFacts(**{**values, "quality": QualityMeasures(**values["quality"])})

@@ -1,4 +1,4 @@
-"""From films that take part to the columns of the manifest, and to the facts in manifest.json."""
+"""From images that take part to the columns of the manifest, and to the facts in manifest.json."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,11 +10,11 @@ import pyarrow as pa
 from cxr_platform.config import Profile
 from cxr_platform.intake.sources import Found
 from cxr_platform.labels import CLASSES
-from cxr_platform.manifest.choice import Choice
 from cxr_platform.manifest.folds import OUTSIDE, assign_folds
 from cxr_platform.manifest.schema import SCHEMA_VERSION, manifest_schema, without_pixels
 from cxr_platform.manifest.selection import Taken
 from cxr_platform.manifest.store import content_hash
+from cxr_platform.manifest.take_part import Choice
 from cxr_platform.manifest.versions import package_versions
 
 PACKAGES = ("cxr-platform", "ray", "pyarrow", "numpy", "pillow", "tensorflow-io", "scikit-learn", "great-expectations")
@@ -23,7 +23,7 @@ PACKAGES = ("cxr-platform", "ray", "pyarrow", "numpy", "pillow", "tensorflow-io"
 def make_rows(
     taken: Sequence[Taken], patients: Sequence[str | None], groups: Sequence[str], profile: Profile
 ) -> pa.Table:
-    """Every column but the pixels, one row a film, in the order of `taken`. Raises `FoldError`."""
+    """Every column but the pixels, one row an image, in the order of `taken`. Raises `FoldError`."""
     folds = _folds(taken, groups, profile)
     schema = without_pixels(manifest_schema(profile.intake.decoding.image_size))
     rows = [_row(*values) for values in zip(taken, patients, groups, folds, strict=True)]
@@ -31,7 +31,7 @@ def make_rows(
 
 
 def _folds(taken: Sequence[Taken], groups: Sequence[str], profile: Profile) -> list[tuple[int, int]]:
-    study = [i for i, film in enumerate(taken) if film.candidate.role == "study"]
+    study = [i for i, image in enumerate(taken) if image.candidate.role == "study"]
     labels = [str(taken[i].candidate.label) for i in study]
     grouped, paper = assign_folds(labels, [groups[i] for i in study], profile.folds, profile.seed)
     folds = [(OUTSIDE, OUTSIDE)] * len(taken)
@@ -40,10 +40,10 @@ def _folds(taken: Sequence[Taken], groups: Sequence[str], profile: Profile) -> l
     return folds
 
 
-def _row(film: Taken, patient: str | None, group: str, folds: tuple[int, int]) -> dict[str, Any]:
-    told, facts = film.candidate, film.facts
+def _row(image: Taken, patient: str | None, group: str, folds: tuple[int, int]) -> dict[str, Any]:
+    told, facts = image.candidate, image.facts
     return {
-        "image_id": film.image_id,
+        "image_id": image.image_id,
         "source": told.source,
         "role": told.role,
         "source_path": told.source_path,
@@ -79,7 +79,7 @@ def make_info(rows: pa.Table, choice: Choice, found: Found, profile: Profile) ->
         "synthetic": not found.synthetic_sources.isdisjoint(rows["source"].to_pylist()),
         "images": len(rows),
         "found": len(found.candidates),
-        "counts": count_films(rows),
+        "counts": count_images(rows),
         "excluded": dict(sorted(Counter(e.refusal.reason for e in choice.excluded).items())),
         "shortfalls": [asdict(shortfall) for shortfall in choice.shortfalls],
         "groups": count_groups(rows["group_id"].to_pylist()),
@@ -89,8 +89,8 @@ def make_info(rows: pa.Table, choice: Choice, found: Found, profile: Profile) ->
     }
 
 
-def count_films(rows: pa.Table) -> dict[str, dict[str, int]]:
-    """Class → source → number of films, in the order of `CLASSES`."""
+def count_images(rows: pa.Table) -> dict[str, dict[str, int]]:
+    """Class → source → number of images, in the order of `CLASSES`."""
     pairs = Counter(zip(rows["label"].to_pylist(), rows["source"].to_pylist(), strict=True))
     return {name: {s: n for (label, s), n in sorted(pairs.items()) if label == name} for name in CLASSES}
 

@@ -15,7 +15,7 @@ PIXELS = "pixels"
 
 
 def manifest_schema(image_size: int) -> pa.Schema:
-    """The schema of a manifest whose films are `image_size` × `image_size` uint8, 0 black to 255 white."""
+    """The schema of a manifest whose images are `image_size` × `image_size` uint8, 0 black to 255 white."""
 
     def required(name: str, kind: Any) -> pa.Field:
         return pa.field(name, kind, nullable=False)
@@ -32,7 +32,7 @@ def manifest_schema(image_size: int) -> pa.Schema:
             required("label", pa.string()),
             required("finding", pa.string()),  # as the collection words it
             pa.field("patient_id", pa.string()),  # salted hash; null where the collection names no patient
-            required("group_id", pa.string()),  # image_id of the group's first film
+            required("group_id", pa.string()),  # image_id of the group's first image
             pa.field("view", pa.string()),
             pa.field("age", pa.float32()),  # years
             pa.field("sex", pa.string()),  # M | F
@@ -68,10 +68,10 @@ def pixels_to_arrow(pixels: npt.NDArray[np.uint8]) -> pa.FixedShapeTensorArray:
 
 
 def pixels_to_numpy(column: pa.ChunkedArray) -> npt.NDArray[np.uint8]:
-    """A column of films as uint8 (N, S, S)."""
+    """A column of images as uint8 (N, S, S)."""
     size = column.type.shape[0]
-    films = [chunk.to_numpy_ndarray() for chunk in column.chunks if len(chunk)]
-    return np.concatenate(films) if films else np.empty((0, size, size), np.uint8)
+    images = [chunk.to_numpy_ndarray() for chunk in column.chunks if len(chunk)]
+    return np.concatenate(images) if images else np.empty((0, size, size), np.uint8)
 
 
 SCHEMA = manifest_schema(DecodingConfig().image_size)

@@ -14,20 +14,20 @@ from cxr_platform.intake.layouts.vocabulary import judge_view
 from cxr_platform.intake.overrule import OVERRULABLE, Overrule
 from cxr_platform.intake.quality import judge
 from cxr_platform.labels import CLASSES, PAPER_COUNTS
-from cxr_platform.manifest.records import Decoded, FilmFacts
+from cxr_platform.manifest.records import Decoded, ImageFacts
 
 
 @dataclass(frozen=True)
 class Taken:
-    """A film that takes part so far."""
+    """An image that takes part so far."""
 
     candidate: Candidate
     decoded: Decoded
 
     @property
-    def facts(self) -> FilmFacts:
-        """What decoding measured; a taken film always has it."""
-        return cast(FilmFacts, self.decoded.facts)
+    def facts(self) -> ImageFacts:
+        """What decoding measured; a taken image always has it."""
+        return cast(ImageFacts, self.decoded.facts)
 
     @cached_property
     def image_id(self) -> str:
@@ -45,7 +45,7 @@ class Excluded(NamedTuple):
 
 @dataclass(frozen=True)
 class Shortfall:
-    """A class with fewer films than asked for."""
+    """A class with fewer images than asked for."""
 
     label: str
     wanted: int
@@ -68,10 +68,10 @@ def judge_files(
         record = decoded.get(candidate.source_path)
         refusal = _told(candidate, overrule)
         if refusal is None:
-            film = Taken(candidate, _present(record, candidate))
-            refusal = _seen(film, overrule, config)
+            image = Taken(candidate, _present(record, candidate))
+            refusal = _seen(image, overrule, config)
             if refusal is None:
-                taken.append(film)
+                taken.append(image)
         if refusal is not None:
             excluded.append(Excluded(candidate.source_path, refusal, record))
     return taken, excluded
@@ -82,13 +82,13 @@ def _told(candidate: Candidate, overrule: Overrule) -> Refusal | None:
     return Refusal("denied", "named in the deny list") if denied else candidate.refusal
 
 
-def _seen(film: Taken, overrule: Overrule, config: IntakeConfig) -> Refusal | None:
-    record = film.decoded
+def _seen(image: Taken, overrule: Overrule, config: IntakeConfig) -> Refusal | None:
+    record = image.decoded
     if record.facts is None:
         return Refusal(record.reason or "undecodable", record.detail)
-    if film.candidate.source_path in overrule.allow:
+    if image.candidate.source_path in overrule.allow:
         return None
-    view = judge_view(film.candidate.view or record.facts.view, config.selection)
+    view = judge_view(image.candidate.view or record.facts.view, config.selection)
     return view or judge(record.facts.quality, config.quality)
 
 
@@ -103,11 +103,11 @@ def _present(record: Decoded | None, candidate: Candidate) -> Decoded:
 
 
 def check_allowed(excluded: Iterable[Excluded], overrule: Overrule) -> None:
-    """Raise `ConfigError` for a film of the allow list that none may overrule the exclusion of."""
+    """Raise `ConfigError` for an image of the allow list that none may overrule the exclusion of."""
     for item in excluded:
         if item.source_path in overrule.allow:
             raise ConfigError(
-                f"Expected films in allow that are excluded for {', '.join(OVERRULABLE)}, or not at all.",
+                f"Expected images in allow that are excluded for {', '.join(OVERRULABLE)}, or not at all.",
                 received=f"{item.source_path}: {item.refusal.reason}, {item.refusal.detail}",
                 advice="Take it out of the allow list.",
             )
@@ -116,14 +116,14 @@ def check_allowed(excluded: Iterable[Excluded], overrule: Overrule) -> None:
 def part_conflicts(taken: Sequence[Taken]) -> Split:
     """Take out identical pixels that stand under different labels: which of them is right cannot be told.
 
-    An external film never takes out one of the study.
+    An external image never takes out one of the study.
     """
     every: Labels = defaultdict(set)
     study: Labels = defaultdict(set)
-    for film in taken:
-        for labels in (every, study) if _in_study(film) else (every,):
-            labels[film.facts.pixel_sha256].add(film.candidate.label)
-    return _part(taken, lambda film: _conflict((study if _in_study(film) else every)[film.facts.pixel_sha256]))
+    for image in taken:
+        for labels in (every, study) if _in_study(image) else (every,):
+            labels[image.facts.pixel_sha256].add(image.candidate.label)
+    return _part(taken, lambda image: _conflict((study if _in_study(image) else every)[image.facts.pixel_sha256]))
 
 
 def _conflict(labels: set[str | None]) -> Refusal | None:
@@ -133,73 +133,73 @@ def _conflict(labels: set[str | None]) -> Refusal | None:
 
 
 def part_repeats(taken: Sequence[Taken]) -> Split:
-    """Take out all but the first film with the same pixels, a film of the study before an external one."""
+    """Take out all but the first image with the same pixels, an image of the study before an external one."""
     first: dict[str, str] = {}
-    for film in sorted(taken, key=lambda film: (film.candidate.role != "study", film.candidate.source_path)):
-        first.setdefault(film.facts.pixel_sha256, film.candidate.source_path)
+    for image in sorted(taken, key=lambda image: (image.candidate.role != "study", image.candidate.source_path)):
+        first.setdefault(image.facts.pixel_sha256, image.candidate.source_path)
 
-    def refuse(film: Taken) -> Refusal | None:
-        kept = first[film.facts.pixel_sha256]
-        return None if kept == film.candidate.source_path else Refusal("duplicate", f"the same pixels as {kept}")
+    def refuse(image: Taken) -> Refusal | None:
+        kept = first[image.facts.pixel_sha256]
+        return None if kept == image.candidate.source_path else Refusal("duplicate", f"the same pixels as {kept}")
 
     return _part(taken, refuse)
 
 
 def part_overlap(taken: Sequence[Taken], groups: Mapping[str, str]) -> Split:
-    """Take out external films that share a group with the study: scoring them would score films trained on.
+    """Take out external images that share a group with the study: scoring them would score images trained on.
 
     `groups` maps `image_id` to the group.
     """
-    study = {groups[film.image_id]: film.candidate.source_path for film in taken if _in_study(film)}
+    study = {groups[image.image_id]: image.candidate.source_path for image in taken if _in_study(image)}
 
-    def refuse(film: Taken) -> Refusal | None:
-        twin = None if _in_study(film) else study.get(groups[film.image_id])
+    def refuse(image: Taken) -> Refusal | None:
+        twin = None if _in_study(image) else study.get(groups[image.image_id])
         return Refusal("duplicate", f"external, but of one group with {twin} of the study") if twin else None
 
     return _part(taken, refuse)
 
 
 def draw(taken: Sequence[Taken], selection: SelectionConfig, seed: int) -> tuple[Split, list[Shortfall]]:
-    """Keep at most as many study films a class as the profile says (§2.1), and say which classes have fewer.
+    """Keep at most as many study images a class as the profile says (§2.1), and say which classes have fewer.
 
-    Random and reproducible: films are ranked by a hash of seed and image_id, so that the draw depends neither on their
-    order nor on a library's generator, and a film that is added displaces at most one other.
+    Random and reproducible: images are ranked by a hash of seed and image_id, so that the draw depends neither on their
+    order nor on a library's generator, and an image that is added displaces at most one other.
     """
     wanted = caps(selection)
-    ranked = sorted((film for film in taken if _in_study(film)), key=lambda film: _rank(film, seed))
+    ranked = sorted((image for image in taken if _in_study(image)), key=lambda image: _rank(image, seed))
     drawn: Counter[str | None] = Counter()
     dropped: dict[str, Refusal] = {}
-    for film in ranked:
-        label = film.candidate.label
+    for image in ranked:
+        label = image.candidate.label
         drawn[label] += 1
         if label in wanted and drawn[label] > wanted[label]:
-            dropped[film.image_id] = Refusal("not-drawn", f"{wanted[label]} of {label} were drawn")
-    split = _part(taken, lambda film: dropped.get(film.image_id))
+            dropped[image.image_id] = Refusal("not-drawn", f"{wanted[label]} of {label} were drawn")
+    split = _part(taken, lambda image: dropped.get(image.image_id))
     short = [Shortfall(name, count, drawn[name]) for name, count in wanted.items() if drawn[name] < count]
     return split, short
 
 
 def caps(selection: SelectionConfig) -> dict[str, int]:
-    """The most films of each class; empty without a cap."""
+    """The most images of each class; empty without a cap."""
     limits = {name: [PAPER_COUNTS[name]] if selection.caps == "paper" else [] for name in CLASSES}
     extra = [] if selection.limit is None else [selection.limit]
     return {name: min(known + extra) for name, known in limits.items() if known + extra}
 
 
-def _rank(film: Taken, seed: int) -> str:
-    return hashlib.sha256(f"{seed} {film.image_id}".encode()).hexdigest()
+def _rank(image: Taken, seed: int) -> str:
+    return hashlib.sha256(f"{seed} {image.image_id}".encode()).hexdigest()
 
 
-def _in_study(film: Taken) -> bool:
-    return film.candidate.role == "study"
+def _in_study(image: Taken) -> bool:
+    return image.candidate.role == "study"
 
 
 def _part(taken: Sequence[Taken], refuse: Callable[[Taken], Refusal | None]) -> Split:
     kept, excluded = [], []
-    for film in taken:
-        refusal = refuse(film)
+    for image in taken:
+        refusal = refuse(image)
         if refusal is None:
-            kept.append(film)
+            kept.append(image)
         else:
-            excluded.append(Excluded(film.candidate.source_path, refusal, film.decoded))
+            excluded.append(Excluded(image.candidate.source_path, refusal, image.decoded))
     return kept, excluded

@@ -1,6 +1,6 @@
 """Reading and writing the files of a manifest. All input and output of the manifest's own files is here.
 
-DEST/films/part-00000.parquet …   one row an image, in the order of source_path
+DEST/images/part-00000.parquet …   one row an image, in the order of source_path
 DEST/excluded.parquet             one row for every other file, with reason and detail
 DEST/manifest.json                schema version, content hash, counts, seed, configuration
 DEST/validation/                  what Great Expectations found
@@ -32,10 +32,10 @@ from cxr_platform.manifest.schema import (
 )
 from cxr_platform.storage.files import read_errors, readable
 
-FILMS_FOLDER = "films"
+IMAGES_FOLDER = "images"
 EXCLUDED_FILE = "excluded.parquet"
 ROWS_A_FILE = 1024
-ROWS_A_GROUP = 128  # 5 MB of films: what is in memory while a manifest is read batch by batch
+ROWS_A_GROUP = 128  # 5 MB of images: what is in memory while a manifest is read batch by batch
 SIGNIFICANT_DIGITS = 6  # of the floats in the content hash: sums differ in the last digits between processors
 HOW_TO_BUILD = "Build one with `make manifest DATA=folder`, or `python -m pipelines.manifest`."
 
@@ -51,13 +51,13 @@ class Manifest:
 
     @property
     def content_hash(self) -> str:
-        """SHA-256 over the values of all rows, the same wherever and whenever the same films were built."""
+        """SHA-256 over the values of all rows, the same wherever and whenever the same images were built."""
         return str(self.info["content_hash"])
 
     @cached_property
     def files(self) -> list[Path]:
         """The Parquet files, in the order of the rows."""
-        return sorted((self.folder / FILMS_FOLDER).glob("part-*.parquet"))
+        return sorted((self.folder / IMAGES_FOLDER).glob("part-*.parquet"))
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
         """These columns for all images; without `columns` all of them but the pixels."""
@@ -70,7 +70,7 @@ class Manifest:
         return pa.concat_tables(pq.read_table(readable(file), columns=wanted) for file in self.files)
 
     def pixels(self) -> npt.NDArray[np.uint8]:
-        """All films, uint8 (N, S, S), in the order of `table`: 40 kB an image at 200 × 200."""
+        """All images, uint8 (N, S, S), in the order of `table`: 40 kB an image at 200 × 200."""
         return np.concatenate([pixels_to_numpy(batch[PIXELS]) for batch in self.batches([PIXELS])])
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.Table]:
@@ -107,15 +107,15 @@ def open_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def write_films(folder: Path, rows: pa.Table, pixels: PixelSource, image_size: int) -> None:
-    """Write the rows with their films. `pixels(start, stop)` gives uint8 (stop - start, S, S); called in order."""
+def write_images(folder: Path, rows: pa.Table, pixels: PixelSource, image_size: int) -> None:
+    """Write the rows with their images. `pixels(start, stop)` gives uint8 (stop - start, S, S); called in order."""
     schema = manifest_schema(image_size)
-    (folder / FILMS_FOLDER).mkdir()
+    (folder / IMAGES_FOLDER).mkdir()
     for number, start in enumerate(range(0, max(len(rows), 1), ROWS_A_FILE)):
         part = rows.slice(start, ROWS_A_FILE)
-        films = pixels_to_arrow(pixels(start, start + len(part)))
-        table = part.add_column(schema.get_field_index(PIXELS), PIXELS, films).cast(schema)
-        file = folder / FILMS_FOLDER / f"part-{number:05d}.parquet"
+        images = pixels_to_arrow(pixels(start, start + len(part)))
+        table = part.add_column(schema.get_field_index(PIXELS), PIXELS, images).cast(schema)
+        file = folder / IMAGES_FOLDER / f"part-{number:05d}.parquet"
         pq.write_table(table, file, compression="zstd", row_group_size=ROWS_A_GROUP)
 
 

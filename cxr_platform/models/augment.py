@@ -1,6 +1,6 @@
-"""Random rotation and shift (§2.1.4): the numbers are drawn on the host, the films are warped on the device.
+"""Random rotation and shift (§2.1.4): the numbers are drawn on the host, the images are warped on the device.
 
-Drawing with NumPy makes the same seed give the same films on every Keras backend; the warp runs inside the compiled
+Drawing with NumPy makes the same seed give the same images on every Keras backend; the warp runs inside the compiled
 step (`keras.ops.image.affine_transform`, https://keras.io/api/ops/image/).
 """
 
@@ -25,7 +25,7 @@ def draw_transforms(rng: np.random.Generator, count: int, input_size: int, confi
 def rotation_and_shift(angles: np.ndarray, right: np.ndarray, down: np.ndarray, input_size: int) -> np.ndarray:
     """Projective transforms (n, 8) float32 from output to input coordinates.
 
-    `angles` in radians, counter-clockwise as seen; `right` and `down` in pixels by which the film moves.
+    `angles` in radians, counter-clockwise as seen; `right` and `down` in pixels by which the image moves.
     """
     centre = (input_size - 1) / 2
     cos, sin = np.cos(angles), np.sin(angles)
@@ -35,16 +35,16 @@ def rotation_and_shift(angles: np.ndarray, right: np.ndarray, down: np.ndarray, 
     return np.stack([cos, -sin, x0, sin, cos, y0, zero, zero], axis=1).astype("float32")
 
 
-def warp(films: Any, transforms: Any) -> Any:
-    """Films (B, S, S, 1) float, warped by `transforms` (B, 8); what comes from outside the film is black (0)."""
+def warp(images: Any, transforms: Any) -> Any:
+    """Images (B, S, S, 1) float, warped by `transforms` (B, 8); what comes from outside the image is black (0)."""
     return keras.ops.image.affine_transform(
-        films, transforms, interpolation="bilinear", fill_mode="constant", fill_value=0.0, data_format="channels_last"
+        images, transforms, interpolation="bilinear", fill_mode="constant", fill_value=0.0, data_format="channels_last"
     )
 
 
-def to_network_input(films: Any, transforms: Any | None = None) -> Any:
-    """uint8 films (B, S, S) → float32 (B, S, S, 3) in −1…1, as MobileNetV2's ImageNet weights expect."""
-    x = keras.ops.cast(films, "float32")[..., None]
+def to_network_input(images: Any, transforms: Any | None = None) -> Any:
+    """uint8 images (B, S, S) → float32 (B, S, S, 3) in −1…1, as MobileNetV2's ImageNet weights expect."""
+    x = keras.ops.cast(images, "float32")[..., None]
     if transforms is not None:
         x = warp(x, transforms)
     return keras.ops.repeat(x / 127.5 - 1.0, 3, axis=-1)

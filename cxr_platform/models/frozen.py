@@ -1,4 +1,4 @@
-"""What is frozen is computed once: activations at every cut, for each film and each of its augmented views."""
+"""What is frozen is computed once: activations at every cut, for each image and each of its augmented views."""
 
 from collections.abc import Iterator, Sequence
 
@@ -7,8 +7,8 @@ import numpy as np
 
 from cxr_platform.config import AugmentationConfig, ModelConfig
 from cxr_platform.models.augment import draw_transforms, rotation_and_shift, to_network_input
+from cxr_platform.models.initial_weights import BackboneWeights, set_start
 from cxr_platform.models.mobilenet import build_network, cut_tensor
-from cxr_platform.models.start import BackboneWeights, set_start
 from cxr_platform.models.strategies import strategy_by_name
 
 BATCH = 32
@@ -20,18 +20,18 @@ class FrozenBackbone:
     def __init__(self, cuts: Sequence[str], config: ModelConfig, imagenet: BackboneWeights) -> None:
         network = build_network(strategy_by_name("off-the-shelf"), config)
         set_start(network, seed=0, imagenet=imagenet)
-        films = keras.Input((config.input_size, config.input_size), batch_size=BATCH, dtype="uint8", name="films")
+        images = keras.Input((config.input_size, config.input_size), batch_size=BATCH, dtype="uint8", name="images")
         transforms = keras.Input((8,), batch_size=BATCH, name="transforms")
         below = keras.Model(network.full.input, [cut_tensor(network.full, cut) for cut in cuts])
-        outputs = below(_Prepare(name="prepare")(films, transforms), training=False)
+        outputs = below(_Prepare(name="prepare")(images, transforms), training=False)
         self._cuts = tuple(cuts)
-        self._model = keras.Model([films, transforms], outputs)
+        self._model = keras.Model([images, transforms], outputs)
 
-    def activations(self, films: np.ndarray, transforms: np.ndarray) -> dict[str, np.ndarray]:
-        """uint8 films (N, S, S) and transforms (N, 8) → cut → float16 activations (N, …)."""
+    def activations(self, images: np.ndarray, transforms: np.ndarray) -> dict[str, np.ndarray]:
+        """uint8 images (N, S, S) and transforms (N, 8) → cut → float16 activations (N, …)."""
         parts: dict[str, list[np.ndarray]] = {cut: [] for cut in self._cuts}
-        for start in range(0, len(films), BATCH):
-            batch, moves = films[start : start + BATCH], transforms[start : start + BATCH]
+        for start in range(0, len(images), BATCH):
+            batch, moves = images[start : start + BATCH], transforms[start : start + BATCH]
             outputs = self._model.predict_on_batch([pad(batch, BATCH), pad(moves, BATCH)])
             for cut, output in zip(self._cuts, outputs if len(self._cuts) > 1 else [outputs], strict=True):
                 parts[cut].append(np.asarray(output)[: len(batch)].astype("float16"))
@@ -39,7 +39,7 @@ class FrozenBackbone:
 
 
 def view_transforms(count: int, input_size: int, config: AugmentationConfig, seed: int) -> np.ndarray:
-    """Transforms (1 + views, count, 8) float32 of the films of a manifest: view 0 is the film as it is."""
+    """Transforms (1 + views, count, 8) float32 of the images of a manifest: view 0 is the image as it is."""
     zeros = np.zeros(count)
     clean = rotation_and_shift(zeros, zeros, zeros, input_size)
     views = [
@@ -50,7 +50,7 @@ def view_transforms(count: int, input_size: int, config: AugmentationConfig, see
 
 
 def chunks(count: int, size: int = 8 * BATCH) -> Iterator[slice]:
-    """Consecutive slices of at most `size` films."""
+    """Consecutive slices of at most `size` images."""
     for start in range(0, count, size):
         yield slice(start, min(start + size, count))
 
@@ -61,5 +61,5 @@ def pad(batch: np.ndarray, size: int) -> np.ndarray:
 
 
 class _Prepare(keras.layers.Layer):
-    def call(self, films: keras.KerasTensor, transforms: keras.KerasTensor) -> keras.KerasTensor:
-        return to_network_input(films, transforms)
+    def call(self, images: keras.KerasTensor, transforms: keras.KerasTensor) -> keras.KerasTensor:
+        return to_network_input(images, transforms)

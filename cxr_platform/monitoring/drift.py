@@ -1,12 +1,12 @@
-"""Whether the latest films, and the answers to them, are distributed as the bundle's reference says.
+"""Whether the latest images, and the answers to them, are distributed as the bundle's reference says.
 
 PSI (population stability index) over the ten bins between the reference's deciles, or over the seven predicted labels:
-Σ (a − e) · ln(a / e), with `a` the window's shares and `e` the reference's. Both are smoothed by half a film a bin
+Σ (a − e) · ln(a / e), with `a` the window's shares and `e` the reference's. Both are smoothed by half an image a bin
 (Jeffreys' prior), so that an empty bin is finite and means less in a small window. By convention up to 0.1 is stable
 and above 0.25 is changed (Siddiqi 2006). Where nothing has changed PSI is not 0 but about 9 · (1/n + 1/reference n)
-(6 for labels), a scaled χ² (Yurdakul & Naranjo 2020): 0.045 for 200 films, 0.009 for 1,000.
+(6 for labels), a scaled χ² (Yurdakul & Naranjo 2020): 0.045 for 200 images, 0.009 for 1,000.
 
-KS: the largest distance between the two distribution functions, 0 to 1; of 1,000 films of an unchanged sort 95 % of
+KS: the largest distance between the two distribution functions, 0 to 1; of 1,000 images of an unchanged sort 95 % of
 windows stay below 0.043.
 """
 
@@ -21,17 +21,17 @@ from cxr_platform.errors import ConfigError
 from cxr_platform.labels import CLASSES, class_index
 from cxr_platform.monitoring.reference import POINTS, QUANTITIES, Quantity, Reference
 
-WINDOW_FILMS = 1000
-LEAST_FILMS = 200  # below this what chance alone makes of PSI comes near 0.1
+WINDOW_IMAGES = 1000
+LEAST_IMAGES = 200  # below this what chance alone makes of PSI comes near 0.1
 LABELS = "labels"
 PSI_STABLE, PSI_CHANGED = 0.1, 0.25
 DECILES = np.arange(1, 10) * (POINTS // 10)
-HALF_A_FILM = 0.5
+HALF_A_IMAGE = 0.5
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What is kept of a screened film: seven numbers, in the units of `reference.QUANTITIES`."""
+    """What is kept of a screened image: seven numbers, in the units of `reference.QUANTITIES`."""
 
     label: str  # the predicted class
     confidence: float
@@ -44,7 +44,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class Drift:
-    """How far one quantity of `n` films is from the reference; no `ks` of predicted labels, which have no order."""
+    """How far one quantity of `n` images is from the reference; no `ks` of predicted labels, which have no order."""
 
     psi: float
     ks: float | None
@@ -54,9 +54,9 @@ class Drift:
 class Window:
     """The last `size` observations, whatever came before forgotten. May be filled and read by several threads."""
 
-    def __init__(self, size: int = WINDOW_FILMS) -> None:
+    def __init__(self, size: int = WINDOW_IMAGES) -> None:
         if size < 1:
-            raise ConfigError("Expected a window of one film or more.", received=size)
+            raise ConfigError("Expected a window of one image or more.", received=size)
         self._values = np.empty((size, len(QUANTITIES)), np.float32)
         self._labels = np.empty(size, np.int8)
         self._seen = 0
@@ -66,7 +66,7 @@ class Window:
         return min(self._seen, len(self._labels))
 
     def add(self, observation: Observation) -> None:
-        """Take one film in; `KeyError` for a label that is not one of the seven."""
+        """Take one image in; `KeyError` for a label that is not one of the seven."""
         label = class_index(observation.label)
         values = [getattr(observation, name) for name in QUANTITIES]
         with self._lock:
@@ -84,7 +84,7 @@ class Window:
 def drift(window: Window, reference: Reference) -> dict[str, Drift]:
     """The drift of each of `QUANTITIES` and of `labels`; empty for an empty window.
 
-    Below `LEAST_FILMS` films the figures say little, and nothing should be concluded from them.
+    Below `LEAST_IMAGES` images the figures say little, and nothing should be concluded from them.
     """
     values, labels = window.contents()
     if not len(labels):
@@ -96,8 +96,8 @@ def drift(window: Window, reference: Reference) -> dict[str, Drift]:
 
 
 def psi(counts: NDArray[np.generic], expected: NDArray[np.generic]) -> float:
-    """PSI of films counted by bin (B,) against those of the reference (B,)."""
-    a, e = (np.asarray(films, np.float64) + HALF_A_FILM for films in (counts, expected))
+    """PSI of images counted by bin (B,) against those of the reference (B,)."""
+    a, e = (np.asarray(images, np.float64) + HALF_A_IMAGE for images in (counts, expected))
     a, e = a / a.sum(), e / e.sum()
     return float(((a - e) * np.log(a / e)).sum())
 
@@ -114,9 +114,9 @@ def _ks(first: NDArray[np.generic], second: NDArray[np.generic]) -> float:
 
 
 def _binned(values: NDArray[np.float32], reference: Quantity) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
-    """Films (B,) in the bins between the reference's deciles, and how many of the reference's are there.
+    """Images (B,) in the bins between the reference's deciles, and how many of the reference's are there.
 
-    A bin holds its upper edge. Deciles that coincide, because many films share a value, are one edge: B ≤ 10.
+    A bin holds its upper edge. Deciles that coincide, because many images share a value, are one edge: B ≤ 10.
     """
     edges = np.unique(reference.quantiles[DECILES])
     below = np.searchsorted(reference.quantiles, edges, side="right") / POINTS

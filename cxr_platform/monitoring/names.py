@@ -2,7 +2,7 @@
 
 The names keep to Prometheus' conventions: base units as suffix, `_total` for counters, `_info` for constant 1. Ray
 puts `ray_` before those of replicas and adds labels of its own (WorkerId, NodeAddress, SessionName, Version), which
-tell one replica from another. `verb` is the batch job, `study` its NAME or folder; no label ever names a film.
+tell one replica from another. `verb` is the batch job, `study` its NAME or folder; no label ever names an image.
 """
 
 from dataclasses import dataclass
@@ -39,9 +39,9 @@ QUEUED_REQUESTS = Metric("cxr_queued_requests", "gauge", "replica", "Requests ta
 DECISIONS = Metric("cxr_decisions_total", "counter", "replica", "Answers by decision", ("decision", "version"))
 PREDICTIONS = Metric("cxr_predictions_total", "counter", "replica", "Answers by likeliest class", ("label", "version"))
 QUALITY_REFUSALS = Metric(
-    "cxr_quality_refusals_total", "counter", "replica", "Films not screenable, by reason", ("reason", "version")
+    "cxr_quality_refusals_total", "counter", "replica", "Images not screenable, by reason", ("reason", "version")
 )
-INTAKE_REFUSALS = Metric("cxr_intake_refusals_total", "counter", "replica", "Bodies that are no film", ("reason",))
+INTAKE_REFUSALS = Metric("cxr_intake_refusals_total", "counter", "replica", "Bodies that are no image", ("reason",))
 MODEL_INFO = Metric("cxr_model_info", "gauge", "replica", "1 for the version that answers", ("version",))
 REFUSED_VERSIONS = Metric(
     "cxr_model_refused_versions", "gauge", "replica", "Champions that cannot be loaded while an older one answers"
@@ -55,7 +55,7 @@ DRIFT_KS = Metric(
     ("quantity", "version"),
 )  # fmt: skip
 DRIFT_WINDOW = Metric(
-    "cxr_drift_window_films", "gauge", "replica", "Films in the replica's window", ("quantity", "version")
+    "cxr_drift_window_images", "gauge", "replica", "Images in the replica's window", ("quantity", "version")
 )
 
 JOB_SECONDS = Metric("cxr_job_duration_seconds", "gauge", "batch", "Seconds the job took", ("verb", "study"))
@@ -65,7 +65,9 @@ JOB_FINISHED = Metric(
 JOB_SUCCESS = Metric(
     "cxr_job_success", "gauge", "batch", "1 if the job did all it was asked, else 0", ("verb", "study")
 )
-MANIFEST_FILMS = Metric("cxr_manifest_films", "gauge", "batch", "Films in the manifest", ("study", "label", "source"))
+MANIFEST_IMAGES = Metric(
+    "cxr_manifest_images", "gauge", "batch", "Images in the manifest", ("study", "label", "source")
+)
 MANIFEST_EXCLUDED = Metric(
     "cxr_manifest_excluded_files", "gauge", "batch", "Files looked at and not taken, by reason", ("study", "reason")
 )
@@ -76,7 +78,7 @@ STUDY_ACCURACY = Metric(
 STUDY_BEST_ACCURACY = Metric(
     "cxr_study_best_accuracy_ratio", "gauge", "batch", "The highest of all strategies", ("study", "strategy")
 )
-CHAMPION_FILMS = Metric("cxr_champion_films", "gauge", "batch", "Films trained on", ("study", "strategy"))
+CHAMPION_IMAGES = Metric("cxr_champion_images", "gauge", "batch", "Images trained on", ("study", "strategy"))
 CHAMPION_EPOCHS = Metric("cxr_champion_epochs", "gauge", "batch", "Epochs trained", ("study", "strategy"))
 CHAMPION_ACCURACY = Metric(
     "cxr_champion_accuracy_ratio", "gauge", "batch", "Out-of-fold 7-class accuracy, 0 to 1", ("study", "strategy")
@@ -109,7 +111,7 @@ CHAMPION_SPECIFICITY = Metric(
 )  # fmt: skip
 CHAMPION_DECIDED = Metric(
     "cxr_registry_champion_decided_ratio", "gauge", "exporter",
-    "Out of fold, as it is served: Covid19 films found and missed, others cleared and alarmed, all films undecided",
+    "Out of fold, as it is served: Covid19 images found and missed, others cleared and alarmed, all images undecided",
     ("version", "part", "bound"),
 )  # fmt: skip
 REFERENCE_LABELS = Metric(

@@ -1,7 +1,7 @@
-"""reference.json of a bundle: how the training films and the answers for them are distributed.
+"""reference.json of a bundle: how the training images and the answers for them are distributed.
 
 Answers (confidence, covid19, labels) are out-of-fold ones, looks (brightness, contrast, padding) the manifest's. All
-quantities are kept as float32, here and in `drift.Window`, so that a value which many films share compares equal.
+quantities are kept as float32, here and in `drift.Window`, so that a value which many images share compares equal.
 """
 
 import json
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cxr_platform.errors import BundleError
 from cxr_platform.labels import CLASSES
 from cxr_platform.monitoring.distance import DistanceModel, fit_distance
-from cxr_platform.registry.plain import check_schema, json_tree
+from cxr_platform.registry.strict_json import check_schema, json_tree
 from cxr_platform.storage.files import write_atomically
 
 SCHEMA_VERSION = 1
@@ -30,7 +30,7 @@ Array = NDArray[np.generic]
 
 @dataclass(frozen=True, eq=False)
 class Quantity:
-    """`quantiles` (1001,) float32 at 0, 0.001, … 1, each a value that occurred, of the `n` films behind them."""
+    """`quantiles` (1001,) float32 at 0, 0.001, … 1, each a value that occurred, of the `n` images behind them."""
 
     quantiles: NDArray[np.float32]
     n: int
@@ -38,7 +38,7 @@ class Quantity:
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """What later films are compared with."""
+    """What later images are compared with."""
 
     quantities: Mapping[str, Quantity]
     labels: Mapping[str, float]  # share of each predicted class, in the order of CLASSES
@@ -46,12 +46,12 @@ class Reference:
 
     @property
     def limit(self) -> float:
-        """The distance beyond which a film is unlike the training films: of those one in a thousand is."""
+        """The distance beyond which an image is unlike the training images: of those one in a thousand is."""
         return self.model.limit
 
     @property
     def answers(self) -> int:
-        """Films behind `labels`."""
+        """Images behind `labels`."""
         return self.quantities["confidence"].n
 
     def distance(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -87,7 +87,7 @@ def build_reference(
     counts = np.bincount(np.asarray(labels, np.intp), minlength=len(CLASSES))
     if len(counts) != len(CLASSES) or counts.sum() != len(confidence):
         received = f"{len(labels)} labels up to {len(counts) - 1}, {len(confidence)} confidences"
-        raise BundleError(f"Expected for each film a position among {len(CLASSES)} classes.", received=received)
+        raise BundleError(f"Expected for each image a position among {len(CLASSES)} classes.", received=received)
     shares = {label: float(n / counts.sum()) for label, n in zip(CLASSES, counts, strict=True)}
     return Reference({name: _quantity(name, columns[name]) for name in QUANTITIES}, shares, model)
 
@@ -109,7 +109,7 @@ def parse_reference(content: bytes, where: str) -> Reference:
 def _quantity(name: str, values: Array) -> Quantity:
     column = np.asarray(values, np.float32)
     if column.ndim != 1 or not len(column) or not np.isfinite(column).all():
-        raise BundleError(f"Expected a finite number for each film as {name}.", received=f"shape {column.shape}")
+        raise BundleError(f"Expected a finite number for each image as {name}.", received=f"shape {column.shape}")
     return Quantity(np.quantile(column, np.linspace(0, 1, POINTS), method="inverted_cdf"), len(column))
 
 

@@ -1,10 +1,10 @@
-"""What a replica publishes through Ray: metrics by their names, and the drift of the films that it saw itself.
+"""What a replica publishes through Ray: metrics by their names, and the drift of the images that it saw itself.
 
 Why every replica publishes the drift of its own window, and nothing is gathered: Serve hands requests out without
-looking at them, so each window is a sample of all films, and the mean of the replicas' figures, weighted by their
-films (`cxr:drift_psi` in infra/prometheus/rules.yml), is the figure of all but for what chance adds to smaller
-windows. Four replicas of 1,000 films give a PSI that is 0.007 higher than one window of 4,000 would. It needs no
-further process and no shared folder, and no number of a single film ever leaves the replica's memory.
+looking at them, so each window is a sample of all images, and the mean of the replicas' figures, weighted by their
+images (`cxr:drift_psi` in infra/prometheus/rules.yml), is the figure of all but for what chance adds to smaller
+windows. Four replicas of 1,000 images give a PSI that is 0.007 higher than one window of 4,000 would. It needs no
+further process and no shared folder, and no number of a single image ever leaves the replica's memory.
 """
 
 import logging
@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from cxr_platform.monitoring.drift import LEAST_FILMS, WINDOW_FILMS, Drift, Observation, Window, drift
+from cxr_platform.monitoring.drift import LEAST_IMAGES, WINDOW_IMAGES, Drift, Observation, Window, drift
 from cxr_platform.monitoring.names import DRIFT_KS, DRIFT_PSI, DRIFT_WINDOW, Metric
 from cxr_platform.monitoring.reference import Reference
 
@@ -71,17 +71,17 @@ class Repeated:
 class DriftWatch:
     """The window of one version in one replica; its drift is published every five seconds until `stop`.
 
-    PSI and KS appear once the window holds 200 films: before, chance alone could make them look like drift. Films
+    PSI and KS appear once the window holds 200 images: before, chance alone could make them look like drift. Images
     that were not screenable belong into it as well: they are how drift shows first.
     """
 
-    def __init__(self, reference: Reference, version: str, size: int = WINDOW_FILMS) -> None:
+    def __init__(self, reference: Reference, version: str, size: int = WINDOW_IMAGES) -> None:
         self._reference, self._version, self._window = reference, version, Window(size)
-        self._psi, self._ks, self._films = (in_ray(metric) for metric in (DRIFT_PSI, DRIFT_KS, DRIFT_WINDOW))
+        self._psi, self._ks, self._images = (in_ray(metric) for metric in (DRIFT_PSI, DRIFT_KS, DRIFT_WINDOW))
         self._repeated = Repeated(self.publish)
 
     def add(self, observation: Observation) -> None:
-        """Take one film in: microseconds."""
+        """Take one image in: microseconds."""
         self._window.add(observation)
 
     def publish(self) -> Mapping[str, Drift]:
@@ -89,8 +89,8 @@ class DriftWatch:
         found = drift(self._window, self._reference)
         for quantity, figures in found.items():
             tags = {"quantity": quantity, "version": self._version}
-            self._films.set(figures.n, tags)
-            if figures.n >= LEAST_FILMS:
+            self._images.set(figures.n, tags)
+            if figures.n >= LEAST_IMAGES:
                 self._psi.set(figures.psi, tags)
                 self._ks.set(figures.ks, tags)  # None, of labels, sets nothing
         return found

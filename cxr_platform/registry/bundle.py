@@ -11,9 +11,9 @@ from typing import Any, Final, Literal
 from cxr_platform.config import DecodingConfig, ModelConfig, Protocol, QualityConfig
 from cxr_platform.errors import BundleError
 from cxr_platform.registry.bundle_rules import check_rules
-from cxr_platform.registry.contents import Stamp, check_bytes, check_contents, stamps
+from cxr_platform.registry.checksums import Stamp, check_bytes, check_contents, stamps
 from cxr_platform.registry.files import read_bytes
-from cxr_platform.registry.plain import Mismatch, build, check_schema, json_tree, to_json
+from cxr_platform.registry.strict_json import Mismatch, build, check_schema, json_tree, to_json
 from cxr_platform.storage.files import write_atomically
 
 SCHEMA_VERSION: Final = 2
@@ -21,11 +21,11 @@ DESCRIPTION = "bundle.json"
 WEIGHTS = "model.weights.h5"
 ONNX = "model.onnx"
 REFERENCE = "reference.json"
-CARD = "MODEL_CARD.md"
-MEMBERS = (WEIGHTS, ONNX, REFERENCE, CARD)
+MODEL_CARD = "MODEL_CARD.md"
+MEMBERS = (WEIGHTS, ONNX, REFERENCE, MODEL_CARD)
 """Every file of a bundle besides its description."""
 
-FILMS, LOGITS, FEATURES = "films", "logits", "features"
+IMAGES, LOGITS, FEATURES = "images", "logits", "features"
 """Input and outputs of the graph in `ONNX`: (B, S, S) uint8 → (B, 7) and (B, F) float32."""
 
 ADVICE = "The file was edited or is not of this platform: make the bundle again, or take it from a backup."
@@ -65,7 +65,7 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Decided:
-    """What the served rule (`decision`) says, in percent: of Covid19 films those called positive (`found`) and negative
+    """What the served rule (`decision`) says, in percent: of Covid19 images those called positive (`found`) and negative
     (`missed`), of the others those called negative (`cleared`) and positive (`alarmed`), of all those called neither.
     """
 
@@ -78,11 +78,11 @@ class Decided:
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """From which calibrated Covid19 probability, 0 to 1, a film is called positive: the upper end of `zone`; and below
+    """From which calibrated Covid19 probability, 0 to 1, an image is called positive: the upper end of `zone`; and below
     which one negative: the lower end.
 
     `zone` is the 95 % interval of `threshold`, which was chosen for `target_sensitivity` (0 to 1). Cross-fitted and in
-    percent: `sensitivity` and `specificity` of the threshold alone, films of the zone counted by it, and `decided`.
+    percent: `sensitivity` and `specificity` of the threshold alone, images of the zone counted by it, and `decided`.
     """
 
     target_sensitivity: float
@@ -108,9 +108,9 @@ class TrainingFacts:
 
 @dataclass(frozen=True)
 class Parity:
-    """The largest difference of a probability between ONNX Runtime and Keras over `films` of the manifest."""
+    """The largest difference of a probability between ONNX Runtime and Keras over `images` of the manifest."""
 
-    films: int
+    images: int
     max_abs_difference: float
     tolerance: float
 
@@ -119,7 +119,7 @@ class Parity:
 class Bundle:
     """The content of `bundle.json`. `metrics` are out-of-fold, by the names of the report's figures of merit.
 
-    `synthetic` says that the films of training are phantoms; `created` is an ISO time in UTC; `files` is filled by
+    `synthetic` says that the images of training are phantoms; `created` is an ISO time in UTC; `files` is filled by
     `write_bundle`.
     """
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
-from cxr_platform.registry.plain import Mismatch
+from cxr_platform.registry.strict_json import Mismatch
 
 if TYPE_CHECKING:
     from cxr_platform.registry.bundle import Bundle, Decided, Figure
@@ -68,7 +68,7 @@ def _input_rules(bundle: "Bundle") -> Mapping[str, tuple[bool, object]]:
     return {
         "preprocessing.input_size from 32 to that of preprocessing.decoding": (32 <= size <= letterbox, size),
         "model.input_size as preprocessing.input_size": (bundle.model.input_size == size, bundle.model.input_size),
-        "parity.films at least 1": (parity.films >= 1, parity.films),
+        "parity.images at least 1": (parity.images >= 1, parity.images),
         f"parity.max_abs_difference from 0 to parity.tolerance, {parity.tolerance:g}": (
             0 <= parity.max_abs_difference <= parity.tolerance,
             parity.max_abs_difference,

@@ -15,7 +15,7 @@ SPECIFICITY = "specificity_at_threshold"
 UNDECIDED = "undecided"
 DECISIVE = (ACCURACY, SENSITIVITY, SPECIFICITY)
 """What may not become worse. Specificity counts where both aim at the same sensitivity: else one is paid for with the
-other, and the one that finds more is not worse for leaving fewer films alone."""
+other, and the one that finds more is not worse for leaving fewer images alone."""
 
 TITLES: Mapping[str, str] = {
     ACCURACY: "7-class accuracy",
@@ -29,11 +29,11 @@ TITLES: Mapping[str, str] = {
     "brier": "Brier score, seven classes",
     SENSITIVITY: "Covid19 sensitivity at the threshold",
     SPECIFICITY: "Covid19 specificity at the threshold",
-    "found": "Covid19 films called positive",
-    "missed": "Covid19 films called negative",
-    "cleared": "Other films called negative",
-    "alarmed": "Other films called positive",
-    UNDECIDED: "Films left undecided",
+    "found": "Covid19 images called positive",
+    "missed": "Covid19 images called negative",
+    "cleared": "Other images called negative",
+    "alarmed": "Other images called positive",
+    UNDECIDED: "Images left undecided",
 }
 
 
@@ -99,7 +99,7 @@ def compare(new: Bundle, present: Bundle | None) -> Comparison:
         return Comparison(new.version, None, lines, (), ())
     reasons = [_reason(line) for line in lines if line.worse]
     if new.synthetic and not present.synthetic:
-        reasons.append("it was trained on synthetic films, the present champion on real ones")
+        reasons.append("it was trained on synthetic images, the present champion on real ones")
     return Comparison(new.version, present.version, lines, tuple(reasons), tuple(_notes(new, present)))
 
 
@@ -141,7 +141,7 @@ def _notes(new: Bundle, present: Bundle) -> list[str]:
         "sensitivity targets": (_target(new), _target(present)),
     }
     meaning = {
-        "manifests": "the figures are of different films",
+        "manifests": "the figures are of different images",
         "protocols": "the figures are of different folds; paper lets a patient stand on both sides",
         "strategies": "the networks were trained in different ways",
         "sensitivity targets": "the thresholds aim at different sensitivities, and specificity does not decide",
@@ -154,6 +154,6 @@ def _notes(new: Bundle, present: Bundle) -> list[str]:
 
 
 def _less_decided(new: Figure, present: Figure) -> Iterator[str]:
-    """The threshold's figures, which decide, say nothing of the films that are left undecided around it."""
+    """The threshold's figures, which decide, say nothing of the images that are left undecided around it."""
     if new.value is not None and present.value is not None and new.value - present.value > ROUNDING_POINTS + 1e-9:
-        yield f"It leaves more films undecided, {shown(new, False)} against {shown(present, False)} %."
+        yield f"It leaves more images undecided, {shown(new, False)} against {shown(present, False)} %."

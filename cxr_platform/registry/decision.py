@@ -1,4 +1,4 @@
-"""The rule by which a server decides, in one place: what judges it and what serves it must not differ by a film."""
+"""The rule by which a server decides, in one place: what judges it and what serves it must not differ by an image."""
 
 from typing import Any
 

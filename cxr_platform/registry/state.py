@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from cxr_platform.errors import RegistryError
 from cxr_platform.registry.bundle_rules import SHA256, VERSION, is_utc_time
-from cxr_platform.registry.plain import Mismatch, build, check_schema, json_tree, to_json
+from cxr_platform.registry.strict_json import Mismatch, build, check_schema, json_tree, to_json
 
 SCHEMA_VERSION: Final = 1
 

@@ -25,7 +25,7 @@ DIGITS = 6
 def screen_answer(
     screening: Screening, bundle: Bundle, request_id: str, seconds: Mapping[str, float], explanation: Explanation | None
 ) -> ScreenAnswer:
-    """The answer for a film; `seconds` by the names of `Timings`, without decode and inference."""
+    """The answer for an image; `seconds` by the names of `Timings`, without decode and inference."""
     screenable = not screening.findings
     by_label = zip(bundle.labels, screening.probabilities, strict=True)
     return ScreenAnswer(
@@ -46,29 +46,29 @@ def screen_answer(
 def reason(screening: Screening, bundle: Bundle) -> str:
     """The decision in a sentence."""
     if screening.findings:
-        return f"The film is not screenable: {'; '.join(f.sentence for f in screening.findings)}."
+        return f"The image is not screenable: {'; '.join(f.sentence for f in screening.findings)}."
     low, high = bundle.operating_point.zone
     where = {"positive": "above", "negative": "below", "indeterminate": "within"}[screening.decision]
     share = f"{100 * bundle.operating_point.target_sensitivity:g}"
     return (
         f"The {bundle.positive_class} probability is {100 * screening.covid19:.1f} %, {where} the zone from "
         f"{100 * low:.1f} to {100 * high:.1f} % around the point chosen to find {share} % of {bundle.positive_class} "
-        f"films{_another_class(screening, bundle)}."
+        f"images{_another_class(screening, bundle)}."
     )
 
 
 def _another_class(screening: Screening, bundle: Bundle) -> str:
-    """Said where it may surprise: the decision is by the point, and a positive film may more likely be of another."""
+    """Said where it may surprise: the decision is by the point, and a positive image may more likely be of another."""
     if screening.decision != "positive" or screening.label == bundle.positive_class:
         return ""
     return f"; its likeliest class is another, {screening.label}"
 
 
-def explanation(target: str, film_png: bytes, heatmap_png: bytes | None, missing: str | None) -> Explanation:
+def explanation(target: str, image_png: bytes, heatmap_png: bytes | None, missing: str | None) -> Explanation:
     """Both pictures as text."""
     return Explanation(
         target=target,
-        film_png=base64.b64encode(film_png).decode(),
+        image_png=base64.b64encode(image_png).decode(),
         heatmap_png=None if heatmap_png is None else base64.b64encode(heatmap_png).decode(),
         missing=missing,
     )

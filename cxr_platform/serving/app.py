@@ -18,10 +18,10 @@ from starlette.staticfiles import StaticFiles
 
 from cxr_platform.serving import problems
 from cxr_platform.serving.answers import model_answer
+from cxr_platform.serving.batch_protocol import Unpacking
 from cxr_platform.serving.docs import docs_page, docs_policy
 from cxr_platform.serving.envelope import Envelope
 from cxr_platform.serving.keys import KeyCheck
-from cxr_platform.serving.pack import Unpacking
 from cxr_platform.serving.page_routes import page_router
 from cxr_platform.serving.problems import KINDS, MEDIA_TYPE, Problem, problem_of_status
 from cxr_platform.serving.schema import (
@@ -42,7 +42,7 @@ INDEX = "index.html"
 CLIENT_GONE = 499
 DESCRIPTION = f"""Screens chest X-rays for signs of COVID-19 with a MobileNetV2. {NOTICE}
 
-Films are PNG, JPEG or DICOM, up to 20 MB and 50 million pixels. Nothing of them is stored or logged, and no DICOM
+Images are PNG, JPEG or DICOM, up to 20 MB and 50 million pixels. Nothing of them is stored or logged, and no DICOM
 attribute is looked at beyond those that say how the pixels are to be shown."""
 
 
@@ -72,7 +72,7 @@ def _add_screening(app: FastAPI, service: Service) -> None:
 
     @app.post("/v1/screen", response_model=ScreenAnswer, responses=_problems(), openapi_extra=_body(many=False))
     async def screen(request: Request, explain: bool = False) -> Response:
-        """Screen one film. `explain=true` adds a heatmap; it takes longer."""
+        """Screen one image. `explain=true` adds a heatmap; it takes longer."""
         with service.admitted():
             await service.has_model()
             clock = Clock()
@@ -82,7 +82,7 @@ def _add_screening(app: FastAPI, service: Service) -> None:
 
     @app.post("/v1/screen/batch", response_model=BatchAnswer, responses=_problems(), openapi_extra=_body(many=True))
     async def screen_batch(request: Request) -> Response:
-        """Screen up to 32 films, 20 MB together. Each gets a result or a problem, in the order in which it came."""
+        """Screen up to 32 images, 20 MB together. Each gets a result or a problem, in the order in which it came."""
         with service.admitted():
             await service.has_model()
             clock = Clock()
@@ -96,7 +96,7 @@ def _add_screening(app: FastAPI, service: Service) -> None:
 def _add_facts(app: FastAPI, service: Service) -> None:
     @app.get("/v1/model", response_model=ModelAnswer, responses=_problems(401, 403, 503))
     async def model() -> Response:
-        """Which model answers, where it comes from, and how good it was on films that it had not seen."""
+        """Which model answers, where it comes from, and how good it was on images that it had not seen."""
         return _json(model_answer(service.champion.current[1].bundle))
 
     @app.get("/healthz", response_model=Alive)
@@ -132,7 +132,7 @@ def _add_facts(app: FastAPI, service: Service) -> None:
 
 
 def _add_page(app: FastAPI, page: Path) -> None:
-    """The index at /, what it loads at /page/, the drawn films at /samples."""
+    """The index at /, what it loads at /page/, the drawn images at /samples."""
     app.include_router(page_router())
     app.mount("/page", StaticFiles(directory=page))
 
@@ -179,7 +179,7 @@ def _json(answer: BaseModel) -> Response:
 
 
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What the OpenAPI document says of problems: those of `statuses`, or of every status that a film can lead to."""
+    """What the OpenAPI document says of problems: those of `statuses`, or of every status that an image can lead to."""
     by_status: dict[int | str, list[str]] = {}
     for reason, kind in problems.KINDS.items():
         if reason not in ("no-such-page", "wrong-method") and (not statuses or kind.status in statuses):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from cxr_platform.errors import ImageRefused, ServingError, StorageError
-from cxr_platform.serving.problems import Problem, problem_of_film
+from cxr_platform.serving.problems import Problem, problem_of_image
 from cxr_platform.serving.schema import ProblemAnswer, ScreenAnswer
 from cxr_platform.serving.upload import Limits, check_content
 
@@ -34,11 +34,11 @@ MOST_BYTES = Limits().body_bytes - 64 * 2**10
 
 COME_BACK = (429, 503)
 NOT_OURS = (401, 403, 404)
-"""Statuses by which the server refuses whoever asks, whatever the film."""
+"""Statuses by which the server refuses whoever asks, whatever the image."""
 
 
 def read(path: Path) -> bytes:
-    """The bytes of a file, one more than any film may have at the most; `StorageError` where it cannot be read."""
+    """The bytes of a file, one more than any image may have at the most; `StorageError` where it cannot be read."""
     with _readable(path) as file:
         return file.read(MOST_BYTES + 1)
 
@@ -55,7 +55,7 @@ def _readable(path: Path) -> Iterator[BinaryIO]:
         with path.open("rb") as file:
             yield file
     except OSError as error:
-        raise StorageError(f"Expected a readable film at {path}.", received=error.strerror) from error
+        raise StorageError(f"Expected a readable image at {path}.", received=error.strerror) from error
 
 
 def local(screener: "Screener") -> Ask:
@@ -69,7 +69,7 @@ def local(screener: "Screener") -> Ask:
             check_content(data)
             (screening,) = screener.screen([screener.prepare(data)])
         except ImageRefused as refused:
-            return ProblemAnswer(**problem_of_film(refused).details(request_id))
+            return ProblemAnswer(**problem_of_image(refused).details(request_id))
         except Problem as problem:
             return ProblemAnswer(**problem.details(request_id))
         seconds = {"upload": 0.0, "waiting": 0.0, "total": time.perf_counter() - began}
@@ -112,7 +112,7 @@ def _posted(client: "httpx.Client", data: bytes) -> "httpx.Response":
     import httpx
 
     try:
-        return client.post("/v1/screen", files={"file": ("film", data)})
+        return client.post("/v1/screen", files={"file": ("image", data)})
     except (httpx.ReadTimeout, httpx.WriteTimeout) as error:
         raise ServingError(
             f"Expected an answer from {client.base_url} within {ANSWER_SECONDS:g} s.",

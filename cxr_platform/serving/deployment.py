@@ -3,7 +3,7 @@
     proxy (front.py) ──▶ Screening: decodes, infers, answers; autoscaled ──▶ Explainer: heatmaps, DICOM
                              both follow the registry
 
-Decoding and inference are in the ingress replica itself: a second hop would copy every film once more. Only what needs
+Decoding and inference are in the ingress replica itself: a second hop would copy every image once more. Only what needs
 TensorFlow goes further, so that a replica starts in seconds and stays small, and so that a native DICOM decoder that
 dies over a hostile file takes no screening with it.
 
@@ -24,12 +24,12 @@ from ray import serve
 from cxr_platform.config import from_mapping
 from cxr_platform.registry.bundle import Bundle, Preprocessing
 from cxr_platform.registry.store import Registry
-from cxr_platform.serving.colleague import ROOM, SLIVER, Decoded, RemoteColleague, decoded
-from cxr_platform.serving.follow import Follower
+from cxr_platform.serving.champion_watcher import Follower
+from cxr_platform.serving.explainer_client import ROOM, SLIVER, Decoded, RemoteColleague, decoded
 from cxr_platform.serving.heatmap import HeatmapMaker, overlay
 from cxr_platform.serving.keys import find_keys
+from cxr_platform.serving.log_silencing import quiet_libraries
 from cxr_platform.serving.problems import RETRY_SECONDS
-from cxr_platform.serving.quiet import quiet_libraries
 from cxr_platform.serving.screener import Screener
 from cxr_platform.serving.service import Service
 
@@ -61,7 +61,7 @@ LOGGING = {"enable_access_log": False, "log_level": "WARNING"}
 class Options:
     """The arguments of the application, as `args` of a Serve configuration gives them.
 
-    `workers` is the number of films that a replica works on at a time; it reserves as many processors, but for
+    `workers` is the number of images that a replica works on at a time; it reserves as many processors, but for
     `colleague.ROOM`. `keys_file` is read on every node; without it CXR_API_KEYS_FILE and CXR_API_KEYS are. Without keys
     only loopback is answered.
     """
@@ -88,7 +88,7 @@ def build(args: Mapping[str, Any]) -> "Application":
         "upscale_delay_s": 5,
         "downscale_delay_s": 120,
     }
-    resources = {"num_cpus": options.workers - ROOM, "num_gpus": _cards(options.gpu)}
+    resources = {"num_cpus": options.workers - ROOM, "num_gpus": _gpus(options.gpu)}
     screening = Screening.options(autoscaling_config=scaling, ray_actor_options=resources)  # type: ignore[attr-defined]
     application: Application = screening.bind(options, explainer)
     return application
@@ -150,9 +150,9 @@ class Explainer:
         """See `colleague.decoded`."""
         return decoded(data, preprocessing)
 
-    def heatmap(self, version: str, film: NDArray[np.uint8], target: int) -> bytes:
+    def heatmap(self, version: str, image: NDArray[np.uint8], target: int) -> bytes:
         """See `service.Colleague`."""
-        return overlay(self._makers.of(version).make(film, target))
+        return overlay(self._makers.of(version).make(image, target))
 
 
 def __getattr__(name: str) -> "Application":
@@ -163,7 +163,7 @@ def __getattr__(name: str) -> "Application":
 
 
 def _warm_screener(folder: Path, bundle: Bundle) -> Screener:
-    """One thread a call: films are worked on side by side, which loses nothing to dividing one among cores."""
+    """One thread a call: images are worked on side by side, which loses nothing to dividing one among cores."""
     screener = Screener(folder, bundle, threads=1)
     screener.warm_up()
     return screener
@@ -180,8 +180,8 @@ def _path(name: str | None) -> Path | None:
     return None if name is None else Path(name)
 
 
-def _cards(gpu: float | Literal["auto"]) -> float:
-    """The share of a card that a replica reserves; "auto": a quarter where ONNX Runtime has CUDA and Ray a card."""
+def _gpus(gpu: float | Literal["auto"]) -> float:
+    """The share of a GPU that a replica reserves; "auto": a quarter where ONNX Runtime has CUDA and Ray a GPU."""
     import ray
 
     from cxr_platform.serving.runtime import GPU, providers

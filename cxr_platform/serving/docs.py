@@ -82,4 +82,4 @@ def _operation(path: str, method: str, operation: Mapping[str, Any], schemas: Ma
 
 def _curl(path: str) -> str:
     more = " -F file=@another.dcm" if path.endswith("batch") else ""
-    return f"curl -F file=@film.png{more} http://127.0.0.1:8000{path}"
+    return f"curl -F file=@image.png{more} http://127.0.0.1:8000{path}"

@@ -1,4 +1,4 @@
-"""What makes a film not screenable: its quality, or that the network has seen no film like it."""
+"""What makes an image not screenable: its quality, or that the network has seen no image like it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,16 +7,16 @@ from cxr_platform.config import QualityConfig
 from cxr_platform.intake.quality import QualityMeasures, judge
 from cxr_platform.intake.reasons import REASONS
 
-UNLIKE = "unlike-training-films"
+UNLIKE = "unlike-training-images"
 SENTENCES = {
     **{code: REASONS[code] for code in ("low-contrast", "partial", "not-upright", "low-resolution")},
-    UNLIKE: "to the network the film looks unlike those that it was trained on",
+    UNLIKE: "to the network the image looks unlike those that it was trained on",
 }
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A reason against screening a film: `code` of `SENTENCES`, `detail` with the measure and its limit."""
+    """A reason against screening an image: `code` of `SENTENCES`, `detail` with the measure and its limit."""
 
     code: str
     detail: str
@@ -28,12 +28,12 @@ class Finding:
 
 
 def quality_findings(measures: QualityMeasures, config: QualityConfig) -> tuple[Finding, ...]:
-    """The first limit of quality that the film misses, as intake judges it; empty for a usable film."""
+    """The first limit of quality that the image misses, as intake judges it; empty for a usable image."""
     refusal = judge(measures, config)
     return () if refusal is None else (Finding(refusal.reason, refusal.detail),)
 
 
 def distance_findings(distance: float, limit: float) -> Iterator[Finding]:
-    """A finding for a film whose features lie further from those of the training films than `limit`."""
+    """A finding for an image whose features lie further from those of the training images than `limit`."""
     if not distance <= limit:
         yield Finding(UNLIKE, f"distance {distance:.1f}, most {limit:.1f}")

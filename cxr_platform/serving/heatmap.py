@@ -51,23 +51,23 @@ class HeatmapMaker:
                 advice="Make the bundle again.",
             ) from error
 
-    def make(self, film: NDArray[np.uint8], target: int) -> NDArray[np.float32]:
-        """The map (h, h), 0 to 1, of what in the film (S, S) speaks for the class at position `target`."""
+    def make(self, image: NDArray[np.uint8], target: int) -> NDArray[np.float32]:
+        """The map (h, h), 0 to 1, of what in the image (S, S) speaks for the class at position `target`."""
         from cxr_platform.explain.saliency import heatmaps
 
-        return heatmaps(self._network, film[np.newaxis], np.array([target]))[0]
+        return heatmaps(self._network, image[np.newaxis], np.array([target]))[0]
 
 
 def overlay(heat: NDArray[np.float32]) -> bytes:
-    """A map (h, h), 0 to 1, as a PNG to lay over the film: orange, and the more opaque the greater the heat."""
+    """A map (h, h), 0 to 1, as a PNG to lay over the image: orange, and the more opaque the greater the heat."""
     alpha = Image.fromarray(heat.astype(np.float32)).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     layer = Image.new("RGBA", (SIDE, SIDE), (*COLOUR, 0))
     layer.putalpha(Image.fromarray(np.rint(np.clip(np.asarray(alpha), 0, 1) * OPACITY).astype(np.uint8)))
     return _png(layer)
 
 
-def film_picture(letterboxed: NDArray[np.uint8]) -> bytes:
-    """The letterboxed film (L, L) as a grey PNG of the size of an overlay."""
+def image_picture(letterboxed: NDArray[np.uint8]) -> bytes:
+    """The letterboxed image (L, L) as a grey PNG of the size of an overlay."""
     return _png(Image.fromarray(letterboxed).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
 
 

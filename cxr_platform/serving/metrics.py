@@ -21,10 +21,10 @@ class Metrics(Protocol):
         """`seconds` were spent in one of `STAGES`."""
 
     def screened(self, screening: Screening, version: str) -> None:
-        """A film was answered."""
+        """An image was answered."""
 
     def refused(self, reason: str) -> None:
-        """A file was no film; `reason` is a code of `problems`."""
+        """A file was no image; `reason` is a code of `problems`."""
 
     def waiting(self, requests: int) -> None:
         """So many requests were taken in by this replica and are not answered yet."""

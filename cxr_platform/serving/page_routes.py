@@ -1,8 +1,8 @@
-"""The drawn films that the page offers: a list at `/samples`, each at `/samples/NAME.png`. No model, no key.
+"""The drawn images that the page offers: a list at `/samples`, each at `/samples/NAME.png`. No model, no key.
 
     app.include_router(page_router())
 
-Headers for browsers are the envelope's; only these films may be kept by a browser, as they never change.
+Headers for browsers are the envelope's; only these images may be kept by a browser, as they never change.
 """
 
 from http import HTTPStatus
@@ -16,7 +16,7 @@ KEPT = {"Cache-Control": "public, max-age=3600"}
 
 
 def page_router() -> APIRouter:
-    """The routes. They are no coroutines: a film takes a tenth of a second to draw, once, and is drawn in a thread."""
+    """The routes. They are no coroutines: an image takes a tenth of a second to draw, once, and is drawn in a thread."""
     router = APIRouter(include_in_schema=False)
 
     @router.get("/samples")

@@ -51,7 +51,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "not-multipart": Kind(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             "The body is no multipart/form-data.",
-            "Send the file as the part `file`: curl -F file=@film.png",
+            "Send the file as the part `file`: curl -F file=@image.png",
         ),
         "broken-multipart": Kind(
             HTTPStatus.BAD_REQUEST, "The multipart body is cut off or malformed.", "Send it again, whole."
@@ -59,32 +59,32 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "no-file": Kind(
             HTTPStatus.UNPROCESSABLE_ENTITY,
             "The body has no part named `file`, or parts of other names.",
-            "Send nothing but the part `file`: curl -F file=@film.png",
+            "Send nothing but the part `file`: curl -F file=@image.png",
         ),
         "too-many-files": Kind(
             HTTPStatus.UNPROCESSABLE_ENTITY,
             "The body has more files than this address takes.",
             "One file for /v1/screen, up to 32 for /v1/screen/batch.",
         ),
-        "empty-file": Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The file is empty.", "Send the film itself."),
+        "empty-file": Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The file is empty.", "Send the image itself."),
         "too-large": Kind(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            "The body has more than 20 MB, or the film more than 50 million pixels.",
+            "The body has more than 20 MB, or the image more than 50 million pixels.",
             "Send a smaller file, or fewer at once.",
         ),
         "slow-upload": Kind(
             HTTPStatus.REQUEST_TIMEOUT, "The body did not arrive in time.", "Send it again over a faster line."
         ),
-        # the film (the codes are those of `intake.reasons`)
+        # the image (the codes are those of `intake.reasons`)
         "not-an-image": Kind(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             f"The content of the file is no {CONTAINERS} image, whatever its name says.",
-            f"Send the film as {CONTAINERS}.",
+            f"Send the image as {CONTAINERS}.",
         ),
         "undecodable": Kind(
             HTTPStatus.UNPROCESSABLE_ENTITY,
             "The file begins like an image and cannot be decoded.",
-            "Export the film again.",
+            "Export the image again.",
         ),
         "no-pixel-data": Kind(
             HTTPStatus.UNPROCESSABLE_ENTITY, "The DICOM object holds no image.", "Send the image of the series."
@@ -92,10 +92,10 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "modality": Kind(
             HTTPStatus.UNPROCESSABLE_ENTITY,
             "The DICOM object is no projection radiograph.",
-            "Send a chest film, no CT or other images.",
+            "Send a chest image, no CT or other images.",
         ),
         "multi-frame": Kind(
-            HTTPStatus.UNPROCESSABLE_ENTITY, "The DICOM object has several frames.", "Send one film at a time."
+            HTTPStatus.UNPROCESSABLE_ENTITY, "The DICOM object has several frames.", "Send one image at a time."
         ),
         # the server
         "busy": Kind(
@@ -171,8 +171,8 @@ class Problem(ServingError):
         return json.dumps(self.details(request_id)).encode()
 
 
-def problem_of_film(refused: ImageRefused) -> Problem:
-    """The problem for a film that intake refuses. Its detail, which may quote the file, is dropped."""
+def problem_of_image(refused: ImageRefused) -> Problem:
+    """The problem for an image that intake refuses. Its detail, which may quote the file, is dropped."""
     return Problem(refused.reason if refused.reason in KINDS else "undecodable")
 
 

@@ -21,7 +21,7 @@ def open_session(graph: bytes, threads: int | None) -> "InferenceSession":
     options.intra_op_num_threads = threads or 0
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
-    # Waiting threads spin by default, which on few cores takes time from whoever decodes the next film.
+    # Waiting threads spin by default, which on few cores takes time from whoever decodes the next image.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(graph, options, providers=providers())
@@ -34,7 +34,7 @@ def open_session(graph: bytes, threads: int | None) -> "InferenceSession":
 
 
 def providers() -> list[str]:
-    """CUDA where this ONNX Runtime has it and a card answers (`onnxruntime-gpu`), then the processor."""
+    """CUDA where this ONNX Runtime has it and a GPU answers (`onnxruntime-gpu`), then the processor."""
     import onnxruntime
 
     return [name for name in (GPU, PROCESSOR) if name in onnxruntime.get_available_providers()]

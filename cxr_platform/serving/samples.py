@@ -1,4 +1,4 @@
-"""Drawn films that the page offers to whoever has none at hand: phantoms of a seed that no collection is drawn with."""
+"""Drawn images that the page offers to whoever has none at hand: phantoms of a seed that no collection is drawn with."""
 
 import io
 from collections.abc import Mapping
@@ -40,15 +40,15 @@ SAMPLES: Mapping[str, Sample] = MappingProxyType(
 @lru_cache(maxsize=len(SAMPLES))
 def draw_sample(name: str) -> bytes:
     """The PNG of a sample, 8-bit grey, the same bytes each time; `KeyError` for a name that is not in `SAMPLES`."""
-    from cxr_platform.intake.phantoms.film import FilmKey, draw_film
     from cxr_platform.intake.phantoms.flaws import draw_flaw
+    from cxr_platform.intake.phantoms.image import ImageKey, draw_image
     from cxr_platform.intake.phantoms.plan import PlannedFlaw
 
     sample = SAMPLES[name]
-    key = FilmKey(SEED, sample.label, list(SAMPLES).index(name), 0)
+    key = ImageKey(SEED, sample.label, list(SAMPLES).index(name), 0)
     if sample.flaw is not None:
         return draw_flaw(PlannedFlaw(sample.flaw, key, name, name), PIXELS)[0]
-    levels = np.rint(255 * np.clip(draw_film(key, PIXELS).picture, 0, 1)).astype(np.uint8)
+    levels = np.rint(255 * np.clip(draw_image(key, PIXELS).picture, 0, 1)).astype(np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(levels).save(buffer, "PNG")
     return buffer.getvalue()

@@ -27,7 +27,7 @@ _SCREENED: dict[str, Any] = {
     "model": _MODEL,
     "decision": "positive",
     "reason": "The Covid19 probability is 82.1 %, above the zone from 22.0 to 38.0 % around the point chosen to find "
-    "95 % of Covid19 films.",
+    "95 % of Covid19 images.",
     "label": "Covid19",
     "probabilities": _PROBABILITIES,
     "covid19_probability": 0.8213,
@@ -45,7 +45,7 @@ _FINDING: dict[str, Any] = {
 _NOT_SCREENABLE: dict[str, Any] = {
     **_SCREENED,
     "decision": "not-screenable",
-    "reason": "The film is not screenable: grey values too close together.",
+    "reason": "The image is not screenable: grey values too close together.",
     "label": None,
     "probabilities": None,
     "covid19_probability": None,
@@ -55,7 +55,7 @@ _PROBLEM: dict[str, Any] = {
     "type": "/problems/not-an-image",
     "title": "The content of the file is no PNG, JPEG or DICOM image, whatever its name says.",
     "status": 415,
-    "detail": "Send the film as PNG, JPEG or DICOM.",
+    "detail": "Send the image as PNG, JPEG or DICOM.",
     "reason": "not-an-image",
     "request_id": "5f3a9c0e7d1b4e21a9d0c4f2b8e61a37",
 }
@@ -74,21 +74,21 @@ class ModelName(Answer):
 
     version: str = Field(description="The version in the registry.")
     strategy: str = Field(description="How it was trained.")
-    synthetic: bool = Field(description="Trained on drawn films: a demonstration that says nothing of patients.")
+    synthetic: bool = Field(description="Trained on drawn images: a demonstration that says nothing of patients.")
 
 
 class Point(Answer):
     """Where the decision lies on the Covid19 probability, 0 to 1."""
 
-    target_sensitivity: float = Field(description="The share of Covid19 films that it was chosen to find, 0 to 1.")
+    target_sensitivity: float = Field(description="The share of Covid19 images that it was chosen to find, 0 to 1.")
     threshold: float
     zone: tuple[float, float] = Field(description="Within it the answer is indeterminate.")
 
 
 class FindingAnswer(Answer):
-    """A reason against screening the film."""
+    """A reason against screening the image."""
 
-    code: str = Field(description="low-contrast, partial, not-upright, low-resolution, unlike-training-films")
+    code: str = Field(description="low-contrast, partial, not-upright, low-resolution, unlike-training-images")
     sentence: str
     detail: str = Field(description="The measure and its limit.")
 
@@ -97,7 +97,7 @@ class Explanation(Answer):
     """Where the label comes from. Both pictures are squares of the same size, to be laid over each other."""
 
     target: str = Field(description="The label that is explained.")
-    film_png: str = Field(description="Base64: the film as the network gets it, letterboxed, grey.")
+    image_png: str = Field(description="Base64: the image as the network gets it, letterboxed, grey.")
     heatmap_png: str | None = Field(None, description="Base64: RGBA, transparent where nothing speaks for the label.")
     missing: str | None = Field(None, description="Why there is no heatmap, if there is none.")
 
@@ -114,7 +114,7 @@ class Timings(Answer):
 
 
 class ScreenAnswer(Answer):
-    """The answer for a film. Where it is not screenable there is no label and no probability."""
+    """The answer for an image. Where it is not screenable there is no label and no probability."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_SCREENED, _NOT_SCREENABLE]})
 
@@ -128,8 +128,8 @@ class ScreenAnswer(Answer):
     )
     covid19_probability: float | None = None
     operating_point: Point
-    findings: list[FindingAnswer] = Field(description="Why the film is not screenable; empty where it is.")
-    explanation: Explanation | None = Field(None, description="With ?explain=true, for a film that is screenable.")
+    findings: list[FindingAnswer] = Field(description="Why the image is not screenable; empty where it is.")
+    explanation: Explanation | None = Field(None, description="With ?explain=true, for an image that is screenable.")
     timings_ms: Timings
     notice: str = NOTICE
 
@@ -148,7 +148,7 @@ class ProblemAnswer(BaseModel):
 
 
 class BatchItem(Answer):
-    """A film of a batch: its place in the request, from 0, and either a result or a problem."""
+    """An image of a batch: its place in the request, from 0, and either a result or a problem."""
 
     index: int
     result: ScreenAnswer | None = None
@@ -185,17 +185,17 @@ class FigureAnswer(Answer):
 
 
 class DecidedAnswer(Answer):
-    """What decisions as they are served come to on films that the network had not seen, in percent."""
+    """What decisions as they are served come to on images that the network had not seen, in percent."""
 
-    found: FigureAnswer = Field(description="Covid19 films called positive.")
-    missed: FigureAnswer = Field(description="Covid19 films called negative.")
-    cleared: FigureAnswer = Field(description="Other films called negative.")
-    alarmed: FigureAnswer = Field(description="Other films called positive.")
-    undecided: FigureAnswer = Field(description="Films of both sorts that are called neither.")
+    found: FigureAnswer = Field(description="Covid19 images called positive.")
+    missed: FigureAnswer = Field(description="Covid19 images called negative.")
+    cleared: FigureAnswer = Field(description="Other images called negative.")
+    alarmed: FigureAnswer = Field(description="Other images called positive.")
+    undecided: FigureAnswer = Field(description="Images of both sorts that are called neither.")
 
 
 class ModelAnswer(Answer):
-    """What serves: where it comes from and how good it was on films that it had not seen."""
+    """What serves: where it comes from and how good it was on images that it had not seen."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -219,7 +219,7 @@ class ModelAnswer(Answer):
                     "sensitivity": _INTERVAL,
                     "specificity": _INTERVAL,
                     "metrics": {"accuracy_7_class": _INTERVAL},
-                    "study": "films-paper",
+                    "study": "images-paper",
                     "protocol": "grouped",
                     "images": 3905,
                     "winner": "scratch",
@@ -240,7 +240,7 @@ class ModelAnswer(Answer):
     operating_point: Point
     decided: DecidedAnswer
     sensitivity: FigureAnswer = Field(
-        description="Of the threshold alone, in percent: films of the zone, which the server leaves undecided, are "
+        description="Of the threshold alone, in percent: images of the zone, which the server leaves undecided, are "
         "counted by it."
     )
     specificity: FigureAnswer = Field(description="As sensitivity.")

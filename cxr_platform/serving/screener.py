@@ -1,6 +1,6 @@
-"""From the bytes of a film to an answer: decoding by intake, ONNX Runtime, calibration, the operating point.
+"""From the bytes of an image to an answer: decoding by intake, ONNX Runtime, calibration, the operating point.
 
-No Ray here, and no TensorFlow unless the film is a DICOM object. A screener may be used by several threads at once.
+No Ray here, and no TensorFlow unless the image is a DICOM object. A screener may be used by several threads at once.
 """
 
 import time
@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr_platform.config import IntakeConfig
-from cxr_platform.intake.films import read_film
-from cxr_platform.intake.resize import resize_films
+from cxr_platform.intake.images import read_image
+from cxr_platform.intake.resize import resize_images
 from cxr_platform.monitoring.drift import Observation
 from cxr_platform.monitoring.reference import parse_reference
 from cxr_platform.registry.bundle import (
     FEATURES,
-    FILMS,
+    IMAGES,
     LOGITS,
     ONNX,
     REFERENCE,
@@ -33,20 +33,20 @@ from cxr_platform.serving.findings import Finding, distance_findings, quality_fi
 from cxr_platform.serving.runtime import open_session
 
 CHUNK = 8
-"""Films a call of the network: what a long batch may add to memory, measured to cost no time."""
+"""Images a call of the network: what a long batch may add to memory, measured to cost no time."""
 
 Decision = Literal["positive", "negative", "indeterminate", "not-screenable"]
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A decoded film. `letterboxed` (L, L) and `film` (S, S) uint8; `brightness`, `contrast`, `padding` from 0 to 1.
+    """A decoded image. `letterboxed` (L, L) and `image` (S, S) uint8; `brightness`, `contrast`, `padding` from 0 to 1.
 
     `findings` are those of its quality; `seconds` is what decoding and measuring took.
     """
 
     letterboxed: NDArray[np.uint8]
-    film: NDArray[np.uint8]
+    image: NDArray[np.uint8]
     container: str
     brightness: float
     contrast: float
@@ -57,7 +57,7 @@ class Prepared:
 
 @dataclass(frozen=True, eq=False)
 class Screening:
-    """What the champion says of a film. `probabilities` (7,) are calibrated, in the order of the bundle's labels.
+    """What the champion says of an image. `probabilities` (7,) are calibrated, in the order of the bundle's labels.
 
     `decision` is "not-screenable" where there are `findings`: then nothing else of it should be acted on.
     """
@@ -99,12 +99,12 @@ class Screener:
         return prepare(data, self.bundle.preprocessing)
 
     def screen(self, prepared: Sequence[Prepared]) -> list[Screening]:
-        """The answer for each film."""
+        """The answer for each image."""
         starts = range(0, len(prepared), CHUNK)
         return [screening for start in starts for screening in self._screen(prepared[start : start + CHUNK])]
 
     def warm_up(self) -> None:
-        """Answer for a grey film, so that no person pays for what libraries load when first used."""
+        """Answer for a grey image, so that no person pays for what libraries load when first used."""
         import io
 
         from PIL import Image
@@ -115,11 +115,11 @@ class Screener:
 
     def _screen(self, prepared: Sequence[Prepared]) -> list[Screening]:
         began = time.perf_counter()
-        logits, features = self._session.run([LOGITS, FEATURES], {FILMS: np.stack([p.film for p in prepared])})
+        logits, features = self._session.run([LOGITS, FEATURES], {IMAGES: np.stack([p.image for p in prepared])})
         probabilities = calibrated(logits, self.bundle.temperature)
         distances = self.reference.distance(features)
         seconds = (time.perf_counter() - began) / len(prepared)
-        return [self._answer(*film, seconds) for film in zip(prepared, probabilities, distances, strict=True)]
+        return [self._answer(*image, seconds) for image in zip(prepared, probabilities, distances, strict=True)]
 
     def _answer(self, prepared: Prepared, row: NDArray[np.float64], distance: float, seconds: float) -> Screening:
         labels = self.bundle.labels
@@ -140,16 +140,16 @@ class Screener:
 def prepare(data: bytes, preprocessing: Preprocessing) -> Prepared:
     """Decode the bytes of a PNG, JPEG or DICOM file, as the manifest does; `ImageRefused` for everything else."""
     began = time.perf_counter()
-    film = read_film(data, IntakeConfig(decoding=preprocessing.decoding, quality=preprocessing.quality))
-    resized = resize_films(film.pixels[np.newaxis], preprocessing.input_size)
+    image = read_image(data, IntakeConfig(decoding=preprocessing.decoding, quality=preprocessing.quality))
+    resized = resize_images(image.pixels[np.newaxis], preprocessing.input_size)
     return Prepared(
-        letterboxed=film.pixels,
-        film=resized[0],
-        container=film.container,
-        brightness=film.mean,
-        contrast=film.std,
-        padding=film.padding_fraction,
-        findings=quality_findings(film.quality, preprocessing.quality),
+        letterboxed=image.pixels,
+        image=resized[0],
+        container=image.container,
+        brightness=image.mean,
+        contrast=image.std,
+        padding=image.padding_fraction,
+        findings=quality_findings(image.quality, preprocessing.quality),
         seconds=time.perf_counter() - began,
     )
 

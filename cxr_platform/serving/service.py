@@ -1,8 +1,8 @@
-"""The work of a replica, apart from HTTP and from Ray: films in, answers out, the champion followed.
+"""The work of a replica, apart from HTTP and from Ray: images in, answers out, the champion followed.
 
-Decoding and inference of a film are one piece of work in a thread; both leave Python's lock for most of their time.
-One film a call of the network: on processors a batch of MobileNetV2 costs as much a film as one alone (measured:
-infra/serve/README.md), and a film need not wait for others. What a request asks of TensorFlow (heatmaps, DICOM)
+Decoding and inference of an image are one piece of work in a thread; both leave Python's lock for most of their time.
+One image a call of the network: on processors a batch of MobileNetV2 costs as much an image as one alone (measured:
+infra/serve/README.md), and an image need not wait for others. What a request asks of TensorFlow (heatmaps, DICOM)
 goes to a colleague who has it, and whose death by a native decoder costs no other request.
 """
 
@@ -22,11 +22,11 @@ from cxr_platform.errors import ImageRefused
 from cxr_platform.intake.decode import sniff
 from cxr_platform.registry.bundle import Preprocessing
 from cxr_platform.serving.answers import explanation, screen_answer
-from cxr_platform.serving.follow import POLL_SECONDS, Follower
-from cxr_platform.serving.heatmap import film_picture
+from cxr_platform.serving.champion_watcher import POLL_SECONDS, Follower
+from cxr_platform.serving.heatmap import image_picture
+from cxr_platform.serving.log_silencing import quiet_libraries
 from cxr_platform.serving.metrics import Metrics, NoMetrics
-from cxr_platform.serving.problems import Problem, log_defect, problem_of_film
-from cxr_platform.serving.quiet import quiet_libraries
+from cxr_platform.serving.problems import Problem, log_defect, problem_of_image
 from cxr_platform.serving.schema import Explanation, ScreenAnswer
 from cxr_platform.serving.screener import Prepared, Screener, Screening
 from cxr_platform.serving.upload import Limits, check_content
@@ -46,8 +46,8 @@ class Colleague(Protocol):
     async def prepare(self, data: bytes, preprocessing: Preprocessing) -> Prepared:
         """As `screener.prepare`, for a DICOM object."""
 
-    async def heatmap(self, version: str, film: NDArray[np.uint8], target: int) -> bytes:
-        """A PNG (`heatmap.overlay`) of what in the film (S, S) speaks for the class `target` of `version`."""
+    async def heatmap(self, version: str, image: NDArray[np.uint8], target: int) -> bytes:
+        """A PNG (`heatmap.overlay`) of what in the image (S, S) speaks for the class `target` of `version`."""
 
 
 @dataclass
@@ -72,7 +72,7 @@ class Clock:
 
 
 class Service:
-    """Screens films with the champion. `workers` threads; at most `most_waiting` requests at a time."""
+    """Screens images with the champion. `workers` threads; at most `most_waiting` requests at a time."""
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class Service:
             await asyncio.sleep(HELD_STEP)
 
     async def answer(self, data: bytes, request_id: str, clock: Clock, explain: bool = False) -> ScreenAnswer:
-        """The answer for the bytes of a file; `Problem` for what is no film."""
+        """The answer for the bytes of a file; `Problem` for what is no image."""
         try:
             screener, screening = await self._screen(data, clock)
         except Problem as problem:
@@ -165,7 +165,7 @@ class Service:
             else:
                 screening = await self._in_thread(clock, lambda: screener.screen([screener.prepare(data)])[0])
         except ImageRefused as refused:
-            raise problem_of_film(refused) from None
+            raise problem_of_image(refused) from None
         return screener, screening
 
     async def _in_thread(self, clock: Clock, work: Callable[[], T]) -> T:
@@ -178,14 +178,14 @@ class Service:
         return await asyncio.get_running_loop().run_in_executor(self._pool, timed)
 
     async def _explain(self, screener: Screener, screening: Screening) -> Explanation:
-        picture = film_picture(screening.prepared.letterboxed)
+        picture = image_picture(screening.prepared.letterboxed)
         heat, missing = None, NO_HEATMAP
         if self._colleague is not None:
             target = screener.bundle.labels.index(screening.label)
             try:
-                heat = await self._colleague.heatmap(screener.bundle.version, screening.prepared.film, target)
+                heat = await self._colleague.heatmap(screener.bundle.version, screening.prepared.image, target)
                 missing = ""
-            except Exception:  # whatever has become of the colleague, the film itself is answered
+            except Exception:  # whatever has become of the colleague, the image itself is answered
                 heat = None
         return explanation(screening.label, picture, heat, missing or None)
 

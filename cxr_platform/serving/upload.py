@@ -1,6 +1,6 @@
 """The files in a multipart body, read as it arrives, counted, timed, and kept in memory only.
 
-Starlette's own form parser writes larger files to a temporary file; nothing of a film may reach a disk here. Between
+Starlette's own form parser writes larger files to a temporary file; nothing of an image may reach a disk here. Between
 Serve's processes bodies above 4 MB go through Ray's object store, which is in memory, and so is what it does not hold
 as long as RAY_object_spilling_directory says so: `cxr serve` sets it, on a cluster whoever runs it (infra/serve).
 """

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cxr_platform.evaluation.leaves import leaves
+from cxr_platform.evaluation.flatten import leaves
 from cxr_platform.tracking.finished import Finished
 
 PREDICTIONS_TAG, RESULTS_TAG = "cxr.predictions_sha256", "cxr.results_sha256"

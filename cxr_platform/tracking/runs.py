@@ -38,7 +38,7 @@ def is_current(client: "MlflowClient", run_id: str, finished: Finished) -> bool:
 def write_runs(client: "MlflowClient", experiment: str, finished: Finished) -> str:
     """The study's run with its report, and below it one a trial; returns the id of the study's, ended last."""
     study = finished.study
-    name = f"{study.name} (synthetic films)" if study.manifest.synthetic else study.name
+    name = f"{study.name} (synthetic images)" if study.manifest.synthetic else study.name
     run = client.create_run(experiment, tags=entries.study_tags(finished), run_name=name)
     run_id = str(run.info.run_id)
     _log(client, run_id, entries.study_params(finished), entries.study_metrics(finished))

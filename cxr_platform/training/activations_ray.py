@@ -13,7 +13,7 @@ import ray
 from cxr_platform.config import ModelConfig
 from cxr_platform.errors import StudyError
 from cxr_platform.models.frozen import FrozenBackbone, chunks, view_transforms
-from cxr_platform.models.start import BackboneWeights
+from cxr_platform.models.initial_weights import BackboneWeights
 from cxr_platform.training.devices import limit_process
 from cxr_platform.training.progress import Progress
 from cxr_platform.training.study import Study
@@ -51,9 +51,9 @@ def compute_activations(
 
 
 def _gather(study: Study, cuts: tuple[str, ...], workers: list[Any], progress: Progress) -> dict[str, list[Any]]:
-    profile, films = study.plan.profile, study.data.films
-    transforms = view_transforms(len(films), profile.model.input_size, profile.augmentation, profile.seed)
-    parts = list(chunks(len(films)))
+    profile, images = study.plan.profile, study.data.images
+    transforms = view_transforms(len(images), profile.model.input_size, profile.augmentation, profile.seed)
+    parts = list(chunks(len(images)))
     weights, left = ray.put(study.imagenet), deque(range(len(parts)))
     asked: dict[Any, tuple[Any, int | None]] = {worker.ready.remote(): (worker, None) for worker in workers}
     kept: dict[int, list[Any]] = {}
@@ -63,7 +63,7 @@ def _gather(study: Study, cuts: tuple[str, ...], workers: list[Any], progress: P
         worker, number = asked.pop(answer)
         if left:
             part = parts[left[0]]
-            request = worker.compute.remote(weights, films[part], transforms[:, part])
+            request = worker.compute.remote(weights, images[part], transforms[:, part])
             asked[request] = worker, left.popleft()
         else:  # its place is for one that has lost its own and has a part to do
             ray.kill(worker)
@@ -71,7 +71,7 @@ def _gather(study: Study, cuts: tuple[str, ...], workers: list[Any], progress: P
         if number is not None:
             kept[number] = [ray.put(chunk) for chunk in computed]  # one a cut, so that a trial fetches only its own
             done += parts[number].stop - parts[number].start
-            progress.note(f"frozen activations: {done}/{len(films)} films × {len(transforms)} views")
+            progress.note(f"frozen activations: {done}/{len(images)} images × {len(transforms)} views")
     return {cut: [kept[number][place] for number in range(len(parts))] for place, cut in enumerate(cuts)}
 
 
@@ -86,7 +86,7 @@ def _next_answer(asked: list[Any], progress: Progress) -> Any:
 def _start_workers(study: Study, cuts: tuple[str, ...], cpus: float, gpu: float) -> list[Any]:
     there = ray.cluster_resources()  # not what an autoscaler may add, or a part would wait for a node that never comes
     fit = there.get("GPU", 0.0) / gpu if gpu else there.get("CPU", 0.0) / cpus
-    count = max(1, min(len(list(chunks(len(study.data.films)))), int(fit + 1e-6)))
+    count = max(1, min(len(list(chunks(len(study.data.images)))), int(fit + 1e-6)))
     actor = ray.remote(num_cpus=cpus, num_gpus=gpu, max_restarts=RESTARTS, max_task_retries=RESTARTS)(_FrozenWorker)
     return [actor.remote(cuts, study.plan.profile.model, cpus, gpu) for _ in range(count)]
 
@@ -102,7 +102,7 @@ class _FrozenWorker:
     def ready(self) -> None:
         """Answered as soon as this worker has found its place."""
 
-    def compute(self, imagenet: BackboneWeights, films: np.ndarray, transforms: np.ndarray) -> tuple[Any, ...]:
+    def compute(self, imagenet: BackboneWeights, images: np.ndarray, transforms: np.ndarray) -> tuple[Any, ...]:
         backbone = self._backbone = self._backbone or FrozenBackbone(self._cuts, self._model, imagenet)
-        views = [backbone.activations(films, view) for view in transforms]
+        views = [backbone.activations(images, view) for view in transforms]
         return tuple(np.stack([view[cut] for view in views]) for cut in self._cuts)

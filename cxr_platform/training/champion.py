@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cxr_platform.cluster import connection
 from cxr_platform.config import Profile
-from cxr_platform.models.start import BackboneWeights
+from cxr_platform.models.initial_weights import BackboneWeights
 from cxr_platform.models.strategies import strategy_by_name
 from cxr_platform.models.weights import find_weights, load_backbone_weights
 from cxr_platform.training.champion_folder import ChampionFolder, ChampionRun, read_champion
@@ -85,7 +85,7 @@ def run_champion(
     on_epoch: Callable[[Epoch], None] = _ignore,
     on_note: Callable[[str], None] = _ignore,
 ) -> Path:
-    """As `train_champion`, for a plan of one strategy; `study` loads its films, when there is something to train."""
+    """As `train_champion`, for a plan of one strategy; `study` loads its images, when there is something to train."""
     folder = ChampionFolder(root, plan.strategies[0])
     with StudyFolder(root).lock():
         start = folder.begin(champion_identity(plan))

@@ -1,4 +1,4 @@
-"""The champion's training as a Ray Train run: one worker that has all the cards of a node.
+"""The champion's training as a Ray Train run: one worker that has all the GPUs of a node.
 
 Ray Train starts the worker again when it dies, from its last checkpoint. What an earlier command left is not Ray's to
 remember: every attempt is a run of its own for Ray, and the worker is told which checkpoint to go on from. So a command
@@ -38,14 +38,14 @@ OnNote = Callable[[str], None]
 
 
 def champion_resources(resources: ResourcesConfig) -> tuple[float, float]:
-    """Processors and whole cards of the worker: every card of the node that has most, or without one its processors.
+    """Processors and whole GPUs of the worker: every GPU of the node that has most, or without one its processors.
 
     Where others use that node the run waits for them.
     """
     nodes = capacity().nodes
-    cards = 0 if resources.gpu == 0 else int(max(node.get("GPU", 0.0) for node in nodes))
-    most = max([1.0, *(node.get("CPU", 0.0) for node in nodes if node.get("GPU", 0.0) >= cards)])
-    return (min(most, resources.cpu * cards) if cards else most), float(cards)
+    gpus = 0 if resources.gpu == 0 else int(max(node.get("GPU", 0.0) for node in nodes))
+    most = max([1.0, *(node.get("CPU", 0.0) for node in nodes if node.get("GPU", 0.0) >= gpus)])
+    return (min(most, resources.cpu * gpus) if gpus else most), float(gpus)
 
 
 def fit(job: Job, on_epoch: OnEpoch, on_note: OnNote) -> None:
@@ -68,13 +68,13 @@ def fit(job: Job, on_epoch: OnEpoch, on_note: OnNote) -> None:
 
 
 def _trainer(job: Job, mailbox: Any) -> DataParallelTrainer:
-    needs = {"CPU": job.cpus, "GPU": job.cards} if job.cards else {"CPU": job.cpus}
+    needs = {"CPU": job.cpus, "GPU": job.gpus} if job.gpus else {"CPU": job.cpus}
     storage_path, storage_filesystem = for_arrow(job.folder.run)
     with storage_errors(job.folder.run):
         return DataParallelTrainer(
             work,
             train_loop_config={"job": ray.put(job)},
-            scaling_config=ray_train.ScalingConfig(num_workers=1, use_gpu=job.cards > 0, resources_per_worker=needs),
+            scaling_config=ray_train.ScalingConfig(num_workers=1, use_gpu=job.gpus > 0, resources_per_worker=needs),
             run_config=ray_train.RunConfig(
                 name=f"attempt-{uuid.uuid4().hex}",
                 storage_path=storage_path,

@@ -45,7 +45,7 @@ class Job:
     start: Path | None
     activations: Mapping[str, Sequence[Any]]
     cpus: float
-    cards: float
+    gpus: float
 
 
 def work(config: dict[str, Any]) -> CxrError | None:
@@ -54,7 +54,7 @@ def work(config: dict[str, Any]) -> CxrError | None:
     if job.folder.is_finished():  # stored by a worker that died before it could say so
         return None
     try:
-        limit_process(job.cpus, job.cards)
+        limit_process(job.cpus, job.gpus)
         _train(job)
     except CxrError as error:
         return error

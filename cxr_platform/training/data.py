@@ -7,7 +7,7 @@ import numpy as np
 
 from cxr_platform.config import Protocol
 from cxr_platform.errors import FoldError
-from cxr_platform.intake.resize import resize_films
+from cxr_platform.intake.resize import resize_images
 from cxr_platform.labels import class_index
 
 if TYPE_CHECKING:
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 class StudyData:
     """All study images in manifest order.
 
-    films (N, S, S) uint8; labels (N,) int, positions in `CLASSES`; folds (N,) int; the others (N,) of str.
+    images (N, S, S) uint8; labels (N,) int, positions in `CLASSES`; folds (N,) int; the others (N,) of str.
     """
 
-    films: np.ndarray
+    images: np.ndarray
     labels: np.ndarray
     folds: np.ndarray
     image_ids: np.ndarray
@@ -54,7 +54,7 @@ def load_study_data(manifest: "Manifest", protocol: Protocol, folds: int, input_
             advice=f"Build it again with FOLDS={folds} (make manifest), or run the study with FOLDS={present}.",
         )
     return StudyData(
-        films=resize_films(manifest.pixels()[study], input_size),
+        images=resize_images(manifest.pixels()[study], input_size),
         labels=np.array([class_index(label) for label in _strings(table, "label")[study]]),
         folds=assigned,
         image_ids=_strings(table, "image_id")[study],

@@ -1,4 +1,4 @@
-"""What a trial may take of a machine: processor threads, and a fraction of one card's memory."""
+"""What a trial may take of a machine: processor threads, and a fraction of one GPU's memory."""
 
 import contextlib
 import math
@@ -10,10 +10,10 @@ from cxr_platform.config import ResourcesConfig
 from cxr_platform.errors import ConfigError
 
 GIB_A_TRIAL = 2.5
-"""Memory of a card that one trial at 200 px and batch 32 needs, its context included. An estimate, with room."""
+"""Memory of a GPU that one trial at 200 px and batch 32 needs, its context included. An estimate, with room."""
 
 GIB_A_CONTEXT = 0.6
-"""Memory that a process takes of a card before its framework allocates anything, which no framework's limit counts."""
+"""Memory that a process takes of a GPU before its framework allocates anything, which no framework's limit counts."""
 
 
 def keras_backend() -> str:
@@ -26,43 +26,41 @@ def keras_backend() -> str:
     return name
 
 
-def gpu_share(
-    resources: ResourcesConfig, cards: float, processors: float, card_gib: float | None, trials: int
-) -> float:
-    """The fraction of a card that each of `trials` reserves, rounded down to Ray's unit of 0.0001.
+def gpu_share(resources: ResourcesConfig, gpus: float, processors: float, gpu_gib: float | None, trials: int) -> float:
+    """The fraction of a GPU that each of `trials` reserves, rounded down to Ray's unit of 0.0001.
 
-    `auto`: as many trials a card as its memory holds (`GIB_A_TRIAL` each) and the processors can feed, but no more than
-    are left when every card has some: two on one card are slower than one on each of two. 0 without a card.
+    `auto`: as many trials a GPU as its memory holds (`GIB_A_TRIAL` each) and the processors can feed, but no more than
+    are left when every GPU has some: two on one GPU are slower than one on each of two. 0 without a GPU.
     """
     if resources.gpu != "auto":
         return float(resources.gpu)
-    if cards < 1:
+    if gpus < 1:
         return 0.0
-    by_memory = max(1, int((card_gib or GIB_A_TRIAL) // GIB_A_TRIAL))
-    by_processors = max(1, int(processors / (resources.cpu * cards) + 1e-6))
-    by_demand = max(1, math.ceil(trials / cards))
+    by_memory = max(1, int((gpu_gib or GIB_A_TRIAL) // GIB_A_TRIAL))
+    by_processors = max(1, int(processors / (resources.cpu * gpus) + 1e-6))
+    by_demand = max(1, math.ceil(trials / gpus))
     return math.floor(1e4 / min(by_memory, by_processors, by_demand)) / 1e4
 
 
-def card_memory_gib() -> float | None:
-    """Total memory of the smallest card here in GiB, as `nvidia-smi` says; `None` where there is none to ask."""
-    sizes = [float(line) for line in _ask_cards("memory.total") if line.replace(".", "").isdigit()]
+def gpu_memory_gib() -> float | None:
+    """Total memory of the smallest GPU here in GiB, as `nvidia-smi` says; `None` where there is none to ask."""
+    sizes = [float(line) for line in _ask_gpus("memory.total") if line.replace(".", "").isdigit()]
     return min(sizes) / 1024 if sizes else None
 
 
 def hardware() -> dict[str, object]:
-    """Processor, its cores, and the names of the cards here."""
-    return {"processor": _processor(), "processors": os.cpu_count(), "cards": _ask_cards("name")}
+    """Processor, its cores, and the names of the GPUs here."""
+    return {"processor": _processor(), "processors": os.cpu_count(), "gpus": _ask_gpus("name")}
 
 
 def limit_process(cpus: float, gpu_fraction: float) -> None:
     """Keep this process to its share; call it before the first tensor. A Ray GPU fraction is placement only.
 
-    TensorFlow: threads and a logical device. JAX: `XLA_PYTHON_CLIENT_MEM_FRACTION`, read when it first seeks a card.
+    TensorFlow: threads and a logical device. JAX: `XLA_PYTHON_CLIENT_MEM_FRACTION`, read when it first seeks a GPU.
     """
     if gpu_fraction == 0:
-        hide_cards()
-    memory = card_memory_gib() if 0 < gpu_fraction < 1 else None
+        hide_gpus()
+    memory = gpu_memory_gib() if 0 < gpu_fraction < 1 else None
     limit_gib = max(0.5, gpu_fraction * memory - GIB_A_CONTEXT) if memory else None
     if keras_backend() == "jax":
         if memory and limit_gib:
@@ -71,8 +69,8 @@ def limit_process(cpus: float, gpu_fraction: float) -> None:
     _limit_tensorflow(max(1, int(cpus)), limit_gib)
 
 
-def hide_cards() -> None:
-    """Keep this process off every card: a driver that only hands out trials must not take their memory."""
+def hide_gpus() -> None:
+    """Keep this process off every GPU: a driver that only hands out trials must not take their memory."""
     if keras_backend() == "tensorflow":
         import tensorflow as tf
 
@@ -91,13 +89,13 @@ def _limit_tensorflow(threads: int, limit_gib: float | None) -> None:
     with contextlib.suppress(RuntimeError):
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(min(2, threads))
-    cards = tf.config.list_physical_devices("GPU")
-    if cards and limit_gib:
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus and limit_gib:
         limit = tf.config.LogicalDeviceConfiguration(memory_limit=int(limit_gib * 1024))
-        tf.config.set_logical_device_configuration(cards[0], [limit])
+        tf.config.set_logical_device_configuration(gpus[0], [limit])
 
 
-def _ask_cards(question: str) -> list[str]:
+def _ask_gpus(question: str) -> list[str]:
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return []

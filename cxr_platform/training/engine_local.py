@@ -7,7 +7,7 @@ import numpy as np
 
 from cxr_platform.errors import CxrError
 from cxr_platform.models.frozen import FrozenBackbone, chunks, view_transforms
-from cxr_platform.training.devices import card_memory_gib
+from cxr_platform.training.devices import gpu_memory_gib
 from cxr_platform.training.plan import Share, TrialKey, cuts_of
 from cxr_platform.training.progress import Progress
 from cxr_platform.training.study import Study, execute_trial, inputs_of
@@ -20,7 +20,7 @@ def run(study: Study, todo: list[TrialKey], progress: Progress) -> dict[TrialKey
     bench = Workbench(profile.model, profile.training, study.imagenet)
     activations = compute_activations(study, cuts_of([key.strategy for key in todo]), progress)
     progress.training_begins()
-    failures, share = {}, Share(float(os.cpu_count() or 1), float(bool(card_memory_gib())))
+    failures, share = {}, Share(float(os.cpu_count() or 1), float(bool(gpu_memory_gib())))
     for key in todo:
         inputs = inputs_of(study, key, activations)
         for attempt in range(profile.resources.retries + 1):
@@ -45,13 +45,13 @@ def compute_activations(study: Study, cuts: tuple[str, ...], progress: Progress)
     """Cut → chunks (1 + views, n, …) of all study images, in order."""
     if not cuts or study.imagenet is None:
         return {}
-    profile, films = study.plan.profile, study.data.films
+    profile, images = study.plan.profile, study.data.images
     backbone = FrozenBackbone(cuts, profile.model, study.imagenet)
-    transforms = view_transforms(len(films), profile.model.input_size, profile.augmentation, profile.seed)
+    transforms = view_transforms(len(images), profile.model.input_size, profile.augmentation, profile.seed)
     activations: dict[str, list[np.ndarray]] = {cut: [] for cut in cuts}
-    for part in chunks(len(films)):
-        views = [backbone.activations(films[part], view[part]) for view in transforms]
+    for part in chunks(len(images)):
+        views = [backbone.activations(images[part], view[part]) for view in transforms]
         for cut in cuts:
             activations[cut].append(np.stack([view[cut] for view in views]))
-        progress.note(f"frozen activations: {part.stop}/{len(films)} films × {len(transforms)} views")
+        progress.note(f"frozen activations: {part.stop}/{len(images)} images × {len(transforms)} views")
     return activations

@@ -1,4 +1,4 @@
-"""Each trial as a Ray Tune trial with its share of processors and of a card.
+"""Each trial as a Ray Tune trial with its share of processors and of a GPU.
 
 Tune places trials and tries failed ones again. What is finished is not Tune's to remember: every trial stores itself in
 the study's folder, so that a study continues without Tune's own (pickled) state.
@@ -20,7 +20,7 @@ from cxr_platform.errors import ConfigError, CxrError, StudyError
 from cxr_platform.storage.files import cannot_write, remove
 from cxr_platform.storage.place import for_arrow
 from cxr_platform.training.activations_ray import compute_activations
-from cxr_platform.training.devices import card_memory_gib, gpu_share, limit_process
+from cxr_platform.training.devices import gpu_memory_gib, gpu_share, limit_process
 from cxr_platform.training.plan import Share, TrialKey, cuts_of
 from cxr_platform.training.progress import Progress
 from cxr_platform.training.study import Study, execute_trial, inputs_of
@@ -53,24 +53,24 @@ class RayEngine:
 
 
 def trial_resources(resources: ResourcesConfig, trials: int) -> tuple[float, float]:
-    """Processors and fraction of a card for each of `trials`: no more processors than the largest node has.
+    """Processors and fraction of a GPU for each of `trials`: no more processors than the largest node has.
 
     What counts is the cluster, whatever the driver's machine has, and what the cluster may grow to (`capacity`); of
-    trials with a card, the nodes that have one. Raises `ConfigError` where a card is asked for and none can be had: the
+    trials with a GPU, the nodes that have one. Raises `ConfigError` where a GPU is asked for and none can be had: the
     trials would wait for ever.
     """
-    found = capacity(with_card=resources.gpu != 0)
-    if resources.gpu != "auto" and resources.gpu > found.cards:
+    found = capacity(with_gpu=resources.gpu != 0)
+    if resources.gpu != "auto" and resources.gpu > found.gpus:
         raise ConfigError(
-            f"Expected a cluster with the card that resources.gpu = {resources.gpu} asks for.",
-            received=f"{found.cards:g} cards",
+            f"Expected a cluster with the GPU that resources.gpu = {resources.gpu} asks for.",
+            received=f"{found.gpus:g} GPUs",
             advice='Write gpu = "auto" into the profile, or 0.',
         )
-    if not found.cards:
+    if not found.gpus:
         return min(resources.cpu, capacity().largest_cpus), 0.0
-    wants_card = resources.gpu == "auto"
-    memory = ray.get(ray.remote(num_gpus=0.001)(card_memory_gib).remote()) if wants_card else None
-    share = gpu_share(resources, found.cards, found.cpus, memory, trials)
+    wants_gpu = resources.gpu == "auto"
+    memory = ray.get(ray.remote(num_gpus=0.001)(gpu_memory_gib).remote()) if wants_gpu else None
+    share = gpu_share(resources, found.gpus, found.cpus, memory, trials)
     return min(resources.cpu, found.largest_cpus), share
 
 

@@ -22,16 +22,16 @@ ORDERS: Mapping[str, Order] = {
 
 @dataclass(frozen=True)
 class Forecast:
-    """Means over the seeds, in hours. `card_hours` are those of all cards until the end, busy or not; `busy_share` of
+    """Means over the seeds, in hours. `gpu_hours` are those of all GPUs until the end, busy or not; `busy_share` of
     all places times the makespan, work that was done twice included.
     """
 
     trials: int
-    cards: int
+    gpus: int
     order: str
     makespan_hours: float
     bound_hours: float
-    card_hours: float
+    gpu_hours: float
     busy_share: float
     losses: float
     repeated_hours: float
@@ -55,7 +55,7 @@ def forecast(
 ) -> list[Forecast]:
     """One for each of `ORDERS` that differs from the study's, over `repeats` seeds from that of `conditions` on.
 
-    All have the same stragglers and, card by card, the same losses.
+    All have the same stragglers and, GPU by GPU, the same losses.
     """
     calm = conditions.losses_an_hour == 0 and conditions.straggler_share == 0
     seeds = [conditions.seed + n for n in range(1 if calm else repeats)]
@@ -69,23 +69,23 @@ def saving(rows: Sequence[Forecast]) -> float | None:
 
     `None` where they are the same.
     """
-    own = {(row.trials, row.cards): row.makespan_hours for row in rows if row.order == OWN}
+    own = {(row.trials, row.gpus): row.makespan_hours for row in rows if row.order == OWN}
     others = [row for row in rows if row.order == LONGEST]
-    return max((1 - row.makespan_hours / own[row.trials, row.cards] for row in others), default=None)
+    return max((1 - row.makespan_hours / own[row.trials, row.gpus] for row in others), default=None)
 
 
 def _mean(
     order: str, trials: list[TrialKey], seconds: Mapping[str, float], conditions: Sequence[Conditions]
 ) -> Forecast:
     runs = [_run(order, trials, seconds, each) for each in conditions]
-    cards = conditions[0].cards
+    gpus = conditions[0].gpus
     return Forecast(
         trials=len(trials),
-        cards=cards,
+        gpus=gpus,
         order=order,
         makespan_hours=fmean(run.makespan for run in runs) / 3600,
         bound_hours=fmean(run.bound for run in runs) / 3600,
-        card_hours=cards * fmean(run.makespan for run in runs) / 3600,
+        gpu_hours=gpus * fmean(run.makespan for run in runs) / 3600,
         busy_share=fmean(run.busy / (conditions[0].places * run.makespan) for run in runs),
         losses=fmean(run.losses for run in runs),
         repeated_hours=fmean(run.repeated for run in runs) / 3600,

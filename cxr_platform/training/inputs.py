@@ -1,4 +1,4 @@
-"""What a trial reads its batches from: films, or activations at the cut. NumPy only; arrays may be read-only views."""
+"""What a trial reads its batches from: images, or activations at the cut. NumPy only; arrays may be read-only views."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -15,34 +15,34 @@ class Inputs(Protocol):
     """Batches by row number of the manifest's study images."""
 
     def training_batch(self, rows: np.ndarray, rng: np.random.Generator) -> Batch:
-        """Augmented films of `rows`, as the compiled step takes them."""
+        """Augmented images of `rows`, as the compiled step takes them."""
         ...
 
     def clean_batch(self, rows: np.ndarray) -> Batch:
-        """The films of `rows` as they are."""
+        """The images of `rows` as they are."""
         ...
 
 
-class FilmInputs:
-    """uint8 films (N, S, S); each batch is (films, transforms) and is warped on the device."""
+class ImageInputs:
+    """uint8 images (N, S, S); each batch is (images, transforms) and is warped on the device."""
 
-    def __init__(self, films: np.ndarray, augmentation: AugmentationConfig) -> None:
-        self._films = films
+    def __init__(self, images: np.ndarray, augmentation: AugmentationConfig) -> None:
+        self._images = images
         self._augmentation = augmentation
 
     def training_batch(self, rows: np.ndarray, rng: np.random.Generator) -> Batch:
-        """Films and fresh random transforms."""
-        transforms = draw_transforms(rng, len(rows), self._films.shape[1], self._augmentation)
-        return self._films[rows], transforms
+        """Images and fresh random transforms."""
+        transforms = draw_transforms(rng, len(rows), self._images.shape[1], self._augmentation)
+        return self._images[rows], transforms
 
     def clean_batch(self, rows: np.ndarray) -> Batch:
-        """Films and transforms that leave them as they are."""
+        """Images and transforms that leave them as they are."""
         zeros = np.zeros(len(rows))
-        return self._films[rows], rotation_and_shift(zeros, zeros, zeros, self._films.shape[1])
+        return self._images[rows], rotation_and_shift(zeros, zeros, zeros, self._images.shape[1])
 
 
 class FrozenInputs:
-    """Activations at the cut in chunks (1 + views, n, …) float16, in row order; view 0 is the film as it is.
+    """Activations at the cut in chunks (1 + views, n, …) float16, in row order; view 0 is the image as it is.
 
     The chunks stay where they are (the object store's shared memory): only a batch is ever copied.
     """
@@ -53,11 +53,11 @@ class FrozenInputs:
         self._views = chunks[0].shape[0]
 
     def training_batch(self, rows: np.ndarray, rng: np.random.Generator) -> Batch:
-        """A random view of each film: one of the augmented ones or the film itself."""
+        """A random view of each image: one of the augmented ones or the image itself."""
         return (self._gather(rows, rng.integers(0, self._views, len(rows))),)
 
     def clean_batch(self, rows: np.ndarray) -> Batch:
-        """View 0 of each film."""
+        """View 0 of each image."""
         return (self._gather(rows, np.zeros(len(rows), int)),)
 
     def _gather(self, rows: np.ndarray, views: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ class TrialKey(NamedTuple):
 
 @dataclass(frozen=True)
 class Share:
-    """What a trial reserves of its node: processors, and a fraction of one card."""
+    """What a trial reserves of its node: processors, and a fraction of one GPU."""
 
     cpus: float
     gpus: float

@@ -1,8 +1,8 @@
-"""The scheduler without the training: when trials of known length end on cards that may be lost.
+"""The scheduler without the training: when trials of known length end on GPUs that may be lost.
 
-The engine gives the next trial in the list to the first place that is free; so does this. A card that is lost takes
+The engine gives the next trial in the list to the first place that is free; so does this. A GPU that is lost takes
 all its trials with it; each goes back to its place in the list, which is the front (`tune_hooks.InOrder`), and starts
-again from its last checkpoint. A node is taken to have one card.
+again from its last checkpoint. A node is taken to have one GPU.
 """
 
 import heapq
@@ -18,14 +18,14 @@ TRIES = 1000
 
 @dataclass(frozen=True)
 class Conditions:
-    """Cards and what goes wrong with them; losses an hour that one card is up, everything else in seconds.
+    """GPUs and what goes wrong with them; losses an hour that one GPU is up, everything else in seconds.
 
     `straggler_share` of the trials take `straggler_factor` times as long. A trial that was lost first takes
-    `restart_seconds` in which it does no work. `back_seconds` after its loss a card is there again.
+    `restart_seconds` in which it does no work. `back_seconds` after its loss a GPU is there again.
     """
 
-    cards: int
-    trials_a_card: int = 1
+    gpus: int
+    trials_per_gpu: int = 1
     straggler_share: float = 0.0
     straggler_factor: float = 1.0
     losses_an_hour: float = 0.0
@@ -36,7 +36,7 @@ class Conditions:
 
     def __post_init__(self) -> None:
         rules = {
-            "at least one card and one trial a card": self.cards >= 1 and self.trials_a_card >= 1,
+            "at least one GPU and one trial a GPU": self.gpus >= 1 and self.trials_per_gpu >= 1,
             "a share of stragglers of 0 to 1": 0 <= self.straggler_share <= 1,
             "a factor of stragglers of 1 or more": self.straggler_factor >= 1,
             "no rate or time below 0": min(self.losses_an_hour, self.restart_seconds, self.back_seconds) >= 0,
@@ -49,13 +49,13 @@ class Conditions:
     @property
     def places(self) -> int:
         """Trials that run at once."""
-        return self.cards * self.trials_a_card
+        return self.gpus * self.trials_per_gpu
 
 
 @dataclass(frozen=True)
 class Simulated:
-    """Seconds. `work` is what the trials need, `repeated` what was done twice because a card was lost, `restarting`
-    what its trials took to start again, `losses` of cards until the end. No order of trials ends before `bound`.
+    """Seconds. `work` is what the trials need, `repeated` what was done twice because a GPU was lost, `restarting`
+    what its trials took to start again, `losses` of GPUs until the end. No order of trials ends before `bound`.
     """
 
     makespan: float
@@ -74,7 +74,7 @@ class Simulated:
 
 
 def lengthened(seconds: Sequence[float], conditions: Conditions) -> list[float]:
-    """The trials with stragglers among them, the same ones for one seed whatever the cards."""
+    """The trials with stragglers among them, the same ones for one seed whatever the GPUs."""
     count = round(conditions.straggler_share * len(seconds))
     slow = set(random.Random(f"stragglers {conditions.seed}").sample(range(len(seconds)), count))
     return [s * conditions.straggler_factor if i in slow else s for i, s in enumerate(seconds)]
@@ -113,7 +113,7 @@ class _Attempt:
 
 
 @dataclass
-class _Card:
+class _Gpu:
     random: random.Random
     life: int = 0  # counted up by every loss, so that what was to happen before it is known to be void
     attempts: list[_Attempt] = field(default_factory=list)
@@ -128,67 +128,67 @@ class _Scheduler:
         self._left = left  # seconds of work beyond the last checkpoint
         self._tries = [0] * len(left)
         self._waiting = list(range(len(left)))  # a heap: a trial's number is its place in the list
-        self._cards = [_Card(random.Random(f"card {conditions.seed} {n}")) for n in range(conditions.cards)]
-        self._free: list[tuple[int, int]] = []  # a heap of (card, life)
+        self._cards = [_Gpu(random.Random(f"gpu {conditions.seed} {n}")) for n in range(conditions.gpus)]
+        self._free: list[tuple[int, int]] = []  # a heap of (GPU, life)
         self._events: list[tuple[float, int, str, int, _Attempt | None, int]] = []
         self._number = 0
 
     def run(self) -> None:
-        for card in range(len(self._cards)):
-            self._up(0.0, card)
+        for gpu in range(len(self._cards)):
+            self._up(0.0, gpu)
         self._place(0.0)
         while len(self.ended) < len(self._left):
-            now, _, what, card, attempt, life = heapq.heappop(self._events)
-            if life != self._cards[card].life:
+            now, _, what, gpu, attempt, life = heapq.heappop(self._events)
+            if life != self._cards[gpu].life:
                 continue
             if attempt is not None:
-                self._end(now, card, attempt)
+                self._end(now, gpu, attempt)
             elif what == "lost":
-                self._lose(now, card)
+                self._lose(now, gpu)
             else:
-                self._up(now, card)
+                self._up(now, gpu)
             self._place(now)
 
-    def _up(self, now: float, card: int) -> None:
-        life = self._cards[card].life
-        for _ in range(self._conditions.trials_a_card):
-            heapq.heappush(self._free, (card, life))
+    def _up(self, now: float, gpu: int) -> None:
+        life = self._cards[gpu].life
+        for _ in range(self._conditions.trials_per_gpu):
+            heapq.heappush(self._free, (gpu, life))
         if self._conditions.losses_an_hour:
-            up = self._cards[card].random.expovariate(self._conditions.losses_an_hour / 3600)
-            self._expect(now + up, "lost", card)
+            up = self._cards[gpu].random.expovariate(self._conditions.losses_an_hour / 3600)
+            self._expect(now + up, "lost", gpu)
 
     def _place(self, now: float) -> None:
         while self._waiting and self._free:
-            card, life = heapq.heappop(self._free)
-            if life == self._cards[card].life:
-                self._start(now, card, heapq.heappop(self._waiting))
+            gpu, life = heapq.heappop(self._free)
+            if life == self._cards[gpu].life:
+                self._start(now, gpu, heapq.heappop(self._waiting))
 
-    def _start(self, now: float, card: int, trial: int) -> None:
+    def _start(self, now: float, gpu: int, trial: int) -> None:
         self._tries[trial] += 1
         if self._tries[trial] > TRIES:
             raise ConfigError(
-                "Expected trials that reach a checkpoint before their card is lost.",
+                "Expected trials that reach a checkpoint before their GPU is lost.",
                 received=f"a trial that was lost {TRIES} times",
                 advice="Give a lower rate of losses, or checkpoints that are less far apart.",
             )
         attempt = _Attempt(trial, now, self._conditions.restart_seconds if self._tries[trial] > 1 else 0.0)
-        self._cards[card].attempts.append(attempt)
-        self._expect(now + attempt.overhead + self._left[trial], "end", card, attempt)
+        self._cards[gpu].attempts.append(attempt)
+        self._expect(now + attempt.overhead + self._left[trial], "end", gpu, attempt)
 
-    def _end(self, now: float, card: int, attempt: _Attempt) -> None:
-        self._cards[card].attempts.remove(attempt)
+    def _end(self, now: float, gpu: int, attempt: _Attempt) -> None:
+        self._cards[gpu].attempts.remove(attempt)
         self.busy += now - attempt.began
         self.restarting += attempt.overhead
         self.ended[attempt.trial] = now
-        heapq.heappush(self._free, (card, self._cards[card].life))
+        heapq.heappush(self._free, (gpu, self._cards[gpu].life))
 
-    def _lose(self, now: float, card: int) -> None:
+    def _lose(self, now: float, gpu: int) -> None:
         self.losses += 1
-        self._cards[card].life += 1
-        for attempt in self._cards[card].attempts:
+        self._cards[gpu].life += 1
+        for attempt in self._cards[gpu].attempts:
             self._interrupt(now, attempt)
-        self._cards[card].attempts.clear()
-        self._expect(now + self._conditions.back_seconds, "up", card)
+        self._cards[gpu].attempts.clear()
+        self._expect(now + self._conditions.back_seconds, "up", gpu)
 
     def _interrupt(self, now: float, attempt: _Attempt) -> None:
         spent = now - attempt.began
@@ -200,6 +200,6 @@ class _Scheduler:
         self.restarting += spent - done
         heapq.heappush(self._waiting, attempt.trial)
 
-    def _expect(self, time: float, what: str, card: int, attempt: _Attempt | None = None) -> None:
+    def _expect(self, time: float, what: str, gpu: int, attempt: _Attempt | None = None) -> None:
         self._number += 1  # of two events at one time the one that was expected first comes first
-        heapq.heappush(self._events, (time, self._number, what, card, attempt, self._cards[card].life))
+        heapq.heappush(self._events, (time, self._number, what, gpu, attempt, self._cards[gpu].life))

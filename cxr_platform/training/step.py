@@ -79,7 +79,7 @@ def device_scope(devices: int) -> AbstractContextManager[Any]:
 
 
 def usable_devices(batch_size: int) -> int:
-    """The largest number of this process's devices that share a batch evenly: cards, or the processor as one device."""
+    """The largest number of this process's devices that share a batch evenly: GPUs, or the processor as one device."""
     present: int = importlib.import_module(_implementation()[0]).count_devices()
     return next(n for n in range(present, 0, -1) if batch_size % n == 0)
 
@@ -106,7 +106,7 @@ def unpack(state: StepState, shapes: Sequence[Sequence[tuple[int, ...]]]) -> tup
 
 
 def prepare(network: Network, batch: Batch) -> Any:
-    """What `network.upper` takes: warped films in −1…1, or activations in float32."""
+    """What `network.upper` takes: warped images in −1…1, or activations in float32."""
     if network.strategy.cut is None:
         return to_network_input(*batch)
     return keras.ops.cast(batch[0], "float32")

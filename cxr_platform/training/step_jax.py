@@ -22,7 +22,7 @@ State = tuple[list[Any], list[Any], list[Any]]
 
 
 def count_devices() -> int:
-    """Cards that this process may use; without one, its (virtual) processors."""
+    """GPUs that this process may use; without one, its (virtual) processors."""
     return len(jax.local_devices())
 
 

@@ -22,7 +22,7 @@ from cxr_platform.training.step import StepState, loss_and_correct, make_optimiz
 
 
 def count_devices() -> int:
-    """Cards that this process may use; without one, its (logical) processors."""
+    """GPUs that this process may use; without one, its (logical) processors."""
     return len(_devices())
 
 

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 
 from cxr_platform.errors import TrialsFailed
-from cxr_platform.models.start import BackboneWeights
+from cxr_platform.models.initial_weights import BackboneWeights
 from cxr_platform.models.strategies import strategy_by_name
 from cxr_platform.training.data import StudyData
 from cxr_platform.training.devices import hardware, keras_backend
 from cxr_platform.training.folder import StudyFolder
-from cxr_platform.training.inputs import FilmInputs, FrozenInputs, Inputs
+from cxr_platform.training.heartbeat import Running, utc_now
+from cxr_platform.training.inputs import FrozenInputs, ImageInputs, Inputs
 from cxr_platform.training.plan import Share, StudyPlan, TrialKey, relative_cost
 from cxr_platform.training.progress import Progress
-from cxr_platform.training.running import Running, utc_now
 from cxr_platform.training.trial import Epoch, Position, TrialData, Workbench, run_trial, schedule_of, trial_seed
 
 REPORTED_PACKAGES = ("keras", "tensorflow", "jax", "ray", "numpy", "scikit-learn", "pyarrow", "cxr-platform")
@@ -108,10 +108,10 @@ def execute_trial(
 
 
 def inputs_of(study: Study, key: TrialKey, activations: Mapping[str, list[np.ndarray]]) -> Inputs:
-    """Films for scratch; the activations at the strategy's cut otherwise."""
+    """Images for scratch; the activations at the strategy's cut otherwise."""
     cut = strategy_by_name(key.strategy).cut
     if cut is None:
-        return FilmInputs(study.data.films, study.plan.profile.augmentation)
+        return ImageInputs(study.data.images, study.plan.profile.augmentation)
     return FrozenInputs(activations[cut])
 
 

@@ -1,4 +1,4 @@
-"""What a study will still take: time at the present pace, and processors and cards held, from what its trials took."""
+"""What a study will still take: time at the present pace, and processors and GPUs held, from what its trials took."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ def cpu_hours(status: StudyStatus) -> Cost:
 
 
 def gpu_hours(status: StudyStatus) -> Cost:
-    """Cards held, in hours; a fraction of a card counts as that fraction."""
+    """GPUs held, in hours; a fraction of a GPU counts as that fraction."""
     return _cost(status, lambda trial: trial.gpus)
 
 

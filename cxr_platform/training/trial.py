@@ -13,8 +13,8 @@ import numpy as np
 from cxr_platform.config import ModelConfig, ScheduleConfig, TrainingConfig
 from cxr_platform.labels import CLASSES
 from cxr_platform.models.frozen import pad
+from cxr_platform.models.initial_weights import BackboneWeights, set_start
 from cxr_platform.models.mobilenet import Network, build_network
-from cxr_platform.models.start import BackboneWeights, set_start
 from cxr_platform.models.strategies import Strategy
 from cxr_platform.training.inputs import Inputs
 from cxr_platform.training.step import Step, StepState, device_scope, make_step
@@ -22,7 +22,7 @@ from cxr_platform.training.step import Step, StepState, device_scope, make_step
 
 @dataclass(frozen=True)
 class Epoch:
-    """One row of `history.parquet`: loss and accuracy on augmented training films, never those of the test fold."""
+    """One row of `history.parquet`: loss and accuracy on augmented training images, never those of the test fold."""
 
     epoch: int
     epochs: int
@@ -42,7 +42,7 @@ class Position:
 
 
 Keep = Callable[[Epoch, Callable[[], Position]], None]
-"""Told of each epoch, with what to call where the position is to be kept: copying it from a card takes time."""
+"""Told of each epoch, with what to call where the position is to be kept: copying it from a GPU takes time."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def predict(step: Step, inputs: Inputs, rows: np.ndarray, batch_size: int) -> np
 
 
 def training_rng(seed: int) -> np.random.Generator:
-    """What draws the order of films and their augmentation."""
+    """What draws the order of images and their augmentation."""
     return np.random.default_rng([seed, 1])
 
 

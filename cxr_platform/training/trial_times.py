@@ -1,4 +1,4 @@
-"""How long one trial of each strategy takes: as a study measured it, as a file states it, or from a card's stated rate.
+"""How long one trial of each strategy takes: as a study measured it, as a file states it, or from a GPU's stated rate.
 
 `origin` says which, and stands over every table that is made from it: a stated time must not pass for a measured one.
 """
@@ -69,19 +69,19 @@ def stated(file: Path) -> TrialTimes:
     return TrialTimes({name: float(value) for name, value in seconds.items()}, f"stated in {file.name}: {source}")
 
 
-def rated(profile: Profile, images: float, full: float, frozen: float, trials_a_card: int) -> TrialTimes:
-    """All strategies from the images a second of one card, shared by the trials on it: in training everything (`full`)
+def rated(profile: Profile, images: float, full: float, frozen: float, trials_per_gpu: int) -> TrialTimes:
+    """All strategies from the images a second of one GPU, shared by the trials on it: in training everything (`full`)
     and in training the head alone on kept features (`frozen`), both at the size of `profile`; `images` of the study.
 
-    seconds = trials_a_card × images × (folds − 1) / folds × epochs × c, with c = 1 / full for scratch, 1 / frozen for
+    seconds = trials_per_gpu × images × (folds − 1) / folds × epochs × c, with c = 1 / full for scratch, 1 / frozen for
     off-the-shelf, and 1 / frozen + (k + 0.5) / 17 / full for fine-tuning-k, as if all blocks cost the same.
     """
     if min(images, full, frozen) <= 0:
         raise ConfigError("Expected images and images a second above 0.", received=(images, full, frozen))
     size = Size(images * (profile.folds - 1) / profile.folds, profile)
-    passes = {name: trials_a_card * size.images * _epochs(profile, name) for name in STRATEGY_NAMES}
+    passes = {name: trials_per_gpu * size.images * _epochs(profile, name) for name in STRATEGY_NAMES}
     seconds = {name: n * _seconds_an_image(name, full, frozen) for name, n in passes.items()}
-    rates = f"{full:g} images/s a card in training everything, {frozen:g} in training the head alone"
+    rates = f"{full:g} images/s a GPU in training everything, {frozen:g} in training the head alone"
     told = f"{images:,.0f} images, {profile.model.input_size} px, {profile.folds} folds"
     return TrialTimes(seconds, f"ASSUMED, not measured: {rates}; {told}", size)
 

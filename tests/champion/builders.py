@@ -16,10 +16,10 @@ from cxr_platform.evaluation.predictions import PROBABILITY_COLUMNS, load_predic
 from cxr_platform.evaluation.study import read_study
 from cxr_platform.labels import CLASSES
 from cxr_platform.manifest.schema import PIXELS, manifest_schema
-from cxr_platform.manifest.store import Manifest, open_manifest, write_films, write_info
+from cxr_platform.manifest.store import Manifest, open_manifest, write_images, write_info
 from cxr_platform.models.augment import to_network_input
+from cxr_platform.models.initial_weights import set_start
 from cxr_platform.models.mobilenet import Network, build_network
-from cxr_platform.models.start import set_start
 from cxr_platform.models.strategies import strategy_by_name
 from cxr_platform.training.champion_folder import ChampionRun
 from cxr_platform.training.data import load_study_data
@@ -48,7 +48,7 @@ def champion_profile() -> Profile:
 
 
 def answers(images: pd.DataFrame, strategy: str, certainty: float, seed: int) -> pd.DataFrame:
-    """Predictions whose logits have the film's class raised by `certainty`, with noise: right often, not always."""
+    """Predictions whose logits have the image's class raised by `certainty`, with noise: right often, not always."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(size=(len(images), len(CLASSES)))
     logits[np.arange(len(images)), images["label"].map(CLASSES.index)] += certainty
@@ -59,7 +59,7 @@ def answers(images: pd.DataFrame, strategy: str, certainty: float, seed: int) ->
 
 
 def made_study(root: Path, certainty: dict[str, float] = CERTAINTY, *, synthetic: bool = False, **counts: int) -> Path:
-    """A study folder; `counts` replaces films a class."""
+    """A study folder; `counts` replaces images a class."""
     images = image_frame({**COUNTS, **counts}, FOLDS)
     parts = [answers(images, name, value, seed) for seed, (name, value) in enumerate(certainty.items())]
     folder = write_study(root, pd.concat(parts, ignore_index=True), synthetic=synthetic)
@@ -69,21 +69,21 @@ def made_study(root: Path, certainty: dict[str, float] = CERTAINTY, *, synthetic
 
 
 def made_manifest(root: Path) -> Manifest:
-    """The films of `made_study` in another order than its predictions, and one external film that is all white."""
+    """The images of `made_study` in another order than its predictions, and one external image that is all white."""
     images = image_frame(COUNTS, FOLDS).assign(role="study")
     outside = images[:1].assign(image_id="outside", role="external", fold=-1)
     images = pd.concat([images.sample(frac=1, random_state=1), outside], ignore_index=True)
     rng = np.random.default_rng(5)
-    films = rng.integers(0, 256, (len(images), SIDE, SIDE)).astype("uint8")
-    films[-1] = 255
+    pixels = rng.integers(0, 256, (len(images), SIDE, SIDE)).astype("uint8")
+    pixels[-1] = 255
     columns = {
         **{name: images[name] for name in ("image_id", "source", "label", "group_id", "role")},
         **dict.fromkeys(("source_path", "file_sha256", "pixel_sha256", "phash"), images["image_id"]),
         **{"finding": images["label"], "patient_id": images["group_id"], "color_mode": "L"},
         **{"view": np.where(np.arange(len(images)) % 3, "PA", "AP"), "age": np.float32(50), "sex": "F"},
         **{name: np.int32(200) for name in ("width", "height", "bit_depth")},
-        "mean": (films.mean(axis=(1, 2)) / 255).astype("float32"),
-        "std": (films.std(axis=(1, 2)) / 255).astype("float32"),
+        "mean": (pixels.mean(axis=(1, 2)) / 255).astype("float32"),
+        "std": (pixels.std(axis=(1, 2)) / 255).astype("float32"),
         "padding_fraction": np.linspace(0, 0.5, len(images), dtype="float32"),
         **{f"fold_{name}": images["fold"].astype("int32") for name in ("paper", "grouped")},
     }
@@ -92,7 +92,7 @@ def made_manifest(root: Path) -> Manifest:
         pd.DataFrame(columns), schema=schema.remove(schema.get_field_index(PIXELS)), preserve_index=False
     )
     root.mkdir(parents=True)
-    write_films(root, rows, lambda start, stop: films[start:stop], SIDE)
+    write_images(root, rows, lambda start, stop: pixels[start:stop], SIDE)
     config = champion_profile().to_dict()["intake"]
     config["decoding"]["image_size"] = SIDE
     counted = {"images": len(images), "found": len(images), "excluded": {}, "config": config}
@@ -101,7 +101,7 @@ def made_manifest(root: Path) -> Manifest:
 
 
 def made_network(seed: int = 1, strategy: str = "scratch", config: ModelConfig = MODEL) -> Network:
-    """Random weights, batch normalisation near to what it sees, so that answers differ from film to film. Set to it, 52
+    """Random weights, batch normalisation near to what it sees, so that answers differ from image to image. Set to it, 52
     random layers would make of every rounding a different answer, which no trained network does."""
     network = build_network(strategy_by_name(strategy), config)
     set_start(network, seed, {layer.name: layer.get_weights() for layer in network.full.layers if layer.weights})
@@ -109,8 +109,8 @@ def made_network(seed: int = 1, strategy: str = "scratch", config: ModelConfig =
     for layer in norms:
         layer.momentum = 0.003
     rng = np.random.default_rng(seed)
-    films = rng.integers(0, 256, (16, config.input_size, config.input_size)).astype("uint8")
-    network.full(to_network_input(films), training=True)
+    pixels = rng.integers(0, 256, (16, config.input_size, config.input_size)).astype("uint8")
+    network.full(to_network_input(pixels), training=True)
     return network
 
 

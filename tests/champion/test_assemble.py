@@ -16,7 +16,7 @@ from cxr_platform.registry.bundle import Bundle
 from cxr_platform.registry.store import Registry
 from tests.champion.builders import COUNTS, FOLDS, HASH, MODEL, SIDE, made, material
 
-FILMS = sum(COUNTS.values())
+IMAGES = sum(COUNTS.values())
 
 
 @pytest.fixture(scope="module")
@@ -64,11 +64,11 @@ def test_the_bundle_states_the_studys_out_of_fold_figures(opened: tuple[Path, Bu
 
 def test_the_bundle_says_where_it_comes_from(opened: tuple[Path, Bundle]) -> None:
     bundle = opened[1]
-    assert (bundle.study.manifest_hash, bundle.study.images, bundle.study.folds) == (HASH, FILMS, FOLDS)
+    assert (bundle.study.manifest_hash, bundle.study.images, bundle.study.folds) == (HASH, IMAGES, FOLDS)
     assert (bundle.study.winner, bundle.strategy) == ("scratch", "scratch")
     assert (bundle.training.epochs, bundle.training.seed, bundle.training.backend) == (3, 2020, "tensorflow")
     assert bundle.model == MODEL
-    assert bundle.parity.films == FILMS
+    assert bundle.parity.images == IMAGES
     assert 0 < bundle.parity.max_abs_difference < 1e-5
 
 
@@ -81,11 +81,11 @@ def test_preprocessing_is_the_manifests_own_and_not_the_profiles(opened: tuple[P
 def test_its_reference_judges_the_features_that_its_graph_gives(opened: tuple[Path, Bundle]) -> None:
     folder, parts = opened[0], material()
     reference = parse_reference((folder / "reference.json").read_bytes(), "reference.json")
-    logits, features = onnx_answers(folder / "model.onnx", parts.data.films)
-    assert logits.shape == (FILMS, len(CLASSES))
+    logits, features = onnx_answers(folder / "model.onnx", parts.data.images)
+    assert logits.shape == (IMAGES, len(CLASSES))
     assert (reference.distance(features) <= reference.limit).mean() > 0.99
     np.testing.assert_allclose(sum(reference.labels.values()), 1)
-    assert {quantity.n for quantity in reference.quantities.values()} == {FILMS}
+    assert {quantity.n for quantity in reference.quantities.values()} == {IMAGES}
 
 
 def test_nothing_of_it_is_a_pickle(opened: tuple[Path, Bundle]) -> None:
@@ -93,15 +93,15 @@ def test_nothing_of_it_is_a_pickle(opened: tuple[Path, Bundle]) -> None:
         assert not file.read_bytes().startswith(b"\x80"), file
 
 
-def test_a_film_of_which_a_byte_changed_later_is_refused(opened: tuple[Path, Bundle], registry: Registry) -> None:
-    card = opened[0] / "MODEL_CARD.md"
-    before = card.read_bytes()
+def test_an_image_of_which_a_byte_changed_later_is_refused(opened: tuple[Path, Bundle], registry: Registry) -> None:
+    model_card = opened[0] / "MODEL_CARD.md"
+    before = model_card.read_bytes()
     try:
-        card.write_bytes(before.replace(b"research", b"diagnosi", 1))
+        model_card.write_bytes(before.replace(b"research", b"diagnosi", 1))
         with pytest.raises(BundleError, match=r"MODEL_CARD\.md"):
             registry.open("v1")
     finally:
-        card.write_bytes(before)
+        model_card.write_bytes(before)
 
 
 def test_the_next_one_is_the_next_version(registry: Registry, assembled: Assembled) -> None:
@@ -109,13 +109,13 @@ def test_the_next_one_is_the_next_version(registry: Registry, assembled: Assembl
     second = assemble(parts, out_of_fold(parts.study, parts.predictions, "off-the-shelf"), registry)
     assert (assembled.bundle.version, second.bundle.version) == ("v1", "v2")
     assert (second.bundle.strategy, second.bundle.study.winner) == ("off-the-shelf", "scratch")
-    assert "Another strategy won the study: training from scratch" in second.card.split("## ")[0]
+    assert "Another strategy won the study: training from scratch" in second.model_card.split("## ")[0]
 
 
 @pytest.mark.parametrize("other", [{"strategy": "off-the-shelf"}, {"manifest": "another"}])
 def test_a_champion_of_something_else_is_refused(tmp_path: Path, other: dict[str, str]) -> None:
     parts = material(**other)
-    with pytest.raises(StudyMismatch, match="Expected a champion of scratch, trained on the films of study 'test'"):
+    with pytest.raises(StudyMismatch, match="Expected a champion of scratch, trained on the images of study 'test'"):
         assemble(parts, out_of_fold(parts.study, parts.predictions, "scratch"), Registry(tmp_path))
 
 

@@ -1,4 +1,4 @@
-"""The graph takes grey films of any number and answers as the network does; what it is not given, it says."""
+"""The graph takes grey images of any number and answers as the network does; what it is not given, it says."""
 
 import os
 import subprocess
@@ -31,7 +31,7 @@ def graph(weights: Path) -> Path:
     return file
 
 
-def films(count: int) -> np.ndarray:
+def images(count: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, SIDE, SIDE)).astype("uint8")
 
 
@@ -39,7 +39,7 @@ def test_the_graph_has_the_inputs_and_outputs_that_serving_relies_on(graph: Path
     session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
     described = {t.name: (t.type, t.shape) for t in (*session.get_inputs(), *session.get_outputs())}
     assert described == {
-        "films": ("tensor(uint8)", ["batch", SIDE, SIDE]),
+        "images": ("tensor(uint8)", ["batch", SIDE, SIDE]),
         "logits": ("tensor(float)", ["batch", 7]),
         "features": ("tensor(float)", ["batch", 1280]),
     }
@@ -47,20 +47,20 @@ def test_the_graph_has_the_inputs_and_outputs_that_serving_relies_on(graph: Path
 
 
 @pytest.mark.parametrize("count", [0, 1, 5, 150])
-def test_it_answers_as_keras_for_any_number_of_films(graph: Path, weights: Path, count: int) -> None:
-    logits, features = onnx_answers(graph, films(count))
+def test_it_answers_as_keras_for_any_number_of_images(graph: Path, weights: Path, count: int) -> None:
+    logits, features = onnx_answers(graph, images(count))
     network = champion_network("scratch", MODEL, weights).full
     both = keras.Model(network.input, [network.output, network.get_layer("features").output])
     wanted = [np.zeros((0, 7)), np.zeros((0, 1280))]
     if count:
-        wanted = [np.asarray(output) for output in both(to_network_input(films(count)), training=False)]
+        wanted = [np.asarray(output) for output in both(to_network_input(images(count)), training=False)]
     assert logits.shape == (count, 7)
     np.testing.assert_allclose(logits, wanted[0], atol=1e-4)
     np.testing.assert_allclose(features, wanted[1], atol=1e-4)
 
 
-def test_films_differ_in_their_answers(graph: Path) -> None:
-    logits, features = onnx_answers(graph, films(5))
+def test_images_differ_in_their_answers(graph: Path) -> None:
+    logits, features = onnx_answers(graph, images(5))
     assert logits.std(axis=0).min() > 1e-3
     assert features.std(axis=0).max() > 1e-3
 
@@ -68,7 +68,7 @@ def test_films_differ_in_their_answers(graph: Path) -> None:
 def test_every_strategy_has_the_same_graph(tmp_path: Path, graph: Path, weights: Path) -> None:
     export_onnx("fine-tuning-3", MODEL, weights, tmp_path / "other.onnx")
     for ours, theirs in zip(
-        onnx_answers(graph, films(3)), onnx_answers(tmp_path / "other.onnx", films(3)), strict=True
+        onnx_answers(graph, images(3)), onnx_answers(tmp_path / "other.onnx", images(3)), strict=True
     ):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
@@ -101,7 +101,9 @@ def test_on_another_backend_tensorflow_converts_in_a_process_of_its_own(
     env = {**os.environ, "KERAS_BACKEND": "jax"}
     done = subprocess.run(command, cwd=REPOSITORY, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for ours, theirs in zip(onnx_answers(graph, films(3)), onnx_answers(tmp_path / "jax.onnx", films(3)), strict=True):
+    for ours, theirs in zip(
+        onnx_answers(graph, images(3)), onnx_answers(tmp_path / "jax.onnx", images(3)), strict=True
+    ):
         np.testing.assert_array_equal(ours, theirs)
 
 

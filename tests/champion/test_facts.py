@@ -1,4 +1,4 @@
-"""The figures of a card are those of the report."""
+"""The figures of a model card are those of the report."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cxr_platform.champion.facts import OutOfFold, out_of_fold
-from cxr_platform.champion.zone import decided
+from cxr_platform.champion.indeterminate_zone import decided
 from cxr_platform.errors import NotPossible, StudyError
 from cxr_platform.evaluation.predictions import Predictions, load_predictions
 from cxr_platform.evaluation.statistics.measures import FIGURES_OF_MERIT, strategy_measures
@@ -77,14 +77,14 @@ def test_a_strategy_that_the_study_does_not_have_is_refused_with_those_that_it_h
         facts_of("fine-tuning-3")
 
 
-@pytest.mark.parametrize("films", [0, 2])
-def test_without_two_patients_with_covid_there_is_no_operating_point(tmp_path: Path, films: int) -> None:
-    study = made_study(tmp_path, Covid19=films)  # two films are one group
+@pytest.mark.parametrize("images", [0, 2])
+def test_without_two_patients_with_covid_there_is_no_operating_point(tmp_path: Path, images: int) -> None:
+    study = made_study(tmp_path, Covid19=images)  # two images are one group
     with pytest.raises(NotPossible, match="at least two patients to choose an operating point on"):
         out_of_fold(*opened(study), "scratch")
 
 
-def test_nothing_changes_with_the_order_of_films() -> None:
+def test_nothing_changes_with_the_order_of_images() -> None:
     study, predictions = opened(made().study)
     order = np.random.default_rng(0).permutation(len(predictions.label))
     columns = {name: getattr(predictions, name)[order] for name in ("image_id", "group_id", "source", "label", "fold")}

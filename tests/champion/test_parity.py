@@ -20,7 +20,7 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def films() -> np.ndarray:
+def images() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (70, SIDE, SIDE)).astype("uint8")
 
 
@@ -35,43 +35,43 @@ def with_weights(graph: Path, to: Path, change: float) -> Path:
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 2.5])
-def test_the_difference_is_measured_on_every_film_at_the_temperature_in_use(
-    graph: Path, films: np.ndarray, temperature: float
+def test_the_difference_is_measured_on_every_image_at_the_temperature_in_use(
+    graph: Path, images: np.ndarray, temperature: float
 ) -> None:
-    parity = measure_parity(made_network(), graph, films, temperature)
-    assert (parity.films, parity.tolerance) == (70, TOLERANCE)
+    parity = measure_parity(made_network(), graph, images, temperature)
+    assert (parity.images, parity.tolerance) == (70, TOLERANCE)
     assert 0 < parity.max_abs_difference < TOLERANCE
 
 
 @pytest.mark.parametrize("change", [1e-3, float("nan")])
 def test_a_graph_that_answers_otherwise_is_refused_with_the_figure(
-    tmp_path: Path, graph: Path, films: np.ndarray, change: float
+    tmp_path: Path, graph: Path, images: np.ndarray, change: float
 ) -> None:
     changed = with_weights(graph, tmp_path / "changed.onnx", change)
     with pytest.raises(BundleError) as refused:
-        measure_parity(made_network(), changed, films, 1.0)
-    assert "Expected ONNX Runtime and Keras to give the same probabilities within 0.0001 on 70 films" in str(
+        measure_parity(made_network(), changed, images, 1.0)
+    assert "Expected ONNX Runtime and Keras to give the same probabilities within 0.0001 on 70 images" in str(
         refused.value
     )
     assert "No bundle was made" in str(refused.value)
 
 
-def test_one_film_that_differs_is_enough(graph: Path, films: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = keras_probabilities(made_network(), films)
+def test_one_image_that_differs_is_enough(graph: Path, images: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = keras_probabilities(made_network(), images)
     right[33] = np.roll(right[33], 1)
     monkeypatch.setattr("cxr_platform.champion.parity.keras_probabilities", lambda *_: right)
     with pytest.raises(BundleError, match="a difference of 0"):
-        measure_parity(made_network(), graph, films, 1.0)
+        measure_parity(made_network(), graph, images, 1.0)
 
 
-def test_keras_predicts_as_a_trial_does(films: np.ndarray) -> None:
-    probabilities = keras_probabilities(made_network(), films)
+def test_keras_predicts_as_a_trial_does(images: np.ndarray) -> None:
+    probabilities = keras_probabilities(made_network(), images)
     assert probabilities.shape == (70, 7)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
     assert probabilities.argmax(axis=1).std() > 0
 
 
-def test_the_films_are_taken_from_all_over_the_manifest() -> None:
+def test_the_images_are_taken_from_all_over_the_manifest() -> None:
     assert spread_out(3).tolist() == [0, 1, 2]
     rows = spread_out(3376)
     assert len(rows) == 256

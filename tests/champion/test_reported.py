@@ -1,4 +1,4 @@
-"""A card repeats what the report found, if it is a report of the study as it is."""
+"""A model card repeats what the report found, if it is a report of the study as it is."""
 
 import json
 from pathlib import Path
@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from cxr_platform.champion.reported import reported
-from cxr_platform.evaluation.answer import INTERVALS
-from cxr_platform.evaluation.outcome import study_outcome
 from cxr_platform.evaluation.predictions import load_predictions
 from cxr_platform.evaluation.study import read_study
+from cxr_platform.evaluation.study_results import study_outcome
+from cxr_platform.evaluation.summary import INTERVALS
 from tests.champion.builders import made, made_study
 
 ANSWER = {

@@ -7,8 +7,8 @@ import pytest
 
 from cxr_platform.champion.facts import OutOfFold, out_of_fold
 from cxr_platform.champion.winner import another_won, winner_sentence
-from cxr_platform.evaluation.outcome import Outcome
 from cxr_platform.evaluation.ranking import Verdict
+from cxr_platform.evaluation.study_results import Outcome
 from tests.champion.builders import material
 
 

@@ -35,8 +35,8 @@ def main() -> None:
     told = read_description(arguments.study)
     manifest = open_manifest(arguments.manifest or Path("data/manifests") / told["manifest"]["path"])
     size = told["profile"]["model"]["input_size"]
-    print(f"{told['name']}: {told['folds']} folds, {manifest.info['images']} films")
-    print(f"Films: {manifest.info['images'] * size**2 / MB:.1f} MB at {size} px")
+    print(f"{told['name']}: {told['folds']} folds, {manifest.info['images']} images")
+    print(f"Images: {manifest.info['images'] * size**2 / MB:.1f} MB at {size} px")
     for nodes in arguments.nodes:
         with tempfile.TemporaryDirectory() as work:
             compare(arguments, arguments.strategies or told["strategies"], manifest.folder, nodes, Path(work))

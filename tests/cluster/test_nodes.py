@@ -1,6 +1,6 @@
 """The same study on several Ray nodes, each a machine with an address of its own: as a job, through losses, to its end.
 
-The films, the manifest and the study lie in a folder that all nodes see.
+The images, the manifest and the study lie in a folder that all nodes see.
 """
 
 import json
@@ -52,12 +52,12 @@ checkpoint_seconds = 0.0
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that all nodes see, with films."""
+    """A folder that all nodes see, with images."""
     shared = tmp_path_factory.mktemp("shared")
     (shared / "tiny.toml").write_text(PROFILE.replace("EPOCHS", "3"))
     (shared / "long.toml").write_text(PROFILE.replace("EPOCHS", "16"))
     (shared / "never-again.toml").write_text((shared / "long.toml").read_text().replace("retries = 3", "retries = 0"))
-    assert phantoms.main(["--out", str(shared / "films"), "--per-class", "9", "--seed", "3", "--size", "224"]) == 0
+    assert phantoms.main(["--out", str(shared / "images"), "--per-class", "9", "--seed", "3", "--size", "224"]) == 0
     shutil.copyfile(imagenet_weights(), shared / "imagenet.h5")  # the machines below reach no registry
     return shared
 
@@ -126,7 +126,7 @@ def submit(head: Host, log: Path, *arguments: object) -> "subprocess.Popen[bytes
 
 
 def study_of(shared: Path, storage: str, profile: str, strategies: str = "scratch") -> list[object]:
-    named = ["--data", shared / "films", "--storage", shared / storage, "--profile", shared / f"{profile}.toml"]
+    named = ["--data", shared / "images", "--storage", shared / storage, "--profile", shared / f"{profile}.toml"]
     weights = ["--imagenet-weights", shared / "imagenet.h5"]
     return ["cross_validate", *named, *weights, "--name", "t", "--strategies", strategies, "--no-report"]
 
@@ -167,9 +167,9 @@ def test_with_an_object_store_manifest_study_and_report_are_there_only(
     machines: list[Host], shared: Path, alone: pd.DataFrame, tmp_path: Path
 ) -> None:
     head, before = machines[0], files_of(shared)
-    copy = f"import s3fs; s3fs.S3FileSystem().put('{shared}/films', 's3://{BUCKET}/films', recursive=True)"
+    copy = f"import s3fs; s3fs.S3FileSystem().put('{shared}/images', 's3://{BUCKET}/images', recursive=True)"
     assert head.run(sys.executable, "-c", copy).returncode == 0
-    places = ["--data", f"s3://{BUCKET}/films", "--storage", f"s3://{BUCKET}/out"]
+    places = ["--data", f"s3://{BUCKET}/images", "--storage", f"s3://{BUCKET}/out"]
     named = [*places, "--profile", shared / "tiny.toml", "--name", "t", "--strategies", "scratch"]
     job = submit(head, tmp_path / "log", "cross_validate", *named)
     assert job.wait(900) == 0, (tmp_path / "log").read_text()[-3000:]

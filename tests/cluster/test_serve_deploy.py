@@ -10,7 +10,7 @@ import yaml
 
 from tests.cluster.hosts import GCS, SESSIONS, Host, hosts, need_hosts
 from tests.conftest import REPOSITORY
-from tests.serving.builders import film_png, registry_with_champion
+from tests.serving.builders import image_png, registry_with_champion
 
 pytestmark = pytest.mark.ray
 
@@ -43,21 +43,21 @@ def wait_for(head: Host, what: str, *curl: str) -> None:
         time.sleep(1)
 
 
-def test_the_configuration_deploys_and_a_film_is_answered(head: Host, tmp_path: Path) -> None:
+def test_the_configuration_deploys_and_an_image_is_answered(head: Host, tmp_path: Path) -> None:
     registry_with_champion(tmp_path / "registry")
     config = yaml.safe_load((REPOSITORY / "infra" / "serve" / "config.yaml").read_text())
     (application,) = config["applications"]
     # The only changes: where the registry is, and a machine of two processors without the Keras weights of a real one.
     application["args"] |= {"registry": str(tmp_path / "registry"), "least_replicas": 1, "explain": False}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-    (tmp_path / "film.png").write_bytes(film_png())
+    (tmp_path / "image.png").write_bytes(image_png())
 
     bearer = f"Authorization: Bearer {TOKEN['RAY_AUTH_TOKEN']}"
     wait_for(head, "ray_version", "http://127.0.0.1:8265/api/version", "-H", bearer)
     deployed = head.run("serve", "deploy", str(tmp_path / "config.yaml"))
     assert deployed.returncode == 0, deployed.stderr
     wait_for(head, "v1", "http://127.0.0.1:8000/readyz")
-    answer = json.loads(asked(head, "-F", f"file=@{tmp_path / 'film.png'}", "http://127.0.0.1:8000/v1/screen"))
+    answer = json.loads(asked(head, "-F", f"file=@{tmp_path / 'image.png'}", "http://127.0.0.1:8000/v1/screen"))
     assert answer["model"]["version"] == "v1"
     assert answer["decision"]
     status = yaml.safe_load(head.run("serve", "status").stdout)

@@ -33,10 +33,10 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    films = tmp_path_factory.mktemp("films") / "films"
-    assert phantoms.main(["--out", str(films), "--per-class", "4", "--seed", "3", "--size", "224"]) == 0
-    return films
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    images = tmp_path_factory.mktemp("images") / "images"
+    assert phantoms.main(["--out", str(images), "--per-class", "4", "--seed", "3", "--size", "224"]) == 0
+    return images
 
 
 def submit(head: Host, *words: str) -> list[str]:
@@ -62,9 +62,9 @@ def wait_until_running(head: Host, job: str) -> None:
 
 
 def test_a_verb_that_connects_to_ray_runs_with_the_keras_backend_it_was_submitted_with(
-    head: Host, films: Path, tmp_path: Path
+    head: Host, images: Path, tmp_path: Path
 ) -> None:
-    verb = ("manifest", "--data", str(films), "--out", str(tmp_path / "manifest"), "--folds", "2")
+    verb = ("manifest", "--data", str(images), "--out", str(tmp_path / "manifest"), "--folds", "2")
     done = head.run(*submit(head, *verb))
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "manifest" / "manifest.json").exists()

@@ -25,7 +25,7 @@ def probabilities(predicted: np.ndarray) -> np.ndarray:
 
 
 def image_frame(counts: Mapping[str, int], folds: int) -> pd.DataFrame:
-    """One row an image with its source, group (pairs of films) and fold."""
+    """One row an image with its source, group (pairs of images) and fold."""
     labels = [label for label, n in counts.items() for _ in range(n)]
     sources = [SOURCES.get(label, ("nih",)) for label in labels]
     number = np.arange(len(labels))

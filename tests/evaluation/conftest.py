@@ -6,9 +6,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from cxr_platform.evaluation.outcome import Outcome, study_outcome
 from cxr_platform.evaluation.predictions import load_predictions
 from cxr_platform.evaluation.study import read_study
+from cxr_platform.evaluation.study_results import Outcome, study_outcome
 from tests.evaluation.builders import drawn_frame, printed_frame, write_study
 
 
@@ -19,7 +19,7 @@ def outcome_of(folder: Path) -> Outcome:
 
 @pytest.fixture(scope="session")
 def all_strategies(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    """Eight strategies on synthetic films."""
+    """Eight strategies on synthetic images."""
     return outcome_of(write_study(tmp_path_factory.mktemp("all"), drawn_frame(), synthetic=True))
 
 

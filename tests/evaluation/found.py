@@ -16,8 +16,8 @@ from cxr_platform.evaluation.findings import (
     SourceFinding,
 )
 from cxr_platform.evaluation.interval import Interval
-from cxr_platform.evaluation.outcome import Outcome
 from cxr_platform.evaluation.section import Section
+from cxr_platform.evaluation.study_results import Outcome
 from cxr_platform.evaluation.table import Row, Table
 from cxr_platform.evaluation.tables import report_tables
 
@@ -32,7 +32,7 @@ CONTRADICTION = ExternalFinding(
     measure="specificity",
     label="Normal",
     strategy="scratch",
-    films=18,
+    images=18,
     wrong=14,
     internal=Interval(98.5, 97.4, 99.2),
     external=Interval(22.22, 5.56, 44.44),
@@ -50,7 +50,7 @@ def probe(name: str = "lungs-only", accuracy: float = 80.0, *, shortcut: bool = 
 
 
 def told_source(accuracy: float) -> SourceFinding:
-    return SourceFinding("whole-film", Interval(accuracy, accuracy - 2, accuracy + 2), 56.0, 4)
+    return SourceFinding("whole-image", Interval(accuracy, accuracy - 2, accuracy + 2), 56.0, 4)
 
 
 def comparison(other: str, difference: float, low: float, high: float, p: float) -> Comparison:
@@ -71,7 +71,7 @@ def findings(**changes: Any) -> Findings:
 
 
 def table(name: str) -> Table:
-    return Table(name, f"Table {name}", ("Class",), ("films",), (Row(("Normal",), (3,)),))
+    return Table(name, f"Table {name}", ("Class",), ("images",), (Row(("Normal",), (3,)),))
 
 
 def section(name: str, **fields: Any) -> Section:

@@ -1,4 +1,4 @@
-"""Studies of one strategy whose sources, classes and answers are set film by film."""
+"""Studies of one strategy whose sources, classes and answers are set image by image."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 
 from cxr_platform.evaluation.evidence import Evidence
-from cxr_platform.evaluation.material import Films, Material
 from cxr_platform.evaluation.metrics import source_counts
-from cxr_platform.evaluation.outcome import study_outcome
 from cxr_platform.evaluation.predictions import Predictions
+from cxr_platform.evaluation.report_inputs import Images, Material
 from cxr_platform.evaluation.study import Study, StudyManifest
+from cxr_platform.evaluation.study_results import study_outcome
 from cxr_platform.labels import CLASSES
 from tests.evaluation.builders import probabilities
 
@@ -19,7 +19,7 @@ STRATEGY = "scratch"
 
 
 def predictions(source: Sequence[str], label: Sequence[str], predicted: Sequence[str] | None = None) -> Predictions:
-    """One film a group, two folds in turn; without `predicted` every answer is right."""
+    """One image a group, two folds in turn; without `predicted` every answer is right."""
     actual = np.array([CLASSES.index(name) for name in label])
     answers = actual if predicted is None else np.array([CLASSES.index(name) for name in predicted])
     number = np.arange(len(actual))
@@ -41,13 +41,13 @@ def material(
     synthetic: bool = False,
     external: Mapping[str, Mapping[str, int]] | None = None,
 ) -> Material:
-    """`facts` are columns of the manifest (view, sex, age), `external` films by class and source beside the study's."""
+    """`facts` are columns of the manifest (view, sex, age), `external` images by class and source beside the study's."""
     inside = source_counts(scored)
     counts = {c: {**inside[c], **(external or {}).get(c, {})} for c in CLASSES}
     manifest = StudyManifest("hash", "data/manifests/planted", len(scored.image_id), synthetic, counts)
     study = Study("planted", "grouped", (STRATEGY,), 2, {"seed": 1}, manifest, {}, {}, "2026-11-20T10:00:00+00:00")
-    films = None
+    images = None
     if facts is not None:
         frame = pd.DataFrame({"view": None, "sex": None, "age": np.nan, **facts}, index=pd.Index(scored.image_id))
-        films = Films(frame, lambda _: np.zeros((0, 8, 8), np.uint8))
-    return Material(study, scored, study_outcome(study, scored), films, Evidence())
+        images = Images(frame, lambda _: np.zeros((0, 8, 8), np.uint8))
+    return Material(study, scored, study_outcome(study, scored), images, Evidence())

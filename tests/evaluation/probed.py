@@ -1,4 +1,4 @@
-"""Evidence made up for tests: probes and unseen films whose answers are given."""
+"""Evidence made up for tests: probes and unseen images whose answers are given."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from cxr_platform.evaluation.evidence import Evidence
-from cxr_platform.evaluation.material import Material
 from cxr_platform.evaluation.predictions import PROBABILITY_COLUMNS, Predictions
+from cxr_platform.evaluation.report_inputs import Material
 from cxr_platform.labels import CLASSES
 from tests.evaluation.builders import probabilities
 from tests.evaluation.planted import material, predictions
@@ -22,17 +22,17 @@ def with_evidence(made: Material, absent: Mapping[str, str] | None = None, **par
 
 
 def study(right: int = 190, *, synthetic: bool = False) -> Material:
-    """200 films of two sources, half of them Normal, of which the network has the first `right` right."""
+    """200 images of two sources, half of them Normal, of which the network has the first `right` right."""
     return material(predictions(SOURCES, LABELS, answers(right)), synthetic=synthetic)
 
 
 def answers(right: int) -> list[str]:
-    """The labels of the first `right` films of every 200, for the others another class."""
+    """The labels of the first `right` images of every 200, for the others another class."""
     return [label if i < right else "Edema" for i, label in enumerate(LABELS)]
 
 
 def probe_frame(scored: Predictions, **right: int) -> pd.DataFrame:
-    """Rows of probes by name, each with that many of the films right; `_` stands for a hyphen."""
+    """Rows of probes by name, each with that many of the images right; `_` stands for a hyphen."""
     return pd.concat([_probe(scored, name.replace("_", "-"), answers(n)) for name, n in right.items()])
 
 
@@ -44,7 +44,7 @@ def _probe(scored: Predictions, name: str, predicted: Sequence[str]) -> pd.DataF
 
 
 def source_frame(scored: Predictions, probe: str, right: int) -> pd.DataFrame:
-    """The source told right for the first `right` films."""
+    """The source told right for the first `right` images."""
     wrong = {"east": "west", "west": "east"}
     told = [source if i < right else wrong[source] for i, source in enumerate(scored.source)]
     keys = {"probe": probe, "image_id": scored.image_id, "fold": scored.fold, "source": scored.source}
@@ -52,7 +52,7 @@ def source_frame(scored: Predictions, probe: str, right: int) -> pd.DataFrame:
 
 
 def unseen_frame(labels: Sequence[str], by_model: Mapping[tuple[str, int], Sequence[str]]) -> pd.DataFrame:
-    """Films of the source `elsewhere` as each (strategy, fold) answers."""
+    """Images of the source `elsewhere` as each (strategy, fold) answers."""
     parts = []
     for (strategy, fold), predicted in by_model.items():
         number = range(len(labels))

@@ -1,4 +1,4 @@
-"""A manifest on disk for the films of a made-up study, each film with a grey of its own."""
+"""A manifest on disk for the images of a made-up study, each image with a grey of its own."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 
 from cxr_platform.manifest.schema import PIXELS, manifest_schema
-from cxr_platform.manifest.store import Manifest, open_manifest, write_films, write_info
+from cxr_platform.manifest.store import Manifest, open_manifest, write_images, write_info
 
 SIDE = 8
 
@@ -36,14 +36,14 @@ def write_manifest(folder: Path, images: pd.DataFrame, content_hash: str = "b3f0
     schema = manifest_schema(SIDE)
     rows = pa.Table.from_pandas(frame, schema=schema.remove(schema.get_field_index(PIXELS)), preserve_index=False)
     folder.mkdir(parents=True)
-    write_films(folder, rows, lambda start, stop: grey(number[start:stop]), SIDE)
+    write_images(folder, rows, lambda start, stop: grey(number[start:stop]), SIDE)
     counted = {"images": len(frame), "found": len(frame) + 5, "excluded": {"low-contrast": 2, "view": 3}}
     write_info(folder, {"schema_version": 1, "content_hash": content_hash, **counted})
     return open_manifest(folder)
 
 
 def grey(number: np.ndarray) -> np.ndarray:
-    """uint8 (n, SIDE, SIDE): the film at position i of the manifest is i modulo 251 all over."""
+    """uint8 (n, SIDE, SIDE): the image at position i of the manifest is i modulo 251 all over."""
     return np.broadcast_to((number % 251).astype(np.uint8)[:, None, None], (len(number), SIDE, SIDE)).copy()
 
 

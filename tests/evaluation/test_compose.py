@@ -7,8 +7,8 @@ import pytest
 from cxr_platform.evaluation.compose import compose, findings, topics
 from cxr_platform.evaluation.findings import Findings, LeakageFinding, WithinSources
 from cxr_platform.evaluation.interval import Interval
-from cxr_platform.evaluation.material import Material, load_material
 from cxr_platform.evaluation.report import write_report
+from cxr_platform.evaluation.report_inputs import Material, load_material
 from cxr_platform.evaluation.section import Section
 from tests.evaluation.builders import drawn_frame, write_study
 from tests.evaluation.found import CONTRADICTION, LUNGS_SEEN, TWO_SOURCES, comparison, probe, section, told_source
@@ -52,9 +52,9 @@ def test_every_topic_finds_and_says_in_order():
     told: list[str] = []
     steps: list[tuple[str, int, int]] = []
 
-    _, sections = compose("films", lambda *step: steps.append(step), {name: fake(name, told) for name in FOUND})
+    _, sections = compose("images", lambda *step: steps.append(step), {name: fake(name, told) for name in FOUND})
 
-    assert told == [f"find {name} in films" for name in FOUND]
+    assert told == [f"find {name} in images" for name in FOUND]
     assert [s.name for s in sections] == list(FOUND)
     assert steps[0] == ("Title of figures_of_merit", 0, 12)
     assert steps[-1] == ("All sections", 12, 12)
@@ -93,28 +93,28 @@ def test_every_topic_has_a_title_and_both_functions(name):
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory: pytest.TempPathFactory) -> Material:
-    """Two strategies on synthetic films of several sources, with their manifest and without evidence."""
+def images(tmp_path_factory: pytest.TempPathFactory) -> Material:
+    """Two strategies on synthetic images of several sources, with their manifest and without evidence."""
     folder = tmp_path_factory.mktemp("composed")
     frame = drawn_frame({"off-the-shelf": 0.5, "scratch": 0.9}, scale=0.05, folds=2)
-    images = frame.drop_duplicates("image_id").assign(role="study")
-    return load_material(write_study(folder / "test", frame, synthetic=True), write_manifest(folder / "made", images))
+    rows = frame.drop_duplicates("image_id").assign(role="study")
+    return load_material(write_study(folder / "test", frame, synthetic=True), write_manifest(folder / "made", rows))
 
 
 @pytest.fixture(scope="module")
-def composed(films: Material) -> tuple[Findings, list[Section]]:
+def composed(images: Material) -> tuple[Findings, list[Section]]:
     """What all topics make of it."""
-    return compose(films)
+    return compose(images)
 
 
-def test_the_report_of_a_study_with_its_films_says_what_was_not_computed(films, composed, tmp_path):
+def test_the_report_of_a_study_with_its_images_says_what_was_not_computed(images, composed, tmp_path):
     found, sections = composed
-    page = write_report(tmp_path, films, sections, found)
+    page = write_report(tmp_path, images, sections, found)
 
     assert [s.name for s in sections if s.absent] == [
         "shortcuts", "external", "left_out", "leakage", "explanations", "atlas"
     ]  # fmt: skip
-    assert found.accuracy.value == pytest.approx(films.outcome.best.pooled.accuracy_7_class)
+    assert found.accuracy.value == pytest.approx(images.outcome.best.pooled.accuracy_7_class)
     assert found.accuracy.low < found.accuracy.value < found.accuracy.high
     assert [c.other for c in found.comparisons] == ["off-the-shelf"]
     assert found.association.single_source["Edema"] == "nih"
@@ -128,5 +128,5 @@ def test_every_picture_is_described_and_every_table_marked(composed):
 
     pictures = [picture for s in sections for picture in s.pictures]
     tables = [table for s in sections for table in (*s.tables, *s.folded)]
-    assert all(p.alt.startswith("Synthetic films. ") and p.caption for p in pictures)
+    assert all(p.alt.startswith("Synthetic images. ") and p.caption for p in pictures)
     assert [t.name for t in tables if not t.synthetic] == []

@@ -16,7 +16,7 @@ from cxr_platform.evaluation.study import read_study
 from cxr_platform.records import FinishedTrial, moment
 from tests.evaluation.builders import drawn_frame, write_study
 
-HARDWARE = {"processor": "Xeon", "processors": 2, "cards": []}
+HARDWARE = {"processor": "Xeon", "processors": 2, "gpus": []}
 
 
 def at(minute: int) -> str:
@@ -45,19 +45,19 @@ def test_seconds_of_intervals_count_once_and_gaps_not_at_all(spans, minutes):
     assert union_seconds((moment(at(a)), moment(at(b))) for a, b in spans) == 60 * minutes
 
 
-def test_four_on_a_card_with_a_pause_between_two_runs():
+def test_four_on_a_gpu_with_a_pause_between_two_runs():
     found = compute_of([*[trial(0, 10)] * 4, *[trial(30, 40)] * 4])
 
     assert found == Compute(8, 4800.0, 9600.0, 1200.0, 1200.0, {"not recorded": 8})
     assert found.trials_at_once == 4
-    assert found.cards_at_once == 1
+    assert found.gpus_at_once == 1
 
 
 def test_one_trial_that_does_not_say_leaves_no_sum():
     found = compute_of([trial(0, 10), trial(0, 10, gpus=None)])
 
     assert (found.busy_seconds, found.cpu_seconds, found.gpu_seconds) == (1200.0, 2400.0, None)
-    assert found.cards_at_once is None
+    assert found.gpus_at_once is None
     assert compute_of([trial(0, 10), dataclasses.replace(trial(0, 10), started=None)]).wall_seconds is None
 
 

@@ -13,7 +13,7 @@ def write(folder: Path, name: str, columns: tuple[str, ...]) -> None:
     pd.DataFrame({column: [1] for column in columns}).to_parquet(folder / "evidence" / f"{name}.parquet")
     (folder / "predictions.parquet").write_bytes(b"predictions")
     entry = {"key": "k", "predictions": predictions_hash(folder)}
-    index = {"parts": {name: entry, "atlas": {"absent": "No films."}, "unknown": {"key": "k"}}}
+    index = {"parts": {name: entry, "atlas": {"absent": "No images."}, "unknown": {"key": "k"}}}
     (folder / "evidence" / "evidence.json").write_text(json.dumps(index))
 
 
@@ -27,7 +27,7 @@ def test_parts_are_read_and_the_absent_ones_have_their_reason(tmp_path: Path) ->
     write(tmp_path, "left_out", FILES["left_out"])
     evidence = read_evidence(tmp_path)
     assert list(evidence.parts) == ["left_out"]
-    assert evidence.why_absent("atlas") == "No films."
+    assert evidence.why_absent("atlas") == "No images."
 
 
 def test_a_part_that_lacks_a_column_is_named(tmp_path: Path) -> None:
@@ -52,6 +52,6 @@ def test_what_was_computed_for_other_predictions_is_not_shown(tmp_path: Path) ->
     assert "other predictions" in evidence.why_absent("left_out")
 
 
-def test_the_features_of_every_film_are_not_held_for_a_report(tmp_path: Path) -> None:
+def test_the_features_of_every_image_are_not_held_for_a_report(tmp_path: Path) -> None:
     write(tmp_path, "features", FILES["features"])
     assert not read_evidence(tmp_path).parts

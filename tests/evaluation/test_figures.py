@@ -39,7 +39,7 @@ def test_the_same_figures_give_the_same_bytes(as_printed):
 def test_the_chart_is_told_in_words(outcome):
     alt = accuracy_chart(outcome(drawn_frame({"scratch": 0.9}), synthetic=True)).alt
 
-    assert alt.startswith("Synthetic films. Bar chart")
+    assert alt.startswith("Synthetic images. Bar chart")
     assert "Fine-tuning 7 not run (paper 43.43)" in alt
 
 
@@ -50,7 +50,7 @@ def test_a_matrix_is_told_in_words(as_printed):
     assert "Covid19 97.36, Edema 79.18" in picture.alt
 
 
-def test_a_class_without_films_is_drawn_without_a_warning(outcome):
+def test_a_class_without_images_is_drawn_without_a_warning(outcome):
     frame = drawn_frame({"scratch": 0.9})
     found = outcome(frame[frame["label"] != "Fibrosis"])
 

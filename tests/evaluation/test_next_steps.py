@@ -1,4 +1,4 @@
-from cxr_platform.evaluation.belief import belief
+from cxr_platform.evaluation.credibility import belief
 from cxr_platform.evaluation.findings import LeakageFinding
 from cxr_platform.evaluation.interval import Interval
 from cxr_platform.evaluation.next_steps import in_words, next_steps
@@ -13,12 +13,12 @@ def steps(outcome, **changes) -> list[str]:
 
 def test_classes_of_one_source_need_a_second(as_printed):
     assert steps(as_printed, association=SINGLE)[0] == (
-        "get films of Edema, Effusion and Pneumonia from a second source and run again: `make cv-all DATA=FOLDER`"
+        "get images of Edema, Effusion and Pneumonia from a second source and run again: `make cv-all DATA=FOLDER`"
     )
 
 
 def test_a_contradiction_asks_for_more_sources(as_printed):
-    assert steps(as_printed, external=(CONTRADICTION,))[0].startswith("train on films of more sources")
+    assert steps(as_printed, external=(CONTRADICTION,))[0].startswith("train on images of more sources")
 
 
 def test_probes_not_computed_are_asked_for_and_computed_ones_belong_beside_the_accuracy(as_printed):
@@ -26,8 +26,8 @@ def test_probes_not_computed_are_asked_for_and_computed_ones_belong_beside_the_a
     assert any("no accuracy without the probes" in step for step in steps(as_printed, probes=(probe(shortcut=True),)))
 
 
-def test_films_from_elsewhere_are_asked_for_until_there_are_some(as_printed):
-    wanted = "score films from elsewhere: `cxr evaluate --study runs/test --data FOLDER`"
+def test_images_from_elsewhere_are_asked_for_until_there_are_some(as_printed):
+    wanted = "score images from elsewhere: `cxr evaluate --study runs/test --data FOLDER`"
 
     assert wanted in steps(as_printed)
     assert wanted not in steps(as_printed, external=(CONTRADICTION,))
@@ -49,8 +49,8 @@ def test_fewer_folds_than_the_paper_s_ask_for_its_profile(outcome, as_printed):
     assert not any("PROFILE=paper" in step for step in steps(as_printed))
 
 
-def test_drawn_films_are_to_be_replaced_first(all_strategies):
-    assert steps(all_strategies)[0] == "run the same on real films: `make cv-all DATA=FOLDER`"
+def test_drawn_images_are_to_be_replaced_first(all_strategies):
+    assert steps(all_strategies)[0] == "run the same on real images: `make cv-all DATA=FOLDER`"
     assert "`make cv-all PROTOCOL=both`" in " ".join(steps(all_strategies))
 
 

@@ -119,7 +119,7 @@ def test_headings_go_down_one_level_at_a_time(synthetic):
 def test_a_contradiction_stands_in_the_first_lines_with_its_figures(real):
     top = real.text[: real.text.index("What these figures do not show")]
 
-    assert "14 of the 18 films of actualmed without Covid19 are called Covid19" in top
+    assert "14 of the 18 images of actualmed without Covid19 are called Covid19" in top
     assert "22.22\N{NO-BREAK SPACE}% (5.56 to 44.44)" in top
     assert "98.50\N{NO-BREAK SPACE}%" in top
 
@@ -160,7 +160,7 @@ def test_it_is_for_research_and_says_so(synthetic, real):
 
 
 def test_only_synthetic_studies_carry_the_mark(synthetic, real):
-    assert synthetic.text.count("SYNTHETIC FILMS") >= 17 + 2 + 1
+    assert synthetic.text.count("SYNTHETIC IMAGES") >= 17 + 2 + 1
     assert "SYNTHETIC" not in real.text
 
 

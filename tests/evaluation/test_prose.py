@@ -17,8 +17,8 @@ def test_small_p_values_are_bounded():
 def test_lists_and_numbers_read_as_words():
     assert joined(["a"]) == "a"
     assert joined(["a", "b", "c"]) == "a, b and c"
-    assert count(1, "film", "films") == "1 film"
-    assert count(1200, "film", "films") == "1,200 films"
+    assert count(1, "image", "images") == "1 image"
+    assert count(1200, "image", "images") == "1,200 images"
 
 
 def test_long_names_end_in_an_ellipsis():

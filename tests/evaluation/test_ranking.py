@@ -6,7 +6,7 @@ from cxr_platform.evaluation.ranking import ranking, verdict
 
 
 def result(strategy: str, *folds: tuple[int, int, int]) -> StrategyResult:
-    """Each fold: films right, Normal films taken for Covid19, Normal films taken for Pneumonia."""
+    """Each fold: images right, Normal images taken for Covid19, Normal images taken for Pneumonia."""
     parts = []
     for number, (right, taken_for_covid, taken_for_pneumonia) in enumerate(folds):
         matrix = np.zeros((7, 7), dtype=int)

@@ -8,8 +8,8 @@ import pytest
 
 from cxr_platform.errors import StorageError
 from cxr_platform.evaluation import report
-from cxr_platform.evaluation.material import load_material
 from cxr_platform.evaluation.report import write_report
+from cxr_platform.evaluation.report_inputs import load_material
 from tests.evaluation.builders import drawn_frame, write_study
 from tests.evaluation.found import findings, full_section, section
 

@@ -63,7 +63,7 @@ def test_what_the_trials_took_stands_with_its_ratios(as_printed):
         "gpu_seconds": 1800.0,
         "wall_seconds": 3600.0,
         "trials_at_once": 2.0,
-        "cards_at_once": 0.5,
+        "gpus_at_once": 0.5,
         "machines": {},
     }
 
@@ -72,7 +72,7 @@ def test_what_was_not_recorded_is_null(as_printed):
     tree = results_tree(contents(as_printed, compute=Compute(80, 7200.0)))["compute"]
 
     assert tree["busy_seconds"] == 7200.0
-    assert tree["gpu_seconds"] is tree["wall_seconds"] is tree["trials_at_once"] is tree["cards_at_once"] is None
+    assert tree["gpu_seconds"] is tree["wall_seconds"] is tree["trials_at_once"] is tree["gpus_at_once"] is None
 
 
 def test_strategies_not_run_are_listed(outcome):

@@ -8,7 +8,7 @@ import pytest
 from cxr_platform.evaluation.contents import Contents
 from cxr_platform.evaluation.findings import CalibrationFinding
 from cxr_platform.evaluation.interval import Interval
-from cxr_platform.evaluation.material import Material, load_material
+from cxr_platform.evaluation.report_inputs import Material, load_material
 from cxr_platform.evaluation.study_card import FILLED, OPEN, PARTLY, Item, checklists, entry, study_card
 from tests.evaluation.builders import drawn, image_frame, with_predictions, write_study
 from tests.evaluation.found import CONTRADICTION, LUNGS_SEEN, comparison, contents, findings, full_section, section
@@ -112,7 +112,7 @@ def test_what_was_not_computed_is_open_and_not_made_up(material):
 
 
 def test_without_a_manifest_what_it_tells_is_open(material, everything):
-    without = Material(**{**vars(material), "films": None})
+    without = Material(**{**vars(material), "images": None})
 
     card = rows(study_card(without, everything))
 
@@ -124,24 +124,26 @@ def test_without_a_manifest_what_it_tells_is_open(material, everything):
 def test_facts_are_those_of_the_study(material, everything):
     card = rows(study_card(material, everything))
 
-    assert "2 folds of 50 to 50 films" in card["C19"]
-    assert "105 files found, 5 excluded (low-contrast 2, view 3), 100 films in the manifest, 100 of them" in card["C35"]
+    assert "2 folds of 50 to 50 images" in card["C19"]
+    assert (
+        "105 files found, 5 excluded (low-contrast 2, view 3), 100 images in the manifest, 100 of them" in card["C35"]
+    )
     assert "sex: F 50, unknown 50" in card["C36"]
     assert "50 named patients" in card["C36"]
-    assert "known of 50 of 100 films" in card["C36"]
-    assert "14 of the 18 films of actualmed" in card["C33"]
+    assert "known of 50 of 100 images" in card["C36"]
+    assert "14 of the 18 images of actualmed" in card["C33"]
     assert "87.66" in card["C37"]
     assert "keras 3.15.1, cxr-platform 0.1.0" in card["C23"]
     assert "rotation to 10.0°, shift to 10.00" in card["C25"]
 
 
-def test_only_the_winner_s_figures_on_external_films_are_told_and_under_its_name(material):
+def test_only_the_winner_s_figures_on_external_images_are_told_and_under_its_name(material):
     other = replace(CONTRADICTION, strategy="off-the-shelf", wrong=3)
     found = findings(external=(CONTRADICTION, other), comparisons=(comparison("off-the-shelf", 1.0, 0.5, 1.5, 0.01),))
 
     card = rows(study_card(material, contents(material.outcome, found=found)))
 
-    assert card["C33"].startswith("Training from scratch: 14 of the 18 films")
+    assert card["C33"].startswith("Training from scratch: 14 of the 18 images")
     assert "3 of the 18" not in card["C33"]
     assert "McNemar" in card["C29"]
 
@@ -171,21 +173,21 @@ def test_the_preface_says_that_items_are_paraphrased_and_where_the_originals_are
 
 
 def test_an_item_is_filled_partly_or_open():
-    facts = {"films": "391"}
+    facts = {"images": "391"}
 
     def made(fill: str, hint: str):
         return entry(Item("1", "Data", "How many?", fill, hint), facts)
 
-    assert made("{films} films.", "").state == FILLED
-    assert made("{films} films.", "").words == "391 films."
-    assert made("{films} films.", "which").state == PARTLY
-    assert made("{films} films.", "which").words.endswith("**OPEN**: to be added by the authors – which")
+    assert made("{images} images.", "").state == FILLED
+    assert made("{images} images.", "").words == "391 images."
+    assert made("{images} images.", "which").state == PARTLY
+    assert made("{images} images.", "which").words.endswith("**OPEN**: to be added by the authors – which")
     assert made("{patients} patients.", "").state == OPEN
     assert made("", "say how many").words == "**OPEN**: to be written by the authors – say how many"
 
 
-def test_a_study_of_drawn_films_is_marked(tmp_path: Path):
+def test_a_study_of_drawn_images_is_marked(tmp_path: Path):
     frame = pd.concat([FRAME])
     drawn_study = load_material(write_study(tmp_path / "drawn", frame, synthetic=True))
 
-    assert "**SYNTHETIC FILMS**" in study_card(drawn_study, contents(drawn_study.outcome))
+    assert "**SYNTHETIC IMAGES**" in study_card(drawn_study, contents(drawn_study.outcome))

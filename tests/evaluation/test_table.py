@@ -83,19 +83,19 @@ def test_csv_has_bare_numbers_and_a_column_for_deviations():
 
 def test_csv_has_columns_for_the_bounds_of_intervals():
     rows = (Row(("a",), (Interval(80.0, 70.0, 90.0), 1)), Row(("b",), (None, 2)))
-    table = Table("t", "T", ("Name",), ("Accuracy (%)", "films"), rows)
+    table = Table("t", "T", ("Name",), ("Accuracy (%)", "images"), rows)
     assert list(csv.reader(io.StringIO(to_csv(table)))) == [
-        ["Name", "Accuracy (%)", "Accuracy (%), low", "Accuracy (%), high", "films"],
+        ["Name", "Accuracy (%)", "Accuracy (%), low", "Accuracy (%), high", "images"],
         ["a", "80.0000", "70.0000", "90.0000", "1"],
         ["b", "", "", "", "2"],
     ]
 
 
-def test_synthetic_films_are_marked_in_the_caption_and_in_every_csv_row():
+def test_synthetic_images_are_marked_in_the_caption_and_in_every_csv_row():
     table = Table("x", "X", ("Class",), ("n",), (Row(("a",), (1,)), Row(("b",), (2,))), synthetic=True)
 
-    assert to_markdown(table).startswith("**X · SYNTHETIC FILMS**")
-    assert [row["films"] for row in csv.DictReader(io.StringIO(to_csv(table)))] == ["SYNTHETIC FILMS"] * 2
+    assert to_markdown(table).startswith("**X · SYNTHETIC IMAGES**")
+    assert [row["images"] for row in csv.DictReader(io.StringIO(to_csv(table)))] == ["SYNTHETIC IMAGES"] * 2
 
 
 @pytest.mark.parametrize(("value", "shown"), [(70.0, "70.00"), (10.0, "10.00"), (-0.001, "0.00"), (-20.0, "−20.00")])

@@ -15,7 +15,7 @@ def test_a_report_has_the_paper_s_tables_and_a_matrix_for_every_strategy(all_str
 
 
 def test_every_table_of_a_synthetic_study_is_marked(all_strategies, as_printed):
-    assert all("SYNTHETIC FILMS" in table.caption for table in report_tables(all_strategies).values())
+    assert all("SYNTHETIC IMAGES" in table.caption for table in report_tables(all_strategies).values())
     assert not any("SYNTHETIC" in table.caption for table in report_tables(as_printed).values())
 
 

@@ -12,15 +12,15 @@ from scipy.ndimage import gaussian_filter
 from cxr_platform.config import load_profile
 from cxr_platform.errors import WeightsError
 from cxr_platform.evaluation.evidence import Evidence
-from cxr_platform.evaluation.material import Material
 from cxr_platform.evaluation.metrics import source_counts
-from cxr_platform.evaluation.outcome import study_outcome
 from cxr_platform.evaluation.predictions import Predictions
+from cxr_platform.evaluation.report_inputs import Material
 from cxr_platform.evaluation.study import Study, StudyManifest
+from cxr_platform.evaluation.study_results import study_outcome
 from cxr_platform.evidence.workspace import Workspace
 from cxr_platform.explain.lung_field import lung_fields
 from cxr_platform.labels import CLASSES
-from cxr_platform.models.start import BackboneWeights
+from cxr_platform.models.initial_weights import BackboneWeights
 from cxr_platform.models.weights import find_weights, load_backbone_weights
 from cxr_platform.training.data import StudyData
 
@@ -32,20 +32,20 @@ SOURCES = ("east", "west")
 FOLDS = 3
 
 
-def planted_films(kind: Kind, per_class: int = 40, size: int = 64, seed: int = 0) -> Planted:
-    """Films uint8 (N, size, size), labels (N,) as positions in `CLASSES`, sources and groups (N,) of str.
+def planted_images(kind: Kind, per_class: int = 40, size: int = 64, seed: int = 0) -> Planted:
+    """Images uint8 (N, size, size), labels (N,) as positions in `CLASSES`, sources and groups (N,) of str.
 
     Three classes, told by a pattern: bars, dots or none. `corner` draws it outside of the body in the upper left
-    corner, over lungs that are noise; `lungs` inside the lungs. Both sources have as many films of each class, and
-    every second film is of the same patient as the one of its class and source before it.
+    corner, over lungs that are noise; `lungs` inside the lungs. Both sources have as many images of each class, and
+    every second image is of the same patient as the one of its class and source before it.
     """
     rng = np.random.default_rng(seed)
     number = np.arange(per_class)
     labels = np.repeat(LABELS, per_class)
     sources = np.tile(np.array(SOURCES)[number % 2], len(LABELS))
     groups = np.array([f"{label}-{i % 2}-{i // 4}" for label in LABELS for i in number])
-    films = np.stack([_film(kind, LABELS.index(label), size, rng) for label in labels])
-    return films, labels, sources, groups
+    images = np.stack([_image(kind, LABELS.index(label), size, rng) for label in labels])
+    return images, labels, sources, groups
 
 
 def sign_area(kind: Kind, size: int) -> np.ndarray:
@@ -58,12 +58,12 @@ def sign_area(kind: Kind, size: int) -> np.ndarray:
 
 
 def lungs(size: int) -> np.ndarray:
-    """Two ellipses, bool (size, size), well inside the lung field of a square film."""
+    """Two ellipses, bool (size, size), well inside the lung field of a square image."""
     y, x = (np.mgrid[:size, :size] + 0.5) / size
     return sum(((x - centre) / 0.13) ** 2 + ((y - 0.47) / 0.27) ** 2 < 1 for centre in (0.32, 0.68)) > 0
 
 
-def _film(kind: Kind, which: int, size: int, rng: np.random.Generator) -> np.ndarray:
+def _image(kind: Kind, which: int, size: int, rng: np.random.Generator) -> np.ndarray:
     grey = 150 + 12 * gaussian_filter(rng.normal(size=(size, size)), 2) * 4
     grey[lungs(size)] -= 70
     grey += rng.normal(0, 6, (size, size)) + rng.normal(0, 8)
@@ -73,7 +73,7 @@ def _film(kind: Kind, which: int, size: int, rng: np.random.Generator) -> np.nda
 
 
 def _pattern(which: int, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Grey levels (size, size) to add: slanted bars, dots, or nothing; their place differs from film to film."""
+    """Grey levels (size, size) to add: slanted bars, dots, or nothing; their place differs from image to image."""
     y, x = np.mgrid[:size, :size] + rng.integers(0, 8, 2)[:, None, None]
     if which == 0:
         return 90.0 * ((x + y) % 8 < 4)
@@ -83,11 +83,11 @@ def _pattern(which: int, size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def planted_workspace(kind: Kind, imagenet: BackboneWeights | None, *, size: int = 64, seed: int = 0) -> Workspace:
-    """A workspace of planted films, square as stored, with facts of the files that say nothing of class or source."""
-    films, labels, sources, groups = planted_films(kind, size=size, seed=seed)
-    ids = np.array([f"image-{i:03d}" for i in range(len(films))])
+    """A workspace of planted images, square as stored, with facts of the files that say nothing of class or source."""
+    images, labels, sources, groups = planted_images(kind, size=size, seed=seed)
+    ids = np.array([f"image-{i:03d}" for i in range(len(images))])
     folds = _group_folds(groups)
-    data = StudyData(films, labels, folds, ids, groups, sources)
+    data = StudyData(images, labels, folds, ids, groups, sources)
     overrides = {"folds": FOLDS, "model.input_size": size, "augmentation.views": 1, "resources.cpu": 1.0}
     return made_workspace(data, planted_facts(data, seed), load_profile("quick", overrides), imagenet)
 
@@ -105,7 +105,7 @@ def made_workspace(data: StudyData, facts: pa.Table, profile: Any, imagenet: Bac
 
 
 def planted_facts(data: StudyData, seed: int) -> pa.Table:
-    """What a manifest says of the films beside their pixels; sizes and grey levels drawn without regard to class."""
+    """What a manifest says of the images beside their pixels; sizes and grey levels drawn without regard to class."""
     rng, count = np.random.default_rng([seed, 9]), len(data.labels)
     side = rng.integers(300, 2000, count).astype("int32")
     return pa.table(
@@ -133,7 +133,7 @@ def _group_folds(groups: np.ndarray) -> np.ndarray:
 
 
 def inside_lung_field(size: int) -> np.ndarray:
-    """The lung field of a square film, bool (size, size)."""
+    """The lung field of a square image, bool (size, size)."""
     return lung_fields(np.array([size]), np.array([size]), size)[0]
 
 

@@ -1,4 +1,4 @@
-"""A workspace over a tiny study that has no manifest: its films are those that the study was made from."""
+"""A workspace over a tiny study that has no manifest: its images are those that the study was made from."""
 
 from collections.abc import Callable
 from types import SimpleNamespace

@@ -17,8 +17,8 @@ LABELS = np.array([0, 6] * 20)
 FOLDS = np.arange(40) // 2 % 4
 
 
-def test_a_film_is_answered_by_a_classifier_that_has_not_seen_it() -> None:
-    names = np.arange(40.0)[:, None]  # by its own number a tree knows each film that it has seen, and only those
+def test_an_image_is_answered_by_a_classifier_that_has_not_seen_it() -> None:
+    names = np.arange(40.0)[:, None]  # by its own number a tree knows each image that it has seen, and only those
     chance = np.random.default_rng(0).permutation(LABELS)
     seen = fitted(DecisionTreeClassifier, names, chance).predict(names)
     unseen = out_of_fold_probabilities(DecisionTreeClassifier, names, chance, FOLDS).argmax(axis=1)

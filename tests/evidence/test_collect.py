@@ -67,14 +67,14 @@ def test_it_is_computed_again_when_something_it_came_from_changes(workspace: Any
 
 def test_what_is_not_possible_is_noted_with_its_reason_and_tried_again(workspace: Any, tmp_path: Path) -> None:
     collect(workspace, [Part(("lung_share",), Counting())])
-    impossible = Counting(NotPossible("Expected films of two sources."))
+    impossible = Counting(NotPossible("Expected images of two sources."))
     part = Part(("lung_share",), impossible, version=2)
     collect(workspace, [part])
     collect(workspace, [part])
     evidence = read_evidence(tmp_path)
     assert impossible.times == 2
     assert not evidence.parts
-    assert evidence.why_absent("lung_share") == "Expected films of two sources."
+    assert evidence.why_absent("lung_share") == "Expected images of two sources."
 
 
 def test_a_part_that_raises_otherwise_leaves_the_others_stored(workspace: Any, tmp_path: Path) -> None:

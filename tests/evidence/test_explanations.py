@@ -16,7 +16,7 @@ from cxr_platform.evidence.explanations import (
     Explained,
     explain_rows,
     explanations,
-    films_of,
+    images_of,
     lung_shares,
     sampled_rows,
     shown_rows,
@@ -29,7 +29,7 @@ from tests.evidence.trained import SIZE, STRATEGY, trained_workspace
 
 @cache
 def parts(kind: Kind) -> tuple[Explained, ...]:
-    """Every film explained; fewer than sixty a class, so that the sample is all of them."""
+    """Every image explained; fewer than sixty a class, so that the sample is all of them."""
     workspace = trained_workspace(kind)
     return tuple(explain_rows(workspace, STRATEGY, np.arange(len(workspace.predictions.label))))
 
@@ -72,7 +72,7 @@ def test_the_networks_have_learnt_the_sign(kind: Kind) -> None:
 
 def test_a_network_that_reads_a_corner_mark_is_told_by_its_lung_share() -> None:
     found = finding("corner")
-    assert found.films == 120
+    assert found.images == 120
     assert found.low
     assert found.share.value < found.field_share - 10
 
@@ -97,24 +97,24 @@ def test_the_tables_have_what_the_report_reads() -> None:
     )
 
 
-def test_each_film_is_explained_by_the_network_that_has_not_seen_it() -> None:
+def test_each_image_is_explained_by_the_network_that_has_not_seen_it() -> None:
     workspace = trained_workspace("corner")
     fold_of = dict(zip(workspace.predictions.image_id, workspace.predictions.fold, strict=True))
     for frame in tables("corner").values():
         assert [fold_of[image_id] for image_id in frame["image_id"]] == list(frame["fold"])
 
 
-def test_films_come_in_the_order_of_the_predictions() -> None:
+def test_images_come_in_the_order_of_the_predictions() -> None:
     workspace = trained_workspace("corner")
     rows = np.array([5, 0, 17])
-    for row, film in zip(rows, films_of(workspace, rows), strict=True):
+    for row, image in zip(rows, images_of(workspace, rows), strict=True):
         (place,) = np.flatnonzero(workspace.data.image_ids == workspace.predictions.image_id[row])
-        assert (film == workspace.data.films[place]).all()
+        assert (image == workspace.data.images[place]).all()
 
 
 def test_the_sample_is_seeded_and_no_larger_a_class_than_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     workspace = trained_workspace("corner")
-    monkeypatch.setattr(explained, "FILMS_A_CLASS", 7)
+    monkeypatch.setattr(explained, "IMAGES_PER_CLASS", 7)
     rows = sampled_rows(workspace)
     assert list(rows) == list(sampled_rows(workspace))
     assert np.bincount(workspace.predictions.label[rows]).max() == 7

@@ -1,4 +1,4 @@
-"""A folder of unseen films beside a manifest, both small and decoded without Ray."""
+"""A folder of unseen images beside a manifest, both small and decoded without Ray."""
 
 from pathlib import Path
 
@@ -7,11 +7,11 @@ import pytest
 
 from cxr_platform.errors import NotPossible, SourceError
 from cxr_platform.evidence.folder import Folder, read_folder
-from cxr_platform.evidence.seen import IN_STUDY
+from cxr_platform.evidence.study_overlap import IN_STUDY
 from cxr_platform.manifest.build import build_manifest
 from cxr_platform.manifest.progress import Silent
 from cxr_platform.manifest.store import Manifest
-from tests.manifest.builders import brighter_copy, fill_cache, film, profile, save, write_collection
+from tests.manifest.builders import brighter_copy, fill_cache, image, profile, save, write_collection
 
 
 @pytest.fixture(scope="module")
@@ -28,11 +28,11 @@ def manifest(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Manifest:
 
 @pytest.fixture
 def unseen(tmp_path: Path) -> Path:
-    """Two new films of one class and one of another, and a text."""
+    """Two new images of one class and one of another, and a text."""
     data = tmp_path / "hospital"
-    save(film(500), data / "Covid19" / "a.png")
-    save(film(501), data / "Normal" / "b.png")
-    save(film(502), data / "Normal" / "c.png")
+    save(image(500), data / "Covid19" / "a.png")
+    save(image(501), data / "Normal" / "b.png")
+    save(image(502), data / "Normal" / "c.png")
     (data / "Normal" / "letter.png").write_text("not an image\n")
     return data
 
@@ -43,60 +43,64 @@ def read(data: Path, manifest: Manifest, *, unlabelled: bool = False) -> Folder:
     return read_folder(data, manifest, profile(), work, Silent(), unlabelled=unlabelled)
 
 
-def test_usable_films_come_with_class_and_pixels_and_the_others_with_a_reason(unseen: Path, manifest: Manifest) -> None:
+def test_usable_images_come_with_class_and_pixels_and_the_others_with_a_reason(
+    unseen: Path, manifest: Manifest
+) -> None:
     folder = read(unseen, manifest)
-    assert folder.films.facts["label"].to_pylist() == ["Covid19", "Normal", "Normal"]
-    assert set(folder.films.facts["source"].to_pylist()) == {"hospital"}
-    assert folder.films.pixels.shape == (3, 200, 200)
-    assert np.abs(folder.films.pixels[0].astype(int) - film(500)).mean() < 20
+    assert folder.images.facts["label"].to_pylist() == ["Covid19", "Normal", "Normal"]
+    assert set(folder.images.facts["source"].to_pylist()) == {"hospital"}
+    assert folder.images.pixels.shape == (3, 200, 200)
+    assert np.abs(folder.images.pixels[0].astype(int) - image(500)).mean() < 20
     assert {path: refusal.reason for path, refusal in folder.excluded.items()} == {
         "hospital/Normal/letter.png": "not-an-image"
     }
     assert not folder.synthetic
 
 
-def test_films_of_the_study_are_left_out_also_under_another_name(unseen: Path, manifest: Manifest, study: Path) -> None:
-    (unseen / "Normal" / "again.png").write_bytes((study / "classes" / "Edema" / "film-0.png").read_bytes())
-    save(film(1), unseen / "Covid19" / "packed-otherwise.png", compress_level=1)
+def test_images_of_the_study_are_left_out_also_under_another_name(
+    unseen: Path, manifest: Manifest, study: Path
+) -> None:
+    (unseen / "Normal" / "again.png").write_bytes((study / "classes" / "Edema" / "image-0.png").read_bytes())
+    save(image(1), unseen / "Covid19" / "packed-otherwise.png", compress_level=1)
     folder = read(unseen, manifest)
-    assert len(folder.films.facts) == 3
+    assert len(folder.images.facts) == 3
     assert folder.reasons[IN_STUDY] == 2
     assert folder.excluded["hospital/Normal/again.png"].reason == IN_STUDY
 
 
-def test_with_nothing_but_films_of_the_study_it_is_refused(study: Path, manifest: Manifest, tmp_path: Path) -> None:
+def test_with_nothing_but_images_of_the_study_it_is_refused(study: Path, manifest: Manifest, tmp_path: Path) -> None:
     for number in range(3):
         data = tmp_path / "copy" / "Edema"
         data.mkdir(parents=True, exist_ok=True)
-        (data / f"{number}.png").write_bytes((study / "classes" / "Edema" / f"film-{number}.png").read_bytes())
+        (data / f"{number}.png").write_bytes((study / "classes" / "Edema" / f"image-{number}.png").read_bytes())
     with pytest.raises(NotPossible, match=r"that the study has not seen\. Received: 3 in-study"):
         read(tmp_path / "copy", manifest)
 
 
-def test_films_without_a_class_need_to_be_called_so(unseen: Path, manifest: Manifest, tmp_path: Path) -> None:
+def test_images_without_a_class_need_to_be_called_so(unseen: Path, manifest: Manifest, tmp_path: Path) -> None:
     loose = tmp_path / "loose"
-    save(film(510), loose / "one.png")
-    with pytest.raises(SourceError, match="Films without a class are scored with --unlabelled"):
+    save(image(510), loose / "one.png")
+    with pytest.raises(SourceError, match="Images without a class are scored with --unlabelled"):
         read_folder(loose, manifest, profile(), tmp_path / "other", Silent())
     folder = read(unseen, manifest, unlabelled=True)
-    assert folder.films.facts["label"].to_pylist() == [None] * 3
-    with pytest.raises(SourceError, match="Expected a folder of films"):
+    assert folder.images.facts["label"].to_pylist() == [None] * 3
+    with pytest.raises(SourceError, match="Expected a folder of images"):
         read_folder(tmp_path / "nowhere", manifest, profile(), tmp_path / "other", Silent(), unlabelled=True)
 
 
-def test_near_copies_are_left_out_with_the_film_that_they_copy(unseen: Path, manifest: Manifest) -> None:
-    save(brighter_copy(film(1)), unseen / "Normal" / "copy.png")
+def test_near_copies_are_left_out_with_the_image_that_they_copy(unseen: Path, manifest: Manifest) -> None:
+    save(brighter_copy(image(1)), unseen / "Normal" / "copy.png")
     refusal = read(unseen, manifest).excluded["hospital/Normal/copy.png"]
     assert refusal.reason == IN_STUDY
-    assert refusal.detail == "a copy of classes/Covid19/film-1.png of the study"
+    assert refusal.detail == "a copy of classes/Covid19/image-1.png of the study"
 
 
-def test_films_that_left_the_folder_leave_the_cache(unseen: Path, manifest: Manifest) -> None:
+def test_images_that_left_the_folder_leave_the_cache(unseen: Path, manifest: Manifest) -> None:
     read(unseen, manifest)
     (before,) = (unseen.parent / "out.cache").rglob("*.parquet")
     for file in unseen.rglob("*.png"):
         file.unlink()
-    save(film(503), unseen / "Normal" / "d.png")
+    save(image(503), unseen / "Normal" / "d.png")
     read(unseen, manifest)
     (after,) = (unseen.parent / "out.cache").rglob("*.parquet")
     assert after != before

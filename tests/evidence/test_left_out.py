@@ -24,7 +24,7 @@ def data() -> StudyData:
 
 
 def on(data: StudyData, features: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    monkeypatch.setattr(module, "whole_film_features", lambda _: features)
+    monkeypatch.setattr(module, "whole_image_features", lambda _: features)
     return made_workspace(data, planted_facts(data, 0), planted_workspace("lungs", None).profile, None)
 
 
@@ -55,7 +55,7 @@ def test_a_sign_that_means_another_class_in_each_source_does_not(
     assert recall(frame, "east") == recall(frame, "west") == 0
 
 
-def test_no_film_of_the_source_and_no_relative_of_one_is_trained_on(data: StudyData) -> None:
+def test_no_image_of_the_source_and_no_relative_of_one_is_trained_on(data: StudyData) -> None:
     groups = data.group_ids.copy()
     relative = np.flatnonzero(data.sources == "west")[0]
     groups[relative] = groups[np.flatnonzero(data.sources == "east")[0]]
@@ -73,5 +73,5 @@ def test_a_class_of_one_source_is_not_asked_for(data: StudyData) -> None:
 
 def test_without_a_class_of_two_sources_it_is_not_possible(data: StudyData, monkeypatch: pytest.MonkeyPatch) -> None:
     apart = replace(data, sources=np.array(CLASSES)[data.labels])
-    with pytest.raises(NotPossible, match="a class with films of two sources"):
+    with pytest.raises(NotPossible, match="a class with images of two sources"):
         left_out(on(apart, np.zeros((120, 2)), monkeypatch))

@@ -8,7 +8,7 @@ import pytest
 
 from cxr_platform.errors import StudyError
 from cxr_platform.evaluation.predictions import PROBABILITY_COLUMNS
-from cxr_platform.evidence.networks import fold_networks, predict_films
+from cxr_platform.evidence.networks import fold_networks, predict_images
 from cxr_platform.evidence.workspace import Workspace
 from cxr_platform.training import engine_local
 from cxr_platform.training.plan import TrialKey
@@ -33,13 +33,13 @@ def workspace(study: Study) -> Workspace:
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_they_predict_the_held_out_films_as_the_trial_did(workspace: Workspace, strategy: str) -> None:
+def test_they_predict_the_held_out_images_as_the_trial_did(workspace: Workspace, strategy: str) -> None:
     folds = []
     for fold, network in fold_networks(workspace, strategy):
         trial = workspace.folder.trial_folder(TrialKey(strategy, fold))
         table = pq.read_table(trial / "predictions.parquet").to_pandas()
         stored = table[list(PROBABILITY_COLUMNS)].to_numpy()
-        again = predict_films(network, workspace.data.films[workspace.data.rows_of_fold(fold)], workspace)
+        again = predict_images(network, workspace.data.images[workspace.data.rows_of_fold(fold)], workspace)
         assert np.abs(again - stored).max() < 3e-4  # trials keep frozen activations in half precision
         folds.append(again)
     assert len(folds) == 2

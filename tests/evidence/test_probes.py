@@ -12,8 +12,8 @@ from cxr_platform.config import load_profile
 from cxr_platform.errors import WeightsError
 from cxr_platform.evaluation.evidence import FILES, Evidence
 from cxr_platform.evaluation.findings import ProbeFinding
-from cxr_platform.evaluation.material import Material
 from cxr_platform.evaluation.predictions import PROBABILITY_COLUMNS
+from cxr_platform.evaluation.report_inputs import Material
 from cxr_platform.evaluation.sections import shortcuts
 from cxr_platform.evidence.probes import metadata_probes, metadata_values, pixel_probes
 from cxr_platform.evidence.workspace import Workspace
@@ -37,7 +37,7 @@ def probed(kind: Kind) -> tuple[Workspace, dict[str, pa.Table]]:
 
 
 def found(kind: Kind) -> dict[str, ProbeFinding]:
-    """The findings over a winner that is as good as the whole-film probe."""
+    """The findings over a winner that is as good as the whole-image probe."""
     workspace, tables = probed(kind)
     probes, _ = shortcuts.find(material(workspace, tables))
     return {probe.name: probe for probe in probes}
@@ -45,7 +45,7 @@ def found(kind: Kind) -> dict[str, ProbeFinding]:
 
 def material(workspace: Workspace, tables: dict[str, pa.Table]) -> Material:
     frames = {name: table.to_pandas() for name, table in tables.items()}
-    whole = frames["pixel_probes"][frames["pixel_probes"]["probe"] == "whole-film"]
+    whole = frames["pixel_probes"][frames["pixel_probes"]["probe"] == "whole-image"]
     made = study_material(workspace.data, whole[list(PROBABILITY_COLUMNS)].to_numpy())
     return replace(made, evidence=Evidence(frames, {}))
 
@@ -72,15 +72,15 @@ def test_a_sign_in_the_lungs_is_not() -> None:
 
 
 @pytest.mark.parametrize("kind", ["corner", "lungs"])
-def test_sources_with_the_same_films_of_each_class_are_not_told(kind: Kind) -> None:
+def test_sources_with_the_same_images_of_each_class_are_not_told(kind: Kind) -> None:
     workspace, tables = probed(kind)
     _, sources = shortcuts.find(material(workspace, tables))
-    assert [source.probe for source in sources] == ["metadata", "whole-film", "without-lungs"]
+    assert [source.probe for source in sources] == ["metadata", "whole-image", "without-lungs"]
     assert all(source.chance == 50 and source.sources == 2 for source in sources)
     assert all(source.accuracy.low < 55 for source in sources)  # type: ignore[operator]
 
 
-def test_every_film_is_answered_once_a_probe_in_its_own_fold() -> None:
+def test_every_image_is_answered_once_a_probe_in_its_own_fold() -> None:
     workspace, tables = probed("corner")
     for name, table in tables.items():
         assert set(FILES[name]) <= set(table.column_names)
@@ -89,11 +89,11 @@ def test_every_film_is_answered_once_a_probe_in_its_own_fold() -> None:
             assert rows["fold"].tolist() == workspace.data.folds.tolist()
     values = tables["pixel_probes"].select(PROBABILITY_COLUMNS).to_pandas().to_numpy()
     assert np.abs(values.sum(axis=1) - 1).max() < 1e-3
-    assert set(tables["pixel_probes"]["probe"].to_pylist()) == {"whole-film", "without-lungs", "lungs-only"}
+    assert set(tables["pixel_probes"]["probe"].to_pylist()) == {"whole-image", "without-lungs", "lungs-only"}
 
 
 def with_facts(**columns: object) -> Workspace:
-    """The planted films, of which no pixel is looked at, with other facts of their files."""
+    """The planted images, of which no pixel is looked at, with other facts of their files."""
     known = planted_workspace("lungs", None)
     facts = planted_facts(known.data, 0)
     for name, values in columns.items():

@@ -1,4 +1,4 @@
-"""Planted films with networks that were trained on them fold by fold, stored as a study stores them."""
+"""Planted images with networks that were trained on them fold by fold, stored as a study stores them."""
 
 from dataclasses import replace
 from functools import cache
@@ -22,9 +22,9 @@ STRATEGY, SIZE = "off-the-shelf", 96
 
 @cache
 def trained_workspace(kind: Kind) -> Workspace:
-    """120 planted films of 96 pixels in three folds; a head on ImageNet's frozen features for each.
+    """120 planted images of 96 pixels in three folds; a head on ImageNet's frozen features for each.
 
-    Predictions stand in another order than the films, as they may. Skips where ImageNet's weights are not at hand.
+    Predictions stand in another order than the images, as they may. Skips where ImageNet's weights are not at hand.
     """
     made = planted_workspace(kind, published_weights(), size=SIZE)
     training = replace(made.profile.training, off_the_shelf=replace(made.profile.training.off_the_shelf, epochs=12))
@@ -39,7 +39,7 @@ def trained_workspace(kind: Kind) -> Workspace:
 def _train(made, profile, folder: StudyFolder, order: np.ndarray) -> Predictions:
     data = made.data
     clean = view_transforms(len(data.labels), SIZE, profile.augmentation, 0)[0]
-    features = FrozenBackbone(("features",), profile.model, made.imagenet).activations(data.films, clean)["features"]
+    features = FrozenBackbone(("features",), profile.model, made.imagenet).activations(data.images, clean)["features"]
     bench = Workbench(profile.model, profile.training, made.imagenet)
     inputs = FrozenInputs([features[None]])
     probabilities = np.zeros((len(data.labels), len(CLASSES)))

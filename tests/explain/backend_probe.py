@@ -14,8 +14,8 @@ from tests.training.builders import SIDE, tiny_profile
 TARGETS = np.array([0, 3, 6, 0, 5])
 
 
-def films(count: int = len(TARGETS)) -> np.ndarray:
-    """Noise with a bright patch at another place in each film."""
+def images(count: int = len(TARGETS)) -> np.ndarray:
+    """Noise with a bright patch at another place in each image."""
     rng = np.random.default_rng(5)
     made = rng.integers(60, 120, (count, SIDE, SIDE))
     for number in range(count):
@@ -35,4 +35,4 @@ def network() -> Network:
 
 
 if __name__ == "__main__":
-    np.save(sys.argv[1], heatmaps(network(), films(), TARGETS))
+    np.save(sys.argv[1], heatmaps(network(), images(), TARGETS))

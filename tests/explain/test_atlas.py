@@ -7,7 +7,7 @@ from sklearn.metrics import roc_auc_score
 
 from cxr_platform.explain.atlas import clearest_source, halves, is_matched, penultimate, separations, top_features
 from cxr_platform.models.augment import to_network_input
-from tests.explain.backend_probe import films, network
+from tests.explain.backend_probe import images, network
 
 COUNT, FEATURES = 200, 50
 
@@ -23,16 +23,16 @@ def noise() -> np.ndarray:
 
 
 def test_the_features_are_what_the_logits_are_computed_from() -> None:
-    features, head = penultimate(network(), films()), network().full.get_layer("head_logits")
+    features, head = penultimate(network(), images()), network().full.get_layer("head_logits")
     kernel, bias = (np.asarray(weight) for weight in head.weights)
-    logits = np.asarray(network().full(to_network_input(films()), training=False))
+    logits = np.asarray(network().full(to_network_input(images()), training=False))
     assert features @ kernel + bias == pytest.approx(logits, abs=1e-3 * np.abs(logits).max())
 
 
-def test_more_films_than_a_batch_have_their_features_in_order() -> None:
-    many = np.concatenate([films()] * 8)
+def test_more_images_than_a_batch_have_their_features_in_order() -> None:
+    many = np.concatenate([images()] * 8)
     assert penultimate(network(), many) == pytest.approx(
-        np.concatenate([penultimate(network(), films())] * 8), abs=1e-3
+        np.concatenate([penultimate(network(), images())] * 8), abs=1e-3
     )
 
 
@@ -42,7 +42,7 @@ def test_separation_is_the_area_under_the_roc_curve_ties_included(noise: np.ndar
     assert separations(features, labels)[6] == pytest.approx(expected)
 
 
-def test_too_few_films_of_a_kind_have_no_area(noise: np.ndarray) -> None:
+def test_too_few_images_of_a_kind_have_no_area(noise: np.ndarray) -> None:
     kinds = np.array(["many"] * (COUNT - 2) + ["few"] * 2)
     assert np.isnan(separations(noise, kinds)["few"]).all()
 
@@ -98,11 +98,11 @@ def test_the_source_that_a_feature_is_highest_for_is_named(noise: np.ndarray) ->
 
 
 def test_the_model_of_the_features_shares_the_networks_layers() -> None:
-    before = penultimate(network(), films())
+    before = penultimate(network(), images())
     layer: keras.layers.Layer = network().full.get_layer("head_dense")
     kept = layer.get_weights()
     layer.set_weights([2 * weight for weight in kept])
     try:
-        assert np.abs(penultimate(network(), films()) - before).max() > 0.01
+        assert np.abs(penultimate(network(), images()) - before).max() > 0.01
     finally:
         layer.set_weights(kept)

@@ -1,9 +1,9 @@
-"""The template is placed as films are letterboxed, and holds the lungs of phantoms, whose place is known."""
+"""The template is placed as images are letterboxed, and holds the lungs of phantoms, whose place is known."""
 
 import numpy as np
 import pytest
 
-from cxr_platform.explain.lung_field import field_shares, film_areas, lung_fields
+from cxr_platform.explain.lung_field import field_shares, image_areas, lung_fields
 from cxr_platform.intake.letterbox import letterbox
 from cxr_platform.intake.phantoms.anatomy import breathing, draw_patient, draw_positioning
 from cxr_platform.intake.phantoms.organs import Chest
@@ -13,7 +13,7 @@ SHAPES = [(320, 320), (320, 236), (157, 320), (301, 97), (96, 95)]
 
 
 def true_lungs(seed: int, size: int) -> np.ndarray:
-    """Where a phantom has more than 3 cm of air in its lungs, on a film centred as the generator centres it."""
+    """Where a phantom has more than 3 cm of air in its lungs, on an image centred as the generator centres it."""
     rng = np.random.default_rng(seed)
     position = draw_positioning(rng)
     patient = breathing(draw_patient(rng), position)
@@ -24,16 +24,16 @@ def true_lungs(seed: int, size: int) -> np.ndarray:
 
 @pytest.mark.parametrize(("width", "height"), SHAPES)
 @pytest.mark.parametrize("size", [96, 200])
-def test_the_film_is_where_the_letterbox_puts_it(width: int, height: int, size: int) -> None:
+def test_the_image_is_where_the_letterbox_puts_it(width: int, height: int, size: int) -> None:
     left, top, right, bottom = letterbox(np.full((height, width), 200, np.uint8), size).box
     expected = np.zeros((size, size), bool)
     expected[top:bottom, left:right] = True
-    assert (film_areas(np.array([width]), np.array([height]), size)[0] == expected).all()
+    assert (image_areas(np.array([width]), np.array([height]), size)[0] == expected).all()
 
 
-def test_the_field_lies_on_the_film_and_has_the_same_share_of_films_of_any_shape() -> None:
+def test_the_field_lies_on_the_image_and_has_the_same_share_of_images_of_any_shape() -> None:
     widths, heights = np.array(SHAPES).T
-    fields, areas = lung_fields(widths, heights, 200), film_areas(widths, heights, 200)
+    fields, areas = lung_fields(widths, heights, 200), image_areas(widths, heights, 200)
     assert not (fields & ~areas).any()
     assert field_shares(fields, areas) == pytest.approx(0.566, abs=0.02)
 

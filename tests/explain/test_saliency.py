@@ -23,16 +23,16 @@ from cxr_platform.explain.saliency import (
 from cxr_platform.labels import CLASSES
 from cxr_platform.models.augment import to_network_input
 from cxr_platform.models.frozen import BATCH
-from tests.explain.backend_probe import TARGETS, films, network
+from tests.explain.backend_probe import TARGETS, images, network
 from tests.training.builders import SIDE
 
 
 @pytest.fixture(scope="module")
 def maps() -> np.ndarray:
-    return heatmaps(network(), films(), TARGETS)
+    return heatmaps(network(), images(), TARGETS)
 
 
-def test_each_film_has_a_map_a_quarter_of_its_side_with_a_greatest_value_of_one(maps: np.ndarray) -> None:
+def test_each_image_has_a_map_a_quarter_of_its_side_with_a_greatest_value_of_one(maps: np.ndarray) -> None:
     assert maps.shape == (len(TARGETS), SIDE // 4, SIDE // 4)
     assert maps.dtype == np.float32
     assert maps.min() == 0
@@ -40,16 +40,16 @@ def test_each_film_has_a_map_a_quarter_of_its_side_with_a_greatest_value_of_one(
 
 
 def test_another_class_has_another_map(maps: np.ndarray) -> None:
-    others = heatmaps(network(), films(), (TARGETS + 1) % len(CLASSES))
+    others = heatmaps(network(), images(), (TARGETS + 1) % len(CLASSES))
     assert (np.abs(others - maps).max(axis=(1, 2)) > 0.1).all()
 
 
-def test_a_film_has_the_same_map_alone_and_among_more_than_a_batch_of_films(maps: np.ndarray) -> None:
-    many, targets = np.concatenate([films()] * 8), np.tile(TARGETS, 8)
+def test_an_image_has_the_same_map_alone_and_among_more_than_a_batch_of_images(maps: np.ndarray) -> None:
+    many, targets = np.concatenate([images()] * 8), np.tile(TARGETS, 8)
     assert heatmaps(network(), many, targets) == pytest.approx(np.concatenate([maps] * 8), abs=1e-3)
 
 
-def test_one_film_costs_no_more_than_one_film(maps: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_image_costs_no_more_than_one_image(maps: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     places, computed = _places(network(), LOGITS), []
 
     def noted(inputs: np.ndarray, weights: np.ndarray) -> Sequence[Any]:
@@ -57,17 +57,17 @@ def test_one_film_costs_no_more_than_one_film(maps: np.ndarray, monkeypatch: pyt
         return places(inputs, weights)
 
     monkeypatch.setattr(saliency, "_places", lambda *_: noted)
-    assert heatmaps(network(), films()[:1], TARGETS[:1]) == pytest.approx(maps[:1], abs=1e-3)
-    heatmaps(network(), np.resize(films(), (BATCH + 1, SIDE, SIDE)), np.resize(TARGETS, BATCH + 1))
+    assert heatmaps(network(), images()[:1], TARGETS[:1]) == pytest.approx(maps[:1], abs=1e-3)
+    heatmaps(network(), np.resize(images(), (BATCH + 1, SIDE, SIDE)), np.resize(TARGETS, BATCH + 1))
     assert computed == [1, BATCH, BATCH]
 
 
-def test_no_films_have_no_maps() -> None:
-    assert heatmaps(network(), films()[:0], TARGETS[:0]).shape == (0, SIDE // 4, SIDE // 4)
+def test_no_images_have_no_maps() -> None:
+    assert heatmaps(network(), images()[:0], TARGETS[:0]).shape == (0, SIDE // 4, SIDE // 4)
 
 
 def test_the_segments_joined_are_the_network() -> None:
-    value = inputs = to_network_input(films())
+    value = inputs = to_network_input(images())
     for segment in segments(network(), LOGITS):
         value = segment(value, training=False)
     whole = np.asarray(network().full(inputs, training=False))
@@ -77,7 +77,7 @@ def test_the_segments_joined_are_the_network() -> None:
 
 @pytest.mark.parametrize("layer", LAYERS)
 def test_a_place_counts_by_its_gradient_times_what_it_has_beyond_the_mean(layer: str) -> None:
-    model, inputs = network().full, to_network_input(films())
+    model, inputs = network().full, to_network_input(images())
     below = keras.Model(model.input, model.get_layer(layer).output)
     above = keras.Model(model.get_layer(layer).output, model.output)
     weights = np.eye(len(CLASSES), dtype="float32")[TARGETS]
@@ -104,19 +104,19 @@ def test_weights_that_change_are_seen(maps: np.ndarray) -> None:
     kept = layer.get_weights()
     layer.set_weights([-kept[0], kept[1]])
     try:
-        assert (np.abs(heatmaps(network(), films(), TARGETS) - maps).max(axis=(1, 2)) > 0.1).all()
+        assert (np.abs(heatmaps(network(), images(), TARGETS) - maps).max(axis=(1, 2)) > 0.1).all()
     finally:
         layer.set_weights(kept)
 
 
 def test_a_feature_has_a_map_of_its_own(maps: np.ndarray) -> None:
-    of_features = feature_heatmaps(network(), films(), np.zeros(len(TARGETS), int))
+    of_features = feature_heatmaps(network(), images(), np.zeros(len(TARGETS), int))
     assert of_features.shape == maps.shape
     assert np.abs(of_features - maps).max() > 0.1
 
 
 @pytest.mark.parametrize("value", [np.inf, np.nan, 0.0])
-def test_a_film_whose_gradients_are_not_finite_or_zero_has_a_map_of_zeros(value: float) -> None:
+def test_an_image_whose_gradients_are_not_finite_or_zero_has_a_map_of_zeros(value: float) -> None:
     maps = [np.ones((2, side, side), "float32") for side in (8, 4, 2)]
     maps[1][0] = value
     multiplied = _multiplied(maps)
@@ -128,4 +128,4 @@ def test_another_backend_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
     _places.cache_clear()
     with pytest.raises(ConfigError, match="torch"):
-        heatmaps(network(), films(), TARGETS)
+        heatmaps(network(), images(), TARGETS)

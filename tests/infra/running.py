@@ -60,7 +60,7 @@ def process(
 
 @contextmanager
 def served(registry: Path, folder: Path, metrics_port: int) -> Iterator[str]:
-    """The address of `cxr serve` with one replica, so that one window sees every film."""
+    """The address of `cxr serve` with one replica, so that one window sees every image."""
     port, log = free_port(), folder / "server.log"
     command = [sys.executable, "-m", "pipelines.serve", "--registry", str(registry), "--port", str(port)]
     command += ["--metrics-port", str(metrics_port), "--no-explain", "--replicas", "1", "--most-replicas", "1"]
@@ -97,7 +97,7 @@ def textfiles(folder: Path) -> Iterator[int]:
 
 def run_jobs(folder: Path) -> None:
     """Leave in `folder` what a manifest, a study and a champion leave of their runs."""
-    job = partial(measured, study="films", destination=Destination(folder), say=print)
+    job = partial(measured, study="images", destination=Destination(folder), say=print)
     with job("manifest") as manifest:
         manifest_counts(manifest, {("Covid19", "cohen"): 40}, {"low-contrast": 2})
     with job("study") as study:

@@ -70,7 +70,7 @@ def test_tools_and_python_are_those_of_the_makefile_and_the_package() -> None:
 def test_what_is_copied_is_in_the_repository_and_nothing_else_reaches_the_build() -> None:
     lines = PATH.with_name("Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
     rules = [line for line in lines if line and not line.startswith("#")]
-    assert rules[0] == "*", "what is not named stays out: films, studies, a registry"
+    assert rules[0] == "*", "what is not named stays out: images, studies, a registry"
     admitted = {rule[1:] for rule in rules if rule.startswith("!")}
     copied = {word for rest in commands("COPY") if "--from" not in rest for word in rest.split()[:-1]}
     assert copied == admitted
@@ -105,7 +105,7 @@ def installed(name: str, python: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("python", ["3.10", "3.11", "3.12"])
-def test_a_card_changes_nothing_that_make_setup_installed_under_any_python(python: str) -> None:
+def test_a_gpu_changes_nothing_that_make_setup_installed_under_any_python(python: str) -> None:
     """infra/ray/cluster.yaml installs the second lock over the first, under the Python of each machine."""
     assert f"Python {PROJECT['requires-python'][2:6]} to 3.12" in CLUSTER.read_text(encoding="utf-8")
     gpu, cpu = installed(str(GPU_LOCK), python), installed("requirements.lock", python)

@@ -14,10 +14,10 @@ TEXT = (REPOSITORY / "infra" / "README.md").read_text(encoding="utf-8")
 PAPER = load_profile("paper")
 
 
-def simulated(images: int, cards: int, **conditions: float) -> Forecast:
-    times = rated(PAPER, images, full=1000, frozen=20000, trials_a_card=1)
+def simulated(images: int, gpus: int, **conditions: float) -> Forecast:
+    times = rated(PAPER, images, full=1000, frozen=20000, trials_per_gpu=1)
     trials = study_trials(PAPER, list(times.seconds), 80)
-    rows = forecast(trials, times.seconds, Conditions(cards, **conditions), repeats=20)
+    rows = forecast(trials, times.seconds, Conditions(gpus, **conditions), repeats=20)
     return next(row for row in rows if row.order == OWN)
 
 
@@ -31,13 +31,13 @@ def numbers(cell: str) -> list[float]:
 
 
 @pytest.mark.parametrize(("beginning", "images"), [("the paper's size", 3905), ("all of NIH", 112_120)])
-def test_the_table_of_sizes_and_cards_is_the_simulation_s(beginning: str, images: int) -> None:
-    for cards, cell in zip((1, 8, 64), row(beginning), strict=True):
-        found = simulated(images, cards)
+def test_the_table_of_sizes_and_gpus_is_the_simulation_s(beginning: str, images: int) -> None:
+    for gpus, cell in zip((1, 8, 64), row(beginning), strict=True):
+        found = simulated(images, gpus)
         hours, used, *held = numbers(cell)
         assert hours == pytest.approx(found.makespan_hours, rel=0.02)
-        assert used == pytest.approx(found.card_hours * found.busy_share, rel=0.02)
-        assert held == ([pytest.approx(found.card_hours, rel=0.02)] if cards == 64 else [])
+        assert used == pytest.approx(found.gpu_hours * found.busy_share, rel=0.02)
+        assert held == ([pytest.approx(found.gpu_hours, rel=0.02)] if gpus == 64 else [])
 
 
 @pytest.mark.parametrize(
@@ -53,14 +53,14 @@ def test_the_table_of_sizes_and_cards_is_the_simulation_s(beginning: str, images
 def test_the_table_of_losses_is_the_simulation_s(beginning: str, conditions: dict[str, float]) -> None:
     *hours, repeated = (numbers(cell)[0] for cell in row(beginning))
     drawn = {"checkpoint_seconds": 100, "restart_seconds": 30, "seed": 2020, **conditions}
-    eight, many = (simulated(112_120, cards, **drawn) for cards in (8, 64))
+    eight, many = (simulated(112_120, gpus, **drawn) for gpus in (8, 64))
 
     assert hours == pytest.approx([eight.makespan_hours, many.makespan_hours], abs=0.006)
     assert repeated == pytest.approx(eight.repeated_hours, abs=0.006)
 
 
 def test_the_two_constants_follow_from_the_profile() -> None:
-    times = rated(PAPER, 1, full=1, frozen=20, trials_a_card=1).seconds
+    times = rated(PAPER, 1, full=1, frozen=20, trials_per_gpu=1).seconds
 
     assert sum(times.values()) * PAPER.folds == pytest.approx(1020, abs=1)
     assert max(times.values()) == pytest.approx(54)
@@ -69,5 +69,5 @@ def test_the_two_constants_follow_from_the_profile() -> None:
 def test_that_the_rates_are_assumed_stands_before_every_figure() -> None:
     section = TEXT[TEXT.index("## What a study costs") :]
 
-    assert section.index("no card's rate below is measured") < section.index("1,020 times")
+    assert section.index("no GPU's rate below is measured") < section.index("1,020 times")
     assert "**assumes** R = 1,000 images/s" in section

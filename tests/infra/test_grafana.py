@@ -36,7 +36,7 @@ def test_what_is_watched_is_shown() -> None:
     shown = {name for query in [*queries, *recorded().values()] for name in METRIC_NAME.findall(query)}
     for name in ("ray_cxr_drift_psi", "ray_cxr_drift_ks", "ray_cxr_requests_total", "ray_cxr_decisions_total",
                  "ray_cxr_quality_refusals_total", "ray_cxr_model_info", "ray_cxr_queued_requests",
-                 "cxr_registry_versions", "cxr_registry_changes_total", "cxr_manifest_films",
+                 "cxr_registry_versions", "cxr_registry_changes_total", "cxr_manifest_images",
                  "cxr_study_best_accuracy_ratio"):  # fmt: skip
         assert name in shown
 

@@ -89,8 +89,8 @@ def test_images_are_targets_of_the_dockerfile_at_the_version_of_the_package(fold
         name, _, version = container["image"].partition(":")
         assert version == PROJECT["version"]
         assert name.removeprefix("cxr-platform/") in dockerfile().images
-        asks_for_a_card = GPU in container["resources"]["limits"]
-        assert asks_for_a_card == (name == "cxr-platform/cuda"), "the CUDA image where a card is, and only there"
+        asks_for_a_gpu = GPU in container["resources"]["limits"]
+        assert asks_for_a_gpu == (name == "cxr-platform/cuda"), "the CUDA image where a GPU is, and only there"
 
 
 @EACH
@@ -186,7 +186,7 @@ def test_the_exporter_is_a_command_that_the_platform_understands(folder: str) ->
     assert str(arguments.registry) == container["volumeMounts"][0]["mountPath"]
 
 
-def test_all_nodes_of_a_study_see_its_films_and_its_storage() -> None:
+def test_all_nodes_of_a_study_see_its_images_and_its_storage() -> None:
     for folder in FOLDERS:
         words = shlex.split(one(folder, "RayJob")["spec"]["entrypoint"])
         places = [words[words.index(each) + 1] for each in ("--data", "--storage")]
@@ -206,7 +206,7 @@ def test_with_an_object_store_no_volume_is_left_and_no_node_lacks_the_keys() -> 
         assert ray_container(group)["envFrom"] == [{"secretRef": {"name": "cxr-s3"}}], "not optional any more"
 
 
-def test_the_gpu_overlay_keeps_a_node_with_a_card_and_scales_the_rest() -> None:
+def test_the_gpu_overlay_keeps_a_node_with_a_gpu_and_scales_the_rest() -> None:
     for folder in ("overlays/gpu", "overlays/gpu-s3"):
         group = clusters(folder)["RayJob"]["workerGroupSpecs"][1]
         assert ray_container(group)["resources"]["limits"][GPU] == "1"

@@ -58,8 +58,8 @@ def test_the_readme_makes_a_champion_of_the_study_for_the_registry_that_serves_b
     assert str(champion.study) == f"{study.storage}/runs/{name}"
     serving = yaml.safe_load(one("base", "RayService")["spec"]["serveConfigV2"])["applications"][0]
     assert str(champion.registry) == serving["args"]["registry"]
-    assert f"$head:{study.data.parent} " in README, "where the films are copied to"
-    steps = ["component=common", "component=cluster", "cp -c ray-head films", "component=study", "pipelines.champion"]
+    assert f"$head:{study.data.parent} " in README, "where the images are copied to"
+    steps = ["component=common", "component=cluster", "cp -c ray-head images", "component=study", "pipelines.champion"]
     places = [README.index(step) for step in [*steps, "component=serving"]]
     assert places == sorted(places)
 
@@ -77,13 +77,13 @@ def test_the_variables_of_the_stores_secret_are_those_that_its_library_reads(mon
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     for name, value in zip(names, ("http://store.example.org:9000", "mykey", "mysecret", "eu-central-9"), strict=True):
         monkeypatch.setenv(name, value)
-    address = signed("s3://cxr/films")
-    assert address.startswith("http://store.example.org:9000/cxr/films?")
+    address = signed("s3://cxr/images")
+    assert address.startswith("http://store.example.org:9000/cxr/images?")
     assert "mykey" in address
     assert "%2Feu-central-9%2Fs3%2F" in address
     monkeypatch.delenv("AWS_DEFAULT_REGION")
     monkeypatch.setenv("AWS_REGION", "eu-central-9")
-    assert "eu-central-9" not in signed("s3://cxr/films"), "the name that other libraries know"
+    assert "eu-central-9" not in signed("s3://cxr/images"), "the name that other libraries know"
 
 
 def signed(uri: str) -> str:

@@ -87,6 +87,6 @@ def test_every_command_is_shell_and_names_files_that_are_there(cluster: dict[str
             assert (REPOSITORY / name).is_file(), name
 
 
-def test_films_studies_and_environments_are_not_copied(cluster: dict[str, Any]) -> None:
+def test_images_studies_and_environments_are_not_copied(cluster: dict[str, Any]) -> None:
     ignored = (REPOSITORY / ".gitignore").read_text(encoding="utf-8").splitlines()
     assert {"/data/", "/runs/", "/registry/", ".venv/", "__pycache__/"} <= set(cluster["rsync_exclude"]) & set(ignored)

@@ -7,14 +7,14 @@ import httpx
 import numpy as np
 import pytest
 
-from cxr_platform.monitoring.drift import LEAST_FILMS
+from cxr_platform.monitoring.drift import LEAST_IMAGES
 from cxr_platform.monitoring.exporter import serve_registry
 from cxr_platform.registry.promotion import promote
 from cxr_platform.registry.store import Registry
 from tests.infra.queries import DASHBOARDS, dashboard_queries
 from tests.infra.running import Prometheus, free_port, run_jobs, served, textfiles, until
 from tests.intake.files import png
-from tests.serving.builders import filler, film_png, registry_with_champion
+from tests.serving.builders import filler, image_png, registry_with_champion
 
 BATCH = 32
 SCRAPED_SECONDS = 180.0
@@ -63,13 +63,13 @@ def prometheus(
         exporter.server_close()
 
 
-def send(address: str, first: int = 0, films: int = BATCH - 1) -> None:
-    """A batch of films, the last of them faint; and something that is no film."""
-    files = [("file", film_png(first + number)) for number in range(films)]
+def send(address: str, first: int = 0, images: int = BATCH - 1) -> None:
+    """A batch of images, the last of them faint; and something that is no image."""
+    files = [("file", image_png(first + number)) for number in range(images)]
     batch = httpx.post(f"{address}/v1/screen/batch", files=[*files, ("file", FAINT)], timeout=60)
     assert batch.status_code == 200, batch.text
-    assert httpx.post(f"{address}/v1/screen", files={"file": film_png(first)}, timeout=60).status_code == 200
-    assert httpx.post(f"{address}/v1/screen", files={"file": b"no film"}, timeout=60).status_code == 415
+    assert httpx.post(f"{address}/v1/screen", files={"file": image_png(first)}, timeout=60).status_code == 200
+    assert httpx.post(f"{address}/v1/screen", files={"file": b"no image"}, timeout=60).status_code == 415
 
 
 @pytest.mark.ray
@@ -77,15 +77,15 @@ def test_every_query_of_the_dashboard_has_an_answer(
     prometheus: Prometheus, server: tuple[str, int], registry: Registry
 ) -> None:
     address, _ = server
-    for first in range(0, LEAST_FILMS + BATCH, BATCH):
+    for first in range(0, LEAST_IMAGES + BATCH, BATCH):
         send(address, first)
 
     def empty() -> list[str]:
-        send(address, films=1)  # rates need requests between two scrapes
+        send(address, images=1)  # rates need requests between two scrapes
         return [f"{title}: {query}" for title, query in QUERIES if title != PROMOTIONS and not prometheus.ask(query)]
 
     until(lambda: not empty(), SCRAPED_SECONDS, empty)
-    assert prometheus.ask("sum(ray_cxr_drift_window_films{quantity='labels'})")[0] >= LEAST_FILMS
+    assert prometheus.ask("sum(ray_cxr_drift_window_images{quantity='labels'})")[0] >= LEAST_IMAGES
     assert prometheus.ask("sum(ray_cxr_requests_total{status='415'})")[0] >= 1
 
     promote(registry, "v2", force=True, lead_seconds=0)

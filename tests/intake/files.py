@@ -22,9 +22,9 @@ def ramp(height: int = 60, width: int = 80) -> NDArray[np.uint8]:
 def thorax(size: int = 200) -> NDArray[np.uint8]:
     """Two dark lungs beside a bright mediastinum, in soft tissue, in air."""
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
-    film = np.where(np.abs(x) < 0.85, 170, 10)
+    image = np.where(np.abs(x) < 0.85, 170, 10)
     lungs = (((np.abs(x) - 0.42) / 0.3) ** 2 + (y / 0.75) ** 2) < 1
-    return np.where(lungs, 60, film).astype(np.uint8) + (np.abs(x * 20).astype(np.uint8) % 2) * 8
+    return np.where(lungs, 60, image).astype(np.uint8) + (np.abs(x * 20).astype(np.uint8) % 2) * 8
 
 
 def png(image: Image.Image | NDArray[Any]) -> bytes:
@@ -52,35 +52,35 @@ def saved(image: Image.Image | NDArray[Any], container: str, **options: Any) -> 
 def dataset(values: NDArray[Any], **attributes: Any) -> Dataset:
     """An uncompressed radiograph of integer `values`, (rows, columns) or (rows, columns, 3)."""
     bits = values.dtype.itemsize * 8
-    film = Dataset()
-    film.file_meta = FileMetaDataset()
-    film.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    film.SOPClassUID, film.SOPInstanceUID = DX, generate_uid(entropy_srcs=["film"])
-    film.Modality, film.PatientID, film.ViewPosition = "DX", "P1", "PA"
-    film.Rows, film.Columns = values.shape[:2]
-    film.SamplesPerPixel, film.PhotometricInterpretation = 1, "MONOCHROME2"
+    image = Dataset()
+    image.file_meta = FileMetaDataset()
+    image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    image.SOPClassUID, image.SOPInstanceUID = DX, generate_uid(entropy_srcs=["image"])
+    image.Modality, image.PatientID, image.ViewPosition = "DX", "P1", "PA"
+    image.Rows, image.Columns = values.shape[:2]
+    image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
     if values.ndim == 3:
-        film.SamplesPerPixel, film.PhotometricInterpretation, film.PlanarConfiguration = 3, "RGB", 0
-    film.BitsAllocated = film.BitsStored = bits
-    film.PixelRepresentation = int(values.dtype.kind == "i")
-    film.PixelData = values.tobytes() + b"\0" * (values.nbytes % 2)
+        image.SamplesPerPixel, image.PhotometricInterpretation, image.PlanarConfiguration = 3, "RGB", 0
+    image.BitsAllocated = image.BitsStored = bits
+    image.PixelRepresentation = int(values.dtype.kind == "i")
+    image.PixelData = values.tobytes() + b"\0" * (values.nbytes % 2)
     for keyword, value in attributes.items():
-        setattr(film, keyword, value)
-    film.HighBit = attributes.get("HighBit", film.BitsStored - 1)
-    return film
+        setattr(image, keyword, value)
+    image.HighBit = attributes.get("HighBit", image.BitsStored - 1)
+    return image
 
 
 def jpeg_dataset(values: NDArray[np.uint8], **attributes: Any) -> Dataset:
     """A radiograph of 8 bits whose pixel data are a JPEG."""
-    film = dataset(values, **attributes)
-    film.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
-    film.PixelData = encapsulate([jpeg(values)])
-    return film
+    image = dataset(values, **attributes)
+    image.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    image.PixelData = encapsulate([jpeg(values)])
+    return image
 
 
-def dicom(film: Dataset | NDArray[Any], **attributes: Any) -> bytes:
+def dicom(image: Dataset | NDArray[Any], **attributes: Any) -> bytes:
     """The file of a dataset, or of values with the attributes of a radiograph."""
-    film = film if isinstance(film, Dataset) else dataset(film, **attributes)
+    image = image if isinstance(image, Dataset) else dataset(image, **attributes)
     buffer = io.BytesIO()
-    film.save_as(buffer, enforce_file_format=True)
+    image.save_as(buffer, enforce_file_format=True)
     return buffer.getvalue()

@@ -10,7 +10,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from cxr_platform.config import DecodingConfig, IntakeConfig
 from cxr_platform.errors import ImageRefused
 from cxr_platform.intake.dicom import decode_dicom
-from cxr_platform.intake.films import read_film
+from cxr_platform.intake.images import read_image
 from cxr_platform.intake.reasons import REASONS
 from tests.intake.files import dataset, dicom, jpeg_dataset, ramp
 
@@ -33,8 +33,8 @@ def test_a_radiograph_comes_with_its_depth_photometric_view_and_patient() -> Non
 
 
 def test_sex_and_age_of_the_header_come_along() -> None:
-    film = read_film(dicom(ramp(), PatientSex="F", PatientAge="006M"), IntakeConfig())
-    assert (film.sex, film.age) == ("F", 0.5)
+    image = read_image(dicom(ramp(), PatientSex="F", PatientAge="006M"), IntakeConfig())
+    assert (image.sex, image.age) == ("F", 0.5)
 
 
 @pytest.mark.parametrize("nobody", ["", " ", "Anonymous", "ANONYMIZED", "anon", "Unknown", "NONE", "0", "0000"])
@@ -48,10 +48,10 @@ def test_a_pseudonym_is_a_patient(somebody: str) -> None:
 
 
 def test_an_object_without_preamble_and_meta_information_is_read() -> None:
-    film = dicom(ramp())
-    expected = decode_dicom(film, CONFIG).values
-    np.testing.assert_array_equal(decode_dicom(film[132:], CONFIG).values, expected)
-    bare = film[film.index(b"\x08\x00\x16\x00") :]
+    image = dicom(ramp())
+    expected = decode_dicom(image, CONFIG).values
+    np.testing.assert_array_equal(decode_dicom(image[132:], CONFIG).values, expected)
+    bare = image[image.index(b"\x08\x00\x16\x00") :]
     np.testing.assert_array_equal(decode_dicom(bare, CONFIG).values, expected)
 
 
@@ -67,11 +67,11 @@ def test_other_modalities_are_refused(modality: str) -> None:
 
 @pytest.mark.parametrize(("position", "passes"), [("PA", True), ("HFS", False)])
 def test_a_secondary_capture_is_a_radiograph_only_where_it_states_a_projection(position: str, passes: bool) -> None:
-    film = dicom(ramp(), Modality="CT", SOPClassUID=SECONDARY_CAPTURE, ViewPosition="", PatientPosition=position)
+    image = dicom(ramp(), Modality="CT", SOPClassUID=SECONDARY_CAPTURE, ViewPosition="", PatientPosition=position)
     if passes:
-        assert decode_dicom(film, CONFIG).view == "PA"
+        assert decode_dicom(image, CONFIG).view == "PA"
     else:
-        assert _reason(film) == "modality"
+        assert _reason(image) == "modality"
 
 
 def test_several_frames_are_refused() -> None:
@@ -79,9 +79,9 @@ def test_several_frames_are_refused() -> None:
 
 
 def test_an_object_without_an_image_is_refused() -> None:
-    film = dataset(ramp())
-    del film.PixelData
-    assert _reason(dicom(film)) == "no-pixel-data"
+    image = dataset(ramp())
+    del image.PixelData
+    assert _reason(dicom(image)) == "no-pixel-data"
 
 
 def test_a_header_of_too_many_pixels_is_refused_before_any_is_decoded() -> None:
@@ -104,28 +104,28 @@ def test_a_header_of_too_many_pixels_is_refused_before_any_is_decoded() -> None:
 def test_a_header_that_describes_no_image_is_undecodable(fault: dict[str, object]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        film = dicom(ramp(), **fault)
-    assert _reason(film) == "undecodable"
+        image = dicom(ramp(), **fault)
+    assert _reason(image) == "undecodable"
 
 
 def test_a_deflated_object_is_refused_and_not_inflated() -> None:
-    film = dataset(ramp())
-    film.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
-    assert _reason(dicom(film)) == "undecodable"
+    image = dataset(ramp())
+    image.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    assert _reason(dicom(image)) == "undecodable"
 
 
 def test_irregular_values_do_not_warn_and_leave_the_filters_of_warnings_alone() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        film = dicom(ramp(), PatientID="P" * 200, StudyDate="20-20")
+        image = dicom(ramp(), PatientID="P" * 200, StudyDate="20-20")
     before = warnings.filters[:]
-    assert decode_dicom(film, CONFIG).patient == "P" * 200
+    assert decode_dicom(image, CONFIG).patient == "P" * 200
     assert warnings.filters == before
 
 
 def test_monochrome1_is_the_inverse_of_the_same_values_as_monochrome2() -> None:
-    films = [dicom(jpeg_dataset(ramp(), PhotometricInterpretation=p)) for p in ("MONOCHROME1", "MONOCHROME2")]
-    inverted, plain = (decode_dicom(film, CONFIG).values for film in films)
+    images = [dicom(jpeg_dataset(ramp(), PhotometricInterpretation=p)) for p in ("MONOCHROME1", "MONOCHROME2")]
+    inverted, plain = (decode_dicom(image, CONFIG).values for image in images)
     np.testing.assert_allclose(inverted, 255 - plain)
 
 
@@ -134,7 +134,7 @@ def test_every_file_that_pydicom_ships_is_decoded_or_refused_with_a_reason() -> 
     outcomes: Counter[str] = Counter()
     for file in sorted(f for f in folder.rglob("*") if f.is_file()):
         try:
-            outcomes[f"decoded to {read_film(file.read_bytes(), IntakeConfig()).pixels.shape}"] += 1
+            outcomes[f"decoded to {read_image(file.read_bytes(), IntakeConfig()).pixels.shape}"] += 1
         except ImageRefused as refused:
             outcomes[refused.reason] += 1
     assert outcomes.keys() <= {"decoded to (200, 200)", *REASONS}
@@ -144,13 +144,15 @@ def test_every_file_that_pydicom_ships_is_decoded_or_refused_with_a_reason() -> 
 
 
 @pytest.mark.real
-def test_all_eight_real_dicom_films_decode_and_the_one_relabelled_monochrome1_is_the_inverse_of_its_twin(
+def test_all_eight_real_dicom_images_decode_and_the_one_relabelled_monochrome1_is_the_inverse_of_its_twin(
     real_data: Path,
 ) -> None:
     folder = real_data / "originals/dicom"
-    films = {file.name: read_film(file.read_bytes(), IntakeConfig()) for file in folder.glob("*.dcm")}
-    assert len(films) == 8
-    twin, fake = (films[name] for name in sorted(films) if name.startswith("txv"))
+    images = {file.name: read_image(file.read_bytes(), IntakeConfig()) for file in folder.glob("*.dcm")}
+    assert len(images) == 8
+    twin, fake = (images[name] for name in sorted(images) if name.startswith("txv"))
     assert (twin.color_mode, fake.color_mode) == ("MONOCHROME2", "MONOCHROME1")
     assert np.abs(255 - twin.pixels.astype(int) - fake.pixels).max() <= 1
-    assert all(film.pixels[:10].mean() < film.pixels[90:110, 90:110].mean() for film in films.values() if film != fake)
+    assert all(
+        image.pixels[:10].mean() < image.pixels[90:110, 90:110].mean() for image in images.values() if image != fake
+    )

@@ -104,30 +104,30 @@ def test_colour_becomes_grey_by_luma_at_its_own_depth() -> None:
 
 def test_palette_indices_become_the_luma_of_their_colours() -> None:
     colours = {"Red": [0, 65535], "Green": [0, 65535], "Blue": [0, 0]}
-    film = dataset(np.array([[0, 1]], np.uint8), PhotometricInterpretation="PALETTE COLOR")
+    image = dataset(np.array([[0, 1]], np.uint8), PhotometricInterpretation="PALETTE COLOR")
     for colour, table in colours.items():
-        film.add_new(f"{colour}PaletteColorLookupTableDescriptor", "US", [2, 0, 16])
-        film.add_new(f"{colour}PaletteColorLookupTableData", "OW", np.array(table, "<u2").tobytes())
-    np.testing.assert_allclose(to_grey(np.array([[0.0, 1.0]]), film, CONFIG)[0], [0, 0.886 * 255], atol=0.01)
+        image.add_new(f"{colour}PaletteColorLookupTableDescriptor", "US", [2, 0, 16])
+        image.add_new(f"{colour}PaletteColorLookupTableData", "OW", np.array(table, "<u2").tobytes())
+    np.testing.assert_allclose(to_grey(np.array([[0.0, 1.0]]), image, CONFIG)[0], [0, 0.886 * 255], atol=0.01)
 
 
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
 def test_padding_is_black_and_does_not_count_for_the_percentiles(photometric: str) -> None:
     padded = np.array([[0, 1000, 2000, 3000]], np.uint16)
     told = {"PhotometricInterpretation": photometric, "PixelPaddingValue": 0}
-    film = _grey(padded[:, 1:], PhotometricInterpretation=photometric)
-    np.testing.assert_allclose(_grey(padded, **told), [0, *film])
+    image = _grey(padded[:, 1:], PhotometricInterpretation=photometric)
+    np.testing.assert_allclose(_grey(padded, **told), [0, *image])
 
 
 def test_padding_of_implicit_and_signed_data_is_read_as_such() -> None:
-    film = dataset(np.array([[-2000, 0, 1000, 2000]], np.int16), BitsStored=16)
-    film.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
-    film.add_new("PixelPaddingValue", "SS", -2000)
-    read = dcmread(io.BytesIO(dicom(film)))
+    image = dataset(np.array([[-2000, 0, 1000, 2000]], np.int16), BitsStored=16)
+    image.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    image.add_new("PixelPaddingValue", "SS", -2000)
+    read = dcmread(io.BytesIO(dicom(image)))
     np.testing.assert_allclose(to_grey(read.pixel_array.astype(np.float32), read, CONFIG), [[0, 0, 127.5, 255]])
 
 
-def test_padding_may_be_a_range_and_is_never_all_of_a_film() -> None:
+def test_padding_may_be_a_range_and_is_never_all_of_an_image() -> None:
     told = {"PixelPaddingValue": 4000, "PixelPaddingRangeLimit": 3000}
     np.testing.assert_allclose(_grey(**told), [0, 127.5, 255, 0, 0])
     np.testing.assert_array_equal(_grey(PixelPaddingValue=0, PixelPaddingRangeLimit=4000), _grey())

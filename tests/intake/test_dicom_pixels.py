@@ -15,9 +15,9 @@ from tests.intake.files import dataset, dicom, jpeg, jpeg_dataset, ramp, saved, 
 RANDOM = np.random.default_rng(0)
 
 
-def _refusal(film: Dataset) -> ImageRefused:
+def _refusal(image: Dataset) -> ImageRefused:
     with pytest.raises(ImageRefused) as refused:
-        stored_values(film)
+        stored_values(image)
     return refused.value
 
 
@@ -30,22 +30,22 @@ def test_stored_values_come_back_exactly_whatever_their_sign_and_label(
     kind: str, stored: int, low: int, high: int, photometric: str
 ) -> None:
     values = RANDOM.integers(low, high, (31, 21)).astype(kind)
-    film = dataset(values, BitsStored=stored, PhotometricInterpretation=photometric)
-    film.RescaleSlope, film.RescaleIntercept, film.WindowCenter, film.WindowWidth = 0.5, -1024, 10, 5
-    np.testing.assert_array_equal(stored_values(film), values)
-    assert film.PhotometricInterpretation == photometric
+    image = dataset(values, BitsStored=stored, PhotometricInterpretation=photometric)
+    image.RescaleSlope, image.RescaleIntercept, image.WindowCenter, image.WindowWidth = 0.5, -1024, 10, 5
+    np.testing.assert_array_equal(stored_values(image), values)
+    assert image.PhotometricInterpretation == photometric
 
 
 def test_overlays_are_not_burnt_in() -> None:
-    film = dataset(np.full((8, 8), 5, np.uint16))
-    film.add_new(0x60000010, "US", 8)
-    film.add_new(0x60000011, "US", 8)
-    film.add_new(0x60000040, "CS", "G")
-    film.add_new(0x60000050, "SS", [1, 1])
-    film.add_new(0x60000100, "US", 1)
-    film.add_new(0x60000102, "US", 0)
-    film.add_new(0x60003000, "OB", b"\xff" * 8)
-    assert set(stored_values(film).ravel()) == {5}
+    image = dataset(np.full((8, 8), 5, np.uint16))
+    image.add_new(0x60000010, "US", 8)
+    image.add_new(0x60000011, "US", 8)
+    image.add_new(0x60000040, "CS", "G")
+    image.add_new(0x60000050, "SS", [1, 1])
+    image.add_new(0x60000100, "US", 1)
+    image.add_new(0x60000102, "US", 0)
+    image.add_new(0x60003000, "OB", b"\xff" * 8)
+    assert set(stored_values(image).ravel()) == {5}
 
 
 def test_colours_keep_their_channels() -> None:
@@ -56,53 +56,53 @@ def test_colours_keep_their_channels() -> None:
 @pytest.mark.parametrize("syntax", [JPEG2000Lossless, RLELossless])
 def test_lossless_compression_loses_nothing(syntax: str) -> None:
     values = RANDOM.integers(0, 256, (33, 47), dtype=np.uint8)
-    film = dataset(values)
+    image = dataset(values)
     if syntax == RLELossless:
-        film.compress(RLELossless)
+        image.compress(RLELossless)
     else:
-        film.file_meta.TransferSyntaxUID = syntax
-        film.PixelData = encapsulate([saved(values, "JPEG2000", no_jp2=True)])
-    np.testing.assert_array_equal(stored_values(film), values)
+        image.file_meta.TransferSyntaxUID = syntax
+        image.PixelData = encapsulate([saved(values, "JPEG2000", no_jp2=True)])
+    np.testing.assert_array_equal(stored_values(image), values)
 
 
 def test_pixel_data_that_are_too_short_are_refused_and_not_read_past_their_end() -> None:
-    film = dataset(np.zeros((64, 64), np.uint16))
-    film.PixelData = film.PixelData[:-10]
-    assert "8,182 bytes of pixel data, the header asks for 8,192" in _refusal(film).detail
+    image = dataset(np.zeros((64, 64), np.uint16))
+    image.PixelData = image.PixelData[:-10]
+    assert "8,182 bytes of pixel data, the header asks for 8,192" in _refusal(image).detail
 
 
 def test_a_compressed_frame_of_another_size_than_the_header_is_refused_before_it_is_decoded() -> None:
-    film = jpeg_dataset(ramp())
-    film.PixelData = encapsulate([jpeg(np.zeros((6000, 6000), np.uint8))])
-    assert _refusal(film).reason == "undecodable"
-    assert "width=6000" in _refusal(film).detail
+    image = jpeg_dataset(ramp())
+    image.PixelData = encapsulate([jpeg(np.zeros((6000, 6000), np.uint8))])
+    assert _refusal(image).reason == "undecodable"
+    assert "width=6000" in _refusal(image).detail
 
 
 def test_a_compressed_frame_of_very_many_scans_is_refused() -> None:
-    film = jpeg_dataset(np.zeros((40, 40), np.uint8))
-    film.PixelData = encapsulate([scan_bomb(40, 300)])
-    assert "scans" in _refusal(film).detail
+    image = jpeg_dataset(np.zeros((40, 40), np.uint8))
+    image.PixelData = encapsulate([scan_bomb(40, 300)])
+    assert "scans" in _refusal(image).detail
 
 
 def test_a_compressed_frame_that_is_cut_off_is_undecodable() -> None:
-    film = jpeg_dataset(ramp())
-    film.PixelData = encapsulate([jpeg(ramp())[:200]])
-    assert _refusal(film).reason == "undecodable"
+    image = jpeg_dataset(ramp())
+    image.PixelData = encapsulate([jpeg(ramp())[:200]])
+    assert _refusal(image).reason == "undecodable"
 
 
 def test_big_endian_data_are_read() -> None:
     from pydicom.uid import ExplicitVRBigEndian
 
     values = RANDOM.integers(0, 4096, (9, 11)).astype(np.uint16)
-    film = dataset(values)
-    film.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
-    film.PixelData = values.astype(">u2").tobytes()
-    np.testing.assert_array_equal(stored_values(film), values)
+    image = dataset(values)
+    image.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
+    image.PixelData = values.astype(">u2").tobytes()
+    np.testing.assert_array_equal(stored_values(image), values)
 
 
 def test_many_threads_read_the_same() -> None:
-    film = dicom(jpeg_dataset(ramp(200, 300)))
-    alone = decode_dicom(film, DecodingConfig()).values
+    image = dicom(jpeg_dataset(ramp(200, 300)))
+    alone = decode_dicom(image, DecodingConfig()).values
     with ThreadPoolExecutor(8) as pool:
-        for image in pool.map(lambda _: decode_dicom(film, DecodingConfig()), range(24)):
-            np.testing.assert_array_equal(image.values, alone)
+        for decoded in pool.map(lambda _: decode_dicom(image, DecodingConfig()), range(24)):
+            np.testing.assert_array_equal(decoded.values, alone)

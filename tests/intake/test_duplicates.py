@@ -8,7 +8,7 @@ from PIL import Image
 from cxr_platform.config import IntakeConfig
 from cxr_platform.intake.duplicates import (
     MAX_SHIFT,
-    SAME_FILM_AGREEMENT,
+    SAME_IMAGE_AGREEMENT,
     SIDE,
     as_pairs,
     connected_groups,
@@ -18,8 +18,8 @@ from cxr_platform.intake.duplicates import (
     near_pairs,
     pairs_of_equal,
 )
-from cxr_platform.intake.films import read_film
-from tests.manifest.builders import film
+from cxr_platform.intake.images import read_image
+from tests.manifest.builders import image
 
 
 def agreement(a: np.ndarray, b: np.ndarray) -> float:
@@ -27,7 +27,7 @@ def agreement(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def test_the_agreement_is_the_largest_correlation_over_small_shifts_of_each_pair() -> None:
-    details = np.stack([fine_detail(film(number)) for number in range(4)])
+    details = np.stack([fine_detail(image(number)) for number in range(4)])
     shifts = np.arange(-MAX_SHIFT, MAX_SHIFT + 1)
     for one, other, found in zip(details, details[::-1], detail_agreement(details, details[::-1]), strict=True):
         correlation = np.fft.irfft2(one * np.conj(other), s=(SIDE, SIDE))
@@ -48,7 +48,7 @@ def test_near_pairs_are_those_that_comparing_all_pairs_finds(distance: int) -> N
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_no_or_one_film_makes_no_pair(count: int) -> None:
+def test_no_or_one_image_makes_no_pair(count: int) -> None:
     assert near_pairs(np.zeros(count, np.uint64), 4).shape == (0, 2)
 
 
@@ -57,26 +57,26 @@ def test_hamming_counts_the_bits_that_differ() -> None:
     assert hamming(a, np.array([0, 0b0001, 0], np.uint64)).tolist() == [0, 2, 64]
 
 
-def test_copies_of_a_film_agree_in_their_fine_detail() -> None:
-    original = film(1)
+def test_copies_of_an_image_agree_in_their_fine_detail() -> None:
+    original = image(1)
     compressed = io.BytesIO()
     Image.fromarray(original).save(compressed, "JPEG", quality=60)
-    assert agreement(original, np.asarray(Image.open(compressed))) > SAME_FILM_AGREEMENT
-    assert agreement(original, (original * 0.7 + 40).astype(np.uint8)) > SAME_FILM_AGREEMENT
-    assert agreement(original, np.roll(original, (4, -6), (0, 1))) > SAME_FILM_AGREEMENT
+    assert agreement(original, np.asarray(Image.open(compressed))) > SAME_IMAGE_AGREEMENT
+    assert agreement(original, (original * 0.7 + 40).astype(np.uint8)) > SAME_IMAGE_AGREEMENT
+    assert agreement(original, np.roll(original, (4, -6), (0, 1))) > SAME_IMAGE_AGREEMENT
     smaller = Image.fromarray(original).resize((150, 150)).resize((200, 200))
-    assert agreement(original, np.asarray(smaller)) > SAME_FILM_AGREEMENT
+    assert agreement(original, np.asarray(smaller)) > SAME_IMAGE_AGREEMENT
 
 
-def test_films_of_the_same_anatomy_do_not_agree_in_their_fine_detail() -> None:
-    others = [agreement(film(1), film(number)) for number in range(2, 8)]
-    assert max(others) < SAME_FILM_AGREEMENT - 0.15
+def test_images_of_the_same_anatomy_do_not_agree_in_their_fine_detail() -> None:
+    others = [agreement(image(1), image(number)) for number in range(2, 8)]
+    assert max(others) < SAME_IMAGE_AGREEMENT - 0.15
 
 
-def test_a_film_without_any_detail_agrees_with_nothing() -> None:
+def test_an_image_without_any_detail_agrees_with_nothing() -> None:
     blank = np.full((200, 200), 90, np.uint8)
-    assert agreement(blank, blank) < SAME_FILM_AGREEMENT
-    assert agreement(np.zeros_like(blank), film(1)) < SAME_FILM_AGREEMENT
+    assert agreement(blank, blank) < SAME_IMAGE_AGREEMENT
+    assert agreement(np.zeros_like(blank), image(1)) < SAME_IMAGE_AGREEMENT
 
 
 def test_groups_are_what_pairs_connect() -> None:
@@ -86,7 +86,7 @@ def test_groups_are_what_pairs_connect() -> None:
     assert groups[1] == groups[5] != groups[3]
 
 
-def test_films_without_a_patient_are_joined_to_nothing() -> None:
+def test_images_without_a_patient_are_joined_to_nothing() -> None:
     assert pairs_of_equal(["a", None, "a", None, "b", "a"]).tolist() == [[0, 2], [0, 5]]
     assert pairs_of_equal([None, None]).shape == (0, 2)
 
@@ -105,9 +105,9 @@ def test_films_without_a_patient_are_joined_to_nothing() -> None:
         ("AR-1.jpg", "extubation-1.jpg", False),  # within 4 bits of each other, and of different people
     ],
 )
-def test_real_films_are_told_apart_where_the_hash_does_not(
+def test_real_images_are_told_apart_where_the_hash_does_not(
     real_data: Path, first: str, second: str, same: bool
 ) -> None:
     folder = real_data / "sources" / "covid-chestxray-dataset" / "images"
-    a, b = (read_film((folder / name).read_bytes(), IntakeConfig()).pixels for name in (first, second))
-    assert (agreement(a, b) >= SAME_FILM_AGREEMENT) is same
+    a, b = (read_image((folder / name).read_bytes(), IntakeConfig()).pixels for name in (first, second))
+    assert (agreement(a, b) >= SAME_IMAGE_AGREEMENT) is same

@@ -8,7 +8,7 @@ from cxr_platform.intake.letterbox import letterbox
     ("shape", "box"),
     [((300, 300), (0, 0, 200, 200)), ((100, 400), (0, 75, 200, 125)), ((400, 100), (75, 0, 125, 200))],
 )
-def test_the_aspect_is_kept_and_the_film_is_centred_on_black(shape: tuple[int, int], box: tuple[int, ...]) -> None:
+def test_the_aspect_is_kept_and_the_image_is_centred_on_black(shape: tuple[int, int], box: tuple[int, ...]) -> None:
     result = letterbox(np.full(shape, 200, np.uint8), 200)
     assert result.box == box
     assert result.pixels.shape == (200, 200)
@@ -30,28 +30,28 @@ def test_detail_finer_than_a_pixel_averages_out_and_does_not_alias(side: int) ->
     assert np.abs(inner.astype(int) - 127).max() <= 2
 
 
-def test_a_small_film_is_enlarged() -> None:
-    film = np.zeros((50, 50), np.uint8)
-    film[:, 25:] = 255
-    result = letterbox(film, 200)
+def test_a_small_image_is_enlarged() -> None:
+    image = np.zeros((50, 50), np.uint8)
+    image[:, 25:] = 255
+    result = letterbox(image, 200)
     assert result.padding_fraction == 0
     assert result.pixels[:, :90].max() < 30
     assert result.pixels[:, 110:].min() > 225
 
 
 def test_overshoot_at_an_edge_is_clipped_not_wrapped() -> None:
-    film = np.full((400, 400), 255, np.float32)
-    film[:, :200] = 0
-    result = letterbox(film, 200)
+    image = np.full((400, 400), 255, np.float32)
+    image[:, :200] = 0
+    result = letterbox(image, 200)
     assert result.pixels[:, 110:].min() > 200
 
 
 def test_float_and_byte_values_come_to_the_same() -> None:
-    film = np.random.default_rng(0).integers(0, 256, (317, 211), dtype=np.uint8)
-    difference = letterbox(film, 200).pixels.astype(int) - letterbox(film.astype(np.float32), 200).pixels
+    image = np.random.default_rng(0).integers(0, 256, (317, 211), dtype=np.uint8)
+    difference = letterbox(image, 200).pixels.astype(int) - letterbox(image.astype(np.float32), 200).pixels
     assert np.abs(difference).max() <= 1
 
 
-def test_a_film_of_one_row_still_gives_a_square() -> None:
+def test_an_image_of_one_row_still_gives_a_square() -> None:
     result = letterbox(np.full((1, 1000), 9, np.uint8), 200)
     assert result.content.shape == (1, 200)

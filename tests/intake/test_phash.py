@@ -22,8 +22,8 @@ def test_the_hash_is_the_hexadecimal_that_imagehash_prints() -> None:
     assert f"{phash(thorax()):016x}" == str(imagehash.phash(Image.fromarray(thorax())))
 
 
-def test_a_darker_copy_is_near_and_the_mirrored_transposed_film_is_far() -> None:
-    film = thorax()
-    film[20:60, 120:160] = 255
-    assert _distance(phash(film), phash((film * 0.7).astype(np.uint8))) <= 4
-    assert _distance(phash(film), phash(np.ascontiguousarray(film.T[::-1]))) > 10
+def test_a_darker_copy_is_near_and_the_mirrored_transposed_image_is_far() -> None:
+    image = thorax()
+    image[20:60, 120:160] = 255
+    assert _distance(phash(image), phash((image * 0.7).astype(np.uint8))) <= 4
+    assert _distance(phash(image), phash(np.ascontiguousarray(image.T[::-1]))) > 10

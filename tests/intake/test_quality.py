@@ -7,7 +7,7 @@ import pytest
 from scipy.ndimage import maximum_filter, minimum_filter
 
 from cxr_platform.config import IntakeConfig, QualityConfig
-from cxr_platform.intake.films import read_film
+from cxr_platform.intake.images import read_image
 from cxr_platform.intake.quality import QualityMeasures, judge, measure
 from cxr_platform.intake.reasons import REASONS
 from tests.intake.files import thorax
@@ -22,7 +22,7 @@ def test_contrast_and_deviation_are_shares_of_the_range_from_black_to_white() ->
     assert measures.std == 0.5
 
 
-def test_side_and_aspect_are_those_of_the_stored_film() -> None:
+def test_side_and_aspect_are_those_of_the_stored_image() -> None:
     measures = measure(thorax(), 3000, 2000)
     assert (measures.side, measures.aspect) == (2000, 1.5)
 
@@ -36,7 +36,7 @@ def test_flat_is_where_the_neighbourhood_spans_at_most_3_levels() -> None:
 @pytest.mark.parametrize("shape", [(1, 1), (1, 200), (200, 1), (3, 4), (77, 200), (200, 157)])
 @pytest.mark.parametrize("levels", [4, 6, 256])
 def test_flat_is_what_the_filters_of_scipy_find(shape: tuple[int, int], levels: int) -> None:
-    """To the bit: manifests hold it. The film is part of a letterbox, and its rows do not follow one another."""
+    """To the bit: manifests hold it. The image is part of a letterbox, and its rows do not follow one another."""
     box = np.random.default_rng(levels).integers(0, levels, (200, 200), dtype=np.uint8)
     content = box[: shape[0], 200 - shape[1] :]
     spans = maximum_filter(content, 5, mode="nearest") - minimum_filter(content, 5, mode="nearest")
@@ -49,7 +49,7 @@ def test_a_thorax_is_upright_and_lying_it_is_not() -> None:
     assert lying.uprightness == pytest.approx(-upright.uprightness, abs=0.01)
 
 
-def test_an_empty_film_has_no_uprightness_and_is_judged_by_its_contrast() -> None:
+def test_an_empty_image_has_no_uprightness_and_is_judged_by_its_contrast() -> None:
     measures = measure(np.zeros((100, 200), np.uint8), 400, 200)
     assert measures.uprightness == 0
     refusal = judge(measures, QualityConfig())
@@ -57,7 +57,7 @@ def test_an_empty_film_has_no_uprightness_and_is_judged_by_its_contrast() -> Non
     assert refusal.reason == "low-contrast"
 
 
-def test_a_good_film_passes() -> None:
+def test_a_good_image_passes() -> None:
     assert judge(GOOD, QualityConfig()) is None
 
 
@@ -86,12 +86,12 @@ def test_the_limits_are_those_of_the_profile() -> None:
 
 def _refusals(files: list[Path]) -> list[str | None]:
     config = IntakeConfig()
-    refusals = (judge(read_film(file.read_bytes(), config).quality, config.quality) for file in files)
+    refusals = (judge(read_image(file.read_bytes(), config).quality, config.quality) for file in files)
     return [refusal.reason if refusal else None for refusal in refusals]
 
 
 @pytest.mark.real
-def test_real_films_on_their_side_and_real_films_of_64_pixels_are_found(real_data: Path) -> None:
+def test_real_images_on_their_side_and_real_images_of_64_pixels_are_found(real_data: Path) -> None:
     lying = sorted((real_data / "extras/nih_rotated90/images").glob("*.png"))
     small = sorted((real_data / "extras/nih_lowres_64px/images").glob("*.png"))[:20]
     assert _refusals(lying) == ["not-upright"] * 16
@@ -99,7 +99,7 @@ def test_real_films_on_their_side_and_real_films_of_64_pixels_are_found(real_dat
 
 
 @pytest.mark.real
-def test_of_real_frontal_films_fewer_than_3_in_100_are_excluded(real_data: Path) -> None:
+def test_of_real_frontal_images_fewer_than_3_in_100_are_excluded(real_data: Path) -> None:
     kermany, effusion = "chest_xray/train", "pleural-effusion-detection/dataset/train_test/effusion"
     folders = (f"{kermany}/NORMAL", f"{kermany}/PNEUMONIA", effusion)
     sample = chain.from_iterable(islice(sorted((real_data / "sources" / f).iterdir()), 0, None, 15) for f in folders)

@@ -14,7 +14,7 @@ CONFIG = DecodingConfig()
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "P"])
-def test_the_same_film_in_every_png_mode_is_the_same_grey(mode: str) -> None:
+def test_the_same_image_in_every_png_mode_is_the_same_grey(mode: str) -> None:
     image = decode_raster(png(Image.fromarray(ramp()).convert(mode)), "PNG", CONFIG)
     np.testing.assert_array_equal(image.values, ramp())
     assert (image.color_mode, image.bit_depth, image.container) == (mode, 8, "PNG")
@@ -27,7 +27,7 @@ def test_a_one_bit_png_is_black_and_white() -> None:
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
-def test_a_jpeg_is_bright_where_the_film_is_bright(mode: str) -> None:
+def test_a_jpeg_is_bright_where_the_image_is_bright(mode: str) -> None:
     image = decode_raster(jpeg(Image.fromarray(ramp()).convert("RGB").convert(mode)), "JPEG", CONFIG)
     assert np.abs(image.values.astype(int) - ramp()).max() <= 3
     assert (image.color_mode, image.bit_depth) == (mode, 8)
@@ -60,7 +60,7 @@ def test_sixteen_bits_get_the_percentile_window() -> None:
     assert np.median(image.values) == pytest.approx(127.5, abs=1)
 
 
-def test_the_exif_orientation_turns_the_film_upright() -> None:
+def test_the_exif_orientation_turns_the_image_upright() -> None:
     exif = Image.Exif()
     exif[274] = 6  # the camera was turned by 90 degrees
     image = decode_raster(jpeg(ramp(60, 80), exif=exif), "JPEG", CONFIG)

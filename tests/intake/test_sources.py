@@ -139,7 +139,7 @@ def roles(found: Found) -> dict[str, str]:
     return {candidate.source: candidate.role for candidate in found.candidates}
 
 
-def test_sources_that_are_marked_external_keep_their_films_in_that_role(tmp_path: Path) -> None:
+def test_sources_that_are_marked_external_keep_their_images_in_that_role(tmp_path: Path) -> None:
     found = find(plant(several(tmp_path), "unsorted/a.png"))
     marked = mark_external(found, ["hospital", "chest_xray"])
     assert roles(marked) == {
@@ -271,7 +271,7 @@ def test_the_real_collections_have_the_counts_of_their_readme(real_data: Path) -
     sources = real_data / "sources"
     found = find(sources)
     counts = _counts(found)
-    # 381 Covid19 films of which 21 are lateral
+    # 381 Covid19 images of which 21 are lateral
     assert counts["covid-chestxray-dataset", "Covid19"] == 360
     assert counts["covid-chestxray-dataset", "view"] == 21
     assert counts["chest_xray", "Normal"] == 1335
@@ -299,7 +299,7 @@ def test_every_real_file_is_a_candidate_or_a_table(real_data: Path) -> None:
 
 
 @pytest.mark.real
-def test_frontal_only_switched_off_takes_the_lateral_films_too(real_data: Path) -> None:
+def test_frontal_only_switched_off_takes_the_lateral_images_too(real_data: Path) -> None:
     found = find_candidates(real_data / "sources", SelectionConfig(frontal_only=False))
     assert _counts(found)["covid-chestxray-dataset", "Covid19"] == 381
 

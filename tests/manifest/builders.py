@@ -14,13 +14,13 @@ from scipy.ndimage import gaussian_filter
 
 from cxr_platform.config import Profile, load_profile
 from cxr_platform.intake.candidate import Candidate, Refusal
-from cxr_platform.intake.films import read_film
+from cxr_platform.intake.images import read_image
 from cxr_platform.intake.sources import find_candidates
 from cxr_platform.labels import CLASSES
 from cxr_platform.manifest.cache import DecodedCache, settings_key, write_shard
 from cxr_platform.manifest.decoding import DecodeTask
+from cxr_platform.manifest.patient_ids import patient_salt
 from cxr_platform.manifest.place import Place
-from cxr_platform.manifest.pseudonyms import patient_salt
 from cxr_platform.manifest.records import Decoded, FileKey, facts_of
 from tests.intake.files import png, thorax
 
@@ -28,7 +28,7 @@ PER_CLASS = 4
 Pixels = NDArray[np.uint8]
 
 
-def film(number: int, size: int = 200) -> Pixels:
+def image(number: int, size: int = 200) -> Pixels:
     """A thorax whose fine structure is its own."""
     noise = np.random.default_rng(number).normal(size=(size, size))
     structure = gaussian_filter(noise, 2)
@@ -40,18 +40,18 @@ def brighter_copy(pixels: Pixels) -> Pixels:
 
 
 def write_collection(data: Path) -> Path:
-    """Class folders with four films a class, some that must be excluded, and a Cohen-like table with patients."""
+    """Class folders with four images a class, some that must be excluded, and a Cohen-like table with patients."""
     for number, label in enumerate(CLASSES):
         for i in range(PER_CLASS):
-            save(film(10 * number + i), data / "classes" / label / f"film-{i}.png")
+            save(image(10 * number + i), data / "classes" / label / f"image-{i}.png")
     normal = data / "classes" / "Normal"
-    first = film(10 * CLASSES.index("Normal"))
+    first = image(10 * CLASSES.index("Normal"))
     save(first, normal / "same-pixels.bmp.png", compress_level=1)
     save(brighter_copy(first), normal / "brighter.png")
-    save(film(900) // 12 + 100, normal / "flat.png")
+    save(image(900) // 12 + 100, normal / "flat.png")
     (normal / "text.png").write_text("not an image\n")
     for label in ("Edema", "Fibrosis"):
-        save(film(901), data / "classes" / label / "both.png")
+        save(image(901), data / "classes" / label / "both.png")
     _write_cohen(data / "cohen")
     return data
 
@@ -59,7 +59,7 @@ def write_collection(data: Path) -> Path:
 def _write_cohen(folder: Path) -> None:
     rows = [("p1", "COVID-19", "PA", "a.png"), ("p1", "COVID-19", "AP", "b.png"), ("p2", "COVID-19", "L", "c.png")]
     for number, (*_, name) in enumerate(rows):
-        save(film(800 + number), folder / "images" / name)
+        save(image(800 + number), folder / "images" / name)
     with (folder / "metadata.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["patientid", "finding", "view", "filename", "modality", "folder", "sex", "age"])
@@ -97,9 +97,9 @@ def _row(candidate: Candidate) -> dict[str, Any]:
 
 
 def decoded(source_path: str, pixels: Pixels, row: int = 0, shard: str = "") -> Decoded:
-    """The record of a film with these pixels."""
+    """The record of an image with these pixels."""
     data = png(pixels)
-    facts = facts_of(read_film(data, profile().intake), data, None)
+    facts = facts_of(read_image(data, profile().intake), data, None)
     return Decoded(FileKey(source_path, len(data), 0), facts, None, "", shard, row)
 
 
@@ -107,10 +107,10 @@ def refused(source_path: str, reason: str = "not-an-image") -> Decoded:
     return Decoded(FileKey(source_path, 1, 0), None, reason, "said so")
 
 
-def store(cache: DecodedCache, films: dict[str, Pixels]) -> list[Decoded]:
-    """Put films into one shard of the cache; their records."""
-    records = [decoded(source_path, pixels, row) for row, (source_path, pixels) in enumerate(films.items())]
-    shard = write_shard(cache.folder, records, np.stack(list(films.values())))
+def store(cache: DecodedCache, images: dict[str, Pixels]) -> list[Decoded]:
+    """Put images into one shard of the cache; their records."""
+    records = [decoded(source_path, pixels, row) for row, (source_path, pixels) in enumerate(images.items())]
+    shard = write_shard(cache.folder, records, np.stack(list(images.values())))
     return [record._replace(shard=shard) for record in records]
 
 

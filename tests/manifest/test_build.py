@@ -11,10 +11,10 @@ from cxr_platform.intake.sources import Found
 from cxr_platform.labels import CLASSES
 from cxr_platform.manifest import validate
 from cxr_platform.manifest.build import build_manifest, differing_settings, is_current
-from cxr_platform.manifest.choice import Choice
 from cxr_platform.manifest.rows import make_info
 from cxr_platform.manifest.store import Manifest, open_manifest
-from tests.manifest.builders import PER_CLASS, brighter_copy, fill_cache, film, profile, save
+from cxr_platform.manifest.take_part import Choice
+from tests.manifest.builders import PER_CLASS, brighter_copy, fill_cache, image, profile, save
 
 
 class Notes:
@@ -64,35 +64,35 @@ def test_counts_are_by_class_and_source(built: Manifest) -> None:
     assert list(built.info["counts"]) == list(CLASSES)
 
 
-def test_a_patient_and_copies_of_a_film_are_one_group_on_one_side(built: Manifest) -> None:
+def test_a_patient_and_copies_of_an_image_are_one_group_on_one_side(built: Manifest) -> None:
     rows = built.table(["source_path", "group_id", "fold_grouped"]).to_pylist()
     group = {row["source_path"]: (row["group_id"], row["fold_grouped"]) for row in rows}
     normal = "classes/Normal/"
     assert group["cohen/images/a.png"] == group["cohen/images/b.png"]
-    assert group[normal + "film-0.png"] == group[normal + "same-pixels.bmp.png"] == group[normal + "brighter.png"]
+    assert group[normal + "image-0.png"] == group[normal + "same-pixels.bmp.png"] == group[normal + "brighter.png"]
     assert built.info["groups"] == {"1": built.info["images"] - 5, "2": 1, "3": 1}
 
 
 def test_no_patient_key_is_stored(built: Manifest) -> None:
     patients = set(built.table(["patient_id"])["patient_id"].to_pylist())
-    assert len(patients) == 2  # none, and one that has two films
+    assert len(patients) == 2  # none, and one that has two images
     assert "p1" not in patients
 
 
-def test_the_same_films_give_the_same_hash_and_nothing_is_decoded_twice(
+def test_the_same_images_give_the_same_hash_and_nothing_is_decoded_twice(
     copy: tuple[Path, Path], collection: Path, built: Manifest
 ) -> None:
     _, destination = copy
     said = Notes()
     again = build_manifest(collection, destination, profile(), said)
     assert again.content_hash == built.content_hash
-    assert said.notes[0] == f"Films: 0 to decode, {built.info['found']} from the cache"
-    assert ("Writing films", built.info["images"], built.info["images"]) in said.steps
+    assert said.notes[0] == f"Images: 0 to decode, {built.info['found']} from the cache"
+    assert ("Writing images", built.info["images"], built.info["images"]) in said.steps
 
 
-def test_a_film_that_is_added_changes_the_hash_and_no_other_row(copy: tuple[Path, Path], built: Manifest) -> None:
+def test_an_image_that_is_added_changes_the_hash_and_no_other_row(copy: tuple[Path, Path], built: Manifest) -> None:
     data, destination = copy
-    save(film(1000), data / "classes" / "Edema" / "new.png")
+    save(image(1000), data / "classes" / "Edema" / "new.png")
     fill_cache(data, destination, profile())
     again = build_manifest(data, destination, profile())
     assert again.content_hash != built.content_hash
@@ -137,25 +137,25 @@ def test_a_manifest_that_is_not_valid_is_put_aside(
 def test_the_lists_of_a_person_overrule_the_measures(copy: tuple[Path, Path], tmp_path: Path) -> None:
     data, destination = copy
     allow = 'allow = ["classes/Normal/flat.png", "cohen/images/c.png"]'
-    deny = 'deny = ["classes/Edema/film-0.png", "classes/Normal/text.png"]'
+    deny = 'deny = ["classes/Edema/image-0.png", "classes/Normal/text.png"]'
     (data / "overrule.toml").write_text(f"{allow}\n{deny}\n")
     fill_cache(data, destination, profile())
     reasons = excluded(build_manifest(data, destination, profile()))
     assert not {"classes/Normal/flat.png", "cohen/images/c.png"} & set(reasons)
-    assert reasons["classes/Edema/film-0.png"] == reasons["classes/Normal/text.png"] == "denied"
+    assert reasons["classes/Edema/image-0.png"] == reasons["classes/Normal/text.png"] == "denied"
     assert not any("overrule" in path for path in reasons)
 
 
-def test_a_list_with_a_film_that_is_not_there_is_an_error(collection: Path, tmp_path: Path) -> None:
+def test_a_list_with_an_image_that_is_not_there_is_an_error(collection: Path, tmp_path: Path) -> None:
     lists = tmp_path / "lists.toml"
     lists.write_text('deny = ["classes/Edema/nothing.png"]')
     with pytest.raises(ConfigError, match=r"files of the collections.*nothing\.png"):
         build_manifest(collection, tmp_path / "manifest", profile(), overrule=lists)
 
 
-def test_external_films_are_in_no_fold_and_none_of_them_is_a_copy_of_the_studys(copy: tuple[Path, Path]) -> None:
+def test_external_images_are_in_no_fold_and_none_of_them_is_a_copy_of_the_studys(copy: tuple[Path, Path]) -> None:
     data, destination = copy
-    save(brighter_copy(film(0)), data / "cohen" / "images" / "a.png")  # film(0) is Covid19/film-0.png of the study
+    save(brighter_copy(image(0)), data / "cohen" / "images" / "a.png")  # image(0) is Covid19/image-0.png of the study
     (data / "sources.toml").write_text(
         '[sources.classes]\npath = "classes"\n[sources.cohen]\npath = "cohen"\nrole = "external"\n'
     )
@@ -205,16 +205,16 @@ def test_what_does_not_fit_into_memory_is_kept_where_the_manifest_is_built(
     assert folders == [destination.with_name("manifest.building")]
 
 
-def test_a_store_of_films_that_does_not_answer_is_an_error_that_names_it(
+def test_a_store_of_images_that_does_not_answer_is_an_error_that_names_it(
     store: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    films = UPath("s3://films/build", skip_instance_cache=True)
-    with pytest.raises(StorageError, match=r"able to read s3://films/build.*connect"):
-        build_manifest(films, tmp_path / "manifest", profile())
+    images = UPath("s3://images/build", skip_instance_cache=True)
+    with pytest.raises(StorageError, match=r"able to read s3://images/build.*connect"):
+        build_manifest(images, tmp_path / "manifest", profile())
 
 
-def test_validation_is_kept_beside_the_films(built: Manifest) -> None:
+def test_validation_is_kept_beside_the_images(built: Manifest) -> None:
     summary = (built.folder / validate.VALIDATION_FOLDER / "summary.md").read_text()
     assert "folds_of_group | met" in summary
     assert "not met" not in summary
@@ -235,7 +235,7 @@ def test_a_synthetic_source_that_is_external_makes_the_manifest_synthetic(built:
     assert not make_info(rows, Choice([], [], [], [], []), Found([]), profile())["synthetic"]
 
 
-def test_a_disk_that_is_full_while_films_are_written_is_told(
+def test_a_disk_that_is_full_while_images_are_written_is_told(
     copy: tuple[Path, Path], collection: Path, built: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, destination = copy
@@ -243,7 +243,7 @@ def test_a_disk_that_is_full_while_films_are_written_is_told(
     def full(*_: object) -> None:
         Path("/dev/full").write_text("x")
 
-    monkeypatch.setattr("cxr_platform.manifest.build.write_films", full)
+    monkeypatch.setattr("cxr_platform.manifest.build.write_images", full)
     with pytest.raises(StorageError, match=r"able to write .*manifest\.building.*No space left"):
         build_manifest(collection, destination, profile())
     assert open_manifest(destination).content_hash == built.content_hash
@@ -255,7 +255,7 @@ def test_a_manifest_is_current_for_the_settings_and_files_it_was_built_of(copy: 
     assert is_current(manifest, data, profile())
     assert not is_current(manifest, data, profile(seed=7))
     assert not is_current(manifest, data, profile(), external=["cohen"])
-    save(film(99), data / "classes" / "Normal" / "new.png")
+    save(image(99), data / "classes" / "Normal" / "new.png")
     assert not is_current(manifest, data, profile())
 
 
@@ -268,17 +268,17 @@ def test_settings_that_differ_are_told_one_by_one(copy: tuple[Path, Path]) -> No
     ]
 
 
-def test_a_manifest_of_other_films_is_not_current(copy: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_manifest_of_other_images_is_not_current(copy: tuple[Path, Path], tmp_path: Path) -> None:
     data, destination = copy
     (data / "classes" / "Normal").rename(data / "classes" / "Pneumonia-of-another-collection")
     assert not is_current(open_manifest(destination), data, profile())
 
 
-def test_films_of_the_same_names_and_other_sizes_are_not_taken_for_those_of_the_manifest(
+def test_images_of_the_same_names_and_other_sizes_are_not_taken_for_those_of_the_manifest(
     copy: tuple[Path, Path],
 ) -> None:
     data, destination = copy
-    save(film(77), data / "classes" / "Normal" / "film-1.png")
+    save(image(77), data / "classes" / "Normal" / "image-1.png")
     assert not is_current(open_manifest(destination), data, profile())
 
 
@@ -292,7 +292,7 @@ def test_a_table_that_says_something_else_is_noticed(copy: tuple[Path, Path]) ->
 def test_lists_that_overrule_are_part_of_what_a_manifest_is_built_of(copy: tuple[Path, Path], tmp_path: Path) -> None:
     data, destination = copy
     lists = tmp_path / "lists.toml"
-    lists.write_text('deny = ["classes/Edema/film-0.png"]')
+    lists.write_text('deny = ["classes/Edema/image-0.png"]')
     assert not is_current(open_manifest(destination), data, profile(), overrule=lists)
     fill_cache(data, destination, profile())
     manifest = build_manifest(data, destination, profile(), overrule=lists)
@@ -307,7 +307,7 @@ def test_a_manifest_that_does_not_say_of_what_it_was_built_is_not_current(copy: 
     assert not is_current(manifest, data, profile())
 
 
-def test_a_manifest_that_lacks_films_which_could_not_be_read_is_not_current(copy: tuple[Path, Path]) -> None:
+def test_a_manifest_that_lacks_images_which_could_not_be_read_is_not_current(copy: tuple[Path, Path]) -> None:
     data, destination = copy
     manifest = open_manifest(destination)
     manifest.info["excluded"]["unreadable"] = 1

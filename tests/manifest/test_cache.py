@@ -19,7 +19,7 @@ from cxr_platform.manifest.cache import (
     write_shard,
 )
 from cxr_platform.storage.place import place
-from tests.manifest.builders import film, refused, store
+from tests.manifest.builders import image, refused, store
 
 INTAKE = Path(cxr_platform.__file__).parent / "intake"
 
@@ -29,10 +29,10 @@ def cache(tmp_path: Path) -> DecodedCache:
     return DecodedCache(tmp_path, "key")
 
 
-def test_records_and_films_come_back_as_they_were_stored(cache: DecodedCache) -> None:
-    records = store(cache, {"s/a.png": film(1), "s/b.png": film(2)})
+def test_records_and_images_come_back_as_they_were_stored(cache: DecodedCache) -> None:
+    records = store(cache, {"s/a.png": image(1), "s/b.png": image(2)})
     assert list(cache.load().values()) == records
-    assert np.array_equal(PixelReader(cache, 200).films(records[::-1]), [film(2), film(1)])
+    assert np.array_equal(PixelReader(cache, 200).images(records[::-1]), [image(2), image(1)])
 
 
 def test_a_refusal_is_remembered_but_not_that_a_file_could_not_be_opened(cache: DecodedCache) -> None:
@@ -41,16 +41,16 @@ def test_a_refusal_is_remembered_but_not_that_a_file_could_not_be_opened(cache: 
     assert [(key.source_path, record.reason) for key, record in cache.load().items()] == [("s/a.png", "not-an-image")]
 
 
-def test_a_film_is_found_by_size_and_time_as_well(cache: DecodedCache) -> None:
-    (record,) = store(cache, {"s/a.png": film(1)})
+def test_an_image_is_found_by_size_and_time_as_well(cache: DecodedCache) -> None:
+    (record,) = store(cache, {"s/a.png": image(1)})
     assert record.key in cache.load()
     assert record.key._replace(mtime_ns=1) not in cache.load()
     assert record.key._replace(size=1) not in cache.load()
 
 
 def test_what_nobody_uses_any_more_is_removed(cache: DecodedCache, tmp_path: Path) -> None:
-    (used,) = store(cache, {"s/a.png": film(1)})
-    store(cache, {"s/b.png": film(2)})
+    (used,) = store(cache, {"s/a.png": image(1)})
+    store(cache, {"s/b.png": image(2)})
     (cache.folder / "half.parquet.partial").write_text("PAR1")
     DecodedCache(tmp_path, "0123456789abcdef")
     cache.prune([used])
@@ -59,7 +59,7 @@ def test_what_nobody_uses_any_more_is_removed(cache: DecodedCache, tmp_path: Pat
 
 
 def test_a_shard_that_was_cut_off_is_decoded_again(cache: DecodedCache) -> None:
-    (record,) = store(cache, {"s/a.png": film(1)})
+    (record,) = store(cache, {"s/a.png": image(1)})
     file = cache.folder / record.shard
     file.write_bytes(file.read_bytes()[:1000])
     assert cache.load() == {}
@@ -75,7 +75,7 @@ def test_a_shard_that_is_out_of_reach_for_a_moment_is_kept(
     def refuse(*_: object, **__: object) -> None:
         raise error
 
-    (record,) = store(cache, {"s/a.png": film(1)})
+    (record,) = store(cache, {"s/a.png": image(1)})
     with monkeypatch.context() as patched:
         patched.setattr(pq, "read_table", refuse)
         with pytest.raises(StorageError, match=record.shard):
@@ -84,16 +84,16 @@ def test_a_shard_that_is_out_of_reach_for_a_moment_is_kept(
 
 
 def test_a_shard_that_vanishes_while_it_is_needed_is_an_error_with_the_way_out(cache: DecodedCache) -> None:
-    (record,) = store(cache, {"s/a.png": film(1)})
+    (record,) = store(cache, {"s/a.png": image(1)})
     (cache.folder / record.shard).unlink()
-    with pytest.raises(StorageError, match=r"decoded films in .* Remove .*decoded again"):
-        PixelReader(cache, 200).films([record])
+    with pytest.raises(StorageError, match=r"decoded images in .* Remove .*decoded again"):
+        PixelReader(cache, 200).images([record])
 
 
 def test_few_shards_are_in_memory_at_a_time(cache: DecodedCache) -> None:
-    records = [record for number in range(9) for record in store(cache, {f"s/{number}.png": film(number)})]
+    records = [record for number in range(9) for record in store(cache, {f"s/{number}.png": image(number)})]
     reader = PixelReader(cache, 200)
-    assert np.array_equal(reader.films(records), [film(number) for number in range(9)])
+    assert np.array_equal(reader.images(records), [image(number) for number in range(9)])
     assert len(reader._open) == SHARDS_IN_MEMORY
 
 
@@ -130,7 +130,7 @@ def imported(module: str) -> set[str]:
 
 
 def test_the_decoding_modules_are_all_that_decoding_imports() -> None:
-    found, new = set(), {"films", "phash"}
+    found, new = set(), {"images", "phash"}
     while new:
         found |= new
         new = {name for module in new for name in imported(module)} - found
@@ -145,8 +145,8 @@ def test_folders_of_others_beside_the_shards_are_left_alone(cache: DecodedCache,
 
 def test_a_cache_in_an_object_store_gives_back_what_was_put_into_it(tmp_path: Path) -> None:
     cache = DecodedCache(place(f"memory://{tmp_path.name}/cache"), "0123456789abcdef")
-    (record,) = store(cache, {"s/a.png": film(1)})
+    (record,) = store(cache, {"s/a.png": image(1)})
     assert cache.load() == {record.key: record}
-    assert (PixelReader(cache, 200).films([record])[0] == film(1)).all()
+    assert (PixelReader(cache, 200).images([record])[0] == image(1)).all()
     cache.prune([])
     assert cache.load() == {}

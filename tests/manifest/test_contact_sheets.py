@@ -9,7 +9,7 @@ from cxr_platform.manifest import contact_sheets
 from cxr_platform.manifest.cache import DecodedCache, PixelReader
 from cxr_platform.manifest.contact_sheets import CELL, COLUMNS, HEADER, THUMBNAIL, write_contact_sheets
 from cxr_platform.manifest.selection import Excluded
-from tests.manifest.builders import film, refused, store
+from tests.manifest.builders import image, refused, store
 
 
 @pytest.fixture
@@ -27,13 +27,13 @@ def cell(picture: np.ndarray, position: int) -> np.ndarray:
     return picture[top : top + THUMBNAIL, left : left + THUMBNAIL]
 
 
-def test_there_is_a_sheet_a_reason_with_the_films_as_they_are(cache: DecodedCache, tmp_path: Path) -> None:
-    films = {f"s/{i}.png": film(i) for i in range(2)}
-    seen = [Excluded(r.key.source_path, Refusal("partial", "aspect 3"), r) for r in store(cache, films)]
+def test_there_is_a_sheet_a_reason_with_the_images_as_they_are(cache: DecodedCache, tmp_path: Path) -> None:
+    images = {f"s/{i}.png": image(i) for i in range(2)}
+    seen = [Excluded(r.key.source_path, Refusal("partial", "aspect 3"), r) for r in store(cache, images)]
     unseen = Excluded("s/text.png", Refusal("not-an-image", "text"), refused("s/text.png"))
     write_contact_sheets(tmp_path / "sheets", [*seen[::-1], unseen], PixelReader(cache, 200))
     assert {file.name for file in (tmp_path / "sheets").iterdir()} == {"partial.png", "not-an-image.png"}
-    expected = Image.fromarray(film(1)).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+    expected = Image.fromarray(image(1)).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
     assert np.array_equal(cell(sheet(tmp_path / "sheets", "partial"), 1), np.asarray(expected))
 
 
@@ -48,14 +48,14 @@ def test_a_file_without_pixels_has_a_grey_place(cache: DecodedCache, tmp_path: P
         assert np.bincount(cell(picture, position).ravel()).argmax() == 224
 
 
-def test_a_sheet_ends_after_its_last_film_and_shows_the_first_ones_only(
+def test_a_sheet_ends_after_its_last_image_and_shows_the_first_ones_only(
     cache: DecodedCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(contact_sheets, "FILMS_A_SHEET", 12)
+    monkeypatch.setattr(contact_sheets, "IMAGES_PER_SHEET", 12)
     items = [Excluded(f"s/{i:03}.png", Refusal("not-drawn", "5 of Normal were drawn"), None) for i in range(50)]
     write_contact_sheets(tmp_path / "sheets", items, PixelReader(cache, 200))
     assert sheet(tmp_path / "sheets", "not-drawn").shape == (HEADER + 2 * CELL[1], COLUMNS * CELL[0])
-    assert contact_sheets._header("not-drawn", 12, 50).endswith("Films: first 12 of 50.\n")
+    assert contact_sheets._header("not-drawn", 12, 50).endswith("Images: first 12 of 50.\n")
 
 
 def test_the_header_tells_how_to_overrule_what_can_be(cache: DecodedCache) -> None:

@@ -21,12 +21,12 @@ from cxr_platform.intake.sources import find_candidates
 from cxr_platform.manifest.build import build_manifest
 from cxr_platform.manifest.cache import DecodedCache, PixelReader, settings_key
 from cxr_platform.manifest.decoding import DIED, DecodeTask, decode_files, decode_new
+from cxr_platform.manifest.patient_ids import patient_salt
 from cxr_platform.manifest.progress import Silent
-from cxr_platform.manifest.pseudonyms import patient_salt
 from cxr_platform.manifest.records import Decoded, FileKey
 from cxr_platform.manifest.store import Manifest
 from cxr_platform.storage.place import place
-from tests.manifest.builders import candidate, film, listed, profile, save
+from tests.manifest.builders import candidate, image, listed, profile, save
 from tests.storage.object_store import folder
 
 pytestmark = pytest.mark.ray
@@ -49,7 +49,7 @@ class Deadly(DecodeTask):
 
 
 def files_in(folder: Path, names: list[str]) -> list[tuple[Candidate, FileKey]]:
-    told = [candidate(f"s/{name}", path=save(film(number), folder / name)) for number, name in enumerate(names)]
+    told = [candidate(f"s/{name}", path=save(image(number), folder / name)) for number, name in enumerate(names)]
     return [(one, FileKey(one.source_path, 1, number)) for number, one in enumerate(told)]
 
 
@@ -61,12 +61,12 @@ def test_ray_builds_what_this_process_builds(built: Manifest, collection: Path, 
 
 def test_a_file_on_which_the_process_dies_is_excluded_and_the_others_are_decoded(tmp_path: Path) -> None:
     cache = DecodedCache(tmp_path, "key")
-    files = files_in(tmp_path / "films", [*(f"{i}.png" for i in range(20)), "deadly.png"])
+    files = files_in(tmp_path / "images", [*(f"{i}.png" for i in range(20)), "deadly.png"])
     blocks = decode_files(files, Deadly(profile().intake, "salt", cache.folder))
     records = {record.key.source_path: record for block in blocks for record in block}
     assert records.pop("s/deadly.png").reason == "undecodable"
     assert {record.reason for record in records.values()} == {None}
-    assert np.array_equal(PixelReader(cache, 200).films([records["s/7.png"]])[0], film(7))
+    assert np.array_equal(PixelReader(cache, 200).images([records["s/7.png"]])[0], image(7))
 
 
 @dataclass(frozen=True)
@@ -80,39 +80,39 @@ class Hopeless(DecodeTask):
 
 def test_that_a_file_is_deadly_is_remembered(tmp_path: Path) -> None:
     cache = DecodedCache(tmp_path, "key")
-    candidates = [one for one, _ in files_in(tmp_path / "films", ["deadly.png"])]
+    candidates = [one for one, _ in files_in(tmp_path / "images", ["deadly.png"])]
     task = Deadly(profile().intake, "salt", cache.folder)
     first = decode_new(candidates, cache, task, Silent())  # the only new file, as when it is added to a collection
     assert (first["s/deadly.png"].reason, first["s/deadly.png"].detail) == ("undecodable", DIED)
     said = Notes()
     assert decode_new(candidates, cache, task, said) == first
-    assert said.said == ["Films: 0 to decode, 1 from the cache"]
-    assert not PixelReader(cache, 200).films([first["s/deadly.png"]]).any()
+    assert said.said == ["Images: 0 to decode, 1 from the cache"]
+    assert not PixelReader(cache, 200).images([first["s/deadly.png"]]).any()
 
 
-def test_workers_that_can_do_nothing_are_an_error_and_no_verdict_on_the_film(tmp_path: Path) -> None:
+def test_workers_that_can_do_nothing_are_an_error_and_no_verdict_on_the_image(tmp_path: Path) -> None:
     cache = DecodedCache(tmp_path, "key")
     with pytest.raises(ConfigError, match="Ray's workers"):
-        list(decode_files(files_in(tmp_path / "films", ["0.png"]), Hopeless(profile().intake, "salt", cache.folder)))
+        list(decode_files(files_in(tmp_path / "images", ["0.png"]), Hopeless(profile().intake, "salt", cache.folder)))
     assert list(cache.folder.iterdir()) == []
 
 
 def test_a_cache_that_cannot_be_written_is_an_error_that_names_it(tmp_path: Path) -> None:
-    files = files_in(tmp_path / "films", ["0.png"])
+    files = files_in(tmp_path / "images", ["0.png"])
     with pytest.raises(StorageError, match=r"able to write .*nowhere"):
         list(decode_files(files, DecodeTask(profile().intake, "salt", tmp_path / "nowhere")))
 
 
 def test_a_cache_that_has_become_a_file_is_an_error_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("")
-    files = files_in(tmp_path / "films", ["0.png"])
+    files = files_in(tmp_path / "images", ["0.png"])
     with pytest.raises(StorageError, match=r"able to write .*cache.*Not a directory"):
         list(decode_files(files, DecodeTask(profile().intake, "salt", tmp_path / "cache")))
 
 
 @dataclass(frozen=True)
 class Full(DecodeTask):
-    """Its process cannot write a byte while one of the films is decoded, as where the disk of that node is full."""
+    """Its process cannot write a byte while one of the images is decoded, as where the disk of that node is full."""
 
     def __call__(self, block: pa.Table) -> pa.Table:
         if not any(path.endswith("unlucky.png") for path in block["source_path"].to_pylist()):
@@ -125,9 +125,9 @@ class Full(DecodeTask):
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_shard_that_cannot_be_written_is_an_error_and_no_verdict_on_its_films(tmp_path: Path) -> None:
+def test_a_shard_that_cannot_be_written_is_an_error_and_no_verdict_on_its_images(tmp_path: Path) -> None:
     cache = DecodedCache(tmp_path, "key")
-    files = files_in(tmp_path / "films", [*(f"{i}.png" for i in range(4)), "unlucky.png"])
+    files = files_in(tmp_path / "images", [*(f"{i}.png" for i in range(4)), "unlucky.png"])
     with pytest.raises(StorageError, match=r"able to write .*key.*File too large.*Make room"):
         list(decode_files(files, Full(profile().intake, "salt", cache.folder)))
     assert "s/unlucky.png" not in {key.source_path for key in cache.load()}
@@ -145,27 +145,27 @@ class Reaching(DecodeTask):
         return super()._read(place(str(path)), size)
 
 
-def test_a_store_that_is_lost_while_films_are_read_is_an_error_and_no_verdict_on_them(
+def test_a_store_that_is_lost_while_images_are_read_is_an_error_and_no_verdict_on_them(
     store: dict[str, str], tmp_path: Path
 ) -> None:
     cache = DecodedCache(tmp_path, "key")
-    films = folder("decoding/films")
-    (films / "0.png").write_bytes(save(film(0), tmp_path / "0.png").read_bytes())
+    images = folder("decoding/images")
+    (images / "0.png").write_bytes(save(image(0), tmp_path / "0.png").read_bytes())
     nobody = {**store, "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
-    files = [(candidate("s/0.png", path=films / "0.png"), FileKey("s/0.png", 1, 0))]
+    files = [(candidate("s/0.png", path=images / "0.png"), FileKey("s/0.png", 1, 0))]
     with pytest.raises(StorageError, match=r"able to read s3://.*0\.png.*connect.*run the same command again"):
         list(decode_files(files, Reaching(profile().intake, "salt", cache.folder, nobody)))
     assert cache.load() == {}
 
 
-def test_a_film_that_has_gone_from_a_store_is_unreadable(store: dict[str, str], tmp_path: Path) -> None:
+def test_an_image_that_has_gone_from_a_store_is_unreadable(store: dict[str, str], tmp_path: Path) -> None:
     cache = DecodedCache(tmp_path, "key")
     gone = candidate("s/gone.png", path=folder("decoding/gone") / "gone.png")
     outcome = decode_new([gone], cache, Reaching(profile().intake, "salt", cache.folder, store), Silent())
     assert [record.reason for record in outcome.values()] == ["unreadable"]
 
 
-def test_a_file_that_is_not_there_or_not_a_film_has_its_reason(tmp_path: Path) -> None:
+def test_a_file_that_is_not_there_or_not_an_image_has_its_reason(tmp_path: Path) -> None:
     cache = DecodedCache(tmp_path, "key")
     candidates = [candidate("s/gone.png"), listed("s/gone-too.png", "view")]
     task = DecodeTask(profile().intake, "salt", cache.folder)
@@ -187,9 +187,9 @@ class Notes(Silent):
 def test_after_a_file_is_added_only_that_one_is_decoded(built: Manifest, collection: Path, tmp_path: Path) -> None:
     data = shutil.copytree(collection, tmp_path / "data")
     root = shutil.copytree(built.folder.with_name("manifest.cache"), tmp_path / "cache")
-    save(film(1000), data / "classes" / "Edema" / "new.png")
+    save(image(1000), data / "classes" / "Edema" / "new.png")
     cache = DecodedCache(root, settings_key(profile().intake.decoding, patient_salt()))
     task, notes = DecodeTask(profile().intake, patient_salt(), cache.folder), Notes()
     outcome = decode_new(find_candidates(data, profile().intake.selection).candidates, cache, task, notes)
-    assert notes.said == [f"Films: 1 to decode, {built.info['found']} from the cache"]
+    assert notes.said == [f"Images: 1 to decode, {built.info['found']} from the cache"]
     assert len(outcome) == built.info["found"] + 1

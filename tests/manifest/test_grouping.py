@@ -9,13 +9,13 @@ from cxr_platform.config import SelectionConfig
 from cxr_platform.errors import StorageError
 from cxr_platform.intake.duplicates import hamming
 from cxr_platform.intake.letterbox import letterbox
-from cxr_platform.intake.phantoms.film import FilmKey, draw_film
+from cxr_platform.intake.phantoms.image import ImageKey, draw_image
 from cxr_platform.intake.phash import phash
 from cxr_platform.manifest import grouping
 from cxr_platform.manifest.cache import DecodedCache, PixelReader
-from cxr_platform.manifest.grouping import group_films, near_duplicates
+from cxr_platform.manifest.grouping import group_images, near_duplicates
 from cxr_platform.manifest.selection import Taken
-from tests.manifest.builders import brighter_copy, candidate, film, store
+from tests.manifest.builders import brighter_copy, candidate, image, store
 
 
 @pytest.fixture
@@ -23,22 +23,22 @@ def cache(tmp_path: Path) -> DecodedCache:
     return DecodedCache(tmp_path, "key")
 
 
-def take(cache: DecodedCache, films: dict[str, np.ndarray]) -> list[Taken]:
-    return [Taken(candidate(record.key.source_path), record) for record in store(cache, films)]
+def take(cache: DecodedCache, images: dict[str, np.ndarray]) -> list[Taken]:
+    return [Taken(candidate(record.key.source_path), record) for record in store(cache, images)]
 
 
-def test_near_duplicates_are_found_and_films_that_only_hash_alike_are_not(cache: DecodedCache) -> None:
-    films = {"s/0.png": film(0), "s/1.png": film(1), "s/2.png": film(2), "s/0-copy.png": brighter_copy(film(0))}
-    taken = take(cache, films)
+def test_near_duplicates_are_found_and_images_that_only_hash_alike_are_not(cache: DecodedCache) -> None:
+    images = {"s/0.png": image(0), "s/1.png": image(1), "s/2.png": image(2), "s/0-copy.png": brighter_copy(image(0))}
+    taken = take(cache, images)
     every = 64  # bits: the hash nominates every pair
     assert near_duplicates(taken, every, PixelReader(cache, 200)).tolist() == [[0, 3]]
 
 
 def test_tiles_find_what_one_piece_finds(cache: DecodedCache, monkeypatch: pytest.MonkeyPatch) -> None:
-    films = {f"s/{n}.png": film(n) for n in range(5)} | {f"s/{n}-copy.png": brighter_copy(film(n)) for n in range(5)}
-    taken, pixels = take(cache, films), PixelReader(cache, 200)
+    images = {f"s/{n}.png": image(n) for n in range(5)} | {f"s/{n}-copy.png": brighter_copy(image(n)) for n in range(5)}
+    taken, pixels = take(cache, images), PixelReader(cache, 200)
     whole = near_duplicates(taken, 64, pixels)
-    monkeypatch.setattr(grouping, "TILE_FILMS", 2)
+    monkeypatch.setattr(grouping, "TILE_IMAGES", 2)
     tiled = near_duplicates(taken, 64, pixels)
     assert sorted(tiled.tolist()) == whole.tolist() == [[n, n + 5] for n in range(5)]
 
@@ -52,7 +52,7 @@ def test_details_are_kept_in_the_folder_that_is_told_and_a_full_one_is_an_error_
         asked.append(dir)
         return Path("/dev/full").open("r+b", buffering=0)
 
-    taken = take(cache, {"s/0.png": film(0), "s/1.png": film(1)})
+    taken = take(cache, {"s/0.png": image(0), "s/1.png": image(1)})
     monkeypatch.setattr(tempfile, "TemporaryFile", full)
     with pytest.raises(StorageError, match=rf"able to write {tmp_path / 'build'}.*No space left"):
         near_duplicates(taken, 64, PixelReader(cache, 200), tmp_path / "build")
@@ -60,19 +60,19 @@ def test_details_are_kept_in_the_folder_that_is_told_and_a_full_one_is_an_error_
 
 
 def test_groups_join_patients_and_copies_and_what_these_join(cache: DecodedCache) -> None:
-    films = {"s/a.png": film(1), "s/b.png": film(2), "s/c.png": brighter_copy(film(2)), "s/d.png": film(3)}
-    taken = take(cache, films)
-    groups = group_films(taken, ["p1", "p1", None, None], 4, PixelReader(cache, 200))
-    assert groups[0] == groups[1] == groups[2] == min(film.image_id for film in taken[:3])
+    images = {"s/a.png": image(1), "s/b.png": image(2), "s/c.png": brighter_copy(image(2)), "s/d.png": image(3)}
+    taken = take(cache, images)
+    groups = group_images(taken, ["p1", "p1", None, None], 4, PixelReader(cache, 200))
+    assert groups[0] == groups[1] == groups[2] == min(image.image_id for image in taken[:3])
     assert groups[3] == taken[3].image_id
 
 
 def test_a_cropped_and_darkened_copy_of_a_phantom_is_in_the_group_of_its_original(cache: DecodedCache) -> None:
-    picture = (255 * draw_film(FilmKey(2020, "Normal", 2, 0), 400).picture).astype(np.uint8)
+    picture = (255 * draw_image(ImageKey(2020, "Normal", 2, 0), 400).picture).astype(np.uint8)
     cropped = (0.6 * picture[8:-4, 4:-8]).astype(np.uint8)
-    films = {f"s/{n}.png": letterbox(pixels, 200).pixels for n, pixels in enumerate((picture, cropped, film(1)))}
-    first, second = (np.array([phash(films[f"s/{n}.png"])], np.uint64) for n in (0, 1))
+    images = {f"s/{n}.png": letterbox(pixels, 200).pixels for n, pixels in enumerate((picture, cropped, image(1)))}
+    first, second = (np.array([phash(images[f"s/{n}.png"])], np.uint64) for n in (0, 1))
     assert 4 < hamming(first, second)[0] <= SelectionConfig().near_duplicate_distance
     distance = SelectionConfig().near_duplicate_distance
-    groups = group_films(take(cache, films), [None] * 3, distance, PixelReader(cache, 200))
+    groups = group_images(take(cache, images), [None] * 3, distance, PixelReader(cache, 200))
     assert groups[0] == groups[1] != groups[2]

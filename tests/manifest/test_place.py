@@ -102,7 +102,7 @@ def test_a_folder_beside_it_that_no_build_has_made_is_not_removed(place: Place, 
 
 
 def test_what_an_interrupted_build_left_is_removed(place: Place) -> None:
-    (place.building / "films").mkdir(parents=True)
+    (place.building / "images").mkdir(parents=True)
     (place.cache / "0123456789abcdef").mkdir(parents=True)
     build(place)
     assert says(place) == "new"
@@ -135,7 +135,7 @@ def stored(tmp_path: Path) -> Place:
     """A place in an object store with a manifest that says `old`."""
     place = place_of(a_place(f"memory://{tmp_path.name}/manifest"))
     (place.destination / INFO_FILE).write_text("old")
-    (place.destination / "films" / "part-00007.parquet").write_text("old")
+    (place.destination / "images" / "part-00007.parquet").write_text("old")
     return place
 
 
@@ -143,12 +143,12 @@ def test_in_a_store_a_build_replaces_the_manifest_and_what_was_of_it(stored: Pla
     with stored.build() as folder:
         assert folder.is_dir()
         assert says(stored) == "old"
-        (folder / "films").mkdir()
-        (folder / "films" / "part-00000.parquet").write_text("new")
+        (folder / "images").mkdir()
+        (folder / "images" / "part-00000.parquet").write_text("new")
         (folder / INFO_FILE).write_text("new")
         stored.publish()
     assert says(stored) == "new"
-    assert file_names(stored.destination) == ["films/part-00000.parquet", INFO_FILE]
+    assert file_names(stored.destination) == ["images/part-00000.parquet", INFO_FILE]
     assert file_names(stored.destination.with_name("manifest.building")) == []
     assert not folder.exists()
 
@@ -165,7 +165,7 @@ def test_in_a_store_an_upload_that_fails_leaves_the_manifest_as_it_was(
         with pytest.raises(StorageError, match=r"able to write .*manifest.*has gone"):
             stored.publish()
     assert says(stored) == "old"
-    assert file_names(stored.destination) == ["films/part-00007.parquet", INFO_FILE]
+    assert file_names(stored.destination) == ["images/part-00007.parquet", INFO_FILE]
     build(stored)
     assert says(stored) == "new"
 

@@ -1,4 +1,4 @@
-"""The manifest of the real X-rays beside the checkout, with files that are no films and with DICOM among them."""
+"""The manifest of the real X-rays beside the checkout, with files that are no images and with DICOM among them."""
 
 import os
 from collections import Counter, defaultdict
@@ -19,14 +19,14 @@ TAKEN_BY_TABLE = {
     "pleural-effusion-detection": 170 + 10,
     "actualmed-covid-chestxray-dataset": 26 + 18,
 }
-"""Films with one of the seven classes a source, as the collections' own description counts them."""
+"""Images with one of the seven classes a source, as the collections' own description counts them."""
 
 JUDGED = ("view", "low-contrast", "partial", "not-upright", "low-resolution")
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory, real_data: Path) -> Path:
-    """A folder with a sources.toml: the five collections, and a class folder of DICOM and of what is no film."""
+    """A folder with a sources.toml: the five collections, and a class folder of DICOM and of what is no image."""
     folder = tmp_path_factory.mktemp("collections")
     mixed = folder / "mixed" / "normal"
     mixed.mkdir(parents=True)
@@ -60,14 +60,14 @@ def test_every_file_is_taken_or_excluded_with_a_reason(data: Path, real_data: Pa
 
 
 @pytest.mark.parametrize("source", TAKEN_BY_TABLE)
-def test_the_films_of_a_source_are_those_of_its_description_less_the_judged_ones(
+def test_the_images_of_a_source_are_those_of_its_description_less_the_judged_ones(
     source: str, manifest: Manifest, excluded: dict[str, Counter[str]]
 ) -> None:
     taken = manifest.table(["source"])["source"].to_pylist().count(source)
     assert taken + sum(excluded[source][reason] for reason in JUDGED) == TAKEN_BY_TABLE[source]
 
 
-def test_files_that_are_no_films_are_excluded_and_every_dicom_file_decodes(
+def test_files_that_are_no_images_are_excluded_and_every_dicom_file_decodes(
     real_data: Path, manifest: Manifest, excluded: dict[str, Counter[str]]
 ) -> None:
     assert excluded["mixed"]["not-an-image"] == len(list((real_data / "bad").iterdir()))
@@ -88,7 +88,7 @@ def test_no_patient_and_no_copy_is_on_both_sides_of_a_grouped_fold(manifest: Man
         assert {len(found) for found in folds.values()} == {1}, key
 
 
-def test_a_film_that_stands_twice_under_two_patients_is_in_one_group(manifest: Manifest) -> None:
+def test_an_image_that_stands_twice_under_two_patients_is_in_one_group(manifest: Manifest) -> None:
     """Seen by a person: the same exposure, one cropped and with another contrast, with text burnt in."""
     table = manifest.table(["source_path", "group_id"]).to_pylist()
     copies = ("A7E260CE-8A00-4C5F-A7F5-27336527A981.jpeg", "case_76_1-3.png")

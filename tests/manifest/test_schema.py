@@ -30,15 +30,15 @@ def test_pixels_are_the_standard_tensor_of_the_profiles_size() -> None:
     assert without_pixels(SCHEMA).names == [name for name in SCHEMA.names if name != "pixels"]
 
 
-def test_films_come_back_from_parquet_as_they_went(tmp_path: Path) -> None:
-    films = np.random.default_rng(1).integers(0, 256, (7, 8, 8), np.uint8)
-    pq.write_table(pa.table({"pixels": pixels_to_arrow(films)}), tmp_path / "f.parquet", row_group_size=3)
+def test_images_come_back_from_parquet_as_they_went(tmp_path: Path) -> None:
+    images = np.random.default_rng(1).integers(0, 256, (7, 8, 8), np.uint8)
+    pq.write_table(pa.table({"pixels": pixels_to_arrow(images)}), tmp_path / "f.parquet", row_group_size=3)
     column = pq.read_table(tmp_path / "f.parquet")["pixels"]
     assert column.type == pixel_type(8)
-    assert np.array_equal(pixels_to_numpy(column), films)
-    assert np.array_equal(pixels_to_numpy(column.slice(2, 3)), films[2:5])
+    assert np.array_equal(pixels_to_numpy(column), images)
+    assert np.array_equal(pixels_to_numpy(column.slice(2, 3)), images[2:5])
 
 
-def test_no_films_are_a_column_too() -> None:
+def test_no_images_are_a_column_too() -> None:
     column = pixels_to_arrow(np.empty((0, 8, 8), np.uint8))
     assert pixels_to_numpy(pa.chunked_array([column])).shape == (0, 8, 8)

@@ -22,18 +22,18 @@ from cxr_platform.manifest.selection import (
     part_overlap,
     part_repeats,
 )
-from tests.manifest.builders import candidate, decoded, film, listed, refused
+from tests.manifest.builders import candidate, decoded, image, listed, refused
 
 NOTHING = Overrule()
 
 
 @pytest.fixture(scope="module")
 def record() -> Decoded:
-    return decoded("s/a.png", film(1))
+    return decoded("s/a.png", image(1))
 
 
 def taken(record: Decoded, path: str, label: str = "Normal", pixels: str = "", role: Role = "study") -> Taken:
-    """A film; those with the same `pixels` have the same pixels."""
+    """An image; those with the same `pixels` have the same pixels."""
     assert record.facts is not None
     facts = replace(record.facts, pixel_sha256=pixels or path)
     return Taken(candidate(path, label, role=role), record._replace(facts=facts))
@@ -44,7 +44,7 @@ def reasons(excluded: list[Excluded]) -> dict[str, str]:
 
 
 def judge(record: Decoded, overrule: Overrule = NOTHING) -> dict[str, str]:
-    """The reasons of one film of each kind."""
+    """The reasons of one image of each kind."""
     assert record.facts is not None
     small = replace(record.facts, quality=replace(record.facts.quality, side=20))
     lateral = replace(record.facts, view="LATERAL")
@@ -74,7 +74,7 @@ def test_the_allow_list_overrules_view_and_quality_and_nothing_else(record: Deco
     assert judge(record, Overrule(allow=every)) == {"s/text.png": "not-an-image", "s/ct.png": "modality"}
 
 
-def test_a_film_that_cannot_be_allowed_is_an_error_with_its_reason() -> None:
+def test_an_image_that_cannot_be_allowed_is_an_error_with_its_reason() -> None:
     excluded = [Excluded("s/ct.png", Refusal("modality", "modality CT"), None)]
     check_allowed(excluded, Overrule(allow=frozenset({"s/good.png"})))
     with pytest.raises(ConfigError, match=r"allow .*s/ct\.png: modality, modality CT"):
@@ -100,18 +100,18 @@ def test_the_view_of_the_table_comes_before_that_of_the_file(record: Decoded) ->
 
 
 def test_the_same_pixels_under_two_labels_are_both_taken_out(record: Decoded) -> None:
-    films = [taken(record, "s/a", "Edema", "p"), taken(record, "s/b", "Fibrosis", "p"), taken(record, "s/c", "Edema")]
-    kept, excluded = part_conflicts(films)
-    assert [film.candidate.source_path for film in kept] == ["s/c"]
+    images = [taken(record, "s/a", "Edema", "p"), taken(record, "s/b", "Fibrosis", "p"), taken(record, "s/c", "Edema")]
+    kept, excluded = part_conflicts(images)
+    assert [image.candidate.source_path for image in kept] == ["s/c"]
     assert reasons(excluded) == {"s/a": "conflicting-label", "s/b": "conflicting-label"}
     assert excluded[0].refusal.detail == "the same pixels stand under Edema and Fibrosis"
 
 
-def test_an_external_film_of_another_label_is_taken_out_and_that_of_the_study_stays(record: Decoded) -> None:
-    films = [taken(record, "s/1", "Edema", "p"), taken(record, "x/1", "Fibrosis", "p", "external")]
-    films += [taken(record, f"x/{label}", label, "q", "external") for label in ("Normal", "Covid19")]
-    kept, excluded = part_conflicts(films)
-    assert [film.candidate.source_path for film in kept] == ["s/1"]
+def test_an_external_image_of_another_label_is_taken_out_and_that_of_the_study_stays(record: Decoded) -> None:
+    images = [taken(record, "s/1", "Edema", "p"), taken(record, "x/1", "Fibrosis", "p", "external")]
+    images += [taken(record, f"x/{label}", label, "q", "external") for label in ("Normal", "Covid19")]
+    kept, excluded = part_conflicts(images)
+    assert [image.candidate.source_path for image in kept] == ["s/1"]
     assert {item.source_path: item.refusal.detail for item in excluded} == {
         "x/1": "the same pixels stand under Edema and Fibrosis",
         "x/Normal": "the same pixels stand under Covid19 and Normal",
@@ -119,40 +119,40 @@ def test_an_external_film_of_another_label_is_taken_out_and_that_of_the_study_st
     }
 
 
-def test_of_repeated_films_the_first_of_the_study_stays(record: Decoded) -> None:
-    films = [taken(record, "a/1", pixels="p", role="external"), *(taken(record, f"s/{i}", pixels="p") for i in (1, 2))]
-    kept, excluded = part_repeats(films)
-    assert [film.candidate.source_path for film in kept] == ["s/1"]
+def test_of_repeated_images_the_first_of_the_study_stays(record: Decoded) -> None:
+    images = [taken(record, "a/1", pixels="p", role="external"), *(taken(record, f"s/{i}", pixels="p") for i in (1, 2))]
+    kept, excluded = part_repeats(images)
+    assert [image.candidate.source_path for image in kept] == ["s/1"]
     assert {item.refusal.detail for item in excluded} == {"the same pixels as s/1"}
 
 
-def test_external_films_of_a_group_in_the_study_are_taken_out(record: Decoded) -> None:
-    films = [taken(record, "s/1"), taken(record, "x/1", role="external"), taken(record, "x/2", role="external")]
-    groups = dict(zip((film.image_id for film in films), ("g", "g", "h"), strict=True))
-    kept, excluded = part_overlap(films, groups)
-    assert [film.candidate.source_path for film in kept] == ["s/1", "x/2"]
+def test_external_images_of_a_group_in_the_study_are_taken_out(record: Decoded) -> None:
+    images = [taken(record, "s/1"), taken(record, "x/1", role="external"), taken(record, "x/2", role="external")]
+    groups = dict(zip((image.image_id for image in images), ("g", "g", "h"), strict=True))
+    kept, excluded = part_overlap(images, groups)
+    assert [image.candidate.source_path for image in kept] == ["s/1", "x/2"]
     assert excluded[0].refusal.detail == "external, but of one group with s/1 of the study"
 
 
-def test_the_draw_is_random_reproducible_and_leaves_external_films_alone(record: Decoded) -> None:
-    films = [taken(record, f"s/{i}") for i in range(50)] + [taken(record, "x/1", role="external")]
+def test_the_draw_is_random_reproducible_and_leaves_external_images_alone(record: Decoded) -> None:
+    images = [taken(record, f"s/{i}") for i in range(50)] + [taken(record, "x/1", role="external")]
     selection = SelectionConfig(limit=10)
-    drawn = {seed: {film.image_id for film in draw(films, selection, seed)[0][0]} for seed in range(3)}
-    assert {len(images) for images in drawn.values()} == {11}
-    assert drawn[0] == {film.image_id for film in draw(films[::-1], selection, 0)[0][0]}
+    drawn = {seed: {image.image_id for image in draw(images, selection, seed)[0][0]} for seed in range(3)}
+    assert {len(ids) for ids in drawn.values()} == {11}
+    assert drawn[0] == {image.image_id for image in draw(images[::-1], selection, 0)[0][0]}
     assert len(drawn[0] & drawn[1]) < 10
-    assert all(films[-1].image_id in images for images in drawn.values())
+    assert all(images[-1].image_id in ids for ids in drawn.values())
 
 
-def test_a_film_that_is_added_displaces_one_at_the_most(record: Decoded) -> None:
-    films = [taken(record, f"s/{i}") for i in range(51)]
-    before, after = (draw(some, SelectionConfig(limit=10), 0)[0][0] for some in (films[:50], films))
-    assert len({film.image_id for film in before} - {film.image_id for film in after}) <= 1
+def test_an_image_that_is_added_displaces_one_at_the_most(record: Decoded) -> None:
+    images = [taken(record, f"s/{i}") for i in range(51)]
+    before, after = (draw(some, SelectionConfig(limit=10), 0)[0][0] for some in (images[:50], images))
+    assert len({image.image_id for image in before} - {image.image_id for image in after}) <= 1
 
 
 def test_a_shortfall_is_told(record: Decoded) -> None:
-    films = [taken(record, f"s/{label}", label) for label in CLASSES]
-    (kept, excluded), shortfalls = draw(films, SelectionConfig(caps="paper"), 0)
+    images = [taken(record, f"s/{label}", label) for label in CLASSES]
+    (kept, excluded), shortfalls = draw(images, SelectionConfig(caps="paper"), 0)
     assert (len(kept), len(excluded)) == (7, 0)
     assert shortfalls[0] == Shortfall("Covid19", 455, 1)
     assert len(shortfalls) == 7
@@ -166,7 +166,7 @@ def test_caps_are_the_papers_or_the_limit_whichever_is_less() -> None:
 
 
 def test_an_image_id_follows_from_the_path_within_the_collections(record: Decoded) -> None:
-    film = taken(record, "s/1")
-    elsewhere = Taken(replace(film.candidate, path=Path("/elsewhere/1")), film.decoded)
-    assert film.image_id == elsewhere.image_id != taken(record, "s/2").image_id
-    assert len(film.image_id) == 16
+    image = taken(record, "s/1")
+    elsewhere = Taken(replace(image.candidate, path=Path("/elsewhere/1")), image.decoded)
+    assert image.image_id == elsewhere.image_id != taken(record, "s/2").image_id
+    assert len(image.image_id) == 16

@@ -9,9 +9,9 @@ import pytest
 
 from cxr_platform.errors import ManifestError, StorageError
 from cxr_platform.manifest.schema import SCHEMA
-from cxr_platform.manifest.store import Manifest, content_hash, open_manifest, write_films
+from cxr_platform.manifest.store import Manifest, content_hash, open_manifest, write_images
 from cxr_platform.storage.place import place
-from tests.manifest.builders import film
+from tests.manifest.builders import image
 
 
 @pytest.fixture
@@ -19,14 +19,14 @@ def copy(built: Manifest, tmp_path: Path) -> Path:
     return Path(shutil.copytree(built.folder, tmp_path / "manifest"))
 
 
-def test_a_manifest_is_read_by_columns_and_films_in_the_order_of_source_path(built: Manifest) -> None:
+def test_a_manifest_is_read_by_columns_and_images_in_the_order_of_source_path(built: Manifest) -> None:
     manifest = open_manifest(built.folder)
     assert manifest.schema == SCHEMA
     paths = manifest.table(["source_path"])["source_path"].to_pylist()
     assert paths == sorted(paths)
-    films = manifest.pixels()
-    assert films.shape == (len(paths), 200, 200)
-    assert np.array_equal(films[paths.index("classes/Covid19/film-2.png")], film(2))
+    images = manifest.pixels()
+    assert images.shape == (len(paths), 200, 200)
+    assert np.array_equal(images[paths.index("classes/Covid19/image-2.png")], image(2))
 
 
 def test_all_columns_but_the_pixels_are_the_default(built: Manifest) -> None:
@@ -39,12 +39,12 @@ def test_an_unknown_column_is_an_error(built: Manifest) -> None:
 
 
 def test_the_files_are_read_without_this_package(built: Manifest) -> None:
-    table = pq.read_table(built.folder / "films")
+    table = pq.read_table(built.folder / "images")
     assert table["pixels"].type == pa.fixed_shape_tensor(pa.uint8(), [200, 200])
     assert len(table) == built.info["images"]
 
 
-def test_films_are_written_file_by_file(tmp_path: Path, built: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_are_written_file_by_file(tmp_path: Path, built: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cxr_platform.manifest.store.ROWS_A_FILE", 10)
     asked = []
 
@@ -53,7 +53,7 @@ def test_films_are_written_file_by_file(tmp_path: Path, built: Manifest, monkeyp
         return np.full((stop - start, 200, 200), start, np.uint8)
 
     rows = built.table().slice(0, 25)
-    write_films(tmp_path, rows, pixels, 200)
+    write_images(tmp_path, rows, pixels, 200)
     assert asked == [(0, 10), (10, 20), (20, 25)]
     again = Manifest(tmp_path, {})
     assert again.table() == rows
@@ -103,7 +103,7 @@ def test_a_broken_manifest_json_is_refused(copy: Path) -> None:
 
 
 def test_missing_or_broken_files_are_noticed_on_opening(copy: Path) -> None:
-    (part,) = (copy / "films").iterdir()
+    (part,) = (copy / "images").iterdir()
     part.write_bytes(part.read_bytes()[:-100])
     with pytest.raises(ManifestError, match="expected Parquet files with"):
         open_manifest(copy)

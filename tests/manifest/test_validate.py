@@ -21,7 +21,7 @@ CELLS: Cells = {
     "label": {0: "Edema", 10: "Influenza"},
     "role": {1: "spare"},
     "image_id": {2: "0" * 15},
-    "source_path": {4: "classes/Covid19/film-3.png"},
+    "source_path": {4: "classes/Covid19/image-3.png"},
     "mean": {5: 1.5},
     "fold_paper": {6: 7},
     "width": {7: 0},
@@ -43,23 +43,23 @@ def replace_column(table: pa.Table, column: str, values: pa.Array) -> pa.Table:
 
 
 def part_a_group(table: pa.Table) -> pa.Table:
-    """Put row 8 into the group of a film that is in another fold."""
+    """Put row 8 into the group of an image that is in another fold."""
     folds, groups = table["fold_grouped"].to_pylist(), table["group_id"].to_pylist()
     other = next(group for fold, group in zip(folds, groups, strict=True) if fold != folds[8])
     return set_cells(table, {"group_id": {8: other}})
 
 
-def spoil_films(table: pa.Table) -> pa.Table:
-    """Make the film of row 9 black and change one pixel of that of row 11."""
-    films = pixels_to_numpy(table["pixels"]).copy()
-    films[9] = 0
-    films[11, 0, 0] ^= np.uint8(1)
-    return replace_column(table, "pixels", pixels_to_arrow(films))
+def spoil_images(table: pa.Table) -> pa.Table:
+    """Make the image of row 9 black and change one pixel of that of row 11."""
+    images = pixels_to_numpy(table["pixels"]).copy()
+    images[9] = 0
+    images[11, 0, 0] ^= np.uint8(1)
+    return replace_column(table, "pixels", pixels_to_arrow(images))
 
 
 def damage(folder: Path, *how: Callable[[pa.Table], pa.Table]) -> str:
-    """Damage the films' file, validate, and return the summary."""
-    (part,) = (folder / "films").iterdir()
+    """Damage the images' file, validate, and return the summary."""
+    (part,) = (folder / "images").iterdir()
     table = pq.read_table(part)
     for change in how:
         table = change(table)
@@ -78,7 +78,7 @@ def copy(built: Manifest, tmp_path: Path) -> Path:
 def damaged(built: Manifest, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The lines of the summary of a manifest with damage of every kind."""
     folder = shutil.copytree(built.folder, tmp_path_factory.mktemp("damaged") / "manifest")
-    return damage(Path(folder), partial(set_cells, cells=CELLS), part_a_group, spoil_films).splitlines()
+    return damage(Path(folder), partial(set_cells, cells=CELLS), part_a_group, spoil_images).splitlines()
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def damaged(built: Manifest, tmp_path_factory: pytest.TempPathFactory) -> list[s
         ("values_to_be_in_set", "label", "label=Influenza"),
         ("values_to_be_in_set", "role", "role=spare"),
         ("match_regex", "image_id", "image_id=000000000000000"),
-        ("be_unique", "source_path", "source_path=classes/Covid19/film-3.png"),
+        ("be_unique", "source_path", "source_path=classes/Covid19/image-3.png"),
         ("be_between", "mean", "mean=1.5"),
         ("be_between", "width", "width=0"),
         ("values_to_be_in_set", "fold_paper", "fold_paper=7"),
@@ -110,15 +110,15 @@ def test_a_column_that_is_missing_is_found(copy: Path) -> None:
 
 
 def test_the_error_names_expectation_column_and_row(copy: Path) -> None:
-    (part,) = (copy / "films").iterdir()
+    (part,) = (copy / "images").iterdir()
     pq.write_table(set_cells(pq.read_table(part), {"label": {3: "Influenza"}}), part)
-    with pytest.raises(ManifestInvalid, match=r"be_in_set of label.*1 of \d+ rows.*image_id=\w{16}.*film-3\.png"):
+    with pytest.raises(ManifestInvalid, match=r"be_in_set of label.*1 of \d+ rows.*image_id=\w{16}.*image-3\.png"):
         validate_manifest(open_manifest(copy))
 
 
 def test_an_excluded_file_that_is_a_row_as_well_is_found(copy: Path) -> None:
     excluded = pq.read_table(copy / "excluded.parquet")
-    pq.write_table(set_cells(excluded, {"source_path": {0: "classes/Covid19/film-0.png"}}), copy / "excluded.parquet")
+    pq.write_table(set_cells(excluded, {"source_path": {0: "classes/Covid19/image-0.png"}}), copy / "excluded.parquet")
     with pytest.raises(ManifestInvalid, match=r"excluded: .* of also_in_manifest"):
         validate_manifest(open_manifest(copy))
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from cxr_platform.config import ModelConfig
+from cxr_platform.models.initial_weights import BackboneWeights
 from cxr_platform.models.mobilenet import HEAD_LAYERS, Network, build_network
-from cxr_platform.models.start import BackboneWeights
 from cxr_platform.models.strategies import strategy_by_name
 
 NetworkOf = Callable[[str], Network]
@@ -16,7 +16,7 @@ NetworkOf = Callable[[str], Network]
 
 @pytest.fixture(scope="session")
 def small() -> ModelConfig:
-    """The narrowest MobileNetV2 on the smallest films; its layers have the same names as those of the paper's."""
+    """The narrowest MobileNetV2 on the smallest images; its layers have the same names as those of the paper's."""
     return ModelConfig(input_size=32, alpha=0.35, dense_units=50)
 
 

@@ -20,23 +20,23 @@ def one_transform(degrees: float = 0.0, right: float = 0.0, down: float = 0.0, s
     return rotation_and_shift(np.deg2rad([degrees]), np.array([right]), np.array([down]), size)
 
 
-def warped(film: np.ndarray, transform: np.ndarray) -> np.ndarray:
-    """One film (S, S) after `transform` (1, 8)."""
-    return np.asarray(warp(film.astype("float32")[None, ..., None], transform))[0, ..., 0]
+def warped(image: np.ndarray, transform: np.ndarray) -> np.ndarray:
+    """One image (S, S) after `transform` (1, 8)."""
+    return np.asarray(warp(image.astype("float32")[None, ..., None], transform))[0, ..., 0]
 
 
 def dot_at(row: int, column: int) -> np.ndarray:
-    film = np.zeros((SIZE, SIZE), "uint8")
-    film[row, column] = 200
-    return film
+    image = np.zeros((SIZE, SIZE), "uint8")
+    image[row, column] = 200
+    return image
 
 
-def brightest(film: np.ndarray) -> tuple[int, ...]:
-    return tuple(int(i) for i in np.unravel_index(film.argmax(), film.shape))
+def brightest(image: np.ndarray) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.unravel_index(image.argmax(), image.shape))
 
 
 def angles_and_shifts(transforms: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Degrees counter-clockwise (n,), and pixels (n, 2) right and down, by which the centre of the film moves."""
+    """Degrees counter-clockwise (n,), and pixels (n, 2) right and down, by which the centre of the image moves."""
     cos, minus_sin, x0, sin, _, y0 = transforms[:, :6].astype("float64").T
     matrices = np.stack([np.stack([cos, minus_sin], -1), np.stack([sin, cos], -1)], 1)
     centre = (size - 1) / 2
@@ -44,12 +44,12 @@ def angles_and_shifts(transforms: np.ndarray, size: int) -> tuple[np.ndarray, np
     return np.rad2deg(np.arctan2(sin, cos)), moved - centre
 
 
-def test_the_transform_of_nothing_leaves_films_as_they_are() -> None:
-    film = np.random.default_rng(1).integers(0, 256, (SIZE, SIZE), "uint8")
-    np.testing.assert_array_equal(warped(film, one_transform()), film)
+def test_the_transform_of_nothing_leaves_images_as_they_are() -> None:
+    image = np.random.default_rng(1).integers(0, 256, (SIZE, SIZE), "uint8")
+    np.testing.assert_array_equal(warped(image, one_transform()), image)
 
 
-def test_a_shift_moves_the_film_right_and_down() -> None:
+def test_a_shift_moves_the_image_right_and_down() -> None:
     assert brightest(warped(dot_at(20, 30), one_transform(right=3))) == (20, 33)
     assert brightest(warped(dot_at(20, 30), one_transform(down=3))) == (23, 30)
     assert brightest(warped(dot_at(20, 30), one_transform(right=-2, down=5))) == (25, 28)
@@ -71,7 +71,7 @@ def test_the_shift_comes_after_the_rotation() -> None:
     assert brightest(moved) == (CENTRE - 6, CENTRE + 4)
 
 
-def test_what_comes_from_outside_the_film_is_black() -> None:
+def test_what_comes_from_outside_the_image_is_black() -> None:
     white = np.full((SIZE, SIZE), 255, "uint8")
     moved = warped(white, one_transform(right=6))
     assert not moved[:, :6].any()
@@ -81,7 +81,7 @@ def test_what_comes_from_outside_the_film_is_black() -> None:
 
 
 @pytest.mark.parametrize(("size", "most"), [(200, 20.0), (96, 9.6)])
-def test_transforms_stay_within_ten_degrees_and_a_tenth_of_the_film(size: int, most: float) -> None:
+def test_transforms_stay_within_ten_degrees_and_a_tenth_of_the_image(size: int, most: float) -> None:
     angles, shifts = angles_and_shifts(draw_transforms(np.random.default_rng(1), 4000, size, CONFIG), size)
     assert 9.9 < np.abs(angles).max() <= 10 + 1e-4
     assert 0.99 * most < np.abs(shifts).max() <= most + 1e-3
@@ -107,11 +107,11 @@ def test_the_same_seed_draws_the_same_and_another_seed_does_not() -> None:
     assert (first.shape, first.dtype) == ((5, 8), np.float32)
 
 
-def test_films_become_three_equal_channels_from_minus_one_to_one() -> None:
-    films = np.arange(256, dtype="uint8").reshape(1, 16, 16)
-    images = np.asarray(to_network_input(films))
+def test_images_become_three_equal_channels_from_minus_one_to_one() -> None:
+    grey = np.arange(256, dtype="uint8").reshape(1, 16, 16)
+    images = np.asarray(to_network_input(grey))
     assert (images.shape, images.dtype) == ((1, 16, 16, 3), np.float32)
-    np.testing.assert_allclose(images[0, ..., 0], films[0] / 127.5 - 1, atol=1e-6)
+    np.testing.assert_allclose(images[0, ..., 0], grey[0] / 127.5 - 1, atol=1e-6)
     np.testing.assert_array_equal(images[..., 0], images[..., 1])
     np.testing.assert_array_equal(images[..., 0], images[..., 2])
 
@@ -121,7 +121,7 @@ import sys, jax, keras, numpy as np
 from cxr_platform.models.augment import to_network_input
 assert keras.backend.backend() == "jax", keras.backend.backend()
 given = np.load(sys.argv[1])
-np.save(sys.argv[2], np.asarray(jax.jit(to_network_input)(given["films"], given["transforms"])))
+np.save(sys.argv[2], np.asarray(jax.jit(to_network_input)(given["images"], given["transforms"])))
 """
 
 
@@ -129,13 +129,13 @@ def test_both_backends_warp_alike_when_compiled(tmp_path: Path) -> None:
     pytest.importorskip("jax", reason="the JAX backend is not installed")
     rng = np.random.default_rng(4)
     coarse = rng.integers(0, 256, (16, 12, 12)).astype("uint8")
-    films = np.asarray(tf.image.resize(coarse[..., None], (96, 96), "bicubic"))[..., 0].clip(0, 255).astype("uint8")
+    images = np.asarray(tf.image.resize(coarse[..., None], (96, 96), "bicubic"))[..., 0].clip(0, 255).astype("uint8")
     transforms = np.concatenate([draw_transforms(rng, 15, 96, CONFIG), one_transform(size=96)])
-    np.savez(tmp_path / "given.npz", films=films, transforms=transforms)
+    np.savez(tmp_path / "given.npz", images=images, transforms=transforms)
     command = [sys.executable, "-c", ON_JAX, str(tmp_path / "given.npz"), str(tmp_path / "jax.npy")]
     environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    on_tensorflow = np.asarray(tf.function(to_network_input)(films, transforms))
+    on_tensorflow = np.asarray(tf.function(to_network_input)(images, transforms))
     grey_levels = np.abs(np.load(tmp_path / "jax.npy") - on_tensorflow) * 127.5
     assert grey_levels.max() < 1

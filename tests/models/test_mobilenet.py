@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from cxr_platform.config import ModelConfig
+from cxr_platform.models.initial_weights import BackboneWeights, set_start
 from cxr_platform.models.mobilenet import Network, build_network, cut_tensor
-from cxr_platform.models.start import BackboneWeights, set_start
 from cxr_platform.models.strategies import STRATEGIES, STRATEGY_NAMES, strategy_by_name
 from tests.models.conftest import NetworkOf
 
@@ -38,7 +38,7 @@ TRAINED = {
 }
 
 
-def films(count: int, size: int = 32) -> np.ndarray:
+def images(count: int, size: int = 32) -> np.ndarray:
     """What the network takes: (count, S, S, 3) float32 in −1…1."""
     return np.random.default_rng(3).uniform(-1, 1, (count, size, size, 3)).astype("float32")
 
@@ -69,10 +69,10 @@ def test_upper_after_the_activations_at_the_cut_gives_the_logits_of_full(
     set_start(network, seed=1, imagenet=imagenet)
     cut = network.strategy.cut or ""
     below = keras.Model(network.full.input, cut_tensor(network.full, cut))
-    images = films(4)
-    whole = np.asarray(network.full(images, training=False))
+    batch = images(4)
+    whole = np.asarray(network.full(batch, training=False))
     assert np.ptp(whole) > 0.01
-    np.testing.assert_allclose(np.asarray(network.upper(below(images), training=False)), whole, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(np.asarray(network.upper(below(batch), training=False)), whole, rtol=1e-4, atol=1e-5)
 
 
 def test_scratch_has_no_cut_and_one_network(network_of: NetworkOf) -> None:
@@ -87,7 +87,7 @@ def test_frozen_batch_normalisation_stays_in_inference_mode(
     network = network_of(name)
     set_start(network, seed=1, imagenet=imagenet)
     before = moving_statistics(network)
-    network.full(films(8), training=True)
+    network.full(images(8), training=True)
     after = moving_statistics(network)
     moved = {layer for layer, values in before.items() if not np.array_equal(values, after[layer])}
     assert moved == {layer for layer in TRAINED[name] if layer.lower().endswith("_bn") or layer == "bn_Conv1"}
@@ -120,7 +120,7 @@ def test_the_head_is_the_papers() -> None:
 def test_features_are_the_mean_over_the_map_of_the_last_convolution(network_of: NetworkOf) -> None:
     full = network_of("off-the-shelf").full
     ends = keras.Model(full.input, [full.get_layer("out_relu").output, cut_tensor(full, "features")])
-    maps, features = (np.asarray(output) for output in ends(films(2)))
+    maps, features = (np.asarray(output) for output in ends(images(2)))
     assert features.shape == (2, 1280)
     np.testing.assert_allclose(features, maps.mean(axis=(1, 2)), rtol=1e-5, atol=1e-6)
 

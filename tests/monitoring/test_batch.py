@@ -48,7 +48,7 @@ def test_an_undefined_accuracy_is_not_exported_as_none_at_all(tmp_path: Path) ->
     with measured("study", "a", to, silent) as job:
         study_counts(job, {"finished": 6}, {"scratch": None, "fine-tuning-3": 84.0})
     with measured("champion", "a", to, silent) as job:
-        champion_counts(job, "scratch", films=300, epochs=12, accuracy=None)
+        champion_counts(job, "scratch", images=300, epochs=12, accuracy=None)
     found = {k: v for path in tmp_path.iterdir() for k, v in parse(path.read_text()).items()}
     told = {labels: value for (name, labels), value in found.items() if "accuracy" in name}
     assert told == {(("strategy", "fine-tuning-3"), ("study", "a")): 0.84}
@@ -61,14 +61,14 @@ def test_each_job_writes_what_it_counted(tmp_path: Path) -> None:
     with measured("study", "a", to, silent) as job:
         study_counts(job, {"finished": 6}, {"scratch": 71.5, "fine-tuning-3": 84.0})
     with measured("champion", "a", to, silent) as job:
-        champion_counts(job, "scratch", films=300, epochs=12, accuracy=90.0)
+        champion_counts(job, "scratch", images=300, epochs=12, accuracy=90.0)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "cxr_champion_a.prom",
         "cxr_manifest_a.prom",
         "cxr_study_a.prom",
     ]
     found = {k: v for path in tmp_path.iterdir() for k, v in parse(path.read_text()).items()}
-    assert found["cxr_manifest_films", (("label", "Covid19"), ("source", "cohen"), ("study", "a"))] == 3
+    assert found["cxr_manifest_images", (("label", "Covid19"), ("source", "cohen"), ("study", "a"))] == 3
     assert found["cxr_manifest_excluded_files", (("reason", "low_contrast"), ("study", "a"))] == 2
     assert found["cxr_study_trials", (("state", "finished"), ("study", "a"))] == 6
     assert found["cxr_study_accuracy_ratio", (("strategy", "scratch"), ("study", "a"))] == 0.715

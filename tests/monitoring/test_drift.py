@@ -17,8 +17,8 @@ def reference() -> Reference:
     return make_reference()
 
 
-def same_sort(reference: Reference, films: int = 1000, seed: int = 7) -> list[Observation]:
-    return observations(draw(np.random.default_rng(seed), films), reference)
+def same_sort(reference: Reference, images: int = 1000, seed: int = 7) -> list[Observation]:
+    return observations(draw(np.random.default_rng(seed), images), reference)
 
 
 def test_ks_is_that_of_scipy_with_ties_and_all(reference: Reference) -> None:
@@ -32,7 +32,7 @@ def test_ks_is_that_of_scipy_with_ties_and_all(reference: Reference) -> None:
             assert found.ks == float(expected), name
 
 
-def test_films_of_the_same_sort_do_not_drift(reference: Reference) -> None:
+def test_images_of_the_same_sort_do_not_drift(reference: Reference) -> None:
     found = drift(window_of(same_sort(reference)), reference)
     assert set(found) == {*QUANTITIES, LABELS}
     assert all(d.psi < PSI_STABLE / 2 and d.n == 1000 for d in found.values())
@@ -43,16 +43,16 @@ def test_films_of_the_same_sort_do_not_drift(reference: Reference) -> None:
 @pytest.mark.parametrize("name", QUANTITIES)
 def test_a_shift_is_found_in_its_quantity_alone(reference: Reference, name: str) -> None:
     spread = float(np.std(reference.quantities[name].quantiles))
-    films = [replace(film, **{name: getattr(film, name) + spread}) for film in same_sort(reference)]
-    found = drift(window_of(films), reference)
+    images = [replace(image, **{name: getattr(image, name) + spread}) for image in same_sort(reference)]
+    found = drift(window_of(images), reference)
     assert found[name].psi > PSI_CHANGED
     assert (found[name].ks or 0) > 0.3
     assert all(d.psi < PSI_STABLE for other, d in found.items() if other != name)
 
 
 def test_another_mix_of_predictions_is_found(reference: Reference) -> None:
-    films = [replace(film, label="Covid19") if i % 3 == 0 else film for i, film in enumerate(same_sort(reference))]
-    assert drift(window_of(films), reference)[LABELS].psi > PSI_CHANGED
+    images = [replace(image, label="Covid19") if i % 3 == 0 else image for i, image in enumerate(same_sort(reference))]
+    assert drift(window_of(images), reference)[LABELS].psi > PSI_CHANGED
 
 
 def test_psi_is_the_textbook_sum() -> None:
@@ -63,19 +63,19 @@ def test_psi_is_the_textbook_sum() -> None:
     assert np.isfinite(psi(np.array([0, 10]), np.array([10, 0])))
 
 
-@pytest.mark.parametrize("films", [200, 1000])
-def test_psi_of_an_unchanged_sort_is_what_the_docstring_says(reference: Reference, films: int) -> None:
-    found = [drift(window_of(same_sort(reference, films, seed)), reference) for seed in range(30)]
-    expected = 9 * (1 / films + 1 / 2000)
+@pytest.mark.parametrize("images", [200, 1000])
+def test_psi_of_an_unchanged_sort_is_what_the_docstring_says(reference: Reference, images: int) -> None:
+    found = [drift(window_of(same_sort(reference, images, seed)), reference) for seed in range(30)]
+    expected = 9 * (1 / images + 1 / 2000)
     assert np.mean([d["brightness"].psi for d in found]) == pytest.approx(expected, rel=0.3)
-    assert max(d["brightness"].psi for d in found) < PSI_STABLE + 0.02 * (films < 1000)
-    assert np.quantile([d["brightness"].ks or 1 for d in found], 0.9) < 1.36 * np.sqrt(1 / films + 1 / 2000)
+    assert max(d["brightness"].psi for d in found) < PSI_STABLE + 0.02 * (images < 1000)
+    assert np.quantile([d["brightness"].ks or 1 for d in found], 0.9) < 1.36 * np.sqrt(1 / images + 1 / 2000)
 
 
-def test_a_value_that_most_films_share_is_one_bin(reference: Reference) -> None:
-    """Two in three films are not padded at all: their bin holds two in three films, not a tenth."""
-    padded = [replace(film, padding=0.15) for film in same_sort(reference)]
-    bare = [replace(film, padding=0.0) for film in same_sort(reference)]
+def test_a_value_that_most_images_share_is_one_bin(reference: Reference) -> None:
+    """Two in three images are not padded at all: their bin holds two in three images, not a tenth."""
+    padded = [replace(image, padding=0.15) for image in same_sort(reference)]
+    bare = [replace(image, padding=0.0) for image in same_sort(reference)]
     assert drift(window_of(padded), reference)["padding"].psi > 1
     assert PSI_CHANGED < drift(window_of(bare), reference)["padding"].psi < 3
 
@@ -85,9 +85,9 @@ def test_a_quantity_that_never_varied_drifts_as_soon_as_it_does() -> None:
     from cxr_platform.monitoring.reference import build_reference
 
     constant = build_reference(**arrays)
-    films = observations(arrays, constant)
-    assert drift(window_of(films), constant)["padding"].psi == pytest.approx(0, abs=1e-3)
-    changed = drift(window_of([replace(film, padding=0.2) for film in films]), constant)["padding"]
+    images = observations(arrays, constant)
+    assert drift(window_of(images), constant)["padding"].psi == pytest.approx(0, abs=1e-3)
+    changed = drift(window_of([replace(image, padding=0.2) for image in images]), constant)["padding"]
     assert changed.psi > 1
     assert changed.ks == pytest.approx(1, abs=0.01)
 
@@ -118,5 +118,5 @@ def test_threads_may_fill_one_window() -> None:
 def test_a_wrong_label_or_size_is_refused() -> None:
     with pytest.raises(KeyError, match="Covid19"):
         Window().add(replace(PLAIN, label="Cardiomegaly"))
-    with pytest.raises(ConfigError, match="one film or more"):
+    with pytest.raises(ConfigError, match="one image or more"):
         Window(0)

@@ -179,14 +179,14 @@ def test_a_broken_champion_is_opened_again_only_after_a_while(
         return read_bundle(folder, sha256)
 
     monkeypatch.setattr(exporter, "read_bundle", counted)
-    card = registry.root / "v1" / "MODEL_CARD.md"
-    content = card.read_bytes()
-    card.write_text("better")
+    model_card = registry.root / "v1" / "MODEL_CARD.md"
+    content = model_card.read_bytes()
+    model_card.write_text("better")
     collector = RegistryCollector(registry.root)
     for _ in range(3):
         assert scrape(collector)["cxr_registry_broken_versions", ()] == 1
     assert len(opened) == 1
-    card.write_bytes(content)
+    model_card.write_bytes(content)
     monkeypatch.setattr(exporter, "REOPEN_SECONDS", 0.0)
     monkeypatch.setattr(exporter, "VERIFY_SECONDS", 0.0)
     found = scrape(collector)

@@ -4,7 +4,7 @@ import pytest
 
 from cxr_platform.monitoring.names import METRICS, REQUEST_SECONDS, REQUESTS, STUDY_TRIALS, Metric
 
-UNITS = ("_seconds", "_ratio", "_films", "_files", "_info", "_requests", "_versions", "_trials", "_epochs")
+UNITS = ("_seconds", "_ratio", "_images", "_files", "_info", "_requests", "_versions", "_trials", "_epochs")
 WITHOUT_UNIT = ("_psi", "_ks", "_success", "_readable")
 
 

@@ -41,7 +41,7 @@ def test_labels_are_shares_of_the_predictions() -> None:
     assert reference.answers == 300
 
 
-def test_answers_and_looks_may_be_of_different_films() -> None:
+def test_answers_and_looks_may_be_of_different_images() -> None:
     arrays = draw(np.random.default_rng(1), 300)
     fewer = {name: arrays[name][:200] for name in ("confidence", "covid19", "labels")}
     reference = build_reference(**(arrays | fewer))

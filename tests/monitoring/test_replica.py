@@ -19,18 +19,18 @@ def cluster() -> None:
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.05])
-def test_the_weighted_mean_of_replicas_is_the_figure_of_all_films(shift: float) -> None:
-    """What infra/prometheus/rules.yml computes, for four replicas among which films are dealt out at random."""
+def test_the_weighted_mean_of_replicas_is_the_figure_of_all_images(shift: float) -> None:
+    """What infra/prometheus/rules.yml computes, for four replicas among which images are dealt out at random."""
     rng, reference = np.random.default_rng(11), make_reference()
-    films = observations(draw(rng, 4000, brightness=0.5 + shift), reference)
+    images = observations(draw(rng, 4000, brightness=0.5 + shift), reference)
     parts = np.split(rng.permutation(4000), np.cumsum([400, 900, 1200]))
-    found = [drift(window_of([films[i] for i in part], 2000), reference) for part in parts]
-    whole = drift(window_of(films, 4000), reference)
+    found = [drift(window_of([images[i] for i in part], 2000), reference) for part in parts]
+    whole = drift(window_of(images, 4000), reference)
     for name in whole:
-        films_each = [d[name].n for d in found]
-        assert np.average([d[name].psi for d in found], weights=films_each) == pytest.approx(whole[name].psi, abs=0.02)
+        images_each = [d[name].n for d in found]
+        assert np.average([d[name].psi for d in found], weights=images_each) == pytest.approx(whole[name].psi, abs=0.02)
         if whole[name].ks is not None:
-            mean = np.average([d[name].ks or 0 for d in found], weights=films_each)
+            mean = np.average([d[name].ks or 0 for d in found], weights=images_each)
             assert mean == pytest.approx(whole[name].ks, abs=0.03)
 
 
@@ -69,19 +69,19 @@ def test_ray_knows_every_metric_of_replicas(metric: Metric) -> None:
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("cluster")
-def test_a_window_publishes_its_films_at_once_and_its_drift_when_it_is_full_enough() -> None:
+def test_a_window_publishes_its_images_at_once_and_its_drift_when_it_is_full_enough() -> None:
     reference = make_reference()
-    films = observations(draw(np.random.default_rng(5), 250), reference)
+    images = observations(draw(np.random.default_rng(5), 250), reference)
     watch = DriftWatch(reference, "v1")
     watch.stop()
-    published: dict[str, dict[str, float | None]] = {"psi": {}, "ks": {}, "films": {}}
-    watch._psi, watch._ks, watch._films = (Kept(published[name]) for name in ("psi", "ks", "films"))
+    published: dict[str, dict[str, float | None]] = {"psi": {}, "ks": {}, "images": {}}
+    watch._psi, watch._ks, watch._images = (Kept(published[name]) for name in ("psi", "ks", "images"))
     assert watch.publish() == {}
-    for film in films[:199]:
-        watch.add(film)
+    for image in images[:199]:
+        watch.add(image)
     watch.publish()
-    assert (published["psi"], published["films"]["labels"]) == ({}, 199)
-    watch.add(replace(films[199], brightness=0.0))
+    assert (published["psi"], published["images"]["labels"]) == ({}, 199)
+    watch.add(replace(images[199], brightness=0.0))
     found = watch.publish()
     assert published["psi"] == {name: d.psi for name, d in found.items()}
     assert published["ks"]["labels"] is None

@@ -14,7 +14,7 @@ def test_the_peak_of_a_process_is_told_and_none_of_one_that_is_gone() -> None:
 
 @pytest.mark.ray
 def test_a_build_is_measured_with_its_workers(tmp_path: Path) -> None:
-    benchmark_manifest.draw(tmp_path / "films-70", 70)
+    benchmark_manifest.draw(tmp_path / "images-70", 70)
     build = measure(tmp_path, 70)
     assert (tmp_path / "manifest-70" / "manifest.json").exists()
     assert build.driver_mib > 50
@@ -27,8 +27,8 @@ def test_both_sizes_and_their_ratios_are_printed(
 ) -> None:
     found = {100: Build(100, 2.0, 100.0, 200.0), 400: Build(400, 9.0, 110.0, 210.0)}
     monkeypatch.setattr(benchmark_manifest, "draw", lambda *_: None)
-    monkeypatch.setattr(benchmark_manifest, "measure", lambda _, films: found[films])
-    assert benchmark_manifest.main(["--films", "400", "--work", str(tmp_path)]) == 0
+    monkeypatch.setattr(benchmark_manifest, "measure", lambda _, images: found[images])
+    assert benchmark_manifest.main(["--images", "400", "--work", str(tmp_path)]) == 0
     told = capsys.readouterr().out
     assert "ratio: driver 1.10, worker 1.05, seconds a thousand 1.12" in told
 
@@ -37,5 +37,5 @@ def test_a_build_that_fails_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(benchmark_manifest, "draw", lambda *_: None)
-    assert benchmark_manifest.main(["--films", "8", "--work", str(tmp_path / "absent")]) == 2
+    assert benchmark_manifest.main(["--images", "8", "--work", str(tmp_path / "absent")]) == 2
     assert "exit code 2" in capsys.readouterr().err

@@ -8,13 +8,13 @@ import pytest
 
 from pipelines import benchmark_serving
 from pipelines.load_clients import Answer, Load
-from tests.serving.builders import film_png, registry_with_champion
+from tests.serving.builders import image_png, registry_with_champion
 
 
 @pytest.fixture
 def work(tmp_path: Path) -> Path:
     registry_with_champion(tmp_path / "registry")
-    (tmp_path / "film.png").write_bytes(film_png())
+    (tmp_path / "image.png").write_bytes(image_png())
     return tmp_path
 
 
@@ -26,8 +26,8 @@ def run(work: Path, monkeypatch: pytest.MonkeyPatch, ours: Load, plain: Load) ->
     monkeypatch.setattr(benchmark_serving, "BARE_SECONDS", 0.1)
     answers = {"pipelines.serve": ours, "pipelines.plain_server": plain}
 
-    def served(command: Sequence[str], films: Sequence[bytes], _: object) -> Load:
-        assert films == [film_png()]
+    def served(command: Sequence[str], images: Sequence[bytes], _: object) -> Load:
+        assert images == [image_png()]
         return answers[command[1]]
 
     monkeypatch.setattr(benchmark_serving, "_served", served)
@@ -39,8 +39,8 @@ def test_it_prints_rates_latencies_and_ratios(
 ) -> None:
     assert run(work, monkeypatch, loads(*[200] * 40), loads(*[200] * 4)) == 0
     told = capsys.readouterr().out
-    assert "this server     20.0 films/s" in told
-    (bare,) = re.findall(r"no HTTP +([\d.]+) films/s", told)
+    assert "this server     20.0 images/s" in told
+    (bare,) = re.findall(r"no HTTP +([\d.]+) images/s", told)
     (ratio,) = re.findall(r"this server / decoding and ONNX Runtime +([\d.]+)", told)
     assert float(ratio) == pytest.approx(20 / float(bare), abs=0.01)
     assert "p50 20 ms, p99 20 ms, answers 200: 40" in told
@@ -59,10 +59,10 @@ def test_a_lost_request_is_exit_code_1(work: Path, monkeypatch: pytest.MonkeyPat
     assert run(work, monkeypatch, loads(200, status), loads(200)) == 1
 
 
-def test_a_folder_without_films_is_named(
+def test_a_folder_without_images_is_named(
     work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (work / "film.png").unlink()
+    (work / "image.png").unlink()
     assert run(work, monkeypatch, loads(200), loads(200)) == 2
     assert str(work) in capsys.readouterr().err
 

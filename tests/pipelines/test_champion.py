@@ -1,4 +1,4 @@
-"""The verb on a small study of drawn films: trained, exported, described, added, and the first one promoted."""
+"""The verb on a small study of drawn images: trained, exported, described, added, and the first one promoted."""
 
 import json
 from pathlib import Path
@@ -33,13 +33,13 @@ def test_the_first_champion_is_promoted_and_the_next_one_waits(work: Path, capsy
     assert run(work) == 0
     told = capsys.readouterr().out
     assert told.startswith("# Model card: v1, Training from scratch\n\n**For research, not for diagnosis.**")
-    assert "**SYNTHETIC FILMS**" in told
+    assert "**SYNTHETIC IMAGES**" in told
     assert "No other strategy was run in the study" in told
     assert "| 7-class accuracy (%) |" in told
     assert "v1 is the champion: the registry had none." in told
     assert versions(work) == {"versions": ["v1"], "champion": "v1"}
     session = onnxruntime.InferenceSession(str(work / "registry" / "v1" / "model.onnx"))
-    assert [tensor.name for tensor in session.get_inputs()] == ["films"]
+    assert [tensor.name for tensor in session.get_inputs()] == ["images"]
 
     assert run(work, "--sensitivity", "0.8") == 0
     told = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The verb on a real manifest of phantom films, as a person runs it: a command, its output, its exit code."""
+"""The verb on a real manifest of phantom images, as a person runs it: a command, its output, its exit code."""
 
 import os
 import signal
@@ -29,10 +29,10 @@ def manifest(tmp_path_factory: pytest.TempPathFactory, profile: Path) -> Path:
     from pipelines import manifest as manifest_verb
     from pipelines import phantoms
 
-    work = tmp_path_factory.mktemp("films")
-    assert phantoms.main(["--out", str(work / "films"), "--per-class", "8", "--seed", "3", "--size", "224"]) == 0
+    work = tmp_path_factory.mktemp("images")
+    assert phantoms.main(["--out", str(work / "images"), "--per-class", "8", "--seed", "3", "--size", "224"]) == 0
     destination = work / "manifest"
-    request = ["--data", str(work / "films"), "--out", str(destination), "--profile", str(profile)]
+    request = ["--data", str(work / "images"), "--out", str(destination), "--profile", str(profile)]
     assert manifest_verb.main(request) == 0
     return destination
 
@@ -42,7 +42,7 @@ def arguments(manifest: Path, profile: Path, runs: Path, *more: str) -> list[str
     return [*named, "--strategies", "scratch", "--engine", "local", *more]
 
 
-def test_a_study_from_films_to_report_and_again_without_running_anything(
+def test_a_study_from_images_to_report_and_again_without_running_anything(
     manifest: Path, profile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     request = arguments(manifest, profile, tmp_path)

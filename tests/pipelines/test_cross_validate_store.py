@@ -1,4 +1,4 @@
-"""The same verb with everything in an object store: films, manifest, study and report."""
+"""The same verb with everything in an object store: images, manifest, study and report."""
 
 import json
 import shutil
@@ -16,13 +16,13 @@ from tests.storage.object_store import folder, names
 
 @pytest.fixture
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with films, the same films in the store, and a profile."""
+    """A working directory with images, the same images in the store, and a profile."""
     ray.shutdown()  # the workers of an instance that another test has left do not know the store
     monkeypatch.chdir(tmp_path)
     Path("tiny.toml").write_text(PROFILE)
-    assert phantoms.main(["--out", "films", "--per-class", "8", "--seed", "3", "--size", "224"]) == 0
-    with local_copy(folder("films")) as copy:
-        shutil.copytree("films", copy)
+    assert phantoms.main(["--out", "images", "--per-class", "8", "--seed", "3", "--size", "224"]) == 0
+    with local_copy(folder("images")) as copy:
+        shutil.copytree("images", copy)
     return tmp_path
 
 
@@ -31,37 +31,37 @@ def run(*more: str) -> int:
 
 
 @pytest.mark.ray
-def test_films_in_a_store_become_a_study_and_a_report_in_a_store(
+def test_images_in_a_store_become_a_study_and_a_report_in_a_store(
     store: dict[str, str], work: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = {path for path in work.rglob("*") if path.is_file()}
-    assert run("--data", "s3://films/films", "--storage", "s3://films/out") == 0
+    assert run("--data", "s3://images/images", "--storage", "s3://images/out") == 0
     assert {path for path in work.rglob("*") if path.is_file()} == before
     found = names(folder("out"))
-    root = "runs/films-tiny"
+    root = "runs/images-tiny"
     assert {f"{root}/study.json", f"{root}/predictions.parquet", f"{root}/report/index.html"} <= set(found)
-    assert {"manifests/films-tiny/manifest.json", "manifests/films-tiny/films/part-00000.parquet"} <= set(found)
+    assert {"manifests/images-tiny/manifest.json", "manifests/images-tiny/images/part-00000.parquet"} <= set(found)
     assert {f"{root}/trials/scratch/fold-{fold}/trial.json" for fold in (0, 1)} <= set(found)
     assert not [name for name in found if ".run/" in name or name.endswith(".lock") or "/tune/" in name]
 
     capsys.readouterr()
-    assert run("--data", "s3://films/films", "--storage", "s3://films/out", "--no-report") == 0
+    assert run("--data", "s3://images/images", "--storage", "s3://images/out", "--no-report") == 0
     told = capsys.readouterr().out
     assert "as it stands" in told
     assert "0 trials to run, 2 kept from before" in told
 
-    (film, *_) = sorted((folder("films") / "phantoms").glob("**/*.png"))
-    film.write_bytes(film.read_bytes() + b"0")  # the study goes on with the films that it was begun with
-    place("s3://films/films", settled=True).fs.invalidate_cache()  # type: ignore[attr-defined]  # as a new process has it
-    assert run("--data", "s3://films/films", "--storage", "s3://films/out", "--no-report") == 0
+    (image, *_) = sorted((folder("images") / "phantoms").glob("**/*.png"))
+    image.write_bytes(image.read_bytes() + b"0")  # the study goes on with the images that it was begun with
+    place("s3://images/images", settled=True).fs.invalidate_cache()  # type: ignore[attr-defined]  # as a new process has it
+    assert run("--data", "s3://images/images", "--storage", "s3://images/out", "--no-report") == 0
     told = capsys.readouterr().out
     assert "with which the study was begun" in told
     assert "0 trials to run, 2 kept from before" in told
     before = [(name, (folder("out") / name).stat().st_mtime) for name in found]
     for other in (["--seed", "7"], ["--folds", "3"], ["--external", "phantoms"]):
-        assert run("--data", "s3://films/films", "--storage", "s3://films/out", *other) == 2
+        assert run("--data", "s3://images/images", "--storage", "s3://images/out", *other) == 2
         assert "another NAME" in capsys.readouterr().err
     assert [(name, (folder("out") / name).stat().st_mtime) for name in found] == before
 
-    assert study.main(["status", "films-tiny", "--storage", "s3://films/out", "--json"]) == 0
+    assert study.main(["status", "images-tiny", "--storage", "s3://images/out", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["states"]["finished"] == 2

@@ -1,4 +1,4 @@
-"""The verb on a study of drawn films: a folder of other films, its predictions, its figures, its exit code."""
+"""The verb on a study of drawn images: a folder of other images, its predictions, its figures, its exit code."""
 
 from pathlib import Path
 
@@ -13,10 +13,10 @@ from tests.pipelines.small_study import draw, make_study
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study `runs/t`, its manifest, and the films of both another draw (`films-9`) and its own (`films-3`)."""
+    """A study `runs/t`, its manifest, and the images of both another draw (`images-9`) and its own (`images-3`)."""
     work = tmp_path_factory.mktemp("work")
-    draw(work / "films-9", per_class=2, seed=9)
-    return make_study(work, per_class=4, films="films-3")
+    draw(work / "images-9", per_class=2, seed=9)
+    return make_study(work, per_class=4, images="images-3")
 
 
 def run(work: Path, data: Path, *more: str) -> int:
@@ -27,17 +27,17 @@ def run(work: Path, data: Path, *more: str) -> int:
     return verb.main([*named, *more])
 
 
-def test_a_folder_of_other_films_is_scored_by_every_model_and_judged(
+def test_a_folder_of_other_images_is_scored_by_every_model_and_judged(
     work: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(work, work / "films-9") == 0
+    assert run(work, work / "images-9") == 0
     told = capsys.readouterr()
-    out = work / "runs" / "t" / "evaluations" / "films-9"
+    out = work / "runs" / "t" / "evaluations" / "images-9"
     rows = pq.read_table(out / "predictions.parquet").to_pandas()
-    films = rows["image_id"].nunique()
-    assert len(rows) == films * 2 >= 20
-    assert f"{films} films scored" in told.out
-    assert "Unseen films: 2/2" in told.err
+    images = rows["image_id"].nunique()
+    assert len(rows) == images * 2 >= 20
+    assert f"{images} images scored" in told.out
+    assert "Unseen images: 2/2" in told.err
     markdown = (out / "figures.md").read_text()
     assert "SYNTHETIC" in markdown
     assert "| sensitivity of Covid19 |" in told.out
@@ -48,20 +48,20 @@ def test_a_folder_of_other_films_is_scored_by_every_model_and_judged(
 
 @pytest.fixture
 def loose(work: Path, tmp_path: Path) -> Path:
-    """Three of the other films in a folder that says nothing of them."""
+    """Three of the other images in a folder that says nothing of them."""
     folder = tmp_path / "Normal"  # to the builder of the cache a class, to the verb a name
     folder.mkdir()
-    for file in sorted((work / "films-9" / "phantoms" / "films").glob("*_0.png"))[:3]:
+    for file in sorted((work / "images-9" / "phantoms" / "images").glob("*_0.png"))[:3]:
         (folder / file.name).write_bytes(file.read_bytes())
     return folder
 
 
-def test_films_without_a_class_are_predicted_and_nothing_else(
+def test_images_without_a_class_are_predicted_and_nothing_else(
     work: Path, loose: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = work / "runs" / "t" / "evaluations" / "Normal"
     out.mkdir(parents=True)
-    (out / "figures.csv").write_text("of an earlier run with other films")
+    (out / "figures.csv").write_text("of an earlier run with other images")
     assert run(work, loose, "--unlabelled") == 0
     rows = pq.read_table(out / "predictions.parquet")
     assert rows["label"].null_count == rows.num_rows >= 2
@@ -72,11 +72,11 @@ def test_films_without_a_class_are_predicted_and_nothing_else(
 @pytest.mark.parametrize(
     ("folder", "message"),
     [
-        ("films-3", "that can be read and that the study has not seen"),
+        ("images-3", "that can be read and that the study has not seen"),
         ("nowhere", "Expected a folder of X-ray collections"),
     ],
 )
-def test_the_films_of_the_study_and_an_absent_folder_are_refused(
+def test_the_images_of_the_study_and_an_absent_folder_are_refused(
     work: Path, folder: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(work, work / folder) == 2
@@ -86,5 +86,5 @@ def test_the_films_of_the_study_and_an_absent_folder_are_refused(
 
 
 def test_another_manifest_than_the_studys_is_refused(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(work, work / "films-9", "--manifest", str(work / "nothing")) == 2
+    assert run(work, work / "images-9", "--manifest", str(work / "nothing")) == 2
     assert "Expected a manifest in" in capsys.readouterr().err

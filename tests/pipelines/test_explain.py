@@ -1,4 +1,4 @@
-"""The verb on a small study of drawn films: a picture, the words beside it, and what it refuses."""
+"""The verb on a small study of drawn images: a picture, the words beside it, and what it refuses."""
 
 from pathlib import Path
 
@@ -17,27 +17,27 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(work: Path, image: str, *more: str) -> int:
     named = ["--study", str(work / "runs" / "t"), "--manifest", str(work / "manifest")]
-    return explain.main([*named, "--image", image, "--out", str(work / "out" / "film.png"), *more])
+    return explain.main([*named, "--image", image, "--out", str(work / "out" / "image.png"), *more])
 
 
-def a_film(work: Path) -> dict[str, object]:
+def an_image(work: Path) -> dict[str, object]:
     row: dict[str, object] = pq.read_table(work / "runs" / "t" / "predictions.parquet").slice(5, 1).to_pylist()[0]
     return row
 
 
-def test_a_film_is_explained_by_the_network_that_has_not_seen_it(
+def test_an_image_is_explained_by_the_network_that_has_not_seen_it(
     work: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    film = a_film(work)
-    assert run(work, str(film["image_id"])) == 0
+    image = an_image(work)
+    assert run(work, str(image["image_id"])) == 0
     told = capsys.readouterr().out
-    assert f"labelled {film['label']}" in told
+    assert f"labelled {image['label']}" in told
     assert "heatmap" in told
-    assert str(work / "out" / "film.png") in told
-    assert (work / "out" / "film.png").read_bytes().startswith(b"\x89PNG")
+    assert str(work / "out" / "image.png") in told
+    assert (work / "out" / "image.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_file_is_explained_by_all_folds_unless_it_is_a_film_of_the_study(
+def test_a_file_is_explained_by_all_folds_unless_it_is_an_image_of_the_study(
     work: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = work / "other"
@@ -47,14 +47,14 @@ def test_a_file_is_explained_by_all_folds_unless_it_is_a_film_of_the_study(
     assert "heatmap" in told
     assert "labelled" not in told
 
-    table = pq.read_table(work / "manifest" / "films", columns=["image_id", "source_path"]).to_pylist()
-    film = next(row for row in table if row["image_id"] == a_film(work)["image_id"])
-    assert run(work, str(work / "films" / film["source_path"])) == 0
-    assert f"{film['image_id']}: " in capsys.readouterr().out
+    table = pq.read_table(work / "manifest" / "images", columns=["image_id", "source_path"]).to_pylist()
+    image = next(row for row in table if row["image_id"] == an_image(work)["image_id"])
+    assert run(work, str(work / "images" / image["source_path"])) == 0
+    assert f"{image['image_id']}: " in capsys.readouterr().out
 
 
-def test_a_file_that_is_no_film_is_named(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (work / "notes.png").write_text("no film")
+def test_a_file_that_is_no_image_is_named(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (work / "notes.png").write_text("no image")
     assert run(work, str(work / "notes.png")) == 2
     assert f"not-an-image: {work / 'notes.png'}" in capsys.readouterr().err
 
@@ -70,7 +70,7 @@ def test_a_file_that_is_no_film_is_named(work: Path, capsys: pytest.CaptureFixtu
 def test_what_is_not_there_is_one_paragraph_and_exit_code_2(
     work: Path, capsys: pytest.CaptureFixture[str], image: str | None, more: tuple[str, ...], told: str
 ) -> None:
-    assert run(work, image or str(a_film(work)["image_id"]), *more) == 2
+    assert run(work, image or str(an_image(work)["image_id"]), *more) == 2
     output = capsys.readouterr().err
     assert told in output
     assert "Traceback" not in output

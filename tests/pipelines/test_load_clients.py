@@ -7,7 +7,7 @@ import pytest
 
 from pipelines.load_clients import NOT_ANSWERED, run_load
 
-FILM = b"the bytes of a film"
+IMAGE = b"the bytes of an image"
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -51,23 +51,23 @@ def port() -> Iterator[int]:
 
 @pytest.mark.parametrize("path", ["/v1/screen", "/chunked"])
 def test_every_request_is_answered_with_the_models_version(port: int, path: str) -> None:
-    found = run_load(port, path, [FILM, b"another"], clients=3, seconds=0.3)
+    found = run_load(port, path, [IMAGE, b"another"], clients=3, seconds=0.3)
     assert set(found.statuses) == {200}
     assert {answer.client for answer in found.answers} == {0, 1, 2}
     assert {answer.version for answer in found.answers} == {"v3"}
     assert len(Handler.received) == len(found.answers)
-    assert any(FILM in body for body in Handler.received)
+    assert any(IMAGE in body for body in Handler.received)
     assert found.rate == pytest.approx(len(found.answers) / found.seconds)
     assert 0 < found.latency(50) <= found.latency(99)
 
 
 def test_refusals_and_broken_connections_are_counted(port: int) -> None:
-    assert set(run_load(port, "/busy", [FILM], clients=2, seconds=0.3).statuses) == {429}
-    assert set(run_load(port, "/cut", [FILM], clients=2, seconds=0.3).statuses) == {NOT_ANSWERED}
+    assert set(run_load(port, "/busy", [IMAGE], clients=2, seconds=0.3).statuses) == {429}
+    assert set(run_load(port, "/cut", [IMAGE], clients=2, seconds=0.3).statuses) == {NOT_ANSWERED}
 
 
 def test_nobody_listening_is_no_answer() -> None:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     port = server.server_address[1]
     server.server_close()
-    assert set(run_load(port, "/v1/screen", [FILM], clients=1, seconds=0.3).statuses) == {NOT_ANSWERED}
+    assert set(run_load(port, "/v1/screen", [IMAGE], clients=1, seconds=0.3).statuses) == {NOT_ANSWERED}

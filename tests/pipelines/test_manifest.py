@@ -28,19 +28,19 @@ def test_it_prints_counts_reasons_and_where_the_manifest_is(
     assert run(collection, out, "--metrics-dir", str(tmp_path / "metrics")) == 0
     printed = capsys.readouterr().out
     info = open_manifest(out).info
-    assert f"Films: 0 to decode, {info['found']} from the cache" in printed
-    assert f"Writing films: {info['images']}/{info['images']}" in printed
+    assert f"Images: 0 to decode, {info['found']} from the cache" in printed
+    assert f"Writing images: {info['images']}/{info['images']}" in printed
     assert [line.split() for line in printed.splitlines() if line.startswith("Covid19 ")] == [
         ["Covid19", "4", "2", "6"]
     ]
-    assert f"{info['images']} films taken + 5 excluded = {info['found']} files found." in printed
+    assert f"{info['images']} images taken + 5 excluded = {info['found']} files found." in printed
     assert "      2  conflicting-label" in printed
     assert str(out) in printed.splitlines()[-1]
     counted = (tmp_path / "metrics" / "cxr_manifest_manifest.prom").read_text()
     assert 'cxr_manifest_excluded_files{reason="conflicting-label",study="manifest"} 2.0' in counted
 
 
-def test_shortfalls_missing_files_and_synthetic_films_are_told() -> None:
+def test_shortfalls_missing_files_and_synthetic_images_are_told() -> None:
     info = {
         "counts": {"Normal": {"phantoms": 3}},
         "images": 3,

@@ -51,7 +51,7 @@ def test_a_manifest_that_was_named_is_not_asked_for_again(study: Path, tmp_path:
     assert "--manifest" not in str(caught.value)
 
 
-def test_a_manifest_of_other_films_is_refused(study: Path) -> None:
+def test_a_manifest_of_other_images_is_refused(study: Path) -> None:
     write_manifest(MANIFESTS / "manifest", IMAGES)
     rewritten(study, manifest_content_hash="of-another-day")
     with pytest.raises(PredictionsError, match=r"of-another-day.*Received: b3f0c4de"):

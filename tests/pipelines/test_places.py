@@ -42,9 +42,9 @@ def test_what_a_job_would_write_into_its_copy_of_the_checkout_is_refused(
 
 
 def test_a_study_in_a_folder_comes_with_the_manifest_of_the_same_storage(tmp_path: Path) -> None:
-    study, manifest = tmp_path / "runs" / "t", tmp_path / "manifests" / "films"
+    study, manifest = tmp_path / "runs" / "t", tmp_path / "manifests" / "images"
     study.mkdir(parents=True)
-    (study / "study.json").write_text(json.dumps({"manifest": {"path": "films"}}))
+    (study / "study.json").write_text(json.dumps({"manifest": {"path": "images"}}))
     with at_hand(named(study=study, manifest=None), "study", "manifest") as local:
         assert local.manifest is None
     manifest.mkdir(parents=True)
@@ -57,11 +57,11 @@ def test_a_study_in_a_folder_comes_with_the_manifest_of_the_same_storage(tmp_pat
 
 def test_a_study_in_a_store_comes_with_its_manifest_and_without_what_only_training_needs() -> None:
     storage = a_place("memory://places/out")
-    (storage / "runs/t/study.json").write_text(json.dumps({"manifest": {"path": "films"}}))
+    (storage / "runs/t/study.json").write_text(json.dumps({"manifest": {"path": "images"}}))
     (storage / "runs/t/champion/scratch.run/attempt/position.npz").write_text("large")
     (storage / "runs/t/trials/scratch/fold-0.run/state.json").write_text("changes every few seconds")
     (storage / "runs/t/.lock").write_text("{}")
-    (storage / "manifests/films/manifest.json").write_text("{}")
+    (storage / "manifests/images/manifest.json").write_text("{}")
     with at_hand(named(study=storage / "runs/t", manifest=None), "study", "manifest") as local:
         assert [path.name for path in local.study.rglob("*")] == ["study.json"]
         assert (local.manifest / "manifest.json").read_text() == "{}"

@@ -7,14 +7,14 @@ import pytest
 from cxr_platform.labels import CLASSES
 from pipelines.plain_server import plain_app
 from tests.serving.asking import ask, post
-from tests.serving.builders import film_png, registry_with_champion
+from tests.serving.builders import image_png, registry_with_champion
 
 
 def test_it_answers_as_far_as_the_benchmark_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
-    def predict(films: np.ndarray, verbose: int) -> np.ndarray:
-        seen.append(films)
+    def predict(images: np.ndarray, verbose: int) -> np.ndarray:
+        seen.append(images)
         return np.eye(len(CLASSES))[[2]]
 
     network = SimpleNamespace(full=SimpleNamespace(predict=predict))
@@ -23,7 +23,7 @@ def test_it_answers_as_far_as_the_benchmark_looks(tmp_path: Path, monkeypatch: p
     app = plain_app(folder)
 
     assert ask(app, "GET", "/readyz").status_code == 200
-    assert post(app, film_png()).json() == {"label": CLASSES[2], "model": {"version": "v1"}}
+    assert post(app, image_png()).json() == {"label": CLASSES[2], "model": {"version": "v1"}}
     size = bundle.preprocessing.input_size
     assert seen[0].shape == (1, size, size, 3)
     assert -1 <= seen[0].min() < seen[0].max() <= 1

@@ -57,7 +57,7 @@ def test_list_says_what_answers_until_the_switch(registry, capsys):
     assert "v1 answers until then" in output
 
 
-def test_list_marks_a_version_that_cannot_be_read_and_synthetic_films(registry, capsys):
+def test_list_marks_a_version_that_cannot_be_read_and_synthetic_images(registry, capsys):
     shutil.rmtree(registry.root / "v2")
     registry.add(filler(synthetic=True))
     assert run(registry, "list") == 0
@@ -78,7 +78,7 @@ def test_show_is_of_the_champion_unless_told_otherwise(registry, capsys):
     assert "v1" in output
     assert "not for diagnosis" in output
     assert "85.00 (80.00 to 90.00) called positive, 6.00 negative" in output
-    assert "5.00 (4.00 to 6.00) of all films" in output
+    assert "5.00 (4.00 to 6.00) of all images" in output
     assert "positive from 0.3000 on, negative below 0.2000" in output
 
     assert run(registry, "show", "v2", "--json") == 0

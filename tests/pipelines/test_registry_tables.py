@@ -17,8 +17,8 @@ def printed(table: Table) -> str:
 
 
 def test_a_bundle_of_phantoms_says_so_in_its_title():
-    assert "SYNTHETIC FILMS" in printed(bundle_table(make_bundle(synthetic=True)))
-    assert "SYNTHETIC FILMS" not in printed(bundle_table(make_bundle()))
+    assert "SYNTHETIC IMAGES" in printed(bundle_table(make_bundle(synthetic=True)))
+    assert "SYNTHETIC IMAGES" not in printed(bundle_table(make_bundle()))
 
 
 def test_a_strategy_that_did_not_win_says_which_did():

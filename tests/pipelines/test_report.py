@@ -85,19 +85,19 @@ def looked(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Look
     return looked
 
 
-def test_the_studys_own_manifest_is_found_and_its_films_are_looked_at(study, looked, capsys):
+def test_the_studys_own_manifest_is_found_and_its_images_are_looked_at(study, looked, capsys):
     assert main(["--study", str(study)]) == 0
     assert [place.name for place in looked.manifests] == ["manifest"]
-    assert "without films" not in capsys.readouterr().err
+    assert "without images" not in capsys.readouterr().err
 
 
-def test_a_manifest_that_was_built_again_is_said_to_be_and_no_film_is_looked_at(study, looked, capsys):
+def test_a_manifest_that_was_built_again_is_said_to_be_and_no_image_is_looked_at(study, looked, capsys):
     rewritten(study, manifest_content_hash="of-another-day")
 
     assert main(["--study", str(study)]) == 0
 
     assert looked.manifests == []
-    assert "without films: data/manifests/manifest was built again since the study" in capsys.readouterr().err
+    assert "without images: data/manifests/manifest was built again since the study" in capsys.readouterr().err
     assert (study / "report" / "index.html").is_file()
 
 
@@ -112,14 +112,14 @@ def test_without_a_manifest_the_report_says_how_to_name_one(study, tmp_path, mon
     monkeypatch.chdir(tmp_path)
     assert main(["--study", str(study)]) == 0
     error = capsys.readouterr().err
-    assert "without films. Expected a manifest in data/manifests/manifest" in error
+    assert "without images. Expected a manifest in data/manifests/manifest" in error
     assert "--manifest names it" in error
 
 
 def test_a_broken_manifest_is_not_called_absent(study, looked, capsys):
     (MANIFESTS / "manifest" / "manifest.json").write_text("{")
     assert main(["--study", str(study)]) == 0
-    assert "without films. Expected JSON in" in capsys.readouterr().err
+    assert "without images. Expected JSON in" in capsys.readouterr().err
 
 
 def beside(study: Path, **changes: object) -> Path:
@@ -143,7 +143,7 @@ def test_the_study_of_the_other_protocol_beside_it_in_a_store_is_compared(study,
 
 
 @pytest.mark.parametrize("changes", [{"manifest_content_hash": "other"}, {"protocol": "grouped"}])
-def test_a_study_beside_it_of_other_films_or_the_same_protocol_is_not(study, looked, changes):
+def test_a_study_beside_it_of_other_images_or_the_same_protocol_is_not(study, looked, changes):
     beside(study, **changes)
     assert main(["--study", str(study)]) == 0
     assert looked.others == [None]
@@ -164,7 +164,7 @@ def test_a_broken_study_does_not_blame_the_one_beside_it(study, looked, capsys):
 
 
 @pytest.mark.parametrize("damage", ["part", "index"])
-def test_damaged_evidence_is_computed_again_where_the_films_are_at_hand(study, tmp_path, monkeypatch, damage):
+def test_damaged_evidence_is_computed_again_where_the_images_are_at_hand(study, tmp_path, monkeypatch, damage):
     monkeypatch.chdir(tmp_path)
     write_manifest(MANIFESTS / "manifest", FRAME.drop_duplicates("image_id"))
     monkeypatch.setattr(parts, "PARTS", (Part(("heatmaps",), lambda _: {"heatmaps": NO_HEATMAPS}),))

@@ -12,15 +12,15 @@ from cxr_platform.registry.store import Registry
 from cxr_platform.serving import client
 from cxr_platform.serving.screener import Screener
 from pipelines.screen import main
-from tests.serving.builders import film_png, registry_with_champion
+from tests.serving.builders import image_png, registry_with_champion
 
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     work = tmp_path_factory.mktemp("work")
     registry_with_champion(work / "registry")
-    (work / "film.png").write_bytes(film_png())
-    (work / "notes.png").write_text("no film")
+    (work / "image.png").write_bytes(image_png())
+    (work / "notes.png").write_text("no image")
     return work
 
 
@@ -29,24 +29,24 @@ def screen(work: Path, *files: str, more: tuple[str, ...] = ()) -> int:
 
 
 def test_a_table_with_the_decision_the_model_and_the_notice(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert screen(work, "film.png") == 0
+    assert screen(work, "image.png") == 0
     told = capsys.readouterr().out
     assert "Covid19 probability is" in " ".join(told.replace("│", " ").split())
-    assert "Model v1, scratch; trained on drawn films" in told
+    assert "Model v1, scratch; trained on drawn images" in told
     assert "For research, not for diagnosis." in told
 
 
 def test_a_line_of_json_a_file_and_exit_code_1_where_one_has_no_answer(
     work: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert screen(work, "film.png", "notes.png", more=("--json",)) == 1
+    assert screen(work, "image.png", "notes.png", more=("--json",)) == 1
     first, second = map(json.loads, capsys.readouterr().out.splitlines())
-    assert first["file"].endswith("film.png")
+    assert first["file"].endswith("image.png")
     assert sum(first["result"]["probabilities"].values()) == pytest.approx(1, abs=1e-5)
     assert second["problem"]["reason"] == "not-an-image"
 
 
-def test_a_film_without_an_answer_has_a_row_with_the_reason(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_image_without_an_answer_has_a_row_with_the_reason(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert screen(work, "notes.png") == 1
     assert "no answer" in capsys.readouterr().out
 
@@ -70,21 +70,21 @@ def test_what_was_answered_is_told_though_the_server_goes_away(
 
     monkeypatch.setattr(client, "remote", remote)
     for name in ("b.png", "c.png"):
-        (work / name).write_bytes(film_png(1))
-    assert screen(work, "film.png", "b.png", "c.png", more=("--url", "http://server", *more)) == 2
+        (work / name).write_bytes(image_png(1))
+    assert screen(work, "image.png", "b.png", "c.png", more=("--url", "http://server", *more)) == 2
     told = capsys.readouterr()
-    assert [name in told.out for name in ("film.png", "b.png", "c.png")] == [True, True, False]
+    assert [name in told.out for name in ("image.png", "b.png", "c.png")] == [True, True, False]
     assert "connection refused" in told.err
 
 
 @pytest.mark.parametrize(
     ("files", "more", "told"),
     [
-        (("nowhere.png",), (), "Expected a readable film"),
-        (("film.png", "nowhere.png"), (), "Expected a readable film"),
-        (("film.png",), ("--version", "v9"), "v9"),
-        (("film.png",), ("--registry", "nowhere"), "Expected a champion"),
-        (("film.png",), ("--url", "http://127.0.0.1:9"), "make serve"),
+        (("nowhere.png",), (), "Expected a readable image"),
+        (("image.png", "nowhere.png"), (), "Expected a readable image"),
+        (("image.png",), ("--version", "v9"), "v9"),
+        (("image.png",), ("--registry", "nowhere"), "Expected a champion"),
+        (("image.png",), ("--url", "http://127.0.0.1:9"), "make serve"),
     ],
 )
 def test_what_cannot_be_asked_is_exit_code_2(

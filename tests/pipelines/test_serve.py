@@ -9,9 +9,9 @@ import pytest
 import ray
 
 from cxr_platform.registry.promotion import promote
-from cxr_platform.serving.follow import Follower
-from cxr_platform.serving.front import Front
+from cxr_platform.serving.champion_watcher import Follower
 from cxr_platform.serving.keys import Keys
+from cxr_platform.serving.proxy_middleware import Front
 from cxr_platform.serving.screener import Screener
 from pipelines import serve
 from tests.serving.builders import filler, registry_with_champion

@@ -10,7 +10,7 @@ from tests.training.running_study import begin, finish
 @pytest.fixture
 def study(tmp_path: Path) -> Path:
     """Four equal trials of an hour each are left to simulate."""
-    root = begin(tmp_path / "films", ("scratch",), folds=4)
+    root = begin(tmp_path / "images", ("scratch",), folds=4)
     for fold in (0, 1):
         finish(root, "scratch", fold, 3600)
     return root
@@ -21,11 +21,11 @@ def tree(capsys: pytest.CaptureFixture[str], *words: str) -> dict:
     return json.loads(capsys.readouterr().out)
 
 
-def test_a_study_s_own_times_on_more_cards(study, capsys):
+def test_a_study_s_own_times_on_more_gpus(study, capsys):
     found = tree(capsys, "--study", str(study), "--gpus", "1", "2", "3")
 
-    assert found["trial_times"] == {"origin": "measured in 2 trials of films", "seconds": {"scratch": 3600.0}}
-    assert [(row["cards"], row["makespan_hours"], row["ratio"]) for row in found["forecasts"]] == [
+    assert found["trial_times"] == {"origin": "measured in 2 trials of images", "seconds": {"scratch": 3600.0}}
+    assert [(row["gpus"], row["makespan_hours"], row["ratio"]) for row in found["forecasts"]] == [
         (1, 4.0, 1.0),
         (2, 2.0, 1.0),
         (3, 2.0, 1.5),
@@ -56,7 +56,7 @@ def test_the_table_says_that_a_rate_is_assumed(capsys):
     assert output.startswith("Trial times: ASSUMED, not measured: 1000 images/s")
     assert "3,905 images, 200 px, 10 folds" in output
     assert "5 % of the trials take 3 times as long" in output
-    assert "a card is lost 0.2 times an hour and back after 300 s" in output
+    assert "a GPU is lost 0.2 times an hour and back after 300 s" in output
     assert "The study's order is longest first already." in output
 
 
@@ -80,7 +80,7 @@ def test_the_same_seed_draws_the_same(capsys):
         (["--study", "absent"], "Expected a study in"),
         (["--times", "absent.toml"], "readable TOML"),
         (["--rate", "0", "1"], "above 0"),
-        (["--rate", "1", "1", "--gpus", "0"], "at least one card"),
+        (["--rate", "1", "1", "--gpus", "0"], "at least one GPU"),
         (["--rate", "1", "1", "--trials", "0"], "at least one trial"),
         (["--rate", "1", "1", "--repeats", "0"], "one repeat"),
         (["--rate", "1", "1", "--strategies", "trane"], "Expected a strategy"),

@@ -13,8 +13,8 @@ from tests.training.running_study import begin, finish, run
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
-    """The study `films`: two of four trials finished, one heard of just now, one that waits."""
-    root = begin(tmp_path / "runs" / "films", ("scratch", "off-the-shelf"))
+    """The study `images`: two of four trials finished, one heard of just now, one that waits."""
+    root = begin(tmp_path / "runs" / "images", ("scratch", "off-the-shelf"))
     finish(root, "scratch", 0, 3600)
     finish(root, "scratch", 1, 3600)
     run(root, "off-the-shelf", 0, updated=datetime.now(timezone.utc).isoformat(timespec="seconds"))
@@ -22,10 +22,10 @@ def runs(tmp_path: Path) -> Path:
 
 
 def test_status_tells_states_nodes_time_left_and_cost(runs, capsys):
-    assert main(["status", "films", "--runs", str(runs)]) == 0
+    assert main(["status", "images", "--runs", str(runs)]) == 0
     output = capsys.readouterr().out
 
-    assert "films: 2/4 trials" in output
+    assert "images: 2/4 trials" in output
     assert "off-the-shelf fold 0" in output
     assert "with 1 at once as now" in output
     assert "guessed by relative cost: off-the-shelf" in output
@@ -36,7 +36,7 @@ def test_status_tells_states_nodes_time_left_and_cost(runs, capsys):
 
 
 def test_status_for_a_program(runs, capsys):
-    assert main(["status", "films", "--runs", str(runs), "--json"]) == 0
+    assert main(["status", "images", "--runs", str(runs), "--json"]) == 0
     tree = json.loads(capsys.readouterr().out)
 
     assert tree["states"] == {"finished": 2, "running": 1, "stalled": 0, "waiting": 1, "unreadable": 0}
@@ -50,9 +50,9 @@ def test_status_for_a_program(runs, capsys):
 
 def test_a_path_names_a_study_too(runs, capsys, monkeypatch):
     monkeypatch.chdir(runs)
-    for name in (str(runs / "films"), "films"):
+    for name in (str(runs / "images"), "images"):
         assert main(["status", name]) == 0
-        assert "films: 2/4 trials" in capsys.readouterr().out
+        assert "images: 2/4 trials" in capsys.readouterr().out
 
 
 def test_no_study_is_one_paragraph_and_exit_code_2(runs, capsys):
@@ -69,7 +69,7 @@ def test_the_verb_loads_no_heavy_library(runs):
         [
             "import sys",
             "from pipelines.study import main",
-            f"main(['status', {str(runs / 'films')!r}])",
+            f"main(['status', {str(runs / 'images')!r}])",
             "print([n for n in ('tensorflow', 'keras', 'ray', 'pandas', 'pyarrow') if n in sys.modules])",
         ]
     )

@@ -54,7 +54,7 @@ def make_bundle(version: str = "v1", accuracy: float = 80.0, sensitivity: float 
         ),
         metrics={name: Figure(value, value - 2, min(100.0, value + 2)) for name, value in rates.items()}
         | {"roc_auc": Figure(0.97, 0.95, 0.98)},
-        training=TrainingFacts(300, 12, 61.5, 2020, "tensorflow", {"cards": []}, {"keras": "3.12"}),
+        training=TrainingFacts(300, 12, 61.5, 2020, "tensorflow", {"gpus": []}, {"keras": "3.12"}),
         parity=Parity(50, 2e-6, 1e-4),
     )
     return replace(bundle, **changes)

@@ -3,8 +3,8 @@ import pytest
 from cxr_platform.evaluation.statistics.measures import FIGURES_OF_MERIT
 from cxr_platform.registry.bundle import MEMBERS, Figure
 from cxr_platform.registry.bundle_rules import NEEDED_METRICS, RATIOS, check_rules, is_utc_time
-from cxr_platform.registry.contents import Stamp
-from cxr_platform.registry.plain import Mismatch
+from cxr_platform.registry.checksums import Stamp
+from cxr_platform.registry.strict_json import Mismatch
 from tests.registry.builders import make_bundle
 
 FILES = {name: Stamp("0" * 64, 1) for name in MEMBERS}

@@ -47,7 +47,7 @@ def test_worse_is_lower_by_more_than_rounding_in_either_figure(accuracy, sensiti
 
 
 @pytest.mark.parametrize(("specificity", "worse"), [(5.0, True), (95.94, True), (95.95, False), (99.0, False)])
-def test_calling_more_healthy_films_ill_is_worse_where_both_aim_at_the_same_sensitivity(specificity, worse):
+def test_calling_more_healthy_images_ill_is_worse_where_both_aim_at_the_same_sensitivity(specificity, worse):
     comparison = compare(with_point("v2", specificity=Figure(specificity)), make_bundle("v1"))
 
     assert comparison.worse is worse
@@ -84,7 +84,7 @@ def test_an_undefined_figure_is_worse_than_a_defined_one_and_no_worse_than_anoth
     assert not compare(make_bundle(), undefined).worse
 
 
-def test_phantoms_do_not_replace_real_films():
+def test_phantoms_do_not_replace_real_images():
     synthetic, real = make_bundle("v2", 99.0, 99.0, synthetic=True), make_bundle("v1")
 
     assert "synthetic" in compare(synthetic, real).reasons[0]
@@ -108,16 +108,16 @@ def test_what_makes_figures_hard_to_compare_is_said():
         "Different strategies",
         "Different sensitivity targets",
     ]
-    assert "different films" in notes[0]
+    assert "different images" in notes[0]
     assert compare(present, present).notes == ()
 
 
-def test_a_version_that_leaves_more_films_undecided_is_not_worse_but_it_is_said():
+def test_a_version_that_leaves_more_images_undecided_is_not_worse_but_it_is_said():
     decided = replace(make_bundle().operating_point.decided, undecided=Figure(40.0))
     comparison = compare(with_point("v2", decided=decided), make_bundle("v1"))
 
     assert not comparison.worse
-    assert comparison.notes == ("It leaves more films undecided, 40.00 against 5.00 (4.00 to 6.00) %.",)
+    assert comparison.notes == ("It leaves more images undecided, 40.00 against 5.00 (4.00 to 6.00) %.",)
     assert compare(make_bundle("v1"), with_point("v2", decided=decided)).notes == ()
 
 

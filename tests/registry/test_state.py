@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from cxr_platform.errors import RegistryError
-from cxr_platform.registry.plain import Mismatch
 from cxr_platform.registry.state import Event, State, VersionEntry, champions, parse_state
+from cxr_platform.registry.strict_json import Mismatch
 
 START = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
 PATH = Path("registry.json")

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-BOUNDARY = "films"
+BOUNDARY = "images"
 MULTIPART = {"content-type": f"multipart/form-data; boundary={BOUNDARY}"}
 
 
@@ -22,8 +22,8 @@ def ask(app: Any, method: str, path: str, client: str = "127.0.0.1", **options: 
 
 
 def post(app: Any, data: bytes, path: str = "/v1/screen", **options: Any) -> httpx.Response:
-    """A film as `curl -F file=@film` sends it."""
-    return ask(app, "POST", path, files={"file": ("film", data)}, **options)
+    """An image as `curl -F file=@image` sends it."""
+    return ask(app, "POST", path, files={"file": ("image", data)}, **options)
 
 
 def multipart(files: Sequence[bytes], name: str = "file") -> bytes:

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from cxr_platform.config import DecodingConfig, ModelConfig, QualityConfig
 from cxr_platform.labels import CLASSES
 from cxr_platform.monitoring.reference import build_reference
-from cxr_platform.registry.bundle import CARD, ONNX, REFERENCE, WEIGHTS, Bundle, Preprocessing
+from cxr_platform.registry.bundle import MODEL_CARD, ONNX, REFERENCE, WEIGHTS, Bundle, Preprocessing
 from cxr_platform.registry.promotion import promote
 from cxr_platform.registry.store import Registry
 from cxr_platform.serving.runtime import open_session
@@ -21,23 +21,23 @@ from tests.registry.builders import make_bundle
 
 SIZE = 32
 CELLS = 4
-FILMS = 40
+IMAGES = 40
 Fill = Callable[[Path, str], Bundle]
 
 
-def film(seed: int, size: int = 200) -> NDArray[np.uint8]:
+def image(seed: int, size: int = 200) -> NDArray[np.uint8]:
     """A thorax of its own: brighter or darker, noisy, a little to one side."""
     rng = np.random.default_rng(seed)
     values = np.roll(thorax(size).astype(float) * rng.uniform(0.85, 1.1), rng.integers(-4, 5), axis=1)
     return np.clip(values + rng.normal(0, 6, values.shape), 0, 255).astype(np.uint8)
 
 
-def film_png(seed: int = 0, size: int = 200) -> bytes:
-    return png(film(seed, size))
+def image_png(seed: int = 0, size: int = 200) -> bytes:
+    return png(image(seed, size))
 
 
 def graph(seed: int = 0) -> bytes:
-    """films (B, 32, 32) uint8 → features: means of 8 × 8 pixels (B, 16); logits: one layer of them (B, 7)."""
+    """images (B, 32, 32) uint8 → features: means of 8 × 8 pixels (B, 16); logits: one layer of them (B, 7)."""
     rng = np.random.default_rng(seed)
     weights = {
         "axes": np.array([1], np.int64),
@@ -46,7 +46,7 @@ def graph(seed: int = 0) -> bytes:
     }
     cell = SIZE // CELLS
     nodes = [
-        helper.make_node("Cast", ["films"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
         helper.make_node("Unsqueeze", ["floats", "axes"], ["planes"]),
         helper.make_node("AveragePool", ["planes"], ["pooled"], kernel_shape=[cell, cell], strides=[cell, cell]),
         helper.make_node("Flatten", ["pooled"], ["features"]),
@@ -55,7 +55,7 @@ def graph(seed: int = 0) -> bytes:
     made = helper.make_graph(
         nodes,
         "small",
-        [helper.make_tensor_value_info("films", TensorProto.UINT8, ["batch", SIZE, SIZE])],
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", SIZE, SIZE])],
         [
             helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", len(CLASSES)]),
             helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", CELLS**2]),
@@ -73,7 +73,7 @@ def filler(seed: int = 0, weights: bytes = b"weights", **changes: Any) -> Fill:
     def fill(folder: Path, version: str) -> Bundle:
         (folder / ONNX).write_bytes(graph(seed))
         (folder / WEIGHTS).write_bytes(weights)
-        (folder / CARD).write_text(f"# {version}\n", encoding="utf-8")
+        (folder / MODEL_CARD).write_text(f"# {version}\n", encoding="utf-8")
         write_reference(folder / REFERENCE, graph(seed))
         small = {
             "preprocessing": Preprocessing(DecodingConfig(), QualityConfig(), SIZE),
@@ -86,20 +86,20 @@ def filler(seed: int = 0, weights: bytes = b"weights", **changes: Any) -> Fill:
 
 
 def write_reference(path: Path, content: bytes) -> None:
-    from cxr_platform.intake.resize import resize_films
+    from cxr_platform.intake.resize import resize_images
 
-    films = resize_films(np.stack([film(seed) for seed in range(FILMS)]), SIZE)
-    _, features = open_session(content, 1).run(["logits", "features"], {"films": films})
+    images = resize_images(np.stack([image(seed) for seed in range(IMAGES)]), SIZE)
+    _, features = open_session(content, 1).run(["logits", "features"], {"images": images})
     rng = np.random.default_rng(0)
     reference = build_reference(
-        confidence=rng.uniform(0.3, 1, FILMS),
-        covid19=rng.uniform(0, 1, FILMS),
-        labels=rng.integers(0, len(CLASSES), FILMS),
-        brightness=films.mean(axis=(1, 2)) / 255,
-        contrast=films.std(axis=(1, 2)) / 255,
-        padding=np.zeros(FILMS),
+        confidence=rng.uniform(0.3, 1, IMAGES),
+        covid19=rng.uniform(0, 1, IMAGES),
+        labels=rng.integers(0, len(CLASSES), IMAGES),
+        brightness=images.mean(axis=(1, 2)) / 255,
+        contrast=images.std(axis=(1, 2)) / 255,
+        padding=np.zeros(IMAGES),
         features=features,
-        groups=np.arange(FILMS),
+        groups=np.arange(IMAGES),
     )
     replace(reference, model=replace(reference.model, limit=3 * reference.limit)).write(path)
 

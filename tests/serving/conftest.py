@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from cxr_platform.registry.store import Registry
-from cxr_platform.serving.follow import Follower
+from cxr_platform.serving.champion_watcher import Follower
 from cxr_platform.serving.screener import Screener
 from tests.serving.builders import registry_with_champion
 

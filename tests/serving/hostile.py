@@ -12,7 +12,7 @@ import numpy as np
 
 from tests.intake.files import dataset, dicom, jpeg, png, scan_bomb
 from tests.serving.asking import MULTIPART, multipart
-from tests.serving.builders import film
+from tests.serving.builders import image
 
 OTHER_FORMATS = (
     b"<!doctype html><script>alert(1)</script>",
@@ -65,7 +65,7 @@ def _one(sort: str, data: bytes) -> Hostile:
 
 
 def _sound(rng: np.random.Generator) -> bytes:
-    values = film(int(rng.integers(1000)), 120)
+    values = image(int(rng.integers(1000)), 120)
     return (png, jpeg, dicom)[rng.integers(3)](values)  # type: ignore[operator]
 
 
@@ -106,12 +106,12 @@ def _other(rng: np.random.Generator) -> Hostile:
         return _one("noise", rng.bytes(int(rng.integers(1, 10_000))))
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as made:
-        made.writestr("film.png", bytes(10**6))
+        made.writestr("image.png", bytes(10**6))
     return _one("zip", archive.getvalue())
 
 
 def _odd_dicom(rng: np.random.Generator) -> Hostile:
-    values = film(int(rng.integers(1000)), 100)
+    values = image(int(rng.integers(1000)), 100)
     attributes = (
         {"RescaleSlope": "NaN", "RescaleIntercept": "0"},
         {"RescaleSlope": "1e308", "RescaleIntercept": "1e308"},
@@ -143,7 +143,7 @@ def _odd_request(rng: np.random.Generator) -> Hostile:
         Hostile("no content type", body, ()),
         Hostile("no boundary", body, (("content-type", "multipart/form-data"),)),
         Hostile("another boundary", body, (("content-type", "multipart/form-data; boundary=x"),)),
-        Hostile("another part", multipart([sound], name="film")),
+        Hostile("another part", multipart([sound], name="image")),
         Hostile("two parts", multipart([sound, sound])),
         Hostile("no part", multipart([])),
         Hostile("empty body", b""),

@@ -11,7 +11,7 @@ import uvicorn
 
 from cxr_platform.registry.store import Registry
 from cxr_platform.serving.app import build_app
-from cxr_platform.serving.follow import Follower
+from cxr_platform.serving.champion_watcher import Follower
 from cxr_platform.serving.screener import Screener
 from cxr_platform.serving.service import Service
 from cxr_platform.serving.upload import Limits

@@ -15,7 +15,7 @@ from cxr_platform.labels import CLASSES
 from cxr_platform.registry.bundle import Bundle, Preprocessing
 from cxr_platform.registry.store import Registry
 from cxr_platform.serving.app import build_app
-from cxr_platform.serving.follow import Follower
+from cxr_platform.serving.champion_watcher import Follower
 from cxr_platform.serving.heatmap import overlay
 from cxr_platform.serving.keys import Keys
 from cxr_platform.serving.problems import MEDIA_TYPE, Problem
@@ -32,7 +32,7 @@ def probabilities(**shares: float) -> tuple[float, ...]:
 
 
 class Scripted(Screener):
-    """Decodes, measures and judges as ever; `script` says what the network answers to a film, by its pixels."""
+    """Decodes, measures and judges as ever; `script` says what the network answers to an image, by its pixels."""
 
     script: dict[bytes, tuple[float, ...]]
 
@@ -45,7 +45,7 @@ class Scripted(Screener):
 
     def _scripted(self, screening: Screening) -> Screening:
         row = np.array(self.script.get(screening.prepared.letterboxed.tobytes(), ALIKE))
-        findings = tuple(f for f in screening.findings if f.code != "unlike-training-films")
+        findings = tuple(f for f in screening.findings if f.code != "unlike-training-images")
         covid19 = float(row[0])
         return replace(
             screening,
@@ -63,7 +63,7 @@ class Artist:
     async def prepare(self, data: bytes, preprocessing: Preprocessing) -> Prepared:
         return prepare(data, preprocessing)
 
-    async def heatmap(self, version: str, film: NDArray[np.uint8], target: int) -> bytes:  # noqa: ARG002
+    async def heatmap(self, version: str, image: NDArray[np.uint8], target: int) -> bytes:  # noqa: ARG002
         down, across = np.mgrid[0:48, 0:48] / 48
         spots = [(0.70, 0.24, 1.0), (0.66, 0.78, 0.45)]
         heat = sum(weight * np.exp(-((down - y) ** 2 + (across - x) ** 2) / 0.012) for y, x, weight in spots)
@@ -86,7 +86,7 @@ class PageServer:
         self._server = uvicorn.Server(config)
 
     def answer(self, data: bytes, **shares: float) -> bytes:
-        """Have the film in the file `data` answered with `probabilities(**shares)`; returns `data`."""
+        """Have the image in the file `data` answered with `probabilities(**shares)`; returns `data`."""
         self.script[prepare(data, self.preprocessing).letterboxed.tobytes()] = probabilities(**shares)
         return data
 

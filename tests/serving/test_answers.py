@@ -8,7 +8,7 @@ from cxr_platform.serving.answers import explanation, model_answer, reason, scre
 from cxr_platform.serving.findings import Finding
 from cxr_platform.serving.schema import ModelAnswer, ScreenAnswer
 from cxr_platform.serving.screener import Screener, Screening
-from tests.serving.builders import film_png
+from tests.serving.builders import image_png
 
 SECONDS = {"upload": 0.001, "waiting": 0.002, "total": 0.1}
 FINDING = Finding("low-contrast", "contrast 0.084, least 0.2")
@@ -16,7 +16,7 @@ FINDING = Finding("low-contrast", "contrast 0.084, least 0.2")
 
 @pytest.fixture
 def screening(screener: Screener) -> Screening:
-    (made,) = screener.screen([screener.prepare(film_png())])
+    (made,) = screener.screen([screener.prepare(image_png())])
     return made
 
 
@@ -56,15 +56,15 @@ def test_the_decision_is_said_in_a_sentence(
     decided = replace(screening, decision=decision, covid19=covid19, label="Covid19", findings=())  # type: ignore[arg-type]
     said = reason(decided, screener.bundle)
     assert words in said
-    assert said.endswith("the zone from 20.0 to 30.0 % around the point chosen to find 95 % of Covid19 films.")
+    assert said.endswith("the zone from 20.0 to 30.0 % around the point chosen to find 95 % of Covid19 images.")
 
 
 @pytest.mark.parametrize(("decision", "said"), [("positive", True), ("negative", False), ("indeterminate", False)])
-def test_that_a_positive_film_is_more_likely_of_another_class_is_said(
+def test_that_a_positive_image_is_more_likely_of_another_class_is_said(
     screener: Screener, screening: Screening, decision: str, said: bool
 ) -> None:
     other = replace(screening, decision=decision, covid19=0.4, label="Pneumonia", findings=())  # type: ignore[arg-type]
-    assert ("films; its likeliest class is another, Pneumonia." in reason(other, screener.bundle)) is said
+    assert ("images; its likeliest class is another, Pneumonia." in reason(other, screener.bundle)) is said
 
 
 def test_a_model_says_what_it_is_and_how_good_it_was(screener: Screener) -> None:
@@ -81,5 +81,5 @@ def test_a_model_says_what_it_is_and_how_good_it_was(screener: Screener) -> None
 def test_pictures_travel_as_text() -> None:
     content = bytes(np.arange(256, dtype=np.uint8))
     made = explanation("Edema", content, None, "why")
-    assert base64.b64decode(made.film_png) == content
+    assert base64.b64decode(made.image_png) == content
     assert (made.heatmap_png, made.missing) == (None, "why")

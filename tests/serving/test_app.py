@@ -21,8 +21,8 @@ from starlette.routing import Mount, Route
 from cxr_platform.registry.bundle import Preprocessing
 from cxr_platform.serving import problems
 from cxr_platform.serving.app import build_app
+from cxr_platform.serving.champion_watcher import Follower
 from cxr_platform.serving.envelope import is_ours
-from cxr_platform.serving.follow import Follower
 from cxr_platform.serving.heatmap import overlay
 from cxr_platform.serving.keys import Keys
 from cxr_platform.serving.page_routes import page_router
@@ -32,7 +32,7 @@ from cxr_platform.serving.service import Service
 from cxr_platform.serving.upload import Limits
 from tests.intake.files import dicom, jpeg, png
 from tests.serving.asking import BOUNDARY, MULTIPART, ask, multipart, pieces, post, reason
-from tests.serving.builders import film, film_png
+from tests.serving.builders import image, image_png
 
 KEY = "a key of many characters"
 LIMIT = 2**20
@@ -49,10 +49,10 @@ class Colleague:
         self.asked.append("prepare")
         return prepare(data, preprocessing)
 
-    async def heatmap(self, version: str, film: np.ndarray, target: int) -> bytes:
+    async def heatmap(self, version: str, image: np.ndarray, target: int) -> bytes:
         if self._broken:
             raise OSError("gone")
-        self.asked.append(f"heatmap {version} {target} {film.shape}")
+        self.asked.append(f"heatmap {version} {target} {image.shape}")
         return overlay(np.eye(8, dtype=np.float32))
 
 
@@ -72,11 +72,11 @@ def app(service: Service, tmp_path: Path) -> FastAPI:
     return build_app(service, None, tmp_path / "no-page")
 
 
-def test_a_film_is_answered(app: FastAPI, screener: Screener) -> None:
-    answer = post(app, film_png())
+def test_an_image_is_answered(app: FastAPI, screener: Screener) -> None:
+    answer = post(app, image_png())
     assert answer.status_code == 200
     screened = ScreenAnswer.model_validate(answer.json())
-    (expected,) = screener.screen([screener.prepare(film_png())])
+    (expected,) = screener.screen([screener.prepare(image_png())])
     assert screened.label == expected.label
     assert screened.probabilities is not None
     assert list(screened.probabilities) == list(screener.bundle.labels)
@@ -92,19 +92,19 @@ def test_a_film_is_answered(app: FastAPI, screener: Screener) -> None:
     assert "diagnosis" in screened.notice
 
 
-@pytest.mark.parametrize("data", [film_png(2), jpeg(film(2)), dicom(film(2))], ids=["png", "jpeg", "dicom"])
+@pytest.mark.parametrize("data", [image_png(2), jpeg(image(2)), dicom(image(2))], ids=["png", "jpeg", "dicom"])
 def test_every_container_is_answered(app: FastAPI, data: bytes) -> None:
     assert post(app, data).json()["label"]
 
 
 def test_dicom_objects_are_decoded_by_the_colleague_alone(app: FastAPI, colleague: Colleague) -> None:
-    post(app, film_png())
+    post(app, image_png())
     assert colleague.asked == []
-    post(app, dicom(film(1)))
+    post(app, dicom(image(1)))
     assert colleague.asked == ["prepare"]
 
 
-def test_a_film_that_is_not_screenable_gets_the_reason_and_no_figures(app: FastAPI) -> None:
+def test_an_image_that_is_not_screenable_gets_the_reason_and_no_figures(app: FastAPI) -> None:
     answer = post(app, png(np.full((200, 200), 90, np.uint8)))
     assert answer.status_code == 200
     screened = ScreenAnswer.model_validate(answer.json())
@@ -115,9 +115,9 @@ def test_a_film_that_is_not_screenable_gets_the_reason_and_no_figures(app: FastA
 
 
 def test_a_heatmap_comes_when_asked_for(app: FastAPI, colleague: Colleague) -> None:
-    answer = post(app, film_png(), path="/v1/screen?explain=true").json()
+    answer = post(app, image_png(), path="/v1/screen?explain=true").json()
     explained = answer["explanation"]
-    pictures = [Image.open(io.BytesIO(base64.b64decode(explained[name]))) for name in ("film_png", "heatmap_png")]
+    pictures = [Image.open(io.BytesIO(base64.b64decode(explained[name]))) for name in ("image_png", "heatmap_png")]
     assert [picture.mode for picture in pictures] == ["L", "RGBA"]
     assert pictures[0].size == pictures[1].size
     assert explained["target"] == answer["label"]
@@ -126,17 +126,17 @@ def test_a_heatmap_comes_when_asked_for(app: FastAPI, colleague: Colleague) -> N
     assert colleague.asked[0].startswith("heatmap v1 ")
 
 
-def test_without_heatmaps_the_film_is_answered_all_the_same(champion: Follower[Screener]) -> None:
+def test_without_heatmaps_the_image_is_answered_all_the_same(champion: Follower[Screener]) -> None:
     for colleague in (None, Colleague(broken=True)):
         app = build_app(Service(champion, colleague=colleague), None)
-        answer = post(app, film_png(), path="/v1/screen?explain=true")
+        answer = post(app, image_png(), path="/v1/screen?explain=true")
         assert answer.status_code == 200
         assert answer.json()["explanation"]["heatmap_png"] is None
         assert "not to be had" in answer.json()["explanation"]["missing"]
 
 
 def test_a_batch_gets_a_result_or_a_problem_a_file(app: FastAPI) -> None:
-    bodies = [film_png(0), b"<html></html>", film_png(1), b"", film_png(2)[:500]]
+    bodies = [image_png(0), b"<html></html>", image_png(1), b"", image_png(2)[:500]]
     answer = ask(app, "POST", "/v1/screen/batch", files=[("file", data) for data in bodies])
     assert answer.status_code == 200
     items = BatchAnswer.model_validate(answer.json()).items
@@ -145,7 +145,7 @@ def test_a_batch_gets_a_result_or_a_problem_a_file(app: FastAPI) -> None:
         None, "not-an-image", None, "empty-file", "undecodable",
     ]  # fmt: skip
     assert items[0].result is not None
-    assert items[0].result.probabilities == post(app, film_png(0)).json()["probabilities"]
+    assert items[0].result.probabilities == post(app, image_png(0)).json()["probabilities"]
 
 
 def test_a_batch_has_32_files_at_most(app: FastAPI) -> None:
@@ -160,8 +160,8 @@ HOSTILE = {
     "html": (b"<!doctype html><html></html>", "not-an-image"),
     "zip": (b"PK\x03\x04" + bytes(100), "not-an-image"),
     "gif": (b"GIF89a" + bytes(50), "not-an-image"),
-    "truncated png": (film_png()[:2000], "undecodable"),
-    "truncated jpeg": (jpeg(film(0))[:400], "undecodable"),
+    "truncated png": (image_png()[:2000], "undecodable"),
+    "truncated jpeg": (jpeg(image(0))[:400], "undecodable"),
     "0 by 0": (b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR" + bytes(8) + b"\x08\0\0\0\0" + bytes(4), "undecodable"),
     "dicom without pixels": (bytes(128) + b"DICM" + bytes(40), None),
     "preamble alone": (bytes(128) + b"DICM", None),
@@ -178,33 +178,33 @@ def test_hostile_files_are_refused_with_a_reason(app: FastAPI, data: bytes, expe
 def test_a_huge_header_is_refused_before_anything_is_decoded(app: FastAPI) -> None:
     size = struct.pack(">II", 30_000, 30_000) + b"\x08\0\0\0\0"
     header = b"\0\0\0\rIHDR" + size + struct.pack(">I", zlib.crc32(b"IHDR" + size))
-    answer = post(app, b"\x89PNG\r\n\x1a\n" + header + film_png()[33:])
+    answer = post(app, b"\x89PNG\r\n\x1a\n" + header + image_png()[33:])
     assert (answer.status_code, reason(answer)) == (413, "too-large")
 
 
 def test_what_a_file_holds_never_comes_back(app: FastAPI, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     secret = "Doe^Jane"
-    tomography = dicom(film(0), Modality="CT", PatientName=secret, SOPClassUID="1.2.840.10008.5.1.4.1.1.2")
+    tomography = dicom(image(0), Modality="CT", PatientName=secret, SOPClassUID="1.2.840.10008.5.1.4.1.1.2")
     begins_with_a_secret = secret.encode() + bytes(50)
-    for data in (tomography, begins_with_a_secret, dicom(film(0), PatientName=secret)):
+    for data in (tomography, begins_with_a_secret, dicom(image(0), PatientName=secret)):
         answer = post(app, data, headers={"x-request-id": secret})
         assert secret not in answer.text + str(answer.headers)
     assert reason(post(app, tomography)) == "modality"
     assert "CT" not in post(app, tomography).json()["title"].split()
     assert secret not in caplog.text
-    assert "film.dcm" not in ask(app, "POST", "/v1/screen", files={"file": ("film.dcm", b"x")}).text
+    assert "image.dcm" not in ask(app, "POST", "/v1/screen", files={"file": ("image.dcm", b"x")}).text
 
 
 MALFORMED: dict[str, tuple[dict[str, Any], int, str]] = {
     "no body": ({}, 415, "not-multipart"),
-    "wrong type": ({"content": film_png(), "headers": {"content-type": "image/png"}}, 415, "not-multipart"),
+    "wrong type": ({"content": image_png(), "headers": {"content-type": "image/png"}}, 415, "not-multipart"),
     "urlencoded": ({"data": {"file": "x"}}, 415, "not-multipart"),
     "no boundary": ({"content": b"x", "headers": {"content-type": "multipart/form-data"}}, 415, "not-multipart"),
     "another part": ({"files": {"image": b"x"}}, 422, "no-file"),
     "no part": ({"content": f"--{BOUNDARY}--\r\n".encode(), "headers": MULTIPART}, 422, "no-file"),
     "two parts": ({"files": [("file", b"x"), ("file", b"y")]}, 422, "too-many-files"),
-    "cut off": ({"content": multipart([film_png()])[:-20], "headers": MULTIPART}, 400, "broken-multipart"),
+    "cut off": ({"content": multipart([image_png()])[:-20], "headers": MULTIPART}, 400, "broken-multipart"),
     "garbage": ({"content": bytes(500), "headers": MULTIPART}, 400, "broken-multipart"),
     "bad length": ({"content": b"", "headers": {**MULTIPART, "content-length": "-5"}}, 400, "bad-request"),
     "oversize": ({"files": {"file": bytes(LIMIT)}}, 413, "too-large"),
@@ -232,7 +232,7 @@ def test_a_body_without_a_length_is_counted_as_it_arrives(app: FastAPI) -> None:
 
 
 def test_a_slow_upload_is_ended(app: FastAPI) -> None:
-    body = multipart([film_png()])
+    body = multipart([image_png()])
     began = time.monotonic()
     parts = [body[start : start + 100] for start in range(0, len(body), 100)]
     answer = ask(app, "POST", "/v1/screen", content=pieces(parts, pause=0.05), headers=MULTIPART)
@@ -242,27 +242,27 @@ def test_a_slow_upload_is_ended(app: FastAPI) -> None:
 
 def test_a_queue_that_is_full_asks_to_come_back(app: FastAPI, service: Service) -> None:
     with service.admitted(), service.admitted(), service.admitted(), service.admitted():
-        answer = post(app, film_png())
+        answer = post(app, image_png())
     assert (answer.status_code, reason(answer)) == (429, "busy")
     assert answer.headers["retry-after"] == "1"
-    assert post(app, film_png()).status_code == 200
+    assert post(app, image_png()).status_code == 200
 
 
 def test_keys_are_asked_for_where_there_are_any(service: Service) -> None:
     app = build_app(service, Keys((hashlib.sha256(KEY.encode()).digest(),)))
-    refused = post(app, film_png())
+    refused = post(app, image_png())
     assert (refused.status_code, reason(refused)) == (401, "no-key")
     assert refused.headers["www-authenticate"] == "Bearer"
-    assert reason(post(app, film_png(), headers={"authorization": f"Bearer {KEY}x"})) == "no-key"
+    assert reason(post(app, image_png(), headers={"authorization": f"Bearer {KEY}x"})) == "no-key"
     for headers in ({"authorization": f"Bearer {KEY}"}, {"x-api-key": KEY}):
-        assert post(app, film_png(), headers=headers, client="203.0.113.7").status_code == 200
+        assert post(app, image_png(), headers=headers, client="203.0.113.7").status_code == 200
     assert ask(app, "GET", "/v1/model").status_code == 401
     assert ask(app, "GET", "/readyz").status_code == 200
 
 
 def test_without_keys_only_this_machine_is_answered(app: FastAPI) -> None:
-    assert reason(post(app, film_png(), client="203.0.113.7")) == "not-loopback"
-    assert post(app, film_png(), client="::1").status_code == 200
+    assert reason(post(app, image_png(), client="203.0.113.7")) == "not-loopback"
+    assert post(app, image_png(), client="::1").status_code == 200
 
 
 def test_model_and_readiness_say_what_serves(app: FastAPI) -> None:
@@ -293,7 +293,7 @@ def test_a_defect_is_told_without_its_text(service: Service, caplog: pytest.LogC
 
     service.champion.look = broken  # type: ignore[method-assign]
     service._screen = broken  # type: ignore[assignment,method-assign]
-    answer = post(build_app(service, None), film_png())
+    answer = post(build_app(service, None), image_png())
     assert (answer.status_code, reason(answer)) == (500, "defect")
     assert "Doe" not in answer.text + caplog.text
     assert answer.json()["request_id"] in caplog.text

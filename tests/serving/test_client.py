@@ -23,7 +23,7 @@ from cxr_platform.serving.schema import ProblemAnswer, ScreenAnswer
 from cxr_platform.serving.service import Service
 from cxr_platform.serving.upload import Limits
 from pipelines import serve
-from tests.serving.builders import film_png
+from tests.serving.builders import image_png
 
 KEY = "a key of more than sixteen letters"
 
@@ -80,7 +80,7 @@ def saying(*plan: tuple[int, dict[str, str], bytes]) -> Iterator[str]:
 def test_a_server_and_the_bundle_itself_say_the_same(champion, screener) -> None:
     with server(champion) as url, remote(url) as ask:
         for seed in range(3):
-            there, here = ask(film_png(seed)), local(screener)(film_png(seed))
+            there, here = ask(image_png(seed)), local(screener)(image_png(seed))
             assert isinstance(there, ScreenAnswer)
             assert isinstance(here, ScreenAnswer)
             assert there.probabilities == pytest.approx(here.probabilities, abs=1e-4)
@@ -88,8 +88,8 @@ def test_a_server_and_the_bundle_itself_say_the_same(champion, screener) -> None
             assert there.model_dump(exclude=timed) == here.model_dump(exclude=timed)
 
 
-@pytest.mark.parametrize("data", [b"", b"no film", b"\x89PNG\r\n\x1a\n cut"])
-def test_what_is_no_film_is_the_same_problem(champion, screener, data: bytes) -> None:
+@pytest.mark.parametrize("data", [b"", b"no image", b"\x89PNG\r\n\x1a\n cut"])
+def test_what_is_no_image_is_the_same_problem(champion, screener, data: bytes) -> None:
     with server(champion) as url, remote(url) as ask:
         there, here = ask(data), local(screener)(data)
     assert isinstance(there, ProblemAnswer)
@@ -99,9 +99,9 @@ def test_what_is_no_film_is_the_same_problem(champion, screener, data: bytes) ->
 def test_a_key_is_needed_where_the_server_has_some(champion) -> None:
     with server(champion, KEY) as url:
         with remote(url, KEY) as ask:
-            assert isinstance(ask(film_png()), ScreenAnswer)
+            assert isinstance(ask(image_png()), ScreenAnswer)
         with remote(url) as ask, pytest.raises(ServingError, match=r"API key.*status 401"):
-            ask(film_png())
+            ask(image_png())
 
 
 def test_it_comes_back_when_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +111,7 @@ def test_it_comes_back_when_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
     odd = (503, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, b"starting")
     refused = (422, {}, Problem("undecodable").body("2"))
     with saying(busy, odd, busy, refused) as url, remote(url) as ask:
-        reply = ask(b"film")
+        reply = ask(b"image")
     assert isinstance(reply, ProblemAnswer)
     assert reply.reason == "undecodable"
     assert Saying.asked == 4
@@ -121,7 +121,7 @@ def test_it_comes_back_when_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_does_not_come_back_for_ever() -> None:
     busy = (429, {"Retry-After": "0"}, Problem("busy").body("1"))
     with saying(busy) as url, remote(url) as ask:
-        reply = ask(b"film")
+        reply = ask(b"image")
     assert isinstance(reply, ProblemAnswer)
     assert reply.reason == "busy"
     assert Saying.asked == 10
@@ -132,7 +132,7 @@ def test_a_server_that_is_too_slow_is_told_apart_from_none(monkeypatch: pytest.M
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         with remote(url) as ask, pytest.raises(ServingError, match=r"within 0\.3 s.*though a server is there"):
-            ask(b"film")
+            ask(b"image")
 
 
 def test_a_client_waits_longer_than_a_server_needs_to_give_up() -> None:
@@ -140,7 +140,7 @@ def test_a_client_waits_longer_than_a_server_needs_to_give_up() -> None:
 
 
 def test_a_file_that_no_server_takes_is_refused_alike_without_one(screener) -> None:
-    large = film_png() + bytes(client.MOST_BYTES)
+    large = image_png() + bytes(client.MOST_BYTES)
     with saying((500, {}, b"not to be asked")) as url, remote(url) as ask:
         there, here = ask(large), local(screener)(large)
     assert isinstance(there, ProblemAnswer)
@@ -150,20 +150,20 @@ def test_a_file_that_no_server_takes_is_refused_alike_without_one(screener) -> N
 
 def test_the_largest_file_that_is_sent_is_one_that_the_server_takes(champion) -> None:
     with server(champion) as url, remote(url) as ask:
-        reply = ask(b"no film" + bytes(client.MOST_BYTES - 7))
+        reply = ask(b"no image" + bytes(client.MOST_BYTES - 7))
     assert isinstance(reply, ProblemAnswer)
     assert reply.reason == "not-an-image"
 
 
 def test_another_sort_of_server_is_told_apart_from_a_problem() -> None:
     with saying((200, {}, b"<html>")) as url, remote(url) as ask, pytest.raises(ServingError, match="status 200"):
-        ask(b"film")
+        ask(b"image")
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9", "no address"])
 def test_no_server_is_said_with_its_address(url: str) -> None:
     with remote(url) as ask, pytest.raises(ServingError, match="make serve"):
-        ask(b"film")
+        ask(b"image")
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from cxr_platform.registry.promotion import promote
 from cxr_platform.registry.store import Registry
 from tests.conftest import REPOSITORY
 from tests.serving.bare_serve import REPLICAS
-from tests.serving.builders import filler, film_png
+from tests.serving.builders import filler, image_png
 from tests.serving.real_serve import KEY, START_SECONDS, STOP_SECONDS, free_port
 
 PATIENCE_SECONDS = 60.0
@@ -31,7 +31,7 @@ class Server:
 
     def screened(self, key: str = KEY) -> httpx.Response:
         headers = {"x-api-key": key}
-        return httpx.post(f"{self.address}/v1/screen", files={"file": film_png()}, headers=headers, timeout=30)
+        return httpx.post(f"{self.address}/v1/screen", files={"file": image_png()}, headers=headers, timeout=30)
 
 
 @pytest.fixture(scope="module")

@@ -22,11 +22,11 @@ from cxr_platform.config import ConfigError, from_mapping
 from cxr_platform.errors import ServingError
 from cxr_platform.registry.promotion import promote
 from cxr_platform.registry.store import Registry
-from cxr_platform.serving.gather import CALLS, PACK_ITEMS
+from cxr_platform.serving.request_batcher import CALLS, PACK_ITEMS
 from cxr_platform.serving.screener import Screener
 from pipelines.load_clients import Answer, Load, load
 from tests.conftest import REPOSITORY
-from tests.serving.builders import filler, film_png, registry_with_champion
+from tests.serving.builders import filler, image_png, registry_with_champion
 from tests.serving.real_serve import KEY, free_port, replicas, served
 
 with warnings.catch_warnings():
@@ -70,44 +70,44 @@ def counted(metrics_port: int) -> dict[tuple[str, str], float]:
 
 
 @pytest.mark.ray
-def test_a_film_is_answered_as_without_a_server(server: tuple[str, int, int], registry: Registry) -> None:
+def test_an_image_is_answered_as_without_a_server(server: tuple[str, int, int], registry: Registry) -> None:
     address, *_ = server
-    assert httpx.post(f"{address}/v1/screen", files={"file": film_png()}).status_code == 401
-    answer = httpx.post(f"{address}/v1/screen", files={"file": film_png()}, headers={"x-api-key": KEY}).json()
+    assert httpx.post(f"{address}/v1/screen", files={"file": image_png()}).status_code == 401
+    answer = httpx.post(f"{address}/v1/screen", files={"file": image_png()}, headers={"x-api-key": KEY}).json()
     screener = Screener(*registry.open("v1"), threads=1)
-    (expected,) = screener.screen([screener.prepare(film_png())])
+    (expected,) = screener.screen([screener.prepare(image_png())])
     assert list(answer["probabilities"].values()) == pytest.approx(expected.probabilities.tolist(), abs=1e-4)
     assert httpx.get(f"{address}/readyz").json()["version"] == "v1"
     assert httpx.get(f"{address}/healthz").json() == {"status": "alive"}
 
 
 @pytest.mark.ray
-def test_films_that_come_at_the_same_time_are_answered_each_for_itself(
+def test_images_that_come_at_the_same_time_are_answered_each_for_itself(
     server: tuple[str, int, int], registry: Registry
 ) -> None:
-    """So many that they go to the replicas in packs, some of them no films, some without a key."""
+    """So many that they go to the replicas in packs, some of them no images, some without a key."""
     address, *_ = server
     screener = Screener(*registry.open("v1"), threads=1)
-    films = [film_png(number) for number in range(40)]
-    expected = screener.screen([screener.prepare(film) for film in films])
-    bodies = [b"PK" if number % 8 == 5 else film for number, film in enumerate(films)]
+    images = [image_png(number) for number in range(40)]
+    expected = screener.screen([screener.prepare(image) for image in images])
+    bodies = [b"PK" if number % 8 == 5 else image for number, image in enumerate(images)]
 
     async def ask() -> list[httpx.Response]:
-        limits = httpx.Limits(max_connections=len(films))
+        limits = httpx.Limits(max_connections=len(images))
         async with httpx.AsyncClient(base_url=address, limits=limits, timeout=60) as asking:
-            keys = [{"x-api-key": "no" if number % 8 == 3 else KEY} for number in range(len(films))]
+            keys = [{"x-api-key": "no" if number % 8 == 3 else KEY} for number in range(len(images))]
             asked = zip(bodies, keys, strict=True)
             posts = (asking.post("/v1/screen", files={"file": body}, headers=key) for body, key in asked)
             return await asyncio.gather(*posts)
 
     answers = asyncio.run(ask())
     statuses = {3: 401, 5: 415}
-    assert [answer.status_code for answer in answers] == [statuses.get(n % 8, 200) for n in range(len(films))]
-    for answer, film in zip(answers, expected, strict=True):
+    assert [answer.status_code for answer in answers] == [statuses.get(n % 8, 200) for n in range(len(images))]
+    for answer, image in zip(answers, expected, strict=True):
         if answer.status_code == 200:
             probabilities = answer.json()["probabilities"]
-            assert list(probabilities.values()) == pytest.approx(film.probabilities.tolist(), abs=1e-4)
-    assert len({answer.json()["request_id"] for answer in answers}) == len(films)
+            assert list(probabilities.values()) == pytest.approx(image.probabilities.tolist(), abs=1e-4)
+    assert len({answer.json()["request_id"] for answer in answers}) == len(images)
 
 
 @pytest.mark.ray
@@ -128,11 +128,11 @@ def test_what_the_proxy_and_the_replicas_answer_is_counted_once(
     """Of a batch, which no other test here asks for."""
     address, *_ = server
     batch, headers = f"{address}/v1/screen/batch", {"x-api-key": KEY}
-    assert httpx.post(batch, files={"file": film_png()}).status_code == 401
+    assert httpx.post(batch, files={"file": image_png()}).status_code == 401
     for _ in range(2):
         assert httpx.post(batch, files={"file": bytes(21 * 2**20)}, headers=headers).status_code == 413
     for _ in range(3):
-        assert httpx.post(batch, files={"file": film_png()}, headers=headers).status_code == 200
+        assert httpx.post(batch, files={"file": image_png()}, headers=headers).status_code == 200
     expected = {"401": 1.0, "413": 2.0, "200": 3.0}
     deadline, found = time.monotonic() + 60, dict[str, float]()
     while found != expected:
@@ -152,8 +152,8 @@ def test_a_killed_replica_and_a_promotion_lose_no_request(server: tuple[str, int
         await asyncio.to_thread(promote, registry, "v2", force=True, lead_seconds=LEAD_SECONDS)
 
     async def under_load() -> Load:
-        films = [film_png(number) for number in range(CLIENTS)]
-        asking = load(port, "/v1/screen", films, clients=CLIENTS, seconds=LEAD_SECONDS + 8, key=KEY)
+        images = [image_png(number) for number in range(CLIENTS)]
+        asking = load(port, "/v1/screen", images, clients=CLIENTS, seconds=LEAD_SECONDS + 8, key=KEY)
         return (await asyncio.gather(asking, trouble()))[0]
 
     answers = asyncio.run(under_load()).answers

@@ -75,7 +75,7 @@ def test_without_keys_other_machines_get_nothing_at_all(counted: Counted, client
         assert reason(ask(Envelope(inner, None, counted), "GET", path, client=client)) == "not-loopback"
 
 
-def test_keys_open_what_answers_films_and_the_page_needs_none(counted: Counted) -> None:
+def test_keys_open_what_answers_images_and_the_page_needs_none(counted: Counted) -> None:
     app = Envelope(inner, KEYS, counted)
     assert reason(ask(app, "GET", "/v1/model", client="203.0.113.7")) == "no-key"
     assert ask(app, "GET", "/v1/model", client="203.0.113.7", headers={"x-api-key": KEY}).status_code == 200

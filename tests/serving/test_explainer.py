@@ -19,7 +19,7 @@ from cxr_platform.serving.heatmap import SIDE
 from cxr_platform.serving.screener import Screener
 from tests.champion.builders import made_network
 from tests.intake.files import dicom
-from tests.serving.builders import SIZE, film, film_png, registry_with_champion
+from tests.serving.builders import SIZE, image, image_png, registry_with_champion
 from tests.serving.real_serve import KEY, replicas, served
 
 CONFIG = ModelConfig(input_size=SIZE, alpha=0.35, dense_units=8)
@@ -55,7 +55,7 @@ def expected(registry: Registry, data: bytes) -> list[float]:
 
 
 def heat(answer: dict[str, Any]) -> np.ndarray:
-    """The opacity of the heatmap over the film."""
+    """The opacity of the heatmap over the image."""
     picture = Image.open(io.BytesIO(base64.b64decode(answer["explanation"]["heatmap_png"])), formats=["PNG"])
     assert picture.size == (SIDE, SIDE)
     return np.asarray(picture.convert("RGBA"))[..., 3]
@@ -64,19 +64,19 @@ def heat(answer: dict[str, Any]) -> np.ndarray:
 @pytest.mark.ray
 def test_dicom_is_answered_as_without_a_server_and_explained(server: tuple[int, int], registry: Registry) -> None:
     port, _ = server
-    answer = asked(port, dicom(film(3)), "?explain=true")
-    assert list(answer["probabilities"].values()) == pytest.approx(expected(registry, dicom(film(3))), abs=1e-4)
+    answer = asked(port, dicom(image(3)), "?explain=true")
+    assert list(answer["probabilities"].values()) == pytest.approx(expected(registry, dicom(image(3))), abs=1e-4)
     assert heat(answer).max() > 100
 
 
 @pytest.mark.ray
-def test_a_killed_explainer_costs_no_film(server: tuple[int, int], registry: Registry) -> None:
+def test_a_killed_explainer_costs_no_image(server: tuple[int, int], registry: Registry) -> None:
     port, pid = server
     (explainer,) = replicas(pid, "Explainer")
     os.kill(explainer, signal.SIGKILL)
-    answer = asked(port, dicom(film(4)))
-    assert list(answer["probabilities"].values()) == pytest.approx(expected(registry, dicom(film(4))), abs=1e-4)
+    answer = asked(port, dicom(image(4)))
+    assert list(answer["probabilities"].values()) == pytest.approx(expected(registry, dicom(image(4))), abs=1e-4)
     deadline = time.monotonic() + 60
-    while asked(port, film_png(5), "?explain=true")["explanation"]["heatmap_png"] is None:
+    while asked(port, image_png(5), "?explain=true")["explanation"]["heatmap_png"] is None:
         assert time.monotonic() < deadline
     assert replicas(pid, "Explainer") != [explainer]

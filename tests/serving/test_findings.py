@@ -7,7 +7,7 @@ from cxr_platform.serving.findings import SENTENCES, UNLIKE, distance_findings, 
 GOOD = {"side": 500, "aspect": 1.1, "contrast": 0.6, "std": 0.2, "flat_fraction": 0.1, "uprightness": 0.8}
 
 
-def test_a_usable_film_has_no_findings() -> None:
+def test_a_usable_image_has_no_findings() -> None:
     assert quality_findings(QualityMeasures(**GOOD), QualityConfig()) == ()  # type: ignore[arg-type]
 
 
@@ -29,5 +29,5 @@ def test_each_limit_is_a_finding_with_its_figure(change: dict[str, float], code:
 
 
 @pytest.mark.parametrize(("distance", "codes"), [(1.0, []), (2.0, []), (2.1, [UNLIKE]), (float("nan"), [UNLIKE])])
-def test_what_lies_beyond_the_limit_is_unlike_the_training_films(distance: float, codes: list[str]) -> None:
+def test_what_lies_beyond_the_limit_is_unlike_the_training_images(distance: float, codes: list[str]) -> None:
     assert [finding.code for finding in distance_findings(distance, 2.0)] == codes

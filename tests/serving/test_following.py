@@ -7,7 +7,7 @@ import pytest
 from cxr_platform.registry.promotion import promote
 from cxr_platform.registry.store import Registry
 from cxr_platform.serving import service as module
-from cxr_platform.serving.follow import Follower
+from cxr_platform.serving.champion_watcher import Follower
 from cxr_platform.serving.screener import Screener
 from cxr_platform.serving.service import Service
 from tests.serving.builders import filler

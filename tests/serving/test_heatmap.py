@@ -11,8 +11,8 @@ from PIL import Image
 from cxr_platform.config import ModelConfig
 from cxr_platform.errors import BundleError
 from cxr_platform.registry.bundle import WEIGHTS, Bundle, read_bundle, write_bundle
-from cxr_platform.serving.heatmap import COLOUR, OPACITY, SIDE, HeatmapMaker, film_picture, overlay
-from tests.serving.builders import SIZE, filler, film
+from cxr_platform.serving.heatmap import COLOUR, OPACITY, SIDE, HeatmapMaker, image_picture, overlay
+from tests.serving.builders import SIZE, filler, image
 
 CONFIG = ModelConfig(input_size=SIZE, alpha=0.35, dense_units=8)
 
@@ -23,8 +23,8 @@ def opened(picture: bytes) -> Image.Image:
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Bundle]:
+    from cxr_platform.models.initial_weights import set_start
     from cxr_platform.models.mobilenet import build_network
-    from cxr_platform.models.start import set_start
     from cxr_platform.models.strategies import strategy_by_name
 
     folder = tmp_path_factory.mktemp("bundle")
@@ -37,11 +37,11 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Bundle]:
 
 def test_the_map_is_that_of_the_report_for_the_weights_of_the_bundle(bundle: tuple[Path, Bundle]) -> None:
     from cxr_platform.explain.saliency import heatmaps
+    from cxr_platform.models.initial_weights import set_start
     from cxr_platform.models.mobilenet import build_network
-    from cxr_platform.models.start import set_start
     from cxr_platform.models.strategies import strategy_by_name
 
-    values = np.asarray(Image.fromarray(film(1)).resize((SIZE, SIZE)))
+    values = np.asarray(Image.fromarray(image(1)).resize((SIZE, SIZE)))
     made = HeatmapMaker(*bundle).make(values, 3)
     network = build_network(strategy_by_name("scratch"), CONFIG)
     set_start(network, 7, None)
@@ -87,7 +87,7 @@ def test_without_heat_an_overlay_shows_nothing() -> None:
     assert np.asarray(opened(overlay(np.zeros((8, 8), np.float32))))[..., 3].max() == 0
 
 
-def test_the_film_is_shown_as_the_network_gets_it() -> None:
-    picture = opened(film_picture(film(2)))
+def test_the_image_is_shown_as_the_network_gets_it() -> None:
+    picture = opened(image_picture(image(2)))
     assert (picture.mode, picture.size) == ("L", (SIDE, SIDE))
-    assert abs(np.asarray(picture).mean() - film(2).mean()) < 1
+    assert abs(np.asarray(picture).mean() - image(2).mean()) < 1

@@ -18,7 +18,7 @@ from cxr_platform.serving.screener import Screener
 from tests.conftest import REPOSITORY
 from tests.intake.files import dicom
 from tests.serving.asking import MULTIPART, multipart
-from tests.serving.builders import film, film_png, registry_with_champion
+from tests.serving.builders import image, image_png, registry_with_champion
 from tests.serving.hostile import Hostile, hostile
 
 REQUESTS = 1000
@@ -66,7 +66,7 @@ def ask(port: int, request: Hostile) -> tuple[int, bytes]:
 
 
 def good(port: int) -> dict[str, float]:
-    status, body = ask(port, Hostile("none", multipart([film_png()])))
+    status, body = ask(port, Hostile("none", multipart([image_png()])))
     assert status == 200
     probabilities: dict[str, float] = json.loads(body)["probabilities"]
     return probabilities
@@ -76,10 +76,10 @@ def good(port: int) -> dict[str, float]:
 def test_a_thousand_hostile_requests(registry: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from cxr_platform.registry.store import Registry
 
-    expected = local(Screener(*Registry(registry).open(), threads=1))(film_png()).probabilities
+    expected = local(Screener(*Registry(registry).open(), threads=1))(image_png()).probabilities
     statuses: Counter[int] = Counter()
     with served(registry) as (port, process):
-        ask(port, Hostile("none", multipart([dicom(film(0))])))  # TensorFlow is imported once
+        ask(port, Hostile("none", multipart([dicom(image(0))])))  # TensorFlow is imported once
         for number, request in enumerate(hostile(REQUESTS, seed=7)):
             if number == WARM:
                 before = resident(process)

@@ -10,7 +10,7 @@ from cxr_platform.monitoring.names import REFUSED_VERSIONS
 from cxr_platform.serving.metrics import NoMetrics, ProxyCount, RayMetrics
 from cxr_platform.serving.screener import Screener
 from tests.intake.files import png
-from tests.serving.builders import film, film_png
+from tests.serving.builders import image, image_png
 
 
 class Told:
@@ -53,7 +53,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> dict[str, Told]:
 def test_requests_decisions_and_refusals_are_counted(told: dict[str, Told], screener: Screener) -> None:
     metrics = RayMetrics()
     metrics.serving("v1", screener.reference, ["v2"])
-    (screening,) = screener.screen([screener.prepare(film_png())])
+    (screening,) = screener.screen([screener.prepare(image_png())])
     for _ in range(2):
         metrics.request("/v1/screen", 200)
         metrics.screened(screening, "v1")
@@ -72,10 +72,10 @@ def test_requests_decisions_and_refusals_are_counted(told: dict[str, Told], scre
     assert told[REFUSED_VERSIONS.name].values == {(): 1}
 
 
-def test_a_film_that_is_not_screenable_is_counted_by_its_findings(told: dict[str, Told], screener: Screener) -> None:
+def test_an_image_that_is_not_screenable_is_counted_by_its_findings(told: dict[str, Told], screener: Screener) -> None:
     metrics = RayMetrics()
     metrics.serving("v1", screener.reference, [])
-    (screening,) = screener.screen([screener.prepare(png(film(0)[:, :60].copy()))])
+    (screening,) = screener.screen([screener.prepare(png(image(0)[:, :60].copy()))])
     metrics.screened(screening, "v1")
     counted = told[names.QUALITY_REFUSALS.name].values
     assert counted == {(finding.code, "v1"): 1 for finding in screening.findings}
@@ -84,7 +84,7 @@ def test_a_film_that_is_not_screenable_is_counted_by_its_findings(told: dict[str
 
 def test_the_window_is_of_the_version_that_answers(told: dict[str, Told], screener: Screener) -> None:
     metrics = RayMetrics()
-    (screening,) = screener.screen([screener.prepare(film_png())])
+    (screening,) = screener.screen([screener.prepare(image_png())])
     metrics.serving("v1", screener.reference, [])
     metrics.screened(screening, "v1")
     first = metrics._watch

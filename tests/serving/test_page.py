@@ -21,12 +21,12 @@ from cxr_platform.serving.keys import Keys
 from cxr_platform.serving.samples import SAMPLES, draw_sample
 from tests.intake.files import dicom
 from tests.serving.browser import SIZES, Page, browser
-from tests.serving.builders import film_png, registry_with_champion
+from tests.serving.builders import image_png, registry_with_champion
 from tests.serving.page_server import PageServer
 
 AXE = files("axe_core_python") / "axe.min.js"
 KEY = "a key of many characters"
-NOT_AN_IMAGE = b"<!doctype html><title>no film</title>"
+NOT_AN_IMAGE = b"<!doctype html><title>no image</title>"
 
 
 @pytest.fixture(scope="module")
@@ -68,20 +68,20 @@ def page(driver: webdriver.Chrome, server: PageServer) -> Page:
 
 
 @pytest.fixture
-def film(tmp_path: Path) -> Path:
-    path = tmp_path / "film.png"
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "image.png"
     path.write_bytes(draw_sample("covid19"))
     return path
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_a_dropped_film_is_shown_and_answered(
-    driver: webdriver.Chrome, server: PageServer, film: Path, size: str
+def test_a_dropped_image_is_shown_and_answered(
+    driver: webdriver.Chrome, server: PageServer, image: Path, size: str
 ) -> None:
     page = Page(driver, server.url, size)
-    page.drop(film)
+    page.drop(image)
     assert page.text("#decision") == "Positive"
-    assert page.text(".reading .film-name") == "film.png"
+    assert page.text(".reading .image-name") == "image.png"
     assert page.text(".gauge .at") == "87.1 %"
     assert "Undecided, 20.0 to 30.0 %." in page.text(".gauge figcaption")
     shown = [row.text.replace("\u00a0", " ").replace("\u2011", "-").split() for row in page.all(".bars tr")]
@@ -90,24 +90,24 @@ def test_a_dropped_film_is_shown_and_answered(
     widths = [bar.size["width"] for bar in page.all(".bars .bar span")]
     assert widths[0] == pytest.approx(0.871 * page.one(".bars .bar").size["width"], abs=1)
     assert widths[5] > widths[6]
-    page.until("document.getElementById('film').naturalHeight === 360")
+    page.until("document.getElementById('image').naturalHeight === 360")
     page.one("#heat")
     assert "most in the lower left" in page.text("#heat-text")
-    page.until("document.getElementById('heard').textContent.startsWith('film.png: Positive.')")
+    page.until("document.getElementById('heard').textContent.startsWith('image.png: Positive.')")
     heard = page.run("return document.getElementById('heard').textContent")
     assert "The Covid19 probability is 87.1 %, above the zone from 20.0 to 30.0 %" in heard
     page.picture("answered")
 
 
-def test_film_and_heatmap_lie_on_each_other(page: Page, film: Path) -> None:
-    page.drop(film)
+def test_image_and_heatmap_lie_on_each_other(page: Page, image: Path) -> None:
+    page.drop(image)
     page.one("#heat")
-    assert page.one("#film").rect == page.one("#heat").rect
+    assert page.one("#image").rect == page.one("#heat").rect
     assert page.one("#heat").rect["width"] == page.one("#heat").rect["height"]
 
 
-def test_the_slider_fades_the_heatmap_by_keyboard(page: Page, film: Path) -> None:
-    page.drop(film)
+def test_the_slider_fades_the_heatmap_by_keyboard(page: Page, image: Path) -> None:
+    page.drop(image)
     slider = page.one("#strength")
     for key, opacity in ((Press.HOME, "0"), (Press.END, "1"), (Press.ARROW_LEFT, "0.95")):
         slider.send_keys(key)
@@ -118,21 +118,21 @@ def test_the_slider_fades_the_heatmap_by_keyboard(page: Page, film: Path) -> Non
 @pytest.mark.parametrize(
     ("sample", "decision", "says"),
     [
-        ("covid19", "Positive", "is clearly above the point chosen to find 95 % of Covid-19 films."),
-        ("normal", "Negative", "is clearly below the point chosen to find 95 % of Covid-19 films."),
-        ("pneumonia", "Indeterminate", "Too close to the point chosen to find 95 % of Covid-19 films"),
+        ("covid19", "Positive", "is clearly above the point chosen to find 95 % of Covid-19 images."),
+        ("normal", "Negative", "is clearly below the point chosen to find 95 % of Covid-19 images."),
+        ("pneumonia", "Indeterminate", "Too close to the point chosen to find 95 % of Covid-19 images"),
     ],
 )
 def test_the_decision_is_told_in_words(page: Page, sample: str, decision: str, says: str) -> None:
-    page.hand_over("drop", [("film.png", draw_sample(sample))])
+    page.hand_over("drop", [("image.png", draw_sample(sample))])
     assert page.text("#decision") == decision
     assert says in page.text(".reading .gist")
 
 
-def test_a_positive_film_that_is_likelier_of_another_class_says_so(page: Page, server: PageServer) -> None:
-    page.hand_over("drop", [("film.png", server.answer(film_png(7), Effusion=0.53, Covid19=0.36))])
+def test_a_positive_image_that_is_likelier_of_another_class_says_so(page: Page, server: PageServer) -> None:
+    page.hand_over("drop", [("image.png", server.answer(image_png(7), Effusion=0.53, Covid19=0.36))])
     assert page.text("#decision") == "Positive"
-    assert page.text(".reading .gist").endswith("Covid-19 films. The likeliest class is another, Effusion.")
+    assert page.text(".reading .gist").endswith("Covid-19 images. The likeliest class is another, Effusion.")
     page.picture("positive-of-another-class")
 
 
@@ -143,11 +143,11 @@ def test_what_the_model_can_say_is_told_with_the_models_own_aim(page: Page) -> N
 
 def test_the_model_tells_what_its_decisions_come_to(page: Page) -> None:
     told = page.text("#model dl").splitlines()
-    assert told[told.index("Covid-19 films called positive") + 1] == "85.0 % 80.0 to 90.0"
-    assert told[told.index("All films left undecided") + 1] == "5.0 % 4.0 to 6.0"
+    assert told[told.index("Covid-19 images called positive") + 1] == "85.0 % 80.0 to 90.0"
+    assert told[told.index("All images left undecided") + 1] == "5.0 % 4.0 to 6.0"
 
 
-def test_a_film_that_is_not_screenable_gets_the_reason_and_no_figures(page: Page) -> None:
+def test_an_image_that_is_not_screenable_gets_the_reason_and_no_figures(page: Page) -> None:
     page.hand_over("drop", [("faint.png", draw_sample("low-contrast"))])
     assert page.text("#decision") == "Not screenable"
     assert "Grey values too close together." in page.text(".findings")
@@ -156,37 +156,37 @@ def test_a_film_that_is_not_screenable_gets_the_reason_and_no_figures(page: Page
     page.picture("not-screenable")
 
 
-def test_a_dicom_film_is_shown_as_the_network_gets_it(page: Page, server: PageServer) -> None:
+def test_a_dicom_image_is_shown_as_the_network_gets_it(page: Page, server: PageServer) -> None:
     values = np.asarray(Image.open(io.BytesIO(draw_sample("effusion")))).astype(np.uint16)
-    film = server.answer(dicom(values), Effusion=0.7)
-    page.hand_over("drop", [("film.dcm", film)])
+    image = server.answer(dicom(values), Effusion=0.7)
+    page.hand_over("drop", [("image.dcm", image)])
     assert page.text("#decision") == "Negative"
     page.one("#heat")
     assert "as the network gets it" in page.text("#stage-note")
-    assert page.run("return document.getElementById('film').src.startsWith('data:image/png')")
+    assert page.run("return document.getElementById('image').src.startsWith('data:image/png')")
     assert page.complaints() == []
 
 
-def test_what_is_no_film_gets_the_reason_and_the_next_film_an_answer(page: Page, tmp_path: Path, film: Path) -> None:
+def test_what_is_no_image_gets_the_reason_and_the_next_image_an_answer(page: Page, tmp_path: Path, image: Path) -> None:
     bad = tmp_path / "page.png"
     bad.write_bytes(NOT_AN_IMAGE)
     page.drop(bad)
     assert "no PNG, JPEG or DICOM image" in page.text("#problem")
-    assert "Send the film as PNG, JPEG or DICOM." in page.text("#problem")
+    assert "Send the image as PNG, JPEG or DICOM." in page.text("#problem")
     assert not page.shown("#problem button")
-    page.drop(film)
+    page.drop(image)
     assert page.text("#decision") == "Positive"
     assert not page.shown("#problem")
     assert page.complaints(415) == []
 
 
-def test_a_pasted_film_is_answered(page: Page) -> None:
+def test_a_pasted_image_is_answered(page: Page) -> None:
     page.hand_over("paste", [("image.png", draw_sample("normal"))])
     assert page.text("#decision") == "Negative"
 
 
-def test_chosen_films_are_answered(page: Page, film: Path) -> None:
-    page.all("#files")[0].send_keys(str(film))
+def test_chosen_images_are_answered(page: Page, image: Path) -> None:
+    page.all("#files")[0].send_keys(str(image))
     assert page.text("#decision") == "Positive"
 
 
@@ -197,15 +197,15 @@ def test_every_sample_is_there_and_one_is_picked_by_keyboard(page: Page) -> None
     page.run("document.getElementById('files').focus()")
     ActionChains(page.driver).send_keys(Press.TAB, Press.ENTER).perform()
     assert page.text("#decision") == "Positive"
-    assert page.text(".reading .film-name") == "Sample: Covid-19"
+    assert page.text(".reading .image-name") == "Sample: Covid-19"
 
 
-def test_many_films_make_a_table_and_a_file(page: Page, server: PageServer, folder: Path) -> None:
-    films = [(f"film-{number}.png", draw_sample("normal")) for number in range(33)]
-    page.hand_over("drop", [*films, ("=page.png", NOT_AN_IMAGE), ("faint.png", draw_sample("low-contrast"))])
+def test_many_images_make_a_table_and_a_file(page: Page, server: PageServer, folder: Path) -> None:
+    images = [(f"image-{number}.png", draw_sample("normal")) for number in range(33)]
+    page.hand_over("drop", [*images, ("=page.png", NOT_AN_IMAGE), ("faint.png", draw_sample("low-contrast"))])
     page.until("document.querySelector('#batch progress').hidden")
     assert len(server.uploads) == 2
-    assert page.text(".tally") == "35 films: 33 negative, 1 not screenable, 1 without an answer."
+    assert page.text(".tally") == "35 images: 33 negative, 1 not screenable, 1 without an answer."
     rows = [row.text for row in page.all("#batch tbody tr")]
     assert len(rows) == 35
     assert "Negative" in rows[0]
@@ -217,7 +217,7 @@ def test_many_films_make_a_table_and_a_file(page: Page, server: PageServer, fold
     table = list(csv.DictReader(io.StringIO(saved.read_text(encoding="utf-8-sig"))))
     assert [row["decision"] for row in table] == ["negative"] * 33 + ["", "not-screenable"]
     assert float(table[0]["p_Normal"]) == pytest.approx(0.831)
-    assert table[33]["film"] == "'=page.png"
+    assert table[33]["image"] == "'=page.png"
     assert table[33]["problem"].startswith("not-an-image")
     assert {row["notice"] for row in table} == {"For research, not for diagnosis."}
     page.all("#batch .open")[0].click()
@@ -226,7 +226,7 @@ def test_many_films_make_a_table_and_a_file(page: Page, server: PageServer, fold
 
 
 def test_a_dropped_folder_is_opened(page: Page, tmp_path: Path) -> None:
-    below = tmp_path / "films" / "more"
+    below = tmp_path / "images" / "more"
     below.mkdir(parents=True)
     (below / "b.png").write_bytes(draw_sample("covid19"))
     (below.parent / "a.png").write_bytes(draw_sample("normal"))
@@ -238,7 +238,7 @@ def test_a_dropped_folder_is_opened(page: Page, tmp_path: Path) -> None:
     ]
 
 
-def test_large_films_go_in_requests_that_the_server_takes(page: Page, server: PageServer) -> None:
+def test_large_images_go_in_requests_that_the_server_takes(page: Page, server: PageServer) -> None:
     script = """
     const transfer = new DataTransfer();
     for (const size of arguments[0]) transfer.items.add(new File([new Uint8Array(size)], `${size}.png`));
@@ -248,7 +248,7 @@ def test_large_films_go_in_requests_that_the_server_takes(page: Page, server: Pa
     page.until("document.querySelector('#batch progress')?.hidden")
     assert len(server.uploads) == 2
     assert max(server.uploads) < 20 * 2**20
-    assert page.text(".tally") == "3 films: 3 without an answer."
+    assert page.text(".tally") == "3 images: 3 without an answer."
     assert "more than 20 MB" in page.all("#batch tbody tr")[2].text
     assert page.complaints() == []
 
@@ -257,14 +257,14 @@ def test_a_defect_of_the_page_is_called_one_and_is_on_the_console(page: Page) ->
     page.run("window.fetch = async () => new Response('{\"items\": 7}', { status: 200 })")
     page.hand_over("drop", [("a.png", draw_sample("normal")), ("b.png", draw_sample("covid19"))])
     page.until("document.querySelector('#batch progress')?.hidden")
-    assert page.text(".tally") == "2 films: 2 without an answer."
+    assert page.text(".tally") == "2 images: 2 without an answer."
     assert "The page itself failed." in page.all("#batch tbody tr")[0].text
     assert "TypeError" in " ".join(page.complaints())
 
 
-def test_a_busy_server_is_asked_again(page: Page, server: PageServer, film: Path) -> None:
+def test_a_busy_server_is_asked_again(page: Page, server: PageServer, image: Path) -> None:
     server.busy = 2
-    page.drop(film)
+    page.drop(image)
     assert "Trying again in 1 second." in page.text("#status")
     assert page.text("#decision") == "Positive"
     assert len(server.uploads) == 3
@@ -277,27 +277,27 @@ def test_a_batch_waits_for_a_busy_server_too(page: Page, server: PageServer) -> 
     page.hand_over("drop", [("a.png", draw_sample("normal")), ("b.png", draw_sample("covid19"))])
     assert "Trying again in 1 second." in page.text("#batch .pause")
     page.until("document.querySelector('#batch progress').hidden")
-    assert page.text(".tally") == "2 films: 1 positive, 1 negative."
+    assert page.text(".tally") == "2 images: 1 positive, 1 negative."
     assert not page.shown("#batch .pause")
     assert page.complaints(429) == []
 
 
-def test_the_last_film_that_was_dropped_is_the_one_that_is_answered(page: Page, server: PageServer) -> None:
+def test_the_last_image_that_was_dropped_is_the_one_that_is_answered(page: Page, server: PageServer) -> None:
     server.busy = 1
     page.hand_over("drop", [("first.png", draw_sample("covid19"))])
     page.until("document.getElementById('status').textContent.includes('Trying again')")
     page.hand_over("drop", [("second.png", draw_sample("normal"))])
     assert page.text("#decision") == "Negative"
-    assert page.text(".reading .film-name") == "second.png"
+    assert page.text(".reading .image-name") == "second.png"
     assert len(server.uploads) == 2
     assert page.complaints(429) == []
 
 
-def test_a_server_that_is_gone_is_told_and_can_be_asked_again(page: Page, film: Path) -> None:
+def test_a_server_that_is_gone_is_told_and_can_be_asked_again(page: Page, image: Path) -> None:
     conditions = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
     page.driver.execute_cdp_cmd("Network.enable", {})
     page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", {"offline": True, **conditions})
-    page.drop(film)
+    page.drop(image)
     assert "The server does not answer." in page.text("#problem")
     (complaint,) = page.complaints()
     assert "ERR_INTERNET_DISCONNECTED" in complaint
@@ -307,17 +307,17 @@ def test_a_server_that_is_gone_is_told_and_can_be_asked_again(page: Page, film: 
 
 
 def test_a_key_is_asked_for_only_where_the_server_wants_one(
-    driver: webdriver.Chrome, server: PageServer, folder: Path, film: Path, page: Page
+    driver: webdriver.Chrome, server: PageServer, folder: Path, image: Path, page: Page
 ) -> None:
-    page.drop(film)
+    page.drop(image)
     page.one("#decision")
     assert not page.shown("#key")
     keys = Keys((hashlib.sha256(KEY.encode()).digest(),))
     with PageServer(registry_with_champion(folder / "guarded"), keys).running() as guarded:
-        guarded.answer(film.read_bytes(), Covid19=0.871)
+        guarded.answer(image.read_bytes(), Covid19=0.871)
         page = Page(driver, guarded.url)
         page.one("#key-value")
-        page.drop(film)
+        page.drop(image)
         page.one("#key-value").send_keys("another key of many characters", Press.ENTER)
         page.until("document.getElementById('key-text').textContent.includes('does not know')")
         page.one("#key-value").send_keys(KEY, Press.ENTER)
@@ -331,10 +331,10 @@ def test_a_key_is_asked_for_only_where_the_server_wants_one(
 
 @pytest.mark.parametrize("size", SIZES)
 def test_not_for_diagnosis_is_in_view_wherever_one_scrolls(
-    driver: webdriver.Chrome, server: PageServer, film: Path, size: str
+    driver: webdriver.Chrome, server: PageServer, image: Path, size: str
 ) -> None:
     page = Page(driver, server.url, size)
-    page.drop(film)
+    page.drop(image)
     page.one("#decision")
     page.run("window.scrollTo(0, document.body.scrollHeight)")
     assert page.text(".research") == "For research, not for diagnosis"
@@ -346,8 +346,8 @@ def test_not_for_diagnosis_is_in_view_wherever_one_scrolls(
     assert "never seen a patient" in page.text("#synthetic")
 
 
-def test_nothing_is_loaded_from_elsewhere(page: Page, server: PageServer, film: Path) -> None:
-    page.drop(film)
+def test_nothing_is_loaded_from_elsewhere(page: Page, server: PageServer, image: Path) -> None:
+    page.drop(image)
     page.one("#heat")
     loaded = page.run("return performance.getEntriesByType('resource').map((entry) => entry.name)")
     assert len(loaded) > 10
@@ -357,7 +357,7 @@ def test_nothing_is_loaded_from_elsewhere(page: Page, server: PageServer, film: 
 @pytest.mark.parametrize("colours", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
 def test_axe_finds_no_serious_violation(
-    driver: webdriver.Chrome, server: PageServer, film: Path, size: str, colours: str
+    driver: webdriver.Chrome, server: PageServer, image: Path, size: str, colours: str
 ) -> None:
     features = [
         {"name": "prefers-color-scheme", "value": colours},
@@ -367,7 +367,7 @@ def test_axe_finds_no_serious_violation(
     page = Page(driver, server.url, size)
     page.one("#model dl")
     found = {"empty": violations(page, f"empty-{colours}")}
-    page.drop(film)
+    page.drop(image)
     page.one("#heat")
     found["answered"] = violations(page, f"answered-{colours}")
     page.hand_over("drop", [("faint.png", draw_sample("low-contrast")), ("page.png", NOT_AN_IMAGE)])

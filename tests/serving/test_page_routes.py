@@ -1,4 +1,4 @@
-"""The drawn films over HTTP, and what the page's files may hold under its content security policy."""
+"""The drawn images over HTTP, and what the page's files may hold under its content security policy."""
 
 import re
 

@@ -4,7 +4,7 @@ import pytest
 
 from cxr_platform.errors import ImageRefused
 from cxr_platform.intake.reasons import REASONS
-from cxr_platform.serving.problems import KINDS, Problem, problem_of_film, problem_of_status
+from cxr_platform.serving.problems import KINDS, Problem, problem_of_image, problem_of_status
 
 
 @pytest.mark.parametrize("reason", KINDS)
@@ -19,8 +19,8 @@ def test_every_problem_says_what_is_wrong_and_what_to_do(reason: str) -> None:
     assert ("Retry-After" in problem.headers) == (problem.status in (408, 429, 503))
 
 
-def test_a_refused_film_is_told_by_its_reason_alone() -> None:
-    problem = problem_of_film(ImageRefused("modality", "DICOM: Modality Doe^Jane"))
+def test_a_refused_image_is_told_by_its_reason_alone() -> None:
+    problem = problem_of_image(ImageRefused("modality", "DICOM: Modality Doe^Jane"))
     assert (problem.reason, problem.status) == ("modality", 422)
     assert "Doe" not in str(problem) + problem.body("").decode()
 
@@ -30,11 +30,11 @@ def test_a_refused_film_is_told_by_its_reason_alone() -> None:
 )
 def test_every_reason_for_which_a_decoder_refuses_has_a_problem(reason: str) -> None:
     assert reason in REASONS
-    assert problem_of_film(ImageRefused(reason, "")).reason == reason
+    assert problem_of_image(ImageRefused(reason, "")).reason == reason
 
 
 def test_a_reason_of_later_versions_is_a_file_that_cannot_be_decoded() -> None:
-    assert problem_of_film(ImageRefused("new", "")).reason == "undecodable"
+    assert problem_of_image(ImageRefused("new", "")).reason == "undecodable"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from tests.serving.builders import SIZE, graph
 def test_a_graph_answers_batches_of_any_size() -> None:
     session = runtime.open_session(graph(), threads=1)
     for batch in (1, 5):
-        logits, features = session.run(["logits", "features"], {"films": np.zeros((batch, SIZE, SIZE), np.uint8)})
+        logits, features = session.run(["logits", "features"], {"images": np.zeros((batch, SIZE, SIZE), np.uint8)})
         assert (logits.shape[0], features.shape[0]) == (batch, batch)
     assert session.get_session_options().intra_op_num_threads == 1
 
@@ -21,7 +21,7 @@ def test_what_is_no_graph_is_refused(content: bytes) -> None:
         runtime.open_session(content, None)
 
 
-def test_a_card_is_used_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_is_used_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     for available, expected in (
         (["AzureExecutionProvider", "CPUExecutionProvider"], ["CPUExecutionProvider"]),
         (["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"],

@@ -3,18 +3,18 @@
 import pytest
 
 from cxr_platform.config import IntakeConfig
-from cxr_platform.intake.films import read_film
+from cxr_platform.intake.images import read_image
 from cxr_platform.intake.quality import judge
 from cxr_platform.labels import CLASSES
 from cxr_platform.serving.samples import SAMPLES, draw_sample
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_a_sample_is_a_film_with_the_flaw_that_it_is_said_to_have(name: str) -> None:
+def test_a_sample_is_an_image_with_the_flaw_that_it_is_said_to_have(name: str) -> None:
     config = IntakeConfig()
-    film = read_film(draw_sample(name), config)
-    refusal = judge(film.quality, config.quality)
-    assert film.container == "PNG"
+    image = read_image(draw_sample(name), config)
+    refusal = judge(image.quality, config.quality)
+    assert image.container == "PNG"
     assert SAMPLES[name].label in CLASSES
     assert (refusal.reason if refusal else None) == SAMPLES[name].flaw
 
@@ -26,6 +26,6 @@ def test_a_sample_is_small_and_the_same_each_time() -> None:
     assert max(len(draw_sample(name)) for name in SAMPLES) < 100_000
 
 
-def test_a_name_that_is_no_sample_is_no_film() -> None:
+def test_a_name_that_is_no_sample_is_no_image() -> None:
     with pytest.raises(KeyError):
         draw_sample("../secret")

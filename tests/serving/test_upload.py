@@ -7,7 +7,7 @@ import pytest
 from cxr_platform.serving.problems import Problem
 from cxr_platform.serving.upload import Disconnected, Limits, check_content, files_of
 from tests.serving.asking import MULTIPART, multipart
-from tests.serving.builders import film_png
+from tests.serving.builders import image_png
 
 LIMITS = Limits(body_bytes=1000, upload_seconds=0.2)
 
@@ -39,7 +39,7 @@ def refusal(*arguments: Any, **options: Any) -> str:
 
 @pytest.mark.parametrize("size", [1, 7, 64, 1000])
 def test_a_file_arrives_whole_however_it_is_cut(size: int) -> None:
-    content = b"\r\n--film\r\n-- \r\r\n--film" + bytes(range(256))
+    content = b"\r\n--image\r\n-- \r\r\n--image" + bytes(range(256))
     body = multipart([content])
     assert read([body[at : at + size] for at in range(0, len(body), size)]) == [content]
 
@@ -93,10 +93,10 @@ def test_parts_of_other_names_are_refused(name: str) -> None:
 
 
 def test_a_part_without_a_name_is_refused() -> None:
-    assert refusal([b"--films\r\nContent-Type: image/png\r\n\r\nx\r\n--films--\r\n"]) == "no-file"
+    assert refusal([b"--images\r\nContent-Type: image/png\r\n\r\nx\r\n--images--\r\n"]) == "no-file"
 
 
-@pytest.mark.parametrize("body", [b"", b"\0" * 300, b"--other\r\n\r\nx", b"--films", b"--films\r\n" + b"a" * 400])
+@pytest.mark.parametrize("body", [b"", b"\0" * 300, b"--other\r\n\r\nx", b"--images", b"--images\r\n" + b"a" * 400])
 def test_malformed_bodies_are_refused(body: bytes) -> None:
     assert refusal([body]) == "broken-multipart"
 
@@ -108,4 +108,4 @@ def test_content_decides_what_a_file_is(data: bytes, reason: str) -> None:
     with pytest.raises(Problem) as refused:
         check_content(data)
     assert refused.value.reason == reason
-    check_content(film_png())
+    check_content(image_png())

@@ -12,12 +12,12 @@ from cxr_platform.registry.promotion import promote
 from cxr_platform.registry.store import Registry
 from cxr_platform.serving import service as module
 from cxr_platform.serving.app import build_app
-from cxr_platform.serving.follow import Follower
+from cxr_platform.serving.champion_watcher import Follower
 from cxr_platform.serving.metrics import NoMetrics
 from cxr_platform.serving.screener import Screener
 from cxr_platform.serving.service import Service
 from tests.serving.asking import reason
-from tests.serving.builders import filler, film_png
+from tests.serving.builders import filler, image_png
 
 PATIENCE_SECONDS = 30.0
 
@@ -42,7 +42,7 @@ def asking(service: Service) -> httpx.AsyncClient:
 
 
 async def screened(client: httpx.AsyncClient, path: str = "/v1/screen") -> httpx.Response:
-    return await client.post(path, files={"file": film_png()})
+    return await client.post(path, files={"file": image_png()})
 
 
 def test_without_a_champion_it_is_alive_and_says_why_and_answers_from_the_first_promotion_on(

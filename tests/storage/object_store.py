@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cxr_platform.storage.place import place
 
-BUCKET = "films"
+BUCKET = "images"
 SERVER = "from moto.server import main; main(['-H', '{}', '-p', '{}'])"
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "test",

@@ -25,7 +25,7 @@ def test_another_uri_is_a_place_in_a_store_with_the_ways_of_a_path() -> None:
 
 
 def test_a_file_uri_is_quoted_and_a_path_is_not() -> None:
-    assert place("file:///srv/chest%20films") == Path("/srv/chest films")
+    assert place("file:///srv/chest%20images") == Path("/srv/chest images")
     assert place("/srv/100%20") == Path("/srv/100%20")
 
 
@@ -36,7 +36,7 @@ def test_no_store_remembers_listings_unless_what_is_there_is_settled(text: str) 
 
 
 def test_what_was_written_elsewhere_is_seen(store: dict[str, str]) -> None:
-    here, elsewhere = place("s3://films/place/file"), place("s3://films/place/file")
+    here, elsewhere = place("s3://images/place/file"), place("s3://images/place/file")
     assert not here.exists()
     elsewhere.write_text("x")
     assert here.exists()

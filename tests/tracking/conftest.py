@@ -13,7 +13,7 @@ def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 def logged(tmp_path_factory: pytest.TempPathFactory):
     """A study, logged once, and the id of its run."""
     pytest.importorskip("mlflow", reason="the extra `tracking` is not installed")
-    study = make_study(tmp_path_factory.mktemp("films with a space") / "runs" / "test")
+    study = make_study(tmp_path_factory.mktemp("images with a space") / "runs" / "test")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         return study, log_study(study)

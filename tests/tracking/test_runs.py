@@ -71,10 +71,10 @@ def test_the_report_and_the_study_are_artifacts(logged, tmp_path):
     assert "report/figures/accuracy.png" in {a.path for a in client.list_artifacts(run_id, "report/figures")}
 
 
-def test_synthetic_films_are_in_the_name_of_the_run(tmp_path):
+def test_synthetic_images_are_in_the_name_of_the_run(tmp_path):
     study = make_study(tmp_path / "test", synthetic=True)
 
     run = opened(study).get_run(log_study(study))
 
-    assert run.info.run_name == "test (synthetic films)"
+    assert run.info.run_name == "test (synthetic images)"
     assert run.data.tags["cxr.synthetic"] == "True"

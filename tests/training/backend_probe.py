@@ -6,7 +6,7 @@ import numpy as np
 
 from cxr_platform.models.strategies import strategy_by_name
 from cxr_platform.training.data import StudyData
-from cxr_platform.training.inputs import FilmInputs, FrozenInputs, Inputs
+from cxr_platform.training.inputs import FrozenInputs, ImageInputs, Inputs
 from cxr_platform.training.trial import TrialData, Workbench, run_trial
 from tests.training.builders import tiny_data, tiny_profile
 
@@ -20,7 +20,7 @@ def probe() -> dict[str, np.ndarray]:
     data = tiny_data()
     bench = Workbench(profile.model, profile.training, numpy_imagenet())
     found = {
-        **_first_steps(bench, "scratch", FilmInputs(data.films, profile.augmentation), data, count=1),
+        **_first_steps(bench, "scratch", ImageInputs(data.images, profile.augmentation), data, count=1),
         **_first_steps(bench, "fine-tuning-1", separable_features(data, (1, 1, 160)), data, count=4),
     }
     rows = TrialData(separable_features(data), data.labels, data.rows_outside(0), data.rows_of_fold(0))
@@ -58,8 +58,8 @@ def _first_steps(bench: Workbench, name: str, inputs: Inputs, data: StudyData, c
 
 def numpy_imagenet() -> dict[str, list[np.ndarray]]:
     """Random backbone weights that do not depend on the backend's generator."""
+    from cxr_platform.models.initial_weights import set_start
     from cxr_platform.models.mobilenet import build_network
-    from cxr_platform.models.start import set_start
 
     network = build_network(strategy_by_name("scratch"), tiny_profile().model)
     set_start(network, seed=4, imagenet=None)

@@ -1,4 +1,4 @@
-"""Small studies for tests: 32-pixel films whose grey level gives the class away, and random 'ImageNet' weights."""
+"""Small studies for tests: 32-pixel images whose grey level gives the class away, and random 'ImageNet' weights."""
 
 from pathlib import Path
 
@@ -7,8 +7,8 @@ import numpy as np
 
 from cxr_platform.config import Profile, load_profile
 from cxr_platform.labels import CLASSES
+from cxr_platform.models.initial_weights import BackboneWeights
 from cxr_platform.models.mobilenet import build_backbone
-from cxr_platform.models.start import BackboneWeights
 from cxr_platform.training.data import StudyData
 from cxr_platform.training.folder import StudyFolder
 from cxr_platform.training.plan import StudyPlan
@@ -36,10 +36,10 @@ def tiny_profile(**overrides: object) -> Profile:
 def tiny_data(count: int = 56, folds: int = 2) -> StudyData:
     rng = np.random.default_rng(1)
     labels = np.arange(count) % len(CLASSES)
-    films = np.clip(labels[:, None, None] * 34 + rng.normal(20, 6, (count, SIDE, SIDE)), 0, 255).astype("uint8")
+    images = np.clip(labels[:, None, None] * 34 + rng.normal(20, 6, (count, SIDE, SIDE)), 0, 255).astype("uint8")
     names = np.array([f"image-{i:03d}" for i in range(count)])
     groups = np.array([f"group-{i // 7:03d}" for i in range(count)])
-    return StudyData(films, labels, np.arange(count) // 7 % folds, names, groups, np.array(["made"] * count))
+    return StudyData(images, labels, np.arange(count) // 7 % folds, names, groups, np.array(["made"] * count))
 
 
 def random_imagenet(profile: Profile) -> BackboneWeights:

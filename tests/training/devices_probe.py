@@ -20,7 +20,7 @@ def split_the_processor(devices: int) -> None:
 
 
 def probe() -> dict[str, np.ndarray]:
-    """The state after one step of a batch in which the films of one half weigh more, and losses of the next ones.
+    """The state after one step of a batch in which the images of one half weigh more, and losses of the next ones.
 
     Without dropout, whose random bits differ by replica.
     """

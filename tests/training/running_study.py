@@ -24,7 +24,7 @@ def begin(root: Path, strategies: tuple[str, ...] = STRATEGIES, folds: int = 2, 
 
 
 def finish(root: Path, strategy: str, fold: int, seconds: float = 100.0, **facts: Any) -> Path:
-    """A finished trial on node `a`, two processors and a quarter of a card; a fact that is None is not recorded."""
+    """A finished trial on node `a`, two processors and a quarter of a GPU; a fact that is None is not recorded."""
     recorded = {
         "strategy": strategy,
         "fold": fold,

@@ -55,7 +55,7 @@ def test_workers_that_find_no_place_are_not_waited_for(study: Study) -> None:
         parts = ray.get(found[cut])
         assert [part.shape[1] for part in parts] == [7] * 8
         np.testing.assert_allclose(np.concatenate(parts, 1), np.concatenate(here[cut], 1), rtol=0.02, atol=0.02)
-    assert told.getvalue().splitlines()[-1] == "frozen activations: 56/56 films × 2 views"
+    assert told.getvalue().splitlines()[-1] == "frozen activations: 56/56 images × 2 views"
 
 
 @pytest.mark.usefixtures("chunks_of_seven")

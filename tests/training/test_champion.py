@@ -20,7 +20,7 @@ from tests.training.builders import tiny_data, tiny_profile, tiny_study
 
 
 def tiny_manifest(content_hash: str = "abc") -> Any:
-    """What a manifest of 57 films answers, one of them external."""
+    """What a manifest of 57 images answers, one of them external."""
     data = tiny_data()
     last = {"image_id": "x", "group_id": "x", "source": "far", "label": "Normal", "role": "external", "fold": -1}
     columns = {
@@ -31,13 +31,13 @@ def tiny_manifest(content_hash: str = "abc") -> Any:
         "role": ["study"] * len(data.labels) + [last["role"]],
         "fold_grouped": [*data.folds, last["fold"]],
     }
-    films = np.concatenate([data.films, data.films[:1]])
+    images = np.concatenate([data.images, data.images[:1]])
     return SimpleNamespace(
         folder=Path("made"),
         content_hash=content_hash,
         info={"content_hash": content_hash, "images": 57, "synthetic": True, "other": 1},
         table=lambda names: pa.table(columns).select(names),
-        pixels=lambda: films,
+        pixels=lambda: images,
     )
 
 

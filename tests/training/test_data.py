@@ -23,16 +23,16 @@ def manifest() -> SimpleNamespace:
             "fold_paper": [0, 1, 0, 1, -1],
         }
     )
-    films = np.stack([np.full((200, 200), 10 * i, "uint8") for i in range(5)])
-    return SimpleNamespace(folder=Path("m"), table=lambda columns: table.select(columns), pixels=lambda: films)
+    images = np.stack([np.full((200, 200), 10 * i, "uint8") for i in range(5)])
+    return SimpleNamespace(folder=Path("m"), table=lambda columns: table.select(columns), pixels=lambda: images)
 
 
 def test_external_images_are_in_no_trial(manifest: SimpleNamespace) -> None:
     data = load_study_data(manifest, "grouped", 2, 64)  # type: ignore[arg-type]
     assert data.image_ids.tolist() == ["a", "b", "c", "d"]
     assert data.labels.tolist() == [0, 6, 1, 6]
-    assert data.films.shape == (4, 64, 64)
-    assert data.films[3].mean() == 30
+    assert data.images.shape == (4, 64, 64)
+    assert data.images[3].mean() == 30
 
 
 def test_train_and_test_rows_are_complements(manifest: SimpleNamespace) -> None:

@@ -11,45 +11,45 @@ from cxr_platform.training import devices
 
 
 @pytest.fixture
-def card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine with one card of 8 GiB, as its driver's tool reports it."""
+def gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with one GPU of 8 GiB, as its driver's tool reports it."""
     tool = tmp_path / "nvidia-smi"
     tool.write_text("#!/bin/sh\necho 8192\n")
     tool.chmod(tool.stat().st_mode | stat.S_IEXEC)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
 
 
-def test_without_a_card_a_trial_reserves_none() -> None:
-    assert devices.gpu_share(ResourcesConfig(), cards=0, processors=2, card_gib=None, trials=8) == 0
+def test_without_a_gpu_a_trial_reserves_none() -> None:
+    assert devices.gpu_share(ResourcesConfig(), gpus=0, processors=2, gpu_gib=None, trials=8) == 0
 
 
 def test_a_stated_fraction_is_taken_as_it_is() -> None:
-    assert devices.gpu_share(ResourcesConfig(gpu=0.5), cards=4, processors=64, card_gib=8, trials=8) == 0.5
+    assert devices.gpu_share(ResourcesConfig(gpu=0.5), gpus=4, processors=64, gpu_gib=8, trials=8) == 0.5
 
 
-def test_an_8_gib_card_holds_three_trials_when_the_processors_can_feed_them() -> None:
-    share = devices.gpu_share(ResourcesConfig(cpu=2), cards=1, processors=16, card_gib=8, trials=8)
+def test_an_8_gib_gpu_holds_three_trials_when_the_processors_can_feed_them() -> None:
+    share = devices.gpu_share(ResourcesConfig(cpu=2), gpus=1, processors=16, gpu_gib=8, trials=8)
     assert share == 0.3333
-    assert devices.gpu_share(ResourcesConfig(cpu=8), cards=1, processors=16, card_gib=8, trials=8) == 0.5
+    assert devices.gpu_share(ResourcesConfig(cpu=8), gpus=1, processors=16, gpu_gib=8, trials=8) == 0.5
 
 
 @pytest.mark.parametrize(("trials", "share"), [(3, 1.0), (4, 1.0), (8, 0.5), (80, 0.3333)])
-def test_a_card_is_shared_only_when_every_card_has_a_trial(trials: int, share: float) -> None:
-    assert devices.gpu_share(ResourcesConfig(), cards=4, processors=64, card_gib=8, trials=trials) == share
+def test_a_gpu_is_shared_only_when_every_gpu_has_a_trial(trials: int, share: float) -> None:
+    assert devices.gpu_share(ResourcesConfig(), gpus=4, processors=64, gpu_gib=8, trials=trials) == share
 
 
 def test_fractions_of_a_processor_are_not_lost_to_rounding() -> None:
-    assert devices.gpu_share(ResourcesConfig(cpu=0.1), cards=1, processors=1.0, card_gib=80, trials=80) == 0.1
+    assert devices.gpu_share(ResourcesConfig(cpu=0.1), gpus=1, processors=1.0, gpu_gib=80, trials=80) == 0.1
 
 
-@pytest.mark.usefixtures("card")
-def test_the_card_is_asked_for_its_memory_and_name() -> None:
-    assert devices.card_memory_gib() == 8
-    assert devices.hardware()["cards"] == ["8192"]
+@pytest.mark.usefixtures("gpu")
+def test_the_gpu_is_asked_for_its_memory_and_name() -> None:
+    assert devices.gpu_memory_gib() == 8
+    assert devices.hardware()["gpus"] == ["8192"]
 
 
-@pytest.mark.usefixtures("card")
-def test_jax_is_told_its_share_less_the_context_before_it_looks_for_a_card(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("gpu")
+def test_jax_is_told_its_share_less_the_context_before_it_looks_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "")
     monkeypatch.delenv("XLA_PYTHON_CLIENT_MEM_FRACTION")

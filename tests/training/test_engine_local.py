@@ -12,7 +12,7 @@ from tests.training.builders import tiny_study
 KEYS = [TrialKey("off-the-shelf", 0), TrialKey("off-the-shelf", 1)]
 
 
-def test_activations_are_computed_once_for_each_film_and_view(tmp_path: Path) -> None:
+def test_activations_are_computed_once_for_each_image_and_view(tmp_path: Path) -> None:
     study = tiny_study(tmp_path, ("off-the-shelf",))
     found = engine_local.compute_activations(study, ("features", "block_15"), Progress())
     assert [chunk.shape for chunk in found["features"]] == [(2, 56, 1280)]

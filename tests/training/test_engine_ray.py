@@ -108,8 +108,8 @@ def test_rounds_that_get_no_further_end_and_tell_the_reason(tmp_path: Path, monk
     assert "FAILED off-the-shelf fold 0: the node died" in told
 
 
-def test_a_trial_with_a_card_fits_a_node_with_a_card(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And its share of the card follows from the processors beside it, not from those of other nodes."""
+def test_a_trial_with_a_gpu_fits_a_node_with_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And its share of the GPU follows from the processors beside it, not from those of other nodes."""
     nodes = [{"CPU": 4.0, "GPU": 1.0}, {"CPU": 64.0}]
     monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": node} for node in nodes])
     monkeypatch.setattr(ray, "get", lambda _: 24.0)
@@ -119,8 +119,8 @@ def test_a_trial_with_a_card_fits_a_node_with_a_card(monkeypatch: pytest.MonkeyP
     assert trial_resources(without, trials=80) == (8.0, 0.0)
 
 
-def test_a_card_that_is_not_there_is_refused_instead_of_waited_for() -> None:
-    with pytest.raises(ConfigError, match=r"resources\.gpu = 0\.5.*0 cards"):
+def test_a_gpu_that_is_not_there_is_refused_instead_of_waited_for() -> None:
+    with pytest.raises(ConfigError, match=r"resources\.gpu = 0\.5.*0 GPUs"):
         trial_resources(tiny_profile(**{"resources.gpu": 0.5}).resources, trials=8)
 
 

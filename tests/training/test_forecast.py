@@ -27,8 +27,8 @@ def test_any_number_of_trials_is_spread_over_the_strategies(count: int) -> None:
 def test_hours_and_shares_follow_from_the_simulation() -> None:
     own = forecast(study_trials(PROFILE, STRATEGY_NAMES, 12), EQUAL, Conditions(8), repeats=3)[0]
 
-    assert (own.order, own.trials, own.cards) == (OWN, 12, 8)
-    assert (own.makespan_hours, own.bound_hours, own.card_hours) == (2.0, 1.5, 16.0)
+    assert (own.order, own.trials, own.gpus) == (OWN, 12, 8)
+    assert (own.makespan_hours, own.bound_hours, own.gpu_hours) == (2.0, 1.5, 16.0)
     assert own.busy_share == 0.75
     assert own.ratio == pytest.approx(4 / 3)
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from cxr_platform.config import AugmentationConfig
-from cxr_platform.training.inputs import FilmInputs, FrozenInputs
+from cxr_platform.training.inputs import FrozenInputs, ImageInputs
 
 
 @pytest.fixture
@@ -26,11 +26,11 @@ def test_training_batches_draw_every_view_of_the_rows_asked_for(frozen: FrozenIn
     assert set(values // 100) == {0, 1, 2}
 
 
-def test_film_batches_carry_one_transform_a_film_and_clean_ones_the_identity() -> None:
-    films = np.arange(4 * 10 * 10, dtype="uint8").reshape(4, 10, 10)
-    inputs = FilmInputs(films, AugmentationConfig())
+def test_image_batches_carry_one_transform_an_image_and_clean_ones_the_identity() -> None:
+    images = np.arange(4 * 10 * 10, dtype="uint8").reshape(4, 10, 10)
+    inputs = ImageInputs(images, AugmentationConfig())
     batch, transforms = inputs.training_batch(np.array([2, 1]), np.random.default_rng(0))
-    assert (batch == films[[2, 1]]).all()
+    assert (batch == images[[2, 1]]).all()
     assert transforms.shape == (2, 8)
     assert not np.allclose(transforms[0], transforms[1])
     _, clean = inputs.clean_batch(np.array([0]))

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from cxr_platform.errors import ConfigError, StudyError
+from cxr_platform.training.heartbeat import Running
 from cxr_platform.training.plan import Share, TrialKey
-from cxr_platform.training.running import Running
 from cxr_platform.training.status import StudyStatus, read_status
 from tests.training.running_study import NOW, STRATEGIES, ago, begin, finish, run
 
@@ -20,7 +20,7 @@ def status(root: Any) -> StudyStatus:
 @pytest.fixture
 def study(tmp_path: Path) -> Path:
     """Six trials: two finished, two running, one of which is silent, and two that wait."""
-    root = begin(tmp_path / "films")
+    root = begin(tmp_path / "images")
     finish(root, "scratch", 0)
     finish(root, "scratch", 1, node="c")
     run(root, "fine-tuning-1", 0)

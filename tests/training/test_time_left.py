@@ -109,7 +109,7 @@ def test_cost_so_far_and_when_finished(tmp_path: Path) -> None:
     assert cost.expected == pytest.approx(0.25 * (1.5 + 0.75 + 0.75 + 1))
 
 
-def test_without_a_card_nothing_is_paid_for_one(tmp_path: Path) -> None:
+def test_without_a_gpu_nothing_is_paid_for_one(tmp_path: Path) -> None:
     root = begin(tmp_path / "s", ("scratch",))
     finish(root, "scratch", 0, 3600, gpus=0.0)
 

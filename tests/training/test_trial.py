@@ -6,7 +6,7 @@ import pytest
 
 from cxr_platform.config import ScheduleConfig
 from cxr_platform.models.strategies import strategy_by_name
-from cxr_platform.training.inputs import FilmInputs
+from cxr_platform.training.inputs import ImageInputs
 from cxr_platform.training.step import Step
 from cxr_platform.training.trial import (
     Position,
@@ -53,7 +53,7 @@ def test_a_trial_learns_what_can_be_learned(bench: Workbench, features: TrialDat
 
 
 def test_a_training_taken_up_between_two_epochs_ends_as_one_that_was_never_interrupted(features: TrialData) -> None:
-    """Bit for bit, in networks built anew: weights, moments, moving statistics, dropout, order of films and rates."""
+    """Bit for bit, in networks built anew: weights, moments, moving statistics, dropout, order of images and rates."""
     profile = tiny_profile(**{"training.off_the_shelf.epochs": 4, "model.dropout": 0.5})
     schedule = schedule_of(OFF_THE_SHELF, profile.training)
 
@@ -111,7 +111,7 @@ def test_from_scratch_the_moving_statistics_keep_up_with_a_short_training() -> N
         **{"training.scratch": {"epochs": 12, "learning_rate": 0.003}, "augmentation.shift_fraction": 0.0}
     )
     data = tiny_data(112)
-    inputs = FilmInputs(data.films, profile.augmentation)
+    inputs = ImageInputs(data.images, profile.augmentation)
     rows = TrialData(inputs, data.labels, data.rows_outside(0), data.rows_of_fold(0))
     result = run_trial(Workbench(profile.model, profile.training), SCRATCH, rows, seed=3)
     predicted = result.probabilities.argmax(1)

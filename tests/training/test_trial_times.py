@@ -16,7 +16,7 @@ from tests.training.running_study import begin, finish
 @pytest.fixture
 def study(tmp_path: Path) -> Path:
     """Trained on 28 of 56 images of 32 pixels for 2 epochs."""
-    root = begin(tmp_path / "films")
+    root = begin(tmp_path / "images")
     finish(root, "scratch", 0, 100)
     finish(root, "scratch", 1, 140)
     finish(root, "off-the-shelf", 0, 10)
@@ -27,7 +27,7 @@ def test_a_study_s_times_are_the_means_of_its_trials(study: Path) -> None:
     times = measured(study, tiny_profile(), ["off-the-shelf", "scratch"])
 
     assert times.seconds == {"off-the-shelf": 10, "scratch": 120}
-    assert times.origin == "measured in 3 trials of films"
+    assert times.origin == "measured in 3 trials of images"
 
 
 def test_a_strategy_without_a_finished_trial_is_guessed_and_that_is_said(study: Path) -> None:
@@ -104,8 +104,8 @@ def test_a_file_of_another_form_is_refused(tmp_path: Path, name: str, text: str 
         stated(tmp_path / name)
 
 
-def test_a_card_s_rate_gives_the_times_of_the_formula() -> None:
-    times = rated(load_profile("paper"), 1000, full=100, frozen=2000, trials_a_card=1)
+def test_a_gpu_s_rate_gives_the_times_of_the_formula() -> None:
+    times = rated(load_profile("paper"), 1000, full=100, frozen=2000, trials_per_gpu=1)
 
     assert list(times.seconds) == list(STRATEGY_NAMES)
     assert times.seconds["scratch"] == pytest.approx(900 * 60 / 100)
@@ -114,8 +114,8 @@ def test_a_card_s_rate_gives_the_times_of_the_formula() -> None:
     assert times.origin.startswith("ASSUMED, not measured")
 
 
-def test_trials_on_one_card_share_its_rate() -> None:
-    alone, four = (rated(load_profile("paper"), 1000, 100, 2000, trials_a_card=n) for n in (1, 4))
+def test_trials_on_one_gpu_share_its_rate() -> None:
+    alone, four = (rated(load_profile("paper"), 1000, 100, 2000, trials_per_gpu=n) for n in (1, 4))
 
     assert four.seconds == {name: pytest.approx(4 * seconds) for name, seconds in alone.seconds.items()}
 
@@ -123,7 +123,7 @@ def test_trials_on_one_card_share_its_rate() -> None:
 @pytest.mark.parametrize("numbers", [(0, 1, 1), (1, 0, 1), (1, 1, -1)])
 def test_a_rate_of_nothing_is_refused(numbers: tuple[float, float, float]) -> None:
     with pytest.raises(ConfigError, match="above 0"):
-        rated(load_profile("paper"), *numbers, trials_a_card=1)
+        rated(load_profile("paper"), *numbers, trials_per_gpu=1)
 
 
 def test_strategies_are_chosen_by_name_and_must_have_a_time(tmp_path: Path) -> None:

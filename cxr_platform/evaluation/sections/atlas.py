@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 from cxr_platform.config import ModelConfig
 from cxr_platform.evaluation.canvas import Picture, mark
 from cxr_platform.evaluation.interval import Interval
-from cxr_platform.evaluation.material import Films, Material
 from cxr_platform.evaluation.paper import STRATEGIES
 from cxr_platform.evaluation.prose import joined, shortened
+from cxr_platform.evaluation.report_inputs import Images, Material
 from cxr_platform.evaluation.section import Section
-from cxr_platform.evaluation.sections.film_sheet import Panel, heat_of, over, sheet
+from cxr_platform.evaluation.sections.image_sheet import Panel, heat_of, over, sheet
 from cxr_platform.evaluation.table import Row, Table
 from cxr_platform.labels import CLASSES
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NAME, TITLE = "atlas", "Feature atlas"
-PART, FILMS_PART = "atlas", "atlas_films"
+PART, IMAGES_PART = "atlas", "atlas_images"
 COLUMNS = 4
 TELLS_SOURCE = 0.8  # area from which a feature is said to tell the source as well
 
 WHAT_IT_IS_NOT = (
     "None of these is a biomarker. A biomarker has a significance that was confirmed in patients; these are numbers "
-    "that helped one network to sort the films of this study. They need not mean anything in biology, need not exist "
-    "in a network trained on other films or in the films of another hospital, and may stand for the source of a film."
+    "that helped one network to sort the images of this study. They need not mean anything in biology, need not exist "
+    "in a network trained on other images or in the images of another hospital, and may stand for the source of an image."
 )
 HOW_CHOSEN = (
     "Each network's {count:,} features were ranked on one half of the patients of its own test fold, and the best were "
     "measured on the other half, so that the choice does not flatter them. The network was trained on neither half."
 )
 HOW_MATCHED = (
-    "Features of two networks count as the same where they correlate with |r| ≥ 0.7 over the same films and separate "
+    "Features of two networks count as the same where they correlate with |r| ≥ 0.7 over the same images and separate "
     "the class equally well (areas within 0.05)."
 )
 
@@ -67,7 +67,7 @@ def find(material: Material) -> tuple[Feature, ...]:
 
 
 def section(material: Material, found: tuple[Feature, ...]) -> Section:
-    """The features with their films, and what they are not; absent where they were not computed."""
+    """The features with their images, and what they are not; absent where they were not computed."""
     if not found:
         return Section(NAME, TITLE, absent=_why_absent(material))
     winner = STRATEGIES[material.outcome.verdict.winner]
@@ -105,7 +105,7 @@ def _feature(row: dict[str, object]) -> Feature:
 
 def _why_absent(material: Material) -> str:
     if PART in material.evidence.parts:
-        return "No class has films enough in each half of a fold for its features to be ranked."
+        return "No class has images enough in each half of a fold for its features to be ranked."
     return material.evidence.why_absent(PART)
 
 
@@ -153,25 +153,25 @@ def _area(value: float | None) -> Interval | None:
 
 
 def _pictures(material: Material, found: tuple[Feature, ...]) -> tuple[Picture, ...]:
-    """For the first feature of each class the films of the other half that it answers most strongly."""
-    frame = material.evidence.parts.get(FILMS_PART)
-    if material.films is None or frame is None:
+    """For the first feature of each class the images of the other half that it answers most strongly."""
+    frame = material.evidence.parts.get(IMAGES_PART)
+    if material.images is None or frame is None:
         return ()
     first = {f.label: f for f in reversed(found)}
     shown = [first[label] for label in CLASSES if label in first]
     rows = [_rows(frame, feature) for feature in shown]
     image_ids = [image_id for part in rows for image_id in part["image_id"]]
-    films = dict(zip(image_ids, material.films.pixels(image_ids), strict=True))  # in one go: it reads the manifest
-    panels = [panel for f, part in zip(shown, rows, strict=True) for panel in _panels(material.films, films, f, part)]
+    images = dict(zip(image_ids, material.images.pixels(image_ids), strict=True))  # in one go: it reads the manifest
+    panels = [panel for f, part in zip(shown, rows, strict=True) for panel in _panels(material.images, images, f, part)]
     if not panels:
         return ()
     told = "; ".join(f"{f.label}: AUC {f.auc_held:.3f}, in {f.matched} of {f.folds} networks" for f in shown)
     return (
         Picture(
             "atlas",
-            "For each class its best feature: the films of the other half of the patients that it answers most "
-            "strongly, brightest where the feature comes from. Under the feature, the class and source of each film.",
-            f"{mark(material.synthetic)}Films with heatmaps of a feature. {told}.",
+            "For each class its best feature: the images of the other half of the patients that it answers most "
+            "strongly, brightest where the feature comes from. Under the feature, the class and source of each image.",
+            f"{mark(material.synthetic)}Images with heatmaps of a feature. {told}.",
             sheet(panels, COLUMNS, synthetic=material.synthetic),
         ),
     )
@@ -182,12 +182,12 @@ def _rows(frame: "pd.DataFrame", feature: Feature) -> "pd.DataFrame":
     return mine.sort_values("rank").head(COLUMNS)
 
 
-def _panels(facts: Films, films: "Mapping[str, np.ndarray]", feature: Feature, rows: "pd.DataFrame") -> list[Panel]:
-    """A row of the picture; empty places where there are fewer films."""
+def _panels(facts: Images, images: "Mapping[str, np.ndarray]", feature: Feature, rows: "pd.DataFrame") -> list[Panel]:
+    """A row of the picture; empty places where there are fewer images."""
     import numpy as np
 
     panels = [
-        Panel(_lines(feature, place, facts.facts.loc[row["image_id"]]), over(films[row["image_id"]], heat_of(row)))
+        Panel(_lines(feature, place, facts.facts.loc[row["image_id"]]), over(images[row["image_id"]], heat_of(row)))
         for place, (_, row) in enumerate(rows.iterrows())
     ]
     blank = [Panel(("",), np.ones_like(panel.image)) for panel in panels[:1]]

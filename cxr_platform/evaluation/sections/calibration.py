@@ -1,12 +1,12 @@
-"""Whether the networks are as sure as they are right, and from which Covid19 probability on to call a film Covid19."""
+"""Whether the networks are as sure as they are right, and from which Covid19 probability on to call an image Covid19."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from cxr_platform.evaluation.canvas import Picture
 from cxr_platform.evaluation.findings import CalibrationFinding
-from cxr_platform.evaluation.material import Material
 from cxr_platform.evaluation.paper import STRATEGIES
+from cxr_platform.evaluation.report_inputs import Material
 from cxr_platform.evaluation.section import Section
 from cxr_platform.evaluation.sections.operating_points import operating_lead, operating_tables
 from cxr_platform.evaluation.sections.reliability_plot import LEGEND, reliability_plot
@@ -27,13 +27,13 @@ COLUMNS = ("temperature", "ECE", "Brier score", "log loss")
 COVID_COLUMNS = ("ECE", "Brier score")
 NOTE = (
     "ECE, expected calibration error: the distance between stated probability and how often it came true, in ten bins "
-    "of equal width, averaged over films; 0 is best. Chance alone makes it larger, the more so the fewer films there "
+    "of equal width, averaged over images; 0 is best. Chance alone makes it larger, the more so the fewer images there "
     "are, and near 0 its interval is too short. Brier score: squared distance from the truth, 0 to 2 for seven "
     "classes, 0 to 1 for Covid19 alone. Log loss in nats. Temperature: mean over folds, and their range."
 )
 METHOD = (
     "Temperature scaling divides the network's logits by one number (Guo et al. 2017). That of each fold was fitted on "
-    "the films of the other folds, so that no film judges a number that it helped to choose. It changes how sure the "
+    "the images of the other folds, so that no image judges a number that it helped to choose. It changes how sure the "
     "network says it is, and never which class is the likeliest."
 )
 

@@ -1,12 +1,12 @@
-"""The winner against every other strategy on the same films: what is more than chance."""
+"""The winner against every other strategy on the same images: what is more than chance."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
 from cxr_platform.evaluation.findings import Comparison
-from cxr_platform.evaluation.material import Material
 from cxr_platform.evaluation.paper import STRATEGIES
 from cxr_platform.evaluation.prose import joined, p_text
+from cxr_platform.evaluation.report_inputs import Material
 from cxr_platform.evaluation.section import Section
 from cxr_platform.evaluation.statistics.comparison import compare
 from cxr_platform.evaluation.statistics.resampling import study_bootstrap
@@ -16,13 +16,13 @@ NAME, TITLE = "comparison", "The winner against the others"
 ALONE = "Only one strategy was run: there is nothing to compare it with."
 METHOD = (
     "Told apart means both: the 95 % interval of the difference leaves out 0, and McNemar's exact test, corrected by "
-    "Holm's method for all comparisons here, stays below 0.05. Both look at the same films under both strategies. They "
+    "Holm's method for all comparisons here, stays below 0.05. Both look at the same images under both strategies. They "
     "compare the networks that were trained, once each; training again could turn a small difference round. The winner "
-    "was picked on these films, which favours it a little."
+    "was picked on these images, which favours it a little."
 )
 NOTE = (
-    "Difference: 7-class accuracy of the winner less that of the other, all films counted once, 95 % interval by "
-    "paired bootstrap over patients. McNemar's test takes films one by one: where patients have several films its p is "
+    "Difference: 7-class accuracy of the winner less that of the other, all images counted once, 95 % interval by "
+    "paired bootstrap over patients. McNemar's test takes images one by one: where patients have several images its p is "
     "somewhat too small, the interval is not affected."
 )
 

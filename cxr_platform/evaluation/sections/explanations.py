@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 from cxr_platform.evaluation.canvas import BLUE, INK, VERMILION, Picture, canvas, mark, to_png
 from cxr_platform.evaluation.findings import LungShare
 from cxr_platform.evaluation.interval import Interval
-from cxr_platform.evaluation.material import Material
 from cxr_platform.evaluation.paper import STRATEGIES
 from cxr_platform.evaluation.prose import count, percent, rate
+from cxr_platform.evaluation.report_inputs import Material
 from cxr_platform.evaluation.section import Section
 from cxr_platform.evaluation.sections.failures import confident_right
-from cxr_platform.evaluation.sections.film_sheet import HOW_TO_READ, Panel, beside, heat_of, sheet
+from cxr_platform.evaluation.sections.image_sheet import HOW_TO_READ, Panel, beside, heat_of, sheet
 from cxr_platform.evaluation.statistics.resampling import Bootstrap, study_seed
 from cxr_platform.evaluation.table import Row, Table
 from cxr_platform.labels import CLASSES
@@ -26,7 +26,7 @@ COLUMNS = 2
 
 
 def find(material: Material) -> LungShare | None:
-    """The mean lung share over all explained films; `None` where no heatmaps were computed."""
+    """The mean lung share over all explained images; `None` where no heatmaps were computed."""
     frame = _frame(material)
     if frame is None:
         return None
@@ -58,19 +58,19 @@ def section(material: Material, found: LungShare | None) -> Section:
 
 WHAT_IT_IS = (
     "Heatmaps are by HiResCAM at three depths, multiplied, of the class that was predicted, by the network that has "
-    "not seen the film. On planted films, whose sign is known, they find it where Grad-CAM at the last convolution "
-    "does not. The lung field is one outline for all films, scaled to each: it holds 96 % of the lungs of drawn "
+    "not seen the image. On planted images, whose sign is known, they find it where Grad-CAM at the last convolution "
+    "does not. The lung field is one outline for all images, scaled to each: it holds 96 % of the lungs of drawn "
     "chests, and the heart and spine between them."
 )
 WHAT_IT_IS_NOT = (
     "A high share does not show that the disease is seen: what tells sources apart may lie over the lungs too. Nor is "
-    "a low one a proof by itself: a class that is told by what its films lack has no place to point to, and the same "
+    "a low one a proof by itself: a class that is told by what its images lack has no place to point to, and the same "
     "network with its last weights shuffled may have as low a share. Read it together with the shortcut probes."
 )
 
 
 def _frame(material: Material) -> "pd.DataFrame | None":
-    """The winner's films whose heatmap shows a place; `None` where there is none."""
+    """The winner's images whose heatmap shows a place; `None` where there is none."""
     if PART not in material.evidence.parts:
         return None
     frame = _of_winner(material)
@@ -90,7 +90,7 @@ def _why_absent(material: Material) -> str:
 
 
 def _shares(material: Material, frame: "pd.DataFrame") -> dict[str, Interval]:
-    """Mean share in percent of each class that has films, and of all."""
+    """Mean share in percent of each class that has images, and of all."""
     scored = material.predictions
     group_of = dict(zip(scored.image_id, scored.group_id, strict=True))
     bootstrap = Bootstrap(frame["image_id"].map(group_of).to_numpy(), seed=study_seed(material.study))
@@ -101,16 +101,16 @@ def _shares(material: Material, frame: "pd.DataFrame") -> dict[str, Interval]:
 
 def _finding(found: LungShare) -> str:
     return (
-        f"Over {found.films:,} films, drawn evenly from the classes, {rate(found.share)} of the heatmaps of "
-        f"{STRATEGIES[found.strategy]} lies in the lung field, which covers {percent(found.field_share)} of the film."
+        f"Over {found.images:,} images, drawn evenly from the classes, {rate(found.share)} of the heatmaps of "
+        f"{STRATEGIES[found.strategy]} lies in the lung field, which covers {percent(found.field_share)} of the image."
     )
 
 
-def _empty(films: int) -> list[str]:
-    if not films:
+def _empty(images: int) -> list[str]:
+    if not images:
         return []
     return [
-        f"Not among them: {count(films, 'film', 'films')} with an empty heatmap, where no place speaks for the answer."
+        f"Not among them: {count(images, 'image', 'images')} with an empty heatmap, where no place speaks for the answer."
     ]
 
 
@@ -126,7 +126,7 @@ def _warnings(found: LungShare) -> tuple[str, ...]:
     if not found.low:
         return ()
     return (
-        "The network looks at the lungs no more than a map spread evenly over the film would: much of what it answers "
+        "The network looks at the lungs no more than a map spread evenly over the image would: much of what it answers "
         "from lies outside of them.",
     )
 
@@ -137,8 +137,8 @@ def _table(frame: "pd.DataFrame", shares: dict[str, Interval], synthetic: bool) 
         mine = frame if name == ALL else frame[frame["label"] == name]
         field = 100 * float(mine["field_share"].mean())
         rows.append(Row((name,), (len(mine), share, field), "total" if name == ALL else ""))
-    columns = ("films", "share in the lung field (%)", "field's share of the film (%)")
-    note = "Mean over films with its 95 % interval by bootstrap over patients. Heat on the padding counts as outside."
+    columns = ("images", "share in the lung field (%)", "field's share of the image (%)")
+    note = "Mean over images with its 95 % interval by bootstrap over patients. Heat on the padding counts as outside."
     return Table("lung-share", "Heatmaps in the lung field", ("Class",), columns, tuple(rows), note, synthetic)
 
 
@@ -148,7 +148,7 @@ def _chart(shares: dict[str, Interval], found: LungShare, *, synthetic: bool) ->
         for y, name in enumerate(names):
             _draw(axes, y, shares[name], low=is_low(shares[name], found.field_share))
         axes.plot([found.field_share] * 2, [-0.65, len(names) - 0.5], color=INK, linestyle="--", linewidth=1.5)
-        label = f"field's share of the film: {found.field_share:.1f} %"
+        label = f"field's share of the image: {found.field_share:.1f} %"
         axes.text(found.field_share, -0.75, label, ha="center", va="bottom", fontsize=10, color=INK)
         axes.set(xlim=(0, 100), ylim=(len(names) - 0.5, -1.2), xlabel="share of the heatmap in the lung field (%)")
         axes.set_yticks(range(len(names)), names)
@@ -158,7 +158,7 @@ def _chart(shares: dict[str, Interval], found: LungShare, *, synthetic: bool) ->
     return Picture(
         "lung-share",
         "Share of the heatmaps in the lung field, mean and 95 % interval. Squares: no more than the field's own share.",
-        f"{mark(synthetic)}Lung share by class: {told}. The field covers {percent(found.field_share)} of the film.",
+        f"{mark(synthetic)}Lung share by class: {told}. The field covers {percent(found.field_share)} of the image.",
         png,
     )
 
@@ -173,9 +173,9 @@ def _draw(axes: "Axes", y: int, share: Interval, *, low: bool) -> None:
 
 
 def _examples(material: Material, strategy: str) -> list[Picture]:
-    """For each class two of the surest right answers, film and heatmap."""
+    """For each class two of the surest right answers, image and heatmap."""
     frame = material.evidence.parts.get("heatmaps")
-    if material.films is None or frame is None:
+    if material.images is None or frame is None:
         return []
     scored = material.predictions
     maps = frame[frame["strategy"] == strategy].set_index("image_id")
@@ -184,13 +184,13 @@ def _examples(material: Material, strategy: str) -> list[Picture]:
     if not rows:
         return []
     confidence = 100 * scored.probability[strategy][rows].max(axis=1)
-    films = material.films.pixels([str(i) for i in scored.image_id[rows]])
+    images = material.images.pixels([str(i) for i in scored.image_id[rows]])
     panels = [
         Panel(
             (f"{CLASSES[scored.label[row]]}, {percent(float(sure))}", str(scored.source[row])),
-            beside(film, heat_of(maps.loc[scored.image_id[row]])),
+            beside(image, heat_of(maps.loc[scored.image_id[row]])),
         )
-        for row, film, sure in zip(rows, films, confidence, strict=True)
+        for row, image, sure in zip(rows, images, confidence, strict=True)
     ]
     return [_example_picture(panels, material.synthetic)]
 
@@ -198,8 +198,8 @@ def _examples(material: Material, strategy: str) -> list[Picture]:
 def _example_picture(panels: list[Panel], synthetic: bool) -> Picture:
     return Picture(
         "right-answers",
-        f"The surest right answers, two a class: the film, and where its answer comes from. {HOW_TO_READ}",
-        f"{mark(synthetic)}Films with heatmaps of the right answer. "
+        f"The surest right answers, two a class: the image, and where its answer comes from. {HOW_TO_READ}",
+        f"{mark(synthetic)}Images with heatmaps of the right answer. "
         + "; ".join(f"{panel.lines[0]}, source {panel.lines[1]}" for panel in panels)
         + ".",
         sheet(panels, COLUMNS, synthetic=synthetic),
@@ -209,7 +209,7 @@ def _example_picture(panels: list[Panel], synthetic: bool) -> Picture:
 def _values(shares: dict[str, Interval], found: LungShare) -> dict[str, object]:
     return {
         "strategy": found.strategy,
-        "films": found.films,
+        "images": found.images,
         "field_share": found.field_share,
         "low": found.low,
         "share": {name: [share.value, share.low, share.high] for name, share in shares.items()},

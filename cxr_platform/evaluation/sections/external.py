@@ -1,6 +1,6 @@
-"""Films of external sources: scored by models that have seen no film of the source, beside cross-validation.
+"""Images of external sources: scored by models that have seen no image of the source, beside cross-validation.
 
-Each film is scored by the models of all folds; the main figure is that of their mean probabilities (an ensemble, which
+Each image is scored by the models of all folds; the main figure is that of their mean probabilities (an ensemble, which
 tends to do a little better than one model), and the range of the single models stands beside it.
 """
 
@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cxr_platform.evaluation.findings import ExternalFinding
-from cxr_platform.evaluation.material import Material
 from cxr_platform.evaluation.prose import count, rate, shortened
+from cxr_platform.evaluation.report_inputs import Material
 from cxr_platform.evaluation.section import Section
 from cxr_platform.evaluation.sections.rate_bars import Bar, Words, rate_bars
 from cxr_platform.evaluation.statistics.resampling import study_seed
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
     from cxr_platform.evaluation.canvas import Picture
 
-NAME, TITLE = "external", "Films from elsewhere"
+NAME, TITLE = "external", "Images from elsewhere"
 RULE = "Figures contradict cross-validation where the external one is lower and the two intervals do not overlap."
-COLUMNS = ("films", "wrong", "external (%)", "single models (%)", "cross-validation (%)", "contradicts")
+COLUMNS = ("images", "wrong", "external (%)", "single models (%)", "cross-validation (%)", "contradicts")
 
 
 def find(material: Material) -> tuple[ExternalFinding, ...]:
-    """Every rate that the external films allow, of all strategies, those of the winner first."""
+    """Every rate that the external images allow, of all strategies, those of the winner first."""
     frame, winner = material.evidence.parts.get(NAME), material.outcome.verdict.winner
     if frame is None:
         return ()
@@ -37,13 +37,13 @@ def find(material: Material) -> tuple[ExternalFinding, ...]:
 
 
 def section(material: Material, found: tuple[ExternalFinding, ...]) -> Section:
-    """The winner on external films, with a warning for each contradiction; all strategies in a folded table."""
+    """The winner on external images, with a warning for each contradiction; all strategies in a folded table."""
     frame = material.evidence.parts.get(NAME)
     if frame is None or not found:
         return Section(NAME, TITLE, absent=material.evidence.why_absent(NAME))
     winner = material.outcome.verdict.winner
     best = [finding for finding in found if finding.strategy == winner]
-    title = f"The winner, {winner}, on external films"
+    title = f"The winner, {winner}, on external images"
     return Section(
         NAME,
         TITLE,
@@ -59,12 +59,12 @@ def section(material: Material, found: tuple[ExternalFinding, ...]) -> Section:
 
 
 def sentence(finding: ExternalFinding) -> str:
-    """What happened on the films of a source."""
-    films = count(finding.films, "film", "films")
+    """What happened on the images of a source."""
+    images = count(finding.images, "image", "images")
     what = {
-        "sensitivity": f"{finding.wrong} of {films} of {POSITIVE_CLASS} are missed: sensitivity",
-        "specificity": f"{finding.wrong} of {films} without {POSITIVE_CLASS} are called {POSITIVE_CLASS}: specificity",
-        "recall": f"{finding.wrong} of {films} of {finding.label} are taken for another class: recall",
+        "sensitivity": f"{finding.wrong} of {images} of {POSITIVE_CLASS} are missed: sensitivity",
+        "specificity": f"{finding.wrong} of {images} without {POSITIVE_CLASS} are called {POSITIVE_CLASS}: specificity",
+        "recall": f"{finding.wrong} of {images} of {finding.label} are taken for another class: recall",
     }[finding.measure]
     return f"{finding.source}: {what} {rate(finding.external)}; in cross-validation {rate(finding.internal)}."
 
@@ -80,7 +80,7 @@ def unseen_table(
         single = fold_range(frame, finding)
         spread = f"{text(single[0])} to {text(single[1])}" if single else None
         verdict = "yes" if finding.contradicts else "no"
-        values = (finding.films, finding.wrong, finding.external, spread, finding.internal, verdict)
+        values = (finding.images, finding.wrong, finding.external, spread, finding.internal, verdict)
         which = (finding.source, finding.strategy) if several else (finding.source,)
         rows.append(Row((*which, measure_name(finding)), values))
     note = f"External: the mean of the folds' models; single models: the lowest and the highest of them. {RULE}"
@@ -99,7 +99,7 @@ def _lead(best: Sequence[ExternalFinding]) -> list[str]:
         return [*steady, RULE]
     if not any(finding.internal.value is not None for finding in best):
         return [*steady, "There is nothing in cross-validation to compare these figures with."]
-    return ["No figure of the winner on external films contradicts cross-validation.", *steady, RULE]
+    return ["No figure of the winner on external images contradicts cross-validation.", *steady, RULE]
 
 
 def _others(found: Sequence[ExternalFinding], winner: str) -> list[str]:
@@ -112,14 +112,14 @@ def _picture(best: Sequence[ExternalFinding], synthetic: bool) -> "Picture":
     for finding in best:
         name = f"{shortened(finding.source)}\n{measure_name(finding)}"
         bars.append(
-            Bar(f"{name}, n = {finding.films:,}", finding.external, "alarm" if finding.contradicts else "plain")
+            Bar(f"{name}, n = {finding.images:,}", finding.external, "alarm" if finding.contradicts else "plain")
         )
         bars.append(Bar("in cross-validation", finding.internal, "control"))
     words = Words(
         "external",
-        "On films from elsewhere",
-        "Films judged right (%)",
-        "Rates of the winner on films of external sources beside those in cross-validation",
+        "On images from elsewhere",
+        "Images judged right (%)",
+        "Rates of the winner on images of external sources beside those in cross-validation",
         "Pairs of bars, external and in cross-validation, in percent",
     )
     return rate_bars(bars, words, chance=None, synthetic=synthetic)
@@ -128,7 +128,7 @@ def _picture(best: Sequence[ExternalFinding], synthetic: bool) -> "Picture":
 def _values(found: Sequence[ExternalFinding]) -> list[dict[str, Any]]:
     return [
         {
-            **{name: getattr(f, name) for name in ("source", "strategy", "measure", "label", "films", "wrong")},
+            **{name: getattr(f, name) for name in ("source", "strategy", "measure", "label", "images", "wrong")},
             "external": bounds(f.external),
             "internal": bounds(f.internal),
             "contradicts": f.contradicts,

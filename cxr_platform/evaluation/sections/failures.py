@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cxr_platform.evaluation.canvas import Picture, mark
-from cxr_platform.evaluation.material import Material
 from cxr_platform.evaluation.paper import STRATEGIES
 from cxr_platform.evaluation.predictions import Predictions
 from cxr_platform.evaluation.prose import count, percent
+from cxr_platform.evaluation.report_inputs import Material
 from cxr_platform.evaluation.section import Section
-from cxr_platform.evaluation.sections.film_sheet import HOW_TO_READ, Panel, beside, heat_of, sheet
+from cxr_platform.evaluation.sections.image_sheet import HOW_TO_READ, Panel, beside, heat_of, sheet
 from cxr_platform.evaluation.table import Row, Table
 from cxr_platform.labels import CLASSES
 
@@ -25,7 +25,7 @@ A_PICTURE, COLUMNS = 8, 2
 
 @dataclass(frozen=True)
 class Mistake:
-    """A film that the winner answered wrongly; `confidence` is the probability of its answer, in percent."""
+    """An image that the winner answered wrongly; `confidence` is the probability of its answer, in percent."""
 
     image_id: str
     actual: str
@@ -36,12 +36,12 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Found:
-    """The mistakes that are shown, most confident first, out of `wrong` on `films` films."""
+    """The mistakes that are shown, most confident first, out of `wrong` on `images` images."""
 
     strategy: str
     shown: tuple[Mistake, ...]
     wrong: int
-    films: int
+    images: int
 
 
 def find(material: Material) -> Found:
@@ -63,45 +63,45 @@ def find(material: Material) -> Found:
 
 
 def section(material: Material, found: Found) -> Section:
-    """A table of the mistakes, and where the films are at hand their pictures; absent where nothing was wrong."""
+    """A table of the mistakes, and where the images are at hand their pictures; absent where nothing was wrong."""
     if not found.shown:
-        return Section(NAME, TITLE, absent=f"No mistake: all {found.films:,} films were answered right.")
+        return Section(NAME, TITLE, absent=f"No mistake: all {found.images:,} images were answered right.")
     return Section(
         NAME,
         TITLE,
         lead=(_lead(found), *_why_no_pictures(material)),
         pictures=_pictures(material, found),
         folded=(_table(found, material.synthetic),),
-        values={"wrong": found.wrong, "films": found.films, "shown": [m.image_id for m in found.shown]},
+        values={"wrong": found.wrong, "images": found.images, "shown": [m.image_id for m in found.shown]},
     )
 
 
 def _lead(found: Found) -> str:
     return (
-        f"{STRATEGIES[found.strategy]} was wrong on {found.wrong:,} of {count(found.films, 'film', 'films')}. "
+        f"{STRATEGIES[found.strategy]} was wrong on {found.wrong:,} of {count(found.images, 'image', 'images')}. "
         f"Shown are the {len(found.shown)} of which it was surest, one a patient and at most {MISTAKES_A_PAIR} of the "
-        "same actual and predicted class. A label may be wrong too: nobody has looked at these films again."
+        "same actual and predicted class. A label may be wrong too: nobody has looked at these images again."
     )
 
 
 def _why_no_pictures(material: Material) -> list[str]:
-    if material.films is None:
-        return ["The films themselves are in the manifest, which was not given."]
+    if material.images is None:
+        return ["The images themselves are in the manifest, which was not given."]
     reason = "" if "heatmaps" in material.evidence.parts else material.evidence.why_absent("heatmaps")
     return [f"No heatmaps: {reason}"] if reason else []
 
 
 def _pictures(material: Material, found: Found) -> tuple[Picture, ...]:
-    """Eight mistakes a picture, each film beside its heatmap."""
-    if material.films is None or "heatmaps" not in material.evidence.parts:
+    """Eight mistakes a picture, each image beside its heatmap."""
+    if material.images is None or "heatmaps" not in material.evidence.parts:
         return ()
     frame = material.evidence.parts["heatmaps"]
     maps = frame[frame["strategy"] == found.strategy].set_index("image_id")
     ranked = [(rank, mistake) for rank, mistake in enumerate(found.shown, start=1) if mistake.image_id in maps.index]
-    films = material.films.pixels([mistake.image_id for _, mistake in ranked])
+    images = material.images.pixels([mistake.image_id for _, mistake in ranked])
     panels = [
-        Panel(_lines(rank, mistake), beside(film, heat_of(maps.loc[mistake.image_id])))
-        for (rank, mistake), film in zip(ranked, films, strict=True)
+        Panel(_lines(rank, mistake), beside(image, heat_of(maps.loc[mistake.image_id])))
+        for (rank, mistake), image in zip(ranked, images, strict=True)
     ]
     return tuple(
         _picture(panels[first : first + A_PICTURE], ranked[first : first + A_PICTURE], number, material.synthetic)
@@ -116,8 +116,8 @@ def _picture(panels: Sequence[Panel], ranked: Sequence[tuple[int, Mistake]], num
     )
     return Picture(
         f"mistakes-{number}",
-        f"Mistakes {ranked[0][0]} to {ranked[-1][0]}: the film, and where its wrong answer comes from. {HOW_TO_READ}",
-        f"{mark(synthetic)}Films with heatmaps of the wrong answer. {told}.",
+        f"Mistakes {ranked[0][0]} to {ranked[-1][0]}: the image, and where its wrong answer comes from. {HOW_TO_READ}",
+        f"{mark(synthetic)}Images with heatmaps of the wrong answer. {told}.",
         sheet(panels, COLUMNS, synthetic=synthetic),
     )
 
@@ -136,7 +136,7 @@ def _table(found: Found, synthetic: bool) -> Table:
         for rank, m in enumerate(found.shown, start=1)
     ]
     columns = ("actual", "predicted", "confidence (%)", "source")
-    return Table("mistakes", "Most confident mistakes", ("Rank", "Film"), columns, tuple(rows), synthetic=synthetic)
+    return Table("mistakes", "Most confident mistakes", ("Rank", "Image"), columns, tuple(rows), synthetic=synthetic)
 
 
 def confident_mistakes(

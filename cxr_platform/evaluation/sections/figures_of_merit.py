@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from cxr_platform.evaluation.interval import REPLICATES, Interval
-from cxr_platform.evaluation.material import Material
 from cxr_platform.evaluation.metrics import MEASURES, difference
 from cxr_platform.evaluation.paper import STRATEGIES, paper_figures
 from cxr_platform.evaluation.prose import rate
+from cxr_platform.evaluation.report_inputs import Material
 from cxr_platform.evaluation.section import Section
 from cxr_platform.evaluation.sections.interval_plot import interval_plot
 from cxr_platform.evaluation.statistics.measures import FIGURES_OF_MERIT, StrategyMeasures, strategy_measures
@@ -17,14 +17,14 @@ from cxr_platform.evaluation.table import Row, Table
 NAME, TITLE = "intervals", "Every figure with its interval"
 NOT_COVERED = (
     "The intervals say how far the choice of patients alone would move a figure. They do not cover that training again "
-    "gives another network, nor that another hospital has other patients, other devices and other films."
+    "gives another network, nor that another hospital has other patients, other devices and other images."
 )
 NOTE = (
-    "Pooled: every film counted once, with the 95 % interval by bootstrap over patients. Over folds: mean ± standard "
+    "Pooled: every image counted once, with the 95 % interval by bootstrap over patients. Over folds: mean ± standard "
     "deviation (n − 1). Difference: pooled less the paper's figure, with the interval of ours; the paper gives none. "
     "A dash: not printed in the paper, or undefined. No parentheses: resampling never moves the figure, which then has "
-    "no interval. Where all or none of the films of a rate are right, the interval is Clopper and Pearson's over the "
-    "patients. ROC AUC and average precision rank the films of all folds together, each scored by the network of its "
+    "no interval. Where all or none of the images of a rate are right, the interval is Clopper and Pearson's over the "
+    "patients. ROC AUC and average precision rank the images of all folds together, each scored by the network of its "
     "own fold: networks that differ in how sure they are lower them a little."
 )
 PREDICTIVE_NOTE = (
@@ -62,20 +62,20 @@ def _method(material: Material) -> str:
     predictions = material.predictions
     groups = len(set(predictions.group_id))
     return (
-        f"Every figure counts each of the {len(predictions.image_id):,} films once. Its 95 % interval in parentheses "
+        f"Every figure counts each of the {len(predictions.image_id):,} images once. Its 95 % interval in parentheses "
         f"comes from {REPLICATES:,} bootstrap replicates (seed {study_seed(material.study)}) of {groups:,} groups: the "
-        "films of one patient, their duplicates and near-duplicates are drawn together, because they are alike."
+        "images of one patient, their duplicates and near-duplicates are drawn together, because they are alike."
     )
 
 
 def _worth(winner: StrategyMeasures) -> str:
     at = next(p for p in winner.predictive if p.prevalence == 0.05)
     if None in (winner.pooled["sensitivity"].value, winner.pooled["specificity"].value):
-        return "Without films of both kinds, Covid19 and others, the worth of a call is undefined."
+        return "Without images of both kinds, Covid19 and others, the worth of a call is undefined."
     if at.ppv.value is None:
-        return "No film is called Covid19, so that the worth of such a call is undefined."
+        return "No image is called Covid19, so that the worth of such a call is undefined."
     return (
-        f"Where 5 % of patients have Covid19, {rate(at.ppv)} of the films that {STRATEGIES[winner.strategy].lower()} "
+        f"Where 5 % of patients have Covid19, {rate(at.ppv)} of the images that {STRATEGIES[winner.strategy].lower()} "
         f"calls Covid19 would be of such patients, and {rate(at.npv)} of the others would be of patients without it: "
         "if sensitivity and specificity were the same there."
     )

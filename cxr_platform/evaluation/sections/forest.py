@@ -1,4 +1,4 @@
-"""The picture of accuracy by subgroup: a dot with its interval each, under the name of what divides the films."""
+"""The picture of accuracy by subgroup: a dot with its interval each, under the name of what divides the images."""
 
 import itertools
 from collections.abc import Sequence
@@ -17,21 +17,21 @@ HEADINGS = {"age": "Age (years)"}
 
 
 def forest(overall: Subgroup, parts: Sequence[Subgroup], *, synthetic: bool) -> Picture:
-    """7-class accuracy by subgroup with 95 % intervals; those over few films are hollow and grey."""
+    """7-class accuracy by subgroup with 95 % intervals; those over few images are hollow and grey."""
     places, headings = _places(parts)
     with canvas(2.3 + 0.33 * (len(parts) + len(headings)), synthetic=synthetic) as (figure, axes):
-        axes.axvline(_value(overall), color=INK, linestyle=":", label="all films")
+        axes.axvline(_value(overall), color=INK, linestyle=":", label="all images")
         for place, part in zip(places, parts, strict=True):
             _draw(axes, place, part)
         _name_rows(axes, places, parts, headings)
-        axes.set(xlim=(0, 100), xlabel="7-class accuracy (% of films)", ylim=(places[-1] + 0.8, -0.8))
-        axes.set_title("Accuracy by part of the films", loc="left", pad=10)
+        axes.set(xlim=(0, 100), xlabel="7-class accuracy (% of images)", ylim=(places[-1] + 0.8, -0.8))
+        axes.set_title("Accuracy by part of the images", loc="left", pad=10)
         axes.spines[["top", "right"]].set_visible(False)
         figure.legend(loc="outside lower left", frameon=False, fontsize=11)
         png = to_png(figure)
     caption = (
-        "7-class accuracy of the winner by part of the films, with 95 % intervals; number of films in parentheses. "
-        f"Hollow and grey: fewer than {SMALL} films."
+        "7-class accuracy of the winner by part of the images, with 95 % intervals; number of images in parentheses. "
+        f"Hollow and grey: fewer than {SMALL} images."
     )
     return Picture("subgroups", caption, _alt(overall, parts, synthetic), png)
 
@@ -57,7 +57,7 @@ def _draw(axes: "Axes", place: int, part: Subgroup) -> None:
 
 
 def _name_rows(axes: "Axes", places: Sequence[int], parts: Sequence[Subgroup], headings: dict[int, str]) -> None:
-    rows = {place: f"{shortened(p.name, LONGEST)} ({p.films:,})" for place, p in zip(places, parts, strict=True)}
+    rows = {place: f"{shortened(p.name, LONGEST)} ({p.images:,})" for place, p in zip(places, parts, strict=True)}
     rows |= {place: HEADINGS.get(by, by.capitalize()) for place, by in headings.items()}
     axes.set_yticks(list(rows), list(rows.values()))
     for place, tick in zip(rows, axes.get_yticklabels(), strict=True):
@@ -74,8 +74,6 @@ def _value(part: Subgroup) -> float:
 
 
 def _alt(overall: Subgroup, parts: Sequence[Subgroup], synthetic: bool) -> str:
-    told = "; ".join(f"{p.by} {p.name} {text(p.accuracy.interval)} of {p.films:,} films" for p in parts)
-    all_films = f"all films {text(overall.accuracy.interval)}"
-    return (
-        f"{mark(synthetic)}Dots with intervals: 7-class accuracy in percent by part of the films. {all_films}; {told}."
-    )
+    told = "; ".join(f"{p.by} {p.name} {text(p.accuracy.interval)} of {p.images:,} images" for p in parts)
+    all_images = f"all images {text(overall.accuracy.interval)}"
+    return f"{mark(synthetic)}Dots with intervals: 7-class accuracy in percent by part of the images. {all_images}; {told}."

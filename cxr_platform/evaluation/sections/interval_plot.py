@@ -27,7 +27,7 @@ def interval_plot(accuracy: Mapping[str, Interval], *, synthetic: bool) -> Pictu
         axes.set_yticks(range(len(STRATEGIES)), list(STRATEGIES.values()))
         axes.set(
             xlim=(_start([*accuracy.values()], printed), 100),
-            xlabel="7-class accuracy (% of films)",
+            xlabel="7-class accuracy (% of images)",
             ylim=(len(STRATEGIES) - 0.45, -0.55),
         )
         axes.set_title("7-class accuracy with intervals", loc="left", pad=10)
@@ -38,7 +38,7 @@ def interval_plot(accuracy: Mapping[str, Interval], *, synthetic: bool) -> Pictu
         figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=10.5)
         png = to_png(figure)
     caption = (
-        "7-class accuracy over all films with its 95 % interval by bootstrap over patients; a diamond marks the "
+        "7-class accuracy over all images with its 95 % interval by bootstrap over patients; a diamond marks the "
         "paper's figure, which comes without an interval."
     )
     return Picture("intervals", caption, _alt(accuracy, synthetic), png)

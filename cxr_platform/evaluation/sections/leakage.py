@@ -1,26 +1,26 @@
-"""What the paper's protocol does to the figures: the same films under both ways of making folds."""
+"""What the paper's protocol does to the figures: the same images under both ways of making folds."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from cxr_platform.evaluation.findings import LeakageFinding
 from cxr_platform.evaluation.interval import Interval
-from cxr_platform.evaluation.material import Material
 from cxr_platform.evaluation.metrics import MEASURES
 from cxr_platform.evaluation.paper import STRATEGIES
 from cxr_platform.evaluation.prose import count, joined, rate
+from cxr_platform.evaluation.report_inputs import Material
 from cxr_platform.evaluation.section import Section
-from cxr_platform.evaluation.statistics.leakage import Leakage, leakage, mean_difference, torn_films
+from cxr_platform.evaluation.statistics.leakage import Leakage, leakage, mean_difference, torn_images
 from cxr_platform.evaluation.statistics.resampling import study_bootstrap
 from cxr_platform.evaluation.study import Study
 from cxr_platform.evaluation.table import Row, Table, text
 
-NAME, TITLE = "leakage", "What films of one patient in several folds do"
-ABSENT = "Only the protocol “{}” was run on these films. make cv-all PROTOCOL=both runs both and shows the difference."
+NAME, TITLE = "leakage", "What images of one patient in several folds do"
+ABSENT = "Only the protocol “{}” was run on these images. make cv-all PROTOCOL=both runs both and shows the difference."
 NOTHING_SHARED = "The two studies have no strategy in common."
 SHOWN = ("accuracy_7_class", "sensitivity", "specificity")
 NOTE = (
-    "In percent, each film counted once; differences in points, paper less grouped, with the 95 % interval by paired "
+    "In percent, each image counted once; differences in points, paper less grouped, with the 95 % interval by paired "
     "bootstrap over patients."
 )
 NOT_COVERED = (
@@ -33,13 +33,13 @@ NOT_COVERED = (
 class Found:
     """`strategies` best first, `mean` the difference over all of them by measure.
 
-    `torn` films have, under the paper's protocol, a film of their group in another fold.
+    `torn` images have, under the paper's protocol, an image of their group in another fold.
     """
 
     strategies: tuple[Leakage, ...]
     mean: Mapping[str, Interval]
     torn: int
-    films: int
+    images: int
     winner: str
 
     @property
@@ -65,8 +65,8 @@ def find(material: Material) -> Found | None:
     by_name = {found.strategy: found for found in leakage(both["paper"], both["grouped"], bootstrap)}
     mean = mean_difference(both["paper"], both["grouped"], bootstrap)
     ranked = tuple(by_name[r.strategy] for r in material.outcome.ranking if r.strategy in by_name)
-    films = len(material.predictions.image_id)
-    return Found(ranked, mean, torn_films(both["paper"]), films, material.outcome.verdict.winner)
+    images = len(material.predictions.image_id)
+    return Found(ranked, mean, torn_images(both["paper"]), images, material.outcome.verdict.winner)
 
 
 def section(material: Material, found: Found | None) -> Section:
@@ -82,7 +82,7 @@ def section(material: Material, found: Found | None) -> Section:
         tables=(_table(found, material.synthetic),),
         warnings=_unlike(material.study, material.other[0]),
         values={
-            "torn_films": found.torn,
+            "torn_images": found.torn,
             "mean_difference": {measure: asdict(interval) for measure, interval in found.mean.items()},
             "strategies": {f.strategy: asdict(f) for f in found.strategies},
         },
@@ -91,8 +91,8 @@ def section(material: Material, found: Found | None) -> Section:
 
 def _torn(found: Found) -> str:
     return (
-        "The paper's protocol shuffles films into folds one by one: "
-        f"{count(found.torn, 'film', 'films')} of {found.films:,} then met a network that had learnt from another film "
+        "The paper's protocol shuffles images into folds one by one: "
+        f"{count(found.torn, 'image', 'images')} of {found.images:,} then met a network that had learnt from another image "
         "of the same patient, a duplicate or near-duplicate. The grouped protocol keeps these together."
     )
 
@@ -109,8 +109,8 @@ def _meaning(found: Found) -> str:
     if gap.value < 0:
         return f"{start} The paper's protocol is the lower one, which leakage cannot explain."
     if not found.torn:
-        return f"{start} No film met another of its patient, so that leakage cannot explain it."
-    return f"{start} Films of one patient on both sides of a fold are the likely reason: the higher one is too high."
+        return f"{start} No image met another of its patient, so that leakage cannot explain it."
+    return f"{start} Images of one patient on both sides of a fold are the likely reason: the higher one is too high."
 
 
 def _on_average(found: Found) -> str:
@@ -122,7 +122,7 @@ def _on_average(found: Found) -> str:
         return f"{start}: no more than chance explains."
     if gap.value > 0 and found.torn:
         return (
-            f"{start}, for which films of one patient on both sides of a fold are the likely reason. A winner was "
+            f"{start}, for which images of one patient on both sides of a fold are the likely reason. A winner was "
             "chosen for its figure in these folds, which hides some of that in its own difference."
         )
     return f"{start}, which leakage cannot explain."
@@ -133,7 +133,7 @@ def _table(found: Found, synthetic: bool) -> Table:
     if found.mean_accuracy is not None:
         rows.append(Row(("Mean over strategies", "difference (points)"), tuple(found.mean[m] for m in SHOWN), "total"))
     columns = tuple(f"{MEASURES[measure]} (%)" for measure in SHOWN)
-    title = "The paper's protocol and grouped folds on the same films"
+    title = "The paper's protocol and grouped folds on the same images"
     return Table("leakage", title, ("Strategy", "Protocol"), columns, tuple(rows), NOTE, synthetic)
 
 

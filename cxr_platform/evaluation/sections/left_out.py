@@ -1,8 +1,8 @@
-"""Leave one source out: is a class recognised on films of a source of which no film was trained on?
+"""Leave one source out: is a class recognised on images of a source of which no image was trained on?
 
-The recipe is that of the whole-film probe (a logistic regression on frozen features), fitted without the source and
-without the groups of its films; beside it the recall of the very same films in the probe's cross-validation, where
-other films of their source were trained on.
+The recipe is that of the whole-image probe (a logistic regression on frozen features), fitted without the source and
+without the groups of its images; beside it the recall of the very same images in the probe's cross-validation, where
+other images of their source were trained on.
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from cxr_platform.evaluation.findings import ExternalFinding
 from cxr_platform.evaluation.interval import Interval
-from cxr_platform.evaluation.material import Material
 from cxr_platform.evaluation.prose import count, rate, shortened
+from cxr_platform.evaluation.report_inputs import Material
 from cxr_platform.evaluation.section import Section
 from cxr_platform.evaluation.sections.rate_bars import Bar, Words, rate_bars
 from cxr_platform.evaluation.statistics.resampling import study_seed
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cxr_platform.evaluation.canvas import Picture
 
 NAME, TITLE = "left_out", "A source left out of training"
-RECIPE = "whole-film"
+RECIPE = "whole-image"
 
 
 def find(material: Material) -> tuple[ExternalFinding, ...]:
@@ -38,7 +38,7 @@ def find(material: Material) -> tuple[ExternalFinding, ...]:
     found = []
     for (source, label), rows in frame.groupby(["source", "label"], sort=False):
         key = ("recall", str(label))
-        internal = Interval(None) if probes is None else _same_films(rows, probes).rate(*key, seed)
+        internal = Interval(None) if probes is None else _same_images(rows, probes).rate(*key, seed)
         one = finding((str(source), RECIPE), key, ensemble(rows), internal, seed)
         found.append(replace(one, learnt_from=trained[str(source), str(label)]))
     return tuple(sorted(found, key=lambda f: CLASSES.index(f.label)))
@@ -60,22 +60,22 @@ def section(material: Material, found: tuple[ExternalFinding, ...]) -> Section:
     )
 
 
-def _same_films(rows: "pd.DataFrame", probes: "pd.DataFrame") -> Scored:
-    """The films of `rows` as the whole-film probe's cross-validation judged them."""
+def _same_images(rows: "pd.DataFrame", probes: "pd.DataFrame") -> Scored:
+    """The images of `rows` as the whole-image probe's cross-validation judged them."""
     judged = probes[probes["probe"] == RECIPE].set_index("image_id").loc[rows["image_id"]].reset_index()
     facts = rows[["image_id", "label", "group_id"]]
     return ensemble(judged.merge(facts, on="image_id", validate="one_to_one"))
 
 
 def _trained_on(frame: "pd.DataFrame") -> dict[tuple[str, str], int]:
-    """(source, class) → films of the class from other sources that were there to learn from."""
+    """(source, class) → images of the class from other sources that were there to learn from."""
     return {(str(s), str(c)): int(n) for (s, c), n in frame.groupby(["source", "label"])["trained_on"].first().items()}
 
 
 def _lead(worse: Sequence[ExternalFinding]) -> list[str]:
     start = (
-        "The recipe of the whole-film probe was fitted without any film of a source and asked for the classes of that "
-        "source; beside it the same films in its cross-validation, where their source was trained on. A class that "
+        "The recipe of the whole-image probe was fitted without any image of a source and asked for the classes of that "
+        "source; beside it the same images in its cross-validation, where their source was trained on. A class that "
         "only the missing source has is not learnt at all then, so that a recall can also rise."
     )
     if worse:
@@ -84,10 +84,12 @@ def _lead(worse: Sequence[ExternalFinding]) -> list[str]:
 
 
 def _sentence(found: ExternalFinding) -> str:
-    fell = f"Without {found.source} in training, {rate(found.external)} of its {found.films:,} {found.label} films are "
+    fell = (
+        f"Without {found.source} in training, {rate(found.external)} of its {found.images:,} {found.label} images are "
+    )
     fell += f"recognised; with it {rate(found.internal)}."
     if found.few:
-        left = count(found.learnt_from or 0, "film", "films")
+        left = count(found.learnt_from or 0, "image", "images")
         fell += f" Only {left} of {found.label} from elsewhere were left to learn from."
     return fell
 
@@ -103,11 +105,11 @@ def _impossible(material: Material) -> list[str]:
 def _table(found: Sequence[ExternalFinding], synthetic: bool) -> Table:
     rows = []
     for f in found:
-        values = (f.films, f.learnt_from, f.external, f.internal, "yes" if f.contradicts else "no")
+        values = (f.images, f.learnt_from, f.external, f.internal, "yes" if f.contradicts else "no")
         rows.append(Row((f.label, f.source), values))
-    columns = ("films", "others to learn from", "source left out (%)", "source trained on (%)", "falls")
+    columns = ("images", "others to learn from", "source left out (%)", "source trained on (%)", "falls")
     note = (
-        "Percent of the films that are given their class. Others to learn from: films of the class from other sources. "
+        "Percent of the images that are given their class. Others to learn from: images of the class from other sources. "
         "Falls: the two intervals do not overlap."
     )
     return Table("left-out", TITLE, ("Class", "Source"), columns, tuple(rows), note, synthetic)
@@ -116,14 +118,14 @@ def _table(found: Sequence[ExternalFinding], synthetic: bool) -> Table:
 def _picture(found: Sequence[ExternalFinding], synthetic: bool) -> "Picture":
     bars = []
     for f in found:
-        name = f"{f.label} without\n{shortened(f.source)}, n = {f.films:,}"
+        name = f"{f.label} without\n{shortened(f.source)}, n = {f.images:,}"
         bars.append(Bar(name, f.external, "alarm" if f.contradicts else "plain"))
         bars.append(Bar("with it", f.internal, "control"))
     words = Words(
         "left-out",
         "A source left out of training",
-        "Films of the class recognised (%)",
-        "Films of a class that are recognised when their source was left out of training and when it was not",
+        "Images of the class recognised (%)",
+        "Images of a class that are recognised when their source was left out of training and when it was not",
         "Pairs of bars, source left out and source trained on, in percent",
     )
     return rate_bars(bars, words, chance=None, synthetic=synthetic)
@@ -134,7 +136,7 @@ def _values(found: Sequence[ExternalFinding]) -> list[dict[str, Any]]:
         {
             "label": f.label,
             "source": f.source,
-            "films": f.films,
+            "images": f.images,
             "trained_on": f.learnt_from,
             "left_out": bounds(f.external),
             "trained": bounds(f.internal),

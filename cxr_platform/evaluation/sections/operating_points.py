@@ -8,13 +8,13 @@ from cxr_platform.evaluation.statistics.operating_point import OperatingPoint
 from cxr_platform.evaluation.table import ABSENT, Row, Table, Value, text
 
 NOTE = (
-    "Each film is judged by a threshold, on its Covid19 probability after scaling, that was chosen on the other folds: "
-    "the highest that finds the target's share of their Covid19 films. The intervals take the thresholds as they are. "
-    "Change of specificity: against calling a film Covid19 where that is its likeliest class; below 0 is the cost."
+    "Each image is judged by a threshold, on its Covid19 probability after scaling, that was chosen on the other folds: "
+    "the highest that finds the target's share of their Covid19 images. The intervals take the thresholds as they are. "
+    "Change of specificity: against calling an image Covid19 where that is its likeliest class; below 0 is the cost."
 )
 FOR_USE_NOTE = (
-    "The line for use was chosen on all films, and no film is left that could judge it; what to expect of it is what "
-    "the thresholds of the folds reached. It belongs to these networks and to films like these."
+    "The line for use was chosen on all images, and no image is left that could judge it; what to expect of it is what "
+    "the thresholds of the folds reached. It belongs to these networks and to images like these."
 )
 
 
@@ -22,9 +22,9 @@ def operating_lead(points: Sequence[OperatingPoint]) -> str:
     """What the middle target costs."""
     point = points[len(points) // 2]
     if point.sensitivity.value is None:
-        return "No fold has both Covid19 films to judge on and others to choose a threshold on: no operating point."
+        return "No fold has both Covid19 images to judge on and others to choose a threshold on: no operating point."
     return (
-        f"A threshold meant to find {_share(point.target)} of Covid19 films finds {rate(point.sensitivity)} of those "
+        f"A threshold meant to find {_share(point.target)} of Covid19 images finds {rate(point.sensitivity)} of those "
         f"in folds that it was not chosen on, at {rate(point.specificity)} specificity."
     )
 

@@ -7,15 +7,15 @@ from cxr_platform.evaluation.statistics.shortcut import share_kept
 
 NAMES = {
     "metadata": "Facts of the file, no pixels",
-    "whole-film": "Whole film, same recipe",
+    "whole-image": "Whole image, same recipe",
     "without-lungs": "Lungs blacked out",
     "lungs-only": "Lungs only",
 }
-SOURCE_NAMES = {**NAMES, "whole-film": "Whole film"}
+SOURCE_NAMES = {**NAMES, "whole-image": "Whole image"}
 SEEN = {
     "metadata": "the facts of the file",
-    "whole-film": "whole films",
-    "without-lungs": "films without their lungs",
+    "whole-image": "whole images",
+    "without-lungs": "images without their lungs",
 }
 MEANINGS = {
     ("metadata", True): "how the files were made is enough for most of what the network achieves",
@@ -30,10 +30,10 @@ def probe_sentence(name: str, found: Interval, control: Interval, chance: float,
     kept = share_kept(found.value, control.value, chance)
     seen = {
         "metadata": "A random forest that sees size, shape, colour mode and brightness of the file, and no pixel,",
-        "without-lungs": "The same simple recipe on films with the lung field blacked out",
+        "without-lungs": "The same simple recipe on images with the lung field blacked out",
         "lungs-only": "The same simple recipe on the lung field alone, everything else black,",
     }[name]
-    beside = "the winner" if name == "metadata" else "the same recipe on whole films"
+    beside = "the winner" if name == "metadata" else "the same recipe on whole images"
     reached = f"{seen} reaches {rate(found)}, {beside} {percent(control.value)}, chance {percent(chance)}"
     if kept is None:
         return f"{reached}: what it is compared with is not better than chance, so that this says nothing."
@@ -46,7 +46,7 @@ def probe_sentence(name: str, found: Interval, control: Interval, chance: float,
 def source_sentence(found: SourceFinding) -> str:
     """How often the source is told right."""
     return (
-        f"The source is told from {SEEN[found.probe]} for {rate(found.accuracy)} of the films; always naming the "
+        f"The source is told from {SEEN[found.probe]} for {rate(found.accuracy)} of the images; always naming the "
         f"largest of the {found.sources} sources would be right for {percent(found.chance)}."
     )
 
@@ -54,8 +54,8 @@ def source_sentence(found: SourceFinding) -> str:
 def caution() -> str:
     """What the probes of pixels cannot show."""
     return (
-        "The lung field is one outline for all films, drawn generously: a strip of lung stays outside of it on about "
-        "one film in ten, heart and spine lie within, and it follows the shape of the film, which the black areas "
+        "The lung field is one outline for all images, drawn generously: a strip of lung stays outside of it on about "
+        "one image in ten, heart and spine lie within, and it follows the shape of the image, which the black areas "
         "therefore still show. The recipe is a logistic regression on features of a network that was trained on "
         "photographs only; it shows what is there to be found, not what the study's own networks go by. Some signs of "
         "disease, a large heart or tubes, do lie outside of the lungs."

@@ -10,7 +10,7 @@ from cxr_platform.evaluation.table import text
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-FEW = 20  # films below which a bin is drawn hollow
+FEW = 20  # images below which a bin is drawn hollow
 LEGEND = "as trained", "after scaling"
 
 
@@ -23,14 +23,14 @@ def reliability_plot(
         _draw(axes, before, VERMILION, "s", LEGEND[0])
         _draw(axes, after, BLUE, "o", LEGEND[1])
         axes.set(xlim=(-2, 102), ylim=(-2, 102), aspect="equal")
-        axes.set(xlabel=f"Stated probability {stated} (%)", ylabel="Came true (% of the films)")
+        axes.set(xlabel=f"Stated probability {stated} (%)", ylabel="Came true (% of the images)")
         axes.set_title(title, loc="left", pad=10)
         axes.spines[["top", "right"]].set_visible(False)
         figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=10.5, columnspacing=1.2)
         png = to_png(figure)
     caption = (
-        f"Films by stated probability {stated}, in tenths, and how often it came true, with 95 % intervals. On the "
-        f"dotted line a network is as sure as it is right; below it, surer than that. Hollow: fewer than {FEW} films."
+        f"Images by stated probability {stated}, in tenths, and how often it came true, with 95 % intervals. On the "
+        f"dotted line a network is as sure as it is right; below it, surer than that. Hollow: fewer than {FEW} images."
     )
     return Picture(name, caption, _alt(stated, before, after, synthetic), png)
 
@@ -40,9 +40,9 @@ def _draw(axes: "Axes", bins: Sequence[Bin], colour: str, marker: str, label: st
         low, high = found.observed.low, found.observed.high
         if low is not None and high is not None:
             axes.plot([100 * found.stated] * 2, [low, high], color=colour, linewidth=1.8, alpha=0.7)
-        fill = "white" if found.films < FEW else colour
+        fill = "white" if found.images < FEW else colour
         axes.plot([100 * found.stated], [_observed(found)], marker, color=colour, markerfacecolor=fill, zorder=3)
-    enough = [found for found in bins if found.films >= FEW]
+    enough = [found for found in bins if found.images >= FEW]
     xs, ys = [100 * found.stated for found in enough], [_observed(found) for found in enough]
     axes.plot(xs, ys, color=colour, linewidth=1, alpha=0.5)
     axes.plot([], [], marker, color=colour, label=label)
@@ -58,5 +58,5 @@ def _alt(stated: str, before: Sequence[Bin], after: Sequence[Bin], synthetic: bo
 
 
 def _told(bins: Sequence[Bin]) -> str:
-    parts = (f"{text(100 * b.stated)} stated, {text(b.observed)} came true of {b.films:,} films" for b in bins)
+    parts = (f"{text(100 * b.stated)} stated, {text(b.observed)} came true of {b.images:,} images" for b in bins)
     return "; ".join(parts).capitalize()

@@ -1,7 +1,7 @@
 """Is it the disease that the network sees? What can be told without looking at the lungs, under the same folds.
 
 `statistics.shortcut.RULE` says when a probe counts as a shortcut. It is put to the probes that see no lung: facts of
-the file (beside the study's winner) and films whose lung field is black (beside the same recipe on whole films). What
+the file (beside the study's winner) and images whose lung field is black (beside the same recipe on whole images). What
 the lung field alone carries is stated and never called a shortcut.
 """
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cxr_platform.evaluation.findings import ProbeFinding, SourceFinding
 from cxr_platform.evaluation.interval import Interval
-from cxr_platform.evaluation.material import Material
+from cxr_platform.evaluation.report_inputs import Material
 from cxr_platform.evaluation.section import Section
 from cxr_platform.evaluation.sections.probe_words import NAMES, SOURCE_NAMES, caution, probe_sentence, source_sentence
 from cxr_platform.evaluation.sections.rate_bars import Bar, Words, rate_bars
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NAME, TITLE = "shortcuts", "What can be told without the lungs"
-WINNER, METADATA, WHOLE, WITHOUT, ONLY = "winner", "metadata", "whole-film", "without-lungs", "lungs-only"
+WINNER, METADATA, WHOLE, WITHOUT, ONLY = "winner", "metadata", "whole-image", "without-lungs", "lungs-only"
 CLASS_PARTS = {METADATA: "metadata_probe", WHOLE: "pixel_probes", WITHOUT: "pixel_probes", ONLY: "pixel_probes"}
 SOURCE_PARTS = ("metadata_source_probe", "pixel_source_probes")
 
@@ -66,7 +66,7 @@ def section(material: Material, found: Found) -> Section:
 
 
 def _rates(material: Material, names: Sequence[str]) -> dict[str, Rates]:
-    """Of the winner and of those of the probes called `names` that there are, over the same films; empty without any
+    """Of the winner and of those of the probes called `names` that there are, over the same images; empty without any
     probe."""
     import numpy as np
 
@@ -145,8 +145,8 @@ def _picture(material: Material, rates: dict[str, Rates], probes: Sequence[Probe
     words = Words(
         "shortcuts",
         "Told without the lungs?",
-        "7-class accuracy (% of films)",
-        "7-class accuracy of the winner, of the same simple recipe on whole and on masked films, and of a random "
+        "7-class accuracy (% of images)",
+        "7-class accuracy of the winner, of the same simple recipe on whole and on masked images, and of a random "
         "forest that sees no pixel",
         "Bars of 7-class accuracy in percent",
     )
@@ -193,7 +193,7 @@ def _source_tables(material: Material, sources: Sequence[SourceFinding]) -> tupl
         return ()
     rows = tuple(Row((SOURCE_NAMES[s.probe],), (s.accuracy, s.chance, s.sources)) for s in sources)
     columns = ("Source told right (%)", "always the largest (%)", "sources")
-    title = "How well the source of a film is told"
+    title = "How well the source of an image is told"
     return (Table("source-probes", title, ("What is seen",), columns, rows, "", material.synthetic),)
 
 

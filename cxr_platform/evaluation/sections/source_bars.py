@@ -22,18 +22,18 @@ WIDE_ENOUGH = 6.0  # percent of a bar that a letter needs
 
 
 def source_bars(counts: Counts, *, synthetic: bool) -> Picture:
-    """Percent of each class's films by source; classes without films keep an empty place that says so."""
+    """Percent of each class's images by source; classes without images keep an empty place that says so."""
     names, widths = _segments(counts)
     with canvas(3.4 + 0.28 * len(names), synthetic=synthetic) as (figure, axes):
         for place, name in enumerate(names):
             _draw(axes, place, name, widths[:, place], widths[:, :place].sum(axis=1))
         _name_rows(axes, counts)
-        axes.set(xlim=(0, 100), xlabel="Films of the class (%)", ylim=(len(CLASSES) - 0.5, -0.5))
+        axes.set(xlim=(0, 100), xlabel="Images of the class (%)", ylim=(len(CLASSES) - 0.5, -0.5))
         axes.set_title("Sources of each class", loc="left", pad=10)
         axes.spines[["top", "right"]].set_visible(False)
         figure.legend(loc="outside lower left", frameon=False, fontsize=11)
         png = to_png(figure)
-    caption = "Films of each class by the source that they come from, in percent of the class."
+    caption = "Images of each class by the source that they come from, in percent of the class."
     return Picture("sources", caption, _alt(counts, synthetic), png)
 
 
@@ -64,12 +64,12 @@ def _name_rows(axes: "Axes", counts: Counts) -> None:
     axes.set_yticks(range(len(CLASSES)), [f"{c} ({n:,})" for c, n in zip(CLASSES, totals, strict=True)])
     for place, n in enumerate(totals):
         if not n:
-            axes.text(1, place, "no films", va="center", color=GREY, style="italic")
+            axes.text(1, place, "no images", va="center", color=GREY, style="italic")
 
 
 def _alt(counts: Counts, synthetic: bool) -> str:
     parts = []
     for label, shares in source_shares(counts).items():
         told = ", ".join(f"{source} {text(share)}" for source, share in shares.items() if share)
-        parts.append(f"{label}: {told or 'no films'}")
+        parts.append(f"{label}: {told or 'no images'}")
     return f"{mark(synthetic)}Stacked bars of sources by class, in percent of the class. {'; '.join(parts)}."

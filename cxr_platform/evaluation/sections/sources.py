@@ -1,13 +1,13 @@
-"""Where the films of each class come from, and what the source alone would give away."""
+"""Where the images of each class come from, and what the source alone would give away."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 
 from cxr_platform.evaluation.canvas import Picture
 from cxr_platform.evaluation.findings import Association
-from cxr_platform.evaluation.material import Material
 from cxr_platform.evaluation.metrics import figures
 from cxr_platform.evaluation.prose import percent
+from cxr_platform.evaluation.report_inputs import Material
 from cxr_platform.evaluation.section import Section
 from cxr_platform.evaluation.sections.source_bars import source_bars
 from cxr_platform.evaluation.statistics.association import (
@@ -22,11 +22,11 @@ from cxr_platform.evaluation.table import Row, Table, Value
 from cxr_platform.evaluation.tables import counts_table
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 
-NAME, TITLE = "sources", "Where the films come from"
+NAME, TITLE = "sources", "Where the images come from"
 
 
 def find(material: Material) -> Association:
-    """Class × source over the films of the study; external sources take no part."""
+    """Class × source over the images of the study; external sources take no part."""
     counts = material.outcome.counts
     return Association(cramers_v(counts), single_source(counts), len(sources_of(counts)))
 
@@ -47,7 +47,7 @@ def section(material: Material, found: Association) -> Section:
 
 
 def confounding(found: Association) -> str:
-    """A warning that names the classes whose films all come from one source; empty where every class has several,
+    """A warning that names the classes whose images all come from one source; empty where every class has several,
     and where there is only one source in the whole study, by which nothing can be told apart."""
     if found.sources < 2 or not found.single_source:
         return ""
@@ -59,7 +59,7 @@ def confounding(found: Association) -> str:
 
 
 def external_counts(material: Material) -> dict[str, dict[str, int]]:
-    """Films by class, then source, of the sources that were in the manifest and not in the folds."""
+    """Images by class, then source, of the sources that were in the manifest and not in the folds."""
     inside = set(sources_of(material.outcome.counts))
     recorded = material.study.manifest.counts
     return {c: {s: n for s, n in recorded.get(c, {}).items() if s not in inside} for c in CLASSES}
@@ -68,23 +68,23 @@ def external_counts(material: Material) -> dict[str, dict[str, int]]:
 def _lead(counts: Counts, found: Association) -> Sequence[str]:
     if found.sources < 2:
         return (
-            "All films of the study come from one source: the source cannot give the class away here, and how far "
-            "the figures hold for films of another source cannot be told from them.",
+            "All images of the study come from one source: the source cannot give the class away here, and how far "
+            "the figures hold for images of another source cannot be told from them.",
         )
     rule = figures(source_rule_matrix(counts))
     return (
         _strength(found),
-        f"Whoever knew nothing but the source of a film, and answered the most frequent class of that source, would "
-        f"be right on {percent(rule.accuracy_7_class)} of these films; for {POSITIVE_CLASS} against the rest that "
+        f"Whoever knew nothing but the source of an image, and answered the most frequent class of that source, would "
+        f"be right on {percent(rule.accuracy_7_class)} of these images; for {POSITIVE_CLASS} against the rest that "
         f"is {percent(rule.sensitivity)} sensitivity and {percent(rule.specificity)} specificity.",
     )
 
 
 def _strength(found: Association) -> str:
     if found.cramers_v is None:
-        return "All films are of one class: class and source cannot be associated."
+        return "All images are of one class: class and source cannot be associated."
     return (
-        f"Class and source of the study's films are associated with Cramér's V {found.cramers_v:.3f}: 0 means that "
+        f"Class and source of the study's images are associated with Cramér's V {found.cramers_v:.3f}: 0 means that "
         "the source says nothing of the class, 1 that one of the two follows from the other."
     )
 
@@ -93,7 +93,7 @@ def _outside_lead(outside: Counts) -> list[str]:
     names = sources_of(outside)
     if not names:
         return []
-    return [f"Marked external, in no fold: {', '.join(names)}. These films enter no figure of this section."]
+    return [f"Marked external, in no fold: {', '.join(names)}. These images enter no figure of this section."]
 
 
 def _pictures(material: Material, found: Association) -> tuple[Picture, ...]:
@@ -109,8 +109,8 @@ def _tables(material: Material, outside: Counts) -> list[Table]:
 def _shares_table(counts: Counts, synthetic: bool) -> Table:
     shares, sources = source_shares(counts), sources_of(counts)
     rows = [Row((c,), (sum(counts.get(c, {}).values()), *(shares[c][s] for s in sources))) for c in CLASSES]
-    columns = ("films", *(f"{source} (%)" for source in sources))
-    note = "Percent of the films of a class, so that each row with films sums to 100."
+    columns = ("images", *(f"{source} (%)" for source in sources))
+    note = "Percent of the images of a class, so that each row with images sums to 100."
     return Table("source-shares", "Share of each source in a class", ("Class",), columns, tuple(rows), note, synthetic)
 
 
@@ -121,7 +121,7 @@ def _external_tables(outside: Counts) -> list[Table]:
     rows = [Row((c,), _numbers(outside[c], sources)) for c in CLASSES if outside[c]]
     totals = {s: sum(outside[c].get(s, 0) for c in CLASSES) for s in sources}
     rows.append(Row(("All classes",), _numbers(totals, sources), "total"))
-    title = "Films of external sources, which were not in the folds"
+    title = "Images of external sources, which were not in the folds"
     return [Table("external-counts", title, ("Class",), tuple(sources), tuple(rows))]
 
 

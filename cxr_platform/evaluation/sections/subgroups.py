@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from cxr_platform.evaluation.findings import WithinSources
-from cxr_platform.evaluation.material import Material
 from cxr_platform.evaluation.paper import STRATEGIES
 from cxr_platform.evaluation.prose import rate
+from cxr_platform.evaluation.report_inputs import Material
 from cxr_platform.evaluation.section import Section
 from cxr_platform.evaluation.sections.forest import forest
 from cxr_platform.evaluation.statistics.resampling import study_seed
@@ -25,29 +25,29 @@ from cxr_platform.evaluation.statistics.unseen import contradicts
 from cxr_platform.evaluation.table import Row, Table, Value
 from cxr_platform.labels import POSITIVE_CLASS
 
-NAME, TITLE = "subgroups", "Parts of the films"
+NAME, TITLE = "subgroups", "Parts of the images"
 DIVISIONS = ("source", "view", "sex", "age")
 RATES = {
     "accuracy": "7-class accuracy",
     "sensitivity": f"{POSITIVE_CLASS} sensitivity",
     "specificity": f"{POSITIVE_CLASS} specificity",
 }
-DENOMINATORS = {"accuracy": "films", "sensitivity": f"{POSITIVE_CLASS} films", "specificity": "other films"}
+DENOMINATORS = {"accuracy": "images", "sensitivity": f"{POSITIVE_CLASS} images", "specificity": "other images"}
 MAKE_UP = ("largest source", "its share (%)", "largest class", "share of that (%)")
 NAMED = 4  # parts of lower accuracy that the text names; the table has all
-GREY = f"Grey italics: over fewer than {SMALL} films, too few to say anything."
+GREY = f"Grey italics: over fewer than {SMALL} images, too few to say anything."
 CHILDREN = (
     " The collection that usually bears the name chest_xray (Kermany et al. 2018) is of children of one to five years "
-    "but tells no age film by film: its films stand under unknown."
+    "but tells no age image by image: its images stand under unknown."
 )
 
 
 @dataclass(frozen=True)
 class Found:
-    """Rates of `strategy` over all films, over each subgroup, and recall by source and class.
+    """Rates of `strategy` over all images, over each subgroup, and recall by source and class.
 
-    `mixed` are the films of those sources that have Covid19 and other films; `None` where these are all or none.
-    `within` is specificity on those beside films of the same classes from elsewhere.
+    `mixed` are the images of those sources that have Covid19 and other images; `None` where these are all or none.
+    `within` is specificity on those beside images of the same classes from elsewhere.
     """
 
     strategy: str
@@ -62,7 +62,7 @@ def find(material: Material) -> Found:
     """The winner's figures in every subgroup that the predictions and, where it is there, the manifest tell of."""
     winner = material.outcome.verdict.winner
     judged = Judged(material.predictions, winner, study_seed(material.study))
-    facts = None if material.films is None else material.films.facts
+    facts = None if material.images is None else material.images.facts
     parts, recalls = subgroups(judged, facts), tuple(judged.recalls())
     return Found(winner, judged.overall(), judged.mixed(), parts, recalls, _within(judged))
 
@@ -73,11 +73,11 @@ def _within(judged: Judged) -> WithinSources | None:
         return None
     within, elsewhere = rates
     falls = contradicts(within.interval, elsewhere.interval)
-    return WithinSources(within.films, within.interval, elsewhere.interval, falls)
+    return WithinSources(within.images, within.interval, elsewhere.interval, falls)
 
 
 def section(material: Material, found: Found) -> Section:
-    """Accuracy, sensitivity and specificity by subgroup; absent where the films cannot be divided."""
+    """Accuracy, sensitivity and specificity by subgroup; absent where the images cannot be divided."""
     if not found.subgroups:
         return Section(NAME, TITLE, absent=_why_none(material))
     return Section(
@@ -97,38 +97,38 @@ def _lead(material: Material, found: Found) -> tuple[str, ...]:
 
 
 def _why_none(material: Material) -> str:
-    if material.films is None:
-        return "All films come from one source, and view, sex and age are in the manifest, which was not given."
-    return "All films come from one source, and view, sex and age are not told or the same for all."
+    if material.images is None:
+        return "All images come from one source, and view, sex and age are in the manifest, which was not given."
+    return "All images come from one source, and view, sex and age are not told or the same for all."
 
 
 def _overall(found: Found) -> str:
     return (
         f"{STRATEGIES[found.strategy]}, first by the paper's rule, has a 7-class accuracy of "
-        f"{rate(found.overall.accuracy.interval)} over all {found.overall.films:,} films."
+        f"{rate(found.overall.accuracy.interval)} over all {found.overall.images:,} images."
     )
 
 
 def _lower(found: Found) -> str:
     lower = lower_than_overall(found.overall.accuracy, found.subgroups)
     if not lower:
-        return f"No part of {SMALL} films or more lies below that with its whole interval."
+        return f"No part of {SMALL} images or more lies below that with its whole interval."
     lower.sort(key=lambda part: part.accuracy.interval.value or 0)
-    parts = [f"{p.by} {p.name}, {rate(p.accuracy.interval)} of {p.films:,} films" for p in lower[:NAMED]]
+    parts = [f"{p.by} {p.name}, {rate(p.accuracy.interval)} of {p.images:,} images" for p in lower[:NAMED]]
     parts += [f"and {len(lower) - NAMED} more"] if len(lower) > NAMED else []
     return f"Below that with their whole interval lie: {'; '.join(parts)}."
 
 
 def _mixed(found: Found) -> list[str]:
-    """Within a source the source gives nothing away; few films, but the question of the whole report."""
+    """Within a source the source gives nothing away; few images, but the question of the whole report."""
     if found.mixed is None:
         return []
     sensitivity, specificity = found.mixed.sensitivity, found.mixed.specificity
-    few = f" Fewer than {SMALL} films: no more than a hint." * (sensitivity.small or specificity.small)
+    few = f" Fewer than {SMALL} images: no more than a hint." * (sensitivity.small or specificity.small)
     return [
-        f"Within the sources that hold both {POSITIVE_CLASS} and other films, where knowing the source helps little, "
-        f"sensitivity is {rate(sensitivity.interval)} of {sensitivity.films:,} films and specificity "
-        f"{rate(specificity.interval)} of {specificity.films:,}; over all films they are "
+        f"Within the sources that hold both {POSITIVE_CLASS} and other images, where knowing the source helps little, "
+        f"sensitivity is {rate(sensitivity.interval)} of {sensitivity.images:,} images and specificity "
+        f"{rate(specificity.interval)} of {specificity.images:,}; over all images they are "
         f"{rate(found.overall.sensitivity.interval)} and {rate(found.overall.specificity.interval)}"
         f"{_same_classes(found.within)}.{few}"
     ]
@@ -137,7 +137,7 @@ def _mixed(found: Found) -> list[str]:
 def _same_classes(within: WithinSources | None) -> str:
     if within is None:
         return ""
-    return f", and films of the same classes from other sources have {rate(within.elsewhere)} specificity"
+    return f", and images of the same classes from other sources have {rate(within.elsewhere)} specificity"
 
 
 def _entangled(material: Material, found: Found) -> list[str]:
@@ -148,21 +148,21 @@ def _entangled(material: Material, found: Found) -> list[str]:
     tied = "; ".join(f"{s.by} {s.name} only from {s.only_source}" for s in by_facts if s.only_source)
     return [
         "View, sex and age differ from collection to collection, and so do the classes: a difference between two "
-        "parts of the films may be one between collections or classes, not between patients or projections"
+        "parts of the images may be one between collections or classes, not between patients or projections"
         f"{f' ({tied})' if tied else ''}."
     ]
 
 
 def _not_told(material: Material, found: Found) -> list[str]:
-    if material.films is None:
-        return ["View, sex and age are in the manifest, which was not given: the films are divided by source alone."]
+    if material.images is None:
+        return ["View, sex and age are in the manifest, which was not given: the images are divided by source alone."]
     missing = [by for by in DIVISIONS if by not in {s.by for s in found.subgroups}]
-    return [f"Not told, or the same for all films: {', '.join(missing)}."] if missing else []
+    return [f"Not told, or the same for all images: {', '.join(missing)}."] if missing else []
 
 
 def _rate_table(found: Found, measure: str, synthetic: bool) -> Table:
-    rows = [_row((s.by, s.name), s[measure], _make_up(s, measure)) for s in found.subgroups if s[measure].films]
-    overall = _row(("all", "all films"), found.overall[measure], _make_up(found.overall, measure))
+    rows = [_row((s.by, s.name), s[measure], _make_up(s, measure)) for s in found.subgroups if s[measure].images]
+    overall = _row(("all", "all images"), found.overall[measure], _make_up(found.overall, measure))
     columns = (DENOMINATORS[measure], f"{RATES[measure]} (%)", *(MAKE_UP if measure == "accuracy" else ()))
     title, note = f"{RATES[measure]} by source, view, sex and age", _note(found, measure)
     return Table(f"subgroups-{measure}", title, ("By", "Part"), columns, (*rows, overall), note, synthetic)
@@ -170,14 +170,14 @@ def _rate_table(found: Found, measure: str, synthetic: bool) -> Table:
 
 def _recall_table(found: Found, synthetic: bool) -> Table:
     rows = tuple(_row((r.source, r.label), r.rate) for r in found.recalls)
-    note = f"Share of the films of a class from a source that were recognised as that class. {GREY}"
+    note = f"Share of the images of a class from a source that were recognised as that class. {GREY}"
     title = "Recall of each class by source"
-    return Table("subgroups-recall", title, ("Source", "Class"), ("films", "recall (%)"), rows, note, synthetic)
+    return Table("subgroups-recall", title, ("Source", "Class"), ("images", "recall (%)"), rows, note, synthetic)
 
 
 def _row(labels: tuple[str, str], figure: Rate, further: Sequence[Value] = ()) -> Row:
     kind = "small" if figure.small else "total" if labels[0] == "all" else ""
-    return Row(labels, (figure.films, figure.interval, *further), kind)
+    return Row(labels, (figure.images, figure.interval, *further), kind)
 
 
 def _make_up(part: Subgroup, measure: str) -> tuple[Value, ...]:
@@ -196,7 +196,7 @@ def _note(found: Found, measure: str) -> str:
 def _values(found: Found) -> dict[str, Any]:
     return {
         "strategy": found.strategy,
-        "small_below_films": SMALL,
+        "small_below_images": SMALL,
         "overall": _part_values(found.overall),
         "sources_with_and_without_covid19": None if found.mixed is None else _part_values(found.mixed),
         "lower_than_overall": [
@@ -214,4 +214,10 @@ def _part_values(part: Subgroup) -> dict[str, Any]:
 
 def _rate_values(figure: Rate) -> dict[str, Any]:
     bounds = figure.interval
-    return {"films": figure.films, "small": figure.small, "value": bounds.value, "low": bounds.low, "high": bounds.high}
+    return {
+        "images": figure.images,
+        "small": figure.small,
+        "value": bounds.value,
+        "low": bounds.low,
+        "high": bounds.high,
+    }

@@ -70,14 +70,14 @@ def calibrate(predictions: Predictions, strategy: str, bootstrap: Bootstrap) -> 
 
 
 def cross_scaled(predictions: Predictions, strategy: str) -> "tuple[tuple[float, ...], np.ndarray]":
-    """The temperature of each fold, and (N, 7) probabilities, each film's scaled at that of its fold."""
+    """The temperature of each fold, and (N, 7) probabilities, each image's scaled at that of its fold."""
     probability = predictions.probability[strategy]
     temperatures = fold_temperatures(probability, predictions.label, predictions.fold, predictions.folds)
     return tuple(map(float, temperatures)), scale(probability, temperatures[predictions.fold])
 
 
 def quality(label: "np.ndarray", probability: "np.ndarray", bootstrap: Bootstrap) -> Quality:
-    """The quality of `probability` (N, 7) for films of `label` (N,)."""
+    """The quality of `probability` (N, 7) for images of `label` (N,)."""
     import numpy as np
 
     top, right, stated, ill = _two_views(label, probability)
@@ -90,16 +90,16 @@ def quality(label: "np.ndarray", probability: "np.ndarray", bootstrap: Bootstrap
 
 
 def _figures(totals: "np.ndarray") -> "np.ndarray":
-    """(r, 5): both calibration errors, then the three means, from sums over films."""
+    """(r, 5): both calibration errors, then the three means, from sums over images."""
     import numpy as np
 
-    films = totals[:, -1]
-    errors = [calibration_error(totals[:, part], films) for part in (slice(BINS), slice(BINS, 2 * BINS))]
-    return np.column_stack([*errors, totals[:, 2 * BINS : -1] / films[:, None]])
+    images = totals[:, -1]
+    errors = [calibration_error(totals[:, part], images) for part in (slice(BINS), slice(BINS, 2 * BINS))]
+    return np.column_stack([*errors, totals[:, 2 * BINS : -1] / images[:, None]])
 
 
 def reliability(label: "np.ndarray", probability: "np.ndarray", bootstrap: Bootstrap) -> Reliability:
-    """The bins of `probability` (N, 7) for films of `label` (N,)."""
+    """The bins of `probability` (N, 7) for images of `label` (N,)."""
     top, right, stated, ill = _two_views(label, probability)
     return Reliability(reliability_bins(top, right, bootstrap), reliability_bins(stated, ill, bootstrap))
 

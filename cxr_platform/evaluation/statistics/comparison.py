@@ -1,4 +1,4 @@
-"""The winner against every other strategy on the same films."""
+"""The winner against every other strategy on the same images."""
 
 from typing import TYPE_CHECKING
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 def compare(predictions: Predictions, winner: str, bootstrap: Bootstrap) -> tuple[Comparison, ...]:
     """`winner` against each other strategy of `predictions`, in their order; empty where there is no other.
 
-    McNemar's exact test takes films one by one and ignores that films of one patient are alike, so that its p value is
+    McNemar's exact test takes images one by one and ignores that images of one patient are alike, so that its p value is
     somewhat too small where patients have several; the bootstrap of the difference resamples patients and does not.
     Holm's correction holds the chance of one false alarm over all these comparisons at 5 %.
     """
     others = [name for name in predictions.probability if name != winner]
-    right = {name: right_films(predictions, name) for name in (winner, *others)}
+    right = {name: right_images(predictions, name) for name in (winner, *others)}
     p_values = [mcnemar_p(right[winner], right[other]) for other in others]
     return tuple(
         Comparison(winner, other, bootstrap.difference(right[winner], right[other]), p, adjusted)
@@ -26,13 +26,13 @@ def compare(predictions: Predictions, winner: str, bootstrap: Bootstrap) -> tupl
     )
 
 
-def right_films(predictions: Predictions, strategy: str) -> "np.ndarray":
-    """(N,) bool: films whose likeliest class is their own."""
+def right_images(predictions: Predictions, strategy: str) -> "np.ndarray":
+    """(N,) bool: images whose likeliest class is their own."""
     return predictions.probability[strategy].argmax(axis=1) == predictions.label
 
 
 def mcnemar_p(right_a: "np.ndarray", right_b: "np.ndarray") -> float:
-    """McNemar's exact two-sided p value for two classifiers on the same films (N,); 1 where they never differ."""
+    """McNemar's exact two-sided p value for two classifiers on the same images (N,); 1 where they never differ."""
     import numpy as np
     from statsmodels.stats.contingency_tables import mcnemar
 

@@ -19,7 +19,7 @@ COUNTED = (
 
 
 def cells(label: "np.ndarray", predicted: "np.ndarray") -> "np.ndarray":
-    """(N, 49) float32 with one 1 a row: the cell of the confusion matrix in which each film stands."""
+    """(N, 49) float32 with one 1 a row: the cell of the confusion matrix in which each image stands."""
     import numpy as np
 
     size = len(CLASSES)
@@ -29,7 +29,7 @@ def cells(label: "np.ndarray", predicted: "np.ndarray") -> "np.ndarray":
 def from_matrices(matrices: "np.ndarray") -> "np.ndarray":
     """(r, 6) values of `COUNTED` out of (r, 7, 7) weighted counts, rows actual; NaN where undefined.
 
-    Balanced accuracy and macro F1 are means over the classes that have films, as `balanced_accuracy_score`, and
+    Balanced accuracy and macro F1 are means over the classes that have images, as `balanced_accuracy_score`, and
     `f1_score` given those labels, of scikit-learn.
     """
     import numpy as np

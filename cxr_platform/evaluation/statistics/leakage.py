@@ -1,5 +1,5 @@
-"""What it does to the figures when films of one patient may stand in several folds: the paper's protocol less the
-grouped one, on the same films."""
+"""What it does to the figures when images of one patient may stand in several folds: the paper's protocol less the
+grouped one, on the same images."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,9 +27,9 @@ class Leakage:
 
 
 def leakage(paper: Predictions, grouped: Predictions, bootstrap: Bootstrap) -> tuple[Leakage, ...]:
-    """One a strategy that both have. Both are about the same films, which `load_predictions` puts in one order.
+    """One a strategy that both have. Both are about the same images, which `load_predictions` puts in one order.
 
-    `bootstrap` is over the groups of either: a film's group is the manifest's, whatever the protocol.
+    `bootstrap` is over the groups of either: an image's group is the manifest's, whatever the protocol.
     """
     return tuple(_of(s, paper, grouped, bootstrap) for s in grouped.probability if s in paper.probability)
 
@@ -52,8 +52,8 @@ def mean_difference(paper: Predictions, grouped: Predictions, bootstrap: Bootstr
     }
 
 
-def torn_films(predictions: Predictions) -> int:
-    """Films whose group has a film in another fold: the network that was tested on them had learnt from that one."""
+def torn_images(predictions: Predictions) -> int:
+    """Images whose group has an image in another fold: the network that was tested on them had learnt from that one."""
     import pandas as pd
 
     folds = pd.Series(predictions.fold).groupby(predictions.group_id).transform("nunique")
@@ -71,7 +71,7 @@ def _of(strategy: str, paper: Predictions, grouped: Predictions, bootstrap: Boot
 
 
 def _hits(strategy: str, paper: Predictions, grouped: Predictions) -> "dict[str, Hits]":
-    """For each measure: films that are right under either protocol, (N,) bool each, and those that it is about."""
+    """For each measure: images that are right under either protocol, (N,) bool each, and those that it is about."""
     covid, label = CLASSES.index(POSITIVE_CLASS), grouped.label
     mixed, apart = (p.probability[strategy].argmax(axis=1) for p in (paper, grouped))
     return {

@@ -47,7 +47,7 @@ COLUMNS = tuple(FIGURES_OF_MERIT)
 
 @dataclass(frozen=True)
 class Predictive:
-    """PPV and NPV in percent where `prevalence` (0 to 1) of the films are Covid19; `own` marks the study's share."""
+    """PPV and NPV in percent where `prevalence` (0 to 1) of the images are Covid19; `own` marks the study's share."""
 
     prevalence: float
     ppv: Interval
@@ -57,7 +57,7 @@ class Predictive:
 
 @dataclass(frozen=True)
 class StrategyMeasures:
-    """One strategy: `pooled` over all films, `spread` over folds, both by the names in `FIGURES_OF_MERIT`."""
+    """One strategy: `pooled` over all images, `spread` over folds, both by the names in `FIGURES_OF_MERIT`."""
 
     strategy: str
     pooled: Mapping[str, Interval]
@@ -101,7 +101,7 @@ class WeightedMeasures:
 
 
 def brier_scores(label: "np.ndarray", probability: "np.ndarray") -> "np.ndarray":
-    """(N,) squared distances, 0 to 2, of each film's probabilities from its class (Brier 1950)."""
+    """(N,) squared distances, 0 to 2, of each image's probabilities from its class (Brier 1950)."""
     import numpy as np
 
     return np.square(probability - np.eye(len(CLASSES))[label]).sum(axis=1)

@@ -1,7 +1,7 @@
-"""The operating point: from which Covid19 probability on a film is called Covid19, for a stated sensitivity.
+"""The operating point: from which Covid19 probability on an image is called Covid19, for a stated sensitivity.
 
 A threshold is judged on a fold that had no part in choosing it: for fold k the temperature is fitted, and the threshold
-chosen, on the films of all other folds. What a later user takes is chosen on all folds (`choose`).
+chosen, on the images of all other folds. What a later user takes is chosen on all folds (`choose`).
 """
 
 import math
@@ -23,9 +23,9 @@ TARGETS = (0.90, 0.95, 0.99)
 
 @dataclass(frozen=True)
 class Choice:
-    """Call a film Covid19 where its Covid19 probability, scaled at `temperature`, is `threshold` or more.
+    """Call an image Covid19 where its Covid19 probability, scaled at `temperature`, is `threshold` or more.
 
-    `threshold` is from 0 to 1, `None` where there was no Covid19 film to choose it on.
+    `threshold` is from 0 to 1, `None` where there was no Covid19 image to choose it on.
     """
 
     target: float
@@ -36,7 +36,7 @@ class Choice:
 @dataclass(frozen=True)
 class OperatingPoint:
     """One target: what the cross-fitted thresholds reach, in percent, and the change of specificity, in points,
-    against calling a film Covid19 where that is its likeliest class. `by_fold` are the choices that are judged here;
+    against calling an image Covid19 where that is its likeliest class. `by_fold` are the choices that are judged here;
     `for_use` was chosen on all folds and is judged nowhere."""
 
     target: float
@@ -70,7 +70,7 @@ def choose(probability: "np.ndarray", label: "np.ndarray", targets: tuple[float,
 
 
 def called(probability: "np.ndarray", choice: Choice) -> "np.ndarray":
-    """(N,) bool: films that `choice` calls Covid19; none where it has no threshold."""
+    """(N,) bool: images that `choice` calls Covid19; none where it has no threshold."""
     stated = scale(probability, choice.temperature)[:, CLASSES.index(POSITIVE_CLASS)]
     return stated >= (math.inf if choice.threshold is None else choice.threshold)
 
@@ -81,7 +81,7 @@ def highest_threshold(positive: "np.ndarray", target: float) -> float | None:
 
     if not len(positive):
         return None
-    needed = max(1, math.ceil(target * len(positive) - 1e-9))  # 0.95 × 20 is 19 films, not the 20 of its rounding
+    needed = max(1, math.ceil(target * len(positive) - 1e-9))  # 0.95 × 20 is 19 images, not the 20 of its rounding
     return float(np.sort(positive)[len(positive) - needed])
 
 

@@ -1,6 +1,6 @@
 """What a call of "Covid19" is worth where the disease is as frequent as stated.
 
-The share of Covid19 among a study's films is its makers' choice, so predictive values counted on them hold nowhere
+The share of Covid19 among a study's images is its makers' choice, so predictive values counted on them hold nowhere
 else. Bayes' rule gives them from sensitivity and specificity at a prevalence that is said (Altman & Bland 1994,
 BMJ 309:102).
 """

@@ -1,7 +1,7 @@
-"""Areas under the curves of Covid19 against the rest, for many weightings of the same films at once.
+"""Areas under the curves of Covid19 against the rest, for many weightings of the same images at once.
 
 Both equal scikit-learn's `roc_auc_score` and `average_precision_score` with `sample_weight`; equal scores count as
-scikit-learn counts them. They are written out because 2,000 replicates of a study's films through scikit-learn, one by
+scikit-learn counts them. They are written out because 2,000 replicates of a study's images through scikit-learn, one by
 one, would take minutes for each strategy.
 """
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Ranked:
-    """N films ordered once by `scores` (N,); `positive` (N,) bool says which are Covid19."""
+    """N images ordered once by `scores` (N,); `positive` (N,) bool says which are Covid19."""
 
     def __init__(self, scores: "np.ndarray", positive: "np.ndarray"):
         import numpy as np
@@ -21,13 +21,13 @@ class Ranked:
         falling = -scores[order]  # ascending, which searchsorted asks for
         self._positives, self._negatives = order[positive[order]], order[~positive[order]]
         of_positives, of_negatives = falling[positive[order]], falling[~positive[order]]
-        # For each positive film, how many negatives score higher, and how many as high or higher; likewise positives
+        # For each positive image, how many negatives score higher, and how many as high or higher; likewise positives
         self._above = np.searchsorted(of_negatives, of_positives, side="left")
         self._level = np.searchsorted(of_negatives, of_positives, side="right")
         self._found = np.searchsorted(of_positives, of_positives, side="right")
 
     def areas(self, weights: "np.ndarray") -> "np.ndarray":
-        """(r, 2): area under the ROC curve and average precision, for weights (r, N); NaN without films of a side."""
+        """(r, 2): area under the ROC curve and average precision, for weights (r, N); NaN without images of a side."""
         import numpy as np
 
         positive = weights[:, self._positives].astype(float)
@@ -36,12 +36,12 @@ class Ranked:
             return np.stack([self._roc(positive, below), self._precision(positive, below)], axis=1)
 
     def _roc(self, positive: "np.ndarray", false: "np.ndarray") -> "np.ndarray":
-        """The share of pairs in which the positive film scores higher; a tie counts half (Hanley & McNeil 1982)."""
+        """The share of pairs in which the positive image scores higher; a tie counts half (Hanley & McNeil 1982)."""
         beaten_by = (false[:, self._above] + false[:, self._level]) / 2
         return 1 - (positive * beaten_by).sum(axis=1) / (positive.sum(axis=1) * false[:, -1])
 
     def _precision(self, positive: "np.ndarray", false: "np.ndarray") -> "np.ndarray":
-        """Precision at the score of each positive film, averaged over them; undefined without a negative film."""
+        """Precision at the score of each positive image, averaged over them; undefined without a negative image."""
         import numpy as np
 
         true = _cumulated(positive)[:, self._found]

@@ -1,12 +1,12 @@
-"""Intervals by bootstrap over groups: patients with all their films, duplicates and near-duplicates.
+"""Intervals by bootstrap over groups: patients with all their images, duplicates and near-duplicates.
 
-Films of one patient are alike, so that resampling films one by one would give intervals that are too narrow. Each
-replicate draws as many groups as there are, with replacement, and every film counts as often as its group was drawn
+Images of one patient are alike, so that resampling images one by one would give intervals that are too narrow. Each
+replicate draws as many groups as there are, with replacement, and every image counts as often as its group was drawn
 (the cluster bootstrap; Field & Welsh 2007, J. R. Statist. Soc. B 69:369). Bounds are percentiles of the replicates.
 Everything given the same groups and seed sees the same replicates, so differences are paired.
 
 What such an interval does not cover: that training again gives another network, and that another hospital has other
-films.
+images.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,24 +22,24 @@ if TYPE_CHECKING:
 
     Statistic = Callable[[np.ndarray], np.ndarray]
 
-CHUNK_CELLS = 2_000_000  # replicates × films at a time: 8 MB of weights, a few times that in a statistic
+CHUNK_CELLS = 2_000_000  # replicates × images at a time: 8 MB of weights, a few times that in a statistic
 EXACT_IN_FLOAT32 = 2**22  # sums up to 2**24 are; a replicate may draw somewhat more than there is
 LEAST_DEFINED = 0.5  # share of replicates in which a statistic has to be defined
 NOTHING = 1e-9  # by how much rounding alone moves a figure
 
 
 class Bootstrap:
-    """Replicates of N films in G groups."""
+    """Replicates of N images in G groups."""
 
     def __init__(self, groups: "np.ndarray", replicates: int = REPLICATES, seed: int = 0):
         import numpy as np
 
         names, self.position = np.unique(np.asarray(groups).astype(str), return_inverse=True)
-        self.groups, self.films = len(names), len(self.position)
+        self.groups, self.images = len(names), len(self.position)
         self.replicates, self.seed = replicates, seed
 
     def weights(self) -> "Iterator[np.ndarray]":
-        """Chunks (r, N) float32: how often each film is drawn. Every call gives the same sequence."""
+        """Chunks (r, N) float32: how often each image is drawn. Every call gives the same sequence."""
         for counts in self.group_weights():
             yield counts[:, self.position]
 
@@ -48,7 +48,7 @@ class Bootstrap:
         import numpy as np
 
         drawn = _drawn(self.groups, self.replicates, self.seed)
-        step = max(1, CHUNK_CELLS // max(1, self.films))
+        step = max(1, CHUNK_CELLS // max(1, self.images))
         for start in range(0, len(drawn), step):
             yield drawn[start : start + step].astype(np.float32)
 
@@ -59,7 +59,7 @@ class Bootstrap:
         return np.concatenate([statistic(chunk) for chunk in self.weights()])
 
     def rate(self, hits: "np.ndarray", among: "np.ndarray | None" = None) -> Interval:
-        """Percent of True in `hits` (N,) among the films where `among` (N,) is True, `None` where there are none.
+        """Percent of True in `hits` (N,) among the images where `among` (N,) is True, `None` where there are none.
 
         `hits` may also be shares from 0 to 1, whose mean it gives. Where all or none hit, every replicate says so too
         and the bootstrap knows nothing; then the bounds are Clopper and Pearson's over the groups among.
@@ -71,7 +71,7 @@ class Bootstrap:
         return self._mean(100 * hit, whole)
 
     def difference(self, hits_a: "np.ndarray", hits_b: "np.ndarray", among: "np.ndarray | None" = None) -> Interval:
-        """`rate` of a minus that of b on the same films, in percentage points, signed."""
+        """`rate` of a minus that of b on the same images, in percentage points, signed."""
         gap = self._sums(hits_a, among) - self._sums(hits_b, among)
         return self._mean(100 * gap, self._sums(None, among), signed=True)
 
@@ -83,14 +83,14 @@ class Bootstrap:
         return percentile_interval(value, self._replicate_ratio(part, whole), signed=signed)
 
     def totals(self, values: "np.ndarray") -> "np.ndarray":
-        """(replicates, k) sums of `values` (N, k) over the films as each replicate draws them, all in one pass."""
+        """(replicates, k) sums of `values` (N, k) over the images as each replicate draws them, all in one pass."""
         import numpy as np
 
         sums = [np.bincount(self.position, weights=column, minlength=self.groups) for column in values.T]
         return self._group_totals(np.stack(sums, axis=1))
 
     def _group_totals(self, sums: "np.ndarray") -> "np.ndarray":
-        """As `totals`, of (G, k) sums by group. Counts of films are exact in float32, at half the work."""
+        """As `totals`, of (G, k) sums by group. Counts of images are exact in float32, at half the work."""
         import numpy as np
 
         exact = np.array_equal(sums, np.rint(sums)) and np.abs(sums).sum(axis=0).max(initial=0) < EXACT_IN_FLOAT32
@@ -100,7 +100,7 @@ class Bootstrap:
     def _sums(self, values: "np.ndarray | None", among: "np.ndarray | None") -> "np.ndarray":
         import numpy as np
 
-        values = np.ones(self.films) if values is None else np.asarray(values, dtype=float)
+        values = np.ones(self.images) if values is None else np.asarray(values, dtype=float)
         values = values if among is None else np.where(among, values, 0.0)
         return np.bincount(self.position, weights=values, minlength=self.groups)
 
@@ -139,12 +139,12 @@ def rate_interval(
     replicates: int = REPLICATES,
     seed: int = 0,
 ) -> Interval:
-    """Percent of True in `hits` (N,) among the films where `among` is True; see `Bootstrap.rate`."""
+    """Percent of True in `hits` (N,) among the images where `among` is True; see `Bootstrap.rate`."""
     return Bootstrap(groups, replicates, seed).rate(hits, among)
 
 
 def study_bootstrap(study: Study, predictions: Predictions) -> Bootstrap:
-    """Replicates of all films of a study, with its profile's seed."""
+    """Replicates of all images of a study, with its profile's seed."""
     return Bootstrap(predictions.group_id, seed=study_seed(study))
 
 

@@ -1,6 +1,6 @@
-"""How one strategy does on parts of the study's films: by source, view, sex and age band.
+"""How one strategy does on parts of the study's images: by source, view, sex and age band.
 
-Each rate is over the films of the subgroup alone, with an interval by bootstrap over their groups.
+Each rate is over the images of the subgroup alone, with an interval by bootstrap over their groups.
 """
 
 from collections import Counter
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SMALL = 20
-"""A rate over fewer films than this is shown in grey: one film more or less moves it by five points and more."""
+"""A rate over fewer images than this is shown in grey: one image more or less moves it by five points and more."""
 
 UNKNOWN = "unknown"
 AGE_BANDS: Mapping[str, tuple[float, float]] = {
@@ -33,25 +33,25 @@ SEXES = {"M": "male", "F": "female"}
 MEASURES = ("accuracy", "sensitivity", "specificity")
 
 Members = Mapping[str, "np.ndarray"]
-"""Name of a subgroup → (N,) whether a film belongs to it."""
+"""Name of a subgroup → (N,) whether an image belongs to it."""
 
 
 @dataclass(frozen=True)
 class Rate:
-    """A rate in percent over `films` films, with its interval."""
+    """A rate in percent over `images` images, with its interval."""
 
-    films: int
+    images: int
     interval: Interval
 
     @property
     def small(self) -> bool:
-        """Whether it is over too few films to say anything."""
-        return self.films < SMALL
+        """Whether it is over too few images to say anything."""
+        return self.images < SMALL
 
 
 @dataclass(frozen=True)
 class Subgroup:
-    """The films that are `name` `by` source, view, sex or age, and the rates over them.
+    """The images that are `name` `by` source, view, sex or age, and the rates over them.
 
     `top_source` and `top_class` are the most frequent ones with their share of the subgroup in percent: how far the
     subgroup is a source or a class under another name, and what always answering that class would reach in it.
@@ -67,13 +67,13 @@ class Subgroup:
 
     @property
     def only_source(self) -> str | None:
-        """The source of all its films, where there is only one."""
+        """The source of all its images, where there is only one."""
         return self.top_source[0] if self.top_source[1] == 100 else None
 
     @property
-    def films(self) -> int:
-        """Films of the subgroup."""
-        return self.accuracy.films
+    def images(self) -> int:
+        """Images of the subgroup."""
+        return self.accuracy.images
 
     def __getitem__(self, measure: str) -> Rate:
         rate: Rate = getattr(self, measure)
@@ -82,7 +82,7 @@ class Subgroup:
 
 @dataclass(frozen=True)
 class Recall:
-    """Share of the films of `label` from `source` that were recognised as that class."""
+    """Share of the images of `label` from `source` that were recognised as that class."""
 
     source: str
     label: str
@@ -90,7 +90,7 @@ class Recall:
 
 
 class Judged:
-    """One strategy's predictions of the study's films, and the rates over any part of them."""
+    """One strategy's predictions of the study's images, and the rates over any part of them."""
 
     def __init__(self, predictions: Predictions, strategy: str, seed: int = 0) -> None:
         self.predictions, self._bootstrap = predictions, Bootstrap(predictions.group_id, seed=seed)
@@ -100,15 +100,15 @@ class Judged:
         self.said_positive = self.predicted == CLASSES.index(POSITIVE_CLASS)
 
     def rate(self, hits: "np.ndarray", among: "np.ndarray") -> Rate:
-        """Percent of `hits` (N,) among the films `among` (N,); all groups are resampled, as for every other figure."""
+        """Percent of `hits` (N,) among the images `among` (N,); all groups are resampled, as for every other figure."""
         return Rate(int(among.sum()), self._bootstrap.rate(hits, among))
 
     def overall(self) -> Subgroup:
-        """All rates over all films."""
-        return self.subgroup("all", "all films", self.predictions.fold >= 0)
+        """All rates over all images."""
+        return self.subgroup("all", "all images", self.predictions.fold >= 0)
 
     def mixed(self) -> Subgroup | None:
-        """All rates over the films of the sources that have Covid19 and other films; `None` where these are all films
+        """All rates over the images of the sources that have Covid19 and other images; `None` where these are all images
         or none. Within such a source its looks do not give Covid19 away."""
         import numpy as np
 
@@ -118,8 +118,8 @@ class Judged:
         return None if members.all() or not members.any() else self.subgroup("source", "mixed", members)
 
     def specificity_within(self) -> tuple[Rate, Rate] | None:
-        """Specificity over the other films of the sources that have Covid19 too, and over films of the same classes
-        from other sources; `None` where either is without films."""
+        """Specificity over the other images of the sources that have Covid19 too, and over images of the same classes
+        from other sources; `None` where either is without images."""
         import numpy as np
 
         source, label = self.predictions.source, self.predictions.label
@@ -132,7 +132,7 @@ class Judged:
         return self.rate(~self.said_positive, inside), self.rate(~self.said_positive, outside)
 
     def subgroup(self, by: str, name: str, members: "np.ndarray") -> Subgroup:
-        """All rates over the films where `members` (N,) is true."""
+        """All rates over the images where `members` (N,) is true."""
         return Subgroup(
             by,
             name,
@@ -144,25 +144,25 @@ class Judged:
         )
 
     def recalls(self) -> Iterator[Recall]:
-        """Recall of each class from each source that has films of it, sources by name."""
+        """Recall of each class from each source that has images of it, sources by name."""
         for source in sorted(set(self.predictions.source)):
             for position, label in enumerate(CLASSES):
-                films = (self.predictions.source == source) & (self.predictions.label == position)
-                if films.any():
-                    yield Recall(source, label, self.rate(self.right, films))
+                images = (self.predictions.source == source) & (self.predictions.label == position)
+                if images.any():
+                    yield Recall(source, label, self.rate(self.right, images))
 
 
 def subgroups(judged: Judged, facts: "pd.DataFrame | None") -> tuple[Subgroup, ...]:
-    """Every subgroup with a film, by source and, where `facts` (indexed by image_id) tells them, view, sex and age.
+    """Every subgroup with an image, by source and, where `facts` (indexed by image_id) tells them, view, sex and age.
 
-    What is the same for all films, unknown for instance, is no division of them and is left out.
+    What is the same for all images, unknown for instance, is no division of them and is left out.
     """
     parts = {by: names for by, names in divisions(judged.predictions, facts).items() if len(names) > 1}
-    return tuple(judged.subgroup(by, name, films) for by, names in parts.items() for name, films in names.items())
+    return tuple(judged.subgroup(by, name, images) for by, names in parts.items() for name, images in names.items())
 
 
 def divisions(predictions: Predictions, facts: "pd.DataFrame | None") -> dict[str, Members]:
-    """source, view, sex, age → the subgroups with a film; "unknown" last, views and sources by name."""
+    """source, view, sex, age → the subgroups with an image; "unknown" last, views and sources by name."""
     found = {"source": _named(predictions.source, sorted(set(predictions.source)))}
     if facts is None:
         return found
@@ -184,7 +184,7 @@ def age_bands(years: "np.ndarray") -> "np.ndarray":
 
 
 def lower_than_overall(overall: Rate, found: Iterable[Subgroup]) -> list[Subgroup]:
-    """Subgroups of enough films whose accuracy, with its whole interval, lies below that of all films."""
+    """Subgroups of enough images whose accuracy, with its whole interval, lies below that of all images."""
     value = overall.interval.value
     return [] if value is None else [s for s in found if not s.accuracy.small and _below(s.accuracy.interval, value)]
 
@@ -200,5 +200,5 @@ def _named(values: "np.ndarray", names: Sequence[str]) -> Members:
 def _most(values: Iterable[str]) -> tuple[str, float]:
     """The most frequent value, of equals the first by name, and its share in percent."""
     counted = Counter(values)
-    name, films = min(counted.items(), key=lambda item: (-item[1], item[0]))
-    return name, 100 * films / counted.total()
+    name, images = min(counted.items(), key=lambda item: (-item[1], item[0]))
+    return name, 100 * images / counted.total()

@@ -15,7 +15,7 @@ LOG_BOUNDS = (-3.0, 3.0)  # temperatures from 0.05 to 20
 def fit_temperature(probability: "np.ndarray", label: "np.ndarray") -> float:
     """The temperature with the lowest negative log likelihood of `label` (N,) under `probability` (N, 7).
 
-    Above 1 for a network that is too sure. Searched from 0.05 to 20: films that are all right, or all wrong, would
+    Above 1 for a network that is too sure. Searched from 0.05 to 20: images that are all right, or all wrong, would
     drive it to 0 or beyond every bound.
     """
     import math
@@ -28,7 +28,7 @@ def fit_temperature(probability: "np.ndarray", label: "np.ndarray") -> float:
 
 
 def scale(probability: "np.ndarray", temperature: "float | np.ndarray") -> "np.ndarray":
-    """(N, 7) probabilities at `temperature`: one for all films, or (N,) one for each."""
+    """(N, 7) probabilities at `temperature`: one for all images, or (N,) one for each."""
     import numpy as np
     from scipy.special import softmax
 
@@ -36,7 +36,7 @@ def scale(probability: "np.ndarray", temperature: "float | np.ndarray") -> "np.n
 
 
 def fold_temperatures(probability: "np.ndarray", label: "np.ndarray", fold: "np.ndarray", folds: int) -> "np.ndarray":
-    """(folds,) temperatures; that of fold k is fitted on the films of all other folds and never sees those of k.
+    """(folds,) temperatures; that of fold k is fitted on the images of all other folds and never sees those of k.
 
     The other folds were predicted by networks of their own, of the same recipe: it is the recipe that is calibrated.
     """

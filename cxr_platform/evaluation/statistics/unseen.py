@@ -1,4 +1,4 @@
-"""Rates on films that no fold has seen, beside the same rates in cross-validation."""
+"""Rates on images that no fold has seen, beside the same rates in cross-validation."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ POSITIVE = CLASSES.index(POSITIVE_CLASS)
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """Films with actual and predicted positions in `CLASSES`, and their groups: three arrays (N,)."""
+    """Images with actual and predicted positions in `CLASSES`, and their groups: three arrays (N,)."""
 
     labels: "np.ndarray"
     predicted: "np.ndarray"
     groups: "np.ndarray"
 
     def hits(self, measure: str, label: str) -> "tuple[np.ndarray, np.ndarray]":
-        """(right, among), bool (N,): which films are right as the measure has it, and which it is over."""
+        """(right, among), bool (N,): which images are right as the measure has it, and which it is over."""
         if measure == "recall":
             return self.labels == self.predicted, self.labels == CLASSES.index(label)
         right = (self.labels == POSITIVE) == (self.predicted == POSITIVE)
@@ -39,21 +39,21 @@ class Scored:
 
 
 def cross_validated(predictions: Predictions, strategy: str) -> Scored:
-    """The study's films by the model that has not seen them."""
+    """The study's images by the model that has not seen them."""
     return Scored(predictions.label, predictions.probability[strategy].argmax(axis=1), predictions.group_id)
 
 
 def ensemble(frame: "pd.DataFrame") -> Scored:
-    """Rows of one film and one fold's model each → films by the mean of the probabilities over the models."""
-    films = frame.groupby("image_id", sort=True)
-    means = films[list(PROBABILITY_COLUMNS)].mean().to_numpy()
-    facts = films[["label", "group_id"]].first()
+    """Rows of one image and one fold's model each → images by the mean of the probabilities over the models."""
+    images = frame.groupby("image_id", sort=True)
+    means = images[list(PROBABILITY_COLUMNS)].mean().to_numpy()
+    facts = images[["label", "group_id"]].first()
     labels = facts["label"].map(CLASSES.index).to_numpy()
     return Scored(labels, means.argmax(axis=1), facts["group_id"].to_numpy())
 
 
 def measures_of(labels: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """(measure, class) that films of these classes allow: Covid19 against the rest, then each class for itself."""
+    """(measure, class) that images of these classes allow: Covid19 against the rest, then each class for itself."""
     present = set(labels)
     if POSITIVE_CLASS in present:
         yield "sensitivity", POSITIVE_CLASS
@@ -65,7 +65,7 @@ def measures_of(labels: Sequence[str]) -> Iterator[tuple[str, str]]:
 def beside_cross_validation(
     frame: "pd.DataFrame", predictions: Predictions, strategies: Sequence[str], seed: int
 ) -> list[ExternalFinding]:
-    """One finding a strategy (in the order given), source and measure: the mean of the folds' models on the films of
+    """One finding a strategy (in the order given), source and measure: the mean of the folds' models on the images of
     `frame` (columns of the evidence part `external`) beside cross-validation."""
     findings = []
     for strategy in strategies:
@@ -92,7 +92,7 @@ def finding(
         measure=key[0],
         label=key[1],
         strategy=strategy,
-        films=int(among.sum()),
+        images=int(among.sum()),
         wrong=int((among & ~right).sum()),
         internal=internal,
         external=external,

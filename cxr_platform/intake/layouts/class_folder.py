@@ -12,8 +12,8 @@ _CONTAINERS = {
     *("data", "dataset", "images", "films"),
 }
 """Folders that hold the class folders of one collection and are no collections themselves."""
-_NO_FILMS = {"mask", "masks", "annotations", "segmentation", "segmentations", "macosx"}
-"""Folders beside or in class folders of published sets that hold something else than films."""
+_NO_IMAGES = {"mask", "masks", "annotations", "segmentation", "segmentations", "macosx"}
+"""Folders beside or in class folders of published sets that hold something else than images."""
 
 
 def _recognises(collection: Collection) -> bool:
@@ -50,7 +50,7 @@ def _candidate(collection: Collection, file: str, known: tuple[str, str] | None)
 def _class_folder(folder: str, labels: Mapping[str, str]) -> tuple[str, str] | None:
     """The innermost part of `folder` that names a class, and the class."""
     for name in reversed(folder.split("/")):
-        if plain(name) in _NO_FILMS:
+        if plain(name) in _NO_IMAGES:
             return None
         label = labels.get(plain(name)) or class_of(name)
         if label:

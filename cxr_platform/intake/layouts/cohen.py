@@ -1,12 +1,12 @@
 """Cohen's covid-chestxray-dataset and the collections that copied its table.
 
-- github.com/ieee8023/covid-chestxray-dataset: `metadata.csv`, films in the folder of the column `folder` (`images`; in
+- github.com/ieee8023/covid-chestxray-dataset: `metadata.csv`, images in the folder of the column `folder` (`images`; in
   `volumes` are CT volumes that the repository does not hold). Until mid-2020 a finding is `COVID-19` or
   `COVID-19, ARDS`, later a path (`Pneumonia/Viral/COVID-19`). The first tables have neither `modality` nor `folder` and
   write CT as a view.
 - github.com/agchung/Actualmed-COVID-chestxray-dataset: `imagename` in place of `filename`; a finding may be empty.
 - github.com/agchung/Figure1-COVID-chestxray-dataset: no column of file names. A file is called after its `patientid`,
-  which ends in a letter where a patient has several films. Most views are not given.
+  which ends in a letter where a patient has several images. Most views are not given.
 """
 
 import re
@@ -45,7 +45,7 @@ def _listed(row: Row, selection: SelectionConfig, by_stem: bool) -> Listed:
     return Listed(
         label=label,
         finding=finding,
-        # Only Figure 1 counts a patient's films by a letter: Cohen's 319a and 319b are two women of one publication.
+        # Only Figure 1 counts a patient's images by a letter: Cohen's 319a and 319b are two women of one publication.
         patient=(re.sub(r"(?<=\d)[a-z]$", "", patient) if by_stem else patient) or None,
         view=view,
         sex=parse_sex(row.get("sex", "")),
@@ -55,7 +55,7 @@ def _listed(row: Row, selection: SelectionConfig, by_stem: bool) -> Listed:
 
 
 def _judge(finding: str, selection: SelectionConfig) -> tuple[str | None, Refusal | None]:
-    """§2.1.1: a film with COVID-19 among its findings is Covid19. Other pneumonias are not studied here (§2.1.2)."""
+    """§2.1.1: an image with COVID-19 among its findings is Covid19. Other pneumonias are not studied here (§2.1.2)."""
     if not finding:
         return None, Refusal("no-finding-given", "the finding is empty")
     if any(class_of(part) == "Covid19" for part in re.split(r"[,/|;]", finding)):

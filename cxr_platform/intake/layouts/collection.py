@@ -1,4 +1,4 @@
-"""One folder of films as a layout sees it, and what a layout makes of it."""
+"""One folder of images as a layout sees it, and what a layout makes of it."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Films with a CSV that names file and finding, as DICOM collections are published; or DICOM files in class folders.
+"""Images with a CSV that names file and finding, as DICOM collections are published; or DICOM files in class folders.
 
 The table has a column `filename`, `file` or `path` and a column `label` or `finding`; `patient`, `view`, `sex` and
 `age` are optional. A file is named by its path relative to the folder, or by its name where only one file has it.
@@ -56,7 +56,7 @@ def _read_table(collection: Collection, path: Path, selection: SelectionConfig) 
         table.add(_unambiguous(first_of(row, _FILE), by_name, path), _listed(row, selection))
 
     def key_of(file: str) -> str:
-        return file if file in table.films else PurePosixPath(file).name
+        return file if file in table.images else PurePosixPath(file).name
 
     inside = {file for file in collection.files if collection.folder / file == path}
     where = f"as its column {' or '.join(_FILE)} names them, in {collection.folder}"

@@ -1,15 +1,15 @@
-"""Kermany's chest_xray: `{train,test,val}/{NORMAL,PNEUMONIA}/*.jpeg`, films of children, without a table.
+"""Kermany's chest_xray: `{train,test,val}/{NORMAL,PNEUMONIA}/*.jpeg`, images of children, without a table.
 
 The published archive holds all of it a second time, in `chest_xray/`, and `__MACOSX/`: both are left out.
 
 Patients are guessed from the names, as no key is published with them:
 
-- `person23_bacteria_78.jpeg`: person 23, in whatever folder and with whatever germ. Bacterial and viral films are
+- `person23_bacteria_78.jpeg`: person 23, in whatever folder and with whatever germ. Bacterial and viral images are
   counted separately, so that 23 of the one series and 23 of the other, of which one often lies in `train` and one in
   `test`, are probably two children. They are kept as one all the same: a group too large costs nothing here, as both
   are Pneumonia, while a child on both sides of a fold would make the figures better than they are.
 - `IM-0115-0001.jpeg` and `NORMAL2-IM-0115-0001.jpeg`: the number of the examination, in two series. The same number in
-  both is taken for two children; such pairs of films are no more alike than pairs drawn at random.
+  both is taken for two children; such pairs of images are no more alike than pairs drawn at random.
 - `BACTERIA-1008087-0001.jpeg` (third version of the publication): the publisher's own patient number.
 """
 
@@ -37,7 +37,7 @@ def _recognises(collection: Collection) -> bool:
 
 
 def _read(collection: Collection, selection: SelectionConfig) -> Reading:
-    del selection  # every film is frontal and has one finding
+    del selection  # every image is frontal and has one finding
     return Reading([_candidate(collection, file) for file in collection.files])
 
 

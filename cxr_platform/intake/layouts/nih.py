@@ -1,7 +1,7 @@
 """NIH ChestX-ray14: a table and `images/`, or the published archives `images_001/images/` to `images_012/images/`.
 
 `Data_Entry_2017.csv` is the first publication (ages like `058Y`), `Data_Entry_2017_v2020.csv` the corrected one, which
-is taken where both lie. A film has one or more of fourteen text-mined findings, separated by `|`.
+is taken where both lie. An image has one or more of fourteen text-mined findings, separated by `|`.
 """
 
 import re
@@ -13,7 +13,7 @@ from cxr_platform.intake.layouts.vocabulary import judge_findings, judge_view, p
 
 _TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
 _REQUIRED = (("image index",), ("finding labels",), ("patient id",))
-_FILM = re.compile(r"(?:images(?:_\d+)?/)*([^/]+)")
+_IMAGE = re.compile(r"(?:images(?:_\d+)?/)*([^/]+)")
 _STUDIED = {name.lower(): name for name in ("Edema", "Effusion", "Emphysema", "Fibrosis")}
 """§2.1.3. `Pneumonia` and `No Finding` are not taken from NIH: these classes come from Kermany (§2.1.2)."""
 
@@ -48,7 +48,7 @@ def _listed(row: Row, selection: SelectionConfig) -> Listed:
 
 def _file_name(file: str) -> str | None:
     """Names are unique over the twelve archives, so the folder does not matter."""
-    match = _FILM.fullmatch(file)
+    match = _IMAGE.fullmatch(file)
     return match[1] if match else None
 
 

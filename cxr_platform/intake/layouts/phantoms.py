@@ -1,4 +1,4 @@
-"""The platform's own synthetic films: `PHANTOMS.toml`, which marks them as such, `films.csv` and `films/`."""
+"""The platform's own synthetic images: `PHANTOMS.toml`, which marks them as such, `images.csv`, and a folder of images."""
 
 from cxr_platform.config import SelectionConfig
 from cxr_platform.errors import SourceError
@@ -9,8 +9,10 @@ from cxr_platform.intake.layouts.vocabulary import judge_view, parse_age, parse_
 from cxr_platform.labels import CLASSES
 
 MARK = "PHANTOMS.toml"
-"""The file whose presence says that every film of the folder is drawn, not taken."""
-_TABLE = "films.csv"
+"""The file whose presence says that every image of the folder is drawn, not taken."""
+TABLE = "images.csv"
+IMAGES_FOLDER = "films"
+"""Part of every source_path, and so of every image_id: another name would shuffle every phantom study anew."""
 
 
 def _recognises(collection: Collection) -> bool:
@@ -20,10 +22,10 @@ def _recognises(collection: Collection) -> bool:
 def _read(collection: Collection, selection: SelectionConfig) -> Reading:
     if MARK not in collection.root_files:
         raise SourceError(f"Expected {MARK} in {collection.folder}.", advice="Draw the phantoms again.")
-    table = Table(collection.folder / _TABLE)
+    table = Table(collection.folder / TABLE)
     for row in read_rows(table.path, (("filename",), ("patient_id",), ("label",))):
-        table.add(f"films/{row['filename']}", _listed(row, selection))
-    return give_rows(collection, table, key_of=str, where="in films/", tables={MARK, _TABLE})
+        table.add(f"{IMAGES_FOLDER}/{row['filename']}", _listed(row, selection))
+    return give_rows(collection, table, key_of=str, where=f"in {IMAGES_FOLDER}/", tables={MARK, TABLE})
 
 
 def _listed(row: Row, selection: SelectionConfig) -> Listed:
@@ -41,4 +43,6 @@ def _listed(row: Row, selection: SelectionConfig) -> Listed:
     )
 
 
-LAYOUT = Layout("phantoms", f"{MARK}, {_TABLE} and films/ (synthetic films)", _recognises, _read, synthetic=True)
+LAYOUT = Layout(
+    "phantoms", f"{MARK}, {TABLE} and {IMAGES_FOLDER}/ (synthetic images)", _recognises, _read, synthetic=True
+)

@@ -15,7 +15,7 @@ Row = dict[str, str]
 
 @dataclass(frozen=True)
 class Listed:
-    """What a table says of one film; the fields are those of `Candidate`."""
+    """What a table says of one image; the fields are those of `Candidate`."""
 
     label: str | None = None
     finding: str = ""
@@ -30,20 +30,20 @@ class Listed:
 class Table:
     """The rows of a table by the key under which a file finds its own.
 
-    A key that stands twice is one film. Where its rows name different labels the film is refused.
+    A key that stands twice is one image. Where its rows name different labels the image is refused.
     """
 
     path: Path
-    films: dict[str, Listed] = field(default_factory=dict)
+    images: dict[str, Listed] = field(default_factory=dict)
     rows: dict[str, int] = field(default_factory=dict)
 
     def add(self, key: str, listed: Listed) -> None:
         """Take in one row."""
         self.rows[key] = self.rows.get(key, 0) + 1
-        before = self.films.setdefault(key, listed)
+        before = self.images.setdefault(key, listed)
         if before.label != listed.label:
             both = f"{before.finding or 'nothing'} and as {listed.finding or 'nothing'}"
-            self.films[key] = replace(before, label=None, refusal=Refusal("conflicting-label", f"listed as {both}"))
+            self.images[key] = replace(before, label=None, refusal=Refusal("conflicting-label", f"listed as {both}"))
 
 
 def read_rows(path: Path, required: Iterable[Names[str]]) -> Iterator[Row]:
@@ -96,7 +96,7 @@ def give_rows(
 ) -> Reading:
     """One candidate a file: with what its row says, or `not-listed`.
 
-    `key_of` is the key of a file in `table`, `None` where films do not lie. `tables` are the files that are no
+    `key_of` is the key of a file in `table`, `None` where images do not lie. `tables` are the files that are no
     candidates. Raises `SourceError` where no row of the table has its file; `where` tells where those were looked for.
     """
     found: set[str] = set()
@@ -105,7 +105,7 @@ def give_rows(
         if file in tables:
             continue
         key = key_of(file)
-        listed = table.films.get(key) if key is not None else None
+        listed = table.images.get(key) if key is not None else None
         if key is None or listed is None:
             candidates.append(collection.refused(file, "not-listed", f"no row of {table.path.name} names this file"))
         else:

@@ -53,7 +53,7 @@ def judge_view(view: str | None, selection: SelectionConfig) -> Refusal | None:
 def judge_findings(
     findings: Iterable[str], classes: Mapping[str, str], selection: SelectionConfig
 ) -> tuple[str | None, Refusal | None]:
-    """The one class among `findings`, and why the film is refused all the same, if it is.
+    """The one class among `findings`, and why the image is refused all the same, if it is.
 
     `classes` maps the findings that count, in `plain` form, to classes. None of them is `finding-not-studied`, several
     are `several-findings`; others beside it are `further-findings` where `single_finding_only` is set (§2.1.3).

@@ -1,1 +1,1 @@
-"""Synthetic frontal films that are drawn, for tests and for trying the product out."""
+"""Synthetic frontal images that are drawn, for tests and for trying the product out."""

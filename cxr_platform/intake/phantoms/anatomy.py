@@ -1,4 +1,4 @@
-"""The numbers of one patient and of one exposure: what stays from film to film, and what does not."""
+"""The numbers of one patient and of one exposure: what stays from image to image, and what does not."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -7,7 +7,7 @@ import numpy as np
 
 View = Literal["PA", "AP"]
 RIBS = 11
-"""Pairs of ribs that reach a frontal film of the chest."""
+"""Pairs of ribs that reach a frontal image of the chest."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Patient:
 
 @dataclass(frozen=True)
 class Positioning:
-    """How the patient stood (lay, breathed) for one film; angles in radians, lengths in cm."""
+    """How the patient stood (lay, breathed) for one image; angles in radians, lengths in cm."""
 
     view: View
     field_height: float
@@ -56,7 +56,7 @@ class Positioning:
 
 @dataclass(frozen=True)
 class Exposure:
-    """How one film was exposed and processed.
+    """How one image was exposed and processed.
 
     `brightness` is the mean grey (0 to 1) that the automatic exposure arrives at, `photons` the dose a pixel behind
     no patient, `scatter` the share of scattered light, `equalising` how much of the large shadows is taken out.
@@ -104,7 +104,7 @@ def draw_patient(rng: np.random.Generator) -> Patient:
 
 
 def draw_positioning(rng: np.random.Generator) -> Positioning:
-    """A frontal film: upright from behind (PA) or, less often, from the front in bed (AP)."""
+    """A frontal image: upright from behind (PA) or, less often, from the front in bed (AP)."""
     view: View = "AP" if rng.random() < 0.35 else "PA"
     in_bed = view == "AP"
     return Positioning(
@@ -132,7 +132,7 @@ def draw_exposure(rng: np.random.Generator) -> Exposure:
 
 
 def breathing(patient: Patient, position: Positioning) -> Patient:
-    """The patient as the film shows them: the diaphragm where the breath left it, the heart enlarged in AP."""
+    """The patient as the image shows them: the diaphragm where the breath left it, the heart enlarged in AP."""
     magnified = 1.10 if position.view == "AP" else 1.0
     return replace(
         patient,

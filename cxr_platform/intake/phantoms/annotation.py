@@ -1,4 +1,4 @@
-"""What is on a film beside the patient: side letters, leads, the edges of the beam, and the mark of a phantom."""
+"""What is on an image beside the patient: side letters, leads, the edges of the beam, and the mark of a phantom."""
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -23,7 +23,7 @@ def annotate(picture: Field, view: str, rng: np.random.Generator) -> Field:
 
 
 def collimate(picture: Field, rng: np.random.Generator) -> Field:
-    """Black out up to 5 % at each edge, on about half of the films."""
+    """Black out up to 5 % at each edge, on about half of the images."""
     if rng.random() < 0.5:
         return picture
     height, width = picture.shape

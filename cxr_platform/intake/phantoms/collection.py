@@ -1,4 +1,4 @@
-"""Writing a collection of synthetic films: `phantoms/PHANTOMS.toml`, `films.csv` and `films/`."""
+"""Writing a collection of synthetic images: `phantoms/PHANTOMS.toml`, `images.csv`, and a folder of images."""
 
 import csv
 import shutil
@@ -7,14 +7,15 @@ from pathlib import Path
 
 from cxr_platform.config import read_toml
 from cxr_platform.errors import ConfigError, SourceError, StorageError
+from cxr_platform.intake.layouts.phantoms import IMAGES_FOLDER
 from cxr_platform.intake.phantoms.encode import Header, encode, re_encode
-from cxr_platform.intake.phantoms.film import draw_film
 from cxr_platform.intake.phantoms.flaws import Row, draw_flaw
-from cxr_platform.intake.phantoms.plan import PlannedFilm, PlannedFlaw, plan_films, plan_flaws
+from cxr_platform.intake.phantoms.image import draw_image
+from cxr_platform.intake.phantoms.plan import PlannedFlaw, PlannedImage, plan_flaws, plan_images
 
 VERSION = 1
 """Counts changes of the drawing: collections of another version are drawn again."""
-FOLDER, MARKER, TABLE = "phantoms", "PHANTOMS.toml", "films.csv"
+FOLDER, MARKER, TABLE = "phantoms", "PHANTOMS.toml", "images.csv"
 COLUMNS = ("filename", "patient_id", "label", "view", "sex", "age")
 SMALLEST, LARGEST = 128, 1024
 
@@ -22,9 +23,9 @@ Progress = Callable[[int, int], None]
 
 
 def write_collection(out: Path, per_class: int, seed: int, size: int = 320, progress: Progress | None = None) -> Path:
-    """Write `out`/phantoms with `per_class` usable films of each class and about 5 % that are not; returns the folder.
+    """Write `out`/phantoms with `per_class` usable images of each class and about 5 % that are not; returns the folder.
 
-    `size` is the films' height in pixels. The same arguments give the same bytes. A complete collection of the same
+    `size` is the images' height in pixels. The same arguments give the same bytes. A complete collection of the same
     arguments is left as it is, one of others is replaced once the new one is complete. `progress` is told files
     written and files in all.
 
@@ -48,7 +49,7 @@ def write_collection(out: Path, per_class: int, seed: int, size: int = 320, prog
 
 def _check(per_class: int, seed: int, size: int) -> None:
     rules = (
-        (per_class >= 1, "at least 1 film a class", per_class),
+        (per_class >= 1, "at least 1 image a class", per_class),
         (seed >= 0, "a seed of 0 or more", seed),
         (SMALLEST <= size <= LARGEST, f"a height of {SMALLEST} to {LARGEST} pixels", size),
     )
@@ -68,11 +69,11 @@ def _stands(folder: Path, wanted: dict[str, object]) -> bool:
     marker = read_toml(folder / MARKER) if (folder / MARKER).is_file() else {}
     if marker.get("synthetic") is not True:
         raise SourceError(
-            f"Expected nothing, or synthetic films marked by {MARKER}, at {folder}.",
+            f"Expected nothing, or synthetic images marked by {MARKER}, at {folder}.",
             received="something else",
             advice="Choose another folder for the phantoms; this one is left as it is.",
         )
-    present = {path.name for path in (folder / "films").glob("*")}
+    present = {path.name for path in (folder / IMAGES_FOLDER).glob("*")}
     same = all(marker.get(key) == value for key, value in wanted.items())
     return same and len(present) == marker.get("files") and _listed(folder) <= present
 
@@ -90,7 +91,7 @@ def _replace(folder: Path, wanted: dict[str, object], progress: Progress | None)
     for leftover in (fresh, old):
         shutil.rmtree(leftover, ignore_errors=True)
     try:
-        (fresh / "films").mkdir(parents=True)
+        (fresh / IMAGES_FOLDER).mkdir(parents=True)
         _write(fresh, wanted, progress)
         if folder.exists():
             folder.rename(old)
@@ -102,11 +103,11 @@ def _replace(folder: Path, wanted: dict[str, object], progress: Progress | None)
 
 def _write(folder: Path, wanted: dict[str, object], progress: Progress | None) -> None:
     per_class, seed, size = (int(str(wanted[key])) for key in ("per_class", "seed", "size"))
-    planned: list[PlannedFilm | PlannedFlaw] = [*plan_films(per_class, seed), *plan_flaws(per_class, seed)]
+    planned: list[PlannedImage | PlannedFlaw] = [*plan_images(per_class, seed), *plan_flaws(per_class, seed)]
     rows = []
     for done, file in enumerate(planned, start=1):
         content, row = draw_flaw(file, size) if isinstance(file, PlannedFlaw) else _draw(file, size)
-        (folder / "films" / file.name).write_bytes(content)
+        (folder / IMAGES_FOLDER / file.name).write_bytes(content)
         rows += [row] if row else []
         if progress:
             progress(done, len(planned))
@@ -114,16 +115,16 @@ def _write(folder: Path, wanted: dict[str, object], progress: Progress | None) -
     (folder / MARKER).write_text(_marker(wanted, len(planned)), encoding="utf-8")
 
 
-def _draw(film: PlannedFilm, size: int) -> tuple[bytes, Row]:
-    """The file of a film and its row."""
-    source = film.original or film
-    drawing = draw_film(source.key, size)
+def _draw(image: PlannedImage, size: int) -> tuple[bytes, Row]:
+    """The file of an image and its row."""
+    source = image.original or image
+    drawing = draw_image(source.key, size)
     patient, view = drawing.patient, drawing.position.view
     header = Header(source.patient_id, patient.sex, patient.age, view, source.name, source.window)
     content = (
-        re_encode(drawing.picture) if film.copy == "re-encoded" else encode(drawing.picture, film.container, header)
+        re_encode(drawing.picture) if image.copy == "re-encoded" else encode(drawing.picture, image.container, header)
     )
-    row = (film.name, film.patient_id, film.key.label, view, patient.sex, str(patient.age))
+    row = (image.name, image.patient_id, image.key.label, view, patient.sex, str(patient.age))
     return content, dict(zip(COLUMNS, row, strict=True))
 
 
@@ -138,6 +139,6 @@ def _write_table(path: Path, rows: list[Row]) -> None:
 def _marker(wanted: dict[str, object], files: int) -> str:
     settings = "\n".join(f"{key} = {str(value).lower()}" for key, value in {**wanted, "files": files}.items())
     return (
-        "# These films are drawn, not taken: no patient, no diagnosis. Figures on them say nothing of real X-rays.\n"
+        "# These images are drawn, not taken: no patient, no diagnosis. Figures on them say nothing of real X-rays.\n"
         f'{settings}\ngenerator = "cxr_platform.intake.phantoms"\n'
     )

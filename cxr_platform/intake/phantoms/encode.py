@@ -19,7 +19,7 @@ UID_PREFIX = "1.2.826.0.1.3680043.8.498."  # pydicom's own root, under which any
 
 @dataclass(frozen=True)
 class Header:
-    """What a DICOM file says of its film. `entropy` fixes its UIDs; `window` asks for WindowCenter and WindowWidth."""
+    """What a DICOM file says of its image. `entropy` fixes its UIDs; `window` asks for WindowCenter and WindowWidth."""
 
     patient_id: str
     sex: str
@@ -35,17 +35,17 @@ def encode(picture: Field, container: Container, header: Header) -> bytes:
         return as_dicom(picture[None], header, inverted=container == "dicom-inverted")
     if container == "png16":
         return _save(Image.fromarray(_levels(picture, 65535).astype(np.uint16)), "PNG")
-    film = Image.fromarray(_levels(picture, 255).astype(np.uint8))
+    image = Image.fromarray(_levels(picture, 255).astype(np.uint8))
     if container == "jpeg":
-        return _save(film, "JPEG", quality=92)
-    return _save(film.convert("RGB") if container == "png-rgb" else film, "PNG")
+        return _save(image, "JPEG", quality=92)
+    return _save(image.convert("RGB") if container == "png-rgb" else image, "PNG")
 
 
 def re_encode(picture: Field) -> bytes:
-    """A JPEG of the same film at nine tenths of its size, as somebody who copied it might have saved it."""
-    film = Image.fromarray(_levels(picture, 255).astype(np.uint8))
-    smaller = (round(0.9 * film.width), round(0.9 * film.height))
-    return _save(film.resize(smaller, Image.Resampling.LANCZOS), "JPEG", quality=85)
+    """A JPEG of the same image at nine tenths of its size, as somebody who copied it might have saved it."""
+    image = Image.fromarray(_levels(picture, 255).astype(np.uint8))
+    smaller = (round(0.9 * image.width), round(0.9 * image.height))
+    return _save(image.resize(smaller, Image.Resampling.LANCZOS), "JPEG", quality=85)
 
 
 def as_dicom(frames: Field, header: Header, inverted: bool = False) -> bytes:
@@ -63,27 +63,32 @@ def as_dicom(frames: Field, header: Header, inverted: bool = False) -> bytes:
     meta.MediaStorageSOPClassUID = DigitalXRayImageStorageForPresentation
     meta.MediaStorageSOPInstanceUID = generate_uid(UID_PREFIX, [header.entropy, "instance"])
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    film = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    film.SOPClassUID, film.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
-    film.StudyInstanceUID = generate_uid(UID_PREFIX, [header.entropy, "study"])
-    film.SeriesInstanceUID = generate_uid(UID_PREFIX, [header.entropy, "series"])
-    film.PatientID, film.PatientName = header.patient_id, f"Synthetic^{header.patient_id}"
-    film.PatientSex, film.PatientAge = header.sex, f"{header.age:03d}Y"
-    film.Modality, film.BodyPartExamined, film.ViewPosition = "DX", "CHEST", header.view
-    film.ImageType = ["DERIVED", "SECONDARY"]
-    film.ImageComments = "SYNTHETIC: a drawn phantom, no patient"
-    film.BurnedInAnnotation = "YES"
-    film.PhotometricInterpretation = "MONOCHROME1" if inverted else "MONOCHROME2"
-    film.SamplesPerPixel, film.Rows, film.Columns = 1, frames.shape[1], frames.shape[2]
-    film.BitsAllocated, film.BitsStored, film.HighBit, film.PixelRepresentation = 16, STORED_BITS, STORED_BITS - 1, 0
+    image = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    image.SOPClassUID, image.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    image.StudyInstanceUID = generate_uid(UID_PREFIX, [header.entropy, "study"])
+    image.SeriesInstanceUID = generate_uid(UID_PREFIX, [header.entropy, "series"])
+    image.PatientID, image.PatientName = header.patient_id, f"Synthetic^{header.patient_id}"
+    image.PatientSex, image.PatientAge = header.sex, f"{header.age:03d}Y"
+    image.Modality, image.BodyPartExamined, image.ViewPosition = "DX", "CHEST", header.view
+    image.ImageType = ["DERIVED", "SECONDARY"]
+    image.ImageComments = "SYNTHETIC: a drawn phantom, no patient"
+    image.BurnedInAnnotation = "YES"
+    image.PhotometricInterpretation = "MONOCHROME1" if inverted else "MONOCHROME2"
+    image.SamplesPerPixel, image.Rows, image.Columns = 1, frames.shape[1], frames.shape[2]
+    image.BitsAllocated, image.BitsStored, image.HighBit, image.PixelRepresentation = (
+        16,
+        STORED_BITS,
+        STORED_BITS - 1,
+        0,
+    )
     if len(frames) > 1:
-        film.NumberOfFrames = len(frames)
+        image.NumberOfFrames = len(frames)
     if header.window:
         low, high = np.percentile(stored, [0.5, 99.5])
-        film.WindowCenter, film.WindowWidth = round((low + high) / 2), max(2, round(high - low))
-    film.PixelData = stored.tobytes()
+        image.WindowCenter, image.WindowWidth = round((low + high) / 2), max(2, round(high - low))
+    image.PixelData = stored.tobytes()
     buffer = io.BytesIO()
-    film.save_as(buffer, enforce_file_format=True)
+    image.save_as(buffer, enforce_file_format=True)
     return buffer.getvalue()
 
 
@@ -91,7 +96,7 @@ def _levels(picture: Field, top: int) -> Field:
     return np.rint(np.clip(picture, 0, 1) * top)
 
 
-def _save(film: Image.Image, kind: str, **options: int) -> bytes:
+def _save(image: Image.Image, kind: str, **options: int) -> bytes:
     buffer = io.BytesIO()
-    film.save(buffer, kind, **options)
+    image.save(buffer, kind, **options)
     return buffer.getvalue()

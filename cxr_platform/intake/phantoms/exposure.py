@@ -26,7 +26,7 @@ def expose(attenuation: Field, plane: Plane, exposure: Exposure, rng: np.random.
 
 
 def _process(measured: Field, patient: NDArray[np.bool_], plane: Plane, exposure: Exposure) -> Field:
-    """Take out part of the large shadows, then a film-like curve whose speed gives the brightness asked for."""
+    """Take out part of the large shadows, then the characteristic curve of X-ray image whose speed gives the brightness asked for."""
     flat = measured - exposure.equalising * _wide_blur(measured, plane, 4.0)
     sample = flat[::4, ::4]
     low, high = np.percentile(sample[patient[::4, ::4]], [1.0, 99.0])

@@ -1,4 +1,4 @@
-"""Files that intake must refuse, each plainly so: they stand for what public collections hold beside films."""
+"""Files that intake must refuse, each plainly so: they stand for what public collections hold beside images."""
 
 import hashlib
 
@@ -7,24 +7,24 @@ from PIL import Image
 
 from cxr_platform.intake.phantoms.annotation import burn_mark
 from cxr_platform.intake.phantoms.encode import Header, as_dicom, encode
-from cxr_platform.intake.phantoms.film import draw_film, film_stream
+from cxr_platform.intake.phantoms.image import draw_image, image_stream
 from cxr_platform.intake.phantoms.lateral import draw_lateral
 from cxr_platform.intake.phantoms.plan import PlannedFlaw
 from cxr_platform.intake.phantoms.plane import Field
 
 Row = dict[str, str]
 
-STRIP_FROM = 360  # pixels of height; a third of it is still no small film, only a partial one
+STRIP_FROM = 360  # pixels of height; a third of it is still no small image, only a partial one
 
 
 def draw_flaw(planned: PlannedFlaw, size: int) -> tuple[bytes, Row | None]:
-    """The file, and its row in films.csv: `None` for the film that the table does not list."""
+    """The file, and its row in images.csv: `None` for the image that the table does not list."""
     key = planned.key
     if planned.flaw == "lateral":
-        picture, patient = draw_lateral(film_stream(key), size)
+        picture, patient = draw_lateral(image_stream(key), size)
         view = "LATERAL"
     else:
-        drawing = draw_film(key, max(size, STRIP_FROM) if planned.flaw == "partial" else size)
+        drawing = draw_image(key, max(size, STRIP_FROM) if planned.flaw == "partial" else size)
         picture, patient, view = drawing.picture, drawing.patient, drawing.position.view
     header = Header(planned.patient_id, patient.sex, patient.age, view, planned.name)
     row = {
@@ -39,7 +39,7 @@ def draw_flaw(planned: PlannedFlaw, size: int) -> tuple[bytes, Row | None]:
 
 
 def _spoil(planned: PlannedFlaw, picture: Field, header: Header) -> bytes:
-    rng = film_stream(planned.key)
+    rng = image_stream(planned.key)
     if planned.flaw == "low-contrast":
         return encode(rng.uniform(0.35, 0.6) + 0.06 * picture, "png", header)
     if planned.flaw == "partial":
@@ -53,7 +53,7 @@ def _spoil(planned: PlannedFlaw, picture: Field, header: Header) -> bytes:
 
 
 def _strip(picture: Field, rng: np.random.Generator) -> Field:
-    """A third of the film's height, marked anew because the mark may have been cut off."""
+    """A third of the image's height, marked anew because the mark may have been cut off."""
     third = round(picture.shape[0] * 0.33)
     canvas = Image.fromarray(255 * (picture[:third] if rng.random() < 0.5 else picture[-third:]))
     burn_mark(canvas, rng)

@@ -1,4 +1,4 @@
-"""A side view of the chest, which a study of frontal films must leave out."""
+"""A side view of the chest, which a study of frontal images must leave out."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from cxr_platform.intake.phantoms.plane import Field, Plane, Strands, shadow, sm
 
 
 def draw_lateral(rng: np.random.Generator, size: int) -> tuple[Field, Patient]:
-    """A left lateral film, `size` pixels high, 0 to 1, of a healthy patient who looks to the left of the picture."""
+    """A left lateral image, `size` pixels high, 0 to 1, of a healthy patient who looks to the left of the picture."""
     patient, position, exposure = draw_patient(rng), draw_positioning(rng), draw_exposure(rng)
     width = round(size * rng.uniform(0.88, 1.0))
     plane = Plane(size, width, 36.0 / size, (0.5, 12.0), position.tilt)
@@ -52,7 +52,7 @@ def _spine(patient: Patient, x: Field, y: Field) -> Field:
 
 
 def _ribs(patient: Patient) -> Strands:
-    """Both sides' ribs, one side a little larger because it stood further from the film."""
+    """Both sides' ribs, one side a little larger because it stood further from the image."""
     number, t = np.arange(10)[:, None], np.linspace(0, 1, 30)[None, :]
     x = 0.94 * patient.half_depth * np.cos(np.pi * t * 0.8) + 0.0 * number
     y = 0.93 * number * patient.rib_gap + 9.5 * t**1.4 - 0.5

@@ -1,6 +1,6 @@
 """Soft organs as maps of thickness: how many cm of each the ray at a pixel passes through.
 
-The proportions were chosen by eye beside real films of adults; they are no atlas.
+The proportions were chosen by eye beside real images of adults; they are no atlas.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ BEFORE_SPINE = 0.25  # share of the lungs' depth that meets in front of and behi
 
 @dataclass(frozen=True)
 class Chest:
-    """One patient on one film plane. Every map is (height, width), in cm unless it says otherwise."""
+    """One patient on one image plane. Every map is (height, width), in cm unless it says otherwise."""
 
     patient: Patient
     position: Positioning

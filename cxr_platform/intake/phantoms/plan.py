@@ -1,4 +1,4 @@
-"""Which films a collection has: their patients, names and file formats. Nothing is drawn here."""
+"""Which images a collection has: their patients, names and file formats. Nothing is drawn here."""
 
 import hashlib
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from cxr_platform.intake.phantoms.encode import SUFFIXES, Container
-from cxr_platform.intake.phantoms.film import FilmKey
+from cxr_platform.intake.phantoms.image import ImageKey
 from cxr_platform.labels import CLASSES, class_index
 
 Copy = Literal["re-encoded", "exact"]
@@ -18,40 +18,40 @@ FLAWED_SHARE = 0.05
 DICOM_SHARE = 0.15
 COPY_SHARE = 0.06
 OTHER_CONTAINERS: dict[Container, float] = {"png": 0.70, "jpeg": 0.20, "png16": 0.05, "png-rgb": 0.05}
-FLAWED_PATIENTS = 1_000_000  # patients of flawed films are numbered from here, apart from all others
+FLAWED_PATIENTS = 1_000_000  # patients of flawed images are numbered from here, apart from all others
 _FORMAT, _FLAW = 1_000_000, 2_000_000  # set the random streams below apart from those of drawing
 
 
 @dataclass(frozen=True)
-class PlannedFilm:
-    """A film to be drawn, or a copy of `original` under another name."""
+class PlannedImage:
+    """An image to be drawn, or a copy of `original` under another name."""
 
-    key: FilmKey
+    key: ImageKey
     name: str
     patient_id: str
     container: Container
     window: bool
-    original: "PlannedFilm | None" = None
+    original: "PlannedImage | None" = None
     copy: Copy | None = None
 
 
 @dataclass(frozen=True)
 class PlannedFlaw:
-    """A file that has to be excluded; `label` is what films.csv says of it."""
+    """A file that has to be excluded; `label` is what images.csv says of it."""
 
     flaw: Flaw
-    key: FilmKey
+    key: ImageKey
     name: str
     patient_id: str
 
 
-def plan_films(per_class: int, seed: int) -> list[PlannedFilm]:
-    """`per_class` usable films of each class, one to three a patient; film i is the same however many follow it.
+def plan_images(per_class: int, seed: int) -> list[PlannedImage]:
+    """`per_class` usable images of each class, one to three a patient; image i is the same however many follow it.
 
-    Now and then a patient's last film is the first one saved anew; one film of one class stands a second time, byte
+    Now and then a patient's last image is the first one saved anew; one image of one class stands a second time, byte
     for byte, under another patient, as happens in public collections.
     """
-    return [film for label in CLASSES for film in _films_of(label, per_class, seed)]
+    return [image for label in CLASSES for image in _images_of(label, per_class, seed)]
 
 
 def plan_flaws(per_class: int, seed: int) -> list[PlannedFlaw]:
@@ -61,52 +61,52 @@ def plan_flaws(per_class: int, seed: int) -> list[PlannedFlaw]:
     return [_flaw(number, seed) for number in range(count)]
 
 
-def _films_of(label: str, per_class: int, seed: int) -> list[PlannedFilm]:
-    films: list[PlannedFilm] = []
+def _images_of(label: str, per_class: int, seed: int) -> list[PlannedImage]:
+    images: list[PlannedImage] = []
     patient = 0
-    while len(films) < per_class:
-        films += _patient_films(FilmKey(seed, label, patient, 0), films)
+    while len(images) < per_class:
+        images += _patient_images(ImageKey(seed, label, patient, 0), images)
         patient += 1
-    return films[:per_class]
+    return images[:per_class]
 
 
-def _patient_films(first: FilmKey, earlier: list[PlannedFilm]) -> list[PlannedFilm]:
+def _patient_images(first: ImageKey, earlier: list[PlannedImage]) -> list[PlannedImage]:
     rng = np.random.default_rng((first.seed, class_index(first.label), first.patient, _FORMAT))
     count = int(rng.choice([1, 2, 3], p=[0.4, 0.35, 0.25]))
     dicom = rng.random() < DICOM_SHARE
     copied = count > 1 and rng.random() < COPY_SHARE
-    films = [_draw_format(first, number, dicom, rng) for number in range(count)]
+    images = [_draw_format(first, number, dicom, rng) for number in range(count)]
     if first.patient == 1 and CLASSES[first.seed % len(CLASSES)] == first.label:
-        films[0] = _copy(films[0], earlier[0], "exact", earlier[0].container)
+        images[0] = _copy(images[0], earlier[0], "exact", earlier[0].container)
     elif copied:
-        films[-1] = _copy(films[-1], films[0], "re-encoded", "jpeg")
-    return films
+        images[-1] = _copy(images[-1], images[0], "re-encoded", "jpeg")
+    return images
 
 
-def _draw_format(first: FilmKey, number: int, dicom: bool, rng: np.random.Generator) -> PlannedFilm:
+def _draw_format(first: ImageKey, number: int, dicom: bool, rng: np.random.Generator) -> PlannedImage:
     inverted, window = rng.random() < 0.3, rng.random() < 0.5
     plain: Container = list(OTHER_CONTAINERS)[rng.choice(len(OTHER_CONTAINERS), p=list(OTHER_CONTAINERS.values()))]
     digital: Container = "dicom-inverted" if inverted else "dicom"
-    key = FilmKey(first.seed, first.label, first.patient, number)
+    key = ImageKey(first.seed, first.label, first.patient, number)
     container = digital if dicom else plain
     patient_id = _patient_id(key)
-    return PlannedFilm(key, _name(patient_id, number, SUFFIXES[container]), patient_id, container, window)
+    return PlannedImage(key, _name(patient_id, number, SUFFIXES[container]), patient_id, container, window)
 
 
-def _copy(film: PlannedFilm, original: PlannedFilm, copy: Copy, container: Container) -> PlannedFilm:
-    name = _name(film.patient_id, film.key.film, SUFFIXES[container])
-    return PlannedFilm(film.key, name, film.patient_id, container, film.window, original, copy)
+def _copy(image: PlannedImage, original: PlannedImage, copy: Copy, container: Container) -> PlannedImage:
+    name = _name(image.patient_id, image.key.image, SUFFIXES[container])
+    return PlannedImage(image.key, name, image.patient_id, container, image.window, original, copy)
 
 
 def _flaw(number: int, seed: int) -> PlannedFlaw:
     turn, place = divmod(number, len(FLAWS))
     order = np.random.default_rng((seed, _FLAW, turn)).permutation(len(CLASSES))
-    key = FilmKey(seed, CLASSES[order[place]], FLAWED_PATIENTS + number, 0)
+    key = ImageKey(seed, CLASSES[order[place]], FLAWED_PATIENTS + number, 0)
     flaw, patient_id = FLAWS[place], _patient_id(key)
     return PlannedFlaw(flaw, key, _name(patient_id, 0, ".dcm" if flaw == "multi-frame" else ".png"), patient_id)
 
 
-def _patient_id(key: FilmKey) -> str:
+def _patient_id(key: ImageKey) -> str:
     """Ten hexadecimal digits that tell nothing of the class."""
     text = f"{key.seed}/{key.label}/{key.patient}"
     return "PH" + hashlib.sha256(text.encode()).hexdigest()[:10]

@@ -1,4 +1,4 @@
-"""The film plane, and how a curve in the chest becomes a shadow on it.
+"""The image plane, and how a curve in the chest becomes a shadow on it.
 
 Patient coordinates are centimetres: x to the right of the picture (the patient's left), y downwards from the lung
 apices, z towards the patient's front.
@@ -17,7 +17,7 @@ Points = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class Plane:
-    """`height` × `width` pixels of `pitch` cm; `centre` is the patient's (x, y) in the middle of the film.
+    """`height` × `width` pixels of `pitch` cm; `centre` is the patient's (x, y) in the middle of the image.
 
     `tilt` turns the picture within its plane and `turn` the patient about the long axis; both are radians.
     """
@@ -68,7 +68,7 @@ class Strands:
 def shadow(plane: Plane, strands: Strands) -> Field:
     """Path length in cm × density through the tubes at each pixel: (height, width).
 
-    Volume is conserved, so a tube that runs towards the film (a rib in the flank) casts the denser shadow it should.
+    Volume is conserved, so a tube that runs towards the image (a rib in the flank) casts the denser shadow it should.
     """
     if len(strands.points) == 0:
         return np.zeros((plane.height, plane.width), np.float32)
@@ -87,7 +87,7 @@ def shadow(plane: Plane, strands: Strands) -> Field:
 
 
 def splat(plane: Plane, rows: Field, columns: Field, weight: Field) -> Field:
-    """Share each weight between the four pixels around its place; what falls beside the film is lost."""
+    """Share each weight between the four pixels around its place; what falls beside the image is lost."""
     wide = plane.width + 3  # a margin of one pixel before and two behind takes what falls beside
     rows = np.clip(rows.ravel() + 1, 0, plane.height + 1)
     columns = np.clip(columns.ravel() + 1, 0, plane.width + 1)

@@ -103,7 +103,7 @@ LOBES: tuple[tuple[int, float, float, int], ...] = (
     (1, 0.66, 0.55, 0),  # lingula
     (1, 0.86, 0.65, 0),  # left lower
 )
-"""Side, depth as a share of the lung's height, 0 medial to 1 lateral, and the fissure that a frontal film shows:
+"""Side, depth as a share of the lung's height, 0 medial to 1 lateral, and the fissure that a frontal image shows:
 +1 below, -1 above, 0 none."""
 LOBE_SHARES = (0.14, 0.20, 0.28, 0.10, 0.12, 0.16)
 """How often each is struck."""

@@ -107,7 +107,7 @@ async function problemOf(response) {
 
 function form(files) {
   const data = new FormData();
-  for (const file of files) data.append("file", file, "film"); // the server needs no name, and gets none
+  for (const file of files) data.append("file", file, "image"); // the server needs no name, and gets none
   return data;
 }
 

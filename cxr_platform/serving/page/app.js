@@ -1,4 +1,4 @@
-// The page: films come in, answers go up.
+// The page: images come in, answers go up.
 
 import { Api, Problem } from "./api.js";
 import { Batch } from "./batch.js";
@@ -24,7 +24,7 @@ const api = new Api({
   },
 });
 const batch = new Batch({ api, onOpen: screen, onAnswer: known, announce: sayUnseen });
-let current = null; // the film that is being asked about
+let current = null; // the image that is being asked about
 
 function take(files) {
   if (files.length === 1) screen(files[0]);

@@ -1,4 +1,4 @@
-// Many films: sent in requests that the server takes, shown as a table that grows and can be had as CSV.
+// Many images: sent in requests that the server takes, shown as a table that grows and can be had as CSV.
 
 import { LIMITS, Problem, TOO_LARGE } from "./api.js";
 import { download, toCsv } from "./csv.js";
@@ -7,7 +7,7 @@ import { BatchTable } from "./table.js";
 import { DECISIONS, count } from "./words.js";
 
 const STOPPED = { title: "Stopped before it was answered." };
-const FAILED = { title: "The page itself failed.", detail: "This is a defect of it, and says nothing of the film." };
+const FAILED = { title: "The page itself failed.", detail: "This is a defect of it, and says nothing of the image." };
 
 /** Rows are {file, result, problem}; one without result and problem waits for its answer. */
 export class Batch {
@@ -18,7 +18,7 @@ export class Batch {
   #table;
   #stopped = null;
 
-  /** `onOpen(file)` shows one film, `onAnswer(answer)` is told of each, `announce(text)` of where the batch stands. */
+  /** `onOpen(file)` shows one image, `onAnswer(answer)` is told of each, `announce(text)` of where the batch stands. */
   constructor({ api, onOpen, onAnswer, announce }) {
     this.#api = api;
     this.#onAnswer = onAnswer;
@@ -32,7 +32,7 @@ export class Batch {
     });
   }
 
-  /** Add films to the table and send them. */
+  /** Add images to the table and send them. */
   add(files) {
     this.#rows.push(...files.map((file) => ({ file, result: null, problem: null })));
     byId("batch").hidden = false;
@@ -113,12 +113,12 @@ export class Batch {
   }
 }
 
-/** "24 films: 3 positive, 20 negative, 1 without an answer." */
+/** "24 images: 3 positive, 20 negative, 1 without an answer." */
 function summary(rows) {
   const tally = (test) => rows.filter(test).length;
   const parts = Object.entries(DECISIONS)
     .map(([decision, { title }]) => [tally((row) => row.result?.decision === decision), title.toLowerCase()]);
   parts.push([tally((row) => row.problem), "without an answer"], [tally((row) => !row.result && !row.problem), "waiting"]);
   const said = parts.filter(([number]) => number).map(([number, name]) => `${number} ${name}`);
-  return `${count(rows.length, "film")}: ${said.join(", ")}.`;
+  return `${count(rows.length, "image")}: ${said.join(", ")}.`;
 }

@@ -5,7 +5,7 @@ const NOTICE = "For research, not for diagnosis.";
 /** The text of a CSV file for rows of `batch.js`. */
 export function toCsv(rows) {
   const labels = Object.keys(rows.find((row) => row.result?.probabilities)?.result.probabilities ?? {});
-  const head = ["film", "decision", "label", "covid19_probability", ...labels.map((label) => `p_${label}`),
+  const head = ["image", "decision", "label", "covid19_probability", ...labels.map((label) => `p_${label}`),
     "reason", "findings", "problem", "model_version", "synthetic_model", "request_id", "notice"];
   const lines = [head, ...rows.map((row) => cells(row, labels))];
   return lines.map((line) => line.map(quoted).join(",") + "\r\n").join("");

@@ -52,7 +52,7 @@ function watchDrops(take) {
   });
 }
 
-/** Offer the server's drawn films; without any, the page does without. */
+/** Offer the server's drawn images; without any, the page does without. */
 export async function offerSamples(onFiles) {
   const response = await fetch("samples").catch(() => null);
   const { samples } = response?.ok ? await response.json() : { samples: [] };

@@ -1,4 +1,4 @@
-// Which model answers, and how good it was on films that it had not seen.
+// Which model answers, and how good it was on images that it had not seen.
 
 import { byId, el, show } from "./dom.js";
 import { count, percent } from "./words.js";
@@ -29,19 +29,19 @@ export function warnOfSynthetic(synthetic) {
 
 function provenance(model) {
   const apart = model.protocol === "grouped"
-    ? "Each film was answered by a network that had seen neither it nor its patient."
-    : "Films of one patient may stand on both sides of a split, which flatters the figures.";
-  return `MobileNetV2, strategy ${model.strategy}, judged on ${count(model.images, "film")} of the study ${model.study}. ${apart}`;
+    ? "Each image was answered by a network that had seen neither it nor its patient."
+    : "Images of one patient may stand on both sides of a split, which flatters the figures.";
+  return `MobileNetV2, strategy ${model.strategy}, judged on ${count(model.images, "image")} of the study ${model.study}. ${apart}`;
 }
 
 function facts(model) {
   const { found, missed, cleared, alarmed, undecided } = model.decided;
   const rows = [
-    ["Covid-19 films called positive", null, found],
-    ["Covid-19 films called negative", "missed", missed],
-    ["Other films called negative", null, cleared],
-    ["Other films called positive", "false alarms", alarmed],
-    ["All films left undecided", null, undecided],
+    ["Covid-19 images called positive", null, found],
+    ["Covid-19 images called negative", "missed", missed],
+    ["Other images called negative", null, cleared],
+    ["Other images called positive", "false alarms", alarmed],
+    ["All images left undecided", null, undecided],
     ["Right among seven classes", "accuracy", model.metrics.accuracy_7_class],
   ];
   return rows.filter(([, , figure]) => figure?.value != null).map(([name, term, figure]) =>

@@ -1,12 +1,12 @@
-// What went wrong with a film, and what to do.
+// What went wrong with an image, and what to do.
 
 import { byId, el, show } from "./dom.js";
 import { mark } from "./marks.js";
 
-/** Show a `Problem` with the film `name`; `again` is called if the person wants to try again. */
+/** Show a `Problem` with the image `name`; `again` is called if the person wants to try again. */
 export function showProblem(name, problem, again) {
   show(byId("problem"),
-    el("p", { class: "film-name" }, name),
+    el("p", { class: "image-name" }, name),
     el("h2", { id: "problem-title" }, mark("problem"), "No answer"),
     el("p", { class: "gist" }, problem.title),
     problem.detail && el("p", {}, problem.detail),

@@ -1,4 +1,4 @@
-// The answer for one film: the decision, where it lies on the scale, the seven probabilities.
+// The answer for one image: the decision, where it lies on the scale, the seven probabilities.
 
 import { byId, el, show, vary } from "./dom.js";
 import { mark } from "./marks.js";
@@ -14,12 +14,12 @@ export function showGuide(sensitivity = null) {
   show(byId("guide"), el("h2", { id: "guide-title" }, "What the model can say"), el("dl", { class: "guide" }, items));
 }
 
-/** Show the answer for the film `name`. */
+/** Show the answer for the image `name`. */
 export function showReading(name, answer) {
   const section = byId("reading");
   section.dataset.decision = answer.decision;
   show(section,
-    el("p", { class: "film-name" }, name),
+    el("p", { class: "image-name" }, name),
     el("h2", { id: "decision" }, mark(answer.decision), DECISIONS[answer.decision].title),
     el("p", { class: "gist" }, DECISIONS[answer.decision].gist(pointOf(answer.operating_point.target_sensitivity)),
       anotherClass(answer)),
@@ -28,7 +28,7 @@ export function showReading(name, answer) {
   );
 }
 
-/** Said where it may surprise: another class can be likelier than Covid-19 in a film that is called positive. */
+/** Said where it may surprise: another class can be likelier than Covid-19 in an image that is called positive. */
 function anotherClass(answer) {
   if (answer.decision !== "positive" || answer.label === "Covid19") return null;
   return ` The likeliest class is another, ${className(answer.label)}.`;
@@ -46,7 +46,7 @@ function findings(answer) {
   const items = answer.findings.map((finding) =>
     el("li", {}, sentence(finding.sentence), " ", el("span", { class: "detail" }, finding.detail)));
   return [el("h3", {}, "Why"), el("ul", { class: "findings" }, items),
-    el("p", { class: "soft" }, "An answer for such a film could not be trusted, so no probabilities are given.")];
+    el("p", { class: "soft" }, "An answer for such an image could not be trusted, so no probabilities are given.")];
 }
 
 /** The Covid-19 probability from 0 to 100 %, with the zone in which nothing is decided. */

@@ -1,17 +1,17 @@
-// The table of many films. Its roles are spelled out because on a phone the rows are laid out as blocks.
+// The table of many images. Its roles are spelled out because on a phone the rows are laid out as blocks.
 
 import { byId, el } from "./dom.js";
 import { mark } from "./marks.js";
 import { DECISIONS, className, percent, sentence } from "./words.js";
 
-const HEADS = ["Film", "Decision", "Covid-19", "Most probable", "Remarks"];
+const HEADS = ["Image", "Decision", "Covid-19", "Most probable", "Remarks"];
 
 export class BatchTable {
   #actions;
   #body = el("tbody", { role: "rowgroup" });
   #summary = el("p", { class: "tally" });
   #pause = el("p", { class: "pause" });
-  #progress = el("progress", { "aria-label": "Films answered" });
+  #progress = el("progress", { "aria-label": "Images answered" });
   #buttons;
   #drawn = new Map(); // row → [what is shown, its element]
 
@@ -28,7 +28,7 @@ export class BatchTable {
     const heads = el("tr", { role: "row" }, HEADS.map((head) => el("th", { role: "columnheader", scope: "col" }, head)));
     byId("batch").replaceChildren(
       el("div", { class: "batch-head" },
-        el("div", {}, el("h2", { id: "batch-title" }, "Several films"), this.#summary),
+        el("div", {}, el("h2", { id: "batch-title" }, "Several images"), this.#summary),
         el("div", { class: "actions" }, Object.values(this.#buttons))),
       this.#progress,
       this.#pause,

@@ -1,4 +1,4 @@
-// The film on the stage, and the heatmap over it. Both fit into the same square, as the network's letterbox does.
+// The image on the stage, and the heatmap over it. Both fit into the same square, as the network's letterbox does.
 
 import { byId } from "./dom.js";
 import { className } from "./words.js";
@@ -8,7 +8,7 @@ const png = (text) => `data:image/png;base64,${text}`;
 
 export class Viewer {
   #stage = byId("stage");
-  #film = byId("film");
+  #image = byId("image");
   #heat = byId("heat");
   #note = byId("stage-note");
   #text = byId("heat-text");
@@ -21,20 +21,20 @@ export class Viewer {
     this.#fade();
   }
 
-  /** Put a film up, if the browser can show it. */
+  /** Put an image up, if the browser can show it. */
   async hang(file) {
     this.clear();
     const address = URL.createObjectURL(file);
     this.#address = address;
-    const shown = await load(this.#film, address);
-    if (this.#address !== address) return; // another film came first
-    this.#film.alt = shown ? `The film ${file.name}` : "";
-    this.#film.hidden = !shown;
-    this.#stage.dataset.state = shown ? "film" : "unseen";
-    this.#say(shown ? "" : "A browser cannot show this file. If it is a film, the server can.");
+    const shown = await load(this.#image, address);
+    if (this.#address !== address) return; // another image came first
+    this.#image.alt = shown ? `The image ${file.name}` : "";
+    this.#image.hidden = !shown;
+    this.#stage.dataset.state = shown ? "image" : "unseen";
+    this.#say(shown ? "" : "A browser cannot show this file. If it is an image, the server can.");
   }
 
-  /** Lay an answer's explanation over the film; `null` where the answer has none. */
+  /** Lay an answer's explanation over the image; `null` where the answer has none. */
   async explain(explanation) {
     if (!explanation) {
       if (this.#stage.dataset.state === "unseen") this.#hangNothing();
@@ -53,7 +53,7 @@ export class Viewer {
   clear() {
     if (this.#address) URL.revokeObjectURL(this.#address);
     this.#address = null;
-    for (const image of [this.#film, this.#heat]) {
+    for (const image of [this.#image, this.#heat]) {
       image.hidden = true;
       image.removeAttribute("src");
       image.alt = "";
@@ -65,9 +65,9 @@ export class Viewer {
   }
 
   async #hangAsSeen(explanation) {
-    this.#film.hidden = !(await load(this.#film, png(explanation.film_png)));
-    this.#film.alt = "The film as the network gets it, small";
-    this.#stage.dataset.state = "film";
+    this.#image.hidden = !(await load(this.#image, png(explanation.image_png)));
+    this.#image.alt = "The image as the network gets it, small";
+    this.#stage.dataset.state = "image";
     this.#say("Shown as the network gets it: a browser cannot show this file itself.");
   }
 
@@ -83,9 +83,9 @@ export class Viewer {
     this.#heat.hidden = where === null;
     this.#slider.hidden = where === null;
     this.#heat.alt = `Heatmap for ${name}, hottest in the ${where} of the picture`;
-    if (where === null) return this.#caption(`Nothing in the film stands out for ${name}, so there is no heatmap.`);
+    if (where === null) return this.#caption(`Nothing in the image stands out for ${name}, so there is no heatmap.`);
     return this.#caption(
-      `Orange where something in the film speaks for ${name}, most in the ${where} of the picture. ` +
+      `Orange where something in the image speaks for ${name}, most in the ${where} of the picture. ` +
         "It shows where the network looks, which need not be where a disease is.",
     );
   }

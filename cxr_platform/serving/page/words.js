@@ -7,13 +7,13 @@ export const DECISIONS = {
     brief: "It is clearly below that point." },
   indeterminate: { title: "Indeterminate", gist: (point) => `Too close to ${point} to be called either way.`,
     brief: "It is too close to that point to be called either way." },
-  "not-screenable": { title: "Not screenable", gist: () => "The model gives no answer for this film." },
+  "not-screenable": { title: "Not screenable", gist: () => "The model gives no answer for this image." },
 };
 
-/** The point by what it was chosen for; a stated share of films where `sensitivity` (0 to 1) is not known yet. */
+/** The point by what it was chosen for; a stated share of images where `sensitivity` (0 to 1) is not known yet. */
 export function pointOf(sensitivity = null) {
   const share = sensitivity === null ? "a stated share" : `${+(100 * sensitivity).toFixed(1)}\u00a0%`;
-  return `the point chosen to find ${share} of Covid\u201119 films`;
+  return `the point chosen to find ${share} of Covid\u201119 images`;
 }
 
 const CLASSES = { Covid19: "Covid\u201119", Emphysema: "Emphysema (COPD)" };
@@ -24,7 +24,7 @@ export const className = (label) => CLASSES[label] ?? label;
 /** A share from 0 to 1 as percent, with one decimal. */
 export const percent = (share) => `${(100 * share).toFixed(1)}\u00a0%`;
 
-/** "1 film", "2 films". */
+/** "1 image", "2 images". */
 export const count = (number, one) => `${number.toLocaleString("en")} ${one}${number === 1 ? "" : "s"}`;
 
 /** Begun with a capital, ended with a full stop. */

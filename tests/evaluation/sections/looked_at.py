@@ -1,4 +1,4 @@
-"""A small study with films, heatmaps and an atlas, all made up, for the sections that show them."""
+"""A small study with images, heatmaps and an atlas, all made up, for the sections that show them."""
 
 from dataclasses import replace
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from cxr_platform.evaluation.evidence import Evidence
-from cxr_platform.evaluation.material import Films, Material
+from cxr_platform.evaluation.report_inputs import Images, Material
 from cxr_platform.labels import CLASSES
 from tests.evaluation.planted import STRATEGY, material, predictions
 
@@ -17,11 +17,11 @@ SOURCES = ["east" if number % 2 else "west" for number in range(COUNT)]
 
 
 def looked_at(wrong: int = 6, *, shares: Any = 0.8, synthetic: bool = False, several: bool = True) -> Material:
-    """56 films of which the first `wrong` are answered with the next class; `shares` of the heatmaps in the lungs."""
+    """56 images of which the first `wrong` are answered with the next class; `shares` of the heatmaps in the lungs."""
     answers = [CLASSES[(number + (number < wrong)) % len(CLASSES)] for number in range(COUNT)]
     scored = predictions(SOURCES, LABELS, answers)
     made = material(scored, {"label": LABELS, "source": SOURCES}, synthetic=synthetic)
-    assert made.films is not None
+    assert made.images is not None
     place = {image_id: number for number, image_id in enumerate(scored.image_id)}
 
     def pixels(image_ids: Any) -> np.ndarray:
@@ -32,10 +32,10 @@ def looked_at(wrong: int = 6, *, shares: Any = 0.8, synthetic: bool = False, sev
             "lung_share": lung_share(scored.image_id, answers, shares),
             "heatmaps": heatmaps(scored.image_id, answers),
             "atlas": atlas(several=several),
-            "atlas_films": atlas_films(scored.image_id),
+            "atlas_images": atlas_images(scored.image_id),
         }
     )
-    return replace(made, films=Films(made.films.facts, pixels), evidence=evidence)
+    return replace(made, images=Images(made.images.facts, pixels), evidence=evidence)
 
 
 def without(made: Material, *parts: str) -> Material:
@@ -77,8 +77,8 @@ def atlas(*, several: bool) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def atlas_films(image_ids: np.ndarray) -> pd.DataFrame:
-    """Three films for every feature."""
+def atlas_images(image_ids: np.ndarray) -> pd.DataFrame:
+    """Three images for every feature."""
     rows = [
         {"fold": fold, "feature": feature, "rank": rank, "image_id": image_ids[10 * rank + feature % 10]}
         for fold in (0, 1)

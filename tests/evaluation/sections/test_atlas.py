@@ -61,17 +61,17 @@ def test_with_one_source_there_is_no_word_of_it():
     assert made.values["features"][0]["source"] is None
 
 
-def test_the_first_feature_of_each_class_is_shown_with_its_films():
+def test_the_first_feature_of_each_class_is_shown_with_its_images():
     material = looked_at(synthetic=True)
     (picture,) = section(material, find(material)).pictures
 
-    assert picture.alt.startswith("Synthetic films. ")
+    assert picture.alt.startswith("Synthetic images. ")
     assert "Covid19: AUC 0.850, in 2 of 2 networks; Normal: AUC 0.850" in picture.alt
     assert picture.png.startswith(b"\x89PNG")
 
 
-def test_without_films_the_table_stays():
-    material = replace(looked_at(), films=None)
+def test_without_images_the_table_stays():
+    material = replace(looked_at(), images=None)
     made = section(material, find(material))
 
     assert not made.pictures
@@ -84,7 +84,7 @@ def test_without_an_atlas_it_says_why():
     empty = replace(empty, evidence=Evidence({"atlas": atlas(several=True).head(0)}))
 
     assert section(absent, find(absent)).absent == "No weights are at hand."
-    assert section(empty, find(empty)).absent.startswith("No class has films enough")
+    assert section(empty, find(empty)).absent.startswith("No class has images enough")
 
 
 @pytest.mark.parametrize(("model", "told"), [({"dense_units": 256}, "256"), ({}, "2,500")])

@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from cxr_platform.evaluation.material import load_material
 from cxr_platform.evaluation.predictions import PROBABILITY_COLUMNS
+from cxr_platform.evaluation.report_inputs import load_material
 from cxr_platform.evaluation.results import plain
 from cxr_platform.evaluation.sections.calibration import find, section
 from cxr_platform.labels import CLASSES
@@ -12,9 +12,9 @@ from tests.evaluation.builders import drawn_frame, image_frame, write_study
 from tests.evaluation.statistics.made_up import overconfident
 
 
-def simulated_frame(temperature: float, strategy: str = "scratch", films: int = 1500):
-    """Films whose network multiplies calibrated logits by `temperature`."""
-    label, probability = overconfident(films, temperature)
+def simulated_frame(temperature: float, strategy: str = "scratch", images: int = 1500):
+    """Images whose network multiplies calibrated logits by `temperature`."""
+    label, probability = overconfident(images, temperature)
     order = np.argsort(label, kind="stable")
     frame = image_frame({c: int((label == i).sum()) for i, c in enumerate(CLASSES)}, 3).assign(strategy=strategy)
     frame[list(PROBABILITY_COLUMNS)] = probability[order]
@@ -90,7 +90,7 @@ def test_reliability_is_drawn_for_the_likeliest_class_and_for_covid19(made, foun
     likeliest, covid = made.pictures
 
     assert (likeliest.name, covid.name) == ("reliability-likeliest-class", "reliability-covid19")
-    assert likeliest.alt.startswith("Synthetic films. Reliability diagram")
+    assert likeliest.alt.startswith("Synthetic images. Reliability diagram")
     assert likeliest.alt.count(" came true of ") == len(found.before.top) + len(found.after.top)
 
 
@@ -102,7 +102,7 @@ def test_the_values_are_plain_json(made):
     assert 0 < tree["operating_points"][0]["for_use"]["threshold"] < 1
 
 
-def test_a_study_without_covid19_films_has_no_operating_point_and_no_warning(tmp_path):
+def test_a_study_without_covid19_images_has_no_operating_point_and_no_warning(tmp_path):
     frame = drawn_frame({"scratch": 0.9})
     material = load_material(write_study(tmp_path, frame[frame["label"] != "Covid19"]))
     made = section(material, find(material))

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from cxr_platform.evaluation.material import load_material
+from cxr_platform.evaluation.report_inputs import load_material
 from cxr_platform.evaluation.results import plain
 from cxr_platform.evaluation.sections.comparison import find, section
 from tests.evaluation.builders import drawn_frame, write_study
@@ -46,7 +46,7 @@ def test_the_limits_of_test_and_interval_are_said(material, found):
     made = section(material, found)
 
     assert "training again could turn a small difference round" in made.lead[1]
-    assert "films one by one" in made.tables[0].note
+    assert "images one by one" in made.tables[0].note
 
 
 @pytest.mark.parametrize(

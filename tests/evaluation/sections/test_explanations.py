@@ -14,7 +14,7 @@ from tests.evaluation.sections.looked_at import COUNT, LABELS, looked_at, withou
 def test_heat_in_the_lungs_is_not_low():
     found = find(looked_at(shares=0.8))
 
-    assert found.films == COUNT
+    assert found.images == COUNT
     assert found.share.value == pytest.approx(80, abs=1)
     assert found.share.low < found.share.value < found.share.high
     assert found.field_share == pytest.approx(57)
@@ -58,7 +58,7 @@ def test_the_pictures_tell_their_figures():
     chart, examples = section(material, find(material)).pictures
 
     assert "Covid19 8" in chart.alt
-    assert "57.00\u00a0% of the film" in chart.alt
+    assert "57.00\u00a0% of the image" in chart.alt
     assert examples.alt.count("source") == 2 * len(CLASSES)
     assert all(picture.png.startswith(b"\x89PNG") for picture in (chart, examples))
 
@@ -70,8 +70,8 @@ def test_a_map_without_a_share_is_left_out_and_said_to_be():
     fewer = replace(material, evidence=Evidence({"lung_share": frame}))
     made = section(fewer, find(fewer))
 
-    assert find(fewer).films == COUNT - 10
-    assert "10 films with an empty heatmap" in made.lead[1]
+    assert find(fewer).images == COUNT - 10
+    assert "10 images with an empty heatmap" in made.lead[1]
     assert made.values["empty_heatmaps"] == 10
 
 
@@ -99,7 +99,7 @@ def test_without_heatmaps_it_says_why():
     assert section(material, None).absent == "No weights are at hand."
 
 
-def test_without_films_the_figures_stay():
-    material = replace(looked_at(), films=None)
+def test_without_images_the_figures_stay():
+    material = replace(looked_at(), images=None)
 
     assert [picture.name for picture in section(material, find(material)).pictures] == ["lung-share"]

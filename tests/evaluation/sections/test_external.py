@@ -1,43 +1,43 @@
 import json
 
-from cxr_platform.evaluation.material import Material
+from cxr_platform.evaluation.report_inputs import Material
 from cxr_platform.evaluation.sections import external
 from cxr_platform.evaluation.table import to_csv
 from tests.evaluation.planted import STRATEGY
 from tests.evaluation.probed import study, unseen_frame, with_evidence
 
-FILMS = ["Covid19"] * 6 + ["Normal"] * 18
+IMAGES = ["Covid19"] * 6 + ["Normal"] * 18
 FALLEN = ["Covid19"] * 6 + ["Covid19"] * 14 + ["Normal"] * 4
 
 
 def scored(first: list[str], second: list[str], *, synthetic: bool = False) -> Material:
     made = study(200, synthetic=synthetic)
-    return with_evidence(made, external=unseen_frame(FILMS, {(STRATEGY, 0): first, (STRATEGY, 1): second}))
+    return with_evidence(made, external=unseen_frame(IMAGES, {(STRATEGY, 0): first, (STRATEGY, 1): second}))
 
 
 def test_a_fall_of_specificity_is_found_counted_and_warned_of() -> None:
     made = scored(FALLEN, FALLEN)
     found = external.find(made)
     fallen = next(f for f in found if f.measure == "specificity")
-    assert (fallen.films, fallen.wrong, fallen.contradicts) == (18, 14, True)
+    assert (fallen.images, fallen.wrong, fallen.contradicts) == (18, 14, True)
     section = external.section(made, found)
     assert section.warnings[0].startswith(
-        "elsewhere: 14 of 18 films without Covid19 are called Covid19: specificity 22.22"
+        "elsewhere: 14 of 18 images without Covid19 are called Covid19: specificity 22.22"
     )
     assert "This contradicts cross-validation." in section.warnings[0]
-    assert not any("No figure on external films contradicts" in line for line in section.lead)
+    assert not any("No figure on external images contradicts" in line for line in section.lead)
 
 
-def test_films_that_are_judged_as_at_home_contradict_nothing() -> None:
-    made = scored(FILMS, FILMS)
+def test_images_that_are_judged_as_at_home_contradict_nothing() -> None:
+    made = scored(IMAGES, IMAGES)
     section = external.section(made, external.find(made))
     assert section.warnings == ()
-    assert section.lead[0] == "No figure of the winner on external films contradicts cross-validation."
-    assert any("0 of 6 films of Covid19 are missed" in line for line in section.lead)
+    assert section.lead[0] == "No figure of the winner on external images contradicts cross-validation."
+    assert any("0 of 6 images of Covid19 are missed" in line for line in section.lead)
 
 
 def test_the_table_has_the_range_of_the_single_models() -> None:
-    made = scored(FALLEN, FILMS)
+    made = scored(FALLEN, IMAGES)
     section = external.section(made, external.find(made))
     rows = to_csv(section.tables[0])
     assert "specificity of Covid19,18," in rows
@@ -51,12 +51,12 @@ def test_the_picture_sets_each_rate_beside_cross_validation() -> None:
     made = scored(FALLEN, FALLEN, synthetic=True)
     picture = external.section(made, external.find(made)).pictures[0]
     assert picture.png.startswith(b"\x89PNG")
-    assert picture.alt.startswith("Synthetic films.")
+    assert picture.alt.startswith("Synthetic images.")
     assert "specificity of Covid19, n = 18 22.22" in picture.alt
     assert "in cross-validation 100.00" in picture.alt
 
 
-def test_without_external_films_the_section_says_why() -> None:
+def test_without_external_images_the_section_says_why() -> None:
     made = with_evidence(study(), {"external": "No source is marked external."})
     assert external.find(made) == ()
     assert external.section(made, ()).absent == "No source is marked external."

@@ -11,7 +11,7 @@ from tests.evaluation.sections.looked_at import COUNT, looked_at, without
 
 
 def scored(predicted: list[str], confidence: list[float], label: str = "Normal"):
-    """Films of one class with the answers and how sure they are."""
+    """Images of one class with the answers and how sure they are."""
     made = predictions(["east"] * len(predicted), [label] * len(predicted), predicted)
     for row, sure in enumerate(confidence):
         answer = CLASSES.index(predicted[row])
@@ -50,7 +50,7 @@ def test_the_mistakes_are_told_with_class_answer_confidence_and_source():
     material = looked_at(wrong=3)
     found = find(material)
 
-    assert (found.wrong, found.films) == (3, COUNT)
+    assert (found.wrong, found.images) == (3, COUNT)
     assert [(m.actual, m.predicted, m.source) for m in found.shown] == [
         ("Covid19", "Edema", "west"),
         ("Edema", "Effusion", "east"),
@@ -70,26 +70,26 @@ def test_every_mistake_is_in_a_picture_whose_text_tells_it():
     assert "1. Covid19 taken for Edema with 70.00\u00a0%, source west" in made.pictures[0].alt
     assert made.pictures[0].png.startswith(b"\x89PNG")
     assert len(made.folded[0].rows) == len(found.shown) == 21
-    assert "wrong on 21 of 56 films" in made.lead[0]
+    assert "wrong on 21 of 56 images" in made.lead[0]
     assert plain(made.values)["wrong"] == 21
 
 
-def test_drawn_films_are_stamped():
+def test_drawn_images_are_stamped():
     material = looked_at(synthetic=True)
     made = section(material, find(material))
 
-    assert made.pictures[0].alt.startswith("Synthetic films. ")
+    assert made.pictures[0].alt.startswith("Synthetic images. ")
     assert made.folded[0].synthetic
 
 
-def test_without_films_or_heatmaps_the_table_stays():
+def test_without_images_or_heatmaps_the_table_stays():
     material = looked_at()
-    no_films = replace(material, films=None)
+    no_images = replace(material, images=None)
     no_maps = without(material, "heatmaps")
 
-    assert "manifest, which was not given" in section(no_films, find(no_films)).lead[1]
+    assert "manifest, which was not given" in section(no_images, find(no_images)).lead[1]
     assert section(no_maps, find(no_maps)).lead[1] == "No heatmaps: No weights are at hand."
-    for made in (section(no_films, find(no_films)), section(no_maps, find(no_maps))):
+    for made in (section(no_images, find(no_images)), section(no_maps, find(no_maps))):
         assert not made.pictures
         assert len(made.folded[0].rows) == 6
 
@@ -97,4 +97,4 @@ def test_without_films_or_heatmaps_the_table_stays():
 def test_without_a_mistake_it_says_so():
     material = looked_at(wrong=0)
 
-    assert section(material, find(material)).absent == "No mistake: all 56 films were answered right."
+    assert section(material, find(material)).absent == "No mistake: all 56 images were answered right."

@@ -4,7 +4,7 @@ import re
 import pytest
 
 from cxr_platform.evaluation.interval import Interval
-from cxr_platform.evaluation.material import Material, load_material
+from cxr_platform.evaluation.report_inputs import Material, load_material
 from cxr_platform.evaluation.results import plain
 from cxr_platform.evaluation.sections.figures_of_merit import find, section
 from cxr_platform.evaluation.table import to_markdown
@@ -19,7 +19,7 @@ def made(folder, frame, **options) -> tuple[Material, tuple, object]:
 
 @pytest.fixture(scope="module")
 def printed(tmp_path_factory):
-    """The paper's own predictions, film for film, in groups of two."""
+    """The paper's own predictions, image for image, in groups of two."""
     return made(tmp_path_factory.mktemp("printed"), printed_frame())
 
 
@@ -87,11 +87,11 @@ def test_a_call_is_worth_less_where_the_disease_is_rare_and_the_premise_is_said(
     assert "if sensitivity and specificity were the same there" in small[2].lead[2]
 
 
-def test_synthetic_films_are_stamped_on_tables_and_picture(small):
+def test_synthetic_images_are_stamped_on_tables_and_picture(small):
     made_of = small[2]
 
     assert all(table.synthetic for table in (*made_of.tables, *made_of.folded))
-    assert made_of.pictures[0].alt.startswith("Synthetic films.")
+    assert made_of.pictures[0].alt.startswith("Synthetic images.")
 
 
 def test_the_picture_is_told_in_words(printed):
@@ -109,12 +109,12 @@ def test_the_values_are_plain_json(printed):
     assert tree["scratch"]["predictive"][0]["prevalence"] == 0.01
 
 
-def test_one_strategy_and_no_covid19_film_give_dashes_and_no_warning(tmp_path):
+def test_one_strategy_and_no_covid19_image_give_dashes_and_no_warning(tmp_path):
     frame = drawn_frame({"scratch": 0.9})
     made_of = made(tmp_path, frame[frame["label"] != "Covid19"])[2]
 
     assert made_of.folded == ()
     assert cells(made_of.tables[0], "Training from scratch", "Covid19 ROC AUC")[0].value is None
     assert made_of.lead[2].startswith(
-        "Without films of both kinds, Covid19 and others, the worth of a call is undefined"
+        "Without images of both kinds, Covid19 and others, the worth of a call is undefined"
     )

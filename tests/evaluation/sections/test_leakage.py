@@ -3,22 +3,22 @@ from dataclasses import replace
 
 import pytest
 
-from cxr_platform.evaluation.material import load_material
-from cxr_platform.evaluation.outcome import study_outcome
+from cxr_platform.evaluation.report_inputs import load_material
 from cxr_platform.evaluation.results import plain
 from cxr_platform.evaluation.sections.leakage import find, section
+from cxr_platform.evaluation.study_results import study_outcome
 from tests.evaluation.builders import drawn, drawn_frame, image_frame, with_predictions, write_study
 
 COUNTS = {"Covid19": 60, "Pneumonia": 120, "Normal": 180}
 
 
 def write_both(folder, grouped=0.7, paper=0.95):
-    """A grouped study, and one under the paper's protocol that deals the same films out one by one."""
+    """A grouped study, and one under the paper's protocol that deals the same images out one by one."""
     images = image_frame(COUNTS, 3)
-    films = images.assign(fold=range(len(images)))
-    films["fold"] %= 3
+    shuffled = images.assign(fold=range(len(images)))
+    shuffled["fold"] %= 3
     ours = with_predictions(images, "scratch", drawn(images, grouped, 1))
-    theirs = with_predictions(films, "scratch", drawn(films, paper, 2))
+    theirs = with_predictions(shuffled, "scratch", drawn(shuffled, paper, 2))
     study = write_study(folder / "test", ours)
     other = write_study(folder / "test-paper", theirs, protocol="paper")
     return study, other
@@ -53,11 +53,11 @@ def test_it_is_paper_less_grouped_from_the_side_of_the_papers_study_too(material
     assert find(seen_from_there).finding == find(material).finding
 
 
-def test_the_text_says_how_many_films_met_their_own_patient_and_what_it_did(material):
+def test_the_text_says_how_many_images_met_their_own_patient_and_what_it_did(material):
     made = section(material, find(material))
 
-    assert "360 films of 360 then met a network" in made.lead[0]
-    assert "Films of one patient on both sides of a fold are the likely reason" in made.lead[1]
+    assert "360 images of 360 then met a network" in made.lead[0]
+    assert "Images of one patient on both sides of a fold are the likely reason" in made.lead[1]
     assert "not that training again gives another network" in made.lead[2]
     assert made.warnings == ()
 
@@ -73,10 +73,10 @@ def test_no_difference_and_one_the_other_way_are_called_what_they_are(tmp_path, 
     assert words in section(material, find(material)).lead[1]
 
 
-def test_a_difference_without_a_film_that_met_its_patient_is_not_laid_to_leakage(material):
+def test_a_difference_without_an_image_that_met_its_patient_is_not_laid_to_leakage(material):
     nobody_met = replace(find(material), torn=0)
 
-    assert "No film met another of its patient" in section(material, nobody_met).lead[1]
+    assert "No image met another of its patient" in section(material, nobody_met).lead[1]
 
 
 def test_the_table_has_both_protocols_and_their_difference(material):
@@ -121,7 +121,7 @@ def test_studies_that_differ_in_more_than_the_protocol_are_warned_of(material):
 def test_the_values_are_plain_json(material):
     tree = json.loads(json.dumps(plain(section(material, find(material)).values), allow_nan=False))
 
-    assert tree["torn_films"] == 360
+    assert tree["torn_images"] == 360
     assert tree["strategies"]["scratch"]["difference"]["accuracy_7_class"]["low"] > 0
 
 

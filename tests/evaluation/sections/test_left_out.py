@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pandas as pd
 
-from cxr_platform.evaluation.material import Material
 from cxr_platform.evaluation.predictions import PROBABILITY_COLUMNS
+from cxr_platform.evaluation.report_inputs import Material
 from cxr_platform.evaluation.sections import left_out
 from cxr_platform.evaluation.table import to_csv
 from cxr_platform.labels import CLASSES
@@ -14,7 +14,7 @@ from tests.evaluation.probed import LABELS, SOURCES, probe_frame, study, with_ev
 
 
 def left(made: Material, recognised: dict[str, int], trained_on: int = 50) -> Material:
-    """Of the Normal films of each source (50 a source) that many are recognised without it; 180 films in 200 by the
+    """Of the Normal images of each source (50 a source) that many are recognised without it; 180 images in 200 by the
     probe that knows all sources."""
     scored = made.predictions
     frame = pd.DataFrame({"image_id": scored.image_id, "group_id": scored.group_id, "source": scored.source})
@@ -23,26 +23,26 @@ def left(made: Material, recognised: dict[str, int], trained_on: int = 50) -> Ma
     number = frame.groupby("source").cumcount()
     told = np.where(number < frame["source"].map(recognised), CLASSES.index("Normal"), 0)
     frame[list(PROBABILITY_COLUMNS)] = probabilities(told)
-    probes = probe_frame(scored, whole_film=180)
+    probes = probe_frame(scored, whole_image=180)
     return with_evidence(made, left_out=frame.iloc[::-1], pixel_probes=probes)
 
 
-def test_recall_without_the_source_stands_beside_that_of_the_same_films_with_it() -> None:
+def test_recall_without_the_source_stands_beside_that_of_the_same_images_with_it() -> None:
     made = left(study(), {"east": 50, "west": 10})
     found = {f.source: f for f in left_out.find(made)}
     assert (found["east"].external.value, found["east"].internal.value) == (100, 100)
     assert (found["west"].external.value, found["west"].internal.value) == (20, 80)
-    assert (found["west"].films, found["west"].wrong, found["west"].label) == (50, 40, "Normal")
+    assert (found["west"].images, found["west"].wrong, found["west"].label) == (50, 40, "Normal")
     assert not found["east"].contradicts
     assert found["west"].contradicts
 
 
-def test_a_fall_is_warned_of_and_few_films_to_learn_from_are_told() -> None:
+def test_a_fall_is_warned_of_and_few_images_to_learn_from_are_told() -> None:
     made = left(study(), {"east": 50, "west": 10}, trained_on=7)
     section = left_out.section(made, left_out.find(made))
     assert len(section.warnings) == 1
     assert section.warnings[0].startswith("Without west in training, 20.00")
-    assert section.warnings[0].endswith("Only 7 films of Normal from elsewhere were left to learn from.")
+    assert section.warnings[0].endswith("Only 7 images of Normal from elsewhere were left to learn from.")
     assert "west,50,7,20.0000" in to_csv(section.tables[0])
     assert len(json.loads(json.dumps(dict(section.values)))["rates"]) == 2
 
@@ -59,11 +59,11 @@ def test_classes_with_one_source_are_named_as_not_possible() -> None:
     made = left(material(predictions(sources, LABELS), synthetic=True), {"east": 50, "west": 40})
     section = left_out.section(made, left_out.find(made))
     assert section.lead[-1] == "Not possible for classes with a single source: Covid19 (east), Pneumonia (east)."
-    assert section.pictures[0].alt.startswith("Synthetic films.")
+    assert section.pictures[0].alt.startswith("Synthetic images.")
     assert "Normal without west, n = 50 80.00" in section.pictures[0].alt
 
 
-def test_without_the_whole_film_probe_there_is_nothing_to_set_it_beside() -> None:
+def test_without_the_whole_image_probe_there_is_nothing_to_set_it_beside() -> None:
     made = left(study(), {"east": 50, "west": 10})
     made = with_evidence(made, left_out=made.evidence.parts["left_out"])
     assert all(f.internal.value is None and not f.contradicts for f in left_out.find(made))

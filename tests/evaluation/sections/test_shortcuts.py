@@ -4,7 +4,7 @@ import json
 import pytest
 
 from cxr_platform.evaluation.interval import Interval
-from cxr_platform.evaluation.material import Material
+from cxr_platform.evaluation.report_inputs import Material
 from cxr_platform.evaluation.sections import shortcuts
 from cxr_platform.evaluation.sections.probe_words import probe_sentence
 from cxr_platform.evaluation.table import to_csv
@@ -13,19 +13,19 @@ from tests.evaluation.probed import probe_frame, source_frame, study, with_evide
 
 
 def probed(*, metadata: int = 110, without: int = 110, only: int = 180, synthetic: bool = False) -> Material:
-    """How many of 200 films each probe has right; the whole film 180, the winner 190, chance is 100."""
+    """How many of 200 images each probe has right; the whole image 180, the winner 190, chance is 100."""
     made = study(synthetic=synthetic)
     scored = made.predictions
     return with_evidence(
         made,
         metadata_probe=probe_frame(scored, metadata=metadata),
-        pixel_probes=probe_frame(scored, whole_film=180, without_lungs=without, lungs_only=only),
+        pixel_probes=probe_frame(scored, whole_image=180, without_lungs=without, lungs_only=only),
         metadata_source_probe=source_frame(scored, "metadata", 195),
-        pixel_source_probes=source_frame(scored, "whole-film", 150),
+        pixel_source_probes=source_frame(scored, "whole-image", 150),
     )
 
 
-def test_each_probe_is_measured_over_the_films_of_the_study_whatever_their_order() -> None:
+def test_each_probe_is_measured_over_the_images_of_the_study_whatever_their_order() -> None:
     probes, sources = shortcuts.find(probed())
     assert [(p.name, p.accuracy.value, p.control.value, p.chance) for p in probes] == [
         ("metadata", 55.0, 95.0, 50.0),
@@ -34,7 +34,7 @@ def test_each_probe_is_measured_over_the_films_of_the_study_whatever_their_order
     ]
     assert [(s.probe, s.accuracy.value, s.chance, s.sources) for s in sources] == [
         ("metadata", 97.5, 50.0, 2),
-        ("whole-film", 75.0, 50.0, 2),
+        ("whole-image", 75.0, 50.0, 2),
     ]
 
 
@@ -76,11 +76,11 @@ def test_the_table_has_winner_control_probes_and_chance_and_the_values_are_plain
     assert values["sources"]["metadata"]["accuracy"]["value"] == 97.5
 
 
-def test_the_picture_gives_its_figures_in_words_and_says_when_films_are_drawn() -> None:
+def test_the_picture_gives_its_figures_in_words_and_says_when_images_are_drawn() -> None:
     made = probed(synthetic=True)
     picture = shortcuts.section(made, shortcuts.find(made)).pictures[0]
     assert picture.png.startswith(b"\x89PNG")
-    assert picture.alt.startswith("Synthetic films.")
+    assert picture.alt.startswith("Synthetic images.")
     assert "without lungs 55.00" in picture.alt
     assert "chance, 50.00" in picture.alt
 

@@ -11,9 +11,9 @@ from cxr_platform.labels import CLASSES
 from tests.evaluation.planted import material, predictions
 
 
-def told(films, **options):
-    found = sources.find(films)
-    return found, sources.section(films, found)
+def told(images, **options):
+    found = sources.find(images)
+    return found, sources.section(images, found)
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +39,11 @@ def test_the_strength_and_what_the_source_alone_reaches_are_said(confounded):
     found, section = told(confounded)
 
     assert f"Cramér's V {found.cramers_v:.3f}" in section.lead[0]
-    assert "28.57\N{NO-BREAK SPACE}%" in section.lead[1]  # a tenth of 20 films of 70: one class of each source
+    assert "28.57\N{NO-BREAK SPACE}%" in section.lead[1]  # a tenth of 20 images of 70: one class of each source
     assert section.values["source_rule"]["accuracy_7_class"] == pytest.approx(100 * 20 / 70)
 
 
-def test_external_films_stand_apart_and_enter_no_figure(confounded):
+def test_external_images_stand_apart_and_enter_no_figure(confounded):
     found, section = told(confounded)
     outside = next(t for t in section.tables if t.name == "external-counts")
 
@@ -66,18 +66,18 @@ def test_shares_of_a_class_sum_to_a_hundred(confounded):
 
 
 def test_one_source_is_said_and_warns_of_nothing():
-    films = material(predictions(["only"] * 4, ["Covid19", "Normal"] * 2))
-    found, section = told(films)
+    images = material(predictions(["only"] * 4, ["Covid19", "Normal"] * 2))
+    found, section = told(images)
 
     assert (found.cramers_v, found.sources) == (None, 1)
-    assert "All films of the study come from one source" in section.lead[0]
+    assert "All images of the study come from one source" in section.lead[0]
     assert (section.warnings, section.pictures, section.folded) == ((), (), ())
     assert section.values["source_rule"] is None
 
 
 def test_balanced_sources_warn_of_nothing():
-    films = material(predictions(["a", "b"] * 7, [c for c in CLASSES for _ in range(2)]))
-    found, section = told(films)
+    images = material(predictions(["a", "b"] * 7, [c for c in CLASSES for _ in range(2)]))
+    found, section = told(images)
 
     assert found.cramers_v == pytest.approx(0, abs=1e-9)
     assert section.warnings == ()
@@ -94,17 +94,17 @@ def test_confounding_speaks_of_nothing_where_there_is_one_source():
     assert sources.confounding(Association(0.5, {}, 2)) == ""
 
 
-def test_synthetic_films_are_marked_everywhere():
+def test_synthetic_images_are_marked_everywhere():
     _, section = told(material(predictions(["a", "b"], ["Normal", "Covid19"]), synthetic=True))
 
     assert all(table.synthetic for table in (*section.tables, *section.folded))
-    assert section.pictures[0].alt.startswith("Synthetic films.")
+    assert section.pictures[0].alt.startswith("Synthetic images.")
 
 
 def test_the_picture_says_in_words_what_it_shows():
     picture = source_bars({"Covid19": {"a": 3, "b": 1}, "Normal": {"a": 2}}, synthetic=False)
 
-    assert "Covid19: a 75.00, b 25.00; Edema: no films" in picture.alt
+    assert "Covid19: a 75.00, b 25.00; Edema: no images" in picture.alt
     assert Image.open(io.BytesIO(picture.png)).format == "PNG"
 
 

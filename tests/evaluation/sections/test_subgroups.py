@@ -11,14 +11,14 @@ NBSP = "\N{NO-BREAK SPACE}"
 N = 240
 
 
-def told(films):
-    found = subgroups.find(films)
-    return subgroups.section(films, found)
+def told(images):
+    found = subgroups.find(images)
+    return subgroups.section(images, found)
 
 
 @pytest.fixture(scope="module")
 def section():
-    """Half the films of women are wrong; the ages of one source are not told, the other has five films of children."""
+    """Half the images of women are wrong; the ages of one source are not told, the other has five images of children."""
     number = np.arange(N)
     label = np.where(number % 3, "Normal", "Covid19")
     sex = np.where(number % 2, "F", "M")
@@ -51,27 +51,27 @@ def test_small_parts_are_marked_in_tables_and_in_the_picture(section):
 
     assert kinds["age", "0–17"] == "small"
     assert kinds["age", "40–64"] == ""
-    assert kinds["all", "all films"] == "total"
-    assert f"fewer than {SMALL} films" in accuracy.note
-    assert f"fewer than {SMALL} films" in section.pictures[0].caption
+    assert kinds["all", "all images"] == "total"
+    assert f"fewer than {SMALL} images" in accuracy.note
+    assert f"fewer than {SMALL} images" in section.pictures[0].caption
 
 
-def test_each_rate_has_its_own_number_of_films(section):
+def test_each_rate_has_its_own_number_of_images(section):
     accuracy, sensitivity, specificity = (
         {row.labels: row.values for row in table.rows} for table in section.tables
     )  # fmt: skip
 
     for labels, values in sensitivity.items():
         assert values[0] + specificity[labels][0] == accuracy[labels][0]
-    assert accuracy["all", "all films"][0] == N
+    assert accuracy["all", "all images"][0] == N
 
 
-def test_parts_without_a_film_of_the_rate_are_left_out_of_its_table():
+def test_parts_without_an_image_of_the_rate_are_left_out_of_its_table():
     label = ["Covid19"] * 30 + ["Normal"] * 30
     section = told(material(predictions(["a"] * 30 + ["b"] * 30, label)))
     names = [[row.labels[1] for row in table.rows] for table in section.tables]
 
-    assert names == [["a", "b", "all films"], ["a", "all films"], ["b", "all films"]]
+    assert names == [["a", "b", "all images"], ["a", "all images"], ["b", "all images"]]
 
 
 def test_where_children_are_not_told_by_age_the_note_says_so(section):
@@ -86,7 +86,7 @@ def test_the_picture_says_every_part_in_words(section):
 def test_figures_are_plain_json(section):
     values = json.loads(json.dumps(section.values, allow_nan=False))
 
-    assert values["overall"]["accuracy"]["films"] == N
+    assert values["overall"]["accuracy"]["images"] == N
     assert {part["by"] for part in values["parts"]} == {"source", "sex", "age"}
 
 
@@ -96,7 +96,7 @@ def test_within_sources_that_have_both_is_said_where_some_have_not():
     section = told(material(predictions(source, label, ["Covid19"] * 70 + ["Normal"] * 100)))
 
     assert f"specificity 0.00{NBSP}% (0.00 to " in section.lead[1]
-    assert "over all films" in section.lead[1]
+    assert "over all images" in section.lead[1]
     assert "no more than a hint" not in section.lead[1]
 
 
@@ -108,15 +108,15 @@ def test_without_manifest_only_sources_are_told_apart():
     assert not any(line.startswith("View, sex and age differ") for line in section.lead)
 
 
-def test_films_that_cannot_be_divided_are_said_to_be():
+def test_images_that_cannot_be_divided_are_said_to_be():
     scored = predictions(["only"] * 4, ["Normal", "Covid19"] * 2)
 
     assert "manifest, which was not given" in told(material(scored)).absent
     assert "not told or the same for all" in told(material(scored, {"view": ["PA"] * 4})).absent
 
 
-def test_synthetic_films_are_marked():
+def test_synthetic_images_are_marked():
     section = told(material(predictions(["a", "b"] * 5, ["Normal"] * 10), synthetic=True))
 
-    assert section.pictures[0].alt.startswith("Synthetic films.")
+    assert section.pictures[0].alt.startswith("Synthetic images.")
     assert all(table.synthetic for table in (*section.tables, *section.folded))

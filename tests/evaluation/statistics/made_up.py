@@ -15,18 +15,18 @@ def predictions_of(
     group: np.ndarray | None = None,
     fold: np.ndarray | None = None,
 ) -> Predictions:
-    """Films of `label` in pairs of a group, and folds that keep pairs together, unless they are given."""
+    """Images of `label` in pairs of a group, and folds that keep pairs together, unless they are given."""
     label, pairs = np.asarray(label), np.arange(len(label)) // 2
     group = pairs if group is None else group
     fold = pairs % 3 if fold is None else fold
-    ids = np.array([f"film-{i:05d}" for i in range(len(label))], dtype=object)
+    ids = np.array([f"image-{i:05d}" for i in range(len(label))], dtype=object)
     names = np.array([f"group-{g:05d}" for g in group], dtype=object)
     source = np.full(len(label), "nih", dtype=object)
     return Predictions(ids, names, source, label, fold, int(fold.max()) + 1, probability)
 
 
-def drawn_labels(films: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, len(CLASSES), films)
+def drawn_labels(images: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, len(CLASSES), images)
 
 
 def guesses(label: np.ndarray, seed: int = 0, strength: float = 2.0) -> np.ndarray:
@@ -43,9 +43,9 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def overconfident(films: int, temperature: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def overconfident(images: int, temperature: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Labels drawn from calibrated probabilities, and the probabilities of a network that multiplies their logits."""
     random = np.random.default_rng(seed)
-    logits = random.normal(scale=1.5, size=(films, len(CLASSES)))
-    label = (softmax(logits).cumsum(axis=1) < random.random((films, 1))).sum(axis=1)
+    logits = random.normal(scale=1.5, size=(images, len(CLASSES)))
+    label = (softmax(logits).cumsum(axis=1) < random.random((images, 1))).sum(axis=1)
     return label, softmax(logits * temperature)

@@ -43,7 +43,7 @@ def test_cramers_v_is_that_of_its_definition():
     assert cramers_v(counts) == pytest.approx(np.sqrt(phi_squared / (2 - 1 / 99 - 1)))
 
 
-def test_few_films_of_sources_drawn_by_lot_are_not_taken_for_an_association():
+def test_few_images_of_sources_drawn_by_lot_are_not_taken_for_an_association():
     random = np.random.default_rng(1)
     values = []
     for _ in range(50):
@@ -59,14 +59,14 @@ def test_with_one_source_or_one_class_there_is_nothing_to_associate():
     assert cramers_v({label: {} for label in CLASSES}) is None
 
 
-def test_sources_stand_by_number_of_films_and_then_by_name():
+def test_sources_stand_by_number_of_images_and_then_by_name():
     counts = {"Covid19": {"small": 2, "b": 5}, "Normal": {"a": 5, "none": 0}}
 
     assert sources_of(counts) == ["a", "b", "small"]
     assert count_table(counts)[CLASSES.index("Covid19")].tolist() == [0, 5, 2]
 
 
-def test_shares_are_of_the_class_and_undefined_without_films():
+def test_shares_are_of_the_class_and_undefined_without_images():
     shares = source_shares({"Covid19": {"a": 3, "b": 1}, "Normal": {"a": 2}})
 
     assert shares["Covid19"] == {"a": 75.0, "b": 25.0}

@@ -30,7 +30,7 @@ def test_an_overconfident_strategy_is_calibrated_by_scaling(sure, bootstrap):
     assert found.after.covid_ece.value < found.before.covid_ece.value
 
 
-def test_a_film_is_scaled_at_the_temperature_of_its_fold(sure):
+def test_an_image_is_scaled_at_the_temperature_of_its_fold(sure):
     temperatures, scaled = cross_scaled(sure, "scratch")
     probability = sure.probability["scratch"]
 
@@ -53,8 +53,8 @@ def test_the_calibration_error_is_the_distance_of_the_bins(sure, bootstrap):
     found, bins = quality(label, probability, bootstrap), reliability(label, probability, bootstrap)
 
     for error, parts in ((found.top_ece, bins.top), (found.covid_ece, bins.covid)):
-        assert sum(b.films for b in parts) == len(label)
-        by_hand = sum(b.films * abs(b.observed.value / 100 - b.stated) for b in parts) / len(label)
+        assert sum(b.images for b in parts) == len(label)
+        by_hand = sum(b.images * abs(b.observed.value / 100 - b.stated) for b in parts) / len(label)
         assert error.value == pytest.approx(by_hand)
         assert error.low <= error.value <= error.high
 

@@ -35,7 +35,7 @@ def test_a_planted_difference_is_told_apart_and_none_is_not(compared):
     assert not level.told_apart
 
 
-def test_mcnemars_test_is_the_binomial_one_on_films_that_differ():
+def test_mcnemars_test_is_the_binomial_one_on_images_that_differ():
     first = np.array([True] * 12 + [False] * 3 + [True] * 20)
     second = np.array([False] * 12 + [True] * 3 + [True] * 20)
 

@@ -42,7 +42,7 @@ def test_balanced_accuracy_is_scikit_learns():
     assert ours[0, COUNTED.index("balanced_accuracy")] == pytest.approx(100 * balanced_accuracy_score(label, predicted))
 
 
-def test_without_films_of_a_kind_the_rate_is_undefined_and_not_0():
+def test_without_images_of_a_kind_the_rate_is_undefined_and_not_0():
     no_covid = cells(np.array([1, 2]), np.array([1, 3])).sum(axis=0).reshape(1, 7, 7)
     nothing = np.zeros((1, 7, 7))
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cxr_platform.evaluation.statistics.leakage import leakage, mean_difference, torn_films
+from cxr_platform.evaluation.statistics.leakage import leakage, mean_difference, torn_images
 from cxr_platform.evaluation.statistics.resampling import Bootstrap
 from tests.evaluation.statistics.made_up import drawn_labels, predictions_of
 
@@ -44,7 +44,7 @@ def test_each_difference_is_that_of_its_rates(found, measure):
     assert scratch.difference[measure].value == pytest.approx(by_hand)
 
 
-def test_sensitivity_is_of_covid19_films_and_specificity_of_the_others(found):
+def test_sensitivity_is_of_covid19_images_and_specificity_of_the_others(found):
     right, _, _, _, (scratch,) = found
 
     assert scratch.paper["sensitivity"].value == pytest.approx(100 * right[LABEL == 0].mean())
@@ -62,9 +62,9 @@ def test_the_mean_over_strategies_is_of_those_that_both_ran(found):
     assert mean_difference(paper, predictions_of(LABEL, {}), Bootstrap(grouped.group_id)) == {}
 
 
-def test_torn_films_are_those_whose_group_is_in_several_folds(found):
+def test_torn_images_are_those_whose_group_is_in_several_folds(found):
     _, _, paper, grouped, _ = found
 
-    assert torn_films(grouped) == 0
-    assert torn_films(paper) == 400  # pairs, dealt out one by one
-    assert torn_films(predictions_of(LABEL[:4], {}, fold=np.array([0, 1, 2, 2]))) == 2
+    assert torn_images(grouped) == 0
+    assert torn_images(paper) == 400  # pairs, dealt out one by one
+    assert torn_images(predictions_of(LABEL[:4], {}, fold=np.array([0, 1, 2, 2]))) == 2

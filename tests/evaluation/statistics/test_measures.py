@@ -80,7 +80,7 @@ def test_the_rarer_the_disease_the_less_a_call_is_worth(drawn):
     assert stated[0].npv.value > stated[1].npv.value > stated[2].npv.value
 
 
-def test_without_covid19_films_its_figures_are_undefined_and_the_others_are_not():
+def test_without_covid19_images_its_figures_are_undefined_and_the_others_are_not():
     label = 1 + drawn_labels(60) % 6
     _, found = measured(label, guesses(label))
 
@@ -104,7 +104,7 @@ def test_predictive_values_of_a_strategy_without_a_false_call_are_as_uncertain_a
     assert rare.npv.low < rare.npv.value == 100
 
 
-def test_a_negative_call_after_two_covid19_films_found_of_two_is_not_certain():
+def test_a_negative_call_after_two_covid19_images_found_of_two_is_not_certain():
     label = np.array([0, 0] + [6] * 40)
     said = np.where(np.arange(42) % 7 == 6, 0, label)
     predictions = predictions_of(label, {"scratch": 0.9 * np.eye(7)[said] + 0.1 / 7}, group=np.arange(42))

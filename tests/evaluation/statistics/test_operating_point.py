@@ -24,7 +24,7 @@ def folds():
 
 
 def with_shifted_fold(label, probability, fold):
-    """In fold 0 every film has a tenth of its Covid19 probability: a scanner that was new, say."""
+    """In fold 0 every image has a tenth of its Covid19 probability: a scanner that was new, say."""
     shifted = probability.copy()
     shifted[fold == 0, 0] *= 0.1
     shifted[fold == 0] /= shifted[fold == 0].sum(axis=1, keepdims=True)
@@ -38,12 +38,12 @@ def test_the_threshold_is_the_highest_that_finds_the_targets_share(target, thres
     assert highest_threshold(np.arange(10, 0, -1) / 10, target) == pytest.approx(threshold)
 
 
-def test_a_share_of_films_that_is_a_whole_number_is_not_rounded_up():
+def test_a_share_of_images_that_is_a_whole_number_is_not_rounded_up():
     assert highest_threshold(np.arange(20.0), 0.95) == 1.0
     assert highest_threshold(np.arange(100.0), 0.07) == 93.0
 
 
-def test_without_covid19_films_there_is_no_threshold_and_nothing_is_called(drawn):
+def test_without_covid19_images_there_is_no_threshold_and_nothing_is_called(drawn):
     label, probability = drawn
     (choice,) = choose(probability[label != 0], label[label != 0], TARGET)
 
@@ -93,7 +93,7 @@ def test_the_judged_fold_shows_what_a_threshold_from_elsewhere_does_to_it(drawn,
     assert by_its_own >= 0.9  # what choosing on the fold itself would have claimed
 
 
-def test_the_choice_for_use_is_made_on_all_films(drawn):
+def test_the_choice_for_use_is_made_on_all_images(drawn):
     label, probability = drawn
     (point,) = points_of(label, probability)
 
@@ -101,7 +101,7 @@ def test_the_choice_for_use_is_made_on_all_films(drawn):
     assert called(probability, point.for_use)[label == 0].mean() >= 0.9
 
 
-def test_covid19_films_in_one_fold_only_are_not_judged_by_a_threshold_from_themselves(drawn, folds):
+def test_covid19_images_in_one_fold_only_are_not_judged_by_a_threshold_from_themselves(drawn, folds):
     label, probability = drawn
     label = np.where((label == 0) & (folds != 1), 1, label)
     (point,) = points_of(label, probability, folds)

@@ -11,7 +11,7 @@ def test_a_good_test_for_a_rare_disease_is_mostly_wrong_when_it_says_yes():
     assert npv[0] == pytest.approx(100 * 0.891 / (0.891 + 0.001))
 
 
-def test_at_the_share_of_the_films_themselves_they_are_what_counting_gives():
+def test_at_the_share_of_the_images_themselves_they_are_what_counting_gives():
     tp, fn, fp, tn = 30, 10, 20, 140
     ppv, npv = predictive_values(np.array([100 * tp / (tp + fn)]), np.array([100 * tn / (tn + fp)]), 40 / 200)
 

@@ -27,7 +27,7 @@ def test_level_scores_are_worth_a_coin():
     assert areas.tolist() == [[0.5, pytest.approx(0.3)]]
 
 
-def test_areas_without_films_of_one_side_are_undefined():
+def test_areas_without_images_of_one_side_are_undefined():
     weights = np.array([[1, 1, 0, 0], [0, 0, 1, 1], [1, 0, 1, 0]])
     areas = Ranked(np.array([0.9, 0.8, 0.2, 0.1]), np.array([True, True, False, False])).areas(weights)
 

@@ -22,11 +22,11 @@ def test_bins_are_tenths_and_1_is_in_the_last():
 def test_a_bin_says_how_often_its_probability_came_true():
     low, high = reliability_bins(STATED, CAME_TRUE, Bootstrap(np.arange(6)))
 
-    assert (low.low, low.high, low.films, low.stated, low.observed.value) == pytest.approx((0, 0.1, 2, 0.05, 50))
-    assert (high.low, high.high, high.films, high.stated, high.observed.value) == pytest.approx((0.9, 1, 4, 0.965, 75))
+    assert (low.low, low.high, low.images, low.stated, low.observed.value) == pytest.approx((0, 0.1, 2, 0.05, 50))
+    assert (high.low, high.high, high.images, high.stated, high.observed.value) == pytest.approx((0.9, 1, 4, 0.965, 75))
 
 
-def test_the_calibration_error_averages_the_bins_distances_over_films():
+def test_the_calibration_error_averages_the_bins_distances_over_images():
     totals = bin_gaps(STATED, CAME_TRUE).sum(axis=0, keepdims=True)
 
     by_hand = (2 * abs(0.5 - 0.05) + 4 * abs(0.75 - 0.965)) / 6

@@ -15,7 +15,7 @@ def all_weights(bootstrap: Bootstrap) -> np.ndarray:
     return np.concatenate(list(bootstrap.weights()))
 
 
-def test_all_films_of_a_patient_are_drawn_together():
+def test_all_images_of_a_patient_are_drawn_together():
     weights = all_weights(Bootstrap(PATIENTS, 200))
 
     assert weights.shape == (200, 6)
@@ -82,7 +82,7 @@ def test_sums_that_float32_cannot_hold_are_exact_too():
     assert bootstrap.totals(values) == pytest.approx(all_weights(bootstrap).astype(float) @ values, rel=1e-12)
 
 
-def test_where_all_are_right_the_bounds_are_of_the_patients_and_not_of_the_films():
+def test_where_all_are_right_the_bounds_are_of_the_patients_and_not_of_the_images():
     ten_patients = np.arange(40) // 4
 
     found = rate_interval(np.ones(40, dtype=bool), ten_patients)
@@ -93,7 +93,7 @@ def test_where_all_are_right_the_bounds_are_of_the_patients_and_not_of_the_films
     assert (nothing.value, nothing.low, nothing.high) == pytest.approx((0, 0, 100 - found.low))
 
 
-def test_a_rate_among_no_films_is_undefined():
+def test_a_rate_among_no_images_is_undefined():
     assert rate_interval(np.ones(6, dtype=bool), PATIENTS, np.zeros(6, dtype=bool)) == Interval(None)
     assert rate_interval(np.ones(0, dtype=bool), np.array([])) == Interval(None)
 
@@ -122,7 +122,7 @@ def test_a_statistic_that_is_mostly_undefined_has_no_interval():
 def test_a_difference_is_paired():
     random = np.random.default_rng(5)
     first = random.random(600) < 0.7
-    second = np.where(random.random(600) < 0.05, ~first, first)  # the same but for one film in twenty
+    second = np.where(random.random(600) < 0.05, ~first, first)  # the same but for one image in twenty
     bootstrap = Bootstrap(np.arange(600))
     alike = bootstrap.difference(first, second)
     apart = bootstrap.difference(first, random.permutation(second))
@@ -133,7 +133,7 @@ def test_a_difference_is_paired():
     assert bootstrap.difference(first, first) == Interval(0, 0, 0, signed=True)
 
 
-def test_a_hundred_thousand_films_need_no_gigabytes():
+def test_a_hundred_thousand_images_need_no_gigabytes():
     patients = np.random.default_rng(0).integers(0, 30_000, 112_000)
     bootstrap = Bootstrap(patients, replicates=500)
     tracemalloc.start()
@@ -145,9 +145,9 @@ def test_a_hundred_thousand_films_need_no_gigabytes():
 
 
 def covered(simulations: int, by_patient: bool) -> float:
-    """Share of studies of 300 patients whose interval holds the accuracy that their films were drawn with.
+    """Share of studies of 300 patients whose interval holds the accuracy that their images were drawn with.
 
-    Patients have one to seven films and an ease of their own: Beta(2.55, 0.45), mean 0.85, correlation of films 0.25.
+    Patients have one to seven images and an ease of their own: Beta(2.55, 0.45), mean 0.85, correlation of images 0.25.
     """
     patients = np.repeat(np.arange(len(SIZES)), SIZES)
     random, hit = np.random.default_rng(2020), 0
@@ -162,5 +162,5 @@ def test_the_interval_holds_the_truth_in_93_to_97_percent_of_500_simulated_studi
     assert 0.93 <= covered(500, by_patient=True) <= 0.97
 
 
-def test_resampling_films_one_by_one_would_promise_too_much():
+def test_resampling_images_one_by_one_would_promise_too_much():
     assert covered(100, by_patient=False) < 0.92

@@ -16,7 +16,7 @@ N = 400
 
 @pytest.fixture(scope="module")
 def planted():
-    """Right for nine of ten men and five of ten women, whatever the source; two films of patients of 70."""
+    """Right for nine of ten men and five of ten women, whatever the source; two images of patients of 70."""
     sex = np.array(["M", "F"])[np.arange(N) % 2]
     right = np.where(sex == "M", np.arange(N) % 20 >= 2, np.arange(N) % 20 >= 10)
     label = np.array(["Covid19", "Normal"])[np.arange(N) // 2 % 2]
@@ -33,7 +33,7 @@ def judged(planted):
 
 @pytest.fixture(scope="module")
 def found(planted, judged):
-    return {(s.by, s.name): s for s in subgroups(judged, planted.films.facts)}
+    return {(s.by, s.name): s for s in subgroups(judged, planted.images.facts)}
 
 
 def test_a_part_in_which_accuracy_is_lower_is_found(judged, found):
@@ -44,15 +44,15 @@ def test_a_part_in_which_accuracy_is_lower_is_found(judged, found):
     assert found["sex", "male"].accuracy.interval.value == pytest.approx(90)
 
 
-def test_rates_are_over_the_films_of_the_part_alone(found):
+def test_rates_are_over_the_images_of_the_part_alone(found):
     women = found["sex", "female"]
 
-    assert women.films == N // 2
-    assert women.sensitivity.films == women.specificity.films == N // 4
+    assert women.images == N // 2
+    assert women.sensitivity.images == women.specificity.images == N // 4
     assert women.sensitivity.interval.low < 50 < women.specificity.interval.high
 
 
-def test_a_rate_over_few_films_is_marked_and_is_never_called_lower():
+def test_a_rate_over_few_images_is_marked_and_is_never_called_lower():
     source = ["few"] * (SMALL - 1) + ["many"] * 200
     judged = Judged(predictions(source, ["Normal"] * len(source), ["Edema"] * (SMALL - 1) + ["Normal"] * 200), STRATEGY)
     few, many = subgroups(judged, None)
@@ -62,7 +62,7 @@ def test_a_rate_over_few_films_is_marked_and_is_never_called_lower():
     assert lower_than_overall(judged.overall().accuracy, [few, many]) == []
 
 
-def test_smallness_is_judged_by_the_films_of_each_rate():
+def test_smallness_is_judged_by_the_images_of_each_rate():
     label = ["Covid19"] * (SMALL - 1) + ["Normal"] * SMALL
     part = Judged(predictions(["a"] * len(label), label), STRATEGY).overall()
 
@@ -71,7 +71,7 @@ def test_smallness_is_judged_by_the_films_of_each_rate():
     assert not part.specificity.small
 
 
-def test_what_is_the_same_for_all_films_divides_nothing(found):
+def test_what_is_the_same_for_all_images_divides_nothing(found):
     assert {by for by, _ in found} == {"source", "sex", "age"}
 
 
@@ -79,10 +79,10 @@ def test_without_a_manifest_only_the_source_divides(judged):
     assert {s.by for s in subgroups(judged, None)} == {"source"}
 
 
-def test_a_rate_over_no_film_is_undefined():
+def test_a_rate_over_no_image_is_undefined():
     part = Judged(predictions(["a"] * 30, ["Normal"] * 30), STRATEGY).overall()
 
-    assert part.sensitivity.films == 0
+    assert part.sensitivity.images == 0
     assert part.sensitivity.interval.value is None
     assert part.specificity.interval.value == 100
 
@@ -98,7 +98,7 @@ def test_ages_fall_into_the_band_that_starts_with_them():
 def test_what_is_not_told_is_unknown_and_stands_last():
     scored = predictions(["a"] * 3, ["Normal"] * 3)
     facts = {"view": ["PA", None, "AP"], "sex": ["F", None, "M"], "age": [50, None, 20]}
-    parts = divisions(scored, material(scored, facts).films.facts)
+    parts = divisions(scored, material(scored, facts).images.facts)
 
     assert list(parts["view"]) == ["AP", "PA", "unknown"]
     assert list(parts["sex"]) == ["male", "female", "unknown"]
@@ -108,7 +108,7 @@ def test_what_is_not_told_is_unknown_and_stands_last():
 
 def test_facts_are_taken_by_image_and_not_by_position():
     scored = predictions(["a"] * 3, ["Normal"] * 3)
-    facts = material(scored, {"sex": ["F", "M", "M"]}).films.facts.iloc[::-1]
+    facts = material(scored, {"sex": ["F", "M", "M"]}).images.facts.iloc[::-1]
 
     assert divisions(scored, facts)["sex"]["female"].tolist() == [True, False, False]
 
@@ -124,14 +124,14 @@ def test_a_part_says_what_it_is_mostly_made_of():
 
 
 def test_within_sources_that_have_both_a_rule_by_source_shows_its_specificity():
-    """Covid19 is answered for each film of the first source: right for its 40, wrong for its 30 others."""
+    """Covid19 is answered for each image of the first source: right for its 40, wrong for its 30 others."""
     source = ["covid"] * 70 + ["rest"] * 100
     label = ["Covid19"] * 40 + ["Normal"] * 130
     judged = Judged(predictions(source, label, ["Covid19"] * 70 + ["Normal"] * 100), STRATEGY)
     mixed = judged.mixed()
 
     assert judged.overall().specificity.interval.value == pytest.approx(100 * 100 / 130)
-    assert mixed.films == 70
+    assert mixed.images == 70
     assert mixed.specificity.interval.value == 0
     assert mixed.sensitivity.interval.value == 100
 
@@ -143,11 +143,11 @@ def test_specificity_within_such_sources_is_set_beside_the_same_classes_from_els
     said = ["Covid19"] * 50 + ["Pneumonia"] * 10 + ["Covid19"] * 10 + ["Pneumonia"] * 10 + ["Normal"] * 80
     within, elsewhere = Judged(predictions(source, label, said), STRATEGY).specificity_within()
 
-    assert (within.films, within.interval.value) == (20, 50.0)
-    assert (elsewhere.films, elsewhere.interval.value) == (20, 50.0)
+    assert (within.images, within.interval.value) == (20, 50.0)
+    assert (elsewhere.images, elsewhere.interval.value) == (20, 50.0)
 
 
-def test_without_films_of_the_same_classes_elsewhere_there_is_nothing_to_set_beside():
+def test_without_images_of_the_same_classes_elsewhere_there_is_nothing_to_set_beside():
     scored = predictions(["a", "a", "b"], ["Covid19", "Normal", "Edema"])
 
     assert Judged(scored, STRATEGY).specificity_within() is None
@@ -160,6 +160,6 @@ def test_no_source_or_every_source_has_both():
 
 def test_recall_of_each_class_from_each_source_that_has_it():
     scored = predictions(["b", "a", "a", "b"], ["Normal", "Normal", "Edema", "Normal"], ["Edema"] * 3 + ["Normal"])
-    recalls = [(r.source, r.label, r.rate.films, r.rate.interval.value) for r in Judged(scored, STRATEGY).recalls()]
+    recalls = [(r.source, r.label, r.rate.images, r.rate.interval.value) for r in Judged(scored, STRATEGY).recalls()]
 
     assert recalls == [("a", "Edema", 1, 100.0), ("a", "Normal", 1, 0.0), ("b", "Normal", 2, 50.0)]

@@ -22,7 +22,7 @@ def test_scaling_at_the_planted_temperature_gives_the_calibrated_probabilities_b
     assert (scale(sure, 3.0).argmax(axis=1) == sure.argmax(axis=1)).all()
 
 
-def test_each_film_can_have_its_own_temperature():
+def test_each_image_can_have_its_own_temperature():
     _, sure = overconfident(4, 2.0)
     mixed = scale(sure, np.array([1.0, 2.0, 1.0, 2.0]))
 
@@ -42,7 +42,7 @@ def test_a_folds_temperature_never_sees_the_fold():
     assert (changed[1:] != honest[1:]).all()
 
 
-def test_probabilities_of_0_and_films_that_are_all_right_stay_finite():
+def test_probabilities_of_0_and_images_that_are_all_right_stay_finite():
     label = np.arange(70) % 7
     certain = np.eye(7)[label]
 

@@ -18,18 +18,18 @@ from cxr_platform.labels import CLASSES
 from tests.evaluation.planted import predictions
 from tests.evaluation.probed import LABELS, SOURCES, answers, unseen_frame
 
-FILMS = ["Covid19"] * 4 + ["Normal"] * 10 + ["Edema"] * 2
+IMAGES = ["Covid19"] * 4 + ["Normal"] * 10 + ["Edema"] * 2
 RIGHT_ON_COVID = ["Covid19"] * 4 + ["Covid19"] * 8 + ["Normal"] * 2 + ["Edema"] * 2
 
 
 def found(answered: list[str] = RIGHT_ON_COVID) -> dict[tuple[str, str], ExternalFinding]:
-    frame = unseen_frame(FILMS, {("scratch", 0): answered, ("scratch", 1): answered})
+    frame = unseen_frame(IMAGES, {("scratch", 0): answered, ("scratch", 1): answered})
     findings = beside_cross_validation(frame, predictions(SOURCES, LABELS, answers(190)), ["scratch"], seed=1)
     return {(finding.measure, finding.label): finding for finding in findings}
 
 
-def test_each_rate_that_the_films_allow_is_counted_over_its_own_films() -> None:
-    assert {key: (f.wrong, f.films, f.external.value) for key, f in found().items()} == {
+def test_each_rate_that_the_images_allow_is_counted_over_its_own_images() -> None:
+    assert {key: (f.wrong, f.images, f.external.value) for key, f in found().items()} == {
         ("sensitivity", "Covid19"): (0, 4, 100.0),
         ("specificity", "Covid19"): (8, 12, pytest.approx(100 / 3)),
         ("recall", "Edema"): (0, 2, 100.0),
@@ -83,7 +83,7 @@ def test_the_models_of_the_folds_answer_together_by_their_mean_probability() -> 
     assert fold_range(frame[frame["source"] == "nowhere"], finding) is None
 
 
-def test_films_of_covid_alone_have_no_specificity() -> None:
+def test_images_of_covid_alone_have_no_specificity() -> None:
     assert list(measures_of(["Covid19"])) == [("sensitivity", "Covid19")]
     assert list(measures_of(["Normal", "Edema"])) == [
         ("specificity", "Covid19"),
@@ -92,7 +92,7 @@ def test_films_of_covid_alone_have_no_specificity() -> None:
     ]
 
 
-def test_films_of_one_patient_widen_the_interval() -> None:
+def test_images_of_one_patient_widen_the_interval() -> None:
     labels = np.full(40, CLASSES.index("Normal"))
     predicted = np.where(np.arange(40) < 20, labels, 0)
     alone = Scored(labels, predicted, np.arange(40)).rate("recall", "Normal", 1)

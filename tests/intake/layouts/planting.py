@@ -18,7 +18,7 @@ def plant(folder: Path, *files: str, **tables: str) -> Path:
     return folder
 
 
-def films(folder: Path, **selection: object) -> Mapping[str, Candidate]:
+def images(folder: Path, **selection: object) -> Mapping[str, Candidate]:
     """Path in the collection → candidate, of a folder that is one collection."""
     found = find_candidates(folder, SelectionConfig(**selection))  # type: ignore[arg-type]
     return {candidate.source_path.partition("/")[2]: candidate for candidate in found.candidates}
@@ -26,4 +26,4 @@ def films(folder: Path, **selection: object) -> Mapping[str, Candidate]:
 
 def verdicts(folder: Path, **selection: object) -> dict[str, str | None]:
     """Path in the collection → class, or the reason of its refusal."""
-    return {path: c.refusal.reason if c.refusal else c.label for path, c in films(folder, **selection).items()}
+    return {path: c.refusal.reason if c.refusal else c.label for path, c in images(folder, **selection).items()}

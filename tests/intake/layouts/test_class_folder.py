@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.intake.layouts.planting import films, plant, verdicts
+from tests.intake.layouts.planting import images, plant, verdicts
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_class_folders_lie_at_any_depth(tmp_path: Path) -> None:
         tmp_path / "p", "dataset/train_test/effusion/a.png", "dataset/train_test/normal/b.png", "normal/7/c.png"
     )
     assert list(verdicts(folder).values()) == ["Effusion", "Normal", "Normal"]
-    assert films(folder)["normal/7/c.png"].finding == "normal"
+    assert images(folder)["normal/7/c.png"].finding == "normal"
 
 
 def test_the_innermost_class_counts(tmp_path: Path) -> None:
@@ -48,8 +48,8 @@ def test_a_folder_without_a_known_name_is_refused(tmp_path: Path) -> None:
 
 
 def test_hidden_files_in_a_class_folder_are_left_to_their_content(tmp_path: Path) -> None:
-    film = films(plant(tmp_path / "p", "covid/a.png", "covid/.DS_Store"))["covid/.DS_Store"]
-    assert (film.label, film.refusal) == ("Covid19", None)
+    image = images(plant(tmp_path / "p", "covid/a.png", "covid/.DS_Store"))["covid/.DS_Store"]
+    assert (image.label, image.refusal) == ("Covid19", None)
 
 
 def test_a_collection_that_is_itself_a_class_folder_is_that_class(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 from cxr_platform.config import SelectionConfig
 from cxr_platform.errors import SourceError
 from cxr_platform.intake.sources import find_candidates
-from tests.intake.layouts.planting import films, plant, verdicts
+from tests.intake.layouts.planting import images, plant, verdicts
 
 HEADER = "patientid,offset,sex,age,finding,view,modality,folder,filename\n"
 
@@ -49,7 +49,7 @@ def test_ct_and_lateral_views_are_refused_and_keep_their_label(tmp_path: Path) -
         "images/lateral.jpg": "view",
         "images/unknown.jpg": "Covid19",
     }
-    assert films(folder)["images/lateral.jpg"].label == "Covid19"
+    assert images(folder)["images/lateral.jpg"].label == "Covid19"
     assert verdicts(folder, frontal_only=False)["images/lateral.jpg"] == "Covid19"
 
 
@@ -67,20 +67,20 @@ def test_patient_sex_age_and_view_come_from_the_row(tmp_path: Path) -> None:
     folder = cohen(
         tmp_path / "c", "319a,6,F,74,COVID-19,AP,X-ray,images,a.png", "319b,6,F,50+,COVID-19,AP,X-ray,images,b.png"
     )
-    first, second = films(folder).values()
+    first, second = images(folder).values()
     assert (first.patient, first.sex, first.age, first.view, first.finding) == ("319a", "F", 74.0, "AP", "COVID-19")
     assert (second.patient, second.age) == ("319b", None)
     assert first.path == (folder / "images/a.png").resolve()
 
 
-def test_rows_of_volumes_have_no_film_and_are_counted(tmp_path: Path) -> None:
+def test_rows_of_volumes_have_no_image_and_are_counted(tmp_path: Path) -> None:
     folder = cohen(tmp_path / "c", "1,0,M,65,COVID-19,PA,X-ray,images,a.jpg")
     with (folder / "metadata.csv").open("a") as table:
         table.write("9,0,M,65,COVID-19,Axial,CT,volumes,scan.nii.gz\n9,0,M,65,COVID-19,PA,X-ray,images,gone.jpg\n")
     assert find_candidates(folder, SelectionConfig()).missing_files == {"c": 2}
 
 
-def test_a_file_that_stands_twice_is_one_film(tmp_path: Path) -> None:
+def test_a_file_that_stands_twice_is_one_image(tmp_path: Path) -> None:
     folder = cohen(
         tmp_path / "c",
         "285,7,F,64,COVID-19,PA,X-ray,images,a.jpg",
@@ -89,7 +89,7 @@ def test_a_file_that_stands_twice_is_one_film(tmp_path: Path) -> None:
         "341,7,F,64,No Finding,PA,X-ray,images,b.jpg",
     )
     assert verdicts(folder) == {"images/a.jpg": "Covid19", "images/b.jpg": "conflicting-label"}
-    assert films(folder)["images/b.jpg"].refusal.detail == "listed as COVID-19 and as No Finding"
+    assert images(folder)["images/b.jpg"].refusal.detail == "listed as COVID-19 and as No Finding"
 
 
 def test_files_without_a_row_are_not_listed(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_files_without_a_row_are_not_listed(tmp_path: Path) -> None:
     assert not_listed == ["README.md", "annotations/a.jpg", "images/.DS_Store", "images/other.jpg"]
 
 
-def test_actualmed_names_films_imagename_and_leaves_findings_empty(tmp_path: Path) -> None:
+def test_actualmed_names_images_imagename_and_leaves_findings_empty(tmp_path: Path) -> None:
     table = (
         "patientid,offset,sex,age,finding,view,modality,imagename,notes\n"
         "ANON1,,,,,PA,X-ray,CR.1.png,Inconclusive\nANON2,,,,No finding,PA,X-ray,CR.2.png,\n"
@@ -109,7 +109,7 @@ def test_actualmed_names_films_imagename_and_leaves_findings_empty(tmp_path: Pat
     assert list(verdicts(folder).values()) == ["no-finding-given", "Normal", "Covid19"]
 
 
-def test_figure1_names_films_by_patient_and_a_letter(tmp_path: Path) -> None:
+def test_figure1_names_images_by_patient_and_a_letter(tmp_path: Path) -> None:
     files = ("images/COVID-00003a.jpg", "images/COVID-00003b.png", "images/COVID-00031.jpg", "images/COVID-00023.jpg")
     folder = plant(tmp_path / "f", *files)
     (folder / "metadata.csv").write_bytes(
@@ -123,7 +123,7 @@ def test_figure1_names_films_by_patient_and_a_letter(tmp_path: Path) -> None:
         "images/COVID-00023.jpg": "Normal",
         "images/COVID-00031.jpg": "finding-not-studied",
     }
-    assert [film.patient for film in films(folder).values()] == [
+    assert [image.patient for image in images(folder).values()] == [
         "COVID-00003",
         "COVID-00003",
         "COVID-00023",
@@ -134,10 +134,10 @@ def test_figure1_names_films_by_patient_and_a_letter(tmp_path: Path) -> None:
 def test_a_table_without_the_finding_is_an_error_that_names_the_column(tmp_path: Path) -> None:
     folder = cohen(tmp_path / "c", "1,a.jpg", header="patientid,filename\n")
     with pytest.raises(SourceError, match=r"metadata\.csv: expected the column finding\. Received: the columns"):
-        films(folder)
+        images(folder)
 
 
 def test_a_table_all_of_whose_images_are_absent_is_an_error(tmp_path: Path) -> None:
     folder = plant(tmp_path / "c", "README.md", metadata_csv=HEADER + "1,0,M,65,COVID-19,PA,X-ray,images,a.jpg\n")
     with pytest.raises(SourceError, match=r"metadata\.csv: expected its images in images/.*none.*of its 1 rows"):
-        films(folder)
+        images(folder)

@@ -5,7 +5,7 @@ import pytest
 from cxr_platform.config import SelectionConfig
 from cxr_platform.errors import SourceError
 from cxr_platform.intake.sources import find_candidates
-from tests.intake.layouts.planting import films, plant, verdicts
+from tests.intake.layouts.planting import images, plant, verdicts
 
 
 @pytest.mark.parametrize("header", ["filename,label", "File,Finding", "path,label"])
@@ -26,8 +26,8 @@ def test_a_csv_names_file_and_label(tmp_path: Path, header: str) -> None:
 def test_patient_view_sex_and_age_are_read_where_given(tmp_path: Path) -> None:
     table = "filename,label,patient,view,sex,age\na.dcm,edema,P1,PA,female,058Y\nb.dcm,edema,P1,LL,,\n"
     folder = plant(tmp_path / "d", "a.dcm", "b.dcm", labels_csv=table)
-    film = films(folder)["a.dcm"]
-    assert (film.patient, film.view, film.sex, film.age) == ("P1", "PA", "F", 58.0)
+    image = images(folder)["a.dcm"]
+    assert (image.patient, image.view, image.sex, image.age) == ("P1", "PA", "F", 58.0)
     assert verdicts(folder)["b.dcm"] == "view"
 
 
@@ -50,7 +50,7 @@ def test_a_name_finds_its_file_in_a_subfolder_unless_two_have_it(tmp_path: Path)
     assert verdicts(folder) == {"p1/a.dcm": "Edema"}
     plant(folder, "p2/a.dcm")
     with pytest.raises(SourceError, match=r"Received: a\.dcm, which 2 files are called"):
-        films(folder)
+        images(folder)
 
 
 def test_windows_paths_find_their_files(tmp_path: Path) -> None:
@@ -65,10 +65,10 @@ def test_without_a_csv_the_folders_are_the_classes(tmp_path: Path) -> None:
 def test_two_tables_are_an_error_that_tells_how_to_name_one(tmp_path: Path) -> None:
     folder = plant(tmp_path / "d", "a.dcm", one_csv="filename,label\n", two_csv="filename,label\n")
     with pytest.raises(SourceError, match=r'Received: one\.csv, two\.csv\. Name the one .* table = "one\.csv"'):
-        films(folder)
+        images(folder)
 
 
 def test_a_csv_without_labels_is_an_error(tmp_path: Path) -> None:
     folder = plant(tmp_path / "d", "a.dcm", labels_csv="filename,patient\na.dcm,1\n")
     with pytest.raises(SourceError, match=r"labels\.csv: expected the column finding or label"):
-        films(folder)
+        images(folder)

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from cxr_platform.intake.candidate import Refusal
-from tests.intake.layouts.planting import films, plant, verdicts
+from tests.intake.layouts.planting import images, plant, verdicts
 
 
 def test_the_folder_is_the_class_and_the_split_does_not_matter(tmp_path: Path) -> None:
@@ -34,23 +34,25 @@ def test_the_folder_is_the_class_and_the_split_does_not_matter(tmp_path: Path) -
         ("NORMAL/NORMAL2-IM-0115-0001.jpeg", "NORMAL2-IM-0115", "NORMAL"),
         ("PNEUMONIA/BACTERIA-1008087-0001.jpeg", "1008087", "PNEUMONIA bacteria"),
         ("NORMAL/NORMAL-1003233-0001.jpeg", "1003233", "NORMAL"),
-        ("NORMAL/film.jpeg", None, "NORMAL"),
+        ("NORMAL/image.jpeg", None, "NORMAL"),
     ],
 )
 def test_patients_are_guessed_from_the_names(tmp_path: Path, name: str, patient: str | None, finding: str) -> None:
-    film = films(plant(tmp_path / "chest_xray", f"train/{name}"))[f"train/{name}"]
-    assert (film.patient, film.finding, film.view) == (patient, finding, "AP")
+    image = images(plant(tmp_path / "chest_xray", f"train/{name}"))[f"train/{name}"]
+    assert (image.patient, image.finding, image.view) == (patient, finding, "AP")
 
 
 def test_a_third_class_makes_it_another_collection(tmp_path: Path) -> None:
     folder = plant(tmp_path / "x", "train/NORMAL/person1_virus_1.png", "train/COVID19/a.png")
     assert verdicts(folder) == {"train/COVID19/a.png": "Covid19", "train/NORMAL/person1_virus_1.png": "Normal"}
-    assert films(folder)["train/NORMAL/person1_virus_1.png"].patient is None
+    assert images(folder)["train/NORMAL/person1_virus_1.png"].patient is None
 
 
 def test_the_second_copy_in_the_published_archive_is_left_out(tmp_path: Path) -> None:
-    film = "train/NORMAL/IM-0001-0001.jpeg"
-    folder = plant(tmp_path / "chest_xray", film, f"chest_xray/{film}", f"__MACOSX/{film}", "train/NORMAL/more/a.jpeg")
-    refused = {path: candidate.refusal for path, candidate in films(folder).items() if candidate.refusal}
-    assert set(refused) == {f"chest_xray/{film}", f"__MACOSX/{film}", "train/NORMAL/more/a.jpeg"}
+    image = "train/NORMAL/IM-0001-0001.jpeg"
+    folder = plant(
+        tmp_path / "chest_xray", image, f"chest_xray/{image}", f"__MACOSX/{image}", "train/NORMAL/more/a.jpeg"
+    )
+    refused = {path: candidate.refusal for path, candidate in images(folder).items() if candidate.refusal}
+    assert set(refused) == {f"chest_xray/{image}", f"__MACOSX/{image}", "train/NORMAL/more/a.jpeg"}
     assert set(refused.values()) == {Refusal("unknown-folder", "outside train/test/val")}

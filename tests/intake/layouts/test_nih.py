@@ -5,7 +5,7 @@ import pytest
 from cxr_platform.config import SelectionConfig
 from cxr_platform.errors import SourceError
 from cxr_platform.intake.sources import find_candidates
-from tests.intake.layouts.planting import films, plant, verdicts
+from tests.intake.layouts.planting import images, plant, verdicts
 
 HEADER_2017 = (
     "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
@@ -50,7 +50,7 @@ def test_exactly_one_of_the_four_findings_is_taken(tmp_path: Path) -> None:
 def test_single_finding_only_refuses_further_findings(tmp_path: Path) -> None:
     folder = nih(tmp_path / "n", a="Edema", b="Edema|Pneumonia")
     assert list(verdicts(folder, single_finding_only=True).values()) == ["Edema", "further-findings"]
-    assert films(folder, single_finding_only=True)["images/b.png"].label == "Edema"
+    assert images(folder, single_finding_only=True)["images/b.png"].label == "Edema"
 
 
 def test_the_twelve_published_archives_are_read_as_one(tmp_path: Path) -> None:
@@ -86,26 +86,26 @@ def test_ages_of_both_tables_are_years_and_absurd_ones_are_dropped(
 ) -> None:
     folder = plant(tmp_path / "n", "images/a.png")
     (folder / "Data_Entry_2017.csv").write_text(HEADER_2017 + row("a.png", "Edema", age=text))
-    assert films(folder)["images/a.png"].age == years
+    assert images(folder)["images/a.png"].age == years
 
 
 def test_patient_sex_and_view_come_from_either_spelling_of_the_columns(tmp_path: Path) -> None:
     folder = plant(tmp_path / "n", "images/a.png")
     header = HEADER_2017.replace("Patient Gender", "Patient Sex")
     (folder / "Data_Entry_2017.csv").write_text(header + row("a.png", "Edema", "00000007", view="AP"))
-    film = films(folder)["images/a.png"]
-    assert (film.patient, film.sex, film.view) == ("7", "M", "AP")
+    image = images(folder)["images/a.png"]
+    assert (image.patient, image.sex, image.view) == ("7", "M", "AP")
 
 
 def test_a_table_with_semicolons_is_an_error_that_names_the_columns(tmp_path: Path) -> None:
     folder = nih(tmp_path / "n", a="Edema")
     (folder / "Data_Entry_2017_v2020.csv").write_text("Image Index;Finding Labels;Patient ID\na.png;Edema;1\n")
     with pytest.raises(SourceError, match="expected the columns image index, finding labels, patient id"):
-        films(folder)
+        images(folder)
 
 
 def test_an_empty_table_is_an_error(tmp_path: Path) -> None:
     folder = nih(tmp_path / "n", a="Edema")
     (folder / "Data_Entry_2017_v2020.csv").write_text("")
     with pytest.raises(SourceError, match="no header"):
-        films(folder)
+        images(folder)

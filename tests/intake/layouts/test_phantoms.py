@@ -4,8 +4,9 @@ import pytest
 
 from cxr_platform.config import SelectionConfig
 from cxr_platform.errors import SourceError
+from cxr_platform.intake.layouts.phantoms import IMAGES_FOLDER
 from cxr_platform.intake.sources import find_candidates
-from tests.intake.layouts.planting import films, plant, verdicts
+from tests.intake.layouts.planting import images, plant, verdicts
 
 TABLE = (
     "filename,patient_id,label,view,sex,age\n"
@@ -14,27 +15,32 @@ TABLE = (
 
 
 def phantoms(folder: Path) -> Path:
-    names = ("films/0001.png", "films/0002.dcm", "films/0003.png", "films/notes.txt")
-    return plant(folder, *names, PHANTOMS_toml="seed = 1\n", films_csv=TABLE)
+    names = (
+        f"{IMAGES_FOLDER}/0001.png",
+        f"{IMAGES_FOLDER}/0002.dcm",
+        f"{IMAGES_FOLDER}/0003.png",
+        f"{IMAGES_FOLDER}/notes.txt",
+    )
+    return plant(folder, *names, PHANTOMS_toml="seed = 1\n", images_csv=TABLE)
 
 
-def test_films_are_read_from_the_table_and_the_source_is_synthetic(tmp_path: Path) -> None:
+def test_images_are_read_from_the_table_and_the_source_is_synthetic(tmp_path: Path) -> None:
     folder = phantoms(tmp_path / "phantoms")
     assert verdicts(folder) == {
-        "films/0001.png": "Covid19",
-        "films/0002.dcm": "Covid19",
-        "films/0003.png": "view",
-        "films/notes.txt": "not-listed",
+        f"{IMAGES_FOLDER}/0001.png": "Covid19",
+        f"{IMAGES_FOLDER}/0002.dcm": "Covid19",
+        f"{IMAGES_FOLDER}/0003.png": "view",
+        f"{IMAGES_FOLDER}/notes.txt": "not-listed",
     }
     found = find_candidates(folder, SelectionConfig())
     assert found.synthetic_sources == {"phantoms"}
-    assert found.tables == ["phantoms/PHANTOMS.toml", "phantoms/films.csv"]
-    film = films(folder)["films/0001.png"]
-    assert (film.patient, film.view, film.sex, film.age) == ("P1", "PA", "F", 61.0)
+    assert found.tables == ["phantoms/PHANTOMS.toml", "phantoms/images.csv"]
+    image = images(folder)[f"{IMAGES_FOLDER}/0001.png"]
+    assert (image.patient, image.view, image.sex, image.age) == ("P1", "PA", "F", 61.0)
 
 
 def test_a_missing_table_is_an_error(tmp_path: Path) -> None:
     folder = phantoms(tmp_path / "phantoms")
-    (folder / "films.csv").unlink()
-    with pytest.raises(SourceError, match=r"Expected a readable CSV at .*films\.csv"):
-        films(folder)
+    (folder / "images.csv").unlink()
+    with pytest.raises(SourceError, match=r"Expected a readable CSV at .*images\.csv"):
+        images(folder)

@@ -12,12 +12,12 @@ PLANE = Plane(160, 160, 0.25, (0.0, 12.0))
 
 
 def straight(seed: int) -> tuple[Patient, Positioning]:
-    """A patient who stands straight before the film."""
+    """A patient who stands straight before the image."""
     rng = np.random.default_rng(seed)
     return draw_patient(rng), replace(draw_positioning(rng), view="PA", breath=0.0, tilt=0.0, turn=0.0)
 
 
 def chest(seed: int = 0, **changes: float) -> Chest:
-    """That patient on a film plane, with some numbers changed."""
+    """That patient on an image plane, with some numbers changed."""
     patient, position = straight(seed)
     return Chest(replace(patient, **changes), position, PLANE)

@@ -32,15 +32,15 @@ def test_the_mark_is_never_cut_off(seed: int):
 
 
 def test_annotations_follow_from_the_seed_and_stay_in_range():
-    films = [annotate(grey(200, 220), "AP", np.random.default_rng(seed)) for seed in (1, 1, 2)]
-    assert (films[0] == films[1]).all()
-    assert (films[0] != films[2]).any()
-    assert min(f.min() for f in films) >= 0
-    assert max(f.max() for f in films) <= 1
+    images = [annotate(grey(200, 220), "AP", np.random.default_rng(seed)) for seed in (1, 1, 2)]
+    assert (images[0] == images[1]).all()
+    assert (images[0] != images[2]).any()
+    assert min(f.min() for f in images) >= 0
+    assert max(f.max() for f in images) <= 1
 
 
-def test_collimation_blackens_edges_of_some_films_only():
+def test_collimation_blackens_edges_of_some_images_only():
     framed = [collimate(grey(100, 100), np.random.default_rng(seed)) for seed in range(40)]
-    untouched = sum(bool((film == 0.5).all()) for film in framed)
+    untouched = sum(bool((image == 0.5).all()) for image in framed)
     assert 10 < untouched < 30
-    assert all((film[6:-6, 6:-6] == 0.5).all() for film in framed)
+    assert all((image[6:-6, 6:-6] == 0.5).all() for image in framed)

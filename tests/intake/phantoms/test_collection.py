@@ -7,8 +7,9 @@ import pytest
 
 from cxr_platform.config import read_toml
 from cxr_platform.errors import ConfigError, SourceError, StorageError
+from cxr_platform.intake.layouts.phantoms import IMAGES_FOLDER
 from cxr_platform.intake.phantoms.collection import COLUMNS, VERSION, write_collection
-from cxr_platform.intake.phantoms.plan import plan_films, plan_flaws
+from cxr_platform.intake.phantoms.plan import plan_flaws, plan_images
 from cxr_platform.labels import CLASSES
 from tests.intake.phantoms.conftest import SMALL
 
@@ -19,7 +20,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
-    with (folder / "films.csv").open(newline="") as table:
+    with (folder / "images.csv").open(newline="") as table:
         return list(csv.DictReader(table))
 
 
@@ -32,32 +33,32 @@ def test_the_same_arguments_give_the_same_bytes(small_collection: Path, tmp_path
     assert digests(again) == digests(small_collection / "phantoms")
 
 
-def test_a_larger_collection_holds_the_same_films(small_collection: Path, tmp_path: Path):
+def test_a_larger_collection_holds_the_same_images(small_collection: Path, tmp_path: Path):
     smaller = digests(write_collection(tmp_path, 1, SMALL["seed"], SMALL["size"]))
     larger = digests(small_collection / "phantoms")
-    shared = {f"films/{film.name}" for film in plan_films(1, SMALL["seed"])}
+    shared = {f"{IMAGES_FOLDER}/{image.name}" for image in plan_images(1, SMALL["seed"])}
     assert shared <= smaller.keys() & larger.keys()
     assert all(smaller[name] == larger[name] for name in shared)
 
 
-def test_the_table_lists_the_films_but_the_unlisted_one(small_collection: Path):
+def test_the_table_lists_the_images_but_the_unlisted_one(small_collection: Path):
     table = rows(small_collection / "phantoms")
-    names = {path.name for path in (small_collection / "phantoms" / "films").iterdir()}
+    names = {path.name for path in (small_collection / "phantoms" / IMAGES_FOLDER).iterdir()}
     (unlisted,) = names - {row["filename"] for row in table}
     assert unlisted in {flaw.name for flaw in plan_flaws(4, SMALL["seed"]) if flaw.flaw == "unlisted"}
     assert tuple(table[0]) == COLUMNS
-    good = {film.name for film in plan_films(4, SMALL["seed"])}
+    good = {image.name for image in plan_images(4, SMALL["seed"])}
     counts = Counter(row["label"] for row in table if row["filename"] in good)
     assert counts == dict.fromkeys(CLASSES, 4)
 
 
-def test_the_doubled_film_is_the_same_file_twice(small_collection: Path):
-    (copy,) = [film for film in plan_films(4, SMALL["seed"]) if film.copy == "exact"]
-    films = small_collection / "phantoms" / "films"
-    assert (films / copy.name).read_bytes() == (films / copy.original.name).read_bytes()
+def test_the_doubled_image_is_the_same_file_twice(small_collection: Path):
+    (copy,) = [image for image in plan_images(4, SMALL["seed"]) if image.copy == "exact"]
+    images = small_collection / "phantoms" / IMAGES_FOLDER
+    assert (images / copy.name).read_bytes() == (images / copy.original.name).read_bytes()
 
 
-def test_the_marker_says_that_the_films_are_synthetic(small_collection: Path):
+def test_the_marker_says_that_the_images_are_synthetic(small_collection: Path):
     marker = read_toml(small_collection / "phantoms" / "PHANTOMS.toml")
     assert marker["synthetic"] is True
     assert (marker["version"], marker["seed"], marker["per_class"], marker["size"]) == (VERSION, 3, 4, 128)
@@ -76,10 +77,10 @@ def test_a_collection_that_stands_there_is_left_as_it_is(small_collection: Path)
     assert calls == []
 
 
-def test_other_arguments_or_a_missing_film_draw_it_again(tmp_path: Path):
+def test_other_arguments_or_a_missing_image_draw_it_again(tmp_path: Path):
     folder = write_collection(tmp_path, 1, 0, 128)
     before = digests(folder)
-    next((folder / "films").iterdir()).unlink()
+    next((folder / IMAGES_FOLDER).iterdir()).unlink()
     assert digests(write_collection(tmp_path, 1, 0, 128)) == before
     assert digests(write_collection(tmp_path, 1, 1, 128)).keys() != before.keys()
     assert [path.name for path in tmp_path.iterdir()] == ["phantoms"]
@@ -120,7 +121,7 @@ def test_a_failure_midway_leaves_the_old_collection(tmp_path: Path):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ((0, 0, 320), "at least 1 film"),
+        ((0, 0, 320), "at least 1 image"),
         ((1, -1, 320), "seed"),
         ((1, 0, 100), "128 to 1024"),
         ((1, 0, 2000), "128 to 1024"),

@@ -42,13 +42,18 @@ def read(data: bytes) -> pydicom.Dataset:
 
 
 def test_dicom_holds_twelve_bits_and_says_that_it_is_synthetic():
-    film = read(encode(PICTURE, "dicom", HEADER))
-    assert (film.Modality, film.BitsStored, film.BitsAllocated) == ("DX", 12, 16)
-    assert (film.PatientID, film.PatientSex, film.PatientAge, film.ViewPosition) == ("PH0000000001", "F", "047Y", "PA")
-    assert "SYNTHETIC" in film.ImageComments
-    assert film.pixel_array.max() <= 4095
-    assert film.pixel_array.shape == (60, 50)
-    assert np.corrcoef(film.pixel_array.ravel(), PICTURE.ravel())[0, 1] > 0.999
+    image = read(encode(PICTURE, "dicom", HEADER))
+    assert (image.Modality, image.BitsStored, image.BitsAllocated) == ("DX", 12, 16)
+    assert (image.PatientID, image.PatientSex, image.PatientAge, image.ViewPosition) == (
+        "PH0000000001",
+        "F",
+        "047Y",
+        "PA",
+    )
+    assert "SYNTHETIC" in image.ImageComments
+    assert image.pixel_array.max() <= 4095
+    assert image.pixel_array.shape == (60, 50)
+    assert np.corrcoef(image.pixel_array.ravel(), PICTURE.ravel())[0, 1] > 0.999
 
 
 def test_inverted_dicom_is_monochrome1_with_high_values_for_black():
@@ -59,12 +64,12 @@ def test_inverted_dicom_is_monochrome1_with_high_values_for_black():
 
 def test_a_window_is_written_only_where_asked_for_and_holds_the_values():
     assert "WindowCenter" not in read(encode(PICTURE, "dicom", HEADER))
-    film = read(encode(PICTURE, "dicom", replace(HEADER, window=True)))
-    low, high = np.percentile(film.pixel_array, [1, 99])
-    assert film.WindowCenter - film.WindowWidth / 2 <= low < high <= film.WindowCenter + film.WindowWidth / 2
+    image = read(encode(PICTURE, "dicom", replace(HEADER, window=True)))
+    low, high = np.percentile(image.pixel_array, [1, 99])
+    assert image.WindowCenter - image.WindowWidth / 2 <= low < high <= image.WindowCenter + image.WindowWidth / 2
 
 
-def test_uids_differ_between_films_and_are_valid():
+def test_uids_differ_between_images_and_are_valid():
     one, other = (read(encode(PICTURE, "dicom", replace(HEADER, entropy=e))) for e in ("a", "b"))
     assert one.SOPInstanceUID != other.SOPInstanceUID
     assert one.SOPInstanceUID.is_valid
@@ -72,12 +77,12 @@ def test_uids_differ_between_films_and_are_valid():
 
 
 def test_several_frames_make_a_multi_frame_object():
-    film = read(as_dicom(np.stack([PICTURE, PICTURE]), HEADER))
-    assert film.NumberOfFrames == 2
-    assert film.pixel_array.shape == (2, 60, 50)
+    image = read(as_dicom(np.stack([PICTURE, PICTURE]), HEADER))
+    assert image.NumberOfFrames == 2
+    assert image.pixel_array.shape == (2, 60, 50)
 
 
-def test_a_re_encoded_copy_is_a_smaller_jpeg_of_the_same_film():
+def test_a_re_encoded_copy_is_a_smaller_jpeg_of_the_same_image():
     image = opened(re_encode(PICTURE))
     assert (image.format, image.size) == ("JPEG", (45, 54))
     back = np.asarray(image.resize((50, 60)), float) / 255

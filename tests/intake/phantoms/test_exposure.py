@@ -25,18 +25,18 @@ def expose_with(**changes: float) -> np.ndarray:
 
 
 def test_bone_is_brighter_than_lung_and_air_is_black():
-    film = expose_with()
-    assert film[40:44, 26:42].mean() > film[25:35, 26:42].mean() + 0.05
-    assert film[:, :8].mean() < 0.15 < film[25:35, 26:42].mean()
-    assert film[:, 60:70].mean() > film[40:44, 26:42].mean()
+    image = expose_with()
+    assert image[40:44, 26:42].mean() > image[25:35, 26:42].mean() + 0.05
+    assert image[:, :8].mean() < 0.15 < image[25:35, 26:42].mean()
+    assert image[:, 60:70].mean() > image[40:44, 26:42].mean()
 
 
 @pytest.mark.parametrize("brightness", [0.40, 0.55])
 @pytest.mark.parametrize("thickness", [0.8, 1.2])
 def test_the_automatic_exposure_meets_the_brightness_whatever_the_patient(brightness: float, thickness: float):
     settings = replace(SETTINGS, brightness=brightness)
-    film = expose(thickness * attenuation(), PLANE, settings, np.random.default_rng(1))
-    assert film.mean() == pytest.approx(brightness, abs=0.02)
+    image = expose(thickness * attenuation(), PLANE, settings, np.random.default_rng(1))
+    assert image.mean() == pytest.approx(brightness, abs=0.02)
 
 
 def test_more_photons_make_less_noise():
@@ -50,5 +50,5 @@ def test_more_photons_make_less_noise():
 
 def test_scatter_lowers_the_contrast_of_bone():
     clear, veiled = (expose_with(scatter=s) for s in (0.0, 0.5))
-    contrast = [film[41:43, 26:42].mean() - film[25:35, 26:42].mean() for film in (clear, veiled)]
+    contrast = [image[41:43, 26:42].mean() - image[25:35, 26:42].mean() for image in (clear, veiled)]
     assert contrast[1] < contrast[0]

@@ -3,10 +3,10 @@ import pytest
 
 from cxr_platform.config import IntakeConfig, SelectionConfig
 from cxr_platform.errors import ImageRefused
-from cxr_platform.intake.films import read_film
+from cxr_platform.intake.images import read_image
 from cxr_platform.intake.phantoms.encode import Header, encode
-from cxr_platform.intake.phantoms.film import FilmKey, draw_film
 from cxr_platform.intake.phantoms.flaws import draw_flaw
+from cxr_platform.intake.phantoms.image import ImageKey, draw_image
 from cxr_platform.intake.phantoms.plan import FLAWS, PlannedFlaw, plan_flaws
 from cxr_platform.intake.quality import judge
 from cxr_platform.intake.sources import find_candidates
@@ -22,10 +22,10 @@ def flaws(kind: str) -> list[PlannedFlaw]:
 
 def refusal_of(data: bytes) -> str | None:
     try:
-        film = read_film(data, CONFIG)
+        image = read_image(data, CONFIG)
     except ImageRefused as refused:
         return refused.reason
-    refusal = judge(film.quality, CONFIG.quality)
+    refusal = judge(image.quality, CONFIG.quality)
     return refusal.reason if refusal else None
 
 
@@ -47,24 +47,24 @@ def test_intake_refuses_each_flaw_for_its_reason(kind: str, reason: str):
         assert row["label"] == planned.key.label
 
 
-def test_a_lateral_film_is_listed_as_such():
+def test_a_lateral_image_is_listed_as_such():
     _, row = draw_flaw(flaws("lateral")[0], SIZE)
     assert row is not None
     assert row["view"] == "LATERAL"
 
 
-def test_an_unlisted_film_is_a_good_film_without_a_row():
+def test_an_unlisted_image_is_a_good_image_without_a_row():
     data, row = draw_flaw(flaws("unlisted")[0], SIZE)
     assert row is None
     assert refusal_of(data) is None
 
 
 @pytest.mark.parametrize("label", CLASSES)
-def test_good_films_pass_the_quality_limits_with_room_to_spare(label: str):
+def test_good_images_pass_the_quality_limits_with_room_to_spare(label: str):
     for patient in range(6):
-        drawing = draw_film(FilmKey(8, label, patient, 0), SIZE)
+        drawing = draw_image(ImageKey(8, label, patient, 0), SIZE)
         header = Header("PH", drawing.patient.sex, drawing.patient.age, "PA", "x")
-        quality = read_film(encode(drawing.picture, "png", header), CONFIG).quality
+        quality = read_image(encode(drawing.picture, "png", header), CONFIG).quality
         assert quality.contrast > 2 * CONFIG.quality.min_contrast
         assert quality.std > 2 * CONFIG.quality.min_std
         assert quality.flat_fraction < 0.7 * CONFIG.quality.max_flat_fraction

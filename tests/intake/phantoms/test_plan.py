@@ -2,24 +2,24 @@ from collections import Counter
 
 import pytest
 
-from cxr_platform.intake.phantoms.plan import FLAWS, plan_films, plan_flaws
+from cxr_platform.intake.phantoms.plan import FLAWS, plan_flaws, plan_images
 from cxr_platform.labels import CLASSES
 
 
 @pytest.mark.parametrize("per_class", [1, 2, 17])
-def test_every_class_has_exactly_the_films_asked_for(per_class: int):
-    films = plan_films(per_class, 0)
-    assert Counter(film.key.label for film in films) == dict.fromkeys(CLASSES, per_class)
+def test_every_class_has_exactly_the_images_asked_for(per_class: int):
+    images = plan_images(per_class, 0)
+    assert Counter(image.key.label for image in images) == dict.fromkeys(CLASSES, per_class)
 
 
 def test_a_larger_plan_begins_with_the_smaller_one():
-    small, large = plan_films(5, 9), plan_films(60, 9)
+    small, large = plan_images(5, 9), plan_images(60, 9)
     assert set(small) <= set(large)
     assert plan_flaws(60, 9)[:7] == plan_flaws(5, 9)[:7]
 
 
 def test_names_and_patients_are_unique_and_tell_nothing_of_the_class():
-    files = [*plan_films(60, 4), *plan_flaws(60, 4)]
+    files = [*plan_images(60, 4), *plan_flaws(60, 4)]
     assert len({file.name for file in files}) == len(files)
     owner: dict[str, tuple[str, int]] = {}
     for file in files:
@@ -28,41 +28,41 @@ def test_names_and_patients_are_unique_and_tell_nothing_of_the_class():
         assert not any(label.lower() in file.name.lower() for label in CLASSES)
 
 
-def test_patients_have_one_to_three_films():
-    counts = Counter(film.patient_id for film in plan_films(100, 1))
+def test_patients_have_one_to_three_images():
+    counts = Counter(image.patient_id for image in plan_images(100, 1))
     assert set(counts.values()) == {1, 2, 3}
 
 
 def test_formats_are_shared_out_alike_in_all_classes():
-    films = plan_films(400, 2)
+    images = plan_images(400, 2)
     for label in CLASSES:
-        share = Counter(film.container for film in films if film.key.label == label)
+        share = Counter(image.container for image in images if image.key.label == label)
         assert 0.08 < (share["dicom"] + share["dicom-inverted"]) / 400 < 0.23
         assert 0.5 < share["png"] / 400 < 0.7
         assert min(share[c] for c in ("dicom-inverted", "png16", "png-rgb", "jpeg")) > 0
 
 
-def test_all_films_of_a_patient_are_dicom_or_none_is():
+def test_all_images_of_a_patient_are_dicom_or_none_is():
     kinds: dict[str, set[bool]] = {}
-    for film in (film for film in plan_films(100, 2) if not film.copy):
-        kinds.setdefault(film.patient_id, set()).add(film.container.startswith("dicom"))
+    for image in (image for image in plan_images(100, 2) if not image.copy):
+        kinds.setdefault(image.patient_id, set()).add(image.container.startswith("dicom"))
     assert all(len(kind) == 1 for kind in kinds.values())
 
 
-def test_one_film_stands_twice_under_two_patients_of_one_class():
-    (copy,) = [film for film in plan_films(20, 11) if film.copy == "exact"]
+def test_one_image_stands_twice_under_two_patients_of_one_class():
+    (copy,) = [image for image in plan_images(20, 11) if image.copy == "exact"]
     assert copy.original is not None
     assert copy.original.patient_id != copy.patient_id
     assert copy.original.key.label == copy.key.label == CLASSES[11 % 7]
     assert copy.original.copy is None
 
 
-def test_some_films_are_copies_of_another_film_of_their_patient():
-    films = plan_films(200, 3)
-    copies = [film for film in films if film.copy == "re-encoded"]
-    assert 0.005 < len(copies) / len(films) < 0.05
+def test_some_images_are_copies_of_another_image_of_their_patient():
+    images = plan_images(200, 3)
+    copies = [image for image in images if image.copy == "re-encoded"]
+    assert 0.005 < len(copies) / len(images) < 0.05
     assert all(c.original is not None and c.original.patient_id == c.patient_id for c in copies)
-    assert all(c.original in films and c.original.copy is None for c in copies)
+    assert all(c.original in images and c.original.copy is None for c in copies)
 
 
 @pytest.mark.parametrize("per_class", [1, 40, 200])

@@ -32,17 +32,17 @@ def test_splatting_keeps_the_weight_inside_and_loses_it_outside():
 
 
 def test_the_shadow_of_a_rod_is_its_diameter_in_the_middle():
-    film = shadow(Plane(80, 100, 0.1, (0.0, 0.0)), rod([-8, 0, 0], [8, 0, 0], 1.0))
-    assert film[39:41, 50].mean() == pytest.approx(2.0, rel=0.05)
-    assert film[:25].max() == 0
+    image = shadow(Plane(80, 100, 0.1, (0.0, 0.0)), rod([-8, 0, 0], [8, 0, 0], 1.0))
+    assert image[39:41, 50].mean() == pytest.approx(2.0, rel=0.05)
+    assert image[:25].max() == 0
 
 
 def test_the_shadow_of_a_hollow_bone_is_denser_along_its_edges():
-    film = shadow(Plane(80, 100, 0.1, (0.0, 0.0)), rod([-8, 0, 0], [8, 0, 0], 1.0, hollow=0.8, marrow=0.2))
-    assert film[30:33, 50].max() > 1.3 * film[40, 50]
+    image = shadow(Plane(80, 100, 0.1, (0.0, 0.0)), rod([-8, 0, 0], [8, 0, 0], 1.0, hollow=0.8, marrow=0.2))
+    assert image[30:33, 50].max() > 1.3 * image[40, 50]
 
 
-def test_a_rod_that_runs_towards_the_film_casts_a_denser_shadow():
+def test_a_rod_that_runs_towards_the_image_casts_a_denser_shadow():
     plane = Plane(80, 100, 0.1, (0.0, 0.0))
     level, steep = (shadow(plane, rod([-3, 0, 0], [3, 0, z], 0.5)) for z in (0, 9))
     assert steep[40, 50] > 1.5 * level[40, 50]

@@ -111,7 +111,7 @@ def test_severity_reaches_from_subtle_to_plain():
     assert 0.9 < max(drawn) <= 1.0
 
 
-def test_a_disease_of_a_patient_is_the_same_on_another_film_of_the_same_size():
+def test_a_disease_of_a_patient_is_the_same_on_another_image_of_the_same_size():
     drawn, found = diseased("Pneumonia", seed=4)
     again = find("Pneumonia", replace(drawn), 0.9, np.random.default_rng(4))
     assert (found.fill == again.fill).all()

@@ -1,0 +1,112 @@
+"""The zone is what other patients would have made of the threshold; what is decided with it is judged on images that had
+no part in either."""
+
+import numpy as np
+import pytest
+
+from cxr_platform.champion.indeterminate_zone import COVID, decided, threshold_zone, weighted_thresholds
+from cxr_platform.evaluation.predictions import Predictions, load_predictions
+from cxr_platform.evaluation.statistics.operating_point import highest_threshold, operating_points
+from cxr_platform.evaluation.statistics.resampling import Bootstrap, study_bootstrap
+from cxr_platform.evaluation.statistics.temperature import scale
+from cxr_platform.evaluation.study import Study, read_study
+from cxr_platform.registry.bundle import Decided, Figure, OperatingPoint
+from cxr_platform.serving.screener import decide
+from tests.champion.builders import made
+
+TARGET = 0.95
+
+
+@pytest.fixture(scope="module")
+def study() -> Study:
+    return read_study(made().study)
+
+
+@pytest.fixture(scope="module")
+def predictions(study: Study) -> Predictions:
+    return load_predictions(made().study, study)
+
+
+def served(threshold: float, zone: tuple[float, float]) -> OperatingPoint:
+    """What a bundle has of such a point; its figures play no part in a decision."""
+    nothing = Figure(None)
+    return OperatingPoint(TARGET, threshold, zone, nothing, nothing, Decided(*[nothing] * 5))
+
+
+def test_figures_are_those_of_the_servers_own_decision_image_by_image(study: Study, predictions: Predictions) -> None:
+    bootstrap = study_bootstrap(study, predictions)
+    (point,) = operating_points(predictions, "scratch", bootstrap, (TARGET,))
+    said = np.empty(len(predictions.label), dtype=object)
+    for k, choice in enumerate(point.by_fold):
+        assert choice.threshold is not None
+        scores = scale(predictions.probability["scratch"], choice.temperature)[:, COVID]
+        chosen_on = predictions.fold != k
+        patients = Bootstrap(predictions.group_id[chosen_on], seed=bootstrap.seed)
+        ill = predictions.label[chosen_on] == COVID
+        zone = threshold_zone(scores[chosen_on], ill, choice.threshold, TARGET, patients)
+        rule = served(choice.threshold, zone)
+        said[~chosen_on] = [decide(score, rule) for score in scores[~chosen_on]]
+    found = decided(predictions, "scratch", point, bootstrap)
+    ill = predictions.label == COVID
+    assert found.found.value == pytest.approx(100 * np.mean(said[ill] == "positive"))
+    assert found.missed.value == pytest.approx(100 * np.mean(said[ill] == "negative"))
+    assert found.cleared.value == pytest.approx(100 * np.mean(said[~ill] == "negative"))
+    assert found.alarmed.value == pytest.approx(100 * np.mean(said[~ill] == "positive"))
+    assert found.undecided.value == pytest.approx(100 * np.mean(said == "indeterminate"))
+    assert found.undecided.value > 0
+
+
+def test_the_served_rule_finds_fewer_and_clears_fewer_than_the_threshold_that_decides_everything(
+    study: Study, predictions: Predictions
+) -> None:
+    bootstrap = study_bootstrap(study, predictions)
+    (point,) = operating_points(predictions, "scratch", bootstrap, (TARGET,))
+    found = decided(predictions, "scratch", point, bootstrap)
+    values = (found.found.value, point.sensitivity.value, found.cleared.value, point.specificity.value)
+    assert all(value is not None for value in values)
+    assert values[0] < values[1]  # type: ignore[operator]
+    assert values[2] < values[3]  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("target", [0.5, 0.9, 0.95, 1.0])
+def test_weighted_thresholds_are_the_highest_threshold_of_images_counted_as_often(target: float) -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.uniform(size=23).round(1)  # with ties
+    weights = rng.integers(0, 4, (50, 23)).astype("float32")
+    found = weighted_thresholds(scores, weights, target)
+    wanted = [highest_threshold(np.repeat(scores, row.astype(int)), target) for row in weights]
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_a_draw_without_covid_has_no_threshold() -> None:
+    assert np.isnan(weighted_thresholds(np.array([0.1, 0.2]), np.zeros((1, 2)), 0.95)).all()
+
+
+def test_the_zone_covers_the_threshold_of_the_population_as_often_as_it_says() -> None:
+    """300 draws of 60 patients with two alike images each; the true 80 % threshold of uniform scores is 0.2."""
+    rng, held = np.random.default_rng(4), 0
+    for seed in range(300):
+        scores = np.repeat(rng.uniform(size=60), 2)
+        positive, threshold = np.ones(120, bool), highest_threshold(scores, 0.8)
+        assert threshold is not None
+        bootstrap = Bootstrap(np.repeat(np.arange(60), 2), replicates=400, seed=seed)
+        low, high = threshold_zone(scores, positive, threshold, 0.8, bootstrap)
+        held += low <= 0.2 <= high
+    assert 0.91 <= held / 300 <= 0.98
+
+
+def test_where_no_draw_moves_the_threshold_the_zone_is_a_point() -> None:
+    bootstrap = Bootstrap(np.arange(10), replicates=50)
+    assert threshold_zone(np.full(10, 0.7), np.ones(10, bool), 0.7, 0.9, bootstrap) == (0.7, 0.7)
+
+
+def test_patients_with_many_images_make_the_zone_wider() -> None:
+    scores = np.sort(np.random.default_rng(2).uniform(size=80))
+    positive, threshold = np.ones(80, bool), highest_threshold(scores, 0.9)
+    assert threshold is not None
+    zones = [
+        threshold_zone(scores, positive, threshold, 0.9, Bootstrap(np.arange(80) // images, seed=1))
+        for images in (1, 8)
+    ]
+    widths = [high - low for low, high in zones]
+    assert widths[1] > 1.5 * widths[0]

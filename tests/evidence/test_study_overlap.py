@@ -1,0 +1,76 @@
+"""Images that a study has seen, told from those that it has not; a small manifest, decoded without Ray."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cxr_platform.evidence.study_overlap import near_copies, seen_images
+from cxr_platform.intake.candidate import Refusal
+from cxr_platform.labels import CLASSES
+from cxr_platform.manifest.build import build_manifest
+from cxr_platform.manifest.cache import DecodedCache, PixelReader
+from cxr_platform.manifest.progress import Silent
+from cxr_platform.manifest.selection import Taken
+from cxr_platform.manifest.store import Manifest
+from cxr_platform.manifest.take_part import Choice
+from tests.manifest.builders import brighter_copy, candidate, fill_cache, image, profile, save, store
+
+DISTANCE = 8
+COPIED = image(10 * CLASSES.index("Fibrosis") + 2)
+ABROAD = image(700)
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """Four images a class, and an external source of three."""
+    data, destination = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("built") / "manifest"
+    for number, label in enumerate(CLASSES):
+        for i in range(4):
+            save(image(10 * number + i), data / "classes" / label / f"image-{i}.png")
+    for number in range(3):
+        save(image(700 + number), data / "abroad" / "Normal" / f"image-{number}.png")
+    fill_cache(data, destination, profile())
+    return build_manifest(data, destination, profile(), Silent(), external=["abroad"])
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> DecodedCache:
+    return DecodedCache(tmp_path, "key")
+
+
+def take(cache: DecodedCache, images: dict[str, np.ndarray]) -> list[Taken]:
+    return [Taken(candidate(record.key.source_path), record) for record in store(cache, images)]
+
+
+def seen(cache: DecodedCache, manifest: Manifest, taken: list[Taken], groups: list[str]) -> dict[int, Refusal]:
+    choice = Choice(taken, [None] * len(taken), groups, [], [])
+    return seen_images(choice, PixelReader(cache, 200), manifest, DISTANCE)
+
+
+def test_a_brighter_or_shifted_copy_of_an_image_of_the_study_is_found_and_named(
+    cache: DecodedCache, manifest: Manifest
+) -> None:
+    shifted = np.pad(COPIED, ((0, 2), (0, 2)), mode="edge")[2:, 2:]
+    taken = take(cache, {"h/new.png": image(500), "h/brighter.png": brighter_copy(COPIED), "h/shifted.png": shifted})
+    told = seen(cache, manifest, taken, ["a", "b", "c"])
+    assert sorted(told) == [1, 2]
+    assert told[1] == Refusal("in-study", "a copy of classes/Fibrosis/image-2.png of the study")
+
+
+def test_images_that_only_hash_alike_are_not_copies(cache: DecodedCache, manifest: Manifest) -> None:
+    taken = take(cache, {"h/new.png": image(500), "h/copy.png": brighter_copy(COPIED)})
+    every = 64  # bits: the hash nominates every pair
+    assert near_copies(taken, PixelReader(cache, 200), manifest, every) == {1: "classes/Fibrosis/image-2.png"}
+
+
+def test_external_images_of_the_manifest_count_as_unseen(cache: DecodedCache, manifest: Manifest) -> None:
+    assert seen(cache, manifest, take(cache, {"h/1.png": ABROAD, "h/2.png": brighter_copy(ABROAD)}), ["a", "b"]) == {}
+
+
+def test_with_an_image_goes_its_group(cache: DecodedCache, manifest: Manifest) -> None:
+    taken = take(cache, {"h/same.png": COPIED, "h/later.png": image(500), "h/other.png": image(501)})
+    told = seen(cache, manifest, taken, ["a", "a", "b"])
+    assert told[0].detail == "an image of the study, which its networks were trained on"
+    assert told[1] == Refusal("in-study", "of one group with h/same.png, which the study has seen")
+    assert sorted(told) == [0, 1]

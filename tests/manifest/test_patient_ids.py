@@ -1,0 +1,24 @@
+import pytest
+
+from cxr_platform.manifest.patient_ids import SALT_VARIABLE, header_pseudonym, patient_salt, pseudonym
+
+
+def test_a_patient_is_unique_within_its_source() -> None:
+    assert pseudonym("s", "cohen", "7") == pseudonym("s", "cohen", "7")
+    assert len({pseudonym("s", "cohen", "7"), pseudonym("s", "nih", "7"), pseudonym("t", "cohen", "7")}) == 3
+
+
+@pytest.mark.parametrize("patient", [None, ""])
+def test_no_patient_has_no_pseudonym(patient: str | None) -> None:
+    assert pseudonym("s", "cohen", patient) is None
+
+
+def test_a_patient_of_a_header_is_never_one_of_a_table() -> None:
+    assert header_pseudonym("s", "cohen", "7") == header_pseudonym("s", "cohen", "7") != pseudonym("s", "cohen", "7")
+    assert header_pseudonym("s", "cohen", None) is None
+
+
+def test_the_environment_can_keep_the_salt_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    published = patient_salt()
+    monkeypatch.setenv(SALT_VARIABLE, "ours")
+    assert patient_salt() == "ours" != published
