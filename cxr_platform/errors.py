@@ -50,6 +50,12 @@ def _rebuild(kind: type[CxrError], args: tuple[object, ...], state: dict[str, ob
     return error
 
 
+def last_line(error: BaseException) -> str:
+    """Return the last line of an exception's text, or its type if it has none: what a one-line message can quote."""
+    lines = str(error).strip().splitlines()
+    return lines[-1].strip() if lines else type(error).__name__
+
+
 class ConfigError(CxrError):
     """A profile, a sources.toml or an argument that cannot be used."""
 

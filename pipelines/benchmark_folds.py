@@ -49,7 +49,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _kept_step(profile: Profile, name: str) -> Callable[[int], float]:
-    from cxr_platform.models.strategies import strategy_by_name
+    from cxr_platform.domain.strategies import strategy_by_name
     from cxr_platform.training.inputs import FrozenInputs, ImageInputs, Inputs
     from cxr_platform.training.trial import TrialData, Workbench, run_trial
 
@@ -72,8 +72,8 @@ def _stock_fit(profile: Profile, name: str) -> Callable[[int], float]:
     """The same network built anew for each fold and trained with Keras' own loop, without augmentation."""
     import keras
 
+    from cxr_platform.domain.strategies import strategy_by_name
     from cxr_platform.models.mobilenet import build_network
-    from cxr_platform.models.strategies import strategy_by_name
 
     images, labels = _images(profile)
     pixels = np.repeat(images[..., None] / np.float32(127.5) - 1, 3, axis=-1)

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from cxr_platform.config import Profile, from_mapping
+from cxr_platform.config import Profile
 from cxr_platform.errors import StudyError
+from cxr_platform.validation import validate
 from pipelines.command import run_command
 
 
@@ -34,7 +35,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from cxr_platform.training.folder import StudyFolder
 
     description = StudyFolder(arguments.study).description()
-    profile = from_mapping(Profile, description["profile"], f"profile of {arguments.study}")
+    profile = validate(Profile, description["profile"], f"profile of {arguments.study}")
     manifest = open_manifest(arguments.manifest)
     if manifest.content_hash != description["manifest"]["content_hash"]:
         raise StudyError(

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from cxr_platform.config import Profile, Protocol, load_profile
+from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.errors import ConfigError, TrialsFailed
-from cxr_platform.models.strategies import strategy_by_name
 from cxr_platform.training.plan import StudyPlan, parse_strategies
 from pipelines.arguments import add_profile_arguments, profile_overrides
 from pipelines.command import run_command

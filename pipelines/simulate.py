@@ -108,13 +108,14 @@ def _times(arguments: argparse.Namespace) -> "tuple[TrialTimes, Profile]":
 
 
 def _measured(arguments: argparse.Namespace) -> "tuple[TrialTimes, Profile]":
-    from cxr_platform.config import Profile, from_mapping, load_profile
+    from cxr_platform.config import Profile, load_profile
     from cxr_platform.records import read_description
     from cxr_platform.training.plan import parse_strategies
     from cxr_platform.training.trial_times import measured
+    from cxr_platform.validation import validate
 
     tree = read_description(arguments.study)
-    own = from_mapping(Profile, tree.get("profile", {}), f"{arguments.study / 'study.json'}: profile")
+    own = validate(Profile, tree.get("profile", {}), f"{arguments.study / 'study.json'}: profile")
     strategies = parse_strategies(arguments.strategies or ",".join(tree.get("strategies", [])))
     return measured(arguments.study, own, strategies), load_profile(arguments.profile) if arguments.profile else own
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import REPOSITORY
 
-GROUND = {"labels", "errors", "config", "rules"}
+GROUND = {"labels", "errors", "config", "validation", "progress", "domain"}
 MAY_IMPORT: dict[str, set[str]] = {
     # room → the rooms below it that it may import, besides itself and the ground
     "cluster": set(),
@@ -34,17 +34,24 @@ MAY_IMPORT: dict[str, set[str]] = {
 GROUND_MAY_IMPORT: dict[str, set[str]] = {
     "labels": set(),
     "errors": set(),
-    "config": {"errors", "rules"},
-    "rules": {"config"},
+    "config": {"errors", "validation"},
+    "validation": {"errors"},
+    "progress": set(),
+    "domain": {"errors", "labels", "config", "validation", "domain"},
 }
 
-CORE = ["models/*.py", *(f"training/{name}.py" for name in ("trial", "step", "inputs", "step_tensorflow", "step_jax"))]
+CORE = [
+    "domain/strategies.py",
+    "models/*.py",
+    *(f"training/{name}.py" for name in ("trial", "step", "inputs", "step_tensorflow", "step_jax")),
+]
 CORE_MAY_IMPORT = {"keras", "numpy"}
 CORE_BACKENDS = {"step_tensorflow.py": "tensorflow", "step_jax.py": "jax"}
 CORE_OF_OURS = (
     "cxr_platform.labels",
     "cxr_platform.errors",
     "cxr_platform.config",
+    "cxr_platform.domain.strategies",
     "cxr_platform.models.",
     "cxr_platform.training.inputs",
     "cxr_platform.training.step",
@@ -52,8 +59,9 @@ CORE_OF_OURS = (
 HEAVY = ("tensorflow", "keras", "jax", "ray", "great_expectations", "matplotlib", "pandas", "sklearn")
 
 TOP_LEVEL = {
-    "cxr_platform", "pipelines", "infra", "tests", "pyproject.toml", "Makefile", "README.md",
-    ".ci", ".gitignore", "LICENSE", "CHANGELOG.md", "requirements.lock",
+    "cxr_platform", "pipelines", "infra", "tests", "docs", "pyproject.toml", "mkdocs.yml", "Makefile", "README.md",
+    ".ci", ".gitignore", ".pre-commit-config.yaml", "LICENSE", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md",
+    "SECURITY.md", "requirements.lock",
 }  # fmt: skip
 
 

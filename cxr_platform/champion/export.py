@@ -16,9 +16,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cxr_platform.config import ModelConfig, from_mapping
+from cxr_platform.config import ModelConfig
 from cxr_platform.errors import BundleError
 from cxr_platform.registry.bundle import FEATURES, IMAGES, LOGITS
+from cxr_platform.validation import validate
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,8 +35,8 @@ def champion_network(strategy: str, config: ModelConfig, weights: Path) -> "Netw
 
     Raises `BundleError` where the file cannot be read or is of another network.
     """
+    from cxr_platform.domain.strategies import strategy_by_name
     from cxr_platform.models.mobilenet import build_network
-    from cxr_platform.models.strategies import strategy_by_name
 
     network = build_network(strategy_by_name(strategy), config)
     try:
@@ -114,7 +115,7 @@ def _convert_elsewhere(strategy: str, config: ModelConfig, weights: Path, file: 
 
 
 def _main(request: Mapping[str, Any]) -> None:
-    config = from_mapping(ModelConfig, request["config"], "model")
+    config = validate(ModelConfig, request["config"], "model")
     _convert(request["strategy"], config, Path(request["weights"]), Path(request["file"]))
 
 

@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cxr_platform.config import DecodingConfig, Profile, QualityConfig, from_mapping
+from cxr_platform.config import DecodingConfig, Profile, QualityConfig
 from cxr_platform.errors import StudyMismatch
 from cxr_platform.evaluation.predictions import Predictions
 from cxr_platform.evaluation.study import Study
 from cxr_platform.manifest.store import Manifest
 from cxr_platform.registry.bundle import Preprocessing
+from cxr_platform.validation import validate
 
 if TYPE_CHECKING:
     from cxr_platform.training.champion_folder import ChampionRun
@@ -41,8 +42,8 @@ class ChampionMaterial:
         """
         config, where = self.manifest.info["config"], f"config of {self.manifest.folder}"
         return Preprocessing(
-            decoding=from_mapping(DecodingConfig, config["decoding"], f"{where}: decoding"),
-            quality=from_mapping(QualityConfig, config["quality"], f"{where}: quality"),
+            decoding=validate(DecodingConfig, config["decoding"], f"{where}: decoding"),
+            quality=validate(QualityConfig, config["quality"], f"{where}: quality"),
             input_size=self.profile.model.input_size,
         )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from cxr_platform.config import IntakeConfig, Profile, from_mapping
+from cxr_platform.config import IntakeConfig, Profile
 from cxr_platform.errors import NotPossible, SourceError
 from cxr_platform.evidence.external import UnseenImages
 from cxr_platform.evidence.study_overlap import seen_images
@@ -24,6 +24,7 @@ from cxr_platform.manifest.selection import Taken
 from cxr_platform.manifest.store import Manifest
 from cxr_platform.manifest.take_part import Choice, choose
 from cxr_platform.storage.files import storage_errors
+from cxr_platform.validation import validate
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +54,7 @@ def read_folder(
 
     Raises `SourceError` for a folder that is absent or whose layout is not known, `NotPossible` where no image is left.
     """
-    intake = from_mapping(IntakeConfig, manifest.info["config"], f"{manifest.folder}: config")
+    intake = validate(IntakeConfig, manifest.info["config"], f"{manifest.folder}: config")
     profile = replace(profile, intake=intake)
     found = _find(data, profile, unlabelled)
     choice, pixels = _choose(found, profile, work, progress)

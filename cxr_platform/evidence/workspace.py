@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from cxr_platform.config import Profile, from_mapping
+from cxr_platform.config import Profile
 from cxr_platform.errors import WeightsError
 from cxr_platform.evaluation.predictions import Predictions
 from cxr_platform.evaluation.study import Study
@@ -14,6 +14,7 @@ from cxr_platform.models.initial_weights import BackboneWeights
 from cxr_platform.models.weights import find_weights, load_backbone_weights
 from cxr_platform.training.data import StudyData, load_study_data
 from cxr_platform.training.folder import StudyFolder
+from cxr_platform.validation import validate
 
 Progress = Callable[[str, int, int], None]
 """Told what is done: a title, how much of it, out of how much."""
@@ -34,7 +35,7 @@ class Workspace:
     @cached_property
     def profile(self) -> Profile:
         """The profile with which the study was run."""
-        return from_mapping(Profile, self.study.profile, f"profile of {self.folder.root}")
+        return validate(Profile, self.study.profile, f"profile of {self.folder.root}")
 
     @cached_property
     def data(self) -> StudyData:

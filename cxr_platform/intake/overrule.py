@@ -10,9 +10,9 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cxr_platform.config import read_toml
 from cxr_platform.errors import ConfigError
 from cxr_platform.intake.candidate import Candidate
+from cxr_platform.validation import read_toml
 
 FILE_NAME = "overrule.toml"
 OVERRULABLE = ("low-contrast", "partial", "not-upright", "low-resolution", "view")

@@ -6,10 +6,10 @@ import keras
 import numpy as np
 
 from cxr_platform.config import AugmentationConfig, ModelConfig
+from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.models.augment import draw_transforms, rotation_and_shift, to_network_input
 from cxr_platform.models.initial_weights import BackboneWeights, set_start
 from cxr_platform.models.mobilenet import build_network, cut_tensor
-from cxr_platform.models.strategies import strategy_by_name
 
 BATCH = 32
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import keras
 
 from cxr_platform.config import ModelConfig
+from cxr_platform.domain.strategies import BLOCKS, Strategy
 from cxr_platform.labels import CLASSES
-from cxr_platform.models.strategies import BLOCKS, Strategy
 
 HEAD_LAYERS = ("head_dense", "head_bn", "head_dropout", "head_logits")
 

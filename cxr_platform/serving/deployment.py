@@ -13,7 +13,6 @@ it; `serve build cxr_platform.serving.deployment:app` writes a configuration for
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 from ray import serve
 
-from cxr_platform.config import from_mapping
 from cxr_platform.registry.bundle import Bundle, Preprocessing
 from cxr_platform.registry.store import Registry
 from cxr_platform.serving.champion_watcher import Follower
@@ -32,6 +30,7 @@ from cxr_platform.serving.log_silencing import quiet_libraries
 from cxr_platform.serving.problems import RETRY_SECONDS
 from cxr_platform.serving.screener import Screener
 from cxr_platform.serving.service import Service
+from cxr_platform.validation import Record, validate
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -57,8 +56,7 @@ LOGGING = {"enable_access_log": False, "log_level": "WARNING"}
 """An access log would hold request lines; what is worth counting is in the metrics."""
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(Record):
     """The arguments of the application, as `args` of a Serve configuration gives them.
 
     `workers` is the number of images that a replica works on at a time; it reserves as many processors, but for
@@ -77,7 +75,7 @@ class Options:
 
 def build(args: Mapping[str, Any]) -> "Application":
     """The application for `Options` as plain values; raises `ConfigError` for an unknown or wrong one."""
-    options = from_mapping(Options, args, "arguments of the application")
+    options = validate(Options, args, "arguments of the application")
     find_keys(_path(options.keys_file), os.environ)
     explainer = Explainer.bind(options) if options.explain else None  # type: ignore[attr-defined]
     scaling = {

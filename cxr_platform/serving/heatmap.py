@@ -29,8 +29,8 @@ class HeatmapMaker:
     """The network of a bundle with its weights; `BundleError` where they are not its own."""
 
     def __init__(self, folder: Path, bundle: Bundle) -> None:
+        from cxr_platform.domain.strategies import strategy_by_name
         from cxr_platform.models.mobilenet import build_network
-        from cxr_platform.models.strategies import strategy_by_name
 
         self._network = build_network(strategy_by_name(bundle.strategy), bundle.model)
         content = read_member(folder, bundle, WEIGHTS)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from cxr_platform.cluster import connection
 from cxr_platform.config import Profile
+from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.models.initial_weights import BackboneWeights
-from cxr_platform.models.strategies import strategy_by_name
 from cxr_platform.models.weights import find_weights, load_backbone_weights
 from cxr_platform.training.champion_folder import ChampionFolder, ChampionRun, read_champion
 from cxr_platform.training.checkpoint import epoch_of

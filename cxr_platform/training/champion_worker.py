@@ -11,8 +11,8 @@ import numpy as np
 import ray
 from ray import train as ray_train
 
+from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.errors import CxrError, StudyError
-from cxr_platform.models.strategies import strategy_by_name
 from cxr_platform.training.champion_folder import ChampionFolder
 from cxr_platform.training.checkpoint import checkpoint_name, read_checkpoint, write_checkpoint
 from cxr_platform.training.devices import keras_backend, limit_process

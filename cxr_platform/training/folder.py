@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cxr_platform.config import differences
+from cxr_platform.domain.strategies import STRATEGY_NAMES
 from cxr_platform.errors import PredictionsError, StorageError, StudyError, StudyMismatch
 from cxr_platform.labels import CLASSES
-from cxr_platform.models.strategies import STRATEGY_NAMES
 from cxr_platform.records import read_description
 from cxr_platform.storage.files import (
     make_folder,

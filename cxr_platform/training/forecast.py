@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from cxr_platform.config import Profile
-from cxr_platform.models.strategies import STRATEGY_NAMES
+from cxr_platform.domain.strategies import STRATEGY_NAMES
 from cxr_platform.training.plan import StudyPlan, TrialKey
 from cxr_platform.training.simulation import Conditions, Simulated, lengthened, simulate
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from cxr_platform.config import Profile, Protocol
-from cxr_platform.models.strategies import BLOCKS, STRATEGY_NAMES, Strategy, strategy_by_name
+from cxr_platform.domain.strategies import BLOCKS, STRATEGY_NAMES, Strategy, strategy_by_name
 from cxr_platform.training.devices import keras_backend
 
 

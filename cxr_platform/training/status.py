@@ -12,9 +12,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from cxr_platform.config import Profile, from_mapping
+from cxr_platform.config import Profile
+from cxr_platform.domain.strategies import STRATEGY_NAMES
 from cxr_platform.errors import StudyError
-from cxr_platform.models.strategies import STRATEGY_NAMES
 from cxr_platform.records import (
     NOT_RECORDED,
     FinishedTrial,
@@ -24,6 +24,7 @@ from cxr_platform.records import (
     read_trial_files,
 )
 from cxr_platform.training.plan import StudyPlan, TrialKey
+from cxr_platform.validation import validate
 
 SILENCE = timedelta(minutes=5)
 
@@ -127,7 +128,7 @@ def read_status(root: Path, now: datetime) -> StudyStatus:
 
 def _plan(root: Path, tree: Mapping[str, Any]) -> StudyPlan:
     where = f"{root / 'study.json'}"
-    profile = from_mapping(Profile, tree.get("profile", {}), f"{where}: profile")
+    profile = validate(Profile, tree.get("profile", {}), f"{where}: profile")
     strategies = tree.get("strategies")
     if not isinstance(strategies, list) or not set(strategies) <= set(STRATEGY_NAMES):
         raise StudyError(f"{where}: expected strategies out of {', '.join(STRATEGY_NAMES)}.", received=repr(strategies))

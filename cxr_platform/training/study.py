@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.errors import TrialsFailed
 from cxr_platform.models.initial_weights import BackboneWeights
-from cxr_platform.models.strategies import strategy_by_name
 from cxr_platform.training.data import StudyData
 from cxr_platform.training.devices import hardware, keras_backend
 from cxr_platform.training.folder import StudyFolder

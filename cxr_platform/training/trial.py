@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from cxr_platform.config import ModelConfig, ScheduleConfig, TrainingConfig
+from cxr_platform.domain.strategies import Strategy
 from cxr_platform.labels import CLASSES
 from cxr_platform.models.frozen import pad
 from cxr_platform.models.initial_weights import BackboneWeights, set_start
 from cxr_platform.models.mobilenet import Network, build_network
-from cxr_platform.models.strategies import Strategy
 from cxr_platform.training.inputs import Inputs
 from cxr_platform.training.step import Step, StepState, device_scope, make_step
 

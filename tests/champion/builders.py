@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from cxr_platform.champion.material import ChampionMaterial
 from cxr_platform.config import ModelConfig, Profile
+from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.evaluation.predictions import PROBABILITY_COLUMNS, load_predictions
 from cxr_platform.evaluation.study import read_study
 from cxr_platform.labels import CLASSES
@@ -20,7 +21,6 @@ from cxr_platform.manifest.store import Manifest, open_manifest, write_images, w
 from cxr_platform.models.augment import to_network_input
 from cxr_platform.models.initial_weights import set_start
 from cxr_platform.models.mobilenet import Network, build_network
-from cxr_platform.models.strategies import strategy_by_name
 from cxr_platform.training.champion_folder import ChampionRun
 from cxr_platform.training.data import load_study_data
 from tests.evaluation.builders import image_frame, write_study

@@ -1,5 +1,6 @@
 import pytest
 
+from cxr_platform.domain.strategies import STRATEGY_NAMES
 from cxr_platform.evaluation.metrics import MEASURES, TwoClass, figures, two_class
 from cxr_platform.evaluation.paper import (
     ARXIV_ID,
@@ -11,7 +12,6 @@ from cxr_platform.evaluation.paper import (
     paper_two_class,
 )
 from cxr_platform.labels import CLASSES, PAPER_COUNTS
-from cxr_platform.models.strategies import STRATEGY_NAMES
 
 WITH_MATRIX = ("off-the-shelf", "scratch")
 

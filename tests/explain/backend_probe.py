@@ -5,9 +5,9 @@ from functools import cache
 
 import numpy as np
 
+from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.explain.saliency import heatmaps
 from cxr_platform.models.mobilenet import Network, build_network
-from cxr_platform.models.strategies import strategy_by_name
 from tests.models.conftest import stand_in
 from tests.training.builders import SIDE, tiny_profile
 

@@ -4,9 +4,9 @@ from pathlib import PurePosixPath
 
 import yaml
 
-from cxr_platform.config import from_mapping
 from cxr_platform.serving.deployment import Options
 from cxr_platform.serving.keys import FILE_VARIABLE
+from cxr_platform.validation import validate
 from pipelines.serve import serve_environment
 from tests.conftest import REPOSITORY
 from tests.infra.rendered import EACH, Tree, clusters, cores, environment, groups, one, ray_container
@@ -20,7 +20,7 @@ def deployed(folder: str) -> Tree:
 
 
 def options(config: Tree) -> Options:
-    return from_mapping(Options, config["applications"][0]["args"], "arguments of the application")
+    return validate(Options, config["applications"][0]["args"], "arguments of the application")
 
 
 @EACH

@@ -228,7 +228,7 @@ def test_sources_toml_may_name_the_folder_that_it_lies_in(tmp_path: Path) -> Non
         ('[sources.a]\npath = "a"\nrol = "study"', r"sources\.a: expected one of the keys.*Did you mean 'role'"),
         ('[sources.a]\nrole = "study"', r"sources\.a: missing path"),
         ('[sources.a]\npath = "a"\nrole = "test"', "'study' or 'external'"),
-        ('[sources.a]\npath = "a"\nlayout = "mimic"', "'cohen' or 'kermany'"),
+        ('[sources.a]\npath = "a"\nlayout = "mimic"', "expected 'cohen', 'kermany',"),
         ('[sources.a]\npath = "a"\nlabel = "covid"', "label: expected one of Covid19"),
         ('[sources.a]\npath = "a"\nlabels = { wet = "Wet" }', r"labels\.wet: expected one of Covid19"),
         ('[sources.a]\npath = "a"\nlayout = "nih"\nlabel = "Edema"', "belong to the layout dicom"),

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from cxr_platform.config import ModelConfig
+from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.models.initial_weights import BackboneWeights
 from cxr_platform.models.mobilenet import HEAD_LAYERS, Network, build_network
-from cxr_platform.models.strategies import strategy_by_name
 
 NetworkOf = Callable[[str], Network]
 

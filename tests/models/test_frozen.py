@@ -3,11 +3,11 @@ import numpy as np
 import pytest
 
 from cxr_platform.config import AugmentationConfig, ModelConfig
+from cxr_platform.domain.strategies import STRATEGIES
 from cxr_platform.models.augment import draw_transforms, to_network_input
 from cxr_platform.models.frozen import BATCH, FrozenBackbone, chunks, pad, view_transforms
 from cxr_platform.models.initial_weights import BackboneWeights, set_start
 from cxr_platform.models.mobilenet import Network, cut_tensor
-from cxr_platform.models.strategies import STRATEGIES
 from tests.models.conftest import NetworkOf
 
 CUTS = [s.cut for s in STRATEGIES if s.cut]

@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 
 from cxr_platform.config import ModelConfig
+from cxr_platform.domain.strategies import STRATEGIES, STRATEGY_NAMES, strategy_by_name
 from cxr_platform.models.initial_weights import BackboneWeights, set_start
 from cxr_platform.models.mobilenet import Network, build_network, cut_tensor
-from cxr_platform.models.strategies import STRATEGIES, STRATEGY_NAMES, strategy_by_name
 from tests.models.conftest import NetworkOf
 
 HEAD = ["head_dense", "head_bn", "head_logits"]

@@ -18,12 +18,13 @@ import httpx
 import pytest
 import yaml
 
-from cxr_platform.config import ConfigError, from_mapping
+from cxr_platform.config import ConfigError
 from cxr_platform.errors import ServingError
 from cxr_platform.registry.promotion import promote
 from cxr_platform.registry.store import Registry
 from cxr_platform.serving.request_batcher import CALLS, PACK_ITEMS
 from cxr_platform.serving.screener import Screener
+from cxr_platform.validation import validate
 from pipelines.load_clients import Answer, Load, load
 from tests.conftest import REPOSITORY
 from tests.serving.builders import filler, image_png, registry_with_champion
@@ -221,6 +222,6 @@ def test_the_configuration_of_infra_is_of_this_application() -> None:
     (application,) = ServeDeploySchema.model_validate(tree).applications
     module, _, name = application.import_path.partition(":")
     assert getattr(sys.modules[module], name) is build
-    options = from_mapping(Options, application.args, "config.yaml")
+    options = validate(Options, application.args, "config.yaml")
     assert options.most_replicas >= options.least_replicas >= 2
     assert tree["http_options"]["host"] == "127.0.0.1"

@@ -23,9 +23,9 @@ def opened(picture: bytes) -> Image.Image:
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Bundle]:
+    from cxr_platform.domain.strategies import strategy_by_name
     from cxr_platform.models.initial_weights import set_start
     from cxr_platform.models.mobilenet import build_network
-    from cxr_platform.models.strategies import strategy_by_name
 
     folder = tmp_path_factory.mktemp("bundle")
     network = build_network(strategy_by_name("scratch"), CONFIG)
@@ -36,10 +36,10 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Bundle]:
 
 
 def test_the_map_is_that_of_the_report_for_the_weights_of_the_bundle(bundle: tuple[Path, Bundle]) -> None:
+    from cxr_platform.domain.strategies import strategy_by_name
     from cxr_platform.explain.saliency import heatmaps
     from cxr_platform.models.initial_weights import set_start
     from cxr_platform.models.mobilenet import build_network
-    from cxr_platform.models.strategies import strategy_by_name
 
     values = np.asarray(Image.fromarray(image(1)).resize((SIZE, SIZE)))
     made = HeatmapMaker(*bundle).make(values, 3)

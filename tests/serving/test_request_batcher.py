@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from cxr_platform.serving import batch_protocol, pack, request_batcher
+from cxr_platform.serving import batch_protocol, request_batcher
 from cxr_platform.serving.batch_protocol import Unpacking
 from cxr_platform.serving.proxy_middleware import Front
 from cxr_platform.serving.request_batcher import CALLS, PACK_ITEMS, WAITING, may_be_packed
@@ -136,7 +136,7 @@ def test_where_a_replica_dies_over_a_pack_each_is_asked_once_more_alone() -> Non
 
 
 def test_who_was_answered_before_a_replica_died_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pack, "TOGETHER_SECONDS", 0.01)
+    monkeypatch.setattr(batch_protocol, "TOGETHER_SECONDS", 0.01)
 
     async def replica(scope: Any, receive: Any, send: Any) -> None:
         body = (await receive())["body"]

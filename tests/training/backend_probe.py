@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 
-from cxr_platform.models.strategies import strategy_by_name
+from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.training.data import StudyData
 from cxr_platform.training.inputs import FrozenInputs, ImageInputs, Inputs
 from cxr_platform.training.trial import TrialData, Workbench, run_trial

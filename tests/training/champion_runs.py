@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cxr_platform.models.strategies import strategy_by_name
+from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.training import engine_local
 from cxr_platform.training.champion import run_champion
 from cxr_platform.training.champion_worker import champion_seed

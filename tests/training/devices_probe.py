@@ -24,7 +24,7 @@ def probe() -> dict[str, np.ndarray]:
 
     Without dropout, whose random bits differ by replica.
     """
-    from cxr_platform.models.strategies import strategy_by_name
+    from cxr_platform.domain.strategies import strategy_by_name
     from cxr_platform.training.step import usable_devices
     from cxr_platform.training.trial import Workbench
     from tests.training.backend_probe import numpy_imagenet, separable_features
@@ -47,7 +47,7 @@ def probe() -> dict[str, np.ndarray]:
 
 def dropout_seeds(devices: int) -> np.ndarray:
     """Seeds and counters of the head's dropout on each replica after a restored step, (devices, 2)."""
-    from cxr_platform.models.strategies import strategy_by_name
+    from cxr_platform.domain.strategies import strategy_by_name
     from cxr_platform.training.trial import Workbench
     from tests.training.backend_probe import numpy_imagenet
     from tests.training.builders import tiny_profile

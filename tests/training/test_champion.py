@@ -8,10 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from cxr_platform.config import Profile
+from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.errors import ConfigError, StorageError, StudyMismatch
 from cxr_platform.labels import CLASSES
 from cxr_platform.models.mobilenet import build_network
-from cxr_platform.models.strategies import strategy_by_name
 from cxr_platform.training.champion import ChampionRequest, champion_identity, run_champion, train_champion
 from cxr_platform.training.champion_folder import ChampionFolder, read_champion
 from cxr_platform.training.folder import StudyFolder

@@ -4,10 +4,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.errors import StorageError, StudyError, StudyMismatch
 from cxr_platform.models.initial_weights import set_start
 from cxr_platform.models.mobilenet import Network, build_network
-from cxr_platform.models.strategies import strategy_by_name
 from cxr_platform.storage.files import file_names
 from cxr_platform.storage.place import place
 from cxr_platform.training.champion_folder import ChampionFolder, read_champion

@@ -12,9 +12,9 @@ import pytest
 
 from cxr_platform.cluster import connect
 from cxr_platform.config import ResourcesConfig
+from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.errors import StudyError
 from cxr_platform.models.mobilenet import build_network
-from cxr_platform.models.strategies import strategy_by_name
 from cxr_platform.training.champion import read_champion, run_champion
 from cxr_platform.training.champion_ray import champion_resources
 from cxr_platform.training.trial import Epoch

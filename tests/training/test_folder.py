@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.errors import CxrError, PredictionsError, StorageError, StudyError, StudyMismatch
 from cxr_platform.labels import CLASSES
-from cxr_platform.models.strategies import strategy_by_name
 from cxr_platform.training.folder import StudyFolder
 from cxr_platform.training.plan import StudyPlan, TrialKey
 from cxr_platform.training.trial import Epoch, TrialResult

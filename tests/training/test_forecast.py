@@ -3,7 +3,7 @@ from collections import Counter
 import pytest
 
 from cxr_platform.config import load_profile
-from cxr_platform.models.strategies import STRATEGY_NAMES
+from cxr_platform.domain.strategies import STRATEGY_NAMES
 from cxr_platform.training.forecast import LISTED, LONGEST, OWN, forecast, saving, study_trials
 from cxr_platform.training.plan import StudyPlan
 from cxr_platform.training.simulation import Conditions

@@ -1,8 +1,8 @@
 import pytest
 
 from cxr_platform.config import differences, load_profile
+from cxr_platform.domain.strategies import STRATEGY_NAMES
 from cxr_platform.errors import ConfigError
-from cxr_platform.models.strategies import STRATEGY_NAMES
 from cxr_platform.training.plan import StudyPlan, cuts_of, parse_strategies
 
 

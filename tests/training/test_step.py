@@ -2,9 +2,9 @@ import keras
 import numpy as np
 import pytest
 
+from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.errors import ConfigError
 from cxr_platform.models.mobilenet import build_network
-from cxr_platform.models.strategies import strategy_by_name
 from cxr_platform.training import step
 from tests.training.builders import tiny_profile
 

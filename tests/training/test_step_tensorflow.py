@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.models.initial_weights import set_start
 from cxr_platform.models.mobilenet import build_network
-from cxr_platform.models.strategies import strategy_by_name
 from cxr_platform.training.step_tensorflow import TensorFlowStep
 from tests.training.builders import random_imagenet, tiny_profile
 

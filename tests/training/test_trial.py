@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cxr_platform.config import ScheduleConfig
-from cxr_platform.models.strategies import strategy_by_name
+from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.training.inputs import ImageInputs
 from cxr_platform.training.step import Step
 from cxr_platform.training.trial import (

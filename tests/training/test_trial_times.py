@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from cxr_platform.config import load_profile
+from cxr_platform.domain.strategies import STRATEGY_NAMES
 from cxr_platform.errors import ConfigError, StudyError
-from cxr_platform.models.strategies import STRATEGY_NAMES
 from cxr_platform.training.plan import relative_cost
 from cxr_platform.training.trial_times import chosen, measured, rated, scaled, stated
 from tests.training.builders import tiny_profile

@@ -13,35 +13,34 @@ table = "labels.csv"         # dicom: a CSV of filename and label, in the folder
 """
 
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from cxr_platform.config import from_mapping, read_toml
+from pydantic import Field
+
 from cxr_platform.errors import ConfigError, SourceError
 from cxr_platform.intake.candidate import Role
 from cxr_platform.intake.layouts.collection import Collection, walk
 from cxr_platform.labels import CLASSES
 from cxr_platform.storage.place import is_remote
+from cxr_platform.validation import Record, read_toml, validate
 
 FILE_NAME = "sources.toml"
 
 
-@dataclass(frozen=True)
-class SourceConfig:
+class SourceConfig(Record):
     """One table of a sources.toml."""
 
     path: str
     layout: Literal["cohen", "kermany", "nih", "class_folder", "dicom", "phantoms"] | None = None
     role: Role = "study"
-    labels: dict = field(default_factory=dict)
+    labels: dict[str, str] = Field(default_factory=dict)
     label: str | None = None
     table: str | None = None
 
 
-@dataclass(frozen=True)
-class _SourcesFile:
-    sources: dict
+class _SourcesFile(Record):
+    sources: dict[str, SourceConfig]
 
 
 def read_declared(data: Path) -> list[tuple[Collection, str | None]]:
@@ -51,20 +50,19 @@ def read_declared(data: Path) -> list[tuple[Collection, str | None]]:
     Raises `ConfigError` for a key or a value that is not known, and `SourceError` for a folder that is absent or empty.
     """
     file = data / FILE_NAME
-    tables = from_mapping(_SourcesFile, read_toml(file), str(file)).sources
+    tables = validate(_SourcesFile, read_toml(file), str(file)).sources
     if not tables:
         raise ConfigError(f"{file}: expected tables [sources.NAME].", received="none", advice="Name one, or remove it.")
-    declared = {name: _checked(name, table, file) for name, table in tables.items()}
+    declared = {name: _checked(name, config, file) for name, config in tables.items()}
     folders = {name: (data / config.path).resolve() for name, config in declared.items()}
     _check_apart(folders, file)
     return [(_collection(data, name, config, folders[name]), _layout(config)) for name, config in declared.items()]
 
 
-def _checked(name: str, table: object, file: Path) -> SourceConfig:
+def _checked(name: str, config: SourceConfig, file: Path) -> SourceConfig:
     where = f"{file}: sources.{name}"
     if "/" in name or name in ("", "."):
         raise ConfigError(f"{where}: expected a name without slashes.", advice="The folder belongs under path.")
-    config = from_mapping(SourceConfig, table, where)  # type: ignore[arg-type]
     given = {"label": config.label} if config.label is not None else {}
     given.update({f"labels.{folder}": label for folder, label in config.labels.items()})
     for key, label in given.items():

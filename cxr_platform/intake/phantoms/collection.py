@@ -5,13 +5,13 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from cxr_platform.config import read_toml
 from cxr_platform.errors import ConfigError, SourceError, StorageError
 from cxr_platform.intake.layouts.phantoms import IMAGES_FOLDER
 from cxr_platform.intake.phantoms.encode import Header, encode, re_encode
 from cxr_platform.intake.phantoms.flaws import Row, draw_flaw
 from cxr_platform.intake.phantoms.image import draw_image
 from cxr_platform.intake.phantoms.plan import PlannedFlaw, PlannedImage, plan_flaws, plan_images
+from cxr_platform.validation import read_toml
 
 VERSION = 1
 """Counts changes of the drawing: collections of another version are drawn again."""

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from cxr_platform.config import read_toml
 from cxr_platform.errors import ConfigError, SourceError, StorageError
 from cxr_platform.intake.layouts.phantoms import IMAGES_FOLDER
 from cxr_platform.intake.phantoms.collection import COLUMNS, VERSION, write_collection
 from cxr_platform.intake.phantoms.plan import plan_flaws, plan_images
 from cxr_platform.labels import CLASSES
+from cxr_platform.validation import read_toml
 from tests.intake.phantoms.conftest import SMALL
 
 

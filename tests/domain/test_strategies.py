@@ -1,7 +1,7 @@
 import pytest
 
+from cxr_platform.domain.strategies import STRATEGIES, STRATEGY_NAMES, strategy_by_name
 from cxr_platform.errors import ConfigError
-from cxr_platform.models.strategies import STRATEGIES, STRATEGY_NAMES, strategy_by_name
 
 
 def test_the_eight_strategies_are_in_the_papers_order() -> None:

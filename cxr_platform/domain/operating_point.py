@@ -1,0 +1,65 @@
+"""The operating point: how a calibrated Covid19 probability becomes positive, negative or indeterminate.
+
+The rule is in one place, because the figures in a bundle and the answers of a server must come from the same one.
+"""
+
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import Field, model_validator
+from typing_extensions import Self
+
+from cxr_platform.domain.interval import Interval
+from cxr_platform.validation import Record
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Zone: TypeAlias = tuple[Probability, Probability]
+"""The indeterminate zone: probabilities from the lower to the upper end."""
+
+
+class DecisionRule(Record):
+    """The threshold for a target sensitivity, and the zone around it in which nothing is decided.
+
+    `zone` is the 95 % confidence interval of `threshold`.
+    """
+
+    target_sensitivity: float = Field(gt=0, le=1, description="Share of Covid19 images to call positive, 0 to 1.")
+    threshold: Probability
+    zone: Zone = Field(description="Within it the decision is indeterminate.")
+
+    @model_validator(mode="after")
+    def _check_zone(self) -> Self:
+        if self.zone[0] > self.zone[1]:
+            raise ValueError(f"zone to rise, not {list(self.zone)}")
+        return self
+
+
+def is_positive(probability: Any, zone: Zone) -> Any:
+    """Return True where a calibrated Covid19 probability (scalar or array) is at or above the upper end of `zone`."""
+    return probability >= zone[1]
+
+
+def is_negative(probability: Any, zone: Zone) -> Any:
+    """Return True where a probability is below the lower end of `zone`; what is neither is indeterminate."""
+    return probability < zone[0]
+
+
+class DecisionRates(Record):
+    """How often the rule decides what, in percent of out-of-fold images, each chosen without the image's fold."""
+
+    true_positive: Interval = Field(description="Covid19 images called positive.")
+    false_negative: Interval = Field(description="Covid19 images called negative.")
+    true_negative: Interval = Field(description="Other images called negative.")
+    false_positive: Interval = Field(description="Other images called positive.")
+    indeterminate: Interval = Field(description="Images of both kinds that are called neither.")
+
+
+class OperatingPoint(DecisionRule):
+    """A decision rule with its out-of-fold rates.
+
+    Sensitivity and specificity, in percent, are those of the threshold alone: images in the zone, which a server leaves
+    undecided, count by it.
+    """
+
+    sensitivity: Interval = Field(description="Of the threshold alone, in percent, out-of-fold.")
+    specificity: Interval = Field(description="Of the threshold alone, in percent, out-of-fold.")
+    decisions: DecisionRates

@@ -1,0 +1,17 @@
+"""The columns of out-of-fold predictions, of a trial (`trials/…/predictions.parquet`) and of a study."""
+
+import pyarrow as pa
+
+from cxr_platform.labels import CLASSES
+
+KEY_COLUMNS = ("image_id", "group_id", "source", "label", "strategy", "fold")
+PROBABILITY_COLUMNS = tuple(f"p_{label}" for label in CLASSES)
+"""Softmax probabilities in the order of `CLASSES`; each row sums to 1."""
+
+PREDICTIONS_SCHEMA = pa.schema(
+    [
+        *((name, pa.int32() if name == "fold" else pa.string()) for name in KEY_COLUMNS),
+        *((name, pa.float32()) for name in PROBABILITY_COLUMNS),
+    ]
+)
+"""One row for each image and strategy, predicted by the network of the fold that holds the image out."""

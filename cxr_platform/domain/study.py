@@ -1,0 +1,200 @@
+"""The records in the folder of a study: `study.json`, `trial.json` of a finished trial, `state.json` of a running one.
+
+A study here is a set of trials (strategies × folds) over one manifest, not a DICOM study. Readers call only `/`, `glob`
+and `read_bytes` of the folder, so that it may be a `Path` or an object store's counterpart.
+"""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar
+
+from pydantic import AwareDatetime, Field, field_validator
+
+from cxr_platform.config import Count, Profile, Protocol
+from cxr_platform.domain.strategies import STRATEGY_NAMES, ordered
+from cxr_platform.errors import CxrError, StudyError
+from cxr_platform.labels import CLASSES
+from cxr_platform.validation import Record, parse_record
+
+R = TypeVar("R", bound=Record)
+RERUN = "The file is damaged or of another version: run the study again, or give another name."
+
+
+class TrialKey(NamedTuple):
+    """One strategy on one fold."""
+
+    strategy: str
+    fold: int
+
+    def __str__(self) -> str:
+        return f"{self.strategy} fold {self.fold}"
+
+
+class Hardware(Record):
+    """Processor, number of logical processors, and names of the GPUs of a machine."""
+
+    processor: str
+    processors: int | None
+    gpus: tuple[str, ...] = ()
+    machine: str | None = None
+    system: str | None = None
+
+    def __str__(self) -> str:
+        gpus = (f"{self.gpus.count(gpu)} × {gpu}" for gpu in dict.fromkeys(self.gpus))
+        return ", ".join([f"{self.processors} × {self.processor}", *gpus])
+
+
+class ManifestFacts(Record):
+    """The manifest that a study was run on. `counts`: class → source → images; `study_images` are those in folds."""
+
+    content_hash: str
+    path: str
+    images: int
+    study_images: int
+    synthetic: bool
+    counts: dict[str, dict[str, int]]
+
+    @field_validator("counts")
+    @classmethod
+    def _check_classes(cls, counts: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
+        unknown = [name for name in counts if name not in CLASSES]
+        if unknown:
+            raise ValueError(f"classes out of {', '.join(CLASSES)}, not {', '.join(unknown)}")
+        return counts
+
+
+class StudyRecord(Record):
+    """study.json. `strategies` are in the paper's order; `identity` is what must not change when a study continues."""
+
+    schema_version: Literal[1] = 1
+    name: str
+    protocol: Protocol
+    strategies: tuple[str, ...] = Field(min_length=1)
+    folds: int = Field(ge=2)
+    identity: dict[str, Any]
+    profile: Profile
+    manifest: ManifestFacts
+    versions: dict[str, str]
+    hardware: Hardware
+    started: AwareDatetime
+
+    @field_validator("strategies")
+    @classmethod
+    def _order(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            return ordered(names)
+        except CxrError as error:
+            raise ValueError(str(error).removeprefix("Expected ")) from error
+
+    @property
+    def not_run(self) -> tuple[str, ...]:
+        """Strategies of the paper that this study leaves out."""
+        return tuple(name for name in STRATEGY_NAMES if name not in self.strategies)
+
+    def trials(self) -> list[TrialKey]:
+        """Every trial of the study, by strategy and fold."""
+        return [TrialKey(strategy, fold) for strategy in self.strategies for fold in range(self.folds)]
+
+
+class TrialImages(Record):
+    """Numbers of images that a trial was trained on and tested on."""
+
+    train: int
+    test: int
+
+
+class TrialSeconds(Record):
+    """Seconds of a trial: `total` includes `earlier`, those of epochs before it was resumed from a checkpoint."""
+
+    total: float
+    earlier: float
+    set_up: float
+    prediction: float
+
+
+class TrialRecord(Record):
+    """trial.json of a finished trial; `gpus` is the fraction of a GPU that it reserved."""
+
+    strategy: str
+    fold: int
+    cut: str | None
+    trained_layers: tuple[str, ...]
+    images: TrialImages
+    accuracy: float | None
+    seconds: TrialSeconds
+    seed: int
+    backend: str
+    node: str
+    cpus: float
+    gpus: float
+    started: AwareDatetime
+    finished: AwareDatetime
+    hardware: Hardware
+
+    @property
+    def key(self) -> TrialKey:
+        """Strategy and fold."""
+        return TrialKey(self.strategy, self.fold)
+
+
+class TrialState(Record):
+    """state.json of a running trial, written at least once a minute; `seconds` of training in finished epochs."""
+
+    strategy: str
+    fold: int
+    node: str
+    started: AwareDatetime
+    updated: AwareDatetime
+    epoch: int = Field(ge=0)
+    epochs: Count
+    seconds: float
+    cpus: float
+    gpus: float
+
+    @property
+    def key(self) -> TrialKey:
+        """Strategy and fold."""
+        return TrialKey(self.strategy, self.fold)
+
+
+def read_study(folder: Path) -> StudyRecord:
+    """Read `folder`/study.json; raise `StudyError` if it is absent, damaged or of another version."""
+    file = folder / "study.json"
+    try:
+        content = file.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise StudyError(
+            f"Expected the record of a study at {file}.",
+            received="no such file",
+            advice="Give the folder of a study, runs/NAME, as cross_validate writes it.",
+        ) from None
+    except OSError as error:
+        raise StudyError(f"Expected the record of a study at {file}.", received=error.strerror) from error
+    return parse_record(StudyRecord, content, str(file), StudyError, RERUN)
+
+
+def read_trials(folder: Path, wanted: Collection[TrialKey]) -> dict[TrialKey, TrialRecord | None]:
+    """Return those of `wanted` that have a `trial.json`, with `None` for a damaged one."""
+    return _read_records(TrialRecord, folder, "trials/*/fold-*/trial.json", wanted)
+
+
+def read_trial_states(folder: Path, wanted: Collection[TrialKey]) -> dict[TrialKey, TrialState | None]:
+    """Return those of `wanted` that have a `state.json`, with `None` for a damaged one."""
+    return _read_records(TrialState, folder, "trials/*/fold-*.run/state.json", wanted)
+
+
+def _read_records(kind: type[R], folder: Path, pattern: str, wanted: Collection[TrialKey]) -> dict[TrialKey, R | None]:
+    """Read by place, not by content; a file that goes away between listing and reading is left out."""
+    places = {(key.strategy, f"fold-{key.fold}"): key for key in wanted}
+    records: dict[TrialKey, R | None] = {}
+    for file in folder.glob(pattern):
+        key = places.get((file.parent.parent.name, file.parent.name.removesuffix(".run")))
+        if key is None:
+            continue
+        try:
+            records[key] = parse_record(kind, file.read_bytes(), str(file), StudyError)
+        except FileNotFoundError:
+            continue
+        except StudyError:
+            records[key] = None
+    return {key: records[key] for key in sorted(records)}

@@ -1,0 +1,166 @@
+"""Validation of everything that comes from a file or a caller, by pydantic: the one place that turns what pydantic finds
+into the errors of this package, which name the file and key, what was expected, what was received and what to do.
+
+`Record` is the base class of the JSON files that the platform writes itself (study.json, bundle.json, …). The settings
+of a profile stay dataclasses of the standard library (`config`), which `validate` checks from outside.
+"""
+
+import difflib
+import json
+import re
+import typing
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+from cxr_platform.errors import ConfigError, CxrError
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    import tomli as tomllib  # type: ignore[no-redef,import-not-found]
+
+T = TypeVar("T")
+R = TypeVar("R", bound="Record")
+
+SHOWN = 3
+"""How many problems one error names."""
+
+
+class Record(BaseModel):
+    """Base class of stored records: frozen, no unknown keys, no conversions between types, finite numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    def to_json(self) -> bytes:
+        """Readable JSON in UTF-8, one key a line."""
+        return (self.model_dump_json(indent=1) + "\n").encode()
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the tree of a TOML file; raise `ConfigError` naming the file and the line if it cannot be read."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"Expected a readable TOML file at {path}.", received=error.strerror) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"Expected TOML in {path}.", received=error) from error
+
+
+def parse_json(content: bytes | str, where: str, error: type[CxrError] = ConfigError, advice: str = "") -> Any:
+    """Return the plain values of JSON in UTF-8; raise `error` for bad syntax, a repeated key or a number like NaN."""
+
+    def no_repeated_key(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        tree = dict(pairs)
+        if len(tree) < len(pairs):
+            keys = [key for key, _ in pairs]
+            raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} twice")
+        return tree
+
+    def no_constant(name: str) -> NoReturn:
+        raise ValueError(f"the number {name}, which is not finite")
+
+    try:
+        return json.loads(content, object_pairs_hook=no_repeated_key, parse_constant=no_constant)
+    except (ValueError, RecursionError) as problem:
+        raise error(f"Expected JSON in {where}.", received=problem, advice=advice) from problem
+
+
+def parse_record(
+    kind: type[R], content: bytes | str, where: str, error: type[CxrError] = ConfigError, advice: str = ""
+) -> R:
+    """Return the `Record` in the JSON text `content`; raise `error` naming `where` and the key that is wrong."""
+    return validate(kind, parse_json(content, where, error, advice), where, error, advice)
+
+
+def validate(kind: type[T], tree: Any, where: str, error: type[CxrError] = ConfigError, advice: str = "") -> T:
+    """Return a `kind` (dataclass or `Record`) built from plain values, as they come from TOML or JSON.
+
+    Types are strict: text is not a number, a number with a fraction is not a whole one. Raises `error`, whose text
+    begins with `where` (the file) and the keys that lead to the value. `advice` is used where nothing better is known.
+    """
+    try:
+        return TypeAdapter(kind).validate_json(json.dumps(tree, default=str), strict=True)
+    except ValidationError as problem:
+        raise _described(kind, tree, problem.errors(), where, error, advice) from problem
+
+
+def field_names(kind: Any) -> list[str]:
+    """Return the keys of a dataclass or a `Record`; empty for another type."""
+    return list(getattr(kind, "model_fields", getattr(kind, "__dataclass_fields__", ())))
+
+
+def _described(
+    kind: Any, tree: Any, problems: list[ErrorDetails], where: str, error: type[CxrError], advice: str
+) -> CxrError:
+    """Return the first problem as an error; those of the same key are parts of it, others are named after it."""
+    first = problems[0]
+    keys = _keys(tree, first["loc"])
+    place = f"{where}: {'.'.join(keys[:-1])}" if keys[:-1] else where
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        known = field_names(_type_at(kind, keys[:-1]))
+        near = difflib.get_close_matches(keys[-1], known, n=1)
+        return error(
+            f"{place}: expected one of the keys {', '.join(known)}.",
+            received=repr(keys[-1]),
+            advice=f"Did you mean {near[0]!r}?" if near else "Remove it or correct it.",
+        )
+    if first["type"] in ("missing", "missing_argument"):
+        missing = [
+            str(p["loc"][-1]) for p in problems if p["type"] == first["type"] and p["loc"][:-1] == first["loc"][:-1]
+        ]
+        return error(f"{place}: missing {', '.join(missing)}.", advice=advice or "Add it.")
+    same = [p for p in problems if _keys(tree, p["loc"]) == keys]
+    expected = " or ".join(dict.fromkeys(map(_expectation, same)))
+    others = dict.fromkeys(".".join(_keys(tree, p["loc"])) for p in problems if p not in same)
+    also = f"Also wrong: {', '.join(list(others)[:SHOWN])}." if others else ""
+    is_rule = first["type"] == "value_error" and isinstance(first["input"], dict)
+    return error(
+        f"{where}: {'.'.join(keys)}: expected {expected}." if keys else f"{where}: expected {expected}.",
+        received=None if is_rule else repr(first["input"]),
+        advice=" ".join(filter(None, (advice, also))),
+    )
+
+
+def _expectation(problem: ErrorDetails) -> str:
+    """Return what was expected, in the words of this package's errors."""
+    if problem["type"] == "value_error":
+        return str(problem["ctx"]["error"])
+    if problem["type"] in ("dict_type", "dataclass_type", "model_type"):
+        return "a table"
+    text = re.sub("^Input should (be|have) ", "", problem["msg"]).split(", got ")[0]
+    return text.replace("a valid integer", "a whole number").replace("a valid ", "a ")
+
+
+def _keys(tree: Any, location: tuple[int | str, ...]) -> list[str]:
+    """Return `location` without the names that pydantic adds for the branches of a union."""
+    keys = []
+    for part in location:
+        if isinstance(tree, dict):
+            tree = tree.get(part)
+        elif isinstance(tree, list) and isinstance(part, int):
+            tree = tree[part] if part < len(tree) else None
+        else:
+            continue
+        keys.append(str(part))
+    return keys
+
+
+def _type_at(kind: Any, keys: list[str]) -> Any:
+    """Return the type to which `keys` lead from `kind`, without `None` and annotations."""
+    options = [option for option in typing.get_args(kind) if option is not type(None)]
+    if typing.get_origin(kind) is typing.Annotated or (
+        len(options) == 1 and not isinstance(typing.get_origin(kind), type)
+    ):
+        return _type_at(options[0], keys)
+    if not keys:
+        return kind
+    if names := field_names(kind):
+        return _type_at(typing.get_type_hints(kind).get(keys[0], Any) if keys[0] in names else Any, keys[1:])
+    return (
+        _type_at(options[-1 if isinstance(typing.get_origin(kind), type) and len(options) > 1 else 0], keys[1:])
+        if options
+        else Any
+    )
