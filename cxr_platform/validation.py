@@ -25,6 +25,8 @@ except ModuleNotFoundError:  # Python 3.10
 T = TypeVar("T")
 R = TypeVar("R", bound="Record")
 
+UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
+"""Types of pydantic's problems that stand for a key that does not exist: told first, as it is often a misspelt one."""
 SHOWN = 3
 """How many problems one error names."""
 
@@ -96,10 +98,10 @@ def _described(
     kind: Any, tree: Any, problems: list[ErrorDetails], where: str, error: type[CxrError], advice: str
 ) -> CxrError:
     """Return the first problem as an error; those of the same key are parts of it, others are named after it."""
-    first = problems[0]
+    first = next((p for p in problems if p["type"] in UNKNOWN_KEY), problems[0])
     keys = _keys(tree, first["loc"])
     place = f"{where}: {'.'.join(keys[:-1])}" if keys[:-1] else where
-    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+    if first["type"] in UNKNOWN_KEY:
         known = field_names(_type_at(kind, keys[:-1]))
         near = difflib.get_close_matches(keys[-1], known, n=1)
         return error(

@@ -63,7 +63,7 @@ def find(material: Material) -> tuple[Feature, ...]:
     ordered = frame.sort_values("auc_chosen", ascending=False, kind="stable")
     a_class = int(frame.groupby(["fold", "label"]).size().max()) if len(frame) else 0
     best = [ordered[ordered["label"] == label].head(a_class) for label in CLASSES]
-    return tuple(_feature(row) for part in best for row in part.to_dict("records"))
+    return tuple(_feature(row) for part in best for row in part.to_dict("records"))  # type: ignore[arg-type]
 
 
 def section(material: Material, found: tuple[Feature, ...]) -> Section:

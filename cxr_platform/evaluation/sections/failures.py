@@ -100,7 +100,7 @@ def _pictures(material: Material, found: Found) -> tuple[Picture, ...]:
     ranked = [(rank, mistake) for rank, mistake in enumerate(found.shown, start=1) if mistake.image_id in maps.index]
     images = material.images.pixels([mistake.image_id for _, mistake in ranked])
     panels = [
-        Panel(_lines(rank, mistake), beside(image, heat_of(maps.loc[mistake.image_id])))
+        Panel(_lines(rank, mistake), beside(image, heat_of(maps.loc[mistake.image_id])))  # type: ignore[arg-type]
         for (rank, mistake), image in zip(ranked, images, strict=True)
     ]
     return tuple(

@@ -69,7 +69,7 @@ def _same_images(rows: "pd.DataFrame", probes: "pd.DataFrame") -> Scored:
 
 def _trained_on(frame: "pd.DataFrame") -> dict[tuple[str, str], int]:
     """(source, class) → images of the class from other sources that were there to learn from."""
-    return {(str(s), str(c)): int(n) for (s, c), n in frame.groupby(["source", "label"])["trained_on"].first().items()}
+    return {(str(s), str(c)): int(n) for (s, c), n in frame.groupby(["source", "label"])["trained_on"].first().items()}  # type: ignore[misc, has-type]
 
 
 def _lead(worse: Sequence[ExternalFinding]) -> list[str]:

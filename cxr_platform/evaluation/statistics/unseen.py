@@ -73,7 +73,7 @@ def beside_cross_validation(
         internal: dict[tuple[str, str], Interval] = {}
         for source, rows in frame[frame["strategy"] == strategy].groupby("source"):
             outside = ensemble(rows)
-            for key in measures_of(rows["label"]):
+            for key in measures_of(rows["label"]):  # type: ignore[arg-type]
                 if key not in internal:  # one a strategy, whatever the number of sources
                     internal[key] = inside.rate(*key, seed)
                 findings.append(finding((str(source), strategy), key, outside, internal[key], seed))
