@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from cxr_platform.config import Profile, Protocol, load_profile
-from cxr_platform.domain.strategies import strategy_by_name
+from cxr_platform.domain.strategies import parse_strategies, strategy_by_name
 from cxr_platform.errors import ConfigError, TrialsFailed
-from cxr_platform.training.plan import StudyPlan, parse_strategies
+from cxr_platform.training.plan import StudyPlan
 from pipelines.arguments import add_profile_arguments, profile_overrides
 from pipelines.command import run_command
 from pipelines.job_metrics import add_metrics_arguments, count_study, metrics_job

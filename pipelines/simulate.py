@@ -109,8 +109,8 @@ def _times(arguments: argparse.Namespace) -> "tuple[TrialTimes, Profile]":
 
 def _measured(arguments: argparse.Namespace) -> "tuple[TrialTimes, Profile]":
     from cxr_platform.config import Profile, load_profile
+    from cxr_platform.domain.strategies import parse_strategies
     from cxr_platform.records import read_description
-    from cxr_platform.training.plan import parse_strategies
     from cxr_platform.training.trial_times import measured
     from cxr_platform.validation import validate
 

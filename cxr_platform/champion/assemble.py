@@ -13,7 +13,7 @@ from cxr_platform.champion.model_card import model_card
 from cxr_platform.champion.parity import measure_parity, spread_out
 from cxr_platform.champion.reference import champion_reference
 from cxr_platform.champion.reported import reported
-from cxr_platform.evaluation.interval import Interval
+from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.report_inputs import manifest_images
 from cxr_platform.evaluation.statistics.resampling import study_seed
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS

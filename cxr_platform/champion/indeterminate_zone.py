@@ -8,13 +8,13 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cxr_platform.evaluation.interval import Interval
+from cxr_platform.domain.interval import Interval
+from cxr_platform.domain.operating_point import Zone, is_negative, is_positive
 from cxr_platform.evaluation.predictions import Predictions
 from cxr_platform.evaluation.statistics.operating_point import OperatingPoint
 from cxr_platform.evaluation.statistics.resampling import Bootstrap, percentile_interval
 from cxr_platform.evaluation.statistics.temperature import scale
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
-from cxr_platform.registry.decision import Zone, is_negative, is_positive
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,8 +10,9 @@ from cxr_platform.champion.facts import OutOfFold
 from cxr_platform.champion.model_card_tables import factors_table, figures_table, sources_table, worth_table
 from cxr_platform.champion.reported import Reported
 from cxr_platform.champion.winner import another_won, winner_sentence
-from cxr_platform.evaluation.interval import REPLICATES
-from cxr_platform.evaluation.paper import ARXIV_ID, STRATEGIES
+from cxr_platform.domain.interval import REPLICATES
+from cxr_platform.domain.strategies import TITLES
+from cxr_platform.evaluation.paper import ARXIV_ID
 from cxr_platform.evaluation.predictions import Predictions
 from cxr_platform.evaluation.prose import joined, percent, rate
 from cxr_platform.evaluation.statistics.association import sources_of
@@ -32,7 +33,7 @@ def model_card(
     outcome = facts.outcome
     return _template().render(
         bundle=bundle,
-        title=STRATEGIES[bundle.strategy],
+        title=TITLES[bundle.strategy],
         point=bundle.operating_point,
         reached=facts.point,
         decided=facts.decided,

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from cxr_platform.champion.facts import OutOfFold
-from cxr_platform.evaluation.paper import STRATEGIES
+from cxr_platform.domain.strategies import TITLES
 from cxr_platform.evaluation.predictions import Predictions
 from cxr_platform.evaluation.statistics.measures import FIGURES_OF_MERIT
 from cxr_platform.evaluation.statistics.predictive import PREVALENCES, predictive_values
@@ -23,7 +23,7 @@ RATES = ("7-class accuracy (%)", f"{POSITIVE_CLASS} sensitivity (%)", f"{POSITIV
 def figures_table(facts: OutOfFold) -> Table:
     """Every figure of merit with its 95 % interval; where another strategy won, its figures beside them."""
     shown = [facts.measures, *([facts.winner] if facts.winner else [])]
-    columns = tuple(f"{STRATEGIES[m.strategy]} (95 % interval)" for m in shown)
+    columns = tuple(f"{TITLES[m.strategy]} (95 % interval)" for m in shown)
     rows = [
         Row((f"{measure.title}{'' if measure.ratio else ' (%)'}",), tuple(m.pooled[name] for m in shown))
         for name, measure in FIGURES_OF_MERIT.items()

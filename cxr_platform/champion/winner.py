@@ -1,7 +1,7 @@
 """Whether the study's winner is the strategy of the champion, in a sentence with the figures of both."""
 
 from cxr_platform.champion.facts import OutOfFold
-from cxr_platform.evaluation.paper import STRATEGIES
+from cxr_platform.domain.strategies import TITLES
 from cxr_platform.evaluation.prose import joined, rate
 from cxr_platform.evaluation.statistics.measures import StrategyMeasures
 from cxr_platform.labels import POSITIVE_CLASS
@@ -9,17 +9,17 @@ from cxr_platform.labels import POSITIVE_CLASS
 
 def winner_sentence(facts: OutOfFold) -> str:
     """First of the study, level with the first, or behind: then which one won, with the figures of both."""
-    verdict, ours = facts.outcome.verdict, STRATEGIES[facts.strategy].lower()
+    verdict, ours = facts.outcome.verdict, TITLES[facts.strategy].lower()
     if verdict.runner_up is None:
         return f"No other strategy was run in the study than this one, {ours}."
     if facts.winner is None and not verdict.level:
         return f"This strategy, {ours}, won the study."
     if facts.winner is None or facts.strategy in verdict.level:
         first = (facts.outcome.verdict.winner, *verdict.level)
-        others = joined([STRATEGIES[name].lower() for name in first if name != facts.strategy])
+        others = joined([TITLES[name].lower() for name in first if name != facts.strategy])
         return f"This strategy, {ours}, shares the first place of the study with {others}."
     return (
-        f"Another strategy won the study: {STRATEGIES[facts.winner.strategy].lower()}, {_figures(facts.winner)}. "
+        f"Another strategy won the study: {TITLES[facts.winner.strategy].lower()}, {_figures(facts.winner)}. "
         f"This model is of {ours}: {_figures(facts.measures)}."
     )
 

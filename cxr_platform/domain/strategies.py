@@ -47,6 +47,8 @@ STRATEGIES: tuple[Strategy, ...] = (
 )
 """In the paper's order, which is that of every table and chart."""
 STRATEGY_NAMES: tuple[str, ...] = tuple(s.name for s in STRATEGIES)
+TITLES: dict[str, str] = {s.name: s.title for s in STRATEGIES}
+"""Name → the name in reports, in the paper's order."""
 PAPER_WINNER = "scratch"
 """The strategy that came first in the paper (§3.3)."""
 

@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from cxr_platform.domain.interval import REPLICATES
+from cxr_platform.domain.strategies import TITLES
 from cxr_platform.evaluation.contents import Contents
 from cxr_platform.evaluation.credibility import external_text
 from cxr_platform.evaluation.findings import Findings
-from cxr_platform.evaluation.interval import REPLICATES
-from cxr_platform.evaluation.paper import STRATEGIES
 from cxr_platform.evaluation.prose import count, joined, percent, rate
 from cxr_platform.evaluation.report_inputs import Images, Material
 from cxr_platform.evaluation.study import Study
@@ -77,7 +77,7 @@ def _of_study(material: Material) -> Iterator[tuple[str, str]]:
     yield "class_counts", ", ".join(f"{label} {sum(outcome.counts[label].values()):,}" for label in CLASSES)
     yield "majority", percent(outcome.majority_accuracy)
     yield "versions", ", ".join(f"{name} {version}" for name, version in study.versions.items())
-    yield "winner", STRATEGIES[outcome.verdict.winner]
+    yield "winner", TITLES[outcome.verdict.winner]
     if "cxr-platform" in study.versions:
         yield "own_version", str(study.versions["cxr-platform"])
     yield from _of_sources(material)
@@ -189,7 +189,7 @@ def _of_findings(findings: Findings, winner: str) -> dict[str, str]:
     if findings.probes:
         facts["probes"] = f"Probes for shortcuts: {' '.join(probe.sentence for probe in findings.probes)}"
     if external := [external_text(finding) for finding in findings.external if finding.strategy == winner]:
-        facts["external"] = f"{STRATEGIES[winner]}: {'; '.join(external)}."
+        facts["external"] = f"{TITLES[winner]}: {'; '.join(external)}."
     if (lungs := findings.lungs) is not None:
         facts["lungs"] = (
             f"Heatmaps of {count(lungs.images, 'image', 'images')}; {rate(lungs.share)} of them lies in the lung field, "

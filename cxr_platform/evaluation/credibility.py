@@ -7,8 +7,8 @@ would allow it. No reason found is no proof.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from cxr_platform.domain.strategies import TITLES
 from cxr_platform.evaluation.findings import Association, ExternalFinding, Findings, ProbeFinding, SourceFinding
-from cxr_platform.evaluation.paper import STRATEGIES
 from cxr_platform.evaluation.prose import count, joined, percent, rate
 from cxr_platform.evaluation.sections.probe_words import SEEN
 from cxr_platform.evaluation.study_results import Outcome
@@ -126,7 +126,7 @@ def _external(outcome: Outcome, findings: Findings) -> Iterator[Reason]:
     found = contradictions(findings.external, winner)
     for finding in found[:SHOWN_EXTERNAL]:
         severe = finding.strategy == winner
-        whose = "" if severe else f"by {STRATEGIES[finding.strategy].lower()}, not the winner, "
+        whose = "" if severe else f"by {TITLES[finding.strategy].lower()}, not the winner, "
         yield Reason(f"{whose}{external_text(finding)}", severe)
     if further := found[SHOWN_EXTERNAL:]:
         names = joined([f.source for f in further])

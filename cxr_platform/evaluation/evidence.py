@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
 from cxr_platform.errors import StudyError
-from cxr_platform.evaluation.predictions import PROBABILITY_COLUMNS
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,9 +6,10 @@ Shape repeats what colour says; the confusion matrices use a single-hue map.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from cxr_platform.domain.strategies import TITLES
 from cxr_platform.evaluation.canvas import BLUE, GREY, INK, VERMILION, Picture, canvas, mark, readable_on, to_png
 from cxr_platform.evaluation.metrics import Results, StrategyResult, row_shares
-from cxr_platform.evaluation.paper import STRATEGIES, paper_figures
+from cxr_platform.evaluation.paper import paper_figures
 from cxr_platform.evaluation.study_results import Outcome
 from cxr_platform.evaluation.table import text
 from cxr_platform.labels import CLASSES
@@ -22,15 +23,15 @@ STUDY_LIFT, PAPER_LIFT = 0.16, -0.16  # a strategy's two bars stand this far abo
 
 def accuracy_chart(outcome: Outcome) -> Picture:
     """Bars of mean 7-class accuracy for all eight strategies, folds as dots, the paper's figure as a second bar."""
-    with canvas(2.2 + 0.6 * len(STRATEGIES), synthetic=outcome.study.manifest.synthetic) as (figure, axes):
+    with canvas(2.2 + 0.6 * len(TITLES), synthetic=outcome.study.manifest.synthetic) as (figure, axes):
         _study_bars(axes, outcome.results)
         _fold_dots(axes, outcome.results)
         _paper_bars(axes)
         axes.axvline(
             _number(outcome.majority_accuracy), color=INK, linestyle=":", label="always the most frequent class"
         )
-        axes.set_yticks(range(len(STRATEGIES)), list(STRATEGIES.values()))
-        axes.set(xlim=(0, 100), xlabel="7-class accuracy (% of images)", ylim=(len(STRATEGIES) - 0.45, -0.55))
+        axes.set_yticks(range(len(TITLES)), list(TITLES.values()))
+        axes.set(xlim=(0, 100), xlabel="7-class accuracy (% of images)", ylim=(len(TITLES) - 0.45, -0.55))
         axes.set_title("7-class accuracy by strategy", loc="left", pad=10)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(axis="y", length=0)
@@ -42,7 +43,7 @@ def accuracy_chart(outcome: Outcome) -> Picture:
 
 def confusion_picture(outcome: Outcome, result: StrategyResult) -> Picture:
     """The 7 × 7 matrix of one strategy over all folds: counts in cells, shades by share of the actual class."""
-    shown = STRATEGIES[result.strategy]
+    shown = TITLES[result.strategy]
     with canvas(5.7, synthetic=outcome.study.manifest.synthetic) as (figure, axes):
         image = _shaded_counts(axes, result)
         axes.set_xticks(range(len(CLASSES)), CLASSES, rotation=40, ha="right", rotation_mode="anchor")
@@ -59,10 +60,10 @@ def confusion_picture(outcome: Outcome, result: StrategyResult) -> Picture:
 
 
 def _study_bars(axes: "Axes", results: Results) -> None:
-    for place, name in enumerate(STRATEGIES):
+    for place, name in enumerate(TITLES):
         if name not in results:
             axes.text(1, place - STUDY_LIFT, "not run", va="center", color=GREY, style="italic")
-    places = [place - STUDY_LIFT for place, name in enumerate(STRATEGIES) if name in results]
+    places = [place - STUDY_LIFT for place, name in enumerate(TITLES) if name in results]
     means = [_number(result.mean.accuracy_7_class) for result in results.values()]
     axes.barh(places, means, height=0.36, color=BLUE, label="this study, mean over folds")
     _print_values(axes, places, means, BLUE)
@@ -73,7 +74,7 @@ def _fold_dots(axes: "Axes", results: Results) -> None:
 
     xs: list[float] = []
     ys: list[float] = []
-    for place, name in enumerate(STRATEGIES):
+    for place, name in enumerate(TITLES):
         folds = results[name].folds if name in results else ()
         xs += [_number(fold.figures.accuracy_7_class) for fold in folds]
         ys += list(place - STUDY_LIFT + np.linspace(-0.14, 0.14, len(folds)))  # apart, so that equal ones are seen
@@ -81,8 +82,8 @@ def _fold_dots(axes: "Axes", results: Results) -> None:
 
 
 def _paper_bars(axes: "Axes") -> None:
-    places = [place - PAPER_LIFT for place in range(len(STRATEGIES))]
-    printed = [_number(paper_figures(name).accuracy_7_class) for name in STRATEGIES]
+    places = [place - PAPER_LIFT for place in range(len(TITLES))]
+    printed = [_number(paper_figures(name).accuracy_7_class) for name in TITLES]
     axes.barh(places, printed, height=0.2, color="white", edgecolor=VERMILION, hatch="/////", label="paper")
     _print_values(axes, places, printed, VERMILION)
 
@@ -109,7 +110,7 @@ def _number(value: float | None) -> float:
 
 def _accuracy_alt(outcome: Outcome) -> str:
     parts = []
-    for name, shown in STRATEGIES.items():
+    for name, shown in TITLES.items():
         ours = text(outcome.results[name].mean.accuracy_7_class) if name in outcome.results else "not run"
         parts.append(f"{shown} {ours} (paper {text(paper_figures(name).accuracy_7_class)})")
     return f"{mark(outcome.study.manifest.synthetic)}Bar chart of mean 7-class accuracy in percent: {'; '.join(parts)}."
@@ -118,6 +119,6 @@ def _accuracy_alt(outcome: Outcome) -> str:
 def _confusion_alt(outcome: Outcome, result: StrategyResult) -> str:
     shares = row_shares(result.matrix)
     recall = ", ".join(f"{label} {text(shares[i][i])}" for i, label in enumerate(CLASSES))
-    shown = STRATEGIES[result.strategy].lower()
+    shown = TITLES[result.strategy].lower()
     start = mark(outcome.study.manifest.synthetic)
     return f"{start}Confusion matrix of {shown}. Recognised, in percent of the actual class: {recall}."

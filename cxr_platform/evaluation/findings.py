@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cxr_platform.evaluation.interval import Interval
+from cxr_platform.domain.interval import Interval
 
 FEW_TO_LEARN_FROM = 50
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cxr_platform.domain.strategies import TITLES
 from cxr_platform.evaluation.compute import compute_line, machines_line
 from cxr_platform.evaluation.contents import Contents
 from cxr_platform.evaluation.flatten import leaves
-from cxr_platform.evaluation.paper import ARXIV_ID, STRATEGIES, paper_tables
+from cxr_platform.evaluation.paper import ARXIV_ID, paper_tables
 from cxr_platform.evaluation.section import Section
 from cxr_platform.evaluation.summary import PROTOCOL_MEANING
 from cxr_platform.evaluation.table import SYNTHETIC, text
@@ -61,7 +62,7 @@ def render(contents: Contents) -> str:
         chapters=chapters(contents.sections),
         tables=contents.tables,
         pictures=contents.pictures,
-        not_run=[STRATEGIES[name] for name in study.not_run],
+        not_run=[TITLES[name] for name in study.not_run],
         protocol_meaning=PROTOCOL_MEANING[study.protocol],
         settings=_flat(study.profile),
         versions=_flat(study.versions),

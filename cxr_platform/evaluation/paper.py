@@ -1,7 +1,6 @@
 """The figures that arXiv:2004.00338 prints, as package data: `paper_tables.json`."""
 
 import json
-from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -12,15 +11,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 ARXIV_ID = "2004.00338"
-STRATEGIES: Mapping[str, str] = {
-    "off-the-shelf": "Off-the-shelf features",
-    **{f"fine-tuning-{k}": f"Fine-tuning {k}" for k in (1, 3, 5, 7, 9, 11)},
-    "scratch": "Training from scratch",
-}
-"""The paper's eight strategies in its order (§2.2, §2.4), with the names that a reader sees."""
-
-WINNER = "scratch"
-"""The strategy that came first in the paper (§3.3)."""
 
 
 def paper_figures(strategy: str) -> Figures:

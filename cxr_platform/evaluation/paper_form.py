@@ -3,15 +3,16 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from cxr_platform.domain.strategies import TITLES
 from cxr_platform.evaluation.metrics import MEASURES, Results, StrategyResult, difference, row_shares, two_class
-from cxr_platform.evaluation.paper import STRATEGIES, paper_figures, paper_matrix, paper_two_class
+from cxr_platform.evaluation.paper import paper_figures, paper_matrix, paper_two_class
 from cxr_platform.evaluation.table import Row, Table
 from cxr_platform.labels import CLASSES
 
 if TYPE_CHECKING:
     import numpy as np
 
-FINE_TUNING = tuple(name for name in STRATEGIES if name.startswith("fine-tuning"))
+FINE_TUNING = tuple(name for name in TITLES if name.startswith("fine-tuning"))
 PERCENT_COLUMNS = tuple(f"{heading} (%)" for heading in MEASURES.values())
 TWO_CLASSES = ("Covid19", "non-Covid19")
 FIGURES_NOTE = (
@@ -28,11 +29,11 @@ def paper_form_tables(results: Results) -> list[Table]:
     """Tables 1 to 7. A strategy that was not run keeps its place, with the paper's figures only."""
     shelf, scratch = "off-the-shelf", "scratch"
     return [
-        _figures_table("table-1", f"Table 1. {STRATEGIES[shelf]}", [shelf], results),
+        _figures_table("table-1", f"Table 1. {TITLES[shelf]}", [shelf], results),
         _seven_class_table("table-2", "Table 2. Seven classes, off-the-shelf features", shelf, results),
         _two_class_table("table-3", "Table 3. Covid19 or not, off-the-shelf features", shelf, results),
         _figures_table("table-4", "Table 4. Fine-tuning", FINE_TUNING, results),
-        _figures_table("table-5", f"Table 5. {STRATEGIES[scratch]}", [scratch], results),
+        _figures_table("table-5", f"Table 5. {TITLES[scratch]}", [scratch], results),
         _seven_class_table("table-6", "Table 6. Seven classes, training from scratch", scratch, results),
         _two_class_table("table-7", "Table 7. Covid19 or not, training from scratch", scratch, results),
     ]
@@ -44,7 +45,7 @@ def _figures_table(name: str, title: str, strategies: Iterable[str], results: Re
 
 
 def _figures_rows(strategy: str, result: StrategyResult | None) -> list[Row]:
-    shown, printed = STRATEGIES[strategy], paper_figures(strategy)
+    shown, printed = TITLES[strategy], paper_figures(strategy)
     paper = Row((shown, "paper"), tuple(printed[m] for m in MEASURES), "paper")
     if result is None:
         return [Row((shown, "this study: not run"), (None,) * len(MEASURES), "absent"), paper]

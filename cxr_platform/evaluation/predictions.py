@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cxr_platform.domain.predictions import KEY_COLUMNS, PROBABILITY_COLUMNS
 from cxr_platform.errors import PredictionsError
 from cxr_platform.evaluation.study import Study
 from cxr_platform.labels import CLASSES
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-PROBABILITY_COLUMNS = tuple(f"p_{label}" for label in CLASSES)
-KEY_COLUMNS = ("image_id", "group_id", "source", "label", "strategy", "fold")
 SUM_TOLERANCE = 1e-3  # float32 softmax keeps 1e-6; half precision, which some GPUs train in, 1e-3
 NAMED = 5  # how many offenders an error names
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from cxr_platform.evaluation.interval import Interval
+from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.table import text
 
 NBSP = "\N{NO-BREAK SPACE}"

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cxr_platform.domain.strategies import TITLES
 from cxr_platform.errors import StudyError
-from cxr_platform.evaluation.paper import STRATEGIES
 from cxr_platform.labels import CLASSES
 
 PROTOCOLS = ("grouped", "paper")
@@ -63,7 +63,7 @@ class Study:
     @property
     def not_run(self) -> tuple[str, ...]:
         """Strategies of the paper that this study leaves out."""
-        return tuple(s for s in STRATEGIES if s not in self.strategies)
+        return tuple(s for s in TITLES if s not in self.strategies)
 
 
 def read_study(folder: Path) -> Study:
@@ -72,12 +72,12 @@ def read_study(folder: Path) -> Study:
     tree = _read_json(path)
     values = _fields(tree, FIELDS, f"{path}")
     manifest = _manifest(values["manifest"], f"{path}: manifest")
-    _check_names(path, "strategies", values["strategies"], STRATEGIES)
+    _check_names(path, "strategies", values["strategies"], TITLES)
     _check_names(path, "protocol", [values["protocol"]], PROTOCOLS)
     _check_names(path, "manifest.counts", manifest.counts, CLASSES)
     if values["folds"] < 2:
         raise StudyError(f"{path}: expected at least 2 folds.", received=values["folds"])
-    values["strategies"] = tuple(s for s in STRATEGIES if s in values["strategies"])
+    values["strategies"] = tuple(s for s in TITLES if s in values["strategies"])
     return Study(**{**values, "manifest": manifest})
 
 

@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from cxr_platform.domain.interval import Interval
+from cxr_platform.domain.strategies import PAPER_WINNER, TITLES
 from cxr_platform.evaluation.credibility import NO, Belief, belief
 from cxr_platform.evaluation.findings import Comparison, Findings
-from cxr_platform.evaluation.interval import Interval
 from cxr_platform.evaluation.next_steps import in_words, next_steps
-from cxr_platform.evaluation.paper import STRATEGIES, WINNER, paper_figures, paper_tables
+from cxr_platform.evaluation.paper import paper_figures, paper_tables
 from cxr_platform.evaluation.prose import NBSP, joined, p_text, percent, rate
 from cxr_platform.evaluation.ranking import RULE
 from cxr_platform.evaluation.sections.calibration import OVERCONFIDENT
@@ -90,7 +91,7 @@ def winner_line(outcome: Outcome) -> str:
 
 
 def _headline(outcome: Outcome, findings: Findings, judged: Belief) -> str:
-    decision, winner = outcome.verdict, STRATEGIES[outcome.verdict.winner]
+    decision, winner = outcome.verdict, TITLES[outcome.verdict.winner]
     reached = f"{percent(findings.accuracy.value)} 7-class accuracy"
     doubt = ", which should not be believed as it stands" if judged.verdict == NO else ""
     if decision.runner_up is None:
@@ -118,7 +119,7 @@ def _classes(outcome: Outcome) -> str:
 
 def _won(outcome: Outcome, findings: Findings) -> tuple[str, str]:
     return (
-        f"{STRATEGIES[outcome.best.strategy]}: {rate(findings.accuracy)} of images in the right class.",
+        f"{TITLES[outcome.best.strategy]}: {rate(findings.accuracy)} of images in the right class.",
         f"Always naming the most frequent class would be right for {percent(outcome.majority_accuracy)}. "
         f"{POSITIVE_CLASS} against the rest: sensitivity {rate(findings.sensitivity)}, specificity "
         f"{rate(findings.specificity)}.",
@@ -126,14 +127,14 @@ def _won(outcome: Outcome, findings: Findings) -> tuple[str, str]:
 
 
 def _beside_paper(outcome: Outcome) -> str:
-    printed = percent(paper_figures(WINNER).accuracy_7_class)
-    paper = f"In the paper {STRATEGIES[WINNER].lower()} came first, with {printed}"
-    if WINNER not in outcome.results:
+    printed = percent(paper_figures(PAPER_WINNER).accuracy_7_class)
+    paper = f"In the paper {TITLES[PAPER_WINNER].lower()} came first, with {printed}"
+    if PAPER_WINNER not in outcome.results:
         return f"{paper}; it was not run here."
-    if outcome.best.strategy == WINNER:
+    if outcome.best.strategy == PAPER_WINNER:
         return f"{paper}."
-    place = [result.strategy for result in outcome.ranking].index(WINNER) + 1
-    return f"{paper}; here it takes place {place}, with {percent(outcome.results[WINNER].mean.accuracy_7_class)}."
+    place = [result.strategy for result in outcome.ranking].index(PAPER_WINNER) + 1
+    return f"{paper}; here it takes place {place}, with {percent(outcome.results[PAPER_WINNER].mean.accuracy_7_class)}."
 
 
 def _by_how_much(outcome: Outcome, findings: Findings) -> tuple[str, str]:
@@ -154,7 +155,7 @@ def _by_how_much(outcome: Outcome, findings: Findings) -> tuple[str, str]:
 def _second(outcome: Outcome) -> str:
     """The second by name; where the accuracies are level to the printed digit, with what decides between the two."""
     decision = outcome.verdict
-    second = f"{STRATEGIES[decision.runner_up or ''].lower()}, the second"
+    second = f"{TITLES[decision.runner_up or ''].lower()}, the second"
     return f"{second} (the higher specificity decides)" if decision.decided_by == "specificity" else second
 
 
@@ -190,7 +191,7 @@ def _others(others: Sequence[Comparison]) -> str:
 
 
 def _named(strategies: Iterable[str]) -> list[str]:
-    return [STRATEGIES[strategy].lower() for strategy in strategies]
+    return [TITLES[strategy].lower() for strategy in strategies]
 
 
 def _further(judged: Belief) -> list[str]:

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
+from cxr_platform.domain.strategies import TITLES
 from cxr_platform.evaluation.metrics import MEASURES, Results, row_shares
-from cxr_platform.evaluation.paper import STRATEGIES
 from cxr_platform.evaluation.paper_form import FIGURES_NOTE, PERCENT_COLUMNS, paper_form_tables
 from cxr_platform.evaluation.ranking import RULE_ORDER
 from cxr_platform.evaluation.study_results import Outcome
@@ -30,8 +30,8 @@ def summary_table(outcome: Outcome) -> Table:
     rows = []
     for place, result in enumerate(outcome.ranking, start=1):
         values: list[Value] = [v for m in SUMMARY_ORDER for v in (result.spread[m], result.pooled[m])]
-        rows.append(Row((STRATEGIES[result.strategy],), (place, *values), "winner" if place == 1 else ""))
-    rows += [Row((STRATEGIES[s],), ("not run", *[None] * len(columns)), "absent") for s in outcome.study.not_run]
+        rows.append(Row((TITLES[result.strategy],), (place, *values), "winner" if place == 1 else ""))
+    rows += [Row((TITLES[s],), ("not run", *[None] * len(columns)), "absent") for s in outcome.study.not_run]
     note = f"Best first by the paper's rule. {FIGURES_NOTE}"
     return Table("summary", "All strategies", ("Strategy",), ("Place", *columns), tuple(rows), note)
 
@@ -58,7 +58,7 @@ def confusion_tables(results: Results) -> list[Table]:
             Row((label,), (*map(int, counts), int(counts.sum()), shares[i][i]))
             for i, (label, counts) in enumerate(zip(CLASSES, result.matrix, strict=True))
         ]
-        title = f"Confusion matrix, {STRATEGIES[name].lower()}"
+        title = f"Confusion matrix, {TITLES[name].lower()}"
         tables.append(Table(f"confusion-{name}", title, ("Actual ↓ predicted →",), columns, tuple(rows), note))
     return tables
 
@@ -66,7 +66,7 @@ def confusion_tables(results: Results) -> list[Table]:
 def folds_table(results: Results) -> Table:
     """Every held-out fold of every strategy."""
     rows = [
-        Row((STRATEGIES[name], str(fold.fold)), (int(fold.matrix.sum()), *(fold.figures[m] for m in MEASURES)))
+        Row((TITLES[name], str(fold.fold)), (int(fold.matrix.sum()), *(fold.figures[m] for m in MEASURES)))
         for name, result in results.items()
         for fold in result.folds
     ]

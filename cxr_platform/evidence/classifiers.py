@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from cxr_platform.evaluation.predictions import PROBABILITY_COLUMNS
+from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
 from cxr_platform.labels import CLASSES
 
 Make = Callable[[], Any]

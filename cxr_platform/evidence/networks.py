@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from cxr_platform.domain.strategies import strategy_by_name
+from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import StudyError
 from cxr_platform.evidence.workspace import Workspace
 from cxr_platform.models.augment import to_network_input
@@ -12,7 +13,6 @@ from cxr_platform.models.frozen import BATCH, pad
 from cxr_platform.models.initial_weights import set_start
 from cxr_platform.models.mobilenet import Network, build_network
 from cxr_platform.training.inputs import ImageInputs
-from cxr_platform.training.plan import TrialKey
 from cxr_platform.training.trial import softmax
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr_platform.config import IntakeConfig
+from cxr_platform.domain.operating_point import is_negative, is_positive
 from cxr_platform.intake.images import read_image
 from cxr_platform.intake.resize import resize_images
 from cxr_platform.monitoring.drift import Observation
@@ -28,7 +29,6 @@ from cxr_platform.registry.bundle import (
     Preprocessing,
     read_member,
 )
-from cxr_platform.registry.decision import is_negative, is_positive
 from cxr_platform.serving.findings import Finding, distance_findings, quality_findings
 from cxr_platform.serving.runtime import open_session
 

@@ -12,11 +12,12 @@ import ray
 from ray import train as ray_train
 
 from cxr_platform.domain.strategies import strategy_by_name
+from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import CxrError, StudyError
 from cxr_platform.training.champion_folder import ChampionFolder
 from cxr_platform.training.checkpoint import checkpoint_name, read_checkpoint, write_checkpoint
 from cxr_platform.training.devices import keras_backend, limit_process
-from cxr_platform.training.plan import TrialKey, cuts_of
+from cxr_platform.training.plan import cuts_of
 from cxr_platform.training.step import usable_devices
 from cxr_platform.training.study import Study, environment, inputs_of
 from cxr_platform.training.trial import (

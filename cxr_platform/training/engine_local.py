@@ -5,10 +5,11 @@ from functools import partial
 
 import numpy as np
 
+from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import CxrError
 from cxr_platform.models.frozen import FrozenBackbone, chunks, view_transforms
 from cxr_platform.training.devices import gpu_memory_gib
-from cxr_platform.training.plan import Share, TrialKey, cuts_of
+from cxr_platform.training.plan import Share, cuts_of
 from cxr_platform.training.progress import Progress
 from cxr_platform.training.study import Study, execute_trial, inputs_of
 from cxr_platform.training.trial import Workbench

@@ -16,12 +16,13 @@ from ray import tune
 
 from cxr_platform.cluster import capacity, connection
 from cxr_platform.config import ResourcesConfig
+from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import ConfigError, CxrError, StudyError
 from cxr_platform.storage.files import cannot_write, remove
 from cxr_platform.storage.place import for_arrow
 from cxr_platform.training.activations_ray import compute_activations
 from cxr_platform.training.devices import gpu_memory_gib, gpu_share, limit_process
-from cxr_platform.training.plan import Share, TrialKey, cuts_of
+from cxr_platform.training.plan import Share, cuts_of
 from cxr_platform.training.progress import Progress
 from cxr_platform.training.study import Study, execute_trial, inputs_of
 from cxr_platform.training.trial import Epoch, Workbench

@@ -17,7 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cxr_platform.config import differences
+from cxr_platform.domain.predictions import PREDICTIONS_SCHEMA
 from cxr_platform.domain.strategies import STRATEGY_NAMES
+from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import PredictionsError, StorageError, StudyError, StudyMismatch
 from cxr_platform.labels import CLASSES
 from cxr_platform.records import read_description
@@ -34,16 +36,8 @@ from cxr_platform.storage.files import (
 from cxr_platform.storage.lock import Check, holding
 from cxr_platform.storage.place import absolute, is_remote
 from cxr_platform.training.data import StudyData
-from cxr_platform.training.plan import StudyPlan, TrialKey
+from cxr_platform.training.plan import StudyPlan
 from cxr_platform.training.trial import Epoch, TrialResult
-
-PREDICTIONS_SCHEMA = pa.schema(
-    [
-        *((name, pa.string()) for name in ("image_id", "group_id", "source", "label", "strategy")),
-        ("fold", pa.int32()),
-        *((f"p_{label}", pa.float32()) for label in CLASSES),
-    ]
-)
 
 PROBE_BYTES = 2**20
 STATED = ("identity", "strategies", "folds")

@@ -6,7 +6,8 @@ from statistics import fmean
 
 from cxr_platform.config import Profile
 from cxr_platform.domain.strategies import STRATEGY_NAMES
-from cxr_platform.training.plan import StudyPlan, TrialKey
+from cxr_platform.domain.study import TrialKey
+from cxr_platform.training.plan import StudyPlan
 from cxr_platform.training.simulation import Conditions, Simulated, lengthened, simulate
 
 Order = Callable[[list[TrialKey], Mapping[str, float]], list[TrialKey]]

@@ -15,10 +15,11 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import StorageError
 from cxr_platform.storage.files import write_json
 from cxr_platform.training.checkpoint import FILE, read_checkpoint, write_checkpoint
-from cxr_platform.training.plan import Share, TrialKey
+from cxr_platform.training.plan import Share
 from cxr_platform.training.trial import Epoch, Position
 
 STATE = "state.json"

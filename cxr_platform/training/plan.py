@@ -2,21 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from cxr_platform.config import Profile, Protocol
-from cxr_platform.domain.strategies import BLOCKS, STRATEGY_NAMES, Strategy, strategy_by_name
+from cxr_platform.domain.strategies import BLOCKS, Strategy, strategy_by_name
+from cxr_platform.domain.study import TrialKey
 from cxr_platform.training.devices import keras_backend
-
-
-class TrialKey(NamedTuple):
-    """One strategy on one fold."""
-
-    strategy: str
-    fold: int
-
-    def __str__(self) -> str:
-        return f"{self.strategy} fold {self.fold}"
 
 
 @dataclass(frozen=True)
@@ -54,14 +45,6 @@ class StudyPlan:
             "backend": keras_backend(),
             **settings,
         }
-
-
-def parse_strategies(text: str) -> tuple[str, ...]:
-    """`"all"`, or names separated by commas, into the order of `STRATEGY_NAMES`; `ConfigError` for an unknown one."""
-    if text.strip() == "all":
-        return STRATEGY_NAMES
-    chosen = {strategy_by_name(name.strip()).name for name in text.split(",")}
-    return tuple(name for name in STRATEGY_NAMES if name in chosen)
 
 
 def cuts_of(strategies: Sequence[str]) -> tuple[str, ...]:

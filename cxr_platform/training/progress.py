@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, TextIO
 
-from cxr_platform.training.plan import TrialKey
+from cxr_platform.domain.study import TrialKey
 from cxr_platform.training.trial import Epoch
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from cxr_platform.config import Profile
 from cxr_platform.domain.strategies import STRATEGY_NAMES
+from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import StudyError
 from cxr_platform.records import (
     NOT_RECORDED,
@@ -23,7 +24,7 @@ from cxr_platform.records import (
     read_description,
     read_trial_files,
 )
-from cxr_platform.training.plan import StudyPlan, TrialKey
+from cxr_platform.training.plan import StudyPlan
 from cxr_platform.validation import validate
 
 SILENCE = timedelta(minutes=5)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from cxr_platform.domain.strategies import strategy_by_name
+from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import TrialsFailed
 from cxr_platform.models.initial_weights import BackboneWeights
 from cxr_platform.training.data import StudyData
@@ -18,7 +19,7 @@ from cxr_platform.training.devices import hardware, keras_backend
 from cxr_platform.training.folder import StudyFolder
 from cxr_platform.training.heartbeat import Running, utc_now
 from cxr_platform.training.inputs import FrozenInputs, ImageInputs, Inputs
-from cxr_platform.training.plan import Share, StudyPlan, TrialKey, relative_cost
+from cxr_platform.training.plan import Share, StudyPlan, relative_cost
 from cxr_platform.training.progress import Progress
 from cxr_platform.training.trial import Epoch, Position, TrialData, Workbench, run_trial, schedule_of, trial_seed
 

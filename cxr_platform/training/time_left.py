@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from cxr_platform.domain.study import TrialKey
 from cxr_platform.records import FinishedTrial
-from cxr_platform.training.plan import TrialKey, relative_cost
+from cxr_platform.training.plan import relative_cost
 from cxr_platform.training.status import RunningTrial, StudyStatus
 
 

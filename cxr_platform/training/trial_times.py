@@ -11,10 +11,10 @@ from statistics import fmean
 from typing import Any
 
 from cxr_platform.config import Profile
-from cxr_platform.domain.strategies import BLOCKS, STRATEGY_NAMES, strategy_by_name
+from cxr_platform.domain.strategies import BLOCKS, STRATEGY_NAMES, parse_strategies, strategy_by_name
 from cxr_platform.errors import ConfigError, StudyError
 from cxr_platform.records import FinishedTrial, finished_trials
-from cxr_platform.training.plan import parse_strategies, relative_cost
+from cxr_platform.training.plan import relative_cost
 from cxr_platform.training.time_left import expected_seconds
 from cxr_platform.validation import read_toml
 

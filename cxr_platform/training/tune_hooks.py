@@ -9,9 +9,9 @@ from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 
+from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import CxrError, StorageError
 from cxr_platform.training.folder import StudyFolder
-from cxr_platform.training.plan import TrialKey
 from cxr_platform.training.progress import Progress
 from cxr_platform.training.trial import Epoch
 

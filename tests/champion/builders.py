@@ -12,8 +12,9 @@ import pyarrow as pa
 
 from cxr_platform.champion.material import ChampionMaterial
 from cxr_platform.config import ModelConfig, Profile
+from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
 from cxr_platform.domain.strategies import strategy_by_name
-from cxr_platform.evaluation.predictions import PROBABILITY_COLUMNS, load_predictions
+from cxr_platform.evaluation.predictions import load_predictions
 from cxr_platform.evaluation.study import read_study
 from cxr_platform.labels import CLASSES
 from cxr_platform.manifest.schema import PIXELS, manifest_schema

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.canvas import Picture
 from cxr_platform.evaluation.compute import Compute
 from cxr_platform.evaluation.contents import Contents
@@ -15,7 +16,6 @@ from cxr_platform.evaluation.findings import (
     ProbeFinding,
     SourceFinding,
 )
-from cxr_platform.evaluation.interval import Interval
 from cxr_platform.evaluation.section import Section
 from cxr_platform.evaluation.study_results import Outcome
 from cxr_platform.evaluation.table import Row, Table

@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
 from cxr_platform.evaluation.evidence import Evidence
-from cxr_platform.evaluation.predictions import PROBABILITY_COLUMNS, Predictions
+from cxr_platform.evaluation.predictions import Predictions
 from cxr_platform.evaluation.report_inputs import Material
 from cxr_platform.labels import CLASSES
 from tests.evaluation.builders import probabilities

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.compose import compose, findings, topics
 from cxr_platform.evaluation.findings import Findings, LeakageFinding, WithinSources
-from cxr_platform.evaluation.interval import Interval
 from cxr_platform.evaluation.report import write_report
 from cxr_platform.evaluation.report_inputs import Material, load_material
 from cxr_platform.evaluation.section import Section

@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.credibility import NO, NOTHING_AGAINST, PARTLY, UNKNOWN, belief, contradictions
 from cxr_platform.evaluation.findings import (
     FEW_TO_LEARN_FROM,
@@ -8,7 +9,6 @@ from cxr_platform.evaluation.findings import (
     LeakageFinding,
     WithinSources,
 )
-from cxr_platform.evaluation.interval import Interval
 from tests.evaluation.found import CONTRADICTION, LUNGS_SEEN, SINGLE, findings, probe, told_source
 
 

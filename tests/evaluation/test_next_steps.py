@@ -1,6 +1,6 @@
+from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.credibility import belief
 from cxr_platform.evaluation.findings import LeakageFinding
-from cxr_platform.evaluation.interval import Interval
 from cxr_platform.evaluation.next_steps import in_words, next_steps
 from tests.evaluation.builders import drawn_frame
 from tests.evaluation.found import CONTRADICTION, SINGLE, comparison, findings, probe

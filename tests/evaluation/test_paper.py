@@ -1,23 +1,15 @@
 import pytest
 
-from cxr_platform.domain.strategies import STRATEGY_NAMES
+from cxr_platform.domain.strategies import PAPER_WINNER, STRATEGY_NAMES, TITLES
 from cxr_platform.evaluation.metrics import MEASURES, TwoClass, figures, two_class
-from cxr_platform.evaluation.paper import (
-    ARXIV_ID,
-    STRATEGIES,
-    WINNER,
-    paper_figures,
-    paper_matrix,
-    paper_tables,
-    paper_two_class,
-)
+from cxr_platform.evaluation.paper import ARXIV_ID, paper_figures, paper_matrix, paper_tables, paper_two_class
 from cxr_platform.labels import CLASSES, PAPER_COUNTS
 
 WITH_MATRIX = ("off-the-shelf", "scratch")
 
 
 def test_the_paper_strategies_are_those_of_the_models_in_the_same_order():
-    assert tuple(STRATEGIES) == STRATEGY_NAMES
+    assert tuple(TITLES) == STRATEGY_NAMES
 
 
 def test_the_stored_tables_are_of_this_paper_and_these_classes():
@@ -75,12 +67,12 @@ def test_the_stored_figures_and_counts_are_those_of_the_stored_matrix(strategy):
 
 
 def test_only_two_strategies_have_a_matrix_in_the_paper():
-    assert [s for s in STRATEGIES if paper_matrix(s) is not None] == list(WITH_MATRIX)
-    assert [s for s in STRATEGIES if paper_two_class(s) is not None] == list(WITH_MATRIX)
+    assert [s for s in TITLES if paper_matrix(s) is not None] == list(WITH_MATRIX)
+    assert [s for s in TITLES if paper_two_class(s) is not None] == list(WITH_MATRIX)
 
 
 def test_the_winner_named_is_the_highest_printed_accuracy():
-    assert max(STRATEGIES, key=lambda s: paper_figures(s).accuracy_7_class) == WINNER
+    assert max(TITLES, key=lambda s: paper_figures(s).accuracy_7_class) == PAPER_WINNER
 
 
 def implied_two_class_accuracy(strategy: str) -> str:

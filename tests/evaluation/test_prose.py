@@ -1,4 +1,4 @@
-from cxr_platform.evaluation.interval import Interval
+from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.prose import count, joined, p_text, percent, rate, shortened
 
 

@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
+from cxr_platform.domain.strategies import TITLES
 from cxr_platform.evaluation.compute import Compute
-from cxr_platform.evaluation.paper import STRATEGIES
 from cxr_platform.evaluation.results import plain, results_tree
 from cxr_platform.labels import CLASSES
 from tests.evaluation.builders import drawn_frame
@@ -29,7 +29,7 @@ def test_the_figures_of_a_study_like_the_paper_s_are_the_paper_s(as_printed):
 def test_every_strategy_has_every_fold(all_strategies):
     tree = stored(all_strategies)
 
-    assert list(tree["strategies"]) == list(STRATEGIES)
+    assert list(tree["strategies"]) == list(TITLES)
     for strategy in tree["strategies"].values():
         assert [fold["fold"] for fold in strategy["folds"]] == [0, 1, 2, 3, 4]
         assert sum(fold["images"] for fold in strategy["folds"]) == 391
@@ -76,7 +76,7 @@ def test_what_was_not_recorded_is_null(as_printed):
 
 
 def test_strategies_not_run_are_listed(outcome):
-    assert stored(outcome(drawn_frame({"scratch": 0.9})))["not_run"] == [s for s in STRATEGIES if s != "scratch"]
+    assert stored(outcome(drawn_frame({"scratch": 0.9})))["not_run"] == [s for s in TITLES if s != "scratch"]
 
 
 def test_undefined_figures_are_null(outcome):

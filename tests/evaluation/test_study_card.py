@@ -5,9 +5,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.contents import Contents
 from cxr_platform.evaluation.findings import CalibrationFinding
-from cxr_platform.evaluation.interval import Interval
 from cxr_platform.evaluation.report_inputs import Material, load_material
 from cxr_platform.evaluation.study_card import FILLED, OPEN, PARTLY, Item, checklists, entry, study_card
 from tests.evaluation.builders import drawn, image_frame, with_predictions, write_study

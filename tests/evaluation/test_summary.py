@@ -1,8 +1,8 @@
 import numpy as np
 import pandas as pd
 
+from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.findings import CalibrationFinding, LeakageFinding
-from cxr_platform.evaluation.interval import Interval
 from cxr_platform.evaluation.summary import Answer, answer, winner_line
 from tests.evaluation.builders import drawn_frame, image_frame, with_predictions
 from tests.evaluation.found import CONTRADICTION, SINGLE, comparison, findings, probe, told_source

@@ -3,7 +3,7 @@ import io
 
 import pytest
 
-from cxr_platform.evaluation.interval import Interval
+from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.metrics import Spread
 from cxr_platform.evaluation.table import Row, Table, text, to_csv, to_markdown
 

@@ -1,6 +1,6 @@
 import pytest
 
-from cxr_platform.evaluation.paper import STRATEGIES
+from cxr_platform.domain.strategies import TITLES
 from cxr_platform.evaluation.tables import counts_table, report_tables
 from tests.evaluation.builders import drawn_frame
 
@@ -10,7 +10,7 @@ def test_a_report_has_the_paper_s_tables_and_a_matrix_for_every_strategy(all_str
 
     assert names[0] == "summary"
     assert [f"table-{n}" for n in range(1, 8)] == names[1:8]
-    assert [f"confusion-{name}" for name in STRATEGIES] == names[8:16]
+    assert [f"confusion-{name}" for name in TITLES] == names[8:16]
     assert names[16:] == ["folds"]
 
 

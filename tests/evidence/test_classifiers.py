@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.tree import DecisionTreeClassifier
 
-from cxr_platform.evaluation.predictions import PROBABILITY_COLUMNS
+from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
 from cxr_platform.evidence.classifiers import (
     class_probabilities,
     fitted,

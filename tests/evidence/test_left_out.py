@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
 from cxr_platform.errors import NotPossible
 from cxr_platform.evaluation.evidence import FILES
-from cxr_platform.evaluation.predictions import PROBABILITY_COLUMNS
 from cxr_platform.evidence import left_out as module
 from cxr_platform.evidence.left_out import left_out, rows_to_test, training_rows
 from cxr_platform.evidence.workspace import Workspace

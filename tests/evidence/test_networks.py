@@ -6,12 +6,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
+from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import StudyError
-from cxr_platform.evaluation.predictions import PROBABILITY_COLUMNS
 from cxr_platform.evidence.networks import fold_networks, predict_images
 from cxr_platform.evidence.workspace import Workspace
 from cxr_platform.training import engine_local
-from cxr_platform.training.plan import TrialKey
 from cxr_platform.training.progress import Progress
 from cxr_platform.training.study import Study, run_study
 from tests.evidence.study import tiny_workspace

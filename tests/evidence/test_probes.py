@@ -9,10 +9,10 @@ import pyarrow as pa
 import pytest
 
 from cxr_platform.config import load_profile
+from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
 from cxr_platform.errors import WeightsError
 from cxr_platform.evaluation.evidence import FILES, Evidence
 from cxr_platform.evaluation.findings import ProbeFinding
-from cxr_platform.evaluation.predictions import PROBABILITY_COLUMNS
 from cxr_platform.evaluation.report_inputs import Material
 from cxr_platform.evaluation.sections import shortcuts
 from cxr_platform.evidence.probes import metadata_probes, metadata_values, pixel_probes

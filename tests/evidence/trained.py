@@ -6,13 +6,13 @@ from functools import cache
 import numpy as np
 
 from cxr_platform.domain.strategies import strategy_by_name
+from cxr_platform.domain.study import TrialKey
 from cxr_platform.evaluation.predictions import Predictions
 from cxr_platform.evidence.workspace import Workspace
 from cxr_platform.labels import CLASSES
 from cxr_platform.models.frozen import FrozenBackbone, view_transforms
 from cxr_platform.training.folder import StudyFolder
 from cxr_platform.training.inputs import FrozenInputs
-from cxr_platform.training.plan import TrialKey
 from cxr_platform.training.trial import TrialData, Workbench, run_trial
 from tests.evidence.builders import FOLDS, Kind, planted_workspace, published_weights
 from tests.kept_folder import kept_folder

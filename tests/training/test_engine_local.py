@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
+from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import StorageError
 from cxr_platform.training import engine_local
 from cxr_platform.training.folder import StudyFolder
-from cxr_platform.training.plan import TrialKey
 from cxr_platform.training.progress import Progress
 from tests.training.builders import tiny_study
 

@@ -7,11 +7,12 @@ import pytest
 import ray
 
 from cxr_platform.cluster import connect
+from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import ConfigError, StorageError, TrialsFailed
 from cxr_platform.storage.files import write_json
 from cxr_platform.training import engine_local, engine_ray
 from cxr_platform.training.engine_ray import RayEngine, Shared, _Failure, _rounds, trial_resources
-from cxr_platform.training.plan import Share, TrialKey
+from cxr_platform.training.plan import Share
 from cxr_platform.training.progress import Progress
 from cxr_platform.training.study import Study, run_study
 from tests.training.builders import tiny_profile, tiny_study

@@ -9,10 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from cxr_platform.domain.strategies import strategy_by_name
+from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import CxrError, PredictionsError, StorageError, StudyError, StudyMismatch
 from cxr_platform.labels import CLASSES
 from cxr_platform.training.folder import StudyFolder
-from cxr_platform.training.plan import StudyPlan, TrialKey
+from cxr_platform.training.plan import StudyPlan
 from cxr_platform.training.trial import Epoch, TrialResult
 from tests.training.builders import tiny_data, tiny_profile
 

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import StorageError
 from cxr_platform.training import heartbeat
 from cxr_platform.training.checkpoint import FILE, read_checkpoint
 from cxr_platform.training.heartbeat import STATE, Running
-from cxr_platform.training.plan import Share, TrialKey
+from cxr_platform.training.plan import Share
 from cxr_platform.training.trial import Epoch, Position, training_rng
 
 KEY = TrialKey("scratch", 1)

@@ -1,9 +1,9 @@
 import pytest
 
 from cxr_platform.config import differences, load_profile
-from cxr_platform.domain.strategies import STRATEGY_NAMES
+from cxr_platform.domain.strategies import STRATEGY_NAMES, parse_strategies
 from cxr_platform.errors import ConfigError
-from cxr_platform.training.plan import StudyPlan, cuts_of, parse_strategies
+from cxr_platform.training.plan import StudyPlan, cuts_of
 
 
 def plan(profile: str = "quick", **overrides: object) -> StudyPlan:

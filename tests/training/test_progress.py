@@ -2,7 +2,7 @@ import io
 
 import pytest
 
-from cxr_platform.training.plan import TrialKey
+from cxr_platform.domain.study import TrialKey
 from cxr_platform.training.progress import Clock, LiveProgress, Progress
 from cxr_platform.training.trial import Epoch
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import ConfigError, StudyError
 from cxr_platform.training.heartbeat import Running
-from cxr_platform.training.plan import Share, TrialKey
+from cxr_platform.training.plan import Share
 from cxr_platform.training.status import StudyStatus, read_status
 from tests.training.running_study import NOW, STRATEGIES, ago, begin, finish, run
 

@@ -3,9 +3,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import TrialsFailed
 from cxr_platform.training import engine_local
-from cxr_platform.training.plan import TrialKey
 from cxr_platform.training.progress import Progress
 from cxr_platform.training.study import Study, environment, run_study
 from tests.training.builders import tiny_study

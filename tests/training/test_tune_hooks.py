@@ -6,9 +6,9 @@ import pytest
 from ray.exceptions import RayActorError
 from ray.tune.experiment import Trial
 
+from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import ConfigError, StorageError
 from cxr_platform.training.folder import StudyFolder
-from cxr_platform.training.plan import TrialKey
 from cxr_platform.training.progress import Progress
 from cxr_platform.training.tune_hooks import InOrder, Stop, Watch, reason_of
 from tests.training.builders import tiny_study

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cxr_platform.config import ModelConfig
+from cxr_platform.domain.interval import Interval
+from cxr_platform.domain.strategies import TITLES
 from cxr_platform.evaluation.canvas import Picture, mark
-from cxr_platform.evaluation.interval import Interval
-from cxr_platform.evaluation.paper import STRATEGIES
 from cxr_platform.evaluation.prose import joined, shortened
 from cxr_platform.evaluation.report_inputs import Images, Material
 from cxr_platform.evaluation.section import Section
@@ -70,7 +70,7 @@ def section(material: Material, found: tuple[Feature, ...]) -> Section:
     """The features with their images, and what they are not; absent where they were not computed."""
     if not found:
         return Section(NAME, TITLE, absent=_why_absent(material))
-    winner = STRATEGIES[material.outcome.verdict.winner]
+    winner = TITLES[material.outcome.verdict.winner]
     count = int(material.study.profile.get("model", {}).get("dense_units", ModelConfig.dense_units))
     return Section(
         NAME,

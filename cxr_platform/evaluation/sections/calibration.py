@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from cxr_platform.domain.strategies import TITLES
 from cxr_platform.evaluation.canvas import Picture
 from cxr_platform.evaluation.findings import CalibrationFinding
-from cxr_platform.evaluation.paper import STRATEGIES
 from cxr_platform.evaluation.report_inputs import Material
 from cxr_platform.evaluation.section import Section
 from cxr_platform.evaluation.sections.operating_points import operating_lead, operating_tables
@@ -87,7 +87,7 @@ def section(material: Material, found: Found) -> Section:
 
 
 def _verdict(winner: Calibration) -> str:
-    shown, t = STRATEGIES[winner.strategy], winner.temperature
+    shown, t = TITLES[winner.strategy], winner.temperature
     before, after = winner.before.top_ece, winner.after.top_ece
     sure = "surer than" if t > OVERCONFIDENT else "less sure than" if t < 1 / OVERCONFIDENT else "about as sure as"
     return (
@@ -97,7 +97,7 @@ def _verdict(winner: Calibration) -> str:
 
 
 def _pictures(found: Found, synthetic: bool) -> tuple[Picture, ...]:
-    shown = STRATEGIES[found.strategies[0].strategy]
+    shown = TITLES[found.strategies[0].strategy]
     return (
         reliability_plot(
             "reliability-likeliest-class",
@@ -125,7 +125,7 @@ def _tables(found: Sequence[Calibration], synthetic: bool) -> tuple[Table, Table
         before, after, spread = strategy.before, strategy.after, strategy.temperatures
         scaled = f"{text(strategy.temperature)} ({text(min(spread))} to {text(max(spread))})"
         for kind, temperature, quality in ((LEGEND[0], None, before), (LEGEND[1], scaled, after)):
-            labels = (STRATEGIES[strategy.strategy], kind)
+            labels = (TITLES[strategy.strategy], kind)
             likeliest.append(Row(labels, (temperature, quality.top_ece, quality.brier, quality.log_loss)))
             covid.append(Row(labels, (quality.covid_ece, quality.covid_brier)))
     titles = ("Strategy", "Probabilities")

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
+from cxr_platform.domain.strategies import TITLES
 from cxr_platform.evaluation.findings import Comparison
-from cxr_platform.evaluation.paper import STRATEGIES
 from cxr_platform.evaluation.prose import joined, p_text
 from cxr_platform.evaluation.report_inputs import Material
 from cxr_platform.evaluation.section import Section
@@ -44,7 +44,7 @@ def section(material: Material, found: Sequence[Comparison]) -> Section:
 
 
 def _verdict(found: Sequence[Comparison]) -> str:
-    winner = STRATEGIES[found[0].winner]
+    winner = TITLES[found[0].winner]
     apart, level = _named(c for c in found if c.told_apart), _named(c for c in found if not c.told_apart)
     if not level:
         return f"{winner} is told apart from every other strategy."
@@ -55,17 +55,17 @@ def _verdict(found: Sequence[Comparison]) -> str:
 
 
 def _named(comparisons: Iterable[Comparison]) -> list[str]:
-    return [STRATEGIES[c.other].lower() for c in comparisons]
+    return [TITLES[c.other].lower() for c in comparisons]
 
 
 def _table(found: Sequence[Comparison], synthetic: bool) -> Table:
     rows = [
         Row(
-            (STRATEGIES[c.other],),
+            (TITLES[c.other],),
             (c.difference, p_text(c.p_value), p_text(c.p_adjusted), "yes" if c.told_apart else "no"),
         )
         for c in found
     ]
     columns = ("difference (points)", "McNemar", "after Holm", "told apart")
-    title = f"{STRATEGIES[found[0].winner]} less each other strategy"
+    title = f"{TITLES[found[0].winner]} less each other strategy"
     return Table("comparison", title, ("Other strategy",), columns, tuple(rows), NOTE, synthetic)

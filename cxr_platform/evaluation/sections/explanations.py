@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING
 
+from cxr_platform.domain.interval import Interval
+from cxr_platform.domain.strategies import TITLES
 from cxr_platform.evaluation.canvas import BLUE, INK, VERMILION, Picture, canvas, mark, to_png
 from cxr_platform.evaluation.findings import LungShare
-from cxr_platform.evaluation.interval import Interval
-from cxr_platform.evaluation.paper import STRATEGIES
 from cxr_platform.evaluation.prose import count, percent, rate
 from cxr_platform.evaluation.report_inputs import Material
 from cxr_platform.evaluation.section import Section
@@ -102,7 +102,7 @@ def _shares(material: Material, frame: "pd.DataFrame") -> dict[str, Interval]:
 def _finding(found: LungShare) -> str:
     return (
         f"Over {found.images:,} images, drawn evenly from the classes, {rate(found.share)} of the heatmaps of "
-        f"{STRATEGIES[found.strategy]} lies in the lung field, which covers {percent(found.field_share)} of the image."
+        f"{TITLES[found.strategy]} lies in the lung field, which covers {percent(found.field_share)} of the image."
     )
 
 

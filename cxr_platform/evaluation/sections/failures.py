@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cxr_platform.domain.strategies import TITLES
 from cxr_platform.evaluation.canvas import Picture, mark
-from cxr_platform.evaluation.paper import STRATEGIES
 from cxr_platform.evaluation.predictions import Predictions
 from cxr_platform.evaluation.prose import count, percent
 from cxr_platform.evaluation.report_inputs import Material
@@ -78,7 +78,7 @@ def section(material: Material, found: Found) -> Section:
 
 def _lead(found: Found) -> str:
     return (
-        f"{STRATEGIES[found.strategy]} was wrong on {found.wrong:,} of {count(found.images, 'image', 'images')}. "
+        f"{TITLES[found.strategy]} was wrong on {found.wrong:,} of {count(found.images, 'image', 'images')}. "
         f"Shown are the {len(found.shown)} of which it was surest, one a patient and at most {MISTAKES_A_PAIR} of the "
         "same actual and predicted class. A label may be wrong too: nobody has looked at these images again."
     )

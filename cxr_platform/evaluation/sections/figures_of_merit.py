@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from cxr_platform.evaluation.interval import REPLICATES, Interval
+from cxr_platform.domain.interval import REPLICATES, Interval
+from cxr_platform.domain.strategies import TITLES
 from cxr_platform.evaluation.metrics import MEASURES, difference
-from cxr_platform.evaluation.paper import STRATEGIES, paper_figures
+from cxr_platform.evaluation.paper import paper_figures
 from cxr_platform.evaluation.prose import rate
 from cxr_platform.evaluation.report_inputs import Material
 from cxr_platform.evaluation.section import Section
@@ -75,7 +76,7 @@ def _worth(winner: StrategyMeasures) -> str:
     if at.ppv.value is None:
         return "No image is called Covid19, so that the worth of such a call is undefined."
     return (
-        f"Where 5 % of patients have Covid19, {rate(at.ppv)} of the images that {STRATEGIES[winner.strategy].lower()} "
+        f"Where 5 % of patients have Covid19, {rate(at.ppv)} of the images that {TITLES[winner.strategy].lower()} "
         f"calls Covid19 would be of such patients, and {rate(at.npv)} of the others would be of patients without it: "
         "if sensitivity and specificity were the same there."
     )
@@ -90,7 +91,7 @@ def _figures(name: str, found: Sequence[StrategyMeasures], synthetic: bool) -> T
 def _figure_row(measures: StrategyMeasures, measure: str) -> Row:
     shown, pooled = FIGURES_OF_MERIT[measure], measures.pooled[measure]
     printed = paper_figures(measures.strategy)[measure] if measure in MEASURES else None
-    labels = (STRATEGIES[measures.strategy], shown.title if shown.ratio else f"{shown.title} (%)")
+    labels = (TITLES[measures.strategy], shown.title if shown.ratio else f"{shown.title} (%)")
     return Row(labels, (pooled, measures.spread[measure], printed, _beside(pooled, printed)))
 
 
@@ -106,11 +107,11 @@ def _predictive(name: str, found: Sequence[StrategyMeasures], synthetic: bool) -
     for measures in found:
         for at in measures.predictive:
             own = ", the study's own share" if at.own else ""
-            labels = (STRATEGIES[measures.strategy], f"{100 * at.prevalence:.{2 if at.own else 0}f} %{own}")
+            labels = (TITLES[measures.strategy], f"{100 * at.prevalence:.{2 if at.own else 0}f} %{own}")
             rows.append(Row(labels, (at.ppv, at.npv)))
     title, columns = _title("What a call is worth", found), ("PPV (%)", "NPV (%)")
     return Table(name, title, ("Strategy", "Prevalence"), columns, tuple(rows), PREDICTIVE_NOTE, synthetic)
 
 
 def _title(what: str, found: Sequence[StrategyMeasures]) -> str:
-    return f"{what}, {STRATEGIES[found[0].strategy].lower() if len(found) == 1 else 'all strategies'}"
+    return f"{what}, {TITLES[found[0].strategy].lower() if len(found) == 1 else 'all strategies'}"

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from cxr_platform.domain.interval import Interval
+from cxr_platform.domain.strategies import TITLES
 from cxr_platform.evaluation.canvas import BLUE, GREY, VERMILION, Picture, canvas, mark, to_png
-from cxr_platform.evaluation.interval import Interval
-from cxr_platform.evaluation.paper import STRATEGIES, paper_figures
+from cxr_platform.evaluation.paper import paper_figures
 from cxr_platform.evaluation.table import text
 
 if TYPE_CHECKING:
@@ -17,18 +18,18 @@ LIFT = 0.16  # how far a strategy's two marks stand above and below its place
 
 def interval_plot(accuracy: Mapping[str, Interval], *, synthetic: bool) -> Picture:
     """A dot with its interval for each strategy of `accuracy`, a diamond for the paper's figure, in its order."""
-    with canvas(2.0 + 0.55 * len(STRATEGIES), synthetic=synthetic) as (figure, axes):
-        for place, name in enumerate(STRATEGIES):
+    with canvas(2.0 + 0.55 * len(TITLES), synthetic=synthetic) as (figure, axes):
+        for place, name in enumerate(TITLES):
             _draw(axes, place, accuracy.get(name))
-        printed = [_number(paper_figures(name).accuracy_7_class) for name in STRATEGIES]
-        places = [place + LIFT for place in range(len(STRATEGIES))]
+        printed = [_number(paper_figures(name).accuracy_7_class) for name in TITLES]
+        places = [place + LIFT for place in range(len(TITLES))]
         axes.plot(printed, places, "D", color=VERMILION, markerfacecolor="white", markersize=7, label="paper")
         axes.errorbar([], [], xerr=[], color=BLUE, **LOOK, label="this study, 95 % interval")
-        axes.set_yticks(range(len(STRATEGIES)), list(STRATEGIES.values()))
+        axes.set_yticks(range(len(TITLES)), list(TITLES.values()))
         axes.set(
             xlim=(_start([*accuracy.values()], printed), 100),
             xlabel="7-class accuracy (% of images)",
-            ylim=(len(STRATEGIES) - 0.45, -0.55),
+            ylim=(len(TITLES) - 0.45, -0.55),
         )
         axes.set_title("7-class accuracy with intervals", loc="left", pad=10)
         axes.grid(axis="x", color="#dddddd", linewidth=0.8)
@@ -65,7 +66,7 @@ def _number(value: float | None) -> float:
 
 def _alt(accuracy: Mapping[str, Interval], synthetic: bool) -> str:
     parts = []
-    for name, shown in STRATEGIES.items():
+    for name, shown in TITLES.items():
         ours = text(accuracy[name]) if name in accuracy else "not run"
         parts.append(f"{shown} {ours}, paper {text(paper_figures(name).accuracy_7_class)}")
     return f"{mark(synthetic)}Dots with intervals: 7-class accuracy in percent. {'; '.join(parts)}."

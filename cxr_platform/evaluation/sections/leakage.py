@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
+from cxr_platform.domain.interval import Interval
+from cxr_platform.domain.strategies import TITLES
 from cxr_platform.evaluation.findings import LeakageFinding
-from cxr_platform.evaluation.interval import Interval
 from cxr_platform.evaluation.metrics import MEASURES
-from cxr_platform.evaluation.paper import STRATEGIES
 from cxr_platform.evaluation.prose import count, joined, rate
 from cxr_platform.evaluation.report_inputs import Material
 from cxr_platform.evaluation.section import Section
@@ -99,7 +99,7 @@ def _torn(found: Found) -> str:
 
 def _meaning(found: Found) -> str:
     first = found.strategies[0]
-    gap, shown = first.difference["accuracy_7_class"], STRATEGIES[first.strategy]
+    gap, shown = first.difference["accuracy_7_class"], TITLES[first.strategy]
     start = (
         f"{shown} has {rate(first.paper['accuracy_7_class'])} 7-class accuracy under the paper's protocol and "
         f"{rate(first.grouped['accuracy_7_class'])} under the grouped one: a difference of {text(gap)} points."
@@ -138,7 +138,7 @@ def _table(found: Found, synthetic: bool) -> Table:
 
 
 def _rows(found: Leakage) -> list[Row]:
-    shown = STRATEGIES[found.strategy]
+    shown = TITLES[found.strategy]
     kinds: list[tuple[str, Mapping[str, Interval], str]] = [
         ("paper", found.paper, ""),
         ("grouped", found.grouped, ""),

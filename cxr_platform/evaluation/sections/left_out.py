@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.findings import ExternalFinding
-from cxr_platform.evaluation.interval import Interval
 from cxr_platform.evaluation.prose import count, rate, shortened
 from cxr_platform.evaluation.report_inputs import Material
 from cxr_platform.evaluation.section import Section

@@ -1,7 +1,7 @@
 """What each probe sees and what its figure means, in a sentence."""
 
+from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.findings import SourceFinding
-from cxr_platform.evaluation.interval import Interval
 from cxr_platform.evaluation.prose import percent, rate
 from cxr_platform.evaluation.statistics.shortcut import share_kept
 

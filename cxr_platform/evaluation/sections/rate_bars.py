@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.canvas import BLUE, INK, VERMILION, Picture, canvas, mark, to_png
-from cxr_platform.evaluation.interval import Interval
 from cxr_platform.evaluation.table import text
 
 if TYPE_CHECKING:

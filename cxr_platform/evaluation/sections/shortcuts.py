@@ -8,8 +8,8 @@ the lung field alone carries is stated and never called a shortcut.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.findings import ProbeFinding, SourceFinding
-from cxr_platform.evaluation.interval import Interval
 from cxr_platform.evaluation.report_inputs import Material
 from cxr_platform.evaluation.section import Section
 from cxr_platform.evaluation.sections.probe_words import NAMES, SOURCE_NAMES, caution, probe_sentence, source_sentence

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cxr_platform.domain.strategies import TITLES
 from cxr_platform.evaluation.findings import WithinSources
-from cxr_platform.evaluation.paper import STRATEGIES
 from cxr_platform.evaluation.prose import rate
 from cxr_platform.evaluation.report_inputs import Material
 from cxr_platform.evaluation.section import Section
@@ -104,7 +104,7 @@ def _why_none(material: Material) -> str:
 
 def _overall(found: Found) -> str:
     return (
-        f"{STRATEGIES[found.strategy]}, first by the paper's rule, has a 7-class accuracy of "
+        f"{TITLES[found.strategy]}, first by the paper's rule, has a 7-class accuracy of "
         f"{rate(found.overall.accuracy.interval)} over all {found.overall.images:,} images."
     )
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cxr_platform.evaluation.interval import Interval
+from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.predictions import Predictions
 from cxr_platform.evaluation.statistics.measures import brier_scores
 from cxr_platform.evaluation.statistics.reliability import (

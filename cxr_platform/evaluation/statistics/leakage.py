@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cxr_platform.evaluation.interval import Interval
+from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.predictions import Predictions
 from cxr_platform.evaluation.statistics.resampling import Bootstrap
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS

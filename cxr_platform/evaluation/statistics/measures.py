@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from cxr_platform.evaluation.interval import Interval
+from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.metrics import Spread, spread
 from cxr_platform.evaluation.predictions import Predictions
 from cxr_platform.evaluation.statistics.counts import cells, from_matrices

@@ -7,7 +7,7 @@ strategy and in every replicate. Bins that hold few images weigh as little as th
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from cxr_platform.evaluation.interval import Interval
+from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.statistics.resampling import Bootstrap, percentile_interval
 
 if TYPE_CHECKING:

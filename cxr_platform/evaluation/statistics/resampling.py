@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from cxr_platform.evaluation.interval import LEVEL, REPLICATES, Interval
+from cxr_platform.domain.interval import LEVEL, REPLICATES, Interval
 from cxr_platform.evaluation.predictions import Predictions
 from cxr_platform.evaluation.study import Study
 

@@ -1,6 +1,6 @@
 """When does a probe know too much?"""
 
-from cxr_platform.evaluation.interval import Interval
+from cxr_platform.domain.interval import Interval
 
 MOST_KEPT = 0.5
 RULE = (

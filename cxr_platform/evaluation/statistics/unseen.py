@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cxr_platform.domain.interval import Interval
+from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
 from cxr_platform.evaluation.findings import ExternalFinding
-from cxr_platform.evaluation.interval import Interval
-from cxr_platform.evaluation.predictions import PROBABILITY_COLUMNS, Predictions
+from cxr_platform.evaluation.predictions import Predictions
 from cxr_platform.evaluation.statistics.resampling import Bootstrap
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from cxr_platform.evaluation.predictions import PROBABILITY_COLUMNS
+from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
 from cxr_platform.evaluation.report_inputs import load_material
 from cxr_platform.evaluation.results import plain
 from cxr_platform.evaluation.sections.calibration import find, section

@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.evidence import Evidence
-from cxr_platform.evaluation.interval import Interval
 from cxr_platform.evaluation.results import plain
 from cxr_platform.evaluation.sections.explanations import find, is_low, section
 from cxr_platform.labels import CLASSES

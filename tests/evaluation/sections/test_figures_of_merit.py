@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from cxr_platform.evaluation.interval import Interval
+from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.report_inputs import Material, load_material
 from cxr_platform.evaluation.results import plain
 from cxr_platform.evaluation.sections.figures_of_merit import find, section

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pandas as pd
 
-from cxr_platform.evaluation.predictions import PROBABILITY_COLUMNS
+from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
 from cxr_platform.evaluation.report_inputs import Material
 from cxr_platform.evaluation.sections import left_out
 from cxr_platform.evaluation.table import to_csv

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from cxr_platform.evaluation.interval import Interval
+from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.report_inputs import Material
 from cxr_platform.evaluation.sections import shortcuts
 from cxr_platform.evaluation.sections.probe_words import probe_sentence

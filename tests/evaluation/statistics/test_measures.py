@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, brier_score_loss, f1_score, roc_auc_score
 
-from cxr_platform.evaluation.interval import Interval
+from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.metrics import MEASURES, evaluate
 from cxr_platform.evaluation.statistics.measures import FIGURES_OF_MERIT, strategy_measures
 from cxr_platform.evaluation.statistics.resampling import Bootstrap

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cxr_platform.evaluation.interval import Interval
+from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.statistics.reliability import (
     bin_gaps,
     bin_of,

@@ -3,7 +3,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from cxr_platform.evaluation.interval import Interval
+from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.statistics import resampling
 from cxr_platform.evaluation.statistics.resampling import Bootstrap, percentile_interval, rate_interval
 

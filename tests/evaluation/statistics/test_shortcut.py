@@ -1,6 +1,6 @@
 import pytest
 
-from cxr_platform.evaluation.interval import Interval
+from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.statistics.shortcut import knows_too_much, share_kept
 
 WHOLE = Interval(90.0, 88.0, 92.0)

@@ -2,9 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cxr_platform.domain.interval import Interval
+from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
 from cxr_platform.evaluation.findings import ExternalFinding
-from cxr_platform.evaluation.interval import Interval
-from cxr_platform.evaluation.predictions import PROBABILITY_COLUMNS
 from cxr_platform.evaluation.statistics.unseen import (
     Scored,
     beside_cross_validation,

@@ -1,6 +1,6 @@
 import pytest
 
-from cxr_platform.evaluation.interval import Interval
+from cxr_platform.domain.interval import Interval
 
 
 @pytest.mark.parametrize(
