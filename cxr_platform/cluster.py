@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from cxr_platform.errors import ConfigError
+from cxr_platform.errors import ConfigError, first_line
 
 JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set by Ray for the driver of a submitted job."""
@@ -42,7 +42,7 @@ def connect(address: str | None = None, metrics_port: int | None = None) -> None
     except (OSError, RuntimeError, ValueError) as error:
         raise ConfigError(
             f"Expected a Ray cluster at {where!r}.",
-            received=(str(error).strip().splitlines() or [type(error).__name__])[0].rstrip("."),
+            received=first_line(error),
             advice="Start one with `ray start --head`, or leave the address out to use this machine alone.",
         ) from error
 

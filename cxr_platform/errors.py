@@ -50,10 +50,25 @@ def _rebuild(kind: type[CxrError], args: tuple[object, ...], state: dict[str, ob
     return error
 
 
-def last_line(error: BaseException) -> str:
-    """Return the last line of an exception's text, or its type if it has none: what a one-line message can quote."""
-    lines = str(error).strip().splitlines()
-    return lines[-1].strip() if lines else type(error).__name__
+def last_line(error: BaseException | str | None) -> str:
+    """Return the last line of an exception or of a program's output, for a message of one line.
+
+    Without text: the type of the exception, or "no error message".
+    """
+    return (_lines(error) or [_without_text(error)])[-1]
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an exception without its full stop, or its type if it has no text."""
+    return (_lines(error) or [_without_text(error)])[0].rstrip(".")
+
+
+def _lines(error: BaseException | str | None) -> list[str]:
+    return [line.strip() for line in str(error or "").splitlines() if line.strip()]
+
+
+def _without_text(error: BaseException | str | None) -> str:
+    return type(error).__name__ if isinstance(error, BaseException) else "no error message"
 
 
 class ConfigError(CxrError):

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cxr_platform.errors import ServingError
+from cxr_platform.errors import ServingError, last_line
 from pipelines.command import run_command
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def _arguments(given: argparse.Namespace) -> dict[str, Any]:
 def _not_served(given: argparse.Namespace, error: RuntimeError) -> ServingError:
     return ServingError(
         f"Expected to serve on {given.host}:{given.port}.",
-        received=str(error).strip().splitlines()[-1][:300],
+        received=last_line(error)[:300],
         advice="If the port is taken, give another --port; else look into the logs of Ray, /tmp/ray/session_latest.",
     )
 

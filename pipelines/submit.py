@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cxr_platform.errors import ConfigError, JobFailed
+from cxr_platform.errors import ConfigError, JobFailed, first_line
 from pipelines.cli import VERBS
 from pipelines.command import run_command
 
@@ -91,7 +91,7 @@ def _client(address: str) -> "JobSubmissionClient":
     except (ConnectionError, RuntimeError, RayError) as error:  # the last: without the token, or with another
         raise ConfigError(
             f"Expected a Ray cluster's jobs API at {address}, reached with its token.",
-            received=_first_line(error),
+            received=first_line(error),
             advice="Export RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or ~/.ray/auth_token) as the cluster has them; "
             "`ray dashboard` or `kubectl port-forward` make a tunnel to a port that listens on loopback there.",
         ) from error
@@ -115,7 +115,7 @@ def _refusals() -> Iterator[None]:
     except _jobs_errors() as error:
         raise ConfigError(
             "Expected the cluster to take the request.",
-            received=_first_line(error),
+            received=first_line(error),
             advice="`ray job list` tells which jobs there are; the working directory may have 500 MiB at most, "
             "without what it is sent without: keep images and results elsewhere, or in data, runs and registry.",
         ) from error
@@ -126,10 +126,6 @@ def _jobs_errors() -> tuple[type[Exception], ...]:
     from ray.exceptions import RayError
 
     return (OSError, RuntimeError, ValueError, RayError, ClientError)  # of requests all are OSError
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _follow(client: "JobSubmissionClient", job: str) -> int:
@@ -143,7 +139,7 @@ def _follow(client: "JobSubmissionClient", job: str) -> int:
     except _jobs_errors() as error:
         raise JobFailed(
             f"Expected to follow job {job} to its end.",
-            received=_first_line(error),
+            received=first_line(error),
             advice=f"It may go on: `ray job status {job}`, `ray job logs --follow {job}`.",
         ) from error
     if status != "SUCCEEDED":

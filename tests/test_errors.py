@@ -56,3 +56,14 @@ def test_what_the_user_can_put_right_exits_with_2_and_failed_trials_with_1(kind:
 def test_the_tree_drawn_in_the_docstring_names_every_kind() -> None:
     drawn = errors.__doc__ or ""
     assert [kind.__name__ for kind in KINDS if kind.__name__ not in drawn] == []
+
+
+def test_the_first_and_the_last_line_of_an_exception_leave_empty_lines_out() -> None:
+    error = ValueError("\na.\n\nb: c\n")
+    assert (errors.first_line(error), errors.last_line(error)) == ("a", "b: c")
+    assert errors.first_line(ValueError()) == errors.last_line(ValueError(" ")) == "ValueError"
+
+
+def test_the_last_line_of_no_text_says_that_there_is_none() -> None:
+    assert errors.last_line("Traceback:\nexit code 3\n") == "exit code 3"
+    assert errors.last_line("") == errors.last_line(None) == "no error message"

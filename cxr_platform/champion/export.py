@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cxr_platform.config import ModelConfig
-from cxr_platform.errors import BundleError
+from cxr_platform.errors import BundleError, last_line
 from cxr_platform.registry.bundle import FEATURES, IMAGES, LOGITS
 from cxr_platform.validation import validate
 
@@ -106,10 +106,9 @@ def _convert_elsewhere(strategy: str, config: ModelConfig, weights: Path, file: 
     command = [sys.executable, "-m", __name__, json.dumps(request)]
     done = subprocess.run(command, env={**os.environ, "KERAS_BACKEND": "tensorflow"}, capture_output=True, text=True)
     if done.returncode:
-        lines = done.stderr.strip().splitlines()
         raise BundleError(
             "Expected to be able to convert the network to ONNX with TensorFlow in a process of its own.",
-            received=lines[-1] if lines else f"exit code {done.returncode}",
+            received=last_line(done.stderr or f"exit code {done.returncode}"),
             advice="It needs the packages tensorflow and tf2onnx, whatever backend the network was trained on.",
         )
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cxr_platform.errors import WeightsError
+from cxr_platform.errors import WeightsError, last_line
 from cxr_platform.models.initial_weights import BackboneWeights
 
 _PREFIX = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_"
@@ -169,4 +169,4 @@ def _run(command: list[str]) -> None:
     except subprocess.TimeoutExpired:
         raise WeightsError(f"no answer in {_DOWNLOAD_TIMEOUT_SECONDS} s") from None
     if done.returncode:
-        raise WeightsError((done.stderr.strip().splitlines() or ["failed without a word"])[-1][:300])
+        raise WeightsError(last_line(done.stderr)[:300])

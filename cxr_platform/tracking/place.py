@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cxr_platform.errors import ConfigError, StorageError
+from cxr_platform.errors import ConfigError, StorageError, first_line
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -53,7 +53,7 @@ def client_of(place: str) -> "Iterator[MlflowClient]":
     except (MlflowException, OSError) as error:
         raise StorageError(
             f"Expected to be able to log to MLflow at {place}.",
-            received=str(error).strip().splitlines()[0].rstrip("."),
+            received=first_line(error),
             advice="Give --tracking-uri a folder that can be written or a server that runs; a database needs "
             "sqlalchemy, alembic and sqlparse. The study itself is untouched.",
         ) from error

@@ -11,7 +11,7 @@ import numpy as np
 import ray
 
 from cxr_platform.config import ModelConfig
-from cxr_platform.errors import StudyError
+from cxr_platform.errors import StudyError, last_line
 from cxr_platform.models.frozen import FrozenBackbone, chunks, view_transforms
 from cxr_platform.models.initial_weights import BackboneWeights
 from cxr_platform.training.devices import limit_process
@@ -42,7 +42,7 @@ def compute_activations(
     except ray.exceptions.RayError as error:
         raise StudyError(
             "Expected the workers to compute the frozen activations.",
-            received=str(error).strip().splitlines()[-1],
+            received=last_line(error),
             advice="With little memory, lower augmentation.views or raise resources.gpu, so that fewer run at once.",
         ) from error
     finally:

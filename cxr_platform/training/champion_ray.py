@@ -21,7 +21,7 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from cxr_platform.cluster import capacity
 from cxr_platform.config import ResourcesConfig
-from cxr_platform.errors import CxrError, StorageError, StudyError
+from cxr_platform.errors import CxrError, StorageError, StudyError, last_line
 from cxr_platform.storage.files import storage_errors
 from cxr_platform.storage.place import for_arrow
 from cxr_platform.training.champion_worker import Job, work
@@ -111,12 +111,6 @@ def _own_interrupts() -> Iterator[None]:
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, before)
-
-
-def last_line(error: BaseException | None) -> str:
-    """What a person should read of a traceback."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "died without a word"
 
 
 class _Mailbox:

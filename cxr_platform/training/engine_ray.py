@@ -17,7 +17,7 @@ from ray import tune
 from cxr_platform.cluster import capacity, connection
 from cxr_platform.config import ResourcesConfig
 from cxr_platform.domain.study import TrialKey
-from cxr_platform.errors import ConfigError, CxrError, StudyError
+from cxr_platform.errors import ConfigError, CxrError, StudyError, last_line
 from cxr_platform.storage.files import cannot_write, remove
 from cxr_platform.storage.place import for_arrow
 from cxr_platform.training.activations_ray import compute_activations
@@ -26,7 +26,7 @@ from cxr_platform.training.plan import Share, cuts_of
 from cxr_platform.training.progress import Progress
 from cxr_platform.training.study import Study, execute_trial, inputs_of
 from cxr_platform.training.trial import Epoch, Workbench
-from cxr_platform.training.tune_hooks import LOST, InOrder, Stop, Watch, reason_of
+from cxr_platform.training.tune_hooks import LOST, InOrder, Stop, Watch
 
 
 @dataclass(frozen=True)
@@ -150,9 +150,9 @@ def _fit(tuner: tune.Tuner, place: Path) -> dict[TrialKey, _Failure]:
     except OSError as error:
         raise cannot_write(place, error) from error  # with the file: Tune writes into Ray's own folder too
     except tune.TuneError as error:
-        raise StudyError("Expected Ray Tune to run the trials.", received=reason_of(error)) from error
+        raise StudyError("Expected Ray Tune to run the trials.", received=last_line(error)) from error
     failed = (result for result in results if result.error is not None)
-    return {TrialKey(*r.config["trial"]): _Failure(reason_of(r.error), isinstance(r.error, LOST)) for r in failed}
+    return {TrialKey(*r.config["trial"]): _Failure(last_line(r.error), isinstance(r.error, LOST)) for r in failed}
 
 
 def _trial(config: dict[str, Any], shared: Shared) -> None:

@@ -10,7 +10,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 
 from cxr_platform.domain.study import TrialKey
-from cxr_platform.errors import CxrError, StorageError
+from cxr_platform.errors import CxrError, StorageError, last_line
 from cxr_platform.training.folder import StudyFolder
 from cxr_platform.training.progress import Progress
 from cxr_platform.training.trial import Epoch
@@ -37,7 +37,7 @@ class Watch(tune.Callback):
         """A trial that is not tried again, in this round."""
         error = _error_of(info["trial"])
         if not isinstance(error, LOST):  # those may have another round
-            self._progress.failed(TrialKey(*info["trial"].config["trial"]), reason_of(error))
+            self._progress.failed(TrialKey(*info["trial"].config["trial"]), last_line(error))
 
     def on_trial_recover(self, **info: Any) -> None:
         """A trial that is."""
@@ -113,9 +113,3 @@ def _error_of(trial: Any) -> BaseException | None:
     except Exception:  # none there, or one that cannot be loaded here
         return None
     return error
-
-
-def reason_of(error: BaseException | None) -> str:
-    """The last line of what a trial died of: the exception that a person should read."""
-    lines = [line for line in str(error or "").strip().splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "died without a word"
