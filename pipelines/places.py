@@ -10,9 +10,9 @@ from pathlib import Path
 
 from cxr_platform.cluster import in_sent_folder
 from cxr_platform.errors import ConfigError, StudyError
-from cxr_platform.storage.lock import holding
-from cxr_platform.storage.mirror import everything, local_copy, local_file
-from cxr_platform.storage.place import is_remote, place
+from cxr_platform.storage.lock import folder_lock
+from cxr_platform.storage.mirror import is_not_lock, local_copy, local_file
+from cxr_platform.storage.paths import is_remote, parse_path
 
 MANIFESTS, RUNS = Path("data/manifests"), Path("runs")
 
@@ -21,7 +21,7 @@ def of_study(file: str) -> bool:
     """Which files of a study a verb may ask for: not its lock, nor what trials under way, a champion's training and
     Ray Tune keep for themselves."""
     *folders, _ = file.split("/")
-    return everything(file) and folders[:1] not in (["tune"], ["champion"]) and not any(map(_of_a_run, folders))
+    return is_not_lock(file) and folders[:1] not in (["tune"], ["champion"]) and not any(map(_of_a_run, folders))
 
 
 def _of_a_run(folder: str) -> bool:
@@ -32,9 +32,9 @@ WANTED: dict[str, Callable[[str], bool]] = {"study": of_study, "other": of_study
 
 
 def a_place(text: str) -> Path:
-    """For argparse: `storage.place`, with its error as that of the argument."""
+    """For argparse: `storage.paths`, with its error as that of the argument."""
     try:
-        return place(text)
+        return parse_path(text)
     except ConfigError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 
@@ -42,7 +42,7 @@ def a_place(text: str) -> Path:
 def settled_place(text: str) -> Path:
     """As `a_place`, for what nobody writes to meanwhile."""
     a_place(text)
-    return place(text, settled=True)
+    return parse_path(text, cache_listings=True)
 
 
 def add_storage_argument(parser: argparse.ArgumentParser) -> None:
@@ -76,9 +76,9 @@ def at_hand(arguments: argparse.Namespace, *names: str, reading: bool = False) -
         refuse_copies(*given.values())
         checks = {}
         if is_remote(given.get("registry", Path())) and not reading:  # its own locks are those of a file system
-            checks["registry"] = held.enter_context(holding(given["registry"]))
+            checks["registry"] = held.enter_context(folder_lock(given["registry"]))
         local = {
-            name: held.enter_context(local_copy(value, WANTED.get(name, everything), checks.get(name, lambda: None)))
+            name: held.enter_context(local_copy(value, WANTED.get(name, is_not_lock), checks.get(name, lambda: None)))
             for name, value in given.items()
         }
         if getattr(arguments, "imagenet_weights", None) is not None:

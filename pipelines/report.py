@@ -22,7 +22,7 @@ from cxr_platform.evaluation.study import Study, read_study
 from cxr_platform.evaluation.summary import answer
 from cxr_platform.evaluation.table import SYNTHETIC
 from cxr_platform.manifest.progress import BuildProgress
-from cxr_platform.storage.place import absolute, is_remote
+from cxr_platform.storage.paths import absolute, is_remote
 from pipelines.command import run_command
 from pipelines.opened_study import ELSEWHERE, add_study_arguments, open_manifest_of
 from pipelines.places import a_place, at_hand

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
-from cxr_platform.storage.place import place
+from cxr_platform.storage.paths import parse_path
 from pipelines.command import run_command
 from pipelines.places import RUNS, a_place, add_storage_argument
 
@@ -37,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def study_root(runs: Path, name: str) -> Path:
     """`runs/name` if there is a study, or else the place `name` if there is one; the first where there is none."""
-    places = (runs / name, place(name))
+    places = (runs / name, parse_path(name))
     return next((root for root in places if (root / "study.json").exists()), places[0])
 
 

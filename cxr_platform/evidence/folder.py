@@ -23,7 +23,7 @@ from cxr_platform.manifest.progress import BuildProgress
 from cxr_platform.manifest.selection import Taken
 from cxr_platform.manifest.store import Manifest
 from cxr_platform.manifest.take_part import Choice, choose
-from cxr_platform.storage.files import storage_errors
+from cxr_platform.storage.files import write_errors
 from cxr_platform.validation import validate
 
 
@@ -93,10 +93,10 @@ def _without_labels(data: Path) -> Found:
 def _choose(found: Found, profile: Profile, work: Path, progress: BuildProgress) -> tuple[Choice, PixelReader]:
     """As `manifest.build` does, but without lists that overrule."""
     intake, salt = profile.intake, patient_salt()
-    with storage_errors(work):
+    with write_errors(work):
         cache = DecodedCache(Place(work).cache, settings_key(intake.decoding, salt))
     decoded = decode_new(found.candidates, cache, DecodeTask(intake, salt, cache.folder), progress)
-    with storage_errors(work):
+    with write_errors(work):
         cache.prune(decoded.values())  # of the folder as it was before
     pixels = PixelReader(cache, intake.decoding.image_size)
     return choose(found.candidates, decoded, Overrule(), profile, salt, pixels, cache.folder), pixels

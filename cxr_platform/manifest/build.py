@@ -25,8 +25,8 @@ from cxr_platform.manifest.rows import make_info, make_rows
 from cxr_platform.manifest.store import Manifest, open_manifest, write_excluded, write_images, write_info
 from cxr_platform.manifest.take_part import Choice, choose
 from cxr_platform.manifest.validate import validate_manifest
-from cxr_platform.storage.files import read_errors, storage_errors
-from cxr_platform.storage.place import absolute, is_remote
+from cxr_platform.storage.files import read_errors, write_errors
+from cxr_platform.storage.paths import absolute, is_remote
 
 UNSALTED = f"Patients of {{}} images come from DICOM headers; set {SALT_VARIABLE} where these are no published ones"
 
@@ -109,7 +109,7 @@ def _find(
     data: Path, overrule: Path | None, external: Collection[str], selection: SelectionConfig
 ) -> tuple[Found, Overrule]:
     """The candidates, without the file of the lists that overrule them, and these lists."""
-    with read_errors(data):
+    with read_errors(data, remote_only=True):
         found = mark_external(find_candidates(data, selection), external)
     own = data.resolve() / FILE_NAME
     candidates = [candidate for candidate in found.candidates if candidate.path != own]
@@ -130,7 +130,7 @@ class _Build:
 
     def run(self) -> None:
         intake, salt = self.profile.intake, patient_salt()
-        with storage_errors(self.place.cache):
+        with write_errors(self.place.cache):
             cache = DecodedCache(self.place.cache, settings_key(intake.decoding, salt))
         inputs = inputs_of(self.found, self.lists)  # before images are read: what changes meanwhile is noticed later
         task = DecodeTask(intake, salt, cache.folder)
@@ -139,11 +139,11 @@ class _Build:
         choice = choose(self.found.candidates, decoded, self.lists, self.profile, salt, pixels, self.place.building)
         if salt == PUBLISHED_SALT and choice.header_patients:
             self.progress.note(UNSALTED.format(choice.header_patients))
-        with storage_errors(self.place.building):
+        with write_errors(self.place.building):
             self._write(choice, pixels, inputs)
         self._validate()
         self.place.publish()
-        with storage_errors(self.place.cache):
+        with write_errors(self.place.cache):
             cache.prune(decoded.values())
 
     def _write(self, choice: Choice, pixels: PixelReader, inputs: dict[str, str]) -> None:

@@ -25,10 +25,10 @@ from cxr_platform.manifest.records import RECORD_SCHEMA, Decoded, FileKey, from_
 from cxr_platform.manifest.schema import PIXELS, pixels_to_arrow, pixels_to_numpy
 from cxr_platform.manifest.versions import package_versions
 from cxr_platform.storage.files import (
+    arrow_source,
     cannot_read,
     children,
     make_folder,
-    readable,
     remove,
     store_errors,
     write_atomically,
@@ -104,7 +104,7 @@ class DecodedCache:
 
     def _read(self, shard: Path) -> Iterator[Decoded]:
         try:
-            table = pq.read_table(readable(shard), columns=RECORD_SCHEMA.names)
+            table = pq.read_table(arrow_source(shard), columns=RECORD_SCHEMA.names)
         except (pa.ArrowException, *store_errors()) as error:
             if not _is_damage(error):
                 raise cannot_read(shard, error) from error
@@ -147,7 +147,7 @@ class PixelReader:
 
     def _read(self, shard: Path) -> npt.NDArray[np.uint8]:
         try:
-            return pixels_to_numpy(pq.read_table(readable(shard), columns=[PIXELS])[PIXELS])
+            return pixels_to_numpy(pq.read_table(arrow_source(shard), columns=[PIXELS])[PIXELS])
         except (OSError, pa.ArrowException) as error:
             raise StorageError(
                 f"Expected decoded images in {shard}.",

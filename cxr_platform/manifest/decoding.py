@@ -32,8 +32,8 @@ from cxr_platform.manifest.inputs import file_key
 from cxr_platform.manifest.patient_ids import header_pseudonym
 from cxr_platform.manifest.progress import BuildProgress
 from cxr_platform.manifest.records import RECORD_SCHEMA, Decoded, FileKey, facts_of, from_table, to_table
-from cxr_platform.storage.files import read_errors, storage_errors
-from cxr_platform.storage.place import place
+from cxr_platform.storage.files import read_errors, write_errors
+from cxr_platform.storage.paths import parse_path
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -76,7 +76,7 @@ class DecodeTask:
     def _decode(self, row: dict[str, Any], pixels: npt.NDArray[np.uint8]) -> Decoded:
         key = FileKey(row["source_path"], row["size"], row["mtime_ns"])
         try:
-            data = self._read(place(os.fsdecode(row["path"])), key.size)
+            data = self._read(parse_path(os.fsdecode(row["path"])), key.size)
             image = read_image(data, self.config)
         except StorageError:  # of the store that does not give the image, and nothing that the image is to blame for
             raise
@@ -93,7 +93,7 @@ class DecodeTask:
         limit = self.config.decoding.max_bytes
         if size > limit:
             raise ImageRefused("too-large", f"{size:,} bytes, the limit is {limit:,} bytes")
-        with read_errors(path):
+        with read_errors(path, remote_only=True):
             return path.read_bytes()
 
 
@@ -161,7 +161,7 @@ def _check_workers(task: DecodeTask) -> None:
     canary = task.cache / CANARY
     image = io.BytesIO()
     Image.new("L", (CANARY_PIXELS, CANARY_PIXELS)).save(image, "PNG")
-    with storage_errors(task.cache):
+    with write_errors(task.cache):
         try:
             canary.write_bytes(image.getvalue())
             candidate = Candidate("", canary, CANARY)

@@ -22,7 +22,7 @@ from cxr_platform.intake.duplicates import (
 )
 from cxr_platform.manifest.cache import PixelReader
 from cxr_platform.manifest.selection import Taken
-from cxr_platform.storage.files import storage_errors
+from cxr_platform.storage.files import write_errors
 
 TILE_IMAGES = 1024  # images a side of a tile; the details of two sides, 80 MB, are in memory
 PAIRS_AT_ONCE = 256
@@ -73,7 +73,7 @@ def _details(
 ) -> Iterator["_Details"]:
     """The fine detail of each of `images`, computed once and kept in a temporary file: 40 kB an image, in no memory."""
     held = [taken[image] for image in images.tolist()]
-    with storage_errors(scratch), tempfile.TemporaryFile(prefix="cxr-details-", dir=scratch) as file:
+    with write_errors(scratch), tempfile.TemporaryFile(prefix="cxr-details-", dir=scratch) as file:
         details = _Details(file)
         for row in sorted(range(len(held)), key=lambda row: held[row].decoded.shard):
             details.write(row, fine_detail(pixels.images([held[row].decoded])[0]))

@@ -38,7 +38,7 @@ def file_key(candidate: Candidate) -> FileKey:
     Raises `StorageError` for a store that does not answer.
     """
     try:
-        with read_errors(candidate.path):
+        with read_errors(candidate.path, remote_only=True):
             status = candidate.path.stat()
     except OSError:
         return FileKey(candidate.source_path, -1, -1)

@@ -19,10 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cxr_platform.errors import StorageError
-from cxr_platform.storage.files import copy_folder, file_names, put_folder, remove, storage_errors
-from cxr_platform.storage.lock import FILE as LOCK_FILE
-from cxr_platform.storage.lock import Check, exclusive, holding
-from cxr_platform.storage.place import is_remote
+from cxr_platform.storage.files import copy_folder, file_names, remove, upload_folder, write_errors
+from cxr_platform.storage.lock import LOCK_FILE, Check, folder_lock
+from cxr_platform.storage.paths import is_remote
 
 INFO_FILE = "manifest.json"
 PARTS = {INFO_FILE, "images", "excluded.parquet", "validation", "contact_sheets"}
@@ -62,10 +61,10 @@ class Place:
         Raises `StorageError` where it cannot be had; what is raised within is not touched.
         """
         with ExitStack() as held:
-            with storage_errors(self.destination):
+            with write_errors(self.destination):
                 _refuse_foreign(self.destination, lambda names: not names or INFO_FILE in names)
                 _refuse_foreign(self.cache, lambda names: LOCK_FILE in names or all(map(is_cache_key, names)))
-                held.enter_context(exclusive(self.cache))
+                held.enter_context(folder_lock(self.cache))
                 for folder in (self.building, self.previous, self.failed):
                     _refuse_foreign(folder, lambda names: INFO_FILE in names or names <= PARTS)
                 self._recover()
@@ -77,7 +76,7 @@ class Place:
 
     def publish(self) -> None:
         """Exchange the built manifest for the previous one."""
-        with storage_errors(self.destination):
+        with write_errors(self.destination):
             if self.destination.exists():
                 self.destination.rename(self.previous)
             self.building.rename(self.destination)
@@ -85,7 +84,7 @@ class Place:
 
     def reject(self) -> None:
         """Keep the built manifest for inspection; the previous one stays."""
-        with storage_errors(self.failed):
+        with write_errors(self.failed):
             _remove(self.failed)
             self.building.rename(self.failed)
 
@@ -128,11 +127,11 @@ class StorePlace(Place):
     def build(self) -> Iterator[Path]:
         """As `Place.build`; the lock is a lease (`storage.lock`)."""
         for folder in (self.destination, self._uploaded, self.failed):
-            with storage_errors(folder):
+            with write_errors(folder):
                 names = {name.partition("/")[0] for name in file_names(folder)}
             if not names <= PARTS:
                 raise _foreign(folder, "a folder with other files")
-        with holding(self.cache) as check, tempfile.TemporaryDirectory(prefix="cxr-manifest-") as scratch:
+        with folder_lock(self.cache) as check, tempfile.TemporaryDirectory(prefix="cxr-manifest-") as scratch:
             object.__setattr__(self, "_scratch", Path(scratch))
             object.__setattr__(self, "_check", check)
             yield self._scratch
@@ -142,17 +141,17 @@ class StorePlace(Place):
 
         Raises `StorageError` where another build may have the place by now: two would mix their files.
         """
-        with storage_errors(self.destination):
+        with write_errors(self.destination):
             self._check()
-            put_folder(self.building, self._uploaded, INFO_FILE)
+            upload_folder(self.building, self._uploaded, INFO_FILE)
             self._check()
             copy_folder(self._uploaded, self.destination, INFO_FILE)
             remove(self._uploaded)
 
     def reject(self) -> None:
         """Keep the built manifest for inspection; the previous one stays."""
-        with storage_errors(self.failed):
-            put_folder(self.building, self.failed, INFO_FILE)
+        with write_errors(self.failed):
+            upload_folder(self.building, self.failed, INFO_FILE)
 
     def readable(self) -> Path:
         """The folder to read."""

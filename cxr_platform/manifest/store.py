@@ -30,7 +30,7 @@ from cxr_platform.manifest.schema import (
     pixels_to_arrow,
     pixels_to_numpy,
 )
-from cxr_platform.storage.files import read_errors, readable
+from cxr_platform.storage.files import arrow_source, read_errors
 
 IMAGES_FOLDER = "images"
 EXCLUDED_FILE = "excluded.parquet"
@@ -67,7 +67,7 @@ class Manifest:
             raise ManifestError(
                 f"Expected columns of the manifest: {', '.join(self.schema.names)}.", received=", ".join(unknown)
             )
-        return pa.concat_tables(pq.read_table(readable(file), columns=wanted) for file in self.files)
+        return pa.concat_tables(pq.read_table(arrow_source(file), columns=wanted) for file in self.files)
 
     def pixels(self) -> npt.NDArray[np.uint8]:
         """All images, uint8 (N, S, S), in the order of `table`: 40 kB an image at 200 × 200."""
@@ -76,17 +76,17 @@ class Manifest:
     def batches(self, columns: Sequence[str]) -> Iterator[pa.Table]:
         """These columns, in order, some `ROWS_A_GROUP` rows at a time."""
         for file in self.files:
-            for batch in pq.ParquetFile(readable(file)).iter_batches(ROWS_A_GROUP, columns=list(columns)):
+            for batch in pq.ParquetFile(arrow_source(file)).iter_batches(ROWS_A_GROUP, columns=list(columns)):
                 yield pa.Table.from_batches([batch])
 
     def excluded(self) -> pa.Table:
         """source_path, reason and detail of every file that was looked at and not taken."""
-        return pq.read_table(readable(self.folder / EXCLUDED_FILE))
+        return pq.read_table(arrow_source(self.folder / EXCLUDED_FILE))
 
     @cached_property
     def schema(self) -> pa.Schema:
         """The Arrow schema as it is stored."""
-        return pq.read_schema(readable(self.files[0])).remove_metadata()
+        return pq.read_schema(arrow_source(self.files[0])).remove_metadata()
 
 
 def open_manifest(folder: Path) -> Manifest:
@@ -146,7 +146,7 @@ def content_hash(rows: pa.Table) -> str:
 
 def _read_info(file: Path) -> dict[str, Any]:
     try:
-        with read_errors(file):
+        with read_errors(file, remote_only=True):
             content = file.read_bytes()
         return dict(json.loads(content))
     except (FileNotFoundError, NotADirectoryError):
@@ -164,7 +164,7 @@ def _check(manifest: Manifest) -> None:
             advice=f"Another version of this software wrote it. {HOW_TO_BUILD}",
         )
     try:
-        found = sum(pq.read_metadata(readable(file)).num_rows for file in manifest.files)
+        found = sum(pq.read_metadata(arrow_source(file)).num_rows for file in manifest.files)
     except (OSError, pa.ArrowException) as error:
         raise _broken(manifest, error) from error
     if found != manifest.info.get("images") or not manifest.files:

@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest, push_to
 
 from cxr_platform.errors import ConfigError, CxrError, StorageError
 from cxr_platform.monitoring import names
-from cxr_platform.storage.files import storage_errors, write_atomically
+from cxr_platform.storage.files import write_atomically, write_errors
 
 FOLDER_VARIABLE, GATEWAY_VARIABLE = "CXR_METRICS_DIR", "CXR_PUSHGATEWAY_URL"
 GATEWAY_SECONDS = 5.0
@@ -70,7 +70,7 @@ class Job:
     def deliver(self, destination: Destination) -> None:
         """Write and push; what an earlier run of this verb for this study left is replaced. Raises `StorageError`."""
         if destination.folder:
-            with storage_errors(destination.folder):
+            with write_errors(destination.folder):
                 destination.folder.mkdir(parents=True, exist_ok=True)
             name = re.sub(r"[^A-Za-z0-9_.-]", "_", self.study)
             write_atomically(destination.folder / f"cxr_{self.verb}_{name}.prom", self.text())

@@ -4,24 +4,18 @@ A file is replaced whole or not at all, a link is never followed, and one proces
 """
 
 import errno
-import fcntl
 import hashlib
 import os
 import stat
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from cxr_platform.errors import RegistryError
-from cxr_platform.storage.files import flush, storage_errors
 
 CHUNK = 2**20
 """Bytes read at a time for a hash."""
-
-WAIT_SECONDS = 0.05
-"""Between two looks at a lock that another process holds."""
 
 _ADVICE = "Take it from a backup, or make the version again."
 
@@ -61,38 +55,3 @@ def remove_partial(path: Path) -> None:
     """What a crash in `storage.files.write_atomically` has left beside `path`; only under the lock."""
     for partial in path.parent.glob(f".{path.name}.*"):
         partial.unlink(missing_ok=True)
-
-
-def publish(folder: Path, destination: Path) -> None:
-    """Give a filled folder its name, so that it is there whole even after a power cut."""
-    with storage_errors(destination):
-        for place in (*folder.iterdir(), folder):
-            flush(place)
-        folder.rename(destination)
-        flush(destination.parent)
-
-
-@contextmanager
-def locked(path: Path, patience_seconds: float) -> Iterator[None]:
-    """Hold the lock file at `path`; ends with the process in any case. `RegistryError` if another one keeps it."""
-    with storage_errors(path):
-        stream = path.open("a")
-    with stream:
-        until = time.monotonic() + patience_seconds
-        while not _taken(stream.fileno()):
-            if time.monotonic() >= until:
-                raise RegistryError(
-                    f"Expected the lock {path} within {patience_seconds:g} s.",
-                    received="another process that holds it",
-                    advice="Wait until that change of the registry is done, and run the same command again.",
-                )
-            time.sleep(WAIT_SECONDS)
-        yield
-
-
-def _taken(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -11,14 +11,13 @@ from cxr_platform.errors import RegistryError
 from cxr_platform.registry.bundle import DESCRIPTION, Bundle, read_bundle, write_bundle
 from cxr_platform.registry.bundle_rules import VERSION
 from cxr_platform.registry.files import (
-    locked,
-    publish,
     read_bytes,
     remove_partial,
     size_and_sha256,
 )
 from cxr_platform.registry.state import State, VersionEntry, number, parse_state, previous, put_back
-from cxr_platform.storage.files import storage_errors, write_atomically
+from cxr_platform.storage.files import move_folder, write_atomically, write_errors
+from cxr_platform.storage.lock import file_lock
 
 CHAMPION = "champion"
 """The alias that `open` and the verbs take in place of a version."""
@@ -83,13 +82,13 @@ class Registry:
         `fill(folder, version)` writes the members of the bundle into the empty `folder` and returns its description
         without `files`. The version appears whole or, whatever `fill` raises, not at all.
         """
-        with storage_errors(self.root):
+        with write_errors(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
-        with locked(self.root / ".add.lock", ADD_SECONDS):
+        with file_lock(self.root / ".add.lock", ADD_SECONDS):
             version = self._begin()
             folder = self.root / f"{ADDING}{uuid.uuid4().hex}"
             try:
-                with storage_errors(folder):
+                with write_errors(folder):
                     folder.mkdir()
                 bundle = fill(folder, version)
                 self._admit(folder, version, bundle)
@@ -110,7 +109,7 @@ class Registry:
         """The state, while no other process changes it; `write` within."""
         if not self.root.is_dir():
             raise RegistryError(f"Expected a registry at {self.root}.", received="no such folder")
-        with locked(self.root / ".lock", CHANGE_SECONDS):
+        with file_lock(self.root / ".lock", CHANGE_SECONDS):
             yield self.state()
 
     def write(self, state: State) -> None:
@@ -137,7 +136,7 @@ class Registry:
         _, sha256 = size_and_sha256(folder / DESCRIPTION, RegistryError)
         read_bundle(folder, sha256)
         with self.change() as state:
-            publish(folder, self.root / version)
+            move_folder(folder, self.root / version)
             versions = {**state.versions, version: VersionEntry(sha256, bundle.created)}
             try:
                 self.write(replace(state, versions=versions))

@@ -1,1 +1,1 @@
-"""Where things are kept: folders of this machine or of a shared file system, and object stores that fsspec knows."""
+"""Files and folders on this machine, on a shared file system, or in an object store that fsspec supports."""

@@ -1,7 +1,8 @@
-"""Writing so that what stands is whole.
+"""Atomic replacement of files and folders, in file systems and object stores.
 
-In a file system something is written beside its place and renamed into it. In an object store a file appears whole with
-its last byte, and a folder is as good as its describing file: that goes there last and is taken away first.
+In a file system, content is written beside its destination and renamed. In an object store, a file appears with its
+last byte; a folder counts as complete if its *marker* exists: the file that readers open first, such as
+`manifest.json`. It is uploaded last, and removed first when the folder is replaced.
 """
 
 import json
@@ -16,87 +17,75 @@ from pathlib import Path
 from typing import Any, cast
 
 from cxr_platform.errors import CxrError, StorageError
-from cxr_platform.storage.place import is_remote
+from cxr_platform.storage.paths import is_remote
 
-OWN_ERRORS = (
+STORE_ERRORS = (
     ("botocore.exceptions", "BotoCoreError"),
     ("aiohttp.client_exceptions", "ClientError"),
     ("gcsfs.retry", "HttpError"),
     ("azure.core.exceptions", "AzureError"),
 )
-"""Module and error of the libraries of stores, where these are no `OSError`: for one that does not answer."""
+"""Module and base exception of the stores' libraries, for those errors that are no `OSError`, such as no connection."""
+
+
+def store_errors() -> tuple[type[Exception], ...]:
+    """Return the exceptions of file systems and of those store libraries that are imported."""
+    imported = [(sys.modules[module], name) for module, name in STORE_ERRORS if module in sys.modules]
+    return (OSError, *(getattr(module, name) for module, name in imported))
 
 
 @contextmanager
-def storage_errors(where: Path) -> Iterator[None]:
-    """Turn an `OSError` of the block (disk full, not permitted, store not reached) into one that names `where`."""
+def write_errors(path: Path) -> Iterator[None]:
+    """Turn an error of file system or store within the block, such as a full disk, into a `StorageError` for `path`."""
     try:
         yield
     except store_errors() as error:
-        raise cannot_write(where, getattr(error, "strerror", None) or error) from error
+        raise cannot_write(path, getattr(error, "strerror", None) or error) from error
 
 
 @contextmanager
-def read_errors(where: Path) -> Iterator[None]:
-    """Turn whatever goes wrong while `where` is read from a store into a `StorageError`, but for a file that is absent.
+def read_errors(path: Path, *, remote_only: bool = False) -> Iterator[None]:
+    """Turn an error within the block, which reads `path`, into a `StorageError`.
 
-    The store's library has tried several times by then, and it says nothing of the file: the network may be down. What
-    is raised for a file of this machine is its own, and not touched.
+    With `remote_only`, errors of a local file and `FileNotFoundError` pass unchanged. Any exception of an object store
+    counts: its library has retried by then, and the error says nothing about the file.
     """
     try:
         yield
     except Exception as error:
-        if not is_remote(where) or isinstance(error, (FileNotFoundError, CxrError)):
+        remote = is_remote(path)
+        if isinstance(error, CxrError) or not (remote or isinstance(error, OSError)):
             raise
-        raise cannot_read(where, error) from error
+        if remote_only and (not remote or isinstance(error, FileNotFoundError)):
+            raise
+        raise cannot_read(path, getattr(error, "strerror", None) or error) from error
 
 
-def store_errors() -> tuple[type[Exception], ...]:
-    """What file systems and stores raise: `OSError`, and the errors of their own of those libraries that are in use."""
-    in_use = [(sys.modules[module], name) for module, name in OWN_ERRORS if module in sys.modules]
-    return (OSError, *(getattr(module, name) for module, name in in_use))
-
-
-@contextmanager
-def reading_errors(where: Path) -> Iterator[None]:
-    """As `storage_errors`, for a block that reads, here or in a store; an absent file is an error too."""
-    try:
-        yield
-    except store_errors() as error:
-        raise cannot_read(where, getattr(error, "strerror", None) or error) from error
-
-
-def cannot_write(where: Path, received: object) -> StorageError:
-    """The error for a place that cannot be written."""
+def cannot_write(path: Path, received: object) -> StorageError:
+    """Return the error for a path that cannot be written."""
     return StorageError(
-        f"Expected to be able to write {where}.",
+        f"Expected to be able to write {path}.",
         received=received,
         advice="Make room, correct the permissions or choose another place, and run the same command again.",
     )
 
 
-def cannot_read(where: Path, received: object) -> StorageError:
-    """The error for a place that cannot be read."""
+def cannot_read(path: Path, received: object) -> StorageError:
+    """Return the error for a path that cannot be read."""
     return StorageError(
-        f"Expected to be able to read {where}.",
+        f"Expected to be able to read {path}.",
         received=received,
-        advice="See that it is there, may be read and can be reached, and run the same command again.",
+        advice="Check that it exists, that you may read it and that it can be reached; then run the same command again.",
     )
 
 
-def make_folder(folder: Path) -> None:
-    """So that something can be written into it; an object store needs none."""
-    if not is_remote(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-
-
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace the file at `path`: after a crash it is the old one or the new one. `StorageError` if it cannot be."""
-    with storage_errors(path):
+    """Replace the file at `path`: after a crash it is the old one or the new one. Raises `StorageError`."""
+    with write_errors(path):
         if is_remote(path):
             path.write_bytes(content)
             return
-        partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        partial = _beside(path)
         try:
             with partial.open("xb") as stream:
                 stream.write(content)
@@ -105,84 +94,130 @@ def write_atomically(path: Path, content: bytes) -> None:
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
-        flush(path.parent)
+        _flush(path.parent)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write `content` to `path`, whole or not at all, and the folder too; `StorageError` when it cannot be written."""
-    with storage_errors(path):
+    """Write `content` to `path` atomically, after making its folder. Raises `StorageError`."""
+    with write_errors(path):
         make_folder(path.parent)
     write_atomically(path, json.dumps(content, indent=1).encode())
 
 
 @contextmanager
-def new_folder(final: Path, describing: str) -> Iterator[Path]:
-    """An empty folder of this machine to fill; at the end of the block it takes the place of `final`, as a whole.
+def new_folder(final: Path, marker: str) -> Iterator[Path]:
+    """Yield an empty local folder to fill; at the end of the block it replaces `final`.
 
-    `describing` is the file without which nobody takes `final` for finished. Raises `StorageError` where it cannot be
-    written; whatever is raised, `final` is as it was, or lacks `describing`.
+    Raises `StorageError` if it cannot be written. After any exception `final` is as before, or, in an object store,
+    has no `marker` (see the module).
     """
-    with storage_errors(final):
+    with write_errors(final):
         if is_remote(final):
             with tempfile.TemporaryDirectory(prefix="cxr-") as scratch:
                 yield Path(scratch)
-                put_folder(Path(scratch), final, describing)
+                upload_folder(Path(scratch), final, marker)
         else:
-            partial = final.with_name(f".{final.name}.{uuid.uuid4().hex}")
+            partial = _beside(final)
             partial.mkdir(parents=True)
             try:
                 yield partial
-                put_in_place(partial, final)
+                replace_folder(partial, final)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
 
 
-def put_in_place(partial: Path, final: Path) -> None:
-    """Rename the folder `partial`, which is beside it, to `final`, after its files are on the disk."""
-    for file in (*partial.iterdir(), partial):
-        flush(file)
-    shutil.rmtree(final, ignore_errors=True)
-    partial.rename(final)
-    flush(final.parent)
+def replace_folder(folder: Path, final: Path, previous: Path | None = None) -> None:
+    """Rename the local `folder` to `final`. A folder that is there is removed, after its renaming to `previous`.
+
+    A crash between the two renames leaves only `previous`: name it where it is to be restored. `StorageError` if the
+    renaming fails; `final` is then as before.
+    """
+    previous = previous or _beside(final)
+    with write_errors(final):
+        replaced = final.exists()
+        if replaced:
+            final.rename(previous)
+        try:
+            move_folder(folder, final)
+        except BaseException:
+            if replaced:
+                previous.rename(final)
+            raise
+        shutil.rmtree(previous, ignore_errors=True)
 
 
-def put_file(file: Path, target: Path) -> None:
-    """The local `file` as `target` in an object store, a piece at a time."""
+def move_folder(folder: Path, final: Path) -> None:
+    """Rename the local `folder` to `final`, which does not exist, after its files are on the disk.
+
+    Raises `StorageError`.
+    """
+    with write_errors(final):
+        for path in (*folder.rglob("*"), folder):
+            _flush(path)
+        folder.rename(final)
+        _flush(final.parent)
+
+
+def upload_folder(folder: Path, final: Path, marker: str) -> None:
+    """Replace `final` in an object store by the local `folder`, `marker` last."""
+    names = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
+    _fill(final, marker, names, lambda name: upload_file(folder / name, final / name))
+
+
+def copy_folder(folder: Path, final: Path, marker: str) -> None:
+    """Replace `final` by `folder` of the same object store, which copies the files itself, `marker` last."""
+    store: Any = final
+    base = f"{cast(Any, folder).path.rstrip('/')}/"
+    _fill(final, marker, set(file_names(folder)), lambda name: store.fs.cp_file(base + name, (store / name).path))
+
+
+def upload_file(file: Path, target: Path) -> None:
+    """Upload the local `file` to `target` in an object store, in parts."""
     store: Any = target
     store.fs.put_file(str(file), store.path)
 
 
-def readable(file: Path) -> Any:
-    """What pyarrow reads `file` from: its path, or the open file of an object store."""
+def make_folder(folder: Path) -> None:
+    """Make a local folder and its parents; an object store needs none."""
+    if not is_remote(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def arrow_source(file: Path) -> Any:
+    """Return what pyarrow reads `file` from: its path, or the open file of an object store."""
     return file.open("rb") if is_remote(file) else file
 
 
 def file_names(folder: Path) -> list[str]:
-    """Every file below `folder`, which is in a store, relative; none where there is nothing."""
+    """Return the relative path of every file below `folder` in an object store; empty if there is no such folder."""
     store: Any = folder
     base = store.path.rstrip("/")
-    return [found[len(base) + 1 :] for found in store.fs.find(base)]
+    return [name[len(base) + 1 :] for name in store.fs.find(base)]
 
 
 def children(folder: Path) -> list[Path]:
-    """What lies directly in `folder`; nothing where there is none, as a store has no empty folders."""
+    """Return the entries of `folder`; empty if there is no such folder, as a store has no empty ones."""
     return list(folder.iterdir()) if folder.is_dir() else []
 
 
-def remove(where: Path) -> None:
-    """The file or folder, if it is there."""
-    if is_remote(where):
-        store: Any = where
+def remove(path: Path) -> None:
+    """Remove the file or folder, if it exists."""
+    if is_remote(path):
+        store: Any = path
         if store.fs.exists(store.path):
             store.fs.rm(store.path, recursive=True)
-    elif where.is_dir():
-        shutil.rmtree(where, ignore_errors=True)
+    elif path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
     else:
-        where.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
-def flush(path: Path) -> None:
-    """Make a file, or the entries of a folder, outlast a power cut."""
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+
+
+def _flush(path: Path) -> None:
+    """Write a file, or the entries of a folder, through to the disk, so that it survives a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -190,22 +225,9 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def put_folder(folder: Path, final: Path, describing: str) -> None:
-    """The local `folder` as `final` in an object store, `describing` last; what stood there before goes."""
-    names = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
-    _fill(final, describing, names, lambda name: put_file(folder / name, final / name))
-
-
-def copy_folder(folder: Path, final: Path, describing: str) -> None:
-    """The same for a `folder` of the same store, which copies the files by itself."""
-    store: Any = final
-    base = f"{cast(Any, folder).path.rstrip('/')}/"
-    _fill(final, describing, set(file_names(folder)), lambda name: store.fs.cp_file(base + name, (store / name).path))
-
-
-def _fill(final: Path, describing: str, names: Collection[str], put: Callable[[str], None]) -> None:
-    remove(final / describing)
+def _fill(final: Path, marker: str, names: Collection[str], put: Callable[[str], None]) -> None:
+    remove(final / marker)
     for name in sorted(set(file_names(final)).difference(names)):
         (final / name).unlink()
-    for name in sorted(names, key=lambda name: (name == describing, name)):
+    for name in sorted(names, key=lambda name: (name == marker, name)):
         put(name)

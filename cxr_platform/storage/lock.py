@@ -1,13 +1,12 @@
-"""One process at a time: the operating system's lock on a file, or a lease in an object store.
+"""Locks between processes: `filelock` in a file system, a lease in an object store.
 
-A lease is a file that its holder writes again every few seconds with a new count. Whoever wants it watches the file: a
-count that moves is a holder that lives, one that stands still was left by a process that died. No clocks are compared.
-
-A holder that was suspended or cut off for so long that others may take it for dead has lost its lease, and is told so.
+A lease is a file that its holder rewrites every `RENEWAL_SECONDS` with a new count. A process that wants it watches
+the file: while the count changes the holder is alive; after `ABANDONED_SECONDS` without a change it is free. No clocks
+of two machines are compared. A holder that was suspended or disconnected for as long has lost its lease, and `Check`
+raises `StorageError`.
 """
 
 import errno
-import fcntl
 import json
 import os
 import platform
@@ -19,78 +18,88 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from cxr_platform.errors import StorageError
-from cxr_platform.storage.files import make_folder, storage_errors, store_errors
-from cxr_platform.storage.place import is_remote
+from filelock import FileLock, Timeout
 
-FILE = ".lock"
+from cxr_platform.errors import StorageError
+from cxr_platform.storage.files import make_folder, store_errors, write_errors
+from cxr_platform.storage.paths import is_remote
+
+LOCK_FILE = ".lock"
 RENEWAL_SECONDS = 5.0
 ABANDONED_SECONDS = 30.0
-"""A lease whose count has not moved for so long is nobody's."""
-
 CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-"""The one that goes on while the machine is suspended."""
+"""A clock that also runs while the machine is suspended, where there is one."""
 
 Check = Callable[[], None]
-"""Raises `StorageError` when what is held was lost meanwhile."""
+"""Raises `StorageError` if the lock was lost meanwhile."""
 
 
 @contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
-    """Hold `folder` for this process; `StorageError` when another one has it, or took it before the end.
+def folder_lock(folder: Path) -> Iterator[Check]:
+    """Hold `folder` for this process, and yield a `Check` to call before results are written.
 
-    Ends with the process in any case: at once in a file system (in a network's, with its machine, when the server gives
-    that up), after `ABANDONED_SECONDS` in an object store.
+    Raises `StorageError` if another process holds it, or took it before the end of the block. The lock ends with the
+    process: at once in a file system (in a network file system, when the server gives up a lost machine), after
+    `ABANDONED_SECONDS` in an object store.
     """
-    with holding(folder):
+    if is_remote(folder):
+        with _lease(folder / LOCK_FILE) as check:
+            yield check
+            check()
+    else:
+        with write_errors(folder):
+            make_folder(folder)
+        with file_lock(folder / LOCK_FILE):
+            yield lambda: None  # the lock of a file is never lost
+
+
+@contextmanager
+def file_lock(file: Path, timeout: float = 0) -> Iterator[None]:
+    """Hold the lock of a local `file`, whose folder exists; wait at most `timeout` seconds for another process.
+
+    Raises `StorageError` if another process holds it or the file system has no locks.
+    """
+    with write_errors(file):
+        file.touch()
+    lock = FileLock(file, timeout=timeout, thread_local=False, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        within = f" within {timeout:g} s" if timeout else ""
+        raise _held(file.parent, f"another process that holds {file.name}", within) from None
+    except OSError as error:
+        raise StorageError(
+            f"Expected a file system with locks for {file.parent}.",
+            received=error.strerror,
+            advice="Mount it with locks (Lustre: -o flock; NFS: lockd, or version 4), or choose another place.",
+        ) from error
+    try:
         yield
-
-
-@contextmanager
-def holding(folder: Path) -> Iterator[Check]:
-    """As `exclusive`, for who has something to write within: to be checked just before. A file's lock is never lost."""
-    with _lease(folder / FILE) if is_remote(folder) else _file_lock(folder / FILE) as check:
-        yield check
-        check()
-
-
-@contextmanager
-def _file_lock(file: Path) -> Iterator[Check]:
-    with storage_errors(file):
-        make_folder(file.parent)
-        stream = file.open("w")
-    with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise _held(file.parent, "a process that holds it") from None
-        except OSError as error:
-            raise StorageError(
-                f"Expected a file system with locks for {file.parent}.",
-                received=error.strerror,
-                advice="Mount it with them (Lustre: -o flock; NFS: lockd, or version 4), or choose another place.",
-            ) from error
-        yield lambda: None
+    finally:
+        lock.release()
 
 
 @contextmanager
 def _lease(file: Path) -> Iterator[Check]:
-    with storage_errors(file):
+    with write_errors(file):
         lease = _Lease(file)
-        lease.take(left_behind=_wait_until_abandoned(file))
+        lease.take(is_abandoned=_wait_until_abandoned(file))
     try:
         yield lease.check
     finally:
         lease.give_back()
 
 
-def _held(folder: Path, by: str) -> StorageError:
-    advice = "Wait for it to end, or use another name."
-    return StorageError(f"Expected nobody else to be working on {folder}.", received=by, advice=advice)
+def _held(folder: Path, by: str, within: str = "") -> StorageError:
+    return StorageError(
+        f"Expected no other process to work on {folder}{within}.",
+        received=by,
+        advice="Wait for it to end, or use another name.",
+    )
 
 
 def _wait_until_abandoned(file: Path) -> bool:
-    """Whether somebody left it behind; else there is none."""
+    """Return True after its holder has stopped renewing the lease, False if there is none; else raise."""
     first, until = _content(file), time.monotonic() + ABANDONED_SECONDS
     while (now := _content(file)) is not None:
         if now != first:
@@ -102,7 +111,7 @@ def _wait_until_abandoned(file: Path) -> bool:
 
 
 def _content(file: Path) -> dict[str, object] | None:
-    """In one request: with two, the holder may write in between, and s3fs takes that for an error."""
+    """Read the lease in one request: if the holder writes between two, s3fs raises an error."""
     store: Any = file
     try:
         content: dict[str, object] = json.loads(store.fs.cat_file(store.path))
@@ -118,26 +127,28 @@ def _now() -> float:
 
 
 class _Lease:
+    """One lease of this process, renewed by a thread from `take` to `give_back`."""
+
     def __init__(self, file: Path) -> None:
         self._file, self._holder, self._count = file, uuid.uuid4().hex, 0
         self._written, self._lost = _now(), False
         self._over = threading.Event()
         self._renewing = threading.Thread(target=self._renew, daemon=True)
 
-    def take(self, left_behind: bool) -> None:
-        """Of two who write at the same moment the later one has it: the store keeps one of two contents.
+    def take(self, is_abandoned: bool) -> None:
+        """Write the lease, and raise `StorageError` if another process wrote it at the same moment.
 
-        Another's write may be under way for as long as this one's was, so that long it is waited. A store that can
-        itself refuse to write what is there already does.
+        A store that can refuse to overwrite a file decides; in others the later of two writes wins. Another process's
+        write may take as long as this one did, so wait that long before reading the result.
         """
         started = _now()
-        if left_behind:
+        if is_abandoned:
             self._write()
         else:
             self._create()
         time.sleep(max(RENEWAL_SECONDS / 5, _now() - started))
-        found = _content(self._file)
-        if found is None or found.get("holder") != self._holder:
+        content = _content(self._file)
+        if content is None or content.get("holder") != self._holder:
             raise _held(self._file.parent, "a process that took it at the same moment")
         self._written = started
         self._renewing.start()
@@ -145,23 +156,24 @@ class _Lease:
     def _create(self) -> None:
         try:
             self._write("create")
-        except FileExistsError:  # another's, or this one, whose first answer did not arrive: reading it will tell
+        except FileExistsError:  # another process's, or this one's, if the first answer was lost: `take` reads it
             return
         except OSError as error:
             if error.errno != errno.ENOSYS:
                 raise
-            self._write()  # a store that cannot refuse
+            self._write()  # the store cannot refuse
 
     def check(self) -> None:
+        """Raise `StorageError` if the lease was lost."""
         if self._is_lost():
             raise StorageError(
                 f"Expected to hold {self._file.parent} until the end of the work.",
-                received=f"a pause of {ABANDONED_SECONDS:g} s or more, after which it is another's",
-                advice="See that no other process works on it, and run the same command again.",
+                received=f"a pause of {ABANDONED_SECONDS:g} s or more, after which another process may take it",
+                advice="Make sure that no other process works on it, and run the same command again.",
             )
 
     def give_back(self) -> None:
-        """Where the store does not answer, the lease lapses by itself."""
+        """Remove the lease; if the store does not answer, it expires."""
         self._over.set()
         self._renewing.join()
         with suppress(*store_errors()):
@@ -170,7 +182,7 @@ class _Lease:
 
     def _renew(self) -> None:
         while not self._over.wait(RENEWAL_SECONDS):
-            with suppress(*store_errors()):  # tried again in a moment; work that cannot be stored fails by itself
+            with suppress(*store_errors()):  # tried again soon; if the store stays away, the work itself fails
                 self._renew_once()
 
     def _renew_once(self) -> None:
@@ -184,12 +196,12 @@ class _Lease:
             self._written = started
 
     def _is_lost(self) -> bool:
-        """Once it is, it stays so: what is written afterwards does not undo what others did in between."""
+        """Return True if the lease was lost once: a later write does not undo what others did in between."""
         self._lost = self._lost or _now() - self._written >= ABANDONED_SECONDS
         return self._lost
 
     def _write(self, mode: str = "overwrite") -> None:
         self._count += 1
-        told = {"holder": self._holder, "node": platform.node(), "process": os.getpid(), "count": self._count}
+        content = {"holder": self._holder, "node": platform.node(), "process": os.getpid(), "count": self._count}
         store: Any = self._file
-        store.fs.pipe_file(store.path, json.dumps(told).encode(), mode=mode)
+        store.fs.pipe_file(store.path, json.dumps(content).encode(), mode=mode)

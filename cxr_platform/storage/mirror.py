@@ -1,4 +1,4 @@
-"""A folder of an object store as one of this machine, for what needs real files: Parquet, HDF5, pictures, ONNX."""
+"""Local copies of folders and files of an object store, for code that needs real files: Parquet, HDF5, ONNX, pictures."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -6,65 +6,66 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cxr_platform.storage.files import file_names, put_file, reading_errors, storage_errors
-from cxr_platform.storage.lock import FILE as LOCK
-from cxr_platform.storage.lock import Check
-from cxr_platform.storage.place import is_remote
+from cxr_platform.storage.files import file_names, read_errors, upload_file, write_errors
+from cxr_platform.storage.lock import LOCK_FILE, Check
+from cxr_platform.storage.paths import is_remote
 
-DESCRIBING = ("manifest.json", "study.json", "trial.json", "results.json", "bundle.json", "registry.json")
-"""Files by which others take their folder for whole: put back after all others."""
+MARKERS = ("manifest.json", "study.json", "trial.json", "results.json", "bundle.json", "registry.json")
+"""Files that mark their folder as complete: uploaded after all others."""
 
 State = dict[str, tuple[int, int]]
-"""Relative path → bytes and time of the last change, ns."""
+"""Relative path → size in bytes and time of the last change in ns."""
 
 
-def everything(file: str) -> bool:
-    """Every file but the folder's lock, which is the business of those who hold it (`lock`)."""
-    return file != LOCK
+def is_not_lock(file: str) -> bool:
+    """Return True for every file but the lock of the folder, which belongs to its holder (`lock`)."""
+    return file != LOCK_FILE
 
 
 @contextmanager
-def local_copy(folder: Path, wanted: Callable[[str], bool] = everything, check: Check = lambda: None) -> Iterator[Path]:
-    """`folder` itself where it is one of this machine, else a copy for the length of the block.
+def local_copy(
+    folder: Path, wanted: Callable[[str], bool] = is_not_lock, check: Check = lambda: None
+) -> Iterator[Path]:
+    """Yield `folder` itself if it is local, else a copy for the length of the block.
 
-    What the block changes, makes or removes in the copy is done in the store when it ends, also where it ends with an
-    error: nothing that was done is lost. `wanted` chooses files by their relative path; a folder that there is not is
-    an empty copy. `check` is that of the lock (`lock.holding`) under which this is done: once that is lost, nothing is
-    put back. Raises `StorageError` where the store cannot be reached.
+    What the block changes, makes or removes in the copy is applied to the store at its end, even after an error.
+    `wanted` selects files by their relative path; the copy of an absent folder is empty. `check` is that of the lock
+    (`lock.folder_lock`) that is held meanwhile: if the lock was lost, nothing is uploaded. Raises `StorageError` if the
+    store cannot be reached.
     """
     if not is_remote(folder):
         yield folder
         return
     with tempfile.TemporaryDirectory(prefix="cxr-") as scratch:
         copy = Path(scratch) / folder.name
-        with reading_errors(folder):
+        with read_errors(folder):
             download(folder, copy, wanted)
         before = _state(copy)
         try:
             yield copy
         finally:
             check()
-            with storage_errors(folder):
-                _put_back(copy, before, folder)
+            with write_errors(folder):
+                _upload_changes(copy, before, folder)
 
 
 @contextmanager
 def local_file(file: Path) -> Iterator[Path]:
-    """`file` itself where it is one of this machine, else a copy of it for the length of the block."""
+    """Yield `file` itself if it is local, else a copy for the length of the block."""
     if not is_remote(file):
         yield file
         return
     with tempfile.TemporaryDirectory(prefix="cxr-") as scratch:
         store: Any = file
-        with reading_errors(file):
+        with read_errors(file):
             store.fs.get_file(store.path, f"{scratch}/{file.name}")
         yield Path(scratch) / file.name
 
 
-def download(folder: Path, copy: Path, wanted: Callable[[str], bool] = everything) -> None:
-    """The wanted files below `folder`, which is in a store, into `copy`, which is not.
+def download(folder: Path, copy: Path, wanted: Callable[[str], bool] = is_not_lock) -> None:
+    """Copy the wanted files below `folder`, which is in a store, to the local folder `copy`.
 
-    Others may work there meanwhile: a file that went since it was listed is none.
+    A file that another process removes between listing and copying is left out.
     """
     store: Any = folder
     for name in filter(wanted, file_names(folder)):
@@ -81,10 +82,10 @@ def _state(copy: Path) -> State:
     return {file.relative_to(copy).as_posix(): (status.st_size, status.st_mtime_ns) for file, status in files}
 
 
-def _put_back(copy: Path, before: State, folder: Path) -> None:
+def _upload_changes(copy: Path, before: State, folder: Path) -> None:
     after = _state(copy)
     changed = [name for name, state in after.items() if before.get(name) != state]
-    for name in sorted(changed, key=lambda name: (name.rpartition("/")[2] in DESCRIBING, name)):
-        put_file(copy / name, folder / name)
+    for name in sorted(changed, key=lambda name: (name.rpartition("/")[2] in MARKERS, name)):
+        upload_file(copy / name, folder / name)
     for name in before.keys() - after.keys():
         (folder / name).unlink(missing_ok=True)

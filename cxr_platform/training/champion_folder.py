@@ -16,7 +16,7 @@ from cxr_platform.config import differences
 from cxr_platform.errors import StudyError, StudyMismatch
 from cxr_platform.models.mobilenet import Network
 from cxr_platform.storage.files import children, new_folder, remove, write_json
-from cxr_platform.storage.place import absolute, is_remote
+from cxr_platform.storage.paths import absolute, is_remote
 from cxr_platform.training.checkpoint import newest
 from cxr_platform.training.folder import history_table
 from cxr_platform.training.trial import Epoch

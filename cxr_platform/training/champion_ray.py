@@ -22,8 +22,8 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from cxr_platform.cluster import capacity
 from cxr_platform.config import ResourcesConfig
 from cxr_platform.errors import CxrError, StorageError, StudyError, last_line
-from cxr_platform.storage.files import storage_errors
-from cxr_platform.storage.place import for_arrow
+from cxr_platform.storage.files import write_errors
+from cxr_platform.storage.paths import arrow_filesystem
 from cxr_platform.training.champion_worker import Job, work
 from cxr_platform.training.trial import Epoch
 
@@ -69,8 +69,8 @@ def fit(job: Job, on_epoch: OnEpoch, on_note: OnNote) -> None:
 
 def _trainer(job: Job, mailbox: Any) -> DataParallelTrainer:
     needs = {"CPU": job.cpus, "GPU": job.gpus} if job.gpus else {"CPU": job.cpus}
-    storage_path, storage_filesystem = for_arrow(job.folder.run)
-    with storage_errors(job.folder.run):
+    storage_path, storage_filesystem = arrow_filesystem(job.folder.run)
+    with write_errors(job.folder.run):
         return DataParallelTrainer(
             work,
             train_loop_config={"job": ray.put(job)},

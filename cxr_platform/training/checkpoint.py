@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cxr_platform.storage.files import reading_errors, write_atomically
+from cxr_platform.storage.files import read_errors, write_atomically
 from cxr_platform.training.trial import Epoch, Position
 
 FILE = "position.npz"
@@ -47,7 +47,7 @@ def read_checkpoint(folder: Path) -> Position:
 
 def _content(file: Path) -> bytes:
     """Whole in memory first, so that an error of the place is not taken for one of the archive."""
-    with reading_errors(file):
+    with read_errors(file):
         try:
             return file.read_bytes()
         except FileNotFoundError as error:

@@ -19,7 +19,7 @@ from cxr_platform.config import ResourcesConfig
 from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import ConfigError, CxrError, StudyError, last_line
 from cxr_platform.storage.files import cannot_write, remove
-from cxr_platform.storage.place import for_arrow
+from cxr_platform.storage.paths import arrow_filesystem
 from cxr_platform.training.activations_ray import compute_activations
 from cxr_platform.training.devices import gpu_memory_gib, gpu_share, limit_process
 from cxr_platform.training.plan import Share, cuts_of
@@ -117,7 +117,7 @@ def _tune(shared: Shared, todo: list[TrialKey], progress: Progress) -> "dict[Tri
 
 
 def _tuner(shared: Shared, todo: list[TrialKey], watch: Watch, stop: Stop) -> tune.Tuner:
-    storage_path, storage_filesystem = for_arrow(shared.study.folder.root)
+    storage_path, storage_filesystem = arrow_filesystem(shared.study.folder.root)
     return tune.Tuner(
         tune.with_resources(
             tune.with_parameters(_trial, shared=shared), {"cpu": shared.share.cpus, "gpu": shared.share.gpus}

@@ -27,14 +27,13 @@ from cxr_platform.storage.files import (
     make_folder,
     new_folder,
     read_errors,
-    reading_errors,
     remove,
-    storage_errors,
     write_atomically,
+    write_errors,
     write_json,
 )
-from cxr_platform.storage.lock import Check, holding
-from cxr_platform.storage.place import absolute, is_remote
+from cxr_platform.storage.lock import Check, folder_lock
+from cxr_platform.storage.paths import absolute, is_remote
 from cxr_platform.training.data import StudyData
 from cxr_platform.training.plan import StudyPlan
 from cxr_platform.training.trial import Epoch, TrialResult
@@ -58,7 +57,7 @@ class StudyFolder:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the study for this process (`storage.lock`); `StorageError` when another one has it."""
-        with holding(self.root) as self._check:
+        with folder_lock(self.root) as self._check:
             yield
 
     def check_held(self) -> None:
@@ -70,7 +69,7 @@ class StudyFolder:
         """Whether this process can write, and some more than a few bytes, where the trial does."""
         probe = self.running_folder(key) / ".probe"
         try:
-            with storage_errors(probe):
+            with write_errors(probe):
                 make_folder(probe.parent)
                 write_atomically(probe, bytes(PROBE_BYTES))
                 remove(probe)
@@ -156,7 +155,7 @@ class StudyFolder:
         """Whether the trial's files are there, whole; one whose `trial.json` is damaged is to be run again."""
         file = self.trial_folder(key) / "trial.json"
         try:
-            with read_errors(file):
+            with read_errors(file, remote_only=True):
                 content = file.read_bytes()
             return isinstance(json.loads(content), dict)
         except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -217,7 +216,7 @@ class StudyFolder:
     def _predictions(self, key: TrialKey) -> pa.Table:
         file = self.trial_folder(key) / "predictions.parquet"
         try:
-            with reading_errors(file):
+            with read_errors(file):
                 content = file.read_bytes()
             return pq.read_table(io.BytesIO(content)).cast(PREDICTIONS_SCHEMA)
         except (OSError, ValueError, pa.ArrowException) as error:

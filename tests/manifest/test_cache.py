@@ -18,7 +18,7 @@ from cxr_platform.manifest.cache import (
     sources_hash,
     write_shard,
 )
-from cxr_platform.storage.place import place
+from cxr_platform.storage.paths import parse_path
 from tests.manifest.builders import image, refused, store
 
 INTAKE = Path(cxr_platform.__file__).parent / "intake"
@@ -144,7 +144,7 @@ def test_folders_of_others_beside_the_shards_are_left_alone(cache: DecodedCache,
 
 
 def test_a_cache_in_an_object_store_gives_back_what_was_put_into_it(tmp_path: Path) -> None:
-    cache = DecodedCache(place(f"memory://{tmp_path.name}/cache"), "0123456789abcdef")
+    cache = DecodedCache(parse_path(f"memory://{tmp_path.name}/cache"), "0123456789abcdef")
     (record,) = store(cache, {"s/a.png": image(1)})
     assert cache.load() == {record.key: record}
     assert (PixelReader(cache, 200).images([record])[0] == image(1)).all()

@@ -25,7 +25,7 @@ from cxr_platform.manifest.patient_ids import patient_salt
 from cxr_platform.manifest.progress import Silent
 from cxr_platform.manifest.records import Decoded, FileKey
 from cxr_platform.manifest.store import Manifest
-from cxr_platform.storage.place import place
+from cxr_platform.storage.paths import parse_path
 from tests.manifest.builders import candidate, image, listed, profile, save
 from tests.storage.object_store import folder
 
@@ -142,7 +142,7 @@ class Reaching(DecodeTask):
     def _read(self, path: Path, size: int) -> bytes:
         os.environ.update(self.environment)
         fsspec.get_filesystem_class("s3").clear_instance_cache()
-        return super()._read(place(str(path)), size)
+        return super()._read(parse_path(str(path)), size)
 
 
 def test_a_store_that_is_lost_while_images_are_read_is_an_error_and_no_verdict_on_them(

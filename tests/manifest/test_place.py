@@ -7,8 +7,8 @@ from cxr_platform.errors import StorageError
 from cxr_platform.manifest import place as place_module
 from cxr_platform.manifest.place import INFO_FILE, Place, place_of
 from cxr_platform.storage import files, lock
-from cxr_platform.storage.files import file_names, storage_errors
-from cxr_platform.storage.place import place as a_place
+from cxr_platform.storage.files import file_names, write_errors
+from cxr_platform.storage.paths import parse_path
 from tests.storage import object_store
 
 
@@ -78,7 +78,7 @@ def test_killed_after_the_second_rename_the_new_manifest_stands(place: Place) ->
 
 
 def test_two_builds_of_one_manifest_at_once_are_refused(place: Place) -> None:
-    with place.build(), pytest.raises(StorageError, match="nobody else"), place.build():
+    with place.build(), pytest.raises(StorageError, match="no other process"), place.build():
         pass
 
 
@@ -119,7 +119,7 @@ def test_a_file_in_place_of_the_manifest_is_not_replaced(tmp_path: Path) -> None
 def test_a_full_disk_is_told_with_the_place(tmp_path: Path) -> None:
     with (
         pytest.raises(StorageError, match=r"able to write .*manifest.*No space left"),
-        storage_errors(tmp_path / "manifest"),
+        write_errors(tmp_path / "manifest"),
     ):
         Path("/dev/full").write_text("x")
 
@@ -133,7 +133,7 @@ def test_what_is_raised_while_building_is_not_taken_for_a_fault_of_the_place(pla
 @pytest.fixture
 def stored(tmp_path: Path) -> Place:
     """A place in an object store with a manifest that says `old`."""
-    place = place_of(a_place(f"memory://{tmp_path.name}/manifest"))
+    place = place_of(parse_path(f"memory://{tmp_path.name}/manifest"))
     (place.destination / INFO_FILE).write_text("old")
     (place.destination / "images" / "part-00007.parquet").write_text("old")
     return place
@@ -161,7 +161,7 @@ def test_in_a_store_an_upload_that_fails_leaves_the_manifest_as_it_was(
 
     with monkeypatch.context() as patched, stored.build() as folder:
         (folder / INFO_FILE).write_text("new")
-        patched.setattr(files, "put_file", cut)
+        patched.setattr(files, "upload_file", cut)
         with pytest.raises(StorageError, match=r"able to write .*manifest.*has gone"):
             stored.publish()
     assert says(stored) == "old"
@@ -181,7 +181,7 @@ def test_in_a_store_a_build_that_lost_the_place_meanwhile_replaces_nothing(
             raise StorageError("Expected to hold it until the end of the work.")
         checks.pop()
 
-    monkeypatch.setattr(place_module, "holding", lambda _folder: nullcontext(check))
+    monkeypatch.setattr(place_module, "folder_lock", lambda _folder: nullcontext(check))
     with pytest.raises(StorageError, match="until the end"):
         build(stored)
     assert says(stored) == "old"
@@ -224,5 +224,5 @@ def test_in_a_store_other_files_are_not_replaced(stored: Place) -> None:
 
 def test_in_a_store_two_builds_at_once_are_refused(stored: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "RENEWAL_SECONDS", 0.1)
-    with stored.build(), pytest.raises(StorageError, match="nobody else"), stored.build():
+    with stored.build(), pytest.raises(StorageError, match="no other process"), stored.build():
         pass

@@ -10,7 +10,7 @@ import pytest
 from cxr_platform.errors import ManifestError, StorageError
 from cxr_platform.manifest.schema import SCHEMA
 from cxr_platform.manifest.store import Manifest, content_hash, open_manifest, write_images
-from cxr_platform.storage.place import place
+from cxr_platform.storage.paths import parse_path
 from tests.manifest.builders import image
 
 
@@ -81,7 +81,7 @@ def test_a_store_that_does_not_answer_is_not_taken_for_one_without_a_manifest(mo
     def silent(*_: object, **__: object) -> None:
         raise ConnectionError("no answer")
 
-    folder = place("memory://store/manifest")
+    folder = parse_path("memory://store/manifest")
     with pytest.raises(ManifestError, match="no such folder"):
         open_manifest(folder)
     monkeypatch.setattr(type(folder.fs), "open", silent)  # type: ignore[attr-defined]

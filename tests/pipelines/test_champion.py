@@ -7,7 +7,7 @@ from typing import Any
 import onnxruntime
 import pytest
 
-from cxr_platform.storage.place import place
+from cxr_platform.storage.paths import parse_path
 from pipelines import champion
 from tests.pipelines.small_study import make_study
 
@@ -53,7 +53,7 @@ def test_the_first_champion_is_promoted_and_the_next_one_waits(work: Path, capsy
 def test_a_registry_in_a_store_is_not_held_while_the_champion_is_trained(
     work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    registry, train, held = place("memory://champion/registry"), champion._train, []
+    registry, train, held = parse_path("memory://champion/registry"), champion._train, []
 
     def watched(*given: Any) -> Any:
         held.append((registry / ".lock").exists())

@@ -8,7 +8,7 @@ import pytest
 import ray
 
 from cxr_platform.storage.mirror import local_copy
-from cxr_platform.storage.place import place
+from cxr_platform.storage.paths import parse_path
 from pipelines import cross_validate, phantoms, study
 from tests.pipelines.small_study import PROFILE
 from tests.storage.object_store import folder, names
@@ -52,7 +52,7 @@ def test_images_in_a_store_become_a_study_and_a_report_in_a_store(
 
     (image, *_) = sorted((folder("images") / "phantoms").glob("**/*.png"))
     image.write_bytes(image.read_bytes() + b"0")  # the study goes on with the images that it was begun with
-    place("s3://images/images", settled=True).fs.invalidate_cache()  # type: ignore[attr-defined]  # as a new process has it
+    parse_path("s3://images/images", cache_listings=True).fs.invalidate_cache()  # type: ignore[attr-defined]  # as a new process has it
     assert run("--data", "s3://images/images", "--storage", "s3://images/out", "--no-report") == 0
     told = capsys.readouterr().out
     assert "with which the study was begun" in told

@@ -7,7 +7,7 @@ import pytest
 from cxr_platform.cluster import JOB_CONFIG
 from cxr_platform.errors import ConfigError, StorageError
 from cxr_platform.storage import lock
-from cxr_platform.storage.place import place
+from cxr_platform.storage.paths import parse_path
 from pipelines.places import a_place, add_storage_argument, at_hand, refuse_copies
 
 
@@ -34,7 +34,7 @@ def test_what_a_job_would_write_into_its_copy_of_the_checkout_is_refused(
 ) -> None:
     refuse_copies(Path("runs"))
     monkeypatch.setenv(JOB_CONFIG, json.dumps({"runtime_env": {"working_dir": "gcs://checkout.zip"}}))
-    refuse_copies(tmp_path, place("memory://out"))
+    refuse_copies(tmp_path, parse_path("memory://out"))
     with pytest.raises(ConfigError, match=r"after the job.*Received: runs.*--storage"):
         refuse_copies(tmp_path, Path("runs"))
     with pytest.raises(ConfigError, match="runs/t"), at_hand(named(study=Path("runs/t")), "study"):
@@ -78,7 +78,7 @@ def test_a_registry_in_a_store_is_changed_by_one_at_a_time() -> None:
         local.registry.mkdir(exist_ok=True)
         (local.registry / "registry.json").write_text("{}")
     assert not (registry / ".lock").exists()
-    assert (place("memory://places/registry") / "registry.json").read_text() == "{}"
+    assert (parse_path("memory://places/registry") / "registry.json").read_text() == "{}"
 
 
 def test_weights_in_a_store_are_a_file_for_the_length_of_the_block() -> None:

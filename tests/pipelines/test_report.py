@@ -8,8 +8,8 @@ import pytest
 from cxr_platform.evaluation.evidence import FILES, read_evidence
 from cxr_platform.evidence import parts
 from cxr_platform.evidence.collect import Part
-from cxr_platform.storage.files import put_folder
-from cxr_platform.storage.place import place
+from cxr_platform.storage.files import upload_folder
+from cxr_platform.storage.paths import parse_path
 from pipelines import report
 from pipelines.opened_study import MANIFESTS
 from pipelines.report import main
@@ -135,9 +135,9 @@ def test_the_study_of_the_other_protocol_beside_it_is_compared(study, looked):
 
 
 def test_the_study_of_the_other_protocol_beside_it_in_a_store_is_compared(study, looked):
-    other, runs = beside(study), place("memory://report/runs")
+    other, runs = beside(study), parse_path("memory://report/runs")
     for folder in (study, other):
-        put_folder(folder, runs / folder.name, "study.json")
+        upload_folder(folder, runs / folder.name, "study.json")
     assert main(["--study", "memory://report/runs/test-paper"]) == 0
     assert looked.others == ["test"]
 

@@ -1,12 +1,11 @@
 import multiprocessing
 import os
-import time
 from pathlib import Path
 
 import pytest
 
 from cxr_platform.errors import RegistryError, StorageError
-from cxr_platform.registry.files import locked, read_bytes, remove_partial, size_and_sha256
+from cxr_platform.registry.files import read_bytes, remove_partial, size_and_sha256
 from cxr_platform.storage.files import write_atomically
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -15,12 +14,6 @@ SPAWN = multiprocessing.get_context("spawn")
 def die_before_the_rename(path: Path) -> None:
     Path.replace = lambda *_: os._exit(9)  # type: ignore[assignment, method-assign]
     write_atomically(path, b"new")
-
-
-def hold(path: Path, held: "multiprocessing.synchronize.Event") -> None:
-    with locked(path, 10):
-        held.set()
-        time.sleep(60)
 
 
 def names(folder: Path) -> list[str]:
@@ -57,26 +50,3 @@ def test_a_crash_before_the_rename_leaves_the_old_file(tmp_path):
 def test_a_place_that_cannot_be_written_is_a_storage_error(tmp_path):
     with pytest.raises(StorageError, match="No such file"):
         write_atomically(tmp_path / "absent" / "state", b"")
-    with pytest.raises(StorageError, match=r"\.lock"), locked(tmp_path / "absent" / ".lock", 0):
-        pass
-
-
-def test_a_lock_that_another_process_keeps_is_an_error_and_dies_with_it(tmp_path):
-    path, held = tmp_path / ".lock", SPAWN.Event()
-    process = SPAWN.Process(target=hold, args=(path, held))
-    process.start()
-    assert held.wait(60)
-
-    with pytest.raises(RegistryError, match=r"within 0\.1 s"), locked(path, 0.1):
-        pass
-    process.kill()
-    with locked(path, 60):
-        pass
-    process.join(60)
-
-
-def test_a_lock_is_free_again_after_an_error(tmp_path):
-    with pytest.raises(ZeroDivisionError), locked(tmp_path / ".lock", 0):
-        raise ZeroDivisionError
-    with locked(tmp_path / ".lock", 0):
-        pass

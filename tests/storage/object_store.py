@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cxr_platform.storage.place import place
+from cxr_platform.storage.paths import parse_path
 
 BUCKET = "images"
 SERVER = "from moto.server import main; main(['-H', '{}', '-p', '{}'])"
@@ -41,7 +41,7 @@ def object_store() -> Iterator[dict[str, str]]:
 
 
 def folder(name: str) -> Path:
-    return place(f"s3://{BUCKET}/{name}")
+    return parse_path(f"s3://{BUCKET}/{name}")
 
 
 def names(where: Path) -> list[str]:

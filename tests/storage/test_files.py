@@ -7,14 +7,14 @@ from cxr_platform.errors import StorageError
 from cxr_platform.storage import files
 from cxr_platform.storage.files import (
     new_folder,
-    put_file,
-    put_in_place,
     remove,
-    storage_errors,
+    replace_folder,
+    upload_file,
     write_atomically,
+    write_errors,
     write_json,
 )
-from cxr_platform.storage.place import place
+from cxr_platform.storage.paths import parse_path
 from tests.storage.object_store import folder, names
 
 
@@ -29,12 +29,12 @@ def test_a_folder_takes_the_place_of_an_older_one_as_a_whole(tmp_path: Path) -> 
     for name, content in (("final", "old"), (".partial", "new")):
         (tmp_path / name).mkdir()
         (tmp_path / name / content).write_text(content)
-    put_in_place(tmp_path / ".partial", tmp_path / "final")
+    replace_folder(tmp_path / ".partial", tmp_path / "final")
     assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["final", "final/new"]
 
 
 def test_an_error_of_the_system_names_the_place_and_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match=r"write .*place.*No space left.*Make room"), storage_errors(Path("place")):
+    with pytest.raises(StorageError, match=r"write .*place.*No space left.*Make room"), write_errors(Path("place")):
         raise OSError(28, "No space left on device")
 
 
@@ -53,7 +53,9 @@ def test_in_a_store_a_folder_has_its_describing_file_last(
 ) -> None:
     written = []
     final = folder("files/final")
-    monkeypatch.setattr(files, "put_file", lambda file, target: (written.append(target.name), put_file(file, target)))
+    monkeypatch.setattr(
+        files, "upload_file", lambda file, target: (written.append(target.name), upload_file(file, target))
+    )
     with new_folder(final, "facts.json") as filled:
         (filled / "deep").mkdir()
         for name in ("a", "facts.json", "z", "deep/b"):
@@ -67,4 +69,4 @@ def test_in_a_store_a_folder_has_its_describing_file_last(
 
 def test_a_store_that_does_not_answer_is_an_error_that_names_the_place(store: dict[str, str]) -> None:
     with pytest.raises(StorageError, match="s3://no-such-bucket"):
-        write_atomically(place("s3://no-such-bucket/x"), b"x")
+        write_atomically(parse_path("s3://no-such-bucket/x"), b"x")

@@ -6,7 +6,7 @@ from botocore.exceptions import EndpointConnectionError
 from cxr_platform.errors import StorageError
 from cxr_platform.storage import mirror
 from cxr_platform.storage.mirror import local_copy
-from cxr_platform.storage.place import place
+from cxr_platform.storage.paths import parse_path
 from tests.storage.object_store import folder, names
 
 
@@ -64,5 +64,5 @@ def test_a_store_that_cannot_be_read_is_told_as_such(monkeypatch: pytest.MonkeyP
         raise EndpointConnectionError(endpoint_url="http://store")
 
     monkeypatch.setattr(mirror, "file_names", fail)
-    with pytest.raises(StorageError, match=r"able to read .*away"), local_copy(place("memory://mirror/away")):
+    with pytest.raises(StorageError, match=r"able to read .*away"), local_copy(parse_path("memory://mirror/away")):
         pass

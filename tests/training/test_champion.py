@@ -86,7 +86,7 @@ def test_resources_and_folds_are_not_part_of_the_identity(tmp_path: Path) -> Non
 
 def test_two_at_a_time_and_an_unknown_strategy_are_refused(tmp_path: Path) -> None:
     study = tiny_study(tmp_path, ("scratch",))
-    with StudyFolder(tmp_path).lock(), pytest.raises(StorageError, match="nobody else"):
+    with StudyFolder(tmp_path).lock(), pytest.raises(StorageError, match="no other process"):
         run_champion(study.plan, tmp_path, lambda: study)
     with pytest.raises(ConfigError, match="scratched"):
         train_champion(ChampionRequest(tmp_path, "scratched", tiny_profile(), tiny_manifest()))

@@ -9,7 +9,7 @@ from cxr_platform.errors import StorageError, StudyError, StudyMismatch
 from cxr_platform.models.initial_weights import set_start
 from cxr_platform.models.mobilenet import Network, build_network
 from cxr_platform.storage.files import file_names
-from cxr_platform.storage.place import place
+from cxr_platform.storage.paths import parse_path
 from cxr_platform.training.champion_folder import ChampionFolder, read_champion
 from cxr_platform.training.checkpoint import read_checkpoint
 from cxr_platform.training.trial import Epoch
@@ -95,7 +95,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 def test_in_an_object_store_a_run_is_begun_continued_stored_and_read(tmp_path: Path, network: Network) -> None:
-    root = place(f"memory://{tmp_path.name}/champion")
+    root = parse_path(f"memory://{tmp_path.name}/champion")
     folder = ChampionFolder(root, "scratch")
     assert folder.begin(IDENTITY) is None
     checkpoint(tmp_path, 2)

@@ -122,7 +122,11 @@ def test_earlier_strategies_that_never_finished_are_dropped_when_others_are_aske
 
 
 def test_a_study_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
-    with StudyFolder(tmp_path).lock(), pytest.raises(StorageError, match="nobody else"), StudyFolder(tmp_path).lock():
+    with (
+        StudyFolder(tmp_path).lock(),
+        pytest.raises(StorageError, match="no other process"),
+        StudyFolder(tmp_path).lock(),
+    ):
         pass
     with StudyFolder(tmp_path).lock():
         pass
@@ -181,7 +185,7 @@ def test_a_lock_that_was_lost_is_noticed_and_stays_in_its_process(
     def lost() -> None:
         raise StorageError("Expected to hold it.")
 
-    monkeypatch.setattr("cxr_platform.training.folder.holding", lambda _root: nullcontext(lost))
+    monkeypatch.setattr("cxr_platform.training.folder.folder_lock", lambda _root: nullcontext(lost))
     folder = StudyFolder(tmp_path)
     folder.check_held()
     with folder.lock():

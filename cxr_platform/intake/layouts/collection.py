@@ -11,7 +11,7 @@ from cxr_platform.config import SelectionConfig
 from cxr_platform.errors import SourceError
 from cxr_platform.intake.candidate import Candidate, Refusal, Role
 from cxr_platform.storage.files import file_names
-from cxr_platform.storage.place import is_remote
+from cxr_platform.storage.paths import is_remote
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from cxr_platform.errors import ConfigError, SourceError
 from cxr_platform.intake.candidate import Role
 from cxr_platform.intake.layouts.collection import Collection, walk
 from cxr_platform.labels import CLASSES
-from cxr_platform.storage.place import is_remote
+from cxr_platform.storage.paths import is_remote
 from cxr_platform.validation import Record, read_toml, validate
 
 FILE_NAME = "sources.toml"
