@@ -81,12 +81,12 @@ def _told(folder: "Folder") -> list[str]:
 def _tables(labelled: "pd.DataFrame", workspace: "Workspace", *, synthetic: bool) -> "tuple[Table, Table]":
     """Figures of the winner, and of all strategies, the winner first."""
     from cxr_platform.evaluation.sections.external import unseen_table
-    from cxr_platform.evaluation.statistics.resampling import study_seed
-    from cxr_platform.evaluation.statistics.unseen import beside_cross_validation
+    from cxr_platform.evaluation.statistics.bootstrap import study_seed
+    from cxr_platform.evaluation.statistics.external import external_findings
 
     study, winner = workspace.study, workspace.winner
     strategies = sorted(study.strategies, key=lambda strategy: strategy != winner)
-    found = beside_cross_validation(labelled, workspace.predictions, strategies, study_seed(study))
+    found = external_findings(labelled, workspace.predictions, strategies, study_seed(study))
     best = [finding for finding in found if finding.strategy == winner]
     titles = (f"Unseen images by {winner}, the winner of {study.name}", f"Unseen images by the models of {study.name}")
     first, every = (

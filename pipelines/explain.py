@@ -43,7 +43,7 @@ def _with_places(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from cxr_platform.evaluation.explained import explained_picture
+    from cxr_platform.evaluation.pictures import explanation_picture
     from cxr_platform.evidence.explained_image import explain_image
     from cxr_platform.labels import CLASSES
     from pipelines.progress import make_progress
@@ -53,7 +53,7 @@ def _run(arguments: argparse.Namespace) -> int:
         strategy = arguments.strategy or workspace.winner
         found = explain_image(workspace, arguments.image, strategy)
     synthetic = workspace.study.manifest.synthetic
-    png = explained_picture(
+    png = explanation_picture(
         found.image, found.heat, found.field, found.probabilities, _title(found, strategy), synthetic=synthetic
     )
     arguments.out.parent.mkdir(parents=True, exist_ok=True)

@@ -32,7 +32,7 @@ def count_study(job: "Job", study: "Study") -> None:
     """What stands of a study: its trials, and the accuracy of every strategy that is pooled."""
     from cxr_platform.evaluation.predictions import load_predictions
     from cxr_platform.evaluation.study import read_study
-    from cxr_platform.evaluation.study_results import study_outcome
+    from cxr_platform.evaluation.study_results import compute_study_results
     from cxr_platform.monitoring.batch import study_counts
     from cxr_platform.storage.mirror import local_copy
 
@@ -42,6 +42,6 @@ def count_study(job: "Job", study: "Study") -> None:
     with local_copy(study.folder.root, ("study.json", "predictions.parquet").__contains__) as root:
         if (root / "predictions.parquet").is_file():
             facts = read_study(root)
-            for name, result in study_outcome(facts, load_predictions(root, facts)).results.items():
+            for name, result in compute_study_results(facts, load_predictions(root, facts)).strategies.items():
                 accuracy[name] = result.pooled.accuracy_7_class
     study_counts(job, {"finished": finished, "failed": len(trials) - finished}, accuracy)

@@ -33,7 +33,7 @@ def open_study(folder: Path, manifest: Path | None, imagenet_weights: Path | Non
     """
     from cxr_platform.evaluation.predictions import check_against_manifest, load_predictions
     from cxr_platform.evaluation.study import read_study
-    from cxr_platform.evaluation.study_results import study_outcome
+    from cxr_platform.evaluation.study_results import compute_study_results
     from cxr_platform.evidence.workspace import Workspace
     from cxr_platform.training.folder import StudyFolder
 
@@ -41,7 +41,7 @@ def open_study(folder: Path, manifest: Path | None, imagenet_weights: Path | Non
     predictions = load_predictions(folder, study)
     opened = open_manifest_of(study, manifest)
     check_against_manifest(predictions, study, opened.table(["image_id", "role", "label"]), opened.content_hash)
-    winner = study_outcome(study, predictions).verdict.winner
+    winner = compute_study_results(study, predictions).decision.winner
     return Workspace(StudyFolder(folder), study, predictions, winner, opened, progress, imagenet_weights)
 
 

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cxr_platform.errors import ManifestError, StudyError
-from cxr_platform.evaluation.compose import compose
-from cxr_platform.evaluation.evidence import read_evidence
+from cxr_platform.evaluation.evidence_files import read_evidence
 from cxr_platform.evaluation.report import write_report
-from cxr_platform.evaluation.report_inputs import Material, load_material
+from cxr_platform.evaluation.report_contents import compose
+from cxr_platform.evaluation.report_inputs import ReportInputs, load_report_inputs
 from cxr_platform.evaluation.study import Study, read_study
-from cxr_platform.evaluation.summary import answer
+from cxr_platform.evaluation.summary import summarize
 from cxr_platform.evaluation.table import SYNTHETIC
 from cxr_platform.manifest.progress import BuildProgress
 from cxr_platform.storage.paths import absolute, is_remote
@@ -71,14 +71,14 @@ def write_and_tell(
         facts = read_study(study)
         opened = _manifest_of(facts, manifest, progress)
         beside = None if other else beside or _other_protocol(study, facts)
-        material = _loaded(study, opened, other, beside, progress)
+        inputs = _loaded(study, opened, other, beside, progress)
         if opened is not None:
-            material = _with_evidence(study, material, opened, imagenet_weights, progress)
-        findings, sections = compose(material, progress.step)
-        page = write_report(study, material, sections, findings)
-    if material.synthetic:
+            inputs = _with_evidence(study, inputs, opened, imagenet_weights, progress)
+        findings, sections = compose(inputs, progress.step)
+        page = write_report(study, inputs, sections, findings)
+    if inputs.synthetic:
         print(SYNTHETIC)
-    for line in answer(material.outcome, findings).lines:
+    for line in summarize(inputs.results, findings).lines:
         print(f"{line.title}: {line.text}")
     print(page)
     return 0
@@ -86,18 +86,18 @@ def write_and_tell(
 
 def _loaded(
     folder: Path, manifest: "Manifest | None", named: Path | None, beside: Path | None, progress: BuildProgress
-) -> Material:
+) -> ReportInputs:
     """With the study under the other protocol: the named one, or the one `beside` it if it can be used."""
     # With images at hand the evidence is read once it is complete: what is stored of it may be damaged.
-    load = partial(load_material, folder, manifest, with_evidence=manifest is None)
+    load = partial(load_report_inputs, folder, manifest, with_evidence=manifest is None)
     if beside is None:
         return load(named)
     try:
         return load(beside)
     except StudyError as reason:
-        material = load()  # where the fault is that of `folder` itself it is raised again here
+        inputs = load()  # where the fault is that of `folder` itself it is raised again here
         progress.note(f"{beside} is left out: {reason}")
-        return material
+        return inputs
 
 
 def _manifest_of(study: Study, named: Path | None, progress: BuildProgress) -> "Manifest | None":
@@ -133,19 +133,19 @@ def _other_protocol(folder: Path, study: Study) -> Path | None:
 
 
 def _with_evidence(
-    folder: Path, material: Material, manifest: "Manifest", weights: Path | None, progress: BuildProgress
-) -> Material:
+    folder: Path, inputs: ReportInputs, manifest: "Manifest", weights: Path | None, progress: BuildProgress
+) -> ReportInputs:
     from cxr_platform.evidence.collect import collect
     from cxr_platform.evidence.parts import PARTS
     from cxr_platform.evidence.workspace import Workspace
     from cxr_platform.training.folder import StudyFolder
 
-    winner = material.outcome.verdict.winner
+    winner = inputs.results.decision.winner
     workspace = Workspace(
-        StudyFolder(folder), material.study, material.predictions, winner, manifest, progress.step, weights
+        StudyFolder(folder), inputs.study, inputs.predictions, winner, manifest, progress.step, weights
     )
     collect(workspace, PARTS)
-    return replace(material, evidence=read_evidence(folder))
+    return replace(inputs, evidence=read_evidence(folder))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from cxr_platform.champion.reference import champion_reference
 from cxr_platform.champion.reported import reported
 from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.report_inputs import manifest_images
-from cxr_platform.evaluation.statistics.resampling import study_seed
+from cxr_platform.evaluation.statistics.bootstrap import study_seed
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 from cxr_platform.registry.bundle import (
     MODEL_CARD,
@@ -118,7 +118,7 @@ def _study_facts(material: ChampionMaterial, facts: OutOfFold) -> StudyFacts:
         images=facts.outcome.images,
         folds=study.folds,
         profile=material.profile.name,
-        winner=facts.outcome.verdict.winner,
+        winner=facts.outcome.decision.winner,
         strategies=study.strategies,
     )
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from cxr_platform.champion.indeterminate_zone import Decided, decided, threshold_zone
 from cxr_platform.errors import NotPossible, StudyError
 from cxr_platform.evaluation.predictions import Predictions
+from cxr_platform.evaluation.statistics.bootstrap import study_bootstrap
+from cxr_platform.evaluation.statistics.calibration import scale
 from cxr_platform.evaluation.statistics.measures import StrategyMeasures, strategy_measures
-from cxr_platform.evaluation.statistics.operating_point import OperatingPoint, operating_points
-from cxr_platform.evaluation.statistics.resampling import study_bootstrap
-from cxr_platform.evaluation.statistics.temperature import scale
+from cxr_platform.evaluation.statistics.thresholds import ThresholdPerformance, cross_fitted_thresholds
 from cxr_platform.evaluation.study import Study
-from cxr_platform.evaluation.study_results import Outcome, study_outcome
+from cxr_platform.evaluation.study_results import StudyResults, compute_study_results
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 
 if TYPE_CHECKING:
@@ -33,10 +33,10 @@ class OutOfFold:
     """
 
     strategy: str
-    outcome: Outcome
+    outcome: StudyResults
     measures: StrategyMeasures
     winner: StrategyMeasures | None
-    point: OperatingPoint
+    point: ThresholdPerformance
     temperature: float
     threshold: float
     zone: tuple[float, float]
@@ -53,9 +53,9 @@ def out_of_fold(
     no operating point to be chosen.
     """
     check_strategy(study, strategy)
-    bootstrap, outcome = study_bootstrap(study, predictions), study_outcome(study, predictions)
-    point = operating_points(predictions, strategy, bootstrap, (target_sensitivity,))[0]
-    temperature, winner = point.for_use.temperature, outcome.verdict.winner
+    bootstrap, outcome = study_bootstrap(study, predictions), compute_study_results(study, predictions)
+    point = cross_fitted_thresholds(predictions, strategy, bootstrap, (target_sensitivity,))[0]
+    temperature, winner = point.for_use.temperature, outcome.decision.winner
     probabilities = scale(predictions.probability[strategy], temperature)
     positive = predictions.label == CLASSES.index(POSITIVE_CLASS)
     threshold = _checked_threshold(point, predictions, positive)
@@ -85,7 +85,7 @@ def check_strategy(study: Study, strategy: str) -> None:
         )
 
 
-def _checked_threshold(point: OperatingPoint, predictions: Predictions, positive: "np.ndarray") -> float:
+def _checked_threshold(point: ThresholdPerformance, predictions: Predictions, positive: "np.ndarray") -> float:
     patients = len(set(predictions.group_id[positive]))
     if point.for_use.threshold is None or patients < 2:
         raise NotPossible(

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from cxr_platform.domain.interval import Interval
 from cxr_platform.domain.operating_point import Zone, is_negative, is_positive
 from cxr_platform.evaluation.predictions import Predictions
-from cxr_platform.evaluation.statistics.operating_point import OperatingPoint
-from cxr_platform.evaluation.statistics.resampling import Bootstrap, percentile_interval
-from cxr_platform.evaluation.statistics.temperature import scale
+from cxr_platform.evaluation.statistics.bootstrap import Bootstrap, percentile_interval
+from cxr_platform.evaluation.statistics.calibration import scale
+from cxr_platform.evaluation.statistics.thresholds import ThresholdPerformance
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def weighted_thresholds(scores: "np.ndarray", weights: "np.ndarray", target: flo
     return np.where(drawn > 0, scores[order][reached], math.nan)
 
 
-def decided(predictions: Predictions, strategy: str, point: OperatingPoint, bootstrap: Bootstrap) -> Decided:
+def decided(predictions: Predictions, strategy: str, point: ThresholdPerformance, bootstrap: Bootstrap) -> Decided:
     """What is decided of each image by the threshold and the zone that were chosen without its fold."""
     import numpy as np
 

@@ -12,9 +12,9 @@ from cxr_platform.champion.reported import Reported
 from cxr_platform.champion.winner import another_won, winner_sentence
 from cxr_platform.domain.interval import REPLICATES
 from cxr_platform.domain.strategies import TITLES
+from cxr_platform.evaluation.formatting import joined, percent, rate
 from cxr_platform.evaluation.paper import ARXIV_ID
 from cxr_platform.evaluation.predictions import Predictions
-from cxr_platform.evaluation.prose import joined, percent, rate
 from cxr_platform.evaluation.statistics.association import sources_of
 from cxr_platform.evaluation.summary import INTERVALS, LEAKAGE, PROTOCOL_MEANING
 from cxr_platform.evaluation.table import SYNTHETIC, Table, to_markdown

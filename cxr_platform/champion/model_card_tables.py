@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 
 from cxr_platform.champion.facts import OutOfFold
 from cxr_platform.domain.strategies import TITLES
+from cxr_platform.evaluation.formatting import Value, text
 from cxr_platform.evaluation.predictions import Predictions
-from cxr_platform.evaluation.statistics.measures import FIGURES_OF_MERIT
-from cxr_platform.evaluation.statistics.predictive import PREVALENCES, predictive_values
-from cxr_platform.evaluation.statistics.resampling import study_seed
-from cxr_platform.evaluation.statistics.subgroups import SMALL, Judged, Subgroup, subgroups
-from cxr_platform.evaluation.table import Row, Table, Value, text
-from cxr_platform.evaluation.tables import counts_table
+from cxr_platform.evaluation.report_tables import counts_table
+from cxr_platform.evaluation.statistics.bootstrap import study_seed
+from cxr_platform.evaluation.statistics.measures import FIGURES_OF_MERIT, PREVALENCES, predictive_values
+from cxr_platform.evaluation.statistics.subgroups import SMALL, Subgroup, SubgroupRates, subgroups
+from cxr_platform.evaluation.table import Row, Table
 from cxr_platform.labels import POSITIVE_CLASS
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def worth_table(facts: OutOfFold) -> Table:
 def factors_table(facts: OutOfFold, predictions: Predictions, images: "pd.DataFrame") -> Table | None:
     """Rates by source, view, sex and age band; `None` where the images cannot be divided. `images` is the manifest's
     table, indexed by image_id."""
-    judged = Judged(predictions, facts.strategy, study_seed(facts.outcome.study))
+    judged = SubgroupRates(predictions, facts.strategy, study_seed(facts.outcome.study))
     parts = subgroups(judged, images)
     if not parts:
         return None

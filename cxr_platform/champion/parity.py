@@ -8,7 +8,7 @@ import numpy as np
 from cxr_platform.champion.export import onnx_answers
 from cxr_platform.config import AugmentationConfig
 from cxr_platform.errors import BundleError
-from cxr_platform.evaluation.statistics.temperature import scale
+from cxr_platform.evaluation.statistics.calibration import scale
 from cxr_platform.registry.bundle import Parity
 
 if TYPE_CHECKING:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cxr_platform.evaluation.credibility import confounding_warning
 from cxr_platform.evaluation.findings import Association
-from cxr_platform.evaluation.sections.sources import confounding
 from cxr_platform.evaluation.statistics.association import cramers_v, single_source, sources_of
 from cxr_platform.evaluation.study import Study
-from cxr_platform.evaluation.study_results import Outcome
+from cxr_platform.evaluation.study_results import StudyResults
 from cxr_platform.evaluation.summary import INTERVALS
 
 BELIEF = "Can it be believed"
@@ -29,14 +29,14 @@ class Reported:
     limits: tuple[str, ...]
 
 
-def reported(folder: Path, outcome: Outcome) -> Reported:
+def reported(folder: Path, outcome: StudyResults) -> Reported:
     """What `folder`/results.json and the sources of the images say."""
     counts = outcome.counts
     found = Association(cramers_v(counts), single_source(counts), len(sources_of(counts)))
     tree = _results(folder / "results.json", outcome.study)
     lines = {line["title"]: line["text"] for line in tree.get("answer", {}).get("lines", [])}
     limits = tuple(limit for limit in tree.get("answer", {}).get("limits", []) if limit != INTERVALS)
-    return Reported(confounding(found), lines.get(BELIEF), limits)
+    return Reported(confounding_warning(found), lines.get(BELIEF), limits)
 
 
 def _results(path: Path, study: Study) -> Mapping[str, Any]:

@@ -2,20 +2,20 @@
 
 from cxr_platform.champion.facts import OutOfFold
 from cxr_platform.domain.strategies import TITLES
-from cxr_platform.evaluation.prose import joined, rate
+from cxr_platform.evaluation.formatting import joined, rate
 from cxr_platform.evaluation.statistics.measures import StrategyMeasures
 from cxr_platform.labels import POSITIVE_CLASS
 
 
 def winner_sentence(facts: OutOfFold) -> str:
     """First of the study, level with the first, or behind: then which one won, with the figures of both."""
-    verdict, ours = facts.outcome.verdict, TITLES[facts.strategy].lower()
+    verdict, ours = facts.outcome.decision, TITLES[facts.strategy].lower()
     if verdict.runner_up is None:
         return f"No other strategy was run in the study than this one, {ours}."
-    if facts.winner is None and not verdict.level:
+    if facts.winner is None and not verdict.tied:
         return f"This strategy, {ours}, won the study."
-    if facts.winner is None or facts.strategy in verdict.level:
-        first = (facts.outcome.verdict.winner, *verdict.level)
+    if facts.winner is None or facts.strategy in verdict.tied:
+        first = (facts.outcome.decision.winner, *verdict.tied)
         others = joined([TITLES[name].lower() for name in first if name != facts.strategy])
         return f"This strategy, {ours}, shares the first place of the study with {others}."
     return (
@@ -26,7 +26,7 @@ def winner_sentence(facts: OutOfFold) -> str:
 
 def another_won(facts: OutOfFold) -> bool:
     """Whether the paper's rule puts another strategy before this one."""
-    return facts.winner is not None and facts.strategy not in facts.outcome.verdict.level
+    return facts.winner is not None and facts.strategy not in facts.outcome.decision.tied
 
 
 def _figures(measures: StrategyMeasures) -> str:

@@ -8,15 +8,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from cxr_platform.domain.strategies import TITLES
-from cxr_platform.evaluation.findings import Association, ExternalFinding, Findings, ProbeFinding, SourceFinding
-from cxr_platform.evaluation.prose import count, joined, percent, rate
-from cxr_platform.evaluation.sections.probe_words import SEEN
-from cxr_platform.evaluation.study_results import Outcome
-from cxr_platform.evaluation.table import text
+from cxr_platform.evaluation.findings import (
+    PROBE_INPUTS,
+    Association,
+    ExternalFinding,
+    Findings,
+    ProbeFinding,
+    SourceFinding,
+)
+from cxr_platform.evaluation.formatting import count, joined, percent, rate, text
+from cxr_platform.evaluation.study_results import StudyResults
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 
-NO, PARTLY, UNKNOWN = "No", "Partly", "Not known"
-NOTHING_AGAINST = "Nothing here speaks against it, which is not proof"
+NOT_SUPPORTED, PARTLY_SUPPORTED, NOT_TESTED = "No", "Partly", "Not known"
+NOT_CONTRADICTED = "Nothing here speaks against it, which is not proof"
 STRONG_ASSOCIATION = 0.3  # Cramér's V from which the source helps to tell the class (Cohen 1988: a medium effect)
 SHOWN_EXTERNAL = 2  # contradictions in full; further sources are named
 SHOWN_REASONS = 3
@@ -35,8 +40,8 @@ class Reason:
 
 
 @dataclass(frozen=True)
-class Belief:
-    """`verdict` is one of the four above; `reasons` are strongest first, and empty only beside `NOTHING_AGAINST`.
+class Credibility:
+    """`verdict` is one of the four above; `reasons` are strongest first, and empty only beside `NOT_CONTRADICTED`.
 
     `because` are the strongest as words that follow the verdict.
     """
@@ -48,7 +53,7 @@ class Belief:
     @property
     def alarm(self) -> bool:
         """Whether a reader has to be warned."""
-        return self.verdict != NOTHING_AGAINST
+        return self.verdict != NOT_CONTRADICTED
 
     @property
     def further(self) -> tuple[Reason, ...]:
@@ -56,19 +61,19 @@ class Belief:
         return self.reasons[SHOWN_REASONS:]
 
 
-def belief(outcome: Outcome, findings: Findings) -> Belief:
+def assess_credibility(results: StudyResults, findings: Findings) -> Credibility:
     """The verdict on a study; every clause repeats figures of a section."""
-    reasons = [*_chance(outcome, findings), *_external(outcome, findings), *_within(findings), *_probes(findings)]
-    reasons += [*_left_out(findings), *_sources(findings), *_lungs(findings), *_leakage(outcome, findings)]
+    reasons = [*_chance(results, findings), *_external(results, findings), *_within(findings), *_probes(findings)]
+    reasons += [*_left_out(findings), *_sources(findings), *_lungs(findings), *_leakage(results, findings)]
     reasons.sort(key=lambda reason: not reason.severe)
     if any(reason.severe for reason in reasons):
-        verdict = NO
+        verdict = NOT_SUPPORTED
     elif not _tested(findings):
-        verdict, reasons = UNKNOWN, [Reason(NOTHING_TESTED), *reasons]
+        verdict, reasons = NOT_TESTED, [Reason(NOTHING_TESTED), *reasons]
     else:
-        verdict = PARTLY if reasons else NOTHING_AGAINST
+        verdict = PARTLY_SUPPORTED if reasons else NOT_CONTRADICTED
     shown = [reason.text for reason in reasons[:SHOWN_REASONS]] or [_in_favour(findings)]
-    return Belief(verdict, tuple(reasons), f"{'; '.join(shown)}.")
+    return Credibility(verdict, tuple(reasons), f"{'; '.join(shown)}.")
 
 
 def contradictions(findings: Sequence[ExternalFinding], strategy: str) -> list[ExternalFinding]:
@@ -82,7 +87,19 @@ def contradictions(findings: Sequence[ExternalFinding], strategy: str) -> list[E
     return list(widest.values())
 
 
-def told_by_source(findings: Findings) -> bool:
+def confounding_warning(found: Association) -> str:
+    """A warning that names the classes whose images all come from one source; empty where every class has several,
+    and where there is only one source in the whole study, by which nothing can be told apart."""
+    if found.sources < 2 or not found.single_source:
+        return ""
+    by_source: dict[str, list[str]] = {}
+    for label, source in found.single_source.items():
+        by_source.setdefault(source, []).append(label)
+    parts = "; ".join(f"{', '.join(labels)} only from {source}" for source, labels in by_source.items())
+    return f"{parts}. Where a class has a single source, recognising the source is enough to be counted right."
+
+
+def source_predicts_class(findings: Findings) -> bool:
     """Whether knowing an image's source helps to tell its class."""
     association = findings.association
     strong = association.cramers_v is not None and association.cramers_v >= STRONG_ASSOCIATION
@@ -110,8 +127,8 @@ def _gap(finding: ExternalFinding) -> float:
     return (finding.internal.value or 0) - (finding.external.value or 0)
 
 
-def _chance(outcome: Outcome, findings: Findings) -> Iterator[Reason]:
-    chance, low = outcome.majority_accuracy, findings.accuracy.low
+def _chance(results: StudyResults, findings: Findings) -> Iterator[Reason]:
+    chance, low = results.majority_accuracy, findings.accuracy.low
     if chance is not None and low is not None and low <= chance:
         yield Reason(
             f"the winner is not clearly better than always naming the most frequent class, {percent(chance)}, so that "
@@ -120,9 +137,9 @@ def _chance(outcome: Outcome, findings: Findings) -> Iterator[Reason]:
         )
 
 
-def _external(outcome: Outcome, findings: Findings) -> Iterator[Reason]:
+def _external(results: StudyResults, findings: Findings) -> Iterator[Reason]:
     """Severe for the winner, whose figures stand at the top; of another strategy a doubt, under its name."""
-    winner = outcome.verdict.winner
+    winner = results.decision.winner
     found = contradictions(findings.external, winner)
     for finding in found[:SHOWN_EXTERNAL]:
         severe = finding.strategy == winner
@@ -148,7 +165,7 @@ def _left_out(findings: Findings) -> Iterator[Reason]:
     """Severe, unless next to nothing of the class was left to learn from: then a doubt that says so."""
     found = [finding for finding in findings.left_out if finding.contradicts]
     for few in (False, True):
-        alike = [finding for finding in found if finding.few == few]
+        alike = [finding for finding in found if finding.few_training_images == few]
         if alike:
             yield Reason(_left_out_text(max(alike, key=_gap), len(alike) - 1), severe=not few)
 
@@ -156,7 +173,7 @@ def _left_out(findings: Findings) -> Iterator[Reason]:
 def _left_out_text(worst: ExternalFinding, further: int) -> str:
     pairs = count(further, "other pair", "other pairs")
     others = f", and {pairs} of class and source likewise" if further else ""
-    little = f" (only {worst.learnt_from} from elsewhere to learn from)" if worst.few else ""
+    little = f" (only {worst.training_images} from elsewhere to learn from)" if worst.few_training_images else ""
     return (
         f"trained without {worst.source}, a simple recipe recognises {percent(worst.external.value)} of its "
         f"{worst.images:,} {worst.label} images{little}, and {percent(worst.internal.value)} when trained with it{others}"
@@ -185,7 +202,7 @@ def _sources(findings: Findings) -> Iterator[Reason]:
         if not findings.external:
             yield Reason(ONE_SOURCE)
         return
-    if told_by_source(findings):
+    if source_predicts_class(findings):
         yield Reason(_association_text(association))
         told = [probe for probe in findings.source_probes if _told(probe)]
         if told:
@@ -209,7 +226,7 @@ def _told(probe: SourceFinding) -> bool:
 
 def _source_text(probe: SourceFinding) -> str:
     return (
-        f"the source is told from {SEEN.get(probe.probe, probe.probe)} for {rate(probe.accuracy)} of images (always the "
+        f"the source is told from {PROBE_INPUTS.get(probe.probe, probe.probe)} for {rate(probe.accuracy)} of images (always the "
         f"largest source: {percent(probe.chance)})"
     )
 
@@ -223,8 +240,8 @@ def _lungs(findings: Findings) -> Iterator[Reason]:
         )
 
 
-def _leakage(outcome: Outcome, findings: Findings) -> Iterator[Reason]:
-    if outcome.study.protocol != "paper":
+def _leakage(results: StudyResults, findings: Findings) -> Iterator[Reason]:
+    if results.study.protocol != "paper":
         return  # grouped folds keep patients apart; what the paper's would add speaks against those, not against these
     found = findings.leakage
     if found is None or found.difference.value is None:

@@ -5,7 +5,13 @@ from dataclasses import dataclass
 
 from cxr_platform.domain.interval import Interval
 
-FEW_TO_LEARN_FROM = 50
+FEW_TRAINING_IMAGES = 50
+OVERCONFIDENT = 1.05  # a temperature nearer to 1 moves a probability by a point at most
+PROBE_INPUTS = {
+    "metadata": "the facts of the file",
+    "whole-image": "whole images",
+    "without-lungs": "images without their lungs",
+}
 
 
 @dataclass(frozen=True)
@@ -22,7 +28,7 @@ class Comparison:
     p_adjusted: float
 
     @property
-    def told_apart(self) -> bool:
+    def significant(self) -> bool:
         """Whether interval and corrected test both say that it is more than chance."""
         return self.difference.excludes_zero and self.p_adjusted < 0.05
 
@@ -71,7 +77,7 @@ class ExternalFinding:
     """A rate on the images of an external source beside the same rate in cross-validation, both in percent.
 
     `measure` is "sensitivity" or "specificity" of Covid19, or "recall" of `label`; `images` counts those of the rate.
-    `contradicts` says that the two intervals do not overlap and that the external rate is the lower one. `learnt_from`
+    `contradicts` says that the two intervals do not overlap and that the external rate is the lower one. `training_images`
     are the images of the class from elsewhere that were left to learn from, where a source was left out.
     """
 
@@ -84,12 +90,12 @@ class ExternalFinding:
     internal: Interval
     external: Interval
     contradicts: bool
-    learnt_from: int | None = None
+    training_images: int | None = None
 
     @property
-    def few(self) -> bool:
+    def few_training_images(self) -> bool:
         """Whether so little was left to learn from that a low rate says more of that than of the source."""
-        return self.learnt_from is not None and self.learnt_from < FEW_TO_LEARN_FROM
+        return self.training_images is not None and self.training_images < FEW_TRAINING_IMAGES
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ MEASURES: Mapping[str, str] = {
     "sensitivity": "Sensitivity",
     "specificity": "Specificity",
 }
-"""Field of `Figures` → the heading in the paper's Tables 1, 4 and 5, in their order."""
+"""Field of `Metrics` → the heading in the paper's Tables 1, 4 and 5, in their order."""
 
 
 @dataclass(frozen=True)
@@ -39,17 +39,17 @@ class TwoClass:
     @property
     def accuracy(self) -> float | None:
         """Percent of all images on the right side."""
-        return percent(self.tp + self.tn, self.tp + self.fp + self.fn + self.tn)
+        return percentage(self.tp + self.tn, self.tp + self.fp + self.fn + self.tn)
 
     @property
     def sensitivity(self) -> float | None:
         """Percent of the actual Covid19 images found (eq. 1)."""
-        return percent(self.tp, self.tp + self.fn)
+        return percentage(self.tp, self.tp + self.fn)
 
     @property
     def specificity(self) -> float | None:
         """Percent of the other images left alone (eq. 2)."""
-        return percent(self.tn, self.tn + self.fp)
+        return percentage(self.tn, self.tn + self.fp)
 
     @property
     def matrix(self) -> "np.ndarray":
@@ -60,7 +60,7 @@ class TwoClass:
 
 
 @dataclass(frozen=True)
-class Figures:
+class Metrics:
     """The four measures of §2.5 in percent; `None` where undefined or, for the paper's own, not printed."""
 
     accuracy_2_class: float | None
@@ -92,7 +92,7 @@ class FoldResult:
 
     fold: int
     matrix: "np.ndarray"
-    figures: Figures
+    metrics: Metrics
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,13 +102,13 @@ class StrategyResult:
     strategy: str
     folds: tuple[FoldResult, ...]
     matrix: "np.ndarray"
-    pooled: Figures
+    pooled: Metrics
     spread: Mapping[str, Spread]
 
     @property
-    def mean(self) -> Figures:
+    def mean(self) -> Metrics:
         """Means over folds, the paper's way of stating accuracy (§2.4)."""
-        return Figures(**{measure: self.spread[measure].mean for measure in MEASURES})
+        return Metrics(**{measure: self.spread[measure].mean for measure in MEASURES})
 
 
 Results = Mapping[str, StrategyResult]
@@ -130,12 +130,12 @@ def two_class(matrix: "np.ndarray") -> TwoClass:
     return TwoClass(tp=tp, fp=fp, fn=fn, tn=int(matrix.sum()) - tp - fn - fp)
 
 
-def figures(matrix: "np.ndarray") -> Figures:
+def compute_metrics(matrix: "np.ndarray") -> Metrics:
     """The four measures of §2.5 out of a (7, 7) confusion matrix."""
     binary = two_class(matrix)
-    return Figures(
+    return Metrics(
         accuracy_2_class=binary.accuracy,
-        accuracy_7_class=percent(int(matrix.trace()), int(matrix.sum())),
+        accuracy_7_class=percentage(int(matrix.trace()), int(matrix.sum())),
         sensitivity=binary.sensitivity,
         specificity=binary.specificity,
     )
@@ -148,10 +148,10 @@ def evaluate(predictions: "Predictions", strategy: str) -> StrategyResult:
     for fold in range(predictions.folds):
         held_out = predictions.fold == fold
         matrix = confusion_matrix(predictions.label[held_out], predicted[held_out])
-        folds.append(FoldResult(fold, matrix, figures(matrix)))
+        folds.append(FoldResult(fold, matrix, compute_metrics(matrix)))
     pooled = confusion_matrix(predictions.label, predicted)
-    spreads = {measure: spread(f.figures[measure] for f in folds) for measure in MEASURES}
-    return StrategyResult(strategy, tuple(folds), pooled, figures(pooled), spreads)
+    spreads = {measure: spread(f.metrics[measure] for f in folds) for measure in MEASURES}
+    return StrategyResult(strategy, tuple(folds), pooled, compute_metrics(pooled), spreads)
 
 
 def spread(values: Iterable[float | None]) -> Spread:
@@ -163,7 +163,7 @@ def spread(values: Iterable[float | None]) -> Spread:
     return Spread(mean, sd, len(defined), len(values))
 
 
-def percent(part: int, whole: int) -> float | None:
+def percentage(part: int, whole: int) -> float | None:
     """100 · part / whole, or `None` when there is no whole."""
     return 100 * part / whole if whole else None
 
@@ -175,12 +175,12 @@ def difference(value: float | None, reference: float | None) -> float | None:
 
 def row_shares(matrix: "np.ndarray") -> list[list[float | None]]:
     """Each cell as percent of its actual class; a class without images gives `None`s."""
-    return [[percent(int(cell), int(row.sum())) for cell in row] for row in matrix]
+    return [[percentage(int(cell), int(row.sum())) for cell in row] for row in matrix]
 
 
 def majority_accuracy(matrix: "np.ndarray") -> float | None:
     """7-class accuracy, in percent, of always answering the most frequent actual class."""
-    return percent(int(matrix.sum(axis=1).max()), int(matrix.sum()))
+    return percentage(int(matrix.sum(axis=1).max()), int(matrix.sum()))
 
 
 def source_counts(predictions: "Predictions") -> dict[str, dict[str, int]]:
@@ -195,5 +195,5 @@ def source_counts(predictions: "Predictions") -> dict[str, dict[str, int]]:
 def folds_ahead(first: StrategyResult, second: StrategyResult) -> int:
     """In how many folds `first` has the higher 7-class accuracy; both were tested on the same folds."""
     pairs = zip(first.folds, second.folds, strict=True)
-    gaps = (difference(a.figures.accuracy_7_class, b.figures.accuracy_7_class) for a, b in pairs)
+    gaps = (difference(a.metrics.accuracy_7_class, b.metrics.accuracy_7_class) for a, b in pairs)
     return sum(gap is not None and gap > 0 for gap in gaps)

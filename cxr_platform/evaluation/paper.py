@@ -5,7 +5,7 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from cxr_platform.evaluation.metrics import MEASURES, Figures, TwoClass
+from cxr_platform.evaluation.metrics import MEASURES, Metrics, TwoClass
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 ARXIV_ID = "2004.00338"
 
 
-def paper_figures(strategy: str) -> Figures:
+def paper_metrics(strategy: str) -> Metrics:
     """Percentages of Tables 1, 4 and 5 as printed; `None` where the paper prints none."""
     printed = paper_tables()["figures"][strategy]
-    return Figures(**{measure: printed[measure] for measure in MEASURES})
+    return Metrics(**{measure: printed[measure] for measure in MEASURES})
 
 
 def paper_matrix(strategy: str) -> "np.ndarray | None":

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cxr_platform.errors import StudyError
-from cxr_platform.evaluation.evidence import Evidence, read_evidence
+from cxr_platform.evaluation.evidence_files import Evidence, read_evidence
 from cxr_platform.evaluation.predictions import Predictions, check_against_manifest, load_predictions
 from cxr_platform.evaluation.study import Study, read_study
-from cxr_platform.evaluation.study_results import Outcome, study_outcome
+from cxr_platform.evaluation.study_results import StudyResults, compute_study_results
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Images:
+class ManifestImages:
     """The manifest's images. `facts` has its columns without pixels, indexed by image_id, external images included.
 
     `pixels(image_ids)` gives uint8 (n, S, S) in the order asked for. `info` is the manifest's own record: counts,
@@ -32,7 +32,7 @@ class Images:
 
 
 @dataclass(frozen=True, eq=False)
-class Material:
+class ReportInputs:
     """Everything that sections are computed from; `None` for what there is not, with which each section must live.
 
     `other` are the predictions of the same manifest under the other protocol.
@@ -40,8 +40,8 @@ class Material:
 
     study: Study
     predictions: Predictions
-    outcome: Outcome
-    images: Images | None
+    results: StudyResults
+    images: ManifestImages | None
     evidence: Evidence
     other: tuple[Study, Predictions] | None = None
 
@@ -51,13 +51,13 @@ class Material:
         return self.study.manifest.synthetic
 
 
-def load_material(
+def load_report_inputs(
     study_folder: Path,
     manifest: "Manifest | None" = None,
     other_folder: Path | None = None,
     *,
     with_evidence: bool = True,
-) -> Material:
+) -> ReportInputs:
     """Read a study and all that belongs to it, and check that it belongs together.
 
     With `manifest` the predictions must cover exactly its study images. `other_folder` is a study of the same manifest
@@ -69,20 +69,20 @@ def load_material(
     if manifest is not None:
         images = manifest.table(["image_id", "role", "label"])
         check_against_manifest(predictions, study, images, manifest.content_hash)
-    return Material(
+    return ReportInputs(
         study=study,
         predictions=predictions,
-        outcome=study_outcome(study, predictions),
+        results=compute_study_results(study, predictions),
         images=None if manifest is None else manifest_images(manifest),
         evidence=read_evidence(study_folder) if with_evidence else Evidence(),
         other=None if other_folder is None else _other(other_folder, study, predictions),
     )
 
 
-def manifest_images(manifest: "Manifest") -> Images:
+def manifest_images(manifest: "Manifest") -> ManifestImages:
     """The images of a manifest; pixels stay on disk until they are asked for, and then only those are kept."""
     facts: pd.DataFrame = manifest.table().to_pandas().set_index("image_id")
-    return Images(facts, lambda image_ids: read_pixels(manifest, image_ids), manifest.info)
+    return ManifestImages(facts, lambda image_ids: read_pixels(manifest, image_ids), manifest.info)
 
 
 def read_pixels(manifest: "Manifest", image_ids: Sequence[str]) -> "np.ndarray":

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
-from cxr_platform.evaluation.card_facts import card_facts
-from cxr_platform.evaluation.contents import Contents
-from cxr_platform.evaluation.report_inputs import Material
+from cxr_platform.evaluation.report_contents import ReportContents
+from cxr_platform.evaluation.report_inputs import ReportInputs
+from cxr_platform.evaluation.study_card_facts import card_facts
 from cxr_platform.evaluation.table import SYNTHETIC
 
 FILLED, PARTLY, OPEN = "filled", "partly", "open"
@@ -48,12 +48,12 @@ class Entry:
     state: str
 
 
-def study_card(material: Material, contents: Contents) -> str:
+def study_card(inputs: ReportInputs, contents: ReportContents) -> str:
     """The card as Markdown."""
-    facts = card_facts(material, contents)
+    facts = card_facts(inputs, contents)
     filled = {checklist.name: [entry(item, facts) for item in checklist.items] for checklist in checklists()}
-    lines = [f"# Study card: {material.study.name}", ""]
-    if material.synthetic:
+    lines = [f"# Study card: {inputs.study.name}", ""]
+    if inputs.synthetic:
         lines += [f"**{SYNTHETIC}**: a program drew images of this study; nothing here holds for patients.", ""]
     lines += [*_preface(filled), ""]
     for checklist in checklists():

@@ -3,20 +3,42 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cxr_platform.evaluation.metrics import StrategyResult, evaluate, majority_accuracy, source_counts
+from cxr_platform.evaluation.metrics import (
+    Results,
+    StrategyResult,
+    difference,
+    evaluate,
+    folds_ahead,
+    majority_accuracy,
+    source_counts,
+)
 from cxr_platform.evaluation.predictions import Predictions
-from cxr_platform.evaluation.ranking import Verdict, ranking, verdict
 from cxr_platform.evaluation.statistics.association import single_source
 from cxr_platform.evaluation.study import Study
 
 
+@dataclass(frozen=True)
+class Decision:
+    """The winner and the second. `decided_by` is a measure, `"nothing"` for a full tie or an only strategy.
+
+    `tied` are all strategies that the rule does not part from the winner, in the paper's order, without it.
+    """
+
+    winner: str
+    runner_up: str | None
+    margin_points: float | None
+    decided_by: str
+    folds_ahead: int | None
+    tied: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, eq=False)
-class Outcome:
-    """`results` by strategy, in the paper's order; `counts` are images by class, then source."""
+class StudyResults:
+    """`strategies`: figures by name, in the paper's order; `counts` are images by class, then source."""
 
     study: Study
     counts: Mapping[str, Mapping[str, int]]
-    results: Mapping[str, StrategyResult]
+    strategies: Mapping[str, StrategyResult]
 
     @property
     def images(self) -> int:
@@ -26,17 +48,17 @@ class Outcome:
     @property
     def ranking(self) -> list[StrategyResult]:
         """Best first by the paper's rule."""
-        return ranking(self.results)
+        return ranking(self.strategies)
 
     @property
-    def verdict(self) -> Verdict:
+    def decision(self) -> Decision:
         """The winner and the second by the paper's rule."""
-        return verdict(self.results)
+        return decide(self.strategies)
 
     @property
     def best(self) -> StrategyResult:
         """The winner's figures."""
-        return self.results[self.verdict.winner]
+        return self.strategies[self.decision.winner]
 
     @property
     def majority_accuracy(self) -> float | None:
@@ -55,7 +77,49 @@ class Outcome:
         return single_source(self.counts)
 
 
-def study_outcome(study: Study, predictions: Predictions) -> Outcome:
+def compute_study_results(study: Study, predictions: Predictions) -> StudyResults:
     """Compute the figures of every strategy of `study`."""
     results = {name: evaluate(predictions, name) for name in study.strategies}
-    return Outcome(study, source_counts(predictions), results)
+    return StudyResults(study, source_counts(predictions), results)
+
+
+# Which strategy is best by the paper's rule (§2.5).
+
+
+RULE = "the highest mean 7-class accuracy, then the highest mean specificity, compared to the printed digit (§2.5)"
+
+
+RULE_ORDER = ("accuracy_7_class", "specificity")
+
+
+PRINTED_DIGITS = 2
+
+
+def ranking(results: Results) -> list[StrategyResult]:
+    """Best first. Full ties keep the paper's order, in which the strategy that trains fewer layers stands first."""
+    return sorted(results.values(), key=_merit, reverse=True)
+
+
+def decide(results: Results) -> Decision:
+    """Name the winner of at least one result; the margin is in points of mean 7-class accuracy."""
+    first, *others = ranking(results)
+    if not others:
+        return Decision(first.strategy, None, None, "nothing", None)
+    second = others[0]
+    margin = difference(first.mean.accuracy_7_class, second.mean.accuracy_7_class)
+    level = tuple(other.strategy for other in others if _merit(other) == _merit(first))
+    ahead = folds_ahead(first, second)
+    return Decision(first.strategy, second.strategy, margin, _decided_by(first, second), ahead, level)
+
+
+def _merit(result: StrategyResult) -> list[float]:
+    """What the rule compares, at the printed digit; an undefined measure ranks below every defined one."""
+    measures = (result.mean[name] for name in RULE_ORDER)
+    return [-1.0 if m is None else round(m, PRINTED_DIGITS) for m in measures]
+
+
+def _decided_by(first: StrategyResult, second: StrategyResult) -> str:
+    for name, a, b in zip(RULE_ORDER, _merit(first), _merit(second), strict=True):
+        if a != b:
+            return name
+    return "nothing"

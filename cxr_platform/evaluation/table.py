@@ -7,13 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cxr_platform.domain.interval import Interval
+from cxr_platform.evaluation.formatting import Value, text
 from cxr_platform.evaluation.metrics import Spread
 
-Value = Interval | Spread | float | int | str | None
-
 SYNTHETIC = "SYNTHETIC IMAGES"
-ABSENT = "–"
-MINUS = "−"
 
 
 @dataclass(frozen=True)
@@ -53,38 +50,6 @@ class Table:
             length = len(list(group))
             spans += [length] + [0] * (length - 1)
         return spans
-
-
-def text(value: Value, *, signed: bool = False) -> str:
-    """A cell as people read it: two decimals, as the paper; mean ± standard deviation; a figure with its interval in
-    parentheses; a dash for what there is not."""
-    if value is None:
-        return ABSENT
-    if isinstance(value, Interval):
-        return _interval_text(value)
-    if isinstance(value, Spread):
-        return _spread_text(value)
-    if isinstance(value, float):
-        return _decimal(value, 2, signed)
-    return f"{value:,}" if isinstance(value, int) else value
-
-
-def _decimal(value: float, digits: int, signed: bool) -> str:
-    if round(value, digits) == 0:
-        return f"{0:.{digits}f}"  # no sign before nothing
-    return f"{value:{'+' if signed else ''}.{digits}f}".replace("-", MINUS)
-
-
-def _interval_text(value: Interval) -> str:
-    digits = 3 if value.ratio else 2
-    shown = [ABSENT if v is None else _decimal(v, digits, value.signed) for v in (value.value, value.low, value.high)]
-    return shown[0] if value.low is None and value.high is None else f"{shown[0]} ({shown[1]} to {shown[2]})"
-
-
-def _spread_text(value: Spread) -> str:
-    shown = [ABSENT if v is None else _decimal(v, 3 if value.ratio else 2, False) for v in (value.mean, value.sd)]
-    mean = shown[0] if value.sd is None else f"{shown[0]} ± {shown[1]}"
-    return f"{mean} ({value.defined} of {value.folds} folds)" if 0 < value.defined < value.folds else mean
 
 
 def to_markdown(table: Table) -> str:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cxr_platform.errors import NotPossible, StorageError, WeightsError
-from cxr_platform.evaluation.evidence import FOLDER, INDEX_FILE, predictions_hash
+from cxr_platform.evaluation.evidence_files import FOLDER, INDEX_FILE, predictions_hash
 from cxr_platform.evidence.workspace import Workspace
 
 

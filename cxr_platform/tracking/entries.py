@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cxr_platform.evaluation.flatten import leaves
+from cxr_platform.evaluation.formatting import flatten
 from cxr_platform.tracking.finished import Finished
 
 PREDICTIONS_TAG, RESULTS_TAG = "cxr.predictions_sha256", "cxr.results_sha256"
@@ -25,7 +25,7 @@ Metric = tuple[str, float, int]
 
 def study_params(finished: Finished) -> dict[str, str]:
     """The profile, under the names by which its settings are overridden."""
-    return {".".join(map(_allowed, path)): str(value) for path, value in leaves(finished.study.profile)}
+    return {".".join(map(_allowed, path)): str(value) for path, value in flatten(finished.study.profile)}
 
 
 def study_tags(finished: Finished) -> dict[str, str]:
@@ -71,7 +71,7 @@ def trial_metrics(trial: Mapping[str, Any]) -> list[Metric]:
 
 def _numbers(tree: Mapping[str, Any], above: str) -> Iterator[tuple[str, float]]:
     """Every number under its path; undefined figures, lists and truths are none."""
-    for path, value in leaves(tree):
+    for path, value in flatten(tree):
         if isinstance(value, int | float) and not isinstance(value, bool) and LEFT_OUT not in path[:-1]:
             yield "/".join(map(_allowed, (above, *path))), float(value)
 

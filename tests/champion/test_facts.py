@@ -10,10 +10,10 @@ from cxr_platform.champion.facts import OutOfFold, out_of_fold
 from cxr_platform.champion.indeterminate_zone import decided
 from cxr_platform.errors import NotPossible, StudyError
 from cxr_platform.evaluation.predictions import Predictions, load_predictions
+from cxr_platform.evaluation.statistics.bootstrap import study_bootstrap
+from cxr_platform.evaluation.statistics.calibration import fit_temperature, scale
 from cxr_platform.evaluation.statistics.measures import FIGURES_OF_MERIT, strategy_measures
-from cxr_platform.evaluation.statistics.operating_point import operating_points
-from cxr_platform.evaluation.statistics.resampling import study_bootstrap
-from cxr_platform.evaluation.statistics.temperature import fit_temperature, scale
+from cxr_platform.evaluation.statistics.thresholds import cross_fitted_thresholds
 from cxr_platform.evaluation.study import Study, read_study
 from cxr_platform.labels import CLASSES
 from tests.champion.builders import made, made_study
@@ -36,7 +36,7 @@ def test_every_figure_of_merit_is_the_reports() -> None:
     facts = facts_of()
     assert facts.measures == strategy_measures(predictions, "scratch", bootstrap)
     assert facts.measures.pooled.keys() == FIGURES_OF_MERIT.keys()
-    assert facts.point == operating_points(predictions, "scratch", bootstrap, (0.95,))[0]
+    assert facts.point == cross_fitted_thresholds(predictions, "scratch", bootstrap, (0.95,))[0]
 
 
 def test_temperature_and_threshold_are_chosen_on_all_folds() -> None:

@@ -6,9 +6,9 @@ import pytest
 
 from cxr_platform.champion.indeterminate_zone import COVID, decided, threshold_zone, weighted_thresholds
 from cxr_platform.evaluation.predictions import Predictions, load_predictions
-from cxr_platform.evaluation.statistics.operating_point import highest_threshold, operating_points
-from cxr_platform.evaluation.statistics.resampling import Bootstrap, study_bootstrap
-from cxr_platform.evaluation.statistics.temperature import scale
+from cxr_platform.evaluation.statistics.bootstrap import Bootstrap, study_bootstrap
+from cxr_platform.evaluation.statistics.calibration import scale
+from cxr_platform.evaluation.statistics.thresholds import cross_fitted_thresholds, highest_threshold
 from cxr_platform.evaluation.study import Study, read_study
 from cxr_platform.registry.bundle import Decided, Figure, OperatingPoint
 from cxr_platform.serving.screener import decide
@@ -35,7 +35,7 @@ def served(threshold: float, zone: tuple[float, float]) -> OperatingPoint:
 
 def test_figures_are_those_of_the_servers_own_decision_image_by_image(study: Study, predictions: Predictions) -> None:
     bootstrap = study_bootstrap(study, predictions)
-    (point,) = operating_points(predictions, "scratch", bootstrap, (TARGET,))
+    (point,) = cross_fitted_thresholds(predictions, "scratch", bootstrap, (TARGET,))
     said = np.empty(len(predictions.label), dtype=object)
     for k, choice in enumerate(point.by_fold):
         assert choice.threshold is not None
@@ -60,7 +60,7 @@ def test_the_served_rule_finds_fewer_and_clears_fewer_than_the_threshold_that_de
     study: Study, predictions: Predictions
 ) -> None:
     bootstrap = study_bootstrap(study, predictions)
-    (point,) = operating_points(predictions, "scratch", bootstrap, (TARGET,))
+    (point,) = cross_fitted_thresholds(predictions, "scratch", bootstrap, (TARGET,))
     found = decided(predictions, "scratch", point, bootstrap)
     values = (found.found.value, point.sensitivity.value, found.cleared.value, point.specificity.value)
     assert all(value is not None for value in values)

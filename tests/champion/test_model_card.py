@@ -8,9 +8,8 @@ import pytest
 from cxr_platform.champion.facts import out_of_fold
 from cxr_platform.champion.model_card import model_card, model_card_head
 from cxr_platform.champion.reported import Reported
-from cxr_platform.evaluation.prose import rate
+from cxr_platform.evaluation.formatting import rate, text
 from cxr_platform.evaluation.report_inputs import manifest_images
-from cxr_platform.evaluation.table import text
 from cxr_platform.registry.bundle import Bundle, Decided, Figure, OperatingPoint, Parity, StudyFacts, TrainingFacts
 from tests.champion.builders import HASH, made, made_study, material
 

@@ -8,7 +8,7 @@ import pytest
 from cxr_platform.champion.reported import reported
 from cxr_platform.evaluation.predictions import load_predictions
 from cxr_platform.evaluation.study import read_study
-from cxr_platform.evaluation.study_results import study_outcome
+from cxr_platform.evaluation.study_results import compute_study_results
 from cxr_platform.evaluation.summary import INTERVALS
 from tests.champion.builders import made, made_study
 
@@ -20,7 +20,7 @@ ANSWER = {
 
 def outcome_of(folder: Path):
     study = read_study(folder)
-    return study_outcome(study, load_predictions(folder, study))
+    return compute_study_results(study, load_predictions(folder, study))
 
 
 def write_results(folder: Path, **study: object) -> None:

@@ -7,8 +7,7 @@ import pytest
 
 from cxr_platform.champion.facts import OutOfFold, out_of_fold
 from cxr_platform.champion.winner import another_won, winner_sentence
-from cxr_platform.evaluation.ranking import Verdict
-from cxr_platform.evaluation.study_results import Outcome
+from cxr_platform.evaluation.study_results import Decision, StudyResults
 from tests.champion.builders import material
 
 
@@ -18,8 +17,8 @@ def facts_of(strategy: str) -> OutOfFold:
     return out_of_fold(parts.study, parts.predictions, strategy)
 
 
-def judged(facts: OutOfFold, verdict: Verdict, monkeypatch: pytest.MonkeyPatch) -> OutOfFold:
-    monkeypatch.setattr(Outcome, "verdict", property(lambda _: verdict))
+def judged(facts: OutOfFold, verdict: Decision, monkeypatch: pytest.MonkeyPatch) -> OutOfFold:
+    monkeypatch.setattr(StudyResults, "decision", property(lambda _: verdict))
     return replace(facts, winner=facts.winner if verdict.winner != facts.strategy else None)
 
 
@@ -38,7 +37,7 @@ def test_a_loser_names_the_winner_and_gives_the_figures_of_both() -> None:
 
 @pytest.mark.parametrize("strategy", ["scratch", "off-the-shelf"])
 def test_of_level_strategies_none_is_said_to_have_won(strategy: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    level = Verdict("off-the-shelf", "scratch", 0.0, "nothing", 0, ("scratch",))
+    level = Decision("off-the-shelf", "scratch", 0.0, "nothing", 0, ("scratch",))
     facts = judged(facts_of(strategy), level, monkeypatch)
     other = {"scratch": "off-the-shelf features", "off-the-shelf": "training from scratch"}[strategy]
     assert winner_sentence(facts).endswith(f"shares the first place of the study with {other}.")
@@ -46,5 +45,5 @@ def test_of_level_strategies_none_is_said_to_have_won(strategy: str, monkeypatch
 
 
 def test_an_only_strategy_has_won_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    facts = judged(facts_of("scratch"), Verdict("scratch", None, None, "nothing", None), monkeypatch)
+    facts = judged(facts_of("scratch"), Decision("scratch", None, None, "nothing", None), monkeypatch)
     assert winner_sentence(facts) == "No other strategy was run in the study than this one, training from scratch."

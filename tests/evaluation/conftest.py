@@ -8,32 +8,32 @@ import pytest
 
 from cxr_platform.evaluation.predictions import load_predictions
 from cxr_platform.evaluation.study import read_study
-from cxr_platform.evaluation.study_results import Outcome, study_outcome
+from cxr_platform.evaluation.study_results import StudyResults, compute_study_results
 from tests.evaluation.builders import drawn_frame, printed_frame, write_study
 
 
-def outcome_of(folder: Path) -> Outcome:
+def outcome_of(folder: Path) -> StudyResults:
     study = read_study(folder)
-    return study_outcome(study, load_predictions(folder, study))
+    return compute_study_results(study, load_predictions(folder, study))
 
 
 @pytest.fixture(scope="session")
-def all_strategies(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+def all_strategies(tmp_path_factory: pytest.TempPathFactory) -> StudyResults:
     """Eight strategies on synthetic images."""
     return outcome_of(write_study(tmp_path_factory.mktemp("all"), drawn_frame(), synthetic=True))
 
 
 @pytest.fixture(scope="session")
-def as_printed(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+def as_printed(tmp_path_factory: pytest.TempPathFactory) -> StudyResults:
     """The two strategies whose matrices the paper prints, image for image, in ten folds."""
     return outcome_of(write_study(tmp_path_factory.mktemp("printed"), printed_frame(), protocol="paper"))
 
 
 @pytest.fixture
-def outcome(tmp_path: Path) -> Callable[..., Outcome]:
-    """The outcome of a frame of predictions."""
+def results(tmp_path: Path) -> Callable[..., StudyResults]:
+    """The results of a frame of predictions."""
 
-    def build(frame: pd.DataFrame, **options: object) -> Outcome:
+    def build(frame: pd.DataFrame, **options: object) -> StudyResults:
         return outcome_of(write_study(tmp_path, frame, **options))  # type: ignore[arg-type]
 
     return build

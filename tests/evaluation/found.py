@@ -4,9 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from cxr_platform.domain.interval import Interval
-from cxr_platform.evaluation.canvas import Picture
-from cxr_platform.evaluation.compute import Compute
-from cxr_platform.evaluation.contents import Contents
 from cxr_platform.evaluation.findings import (
     Association,
     Comparison,
@@ -16,10 +13,12 @@ from cxr_platform.evaluation.findings import (
     ProbeFinding,
     SourceFinding,
 )
-from cxr_platform.evaluation.section import Section
-from cxr_platform.evaluation.study_results import Outcome
+from cxr_platform.evaluation.pictures import Picture
+from cxr_platform.evaluation.report_contents import ReportContents, Section
+from cxr_platform.evaluation.report_tables import report_tables
+from cxr_platform.evaluation.resource_use import ResourceUse
+from cxr_platform.evaluation.study_results import StudyResults
 from cxr_platform.evaluation.table import Row, Table
-from cxr_platform.evaluation.tables import report_tables
 
 PIXEL = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d4944415478da63f8cfc0f01f00050001ff"
@@ -38,7 +37,7 @@ CONTRADICTION = ExternalFinding(
     external=Interval(22.22, 5.56, 44.44),
     contradicts=True,
 )
-COMPUTE = Compute(80, 7200.0, 14400.0, 1800.0, 3600.0)
+COMPUTE = ResourceUse(80, 7200.0, 14400.0, 1800.0, 3600.0)
 LUNGS_SEEN = LungShare("scratch", 40, Interval(61.0, 57.0, 65.0), 30.0, low=False)
 
 
@@ -90,14 +89,14 @@ def full_section(name: str) -> Section:
 
 
 def contents(
-    outcome: Outcome,
+    results: StudyResults,
     sections: Sequence[Section] = (),
     found: Findings | None = None,
     pictures: int = 2,
-    compute: Compute = COMPUTE,
-) -> Contents:
+    compute: ResourceUse = COMPUTE,
+) -> ReportContents:
     """A report whose own pictures are one pixel each."""
     drawn = [
         Picture(f"drawn-{n}", f"Caption {n}.", f"Picture {n} of the study, one pixel.", PIXEL) for n in range(pictures)
     ]
-    return Contents(outcome, found or findings(), report_tables(outcome), drawn, sections, compute)
+    return ReportContents(results, found or findings(), report_tables(results), drawn, sections, compute)

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxr_platform.evaluation.evidence import Evidence
+from cxr_platform.evaluation.evidence_files import Evidence
 from cxr_platform.evaluation.metrics import source_counts
 from cxr_platform.evaluation.predictions import Predictions
-from cxr_platform.evaluation.report_inputs import Images, Material
+from cxr_platform.evaluation.report_inputs import ManifestImages, ReportInputs
 from cxr_platform.evaluation.study import Study, StudyManifest
-from cxr_platform.evaluation.study_results import study_outcome
+from cxr_platform.evaluation.study_results import compute_study_results
 from cxr_platform.labels import CLASSES
 from tests.evaluation.builders import probabilities
 
@@ -34,13 +34,13 @@ def predictions(source: Sequence[str], label: Sequence[str], predicted: Sequence
     )
 
 
-def material(
+def report_inputs(
     scored: Predictions,
     facts: Mapping[str, Sequence[Any]] | None = None,
     *,
     synthetic: bool = False,
     external: Mapping[str, Mapping[str, int]] | None = None,
-) -> Material:
+) -> ReportInputs:
     """`facts` are columns of the manifest (view, sex, age), `external` images by class and source beside the study's."""
     inside = source_counts(scored)
     counts = {c: {**inside[c], **(external or {}).get(c, {})} for c in CLASSES}
@@ -49,5 +49,5 @@ def material(
     images = None
     if facts is not None:
         frame = pd.DataFrame({"view": None, "sex": None, "age": np.nan, **facts}, index=pd.Index(scored.image_id))
-        images = Images(frame, lambda _: np.zeros((0, 8, 8), np.uint8))
-    return Material(study, scored, study_outcome(study, scored), images, Evidence())
+        images = ManifestImages(frame, lambda _: np.zeros((0, 8, 8), np.uint8))
+    return ReportInputs(study, scored, compute_study_results(study, scored), images, Evidence())

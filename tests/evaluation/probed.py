@@ -7,24 +7,24 @@ import numpy as np
 import pandas as pd
 
 from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
-from cxr_platform.evaluation.evidence import Evidence
+from cxr_platform.evaluation.evidence_files import Evidence
 from cxr_platform.evaluation.predictions import Predictions
-from cxr_platform.evaluation.report_inputs import Material
+from cxr_platform.evaluation.report_inputs import ReportInputs
 from cxr_platform.labels import CLASSES
 from tests.evaluation.builders import probabilities
-from tests.evaluation.planted import material, predictions
+from tests.evaluation.planted import predictions, report_inputs
 
 LABELS = ("Covid19", "Pneumonia", "Normal", "Normal") * 50
 SOURCES = ("east",) * 100 + ("west",) * 100
 
 
-def with_evidence(made: Material, absent: Mapping[str, str] | None = None, **parts: pd.DataFrame) -> Material:
+def with_evidence(made: ReportInputs, absent: Mapping[str, str] | None = None, **parts: pd.DataFrame) -> ReportInputs:
     return replace(made, evidence=Evidence(parts, absent or {}))
 
 
-def study(right: int = 190, *, synthetic: bool = False) -> Material:
+def study(right: int = 190, *, synthetic: bool = False) -> ReportInputs:
     """200 images of two sources, half of them Normal, of which the network has the first `right` right."""
-    return material(predictions(SOURCES, LABELS, answers(right)), synthetic=synthetic)
+    return report_inputs(predictions(SOURCES, LABELS, answers(right)), synthetic=synthetic)
 
 
 def answers(right: int) -> list[str]:

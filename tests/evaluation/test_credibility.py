@@ -1,9 +1,16 @@
 from dataclasses import replace
 
 from cxr_platform.domain.interval import Interval
-from cxr_platform.evaluation.credibility import NO, NOTHING_AGAINST, PARTLY, UNKNOWN, belief, contradictions
+from cxr_platform.evaluation.credibility import (
+    NOT_CONTRADICTED,
+    NOT_SUPPORTED,
+    NOT_TESTED,
+    PARTLY_SUPPORTED,
+    assess_credibility,
+    contradictions,
+)
 from cxr_platform.evaluation.findings import (
-    FEW_TO_LEARN_FROM,
+    FEW_TRAINING_IMAGES,
     Association,
     ExternalFinding,
     LeakageFinding,
@@ -12,16 +19,16 @@ from cxr_platform.evaluation.findings import (
 from tests.evaluation.found import CONTRADICTION, LUNGS_SEEN, SINGLE, findings, probe, told_source
 
 
-def sentence(outcome, **changes) -> str:
-    judged = belief(outcome, findings(**changes))
+def sentence(results, **changes) -> str:
+    judged = assess_credibility(results, findings(**changes))
     return f"{judged.verdict}: {judged.because}".replace("\N{NO-BREAK SPACE}", " ")
 
 
 def test_where_nothing_speaks_against_it_that_is_no_proof(all_strategies):
     harmless = (probe(accuracy=90.0), probe("without-lungs"))
-    judged = belief(all_strategies, findings(lungs=LUNGS_SEEN, probes=harmless))
+    judged = assess_credibility(all_strategies, findings(lungs=LUNGS_SEEN, probes=harmless))
 
-    assert judged.verdict == NOTHING_AGAINST
+    assert judged.verdict == NOT_CONTRADICTED
     assert not judged.alarm
     assert judged.reasons == ()
     assert "“without lungs”, reaches 80.00\N{NO-BREAK SPACE}% (78.00 to 82.00)" in judged.because
@@ -29,9 +36,9 @@ def test_where_nothing_speaks_against_it_that_is_no_proof(all_strategies):
 
 
 def test_where_nothing_was_computed_nothing_is_known(all_strategies):
-    judged = belief(all_strategies, findings(probes=()))
+    judged = assess_credibility(all_strategies, findings(probes=()))
 
-    assert judged.verdict == UNKNOWN
+    assert judged.verdict == NOT_TESTED
     assert "neither probes for shortcuts nor images from elsewhere" in judged.because
 
 
@@ -56,14 +63,24 @@ def test_specificity_that_falls_within_sources_that_have_both_is_severe(all_stra
 
 def test_a_source_left_out_speaks_against_it_unless_next_to_nothing_was_left_to_learn_from(all_strategies):
     fell = ExternalFinding(
-        "kermany", "recall", "Normal", "whole-image", 1335, 1197, Interval(93.3), Interval(10.3), True, learnt_from=500
+        "kermany",
+        "recall",
+        "Normal",
+        "whole-image",
+        1335,
+        1197,
+        Interval(93.3),
+        Interval(10.3),
+        True,
+        training_images=500,
     )
 
     severe, doubt = (
-        belief(all_strategies, findings(left_out=(replace(fell, learnt_from=n),))) for n in (FEW_TO_LEARN_FROM, 27)
+        assess_credibility(all_strategies, findings(left_out=(replace(fell, training_images=n),)))
+        for n in (FEW_TRAINING_IMAGES, 27)
     )
 
-    assert (severe.verdict, doubt.verdict) == (NO, PARTLY)
+    assert (severe.verdict, doubt.verdict) == (NOT_SUPPORTED, PARTLY_SUPPORTED)
     assert "its 1,335 Normal images, and" in severe.because
     assert "its 1,335 Normal images (only 27 from elsewhere to learn from), and" in doubt.because
 
@@ -160,7 +177,7 @@ def test_sources_left_out_without_a_fall_are_not_called_equal(all_strategies):
 def test_external_images_that_agree_are_no_reason(all_strategies):
     agreeing = replace(CONTRADICTION, external=Interval(97.0, 94.0, 100.0), contradicts=False)
 
-    assert belief(all_strategies, findings(external=(agreeing,))).verdict == NOTHING_AGAINST
+    assert assess_credibility(all_strategies, findings(external=(agreeing,))).verdict == NOT_CONTRADICTED
 
 
 def test_a_probe_that_knows_too_much_ends_belief(all_strategies):
@@ -173,9 +190,9 @@ def test_a_probe_that_knows_too_much_ends_belief(all_strategies):
 
 
 def test_single_sources_are_a_doubt_and_the_source_told_from_pixels_another(all_strategies):
-    judged = belief(all_strategies, findings(association=SINGLE, source_probes=(told_source(95.0),)))
+    judged = assess_credibility(all_strategies, findings(association=SINGLE, source_probes=(told_source(95.0),)))
 
-    assert judged.verdict == PARTLY
+    assert judged.verdict == PARTLY_SUPPORTED
     assert judged.alarm
     assert "3 of 7 classes come from a single source (Cramér's V 0.87" in judged.because
     assert "the source is told from whole images for 95.00" in judged.because
@@ -188,7 +205,7 @@ def test_a_source_that_is_hardly_told_is_no_reason(all_strategies):
 
 
 def test_a_source_that_says_nothing_of_the_class_may_be_told(all_strategies):
-    assert belief(all_strategies, findings(source_probes=(told_source(99.0),))).verdict == NOTHING_AGAINST
+    assert assess_credibility(all_strategies, findings(source_probes=(told_source(99.0),))).verdict == NOT_CONTRADICTED
 
 
 def test_class_and_source_may_go_together_without_a_single_source(all_strategies):
@@ -202,7 +219,10 @@ def test_one_source_leaves_open_what_holds_elsewhere(all_strategies):
     agreeing = replace(CONTRADICTION, contradicts=False)
 
     assert "all images come from one source" in sentence(all_strategies, association=alone)
-    assert belief(all_strategies, findings(association=alone, external=(agreeing,))).verdict == NOTHING_AGAINST
+    assert (
+        assess_credibility(all_strategies, findings(association=alone, external=(agreeing,))).verdict
+        == NOT_CONTRADICTED
+    )
 
 
 def test_heatmaps_beside_the_lungs_are_a_doubt(all_strategies):
@@ -229,13 +249,13 @@ def test_the_paper_protocol_is_a_doubt_with_its_figure_where_it_is_known(as_prin
 
     assert "both sides of a fold, which makes figures too high." in sentence(as_printed)
     assert "too high; they are 3.20 points above those of grouped folds." in sentence(as_printed, leakage=leaking)
-    assert belief(as_printed, findings(leakage=harmless)).verdict == NOTHING_AGAINST
+    assert assess_credibility(as_printed, findings(leakage=harmless)).verdict == NOT_CONTRADICTED
 
 
 def test_leakage_under_the_other_protocol_does_not_speak_against_grouped_folds(all_strategies):
     leaking = LeakageFinding("scratch", Interval(3.2, 1.1, 5.0, signed=True))
 
-    assert belief(all_strategies, findings(leakage=leaking)).verdict == NOTHING_AGAINST
+    assert assess_credibility(all_strategies, findings(leakage=leaking)).verdict == NOT_CONTRADICTED
 
 
 def test_all_probes_that_know_too_much_stand_together(all_strategies):
@@ -248,7 +268,7 @@ def test_all_probes_that_know_too_much_stand_together(all_strategies):
 
 
 def test_what_has_no_room_in_the_sentence_is_kept(all_strategies):
-    judged = belief(
+    judged = assess_credibility(
         all_strategies,
         findings(
             external=(CONTRADICTION,),
@@ -259,6 +279,6 @@ def test_what_has_no_room_in_the_sentence_is_kept(all_strategies):
     )
 
     assert [clause[:16] for clause in judged.because.split("; ")[:3]] == [
-        "14 of the 18 fil", "without the lung", "3 of 7 classes c"
+        "14 of the 18 ima", "without the lung", "3 of 7 classes c"
     ]  # fmt: skip
     assert [reason.text[:20] for reason in judged.further] == ["the source is told f"]

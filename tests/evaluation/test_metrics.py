@@ -10,10 +10,10 @@ from cxr_platform.evaluation.metrics import (
     MEASURES,
     Spread,
     TwoClass,
+    compute_metrics,
     confusion_matrix,
     difference,
     evaluate,
-    figures,
     folds_ahead,
     majority_accuracy,
     row_shares,
@@ -46,7 +46,7 @@ def test_the_matrix_has_actual_classes_in_rows_and_predicted_ones_in_columns():
 @given(positions)
 def test_figures_from_a_matrix_are_those_of_scikit_learn_from_predictions(pairs):
     actual, predicted = np.array(pairs).T
-    ours = figures(confusion_matrix(actual, predicted))
+    ours = compute_metrics(confusion_matrix(actual, predicted))
     is_covid, said_covid = actual == 0, predicted == 0
 
     assert math.isclose(ours.accuracy_7_class, 100 * accuracy_score(actual, predicted))
@@ -66,8 +66,8 @@ def test_two_class_counts_a_wrong_non_covid_class_as_a_true_negative():
     matrix[5, 6] = 3
 
     assert two_class(matrix) == TwoClass(tp=0, fp=0, fn=0, tn=3)
-    assert figures(matrix).accuracy_7_class == 0
-    assert figures(matrix).accuracy_2_class == 100
+    assert compute_metrics(matrix).accuracy_7_class == 0
+    assert compute_metrics(matrix).accuracy_2_class == 100
 
 
 def test_two_class_matrix_has_rows_actual():
@@ -116,9 +116,9 @@ def test_means_are_over_folds_not_over_images(predictions):
     result = evaluate(predictions, "off-the-shelf")
 
     for measure in MEASURES:
-        by_hand = np.mean([fold.figures[measure] for fold in result.folds])
+        by_hand = np.mean([fold.metrics[measure] for fold in result.folds])
         assert result.mean[measure] == pytest.approx(by_hand)
-        assert result.spread[measure].sd == pytest.approx(np.std([f.figures[measure] for f in result.folds], ddof=1))
+        assert result.spread[measure].sd == pytest.approx(np.std([f.metrics[measure] for f in result.folds], ddof=1))
 
 
 def test_folds_ahead_counts_strict_leads_in_both_directions(predictions):

@@ -1,8 +1,8 @@
 import pytest
 
 from cxr_platform.domain.strategies import PAPER_WINNER, STRATEGY_NAMES, TITLES
-from cxr_platform.evaluation.metrics import MEASURES, TwoClass, figures, two_class
-from cxr_platform.evaluation.paper import ARXIV_ID, paper_figures, paper_matrix, paper_tables, paper_two_class
+from cxr_platform.evaluation.metrics import MEASURES, TwoClass, compute_metrics, two_class
+from cxr_platform.evaluation.paper import ARXIV_ID, paper_matrix, paper_metrics, paper_tables, paper_two_class
 from cxr_platform.labels import CLASSES, PAPER_COUNTS
 
 WITH_MATRIX = ("off-the-shelf", "scratch")
@@ -27,7 +27,7 @@ def test_rows_of_the_stored_matrices_add_up_to_the_images_of_section_2_1(strateg
 
 
 def test_table_2_gives_the_figures_of_table_1_to_the_printed_digit():
-    found = figures(paper_matrix("off-the-shelf"))
+    found = compute_metrics(paper_matrix("off-the-shelf"))
 
     assert f"{found.accuracy_2_class:.2f}" == "88.81"
     assert f"{found.accuracy_7_class:.2f}" == "51.98"
@@ -35,8 +35,8 @@ def test_table_2_gives_the_figures_of_table_1_to_the_printed_digit():
 
 
 def test_table_2_gives_the_specificity_that_table_1_leaves_out():
-    assert paper_figures("off-the-shelf").specificity is None
-    assert f"{figures(paper_matrix('off-the-shelf')).specificity:.2f}" == "99.91"
+    assert paper_metrics("off-the-shelf").specificity is None
+    assert f"{compute_metrics(paper_matrix('off-the-shelf')).specificity:.2f}" == "99.91"
 
 
 def test_table_2_gives_the_counts_of_table_3():
@@ -44,7 +44,7 @@ def test_table_2_gives_the_counts_of_table_3():
 
 
 def test_table_6_gives_the_figures_of_table_5_to_the_printed_digit():
-    found = figures(paper_matrix("scratch"))
+    found = compute_metrics(paper_matrix("scratch"))
 
     assert f"{found.accuracy_2_class:.2f}" == "99.18"
     assert f"{found.accuracy_7_class:.2f}" == "87.66"
@@ -58,7 +58,7 @@ def test_table_6_gives_the_counts_of_table_7():
 
 @pytest.mark.parametrize("strategy", WITH_MATRIX)
 def test_the_stored_figures_and_counts_are_those_of_the_stored_matrix(strategy):
-    found, printed = figures(paper_matrix(strategy)), paper_figures(strategy)
+    found, printed = compute_metrics(paper_matrix(strategy)), paper_metrics(strategy)
 
     for measure in MEASURES:
         if printed[measure] is not None:
@@ -72,18 +72,18 @@ def test_only_two_strategies_have_a_matrix_in_the_paper():
 
 
 def test_the_winner_named_is_the_highest_printed_accuracy():
-    assert max(TITLES, key=lambda s: paper_figures(s).accuracy_7_class) == PAPER_WINNER
+    assert max(TITLES, key=lambda s: paper_metrics(s).accuracy_7_class) == PAPER_WINNER
 
 
 def implied_two_class_accuracy(strategy: str) -> str:
     """From sensitivity and specificity, weighted with the paper's images."""
-    printed, covid, images = paper_figures(strategy), PAPER_COUNTS["Covid19"], sum(PAPER_COUNTS.values())
+    printed, covid, images = paper_metrics(strategy), PAPER_COUNTS["Covid19"], sum(PAPER_COUNTS.values())
     return f"{(printed.sensitivity * covid + printed.specificity * (images - covid)) / images:.2f}"
 
 
 def test_table_4_agrees_with_itself_for_fine_tuning_7():
     assert (
-        implied_two_class_accuracy("fine-tuning-7") == "90.37" == f"{paper_figures('fine-tuning-7').accuracy_2_class}"
+        implied_two_class_accuracy("fine-tuning-7") == "90.37" == f"{paper_metrics('fine-tuning-7').accuracy_2_class}"
     )
 
 
@@ -92,5 +92,5 @@ def test_table_4_agrees_with_itself_for_fine_tuning_7():
 )
 def test_table_4_is_known_to_disagree_with_itself_for_fine_tuning_9_and_11(strategy, implied, printed):
     assert implied_two_class_accuracy(strategy) == implied
-    assert f"{paper_figures(strategy).accuracy_2_class}" == printed
+    assert f"{paper_metrics(strategy).accuracy_2_class}" == printed
     assert any(implied in line and printed in line for line in paper_tables()["inconsistencies"])

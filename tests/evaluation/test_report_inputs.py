@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from cxr_platform.errors import PredictionsError, StudyError
-from cxr_platform.evaluation.report_inputs import load_material, read_pixels
+from cxr_platform.evaluation.report_inputs import load_report_inputs, read_pixels
 from cxr_platform.manifest.store import Manifest
 from tests.evaluation.builders import drawn, image_frame, with_predictions, write_study
 from tests.evaluation.stored import SIDE, rewritten, write_manifest
@@ -35,18 +35,18 @@ def other(tmp_path: Path) -> Path:
 
 
 def test_a_study_alone_has_no_images_and_no_evidence(study):
-    material = load_material(study)
+    inputs = load_report_inputs(study)
 
-    assert material.study.name == "test"
-    assert material.outcome.images == 340
-    assert material.images is None
-    assert material.other is None
-    assert not material.evidence.parts
-    assert not material.synthetic
+    assert inputs.study.name == "test"
+    assert inputs.results.images == 340
+    assert inputs.images is None
+    assert inputs.other is None
+    assert not inputs.evidence.parts
+    assert not inputs.synthetic
 
 
 def test_with_its_manifest_the_facts_of_every_image_are_there(study, manifest):
-    images = load_material(study, manifest).images
+    images = load_report_inputs(study, manifest).images
 
     assert images.facts.loc["abroad-2", "source"] == "abroad"
     assert images.facts.loc["image-00003", "sex"] == "F"
@@ -56,12 +56,14 @@ def test_with_its_manifest_the_facts_of_every_image_are_there(study, manifest):
 
 
 def test_pixels_come_in_the_order_asked_for(study, manifest):
-    pixels = load_material(study, manifest).images.pixels(["abroad-1", "image-00300", "image-00002", "image-00300"])
+    pixels = load_report_inputs(study, manifest).images.pixels(
+        ["abroad-1", "image-00300", "image-00002", "image-00300"]
+    )
 
     assert pixels.dtype == np.uint8
     assert pixels.shape == (4, SIDE, SIDE)
     assert pixels[:, 0, 0].tolist() == [340 % 251, 300 % 251, 2, 300 % 251]
-    assert load_material(study, manifest).images.pixels([]).shape == (0, SIDE, SIDE)
+    assert load_report_inputs(study, manifest).images.pixels([]).shape == (0, SIDE, SIDE)
 
 
 def test_only_what_is_needed_is_read(manifest, monkeypatch):
@@ -83,32 +85,32 @@ def test_a_missing_fold_is_refused(study, manifest):
     FRAME[FRAME["fold"] != 1].to_parquet(study / "predictions.parquet")
 
     with pytest.raises(PredictionsError, match="none for scratch fold 1"):
-        load_material(study, manifest)
+        load_report_inputs(study, manifest)
 
 
 def test_a_doubled_prediction_is_refused(study, manifest):
     pd.concat([FRAME, FRAME.iloc[7:8]]).to_parquet(study / "predictions.parquet")
 
     with pytest.raises(PredictionsError, match=r"doubled in scratch, folds 1: 1 image \(image-00007\)"):
-        load_material(study, manifest)
+        load_report_inputs(study, manifest)
 
 
 def test_a_manifest_with_another_hash_is_refused(study, tmp_path):
     rebuilt = write_manifest(tmp_path / "rebuilt", IMAGES, content_hash="0ther")
 
     with pytest.raises(PredictionsError, match=r"Expected the manifest b3f0c4de that study 'test' was run on.*0ther"):
-        load_material(study, rebuilt)
+        load_report_inputs(study, rebuilt)
 
 
 def test_an_image_without_prediction_is_refused(study, manifest):
     FRAME[FRAME["image_id"] != "image-00009"].to_parquet(study / "predictions.parquet")
 
     with pytest.raises(PredictionsError, match="1 images without prediction: image-00009"):
-        load_material(study, manifest)
+        load_report_inputs(study, manifest)
 
 
 def test_the_same_images_under_the_other_protocol_stand_beside(study, other):
-    beside, scored = load_material(study, other_folder=other).other
+    beside, scored = load_report_inputs(study, other_folder=other).other
 
     assert beside.protocol == "paper"
     assert len(scored.image_id) == 340
@@ -118,25 +120,25 @@ def test_another_study_of_another_manifest_is_refused(study, other):
     rewritten(other, manifest_content_hash="0ther")
 
     with pytest.raises(StudyError, match=r"to be of the manifest b3f0c4de, as 'test'. Received: 0ther"):
-        load_material(study, other_folder=other)
+        load_report_inputs(study, other_folder=other)
 
 
 def test_another_study_under_the_same_protocol_is_refused(study, other):
     rewritten(other, protocol="grouped")
 
     with pytest.raises(StudyError, match="both are 'grouped'"):
-        load_material(study, other_folder=other)
+        load_report_inputs(study, other_folder=other)
 
 
 def test_another_study_of_fewer_images_is_refused(study, other):
     FRAME.iloc[4:].to_parquet(other / "predictions.parquet")
 
     with pytest.raises(StudyError, match="4 images that only one of them scores"):
-        load_material(study, other_folder=other)
+        load_report_inputs(study, other_folder=other)
 
 
 def test_another_study_that_is_incomplete_is_refused(study, other):
     FRAME[FRAME["fold"] != 0].to_parquet(other / "predictions.parquet")
 
     with pytest.raises(PredictionsError, match="none for scratch fold 0"):
-        load_material(study, other_folder=other)
+        load_report_inputs(study, other_folder=other)

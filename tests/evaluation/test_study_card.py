@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 
 from cxr_platform.domain.interval import Interval
-from cxr_platform.evaluation.contents import Contents
 from cxr_platform.evaluation.findings import CalibrationFinding
-from cxr_platform.evaluation.report_inputs import Material, load_material
+from cxr_platform.evaluation.report_contents import ReportContents
+from cxr_platform.evaluation.report_inputs import ReportInputs, load_report_inputs
 from cxr_platform.evaluation.study_card import FILLED, OPEN, PARTLY, Item, checklists, entry, study_card
 from tests.evaluation.builders import drawn, image_frame, with_predictions, write_study
 from tests.evaluation.found import CONTRADICTION, LUNGS_SEEN, comparison, contents, findings, full_section, section
@@ -32,23 +32,23 @@ PROFILE = {
 
 
 @pytest.fixture(scope="module")
-def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> ReportInputs:
     folder = tmp_path_factory.mktemp("card")
     study = rewritten(
         write_study(folder / "test", FRAME), profile=PROFILE, versions={"keras": "3.15.1", "cxr-platform": "0.1.0"}
     )
-    return load_material(study, write_manifest(folder / "manifest", IMAGES.assign(role="study")))
+    return load_report_inputs(study, write_manifest(folder / "manifest", IMAGES.assign(role="study")))
 
 
 @pytest.fixture(scope="module")
-def everything(material: Material) -> Contents:
+def everything(inputs: ReportInputs) -> ReportContents:
     """A report in which every section found something."""
     names = ("intervals", "sources", "left_out", "calibration", "subgroups", "failures")
     errors = (Interval(0.12, ratio=True), Interval(0.03, ratio=True))
     found = findings(
         external=(CONTRADICTION,), lungs=LUNGS_SEEN, calibration=CalibrationFinding("scratch", 1.8, *errors)
     )
-    return contents(material.outcome, [full_section(name) for name in names], found)
+    return contents(inputs.results, [full_section(name) for name in names], found)
 
 
 def rows(card: str) -> dict[str, str]:
@@ -73,16 +73,16 @@ def test_the_lists_have_all_their_items_in_order():
     assert len({item.number for item in tripod.items}) == len(tripod.items) == 52
 
 
-def test_every_item_is_either_filled_or_visibly_open(material, everything):
-    card = rows(study_card(material, everything))
+def test_every_item_is_either_filled_or_visibly_open(inputs, everything):
+    card = rows(study_card(inputs, everything))
 
     assert len(card) == 44 + 52
     assert all(words for words in card.values())
     assert not any("{" in words for words in card.values())
 
 
-def test_the_counts_at_the_top_are_those_of_the_rows(material, everything):
-    card = study_card(material, everything)
+def test_the_counts_at_the_top_are_those_of_the_rows(inputs, everything):
+    card = study_card(inputs, everything)
     words = rows(card).values()
     open_ones = sum(cell.startswith("**OPEN**") for cell in words)
     in_part = sum("**OPEN**" in cell for cell in words) - open_ones
@@ -94,8 +94,8 @@ def test_the_counts_at_the_top_are_those_of_the_rows(material, everything):
     assert open_ones >= 20
 
 
-def test_with_everything_computed_only_what_authors_know_stays_open(material, everything):
-    card = study_card(material, everything)
+def test_with_everything_computed_only_what_authors_know_stays_open(inputs, everything):
+    card = study_card(inputs, everything)
     with_fact = {
         f"{mark}{item.number}" for mark, c in zip("CT", checklists(), strict=True) for item in c.items if item.fill
     }
@@ -104,15 +104,15 @@ def test_with_everything_computed_only_what_authors_know_stays_open(material, ev
     assert opened.isdisjoint(with_fact)
 
 
-def test_what_was_not_computed_is_open_and_not_made_up(material):
-    bare = rows(study_card(material, contents(material.outcome, [section("failures", absent="No heatmaps.")])))
+def test_what_was_not_computed_is_open_and_not_made_up(inputs):
+    bare = rows(study_card(inputs, contents(inputs.results, [section("failures", absent="No heatmaps.")])))
 
     for number in ("C31", "C33", "C39", "T14", "T23b"):
         assert bare[number].startswith("**OPEN**: not computed or not recorded for this report; to be written by")
 
 
-def test_without_a_manifest_what_it_tells_is_open(material, everything):
-    without = Material(**{**vars(material), "images": None})
+def test_without_a_manifest_what_it_tells_is_open(inputs, everything):
+    without = ReportInputs(**{**vars(inputs), "images": None})
 
     card = rows(study_card(without, everything))
 
@@ -121,8 +121,8 @@ def test_without_a_manifest_what_it_tells_is_open(material, everything):
     assert not card["C19"].startswith("**OPEN**")
 
 
-def test_facts_are_those_of_the_study(material, everything):
-    card = rows(study_card(material, everything))
+def test_facts_are_those_of_the_study(inputs, everything):
+    card = rows(study_card(inputs, everything))
 
     assert "2 folds of 50 to 50 images" in card["C19"]
     assert (
@@ -137,26 +137,26 @@ def test_facts_are_those_of_the_study(material, everything):
     assert "rotation to 10.0°, shift to 10.00" in card["C25"]
 
 
-def test_only_the_winner_s_figures_on_external_images_are_told_and_under_its_name(material):
+def test_only_the_winner_s_figures_on_external_images_are_told_and_under_its_name(inputs):
     other = replace(CONTRADICTION, strategy="off-the-shelf", wrong=3)
     found = findings(external=(CONTRADICTION, other), comparisons=(comparison("off-the-shelf", 1.0, 0.5, 1.5, 0.01),))
 
-    card = rows(study_card(material, contents(material.outcome, found=found)))
+    card = rows(study_card(inputs, contents(inputs.results, found=found)))
 
     assert card["C33"].startswith("Training from scratch: 14 of the 18 images")
     assert "3 of the 18" not in card["C33"]
     assert "McNemar" in card["C29"]
 
 
-def test_one_strategy_alone_was_compared_with_none(material, everything):
-    card = rows(study_card(material, everything))
+def test_one_strategy_alone_was_compared_with_none(inputs, everything):
+    card = rows(study_card(inputs, everything))
 
     assert "2,000 replicates, seeded" in card["C29"]
     assert "McNemar" not in card["C29"]
 
 
-def test_what_was_trained_is_told_of_the_strategies_that_ran_alone(material, everything):
-    found = rows(study_card(material, everything))
+def test_what_was_trained_is_told_of_the_strategies_that_ran_alone(inputs, everything):
+    found = rows(study_card(inputs, everything))
     assert "from scratch: random weights; seed 2020" in found["C24"]
     assert "ImageNet" not in found["C24"]
     assert "from scratch: epochs 3" in found["C25"]
@@ -164,8 +164,8 @@ def test_what_was_trained_is_told_of_the_strategies_that_ran_alone(material, eve
     assert "highest figures" not in found["C26"]
 
 
-def test_the_preface_says_that_items_are_paraphrased_and_where_the_originals_are(material, everything):
-    card = study_card(material, everything)
+def test_the_preface_says_that_items_are_paraphrased_and_where_the_originals_are(inputs, everything):
+    card = study_card(inputs, everything)
 
     assert "paraphrased, not quoted" in card
     assert "https://doi.org/10.1148/ryai.240300" in card
@@ -188,6 +188,6 @@ def test_an_item_is_filled_partly_or_open():
 
 def test_a_study_of_drawn_images_is_marked(tmp_path: Path):
     frame = pd.concat([FRAME])
-    drawn_study = load_material(write_study(tmp_path / "drawn", frame, synthetic=True))
+    drawn_study = load_report_inputs(write_study(tmp_path / "drawn", frame, synthetic=True))
 
-    assert "**SYNTHETIC IMAGES**" in study_card(drawn_study, contents(drawn_study.outcome))
+    assert "**SYNTHETIC IMAGES**" in study_card(drawn_study, contents(drawn_study.results))

@@ -2,39 +2,40 @@ import numpy as np
 import pandas as pd
 
 from cxr_platform.domain.interval import Interval
+from cxr_platform.evaluation.credibility import assess_credibility
 from cxr_platform.evaluation.findings import CalibrationFinding, LeakageFinding
-from cxr_platform.evaluation.summary import Answer, answer, winner_line
+from cxr_platform.evaluation.summary import Summary, next_steps, steps_as_sentences, summarize, winner_line
 from tests.evaluation.builders import drawn_frame, image_frame, with_predictions
 from tests.evaluation.found import CONTRADICTION, SINGLE, comparison, findings, probe, told_source
 
 TITLES = ["What was compared", "What won", "By how much", "Can it be believed", "What to do next"]
 
 
-def lines(found: Answer) -> dict[str, str]:
+def lines(found: Summary) -> dict[str, str]:
     return {line.title: line.text.replace("\N{NO-BREAK SPACE}", " ") for line in found.lines}
 
 
-def limits(found: Answer) -> str:
+def limits(found: Summary) -> str:
     return " ".join(found.limits).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def test_the_answer_has_five_lines_in_their_order(all_strategies):
-    assert [line.title for line in answer(all_strategies, findings()).lines] == TITLES
+    assert [line.title for line in summarize(all_strategies, findings()).lines] == TITLES
 
 
 def test_what_is_read_in_ten_seconds_is_short(all_strategies):
-    found = answer(all_strategies, findings(external=(CONTRADICTION,), association=SINGLE))
+    found = summarize(all_strategies, findings(external=(CONTRADICTION,), association=SINGLE))
 
     assert [line.short.replace("\N{NO-BREAK SPACE}", " ") for line in found.lines][1:4] == [
         "Training from scratch: 87.66 % (86.10 to 89.20) of images in the right class.",
-        f"{all_strategies.verdict.margin_points:.2f} points of 7-class accuracy more than fine-tuning 11, the second.",
+        f"{all_strategies.decision.margin_points:.2f} points of 7-class accuracy more than fine-tuning 11, the second.",
         "No:",
     ]
     assert sum(len(line.short.split()) for line in found.lines) < 80
 
 
 def test_the_headline_names_the_winner_and_its_accuracy(as_printed):
-    found = answer(as_printed, findings())
+    found = summarize(as_printed, findings())
 
     assert found.headline.replace("\N{NO-BREAK SPACE}", " ") == (
         "First of 2 strategies: training from scratch, with 87.66 % 7-class accuracy"
@@ -42,13 +43,13 @@ def test_the_headline_names_the_winner_and_its_accuracy(as_printed):
 
 
 def test_a_headline_that_is_not_to_be_believed_says_so(as_printed):
-    assert answer(as_printed, findings(external=(CONTRADICTION,))).headline.endswith(
+    assert summarize(as_printed, findings(external=(CONTRADICTION,))).headline.endswith(
         "which should not be believed as it stands"
     )
 
 
 def test_the_terminal_line_names_the_winner_the_margin_and_the_second(as_printed):
-    margin = as_printed.verdict.margin_points
+    margin = as_printed.decision.margin_points
 
     assert winner_line(as_printed) == (
         f"Winner by the paper's rule: scratch, 7-class accuracy 87.66 %, {margin:.2f} points ahead of off-the-shelf."
@@ -56,7 +57,7 @@ def test_the_terminal_line_names_the_winner_the_margin_and_the_second(as_printed
 
 
 def test_what_was_compared_names_images_folds_and_protocol(all_strategies):
-    compared = lines(answer(all_strategies, findings()))["What was compared"]
+    compared = lines(summarize(all_strategies, findings()))["What was compared"]
 
     assert compared == (
         "All of the paper's eight ways of training MobileNetV2, on 391 images of seven classes in 5 folds. Every image "
@@ -65,55 +66,57 @@ def test_what_was_compared_names_images_folds_and_protocol(all_strategies):
     )
 
 
-def test_classes_without_images_are_not_counted(outcome):
-    found = outcome(same_predictions_but_for({"scratch": 5}))
+def test_classes_without_images_are_not_counted(results):
+    found = results(same_predictions_but_for({"scratch": 5}))
 
-    assert "on 60 images of 2 of the seven classes in 2 folds" in lines(answer(found, findings()))["What was compared"]
+    assert (
+        "on 60 images of 2 of the seven classes in 2 folds" in lines(summarize(found, findings()))["What was compared"]
+    )
 
 
 def test_what_won_stands_with_intervals_chance_and_the_paper(as_printed):
-    assert lines(answer(as_printed, findings()))["What won"] == (
+    assert lines(summarize(as_printed, findings()))["What won"] == (
         "Training from scratch: 87.66 % (86.10 to 89.20) of images in the right class. Always naming the most frequent "
         "class would be right for 34.34 %. Covid19 against the rest: sensitivity 97.40 % (95.00 to 99.00), specificity "
         "99.40 % (99.00 to 99.80)."
     )
-    assert "In the paper training from scratch came first, with 87.66 %." in limits(answer(as_printed, findings()))
+    assert "In the paper training from scratch came first, with 87.66 %." in limits(summarize(as_printed, findings()))
 
 
-def test_another_winner_than_the_paper_s_is_said(outcome):
-    found = outcome(drawn_frame({"off-the-shelf": 0.9, "fine-tuning-1": 0.8, "scratch": 0.5}))
+def test_another_winner_than_the_paper_s_is_said(results):
+    found = results(drawn_frame({"off-the-shelf": 0.9, "fine-tuning-1": 0.8, "scratch": 0.5}))
 
-    scratch = found.results["scratch"].mean.accuracy_7_class
+    scratch = found.strategies["scratch"].mean.accuracy_7_class
     assert (
         f"In the paper training from scratch came first, with 87.66 %; here it takes place 3, with {scratch:.2f} %."
-        in limits(answer(found, findings()))
+        in limits(summarize(found, findings()))
     )
 
 
-def test_it_is_said_when_the_paper_s_winner_was_not_run(outcome):
-    found = outcome(drawn_frame({"off-the-shelf": 0.9}))
+def test_it_is_said_when_the_paper_s_winner_was_not_run(results):
+    found = results(drawn_frame({"off-the-shelf": 0.9}))
 
-    assert "it was not run here" in limits(answer(found, findings()))
+    assert "it was not run here" in limits(summarize(found, findings()))
 
 
 def test_a_difference_beyond_chance_is_given_with_interval_and_corrected_test(as_printed):
     clear = comparison("off-the-shelf", 41.2, 39.0, 43.4, 0.0001)
 
-    assert lines(answer(as_printed, findings(comparisons=(clear,))))["By how much"] == (
+    assert lines(summarize(as_printed, findings(comparisons=(clear,))))["By how much"] == (
         "41.20 points of 7-class accuracy more than off-the-shelf features, the second: more than chance explains. "
         "95 % interval of the difference +39.00 to +43.40; McNemar's test: p < 0.001."
     )
 
 
 def test_strategies_that_cannot_be_told_apart_are_called_so(all_strategies):
-    second = all_strategies.verdict.runner_up
+    second = all_strategies.decision.runner_up
     tested = (
         comparison(second, 0.8, -0.4, 2.0, 0.412),
         comparison("fine-tuning-1", 1.0, -0.1, 2.1, 0.3),
         comparison("fine-tuning-3", 30.0, 25.0, 35.0, 0.0001),
     )
 
-    said = lines(answer(all_strategies, findings(comparisons=tested)))["By how much"]
+    said = lines(summarize(all_strategies, findings(comparisons=tested)))["By how much"]
 
     assert "the second: the two cannot be told apart. 95 % interval" in said
     assert "−0.40 to +2.00; McNemar's test, corrected for 3 comparisons: p = 0.412." in said
@@ -121,16 +124,16 @@ def test_strategies_that_cannot_be_told_apart_are_called_so(all_strategies):
 
 
 def test_a_difference_without_a_test_is_the_margin_of_the_rule(as_printed):
-    margin = as_printed.verdict.margin_points
+    margin = as_printed.decision.margin_points
 
-    assert lines(answer(as_printed, findings()))["By how much"] == (
+    assert lines(summarize(as_printed, findings()))["By how much"] == (
         f"{margin:.2f} points of 7-class accuracy more than off-the-shelf features, the second. No test was computed."
     )
 
 
-def test_an_only_strategy_is_first_of_nothing(outcome):
-    single = outcome(drawn_frame({"scratch": 0.9}))
-    found = answer(single, findings())
+def test_an_only_strategy_is_first_of_nothing(results):
+    single = results(drawn_frame({"scratch": 0.9}))
+    found = summarize(single, findings())
 
     assert found.headline.startswith("Training from scratch: ")
     assert lines(found)["What was compared"].startswith("One of the paper's eight ways of training MobileNetV2, on")
@@ -148,19 +151,21 @@ def same_predictions_but_for(strategies: dict[str, int]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def test_a_tie_decided_by_specificity_is_explained(outcome):
-    tied = outcome(same_predictions_but_for({"off-the-shelf": 0, "scratch": 5}))
+def test_a_tie_decided_by_specificity_is_explained(results):
+    tied = results(same_predictions_but_for({"off-the-shelf": 0, "scratch": 5}))
     level = (comparison("off-the-shelf", 0.0, 0.0, 0.0, 1.0),)
 
     expected = "Level with off-the-shelf features, the second (the higher specificity decides)"
-    assert lines(answer(tied, findings()))["By how much"].startswith(expected)
-    assert lines(answer(tied, findings(comparisons=level)))["By how much"].startswith(f"{expected}: the two cannot be")
+    assert lines(summarize(tied, findings()))["By how much"].startswith(expected)
+    assert lines(summarize(tied, findings(comparisons=level)))["By how much"].startswith(
+        f"{expected}: the two cannot be"
+    )
     assert winner_line(tied).endswith("as off-the-shelf, with the higher specificity.")
 
 
-def test_a_full_tie_is_not_made_a_victory(outcome):
-    tied = outcome(same_predictions_but_for({"off-the-shelf": 5, "fine-tuning-1": 5, "scratch": 5}))
-    found = answer(tied, findings(comparisons=(comparison("fine-tuning-1", 0.0, 0.0, 0.0, 1.0),)))
+def test_a_full_tie_is_not_made_a_victory(results):
+    tied = results(same_predictions_but_for({"off-the-shelf": 5, "fine-tuning-1": 5, "scratch": 5}))
+    found = summarize(tied, findings(comparisons=(comparison("fine-tuning-1", 0.0, 0.0, 0.0, 1.0),)))
 
     assert " and training from scratch share the first place" in found.headline
     assert "does not part the three" in lines(found)["By how much"]
@@ -168,7 +173,7 @@ def test_a_full_tie_is_not_made_a_victory(outcome):
 
 
 def test_images_from_elsewhere_that_contradict_stand_in_the_five_lines(all_strategies):
-    found = answer(all_strategies, findings(external=(CONTRADICTION,)))
+    found = summarize(all_strategies, findings(external=(CONTRADICTION,)))
     believed = found.lines[3]
 
     assert believed.alarm
@@ -178,28 +183,28 @@ def test_images_from_elsewhere_that_contradict_stand_in_the_five_lines(all_strat
 
 
 def test_classes_of_one_source_are_warned_of_at_the_top(all_strategies):
-    (warning,) = answer(all_strategies, findings(association=SINGLE)).warnings
+    (warning,) = summarize(all_strategies, findings(association=SINGLE)).warnings
 
     assert warning.startswith("Edema, Effusion only from nih; Pneumonia only from kermany. Where a class has")
 
 
 def test_nothing_is_warned_of_where_every_class_has_several_sources(all_strategies):
-    found = answer(all_strategies, findings())
+    found = summarize(all_strategies, findings())
 
     assert found.warnings == ()
     assert not any(line.alarm for line in found.lines)
 
 
 def test_the_limits_say_what_intervals_leave_out_and_what_is_unlike_the_paper(all_strategies):
-    said = limits(answer(all_strategies, findings()))
+    said = limits(summarize(all_strategies, findings()))
 
     assert "They leave out that training again gives another network" in said
     assert "3,905 images, 10 folds and 200 × 200 pixels; this study used 391 images, 5 folds and 96 × 96" in said
 
 
 def test_the_paper_protocol_is_warned_of(as_printed, all_strategies):
-    assert "both sides of a fold" in limits(answer(as_printed, findings()))
-    assert "both sides of a fold" not in limits(answer(all_strategies, findings()))
+    assert "both sides of a fold" in limits(summarize(as_printed, findings()))
+    assert "both sides of a fold" not in limits(summarize(all_strategies, findings()))
 
 
 def test_what_leakage_adds_is_told_where_it_is_more_than_chance(all_strategies):
@@ -207,20 +212,20 @@ def test_what_leakage_adds_is_told_where_it_is_more_than_chance(all_strategies):
     harmless = LeakageFinding("scratch", Interval(0.2, -1.1, 1.5, signed=True))
 
     assert "reaches 3.20 points of 7-class accuracy more than here (+1.10 to +5.00)" in limits(
-        answer(all_strategies, findings(leakage=leaking))
+        summarize(all_strategies, findings(leakage=leaking))
     )
-    assert "paper's protocol" not in limits(answer(all_strategies, findings(leakage=harmless)))
+    assert "paper's protocol" not in limits(summarize(all_strategies, findings(leakage=harmless)))
 
     on_average = LeakageFinding("scratch", harmless.difference, mean=Interval(0.9, 0.2, 1.6, signed=True))
     assert "the same strategies reach on average 0.90 points" in limits(
-        answer(all_strategies, findings(leakage=on_average))
+        summarize(all_strategies, findings(leakage=on_average))
     )
 
 
 def test_a_paper_protocol_that_is_the_lower_one_is_not_laid_to_leakage(all_strategies):
     lower = LeakageFinding("scratch", Interval(-3.2, -5.0, -1.1, signed=True))
 
-    said = limits(answer(all_strategies, findings(leakage=lower)))
+    said = limits(summarize(all_strategies, findings(leakage=lower)))
 
     assert "3.20 points of 7-class accuracy less than here" in said
     assert "on both sides of a fold cannot explain that" in said
@@ -229,14 +234,14 @@ def test_a_paper_protocol_that_is_the_lower_one_is_not_laid_to_leakage(all_strat
 def test_probabilities_that_are_too_sure_are_told(all_strategies):
     errors = (Interval(0.12, 0.1, 0.14, ratio=True), Interval(0.03, 0.02, 0.04, ratio=True))
 
-    said = limits(answer(all_strategies, findings(calibration=CalibrationFinding("scratch", 1.84, *errors))))
+    said = limits(summarize(all_strategies, findings(calibration=CalibrationFinding("scratch", 1.84, *errors))))
 
     assert (
         "0.120 (0.100 to 0.140), and 0.030 (0.020 to 0.040) once the logits are divided by a temperature of 1.84"
         in said
     )
     assert "too sure" not in limits(
-        answer(all_strategies, findings(calibration=CalibrationFinding("scratch", 1.02, *errors)))
+        summarize(all_strategies, findings(calibration=CalibrationFinding("scratch", 1.02, *errors)))
     )
 
 
@@ -248,4 +253,57 @@ def test_reasons_without_room_in_the_five_lines_are_not_lost(all_strategies):
         source_probes=(told_source(95.0),),
     )
 
-    assert limits(answer(all_strategies, found)).startswith("The source is told from whole images for 95.00 %")
+    assert limits(summarize(all_strategies, found)).startswith("The source is told from whole images for 95.00 %")
+
+
+def steps(results, **changes) -> list[str]:
+    found = findings(**changes)
+    return next_steps(results, found, assess_credibility(results, found))
+
+
+def test_classes_of_one_source_need_a_second(as_printed):
+    assert steps(as_printed, association=SINGLE)[0] == (
+        "get images of Edema, Effusion and Pneumonia from a second source and run again: `make cv-all DATA=FOLDER`"
+    )
+
+
+def test_a_contradiction_asks_for_more_sources(as_printed):
+    assert steps(as_printed, external=(CONTRADICTION,))[0].startswith("train on images of more sources")
+
+
+def test_probes_not_computed_are_asked_for_and_computed_ones_belong_beside_the_accuracy(as_printed):
+    assert any("cxr report --study" in step for step in steps(as_printed, probes=()))
+    assert any("no accuracy without the probes" in step for step in steps(as_printed, probes=(probe(shortcut=True),)))
+
+
+def test_images_from_elsewhere_are_asked_for_until_there_are_some(as_printed):
+    wanted = "score images from elsewhere: `cxr evaluate --study runs/test --data FOLDER`"
+
+    assert wanted in steps(as_printed)
+    assert wanted not in steps(as_printed, external=(CONTRADICTION,))
+
+
+def test_the_other_protocol_is_asked_for_until_it_was_run(as_printed):
+    known = LeakageFinding("scratch", Interval(0.2, -1.1, 1.5, signed=True))
+
+    assert "see what leakage adds: `make cv-all DATA=FOLDER PROTOCOL=both`" in steps(as_printed)
+    assert not any("leakage" in step for step in steps(as_printed, leakage=known))
+
+
+def test_fewer_folds_than_the_paper_s_ask_for_its_profile(results, as_printed):
+    few = results(drawn_frame({"off-the-shelf": 0.5, "scratch": 0.9}, folds=3))
+
+    level = (comparison("off-the-shelf", 0.2, -1.0, 1.4, 0.9),)
+    assert steps(few)[-2] == "repeat it as the paper did: `make cv-all DATA=FOLDER PROFILE=paper`"
+    assert "tell the strategies apart" in steps(few, comparisons=level)[-2]
+    assert not any("PROFILE=paper" in step for step in steps(as_printed))
+
+
+def test_drawn_images_are_to_be_replaced_first(all_strategies):
+    assert steps(all_strategies)[0] == "run the same on real images: `make cv-all DATA=FOLDER`"
+    assert "`make cv-all PROTOCOL=both`" in " ".join(steps(all_strategies))
+
+
+def test_three_steps_are_put_into_words():
+    assert steps_as_sentences(["one", "two", "three", "four"]) == ("One.", "Then two; then three.")
+    assert steps_as_sentences(["only"]) == ("Only.", "")

@@ -4,8 +4,9 @@ import io
 import pytest
 
 from cxr_platform.domain.interval import Interval
+from cxr_platform.evaluation.formatting import text
 from cxr_platform.evaluation.metrics import Spread
-from cxr_platform.evaluation.table import Row, Table, text, to_csv, to_markdown
+from cxr_platform.evaluation.table import Row, Table, to_csv, to_markdown
 
 TABLE = Table(
     name="example",

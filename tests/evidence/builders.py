@@ -11,12 +11,12 @@ from scipy.ndimage import gaussian_filter
 
 from cxr_platform.config import load_profile
 from cxr_platform.errors import WeightsError
-from cxr_platform.evaluation.evidence import Evidence
+from cxr_platform.evaluation.evidence_files import Evidence
 from cxr_platform.evaluation.metrics import source_counts
 from cxr_platform.evaluation.predictions import Predictions
-from cxr_platform.evaluation.report_inputs import Material
+from cxr_platform.evaluation.report_inputs import ReportInputs
 from cxr_platform.evaluation.study import Study, StudyManifest
-from cxr_platform.evaluation.study_results import study_outcome
+from cxr_platform.evaluation.study_results import compute_study_results
 from cxr_platform.evidence.workspace import Workspace
 from cxr_platform.explain.lung_field import lung_fields
 from cxr_platform.labels import CLASSES
@@ -145,7 +145,7 @@ def published_weights() -> BackboneWeights:
         pytest.skip(str(error))
 
 
-def study_material(data: StudyData, probabilities: np.ndarray) -> Material:
+def study_material(data: StudyData, probabilities: np.ndarray) -> ReportInputs:
     """A study of one strategy that answered with `probabilities` (N, 7), without evidence and manifest."""
     predictions = Predictions(
         data.image_ids, data.group_ids, data.sources, data.labels, data.folds, FOLDS, {"scratch": probabilities}
@@ -153,4 +153,4 @@ def study_material(data: StudyData, probabilities: np.ndarray) -> Material:
     counts = source_counts(predictions)
     manifest = StudyManifest("hash", "data/manifests/planted", len(data.labels), False, counts)
     study = Study("planted", "grouped", ("scratch",), FOLDS, {"seed": 1}, manifest, {}, {}, "2026-11-20T10:00:00+00:00")
-    return Material(study, predictions, study_outcome(study, predictions), None, Evidence())
+    return ReportInputs(study, predictions, compute_study_results(study, predictions), None, Evidence())

@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
-from cxr_platform.evaluation.evidence import FILES
+from cxr_platform.evaluation.evidence_files import FILES
 from cxr_platform.evidence.atlas import FEATURES_A_CLASS, IMAGES_PER_FEATURE, atlas, shared_rows
 from cxr_platform.evidence.networks import fold_networks
 from cxr_platform.evidence.workspace import Workspace

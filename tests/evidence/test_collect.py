@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cxr_platform.errors import NotPossible, StorageError
-from cxr_platform.evaluation.evidence import read_evidence
+from cxr_platform.evaluation.evidence_files import read_evidence
 from cxr_platform.evidence.collect import Part, collect
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr_platform.evaluation.evidence import FILES, Evidence
+from cxr_platform.evaluation.evidence_files import FILES, Evidence
 from cxr_platform.evaluation.findings import LungShare
 from cxr_platform.evaluation.sections import explanations as topic
 from cxr_platform.evidence import explanations as explained

@@ -11,7 +11,7 @@ import pytest
 
 from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
 from cxr_platform.errors import NotPossible
-from cxr_platform.evaluation.evidence import FILES
+from cxr_platform.evaluation.evidence_files import FILES
 from cxr_platform.evidence import external as module
 from cxr_platform.evidence.external import UnseenImages, external, score
 from cxr_platform.intake.resize import resize_images

@@ -7,7 +7,7 @@ import pytest
 
 from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
 from cxr_platform.errors import NotPossible
-from cxr_platform.evaluation.evidence import FILES
+from cxr_platform.evaluation.evidence_files import FILES
 from cxr_platform.evidence import left_out as module
 from cxr_platform.evidence.left_out import left_out, rows_to_test, training_rows
 from cxr_platform.evidence.workspace import Workspace

@@ -1,4 +1,4 @@
-from cxr_platform.evaluation.evidence import FILES
+from cxr_platform.evaluation.evidence_files import FILES
 from cxr_platform.evidence.parts import PARTS
 
 

@@ -11,9 +11,9 @@ import pytest
 from cxr_platform.config import load_profile
 from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
 from cxr_platform.errors import WeightsError
-from cxr_platform.evaluation.evidence import FILES, Evidence
+from cxr_platform.evaluation.evidence_files import FILES, Evidence
 from cxr_platform.evaluation.findings import ProbeFinding
-from cxr_platform.evaluation.report_inputs import Material
+from cxr_platform.evaluation.report_inputs import ReportInputs
 from cxr_platform.evaluation.sections import shortcuts
 from cxr_platform.evidence.probes import metadata_probes, metadata_values, pixel_probes
 from cxr_platform.evidence.workspace import Workspace
@@ -39,11 +39,11 @@ def probed(kind: Kind) -> tuple[Workspace, dict[str, pa.Table]]:
 def found(kind: Kind) -> dict[str, ProbeFinding]:
     """The findings over a winner that is as good as the whole-image probe."""
     workspace, tables = probed(kind)
-    probes, _ = shortcuts.find(material(workspace, tables))
+    probes, _ = shortcuts.find(report_inputs(workspace, tables))
     return {probe.name: probe for probe in probes}
 
 
-def material(workspace: Workspace, tables: dict[str, pa.Table]) -> Material:
+def report_inputs(workspace: Workspace, tables: dict[str, pa.Table]) -> ReportInputs:
     frames = {name: table.to_pandas() for name, table in tables.items()}
     whole = frames["pixel_probes"][frames["pixel_probes"]["probe"] == "whole-image"]
     made = study_material(workspace.data, whole[list(PROBABILITY_COLUMNS)].to_numpy())
@@ -74,7 +74,7 @@ def test_a_sign_in_the_lungs_is_not() -> None:
 @pytest.mark.parametrize("kind", ["corner", "lungs"])
 def test_sources_with_the_same_images_of_each_class_are_not_told(kind: Kind) -> None:
     workspace, tables = probed(kind)
-    _, sources = shortcuts.find(material(workspace, tables))
+    _, sources = shortcuts.find(report_inputs(workspace, tables))
     assert [source.probe for source in sources] == ["metadata", "whole-image", "without-lungs"]
     assert all(source.chance == 50 and source.sources == 2 for source in sources)
     assert all(source.accuracy.low < 55 for source in sources)  # type: ignore[operator]

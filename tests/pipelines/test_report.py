@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from cxr_platform.evaluation.evidence import FILES, read_evidence
+from cxr_platform.evaluation.evidence_files import FILES, read_evidence
 from cxr_platform.evidence import parts
 from cxr_platform.evidence.collect import Part
 from cxr_platform.storage.files import upload_folder
@@ -69,10 +69,10 @@ class Looked:
         self.manifests: list[Path] = []
         self.others: list[str | None] = []
 
-    def __call__(self, _folder, material, manifest, *_):
+    def __call__(self, _folder, inputs, manifest, *_):
         self.manifests.append(manifest.folder)
-        self.others.append(material.other[0].name if material.other else None)
-        return material
+        self.others.append(inputs.other[0].name if inputs.other else None)
+        return inputs
 
 
 @pytest.fixture

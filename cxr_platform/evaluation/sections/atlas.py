@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 from cxr_platform.config import ModelConfig
 from cxr_platform.domain.interval import Interval
 from cxr_platform.domain.strategies import TITLES
-from cxr_platform.evaluation.canvas import Picture, mark
-from cxr_platform.evaluation.prose import joined, shortened
-from cxr_platform.evaluation.report_inputs import Images, Material
-from cxr_platform.evaluation.section import Section
-from cxr_platform.evaluation.sections.image_sheet import Panel, heat_of, over, sheet
+from cxr_platform.evaluation.formatting import joined, shortened
+from cxr_platform.evaluation.pictures import Picture, mark, overlay_heatmap
+from cxr_platform.evaluation.report_contents import Section
+from cxr_platform.evaluation.report_inputs import ManifestImages, ReportInputs
+from cxr_platform.evaluation.sections.image_sheet import Panel, heat_of, sheet
 from cxr_platform.evaluation.table import Row, Table
 from cxr_platform.labels import CLASSES
 
@@ -54,10 +54,10 @@ class Feature:
     auc_source: float | None
 
 
-def find(material: Material) -> tuple[Feature, ...]:
+def find(inputs: ReportInputs) -> tuple[Feature, ...]:
     """For each class the features that were best on the half where they were chosen: as many as a fold has, over all
     folds."""
-    frame = material.evidence.parts.get(PART)
+    frame = inputs.evidence.parts.get(PART)
     if frame is None:
         return ()
     ordered = frame.sort_values("auc_chosen", ascending=False, kind="stable")
@@ -66,12 +66,12 @@ def find(material: Material) -> tuple[Feature, ...]:
     return tuple(_feature(row) for part in best for row in part.to_dict("records"))  # type: ignore[arg-type]
 
 
-def section(material: Material, found: tuple[Feature, ...]) -> Section:
+def section(inputs: ReportInputs, found: tuple[Feature, ...]) -> Section:
     """The features with their images, and what they are not; absent where they were not computed."""
     if not found:
-        return Section(NAME, TITLE, absent=_why_absent(material))
-    winner = TITLES[material.outcome.verdict.winner]
-    count = int(material.study.profile.get("model", {}).get("dense_units", ModelConfig.dense_units))
+        return Section(NAME, TITLE, absent=_why_absent(inputs))
+    winner = TITLES[inputs.results.decision.winner]
+    count = int(inputs.study.profile.get("model", {}).get("dense_units", ModelConfig.dense_units))
     return Section(
         NAME,
         TITLE,
@@ -82,8 +82,8 @@ def section(material: Material, found: tuple[Feature, ...]) -> Section:
             *_stability(found),
             *_sources(found),
         ),
-        pictures=_pictures(material, found),
-        tables=(_table(found, material.synthetic),),
+        pictures=_pictures(inputs, found),
+        tables=(_table(found, inputs.synthetic),),
         values={"features": [_value(feature) for feature in found]},
     )
 
@@ -103,10 +103,10 @@ def _feature(row: dict[str, object]) -> Feature:
     )
 
 
-def _why_absent(material: Material) -> str:
-    if PART in material.evidence.parts:
+def _why_absent(inputs: ReportInputs) -> str:
+    if PART in inputs.evidence.parts:
         return "No class has images enough in each half of a fold for its features to be ranked."
-    return material.evidence.why_absent(PART)
+    return inputs.evidence.why_absent(PART)
 
 
 def _stability(found: tuple[Feature, ...]) -> list[str]:
@@ -152,17 +152,17 @@ def _area(value: float | None) -> Interval | None:
     return None if value is None else Interval(value, ratio=True)
 
 
-def _pictures(material: Material, found: tuple[Feature, ...]) -> tuple[Picture, ...]:
+def _pictures(inputs: ReportInputs, found: tuple[Feature, ...]) -> tuple[Picture, ...]:
     """For the first feature of each class the images of the other half that it answers most strongly."""
-    frame = material.evidence.parts.get(IMAGES_PART)
-    if material.images is None or frame is None:
+    frame = inputs.evidence.parts.get(IMAGES_PART)
+    if inputs.images is None or frame is None:
         return ()
     first = {f.label: f for f in reversed(found)}
     shown = [first[label] for label in CLASSES if label in first]
     rows = [_rows(frame, feature) for feature in shown]
     image_ids = [image_id for part in rows for image_id in part["image_id"]]
-    images = dict(zip(image_ids, material.images.pixels(image_ids), strict=True))  # in one go: it reads the manifest
-    panels = [panel for f, part in zip(shown, rows, strict=True) for panel in _panels(material.images, images, f, part)]
+    images = dict(zip(image_ids, inputs.images.pixels(image_ids), strict=True))  # in one go: it reads the manifest
+    panels = [panel for f, part in zip(shown, rows, strict=True) for panel in _panels(inputs.images, images, f, part)]
     if not panels:
         return ()
     told = "; ".join(f"{f.label}: AUC {f.auc_held:.3f}, in {f.matched} of {f.folds} networks" for f in shown)
@@ -171,8 +171,8 @@ def _pictures(material: Material, found: tuple[Feature, ...]) -> tuple[Picture, 
             "atlas",
             "For each class its best feature: the images of the other half of the patients that it answers most "
             "strongly, brightest where the feature comes from. Under the feature, the class and source of each image.",
-            f"{mark(material.synthetic)}Images with heatmaps of a feature. {told}.",
-            sheet(panels, COLUMNS, synthetic=material.synthetic),
+            f"{mark(inputs.synthetic)}ManifestImages with heatmaps of a feature. {told}.",
+            sheet(panels, COLUMNS, synthetic=inputs.synthetic),
         ),
     )
 
@@ -182,12 +182,17 @@ def _rows(frame: "pd.DataFrame", feature: Feature) -> "pd.DataFrame":
     return mine.sort_values("rank").head(COLUMNS)
 
 
-def _panels(facts: Images, images: "Mapping[str, np.ndarray]", feature: Feature, rows: "pd.DataFrame") -> list[Panel]:
+def _panels(
+    facts: ManifestImages, images: "Mapping[str, np.ndarray]", feature: Feature, rows: "pd.DataFrame"
+) -> list[Panel]:
     """A row of the picture; empty places where there are fewer images."""
     import numpy as np
 
     panels = [
-        Panel(_lines(feature, place, facts.facts.loc[row["image_id"]]), over(images[row["image_id"]], heat_of(row)))
+        Panel(
+            _lines(feature, place, facts.facts.loc[row["image_id"]]),
+            overlay_heatmap(images[row["image_id"]], heat_of(row)),
+        )
         for place, (_, row) in enumerate(rows.iterrows())
     ]
     blank = [Panel(("",), np.ones_like(panel.image)) for panel in panels[:1]]

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from cxr_platform.domain.strategies import TITLES
-from cxr_platform.evaluation.canvas import Picture
-from cxr_platform.evaluation.findings import CalibrationFinding
-from cxr_platform.evaluation.report_inputs import Material
-from cxr_platform.evaluation.section import Section
+from cxr_platform.evaluation.findings import OVERCONFIDENT, CalibrationFinding
+from cxr_platform.evaluation.formatting import text
+from cxr_platform.evaluation.pictures import Picture
+from cxr_platform.evaluation.report_contents import Section
+from cxr_platform.evaluation.report_inputs import ReportInputs
 from cxr_platform.evaluation.sections.operating_points import operating_lead, operating_tables
 from cxr_platform.evaluation.sections.reliability_plot import LEGEND, reliability_plot
+from cxr_platform.evaluation.statistics.bootstrap import study_bootstrap
 from cxr_platform.evaluation.statistics.calibration import (
     Calibration,
     Reliability,
@@ -17,11 +19,9 @@ from cxr_platform.evaluation.statistics.calibration import (
     cross_scaled,
     reliability,
 )
-from cxr_platform.evaluation.statistics.operating_point import OperatingPoint, operating_points
-from cxr_platform.evaluation.statistics.resampling import study_bootstrap
-from cxr_platform.evaluation.table import Row, Table, text
+from cxr_platform.evaluation.statistics.thresholds import ThresholdPerformance, cross_fitted_thresholds
+from cxr_platform.evaluation.table import Row, Table
 
-OVERCONFIDENT = 1.05  # a temperature nearer to 1 moves a probability by a point at most
 NAME, TITLE = "calibration", "Is it as sure as it is right?"
 COLUMNS = ("temperature", "ECE", "Brier score", "log loss")
 COVID_COLUMNS = ("ECE", "Brier score")
@@ -45,7 +45,7 @@ class Found:
     strategies: tuple[Calibration, ...]
     before: Reliability
     after: Reliability
-    points: tuple[OperatingPoint, ...]
+    points: tuple[ThresholdPerformance, ...]
 
     @property
     def finding(self) -> CalibrationFinding:
@@ -54,29 +54,29 @@ class Found:
         return CalibrationFinding(first.strategy, first.temperature, first.before.top_ece, first.after.top_ece)
 
 
-def find(material: Material) -> Found:
+def find(inputs: ReportInputs) -> Found:
     """Calibration of every strategy; reliability and operating points of the winner."""
-    predictions, winner = material.predictions, material.outcome.verdict.winner
-    bootstrap = study_bootstrap(material.study, predictions)
+    predictions, winner = inputs.predictions, inputs.results.decision.winner
+    bootstrap = study_bootstrap(inputs.study, predictions)
     _, scaled = cross_scaled(predictions, winner)
     return Found(
-        tuple(calibrate(predictions, r.strategy, bootstrap) for r in material.outcome.ranking),
+        tuple(calibrate(predictions, r.strategy, bootstrap) for r in inputs.results.ranking),
         reliability(predictions.label, predictions.probability[winner], bootstrap),
         reliability(predictions.label, scaled, bootstrap),
-        operating_points(predictions, winner, bootstrap),
+        cross_fitted_thresholds(predictions, winner, bootstrap),
     )
 
 
-def section(material: Material, found: Found) -> Section:
+def section(inputs: ReportInputs, found: Found) -> Section:
     """Reliability diagrams and operating points of the winner, calibration of all."""
-    likeliest = material.outcome.best.pooled
-    shown, folded = operating_tables(found.points, likeliest, material.synthetic)
+    likeliest = inputs.results.best.pooled
+    shown, folded = operating_tables(found.points, likeliest, inputs.synthetic)
     return Section(
         NAME,
         TITLE,
         lead=(_verdict(found.strategies[0]), METHOD, operating_lead(found.points)),
-        pictures=_pictures(found, material.synthetic),
-        tables=(*_tables(found.strategies, material.synthetic), shown),
+        pictures=_pictures(found, inputs.synthetic),
+        tables=(*_tables(found.strategies, inputs.synthetic), shown),
         folded=(folded,),
         values={
             "strategies": {c.strategy: {**asdict(c), "temperature": c.temperature} for c in found.strategies},

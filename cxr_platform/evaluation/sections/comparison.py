@@ -5,11 +5,11 @@ from dataclasses import asdict
 
 from cxr_platform.domain.strategies import TITLES
 from cxr_platform.evaluation.findings import Comparison
-from cxr_platform.evaluation.prose import joined, p_text
-from cxr_platform.evaluation.report_inputs import Material
-from cxr_platform.evaluation.section import Section
+from cxr_platform.evaluation.formatting import joined, p_text
+from cxr_platform.evaluation.report_contents import Section
+from cxr_platform.evaluation.report_inputs import ReportInputs
+from cxr_platform.evaluation.statistics.bootstrap import study_bootstrap
 from cxr_platform.evaluation.statistics.comparison import compare
-from cxr_platform.evaluation.statistics.resampling import study_bootstrap
 from cxr_platform.evaluation.table import Row, Table
 
 NAME, TITLE = "comparison", "The winner against the others"
@@ -27,25 +27,25 @@ NOTE = (
 )
 
 
-def find(material: Material) -> tuple[Comparison, ...]:
+def find(inputs: ReportInputs) -> tuple[Comparison, ...]:
     """One comparison for each other strategy, best first by the paper's rule."""
-    bootstrap = study_bootstrap(material.study, material.predictions)
-    compared = {c.other: c for c in compare(material.predictions, material.outcome.verdict.winner, bootstrap)}
-    return tuple(compared[r.strategy] for r in material.outcome.ranking if r.strategy in compared)
+    bootstrap = study_bootstrap(inputs.study, inputs.predictions)
+    compared = {c.other: c for c in compare(inputs.predictions, inputs.results.decision.winner, bootstrap)}
+    return tuple(compared[r.strategy] for r in inputs.results.ranking if r.strategy in compared)
 
 
-def section(material: Material, found: Sequence[Comparison]) -> Section:
+def section(inputs: ReportInputs, found: Sequence[Comparison]) -> Section:
     """Who is told apart from the winner, and by how much."""
     if not found:
         return Section(NAME, TITLE, absent=ALONE)
-    values = {"winner": found[0].winner, "others": [{**asdict(c), "told_apart": c.told_apart} for c in found]}
-    table = _table(found, material.synthetic)
+    values = {"winner": found[0].winner, "others": [{**asdict(c), "significant": c.significant} for c in found]}
+    table = _table(found, inputs.synthetic)
     return Section(NAME, TITLE, lead=(_verdict(found), METHOD), tables=(table,), values=values)
 
 
 def _verdict(found: Sequence[Comparison]) -> str:
     winner = TITLES[found[0].winner]
-    apart, level = _named(c for c in found if c.told_apart), _named(c for c in found if not c.told_apart)
+    apart, level = _named(c for c in found if c.significant), _named(c for c in found if not c.significant)
     if not level:
         return f"{winner} is told apart from every other strategy."
     undecided = f"not from {joined(level)}: which of these and the winner is best, this study does not decide."
@@ -62,7 +62,7 @@ def _table(found: Sequence[Comparison], synthetic: bool) -> Table:
     rows = [
         Row(
             (TITLES[c.other],),
-            (c.difference, p_text(c.p_value), p_text(c.p_adjusted), "yes" if c.told_apart else "no"),
+            (c.difference, p_text(c.p_value), p_text(c.p_adjusted), "yes" if c.significant else "no"),
         )
         for c in found
     ]

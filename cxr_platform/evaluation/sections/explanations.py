@@ -4,14 +4,14 @@ from typing import TYPE_CHECKING
 
 from cxr_platform.domain.interval import Interval
 from cxr_platform.domain.strategies import TITLES
-from cxr_platform.evaluation.canvas import BLUE, INK, VERMILION, Picture, canvas, mark, to_png
 from cxr_platform.evaluation.findings import LungShare
-from cxr_platform.evaluation.prose import count, percent, rate
-from cxr_platform.evaluation.report_inputs import Material
-from cxr_platform.evaluation.section import Section
+from cxr_platform.evaluation.formatting import count, percent, rate
+from cxr_platform.evaluation.pictures import BLUE, INK, VERMILION, Picture, canvas, mark, to_png
+from cxr_platform.evaluation.report_contents import Section
+from cxr_platform.evaluation.report_inputs import ReportInputs
 from cxr_platform.evaluation.sections.failures import confident_right
 from cxr_platform.evaluation.sections.image_sheet import HOW_TO_READ, Panel, beside, heat_of, sheet
-from cxr_platform.evaluation.statistics.resampling import Bootstrap, study_seed
+from cxr_platform.evaluation.statistics.bootstrap import Bootstrap, study_seed
 from cxr_platform.evaluation.table import Row, Table
 from cxr_platform.labels import CLASSES
 
@@ -25,13 +25,13 @@ ALL = "All"
 COLUMNS = 2
 
 
-def find(material: Material) -> LungShare | None:
+def find(inputs: ReportInputs) -> LungShare | None:
     """The mean lung share over all explained images; `None` where no heatmaps were computed."""
-    frame = _frame(material)
+    frame = _frame(inputs)
     if frame is None:
         return None
-    share, field = _shares(material, frame)[ALL], 100 * float(frame["field_share"].mean())
-    return LungShare(material.outcome.verdict.winner, len(frame), share, field, is_low(share, field))
+    share, field = _shares(inputs, frame)[ALL], 100 * float(frame["field_share"].mean())
+    return LungShare(inputs.results.decision.winner, len(frame), share, field, is_low(share, field))
 
 
 def is_low(share: Interval, field_share: float) -> bool:
@@ -39,18 +39,18 @@ def is_low(share: Interval, field_share: float) -> bool:
     return share.high is not None and share.high <= field_share
 
 
-def section(material: Material, found: LungShare | None) -> Section:
+def section(inputs: ReportInputs, found: LungShare | None) -> Section:
     """Lung share a class beside the field's own share, and examples; absent where no heatmaps were computed."""
-    frame = _frame(material)
+    frame = _frame(inputs)
     if found is None or frame is None:
-        return Section(NAME, TITLE, absent=_why_absent(material))
-    shares, empty = _shares(material, frame), len(_of_winner(material)) - len(frame)
+        return Section(NAME, TITLE, absent=_why_absent(inputs))
+    shares, empty = _shares(inputs, frame), len(_of_winner(inputs)) - len(frame)
     return Section(
         NAME,
         TITLE,
         lead=(_finding(found), *_empty(empty), *_classes(shares, found), WHAT_IT_IS, WHAT_IT_IS_NOT),
-        pictures=(_chart(shares, found, synthetic=material.synthetic), *_examples(material, found.strategy)),
-        tables=(_table(frame, shares, material.synthetic),),
+        pictures=(_chart(shares, found, synthetic=inputs.synthetic), *_examples(inputs, found.strategy)),
+        tables=(_table(frame, shares, inputs.synthetic),),
         warnings=_warnings(found),
         values={**_values(shares, found), "empty_heatmaps": empty},
     )
@@ -69,31 +69,31 @@ WHAT_IT_IS_NOT = (
 )
 
 
-def _frame(material: Material) -> "pd.DataFrame | None":
+def _frame(inputs: ReportInputs) -> "pd.DataFrame | None":
     """The winner's images whose heatmap shows a place; `None` where there is none."""
-    if PART not in material.evidence.parts:
+    if PART not in inputs.evidence.parts:
         return None
-    frame = _of_winner(material)
+    frame = _of_winner(inputs)
     known = frame[frame["share"].notna()]
     return known if len(known) else None
 
 
-def _of_winner(material: Material) -> "pd.DataFrame":
-    frame = material.evidence.parts[PART]
-    return frame[frame["strategy"] == material.outcome.verdict.winner]
+def _of_winner(inputs: ReportInputs) -> "pd.DataFrame":
+    frame = inputs.evidence.parts[PART]
+    return frame[frame["strategy"] == inputs.results.decision.winner]
 
 
-def _why_absent(material: Material) -> str:
-    if PART in material.evidence.parts:
+def _why_absent(inputs: ReportInputs) -> str:
+    if PART in inputs.evidence.parts:
         return "No heatmap of the winner shows any place."
-    return material.evidence.why_absent(PART)
+    return inputs.evidence.why_absent(PART)
 
 
-def _shares(material: Material, frame: "pd.DataFrame") -> dict[str, Interval]:
+def _shares(inputs: ReportInputs, frame: "pd.DataFrame") -> dict[str, Interval]:
     """Mean share in percent of each class that has images, and of all."""
-    scored = material.predictions
+    scored = inputs.predictions
     group_of = dict(zip(scored.image_id, scored.group_id, strict=True))
-    bootstrap = Bootstrap(frame["image_id"].map(group_of).to_numpy(), seed=study_seed(material.study))
+    bootstrap = Bootstrap(frame["image_id"].map(group_of).to_numpy(), seed=study_seed(inputs.study))
     shares, labels = frame["share"].to_numpy(), frame["label"].to_numpy()
     found = {label: bootstrap.rate(shares, labels == label) for label in CLASSES if (labels == label).any()}
     return {**found, ALL: bootstrap.rate(shares)}
@@ -172,19 +172,19 @@ def _draw(axes: "Axes", y: int, share: Interval, *, low: bool) -> None:
     axes.plot(share.value, y, "s" if low else "o", color=colour, markersize=8)
 
 
-def _examples(material: Material, strategy: str) -> list[Picture]:
+def _examples(inputs: ReportInputs, strategy: str) -> list[Picture]:
     """For each class two of the surest right answers, image and heatmap."""
-    frame = material.evidence.parts.get("heatmaps")
-    if material.images is None or frame is None:
+    frame = inputs.evidence.parts.get("heatmaps")
+    if inputs.images is None or frame is None:
         return []
-    scored = material.predictions
+    scored = inputs.predictions
     maps = frame[frame["strategy"] == strategy].set_index("image_id")
     rows = [row for row in confident_right(scored, strategy) if scored.image_id[row] in maps.index]
     rows.sort(key=lambda row: scored.label[row])
     if not rows:
         return []
     confidence = 100 * scored.probability[strategy][rows].max(axis=1)
-    images = material.images.pixels([str(i) for i in scored.image_id[rows]])
+    images = inputs.images.pixels([str(i) for i in scored.image_id[rows]])
     panels = [
         Panel(
             (f"{CLASSES[scored.label[row]]}, {percent(float(sure))}", str(scored.source[row])),
@@ -192,7 +192,7 @@ def _examples(material: Material, strategy: str) -> list[Picture]:
         )
         for row, image, sure in zip(rows, images, confidence, strict=True)
     ]
-    return [_example_picture(panels, material.synthetic)]
+    return [_example_picture(panels, inputs.synthetic)]
 
 
 def _example_picture(panels: list[Panel], synthetic: bool) -> Picture:

@@ -8,49 +8,49 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cxr_platform.evaluation.findings import ExternalFinding
-from cxr_platform.evaluation.prose import count, rate, shortened
-from cxr_platform.evaluation.report_inputs import Material
-from cxr_platform.evaluation.section import Section
+from cxr_platform.evaluation.formatting import count, rate, shortened, text
+from cxr_platform.evaluation.report_contents import Section
+from cxr_platform.evaluation.report_inputs import ReportInputs
 from cxr_platform.evaluation.sections.rate_bars import Bar, Words, rate_bars
-from cxr_platform.evaluation.statistics.resampling import study_seed
-from cxr_platform.evaluation.statistics.unseen import beside_cross_validation, bounds, fold_range
-from cxr_platform.evaluation.table import Row, Table, text
+from cxr_platform.evaluation.statistics.bootstrap import study_seed
+from cxr_platform.evaluation.statistics.external import external_findings, fold_range, interval_values
+from cxr_platform.evaluation.table import Row, Table
 from cxr_platform.labels import POSITIVE_CLASS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cxr_platform.evaluation.canvas import Picture
+    from cxr_platform.evaluation.pictures import Picture
 
 NAME, TITLE = "external", "Images from elsewhere"
 RULE = "Figures contradict cross-validation where the external one is lower and the two intervals do not overlap."
 COLUMNS = ("images", "wrong", "external (%)", "single models (%)", "cross-validation (%)", "contradicts")
 
 
-def find(material: Material) -> tuple[ExternalFinding, ...]:
+def find(inputs: ReportInputs) -> tuple[ExternalFinding, ...]:
     """Every rate that the external images allow, of all strategies, those of the winner first."""
-    frame, winner = material.evidence.parts.get(NAME), material.outcome.verdict.winner
+    frame, winner = inputs.evidence.parts.get(NAME), inputs.results.decision.winner
     if frame is None:
         return ()
-    strategies = sorted(material.study.strategies, key=lambda strategy: strategy != winner)
-    return tuple(beside_cross_validation(frame, material.predictions, strategies, study_seed(material.study)))
+    strategies = sorted(inputs.study.strategies, key=lambda strategy: strategy != winner)
+    return tuple(external_findings(frame, inputs.predictions, strategies, study_seed(inputs.study)))
 
 
-def section(material: Material, found: tuple[ExternalFinding, ...]) -> Section:
+def section(inputs: ReportInputs, found: tuple[ExternalFinding, ...]) -> Section:
     """The winner on external images, with a warning for each contradiction; all strategies in a folded table."""
-    frame = material.evidence.parts.get(NAME)
+    frame = inputs.evidence.parts.get(NAME)
     if frame is None or not found:
-        return Section(NAME, TITLE, absent=material.evidence.why_absent(NAME))
-    winner = material.outcome.verdict.winner
+        return Section(NAME, TITLE, absent=inputs.evidence.why_absent(NAME))
+    winner = inputs.results.decision.winner
     best = [finding for finding in found if finding.strategy == winner]
     title = f"The winner, {winner}, on external images"
     return Section(
         NAME,
         TITLE,
         lead=(*_lead(best), *_others(found, winner)),
-        pictures=(_picture(best, material.synthetic),),
-        tables=(unseen_table("external", title, best, frame, synthetic=material.synthetic),),
-        folded=(unseen_table("external-all", "All strategies", found, frame, synthetic=material.synthetic),),
+        pictures=(_picture(best, inputs.synthetic),),
+        tables=(unseen_table("external", title, best, frame, synthetic=inputs.synthetic),),
+        folded=(unseen_table("external-all", "All strategies", found, frame, synthetic=inputs.synthetic),),
         warnings=tuple(
             f"{sentence(finding)} This contradicts cross-validation." for finding in best if finding.contradicts
         ),
@@ -129,8 +129,8 @@ def _values(found: Sequence[ExternalFinding]) -> list[dict[str, Any]]:
     return [
         {
             **{name: getattr(f, name) for name in ("source", "strategy", "measure", "label", "images", "wrong")},
-            "external": bounds(f.external),
-            "internal": bounds(f.internal),
+            "external": interval_values(f.external),
+            "internal": interval_values(f.internal),
             "contradicts": f.contradicts,
         }
         for f in found

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cxr_platform.domain.strategies import TITLES
-from cxr_platform.evaluation.canvas import Picture, mark
+from cxr_platform.evaluation.formatting import count, percent
+from cxr_platform.evaluation.pictures import Picture, mark
 from cxr_platform.evaluation.predictions import Predictions
-from cxr_platform.evaluation.prose import count, percent
-from cxr_platform.evaluation.report_inputs import Material
-from cxr_platform.evaluation.section import Section
+from cxr_platform.evaluation.report_contents import Section
+from cxr_platform.evaluation.report_inputs import ReportInputs
 from cxr_platform.evaluation.sections.image_sheet import HOW_TO_READ, Panel, beside, heat_of, sheet
 from cxr_platform.evaluation.table import Row, Table
 from cxr_platform.labels import CLASSES
@@ -44,9 +44,9 @@ class Found:
     images: int
 
 
-def find(material: Material) -> Found:
+def find(inputs: ReportInputs) -> Found:
     """The winner's most confident mistakes."""
-    winner, scored = material.outcome.verdict.winner, material.predictions
+    winner, scored = inputs.results.decision.winner, inputs.predictions
     probability = scored.probability[winner]
     predicted = probability.argmax(axis=1)
     shown = [
@@ -62,16 +62,16 @@ def find(material: Material) -> Found:
     return Found(winner, tuple(shown), int((predicted != scored.label).sum()), len(scored.label))
 
 
-def section(material: Material, found: Found) -> Section:
+def section(inputs: ReportInputs, found: Found) -> Section:
     """A table of the mistakes, and where the images are at hand their pictures; absent where nothing was wrong."""
     if not found.shown:
         return Section(NAME, TITLE, absent=f"No mistake: all {found.images:,} images were answered right.")
     return Section(
         NAME,
         TITLE,
-        lead=(_lead(found), *_why_no_pictures(material)),
-        pictures=_pictures(material, found),
-        folded=(_table(found, material.synthetic),),
+        lead=(_lead(found), *_why_no_pictures(inputs)),
+        pictures=_pictures(inputs, found),
+        folded=(_table(found, inputs.synthetic),),
         values={"wrong": found.wrong, "images": found.images, "shown": [m.image_id for m in found.shown]},
     )
 
@@ -84,27 +84,27 @@ def _lead(found: Found) -> str:
     )
 
 
-def _why_no_pictures(material: Material) -> list[str]:
-    if material.images is None:
+def _why_no_pictures(inputs: ReportInputs) -> list[str]:
+    if inputs.images is None:
         return ["The images themselves are in the manifest, which was not given."]
-    reason = "" if "heatmaps" in material.evidence.parts else material.evidence.why_absent("heatmaps")
+    reason = "" if "heatmaps" in inputs.evidence.parts else inputs.evidence.why_absent("heatmaps")
     return [f"No heatmaps: {reason}"] if reason else []
 
 
-def _pictures(material: Material, found: Found) -> tuple[Picture, ...]:
+def _pictures(inputs: ReportInputs, found: Found) -> tuple[Picture, ...]:
     """Eight mistakes a picture, each image beside its heatmap."""
-    if material.images is None or "heatmaps" not in material.evidence.parts:
+    if inputs.images is None or "heatmaps" not in inputs.evidence.parts:
         return ()
-    frame = material.evidence.parts["heatmaps"]
+    frame = inputs.evidence.parts["heatmaps"]
     maps = frame[frame["strategy"] == found.strategy].set_index("image_id")
     ranked = [(rank, mistake) for rank, mistake in enumerate(found.shown, start=1) if mistake.image_id in maps.index]
-    images = material.images.pixels([mistake.image_id for _, mistake in ranked])
+    images = inputs.images.pixels([mistake.image_id for _, mistake in ranked])
     panels = [
         Panel(_lines(rank, mistake), beside(image, heat_of(maps.loc[mistake.image_id])))  # type: ignore[arg-type]
         for (rank, mistake), image in zip(ranked, images, strict=True)
     ]
     return tuple(
-        _picture(panels[first : first + A_PICTURE], ranked[first : first + A_PICTURE], number, material.synthetic)
+        _picture(panels[first : first + A_PICTURE], ranked[first : first + A_PICTURE], number, inputs.synthetic)
         for number, first in enumerate(range(0, len(ranked), A_PICTURE), start=1)
     )
 

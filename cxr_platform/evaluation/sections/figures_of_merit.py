@@ -5,14 +5,14 @@ from dataclasses import asdict
 
 from cxr_platform.domain.interval import REPLICATES, Interval
 from cxr_platform.domain.strategies import TITLES
+from cxr_platform.evaluation.formatting import rate
 from cxr_platform.evaluation.metrics import MEASURES, difference
-from cxr_platform.evaluation.paper import paper_figures
-from cxr_platform.evaluation.prose import rate
-from cxr_platform.evaluation.report_inputs import Material
-from cxr_platform.evaluation.section import Section
+from cxr_platform.evaluation.paper import paper_metrics
+from cxr_platform.evaluation.report_contents import Section
+from cxr_platform.evaluation.report_inputs import ReportInputs
 from cxr_platform.evaluation.sections.interval_plot import interval_plot
+from cxr_platform.evaluation.statistics.bootstrap import study_bootstrap, study_seed
 from cxr_platform.evaluation.statistics.measures import FIGURES_OF_MERIT, StrategyMeasures, strategy_measures
-from cxr_platform.evaluation.statistics.resampling import study_bootstrap, study_seed
 from cxr_platform.evaluation.table import Row, Table
 
 NAME, TITLE = "intervals", "Every figure with its interval"
@@ -35,20 +35,20 @@ PREDICTIVE_NOTE = (
 )
 
 
-def find(material: Material) -> tuple[StrategyMeasures, ...]:
+def find(inputs: ReportInputs) -> tuple[StrategyMeasures, ...]:
     """The figures of every strategy, best first by the paper's rule: the winner's stand first."""
-    bootstrap = study_bootstrap(material.study, material.predictions)
-    return tuple(strategy_measures(material.predictions, r.strategy, bootstrap) for r in material.outcome.ranking)
+    bootstrap = study_bootstrap(inputs.study, inputs.predictions)
+    return tuple(strategy_measures(inputs.predictions, r.strategy, bootstrap) for r in inputs.results.ranking)
 
 
-def section(material: Material, found: Sequence[StrategyMeasures]) -> Section:
+def section(inputs: ReportInputs, found: Sequence[StrategyMeasures]) -> Section:
     """Picture of all accuracies, the winner's figures and predictive values; those of the others folded."""
-    winner, synthetic = found[0], material.synthetic
+    winner, synthetic = found[0], inputs.synthetic
     everything = (_figures("intervals", found, synthetic), _predictive("predictive-values", found, synthetic))
     return Section(
         NAME,
         TITLE,
-        lead=(_method(material), NOT_COVERED, _worth(winner)),
+        lead=(_method(inputs), NOT_COVERED, _worth(winner)),
         pictures=(interval_plot({m.strategy: m.pooled["accuracy_7_class"] for m in found}, synthetic=synthetic),),
         tables=(
             _figures("intervals-winner", [winner], synthetic),
@@ -59,12 +59,12 @@ def section(material: Material, found: Sequence[StrategyMeasures]) -> Section:
     )
 
 
-def _method(material: Material) -> str:
-    predictions = material.predictions
+def _method(inputs: ReportInputs) -> str:
+    predictions = inputs.predictions
     groups = len(set(predictions.group_id))
     return (
         f"Every figure counts each of the {len(predictions.image_id):,} images once. Its 95 % interval in parentheses "
-        f"comes from {REPLICATES:,} bootstrap replicates (seed {study_seed(material.study)}) of {groups:,} groups: the "
+        f"comes from {REPLICATES:,} bootstrap replicates (seed {study_seed(inputs.study)}) of {groups:,} groups: the "
         "images of one patient, their duplicates and near-duplicates are drawn together, because they are alike."
     )
 
@@ -90,7 +90,7 @@ def _figures(name: str, found: Sequence[StrategyMeasures], synthetic: bool) -> T
 
 def _figure_row(measures: StrategyMeasures, measure: str) -> Row:
     shown, pooled = FIGURES_OF_MERIT[measure], measures.pooled[measure]
-    printed = paper_figures(measures.strategy)[measure] if measure in MEASURES else None
+    printed = paper_metrics(measures.strategy)[measure] if measure in MEASURES else None
     labels = (TITLES[measures.strategy], shown.title if shown.ratio else f"{shown.title} (%)")
     return Row(labels, (pooled, measures.spread[measure], printed, _beside(pooled, printed)))
 

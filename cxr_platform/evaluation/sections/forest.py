@@ -4,10 +4,9 @@ import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cxr_platform.evaluation.canvas import BLUE, GREY, INK, Picture, canvas, mark, to_png
-from cxr_platform.evaluation.prose import shortened
+from cxr_platform.evaluation.formatting import shortened, text
+from cxr_platform.evaluation.pictures import BLUE, GREY, INK, Picture, canvas, mark, to_png
 from cxr_platform.evaluation.statistics.subgroups import SMALL, Subgroup
-from cxr_platform.evaluation.table import text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

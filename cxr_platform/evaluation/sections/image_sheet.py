@@ -4,14 +4,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cxr_platform.evaluation.canvas import INK, STAMP, WIDTH_INCHES, figure_sheet, to_png
+from cxr_platform.evaluation.pictures import (
+    HEAT_COLOURS,
+    HEAT_OPACITY,
+    INK,
+    STAMP,
+    WIDTH_INCHES,
+    figure_sheet,
+    overlay_heatmap,
+    to_png,
+    to_rgb,
+)
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-COLOURS = "inferno"  # from black over red to yellow, as light as it is hot: read the same without colour vision
-STRONGEST = 0.85  # how much of the image the hottest place covers
 LABEL_POINTS, LINE_INCHES = 8.0, 0.15
 HOW_TO_READ = "From dark to bright yellow: where the answer comes from. Uncoloured places hardly speak for it."
 
@@ -28,20 +36,7 @@ def beside(image: "np.ndarray", heat: "np.ndarray") -> "np.ndarray":
     """The image (S, S) uint8, and to its right the same under its heatmap (side, side) of 0…1: (S, 2 S, 3)."""
     import numpy as np
 
-    return np.concatenate([_grey(image), over(image, heat)], axis=1)
-
-
-def over(image: "np.ndarray", heat: "np.ndarray") -> "np.ndarray":
-    """The image (S, S) uint8 under its heatmap, (S, S, 3) in 0…1; the root of the heat makes weaker places visible."""
-    import matplotlib
-    import numpy as np
-    from PIL import Image
-
-    size = (image.shape[1], image.shape[0])
-    enlarged = np.asarray(Image.fromarray(heat.astype("float32")).resize(size, Image.Resampling.BILINEAR))
-    strength = np.sqrt(np.clip(enlarged, 0, 1))[..., None]
-    colours = matplotlib.colormaps[COLOURS](strength[..., 0])[..., :3]
-    return np.asarray(_grey(image) * (1 - STRONGEST * strength) + colours * STRONGEST * strength)
+    return np.concatenate([to_rgb(image), overlay_heatmap(image, heat)], axis=1)
 
 
 def heat_of(row: "pd.Series[Any]") -> "np.ndarray":
@@ -92,13 +87,7 @@ def _palette() -> bytes:
     greys = np.repeat(np.append(np.linspace(0, 247 / 255, 63), 1)[:, None], 3, axis=1)
     heat = np.linspace(0.1, 1, 11)[:, None, None]
     under = np.linspace(0, 1, 17)[None, :, None]
-    colours = matplotlib.colormaps[COLOURS](heat[:, 0, 0])[:, None, :3]
-    covered = under * (1 - STRONGEST * heat) + colours * STRONGEST * heat
+    colours = matplotlib.colormaps[HEAT_COLOURS](heat[:, 0, 0])[:, None, :3]
+    covered = under * (1 - HEAT_OPACITY * heat) + colours * HEAT_OPACITY * heat
     everything = np.concatenate([greys, covered.reshape(-1, 3), [to_rgb(str(STAMP["facecolor"]))]])
     return np.rint(255 * everything).astype("uint8").tobytes()
-
-
-def _grey(image: "np.ndarray") -> "np.ndarray":
-    import numpy as np
-
-    return np.repeat(image[..., None] / 255.0, 3, axis=-1)

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from cxr_platform.domain.interval import Interval
 from cxr_platform.domain.strategies import TITLES
-from cxr_platform.evaluation.canvas import BLUE, GREY, VERMILION, Picture, canvas, mark, to_png
-from cxr_platform.evaluation.paper import paper_figures
-from cxr_platform.evaluation.table import text
+from cxr_platform.evaluation.formatting import text
+from cxr_platform.evaluation.paper import paper_metrics
+from cxr_platform.evaluation.pictures import BLUE, GREY, VERMILION, Picture, canvas, mark, to_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +21,7 @@ def interval_plot(accuracy: Mapping[str, Interval], *, synthetic: bool) -> Pictu
     with canvas(2.0 + 0.55 * len(TITLES), synthetic=synthetic) as (figure, axes):
         for place, name in enumerate(TITLES):
             _draw(axes, place, accuracy.get(name))
-        printed = [_number(paper_figures(name).accuracy_7_class) for name in TITLES]
+        printed = [_number(paper_metrics(name).accuracy_7_class) for name in TITLES]
         places = [place + LIFT for place in range(len(TITLES))]
         axes.plot(printed, places, "D", color=VERMILION, markerfacecolor="white", markersize=7, label="paper")
         axes.errorbar([], [], xerr=[], color=BLUE, **LOOK, label="this study, 95 % interval")
@@ -68,5 +68,5 @@ def _alt(accuracy: Mapping[str, Interval], synthetic: bool) -> str:
     parts = []
     for name, shown in TITLES.items():
         ours = text(accuracy[name]) if name in accuracy else "not run"
-        parts.append(f"{shown} {ours}, paper {text(paper_figures(name).accuracy_7_class)}")
+        parts.append(f"{shown} {ours}, paper {text(paper_metrics(name).accuracy_7_class)}")
     return f"{mark(synthetic)}Dots with intervals: 7-class accuracy in percent. {'; '.join(parts)}."

@@ -6,14 +6,14 @@ from dataclasses import asdict, dataclass
 from cxr_platform.domain.interval import Interval
 from cxr_platform.domain.strategies import TITLES
 from cxr_platform.evaluation.findings import LeakageFinding
+from cxr_platform.evaluation.formatting import count, joined, rate, text
 from cxr_platform.evaluation.metrics import MEASURES
-from cxr_platform.evaluation.prose import count, joined, rate
-from cxr_platform.evaluation.report_inputs import Material
-from cxr_platform.evaluation.section import Section
-from cxr_platform.evaluation.statistics.leakage import Leakage, leakage, mean_difference, torn_images
-from cxr_platform.evaluation.statistics.resampling import study_bootstrap
+from cxr_platform.evaluation.report_contents import Section
+from cxr_platform.evaluation.report_inputs import ReportInputs
+from cxr_platform.evaluation.statistics.bootstrap import study_bootstrap
+from cxr_platform.evaluation.statistics.leakage import Leakage, leakage, mean_difference, split_group_images
 from cxr_platform.evaluation.study import Study
-from cxr_platform.evaluation.table import Row, Table, text
+from cxr_platform.evaluation.table import Row, Table
 
 NAME, TITLE = "leakage", "What images of one patient in several folds do"
 ABSENT = "Only the protocol “{}” was run on these images. make cv-all PROTOCOL=both runs both and shows the difference."
@@ -56,31 +56,31 @@ class Found:
         return self.mean["accuracy_7_class"] if len(self.strategies) > 1 else None
 
 
-def find(material: Material) -> Found | None:
+def find(inputs: ReportInputs) -> Found | None:
     """Paper less grouped for every strategy that both studies ran; `None` where only one protocol was run."""
-    if material.other is None:
+    if inputs.other is None:
         return None
-    both = {material.study.protocol: material.predictions, material.other[0].protocol: material.other[1]}
-    bootstrap = study_bootstrap(material.study, both["grouped"])
+    both = {inputs.study.protocol: inputs.predictions, inputs.other[0].protocol: inputs.other[1]}
+    bootstrap = study_bootstrap(inputs.study, both["grouped"])
     by_name = {found.strategy: found for found in leakage(both["paper"], both["grouped"], bootstrap)}
     mean = mean_difference(both["paper"], both["grouped"], bootstrap)
-    ranked = tuple(by_name[r.strategy] for r in material.outcome.ranking if r.strategy in by_name)
-    images = len(material.predictions.image_id)
-    return Found(ranked, mean, torn_images(both["paper"]), images, material.outcome.verdict.winner)
+    ranked = tuple(by_name[r.strategy] for r in inputs.results.ranking if r.strategy in by_name)
+    images = len(inputs.predictions.image_id)
+    return Found(ranked, mean, split_group_images(both["paper"]), images, inputs.results.decision.winner)
 
 
-def section(material: Material, found: Found | None) -> Section:
+def section(inputs: ReportInputs, found: Found | None) -> Section:
     """The difference for every strategy, and what it means for the winner."""
-    if found is None or material.other is None:
-        return Section(NAME, TITLE, absent=ABSENT.format(material.study.protocol))
+    if found is None or inputs.other is None:
+        return Section(NAME, TITLE, absent=ABSENT.format(inputs.study.protocol))
     if not found.strategies:
         return Section(NAME, TITLE, absent=NOTHING_SHARED)
     return Section(
         NAME,
         TITLE,
         lead=tuple(filter(None, (_torn(found), _meaning(found), _on_average(found), NOT_COVERED))),
-        tables=(_table(found, material.synthetic),),
-        warnings=_unlike(material.study, material.other[0]),
+        tables=(_table(found, inputs.synthetic),),
+        warnings=_unlike(inputs.study, inputs.other[0]),
         values={
             "torn_images": found.torn,
             "mean_difference": {measure: asdict(interval) for measure, interval in found.mean.items()},

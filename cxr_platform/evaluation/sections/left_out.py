@@ -11,60 +11,60 @@ from typing import TYPE_CHECKING, Any
 
 from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.findings import ExternalFinding
-from cxr_platform.evaluation.prose import count, rate, shortened
-from cxr_platform.evaluation.report_inputs import Material
-from cxr_platform.evaluation.section import Section
+from cxr_platform.evaluation.formatting import count, rate, shortened
+from cxr_platform.evaluation.report_contents import Section
+from cxr_platform.evaluation.report_inputs import ReportInputs
 from cxr_platform.evaluation.sections.rate_bars import Bar, Words, rate_bars
-from cxr_platform.evaluation.statistics.resampling import study_seed
-from cxr_platform.evaluation.statistics.unseen import Scored, bounds, ensemble, finding
+from cxr_platform.evaluation.statistics.bootstrap import study_seed
+from cxr_platform.evaluation.statistics.external import ScoredImages, ensemble_images, external_finding, interval_values
 from cxr_platform.evaluation.table import Row, Table
 from cxr_platform.labels import CLASSES
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cxr_platform.evaluation.canvas import Picture
+    from cxr_platform.evaluation.pictures import Picture
 
 NAME, TITLE = "left_out", "A source left out of training"
 RECIPE = "whole-image"
 
 
-def find(material: Material) -> tuple[ExternalFinding, ...]:
+def find(inputs: ReportInputs) -> tuple[ExternalFinding, ...]:
     """Recall of each class on each of its sources; empty where nothing was computed."""
-    frame, probes = material.evidence.parts.get(NAME), material.evidence.parts.get("pixel_probes")
+    frame, probes = inputs.evidence.parts.get(NAME), inputs.evidence.parts.get("pixel_probes")
     if frame is None:
         return ()
-    seed, trained = study_seed(material.study), _trained_on(frame)
+    seed, trained = study_seed(inputs.study), _trained_on(frame)
     found = []
     for (source, label), rows in frame.groupby(["source", "label"], sort=False):
         key = ("recall", str(label))
         internal = Interval(None) if probes is None else _same_images(rows, probes).rate(*key, seed)
-        one = finding((str(source), RECIPE), key, ensemble(rows), internal, seed)
-        found.append(replace(one, learnt_from=trained[str(source), str(label)]))
+        one = external_finding((str(source), RECIPE), key, ensemble_images(rows), internal, seed)
+        found.append(replace(one, training_images=trained[str(source), str(label)]))
     return tuple(sorted(found, key=lambda f: CLASSES.index(f.label)))
 
 
-def section(material: Material, found: tuple[ExternalFinding, ...]) -> Section:
+def section(inputs: ReportInputs, found: tuple[ExternalFinding, ...]) -> Section:
     """Recall with and without the source in training; the classes for which it is not possible."""
     if not found:
-        return Section(NAME, TITLE, absent=material.evidence.why_absent(NAME))
+        return Section(NAME, TITLE, absent=inputs.evidence.why_absent(NAME))
     worse = [f for f in found if f.contradicts]
     return Section(
         NAME,
         TITLE,
-        lead=(*_lead(worse), *_impossible(material)),
-        pictures=(_picture(found, material.synthetic),),
-        tables=(_table(found, material.synthetic),),
+        lead=(*_lead(worse), *_impossible(inputs)),
+        pictures=(_picture(found, inputs.synthetic),),
+        tables=(_table(found, inputs.synthetic),),
         warnings=tuple(map(_sentence, worse)),
-        values={"rates": _values(found), "impossible": dict(material.outcome.single_source)},
+        values={"rates": _values(found), "impossible": dict(inputs.results.single_source)},
     )
 
 
-def _same_images(rows: "pd.DataFrame", probes: "pd.DataFrame") -> Scored:
+def _same_images(rows: "pd.DataFrame", probes: "pd.DataFrame") -> ScoredImages:
     """The images of `rows` as the whole-image probe's cross-validation judged them."""
     judged = probes[probes["probe"] == RECIPE].set_index("image_id").loc[rows["image_id"]].reset_index()
     facts = rows[["image_id", "label", "group_id"]]
-    return ensemble(judged.merge(facts, on="image_id", validate="one_to_one"))
+    return ensemble_images(judged.merge(facts, on="image_id", validate="one_to_one"))
 
 
 def _trained_on(frame: "pd.DataFrame") -> dict[tuple[str, str], int]:
@@ -88,14 +88,14 @@ def _sentence(found: ExternalFinding) -> str:
         f"Without {found.source} in training, {rate(found.external)} of its {found.images:,} {found.label} images are "
     )
     fell += f"recognised; with it {rate(found.internal)}."
-    if found.few:
-        left = count(found.learnt_from or 0, "image", "images")
+    if found.few_training_images:
+        left = count(found.training_images or 0, "image", "images")
         fell += f" Only {left} of {found.label} from elsewhere were left to learn from."
     return fell
 
 
-def _impossible(material: Material) -> list[str]:
-    single = material.outcome.single_source
+def _impossible(inputs: ReportInputs) -> list[str]:
+    single = inputs.results.single_source
     if not single:
         return []
     told = ", ".join(f"{label} ({source})" for label, source in single.items())
@@ -105,7 +105,7 @@ def _impossible(material: Material) -> list[str]:
 def _table(found: Sequence[ExternalFinding], synthetic: bool) -> Table:
     rows = []
     for f in found:
-        values = (f.images, f.learnt_from, f.external, f.internal, "yes" if f.contradicts else "no")
+        values = (f.images, f.training_images, f.external, f.internal, "yes" if f.contradicts else "no")
         rows.append(Row((f.label, f.source), values))
     columns = ("images", "others to learn from", "source left out (%)", "source trained on (%)", "falls")
     note = (
@@ -137,9 +137,9 @@ def _values(found: Sequence[ExternalFinding]) -> list[dict[str, Any]]:
             "label": f.label,
             "source": f.source,
             "images": f.images,
-            "trained_on": f.learnt_from,
-            "left_out": bounds(f.external),
-            "trained": bounds(f.internal),
+            "trained_on": f.training_images,
+            "left_out": interval_values(f.external),
+            "trained": interval_values(f.internal),
             "falls": f.contradicts,
         }
         for f in found

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from cxr_platform.evaluation.metrics import Figures
-from cxr_platform.evaluation.prose import NBSP, rate
-from cxr_platform.evaluation.statistics.operating_point import OperatingPoint
-from cxr_platform.evaluation.table import ABSENT, Row, Table, Value, text
+from cxr_platform.evaluation.formatting import ABSENT, NBSP, Value, rate, text
+from cxr_platform.evaluation.metrics import Metrics
+from cxr_platform.evaluation.statistics.thresholds import ThresholdPerformance
+from cxr_platform.evaluation.table import Row, Table
 
 NOTE = (
     "Each image is judged by a threshold, on its Covid19 probability after scaling, that was chosen on the other folds: "
@@ -18,7 +18,7 @@ FOR_USE_NOTE = (
 )
 
 
-def operating_lead(points: Sequence[OperatingPoint]) -> str:
+def operating_lead(points: Sequence[ThresholdPerformance]) -> str:
     """What the middle target costs."""
     point = points[len(points) // 2]
     if point.sensitivity.value is None:
@@ -29,7 +29,9 @@ def operating_lead(points: Sequence[OperatingPoint]) -> str:
     )
 
 
-def operating_tables(points: Sequence[OperatingPoint], likeliest: Figures, synthetic: bool) -> tuple[Table, Table]:
+def operating_tables(
+    points: Sequence[ThresholdPerformance], likeliest: Metrics, synthetic: bool
+) -> tuple[Table, Table]:
     """What the thresholds reach, and the thresholds themselves; `likeliest` are the figures without a threshold."""
     without = Row(("none: likeliest class",), (None, likeliest.sensitivity, likeliest.specificity, None))
     rows = [Row((_share(p.target),), (_range(p), p.sensitivity, p.specificity, p.change)) for p in points]
@@ -39,7 +41,7 @@ def operating_tables(points: Sequence[OperatingPoint], likeliest: Figures, synth
     return shown, _thresholds(points, synthetic)
 
 
-def _thresholds(points: Sequence[OperatingPoint], synthetic: bool) -> Table:
+def _thresholds(points: Sequence[ThresholdPerformance], synthetic: bool) -> Table:
     folds = len(points[0].by_fold)
     rows = [Row((f"fold {k}, chosen on the others",), _choices(points, k)) for k in range(folds)]
     rows.append(Row(("for use, chosen on all folds",), _choices(points, None), "total"))
@@ -47,12 +49,12 @@ def _thresholds(points: Sequence[OperatingPoint], synthetic: bool) -> Table:
     return Table("thresholds", "Thresholds", ("Applied to",), columns, tuple(rows), FOR_USE_NOTE, synthetic)
 
 
-def _choices(points: Sequence[OperatingPoint], fold: int | None) -> tuple[Value, ...]:
+def _choices(points: Sequence[ThresholdPerformance], fold: int | None) -> tuple[Value, ...]:
     choices = [point.for_use if fold is None else point.by_fold[fold] for point in points]
     return f"{choices[0].temperature:.4f}", *(_threshold(c.threshold) for c in choices)
 
 
-def _range(point: OperatingPoint) -> str:
+def _range(point: ThresholdPerformance) -> str:
     known = [c.threshold for c in point.by_fold if c.threshold is not None]
     return f"{_threshold(min(known))} to {_threshold(max(known))}" if known else ABSENT
 

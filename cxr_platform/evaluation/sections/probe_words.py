@@ -1,8 +1,8 @@
 """What each probe sees and what its figure means, in a sentence."""
 
 from cxr_platform.domain.interval import Interval
-from cxr_platform.evaluation.findings import SourceFinding
-from cxr_platform.evaluation.prose import percent, rate
+from cxr_platform.evaluation.findings import PROBE_INPUTS, SourceFinding
+from cxr_platform.evaluation.formatting import percent, rate
 from cxr_platform.evaluation.statistics.shortcut import share_kept
 
 NAMES = {
@@ -12,11 +12,6 @@ NAMES = {
     "lungs-only": "Lungs only",
 }
 SOURCE_NAMES = {**NAMES, "whole-image": "Whole image"}
-SEEN = {
-    "metadata": "the facts of the file",
-    "whole-image": "whole images",
-    "without-lungs": "images without their lungs",
-}
 MEANINGS = {
     ("metadata", True): "how the files were made is enough for most of what the network achieves",
     ("metadata", False): "how the files were made gives away less than half of what the network achieves",
@@ -46,7 +41,7 @@ def probe_sentence(name: str, found: Interval, control: Interval, chance: float,
 def source_sentence(found: SourceFinding) -> str:
     """How often the source is told right."""
     return (
-        f"The source is told from {SEEN[found.probe]} for {rate(found.accuracy)} of the images; always naming the "
+        f"The source is told from {PROBE_INPUTS[found.probe]} for {rate(found.accuracy)} of the images; always naming the "
         f"largest of the {found.sources} sources would be right for {percent(found.chance)}."
     )
 

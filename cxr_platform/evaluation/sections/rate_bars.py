@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cxr_platform.domain.interval import Interval
-from cxr_platform.evaluation.canvas import BLUE, INK, VERMILION, Picture, canvas, mark, to_png
-from cxr_platform.evaluation.table import text
+from cxr_platform.evaluation.formatting import text
+from cxr_platform.evaluation.pictures import BLUE, INK, VERMILION, Picture, canvas, mark, to_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cxr_platform.evaluation.canvas import BLUE, INK, VERMILION, Picture, canvas, mark, to_png
-from cxr_platform.evaluation.statistics.reliability import Bin
-from cxr_platform.evaluation.table import text
+from cxr_platform.evaluation.formatting import text
+from cxr_platform.evaluation.pictures import BLUE, INK, VERMILION, Picture, canvas, mark, to_png
+from cxr_platform.evaluation.statistics.calibration import Bin
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

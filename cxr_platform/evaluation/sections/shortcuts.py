@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.findings import ProbeFinding, SourceFinding
-from cxr_platform.evaluation.report_inputs import Material
-from cxr_platform.evaluation.section import Section
+from cxr_platform.evaluation.report_contents import Section
+from cxr_platform.evaluation.report_inputs import ReportInputs
 from cxr_platform.evaluation.sections.probe_words import NAMES, SOURCE_NAMES, caution, probe_sentence, source_sentence
 from cxr_platform.evaluation.sections.rate_bars import Bar, Words, rate_bars
-from cxr_platform.evaluation.statistics.resampling import Bootstrap, study_seed
-from cxr_platform.evaluation.statistics.shortcut import RULE, knows_something, knows_too_much, share_kept
-from cxr_platform.evaluation.statistics.unseen import bounds
+from cxr_platform.evaluation.statistics.bootstrap import Bootstrap, study_seed
+from cxr_platform.evaluation.statistics.external import interval_values
+from cxr_platform.evaluation.statistics.shortcut import RULE, exceeds_chance, is_shortcut, share_kept
 from cxr_platform.evaluation.table import Row, Table
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 
@@ -34,47 +34,47 @@ Rates = tuple[Interval, Interval, Interval]
 Found = tuple[tuple[ProbeFinding, ...], tuple[SourceFinding, ...]]
 
 
-def find(material: Material) -> Found:
+def find(inputs: ReportInputs) -> Found:
     """The probes that were computed, in the order of `CLASS_PARTS` without the control, and those of the source."""
-    chance, rates = material.outcome.majority_accuracy, _rates(material, [METADATA, WITHOUT, ONLY])
+    chance, rates = inputs.results.majority_accuracy, _rates(inputs, [METADATA, WITHOUT, ONLY])
     if chance is None or not rates:
         return (), ()
-    controls = _rates(material, [WHOLE])
+    controls = _rates(inputs, [WHOLE])
     whole = controls.get(WHOLE, controls[WINNER])[0]
     beside = {METADATA: controls[WINNER][0], WITHOUT: whole, ONLY: whole}
     probes = [_finding(name, found, beside[name], chance) for name, found in rates.items() if name != WINNER]
-    return tuple(probes), tuple(_sources(material))
+    return tuple(probes), tuple(_sources(inputs))
 
 
-def section(material: Material, found: Found) -> Section:
+def section(inputs: ReportInputs, found: Found) -> Section:
     """The probes beside the winner, what each means, and how well the source itself is told."""
     probes, sources = found
     if not probes:
-        return Section(NAME, TITLE, absent=material.evidence.why_absent("metadata_probe"))
-    rates = {**_rates(material, [WHOLE]), **{p.name: (p.accuracy, p.sensitivity, p.specificity) for p in probes}}
+        return Section(NAME, TITLE, absent=inputs.evidence.why_absent("metadata_probe"))
+    rates = {**_rates(inputs, [WHOLE]), **{p.name: (p.accuracy, p.sensitivity, p.specificity) for p in probes}}
     best = sorted(sources, key=lambda found: found.accuracy.value or 0)[-1:]
     told = (p.sentence for p in probes if not p.shortcut)
     return Section(
         NAME,
         TITLE,
-        lead=(_verdict(probes), *told, *map(source_sentence, best), *_missing(material)),
-        pictures=(_picture(material, rates, probes),),
-        tables=(_table(material, rates, probes), *_source_tables(material, sources)),
+        lead=(_verdict(probes), *told, *map(source_sentence, best), *_missing(inputs)),
+        pictures=(_picture(inputs, rates, probes),),
+        tables=(_table(inputs, rates, probes), *_source_tables(inputs, sources)),
         warnings=tuple(p.sentence for p in probes if p.shortcut),
-        values=_values(material, found),
+        values=_values(inputs, found),
     )
 
 
-def _rates(material: Material, names: Sequence[str]) -> dict[str, Rates]:
+def _rates(inputs: ReportInputs, names: Sequence[str]) -> dict[str, Rates]:
     """Of the winner and of those of the probes called `names` that there are, over the same images; empty without any
     probe."""
     import numpy as np
 
-    predictions, parts = material.predictions, material.evidence.parts
+    predictions, parts = inputs.predictions, inputs.evidence.parts
     if not parts.keys() & CLASS_PARTS.values():
         return {}
-    bootstrap = Bootstrap(predictions.group_id, seed=study_seed(material.study))
-    likeliest = np.argmax(predictions.probability[material.outcome.verdict.winner], axis=1)
+    bootstrap = Bootstrap(predictions.group_id, seed=study_seed(inputs.study))
+    likeliest = np.argmax(predictions.probability[inputs.results.decision.winner], axis=1)
     found = {WINNER: measured(bootstrap, predictions.label, likeliest)}
     for name in names:
         frame = parts.get(CLASS_PARTS[name])
@@ -103,19 +103,19 @@ def measured(bootstrap: Bootstrap, labels: "np.ndarray", predicted: "np.ndarray"
 
 
 def _finding(name: str, rates: Rates, control: Interval, chance: float) -> ProbeFinding:
-    shortcut = name != ONLY and knows_too_much(rates[0], control, chance)
+    shortcut = name != ONLY and is_shortcut(rates[0], control, chance)
     sentence = probe_sentence(name, rates[0], control, chance, shortcut=shortcut)
     return ProbeFinding(name, NAMES[name], *rates, control, chance, shortcut, sentence)
 
 
-def _sources(material: Material) -> list[SourceFinding]:
+def _sources(inputs: ReportInputs) -> list[SourceFinding]:
     import numpy as np
 
-    predictions, found = material.predictions, []
-    bootstrap = Bootstrap(predictions.group_id, seed=study_seed(material.study))
+    predictions, found = inputs.predictions, []
+    bootstrap = Bootstrap(predictions.group_id, seed=study_seed(inputs.study))
     names, counts = np.unique(predictions.source, return_counts=True)
     for part in SOURCE_PARTS:
-        frame = material.evidence.parts.get(part)
+        frame = inputs.evidence.parts.get(part)
         for probe, rows in [] if frame is None else frame.groupby("probe", sort=False):
             told = rows.set_index("image_id").loc[predictions.image_id, "predicted"].to_numpy()
             rate_right = bootstrap.rate(told == predictions.source)
@@ -127,21 +127,21 @@ def _verdict(probes: Sequence[ProbeFinding]) -> str:
     found = [probe.title.lower() for probe in probes if probe.shortcut]
     if found:
         return f"Shortcut found ({' and '.join(found)}). {RULE}"
-    if not any(knows_something(probe.control, probe.chance) for probe in probes):
+    if not any(exceeds_chance(probe.control, probe.chance) for probe in probes):
         return f"Nothing to explain: what the probes are compared with is not clearly better than chance. {RULE}"
     return f"No shortcut found by the probes that were computed. {RULE}"
 
 
-def _missing(material: Material) -> list[str]:
+def _missing(inputs: ReportInputs) -> list[str]:
     """Why there are no probes of pixels, where that is so; what else a reader has to know of them."""
-    if "pixel_probes" in material.evidence.parts:
+    if "pixel_probes" in inputs.evidence.parts:
         return [caution()]
-    return [f"The probes of pixels are missing. {material.evidence.why_absent('pixel_probes')}"]
+    return [f"The probes of pixels are missing. {inputs.evidence.why_absent('pixel_probes')}"]
 
 
-def _picture(material: Material, rates: dict[str, Rates], probes: Sequence[ProbeFinding]) -> Any:
+def _picture(inputs: ReportInputs, rates: dict[str, Rates], probes: Sequence[ProbeFinding]) -> Any:
     looks = {probe.name: "alarm" if probe.shortcut else "plain" for probe in probes}
-    bars = [Bar(_short(name, material), r[0], looks.get(name, "control")) for name, r in rates.items()]
+    bars = [Bar(_short(name, inputs), r[0], looks.get(name, "control")) for name, r in rates.items()]
     words = Words(
         "shortcuts",
         "Told without the lungs?",
@@ -150,35 +150,35 @@ def _picture(material: Material, rates: dict[str, Rates], probes: Sequence[Probe
         "forest that sees no pixel",
         "Bars of 7-class accuracy in percent",
     )
-    return rate_bars(bars, words, chance=material.outcome.majority_accuracy, synthetic=material.synthetic)
+    return rate_bars(bars, words, chance=inputs.results.majority_accuracy, synthetic=inputs.synthetic)
 
 
-def _short(name: str, material: Material) -> str:
-    return f"winner\n{material.outcome.verdict.winner}" if name == WINNER else name.replace("-", "\n", 1)
+def _short(name: str, inputs: ReportInputs) -> str:
+    return f"winner\n{inputs.results.decision.winner}" if name == WINNER else name.replace("-", "\n", 1)
 
 
-def _table(material: Material, rates: dict[str, Rates], probes: Sequence[ProbeFinding]) -> Table:
+def _table(inputs: ReportInputs, rates: dict[str, Rates], probes: Sequence[ProbeFinding]) -> Table:
     known = {probe.name: probe for probe in probes}
     rows = []
     for name, values in rates.items():
         probe = known.get(name)
         verdict = "to compare with" if probe is None else _judged(probe)
-        rows.append(Row((_title(name, material),), (*values, _kept(probe), verdict), "winner" * (name == WINNER)))
-    rows.append(Row(("Always the most frequent class",), (material.outcome.majority_accuracy, None, None, None, "")))
+        rows.append(Row((_title(name, inputs),), (*values, _kept(probe), verdict), "winner" * (name == WINNER)))
+    rows.append(Row(("Always the most frequent class",), (inputs.results.majority_accuracy, None, None, None, "")))
     columns = ("Accuracy 7-class (%)", "Sensitivity (%)", "Specificity (%)", "lead kept (%)", "verdict")
     note = f"{RULE} Sensitivity and specificity are those of {POSITIVE_CLASS} against the rest."
     title = "Shortcut probes beside the winner, under the same folds"
-    return Table("shortcuts", title, ("What is seen",), columns, tuple(rows), note, material.synthetic)
+    return Table("shortcuts", title, ("What is seen",), columns, tuple(rows), note, inputs.synthetic)
 
 
-def _title(name: str, material: Material) -> str:
-    return f"The winner, {material.outcome.verdict.winner}" if name == WINNER else NAMES[name]
+def _title(name: str, inputs: ReportInputs) -> str:
+    return f"The winner, {inputs.results.decision.winner}" if name == WINNER else NAMES[name]
 
 
 def _judged(probe: ProbeFinding) -> str:
     if probe.name == ONLY:
         return "what the lungs carry"
-    if not knows_something(probe.control, probe.chance):
+    if not exceeds_chance(probe.control, probe.chance):
         return "nothing to explain"
     return "shortcut" if probe.shortcut else "none found"
 
@@ -188,25 +188,25 @@ def _kept(probe: ProbeFinding | None) -> float | None:
     return None if kept is None else 100 * kept
 
 
-def _source_tables(material: Material, sources: Sequence[SourceFinding]) -> tuple[Table, ...]:
+def _source_tables(inputs: ReportInputs, sources: Sequence[SourceFinding]) -> tuple[Table, ...]:
     if not sources:
         return ()
     rows = tuple(Row((SOURCE_NAMES[s.probe],), (s.accuracy, s.chance, s.sources)) for s in sources)
     columns = ("Source told right (%)", "always the largest (%)", "sources")
     title = "How well the source of an image is told"
-    return (Table("source-probes", title, ("What is seen",), columns, rows, "", material.synthetic),)
+    return (Table("source-probes", title, ("What is seen",), columns, rows, "", inputs.synthetic),)
 
 
-def _values(material: Material, found: Found) -> dict[str, Any]:
+def _values(inputs: ReportInputs, found: Found) -> dict[str, Any]:
     probes, sources = found
     return {
         "rule": RULE,
-        "chance": material.outcome.majority_accuracy,
+        "chance": inputs.results.majority_accuracy,
         "probes": {p.name: {**_plain(p), "shortcut": p.shortcut, "lead_kept": _kept(p)} for p in probes},
-        "sources": {s.probe: {"accuracy": bounds(s.accuracy), "chance": s.chance} for s in sources},
+        "sources": {s.probe: {"accuracy": interval_values(s.accuracy), "chance": s.chance} for s in sources},
     }
 
 
 def _plain(probe: ProbeFinding) -> dict[str, Any]:
     names = ("accuracy", "sensitivity", "specificity", "control")
-    return {name: bounds(getattr(probe, name)) for name in names}
+    return {name: interval_values(getattr(probe, name)) for name in names}

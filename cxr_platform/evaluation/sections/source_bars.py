@@ -5,9 +5,9 @@ Letters in the bars and hatching repeat what colour says.
 
 from typing import TYPE_CHECKING, Any
 
-from cxr_platform.evaluation.canvas import BLUE, GREEN, GREY, INK, VERMILION, Picture, canvas, mark, to_png
+from cxr_platform.evaluation.formatting import text
+from cxr_platform.evaluation.pictures import BLUE, GREEN, GREY, INK, VERMILION, Picture, canvas, mark, to_png
 from cxr_platform.evaluation.statistics.association import Counts, count_table, source_shares, sources_of
-from cxr_platform.evaluation.table import text
 from cxr_platform.labels import CLASSES
 
 if TYPE_CHECKING:

@@ -3,12 +3,14 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 
-from cxr_platform.evaluation.canvas import Picture
+from cxr_platform.evaluation.credibility import confounding_warning
 from cxr_platform.evaluation.findings import Association
-from cxr_platform.evaluation.metrics import figures
-from cxr_platform.evaluation.prose import percent
-from cxr_platform.evaluation.report_inputs import Material
-from cxr_platform.evaluation.section import Section
+from cxr_platform.evaluation.formatting import Value, percent
+from cxr_platform.evaluation.metrics import compute_metrics
+from cxr_platform.evaluation.pictures import Picture
+from cxr_platform.evaluation.report_contents import Section
+from cxr_platform.evaluation.report_inputs import ReportInputs
+from cxr_platform.evaluation.report_tables import counts_table
 from cxr_platform.evaluation.sections.source_bars import source_bars
 from cxr_platform.evaluation.statistics.association import (
     Counts,
@@ -18,50 +20,37 @@ from cxr_platform.evaluation.statistics.association import (
     source_shares,
     sources_of,
 )
-from cxr_platform.evaluation.table import Row, Table, Value
-from cxr_platform.evaluation.tables import counts_table
+from cxr_platform.evaluation.table import Row, Table
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 
 NAME, TITLE = "sources", "Where the images come from"
 
 
-def find(material: Material) -> Association:
+def find(inputs: ReportInputs) -> Association:
     """Class × source over the images of the study; external sources take no part."""
-    counts = material.outcome.counts
+    counts = inputs.results.counts
     return Association(cramers_v(counts), single_source(counts), len(sources_of(counts)))
 
 
-def section(material: Material, found: Association) -> Section:
+def section(inputs: ReportInputs, found: Association) -> Section:
     """The class × source table with shares, the picture of it, and a warning where a class has one source only."""
-    counts, outside = material.outcome.counts, external_counts(material)
+    counts, outside = inputs.results.counts, external_counts(inputs)
     return Section(
         NAME,
         TITLE,
         lead=(*_lead(counts, found), *_outside_lead(outside)),
-        pictures=_pictures(material, found),
-        tables=tuple(replace(t, synthetic=material.synthetic) for t in _tables(material, outside)),
-        folded=(_shares_table(counts, material.synthetic),) if found.sources > 1 else (),
-        warnings=tuple(filter(None, (confounding(found),))),
+        pictures=_pictures(inputs, found),
+        tables=tuple(replace(t, synthetic=inputs.synthetic) for t in _tables(inputs, outside)),
+        folded=(_shares_table(counts, inputs.synthetic),) if found.sources > 1 else (),
+        warnings=tuple(filter(None, (confounding_warning(found),))),
         values=_values(counts, outside, found),
     )
 
 
-def confounding(found: Association) -> str:
-    """A warning that names the classes whose images all come from one source; empty where every class has several,
-    and where there is only one source in the whole study, by which nothing can be told apart."""
-    if found.sources < 2 or not found.single_source:
-        return ""
-    by_source: dict[str, list[str]] = {}
-    for label, source in found.single_source.items():
-        by_source.setdefault(source, []).append(label)
-    parts = "; ".join(f"{', '.join(labels)} only from {source}" for source, labels in by_source.items())
-    return f"{parts}. Where a class has a single source, recognising the source is enough to be counted right."
-
-
-def external_counts(material: Material) -> dict[str, dict[str, int]]:
+def external_counts(inputs: ReportInputs) -> dict[str, dict[str, int]]:
     """Images by class, then source, of the sources that were in the manifest and not in the folds."""
-    inside = set(sources_of(material.outcome.counts))
-    recorded = material.study.manifest.counts
+    inside = set(sources_of(inputs.results.counts))
+    recorded = inputs.study.manifest.counts
     return {c: {s: n for s, n in recorded.get(c, {}).items() if s not in inside} for c in CLASSES}
 
 
@@ -71,7 +60,7 @@ def _lead(counts: Counts, found: Association) -> Sequence[str]:
             "All images of the study come from one source: the source cannot give the class away here, and how far "
             "the figures hold for images of another source cannot be told from them.",
         )
-    rule = figures(source_rule_matrix(counts))
+    rule = compute_metrics(source_rule_matrix(counts))
     return (
         _strength(found),
         f"Whoever knew nothing but the source of an image, and answered the most frequent class of that source, would "
@@ -96,14 +85,14 @@ def _outside_lead(outside: Counts) -> list[str]:
     return [f"Marked external, in no fold: {', '.join(names)}. These images enter no figure of this section."]
 
 
-def _pictures(material: Material, found: Association) -> tuple[Picture, ...]:
+def _pictures(inputs: ReportInputs, found: Association) -> tuple[Picture, ...]:
     if found.sources < 2:
         return ()
-    return (source_bars(material.outcome.counts, synthetic=material.synthetic),)
+    return (source_bars(inputs.results.counts, synthetic=inputs.synthetic),)
 
 
-def _tables(material: Material, outside: Counts) -> list[Table]:
-    return [counts_table(material.outcome), *_external_tables(outside)]
+def _tables(inputs: ReportInputs, outside: Counts) -> list[Table]:
+    return [counts_table(inputs.results), *_external_tables(outside)]
 
 
 def _shares_table(counts: Counts, synthetic: bool) -> Table:
@@ -130,7 +119,7 @@ def _numbers(by_source: Mapping[str, int], sources: Iterable[str]) -> tuple[Valu
 
 
 def _values(counts: Counts, outside: Counts, found: Association) -> dict[str, object]:
-    rule = asdict(figures(source_rule_matrix(counts))) if found.sources > 1 else None
+    rule = asdict(compute_metrics(source_rule_matrix(counts))) if found.sources > 1 else None
     return {
         "sources": sources_of(counts),
         "cramers_v": found.cramers_v,

@@ -6,23 +6,23 @@ from typing import Any
 
 from cxr_platform.domain.strategies import TITLES
 from cxr_platform.evaluation.findings import WithinSources
-from cxr_platform.evaluation.prose import rate
-from cxr_platform.evaluation.report_inputs import Material
-from cxr_platform.evaluation.section import Section
+from cxr_platform.evaluation.formatting import Value, rate
+from cxr_platform.evaluation.report_contents import Section
+from cxr_platform.evaluation.report_inputs import ReportInputs
 from cxr_platform.evaluation.sections.forest import forest
-from cxr_platform.evaluation.statistics.resampling import study_seed
+from cxr_platform.evaluation.statistics.bootstrap import study_seed
+from cxr_platform.evaluation.statistics.external import contradicts
 from cxr_platform.evaluation.statistics.subgroups import (
     MEASURES,
     SMALL,
-    Judged,
     Rate,
     Recall,
     Subgroup,
+    SubgroupRates,
     lower_than_overall,
     subgroups,
 )
-from cxr_platform.evaluation.statistics.unseen import contradicts
-from cxr_platform.evaluation.table import Row, Table, Value
+from cxr_platform.evaluation.table import Row, Table
 from cxr_platform.labels import POSITIVE_CLASS
 
 NAME, TITLE = "subgroups", "Parts of the images"
@@ -58,16 +58,16 @@ class Found:
     within: WithinSources | None
 
 
-def find(material: Material) -> Found:
+def find(inputs: ReportInputs) -> Found:
     """The winner's figures in every subgroup that the predictions and, where it is there, the manifest tell of."""
-    winner = material.outcome.verdict.winner
-    judged = Judged(material.predictions, winner, study_seed(material.study))
-    facts = None if material.images is None else material.images.facts
+    winner = inputs.results.decision.winner
+    judged = SubgroupRates(inputs.predictions, winner, study_seed(inputs.study))
+    facts = None if inputs.images is None else inputs.images.facts
     parts, recalls = subgroups(judged, facts), tuple(judged.recalls())
     return Found(winner, judged.overall(), judged.mixed(), parts, recalls, _within(judged))
 
 
-def _within(judged: Judged) -> WithinSources | None:
+def _within(judged: SubgroupRates) -> WithinSources | None:
     rates = judged.specificity_within()
     if rates is None:
         return None
@@ -76,28 +76,28 @@ def _within(judged: Judged) -> WithinSources | None:
     return WithinSources(within.images, within.interval, elsewhere.interval, falls)
 
 
-def section(material: Material, found: Found) -> Section:
+def section(inputs: ReportInputs, found: Found) -> Section:
     """Accuracy, sensitivity and specificity by subgroup; absent where the images cannot be divided."""
     if not found.subgroups:
-        return Section(NAME, TITLE, absent=_why_none(material))
+        return Section(NAME, TITLE, absent=_why_none(inputs))
     return Section(
         NAME,
         TITLE,
-        lead=_lead(material, found),
-        pictures=(forest(found.overall, found.subgroups, synthetic=material.synthetic),),
-        tables=tuple(_rate_table(found, measure, material.synthetic) for measure in MEASURES),
-        folded=(_recall_table(found, material.synthetic),),
+        lead=_lead(inputs, found),
+        pictures=(forest(found.overall, found.subgroups, synthetic=inputs.synthetic),),
+        tables=tuple(_rate_table(found, measure, inputs.synthetic) for measure in MEASURES),
+        folded=(_recall_table(found, inputs.synthetic),),
         values=_values(found),
     )
 
 
-def _lead(material: Material, found: Found) -> tuple[str, ...]:
-    further = (*_entangled(material, found), *_not_told(material, found))
+def _lead(inputs: ReportInputs, found: Found) -> tuple[str, ...]:
+    further = (*_entangled(inputs, found), *_not_told(inputs, found))
     return (_overall(found), *_mixed(found), _lower(found), *further)
 
 
-def _why_none(material: Material) -> str:
-    if material.images is None:
+def _why_none(inputs: ReportInputs) -> str:
+    if inputs.images is None:
         return "All images come from one source, and view, sex and age are in the manifest, which was not given."
     return "All images come from one source, and view, sex and age are not told or the same for all."
 
@@ -140,10 +140,10 @@ def _same_classes(within: WithinSources | None) -> str:
     return f", and images of the same classes from other sources have {rate(within.elsewhere)} specificity"
 
 
-def _entangled(material: Material, found: Found) -> list[str]:
+def _entangled(inputs: ReportInputs, found: Found) -> list[str]:
     """What view, sex and age cannot be told apart from; nothing with one source, or without them."""
     by_facts = [s for s in found.subgroups if s.by != "source"]
-    if material.outcome.only_source or not by_facts:
+    if inputs.results.only_source or not by_facts:
         return []
     tied = "; ".join(f"{s.by} {s.name} only from {s.only_source}" for s in by_facts if s.only_source)
     return [
@@ -153,8 +153,8 @@ def _entangled(material: Material, found: Found) -> list[str]:
     ]
 
 
-def _not_told(material: Material, found: Found) -> list[str]:
-    if material.images is None:
+def _not_told(inputs: ReportInputs, found: Found) -> list[str]:
+    if inputs.images is None:
         return ["View, sex and age are in the manifest, which was not given: the images are divided by source alone."]
     missing = [by for by in DIVISIONS if by not in {s.by for s in found.subgroups}]
     return [f"Not told, or the same for all images: {', '.join(missing)}."] if missing else []

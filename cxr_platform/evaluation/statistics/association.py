@@ -7,7 +7,7 @@ all there are, not a sample, so these figures have no interval.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from cxr_platform.evaluation.metrics import percent
+from cxr_platform.evaluation.metrics import percentage
 from cxr_platform.labels import CLASSES
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def source_shares(counts: Counts) -> dict[str, dict[str, float | None]]:
     """Of each class, the percent of its images from each source; `None` for a class without images."""
     sources = sources_of(counts)
     totals = {c: sum(counts.get(c, {}).values()) for c in CLASSES}
-    return {c: {s: percent(counts.get(c, {}).get(s, 0), totals[c]) for s in sources} for c in CLASSES}
+    return {c: {s: percentage(counts.get(c, {}).get(s, 0), totals[c]) for s in sources} for c in CLASSES}
 
 
 def source_rule_matrix(counts: Counts) -> "np.ndarray":

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from cxr_platform.evaluation.findings import Comparison
 from cxr_platform.evaluation.predictions import Predictions
-from cxr_platform.evaluation.statistics.resampling import Bootstrap
+from cxr_platform.evaluation.statistics.bootstrap import Bootstrap
 
 if TYPE_CHECKING:
     import numpy as np

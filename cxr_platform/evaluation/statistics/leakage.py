@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.predictions import Predictions
-from cxr_platform.evaluation.statistics.resampling import Bootstrap
+from cxr_platform.evaluation.statistics.bootstrap import Bootstrap
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def mean_difference(paper: Predictions, grouped: Predictions, bootstrap: Bootstr
     }
 
 
-def torn_images(predictions: Predictions) -> int:
+def split_group_images(predictions: Predictions) -> int:
     """Images whose group has an image in another fold: the network that was tested on them had learnt from that one."""
     import pandas as pd
 

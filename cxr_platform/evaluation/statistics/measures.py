@@ -1,7 +1,4 @@
-"""All figures of merit of a study's strategies, pooled with bootstrap intervals and by fold.
-
-Rates are in percent, areas, F1 and Brier score from 0 up; undefined is `None`, as in `metrics`.
-"""
+"""Measures out of many confusion matrices at once: one for each replicate, or each fold."""
 
 import math
 from collections.abc import Mapping
@@ -11,14 +8,144 @@ from typing import TYPE_CHECKING
 from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.metrics import Spread, spread
 from cxr_platform.evaluation.predictions import Predictions
-from cxr_platform.evaluation.statistics.counts import cells, from_matrices
-from cxr_platform.evaluation.statistics.predictive import PREVALENCES, predictive_values
-from cxr_platform.evaluation.statistics.ranks import Ranked
-from cxr_platform.evaluation.statistics.resampling import Bootstrap, percentile_interval
+from cxr_platform.evaluation.statistics.bootstrap import Bootstrap, percentile_interval
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 
 if TYPE_CHECKING:
     import numpy as np
+
+COUNTED = (
+    "accuracy_7_class",
+    "balanced_accuracy",
+    "macro_f1",
+    "accuracy_2_class",
+    "sensitivity",
+    "specificity",
+)
+"""The columns of `from_matrices`: percent, macro F1 from 0 to 1."""
+
+
+def confusion_cells(label: "np.ndarray", predicted: "np.ndarray") -> "np.ndarray":
+    """(N, 49) float32 with one 1 a row: the cell of the confusion matrix in which each image stands."""
+    import numpy as np
+
+    size = len(CLASSES)
+    return np.eye(size * size, dtype=np.float32)[label * size + predicted]
+
+
+def measures_of_matrices(matrices: "np.ndarray") -> "np.ndarray":
+    """(r, 6) values of `COUNTED` out of (r, 7, 7) weighted counts, rows actual; NaN where undefined.
+
+    Balanced accuracy and macro F1 are means over the classes that have images, as `balanced_accuracy_score`, and
+    `f1_score` given those labels, of scikit-learn.
+    """
+    import numpy as np
+
+    matrices = matrices.astype(float)
+    right, actual, called = matrices.trace(axis1=1, axis2=2), matrices.sum(axis=2), matrices.sum(axis=1)
+    whole, diagonal = actual.sum(axis=1), matrices.diagonal(axis1=1, axis2=2)
+    covid = CLASSES.index(POSITIVE_CLASS)
+    found, missed = diagonal[:, covid], actual[:, covid] - diagonal[:, covid]
+    others, alarms = whole - actual[:, covid], called[:, covid] - diagonal[:, covid]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        columns = [
+            100 * right / whole,
+            100 * _over_classes(diagonal / actual, actual),
+            _over_classes(2 * diagonal / (actual + called), actual),
+            100 * (whole - missed - alarms) / whole,
+            100 * found / actual[:, covid],
+            100 * (others - alarms) / others,
+        ]
+    return np.stack(columns, axis=1)
+
+
+def _over_classes(values: "np.ndarray", actual: "np.ndarray") -> "np.ndarray":
+    import numpy as np
+
+    return np.where(actual > 0, values, 0).sum(axis=1) / (actual > 0).sum(axis=1)
+
+
+# Areas under the curves of Covid19 against the rest, for many weightings of the same images at once.
+# Both equal scikit-learn's `roc_auc_score` and `average_precision_score` with `sample_weight`; equal scores count as
+# scikit-learn counts them. They are written out because 2,000 replicates of a study's images through scikit-learn, one by
+# one, would take minutes for each strategy.
+
+
+class RankedScores:
+    """N images ordered once by `scores` (N,); `positive` (N,) bool says which are Covid19."""
+
+    def __init__(self, scores: "np.ndarray", positive: "np.ndarray"):
+        import numpy as np
+
+        order = np.argsort(-scores, kind="stable")
+        falling = -scores[order]  # ascending, which searchsorted asks for
+        self._positives, self._negatives = order[positive[order]], order[~positive[order]]
+        of_positives, of_negatives = falling[positive[order]], falling[~positive[order]]
+        # For each positive image, how many negatives score higher, and how many as high or higher; likewise positives
+        self._above = np.searchsorted(of_negatives, of_positives, side="left")
+        self._level = np.searchsorted(of_negatives, of_positives, side="right")
+        self._found = np.searchsorted(of_positives, of_positives, side="right")
+
+    def areas(self, weights: "np.ndarray") -> "np.ndarray":
+        """(r, 2): area under the ROC curve and average precision, for weights (r, N); NaN without images of a side."""
+        import numpy as np
+
+        positive = weights[:, self._positives].astype(float)
+        below = _cumulated(weights[:, self._negatives])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.stack([self._roc(positive, below), self._precision(positive, below)], axis=1)
+
+    def _roc(self, positive: "np.ndarray", false: "np.ndarray") -> "np.ndarray":
+        """The share of pairs in which the positive image scores higher; a tie counts half (Hanley & McNeil 1982)."""
+        beaten_by = (false[:, self._above] + false[:, self._level]) / 2
+        return 1 - (positive * beaten_by).sum(axis=1) / (positive.sum(axis=1) * false[:, -1])
+
+    def _precision(self, positive: "np.ndarray", false: "np.ndarray") -> "np.ndarray":
+        """Precision at the score of each positive image, averaged over them; undefined without a negative image."""
+        import numpy as np
+
+        true = _cumulated(positive)[:, self._found]
+        called = true + false[:, self._level]
+        precision = np.divide(true, called, out=np.zeros_like(true), where=called > 0)
+        average = (positive * precision).sum(axis=1) / positive.sum(axis=1)
+        return np.where(false[:, -1] > 0, average, np.nan)
+
+
+def _cumulated(weights: "np.ndarray") -> "np.ndarray":
+    """(r, n + 1) sums of the first 0 … n columns."""
+    import numpy as np
+
+    sums = np.zeros((weights.shape[0], weights.shape[1] + 1))
+    np.cumsum(weights, axis=1, out=sums[:, 1:], dtype=float)
+    return sums
+
+
+# What a call of "Covid19" is worth where the disease is as frequent as stated.
+# The share of Covid19 among a study's images is its makers' choice, so predictive values counted on them hold nowhere
+# else. Bayes' rule gives them from sensitivity and specificity at a prevalence that is said (Altman & Bland 1994,
+# BMJ 309:102).
+
+
+PREVALENCES = (0.01, 0.05, 0.20)
+
+
+def predictive_values(
+    sensitivity: "np.ndarray", specificity: "np.ndarray", prevalence: float
+) -> "tuple[np.ndarray, np.ndarray]":
+    """PPV and NPV in percent from rates in percent, at `prevalence` from 0 to 1.
+
+    NaN where there would be no call at all of that kind, or a rate is NaN.
+    """
+    import numpy as np
+
+    found, missed = sensitivity * prevalence, (100 - sensitivity) * prevalence
+    spared, alarms = specificity * (1 - prevalence), (100 - specificity) * (1 - prevalence)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return 100 * found / (found + alarms), 100 * spared / (spared + missed)
+
+
+# All figures of merit of a study's strategies, pooled with bootstrap intervals and by fold.
+# Rates are in percent, areas, F1 and Brier score from 0 up; undefined is `None`, as in `metrics`.
 
 
 @dataclass(frozen=True)
@@ -41,6 +168,7 @@ FIGURES_OF_MERIT: Mapping[str, Measure] = {
     "brier": Measure("Brier score, seven classes", ratio=True),
 }
 """The columns of `WeightedMeasures`, in their order: `COUNTED`, then what is computed from probabilities."""
+
 
 COLUMNS = tuple(FIGURES_OF_MERIT)
 
@@ -85,8 +213,8 @@ class WeightedMeasures:
 
     def __init__(self, label: "np.ndarray", probability: "np.ndarray"):
         covid = CLASSES.index(POSITIVE_CLASS)
-        self._cells = cells(label, probability.argmax(axis=1))
-        self._ranked = Ranked(probability[:, covid], label == covid)
+        self._cells = confusion_cells(label, probability.argmax(axis=1))
+        self._ranked = RankedScores(probability[:, covid], label == covid)
         self._brier = brier_scores(label, probability)
 
     def __call__(self, weights: "np.ndarray") -> "np.ndarray":
@@ -94,7 +222,7 @@ class WeightedMeasures:
         import numpy as np
 
         size = len(CLASSES)
-        counted = from_matrices((weights @ self._cells).reshape(-1, size, size))
+        counted = measures_of_matrices((weights @ self._cells).reshape(-1, size, size))
         with np.errstate(invalid="ignore"):
             brier = weights @ self._brier / weights.sum(axis=1, dtype=float)
         return np.column_stack([counted, self._ranked.areas(weights), brier])

@@ -19,14 +19,14 @@ def share_kept(probe: float | None, control: float | None, chance: float | None)
     return (probe - chance) / (control - chance)
 
 
-def knows_something(model: Interval, chance: float | None) -> bool:
+def exceeds_chance(model: Interval, chance: float | None) -> bool:
     """Whether the model's whole interval lies above chance."""
     return chance is not None and model.low is not None and model.low > chance
 
 
-def knows_too_much(probe: Interval, control: Interval, chance: float | None) -> bool:
+def is_shortcut(probe: Interval, control: Interval, chance: float | None) -> bool:
     """`RULE`. Without a control that is better than chance there is nothing that a shortcut could explain."""
     kept = share_kept(probe.value, control.value, chance)
-    if kept is None or not knows_something(control, chance):
+    if kept is None or not exceeds_chance(control, chance):
         return False
-    return kept > MOST_KEPT and knows_something(probe, chance)
+    return kept > MOST_KEPT and exceeds_chance(probe, chance)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.predictions import Predictions
-from cxr_platform.evaluation.statistics.resampling import Bootstrap
+from cxr_platform.evaluation.statistics.bootstrap import Bootstrap
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Recall:
     rate: Rate
 
 
-class Judged:
+class SubgroupRates:
     """One strategy's predictions of the study's images, and the rates over any part of them."""
 
     def __init__(self, predictions: Predictions, strategy: str, seed: int = 0) -> None:
@@ -152,7 +152,7 @@ class Judged:
                     yield Recall(source, label, self.rate(self.right, images))
 
 
-def subgroups(judged: Judged, facts: "pd.DataFrame | None") -> tuple[Subgroup, ...]:
+def subgroups(judged: SubgroupRates, facts: "pd.DataFrame | None") -> tuple[Subgroup, ...]:
     """Every subgroup with an image, by source and, where `facts` (indexed by image_id) tells them, view, sex and age.
 
     What is the same for all images, unknown for instance, is no division of them and is left out.

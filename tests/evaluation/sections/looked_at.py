@@ -6,21 +6,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxr_platform.evaluation.evidence import Evidence
-from cxr_platform.evaluation.report_inputs import Images, Material
+from cxr_platform.evaluation.evidence_files import Evidence
+from cxr_platform.evaluation.report_inputs import ManifestImages, ReportInputs
 from cxr_platform.labels import CLASSES
-from tests.evaluation.planted import STRATEGY, material, predictions
+from tests.evaluation.planted import STRATEGY, predictions, report_inputs
 
 SIDE, CELLS, COUNT = 16, 4, 56
 LABELS = [CLASSES[number % len(CLASSES)] for number in range(COUNT)]
 SOURCES = ["east" if number % 2 else "west" for number in range(COUNT)]
 
 
-def looked_at(wrong: int = 6, *, shares: Any = 0.8, synthetic: bool = False, several: bool = True) -> Material:
+def looked_at(wrong: int = 6, *, shares: Any = 0.8, synthetic: bool = False, several: bool = True) -> ReportInputs:
     """56 images of which the first `wrong` are answered with the next class; `shares` of the heatmaps in the lungs."""
     answers = [CLASSES[(number + (number < wrong)) % len(CLASSES)] for number in range(COUNT)]
     scored = predictions(SOURCES, LABELS, answers)
-    made = material(scored, {"label": LABELS, "source": SOURCES}, synthetic=synthetic)
+    made = report_inputs(scored, {"label": LABELS, "source": SOURCES}, synthetic=synthetic)
     assert made.images is not None
     place = {image_id: number for number, image_id in enumerate(scored.image_id)}
 
@@ -35,10 +35,10 @@ def looked_at(wrong: int = 6, *, shares: Any = 0.8, synthetic: bool = False, sev
             "atlas_images": atlas_images(scored.image_id),
         }
     )
-    return replace(made, images=Images(made.images.facts, pixels), evidence=evidence)
+    return replace(made, images=ManifestImages(made.images.facts, pixels), evidence=evidence)
 
 
-def without(made: Material, *parts: str) -> Material:
+def without(made: ReportInputs, *parts: str) -> ReportInputs:
     """The same, these parts of the evidence not computed for a reason."""
     kept = {name: frame for name, frame in made.evidence.parts.items() if name not in parts}
     return replace(made, evidence=Evidence(kept, dict.fromkeys(parts, "No weights are at hand.")))

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from cxr_platform.evaluation.evidence import Evidence
-from cxr_platform.evaluation.results import plain
+from cxr_platform.evaluation.evidence_files import Evidence
+from cxr_platform.evaluation.results_json import plain
 from cxr_platform.evaluation.sections.atlas import find, section
 from tests.evaluation.sections.looked_at import atlas, looked_at, without
 
@@ -22,8 +22,8 @@ def test_the_features_best_where_they_were_chosen_come_first():
 
 
 def test_it_says_what_such_a_feature_is_not():
-    material = looked_at()
-    text = " ".join(section(material, find(material)).lead)
+    inputs = looked_at()
+    text = " ".join(section(inputs, find(inputs)).lead)
 
     assert "None of these is a biomarker" in text
     assert "another hospital" in text
@@ -32,8 +32,8 @@ def test_it_says_what_such_a_feature_is_not():
 
 
 def test_features_that_tell_the_source_are_counted():
-    material = looked_at()
-    made = section(material, find(material))
+    inputs = looked_at()
+    made = section(inputs, find(inputs))
 
     assert (
         "2 of them tell a source with an area of 0.8 or more (Covid19), 2 at least as well as their class"
@@ -44,17 +44,17 @@ def test_features_that_tell_the_source_are_counted():
 
 
 def test_features_that_tell_no_source_are_said_to():
-    material = looked_at()
+    inputs = looked_at()
     frame = atlas(several=True).assign(auc_source=0.6)
-    parts = {**material.evidence.parts, "atlas": frame}
-    material = replace(material, evidence=Evidence(parts))
+    parts = {**inputs.evidence.parts, "atlas": frame}
+    inputs = replace(inputs, evidence=Evidence(parts))
 
-    assert section(material, find(material)).lead[-1] == "None of them tells a source with an area of 0.8 or more."
+    assert section(inputs, find(inputs)).lead[-1] == "None of them tells a source with an area of 0.8 or more."
 
 
 def test_with_one_source_there_is_no_word_of_it():
-    material = looked_at(several=False)
-    made = section(material, find(material))
+    inputs = looked_at(several=False)
+    made = section(inputs, find(inputs))
 
     assert len(made.tables[0].columns) == 3
     assert not any("source with an area" in sentence for sentence in made.lead)
@@ -62,8 +62,8 @@ def test_with_one_source_there_is_no_word_of_it():
 
 
 def test_the_first_feature_of_each_class_is_shown_with_its_images():
-    material = looked_at(synthetic=True)
-    (picture,) = section(material, find(material)).pictures
+    inputs = looked_at(synthetic=True)
+    (picture,) = section(inputs, find(inputs)).pictures
 
     assert picture.alt.startswith("Synthetic images. ")
     assert "Covid19: AUC 0.850, in 2 of 2 networks; Normal: AUC 0.850" in picture.alt
@@ -71,8 +71,8 @@ def test_the_first_feature_of_each_class_is_shown_with_its_images():
 
 
 def test_without_images_the_table_stays():
-    material = replace(looked_at(), images=None)
-    made = section(material, find(material))
+    inputs = replace(looked_at(), images=None)
+    made = section(inputs, find(inputs))
 
     assert not made.pictures
     assert len(made.tables[0].rows) == 4
@@ -89,8 +89,8 @@ def test_without_an_atlas_it_says_why():
 
 @pytest.mark.parametrize(("model", "told"), [({"dense_units": 256}, "256"), ({}, "2,500")])
 def test_all_features_of_a_network_are_counted_also_where_the_profile_leaves_them_to_the_default(model, told):
-    material = looked_at()
-    study = replace(material.study, profile={**material.study.profile, "model": model})
-    text = " ".join(section(replace(material, study=study), find(material)).lead)
+    inputs = looked_at()
+    study = replace(inputs.study, profile={**inputs.study.profile, "model": model})
+    text = " ".join(section(replace(inputs, study=study), find(inputs)).lead)
 
     assert f"Each network's {told} features were ranked" in text

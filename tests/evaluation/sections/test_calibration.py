@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
-from cxr_platform.evaluation.report_inputs import load_material
-from cxr_platform.evaluation.results import plain
+from cxr_platform.evaluation.report_inputs import load_report_inputs
+from cxr_platform.evaluation.results_json import plain
 from cxr_platform.evaluation.sections.calibration import find, section
 from cxr_platform.labels import CLASSES
 from tests.evaluation.builders import drawn_frame, image_frame, write_study
@@ -22,18 +22,18 @@ def simulated_frame(temperature: float, strategy: str = "scratch", images: int =
 
 
 @pytest.fixture(scope="module")
-def material(tmp_path_factory):
-    return load_material(write_study(tmp_path_factory.mktemp("sure"), simulated_frame(2.0), synthetic=True))
+def inputs(tmp_path_factory):
+    return load_report_inputs(write_study(tmp_path_factory.mktemp("sure"), simulated_frame(2.0), synthetic=True))
 
 
 @pytest.fixture(scope="module")
-def found(material):
-    return find(material)
+def found(inputs):
+    return find(inputs)
 
 
 @pytest.fixture(scope="module")
-def made(material, found):
-    return section(material, found)
+def made(inputs, found):
+    return section(inputs, found)
 
 
 def test_the_finding_has_the_planted_temperature_and_the_error_before_and_after(found):
@@ -51,9 +51,9 @@ def test_a_network_that_is_too_sure_is_called_so(made):
 
 @pytest.mark.parametrize(("temperature", "words"), [(0.5, "is less sure than it"), (1.0, "is about as sure as")])
 def test_other_networks_are_called_what_they_are(tmp_path, temperature, words):
-    material = load_material(write_study(tmp_path, simulated_frame(temperature)))
+    inputs = load_report_inputs(write_study(tmp_path, simulated_frame(temperature)))
 
-    assert words in section(material, find(material)).lead[0]
+    assert words in section(inputs, find(inputs)).lead[0]
 
 
 def test_every_strategy_has_a_line_before_and_one_after(made):
@@ -67,10 +67,10 @@ def test_every_strategy_has_a_line_before_and_one_after(made):
     assert len(made.tables[1].rows[0].values) == len(made.tables[1].columns)
 
 
-def test_operating_points_stand_beside_calling_by_the_likeliest_class(material, made):
+def test_operating_points_stand_beside_calling_by_the_likeliest_class(inputs, made):
     without, *points = made.tables[2].rows
 
-    assert without.values[1:3] == (material.outcome.best.pooled.sensitivity, material.outcome.best.pooled.specificity)
+    assert without.values[1:3] == (inputs.results.best.pooled.sensitivity, inputs.results.best.pooled.specificity)
     assert [row.labels[0] for row in points] == [
         "90\N{NO-BREAK SPACE}%",
         "95\N{NO-BREAK SPACE}%",
@@ -104,8 +104,8 @@ def test_the_values_are_plain_json(made):
 
 def test_a_study_without_covid19_images_has_no_operating_point_and_no_warning(tmp_path):
     frame = drawn_frame({"scratch": 0.9})
-    material = load_material(write_study(tmp_path, frame[frame["label"] != "Covid19"]))
-    made = section(material, find(material))
+    inputs = load_report_inputs(write_study(tmp_path, frame[frame["label"] != "Covid19"]))
+    made = section(inputs, find(inputs))
 
     assert "no operating point" in made.lead[2]
     assert made.tables[2].rows[1].values[0] == "–"

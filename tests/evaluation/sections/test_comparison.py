@@ -2,39 +2,39 @@ import json
 
 import pytest
 
-from cxr_platform.evaluation.report_inputs import load_material
-from cxr_platform.evaluation.results import plain
+from cxr_platform.evaluation.report_inputs import load_report_inputs
+from cxr_platform.evaluation.results_json import plain
 from cxr_platform.evaluation.sections.comparison import find, section
 from tests.evaluation.builders import drawn_frame, write_study
 
 
 @pytest.fixture(scope="module")
-def material(tmp_path_factory):
+def inputs(tmp_path_factory):
     frame = drawn_frame({"off-the-shelf": 0.5, "fine-tuning-9": 0.89, "scratch": 0.9})
-    return load_material(write_study(tmp_path_factory.mktemp("three"), frame, synthetic=True))
+    return load_report_inputs(write_study(tmp_path_factory.mktemp("three"), frame, synthetic=True))
 
 
 @pytest.fixture(scope="module")
-def found(material):
-    return find(material)
+def found(inputs):
+    return find(inputs)
 
 
-def test_the_others_stand_in_the_order_of_the_ranking(material, found):
-    winner, *others = [result.strategy for result in material.outcome.ranking]
+def test_the_others_stand_in_the_order_of_the_ranking(inputs, found):
+    winner, *others = [result.strategy for result in inputs.results.ranking]
 
     assert [(c.winner, c.other) for c in found] == [(winner, other) for other in others]
 
 
-def test_who_is_told_apart_and_who_is_not_is_said(material, found):
-    said = section(material, found).lead[0]
+def test_who_is_told_apart_and_who_is_not_is_said(inputs, found):
+    said = section(inputs, found).lead[0]
 
-    assert [c.told_apart for c in found] == [False, True]
+    assert [c.significant for c in found] == [False, True]
     assert "is told apart from off-the-shelf features, but not from" in said
     assert said.endswith("this study does not decide.")
 
 
-def test_the_table_gives_difference_test_and_verdict(material, found):
-    (table,) = section(material, found).tables
+def test_the_table_gives_difference_test_and_verdict(inputs, found):
+    (table,) = section(inputs, found).tables
 
     assert [row.values[3] for row in table.rows] == ["no", "yes"]
     assert table.rows[1].values[1:3] == ("p < 0.001", "p < 0.001")
@@ -42,8 +42,8 @@ def test_the_table_gives_difference_test_and_verdict(material, found):
     assert table.synthetic
 
 
-def test_the_limits_of_test_and_interval_are_said(material, found):
-    made = section(material, found)
+def test_the_limits_of_test_and_interval_are_said(inputs, found):
+    made = section(inputs, found)
 
     assert "training again could turn a small difference round" in made.lead[1]
     assert "images one by one" in made.tables[0].note
@@ -60,20 +60,20 @@ def test_the_limits_of_test_and_interval_are_said(material, found):
     ],
 )
 def test_all_or_none_told_apart(tmp_path, accuracies, sentence):
-    material = load_material(write_study(tmp_path, drawn_frame(accuracies)))
+    inputs = load_report_inputs(write_study(tmp_path, drawn_frame(accuracies)))
 
-    assert sentence in section(material, find(material)).lead[0]
+    assert sentence in section(inputs, find(inputs)).lead[0]
 
 
-def test_the_values_are_plain_json(material, found):
-    tree = json.loads(json.dumps(plain(section(material, found).values), allow_nan=False))
+def test_the_values_are_plain_json(inputs, found):
+    tree = json.loads(json.dumps(plain(section(inputs, found).values), allow_nan=False))
 
-    assert [other["told_apart"] for other in tree["others"]] == [False, True]
+    assert [other["significant"] for other in tree["others"]] == [False, True]
 
 
 def test_a_single_strategy_leaves_the_section_out_with_its_reason(tmp_path):
-    material = load_material(write_study(tmp_path, drawn_frame({"scratch": 0.9})))
-    made = section(material, find(material))
+    inputs = load_report_inputs(write_study(tmp_path, drawn_frame({"scratch": 0.9})))
+    made = section(inputs, find(inputs))
 
     assert made.absent.startswith("Only one strategy was run")
     assert made.tables == ()

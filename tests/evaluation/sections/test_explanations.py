@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from cxr_platform.domain.interval import Interval
-from cxr_platform.evaluation.evidence import Evidence
-from cxr_platform.evaluation.results import plain
+from cxr_platform.evaluation.evidence_files import Evidence
+from cxr_platform.evaluation.results_json import plain
 from cxr_platform.evaluation.sections.explanations import find, is_low, section
 from cxr_platform.labels import CLASSES
 from tests.evaluation.sections.looked_at import COUNT, LABELS, looked_at, without
@@ -22,9 +22,9 @@ def test_heat_in_the_lungs_is_not_low():
 
 
 def test_heat_elsewhere_is_low_and_warned_of():
-    material = looked_at(shares=0.3)
-    found = find(material)
-    made = section(material, found)
+    inputs = looked_at(shares=0.3)
+    found = find(inputs)
+    made = section(inputs, found)
 
     assert found.low
     assert "no more than a map spread evenly" in made.warnings[0]
@@ -40,8 +40,8 @@ def test_it_is_low_where_the_upper_bound_is_not_above_the_fields_share(share, lo
 
 
 def test_each_class_has_its_share_and_the_low_ones_are_named():
-    material = looked_at(shares=np.where(np.array(LABELS) == "Edema", 0.2, 0.8))
-    made = section(material, find(material))
+    inputs = looked_at(shares=np.where(np.array(LABELS) == "Edema", 0.2, 0.8))
+    made = section(inputs, find(inputs))
     table = made.tables[0]
 
     assert [row.labels[0] for row in table.rows] == [*CLASSES, "All"]
@@ -54,8 +54,8 @@ def test_each_class_has_its_share_and_the_low_ones_are_named():
 
 
 def test_the_pictures_tell_their_figures():
-    material = looked_at()
-    chart, examples = section(material, find(material)).pictures
+    inputs = looked_at()
+    chart, examples = section(inputs, find(inputs)).pictures
 
     assert "Covid19 8" in chart.alt
     assert "57.00\u00a0% of the image" in chart.alt
@@ -64,10 +64,10 @@ def test_the_pictures_tell_their_figures():
 
 
 def test_a_map_without_a_share_is_left_out_and_said_to_be():
-    material = looked_at()
-    frame = material.evidence.parts["lung_share"].copy()
+    inputs = looked_at()
+    frame = inputs.evidence.parts["lung_share"].copy()
     frame.loc[:9, "share"] = np.nan
-    fewer = replace(material, evidence=Evidence({"lung_share": frame}))
+    fewer = replace(inputs, evidence=Evidence({"lung_share": frame}))
     made = section(fewer, find(fewer))
 
     assert find(fewer).images == COUNT - 10
@@ -76,30 +76,30 @@ def test_a_map_without_a_share_is_left_out_and_said_to_be():
 
 
 def test_where_every_map_has_a_share_nothing_is_said_of_empty_ones():
-    material = looked_at()
-    made = section(material, find(material))
+    inputs = looked_at()
+    made = section(inputs, find(inputs))
 
     assert not any("empty heatmap" in sentence for sentence in made.lead)
     assert made.values["empty_heatmaps"] == 0
 
 
 def test_shares_of_another_strategy_do_not_count():
-    material = looked_at()
-    frame = material.evidence.parts["lung_share"].assign(strategy="fine-tuning-1")
-    other = replace(material, evidence=Evidence({"lung_share": frame}))
+    inputs = looked_at()
+    frame = inputs.evidence.parts["lung_share"].assign(strategy="fine-tuning-1")
+    other = replace(inputs, evidence=Evidence({"lung_share": frame}))
 
     assert find(other) is None
     assert section(other, None).absent == "No heatmap of the winner shows any place."
 
 
 def test_without_heatmaps_it_says_why():
-    material = without(looked_at(), "lung_share")
+    inputs = without(looked_at(), "lung_share")
 
-    assert find(material) is None
-    assert section(material, None).absent == "No weights are at hand."
+    assert find(inputs) is None
+    assert section(inputs, None).absent == "No weights are at hand."
 
 
 def test_without_images_the_figures_stay():
-    material = replace(looked_at(), images=None)
+    inputs = replace(looked_at(), images=None)
 
-    assert [picture.name for picture in section(material, find(material)).pictures] == ["lung-share"]
+    assert [picture.name for picture in section(inputs, find(inputs)).pictures] == ["lung-share"]

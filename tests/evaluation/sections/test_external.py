@@ -1,6 +1,6 @@
 import json
 
-from cxr_platform.evaluation.report_inputs import Material
+from cxr_platform.evaluation.report_inputs import ReportInputs
 from cxr_platform.evaluation.sections import external
 from cxr_platform.evaluation.table import to_csv
 from tests.evaluation.planted import STRATEGY
@@ -10,7 +10,7 @@ IMAGES = ["Covid19"] * 6 + ["Normal"] * 18
 FALLEN = ["Covid19"] * 6 + ["Covid19"] * 14 + ["Normal"] * 4
 
 
-def scored(first: list[str], second: list[str], *, synthetic: bool = False) -> Material:
+def scored(first: list[str], second: list[str], *, synthetic: bool = False) -> ReportInputs:
     made = study(200, synthetic=synthetic)
     return with_evidence(made, external=unseen_frame(IMAGES, {(STRATEGY, 0): first, (STRATEGY, 1): second}))
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cxr_platform.evaluation.results import plain
+from cxr_platform.evaluation.results_json import plain
 from cxr_platform.evaluation.sections.failures import confident_mistakes, confident_right, find, section
 from cxr_platform.labels import CLASSES
 from tests.evaluation.planted import STRATEGY, predictions
@@ -47,8 +47,8 @@ def test_right_answers_are_the_surest_of_each_class():
 
 
 def test_the_mistakes_are_told_with_class_answer_confidence_and_source():
-    material = looked_at(wrong=3)
-    found = find(material)
+    inputs = looked_at(wrong=3)
+    found = find(inputs)
 
     assert (found.wrong, found.images) == (3, COUNT)
     assert [(m.actual, m.predicted, m.source) for m in found.shown] == [
@@ -60,9 +60,9 @@ def test_the_mistakes_are_told_with_class_answer_confidence_and_source():
 
 
 def test_every_mistake_is_in_a_picture_whose_text_tells_it():
-    material = looked_at(wrong=21)
-    found = find(material)
-    made = section(material, found)
+    inputs = looked_at(wrong=21)
+    found = find(inputs)
+    made = section(inputs, found)
 
     assert [picture.name for picture in made.pictures] == ["mistakes-1", "mistakes-2", "mistakes-3"]
     assert "9. " in made.pictures[1].alt
@@ -75,17 +75,17 @@ def test_every_mistake_is_in_a_picture_whose_text_tells_it():
 
 
 def test_drawn_images_are_stamped():
-    material = looked_at(synthetic=True)
-    made = section(material, find(material))
+    inputs = looked_at(synthetic=True)
+    made = section(inputs, find(inputs))
 
     assert made.pictures[0].alt.startswith("Synthetic images. ")
     assert made.folded[0].synthetic
 
 
 def test_without_images_or_heatmaps_the_table_stays():
-    material = looked_at()
-    no_images = replace(material, images=None)
-    no_maps = without(material, "heatmaps")
+    inputs = looked_at()
+    no_images = replace(inputs, images=None)
+    no_maps = without(inputs, "heatmaps")
 
     assert "manifest, which was not given" in section(no_images, find(no_images)).lead[1]
     assert section(no_maps, find(no_maps)).lead[1] == "No heatmaps: No weights are at hand."
@@ -95,6 +95,6 @@ def test_without_images_or_heatmaps_the_table_stays():
 
 
 def test_without_a_mistake_it_says_so():
-    material = looked_at(wrong=0)
+    inputs = looked_at(wrong=0)
 
-    assert section(material, find(material)).absent == "No mistake: all 56 images were answered right."
+    assert section(inputs, find(inputs)).absent == "No mistake: all 56 images were answered right."

@@ -4,17 +4,17 @@ import re
 import pytest
 
 from cxr_platform.domain.interval import Interval
-from cxr_platform.evaluation.report_inputs import Material, load_material
-from cxr_platform.evaluation.results import plain
+from cxr_platform.evaluation.report_inputs import ReportInputs, load_report_inputs
+from cxr_platform.evaluation.results_json import plain
 from cxr_platform.evaluation.sections.figures_of_merit import find, section
 from cxr_platform.evaluation.table import to_markdown
 from tests.evaluation.builders import drawn_frame, printed_frame, write_study
 
 
-def made(folder, frame, **options) -> tuple[Material, tuple, object]:
-    material = load_material(write_study(folder, frame, **options))
-    found = find(material)
-    return material, found, section(material, found)
+def made(folder, frame, **options) -> tuple[ReportInputs, tuple, object]:
+    inputs = load_report_inputs(write_study(folder, frame, **options))
+    found = find(inputs)
+    return inputs, found, section(inputs, found)
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +68,10 @@ def test_ratios_are_shown_with_three_decimals_over_folds_too(printed):
 
 
 def test_the_text_says_what_was_resampled_and_what_is_not_covered(small):
-    material, _, made_of = small
+    inputs, _, made_of = small
     text = " ".join(made_of.lead)
 
-    assert f"{len(set(material.predictions.group_id)):,} groups" in text
+    assert f"{len(set(inputs.predictions.group_id)):,} groups" in text
     assert "2,000 bootstrap replicates (seed 2020)" in text
     assert "training again gives another network" in text
     assert "another hospital" in text

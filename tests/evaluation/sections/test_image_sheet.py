@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from cxr_platform.evaluation.sections.image_sheet import STRONGEST, Panel, beside, heat_of, over, sheet
+from cxr_platform.evaluation.pictures import HEAT_OPACITY, overlay_heatmap
+from cxr_platform.evaluation.sections.image_sheet import Panel, beside, heat_of, sheet
 
 IMAGE = np.full((32, 32), 100, np.uint8)
 
@@ -17,11 +18,11 @@ def corner() -> np.ndarray:
 
 
 def test_the_image_is_seen_where_there_is_no_heat_and_covered_where_there_is():
-    drawn = over(IMAGE, corner())
+    drawn = overlay_heatmap(IMAGE, corner())
 
     assert drawn.shape == (32, 32, 3)
     assert drawn[31, 31] == pytest.approx([100 / 255] * 3)
-    assert drawn[2, 2] == pytest.approx(np.array([0.988, 0.998, 0.645]) * STRONGEST + 0.15 * 100 / 255, abs=0.01)
+    assert drawn[2, 2] == pytest.approx(np.array([0.988, 0.998, 0.645]) * HEAT_OPACITY + 0.15 * 100 / 255, abs=0.01)
 
 
 def test_the_plain_image_stands_to_the_left():
@@ -29,7 +30,7 @@ def test_the_plain_image_stands_to_the_left():
 
     assert drawn.shape == (32, 64, 3)
     assert drawn[:, :32] == pytest.approx(100 / 255)
-    assert (drawn[:, 32:] == over(IMAGE, corner())).all()
+    assert (drawn[:, 32:] == overlay_heatmap(IMAGE, corner())).all()
 
 
 def test_a_heatmap_is_read_row_by_row():
@@ -39,19 +40,19 @@ def test_a_heatmap_is_read_row_by_row():
 
 
 def test_a_sheet_keeps_white_black_and_the_colours_of_heat():
-    drawn = sheet([Panel(("Normal",), over(IMAGE, corner()))], 1, synthetic=True)
+    drawn = sheet([Panel(("Normal",), overlay_heatmap(IMAGE, corner()))], 1, synthetic=True)
     picture = Image.open(io.BytesIO(drawn))
     seen = np.asarray(picture.convert("RGB")).astype(int)
 
     assert picture.mode == "P"
     assert (seen[0, 0] == 255).all()
-    hottest = np.rint(255 * over(IMAGE, corner())[2, 2])
+    hottest = np.rint(255 * overlay_heatmap(IMAGE, corner())[2, 2])
     for colour in ((26, 26, 26), hottest, (0x7A, 0, 0x19)):  # ink, heat, stamp
         assert (np.abs(seen - colour).max(axis=-1) < 12).any()
 
 
 def test_a_sheet_grows_by_rows_and_takes_fewer_panels_than_places():
-    panel = Panel(("Normal", "east"), over(IMAGE, corner()))
+    panel = Panel(("Normal", "east"), overlay_heatmap(IMAGE, corner()))
     one, two = (Image.open(io.BytesIO(sheet([panel] * count, 2, synthetic=False))).size for count in (2, 3))
 
     assert two[0] == pytest.approx(one[0], rel=0.02)

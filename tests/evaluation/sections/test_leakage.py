@@ -3,10 +3,10 @@ from dataclasses import replace
 
 import pytest
 
-from cxr_platform.evaluation.report_inputs import load_material
-from cxr_platform.evaluation.results import plain
+from cxr_platform.evaluation.report_inputs import load_report_inputs
+from cxr_platform.evaluation.results_json import plain
 from cxr_platform.evaluation.sections.leakage import find, section
-from cxr_platform.evaluation.study_results import study_outcome
+from cxr_platform.evaluation.study_results import compute_study_results
 from tests.evaluation.builders import drawn, drawn_frame, image_frame, with_predictions, write_study
 
 COUNTS = {"Covid19": 60, "Pneumonia": 120, "Normal": 180}
@@ -25,15 +25,15 @@ def write_both(folder, grouped=0.7, paper=0.95):
 
 
 @pytest.fixture(scope="module")
-def material(tmp_path_factory):
+def inputs(tmp_path_factory):
     study, other = write_both(tmp_path_factory.mktemp("both"))
-    return load_material(study, other_folder=other)
+    return load_report_inputs(study, other_folder=other)
 
 
-def test_the_difference_is_that_of_the_two_accuracies(material):
-    finding = find(material).finding
-    paper = load_accuracy(material.other[1])
-    grouped = load_accuracy(material.predictions)
+def test_the_difference_is_that_of_the_two_accuracies(inputs):
+    finding = find(inputs).finding
+    paper = load_accuracy(inputs.other[1])
+    grouped = load_accuracy(inputs.predictions)
 
     assert finding.strategy == "scratch"
     assert finding.difference.value == pytest.approx(100 * (paper - grouped))
@@ -44,17 +44,15 @@ def load_accuracy(predictions) -> float:
     return (predictions.probability["scratch"].argmax(axis=1) == predictions.label).mean()
 
 
-def test_it_is_paper_less_grouped_from_the_side_of_the_papers_study_too(material):
-    other_study, other = material.other
-    seen_from_there = replace(
-        material, study=other_study, predictions=other, other=(material.study, material.predictions)
-    )
+def test_it_is_paper_less_grouped_from_the_side_of_the_papers_study_too(inputs):
+    other_study, other = inputs.other
+    seen_from_there = replace(inputs, study=other_study, predictions=other, other=(inputs.study, inputs.predictions))
 
-    assert find(seen_from_there).finding == find(material).finding
+    assert find(seen_from_there).finding == find(inputs).finding
 
 
-def test_the_text_says_how_many_images_met_their_own_patient_and_what_it_did(material):
-    made = section(material, find(material))
+def test_the_text_says_how_many_images_met_their_own_patient_and_what_it_did(inputs):
+    made = section(inputs, find(inputs))
 
     assert "360 images of 360 then met a network" in made.lead[0]
     assert "Images of one patient on both sides of a fold are the likely reason" in made.lead[1]
@@ -68,36 +66,36 @@ def test_the_text_says_how_many_images_met_their_own_patient_and_what_it_did(mat
 )
 def test_no_difference_and_one_the_other_way_are_called_what_they_are(tmp_path, grouped, paper, words):
     study, other = write_both(tmp_path, grouped, paper)
-    material = load_material(study, other_folder=other)
+    inputs = load_report_inputs(study, other_folder=other)
 
-    assert words in section(material, find(material)).lead[1]
-
-
-def test_a_difference_without_an_image_that_met_its_patient_is_not_laid_to_leakage(material):
-    nobody_met = replace(find(material), torn=0)
-
-    assert "No image met another of its patient" in section(material, nobody_met).lead[1]
+    assert words in section(inputs, find(inputs)).lead[1]
 
 
-def test_the_table_has_both_protocols_and_their_difference(material):
-    (table,) = section(material, find(material)).tables
+def test_a_difference_without_an_image_that_met_its_patient_is_not_laid_to_leakage(inputs):
+    nobody_met = replace(find(inputs), torn=0)
+
+    assert "No image met another of its patient" in section(inputs, nobody_met).lead[1]
+
+
+def test_the_table_has_both_protocols_and_their_difference(inputs):
+    (table,) = section(inputs, find(inputs)).tables
 
     assert [row.labels[1] for row in table.rows] == ["paper", "grouped", "difference (points)"]
     assert table.columns == ("Accuracy 7-class (%)", "Sensitivity (%)", "Specificity (%)")
     assert all(value.signed for value in table.rows[2].values)
 
 
-def test_several_strategies_have_a_mean_that_no_choice_of_a_winner_bends(material):
-    doubled = {"scratch": material.predictions.probability["scratch"]}
+def test_several_strategies_have_a_mean_that_no_choice_of_a_winner_bends(inputs):
+    doubled = {"scratch": inputs.predictions.probability["scratch"]}
     doubled["off-the-shelf"] = doubled["scratch"]
-    study, other = replace(material.study, strategies=tuple(doubled)), material.other[1]
+    study, other = replace(inputs.study, strategies=tuple(doubled)), inputs.other[1]
     both = dict.fromkeys(doubled, other.probability["scratch"])
     several = replace(
-        material,
+        inputs,
         study=study,
-        predictions=replace(material.predictions, probability=doubled),
-        outcome=study_outcome(study, replace(material.predictions, probability=doubled)),
-        other=(material.other[0], replace(other, probability=both)),
+        predictions=replace(inputs.predictions, probability=doubled),
+        results=compute_study_results(study, replace(inputs.predictions, probability=doubled)),
+        other=(inputs.other[0], replace(other, probability=both)),
     )
     found = find(several)
     made = section(several, found)
@@ -105,38 +103,38 @@ def test_several_strategies_have_a_mean_that_no_choice_of_a_winner_bends(materia
     assert found.finding.mean.value == pytest.approx(found.finding.difference.value)
     assert "On average over the 2 strategies" in made.lead[2]
     assert made.tables[0].rows[-1].labels == ("Mean over strategies", "difference (points)")
-    assert find(material).finding.mean is None
+    assert find(inputs).finding.mean is None
 
 
-def test_studies_that_differ_in_more_than_the_protocol_are_warned_of(material):
-    other_study, other = material.other
+def test_studies_that_differ_in_more_than_the_protocol_are_warned_of(inputs):
+    other_study, other = inputs.other
     longer = replace(other_study, profile={**other_study.profile, "seed": 1})
-    unlike = replace(material, other=(longer, other))
+    unlike = replace(inputs, other=(longer, other))
 
     assert (
         section(unlike, find(unlike)).warnings[0].startswith("The two studies differ in more than the protocol (seed)")
     )
 
 
-def test_the_values_are_plain_json(material):
-    tree = json.loads(json.dumps(plain(section(material, find(material)).values), allow_nan=False))
+def test_the_values_are_plain_json(inputs):
+    tree = json.loads(json.dumps(plain(section(inputs, find(inputs)).values), allow_nan=False))
 
     assert tree["torn_images"] == 360
     assert tree["strategies"]["scratch"]["difference"]["accuracy_7_class"]["low"] > 0
 
 
 def test_without_the_other_protocol_the_section_says_how_to_get_it(tmp_path):
-    material = load_material(write_study(tmp_path, drawn_frame({"scratch": 0.9})))
-    found = find(material)
+    inputs = load_report_inputs(write_study(tmp_path, drawn_frame({"scratch": 0.9})))
+    found = find(inputs)
 
     assert found is None
-    assert "make cv-all PROTOCOL=both" in section(material, found).absent
+    assert "make cv-all PROTOCOL=both" in section(inputs, found).absent
 
 
-def test_studies_without_a_common_strategy_cannot_be_compared(material):
-    other_study, other = material.other
+def test_studies_without_a_common_strategy_cannot_be_compared(inputs):
+    other_study, other = inputs.other
     renamed = replace(other, probability={"off-the-shelf": other.probability["scratch"]})
-    apart = replace(material, other=(other_study, renamed))
+    apart = replace(inputs, other=(other_study, renamed))
     found = find(apart)
 
     assert found.finding is None

@@ -4,16 +4,16 @@ import numpy as np
 import pandas as pd
 
 from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
-from cxr_platform.evaluation.report_inputs import Material
+from cxr_platform.evaluation.report_inputs import ReportInputs
 from cxr_platform.evaluation.sections import left_out
 from cxr_platform.evaluation.table import to_csv
 from cxr_platform.labels import CLASSES
 from tests.evaluation.builders import probabilities
-from tests.evaluation.planted import material, predictions
+from tests.evaluation.planted import predictions, report_inputs
 from tests.evaluation.probed import LABELS, SOURCES, probe_frame, study, with_evidence
 
 
-def left(made: Material, recognised: dict[str, int], trained_on: int = 50) -> Material:
+def left(made: ReportInputs, recognised: dict[str, int], trained_on: int = 50) -> ReportInputs:
     """Of the Normal images of each source (50 a source) that many are recognised without it; 180 images in 200 by the
     probe that knows all sources."""
     scored = made.predictions
@@ -56,7 +56,7 @@ def test_without_a_fall_it_says_so() -> None:
 
 def test_classes_with_one_source_are_named_as_not_possible() -> None:
     sources = ["east" if label != "Normal" else source for label, source in zip(LABELS, SOURCES, strict=True)]
-    made = left(material(predictions(sources, LABELS), synthetic=True), {"east": 50, "west": 40})
+    made = left(report_inputs(predictions(sources, LABELS), synthetic=True), {"east": 50, "west": 40})
     section = left_out.section(made, left_out.find(made))
     assert section.lead[-1] == "Not possible for classes with a single source: Covid19 (east), Pneumonia (east)."
     assert section.pictures[0].alt.startswith("Synthetic images.")

@@ -4,15 +4,15 @@ import json
 import pytest
 
 from cxr_platform.domain.interval import Interval
-from cxr_platform.evaluation.report_inputs import Material
+from cxr_platform.evaluation.report_inputs import ReportInputs
 from cxr_platform.evaluation.sections import shortcuts
 from cxr_platform.evaluation.sections.probe_words import probe_sentence
 from cxr_platform.evaluation.table import to_csv
-from tests.evaluation.planted import material, predictions
+from tests.evaluation.planted import predictions, report_inputs
 from tests.evaluation.probed import probe_frame, source_frame, study, with_evidence
 
 
-def probed(*, metadata: int = 110, without: int = 110, only: int = 180, synthetic: bool = False) -> Material:
+def probed(*, metadata: int = 110, without: int = 110, only: int = 180, synthetic: bool = False) -> ReportInputs:
     """How many of 200 images each probe has right; the whole image 180, the winner 190, chance is 100."""
     made = study(synthetic=synthetic)
     scored = made.predictions
@@ -97,7 +97,7 @@ def test_without_imagenet_the_facts_of_the_file_still_speak() -> None:
 
 
 def test_with_one_source_no_source_is_told() -> None:
-    made = material(predictions(["east"] * 200, ["Covid19", "Normal"] * 100))
+    made = report_inputs(predictions(["east"] * 200, ["Covid19", "Normal"] * 100))
     scored = made.predictions
     made = with_evidence(
         made,

@@ -3,12 +3,13 @@ import io
 import pytest
 from PIL import Image
 
+from cxr_platform.evaluation.credibility import confounding_warning
 from cxr_platform.evaluation.findings import Association
 from cxr_platform.evaluation.sections import sources
 from cxr_platform.evaluation.sections.source_bars import source_bars
 from cxr_platform.evaluation.table import to_csv
 from cxr_platform.labels import CLASSES
-from tests.evaluation.planted import material, predictions
+from tests.evaluation.planted import predictions, report_inputs
 
 
 def told(images, **options):
@@ -22,7 +23,7 @@ def confounded():
     label = [c for c in CLASSES for _ in range(10)]
     source = ["chest" if c in ("Pneumonia", "Effusion") else "hospital" for c in label]
     source[-1] = "chest"
-    return material(predictions(source, label), external={"Covid19": {"abroad": 26}, "Normal": {"abroad": 18}})
+    return report_inputs(predictions(source, label), external={"Covid19": {"abroad": 26}, "Normal": {"abroad": 18}})
 
 
 def test_classes_with_one_source_are_named_with_it(confounded):
@@ -66,7 +67,7 @@ def test_shares_of_a_class_sum_to_a_hundred(confounded):
 
 
 def test_one_source_is_said_and_warns_of_nothing():
-    images = material(predictions(["only"] * 4, ["Covid19", "Normal"] * 2))
+    images = report_inputs(predictions(["only"] * 4, ["Covid19", "Normal"] * 2))
     found, section = told(images)
 
     assert (found.cramers_v, found.sources) == (None, 1)
@@ -76,7 +77,7 @@ def test_one_source_is_said_and_warns_of_nothing():
 
 
 def test_balanced_sources_warn_of_nothing():
-    images = material(predictions(["a", "b"] * 7, [c for c in CLASSES for _ in range(2)]))
+    images = report_inputs(predictions(["a", "b"] * 7, [c for c in CLASSES for _ in range(2)]))
     found, section = told(images)
 
     assert found.cramers_v == pytest.approx(0, abs=1e-9)
@@ -84,18 +85,18 @@ def test_balanced_sources_warn_of_nothing():
 
 
 def test_one_class_from_two_sources_is_no_failure():
-    _, section = told(material(predictions(["a", "b"], ["Normal", "Normal"])))
+    _, section = told(report_inputs(predictions(["a", "b"], ["Normal", "Normal"])))
 
     assert "cannot be associated" in section.lead[0]
 
 
 def test_confounding_speaks_of_nothing_where_there_is_one_source():
-    assert sources.confounding(Association(None, {"Normal": "only"}, 1)) == ""
-    assert sources.confounding(Association(0.5, {}, 2)) == ""
+    assert confounding_warning(Association(None, {"Normal": "only"}, 1)) == ""
+    assert confounding_warning(Association(0.5, {}, 2)) == ""
 
 
 def test_synthetic_images_are_marked_everywhere():
-    _, section = told(material(predictions(["a", "b"], ["Normal", "Covid19"]), synthetic=True))
+    _, section = told(report_inputs(predictions(["a", "b"], ["Normal", "Covid19"]), synthetic=True))
 
     assert all(table.synthetic for table in (*section.tables, *section.folded))
     assert section.pictures[0].alt.startswith("Synthetic images.")

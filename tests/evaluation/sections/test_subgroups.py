@@ -5,7 +5,7 @@ import pytest
 
 from cxr_platform.evaluation.sections import subgroups
 from cxr_platform.evaluation.statistics.subgroups import SMALL
-from tests.evaluation.planted import material, predictions
+from tests.evaluation.planted import predictions, report_inputs
 
 NBSP = "\N{NO-BREAK SPACE}"
 N = 240
@@ -26,7 +26,7 @@ def section():
     source = np.where(number < N // 2, "told", "chest_xray")
     age = np.where(number < N // 2, 50.0, np.nan)
     age[:5] = 10
-    return told(material(predictions(source, label, answers), {"sex": sex, "age": age}))
+    return told(report_inputs(predictions(source, label, answers), {"sex": sex, "age": age}))
 
 
 def test_the_part_that_does_worse_is_named_with_its_interval(section):
@@ -68,7 +68,7 @@ def test_each_rate_has_its_own_number_of_images(section):
 
 def test_parts_without_an_image_of_the_rate_are_left_out_of_its_table():
     label = ["Covid19"] * 30 + ["Normal"] * 30
-    section = told(material(predictions(["a"] * 30 + ["b"] * 30, label)))
+    section = told(report_inputs(predictions(["a"] * 30 + ["b"] * 30, label)))
     names = [[row.labels[1] for row in table.rows] for table in section.tables]
 
     assert names == [["a", "b", "all images"], ["a", "all images"], ["b", "all images"]]
@@ -93,7 +93,7 @@ def test_figures_are_plain_json(section):
 def test_within_sources_that_have_both_is_said_where_some_have_not():
     source = ["covid"] * 70 + ["rest"] * 100
     label = ["Covid19"] * 40 + ["Normal"] * 130
-    section = told(material(predictions(source, label, ["Covid19"] * 70 + ["Normal"] * 100)))
+    section = told(report_inputs(predictions(source, label, ["Covid19"] * 70 + ["Normal"] * 100)))
 
     assert f"specificity 0.00{NBSP}% (0.00 to " in section.lead[1]
     assert "over all images" in section.lead[1]
@@ -101,7 +101,7 @@ def test_within_sources_that_have_both_is_said_where_some_have_not():
 
 
 def test_without_manifest_only_sources_are_told_apart():
-    section = told(material(predictions(["a", "b"] * 30, ["Normal"] * 60)))
+    section = told(report_inputs(predictions(["a", "b"] * 30, ["Normal"] * 60)))
 
     assert {row.labels[0] for row in section.tables[0].rows} == {"source", "all"}
     assert any("manifest, which was not given" in line for line in section.lead)
@@ -111,12 +111,12 @@ def test_without_manifest_only_sources_are_told_apart():
 def test_images_that_cannot_be_divided_are_said_to_be():
     scored = predictions(["only"] * 4, ["Normal", "Covid19"] * 2)
 
-    assert "manifest, which was not given" in told(material(scored)).absent
-    assert "not told or the same for all" in told(material(scored, {"view": ["PA"] * 4})).absent
+    assert "manifest, which was not given" in told(report_inputs(scored)).absent
+    assert "not told or the same for all" in told(report_inputs(scored, {"view": ["PA"] * 4})).absent
 
 
 def test_synthetic_images_are_marked():
-    section = told(material(predictions(["a", "b"] * 5, ["Normal"] * 10), synthetic=True))
+    section = told(report_inputs(predictions(["a", "b"] * 5, ["Normal"] * 10), synthetic=True))
 
     assert section.pictures[0].alt.startswith("Synthetic images.")
     assert all(table.synthetic for table in (*section.tables, *section.folded))

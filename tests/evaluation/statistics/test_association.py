@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cxr_platform.evaluation.metrics import figures
+from cxr_platform.evaluation.metrics import compute_metrics
 from cxr_platform.evaluation.statistics.association import (
     count_table,
     cramers_v,
@@ -75,13 +75,13 @@ def test_shares_are_of_the_class_and_undefined_without_images():
 
 
 def test_the_rule_from_the_source_is_perfect_where_each_class_has_its_own_and_chance_where_they_are_balanced():
-    assert figures(source_rule_matrix(CONFOUNDED)).accuracy_7_class == 100
-    assert figures(source_rule_matrix(BALANCED)).accuracy_7_class == pytest.approx(100 / 7)
+    assert compute_metrics(source_rule_matrix(CONFOUNDED)).accuracy_7_class == 100
+    assert compute_metrics(source_rule_matrix(BALANCED)).accuracy_7_class == pytest.approx(100 / 7)
 
 
 def test_the_rule_answers_the_most_frequent_class_of_each_source():
     counts = {"Covid19": {"a": 8, "b": 1}, "Normal": {"a": 2, "b": 9}}
-    rule = figures(source_rule_matrix(counts))
+    rule = compute_metrics(source_rule_matrix(counts))
 
     assert rule.accuracy_7_class == pytest.approx(100 * 17 / 20)
     assert rule.sensitivity == pytest.approx(100 * 8 / 9)

@@ -2,10 +2,119 @@ import numpy as np
 import pytest
 from sklearn.metrics import brier_score_loss, log_loss
 
-from cxr_platform.evaluation.statistics.calibration import calibrate, cross_scaled, quality, reliability
-from cxr_platform.evaluation.statistics.reliability import reliability_bins
-from cxr_platform.evaluation.statistics.resampling import Bootstrap
+from cxr_platform.domain.interval import Interval
+from cxr_platform.evaluation.statistics.bootstrap import Bootstrap
+from cxr_platform.evaluation.statistics.calibration import (
+    bin_gaps,
+    bin_of,
+    calibrate,
+    calibration_error,
+    cross_scaled,
+    error_interval,
+    fit_temperature,
+    fold_temperatures,
+    log_losses,
+    quality,
+    reliability,
+    reliability_bins,
+    scale,
+)
 from tests.evaluation.statistics.made_up import overconfident, predictions_of
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 1.8, 4.0])
+def test_the_temperature_of_simulated_logits_is_recovered_within_5_percent(temperature):
+    label, probability = overconfident(4000, temperature)
+
+    assert fit_temperature(probability, label) == pytest.approx(temperature, rel=0.05)
+
+
+def test_scaling_at_the_planted_temperature_gives_the_calibrated_probabilities_back():
+    _, sure = overconfident(50, 3.0)
+    _, calibrated = overconfident(50, 1.0)
+
+    assert scale(sure, 3.0) == pytest.approx(calibrated)
+    assert scale(sure, np.full(50, 3.0)) == pytest.approx(calibrated)
+    assert (scale(sure, 3.0).argmax(axis=1) == sure.argmax(axis=1)).all()
+
+
+def test_each_image_can_have_its_own_temperature():
+    _, sure = overconfident(4, 2.0)
+    mixed = scale(sure, np.array([1.0, 2.0, 1.0, 2.0]))
+
+    assert mixed[::2] == pytest.approx(sure[::2])
+    assert mixed[1::2] == pytest.approx(scale(sure, 2.0)[1::2])
+
+
+def test_a_folds_temperature_never_sees_the_fold():
+    label, probability = overconfident(900, 2.0)
+    fold = np.arange(900) % 3
+    honest = fold_temperatures(probability, label, fold, 3)
+    spoilt = np.where(fold == 0, (label + 1) % 7, label)
+
+    changed = fold_temperatures(probability, spoilt, fold, 3)
+
+    assert changed[0] == honest[0]
+    assert (changed[1:] != honest[1:]).all()
+
+
+def test_probabilities_of_0_and_images_that_are_all_right_stay_finite():
+    label = np.arange(70) % 7
+    certain = np.eye(7)[label]
+
+    assert np.isfinite(scale(certain, 2.0)).all()
+    assert 0.04 < fit_temperature(0.9 * certain + 0.1 / 7, label) < 0.1
+    assert 19 < fit_temperature(certain, (label + 1) % 7) < 21
+    assert np.isfinite(log_losses((label + 1) % 7, certain)).all()
+
+
+def test_log_losses_are_scikit_learns():
+    label, probability = overconfident(200, 1.0)
+
+    assert log_losses(label, probability).mean() == pytest.approx(log_loss(label, probability, labels=range(7)))
+
+
+STATED = np.array([0.05, 0.05, 0.95, 0.99, 1.0, 0.92])
+
+
+CAME_TRUE = np.array([False, True, True, True, False, True])
+
+
+def test_bins_are_tenths_and_1_is_in_the_last():
+    assert bin_of(np.array([0.0, 0.099, 0.1, 0.95, 1.0])).tolist() == [0, 0, 1, 9, 9]
+
+
+def test_a_bin_says_how_often_its_probability_came_true():
+    low, high = reliability_bins(STATED, CAME_TRUE, Bootstrap(np.arange(6)))
+
+    assert (low.low, low.high, low.images, low.stated, low.observed.value) == pytest.approx((0, 0.1, 2, 0.05, 50))
+    assert (high.low, high.high, high.images, high.stated, high.observed.value) == pytest.approx((0.9, 1, 4, 0.965, 75))
+
+
+def test_the_calibration_error_averages_the_bins_distances_over_images():
+    totals = bin_gaps(STATED, CAME_TRUE).sum(axis=0, keepdims=True)
+
+    by_hand = (2 * abs(0.5 - 0.05) + 4 * abs(0.75 - 0.965)) / 6
+    assert calibration_error(totals, np.array([6])) == pytest.approx([by_hand])
+
+
+def test_probabilities_that_come_true_as_often_as_stated_have_no_error():
+    totals = bin_gaps(np.full(4, 0.75), np.array([True, True, True, False])).sum(axis=0, keepdims=True)
+
+    assert calibration_error(totals, np.array([4])) == pytest.approx([0])
+
+
+def test_the_interval_of_an_error_is_mirrored_because_replicates_add_chance_to_it():
+    replicates = np.linspace(0.04, 0.10, 1001)
+
+    mirrored = error_interval(0.06, replicates)
+
+    assert (mirrored.low, mirrored.high) == pytest.approx((0.12 - 0.0985, 0.12 - 0.0415))
+
+
+def test_the_interval_of_an_error_holds_it_and_is_never_below_0():
+    assert error_interval(0.01, np.linspace(0.02, 0.05, 1001)) == Interval(0.01, 0.0, 0.01, ratio=True)
+    assert error_interval(0.01, np.full(100, 0.01)) == Interval(0.01, ratio=True)
 
 
 @pytest.fixture(scope="module")

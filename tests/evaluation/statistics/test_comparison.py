@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from cxr_platform.evaluation.statistics.bootstrap import Bootstrap
 from cxr_platform.evaluation.statistics.comparison import compare, holm, mcnemar_p
-from cxr_platform.evaluation.statistics.resampling import Bootstrap
 from tests.evaluation.statistics.made_up import drawn_labels, predictions_of
 
 
@@ -28,11 +28,11 @@ def test_the_winner_meets_every_other_strategy(compared):
 def test_a_planted_difference_is_told_apart_and_none_is_not(compared):
     strategies, (worse, level) = compared
 
-    assert worse.told_apart
+    assert worse.significant
     planted = strategies["scratch"].mean() - strategies["off-the-shelf"].mean()
     assert worse.difference.value == pytest.approx(100 * planted)
     assert level.difference.value == pytest.approx(0)
-    assert not level.told_apart
+    assert not level.significant
 
 
 def test_mcnemars_test_is_the_binomial_one_on_images_that_differ():

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from cxr_platform.evaluation.statistics.leakage import leakage, mean_difference, torn_images
-from cxr_platform.evaluation.statistics.resampling import Bootstrap
+from cxr_platform.evaluation.statistics.bootstrap import Bootstrap
+from cxr_platform.evaluation.statistics.leakage import leakage, mean_difference, split_group_images
 from tests.evaluation.statistics.made_up import drawn_labels, predictions_of
 
 LABEL = drawn_labels(400)
@@ -65,6 +65,6 @@ def test_the_mean_over_strategies_is_of_those_that_both_ran(found):
 def test_torn_images_are_those_whose_group_is_in_several_folds(found):
     _, _, paper, grouped, _ = found
 
-    assert torn_images(grouped) == 0
-    assert torn_images(paper) == 400  # pairs, dealt out one by one
-    assert torn_images(predictions_of(LABEL[:4], {}, fold=np.array([0, 1, 2, 2]))) == 2
+    assert split_group_images(grouped) == 0
+    assert split_group_images(paper) == 400  # pairs, dealt out one by one
+    assert split_group_images(predictions_of(LABEL[:4], {}, fold=np.array([0, 1, 2, 2]))) == 2

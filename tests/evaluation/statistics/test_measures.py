@@ -1,12 +1,122 @@
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score, balanced_accuracy_score, brier_score_loss, f1_score, roc_auc_score
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    balanced_accuracy_score,
+    brier_score_loss,
+    f1_score,
+    recall_score,
+    roc_auc_score,
+)
 
 from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.metrics import MEASURES, evaluate
-from cxr_platform.evaluation.statistics.measures import FIGURES_OF_MERIT, strategy_measures
-from cxr_platform.evaluation.statistics.resampling import Bootstrap
+from cxr_platform.evaluation.statistics.bootstrap import Bootstrap
+from cxr_platform.evaluation.statistics.measures import (
+    COUNTED,
+    FIGURES_OF_MERIT,
+    RankedScores,
+    confusion_cells,
+    measures_of_matrices,
+    predictive_values,
+    strategy_measures,
+)
 from tests.evaluation.statistics.made_up import drawn_labels, guesses, predictions_of
+
+
+def of_scikit_learn(label: np.ndarray, predicted: np.ndarray, weights: np.ndarray) -> list[float]:
+    drawn = weights > 0
+    label, predicted, weights = label[drawn], predicted[drawn], weights[drawn]
+    ill, said = label == 0, predicted == 0
+    return [
+        100 * accuracy_score(label, predicted, sample_weight=weights),
+        100 * recall_score(label, predicted, labels=np.unique(label), average="macro", sample_weight=weights),
+        f1_score(label, predicted, labels=np.unique(label), average="macro", sample_weight=weights),
+        100 * accuracy_score(ill, said, sample_weight=weights),
+        100 * recall_score(ill, said, sample_weight=weights),
+        100 * recall_score(~ill, ~said, sample_weight=weights),
+    ]
+
+
+@pytest.mark.parametrize("classes", [7, 4])
+def test_weighted_measures_are_those_of_scikit_learn(classes):
+    random = np.random.default_rng(classes)
+    label = drawn_labels(200) % classes
+    predicted = np.where(random.random(200) < 0.6, label, random.integers(0, 7, 200))
+    weights = next(Bootstrap(np.arange(200) // 2, replicates=20).weights())
+    weights[0] = 1
+
+    ours = measures_of_matrices((weights @ confusion_cells(label, predicted)).reshape(-1, 7, 7))
+
+    assert ours.shape == (20, len(COUNTED))
+    assert ours == pytest.approx(np.array([of_scikit_learn(label, predicted, w) for w in weights]), abs=1e-9)
+
+
+def test_balanced_accuracy_is_scikit_learns():
+    label, predicted = drawn_labels(100), drawn_labels(100, seed=1)
+    ours = measures_of_matrices(confusion_cells(label, predicted).sum(axis=0).reshape(1, 7, 7))
+
+    assert ours[0, COUNTED.index("balanced_accuracy")] == pytest.approx(100 * balanced_accuracy_score(label, predicted))
+
+
+def test_without_images_of_a_kind_the_rate_is_undefined_and_not_0():
+    no_covid = confusion_cells(np.array([1, 2]), np.array([1, 3])).sum(axis=0).reshape(1, 7, 7)
+    nothing = np.zeros((1, 7, 7))
+
+    assert np.isnan(measures_of_matrices(no_covid)[0]).tolist() == [False] * 4 + [True, False]
+    assert np.isnan(measures_of_matrices(nothing)).all()
+
+
+@pytest.mark.parametrize("decimals", [1, 2, 8])
+def test_areas_are_those_of_scikit_learn_with_and_without_weights(decimals):
+    random = np.random.default_rng(decimals)
+    positive = random.random(300) < 0.2
+    scores = np.round(np.clip(random.normal(0.4 + 0.2 * positive, 0.2), 0, 1), decimals)
+    weights = next(Bootstrap(np.arange(300) // 3, replicates=20).weights())
+    weights[0] = 1
+
+    ours = RankedScores(scores, positive).areas(weights)
+
+    for column, area in enumerate((roc_auc_score, average_precision_score)):
+        theirs = [area(positive, scores, sample_weight=w) for w in weights]
+        assert ours[:, column] == pytest.approx(theirs, abs=1e-9)
+
+
+def test_level_scores_are_worth_a_coin():
+    areas = RankedScores(np.full(10, 0.5), np.arange(10) < 3).areas(np.ones((1, 10)))
+
+    assert areas.tolist() == [[0.5, pytest.approx(0.3)]]
+
+
+def test_areas_without_images_of_one_side_are_undefined():
+    weights = np.array([[1, 1, 0, 0], [0, 0, 1, 1], [1, 0, 1, 0]])
+    areas = RankedScores(np.array([0.9, 0.8, 0.2, 0.1]), np.array([True, True, False, False])).areas(weights)
+
+    assert np.isnan(areas[:2]).all()
+    assert areas[2].tolist() == [1, 1]
+    assert np.isnan(RankedScores(np.ones(2), np.zeros(2, dtype=bool)).areas(np.ones((1, 2)))).all()
+
+
+def test_a_good_test_for_a_rare_disease_is_mostly_wrong_when_it_says_yes():
+    ppv, npv = predictive_values(np.array([90.0]), np.array([90.0]), 0.01)
+
+    assert ppv[0] == pytest.approx(100 * 0.009 / (0.009 + 0.099))
+    assert npv[0] == pytest.approx(100 * 0.891 / (0.891 + 0.001))
+
+
+def test_at_the_share_of_the_images_themselves_they_are_what_counting_gives():
+    tp, fn, fp, tn = 30, 10, 20, 140
+    ppv, npv = predictive_values(np.array([100 * tp / (tp + fn)]), np.array([100 * tn / (tn + fp)]), 40 / 200)
+
+    assert (ppv[0], npv[0]) == pytest.approx((100 * tp / (tp + fp), 100 * tn / (tn + fn)))
+
+
+def test_the_worth_of_a_call_that_is_never_made_is_undefined():
+    ppv, npv = predictive_values(np.array([0.0, 100.0]), np.array([100.0, 0.0]), 0.05)
+
+    assert np.isnan(ppv).tolist() == [True, False]
+    assert np.isnan(npv).tolist() == [False, True]
 
 
 def measured(label: np.ndarray, probability: np.ndarray):

@@ -1,7 +1,7 @@
 import pytest
 
 from cxr_platform.domain.interval import Interval
-from cxr_platform.evaluation.statistics.shortcut import knows_too_much, share_kept
+from cxr_platform.evaluation.statistics.shortcut import is_shortcut, share_kept
 
 WHOLE = Interval(90.0, 88.0, 92.0)
 
@@ -19,8 +19,8 @@ def test_the_share_of_the_lead_over_chance_that_is_kept(
 def test_what_is_undefined_keeps_nothing() -> None:
     assert share_kept(None, 90.0, 40.0) is None
     assert share_kept(60.0, None, 40.0) is None
-    assert not knows_too_much(Interval(None), WHOLE, 40.0)
-    assert not knows_too_much(WHOLE, WHOLE, None)
+    assert not is_shortcut(Interval(None), WHOLE, 40.0)
+    assert not is_shortcut(WHOLE, WHOLE, None)
 
 
 @pytest.mark.parametrize(
@@ -34,8 +34,8 @@ def test_what_is_undefined_keeps_nothing() -> None:
     ],
 )
 def test_a_shortcut_keeps_more_than_half_and_is_surely_above_chance(probe: Interval, verdict: bool) -> None:
-    assert knows_too_much(probe, WHOLE, 40.0) is verdict
+    assert is_shortcut(probe, WHOLE, 40.0) is verdict
 
 
 def test_beside_a_control_that_may_be_chance_nothing_is_a_shortcut() -> None:
-    assert not knows_too_much(Interval(60.0, 50.0, 70.0), Interval(60.0, 39.0, 80.0), 40.0)
+    assert not is_shortcut(Interval(60.0, 50.0, 70.0), Interval(60.0, 39.0, 80.0), 40.0)

@@ -3,13 +3,13 @@ import pytest
 
 from cxr_platform.evaluation.statistics.subgroups import (
     SMALL,
-    Judged,
+    SubgroupRates,
     age_bands,
     divisions,
     lower_than_overall,
     subgroups,
 )
-from tests.evaluation.planted import STRATEGY, material, predictions
+from tests.evaluation.planted import STRATEGY, predictions, report_inputs
 
 N = 400
 
@@ -23,12 +23,12 @@ def planted():
     other = np.where(label == "Covid19", "Normal", "Covid19")
     source = np.array(["north", "south"])[np.arange(N) // 4 % 2]
     facts = {"sex": sex, "age": [70.0] * 2 + [30.0] * (N - 2), "view": ["PA"] * N}
-    return material(predictions(source, label, np.where(right, label, other)), facts)
+    return report_inputs(predictions(source, label, np.where(right, label, other)), facts)
 
 
 @pytest.fixture(scope="module")
 def judged(planted):
-    return Judged(planted.predictions, STRATEGY, seed=1)
+    return SubgroupRates(planted.predictions, STRATEGY, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,9 @@ def test_rates_are_over_the_images_of_the_part_alone(found):
 
 def test_a_rate_over_few_images_is_marked_and_is_never_called_lower():
     source = ["few"] * (SMALL - 1) + ["many"] * 200
-    judged = Judged(predictions(source, ["Normal"] * len(source), ["Edema"] * (SMALL - 1) + ["Normal"] * 200), STRATEGY)
+    judged = SubgroupRates(
+        predictions(source, ["Normal"] * len(source), ["Edema"] * (SMALL - 1) + ["Normal"] * 200), STRATEGY
+    )
     few, many = subgroups(judged, None)
 
     assert (few.accuracy.small, many.accuracy.small) == (True, False)
@@ -64,7 +66,7 @@ def test_a_rate_over_few_images_is_marked_and_is_never_called_lower():
 
 def test_smallness_is_judged_by_the_images_of_each_rate():
     label = ["Covid19"] * (SMALL - 1) + ["Normal"] * SMALL
-    part = Judged(predictions(["a"] * len(label), label), STRATEGY).overall()
+    part = SubgroupRates(predictions(["a"] * len(label), label), STRATEGY).overall()
 
     assert not part.accuracy.small
     assert part.sensitivity.small
@@ -80,7 +82,7 @@ def test_without_a_manifest_only_the_source_divides(judged):
 
 
 def test_a_rate_over_no_image_is_undefined():
-    part = Judged(predictions(["a"] * 30, ["Normal"] * 30), STRATEGY).overall()
+    part = SubgroupRates(predictions(["a"] * 30, ["Normal"] * 30), STRATEGY).overall()
 
     assert part.sensitivity.images == 0
     assert part.sensitivity.interval.value is None
@@ -98,7 +100,7 @@ def test_ages_fall_into_the_band_that_starts_with_them():
 def test_what_is_not_told_is_unknown_and_stands_last():
     scored = predictions(["a"] * 3, ["Normal"] * 3)
     facts = {"view": ["PA", None, "AP"], "sex": ["F", None, "M"], "age": [50, None, 20]}
-    parts = divisions(scored, material(scored, facts).images.facts)
+    parts = divisions(scored, report_inputs(scored, facts).images.facts)
 
     assert list(parts["view"]) == ["AP", "PA", "unknown"]
     assert list(parts["sex"]) == ["male", "female", "unknown"]
@@ -108,26 +110,26 @@ def test_what_is_not_told_is_unknown_and_stands_last():
 
 def test_facts_are_taken_by_image_and_not_by_position():
     scored = predictions(["a"] * 3, ["Normal"] * 3)
-    facts = material(scored, {"sex": ["F", "M", "M"]}).images.facts.iloc[::-1]
+    facts = report_inputs(scored, {"sex": ["F", "M", "M"]}).images.facts.iloc[::-1]
 
     assert divisions(scored, facts)["sex"]["female"].tolist() == [True, False, False]
 
 
 def test_a_part_says_what_it_is_mostly_made_of():
     scored = predictions(["a", "a", "a", "b"], ["Normal", "Normal", "Covid19", "Normal"])
-    part = Judged(scored, STRATEGY).overall()
+    part = SubgroupRates(scored, STRATEGY).overall()
 
     assert part.top_source == ("a", 75.0)
     assert part.top_class == ("Normal", 75.0)
     assert part.only_source is None
-    assert Judged(predictions(["a"], ["Normal"]), STRATEGY).overall().only_source == "a"
+    assert SubgroupRates(predictions(["a"], ["Normal"]), STRATEGY).overall().only_source == "a"
 
 
 def test_within_sources_that_have_both_a_rule_by_source_shows_its_specificity():
     """Covid19 is answered for each image of the first source: right for its 40, wrong for its 30 others."""
     source = ["covid"] * 70 + ["rest"] * 100
     label = ["Covid19"] * 40 + ["Normal"] * 130
-    judged = Judged(predictions(source, label, ["Covid19"] * 70 + ["Normal"] * 100), STRATEGY)
+    judged = SubgroupRates(predictions(source, label, ["Covid19"] * 70 + ["Normal"] * 100), STRATEGY)
     mixed = judged.mixed()
 
     assert judged.overall().specificity.interval.value == pytest.approx(100 * 100 / 130)
@@ -141,7 +143,7 @@ def test_specificity_within_such_sources_is_set_beside_the_same_classes_from_els
     source = ["covid"] * 60 + ["rest"] * 100
     label = ["Covid19"] * 40 + ["Pneumonia"] * 40 + ["Normal"] * 80
     said = ["Covid19"] * 50 + ["Pneumonia"] * 10 + ["Covid19"] * 10 + ["Pneumonia"] * 10 + ["Normal"] * 80
-    within, elsewhere = Judged(predictions(source, label, said), STRATEGY).specificity_within()
+    within, elsewhere = SubgroupRates(predictions(source, label, said), STRATEGY).specificity_within()
 
     assert (within.images, within.interval.value) == (20, 50.0)
     assert (elsewhere.images, elsewhere.interval.value) == (20, 50.0)
@@ -150,16 +152,18 @@ def test_specificity_within_such_sources_is_set_beside_the_same_classes_from_els
 def test_without_images_of_the_same_classes_elsewhere_there_is_nothing_to_set_beside():
     scored = predictions(["a", "a", "b"], ["Covid19", "Normal", "Edema"])
 
-    assert Judged(scored, STRATEGY).specificity_within() is None
+    assert SubgroupRates(scored, STRATEGY).specificity_within() is None
 
 
 def test_no_source_or_every_source_has_both():
-    assert Judged(predictions(["a", "b"], ["Covid19", "Normal"]), STRATEGY).mixed() is None
-    assert Judged(predictions(["a", "a"], ["Covid19", "Normal"]), STRATEGY).mixed() is None
+    assert SubgroupRates(predictions(["a", "b"], ["Covid19", "Normal"]), STRATEGY).mixed() is None
+    assert SubgroupRates(predictions(["a", "a"], ["Covid19", "Normal"]), STRATEGY).mixed() is None
 
 
 def test_recall_of_each_class_from_each_source_that_has_it():
     scored = predictions(["b", "a", "a", "b"], ["Normal", "Normal", "Edema", "Normal"], ["Edema"] * 3 + ["Normal"])
-    recalls = [(r.source, r.label, r.rate.images, r.rate.interval.value) for r in Judged(scored, STRATEGY).recalls()]
+    recalls = [
+        (r.source, r.label, r.rate.images, r.rate.interval.value) for r in SubgroupRates(scored, STRATEGY).recalls()
+    ]
 
     assert recalls == [("a", "Edema", 1, 100.0), ("a", "Normal", 1, 0.0), ("b", "Normal", 2, 50.0)]

@@ -11,7 +11,7 @@ from cxr_platform.records import NOT_RECORDED, FinishedTrial, finished_trials
 
 
 @dataclass(frozen=True)
-class Compute:
+class ResourceUse:
     """Seconds. `None` where a trial was stored before it was recorded, or cannot be read: a part is no sum.
 
     `busy_seconds` of all trials; `cpu_seconds` and `gpu_seconds` are the same times what each held (a fraction of a
@@ -38,15 +38,15 @@ class Compute:
         return _ratio(self.gpu_seconds, self.wall_seconds)
 
 
-def read_compute(folder: Path, study: Study) -> Compute:
+def read_resource_use(folder: Path, study: Study) -> ResourceUse:
     """What the finished trials in `folder` say."""
     wanted = {(strategy, fold) for strategy in study.strategies for fold in range(study.folds)}
-    return compute_of(list(finished_trials(folder, wanted).values()))
+    return resource_use(list(finished_trials(folder, wanted).values()))
 
 
-def compute_of(trials: Sequence[FinishedTrial | None]) -> Compute:
+def resource_use(trials: Sequence[FinishedTrial | None]) -> ResourceUse:
     """The sums; `None` among the trials stands for one that cannot be read."""
-    return Compute(
+    return ResourceUse(
         trials=len(trials),
         busy_seconds=_sum(trials, lambda t: t.seconds),
         cpu_seconds=_sum(trials, lambda t: None if t.cpus is None else t.cpus * t.seconds),
@@ -66,7 +66,7 @@ def union_seconds(intervals: Iterable[tuple[datetime, datetime]]) -> float:
     return total
 
 
-def compute_line(compute: Compute) -> str:
+def resource_use_line(compute: ResourceUse) -> str:
     """For a person, in hours."""
     if compute.busy_seconds is None or compute.wall_seconds is None:
         return NOT_RECORDED
@@ -80,7 +80,7 @@ def compute_line(compute: Compute) -> str:
     return f"{compute.trials} trials: {hours}{at_once}{''.join(f'; {part}' for part in held)}"
 
 
-def machines_line(compute: Compute) -> str:
+def machines_line(compute: ResourceUse) -> str:
     """For a person: the machines, with the number of trials where there are several."""
     if len(compute.machines) <= 1:
         return next(iter(compute.machines), NOT_RECORDED)

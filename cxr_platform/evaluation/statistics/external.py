@@ -8,7 +8,7 @@ from cxr_platform.domain.interval import Interval
 from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
 from cxr_platform.evaluation.findings import ExternalFinding
 from cxr_platform.evaluation.predictions import Predictions
-from cxr_platform.evaluation.statistics.resampling import Bootstrap
+from cxr_platform.evaluation.statistics.bootstrap import Bootstrap
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ POSITIVE = CLASSES.index(POSITIVE_CLASS)
 
 
 @dataclass(frozen=True, eq=False)
-class Scored:
+class ScoredImages:
     """Images with actual and predicted positions in `CLASSES`, and their groups: three arrays (N,)."""
 
     labels: "np.ndarray"
@@ -39,21 +39,21 @@ class Scored:
         return Bootstrap(self.groups, seed=seed).rate(right, among)
 
 
-def cross_validated(predictions: Predictions, strategy: str) -> Scored:
+def cross_validated_images(predictions: Predictions, strategy: str) -> ScoredImages:
     """The study's images by the model that has not seen them."""
-    return Scored(predictions.label, predictions.probability[strategy].argmax(axis=1), predictions.group_id)
+    return ScoredImages(predictions.label, predictions.probability[strategy].argmax(axis=1), predictions.group_id)
 
 
-def ensemble(frame: "pd.DataFrame") -> Scored:
+def ensemble_images(frame: "pd.DataFrame") -> ScoredImages:
     """Rows of one image and one fold's model each → images by the mean of the probabilities over the models."""
     images = frame.groupby("image_id", sort=True)
     means = images[list(PROBABILITY_COLUMNS)].mean().to_numpy()
     facts = images[["label", "group_id"]].first()
     labels = facts["label"].map(CLASSES.index).to_numpy()
-    return Scored(labels, means.argmax(axis=1), facts["group_id"].to_numpy())
+    return ScoredImages(labels, means.argmax(axis=1), facts["group_id"].to_numpy())
 
 
-def measures_of(labels: Sequence[str]) -> Iterator[tuple[str, str]]:
+def defined_rates(labels: Sequence[str]) -> Iterator[tuple[str, str]]:
     """(measure, class) that images of these classes allow: Covid19 against the rest, then each class for itself."""
     present = set(labels)
     if POSITIVE_CLASS in present:
@@ -63,26 +63,26 @@ def measures_of(labels: Sequence[str]) -> Iterator[tuple[str, str]]:
     yield from (("recall", label) for label in CLASSES if label in present and label != POSITIVE_CLASS)
 
 
-def beside_cross_validation(
+def external_findings(
     frame: "pd.DataFrame", predictions: Predictions, strategies: Sequence[str], seed: int
 ) -> list[ExternalFinding]:
     """One finding a strategy (in the order given), source and measure: the mean of the folds' models on the images of
     `frame` (columns of the evidence part `external`) beside cross-validation."""
     findings = []
     for strategy in strategies:
-        inside = cross_validated(predictions, strategy)
+        inside = cross_validated_images(predictions, strategy)
         internal: dict[tuple[str, str], Interval] = {}
         for source, rows in frame[frame["strategy"] == strategy].groupby("source"):
-            outside = ensemble(rows)
-            for key in measures_of(rows["label"]):  # type: ignore[arg-type]
+            outside = ensemble_images(rows)
+            for key in defined_rates(rows["label"]):  # type: ignore[arg-type]
                 if key not in internal:  # one a strategy, whatever the number of sources
                     internal[key] = inside.rate(*key, seed)
-                findings.append(finding((str(source), strategy), key, outside, internal[key], seed))
+                findings.append(external_finding((str(source), strategy), key, outside, internal[key], seed))
     return findings
 
 
-def finding(
-    names: tuple[str, str], key: tuple[str, str], outside: Scored, internal: Interval, seed: int
+def external_finding(
+    names: tuple[str, str], key: tuple[str, str], outside: ScoredImages, internal: Interval, seed: int
 ) -> ExternalFinding:
     """The rate `key` (measure, class) of `names` (source, strategy) beside the internal one."""
     right, among = outside.hits(*key)
@@ -111,12 +111,12 @@ def fold_range(frame: "pd.DataFrame", found: ExternalFinding) -> tuple[float, fl
     rows = frame[(frame["strategy"] == found.strategy) & (frame["source"] == found.source)]
     rates = []
     for _, model in rows.groupby("fold"):
-        right, among = ensemble(model).hits(found.measure, found.label)
+        right, among = ensemble_images(model).hits(found.measure, found.label)
         if among.any():
             rates.append(100 * float(right[among].mean()))
     return (min(rates), max(rates)) if rates else None
 
 
-def bounds(interval: Interval) -> dict[str, float | None]:
+def interval_values(interval: Interval) -> dict[str, float | None]:
     """The interval as plain values for results.json."""
     return {"value": interval.value, "low": interval.low, "high": interval.high}

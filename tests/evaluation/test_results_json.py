@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 
 from cxr_platform.domain.strategies import TITLES
-from cxr_platform.evaluation.compute import Compute
-from cxr_platform.evaluation.results import plain, results_tree
+from cxr_platform.evaluation.resource_use import ResourceUse
+from cxr_platform.evaluation.results_json import plain, results_tree
 from cxr_platform.labels import CLASSES
 from tests.evaluation.builders import drawn_frame
 from tests.evaluation.found import CONTRADICTION, contents, findings, full_section, section
 
 
-def stored(outcome, sections=(), found=None) -> dict:
+def stored(results, sections=(), found=None) -> dict:
     """As a reader of the file gets it; NaN would be no JSON."""
-    return json.loads(json.dumps(results_tree(contents(outcome, sections, found)), allow_nan=False))
+    return json.loads(json.dumps(results_tree(contents(results, sections, found)), allow_nan=False))
 
 
 def test_the_figures_of_a_study_like_the_paper_s_are_the_paper_s(as_printed):
@@ -69,19 +69,19 @@ def test_what_the_trials_took_stands_with_its_ratios(as_printed):
 
 
 def test_what_was_not_recorded_is_null(as_printed):
-    tree = results_tree(contents(as_printed, compute=Compute(80, 7200.0)))["compute"]
+    tree = results_tree(contents(as_printed, compute=ResourceUse(80, 7200.0)))["compute"]
 
     assert tree["busy_seconds"] == 7200.0
     assert tree["gpu_seconds"] is tree["wall_seconds"] is tree["trials_at_once"] is tree["gpus_at_once"] is None
 
 
-def test_strategies_not_run_are_listed(outcome):
-    assert stored(outcome(drawn_frame({"scratch": 0.9})))["not_run"] == [s for s in TITLES if s != "scratch"]
+def test_strategies_not_run_are_listed(results):
+    assert stored(results(drawn_frame({"scratch": 0.9})))["not_run"] == [s for s in TITLES if s != "scratch"]
 
 
-def test_undefined_figures_are_null(outcome):
+def test_undefined_figures_are_null(results):
     frame = drawn_frame({"scratch": 0.9})
-    scratch = stored(outcome(frame[frame["label"] != "Covid19"]))["strategies"]["scratch"]
+    scratch = stored(results(frame[frame["label"] != "Covid19"]))["strategies"]["scratch"]
 
     assert scratch["mean"]["sensitivity"] is None
     assert scratch["folds_defined"]["sensitivity"] == 0

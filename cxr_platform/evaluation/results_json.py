@@ -5,37 +5,36 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from cxr_platform.evaluation.compute import Compute
-from cxr_platform.evaluation.contents import Contents
 from cxr_platform.evaluation.metrics import MEASURES, StrategyResult, difference, two_class
-from cxr_platform.evaluation.paper import ARXIV_ID, paper_figures, paper_matrix
-from cxr_platform.evaluation.ranking import RULE
-from cxr_platform.evaluation.section import Section
+from cxr_platform.evaluation.paper import ARXIV_ID, paper_matrix, paper_metrics
+from cxr_platform.evaluation.report_contents import ReportContents, Section
+from cxr_platform.evaluation.resource_use import ResourceUse
 from cxr_platform.evaluation.study import Study
-from cxr_platform.evaluation.summary import Answer, winner_line
+from cxr_platform.evaluation.study_results import RULE
+from cxr_platform.evaluation.summary import Summary, winner_line
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 
 SCHEMA_VERSION = 2
 
 
-def results_tree(contents: Contents) -> dict[str, Any]:
+def results_tree(contents: ReportContents) -> dict[str, Any]:
     """Plain values for JSON. Rates are percentages, matrices have the actual class in rows, undefined is null."""
-    outcome = contents.outcome
+    results = contents.results
     return {
         "schema_version": SCHEMA_VERSION,
         "rates_unit": "percent",
         "matrix_rows": "actual class",
         "classes": list(CLASSES),
         "positive_class": POSITIVE_CLASS,
-        "study": _study(outcome.study),
-        "manifest": asdict(outcome.study.manifest),
+        "study": _study(results.study),
+        "manifest": asdict(results.study.manifest),
         "compute": _compute(contents.compute),
-        "counts": outcome.counts,
-        "majority_class_accuracy": outcome.majority_accuracy,
-        "answer": _answer(contents.answer),
-        "winner": {**asdict(outcome.verdict), "rule": RULE, "line": winner_line(outcome)},
-        "strategies": {name: _strategy(result) for name, result in outcome.results.items()},
-        "not_run": list(outcome.study.not_run),
+        "counts": results.counts,
+        "majority_class_accuracy": results.majority_accuracy,
+        "answer": _answer(contents.summary),
+        "winner": {**asdict(results.decision), "rule": RULE, "line": winner_line(results)},
+        "strategies": {name: _strategy(result) for name, result in results.strategies.items()},
+        "not_run": list(results.study.not_run),
         "findings": plain(asdict(contents.findings)),
         "sections": {section.name: _section(section) for section in contents.sections},
         "paper": f"arXiv:{ARXIV_ID}",
@@ -53,7 +52,7 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _answer(answer: Answer) -> dict[str, Any]:
+def _answer(answer: Summary) -> dict[str, Any]:
     return {
         "headline": answer.headline,
         "lines": [{"title": line.title, "text": line.text, "alarm": line.alarm} for line in answer.lines],
@@ -76,7 +75,7 @@ def _study(study: Study) -> dict[str, Any]:
     return {field: getattr(study, field) for field in fields}
 
 
-def _compute(compute: Compute) -> dict[str, Any]:
+def _compute(compute: ResourceUse) -> dict[str, Any]:
     """Seconds, and the averages over the wall seconds; null where a trial does not say."""
     return {
         **asdict(compute),
@@ -86,7 +85,7 @@ def _compute(compute: Compute) -> dict[str, Any]:
 
 
 def _strategy(result: StrategyResult) -> dict[str, Any]:
-    printed, matrix = paper_figures(result.strategy), paper_matrix(result.strategy)
+    printed, matrix = paper_metrics(result.strategy), paper_matrix(result.strategy)
     return {
         "mean": asdict(result.mean),
         "sd": {m: result.spread[m].sd for m in MEASURES},
@@ -98,7 +97,7 @@ def _strategy(result: StrategyResult) -> dict[str, Any]:
             {
                 "fold": fold.fold,
                 "images": int(fold.matrix.sum()),
-                **asdict(fold.figures),
+                **asdict(fold.metrics),
                 "confusion_matrix": fold.matrix.tolist(),
             }
             for fold in result.folds

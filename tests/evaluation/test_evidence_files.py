@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from cxr_platform.errors import StudyError
-from cxr_platform.evaluation.evidence import FILES, predictions_hash, read_evidence
+from cxr_platform.evaluation.evidence_files import FILES, predictions_hash, read_evidence
 
 
 def write(folder: Path, name: str, columns: tuple[str, ...]) -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.predictions import Predictions
-from cxr_platform.evaluation.statistics.resampling import Bootstrap
-from cxr_platform.evaluation.statistics.temperature import fit_temperature, scale
+from cxr_platform.evaluation.statistics.bootstrap import Bootstrap
+from cxr_platform.evaluation.statistics.calibration import fit_temperature, scale
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ TARGETS = (0.90, 0.95, 0.99)
 
 
 @dataclass(frozen=True)
-class Choice:
+class ThresholdChoice:
     """Call an image Covid19 where its Covid19 probability, scaled at `temperature`, is `threshold` or more.
 
     `threshold` is from 0 to 1, `None` where there was no Covid19 image to choose it on.
@@ -34,7 +34,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class OperatingPoint:
+class ThresholdPerformance:
     """One target: what the cross-fitted thresholds reach, in percent, and the change of specificity, in points,
     against calling an image Covid19 where that is its likeliest class. `by_fold` are the choices that are judged here;
     `for_use` was chosen on all folds and is judged nowhere."""
@@ -43,33 +43,37 @@ class OperatingPoint:
     sensitivity: Interval
     specificity: Interval
     change: Interval
-    by_fold: tuple[Choice, ...]
-    for_use: Choice
+    by_fold: tuple[ThresholdChoice, ...]
+    for_use: ThresholdChoice
 
 
-def operating_points(
+def cross_fitted_thresholds(
     predictions: Predictions, strategy: str, bootstrap: Bootstrap, targets: tuple[float, ...] = TARGETS
-) -> tuple[OperatingPoint, ...]:
+) -> tuple[ThresholdPerformance, ...]:
     """One a target. The intervals are of the thresholds as chosen: choosing again is not part of them."""
     probability, label, fold = predictions.probability[strategy], predictions.label, predictions.fold
-    folds = [choose(probability[fold != k], label[fold != k], targets) for k in range(predictions.folds)]
-    for_use = choose(probability, label, targets)
+    folds = [choose_thresholds(probability[fold != k], label[fold != k], targets) for k in range(predictions.folds)]
+    for_use = choose_thresholds(probability, label, targets)
     found = []
     for i, target in enumerate(targets):
         by_fold = tuple(choices[i] for choices in folds)
         rates = _achieved(probability, label, fold, by_fold, bootstrap)
-        found.append(OperatingPoint(target, *rates, by_fold, for_use[i]))
+        found.append(ThresholdPerformance(target, *rates, by_fold, for_use[i]))
     return tuple(found)
 
 
-def choose(probability: "np.ndarray", label: "np.ndarray", targets: tuple[float, ...] = TARGETS) -> tuple[Choice, ...]:
+def choose_thresholds(
+    probability: "np.ndarray", label: "np.ndarray", targets: tuple[float, ...] = TARGETS
+) -> tuple[ThresholdChoice, ...]:
     """A choice for each target from probabilities (N, 7) as the networks gave them and labels (N,)."""
     covid, temperature = CLASSES.index(POSITIVE_CLASS), fit_temperature(probability, label)
     stated = scale(probability, temperature)[:, covid]
-    return tuple(Choice(target, temperature, highest_threshold(stated[label == covid], target)) for target in targets)
+    return tuple(
+        ThresholdChoice(target, temperature, highest_threshold(stated[label == covid], target)) for target in targets
+    )
 
 
-def called(probability: "np.ndarray", choice: Choice) -> "np.ndarray":
+def called_positive(probability: "np.ndarray", choice: ThresholdChoice) -> "np.ndarray":
     """(N,) bool: images that `choice` calls Covid19; none where it has no threshold."""
     stated = scale(probability, choice.temperature)[:, CLASSES.index(POSITIVE_CLASS)]
     return stated >= (math.inf if choice.threshold is None else choice.threshold)
@@ -89,7 +93,7 @@ def _achieved(
     probability: "np.ndarray",
     label: "np.ndarray",
     fold: "np.ndarray",
-    by_fold: tuple[Choice, ...],
+    by_fold: tuple[ThresholdChoice, ...],
     bootstrap: Bootstrap,
 ) -> tuple[Interval, Interval, Interval]:
     import numpy as np
@@ -97,7 +101,7 @@ def _achieved(
     said, judged = np.zeros(len(label), dtype=bool), np.zeros(len(label), dtype=bool)
     for k, choice in enumerate(by_fold):
         held = fold == k
-        said[held], judged[held] = called(probability[held], choice), choice.threshold is not None
+        said[held], judged[held] = called_positive(probability[held], choice), choice.threshold is not None
     covid = CLASSES.index(POSITIVE_CLASS)
     ill, well, likeliest = judged & (label == covid), judged & (label != covid), probability.argmax(axis=1) == covid
     return bootstrap.rate(said, ill), bootstrap.rate(~said, well), bootstrap.difference(~said, ~likeliest, well)

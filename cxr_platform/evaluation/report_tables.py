@@ -1,24 +1,35 @@
 """The paper's Tables 1 to 7 for this study, each figure beside the paper's own and their difference."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cxr_platform.domain.strategies import TITLES
+from cxr_platform.evaluation.formatting import Value
 from cxr_platform.evaluation.metrics import MEASURES, Results, StrategyResult, difference, row_shares, two_class
-from cxr_platform.evaluation.paper import paper_figures, paper_matrix, paper_two_class
+from cxr_platform.evaluation.paper import paper_matrix, paper_metrics, paper_two_class
+from cxr_platform.evaluation.study_results import RULE_ORDER, StudyResults
 from cxr_platform.evaluation.table import Row, Table
-from cxr_platform.labels import CLASSES
+from cxr_platform.labels import CLASSES, PAPER_COUNTS
 
 if TYPE_CHECKING:
     import numpy as np
 
 FINE_TUNING = tuple(name for name in TITLES if name.startswith("fine-tuning"))
+
+
 PERCENT_COLUMNS = tuple(f"{heading} (%)" for heading in MEASURES.values())
+
+
 TWO_CLASSES = ("Covid19", "non-Covid19")
+
+
 FIGURES_NOTE = (
     "Mean ± standard deviation (n − 1) over folds, no confidence interval; pooled: all folds counted together. "
     "Two-class figures are Covid19 against the rest. A dash: not printed in the paper, or undefined."
 )
+
+
 MATRIX_NOTE = (
     "Rows are the actual class, columns the predicted one; the paper prints rows and columns exchanged. "
     "The difference is between percentages of the actual class, because the numbers of images need not be equal."
@@ -45,7 +56,7 @@ def _figures_table(name: str, title: str, strategies: Iterable[str], results: Re
 
 
 def _figures_rows(strategy: str, result: StrategyResult | None) -> list[Row]:
-    shown, printed = TITLES[strategy], paper_figures(strategy)
+    shown, printed = TITLES[strategy], paper_metrics(strategy)
     paper = Row((shown, "paper"), tuple(printed[m] for m in MEASURES), "paper")
     if result is None:
         return [Row((shown, "this study: not run"), (None,) * len(MEASURES), "absent"), paper]
@@ -92,3 +103,71 @@ def _gap_rows(labels: tuple[str, ...], ours: "np.ndarray", paper: "np.ndarray") 
         gaps = tuple(difference(a, b) for a, b in zip(shares, printed, strict=True))
         rows.append(Row(("difference (points)", label), gaps, "difference"))
     return rows
+
+
+# Tables beside those of the sections: the paper's seven, all strategies, confusion matrices and every fold.
+
+
+SUMMARY_ORDER = (*RULE_ORDER, *(m for m in MEASURES if m not in RULE_ORDER))
+
+
+def report_tables(results: StudyResults) -> dict[str, Table]:
+    """Tables by name, in the order of the report, marked where the images are synthetic."""
+    tables = [
+        summary_table(results),
+        *paper_form_tables(results.strategies),
+        *confusion_tables(results.strategies),
+        folds_table(results.strategies),
+    ]
+    return {table.name: replace(table, synthetic=results.study.manifest.synthetic) for table in tables}
+
+
+def summary_table(results: StudyResults) -> Table:
+    """All strategies, best first by the paper's rule; those not run stand last and say so."""
+    columns = [f"{MEASURES[m]}, {how} (%)" for m in SUMMARY_ORDER for how in ("mean", "pooled")]
+    rows = []
+    for place, result in enumerate(results.ranking, start=1):
+        values: list[Value] = [v for m in SUMMARY_ORDER for v in (result.spread[m], result.pooled[m])]
+        rows.append(Row((TITLES[result.strategy],), (place, *values), "winner" if place == 1 else ""))
+    rows += [Row((TITLES[s],), ("not run", *[None] * len(columns)), "absent") for s in results.study.not_run]
+    note = f"Best first by the paper's rule. {FIGURES_NOTE}"
+    return Table("summary", "All strategies", ("Strategy",), ("Place", *columns), tuple(rows), note)
+
+
+def counts_table(results: StudyResults) -> Table:
+    """Images of each class by source, beside the paper's number of images (§2.1)."""
+    sources = sorted({source for by_source in results.counts.values() for source in by_source})
+    counts = [[results.counts[label].get(source, 0) for source in sources] for label in CLASSES]
+    cells = [[*row, sum(row), PAPER_COUNTS[label]] for label, row in zip(CLASSES, counts, strict=True)]
+    rows = [Row((label,), tuple(row)) for label, row in zip(CLASSES, cells, strict=True)]
+    rows.append(Row(("All classes",), tuple(sum(column) for column in zip(*cells, strict=True)), "total"))
+    columns = (*sources, "all sources", "paper")
+    return Table("counts", "Images by class and source", ("Class",), columns, tuple(rows))
+
+
+def confusion_tables(results: Results) -> list[Table]:
+    """One table a strategy: images, actual class in rows, predicted class in columns, and each class's recall."""
+    columns = (*CLASSES, "images", "recall (%)")
+    note = "Rows are the actual class, columns the predicted one. Recall is the share of the class that was recognised."
+    tables = []
+    for name, result in results.items():
+        shares = row_shares(result.matrix)
+        rows = [
+            Row((label,), (*map(int, counts), int(counts.sum()), shares[i][i]))
+            for i, (label, counts) in enumerate(zip(CLASSES, result.matrix, strict=True))
+        ]
+        title = f"Confusion matrix, {TITLES[name].lower()}"
+        tables.append(Table(f"confusion-{name}", title, ("Actual ↓ predicted →",), columns, tuple(rows), note))
+    return tables
+
+
+def folds_table(results: Results) -> Table:
+    """Every held-out fold of every strategy."""
+    rows = [
+        Row((TITLES[name], str(fold.fold)), (int(fold.matrix.sum()), *(fold.metrics[m] for m in MEASURES)))
+        for name, result in results.items()
+        for fold in result.folds
+    ]
+    columns = ("images", *PERCENT_COLUMNS)
+    note = "A dash stands for a figure that is undefined: sensitivity in a fold without a Covid19 image, say."
+    return Table("folds", "Every fold", ("Strategy", "Fold"), columns, tuple(rows), note)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from cxr_platform.domain.interval import Interval
-from cxr_platform.evaluation.statistics import resampling
-from cxr_platform.evaluation.statistics.resampling import Bootstrap, percentile_interval, rate_interval
+from cxr_platform.evaluation.statistics import bootstrap as resampling
+from cxr_platform.evaluation.statistics.bootstrap import Bootstrap, percentile_interval, rate_interval
 
 PATIENTS = np.array(["b", "a", "a", "c", "c", "c"])
 SIZES = np.resize([1, 1, 2, 3, 4, 7], 300)

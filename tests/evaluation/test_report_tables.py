@@ -1,13 +1,15 @@
 import pytest
 
-from cxr_platform.evaluation.paper_form import paper_form_tables
-from cxr_platform.evaluation.table import Table, text
+from cxr_platform.domain.strategies import TITLES
+from cxr_platform.evaluation.formatting import text
+from cxr_platform.evaluation.report_tables import counts_table, paper_form_tables, report_tables
+from cxr_platform.evaluation.table import Table
 from cxr_platform.labels import CLASSES
 from tests.evaluation.builders import drawn_frame
 
 
-def tables_of(outcome) -> dict[str, Table]:
-    return {table.name: table for table in paper_form_tables(outcome.results)}
+def tables_of(results) -> dict[str, Table]:
+    return {table.name: table for table in paper_form_tables(results.strategies)}
 
 
 def cells(table: Table, *labels: str) -> list[str]:
@@ -38,7 +40,7 @@ def test_predictions_like_the_paper_s_give_the_paper_s_figures(as_printed, table
 
 def test_the_difference_is_between_the_mean_and_the_printed_figure(all_strategies):
     found = tables_of(all_strategies)["table-5"]
-    mean = all_strategies.results["scratch"].mean
+    mean = all_strategies.strategies["scratch"].mean
 
     assert cells(found, "Training from scratch", "mean − paper")[1] == text(mean.accuracy_7_class - 87.66, signed=True)
 
@@ -85,13 +87,13 @@ def test_table_7_counts_true_and_false_positives(as_printed):
 
 def test_differences_of_matrices_do_not_depend_on_the_number_of_images(all_strategies):
     found = tables_of(all_strategies)["table-7"]
-    covid = all_strategies.results["scratch"].pooled.sensitivity
+    covid = all_strategies.strategies["scratch"].pooled.sensitivity
 
     assert cells(found, "difference (points)", "Covid19")[0] == text(covid - 100 * 443 / 455, signed=True)
 
 
-def test_a_strategy_that_was_not_run_keeps_its_place_and_says_so(outcome):
-    found = tables_of(outcome(drawn_frame({"scratch": 0.9})))
+def test_a_strategy_that_was_not_run_keeps_its_place_and_says_so(results):
+    found = tables_of(results(drawn_frame({"scratch": 0.9})))
 
     assert cells(found["table-1"], "Off-the-shelf features", "this study: not run") == ["–"] * 4
     assert cells(found["table-1"], "Off-the-shelf features", "paper")[1] == "51.98"
@@ -99,3 +101,60 @@ def test_a_strategy_that_was_not_run_keeps_its_place_and_says_so(outcome):
     assert cells(found["table-2"], "paper (images)", "Covid19")[0] == "21"
     assert not any(row.kind == "difference" for row in found["table-2"].rows)
     assert sum(row.labels[1] == "this study: not run" for row in found["table-4"].rows) == 6
+
+
+def test_a_report_has_the_paper_s_tables_and_a_matrix_for_every_strategy(all_strategies):
+    names = list(report_tables(all_strategies))
+
+    assert names[0] == "summary"
+    assert [f"table-{n}" for n in range(1, 8)] == names[1:8]
+    assert [f"confusion-{name}" for name in TITLES] == names[8:16]
+    assert names[16:] == ["folds"]
+
+
+def test_every_table_of_a_synthetic_study_is_marked(all_strategies, as_printed):
+    assert all("SYNTHETIC IMAGES" in table.caption for table in report_tables(all_strategies).values())
+    assert not any("SYNTHETIC" in table.caption for table in report_tables(as_printed).values())
+
+
+def test_the_summary_stands_best_first(all_strategies):
+    rows = report_tables(all_strategies)["summary"].rows
+
+    assert [row.values[0] for row in rows] == list(range(1, 9))
+    assert rows[0].labels == ("Training from scratch",)
+    assert rows[0].kind == "winner"
+    means = [row.values[1].mean for row in rows]
+    assert means == sorted(means, reverse=True)
+
+
+def test_the_summary_shows_what_was_not_run(results):
+    rows = report_tables(results(drawn_frame({"fine-tuning-3": 0.6, "scratch": 0.9})))["summary"].rows
+
+    assert len(rows) == 8
+    assert [row.values[0] for row in rows] == [1, 2] + ["not run"] * 6
+
+
+def test_counts_add_up_by_class_and_by_source(all_strategies):
+    table = counts_table(all_strategies)
+    *classes, total = table.rows
+
+    assert table.columns == ("actualmed", "cohen", "kermany", "nih", "all sources", "paper")
+    assert dict(zip(table.columns, total.values, strict=True))["all sources"] == all_strategies.images
+    assert total.values[-1] == 3905
+    for row in classes:
+        assert sum(row.values[:-2]) == row.values[-2]
+
+
+def test_recall_stands_beside_each_matrix_row(as_printed):
+    row = report_tables(as_printed)["confusion-scratch"].rows[3]
+
+    assert row.labels == ("Emphysema",)
+    assert row.values[:8] == (4, 34, 58, 156, 63, 0, 0, 315)
+    assert row.values[8] == pytest.approx(100 * 156 / 315)
+
+
+def test_every_fold_of_every_strategy_has_a_row(all_strategies):
+    rows = report_tables(all_strategies)["folds"].rows
+
+    assert len(rows) == 8 * 5
+    assert sum(row.values[0] for row in rows) == 8 * all_strategies.images

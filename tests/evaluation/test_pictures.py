@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cxr_platform.evaluation.figures import Picture, accuracy_chart, confusion_picture, readable_on
+from cxr_platform.evaluation.pictures import (
+    Picture,
+    accuracy_chart,
+    confusion_picture,
+    explanation_picture,
+    readable_on,
+)
 from tests.evaluation.builders import drawn_frame
 
 STAMP = (0x7A, 0x00, 0x19)
@@ -36,23 +42,23 @@ def test_the_same_figures_give_the_same_bytes(as_printed):
     assert accuracy_chart(as_printed).png == accuracy_chart(as_printed).png
 
 
-def test_the_chart_is_told_in_words(outcome):
-    alt = accuracy_chart(outcome(drawn_frame({"scratch": 0.9}), synthetic=True)).alt
+def test_the_chart_is_told_in_words(results):
+    alt = accuracy_chart(results(drawn_frame({"scratch": 0.9}), synthetic=True)).alt
 
     assert alt.startswith("Synthetic images. Bar chart")
     assert "Fine-tuning 7 not run (paper 43.43)" in alt
 
 
 def test_a_matrix_is_told_in_words(as_printed):
-    picture = confusion_picture(as_printed, as_printed.results["scratch"])
+    picture = confusion_picture(as_printed, as_printed.strategies["scratch"])
 
     assert picture.name == "confusion-scratch"
     assert "Covid19 97.36, Edema 79.18" in picture.alt
 
 
-def test_a_class_without_images_is_drawn_without_a_warning(outcome):
+def test_a_class_without_images_is_drawn_without_a_warning(results):
     frame = drawn_frame({"scratch": 0.9})
-    found = outcome(frame[frame["label"] != "Fibrosis"])
+    found = results(frame[frame["label"] != "Fibrosis"])
 
     assert "Fibrosis –" in confusion_picture(found, found.best).alt
 
@@ -69,3 +75,34 @@ def test_pictures_leave_the_global_state_of_matplotlib_alone(as_printed):
     accuracy_chart(as_printed)
 
     assert dict(matplotlib.rcParams) == before
+
+
+IMAGE = np.random.default_rng(0).integers(0, 255, (32, 32)).astype("uint8")
+
+
+FIELD = np.zeros((32, 32), bool)
+
+
+FIELD[8:24, 8:24] = True
+
+
+PROBABILITIES = np.array([0.7, 0.05, 0.05, 0.05, 0.05, 0.05, 0.05])
+
+
+def drawn(heat: np.ndarray, *, synthetic: bool = False) -> np.ndarray:
+    png = explanation_picture(IMAGE, heat, FIELD, PROBABILITIES, "Covid19, source east", synthetic=synthetic)
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
+
+
+def test_heat_outline_and_bars_are_drawn():
+    cold, hot = drawn(np.zeros((8, 8))), drawn(np.ones((8, 8)))
+
+    assert cold.shape == hot.shape
+    assert np.abs(cold - hot).max() > 100
+    for colour in ((0x56, 0xB4, 0xE9), (0x00, 0x72, 0xB2)):  # outline, bars
+        assert (np.abs(cold - colour).max(axis=-1) < 8).any()
+
+
+def test_drawn_images_are_stamped():
+    assert (np.abs(drawn(np.zeros((8, 8)), synthetic=True) - (0x7A, 0, 0x19)).max(axis=-1) < 8).any()
+    assert not (np.abs(drawn(np.zeros((8, 8))) - (0x7A, 0, 0x19)).max(axis=-1) < 8).any()

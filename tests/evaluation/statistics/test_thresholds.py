@@ -1,8 +1,13 @@
 import numpy as np
 import pytest
 
-from cxr_platform.evaluation.statistics.operating_point import called, choose, highest_threshold, operating_points
-from cxr_platform.evaluation.statistics.resampling import Bootstrap
+from cxr_platform.evaluation.statistics.bootstrap import Bootstrap
+from cxr_platform.evaluation.statistics.thresholds import (
+    called_positive,
+    choose_thresholds,
+    cross_fitted_thresholds,
+    highest_threshold,
+)
 from tests.evaluation.statistics.made_up import overconfident, predictions_of
 
 TARGET = (0.9,)
@@ -10,7 +15,7 @@ TARGET = (0.9,)
 
 def points_of(label, probability, fold=None, targets=TARGET):
     predictions = predictions_of(label, {"scratch": probability}, fold=fold)
-    return operating_points(predictions, "scratch", Bootstrap(predictions.group_id, replicates=200), targets)
+    return cross_fitted_thresholds(predictions, "scratch", Bootstrap(predictions.group_id, replicates=200), targets)
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +50,10 @@ def test_a_share_of_images_that_is_a_whole_number_is_not_rounded_up():
 
 def test_without_covid19_images_there_is_no_threshold_and_nothing_is_called(drawn):
     label, probability = drawn
-    (choice,) = choose(probability[label != 0], label[label != 0], TARGET)
+    (choice,) = choose_thresholds(probability[label != 0], label[label != 0], TARGET)
 
     assert choice.threshold is None
-    assert not called(probability, choice).any()
+    assert not called_positive(probability, choice).any()
 
 
 def test_targets_are_about_reached_and_cost_more_the_higher_they_are(drawn):
@@ -85,9 +90,9 @@ def test_the_judged_fold_shows_what_a_threshold_from_elsewhere_does_to_it(drawn,
     (point,) = points_of(label, shifted, folds)
     of_fold = (folds == 0) & (label == 0)
 
-    found = called(shifted, point.by_fold[0])[of_fold].mean()
-    (own,) = choose(shifted[folds == 0], label[folds == 0], TARGET)
-    by_its_own = called(shifted, own)[of_fold].mean()
+    found = called_positive(shifted, point.by_fold[0])[of_fold].mean()
+    (own,) = choose_thresholds(shifted[folds == 0], label[folds == 0], TARGET)
+    by_its_own = called_positive(shifted, own)[of_fold].mean()
 
     assert found < 0.6
     assert by_its_own >= 0.9  # what choosing on the fold itself would have claimed
@@ -97,8 +102,8 @@ def test_the_choice_for_use_is_made_on_all_images(drawn):
     label, probability = drawn
     (point,) = points_of(label, probability)
 
-    assert (point.for_use,) == choose(probability, label, TARGET)
-    assert called(probability, point.for_use)[label == 0].mean() >= 0.9
+    assert (point.for_use,) == choose_thresholds(probability, label, TARGET)
+    assert called_positive(probability, point.for_use)[label == 0].mean() >= 0.9
 
 
 def test_covid19_images_in_one_fold_only_are_not_judged_by_a_threshold_from_themselves(drawn, folds):

@@ -5,14 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 from cxr_platform.domain.interval import REPLICATES
 from cxr_platform.domain.strategies import TITLES
-from cxr_platform.evaluation.contents import Contents
 from cxr_platform.evaluation.credibility import external_text
 from cxr_platform.evaluation.findings import Findings
-from cxr_platform.evaluation.prose import count, joined, percent, rate
-from cxr_platform.evaluation.report_inputs import Images, Material
+from cxr_platform.evaluation.formatting import count, joined, percent, rate, text
+from cxr_platform.evaluation.report_contents import ReportContents
+from cxr_platform.evaluation.report_inputs import ManifestImages, ReportInputs
 from cxr_platform.evaluation.study import Study
 from cxr_platform.evaluation.summary import PROTOCOL_MEANING
-from cxr_platform.evaluation.table import text
 from cxr_platform.labels import CLASSES
 
 if TYPE_CHECKING:
@@ -46,18 +45,18 @@ SETTINGS: Mapping[str, str] = {
 """Fact → the setting of the profile that it repeats."""
 
 
-def card_facts(material: Material, contents: Contents) -> dict[str, str]:
+def card_facts(inputs: ReportInputs, contents: ReportContents) -> dict[str, str]:
     """Every fact that is known of a study."""
-    facts = dict(_of_study(material))
-    facts |= _of_profile(material.study)
-    facts |= _of_images(material)
-    facts |= _of_findings(contents.findings, material.outcome.verdict.winner)
+    facts = dict(_of_study(inputs))
+    facts |= _of_profile(inputs.study)
+    facts |= _of_images(inputs)
+    facts |= _of_findings(contents.findings, inputs.results.decision.winner)
     facts |= _of_report(contents)
     return facts
 
 
-def _of_study(material: Material) -> Iterator[tuple[str, str]]:
-    study, outcome, predictions = material.study, material.outcome, material.predictions
+def _of_study(inputs: ReportInputs) -> Iterator[tuple[str, str]]:
+    study, results, predictions = inputs.study, inputs.results, inputs.predictions
     held_out = [int((predictions.fold == fold).sum()) for fold in range(study.folds)]
     yield "name", study.name
     yield "started", study.started
@@ -70,22 +69,22 @@ def _of_study(material: Material) -> Iterator[tuple[str, str]]:
     yield "selected", FIXED + (WINNER_CHOSEN if len(study.strategies) > 1 else "")
     yield "folds", str(study.folds)
     yield "fold_sizes", f"{min(held_out):,} to {max(held_out):,}"
-    yield "images", f"{outcome.images:,}"
+    yield "images", f"{results.images:,}"
     yield "groups", f"{len(set(predictions.group_id)):,}"
     yield "trials", str(study.folds * len(study.strategies))
     yield "classes", ", ".join(CLASSES)
-    yield "class_counts", ", ".join(f"{label} {sum(outcome.counts[label].values()):,}" for label in CLASSES)
-    yield "majority", percent(outcome.majority_accuracy)
+    yield "class_counts", ", ".join(f"{label} {sum(results.counts[label].values()):,}" for label in CLASSES)
+    yield "majority", percent(results.majority_accuracy)
     yield "versions", ", ".join(f"{name} {version}" for name, version in study.versions.items())
-    yield "winner", TITLES[outcome.verdict.winner]
+    yield "winner", TITLES[results.decision.winner]
     if "cxr-platform" in study.versions:
         yield "own_version", str(study.versions["cxr-platform"])
-    yield from _of_sources(material)
+    yield from _of_sources(inputs)
 
 
-def _of_sources(material: Material) -> Iterator[tuple[str, str]]:
+def _of_sources(inputs: ReportInputs) -> Iterator[tuple[str, str]]:
     totals: dict[str, int] = {}
-    for by_source in material.outcome.counts.values():
+    for by_source in inputs.results.counts.values():
         for source, images in by_source.items():
             totals[source] = totals.get(source, 0) + images
     yield "sources", "; ".join(f"{source}: {count(n, 'image', 'images')}" for source, n in sorted(totals.items()))
@@ -95,7 +94,7 @@ def _of_sources(material: Material) -> Iterator[tuple[str, str]]:
 
 def _disjoint(study: Study) -> str:
     if study.protocol == "paper":
-        return "Images only: images of one patient may stand on both sides of a fold."
+        return "ManifestImages only: images of one patient may stand on both sides of a fold."
     return "Patients, where the collection names them, with all duplicates and near-duplicates found."
 
 
@@ -123,7 +122,7 @@ def _schedule(tree: Mapping[str, Any]) -> str:
 
 
 def _of_selection(selection: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    view = "Frontal images only" if selection.get("frontal_only") else "Images of every view"
+    view = "Frontal images only" if selection.get("frontal_only") else "ManifestImages of every view"
     single = " with a single finding" if selection.get("single_finding_only") else ""
     normal = ", “no finding” counted as Normal" if selection.get("no_finding_is_normal") else ""
     yield "selection", f"{view}{single} whose label is one of the seven classes{normal}."
@@ -138,20 +137,20 @@ def _at(tree: Any, path: str) -> Any:
     return tree
 
 
-def _of_images(material: Material) -> dict[str, str]:
-    if material.images is None:
+def _of_images(inputs: ReportInputs) -> dict[str, str]:
+    if inputs.images is None:
         return {}
-    study_images: pd.DataFrame = material.images.facts[material.images.facts["role"] == "study"]
+    study_images: pd.DataFrame = inputs.images.facts[inputs.images.facts["role"] == "study"]
     facts = {
         "views": _counted(study_images["view"]),
         "known": ", ".join(f"{c} of {int(study_images[c].notna().sum()):,} images" for c in ("age", "sex", "view")),
         "characteristics": _characteristics(study_images),
-        "in_manifest": f"{len(material.images.facts):,}",
+        "in_manifest": f"{len(inputs.images.facts):,}",
     }
-    return facts | _of_record(material.images)
+    return facts | _of_record(inputs.images)
 
 
-def _of_record(images: Images) -> dict[str, str]:
+def _of_record(images: ManifestImages) -> dict[str, str]:
     excluded = images.info.get("excluded")
     if excluded is None or "found" not in images.info:
         return {}
@@ -172,7 +171,7 @@ def _characteristics(images: "pd.DataFrame") -> str:
     age = f"median {ages.median():.0f} years ({ages.min():.0f} to {ages.max():.0f})" if len(ages) else "unknown"
     patients = images["patient_id"].dropna().nunique()
     return (
-        f"Images of the folds: {count(patients, 'named patient', 'named patients')}; sex: {_counted(images['sex'])}; "
+        f"ManifestImages of the folds: {count(patients, 'named patient', 'named patients')}; sex: {_counted(images['sex'])}; "
         f"age: {age}, known of {len(ages):,} of {len(images):,} images; view: {_counted(images['view'])}."
     )
 
@@ -204,7 +203,7 @@ def _of_findings(findings: Findings, winner: str) -> dict[str, str]:
     return facts
 
 
-def _of_report(contents: Contents) -> dict[str, str]:
+def _of_report(contents: ReportContents) -> dict[str, str]:
     present = {s.name: s.title for s in contents.sections if not s.absent}
     facts = {f"section_{name}": title for name, title in present.items()}
     clusters = [title for name, title in present.items() if name in ("left_out", "subgroups", "sources")]
@@ -212,8 +211,8 @@ def _of_report(contents: Contents) -> dict[str, str]:
         facts["clusters"] = f"See {joined([f'“{title}”' for title in clusters])} in index.html."
     more = [title for name, title in present.items() if name in ("intervals", "calibration")]
     facts["more_measures"] = f"; see {joined([f'“{title}”' for title in more])} in index.html" if more else ""
-    lines = {line.title: line.text for line in contents.answer.lines}
+    lines = {line.title: line.text for line in contents.summary.lines}
     facts["belief"] = lines["Can it be believed"]
     facts["next"] = lines["What to do next"]
-    facts["limits"] = " ".join(contents.answer.limits)
+    facts["limits"] = " ".join(contents.summary.limits)
     return facts

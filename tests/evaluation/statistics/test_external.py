@@ -5,14 +5,14 @@ import pytest
 from cxr_platform.domain.interval import Interval
 from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
 from cxr_platform.evaluation.findings import ExternalFinding
-from cxr_platform.evaluation.statistics.unseen import (
-    Scored,
-    beside_cross_validation,
-    bounds,
+from cxr_platform.evaluation.statistics.external import (
+    ScoredImages,
     contradicts,
-    ensemble,
+    defined_rates,
+    ensemble_images,
+    external_findings,
     fold_range,
-    measures_of,
+    interval_values,
 )
 from cxr_platform.labels import CLASSES
 from tests.evaluation.planted import predictions
@@ -24,7 +24,7 @@ RIGHT_ON_COVID = ["Covid19"] * 4 + ["Covid19"] * 8 + ["Normal"] * 2 + ["Edema"] 
 
 def found(answered: list[str] = RIGHT_ON_COVID) -> dict[tuple[str, str], ExternalFinding]:
     frame = unseen_frame(IMAGES, {("scratch", 0): answered, ("scratch", 1): answered})
-    findings = beside_cross_validation(frame, predictions(SOURCES, LABELS, answers(190)), ["scratch"], seed=1)
+    findings = external_findings(frame, predictions(SOURCES, LABELS, answers(190)), ["scratch"], seed=1)
     return {(finding.measure, finding.label): finding for finding in findings}
 
 
@@ -76,7 +76,7 @@ def test_the_models_of_the_folds_answer_together_by_their_mean_probability() -> 
     values = np.zeros((2, 7))
     values[:, CLASSES.index("Normal")], values[:, CLASSES.index("Edema")] = (0.45, 0.9), (0.55, 0.1)
     frame[list(PROBABILITY_COLUMNS)] = values
-    scored = ensemble(frame)
+    scored = ensemble_images(frame)
     assert scored.predicted.tolist() == scored.labels.tolist() == [CLASSES.index("Normal")]
     finding = ExternalFinding("elsewhere", "recall", "Normal", "scratch", 1, 0, Interval(None), Interval(100.0), False)
     assert fold_range(frame, finding) == (0.0, 100.0)
@@ -84,8 +84,8 @@ def test_the_models_of_the_folds_answer_together_by_their_mean_probability() -> 
 
 
 def test_images_of_covid_alone_have_no_specificity() -> None:
-    assert list(measures_of(["Covid19"])) == [("sensitivity", "Covid19")]
-    assert list(measures_of(["Normal", "Edema"])) == [
+    assert list(defined_rates(["Covid19"])) == [("sensitivity", "Covid19")]
+    assert list(defined_rates(["Normal", "Edema"])) == [
         ("specificity", "Covid19"),
         ("recall", "Edema"),
         ("recall", "Normal"),
@@ -95,18 +95,18 @@ def test_images_of_covid_alone_have_no_specificity() -> None:
 def test_images_of_one_patient_widen_the_interval() -> None:
     labels = np.full(40, CLASSES.index("Normal"))
     predicted = np.where(np.arange(40) < 20, labels, 0)
-    alone = Scored(labels, predicted, np.arange(40)).rate("recall", "Normal", 1)
-    together = Scored(labels, predicted, np.arange(40) // 10).rate("recall", "Normal", 1)
+    alone = ScoredImages(labels, predicted, np.arange(40)).rate("recall", "Normal", 1)
+    together = ScoredImages(labels, predicted, np.arange(40) // 10).rate("recall", "Normal", 1)
     assert together.high - together.low > alone.high - alone.low  # type: ignore[operator]
 
 
 def test_bounds_are_plain_values() -> None:
-    assert bounds(Interval(1.0, 0.5, 2.0)) == {"value": 1.0, "low": 0.5, "high": 2.0}
+    assert interval_values(Interval(1.0, 0.5, 2.0)) == {"value": 1.0, "low": 0.5, "high": 2.0}
 
 
 def test_sources_are_told_apart() -> None:
     frames = [unseen_frame(["Normal"] * 3, {("scratch", 0): [told] * 3}) for told in ("Normal", "Edema")]
     both = pd.concat([frames[0], frames[1].assign(source="farther", image_id=["x", "y", "z"])])
-    findings = beside_cross_validation(both, predictions(SOURCES, LABELS), ["scratch"], seed=1)
+    findings = external_findings(both, predictions(SOURCES, LABELS), ["scratch"], seed=1)
     recalls = {f.source: f.external.value for f in findings if f.measure == "recall"}
     assert recalls == {"elsewhere": 100.0, "farther": 0.0}

@@ -5,19 +5,62 @@ from typing import Any
 import pytest
 
 from cxr_platform.domain.interval import Interval
-from cxr_platform.evaluation.compose import compose, findings, topics
 from cxr_platform.evaluation.findings import Findings, LeakageFinding, WithinSources
 from cxr_platform.evaluation.report import write_report
-from cxr_platform.evaluation.report_inputs import Material, load_material
-from cxr_platform.evaluation.section import Section
+from cxr_platform.evaluation.report_contents import Section, compose, findings, section_modules
+from cxr_platform.evaluation.report_inputs import ReportInputs, load_report_inputs
 from tests.evaluation.builders import drawn_frame, write_study
-from tests.evaluation.found import CONTRADICTION, LUNGS_SEEN, TWO_SOURCES, comparison, probe, section, told_source
+from tests.evaluation.found import (
+    CONTRADICTION,
+    LUNGS_SEEN,
+    TWO_SOURCES,
+    comparison,
+    contents,
+    full_section,
+    probe,
+    section,
+    table,
+    told_source,
+)
 from tests.evaluation.stored import write_manifest
+
+
+def test_tables_and_pictures_of_all_sections_are_counted_in(all_strategies):
+    made = contents(all_strategies, [full_section("a"), full_section("b")])
+
+    assert [t.name for t in made.all_tables[-4:]] == ["a-table", "a-folded", "b-table", "b-folded"]
+    assert [p.name for p in made.all_pictures] == ["drawn-0", "drawn-1", "a-picture", "b-picture"]
+
+
+def test_two_tables_of_one_name_are_refused(all_strategies):
+    with pytest.raises(ValueError, match=r"one table a name, in small letters. Received: summary\."):
+        contents(all_strategies, [section("a", folded=(table("summary"),))])
+
+
+def test_two_sections_or_pictures_of_one_name_are_refused(all_strategies):
+    with pytest.raises(ValueError, match="one section a name"):
+        contents(all_strategies, [section("a"), section("a")])
+    with pytest.raises(ValueError, match="one picture a name"):
+        contents(
+            all_strategies,
+            [section("a", pictures=full_section("x").pictures), section("b", pictures=full_section("x").pictures)],
+        )
+
+
+@pytest.mark.parametrize("name", ["", "../up", "A", "a b"])
+def test_a_name_that_is_no_file_name_is_refused(all_strategies, name):
+    with pytest.raises(ValueError, match="one table a name"):
+        contents(all_strategies, [section("a", tables=(table(name),))])
+
 
 WINNER = SimpleNamespace(
     pooled={"accuracy_7_class": Interval(90.0), "sensitivity": Interval(80.0), "specificity": Interval(70.0)}
 )
+
+
 LEAKING = LeakageFinding("scratch", Interval(3.2, 1.1, 5.0, signed=True))
+
+
 FOUND: dict[str, Any] = {
     "figures_of_merit": (WINNER, SimpleNamespace(pooled={})),
     "comparison": (comparison("off-the-shelf", 1.0, 0.5, 1.5, 0.01),),
@@ -37,11 +80,11 @@ FOUND: dict[str, Any] = {
 def fake(name: str, told: list[str]) -> Any:
     """A topic that finds what `FOUND` has and says what it was given."""
 
-    def found(material: object) -> Any:
-        told.append(f"find {name} in {material}")
+    def found(inputs: object) -> Any:
+        told.append(f"find {name} in {inputs}")
         return FOUND[name]
 
-    def said(material: object, found: object) -> Any:
+    def said(inputs: object, found: object) -> Any:
         assert found is FOUND[name]
         return section(name)
 
@@ -80,12 +123,12 @@ def test_one_protocol_alone_has_no_leakage():
 
 
 def test_all_topics_are_there_in_the_order_of_the_report():
-    assert list(topics()) == list(FOUND)
+    assert list(section_modules()) == list(FOUND)
 
 
 @pytest.mark.parametrize("name", list(FOUND))
 def test_every_topic_has_a_title_and_both_functions(name):
-    topic = topics()[name]
+    topic = section_modules()[name]
 
     assert topic.TITLE
     assert callable(topic.find)
@@ -93,16 +136,18 @@ def test_every_topic_has_a_title_and_both_functions(name):
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Material:
+def images(tmp_path_factory: pytest.TempPathFactory) -> ReportInputs:
     """Two strategies on synthetic images of several sources, with their manifest and without evidence."""
     folder = tmp_path_factory.mktemp("composed")
     frame = drawn_frame({"off-the-shelf": 0.5, "scratch": 0.9}, scale=0.05, folds=2)
     rows = frame.drop_duplicates("image_id").assign(role="study")
-    return load_material(write_study(folder / "test", frame, synthetic=True), write_manifest(folder / "made", rows))
+    return load_report_inputs(
+        write_study(folder / "test", frame, synthetic=True), write_manifest(folder / "made", rows)
+    )
 
 
 @pytest.fixture(scope="module")
-def composed(images: Material) -> tuple[Findings, list[Section]]:
+def composed(images: ReportInputs) -> tuple[Findings, list[Section]]:
     """What all topics make of it."""
     return compose(images)
 
@@ -114,7 +159,7 @@ def test_the_report_of_a_study_with_its_images_says_what_was_not_computed(images
     assert [s.name for s in sections if s.absent] == [
         "shortcuts", "external", "left_out", "leakage", "explanations", "atlas"
     ]  # fmt: skip
-    assert found.accuracy.value == pytest.approx(images.outcome.best.pooled.accuracy_7_class)
+    assert found.accuracy.value == pytest.approx(images.results.best.pooled.accuracy_7_class)
     assert found.accuracy.low < found.accuracy.value < found.accuracy.high
     assert [c.other for c in found.comparisons] == ["off-the-shelf"]
     assert found.association.single_source["Edema"] == "nih"

@@ -1,5 +1,5 @@
 from cxr_platform.domain.interval import Interval
-from cxr_platform.evaluation.prose import count, joined, p_text, percent, rate, shortened
+from cxr_platform.evaluation.formatting import count, flatten, joined, p_text, percent, rate, shortened
 
 
 def test_a_rate_carries_its_interval_where_it_has_one():
@@ -24,3 +24,13 @@ def test_lists_and_numbers_read_as_words():
 def test_long_names_end_in_an_ellipsis():
     assert shortened("actualmed-covid-chestxray-dataset") == "actualmed-covid-che…"
     assert shortened("chest_xray") == "chest_xray"
+
+
+def test_every_value_comes_with_the_path_to_it_in_order() -> None:
+    tree = {"seed": 1, "model": {"alpha": 1.0, "head": {"units": [2]}}, "none": {}, 7: None}
+    assert list(flatten(tree)) == [
+        (("seed",), 1),
+        (("model", "alpha"), 1.0),
+        (("model", "head", "units"), [2]),
+        (("7",), None),
+    ]
