@@ -7,18 +7,23 @@ are errors, never skipped over: a figure over incomplete predictions looks like 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from cxr_platform.domain.predictions import KEY_COLUMNS, PROBABILITY_COLUMNS
 from cxr_platform.errors import PredictionsError
 from cxr_platform.evaluation.study import Study
-from cxr_platform.labels import CLASSES
+from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-    import pyarrow as pa
-
+Array: TypeAlias = npt.NDArray[Any]
+"""Shapes, dtypes and ranges are in the docstrings; N is the number of images."""
+POSITIVE = CLASSES.index(POSITIVE_CLASS)
+"""Position of Covid19 in `CLASSES`."""
 SUM_TOLERANCE = 1e-3  # float32 softmax keeps 1e-6; half precision, which some GPUs train in, 1e-3
 NAMED = 5  # how many offenders an error names
 
@@ -34,13 +39,13 @@ class Predictions:
     `probability[strategy]` is (N, 7), rows sum to 1, columns in the order of `CLASSES`.
     """
 
-    image_id: "np.ndarray"
-    group_id: "np.ndarray"
-    source: "np.ndarray"
-    label: "np.ndarray"
-    fold: "np.ndarray"
+    image_id: Array
+    group_id: Array
+    source: Array
+    label: Array
+    fold: Array
     folds: int
-    probability: Mapping[str, "np.ndarray"]
+    probability: Mapping[str, Array]
 
 
 def load_predictions(folder: Path, study: Study) -> Predictions:
@@ -63,7 +68,7 @@ def load_predictions(folder: Path, study: Study) -> Predictions:
     return _aligned(frame, study)
 
 
-def check_against_manifest(predictions: Predictions, study: Study, table: "pa.Table", content_hash: str) -> None:
+def check_against_manifest(predictions: Predictions, study: Study, table: pa.Table, content_hash: str) -> None:
     """Check that `predictions` cover exactly the study images of the manifest that the study was run on.
 
     `table` needs the columns image_id, role and label. Raises `PredictionsError` naming the first images that differ.
@@ -88,11 +93,7 @@ def check_against_manifest(predictions: Predictions, study: Study, table: "pa.Ta
             )
 
 
-def _read(path: Path) -> "pd.DataFrame":
-    import pandas as pd
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+def _read(path: Path) -> pd.DataFrame:
     columns = [*KEY_COLUMNS, *PROBABILITY_COLUMNS]
     try:
         present = pq.read_schema(path).names
@@ -109,7 +110,7 @@ def _read(path: Path) -> "pd.DataFrame":
     return frame
 
 
-def _check_filled(path: Path, frame: "pd.DataFrame") -> None:
+def _check_filled(path: Path, frame: pd.DataFrame) -> None:
     empty = frame[frame[list(KEY_COLUMNS)].isna().any(axis=1)]
     if len(empty):
         raise PredictionsError(
@@ -119,7 +120,7 @@ def _check_filled(path: Path, frame: "pd.DataFrame") -> None:
         )
 
 
-def _check_names(path: Path, frame: "pd.DataFrame", study: Study) -> None:
+def _check_names(path: Path, frame: pd.DataFrame, study: Study) -> None:
     known = {"label": CLASSES, "strategy": study.strategies, "fold": tuple(range(study.folds))}
     for column, names in known.items():
         wrong = frame[~frame[column].isin(names)]
@@ -131,7 +132,7 @@ def _check_names(path: Path, frame: "pd.DataFrame", study: Study) -> None:
             )
 
 
-def _check_complete(path: Path, frame: "pd.DataFrame", study: Study) -> None:
+def _check_complete(path: Path, frame: pd.DataFrame, study: Study) -> None:
     present = set(zip(frame["strategy"], frame["fold"], strict=True))
     missing = [f"{s} fold {k}" for s in study.strategies for k in range(study.folds) if (s, k) not in present]
     if missing:
@@ -142,7 +143,7 @@ def _check_complete(path: Path, frame: "pd.DataFrame", study: Study) -> None:
         )
 
 
-def _check_each_image_once(path: Path, frame: "pd.DataFrame") -> None:
+def _check_each_image_once(path: Path, frame: pd.DataFrame) -> None:
     images = set(frame["image_id"])
     for strategy, rows in frame.groupby("strategy", sort=False):
         doubled = rows[rows["image_id"].duplicated(keep=False)]
@@ -163,7 +164,7 @@ def _check_each_image_once(path: Path, frame: "pd.DataFrame") -> None:
             )
 
 
-def _check_number(path: Path, frame: "pd.DataFrame", study: Study) -> None:
+def _check_number(path: Path, frame: pd.DataFrame, study: Study) -> None:
     wanted, found = study.manifest.study_images, frame["image_id"].nunique()
     if wanted not in (None, found):
         raise PredictionsError(
@@ -173,9 +174,7 @@ def _check_number(path: Path, frame: "pd.DataFrame", study: Study) -> None:
         )
 
 
-def _check_probabilities(path: Path, frame: "pd.DataFrame") -> None:
-    import numpy as np
-
+def _check_probabilities(path: Path, frame: pd.DataFrame) -> None:
     values = frame[list(PROBABILITY_COLUMNS)].to_numpy(dtype=float)
     with np.errstate(invalid="ignore"):
         good = np.isfinite(values).all(axis=1) & (values >= 0).all(axis=1)
@@ -190,7 +189,7 @@ def _check_probabilities(path: Path, frame: "pd.DataFrame") -> None:
         )
 
 
-def _check_agreement(path: Path, frame: "pd.DataFrame") -> None:
+def _check_agreement(path: Path, frame: pd.DataFrame) -> None:
     for column in ("label", "fold", "group_id", "source"):
         variants = frame.groupby("image_id")[column].nunique(dropna=False)
         torn = variants[variants > 1].index
@@ -202,7 +201,7 @@ def _check_agreement(path: Path, frame: "pd.DataFrame") -> None:
             )
 
 
-def _check_groups(path: Path, frame: "pd.DataFrame") -> None:
+def _check_groups(path: Path, frame: pd.DataFrame) -> None:
     folds = frame.groupby("group_id")["fold"].nunique()
     torn = folds[folds > 1].index
     if len(torn):
@@ -213,7 +212,7 @@ def _check_groups(path: Path, frame: "pd.DataFrame") -> None:
         )
 
 
-def _aligned(frame: "pd.DataFrame", study: Study) -> Predictions:
+def _aligned(frame: pd.DataFrame, study: Study) -> Predictions:
     frame = frame.sort_values("image_id", kind="stable")
     parts = {s: frame[frame["strategy"] == s] for s in study.strategies}
     images = parts[study.strategies[0]]
@@ -228,7 +227,7 @@ def _aligned(frame: "pd.DataFrame", study: Study) -> Predictions:
     )
 
 
-def _images(frame: "pd.DataFrame") -> str:
+def _images(frame: pd.DataFrame) -> str:
     unique = frame["image_id"].unique()
     return f"{len(unique)} image{'s' * (len(unique) != 1)} ({_some(unique)})"
 

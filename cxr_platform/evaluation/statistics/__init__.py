@@ -1,1 +1,1 @@
-"""Intervals, comparisons, calibration and association, computed from predictions."""
+"""Statistics of out-of-fold predictions: intervals, comparisons, calibration, thresholds, subgroups."""

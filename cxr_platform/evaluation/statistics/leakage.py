@@ -1,24 +1,23 @@
-"""What it does to the figures when images of one patient may stand in several folds: the paper's protocol less the
-grouped one, on the same images."""
+"""Effect of having images of one patient in several folds: the paper's protocol minus grouped folds, on the same images."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TypeAlias
+
+import numpy as np
+import pandas as pd
 
 from cxr_platform.domain.interval import Interval
-from cxr_platform.evaluation.predictions import Predictions
+from cxr_platform.evaluation.predictions import POSITIVE, Array, Predictions
 from cxr_platform.evaluation.statistics.bootstrap import Bootstrap
-from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    Hits = tuple[np.ndarray, np.ndarray, np.ndarray | None]
+Hits: TypeAlias = tuple[Array, Array, Array | None]
+"""(N,) bool each: images correct under the paper's protocol, images correct under grouped folds, images counted."""
 
 
 @dataclass(frozen=True)
 class Leakage:
-    """Of one strategy, for each measure: both rates in percent and their difference in points."""
+    """One strategy: measure → rates in percent under both protocols, and their difference in points."""
 
     strategy: str
     paper: Mapping[str, Interval]
@@ -27,21 +26,32 @@ class Leakage:
 
 
 def leakage(paper: Predictions, grouped: Predictions, bootstrap: Bootstrap) -> tuple[Leakage, ...]:
-    """One a strategy that both have. Both are about the same images, which `load_predictions` puts in one order.
+    """Return one result per strategy of both studies, which must be over the same images in the same order.
 
-    `bootstrap` is over the groups of either: an image's group is the manifest's, whatever the protocol.
+    `bootstrap` is over the groups of either: groups come from the manifest and do not depend on the protocol.
     """
-    return tuple(_of(s, paper, grouped, bootstrap) for s in grouped.probability if s in paper.probability)
+    results = []
+    for strategy in grouped.probability:
+        if strategy not in paper.probability:
+            continue
+        hits = _hits(strategy, paper, grouped)
+        results.append(
+            Leakage(
+                strategy,
+                paper={m: bootstrap.rate(in_paper, among) for m, (in_paper, _, among) in hits.items()},
+                grouped={m: bootstrap.rate(in_grouped, among) for m, (_, in_grouped, among) in hits.items()},
+                difference={m: bootstrap.difference(*both) for m, both in hits.items()},
+            )
+        )
+    return tuple(results)
 
 
 def mean_difference(paper: Predictions, grouped: Predictions, bootstrap: Bootstrap) -> dict[str, Interval]:
-    """As `Leakage.difference`, in points, of the mean over the strategies that both have.
+    """Return the mean of `Leakage.difference` over the strategies of both studies, in points.
 
-    A winner of grouped folds was chosen for its figure there, which makes its own difference too small; a mean over
-    strategies is not chosen, and less of it is the luck of one training.
+    The winner of grouped folds was chosen for its result there, which biases its own difference downwards. The mean over
+    strategies has no such selection and depends less on a single training run.
     """
-    import numpy as np
-
     shared = [s for s in grouped.probability if s in paper.probability]
     hits = [_hits(strategy, paper, grouped) for strategy in shared]
     return {
@@ -53,29 +63,16 @@ def mean_difference(paper: Predictions, grouped: Predictions, bootstrap: Bootstr
 
 
 def split_group_images(predictions: Predictions) -> int:
-    """Images whose group has an image in another fold: the network that was tested on them had learnt from that one."""
-    import pandas as pd
-
+    """Return the number of images tested by a network that was trained on another image of their group."""
     folds = pd.Series(predictions.fold).groupby(predictions.group_id).transform("nunique")
     return int((folds > 1).sum())
 
 
-def _of(strategy: str, paper: Predictions, grouped: Predictions, bootstrap: Bootstrap) -> Leakage:
-    hits = _hits(strategy, paper, grouped)
-    return Leakage(
-        strategy,
-        paper={m: bootstrap.rate(ours, among) for m, (ours, _, among) in hits.items()},
-        grouped={m: bootstrap.rate(theirs, among) for m, (_, theirs, among) in hits.items()},
-        difference={m: bootstrap.difference(ours, theirs, among) for m, (ours, theirs, among) in hits.items()},
-    )
-
-
-def _hits(strategy: str, paper: Predictions, grouped: Predictions) -> "dict[str, Hits]":
-    """For each measure: images that are right under either protocol, (N,) bool each, and those that it is about."""
-    covid, label = CLASSES.index(POSITIVE_CLASS), grouped.label
-    mixed, apart = (p.probability[strategy].argmax(axis=1) for p in (paper, grouped))
+def _hits(strategy: str, paper: Predictions, grouped: Predictions) -> dict[str, Hits]:
+    label = grouped.label
+    in_paper, in_grouped = (p.probability[strategy].argmax(axis=1) for p in (paper, grouped))
     return {
-        "accuracy_7_class": (mixed == label, apart == label, None),
-        "sensitivity": (mixed == covid, apart == covid, label == covid),
-        "specificity": (mixed != covid, apart != covid, label != covid),
+        "accuracy_7_class": (in_paper == label, in_grouped == label, None),
+        "sensitivity": (in_paper == POSITIVE, in_grouped == POSITIVE, label == POSITIVE),
+        "specificity": (in_paper != POSITIVE, in_grouped != POSITIVE, label != POSITIVE),
     }

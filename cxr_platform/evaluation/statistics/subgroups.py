@@ -1,4 +1,4 @@
-"""How one strategy does on parts of the study's images: by source, view, sex and age band.
+"""Rates of one strategy on subgroups of the study's images: by source, view, sex and age band.
 
 Each rate is over the images of the subgroup alone, with an interval by bootstrap over their groups.
 """
@@ -6,19 +6,18 @@ Each rate is over the images of the subgroup alone, with an interval by bootstra
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TypeAlias
+
+import numpy as np
+import pandas as pd
 
 from cxr_platform.domain.interval import Interval
-from cxr_platform.evaluation.predictions import Predictions
+from cxr_platform.evaluation.predictions import POSITIVE, Array, Predictions
 from cxr_platform.evaluation.statistics.bootstrap import Bootstrap
-from cxr_platform.labels import CLASSES, POSITIVE_CLASS
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
+from cxr_platform.labels import CLASSES
 
 SMALL = 20
-"""A rate over fewer images than this is shown in grey: one image more or less moves it by five points and more."""
+"""A rate over fewer images than this is shown in grey: a single image changes it by five points or more."""
 
 UNKNOWN = "unknown"
 AGE_BANDS: Mapping[str, tuple[float, float]] = {
@@ -27,13 +26,13 @@ AGE_BANDS: Mapping[str, tuple[float, float]] = {
     "40–64": (40, 65),
     "65+": (65, float("inf")),
 }
-"""Name → years, from the first up to but without the second."""
-
+"""Name → years, from the first up to and excluding the second."""
 SEXES = {"M": "male", "F": "female"}
 MEASURES = ("accuracy", "sensitivity", "specificity")
+"""The rates of a `Subgroup`."""
 
-Members = Mapping[str, "np.ndarray"]
-"""Name of a subgroup → (N,) whether an image belongs to it."""
+Members: TypeAlias = Mapping[str, Array]
+"""Name of a subgroup → (N,) bool, its images."""
 
 
 @dataclass(frozen=True)
@@ -45,16 +44,16 @@ class Rate:
 
     @property
     def small(self) -> bool:
-        """Whether it is over too few images to say anything."""
+        """True if it is over too few images to support a conclusion."""
         return self.images < SMALL
 
 
 @dataclass(frozen=True)
 class Subgroup:
-    """The images that are `name` `by` source, view, sex or age, and the rates over them.
+    """Rates over the images that are `name` `by` source, view, sex or age.
 
-    `top_source` and `top_class` are the most frequent ones with their share of the subgroup in percent: how far the
-    subgroup is a source or a class under another name, and what always answering that class would reach in it.
+    `top_source` and `top_class` are the most frequent ones, with their share of the subgroup in percent. A share near 100
+    means that the subgroup is largely a source or a class by another name.
     """
 
     by: str
@@ -67,7 +66,7 @@ class Subgroup:
 
     @property
     def only_source(self) -> str | None:
-        """The source of all its images, where there is only one."""
+        """The source of all its images, if there is only one."""
         return self.top_source[0] if self.top_source[1] == 100 else None
 
     @property
@@ -82,7 +81,7 @@ class Subgroup:
 
 @dataclass(frozen=True)
 class Recall:
-    """Share of the images of `label` from `source` that were recognised as that class."""
+    """Percentage of the images of `label` from `source` that are predicted as that class."""
 
     source: str
     label: str
@@ -90,115 +89,113 @@ class Recall:
 
 
 class SubgroupRates:
-    """One strategy's predictions of the study's images, and the rates over any part of them."""
+    """Rates of one strategy's out-of-fold predictions over any part of the study's images."""
 
     def __init__(self, predictions: Predictions, strategy: str, seed: int = 0) -> None:
         self.predictions, self._bootstrap = predictions, Bootstrap(predictions.group_id, seed=seed)
         self.predicted = predictions.probability[strategy].argmax(axis=1)
-        self.right = self.predicted == predictions.label
-        self.is_positive = predictions.label == CLASSES.index(POSITIVE_CLASS)
-        self.said_positive = self.predicted == CLASSES.index(POSITIVE_CLASS)
+        self.correct = self.predicted == predictions.label
+        self.is_positive = predictions.label == POSITIVE
+        self.called_positive = self.predicted == POSITIVE
 
-    def rate(self, hits: "np.ndarray", among: "np.ndarray") -> Rate:
-        """Percent of `hits` (N,) among the images `among` (N,); all groups are resampled, as for every other figure."""
+    def rate(self, hits: Array, among: Array) -> Rate:
+        """Return the percentage of `hits` (N,) among the images `among` (N,)."""
         return Rate(int(among.sum()), self._bootstrap.rate(hits, among))
 
     def overall(self) -> Subgroup:
-        """All rates over all images."""
+        """Return all rates over all images."""
         return self.subgroup("all", "all images", self.predictions.fold >= 0)
 
     def mixed(self) -> Subgroup | None:
-        """All rates over the images of the sources that have Covid19 and other images; `None` where these are all images
-        or none. Within such a source its looks do not give Covid19 away."""
-        import numpy as np
+        """Return all rates over the sources with both Covid19 and other images; `None` if these are all images or none.
 
-        source = self.predictions.source
-        both = set(source[self.is_positive]) & set(source[~self.is_positive])
-        members = np.isin(source, sorted(both))
+        Within such a source, its appearance does not reveal Covid19.
+        """
+        members = self._in_mixed_sources()
         return None if members.all() or not members.any() else self.subgroup("source", "mixed", members)
 
     def specificity_within(self) -> tuple[Rate, Rate] | None:
-        """Specificity over the other images of the sources that have Covid19 too, and over images of the same classes
-        from other sources; `None` where either is without images."""
-        import numpy as np
+        """Return the specificity within the sources that also have Covid19, and in other sources on the same classes.
 
-        source, label = self.predictions.source, self.predictions.label
-        both = np.isin(source, sorted(set(source[self.is_positive]) & set(source[~self.is_positive])))
-        inside, outside = both & ~self.is_positive, ~both & ~self.is_positive
+        `None` if either is without images.
+        """
+        label, mixed = self.predictions.label, self._in_mixed_sources()
+        inside, outside = mixed & ~self.is_positive, ~mixed & ~self.is_positive
         shared = np.isin(label, sorted(set(label[inside]) & set(label[outside])))
         inside, outside = inside & shared, outside & shared
         if not inside.any():
             return None
-        return self.rate(~self.said_positive, inside), self.rate(~self.said_positive, outside)
+        return self.rate(~self.called_positive, inside), self.rate(~self.called_positive, outside)
 
-    def subgroup(self, by: str, name: str, members: "np.ndarray") -> Subgroup:
-        """All rates over the images where `members` (N,) is true."""
+    def subgroup(self, by: str, name: str, members: Array) -> Subgroup:
+        """Return all rates over the images where `members` (N,) is true."""
         return Subgroup(
             by,
             name,
-            accuracy=self.rate(self.right, members),
-            sensitivity=self.rate(self.said_positive, members & self.is_positive),
-            specificity=self.rate(~self.said_positive, members & ~self.is_positive),
-            top_source=_most(self.predictions.source[members]),
-            top_class=_most([CLASSES[i] for i in self.predictions.label[members]]),
+            accuracy=self.rate(self.correct, members),
+            sensitivity=self.rate(self.called_positive, members & self.is_positive),
+            specificity=self.rate(~self.called_positive, members & ~self.is_positive),
+            top_source=_most_frequent(self.predictions.source[members]),
+            top_class=_most_frequent([CLASSES[i] for i in self.predictions.label[members]]),
         )
 
     def recalls(self) -> Iterator[Recall]:
-        """Recall of each class from each source that has images of it, sources by name."""
+        """Yield the recall per class and source with images of it, sources by name."""
         for source in sorted(set(self.predictions.source)):
             for position, label in enumerate(CLASSES):
                 images = (self.predictions.source == source) & (self.predictions.label == position)
                 if images.any():
-                    yield Recall(source, label, self.rate(self.right, images))
+                    yield Recall(source, label, self.rate(self.correct, images))
+
+    def _in_mixed_sources(self) -> Array:
+        source = self.predictions.source
+        return np.isin(source, sorted(set(source[self.is_positive]) & set(source[~self.is_positive])))
 
 
-def subgroups(judged: SubgroupRates, facts: "pd.DataFrame | None") -> tuple[Subgroup, ...]:
-    """Every subgroup with an image, by source and, where `facts` (indexed by image_id) tells them, view, sex and age.
+def subgroups(rates: SubgroupRates, facts: pd.DataFrame | None) -> tuple[Subgroup, ...]:
+    """Return every subgroup with images by source and, if `facts` (indexed by image_id) has them, view, sex and age.
 
-    What is the same for all images, unknown for instance, is no division of them and is left out.
+    A property with the same value for all images is left out.
     """
-    parts = {by: names for by, names in divisions(judged.predictions, facts).items() if len(names) > 1}
-    return tuple(judged.subgroup(by, name, images) for by, names in parts.items() for name, images in names.items())
+    parts = {by: names for by, names in divisions(rates.predictions, facts).items() if len(names) > 1}
+    return tuple(rates.subgroup(by, name, images) for by, names in parts.items() for name, images in names.items())
 
 
-def divisions(predictions: Predictions, facts: "pd.DataFrame | None") -> dict[str, Members]:
-    """source, view, sex, age → the subgroups with an image; "unknown" last, views and sources by name."""
-    found = {"source": _named(predictions.source, sorted(set(predictions.source)))}
+def divisions(predictions: Predictions, facts: pd.DataFrame | None) -> dict[str, Members]:
+    """Return source, view, sex, age → the subgroups with images; views and sources by name, "unknown" last."""
+    parts = {"source": _members(predictions.source, sorted(set(predictions.source)))}
     if facts is None:
-        return found
-    told = facts.loc[list(predictions.image_id)]
-    view = told["view"].fillna(UNKNOWN).to_numpy(dtype=object)
-    sex = told["sex"].map(SEXES).fillna(UNKNOWN).to_numpy(dtype=object)
-    found["view"] = _named(view, [*sorted(set(view) - {UNKNOWN}), UNKNOWN])
-    found["sex"] = _named(sex, [*SEXES.values(), UNKNOWN])
-    found["age"] = _named(age_bands(told["age"].to_numpy(dtype=float)), [*AGE_BANDS, UNKNOWN])
-    return found
+        return parts
+    facts = facts.loc[list(predictions.image_id)]
+    view = facts["view"].fillna(UNKNOWN).to_numpy(dtype=object)
+    sex = facts["sex"].map(SEXES).fillna(UNKNOWN).to_numpy(dtype=object)
+    parts["view"] = _members(view, [*sorted(set(view) - {UNKNOWN}), UNKNOWN])
+    parts["sex"] = _members(sex, [*SEXES.values(), UNKNOWN])
+    parts["age"] = _members(age_bands(facts["age"].to_numpy(dtype=float)), [*AGE_BANDS, UNKNOWN])
+    return parts
 
 
-def age_bands(years: "np.ndarray") -> "np.ndarray":
-    """(N,) names of `AGE_BANDS` for ages in years, "unknown" for NaN."""
-    import numpy as np
-
+def age_bands(years: Array) -> Array:
+    """Return (N,) names of `AGE_BANDS` for ages in years, "unknown" for NaN."""
     inside = [(years >= start) & (years < end) for start, end in AGE_BANDS.values()]
     return np.select(inside, list(AGE_BANDS), default=UNKNOWN).astype(object)
 
 
-def lower_than_overall(overall: Rate, found: Iterable[Subgroup]) -> list[Subgroup]:
-    """Subgroups of enough images whose accuracy, with its whole interval, lies below that of all images."""
+def lower_than_overall(overall: Rate, parts: Iterable[Subgroup]) -> list[Subgroup]:
+    """Return the subgroups of enough images whose whole accuracy interval is below the accuracy on all images."""
     value = overall.interval.value
-    return [] if value is None else [s for s in found if not s.accuracy.small and _below(s.accuracy.interval, value)]
+    if value is None:
+        return []
+    highs = ((part, part.accuracy.interval.high) for part in parts if not part.accuracy.small)
+    return [part for part, high in highs if high is not None and high < value]
 
 
-def _below(interval: Interval, value: float) -> bool:
-    return interval.high is not None and interval.high < value
-
-
-def _named(values: "np.ndarray", names: Sequence[str]) -> Members:
+def _members(values: Array, names: Sequence[str]) -> Members:
     return {name: values == name for name in names if (values == name).any()}
 
 
-def _most(values: Iterable[str]) -> tuple[str, float]:
-    """The most frequent value, of equals the first by name, and its share in percent."""
+def _most_frequent(values: Iterable[str]) -> tuple[str, float]:
+    """Return the most frequent value, ties by name, and its share in percent."""
     counted = Counter(values)
     name, images = min(counted.items(), key=lambda item: (-item[1], item[0]))
     return name, 100 * images / counted.total()

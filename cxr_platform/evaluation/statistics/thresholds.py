@@ -1,31 +1,28 @@
-"""The operating point: from which Covid19 probability on an image is called Covid19, for a stated sensitivity.
+"""Thresholds on the Covid19 probability for a target sensitivity, and what they achieve out-of-fold.
 
-A threshold is judged on a fold that had no part in choosing it: for fold k the temperature is fitted, and the threshold
-chosen, on the images of all other folds. What a later user takes is chosen on all folds (`choose`).
+For fold k the temperature is fitted and the threshold chosen on the images of all other folds, so the fold that tests a
+threshold had no part in choosing it. The threshold for later use is chosen on all folds (`choose_thresholds`).
 """
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from cxr_platform.domain.interval import Interval
-from cxr_platform.evaluation.predictions import Predictions
+from cxr_platform.evaluation.predictions import POSITIVE, Array, Predictions
 from cxr_platform.evaluation.statistics.bootstrap import Bootstrap
 from cxr_platform.evaluation.statistics.calibration import fit_temperature, scale
-from cxr_platform.labels import CLASSES, POSITIVE_CLASS
-
-if TYPE_CHECKING:
-    import numpy as np
 
 TARGETS = (0.90, 0.95, 0.99)
-"""Sensitivities from 0 to 1."""
+"""Target sensitivities, 0 to 1."""
 
 
 @dataclass(frozen=True)
 class ThresholdChoice:
-    """Call an image Covid19 where its Covid19 probability, scaled at `temperature`, is `threshold` or more.
+    """Call an image Covid19 if its Covid19 probability, scaled at `temperature`, is at least `threshold`.
 
-    `threshold` is from 0 to 1, `None` where there was no Covid19 image to choose it on.
+    `threshold` is from 0 to 1, or `None` if there was no Covid19 image to choose it on.
     """
 
     target: float
@@ -35,9 +32,11 @@ class ThresholdChoice:
 
 @dataclass(frozen=True)
 class ThresholdPerformance:
-    """One target: what the cross-fitted thresholds reach, in percent, and the change of specificity, in points,
-    against calling an image Covid19 where that is its likeliest class. `by_fold` are the choices that are judged here;
-    `for_use` was chosen on all folds and is judged nowhere."""
+    """Out-of-fold performance, in percent, of the cross-fitted thresholds for one target sensitivity.
+
+    `change` is the change of specificity, in points, against calling an image Covid19 if that is its most probable class.
+    `by_fold` are the choices tested here. `for_use` was chosen on all folds, so no images are left to test it on.
+    """
 
     target: float
     sensitivity: Interval
@@ -50,58 +49,57 @@ class ThresholdPerformance:
 def cross_fitted_thresholds(
     predictions: Predictions, strategy: str, bootstrap: Bootstrap, targets: tuple[float, ...] = TARGETS
 ) -> tuple[ThresholdPerformance, ...]:
-    """One a target. The intervals are of the thresholds as chosen: choosing again is not part of them."""
+    """Return one performance per target. The intervals do not include the uncertainty of the thresholds."""
     probability, label, fold = predictions.probability[strategy], predictions.label, predictions.fold
     folds = [choose_thresholds(probability[fold != k], label[fold != k], targets) for k in range(predictions.folds)]
     for_use = choose_thresholds(probability, label, targets)
-    found = []
+    performances = []
     for i, target in enumerate(targets):
         by_fold = tuple(choices[i] for choices in folds)
-        rates = _achieved(probability, label, fold, by_fold, bootstrap)
-        found.append(ThresholdPerformance(target, *rates, by_fold, for_use[i]))
-    return tuple(found)
+        rates = _rates(probability, label, fold, by_fold, bootstrap)
+        performances.append(ThresholdPerformance(target, *rates, by_fold, for_use[i]))
+    return tuple(performances)
 
 
 def choose_thresholds(
-    probability: "np.ndarray", label: "np.ndarray", targets: tuple[float, ...] = TARGETS
+    probability: Array, label: Array, targets: tuple[float, ...] = TARGETS
 ) -> tuple[ThresholdChoice, ...]:
-    """A choice for each target from probabilities (N, 7) as the networks gave them and labels (N,)."""
-    covid, temperature = CLASSES.index(POSITIVE_CLASS), fit_temperature(probability, label)
-    stated = scale(probability, temperature)[:, covid]
-    return tuple(
-        ThresholdChoice(target, temperature, highest_threshold(stated[label == covid], target)) for target in targets
+    """Return a choice per target from unscaled probabilities (N, 7) and labels (N,)."""
+    temperature = fit_temperature(probability, label)
+    scaled = scale(probability, temperature)[:, POSITIVE]
+    positive = scaled[label == POSITIVE]
+    return tuple(ThresholdChoice(target, temperature, highest_threshold(positive, target)) for target in targets)
+
+
+def called_positive(probability: Array, choice: ThresholdChoice) -> Array:
+    """Return (N,) bool: images that `choice` calls Covid19; none if it has no threshold."""
+    called: Array = scale(probability, choice.temperature)[:, POSITIVE] >= (
+        math.inf if choice.threshold is None else choice.threshold
     )
+    return called
 
 
-def called_positive(probability: "np.ndarray", choice: ThresholdChoice) -> "np.ndarray":
-    """(N,) bool: images that `choice` calls Covid19; none where it has no threshold."""
-    stated = scale(probability, choice.temperature)[:, CLASSES.index(POSITIVE_CLASS)]
-    return stated >= (math.inf if choice.threshold is None else choice.threshold)
-
-
-def highest_threshold(positive: "np.ndarray", target: float) -> float | None:
-    """The highest threshold at which the share `target` of the scores `positive` (n,) is at it or above."""
-    import numpy as np
-
+def highest_threshold(positive: Array, target: float) -> float | None:
+    """Return the highest threshold that the share `target` of the scores `positive` (n,) reaches."""
     if not len(positive):
         return None
-    needed = max(1, math.ceil(target * len(positive) - 1e-9))  # 0.95 × 20 is 19 images, not the 20 of its rounding
+    needed = max(1, math.ceil(target * len(positive) - 1e-9))  # 0.95 × 20 is 19 images, despite its rounding error
     return float(np.sort(positive)[len(positive) - needed])
 
 
-def _achieved(
-    probability: "np.ndarray",
-    label: "np.ndarray",
-    fold: "np.ndarray",
-    by_fold: tuple[ThresholdChoice, ...],
-    bootstrap: Bootstrap,
+def _rates(
+    probability: Array, label: Array, fold: Array, by_fold: tuple[ThresholdChoice, ...], bootstrap: Bootstrap
 ) -> tuple[Interval, Interval, Interval]:
-    import numpy as np
-
-    said, judged = np.zeros(len(label), dtype=bool), np.zeros(len(label), dtype=bool)
+    """Sensitivity, specificity and change of specificity over the folds that have a threshold."""
+    called, tested = np.zeros(len(label), dtype=bool), np.zeros(len(label), dtype=bool)
     for k, choice in enumerate(by_fold):
-        held = fold == k
-        said[held], judged[held] = called_positive(probability[held], choice), choice.threshold is not None
-    covid = CLASSES.index(POSITIVE_CLASS)
-    ill, well, likeliest = judged & (label == covid), judged & (label != covid), probability.argmax(axis=1) == covid
-    return bootstrap.rate(said, ill), bootstrap.rate(~said, well), bootstrap.difference(~said, ~likeliest, well)
+        held_out = fold == k
+        called[held_out] = called_positive(probability[held_out], choice)
+        tested[held_out] = choice.threshold is not None
+    positive, negative = tested & (label == POSITIVE), tested & (label != POSITIVE)
+    most_probable = probability.argmax(axis=1) == POSITIVE
+    return (
+        bootstrap.rate(called, positive),
+        bootstrap.rate(~called, negative),
+        bootstrap.difference(~called, ~most_probable, negative),
+    )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cxr_platform.domain.interval import Interval
-from cxr_platform.evaluation.statistics import bootstrap as resampling
+from cxr_platform.evaluation.statistics import bootstrap as bootstrap_module
 from cxr_platform.evaluation.statistics.bootstrap import Bootstrap, percentile_interval, rate_interval
 
 PATIENTS = np.array(["b", "a", "a", "c", "c", "c"])
@@ -45,7 +45,7 @@ def test_the_same_replicates_come_each_time_and_from_each_bootstrap_of_the_seed(
 
 def test_the_size_of_chunks_changes_nothing(monkeypatch):
     whole = all_weights(Bootstrap(PATIENTS, 100))
-    monkeypatch.setattr(resampling, "CHUNK_CELLS", 7 * len(PATIENTS))
+    monkeypatch.setattr(bootstrap_module, "CHUNK_CELLS", 7 * len(PATIENTS))
     chunks = list(Bootstrap(PATIENTS, 100).weights())
 
     assert len(chunks) == 15

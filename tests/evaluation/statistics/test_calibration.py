@@ -9,12 +9,12 @@ from cxr_platform.evaluation.statistics.calibration import (
     bin_of,
     calibrate,
     calibration_error,
+    calibration_quality,
     cross_scaled,
     error_interval,
     fit_temperature,
     fold_temperatures,
     log_losses,
-    quality,
     reliability,
     reliability_bins,
     scale,
@@ -150,7 +150,7 @@ def test_an_image_is_scaled_at_the_temperature_of_its_fold(sure):
 
 def test_the_quality_is_scikit_learns(sure, bootstrap):
     label, probability = sure.label, sure.probability["scratch"]
-    found = quality(label, probability, bootstrap)
+    found = calibration_quality(label, probability, bootstrap)
 
     assert found.log_loss.value == pytest.approx(log_loss(label, probability, labels=range(7)))
     assert found.covid_brier.value == pytest.approx(brier_score_loss(label == 0, probability[:, 0]))
@@ -159,7 +159,7 @@ def test_the_quality_is_scikit_learns(sure, bootstrap):
 
 def test_the_calibration_error_is_the_distance_of_the_bins(sure, bootstrap):
     label, probability = sure.label, sure.probability["scratch"]
-    found, bins = quality(label, probability, bootstrap), reliability(label, probability, bootstrap)
+    found, bins = calibration_quality(label, probability, bootstrap), reliability(label, probability, bootstrap)
 
     for error, parts in ((found.top_ece, bins.top), (found.covid_ece, bins.covid)):
         assert sum(b.images for b in parts) == len(label)

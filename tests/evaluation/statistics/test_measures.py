@@ -14,8 +14,8 @@ from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.metrics import MEASURES, evaluate
 from cxr_platform.evaluation.statistics.bootstrap import Bootstrap
 from cxr_platform.evaluation.statistics.measures import (
-    COUNTED,
     FIGURES_OF_MERIT,
+    MATRIX_MEASURES,
     RankedScores,
     confusion_cells,
     measures_of_matrices,
@@ -49,7 +49,7 @@ def test_weighted_measures_are_those_of_scikit_learn(classes):
 
     ours = measures_of_matrices((weights @ confusion_cells(label, predicted)).reshape(-1, 7, 7))
 
-    assert ours.shape == (20, len(COUNTED))
+    assert ours.shape == (20, len(MATRIX_MEASURES))
     assert ours == pytest.approx(np.array([of_scikit_learn(label, predicted, w) for w in weights]), abs=1e-9)
 
 
@@ -57,7 +57,9 @@ def test_balanced_accuracy_is_scikit_learns():
     label, predicted = drawn_labels(100), drawn_labels(100, seed=1)
     ours = measures_of_matrices(confusion_cells(label, predicted).sum(axis=0).reshape(1, 7, 7))
 
-    assert ours[0, COUNTED.index("balanced_accuracy")] == pytest.approx(100 * balanced_accuracy_score(label, predicted))
+    assert ours[0, MATRIX_MEASURES.index("balanced_accuracy")] == pytest.approx(
+        100 * balanced_accuracy_score(label, predicted)
+    )
 
 
 def test_without_images_of_a_kind_the_rate_is_undefined_and_not_0():
