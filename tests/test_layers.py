@@ -20,7 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "manifest": {"intake", "cluster", "storage"},
     "models": set(),
     "training": {"manifest", "models", "cluster", "records", "intake", "storage"},
-    "evaluation": {"manifest", "records"},
+    "evaluation": {"manifest", "records", "storage"},
     "explain": {"models"},
     "evidence": {"manifest", "models", "training", "evaluation", "explain", "intake", "storage"},
     "tracking": {"evaluation"},

@@ -3,14 +3,12 @@
 import base64
 import json
 import re
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cxr_platform.domain.strategies import TITLES
-from cxr_platform.errors import StorageError
 from cxr_platform.evaluation.findings import Findings
 from cxr_platform.evaluation.formatting import flatten, text
 from cxr_platform.evaluation.paper import ARXIV_ID, paper_tables
@@ -24,12 +22,11 @@ from cxr_platform.evaluation.study_card import study_card
 from cxr_platform.evaluation.study_results import StudyResults
 from cxr_platform.evaluation.summary import PROTOCOL_MEANING
 from cxr_platform.evaluation.table import SYNTHETIC, to_csv, to_markdown
+from cxr_platform.storage.files import new_folder, remove_leftovers, write_atomically
 
 if TYPE_CHECKING:
     from jinja2 import Template
     from markupsafe import Markup
-
-PARTIAL, PREVIOUS = ".report.partial", ".report.previous"
 
 
 def write_report(
@@ -50,30 +47,18 @@ def write_report(
     compute = read_resource_use(study_folder, results.study)
     contents = ReportContents(results, findings, report_tables(results), _pictures(results), sections, compute)
     say("writing the report")
-    try:
-        return _store(study_folder, inputs, contents)
-    except OSError as error:
-        raise StorageError(
-            f"Expected to write the report in {study_folder}.",
-            received=error.strerror or error,
-            advice="Free some space or give the folder write permission; the study itself is untouched.",
-        ) from error
+    figures = json.dumps(results_tree(contents), indent=1, allow_nan=False) + "\n"
+    report = study_folder / "report"
+    remove_leftovers(report)
+    with new_folder(report, "index.html") as partial:
+        _write_all(partial, contents, figures)
+        (partial / "STUDY_CARD.md").write_text(study_card(inputs, contents), encoding="utf-8")
+    write_atomically(study_folder / "results.json", figures.encode())
+    return report / "index.html"
 
 
 def _pictures(results: StudyResults) -> list[Picture]:
     return [accuracy_chart(results), *(confusion_picture(results, r) for r in results.strategies.values())]
-
-
-def _store(folder: Path, inputs: ReportInputs, contents: ReportContents) -> Path:
-    partial, place = folder / PARTIAL, folder / "report"
-    figures = json.dumps(results_tree(contents), indent=1, allow_nan=False) + "\n"
-    if partial.exists():  # left by an interrupted run
-        shutil.rmtree(partial)
-    _write_all(partial, contents, figures)
-    (partial / "STUDY_CARD.md").write_text(study_card(inputs, contents), encoding="utf-8")
-    _replace_folder(partial, place, folder / PREVIOUS)
-    _replace_file(folder / "results.json", figures)
-    return place / "index.html"
 
 
 def _write_all(folder: Path, contents: ReportContents, figures: str) -> None:
@@ -86,20 +71,6 @@ def _write_all(folder: Path, contents: ReportContents, figures: str) -> None:
         (folder / "figures" / f"{picture.name}.png").write_bytes(picture.png)
     (folder / "results.json").write_text(figures, encoding="utf-8")
     (folder / "index.html").write_text(render_html(contents), encoding="utf-8")
-
-
-def _replace_folder(new: Path, place: Path, previous: Path) -> None:
-    shutil.rmtree(previous, ignore_errors=True)
-    if place.exists():
-        place.rename(previous)
-    new.rename(place)
-    shutil.rmtree(previous, ignore_errors=True)
-
-
-def _replace_file(place: Path, content: str) -> None:
-    partial = place.with_name(f".{place.name}.partial")
-    partial.write_text(content, encoding="utf-8")
-    partial.replace(place)
 
 
 # The report as one HTML page that needs nothing beside it.

@@ -1,9 +1,8 @@
 """Every part of a study's evidence, computed once and kept beside the study until something it came from changes."""
 
-import contextlib
 import hashlib
+import io
 import json
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cxr_platform.errors import NotPossible, StorageError, WeightsError
+from cxr_platform.errors import NotPossible, WeightsError
 from cxr_platform.evaluation.evidence_files import FOLDER, INDEX_FILE, predictions_hash
 from cxr_platform.evidence.workspace import Workspace
+from cxr_platform.storage.files import write_atomically, write_errors, write_json
 
 
 @dataclass(frozen=True)
@@ -83,24 +83,12 @@ def _read_index(folder: Path) -> dict[str, Any]:
 
 
 def _write_table(folder: Path, name: str, table: pa.Table) -> None:
-    _replace(folder / f"{name}.parquet", lambda path: pq.write_table(table, path, compression="zstd"))
+    content = io.BytesIO()
+    pq.write_table(table, content, compression="zstd")
+    with write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / f"{name}.parquet", content.getvalue())
 
 
 def _write_index(folder: Path, index: Mapping[str, Any]) -> None:
-    text = json.dumps({"schema_version": 1, "parts": dict(index)}, indent=1)
-    _replace(folder / INDEX_FILE, lambda path: path.write_text(text, encoding="utf-8"))
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(partial)
-        partial.replace(path)
-    except OSError as error:
-        raise StorageError(
-            f"Expected to be able to write {path}.", received=error.strerror or error, advice="Make room and try again."
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):  # a half-written file must not keep the room that is wanted
-            partial.unlink(missing_ok=True)
+    write_json(folder / INDEX_FILE, {"schema_version": 1, "parts": dict(index)})

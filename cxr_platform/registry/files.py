@@ -49,9 +49,3 @@ def size_and_sha256(path: Path, error: type[RegistryError]) -> tuple[int, str]:
             digest.update(piece)
             size += len(piece)
     return size, digest.hexdigest()
-
-
-def remove_partial(path: Path) -> None:
-    """What a crash in `storage.files.write_atomically` has left beside `path`; only under the lock."""
-    for partial in path.parent.glob(f".{path.name}.*"):
-        partial.unlink(missing_ok=True)

@@ -12,11 +12,10 @@ from cxr_platform.registry.bundle import DESCRIPTION, Bundle, read_bundle, write
 from cxr_platform.registry.bundle_rules import VERSION
 from cxr_platform.registry.files import (
     read_bytes,
-    remove_partial,
     size_and_sha256,
 )
 from cxr_platform.registry.state import State, VersionEntry, number, parse_state, previous, put_back
-from cxr_platform.storage.files import move_folder, write_atomically, write_errors
+from cxr_platform.storage.files import move_folder, remove_leftovers, write_atomically, write_errors
 from cxr_platform.storage.lock import file_lock
 
 CHAMPION = "champion"
@@ -115,7 +114,7 @@ class Registry:
     def write(self, state: State) -> None:
         """Replace registry.json, only within `change`; what it was before stays beside it."""
         path = self.root / STATE
-        remove_partial(path)
+        remove_leftovers(path)
         if path.exists():
             write_atomically(previous(path), read_bytes(path, RegistryError))
         write_atomically(path, state.to_json())

@@ -177,6 +177,15 @@ def upload_file(file: Path, target: Path) -> None:
     store.fs.put_file(str(file), store.path)
 
 
+def remove_leftovers(path: Path) -> None:
+    """Remove what interrupted calls of `write_atomically` and `new_folder` left beside the local `path`.
+
+    Only for a process that knows that no other one is writing `path`.
+    """
+    for leftover in path.parent.glob(f".{path.name}.*"):
+        remove(leftover)
+
+
 def make_folder(folder: Path) -> None:
     """Make a local folder and its parents; an object store needs none."""
     if not is_remote(folder):

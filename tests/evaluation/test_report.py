@@ -129,9 +129,10 @@ def test_an_interruption_while_writing_leaves_the_previous_report(study, finishe
 
 
 def test_a_place_that_cannot_be_written_is_named(study):
-    (study / ".report.partial").write_text("a file where the report would be built")
+    (study / "results.json").unlink(missing_ok=True)
+    (study / "results.json").mkdir()
 
-    with pytest.raises(StorageError, match=r"Expected to write the report in .*test\. Received: Not a directory"):
+    with pytest.raises(StorageError, match=r"able to write .*results\.json\. Received: Is a directory"):
         write(study)
 
 

@@ -1,11 +1,11 @@
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from cxr_platform.errors import NotPossible, StorageError
@@ -104,30 +104,18 @@ def test_predictions_that_change_meanwhile_do_not_own_what_was_computed(workspac
     assert "other predictions" in evidence.why_absent("lung_share")
 
 
-def test_a_full_disk_keeps_no_half_written_file(
-    workspace: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(_: pa.Table, path: Path, **__: Any) -> None:
-        path.write_bytes(b"PAR1")
+def test_a_full_disk_leaves_no_half_written_file(workspace: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pq, "write_table", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StorageError, match="No space left"):
         collect(workspace, [Part(("lung_share",), Counting())])
     assert list((tmp_path / "evidence").iterdir()) == []
+    assert not read_evidence(tmp_path).parts
 
 
 def test_a_place_that_cannot_be_written_is_named(workspace: Any, tmp_path: Path) -> None:
     (tmp_path / "evidence").write_text("a file in its place")
     with pytest.raises(StorageError, match="evidence"):
         collect(workspace, [Part(("lung_share",), Counting())])
-
-
-def test_a_full_disk_leaves_no_half_written_part(workspace: Any, tmp_path: Path, monkeypatch: Any) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(pq, "write_table", full)
-    with pytest.raises(StorageError, match="No space left"):
-        collect(workspace, [Part(("lung_share",), Counting())])
-    assert not read_evidence(tmp_path).parts

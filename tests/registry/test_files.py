@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from cxr_platform.errors import RegistryError, StorageError
-from cxr_platform.registry.files import read_bytes, remove_partial, size_and_sha256
-from cxr_platform.storage.files import write_atomically
+from cxr_platform.registry.files import read_bytes, size_and_sha256
+from cxr_platform.storage.files import remove_leftovers, write_atomically
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -43,7 +43,7 @@ def test_a_crash_before_the_rename_leaves_the_old_file(tmp_path):
     assert process.exitcode == 9
     assert path.read_bytes() == b"old"
     assert len(names(tmp_path)) == 2
-    remove_partial(path)
+    remove_leftovers(path)
     assert names(tmp_path) == ["state"]
 
 

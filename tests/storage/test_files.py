@@ -6,7 +6,9 @@ import pytest
 from cxr_platform.errors import StorageError
 from cxr_platform.storage import files
 from cxr_platform.storage.files import (
+    move_folder,
     new_folder,
+    read_errors,
     remove,
     replace_folder,
     upload_file,
@@ -31,6 +33,41 @@ def test_a_folder_takes_the_place_of_an_older_one_as_a_whole(tmp_path: Path) -> 
         (tmp_path / name / content).write_text(content)
     replace_folder(tmp_path / ".partial", tmp_path / "final")
     assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["final", "final/new"]
+
+
+def test_a_folder_that_cannot_be_renamed_leaves_the_older_one(tmp_path: Path) -> None:
+    (tmp_path / "final").mkdir()
+    (tmp_path / "final" / "old").write_text("x")
+    with pytest.raises(StorageError, match=r"write .*final.*No such file"):
+        replace_folder(tmp_path / "absent", tmp_path / "final")
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["final", "final/old"]
+
+
+def test_a_folder_is_never_moved_over_another_one(tmp_path: Path) -> None:
+    for name in ("new", "final"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).write_text("x")
+    with pytest.raises(StorageError, match=r"write .*final.*not empty"):
+        move_folder(tmp_path / "new", tmp_path / "final")
+    assert (tmp_path / "final" / "final").exists()
+
+
+def test_an_error_of_a_local_file_passes_where_only_those_of_a_store_are_turned(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), read_errors(tmp_path / "absent", remote_only=True):
+        (tmp_path / "absent").read_bytes()
+    with pytest.raises(StorageError, match=r"read .*absent.*No such file"), read_errors(tmp_path / "absent"):
+        (tmp_path / "absent").read_bytes()
+
+
+def test_any_error_of_a_store_is_turned_but_an_absent_file_where_that_is_asked_for() -> None:
+    file = parse_path("memory://test-files/file")
+    for error in (ConnectionResetError(), RuntimeError("closed")):
+        with pytest.raises(StorageError, match=r"read memory://test-files/file"), read_errors(file, remote_only=True):
+            raise error
+    with pytest.raises(FileNotFoundError), read_errors(file, remote_only=True):
+        raise FileNotFoundError
+    with pytest.raises(StorageError), read_errors(file):
+        raise FileNotFoundError
 
 
 def test_an_error_of_the_system_names_the_place_and_what_to_do(tmp_path: Path) -> None:

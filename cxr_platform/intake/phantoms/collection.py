@@ -1,16 +1,16 @@
 """Writing a collection of synthetic images: `phantoms/PHANTOMS.toml`, `images.csv`, and a folder of images."""
 
 import csv
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from cxr_platform.errors import ConfigError, SourceError, StorageError
+from cxr_platform.errors import ConfigError, SourceError
 from cxr_platform.intake.layouts.phantoms import IMAGES_FOLDER
 from cxr_platform.intake.phantoms.encode import Header, encode, re_encode
 from cxr_platform.intake.phantoms.flaws import Row, draw_flaw
 from cxr_platform.intake.phantoms.image import draw_image
 from cxr_platform.intake.phantoms.plan import PlannedFlaw, PlannedImage, plan_flaws, plan_images
+from cxr_platform.storage.files import new_folder, remove_leftovers, write_errors
 from cxr_platform.validation import read_toml
 
 VERSION = 1
@@ -34,16 +34,12 @@ def write_collection(out: Path, per_class: int, seed: int, size: int = 320, prog
     """
     _check(per_class, seed, size)
     folder, wanted = out / FOLDER, _parameters(per_class, seed, size)
-    try:
-        if _stands(folder, wanted):
-            return folder
-        _replace(folder, wanted, progress)
-    except OSError as error:
-        raise StorageError(
-            f"Expected to write the phantoms to {folder}.",
-            received=error.strerror or error,
-            advice="Free some space there or choose another folder.",
-        ) from error
+    with write_errors(folder):
+        if not _stands(folder, wanted):
+            remove_leftovers(folder)
+            with new_folder(folder, MARKER) as partial:
+                (partial / IMAGES_FOLDER).mkdir()
+                _write(partial, wanted, progress)
     return folder
 
 
@@ -83,22 +79,6 @@ def _listed(folder: Path) -> set[str]:
         return {""}
     with (folder / TABLE).open(newline="", encoding="utf-8") as table:
         return {row["filename"] for row in csv.DictReader(table)}
-
-
-def _replace(folder: Path, wanted: dict[str, object], progress: Progress | None) -> None:
-    """Write beside `folder`, then put the whole in its place, so that half a collection is never seen."""
-    fresh, old = folder.with_name(f".{FOLDER}.partial"), folder.with_name(f".{FOLDER}.old")
-    for leftover in (fresh, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    try:
-        (fresh / IMAGES_FOLDER).mkdir(parents=True)
-        _write(fresh, wanted, progress)
-        if folder.exists():
-            folder.rename(old)
-        fresh.rename(folder)
-    finally:
-        for leftover in (fresh, old):
-            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _write(folder: Path, wanted: dict[str, object], progress: Progress | None) -> None:

@@ -102,7 +102,7 @@ def test_a_folder_of_somebody_else_is_refused_and_left_alone(tmp_path: Path):
 
 def test_a_place_that_cannot_be_written_is_a_storage_error(tmp_path: Path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match="Expected to write the phantoms"):
+    with pytest.raises(StorageError, match=r"able to write .*phantoms"):
         write_collection(tmp_path / "file" / "below", 1, 0, 128)
 
 
