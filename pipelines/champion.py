@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cxr_platform.champion.facts import OutOfFold
     from cxr_platform.champion.material import ChampionMaterial
     from cxr_platform.evidence.workspace import Workspace
-    from cxr_platform.manifest.progress import BuildProgress
+    from cxr_platform.progress import Progress
     from cxr_platform.registry.store import Registry
     from cxr_platform.training.champion import ChampionRun
 
@@ -75,7 +75,7 @@ def _run(arguments: argparse.Namespace, run_folder: Path) -> None:
     with metrics_job("champion", arguments.study.name, arguments) as job, make_progress(sys.stderr) as progress:
         opened = open_study(arguments.study, arguments.manifest, arguments.imagenet_weights, progress.step)
         check_strategy(opened.study, arguments.strategy)
-        progress.note("Computing the out-of-fold figures")
+        progress.message("Computing the out-of-fold figures")
         facts = out_of_fold(opened.study, opened.predictions, arguments.strategy, arguments.sensitivity)
         run = _train(arguments, run_folder, opened, progress)
         material = ChampionMaterial(
@@ -90,7 +90,7 @@ def _run(arguments: argparse.Namespace, run_folder: Path) -> None:
 
 
 def _register(
-    arguments: argparse.Namespace, material: "ChampionMaterial", facts: "OutOfFold", progress: "BuildProgress"
+    arguments: argparse.Namespace, material: "ChampionMaterial", facts: "OutOfFold", progress: "Progress"
 ) -> tuple["Assembled", str]:
     """A registry in a store is held only now: others may use it for the hours that training takes."""
     from cxr_platform.champion.assemble import assemble
@@ -98,14 +98,12 @@ def _register(
 
     with at_hand(arguments, "registry") as local:
         registry = Registry(local.registry)
-        assembled = assemble(material, facts, registry, progress.note)
+        assembled = assemble(material, facts, registry, progress.message)
         outcome = _promote_or_advise(registry, arguments.registry, assembled.bundle.version)
     return assembled, outcome
 
 
-def _train(
-    arguments: argparse.Namespace, folder: Path, opened: "Workspace", progress: "BuildProgress"
-) -> "ChampionRun":
+def _train(arguments: argparse.Namespace, folder: Path, opened: "Workspace", progress: "Progress") -> "ChampionRun":
     from cxr_platform.training.champion import ChampionRequest, read_champion, train_champion
 
     request = ChampionRequest(
@@ -116,7 +114,7 @@ def _train(
         imagenet_weights=arguments.imagenet_weights,
         ray_address=arguments.ray_address,
         on_epoch=lambda epoch: progress.step("Training the champion", epoch.epoch, epoch.epochs),
-        on_note=progress.note,
+        on_note=progress.message,
     )
     return read_champion(train_champion(request))
 

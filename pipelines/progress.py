@@ -1,21 +1,21 @@
-"""How far a verb is: bars on a terminal, plain lines elsewhere."""
+"""Progress of a verb: bars on a terminal, plain lines elsewhere."""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
-from cxr_platform.manifest.progress import BuildProgress
+from cxr_platform.progress import Progress
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    import rich.progress
 
 SECONDS_BETWEEN_LINES = 10.0
 
 
 @contextmanager
-def make_progress(stream: TextIO) -> Iterator[BuildProgress]:
-    """Bars while the block runs when `stream` is a terminal, else a plain line now and then."""
+def make_progress(stream: TextIO) -> Iterator[Progress]:
+    """Yield a `Progress` that writes to `stream`: bars if it is a terminal, else a plain line now and then."""
     if not stream.isatty():
         yield PlainLines(stream)
         return
@@ -28,37 +28,37 @@ def make_progress(stream: TextIO) -> Iterator[BuildProgress]:
 
 
 class PlainLines:
-    """A line when a step ends, and every few seconds before."""
+    """Writes a line at the end of a task, and every `SECONDS_BETWEEN_LINES` before."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._written = time.monotonic()
 
-    def step(self, name: str, done: int, total: int) -> None:
-        """Writes `name: done/total` when it is time."""
+    def step(self, task: str, done: int, total: int) -> None:
+        """Write `task: done/total` if it is due."""
         now = time.monotonic()
         if done == total or now - self._written >= SECONDS_BETWEEN_LINES:
-            self.note(f"{name}: {done}/{total}")
+            self.message(f"{task}: {done}/{total}")
             self._written = now
 
-    def note(self, text: str) -> None:
-        """A line for the reader."""
+    def message(self, text: str) -> None:
+        """Write a line."""
         print(text, file=self._stream, flush=True)
 
 
 class Bars:
-    """A bar a step, with the time left."""
+    """Shows one bar per task, with the time left."""
 
-    def __init__(self, bars: "Progress") -> None:
+    def __init__(self, bars: "rich.progress.Progress") -> None:
         self._bars = bars
-        self._tasks: dict[str, TaskID] = {}
+        self._tasks: dict[str, rich.progress.TaskID] = {}
 
-    def step(self, name: str, done: int, total: int) -> None:
-        """Moves the bar called `name`."""
-        if name not in self._tasks:
-            self._tasks[name] = self._bars.add_task(name, total=total)
-        self._bars.update(self._tasks[name], completed=done)
+    def step(self, task: str, done: int, total: int) -> None:
+        """Move the bar of `task`."""
+        if task not in self._tasks:
+            self._tasks[task] = self._bars.add_task(task, total=total)
+        self._bars.update(self._tasks[task], completed=done)
 
-    def note(self, text: str) -> None:
-        """A line above the bars."""
+    def message(self, text: str) -> None:
+        """Write a line above the bars."""
         self._bars.console.print(text, highlight=False, markup=False)

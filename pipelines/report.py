@@ -21,7 +21,7 @@ from cxr_platform.evaluation.report_inputs import ReportInputs, load_report_inpu
 from cxr_platform.evaluation.study import Study, read_study
 from cxr_platform.evaluation.summary import summarize
 from cxr_platform.evaluation.table import SYNTHETIC
-from cxr_platform.manifest.progress import BuildProgress
+from cxr_platform.progress import Progress
 from cxr_platform.storage.paths import absolute, is_remote
 from pipelines.command import run_command
 from pipelines.opened_study import ELSEWHERE, add_study_arguments, open_manifest_of
@@ -67,7 +67,7 @@ def write_and_tell(
     `other` is the study under the other protocol; without it `beside`, or what is beside `study`, is if it can be used.
     """
     with make_progress(sys.stderr) as progress:
-        progress.note("Checking predictions")
+        progress.message("Checking predictions")
         facts = read_study(study)
         opened = _manifest_of(facts, manifest, progress)
         beside = None if other else beside or _other_protocol(study, facts)
@@ -85,7 +85,7 @@ def write_and_tell(
 
 
 def _loaded(
-    folder: Path, manifest: "Manifest | None", named: Path | None, beside: Path | None, progress: BuildProgress
+    folder: Path, manifest: "Manifest | None", named: Path | None, beside: Path | None, progress: Progress
 ) -> ReportInputs:
     """With the study under the other protocol: the named one, or the one `beside` it if it can be used."""
     # With images at hand the evidence is read once it is complete: what is stored of it may be damaged.
@@ -96,21 +96,21 @@ def _loaded(
         return load(beside)
     except StudyError as reason:
         inputs = load()  # where the fault is that of `folder` itself it is raised again here
-        progress.note(f"{beside} is left out: {reason}")
+        progress.message(f"{beside} is left out: {reason}")
         return inputs
 
 
-def _manifest_of(study: Study, named: Path | None, progress: BuildProgress) -> "Manifest | None":
+def _manifest_of(study: Study, named: Path | None, progress: Progress) -> "Manifest | None":
     """The named manifest, or the study's own where it still is; without one the report has no images to look at."""
     try:
         found = open_manifest_of(study, named)
     except ManifestError as error:
         if named is not None:
             raise
-        progress.note(f"The report is written without images. {error}")
+        progress.message(f"The report is written without images. {error}")
         return None
     if named is None and found.content_hash != study.manifest.content_hash:
-        progress.note(
+        progress.message(
             f"The report is written without images: {found.folder} was built again since the study. {ELSEWHERE}"
         )
         return None
@@ -133,7 +133,7 @@ def _other_protocol(folder: Path, study: Study) -> Path | None:
 
 
 def _with_evidence(
-    folder: Path, inputs: ReportInputs, manifest: "Manifest", weights: Path | None, progress: BuildProgress
+    folder: Path, inputs: ReportInputs, manifest: "Manifest", weights: Path | None, progress: Progress
 ) -> ReportInputs:
     from cxr_platform.evidence.collect import collect
     from cxr_platform.evidence.parts import PARTS

@@ -19,10 +19,10 @@ from cxr_platform.manifest.cache import DecodedCache, PixelReader, settings_key
 from cxr_platform.manifest.decoding import DecodeTask, decode_new
 from cxr_platform.manifest.patient_ids import patient_salt
 from cxr_platform.manifest.place import Place
-from cxr_platform.manifest.progress import BuildProgress
 from cxr_platform.manifest.selection import Taken
 from cxr_platform.manifest.store import Manifest
 from cxr_platform.manifest.take_part import Choice, choose
+from cxr_platform.progress import Progress
 from cxr_platform.storage.files import write_errors
 from cxr_platform.validation import validate
 
@@ -45,7 +45,7 @@ class Folder:
 
 
 def read_folder(
-    data: Path, manifest: Manifest, profile: Profile, work: Path, progress: BuildProgress, *, unlabelled: bool = False
+    data: Path, manifest: Manifest, profile: Profile, work: Path, progress: Progress, *, unlabelled: bool = False
 ) -> Folder:
     """The usable images of `data`, taken in as those of `manifest` were; decoded ones are kept in `work`.cache.
 
@@ -90,7 +90,7 @@ def _without_labels(data: Path) -> Found:
     return Found([collection.candidate(file) for file in collection.files])
 
 
-def _choose(found: Found, profile: Profile, work: Path, progress: BuildProgress) -> tuple[Choice, PixelReader]:
+def _choose(found: Found, profile: Profile, work: Path, progress: Progress) -> tuple[Choice, PixelReader]:
     """As `manifest.build` does, but without lists that overrule."""
     intake, salt = profile.intake, patient_salt()
     with write_errors(work):

@@ -20,11 +20,11 @@ from cxr_platform.manifest.decoding import DecodeTask, decode_new
 from cxr_platform.manifest.inputs import inputs_of
 from cxr_platform.manifest.patient_ids import PUBLISHED_SALT, SALT_VARIABLE, patient_salt
 from cxr_platform.manifest.place import Place, place_of
-from cxr_platform.manifest.progress import BuildProgress, Silent
 from cxr_platform.manifest.rows import make_info, make_rows
 from cxr_platform.manifest.store import Manifest, open_manifest, write_excluded, write_images, write_info
 from cxr_platform.manifest.take_part import Choice, choose
 from cxr_platform.manifest.validate import validate_manifest
+from cxr_platform.progress import NoProgress, Progress
 from cxr_platform.storage.files import read_errors, write_errors
 from cxr_platform.storage.paths import absolute, is_remote
 
@@ -35,7 +35,7 @@ def build_manifest(
     data: Path,
     destination: Path,
     profile: Profile,
-    progress: BuildProgress | None = None,
+    progress: Progress | None = None,
     *,
     overrule: Path | None = None,
     external: Collection[str] = (),
@@ -58,7 +58,7 @@ def build_manifest(
     for folder in found.folders:  # a sources.toml may name some outside of `data`
         _keep_apart(folder, place.destination)
     with place.build():
-        _Build(place, found, lists, profile, progress or Silent(), address).run()
+        _Build(place, found, lists, profile, progress or NoProgress(), address).run()
     return open_manifest(destination)
 
 
@@ -125,7 +125,7 @@ class _Build:
     found: Found
     lists: Overrule
     profile: Profile
-    progress: BuildProgress
+    progress: Progress
     address: str | None
 
     def run(self) -> None:
@@ -138,7 +138,7 @@ class _Build:
         pixels = PixelReader(cache, intake.decoding.image_size)
         choice = choose(self.found.candidates, decoded, self.lists, self.profile, salt, pixels, self.place.building)
         if salt == PUBLISHED_SALT and choice.header_patients:
-            self.progress.note(UNSALTED.format(choice.header_patients))
+            self.progress.message(UNSALTED.format(choice.header_patients))
         with write_errors(self.place.building):
             self._write(choice, pixels, inputs)
         self._validate()
@@ -158,11 +158,11 @@ class _Build:
         self.progress.step("Writing images", len(records), len(records))
         write_excluded(folder, [(e.source_path, e.refusal.reason, e.refusal.detail) for e in choice.excluded])
         write_info(folder, make_info(rows, choice, self.found, self.profile) | inputs)
-        self.progress.note("Drawing contact sheets of what is excluded")
+        self.progress.message("Drawing contact sheets of what is excluded")
         write_contact_sheets(folder / "contact_sheets", choice.excluded, pixels)
 
     def _validate(self) -> None:
-        self.progress.note("Validating with Great Expectations")
+        self.progress.message("Validating with Great Expectations")
         try:
             validate_manifest(open_manifest(self.place.building))
         except ManifestInvalid as error:

@@ -30,8 +30,8 @@ from cxr_platform.manifest.cache import DecodedCache, write_shard
 from cxr_platform.manifest.contact_sheets import IMAGES_PER_SHEET
 from cxr_platform.manifest.inputs import file_key
 from cxr_platform.manifest.patient_ids import header_pseudonym
-from cxr_platform.manifest.progress import BuildProgress
 from cxr_platform.manifest.records import RECORD_SCHEMA, Decoded, FileKey, facts_of, from_table, to_table
+from cxr_platform.progress import Progress
 from cxr_platform.storage.files import read_errors, write_errors
 from cxr_platform.storage.paths import parse_path
 
@@ -106,7 +106,7 @@ def decode_new(
     candidates: Sequence[Candidate],
     cache: DecodedCache,
     task: DecodeTask,
-    progress: BuildProgress,
+    progress: Progress,
     address: str | None = None,
 ) -> dict[str, Decoded]:
     """The outcome for every file that matters, by source_path: from the cache where it is there, else decoded now.
@@ -117,7 +117,7 @@ def decode_new(
     stored = cache.load()
     decoded = {key.source_path: stored[key] for _, key in files if key in stored}
     new = [file for file in files if file[1] not in stored]
-    progress.note(f"Images: {len(new)} to decode, {len(decoded)} from the cache")
+    progress.message(f"Images: {len(new)} to decode, {len(decoded)} from the cache")
     done = 0
     for block in decode_files(new, task, address) if new else ():  # nothing to do needs no cluster
         done += len(block)

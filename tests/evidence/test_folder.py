@@ -9,8 +9,8 @@ from cxr_platform.errors import NotPossible, SourceError
 from cxr_platform.evidence.folder import Folder, read_folder
 from cxr_platform.evidence.study_overlap import IN_STUDY
 from cxr_platform.manifest.build import build_manifest
-from cxr_platform.manifest.progress import Silent
 from cxr_platform.manifest.store import Manifest
+from cxr_platform.progress import NoProgress
 from tests.manifest.builders import brighter_copy, fill_cache, image, profile, save, write_collection
 
 
@@ -40,7 +40,7 @@ def unseen(tmp_path: Path) -> Path:
 def read(data: Path, manifest: Manifest, *, unlabelled: bool = False) -> Folder:
     work = data.parent / "out"
     fill_cache(data, work, profile())
-    return read_folder(data, manifest, profile(), work, Silent(), unlabelled=unlabelled)
+    return read_folder(data, manifest, profile(), work, NoProgress(), unlabelled=unlabelled)
 
 
 def test_usable_images_come_with_class_and_pixels_and_the_others_with_a_reason(
@@ -81,11 +81,11 @@ def test_images_without_a_class_need_to_be_called_so(unseen: Path, manifest: Man
     loose = tmp_path / "loose"
     save(image(510), loose / "one.png")
     with pytest.raises(SourceError, match="Images without a class are scored with --unlabelled"):
-        read_folder(loose, manifest, profile(), tmp_path / "other", Silent())
+        read_folder(loose, manifest, profile(), tmp_path / "other", NoProgress())
     folder = read(unseen, manifest, unlabelled=True)
     assert folder.images.facts["label"].to_pylist() == [None] * 3
     with pytest.raises(SourceError, match="Expected a folder of images"):
-        read_folder(tmp_path / "nowhere", manifest, profile(), tmp_path / "other", Silent(), unlabelled=True)
+        read_folder(tmp_path / "nowhere", manifest, profile(), tmp_path / "other", NoProgress(), unlabelled=True)
 
 
 def test_near_copies_are_left_out_with_the_image_that_they_copy(unseen: Path, manifest: Manifest) -> None:

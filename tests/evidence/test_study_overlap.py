@@ -10,10 +10,10 @@ from cxr_platform.intake.candidate import Refusal
 from cxr_platform.labels import CLASSES
 from cxr_platform.manifest.build import build_manifest
 from cxr_platform.manifest.cache import DecodedCache, PixelReader
-from cxr_platform.manifest.progress import Silent
 from cxr_platform.manifest.selection import Taken
 from cxr_platform.manifest.store import Manifest
 from cxr_platform.manifest.take_part import Choice
+from cxr_platform.progress import NoProgress
 from tests.manifest.builders import brighter_copy, candidate, fill_cache, image, profile, save, store
 
 DISTANCE = 8
@@ -31,7 +31,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     for number in range(3):
         save(image(700 + number), data / "abroad" / "Normal" / f"image-{number}.png")
     fill_cache(data, destination, profile())
-    return build_manifest(data, destination, profile(), Silent(), external=["abroad"])
+    return build_manifest(data, destination, profile(), NoProgress(), external=["abroad"])
 
 
 @pytest.fixture

@@ -14,21 +14,7 @@ from cxr_platform.manifest.build import build_manifest, differing_settings, is_c
 from cxr_platform.manifest.rows import make_info
 from cxr_platform.manifest.store import Manifest, open_manifest
 from cxr_platform.manifest.take_part import Choice
-from tests.manifest.builders import PER_CLASS, brighter_copy, fill_cache, image, profile, save
-
-
-class Notes:
-    """Keeps what a build says."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.steps: list[tuple[str, int, int]] = []
-
-    def step(self, name: str, done: int, total: int) -> None:
-        self.steps.append((name, done, total))
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
+from tests.manifest.builders import PER_CLASS, RecordedProgress, brighter_copy, fill_cache, image, profile, save
 
 
 @pytest.fixture
@@ -83,10 +69,10 @@ def test_the_same_images_give_the_same_hash_and_nothing_is_decoded_twice(
     copy: tuple[Path, Path], collection: Path, built: Manifest
 ) -> None:
     _, destination = copy
-    said = Notes()
+    said = RecordedProgress()
     again = build_manifest(collection, destination, profile(), said)
     assert again.content_hash == built.content_hash
-    assert said.notes[0] == f"Images: 0 to decode, {built.info['found']} from the cache"
+    assert said.messages[0] == f"Images: 0 to decode, {built.info['found']} from the cache"
     assert ("Writing images", built.info["images"], built.info["images"]) in said.steps
 
 

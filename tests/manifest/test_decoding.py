@@ -22,11 +22,11 @@ from cxr_platform.manifest.build import build_manifest
 from cxr_platform.manifest.cache import DecodedCache, PixelReader, settings_key
 from cxr_platform.manifest.decoding import DIED, DecodeTask, decode_files, decode_new
 from cxr_platform.manifest.patient_ids import patient_salt
-from cxr_platform.manifest.progress import Silent
 from cxr_platform.manifest.records import Decoded, FileKey
 from cxr_platform.manifest.store import Manifest
+from cxr_platform.progress import NoProgress
 from cxr_platform.storage.paths import parse_path
-from tests.manifest.builders import candidate, image, listed, profile, save
+from tests.manifest.builders import RecordedProgress, candidate, image, listed, profile, save
 from tests.storage.object_store import folder
 
 pytestmark = pytest.mark.ray
@@ -82,11 +82,11 @@ def test_that_a_file_is_deadly_is_remembered(tmp_path: Path) -> None:
     cache = DecodedCache(tmp_path, "key")
     candidates = [one for one, _ in files_in(tmp_path / "images", ["deadly.png"])]
     task = Deadly(profile().intake, "salt", cache.folder)
-    first = decode_new(candidates, cache, task, Silent())  # the only new file, as when it is added to a collection
+    first = decode_new(candidates, cache, task, NoProgress())  # the only new file, as when it is added to a collection
     assert (first["s/deadly.png"].reason, first["s/deadly.png"].detail) == ("undecodable", DIED)
-    said = Notes()
-    assert decode_new(candidates, cache, task, said) == first
-    assert said.said == ["Images: 0 to decode, 1 from the cache"]
+    progress = RecordedProgress()
+    assert decode_new(candidates, cache, task, progress) == first
+    assert progress.messages == ["Images: 0 to decode, 1 from the cache"]
     assert not PixelReader(cache, 200).images([first["s/deadly.png"]]).any()
 
 
@@ -161,7 +161,7 @@ def test_a_store_that_is_lost_while_images_are_read_is_an_error_and_no_verdict_o
 def test_an_image_that_has_gone_from_a_store_is_unreadable(store: dict[str, str], tmp_path: Path) -> None:
     cache = DecodedCache(tmp_path, "key")
     gone = candidate("s/gone.png", path=folder("decoding/gone") / "gone.png")
-    outcome = decode_new([gone], cache, Reaching(profile().intake, "salt", cache.folder, store), Silent())
+    outcome = decode_new([gone], cache, Reaching(profile().intake, "salt", cache.folder, store), NoProgress())
     assert [record.reason for record in outcome.values()] == ["unreadable"]
 
 
@@ -169,19 +169,9 @@ def test_a_file_that_is_not_there_or_not_an_image_has_its_reason(tmp_path: Path)
     cache = DecodedCache(tmp_path, "key")
     candidates = [candidate("s/gone.png"), listed("s/gone-too.png", "view")]
     task = DecodeTask(profile().intake, "salt", cache.folder)
-    outcome = decode_new(candidates, cache, task, Silent())
+    outcome = decode_new(candidates, cache, task, NoProgress())
     assert {record.reason for record in outcome.values()} == {"unreadable"}
     assert cache.load() == {}
-
-
-class Notes(Silent):
-    """Keeps what is said."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.said.append(text)
 
 
 def test_after_a_file_is_added_only_that_one_is_decoded(built: Manifest, collection: Path, tmp_path: Path) -> None:
@@ -189,7 +179,7 @@ def test_after_a_file_is_added_only_that_one_is_decoded(built: Manifest, collect
     root = shutil.copytree(built.folder.with_name("manifest.cache"), tmp_path / "cache")
     save(image(1000), data / "classes" / "Edema" / "new.png")
     cache = DecodedCache(root, settings_key(profile().intake.decoding, patient_salt()))
-    task, notes = DecodeTask(profile().intake, patient_salt(), cache.folder), Notes()
-    outcome = decode_new(find_candidates(data, profile().intake.selection).candidates, cache, task, notes)
-    assert notes.said == [f"Images: 1 to decode, {built.info['found']} from the cache"]
+    task, progress = DecodeTask(profile().intake, patient_salt(), cache.folder), RecordedProgress()
+    outcome = decode_new(find_candidates(data, profile().intake.selection).candidates, cache, task, progress)
+    assert progress.messages == [f"Images: 1 to decode, {built.info['found']} from the cache"]
     assert len(outcome) == built.info["found"] + 1

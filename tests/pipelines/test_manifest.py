@@ -123,7 +123,7 @@ def test_on_a_terminal_there_are_bars() -> None:
 
     stream = Terminal()
     with make_progress(stream) as progress:
-        progress.note("a line")
+        progress.message("a line")
         progress.step("Decoding", 3, 9)
         progress.step("Decoding", 9, 9)
     assert "a line" in stream.getvalue()

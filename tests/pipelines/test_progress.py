@@ -18,7 +18,7 @@ def test_a_file_gets_a_line_when_a_step_ends_and_not_for_every_image() -> None:
     with make_progress(stream) as progress:
         for done in range(101):
             progress.step("Heatmaps", done, 100)
-        progress.note("Writing [tables]")
+        progress.message("Writing [tables]")
     assert stream.getvalue().splitlines() == ["Heatmaps: 100/100", "Writing [tables]"]
 
 
@@ -36,7 +36,7 @@ def test_a_terminal_gets_bars_and_notes_word_for_word(monkeypatch: pytest.Monkey
     stream = Terminal()
     with make_progress(stream) as progress:
         progress.step("Heatmaps", 3, 4)
-        progress.note("images [a/b] left out")
+        progress.message("images [a/b] left out")
         progress.step("Heatmaps", 4, 4)
     assert "4/4" in stream.getvalue()
     assert "images [a/b] left out" in stream.getvalue()
