@@ -9,10 +9,12 @@ import difflib
 import json
 import re
 import typing
+from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from cxr_platform.errors import ConfigError, CxrError
@@ -31,14 +33,26 @@ SHOWN = 3
 """How many problems one error names."""
 
 
+def _check_utc(time: datetime) -> datetime:
+    if time.utcoffset() != timedelta(0):
+        raise ValueError("a time in UTC")
+    return time
+
+
+UtcTime: TypeAlias = Annotated[AwareDatetime, AfterValidator(_check_utc)]
+"""A time in UTC, in JSON as ISO text."""
+
+
 class Record(BaseModel):
     """Base class of stored records: frozen, no unknown keys, no conversions between types, finite numbers."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, ser_json_inf_nan="constants"
+    )
 
     def to_json(self) -> bytes:
-        """Readable JSON in UTF-8, one key a line."""
-        return (self.model_dump_json(indent=1) + "\n").encode()
+        """Return readable JSON in UTF-8, one key per line; raise `ValueError` for a value of another type."""
+        return (self.model_dump_json(indent=1, warnings="error") + "\n").encode()
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -71,10 +85,35 @@ def parse_json(content: bytes | str, where: str, error: type[CxrError] = ConfigE
 
 
 def parse_record(
-    kind: type[R], content: bytes | str, where: str, error: type[CxrError] = ConfigError, advice: str = ""
+    kind: type[R],
+    content: bytes | str,
+    where: str,
+    error: type[CxrError] = ConfigError,
+    advice: str = "",
+    *,
+    complete: bool = False,
 ) -> R:
-    """Return the `Record` in the JSON text `content`; raise `error` naming `where` and the key that is wrong."""
-    return validate(kind, parse_json(content, where, error, advice), where, error, advice)
+    """Return the `Record` in the JSON text `content`; raise `error` naming `where` and the key that is wrong.
+
+    A `schema_version` other than the record's is reported before anything else. `complete` makes a missing key an
+    error even if it has a default.
+    """
+    tree = parse_json(content, where, error, advice)
+    if "schema_version" in kind.model_fields:
+        check_schema_version(tree, kind.model_fields["schema_version"].default, where, error, advice)
+    record = validate(kind, tree, where, error, advice)
+    if complete and (missing := next(_missing_keys(record.model_dump(mode="json"), tree), None)):
+        raise error(f"{where}: missing {missing}.", advice=advice)
+    return record
+
+
+def check_schema_version(tree: Any, known: int, where: str, error: type[CxrError], advice: str = "") -> None:
+    """Raise `error` unless `tree` is of the schema version `known`; for a newer one, advise to update the platform."""
+    received = tree.get("schema_version") if isinstance(tree, dict) else type(tree).__name__
+    if type(received) is int and received > known:
+        advice = f"A newer platform wrote it: update this one, or use a file of schema version {known}."
+    if type(received) is not int or received != known:
+        raise error(f"{where}: expected schema_version {known}.", received=repr(received), advice=advice)
 
 
 def validate(kind: type[T], tree: Any, where: str, error: type[CxrError] = ConfigError, advice: str = "") -> T:
@@ -92,6 +131,19 @@ def validate(kind: type[T], tree: Any, where: str, error: type[CxrError] = Confi
 def field_names(kind: Any) -> list[str]:
     """Return the keys of a dataclass or a `Record`; empty for another type."""
     return list(getattr(kind, "model_fields", getattr(kind, "__dataclass_fields__", ())))
+
+
+def _missing_keys(complete: Any, tree: Any, place: str = "") -> Iterator[str]:
+    """Yield the keys of `complete`, as `key.key`, that `tree` lacks."""
+    if isinstance(complete, dict):
+        for key, value in complete.items():
+            if key in tree:
+                yield from _missing_keys(value, tree[key], f"{place}{key}.")
+            else:
+                yield f"{place}{key}"
+    elif isinstance(complete, list):
+        for i, (value, part) in enumerate(zip(complete, tree, strict=True)):
+            yield from _missing_keys(value, part, f"{place}{i}.")
 
 
 def _described(
@@ -132,7 +184,7 @@ def _expectation(problem: ErrorDetails) -> str:
         return str(problem["ctx"]["error"])
     if problem["type"] in ("dict_type", "dataclass_type", "model_type"):
         return "a table"
-    text = re.sub("^Input should (be|have) ", "", problem["msg"]).split(", got ")[0]
+    text = re.sub(r"^\w+ should (be|have|match) ", "", problem["msg"]).split(", got ")[0]
     return text.replace("a valid integer", "a whole number").replace("a valid ", "a ")
 
 
@@ -140,6 +192,8 @@ def _keys(tree: Any, location: tuple[int | str, ...]) -> list[str]:
     """Return `location` without the names that pydantic adds for the branches of a union."""
     keys = []
     for part in location:
+        if part == "[key]":  # the key itself is wrong
+            continue
         if isinstance(tree, dict):
             tree = tree.get(part)
         elif isinstance(tree, list) and isinstance(part, int):

@@ -6,6 +6,7 @@ VERSION is v1, v2, … or champion. Each takes --registry FOLDER and --json. A c
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -85,7 +86,7 @@ def _list(registry: "Registry", arguments: argparse.Namespace) -> int:
                 "champion": state.champion,
                 "serving": serving,
                 "versions": [k.plain(state) for k in known],
-                "history": [asdict(event) for event in state.history],
+                "history": [event.model_dump(mode="json") for event in state.history],
             }
         )
         return 0
@@ -101,7 +102,7 @@ def _list(registry: "Registry", arguments: argparse.Namespace) -> int:
 def _show(registry: "Registry", arguments: argparse.Namespace) -> int:
     folder, bundle = registry.open(arguments.version)
     if arguments.json:
-        _print_json(asdict(bundle))
+        _print_json(bundle.model_dump(mode="json"))
         return 0
     _print_table(bundle_table(bundle))
     print(f"Every byte is as it was added: {folder}")
@@ -116,7 +117,7 @@ def _promote(registry: "Registry", arguments: argparse.Namespace) -> int:
     promotion = promote(registry, arguments.version, arguments.force, arguments.lead, tell)
     if arguments.json:
         comparison = promotion.comparison
-        _print_json({"event": asdict(promotion.event), "comparison": comparison and asdict(comparison)})
+        _print_json({"event": promotion.event.model_dump(mode="json"), "comparison": comparison and asdict(comparison)})
     else:
         print(
             promotion.comparison.verdict if promotion.comparison else f"{before} cannot be read: nothing was compared."
@@ -130,7 +131,7 @@ def _rollback(registry: "Registry", arguments: argparse.Namespace) -> int:
 
     event = rollback(registry, arguments.lead)
     if arguments.json:
-        _print_json({"event": asdict(event)})
+        _print_json({"event": event.model_dump(mode="json")})
     else:
         print(_switch(event, _serving(registry.state())))
     return 0
@@ -168,13 +169,11 @@ def _switch(event: "Event", serving: str | None) -> str:
     if serving == event.version:
         return f"Champion: {event.version}, which answers already."
     until = f"; {serving} answers until then" if serving else ""
-    return f"Champion: {event.version}, from {event.effective_at} on{until}."
+    return f"Champion: {event.version}, from {event.effective_at.isoformat(timespec='milliseconds')} on{until}."
 
 
 def _print_json(tree: Any) -> None:
-    from cxr_platform.registry.strict_json import to_json
-
-    print(to_json(tree).decode(), end="")
+    print(json.dumps(tree, indent=1, allow_nan=False, ensure_ascii=False))
 
 
 def _print_table(table: "Table") -> None:

@@ -1,7 +1,8 @@
 """The registry's tables in a terminal."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,14 +31,13 @@ class Known:
             "synthetic": bundle.synthetic,
             "study": bundle.study.name,
             "strategy": bundle.strategy,
-            "metrics": {name: asdict(figure) for name, figure in bundle.metrics.items()},
-            "operating_point": asdict(bundle.operating_point),
+            **bundle.model_dump(mode="json", include={"metrics", "operating_point"}),
         }
         champion = self.version == state.champion
         return {
             "version": self.version,
             "champion": champion,
-            **asdict(entry),
+            **entry.model_dump(mode="json"),
             "problem": self.problem,
             **(facts or {}),
         }
@@ -48,7 +48,7 @@ def versions_table(known: Sequence[Known], state: "State") -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    from cxr_platform.registry.comparison import ACCURACY, shown
+    from cxr_platform.registry.comparison import ACCURACY, interval_text
 
     table = Table(title="Versions, with out-of-fold figures in percent; sensitivity and specificity of the threshold")
     for column in ("", "Created (UTC)", "Strategy", "Study", "7-class accuracy", "Sensitivity", "Specificity"):
@@ -63,7 +63,7 @@ def versions_table(known: Sequence[Known], state: "State") -> "Table":
         bundle, point = item.bundle, item.bundle.operating_point
         study = f"{bundle.study.name}\n{SYNTHETIC if bundle.synthetic else ''}"
         figures = (bundle.metrics[ACCURACY], point.sensitivity, point.specificity)
-        cells = (shown(figure, False).replace(" (", "\n(") for figure in figures)
+        cells = (interval_text(figure).replace(" (", "\n(") for figure in figures)
         table.add_row(name, _minute(bundle.created), bundle.strategy, study, *cells)
     return table
 
@@ -72,11 +72,10 @@ def bundle_table(bundle: "Bundle") -> "Table":
     """What a person asks of one version first; --json has everything."""
     from rich.table import Table
 
-    from cxr_platform.registry.bundle_rules import RATIOS
-    from cxr_platform.registry.comparison import Line, shown
+    from cxr_platform.registry.comparison import ComparedMetric, interval_text
 
     study, point, parity, training = bundle.study, bundle.operating_point, bundle.parity, bundle.training
-    (low, high), decided = point.zone, point.decided
+    (low, high), rates = point.zone, point.decisions
     facts = {
         "Created (UTC)": _minute(bundle.created),
         "Strategy": f"{bundle.strategy}{_won(bundle)}",
@@ -87,12 +86,12 @@ def bundle_table(bundle: "Bundle") -> "Table":
         "Input": f"{bundle.preprocessing.input_size} × {bundle.preprocessing.input_size} pixels",
         "Temperature": f"{bundle.temperature:.3f}",
         "Operating point": f"positive from {high:.4f} on, negative below {low:.4f}, indeterminate between them",
-        "  Covid19 images": f"{shown(decided.found, False)} called positive, {shown(decided.missed, False)} negative",
-        "  other images": f"{shown(decided.cleared, False)} called negative, {shown(decided.alarmed, False)} positive",
-        "  undecided": f"{shown(decided.undecided, False)} of all images",
+        "  Covid19 images": f"{interval_text(rates.true_positive)} called positive, {interval_text(rates.false_negative)} negative",
+        "  other images": f"{interval_text(rates.true_negative)} called negative, {interval_text(rates.false_positive)} positive",
+        "  indeterminate": f"{interval_text(rates.indeterminate)} of all images",
         "Threshold alone": f"{point.threshold:.4f}, for a target of {100 * point.target_sensitivity:g} %",
-        "  sensitivity": shown(point.sensitivity, False),
-        "  specificity": shown(point.specificity, False),
+        "  sensitivity": interval_text(point.sensitivity),
+        "  specificity": interval_text(point.specificity),
         "ONNX against Keras": f"{parity.max_abs_difference:.1e} at most on {parity.images} images",
     }
     title = f"{bundle.version}{f' · {SYNTHETIC}' if bundle.synthetic else ''} · for research, not for diagnosis"
@@ -104,7 +103,7 @@ def bundle_table(bundle: "Bundle") -> "Table":
     table.add_section()
     table.add_row("Out-of-fold figures", "")
     for name, figure in bundle.metrics.items():
-        table.add_row(f"  {Line(name, figure, None).title}", shown(figure, name in RATIOS))
+        table.add_row(f"  {ComparedMetric(name, figure, None).title}", interval_text(figure))
     return table
 
 
@@ -112,16 +111,15 @@ def comparison_table(comparison: "Comparison") -> "Table":
     """The figures of both; those that can refuse a promotion are bold, and red where they do."""
     from rich.table import Table
 
-    from cxr_platform.registry.comparison import shown
+    from cxr_platform.registry.comparison import interval_text
 
     table = Table(title="Out-of-fold figures with 95 % intervals")
     for column in ("", comparison.new, f"{comparison.present or 'no champion yet'}"):
         table.add_column(column)
-    for line in comparison.lines:
-        style = "bold red" if line.worse else "bold" if line.decisive else ""
-        mark = " (worse)" if line.worse else ""
-        figures = (shown(line.new, line.ratio) + mark, shown(line.present, line.ratio))
-        table.add_row(line.title, *figures, style=style)
+    for metric in comparison.metrics:
+        style = "bold red" if metric.worse else "bold" if metric.decisive else ""
+        mark = " (worse)" if metric.worse else ""
+        table.add_row(metric.title, interval_text(metric.new) + mark, interval_text(metric.present), style=style)
     return table
 
 
@@ -137,8 +135,8 @@ def checks_table(checks: "Sequence[Check]") -> "Table":
     return table
 
 
-def _minute(time: str) -> str:
-    return time[:16].replace("T", " ")
+def _minute(time: datetime) -> str:
+    return f"{time:%Y-%m-%d %H:%M}"
 
 
 def _won(bundle: "Bundle") -> str:

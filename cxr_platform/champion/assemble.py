@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -13,7 +13,9 @@ from cxr_platform.champion.model_card import model_card
 from cxr_platform.champion.parity import measure_parity, spread_out
 from cxr_platform.champion.reference import champion_reference
 from cxr_platform.champion.reported import reported
-from cxr_platform.domain.interval import Interval
+from cxr_platform.domain.operating_point import OperatingPoint
+from cxr_platform.domain.study import Hardware
+from cxr_platform.errors import StudyError
 from cxr_platform.evaluation.report_inputs import manifest_images
 from cxr_platform.evaluation.statistics.bootstrap import study_seed
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
@@ -23,15 +25,13 @@ from cxr_platform.registry.bundle import (
     REFERENCE,
     WEIGHTS,
     Bundle,
-    Decided,
-    Figure,
-    OperatingPoint,
     Parity,
-    StudyFacts,
-    TrainingFacts,
+    StudySummary,
+    TrainingSummary,
 )
 from cxr_platform.registry.store import Registry
 from cxr_platform.storage.mirror import local_file
+from cxr_platform.validation import validate
 
 Say = Callable[[str], None]
 
@@ -93,9 +93,9 @@ def _write_reference(folder: Path, material: ChampionMaterial, facts: OutOfFold)
 def _bundle(version: str, material: ChampionMaterial, facts: OutOfFold, parity: Parity) -> Bundle:
     return Bundle(
         version=version,
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        created=datetime.now(timezone.utc).replace(microsecond=0),
         synthetic=material.study.manifest.synthetic,
-        study=_study_facts(material, facts),
+        study=_study_summary(material, facts),
         strategy=material.strategy,
         labels=CLASSES,
         positive_class=POSITIVE_CLASS,
@@ -103,15 +103,15 @@ def _bundle(version: str, material: ChampionMaterial, facts: OutOfFold, parity: 
         model=material.profile.model,
         temperature=facts.temperature,
         operating_point=_operating_point(facts),
-        metrics={name: _figure(interval) for name, interval in facts.measures.pooled.items()},
-        training=_training_facts(material),
+        metrics=dict(facts.measures.pooled),
+        training=_training_summary(material),
         parity=parity,
     )
 
 
-def _study_facts(material: ChampionMaterial, facts: OutOfFold) -> StudyFacts:
+def _study_summary(material: ChampionMaterial, facts: OutOfFold) -> StudySummary:
     study = material.study
-    return StudyFacts(
+    return StudySummary(
         name=study.name,
         protocol=study.protocol,  # type: ignore[arg-type]  # read_study has checked it
         manifest_hash=study.manifest.content_hash,
@@ -124,24 +124,24 @@ def _study_facts(material: ChampionMaterial, facts: OutOfFold) -> StudyFacts:
 
 
 def _operating_point(facts: OutOfFold) -> OperatingPoint:
-    point = facts.point
-    sensitivity, specificity = _figure(point.sensitivity), _figure(point.specificity)
-    decided = Decided(**{part.name: _figure(getattr(facts.decided, part.name)) for part in fields(Decided)})
-    return OperatingPoint(point.target, facts.threshold, facts.zone, sensitivity, specificity, decided)
+    return OperatingPoint(
+        target_sensitivity=facts.point.target,
+        threshold=facts.threshold,
+        zone=facts.zone,
+        sensitivity=facts.point.sensitivity,
+        specificity=facts.point.specificity,
+        decisions=facts.decisions,
+    )
 
 
-def _training_facts(material: ChampionMaterial) -> TrainingFacts:
+def _training_summary(material: ChampionMaterial) -> TrainingSummary:
     identity, facts = material.run.identity, material.run.facts
-    return TrainingFacts(
+    return TrainingSummary(
         images=int(facts["images"]),
         epochs=int(facts["epochs"]),
         seconds=float(facts["seconds"]),
         seed=int(identity["seed"]),
         backend=str(identity["backend"]),
-        hardware=facts["hardware"],
+        hardware=validate(Hardware, facts["hardware"], f"hardware of {material.run.folder}", StudyError),
         versions=facts["versions"],
     )
-
-
-def _figure(interval: Interval) -> Figure:
-    return Figure(interval.value, interval.low, interval.high)

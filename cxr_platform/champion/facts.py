@@ -7,7 +7,8 @@ last digit. Nothing is measured on images that a network was trained on.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cxr_platform.champion.indeterminate_zone import Decided, decided, threshold_zone
+from cxr_platform.champion.indeterminate_zone import decision_rates, threshold_zone
+from cxr_platform.domain.operating_point import DecisionRates
 from cxr_platform.errors import NotPossible, StudyError
 from cxr_platform.evaluation.predictions import Predictions
 from cxr_platform.evaluation.statistics.bootstrap import study_bootstrap
@@ -28,8 +29,8 @@ TARGET_SENSITIVITY = 0.95
 class OutOfFold:
     """One strategy of a study. `winner` are the measures of the strategy that won, where that is another one.
 
-    `zone` is the 95 % interval of `threshold`, both on the Covid19 probability at `temperature`; `decided` is what
-    deciding so comes to, cross-fitted. `probabilities` (N, 7) are at `temperature`, in the order of the predictions.
+    `zone` is the 95 % interval of `threshold`, both on the Covid19 probability at `temperature`; `decisions` are
+    the cross-fitted rates of this rule. `probabilities` (N, 7) are at `temperature`, in the order of the predictions.
     """
 
     strategy: str
@@ -40,7 +41,7 @@ class OutOfFold:
     temperature: float
     threshold: float
     zone: tuple[float, float]
-    decided: Decided
+    decisions: DecisionRates
     probabilities: "np.ndarray"
 
 
@@ -69,7 +70,7 @@ def out_of_fold(
         temperature=temperature,
         threshold=threshold,
         zone=threshold_zone(scores, positive, threshold, target_sensitivity, bootstrap),
-        decided=decided(predictions, strategy, point, bootstrap),
+        decisions=decision_rates(predictions, strategy, point, bootstrap),
         probabilities=probabilities,
     )
 

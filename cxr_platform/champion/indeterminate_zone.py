@@ -5,11 +5,9 @@ chosen on the images of all other folds, and applied to those of fold k.
 """
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cxr_platform.domain.interval import Interval
-from cxr_platform.domain.operating_point import Zone, is_negative, is_positive
+from cxr_platform.domain.operating_point import DecisionRates, Zone, is_negative, is_positive
 from cxr_platform.evaluation.predictions import Predictions
 from cxr_platform.evaluation.statistics.bootstrap import Bootstrap, percentile_interval
 from cxr_platform.evaluation.statistics.calibration import scale
@@ -20,18 +18,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 COVID = CLASSES.index(POSITIVE_CLASS)
-
-
-@dataclass(frozen=True)
-class Decided:
-    """What the served rule says, in percent: of Covid19 images those called positive (`found`) and negative (`missed`),
-    of the others those called negative (`cleared`) and positive (`alarmed`), and of all those called neither."""
-
-    found: Interval
-    missed: Interval
-    cleared: Interval
-    alarmed: Interval
-    undecided: Interval
 
 
 def threshold_zone(
@@ -65,7 +51,9 @@ def weighted_thresholds(scores: "np.ndarray", weights: "np.ndarray", target: flo
     return np.where(drawn > 0, scores[order][reached], math.nan)
 
 
-def decided(predictions: Predictions, strategy: str, point: ThresholdPerformance, bootstrap: Bootstrap) -> Decided:
+def decision_rates(
+    predictions: Predictions, strategy: str, point: ThresholdPerformance, bootstrap: Bootstrap
+) -> DecisionRates:
     """What is decided of each image by the threshold and the zone that were chosen without its fold."""
     import numpy as np
 
@@ -81,13 +69,13 @@ def decided(predictions: Predictions, strategy: str, point: ThresholdPerformance
     return _rates(called, judged, label == COVID, bootstrap)
 
 
-def _rates(called: "np.ndarray", judged: "np.ndarray", ill: "np.ndarray", bootstrap: Bootstrap) -> Decided:
+def _rates(called: "np.ndarray", judged: "np.ndarray", ill: "np.ndarray", bootstrap: Bootstrap) -> DecisionRates:
     """`called` (N,): 1 positive, −1 negative, 0 neither."""
     covid, others = judged & ill, judged & ~ill
-    return Decided(
-        found=bootstrap.rate(called > 0, covid),
-        missed=bootstrap.rate(called < 0, covid),
-        cleared=bootstrap.rate(called < 0, others),
-        alarmed=bootstrap.rate(called > 0, others),
-        undecided=bootstrap.rate(called == 0, judged),
+    return DecisionRates(
+        true_positive=bootstrap.rate(called > 0, covid),
+        false_negative=bootstrap.rate(called < 0, covid),
+        true_negative=bootstrap.rate(called < 0, others),
+        false_positive=bootstrap.rate(called > 0, others),
+        indeterminate=bootstrap.rate(called == 0, judged),
     )

@@ -36,7 +36,7 @@ def model_card(
         title=TITLES[bundle.strategy],
         point=bundle.operating_point,
         reached=facts.point,
-        decided=facts.decided,
+        decisions=facts.decisions,
         reported=reported,
         another_won=another_won(facts),
         winner=winner_sentence(facts),

@@ -28,16 +28,16 @@ def measure_parity(network: "Network", file: Path, images: np.ndarray, temperatu
     """
     ours = scale(keras_probabilities(network, images), temperature)
     theirs = scale(_softmax(onnx_answers(file, images)[0]), temperature)
-    parity = Parity(len(images), float(np.abs(ours - theirs).max()), TOLERANCE)
-    if not parity.max_abs_difference <= TOLERANCE:
+    difference = float(np.abs(ours - theirs).max())
+    if not difference <= TOLERANCE:
         raise BundleError(
             f"Expected ONNX Runtime and Keras to give the same probabilities within {TOLERANCE:g} on {len(images)} "
             "images of the manifest.",
-            received=f"a difference of {parity.max_abs_difference:g}",
+            received=f"a difference of {difference:g}",
             advice="No bundle was made. The conversion is at fault, not the study: check the versions of tensorflow, "
             "tf2onnx and onnxruntime against the lock file.",
         )
-    return parity
+    return Parity(images=len(images), max_abs_difference=difference, tolerance=TOLERANCE)
 
 
 def keras_probabilities(network: "Network", images: np.ndarray) -> np.ndarray:

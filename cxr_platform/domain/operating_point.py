@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from cxr_platform.domain.interval import Interval
+from cxr_platform.domain.interval import Rate
 from cxr_platform.validation import Record
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -46,11 +46,19 @@ def is_negative(probability: Any, zone: Zone) -> Any:
 class DecisionRates(Record):
     """How often the rule decides what, in percent of out-of-fold images, each chosen without the image's fold."""
 
-    true_positive: Interval = Field(description="Covid19 images called positive.")
-    false_negative: Interval = Field(description="Covid19 images called negative.")
-    true_negative: Interval = Field(description="Other images called negative.")
-    false_positive: Interval = Field(description="Other images called positive.")
-    indeterminate: Interval = Field(description="Images of both kinds that are called neither.")
+    true_positive: Rate = Field(description="Covid19 images called positive.")
+    false_negative: Rate = Field(description="Covid19 images called negative.")
+    true_negative: Rate = Field(description="Other images called negative.")
+    false_positive: Rate = Field(description="Other images called positive.")
+    indeterminate: Rate = Field(description="Images of both kinds that are called neither.")
+
+    @model_validator(mode="after")
+    def _check_sums(self) -> Self:
+        for first, second in (("true_positive", "false_negative"), ("true_negative", "false_positive")):
+            total = sum(getattr(self, name).value or 0.0 for name in (first, second))
+            if total > 100 + 1e-6:
+                raise ValueError(f"{first} and {second} of at most 100 % together, not {total:g}")
+        return self
 
 
 class OperatingPoint(DecisionRule):
@@ -60,6 +68,6 @@ class OperatingPoint(DecisionRule):
     undecided, count by it.
     """
 
-    sensitivity: Interval = Field(description="Of the threshold alone, in percent, out-of-fold.")
-    specificity: Interval = Field(description="Of the threshold alone, in percent, out-of-fold.")
+    sensitivity: Rate = Field(description="Of the threshold alone, in percent, out-of-fold.")
+    specificity: Rate = Field(description="Of the threshold alone, in percent, out-of-fold.")
     decisions: DecisionRates

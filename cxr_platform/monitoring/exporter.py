@@ -11,8 +11,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import fields
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -21,11 +19,13 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from cxr_platform.domain.interval import Interval
+from cxr_platform.domain.operating_point import DecisionRates
 from cxr_platform.errors import RegistryError, ServingError
 from cxr_platform.labels import CLASSES
 from cxr_platform.monitoring import names
 from cxr_platform.monitoring.reference import Reference, parse_reference
-from cxr_platform.registry.bundle import REFERENCE, Bundle, Figure, read_bundle, read_member
+from cxr_platform.registry.bundle import REFERENCE, Bundle, read_bundle, read_member
 from cxr_platform.registry.state import State
 from cxr_platform.registry.store import Registry
 
@@ -78,13 +78,19 @@ class RegistryCollector(Collector):
         bundle, reference = opened
         about = (version, bundle.strategy, str(bundle.synthetic).lower())
         yield family(names.CHAMPION_INFO, (about, 1))
-        yield family(names.CHAMPION_CREATED, ((version,), _seconds(bundle.created)))
-        yield family(names.CHAMPION_EFFECTIVE, ((version,), _seconds(state.history[-1].effective_at)))
+        yield family(names.CHAMPION_CREATED, ((version,), bundle.created.timestamp()))
+        yield family(names.CHAMPION_EFFECTIVE, ((version,), state.history[-1].effective_at.timestamp()))
         point = bundle.operating_point
         yield family(names.CHAMPION_SENSITIVITY, *_bounds((version,), point.sensitivity))
         yield family(names.CHAMPION_SPECIFICITY, *_bounds((version,), point.specificity))
-        parts = [(version, part.name) for part in fields(point.decided)]
-        yield family(names.CHAMPION_DECIDED, *(s for p in parts for s in _bounds(p, getattr(point.decided, p[1]))))
+        yield family(
+            names.CHAMPION_DECISIONS,
+            *(
+                s
+                for name in DecisionRates.model_fields
+                for s in _bounds((version, name), getattr(point.decisions, name))
+            ),
+        )
         yield family(names.REFERENCE_LABELS, *(((label, version), reference.labels[label]) for label in CLASSES))
 
     def _opening(self, version: str, sha256: str) -> "Latest[Opened | None]":
@@ -179,11 +185,7 @@ def serve_registry(root: Path, host: str, port: int) -> Any:
     return server
 
 
-def _bounds(labels: tuple[str, ...], figure: Figure) -> Iterator[Sample]:
+def _bounds(labels: tuple[str, ...], interval: Interval) -> Iterator[Sample]:
     for bound in ("value", "low", "high"):
-        percent = getattr(figure, bound)
+        percent = getattr(interval, bound)
         yield (*labels, bound), None if percent is None else percent / 100
-
-
-def _seconds(iso: str) -> float:
-    return datetime.fromisoformat(iso).timestamp()

@@ -109,10 +109,9 @@ CHAMPION_SPECIFICITY = Metric(
     "cxr_registry_champion_specificity_ratio", "gauge", "exporter",
     "Out-of-fold Covid19 specificity of the threshold alone, with its 95 % interval", ("version", "bound"),
 )  # fmt: skip
-CHAMPION_DECIDED = Metric(
-    "cxr_registry_champion_decided_ratio", "gauge", "exporter",
-    "Out of fold, as it is served: Covid19 images found and missed, others cleared and alarmed, all images undecided",
-    ("version", "part", "bound"),
+CHAMPION_DECISIONS = Metric(
+    "cxr_registry_champion_decisions_ratio", "gauge", "exporter",
+    "Out-of-fold rates of the served decisions, with their 95 % intervals", ("version", "decision", "bound"),
 )  # fmt: skip
 REFERENCE_LABELS = Metric(
     "cxr_reference_predictions_ratio", "gauge", "exporter", "Share of each class in the out-of-fold predictions",

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from cxr_platform.errors import BundleError
 from cxr_platform.labels import CLASSES
 from cxr_platform.monitoring.distance import DistanceModel, fit_distance
-from cxr_platform.registry.strict_json import check_schema, json_tree
 from cxr_platform.storage.files import write_atomically
+from cxr_platform.validation import check_schema_version, parse_json
 
 SCHEMA_VERSION = 1
 POINTS = 1001
+AGAIN = "Make the bundle again."
 QUANTITIES = ("confidence", "covid19", "brightness", "contrast", "padding", "distance")
 """Largest calibrated probability; that of Covid19; mean and deviation of grey (0 to 1, padding excluded); share of the
 letterbox that is padding; distance of the features (`distance.DistanceModel`)."""
@@ -94,15 +95,15 @@ def build_reference(
 
 def parse_reference(content: bytes, where: str) -> Reference:
     """The reference that the bytes of a reference.json hold, as `registry.bundle.read_member` returns them verified."""
+    tree = parse_json(content, where, BundleError, AGAIN)
+    check_schema_version(tree, SCHEMA_VERSION, where, BundleError, AGAIN)
     try:
-        tree = json_tree(content)
-        check_schema(tree, SCHEMA_VERSION)
         return _from_tree(tree)
     except (ValueError, KeyError, TypeError) as error:
         raise BundleError(
             f"Expected reference statistics of schema version {SCHEMA_VERSION} in {where}.",
             received=f"{type(error).__name__}: {error}",
-            advice="Make the bundle again.",
+            advice=AGAIN,
         ) from error
 
 

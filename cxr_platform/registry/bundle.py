@@ -1,22 +1,25 @@
-"""A bundle: a folder with everything the champion needs, described by its `bundle.json`, in which every key is needed.
+"""A bundle: a folder with the files of one model version, described by its `bundle.json`.
 
-Opened, it is exactly what was written: each file is compared with its hash, and nothing else may lie in the folder.
+Every file is compared with its checksum when a bundle is opened, and the folder may hold no other files.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+import re
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Literal, TypeAlias
 
-from cxr_platform.config import DecodingConfig, ModelConfig, Protocol, QualityConfig
+from pydantic import AfterValidator, Field, model_validator
+from typing_extensions import Self
+
+from cxr_platform.config import Count, DecodingConfig, ModelConfig, Positive, Protocol, QualityConfig
+from cxr_platform.domain.interval import Interval, check_percent, check_range
+from cxr_platform.domain.operating_point import OperatingPoint
+from cxr_platform.domain.study import Hardware
 from cxr_platform.errors import BundleError
-from cxr_platform.registry.bundle_rules import check_rules
-from cxr_platform.registry.checksums import Stamp, check_bytes, check_contents, stamps
-from cxr_platform.registry.files import read_bytes
-from cxr_platform.registry.strict_json import Mismatch, build, check_schema, json_tree, to_json
+from cxr_platform.labels import CLASSES, POSITIVE_CLASS
+from cxr_platform.registry.checksums import Checksum, check_bytes, check_folder, folder_checksums, read_bytes
 from cxr_platform.storage.files import write_atomically
+from cxr_platform.validation import Record, UtcTime, parse_record
 
-SCHEMA_VERSION: Final = 2
 DESCRIPTION = "bundle.json"
 WEIGHTS = "model.weights.h5"
 ONNX = "model.onnx"
@@ -28,167 +31,167 @@ MEMBERS = (WEIGHTS, ONNX, REFERENCE, MODEL_CARD)
 IMAGES, LOGITS, FEATURES = "images", "logits", "features"
 """Input and outputs of the graph in `ONNX`: (B, S, S) uint8 → (B, 7) and (B, F) float32."""
 
-ADVICE = "The file was edited or is not of this platform: make the bundle again, or take it from a backup."
+REQUIRED_METRICS = ("accuracy_7_class", "sensitivity", "specificity")
+VERSION = re.compile(r"v[1-9][0-9]{0,8}")
+ADVICE = "The file was edited or is of another version of the platform: make the bundle again, or restore a backup."
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A figure with its 95 % interval, `None` where undefined; percent or ratio as its measure is elsewhere."""
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
+def _check_version(version: str) -> str:
+    if not VERSION.fullmatch(version):
+        raise ValueError("a version: v1, v2, …")
+    return version
 
 
-@dataclass(frozen=True)
-class StudyFacts:
-    """The study that the out-of-fold figures come from; `images` are those in its folds, `profile` is a name."""
+def _check_metric(metric: Interval) -> Interval:
+    return check_range(metric, 2, "a ratio from 0 to 2") if metric.ratio else check_percent(metric)
+
+
+Version: TypeAlias = Annotated[str, AfterValidator(_check_version)]
+Metric: TypeAlias = Annotated[Interval, AfterValidator(_check_metric)]
+"""In percent, or a ratio up to 2: that is the largest Brier score of several classes."""
+
+
+class StudySummary(Record):
+    """The study behind the out-of-fold metrics; `images` are those in its folds, `profile` is a name."""
 
     name: str
     protocol: Protocol
-    manifest_hash: str
-    images: int
-    folds: int
+    manifest_hash: str = Field(min_length=1)
+    images: Count
+    folds: int = Field(ge=2)
     profile: str
     winner: str
     strategies: tuple[str, ...]
 
+    @model_validator(mode="after")
+    def _check_winner(self) -> Self:
+        if self.winner not in self.strategies:
+            raise ValueError(f"winner to be one of strategies, not {self.winner!r}")
+        return self
 
-@dataclass(frozen=True)
-class Preprocessing:
-    """From a file to what the network sees: decode, letterbox to `decoding.image_size`, Lanczos to `input_size`."""
+
+class Preprocessing(Record):
+    """From a file to the network's input: decode, letterbox to `decoding.image_size`, Lanczos to `input_size`."""
 
     decoding: DecodingConfig
     quality: QualityConfig
-    input_size: int
+    input_size: int = Field(ge=32)
+
+    @model_validator(mode="after")
+    def _check_size(self) -> Self:
+        if self.input_size > self.decoding.image_size:
+            raise ValueError(f"input_size up to decoding.image_size, {self.decoding.image_size}, not {self.input_size}")
+        return self
 
 
-@dataclass(frozen=True)
-class Decided:
-    """What the served rule (`decision`) says, in percent: of Covid19 images those called positive (`found`) and negative
-    (`missed`), of the others those called negative (`cleared`) and positive (`alarmed`), of all those called neither.
-    """
+class TrainingSummary(Record):
+    """How the weights were trained: on all `images`, in `epochs`, within `seconds`."""
 
-    found: Figure
-    missed: Figure
-    cleared: Figure
-    alarmed: Figure
-    undecided: Figure
-
-
-@dataclass(frozen=True)
-class OperatingPoint:
-    """From which calibrated Covid19 probability, 0 to 1, an image is called positive: the upper end of `zone`; and below
-    which one negative: the lower end.
-
-    `zone` is the 95 % interval of `threshold`, which was chosen for `target_sensitivity` (0 to 1). Cross-fitted and in
-    percent: `sensitivity` and `specificity` of the threshold alone, images of the zone counted by it, and `decided`.
-    """
-
-    target_sensitivity: float
-    threshold: float
-    zone: tuple[float, float]
-    sensitivity: Figure
-    specificity: Figure
-    decided: Decided
-
-
-@dataclass(frozen=True)
-class TrainingFacts:
-    """How the weights came to be: on all `images`, in `epochs`, within `seconds`."""
-
-    images: int
-    epochs: int
-    seconds: float
+    images: Count
+    epochs: Count
+    seconds: float = Field(ge=0)
     seed: int
     backend: str
-    hardware: Mapping[str, Any]
-    versions: Mapping[str, Any]
+    hardware: Hardware
+    versions: dict[str, str]
 
 
-@dataclass(frozen=True)
-class Parity:
-    """The largest difference of a probability between ONNX Runtime and Keras over `images` of the manifest."""
+class Parity(Record):
+    """Largest difference of a probability between ONNX Runtime and Keras over `images` of the manifest."""
 
-    images: int
-    max_abs_difference: float
+    images: Count
+    max_abs_difference: float = Field(ge=0)
     tolerance: float
 
+    @model_validator(mode="after")
+    def _check_tolerance(self) -> Self:
+        if self.max_abs_difference > self.tolerance:
+            raise ValueError(f"max_abs_difference up to tolerance, {self.tolerance:g}, not {self.max_abs_difference:g}")
+        return self
 
-@dataclass(frozen=True)
-class Bundle:
-    """The content of `bundle.json`. `metrics` are out-of-fold, by the names of the report's figures of merit.
 
-    `synthetic` says that the images of training are phantoms; `created` is an ISO time in UTC; `files` is filled by
-    `write_bundle`.
+class Bundle(Record):
+    """Content of `bundle.json`. `metrics` are out-of-fold, named as in the report.
+
+    `synthetic` marks a model trained on phantoms. `write_bundle` fills `files`.
     """
 
-    version: str
-    created: str
+    schema_version: Literal[3] = 3
+    version: Version
+    created: UtcTime
     synthetic: bool
-    study: StudyFacts
+    study: StudySummary
     strategy: str
     labels: tuple[str, ...]
     positive_class: str
     preprocessing: Preprocessing
     model: ModelConfig
-    temperature: float
+    temperature: Positive
     operating_point: OperatingPoint
-    metrics: Mapping[str, Figure]
-    training: TrainingFacts
+    metrics: dict[str, Metric]
+    training: TrainingSummary
     parity: Parity
-    files: Mapping[str, Stamp] = field(default_factory=dict)
-    schema_version: Literal[2] = SCHEMA_VERSION
+    files: dict[str, Checksum] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _check_parts_fit(self) -> Self:
+        size = self.preprocessing.input_size
+        missing = [name for name in REQUIRED_METRICS if name not in self.metrics]
+        rules = {
+            f"labels to be {', '.join(CLASSES)}": self.labels == CLASSES,
+            f"positive_class to be {POSITIVE_CLASS}": self.positive_class == POSITIVE_CLASS,
+            f"strategy to be one of study.strategies, not {self.strategy!r}": self.strategy in self.study.strategies,
+            f"model.input_size to be preprocessing.input_size, {size}": self.model.input_size == size,
+            f"metrics to hold {', '.join(REQUIRED_METRICS)}": not missing,
+        }
+        for rule, kept in rules.items():
+            if not kept:
+                raise ValueError(rule)
+        return self
 
 
 def write_bundle(folder: Path, bundle: Bundle) -> Bundle:
-    """Describe the members that lie in `folder` in its bundle.json; returns `bundle` with their stamps.
+    """Describe the files in `folder` by its bundle.json and return `bundle` with their checksums.
 
-    Raises `BundleError` for a member that is missing, a file too many, or values that cannot be right.
+    Raise `BundleError` for a file that is missing, a file too many, or a description that could not be read again.
     """
-    described = replace(bundle, files=stamps(folder, MEMBERS, besides=DESCRIPTION))
+    described = bundle.model_copy(update={"files": folder_checksums(folder, MEMBERS, besides=DESCRIPTION)})
+    defect = "This is a defect of the code that made the bundle; nothing was written."
     try:
-        content = to_json(asdict(described))
-        parse_bundle(content, str(folder / DESCRIPTION))
-    except (TypeError, ValueError) as error:
+        content = described.to_json()
+    except ValueError as error:
         raise BundleError(
-            f"Expected a bundle of plain, finite values for {folder / DESCRIPTION}.",
-            received=error,
-            advice="This is a defect of what made the bundle; nothing was written.",
+            f"Expected plain values for {folder / DESCRIPTION}.", received=error, advice=defect
         ) from error
+    written = parse_bundle(content, str(folder / DESCRIPTION), advice=defect)
     write_atomically(folder / DESCRIPTION, content)
-    return described
+    return written
 
 
 def read_bundle(folder: Path, expected_sha256: str | None = None) -> Bundle:
-    """The bundle in `folder`, every byte of it compared with its hash; bundle.json itself with `expected_sha256`.
+    """Return the bundle in `folder` after comparing every file with its checksum, bundle.json with `expected_sha256`.
 
-    Raises `BundleError` with the file, what was expected and what was received.
+    Raise `BundleError` with the file, what was expected and what was received.
     """
     content = read_bytes(folder / DESCRIPTION, BundleError)
     if expected_sha256 is not None:
         check_bytes(folder / DESCRIPTION, content, expected_sha256)
     bundle = parse_bundle(content, str(folder / DESCRIPTION))
-    check_contents(folder, bundle.files, besides=DESCRIPTION)
+    check_folder(folder, bundle.files, besides=DESCRIPTION)
     return bundle
 
 
 def read_member(folder: Path, bundle: Bundle, name: str) -> bytes:
-    """The bytes of one file of a bundle, the very ones that were compared with its hash; else `BundleError`."""
+    """Return the bytes of one file of a bundle after comparing them with its checksum; else raise `BundleError`."""
     content = read_bytes(folder / name, BundleError)
     check_bytes(folder / name, content, bundle.files[name].sha256)
     return content
 
 
-def parse_bundle(content: bytes, where: str) -> Bundle:
-    """The bundle that the bytes of a bundle.json describe; `BundleError` names the key that is not as expected."""
-    try:
-        tree = json_tree(content)
-        check_schema(tree, SCHEMA_VERSION)
-        bundle = build(Bundle, tree)
-        check_rules(bundle, MEMBERS)
-    except Mismatch as mismatch:
-        raise BundleError(
-            f"{where}: expected {mismatch.expected}.", received=mismatch.received, advice=mismatch.advice or ADVICE
-        ) from mismatch
+def parse_bundle(content: bytes, where: str, advice: str = ADVICE) -> Bundle:
+    """Return the bundle that the bytes of a bundle.json describe; raise `BundleError` naming the key that is wrong."""
+    bundle = parse_record(Bundle, content, where, BundleError, advice, complete=True)
+    if {*bundle.files} != {*MEMBERS}:
+        received = ", ".join(sorted(bundle.files))
+        raise BundleError(f"{where}: files: expected {', '.join(MEMBERS)}.", received=received, advice=advice)
     return bundle

@@ -1,73 +1,109 @@
-"""What lies in a bundle's folder: each file as its stamp says, and nothing else."""
+"""Checksums of the files of a bundle: the folder must hold exactly the files that were hashed, byte by byte.
 
+A symbolic link, a folder or a pipe in place of a file is an error, as is a file that has no checksum.
+"""
+
+import errno
 import hashlib
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+import os
+import stat
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated, BinaryIO, TypeAlias
 
-from cxr_platform.errors import BundleError
-from cxr_platform.registry.files import size_and_sha256
+from pydantic import Field
 
+from cxr_platform.errors import BundleError, RegistryError
+from cxr_platform.validation import Record
+
+CHUNK = 2**20
+"""Bytes read at a time for a hash."""
+RESTORE = "Take it from a backup, or make the version again."
 CHANGED = "The bundle was changed after it was made: go back to another version, or take it from a backup."
 
+Sha256: TypeAlias = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
-@dataclass(frozen=True)
-class Stamp:
+
+class Checksum(Record):
     """SHA-256 (hexadecimal) and size of a file."""
 
-    sha256: str
-    bytes: int
+    sha256: Sha256
+    bytes: int = Field(ge=0)
 
 
-def stamps(folder: Path, members: Collection[str], besides: str) -> dict[str, Stamp]:
-    """The stamps of `members`, which must be all that lies in `folder` apart from the file `besides`."""
+def read_bytes(path: Path, error: type[RegistryError]) -> bytes:
+    """Return the content of the file at `path`; raise `error` if it is absent, a link or not readable."""
+    with _open_file(path, error) as stream:
+        return stream.read()
+
+
+def file_checksum(path: Path, error: type[RegistryError]) -> Checksum:
+    """Return the checksum of the file at `path`, read a chunk at a time; raise `error` as `read_bytes`."""
+    digest, size = hashlib.sha256(), 0
+    with _open_file(path, error) as stream:
+        while chunk := stream.read(CHUNK):
+            digest.update(chunk)
+            size += len(chunk)
+    return Checksum(sha256=digest.hexdigest(), bytes=size)
+
+
+def folder_checksums(folder: Path, members: Collection[str], besides: str) -> dict[str, Checksum]:
+    """Return the checksums of `members`, which must be all that `folder` holds apart from the file `besides`."""
     _check_names(folder, {*members}, besides)
-    return {name: _stamp(folder / name) for name in members}
+    return {name: file_checksum(folder / name, BundleError) for name in members}
 
 
-def check_contents(folder: Path, files: Mapping[str, Stamp], besides: str) -> None:
-    """Compare every file in `folder` apart from `besides` with its stamp; `BundleError` names the first that differs.
+def check_folder(folder: Path, files: Mapping[str, Checksum], besides: str) -> None:
+    """Compare every file in `folder` apart from `besides` with its checksum.
 
-    A file that is missing, one too many, a folder and a link are refused as a changed byte is.
+    Raise `BundleError` for the first that differs, is missing, or has no checksum.
     """
     _check_names(folder, {*files}, besides)
     for name, expected in files.items():
-        received = _stamp(folder / name)
+        received = file_checksum(folder / name, BundleError)
         if received.bytes != expected.bytes:
             raise _changed(folder / name, f"{expected.bytes:,} bytes", f"{received.bytes:,} bytes")
-        check_sha256(folder / name, received.sha256, expected.sha256)
+        if received.sha256 != expected.sha256:
+            raise _changed(folder / name, f"SHA-256 {expected.sha256}", received.sha256)
 
 
 def check_bytes(path: Path, content: bytes, expected_sha256: str) -> None:
-    """Whether `content`, read from `path`, is what was hashed; else `BundleError`."""
-    check_sha256(path, hashlib.sha256(content).hexdigest(), expected_sha256)
+    """Raise `BundleError` with both hashes unless `content`, read from `path`, has the SHA-256 `expected_sha256`."""
+    received = hashlib.sha256(content).hexdigest()
+    if received != expected_sha256:
+        raise _changed(path, f"SHA-256 {expected_sha256}", received)
 
 
-def check_sha256(path: Path, received: str, expected: str) -> None:
-    """`BundleError` with both hashes unless they are the same."""
-    if received != expected:
-        raise _changed(path, f"SHA-256 {expected}", received)
+@contextmanager
+def _open_file(path: Path, error: type[RegistryError]) -> Iterator[BinaryIO]:
+    """Open a regular file for reading without following a link; raise `error` with what is there instead."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # do not block on a pipe
+    except OSError as reason:
+        received = "a symbolic link" if reason.errno == errno.ELOOP else reason.strerror
+        raise error(f"Expected a readable file at {path}.", received=received, advice=RESTORE) from reason
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise error(f"Expected a file at {path}.", received="something else", advice=RESTORE)
+    with os.fdopen(descriptor, "rb") as stream:
+        yield stream
 
 
 def _changed(path: Path, expected: str, received: str) -> BundleError:
     return BundleError(f"Expected {path} as it was made, {expected}.", received=received, advice=CHANGED)
 
 
-def _stamp(path: Path) -> Stamp:
-    size, sha256 = size_and_sha256(path, BundleError)
-    return Stamp(sha256, size)
-
-
 def _check_names(folder: Path, members: set[str], besides: str) -> None:
     try:
-        found = {entry.name for entry in folder.iterdir()} - {besides}
+        names = {entry.name for entry in folder.iterdir()} - {besides}
     except OSError as error:
         raise BundleError(f"Expected a bundle in {folder}.", received=error.strerror, advice=CHANGED) from error
-    if missing := sorted(members - found):
+    if missing := sorted(members - names):
         raise BundleError(f"Expected {', '.join(missing)} in {folder}.", received="no such file", advice=CHANGED)
-    if further := sorted(found - members):
+    if further := sorted(names - members):
         raise BundleError(
             f"Expected nothing in {folder} but {', '.join(sorted({*members, besides}))}.",
             received=f"also {', '.join(further)}",
-            advice="Move it elsewhere: what is not part of a bundle is not hashed either.",
+            advice="Move it elsewhere: only files with a checksum may be in a bundle.",
         )

@@ -1,8 +1,8 @@
-"""Which version is the champion: promoted if it is no worse than the present one, and one step back at any time."""
+"""Promotion of a version to champion if it is no worse than the present one, and rollback to the champion before."""
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Literal
 
@@ -13,15 +13,13 @@ from cxr_platform.registry.state import Event, State
 from cxr_platform.registry.store import CHAMPION, Registry
 
 LEAD_SECONDS = 10.0
-"""From the change to its effect: a server that has loaded and warmed the version by then switches at that moment, one
-that needs longer as soon as it has."""
-
-__all__ = ["LEAD_SECONDS", "Comparison", "Promotion", "compare", "promote", "rollback"]
+"""Time from a change to its effect. A server that has loaded the version by then switches at that moment, a slower one as
+soon as it has."""
 
 
 @dataclass(frozen=True)
 class Promotion:
-    """What was written to the registry, and the comparison with the champion until then, `None` if it is broken."""
+    """The recorded event, and the comparison with the champion before; `None` if that one cannot be read."""
 
     event: Event
     comparison: Comparison | None
@@ -32,21 +30,23 @@ def promote(
     version: str,
     force: bool = False,
     lead_seconds: float = LEAD_SECONDS,
-    tell: Callable[[Comparison], None] | None = None,
+    on_comparison: Callable[[Comparison], None] | None = None,
 ) -> Promotion:
-    """Make `version` the champion from `lead_seconds` on; `tell` gets the comparison before anything is decided.
+    """Make `version` the champion in `lead_seconds`; call `on_comparison` before a worse version is refused.
 
-    Raises `PromotionRefused` where it is worse than the present champion or cannot be compared, unless `force`;
-    `BundleError` where it is not as it was added, with or without force.
+    Raise `PromotionRefused` if it is worse than the present champion or cannot be compared, unless `force`;
+    `BundleError` if one of its files has changed, with or without `force`.
     """
     _check_lead(lead_seconds)
     with registry.change() as state:
         _, new = registry.open(version)
         if new.version == state.champion:
-            raise PromotionRefused("Expected a version that is not the champion.", received=f"{new.version}, which is")
+            raise PromotionRefused(
+                "Expected a version that is not the champion.", received=f"{new.version}, the champion"
+            )
         comparison = _compared(registry, new, state, force)
-        if comparison is not None and tell is not None:
-            tell(comparison)
+        if comparison is not None and on_comparison is not None:
+            on_comparison(comparison)
         if comparison is not None and comparison.worse and not force:
             raise PromotionRefused(
                 f"Expected {new.version} to be no worse than the champion, {comparison.present}.",
@@ -56,14 +56,14 @@ def promote(
         reason = "the champion before cannot be read" if comparison is None else comparison.verdict
         forced = comparison is None or comparison.worse
         event = _event(new.version, "promote", lead_seconds, reason, forced)
-        registry.write(replace(state, champion=new.version, history=(*state.history, event)))
+        registry.write(_changed(state, event))
     return Promotion(event, comparison)
 
 
 def rollback(registry: Registry, lead_seconds: float = LEAD_SECONDS) -> Event:
-    """Make the champion before the present one the champion again; repeated, it walks further back.
+    """Make the champion before the present one the champion again; repeated, go further back.
 
-    Raises `RegistryError` where there is none before, `BundleError` where that one is not as it was added.
+    Raise `RegistryError` if there is none before, `BundleError` if one of its files has changed.
     """
     _check_lead(lead_seconds)
     with registry.change() as state:
@@ -75,7 +75,7 @@ def rollback(registry: Registry, lead_seconds: float = LEAD_SECONDS) -> Event:
             )
         registry.open(state.before)
         event = _event(state.before, "rollback", lead_seconds, f"back from {state.champion}", False)
-        registry.write(replace(state, champion=state.before, history=(*state.history, event)))
+        registry.write(_changed(state, event))
     return event
 
 
@@ -98,10 +98,14 @@ def _compared(registry: Registry, new: Bundle, state: State, force: bool) -> Com
 def _event(
     version: str, action: Literal["promote", "rollback"], lead_seconds: float, reason: str, forced: bool
 ) -> Event:
-    at = datetime.now(timezone.utc)
+    now = datetime.now(timezone.utc)
+    at = now.replace(microsecond=now.microsecond // 1000 * 1000)
     effective = at + timedelta(seconds=lead_seconds)
-    times = (at.isoformat(timespec="milliseconds"), effective.isoformat(timespec="milliseconds"))
-    return Event(version, action, *times, reason, forced)
+    return Event(version=version, action=action, at=at, effective_at=effective, reason=reason, forced=forced)
+
+
+def _changed(state: State, event: Event) -> State:
+    return state.model_copy(update={"champion": event.version, "history": (*state.history, event)})
 
 
 def _check_lead(seconds: float) -> None:

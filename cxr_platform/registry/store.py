@@ -4,17 +4,13 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from cxr_platform.errors import RegistryError
-from cxr_platform.registry.bundle import DESCRIPTION, Bundle, read_bundle, write_bundle
-from cxr_platform.registry.bundle_rules import VERSION
-from cxr_platform.registry.files import (
-    read_bytes,
-    size_and_sha256,
-)
-from cxr_platform.registry.state import State, VersionEntry, number, parse_state, previous, put_back
+from cxr_platform.registry.bundle import DESCRIPTION, VERSION, Bundle, read_bundle, write_bundle
+from cxr_platform.registry.checksums import file_checksum, read_bytes
+from cxr_platform.registry.state import State, VersionEntry, number, parse_state, previous, restore_advice
 from cxr_platform.storage.files import move_folder, remove_leftovers, write_atomically, write_errors
 from cxr_platform.storage.lock import file_lock
 
@@ -51,7 +47,9 @@ class Registry:
             return parse_state(read_bytes(path, RegistryError), path)
         if self._folders():
             raise RegistryError(
-                f"Expected {path} beside {', '.join(self._folders())}.", received="no such file", advice=put_back(path)
+                f"Expected {path} beside {', '.join(self._folders())}.",
+                received="no such file",
+                advice=restore_advice(path),
             )
         return State()
 
@@ -132,13 +130,13 @@ class Registry:
         if bundle.version != version:
             raise RegistryError(f"Expected the bundle to call itself {version}.", received=bundle.version)
         write_bundle(folder, bundle)
-        _, sha256 = size_and_sha256(folder / DESCRIPTION, RegistryError)
+        sha256 = file_checksum(folder / DESCRIPTION, RegistryError).sha256
         read_bundle(folder, sha256)
         with self.change() as state:
             move_folder(folder, self.root / version)
-            versions = {**state.versions, version: VersionEntry(sha256, bundle.created)}
+            versions = {**state.versions, version: VersionEntry(sha256=sha256, created=bundle.created)}
             try:
-                self.write(replace(state, versions=versions))
+                self.write(state.model_copy(update={"versions": versions}))
             except BaseException:
                 if version not in self.state().versions:
                     (self.root / version).rename(folder)

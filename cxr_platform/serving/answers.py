@@ -2,17 +2,14 @@
 
 import base64
 from collections.abc import Mapping
-from dataclasses import fields
 
-from cxr_platform.registry.bundle import Bundle, Decided, Figure
+from cxr_platform.domain.operating_point import DecisionRule
+from cxr_platform.registry.bundle import Bundle
 from cxr_platform.serving.schema import (
-    DecidedAnswer,
     Explanation,
-    FigureAnswer,
     FindingAnswer,
     ModelAnswer,
     ModelName,
-    Point,
     ScreenAnswer,
     Timings,
 )
@@ -36,7 +33,7 @@ def screen_answer(
         label=screening.label if screenable else None,
         probabilities={label: round(float(p), DIGITS) for label, p in by_label} if screenable else None,
         covid19_probability=round(screening.covid19, DIGITS) if screenable else None,
-        operating_point=_point(bundle),
+        operating_point=_decision_rule(bundle),
         findings=[FindingAnswer(code=f.code, sentence=f.sentence, detail=f.detail) for f in screening.findings],
         explanation=explanation,
         timings_ms=_timings(screening, seconds),
@@ -75,8 +72,7 @@ def explanation(target: str, image_png: bytes, heatmap_png: bytes | None, missin
 
 
 def model_answer(bundle: Bundle) -> ModelAnswer:
-    """What `bundle` says of itself."""
-    point = bundle.operating_point
+    """Return the facts of `bundle` for a client."""
     return ModelAnswer(
         version=bundle.version,
         strategy=bundle.strategy,
@@ -86,11 +82,8 @@ def model_answer(bundle: Bundle) -> ModelAnswer:
         positive_class=bundle.positive_class,
         input_size=bundle.preprocessing.input_size,
         temperature=bundle.temperature,
-        operating_point=_point(bundle),
-        decided=_decided(point.decided),
-        sensitivity=_figure(point.sensitivity),
-        specificity=_figure(point.specificity),
-        metrics={name: _figure(figure) for name, figure in bundle.metrics.items()},
+        operating_point=bundle.operating_point,
+        metrics=bundle.metrics,
         study=bundle.study.name,
         protocol=bundle.study.protocol,
         images=bundle.study.images,
@@ -98,17 +91,9 @@ def model_answer(bundle: Bundle) -> ModelAnswer:
     )
 
 
-def _point(bundle: Bundle) -> Point:
+def _decision_rule(bundle: Bundle) -> DecisionRule:
     point = bundle.operating_point
-    return Point(target_sensitivity=point.target_sensitivity, threshold=point.threshold, zone=point.zone)
-
-
-def _decided(decided: Decided) -> DecidedAnswer:
-    return DecidedAnswer(**{part.name: _figure(getattr(decided, part.name)) for part in fields(Decided)})
-
-
-def _figure(figure: Figure) -> FigureAnswer:
-    return FigureAnswer(value=figure.value, low=figure.low, high=figure.high)
+    return DecisionRule(target_sensitivity=point.target_sensitivity, threshold=point.threshold, zone=point.zone)
 
 
 def _timings(screening: Screening, seconds: Mapping[str, float]) -> Timings:

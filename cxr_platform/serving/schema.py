@@ -1,9 +1,12 @@
 """What the server answers, as typed models: they are the OpenAPI document, its examples included."""
 
+from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from cxr_platform.domain.interval import Interval
+from cxr_platform.domain.operating_point import DecisionRule, OperatingPoint
 from cxr_platform.labels import CLASSES
 
 NOTICE = "For research, not for diagnosis."
@@ -59,8 +62,8 @@ _PROBLEM: dict[str, Any] = {
     "reason": "not-an-image",
     "request_id": "5f3a9c0e7d1b4e21a9d0c4f2b8e61a37",
 }
-_FEW: dict[str, Any] = {"value": 2.1, "low": 1.4, "high": 3.0}
-_INTERVAL: dict[str, Any] = {"value": 96.1, "low": 94.9, "high": 97.2}
+_FEW: dict[str, Any] = {"value": 2.1, "low": 1.4, "high": 3.0, "ratio": False, "signed": False}
+_INTERVAL: dict[str, Any] = {"value": 96.1, "low": 94.9, "high": 97.2, "ratio": False, "signed": False}
 
 
 class Answer(BaseModel):
@@ -75,14 +78,6 @@ class ModelName(Answer):
     version: str = Field(description="The version in the registry.")
     strategy: str = Field(description="How it was trained.")
     synthetic: bool = Field(description="Trained on drawn images: a demonstration that says nothing of patients.")
-
-
-class Point(Answer):
-    """Where the decision lies on the Covid19 probability, 0 to 1."""
-
-    target_sensitivity: float = Field(description="The share of Covid19 images that it was chosen to find, 0 to 1.")
-    threshold: float
-    zone: tuple[float, float] = Field(description="Within it the answer is indeterminate.")
 
 
 class FindingAnswer(Answer):
@@ -127,7 +122,7 @@ class ScreenAnswer(Answer):
         None, description="Of the seven classes, calibrated; they add up to 1."
     )
     covid19_probability: float | None = None
-    operating_point: Point
+    operating_point: DecisionRule
     findings: list[FindingAnswer] = Field(description="Why the image is not screenable; empty where it is.")
     explanation: Explanation | None = Field(None, description="With ?explain=true, for an image that is screenable.")
     timings_ms: Timings
@@ -176,24 +171,6 @@ class BatchAnswer(Answer):
     notice: str = NOTICE
 
 
-class FigureAnswer(Answer):
-    """A figure with its 95 % interval."""
-
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-
-
-class DecidedAnswer(Answer):
-    """What decisions as they are served come to on images that the network had not seen, in percent."""
-
-    found: FigureAnswer = Field(description="Covid19 images called positive.")
-    missed: FigureAnswer = Field(description="Covid19 images called negative.")
-    cleared: FigureAnswer = Field(description="Other images called negative.")
-    alarmed: FigureAnswer = Field(description="Other images called positive.")
-    undecided: FigureAnswer = Field(description="Images of both sorts that are called neither.")
-
-
 class ModelAnswer(Answer):
     """What serves: where it comes from and how good it was on images that it had not seen."""
 
@@ -208,16 +185,18 @@ class ModelAnswer(Answer):
                     "positive_class": "Covid19",
                     "input_size": 200,
                     "temperature": 1.31,
-                    "operating_point": _POINT,
-                    "decided": {
-                        "found": _INTERVAL,
-                        "missed": _FEW,
-                        "cleared": _INTERVAL,
-                        "alarmed": _FEW,
-                        "undecided": _FEW,
+                    "operating_point": {
+                        **_POINT,
+                        "sensitivity": _INTERVAL,
+                        "specificity": _INTERVAL,
+                        "decisions": {
+                            "true_positive": _INTERVAL,
+                            "false_negative": _FEW,
+                            "true_negative": _INTERVAL,
+                            "false_positive": _FEW,
+                            "indeterminate": _FEW,
+                        },
                     },
-                    "sensitivity": _INTERVAL,
-                    "specificity": _INTERVAL,
                     "metrics": {"accuracy_7_class": _INTERVAL},
                     "study": "images-paper",
                     "protocol": "grouped",
@@ -232,19 +211,13 @@ class ModelAnswer(Answer):
     version: str
     strategy: str
     synthetic: bool
-    created: str
+    created: datetime
     labels: list[str]
     positive_class: str
     input_size: int
     temperature: float
-    operating_point: Point
-    decided: DecidedAnswer
-    sensitivity: FigureAnswer = Field(
-        description="Of the threshold alone, in percent: images of the zone, which the server leaves undecided, are "
-        "counted by it."
-    )
-    specificity: FigureAnswer = Field(description="As sensitivity.")
-    metrics: dict[str, FigureAnswer] = Field(description="Out-of-fold figures of the study; in percent, or ratios.")
+    operating_point: OperatingPoint
+    metrics: dict[str, Interval] = Field(description="Out-of-fold metrics of the study; in percent, or ratios.")
     study: str
     protocol: str
     images: int

@@ -123,7 +123,7 @@ def made_weights(file: Path, seed: int = 1) -> Path:
 
 def made_run(weights: Path, **identity: object) -> ChampionRun:
     facts = {"images": sum(COUNTS.values()), "epochs": 3, "seconds": 12.5}
-    facts |= {"hardware": {"processors": 2}, "versions": {"keras": "3.15.1"}}
+    facts |= {"hardware": {"processor": "test", "processors": 2}, "versions": {"keras": "3.15.1"}}
     known = {"strategy": "scratch", "manifest": HASH, "seed": 2020, "backend": "tensorflow", **identity}
     return ChampionRun(weights.parent, known, facts)
 

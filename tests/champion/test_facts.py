@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cxr_platform.champion.facts import OutOfFold, out_of_fold
-from cxr_platform.champion.indeterminate_zone import decided
+from cxr_platform.champion.indeterminate_zone import decision_rates
 from cxr_platform.errors import NotPossible, StudyError
 from cxr_platform.evaluation.predictions import Predictions, load_predictions
 from cxr_platform.evaluation.statistics.bootstrap import study_bootstrap
@@ -57,7 +57,7 @@ def test_the_zone_holds_the_threshold() -> None:
 def test_what_is_decided_is_that_of_rules_chosen_on_the_other_folds() -> None:
     study, predictions = opened(made().study)
     facts = facts_of()
-    assert facts.decided == decided(predictions, "scratch", facts.point, study_bootstrap(study, predictions))
+    assert facts.decisions == decision_rates(predictions, "scratch", facts.point, study_bootstrap(study, predictions))
 
 
 def test_a_higher_target_has_a_lower_threshold() -> None:

@@ -4,13 +4,13 @@ no part in either."""
 import numpy as np
 import pytest
 
-from cxr_platform.champion.indeterminate_zone import COVID, decided, threshold_zone, weighted_thresholds
+from cxr_platform.champion.indeterminate_zone import COVID, decision_rates, threshold_zone, weighted_thresholds
+from cxr_platform.domain.operating_point import DecisionRule
 from cxr_platform.evaluation.predictions import Predictions, load_predictions
 from cxr_platform.evaluation.statistics.bootstrap import Bootstrap, study_bootstrap
 from cxr_platform.evaluation.statistics.calibration import scale
 from cxr_platform.evaluation.statistics.thresholds import cross_fitted_thresholds, highest_threshold
 from cxr_platform.evaluation.study import Study, read_study
-from cxr_platform.registry.bundle import Decided, Figure, OperatingPoint
 from cxr_platform.serving.screener import decide
 from tests.champion.builders import made
 
@@ -27,12 +27,6 @@ def predictions(study: Study) -> Predictions:
     return load_predictions(made().study, study)
 
 
-def served(threshold: float, zone: tuple[float, float]) -> OperatingPoint:
-    """What a bundle has of such a point; its figures play no part in a decision."""
-    nothing = Figure(None)
-    return OperatingPoint(TARGET, threshold, zone, nothing, nothing, Decided(*[nothing] * 5))
-
-
 def test_figures_are_those_of_the_servers_own_decision_image_by_image(study: Study, predictions: Predictions) -> None:
     bootstrap = study_bootstrap(study, predictions)
     (point,) = cross_fitted_thresholds(predictions, "scratch", bootstrap, (TARGET,))
@@ -44,16 +38,16 @@ def test_figures_are_those_of_the_servers_own_decision_image_by_image(study: Stu
         patients = Bootstrap(predictions.group_id[chosen_on], seed=bootstrap.seed)
         ill = predictions.label[chosen_on] == COVID
         zone = threshold_zone(scores[chosen_on], ill, choice.threshold, TARGET, patients)
-        rule = served(choice.threshold, zone)
+        rule = DecisionRule(target_sensitivity=TARGET, threshold=choice.threshold, zone=zone)
         said[~chosen_on] = [decide(score, rule) for score in scores[~chosen_on]]
-    found = decided(predictions, "scratch", point, bootstrap)
+    rates = decision_rates(predictions, "scratch", point, bootstrap)
     ill = predictions.label == COVID
-    assert found.found.value == pytest.approx(100 * np.mean(said[ill] == "positive"))
-    assert found.missed.value == pytest.approx(100 * np.mean(said[ill] == "negative"))
-    assert found.cleared.value == pytest.approx(100 * np.mean(said[~ill] == "negative"))
-    assert found.alarmed.value == pytest.approx(100 * np.mean(said[~ill] == "positive"))
-    assert found.undecided.value == pytest.approx(100 * np.mean(said == "indeterminate"))
-    assert found.undecided.value > 0
+    assert rates.true_positive.value == pytest.approx(100 * np.mean(said[ill] == "positive"))
+    assert rates.false_negative.value == pytest.approx(100 * np.mean(said[ill] == "negative"))
+    assert rates.true_negative.value == pytest.approx(100 * np.mean(said[~ill] == "negative"))
+    assert rates.false_positive.value == pytest.approx(100 * np.mean(said[~ill] == "positive"))
+    assert rates.indeterminate.value == pytest.approx(100 * np.mean(said == "indeterminate"))
+    assert rates.indeterminate.value > 0
 
 
 def test_the_served_rule_finds_fewer_and_clears_fewer_than_the_threshold_that_decides_everything(
@@ -61,8 +55,8 @@ def test_the_served_rule_finds_fewer_and_clears_fewer_than_the_threshold_that_de
 ) -> None:
     bootstrap = study_bootstrap(study, predictions)
     (point,) = cross_fitted_thresholds(predictions, "scratch", bootstrap, (TARGET,))
-    found = decided(predictions, "scratch", point, bootstrap)
-    values = (found.found.value, point.sensitivity.value, found.cleared.value, point.specificity.value)
+    rates = decision_rates(predictions, "scratch", point, bootstrap)
+    values = (rates.true_positive.value, point.sensitivity.value, rates.true_negative.value, point.specificity.value)
     assert all(value is not None for value in values)
     assert values[0] < values[1]  # type: ignore[operator]
     assert values[2] < values[3]  # type: ignore[operator]

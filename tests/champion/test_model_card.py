@@ -10,8 +10,8 @@ from cxr_platform.champion.model_card import model_card, model_card_head
 from cxr_platform.champion.reported import Reported
 from cxr_platform.evaluation.formatting import rate, text
 from cxr_platform.evaluation.report_inputs import manifest_images
-from cxr_platform.registry.bundle import Bundle, Decided, Figure, OperatingPoint, Parity, StudyFacts, TrainingFacts
 from tests.champion.builders import HASH, made, made_study, material
+from tests.registry.builders import POINT, STUDY, changed, make_bundle
 
 HEADINGS = [
     "Model details", "Intended use", "Factors", "Metrics", "Evaluation data", "Training data",
@@ -26,23 +26,15 @@ def card_of(
 ) -> str:
     parts = material(study, strategy=strategy)
     facts = out_of_fold(parts.study, parts.predictions, strategy)
-    bundle = Bundle(
-        version="v7",
-        created="2026-11-24T00:00:00+00:00",
+    bundle = make_bundle(
+        "v7",
         synthetic=synthetic,
-        study=StudyFacts("test", "grouped", HASH, 168, 2, "tiny", "scratch", ("off-the-shelf", "scratch")),
+        study=changed(STUDY, manifest_hash=HASH, strategies=("off-the-shelf", "scratch")),
         strategy=strategy,
-        labels=(),
-        positive_class="Covid19",
         preprocessing=parts.preprocessing,
         model=parts.profile.model,
         temperature=facts.temperature,
-        operating_point=OperatingPoint(
-            0.95, facts.threshold, facts.zone, Figure(1), Figure(1), Decided(*[Figure(1)] * 5)
-        ),
-        metrics={},
-        training=TrainingFacts(168, 3, 12.5, 2020, "tensorflow", {}, {}),
-        parity=Parity(168, 2.4e-6, 1e-4),
+        operating_point=changed(POINT, threshold=facts.threshold, zone=facts.zone),
     )
     return model_card(bundle, facts, parts.predictions, manifest_images(parts.manifest).facts, said)
 
@@ -62,9 +54,13 @@ def test_its_first_lines_say_what_it_is_not_for_what_it_reaches_and_whether_that
     facts = out_of_fold(parts.study, parts.predictions, "scratch")
     assert head.startswith("# Model card: v7, Training from scratch\n\n**For research, not for diagnosis.**")
     assert "This strategy, training from scratch, won the study." in head
-    for figure in (facts.measures.pooled["accuracy_7_class"], facts.decided.found, facts.decided.cleared):
+    for figure in (
+        facts.measures.pooled["accuracy_7_class"],
+        facts.decisions.true_positive,
+        facts.decisions.true_negative,
+    ):
         assert rate(figure) in head
-    assert f"{rate(facts.decided.undecided)} of all images it leaves undecided" in head
+    assert f"{rate(facts.decisions.indeterminate)} of all images it leaves undecided" in head
     assert "Edema only from nih." in head
     assert "No: the corner tells the class." in head
     assert "SYNTHETIC" not in usual

@@ -1,7 +1,6 @@
 import threading
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -51,8 +50,8 @@ def test_the_champion_its_figures_and_its_reference_are_exported(registry: Regis
     assert found["cxr_registry_champion_sensitivity_ratio", (("bound", "value"), *v1)] == 0.9
     assert found["cxr_registry_champion_sensitivity_ratio", (("bound", "low"), *v1)] == 0.85
     assert ("cxr_registry_champion_sensitivity_ratio", (("bound", "high"), *v1)) not in found, "undefined"
-    undecided = (("bound", "value"), ("part", "undecided"), *v1)
-    assert found["cxr_registry_champion_decided_ratio", undecided] == 0.05
+    indeterminate = (("bound", "value"), ("decision", "indeterminate"), *v1)
+    assert found["cxr_registry_champion_decisions_ratio", indeterminate] == 0.05
     shares = [found["cxr_reference_predictions_ratio", (("label", label), *v1)] for label in CLASSES]
     assert sum(shares) == pytest.approx(1)
     exported = {name for metric in names.METRICS if metric.source == "exporter" for name in metric.series}
@@ -81,7 +80,7 @@ def test_another_champion_is_seen_at_the_next_scrape(registry: Registry) -> None
     assert found["cxr_registry_changes_total", (("action", "rollback"), ("forced", "false"))] == 1
     assert sum(n for (name, _), n in found.items() if name == "cxr_registry_changes_total") == 3
     effective = found["cxr_registry_champion_effective_timestamp_seconds", (("version", "v1"),)]
-    assert effective == datetime.fromisoformat(event.effective_at).timestamp()
+    assert effective == event.effective_at.timestamp()
 
 
 def test_a_changed_byte_is_counted(registry: Registry) -> None:

@@ -63,7 +63,7 @@ def test_unusable_arrays_are_refused(name: str, value: np.ndarray, said: str) ->
 
 
 @pytest.mark.parametrize("damage", ["version", "short", "shape", "text", "label"])
-def test_a_damaged_file_is_refused_by_name(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_file_is_an_error_that_names_it(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "reference.json"
     make_reference(300).write(path)
     tree = json.loads(path.read_text())
@@ -76,5 +76,5 @@ def test_a_damaged_file_is_refused_by_name(tmp_path: Path, damage: str) -> None:
     elif damage == "label":
         del tree["labels"]["Covid19"]
     path.write_text("{" if damage == "text" else json.dumps(tree))
-    with pytest.raises(BundleError, match=r"Expected .*reference\.json"):
+    with pytest.raises(BundleError, match=r"[Ee]xpected .*reference\.json|reference\.json: expected"):
         parse_reference(path.read_bytes(), str(path))

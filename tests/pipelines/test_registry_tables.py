@@ -1,5 +1,4 @@
 import io
-from dataclasses import replace
 
 from rich.console import Console
 from rich.table import Table
@@ -7,7 +6,7 @@ from rich.table import Table
 from cxr_platform.registry.comparison import compare
 from cxr_platform.registry.store import Check
 from pipelines.registry_tables import bundle_table, checks_table, comparison_table
-from tests.registry.builders import make_bundle
+from tests.registry.builders import STUDY, changed, make_bundle
 
 
 def printed(table: Table) -> str:
@@ -22,7 +21,7 @@ def test_a_bundle_of_phantoms_says_so_in_its_title():
 
 
 def test_a_strategy_that_did_not_win_says_which_did():
-    study = replace(make_bundle().study, winner="fine-tuning-3")
+    study = changed(STUDY, winner="fine-tuning-3")
 
     assert "scratch; the study's winner is fine-tuning-3" in printed(bundle_table(make_bundle(study=study)))
     assert "scratch, the study's winner" in printed(bundle_table(make_bundle()))

@@ -1,63 +1,96 @@
 """Small bundles with made-up members, and registries of them."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cxr_platform.config import DecodingConfig, ModelConfig, QualityConfig
+from cxr_platform.domain.interval import Interval
+from cxr_platform.domain.operating_point import DecisionRates, OperatingPoint
+from cxr_platform.domain.study import Hardware
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 from cxr_platform.registry.bundle import (
     MEMBERS,
     Bundle,
-    Decided,
-    Figure,
-    OperatingPoint,
     Parity,
     Preprocessing,
-    StudyFacts,
-    TrainingFacts,
+    StudySummary,
+    TrainingSummary,
     write_bundle,
 )
 from cxr_platform.registry.store import Registry
+from cxr_platform.validation import Record
 
-DECIDED = Decided(
-    found=Figure(85.0, 80.0, 90.0),
-    missed=Figure(6.0),
-    cleared=Figure(93.0, 91.0, 95.0),
-    alarmed=Figure(3.0),
-    undecided=Figure(5.0, 4.0, 6.0),
+R = TypeVar("R", bound=Record)
+
+CREATED = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
+RATES = DecisionRates(
+    true_positive=Interval(85.0, 80.0, 90.0),
+    false_negative=Interval(6.0),
+    true_negative=Interval(93.0, 91.0, 95.0),
+    false_positive=Interval(3.0),
+    indeterminate=Interval(5.0, 4.0, 6.0),
+)
+POINT = OperatingPoint(
+    target_sensitivity=0.95,
+    threshold=0.25,
+    zone=(0.2, 0.3),
+    sensitivity=Interval(90.0, 85.0),
+    specificity=Interval(96.0, 94.0, 98.0),
+    decisions=RATES,
+)
+STUDY = StudySummary(
+    name="test",
+    protocol="grouped",
+    manifest_hash="ab" * 32,
+    images=300,
+    folds=3,
+    profile="quick",
+    winner="scratch",
+    strategies=("scratch", "fine-tuning-3"),
+)
+TRAINING = TrainingSummary(
+    images=300,
+    epochs=12,
+    seconds=61.5,
+    seed=2020,
+    backend="tensorflow",
+    hardware=Hardware(processor="test", processors=2),
+    versions={"keras": "3.12"},
 )
 
 
+def changed(record: R, **changes: Any) -> R:
+    """Return `record` with other values, which are not validated."""
+    return record.model_copy(update=changes)
+
+
+def preprocessing(input_size: int) -> Preprocessing:
+    return Preprocessing(decoding=DecodingConfig(), quality=QualityConfig(), input_size=input_size)
+
+
 def make_bundle(version: str = "v1", accuracy: float = 80.0, sensitivity: float = 90.0, **changes: Any) -> Bundle:
-    """A bundle whose figures are as given, in percent."""
+    """A bundle with these rates, in percent."""
     rates = {"accuracy_7_class": accuracy, "sensitivity": 88.0, "specificity": 97.0}
     bundle = Bundle(
         version=version,
-        created="2026-01-31T12:00:00+00:00",
+        created=CREATED,
         synthetic=False,
-        study=StudyFacts("test", "grouped", "ab" * 32, 300, 3, "quick", "scratch", ("scratch", "fine-tuning-3")),
+        study=STUDY,
         strategy="scratch",
         labels=CLASSES,
         positive_class=POSITIVE_CLASS,
-        preprocessing=Preprocessing(DecodingConfig(), QualityConfig(), 96),
+        preprocessing=preprocessing(96),
         model=ModelConfig(input_size=96),
         temperature=1.5,
-        operating_point=OperatingPoint(
-            0.95,
-            0.25,
-            (0.2, 0.3),
-            Figure(sensitivity, sensitivity - 5, None),
-            Figure(96.0, 94.0, 98.0),
-            DECIDED,
-        ),
-        metrics={name: Figure(value, value - 2, min(100.0, value + 2)) for name, value in rates.items()}
-        | {"roc_auc": Figure(0.97, 0.95, 0.98)},
-        training=TrainingFacts(300, 12, 61.5, 2020, "tensorflow", {"gpus": []}, {"keras": "3.12"}),
-        parity=Parity(50, 2e-6, 1e-4),
+        operating_point=changed(POINT, sensitivity=Interval(sensitivity, sensitivity - 5, None)),
+        metrics={name: Interval(value, value - 2, min(100.0, value + 2)) for name, value in rates.items()}
+        | {"roc_auc": Interval(0.97, 0.95, 0.98, ratio=True)},
+        training=TRAINING,
+        parity=Parity(images=50, max_abs_difference=2e-6, tolerance=1e-4),
     )
-    return replace(bundle, **changes)
+    return changed(bundle, **changes)
 
 
 def write_members(folder: Path, salt: str = "") -> None:
@@ -67,7 +100,7 @@ def write_members(folder: Path, salt: str = "") -> None:
 
 
 def filler(**figures: Any) -> Callable[[Path, str], Bundle]:
-    """What `Registry.add` is given: members, and a bundle with `figures` as `make_bundle` takes them."""
+    """Return what `Registry.add` calls: it writes the members of a bundle and returns the bundle."""
 
     def fill(folder: Path, version: str) -> Bundle:
         write_members(folder, version)

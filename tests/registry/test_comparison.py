@@ -1,29 +1,27 @@
-from dataclasses import replace
-
 import pytest
 
+from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.statistics.measures import FIGURES_OF_MERIT
-from cxr_platform.registry.bundle import Figure
-from cxr_platform.registry.comparison import TITLES, compare, shown
-from tests.registry.builders import make_bundle
+from cxr_platform.registry.comparison import TITLES, compare, interval_text
+from tests.registry.builders import POINT, RATES, STUDY, changed, make_bundle
 
 
 def with_point(version, **changes):
-    """A bundle of the usual figures but for `changes` of its operating point."""
-    return make_bundle(version, operating_point=replace(make_bundle().operating_point, **changes))
+    """Return the usual bundle with `changes` of its operating point."""
+    return make_bundle(version, operating_point=changed(POINT, **changes))
 
 
-def test_every_figure_of_the_report_has_a_title_that_begins_as_there():
+def test_every_measure_of_the_report_has_a_title_that_starts_with_its_own():
     for name, measure in FIGURES_OF_MERIT.items():
         assert TITLES[name].startswith(measure.title)
 
 
-def test_the_first_champion_has_nothing_to_be_compared_with():
+def test_the_first_champion_is_compared_with_nothing():
     comparison = compare(make_bundle(), None)
 
     assert not comparison.worse
     assert "first champion" in comparison.verdict
-    assert all(line.present is None for line in comparison.lines)
+    assert all(metric.present is None for metric in comparison.metrics)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +36,7 @@ def test_the_first_champion_has_nothing_to_be_compared_with():
         (60.0, 99.0, True),
     ],
 )
-def test_worse_is_lower_by_more_than_rounding_in_either_figure(accuracy, sensitivity, worse):
+def test_a_version_is_worse_if_accuracy_or_sensitivity_is_lower_by_more_than_rounding(accuracy, sensitivity, worse):
     comparison = compare(make_bundle("v2", accuracy, sensitivity), make_bundle("v1", 80.0, 90.0))
 
     assert comparison.worse is worse
@@ -47,15 +45,15 @@ def test_worse_is_lower_by_more_than_rounding_in_either_figure(accuracy, sensiti
 
 
 @pytest.mark.parametrize(("specificity", "worse"), [(5.0, True), (95.94, True), (95.95, False), (99.0, False)])
-def test_calling_more_healthy_images_ill_is_worse_where_both_aim_at_the_same_sensitivity(specificity, worse):
-    comparison = compare(with_point("v2", specificity=Figure(specificity)), make_bundle("v1"))
+def test_a_lower_specificity_is_worse_at_the_same_target_sensitivity(specificity, worse):
+    comparison = compare(with_point("v2", specificity=Interval(specificity)), make_bundle("v1"))
 
     assert comparison.worse is worse
     assert ("specificity at the threshold" in " ".join(comparison.reasons)) is worse
 
 
-def test_specificity_does_not_decide_between_different_aims():
-    new = with_point("v2", specificity=Figure(60.0), sensitivity=Figure(97.0), target_sensitivity=0.99)
+def test_specificity_does_not_decide_between_different_target_sensitivities():
+    new = with_point("v2", specificity=Interval(60.0), sensitivity=Interval(97.0), target_sensitivity=0.99)
     comparison = compare(new, make_bundle("v1"))
 
     assert not comparison.worse
@@ -63,28 +61,27 @@ def test_specificity_does_not_decide_between_different_aims():
     assert "specificity does not decide" in " ".join(comparison.notes)
 
 
-def test_a_reason_holds_both_figures():
+def test_a_reason_holds_both_intervals():
     (reason,) = compare(make_bundle("v2", 70.0), make_bundle("v1", 80.0)).reasons
     assert reason == "7-class accuracy 70.00 (68.00 to 72.00) against 80.00 (78.00 to 82.00)"
 
 
-def test_figures_by_the_likeliest_class_do_not_refuse():
+def test_metrics_by_the_likeliest_class_do_not_refuse_a_promotion():
     new = make_bundle("v2")
-    new = replace(new, metrics=new.metrics | {"specificity": Figure(10.0), "roc_auc": Figure(0.5)})
+    new = changed(new, metrics=new.metrics | {"specificity": Interval(10.0), "roc_auc": Interval(0.5, ratio=True)})
 
     assert not compare(new, make_bundle("v1")).worse
 
 
-def test_an_undefined_figure_is_worse_than_a_defined_one_and_no_worse_than_another():
-    point = make_bundle().operating_point
-    undefined = make_bundle("v2", operating_point=replace(point, sensitivity=Figure(None)))
+def test_an_undefined_metric_is_worse_than_a_defined_one_but_not_than_an_undefined_one():
+    undefined = with_point("v2", sensitivity=Interval(None))
 
     assert compare(undefined, make_bundle()).worse
     assert not compare(undefined, undefined).worse
     assert not compare(make_bundle(), undefined).worse
 
 
-def test_phantoms_do_not_replace_real_images():
+def test_a_model_of_phantoms_does_not_replace_one_of_real_images():
     synthetic, real = make_bundle("v2", 99.0, 99.0, synthetic=True), make_bundle("v1")
 
     assert "synthetic" in compare(synthetic, real).reasons[0]
@@ -92,13 +89,13 @@ def test_phantoms_do_not_replace_real_images():
     assert not compare(make_bundle("v2", 85.0), make_bundle("v1", synthetic=True)).worse
 
 
-def test_what_makes_figures_hard_to_compare_is_said():
+def test_notes_name_differences_that_make_metrics_hard_to_compare():
     present = make_bundle("v1")
     new = make_bundle(
         "v2",
         strategy="fine-tuning-3",
-        study=replace(present.study, manifest_hash="cd" * 32, protocol="paper"),
-        operating_point=replace(present.operating_point, target_sensitivity=0.9),
+        study=changed(STUDY, manifest_hash="cd" * 32, protocol="paper"),
+        operating_point=changed(POINT, target_sensitivity=0.9),
     )
     notes = compare(new, present).notes
 
@@ -112,17 +109,17 @@ def test_what_makes_figures_hard_to_compare_is_said():
     assert compare(present, present).notes == ()
 
 
-def test_a_version_that_leaves_more_images_undecided_is_not_worse_but_it_is_said():
-    decided = replace(make_bundle().operating_point.decided, undecided=Figure(40.0))
-    comparison = compare(with_point("v2", decided=decided), make_bundle("v1"))
+def test_more_indeterminate_images_are_noted_but_not_worse():
+    rates = changed(RATES, indeterminate=Interval(40.0))
+    comparison = compare(with_point("v2", decisions=rates), make_bundle("v1"))
 
     assert not comparison.worse
-    assert comparison.notes == ("It leaves more images undecided, 40.00 against 5.00 (4.00 to 6.00) %.",)
-    assert compare(make_bundle("v1"), with_point("v2", decided=decided)).notes == ()
+    assert comparison.notes == ("More images are indeterminate, 40.00 against 5.00 (4.00 to 6.00) %.",)
+    assert compare(make_bundle("v1"), with_point("v2", decisions=rates)).notes == ()
 
 
-def test_a_metric_that_only_one_has_is_shown_with_a_dash():
-    new = replace(make_bundle("v2"), metrics=make_bundle().metrics | {"macro_f1": Figure(0.8)})
-    (line,) = (line for line in compare(new, make_bundle()).lines if line.name == "macro_f1")
+def test_a_metric_of_only_one_version_has_a_dash_for_the_other():
+    new = changed(make_bundle("v2"), metrics=make_bundle().metrics | {"macro_f1": Interval(0.8, ratio=True)})
+    (metric,) = (metric for metric in compare(new, make_bundle()).metrics if metric.name == "macro_f1")
 
-    assert (shown(line.new, line.ratio), shown(line.present, line.ratio)) == ("0.800", "–")
+    assert (interval_text(metric.new), interval_text(metric.present)) == ("0.800", "–")

@@ -2,21 +2,21 @@ import itertools
 import multiprocessing
 import os
 import shutil
-from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from cxr_platform.errors import BundleError, PromotionRefused, RegistryError
 from cxr_platform.registry.bundle import ONNX
-from cxr_platform.registry.promotion import Comparison, promote, rollback
+from cxr_platform.registry.comparison import Comparison
+from cxr_platform.registry.promotion import promote, rollback
 from cxr_platform.registry.store import Registry
 from tests.registry.builders import filler, make_registry
 
 SPAWN = multiprocessing.get_context("spawn")
 
 
-def promote_when_told(root: Path, version: str, start: "multiprocessing.synchronize.Barrier") -> None:
+def promote_after(root: Path, version: str, start: "multiprocessing.synchronize.Barrier") -> None:
     start.wait(60)
     try:
         promote(Registry(root), version)
@@ -40,10 +40,10 @@ def die_before_a_rename(root: Path, renames: int) -> None:
     promote(Registry(root), "v2")
 
 
-def test_a_promotion_names_the_champion_and_says_when(tmp_path):
+def test_a_promotion_records_the_champion_and_its_effective_time(tmp_path):
     registry = make_registry(tmp_path, 80)
     event = promote(registry, "v1", lead_seconds=7.5).event
-    lead = datetime.fromisoformat(event.effective_at) - datetime.fromisoformat(event.at)
+    lead = event.effective_at - event.at
 
     assert registry.champion() == "v1"
     assert registry.open()[1].version == "v1"
@@ -51,7 +51,7 @@ def test_a_promotion_names_the_champion_and_says_when(tmp_path):
     assert (event.action, event.forced, lead.total_seconds()) == ("promote", False, 7.5)
 
 
-def test_a_better_one_follows_and_a_worse_one_is_refused_with_the_figures(tmp_path):
+def test_a_better_version_is_promoted_and_a_worse_one_is_refused_with_its_metrics(tmp_path):
     registry = make_registry(tmp_path, 80, 85, 79)
     promote(registry, "v1")
     promote(registry, "v2")
@@ -66,7 +66,7 @@ def test_a_better_one_follows_and_a_worse_one_is_refused_with_the_figures(tmp_pa
     assert registry.state() == before
 
 
-def test_force_takes_a_worse_one_and_it_is_on_record(tmp_path):
+def test_force_promotes_a_worse_version_and_is_recorded(tmp_path):
     registry = make_registry(tmp_path, 80, 79, 81)
     promote(registry, "v1")
 
@@ -76,14 +76,14 @@ def test_force_takes_a_worse_one_and_it_is_on_record(tmp_path):
     assert not promote(registry, "v3", force=True).event.forced
 
 
-def test_the_comparison_is_told_before_the_refusal(tmp_path):
+def test_the_comparison_is_passed_on_before_the_refusal(tmp_path):
     registry = make_registry(tmp_path, 80, 79)
     promote(registry, "v1")
-    told: list[Comparison] = []
+    comparisons: list[Comparison] = []
 
     with pytest.raises(PromotionRefused):
-        promote(registry, "v2", tell=told.append)
-    assert [(c.new, c.present, c.worse) for c in told] == [("v2", "v1", True)]
+        promote(registry, "v2", on_comparison=comparisons.append)
+    assert [(c.new, c.present, c.worse) for c in comparisons] == [("v2", "v1", True)]
 
 
 def test_the_champion_is_not_promoted_again(tmp_path):
@@ -96,7 +96,7 @@ def test_the_champion_is_not_promoted_again(tmp_path):
 
 
 @pytest.mark.parametrize("lead", [-1.0, float("nan"), float("inf"), 1e6])
-def test_a_lead_that_is_none_is_refused(tmp_path, lead):
+def test_a_lead_out_of_range_is_an_error(tmp_path, lead):
     registry = make_registry(tmp_path, 80)
     with pytest.raises(RegistryError, match="lead"):
         promote(registry, "v1", lead_seconds=lead)
@@ -104,7 +104,7 @@ def test_a_lead_that_is_none_is_refused(tmp_path, lead):
         rollback(registry, lead)
 
 
-def test_a_changed_bundle_is_not_promoted_even_by_force(tmp_path):
+def test_a_changed_bundle_is_not_promoted_even_with_force(tmp_path):
     registry = make_registry(tmp_path, 80)
     (tmp_path / "v1" / ONNX).write_bytes(b"x")
 
@@ -113,7 +113,7 @@ def test_a_changed_bundle_is_not_promoted_even_by_force(tmp_path):
     assert registry.champion() is None
 
 
-def test_a_champion_that_cannot_be_read_is_replaced_by_force_or_left_by_rollback(tmp_path):
+def test_a_champion_that_cannot_be_read_is_replaced_with_force_only(tmp_path):
     registry = make_registry(tmp_path, 80, 81, 82)
     promote(registry, "v1")
     promote(registry, "v2")
@@ -130,7 +130,7 @@ def test_a_champion_that_cannot_be_read_is_replaced_by_force_or_left_by_rollback
     assert registry.champion() == "v3"
 
 
-def test_rollbacks_walk_back_and_a_promotion_goes_on(tmp_path):
+def test_rollbacks_restore_earlier_champions_until_there_is_none(tmp_path):
     registry = make_registry(tmp_path, 80, 81, 82)
     for version in ("v1", "v2", "v3"):
         promote(registry, version)
@@ -144,18 +144,18 @@ def test_rollbacks_walk_back_and_a_promotion_goes_on(tmp_path):
     assert [e.action for e in registry.state().history].count("rollback") == 3
 
 
-def test_there_is_nothing_to_go_back_to_in_a_registry_without_champion(tmp_path):
+def test_a_rollback_without_a_champion_is_an_error(tmp_path):
     with pytest.raises(RegistryError, match="Expected a champion"):
         rollback(make_registry(tmp_path, 80))
 
 
-def test_a_registry_that_there_is_not_is_not_made_by_asking(tmp_path):
+def test_promoting_in_a_folder_that_does_not_exist_does_not_create_it(tmp_path):
     with pytest.raises(RegistryError, match="no such folder"):
         promote(Registry(tmp_path / "absent"), "v1")
     assert not (tmp_path / "absent").exists()
 
 
-def test_a_version_added_later_keeps_the_champion(tmp_path):
+def test_adding_a_version_does_not_change_the_champion(tmp_path):
     registry = make_registry(tmp_path, 80)
     promote(registry, "v1")
     registry.add(filler(accuracy=99.0))
@@ -163,13 +163,13 @@ def test_a_version_added_later_keeps_the_champion(tmp_path):
     assert registry.champion() == "v1"
 
 
-def test_of_two_promotions_at_once_the_second_is_compared_with_the_first(tmp_path):
+def test_of_two_simultaneous_promotions_the_second_is_compared_with_the_first(tmp_path):
     """Unless they were serialised, both would find 80 as champion, and 82 could end up replaced by 81."""
     for attempt in range(3):
         root = tmp_path / str(attempt)
         registry, start = make_registry(root, 80, 81, 82), SPAWN.Barrier(2)
         promote(registry, "v1")
-        processes = [SPAWN.Process(target=promote_when_told, args=(root, v, start)) for v in ("v2", "v3")]
+        processes = [SPAWN.Process(target=promote_after, args=(root, v, start)) for v in ("v2", "v3")]
         for process in processes:
             process.start()
         for process in processes:

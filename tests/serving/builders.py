@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from cxr_platform.config import DecodingConfig, ModelConfig, QualityConfig
+from cxr_platform.config import ModelConfig
 from cxr_platform.labels import CLASSES
 from cxr_platform.monitoring.reference import build_reference
-from cxr_platform.registry.bundle import MODEL_CARD, ONNX, REFERENCE, WEIGHTS, Bundle, Preprocessing
+from cxr_platform.registry.bundle import MODEL_CARD, ONNX, REFERENCE, WEIGHTS, Bundle
 from cxr_platform.registry.promotion import promote
 from cxr_platform.registry.store import Registry
 from cxr_platform.serving.runtime import open_session
 from tests.intake.files import png, thorax
-from tests.registry.builders import make_bundle
+from tests.registry.builders import make_bundle, preprocessing
 
 SIZE = 32
 CELLS = 4
@@ -76,7 +76,7 @@ def filler(seed: int = 0, weights: bytes = b"weights", **changes: Any) -> Fill:
         (folder / MODEL_CARD).write_text(f"# {version}\n", encoding="utf-8")
         write_reference(folder / REFERENCE, graph(seed))
         small = {
-            "preprocessing": Preprocessing(DecodingConfig(), QualityConfig(), SIZE),
+            "preprocessing": preprocessing(SIZE),
             "model": ModelConfig(input_size=SIZE, alpha=0.35, dense_units=8),
             "synthetic": True,
         }

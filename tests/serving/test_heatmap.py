@@ -66,7 +66,7 @@ def test_weights_of_another_network_are_refused(bundle: tuple[Path, Bundle]) -> 
     folder, described = bundle
     for other in (replace(CONFIG, dense_units=9), replace(CONFIG, alpha=0.5)):
         with pytest.raises(BundleError, match="scratch network"):
-            HeatmapMaker(folder, replace(described, model=other))
+            HeatmapMaker(folder, described.model_copy(update={"model": other}))
 
 
 def test_an_overlay_is_opaque_where_the_heat_is() -> None:

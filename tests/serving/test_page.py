@@ -144,7 +144,7 @@ def test_what_the_model_can_say_is_told_with_the_models_own_aim(page: Page) -> N
 def test_the_model_tells_what_its_decisions_come_to(page: Page) -> None:
     told = page.text("#model dl").splitlines()
     assert told[told.index("Covid-19 images called positive") + 1] == "85.0 % 80.0 to 90.0"
-    assert told[told.index("All images left undecided") + 1] == "5.0 % 4.0 to 6.0"
+    assert told[told.index("Indeterminate images") + 1] == "5.0 % 4.0 to 6.0"
 
 
 def test_an_image_that_is_not_screenable_gets_the_reason_and_no_figures(page: Page) -> None:

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from pydantic import BaseModel, ValidationError
 
@@ -17,11 +19,11 @@ def examples(kind: type[BaseModel]) -> list[dict[str, object]]:
 @pytest.mark.parametrize("kind", [ScreenAnswer, BatchAnswer, ModelAnswer, ProblemAnswer])
 def test_every_example_is_what_it_is_an_example_of(kind: type[BaseModel]) -> None:
     for example in examples(kind):
-        kind.model_validate(example)
+        kind.model_validate_json(json.dumps(example))
 
 
 def test_the_example_of_an_answer_is_consistent() -> None:
-    answer = ScreenAnswer.model_validate(examples(ScreenAnswer)[0])
+    answer = ScreenAnswer.model_validate_json(json.dumps(examples(ScreenAnswer)[0]))
     assert answer.probabilities is not None
     assert tuple(answer.probabilities) == CLASSES
     assert sum(answer.probabilities.values()) == pytest.approx(1)
@@ -36,4 +38,4 @@ def test_the_example_of_a_problem_is_a_problem() -> None:
 
 def test_unknown_keys_are_refused() -> None:
     with pytest.raises(ValidationError):
-        ScreenAnswer.model_validate({**examples(ScreenAnswer)[0], "patient": "x"})
+        ScreenAnswer.model_validate_json(json.dumps({**examples(ScreenAnswer)[0], "patient": "x"}))

@@ -5,16 +5,18 @@ import pytest
 from PIL import Image
 
 from cxr_platform.config import IntakeConfig
+from cxr_platform.domain.operating_point import DecisionRule
 from cxr_platform.errors import BundleError, ImageRefused
 from cxr_platform.intake.images import read_image
 from cxr_platform.intake.letterbox import letterbox
-from cxr_platform.registry.bundle import ONNX, Decided, Figure, OperatingPoint
+from cxr_platform.registry.bundle import ONNX
 from cxr_platform.registry.store import Registry
 from cxr_platform.serving.screener import CHUNK, Screener, calibrated, decide
 from tests.intake.files import dicom, jpeg, png
+from tests.registry.builders import changed
 from tests.serving.builders import SIZE, image, image_png
 
-POINT = OperatingPoint(0.95, 0.25, (0.2, 0.3), Figure(90.0), Figure(90.0), Decided(*[Figure(90.0)] * 5))
+POINT = DecisionRule(target_sensitivity=0.95, threshold=0.25, zone=(0.2, 0.3))
 
 
 def test_an_image_is_answered_with_seven_probabilities_that_add_up(screener: Screener) -> None:
@@ -123,5 +125,5 @@ def test_the_decision_has_a_zone_in_which_nothing_is_decided(probability: float,
 
 
 def test_without_a_zone_the_threshold_decides() -> None:
-    point = replace(POINT, zone=(0.25, 0.25))
+    point = changed(POINT, zone=(0.25, 0.25))
     assert [decide(p, point) for p in (0.2499, 0.25)] == ["negative", "positive"]

@@ -35,13 +35,13 @@ function provenance(model) {
 }
 
 function facts(model) {
-  const { found, missed, cleared, alarmed, undecided } = model.decided;
+  const decisions = model.operating_point.decisions;
   const rows = [
-    ["Covid-19 images called positive", null, found],
-    ["Covid-19 images called negative", "missed", missed],
-    ["Other images called negative", null, cleared],
-    ["Other images called positive", "false alarms", alarmed],
-    ["All images left undecided", null, undecided],
+    ["Covid-19 images called positive", null, decisions.true_positive],
+    ["Covid-19 images called negative", "false negatives", decisions.false_negative],
+    ["Other images called negative", null, decisions.true_negative],
+    ["Other images called positive", "false positives", decisions.false_positive],
+    ["Indeterminate images", null, decisions.indeterminate],
     ["Right among seven classes", "accuracy", model.metrics.accuracy_7_class],
   ];
   return rows.filter(([, , figure]) => figure?.value != null).map(([name, term, figure]) =>
