@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from cxr_platform.config import Profile
+from cxr_platform.domain.study import read_study
 from cxr_platform.errors import StudyError
-from cxr_platform.validation import validate
 from pipelines.command import run_command
 
 
@@ -32,26 +32,23 @@ def _run(arguments: argparse.Namespace) -> int:
     from cxr_platform.manifest.store import open_manifest
     from cxr_platform.models.weights import find_weights, load_backbone_weights
     from cxr_platform.training.data import load_study_data
-    from cxr_platform.training.folder import StudyFolder
 
-    description = StudyFolder(arguments.study).description()
-    profile = validate(Profile, description["profile"], f"profile of {arguments.study}")
+    study = read_study(arguments.study)
+    profile = study.profile
     manifest = open_manifest(arguments.manifest)
-    if manifest.content_hash != description["manifest"]["content_hash"]:
+    if manifest.content_hash != study.manifest.content_hash:
         raise StudyError(
             f"Expected the manifest with which {arguments.study} was run.",
             received=f"content hash {manifest.content_hash}",
         )
-    if "off-the-shelf" not in description["strategies"]:
+    if "off-the-shelf" not in study.strategies:
         raise StudyError(f"Expected {arguments.study} to have run off-the-shelf.", advice="Add it with STRATEGIES.")
-    data = load_study_data(manifest, description["protocol"], profile.folds, profile.model.input_size)
+    data = load_study_data(manifest, study.protocol, profile.folds, profile.model.input_size)
     weights = load_backbone_weights(find_weights(profile.model.alpha, arguments.imagenet_weights), profile.model.alpha)
     features = _features(profile, weights, data.images)
     regression = regression_accuracy(features, data.labels, data.folds)
     head = _head_accuracy(arguments.study)
-    print(
-        f"{len(data.labels)} images, {profile.folds} folds ({description['protocol']}), {profile.model.input_size} px"
-    )
+    print(f"{len(data.labels)} images, {profile.folds} folds ({study.protocol}), {profile.model.input_size} px")
     print(f"logistic regression on frozen features: {regression:.4f}")
     print(f"off-the-shelf head:                     {head:.4f}  ({100 * (head - regression):+.2f} points)")
     return 0
@@ -83,7 +80,6 @@ def _features(profile: Profile, weights: Any, images: np.ndarray) -> np.ndarray:
 def _head_accuracy(study: Path) -> float:
     from cxr_platform.evaluation.metrics import evaluate
     from cxr_platform.evaluation.predictions import load_predictions
-    from cxr_platform.evaluation.study import read_study
 
     evaluation = evaluate(load_predictions(study, read_study(study)), "off-the-shelf")
     return float(evaluation.pooled.accuracy_7_class) / 100  # type: ignore[arg-type]

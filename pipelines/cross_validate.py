@@ -12,7 +12,6 @@ import argparse
 import re
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,20 +54,22 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(arguments: argparse.Namespace) -> int:
     from cxr_platform.manifest.store import open_manifest
+    from cxr_platform.training.data import manifest_facts
 
     profile = load_profile(arguments.profile, profile_overrides(arguments))
     strategies = parse_strategies(arguments.strategies)
     _complete(arguments, profile)
     _check_name(arguments.name)
     if arguments.data is not None:
-        ensure_manifest(arguments, profile, _begun_with(arguments, profile, strategies))
+        ensure_manifest(arguments, profile, _begun_with(arguments, profile))
     manifest = open_manifest(arguments.manifest)
     _take_devices(arguments.engine, profile)
     imagenet = _imagenet(strategies, profile, arguments.imagenet_weights)
     failed = []
     for name, protocol in _protocols(arguments):
         try:
-            _run_protocol(arguments, manifest, StudyPlan(name, protocol, strategies, profile, {}), imagenet)
+            plan = StudyPlan(name, protocol, strategies, profile, manifest_facts(manifest))
+            _run_protocol(arguments, manifest, plan, imagenet)
         except TrialsFailed as error:  # the other protocol is still worth its run
             failed.append(error)
     if arguments.protocol == "both":
@@ -96,13 +97,14 @@ def _complete(arguments: argparse.Namespace, profile: Profile) -> None:
     refuse_copies(arguments.runs, arguments.manifest)
 
 
-def _begun_with(arguments: argparse.Namespace, profile: Profile, strategies: tuple[str, ...]) -> str | None:
+def _begun_with(arguments: argparse.Namespace, profile: Profile) -> str | None:
     """Content hash of the manifest of the study that is to be continued, if there is one."""
     from cxr_platform.training.folder import StudyFolder
 
-    plans = [StudyPlan(name, protocol, strategies, profile, {}) for name, protocol in _protocols(arguments)]
-    hashes = (StudyFolder(arguments.runs / plan.name).begun_with(plan) for plan in plans)
-    return next((found for found in hashes if found is not None), None)
+    hashes = (
+        StudyFolder(arguments.runs / name).known_manifest(profile, protocol) for name, protocol in _protocols(arguments)
+    )
+    return next((content_hash for content_hash in hashes if content_hash is not None), None)
 
 
 def _protocols(arguments: argparse.Namespace) -> list[tuple[str, Protocol]]:
@@ -112,16 +114,15 @@ def _protocols(arguments: argparse.Namespace) -> list[tuple[str, Protocol]]:
     return [(arguments.name, arguments.protocol)]
 
 
-def _run_protocol(arguments: argparse.Namespace, manifest: Any, request: StudyPlan, imagenet: Any) -> None:
+def _run_protocol(arguments: argparse.Namespace, manifest: Any, plan: StudyPlan, imagenet: Any) -> None:
     from cxr_platform.training.data import load_study_data
     from cxr_platform.training.folder import StudyFolder
     from cxr_platform.training.progress import make_progress
-    from cxr_platform.training.study import Study, run_study
+    from cxr_platform.training.study import StudyRun, run_study
 
-    profile = request.profile
-    data = load_study_data(manifest, request.protocol, profile.folds, profile.model.input_size)
-    plan = replace(request, manifest=_manifest_facts(manifest, len(data.labels)))
-    study = Study(plan, StudyFolder(arguments.runs / plan.name), data, imagenet)
+    profile = plan.profile
+    data = load_study_data(manifest, plan.protocol, profile.folds, profile.model.input_size)
+    study = StudyRun(plan, StudyFolder(arguments.runs / plan.name), data, imagenet)
     images, strategies = len(data.labels), len(plan.strategies)
     print(f"Study {plan.name}: {images} images, {strategies} strategies × {profile.folds} folds, {plan.protocol}")
     with metrics_job("study", plan.name, arguments) as job:
@@ -139,9 +140,8 @@ def _report(arguments: argparse.Namespace, root: Path) -> None:
     from cxr_platform.training.folder import StudyFolder
     from pipelines.report import write_and_tell
 
-    description = StudyFolder(root).description()
-    strategies = description["strategies"]
-    if arguments.no_report or StudyFolder(root).complete(strategies, description["folds"]) != strategies:
+    study = StudyFolder(root).record()
+    if arguments.no_report or StudyFolder(root).complete(study.strategies, study.folds) != study.strategies:
         return
     place = argparse.Namespace(study=root, manifest=arguments.manifest, imagenet_weights=arguments.imagenet_weights)
     with at_hand(place, "study", "manifest") as local:
@@ -196,13 +196,6 @@ def _engine(arguments: argparse.Namespace) -> Any:
     from cxr_platform.training.engine_ray import RayEngine
 
     return RayEngine(arguments.ray_address)
-
-
-def _manifest_facts(manifest: Any, study_images: int) -> dict[str, Any]:
-    info = manifest.info
-    kept = ("content_hash", "images", "synthetic", "counts", "excluded", "found")
-    facts = {key: info[key] for key in kept if key in info}
-    return {"path": manifest.folder.name, "study_images": study_images, **facts}
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cxr_platform.monitoring.batch import Job, Verb
-    from cxr_platform.training.study import Study
+    from cxr_platform.training.study import StudyRun
 
 
 def add_metrics_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,10 +28,10 @@ def metrics_job(verb: "Verb", study: str, arguments: argparse.Namespace) -> "Abs
     return measured(verb, study, destination, lambda line: print(line, file=sys.stderr))
 
 
-def count_study(job: "Job", study: "Study") -> None:
+def count_study(job: "Job", study: "StudyRun") -> None:
     """What stands of a study: its trials, and the accuracy of every strategy that is pooled."""
+    from cxr_platform.domain.study import read_study
     from cxr_platform.evaluation.predictions import load_predictions
-    from cxr_platform.evaluation.study import read_study
     from cxr_platform.evaluation.study_results import compute_study_results
     from cxr_platform.monitoring.batch import study_counts
     from cxr_platform.storage.mirror import local_copy

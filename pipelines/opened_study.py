@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pipelines.places import MANIFESTS, a_place
 
 if TYPE_CHECKING:
-    from cxr_platform.evaluation.study import Study
+    from cxr_platform.domain.study import StudyRecord
     from cxr_platform.evidence.workspace import Progress, Workspace
     from cxr_platform.manifest.store import Manifest
 
@@ -31,8 +31,8 @@ def open_study(folder: Path, manifest: Path | None, imagenet_weights: Path | Non
     Raises `StudyError` and `PredictionsError` for a study that is not whole or is of another manifest, `ManifestError`
     for a manifest that is not there.
     """
+    from cxr_platform.domain.study import read_study
     from cxr_platform.evaluation.predictions import check_against_manifest, load_predictions
-    from cxr_platform.evaluation.study import read_study
     from cxr_platform.evaluation.study_results import compute_study_results
     from cxr_platform.evidence.workspace import Workspace
     from cxr_platform.training.folder import StudyFolder
@@ -45,7 +45,7 @@ def open_study(folder: Path, manifest: Path | None, imagenet_weights: Path | Non
     return Workspace(StudyFolder(folder), study, predictions, winner, opened, progress, imagenet_weights)
 
 
-def open_manifest_of(study: "Study", named: Path | None = None) -> "Manifest":
+def open_manifest_of(study: "StudyRecord", named: Path | None = None) -> "Manifest":
     """The manifest that is named, else the one in `MANIFESTS` that is called as the study's was.
 
     Its content hash is not compared. Raises `ManifestError` where there is none.

@@ -87,11 +87,11 @@ def at_hand(arguments: argparse.Namespace, *names: str, reading: bool = False) -
 
 
 def _manifest_beside(study: Path) -> dict[str, Path]:
-    from cxr_platform.records import read_description
+    from cxr_platform.domain.study import read_study
 
     try:
-        name = Path(read_description(study)["manifest"]["path"]).name
-    except (StudyError, KeyError, TypeError):  # the verb itself says what is wrong with the study
+        name = Path(read_study(study).manifest.path).name
+    except StudyError:  # the verb itself says what is wrong with the study
         return {}
     found = study.parent.parent / "manifests" / name
     return {"manifest": found} if (found / "manifest.json").exists() else {}

@@ -13,12 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cxr_platform.domain.study import StudyRecord, read_study
 from cxr_platform.errors import ManifestError, StudyError
 from cxr_platform.evaluation.evidence_files import read_evidence
 from cxr_platform.evaluation.report import write_report
 from cxr_platform.evaluation.report_contents import compose
 from cxr_platform.evaluation.report_inputs import ReportInputs, load_report_inputs
-from cxr_platform.evaluation.study import Study, read_study
 from cxr_platform.evaluation.summary import summarize
 from cxr_platform.evaluation.table import SYNTHETIC
 from cxr_platform.progress import Progress
@@ -100,7 +100,7 @@ def _loaded(
         return inputs
 
 
-def _manifest_of(study: Study, named: Path | None, progress: Progress) -> "Manifest | None":
+def _manifest_of(study: StudyRecord, named: Path | None, progress: Progress) -> "Manifest | None":
     """The named manifest, or the study's own where it still is; without one the report has no images to look at."""
     try:
         found = open_manifest_of(study, named)
@@ -117,7 +117,7 @@ def _manifest_of(study: Study, named: Path | None, progress: Progress) -> "Manif
     return found
 
 
-def _other_protocol(folder: Path, study: Study) -> Path | None:
+def _other_protocol(folder: Path, study: StudyRecord) -> Path | None:
     """The study that `--protocol both` ran beside this one, of the same manifest."""
     folder = absolute(folder)
     name = folder.name.removesuffix(PAPER_SUFFIX) if study.protocol == "paper" else folder.name + PAPER_SUFFIX

@@ -108,16 +108,15 @@ def _times(arguments: argparse.Namespace) -> "tuple[TrialTimes, Profile]":
 
 
 def _measured(arguments: argparse.Namespace) -> "tuple[TrialTimes, Profile]":
-    from cxr_platform.config import Profile, load_profile
+    from cxr_platform.config import load_profile
     from cxr_platform.domain.strategies import parse_strategies
-    from cxr_platform.records import read_description
+    from cxr_platform.domain.study import read_study
     from cxr_platform.training.trial_times import measured
-    from cxr_platform.validation import validate
 
-    tree = read_description(arguments.study)
-    own = validate(Profile, tree.get("profile", {}), f"{arguments.study / 'study.json'}: profile")
-    strategies = parse_strategies(arguments.strategies or ",".join(tree.get("strategies", [])))
-    return measured(arguments.study, own, strategies), load_profile(arguments.profile) if arguments.profile else own
+    study = read_study(arguments.study)
+    strategies = parse_strategies(arguments.strategies) if arguments.strategies else study.strategies
+    times = measured(arguments.study, study.profile, strategies)
+    return times, load_profile(arguments.profile) if arguments.profile else study.profile
 
 
 def _conditions(arguments: argparse.Namespace, gpus: int) -> "Conditions":

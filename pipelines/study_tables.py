@@ -7,9 +7,8 @@ from datetime import datetime
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from cxr_platform.records import NOT_RECORDED
-from cxr_platform.training.status import STATES, RunningTrial, StudyStatus
-from cxr_platform.training.time_left import Cost, TimeLeft, cpu_hours, gpu_hours, time_left
+from cxr_platform.domain.study import TrialState
+from cxr_platform.training.status import STATES, Cost, StudyStatus, TimeLeft, cpu_hours, gpu_hours, time_left
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -24,8 +23,8 @@ def status_tables(status: StudyStatus) -> "Iterator[Table]":
     yield _counts_table(title, "Strategy", status.by_strategy(), _mean_seconds(status))
     if nodes := status.by_node():
         yield _counts_table("", "Node", nodes)
-    if begun := [*status.stalled, *status.running]:
-        yield _running_table(begun, status.at)
+    if status.begun:
+        yield _running_table([*status.stalled, *status.running], status.at)
 
 
 def status_lines(status: StudyStatus) -> Iterator[str]:
@@ -41,7 +40,7 @@ def status_lines(status: StudyStatus) -> Iterator[str]:
 
 
 def plain(status: StudyStatus) -> dict[str, Any]:
-    """Values for JSON: seconds and hours, null for what is not recorded or not known."""
+    """Values for JSON: seconds and hours, null for what is not known."""
     return {
         "name": status.name,
         "at": status.at.isoformat(timespec="seconds"),
@@ -81,7 +80,7 @@ def _counts_table(
     return table
 
 
-def _running_table(trials: Sequence[RunningTrial], now: datetime) -> "Table":
+def _running_table(trials: Sequence[TrialState], now: datetime) -> "Table":
     from rich.table import Table
 
     more = f", the first {SHOWN} of {len(trials)}" if len(trials) > SHOWN else ""
@@ -110,8 +109,6 @@ def _left_line(left: TimeLeft, any_finished: bool) -> str:
 
 
 def _cost_line(name: str, cost: Cost) -> str:
-    if cost.so_far is None:
-        return f"{name}-hours: {NOT_RECORDED} by every trial of this study."
     expected = "not known yet" if cost.expected is None else f"{cost.expected:.2f}"
     return f"{name}-hours: {cost.so_far:.2f} so far, {expected} when finished (attempts that were lost not counted)."
 
@@ -119,7 +116,7 @@ def _cost_line(name: str, cost: Cost) -> str:
 def _mean_seconds(status: StudyStatus) -> dict[str, float]:
     found: dict[str, list[float]] = {}
     for key, trial in status.finished.items():
-        found.setdefault(key.strategy, []).append(trial.seconds)
+        found.setdefault(key.strategy, []).append(trial.seconds.total)
     return {name: fmean(seconds) for name, seconds in sorted(found.items())}
 
 
@@ -127,6 +124,5 @@ def _plain_counts(groups: Mapping[str, Counter[str]]) -> dict[str, dict[str, int
     return {name: dict(counts) for name, counts in groups.items()}
 
 
-def _plain_trial(trial: RunningTrial) -> dict[str, Any]:
-    times = {name: getattr(trial, name).isoformat(timespec="seconds") for name in ("started", "updated")}
-    return {**trial.key._asdict(), **{k: v for k, v in vars(trial).items() if k != "key"}, **times}
+def _plain_trial(trial: TrialState) -> dict[str, Any]:
+    return trial.model_dump(mode="json")

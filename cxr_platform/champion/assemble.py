@@ -113,7 +113,7 @@ def _study_summary(material: ChampionMaterial, facts: OutOfFold) -> StudySummary
     study = material.study
     return StudySummary(
         name=study.name,
-        protocol=study.protocol,  # type: ignore[arg-type]  # read_study has checked it
+        protocol=study.protocol,
         manifest_hash=study.manifest.content_hash,
         images=facts.outcome.images,
         folds=study.folds,

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from cxr_platform.champion.indeterminate_zone import decision_rates, threshold_zone
 from cxr_platform.domain.operating_point import DecisionRates
+from cxr_platform.domain.study import StudyRecord
 from cxr_platform.errors import NotPossible, StudyError
 from cxr_platform.evaluation.predictions import Predictions
 from cxr_platform.evaluation.statistics.bootstrap import study_bootstrap
 from cxr_platform.evaluation.statistics.calibration import scale
 from cxr_platform.evaluation.statistics.measures import StrategyMeasures, strategy_measures
 from cxr_platform.evaluation.statistics.thresholds import ThresholdPerformance, cross_fitted_thresholds
-from cxr_platform.evaluation.study import Study
 from cxr_platform.evaluation.study_results import StudyResults, compute_study_results
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 
@@ -46,7 +46,7 @@ class OutOfFold:
 
 
 def out_of_fold(
-    study: Study, predictions: Predictions, strategy: str, target_sensitivity: float = TARGET_SENSITIVITY
+    study: StudyRecord, predictions: Predictions, strategy: str, target_sensitivity: float = TARGET_SENSITIVITY
 ) -> OutOfFold:
     """The facts of `strategy`.
 
@@ -75,7 +75,7 @@ def out_of_fold(
     )
 
 
-def check_strategy(study: Study, strategy: str) -> None:
+def check_strategy(study: StudyRecord, strategy: str) -> None:
     """Raises `StudyError` with the strategies that there are where `strategy` is not one of them."""
     if strategy not in study.strategies:
         raise StudyError(

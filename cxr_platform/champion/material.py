@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cxr_platform.config import DecodingConfig, Profile, QualityConfig
+from cxr_platform.domain.study import StudyRecord
 from cxr_platform.errors import StudyMismatch
 from cxr_platform.evaluation.predictions import Predictions
-from cxr_platform.evaluation.study import Study
 from cxr_platform.manifest.store import Manifest
 from cxr_platform.registry.bundle import Preprocessing
 from cxr_platform.validation import validate
@@ -22,7 +22,7 @@ class ChampionMaterial:
     """`folder` is that of the study, `data` its images in the order of the manifest, at the network's input size."""
 
     folder: Path
-    study: Study
+    study: StudyRecord
     predictions: Predictions
     profile: Profile
     manifest: Manifest

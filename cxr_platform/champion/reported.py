@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cxr_platform.domain.study import StudyRecord
 from cxr_platform.evaluation.credibility import confounding_warning
 from cxr_platform.evaluation.findings import Association
 from cxr_platform.evaluation.statistics.association import cramers_v, single_source, sources_of
-from cxr_platform.evaluation.study import Study
 from cxr_platform.evaluation.study_results import StudyResults
 from cxr_platform.evaluation.summary import INTERVALS
 
@@ -39,11 +39,12 @@ def reported(folder: Path, outcome: StudyResults) -> Reported:
     return Reported(confounding_warning(found), lines.get(BELIEF), limits)
 
 
-def _results(path: Path, study: Study) -> Mapping[str, Any]:
+def _results(path: Path, study: StudyRecord) -> Mapping[str, Any]:
     """The report's results; empty where there are none, or of another state of the study."""
     try:
         tree: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        same = tree["study"]["started"] == study.started and {*tree["study"]["strategies"]} == {*study.strategies}
+        known = study.model_dump(mode="json", include={"started", "strategies"})
+        same = all(tree["study"][key] == value for key, value in known.items())
         return tree if same and tree["manifest"]["content_hash"] == study.manifest.content_hash else {}
     except (OSError, ValueError, KeyError, TypeError):  # a report is made again in a minute; a model card does without
         return {}

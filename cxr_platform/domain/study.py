@@ -8,7 +8,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from pydantic import AwareDatetime, Field, field_validator
+from pydantic import AwareDatetime, Field, field_validator, model_validator
+from typing_extensions import Self
 
 from cxr_platform.config import Count, Profile, Protocol
 from cxr_platform.domain.strategies import STRATEGY_NAMES, ordered
@@ -151,10 +152,21 @@ class TrialState(Record):
     cpus: float
     gpus: float
 
+    @model_validator(mode="after")
+    def _check_epoch(self) -> Self:
+        if self.epoch > self.epochs:
+            raise ValueError(f"an epoch of at most {self.epochs}, not {self.epoch}")
+        return self
+
     @property
     def key(self) -> TrialKey:
         """Strategy and fold."""
         return TrialKey(self.strategy, self.fold)
+
+    @property
+    def remaining(self) -> float:
+        """Fraction of the epochs that are left, 0 to 1."""
+        return 1 - self.epoch / self.epochs
 
 
 def read_study(folder: Path) -> StudyRecord:
@@ -197,4 +209,4 @@ def _read_records(kind: type[R], folder: Path, pattern: str, wanted: Collection[
             continue
         except StudyError:
             records[key] = None
-    return {key: records[key] for key in sorted(records)}
+    return dict(sorted(records.items()))

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cxr_platform.domain.predictions import KEY_COLUMNS, PROBABILITY_COLUMNS
+from cxr_platform.domain.study import StudyRecord
 from cxr_platform.errors import PredictionsError
-from cxr_platform.evaluation.study import Study
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -48,7 +48,7 @@ class Predictions:
     probability: Mapping[str, Array]
 
 
-def load_predictions(folder: Path, study: Study) -> Predictions:
+def load_predictions(folder: Path, study: StudyRecord) -> Predictions:
     """Read and check `folder`/predictions.parquet against `study`.
 
     Raises `PredictionsError` naming strategy, fold and the first image ids when anything is missing, doubled,
@@ -68,7 +68,7 @@ def load_predictions(folder: Path, study: Study) -> Predictions:
     return _aligned(frame, study)
 
 
-def check_against_manifest(predictions: Predictions, study: Study, table: pa.Table, content_hash: str) -> None:
+def check_against_manifest(predictions: Predictions, study: StudyRecord, table: pa.Table, content_hash: str) -> None:
     """Check that `predictions` cover exactly the study images of the manifest that the study was run on.
 
     `table` needs the columns image_id, role and label. Raises `PredictionsError` naming the first images that differ.
@@ -120,7 +120,7 @@ def _check_filled(path: Path, frame: pd.DataFrame) -> None:
         )
 
 
-def _check_names(path: Path, frame: pd.DataFrame, study: Study) -> None:
+def _check_names(path: Path, frame: pd.DataFrame, study: StudyRecord) -> None:
     known = {"label": CLASSES, "strategy": study.strategies, "fold": tuple(range(study.folds))}
     for column, names in known.items():
         wrong = frame[~frame[column].isin(names)]
@@ -132,7 +132,7 @@ def _check_names(path: Path, frame: pd.DataFrame, study: Study) -> None:
             )
 
 
-def _check_complete(path: Path, frame: pd.DataFrame, study: Study) -> None:
+def _check_complete(path: Path, frame: pd.DataFrame, study: StudyRecord) -> None:
     present = set(zip(frame["strategy"], frame["fold"], strict=True))
     missing = [f"{s} fold {k}" for s in study.strategies for k in range(study.folds) if (s, k) not in present]
     if missing:
@@ -164,9 +164,9 @@ def _check_each_image_once(path: Path, frame: pd.DataFrame) -> None:
             )
 
 
-def _check_number(path: Path, frame: pd.DataFrame, study: Study) -> None:
+def _check_number(path: Path, frame: pd.DataFrame, study: StudyRecord) -> None:
     wanted, found = study.manifest.study_images, frame["image_id"].nunique()
-    if wanted not in (None, found):
+    if wanted != found:
         raise PredictionsError(
             f"{path}: expected predictions for the {wanted} study images of the manifest.",
             received=f"{found} images",
@@ -212,7 +212,7 @@ def _check_groups(path: Path, frame: pd.DataFrame) -> None:
         )
 
 
-def _aligned(frame: pd.DataFrame, study: Study) -> Predictions:
+def _aligned(frame: pd.DataFrame, study: StudyRecord) -> Predictions:
     frame = frame.sort_values("image_id", kind="stable")
     parts = {s: frame[frame["strategy"] == s] for s in study.strategies}
     images = parts[study.strategies[0]]

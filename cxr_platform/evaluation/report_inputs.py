@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cxr_platform.domain.study import StudyRecord, read_study
 from cxr_platform.errors import StudyError
 from cxr_platform.evaluation.evidence_files import Evidence, read_evidence
 from cxr_platform.evaluation.predictions import Predictions, check_against_manifest, load_predictions
-from cxr_platform.evaluation.study import Study, read_study
 from cxr_platform.evaluation.study_results import StudyResults, compute_study_results
 
 if TYPE_CHECKING:
@@ -38,12 +38,12 @@ class ReportInputs:
     `other` are the predictions of the same manifest under the other protocol.
     """
 
-    study: Study
+    study: StudyRecord
     predictions: Predictions
     results: StudyResults
     images: ManifestImages | None
     evidence: Evidence
-    other: tuple[Study, Predictions] | None = None
+    other: tuple[StudyRecord, Predictions] | None = None
 
     @property
     def synthetic(self) -> bool:
@@ -112,7 +112,7 @@ def read_pixels(manifest: "Manifest", image_ids: Sequence[str]) -> "np.ndarray":
     return np.stack([found[i] for i in image_ids]) if len(image_ids) else np.empty((0, size, size), np.uint8)
 
 
-def _other(folder: Path, study: Study, predictions: Predictions) -> tuple[Study, Predictions]:
+def _other(folder: Path, study: StudyRecord, predictions: Predictions) -> tuple[StudyRecord, Predictions]:
     other = read_study(folder)
     if other.manifest.content_hash != study.manifest.content_hash:
         raise StudyError(

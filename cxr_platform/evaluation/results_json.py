@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from cxr_platform.domain.study import StudyRecord
 from cxr_platform.evaluation.metrics import MEASURES, StrategyResult, difference, two_class
 from cxr_platform.evaluation.paper import ARXIV_ID, paper_matrix, paper_metrics
 from cxr_platform.evaluation.report_contents import ReportContents, Section
 from cxr_platform.evaluation.resource_use import ResourceUse
-from cxr_platform.evaluation.study import Study
 from cxr_platform.evaluation.study_results import RULE
 from cxr_platform.evaluation.summary import Summary, winner_line
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
@@ -27,7 +27,7 @@ def results_tree(contents: ReportContents) -> dict[str, Any]:
         "classes": list(CLASSES),
         "positive_class": POSITIVE_CLASS,
         "study": _study(results.study),
-        "manifest": asdict(results.study.manifest),
+        "manifest": results.study.manifest.model_dump(),
         "compute": _compute(contents.compute),
         "counts": results.counts,
         "majority_class_accuracy": results.majority_accuracy,
@@ -70,9 +70,9 @@ def _section(section: Section) -> dict[str, Any]:
     }
 
 
-def _study(study: Study) -> dict[str, Any]:
-    fields = ("name", "protocol", "folds", "strategies", "started", "versions", "hardware")
-    return {field: getattr(study, field) for field in fields}
+def _study(study: StudyRecord) -> dict[str, Any]:
+    fields = {"name", "protocol", "folds", "strategies", "started", "versions", "hardware"}
+    return study.model_dump(mode="json", include=fields)
 
 
 def _compute(compute: ResourceUse) -> dict[str, Any]:

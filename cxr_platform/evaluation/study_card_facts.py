@@ -1,16 +1,18 @@
 """Facts of a study as words for the study card, by name; what is not known has no entry."""
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from operator import attrgetter
+from typing import TYPE_CHECKING
 
+from cxr_platform.config import ScheduleConfig, SelectionConfig
 from cxr_platform.domain.interval import REPLICATES
 from cxr_platform.domain.strategies import TITLES
+from cxr_platform.domain.study import StudyRecord
 from cxr_platform.evaluation.credibility import external_text
 from cxr_platform.evaluation.findings import Findings
 from cxr_platform.evaluation.formatting import count, joined, percent, rate, text
 from cxr_platform.evaluation.report_contents import ReportContents
 from cxr_platform.evaluation.report_inputs import ManifestImages, ReportInputs
-from cxr_platform.evaluation.study import Study
 from cxr_platform.evaluation.summary import PROTOCOL_MEANING
 from cxr_platform.labels import CLASSES
 
@@ -59,7 +61,7 @@ def _of_study(inputs: ReportInputs) -> Iterator[tuple[str, str]]:
     study, results, predictions = inputs.study, inputs.results, inputs.predictions
     held_out = [int((predictions.fold == fold).sum()) for fold in range(study.folds)]
     yield "name", study.name
-    yield "started", study.started
+    yield "started", study.started.isoformat()
     yield "hash", study.manifest.content_hash
     yield "protocol", study.protocol
     yield "protocol_meaning", PROTOCOL_MEANING[study.protocol]
@@ -92,49 +94,42 @@ def _of_sources(inputs: ReportInputs) -> Iterator[tuple[str, str]]:
     yield "number_of_sources", count(len(totals), "collection", "collections")
 
 
-def _disjoint(study: Study) -> str:
+def _disjoint(study: StudyRecord) -> str:
     if study.protocol == "paper":
-        return "ManifestImages only: images of one patient may stand on both sides of a fold."
+        return "Images only: images of one patient may stand on both sides of a fold."
     return "Patients, where the collection names them, with all duplicates and near-duplicates found."
 
 
-def _of_profile(study: Study) -> dict[str, str]:
-    facts = {fact: str(value) for fact, path in SETTINGS.items() if (value := _at(study.profile, path)) is not None}
-    if (shift := _at(study.profile, "augmentation.shift_fraction")) is not None:
-        facts["shift"] = percent(100.0 * shift)
-    if (warmup := _at(study.profile, "training.warmup_fraction")) is not None:
-        facts["warmup"] = percent(100.0 * warmup)
-    schedules = {FAMILIES[family]: _at(study.profile, f"training.{family}") for family in _families(study)}
-    if all(schedules.values()):
-        facts["schedules"] = "; ".join(f"{name}: {_schedule(tree)}" for name, tree in schedules.items())
-    selection = _at(study.profile, "intake.selection")
-    return facts | (dict(_of_selection(selection)) if selection else {})
+def _of_profile(study: StudyRecord) -> dict[str, str]:
+    profile = study.profile
+    schedules = (f"{FAMILIES[family]}: {_schedule(getattr(profile.training, family))}" for family in _families(study))
+    return {
+        **{fact: str(attrgetter(path)(profile)) for fact, path in SETTINGS.items()},
+        "shift": percent(100.0 * profile.augmentation.shift_fraction),
+        "warmup": percent(100.0 * profile.training.warmup_fraction),
+        "schedules": "; ".join(schedules),
+        **dict(_of_selection(profile.intake.selection)),
+    }
 
 
-def _families(study: Study) -> list[str]:
+def _families(study: StudyRecord) -> list[str]:
     """Those of `FAMILIES` that have a strategy in the study."""
     ran = {name.rstrip("0123456789").rstrip("-").replace("-", "_") for name in study.strategies}
     return [family for family in FAMILIES if family in ran]
 
 
-def _schedule(tree: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in tree.items())
+def _schedule(schedule: ScheduleConfig) -> str:
+    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in vars(schedule).items())
 
 
-def _of_selection(selection: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    view = "Frontal images only" if selection.get("frontal_only") else "ManifestImages of every view"
-    single = " with a single finding" if selection.get("single_finding_only") else ""
-    normal = ", “no finding” counted as Normal" if selection.get("no_finding_is_normal") else ""
+def _of_selection(selection: SelectionConfig) -> Iterator[tuple[str, str]]:
+    view = "Frontal images only" if selection.frontal_only else "Images of every view"
+    single = " with a single finding" if selection.single_finding_only else ""
+    normal = ", “no finding” counted as Normal" if selection.no_finding_is_normal else ""
     yield "selection", f"{view}{single} whose label is one of the seven classes{normal}."
-    caps, limit = selection.get("caps"), selection.get("limit")
+    caps, limit = selection.caps, selection.limit
     chosen = "the paper's numbers of images a class, drawn at random" if caps == "paper" else "every eligible image"
     yield "caps", f"{chosen[:1].upper()}{chosen[1:]}{'' if limit is None else f', at most {limit} a class'}."
-
-
-def _at(tree: Any, path: str) -> Any:
-    for key in path.split("."):
-        tree = tree.get(key) if isinstance(tree, Mapping) else None
-    return tree
 
 
 def _of_images(inputs: ReportInputs) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from cxr_platform.domain.study import StudyRecord
 from cxr_platform.evaluation.metrics import (
     Results,
     StrategyResult,
@@ -14,7 +15,6 @@ from cxr_platform.evaluation.metrics import (
 )
 from cxr_platform.evaluation.predictions import Predictions
 from cxr_platform.evaluation.statistics.association import single_source
-from cxr_platform.evaluation.study import Study
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Decision:
 class StudyResults:
     """`strategies`: figures by name, in the paper's order; `counts` are images by class, then source."""
 
-    study: Study
+    study: StudyRecord
     counts: Mapping[str, Mapping[str, int]]
     strategies: Mapping[str, StrategyResult]
 
@@ -77,7 +77,7 @@ class StudyResults:
         return single_source(self.counts)
 
 
-def compute_study_results(study: Study, predictions: Predictions) -> StudyResults:
+def compute_study_results(study: StudyRecord, predictions: Predictions) -> StudyResults:
     """Compute the figures of every strategy of `study`."""
     results = {name: evaluate(predictions, name) for name in study.strategies}
     return StudyResults(study, source_counts(predictions), results)

@@ -231,7 +231,7 @@ def _calibration(findings: Findings) -> list[str]:
 
 
 def _unlike_paper(results: StudyResults) -> list[str]:
-    pixels = results.study.profile.get("model", {}).get("input_size", PAPER_PIXELS)
+    pixels = results.study.profile.model.input_size
     ours = (results.images, results.study.folds, pixels)
     paper = (sum(PAPER_COUNTS.values()), paper_tables()["folds"], PAPER_PIXELS)
     if ours == paper:

@@ -6,15 +6,14 @@ from functools import cached_property
 from pathlib import Path
 
 from cxr_platform.config import Profile
+from cxr_platform.domain.study import StudyRecord
 from cxr_platform.errors import WeightsError
 from cxr_platform.evaluation.predictions import Predictions
-from cxr_platform.evaluation.study import Study
 from cxr_platform.manifest.store import Manifest
 from cxr_platform.models.initial_weights import BackboneWeights
 from cxr_platform.models.weights import find_weights, load_backbone_weights
 from cxr_platform.training.data import StudyData, load_study_data
 from cxr_platform.training.folder import StudyFolder
-from cxr_platform.validation import validate
 
 Progress = Callable[[str, int, int], None]
 """Told what is done: a title, how much of it, out of how much."""
@@ -25,23 +24,23 @@ class Workspace:
     """One study with the manifest that it was run on. Heavy things are read when they are first asked for."""
 
     folder: StudyFolder
-    study: Study
+    study: StudyRecord
     predictions: Predictions
     winner: str
     manifest: Manifest
     progress: Progress
     named_weights: Path | None = None
 
-    @cached_property
+    @property
     def profile(self) -> Profile:
         """The profile with which the study was run."""
-        return validate(Profile, self.study.profile, f"profile of {self.folder.root}")
+        return self.study.profile
 
     @cached_property
     def data(self) -> StudyData:
         """The study images as trials saw them: uint8 (N, S, S) at the profile's input size."""
         protocol = self.study.protocol
-        return load_study_data(self.manifest, protocol, self.study.folds, self.profile.model.input_size)  # type: ignore[arg-type]
+        return load_study_data(self.manifest, protocol, self.study.folds, self.profile.model.input_size)
 
     @cached_property
     def imagenet(self) -> BackboneWeights:

@@ -25,7 +25,7 @@ Metric = tuple[str, float, int]
 
 def study_params(finished: Finished) -> dict[str, str]:
     """The profile, under the names by which its settings are overridden."""
-    return {".".join(map(_allowed, path)): str(value) for path, value in flatten(finished.study.profile)}
+    return {".".join(map(_allowed, path)): str(value) for path, value in flatten(finished.study.profile.to_dict())}
 
 
 def study_tags(finished: Finished) -> dict[str, str]:
@@ -38,7 +38,7 @@ def study_tags(finished: Finished) -> dict[str, str]:
         "synthetic": study.manifest.synthetic,
         "manifest": study.manifest.path,
         "manifest_sha256": study.manifest.content_hash,
-        "started": study.started,
+        "started": study.started.isoformat(),
         "winner": winner["winner"],
         **{f"version.{name}": version for name, version in study.versions.items()},
     }

@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from cxr_platform.domain.study import StudyRecord, read_study
 from cxr_platform.errors import StudyError
-from cxr_platform.evaluation.study import Study, read_study
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Finished:
     """`results` is results.json; `trials` are those that were kept: trial.json each, its curves under `history`."""
 
     folder: Path
-    study: Study
+    study: StudyRecord
     results: Mapping[str, Any]
     trials: tuple[Mapping[str, Any], ...]
 
@@ -51,7 +51,7 @@ def _results(folder: Path) -> dict[str, Any]:
     return tree
 
 
-def _trial_folders(folder: Path, study: Study) -> list[Path]:
+def _trial_folders(folder: Path, study: StudyRecord) -> list[Path]:
     """Folders of the trials behind the pooled predictions; fewer where they were not kept."""
     places = (folder / "trials" / s / f"fold-{k}" for s in study.strategies for k in range(study.folds))
     return [place for place in places if (place / "trial.json").is_file()]

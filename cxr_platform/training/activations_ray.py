@@ -16,7 +16,7 @@ from cxr_platform.models.frozen import FrozenBackbone, chunks, view_transforms
 from cxr_platform.models.initial_weights import BackboneWeights
 from cxr_platform.training.devices import limit_process
 from cxr_platform.training.progress import Progress
-from cxr_platform.training.study import Study
+from cxr_platform.training.study import StudyRun
 
 WAITING_SECONDS = 60.0
 """Without any worker that has found its place, after which that is told."""
@@ -26,7 +26,7 @@ RESTARTS = 20
 
 
 def compute_activations(
-    study: Study, cuts: tuple[str, ...], cpus: float, gpu: float, progress: Progress
+    study: StudyRun, cuts: tuple[str, ...], cpus: float, gpu: float, progress: Progress
 ) -> dict[str, list[Any]]:
     """Cut → references to chunks (1 + views, n, …) float16 of all study images, in order.
 
@@ -50,7 +50,7 @@ def compute_activations(
             ray.kill(worker)
 
 
-def _gather(study: Study, cuts: tuple[str, ...], workers: list[Any], progress: Progress) -> dict[str, list[Any]]:
+def _gather(study: StudyRun, cuts: tuple[str, ...], workers: list[Any], progress: Progress) -> dict[str, list[Any]]:
     profile, images = study.plan.profile, study.data.images
     transforms = view_transforms(len(images), profile.model.input_size, profile.augmentation, profile.seed)
     parts = list(chunks(len(images)))
@@ -83,7 +83,7 @@ def _next_answer(asked: list[Any], progress: Progress) -> Any:
     return answers[0]
 
 
-def _start_workers(study: Study, cuts: tuple[str, ...], cpus: float, gpu: float) -> list[Any]:
+def _start_workers(study: StudyRun, cuts: tuple[str, ...], cpus: float, gpu: float) -> list[Any]:
     there = ray.cluster_resources()  # not what an autoscaler may add, or a part would wait for a node that never comes
     fit = there.get("GPU", 0.0) / gpu if gpu else there.get("CPU", 0.0) / cpus
     count = max(1, min(len(list(chunks(len(study.data.images)))), int(fit + 1e-6)))

@@ -17,19 +17,17 @@ from cxr_platform.models.initial_weights import BackboneWeights
 from cxr_platform.models.weights import find_weights, load_backbone_weights
 from cxr_platform.training.champion_folder import ChampionFolder, ChampionRun, read_champion
 from cxr_platform.training.checkpoint import epoch_of
-from cxr_platform.training.data import load_study_data
+from cxr_platform.training.data import load_study_data, manifest_facts
 from cxr_platform.training.folder import StudyFolder
 from cxr_platform.training.plan import StudyPlan, cuts_of
 from cxr_platform.training.progress import Progress
-from cxr_platform.training.study import Study
+from cxr_platform.training.study import StudyRun
 from cxr_platform.training.trial import Epoch
 
 if TYPE_CHECKING:
     from cxr_platform.manifest.store import Manifest
 
 __all__ = ["ChampionRequest", "ChampionRun", "read_champion", "train_champion"]
-
-MANIFEST_FACTS = ("content_hash", "images", "synthetic", "counts")
 
 
 def _ignore(_: object) -> None:
@@ -66,13 +64,12 @@ def train_champion(request: ChampionRequest) -> Path:
     strategy_by_name(request.strategy)
     seed = request.profile.seed if request.seed is None else request.seed
     profile = replace(request.profile, seed=seed)
-    facts = {key: request.manifest.info[key] for key in MANIFEST_FACTS if key in request.manifest.info}
-    plan = StudyPlan("champion", "grouped", (request.strategy,), profile, facts)
+    plan = StudyPlan("champion", "grouped", (request.strategy,), profile, manifest_facts(request.manifest))
 
-    def study() -> Study:
+    def study() -> StudyRun:
         imagenet = _imagenet(plan, request.imagenet_weights)
         data = load_study_data(request.manifest, plan.protocol, profile.folds, profile.model.input_size)
-        return Study(plan, StudyFolder(request.folder), data, imagenet)
+        return StudyRun(plan, StudyFolder(request.folder), data, imagenet)
 
     return run_champion(plan, request.folder, study, request.ray_address, request.on_epoch, request.on_note)
 
@@ -80,7 +77,7 @@ def train_champion(request: ChampionRequest) -> Path:
 def run_champion(
     plan: StudyPlan,
     root: Path,
-    study: Callable[[], Study],
+    study: Callable[[], StudyRun],
     address: str | None = None,
     on_epoch: Callable[[Epoch], None] = _ignore,
     on_note: Callable[[str], None] = _ignore,
@@ -105,7 +102,7 @@ def champion_identity(plan: StudyPlan) -> dict[str, Any]:
 
 
 def _train(
-    study: Study,
+    study: StudyRun,
     folder: ChampionFolder,
     start: Path | None,
     address: str | None,

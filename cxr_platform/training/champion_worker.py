@@ -16,10 +16,10 @@ from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import CxrError, StudyError
 from cxr_platform.training.champion_folder import ChampionFolder
 from cxr_platform.training.checkpoint import checkpoint_name, read_checkpoint, write_checkpoint
-from cxr_platform.training.devices import keras_backend, limit_process
+from cxr_platform.training.devices import hardware, keras_backend, limit_process, package_versions
 from cxr_platform.training.plan import cuts_of
 from cxr_platform.training.step import usable_devices
-from cxr_platform.training.study import Study, environment, inputs_of
+from cxr_platform.training.study import StudyRun, inputs_of
 from cxr_platform.training.trial import (
     Position,
     TrialData,
@@ -41,7 +41,7 @@ class Job:
     `activations`: cut → references to chunks, as trials get them.
     """
 
-    study: Study
+    study: StudyRun
     folder: ChampionFolder
     start: Path | None
     activations: Mapping[str, Sequence[Any]]
@@ -80,20 +80,21 @@ def _train(job: Job) -> None:
         "strategy": name,
         "seed": seed,
         "backend": keras_backend(),
-        "manifest": dict(job.study.plan.manifest),
+        "manifest": job.study.plan.manifest.model_dump(),
         "images": len(job.study.data.labels),
         "epochs": len(history),
         "seconds": sum(epoch.seconds for epoch in history),
         "devices": devices,
         "cut": strategy.cut,
         "trained_layers": network.trained_layers,
-        **{key: value for key, value in environment().items() if key != "started"},
+        "versions": package_versions(),
+        "hardware": hardware().model_dump(),
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
     job.folder.store(network, history, facts)
 
 
-def champion_seed(study: Study) -> int:
+def champion_seed(study: StudyRun) -> int:
     """The seed of the champion's start: that of a fold that no study has."""
     return trial_seed(study.plan.profile.seed, NO_FOLD)
 

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 
 from cxr_platform.config import Protocol
+from cxr_platform.domain.study import ManifestFacts
 from cxr_platform.errors import FoldError
 from cxr_platform.intake.resize import resize_images
 from cxr_platform.labels import class_index
@@ -63,5 +65,18 @@ def load_study_data(manifest: "Manifest", protocol: Protocol, folds: int, input_
     )
 
 
-def _strings(table: "object", column: str) -> np.ndarray:
-    return np.array(table[column].to_pylist())  # type: ignore[index]
+def manifest_facts(manifest: "Manifest") -> ManifestFacts:
+    """Return what `study.json` states about `manifest`."""
+    info = manifest.info
+    return ManifestFacts(
+        content_hash=info["content_hash"],
+        path=manifest.folder.name,
+        images=info["images"],
+        study_images=manifest.table(["role"])["role"].to_pylist().count("study"),
+        synthetic=info["synthetic"],
+        counts=info["counts"],
+    )
+
+
+def _strings(table: pa.Table, column: str) -> np.ndarray:
+    return np.array(table[column].to_pylist())

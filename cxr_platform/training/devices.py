@@ -3,11 +3,16 @@
 import contextlib
 import math
 import os
+import platform
 import shutil
 import subprocess
+from importlib import metadata
 
 from cxr_platform.config import ResourcesConfig
+from cxr_platform.domain.study import Hardware
 from cxr_platform.errors import ConfigError
+
+REPORTED_PACKAGES = ("keras", "tensorflow", "jax", "ray", "numpy", "scikit-learn", "pyarrow", "cxr-platform")
 
 GIB_A_TRIAL = 2.5
 """Memory of a GPU that one trial at 200 px and batch 32 needs, its context included. An estimate, with room."""
@@ -48,9 +53,24 @@ def gpu_memory_gib() -> float | None:
     return min(sizes) / 1024 if sizes else None
 
 
-def hardware() -> dict[str, object]:
-    """Processor, its cores, and the names of the GPUs here."""
-    return {"processor": _processor(), "processors": os.cpu_count(), "gpus": _ask_gpus("name")}
+def hardware() -> Hardware:
+    """Return processor and GPUs of this machine."""
+    return Hardware(
+        processor=_processor(),
+        processors=os.cpu_count(),
+        gpus=tuple(_ask_gpus("name")),
+        machine=platform.machine(),
+        system=platform.system(),
+    )
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages in `REPORTED_PACKAGES` that are installed."""
+    versions = {"python": platform.python_version()}
+    for package in REPORTED_PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    return versions
 
 
 def limit_process(cpus: float, gpu_fraction: float) -> None:

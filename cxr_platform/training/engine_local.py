@@ -11,11 +11,11 @@ from cxr_platform.models.frozen import FrozenBackbone, chunks, view_transforms
 from cxr_platform.training.devices import gpu_memory_gib
 from cxr_platform.training.plan import Share, cuts_of
 from cxr_platform.training.progress import Progress
-from cxr_platform.training.study import Study, execute_trial, inputs_of
+from cxr_platform.training.study import StudyRun, execute_trial, inputs_of
 from cxr_platform.training.trial import Workbench
 
 
-def run(study: Study, todo: list[TrialKey], progress: Progress) -> dict[TrialKey, str]:
+def run(study: StudyRun, todo: list[TrialKey], progress: Progress) -> dict[TrialKey, str]:
     """An `Engine`. A trial that fails is tried again as often as the profile says."""
     profile = study.plan.profile
     bench = Workbench(profile.model, profile.training, study.imagenet)
@@ -26,9 +26,9 @@ def run(study: Study, todo: list[TrialKey], progress: Progress) -> dict[TrialKey
         inputs = inputs_of(study, key, activations)
         for attempt in range(profile.resources.retries + 1):
             try:
-                summary = execute_trial(study, bench, key, inputs, share, partial(progress.epoch, key))
+                record = execute_trial(study, bench, key, inputs, share, partial(progress.epoch, key))
                 study.folder.check_held()
-                progress.finished(key, summary)
+                progress.finished(record)
                 break
             except CxrError:
                 raise
@@ -42,7 +42,7 @@ def run(study: Study, todo: list[TrialKey], progress: Progress) -> dict[TrialKey
     return failures
 
 
-def compute_activations(study: Study, cuts: tuple[str, ...], progress: Progress) -> dict[str, list[np.ndarray]]:
+def compute_activations(study: StudyRun, cuts: tuple[str, ...], progress: Progress) -> dict[str, list[np.ndarray]]:
     """Cut → chunks (1 + views, n, …) of all study images, in order."""
     if not cuts or study.imagenet is None:
         return {}

@@ -24,7 +24,7 @@ from cxr_platform.training.activations_ray import compute_activations
 from cxr_platform.training.devices import gpu_memory_gib, gpu_share, limit_process
 from cxr_platform.training.plan import Share, cuts_of
 from cxr_platform.training.progress import Progress
-from cxr_platform.training.study import Study, execute_trial, inputs_of
+from cxr_platform.training.study import StudyRun, execute_trial, inputs_of
 from cxr_platform.training.trial import Epoch, Workbench
 from cxr_platform.training.tune_hooks import LOST, InOrder, Stop, Watch
 
@@ -33,7 +33,7 @@ from cxr_platform.training.tune_hooks import LOST, InOrder, Stop, Watch
 class Shared:
     """What all trials read from the object store: the study, and cut → references to chunks of activations."""
 
-    study: Study
+    study: StudyRun
     activations: Mapping[str, Sequence[Any]]
     share: Share
 
@@ -44,7 +44,7 @@ class RayEngine:
     def __init__(self, address: str | None = None) -> None:
         self._address = address
 
-    def __call__(self, study: Study, todo: list[TrialKey], progress: Progress) -> dict[TrialKey, str]:
+    def __call__(self, study: StudyRun, todo: list[TrialKey], progress: Progress) -> dict[TrialKey, str]:
         """Run `todo`; returns the failures. Raises `KeyboardInterrupt` when the user stopped Tune."""
         with connection(self._address):
             cpus, gpu = trial_resources(study.plan.profile.resources, len(todo))
@@ -96,8 +96,8 @@ def _rounds(shared: Shared, todo: list[TrialKey], progress: Progress) -> dict[Tr
     return failures
 
 
-def _positions(study: Study, keys: Sequence[TrialKey]) -> dict[TrialKey, int]:
-    return {key: study.folder.epoch_of(key) for key in keys}
+def _positions(study: StudyRun, keys: Sequence[TrialKey]) -> dict[TrialKey, int]:
+    return {key: study.folder.last_epoch(key) for key in keys}
 
 
 def _tune(shared: Shared, todo: list[TrialKey], progress: Progress) -> "dict[TrialKey, _Failure]":
@@ -163,17 +163,17 @@ def _trial(config: dict[str, Any], shared: Shared) -> None:
     """
     key = TrialKey(*config["trial"])
     if shared.study.folder.is_finished(key):  # stored by a worker that died before it could say so
-        tune.report({"summary": shared.study.folder.trial_summary(key)})
+        tune.report({"record": shared.study.folder.trial_record(key)})
         return
     activations = {cut: ray.get(list(shared.activations[cut])) for cut in cuts_of([key.strategy])}
     bench, inputs = _workbench(shared), inputs_of(shared.study, key, activations)
     try:
-        summary = execute_trial(shared.study, bench, key, inputs, shared.share, _tell)
+        record = execute_trial(shared.study, bench, key, inputs, shared.share, _tell)
     except CxrError as error:
         tune.report({"refused": error, "key": key})
         raise
     else:
-        tune.report({"summary": summary})
+        tune.report({"record": record})
 
 
 def _tell(epoch: Epoch) -> None:

@@ -1,14 +1,19 @@
-"""A study on disk: `study.json`, one folder a finished trial, and the pooled predictions.
+"""A study on disk: `study.json`, one folder per finished trial, and the pooled predictions.
 
-A trial's folder is whole or not there (`storage.files`): a study continues after any interruption, on whatever machine,
-by looking at which folders exist. The root may be in an object store.
+    study.json                                   StudyRecord
+    trials/STRATEGY/fold-K/                      a finished trial: trial.json, history.parquet, predictions.parquet,
+                                                 model.weights.h5
+    trials/STRATEGY/fold-K.run/                  a trial that is not finished (`heartbeat`)
+    predictions.parquet                          the predictions of all strategies that are finished on every fold
+
+A trial's folder is complete or absent (`storage.files`), so that a study continues after any interruption, on any
+machine: the trials whose folder exists are finished. The root may be in an object store.
 """
 
 import io
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +21,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cxr_platform.config import differences
+from cxr_platform.config import Profile, Protocol, differences
 from cxr_platform.domain.predictions import PREDICTIONS_SCHEMA
 from cxr_platform.domain.strategies import STRATEGY_NAMES
-from cxr_platform.domain.study import TrialKey
+from cxr_platform.domain.study import RERUN, StudyRecord, TrialKey, TrialRecord, TrialState, read_study
 from cxr_platform.errors import PredictionsError, StorageError, StudyError, StudyMismatch
 from cxr_platform.labels import CLASSES
-from cxr_platform.records import read_description
 from cxr_platform.storage.files import (
     make_folder,
     new_folder,
@@ -35,12 +39,13 @@ from cxr_platform.storage.files import (
 from cxr_platform.storage.lock import Check, folder_lock
 from cxr_platform.storage.paths import absolute, is_remote
 from cxr_platform.training.data import StudyData
-from cxr_platform.training.plan import StudyPlan
+from cxr_platform.training.devices import hardware, package_versions
+from cxr_platform.training.heartbeat import STATE, utc_now
+from cxr_platform.training.plan import StudyPlan, study_identity
 from cxr_platform.training.trial import Epoch, TrialResult
+from cxr_platform.validation import parse_record
 
 PROBE_BYTES = 2**20
-STATED = ("identity", "strategies", "folds")
-"""What a `study.json` says that can be continued or reported."""
 
 
 class StudyFolder:
@@ -51,22 +56,22 @@ class StudyFolder:
         self._check: Check | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """What trials elsewhere need; the lock is held by one process."""
+        """Leave out the lock, which one process holds."""
         return {"root": self.root, "_check": None}
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the study for this process (`storage.lock`); `StorageError` when another one has it."""
+        """Hold the study for this process (`storage.lock`); raise `StorageError` if another one has it."""
         with folder_lock(self.root) as self._check:
             yield
 
     def check_held(self) -> None:
-        """Raises `StorageError` when this process held the study, and another one may have it by now."""
+        """Raise `StorageError` if this process held the study and has lost the lock."""
         if self._check is not None:
             self._check()
 
-    def can_keep(self, key: TrialKey) -> bool:
-        """Whether this process can write, and some more than a few bytes, where the trial does."""
+    def is_writable(self, key: TrialKey) -> bool:
+        """Return True if this process can write a file of `PROBE_BYTES` where the trial does."""
         probe = self.running_folder(key) / ".probe"
         try:
             with write_errors(probe):
@@ -77,126 +82,114 @@ class StudyFolder:
             return False
         return True
 
-    def start(self, plan: StudyPlan, facts: Mapping[str, Any]) -> None:
+    def start(self, plan: StudyPlan) -> None:
         """Write `study.json`, or continue the study that it describes; earlier strategies stay if they are complete.
 
-        `facts` are versions, hardware and the date. Raises `StudyMismatch` with the differences when the folder holds
-        a study of another configuration or manifest, `StorageError` when it cannot be written.
+        Raises `StudyMismatch` with the differences if the folder holds a study of another configuration or manifest,
+        `StorageError` if it cannot be written.
         """
-        strategies = plan.strategies
         if (self.root / "study.json").exists():
-            known = self.description()
-            self._check_same(plan, known)
-            facts = {key: known[key] for key in facts if key in known}
-            together = {*self.complete(known["strategies"], plan.profile.folds), *plan.strategies}
+            known = self.record()
+            self._check_identity(known, plan.identity())
+            together = {*self.complete(known.strategies, plan.profile.folds), *plan.strategies}
             strategies = tuple(name for name in STRATEGY_NAMES if name in together)
+            record = known.model_copy(
+                update={"strategies": strategies, "profile": plan.profile, "manifest": plan.manifest}
+            )
+        else:
+            record = StudyRecord(
+                name=plan.name,
+                protocol=plan.protocol,
+                strategies=plan.strategies,
+                folds=plan.profile.folds,
+                identity=plan.identity(),
+                profile=plan.profile,
+                manifest=plan.manifest,
+                versions=package_versions(),
+                hardware=hardware(),
+                started=utc_now(),
+            )
         self._remove_leftovers()
-        description = {
-            "schema_version": 1,
-            "name": plan.name,
-            "protocol": plan.protocol,
-            "strategies": list(strategies),
-            "folds": plan.profile.folds,
-            "identity": plan.identity(),
-            "profile": plan.profile.to_dict(),
-            "manifest": dict(plan.manifest),
-            **facts,
-        }
-        write_json(self.root / "study.json", description)
+        self._write(record)
 
-    def begun_with(self, plan: StudyPlan) -> str | None:
-        """Content hash of the manifest of the study that stands here; `None` where none does.
+    def known_manifest(self, profile: Profile, protocol: Protocol) -> str | None:
+        """Return the content hash of the manifest of the study in this folder, or `None` if there is no study.
 
-        Raises `StudyMismatch` where `plan`, whatever its manifest, is not of that study.
+        Raises `StudyMismatch` if that study has other settings than `profile` and `protocol`.
         """
         if not (self.root / "study.json").exists():
             return None
-        known = self.description()
-        found = str(known["identity"].get("manifest"))
-        self._check_same(replace(plan, manifest={"content_hash": found}), known)
-        return found
+        known = self.record()
+        content_hash = known.manifest.content_hash
+        self._check_identity(known, study_identity(profile, protocol, content_hash))
+        return content_hash
 
-    def state_strategies(self, names: Iterable[str]) -> None:
-        """Say in `study.json` which strategies the pooled predictions hold."""
-        write_json(self.root / "study.json", {**self.description(), "strategies": list(names)})
+    def set_strategies(self, names: Iterable[str]) -> None:
+        """Write into `study.json` which strategies the pooled predictions hold."""
+        self._write(self.record().model_copy(update={"strategies": tuple(names)}))
 
-    def description(self) -> dict[str, Any]:
-        """The content of `study.json`; `StudyError` when it is absent, damaged or another program's."""
-        content = read_description(self.root)
-        missing = [name for name in STATED if name not in content]
-        if missing:
-            raise StudyError(
-                f"Expected {', '.join(STATED)} in {self.root / 'study.json'}.",
-                received=f"no {', '.join(missing)}",
-                advice="Give another NAME.",
-            )
-        return content
+    def record(self) -> StudyRecord:
+        """Return the content of `study.json`; raise `StudyError` if it is absent or damaged."""
+        return read_study(self.root)
 
-    def complete(self, strategies: Iterable[str], folds: int) -> list[str]:
-        """Those of `strategies` that are finished on every fold."""
-        return [s for s in strategies if all(self.is_finished(TrialKey(s, fold)) for fold in range(folds))]
+    def complete(self, strategies: Iterable[str], folds: int) -> tuple[str, ...]:
+        """Return those of `strategies` that are finished on every fold."""
+        return tuple(s for s in strategies if all(self.is_finished(TrialKey(s, fold)) for fold in range(folds)))
 
     def trial_folder(self, key: TrialKey) -> Path:
-        """Where the trial's files are when it is finished."""
+        """Return the folder of the finished trial."""
         return self.root / "trials" / key.strategy / f"fold-{key.fold}"
 
     def running_folder(self, key: TrialKey) -> Path:
-        """What the trial leaves while it runs (`running.Running`)."""
+        """Return the folder of the trial while it runs."""
         return self.trial_folder(key).with_name(f"fold-{key.fold}.run")
 
-    def epoch_of(self, key: TrialKey) -> int:
-        """The last epoch that a running trial told of; 0 where it told of none."""
+    def last_epoch(self, key: TrialKey) -> int:
+        """Return the last epoch in the state of a running trial; 0 if there is no state."""
+        file = self.running_folder(key) / STATE
         try:
-            return int(json.loads((self.running_folder(key) / "state.json").read_text(encoding="utf-8"))["epoch"])
-        except (OSError, ValueError, KeyError, TypeError):
+            return parse_record(TrialState, file.read_bytes(), str(file), StudyError).epoch
+        except (OSError, StudyError):
             return 0
 
     def is_finished(self, key: TrialKey) -> bool:
-        """Whether the trial's files are there, whole; one whose `trial.json` is damaged is to be run again."""
-        file = self.trial_folder(key) / "trial.json"
+        """Return True if the trial is stored; one whose `trial.json` is damaged has to be run again."""
         try:
-            with read_errors(file, remote_only=True):
-                content = file.read_bytes()
-            return isinstance(json.loads(content), dict)
-        except (FileNotFoundError, NotADirectoryError, ValueError):
+            self.trial_record(key)
+        except (FileNotFoundError, NotADirectoryError, StudyError):
             return False
+        return True
 
-    def write_trial(self, key: TrialKey, data: StudyData, result: TrialResult, facts: Mapping[str, Any]) -> None:
+    def trial_record(self, key: TrialKey) -> TrialRecord:
+        """Return the record of a finished trial; raise `StudyError` if it is damaged."""
+        file = self.trial_folder(key) / "trial.json"
+        with read_errors(file, remote_only=True):
+            content = file.read_bytes()
+        return parse_record(TrialRecord, content, str(file), StudyError, RERUN)
+
+    def write_trial(self, record: TrialRecord, data: StudyData, result: TrialResult) -> None:
         """Store a finished trial: `trial.json`, `history.parquet`, `predictions.parquet`, `model.weights.h5`.
 
-        One that is finished already stays as it is: after the loss of a head a trial of before may still come to its
-        end on a node that has not noticed, beside the one that took its place.
+        A trial that is already stored stays as it is: after the loss of a head node, an earlier attempt may finish on
+        a node that has not noticed, beside the attempt that replaced it.
         """
         try:
-            if not self.is_finished(key):
-                self._write_trial(key, data, result, facts)
+            if not self.is_finished(record.key):
+                self._write_trial(record, data, result)
         except StorageError:
-            if not self.is_finished(key):
+            if not self.is_finished(record.key):
                 raise
-        remove(self.running_folder(key))
+        remove(self.running_folder(record.key))
 
-    def _write_trial(self, key: TrialKey, data: StudyData, result: TrialResult, facts: Mapping[str, Any]) -> None:
-        with new_folder(self.trial_folder(key), "trial.json") as partial:
-            test = data.rows_of_fold(key.fold)
+    def _write_trial(self, record: TrialRecord, data: StudyData, result: TrialResult) -> None:
+        with new_folder(self.trial_folder(record.key), "trial.json") as partial:
+            rows = data.rows_of_fold(record.fold)
             pq.write_table(history_table(result.history), partial / "history.parquet")
-            pq.write_table(predictions_table(key, data, test, result.probabilities), partial / "predictions.parquet")
+            pq.write_table(
+                predictions_table(record.key, data, rows, result.probabilities), partial / "predictions.parquet"
+            )
             result.network.upper.save_weights(partial / "model.weights.h5")
-            summary = {
-                "strategy": key.strategy,
-                "fold": key.fold,
-                "cut": result.network.strategy.cut,
-                "trained_layers": result.network.trained_layers,
-                "images": {"train": len(data.labels) - len(test), "test": len(test)},
-                "accuracy": float(np.mean(result.probabilities.argmax(1) == data.labels[test])),
-                "seconds": result.seconds,
-                **facts,
-            }
-            (partial / "trial.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
-
-    def trial_summary(self, key: TrialKey) -> dict[str, Any]:
-        """The content of a finished trial's `trial.json`."""
-        content: dict[str, Any] = json.loads((self.trial_folder(key) / "trial.json").read_text(encoding="utf-8"))
-        return content
+            (partial / "trial.json").write_bytes(record.to_json())
 
     def pool(self, keys: Iterable[TrialKey]) -> Path:
         """Join the trials' predictions into `predictions.parquet`; `PredictionsError` names trials that are missing."""
@@ -226,8 +219,8 @@ class StudyFolder:
                 advice=f"Remove {file.parent}: the same command then runs this trial again.",
             ) from error
 
-    def _check_same(self, plan: StudyPlan, known: Mapping[str, Any]) -> None:
-        changes = list(differences(known["identity"], json.loads(json.dumps(plan.identity()))))
+    def _check_identity(self, known: StudyRecord, identity: dict[str, Any]) -> None:
+        changes = list(differences(known.identity, identity))
         if changes:
             raise StudyMismatch(
                 f"Expected the configuration and manifest with which the study in {self.root} was started.",
@@ -235,19 +228,22 @@ class StudyFolder:
                 advice="Give the study another NAME, or go back to what it was started with.",
             )
 
+    def _write(self, record: StudyRecord) -> None:
+        write_json(self.root / "study.json", record.model_dump(mode="json"))
+
     def _remove_leftovers(self) -> None:
-        """What an interrupted run was writing, where that has another name than what is finished."""
+        """Remove partly written trial folders of an interrupted run. An object store has none."""
         for leftover in () if is_remote(self.root) else self.root.glob("trials/*/.fold-*"):
             remove(leftover)
 
 
 def history_table(history: Iterable[Epoch]) -> pa.Table:
-    """One row an epoch."""
+    """Return one row per epoch."""
     return pa.Table.from_pylist([asdict(epoch) for epoch in history])
 
 
 def predictions_table(key: TrialKey, data: StudyData, rows: np.ndarray, probabilities: np.ndarray) -> pa.Table:
-    """Out-of-fold predictions of `rows` in the schema of the design; `probabilities` (len(rows), 7)."""
+    """Return the out-of-fold predictions of `rows` in `PREDICTIONS_SCHEMA`; `probabilities` are (len(rows), 7)."""
     columns = {
         "image_id": data.image_ids[rows],
         "group_id": data.group_ids[rows],

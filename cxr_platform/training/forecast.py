@@ -7,7 +7,7 @@ from statistics import fmean
 from cxr_platform.config import Profile
 from cxr_platform.domain.strategies import STRATEGY_NAMES
 from cxr_platform.domain.study import TrialKey
-from cxr_platform.training.plan import StudyPlan
+from cxr_platform.training.plan import planned_trials
 from cxr_platform.training.simulation import Conditions, Simulated, lengthened, simulate
 
 Order = Callable[[list[TrialKey], Mapping[str, float]], list[TrialKey]]
@@ -46,9 +46,9 @@ class Forecast:
 def study_trials(profile: Profile, strategies: Sequence[str], count: int) -> list[TrialKey]:
     """`count` trials in the order in which a study of `profile` would run them, as many of each strategy as can be."""
     folds = -(-count // len(strategies))
-    plan = StudyPlan("", "grouped", tuple(strategies), replace(profile, folds=folds), {})
-    chosen = set(sorted(plan.trials(), key=lambda key: key.fold)[:count])
-    return [key for key in plan.trials() if key in chosen]
+    trials = planned_trials(replace(profile, folds=folds), strategies)
+    chosen = set(sorted(trials, key=lambda key: key.fold)[:count])
+    return [key for key in trials if key in chosen]
 
 
 def forecast(

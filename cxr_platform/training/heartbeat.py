@@ -1,9 +1,9 @@
-"""What a trial leaves in the study's folder while it runs: where it stands, and a checkpoint to go on from.
+"""What a trial leaves in the study's folder while it runs: its state, and a checkpoint to continue from.
 
-    trials/STRATEGY/fold-K.run/state.json     for whoever asks how the study is (`cxr study status`)
-    trials/STRATEGY/fold-K.run/position.npz   taken up by the next process that runs this trial, on whatever node
+    trials/STRATEGY/fold-K.run/state.json     TrialState, for `cxr study status`
+    trials/STRATEGY/fold-K.run/position.npz   read by the next process that runs this trial, on any node
 
-Both are gone when the trial is finished.
+Both are removed when the trial is finished.
 """
 
 import logging
@@ -11,11 +11,12 @@ import platform
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from cxr_platform.domain.study import TrialKey
+from typing_extensions import Self
+
+from cxr_platform.domain.study import TrialKey, TrialState
 from cxr_platform.errors import StorageError
 from cxr_platform.storage.files import write_json
 from cxr_platform.training.checkpoint import FILE, read_checkpoint, write_checkpoint
@@ -24,46 +25,37 @@ from cxr_platform.training.trial import Epoch, Position
 
 STATE = "state.json"
 STATE_SECONDS = 10.0
-"""Between two writings of `state.json`: an epoch of a small study takes less than a second."""
+"""Least time between two writes of `state.json`: an epoch of a small study takes less than a second."""
 
 ALIVE_SECONDS = 60.0
-"""After which it is written at the latest, also within an epoch: who reads it takes silence for a lost node."""
+"""Longest time between two writes, also within an epoch: a reader takes an old state for a lost node."""
 
 log = logging.getLogger(__name__)
 
 
-@dataclass
-class State:
-    """`state.json`. `epoch` is the last finished one and `seconds` what the finished ones took, in whatever process.
-
-    `started` and `updated` are in UTC, the former as if the trial had run without a pause; `cpus` and `gpus` are what
-    it reserves.
-    """
-
-    strategy: str
-    fold: int
-    node: str
-    started: str
-    updated: str
-    epoch: int
-    epochs: int
-    seconds: float
-    cpus: float
-    gpus: float
-
-
-class Running:
-    """Writes the traces of one trial in `folder`, from `begin` to the end of its `with` block."""
+class TrialHeartbeat:
+    """Writes state and checkpoints of one trial into `folder`, from `begin` to the end of its `with` block."""
 
     def __init__(self, folder: Path, key: TrialKey, epochs: int, share: Share, checkpoint_seconds: float) -> None:
         self._folder, self._checkpoint_seconds = folder, checkpoint_seconds
         now = utc_now()
-        self.state = State(key.strategy, key.fold, platform.node(), now, now, 0, epochs, 0.0, share.cpus, share.gpus)
+        self.state = TrialState(
+            strategy=key.strategy,
+            fold=key.fold,
+            node=platform.node(),
+            started=now,
+            updated=now,
+            epoch=0,
+            epochs=epochs,
+            seconds=0.0,
+            cpus=share.cpus,
+            gpus=share.gpus,
+        )
         self._written = self._kept = time.monotonic()
         self._over, self._writing = threading.Event(), threading.Lock()
         self._heartbeat = threading.Thread(target=self._beat, daemon=True)
 
-    def __enter__(self) -> "Running":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -72,21 +64,23 @@ class Running:
             self._heartbeat.join()
 
     def begin(self) -> Position | None:
-        """Say that the trial runs. Returns where an earlier process left it; one that is damaged is not used.
+        """Write the first state. Return the position of an earlier process, or `None`; a damaged one is not used.
 
-        Raises `StorageError` where it cannot be said: there, no result could be stored either.
+        Raises `StorageError` if the state cannot be written: no result could be stored there either.
         """
-        position = self._last()
+        position = self._last_position()
         if position is not None:
-            state, last = self.state, position.history[-1]
-            state.epoch = last.epoch
-            state.seconds = sum(epoch.seconds for epoch in position.history)
-            state.started = utc_now(timedelta(seconds=state.seconds))
-        self._tell()
+            seconds = sum(epoch.seconds for epoch in position.history)
+            self._update(
+                epoch=position.history[-1].epoch,
+                seconds=seconds,
+                started=utc_now() - timedelta(seconds=seconds),  # as if it had run without a pause
+            )
+        self._write()
         self._heartbeat.start()
         return position
 
-    def _last(self) -> Position | None:
+    def _last_position(self) -> Position | None:
         try:
             return read_checkpoint(self._folder) if (self._folder / FILE).exists() else None
         except ValueError as error:  # the result is the same from the beginning
@@ -94,32 +88,36 @@ class Running:
             return None
 
     def epoch(self, epoch: Epoch, position: Callable[[], Position]) -> None:
-        """Say how far the trial is; when it is time to, keep its position, or raise `StorageError` where it cannot."""
-        state, now = self.state, time.monotonic()
-        state.epoch, state.seconds = epoch.epoch, state.seconds + epoch.seconds
+        """Record a finished epoch, with a checkpoint if one is due; raise `StorageError` if that cannot be written."""
+        now = time.monotonic()
+        self._update(epoch=epoch.epoch, seconds=self.state.seconds + epoch.seconds)
         if now - self._kept >= self._checkpoint_seconds and epoch.epoch < epoch.epochs:
             write_checkpoint(self._folder, position())
             self._kept = now
         if now - self._written >= STATE_SECONDS:
-            self._tell_if_possible()
+            self._write_if_possible()
 
-    def _tell_if_possible(self) -> None:
+    def _update(self, **changes: object) -> None:
+        self.state = self.state.model_copy(update=changes)
+
+    def _write_if_possible(self) -> None:
         try:
-            self._tell()
-        except StorageError as error:  # who asks takes the trial for stalled; its result is none the worse
+            self._write()
+        except StorageError as error:  # the trial then counts as stalled; its result is not affected
             log.warning("%s", error)
 
-    def _tell(self) -> None:
+    def _write(self) -> None:
         with self._writing:
-            self.state.updated, self._written = utc_now(), time.monotonic()
-            write_json(self._folder / STATE, asdict(self.state))
+            self._written = time.monotonic()
+            state = self.state.model_copy(update={"updated": utc_now()})
+            write_json(self._folder / STATE, state.model_dump(mode="json"))
 
     def _beat(self) -> None:
         while not self._over.wait(ALIVE_SECONDS / 4):
             if time.monotonic() - self._written >= ALIVE_SECONDS:
-                self._tell_if_possible()
+                self._write_if_possible()
 
 
-def utc_now(ago: timedelta = timedelta()) -> str:
-    """ISO 8601, to the second."""
-    return (datetime.now(timezone.utc) - ago).isoformat(timespec="seconds")
+def utc_now() -> datetime:
+    """Return the time in UTC, to the second."""
+    return datetime.now(timezone.utc).replace(microsecond=0)

@@ -1,12 +1,12 @@
-"""What a study is: which strategies, over which folds, of which manifest, with which settings."""
+"""The plan of a study: strategies × folds over one manifest, with one profile."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from cxr_platform.config import Profile, Protocol
 from cxr_platform.domain.strategies import BLOCKS, Strategy, strategy_by_name
-from cxr_platform.domain.study import TrialKey
+from cxr_platform.domain.study import ManifestFacts, TrialKey
 from cxr_platform.training.devices import keras_backend
 
 
@@ -20,31 +20,36 @@ class Share:
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """All trials of one configuration over one manifest. `manifest` holds the facts that `study.json` states of it."""
+    """All trials of one configuration over one manifest."""
 
     name: str
     protocol: Protocol
     strategies: tuple[str, ...]
     profile: Profile
-    manifest: Mapping[str, Any]
+    manifest: ManifestFacts
 
     def trials(self) -> list[TrialKey]:
-        """Every trial, the longest strategies first: short ones fill the gaps at the end."""
-        longest_first = sorted(self.strategies, key=lambda name: -relative_cost(self.profile, name))
-        return [TrialKey(name, fold) for name in longest_first for fold in range(self.profile.folds)]
+        """Return every trial in the order of `planned_trials`."""
+        return planned_trials(self.profile, self.strategies)
 
     def identity(self) -> dict[str, Any]:
-        """What must be the same for finished trials to count: not the resources, nor where the manifest lies.
+        """Return what must be the same for finished trials to count."""
+        return study_identity(self.profile, self.protocol, self.manifest.content_hash)
 
-        The intake settings are the manifest's, whose content hash stands for them.
-        """
-        settings = {k: v for k, v in self.profile.to_dict().items() if k not in ("name", "resources", "intake")}
-        return {
-            "protocol": self.protocol,
-            "manifest": self.manifest["content_hash"],
-            "backend": keras_backend(),
-            **settings,
-        }
+
+def planned_trials(profile: Profile, strategies: Sequence[str]) -> list[TrialKey]:
+    """Return every trial in the order in which they run: the longest first, so that short ones fill the gaps at the end."""
+    longest_first = sorted(strategies, key=lambda name: -relative_cost(profile, name))
+    return [TrialKey(name, fold) for name in longest_first for fold in range(profile.folds)]
+
+
+def study_identity(profile: Profile, protocol: Protocol, content_hash: str) -> dict[str, Any]:
+    """Return all that the results of trials depend on, as plain values.
+
+    Neither the resources nor the path of the manifest are part of it; the content hash covers the intake settings.
+    """
+    settings = {key: value for key, value in profile.to_dict().items() if key not in ("name", "resources", "intake")}
+    return {"protocol": protocol, "manifest": content_hash, "backend": keras_backend(), **settings}
 
 
 def cuts_of(strategies: Sequence[str]) -> tuple[str, ...]:

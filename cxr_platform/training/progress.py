@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, TextIO
 
-from cxr_platform.domain.study import TrialKey
+from cxr_platform.domain.study import TrialKey, TrialRecord
 from cxr_platform.training.trial import Epoch
 
 
@@ -62,14 +62,15 @@ class Progress:
         self._clock.advance(key, epoch.epoch / epoch.epochs, (epoch.epoch - 1) / epoch.epochs)
         self.changed()
 
-    def finished(self, key: TrialKey, summary: dict[str, Any]) -> None:
+    def finished(self, record: TrialRecord) -> None:
         """A trial is stored."""
+        key = record.key
         self.done += 1
         self.running.pop(key, None)
         self._clock.advance(key, 1.0)
         self.note(
-            f"{self.done}/{self.total} {key}: accuracy {summary['accuracy']:.3f} "
-            f"({summary['seconds']['total']:.0f} s){self.time_left()}"
+            f"{self.done}/{self.total} {key}: accuracy {record.accuracy:.3f} "
+            f"({record.seconds.total:.0f} s){self.time_left()}"
         )
 
     def failed(self, key: TrialKey, reason: str) -> None:

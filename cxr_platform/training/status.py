@@ -1,174 +1,197 @@
-"""How far a study is, from its files alone: the machine that asks need not be one that trains.
+"""State, time left and cost of a study, from its files alone: the machine that asks need not be one that trains.
 
-A finished trial has `trials/STRATEGY/fold-K/trial.json`; a running one `fold-K.run/state.json`, which it writes again
-every minute at the latest. One that has been silent for longer than `SILENCE` is stalled: its node was probably lost.
-The clocks of the nodes and of this machine are taken to agree within a minute or two.
+A finished trial has `trials/STRATEGY/fold-K/trial.json`; a running one has `fold-K.run/state.json`, which it writes at
+least once a minute. A trial whose state is older than `SILENCE` is stalled: its node was probably lost. The clocks of
+the nodes and of this machine are assumed to agree within a minute or two.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from statistics import fmean
 
 from cxr_platform.config import Profile
-from cxr_platform.domain.strategies import STRATEGY_NAMES
-from cxr_platform.domain.study import TrialKey
-from cxr_platform.errors import StudyError
-from cxr_platform.records import (
-    NOT_RECORDED,
-    FinishedTrial,
-    finished_trials,
-    moment,
-    read_description,
-    read_trial_files,
-)
-from cxr_platform.training.plan import StudyPlan
-from cxr_platform.validation import validate
+from cxr_platform.domain.study import TrialKey, TrialRecord, TrialState, read_study, read_trial_states, read_trials
+from cxr_platform.training.plan import planned_trials, relative_cost
 
 SILENCE = timedelta(minutes=5)
-
-
-@dataclass(frozen=True)
-class RunningTrial:
-    """A trial that is not finished, as it last said; `seconds` of training in its present attempt."""
-
-    key: TrialKey
-    node: str
-    started: datetime
-    updated: datetime
-    epoch: int
-    epochs: int
-    seconds: float
-    cpus: float
-    gpus: float
-
-    @property
-    def share_left(self) -> float:
-        """0 to 1."""
-        return 1 - self.epoch / self.epochs
+STATES = ("finished", "running", "stalled", "waiting", "unreadable")
 
 
 @dataclass(frozen=True)
 class StudyStatus:
-    """Every trial of a study is in exactly one of the five.
+    """The trials of a study at the time `at`; every trial is in exactly one of the five groups.
 
-    `unreadable` ones have a file that is damaged, and count as not begun; `waiting` ones have none.
+    `unreadable` ones have a damaged file and count as not begun; `waiting` ones have no file.
     """
 
     name: str
     at: datetime
     profile: Profile
-    finished: Mapping[TrialKey, FinishedTrial]
-    running: Sequence[RunningTrial]
-    stalled: Sequence[RunningTrial]
+    finished: Mapping[TrialKey, TrialRecord]
+    running: Sequence[TrialState]
+    stalled: Sequence[TrialState]
     waiting: Sequence[TrialKey]
     unreadable: Sequence[TrialKey]
 
     @property
+    def begun(self) -> Sequence[TrialState]:
+        """Trials that are running or stalled."""
+        return (*self.running, *self.stalled)
+
+    @property
     def trials(self) -> int:
-        """All of them."""
+        """Number of trials."""
         return len(self.states())
 
     def states(self) -> dict[TrialKey, str]:
-        """The state of every trial."""
-        begun = {"running": self.running, "stalled": self.stalled}
+        """Return the state of every trial."""
         return {
             **dict.fromkeys(self.finished, "finished"),
-            **{trial.key: state for state, trials in begun.items() for trial in trials},
+            **dict.fromkeys((trial.key for trial in self.running), "running"),
+            **dict.fromkeys((trial.key for trial in self.stalled), "stalled"),
             **dict.fromkeys(self.waiting, "waiting"),
             **dict.fromkeys(self.unreadable, "unreadable"),
         }
 
     def counts(self) -> dict[str, int]:
-        """Trials by state, every state named."""
+        """Return the number of trials in each of `STATES`."""
         counted = Counter(self.states().values())
         return {state: counted[state] for state in STATES}
 
     def by_strategy(self) -> dict[str, Counter[str]]:
-        """Trials of each strategy by state."""
+        """Return the trials of each strategy by state."""
         return _grouped((key.strategy, state) for key, state in self.states().items())
 
     def by_node(self) -> dict[str, Counter[str]]:
-        """Trials of each node by state; those that wait have none."""
-        begun = {"running": self.running, "stalled": self.stalled}
-        finished = ((trial.node or NOT_RECORDED, "finished") for trial in self.finished.values())
-        others = ((trial.node, state) for state, trials in begun.items() for trial in trials)
-        return _grouped((*finished, *others))
+        """Return the trials of each node by state; a trial that waits has no node."""
+        states = self.states()
+        trials: list[TrialRecord | TrialState] = [*self.finished.values(), *self.begun]
+        return _grouped((trial.node, states[trial.key]) for trial in trials)
 
 
-STATES = ("finished", "running", "stalled", "waiting", "unreadable")
+@dataclass(frozen=True)
+class TimeLeft:
+    """`work_seconds` of one trial after the other, `seconds` with `at_once` of them running as now; `None`: unknown.
+
+    A trial of a strategy is taken to need the mean of the finished ones of that strategy; one of `guessed`, of which
+    none is finished, what its `relative_cost` makes of the pace of all finished ones. Until the first trial is
+    finished, those with a finished epoch stand for it, at their pace so far, and all strategies are `guessed`.
+    """
+
+    seconds: float | None
+    work_seconds: float | None
+    at_once: int
+    guessed: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Hours that trials hold a resource: so far, and when the study is finished (`None` if unknown).
+
+    No file states what attempts held that were lost with their node; they are not counted.
+    """
+
+    so_far: float
+    expected: float | None
 
 
 def read_status(root: Path, now: datetime) -> StudyStatus:
-    """The study in `root`, a `Path` or what stands for one on a store; `now` with its time zone.
+    """Return the status of the study in `root` at `now`, which has a time zone.
 
-    Raises `StudyError` where there is no study or its `study.json` lacks what is needed, `ConfigError` for a profile
-    of another version.
+    Raises `StudyError` if there is no study or its `study.json` is damaged.
     """
-    plan = _plan(root, read_description(root))
-    trials = plan.trials()
-    # First the running ones: one that ends meanwhile is then seen twice, and counts as finished.
-    begun = _begun(root, trials)
-    stored = {TrialKey(*key): trial for key, trial in finished_trials(root, trials).items()}
-    open_trials = [begun[key] for key in trials if key in begun and key not in stored]
-    alive = [trial for trial in open_trials if trial is not None]
+    study = read_study(root)
+    trials = planned_trials(study.profile, study.strategies)
+    # Running trials are read first: a trial that ends in between then has both records, and counts as finished.
+    begun = read_trial_states(root, trials)
+    stored = read_trials(root, trials)
+    alive = [begun[key] for key in trials if key in begun and key not in stored]
     damaged = {key for key, trial in {**begun, **stored}.items() if trial is None}
     return StudyStatus(
-        name=plan.name,
+        name=study.name,
         at=now,
-        profile=plan.profile,
+        profile=study.profile,
         finished={key: trial for key, trial in stored.items() if trial is not None},
-        running=[trial for trial in alive if now - trial.updated <= SILENCE],
-        stalled=[trial for trial in alive if now - trial.updated > SILENCE],
+        running=[trial for trial in alive if trial and now - trial.updated <= SILENCE],
+        stalled=[trial for trial in alive if trial and now - trial.updated > SILENCE],
         waiting=[key for key in trials if key not in begun and key not in stored],
         unreadable=[key for key in trials if key in damaged],
     )
 
 
-def _plan(root: Path, tree: Mapping[str, Any]) -> StudyPlan:
-    where = f"{root / 'study.json'}"
-    profile = validate(Profile, tree.get("profile", {}), f"{where}: profile")
-    strategies = tree.get("strategies")
-    if not isinstance(strategies, list) or not set(strategies) <= set(STRATEGY_NAMES):
-        raise StudyError(f"{where}: expected strategies out of {', '.join(STRATEGY_NAMES)}.", received=repr(strategies))
-    return StudyPlan(str(tree.get("name", root.name)), "grouped", tuple(strategies), profile, {})
+def time_left(status: StudyStatus) -> TimeLeft:
+    """Estimate the time left, with as many trials at once as are running now."""
+    left, guessed = _seconds_left(status)
+    at_once = len(status.running)
+    if left is None:
+        return TimeLeft(None, None, at_once, guessed)
+    work = sum(left.values())
+    seconds = max(work / at_once, *left.values()) if at_once and left else None
+    return TimeLeft(seconds if left else 0.0, work, at_once, guessed)
 
 
-def _begun(root: Path, trials: Sequence[TrialKey]) -> dict[TrialKey, RunningTrial | None]:
-    """`None` for a damaged state."""
-    places = {(key.strategy, f"fold-{key.fold}.run"): key for key in trials}
-    found = read_trial_files(root, "trials/*/fold-*.run/state.json")
-    return {places[place]: _running(places[place], tree) for place, tree in found.items() if place in places}
+def cpu_hours(status: StudyStatus) -> Cost:
+    """Return the processors held, in hours."""
+    return _cost(status, lambda trial: trial.cpus)
 
 
-def _running(key: TrialKey, tree: Mapping[str, Any] | None) -> RunningTrial | None:
-    try:
-        return None if tree is None else _told(key, tree)
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return None
+def gpu_hours(status: StudyStatus) -> Cost:
+    """Return the GPUs held, in hours; a fraction of a GPU counts as that fraction."""
+    return _cost(status, lambda trial: trial.gpus)
 
 
-def _told(key: TrialKey, tree: Mapping[str, Any]) -> RunningTrial:
-    epoch, epochs = int(tree["epoch"]), int(tree["epochs"])
-    if not 0 <= epoch <= epochs or epochs < 1:
-        raise ValueError(f"epoch {epoch} of {epochs}")
-    return RunningTrial(
-        key=key,
-        node=str(tree["node"]),
-        started=moment(tree["started"]),
-        updated=moment(tree["updated"]),
-        epoch=epoch,
-        epochs=epochs,
-        seconds=float(tree["seconds"]),
-        cpus=float(tree["cpus"]),
-        gpus=float(tree["gpus"]),
-    )
+def expected_seconds(
+    measured: Iterable[tuple[str, float]], costs: Mapping[str, float]
+) -> tuple[dict[str, float], tuple[str, ...]]:
+    """Return the seconds of one trial of each strategy in `costs` (strategy → `relative_cost`), and the guessed ones.
+
+    `measured` are pairs of strategy and seconds of a trial; without any, the seconds are empty.
+    """
+    by_strategy: dict[str, list[float]] = {}
+    for strategy, seconds in measured:
+        by_strategy.setdefault(strategy, []).append(seconds)
+    if not by_strategy:
+        return {}, tuple(costs)
+    means = {name: fmean(seconds) for name, seconds in by_strategy.items()}
+    spent = sum(map(sum, by_strategy.values()))
+    pace = spent / sum(costs[name] * len(seconds) for name, seconds in by_strategy.items())
+    guessed = tuple(name for name in costs if name not in means)
+    return {name: means.get(name, pace * cost) for name, cost in costs.items()}, guessed
+
+
+def _seconds_left(status: StudyStatus) -> tuple[dict[TrialKey, float] | None, tuple[str, ...]]:
+    """Return the seconds of every trial that is not finished, and the strategies among them that are guessed."""
+    shares = {trial.key: trial.remaining for trial in status.begun}
+    shares |= dict.fromkeys((*status.waiting, *status.unreadable), 1.0)
+    names = {key.strategy for key in (*shares, *status.finished)}
+    costs = {name: relative_cost(status.profile, name) for name in sorted(names)}
+    finished = [(trial.strategy, trial.seconds.total) for trial in status.finished.values()]
+    begun = [(trial.strategy, trial.seconds * trial.epochs / trial.epoch) for trial in status.begun if trial.epoch]
+    seconds, guessed = expected_seconds(finished or begun, costs)
+    guessed = guessed if finished else tuple(costs)
+    needed = tuple(name for name in guessed if any(key.strategy == name for key in shares))
+    if shares and not seconds:
+        return None, needed
+    return {key: share * seconds[key.strategy] for key, share in shares.items()}, needed
+
+
+def _cost(status: StudyStatus, held: Callable[[TrialRecord | TrialState], float]) -> Cost:
+    finished = [(held(trial), trial.seconds.total) for trial in status.finished.values()]
+    trials = finished + [(held(trial), trial.seconds) for trial in status.begun]
+    so_far = sum(share * seconds for share, seconds in trials) / 3600
+    work = time_left(status).work_seconds
+    if work == 0:
+        return Cost(so_far, so_far)
+    if work is None or not trials:
+        return Cost(so_far, None)
+    return Cost(so_far, so_far + fmean(share for share, _ in trials) * work / 3600)
 
 
 def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, Counter[str]]:
-    grouped: dict[str, Counter[str]] = {}
+    groups: dict[str, Counter[str]] = {}
     for name, state in pairs:
-        grouped.setdefault(name, Counter())[state] += 1
-    return dict(sorted(grouped.items()))
+        groups.setdefault(name, Counter())[state] += 1
+    return dict(sorted(groups.items()))

@@ -1,34 +1,28 @@
 """Running a study: what is left to do, on which engine, and what comes of it."""
 
-import contextlib
-import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from cxr_platform.domain.strategies import strategy_by_name
-from cxr_platform.domain.study import TrialKey
+from cxr_platform.domain.study import TrialImages, TrialKey, TrialRecord, TrialSeconds
 from cxr_platform.errors import TrialsFailed
 from cxr_platform.models.initial_weights import BackboneWeights
 from cxr_platform.training.data import StudyData
 from cxr_platform.training.devices import hardware, keras_backend
 from cxr_platform.training.folder import StudyFolder
-from cxr_platform.training.heartbeat import Running, utc_now
+from cxr_platform.training.heartbeat import TrialHeartbeat, utc_now
 from cxr_platform.training.inputs import FrozenInputs, ImageInputs, Inputs
 from cxr_platform.training.plan import Share, StudyPlan, relative_cost
 from cxr_platform.training.progress import Progress
 from cxr_platform.training.trial import Epoch, Position, TrialData, Workbench, run_trial, schedule_of, trial_seed
 
-REPORTED_PACKAGES = ("keras", "tensorflow", "jax", "ray", "numpy", "scikit-learn", "pyarrow", "cxr-platform")
-
 
 @dataclass(frozen=True)
-class Study:
-    """Everything that an engine needs."""
+class StudyRun:
+    """Everything that an engine needs to run the trials of a plan."""
 
     plan: StudyPlan
     folder: StudyFolder
@@ -36,18 +30,18 @@ class Study:
     imagenet: BackboneWeights | None
 
 
-Engine = Callable[[Study, list[TrialKey], Progress], dict[TrialKey, str]]
+Engine = Callable[[StudyRun, list[TrialKey], Progress], dict[TrialKey, str]]
 """Runs trials, stores each as it finishes, and returns the reason of every one that failed for good."""
 
 
-def run_study(study: Study, engine: Engine, progress: Progress) -> Path:
+def run_study(study: StudyRun, engine: Engine, progress: Progress) -> Path:
     """Run what is not finished yet and pool the predictions. Returns the path of `predictions.parquet`.
 
     Raises `TrialsFailed` with every failed trial after the others have been finished and every strategy that is
     complete has been pooled; `StudyMismatch` before any training when the folder holds another study.
     """
     with study.folder.lock():
-        study.folder.start(study.plan, environment())
+        study.folder.start(study.plan)
         trials = study.plan.trials()
         todo = [key for key in trials if not study.folder.is_finished(key)]
         failures = _run_trials(study, todo, len(trials) - len(todo), engine, progress)
@@ -56,7 +50,7 @@ def run_study(study: Study, engine: Engine, progress: Progress) -> Path:
 
 
 def _run_trials(
-    study: Study, todo: list[TrialKey], already_done: int, engine: Engine, progress: Progress
+    study: StudyRun, todo: list[TrialKey], already_done: int, engine: Engine, progress: Progress
 ) -> dict[TrialKey, str]:
     progress.begin({key: relative_cost(study.plan.profile, key.strategy) for key in todo}, already_done)
     try:
@@ -65,12 +59,12 @@ def _run_trials(
         progress.end()
 
 
-def _conclude(study: Study, failures: Mapping[TrialKey, str]) -> Path:
+def _conclude(study: StudyRun, failures: Mapping[TrialKey, str]) -> Path:
     folds = study.plan.profile.folds
-    asked = study.folder.description()["strategies"]
+    asked = study.folder.record().strategies
     names = study.folder.complete(asked, folds) if failures else asked
     if failures and names:
-        study.folder.state_strategies(names)
+        study.folder.set_strategies(names)
     predictions = study.folder.pool(TrialKey(name, fold) for name in names for fold in range(folds)) if names else None
     if failures or predictions is None:
         raise TrialsFailed(
@@ -82,48 +76,46 @@ def _conclude(study: Study, failures: Mapping[TrialKey, str]) -> Path:
 
 
 def execute_trial(
-    study: Study, bench: Workbench, key: TrialKey, inputs: Inputs, share: Share, on_epoch: Callable[[Epoch], None]
-) -> dict[str, Any]:
-    """Run one trial, from its last checkpoint if it has one, and store it; the same on every engine.
-
-    Returns the content of its `trial.json`.
-    """
-    profile, strategy = study.plan.profile, strategy_by_name(key.strategy)
+    study: StudyRun, bench: Workbench, key: TrialKey, inputs: Inputs, share: Share, on_epoch: Callable[[Epoch], None]
+) -> TrialRecord:
+    """Run one trial, from its last checkpoint if it has one, and store it; the same on every engine."""
+    profile, strategy, data = study.plan.profile, strategy_by_name(key.strategy), study.data
     epochs = schedule_of(strategy, profile.training).epochs
     folder = study.folder.running_folder(key)
-    running = Running(folder, key, epochs, share, profile.resources.checkpoint_seconds)
+    heartbeat = TrialHeartbeat(folder, key, epochs, share, profile.resources.checkpoint_seconds)
 
     def keep(epoch: Epoch, position: Callable[[], Position]) -> None:
-        running.epoch(epoch, position)
+        heartbeat.epoch(epoch, position)
         on_epoch(epoch)
 
-    rows = TrialData(inputs, study.data.labels, study.data.rows_outside(key.fold), study.data.rows_of_fold(key.fold))
+    rows = TrialData(inputs, data.labels, data.rows_outside(key.fold), data.rows_of_fold(key.fold))
     seed = trial_seed(profile.seed, key.fold)
-    with running:
-        result = run_trial(bench, strategy, rows, seed, keep, running.begin())
-    told = running.state
-    facts = {"seed": seed, "backend": keras_backend(), "node": told.node, "cpus": told.cpus, "gpus": told.gpus}
-    facts |= {"started": told.started, "finished": utc_now(), "hardware": hardware()}
-    study.folder.write_trial(key, study.data, result, facts)
-    return study.folder.trial_summary(key)
+    with heartbeat:
+        result = run_trial(bench, strategy, rows, seed, keep, heartbeat.begin())
+    record = TrialRecord(
+        strategy=key.strategy,
+        fold=key.fold,
+        cut=strategy.cut,
+        trained_layers=tuple(result.network.trained_layers),
+        images=TrialImages(train=len(rows.train), test=len(rows.test)),
+        accuracy=float(np.mean(result.probabilities.argmax(1) == data.labels[rows.test])),
+        seconds=TrialSeconds(**result.seconds),
+        seed=seed,
+        backend=keras_backend(),
+        node=heartbeat.state.node,
+        cpus=share.cpus,
+        gpus=share.gpus,
+        started=heartbeat.state.started,
+        finished=utc_now(),
+        hardware=hardware(),
+    )
+    study.folder.write_trial(record, data, result)
+    return study.folder.trial_record(key)
 
 
-def inputs_of(study: Study, key: TrialKey, activations: Mapping[str, list[np.ndarray]]) -> Inputs:
+def inputs_of(study: StudyRun, key: TrialKey, activations: Mapping[str, list[np.ndarray]]) -> Inputs:
     """Images for scratch; the activations at the strategy's cut otherwise."""
     cut = strategy_by_name(key.strategy).cut
     if cut is None:
         return ImageInputs(study.data.images, study.plan.profile.augmentation)
     return FrozenInputs(activations[cut])
-
-
-def environment() -> dict[str, Any]:
-    """Versions, hardware and date, as `study.json` states them."""
-    versions = {"python": platform.python_version()}
-    for package in REPORTED_PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[package] = metadata.version(package)
-    return {
-        "versions": versions,
-        "hardware": {"machine": platform.machine(), "system": platform.system(), **hardware()},
-        "started": utc_now(),
-    }

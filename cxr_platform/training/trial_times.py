@@ -12,10 +12,10 @@ from typing import Any
 
 from cxr_platform.config import Profile
 from cxr_platform.domain.strategies import BLOCKS, STRATEGY_NAMES, parse_strategies, strategy_by_name
+from cxr_platform.domain.study import TrialKey, read_trials
 from cxr_platform.errors import ConfigError, StudyError
-from cxr_platform.records import FinishedTrial, finished_trials
 from cxr_platform.training.plan import relative_cost
-from cxr_platform.training.time_left import expected_seconds
+from cxr_platform.training.status import expected_seconds
 from cxr_platform.validation import read_toml
 
 
@@ -42,16 +42,18 @@ def measured(root: Path, profile: Profile, strategies: Sequence[str]) -> TrialTi
     Strategies of which none is finished are guessed by their relative cost, and `origin` names them. Raises
     `StudyError` when no trial is finished.
     """
-    keys = [(name, fold) for name in STRATEGY_NAMES for fold in range(profile.folds)]
-    finished = [trial for trial in finished_trials(root, keys).values() if trial is not None]
+    keys = [TrialKey(name, fold) for name in STRATEGY_NAMES for fold in range(profile.folds)]
+    finished = [trial for trial in read_trials(root, keys).values() if trial is not None]
     costs = {name: relative_cost(profile, name) for name in {*strategies, *(t.strategy for t in finished)}}
-    seconds, guessed = expected_seconds(finished, costs)
+    seconds, guessed = expected_seconds([(trial.strategy, trial.seconds.total) for trial in finished], costs)
     if not seconds:
         raise StudyError(f"Expected finished trials in {root}.", received="none", advice="Give --times or --rate.")
     chosen = {name: seconds[name] for name in STRATEGY_NAMES if name in strategies}
     guess = [name for name in chosen if name in guessed]
     origin = f"measured in {len(finished)} trials of {root.name}{', but guessed by relative cost: ' * bool(guess)}"
-    return TrialTimes(chosen, f"{origin}{', '.join(guess)}", _size(finished, profile))
+    return TrialTimes(
+        chosen, f"{origin}{', '.join(guess)}", Size(fmean(trial.images.train for trial in finished), profile)
+    )
 
 
 def stated(file: Path) -> TrialTimes:
@@ -135,11 +137,6 @@ def _seconds_an_image(name: str, full: float, frozen: float) -> float:
     if blocks is None:
         return 1 / full
     return 1 / frozen + ((blocks + 0.5) / (BLOCKS + 1) / full if blocks else 0.0)
-
-
-def _size(finished: Sequence[FinishedTrial], profile: Profile) -> Size | None:
-    images = [trial.images for trial in finished if trial.images]
-    return Size(fmean(images), profile) if images else None
 
 
 def _tree(file: Path) -> Mapping[str, Any]:

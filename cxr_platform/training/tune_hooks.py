@@ -28,8 +28,8 @@ class Watch(tune.Callback):
     def on_trial_result(self, **info: Any) -> None:
         """An epoch, or the end of a trial."""
         key, result = TrialKey(*info["trial"].config["trial"]), info["result"]
-        if "summary" in result:
-            self._progress.finished(key, result["summary"])
+        if "record" in result:
+            self._progress.finished(result["record"])
         elif "epoch" in result:
             self._progress.epoch(key, Epoch(**result["epoch"]))
 
@@ -84,11 +84,11 @@ class Stop(tune.Stopper):
     def _reason_to_stop(self, result: dict[str, Any]) -> CxrError | None:
         refused: CxrError | None = result.get("refused")
         if refused is not None:
-            escaped = isinstance(refused, StorageError) and self._folder.can_keep(result["key"])
+            escaped = isinstance(refused, StorageError) and self._folder.is_writable(result["key"])
             return None if escaped else refused
-        if "summary" not in result:
+        if "record" not in result:
             return None
-        key = TrialKey(result["summary"]["strategy"], result["summary"]["fold"])
+        key = result["record"].key
         if not self._folder.is_finished(key):
             return StorageError(
                 f"Expected the files of {key} in {self._folder.root}.",

@@ -14,8 +14,8 @@ from cxr_platform.champion.material import ChampionMaterial
 from cxr_platform.config import ModelConfig, Profile
 from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
 from cxr_platform.domain.strategies import strategy_by_name
+from cxr_platform.domain.study import read_study
 from cxr_platform.evaluation.predictions import load_predictions
-from cxr_platform.evaluation.study import read_study
 from cxr_platform.labels import CLASSES
 from cxr_platform.manifest.schema import PIXELS, manifest_schema
 from cxr_platform.manifest.store import Manifest, open_manifest, write_images, write_info
@@ -97,7 +97,7 @@ def made_manifest(root: Path) -> Manifest:
     config = champion_profile().to_dict()["intake"]
     config["decoding"]["image_size"] = SIDE
     counted = {"images": len(images), "found": len(images), "excluded": {}, "config": config}
-    write_info(root, {"schema_version": 1, "content_hash": HASH, **counted})
+    write_info(root, {"schema_version": 1, "content_hash": HASH, "synthetic": False, "counts": {}, **counted})
     return open_manifest(root)
 
 

@@ -8,20 +8,20 @@ import pytest
 
 from cxr_platform.champion.facts import OutOfFold, out_of_fold
 from cxr_platform.champion.indeterminate_zone import decision_rates
+from cxr_platform.domain.study import StudyRecord, read_study
 from cxr_platform.errors import NotPossible, StudyError
 from cxr_platform.evaluation.predictions import Predictions, load_predictions
 from cxr_platform.evaluation.statistics.bootstrap import study_bootstrap
 from cxr_platform.evaluation.statistics.calibration import fit_temperature, scale
 from cxr_platform.evaluation.statistics.measures import FIGURES_OF_MERIT, strategy_measures
 from cxr_platform.evaluation.statistics.thresholds import cross_fitted_thresholds
-from cxr_platform.evaluation.study import Study, read_study
 from cxr_platform.labels import CLASSES
 from tests.champion.builders import made, made_study
 
 COVID = CLASSES.index("Covid19")
 
 
-def opened(folder: Path) -> tuple[Study, Predictions]:
+def opened(folder: Path) -> tuple[StudyRecord, Predictions]:
     study = read_study(folder)
     return study, load_predictions(folder, study)
 

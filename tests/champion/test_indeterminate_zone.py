@@ -6,11 +6,11 @@ import pytest
 
 from cxr_platform.champion.indeterminate_zone import COVID, decision_rates, threshold_zone, weighted_thresholds
 from cxr_platform.domain.operating_point import DecisionRule
+from cxr_platform.domain.study import StudyRecord, read_study
 from cxr_platform.evaluation.predictions import Predictions, load_predictions
 from cxr_platform.evaluation.statistics.bootstrap import Bootstrap, study_bootstrap
 from cxr_platform.evaluation.statistics.calibration import scale
 from cxr_platform.evaluation.statistics.thresholds import cross_fitted_thresholds, highest_threshold
-from cxr_platform.evaluation.study import Study, read_study
 from cxr_platform.serving.screener import decide
 from tests.champion.builders import made
 
@@ -18,16 +18,18 @@ TARGET = 0.95
 
 
 @pytest.fixture(scope="module")
-def study() -> Study:
+def study() -> StudyRecord:
     return read_study(made().study)
 
 
 @pytest.fixture(scope="module")
-def predictions(study: Study) -> Predictions:
+def predictions(study: StudyRecord) -> Predictions:
     return load_predictions(made().study, study)
 
 
-def test_figures_are_those_of_the_servers_own_decision_image_by_image(study: Study, predictions: Predictions) -> None:
+def test_figures_are_those_of_the_servers_own_decision_image_by_image(
+    study: StudyRecord, predictions: Predictions
+) -> None:
     bootstrap = study_bootstrap(study, predictions)
     (point,) = cross_fitted_thresholds(predictions, "scratch", bootstrap, (TARGET,))
     said = np.empty(len(predictions.label), dtype=object)
@@ -51,7 +53,7 @@ def test_figures_are_those_of_the_servers_own_decision_image_by_image(study: Stu
 
 
 def test_the_served_rule_finds_fewer_and_clears_fewer_than_the_threshold_that_decides_everything(
-    study: Study, predictions: Predictions
+    study: StudyRecord, predictions: Predictions
 ) -> None:
     bootstrap = study_bootstrap(study, predictions)
     (point,) = cross_fitted_thresholds(predictions, "scratch", bootstrap, (TARGET,))

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from cxr_platform.champion.reported import reported
+from cxr_platform.domain.study import read_study
 from cxr_platform.evaluation.predictions import load_predictions
-from cxr_platform.evaluation.study import read_study
 from cxr_platform.evaluation.study_results import compute_study_results
 from cxr_platform.evaluation.summary import INTERVALS
 from tests.champion.builders import made, made_study

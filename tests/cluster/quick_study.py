@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from cxr_platform.domain.study import read_study
 from cxr_platform.manifest.store import open_manifest
-from cxr_platform.records import read_description
 from tests.cluster.hosts import Host, hosts
 from tests.cluster.test_nodes import ENVIRONMENT, imagenet_weights, start_cluster, submit
 
@@ -32,14 +32,14 @@ def main() -> None:
     parser.add_argument("--strategies", nargs="+", help="of it (default: all)")
     parser.add_argument("--nodes", type=int, nargs="+", default=[2, 3])
     arguments = parser.parse_args()
-    told = read_description(arguments.study)
-    manifest = open_manifest(arguments.manifest or Path("data/manifests") / told["manifest"]["path"])
-    size = told["profile"]["model"]["input_size"]
-    print(f"{told['name']}: {told['folds']} folds, {manifest.info['images']} images")
+    study = read_study(arguments.study)
+    manifest = open_manifest(arguments.manifest or Path("data/manifests") / study.manifest.path)
+    size = study.profile.model.input_size
+    print(f"{study.name}: {study.folds} folds, {manifest.info['images']} images")
     print(f"Images: {manifest.info['images'] * size**2 / MB:.1f} MB at {size} px")
     for nodes in arguments.nodes:
         with tempfile.TemporaryDirectory() as work:
-            compare(arguments, arguments.strategies or told["strategies"], manifest.folder, nodes, Path(work))
+            compare(arguments, arguments.strategies or list(study.strategies), manifest.folder, nodes, Path(work))
 
 
 def compare(arguments: argparse.Namespace, strategies: list[str], manifest: Path, nodes: int, work: Path) -> None:

@@ -1,6 +1,5 @@
 """Study folders made up for tests, in the form that training writes."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,8 +8,10 @@ import pandas as pd
 
 from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
 from cxr_platform.domain.strategies import TITLES
+from cxr_platform.domain.study import Hardware
 from cxr_platform.evaluation.paper import paper_matrix
 from cxr_platform.labels import CLASSES, PAPER_COUNTS
+from tests.study_records import manifest_facts, study_record, write_record
 
 CERTAINTY = 0.7
 SOURCES = {"Covid19": ("cohen", "actualmed"), "Pneumonia": ("kermany",), "Normal": ("kermany", "cohen")}
@@ -69,24 +70,23 @@ def write_study(
     frame.to_parquet(folder / "predictions.parquet", index=False)
     images = frame.drop_duplicates("image_id")
     counts = {label: rows["source"].value_counts().to_dict() for label, rows in images.groupby("label", sort=False)}
-    tree = {
-        "name": name,
-        "protocol": protocol,
-        "strategies": list(frame["strategy"].unique()),
-        "folds": int(frame["fold"].max()) + 1,
-        "profile": {"name": "quick", "folds": 3, "model": {"input_size": 96, "alpha": 1.0}, "seed": 2020},
-        "manifest": {
-            "content_hash": "b3f0c4de",
-            "path": "data/manifest",
-            "images": len(images),
-            "synthetic": synthetic,
-            "counts": counts,
-        },
-        "versions": {"python": "3.11.9", "tensorflow": "2.16.2", "keras": "3.15.1"},
-        "hardware": {"cpu": "AMD EPYC, 2 cores", "gpu": None},
-        "started": "2026-11-20T10:00:00+00:00",
-    }
-    (folder / "study.json").write_text(json.dumps(tree), encoding="utf-8")
+    record = study_record(
+        name=name,
+        protocol=protocol,
+        strategies=tuple(frame["strategy"].unique()),
+        folds=int(frame["fold"].max()) + 1,
+        manifest=manifest_facts(
+            content_hash="b3f0c4de",
+            path="data/manifest",
+            images=len(images),
+            study_images=len(images),
+            synthetic=synthetic,
+            counts=counts,
+        ),
+        versions={"python": "3.11.9", "tensorflow": "2.16.2", "keras": "3.15.1"},
+        hardware=Hardware(processor="AMD EPYC", processors=2),
+    )
+    write_record(folder / "study.json", record)
     return folder
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from cxr_platform.domain.study import read_study
 from cxr_platform.evaluation.predictions import load_predictions
-from cxr_platform.evaluation.study import read_study
 from cxr_platform.evaluation.study_results import StudyResults, compute_study_results
 from tests.evaluation.builders import drawn_frame, printed_frame, write_study
 

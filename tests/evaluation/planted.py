@@ -6,14 +6,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cxr_platform.config import load_profile
 from cxr_platform.evaluation.evidence_files import Evidence
 from cxr_platform.evaluation.metrics import source_counts
 from cxr_platform.evaluation.predictions import Predictions
 from cxr_platform.evaluation.report_inputs import ManifestImages, ReportInputs
-from cxr_platform.evaluation.study import Study, StudyManifest
 from cxr_platform.evaluation.study_results import compute_study_results
 from cxr_platform.labels import CLASSES
 from tests.evaluation.builders import probabilities
+from tests.study_records import manifest_facts, study_record
 
 STRATEGY = "scratch"
 
@@ -44,8 +45,10 @@ def report_inputs(
     """`facts` are columns of the manifest (view, sex, age), `external` images by class and source beside the study's."""
     inside = source_counts(scored)
     counts = {c: {**inside[c], **(external or {}).get(c, {})} for c in CLASSES}
-    manifest = StudyManifest("hash", "data/manifests/planted", len(scored.image_id), synthetic, counts)
-    study = Study("planted", "grouped", (STRATEGY,), 2, {"seed": 1}, manifest, {}, {}, "2026-11-20T10:00:00+00:00")
+    count = len(scored.image_id)
+    manifest = manifest_facts(images=count, study_images=count, synthetic=synthetic, counts=counts)
+    profile = load_profile("quick", {"folds": 2, "seed": 1})
+    study = study_record(name="planted", strategies=(STRATEGY,), profile=profile, manifest=manifest)
     images = None
     if facts is not None:
         frame = pd.DataFrame({"view": None, "sex": None, "age": np.nan, **facts}, index=pd.Index(scored.image_id))

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, recall_score
 
+from cxr_platform.domain.study import read_study
 from cxr_platform.evaluation.metrics import (
     MEASURES,
     Spread,
@@ -22,7 +23,6 @@ from cxr_platform.evaluation.metrics import (
     two_class,
 )
 from cxr_platform.evaluation.predictions import load_predictions
-from cxr_platform.evaluation.study import read_study
 from cxr_platform.labels import CLASSES
 from tests.evaluation.builders import drawn_frame, write_study
 

@@ -1,9 +1,9 @@
-import dataclasses
-import json
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from cxr_platform.domain.study import Hardware, TrialRecord, read_study
 from cxr_platform.evaluation.resource_use import (
     ResourceUse,
     machines_line,
@@ -12,21 +12,18 @@ from cxr_platform.evaluation.resource_use import (
     resource_use_line,
     union_seconds,
 )
-from cxr_platform.evaluation.study import read_study
-from cxr_platform.records import FinishedTrial, moment
 from tests.evaluation.builders import drawn_frame, write_study
-
-HARDWARE = {"processor": "Xeon", "processors": 2, "gpus": []}
-
-
-def at(minute: int) -> str:
-    return f"2026-11-24T10:{minute:02d}:00+00:00"
+from tests.study_records import STARTED, trial_record, write_record
 
 
-def trial(began: int, ended: int, cpus: float | None = 2.0, gpus: float | None = 0.25) -> FinishedTrial:
+def at(minute: int) -> datetime:
+    return STARTED + timedelta(minutes=minute)
+
+
+def trial(began: int, ended: int, **facts: object) -> TrialRecord:
     """From minute `began` to minute `ended`, busy all the time."""
     seconds = 60.0 * (ended - began)
-    return FinishedTrial("scratch", began, seconds, 60, "a", moment(at(began)), moment(at(ended)), cpus, gpus)
+    return trial_record(seconds=seconds, started=at(began), finished=at(ended), **facts)
 
 
 @pytest.mark.parametrize(
@@ -42,42 +39,37 @@ def trial(began: int, ended: int, cpus: float | None = 2.0, gpus: float | None =
     ],
 )
 def test_seconds_of_intervals_count_once_and_gaps_not_at_all(spans, minutes):
-    assert union_seconds((moment(at(a)), moment(at(b))) for a, b in spans) == 60 * minutes
+    assert union_seconds((at(a), at(b)) for a, b in spans) == 60 * minutes
 
 
 def test_four_on_a_gpu_with_a_pause_between_two_runs():
     found = resource_use([*[trial(0, 10)] * 4, *[trial(30, 40)] * 4])
 
-    assert found == ResourceUse(8, 4800.0, 9600.0, 1200.0, 1200.0, {"not recorded": 8})
+    assert found == ResourceUse(8, 4800.0, 9600.0, 1200.0, 1200.0, {"2 × Xeon": 8})
     assert found.trials_at_once == 4
     assert found.gpus_at_once == 1
 
 
-def test_one_trial_that_does_not_say_leaves_no_sum():
-    found = resource_use([trial(0, 10), trial(0, 10, gpus=None)])
-
-    assert (found.busy_seconds, found.cpu_seconds, found.gpu_seconds) == (1200.0, 2400.0, None)
-    assert found.gpus_at_once is None
-    assert resource_use([trial(0, 10), dataclasses.replace(trial(0, 10), started=None)]).wall_seconds is None
-
-
 def test_one_trial_that_cannot_be_read_leaves_no_sum():
-    assert resource_use([trial(0, 10), None]) == ResourceUse(2, machines={"not recorded": 2})
+    assert resource_use([trial(0, 10), None]) == ResourceUse(2, machines={"2 × Xeon": 1, "unknown": 1})
 
 
 def test_the_machines_are_those_of_the_trials():
-    big, small = (dataclasses.replace(trial(0, 10), machine=name) for name in ("64 × EPYC, 8 × H100", "2 × Xeon"))
+    big, small = (
+        trial(0, 10, hardware=Hardware(processor=name, processors=count, gpus=gpus))
+        for name, count, gpus in (("EPYC", 64, ("H100",) * 8), ("Xeon", 2, ()))
+    )
 
     found = resource_use([big, big, small, None])
-    assert found.machines == {"64 × EPYC, 8 × H100": 2, "2 × Xeon": 1, "not recorded": 1}
+    assert found.machines == {"64 × EPYC, 8 × H100": 2, "2 × Xeon": 1, "unknown": 1}
     assert machines_line(found).startswith("2 trials on 64 × EPYC, 8 × H100; 1 trials on 2 × Xeon")
     assert machines_line(resource_use([big, big])) == "64 × EPYC, 8 × H100"
-    assert machines_line(resource_use([])) == "not recorded"
+    assert machines_line(resource_use([])) == "unknown"
 
 
 def test_no_trials_are_not_nought_seconds():
     assert resource_use([]) == ResourceUse(0)
-    assert resource_use_line(ResourceUse(0)) == "not recorded"
+    assert resource_use_line(ResourceUse(0)) == "unknown"
 
 
 def test_trials_without_a_length_have_no_ratio():
@@ -93,9 +85,7 @@ def test_the_line_for_a_person_is_in_hours():
 def test_it_is_read_from_the_trials_of_the_study(tmp_path: Path):
     folder = write_study(tmp_path, drawn_frame({"scratch": 0.9}, folds=2))
     for name, fold in (("scratch", 0), ("scratch", 1), ("off-the-shelf", 0)):
-        place = folder / "trials" / name / f"fold-{fold}"
-        place.mkdir(parents=True)
-        facts = {"started": at(0), "finished": at(1), "cpus": 1.0, "gpus": 0.0, "hardware": HARDWARE}
-        (place / "trial.json").write_text(json.dumps({"seconds": {"total": 50.0}, **facts}))
+        record = trial_record(name, fold, 50.0, started=at(0), finished=at(1), cpus=1.0, gpus=0.0)
+        write_record(folder / "trials" / name / f"fold-{fold}" / "trial.json", record)
 
     assert read_resource_use(folder, read_study(folder)) == ResourceUse(2, 100.0, 100.0, 0.0, 60.0, {"2 × Xeon": 2})

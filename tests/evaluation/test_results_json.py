@@ -68,7 +68,7 @@ def test_what_the_trials_took_stands_with_its_ratios(as_printed):
     }
 
 
-def test_what_was_not_recorded_is_null(as_printed):
+def test_sums_of_trials_that_cannot_be_read_are_null(as_printed):
     tree = results_tree(contents(as_printed, compute=ResourceUse(80, 7200.0)))["compute"]
 
     assert tree["busy_seconds"] == 7200.0

@@ -16,27 +16,12 @@ from tests.evaluation.stored import rewritten, write_manifest
 
 IMAGES = image_frame({"Covid19": 40, "Normal": 60}, folds=2)
 FRAME = with_predictions(IMAGES, "scratch", drawn(IMAGES, 0.8, seed=1))
-PROFILE = {
-    "seed": 2020,
-    "model": {"input_size": 96, "alpha": 1.0, "dense_units": 2500, "dropout": 0.5},
-    "training": {
-        **{f: {"epochs": 3, "learning_rate": 0.001} for f in ("off_the_shelf", "fine_tuning", "scratch")},
-        "batch_size": 32, "warmup_fraction": 0.1, "label_smoothing": 0.0, "class_weights": "none",
-    },
-    "augmentation": {"rotation_degrees": 10.0, "shift_fraction": 0.1},
-    "intake": {
-        "decoding": {"image_size": 200, "percentile_low": 0.5, "percentile_high": 99.5},
-        "selection": {"frontal_only": True, "no_finding_is_normal": True, "caps": "none", "limit": None},
-    },
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> ReportInputs:
     folder = tmp_path_factory.mktemp("card")
-    study = rewritten(
-        write_study(folder / "test", FRAME), profile=PROFILE, versions={"keras": "3.15.1", "cxr-platform": "0.1.0"}
-    )
+    study = rewritten(write_study(folder / "test", FRAME), versions={"keras": "3.15.1", "cxr-platform": "0.1.0"})
     return load_report_inputs(study, write_manifest(folder / "manifest", IMAGES.assign(role="study")))
 
 

@@ -15,7 +15,6 @@ from cxr_platform.evaluation.evidence_files import Evidence
 from cxr_platform.evaluation.metrics import source_counts
 from cxr_platform.evaluation.predictions import Predictions
 from cxr_platform.evaluation.report_inputs import ReportInputs
-from cxr_platform.evaluation.study import Study, StudyManifest
 from cxr_platform.evaluation.study_results import compute_study_results
 from cxr_platform.evidence.workspace import Workspace
 from cxr_platform.explain.lung_field import lung_fields
@@ -23,6 +22,7 @@ from cxr_platform.labels import CLASSES
 from cxr_platform.models.initial_weights import BackboneWeights
 from cxr_platform.models.weights import find_weights, load_backbone_weights
 from cxr_platform.training.data import StudyData
+from tests.study_records import manifest_facts, study_record
 
 Kind = Literal["corner", "lungs"]
 Planted = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -94,11 +94,11 @@ def planted_workspace(kind: Kind, imagenet: BackboneWeights | None, *, size: int
 
 def made_workspace(data: StudyData, facts: pa.Table, profile: Any, imagenet: BackboneWeights | None) -> Workspace:
     """A workspace without files; the manifest is `facts`."""
-    study: Any = SimpleNamespace(folds=profile.folds, protocol="grouped", profile=profile.to_dict(), strategies=())
+    study = study_record(profile=profile)
     folder: Any = SimpleNamespace(root=Path("nowhere"))
     manifest: Any = SimpleNamespace(table=facts.select, content_hash="abc")
     workspace = Workspace(folder, study, None, "scratch", manifest, lambda *_: None)  # type: ignore[arg-type]
-    workspace.__dict__.update(data=data, profile=profile)  # cached properties
+    workspace.__dict__.update(data=data)  # a cached property
     if imagenet is not None:
         workspace.__dict__.update(imagenet=imagenet)
     return workspace
@@ -150,7 +150,7 @@ def study_material(data: StudyData, probabilities: np.ndarray) -> ReportInputs:
     predictions = Predictions(
         data.image_ids, data.group_ids, data.sources, data.labels, data.folds, FOLDS, {"scratch": probabilities}
     )
-    counts = source_counts(predictions)
-    manifest = StudyManifest("hash", "data/manifests/planted", len(data.labels), False, counts)
-    study = Study("planted", "grouped", ("scratch",), FOLDS, {"seed": 1}, manifest, {}, {}, "2026-11-20T10:00:00+00:00")
+    counts, count = source_counts(predictions), len(data.labels)
+    manifest = manifest_facts(images=count, study_images=count, synthetic=False, counts=counts)
+    study = study_record(profile=load_profile("quick", {"folds": FOLDS, "seed": 1}), manifest=manifest)
     return ReportInputs(study, predictions, compute_study_results(study, predictions), None, Evidence())

@@ -13,7 +13,7 @@ from cxr_platform.evidence.networks import fold_networks, predict_images
 from cxr_platform.evidence.workspace import Workspace
 from cxr_platform.training import engine_local
 from cxr_platform.training.progress import Progress
-from cxr_platform.training.study import Study, run_study
+from cxr_platform.training.study import StudyRun, run_study
 from tests.evidence.study import tiny_workspace
 from tests.training.builders import tiny_study
 
@@ -21,14 +21,14 @@ STRATEGIES = ("fine-tuning-1", "scratch")
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+def study(tmp_path_factory: pytest.TempPathFactory) -> StudyRun:
     study = tiny_study(tmp_path_factory.mktemp("study"), STRATEGIES)
     run_study(study, engine_local.run, Progress())
     return study
 
 
 @pytest.fixture
-def workspace(study: Study) -> Workspace:
+def workspace(study: StudyRun) -> Workspace:
     return tiny_workspace(study)
 
 
@@ -46,7 +46,7 @@ def test_they_predict_the_held_out_images_as_the_trial_did(workspace: Workspace,
     assert np.abs(folds[0] - folds[1]).max() > 8e-4
 
 
-def test_a_trial_without_weights_is_named(study: Study, workspace: Workspace, tmp_path: Path) -> None:
+def test_a_trial_without_weights_is_named(study: StudyRun, workspace: Workspace, tmp_path: Path) -> None:
     weights = study.folder.trial_folder(TrialKey("scratch", 1)) / "model.weights.h5"
     aside = weights.rename(tmp_path / "aside")
     try:

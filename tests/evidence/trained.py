@@ -6,7 +6,6 @@ from functools import cache
 import numpy as np
 
 from cxr_platform.domain.strategies import strategy_by_name
-from cxr_platform.domain.study import TrialKey
 from cxr_platform.evaluation.predictions import Predictions
 from cxr_platform.evidence.workspace import Workspace
 from cxr_platform.labels import CLASSES
@@ -16,6 +15,7 @@ from cxr_platform.training.inputs import FrozenInputs
 from cxr_platform.training.trial import TrialData, Workbench, run_trial
 from tests.evidence.builders import FOLDS, Kind, planted_workspace, published_weights
 from tests.kept_folder import kept_folder
+from tests.study_records import study_record, trial_record
 
 STRATEGY, SIZE = "off-the-shelf", 96
 
@@ -31,8 +31,9 @@ def trained_workspace(kind: Kind) -> Workspace:
     profile = replace(made.profile, model=replace(made.profile.model, dense_units=256), training=training)
     folder = StudyFolder(kept_folder())
     order = np.random.default_rng(1).permutation(len(made.data.labels))
-    found = Workspace(folder, made.study, _train(made, profile, folder, order), STRATEGY, made.manifest, made.progress)
-    found.__dict__.update(data=made.data, profile=profile, imagenet=made.imagenet)
+    study = study_record(profile=profile)
+    found = Workspace(folder, study, _train(made, profile, folder, order), STRATEGY, made.manifest, made.progress)
+    found.__dict__.update(data=made.data, imagenet=made.imagenet)
     return found
 
 
@@ -46,7 +47,7 @@ def _train(made, profile, folder: StudyFolder, order: np.ndarray) -> Predictions
     for fold in range(FOLDS):
         trial = TrialData(inputs, data.labels, data.rows_outside(fold), data.rows_of_fold(fold))
         result = run_trial(bench, strategy_by_name(STRATEGY), trial, seed=fold)
-        folder.write_trial(TrialKey(STRATEGY, fold), data, result, {})
+        folder.write_trial(trial_record(STRATEGY, fold), data, result)
         probabilities[data.rows_of_fold(fold)] = result.probabilities
     columns = (data.image_ids, data.group_ids, data.sources, data.labels, data.folds)
     return Predictions(*(column[order] for column in columns), FOLDS, {STRATEGY: probabilities[order]})

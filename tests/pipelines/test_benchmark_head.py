@@ -1,12 +1,11 @@
-import json
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from cxr_platform.config import load_profile
 from pipelines import benchmark_head
+from tests.study_records import study_record, write_record
 
 
 def test_the_regression_is_judged_on_the_fold_it_did_not_see() -> None:
@@ -21,9 +20,7 @@ def test_the_regression_is_judged_on_the_fold_it_did_not_see() -> None:
 def test_another_manifest_than_the_studys_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    study = {"profile": load_profile("quick").to_dict(), "manifest": {"content_hash": "abc"}}
-    study |= {"identity": {}, "strategies": ["off-the-shelf"], "folds": 3}
-    (tmp_path / "study.json").write_text(json.dumps(study))
+    write_record(tmp_path / "study.json", study_record(strategies=("off-the-shelf",)))
     monkeypatch.setattr("cxr_platform.manifest.store.open_manifest", lambda _: SimpleNamespace(content_hash="def"))
     assert benchmark_head.main(["--manifest", "m", "--study", str(tmp_path)]) == 2
     assert "content hash def" in capsys.readouterr().err

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from cxr_platform.domain.study import read_study
 from cxr_platform.errors import ManifestError, PredictionsError
-from cxr_platform.evaluation.study import read_study
 from pipelines.opened_study import MANIFESTS, add_study_arguments, open_manifest_of, open_study
 from tests.evaluation.builders import drawn_frame, write_study
 from tests.evaluation.stored import rewritten, write_manifest

@@ -9,6 +9,7 @@ from cxr_platform.errors import ConfigError, StorageError
 from cxr_platform.storage import lock
 from cxr_platform.storage.paths import parse_path
 from pipelines.places import a_place, add_storage_argument, at_hand, refuse_copies
+from tests.study_records import manifest_facts, study_record, write_record
 
 
 def named(**places: object) -> argparse.Namespace:
@@ -43,8 +44,7 @@ def test_what_a_job_would_write_into_its_copy_of_the_checkout_is_refused(
 
 def test_a_study_in_a_folder_comes_with_the_manifest_of_the_same_storage(tmp_path: Path) -> None:
     study, manifest = tmp_path / "runs" / "t", tmp_path / "manifests" / "images"
-    study.mkdir(parents=True)
-    (study / "study.json").write_text(json.dumps({"manifest": {"path": "images"}}))
+    write_record(study / "study.json", study_record(manifest=manifest_facts(path="images")))
     with at_hand(named(study=study, manifest=None), "study", "manifest") as local:
         assert local.manifest is None
     manifest.mkdir(parents=True)
@@ -57,7 +57,8 @@ def test_a_study_in_a_folder_comes_with_the_manifest_of_the_same_storage(tmp_pat
 
 def test_a_study_in_a_store_comes_with_its_manifest_and_without_what_only_training_needs() -> None:
     storage = a_place("memory://places/out")
-    (storage / "runs/t/study.json").write_text(json.dumps({"manifest": {"path": "images"}}))
+    record = study_record(manifest=manifest_facts(path="images"))
+    (storage / "runs/t/study.json").write_bytes(record.to_json())
     (storage / "runs/t/champion/scratch.run/attempt/position.npz").write_text("large")
     (storage / "runs/t/trials/scratch/fold-0.run/state.json").write_text("changes every few seconds")
     (storage / "runs/t/.lock").write_text("{}")

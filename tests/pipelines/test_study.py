@@ -17,7 +17,7 @@ def runs(tmp_path: Path) -> Path:
     root = begin(tmp_path / "runs" / "images", ("scratch", "off-the-shelf"))
     finish(root, "scratch", 0, 3600)
     finish(root, "scratch", 1, 3600)
-    run(root, "off-the-shelf", 0, updated=datetime.now(timezone.utc).isoformat(timespec="seconds"))
+    run(root, "off-the-shelf", 0, updated=datetime.now(timezone.utc))
     return tmp_path / "runs"
 
 
@@ -59,9 +59,9 @@ def test_no_study_is_one_paragraph_and_exit_code_2(runs, capsys):
     assert main(["status", "lungs", "--runs", str(runs)]) == 2
     error = capsys.readouterr().err
 
-    assert "Expected a study in" in error
-    assert "runs/lungs" in error
-    assert "no study.json" in error
+    assert "Expected the record of a study at" in error
+    assert "runs/lungs/study.json" in error
+    assert "no such file" in error
 
 
 def test_the_verb_loads_no_heavy_library(runs):

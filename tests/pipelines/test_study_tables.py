@@ -40,16 +40,6 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     assert "unreadable" in text
 
 
-def test_an_older_study_says_not_recorded(tmp_path: Path) -> None:
-    root = begin(tmp_path / "s", ("scratch",))
-    finish(root, "scratch", 0, node=None, started=None, cpus=None, gpus=None)
-    text = printed(read_status(root, NOW))
-
-    assert text.count("not recorded") == 3  # node, CPU-hours, GPU-hours
-    assert "unreadable" not in text
-    assert "nothing is running" in text
-
-
 def test_a_finished_study_says_so(tmp_path: Path) -> None:
     root = begin(tmp_path / "s", ("scratch",))
     for fold in (0, 1):

@@ -12,7 +12,8 @@ from cxr_platform.models.mobilenet import build_backbone
 from cxr_platform.training.data import StudyData
 from cxr_platform.training.folder import StudyFolder
 from cxr_platform.training.plan import StudyPlan
-from cxr_platform.training.study import Study
+from cxr_platform.training.study import StudyRun
+from tests.study_records import manifest_facts
 
 SIDE = 32
 
@@ -48,10 +49,9 @@ def random_imagenet(profile: Profile) -> BackboneWeights:
     return {layer.name: layer.get_weights() for layer in backbone.layers if layer.weights}
 
 
-def tiny_study(folder: Path, strategies: tuple[str, ...], profile: Profile | None = None) -> Study:
+def tiny_study(folder: Path, strategies: tuple[str, ...], profile: Profile | None = None) -> StudyRun:
     profile = profile or tiny_profile()
-    manifest = {"content_hash": "abc", "images": 56, "synthetic": True, "counts": {}}
-    plan = StudyPlan("tiny", "grouped", strategies, profile, manifest)
+    plan = StudyPlan("tiny", "grouped", strategies, profile, manifest_facts())
     pretrained = any(name != "scratch" for name in strategies)
     imagenet = random_imagenet(profile) if pretrained else None
-    return Study(plan, StudyFolder(folder), tiny_data(folds=profile.folds), imagenet)
+    return StudyRun(plan, StudyFolder(folder), tiny_data(folds=profile.folds), imagenet)

@@ -18,7 +18,7 @@ from cxr_platform.training.champion import run_champion
 from cxr_platform.training.champion_worker import champion_seed
 from cxr_platform.training.plan import cuts_of
 from cxr_platform.training.progress import Progress
-from cxr_platform.training.study import Study, inputs_of
+from cxr_platform.training.study import StudyRun, inputs_of
 from cxr_platform.training.trial import TrialData, Workbench, schedule_of, train, training_rng
 from tests.training.builders import tiny_profile, tiny_study
 
@@ -26,7 +26,7 @@ EPOCHS = 12
 NAME = "off-the-shelf"
 
 
-def champion_study(root: Path, **overrides: object) -> Study:
+def champion_study(root: Path, **overrides: object) -> StudyRun:
     settings = {"training.off_the_shelf": {"epochs": EPOCHS, "learning_rate": 0.01}, **overrides}
     study = tiny_study(root, (NAME,), tiny_profile(**settings))
     return replace(study, imagenet=steady_imagenet())
@@ -39,7 +39,7 @@ def steady_imagenet() -> dict[str, list[np.ndarray]]:
     return numpy_imagenet()
 
 
-def uninterrupted(study: Study) -> list[np.ndarray]:
+def uninterrupted(study: StudyRun) -> list[np.ndarray]:
     """Weights of `Network.full` after all epochs in this process, without Ray and without a stop."""
     profile, labels = study.plan.profile, study.data.labels
     bench = Workbench(profile.model, profile.training, study.imagenet)

@@ -9,7 +9,7 @@ from cxr_platform.cluster import connect
 from cxr_platform.training import activations_ray, engine_local
 from cxr_platform.training.activations_ray import compute_activations
 from cxr_platform.training.progress import Progress
-from cxr_platform.training.study import Study
+from cxr_platform.training.study import StudyRun
 from tests.training.builders import tiny_study
 
 pytestmark = pytest.mark.ray
@@ -18,7 +18,7 @@ CUTS = ("features", "block_15")
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+def study(tmp_path_factory: pytest.TempPathFactory) -> StudyRun:
     return tiny_study(tmp_path_factory.mktemp("study"), ("off-the-shelf",))
 
 
@@ -47,7 +47,7 @@ def one_processor_left() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("chunks_of_seven", "one_processor_left")
-def test_workers_that_find_no_place_are_not_waited_for(study: Study) -> None:
+def test_workers_that_find_no_place_are_not_waited_for(study: StudyRun) -> None:
     told = io.StringIO()
     found = compute_activations(study, CUTS, cpus=1.0, gpu=0.0, progress=Progress(told))
     here = engine_local.compute_activations(study, CUTS, Progress(io.StringIO()))
@@ -59,7 +59,7 @@ def test_workers_that_find_no_place_are_not_waited_for(study: Study) -> None:
 
 
 @pytest.mark.usefixtures("chunks_of_seven")
-def test_that_nothing_moves_is_told(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_that_nothing_moves_is_told(study: StudyRun, monkeypatch: pytest.MonkeyPatch) -> None:
     connect()
     monkeypatch.setattr(activations_ray, "WAITING_SECONDS", 0.0)
     told = io.StringIO()
@@ -67,5 +67,5 @@ def test_that_nothing_moves_is_told(study: Study, monkeypatch: pytest.MonkeyPatc
     assert "other work may fill the cluster" in told.getvalue()
 
 
-def test_without_a_cut_nothing_is_computed(study: Study) -> None:
+def test_without_a_cut_nothing_is_computed(study: StudyRun) -> None:
     assert compute_activations(study, (), 1.0, 0.0, Progress()) == {}

@@ -45,7 +45,7 @@ def test_fractions_of_a_processor_are_not_lost_to_rounding() -> None:
 @pytest.mark.usefixtures("gpu")
 def test_the_gpu_is_asked_for_its_memory_and_name() -> None:
     assert devices.gpu_memory_gib() == 8
-    assert devices.hardware()["gpus"] == ["8192"]
+    assert devices.hardware().gpus == ("8192",)
 
 
 @pytest.mark.usefixtures("gpu")
@@ -61,3 +61,13 @@ def test_a_backend_without_a_training_step_is_refused(monkeypatch: pytest.Monkey
     monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
     with pytest.raises(ConfigError, match="tensorflow or jax"):
         devices.keras_backend()
+
+
+def test_the_versions_of_python_and_of_the_libraries_are_recorded() -> None:
+    assert {"python", "keras", "tensorflow", "ray"} <= devices.package_versions().keys()
+
+
+def test_the_processor_of_this_machine_is_recorded() -> None:
+    found = devices.hardware()
+    assert found.processors is not None
+    assert found.processors >= 1

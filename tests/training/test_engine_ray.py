@@ -14,7 +14,7 @@ from cxr_platform.training import engine_local, engine_ray
 from cxr_platform.training.engine_ray import RayEngine, Shared, _Failure, _rounds, trial_resources
 from cxr_platform.training.plan import Share
 from cxr_platform.training.progress import Progress
-from cxr_platform.training.study import Study, run_study
+from cxr_platform.training.study import StudyRun, run_study
 from tests.training.builders import tiny_profile, tiny_study
 
 pytestmark = pytest.mark.ray
@@ -27,11 +27,11 @@ def cluster() -> None:
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+def study(tmp_path_factory: pytest.TempPathFactory) -> StudyRun:
     return tiny_study(tmp_path_factory.mktemp("study"), ("off-the-shelf", "fine-tuning-1"))
 
 
-def test_trials_on_ray_give_what_trials_in_this_process_give(study: Study, tmp_path: Path) -> None:
+def test_trials_on_ray_give_what_trials_in_this_process_give(study: StudyRun, tmp_path: Path) -> None:
     pooled = pq.read_table(run_study(study, RayEngine(), Progress()))
     local = tiny_study(tmp_path, ("off-the-shelf", "fine-tuning-1"))
     expected = pq.read_table(run_study(local, engine_local.run, Progress()))
@@ -66,7 +66,7 @@ A, B = TrialKey("off-the-shelf", 0), TrialKey("off-the-shelf", 1)
 
 
 def rounds(
-    study: Study, monkeypatch: pytest.MonkeyPatch, *found: dict[TrialKey, _Failure], epochs: int = 0
+    study: StudyRun, monkeypatch: pytest.MonkeyPatch, *found: dict[TrialKey, _Failure], epochs: int = 0
 ) -> tuple[dict[TrialKey, str], list[list[TrialKey]], str]:
     """What `_rounds` makes of rounds that end with `found`, after each of which every trial is `epochs` further."""
     asked: list[list[TrialKey]] = []

@@ -1,4 +1,3 @@
-import json
 import pickle
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -9,19 +8,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from cxr_platform.domain.strategies import strategy_by_name
-from cxr_platform.domain.study import TrialKey
+from cxr_platform.domain.study import TrialKey, read_study
 from cxr_platform.errors import CxrError, PredictionsError, StorageError, StudyError, StudyMismatch
 from cxr_platform.labels import CLASSES
 from cxr_platform.training.folder import StudyFolder
 from cxr_platform.training.plan import StudyPlan
 from cxr_platform.training.trial import Epoch, TrialResult
+from tests.study_records import STARTED, manifest_facts, trial_record
 from tests.training.builders import tiny_data, tiny_profile
-
-FACTS = {"versions": {}, "hardware": {}, "started": "2020-01-01"}
 
 
 def plan(strategies: tuple[str, ...] = ("off-the-shelf",), content_hash: str = "abc", **overrides: object) -> StudyPlan:
-    return StudyPlan("t", "grouped", strategies, tiny_profile(**overrides), {"content_hash": content_hash})
+    return StudyPlan("t", "grouped", strategies, tiny_profile(**overrides), manifest_facts(content_hash=content_hash))
 
 
 def result(rows: int) -> TrialResult:
@@ -35,13 +33,11 @@ def result(rows: int) -> TrialResult:
 def test_a_stored_trial_has_its_four_files_and_is_finished(tmp_path: Path) -> None:
     folder, data, key = StudyFolder(tmp_path), tiny_data(), TrialKey("off-the-shelf", 0)
     assert not folder.is_finished(key)
-    folder.write_trial(key, data, result(28), {"seed": 1})
+    folder.write_trial(trial_record(*key), data, result(28))
     names = {p.name for p in folder.trial_folder(key).iterdir()}
     assert names == {"trial.json", "history.parquet", "predictions.parquet", "model.weights.h5"}
     assert folder.is_finished(key)
-    summary = folder.trial_summary(key)
-    assert summary["images"] == {"train": 28, "test": 28}
-    assert summary["trained_layers"] == ["head_dense", "head_bn", "head_logits"]
+    assert folder.trial_record(key) == trial_record(*key)
     table = pq.read_table(folder.trial_folder(key) / "predictions.parquet")
     assert table["image_id"].to_pylist() == data.image_ids[data.rows_of_fold(0)].tolist()
     assert table["label"].to_pylist() == [CLASSES[i] for i in data.labels[data.rows_of_fold(0)]]
@@ -58,7 +54,7 @@ def test_what_an_interruption_left_half_written_does_not_count(tmp_path: Path) -
 
 def test_pooling_names_the_trials_that_are_missing(tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path)
-    folder.write_trial(TrialKey("off-the-shelf", 0), tiny_data(), result(28), {})
+    folder.write_trial(trial_record("off-the-shelf", 0), tiny_data(), result(28))
     with pytest.raises(PredictionsError, match="1 unfinished: off-the-shelf fold 1"):
         folder.pool([TrialKey("off-the-shelf", 0), TrialKey("off-the-shelf", 1)])
     assert not (tmp_path / "predictions.parquet").exists()
@@ -66,11 +62,11 @@ def test_pooling_names_the_trials_that_are_missing(tmp_path: Path) -> None:
 
 def test_a_trial_whose_description_is_damaged_is_to_be_run_again(tmp_path: Path) -> None:
     folder, key = StudyFolder(tmp_path), TrialKey("off-the-shelf", 0)
-    folder.write_trial(key, tiny_data(), result(28), {})
+    folder.write_trial(trial_record(*key), tiny_data(), result(28))
     for content in ("", "{", "[]", "\xff"):
         (folder.trial_folder(key) / "trial.json").write_text(content, encoding="latin-1")
         assert not folder.is_finished(key)
-    folder.write_trial(key, tiny_data(), result(28), {})
+    folder.write_trial(trial_record(*key), tiny_data(), result(28))
     assert folder.is_finished(key)
 
 
@@ -80,7 +76,7 @@ def test_pooling_names_the_trial_whose_predictions_cannot_be_read(
 ) -> None:
     folder, keys = StudyFolder(tmp_path), [TrialKey("off-the-shelf", fold) for fold in (0, 1)]
     for key in keys:
-        folder.write_trial(key, tiny_data(), result(28), {})
+        folder.write_trial(trial_record(*key), tiny_data(), result(28))
     damage(folder.trial_folder(keys[1]) / "predictions.parquet")
     with pytest.raises(CxrError, match=r"off-the-shelf.fold.1.*predictions\.parquet.*again"):
         folder.pool(keys)
@@ -90,35 +86,38 @@ def test_pooled_predictions_hold_each_image_once_a_strategy(tmp_path: Path) -> N
     folder, data = StudyFolder(tmp_path), tiny_data()
     keys = [TrialKey("off-the-shelf", fold) for fold in (0, 1)]
     for key in keys:
-        folder.write_trial(key, data, result(28), {})
+        folder.write_trial(trial_record(*key), data, result(28))
     pooled = pq.read_table(folder.pool(keys))
     assert sorted(pooled["image_id"].to_pylist()) == sorted(data.image_ids)
 
 
 def test_another_configuration_is_refused_with_the_difference(tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path)
-    folder.start(plan(), FACTS)
+    folder.start(plan())
     with pytest.raises(StudyMismatch, match=r"model.dense_units: 32 → 64.*another NAME"):
-        folder.start(plan(**{"model.dense_units": 64}), FACTS)
+        folder.start(plan(**{"model.dense_units": 64}))
     with pytest.raises(StudyMismatch, match="manifest: abc → def"):
-        folder.start(plan(content_hash="def"), FACTS)
+        folder.start(plan(content_hash="def"))
 
 
-def test_strategies_may_be_added_and_resources_changed(tmp_path: Path) -> None:
+def test_strategies_may_be_added_and_resources_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = StudyFolder(tmp_path)
-    folder.start(plan(), FACTS)
+    monkeypatch.setattr("cxr_platform.training.folder.utc_now", lambda: STARTED)
+    folder.start(plan())
     for fold in (0, 1):
-        folder.write_trial(TrialKey("off-the-shelf", fold), tiny_data(), result(28), {})
-    folder.start(plan(("scratch",), **{"resources.cpu": 2.0}), {**FACTS, "started": "2021-01-01"})
-    assert folder.description()["strategies"] == ["off-the-shelf", "scratch"]
-    assert folder.description()["started"] == "2020-01-01"
+        folder.write_trial(trial_record("off-the-shelf", fold), tiny_data(), result(28))
+    monkeypatch.undo()
+    folder.start(plan(("scratch",), **{"resources.cpu": 2.0}))
+    assert folder.record().strategies == ("off-the-shelf", "scratch")
+    assert folder.record().profile.resources.cpu == 2.0
+    assert folder.record().started == STARTED
 
 
 def test_earlier_strategies_that_never_finished_are_dropped_when_others_are_asked_for(tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path)
-    folder.start(plan(("scratch",)), FACTS)
-    folder.start(plan(("off-the-shelf",)), FACTS)
-    assert folder.description()["strategies"] == ["off-the-shelf"]
+    folder.start(plan(("scratch",)))
+    folder.start(plan(("off-the-shelf",)))
+    assert folder.record().strategies == ("off-the-shelf",)
 
 
 def test_a_study_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
@@ -135,7 +134,7 @@ def test_a_study_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
 def test_leftovers_of_an_interrupted_run_are_removed(tmp_path: Path) -> None:
     leftover = tmp_path / "trials" / "scratch" / ".fold-0.abc"
     leftover.mkdir(parents=True)
-    StudyFolder(tmp_path).start(plan(), FACTS)
+    StudyFolder(tmp_path).start(plan())
     assert not leftover.exists()
 
 
@@ -149,34 +148,46 @@ def test_a_relative_folder_means_the_same_after_the_working_directory_changed(
 
 
 def test_a_folder_without_a_study_or_with_a_damaged_one_is_said_so(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match=r"no study\.json"):
-        StudyFolder(tmp_path).description()
+    with pytest.raises(StudyError, match="no such file"):
+        StudyFolder(tmp_path).record()
     (tmp_path / "study.json").write_text("{")
     with pytest.raises(StudyError, match="Expected JSON"):
-        StudyFolder(tmp_path).description()
+        StudyFolder(tmp_path).record()
 
 
 def test_a_place_that_cannot_be_written_is_a_storage_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError, match=r"study\.json"):
-        StudyFolder(tmp_path / "file" / "runs").start(plan(), FACTS)
+        StudyFolder(tmp_path / "file" / "runs").start(plan())
     with pytest.raises(StorageError, match="off-the-shelf/fold-0"):
-        StudyFolder(tmp_path / "file" / "runs").write_trial(TrialKey("off-the-shelf", 0), tiny_data(), result(28), {})
+        StudyFolder(tmp_path / "file" / "runs").write_trial(trial_record("off-the-shelf", 0), tiny_data(), result(28))
 
 
-def test_the_description_holds_what_the_report_needs(tmp_path: Path) -> None:
-    StudyFolder(tmp_path).start(plan(), FACTS)
-    stored = json.loads((tmp_path / "study.json").read_text())
-    assert {"name", "protocol", "strategies", "folds", "profile", "manifest", "versions", "hardware", "started"} <= set(
-        stored
-    )
+def test_the_record_repeats_the_plan_and_names_this_machine(tmp_path: Path) -> None:
+    begun = plan()
+    StudyFolder(tmp_path).start(begun)
+    record = read_study(tmp_path)
+    assert (record.name, record.protocol, record.strategies, record.folds) == ("t", "grouped", ("off-the-shelf",), 2)
+    assert (record.profile, record.manifest) == (begun.profile, begun.manifest)
+    assert record.identity == begun.identity()
+    assert "keras" in record.versions
+    assert record.hardware.processors
+
+
+def test_the_manifest_of_a_study_is_known_before_its_images_are_read(tmp_path: Path) -> None:
+    folder, begun = StudyFolder(tmp_path), plan()
+    assert folder.known_manifest(begun.profile, "grouped") is None
+    folder.start(begun)
+    assert folder.known_manifest(begun.profile, "grouped") == "abc"
+    with pytest.raises(StudyMismatch, match="protocol: grouped → paper"):
+        folder.known_manifest(begun.profile, "paper")
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", '{"identity": {}}'])
 def test_a_study_json_of_another_program_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "study.json").write_text(content)
     with pytest.raises(StudyError, match=r"study\.json"):
-        StudyFolder(tmp_path).start(plan(), FACTS)
+        StudyFolder(tmp_path).start(plan())
 
 
 def test_a_lock_that_was_lost_is_noticed_and_stays_in_its_process(

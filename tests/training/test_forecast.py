@@ -5,7 +5,7 @@ import pytest
 from cxr_platform.config import load_profile
 from cxr_platform.domain.strategies import STRATEGY_NAMES
 from cxr_platform.training.forecast import LISTED, LONGEST, OWN, forecast, saving, study_trials
-from cxr_platform.training.plan import StudyPlan
+from cxr_platform.training.plan import planned_trials
 from cxr_platform.training.simulation import Conditions
 
 PROFILE = load_profile("paper")
@@ -13,7 +13,7 @@ EQUAL = dict.fromkeys(STRATEGY_NAMES, 3600.0)
 
 
 def test_the_trials_are_those_of_the_study_in_its_order() -> None:
-    assert study_trials(PROFILE, STRATEGY_NAMES, 80) == StudyPlan("", "grouped", STRATEGY_NAMES, PROFILE, {}).trials()
+    assert study_trials(PROFILE, STRATEGY_NAMES, 80) == planned_trials(PROFILE, STRATEGY_NAMES)
 
 
 @pytest.mark.parametrize("count", [1, 7, 100, 10_000])

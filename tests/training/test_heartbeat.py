@@ -11,7 +11,7 @@ from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import StorageError
 from cxr_platform.training import heartbeat
 from cxr_platform.training.checkpoint import FILE, read_checkpoint
-from cxr_platform.training.heartbeat import STATE, Running
+from cxr_platform.training.heartbeat import STATE, TrialHeartbeat
 from cxr_platform.training.plan import Share
 from cxr_platform.training.trial import Epoch, Position, training_rng
 
@@ -41,7 +41,7 @@ def _no_thread_is_left() -> Iterator[None]:
 
 
 def test_it_says_from_the_start_what_runs_where(tmp_path: Path) -> None:
-    with Running(tmp_path / "run", KEY, 3, Share(2.0, 0.5), 60.0) as trial:
+    with TrialHeartbeat(tmp_path / "run", KEY, 3, Share(2.0, 0.5), 60.0) as trial:
         assert trial.begin() is None
     state = told(tmp_path / "run")
     assert (state["strategy"], state["fold"], state["cpus"], state["gpus"]) == ("scratch", 1, 2.0, 0.5)
@@ -52,7 +52,7 @@ def test_it_says_from_the_start_what_runs_where(tmp_path: Path) -> None:
 
 def test_it_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heartbeat, "STATE_SECONDS", 0.0)
-    with Running(tmp_path, KEY, 3, ALL, 60.0) as trial:
+    with TrialHeartbeat(tmp_path, KEY, 3, ALL, 60.0) as trial:
         trial.begin()
         for number in (1, 2):
             trial.epoch(epoch(number), lambda: pytest.fail("it is not yet time for a checkpoint"))
@@ -62,10 +62,10 @@ def test_it_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_next_process_goes_on_from_the_last_checkpoint(tmp_path: Path) -> None:
-    trial = Running(tmp_path, KEY, 3, ALL, 0.0)
+    trial = TrialHeartbeat(tmp_path, KEY, 3, ALL, 0.0)
     for number in (1, 2, 3):
         trial.epoch(epoch(number), lambda number=number: position(number))  # type: ignore[misc]
-    with Running(tmp_path, KEY, 3, ALL, 0.0) as again:
+    with TrialHeartbeat(tmp_path, KEY, 3, ALL, 0.0) as again:
         found = again.begin()
     assert found is not None
     assert [e.epoch for e in found.history] == [1, 2]  # after the last epoch the result itself is stored
@@ -73,12 +73,12 @@ def test_the_next_process_goes_on_from_the_last_checkpoint(tmp_path: Path) -> No
 
 
 def test_a_checkpoint_that_was_cut_off_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    trial = Running(tmp_path, KEY, 3, ALL, 0.0)
+    trial = TrialHeartbeat(tmp_path, KEY, 3, ALL, 0.0)
     trial.epoch(epoch(1), lambda: position(1))
     (tmp_path / FILE).write_bytes((tmp_path / FILE).read_bytes()[:-50])
     with pytest.raises(ValueError, match="no whole checkpoint"):
         read_checkpoint(tmp_path)
-    with Running(tmp_path, KEY, 3, ALL, 0.0) as again:
+    with TrialHeartbeat(tmp_path, KEY, 3, ALL, 0.0) as again:
         assert again.begin() is None
     assert "from its beginning" in caplog.text
 
@@ -87,7 +87,7 @@ def test_a_state_that_cannot_be_written_is_told_of_and_ends_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(heartbeat, "STATE_SECONDS", 0.0)
-    with Running(tmp_path, KEY, 3, ALL, 60.0) as trial:
+    with TrialHeartbeat(tmp_path, KEY, 3, ALL, 60.0) as trial:
         trial.begin()
         (tmp_path / STATE).unlink()
         (tmp_path / STATE).mkdir()
@@ -97,13 +97,13 @@ def test_a_state_that_cannot_be_written_is_told_of_and_ends_nothing(
 
 def test_a_place_that_cannot_be_written_is_told_before_anything_is_trained(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("in the way")
-    with pytest.raises(StorageError, match="run"), Running(tmp_path / "run", KEY, 3, ALL, 60.0) as trial:
+    with pytest.raises(StorageError, match="run"), TrialHeartbeat(tmp_path / "run", KEY, 3, ALL, 60.0) as trial:
         trial.begin()
 
 
 def test_it_says_that_it_lives_within_a_long_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heartbeat, "ALIVE_SECONDS", 0.04)
-    with Running(tmp_path, KEY, 3, ALL, 60.0) as trial:
+    with TrialHeartbeat(tmp_path, KEY, 3, ALL, 60.0) as trial:
         trial.begin()
         (tmp_path / STATE).unlink()
         ends = time.monotonic() + 30

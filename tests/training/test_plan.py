@@ -4,10 +4,11 @@ from cxr_platform.config import differences, load_profile
 from cxr_platform.domain.strategies import STRATEGY_NAMES, parse_strategies
 from cxr_platform.errors import ConfigError
 from cxr_platform.training.plan import StudyPlan, cuts_of
+from tests.study_records import manifest_facts
 
 
 def plan(profile: str = "quick", **overrides: object) -> StudyPlan:
-    return StudyPlan("x", "grouped", STRATEGY_NAMES, load_profile(profile, overrides), {"content_hash": "abc"})
+    return StudyPlan("x", "grouped", STRATEGY_NAMES, load_profile(profile, overrides), manifest_facts())
 
 
 def test_a_study_has_every_strategy_on_every_fold_once_the_longest_first() -> None:

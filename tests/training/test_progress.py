@@ -5,9 +5,9 @@ import pytest
 from cxr_platform.domain.study import TrialKey
 from cxr_platform.training.progress import Clock, LiveProgress, Progress
 from cxr_platform.training.trial import Epoch
+from tests.study_records import trial_record
 
 A, B = TrialKey("scratch", 0), TrialKey("off-the-shelf", 1)
-SUMMARY = {"accuracy": 0.5, "seconds": {"total": 12.3}}
 
 
 def test_the_time_left_follows_from_the_share_of_work_done() -> None:
@@ -35,7 +35,7 @@ def test_plain_progress_prints_a_line_a_finished_trial_with_its_number() -> None
     progress = Progress(stream)
     progress.begin({A: 1.0, B: 1.0}, already_done=3)
     progress.epoch(A, Epoch(1, 2, 0.7, 0.4, 0.001, 1.0))
-    progress.finished(A, SUMMARY)
+    progress.finished(trial_record(*A, seconds=12.3))
     progress.failed(B, "OSError: disk")
     lines = stream.getvalue().splitlines()
     assert lines[0] == "2 trials to run, 3 kept from before"

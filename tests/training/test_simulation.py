@@ -100,7 +100,7 @@ def test_one_loss_costs_what_was_not_kept_the_absence_and_the_restart(places: in
 
 def test_a_lost_trial_goes_on_before_those_that_have_not_begun() -> None:
     for seed in range(20):
-        found = simulate([1000.0] * 6, Conditions(1, losses_an_hour=2, seed=seed))
+        found = simulate([1000.0] * 6, Conditions(1, losses_an_hour=4, seed=seed))
         assert found.losses > 0
         assert list(found.ended) == sorted(found.ended)
 

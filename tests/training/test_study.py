@@ -7,7 +7,7 @@ from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import TrialsFailed
 from cxr_platform.training import engine_local
 from cxr_platform.training.progress import Progress
-from cxr_platform.training.study import Study, environment, run_study
+from cxr_platform.training.study import StudyRun, run_study
 from tests.training.builders import tiny_study
 
 
@@ -27,7 +27,7 @@ def test_continuing_runs_only_what_is_not_finished(tmp_path: Path) -> None:
     lost.unlink()
     asked: list[TrialKey] = []
 
-    def engine(study: Study, todo: list[TrialKey], progress: Progress) -> dict[TrialKey, str]:
+    def engine(study: StudyRun, todo: list[TrialKey], progress: Progress) -> dict[TrialKey, str]:
         asked.extend(todo)
         return engine_local.run(study, todo, progress)
 
@@ -40,18 +40,12 @@ def test_failed_trials_are_named_after_the_others_are_stored(tmp_path: Path) -> 
     study = tiny_study(tmp_path, ("off-the-shelf", "fine-tuning-1"))
     key = TrialKey("fine-tuning-1", 1)
 
-    def engine(study: Study, todo: list[TrialKey], progress: Progress) -> dict[TrialKey, str]:
+    def engine(study: StudyRun, todo: list[TrialKey], progress: Progress) -> dict[TrialKey, str]:
         return {**engine_local.run(study, [k for k in todo if k != key], progress), key: "too hot"}
 
     with pytest.raises(TrialsFailed, match=r"1 of 4 trials failed.*fine-tuning-1 fold 1: too hot") as caught:
         run_study(study, engine, Progress())
     assert caught.value.exit_code == 1
-    assert study.folder.description()["strategies"] == ["off-the-shelf"]
+    assert study.folder.record().strategies == ("off-the-shelf",)
     pooled = pq.read_table(tmp_path / "predictions.parquet")
     assert set(pooled["strategy"].to_pylist()) == {"off-the-shelf"}
-
-
-def test_the_environment_states_versions_and_hardware() -> None:
-    facts = environment()
-    assert {"python", "keras", "tensorflow", "ray"} <= set(facts["versions"])
-    assert facts["hardware"]["processors"] >= 1

@@ -11,10 +11,11 @@ from cxr_platform.errors import ConfigError, StorageError
 from cxr_platform.training.folder import StudyFolder
 from cxr_platform.training.progress import Progress
 from cxr_platform.training.tune_hooks import InOrder, Stop, Watch
+from tests.study_records import trial_record, write_record
 from tests.training.builders import tiny_study
 
 KEY = TrialKey("off-the-shelf", 0)
-SUMMARY = {"summary": {"strategy": "off-the-shelf", "fold": 0, "accuracy": 0.5, "seconds": {"total": 1.0}}}
+STORED = {"record": trial_record("off-the-shelf")}
 FULL = StorageError("Expected room.")
 
 
@@ -60,7 +61,7 @@ def test_a_place_that_this_process_cannot_write_either_ends_all(folder: StudyFol
 
 def test_the_first_trial_that_was_stored_out_of_sight_ends_all(folder: StudyFolder) -> None:
     stop = Stop(folder)
-    assert stop("1", SUMMARY)
+    assert stop("1", STORED)
     assert "off-the-shelf fold 0" in str(stop.error)
     assert "a folder that all nodes share" in str(stop.error)
 
@@ -71,12 +72,11 @@ def test_a_study_that_is_another_process_s_by_now_is_left_to_it(
     def lost() -> None:
         raise FULL
 
-    folder.trial_folder(KEY).mkdir(parents=True)
-    (folder.trial_folder(KEY) / "trial.json").write_text("{}")
-    assert not Stop(folder)("1", SUMMARY)
+    write_record(folder.trial_folder(KEY) / "trial.json", trial_record(*KEY))
+    assert not Stop(folder)("1", STORED)
     monkeypatch.setattr(folder, "check_held", lost)
     stop = Stop(folder)
-    assert stop("1", SUMMARY)
+    assert stop("1", STORED)
     assert stop.error is FULL
 
 

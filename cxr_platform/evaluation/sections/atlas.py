@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cxr_platform.config import ModelConfig
 from cxr_platform.domain.interval import Interval
 from cxr_platform.domain.strategies import TITLES
 from cxr_platform.evaluation.formatting import joined, shortened
@@ -71,7 +70,7 @@ def section(inputs: ReportInputs, found: tuple[Feature, ...]) -> Section:
     if not found:
         return Section(NAME, TITLE, absent=_why_absent(inputs))
     winner = TITLES[inputs.results.decision.winner]
-    count = int(inputs.study.profile.get("model", {}).get("dense_units", ModelConfig.dense_units))
+    count = inputs.study.profile.model.dense_units
     return Section(
         NAME,
         TITLE,

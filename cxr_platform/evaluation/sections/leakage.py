@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 
 from cxr_platform.domain.interval import Interval
 from cxr_platform.domain.strategies import TITLES
+from cxr_platform.domain.study import StudyRecord
 from cxr_platform.evaluation.findings import LeakageFinding
 from cxr_platform.evaluation.formatting import count, joined, rate, text
 from cxr_platform.evaluation.metrics import MEASURES
@@ -12,7 +13,6 @@ from cxr_platform.evaluation.report_contents import Section
 from cxr_platform.evaluation.report_inputs import ReportInputs
 from cxr_platform.evaluation.statistics.bootstrap import study_bootstrap
 from cxr_platform.evaluation.statistics.leakage import Leakage, leakage, mean_difference, split_group_images
-from cxr_platform.evaluation.study import Study
 from cxr_platform.evaluation.table import Row, Table
 
 NAME, TITLE = "leakage", "What images of one patient in several folds do"
@@ -147,9 +147,9 @@ def _rows(found: Leakage) -> list[Row]:
     return [Row((shown, name), tuple(values[m] for m in SHOWN), kind) for name, values, kind in kinds]
 
 
-def _unlike(ours: Study, other: Study) -> tuple[str, ...]:
+def _unlike(ours: StudyRecord, other: StudyRecord) -> tuple[str, ...]:
     """A warning where the two studies differ in more than their protocol."""
-    unlike = sorted(k for k in {*ours.profile, *other.profile} if ours.profile.get(k) != other.profile.get(k))
+    unlike = sorted(name for name, value in vars(ours.profile).items() if value != getattr(other.profile, name))
     unlike += ["folds"] if ours.folds != other.folds and "folds" not in unlike else []
     if not unlike:
         return ()

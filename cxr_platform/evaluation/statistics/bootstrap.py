@@ -14,8 +14,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from cxr_platform.domain.interval import LEVEL, REPLICATES, Interval
+from cxr_platform.domain.study import StudyRecord
 from cxr_platform.evaluation.predictions import Predictions
-from cxr_platform.evaluation.study import Study
 
 if TYPE_CHECKING:
     import numpy as np
@@ -143,14 +143,14 @@ def rate_interval(
     return Bootstrap(groups, replicates, seed).rate(hits, among)
 
 
-def study_bootstrap(study: Study, predictions: Predictions) -> Bootstrap:
+def study_bootstrap(study: StudyRecord, predictions: Predictions) -> Bootstrap:
     """Replicates of all images of a study, with its profile's seed."""
     return Bootstrap(predictions.group_id, seed=study_seed(study))
 
 
-def study_seed(study: Study) -> int:
+def study_seed(study: StudyRecord) -> int:
     """The seed of the study's profile, with which its intervals are drawn."""
-    return int(study.profile.get("seed", 0))
+    return study.profile.seed
 
 
 @lru_cache(maxsize=2)

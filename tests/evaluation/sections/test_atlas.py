@@ -87,10 +87,12 @@ def test_without_an_atlas_it_says_why():
     assert section(empty, find(empty)).absent.startswith("No class has images enough")
 
 
-@pytest.mark.parametrize(("model", "told"), [({"dense_units": 256}, "256"), ({}, "2,500")])
-def test_all_features_of_a_network_are_counted_also_where_the_profile_leaves_them_to_the_default(model, told):
+@pytest.mark.parametrize(("units", "told"), [(256, "256"), (2500, "2,500")])
+def test_all_features_of_a_network_are_counted(units, told):
     inputs = looked_at()
-    study = replace(inputs.study, profile={**inputs.study.profile, "model": model})
+    profile = inputs.study.profile
+    profile = replace(profile, model=replace(profile.model, dense_units=units))
+    study = inputs.study.model_copy(update={"profile": profile})
     text = " ".join(section(replace(inputs, study=study), find(inputs)).lead)
 
     assert f"Each network's {told} features were ranked" in text

@@ -108,7 +108,7 @@ def test_several_strategies_have_a_mean_that_no_choice_of_a_winner_bends(inputs)
 
 def test_studies_that_differ_in_more_than_the_protocol_are_warned_of(inputs):
     other_study, other = inputs.other
-    longer = replace(other_study, profile={**other_study.profile, "seed": 1})
+    longer = other_study.model_copy(update={"profile": replace(other_study.profile, seed=1)})
     unlike = replace(inputs, other=(longer, other))
 
     assert (
