@@ -115,16 +115,16 @@ format: setup ## put the code into form
 	$(VENV)/bin/ruff format .
 
 bench: setup ## what the second fold of a strategy costs beside its steps, against stock model.fit
-	$(RUN) pipelines.benchmark_folds
+	$(RUN) pipelines.benchmark folds
 
 bench-head: setup ## the off-the-shelf head of NAME beside a logistic regression on the same features and folds
-	$(RUN) pipelines.benchmark_head --manifest $(MANIFEST) --study runs/$(NAME) $(WEIGHTS_ARGUMENT)
+	$(RUN) pipelines.benchmark head --manifest $(MANIFEST) --study runs/$(NAME) $(WEIGHTS_ARGUMENT)
 
 bench-manifest: setup ## memory and time of the manifest of many drawn images, against a quarter of them
-	$(RUN) pipelines.benchmark_manifest --work data/benchmark-manifest
+	$(RUN) pipelines.benchmark manifest --work data/benchmark-manifest
 
 bench-serving: setup ## the server beside bare ONNX Runtime and a plain FastAPI application, on the images of DATA
-	$(RUN) pipelines.benchmark_serving --registry $(REGISTRY) --data $(DATA)
+	$(RUN) pipelines.benchmark serving --registry $(REGISTRY) --data $(DATA)
 
 lock: setup ## resolve the requirements again (no package address is written)
 	$(VENV)/bin/uv pip compile --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-header \

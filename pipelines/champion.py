@@ -1,143 +1,151 @@
-"""Train the champion on all images of a study and put it into the registry, with the study's out-of-fold figures.
+"""Train the champion on all images of a study and add it to the registry, with the study's out-of-fold figures.
 
-    python -m pipelines.champion --study runs/NAME [--strategy scratch] [--registry registry]
+    cxr champion --study runs/NAME --strategy scratch --registry registry
 
-Interrupted, the same command continues. Where the registry has no champion yet, the new version is promoted at once.
+An interrupted training is continued by the same command. The first version of a registry becomes its champion at once.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cxr_platform.champion.facts import TARGET_SENSITIVITY, check_strategy, out_of_fold
 from pipelines.command import run_command
-from pipelines.job_metrics import add_metrics_arguments, metrics_job
-from pipelines.opened_study import add_study_arguments, open_study
-from pipelines.places import a_place, at_hand
+from pipelines.local_study import local_copies, open_study
+from pipelines.options import (
+    REGISTRY,
+    MetricsOptions,
+    StudyRequest,
+    add_metrics_options,
+    add_study_options,
+    location,
+    parse_request,
+)
+from pipelines.progress import make_progress
 
 if TYPE_CHECKING:
-    from cxr_platform.champion.assemble import Assembled
-    from cxr_platform.champion.facts import OutOfFold
-    from cxr_platform.champion.material import ChampionMaterial
     from cxr_platform.evidence.workspace import Workspace
     from cxr_platform.progress import Progress
     from cxr_platform.registry.store import Registry
     from cxr_platform.training.champion import ChampionRun
 
-REGISTRY = Path("registry")
+
+@dataclass(frozen=True, kw_only=True)
+class ChampionRequest(StudyRequest):
+    """The study's strategy to train, the registry to add it to, and the sensitivity that its threshold aims at."""
+
+    strategy: str
+    registry: Path
+    sensitivity: float
+    ray_address: str | None
+    metrics: MetricsOptions
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0, 2 for what cannot be served, 130 when interrupted."""
-    arguments = _parser().parse_args(argv)
-    return run_command(lambda: _with_places(arguments))
+    """Return the exit code: 0, 2 for a request that cannot be run, 130 when interrupted."""
+    return run_command(lambda: run(parse_request(ChampionRequest, parser(), argv)))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="cxr champion", description=__doc__.split("\n")[0])
-    add_study_arguments(parser)
+def parser() -> argparse.ArgumentParser:
+    """Return the options of `cxr champion`."""
+    parser = argparse.ArgumentParser(
+        prog="cxr champion", description="Train the champion on all images of a study and add it to the registry."
+    )
+    add_study_options(parser)
     parser.add_argument("--strategy", default="scratch", help="one of the study's strategies (default: scratch)")
-    parser.add_argument("--registry", type=a_place, default=REGISTRY, help="folder or URI (default: registry)")
+    parser.add_argument("--registry", type=location, default=REGISTRY, help="folder or URI (default: registry)")
     parser.add_argument(
         "--sensitivity",
-        type=_share,
+        type=_fraction,
         default=TARGET_SENSITIVITY,
-        help=f"that the threshold aims at, 0 to 1 ({TARGET_SENSITIVITY})",
+        help=f"sensitivity that the threshold aims at, above 0 and up to 1 (default: {TARGET_SENSITIVITY})",
     )
-    parser.add_argument("--ray-address", help="a running Ray cluster; without it this machine alone")
-    add_metrics_arguments(parser)
+    parser.add_argument("--ray-address", help="address of a Ray cluster (default: this machine alone)")
+    add_metrics_options(parser)
     return parser
 
 
-def _share(text: str) -> float:
+def _fraction(text: str) -> float:
     value = float(text)
     if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"expected a share above 0 and to 1, not {text}")
+        raise argparse.ArgumentTypeError(f"expected a number above 0 and up to 1, not {text}")
     return value
 
 
-def _with_places(arguments: argparse.Namespace) -> int:
-    """The champion's run is in the study's own place, where all nodes see its checkpoints."""
-    with at_hand(arguments, "study", "manifest") as local:
-        _run(local, arguments.study / "champion")
-    return 0
-
-
-def _run(arguments: argparse.Namespace, run_folder: Path) -> None:
-    from cxr_platform.champion.material import ChampionMaterial
-    from cxr_platform.monitoring.batch import champion_counts
-    from cxr_platform.training.devices import hide_gpus
-    from pipelines.progress import make_progress
-
-    hide_gpus()  # training has them, in workers of its own
-    with metrics_job("champion", arguments.study.name, arguments) as job, make_progress(sys.stderr) as progress:
-        opened = open_study(arguments.study, arguments.manifest, arguments.imagenet_weights, progress.step)
-        check_strategy(opened.study, arguments.strategy)
-        progress.message("Computing the out-of-fold figures")
-        facts = out_of_fold(opened.study, opened.predictions, arguments.strategy, arguments.sensitivity)
-        run = _train(arguments, run_folder, opened, progress)
-        material = ChampionMaterial(
-            opened.folder.root, opened.study, opened.predictions, opened.profile, opened.manifest, opened.data, run
-        )
-        assembled, outcome = _register(arguments, material, facts, progress)
-        trained = assembled.bundle.training
-        accuracy = assembled.bundle.metrics["accuracy_7_class"].value
-        champion_counts(job, arguments.strategy, trained.images, trained.epochs, accuracy)
-    _tell(assembled, facts)
-    print(outcome)
-
-
-def _register(
-    arguments: argparse.Namespace, material: "ChampionMaterial", facts: "OutOfFold", progress: "Progress"
-) -> tuple["Assembled", str]:
-    """A registry in a store is held only now: others may use it for the hours that training takes."""
+def run(request: ChampionRequest) -> int:
+    """Train and register the champion, and print the head of its model card; return 0."""
     from cxr_platform.champion.assemble import assemble
-    from cxr_platform.registry.store import Registry
-
-    with at_hand(arguments, "registry") as local:
-        registry = Registry(local.registry)
-        assembled = assemble(material, facts, registry, progress.message)
-        outcome = _promote_or_advise(registry, arguments.registry, assembled.bundle.version)
-    return assembled, outcome
-
-
-def _train(arguments: argparse.Namespace, folder: Path, opened: "Workspace", progress: "Progress") -> "ChampionRun":
-    from cxr_platform.training.champion import ChampionRequest, read_champion, train_champion
-
-    request = ChampionRequest(
-        folder=folder,
-        strategy=arguments.strategy,
-        profile=opened.profile,
-        manifest=opened.manifest,
-        imagenet_weights=arguments.imagenet_weights,
-        ray_address=arguments.ray_address,
-        on_epoch=lambda epoch: progress.step("Training the champion", epoch.epoch, epoch.epochs),
-        on_note=progress.message,
-    )
-    return read_champion(train_champion(request))
-
-
-def _tell(assembled: "Assembled", facts: "OutOfFold") -> None:
+    from cxr_platform.champion.material import ChampionMaterial
     from cxr_platform.champion.model_card import model_card_head
     from cxr_platform.champion.model_card_tables import figures_table
     from cxr_platform.evaluation.table import to_markdown
+    from cxr_platform.monitoring.batch import champion_counts
+    from cxr_platform.registry.store import Registry
+    from cxr_platform.training.devices import hide_gpus
 
+    hide_gpus()  # they are for the training workers
+    with (
+        local_copies(request, "study", "manifest") as local,
+        request.metrics.job("champion", request.study.name) as job,
+        make_progress(sys.stderr) as progress,
+    ):
+        study = open_study(local, progress.step)
+        check_strategy(study.study, request.strategy)
+        progress.message("Computing the out-of-fold figures")
+        facts = out_of_fold(study.study, study.predictions, request.strategy, request.sensitivity)
+        # Checkpoints go to the study's own place, which all nodes see, not to the local copy.
+        trained = _train(request, request.study / "champion", study, local.imagenet_weights, progress)
+        material = ChampionMaterial(
+            study.folder.root, study.study, study.predictions, study.profile, study.manifest, study.data, trained
+        )
+        with local_copies(local, "registry") as held:  # only now: training may take hours
+            registry = Registry(held.registry)
+            assembled = assemble(material, facts, registry, progress.message)
+            outcome = _promote_first(registry, request.registry, assembled.bundle.version)
+        training = assembled.bundle.training
+        accuracy = assembled.bundle.metrics["accuracy_7_class"].value
+        champion_counts(job, request.strategy, training.images, training.epochs, accuracy)
     print(model_card_head(assembled.model_card))
     print()
     print(to_markdown(figures_table(facts)))
+    print(outcome)
+    return 0
 
 
-def _promote_or_advise(registry: "Registry", folder: Path, version: str) -> str:
+def _train(
+    request: ChampionRequest, folder: Path, study: "Workspace", imagenet_weights: Path | None, progress: "Progress"
+) -> "ChampionRun":
+    from cxr_platform.training import champion
+
+    return champion.read_champion(
+        champion.train_champion(
+            champion.ChampionRequest(
+                folder=folder,
+                strategy=request.strategy,
+                profile=study.profile,
+                manifest=study.manifest,
+                imagenet_weights=imagenet_weights,
+                ray_address=request.ray_address,
+                on_epoch=lambda epoch: progress.step("Training the champion", epoch.epoch, epoch.epochs),
+                on_note=progress.message,
+            )
+        )
+    )
+
+
+def _promote_first(registry: "Registry", place: Path, version: str) -> str:
+    """Promote `version` if the registry has no champion; return a message with what happened or what to do."""
     from cxr_platform.registry.promotion import promote
 
-    if registry.champion() is None:
+    champion = registry.champion()
+    if champion is None:
         promote(registry, version, lead_seconds=0.0)
-        return f"{folder / version}\n{version} is the champion: the registry had none."
-    elsewhere = "" if folder == REGISTRY else f" --registry {folder}"
-    advice = f"To replace it: cxr registry promote {version}{elsewhere}"
-    return f"{folder / version}\n{registry.champion()} remains the champion. {advice}"
+        return f"{place / version}\n{version} is the champion: the registry had none."
+    option = "" if place == REGISTRY else f" --registry {place}"
+    return f"{place / version}\n{champion} remains the champion. To replace it: cxr registry promote {version}{option}"
 
 
 if __name__ == "__main__":

@@ -8,27 +8,30 @@ VERBS = {
     "phantoms": "draw a collection of synthetic images",
     "manifest": "build and validate the manifest of a folder of collections",
     "cross-validate": "run every strategy × fold over a manifest, then write the report",
-    "study": "how far a study is: trials by state and node, time left, cost",
-    "simulate": "what a study would take on other hardware, from known trial times",
-    "report": "write the report of a study again",
-    "evaluate": "score a folder of unseen images with the models of a study",
-    "explain": "show where the answer for one image of a study comes from",
+    "study": "show the progress of a study: trials by state and node, time left, cost",
+    "simulate": "forecast the duration of a study on other hardware from known trial times",
+    "report": "write the report of a study",
+    "evaluate": "score unseen images with the models of a study",
+    "explain": "show which parts of one image a study's prediction comes from",
     "submit": "run a verb as a job of a Ray cluster",
     "track": "log a finished study and its report to MLflow",
-    "champion": "train the champion on all images of a study and put it into the registry",
+    "champion": "train the champion on all images of a study and add it to the registry",
     "serve": "serve the champion over HTTP",
-    "screen": "screen images: here, or by a server",
-    "registry": "the bundles that can serve, and which of them does",
-    "exporter": "export the registry's state to Prometheus",
+    "screen": "screen images, in this process or with a server",
+    "registry": "list, show, verify, promote and roll back versions of the registry",
+    "exporter": "export the state of the registry to Prometheus",
+    "benchmark": "measure training, the manifest and the server against baselines",
 }
+"""Verb → its line in `cxr --help`. The module is `pipelines.VERB`, with `_` for `-`."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the verb named first and return its exit code; 2 for an unknown verb."""
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):
-        print("usage: cxr VERB [arguments]\n\nFor research, not for diagnosis.\n")
-        print("\n".join(f"  {verb:<15} {what}" for verb, what in VERBS.items()))
+        print("usage: cxr VERB [arguments]\n\nChest X-ray studies on Ray. For research, not for diagnosis.\n")
+        print("\n".join(f"  {verb:<15} {summary}" for verb, summary in VERBS.items()))
+        print("\n`cxr VERB --help` lists the options of a verb.")
         return 0 if words else 2
     verb, *rest = words
     if verb not in VERBS:

@@ -1,29 +1,35 @@
-"""How every verb ends: an exit code, and one paragraph on stderr where something can be put right."""
+"""Run a verb: set the environment, and turn exceptions into messages and exit codes."""
 
 import logging
 import os
 import sys
 import traceback
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from cxr_platform.errors import CxrError
 from cxr_platform.storage.files import store_errors
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 DEFECT = 70  # EX_SOFTWARE of sysexits.h
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+COLUMNS = 120
+"""Width of tables that are not printed to a terminal."""
 
 ENVIRONMENT = {
-    # Ray writes a token and turns authentication on by itself, but `ray start` and `ray job submit` do not.
+    # Ray creates a token and turns authentication on by itself, but `ray start` and `ray job submit` do not.
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "GX_ANALYTICS_ENABLED": "false",
 }
-"""Set unless the user has set them, before the libraries that read them at import."""
+"""Variables that libraries read when they are imported. The user's own values take precedence."""
 
 
 def run_command(function: Callable[[], int]) -> int:
-    """Run `function` and return its exit code; a `CxrError` becomes its message on stderr and its own code."""
+    """Call `function` and return its exit code; print a `CxrError` to stderr and return the exit code of its class."""
     _set_environment()
     try:
         return function()
@@ -35,17 +41,24 @@ def run_command(function: Callable[[], int]) -> int:
         print(f"Expected to be able to read and write {where}. Received: {str(error).rstrip('.')}.", file=sys.stderr)
         return CxrError.exit_code
     except KeyboardInterrupt:
-        print("Interrupted. What is finished is kept; the same command continues.", file=sys.stderr)
+        print("Interrupted. Finished work is kept; run the same command to continue.", file=sys.stderr)
         return INTERRUPTED
-    except Exception:  # a defect of ours, not something to put right: the whole story, and a code of its own
+    except Exception:  # a defect of the platform: the user needs the traceback to report it
         traceback.print_exc()
         return DEFECT
 
 
+def console(columns: int = COLUMNS) -> "Console":
+    """Return a console on stdout that prints text unchanged, `columns` wide if stdout is not a terminal."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else columns, highlight=False, markup=False)
+
+
 def _set_environment() -> None:
-    """Ray, once imported, has made up its mind: a variable set later would reach its servers but not this process."""
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # its advice on tracing is for us, not for users
-    late = "ray" in sys.modules
+    """Leave Ray's variables alone if Ray is imported: they would reach its servers, but not this process."""
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # its advice on tracing is for developers
+    ray_imported = "ray" in sys.modules
     for name, value in ENVIRONMENT.items():
-        if not (late and name.startswith("RAY_")):
+        if not (ray_imported and name.startswith("RAY_")):
             os.environ.setdefault(name, value)

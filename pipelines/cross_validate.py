@@ -1,120 +1,179 @@
 """Run every strategy × fold of a study over a manifest, then write the report.
 
-    python -m pipelines.cross_validate --manifest data/manifests/NAME --name NAME --profile quick
-    python -m pipelines.cross_validate --data URI --storage URI --profile paper
+    cxr cross-validate --manifest data/manifests/NAME --name NAME --profile quick
+    cxr cross-validate --data URI --storage URI --profile paper
 
-The second builds the manifest too, unless there is one of these settings, and keeps all that it makes in one storage:
-so it runs as a job of a cluster. Interrupted, the same command continues, on whatever machine. `--engine local` runs
-the same trials in this process without Ray.
+The second form also builds the manifest, unless there is a current one, and keeps all results in one storage: use it
+for a job of a cluster. An interrupted study is continued by the same command, on any machine. `--engine local` runs the
+trials in this process, without Ray.
 """
 
 import argparse
 import re
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from cxr_platform.config import Profile, Protocol, load_profile
+from cxr_platform.config import Profile, Protocol
 from cxr_platform.domain.strategies import parse_strategies, strategy_by_name
 from cxr_platform.errors import ConfigError, TrialsFailed
 from cxr_platform.training.plan import StudyPlan
-from pipelines.arguments import add_profile_arguments, profile_overrides
 from pipelines.command import run_command
-from pipelines.job_metrics import add_metrics_arguments, count_study, metrics_job
-from pipelines.manifest import ensure_manifest
-from pipelines.places import MANIFESTS, RUNS, a_place, add_storage_argument, at_hand, refuse_copies, settled_place
+from pipelines.local_study import check_survives_job, local_copies
+from pipelines.manifest import ManifestRequest, add_external_option, ensure_manifest
+from pipelines.options import (
+    MANIFESTS,
+    RUNS,
+    MetricsOptions,
+    ProfileOptions,
+    add_metrics_options,
+    add_profile_options,
+    add_storage_option,
+    add_weights_option,
+    location,
+    parse_request,
+    unchanging_location,
+)
+
+if TYPE_CHECKING:
+    from cxr_platform.manifest.store import Manifest
+    from cxr_platform.monitoring.batch import Job
+    from cxr_platform.training.study import StudyRun
+
+
+@dataclass(frozen=True)
+class CrossValidateRequest:
+    """A study to run: over `manifest`, or over one that is built of `data`."""
+
+    manifest: Path | None
+    data: Path | None
+    name: str | None
+    runs: Path | None
+    storage: Path | None
+    external: tuple[str, ...]
+    protocol: Literal["grouped", "paper", "both"]
+    strategies: str
+    engine: Literal["ray", "local"]
+    ray_address: str | None
+    imagenet_weights: Path | None
+    no_report: bool
+    profile: ProfileOptions
+    metrics: MetricsOptions
+
+
+@dataclass(frozen=True)
+class StudyPlaces:
+    """Name of a study, folder or URI of all studies, and of its manifest."""
+
+    name: str
+    runs: Path
+    manifest: Path
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0, 1 when trials failed, 2 when the request cannot be served, 130 when interrupted."""
-    arguments = _parser().parse_args(argv)
-    return run_command(lambda: _run(arguments))
+    """Return the exit code: 0, 1 if trials failed, 2 for a request that cannot be run, 130 when interrupted."""
+    return run_command(lambda: run(parse_request(CrossValidateRequest, parser(), argv)))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="cxr cross-validate", description=__doc__.split("\n")[0])
+def parser() -> argparse.ArgumentParser:
+    """Return the options of `cxr cross-validate`."""
+    parser = argparse.ArgumentParser(
+        prog="cxr cross-validate", description="Run every strategy × fold over a manifest, then write the report."
+    )
     images = parser.add_mutually_exclusive_group(required=True)
-    images.add_argument("--manifest", type=a_place, help="folder or URI of the manifest")
-    images.add_argument("--data", type=settled_place, help="folder or URI of collections, to build a manifest of")
+    images.add_argument("--manifest", type=location, help="folder or URI of the manifest")
+    images.add_argument("--data", type=unchanging_location, help="folder or URI of collections to build a manifest of")
     parser.add_argument("--name", help="name of the study; its folder is RUNS/NAME (default: DATA-PROFILE)")
-    parser.add_argument("--runs", type=a_place, help="folder or URI of all studies (default: runs)")
-    add_storage_argument(parser)
-    parser.add_argument("--external", default="", help="sources of --data that are only scored, separated by commas")
-    parser.add_argument("--protocol", choices=("grouped", "paper", "both"), default="grouped")
-    parser.add_argument("--strategies", default="all", help="names separated by commas, or all")
-    parser.add_argument("--engine", choices=("ray", "local"), default="ray")
-    parser.add_argument("--ray-address", help="a running Ray cluster; without it this machine alone")
-    parser.add_argument("--imagenet-weights", type=a_place, help="a published MobileNetV2 file, if it is at hand")
+    parser.add_argument("--runs", type=location, help="folder or URI of all studies (default: runs)")
+    add_storage_option(parser)
+    add_external_option(parser)
+    parser.add_argument(
+        "--protocol",
+        choices=("grouped", "paper", "both"),
+        default="grouped",
+        help="grouped: the images of a patient are in one fold; paper: images are shuffled (default: grouped)",
+    )
+    parser.add_argument("--strategies", default="all", help="strategies separated by commas, or all (default: all)")
+    parser.add_argument("--engine", choices=("ray", "local"), default="ray", help="where trials run (default: ray)")
+    parser.add_argument("--ray-address", help="address of a Ray cluster (default: this machine alone)")
+    add_weights_option(parser)
     parser.add_argument("--no-report", action="store_true", help="stop after the pooled predictions")
-    add_profile_arguments(parser)
-    add_metrics_arguments(parser)
+    add_profile_options(parser)
+    add_metrics_options(parser)
     return parser
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def run(request: CrossValidateRequest) -> int:
+    """Run the study, or both if the protocol is `both`, with their reports; return 0, or raise `TrialsFailed`."""
     from cxr_platform.manifest.store import open_manifest
     from cxr_platform.training.data import manifest_facts
 
-    profile = load_profile(arguments.profile, profile_overrides(arguments))
-    strategies = parse_strategies(arguments.strategies)
-    _complete(arguments, profile)
-    _check_name(arguments.name)
-    if arguments.data is not None:
-        ensure_manifest(arguments, profile, _begun_with(arguments, profile))
-    manifest = open_manifest(arguments.manifest)
-    _take_devices(arguments.engine, profile)
-    imagenet = _imagenet(strategies, profile, arguments.imagenet_weights)
-    failed = []
-    for name, protocol in _protocols(arguments):
+    profile = request.profile.load()
+    strategies = parse_strategies(request.strategies)
+    places = study_places(request, profile)
+    protocols: list[tuple[str, Protocol]] = [(places.name, "paper" if request.protocol == "paper" else "grouped")]
+    if request.protocol == "both":
+        protocols.append((f"{places.name}-paper", "paper"))
+    if request.data is not None:
+        to_build = ManifestRequest(
+            request.data, places.manifest, request.external, request.ray_address, request.profile, request.metrics
+        )
+        ensure_manifest(to_build, _hash_of_started_study(places.runs, protocols, profile))
+    manifest = open_manifest(places.manifest)
+    plans = [StudyPlan(name, protocol, strategies, profile, manifest_facts(manifest)) for name, protocol in protocols]
+    _assign_devices(request.engine, profile)
+    imagenet = _imagenet_weights(strategies, profile, request.imagenet_weights)
+    failures = []
+    for plan in plans:
         try:
-            plan = StudyPlan(name, protocol, strategies, profile, manifest_facts(manifest))
-            _run_protocol(arguments, manifest, plan, imagenet)
-        except TrialsFailed as error:  # the other protocol is still worth its run
-            failed.append(error)
-    if arguments.protocol == "both":
-        _report_beside(arguments)
-    if failed:
-        raise failed[0]
+            _run_study(request, places, manifest, plan, imagenet)
+        except TrialsFailed as error:  # the other protocol runs nevertheless
+            failures.append(error)
+    if request.protocol == "both" and not request.no_report:  # the grouped study again, now with the other to compare
+        grouped, paper = (places.runs / plan.name for plan in plans)
+        _write_report(request, places, grouped, paper)
+    if failures:
+        raise failures[0]
     return 0
 
 
-def _complete(arguments: argparse.Namespace, profile: Profile) -> None:
-    """Name, runs and manifest where they follow from the other arguments."""
-    arguments.name = arguments.name or f"{(arguments.data or arguments.manifest).absolute().name}-{profile.name}"
-    manifests = MANIFESTS
-    if arguments.storage is not None:
-        if arguments.runs is not None:
-            raise ConfigError(
-                "Expected --storage, which has its own runs/, or --runs.",
-                received=f"{arguments.storage} and {arguments.runs}",
-                advice="Leave one of them out.",
-            )
-        arguments.runs, manifests = arguments.storage / "runs", arguments.storage / "manifests"
-    arguments.runs = arguments.runs or RUNS
-    if arguments.data is not None:
-        arguments.manifest = manifests / arguments.name
-    refuse_copies(arguments.runs, arguments.manifest)
+def study_places(request: CrossValidateRequest, profile: Profile) -> StudyPlaces:
+    """Return name, folder and manifest of the study, as the options say or by default.
+
+    Raises `ConfigError` for a bad name, for `--storage` beside `--runs`, and for places that would not outlive a job.
+    """
+    if request.storage is not None and request.runs is not None:
+        raise ConfigError(
+            "Expected --storage, which has its own runs/, or --runs.",
+            received=f"{request.storage} and {request.runs}",
+            advice="Leave one of them out.",
+        )
+    images = request.data or request.manifest
+    assert images is not None, "the parser requires one of them"
+    name = request.name or f"{images.absolute().name}-{profile.name}"
+    runs, manifests = request.runs or RUNS, MANIFESTS
+    if request.storage is not None:
+        runs, manifests = request.storage / "runs", request.storage / "manifests"
+    manifest = request.manifest or manifests / name
+    check_survives_job(runs, manifest)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ConfigError("Expected --name of letters, digits, '.', '_' and '-'.", received=repr(name))
+    return StudyPlaces(name, runs, manifest)
 
 
-def _begun_with(arguments: argparse.Namespace, profile: Profile) -> str | None:
-    """Content hash of the manifest of the study that is to be continued, if there is one."""
+def _hash_of_started_study(runs: Path, protocols: list[tuple[str, Protocol]], profile: Profile) -> str | None:
+    """Return the content hash of the manifest of a study that is to be continued, if there is one."""
     from cxr_platform.training.folder import StudyFolder
 
-    hashes = (
-        StudyFolder(arguments.runs / name).known_manifest(profile, protocol) for name, protocol in _protocols(arguments)
-    )
+    hashes = (StudyFolder(runs / name).known_manifest(profile, protocol) for name, protocol in protocols)
     return next((content_hash for content_hash in hashes if content_hash is not None), None)
 
 
-def _protocols(arguments: argparse.Namespace) -> list[tuple[str, Protocol]]:
-    """Names and protocols of the studies: with `both`, the paper's beside the grouped one."""
-    if arguments.protocol == "both":
-        return [(arguments.name, "grouped"), (f"{arguments.name}-paper", "paper")]
-    return [(arguments.name, arguments.protocol)]
-
-
-def _run_protocol(arguments: argparse.Namespace, manifest: Any, plan: StudyPlan, imagenet: Any) -> None:
+def _run_study(
+    request: CrossValidateRequest, places: StudyPlaces, manifest: "Manifest", plan: StudyPlan, imagenet: Any
+) -> None:
     from cxr_platform.training.data import load_study_data
     from cxr_platform.training.folder import StudyFolder
     from cxr_platform.training.progress import make_progress
@@ -122,64 +181,65 @@ def _run_protocol(arguments: argparse.Namespace, manifest: Any, plan: StudyPlan,
 
     profile = plan.profile
     data = load_study_data(manifest, plan.protocol, profile.folds, profile.model.input_size)
-    study = StudyRun(plan, StudyFolder(arguments.runs / plan.name), data, imagenet)
     images, strategies = len(data.labels), len(plan.strategies)
+    study = StudyRun(plan, StudyFolder(places.runs / plan.name), data, imagenet)
     print(f"Study {plan.name}: {images} images, {strategies} strategies × {profile.folds} folds, {plan.protocol}")
-    with metrics_job("study", plan.name, arguments) as job:
+    failure = None
+    with request.metrics.job("study", plan.name) as job:
         try:
-            print(f"Out-of-fold predictions: {run_study(study, _engine(arguments), make_progress())}")
-        except TrialsFailed:
-            count_study(job, study)
-            _report(arguments, study.folder.root)  # on the strategies that are complete
-            raise
+            print(f"Out-of-fold predictions: {run_study(study, _engine(request), make_progress())}")
+        except TrialsFailed as error:
+            failure = error
         count_study(job, study)
-        _report(arguments, study.folder.root)
+        record = study.folder.record()  # with the strategies of earlier runs
+        if not request.no_report and study.folder.complete(record.strategies, record.folds) == record.strategies:
+            _write_report(request, places, study.folder.root)
+        if failure is not None:  # after the report on the strategies that are complete
+            raise failure
 
 
-def _report(arguments: argparse.Namespace, root: Path) -> None:
-    from cxr_platform.training.folder import StudyFolder
-    from pipelines.report import write_and_tell
+def _write_report(request: CrossValidateRequest, places: StudyPlaces, study: Path, other: Path | None = None) -> None:
+    from pipelines.report import ReportRequest, write_study_report
 
-    study = StudyFolder(root).record()
-    if arguments.no_report or StudyFolder(root).complete(study.strategies, study.folds) != study.strategies:
-        return
-    place = argparse.Namespace(study=root, manifest=arguments.manifest, imagenet_weights=arguments.imagenet_weights)
-    with at_hand(place, "study", "manifest") as local:
-        write_and_tell(local.study, local.manifest, imagenet_weights=local.imagenet_weights)
+    files = ReportRequest(study, places.manifest, request.imagenet_weights, other=other)
+    with local_copies(files, "study", "manifest", "other") as local:
+        write_study_report(local)
 
 
-def _report_beside(arguments: argparse.Namespace) -> None:
-    """That of the grouped study again, now that there is something to compare it with."""
-    from pipelines.report import write_and_tell
+def count_study(job: "Job", study: "StudyRun") -> None:
+    """Set the metrics of a study: finished and failed trials, and the accuracy of every pooled strategy."""
+    from cxr_platform.domain.study import read_study
+    from cxr_platform.evaluation.predictions import load_predictions
+    from cxr_platform.evaluation.study_results import compute_study_results
+    from cxr_platform.monitoring.batch import study_counts
+    from cxr_platform.storage.mirror import local_copy
 
-    if arguments.no_report:
-        return
-    grouped, paper = (arguments.runs / name for name, _ in _protocols(arguments))
-    places = {"study": grouped, "other": paper, "manifest": arguments.manifest}
-    place = argparse.Namespace(**places, imagenet_weights=arguments.imagenet_weights)
-    with at_hand(place, *places) as local:
-        write_and_tell(local.study, local.manifest, local.other, local.imagenet_weights)
+    trials = study.plan.trials()
+    finished = sum(study.folder.is_finished(key) for key in trials)
+    accuracy: dict[str, float | None] = {}
+    with local_copy(study.folder.root, ("study.json", "predictions.parquet").__contains__) as root:
+        if (root / "predictions.parquet").is_file():
+            record = read_study(root)
+            for name, result in compute_study_results(record, load_predictions(root, record)).strategies.items():
+                accuracy[name] = result.pooled.accuracy_7_class
+    study_counts(job, {"finished": finished, "failed": len(trials) - finished}, accuracy)
 
 
-def _check_name(name: str) -> None:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise ConfigError("Expected --name of letters, digits, '.', '_' and '-'.", received=repr(name))
-
-
-def _imagenet(strategies: tuple[str, ...], profile: Profile, named: Path | None) -> Any:
-    """The ImageNet weights, before anything is trained; `None` when no strategy needs them."""
+def _imagenet_weights(strategies: tuple[str, ...], profile: Profile, file: Path | None) -> Any:
+    """Return the ImageNet weights, or `None` if no strategy needs them."""
     from cxr_platform.models.weights import find_weights, load_backbone_weights
     from cxr_platform.storage.mirror import local_file
 
     if not any(strategy_by_name(name).pretrained for name in strategies):
         return None
-    with ExitStack() as held:
-        path = find_weights(profile.model.alpha, held.enter_context(local_file(named)) if named else None)
+    with ExitStack() as copies:
+        path = find_weights(profile.model.alpha, copies.enter_context(local_file(file)) if file else None)
         print(f"ImageNet weights: {path}")
         return load_backbone_weights(path, profile.model.alpha)
 
 
-def _take_devices(engine: str, profile: Profile) -> None:
+def _assign_devices(engine: str, profile: Profile) -> None:
+    """Limit this process to the resources of a trial, or leave the GPUs to the workers of Ray."""
     from cxr_platform.training.devices import hide_gpus, limit_process
 
     if engine == "local":
@@ -188,14 +248,14 @@ def _take_devices(engine: str, profile: Profile) -> None:
         hide_gpus()
 
 
-def _engine(arguments: argparse.Namespace) -> Any:
-    if arguments.engine == "local":
+def _engine(request: CrossValidateRequest) -> Any:
+    if request.engine == "local":
         from cxr_platform.training import engine_local
 
         return engine_local.run
     from cxr_platform.training.engine_ray import RayEngine
 
-    return RayEngine(arguments.ray_address)
+    return RayEngine(request.ray_address)
 
 
 if __name__ == "__main__":

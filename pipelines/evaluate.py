@@ -1,120 +1,118 @@
-"""Score a folder of unseen images with the models of a study: every strategy × fold, beside its cross-validation.
+"""Score unseen images with the models of a study, every strategy × fold, and compare with its cross-validation.
 
-    python -m pipelines.evaluate --study runs/NAME --data FOLDER
+    cxr evaluate --study runs/NAME --data FOLDER
 
-FOLDER holds collections as `cxr manifest` takes them, or with --unlabelled any images, which are then only predicted.
-Images that the study has seen are left out. The GPUs, if any, are used as TensorFlow finds them.
+FOLDER holds collections as `cxr manifest` reads them, or any images with --unlabelled: these are only predicted.
+Images that the study was trained on are left out. TensorFlow uses the GPUs that it finds.
 """
 
 import argparse
 import csv
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cxr_platform.evaluation.sections.external import unseen_table
+from cxr_platform.evaluation.statistics.bootstrap import study_seed
+from cxr_platform.evaluation.statistics.external import external_findings
+from cxr_platform.evaluation.table import to_csv, to_markdown
 from pipelines.command import run_command
-from pipelines.opened_study import add_study_arguments, open_study
-from pipelines.places import a_place, at_hand
+from pipelines.local_study import local_copies, open_study
+from pipelines.options import StudyRequest, add_study_options, location, parse_request
+from pipelines.progress import make_progress
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cxr_platform.evaluation.table import Table
     from cxr_platform.evidence.folder import Folder
     from cxr_platform.evidence.workspace import Workspace
 
 FIGURES_CSV, FIGURES_MD = "figures.csv", "figures.md"
 
 
+@dataclass(frozen=True, kw_only=True)
+class EvaluateRequest(StudyRequest):
+    """The folder of images, where results go (`None`: below the study), and whether the images have no classes."""
+
+    data: Path
+    out: Path | None
+    unlabelled: bool
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0, or 2 when the images cannot be scored."""
-    arguments = _parser().parse_args(argv)
-    return run_command(lambda: _with_places(arguments))
+    """Return the exit code: 0, or 2 if the images cannot be scored."""
+    return run_command(lambda: run(parse_request(EvaluateRequest, parser(), argv)))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="cxr evaluate", description=__doc__.split("\n")[0])
-    add_study_arguments(parser)
-    parser.add_argument("--data", type=a_place, required=True, help="images that the study has not seen")
-    parser.add_argument("--out", type=a_place, help="where the results go (default: STUDY/evaluations/FOLDER)")
-    parser.add_argument(
-        "--unlabelled", action="store_true", help="take every file as an image whose class is not known"
+def parser() -> argparse.ArgumentParser:
+    """Return the options of `cxr evaluate`."""
+    parser = argparse.ArgumentParser(
+        prog="cxr evaluate", description="Score unseen images with the models of a study: every strategy × fold."
     )
+    add_study_options(parser)
+    parser.add_argument(
+        "--data", type=location, required=True, help="folder or URI of images that the study has not seen"
+    )
+    parser.add_argument("--out", type=location, help="folder or URI of the results (default: STUDY/evaluations/FOLDER)")
+    parser.add_argument("--unlabelled", action="store_true", help="take every file as an image of unknown class")
     return parser
 
 
-def _with_places(arguments: argparse.Namespace) -> int:
-    with at_hand(arguments, "study", "manifest", "data", "out") as local:
-        return _run(local)
-
-
-def _run(arguments: argparse.Namespace) -> int:
+def run(request: EvaluateRequest) -> int:
+    """Write predictions, excluded files and figures, and print the winner's figures; return 0."""
     from cxr_platform.evidence.external import score
     from cxr_platform.evidence.folder import read_folder
-    from pipelines.progress import make_progress
 
-    out = arguments.out or arguments.study / "evaluations" / arguments.data.resolve().name
-    with make_progress(sys.stderr) as progress:
-        workspace = open_study(arguments.study, arguments.manifest, arguments.imagenet_weights, progress.step)
-        folder = read_folder(
-            arguments.data, workspace.manifest, workspace.profile, out, progress, unlabelled=arguments.unlabelled
-        )
-        rows = score(folder.images, workspace)
-    print("\n".join(_told(folder)))
-    _write(out, rows, folder)
-    frame = rows.to_pandas()
-    labelled = frame[frame["label"].notna()]
-    if len(labelled):
-        _write_tables(out, *_tables(labelled, workspace, synthetic=folder.synthetic))
-    else:
-        print("No class is known of these images: predictions only, no figures.")
-    print(f"Predictions: {out / 'predictions.parquet'}")
+    with local_copies(request, "study", "manifest", "data", "out") as local:
+        out = local.out or local.study / "evaluations" / local.data.resolve().name
+        with make_progress(sys.stderr) as progress:
+            workspace = open_study(local, progress.step)
+            folder = read_folder(
+                local.data, workspace.manifest, workspace.profile, out, progress, unlabelled=local.unlabelled
+            )
+            predictions = score(folder.images, workspace)
+        print(f"{len(folder.images.facts)} images scored, {len(folder.excluded)} files left out.")
+        for reason, count in sorted(folder.reasons.items()):
+            print(f"Left out: {count:6d}  {reason}")
+        _write_predictions(out, predictions, folder)
+        frame = predictions.to_pandas()
+        labelled = frame[frame["label"].notna()]
+        if len(labelled):
+            _write_figures(out, labelled, workspace, synthetic=folder.synthetic)
+        else:
+            print("The images have no classes: predictions only, no figures.")
+        print(f"Predictions: {out / 'predictions.parquet'}")
     return 0
 
 
-def _told(folder: "Folder") -> list[str]:
-    lines = [f"{len(folder.images.facts)} images scored, {len(folder.excluded)} files left out."]
-    return lines + [f"Left out: {n:6d}  {reason}" for reason, n in sorted(folder.reasons.items())]
-
-
-def _tables(labelled: "pd.DataFrame", workspace: "Workspace", *, synthetic: bool) -> "tuple[Table, Table]":
-    """Figures of the winner, and of all strategies, the winner first."""
-    from cxr_platform.evaluation.sections.external import unseen_table
-    from cxr_platform.evaluation.statistics.bootstrap import study_seed
-    from cxr_platform.evaluation.statistics.external import external_findings
-
-    study, winner = workspace.study, workspace.winner
-    strategies = sorted(study.strategies, key=lambda strategy: strategy != winner)
-    found = external_findings(labelled, workspace.predictions, strategies, study_seed(study))
-    best = [finding for finding in found if finding.strategy == winner]
-    titles = (f"Unseen images by {winner}, the winner of {study.name}", f"Unseen images by the models of {study.name}")
-    first, every = (
-        unseen_table("figures", title, rows, labelled, synthetic=synthetic)
-        for title, rows in zip(titles, (best, found), strict=True)
-    )
-    return first, every
-
-
-def _write(out: Path, rows: Any, folder: "Folder") -> None:
-    import pyarrow.parquet as pq
-
+def _write_predictions(out: Path, predictions: pa.Table, folder: "Folder") -> None:
     out.mkdir(parents=True, exist_ok=True)
-    for figures in (FIGURES_CSV, FIGURES_MD):  # those of an earlier run are not of these predictions
+    for figures in (FIGURES_CSV, FIGURES_MD):  # of an earlier run, not of these predictions
         (out / figures).unlink(missing_ok=True)
-    pq.write_table(rows, out / "predictions.parquet", compression="zstd")
+    pq.write_table(predictions, out / "predictions.parquet", compression="zstd")
     with (out / "excluded.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["source_path", "reason", "detail"])
         writer.writerows([path, r.reason, r.detail] for path, r in sorted(folder.excluded.items()))
 
 
-def _write_tables(out: Path, winner: "Table", every: "Table") -> None:
-    from cxr_platform.evaluation.table import to_csv, to_markdown
-
-    (out / FIGURES_CSV).write_text(to_csv(every), encoding="utf-8")
-    (out / FIGURES_MD).write_text(to_markdown(every), encoding="utf-8")
-    print(to_markdown(winner))
+def _write_figures(out: Path, labelled: "pd.DataFrame", workspace: "Workspace", *, synthetic: bool) -> None:
+    """Write the figures of all strategies, the winner first, and print those of the winner."""
+    study, winner = workspace.study, workspace.winner
+    strategies = sorted(study.strategies, key=lambda strategy: strategy != winner)
+    findings = external_findings(labelled, workspace.predictions, strategies, study_seed(study))
+    of_winner = [finding for finding in findings if finding.strategy == winner]
+    title = f"Unseen images by {winner}, the winner of {study.name}"
+    print(to_markdown(unseen_table("figures", title, of_winner, labelled, synthetic=synthetic)))
+    title = f"Unseen images by the models of {study.name}"
+    table = unseen_table("figures", title, findings, labelled, synthetic=synthetic)
+    (out / FIGURES_CSV).write_text(to_csv(table), encoding="utf-8")
+    (out / FIGURES_MD).write_text(to_markdown(table), encoding="utf-8")
     print(f"All strategies: {out / FIGURES_MD}")
 
 

@@ -1,81 +1,82 @@
-"""Show where a study's answer for one image comes from, as a picture.
+"""Show which parts of one image a study's prediction comes from, as a picture.
 
-    python -m pipelines.explain --study runs/NAME --image IMAGE_ID --out image.png
-    python -m pipelines.explain --study runs/NAME --image FILE --out image.png
+    cxr explain --study runs/NAME --image IMAGE_ID --out image.png
+    cxr explain --study runs/NAME --image FILE --out image.png
 
-An image of the study is explained by the network that has not seen it, another by the mean of all folds' networks.
+An image of the study is explained by the network that was not trained on it, another one by the mean of all folds'
+networks.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from cxr_platform.labels import CLASSES
 from pipelines.command import run_command
-from pipelines.opened_study import add_study_arguments, open_study
-from pipelines.places import at_hand
+from pipelines.local_study import local_copies, open_study
+from pipelines.options import StudyRequest, add_study_options, parse_request
+from pipelines.progress import make_progress
 
-if TYPE_CHECKING:
-    from cxr_platform.evidence.explained_image import ImageExplained
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainRequest(StudyRequest):
+    """An image (id or file), the strategy whose network explains it (`None`: the winner), and the picture to write."""
+
+    image: str
+    strategy: str | None
+    out: Path
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0, or 2 for an image, strategy or study that is not there."""
-    arguments = _parser().parse_args(argv)
-    return run_command(lambda: _with_places(arguments))
+    """Return the exit code: 0, or 2 for an image, strategy or study that does not exist."""
+    return run_command(lambda: run(parse_request(ExplainRequest, parser(), argv)))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="cxr explain", description=__doc__.split("\n")[0])
-    add_study_arguments(parser)
-    parser.add_argument(
-        "--image", required=True, help="an image, as predictions.parquet names it, or the path of a file"
+def parser() -> argparse.ArgumentParser:
+    """Return the options of `cxr explain`."""
+    parser = argparse.ArgumentParser(
+        prog="cxr explain", description="Show which parts of one image a study's prediction comes from."
     )
-    parser.add_argument("--strategy", help="whose network (default: the winner's)")
-    parser.add_argument("--out", type=Path, required=True, help="the picture to write, a .png")
+    add_study_options(parser)
+    parser.add_argument("--image", required=True, help="image_id as in predictions.parquet, or path of an image file")
+    parser.add_argument("--strategy", help="strategy whose network is explained (default: the winner's)")
+    parser.add_argument("--out", type=Path, required=True, help="PNG file to write")
     return parser
 
 
-def _with_places(arguments: argparse.Namespace) -> int:
-    with at_hand(arguments, "study", "manifest") as local:
-        return _run(local)
-
-
-def _run(arguments: argparse.Namespace) -> int:
+def run(request: ExplainRequest) -> int:
+    """Write the picture and print the prediction; return 0."""
     from cxr_platform.evaluation.pictures import explanation_picture
     from cxr_platform.evidence.explained_image import explain_image
-    from cxr_platform.labels import CLASSES
-    from pipelines.progress import make_progress
 
-    with make_progress(sys.stderr) as progress:
-        workspace = open_study(arguments.study, arguments.manifest, arguments.imagenet_weights, progress.step)
-        strategy = arguments.strategy or workspace.winner
-        found = explain_image(workspace, arguments.image, strategy)
-    synthetic = workspace.study.manifest.synthetic
+    with local_copies(request, "study", "manifest") as local, make_progress(sys.stderr) as progress:
+        workspace = open_study(local, progress.step)
+        strategy = request.strategy or workspace.winner
+        explained = explain_image(workspace, request.image, strategy)
+    title = f"image from a file; {strategy}, mean of all folds' networks"
+    if explained.fold is not None:
+        title = f"{explained.label}, source {explained.source}; {strategy}, network of fold {explained.fold + 1}"
     png = explanation_picture(
-        found.image, found.heat, found.field, found.probabilities, _title(found, strategy), synthetic=synthetic
+        explained.image,
+        explained.heat,
+        explained.field,
+        explained.probabilities,
+        title,
+        synthetic=workspace.study.manifest.synthetic,
     )
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_bytes(png)
-    answer = CLASSES[int(found.probabilities.argmax())]
-    labelled = f", labelled {found.label}" if found.label else ""
-    print(f"{found.name}: {answer} with {100 * found.probabilities.max():.2f} %{labelled}")
-    print(_lungs(found))
-    print(arguments.out)
+    request.out.parent.mkdir(parents=True, exist_ok=True)
+    request.out.write_bytes(png)
+    predicted = CLASSES[int(explained.probabilities.argmax())]
+    labelled = f", labelled {explained.label}" if explained.label else ""
+    print(f"{explained.name}: {predicted} with {100 * explained.probabilities.max():.2f} %{labelled}")
+    if explained.heat.any():
+        print(f"{100 * explained.share:.2f} % of the heatmap lies in the lung field")
+    else:
+        print("The heatmap is empty: no region of the image supports the predicted class")
+    print(request.out)
     return 0
-
-
-def _title(found: "ImageExplained", strategy: str) -> str:
-    if found.fold is None:
-        return f"image from a file; {strategy}, mean of all folds' networks"
-    return f"{found.label}, source {found.source}; {strategy}, network of fold {found.fold + 1}"
-
-
-def _lungs(found: "ImageExplained") -> str:
-    if not found.heat.any():
-        return "No place of the image speaks for its answer: the heatmap is empty"
-    return f"{100 * found.share:.2f} % of the heatmap lies in the lung field"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Show Prometheus the registry: cxr exporter --registry registry, then GET http://127.0.0.1:9810/metrics.
+"""Export the state of the registry to Prometheus.
+
+    cxr exporter --registry registry      # then GET http://127.0.0.1:9810/metrics
 
 The metrics of a server, drift among them, are published by its replicas through Ray (infra/prometheus).
 """
@@ -7,34 +9,57 @@ import argparse
 import signal
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.command import run_command
+from pipelines.options import REGISTRY, parse_request
 
 PORT = 9810
 
 
+@dataclass(frozen=True)
+class ExporterRequest:
+    """Folder of the registry, and the address to listen on."""
+
+    registry: Path
+    host: str
+    port: int
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Export until stopped by Ctrl-C or SIGTERM; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="cxr exporter", description=__doc__.split("\n")[0])
-    parser.add_argument("--registry", type=Path, default=Path("registry"), help="the folder of the registry")
-    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on; anyone who reaches it may read")
-    parser.add_argument("--port", type=int, default=PORT)
-    given = parser.parse_args(argv)
-    return run_command(lambda: _export(given.registry, given.host, given.port))
+    """Return the exit code: 0 after Ctrl-C or SIGTERM, 2 if the address cannot be used."""
+    return run_command(lambda: run(parse_request(ExporterRequest, parser(), argv)))
 
 
-def _export(registry: Path, host: str, port: int) -> int:
+def parser() -> argparse.ArgumentParser:
+    """Return the options of `cxr exporter`."""
+    parser = argparse.ArgumentParser(
+        prog="cxr exporter", description="Export the state of the registry to Prometheus until stopped."
+    )
+    parser.add_argument("--registry", type=Path, default=REGISTRY, help="folder of the registry (default: registry)")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on, without authentication (default: loopback)"
+    )
+    parser.add_argument("--port", type=int, default=PORT, help=f"port to listen on (default: {PORT}; 0: any free one)")
+    return parser
+
+
+def run(request: ExporterRequest) -> int:
+    """Export until stopped by Ctrl-C or SIGTERM; return 0."""
     from cxr_platform.monitoring.exporter import serve_registry
 
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
-    server = serve_registry(registry, host, port)
-    print(f"Registry {registry} at http://{host}:{server.server_port}/metrics. Ctrl-C ends it.", flush=True)
+    server = serve_registry(request.registry, request.host, request.port)
+    print(
+        f"Registry {request.registry} at http://{request.host}:{server.server_port}/metrics. Stop with Ctrl-C.",
+        flush=True,
+    )
     try:
         stopped.wait()
     except KeyboardInterrupt:
-        print("Ended.")
+        print("Stopped.")
     finally:
         server.shutdown()
         server.server_close()

@@ -1,116 +1,146 @@
-"""Build the manifest of the collections in a folder: which images take part, which do not and why, and the folds.
+"""Build the manifest of a folder of collections: which images take part, which are excluded and why, and the folds.
 
-    python -m pipelines.manifest --data FOLDER --out data/manifests/NAME --profile quick
+    cxr manifest --data FOLDER --out data/manifests/NAME --profile quick
 
-Again, the same command decodes only files that are new or have changed.
+Run again, the same command decodes only files that are new or have changed.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cxr_platform.config import Profile, load_profile
 from cxr_platform.errors import ManifestError, StudyMismatch
 from cxr_platform.intake.reasons import REASONS
-from pipelines.arguments import add_profile_arguments, profile_overrides
 from pipelines.command import run_command
-from pipelines.job_metrics import add_metrics_arguments, metrics_job
-from pipelines.places import a_place, refuse_copies, settled_place
+from pipelines.local_study import check_survives_job
+from pipelines.options import (
+    MetricsOptions,
+    ProfileOptions,
+    add_metrics_options,
+    add_profile_options,
+    location,
+    names,
+    parse_request,
+    unchanging_location,
+)
 from pipelines.progress import make_progress
 
 
+@dataclass(frozen=True)
+class ManifestRequest:
+    """Collections, the folder or URI of the manifest, and how it is built."""
+
+    data: Path
+    out: Path
+    external: tuple[str, ...]
+    ray_address: str | None
+    profile: ProfileOptions
+    metrics: MetricsOptions
+    overrule: Path | None = None
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0, 2 when the manifest cannot be built, 130 when interrupted."""
-    arguments = _parser().parse_args(argv)
-    return run_command(lambda: _run(arguments))
+    """Return the exit code: 0, 2 if the manifest cannot be built, 130 when interrupted."""
+    return run_command(lambda: run(parse_request(ManifestRequest, parser(), argv)))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="cxr manifest", description=__doc__.split("\n")[0])
-    parser.add_argument("--data", type=settled_place, required=True, help="folder or URI of public collections")
-    parser.add_argument(
-        "--out", type=a_place, required=True, help="the manifest's folder or URI; an older one is replaced"
+def parser() -> argparse.ArgumentParser:
+    """Return the options of `cxr manifest`."""
+    parser = argparse.ArgumentParser(
+        prog="cxr manifest", description="Build and validate the manifest of a folder of collections."
     )
-    parser.add_argument("--overrule", type=a_place, help="allow and deny lists (default: DATA/overrule.toml)")
-    parser.add_argument("--external", default="", help="sources that are only scored, in no fold, separated by commas")
-    parser.add_argument("--ray-address", help="a running Ray cluster; without it this machine alone")
-    add_profile_arguments(parser)
-    add_metrics_arguments(parser)
+    parser.add_argument("--data", type=unchanging_location, required=True, help="folder or URI of collections")
+    parser.add_argument(
+        "--out", type=location, required=True, help="folder or URI of the manifest; an existing one is replaced"
+    )
+    parser.add_argument("--overrule", type=location, help="allow and deny lists (default: DATA/overrule.toml)")
+    add_external_option(parser)
+    parser.add_argument("--ray-address", help="address of a Ray cluster (default: this machine alone)")
+    add_profile_options(parser)
+    add_metrics_options(parser)
     return parser
 
 
-def _run(arguments: argparse.Namespace) -> int:
-    refuse_copies(arguments.out)
-    _build(arguments, arguments.out, load_profile(arguments.profile, profile_overrides(arguments)))
+def add_external_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--external`."""
+    parser.add_argument(
+        "--external",
+        type=names,
+        default=(),
+        metavar="SOURCES",
+        help="sources that are in no fold and only scored, separated by commas",
+    )
+
+
+def run(request: ManifestRequest) -> int:
+    """Build the manifest and print a summary; return 0."""
+    check_survives_job(request.out)
+    _build(request)
     return 0
 
 
-def ensure_manifest(arguments: argparse.Namespace, profile: Profile, begun_with: str | None = None) -> None:
-    """Build `arguments.manifest` from `arguments.data`, unless one of the same settings and files stands there.
+def ensure_manifest(request: ManifestRequest, study_hash: str | None = None) -> None:
+    """Build the manifest unless there is a current one with the same settings.
 
-    One of the content hash `begun_with` is a study's that is to be continued, and is never replaced: images that came
-    since wait for another study. Raises `StudyMismatch` where its settings are others.
+    `study_hash` is the content hash of the manifest of a study that is to be continued. That manifest is never
+    replaced; new images need another study. Raises `StudyMismatch` if its settings differ.
     """
     from cxr_platform.manifest.build import differing_settings, is_current
     from cxr_platform.manifest.store import open_manifest
 
+    profile = request.profile.load()
     try:
-        manifest = open_manifest(arguments.manifest)
+        manifest = open_manifest(request.out)
     except ManifestError:  # none, or a broken one
-        _build(arguments, arguments.manifest, profile)
+        _build(request)
         return
-    of_study = manifest.content_hash == begun_with
-    changes = differing_settings(manifest, profile, _external(arguments)) if of_study else []
+    of_study = manifest.content_hash == study_hash
+    changes = differing_settings(manifest, profile, list(request.external)) if of_study else []
     if changes:
         raise StudyMismatch(
-            f"Expected the settings with which {arguments.manifest} was built, as a study was begun with it.",
+            f"Expected the settings of {request.out}, the manifest with which the study was started.",
             received="; ".join(changes),
-            advice="Give the study another NAME, or go back to what it was started with.",
+            advice="Give the study another NAME, or use the settings with which it was started.",
         )
-    if is_current(manifest, arguments.data, profile, _external(arguments), _overrule(arguments)):
-        print(f"Manifest: {arguments.manifest}, as it stands; `cxr manifest` builds it again")
+    if is_current(manifest, request.data, profile, list(request.external), request.overrule):
+        print(f"Manifest: {request.out} is current; `cxr manifest` builds it again")
     elif of_study:
-        print(f"Manifest: {arguments.manifest}, with which the study was begun. {arguments.data} has changed since;")
-        print("for a study of what is there now give another --name.")
+        print(f"Manifest: {request.out}, with which the study was started. {request.data} has changed since:")
+        print("use another --name to run a study of the present images.")
     else:
-        _build(arguments, arguments.manifest, profile)
+        _build(request)
 
 
-def _external(arguments: argparse.Namespace) -> list[str]:
-    return [name for name in arguments.external.split(",") if name]
-
-
-def _overrule(arguments: argparse.Namespace) -> Path | None:
-    return getattr(arguments, "overrule", None)
-
-
-def _build(arguments: argparse.Namespace, destination: Path, profile: Profile) -> None:
+def _build(request: ManifestRequest) -> None:
     from cxr_platform.manifest.build import build_manifest
     from cxr_platform.monitoring.batch import manifest_counts
 
-    with metrics_job("manifest", destination.name, arguments) as job, make_progress(sys.stdout) as progress:
+    profile = request.profile.load()
+    with request.metrics.job("manifest", request.out.name) as job, make_progress(sys.stdout) as progress:
         manifest = build_manifest(
-            arguments.data,
-            destination,
+            request.data,
+            request.out,
             profile,
             progress,
-            overrule=_overrule(arguments),
-            external=_external(arguments),
-            address=arguments.ray_address,
+            overrule=request.overrule,
+            external=list(request.external),
+            address=request.ray_address,
         )
-        images = {(label, source): n for label, found in manifest.info["counts"].items() for source, n in found.items()}
+        counts = manifest.info["counts"]
+        images = {(label, source): n for label, sources in counts.items() for source, n in sources.items()}
         manifest_counts(job, images, manifest.info["excluded"])
     print("\n".join(summary(manifest.info)))
-    print(f"Manifest: {destination}")
+    print(f"Manifest: {request.out}")
 
 
 def summary(info: dict[str, Any]) -> list[str]:
-    """Lines for a person: images by class and source, excluded images by reason, shortfalls, files that are missing."""
-    left_out = info["found"] - info["images"]
+    """Return lines with images by class and source, excluded files by reason, shortfalls and missing files."""
     lines = _count_table(info["counts"])
-    lines.append(f"{info['images']} images taken + {left_out} excluded = {info['found']} files found.")
+    excluded = info["found"] - info["images"]
+    lines.append(f"{info['images']} images taken + {excluded} excluded = {info['found']} files found.")
     for reason, count in sorted(info["excluded"].items(), key=lambda item: -item[1]):
         lines.append(f"Excluded: {count:6d}  {reason} ({REASONS[reason]})")
     for short in info["shortfalls"]:
@@ -119,7 +149,7 @@ def summary(info: dict[str, Any]) -> list[str]:
         if count:
             lines.append(f"{source}: {count} rows of the table have no file.")
     if info["synthetic"]:
-        lines.append("The images are synthetic: drawn by the phantom generator, not taken of anybody.")
+        lines.append("The images are synthetic: drawn by the phantom generator, not taken of patients.")
     return [*lines, f"{info['folds']} folds. Content hash {info['content_hash']}."]
 
 

@@ -1,46 +1,60 @@
-"""Draw a collection of synthetic chest images, to try the product out without any patient's picture.
+"""Draw a collection of synthetic chest images, to try the platform without images of patients.
 
-    python -m pipelines.phantoms --out data/demo --per-class 40 --seed 2020
+    cxr phantoms --out data/demo --per-class 40 --seed 2020
 
-A collection that stands there already, drawn with the same numbers, is left as it is.
+An existing collection that was drawn with the same numbers is kept.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.command import run_command
+from pipelines.options import parse_request
+
+
+@dataclass(frozen=True)
+class PhantomsRequest:
+    """Folder, number of images per class, seed, and height of the images in pixels."""
+
+    out: Path
+    per_class: int
+    seed: int
+    size: int
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0, 2 when the request cannot be served, 130 when interrupted."""
-    arguments = _parser().parse_args(argv)
-    return run_command(lambda: _run(arguments))
+    """Return the exit code: 0, 2 for a number out of range, 130 when interrupted."""
+    return run_command(lambda: run(parse_request(PhantomsRequest, parser(), argv)))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="cxr phantoms", description=__doc__.split("\n")[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder that gets a subfolder phantoms/")
-    parser.add_argument("--per-class", type=int, default=40, help="usable images of each of the seven classes")
-    parser.add_argument("--seed", type=int, default=2020, help="seed of everything random")
-    parser.add_argument("--size", type=int, default=320, help="height of the images in pixels")
+def parser() -> argparse.ArgumentParser:
+    """Return the options of `cxr phantoms`."""
+    parser = argparse.ArgumentParser(prog="cxr phantoms", description="Draw a collection of synthetic chest images.")
+    parser.add_argument("--out", type=Path, required=True, help="folder in which phantoms/ is created")
+    parser.add_argument(
+        "--per-class", type=int, default=40, help="usable images of each of the seven classes (default: 40)"
+    )
+    parser.add_argument("--seed", type=int, default=2020, help="seed of all random numbers (default: 2020)")
+    parser.add_argument("--size", type=int, default=320, help="height of the images in pixels (default: 320)")
     return parser
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def run(request: PhantomsRequest) -> int:
+    """Draw the images and print their folder; return 0."""
     from cxr_platform.intake.phantoms.collection import write_collection
 
-    progress = _show_on_terminal if sys.stderr.isatty() else None
-    folder = write_collection(arguments.out, arguments.per_class, arguments.seed, arguments.size, progress)
+    progress = _print_on_terminal if sys.stderr.isatty() else None
+    folder = write_collection(request.out, request.per_class, request.seed, request.size, progress)
     print(f"Synthetic images: {folder}")
     return 0
 
 
-def _show_on_terminal(done: int, total: int) -> None:
-    print(
-        f"\rDrawing synthetic images: {done} of {total}", end="\n" if done == total else "", file=sys.stderr, flush=True
-    )
+def _print_on_terminal(done: int, total: int) -> None:
+    end = "\n" if done == total else ""
+    print(f"\rDrawing synthetic images: {done} of {total}", end=end, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

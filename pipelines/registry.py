@@ -1,174 +1,205 @@
-"""The bundles that can serve, and which of them does.
+"""List, show, verify, promote and roll back the versions of the registry.
 
     cxr registry list | show [VERSION] | promote VERSION [--force] [--lead SECONDS] | rollback | verify [VERSION]
 
-VERSION is v1, v2, … or champion. Each takes --registry FOLDER and --json. A changed byte in a bundle is exit code 2.
+VERSION is v1, v2, … or champion. Every action takes --registry FOLDER and --json.
 """
 
 import argparse
 import json
-import sys
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cxr_platform.errors import BundleError, RegistryError
-from pipelines.command import run_command
-from pipelines.places import a_place, at_hand
-from pipelines.registry_tables import Known, bundle_table, checks_table, comparison_table, versions_table
+from pipelines.command import console, run_command
+from pipelines.local_study import local_copies
+from pipelines.options import REGISTRY, location, parse_request
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from cxr_platform.registry.bundle import Bundle
     from cxr_platform.registry.comparison import Comparison
     from cxr_platform.registry.state import Event, State
-    from cxr_platform.registry.store import Registry
+    from cxr_platform.registry.store import Check, Registry
 
-REGISTRY = Path("registry")
-PIPED_COLUMNS = 120
-CHANGING = ("promote", "rollback")
-"""The verbs for which a registry in a store is held."""
+SYNTHETIC = "SYNTHETIC IMAGES"
+
+
+@dataclass(frozen=True)
+class RegistryRequest:
+    """An action on a registry, and the options that the action has."""
+
+    action: str
+    registry: Path
+    json: bool
+    version: str | None = None
+    force: bool = False
+    lead: float = 10.0
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version with its bundle, or with the reason why the bundle cannot be read."""
+
+    name: str
+    bundle: "Bundle | None"
+    problem: str | None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0, or 2 for a refused promotion, a changed bundle, a version that there is not."""
-    arguments = _parser().parse_args(argv)
-    return run_command(lambda: _with_places(arguments))
+    """Return the exit code: 0, or 2 for a refused promotion, a changed bundle or an unknown version."""
+    return run_command(lambda: run(parse_request(RegistryRequest, parser(), argv)))
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Return the options of `cxr registry`."""
     shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--registry", type=a_place, default=REGISTRY, help="folder or URI (default: registry)")
-    shared.add_argument("--json", action="store_true", help="print JSON for a program")
+    shared.add_argument("--registry", type=location, default=REGISTRY, help="folder or URI (default: registry)")
+    shared.add_argument("--json", action="store_true", help="print JSON")
     lead = argparse.ArgumentParser(add_help=False)
-    lead.add_argument("--lead", type=float, default=10.0, metavar="SECONDS", help="until servers switch (default: 10)")
-    parser = argparse.ArgumentParser(prog="cxr registry", description=__doc__.split("\n")[0])
-    verbs = parser.add_subparsers(dest="action", required=True)
-    verbs.add_parser("list", parents=[shared], help="every version with its figures")
-    show = verbs.add_parser("show", parents=[shared], help="what a version is")
-    show.add_argument("version", nargs="?", default="champion")
-    promote = verbs.add_parser("promote", parents=[shared, lead], help="make a version the champion")
-    promote.add_argument("version")
-    promote.add_argument("--force", action="store_true", help="even if its figures are worse")
-    verbs.add_parser("rollback", parents=[shared, lead], help="go back to the champion before")
-    verify = verbs.add_parser("verify", parents=[shared], help="compare every byte with its hash")
-    verify.add_argument("version", nargs="?")
+    lead.add_argument(
+        "--lead", type=float, default=10.0, metavar="SECONDS", help="seconds until servers switch (default: 10)"
+    )
+    parser = argparse.ArgumentParser(
+        prog="cxr registry", description="List, show, verify, promote and roll back versions of the registry."
+    )
+    actions = parser.add_subparsers(dest="action", required=True)
+    actions.add_parser("list", parents=[shared], help="list every version with its figures")
+    show = actions.add_parser("show", parents=[shared], help="show one version")
+    show.add_argument("version", nargs="?", default="champion", help="version to show (default: champion)")
+    promote = actions.add_parser("promote", parents=[shared, lead], help="make a version the champion")
+    promote.add_argument("version", help="version to promote")
+    promote.add_argument("--force", action="store_true", help="promote even if its figures are worse")
+    actions.add_parser("rollback", parents=[shared, lead], help="return to the previous champion")
+    verify = actions.add_parser("verify", parents=[shared], help="compare every byte with its hash")
+    verify.add_argument("version", nargs="?", help="version to verify (default: all)")
     return parser
 
 
-def _with_places(arguments: argparse.Namespace) -> int:
-    with at_hand(arguments, "registry", reading=arguments.action not in CHANGING) as local:
-        return _run(local)
-
-
-def _run(arguments: argparse.Namespace) -> int:
+def run(request: RegistryRequest) -> int:
+    """Carry the action out and print its result; return 0, or 2 if `verify` finds a changed bundle."""
     from cxr_platform.registry.store import Registry
 
-    if not arguments.registry.is_dir():
-        raise RegistryError(
-            f"Expected a registry at {arguments.registry}.",
-            received="no such folder",
-            advice="Make a bundle with `make champion`, or name the folder with --registry.",
-        )
+    actions: dict[str, Callable[[Registry, RegistryRequest], int]]
     actions = {"list": _list, "show": _show, "promote": _promote, "rollback": _rollback, "verify": _verify}
-    return actions[arguments.action](Registry(arguments.registry), arguments)
+    read_only = request.action not in ("promote", "rollback")
+    with local_copies(request, "registry", read_only=read_only) as local:
+        if not local.registry.is_dir():
+            raise RegistryError(
+                f"Expected a registry at {local.registry}.",
+                received="no such folder",
+                advice="Make a bundle with `make champion`, or name the folder with --registry.",
+            )
+        return actions[request.action](Registry(local.registry), local)
 
 
-def _list(registry: "Registry", arguments: argparse.Namespace) -> int:
+def _list(registry: "Registry", request: RegistryRequest) -> int:
     state = registry.state()
-    known = [_known(registry, version) for version in state.names]
+    versions = [_read_version(registry, name) for name in state.names]
     serving = _serving(state)
-    if arguments.json:
+    if request.json:
         _print_json(
             {
                 "champion": state.champion,
                 "serving": serving,
-                "versions": [k.plain(state) for k in known],
+                "versions": [_plain_version(version, state) for version in versions],
                 "history": [event.model_dump(mode="json") for event in state.history],
             }
         )
-        return 0
-    if not known:
-        print(f"No versions in {registry.root} yet. Make one: make champion.")
-        return 0
-    _print_table(versions_table(known, state))
-    if state.champion and serving != state.champion:
-        print(_switch(state.history[-1], serving))
+    elif not versions:
+        print(f"{registry.root} has no versions. Make one with `make champion`.")
+    else:
+        console().print(versions_table(versions, state))
+        if state.champion and serving != state.champion:
+            print(_switch(state.history[-1], serving))
     return 0
 
 
-def _show(registry: "Registry", arguments: argparse.Namespace) -> int:
-    folder, bundle = registry.open(arguments.version)
-    if arguments.json:
+def _show(registry: "Registry", request: RegistryRequest) -> int:
+    folder, bundle = registry.open(request.version or "champion")
+    if request.json:
         _print_json(bundle.model_dump(mode="json"))
-        return 0
-    _print_table(bundle_table(bundle))
-    print(f"Every byte is as it was added: {folder}")
+    else:
+        console().print(bundle_table(bundle))
+        print(f"Every byte is unchanged: {folder}")
     return 0
 
 
-def _promote(registry: "Registry", arguments: argparse.Namespace) -> int:
+def _promote(registry: "Registry", request: RegistryRequest) -> int:
     from cxr_platform.registry.promotion import promote
 
+    assert request.version is not None, "the parser requires it"
     before = registry.champion()
-    tell = None if arguments.json else _tell
-    promotion = promote(registry, arguments.version, arguments.force, arguments.lead, tell)
-    if arguments.json:
-        comparison = promotion.comparison
+    show = None if request.json else _print_comparison
+    promotion = promote(registry, request.version, request.force, request.lead, show)
+    comparison = promotion.comparison
+    if request.json:
         _print_json({"event": promotion.event.model_dump(mode="json"), "comparison": comparison and asdict(comparison)})
     else:
-        print(
-            promotion.comparison.verdict if promotion.comparison else f"{before} cannot be read: nothing was compared."
-        )
+        print(comparison.verdict if comparison else f"{before} cannot be read: nothing was compared.")
         print(_switch(promotion.event, _serving(registry.state())))
     return 0
 
 
-def _rollback(registry: "Registry", arguments: argparse.Namespace) -> int:
+def _rollback(registry: "Registry", request: RegistryRequest) -> int:
     from cxr_platform.registry.promotion import rollback
 
-    event = rollback(registry, arguments.lead)
-    if arguments.json:
+    event = rollback(registry, request.lead)
+    if request.json:
         _print_json({"event": event.model_dump(mode="json")})
     else:
         print(_switch(event, _serving(registry.state())))
     return 0
 
 
-def _verify(registry: "Registry", arguments: argparse.Namespace) -> int:
-    checks = registry.verify(arguments.version)
+def _verify(registry: "Registry", request: RegistryRequest) -> int:
+    checks = registry.verify(request.version)
     broken = sum(check.problem is not None for check in checks)
-    if arguments.json:
+    if request.json:
         _print_json({"checks": [asdict(check) for check in checks], "broken": broken})
     else:
-        _print_table(checks_table(checks))
+        console().print(checks_table(checks))
     return BundleError.exit_code if broken else 0
 
 
-def _known(registry: "Registry", version: str) -> Known:
+def _read_version(registry: "Registry", name: str) -> Version:
     try:
-        return Known(version, registry.open(version)[1], None)
+        return Version(name, registry.open(name)[1], None)
     except RegistryError as error:
-        return Known(version, None, str(error))
+        return Version(name, None, str(error))
 
 
-def _tell(comparison: "Comparison") -> None:
-    _print_table(comparison_table(comparison))
-    for note in comparison.notes:
-        print(note)
+def _plain_version(version: Version, state: "State") -> dict[str, Any]:
+    """Return the values of `list --json` for one version."""
+    plain = {
+        "version": version.name,
+        "champion": version.name == state.champion,
+        **state.versions[version.name].model_dump(mode="json"),
+        "problem": version.problem,
+    }
+    if version.bundle is not None:
+        plain |= {
+            "synthetic": version.bundle.synthetic,
+            "study": version.bundle.study.name,
+            "strategy": version.bundle.strategy,
+            **version.bundle.model_dump(mode="json", include={"metrics", "operating_point"}),
+        }
+    return plain
 
 
 def _serving(state: "State") -> str | None:
-    """What answers now: after a change within the lead of another one it is not the champion before."""
+    """Return the version that is served now: before the lead of a promotion has passed, not the champion."""
     return state.effective(datetime.now(timezone.utc))
 
 
 def _switch(event: "Event", serving: str | None) -> str:
     if serving == event.version:
-        return f"Champion: {event.version}, which answers already."
-    until = f"; {serving} answers until then" if serving else ""
+        return f"Champion: {event.version}, which is served now."
+    until = f"; {serving} is served until then" if serving else ""
     return f"Champion: {event.version}, from {event.effective_at.isoformat(timespec='milliseconds')} on{until}."
 
 
@@ -176,10 +207,109 @@ def _print_json(tree: Any) -> None:
     print(json.dumps(tree, indent=1, allow_nan=False, ensure_ascii=False))
 
 
-def _print_table(table: "Table") -> None:
-    from rich.console import Console
+def _print_comparison(comparison: "Comparison") -> None:
+    console().print(comparison_table(comparison))
+    for note in comparison.notes:
+        print(note)
 
-    Console(width=None if sys.stdout.isatty() else PIPED_COLUMNS, highlight=False, markup=False).print(table)
+
+def versions_table(versions: Sequence[Version], state: "State") -> "Table":
+    """Return a table with one row per version; rates in percent."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from cxr_platform.registry.comparison import ACCURACY, interval_text
+
+    table = Table(title="Versions, with out-of-fold figures in percent; sensitivity and specificity of the threshold")
+    for column in ("", "Created (UTC)", "Strategy", "Study", "7-class accuracy", "Sensitivity", "Specificity"):
+        table.add_column(column)
+    for version in versions:
+        name = f"{version.name}{' champion' if version.name == state.champion else ''}"
+        bundle = version.bundle
+        if bundle is None:
+            created = _minute(state.versions[version.name].created)
+            table.add_row(name, created, Text("cannot be read: run cxr registry verify", "red"))
+            continue
+        point = bundle.operating_point
+        study = f"{bundle.study.name}\n{SYNTHETIC if bundle.synthetic else ''}"
+        figures = (bundle.metrics[ACCURACY], point.sensitivity, point.specificity)
+        cells = (interval_text(figure).replace(" (", "\n(") for figure in figures)
+        table.add_row(name, _minute(bundle.created), bundle.strategy, study, *cells)
+    return table
+
+
+def bundle_table(bundle: "Bundle") -> "Table":
+    """Return a table with the main facts of one version; `show --json` prints all."""
+    from rich.table import Table
+
+    from cxr_platform.registry.comparison import ComparedMetric, interval_text
+
+    study, point, parity, training = bundle.study, bundle.operating_point, bundle.parity, bundle.training
+    (low, high), rates = point.zone, point.decisions
+    winner = ", the study's winner" if study.winner == bundle.strategy else f"; the study's winner is {study.winner}"
+    facts = {
+        "Created (UTC)": _minute(bundle.created),
+        "Strategy": f"{bundle.strategy}{winner}",
+        "Study": f"{study.name}: {study.images:,} images, {study.folds} folds, {study.protocol}, {study.profile}",
+        "Manifest": study.manifest_hash,
+        "Training": f"{training.images:,} images, {training.epochs} epochs, {training.seconds:,.0f} s",
+        "Backend": training.backend,
+        "Input": f"{bundle.preprocessing.input_size} × {bundle.preprocessing.input_size} pixels",
+        "Temperature": f"{bundle.temperature:.3f}",
+        "Operating point": f"positive from {high:.4f} on, negative below {low:.4f}, indeterminate between them",
+        "  Covid19 images": f"{interval_text(rates.true_positive)} called positive, "
+        f"{interval_text(rates.false_negative)} negative",
+        "  other images": f"{interval_text(rates.true_negative)} called negative, "
+        f"{interval_text(rates.false_positive)} positive",
+        "  indeterminate": f"{interval_text(rates.indeterminate)} of all images",
+        "Threshold alone": f"{point.threshold:.4f}, for a target of {100 * point.target_sensitivity:g} %",
+        "  sensitivity": interval_text(point.sensitivity),
+        "  specificity": interval_text(point.specificity),
+        "ONNX against Keras": f"{parity.max_abs_difference:.1e} at most on {parity.images} images",
+    }
+    title = f"{bundle.version}{f' · {SYNTHETIC}' if bundle.synthetic else ''} · for research, not for diagnosis"
+    table = Table(title=title, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, fact in facts.items():
+        table.add_row(name, fact)
+    table.add_section()
+    table.add_row("Out-of-fold figures", "")
+    for name, figure in bundle.metrics.items():
+        table.add_row(f"  {ComparedMetric(name, figure, None).title}", interval_text(figure))
+    return table
+
+
+def comparison_table(comparison: "Comparison") -> "Table":
+    """Return a table with the figures of both versions; figures that decide are bold, and red where they are worse."""
+    from rich.table import Table
+
+    from cxr_platform.registry.comparison import interval_text
+
+    table = Table(title="Out-of-fold figures with 95 % intervals")
+    for column in ("", comparison.new, comparison.present or "no champion yet"):
+        table.add_column(column)
+    for metric in comparison.metrics:
+        style = "bold red" if metric.worse else "bold" if metric.decisive else ""
+        mark = " (worse)" if metric.worse else ""
+        table.add_row(metric.title, interval_text(metric.new) + mark, interval_text(metric.present), style=style)
+    return table
+
+
+def checks_table(checks: "Sequence[Check]") -> "Table":
+    """Return a table with one row per version that was verified."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("Version")
+    table.add_column("Every byte compared with its hash", overflow="fold")
+    for check in checks:
+        table.add_row(check.name, Text(check.problem, "red") if check.problem else "unchanged")
+    return table
+
+
+def _minute(time: datetime) -> str:
+    return f"{time:%Y-%m-%d %H:%M}"
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
-"""Write the report of a study: python -m pipelines.report --study runs/NAME.
+"""Write the report of a study.
 
-With the manifest of the study (found under data/manifests, or named) everything that needs images is computed too:
-shortcut probes, external sources, heatmaps, the feature atlas. It is kept in runs/NAME/evidence and not computed again
-until something it came from changes.
+    cxr report --study runs/NAME
+
+With the manifest of the study the results that need images are computed too: shortcut probes, external sources,
+heatmaps, the feature atlas. They are stored in runs/NAME/evidence and computed again only if their inputs change.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,8 +25,8 @@ from cxr_platform.evaluation.table import SYNTHETIC
 from cxr_platform.progress import Progress
 from cxr_platform.storage.paths import absolute, is_remote
 from pipelines.command import run_command
-from pipelines.opened_study import ELSEWHERE, add_study_arguments, open_manifest_of
-from pipelines.places import a_place, at_hand
+from pipelines.local_study import NAME_THE_MANIFEST, local_copies, open_manifest_of
+from pipelines.options import StudyRequest, add_study_options, location, parse_request
 from pipelines.progress import make_progress
 
 if TYPE_CHECKING:
@@ -34,91 +35,91 @@ if TYPE_CHECKING:
 PAPER_SUFFIX = "-paper"
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReportRequest(StudyRequest):
+    """`other` is the study under the other protocol; without it, `beside` is used if it is a complete one."""
+
+    other: Path | None = None
+    beside: Path | None = None
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Check the study's predictions, write `results.json` and `report/`, say the answer; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="cxr report", description=__doc__.split("\n")[0])
-    add_study_arguments(parser)
-    parser.add_argument("--other", type=a_place, help="the study of the same manifest under the other protocol")
-    arguments = parser.parse_args(argv)
-    return run_command(lambda: _run(arguments))
+    """Return the exit code: 0, or 2 if the study is incomplete or does not match its manifest."""
+    return run_command(lambda: run(parse_request(ReportRequest, parser(), argv)))
 
 
-def _run(arguments: argparse.Namespace) -> int:
-    beside = None
-    if is_remote(arguments.study) and arguments.other is None:  # a copy has nothing beside it
-        beside = _other_protocol(arguments.study, read_study(arguments.study))
-    arguments.beside = beside
-    with at_hand(arguments, "study", "manifest", "other", "beside") as local:
-        write_and_tell(local.study, local.manifest, local.other, local.imagenet_weights, local.beside)
-        if local.study != arguments.study:
-            print(f"Put into {arguments.study / 'report'}")
+def parser() -> argparse.ArgumentParser:
+    """Return the options of `cxr report`."""
+    parser = argparse.ArgumentParser(prog="cxr report", description="Write the report of a study.")
+    add_study_options(parser)
+    parser.add_argument("--other", type=location, help="study of the same manifest under the other protocol")
+    return parser
+
+
+def run(request: ReportRequest) -> int:
+    """Write `results.json` and `report/`, and print the answer; return 0."""
+    if is_remote(request.study) and request.other is None:  # a local copy would have no study beside it
+        request = replace(request, beside=_study_beside(request.study, read_study(request.study)))
+    with local_copies(request, "study", "manifest", "other", "beside") as local:
+        write_study_report(local)
+        if local.study != request.study:
+            print(f"Uploaded to {request.study / 'report'}")
     return 0
 
 
-def write_and_tell(
-    study: Path,
-    manifest: Path | None = None,
-    other: Path | None = None,
-    imagenet_weights: Path | None = None,
-    beside: Path | None = None,
-) -> int:
-    """Write the report of `study`, print its answer and where it is; returns 0.
-
-    `other` is the study under the other protocol; without it `beside`, or what is beside `study`, is if it can be used.
-    """
+def write_study_report(request: ReportRequest) -> None:
+    """Write the report of a study in a local folder; print its five lines and the path of its page."""
     with make_progress(sys.stderr) as progress:
         progress.message("Checking predictions")
-        facts = read_study(study)
-        opened = _manifest_of(facts, manifest, progress)
-        beside = None if other else beside or _other_protocol(study, facts)
-        inputs = _loaded(study, opened, other, beside, progress)
-        if opened is not None:
-            inputs = _with_evidence(study, inputs, opened, imagenet_weights, progress)
+        study = read_study(request.study)
+        manifest = _matching_manifest(study, request.manifest, progress)
+        beside = None if request.other else request.beside or _study_beside(request.study, study)
+        inputs = _load(request.study, manifest, request.other, beside, progress)
+        if manifest is not None:
+            inputs = _with_evidence(request, inputs, manifest, progress)
         findings, sections = compose(inputs, progress.step)
-        page = write_report(study, inputs, sections, findings)
+        page = write_report(request.study, inputs, sections, findings)
     if inputs.synthetic:
         print(SYNTHETIC)
     for line in summarize(inputs.results, findings).lines:
         print(f"{line.title}: {line.text}")
     print(page)
-    return 0
 
 
-def _loaded(
-    folder: Path, manifest: "Manifest | None", named: Path | None, beside: Path | None, progress: Progress
+def _load(
+    folder: Path, manifest: "Manifest | None", other: Path | None, beside: Path | None, progress: Progress
 ) -> ReportInputs:
-    """With the study under the other protocol: the named one, or the one `beside` it if it can be used."""
-    # With images at hand the evidence is read once it is complete: what is stored of it may be damaged.
+    """Load the study with the one under the other protocol; leave `beside` out if it cannot be used."""
+    # With a manifest the evidence is loaded after it is completed: a damaged part is computed again.
     load = partial(load_report_inputs, folder, manifest, with_evidence=manifest is None)
     if beside is None:
-        return load(named)
+        return load(other)
     try:
         return load(beside)
     except StudyError as reason:
-        inputs = load()  # where the fault is that of `folder` itself it is raised again here
+        inputs = load()  # raises again if `folder` itself is the cause
         progress.message(f"{beside} is left out: {reason}")
         return inputs
 
 
-def _manifest_of(study: StudyRecord, named: Path | None, progress: Progress) -> "Manifest | None":
-    """The named manifest, or the study's own where it still is; without one the report has no images to look at."""
+def _matching_manifest(study: StudyRecord, named: Path | None, progress: Progress) -> "Manifest | None":
+    """Return the manifest, or `None` if the default one is absent or was built again: the report needs no images."""
     try:
-        found = open_manifest_of(study, named)
+        manifest = open_manifest_of(study, named)
     except ManifestError as error:
         if named is not None:
             raise
         progress.message(f"The report is written without images. {error}")
         return None
-    if named is None and found.content_hash != study.manifest.content_hash:
-        progress.message(
-            f"The report is written without images: {found.folder} was built again since the study. {ELSEWHERE}"
-        )
+    if named is None and manifest.content_hash != study.manifest.content_hash:
+        reason = f"{manifest.folder} was built again since the study. {NAME_THE_MANIFEST}"
+        progress.message(f"The report is written without images: {reason}")
         return None
-    return found
+    return manifest
 
 
-def _other_protocol(folder: Path, study: StudyRecord) -> Path | None:
-    """The study that `--protocol both` ran beside this one, of the same manifest."""
+def _study_beside(folder: Path, study: StudyRecord) -> Path | None:
+    """Return the study that `--protocol both` ran beside `folder`, if it has the same manifest."""
     folder = absolute(folder)
     name = folder.name.removesuffix(PAPER_SUFFIX) if study.protocol == "paper" else folder.name + PAPER_SUFFIX
     candidate = folder.with_name(name)
@@ -133,7 +134,7 @@ def _other_protocol(folder: Path, study: StudyRecord) -> Path | None:
 
 
 def _with_evidence(
-    folder: Path, inputs: ReportInputs, manifest: "Manifest", weights: Path | None, progress: Progress
+    request: StudyRequest, inputs: ReportInputs, manifest: "Manifest", progress: Progress
 ) -> ReportInputs:
     from cxr_platform.evidence.collect import collect
     from cxr_platform.evidence.parts import PARTS
@@ -142,10 +143,16 @@ def _with_evidence(
 
     winner = inputs.results.decision.winner
     workspace = Workspace(
-        StudyFolder(folder), inputs.study, inputs.predictions, winner, manifest, progress.step, weights
+        StudyFolder(request.study),
+        inputs.study,
+        inputs.predictions,
+        winner,
+        manifest,
+        progress.step,
+        request.imagenet_weights,
     )
     collect(workspace, PARTS)
-    return replace(inputs, evidence=read_evidence(folder))
+    return replace(inputs, evidence=read_evidence(request.study))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
-"""Serve the champion over HTTP: python -m pipelines.serve --registry registry --port 8000 --keys FILE
+"""Serve the champion over HTTP.
 
-POST /v1/screen takes an image; / is a page to try it, /docs says the rest. A promotion is taken up while it runs.
+    cxr serve --registry registry --port 8000 --keys FILE
+
+POST /v1/screen takes an image, / is a page to try it, /docs describes the API. A running server follows promotions.
 """
 
 import argparse
+import logging
 import os
 import signal
 import socket
@@ -11,200 +14,210 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cxr_platform.errors import ServingError, last_line
 from pipelines.command import run_command
+from pipelines.options import REGISTRY, parse_request
 
 if TYPE_CHECKING:
     from cxr_platform.serving.keys import KeyCheck
 
 DIRECT_BYTES = 4 * 2**20
-"""Up to which an image goes from proxy to replica without a detour over the object store."""
+"""Largest image that goes from proxy to replica directly and not through the object store."""
 
 METRICS_PORT = 9811
-"""Where Prometheus finds the replicas' metrics, as infra/prometheus/prometheus.yml has it."""
+"""Port of the replicas' metrics, as in infra/prometheus/prometheus.yml."""
 
 APPLICATION = "cxr"
 REQUEST_SECONDS = 60.0
 
 
+@dataclass(frozen=True)
+class ServeRequest:
+    """Registry, address, API keys, number of replicas, and the Ray cluster to serve on (`None`: this machine)."""
+
+    registry: Path
+    host: str
+    port: int
+    keys: Path | None
+    replicas: int | None
+    most_replicas: int | None
+    no_explain: bool
+    metrics_port: int
+    address: str | None
+
+    @property
+    def cluster(self) -> str | None:
+        """Address of a running Ray cluster; `None` if a private Ray is started for this server (`cluster.connect`)."""
+        address = self.address or os.environ.get("RAY_ADDRESS") or "local"
+        return None if address == "local" else address
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until interrupted; returns the exit code: 0, or 2 where it cannot be served."""
-    given = _parser().parse_args(argv)
-    return run_command(lambda: _run(given))
+    """Return the exit code: 0 after Ctrl-C or SIGTERM, or 2 if the champion cannot be served."""
+    return run_command(lambda: run(parse_request(ServeRequest, parser(), argv)))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="cxr serve", description=__doc__.split("\n")[0])
-    parser.add_argument("--registry", type=Path, default=Path("registry"), help="the folder of a registry")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; other than loopback needs keys")
-    parser.add_argument("--port", type=int, default=8000)
+def parser() -> argparse.ArgumentParser:
+    """Return the options of `cxr serve`."""
+    parser = argparse.ArgumentParser(prog="cxr serve", description="Serve the champion over HTTP until stopped.")
+    parser.add_argument("--registry", type=Path, default=REGISTRY, help="folder of the registry (default: registry)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; others than loopback need API keys")
+    parser.add_argument("--port", type=int, default=8000, help="port to listen on (default: 8000)")
     parser.add_argument(
-        "--keys", type=Path, metavar="FILE", help="API keys, one a line (or CXR_API_KEYS_FILE); not with --address"
+        "--keys", type=Path, metavar="FILE", help="API keys, one per line (or CXR_API_KEYS_FILE); not with --address"
     )
-    parser.add_argument("--replicas", type=int, help="replicas at least (default: one a core, two at the most)")
-    parser.add_argument("--most-replicas", type=int, help="replicas at most (default: one a core)")
-    parser.add_argument("--no-explain", action="store_true", help="no heatmaps: without TensorFlow's process")
+    parser.add_argument("--replicas", type=int, help="smallest number of replicas (default: one per core, at most two)")
+    parser.add_argument("--most-replicas", type=int, help="largest number of replicas (default: one per core)")
+    parser.add_argument("--no-explain", action="store_true", help="no heatmaps, and no process with TensorFlow")
     parser.add_argument(
         "--metrics-port",
         type=int,
         default=METRICS_PORT,
-        help=f"on which Prometheus can scrape this machine alone (default: {METRICS_PORT}; 0: any free one)",
+        help=f"port for Prometheus if Ray is private to this machine (default: {METRICS_PORT}; 0: any free one)",
     )
-    parser.add_argument("--address", help="a Ray cluster to serve on (default: this machine alone)")
+    parser.add_argument("--address", help="address of a Ray cluster to serve on (default: this machine alone)")
     return parser
 
 
-def _run(given: argparse.Namespace) -> int:
+def run(request: ServeRequest) -> int:
+    """Serve until stopped by Ctrl-C or SIGTERM; return 0."""
     from cxr_platform.serving.keys import FILE_VARIABLE, check_exposure, find_keys
 
-    cluster = _cluster(given)
+    cluster = request.cluster
     if cluster:
-        _check_for_cluster(given, cluster)
-    keys = None if cluster else find_keys(given.keys, os.environ)
-    check_exposure(given.host, keys)
-    version = _first(given.registry)
-    if given.keys is not None:
-        os.environ[FILE_VARIABLE] = str(given.keys.absolute())
+        _check_cluster_options(request, cluster)
+    keys = None if cluster else find_keys(request.keys, os.environ)
+    check_exposure(request.host, keys)
+    version = first_version(request.registry)
+    if request.keys is not None:
+        os.environ[FILE_VARIABLE] = str(request.keys.absolute())
     prepare_environment()
     if not cluster:
-        _check_free(given.metrics_port)
-    with _served(given):
-        stopped = _stop_signals()
-        print(_opened(given, version, _who(cluster, keys)), flush=True)
+        _check_port_is_free(request.metrics_port)
+    with _deployment(request):
+        stopped = _stop_event()
+        address = f"http://{request.host}:{request.port}"
+        print(f"Serving {version} for {clients(cluster, keys)}: {address} (API: {address}/docs).", flush=True)
+        print("For research, not for diagnosis.", flush=True)
         stopped.wait()
-        print("Stopping: requests that are being answered are finished.", flush=True)
+        print("Stopping after the requests under way are answered.", flush=True)
     return 0
 
 
-def _cluster(given: argparse.Namespace) -> str | None:
-    """The address of a Ray that runs already; `None` where one is started for this server (`cluster.connect`)."""
-    address: str = given.address or os.environ.get("RAY_ADDRESS") or "local"
-    return None if address == "local" else address
+def _check_cluster_options(request: ServeRequest, cluster: str) -> None:
+    """Raise `ServingError` for options that cannot reach the proxies of a cluster.
 
-
-def _check_for_cluster(given: argparse.Namespace, cluster: str) -> None:
-    """On a cluster the proxies run already, and read keys in the environment that their node was started with.
-
-    What this process knows of keys does not reach them; they would refuse whoever has one, or everybody.
+    They are already running, and read API keys from the environment in which their node was started.
     """
     from cxr_platform.serving.keys import FILE_VARIABLE, is_loopback
 
-    if given.keys is not None or not is_loopback(given.host):
+    if request.keys is not None or not is_loopback(request.host):
         raise ServingError(
-            f"Expected neither --keys nor a --host beyond loopback for a Ray that runs already, at {cluster!r}.",
-            received=f"--host {given.host}" + ("" if given.keys is None else f" --keys {given.keys}"),
-            advice=f"Its nodes need {FILE_VARIABLE}=/path in the environment in which they are started, as in "
-            "infra/ray/environment; then set http_options.host in infra/serve/config.yaml and give it to serve deploy.",
+            f"Expected neither --keys nor a --host other than loopback for the running Ray cluster {cluster!r}.",
+            received=f"--host {request.host}" + ("" if request.keys is None else f" --keys {request.keys}"),
+            advice=f"Start its nodes with {FILE_VARIABLE}=/path in their environment, as in infra/ray/environment; "
+            "then set http_options.host in infra/serve/config.yaml and run serve deploy.",
         )
 
 
 @contextmanager
-def _served(given: argparse.Namespace) -> Iterator[None]:
-    """The application deployed and warm; shut down again afterwards, whatever happened."""
-    import logging
-
+def _deployment(request: ServeRequest) -> Iterator[None]:
+    """Deploy the application, wait until it is ready, and shut it down when the block ends."""
     from ray import serve
 
     from cxr_platform.cluster import connection
     from cxr_platform.serving.deployment import LOGGING, build
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    with connection(given.address, given.metrics_port or None):
-        http = {"host": given.host, "port": given.port, "request_timeout_s": REQUEST_SECONDS}
+    with connection(request.address, request.metrics_port or None):
+        http = {"host": request.host, "port": request.port, "request_timeout_s": REQUEST_SECONDS}
         try:
             serve.start(http_options=http, proxy_location="EveryNode", logging_config=LOGGING)
-            serve.run(build(_arguments(given)), name=APPLICATION, route_prefix="/")
+            serve.run(build(_application_arguments(request)), name=APPLICATION, route_prefix="/")
             yield
         except RuntimeError as error:
-            raise _not_served(given, error) from error
+            raise ServingError(
+                f"Expected to serve on {request.host}:{request.port}.",
+                received=last_line(error)[:300],
+                advice="If the port is in use, choose another --port; else read Ray's logs in /tmp/ray/session_latest.",
+            ) from error
         finally:
             serve.shutdown()
 
 
-def _first(root: Path) -> str:
-    """The version that replicas will begin with, found as they find it: where the champion is broken, the one before.
+def first_version(registry: Path) -> str:
+    """Return the version that replicas start with: the champion, or the one before it if the champion is broken.
 
-    So a machine that starts again over a broken champion comes back as one that was never stopped would have gone on.
+    Replicas choose in the same way, so that a restarted server answers like one that was never stopped.
     """
     from cxr_platform.registry.store import Registry
     from cxr_platform.serving.champion_watcher import Follower
 
-    follower = Follower(Registry(root), lambda _, bundle: bundle.version)
+    follower = Follower(Registry(registry), lambda _, bundle: bundle.version)
     version, refused = follower.current[0], follower.status.refused
     if refused:
-        print(f"{', '.join(refused)} cannot be loaded: {version} answers. See: cxr registry verify.", file=sys.stderr)
+        print(f"{', '.join(refused)} cannot be loaded: {version} is served. Run: cxr registry verify.", file=sys.stderr)
     return version
 
 
 def serve_environment() -> dict[str, str]:
-    """What Serve's processes read when they start."""
+    """Return the variables that Serve's processes read when they start."""
     from cxr_platform.serving import proxy_middleware
 
     return {
         proxy_middleware.VARIABLE: proxy_middleware.IMPORT_PATH,
         "RAY_max_direct_call_object_size": str(DIRECT_BYTES),
-        # Larger ones take that detour; where the store is full, Ray would go on in files on a disk: here in memory.
+        # Larger images go through the object store. When it is full, Ray spills to files: here in memory, not on disk.
         "RAY_object_spilling_directory": "/dev/shm",
     }
 
 
 def prepare_environment() -> None:
-    """Set it, unless the user has."""
+    """Set the variables of `serve_environment`; the user's own values take precedence."""
     for name, value in serve_environment().items():
         os.environ.setdefault(name, value)
 
 
-def _check_free(port: int) -> None:
-    """Ray starts all the same where it cannot publish metrics, and nobody would know."""
+def _check_port_is_free(port: int) -> None:
+    """Raise `ServingError` if the port is in use: Ray would start without publishing metrics, and not report it."""
     try:
         socket.create_server(("", port)).close()
     except OSError as error:
         raise ServingError(
             f"Expected port {port} to be free for Prometheus.",
             received=error.strerror,
-            advice="Give another --metrics-port, and Prometheus the same; or 0 for any free one.",
+            advice="Choose another --metrics-port and configure Prometheus accordingly, or 0 for any free one.",
         ) from error
 
 
-def _arguments(given: argparse.Namespace) -> dict[str, Any]:
-    """The arguments of `deployment.build`."""
+def _application_arguments(request: ServeRequest) -> dict[str, Any]:
+    """Return the arguments of `deployment.build`."""
     import ray
 
     cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
-    least = given.replicas or min(2, cores)
+    least = request.replicas or min(2, cores)
     return {
-        "registry": str(given.registry.absolute()),
-        "keys_file": None if given.keys is None else str(given.keys.absolute()),
+        "registry": str(request.registry.absolute()),
+        "keys_file": None if request.keys is None else str(request.keys.absolute()),
         "least_replicas": least,
-        "most_replicas": max(least, given.most_replicas or cores),
-        "explain": not given.no_explain,
+        "most_replicas": max(least, request.most_replicas or cores),
+        "explain": not request.no_explain,
     }
 
 
-def _not_served(given: argparse.Namespace, error: RuntimeError) -> ServingError:
-    return ServingError(
-        f"Expected to serve on {given.host}:{given.port}.",
-        received=last_line(error)[:300],
-        advice="If the port is taken, give another --port; else look into the logs of Ray, /tmp/ray/session_latest.",
-    )
-
-
-def _who(cluster: str | None, keys: "KeyCheck | None") -> str:
+def clients(cluster: str | None, keys: "KeyCheck | None") -> str:
+    """Return which clients are served, for the message at the start."""
     if cluster:
-        return f"each machine of {cluster}, for itself; with keys, if its environment names any"
-    return "whoever has a key" if keys is not None else "this machine, without keys"
+        return f"clients on each machine of {cluster}, and others with an API key if its nodes have any"
+    return "clients with an API key" if keys is not None else "clients on this machine, without API keys"
 
 
-def _opened(given: argparse.Namespace, version: str, who: str) -> str:
-    address = f"http://{given.host}:{given.port}"
-    return f"Serving {version} for {who}: {address} (for programs: {address}/docs). For research, not for diagnosis."
-
-
-def _stop_signals() -> threading.Event:
-    """Set by Ctrl-C and by SIGTERM, as service managers send it; asked for after Ray has taken both for itself."""
+def _stop_event() -> threading.Event:
+    """Return an event that Ctrl-C and SIGTERM set; call after Ray is started, as Ray installs handlers of its own."""
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())

@@ -1,163 +1,237 @@
-"""What a study would take on other hardware: its scheduler simulated with known trial times; nothing is trained.
+"""Forecast the duration of a study on other hardware: its scheduler is simulated, nothing is trained.
 
-    cxr simulate --study runs/NAME --gpus 1 8 64                      # trial times as measured there, a trial a place
+    cxr simulate --study runs/NAME --gpus 1 8 64                      # trial times measured in a study
     cxr simulate --study runs/NAME --profile paper --images 3905      # scaled by images × pixels × epochs
     cxr simulate --times times.toml --trials 80 10000 --gpus 8 512    # source = "…" and a table [seconds] by strategy
-    cxr simulate --rate 1000 20000 --images 112120 --gpus 1 8 64      # images/s of a GPU: everything, the head alone
+    cxr simulate --rate 1000 20000 --images 112120 --gpus 1 8 64      # images/s of a GPU: all layers, the head alone
 
-Losses, stragglers and checkpoints are given; `--seed` and `--repeats` say which are drawn. --json is for programs.
+Losses of GPUs, stragglers and checkpoints are assumptions; --seed and --repeats control the random draws.
 """
 
 import argparse
 import json
-import sys
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.command import run_command
-from pipelines.places import a_place
+from cxr_platform.config import Profile, load_profile
+from cxr_platform.domain.strategies import parse_strategies
+from cxr_platform.domain.study import read_study
+from cxr_platform.errors import ConfigError
+from cxr_platform.training.forecast import Forecast, forecast, saving, study_trials
+from cxr_platform.training.simulation import Conditions
+from cxr_platform.training.trial_times import TrialTimes, chosen, measured, rated, scaled, stated
+from pipelines.command import console, run_command
+from pipelines.options import location, parse_request
+from pipelines.study import duration
 
 if TYPE_CHECKING:
-    from cxr_platform.config import Profile
-    from cxr_platform.training.forecast import Forecast
-    from cxr_platform.training.simulation import Conditions
-    from cxr_platform.training.trial_times import TrialTimes
+    from rich.table import Table
 
-PIPED_COLUMNS = 120
 PAPER_IMAGES = 3905
+WORTH_CHANGING = 0.02
+"""Smallest fraction of a makespan for which another order of trials is worth it."""
+
+
+@dataclass(frozen=True)
+class ConditionOptions:
+    """What is assumed of the cluster."""
+
+    trials_per_gpu: int
+    stragglers: tuple[float, float]
+    losses: float
+    checkpoint: float
+    restart: float
+    back: float
+    seed: int
+
+    def conditions(self, gpus: int) -> Conditions:
+        """Return the conditions of a cluster of `gpus` GPUs."""
+        return Conditions(
+            gpus=gpus,
+            trials_per_gpu=self.trials_per_gpu,
+            straggler_share=self.stragglers[0],
+            straggler_factor=self.stragglers[1],
+            losses_an_hour=self.losses,
+            checkpoint_seconds=self.checkpoint,
+            restart_seconds=self.restart,
+            back_seconds=self.back,
+            seed=self.seed,
+        )
+
+
+@dataclass(frozen=True)
+class SimulateRequest:
+    """The source of the trial times (one of `study`, `times` and `rate`), and the clusters and studies to simulate."""
+
+    study: Path | None
+    times: Path | None
+    rate: tuple[float, float] | None
+    profile: str | None
+    images: float | None
+    strategies: str | None
+    trials: Sequence[int] | None
+    gpus: Sequence[int]
+    json: bool
+    repeats: int
+    conditions: ConditionOptions
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0, or 2 for times or conditions that cannot be simulated."""
-    arguments = _parser().parse_args(argv)
-    return run_command(lambda: _run(arguments))
+    """Return the exit code: 0, or 2 for times or conditions that cannot be simulated."""
+    return run_command(lambda: run(parse_request(SimulateRequest, parser(), argv)))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="cxr simulate", description=__doc__.split("\n")[0])
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--study", type=a_place, metavar="runs/NAME", help="trial times that this study measured")
-    source.add_argument("--times", type=Path, metavar="FILE", help="trial times stated in TOML or JSON")
-    source.add_argument(
-        "--rate", type=float, nargs=2, metavar=("FULL", "HEAD"), help="images/s of a GPU: training all, the head alone"
+def parser() -> argparse.ArgumentParser:
+    """Return the options of `cxr simulate`."""
+    parser = argparse.ArgumentParser(
+        prog="cxr simulate", description="Forecast the duration of a study on other hardware from known trial times."
     )
-    parser.add_argument("--profile", help="size, epochs and folds (default: the study's; paper for --times and --rate)")
-    parser.add_argument("--images", type=float, help=f"of the study (default: the study's; {PAPER_IMAGES} for --rate)")
-    parser.add_argument("--strategies", help="all, or some, separated by commas (default: those with a time)")
-    parser.add_argument("--trials", type=int, nargs="+", metavar="N", help="(default: strategies × folds)")
-    parser.add_argument("--gpus", type=int, nargs="+", metavar="N", default=[1, 8, 64], help="(default: 1 8 64)")
-    parser.add_argument("--json", action="store_true", help="print JSON for a program")
-    _add_conditions(parser)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--study", type=location, metavar="runs/NAME", help="study in which trial times were measured")
+    source.add_argument("--times", type=Path, metavar="FILE", help="TOML or JSON file with trial times")
+    source.add_argument(
+        "--rate",
+        type=float,
+        nargs=2,
+        metavar=("FULL", "HEAD"),
+        help="images/s of a GPU that trains all layers, and the head alone",
+    )
+    add = parser.add_argument
+    add("--profile", help="profile with size, epochs and folds (default: the study's; paper for --times and --rate)")
+    add("--images", type=float, help=f"images of the study (default: the study's; {PAPER_IMAGES} for --rate)")
+    add("--strategies", help="strategies separated by commas, or all (default: those with a trial time)")
+    add("--trials", type=int, nargs="+", metavar="N", help="numbers of trials (default: strategies × folds)")
+    add("--gpus", type=int, nargs="+", metavar="N", default=[1, 8, 64], help="numbers of GPUs (default: 1 8 64)")
+    add("--json", action="store_true", help="print JSON")
+    add("--trials-per-gpu", type=int, default=1, metavar="K", help="trials at a time on one GPU (default: 1)")
+    add(
+        "--stragglers",
+        type=float,
+        nargs=2,
+        default=[0.0, 1.0],
+        metavar=("FRACTION", "FACTOR"),
+        help="fraction of trials that take FACTOR times as long (default: none)",
+    )
+    add("--losses", type=float, default=0.0, metavar="RATE", help="losses of a GPU per hour (default: 0)")
+    add("--checkpoint", type=float, default=60.0, metavar="SECONDS", help="time between checkpoints (default: 60)")
+    add("--restart", type=float, default=30.0, metavar="SECONDS", help="time to restart a lost trial (default: 30)")
+    add("--back", type=float, default=300.0, metavar="SECONDS", help="time until a lost GPU is back (default: 300)")
+    add("--seed", type=int, default=2020, help="seed of the random draws (default: 2020)")
+    add("--repeats", type=int, default=5, help="number of draws that are averaged (default: 5)")
     return parser
 
 
-def _add_conditions(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--trials-per-gpu", type=int, default=1, metavar="K", help="trials at once on a GPU (default: 1)")
-    add("--stragglers", type=float, nargs=2, default=[0.0, 1.0], metavar=("SHARE", "FACTOR"), help="(default: none)")
-    add("--losses", type=float, default=0.0, metavar="RATE", help="of a GPU, an hour that it is up (default: 0)")
-    add("--checkpoint", type=float, default=60.0, metavar="SECONDS", help="between two of a trial (default: 60)")
-    add("--restart", type=float, default=30.0, metavar="SECONDS", help="until a lost trial trains again (default: 30)")
-    add("--back", type=float, default=300.0, metavar="SECONDS", help="until a lost GPU is there again (default: 300)")
-    add("--seed", type=int, default=2020, help="of what is drawn (default: 2020)")
-    add("--repeats", type=int, default=5, help="draws that are averaged (default: 5)")
-
-
-def _run(arguments: argparse.Namespace) -> int:
-    from cxr_platform.training.forecast import forecast, study_trials
-
-    times, profile = _times(arguments)
-    counts = arguments.trials or [len(times.seconds) * profile.folds]
-    conditions = [_conditions(arguments, gpus) for gpus in arguments.gpus]
-    _check_counts(counts, arguments.repeats)
-    rows = [
+def run(request: SimulateRequest) -> int:
+    """Simulate every number of trials on every number of GPUs and print the forecasts; return 0."""
+    times, profile = _trial_times(request)
+    counts = request.trials or [len(times.seconds) * profile.folds]
+    clusters = [request.conditions.conditions(gpus) for gpus in request.gpus]
+    if min(*counts, request.repeats) < 1:
+        raise ConfigError("Expected at least one trial and one repeat.", received=f"{counts}, {request.repeats}")
+    forecasts = [
         row
         for count in counts
-        for each in conditions
-        for row in forecast(study_trials(profile, list(times.seconds), count), times.seconds, each, arguments.repeats)
+        for cluster in clusters
+        for row in forecast(study_trials(profile, list(times.seconds), count), times.seconds, cluster, request.repeats)
     ]
-    _print(times, conditions[0], rows, arguments.json)
+    if request.json:
+        print(json.dumps(_plain(times, clusters[0], forecasts), indent=1, allow_nan=False))
+        return 0
+    print(f"Trial times: {times.origin}.")
+    console().print(times_table(times.seconds))
+    console().print(forecast_table(forecasts))
+    print(conditions_line(clusters[0]))
+    print(saving_line(forecasts))
     return 0
 
 
-def _check_counts(counts: Sequence[int], repeats: int) -> None:
-    from cxr_platform.errors import ConfigError
-
-    if min(*counts, repeats) < 1:
-        raise ConfigError("Expected at least one trial and one repeat.", received=f"{counts}, {repeats}")
-
-
-def _times(arguments: argparse.Namespace) -> "tuple[TrialTimes, Profile]":
-    """The times asked for, and the profile whose order and folds the trials have."""
-    from cxr_platform.config import load_profile
-    from cxr_platform.training.trial_times import chosen, rated, scaled, stated
-
-    if arguments.study:
-        times, profile = _measured(arguments)
-        return scaled(times, arguments.images, profile), profile
-    profile = load_profile(arguments.profile or "paper")
-    if arguments.times:
-        times = stated(arguments.times)
-        times = times if arguments.images is None else scaled(times, arguments.images, profile)
+def _trial_times(request: SimulateRequest) -> tuple[TrialTimes, Profile]:
+    """Return the trial times, and the profile that gives the order and the folds of the trials."""
+    if request.study:
+        times, profile = _measured_times(request, request.study)
+        return scaled(times, request.images, profile), profile
+    profile = load_profile(request.profile or "paper")
+    if request.times:
+        times = stated(request.times)
+        times = times if request.images is None else scaled(times, request.images, profile)
     else:
-        full, head = arguments.rate
-        times = rated(profile, arguments.images or PAPER_IMAGES, full, head, arguments.trials_per_gpu)
-    return chosen(times, arguments.strategies), profile
+        assert request.rate is not None, "the parser requires one source"
+        full, head = request.rate
+        times = rated(profile, request.images or PAPER_IMAGES, full, head, request.conditions.trials_per_gpu)
+    return chosen(times, request.strategies), profile
 
 
-def _measured(arguments: argparse.Namespace) -> "tuple[TrialTimes, Profile]":
-    from cxr_platform.config import load_profile
-    from cxr_platform.domain.strategies import parse_strategies
-    from cxr_platform.domain.study import read_study
-    from cxr_platform.training.trial_times import measured
-
-    study = read_study(arguments.study)
-    strategies = parse_strategies(arguments.strategies) if arguments.strategies else study.strategies
-    times = measured(arguments.study, study.profile, strategies)
-    return times, load_profile(arguments.profile) if arguments.profile else study.profile
+def _measured_times(request: SimulateRequest, folder: Path) -> tuple[TrialTimes, Profile]:
+    study = read_study(folder)
+    strategies = parse_strategies(request.strategies) if request.strategies else study.strategies
+    times = measured(folder, study.profile, strategies)
+    return times, load_profile(request.profile) if request.profile else study.profile
 
 
-def _conditions(arguments: argparse.Namespace, gpus: int) -> "Conditions":
-    from cxr_platform.training.simulation import Conditions
+def _plain(times: TrialTimes, conditions: Conditions, forecasts: Sequence[Forecast]) -> dict[str, Any]:
+    return {
+        "trial_times": {"origin": times.origin, "seconds": dict(times.seconds)},
+        "conditions": {name: value for name, value in asdict(conditions).items() if name != "gpus"},
+        "forecasts": [{**asdict(row), "ratio": row.ratio} for row in forecasts],
+    }
 
-    return Conditions(
-        gpus=gpus,
-        trials_per_gpu=arguments.trials_per_gpu,
-        straggler_share=arguments.stragglers[0],
-        straggler_factor=arguments.stragglers[1],
-        losses_an_hour=arguments.losses,
-        checkpoint_seconds=arguments.checkpoint,
-        restart_seconds=arguments.restart,
-        back_seconds=arguments.back,
-        seed=arguments.seed,
+
+def times_table(seconds: Mapping[str, float]) -> "Table":
+    """Return a table with one row per strategy."""
+    from rich.table import Table
+
+    table = Table("Strategy")
+    table.add_column("One trial", justify="right")
+    for name, value in seconds.items():
+        table.add_row(name, duration(value))
+    return table
+
+
+def forecast_table(forecasts: Sequence[Forecast]) -> "Table":
+    """Return a table with one row per number of trials, number of GPUs and order."""
+    from rich.table import Table
+
+    table = Table()
+    headings = ("Trials", "GPUs", "Makespan", "Bound", "Ratio", "GPU-hours", "Busy", "Losses", "Done twice")
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    table.add_column("Order")
+    for row in forecasts:
+        makespan, bound, repeated = (
+            duration(3600 * hours) for hours in (row.makespan_hours, row.bound_hours, row.repeated_hours)
+        )
+        busy = f"{100 * row.busy_share:.0f} %"
+        figures = (f"{row.ratio:.3f}", f"{row.gpu_hours:,.1f}", busy, f"{row.losses:.1f}", repeated)
+        table.add_row(f"{row.trials:,}", str(row.gpus), makespan, bound, *figures, row.order)
+    return table
+
+
+def conditions_line(conditions: Conditions) -> str:
+    """Return what was assumed of the cluster."""
+    slow = f"{100 * conditions.straggler_share:g} % of the trials take {conditions.straggler_factor:g} times as long"
+    lost = (
+        f"a GPU is lost {conditions.losses_an_hour:g} times per hour and back after {conditions.back_seconds:g} s, "
+        f"a lost trial continues after {conditions.restart_seconds:g} s from a checkpoint that is at most "
+        f"{conditions.checkpoint_seconds:g} s old"
+    )
+    return "; ".join(
+        [
+            f"{conditions.trials_per_gpu} at a time on a GPU",
+            slow if conditions.straggler_share else "no stragglers",
+            lost if conditions.losses_an_hour else "no GPU is lost",
+        ]
     )
 
 
-def _print(times: "TrialTimes", conditions: "Conditions", rows: "Sequence[Forecast]", as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(_plain(times, conditions, rows), indent=1, allow_nan=False))
-        return
-    from rich.console import Console
-
-    from pipelines.simulate_tables import conditions_line, forecast_table, saving_line, times_table
-
-    console = Console(width=None if sys.stdout.isatty() else PIPED_COLUMNS, highlight=False, markup=False)
-    print(f"Trial times: {times.origin}.")
-    console.print(times_table(times.seconds))
-    console.print(forecast_table(rows))
-    print(conditions_line(conditions))
-    print(saving_line(rows))
-
-
-def _plain(times: "TrialTimes", conditions: "Conditions", rows: "Sequence[Forecast]") -> dict[str, Any]:
-    told = {name: value for name, value in asdict(conditions).items() if name != "gpus"}
-    return {
-        "trial_times": {"origin": times.origin, "seconds": dict(times.seconds)},
-        "conditions": told,
-        "forecasts": [{**asdict(row), "ratio": row.ratio} for row in rows],
-    }
+def saving_line(forecasts: Sequence[Forecast]) -> str:
+    """Return whether another order of the trials is worth it."""
+    share = saving(forecasts)
+    if share is None:
+        return "The study's order is longest first already."
+    verdict = "worth changing" if share >= WORTH_CHANGING else "not worth changing"
+    return f"Longest first would save at most {max(0.0, 100 * share):.1f} % of a makespan: {verdict}."
 
 
 if __name__ == "__main__":

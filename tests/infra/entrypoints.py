@@ -4,37 +4,21 @@ import argparse
 import importlib
 import re
 import shlex
-from typing import Any
-
-import pytest
 
 from pipelines.cli import VERBS
 
 
-class Parsed(Exception):
-    """Thrown by a parser that has accepted its arguments, so that the verb does nothing with them."""
-
-
 def parse(words: list[str]) -> argparse.Namespace:
-    """The arguments as the verb's own parser reads them; fails where there is no such verb or it refuses them."""
+    """Return the arguments as the verb's own parser reads them; fail for an unknown verb or option."""
     assert words[:2] == ["python", "-m"], words
     package, _, verb = words[2].partition(".")
     assert package == "pipelines"
     assert verb.replace("_", "-") in VERBS
-    real = argparse.ArgumentParser.parse_args
-
-    def stop(parser: argparse.ArgumentParser, *given: Any) -> None:
-        raise Parsed(real(parser, *given))
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(argparse.ArgumentParser, "parse_args", stop)
-        with pytest.raises(Parsed) as seen:
-            importlib.import_module(words[2]).main(words[3:])
-    namespace: argparse.Namespace = seen.value.args[0]
-    return namespace
+    arguments: argparse.Namespace = importlib.import_module(words[2]).parser().parse_args(words[3:])
+    return arguments
 
 
 def commands(text: str) -> list[list[str]]:
-    """Every such command in a text, continued lines joined; what is in capitals stands for a place."""
-    found = re.findall(r"(python -m pipelines\.\w+(?: [\w./:-]+)*)", re.sub(r" \\\n[# ]*", " ", text))
-    return [shlex.split(each) for each in found]
+    """Return every such command in a text, with continued lines joined."""
+    lines = re.findall(r"(python -m pipelines\.\w+(?: [\w./:-]+)*)", re.sub(r" \\\n[# ]*", " ", text))
+    return [shlex.split(each) for each in lines]

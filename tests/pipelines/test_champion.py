@@ -29,61 +29,61 @@ def versions(work: Path) -> dict[str, object]:
 
 
 @pytest.mark.ray
-def test_the_first_champion_is_promoted_and_the_next_one_waits(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_first_version_is_promoted_and_the_second_is_not(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(work) == 0
-    told = capsys.readouterr().out
-    assert told.startswith("# Model card: v1, Training from scratch\n\n**For research, not for diagnosis.**")
-    assert "**SYNTHETIC IMAGES**" in told
-    assert "No other strategy was run in the study" in told
-    assert "| 7-class accuracy (%) |" in told
-    assert "v1 is the champion: the registry had none." in told
+    output = capsys.readouterr().out
+    assert output.startswith("# Model card: v1, Training from scratch\n\n**For research, not for diagnosis.**")
+    assert "**SYNTHETIC IMAGES**" in output
+    assert "No other strategy was run in the study" in output
+    assert "| 7-class accuracy (%) |" in output
+    assert "v1 is the champion: the registry had none." in output
     assert versions(work) == {"versions": ["v1"], "champion": "v1"}
     session = onnxruntime.InferenceSession(str(work / "registry" / "v1" / "model.onnx"))
     assert [tensor.name for tensor in session.get_inputs()] == ["images"]
 
     assert run(work, "--sensitivity", "0.8") == 0
-    told = capsys.readouterr().out
-    assert f"cxr registry promote v2 --registry {work / 'registry'}" in told
+    output = capsys.readouterr().out
+    assert f"cxr registry promote v2 --registry {work / 'registry'}" in output
     assert versions(work) == {"versions": ["v1", "v2"], "champion": "v1"}
     bundle = json.loads((work / "registry" / "v2" / "bundle.json").read_text())
     assert bundle["operating_point"]["target_sensitivity"] == 0.8
 
 
 @pytest.mark.ray
-def test_a_registry_in_a_store_is_not_held_while_the_champion_is_trained(
+def test_a_registry_in_an_object_store_is_not_locked_during_training(
     work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry, train, held = parse_path("memory://champion/registry"), champion._train, []
 
-    def watched(*given: Any) -> Any:
+    def recording(*arguments: Any) -> Any:
         held.append((registry / ".lock").exists())
-        return train(*given)
+        return train(*arguments)
 
-    monkeypatch.setattr(champion, "_train", watched)
+    monkeypatch.setattr(champion, "_train", recording)
     assert run(work, "--registry", "memory://champion/registry") == 0
     assert held == [False]
     assert json.loads((registry / "registry.json").read_text())["champion"] == "v1"
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "message"),
     [
         (("--strategy", "fine-tuning-1"), "Expected a strategy of study 't': scratch. Received: 'fine-tuning-1'"),
         (("--study", "nowhere"), "Expected the record of a study"),
         (("--manifest", "nowhere"), "Expected a manifest in"),
     ],
 )
-def test_what_is_not_there_is_one_paragraph_and_exit_code_2(
-    work: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], told: str
+def test_a_missing_strategy_study_or_manifest_is_exit_code_2(
+    work: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], message: str
 ) -> None:
     assert run(work, *more) == 2
     output = capsys.readouterr().err
-    assert told in output
+    assert message in output
     assert "Traceback" not in output
     assert not (work / "runs" / "t" / "champion" / "fine-tuning-1").exists()
 
 
-@pytest.mark.parametrize("share", ["0", "95", "much"])
-def test_a_sensitivity_that_is_no_share_is_refused(work: Path, share: str) -> None:
+@pytest.mark.parametrize("sensitivity", ["0", "95", "much"])
+def test_a_sensitivity_that_is_not_a_fraction_is_a_usage_error(work: Path, sensitivity: str) -> None:
     with pytest.raises(SystemExit):
-        run(work, "--sensitivity", share)
+        run(work, "--sensitivity", sensitivity)

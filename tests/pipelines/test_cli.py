@@ -1,8 +1,11 @@
 import importlib
+import subprocess
+import sys
 
 import pytest
 
 from pipelines import cli
+from tests.conftest import REPOSITORY
 
 
 def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
@@ -13,8 +16,9 @@ def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("verb", cli.VERBS)
-def test_every_verb_is_a_module_with_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    importlib.import_module(f"pipelines.{verb.replace('-', '_')}")
+def test_every_verb_has_a_parser_and_a_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    module = importlib.import_module(f"pipelines.{verb.replace('-', '_')}")
+    assert module.parser().prog == f"cxr {verb}"
     with pytest.raises(SystemExit) as ended:
         cli.main([verb, "--help"])
     assert ended.value.code == 0
@@ -28,3 +32,10 @@ def test_an_unknown_verb_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_no_verb_is_exit_code_2() -> None:
     assert cli.main([]) == 2
+
+
+def test_the_list_of_verbs_imports_nothing_else() -> None:
+    code = "import sys; from pipelines.cli import main; main(['--help']); "
+    code += "print([name for name in sys.modules if name.split('.')[0] in ('cxr_platform', 'numpy', 'pandas', 'ray')])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -12,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import cross_validate
+from tests.conftest import REPOSITORY
 from tests.pipelines.small_study import PROFILE
-
-REPOSITORY = Path(__file__).resolve().parents[2]
+from tests.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +41,7 @@ def arguments(manifest: Path, profile: Path, runs: Path, *more: str) -> list[str
     return [*named, "--strategies", "scratch", "--engine", "local", *more]
 
 
-def test_a_study_from_images_to_report_and_again_without_running_anything(
+def test_a_study_from_images_to_report_is_not_run_again(
     manifest: Path, profile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     request = arguments(manifest, profile, tmp_path)
@@ -69,7 +68,7 @@ def test_a_study_from_images_to_report_and_again_without_running_anything(
         ),
     ],
 )
-def test_what_cannot_be_served_is_one_paragraph_and_exit_code_2_before_anything_is_trained(
+def test_a_request_that_cannot_be_run_is_one_line_and_exit_code_2_before_training(
     more: list[str],
     message: str,
     manifest: Path,
@@ -85,15 +84,13 @@ def test_what_cannot_be_served_is_one_paragraph_and_exit_code_2_before_anything_
     assert not (tmp_path / "t").exists()
 
 
-def test_a_runs_folder_that_cannot_be_made_is_exit_code_2(manifest: Path, profile: Path, tmp_path: Path) -> None:
+def test_a_runs_folder_that_cannot_be_created_is_exit_code_2(manifest: Path, profile: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     assert cross_validate.main(arguments(manifest, profile, tmp_path / "file")) == 2
 
 
 @pytest.mark.ray
-def test_killed_in_mid_study_the_same_command_keeps_finished_trials_and_completes(
-    manifest: Path, profile: Path, tmp_path: Path
-) -> None:
+def test_a_killed_study_is_continued_by_the_same_command(manifest: Path, profile: Path, tmp_path: Path) -> None:
     one_at_a_time = tmp_path / "wide.toml"
     one_at_a_time.write_text(PROFILE.replace("cpu = 1.0", "cpu = 4096.0"))
     words = arguments(manifest, one_at_a_time, Path("runs"), "--engine", "ray", "--no-report")
@@ -101,7 +98,8 @@ def test_killed_in_mid_study_the_same_command_keeps_finished_trials_and_complete
     environment = {**os.environ, "RAY_AUTH_MODE": "token", "PYTHONPATH": str(REPOSITORY)}
     first = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
     trials = tmp_path / "runs" / "t" / "trials" / "scratch"
-    _wait_for(lambda: any(trials.glob("fold-*/trial.json")), first)
+    wait_until(lambda: any(trials.glob("fold-*/trial.json")) or first.poll() is not None, seconds=240, pause=0.02)
+    assert first.poll() is None, "the study ended before it could be killed"
     first.send_signal(signal.SIGKILL)
     first.wait()
     finished = {file: file.stat().st_mtime_ns for file in trials.glob("fold-*/*")}
@@ -114,16 +112,7 @@ def test_killed_in_mid_study_the_same_command_keeps_finished_trials_and_complete
     assert rows.num_rows == 56
 
 
-def _wait_for(condition: object, process: subprocess.Popen[bytes], seconds: float = 240) -> None:
-    """Poll, because what is awaited is another process' file."""
-    end = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
-        assert process.poll() is None, "the study ended before it could be killed"
-        assert time.monotonic() < end, f"nothing in {seconds} s"
-        time.sleep(0.02)
-
-
-def test_a_storage_and_a_runs_folder_at_once_are_refused(
+def test_storage_and_runs_exclude_each_other(
     manifest: Path, profile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cross_validate.main(arguments(manifest, profile, tmp_path / "runs", "--storage", str(tmp_path))) == 2

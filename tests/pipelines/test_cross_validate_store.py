@@ -37,31 +37,31 @@ def test_images_in_a_store_become_a_study_and_a_report_in_a_store(
     before = {path for path in work.rglob("*") if path.is_file()}
     assert run("--data", "s3://images/images", "--storage", "s3://images/out") == 0
     assert {path for path in work.rglob("*") if path.is_file()} == before
-    found = names(folder("out"))
+    written = names(folder("out"))
     root = "runs/images-tiny"
-    assert {f"{root}/study.json", f"{root}/predictions.parquet", f"{root}/report/index.html"} <= set(found)
-    assert {"manifests/images-tiny/manifest.json", "manifests/images-tiny/images/part-00000.parquet"} <= set(found)
-    assert {f"{root}/trials/scratch/fold-{fold}/trial.json" for fold in (0, 1)} <= set(found)
-    assert not [name for name in found if ".run/" in name or name.endswith(".lock") or "/tune/" in name]
+    assert {f"{root}/study.json", f"{root}/predictions.parquet", f"{root}/report/index.html"} <= set(written)
+    assert {"manifests/images-tiny/manifest.json", "manifests/images-tiny/images/part-00000.parquet"} <= set(written)
+    assert {f"{root}/trials/scratch/fold-{fold}/trial.json" for fold in (0, 1)} <= set(written)
+    assert not [name for name in written if ".run/" in name or name.endswith(".lock") or "/tune/" in name]
 
     capsys.readouterr()
     assert run("--data", "s3://images/images", "--storage", "s3://images/out", "--no-report") == 0
-    told = capsys.readouterr().out
-    assert "as it stands" in told
-    assert "0 trials to run, 2 kept from before" in told
+    output = capsys.readouterr().out
+    assert "is current" in output
+    assert "0 trials to run, 2 kept from before" in output
 
     (image, *_) = sorted((folder("images") / "phantoms").glob("**/*.png"))
-    image.write_bytes(image.read_bytes() + b"0")  # the study goes on with the images that it was begun with
+    image.write_bytes(image.read_bytes() + b"0")  # the study continues with its own images
     parse_path("s3://images/images", cache_listings=True).fs.invalidate_cache()  # type: ignore[attr-defined]  # as a new process has it
     assert run("--data", "s3://images/images", "--storage", "s3://images/out", "--no-report") == 0
-    told = capsys.readouterr().out
-    assert "with which the study was begun" in told
-    assert "0 trials to run, 2 kept from before" in told
-    before = [(name, (folder("out") / name).stat().st_mtime) for name in found]
+    output = capsys.readouterr().out
+    assert "with which the study was started" in output
+    assert "0 trials to run, 2 kept from before" in output
+    before = [(name, (folder("out") / name).stat().st_mtime) for name in written]
     for other in (["--seed", "7"], ["--folds", "3"], ["--external", "phantoms"]):
         assert run("--data", "s3://images/images", "--storage", "s3://images/out", *other) == 2
         assert "another NAME" in capsys.readouterr().err
-    assert [(name, (folder("out") / name).stat().st_mtime) for name in found] == before
+    assert [(name, (folder("out") / name).stat().st_mtime) for name in written] == before
 
     assert study.main(["status", "images-tiny", "--storage", "s3://images/out", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["states"]["finished"] == 2

@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cxr_platform.config import load_profile
+from cxr_platform.intake.layouts.phantoms import IMAGES_FOLDER
 from pipelines import evaluate as verb
 from tests.manifest.builders import fill_cache
 from tests.pipelines.small_study import draw, make_study
@@ -27,38 +28,34 @@ def run(work: Path, data: Path, *more: str) -> int:
     return verb.main([*named, *more])
 
 
-def test_a_folder_of_other_images_is_scored_by_every_model_and_judged(
-    work: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unseen_images_are_scored_by_every_model(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(work, work / "images-9") == 0
-    told = capsys.readouterr()
+    output = capsys.readouterr()
     out = work / "runs" / "t" / "evaluations" / "images-9"
     rows = pq.read_table(out / "predictions.parquet").to_pandas()
     images = rows["image_id"].nunique()
     assert len(rows) == images * 2 >= 20
-    assert f"{images} images scored" in told.out
-    assert "Unseen images: 2/2" in told.err
+    assert f"{images} images scored" in output.out
+    assert "Unseen images: 2/2" in output.err
     markdown = (out / "figures.md").read_text()
     assert "SYNTHETIC" in markdown
-    assert "| sensitivity of Covid19 |" in told.out
-    assert f"{out / 'figures.md'}" in told.out
+    assert "| sensitivity of Covid19 |" in output.out
+    assert f"{out / 'figures.md'}" in output.out
     assert "sensitivity of Covid19" in (out / "figures.csv").read_text()
     assert (out / "excluded.csv").read_text().startswith("source_path,reason,detail\n")
 
 
 @pytest.fixture
 def loose(work: Path, tmp_path: Path) -> Path:
-    """Three of the other images in a folder that says nothing of them."""
-    folder = tmp_path / "Normal"  # to the builder of the cache a class, to the verb a name
+    """Three of the other images, without their table."""
+    folder = tmp_path / "Normal"  # the builder of the cache takes the name for a class
     folder.mkdir()
-    for file in sorted((work / "images-9" / "phantoms" / "images").glob("*_0.png"))[:3]:
+    for file in sorted((work / "images-9" / "phantoms" / IMAGES_FOLDER).glob("*_0.png"))[:3]:
         (folder / file.name).write_bytes(file.read_bytes())
     return folder
 
 
-def test_images_without_a_class_are_predicted_and_nothing_else(
-    work: Path, loose: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unlabelled_images_are_only_predicted(work: Path, loose: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = work / "runs" / "t" / "evaluations" / "Normal"
     out.mkdir(parents=True)
     (out / "figures.csv").write_text("of an earlier run with other images")
@@ -76,7 +73,7 @@ def test_images_without_a_class_are_predicted_and_nothing_else(
         ("nowhere", "Expected a folder of X-ray collections"),
     ],
 )
-def test_the_images_of_the_study_and_an_absent_folder_are_refused(
+def test_images_of_the_study_and_a_missing_folder_are_refused(
     work: Path, folder: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(work, work / folder) == 2

@@ -1,4 +1,4 @@
-"""The verb on a small study of drawn images: a picture, the words beside it, and what it refuses."""
+"""`cxr explain` on a small study of drawn images."""
 
 from pathlib import Path
 
@@ -25,15 +25,13 @@ def an_image(work: Path) -> dict[str, object]:
     return row
 
 
-def test_an_image_is_explained_by_the_network_that_has_not_seen_it(
-    work: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_image_of_the_study_is_explained_with_its_label(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     image = an_image(work)
     assert run(work, str(image["image_id"])) == 0
-    told = capsys.readouterr().out
-    assert f"labelled {image['label']}" in told
-    assert "heatmap" in told
-    assert str(work / "out" / "image.png") in told
+    output = capsys.readouterr().out
+    assert f"labelled {image['label']}" in output
+    assert "heatmap" in output
+    assert str(work / "out" / "image.png") in output
     assert (work / "out" / "image.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -43,9 +41,9 @@ def test_a_file_is_explained_by_all_folds_unless_it_is_an_image_of_the_study(
     other = work / "other"
     assert phantoms.main(["--out", str(other), "--per-class", "1", "--seed", "77", "--size", "224"]) == 0
     assert run(work, str(next(other.rglob("*.png")))) == 0
-    told = capsys.readouterr().out
-    assert "heatmap" in told
-    assert "labelled" not in told
+    output = capsys.readouterr().out
+    assert "heatmap" in output
+    assert "labelled" not in output
 
     table = pq.read_table(work / "manifest" / "images", columns=["image_id", "source_path"]).to_pylist()
     image = next(row for row in table if row["image_id"] == an_image(work)["image_id"])
@@ -53,24 +51,24 @@ def test_a_file_is_explained_by_all_folds_unless_it_is_an_image_of_the_study(
     assert f"{image['image_id']}: " in capsys.readouterr().out
 
 
-def test_a_file_that_is_no_image_is_named(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_is_no_image_is_an_error(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (work / "notes.png").write_text("no image")
     assert run(work, str(work / "notes.png")) == 2
     assert f"not-an-image: {work / 'notes.png'}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("image", "more", "told"),
+    ("image", "more", "message"),
     [
-        ("nobody", (), "Received: 'nobody'"),
+        ("unknown", (), "Received: 'unknown'"),
         (None, ("--strategy", "fine-tuning-1"), "Expected a strategy of the study: scratch"),
         (None, ("--study", "nowhere"), "Expected the record of a study"),
     ],
 )
-def test_what_is_not_there_is_one_paragraph_and_exit_code_2(
-    work: Path, capsys: pytest.CaptureFixture[str], image: str | None, more: tuple[str, ...], told: str
+def test_a_missing_image_strategy_or_study_is_exit_code_2(
+    work: Path, capsys: pytest.CaptureFixture[str], image: str | None, more: tuple[str, ...], message: str
 ) -> None:
     assert run(work, image or str(an_image(work)["image_id"]), *more) == 2
     output = capsys.readouterr().err
-    assert told in output
+    assert message in output
     assert "Traceback" not in output

@@ -1,13 +1,11 @@
 """The verb as a person runs it: what it prints and its exit code."""
 
-import io
 from pathlib import Path
 
 import pytest
 
 from cxr_platform.manifest.store import open_manifest
 from pipelines import manifest as verb
-from pipelines.progress import PlainLines, make_progress
 from tests.manifest.builders import fill_cache, profile, write_collection
 
 
@@ -20,7 +18,7 @@ def run(data: Path, out: Path, *more: str) -> int:
     return verb.main(["--data", str(data), "--out", str(out), "--folds", "2", *more])
 
 
-def test_it_prints_counts_reasons_and_where_the_manifest_is(
+def test_counts_reasons_and_the_place_of_the_manifest_are_printed(
     collection: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "manifest"
@@ -40,7 +38,7 @@ def test_it_prints_counts_reasons_and_where_the_manifest_is(
     assert 'cxr_manifest_excluded_files{reason="conflicting-label",study="manifest"} 2.0' in counted
 
 
-def test_shortfalls_missing_files_and_synthetic_images_are_told() -> None:
+def test_the_summary_lists_shortfalls_missing_files_and_synthetic_images() -> None:
     info = {
         "counts": {"Normal": {"phantoms": 3}},
         "images": 3,
@@ -63,14 +61,14 @@ def test_shortfalls_missing_files_and_synthetic_images_are_told() -> None:
     ("arguments", "message"),
     [
         (["--folds", "9"], "at least 9 groups"),
-        (["--folds", "1"], "folds at least 2"),
+        (["--folds", "1"], "folds: expected"),
         (["--profile", "fast"], "Expected a profile name"),
         (["--overrule", "nowhere.toml"], "nowhere.toml"),
         (["--external", "cohne"], "external sources out of classes, cohen. Received: 'cohne'"),
         (["--external", "classes,cohen"], "at least one source that is not external"),
     ],
 )
-def test_what_cannot_be_done_is_one_paragraph_and_exit_code_2(
+def test_a_request_that_cannot_be_met_is_one_line_and_exit_code_2(
     collection: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     fill_cache(collection, tmp_path / "manifest", profile())
@@ -87,7 +85,7 @@ def test_external_sources_are_in_no_fold(collection: Path, tmp_path: Path) -> No
     assert {(row["source"], row["role"]) for row in table.to_pylist()} == {("classes", "study"), ("cohen", "external")}
 
 
-def test_an_empty_folder_and_a_place_that_cannot_be_written_are_errors_too(
+def test_an_empty_folder_and_an_unwritable_place_are_errors(
     collection: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "empty").mkdir()
@@ -95,36 +93,3 @@ def test_an_empty_folder_and_a_place_that_cannot_be_written_are_errors_too(
     (tmp_path / "file").write_text("")
     assert run(collection, tmp_path / "file" / "manifest") == 2
     assert "Traceback" not in capsys.readouterr().err
-
-
-def test_without_a_terminal_a_step_is_told_when_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    stream = io.StringIO()
-    with make_progress(stream) as progress:
-        assert isinstance(progress, PlainLines)
-        for done in range(5):
-            progress.step("Decoding", done + 1, 5)
-    assert stream.getvalue() == "Decoding: 5/5\n"
-
-
-def test_and_in_between_when_it_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    stream = io.StringIO()
-    clock = iter([0.0, 5.0, 11.0, 12.0])
-    monkeypatch.setattr("pipelines.progress.time.monotonic", lambda: next(clock))
-    lines = PlainLines(stream)
-    for done in (1, 2, 3):
-        lines.step("Decoding", done, 9)
-    assert stream.getvalue() == "Decoding: 2/9\n"
-
-
-def test_on_a_terminal_there_are_bars() -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    stream = Terminal()
-    with make_progress(stream) as progress:
-        progress.message("a line")
-        progress.step("Decoding", 3, 9)
-        progress.step("Decoding", 9, 9)
-    assert "a line" in stream.getvalue()
-    assert "9/9" in stream.getvalue()

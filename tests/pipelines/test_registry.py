@@ -1,14 +1,18 @@
+import io
 import json
 import shutil
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+from rich.table import Table
 
 from cxr_platform.registry.bundle import ONNX
+from cxr_platform.registry.comparison import compare
 from cxr_platform.registry.promotion import promote
-from cxr_platform.registry.store import Registry
-from pipelines.registry import main
-from tests.registry.builders import filler, make_registry
+from cxr_platform.registry.store import Check, Registry
+from pipelines.registry import bundle_table, checks_table, comparison_table, main
+from tests.registry.builders import STUDY, changed, filler, make_bundle, make_registry
 
 
 @pytest.fixture
@@ -34,7 +38,7 @@ def test_list_shows_every_version_with_its_figures(registry, capsys):
     assert "SYNTHETIC" not in output
 
 
-def test_list_for_a_program(registry, capsys):
+def test_list_as_json(registry, capsys):
     (registry.root / "v2" / ONNX).write_bytes(b"x")
     assert run(registry, "list", "--json") == 0
     tree = json.loads(capsys.readouterr().out)
@@ -49,15 +53,15 @@ def test_list_for_a_program(registry, capsys):
     assert [event["action"] for event in tree["history"]] == ["promote"]
 
 
-def test_list_says_what_answers_until_the_switch(registry, capsys):
+def test_list_shows_the_version_served_until_the_switch(registry, capsys):
     promote(registry, "v2", lead_seconds=3600)
     assert run(registry, "list") == 0
 
     assert "Champion: v2, from" in (output := capsys.readouterr().out)
-    assert "v1 answers until then" in output
+    assert "v1 is served until then" in output
 
 
-def test_list_marks_a_version_that_cannot_be_read_and_synthetic_images(registry, capsys):
+def test_list_marks_unreadable_versions_and_synthetic_images(registry, capsys):
     shutil.rmtree(registry.root / "v2")
     registry.add(filler(synthetic=True))
     assert run(registry, "list") == 0
@@ -67,12 +71,12 @@ def test_list_marks_a_version_that_cannot_be_read_and_synthetic_images(registry,
     assert "SYNTHETIC" in output
 
 
-def test_an_empty_registry_says_how_to_fill_it(tmp_path, capsys):
+def test_list_of_an_empty_registry_says_how_to_make_a_version(tmp_path, capsys):
     assert run(Registry(tmp_path), "list") == 0
     assert "make champion" in capsys.readouterr().out
 
 
-def test_show_is_of_the_champion_unless_told_otherwise(registry, capsys):
+def test_show_is_of_the_champion_by_default(registry, capsys):
     assert run(registry, "show") == 0
     output = capsys.readouterr().out
     assert "v1" in output
@@ -85,25 +89,25 @@ def test_show_is_of_the_champion_unless_told_otherwise(registry, capsys):
     assert json.loads(capsys.readouterr().out) == json.loads((registry.root / "v2" / "bundle.json").read_text())
 
 
-def test_promote_prints_the_figures_of_both(registry, capsys):
+def test_promote_prints_the_figures_of_both_versions(registry, capsys):
     assert run(registry, "promote", "v2") == 0
     output = capsys.readouterr().out
 
     assert "80.00" in output
     assert "85.00" in output
     assert "v2 is no worse than v1" in output
-    assert "v1 answers until then" in output
+    assert "v1 is served until then" in output
     assert registry.champion() == "v2"
 
 
-def test_a_rollback_before_the_switch_says_that_the_old_version_goes_on(registry, capsys):
+def test_a_rollback_before_the_switch_keeps_the_version_that_is_served(registry, capsys):
     assert run(registry, "promote", "v2", "--lead", "3600") == 0
     capsys.readouterr()
     assert run(registry, "rollback") == 0
-    assert capsys.readouterr().out == "Champion: v1, which answers already.\n"
+    assert capsys.readouterr().out == "Champion: v1, which is served now.\n"
 
 
-def test_a_refused_promotion_prints_them_too_and_is_exit_code_2(registry, capsys):
+def test_a_refused_promotion_prints_the_figures_and_is_exit_code_2(registry, capsys):
     assert run(registry, "promote", "v3") == 2
     output = capsys.readouterr()
 
@@ -119,7 +123,7 @@ def test_a_refused_promotion_prints_them_too_and_is_exit_code_2(registry, capsys
     assert tree["comparison"]["reasons"]
 
 
-def test_a_champion_that_cannot_be_read_is_replaced_by_force_only(registry, capsys):
+def test_an_unreadable_champion_is_replaced_only_with_force(registry, capsys):
     shutil.rmtree(registry.root / "v1")
     assert run(registry, "promote", "v2") == 2
     assert "cannot be read" in capsys.readouterr().err
@@ -128,7 +132,7 @@ def test_a_champion_that_cannot_be_read_is_replaced_by_force_only(registry, caps
     assert "v1 cannot be read: nothing was compared" in capsys.readouterr().out
 
 
-def test_rollback_goes_back_and_then_there_is_nothing_before(registry, capsys):
+def test_rollback_returns_to_the_previous_champion_once(registry, capsys):
     run(registry, "promote", "v2")
     assert run(registry, "rollback") == 0
     assert "Champion: v1" in capsys.readouterr().out
@@ -136,13 +140,13 @@ def test_rollback_goes_back_and_then_there_is_nothing_before(registry, capsys):
     assert "before v1" in capsys.readouterr().err
 
 
-def test_rollback_for_a_program(registry, capsys):
+def test_rollback_as_json(registry, capsys):
     promote(registry, "v2")
     assert run(registry, "rollback", "--json", "--lead", "3") == 0
     assert json.loads(capsys.readouterr().out)["event"]["version"] == "v1"
 
 
-def test_verify_is_exit_code_2_where_a_byte_has_changed(registry, capsys):
+def test_verify_is_exit_code_2_if_a_byte_has_changed(registry, capsys):
     assert run(registry, "verify") == 0
     with (registry.root / "v2" / ONNX).open("r+b") as stream:
         stream.write(b"!")
@@ -156,13 +160,13 @@ def test_verify_is_exit_code_2_where_a_byte_has_changed(registry, capsys):
 
 
 @pytest.mark.parametrize("words", [["list"], ["show"], ["promote", "v1"], ["rollback"], ["verify"]])
-def test_a_folder_that_there_is_not_is_one_paragraph_and_not_made(tmp_path, capsys, words):
+def test_a_missing_registry_is_an_error_and_not_created(tmp_path, capsys, words):
     assert run(Registry(tmp_path / "absent"), *words) == 2
     assert "Expected a registry at" in capsys.readouterr().err
     assert not (tmp_path / "absent").exists()
 
 
-def test_a_torn_registry_says_what_to_do(registry, capsys):
+def test_the_error_of_a_truncated_registry_names_the_backup(registry, capsys):
     state = registry.root / "registry.json"
     state.write_bytes(state.read_bytes()[:-9])
 
@@ -170,9 +174,46 @@ def test_a_torn_registry_says_what_to_do(registry, capsys):
     assert "registry.json.previous" in capsys.readouterr().err
 
 
-def test_a_name_with_brackets_is_printed_as_it_is(registry, capsys):
+def test_a_name_with_brackets_is_printed_unchanged(registry, capsys):
     study = registry.open()[1].study
     registry.add(filler(study=type(study)(**{**vars(study), "name": "[red]x"})))
 
     assert run(registry, "show", "v4") == 0
     assert "[red]x" in capsys.readouterr().out
+
+
+def printed(table: Table) -> str:
+    stream = io.StringIO()
+    Console(file=stream, width=120, markup=False).print(table)
+    return stream.getvalue()
+
+
+def test_a_bundle_of_synthetic_images_has_them_in_its_title():
+    assert "SYNTHETIC IMAGES" in printed(bundle_table(make_bundle(synthetic=True)))
+    assert "SYNTHETIC IMAGES" not in printed(bundle_table(make_bundle()))
+
+
+def test_the_winner_of_the_study_is_named():
+    study = changed(STUDY, winner="fine-tuning-3")
+
+    assert "scratch; the study's winner is fine-tuning-3" in printed(bundle_table(make_bundle(study=study)))
+    assert "scratch, the study's winner" in printed(bundle_table(make_bundle()))
+
+
+def test_only_a_decisive_figure_is_marked_as_worse():
+    lines = printed(comparison_table(compare(make_bundle("v2", 70.0, 95.0), make_bundle()))).splitlines()
+
+    (worse,) = [line for line in lines if "(worse)" in line]
+    assert "7-class accuracy" in worse
+
+
+def test_a_first_champion_is_compared_with_nothing():
+    assert "no champion yet" in printed(comparison_table(compare(make_bundle(), None)))
+
+
+def test_a_problem_is_printed_in_full():
+    problem = "Expected " + "a long path/" * 30 + "end."
+    text = printed(checks_table([Check("v1", None), Check("v2", problem)]))
+
+    assert "unchanged" in text
+    assert "end." in text

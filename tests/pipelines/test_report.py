@@ -11,7 +11,7 @@ from cxr_platform.evidence.collect import Part
 from cxr_platform.storage.files import upload_folder
 from cxr_platform.storage.paths import parse_path
 from pipelines import report
-from pipelines.opened_study import MANIFESTS
+from pipelines.options import MANIFESTS
 from pipelines.report import main
 from tests.evaluation.builders import drawn_frame, write_study
 from tests.evaluation.stored import rewritten, write_manifest
@@ -40,7 +40,7 @@ def test_the_five_lines_and_the_page_are_printed(study, capsys):
     assert Path(page).is_file()
 
 
-def test_an_incomplete_study_is_one_paragraph_and_exit_code_2(study, capsys):
+def test_an_incomplete_study_is_an_error_and_exit_code_2(study, capsys):
     FRAME[FRAME["fold"] != 1].to_parquet(study / "predictions.parquet")
 
     assert main(["--study", str(study)]) == 2
@@ -62,61 +62,61 @@ def test_it_runs_as_a_module(tmp_path):
     assert "Traceback" not in ended.stderr
 
 
-class Looked:
-    """In place of what computes evidence: keeps what it was called with."""
+class Evidence:
+    """Records how it is called in place of the function that computes evidence."""
 
     def __init__(self) -> None:
         self.manifests: list[Path] = []
         self.others: list[str | None] = []
 
-    def __call__(self, _folder, inputs, manifest, *_):
+    def __call__(self, _request, inputs, manifest, *_):
         self.manifests.append(manifest.folder)
         self.others.append(inputs.other[0].name if inputs.other else None)
         return inputs
 
 
 @pytest.fixture
-def looked(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Looked:
+def evidence(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evidence:
     """The working directory holds the study's manifest under data/manifests."""
     monkeypatch.chdir(tmp_path)
     write_manifest(MANIFESTS / "manifest", FRAME.drop_duplicates("image_id"))
-    looked = Looked()
-    monkeypatch.setattr(report, "_with_evidence", looked)
-    return looked
+    evidence = Evidence()
+    monkeypatch.setattr(report, "_with_evidence", evidence)
+    return evidence
 
 
-def test_the_studys_own_manifest_is_found_and_its_images_are_looked_at(study, looked, capsys):
+def test_evidence_is_computed_from_the_manifest_of_the_study(study, evidence, capsys):
     assert main(["--study", str(study)]) == 0
-    assert [place.name for place in looked.manifests] == ["manifest"]
+    assert [place.name for place in evidence.manifests] == ["manifest"]
     assert "without images" not in capsys.readouterr().err
 
 
-def test_a_manifest_that_was_built_again_is_said_to_be_and_no_image_is_looked_at(study, looked, capsys):
+def test_a_manifest_that_was_built_again_is_not_used(study, evidence, capsys):
     rewritten(study, manifest_content_hash="of-another-day")
 
     assert main(["--study", str(study)]) == 0
 
-    assert looked.manifests == []
+    assert evidence.manifests == []
     assert "without images: data/manifests/manifest was built again since the study" in capsys.readouterr().err
     assert (study / "report" / "index.html").is_file()
 
 
-def test_a_manifest_that_was_built_again_and_is_named_is_refused(study, looked, capsys):
+def test_a_named_manifest_that_was_built_again_is_an_error(study, evidence, capsys):
     rewritten(study, manifest_content_hash="of-another-day")
 
     assert main(["--study", str(study), "--manifest", str(MANIFESTS / "manifest")]) == 2
     assert "Received: b3f0c4de" in capsys.readouterr().err
 
 
-def test_without_a_manifest_the_report_says_how_to_name_one(study, tmp_path, monkeypatch, capsys):
+def test_without_a_manifest_the_message_names_the_option(study, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["--study", str(study)]) == 0
     error = capsys.readouterr().err
     assert "without images. Expected a manifest in data/manifests/manifest" in error
-    assert "--manifest names it" in error
+    assert "Use --manifest" in error
 
 
-def test_a_broken_manifest_is_not_called_absent(study, looked, capsys):
+def test_the_message_of_a_broken_manifest_says_what_is_wrong(study, evidence, capsys):
     (MANIFESTS / "manifest" / "manifest.json").write_text("{")
     assert main(["--study", str(study)]) == 0
     assert "without images. Expected JSON in" in capsys.readouterr().err
@@ -127,36 +127,36 @@ def beside(study: Path, **changes: object) -> Path:
     return rewritten(other, **changes)
 
 
-def test_the_study_of_the_other_protocol_beside_it_is_compared(study, looked):
+def test_the_study_beside_it_under_the_other_protocol_is_compared(study, evidence):
     beside(study)
     assert main(["--study", str(study)]) == 0
     assert main(["--study", str(study.with_name("test-paper"))]) == 0
-    assert looked.others == ["test-paper", "test"]
+    assert evidence.others == ["test-paper", "test"]
 
 
-def test_the_study_of_the_other_protocol_beside_it_in_a_store_is_compared(study, looked):
+def test_the_study_of_the_other_protocol_beside_it_in_a_store_is_compared(study, evidence):
     other, runs = beside(study), parse_path("memory://report/runs")
     for folder in (study, other):
         upload_folder(folder, runs / folder.name, "study.json")
     assert main(["--study", "memory://report/runs/test-paper"]) == 0
-    assert looked.others == ["test"]
+    assert evidence.others == ["test"]
 
 
 @pytest.mark.parametrize("changes", [{"manifest_content_hash": "other"}, {"protocol": "grouped"}])
-def test_a_study_beside_it_of_other_images_or_the_same_protocol_is_not(study, looked, changes):
+def test_a_study_beside_it_of_other_images_or_the_same_protocol_is_not_compared(study, evidence, changes):
     beside(study, **changes)
     assert main(["--study", str(study)]) == 0
-    assert looked.others == [None]
+    assert evidence.others == [None]
 
 
-def test_a_broken_study_beside_it_is_left_out_with_the_reason(study, looked, capsys):
+def test_a_broken_study_beside_it_is_left_out_with_the_reason(study, evidence, capsys):
     FRAME[FRAME["fold"] != 1].to_parquet(beside(study) / "predictions.parquet")
     assert main(["--study", str(study)]) == 0
-    assert looked.others == [None]
+    assert evidence.others == [None]
     assert "test-paper is left out:" in capsys.readouterr().err
 
 
-def test_a_broken_study_does_not_blame_the_one_beside_it(study, looked, capsys):
+def test_the_error_of_a_broken_study_does_not_name_the_one_beside_it(study, evidence, capsys):
     beside(study)
     FRAME[FRAME["fold"] != 1].to_parquet(study / "predictions.parquet")
     assert main(["--study", str(study)]) == 2
@@ -164,7 +164,7 @@ def test_a_broken_study_does_not_blame_the_one_beside_it(study, looked, capsys):
 
 
 @pytest.mark.parametrize("damage", ["part", "index"])
-def test_damaged_evidence_is_computed_again_where_the_images_are_at_hand(study, tmp_path, monkeypatch, damage):
+def test_damaged_evidence_is_computed_again_if_there_are_images(study, tmp_path, monkeypatch, damage):
     monkeypatch.chdir(tmp_path)
     write_manifest(MANIFESTS / "manifest", FRAME.drop_duplicates("image_id"))
     monkeypatch.setattr(parts, "PARTS", (Part(("heatmaps",), lambda _: {"heatmaps": NO_HEATMAPS}),))

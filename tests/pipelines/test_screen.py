@@ -28,15 +28,15 @@ def screen(work: Path, *files: str, more: tuple[str, ...] = ()) -> int:
     return main([*(str(work / file) for file in files), "--registry", str(work / "registry"), *more])
 
 
-def test_a_table_with_the_decision_the_model_and_the_notice(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_shows_decision_model_and_notice(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert screen(work, "image.png") == 0
-    told = capsys.readouterr().out
-    assert "Covid19 probability is" in " ".join(told.replace("│", " ").split())
-    assert "Model v1, scratch; trained on drawn images" in told
-    assert "For research, not for diagnosis." in told
+    output = capsys.readouterr().out
+    assert "Covid19 probability is" in " ".join(output.replace("│", " ").split())
+    assert "Model v1, scratch; trained on synthetic images" in output
+    assert "For research, not for diagnosis." in output
 
 
-def test_a_line_of_json_a_file_and_exit_code_1_where_one_has_no_answer(
+def test_one_line_of_json_per_file_and_exit_code_1_if_one_has_no_answer(
     work: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert screen(work, "image.png", "notes.png", more=("--json",)) == 1
@@ -52,7 +52,7 @@ def test_an_image_without_an_answer_has_a_row_with_the_reason(work: Path, capsys
 
 
 @pytest.mark.parametrize("more", [(), ("--json",)])
-def test_what_was_answered_is_told_though_the_server_goes_away(
+def test_answers_are_printed_even_if_the_server_goes_away(
     work: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
 ) -> None:
     @contextmanager
@@ -72,13 +72,13 @@ def test_what_was_answered_is_told_though_the_server_goes_away(
     for name in ("b.png", "c.png"):
         (work / name).write_bytes(image_png(1))
     assert screen(work, "image.png", "b.png", "c.png", more=("--url", "http://server", *more)) == 2
-    told = capsys.readouterr()
-    assert [name in told.out for name in ("image.png", "b.png", "c.png")] == [True, True, False]
-    assert "connection refused" in told.err
+    output = capsys.readouterr()
+    assert [name in output.out for name in ("image.png", "b.png", "c.png")] == [True, True, False]
+    assert "connection refused" in output.err
 
 
 @pytest.mark.parametrize(
-    ("files", "more", "told"),
+    ("files", "more", "message"),
     [
         (("nowhere.png",), (), "Expected a readable image"),
         (("image.png", "nowhere.png"), (), "Expected a readable image"),
@@ -87,10 +87,10 @@ def test_what_was_answered_is_told_though_the_server_goes_away(
         (("image.png",), ("--url", "http://127.0.0.1:9"), "make serve"),
     ],
 )
-def test_what_cannot_be_asked_is_exit_code_2(
-    work: Path, capsys: pytest.CaptureFixture[str], files: tuple[str, ...], more: tuple[str, ...], told: str
+def test_a_missing_file_champion_or_server_is_exit_code_2(
+    work: Path, capsys: pytest.CaptureFixture[str], files: tuple[str, ...], more: tuple[str, ...], message: str
 ) -> None:
     assert screen(work, *files, more=more) == 2
     error = capsys.readouterr().err
-    assert told in error
+    assert message in error
     assert "Traceback" not in error

@@ -21,53 +21,53 @@ def tree(capsys: pytest.CaptureFixture[str], *words: str) -> dict:
     return json.loads(capsys.readouterr().out)
 
 
-def test_a_study_s_own_times_on_more_gpus(study, capsys):
-    found = tree(capsys, "--study", str(study), "--gpus", "1", "2", "3")
+def test_trial_times_measured_in_a_study_on_more_gpus(study, capsys):
+    output = tree(capsys, "--study", str(study), "--gpus", "1", "2", "3")
 
-    assert found["trial_times"] == {"origin": "measured in 2 trials of images", "seconds": {"scratch": 3600.0}}
-    assert [(row["gpus"], row["makespan_hours"], row["ratio"]) for row in found["forecasts"]] == [
+    assert output["trial_times"] == {"origin": "measured in 2 trials of images", "seconds": {"scratch": 3600.0}}
+    assert [(row["gpus"], row["makespan_hours"], row["ratio"]) for row in output["forecasts"]] == [
         (1, 4.0, 1.0),
         (2, 2.0, 1.0),
         (3, 2.0, 1.5),
     ]
 
 
-def test_a_study_s_times_scaled_to_another_profile(study, capsys):
-    found = tree(capsys, "--study", str(study), "--profile", "paper", "--images", "3905", "--strategies", "all")
+def test_measured_trial_times_scaled_to_another_profile(study, capsys):
+    output = tree(capsys, "--study", str(study), "--profile", "paper", "--images", "3905", "--strategies", "all")
 
-    assert "scaled to 3,905 images, 200 px, 10 folds" in found["trial_times"]["origin"]
-    assert "guessed by relative cost: off-the-shelf" in found["trial_times"]["origin"]
-    assert {row["trials"] for row in found["forecasts"]} == {80}
+    assert "scaled to 3,905 images, 200 px, 10 folds" in output["trial_times"]["origin"]
+    assert "guessed by relative cost: off-the-shelf" in output["trial_times"]["origin"]
+    assert {row["trials"] for row in output["forecasts"]} == {80}
 
 
-def test_stated_times(tmp_path, capsys):
+def test_trial_times_from_a_file(tmp_path, capsys):
     file = tmp_path / "times.toml"
-    file.write_text('source = "a colleague"\n[seconds]\nscratch = 3600\noff-the-shelf = 36\n')
-    found = tree(capsys, "--times", str(file), "--trials", "2", "20", "--gpus", "4", "--strategies", "scratch")
+    file.write_text('source = "a measurement"\n[seconds]\nscratch = 3600\noff-the-shelf = 36\n')
+    output = tree(capsys, "--times", str(file), "--trials", "2", "20", "--gpus", "4", "--strategies", "scratch")
 
-    assert found["trial_times"]["origin"].endswith("a colleague")
-    assert [row["makespan_hours"] for row in found["forecasts"]] == [1.0, 5.0]
+    assert output["trial_times"]["origin"].endswith("a measurement")
+    assert [row["makespan_hours"] for row in output["forecasts"]] == [1.0, 5.0]
 
 
-def test_the_table_says_that_a_rate_is_assumed(capsys):
+def test_the_output_says_that_rates_are_assumed(capsys):
     assert main(["--rate", "1000", "20000", "--stragglers", "0.05", "3", "--losses", "0.2"]) == 0
     output = capsys.readouterr().out
 
     assert output.startswith("Trial times: ASSUMED, not measured: 1000 images/s")
     assert "3,905 images, 200 px, 10 folds" in output
     assert "5 % of the trials take 3 times as long" in output
-    assert "a GPU is lost 0.2 times an hour and back after 300 s" in output
+    assert "a GPU is lost 0.2 times per hour and back after 300 s" in output
     assert "The study's order is longest first already." in output
 
 
-def test_the_table_says_whether_another_order_is_worth_it(tmp_path, capsys):
+def test_the_output_says_whether_another_order_is_worth_it(tmp_path, capsys):
     file = tmp_path / "times.toml"
     file.write_text('source = "x"\n[seconds]\nscratch = 10\noff-the-shelf = 40\n')
     assert main(["--times", str(file), "--trials", "4", "--gpus", "3"]) == 0
     assert "worth changing" in capsys.readouterr().out
 
 
-def test_the_same_seed_draws_the_same(capsys):
+def test_the_same_seed_gives_the_same_forecast(capsys):
     words = ("--rate", "100", "2000", "--losses", "0.5", "--gpus", "4", "--repeats", "2")
 
     assert tree(capsys, *words) == tree(capsys, *words)
@@ -87,12 +87,12 @@ def test_the_same_seed_draws_the_same(capsys):
         (["--rate", "1", "1", "--profile", "trane"], "Expected a profile"),
     ],
 )
-def test_what_cannot_be_simulated_is_one_paragraph_and_exit_code_2(words, message, capsys):
+def test_an_impossible_simulation_is_exit_code_2(words, message, capsys):
     assert main(words) == 2
     assert message in capsys.readouterr().err
 
 
-def test_exactly_one_source_of_times_is_needed(capsys):
+def test_exactly_one_source_of_trial_times_is_required(capsys):
     for words in ([], ["--rate", "1", "1", "--study", "x"]):
         with pytest.raises(SystemExit) as ended:
             main(words)

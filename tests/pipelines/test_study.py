@@ -5,10 +5,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from pipelines.study import main
+from cxr_platform.training.status import StudyStatus, read_status
+from pipelines.study import SHOWN, duration, main, status_lines, status_tables
 from tests.conftest import REPOSITORY
-from tests.training.running_study import begin, finish, run
+from tests.training.running_study import NOW, ago, begin, finish, run
 
 
 @pytest.fixture
@@ -21,21 +23,21 @@ def runs(tmp_path: Path) -> Path:
     return tmp_path / "runs"
 
 
-def test_status_tells_states_nodes_time_left_and_cost(runs, capsys):
+def test_status_prints_states_nodes_time_left_and_cost(runs, capsys):
     assert main(["status", "images", "--runs", str(runs)]) == 0
     output = capsys.readouterr().out
 
     assert "images: 2/4 trials" in output
     assert "off-the-shelf fold 0" in output
-    assert "with 1 at once as now" in output
-    assert "guessed by relative cost: off-the-shelf" in output
+    assert "with 1 at a time as now" in output
+    assert "estimated by relative cost: off-the-shelf" in output
     assert "CPU-hours: 4.03 so far" in output
     assert "GPU-hours: 0.50 so far" in output
     assert "stalled:" not in output
     assert "damaged" not in output
 
 
-def test_status_for_a_program(runs, capsys):
+def test_status_as_json(runs, capsys):
     assert main(["status", "images", "--runs", str(runs), "--json"]) == 0
     tree = json.loads(capsys.readouterr().out)
 
@@ -48,14 +50,14 @@ def test_status_for_a_program(runs, capsys):
     assert tree["gpu_hours"]["so_far"] == pytest.approx(0.25 * (7200 + 50) / 3600)
 
 
-def test_a_path_names_a_study_too(runs, capsys, monkeypatch):
+def test_a_study_can_be_named_by_its_path(runs, capsys, monkeypatch):
     monkeypatch.chdir(runs)
     for name in (str(runs / "images"), "images"):
         assert main(["status", name]) == 0
         assert "images: 2/4 trials" in capsys.readouterr().out
 
 
-def test_no_study_is_one_paragraph_and_exit_code_2(runs, capsys):
+def test_a_missing_study_is_exit_code_2(runs, capsys):
     assert main(["status", "lungs", "--runs", str(runs)]) == 2
     error = capsys.readouterr().err
 
@@ -64,7 +66,7 @@ def test_no_study_is_one_paragraph_and_exit_code_2(runs, capsys):
     assert "no such file" in error
 
 
-def test_the_verb_loads_no_heavy_library(runs):
+def test_status_imports_no_heavy_library(runs):
     code = "\n".join(
         [
             "import sys",
@@ -75,3 +77,64 @@ def test_the_verb_loads_no_heavy_library(runs):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def printed(status: StudyStatus) -> str:
+    console = Console(width=120, record=True, markup=False)
+    for part in (*status_tables(status), *status_lines(status)):
+        console.print(part)
+    return console.export_text()
+
+
+def test_a_stalled_trial_is_listed_with_the_time_of_its_last_update(tmp_path: Path) -> None:
+    root = begin(tmp_path / "s", ("scratch",))
+    run(root, "scratch", 0, updated=ago(minutes=12))
+    text = printed(read_status(root, NOW))
+
+    assert "12 min ago" in text
+    assert "1 stalled: no update for five minutes, their node was probably lost." in text
+    assert "by the epochs of the running ones" in text
+
+
+def test_no_time_left_is_known_before_the_end_of_the_first_epoch(tmp_path: Path) -> None:
+    root = begin(tmp_path / "s", ("scratch",))
+    run(root, "scratch", 0, epoch=0, seconds=0.0)
+    assert "not known before the end of the first epoch" in printed(read_status(root, NOW))
+
+
+def test_a_trial_with_a_damaged_file_is_listed(tmp_path: Path) -> None:
+    root = begin(tmp_path / "s", ("scratch",))
+    run(root, "scratch", 1).write_text("{")
+    text = printed(read_status(root, NOW))
+
+    assert "1 with a damaged file, counted as not started: scratch fold 1." in text
+    assert "unreadable" in text
+
+
+def test_a_finished_study_has_no_time_left(tmp_path: Path) -> None:
+    root = begin(tmp_path / "s", ("scratch",))
+    for fold in (0, 1):
+        finish(root, "scratch", fold)
+    text = printed(read_status(root, NOW))
+
+    assert "s: 2/2 trials" in text
+    assert "every trial is finished" in text
+    assert "Not finished" not in text
+
+
+def test_only_the_first_running_trials_are_listed(tmp_path: Path) -> None:
+    root = begin(tmp_path / "s", ("scratch",), folds=SHOWN + 5)
+    for fold in range(SHOWN + 5):
+        run(root, "scratch", fold)
+    text = printed(read_status(root, NOW))
+
+    assert f"the first {SHOWN} of {SHOWN + 5}" in text
+    assert text.count("1/4") == SHOWN
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h"), (360000, "100.0 h")],
+)
+def test_a_duration_is_in_seconds_minutes_or_hours(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

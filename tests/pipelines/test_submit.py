@@ -43,7 +43,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Client:
     return client
 
 
-def test_a_verb_is_submitted_with_its_arguments_as_they_are_and_its_log_followed(
+def test_a_verb_is_submitted_with_its_arguments_and_its_log_followed(
     client: Client, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert submit.main(["cross-validate", "--data", "s3://a b/c", "--profile", "paper"]) == 0
@@ -63,13 +63,13 @@ def test_the_checkout_is_sent_without_data_and_environments(client: Client, monk
 
 
 @pytest.mark.parametrize("verb", ["cross_validate.py", "pipelines.cross_validate", "places", "submit", "--no-wait"])
-def test_what_is_no_verb_is_refused_with_the_verbs(client: Client, verb: str) -> None:
+def test_the_error_of_an_unknown_verb_lists_the_verbs(client: Client, verb: str) -> None:
     with pytest.raises(ConfigError, match="verb out of phantoms, manifest, cross-validate"):
         submit.entrypoint(verb, [])
     assert client.submitted == []
 
 
-def test_the_address_that_is_given_is_the_one_that_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_address_takes_precedence_over_variables_of_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     def jobs(address: str) -> str:
         assert not {"RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"} & os.environ.keys()
         return address
@@ -85,7 +85,7 @@ def test_an_installed_package_sends_nothing(monkeypatch: pytest.MonkeyPatch, tmp
     assert "working_dir" not in submit.runtime_environment()
 
 
-def test_a_job_that_did_not_succeed_is_exit_code_1_with_its_reason(
+def test_a_job_that_did_not_succeed_is_exit_code_1_with_the_reason(
     client: Client, capsys: pytest.CaptureFixture[str]
 ) -> None:
     client.status = "STOPPED"
@@ -99,37 +99,39 @@ def test_a_job_is_stopped_by_its_name(client: Client) -> None:
 
 
 @pytest.mark.parametrize("verb", [[], ["nonsense"]])
-def test_a_verb_that_there_is_not_is_refused(client: Client, verb: list[str], capsys) -> None:
+def test_a_missing_or_unknown_verb_is_exit_code_2(client: Client, verb: list[str], capsys) -> None:
     assert submit.main(verb) == 2
     assert "Expected a verb" in capsys.readouterr().err
     assert not client.submitted
 
 
-def test_an_address_at_which_nothing_answers_is_told_with_what_to_do(
+def test_the_error_of_an_unreachable_address_says_what_to_do(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert os.environ.get("RAY_API_SERVER_ADDRESS") is None
     assert submit.main(["--address", "http://127.0.0.1:9", "report"]) == 2
-    told = capsys.readouterr().err
-    assert "jobs API at http://127.0.0.1:9" in told
-    assert "RAY_AUTH_MODE=token" in told
+    error = capsys.readouterr().err
+    assert "jobs API at http://127.0.0.1:9" in error
+    assert "RAY_AUTH_MODE=token" in error
 
 
 @pytest.mark.parametrize("words", [["report", "--study", "x"], ["--stop", "job-9"]])
-def test_what_the_cluster_refuses_is_told_and_no_defect(client: Client, words: list[str], monkeypatch, capsys) -> None:
+def test_a_refusal_of_the_cluster_is_an_error_and_not_a_defect(
+    client: Client, words: list[str], monkeypatch, capsys
+) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise RuntimeError("Request failed with status code 404: Job job-9 does not exist.\nTraceback of the server")
 
     monkeypatch.setattr(client, "submit_job", refuse)
     monkeypatch.setattr(client, "stop_job", refuse)
     assert submit.main(words) == 2
-    told = capsys.readouterr().err
-    assert "job-9 does not exist" in told
-    assert "Traceback" not in told
+    error = capsys.readouterr().err
+    assert "job-9 does not exist" in error
+    assert "Traceback" not in error
 
 
 @pytest.mark.parametrize("error", [RuntimeError("WebSocket closed"), ConnectionError("no route"), ClientError("gone")])
-def test_a_log_that_breaks_off_says_that_the_job_may_go_on(client: Client, error, monkeypatch, capsys) -> None:
+def test_the_error_of_a_lost_log_says_that_the_job_may_go_on(client: Client, error, monkeypatch, capsys) -> None:
     async def broken(_job: str) -> AsyncIterator[str]:
         yield "Study t\n"
         raise error

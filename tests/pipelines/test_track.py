@@ -8,7 +8,7 @@ from tests.tracking.builders import make_study
 pytest.importorskip("mlflow", reason="the extra `tracking` is not installed")
 
 
-def test_the_run_is_printed_and_the_second_time_nothing_is_logged(tmp_path: Path, capsys):
+def test_an_unchanged_study_is_logged_once(tmp_path: Path, capsys):
     study, place = make_study(tmp_path / "runs" / "test"), tmp_path / "elsewhere"
 
     assert main(["--study", str(study), "--tracking-uri", str(place)]) == 0
@@ -23,7 +23,7 @@ def test_the_run_is_printed_and_the_second_time_nothing_is_logged(tmp_path: Path
     assert not (tmp_path / "runs" / "mlruns").exists()
 
 
-def test_a_study_that_is_not_there_is_one_paragraph_and_exit_code_2(tmp_path: Path, capsys):
+def test_a_missing_study_is_an_error_and_exit_code_2(tmp_path: Path, capsys):
     assert main(["--study", str(tmp_path / "absent")]) == 2
 
     output = capsys.readouterr()

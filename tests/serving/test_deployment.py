@@ -25,7 +25,7 @@ from cxr_platform.registry.store import Registry
 from cxr_platform.serving.request_batcher import CALLS, PACK_ITEMS
 from cxr_platform.serving.screener import Screener
 from cxr_platform.validation import validate
-from pipelines.load_clients import Answer, Load, load
+from pipelines.benchmarks.load_clients import Answer, Load, load
 from tests.conftest import REPOSITORY
 from tests.serving.builders import filler, image_png, registry_with_champion
 from tests.serving.real_serve import KEY, free_port, replicas, served

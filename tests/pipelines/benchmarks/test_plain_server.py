@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from cxr_platform.labels import CLASSES
-from pipelines.plain_server import plain_app
+from pipelines.benchmarks.plain_server import plain_app
 from tests.serving.asking import ask, post
 from tests.serving.builders import image_png, registry_with_champion
 
 
-def test_it_answers_as_far_as_the_benchmark_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_is_answered_with_label_and_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
     def predict(images: np.ndarray, verbose: int) -> np.ndarray:

@@ -1,39 +1,37 @@
-"""The server that most tutorials end with: FastAPI, Pillow and `model.predict`. What `benchmark_serving` compares with.
+"""A server as in a tutorial, which `serving` compares with: FastAPI, Pillow and `model.predict`.
 
-It has no limits, no checks and no calibration; nobody should put it on a network.
+It has no limits, no checks and no calibration. Do not expose it to a network.
 """
 
 import argparse
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from fastapi import FastAPI
+import numpy as np
+from fastapi import FastAPI, File
+from PIL import Image
+
+from cxr_platform.labels import CLASSES
+from cxr_platform.registry.bundle import WEIGHTS, read_bundle
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve the bundle's Keras weights on loopback until interrupted; returns 0."""
+    """Serve the Keras weights of a bundle on loopback until interrupted; return 0."""
     import uvicorn
 
-    parser = argparse.ArgumentParser(prog="python -m pipelines.plain_server", description=__doc__.split("\n")[0])
-    parser.add_argument("--bundle", type=Path, required=True)
+    parser = argparse.ArgumentParser(description="Serve a bundle as in a tutorial.")
+    parser.add_argument("bundle", type=Path)
     parser.add_argument("--port", type=int, required=True)
     arguments = parser.parse_args(argv)
     uvicorn.run(plain_app(arguments.bundle), host="127.0.0.1", port=arguments.port, log_level="warning")
     return 0
 
 
-def plain_app(folder: Path) -> "FastAPI":
-    """`POST /v1/screen` with a part `file`, and `GET /readyz`."""
-    import numpy as np
-    from fastapi import FastAPI, File
-    from PIL import Image
-
+def plain_app(folder: Path) -> FastAPI:
+    """Return an application with `POST /v1/screen`, which takes a part `file`, and `GET /readyz`."""
     from cxr_platform.champion.export import champion_network
-    from cxr_platform.labels import CLASSES
-    from cxr_platform.registry.bundle import WEIGHTS, read_bundle
 
     bundle = read_bundle(folder)
     network = champion_network(bundle.strategy, bundle.model, folder / WEIGHTS).full

@@ -5,7 +5,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from pipelines.load_clients import NOT_ANSWERED, run_load
+from pipelines.benchmarks.load_clients import NOT_ANSWERED, run_load
 
 IMAGE = b"the bytes of an image"
 
@@ -50,15 +50,15 @@ def port() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("path", ["/v1/screen", "/chunked"])
-def test_every_request_is_answered_with_the_models_version(port: int, path: str) -> None:
-    found = run_load(port, path, [IMAGE, b"another"], clients=3, seconds=0.3)
-    assert set(found.statuses) == {200}
-    assert {answer.client for answer in found.answers} == {0, 1, 2}
-    assert {answer.version for answer in found.answers} == {"v3"}
-    assert len(Handler.received) == len(found.answers)
+def test_every_answer_has_the_version_of_the_model(port: int, path: str) -> None:
+    load = run_load(port, path, [IMAGE, b"another"], clients=3, seconds=0.3)
+    assert set(load.statuses) == {200}
+    assert {answer.client for answer in load.answers} == {0, 1, 2}
+    assert {answer.version for answer in load.answers} == {"v3"}
+    assert len(Handler.received) == len(load.answers)
     assert any(IMAGE in body for body in Handler.received)
-    assert found.rate == pytest.approx(len(found.answers) / found.seconds)
-    assert 0 < found.latency(50) <= found.latency(99)
+    assert load.rate == pytest.approx(len(load.answers) / load.seconds)
+    assert 0 < load.latency(50) <= load.latency(99)
 
 
 def test_refusals_and_broken_connections_are_counted(port: int) -> None:
@@ -66,7 +66,7 @@ def test_refusals_and_broken_connections_are_counted(port: int) -> None:
     assert set(run_load(port, "/cut", [IMAGE], clients=2, seconds=0.3).statuses) == {NOT_ANSWERED}
 
 
-def test_nobody_listening_is_no_answer() -> None:
+def test_a_closed_port_gives_no_answer() -> None:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     port = server.server_address[1]
     server.server_close()

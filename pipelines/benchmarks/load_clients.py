@@ -1,6 +1,6 @@
-"""Clients that keep a server busy: each sends its next request when the last one was answered.
+"""Clients that keep a server busy: each sends its next request when the previous one is answered.
 
-Written on asyncio's streams, because an HTTP library would take from two cores as much as the server does.
+They use asyncio's streams: an HTTP library would take as much of two cores as the server does.
 """
 
 import asyncio
@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 BOUNDARY = "cxr-load-clients"
 STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
@@ -22,9 +24,9 @@ RETRIABLE = (NOT_ANSWERED, 429, 502, 503, 504)
 
 @dataclass(frozen=True)
 class Answer:
-    """One request: when it was sent (seconds of `time.monotonic`), how long it took, and what came.
+    """One request: when it was sent (seconds of `time.monotonic`), its duration, and its answer.
 
-    `status` is `NOT_ANSWERED` where the connection ended without an answer; `version` that of the model, if told.
+    `status` is `NOT_ANSWERED` if the connection ended without an answer; `version` is the model's, if stated.
     """
 
     client: int
@@ -36,7 +38,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Load:
-    """All answers of a run that lasted `seconds`."""
+    """All answers of a run of `seconds`."""
 
     answers: Sequence[Answer]
     seconds: float
@@ -48,36 +50,37 @@ class Load:
 
     @property
     def rate(self) -> float:
-        """Images screened a second."""
+        """Images screened per second."""
         return self.statuses[200] / self.seconds
 
     def latency(self, percentile: float) -> float:
-        """Seconds within which that percentage of the images screened were answered."""
-        import numpy as np
-
+        """Return the seconds within which that percentage of the screened images were answered."""
         return float(np.percentile([a.seconds for a in self.answers if a.status == 200] or [np.nan], percentile))
 
 
 def run_load(port: int, path: str, images: Sequence[bytes], *, clients: int, seconds: float, key: str = "") -> Load:
-    """Keep `clients` connections to loopback busy with `images` (contents of files) for `seconds`."""
+    """Keep `clients` connections to loopback busy with `images` for `seconds`; return the answers.
+
+    `images` are the contents of files.
+    """
     return asyncio.run(load(port, path, images, clients=clients, seconds=seconds, key=key))
 
 
 async def load(port: int, path: str, images: Sequence[bytes], *, clients: int, seconds: float, key: str = "") -> Load:
-    """As `run_load`, in an event loop that has other things to do as well."""
+    """As `run_load`, in a running event loop."""
     requests = [upload_request(port, path, image, key) for image in images]
-    began = time.monotonic()
-    ends = began + seconds
+    started = time.monotonic()
+    ends = started + seconds
     tasks = [
         _client(number, port, itertools.islice(itertools.cycle(requests), number % len(requests), None), ends)
         for number in range(clients)
     ]
-    found = await asyncio.gather(*tasks)
-    return Load([answer for answers in found for answer in answers], time.monotonic() - began)
+    by_client = await asyncio.gather(*tasks)
+    return Load([answer for answers in by_client for answer in answers], time.monotonic() - started)
 
 
 def upload_request(port: int, path: str, image: bytes, key: str = "") -> bytes:
-    """The bytes of a POST with one image in the part `file`."""
+    """Return the bytes of a POST with one image in the part `file`."""
     part = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="image"\r\n\r\n'
     body = part.encode() + image + f"\r\n--{BOUNDARY}--\r\n".encode()
     headers = [

@@ -6,8 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipelines import benchmark_serving
-from pipelines.load_clients import Answer, Load
+from cxr_platform.errors import ServingError
+from pipelines import benchmark
+from pipelines.benchmarks import serving
+from pipelines.benchmarks.load_clients import Answer, Load
 from tests.serving.builders import image_png, registry_with_champion
 
 
@@ -23,31 +25,31 @@ def loads(*statuses: int) -> Load:
 
 
 def run(work: Path, monkeypatch: pytest.MonkeyPatch, ours: Load, plain: Load) -> int:
-    monkeypatch.setattr(benchmark_serving, "BARE_SECONDS", 0.1)
-    answers = {"pipelines.serve": ours, "pipelines.plain_server": plain}
+    monkeypatch.setattr(serving, "BARE_SECONDS", 0.1)
+    answers = {"pipelines.serve": ours, "pipelines.benchmarks.plain_server": plain}
 
-    def served(command: Sequence[str], images: Sequence[bytes], _: object) -> Load:
+    def load_on(command: Sequence[str], images: Sequence[bytes], _: object) -> Load:
         assert images == [image_png()]
-        return answers[command[1]]
+        return answers[command[0]]
 
-    monkeypatch.setattr(benchmark_serving, "_served", served)
-    return benchmark_serving.main(["--registry", str(work / "registry"), "--data", str(work)])
+    monkeypatch.setattr(serving, "_load_on", load_on)
+    return benchmark.main(["serving", "--registry", str(work / "registry"), "--data", str(work)])
 
 
-def test_it_prints_rates_latencies_and_ratios(
+def test_rates_latencies_and_ratios_are_printed(
     work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(work, monkeypatch, loads(*[200] * 40), loads(*[200] * 4)) == 0
-    told = capsys.readouterr().out
-    assert "this server     20.0 images/s" in told
-    (bare,) = re.findall(r"no HTTP +([\d.]+) images/s", told)
-    (ratio,) = re.findall(r"this server / decoding and ONNX Runtime +([\d.]+)", told)
+    output = capsys.readouterr().out
+    assert "this server     20.0 images/s" in output
+    (bare,) = re.findall(r"no HTTP +([\d.]+) images/s", output)
+    (ratio,) = re.findall(r"this server / decoding and ONNX Runtime +([\d.]+)", output)
     assert float(ratio) == pytest.approx(20 / float(bare), abs=0.01)
-    assert "p50 20 ms, p99 20 ms, answers 200: 40" in told
-    assert "this server / plain application   10.0" in told
+    assert "p50 20 ms, p99 20 ms, answers 200: 40" in output
+    assert "this server / plain application   10.0" in output
 
 
-def test_a_refused_request_is_told_apart_from_a_lost_one(
+def test_refused_requests_are_not_counted_as_lost(
     work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(work, monkeypatch, loads(200, 429, 429), loads(200)) == 0
@@ -59,7 +61,7 @@ def test_a_lost_request_is_exit_code_1(work: Path, monkeypatch: pytest.MonkeyPat
     assert run(work, monkeypatch, loads(200, status), loads(200)) == 1
 
 
-def test_a_folder_without_images_is_named(
+def test_a_folder_without_images_is_an_error(
     work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (work / "image.png").unlink()
@@ -67,11 +69,11 @@ def test_a_folder_without_images_is_named(
     assert str(work) in capsys.readouterr().err
 
 
-def test_a_server_that_ends_before_it_is_ready_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_ends_before_it_is_ready_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     @contextmanager
     def process(_: Sequence[str]) -> Iterator[object]:
         yield SimpleNamespace(poll=lambda: 2)
 
-    monkeypatch.setattr(benchmark_serving, "_process", process)
-    with pytest.raises(benchmark_serving.ServingError, match="ready on port"):
-        benchmark_serving._served(["-m", "nothing"], [b""], None)  # type: ignore[arg-type]
+    monkeypatch.setattr(serving, "_process", process)
+    with pytest.raises(ServingError, match="ready on port"):
+        serving._load_on(["nothing"], [b""], None)  # type: ignore[arg-type]

@@ -1,0 +1,69 @@
+"""Measure the platform against simple baselines.
+
+cxr benchmark folds | head | manifest | serving [options]
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from pipelines.benchmarks import folds, head, manifest, serving
+from pipelines.command import run_command
+from pipelines.options import build_request
+
+
+class Benchmark(NamedTuple):
+    """A sub-command: its line in the help, its options, the record of their values, and the function that runs it."""
+
+    summary: str
+    add_options: Callable[[argparse.ArgumentParser], None]
+    request: type[Any]
+    run: Callable[[Any], int]
+
+
+BENCHMARKS = {
+    "folds": Benchmark(
+        "seconds that a fold costs beyond its training steps, against Keras' model.fit",
+        folds.add_options,
+        folds.FoldsRequest,
+        folds.run,
+    ),
+    "head": Benchmark(
+        "accuracy of the off-the-shelf head against a logistic regression on the same features",
+        head.add_options,
+        head.HeadRequest,
+        head.run,
+    ),
+    "manifest": Benchmark(
+        "memory and time of building a manifest, for many images and for a quarter of them",
+        manifest.add_options,
+        manifest.ManifestBenchmarkRequest,
+        manifest.run,
+    ),
+    "serving": Benchmark(
+        "images per second of the server, against ONNX Runtime alone and a plain FastAPI application",
+        serving.add_options,
+        serving.ServingRequest,
+        serving.run,
+    ),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one benchmark and return its exit code."""
+    values = vars(parser().parse_args(argv))
+    benchmark = BENCHMARKS[values["benchmark"]]
+    return run_command(lambda: benchmark.run(build_request(benchmark.request, values)))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the options of `cxr benchmark`."""
+    parser = argparse.ArgumentParser(prog="cxr benchmark", description="Measure the platform against simple baselines.")
+    names = parser.add_subparsers(dest="benchmark", required=True)
+    for name, benchmark in BENCHMARKS.items():
+        benchmark.add_options(names.add_parser(name, help=benchmark.summary, description=benchmark.summary))
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

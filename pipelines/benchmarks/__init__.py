@@ -1,0 +1,1 @@
+"""Benchmarks of `cxr benchmark`: the platform beside simple baselines, in one run on one machine."""

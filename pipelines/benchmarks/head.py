@@ -1,0 +1,91 @@
+"""Compare the off-the-shelf head of a study with a logistic regression on the same frozen features.
+
+Same images, same folds, same features (of the images without augmentation). A head whose accuracy is more than two
+points lower than the regression's is implemented or trained wrongly.
+"""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from cxr_platform.config import Profile
+from cxr_platform.domain.study import read_study
+from cxr_platform.errors import StudyError
+from pipelines.options import add_weights_option
+
+STRATEGY = "off-the-shelf"
+
+
+@dataclass(frozen=True)
+class HeadRequest:
+    """A study that ran the off-the-shelf strategy, its manifest, and a file of ImageNet weights."""
+
+    manifest: Path
+    study: Path
+    imagenet_weights: Path | None
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `cxr benchmark head`."""
+    parser.add_argument("--manifest", type=Path, required=True, help="folder of the manifest of the study")
+    parser.add_argument("--study", type=Path, required=True, help=f"folder of a study with the strategy {STRATEGY}")
+    add_weights_option(parser)
+
+
+def run(request: HeadRequest) -> int:
+    """Print both pooled 7-class accuracies and their difference; return 0."""
+    from cxr_platform.manifest.store import open_manifest
+    from cxr_platform.models.weights import find_weights, load_backbone_weights
+    from cxr_platform.training.data import load_study_data
+
+    study = read_study(request.study)
+    profile = study.profile
+    manifest = open_manifest(request.manifest)
+    if manifest.content_hash != study.manifest.content_hash:
+        raise StudyError(
+            f"Expected the manifest with which {request.study} was run.",
+            received=f"content hash {manifest.content_hash}",
+        )
+    if STRATEGY not in study.strategies:
+        raise StudyError(f"Expected {request.study} to have run {STRATEGY}.", advice="Add it with STRATEGIES.")
+    data = load_study_data(manifest, study.protocol, profile.folds, profile.model.input_size)
+    weights = load_backbone_weights(find_weights(profile.model.alpha, request.imagenet_weights), profile.model.alpha)
+    regression = regression_accuracy(_features(profile, weights, data.images), data.labels, data.folds)
+    head = _head_accuracy(request.study)
+    print(f"{len(data.labels)} images, {profile.folds} folds ({study.protocol}), {profile.model.input_size} px")
+    print(f"logistic regression on frozen features: {regression:.4f}")
+    print(f"off-the-shelf head:                     {head:.4f}  ({100 * (head - regression):+.2f} points)")
+    return 0
+
+
+def regression_accuracy(features: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> float:
+    """Return the pooled out-of-fold accuracy of scikit-learn's logistic regression on scaled features (N, F)."""
+    correct = 0
+    for fold in np.unique(folds):
+        test = folds == fold
+        model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+        model.fit(features[~test], labels[~test])
+        correct += int((model.predict(features[test]) == labels[test]).sum())
+    return correct / len(labels)
+
+
+def _features(profile: Profile, weights: Any, images: np.ndarray) -> np.ndarray:
+    from cxr_platform.models.frozen import FrozenBackbone, view_transforms
+
+    clean = view_transforms(len(images), profile.model.input_size, profile.augmentation, profile.seed)[0]
+    backbone = FrozenBackbone(("features",), profile.model, weights)
+    return backbone.activations(images, clean)["features"].astype("float32")
+
+
+def _head_accuracy(study: Path) -> float:
+    from cxr_platform.evaluation.metrics import evaluate
+    from cxr_platform.evaluation.predictions import load_predictions
+
+    evaluation = evaluate(load_predictions(study, read_study(study)), STRATEGY)
+    return float(evaluation.pooled.accuracy_7_class) / 100  # type: ignore[arg-type]

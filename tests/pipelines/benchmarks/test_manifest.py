@@ -1,0 +1,42 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from pipelines import benchmark
+from pipelines.benchmarks import manifest
+from pipelines.benchmarks.manifest import Build, measure, peak_mib
+
+
+def test_the_peak_memory_of_an_ended_process_is_zero() -> None:
+    assert 1 < peak_mib(os.getpid()) < 1e6
+    assert peak_mib(2**30) == 0.0
+
+
+@pytest.mark.ray
+def test_the_memory_of_the_workers_of_a_build_is_measured(tmp_path: Path) -> None:
+    manifest.draw(tmp_path / "images-70", 70)
+    build = measure(tmp_path, 70)
+    assert (tmp_path / "manifest-70" / "manifest.json").exists()
+    assert build.driver_mib > 50
+    assert build.worker_mib > 50
+    assert build.seconds_per_thousand == pytest.approx(build.seconds / 70 * 1000)
+
+
+def test_both_builds_and_their_ratios_are_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    builds = {100: Build(100, 2.0, 100.0, 200.0), 400: Build(400, 9.0, 110.0, 210.0)}
+    monkeypatch.setattr(manifest, "draw", lambda *_: None)
+    monkeypatch.setattr(manifest, "measure", lambda _, images: builds[images])
+    assert benchmark.main(["manifest", "--images", "400", "--work", str(tmp_path)]) == 0
+    output = capsys.readouterr().out
+    assert "ratio: driver 1.10, worker 1.05, seconds per thousand 1.12" in output
+
+
+def test_a_build_that_fails_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(manifest, "draw", lambda *_: None)
+    assert benchmark.main(["manifest", "--images", "8", "--work", str(tmp_path / "absent")]) == 2
+    assert "exit code 2" in capsys.readouterr().err
