@@ -80,7 +80,7 @@ class SourceError(CxrError):
 
 
 class ImageRefused(CxrError):
-    """One file that is not a usable image. `reason` is a code of `intake.reasons`, `detail` is for a person."""
+    """One file that is not a usable image. `reason` is a code of `intake.candidate`, `detail` is for a person."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cxr_platform.errors import ManifestError, StudyMismatch
-from cxr_platform.intake.reasons import REASONS
+from cxr_platform.intake.candidate import REASONS
 from pipelines.command import run_command
 from pipelines.local_study import check_survives_job
 from pipelines.options import (

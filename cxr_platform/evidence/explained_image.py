@@ -13,7 +13,7 @@ from cxr_platform.evidence.workspace import Workspace
 from cxr_platform.explain.lung_field import lung_fields
 from cxr_platform.explain.saliency import heatmaps
 from cxr_platform.intake.images import ChestImage, read_image
-from cxr_platform.intake.resize import resize_images
+from cxr_platform.intake.letterbox import resize_images
 from cxr_platform.labels import CLASSES
 
 

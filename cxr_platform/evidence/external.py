@@ -10,7 +10,7 @@ from cxr_platform.errors import NotPossible
 from cxr_platform.evidence.classifiers import probability_columns
 from cxr_platform.evidence.networks import fold_networks, predict_images
 from cxr_platform.evidence.workspace import Workspace
-from cxr_platform.intake.resize import resize_images
+from cxr_platform.intake.letterbox import resize_images
 
 KEYS = ("image_id", "group_id", "source", "label")
 TITLE = "Unseen images"

@@ -14,7 +14,7 @@ from cxr_platform.evidence.study_overlap import seen_images
 from cxr_platform.intake.candidate import Refusal
 from cxr_platform.intake.layouts.collection import Collection, as_text, walk
 from cxr_platform.intake.overrule import Overrule
-from cxr_platform.intake.sources import Found, find_candidates
+from cxr_platform.intake.sources import Inventory, find_candidates
 from cxr_platform.manifest.cache import DecodedCache, PixelReader, settings_key
 from cxr_platform.manifest.decoding import DecodeTask, decode_new
 from cxr_platform.manifest.patient_ids import patient_salt
@@ -69,7 +69,7 @@ def read_folder(
     return Folder(images, excluded, synthetic=bool(found.synthetic_sources))
 
 
-def _find(data: Path, profile: Profile, unlabelled: bool) -> Found:
+def _find(data: Path, profile: Profile, unlabelled: bool) -> Inventory:
     """All of role external: none of them is drawn, capped or put into a fold."""
     if unlabelled:
         found = _without_labels(data)
@@ -82,15 +82,15 @@ def _find(data: Path, profile: Profile, unlabelled: bool) -> Found:
     return replace(found, candidates=[replace(candidate, role="external") for candidate in found.candidates])
 
 
-def _without_labels(data: Path) -> Found:
+def _without_labels(data: Path) -> Inventory:
     if not data.is_dir():
         raise SourceError(f"Expected a folder of images at {data}.", received="a file" if data.exists() else "nothing")
     folder = data.resolve()
     collection = Collection(as_text(folder.name), folder, walk(folder))
-    return Found([collection.candidate(file) for file in collection.files])
+    return Inventory([collection.candidate(file) for file in collection.files])
 
 
-def _choose(found: Found, profile: Profile, work: Path, progress: Progress) -> tuple[Choice, PixelReader]:
+def _choose(found: Inventory, profile: Profile, work: Path, progress: Progress) -> tuple[Choice, PixelReader]:
     """As `manifest.build` does, but without lists that overrule."""
     intake, salt = profile.intake, patient_salt()
     with write_errors(work):

@@ -1,15 +1,49 @@
-"""What a collection says of one file, before the file is opened."""
+"""One file of a collection before it is opened, and the reasons for which a file is excluded."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 Role = Literal["study", "external"]
 
+REASONS: Mapping[str, str] = MappingProxyType(
+    {
+        # the file
+        "not-an-image": "the content is not PNG, JPEG or DICOM, whatever the name says",
+        "unreadable": "the file cannot be opened or read",
+        "undecodable": "the content begins like an image but cannot be decoded",
+        "too-large": "more bytes or pixels than the limits of the profile",
+        "multi-frame": "a DICOM object with several frames; an image has one",
+        "no-pixel-data": "a DICOM object without an image",
+        # the collection's table or the DICOM header
+        "not-listed": "the collection's table has no row for this file",
+        "modality": "not a projection radiograph (a CT, for example)",
+        "view": "not a frontal view",
+        "no-finding-given": "the table leaves the finding empty",
+        "finding-not-studied": "the finding is none of the seven classes",
+        "several-findings": "more than one of the seven classes applies",
+        "further-findings": "further findings beside the one studied (single_finding_only)",
+        "unknown-folder": "the folder's name is none of the seven classes",
+        # the quality of the image
+        "low-contrast": "grey values too close together",
+        "partial": "only part of the thorax, or not the shape of a frontal image",
+        "not-upright": "no mediastinum between two lungs from left to right; the image may lie on its side",
+        "low-resolution": "fewer pixels than an image needs",
+        # the selection of the study
+        "duplicate": "the same file or the same pixels as another image of the manifest",
+        "conflicting-label": "the same image has another label elsewhere in the collections",
+        "not-drawn": "not drawn when the class was capped",
+        "denied": "named in the deny list",
+    }
+)
+"""Reason codes of `excluded.parquet`, each with its explanation."""
+
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a file does not take part: a code of `intake.reasons` and a detail for a person."""
+    """Why a file is excluded: a code of `REASONS`, and a detail for the reader."""
 
     reason: str
     detail: str
@@ -17,12 +51,12 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One file of a collection.
+    """One file of a collection, with what the collection's table or folders state about it.
 
-    `source_path` is `SOURCE/relative/path` (POSIX), the same on every machine. `patient` is the collection's own key
-    (hashed with a salt before it is stored), unique within the source; `None` where the collection has none.
-    `view` is PA, AP, AP Supine, L, …; `sex` M or F; `age` in years; each `None` where not given.
-    `refusal` is set where the collection's own table already excludes the image; `label` is then often `None`.
+    `source_path` is `SOURCE/relative/path` (POSIX), the same on every machine. `patient` is the collection's own key,
+    unique within the source and hashed with a salt before it is stored; `None` if the collection has none. `view` is
+    PA, AP, AP Supine, L, …; `sex` M or F; `age` in years; each is `None` if not given. `refusal` is set if the
+    collection's table already excludes the image; `label` is then often `None`.
     """
 
     source: str

@@ -1,6 +1,6 @@
-"""What a compressed frame says of itself, read before any native decoder sees it: its size, and its number of scans.
+"""What a compressed frame states about itself, read before any native decoder: its size and its number of scans.
 
-A native decoder allocates what the codestream says, not what the DICOM header says; so both must agree before it is
+A native decoder allocates what the codestream states, not what the DICOM header states, so both must agree before it is
 called. Sources: ITU-T T.81 table B.1 (JPEG), T.87 annex C (JPEG-LS), T.800 A.5.1 (JPEG 2000, SIZ).
 """
 
@@ -18,16 +18,16 @@ START_OF_SCAN, END_OF_IMAGE = b"\xda", b"\xd9"
 MARKER = re.compile(rb"\xff([\xc0-\xcf\xd8-\xfe])")
 """A marker among entropy-coded bytes: there 0xFF is followed by 0x00, a restart (0xD0 to 0xD7) or another 0xFF."""
 
-MOST_SCANS, MOST_SEGMENTS, MOST_FILLING = 50, 2_000, 2**16
-"""Writers of progressive JPEGs make 6 to 14 scans. The other two keep the parsers in Python short: Pillow's takes 5 s
-for 20 MB of empty segments and 8 s for 20 MB of fill bytes."""
+MAX_SCANS, MAX_SEGMENTS, MAX_FILL_BYTES = 50, 2_000, 2**16
+"""Writers of progressive JPEGs make 6 to 14 scans. The other two limits bound the time of parsers in Python: Pillow's
+takes 5 s for 20 MB of empty segments and 8 s for 20 MB of fill bytes."""
 
 JPEG2000_START = b"\xff\x4f\xff\x51"
 JP2_SIGNATURE = b"\x00\x00\x00\x0cjP  "
 
 
 class FrameSize(NamedTuple):
-    """What a codestream says of itself."""
+    """Size in pixels and number of components that a codestream states."""
 
     width: int
     height: int
@@ -35,40 +35,40 @@ class FrameSize(NamedTuple):
 
 
 def frame_size(frame: bytes) -> FrameSize | None:
-    """The size in the header of a JPEG, JPEG-LS or JPEG 2000 codestream; `None` where it is none of them or cut off."""
+    """Return the size in the header of a JPEG, JPEG-LS or JPEG 2000 codestream, `None` if there is no such header."""
     try:
         if frame.startswith(JPEG_START):
-            return _jpeg(frame)
+            return _jpeg_size(frame)
         if frame.startswith((JPEG2000_START, JP2_SIGNATURE)):
-            return _jpeg2000(frame)
-    except (struct.error, IndexError, ValueError):
+            return _jpeg2000_size(frame)
+    except (struct.error, IndexError, ValueError):  # cut off
         pass
     return None
 
 
 def check_scans(frame: bytes) -> None:
-    """Raise `ImageRefused` (undecodable) for a JPEG that would keep a decoder busy out of proportion to its bytes.
+    """Raise `ImageRefused` (undecodable) for a JPEG that takes a decoder far longer than its size suggests.
 
-    Every scan of a progressive JPEG visits every pixel, even where it holds nothing: 30 to 40 ms for the 75 bytes of
-    one at 7,000 × 7,000, so hours in a body of 20 MB, in native code that no time-out ends.
+    Every scan of a progressive JPEG visits every pixel, even if it is empty: 30 to 40 ms for the 75 bytes of one scan at
+    7,000 × 7,000 pixels, thus hours for a body of 20 MB, in native code that no time-out ends.
     """
     at, scans, filling = len(JPEG_START), 0, 0
-    for _ in range(MOST_SEGMENTS):
+    for _ in range(MAX_SEGMENTS):
         marker = MARKER.search(frame, at)
         scans += marker is not None and marker[1] == START_OF_SCAN
         filling += 0 if scans else (marker.start() if marker else len(frame)) - at
-        if scans > MOST_SCANS or filling > MOST_FILLING:
+        if scans > MAX_SCANS or filling > MAX_FILL_BYTES:
             break
         if marker is None or marker[1] == END_OF_IMAGE:
             return
         at = marker.end() + int.from_bytes(frame[marker.end() : marker.end() + 2], "big")
     raise ImageRefused(
         "undecodable",
-        f"JPEG: more than {MOST_SCANS} scans, {MOST_SEGMENTS:,} segments or {MOST_FILLING:,} bytes of filling",
+        f"JPEG: more than {MAX_SCANS} scans, {MAX_SEGMENTS:,} segments or {MAX_FILL_BYTES:,} fill bytes",
     )
 
 
-def _jpeg(frame: bytes) -> FrameSize | None:
+def _jpeg_size(frame: bytes) -> FrameSize | None:
     at = 2
     while frame[at] == 0xFF:
         marker = frame[at + 1]
@@ -84,7 +84,7 @@ def _jpeg(frame: bytes) -> FrameSize | None:
     return None
 
 
-def _jpeg2000(frame: bytes) -> FrameSize:
+def _jpeg2000_size(frame: bytes) -> FrameSize:
     at = frame.index(JPEG2000_START) + 8
     right, bottom, left, top = struct.unpack_from(">4I", frame, at)
     (components,) = struct.unpack_from(">H", frame, at + 32)

@@ -1,25 +1,38 @@
-"""The stored values of a DICOM image: tensorflow-io first, pydicom's own decoders where that fails.
+"""From the pixel data of a DICOM object to grey values.
 
-tensorflow-io (DCMTK) renders: it applies the modality transform, inverts MONOCHROME1, burns overlays in, stretches
-signed values, and reads past the end of pixel data that are too short. None of that is wanted here, so it is given a
-new object that holds only the pixel data and the attributes that describe them, labelled MONOCHROME2, after the size
-of the compressed frame or the length of uncompressed data has been checked. What comes back are the stored values;
-signed ones are offset by half of their range, which is undone. It misreads big-endian data of 32 bits: not asked.
+Stored values are decoded by tensorflow-io, and by pydicom's own decoders if that fails. tensorflow-io (DCMTK) renders:
+it applies the modality transform, inverts MONOCHROME1, burns overlays in, stretches signed values, and reads past the
+end of pixel data that are too short. To get stored values instead, it receives a new object that holds only the pixel
+data and the attributes that describe them, labelled MONOCHROME2, after the size of the compressed frame or the length of
+uncompressed data has been checked. Signed values come back with an offset of half their range, which is subtracted. It
+misreads big-endian data of 32 bits, so big-endian data go to pydicom, which reads uncompressed data, RLE, and through
+Pillow JPEG and JPEG 2000.
 
-pydicom reads what is left: uncompressed data, RLE, and through Pillow JPEG and JPEG 2000.
+Stored values become grey by DICOM PS3.3 C.11.1 (modality), C.11.2 (VOI) and C.7.6.3 (photometric interpretation): the
+VOI LUT of the object if it has one, else its first window. Without either, 8-bit values are taken as they are, like
+those of a PNG, and deeper ones get the percentile window of the profile. MONOCHROME1 is inverted last. Padding around
+the image does not count for the percentiles and becomes black.
 """
 
 import io
-from typing import TYPE_CHECKING, Any
+import struct
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom import DataElement, Dataset
+from pydicom.dataset import FileMetaDataset
+from pydicom.encaps import get_frame
+from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi, apply_windowing, pixel_array
+from pydicom.pixels.utils import get_expected_length
+from pydicom.uid import ExplicitVRBigEndian, RLELossless, generate_uid
 
+from cxr_platform.config import DecodingConfig
 from cxr_platform.errors import ImageRefused
 from cxr_platform.intake.codestream import JPEG_START, check_scans, frame_size
+from cxr_platform.intake.grey_image import percentile_window, scale
 
-if TYPE_CHECKING:
-    from pydicom import DataElement, Dataset
+Floats = NDArray[np.floating[Any]]
 
 PIXEL_ATTRIBUTES = (
     "SamplesPerPixel",
@@ -32,50 +45,51 @@ PIXEL_ATTRIBUTES = (
     "PixelRepresentation",
 )
 ONE_SAMPLE = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
-Floats = NDArray[np.floating[Any]]
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-EXPLICIT_BIG_ENDIAN = "1.2.840.10008.1.2.2"
-RLE = "1.2.840.10008.1.2.5"
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+"""ITU-R BT.601, the weights of Pillow's "L"."""
 
 
-def stored_values(dataset: "Dataset") -> Floats:
-    """The stored values of a single-frame image whose header `intake.dicom` has checked.
+def read_grey(dataset: Dataset, config: DecodingConfig) -> NDArray[np.float32]:
+    """Return the grey values (rows, columns) from 0 to 255, air dark, of an object whose header was checked.
 
-    (rows, columns), or (rows, columns, 3) in RGB; whole numbers, below zero where Pixel Representation says signed.
-    Palette images give their indices. Raises `ImageRefused` (undecodable) where the pixel data do not fit the header or
-    neither library can read them.
+    Raises `ImageRefused` (undecodable) for pixel data that cannot be read, and anything that pydicom raises for a value
+    of the header that it cannot convert.
+    """
+    return to_grey(stored_values(dataset), dataset, config)
+
+
+def stored_values(dataset: Dataset) -> Floats:
+    """Return the stored values of a single-frame image.
+
+    (rows, columns), or (rows, columns, 3) in RGB; whole numbers, negative ones if Pixel Representation is signed. Palette
+    images return their indices. Raises `ImageRefused` (undecodable) if the pixel data do not fit the header or neither
+    library can read them.
     """
     _check_pixel_data(dataset)
     plain = _plain_copy(dataset)
+    shape = (plain.Rows, plain.Columns, *((3,) if plain.SamplesPerPixel == 3 else ()))
     failures = []
-    for decode in (_through_tensorflow, _through_pydicom):
+    for decode in (_decode_with_tensorflow, _decode_with_pydicom):
         try:
             values = decode(plain)
         except Exception as error:  # both libraries raise anything on hostile bytes
             failures.append(f"{error}".strip().partition("\n")[0] or type(error).__name__)
             continue
-        if values.shape == _shape(plain):
+        if values.shape == shape:
             return values
-        failures.append(f"{values.shape} values in place of {_shape(plain)}")
+        failures.append(f"{values.shape} values in place of {shape}")
     raise ImageRefused("undecodable", f"DICOM pixel data: {'; '.join(failures)}")
 
 
-def _shape(dataset: "Dataset") -> tuple[int, ...]:
-    colour = (3,) if dataset.SamplesPerPixel == 3 else ()
-    return (dataset.Rows, dataset.Columns, *colour)
-
-
-def _check_pixel_data(dataset: "Dataset") -> None:
-    """Native decoders trust the lengths that they are given; so they are only given what fits."""
-    from pydicom.encaps import get_frame
-    from pydicom.pixels.utils import get_expected_length
-
+def _check_pixel_data(dataset: Dataset) -> None:
+    """Raise `ImageRefused` for pixel data of another length than the header states: native decoders trust lengths."""
     syntax = dataset.file_meta.TransferSyntaxUID
     if not syntax.is_encapsulated:
-        expected, found = get_expected_length(dataset), len(dataset.PixelData)
-        if found < expected:
-            raise ImageRefused("undecodable", f"{found:,} bytes of pixel data, the header asks for {expected:,}")
-    elif syntax != RLE:
+        expected, received = get_expected_length(dataset), len(dataset.PixelData)
+        if received < expected:
+            raise ImageRefused("undecodable", f"{received:,} bytes of pixel data, the header asks for {expected:,}")
+    elif syntax != RLELossless:
         frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
         if frame.startswith(JPEG_START):
             check_scans(frame)
@@ -83,47 +97,35 @@ def _check_pixel_data(dataset: "Dataset") -> None:
         if size != (dataset.Columns, dataset.Rows, dataset.SamplesPerPixel):
             raise ImageRefused(
                 "undecodable",
-                f"the compressed frame ({syntax.name}) says {size or 'nothing of its size'}, "
+                f"the compressed frame ({syntax.name}) states {size or 'no size'}, "
                 f"the header {dataset.Columns} × {dataset.Rows} × {dataset.SamplesPerPixel}",
             )
 
 
-def _plain_copy(dataset: "Dataset") -> "Dataset":
-    from pydicom import Dataset
-    from pydicom.dataset import FileMetaDataset
-    from pydicom.uid import generate_uid
-
+def _plain_copy(dataset: Dataset) -> Dataset:
+    """Return a new object with the pixel data and what describes them, and nothing that a decoder could render."""
     plain = Dataset()
     plain.SOPClassUID, plain.SOPInstanceUID = SECONDARY_CAPTURE, generate_uid()
     for keyword in PIXEL_ATTRIBUTES:
         if keyword in dataset:
             setattr(plain, keyword, dataset[keyword].value)
-    plain.PhotometricInterpretation = _as_stored(dataset.PhotometricInterpretation)
-    plain["PixelData"] = _even(dataset["PixelData"])
+    photometric = dataset.PhotometricInterpretation
+    if photometric in ONE_SAMPLE:  # a decoder returns grey and indices of MONOCHROME2 unchanged
+        photometric = "MONOCHROME2"
+    elif photometric in ("YBR_ICT", "YBR_RCT"):  # JPEG 2000 decodes to RGB
+        photometric = "RGB"
+    plain.PhotometricInterpretation = photometric
+    data = dataset["PixelData"]  # of even length, as PS3.5 requires; some writers forget
+    plain["PixelData"] = DataElement(data.tag, data.VR, data.value + b"\0" * (len(data.value) % 2))
+    plain["PixelData"].is_undefined_length = data.is_undefined_length
     plain.file_meta = FileMetaDataset()
     plain.file_meta.TransferSyntaxUID = dataset.file_meta.TransferSyntaxUID
     return plain
 
 
-def _as_stored(photometric: str) -> str:
-    """The label under which a decoder gives grey and indices untouched, and the colours of JPEG 2000 as RGB."""
-    if photometric in ONE_SAMPLE:
-        return "MONOCHROME2"
-    return "RGB" if photometric in ("YBR_ICT", "YBR_RCT") else photometric
-
-
-def _even(pixel_data: "DataElement") -> "DataElement":
-    """Pixel data of even length, as PS3.5 wants; some writers forget."""
-    from pydicom import DataElement
-
-    even = DataElement(pixel_data.tag, pixel_data.VR, pixel_data.value + b"\0" * (len(pixel_data.value) % 2))
-    even.is_undefined_length = pixel_data.is_undefined_length
-    return even
-
-
-def _through_tensorflow(plain: "Dataset") -> Floats:
-    if plain.file_meta.TransferSyntaxUID == EXPLICIT_BIG_ENDIAN:
-        raise ValueError("tensorflow-io: big-endian data are not asked of it")
+def _decode_with_tensorflow(plain: Dataset) -> Floats:
+    if plain.file_meta.TransferSyntaxUID == ExplicitVRBigEndian:
+        raise ValueError("tensorflow-io: big-endian data are left to pydicom")
     import tensorflow as tf
     import tensorflow_io as tfio
 
@@ -133,18 +135,89 @@ def _through_tensorflow(plain: "Dataset") -> Floats:
         decoded: Any = tfio.image.decode_dicom_image(
             buffer.getvalue(), on_error="strict", scale="preserve", dtype=_exact_type(plain)
         )
-    values = decoded.numpy()[0]
+    values: Floats = decoded.numpy()[0]
     if plain.PixelRepresentation == 1:
         values -= 2.0 ** (plain.BitsStored - 1)
     return values[..., 0] if values.shape[-1] == 1 else values
 
 
-def _through_pydicom(plain: "Dataset") -> Floats:
-    from pydicom.pixels import pixel_array
+def _decode_with_pydicom(plain: Dataset) -> Floats:
+    values: Floats = pixel_array(plain).astype(_exact_type(plain))
+    return values
 
-    return pixel_array(plain).astype(_exact_type(plain))
 
-
-def _exact_type(plain: "Dataset") -> type[np.floating[Any]]:
-    """The smaller float that holds every stored value exactly."""
+def _exact_type(plain: Dataset) -> type[np.floating[Any]]:
+    """Return the smaller float type that holds every stored value exactly."""
     return np.float32 if plain.BitsAllocated <= 16 else np.float64
+
+
+def to_grey(values: Floats, dataset: Dataset, config: DecodingConfig) -> NDArray[np.float32]:
+    """Return stored values, (rows, columns) or (rows, columns, 3) RGB, as grey (rows, columns) from 0 to 255, air dark."""
+    if dataset.PhotometricInterpretation == "PALETTE COLOR":
+        colours = apply_color_lut(values.astype(np.uint16), dataset)
+        return scale(colours[..., :3] @ LUMA, 0, float(np.iinfo(colours.dtype).max))
+    if values.ndim == 3:
+        return scale(values @ LUMA, 0, 2.0**dataset.BitsStored - 1)
+    padding = _padding(values, dataset)
+    grey = _display(_apply_modality(values, dataset), dataset, config, ~padding)
+    grey = 255 - grey if dataset.PhotometricInterpretation == "MONOCHROME1" else grey
+    grey[padding] = 0
+    return grey
+
+
+def _padding(values: Floats, dataset: Dataset) -> NDArray[np.bool_]:
+    """Return which values are Pixel Padding Value, or between it and Pixel Padding Range Limit (C.7.5.1.1.2)."""
+    value = dataset.get("PixelPaddingValue")
+    limit = dataset.get("PixelPaddingRangeLimit", value)
+    if not isinstance(value, int) or not isinstance(limit, int):
+        return np.zeros(values.shape, bool)
+    low, high = sorted([value, limit])
+    padding = (values >= low) & (values <= high)
+    return np.zeros(values.shape, bool) if padding.all() else padding
+
+
+def _apply_modality(values: Floats, dataset: Dataset) -> Floats:
+    """Return the values after the Modality LUT, or after Rescale Slope and Intercept."""
+    if dataset.get("ModalityLUTSequence"):
+        looked_up: Floats = apply_modality_lut(values.astype(np.int32), dataset).astype(np.float64)
+        return looked_up
+    rescaled: Floats = apply_modality_lut(values, dataset)
+    if not np.isfinite(rescaled).all():
+        raise ValueError("Rescale Slope and Intercept give values that are not finite")
+    return rescaled
+
+
+def _display(
+    values: Floats, dataset: Dataset, config: DecodingConfig, inside: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Return grey values by the VOI LUT, the first window, the stored range of 8 bits, or the percentile window."""
+    for keyword, render in (("VOILUTSequence", _apply_voi_lut), ("WindowWidth", _apply_window)):
+        if not dataset.get(keyword):
+            continue
+        try:
+            grey = render(values, dataset)
+        except (AttributeError, LookupError, TypeError, ValueError, NotImplementedError, struct.error):
+            continue  # against the standard: a width without a centre, a table shorter than its descriptor
+        if np.isfinite(grey).all():
+            return grey
+    if dataset.BitsStored <= 8 and not dataset.get("ModalityLUTSequence"):
+        count = 2.0**dataset.BitsStored
+        least = -count / 2 if dataset.PixelRepresentation == 1 else 0.0
+        black, white = sorted(_apply_modality(np.array([least, least + count - 1]), dataset))
+        return scale(values, black, white)
+    return percentile_window(values, config, inside)
+
+
+def _apply_voi_lut(values: Floats, dataset: Dataset) -> NDArray[np.float32]:
+    item = dataset.VOILUTSequence[0]
+    entries, first = item.LUTDescriptor[0] or 2**16, item.LUTDescriptor[1]
+    # pydicom indexes in the type of the table's entries, which wraps at 256 for 8-bit ones.
+    item.LUTDescriptor = [item.LUTDescriptor[0], first, 16]
+    table = apply_voi(np.arange(first, first + entries), dataset)
+    index = np.clip(np.rint(values) - first, 0, entries - 1).astype(np.intp)
+    return scale(table[index], float(table.min()), float(table.max()))
+
+
+def _apply_window(values: Floats, dataset: Dataset) -> NDArray[np.float32]:
+    black, white = apply_windowing(np.array([-np.inf, np.inf]), dataset)
+    return scale(apply_windowing(values, dataset), black, white)

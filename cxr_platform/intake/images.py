@@ -1,24 +1,37 @@
-"""From the bytes of a file to the image that a model sees: the one function that intake and serving share."""
+"""From the bytes of a file to the image that a model sees: `read_image`, which the manifest and serving share."""
 
+import struct
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr_platform.config import IntakeConfig
-from cxr_platform.intake.decode import decode
+from cxr_platform.config import DecodingConfig, IntakeConfig
+from cxr_platform.errors import ImageRefused
+from cxr_platform.intake.dicom import decode_dicom
+from cxr_platform.intake.grey_image import GreyImage
 from cxr_platform.intake.letterbox import letterbox
 from cxr_platform.intake.quality import QualityMeasures, measure
+from cxr_platform.intake.raster import decode_raster
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+JPEG_SIGNATURE = b"\xff\xd8\xff"
+DICOM_PREFIX = b"DICM"
+PREAMBLE_BYTES = 128
+FIRST_GROUPS = (0x0002, 0x0008)
+"""File Meta Information and Identifying: the groups with which an object without a preamble can begin."""
+LAST_EARLY_ELEMENT = 0x0102
+VALUE_REPRESENTATIONS = frozenset({b"AE", b"CS", b"DA", b"LO", b"OB", b"SH", b"TM", b"UI", b"UL"})
+"""Value representations of the first elements of these groups."""
 
 
 @dataclass(frozen=True, eq=False)
 class ChestImage:
-    """A decoded and normalised image.
+    """A decoded and letterboxed image.
 
-    `pixels` (size, size) uint8, letterboxed; `padding_fraction` is the share of it that is padding; `mean` and `std`
-    are of the grey values 0..1 without the padding. `width` and `height` are those of the file, after an EXIF turn;
-    `bit_depth`, `color_mode`, `view`, `patient`, `sex` and `age` as in `intake.grey.GreyImage`; `container` is PNG,
-    JPEG or DICOM.
+    `pixels` is (size, size) uint8; `padding_fraction` is the share of it that is padding; `mean` and `std` are of the
+    grey values 0..1 without the padding. `width` and `height` are those of the file, after the EXIF orientation.
+    `bit_depth`, `color_mode`, `container`, `view`, `patient`, `sex` and `age` are those of `GreyImage`.
     """
 
     pixels: NDArray[np.uint8]
@@ -40,8 +53,7 @@ class ChestImage:
 def read_image(data: bytes, config: IntakeConfig) -> ChestImage:
     """Decode the bytes of a file and fit the image into `config.decoding.image_size` pixels (§2.1.4).
 
-    Whether the image is good enough is not decided here: `quality.judge` does, where it is wanted. Raises
-    `ImageRefused` and nothing else, whatever the bytes (the reasons are those of `intake.decode.decode`).
+    The quality is measured, not judged; see `quality.judge`. Raises only `ImageRefused`, with the reasons of `decode`.
     """
     image = decode(data, config.decoding)
     height, width = image.values.shape
@@ -63,3 +75,39 @@ def read_image(data: bytes, config: IntakeConfig) -> ChestImage:
         age=image.age,
         quality=quality,
     )
+
+
+def decode(data: bytes, config: DecodingConfig) -> GreyImage:
+    """Decode the bytes of a PNG, a JPEG or a DICOM object to grey; the content decides which, never the file name.
+
+    Raises only `ImageRefused`, whatever the bytes: `not-an-image`, `too-large`, `undecodable`, and for DICOM
+    `no-pixel-data`, `modality`, `multi-frame`.
+    """
+    if len(data) > config.max_bytes:
+        raise ImageRefused("too-large", f"{len(data):,} bytes, the limit is {config.max_bytes:,} bytes")
+    container = sniff(data)
+    if container is None:
+        raise ImageRefused("not-an-image", f"the content begins with {data[:16]!r}" if data else "the file is empty")
+    return decode_dicom(data, config) if container == "DICOM" else decode_raster(data, container, config)
+
+
+def sniff(data: bytes) -> str | None:
+    """Return "PNG", "JPEG" or "DICOM" by the first bytes of a file, `None` for everything else."""
+    if data.startswith(PNG_SIGNATURE):
+        return "PNG"
+    if data.startswith(JPEG_SIGNATURE):
+        return "JPEG"
+    if data[PREAMBLE_BYTES : PREAMBLE_BYTES + 4] == DICOM_PREFIX or _begins_with_dicom_element(data):
+        return "DICOM"
+    return None
+
+
+def _begins_with_dicom_element(data: bytes) -> bool:
+    """Return True if the first eight bytes are a data element of `FIRST_GROUPS`, in either byte order."""
+    if len(data) < 8:
+        return False
+    for order in "<>":
+        group, element, length = struct.unpack_from(f"{order}HHL", data)
+        if group in FIRST_GROUPS and element <= LAST_EARLY_ELEMENT:
+            return data[4:6] in VALUE_REPRESENTATIONS or (order == "<" and length <= len(data) - 8)
+    return False

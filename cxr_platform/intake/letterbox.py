@@ -1,4 +1,4 @@
-"""Aspect kept, black background, one size (§2.1.4 of the paper: 200 × 200, "black background of 1:1 ratio")."""
+"""Fit an image into a black square (§2.1.4 of the paper: 200 × 200, "black background of 1:1 ratio"), and resize it."""
 
 from dataclasses import dataclass
 
@@ -6,16 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-Box = tuple[int, int, int, int]
-
 
 @dataclass(frozen=True, eq=False)
 class Letterboxed:
-    """`pixels` (size, size) uint8; `box` is (left, top, right, bottom) of the image in it; the rest is black padding."""
+    """A letterboxed image.
+
+    `pixels` is (size, size) uint8; `box` is (left, top, right, bottom) of the image in it; the rest is black padding.
+    """
 
     pixels: NDArray[np.uint8]
     padding_fraction: float
-    box: Box
+    box: tuple[int, int, int, int]
 
     @property
     def content(self) -> NDArray[np.uint8]:
@@ -25,13 +26,13 @@ class Letterboxed:
 
 
 def letterbox(values: NDArray[np.uint8] | NDArray[np.float32], size: int) -> Letterboxed:
-    """Fit an image, (height, width) in 0..255, into a black square of `size` pixels, centred; small images are enlarged.
+    """Fit an image, (height, width) in 0..255, into the centre of a black square of `size` pixels.
 
-    Pillow's Lanczos filter widens with the reduction factor, so that it is a proper low-pass filter: nothing aliases,
-    and it keeps more of the fine vessels and ribs than averaging boxes does. Where a side is cut by more than three
-    times, whole pixels are averaged first (`reducing_gap`), which changes no pixel visibly and is several times faster.
-    It works on floats, because Pillow rounds and clips bytes between its two passes. An odd rest of padding goes to the
-    right and to the bottom.
+    The aspect ratio is kept and small images are enlarged. Pillow's Lanczos filter widens with the reduction factor, so
+    that nothing aliases, and keeps more of the fine vessels and ribs than a box filter. If a side shrinks by more than
+    three times, whole pixels are averaged first (`reducing_gap`): no visible difference, and several times faster.
+    Values are resized as floats, because Pillow rounds and clips bytes between its two passes. If the padding is odd,
+    the larger part is at the right and at the bottom.
     """
     height, width = values.shape
     longer = max(height, width)
@@ -42,3 +43,16 @@ def letterbox(values: NDArray[np.uint8] | NDArray[np.float32], size: int) -> Let
     pixels = np.zeros((size, size), np.uint8)
     pixels[box[1] : box[3], box[0] : box[2]] = np.clip(np.rint(np.asarray(image)), 0, 255)
     return Letterboxed(pixels, 1 - inner[0] * inner[1] / size**2, box)
+
+
+def resize_images(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Resize letterboxed images, uint8 (N, s, s), to the (N, size, size) that a network receives.
+
+    Training and serving share this function. Pillow's Lanczos filter avoids aliasing.
+    """
+    if images.shape[1] == size:
+        return images
+    resized = np.empty((len(images), size, size), np.uint8)
+    for row, image in enumerate(images):
+        resized[row] = Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS)
+    return resized

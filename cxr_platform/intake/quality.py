@@ -1,24 +1,25 @@
-"""Low-contrast, partial, lying and small images: their measures, and the judgement by the limits of the profile.
+"""Measures of image quality, and the limits by which low-contrast, partial, rotated and small images are excluded.
 
-The paper excludes "low contrast images or images containing parts of the whole thoracic X-Ray scan" (§2.1.4) and gives
-no measure. These are ours. All but the first two are taken on the letterboxed image (200 × 200 pixels) without its
+The paper excludes "low contrast images or images containing parts of the whole thoracic X-Ray scan" (§2.1.4) and defines
+no measure; these are our own. All but the first two are taken on the letterboxed image (200 × 200 pixels) without its
 padding, in grey from 0 (black) to 1 (white):
 
 - side (pixels): the shorter side of the image as stored.
-- aspect: longer side / shorter side of the image as stored. Images wider than twice their height cut apices or bases off.
+- aspect: longer / shorter side of the image as stored. Images wider than twice their height lack the apices or bases.
 - contrast: 95th − 5th percentile of the grey values.
 - std: their standard deviation.
 - flat_fraction: share of pixels whose 5 × 5 neighbourhood (edge pixels repeated) spans at most 3/255: black borders,
   blanked or burnt-out areas.
-- uprightness (−2 to 2): how much better dark–bright–dark (lung, mediastinum, lung) is seen from left to right than from
-  top to bottom. The image is averaged to 64 × 64 (aspect ignored). Across: the mean of rows 16 to 47 at columns 8 to 55
-  is correlated with cos(π·clip((x − 31.5 − s)/16, −1.4, 1.4)), and the best of the nine shifts s = −4 … 4 counts.
-  Along: the same of the transposed image. Uprightness = across − along.
+- uprightness (−2 to 2): how much better the pattern dark–bright–dark (lung, mediastinum, lung) fits from left to right
+  than from top to bottom. The image is averaged to 64 × 64 (aspect ignored). Across: the mean of rows 16 to 47 at
+  columns 8 to 55 is correlated with cos(π·clip((x − 31.5 − s)/16, −1.4, 1.4)), and the best of the nine shifts
+  s = −4 … 4 counts. Along: the same of the transposed image. Uprightness = across − along.
 
 Of 3,436 frontal images of the public collections the limits of `config.QualityConfig` exclude 16 (5 low-contrast, 11
-partial). Uprightness finds 16 of 16 images that lie on their side; of upright images it finds 94 % when they are turned
-by 90°, 88 % when they are inverted, and none as they are. Some lateral views and images of a shoulder are found as well.
-What no measure sees: a thorax cut off in an image of ordinary shape; an image upside down or mirrored.
+partial). The limit of uprightness excludes 16 of 16 images that lie on their side; of upright images it excludes 94 %
+when they are rotated by 90°, 88 % when they are inverted, and none as they are. It also excludes some lateral views and
+images of a shoulder. No measure detects a thorax cut off in an image of ordinary shape, or an image that is upside down
+or mirrored.
 """
 
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ SHIFTS = range(-4, 5)
 
 @dataclass(frozen=True)
 class QualityMeasures:
-    """The measures of one image, as the module defines them."""
+    """Measures of one image, as defined in this module's docstring."""
 
     side: int
     aspect: float
@@ -65,9 +66,9 @@ def measure(content: NDArray[np.uint8], width: int, height: int) -> QualityMeasu
 
 
 def judge(measures: QualityMeasures, config: QualityConfig) -> Refusal | None:
-    """The first limit of the profile that an image misses, as a refusal with the figure; `None` for a usable image."""
+    """Return a refusal with the value of the first limit that the image misses; `None` for a usable image."""
     m, c = measures, config
-    rules = (
+    limits = (
         ("low-resolution", m.side >= c.min_side_pixels, f"shorter side {m.side} pixels, least {c.min_side_pixels}"),
         ("low-contrast", m.contrast >= c.min_contrast, f"contrast {m.contrast:.3f}, least {c.min_contrast}"),
         ("low-contrast", m.std >= c.min_std, f"standard deviation {m.std:.3f}, least {c.min_std}"),
@@ -75,18 +76,20 @@ def judge(measures: QualityMeasures, config: QualityConfig) -> Refusal | None:
         ("partial", m.flat_fraction <= c.max_flat_fraction, f"flat {m.flat_fraction:.2f}, most {c.max_flat_fraction}"),
         ("not-upright", m.uprightness >= c.min_uprightness, f"{m.uprightness:.2f}, least {c.min_uprightness}"),
     )
-    return next((Refusal(reason, detail) for reason, kept, detail in rules if not kept), None)
+    return next((Refusal(reason, detail) for reason, kept, detail in limits if not kept), None)
 
 
 def _flat_fraction(content: NDArray[np.uint8]) -> float:
     padded = np.pad(content, FLAT_WINDOW_PIXELS // 2, mode="edge")
-    spans = _of_neighbourhoods(padded, np.maximum) - _of_neighbourhoods(padded, np.minimum)
+    spans = _filter(padded, np.maximum) - _filter(padded, np.minimum)
     return float((spans <= FLAT_SPAN_LEVELS).mean())
 
 
-def _of_neighbourhoods(values: NDArray[np.uint8], extreme: np.ufunc) -> NDArray[np.uint8]:
-    """The extreme of each whole neighbourhood: what `scipy.ndimage` finds, in a tenth of the time, as NumPy compares
-    many bytes at a time."""
+def _filter(values: NDArray[np.uint8], extreme: np.ufunc) -> NDArray[np.uint8]:
+    """Return the extreme of each whole neighbourhood.
+
+    The result is that of `scipy.ndimage`, in a tenth of the time, because NumPy compares many bytes at once.
+    """
     for _ in range(2):
         ends = [values[start : len(values) + 1 - FLAT_WINDOW_PIXELS + start] for start in range(FLAT_WINDOW_PIXELS)]
         values = reduce(extreme, ends).T
@@ -107,8 +110,9 @@ def _mediastinum(image: NDArray[np.float64]) -> float:
 
 @cache
 def _templates() -> NDArray[np.float64]:
-    """(9, 48): dark–bright–dark at each shift, zero mean, unit length."""
+    """Return the pattern dark–bright–dark at each shift, (9, 48), with zero mean and unit length."""
     column = np.arange(SQUARE)[EDGE] - (SQUARE - 1) / 2
     waves = np.stack([np.cos(np.pi * np.clip((column - shift) / QUARTER, -1.4, 1.4)) for shift in SHIFTS])
     waves -= waves.mean(axis=1, keepdims=True)
-    return waves / np.linalg.norm(waves, axis=1, keepdims=True)
+    waves /= np.linalg.norm(waves, axis=1, keepdims=True)
+    return waves

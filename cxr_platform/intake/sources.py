@@ -1,4 +1,4 @@
-"""The images of a folder: which collections lie in it, and what these say of every file. No image is opened here."""
+"""The files of a data folder: which collections it holds, and what these state about every file. No image is opened."""
 
 from collections.abc import Collection as Names
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,7 @@ from pathlib import Path
 from cxr_platform.config import SelectionConfig
 from cxr_platform.errors import SourceError
 from cxr_platform.intake.candidate import Candidate
-from cxr_platform.intake.layouts import class_folder, cohen, declared, dicom, kermany, nih, phantoms
+from cxr_platform.intake.layouts import class_folder, cohen, dicom, kermany, nih, phantoms, sources_toml
 from cxr_platform.intake.layouts.collection import Collection, Layout, as_text, walk
 
 LAYOUTS: tuple[Layout, ...] = (
@@ -25,15 +25,16 @@ _WEAK = (dicom.LAYOUT, class_folder.LAYOUT)
 _SHOWN = 8
 
 LOOSE = "."
-"""The source of files that lie in DATA but in none of its collections."""
+"""The source of files that lie in the data folder but in none of its collections."""
 
 
 @dataclass(frozen=True)
-class Found:
-    """Every file of DATA: a candidate, or one of the `tables` (as `SOURCE/relative/path`) that were read.
+class Inventory:
+    """Every file of a data folder, as a candidate or as one of the `tables` that were read (`SOURCE/relative/path`).
 
-    `candidates` are sorted by `source_path`. `missing_files` counts, for each source, rows of its table without a file.
-    `synthetic_sources` are those whose images were drawn, not taken. `folders` are those of the sources, absolute.
+    `candidates` are sorted by `source_path`. `missing_files` counts, per source, the rows of its table without a file.
+    `synthetic_sources` are those whose images were drawn by a program. `folders` are the absolute folders of the
+    sources.
     """
 
     candidates: list[Candidate]
@@ -49,13 +50,13 @@ class _Source:
     layout: Layout
 
 
-def find_candidates(data: Path, selection: SelectionConfig) -> Found:
-    """Every image of the collections under `data`, with what its collection says of it (§2.1.1 to §2.1.3).
+def find_candidates(data: Path, selection: SelectionConfig) -> Inventory:
+    """List the files of the collections under `data`, with what each collection states about them (§2.1.1 to §2.1.3).
 
-    `data` is a collection, or holds collections at any depth; each is recognised by its layout and called by its path
-    in `data`. With a `sources.toml` only what that names is read, the rest refused. A file takes no part where
-    `Candidate.refusal` is set. A candidate whose refusal leaves its class known (view, modality, further findings)
-    keeps its label.
+    `data` is a collection, or holds collections at any depth; each is recognised by its layout and named after its path
+    in `data`. If there is a `sources.toml`, only the folders that it names are read, and other files are refused. A
+    candidate with a refusal is not used; it keeps its label if its class is known all the same (view, modality, further
+    findings).
 
     Raises `SourceError` for a folder that is absent, empty or not recognised and for a table that is unreadable, lacks
     columns or has none of its images; `ConfigError` for a sources.toml with an unknown key or value.
@@ -64,11 +65,12 @@ def find_candidates(data: Path, selection: SelectionConfig) -> Found:
         received = "a file" if data.exists() else "nothing of that name"
         raise SourceError(f"Expected a folder of X-ray collections at {data}.", received=received)
     folder = data.resolve()
-    sources, candidates = _declared(folder) if (folder / declared.FILE_NAME).is_file() else _discovered(folder)
+    has_declaration = (folder / sources_toml.FILE_NAME).is_file()
+    sources, candidates = _declared_sources(folder) if has_declaration else _recognised_sources(folder)
     readings = {source.collection.name: source.layout.read(source.collection, selection) for source in sources}
     for reading in readings.values():
         candidates += reading.candidates
-    return Found(
+    return Inventory(
         candidates=sorted(candidates, key=lambda candidate: candidate.source_path),
         missing_files={name: reading.missing_files for name, reading in sorted(readings.items())},
         tables=sorted(table for reading in readings.values() for table in reading.tables),
@@ -77,64 +79,65 @@ def find_candidates(data: Path, selection: SelectionConfig) -> Found:
     )
 
 
-def mark_external(found: Found, names: Names[str]) -> Found:
-    """`found` with the images of the sources called `names` in no fold, kept for scoring.
+def mark_external(inventory: Inventory, names: Names[str]) -> Inventory:
+    """Return `inventory` with the images of the sources called `names` as external: in no fold, kept for scoring.
 
-    Raises `SourceError` for a name that no source has, and where nothing would be left to train on.
+    Raises `SourceError` for a name that no source has, and if no source is left for training.
     """
-    present = sorted({candidate.source for candidate in found.candidates} - {LOOSE})
+    present = sorted({candidate.source for candidate in inventory.candidates} - {LOOSE})
     unknown = [name for name in names if name not in present]
     if unknown:
         raise SourceError(
             f"Expected external sources out of {', '.join(present)}.", received=", ".join(map(repr, unknown))
         )
-    moved = [replace(c, role="external") if c.source in names else c for c in found.candidates]
-    if names and all(c.role == "external" for c in moved if c.source != LOOSE):
+    marked = [replace(c, role="external") if c.source in names else c for c in inventory.candidates]
+    if names and all(c.role == "external" for c in marked if c.source != LOOSE):
         raise SourceError("Expected at least one source that is not external, to train on.", received="none")
-    return replace(found, candidates=moved)
+    return replace(inventory, candidates=marked)
 
 
-def _declared(data: Path) -> tuple[list[_Source], list[Candidate]]:
-    by_name = {layout.name: layout for layout in LAYOUTS}
+def _declared_sources(data: Path) -> tuple[list[_Source], list[Candidate]]:
+    """Return the sources of `data`'s sources.toml, and the files of `data` that belong to none of them."""
+    layouts = {layout.name: layout for layout in LAYOUTS}
     sources = []
-    for collection, name in declared.read_declared(data):
-        layout = by_name[name] if name else _layout_of(collection)
+    for collection, name in sources_toml.read_sources_toml(data):
+        layout = layouts[name] if name else _layout_of(collection)
         if layout is None:
-            raise _nothing_recognised(collection, data)
+            raise _not_recognised(collection, data)
         sources.append(_Source(collection, layout))
-    return sources, _unnamed(data, [source.collection for source in sources])
-
-
-def _unnamed(data: Path, named: Sequence[Collection]) -> list[Candidate]:
-    """The files of `data` that belong to no source of its sources.toml, nor are a table or that file itself."""
-    own = {data / declared.FILE_NAME, *(collection.table for collection in named)}
+    collections = [source.collection for source in sources]
+    own = {data / sources_toml.FILE_NAME, *(collection.table for collection in collections)}
     files = tuple(file for file in walk(data) if data / file not in own)
     parents = {parent: (data / parent).resolve() for parent in {file.rpartition("/")[0] for file in files}}
-    known = {parent: any(path.is_relative_to(c.folder) for c in named) for parent, path in parents.items()}
-    rest = Collection(LOOSE, data, tuple(file for file in files if not known[file.rpartition("/")[0]]))
-    return [rest.refused(file, "not-listed", f"in no source of {declared.FILE_NAME}") for file in rest.files]
+    inside = {parent for parent, path in parents.items() if any(path.is_relative_to(c.folder) for c in collections)}
+    rest = [file for file in files if file.rpartition("/")[0] not in inside]
+    return sources, _loose(data, rest, "not-listed", f"in no source of {sources_toml.FILE_NAME}")
 
 
-def _discovered(data: Path) -> tuple[list[_Source], list[Candidate]]:
-    """The collections of a folder, and its files that lie in none of them."""
+def _recognised_sources(data: Path) -> tuple[list[_Source], list[Candidate]]:
+    """Return the collections that a layout recognises in `data`, and the files that lie in none of them."""
     whole = Collection(as_text(data.name), data, walk(data))
     if not whole.files:
         raise SourceError(f"Expected X-ray collections in {data}.", received="a folder without files")
     sources = _sources_in(whole, "")
     if not sources:
-        raise _nothing_recognised(whole, data)
+        raise _not_recognised(whole, data)
     inside = tuple(f"{source.collection.folder.relative_to(data).as_posix()}/" for source in sources)
-    if inside == ("./",):
-        return sources, []
-    rest = Collection(LOOSE, data, tuple(file for file in whole.files if not file.startswith(inside)))
-    detail = f"in no collection that is recognised; {declared.FILE_NAME} can name it"
-    return sources, [rest.refused(file, "unknown-folder", detail) for file in rest.files]
+    rest = [] if inside == ("./",) else [file for file in whole.files if not file.startswith(inside)]
+    detail = f"in no collection that is recognised; {sources_toml.FILE_NAME} can name it"
+    return sources, _loose(data, rest, "unknown-folder", detail)
+
+
+def _loose(data: Path, files: Sequence[str], reason: str, detail: str) -> list[Candidate]:
+    collection = Collection(LOOSE, data, tuple(files))
+    return [collection.refused(file, reason, detail) for file in files]
 
 
 def _sources_in(collection: Collection, prefix: str) -> list[_Source]:
-    """The folder itself where a layout recognises it, else the collections in its folders.
+    """Return the folder itself if a layout recognises it, else the collections in its folders.
 
-    A table of DICOM files or a folder with a class's name says little beside a published layout further down.
+    The weak layouts (a table of DICOM files, folders named after classes) apply only if no published layout is further
+    down.
     """
     layout = _layout_of(collection)
     if layout is not None and layout not in _WEAK:
@@ -159,12 +162,12 @@ def _layout_of(collection: Collection) -> Layout | None:
     return next((layout for layout in LAYOUTS if layout.recognises(collection)), None)
 
 
-def _nothing_recognised(collection: Collection, data: Path) -> SourceError:
-    seen = sorted({file.partition("/")[0] + ("/" if "/" in file else "") for file in collection.files})
-    more = f" and {len(seen) - _SHOWN} more" if len(seen) > _SHOWN else ""
+def _not_recognised(collection: Collection, data: Path) -> SourceError:
+    entries = sorted({file.partition("/")[0] + ("/" if "/" in file else "") for file in collection.files})
+    more = f" and {len(entries) - _SHOWN} more" if len(entries) > _SHOWN else ""
     layouts = "; ".join(layout.expected for layout in LAYOUTS)
     return SourceError(
         f"{collection.folder}: expected a collection, or folders of collections, in one of these layouts: {layouts}.",
-        received=", ".join(as_text(name) for name in seen[:_SHOWN]) + more,
-        advice=f"Arrange the images so, or name folder and layout in {data / declared.FILE_NAME}.",
+        received=", ".join(as_text(name) for name in entries[:_SHOWN]) + more,
+        advice=f"Arrange the images accordingly, or name folder and layout in {data / sources_toml.FILE_NAME}.",
     )

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from cxr_platform.config import Profile, SelectionConfig, differences
 from cxr_platform.errors import ConfigError, ManifestInvalid
 from cxr_platform.intake.overrule import FILE_NAME, Overrule, read_overrule
-from cxr_platform.intake.sources import Found, find_candidates, mark_external
+from cxr_platform.intake.sources import Inventory, find_candidates, mark_external
 from cxr_platform.manifest.cache import DecodedCache, PixelReader, settings_key
 from cxr_platform.manifest.contact_sheets import write_contact_sheets
 from cxr_platform.manifest.decoding import DecodeTask, decode_new
@@ -107,7 +107,7 @@ def _keep_apart(data: Path, destination: Path) -> None:
 
 def _find(
     data: Path, overrule: Path | None, external: Collection[str], selection: SelectionConfig
-) -> tuple[Found, Overrule]:
+) -> tuple[Inventory, Overrule]:
     """The candidates, without the file of the lists that overrule them, and these lists."""
     with read_errors(data, remote_only=True):
         found = mark_external(find_candidates(data, selection), external)
@@ -122,7 +122,7 @@ def _find(
 @dataclass(frozen=True)
 class _Build:
     place: Place
-    found: Found
+    found: Inventory
     lists: Overrule
     profile: Profile
     progress: Progress

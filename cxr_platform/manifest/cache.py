@@ -36,8 +36,8 @@ from cxr_platform.storage.files import (
 
 DECODING_PACKAGES = ("imagehash", "numpy", "pillow", "pydicom", "scipy", "tensorflow-io")
 DECODING_MODULES = (
-    *("candidate", "codestream", "decode", "dicom", "dicom_grey", "dicom_pixels", "images", "grey", "letterbox"),
-    *("phash", "quality", "raster", "layouts/vocabulary"),
+    *("candidate", "codestream", "dicom", "dicom_pixels", "duplicates", "eligibility", "grey_image", "images"),
+    *("letterbox", "quality", "raster", "vocabulary"),
 )
 """Modules of `intake` on which pixels and measures depend: with any change of them everything is decoded again."""
 

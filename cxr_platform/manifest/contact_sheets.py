@@ -6,8 +6,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from cxr_platform.intake.candidate import REASONS
 from cxr_platform.intake.overrule import FILE_NAME, OVERRULABLE
-from cxr_platform.intake.reasons import REASONS
 from cxr_platform.manifest.cache import PixelReader
 from cxr_platform.manifest.selection import Excluded
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cxr_platform.intake.reasons import REASONS
+from cxr_platform.intake.candidate import REASONS
 from cxr_platform.labels import CLASSES
 from cxr_platform.manifest.folds import OUTSIDE
 from cxr_platform.manifest.frames import class_frame, column_frame, count_frame, excluded_frame, image_frame

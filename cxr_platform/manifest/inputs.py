@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator
 
 from cxr_platform.intake.candidate import Candidate
 from cxr_platform.intake.overrule import Overrule
-from cxr_platform.intake.sources import Found
+from cxr_platform.intake.sources import Inventory
 from cxr_platform.manifest.records import FileKey
 from cxr_platform.storage.files import read_errors
 
 
-def inputs_of(found: Found, lists: Overrule) -> dict[str, str]:
+def inputs_of(found: Inventory, lists: Overrule) -> dict[str, str]:
     """`files_hash` and `overrule_hash` of manifest.json, the same on every machine and at any time."""
     return {
         "files_hash": _hash(_told(candidate) for candidate in found.candidates),

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from cxr_platform.intake.duplicates import phash
 from cxr_platform.intake.images import ChestImage
-from cxr_platform.intake.phash import phash
 from cxr_platform.intake.quality import QualityMeasures
 
 

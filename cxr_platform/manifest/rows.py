@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from cxr_platform.config import Profile
-from cxr_platform.intake.sources import Found
+from cxr_platform.intake.sources import Inventory
 from cxr_platform.labels import CLASSES
 from cxr_platform.manifest.folds import OUTSIDE, assign_folds
 from cxr_platform.manifest.schema import SCHEMA_VERSION, manifest_schema, without_pixels
@@ -69,7 +69,7 @@ def _row(image: Taken, patient: str | None, group: str, folds: tuple[int, int]) 
     }
 
 
-def make_info(rows: pa.Table, choice: Choice, found: Found, profile: Profile) -> dict[str, Any]:
+def make_info(rows: pa.Table, choice: Choice, found: Inventory, profile: Profile) -> dict[str, Any]:
     """The content of manifest.json; no times and no paths of this machine, so that equal builds give equal files."""
     return {
         "schema_version": SCHEMA_VERSION,

@@ -10,7 +10,7 @@ from typing import NamedTuple, cast
 from cxr_platform.config import IntakeConfig, SelectionConfig
 from cxr_platform.errors import ConfigError, ManifestError
 from cxr_platform.intake.candidate import Candidate, Refusal
-from cxr_platform.intake.layouts.vocabulary import judge_view
+from cxr_platform.intake.eligibility import judge_view
 from cxr_platform.intake.overrule import OVERRULABLE, Overrule
 from cxr_platform.intake.quality import judge
 from cxr_platform.labels import CLASSES, PAPER_COUNTS

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cxr_platform.config import QualityConfig
+from cxr_platform.intake.candidate import REASONS
 from cxr_platform.intake.quality import QualityMeasures, judge
-from cxr_platform.intake.reasons import REASONS
 
 UNLIKE = "unlike-training-images"
 SENTENCES = {

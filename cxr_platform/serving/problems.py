@@ -75,7 +75,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "slow-upload": Kind(
             HTTPStatus.REQUEST_TIMEOUT, "The body did not arrive in time.", "Send it again over a faster line."
         ),
-        # the image (the codes are those of `intake.reasons`)
+        # the image (the codes are those of `intake.candidate`)
         "not-an-image": Kind(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             f"The content of the file is no {CONTAINERS} image, whatever its name says.",

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cxr_platform.config import IntakeConfig
 from cxr_platform.domain.operating_point import is_negative, is_positive
 from cxr_platform.intake.images import read_image
-from cxr_platform.intake.resize import resize_images
+from cxr_platform.intake.letterbox import resize_images
 from cxr_platform.monitoring.drift import Observation
 from cxr_platform.monitoring.reference import parse_reference
 from cxr_platform.registry.bundle import (

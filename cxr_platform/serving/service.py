@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr_platform.errors import ImageRefused
-from cxr_platform.intake.decode import sniff
+from cxr_platform.intake.images import sniff
 from cxr_platform.registry.bundle import Preprocessing
 from cxr_platform.serving.answers import explanation, screen_answer
 from cxr_platform.serving.champion_watcher import POLL_SECONDS, Follower

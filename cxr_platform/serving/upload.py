@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cxr_platform.intake.decode import sniff
+from cxr_platform.intake.images import sniff
 from cxr_platform.serving.problems import Problem
 
 PART = "file"

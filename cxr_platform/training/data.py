@@ -9,7 +9,7 @@ import pyarrow as pa
 from cxr_platform.config import Protocol
 from cxr_platform.domain.study import ManifestFacts
 from cxr_platform.errors import FoldError
-from cxr_platform.intake.resize import resize_images
+from cxr_platform.intake.letterbox import resize_images
 from cxr_platform.labels import class_index
 
 if TYPE_CHECKING:

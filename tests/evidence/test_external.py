@@ -14,7 +14,7 @@ from cxr_platform.errors import NotPossible
 from cxr_platform.evaluation.evidence_files import FILES
 from cxr_platform.evidence import external as module
 from cxr_platform.evidence.external import UnseenImages, external, score
-from cxr_platform.intake.resize import resize_images
+from cxr_platform.intake.letterbox import resize_images
 from tests.training.builders import tiny_profile
 
 STRATEGIES = ("scratch", "off-the-shelf")

@@ -4,24 +4,24 @@ import pytest
 from PIL import Image
 
 from cxr_platform.errors import ImageRefused
-from cxr_platform.intake.codestream import MOST_SCANS, MOST_SEGMENTS, FrameSize, check_scans, frame_size
+from cxr_platform.intake.codestream import MAX_SCANS, MAX_SEGMENTS, FrameSize, check_scans, frame_size
 from tests.intake.files import jpeg, ramp, saved, scan_bomb
 
 
 @pytest.mark.parametrize(("mode", "components"), [("L", 1), ("RGB", 3)])
 @pytest.mark.parametrize("container", ["JPEG", "JPEG2000"])
-def test_jpeg_and_jpeg_2000_say_their_size(container: str, mode: str, components: int) -> None:
+def test_frame_size_of_jpeg_and_jpeg_2000(container: str, mode: str, components: int) -> None:
     frame = saved(Image.fromarray(ramp(60, 80)).convert(mode), container)
     assert frame_size(frame) == FrameSize(width=80, height=60, components=components)
 
 
 @pytest.mark.parametrize("marker", [0xC3, 0xF7])
-def test_lossless_jpeg_and_jpeg_ls_say_their_size(marker: int) -> None:
+def test_frame_size_of_lossless_jpeg_and_jpeg_ls(marker: int) -> None:
     frame = b"\xff\xd8\xff\xff" + bytes([marker]) + struct.pack(">HBHHB", 11, 16, 60, 80, 1)
     assert frame_size(frame) == FrameSize(width=80, height=60, components=1)
 
 
-def test_a_thumbnail_in_a_metadata_segment_is_not_taken_for_the_frame() -> None:
+def test_a_thumbnail_in_a_metadata_segment_is_skipped() -> None:
     inner = jpeg(ramp(6, 8))
     outer = jpeg(ramp(60, 80))
     segment = b"\xff\xe5" + struct.pack(">H", len(inner) + 2) + inner
@@ -29,34 +29,34 @@ def test_a_thumbnail_in_a_metadata_segment_is_not_taken_for_the_frame() -> None:
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 3, 20, 92])
-def test_a_frame_that_is_cut_off_has_no_size(length: int) -> None:
+def test_a_truncated_frame_has_no_size(length: int) -> None:
     assert frame_size(jpeg(ramp())[:length]) is None
 
 
-def test_something_else_has_no_size() -> None:
+def test_another_format_has_no_size() -> None:
     assert frame_size(b"RIFF....WEBP") is None
 
 
-@pytest.mark.parametrize("scans", [6, MOST_SCANS])
-def test_as_many_scans_as_an_honest_writer_makes_pass(scans: int) -> None:
+@pytest.mark.parametrize("scans", [6, MAX_SCANS])
+def test_the_scans_of_ordinary_writers_are_accepted(scans: int) -> None:
     check_scans(scan_bomb(40, scans))
     check_scans(jpeg(ramp()))
 
 
-def test_more_scans_are_refused_however_small_the_file() -> None:
-    with pytest.raises(ImageRefused, match=f"more than {MOST_SCANS} scans") as refused:
-        check_scans(scan_bomb(40, MOST_SCANS + 1))
+def test_too_many_scans_are_refused_however_small_the_file() -> None:
+    with pytest.raises(ImageRefused, match=f"more than {MAX_SCANS} scans") as refused:
+        check_scans(scan_bomb(40, MAX_SCANS + 1))
     assert refused.value.reason == "undecodable"
 
 
-def test_what_looks_like_a_scan_in_metadata_or_behind_the_end_is_none() -> None:
+def test_scan_markers_in_metadata_or_behind_the_end_do_not_count() -> None:
     metadata = b"\xff\xe5" + struct.pack(">H", 2 + 4000) + b"\xff\xda\x00\x02" * 1000
     frame = jpeg(ramp())
     check_scans(frame[:2] + metadata + frame[2:] + b"\xff\xda\x00\x02" * 1000)
 
 
-@pytest.mark.parametrize("filling", [b"\xff\xfe\x00\x02" * MOST_SEGMENTS, b"\xff" * 2**17, bytes(2**17)])
-def test_a_header_of_nothing_is_refused(filling: bytes) -> None:
+@pytest.mark.parametrize("filling", [b"\xff\xfe\x00\x02" * MAX_SEGMENTS, b"\xff" * 2**17, bytes(2**17)])
+def test_a_header_of_fill_bytes_or_empty_segments_is_refused(filling: bytes) -> None:
     frame = jpeg(ramp())
     for hostile in (frame[:2] + filling + frame[2:], frame[:2] + filling):
         with pytest.raises(ImageRefused, match="undecodable"):

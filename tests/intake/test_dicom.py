@@ -9,9 +9,9 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from cxr_platform.config import DecodingConfig, IntakeConfig
 from cxr_platform.errors import ImageRefused
+from cxr_platform.intake.candidate import REASONS
 from cxr_platform.intake.dicom import decode_dicom
 from cxr_platform.intake.images import read_image
-from cxr_platform.intake.reasons import REASONS
 from tests.intake.files import dataset, dicom, jpeg_dataset, ramp
 
 CONFIG = DecodingConfig()
@@ -24,7 +24,7 @@ def _reason(data: bytes) -> str:
     return refused.value.reason
 
 
-def test_a_radiograph_comes_with_its_depth_photometric_view_and_patient() -> None:
+def test_a_radiograph_has_depth_photometric_interpretation_view_and_patient() -> None:
     image = decode_dicom(dicom(ramp().astype(np.uint16) * 16, BitsStored=12), CONFIG)
     assert image.values.shape == (60, 80)
     assert (image.container, image.bit_depth, image.color_mode) == ("DICOM", 12, "MONOCHROME2")
@@ -32,19 +32,19 @@ def test_a_radiograph_comes_with_its_depth_photometric_view_and_patient() -> Non
     assert (image.sex, image.age) == (None, None)
 
 
-def test_sex_and_age_of_the_header_come_along() -> None:
+def test_sex_and_age_come_from_the_header() -> None:
     image = read_image(dicom(ramp(), PatientSex="F", PatientAge="006M"), IntakeConfig())
     assert (image.sex, image.age) == ("F", 0.5)
 
 
-@pytest.mark.parametrize("nobody", ["", " ", "Anonymous", "ANONYMIZED", "anon", "Unknown", "NONE", "0", "0000"])
-def test_a_patient_id_that_names_nobody_is_none(nobody: str) -> None:
-    assert decode_dicom(dicom(ramp(), PatientID=nobody), CONFIG).patient is None
+@pytest.mark.parametrize("patient_id", ["", " ", "Anonymous", "ANONYMIZED", "anon", "Unknown", "NONE", "0", "0000"])
+def test_a_placeholder_is_not_a_patient(patient_id: str) -> None:
+    assert decode_dicom(dicom(ramp(), PatientID=patient_id), CONFIG).patient is None
 
 
-@pytest.mark.parametrize("somebody", ["ANON0042", "10", "P0"])
-def test_a_pseudonym_is_a_patient(somebody: str) -> None:
-    assert decode_dicom(dicom(ramp(), PatientID=somebody), CONFIG).patient == somebody
+@pytest.mark.parametrize("patient_id", ["ANON0042", "10", "P0"])
+def test_a_pseudonym_is_a_patient(patient_id: str) -> None:
+    assert decode_dicom(dicom(ramp(), PatientID=patient_id), CONFIG).patient == patient_id
 
 
 def test_an_object_without_preamble_and_meta_information_is_read() -> None:
@@ -56,7 +56,7 @@ def test_an_object_without_preamble_and_meta_information_is_read() -> None:
 
 
 @pytest.mark.parametrize("modality", ["CR", "DX", "DR", "RG", "OT", ""])
-def test_radiographs_of_every_modality_pass(modality: str) -> None:
+def test_modalities_of_radiographs_are_decoded(modality: str) -> None:
     decode_dicom(dicom(ramp(), Modality=modality), CONFIG)
 
 
@@ -66,7 +66,7 @@ def test_other_modalities_are_refused(modality: str) -> None:
 
 
 @pytest.mark.parametrize(("position", "passes"), [("PA", True), ("HFS", False)])
-def test_a_secondary_capture_is_a_radiograph_only_where_it_states_a_projection(position: str, passes: bool) -> None:
+def test_a_secondary_capture_is_a_radiograph_only_with_a_projection(position: str, passes: bool) -> None:
     image = dicom(ramp(), Modality="CT", SOPClassUID=SECONDARY_CAPTURE, ViewPosition="", PatientPosition=position)
     if passes:
         assert decode_dicom(image, CONFIG).view == "PA"
@@ -101,20 +101,20 @@ def test_a_header_of_too_many_pixels_is_refused_before_any_is_decoded() -> None:
         {"RescaleSlope": "1e999", "RescaleIntercept": 0},
     ],
 )
-def test_a_header_that_describes_no_image_is_undecodable(fault: dict[str, object]) -> None:
+def test_an_inconsistent_header_is_undecodable(fault: dict[str, object]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         image = dicom(ramp(), **fault)
     assert _reason(image) == "undecodable"
 
 
-def test_a_deflated_object_is_refused_and_not_inflated() -> None:
+def test_a_deflated_object_is_refused() -> None:
     image = dataset(ramp())
     image.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     assert _reason(dicom(image)) == "undecodable"
 
 
-def test_irregular_values_do_not_warn_and_leave_the_filters_of_warnings_alone() -> None:
+def test_irregular_values_do_not_warn_or_change_the_warning_filters() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         image = dicom(ramp(), PatientID="P" * 200, StudyDate="20-20")
@@ -144,7 +144,7 @@ def test_every_file_that_pydicom_ships_is_decoded_or_refused_with_a_reason() -> 
 
 
 @pytest.mark.real
-def test_all_eight_real_dicom_images_decode_and_the_one_relabelled_monochrome1_is_the_inverse_of_its_twin(
+def test_real_dicom_images_decode_and_a_relabelled_one_is_the_inverse_of_its_twin(
     real_data: Path,
 ) -> None:
     folder = real_data / "originals/dicom"

@@ -1,15 +1,17 @@
+import io
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 from pydicom.encaps import encapsulate
-from pydicom.uid import JPEG2000Lossless, RLELossless
+from pydicom.sequence import Sequence
+from pydicom.uid import ImplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
 from cxr_platform.config import DecodingConfig
 from cxr_platform.errors import ImageRefused
 from cxr_platform.intake.dicom import decode_dicom
-from cxr_platform.intake.dicom_pixels import stored_values
+from cxr_platform.intake.dicom_pixels import stored_values, to_grey
 from tests.intake.files import dataset, dicom, jpeg, jpeg_dataset, ramp, saved, scan_bomb
 
 RANDOM = np.random.default_rng(0)
@@ -26,7 +28,7 @@ def _refusal(image: Dataset) -> ImageRefused:
     [("u1", 8, 0, 256), ("u2", 12, 0, 4096), ("u2", 16, 0, 65536), ("i2", 12, -2048, 2048), ("i2", 16, -32768, 32768)],
 )
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
-def test_stored_values_come_back_exactly_whatever_their_sign_and_label(
+def test_stored_values_are_exact_whatever_their_sign_and_photometric_interpretation(
     kind: str, stored: int, low: int, high: int, photometric: str
 ) -> None:
     values = RANDOM.integers(low, high, (31, 21)).astype(kind)
@@ -65,7 +67,7 @@ def test_lossless_compression_loses_nothing(syntax: str) -> None:
     np.testing.assert_array_equal(stored_values(image), values)
 
 
-def test_pixel_data_that_are_too_short_are_refused_and_not_read_past_their_end() -> None:
+def test_pixel_data_that_are_too_short_are_refused() -> None:
     image = dataset(np.zeros((64, 64), np.uint16))
     image.PixelData = image.PixelData[:-10]
     assert "8,182 bytes of pixel data, the header asks for 8,192" in _refusal(image).detail
@@ -100,9 +102,132 @@ def test_big_endian_data_are_read() -> None:
     np.testing.assert_array_equal(stored_values(image), values)
 
 
-def test_many_threads_read_the_same() -> None:
+def test_threads_decode_the_same_values() -> None:
     image = dicom(jpeg_dataset(ramp(200, 300)))
     alone = decode_dicom(image, DecodingConfig()).values
     with ThreadPoolExecutor(8) as pool:
         for decoded in pool.map(lambda _: decode_dicom(image, DecodingConfig()), range(24)):
             np.testing.assert_array_equal(decoded.values, alone)
+
+
+CONFIG = DecodingConfig(percentile_low=0, percentile_high=100)
+STORED = np.array([[0, 1000, 2000, 3000, 4000]], np.uint16)
+
+
+def _grey(stored: np.ndarray = STORED, **attributes: object) -> np.ndarray:
+    return to_grey(stored.astype(np.float32), dataset(stored, **{"BitsStored": 12, **attributes}), CONFIG)[0]
+
+
+def _lut(descriptor: list[int], table: list[int]) -> Sequence:
+    item = Dataset()
+    item.add_new("LUTDescriptor", "US", descriptor)
+    item.add_new("LUTData", "US", table)
+    return Sequence([item])
+
+
+def test_twelve_bits_without_a_window_get_the_percentile_window() -> None:
+    np.testing.assert_allclose(_grey(), [0, 63.75, 127.5, 191.25, 255])
+
+
+def test_a_linear_window_is_that_of_the_standard() -> None:
+    """PS3.3 C.11.2.1.2.1: ((x − (c − 0.5)) / (w − 1) + 0.5), clipped."""
+    expected = np.clip((STORED[0] - 1999.5) / 1999 + 0.5, 0, 1) * 255
+    np.testing.assert_allclose(_grey(WindowCenter=2000, WindowWidth=2000), expected, atol=1e-3)
+
+
+def test_a_sigmoid_window_is_that_of_the_standard() -> None:
+    expected = 255 / (1 + np.exp(-4 * (STORED[0] - 2000.0) / 2000))
+    grey = _grey(WindowCenter=2000, WindowWidth=2000, VOILUTFunction="SIGMOID")
+    np.testing.assert_allclose(grey, expected, atol=1e-3)
+
+
+def test_the_first_of_several_windows_is_used() -> None:
+    several = _grey(WindowCenter=[2000, 100], WindowWidth=[2000, 50])
+    np.testing.assert_array_equal(several, _grey(WindowCenter=2000, WindowWidth=2000))
+
+
+@pytest.mark.parametrize(
+    "broken", [{"WindowWidth": 0, "WindowCenter": 5}, {"WindowWidth": 300}, {"WindowWidth": -4, "WindowCenter": 5}]
+)
+def test_an_invalid_window_is_ignored(broken: dict[str, int]) -> None:
+    np.testing.assert_array_equal(_grey(**broken), _grey())
+
+
+def test_the_window_is_in_units_after_rescaling() -> None:
+    rescaled = _grey(RescaleSlope=2, RescaleIntercept=-1000, WindowCenter=3000, WindowWidth=4001)
+    np.testing.assert_allclose(rescaled, np.clip((STORED[0] * 2.0 - 1000 - 2999.5) / 4000 + 0.5, 0, 1) * 255, atol=1e-3)
+
+
+def test_a_negative_slope_inverts() -> None:
+    np.testing.assert_allclose(_grey(RescaleSlope=-1, RescaleIntercept=4095), _grey()[::-1])
+    window = {"WindowCenter": 2096, "WindowWidth": 3001, "RescaleSlope": -1, "RescaleIntercept": 4095}
+    assert (np.diff(_grey(**window)) < 0).any()
+
+
+def test_monochrome1_is_the_inverse_of_monochrome2() -> None:
+    np.testing.assert_allclose(_grey(PhotometricInterpretation="MONOCHROME1"), 255 - _grey())
+    window = {"WindowCenter": 2000, "WindowWidth": 3000}
+    np.testing.assert_allclose(_grey(PhotometricInterpretation="MONOCHROME1", **window), 255 - _grey(**window))
+
+
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_a_voi_lut_of_any_bit_depth_takes_precedence_over_a_window(bits: int) -> None:
+    table = (np.sqrt(np.arange(4096) / 4095) * (2**bits - 1)).astype(int).tolist()
+    grey = _grey(VOILUTSequence=_lut([4096, 0, bits], table), WindowCenter=9, WindowWidth=3)
+    np.testing.assert_allclose(grey, np.sqrt(STORED[0] / 4095) * 255, atol=1.5)
+
+
+def test_values_outside_a_voi_lut_get_its_first_or_last_entry() -> None:
+    np.testing.assert_array_equal(_grey(VOILUTSequence=_lut([3, 1999, 16], [10, 20, 30])), [0, 0, 127.5, 255, 255])
+
+
+def test_a_voi_lut_shorter_than_its_descriptor_is_ignored() -> None:
+    np.testing.assert_array_equal(_grey(VOILUTSequence=_lut([4096, 0, 16], [1, 2, 3])), _grey())
+
+
+def test_a_modality_lut_is_applied() -> None:
+    falling = list(range(4095, -1, -1))
+    np.testing.assert_allclose(_grey(ModalityLUTSequence=_lut([4096, 0, 16], falling)), _grey()[::-1])
+
+
+def test_eight_bits_without_a_window_are_not_rescaled() -> None:
+    stored = np.array([[10, 100, 200]], np.uint8)
+    np.testing.assert_array_equal(_grey(stored, BitsStored=8), [10, 100, 200])
+    np.testing.assert_array_equal(_grey(stored.view(np.int8), BitsStored=8), [138, 228, 72])
+
+
+def test_colour_becomes_grey_by_luma_at_its_own_depth() -> None:
+    red = np.zeros((1, 1, 3), np.uint16)
+    red[..., 0] = 65535
+    assert _grey(red, BitsStored=16)[0] == pytest.approx(0.299 * 255, abs=1e-3)
+
+
+def test_palette_indices_become_the_luma_of_their_colours() -> None:
+    colours = {"Red": [0, 65535], "Green": [0, 65535], "Blue": [0, 0]}
+    image = dataset(np.array([[0, 1]], np.uint8), PhotometricInterpretation="PALETTE COLOR")
+    for colour, table in colours.items():
+        image.add_new(f"{colour}PaletteColorLookupTableDescriptor", "US", [2, 0, 16])
+        image.add_new(f"{colour}PaletteColorLookupTableData", "OW", np.array(table, "<u2").tobytes())
+    np.testing.assert_allclose(to_grey(np.array([[0.0, 1.0]]), image, CONFIG)[0], [0, 0.886 * 255], atol=0.01)
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_padding_is_black_and_does_not_count_for_the_percentiles(photometric: str) -> None:
+    padded = np.array([[0, 1000, 2000, 3000]], np.uint16)
+    attributes = {"PhotometricInterpretation": photometric, "PixelPaddingValue": 0}
+    image = _grey(padded[:, 1:], PhotometricInterpretation=photometric)
+    np.testing.assert_allclose(_grey(padded, **attributes), [0, *image])
+
+
+def test_padding_of_implicit_signed_data_is_recognised() -> None:
+    image = dataset(np.array([[-2000, 0, 1000, 2000]], np.int16), BitsStored=16)
+    image.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    image.add_new("PixelPaddingValue", "SS", -2000)
+    read = dcmread(io.BytesIO(dicom(image)))
+    np.testing.assert_allclose(to_grey(read.pixel_array.astype(np.float32), read, CONFIG), [[0, 0, 127.5, 255]])
+
+
+def test_padding_may_be_a_range_but_never_the_whole_image() -> None:
+    attributes = {"PixelPaddingValue": 4000, "PixelPaddingRangeLimit": 3000}
+    np.testing.assert_allclose(_grey(**attributes), [0, 127.5, 255, 0, 0])
+    np.testing.assert_array_equal(_grey(PixelPaddingValue=0, PixelPaddingRangeLimit=4000), _grey())

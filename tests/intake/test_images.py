@@ -1,16 +1,20 @@
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
 
 from cxr_platform.config import DecodingConfig, IntakeConfig
 from cxr_platform.errors import ImageRefused
-from cxr_platform.intake.images import read_image
+from cxr_platform.intake.candidate import REASONS
+from cxr_platform.intake.images import decode, read_image, sniff
 from cxr_platform.intake.quality import measure
-from tests.intake.files import dicom, jpeg, png, ramp, thorax
+from tests.intake.files import dicom, jpeg, jpeg_dataset, png, ramp, saved, thorax
 
 CONFIG = IntakeConfig()
 
 
-def test_an_image_is_letterboxed_and_described() -> None:
+def test_read_image_letterboxes_and_describes_the_image() -> None:
     image = read_image(png(ramp(60, 80)), CONFIG)
     assert image.pixels.shape == (200, 200)
     assert image.pixels.dtype == np.uint8
@@ -19,13 +23,13 @@ def test_an_image_is_letterboxed_and_described() -> None:
     assert (image.view, image.patient) == (None, None)
 
 
-def test_mean_and_deviation_leave_the_padding_out() -> None:
+def test_mean_and_deviation_ignore_the_padding() -> None:
     image = read_image(png(np.full((50, 100), 128, np.uint8)), CONFIG)
     assert image.mean == pytest.approx(128 / 255)
     assert image.std == 0
 
 
-def test_the_quality_is_that_of_the_image_without_its_padding() -> None:
+def test_quality_is_measured_without_the_padding() -> None:
     image = read_image(png(ramp(60, 80)), CONFIG)
     assert image.quality == measure(image.pixels[25:175], 80, 60)
 
@@ -36,15 +40,88 @@ def test_png_jpeg_and_dicom_of_one_image_give_the_same_pixels() -> None:
     assert np.abs(from_png.astype(int) - from_jpeg).max() <= 8
 
 
-def test_the_size_is_that_of_the_profile() -> None:
+def test_the_profile_sets_the_size() -> None:
     image = read_image(png(thorax()), IntakeConfig(decoding=DecodingConfig(image_size=64)))
     assert image.pixels.shape == (64, 64)
 
 
-def test_a_poor_image_is_read_all_the_same_because_judging_is_another_step() -> None:
+def test_a_poor_image_is_read_because_quality_is_judged_later() -> None:
     assert read_image(png(np.zeros((20, 90), np.uint8)), CONFIG).quality.contrast == 0
 
 
-def test_what_is_no_image_is_refused() -> None:
+def test_a_file_that_is_not_an_image_is_refused() -> None:
     with pytest.raises(ImageRefused, match="not-an-image"):
         read_image(b"notes", CONFIG)
+
+
+DECODING = DecodingConfig()
+DICOM = dicom(ramp())
+SEEDS = (
+    png(ramp()),
+    png(Image.fromarray(ramp()).convert("P")),
+    jpeg(ramp()),
+    DICOM,
+    DICOM[132:],
+    dicom(jpeg_dataset(ramp(), PhotometricInterpretation="MONOCHROME1")),
+)
+
+
+def _reason(data: bytes, config: DecodingConfig = DECODING) -> str:
+    with pytest.raises(ImageRefused) as refused:
+        decode(data, config)
+    return refused.value.reason
+
+
+@pytest.mark.parametrize(
+    ("data", "container"),
+    [(png(ramp()), "PNG"), (jpeg(ramp()), "JPEG"), (DICOM, "DICOM"), (DICOM[132:], "DICOM")],
+)
+def test_the_content_decides_the_container(data: bytes, container: str) -> None:
+    assert sniff(data) == container
+    assert decode(data, DECODING).container == container
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x89",
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:0",
+        b"\x00\x00\x00\x01Bud1\x00\x00 \x00\x00\x00",
+        b"<html><body>404</body></html>",
+        b"\x02\x00",
+        *(saved(ramp(), container) for container in ("GIF", "BMP", "TIFF", "WEBP", "JPEG2000")),
+    ],
+    ids=lambda data: repr(data[:8]),
+)
+def test_other_content_is_not_an_image(data: bytes) -> None:
+    assert _reason(data) == "not-an-image"
+
+
+def test_more_bytes_than_the_limit_are_too_large_whatever_the_content() -> None:
+    assert _reason(b"text" * 10, DecodingConfig(max_bytes=39)) == "too-large"
+    assert _reason(png(ramp()), DecodingConfig(max_bytes=39)) == "too-large"
+
+
+@pytest.mark.parametrize("data", [png(ramp()), jpeg(ramp()), DICOM])
+def test_more_pixels_than_the_limit_are_too_large_in_every_container(data: bytes) -> None:
+    assert _reason(data, DecodingConfig(max_pixels=60 * 80 - 1)) == "too-large"
+
+
+@settings(max_examples=300, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@given(
+    seed=st.sampled_from(SEEDS),
+    cut=st.floats(0.01, 1) | st.just(1.0),
+    changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=8),
+)
+def test_a_damaged_file_is_decoded_or_refused_with_a_reason(
+    seed: bytes, cut: float, changes: list[tuple[float, int]]
+) -> None:
+    data = bytearray(seed[: max(1, int(len(seed) * cut))])
+    for place, value in changes:
+        data[int(len(data) * place**3)] = value  # more of them in the headers
+    try:
+        outcome = str(decode(bytes(data), DECODING).values.ndim)
+    except ImageRefused as refused:
+        outcome = refused.reason
+    assert outcome in {"2", *REASONS}

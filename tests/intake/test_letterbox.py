@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cxr_platform.intake.letterbox import letterbox
+from cxr_platform.intake.letterbox import letterbox, resize_images
 
 
 @pytest.mark.parametrize(
@@ -18,12 +18,12 @@ def test_the_aspect_is_kept_and_the_image_is_centred_on_black(shape: tuple[int, 
     assert result.padding_fraction == pytest.approx((result.pixels == 0).mean())
 
 
-def test_an_odd_rest_of_padding_is_at_the_bottom() -> None:
+def test_the_larger_part_of_odd_padding_is_at_the_bottom() -> None:
     assert letterbox(np.zeros((99, 200), np.uint8), 200).box == (0, 50, 200, 149)
 
 
 @pytest.mark.parametrize("side", [601, 900, 2000])
-def test_detail_finer_than_a_pixel_averages_out_and_does_not_alias(side: int) -> None:
+def test_detail_finer_than_a_pixel_does_not_alias(side: int) -> None:
     stripes = np.zeros((side, side), np.uint8)
     stripes[:, ::2] = 254
     inner = letterbox(stripes, 200).pixels[5:-5, 5:-5]
@@ -46,12 +46,23 @@ def test_overshoot_at_an_edge_is_clipped_not_wrapped() -> None:
     assert result.pixels[:, 110:].min() > 200
 
 
-def test_float_and_byte_values_come_to_the_same() -> None:
+def test_float_and_byte_values_give_the_same_pixels() -> None:
     image = np.random.default_rng(0).integers(0, 256, (317, 211), dtype=np.uint8)
     difference = letterbox(image, 200).pixels.astype(int) - letterbox(image.astype(np.float32), 200).pixels
     assert np.abs(difference).max() <= 1
 
 
-def test_an_image_of_one_row_still_gives_a_square() -> None:
+def test_an_image_of_one_row_becomes_a_square() -> None:
     result = letterbox(np.full((1, 1000), 9, np.uint8), 200)
     assert result.content.shape == (1, 200)
+
+
+def test_down_sampling_averages_instead_of_skipping_pixels() -> None:
+    stripes = np.tile(np.array([0, 255], "uint8"), (1, 200, 100))
+    small = resize_images(stripes, 50)
+    assert abs(small[0, 10:40, 10:40].astype(int) - 127).max() < 12
+
+
+def test_images_of_the_right_size_are_left_alone() -> None:
+    images = np.zeros((2, 50, 50), "uint8")
+    assert resize_images(images, 50) is images

@@ -7,9 +7,9 @@ import pytest
 from scipy.ndimage import maximum_filter, minimum_filter
 
 from cxr_platform.config import IntakeConfig, QualityConfig
+from cxr_platform.intake.candidate import REASONS
 from cxr_platform.intake.images import read_image
 from cxr_platform.intake.quality import QualityMeasures, judge, measure
-from cxr_platform.intake.reasons import REASONS
 from tests.intake.files import thorax
 
 GOOD = QualityMeasures(side=1000, aspect=1.2, contrast=0.7, std=0.2, flat_fraction=0.1, uprightness=0.8)
@@ -27,7 +27,7 @@ def test_side_and_aspect_are_those_of_the_stored_image() -> None:
     assert (measures.side, measures.aspect) == (2000, 1.5)
 
 
-def test_flat_is_where_the_neighbourhood_spans_at_most_3_levels() -> None:
+def test_flat_pixels_have_a_neighbourhood_of_at_most_3_levels() -> None:
     content = np.random.default_rng(0).integers(0, 256, (100, 100), dtype=np.uint8)
     content[:, :50] = np.where(np.arange(50) % 2, 100, 103)
     assert measure(content, 100, 100).flat_fraction == pytest.approx(0.48, abs=0.005)
@@ -35,7 +35,7 @@ def test_flat_is_where_the_neighbourhood_spans_at_most_3_levels() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 200), (200, 1), (3, 4), (77, 200), (200, 157)])
 @pytest.mark.parametrize("levels", [4, 6, 256])
-def test_flat_is_what_the_filters_of_scipy_find(shape: tuple[int, int], levels: int) -> None:
+def test_flat_fraction_equals_that_of_the_filters_of_scipy(shape: tuple[int, int], levels: int) -> None:
     """To the bit: manifests hold it. The image is part of a letterbox, and its rows do not follow one another."""
     box = np.random.default_rng(levels).integers(0, levels, (200, 200), dtype=np.uint8)
     content = box[: shape[0], 200 - shape[1] :]
@@ -43,7 +43,7 @@ def test_flat_is_what_the_filters_of_scipy_find(shape: tuple[int, int], levels: 
     assert measure(content, 200, 200).flat_fraction == float((spans <= 3).mean())
 
 
-def test_a_thorax_is_upright_and_lying_it_is_not() -> None:
+def test_uprightness_separates_a_thorax_from_one_on_its_side() -> None:
     upright, lying = measure(thorax(), 9, 9), measure(np.ascontiguousarray(thorax().T), 9, 9)
     assert upright.uprightness > 0.5
     assert lying.uprightness == pytest.approx(-upright.uprightness, abs=0.01)
@@ -72,7 +72,7 @@ def test_a_good_image_passes() -> None:
         ({"uprightness": -0.6}, "not-upright"),
     ],
 )
-def test_each_limit_has_its_reason_and_the_detail_gives_the_figure(change: dict[str, float], reason: str) -> None:
+def test_each_limit_has_its_reason_and_the_detail_gives_the_value(change: dict[str, float], reason: str) -> None:
     refusal = judge(replace(GOOD, **change), QualityConfig())
     assert refusal is not None
     assert refusal.reason == reason
@@ -91,7 +91,7 @@ def _refusals(files: list[Path]) -> list[str | None]:
 
 
 @pytest.mark.real
-def test_real_images_on_their_side_and_real_images_of_64_pixels_are_found(real_data: Path) -> None:
+def test_real_images_on_their_side_or_of_64_pixels_are_refused(real_data: Path) -> None:
     lying = sorted((real_data / "extras/nih_rotated90/images").glob("*.png"))
     small = sorted((real_data / "extras/nih_lowres_64px/images").glob("*.png"))[:20]
     assert _refusals(lying) == ["not-upright"] * 16
@@ -99,7 +99,7 @@ def test_real_images_on_their_side_and_real_images_of_64_pixels_are_found(real_d
 
 
 @pytest.mark.real
-def test_of_real_frontal_images_fewer_than_3_in_100_are_excluded(real_data: Path) -> None:
+def test_fewer_than_3_in_100_real_frontal_images_are_excluded(real_data: Path) -> None:
     kermany, effusion = "chest_xray/train", "pleural-effusion-detection/dataset/train_test/effusion"
     folders = (f"{kermany}/NORMAL", f"{kermany}/PNEUMONIA", effusion)
     sample = chain.from_iterable(islice(sorted((real_data / "sources" / f).iterdir()), 0, None, 15) for f in folders)

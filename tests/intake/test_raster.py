@@ -27,7 +27,7 @@ def test_a_one_bit_png_is_black_and_white() -> None:
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
-def test_a_jpeg_is_bright_where_the_image_is_bright(mode: str) -> None:
+def test_a_jpeg_of_every_mode_gives_the_grey_of_the_image(mode: str) -> None:
     image = decode_raster(jpeg(Image.fromarray(ramp()).convert("RGB").convert(mode)), "JPEG", CONFIG)
     assert np.abs(image.values.astype(int) - ramp()).max() <= 3
     assert (image.color_mode, image.bit_depth) == (mode, 8)
@@ -39,7 +39,7 @@ def test_colour_becomes_grey_by_luma() -> None:
     assert decode_raster(png(red), "PNG", CONFIG).values[0, 0] == 76
 
 
-def test_what_is_transparent_is_black_and_half_transparent_is_half_as_bright() -> None:
+def test_alpha_is_composited_on_black() -> None:
     white = np.full((4, 3, 4), 255, np.uint8)
     white[:, :, 3] = [0, 128, 255]
     np.testing.assert_array_equal(decode_raster(png(white), "PNG", CONFIG).values[0], [0, 128, 255])
@@ -70,7 +70,7 @@ def test_the_exif_orientation_turns_the_image_upright() -> None:
 
 @pytest.mark.parametrize("side", [8_000, 9_800, 30_000])
 def test_too_many_pixels_in_the_header_are_refused_before_any_is_decoded(side: int) -> None:
-    """There are no pixels to decode: whoever tried would say undecodable."""
+    """The file has no pixels: decoding it would be refused as undecodable."""
     header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", b""), (b"IEND", b"")]
     body = b"".join(struct.pack(">I", len(d)) + t + d + struct.pack(">I", zlib.crc32(t + d)) for t, d in chunks)
@@ -90,12 +90,12 @@ def test_a_truncated_file_is_undecodable(data: bytes, container: str, share: flo
     assert refused.value.reason == "undecodable"
 
 
-def test_the_other_container_is_not_tried() -> None:
+def test_a_png_is_not_decoded_as_jpeg() -> None:
     with pytest.raises(ImageRefused, match="undecodable"):
         decode_raster(png(ramp()), "JPEG", CONFIG)
 
 
-def test_a_jpeg_of_very_many_scans_is_refused_before_it_is_decoded() -> None:
+def test_a_jpeg_with_too_many_scans_is_refused_before_decoding() -> None:
     with pytest.raises(ImageRefused, match="scans") as refused:
         decode_raster(scan_bomb(40, 300), "JPEG", CONFIG)
     assert refused.value.reason == "undecodable"

@@ -7,7 +7,7 @@ import pytest
 from upath import UPath
 
 from cxr_platform.errors import ConfigError, FoldError, ManifestInvalid, StorageError
-from cxr_platform.intake.sources import Found
+from cxr_platform.intake.sources import Inventory
 from cxr_platform.labels import CLASSES
 from cxr_platform.manifest import validate
 from cxr_platform.manifest.build import build_manifest, differing_settings, is_current
@@ -215,10 +215,10 @@ def test_a_manifest_within_a_source_elsewhere_is_refused(copy: tuple[Path, Path]
 
 def test_a_synthetic_source_that_is_external_makes_the_manifest_synthetic(built: Manifest) -> None:
     rows = built.table()
-    found = Found([], synthetic_sources=frozenset({"cohen"}))
+    found = Inventory([], synthetic_sources=frozenset({"cohen"}))
     info = make_info(rows, Choice([], [], [], [], []), found, profile())
     assert (info["synthetic"], info["found"]) == (True, 0)
-    assert not make_info(rows, Choice([], [], [], [], []), Found([]), profile())["synthetic"]
+    assert not make_info(rows, Choice([], [], [], [], []), Inventory([]), profile())["synthetic"]
 
 
 def test_a_disk_that_is_full_while_images_are_written_is_told(

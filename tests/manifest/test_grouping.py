@@ -7,10 +7,9 @@ import pytest
 
 from cxr_platform.config import SelectionConfig
 from cxr_platform.errors import StorageError
-from cxr_platform.intake.duplicates import hamming
+from cxr_platform.intake.duplicates import hamming, phash
 from cxr_platform.intake.letterbox import letterbox
 from cxr_platform.intake.phantoms.image import ImageKey, draw_image
-from cxr_platform.intake.phash import phash
 from cxr_platform.manifest import grouping
 from cxr_platform.manifest.cache import DecodedCache, PixelReader
 from cxr_platform.manifest.grouping import group_images, near_duplicates

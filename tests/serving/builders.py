@@ -86,7 +86,7 @@ def filler(seed: int = 0, weights: bytes = b"weights", **changes: Any) -> Fill:
 
 
 def write_reference(path: Path, content: bytes) -> None:
-    from cxr_platform.intake.resize import resize_images
+    from cxr_platform.intake.letterbox import resize_images
 
     images = resize_images(np.stack([image(seed) for seed in range(IMAGES)]), SIZE)
     _, features = open_session(content, 1).run(["logits", "features"], {"images": images})

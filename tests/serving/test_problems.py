@@ -3,7 +3,7 @@ import json
 import pytest
 
 from cxr_platform.errors import ImageRefused
-from cxr_platform.intake.reasons import REASONS
+from cxr_platform.intake.candidate import REASONS
 from cxr_platform.serving.problems import KINDS, Problem, problem_of_image, problem_of_status
 
 

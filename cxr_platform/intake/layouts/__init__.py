@@ -1,1 +1,1 @@
-"""One module a published layout."""
+"""Layouts in which collections are published, one module per layout."""

@@ -1,4 +1,4 @@
-"""One folder of images as a layout sees it, and what a layout makes of it."""
+"""One folder of images with its files, and the interface of a layout that reads it."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +19,7 @@ class Collection:
     """A folder and every file in it.
 
     `files` are POSIX paths relative to `folder`. `labels` (folder name → class), `label` (one class for every file) and
-    `table` (a CSV, in the folder or elsewhere) are what a sources.toml adds.
+    `table` (a CSV, in the folder or elsewhere) come from a sources.toml.
     """
 
     name: str
@@ -32,31 +32,31 @@ class Collection:
 
     @cached_property
     def root_files(self) -> frozenset[str]:
-        """The files that lie directly in the folder."""
+        """The files directly in the folder."""
         return frozenset(file for file in self.files if "/" not in file)
 
     @cached_property
     def folders(self) -> frozenset[str]:
-        """Every folder that holds a file at any depth, relative, without the collection's own."""
+        """Every folder below the collection's own that holds a file at any depth, as a relative path."""
         leaves = {PurePosixPath(folder) for folder in {file.rpartition("/")[0] for file in self.files}}
         return frozenset(str(p) for leaf in leaves for p in (leaf, *leaf.parents) if p.name)
 
     def source_path(self, file: str) -> str:
-        """`SOURCE/relative/path`."""
+        """Return `SOURCE/relative/path` of a file."""
         return f"{self.name}/{as_text(file)}"
 
-    def candidate(self, file: str, **told: Any) -> Candidate:
-        """The `Candidate` of one of `files`; `told` are the further fields."""
-        return Candidate(self.name, self.folder / file, self.source_path(file), role=self.role, **told)
+    def candidate(self, file: str, **fields: Any) -> Candidate:
+        """Return the `Candidate` of one of `files`, with its further `fields`."""
+        return Candidate(self.name, self.folder / file, self.source_path(file), role=self.role, **fields)
 
     def refused(self, file: str, reason: str, detail: str) -> Candidate:
-        """The `Candidate` of a file of which the collection says nothing but that it does not take part."""
+        """Return the `Candidate` of a file that is excluded and about which the collection states nothing else."""
         return self.candidate(file, refusal=Refusal(reason, detail))
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What a layout found: one candidate a file that is no table, the tables, and the rows without a file."""
+    """Result of a layout: a candidate per file that is not a table, the tables, and the number of rows without a file."""
 
     candidates: list[Candidate]
     tables: list[str] = field(default_factory=list)
@@ -67,8 +67,8 @@ class Reading:
 class Layout:
     """A way in which collections are published.
 
-    `expected` is the sentence that an error shows. `recognises` looks at names only; `read` opens the tables, never an
-    image, and raises `SourceError` for a table that is not as published.
+    `expected` describes it in an error. `recognises` looks at names only. `read` opens the tables, never an image, and
+    raises `SourceError` for a table that is not as published. `synthetic` says that its images are drawn by a program.
     """
 
     name: str
@@ -79,25 +79,24 @@ class Layout:
 
 
 def as_text(name: str) -> str:
-    """A file's name with bytes that are no UTF-8 spelled out (`\\xe9`), since Parquet stores UTF-8 only."""
+    """Return a file name with bytes that are not UTF-8 escaped (`\\xe9`), because Parquet stores UTF-8 only."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def walk(folder: Path) -> tuple[str, ...]:
-    """Every file under `folder` as a sorted relative POSIX path, without what lies in `.git` folders.
+    """Return every file under `folder` as a sorted relative POSIX path, without `.git` folders.
 
-    Links are followed, except to a folder that contains the link. A link to nothing counts as a file, so that its
-    absence is reported and not overlooked. Raises `SourceError` for a folder that cannot be listed.
+    Links are followed, except to a folder that contains the link. A broken link counts as a file, so that it is reported
+    and not overlooked. Raises `SourceError` for a folder that cannot be listed.
     """
-    found = _listed(folder) if is_remote(folder) else _walk(str(folder), "", ())
-    return tuple(sorted(found))
+    return tuple(sorted(_walk_store(folder) if is_remote(folder) else _walk(str(folder), "", ())))
 
 
-def _listed(folder: Path) -> Iterator[str]:
+def _walk_store(folder: Path) -> Iterator[str]:
     try:
         yield from (name for name in file_names(folder) if ".git" not in name.split("/")[:-1])
     except OSError as error:
-        raise _not_listed(str(folder), error) from error
+        raise _cannot_list(str(folder), error) from error
 
 
 def _walk(folder: str, prefix: str, ancestors: tuple[tuple[int, int], ...]) -> Iterator[str]:
@@ -114,14 +113,14 @@ def _walk(folder: str, prefix: str, ancestors: tuple[tuple[int, int], ...]) -> I
                 elif _is_file(entry):
                     yield prefix + entry.name
     except OSError as error:
-        raise _not_listed(folder, error) from error
+        raise _cannot_list(folder, error) from error
 
 
-def _not_listed(folder: str, error: OSError) -> SourceError:
+def _cannot_list(folder: str, error: OSError) -> SourceError:
     return SourceError(
         f"Expected a folder that can be listed at {folder}.",
         received=error.strerror or error,
-        advice="Correct its permissions or remove it from DATA.",
+        advice="Correct its permissions or move it out of the data folder.",
     )
 
 
@@ -133,7 +132,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:
-    """A regular file, or a link that leads nowhere; sockets, devices and links to them are neither."""
+    """Return True for a regular file or a broken link; sockets, devices and links to them are neither."""
     try:
         return entry.is_file() or not os.path.exists(entry.path)  # noqa: PTH110 - see `_walk`
     except OSError:

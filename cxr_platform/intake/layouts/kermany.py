@@ -1,15 +1,15 @@
 """Kermany's chest_xray: `{train,test,val}/{NORMAL,PNEUMONIA}/*.jpeg`, images of children, without a table.
 
-The published archive holds all of it a second time, in `chest_xray/`, and `__MACOSX/`: both are left out.
+The published archive holds a second copy of everything in `chest_xray/`, and `__MACOSX/`: both are left out.
 
-Patients are guessed from the names, as no key is published with them:
+No patients are published; they are inferred from the file names:
 
 - `person23_bacteria_78.jpeg`: person 23, in whatever folder and with whatever germ. Bacterial and viral images are
-  counted separately, so that 23 of the one series and 23 of the other, of which one often lies in `train` and one in
-  `test`, are probably two children. They are kept as one all the same: a group too large costs nothing here, as both
-  are Pneumonia, while a child on both sides of a fold would make the figures better than they are.
+  numbered separately, so person 23 of one series and person 23 of the other (often one in `train` and one in `test`) are
+  probably two children. They count as one patient all the same: a group that is too large does no harm, as both are
+  Pneumonia, while a child on both sides of a fold would bias the results upwards.
 - `IM-0115-0001.jpeg` and `NORMAL2-IM-0115-0001.jpeg`: the number of the examination, in two series. The same number in
-  both is taken for two children; such pairs of images are no more alike than pairs drawn at random.
+  both counts as two children; such pairs of images are no more alike than random pairs.
 - `BACTERIA-1008087-0001.jpeg` (third version of the publication): the publisher's own patient number.
 """
 
@@ -49,13 +49,13 @@ def _candidate(collection: Collection, file: str) -> Candidate:
     if folder not in _CLASSES:
         return collection.refused(file, "unknown-folder", f"folder {as_text(folder)} is none of {', '.join(_CLASSES)}")
     match = _NAME.fullmatch(path.name)
-    told = match.groupdict() if match else {}
-    germ = told.get("germ") or told.get("disease") or ""
+    parts = match.groupdict() if match else {}
+    germ = parts.get("germ") or parts.get("disease") or ""
     return collection.candidate(
         file,
         label=_CLASSES[folder],
         finding=" ".join([folder, germ.lower()]).strip() if folder == "PNEUMONIA" else folder,
-        patient=told.get("person") or told.get("exam") or told.get("number"),
+        patient=parts.get("person") or parts.get("exam") or parts.get("number"),
         view="AP",
     )
 

@@ -1,15 +1,15 @@
 """NIH ChestX-ray14: a table and `images/`, or the published archives `images_001/images/` to `images_012/images/`.
 
 `Data_Entry_2017.csv` is the first publication (ages like `058Y`), `Data_Entry_2017_v2020.csv` the corrected one, which
-is taken where both lie. An image has one or more of fourteen text-mined findings, separated by `|`.
+is preferred. An image has one or more of fourteen text-mined findings, separated by `|`.
 """
 
 import re
 
 from cxr_platform.config import SelectionConfig
+from cxr_platform.intake.eligibility import judge_findings
 from cxr_platform.intake.layouts.collection import Collection, Layout, Reading
-from cxr_platform.intake.layouts.tables import Listed, Row, Table, first_of, give_rows, read_rows
-from cxr_platform.intake.layouts.vocabulary import judge_findings, judge_view, parse_age, parse_sex
+from cxr_platform.intake.layouts.tables import Table, join_files, listed, read_rows
 
 _TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
 _REQUIRED = (("image index",), ("finding labels",), ("patient id",))
@@ -26,24 +26,15 @@ def _read(collection: Collection, selection: SelectionConfig) -> Reading:
     name = next((t for t in _TABLES if t in collection.root_files), _TABLES[0])
     table = Table(collection.folder / name)
     for row in read_rows(table.path, _REQUIRED):
-        table.add(row["image index"], _listed(row, selection))
+        findings = row["finding labels"]
+        label, refusal = judge_findings(findings.split("|"), _STUDIED, selection)
+        table.add(row["image index"], listed(row, findings, label, refusal, selection, _without_zeros))
     where = "in images/ or images_001/images/ to images_012/images/"
-    return give_rows(collection, table, key_of=_file_name, where=where, tables={name})
+    return join_files(collection, table, key_of=_file_name, where=where, tables={name})
 
 
-def _listed(row: Row, selection: SelectionConfig) -> Listed:
-    findings = row["finding labels"].split("|")
-    label, refusal = judge_findings(findings, _STUDIED, selection)
-    view = row.get("view position") or None
-    return Listed(
-        label=label,
-        finding=row["finding labels"],
-        patient=row["patient id"].lstrip("0") or None,
-        view=view,
-        sex=parse_sex(first_of(row, ("patient gender", "patient sex"))),
-        age=parse_age(row.get("patient age", "")),
-        refusal=refusal or judge_view(view, selection),
-    )
+def _without_zeros(patient: str) -> str:
+    return patient.lstrip("0")
 
 
 def _file_name(file: str) -> str | None:

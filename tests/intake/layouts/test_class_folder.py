@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.intake.layouts.planting import images, plant, verdicts
+from tests.intake.layouts.collections_on_disk import images, plant, verdicts
 
 
 @pytest.mark.parametrize(
@@ -21,11 +21,11 @@ from tests.intake.layouts.planting import images, plant, verdicts
         ("fibrosis", "Fibrosis"),
     ],
 )
-def test_folder_names_map_to_classes_whatever_their_spelling(tmp_path: Path, folder: str, label: str) -> None:
+def test_spellings_of_folder_names_map_to_classes(tmp_path: Path, folder: str, label: str) -> None:
     assert verdicts(plant(tmp_path / "data", f"{folder}/a.png")) == {f"{folder}/a.png": label}
 
 
-def test_class_folders_lie_at_any_depth(tmp_path: Path) -> None:
+def test_class_folders_may_be_at_any_depth(tmp_path: Path) -> None:
     folder = plant(
         tmp_path / "p", "dataset/train_test/effusion/a.png", "dataset/train_test/normal/b.png", "normal/7/c.png"
     )
@@ -33,7 +33,7 @@ def test_class_folders_lie_at_any_depth(tmp_path: Path) -> None:
     assert images(folder)["normal/7/c.png"].finding == "normal"
 
 
-def test_the_innermost_class_counts(tmp_path: Path) -> None:
+def test_the_innermost_class_folder_is_the_class(tmp_path: Path) -> None:
     assert verdicts(plant(tmp_path / "p", "normal/covid/a.png")) == {"normal/covid/a.png": "Covid19"}
 
 
@@ -47,12 +47,12 @@ def test_a_folder_without_a_known_name_is_refused(tmp_path: Path) -> None:
     }
 
 
-def test_hidden_files_in_a_class_folder_are_left_to_their_content(tmp_path: Path) -> None:
+def test_hidden_files_in_a_class_folder_are_candidates(tmp_path: Path) -> None:
     image = images(plant(tmp_path / "p", "covid/a.png", "covid/.DS_Store"))["covid/.DS_Store"]
     assert (image.label, image.refusal) == ("Covid19", None)
 
 
-def test_a_collection_that_is_itself_a_class_folder_is_that_class(tmp_path: Path) -> None:
+def test_a_collection_named_after_a_class_has_that_class(tmp_path: Path) -> None:
     folder = plant(tmp_path / "covid-19", "a.png", "7/b.png", "masks/a.png")
     assert verdicts(folder) == {"7/b.png": "Covid19", "a.png": "Covid19", "masks/a.png": "unknown-folder"}
     assert verdicts(plant(tmp_path / "pneumonia", "normal/a.png", "b.png")) == {

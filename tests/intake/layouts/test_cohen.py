@@ -5,7 +5,7 @@ import pytest
 from cxr_platform.config import SelectionConfig
 from cxr_platform.errors import SourceError
 from cxr_platform.intake.sources import find_candidates
-from tests.intake.layouts.planting import images, plant, verdicts
+from tests.intake.layouts.collections_on_disk import images, plant, verdicts
 
 HEADER = "patientid,offset,sex,age,finding,view,modality,folder,filename\n"
 
@@ -15,7 +15,7 @@ def cohen(folder: Path, *rows: str, header: str = HEADER) -> Path:
     return plant(folder, *names, metadata_csv=header + "".join(f"{row}\n" for row in rows))
 
 
-def test_covid_among_the_findings_is_covid_in_every_spelling_of_the_table(tmp_path: Path) -> None:
+def test_covid_among_the_findings_is_covid_in_every_version_of_the_table(tmp_path: Path) -> None:
     folder = cohen(
         tmp_path / "c",
         "1,0,M,65,COVID-19,PA,X-ray,images,a.jpg",
@@ -53,7 +53,7 @@ def test_ct_and_lateral_views_are_refused_and_keep_their_label(tmp_path: Path) -
     assert verdicts(folder, frontal_only=False)["images/lateral.jpg"] == "Covid19"
 
 
-def test_ct_is_a_view_in_the_first_tables(tmp_path: Path) -> None:
+def test_ct_as_a_view_is_refused_as_modality(tmp_path: Path) -> None:
     folder = cohen(
         tmp_path / "c",
         "1, ,,COVID-19,CT,a.jpg",
@@ -73,14 +73,14 @@ def test_patient_sex_age_and_view_come_from_the_row(tmp_path: Path) -> None:
     assert first.path == (folder / "images/a.png").resolve()
 
 
-def test_rows_of_volumes_have_no_image_and_are_counted(tmp_path: Path) -> None:
+def test_rows_without_a_file_are_counted(tmp_path: Path) -> None:
     folder = cohen(tmp_path / "c", "1,0,M,65,COVID-19,PA,X-ray,images,a.jpg")
     with (folder / "metadata.csv").open("a") as table:
         table.write("9,0,M,65,COVID-19,Axial,CT,volumes,scan.nii.gz\n9,0,M,65,COVID-19,PA,X-ray,images,gone.jpg\n")
     assert find_candidates(folder, SelectionConfig()).missing_files == {"c": 2}
 
 
-def test_a_file_that_stands_twice_is_one_image(tmp_path: Path) -> None:
+def test_a_file_with_two_rows_is_one_image(tmp_path: Path) -> None:
     folder = cohen(
         tmp_path / "c",
         "285,7,F,64,COVID-19,PA,X-ray,images,a.jpg",
@@ -99,7 +99,7 @@ def test_files_without_a_row_are_not_listed(tmp_path: Path) -> None:
     assert not_listed == ["README.md", "annotations/a.jpg", "images/.DS_Store", "images/other.jpg"]
 
 
-def test_actualmed_names_images_imagename_and_leaves_findings_empty(tmp_path: Path) -> None:
+def test_actualmed_has_a_column_imagename_and_empty_findings(tmp_path: Path) -> None:
     table = (
         "patientid,offset,sex,age,finding,view,modality,imagename,notes\n"
         "ANON1,,,,,PA,X-ray,CR.1.png,Inconclusive\nANON2,,,,No finding,PA,X-ray,CR.2.png,\n"
@@ -109,7 +109,7 @@ def test_actualmed_names_images_imagename_and_leaves_findings_empty(tmp_path: Pa
     assert list(verdicts(folder).values()) == ["no-finding-given", "Normal", "Covid19"]
 
 
-def test_figure1_names_images_by_patient_and_a_letter(tmp_path: Path) -> None:
+def test_figure1_names_images_after_patient_and_letter(tmp_path: Path) -> None:
     files = ("images/COVID-00003a.jpg", "images/COVID-00003b.png", "images/COVID-00031.jpg", "images/COVID-00023.jpg")
     folder = plant(tmp_path / "f", *files)
     (folder / "metadata.csv").write_bytes(
@@ -131,13 +131,13 @@ def test_figure1_names_images_by_patient_and_a_letter(tmp_path: Path) -> None:
     ]
 
 
-def test_a_table_without_the_finding_is_an_error_that_names_the_column(tmp_path: Path) -> None:
+def test_a_missing_finding_column_is_named_in_the_error(tmp_path: Path) -> None:
     folder = cohen(tmp_path / "c", "1,a.jpg", header="patientid,filename\n")
     with pytest.raises(SourceError, match=r"metadata\.csv: expected the column finding\. Received: the columns"):
         images(folder)
 
 
-def test_a_table_all_of_whose_images_are_absent_is_an_error(tmp_path: Path) -> None:
+def test_a_table_without_any_of_its_images_is_an_error(tmp_path: Path) -> None:
     folder = plant(tmp_path / "c", "README.md", metadata_csv=HEADER + "1,0,M,65,COVID-19,PA,X-ray,images,a.jpg\n")
     with pytest.raises(SourceError, match=r"metadata\.csv: expected its images in images/.*none.*of its 1 rows"):
         images(folder)

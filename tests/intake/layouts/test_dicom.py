@@ -5,7 +5,7 @@ import pytest
 from cxr_platform.config import SelectionConfig
 from cxr_platform.errors import SourceError
 from cxr_platform.intake.sources import find_candidates
-from tests.intake.layouts.planting import images, plant, verdicts
+from tests.intake.layouts.collections_on_disk import images, plant, verdicts
 
 
 @pytest.mark.parametrize("header", ["filename,label", "File,Finding", "path,label"])
@@ -19,11 +19,11 @@ def test_a_csv_names_file_and_label(tmp_path: Path, header: str) -> None:
         "d.dcm": "no-finding-given",
         "sub/b.dcm": "Effusion",
     }
-    found = find_candidates(folder, SelectionConfig())
-    assert (found.tables, found.missing_files) == (["d/labels.csv"], {"d": 1})
+    inventory = find_candidates(folder, SelectionConfig())
+    assert (inventory.tables, inventory.missing_files) == (["d/labels.csv"], {"d": 1})
 
 
-def test_patient_view_sex_and_age_are_read_where_given(tmp_path: Path) -> None:
+def test_patient_view_sex_and_age_are_optional_columns(tmp_path: Path) -> None:
     table = "filename,label,patient,view,sex,age\na.dcm,edema,P1,PA,female,058Y\nb.dcm,edema,P1,LL,,\n"
     folder = plant(tmp_path / "d", "a.dcm", "b.dcm", labels_csv=table)
     image = images(folder)["a.dcm"]
@@ -39,13 +39,13 @@ def test_several_findings_in_a_row_are_judged_as_in_nih(tmp_path: Path) -> None:
     assert verdicts(folder, single_finding_only=True)["a.dcm"] == "further-findings"
 
 
-def test_no_finding_follows_the_switch(tmp_path: Path) -> None:
+def test_no_finding_is_normal_unless_switched_off(tmp_path: Path) -> None:
     folder = plant(tmp_path / "d", "a.dcm", "b.dcm", labels_csv="filename,label\na.dcm,No finding\nb.dcm,Normal\n")
     assert verdicts(folder) == {"a.dcm": "Normal", "b.dcm": "Normal"}
     assert verdicts(folder, no_finding_is_normal=False) == {"a.dcm": "finding-not-studied", "b.dcm": "Normal"}
 
 
-def test_a_name_finds_its_file_in_a_subfolder_unless_two_have_it(tmp_path: Path) -> None:
+def test_a_file_name_matches_in_a_subfolder_unless_two_files_have_it(tmp_path: Path) -> None:
     folder = plant(tmp_path / "d", "p1/a.dcm", labels_csv="filename,label\na.dcm,Edema\n")
     assert verdicts(folder) == {"p1/a.dcm": "Edema"}
     plant(folder, "p2/a.dcm")
@@ -53,7 +53,7 @@ def test_a_name_finds_its_file_in_a_subfolder_unless_two_have_it(tmp_path: Path)
         images(folder)
 
 
-def test_windows_paths_find_their_files(tmp_path: Path) -> None:
+def test_windows_paths_match_their_files(tmp_path: Path) -> None:
     folder = plant(tmp_path / "d", "p1/a.dcm", labels_csv="path,label\n.\\p1\\a.dcm,Edema\n")
     assert verdicts(folder) == {"p1/a.dcm": "Edema"}
 
@@ -62,7 +62,7 @@ def test_without_a_csv_the_folders_are_the_classes(tmp_path: Path) -> None:
     assert verdicts(plant(tmp_path / "d", "effusion/a.dcm")) == {"effusion/a.dcm": "Effusion"}
 
 
-def test_two_tables_are_an_error_that_tells_how_to_name_one(tmp_path: Path) -> None:
+def test_two_tables_are_an_error_that_shows_how_to_name_one(tmp_path: Path) -> None:
     folder = plant(tmp_path / "d", "a.dcm", one_csv="filename,label\n", two_csv="filename,label\n")
     with pytest.raises(SourceError, match=r'Received: one\.csv, two\.csv\. Name the one .* table = "one\.csv"'):
         images(folder)

@@ -3,10 +3,10 @@ from pathlib import Path
 import pytest
 
 from cxr_platform.intake.candidate import Refusal
-from tests.intake.layouts.planting import images, plant, verdicts
+from tests.intake.layouts.collections_on_disk import images, plant, verdicts
 
 
-def test_the_folder_is_the_class_and_the_split_does_not_matter(tmp_path: Path) -> None:
+def test_the_folder_is_the_class_in_every_split(tmp_path: Path) -> None:
     folder = plant(
         tmp_path / "chest_xray",
         "train/PNEUMONIA/person1_bacteria_1.jpeg",
@@ -37,12 +37,12 @@ def test_the_folder_is_the_class_and_the_split_does_not_matter(tmp_path: Path) -
         ("NORMAL/image.jpeg", None, "NORMAL"),
     ],
 )
-def test_patients_are_guessed_from_the_names(tmp_path: Path, name: str, patient: str | None, finding: str) -> None:
+def test_patients_are_inferred_from_file_names(tmp_path: Path, name: str, patient: str | None, finding: str) -> None:
     image = images(plant(tmp_path / "chest_xray", f"train/{name}"))[f"train/{name}"]
     assert (image.patient, image.finding, image.view) == (patient, finding, "AP")
 
 
-def test_a_third_class_makes_it_another_collection(tmp_path: Path) -> None:
+def test_a_third_class_is_not_the_kermany_layout(tmp_path: Path) -> None:
     folder = plant(tmp_path / "x", "train/NORMAL/person1_virus_1.png", "train/COVID19/a.png")
     assert verdicts(folder) == {"train/COVID19/a.png": "Covid19", "train/NORMAL/person1_virus_1.png": "Normal"}
     assert images(folder)["train/NORMAL/person1_virus_1.png"].patient is None

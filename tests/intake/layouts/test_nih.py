@@ -5,7 +5,7 @@ import pytest
 from cxr_platform.config import SelectionConfig
 from cxr_platform.errors import SourceError
 from cxr_platform.intake.sources import find_candidates
-from tests.intake.layouts.planting import images, plant, verdicts
+from tests.intake.layouts.collections_on_disk import images, plant, verdicts
 
 HEADER_2017 = (
     "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
@@ -25,7 +25,7 @@ def nih(folder: Path, **findings: str) -> Path:
     return folder
 
 
-def test_exactly_one_of_the_four_findings_is_taken(tmp_path: Path) -> None:
+def test_images_with_exactly_one_of_the_four_findings_are_used(tmp_path: Path) -> None:
     folder = nih(
         tmp_path / "n",
         a="Edema",
@@ -71,7 +71,7 @@ def test_the_twelve_published_archives_are_read_as_one(tmp_path: Path) -> None:
     }
 
 
-def test_the_corrected_table_is_taken_where_both_lie(tmp_path: Path) -> None:
+def test_the_corrected_table_is_preferred(tmp_path: Path) -> None:
     folder = nih(tmp_path / "n", a="Edema")
     (folder / "Data_Entry_2017.csv").write_text(HEADER_2017 + row("a.png", "Fibrosis"))
     assert verdicts(folder) == {"Data_Entry_2017.csv": "not-listed", "images/a.png": "Edema"}
@@ -81,7 +81,7 @@ def test_the_corrected_table_is_taken_where_both_lie(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "years"), [("058Y", 58.0), ("58", 58.0), ("006M", 0.5), ("411Y", None), ("414", None), ("", None)]
 )
-def test_ages_of_both_tables_are_years_and_absurd_ones_are_dropped(
+def test_ages_of_both_tables_are_years_and_implausible_ones_are_dropped(
     tmp_path: Path, text: str, years: float | None
 ) -> None:
     folder = plant(tmp_path / "n", "images/a.png")
@@ -89,7 +89,7 @@ def test_ages_of_both_tables_are_years_and_absurd_ones_are_dropped(
     assert images(folder)["images/a.png"].age == years
 
 
-def test_patient_sex_and_view_come_from_either_spelling_of_the_columns(tmp_path: Path) -> None:
+def test_patient_sex_and_view_are_read_from_either_column_name(tmp_path: Path) -> None:
     folder = plant(tmp_path / "n", "images/a.png")
     header = HEADER_2017.replace("Patient Gender", "Patient Sex")
     (folder / "Data_Entry_2017.csv").write_text(header + row("a.png", "Edema", "00000007", view="AP"))

@@ -6,7 +6,7 @@ from cxr_platform.config import SelectionConfig
 from cxr_platform.errors import SourceError
 from cxr_platform.intake.layouts.phantoms import IMAGES_FOLDER
 from cxr_platform.intake.sources import find_candidates
-from tests.intake.layouts.planting import images, plant, verdicts
+from tests.intake.layouts.collections_on_disk import images, plant, verdicts
 
 TABLE = (
     "filename,patient_id,label,view,sex,age\n"
@@ -24,7 +24,7 @@ def phantoms(folder: Path) -> Path:
     return plant(folder, *names, PHANTOMS_toml="seed = 1\n", images_csv=TABLE)
 
 
-def test_images_are_read_from_the_table_and_the_source_is_synthetic(tmp_path: Path) -> None:
+def test_the_table_lists_the_images_and_the_source_is_synthetic(tmp_path: Path) -> None:
     folder = phantoms(tmp_path / "phantoms")
     assert verdicts(folder) == {
         f"{IMAGES_FOLDER}/0001.png": "Covid19",
@@ -32,9 +32,9 @@ def test_images_are_read_from_the_table_and_the_source_is_synthetic(tmp_path: Pa
         f"{IMAGES_FOLDER}/0003.png": "view",
         f"{IMAGES_FOLDER}/notes.txt": "not-listed",
     }
-    found = find_candidates(folder, SelectionConfig())
-    assert found.synthetic_sources == {"phantoms"}
-    assert found.tables == ["phantoms/PHANTOMS.toml", "phantoms/images.csv"]
+    inventory = find_candidates(folder, SelectionConfig())
+    assert inventory.synthetic_sources == {"phantoms"}
+    assert inventory.tables == ["phantoms/PHANTOMS.toml", "phantoms/images.csv"]
     image = images(folder)[f"{IMAGES_FOLDER}/0001.png"]
     assert (image.patient, image.view, image.sex, image.age) == ("P1", "PA", "F", 61.0)
 

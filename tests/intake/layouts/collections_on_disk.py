@@ -1,4 +1,4 @@
-"""Collections made of small files. What the layouts read are names and tables; no image is opened."""
+"""Collections of empty files for tests of layouts, which read names and tables and open no image."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,11 +19,11 @@ def plant(folder: Path, *files: str, **tables: str) -> Path:
 
 
 def images(folder: Path, **selection: object) -> Mapping[str, Candidate]:
-    """Path in the collection → candidate, of a folder that is one collection."""
-    found = find_candidates(folder, SelectionConfig(**selection))  # type: ignore[arg-type]
-    return {candidate.source_path.partition("/")[2]: candidate for candidate in found.candidates}
+    """Return path in the collection → candidate, for a folder that is one collection."""
+    inventory = find_candidates(folder, SelectionConfig(**selection))  # type: ignore[arg-type]
+    return {candidate.source_path.partition("/")[2]: candidate for candidate in inventory.candidates}
 
 
 def verdicts(folder: Path, **selection: object) -> dict[str, str | None]:
-    """Path in the collection → class, or the reason of its refusal."""
+    """Return path in the collection → class, or the reason of its refusal."""
     return {path: c.refusal.reason if c.refusal else c.label for path, c in images(folder, **selection).items()}

@@ -1,4 +1,4 @@
-"""A decoded image in grey: what every decoder hands on, the limit on pixels, and the percentile window."""
+"""The grey image that every decoder returns, the limit on its pixels, and windowing of grey values."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +14,10 @@ from cxr_platform.errors import ImageRefused
 class GreyImage:
     """One decoded image, upright, at the size of the file.
 
-    `values` is (height, width), uint8 or float32, from 0 (black) to 255 (white); air is dark. `bit_depth` counts the
-    bits a sample that the file stores; `color_mode` is Pillow's mode of a PNG or JPEG (L, RGB, P, I;16, …) and the
-    Photometric Interpretation (0028,0004) of a DICOM object. `view`, `patient`, `sex` (M or F) and `age` (years) are
-    DICOM's, `None` where not given.
+    `values` is (height, width), uint8 or float32, from 0 (black) to 255 (white); air is dark. `container` is PNG, JPEG
+    or DICOM. `bit_depth` counts the bits per sample in the file; `color_mode` is Pillow's mode of a PNG or JPEG (L,
+    RGB, P, I;16, …), or the Photometric Interpretation (0028,0004) of a DICOM object. `view`, `patient`, `sex` (M or F)
+    and `age` (years) come from a DICOM header; each is `None` if not given.
     """
 
     values: NDArray[np.uint8] | NDArray[np.float32]
@@ -31,7 +31,7 @@ class GreyImage:
 
 
 def check_pixels(width: int, height: int, config: DecodingConfig) -> None:
-    """Refuse a size before anything of that size is allocated; raises `ImageRefused` (undecodable, too-large)."""
+    """Raise `ImageRefused` (undecodable, too-large) for a size, before anything of that size is allocated."""
     if width < 1 or height < 1:
         raise ImageRefused("undecodable", f"the header gives {width} × {height} pixels")
     if width * height > config.max_pixels:
@@ -41,19 +41,18 @@ def check_pixels(width: int, height: int, config: DecodingConfig) -> None:
 def percentile_window(
     values: NDArray[Any], config: DecodingConfig, inside: NDArray[np.bool_] | None = None
 ) -> NDArray[np.float32]:
-    """Grey values of any range as 0..255: the profile's two percentiles become black and white, the rest is clipped.
+    """Scale grey values of any range to 0..255: the profile's two percentiles become black and white.
 
-    Only the values `inside` count for the percentiles, all of them where it is not given. An image whose two percentiles
-    are the same value comes out black.
+    Percentiles are taken of the values `inside`, or of all values by default. If both are the same value, the result is
+    black.
     """
-    low, high = np.percentile(
-        values if inside is None else values[inside], [config.percentile_low, config.percentile_high]
-    )
+    counted = values if inside is None else values[inside]
+    low, high = np.percentile(counted, [config.percentile_low, config.percentile_high])
     return scale(values, float(low), float(high))
 
 
 def scale(values: NDArray[Any], black: float, white: float) -> NDArray[np.float32]:
-    """`values` with `black` as 0 and `white` as 255, clipped; all 0 where the two are one value."""
+    """Map `black` to 0 and `white` to 255 and clip the rest; all 0 if the two are the same value."""
     if not abs(white - black) > 0:
         return np.zeros(values.shape, np.float32)
     grey = values.astype(np.float32)  # and in place from here: an image may have fifty million pixels

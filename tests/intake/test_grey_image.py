@@ -3,19 +3,19 @@ import pytest
 
 from cxr_platform.config import DecodingConfig
 from cxr_platform.errors import ImageRefused
-from cxr_platform.intake.grey import check_pixels, percentile_window, scale
+from cxr_platform.intake.grey_image import check_pixels, percentile_window, scale
 
 
 def test_scale_maps_black_to_0_and_white_to_255_and_clips_the_rest() -> None:
     np.testing.assert_array_equal(scale(np.array([-5, 10, 20, 30, 99]), 10, 30), [0, 0, 127.5, 255, 255])
 
 
-def test_scale_inverts_where_white_is_below_black() -> None:
+def test_scale_inverts_if_white_is_below_black() -> None:
     np.testing.assert_array_equal(scale(np.array([10, 30]), 30, 10), [255, 0])
 
 
 @pytest.mark.parametrize("white", [7.0, float("nan")])
-def test_scale_of_no_range_is_black(white: float) -> None:
+def test_scale_of_an_empty_range_is_black(white: float) -> None:
     np.testing.assert_array_equal(scale(np.array([3, 7, 9]), 7, white), [0, 0, 0])
 
 
@@ -27,7 +27,7 @@ def test_the_percentile_window_ignores_the_brightest_and_the_darkest_pixels() ->
     assert np.median(grey) == pytest.approx(127.5, abs=1)
 
 
-def test_as_many_pixels_as_the_limit_pass_and_one_more_is_too_large() -> None:
+def test_more_pixels_than_the_limit_are_too_large() -> None:
     config = DecodingConfig(max_pixels=100)
     check_pixels(10, 10, config)
     with pytest.raises(ImageRefused) as refused:

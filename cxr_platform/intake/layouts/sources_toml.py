@@ -1,0 +1,128 @@
+"""`sources.toml`: names the collections of a data folder and how to read them, if their layout alone does not tell.
+
+[sources.hospital]
+path = "exports/2020"        # relative to the data folder, or absolute
+layout = "class_folder"      # recognised if absent
+role = "external"            # in no fold, kept for scoring; "study" if absent
+labels = { wet = "Edema" }   # class_folder: further folder names
+
+[sources.pacs]
+path = "pacs"
+table = "labels.csv"         # dicom: a CSV of filename and label, in the source's folder or relative to the data folder
+# label = "Covid19"          # or one class for every file
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from cxr_platform.errors import ConfigError, SourceError
+from cxr_platform.intake.candidate import Role
+from cxr_platform.intake.layouts.collection import Collection, walk
+from cxr_platform.labels import CLASSES
+from cxr_platform.storage.paths import is_remote
+from cxr_platform.validation import Record, read_toml, validate
+
+FILE_NAME = "sources.toml"
+LayoutName = Literal["cohen", "kermany", "nih", "class_folder", "dicom", "phantoms"]
+
+
+def _class_label(label: str) -> str:
+    if label not in CLASSES:
+        raise ValueError(f"one of {', '.join(CLASSES)}")
+    return label
+
+
+ClassLabel = Annotated[str, AfterValidator(_class_label)]
+
+
+class SourceConfig(Record):
+    """One table of a sources.toml. A key that the layout would ignore is an error."""
+
+    path: str
+    layout: LayoutName | None = None
+    role: Role = "study"
+    labels: dict[str, ClassLabel] = Field(default_factory=dict)
+    label: ClassLabel | None = None
+    table: str | None = None
+
+    @model_validator(mode="after")
+    def _keys_fit_the_layout(self) -> "SourceConfig":
+        if self.label is not None and self.table is not None:
+            raise ValueError("label or table, not both")
+        if (self.label or self.table) and self.layout not in (None, "dicom"):
+            raise ValueError(f"label and table only with the layout dicom, not {self.layout!r}")
+        if self.labels and self.implied_layout != "class_folder":
+            raise ValueError(f"labels only with the layout class_folder, not {self.implied_layout!r}")
+        return self
+
+    @property
+    def implied_layout(self) -> LayoutName | None:
+        """The layout that is given or follows from the other keys; `None` if it has to be recognised."""
+        if self.layout is None and (self.label or self.table):
+            return "dicom"
+        return "class_folder" if self.layout is None and self.labels else self.layout
+
+
+class SourcesFile(Record):
+    """The content of a sources.toml."""
+
+    sources: dict[str, SourceConfig]
+
+    @model_validator(mode="after")
+    def _names_can_begin_a_path(self) -> "SourcesFile":
+        if not self.sources:
+            raise ValueError("at least one table [sources.NAME]")
+        for name in self.sources:
+            if "/" in name or name in ("", "."):
+                raise ValueError(f"names of sources without slashes, not {name!r}; the folder belongs under path")
+        return self
+
+
+def read_sources_toml(data: Path) -> list[tuple[Collection, LayoutName | None]]:
+    """Return the collections that DATA/sources.toml names, each with its layout, `None` if that has to be recognised.
+
+    `data` is an absolute path without links, as are the folders of the collections. Raises `ConfigError` for an unknown
+    key or value, and `SourceError` for a folder that is absent or empty.
+    """
+    file = data / FILE_NAME
+    configs = validate(SourcesFile, read_toml(file), str(file)).sources
+    folders = {name: (data / config.path).resolve() for name, config in configs.items()}
+    for name, folder in folders.items():
+        for other, outer in folders.items():
+            if name != other and folder.is_relative_to(outer):
+                raise ConfigError(
+                    f"{file}: expected folders of which none lies in another.",
+                    received=f"sources.{name} ({folder}) in sources.{other} ({outer})",
+                    advice="A file can belong to one source only.",
+                )
+    return [(_collection(data, name, config, folders[name]), config.implied_layout) for name, config in configs.items()]
+
+
+def _collection(data: Path, name: str, config: SourceConfig, folder: Path) -> Collection:
+    where = f"{data / FILE_NAME}: sources.{name}"
+    if not folder.is_dir():
+        raise SourceError(
+            f"{where}: path: expected a folder.", received=str(folder), advice=f"Paths are relative to {data}."
+        )
+    files = tuple(file for file in walk(folder) if folder / file != data / FILE_NAME)
+    if not files:
+        raise SourceError(f"{where}: expected files in {folder}.", received="none")
+    table = None
+    if config.table is not None:
+        places = [_without_dots(place / config.table) for place in (folder, data)]
+        table = next((place for place in places if place.is_file()), None)
+        if table is None:
+            raise SourceError(
+                f"{where}: table: expected a CSV.",
+                received=f"neither {' nor '.join(map(str, places))}",
+                advice="Paths are relative to the source's folder, or to the data folder.",
+            )
+    return Collection(name, folder, files, config.role, config.labels, config.label, table)
+
+
+def _without_dots(path: Path) -> Path:
+    """Return `path` without `..`, which an object store does not support."""
+    return path.resolve() if is_remote(path) else Path(os.path.normpath(path))
