@@ -185,7 +185,9 @@ def _expectation(problem: ErrorDetails) -> str:
     if problem["type"] in ("dict_type", "dataclass_type", "model_type"):
         return "a table"
     text = re.sub(r"^\w+ should (be|have|match) ", "", problem["msg"]).split(", got ")[0]
-    return text.replace("a valid integer", "a whole number").replace("a valid array", "a list").replace("a valid ", "a ")
+    return (
+        text.replace("a valid integer", "a whole number").replace("a valid array", "a list").replace("a valid ", "a ")
+    )
 
 
 def _keys(tree: Any, location: tuple[int | str, ...]) -> list[str]:
