@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from cxr_platform.evidence.workspace import Workspace
     from cxr_platform.progress import Progress
     from cxr_platform.registry.store import Registry
-    from cxr_platform.training.champion import ChampionRun
+    from cxr_platform.training.champion import Champion
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +97,7 @@ def run(request: ChampionRequest) -> int:
         progress.message("Computing the out-of-fold figures")
         facts = out_of_fold(study.study, study.predictions, request.strategy, request.sensitivity)
         # Checkpoints go to the study's own place, which all nodes see, not to the local copy.
-        trained = _train(request, request.study / "champion", study, local.imagenet_weights, progress)
+        trained = _train(request, study, local.imagenet_weights, progress)
         material = ChampionMaterial(
             study.folder.root, study.study, study.predictions, study.profile, study.manifest, study.data, trained
         )
@@ -116,23 +116,18 @@ def run(request: ChampionRequest) -> int:
 
 
 def _train(
-    request: ChampionRequest, folder: Path, study: "Workspace", imagenet_weights: Path | None, progress: "Progress"
-) -> "ChampionRun":
-    from cxr_platform.training import champion
+    request: ChampionRequest, study: "Workspace", imagenet_weights: Path | None, progress: "Progress"
+) -> "Champion":
+    from cxr_platform.training.champion import train_champion
 
-    return champion.read_champion(
-        champion.train_champion(
-            champion.ChampionRequest(
-                folder=folder,
-                strategy=request.strategy,
-                profile=study.profile,
-                manifest=study.manifest,
-                imagenet_weights=imagenet_weights,
-                ray_address=request.ray_address,
-                on_epoch=lambda epoch: progress.step("Training the champion", epoch.epoch, epoch.epochs),
-                on_note=progress.message,
-            )
-        )
+    return train_champion(
+        request.study,
+        request.strategy,
+        study.profile,
+        study.manifest,
+        imagenet_weights=imagenet_weights,
+        ray_address=request.ray_address,
+        progress=progress,
     )
 
 

@@ -10,9 +10,11 @@ trials in this process, without Ray.
 
 import argparse
 import re
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -176,18 +178,20 @@ def _run_study(
 ) -> None:
     from cxr_platform.training.data import load_study_data
     from cxr_platform.training.folder import StudyFolder
-    from cxr_platform.training.progress import make_progress
+    from cxr_platform.training.progress import LiveStudyProgress, StudyProgress
     from cxr_platform.training.study import StudyRun, run_study
+    from pipelines.progress import PlainLines
 
     profile = plan.profile
     data = load_study_data(manifest, plan.protocol, profile.folds, profile.model.input_size)
     images, strategies = len(data.labels), len(plan.strategies)
     study = StudyRun(plan, StudyFolder(places.runs / plan.name), data, imagenet)
     print(f"Study {plan.name}: {images} images, {strategies} strategies × {profile.folds} folds, {plan.protocol}")
+    progress = LiveStudyProgress() if sys.stdout.isatty() else StudyProgress(PlainLines(sys.stdout))
     failure = None
     with request.metrics.job("study", plan.name) as job:
         try:
-            print(f"Out-of-fold predictions: {run_study(study, _engine(request), make_progress())}")
+            print(f"Out-of-fold predictions: {run_study(study, _engine(request), progress)}")
         except TrialsFailed as error:
             failure = error
         count_study(job, study)
@@ -253,9 +257,9 @@ def _engine(request: CrossValidateRequest) -> Any:
         from cxr_platform.training import engine_local
 
         return engine_local.run
-    from cxr_platform.training.engine_ray import RayEngine
+    from cxr_platform.training import engine_ray
 
-    return RayEngine(request.ray_address)
+    return partial(engine_ray.run, address=request.ray_address)
 
 
 if __name__ == "__main__":

@@ -49,9 +49,11 @@ def trial_record(strategy: str = "scratch", fold: int = 0, seconds: float = 60.0
     values: dict[str, Any] = {
         "strategy": strategy,
         "fold": fold,
+        "identity": {},
         "cut": None,
         "trained_layers": (),
         "images": TrialImages(train=28, test=28),
+        "epochs": 4,
         "accuracy": 0.5,
         "seconds": TrialSeconds(total=seconds, earlier=0.0, set_up=1.0, prediction=1.0),
         "seed": 1,
@@ -59,8 +61,10 @@ def trial_record(strategy: str = "scratch", fold: int = 0, seconds: float = 60.0
         "node": "a",
         "cpus": 2.0,
         "gpus": 0.25,
+        "devices": 1,
         "started": STARTED,
         "finished": STARTED + timedelta(seconds=seconds),
+        "versions": {"keras": "3.15.1"},
         "hardware": HARDWARE,
     }
     return TrialRecord(**{**values, **changes})

@@ -14,8 +14,6 @@ from cxr_platform.champion.parity import measure_parity, spread_out
 from cxr_platform.champion.reference import champion_reference
 from cxr_platform.champion.reported import reported
 from cxr_platform.domain.operating_point import OperatingPoint
-from cxr_platform.domain.study import Hardware
-from cxr_platform.errors import StudyError
 from cxr_platform.evaluation.report_inputs import manifest_images
 from cxr_platform.evaluation.statistics.bootstrap import study_seed
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
@@ -31,7 +29,6 @@ from cxr_platform.registry.bundle import (
 )
 from cxr_platform.registry.store import Registry
 from cxr_platform.storage.mirror import local_file
-from cxr_platform.validation import validate
 
 Say = Callable[[str], None]
 
@@ -63,7 +60,7 @@ def assemble(material: ChampionMaterial, facts: OutOfFold, registry: Registry, s
 
 
 def _fill(folder: Path, version: str, material: ChampionMaterial, facts: OutOfFold, say: Say) -> Assembled:
-    with local_file(material.run.weights) as weights:
+    with local_file(material.champion.weights) as weights:
         shutil.copyfile(weights, folder / WEIGHTS)
     say("Exporting the network to ONNX")
     export_onnx(material.strategy, material.profile.model, folder / WEIGHTS, folder / ONNX)
@@ -135,13 +132,13 @@ def _operating_point(facts: OutOfFold) -> OperatingPoint:
 
 
 def _training_summary(material: ChampionMaterial) -> TrainingSummary:
-    identity, facts = material.run.identity, material.run.facts
+    record = material.champion.record
     return TrainingSummary(
-        images=int(facts["images"]),
-        epochs=int(facts["epochs"]),
-        seconds=float(facts["seconds"]),
-        seed=int(identity["seed"]),
-        backend=str(identity["backend"]),
-        hardware=validate(Hardware, facts["hardware"], f"hardware of {material.run.folder}", StudyError),
-        versions=facts["versions"],
+        images=record.images.train,
+        epochs=record.epochs,
+        seconds=record.seconds.total,
+        seed=record.identity["seed"],
+        backend=record.backend,
+        hardware=record.hardware,
+        versions=record.versions,
     )

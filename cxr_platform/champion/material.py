@@ -13,7 +13,7 @@ from cxr_platform.registry.bundle import Preprocessing
 from cxr_platform.validation import validate
 
 if TYPE_CHECKING:
-    from cxr_platform.training.champion_folder import ChampionRun
+    from cxr_platform.training.champion import Champion
     from cxr_platform.training.data import StudyData
 
 
@@ -27,12 +27,12 @@ class ChampionMaterial:
     profile: Profile
     manifest: Manifest
     data: "StudyData"
-    run: "ChampionRun"
+    champion: "Champion"
 
     @property
     def strategy(self) -> str:
         """The champion's."""
-        return str(self.run.identity["strategy"])
+        return self.champion.record.strategy
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -50,7 +50,7 @@ class ChampionMaterial:
     def check(self, strategy: str) -> None:
         """Raises `StudyMismatch` for a champion of another strategy, or of another manifest than the study's."""
         wanted = {"strategy": strategy, "manifest": self.study.manifest.content_hash}
-        received = {key: self.run.identity[key] for key in wanted}
+        received = {key: self.champion.record.identity[key] for key in wanted}
         if wanted != received:
             raise StudyMismatch(
                 f"Expected a champion of {strategy}, trained on the images of study {self.study.name!r}, manifest "

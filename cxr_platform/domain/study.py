@@ -21,14 +21,18 @@ R = TypeVar("R", bound=Record)
 RERUN = "The file is damaged or of another version: run the study again, or give another name."
 
 
+NO_FOLD = 2**16
+"""Fold of a champion, to which no image belongs: it is trained on all study images and tested on none."""
+
+
 class TrialKey(NamedTuple):
-    """One strategy on one fold."""
+    """One strategy on one fold, or on all images (`NO_FOLD`)."""
 
     strategy: str
     fold: int
 
     def __str__(self) -> str:
-        return f"{self.strategy} fold {self.fold}"
+        return f"{self.strategy} on all images" if self.fold == NO_FOLD else f"{self.strategy} fold {self.fold}"
 
 
 class Hardware(Record):
@@ -114,13 +118,20 @@ class TrialSeconds(Record):
 
 
 class TrialRecord(Record):
-    """trial.json of a finished trial; `gpus` is the fraction of a GPU that it reserved."""
+    """trial.json of a finished trial.
+
+    `identity` is all that the weights depend on; `seed` is that of this fold. `accuracy` on the test fold, 0 to 1, is
+    `None` for a champion. `cpus` and `gpus` are what the trial reserved (a fraction of a GPU, or several GPUs), and
+    `devices` those that it trained on.
+    """
 
     strategy: str
     fold: int
+    identity: dict[str, Any]
     cut: str | None
     trained_layers: tuple[str, ...]
     images: TrialImages
+    epochs: Count
     accuracy: float | None
     seconds: TrialSeconds
     seed: int
@@ -128,8 +139,10 @@ class TrialRecord(Record):
     node: str
     cpus: float
     gpus: float
+    devices: Count
     started: AwareDatetime
     finished: AwareDatetime
+    versions: dict[str, str]
     hardware: Hardware
 
     @property

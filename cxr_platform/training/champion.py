@@ -1,139 +1,155 @@
-"""The champion: one strategy trained on all study images, without a fold held back, as a Ray Train run.
+"""The champion: a trial on all study images, with no test fold, as a Ray Train run.
 
-The recipe is that of a trial: a fixed number of epochs, the last weights. There is no image left to measure it on; the
-figures that speak for it are the study's out-of-fold ones.
+It is trained like any other trial: for a fixed number of epochs, keeping the last weights. No image is left to test it
+on; its accuracy is estimated by the out-of-fold results of the study.
 """
 
-import json
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cxr_platform.cluster import connection
-from cxr_platform.config import Profile
+from cxr_platform.config import Profile, differences
 from cxr_platform.domain.strategies import strategy_by_name
-from cxr_platform.models.initial_weights import BackboneWeights
+from cxr_platform.domain.study import NO_FOLD, TrialKey, TrialRecord
+from cxr_platform.errors import StudyError, StudyMismatch
 from cxr_platform.models.weights import find_weights, load_backbone_weights
-from cxr_platform.training.champion_folder import ChampionFolder, ChampionRun, read_champion
-from cxr_platform.training.checkpoint import epoch_of
+from cxr_platform.progress import NoProgress, Progress
+from cxr_platform.storage.files import remove, remove_leftovers, write_json
+from cxr_platform.storage.lock import folder_lock
+from cxr_platform.storage.paths import is_remote
 from cxr_platform.training.data import load_study_data, manifest_facts
-from cxr_platform.training.folder import StudyFolder
+from cxr_platform.training.folder import HISTORY, WEIGHTS, StudyFolder
 from cxr_platform.training.plan import StudyPlan, cuts_of
-from cxr_platform.training.progress import Progress
+from cxr_platform.training.running_trial import last_position
 from cxr_platform.training.study import StudyRun
-from cxr_platform.training.trial import Epoch
+from cxr_platform.validation import parse_json
 
 if TYPE_CHECKING:
     from cxr_platform.manifest.store import Manifest
 
-__all__ = ["ChampionRequest", "ChampionRun", "read_champion", "train_champion"]
-
-
-def _ignore(_: object) -> None:
-    pass
+NO_PROGRESS = NoProgress()
+RETRAIN = "Remove the folder and train the champion again."
+IDENTITY = "identity.json"
+"""In the folder of a running champion: what it is trained with, so that the same command can continue it."""
 
 
 @dataclass(frozen=True)
-class ChampionRequest:
-    """What to train and where: `folder` is `runs/NAME/champion`, `profile` that of the study.
-
-    `seed` takes the place of the profile's. `imagenet_weights` is a published file that is at hand. `on_epoch` is
-    called in this process, from another thread, as each epoch ends; `on_note` with lines for the reader.
-    """
+class Champion:
+    """A trained champion in `folder`, runs/NAME/champion/STRATEGY."""
 
     folder: Path
-    strategy: str
-    profile: Profile
-    manifest: "Manifest"
-    seed: int | None = None
-    imagenet_weights: Path | None = None
-    ray_address: str | None = None
-    on_epoch: Callable[[Epoch], None] = _ignore
-    on_note: Callable[[str], None] = _ignore
+    record: TrialRecord
+
+    @property
+    def weights(self) -> Path:
+        """Keras weights of the whole network (`Network.full`)."""
+        return self.folder / WEIGHTS
+
+    @property
+    def history(self) -> Path:
+        """Parquet table with one row per epoch."""
+        return self.folder / HISTORY
 
 
-def train_champion(request: ChampionRequest) -> Path:
-    """Train what `request` asks for and return the finished folder, `request.folder / request.strategy`.
+def train_champion(
+    study: Path,
+    strategy: str,
+    profile: Profile,
+    manifest: "Manifest",
+    *,
+    imagenet_weights: Path | None = None,
+    ray_address: str | None = None,
+    progress: Progress = NO_PROGRESS,
+) -> Champion:
+    """Train `strategy` on all study images of `manifest`, or return the champion if it is trained already.
 
-    The same request again returns what is finished, and continues what was interrupted after its last whole epoch.
-    Raises `StudyMismatch` with the differences when the folder holds another request's run, `StudyError` when another
-    process holds it or the worker keeps dying, `WeightsError` without the ImageNet weights that a strategy needs,
-    `StorageError` when the folder cannot be written, or not by all nodes.
+    `study` is the folder runs/NAME, `profile` that of the study; `imagenet_weights` is a published file, used instead
+    of a download. `progress` is called from another thread. An interrupted training continues after its last
+    checkpoint, which is written after every epoch.
+
+    Raises `StudyMismatch` with the differences if the folder holds a champion of another configuration or manifest,
+    `StorageError` if another process holds the folder or not all nodes can write it, `StudyError` if the worker keeps
+    dying, `WeightsError` if the strategy needs ImageNet weights and there are none.
     """
-    strategy_by_name(request.strategy)
-    seed = request.profile.seed if request.seed is None else request.seed
-    profile = replace(request.profile, seed=seed)
-    plan = StudyPlan("champion", "grouped", (request.strategy,), profile, manifest_facts(request.manifest))
+    pretrained = strategy_by_name(strategy).pretrained
+    plan = StudyPlan("champion", "grouped", (strategy,), profile, manifest_facts(manifest))
+    folder = StudyFolder(study)
 
-    def study() -> StudyRun:
-        imagenet = _imagenet(plan, request.imagenet_weights)
-        data = load_study_data(request.manifest, plan.protocol, profile.folds, profile.model.input_size)
-        return StudyRun(plan, StudyFolder(request.folder), data, imagenet)
+    def load() -> StudyRun:
+        alpha = profile.model.alpha
+        imagenet = load_backbone_weights(find_weights(alpha, imagenet_weights), alpha) if pretrained else None
+        data = load_study_data(manifest, plan.protocol, profile.folds, profile.model.input_size)
+        return StudyRun(plan, folder, data, imagenet)
 
-    return run_champion(plan, request.folder, study, request.ray_address, request.on_epoch, request.on_note)
+    return run_champion(plan, folder, load, ray_address, progress)
 
 
 def run_champion(
     plan: StudyPlan,
-    root: Path,
-    study: Callable[[], StudyRun],
+    folder: StudyFolder,
+    load: Callable[[], StudyRun],
     address: str | None = None,
-    on_epoch: Callable[[Epoch], None] = _ignore,
-    on_note: Callable[[str], None] = _ignore,
-) -> Path:
-    """As `train_champion`, for a plan of one strategy; `study` loads its images, when there is something to train."""
-    folder = ChampionFolder(root, plan.strategies[0])
-    with StudyFolder(root).lock():
-        start = folder.begin(champion_identity(plan))
-        if not folder.is_finished():
-            if start is not None:
-                on_note(f"continues after epoch {epoch_of(start)}")
-            _train(study(), folder, start, address, on_epoch, on_note)
-        folder.clean_up()
-    return folder.final
+    progress: Progress = NO_PROGRESS,
+) -> Champion:
+    """Train the one strategy of `plan`; `load` is called if there is something to train. See `train_champion`."""
+    key = TrialKey(plan.strategies[0], NO_FOLD)
+    with folder_lock(folder.champion_root):
+        _begin(folder, key, plan.trial_identity(key))
+        if not folder.is_finished(key):
+            _train(load(), key, address, progress)
+        remove(folder.running_folder(key))
+    return read_champion(folder.trial_folder(key))
 
 
-def champion_identity(plan: StudyPlan) -> dict[str, Any]:
-    """What must be the same for a run to be continued: the strategy, and what a study's identity holds but folds."""
-    settings = {key: value for key, value in plan.identity().items() if key not in ("protocol", "folds")}
-    identity: dict[str, Any] = json.loads(json.dumps({"strategy": plan.strategies[0], **settings}))
-    return identity
+def read_champion(folder: Path) -> Champion:
+    """Return the champion in `folder`; raise `StudyError` if there is none or its record is damaged."""
+    key = TrialKey(folder.name, NO_FOLD)
+    try:
+        return Champion(folder, StudyFolder(folder.parent.parent).trial_record(key))
+    except (FileNotFoundError, NotADirectoryError):
+        raise StudyError(
+            f"Expected a trained champion in {folder}.",
+            received="no trial.json",
+            advice="Train it with `make champion`.",
+        ) from None
 
 
-def _train(
-    study: StudyRun,
-    folder: ChampionFolder,
-    start: Path | None,
-    address: str | None,
-    on_epoch: Callable[[Epoch], None],
-    on_note: Callable[[str], None],
-) -> None:
+def _begin(folder: StudyFolder, key: TrialKey, identity: Mapping[str, Any]) -> None:
+    """Record `identity` in the running folder; raise `StudyMismatch` if what is there has another one."""
+    running = folder.running_folder(key)
+    if folder.is_finished(key):
+        _check_same(folder.trial_folder(key), folder.trial_record(key).identity, identity)
+    elif (running / IDENTITY).exists():
+        content = (running / IDENTITY).read_bytes()
+        _check_same(running, parse_json(content, str(running / IDENTITY), StudyError, RETRAIN), identity)
+    else:
+        write_json(running / IDENTITY, identity)
+    if not is_remote(folder.root):
+        remove_leftovers(folder.trial_folder(key))
+
+
+def _check_same(folder: Path, known: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+    changes = list(differences(known, identity))
+    if changes:
+        raise StudyMismatch(
+            f"Expected the configuration and manifest with which the champion in {folder} was started.",
+            received="; ".join(changes),
+            advice="Remove that folder to train it again, or go back to what it was started with.",
+        )
+
+
+def _train(study: StudyRun, key: TrialKey, address: str | None, progress: Progress) -> None:
     from cxr_platform.training.activations_ray import compute_activations
-    from cxr_platform.training.champion_ray import champion_resources, fit
-    from cxr_platform.training.champion_worker import Job
+    from cxr_platform.training.champion_ray import Job, champion_resources, fit
     from cxr_platform.training.engine_ray import trial_resources
 
+    position = last_position(study.folder.running_folder(key))
+    if position is not None:
+        progress.message(f"continues after epoch {position.history[-1].epoch}")
     with connection(address):
-        share = trial_resources(study.plan.profile.resources, trials=1)
-        activations = compute_activations(study, cuts_of(study.plan.strategies), *share, _Notes(on_note))
-        job = Job(study, folder, start, activations, *champion_resources(study.plan.profile.resources))
-        fit(job, on_epoch, on_note)
-
-
-def _imagenet(plan: StudyPlan, named: Path | None) -> BackboneWeights | None:
-    if not any(strategy_by_name(name).pretrained for name in plan.strategies):
-        return None
-    alpha = plan.profile.model.alpha
-    return load_backbone_weights(find_weights(alpha, named), alpha)
-
-
-class _Notes(Progress):
-    """Hands what the workers of the activations tell to a function."""
-
-    def __init__(self, on_note: Callable[[str], None]) -> None:
-        super().__init__()
-        self._on_note = on_note
-
-    def note(self, text: str) -> None:
-        self._on_note(text)
+        resources = study.plan.profile.resources
+        share = trial_resources(resources, trials=1)
+        activations = compute_activations(study, cuts_of([key.strategy]), share, progress)
+        fit(Job(study, key, activations, champion_resources(resources)), progress)

@@ -1,18 +1,16 @@
-"""The champion's training as a Ray Train run: one worker that has all the GPUs of a node.
+"""The champion's training as a Ray Train run: one worker with all the GPUs of a node.
 
-Ray Train starts the worker again when it dies, from its last checkpoint. What an earlier command left is not Ray's to
-remember: every attempt is a run of its own for Ray, and the worker is told which checkpoint to go on from. So a command
-continues whatever became of Ray's own snapshot, which is not written atomically.
-
-The run needs nothing of a framework's own trainer: those set up an exchange between workers, and there is one.
+Ray Train restarts the worker when it dies; checkpoints are those of any trial (`running_trial`), so that a worker and a
+later command continue in the same way, and nothing is read from Ray Train's own snapshots. The run needs no trainer of
+a framework: those set up communication between workers, and there is only one.
 """
 
 import os
 import signal
 import threading
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -21,88 +19,126 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from cxr_platform.cluster import capacity
 from cxr_platform.config import ResourcesConfig
+from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import CxrError, StorageError, StudyError, last_line
-from cxr_platform.storage.files import write_errors
+from cxr_platform.progress import Progress
+from cxr_platform.storage.files import remove, write_errors
 from cxr_platform.storage.paths import arrow_filesystem
-from cxr_platform.training.champion_worker import Job, work
-from cxr_platform.training.trial import Epoch
+from cxr_platform.training.devices import limit_process
+from cxr_platform.training.plan import Share, cuts_of
+from cxr_platform.training.step import usable_devices
+from cxr_platform.training.study import StudyRun, execute_trial, inputs_of
+from cxr_platform.training.trial import Epoch, Workbench
 
 RESTARTS = 3
-"""How often a command starts a dead worker again. Each time it goes on, so that the limit only ends what never can."""
+"""How often one command restarts a dead worker. Each attempt continues the last one."""
 
-CHECKPOINTS_KEPT = 2
-SECONDS_A_LOOK = 0.5
-
-OnEpoch = Callable[[Epoch], None]
-OnNote = Callable[[str], None]
+TASK = "Training the champion"
+POLL_SECONDS = 0.5
 
 
-def champion_resources(resources: ResourcesConfig) -> tuple[float, float]:
-    """Processors and whole GPUs of the worker: every GPU of the node that has most, or without one its processors.
+@dataclass(frozen=True)
+class Job:
+    """What the worker reads from the object store; `activations` are cut → references to chunks, as trials get them."""
 
-    Where others use that node the run waits for them.
+    study: StudyRun
+    key: TrialKey
+    activations: Mapping[str, Sequence[Any]]
+    share: Share
+
+
+def champion_resources(resources: ResourcesConfig) -> Share:
+    """Return the resources of the worker: every GPU of the node with most GPUs, or without a GPU its processors.
+
+    The run waits until that node is free.
     """
     nodes = capacity().nodes
     gpus = 0 if resources.gpu == 0 else int(max(node.get("GPU", 0.0) for node in nodes))
     most = max([1.0, *(node.get("CPU", 0.0) for node in nodes if node.get("GPU", 0.0) >= gpus)])
-    return (min(most, resources.cpu * gpus) if gpus else most), float(gpus)
+    return Share(min(most, resources.cpu * gpus) if gpus else most, float(gpus))
 
 
-def fit(job: Job, on_epoch: OnEpoch, on_note: OnNote) -> None:
+def fit(job: Job, progress: Progress) -> None:
     """Train `job` until its folder holds the result.
 
-    Raises `StudyError` when the worker died too often, `StorageError` when this process does not see the result,
-    `KeyboardInterrupt` when the user stopped it.
+    Raises `StudyError` if the worker died too often, `StorageError` if this process does not see the result,
+    `KeyboardInterrupt` if the user stopped it.
     """
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(SECONDS_A_LOOK))  # an epoch may take less than two
-    with _messages(on_epoch, on_note) as mailbox:
-        refused = _fit(_trainer(job, mailbox))
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(POLL_SECONDS))  # the default of 2 s outlasts epochs
+    try:
+        with _messages(progress) as mailbox, _keep_interrupts():
+            refused: CxrError | None = _trainer(job, mailbox).fit().return_value
+    except (ray_train.TrainingFailedError, ray.exceptions.RayError) as error:  # the latter: the controller died
+        raise StudyError(
+            "Expected the champion's training to outlast its worker's failures.",
+            received=last_line(error),
+            advice="Fix the cause and run the same command again: it continues after the last finished epoch.",
+        ) from error
+    finally:
+        remove(_ray_folder(job))
     if refused is not None:
         raise refused
-    if not job.folder.is_finished():
+    if not job.study.folder.is_finished(job.key):
         raise StorageError(
-            f"Expected the champion in {job.folder.final}.",
+            f"Expected the champion in {job.study.folder.trial_folder(job.key)}.",
             received="a worker that stored it where this process cannot see it",
             advice="Give --runs a folder that all nodes share.",
         )
 
 
+def _ray_folder(job: Job) -> Any:
+    """Return where Ray Train keeps its own files while it runs."""
+    return job.study.folder.champion_root / "ray-train.run"
+
+
 def _trainer(job: Job, mailbox: Any) -> DataParallelTrainer:
-    needs = {"CPU": job.cpus, "GPU": job.gpus} if job.gpus else {"CPU": job.cpus}
-    storage_path, storage_filesystem = arrow_filesystem(job.folder.run)
-    with write_errors(job.folder.run):
+    folder, share = _ray_folder(job), job.share
+    needs = {"CPU": share.cpus, "GPU": share.gpus} if share.gpus else {"CPU": share.cpus}
+    remove(folder)  # of a driver that was killed
+    storage_path, storage_filesystem = arrow_filesystem(folder.parent)
+    with write_errors(folder):
         return DataParallelTrainer(
-            work,
+            _work,
             train_loop_config={"job": ray.put(job)},
-            scaling_config=ray_train.ScalingConfig(num_workers=1, use_gpu=job.gpus > 0, resources_per_worker=needs),
+            scaling_config=ray_train.ScalingConfig(num_workers=1, use_gpu=share.gpus > 0, resources_per_worker=needs),
             run_config=ray_train.RunConfig(
-                name=f"attempt-{uuid.uuid4().hex}",
+                name=folder.name,
                 storage_path=storage_path,
                 storage_filesystem=storage_filesystem,
                 failure_config=ray_train.FailureConfig(max_failures=RESTARTS),
-                checkpoint_config=ray_train.CheckpointConfig(num_to_keep=CHECKPOINTS_KEPT),
-                callbacks=[_Tell(mailbox)],
+                callbacks=[_SendMessages(mailbox)],
                 logging_config=ray_train.LoggingConfig(log_level="ERROR"),
             ),
         )
 
 
-def _fit(trainer: DataParallelTrainer) -> CxrError | None:
+def _work(config: dict[str, Any]) -> CxrError | None:
+    """Train in the worker. Return, instead of raising it, an error that a restart would meet again."""
+    job: Job = ray.get(config["job"])
+    study, key = job.study, job.key
+    if study.folder.is_finished(key):  # stored by a worker that died before it could report
+        return None
     try:
-        with _own_interrupts():
-            refused: CxrError | None = trainer.fit().return_value
-    except (ray_train.TrainingFailedError, ray.exceptions.RayError) as error:  # the latter: the controller died
-        raise StudyError(
-            "Expected the champion's training to outlast its worker's failures.",
-            received=last_line(error),
-            advice="Mend the cause and run the same command again: it continues after the last finished epoch.",
-        ) from error
-    return refused
+        limit_process(job.share.cpus, job.share.gpus)
+        profile = study.plan.profile
+        bench = Workbench(profile.model, profile.training, study.imagenet, usable_devices(profile.training.batch_size))
+        activations = {cut: ray.get(list(job.activations[cut])) for cut in cuts_of([key.strategy])}
+        inputs = inputs_of(study, key, activations)
+        execute_trial(study, bench, key, inputs, job.share, _report_epoch, checkpoint_seconds=0.0)
+    except CxrError as error:
+        return error
+    except FloatingPointError as error:
+        return StudyError("Expected the champion's training to converge.", received=error)
+    return None
+
+
+def _report_epoch(epoch: Epoch) -> None:
+    ray_train.report({"epoch": vars(epoch)})
 
 
 @contextmanager
-def _own_interrupts() -> Iterator[None]:
-    """Ray Train takes Ctrl-C to itself, for good, and ends the process as if all were well."""
+def _keep_interrupts() -> Iterator[None]:
+    """Restore the handler of Ctrl-C, which Ray Train replaces for good; its handler exits with status 0."""
     before = signal.getsignal(signal.SIGINT)
     try:
         yield
@@ -114,7 +150,7 @@ def _own_interrupts() -> Iterator[None]:
 
 
 class _Mailbox:
-    """Carries messages from Ray Train's controller, where callbacks run, to the process that shows them."""
+    """Carries messages from Ray Train's controller, where callbacks run, to this process."""
 
     def __init__(self) -> None:
         self._messages: list[dict[str, Any]] = []
@@ -127,7 +163,7 @@ class _Mailbox:
         return messages
 
 
-class _Tell(ray_train.UserCallback):
+class _SendMessages(ray_train.UserCallback):
     def __init__(self, mailbox: Any) -> None:
         self._mailbox = mailbox
 
@@ -139,21 +175,22 @@ class _Tell(ray_train.UserCallback):
 
 
 @contextmanager
-def _messages(on_epoch: OnEpoch, on_note: OnNote) -> Iterator[Any]:
-    """A mailbox that a thread empties into the two functions while the block runs."""
+def _messages(progress: Progress) -> Iterator[Any]:
+    """Yield a mailbox whose messages a thread passes to `progress`."""
     mailbox = ray.remote(num_cpus=0)(_Mailbox).remote()
     over = threading.Event()
 
-    def empty() -> None:
+    def deliver() -> None:
         for message in ray.get(mailbox.take.remote()):
             if "epoch" in message:
-                on_epoch(Epoch(**message["epoch"]))
+                epoch = Epoch(**message["epoch"])
+                progress.step(TASK, epoch.epoch, epoch.epochs)
             else:
-                on_note(f"the worker died ({message['died']}) and is started again from its last checkpoint")
+                progress.message(f"the worker died ({message['died']}) and is restarted from its last checkpoint")
 
     def watch() -> None:
-        while not over.wait(SECONDS_A_LOOK):
-            empty()
+        while not over.wait(POLL_SECONDS):
+            deliver()
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -162,5 +199,5 @@ def _messages(on_epoch: OnEpoch, on_note: OnNote) -> Iterator[Any]:
     finally:
         over.set()
         watcher.join()
-        empty()
+        deliver()
         ray.kill(mailbox)

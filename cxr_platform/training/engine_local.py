@@ -1,4 +1,4 @@
-"""All trials in this process, one after the other, without Ray: for debugging and for machines without it."""
+"""Run all trials in this process, one after the other, without Ray: for debugging and for machines without it."""
 
 import os
 from functools import partial
@@ -8,15 +8,16 @@ import numpy as np
 from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import CxrError
 from cxr_platform.models.frozen import FrozenBackbone, chunks, view_transforms
+from cxr_platform.progress import Progress
 from cxr_platform.training.devices import gpu_memory_gib
 from cxr_platform.training.plan import Share, cuts_of
-from cxr_platform.training.progress import Progress
-from cxr_platform.training.study import StudyRun, execute_trial, inputs_of
+from cxr_platform.training.progress import StudyProgress
+from cxr_platform.training.study import ACTIVATIONS, StudyRun, execute_trial, inputs_of
 from cxr_platform.training.trial import Workbench
 
 
-def run(study: StudyRun, todo: list[TrialKey], progress: Progress) -> dict[TrialKey, str]:
-    """An `Engine`. A trial that fails is tried again as often as the profile says."""
+def run(study: StudyRun, todo: list[TrialKey], progress: StudyProgress) -> dict[TrialKey, str]:
+    """Run `todo`; a trial that fails is tried again as often as the profile states. An `Engine`."""
     profile = study.plan.profile
     bench = Workbench(profile.model, profile.training, study.imagenet)
     activations = compute_activations(study, cuts_of([key.strategy for key in todo]), progress)
@@ -32,18 +33,18 @@ def run(study: StudyRun, todo: list[TrialKey], progress: Progress) -> dict[Trial
                 break
             except CxrError:
                 raise
-            except Exception as error:  # whatever one trial's failure is, the others go on
+            except Exception as error:  # the other trials continue whatever the failure of this one is
                 reason = f"{type(error).__name__}: {error}"
                 if attempt == profile.resources.retries:
                     failures[key] = reason
                     progress.failed(key, reason)
                 else:
-                    progress.note(f"{key} failed and is tried again: {reason}")
+                    progress.message(f"{key} failed and is tried again: {reason}")
     return failures
 
 
 def compute_activations(study: StudyRun, cuts: tuple[str, ...], progress: Progress) -> dict[str, list[np.ndarray]]:
-    """Cut → chunks (1 + views, n, …) of all study images, in order."""
+    """Return cut → chunks (1 + views, n, …) float16 of the activations of all study images, in order."""
     if not cuts or study.imagenet is None:
         return {}
     profile, images = study.plan.profile, study.data.images
@@ -54,5 +55,5 @@ def compute_activations(study: StudyRun, cuts: tuple[str, ...], progress: Progre
         views = [backbone.activations(images[part], view[part]) for view in transforms]
         for cut in cuts:
             activations[cut].append(np.stack([view[cut] for view in views]))
-        progress.note(f"frozen activations: {part.stop}/{len(images)} images × {len(transforms)} views")
+        progress.step(ACTIVATIONS, part.stop, len(images))
     return activations

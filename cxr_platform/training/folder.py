@@ -3,7 +3,8 @@
     study.json                                   StudyRecord
     trials/STRATEGY/fold-K/                      a finished trial: trial.json, history.parquet, predictions.parquet,
                                                  model.weights.h5
-    trials/STRATEGY/fold-K.run/                  a trial that is not finished (`heartbeat`)
+    trials/STRATEGY/fold-K.run/                  a trial that is not finished (`running_trial`)
+    champion/STRATEGY/                           a trial on all images, without predictions.parquet
     predictions.parquet                          the predictions of all strategies that are finished on every fold
 
 A trial's folder is complete or absent (`storage.files`), so that a study continues after any interruption, on any
@@ -24,7 +25,7 @@ import pyarrow.parquet as pq
 from cxr_platform.config import Profile, Protocol, differences
 from cxr_platform.domain.predictions import PREDICTIONS_SCHEMA
 from cxr_platform.domain.strategies import STRATEGY_NAMES
-from cxr_platform.domain.study import RERUN, StudyRecord, TrialKey, TrialRecord, TrialState, read_study
+from cxr_platform.domain.study import NO_FOLD, StudyRecord, TrialKey, TrialRecord, TrialState, read_study
 from cxr_platform.errors import PredictionsError, StorageError, StudyError, StudyMismatch
 from cxr_platform.labels import CLASSES
 from cxr_platform.storage.files import (
@@ -40,11 +41,12 @@ from cxr_platform.storage.lock import Check, folder_lock
 from cxr_platform.storage.paths import absolute, is_remote
 from cxr_platform.training.data import StudyData
 from cxr_platform.training.devices import hardware, package_versions
-from cxr_platform.training.heartbeat import STATE, utc_now
 from cxr_platform.training.plan import StudyPlan, study_identity
+from cxr_platform.training.running_trial import STATE, utc_now
 from cxr_platform.training.trial import Epoch, TrialResult
 from cxr_platform.validation import parse_record
 
+HISTORY, WEIGHTS = "history.parquet", "model.weights.h5"
 PROBE_BYTES = 2**20
 
 
@@ -81,6 +83,11 @@ class StudyFolder:
         except StorageError:
             return False
         return True
+
+    @property
+    def champion_root(self) -> Path:
+        """Folder of the trials that are trained on all images."""
+        return self.root / "champion"
 
     def start(self, plan: StudyPlan) -> None:
         """Write `study.json`, or continue the study that it describes; earlier strategies stay if they are complete.
@@ -138,11 +145,14 @@ class StudyFolder:
 
     def trial_folder(self, key: TrialKey) -> Path:
         """Return the folder of the finished trial."""
+        if key.fold == NO_FOLD:
+            return self.champion_root / key.strategy
         return self.root / "trials" / key.strategy / f"fold-{key.fold}"
 
     def running_folder(self, key: TrialKey) -> Path:
         """Return the folder of the trial while it runs."""
-        return self.trial_folder(key).with_name(f"fold-{key.fold}.run")
+        final = self.trial_folder(key)
+        return final.with_name(f"{final.name}.run")
 
     def last_epoch(self, key: TrialKey) -> int:
         """Return the last epoch in the state of a running trial; 0 if there is no state."""
@@ -165,10 +175,13 @@ class StudyFolder:
         file = self.trial_folder(key) / "trial.json"
         with read_errors(file, remote_only=True):
             content = file.read_bytes()
-        return parse_record(TrialRecord, content, str(file), StudyError, RERUN)
+        advice = f"Remove {file.parent} and run the same command again."
+        return parse_record(TrialRecord, content, str(file), StudyError, advice)
 
     def write_trial(self, record: TrialRecord, data: StudyData, result: TrialResult) -> None:
         """Store a finished trial: `trial.json`, `history.parquet`, `predictions.parquet`, `model.weights.h5`.
+
+        The weights are those above the cut, as the frozen ones are ImageNet's; of a champion they are all.
 
         A trial that is already stored stays as it is: after the loss of a head node, an earlier attempt may finish on
         a node that has not noticed, beside the attempt that replaced it.
@@ -183,12 +196,13 @@ class StudyFolder:
 
     def _write_trial(self, record: TrialRecord, data: StudyData, result: TrialResult) -> None:
         with new_folder(self.trial_folder(record.key), "trial.json") as partial:
-            rows = data.rows_of_fold(record.fold)
-            pq.write_table(history_table(result.history), partial / "history.parquet")
-            pq.write_table(
-                predictions_table(record.key, data, rows, result.probabilities), partial / "predictions.parquet"
-            )
-            result.network.upper.save_weights(partial / "model.weights.h5")
+            pq.write_table(history_table(result.history), partial / HISTORY)
+            if record.fold == NO_FOLD:
+                result.network.full.save_weights(partial / WEIGHTS)
+            else:
+                table = predictions_table(record.key, data, data.rows_of_fold(record.fold), result.probabilities)
+                pq.write_table(table, partial / "predictions.parquet")
+                result.network.upper.save_weights(partial / WEIGHTS)
             (partial / "trial.json").write_bytes(record.to_json())
 
     def pool(self, keys: Iterable[TrialKey]) -> Path:

@@ -6,7 +6,7 @@ from typing import Any
 
 from cxr_platform.config import Profile, Protocol
 from cxr_platform.domain.strategies import BLOCKS, Strategy, strategy_by_name
-from cxr_platform.domain.study import ManifestFacts, TrialKey
+from cxr_platform.domain.study import NO_FOLD, ManifestFacts, TrialKey
 from cxr_platform.training.devices import keras_backend
 
 
@@ -35,6 +35,12 @@ class StudyPlan:
     def identity(self) -> dict[str, Any]:
         """Return what must be the same for finished trials to count."""
         return study_identity(self.profile, self.protocol, self.manifest.content_hash)
+
+    def trial_identity(self, key: TrialKey) -> dict[str, Any]:
+        """Return all that the weights of a trial depend on; those of a champion do not depend on the folds."""
+        left_out = ("protocol", "folds") if key.fold == NO_FOLD else ()
+        settings = {name: value for name, value in self.identity().items() if name not in left_out}
+        return {"strategy": key.strategy, **settings}
 
 
 def planned_trials(profile: Profile, strategies: Sequence[str]) -> list[TrialKey]:

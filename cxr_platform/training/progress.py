@@ -1,16 +1,19 @@
-"""How far a study is: a live table on a terminal, plain lines elsewhere."""
+"""Progress of a study: lines for the reader, and on a terminal a live table of the running trials."""
 
-import sys
 import time
-from collections.abc import Callable, Iterable
-from typing import Any, TextIO
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from cxr_platform.domain.study import TrialKey, TrialRecord
+from cxr_platform.progress import NoProgress, Progress
 from cxr_platform.training.trial import Epoch
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 class Clock:
-    """Estimates the time left from the share of work done, in the units of `plan.relative_cost`."""
+    """Estimates the time left from the share of work done; `costs` are those of `plan.relative_cost`."""
 
     def __init__(self, costs: dict[TrialKey, float], now: Callable[[], float] = time.monotonic) -> None:
         self._costs = costs
@@ -20,84 +23,89 @@ class Clock:
         self._began: float | None = None
 
     def start(self) -> None:
-        """Begin to count."""
+        """Start to measure the pace."""
         self._began = self._now()
 
     def advance(self, key: TrialKey, share: float, before: float = 0.0) -> None:
-        """Say that `share` (0…1) of a trial is done; the first time, how much of it was done `before` this one."""
+        """Set the share of a trial that is done, 0 to 1. The first call states the share done `before` this run."""
         self._before.setdefault(key, before)
         self._share[key] = share
 
     def seconds_left(self) -> float | None:
-        """Seconds to go at the pace so far; `None` before there is a pace."""
+        """Return the seconds left at the pace so far, or `None` if no work is done yet."""
         done = sum(cost * (self._share[key] - self._before.get(key, 0.0)) for key, cost in self._costs.items())
         left = sum(cost * (1 - self._share[key]) for key, cost in self._costs.items())
         return (self._now() - self._began) * left / done if done > 0 and self._began is not None else None
 
 
-class Progress:
-    """What the engines tell; this one prints a plain line for each finished trial and each note."""
+class StudyProgress:
+    """Receives the events of a study from an engine, and reports them to `output` as messages.
 
-    def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stdout
+    It is a `cxr_platform.progress.Progress` itself, for what is computed before the trials.
+    """
+
+    def __init__(self, output: Progress | None = None) -> None:
+        self._output = output or NoProgress()
         self._clock = Clock({})
         self.total = 0
         self.done = 0
         self.running: dict[TrialKey, Epoch] = {}
 
     def begin(self, costs: dict[TrialKey, float], already_done: int) -> None:
-        """The trials to run with their costs, and how many were finished before."""
+        """Begin with the trials to run and their costs; `already_done` trials were finished before."""
         self._clock = Clock(costs)
         self.total, self.done = already_done + len(costs), already_done
         kept = f", {already_done} kept from before" if already_done else ""
-        self.note(f"{len(costs)} trials to run{kept}")
+        self.message(f"{len(costs)} trials to run{kept}")
 
     def training_begins(self) -> None:
-        """What is prepared for all trials is ready: from here on the pace of trials can be told."""
+        """Start the clock: what all trials need is computed."""
         self._clock.start()
 
     def epoch(self, key: TrialKey, epoch: Epoch) -> None:
-        """A trial ended an epoch."""
+        """Report that a trial finished an epoch."""
         self.running[key] = epoch
         self._clock.advance(key, epoch.epoch / epoch.epochs, (epoch.epoch - 1) / epoch.epochs)
-        self.changed()
+        self.update()
 
     def finished(self, record: TrialRecord) -> None:
-        """A trial is stored."""
-        key = record.key
+        """Report that a trial is stored."""
         self.done += 1
-        self.running.pop(key, None)
-        self._clock.advance(key, 1.0)
-        self.note(
-            f"{self.done}/{self.total} {key}: accuracy {record.accuracy:.3f} "
-            f"({record.seconds.total:.0f} s){self.time_left()}"
-        )
+        self.running.pop(record.key, None)
+        self._clock.advance(record.key, 1.0)
+        accuracy = "" if record.accuracy is None else f"accuracy {record.accuracy:.3f} "
+        seconds = f"({record.seconds.total:.0f} s)"
+        self.message(f"{self.done}/{self.total} {record.key}: {accuracy}{seconds}{self.time_left()}")
 
     def failed(self, key: TrialKey, reason: str) -> None:
-        """A trial failed for good."""
+        """Report that a trial failed and is not tried again."""
         self.running.pop(key, None)
-        self.note(f"FAILED {key}: {reason}")
+        self.message(f"FAILED {key}: {reason}")
 
-    def note(self, text: str) -> None:
-        """A line for the reader."""
-        print(text, file=self._stream, flush=True)
+    def step(self, task: str, done: int, total: int) -> None:
+        """Report `done` of `total` units of `task`."""
+        self._output.step(task, done, total)
 
-    def changed(self) -> None:
-        """Called when a running trial moved; plain output stays silent."""
+    def message(self, text: str) -> None:
+        """Report a line for the reader."""
+        self._output.message(text)
+
+    def update(self) -> None:
+        """Show the running trials, if this display can."""
 
     def end(self) -> None:
-        """The study stopped, for whatever reason."""
+        """End the display. Called whether or not the study succeeded."""
 
     def time_left(self) -> str:
-        """`, about 3 min left`, or nothing where that is not known."""
+        """Return `, about 3 min left`, or nothing if that is unknown."""
         seconds = self._clock.seconds_left()
         if seconds is None or self.done >= self.total:
             return ""
         return f", about {seconds / 60:.0f} min left" if seconds > 90 else f", about {seconds:.0f} s left"
 
 
-class LiveProgress(Progress):
-    """A table that is drawn again in place: trials done, the running ones with epoch and accuracy, time left."""
+class LiveStudyProgress(StudyProgress):
+    """A table on the terminal that is redrawn in place: running trials with epoch and accuracy, and the time left."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,34 +116,34 @@ class LiveProgress(Progress):
         self._live = Live(console=self._console, refresh_per_second=4, transient=True)
 
     def begin(self, costs: dict[TrialKey, float], already_done: int) -> None:
-        """Start drawing."""
+        """Begin with the trials to run, and start to draw."""
         super().begin(costs, already_done)
         self._live.start()
 
-    def note(self, text: str) -> None:
-        """A line above the table."""
-        self._console.print(text, highlight=False)
-        self.changed()
+    def step(self, task: str, done: int, total: int) -> None:
+        """Write a line above the table."""
+        self.message(f"{task}: {done}/{total}")
 
-    def changed(self) -> None:
-        """Draw again."""
-        self._live.update(self._table(self.running.items()))
+    def message(self, text: str) -> None:
+        """Write a line above the table."""
+        self._console.print(text, highlight=False, markup=False)
+        self.update()
+
+    def update(self) -> None:
+        """Draw the table again."""
+        self._live.update(self.table())
 
     def end(self) -> None:
-        """Stop drawing and give the terminal back."""
+        """Stop drawing and restore the terminal."""
         self._live.stop()
 
-    def _table(self, running: Iterable[tuple[TrialKey, Epoch]]) -> Any:
+    def table(self) -> "Table":
+        """Return the table of the running trials."""
         from rich.table import Table
 
         table = Table(title=f"{self.done}/{self.total} trials{self.time_left()}", title_justify="left")
         for heading in ("trial", "epoch", "training loss", "training accuracy"):
             table.add_column(heading)
-        for key, epoch in running:
+        for key, epoch in self.running.items():
             table.add_row(str(key), f"{epoch.epoch}/{epoch.epochs}", f"{epoch.loss:.3f}", f"{epoch.accuracy:.3f}")
         return table
-
-
-def make_progress() -> Progress:
-    """Live on a terminal, plain lines elsewhere."""
-    return LiveProgress() if sys.stdout.isatty() else Progress()

@@ -11,12 +11,12 @@ from cxr_platform.domain.study import TrialImages, TrialKey, TrialRecord, TrialS
 from cxr_platform.errors import TrialsFailed
 from cxr_platform.models.initial_weights import BackboneWeights
 from cxr_platform.training.data import StudyData
-from cxr_platform.training.devices import hardware, keras_backend
+from cxr_platform.training.devices import hardware, keras_backend, package_versions
 from cxr_platform.training.folder import StudyFolder
-from cxr_platform.training.heartbeat import TrialHeartbeat, utc_now
 from cxr_platform.training.inputs import FrozenInputs, ImageInputs, Inputs
 from cxr_platform.training.plan import Share, StudyPlan, relative_cost
-from cxr_platform.training.progress import Progress
+from cxr_platform.training.progress import StudyProgress
+from cxr_platform.training.running_trial import TrialHeartbeat, utc_now
 from cxr_platform.training.trial import Epoch, Position, TrialData, Workbench, run_trial, schedule_of, trial_seed
 
 
@@ -30,11 +30,14 @@ class StudyRun:
     imagenet: BackboneWeights | None
 
 
-Engine = Callable[[StudyRun, list[TrialKey], Progress], dict[TrialKey, str]]
+ACTIVATIONS = "Frozen activations"
+"""Name of the task that is reported to `Progress` before the trials."""
+
+Engine = Callable[[StudyRun, list[TrialKey], StudyProgress], dict[TrialKey, str]]
 """Runs trials, stores each as it finishes, and returns the reason of every one that failed for good."""
 
 
-def run_study(study: StudyRun, engine: Engine, progress: Progress) -> Path:
+def run_study(study: StudyRun, engine: Engine, progress: StudyProgress) -> Path:
     """Run what is not finished yet and pool the predictions. Returns the path of `predictions.parquet`.
 
     Raises `TrialsFailed` with every failed trial after the others have been finished and every strategy that is
@@ -50,7 +53,7 @@ def run_study(study: StudyRun, engine: Engine, progress: Progress) -> Path:
 
 
 def _run_trials(
-    study: StudyRun, todo: list[TrialKey], already_done: int, engine: Engine, progress: Progress
+    study: StudyRun, todo: list[TrialKey], already_done: int, engine: Engine, progress: StudyProgress
 ) -> dict[TrialKey, str]:
     progress.begin({key: relative_cost(study.plan.profile, key.strategy) for key in todo}, already_done)
     try:
@@ -76,13 +79,23 @@ def _conclude(study: StudyRun, failures: Mapping[TrialKey, str]) -> Path:
 
 
 def execute_trial(
-    study: StudyRun, bench: Workbench, key: TrialKey, inputs: Inputs, share: Share, on_epoch: Callable[[Epoch], None]
+    study: StudyRun,
+    bench: Workbench,
+    key: TrialKey,
+    inputs: Inputs,
+    share: Share,
+    on_epoch: Callable[[Epoch], None],
+    checkpoint_seconds: float | None = None,
 ) -> TrialRecord:
-    """Run one trial, from its last checkpoint if it has one, and store it; the same on every engine."""
+    """Run one trial, from its last checkpoint if it has one, and store it; the same on every engine.
+
+    `checkpoint_seconds` replaces that of the profile.
+    """
     profile, strategy, data = study.plan.profile, strategy_by_name(key.strategy), study.data
     epochs = schedule_of(strategy, profile.training).epochs
     folder = study.folder.running_folder(key)
-    heartbeat = TrialHeartbeat(folder, key, epochs, share, profile.resources.checkpoint_seconds)
+    interval = profile.resources.checkpoint_seconds if checkpoint_seconds is None else checkpoint_seconds
+    heartbeat = TrialHeartbeat(folder, key, epochs, share, interval)
 
     def keep(epoch: Epoch, position: Callable[[], Position]) -> None:
         heartbeat.epoch(epoch, position)
@@ -95,18 +108,22 @@ def execute_trial(
     record = TrialRecord(
         strategy=key.strategy,
         fold=key.fold,
+        identity=study.plan.trial_identity(key),
         cut=strategy.cut,
         trained_layers=tuple(result.network.trained_layers),
         images=TrialImages(train=len(rows.train), test=len(rows.test)),
-        accuracy=float(np.mean(result.probabilities.argmax(1) == data.labels[rows.test])),
+        epochs=len(result.history),
+        accuracy=float(np.mean(result.probabilities.argmax(1) == data.labels[rows.test])) if len(rows.test) else None,
         seconds=TrialSeconds(**result.seconds),
         seed=seed,
         backend=keras_backend(),
         node=heartbeat.state.node,
         cpus=share.cpus,
         gpus=share.gpus,
+        devices=bench.devices,
         started=heartbeat.state.started,
         finished=utc_now(),
+        versions=package_versions(),
         hardware=hardware(),
     )
     study.folder.write_trial(record, data, result)

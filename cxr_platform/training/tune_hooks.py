@@ -1,4 +1,4 @@
-"""Where Ray Tune lets others in while trials run: in which order they start, when all end, and who hears of them."""
+"""Callback, scheduler and stopper of the Ray Tune run: progress, the order of trials, and when to stop all of them."""
 
 import pickle
 from pathlib import Path
@@ -12,21 +12,21 @@ from ray.tune.schedulers import FIFOScheduler
 from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import CxrError, StorageError, last_line
 from cxr_platform.training.folder import StudyFolder
-from cxr_platform.training.progress import Progress
+from cxr_platform.training.progress import StudyProgress
 from cxr_platform.training.trial import Epoch
 
 LOST = (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError, ray.exceptions.NodeDiedError)
-"""What becomes of trials whose process or node is gone; their own exceptions come as `RayTaskError`."""
+"""Errors of trials whose process or node is lost; exceptions of the trial itself come as `RayTaskError`."""
 
 
-class Watch(tune.Callback):
-    """Hands what Tune hears from trials to the progress display."""
+class TuneProgress(tune.Callback):
+    """Passes the reports of trials to a `StudyProgress`."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: StudyProgress) -> None:
         self._progress = progress
 
     def on_trial_result(self, **info: Any) -> None:
-        """An epoch, or the end of a trial."""
+        """Report an epoch, or the end of a trial."""
         key, result = TrialKey(*info["trial"].config["trial"]), info["result"]
         if "record" in result:
             self._progress.finished(result["record"])
@@ -34,25 +34,25 @@ class Watch(tune.Callback):
             self._progress.epoch(key, Epoch(**result["epoch"]))
 
     def on_trial_error(self, **info: Any) -> None:
-        """A trial that is not tried again, in this round."""
-        error = _error_of(info["trial"])
-        if not isinstance(error, LOST):  # those may have another round
+        """Report a trial that is not retried in this round."""
+        error = _last_error(info["trial"])
+        if not isinstance(error, LOST):  # a lost trial may get another round
             self._progress.failed(TrialKey(*info["trial"].config["trial"]), last_line(error))
 
     def on_trial_recover(self, **info: Any) -> None:
-        """A trial that is."""
-        self._progress.note(f"{TrialKey(*info['trial'].config['trial'])} failed and is tried again")
+        """Report a trial that is retried."""
+        self._progress.message(f"{TrialKey(*info['trial'].config['trial'])} failed and is tried again")
 
     def __getstate__(self) -> dict[str, Any]:
-        """Tune pickles callbacks into its own state, which is never read again; a terminal cannot be pickled."""
+        """Leave out everything: Tune pickles callbacks into a state that is never read, and a terminal cannot be."""
         return {}
 
 
-class InOrder(FIFOScheduler):
-    """A trial that was lost goes on before those that have not begun; Tune's own puts it at the end of its list.
+class PlannedOrder(FIFOScheduler):
+    """Starts waiting trials in the order of the plan, also those that were lost; Tune would put these at the end.
 
-    Else the longest trials, which are first in the list, would be the last ones that run. It has the first place that
-    another trial leaves; a node that is new takes what Ray has waiting for it.
+    Otherwise the longest trials, which are first in the plan, could be the last ones to run. A lost trial gets the
+    next place that another trial leaves; a new node takes the trial that Ray has queued for it.
     """
 
     def __init__(self) -> None:
@@ -60,32 +60,32 @@ class InOrder(FIFOScheduler):
         self._place: dict[str, int] = {}
 
     def on_trial_add(self, _tune_controller: Any, trial: Any) -> None:
-        """Called again for a trial that is put back: it keeps its place."""
+        """Note the place of a trial. Tune calls this again for a trial that it puts back, which keeps its place."""
         self._place.setdefault(trial.trial_id, len(self._place))
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        """The first of the list that waits, or none."""
+        """Return the first waiting trial of the plan, or `None`."""
         waiting = [trial for trial in tune_controller.get_trials() if trial.status == Trial.PENDING]
         return min(waiting, key=lambda trial: self._place[trial.trial_id], default=None)
 
 
-class Stop(tune.Stopper):
-    """Ends the whole run when one trial met what no other would escape: then `error` says what."""
+class StopStudy(tune.Stopper):
+    """Stops all trials when one of them reports an error that would affect the others too; `error` then holds it."""
 
     def __init__(self, folder: StudyFolder) -> None:
         self._folder = folder
         self.error: CxrError | None = None
 
     def __call__(self, _trial_id: str, result: dict[str, Any]) -> bool:
-        """Whether this trial is to end."""
+        """Return True if the trial that reported `result` has to stop."""
         self.error = self.error or self._reason_to_stop(result)
         return self.error is not None
 
     def _reason_to_stop(self, result: dict[str, Any]) -> CxrError | None:
         refused: CxrError | None = result.get("refused")
         if refused is not None:
-            escaped = isinstance(refused, StorageError) and self._folder.is_writable(result["key"])
-            return None if escaped else refused
+            only_there = isinstance(refused, StorageError) and self._folder.is_writable(result["key"])
+            return None if only_there else refused
         if "record" not in result:
             return None
         key = result["record"].key
@@ -102,14 +102,14 @@ class Stop(tune.Stopper):
         return None
 
     def stop_all(self) -> bool:
-        """Whether all others are to end too."""
+        """Return True if all other trials have to stop too."""
         return self.error is not None
 
 
-def _error_of(trial: Any) -> BaseException | None:
-    """What the trial died of last. Tune has it in a file of this machine, and copies that to the storage later."""
+def _last_error(trial: Any) -> BaseException | None:
+    """Return the last exception of a trial. Tune keeps it in a file of this machine and copies it to the storage later."""
     try:
         error: BaseException = pickle.loads(Path(trial.pickled_error_file).read_bytes())
-    except Exception:  # none there, or one that cannot be loaded here
+    except Exception:  # no file, or an exception whose class cannot be imported here
         return None
     return error

@@ -14,7 +14,7 @@ from cxr_platform.champion.material import ChampionMaterial
 from cxr_platform.config import ModelConfig, Profile
 from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
 from cxr_platform.domain.strategies import strategy_by_name
-from cxr_platform.domain.study import read_study
+from cxr_platform.domain.study import NO_FOLD, TrialImages, read_study
 from cxr_platform.evaluation.predictions import load_predictions
 from cxr_platform.labels import CLASSES
 from cxr_platform.manifest.schema import PIXELS, manifest_schema
@@ -22,10 +22,11 @@ from cxr_platform.manifest.store import Manifest, open_manifest, write_images, w
 from cxr_platform.models.augment import to_network_input
 from cxr_platform.models.initial_weights import set_start
 from cxr_platform.models.mobilenet import Network, build_network
-from cxr_platform.training.champion_folder import ChampionRun
+from cxr_platform.training.champion import Champion
 from cxr_platform.training.data import load_study_data
 from tests.evaluation.builders import image_frame, write_study
 from tests.kept_folder import kept_folder
+from tests.study_records import trial_record
 from tests.training.builders import tiny_profile
 
 SIDE, FOLDS, HASH = 32, 2, "b3f0c4de"
@@ -121,11 +122,11 @@ def made_weights(file: Path, seed: int = 1) -> Path:
     return file
 
 
-def made_run(weights: Path, **identity: object) -> ChampionRun:
-    facts = {"images": sum(COUNTS.values()), "epochs": 3, "seconds": 12.5}
-    facts |= {"hardware": {"processor": "test", "processors": 2}, "versions": {"keras": "3.15.1"}}
-    known = {"strategy": "scratch", "manifest": HASH, "seed": 2020, "backend": "tensorflow", **identity}
-    return ChampionRun(weights.parent, known, facts)
+def made_champion(weights: Path, strategy: str = "scratch", **identity: object) -> Champion:
+    known = {"strategy": strategy, "manifest": HASH, "seed": 2020, **identity}
+    images = TrialImages(train=sum(COUNTS.values()), test=0)
+    record = trial_record(strategy, NO_FOLD, 12.5, identity=known, images=images, epochs=3, accuracy=None)
+    return Champion(weights.parent, record)
 
 
 @cache
@@ -142,5 +143,5 @@ def material(study: Path | None = None, **identity: object) -> ChampionMaterial:
     folder = study or parts.study
     described = read_study(folder)
     data = load_study_data(parts.manifest, "grouped", FOLDS, SIDE)
-    predictions, run = load_predictions(folder, described), made_run(parts.weights, **identity)
-    return ChampionMaterial(folder, described, predictions, champion_profile(), parts.manifest, data, run)
+    predictions, champion = load_predictions(folder, described), made_champion(parts.weights, **identity)
+    return ChampionMaterial(folder, described, predictions, champion_profile(), parts.manifest, data, champion)

@@ -12,7 +12,7 @@ from cxr_platform.errors import StudyError
 from cxr_platform.evidence.networks import fold_networks, predict_images
 from cxr_platform.evidence.workspace import Workspace
 from cxr_platform.training import engine_local
-from cxr_platform.training.progress import Progress
+from cxr_platform.training.progress import StudyProgress
 from cxr_platform.training.study import StudyRun, run_study
 from tests.evidence.study import tiny_workspace
 from tests.training.builders import tiny_study
@@ -23,7 +23,7 @@ STRATEGIES = ("fine-tuning-1", "scratch")
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> StudyRun:
     study = tiny_study(tmp_path_factory.mktemp("study"), STRATEGIES)
-    run_study(study, engine_local.run, Progress())
+    run_study(study, engine_local.run, StudyProgress())
     return study
 
 

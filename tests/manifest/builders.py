@@ -28,20 +28,6 @@ PER_CLASS = 4
 Pixels = NDArray[np.uint8]
 
 
-class RecordedProgress:
-    """Keeps the messages and steps of a build."""
-
-    def __init__(self) -> None:
-        self.messages: list[str] = []
-        self.steps: list[tuple[str, int, int]] = []
-
-    def step(self, task: str, done: int, total: int) -> None:
-        self.steps.append((task, done, total))
-
-    def message(self, text: str) -> None:
-        self.messages.append(text)
-
-
 def image(number: int, size: int = 200) -> Pixels:
     """A thorax whose fine structure is its own."""
     noise = np.random.default_rng(number).normal(size=(size, size))

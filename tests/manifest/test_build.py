@@ -14,7 +14,8 @@ from cxr_platform.manifest.build import build_manifest, differing_settings, is_c
 from cxr_platform.manifest.rows import make_info
 from cxr_platform.manifest.store import Manifest, open_manifest
 from cxr_platform.manifest.take_part import Choice
-from tests.manifest.builders import PER_CLASS, RecordedProgress, brighter_copy, fill_cache, image, profile, save
+from tests.manifest.builders import PER_CLASS, brighter_copy, fill_cache, image, profile, save
+from tests.recorded_progress import RecordedProgress
 
 
 @pytest.fixture

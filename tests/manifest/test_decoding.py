@@ -26,7 +26,8 @@ from cxr_platform.manifest.records import Decoded, FileKey
 from cxr_platform.manifest.store import Manifest
 from cxr_platform.progress import NoProgress
 from cxr_platform.storage.paths import parse_path
-from tests.manifest.builders import RecordedProgress, candidate, image, listed, profile, save
+from tests.manifest.builders import candidate, image, listed, profile, save
+from tests.recorded_progress import RecordedProgress
 from tests.storage.object_store import folder
 
 pytestmark = pytest.mark.ray

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from cxr_platform.domain.strategies import strategy_by_name
+from cxr_platform.domain.study import NO_FOLD
+from cxr_platform.progress import NoProgress
 from cxr_platform.training import engine_local
 from cxr_platform.training.champion import run_champion
-from cxr_platform.training.champion_worker import champion_seed
 from cxr_platform.training.plan import cuts_of
-from cxr_platform.training.progress import Progress
 from cxr_platform.training.study import StudyRun, inputs_of
-from cxr_platform.training.trial import TrialData, Workbench, schedule_of, train, training_rng
+from cxr_platform.training.trial import TrialData, Workbench, schedule_of, train, training_rng, trial_seed
 from tests.training.builders import tiny_profile, tiny_study
 
 EPOCHS = 12
@@ -44,11 +44,12 @@ def uninterrupted(study: StudyRun) -> list[np.ndarray]:
     profile, labels = study.plan.profile, study.data.labels
     bench = Workbench(profile.model, profile.training, study.imagenet)
     strategy = strategy_by_name(NAME)
-    _, step = bench.set_up(strategy, champion_seed(study))
-    activations = engine_local.compute_activations(study, cuts_of([NAME]), Progress())
+    seed = trial_seed(profile.seed, NO_FOLD)
+    _, step = bench.set_up(strategy, seed)
+    activations = engine_local.compute_activations(study, cuts_of([NAME]), NoProgress())
     inputs = inputs_of(study, study.plan.trials()[0], activations)
     data = TrialData(inputs, labels, np.arange(len(labels)), np.arange(0))
-    rng = training_rng(champion_seed(study))
+    rng = training_rng(seed)
     assert len(list(train(step, profile.training, schedule_of(strategy, profile.training), data, rng))) == EPOCHS
     network, _ = bench._kept[NAME]
     return list(network.full.get_weights())
@@ -95,7 +96,11 @@ def kill(process: int) -> None:
     os.kill(process, signal.SIGKILL)
 
 
+class PrintedSteps(NoProgress):
+    def step(self, task: str, done: int, total: int) -> None:
+        print(task, done, total, flush=True)
+
+
 if __name__ == "__main__":
-    place = Path(sys.argv[1])
-    mine = champion_study(place)
-    run_champion(mine.plan, place, lambda: mine, on_epoch=lambda epoch: print("epoch", epoch.epoch, flush=True))
+    study = champion_study(Path(sys.argv[1]))
+    run_champion(study.plan, study.folder, lambda: study, progress=PrintedSteps())

@@ -1,4 +1,3 @@
-import io
 from collections.abc import Iterator
 
 import numpy as np
@@ -6,10 +5,12 @@ import pytest
 import ray
 
 from cxr_platform.cluster import connect
+from cxr_platform.progress import NoProgress
 from cxr_platform.training import activations_ray, engine_local
 from cxr_platform.training.activations_ray import compute_activations
-from cxr_platform.training.progress import Progress
-from cxr_platform.training.study import StudyRun
+from cxr_platform.training.plan import Share
+from cxr_platform.training.study import ACTIVATIONS, StudyRun
+from tests.recorded_progress import RecordedProgress
 from tests.training.builders import tiny_study
 
 pytestmark = pytest.mark.ray
@@ -47,25 +48,25 @@ def one_processor_left() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("chunks_of_seven", "one_processor_left")
-def test_workers_that_find_no_place_are_not_waited_for(study: StudyRun) -> None:
-    told = io.StringIO()
-    found = compute_activations(study, CUTS, cpus=1.0, gpu=0.0, progress=Progress(told))
-    here = engine_local.compute_activations(study, CUTS, Progress(io.StringIO()))
+def test_workers_without_a_place_are_not_waited_for(study: StudyRun) -> None:
+    progress = RecordedProgress()
+    found = compute_activations(study, CUTS, Share(1.0, 0.0), progress)
+    here = engine_local.compute_activations(study, CUTS, NoProgress())
     for cut in CUTS:
         parts = ray.get(found[cut])
         assert [part.shape[1] for part in parts] == [7] * 8
         np.testing.assert_allclose(np.concatenate(parts, 1), np.concatenate(here[cut], 1), rtol=0.02, atol=0.02)
-    assert told.getvalue().splitlines()[-1] == "frozen activations: 56/56 images × 2 views"
+    assert progress.steps[-1] == (ACTIVATIONS, 56, 56)
 
 
 @pytest.mark.usefixtures("chunks_of_seven")
-def test_that_nothing_moves_is_told(study: StudyRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_message_says_that_no_worker_has_started(study: StudyRun, monkeypatch: pytest.MonkeyPatch) -> None:
     connect()
     monkeypatch.setattr(activations_ray, "WAITING_SECONDS", 0.0)
-    told = io.StringIO()
-    compute_activations(study, ("features",), cpus=1.0, gpu=0.0, progress=Progress(told))
-    assert "other work may fill the cluster" in told.getvalue()
+    progress = RecordedProgress()
+    compute_activations(study, ("features",), Share(1.0, 0.0), progress)
+    assert any("other work may fill the cluster" in message for message in progress.messages)
 
 
 def test_without_a_cut_nothing_is_computed(study: StudyRun) -> None:
-    assert compute_activations(study, (), 1.0, 0.0, Progress()) == {}
+    assert compute_activations(study, (), Share(1.0, 0.0), NoProgress()) == {}

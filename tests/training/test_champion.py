@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,13 +10,20 @@ import pytest
 
 from cxr_platform.config import Profile
 from cxr_platform.domain.strategies import strategy_by_name
-from cxr_platform.errors import ConfigError, StorageError, StudyMismatch
+from cxr_platform.domain.study import NO_FOLD, TrialImages, TrialKey
+from cxr_platform.errors import ConfigError, StorageError, StudyError, StudyMismatch
 from cxr_platform.labels import CLASSES
+from cxr_platform.models.initial_weights import set_start
 from cxr_platform.models.mobilenet import build_network
-from cxr_platform.training.champion import ChampionRequest, champion_identity, run_champion, train_champion
-from cxr_platform.training.champion_folder import ChampionFolder, read_champion
+from cxr_platform.storage.files import file_names, write_json
+from cxr_platform.storage.lock import folder_lock
+from cxr_platform.storage.paths import parse_path
+from cxr_platform.training.champion import IDENTITY, Champion, read_champion, run_champion, train_champion
 from cxr_platform.training.folder import StudyFolder
-from cxr_platform.training.trial import Epoch
+from cxr_platform.training.running_trial import CHECKPOINT, last_position, write_checkpoint
+from cxr_platform.training.trial import Epoch, Position, TrialResult, training_rng
+from tests.recorded_progress import RecordedProgress
+from tests.study_records import trial_record
 from tests.training.builders import tiny_data, tiny_profile, tiny_study
 
 
@@ -41,52 +49,135 @@ def tiny_manifest(content_hash: str = "abc") -> Any:
     )
 
 
-def request(folder: Path, profile: Profile | None = None, **more: Any) -> ChampionRequest:
-    return ChampionRequest(folder, "scratch", profile or tiny_profile(), tiny_manifest(), **more)
+KEY = TrialKey("scratch", NO_FOLD)
+HISTORY = [Epoch(1, 1, 1.5, 0.5, 0.01, 2.0)]
+
+
+def train(study: Path, profile: Profile | None = None, strategy: str = "scratch", **more: Any) -> Champion:
+    return train_champion(study, strategy, profile or tiny_profile(), tiny_manifest(), **more)
+
+
+def never() -> Any:
+    pytest.fail("nothing is left to train")
+
+
+def store(folder: StudyFolder, **identity: Any) -> None:
+    """Store random weights as a finished champion."""
+    network = build_network(strategy_by_name("scratch"), tiny_profile().model)
+    set_start(network, 1, None)
+    record = trial_record(*KEY, identity=identity, images=TrialImages(train=56, test=0), accuracy=None)
+    folder.write_trial(record, tiny_data(), TrialResult(np.zeros((0, 7)), HISTORY, {"total": 1.0}, network))
 
 
 @pytest.mark.ray
 def test_a_champion_is_trained_on_every_study_image_of_a_manifest(tmp_path: Path) -> None:
-    told: list[Epoch] = []
-    asked = request(tmp_path / "champion", on_epoch=told.append, seed=7)
-    folder = train_champion(asked)
-    run = read_champion(folder)
-    assert folder == tmp_path / "champion" / "scratch"
-    assert [epoch.epoch for epoch in told] == [1, 2]
-    assert (run.facts["images"], run.facts["epochs"], run.facts["backend"]) == (56, 2, "tensorflow")
-    assert (run.facts["manifest"]["content_hash"], run.facts["manifest"]["study_images"]) == ("abc", 56)
-    assert run.facts["seconds"] == pytest.approx(sum(epoch.seconds for epoch in told))
-    assert run.facts["hardware"]["processors"] >= 1
-    assert run.identity["seed"] == 7
-    assert run.identity["manifest"] == "abc"
-    build_network(strategy_by_name("scratch"), asked.profile.model).full.load_weights(run.weights)
-    assert pq.read_table(run.history)["loss"].to_pylist() == [epoch.loss for epoch in told]
-    before = run.weights.stat().st_mtime_ns
-    assert train_champion(asked) == folder  # what is finished is not trained again
-    assert run.weights.stat().st_mtime_ns == before
+    progress, profile = RecordedProgress(), tiny_profile(seed=7)
+    champion = train(tmp_path, profile, progress=progress)
+    record = champion.record
+    assert champion.folder == tmp_path / "champion" / "scratch"
+    assert progress.steps == [("Training the champion", 1, 2), ("Training the champion", 2, 2)]
+    assert record.key == KEY
+    assert (record.images, record.epochs, record.accuracy) == (TrialImages(train=56, test=0), 2, None)
+    assert (record.backend, record.devices) == ("tensorflow", 1)
+    assert (record.identity["seed"], record.identity["manifest"]) == (7, "abc")
+    assert record.hardware.processors
+    assert "keras" in record.versions
+    build_network(strategy_by_name("scratch"), profile.model).full.load_weights(champion.weights)
+    history = pq.read_table(champion.history)
+    assert history["epoch"].to_pylist() == [1, 2]
+    assert record.seconds.total >= sum(history["seconds"].to_pylist())
+    before = champion.weights.stat().st_mtime_ns
+    assert train(tmp_path, profile) == champion  # a finished champion is not trained again
+    assert champion.weights.stat().st_mtime_ns == before
     with pytest.raises(StudyMismatch, match="seed: 7 → 8"):
-        train_champion(request(tmp_path / "champion", seed=8))
+        train(tmp_path, tiny_profile(seed=8))
 
 
-def test_another_manifest_profile_or_seed_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
-    plan = tiny_study(tmp_path, ("scratch",)).plan
-    ChampionFolder(tmp_path, "scratch").begin(champion_identity(plan))
-    with pytest.raises(StudyMismatch, match=r"training\.batch_size: 8 → 4"):
-        train_champion(request(tmp_path, tiny_profile(**{"training.batch_size": 4})))
+def test_another_profile_or_seed_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    study = tiny_study(tmp_path, ("scratch",))
+    write_json(study.folder.running_folder(KEY) / IDENTITY, study.plan.trial_identity(KEY))
+    with pytest.raises(StudyMismatch, match=r"scratch\.run.*training\.batch_size: 8 → 4.*Remove that folder"):
+        train(tmp_path, tiny_profile(**{"training.batch_size": 4}))
     with pytest.raises(StudyMismatch, match="seed: 2020 → 1"):
-        train_champion(request(tmp_path, seed=1))
+        train(tmp_path, tiny_profile(seed=1))
+
+
+def test_a_finished_champion_is_returned_and_one_of_another_manifest_refused(tmp_path: Path) -> None:
+    study = tiny_study(tmp_path, ("scratch",))
+    store(study.folder, **study.plan.trial_identity(KEY))
+    champion = run_champion(study.plan, study.folder, never)
+    assert champion.record.images.train == 56
+    assert pq.read_table(champion.history)["epoch"].to_pylist() == [1]
+    assert {path.name for path in champion.folder.iterdir()} == {"trial.json", "history.parquet", "model.weights.h5"}
+    other = replace(study.plan, manifest=study.plan.manifest.model_copy(update={"content_hash": "def"}))
+    with pytest.raises(StudyMismatch, match=r"manifest: abc → def"):
+        run_champion(other, study.folder, never)
+
+
+def test_partly_written_champions_are_removed(tmp_path: Path) -> None:
+    study = tiny_study(tmp_path, ("scratch",))
+    store(study.folder, **study.plan.trial_identity(KEY))
+    leftover = study.folder.champion_root / ".scratch.abc"
+    leftover.mkdir()
+    study.folder.running_folder(KEY).mkdir()
+    run_champion(study.plan, study.folder, never)
+    assert sorted(path.name for path in study.folder.champion_root.iterdir()) == [".lock", "scratch"]
 
 
 def test_resources_and_folds_are_not_part_of_the_identity(tmp_path: Path) -> None:
     one = tiny_study(tmp_path, ("scratch",)).plan
     other = tiny_study(tmp_path, ("scratch",), tiny_profile(**{"resources.retries": 0, "folds": 3})).plan
-    assert champion_identity(one) == champion_identity(other)
-    assert champion_identity(one)["strategy"] == "scratch"
+    assert one.trial_identity(KEY) == other.trial_identity(KEY)
+    assert one.trial_identity(KEY)["strategy"] == "scratch"
+    assert one.trial_identity(TrialKey("scratch", 0)) != other.trial_identity(TrialKey("scratch", 0))
 
 
 def test_two_at_a_time_and_an_unknown_strategy_are_refused(tmp_path: Path) -> None:
     study = tiny_study(tmp_path, ("scratch",))
-    with StudyFolder(tmp_path).lock(), pytest.raises(StorageError, match="no other process"):
-        run_champion(study.plan, tmp_path, lambda: study)
+    with folder_lock(study.folder.champion_root), pytest.raises(StorageError):
+        run_champion(study.plan, study.folder, never)
     with pytest.raises(ConfigError, match="scratched"):
-        train_champion(ChampionRequest(tmp_path, "scratched", tiny_profile(), tiny_manifest()))
+        train(tmp_path, strategy="scratched")
+
+
+def test_no_champion_and_a_damaged_one_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "champion" / "scratch"
+    with pytest.raises(StudyError, match=r"Expected a trained champion.*make champion"):
+        read_champion(folder)
+    folder.mkdir(parents=True)
+    for content in ("{", '{"images": 3}', "[]"):
+        (folder / "trial.json").write_text(content)
+        with pytest.raises(StudyError, match=r"trial\.json.*Remove"):
+            read_champion(folder)
+
+
+def test_a_damaged_identity_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    study = tiny_study(tmp_path, ("scratch",))
+    running = study.folder.running_folder(KEY)
+    running.mkdir(parents=True)
+    (running / IDENTITY).write_text("{")
+    with pytest.raises(StudyError, match=r"identity\.json.*Remove the folder"):
+        run_champion(study.plan, study.folder, never)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    study = tiny_study(tmp_path / "file", ("scratch",))
+    with pytest.raises(StorageError, match="file"):
+        run_champion(study.plan, study.folder, never)
+
+
+def test_a_champion_is_stored_and_read_in_an_object_store(tmp_path: Path) -> None:
+    root = parse_path(f"memory://{tmp_path.name}/study")
+    study = tiny_study(root, ("scratch",))
+    write_checkpoint(study.folder.running_folder(KEY), Position({}, training_rng(1).bit_generator.state, HISTORY))
+    position = last_position(study.folder.running_folder(KEY))
+    assert position is not None
+    assert position.history == HISTORY
+    store(study.folder, **study.plan.trial_identity(KEY))
+    assert not (study.folder.running_folder(KEY) / CHECKPOINT).exists()
+    assert run_champion(study.plan, study.folder, never).record.images.train == 56
+    stored = [name for name in file_names(root) if not name.endswith(".lock")]
+    assert sorted(stored) == [
+        f"champion/scratch/{name}" for name in ("history.parquet", "model.weights.h5", "trial.json")
+    ]

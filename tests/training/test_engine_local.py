@@ -6,7 +6,7 @@ from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import StorageError
 from cxr_platform.training import engine_local
 from cxr_platform.training.folder import StudyFolder
-from cxr_platform.training.progress import Progress
+from cxr_platform.training.progress import StudyProgress
 from tests.training.builders import tiny_study
 
 KEYS = [TrialKey("off-the-shelf", 0), TrialKey("off-the-shelf", 1)]
@@ -14,10 +14,10 @@ KEYS = [TrialKey("off-the-shelf", 0), TrialKey("off-the-shelf", 1)]
 
 def test_activations_are_computed_once_for_each_image_and_view(tmp_path: Path) -> None:
     study = tiny_study(tmp_path, ("off-the-shelf",))
-    found = engine_local.compute_activations(study, ("features", "block_15"), Progress())
+    found = engine_local.compute_activations(study, ("features", "block_15"), StudyProgress())
     assert [chunk.shape for chunk in found["features"]] == [(2, 56, 1280)]
     assert found["block_15"][0].shape[:2] == (2, 56)
-    assert engine_local.compute_activations(study, (), Progress()) == {}
+    assert engine_local.compute_activations(study, (), StudyProgress()) == {}
 
 
 def test_a_trial_that_fails_once_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,7 +31,7 @@ def test_a_trial_that_fails_once_is_tried_again(tmp_path: Path, monkeypatch: pyt
         return real(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(engine_local, "execute_trial", flaky)
-    assert engine_local.run(study, KEYS, Progress()) == {}
+    assert engine_local.run(study, KEYS, StudyProgress()) == {}
     assert len(calls) == 3
 
 
@@ -47,7 +47,7 @@ def test_a_trial_that_keeps_failing_is_reported_and_the_others_finish(
         return real(study, bench, key, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(engine_local, "execute_trial", broken)
-    assert engine_local.run(study, KEYS, Progress()) == {KEYS[0]: "RuntimeError: out of luck"}
+    assert engine_local.run(study, KEYS, StudyProgress()) == {KEYS[0]: "RuntimeError: out of luck"}
     assert study.folder.is_finished(KEYS[1])
 
 
@@ -57,4 +57,4 @@ def test_a_full_disk_ends_the_study_at_once(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(StudyFolder, "write_trial", full)
     with pytest.raises(StorageError):
-        engine_local.run(tiny_study(tmp_path, ("off-the-shelf",)), KEYS, Progress())
+        engine_local.run(tiny_study(tmp_path, ("off-the-shelf",)), KEYS, StudyProgress())

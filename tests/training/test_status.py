@@ -8,8 +8,8 @@ import pytest
 
 from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import StudyError
-from cxr_platform.training.heartbeat import TrialHeartbeat
 from cxr_platform.training.plan import Share, relative_cost
+from cxr_platform.training.running_trial import TrialHeartbeat
 from cxr_platform.training.status import Cost, StudyStatus, TimeLeft, cpu_hours, gpu_hours, read_status, time_left
 from tests.training.builders import tiny_profile
 from tests.training.running_study import NOW, STRATEGIES, ago, begin, finish, run

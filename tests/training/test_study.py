@@ -6,32 +6,32 @@ import pytest
 from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import TrialsFailed
 from cxr_platform.training import engine_local
-from cxr_platform.training.progress import Progress
+from cxr_platform.training.progress import StudyProgress
 from cxr_platform.training.study import StudyRun, run_study
 from tests.training.builders import tiny_study
 
 
 def test_a_study_runs_every_trial_and_pools_the_predictions(tmp_path: Path) -> None:
     study = tiny_study(tmp_path, ("off-the-shelf",))
-    table = pq.read_table(run_study(study, engine_local.run, Progress()))
+    table = pq.read_table(run_study(study, engine_local.run, StudyProgress()))
     assert table.num_rows == 56
     assert set(table["fold"].to_pylist()) == {0, 1}
 
 
 def test_continuing_runs_only_what_is_not_finished(tmp_path: Path) -> None:
     study = tiny_study(tmp_path, ("off-the-shelf",))
-    run_study(study, engine_local.run, Progress())
+    run_study(study, engine_local.run, StudyProgress())
     kept = study.folder.trial_folder(TrialKey("off-the-shelf", 0)) / "trial.json"
     before = kept.stat().st_mtime_ns
     lost = study.folder.trial_folder(TrialKey("off-the-shelf", 1)) / "trial.json"
     lost.unlink()
     asked: list[TrialKey] = []
 
-    def engine(study: StudyRun, todo: list[TrialKey], progress: Progress) -> dict[TrialKey, str]:
+    def engine(study: StudyRun, todo: list[TrialKey], progress: StudyProgress) -> dict[TrialKey, str]:
         asked.extend(todo)
         return engine_local.run(study, todo, progress)
 
-    run_study(study, engine, Progress())
+    run_study(study, engine, StudyProgress())
     assert asked == [TrialKey("off-the-shelf", 1)]
     assert kept.stat().st_mtime_ns == before
 
@@ -40,11 +40,11 @@ def test_failed_trials_are_named_after_the_others_are_stored(tmp_path: Path) -> 
     study = tiny_study(tmp_path, ("off-the-shelf", "fine-tuning-1"))
     key = TrialKey("fine-tuning-1", 1)
 
-    def engine(study: StudyRun, todo: list[TrialKey], progress: Progress) -> dict[TrialKey, str]:
+    def engine(study: StudyRun, todo: list[TrialKey], progress: StudyProgress) -> dict[TrialKey, str]:
         return {**engine_local.run(study, [k for k in todo if k != key], progress), key: "too hot"}
 
     with pytest.raises(TrialsFailed, match=r"1 of 4 trials failed.*fine-tuning-1 fold 1: too hot") as caught:
-        run_study(study, engine, Progress())
+        run_study(study, engine, StudyProgress())
     assert caught.value.exit_code == 1
     assert study.folder.record().strategies == ("off-the-shelf",)
     pooled = pq.read_table(tmp_path / "predictions.parquet")

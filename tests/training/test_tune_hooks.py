@@ -9,8 +9,9 @@ from ray.tune.experiment import Trial
 from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import ConfigError, StorageError
 from cxr_platform.training.folder import StudyFolder
-from cxr_platform.training.progress import Progress
-from cxr_platform.training.tune_hooks import InOrder, Stop, Watch
+from cxr_platform.training.progress import StudyProgress
+from cxr_platform.training.tune_hooks import PlannedOrder, StopStudy, TuneProgress
+from tests.recorded_progress import RecordedProgress
 from tests.study_records import trial_record, write_record
 from tests.training.builders import tiny_study
 
@@ -29,8 +30,8 @@ def controller(*trials: tuple[str, str]) -> SimpleNamespace:
     return SimpleNamespace(get_trials=lambda: listed)
 
 
-def test_a_trial_that_was_put_back_comes_before_those_that_have_not_begun() -> None:
-    order = InOrder()
+def test_a_trial_that_was_put_back_runs_before_those_that_have_not_begun() -> None:
+    order = PlannedOrder()
     for name in ("a", "b", "c", "a"):  # the last time as Tune does when it requeues one
         order.on_trial_add(None, SimpleNamespace(trial_id=name))
     lost_is_last = controller(("b", Trial.RUNNING), ("c", Trial.PENDING), ("a", Trial.PENDING))
@@ -38,72 +39,61 @@ def test_a_trial_that_was_put_back_comes_before_those_that_have_not_begun() -> N
     assert order.choose_trial_to_run(controller(("b", Trial.RUNNING))) is None
 
 
-def test_what_no_other_trial_would_escape_ends_all(folder: StudyFolder) -> None:
-    stop, refused = Stop(folder), ConfigError("Expected another profile.")
+def test_an_error_that_affects_every_trial_stops_all(folder: StudyFolder) -> None:
+    stop, refused = StopStudy(folder), ConfigError("Expected another profile.")
     assert stop("1", {"refused": refused, "key": KEY})
     assert stop.stop_all()
     assert stop.error is refused
 
 
-def test_a_place_that_only_one_node_cannot_write_ends_nothing(folder: StudyFolder) -> None:
-    stop = Stop(folder)
+def test_a_folder_that_only_one_node_cannot_write_stops_nothing(folder: StudyFolder) -> None:
+    stop = StopStudy(folder)
     assert not stop("1", {"refused": FULL, "key": KEY})
     assert not stop.stop_all()
     assert not list(folder.running_folder(KEY).iterdir())
 
 
-def test_a_place_that_this_process_cannot_write_either_ends_all(folder: StudyFolder) -> None:
+def test_a_folder_that_this_process_cannot_write_either_stops_all(folder: StudyFolder) -> None:
     (folder.root / "trials").write_text("in the way")
-    stop = Stop(folder)
+    stop = StopStudy(folder)
     assert stop("1", {"refused": FULL, "key": KEY})
     assert stop.error is FULL
 
 
-def test_the_first_trial_that_was_stored_out_of_sight_ends_all(folder: StudyFolder) -> None:
-    stop = Stop(folder)
+def test_a_trial_stored_where_the_driver_cannot_see_it_stops_all(folder: StudyFolder) -> None:
+    stop = StopStudy(folder)
     assert stop("1", STORED)
     assert "off-the-shelf fold 0" in str(stop.error)
     assert "a folder that all nodes share" in str(stop.error)
 
 
-def test_a_study_that_is_another_process_s_by_now_is_left_to_it(
-    folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lost_lock_stops_all(folder: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     def lost() -> None:
         raise FULL
 
     write_record(folder.trial_folder(KEY) / "trial.json", trial_record(*KEY))
-    assert not Stop(folder)("1", STORED)
+    assert not StopStudy(folder)("1", STORED)
     monkeypatch.setattr(folder, "check_held", lost)
-    stop = Stop(folder)
+    stop = StopStudy(folder)
     assert stop("1", STORED)
     assert stop.error is FULL
 
 
-class Heard(Progress):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.lines.append(text)
-
-
 def failed(tmp_path: Path, error: Exception) -> list[str]:
-    heard = Heard()
+    progress = RecordedProgress()
     (tmp_path / "error.pkl").write_bytes(pickle.dumps(error))
     trial = SimpleNamespace(config={"trial": tuple(KEY)}, pickled_error_file=str(tmp_path / "error.pkl"))
-    Watch(heard).on_trial_error(trial=trial)
-    return heard.lines
+    TuneProgress(StudyProgress(progress)).on_trial_error(trial=trial)
+    return progress.messages
 
 
-def test_a_trial_that_failed_is_told_with_its_reason_and_one_that_was_lost_is_not_yet(tmp_path: Path) -> None:
+def test_a_failed_trial_is_reported_with_its_reason_and_a_lost_one_is_not(tmp_path: Path) -> None:
     assert failed(tmp_path, OSError("trace\nno room")) == ["FAILED off-the-shelf fold 0: no room"]
     assert failed(tmp_path, RayActorError()) == []
 
 
-def test_an_error_that_cannot_be_read_is_told_as_such(tmp_path: Path) -> None:
-    heard = Heard()
+def test_a_failed_trial_without_an_error_file_is_reported(tmp_path: Path) -> None:
+    progress = RecordedProgress()
     trial = SimpleNamespace(config={"trial": tuple(KEY)}, pickled_error_file=str(tmp_path / "none"))
-    Watch(heard).on_trial_error(trial=trial)
-    assert heard.lines == ["FAILED off-the-shelf fold 0: no error message"]
+    TuneProgress(StudyProgress(progress)).on_trial_error(trial=trial)
+    assert progress.messages == ["FAILED off-the-shelf fold 0: no error message"]

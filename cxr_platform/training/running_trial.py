@@ -1,29 +1,34 @@
-"""What a trial leaves in the study's folder while it runs: its state, and a checkpoint to continue from.
+"""State and checkpoint of a running trial, in the study's folder.
 
     trials/STRATEGY/fold-K.run/state.json     TrialState, for `cxr study status`
-    trials/STRATEGY/fold-K.run/position.npz   read by the next process that runs this trial, on any node
+    trials/STRATEGY/fold-K.run/position.npz   the `Position` after an epoch, from which any node can continue the trial
 
 Both are removed when the trial is finished.
 """
 
+import io
+import json
 import logging
 import platform
 import threading
 import time
+import zipfile
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from typing_extensions import Self
 
 from cxr_platform.domain.study import TrialKey, TrialState
 from cxr_platform.errors import StorageError
-from cxr_platform.storage.files import write_json
-from cxr_platform.training.checkpoint import FILE, read_checkpoint, write_checkpoint
+from cxr_platform.storage.files import read_errors, write_atomically, write_json
 from cxr_platform.training.plan import Share
 from cxr_platform.training.trial import Epoch, Position
 
-STATE = "state.json"
+STATE, CHECKPOINT = "state.json", "position.npz"
 STATE_SECONDS = 10.0
 """Least time between two writes of `state.json`: an epoch of a small study takes less than a second."""
 
@@ -68,7 +73,7 @@ class TrialHeartbeat:
 
         Raises `StorageError` if the state cannot be written: no result could be stored there either.
         """
-        position = self._last_position()
+        position = last_position(self._folder)
         if position is not None:
             seconds = sum(epoch.seconds for epoch in position.history)
             self._update(
@@ -79,13 +84,6 @@ class TrialHeartbeat:
         self._write()
         self._heartbeat.start()
         return position
-
-    def _last_position(self) -> Position | None:
-        try:
-            return read_checkpoint(self._folder) if (self._folder / FILE).exists() else None
-        except ValueError as error:  # the result is the same from the beginning
-            log.warning("%s; the trial starts from its beginning", error)
-            return None
 
     def epoch(self, epoch: Epoch, position: Callable[[], Position]) -> None:
         """Record a finished epoch, with a checkpoint if one is due; raise `StorageError` if that cannot be written."""
@@ -121,3 +119,33 @@ class TrialHeartbeat:
 def utc_now() -> datetime:
     """Return the time in UTC, to the second."""
     return datetime.now(timezone.utc).replace(microsecond=0)
+
+
+def write_checkpoint(folder: Path, position: Position) -> None:
+    """Replace the checkpoint in `folder`, a NumPy archive; raise `StorageError` if it cannot be written."""
+    story = {"rng": position.rng, "history": [asdict(epoch) for epoch in position.history]}
+    arrays: dict[str, Any] = {f"state/{name}": array for name, array in position.state.items()}
+    archive = io.BytesIO()
+    np.savez(archive, **arrays, story=np.array(json.dumps(story)))
+    write_atomically(folder / CHECKPOINT, archive.getvalue())
+
+
+def last_position(folder: Path) -> Position | None:
+    """Return the position in the checkpoint of `folder`, or `None` if there is none or it is damaged.
+
+    Raises `StorageError` if it cannot be read now.
+    """
+    file = folder / CHECKPOINT
+    if not file.exists():
+        return None
+    with read_errors(file):  # read as a whole first, so that an error of the storage is not taken for a damaged archive
+        content = file.read_bytes()
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            story = json.loads(str(archive["story"]))
+            state = {name.removeprefix("state/"): archive[name] for name in archive if name.startswith("state/")}
+        return Position(state, story["rng"], [Epoch(**epoch) for epoch in story["history"]])
+    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        # The result is the same from the first epoch.
+        log.warning("%s is damaged, the trial starts from its first epoch: %s", file, error)
+        return None

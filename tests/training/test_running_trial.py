@@ -9,10 +9,9 @@ import pytest
 
 from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import StorageError
-from cxr_platform.training import heartbeat
-from cxr_platform.training.checkpoint import FILE, read_checkpoint
-from cxr_platform.training.heartbeat import STATE, TrialHeartbeat
+from cxr_platform.training import running_trial
 from cxr_platform.training.plan import Share
+from cxr_platform.training.running_trial import CHECKPOINT, STATE, TrialHeartbeat, last_position, write_checkpoint
 from cxr_platform.training.trial import Epoch, Position, training_rng
 
 KEY = TrialKey("scratch", 1)
@@ -28,7 +27,7 @@ def position(number: int) -> Position:
     return Position({"trained/0000": np.full(3, number)}, training_rng(number).bit_generator.state, history)
 
 
-def told(folder: Path) -> dict[str, object]:
+def stored_state(folder: Path) -> dict[str, object]:
     content: dict[str, object] = json.loads((folder / STATE).read_text())
     return content
 
@@ -40,28 +39,28 @@ def _no_thread_is_left() -> Iterator[None]:
     assert threading.active_count() == before
 
 
-def test_it_says_from_the_start_what_runs_where(tmp_path: Path) -> None:
+def test_the_first_state_names_trial_node_and_resources(tmp_path: Path) -> None:
     with TrialHeartbeat(tmp_path / "run", KEY, 3, Share(2.0, 0.5), 60.0) as trial:
         assert trial.begin() is None
-    state = told(tmp_path / "run")
+    state = stored_state(tmp_path / "run")
     assert (state["strategy"], state["fold"], state["cpus"], state["gpus"]) == ("scratch", 1, 2.0, 0.5)
     assert (state["epoch"], state["epochs"]) == (0, 3)
     assert state["node"]
     assert state["updated"] == state["started"]
 
 
-def test_it_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heartbeat, "STATE_SECONDS", 0.0)
+def test_the_state_follows_the_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running_trial, "STATE_SECONDS", 0.0)
     with TrialHeartbeat(tmp_path, KEY, 3, ALL, 60.0) as trial:
         trial.begin()
         for number in (1, 2):
             trial.epoch(epoch(number), lambda: pytest.fail("it is not yet time for a checkpoint"))
-    state = told(tmp_path)
+    state = stored_state(tmp_path)
     assert (state["epoch"], state["epochs"], state["seconds"]) == (2, 3, 4.0)
-    assert not (tmp_path / FILE).exists()
+    assert not (tmp_path / CHECKPOINT).exists()
 
 
-def test_the_next_process_goes_on_from_the_last_checkpoint(tmp_path: Path) -> None:
+def test_the_next_process_continues_from_the_last_checkpoint(tmp_path: Path) -> None:
     trial = TrialHeartbeat(tmp_path, KEY, 3, ALL, 0.0)
     for number in (1, 2, 3):
         trial.epoch(epoch(number), lambda number=number: position(number))  # type: ignore[misc]
@@ -72,21 +71,19 @@ def test_the_next_process_goes_on_from_the_last_checkpoint(tmp_path: Path) -> No
     assert found.state["trained/0000"].tolist() == [2, 2, 2]
 
 
-def test_a_checkpoint_that_was_cut_off_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_truncated_checkpoint_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     trial = TrialHeartbeat(tmp_path, KEY, 3, ALL, 0.0)
     trial.epoch(epoch(1), lambda: position(1))
-    (tmp_path / FILE).write_bytes((tmp_path / FILE).read_bytes()[:-50])
-    with pytest.raises(ValueError, match="no whole checkpoint"):
-        read_checkpoint(tmp_path)
+    (tmp_path / CHECKPOINT).write_bytes((tmp_path / CHECKPOINT).read_bytes()[:-50])
     with TrialHeartbeat(tmp_path, KEY, 3, ALL, 0.0) as again:
         assert again.begin() is None
-    assert "from its beginning" in caplog.text
+    assert "is damaged, the trial starts from its first epoch" in caplog.text
 
 
-def test_a_state_that_cannot_be_written_is_told_of_and_ends_nothing(
+def test_a_state_that_cannot_be_written_is_logged_and_ends_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(heartbeat, "STATE_SECONDS", 0.0)
+    monkeypatch.setattr(running_trial, "STATE_SECONDS", 0.0)
     with TrialHeartbeat(tmp_path, KEY, 3, ALL, 60.0) as trial:
         trial.begin()
         (tmp_path / STATE).unlink()
@@ -95,14 +92,14 @@ def test_a_state_that_cannot_be_written_is_told_of_and_ends_nothing(
     assert "Expected to be able to write" in caplog.text
 
 
-def test_a_place_that_cannot_be_written_is_told_before_anything_is_trained(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_an_error_before_any_training(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("in the way")
     with pytest.raises(StorageError, match="run"), TrialHeartbeat(tmp_path / "run", KEY, 3, ALL, 60.0) as trial:
         trial.begin()
 
 
-def test_it_says_that_it_lives_within_a_long_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heartbeat, "ALIVE_SECONDS", 0.04)
+def test_the_state_is_written_again_within_a_long_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running_trial, "ALIVE_SECONDS", 0.04)
     with TrialHeartbeat(tmp_path, KEY, 3, ALL, 60.0) as trial:
         trial.begin()
         (tmp_path / STATE).unlink()
@@ -110,4 +107,41 @@ def test_it_says_that_it_lives_within_a_long_epoch(tmp_path: Path, monkeypatch: 
         while not (tmp_path / STATE).exists():
             assert time.monotonic() < ends
             time.sleep(0.01)
-    assert told(tmp_path)["epoch"] == 0
+    assert stored_state(tmp_path)["epoch"] == 0
+
+
+def test_a_position_is_read_as_it_was_written(tmp_path: Path) -> None:
+    state = {"trained/0000": np.full((2, 3), 3, "float32"), "optimizer/0000": np.array(3)}
+    written = Position(state, training_rng(3).bit_generator.state, position(3).history)
+    write_checkpoint(tmp_path, written)
+    read = last_position(tmp_path)
+    assert read is not None
+    assert read.state["trained/0000"].tolist() == [[3.0] * 3] * 2
+    assert read.state["trained/0000"].dtype == "float32"
+    assert read.state["optimizer/0000"].shape == ()
+    assert read.history == written.history
+    rng = np.random.default_rng()
+    rng.bit_generator.state = dict(read.rng)
+    assert (rng.random(5) == training_rng(3).random(5)).all()
+
+
+def test_without_a_checkpoint_there_is_no_position(tmp_path: Path) -> None:
+    assert last_position(tmp_path) is None
+    assert last_position(tmp_path / "absent") is None
+
+
+def test_a_pickle_in_a_checkpoint_is_not_read(tmp_path: Path) -> None:
+    np.savez(tmp_path / CHECKPOINT, story=np.array([{}], dtype=object))
+    assert last_position(tmp_path) is None
+
+
+def test_a_checkpoint_that_cannot_be_read_now_is_not_taken_for_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Path) -> bytes:
+        raise ConnectionError("the store does not answer")
+
+    write_checkpoint(tmp_path, position(1))
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    with pytest.raises(StorageError, match="able to read"):
+        last_position(tmp_path)
