@@ -19,7 +19,7 @@ from pipelines.command import console, run_command
 from pipelines.options import REGISTRY, parse_request
 
 if TYPE_CHECKING:
-    from cxr_platform.serving.client import Ask, Reply
+    from cxr_platform.serving.client import Reply, Screen
 
 KEY_VARIABLE = "CXR_API_KEY"
 COLUMNS = 140
@@ -56,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
 
 def run(request: ScreenRequest) -> int:
     """Screen the files one after the other and print the answers; return 0, or 1 if a file could not be screened."""
-    from cxr_platform.serving.client import check_readable, read
+    from cxr_platform.serving.client import check_readable, read_file
     from cxr_platform.serving.schema import ScreenAnswer
 
     for file in request.files:
@@ -65,7 +65,7 @@ def run(request: ScreenRequest) -> int:
     try:
         with _client(request) as ask:
             for file in request.files:
-                reply = ask(read(file))
+                reply = ask(read_file(file))
                 replies.append((file, reply))
                 if request.json:
                     kind = "result" if isinstance(reply, ScreenAnswer) else "problem"
@@ -78,17 +78,17 @@ def run(request: ScreenRequest) -> int:
 
 
 @contextmanager
-def _client(request: ScreenRequest) -> "Iterator[Ask]":
-    from cxr_platform.serving.client import local, remote
+def _client(request: ScreenRequest) -> "Iterator[Screen]":
+    from cxr_platform.serving.client import local_screen, remote_screen
 
     if request.url:
-        with remote(request.url, os.environ.get(KEY_VARIABLE, "")) as ask:
+        with remote_screen(request.url, os.environ.get(KEY_VARIABLE, "")) as ask:
             yield ask
     else:
         from cxr_platform.registry.store import Registry
         from cxr_platform.serving.screener import Screener
 
-        yield local(Screener(*Registry(request.registry).open(request.version)))
+        yield local_screen(Screener(*Registry(request.registry).open(request.version)))
 
 
 def _print_table(replies: "Sequence[tuple[Path, Reply]]") -> None:

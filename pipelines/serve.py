@@ -23,7 +23,7 @@ from pipelines.command import run_command
 from pipelines.options import REGISTRY, parse_request
 
 if TYPE_CHECKING:
-    from cxr_platform.serving.keys import KeyCheck
+    from cxr_platform.serving.api_keys import KeyCheck
 
 DIRECT_BYTES = 4 * 2**20
 """Largest image that goes from proxy to replica directly and not through the object store."""
@@ -85,12 +85,12 @@ def parser() -> argparse.ArgumentParser:
 
 def run(request: ServeRequest) -> int:
     """Serve until stopped by Ctrl-C or SIGTERM; return 0."""
-    from cxr_platform.serving.keys import FILE_VARIABLE, check_exposure, find_keys
+    from cxr_platform.serving.api_keys import FILE_VARIABLE, check_exposure, load_keys
 
     cluster = request.cluster
     if cluster:
         _check_cluster_options(request, cluster)
-    keys = None if cluster else find_keys(request.keys, os.environ)
+    keys = None if cluster else load_keys(request.keys, os.environ)
     check_exposure(request.host, keys)
     version = first_version(request.registry)
     if request.keys is not None:
@@ -113,7 +113,7 @@ def _check_cluster_options(request: ServeRequest, cluster: str) -> None:
 
     They are already running, and read API keys from the environment in which their node was started.
     """
-    from cxr_platform.serving.keys import FILE_VARIABLE, is_loopback
+    from cxr_platform.serving.api_keys import FILE_VARIABLE, is_loopback
 
     if request.keys is not None or not is_loopback(request.host):
         raise ServingError(
@@ -155,10 +155,10 @@ def first_version(registry: Path) -> str:
     Replicas choose in the same way, so that a restarted server answers like one that was never stopped.
     """
     from cxr_platform.registry.store import Registry
-    from cxr_platform.serving.champion_watcher import Follower
+    from cxr_platform.serving.champion_watcher import ChampionWatcher
 
-    follower = Follower(Registry(registry), lambda _, bundle: bundle.version)
-    version, refused = follower.current[0], follower.status.refused
+    watcher = ChampionWatcher(Registry(registry), lambda _, bundle: bundle.version)
+    version, refused = watcher.current[0], watcher.status.refused
     if refused:
         print(f"{', '.join(refused)} cannot be loaded: {version} is served. Run: cxr registry verify.", file=sys.stderr)
     return version
@@ -203,8 +203,8 @@ def _application_arguments(request: ServeRequest) -> dict[str, Any]:
     return {
         "registry": str(request.registry.absolute()),
         "keys_file": None if request.keys is None else str(request.keys.absolute()),
-        "least_replicas": least,
-        "most_replicas": max(least, request.most_replicas or cores),
+        "min_replicas": least,
+        "max_replicas": max(least, request.most_replicas or cores),
         "explain": not request.no_explain,
     }
 

@@ -1,1 +1,16 @@
-"""The champion behind an HTTP address: screening, its guards, its page, and the Ray Serve application."""
+"""Serve the champion over HTTP on Ray Serve. The path of one request, with the module of each step:
+
+    client ── POST /v1/screen ──▶ Serve's proxy
+        proxy_middleware     checks the API key (api_keys), reads the body (upload), repeats a request after a crash
+        request_batcher      sends requests that wait at the same time as one call
+    ──▶ replica (deployment)
+        batch_protocol       splits the call into its requests
+        replica_middleware   request id, API key, security headers, count (metrics)
+        app                  routes, files of the body (upload)
+        service              limits, threads, version that answers (champion_watcher)
+        screener             decoding, ONNX Runtime, calibration, decision
+                             └─▶ explainer_client ──▶ Explainer, which has TensorFlow: DICOM, heatmaps (heatmap)
+    ──▶ answer: schema, filled by answers; or problem details: problems
+
+The page at / and /docs are in pages; client asks a server, or a bundle without one, from Python.
+"""

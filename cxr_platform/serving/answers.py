@@ -1,4 +1,4 @@
-"""From a screening to the answer that a client gets."""
+"""Build the answers of the HTTP API from screenings and bundles."""
 
 import base64
 from collections.abc import Mapping
@@ -16,15 +16,16 @@ from cxr_platform.serving.schema import (
 from cxr_platform.serving.screener import Screening
 
 DIGITS = 6
-"""Of a probability: what is behind them differs between processors."""
+"""Decimals of a probability; further ones differ between processors."""
 
 
 def screen_answer(
     screening: Screening, bundle: Bundle, request_id: str, seconds: Mapping[str, float], explanation: Explanation | None
 ) -> ScreenAnswer:
-    """The answer for an image; `seconds` by the names of `Timings`, without decode and inference."""
+    """Return the answer for an image; `seconds` has the fields of `Timings` without decode and inference."""
     screenable = not screening.findings
     by_label = zip(bundle.labels, screening.probabilities, strict=True)
+    point = bundle.operating_point
     return ScreenAnswer(
         request_id=request_id,
         model=ModelName(version=bundle.version, strategy=bundle.strategy, synthetic=bundle.synthetic),
@@ -33,36 +34,35 @@ def screen_answer(
         label=screening.label if screenable else None,
         probabilities={label: round(float(p), DIGITS) for label, p in by_label} if screenable else None,
         covid19_probability=round(screening.covid19, DIGITS) if screenable else None,
-        operating_point=_decision_rule(bundle),
-        findings=[FindingAnswer(code=f.code, sentence=f.sentence, detail=f.detail) for f in screening.findings],
+        operating_point=DecisionRule(
+            target_sensitivity=point.target_sensitivity, threshold=point.threshold, zone=point.zone
+        ),
+        findings=[FindingAnswer(code=f.code, message=f.message, detail=f.detail) for f in screening.findings],
         explanation=explanation,
         timings_ms=_timings(screening, seconds),
     )
 
 
 def reason(screening: Screening, bundle: Bundle) -> str:
-    """The decision in a sentence."""
+    """Return the decision in a sentence."""
     if screening.findings:
-        return f"The image is not screenable: {'; '.join(f.sentence for f in screening.findings)}."
-    low, high = bundle.operating_point.zone
-    where = {"positive": "above", "negative": "below", "indeterminate": "within"}[screening.decision]
-    share = f"{100 * bundle.operating_point.target_sensitivity:g}"
-    return (
-        f"The {bundle.positive_class} probability is {100 * screening.covid19:.1f} %, {where} the zone from "
-        f"{100 * low:.1f} to {100 * high:.1f} % around the point chosen to find {share} % of {bundle.positive_class} "
-        f"images{_another_class(screening, bundle)}."
+        return f"The image is not screenable: {'; '.join(finding.message for finding in screening.findings)}."
+    name, point = bundle.positive_class, bundle.operating_point
+    low, high = point.zone
+    position = {"positive": "above", "negative": "below", "indeterminate": "within"}[screening.decision]
+    sentence = (
+        f"The {name} probability is {100 * screening.covid19:.1f} %, {position} the indeterminate zone from "
+        f"{100 * low:.1f} to {100 * high:.1f} % around the operating point for {100 * point.target_sensitivity:g} % "
+        "sensitivity"
     )
-
-
-def _another_class(screening: Screening, bundle: Bundle) -> str:
-    """Said where it may surprise: the decision is by the point, and a positive image may more likely be of another."""
-    if screening.decision != "positive" or screening.label == bundle.positive_class:
-        return ""
-    return f"; its likeliest class is another, {screening.label}"
+    # The operating point decides, so an image can be positive although another class is more probable.
+    if screening.decision == "positive" and screening.label != name:
+        sentence += f"; the most probable class is {screening.label}"
+    return f"{sentence}."
 
 
 def explanation(target: str, image_png: bytes, heatmap_png: bytes | None, missing: str | None) -> Explanation:
-    """Both pictures as text."""
+    """Return both pictures as text."""
     return Explanation(
         target=target,
         image_png=base64.b64encode(image_png).decode(),
@@ -72,7 +72,7 @@ def explanation(target: str, image_png: bytes, heatmap_png: bytes | None, missin
 
 
 def model_answer(bundle: Bundle) -> ModelAnswer:
-    """Return the facts of `bundle` for a client."""
+    """Return the description of the model in `bundle`."""
     return ModelAnswer(
         version=bundle.version,
         strategy=bundle.strategy,
@@ -89,11 +89,6 @@ def model_answer(bundle: Bundle) -> ModelAnswer:
         images=bundle.study.images,
         winner=bundle.study.winner,
     )
-
-
-def _decision_rule(bundle: Bundle) -> DecisionRule:
-    point = bundle.operating_point
-    return DecisionRule(target_sensitivity=point.target_sensitivity, threshold=point.threshold, zone=point.zone)
 
 
 def _timings(screening: Screening, seconds: Mapping[str, float]) -> Timings:

@@ -1,13 +1,12 @@
-"""Several requests to one address as one request of Serve's: how they travel, and what unpacks them in a replica.
+"""How several requests to one path travel in a single call of Serve, and how a replica splits the call again.
 
-Serve asks for milliseconds of processor time a call, whatever is in it. So `gather.Gatherer`, in the proxy, puts what
-waits at the same time into one call, and here every request of it goes through the very same application by itself:
-who may ask, request id, limits, counts and problems are each request's own.
+Serve needs milliseconds of processor time per call, whatever the call contains. So `request_batcher`, in the proxy,
+puts requests that wait at the same time into one call. In the replica each of them passes through the application by
+itself, with its own access check, request id, limits, counts and problems.
 
-The requests travel in the ASGI scope, under a key that no server makes of anything a client sends: a pack cannot come
-from outside, and without the proxy's middleware there are none. The answers come back in the body, in frames, each as
-soon as it is there or with those that follow within `TOGETHER_SECONDS`: a slow image keeps no other answer back for
-longer.
+The requests travel in the ASGI scope, under a key that no server fills from what a client sends, so a batch cannot come
+from outside. The answers return in the body as frames, each as soon as it is ready or with those that follow within
+`FLUSH_SECONDS`: a slow image delays no other answer for longer.
 """
 
 import asyncio
@@ -17,120 +16,125 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cxr_platform.serving.envelope import App, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-KEY = "cxr.pack"
-REPLICA = b"x-cxr-replica"
-"""A header of the answer to a pack: which replica it was, by a name that it gave itself."""
+KEY = "cxr.batch"
+REPLICA_HEADER = b"x-cxr-replica"
+"""Header of the answer to a batch: a random name of the replica, by which the proxy counts replicas."""
 
-TOGETHER_SECONDS = 0.05
-OWN = ("headers", "client")
-"""What of the scope differs between requests of a pack; the address, the method and the rest they share."""
+FLUSH_SECONDS = 0.05
+REQUEST_FIELDS = ("headers", "client")
+"""What differs between the scopes of a batch; path, method and the rest are shared."""
 
 FRAME = struct.Struct(">HHII")
-"""Place in the pack, status, length of the headers, length of the body. Both follow; headers as lines `name:value`."""
-
-Headers = Sequence[tuple[bytes, bytes]]
+"""Index in the batch, status, length of the headers, length of the body. Both follow; headers as lines `name:value`."""
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a request was answered."""
+class HttpAnswer:
+    """The answer to one request of a batch."""
 
     status: int
-    headers: Headers
+    headers: Sequence[tuple[bytes, bytes]]
     body: bytes
 
 
-def packed(requests: Sequence[tuple[Scope, bytes]]) -> dict[str, Any]:
-    """The scope of a call that asks all of `requests` (scope, body); they have the address of the first."""
+def batch_scope(requests: Sequence[tuple[Scope, bytes]]) -> dict[str, Any]:
+    """Return the scope of a call that carries all `requests` (scope, body); they share the path of the first."""
     first = requests[0][0]
-    own = [({name: scope[name] for name in OWN}, body) for scope, body in requests]
-    return {**first, "headers": list(first["headers"]), KEY: own}
+    items = [({name: scope[name] for name in REQUEST_FIELDS}, body) for scope, body in requests]
+    return {**first, "headers": list(first["headers"]), KEY: items}
 
 
-def frame(place: int, answer: Answer) -> bytes:
-    """The answer to the request at `place` of a pack."""
+def encode_answer(index: int, answer: HttpAnswer) -> bytes:
+    """Return the frame with the answer to the request at `index` of a batch."""
     headers = b"\n".join(name + b":" + value for name, value in answer.headers)
-    return FRAME.pack(place, answer.status, len(headers), len(answer.body)) + headers + answer.body
+    return FRAME.pack(index, answer.status, len(headers), len(answer.body)) + headers + answer.body
 
 
-class Frames:
-    """Puts frames together again, however they were cut."""
+class AnswerDecoder:
+    """Reads frames from a stream of bytes that may be cut anywhere."""
 
     def __init__(self) -> None:
-        self._held = bytearray()
+        self._buffer = bytearray()
 
-    def feed(self, piece: bytes) -> Iterator[tuple[int, Answer]]:
-        """The places and answers that are whole with this piece."""
-        self._held += piece
-        while len(self._held) >= FRAME.size:
-            place, status, head, length = FRAME.unpack_from(self._held)
-            ends = FRAME.size + head + length
-            if len(self._held) < ends:
+    def feed(self, piece: bytes) -> Iterator[tuple[int, HttpAnswer]]:
+        """Yield index and answer of each frame that `piece` completes."""
+        self._buffer += piece
+        while len(self._buffer) >= FRAME.size:
+            index, status, header_length, body_length = FRAME.unpack_from(self._buffer)
+            header_end = FRAME.size + header_length
+            end = header_end + body_length
+            if len(self._buffer) < end:
                 return
-            lines = bytes(self._held[FRAME.size : FRAME.size + head]).split(b"\n") if head else []
-            body = bytes(self._held[FRAME.size + head : ends])
-            del self._held[:ends]
-            yield place, Answer(status, [(name, value) for name, _, value in (x.partition(b":") for x in lines)], body)
+            lines = bytes(self._buffer[FRAME.size : header_end]).split(b"\n") if header_length else []
+            body = bytes(self._buffer[header_end:end])
+            del self._buffer[:end]
+            headers = [(name, value) for name, _, value in (line.partition(b":") for line in lines)]
+            yield index, HttpAnswer(status, headers, body)
 
 
-class Unpacking:
-    """ASGI middleware in the replica, outermost."""
+class BatchSplitter:
+    """Outermost ASGI middleware of a replica: passes the requests of a batch on one by one."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self._replica = uuid.uuid4().hex.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI's entry."""
+        """Handle an ASGI call."""
         if KEY not in scope:
             return await self._app(scope, receive, send)
         shared = {name: value for name, value in scope.items() if name != KEY}
-        asked = {asyncio.ensure_future(self._one(shared, place, *item)) for place, item in enumerate(scope[KEY])}
-        start: Message | None = {"type": "http.response.start", "status": 200, "headers": [(REPLICA, self._replica)]}
+        running = {asyncio.ensure_future(self._framed(shared, i, *item)) for i, item in enumerate(scope[KEY])}
+        headers = [(REPLICA_HEADER, self._replica)]
+        start: Message | None = {"type": "http.response.start", "status": 200, "headers": headers}
         try:
-            while asked:
-                done, asked = await asyncio.wait(asked, timeout=TOGETHER_SECONDS)
+            while running:
+                done, running = await asyncio.wait(running, timeout=FLUSH_SECONDS)
                 if not done:
                     continue
                 if start is not None:
                     await send(start)
                 start, frames = None, b"".join(task.result() for task in done)
-                await send({"type": "http.response.body", "body": frames, "more_body": bool(asked)})
+                await send({"type": "http.response.body", "body": frames, "more_body": bool(running)})
         finally:
-            for task in asked:
+            for task in running:
                 task.cancel()
 
-    async def _one(self, shared: Scope, place: int, own: Scope, body: bytes) -> bytes:
+    async def _framed(self, shared: Scope, index: int, own: Scope, body: bytes) -> bytes:
+        """Return the frame with the answer of the application; empty if it sent none."""
+        answer = _CollectedAnswer()
         scope = {**shared, **own, "state": dict(shared.get("state") or {})}
-        kept = _Kept()
-        await self._app(scope, _whole(body), kept)
-        return b"" if kept.status is None else frame(place, Answer(kept.status, kept.headers, b"".join(kept.pieces)))
+        await self._app(scope, _receive_body(body), answer)
+        if answer.start is None:
+            return b""
+        start = answer.start
+        return encode_answer(index, HttpAnswer(start["status"], list(start["headers"]), b"".join(answer.pieces)))
 
 
-class _Kept:
-    """An ASGI `send` that keeps the answer."""
+class _CollectedAnswer:
+    """An ASGI `send` that keeps the messages of an answer."""
 
     def __init__(self) -> None:
-        self.status: int | None = None
-        self.headers: Headers = ()
+        self.start: Message | None = None
         self.pieces: list[bytes] = []
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.status, self.headers = message["status"], list(message["headers"])
+            self.start = message
         else:
             self.pieces.append(message.get("body", b""))
 
 
-def _whole(body: bytes) -> Receive:
-    """An ASGI `receive` that gives the body in one piece. Whose client leaves is known to the proxy alone."""
+def _receive_body(body: bytes) -> Receive:
+    """Return an ASGI `receive` with the body in one piece. Only the proxy knows whether a client disconnects."""
     messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive() -> Message:
         if messages:
             return messages.pop()
-        return await asyncio.get_running_loop().create_future()
+        never: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        return await never
 
     return receive

@@ -1,6 +1,6 @@
-"""Answers for files, of a server or of a bundle in this process: the same answer in the same form.
+"""Screen files with a server or with a bundle in this process: the same answer in the same form.
 
-Source of Retry-After and problem details: RFC 9110, section 10.2.3, and RFC 9457.
+Sources: Retry-After, RFC 9110 section 10.2.3; problem details, RFC 9457.
 """
 
 import time
@@ -8,116 +8,114 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
+
+import httpx
+from pydantic import ValidationError
 
 from cxr_platform.errors import ImageRefused, ServingError, StorageError
-from cxr_platform.serving.problems import Problem, problem_of_image
+from cxr_platform.serving.problems import Problem, problem_for_image
 from cxr_platform.serving.schema import ProblemAnswer, ScreenAnswer
-from cxr_platform.serving.upload import Limits, check_content
+from cxr_platform.serving.upload import FIELD, Limits, check_content
 
 if TYPE_CHECKING:
-    import httpx
-
     from cxr_platform.serving.screener import Screener
 
 Reply = ScreenAnswer | ProblemAnswer
-Ask = Callable[[bytes], Reply]
+Screen = Callable[[bytes], Reply]
+"""Returns the answer or the problem for the bytes of a file."""
 
 ATTEMPTS = 10
-MOST_WAIT_SECONDS = 30.0
+MAX_PAUSE_SECONDS = 30.0
 CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 120.0
-"""Longer than a server takes to give up and say so (`pipelines.serve.REQUEST_SECONDS`, after an upload)."""
+"""Longer than a server takes to give up (`pipelines.serve.REQUEST_SECONDS`, after an upload)."""
 
-MOST_BYTES = Limits().body_bytes - 64 * 2**10
-"""Of a file: what a server takes in one request, less what the form around it takes (as the page has it)."""
+MAX_FILE_BYTES = Limits().body_bytes - 64 * 2**10
+"""The limit of a request less the size of the form around the file; page/api.js has the same limit."""
 
-COME_BACK = (429, 503)
-NOT_OURS = (401, 403, 404)
-"""Statuses by which the server refuses whoever asks, whatever the image."""
-
-
-def read(path: Path) -> bytes:
-    """The bytes of a file, one more than any image may have at the most; `StorageError` where it cannot be read."""
-    with _readable(path) as file:
-        return file.read(MOST_BYTES + 1)
+RETRIED_STATUSES = (429, 503)
+ACCESS_STATUSES = (401, 403, 404)
+"""Statuses that concern the client or the address, not the image."""
 
 
 def check_readable(path: Path) -> None:
-    """`StorageError` where the file is not there or may not be read, without reading it."""
-    with _readable(path):
-        pass
+    """Raise `StorageError` if a file does not exist or may not be read."""
+    _read(path, 0)
 
 
-@contextmanager
-def _readable(path: Path) -> Iterator[BinaryIO]:
+def read_file(path: Path) -> bytes:
+    """Return the bytes of a file, cut one byte above the largest size; raise `StorageError` if it is unreadable."""
+    return _read(path, MAX_FILE_BYTES + 1)
+
+
+def _read(path: Path, max_bytes: int) -> bytes:
     try:
         with path.open("rb") as file:
-            yield file
+            return file.read(max_bytes)
     except OSError as error:
         raise StorageError(f"Expected a readable image at {path}.", received=error.strerror) from error
 
 
-def local(screener: "Screener") -> Ask:
-    """Answers of the bundle of `screener`, without a server."""
+def local_screen(screener: "Screener") -> Screen:
+    """Return a function that screens with `screener`, without a server."""
     from cxr_platform.serving.answers import screen_answer
 
-    def ask(data: bytes) -> Reply:
+    def screen(data: bytes) -> Reply:
         began, request_id = time.perf_counter(), uuid.uuid4().hex
         try:
             _check_size(data)
             check_content(data)
             (screening,) = screener.screen([screener.prepare(data)])
         except ImageRefused as refused:
-            return ProblemAnswer(**problem_of_image(refused).details(request_id))
+            return ProblemAnswer(**problem_for_image(refused).details(request_id))
         except Problem as problem:
             return ProblemAnswer(**problem.details(request_id))
         seconds = {"upload": 0.0, "waiting": 0.0, "total": time.perf_counter() - began}
         return screen_answer(screening, screener.bundle, request_id, seconds, None)
 
-    return ask
+    return screen
 
 
 @contextmanager
-def remote(url: str, key: str = "") -> Iterator[Ask]:
-    """Answers of the server at `url`, asked again as often as it says come back. `ServingError` where there is none."""
-    import httpx
+def remote_screen(url: str, key: str = "") -> Iterator[Screen]:
+    """Yield a function that screens with the server at `url`, and retries when the server asks for it.
 
+    The function raises `ServingError` if no screening server answers in time, or if it refuses the client.
+    """
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    with httpx.Client(
-        base_url=url, headers=headers, timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS)
-    ) as client:
-        yield lambda data: _asked(client, data)
+    timeout = httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS)
+    with httpx.Client(base_url=url, headers=headers, timeout=timeout) as client:
+        yield lambda data: _screen_remotely(client, data)
 
 
 def _check_size(data: bytes) -> None:
-    if len(data) > MOST_BYTES:
+    if len(data) > MAX_FILE_BYTES:
         raise Problem("too-large")
 
 
-def _asked(client: "httpx.Client", data: bytes) -> Reply:
+def _screen_remotely(client: httpx.Client, data: bytes) -> Reply:
     try:
         _check_size(data)
     except Problem as problem:
         return ProblemAnswer(**problem.details(uuid.uuid4().hex))
     for attempt in range(ATTEMPTS):
-        response = _posted(client, data)
-        if response.status_code not in COME_BACK or attempt == ATTEMPTS - 1:
+        response = _post(client, data)
+        if response.status_code not in RETRIED_STATUSES or attempt == ATTEMPTS - 1:
             break
-        time.sleep(_wait(response))
-    return _reply(response)
+        retry_after = response.headers.get("retry-after", "")  # seconds, or a date, which is taken as one second
+        time.sleep(min(float(retry_after) if retry_after.isdecimal() else 1.0, MAX_PAUSE_SECONDS))
+    return _parse(response)
 
 
-def _posted(client: "httpx.Client", data: bytes) -> "httpx.Response":
-    import httpx
-
+def _post(client: httpx.Client, data: bytes) -> httpx.Response:
     try:
-        return client.post("/v1/screen", files={"file": ("image", data)})
+        return client.post("/v1/screen", files={FIELD: ("image", data)})
     except (httpx.ReadTimeout, httpx.WriteTimeout) as error:
         raise ServingError(
             f"Expected an answer from {client.base_url} within {ANSWER_SECONDS:g} s.",
-            received="none, though a server is there",
-            advice="It is slow or overloaded: try again later, or ask whoever runs it.",
+            received="none, but the server accepts connections",
+            advice="The server is slow or overloaded: try again later, or contact its operator.",
         ) from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ServingError(
@@ -127,15 +125,7 @@ def _posted(client: "httpx.Client", data: bytes) -> "httpx.Response":
         ) from error
 
 
-def _wait(response: "httpx.Response") -> float:
-    """Seconds that the server asks for; its other form, a date, is taken as one second."""
-    asked = response.headers.get("retry-after", "")
-    return min(float(asked) if asked.isdecimal() else 1.0, MOST_WAIT_SECONDS)
-
-
-def _reply(response: "httpx.Response") -> Reply:
-    from pydantic import ValidationError
-
+def _parse(response: httpx.Response) -> Reply:
     try:
         if response.status_code == 200:
             return ScreenAnswer.model_validate_json(response.content)
@@ -143,9 +133,9 @@ def _reply(response: "httpx.Response") -> Reply:
     except ValidationError as error:
         raise ServingError(
             f"Expected an answer of a screening server from {response.url}.",
-            received=f"status {response.status_code} in another form",
-            advice="Look whether --url is its address, and of the same version.",
+            received=f"status {response.status_code} with another content",
+            advice="Check the address, and that server and client have the same version.",
         ) from error
-    if problem.status in NOT_OURS:
+    if problem.status in ACCESS_STATUSES:
         raise ServingError(problem.title, received=f"status {problem.status}", advice=problem.detail)
     return problem

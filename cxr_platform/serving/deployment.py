@@ -1,35 +1,41 @@
-"""The Ray Serve application: replicas that screen, behind Serve's proxy, and one colleague with TensorFlow.
+"""The Ray Serve application: autoscaled replicas that screen, behind Serve's proxy, and one Explainer with TensorFlow.
 
-    proxy (front.py) ──▶ Screening: decodes, infers, answers; autoscaled ──▶ Explainer: heatmaps, DICOM
-                             both follow the registry
+    proxy (proxy_middleware) ──▶ Screening: decodes, infers, answers ──▶ Explainer: heatmaps, DICOM
+                                     both follow the registry
 
-Decoding and inference are in the ingress replica itself: a second hop would copy every image once more. Only what needs
-TensorFlow goes further, so that a replica starts in seconds and stays small, and so that a native DICOM decoder that
-dies over a hostile file takes no screening with it.
+Decoding and inference run in the ingress replica itself, because a second hop would copy every image once more. Only
+what needs TensorFlow goes to the Explainer. So a replica starts in seconds and stays small, and a native DICOM decoder
+that crashes on a hostile file costs no other request.
 
-`serve deploy` imports `build` and gives it the arguments of infra/serve/config.yaml, `python -m pipelines.serve` calls
-it; `serve build cxr_platform.serving.deployment:app` writes a configuration for the registry that CXR_REGISTRY names.
+`serve deploy` imports `build` and passes the arguments of infra/serve/config.yaml; `cxr serve` calls it;
+`serve build cxr_platform.serving.deployment:app` writes a configuration for the registry that CXR_REGISTRY names.
 """
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, model_validator
 from ray import serve
+from typing_extensions import Self
 
 from cxr_platform.registry.bundle import Bundle, Preprocessing
 from cxr_platform.registry.store import Registry
-from cxr_platform.serving.champion_watcher import Follower
-from cxr_platform.serving.explainer_client import ROOM, SLIVER, Decoded, RemoteColleague, decoded
-from cxr_platform.serving.heatmap import HeatmapMaker, overlay
-from cxr_platform.serving.keys import find_keys
-from cxr_platform.serving.log_silencing import quiet_libraries
+from cxr_platform.serving.api_keys import KeyCheck, load_keys
+from cxr_platform.serving.champion_watcher import ChampionWatcher
+from cxr_platform.serving.explainer_client import (
+    EXPLAINER_CPUS,
+    RESERVED_CPUS,
+    ExplainerClient,
+    prepared_or_reason,
+)
+from cxr_platform.serving.heatmap import HeatmapNetwork, overlay_png
 from cxr_platform.serving.problems import RETRY_SECONDS
-from cxr_platform.serving.screener import Screener
-from cxr_platform.serving.service import Service
+from cxr_platform.serving.screener import CUDA, PreparedImage, Screener, execution_providers
+from cxr_platform.serving.service import Service, silence_libraries
 from cxr_platform.validation import Record, validate
 
 if TYPE_CHECKING:
@@ -37,64 +43,78 @@ if TYPE_CHECKING:
     from ray.serve import Application
     from ray.serve.handle import DeploymentHandle
 
-ONGOING, QUEUED = 64, 32
-"""Calls that a replica has at a time, and those that may wait for one in each proxy; more get 429.
+MAX_ONGOING_CALLS, MAX_QUEUED_CALLS = 64, 32
+"""Calls that a replica has at a time, and calls that may wait for a replica in each proxy; more get 429.
 
-A call is a request or a pack of them (`gather.py`, where most requests wait). The others wait in the replica and hardly
-in the proxy: Serve's router looks for a free replica with growing pauses, and where most requests waited for it, two
-replicas answered a third of what they can."""
+A call is a request or a batch of them (`request_batcher`, where most requests wait). Other requests wait in the replica
+rather than in the proxy: Serve's router looks for a free replica with growing pauses, and when most requests waited for
+it, two replicas answered a third of what they can."""
 
-MOST_WAITING = 2 * ONGOING
-"""Requests that a replica has at a time, those in packs included: two seconds of work; more get 429."""
+MAX_WAITING_REQUESTS = 2 * MAX_ONGOING_CALLS
+"""Requests that a replica has at a time, those in batches included: about two seconds of work; more get 429."""
 
-WANTED = 1.5
-"""Calls a replica that autoscaling aims at. A proxy sends each replica one to work on and one that waits for that to be
-done, and keeps back what comes meanwhile: where there are mostly two, requests wait, and further replicas help."""
+TARGET_CALLS = 1.5
+"""Calls per replica that autoscaling aims at. A proxy that keeps requests back has two calls per replica running; if
+there are mostly two, requests are waiting and more replicas help."""
 
+AUTO_GPU_SHARE = 0.25
 REGISTRY_VARIABLE = "CXR_REGISTRY"
 LOGGING = {"enable_access_log": False, "log_level": "WARNING"}
-"""An access log would hold request lines; what is worth counting is in the metrics."""
+"""No access log: it would contain request lines. What is worth counting is in the metrics."""
 
 
-class Options(Record):
-    """The arguments of the application, as `args` of a Serve configuration gives them.
+class ServingOptions(Record):
+    """The arguments of the application: `args` of a Serve configuration."""
 
-    `workers` is the number of images that a replica works on at a time; it reserves as many processors, but for
-    `colleague.ROOM`. `keys_file` is read on every node; without it CXR_API_KEYS_FILE and CXR_API_KEYS are. Without keys
-    only loopback is answered.
-    """
+    registry: str = Field(min_length=1, description="Folder of the registry, the same on every node.")
+    keys_file: str | None = Field(
+        None,
+        description="File of API keys, read on every node. null: CXR_API_KEYS_FILE, then CXR_API_KEYS. "
+        "Without any keys only clients on loopback are answered.",
+    )
+    min_replicas: int = Field(1, ge=1, description="Replicas at the start and at least.")
+    max_replicas: int = Field(8, ge=1, description="Replicas at most.")
+    workers: int = Field(
+        1, ge=1, description="Images that a replica works on at a time; it reserves as many processors."
+    )
+    gpu: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
+        "auto",
+        description="Share of a GPU that a replica reserves. auto: a quarter if Ray has a GPU and ONNX Runtime CUDA.",
+    )
+    explain: bool = Field(True, description="Start the Explainer, which heatmaps and the decoding of DICOM need.")
 
-    registry: str
-    keys_file: str | None = None
-    least_replicas: int = 1
-    most_replicas: int = 8
-    workers: int = 1
-    gpu: float | Literal["auto"] = "auto"
-    explain: bool = True
+    @model_validator(mode="after")
+    def _check_replicas(self) -> Self:
+        if self.max_replicas < self.min_replicas:
+            raise ValueError(f"max_replicas of at least min_replicas, {self.min_replicas}, not {self.max_replicas}")
+        return self
 
 
 def build(args: Mapping[str, Any]) -> "Application":
-    """The application for `Options` as plain values; raises `ConfigError` for an unknown or wrong one."""
-    options = validate(Options, args, "arguments of the application")
-    find_keys(_path(options.keys_file), os.environ)
-    explainer = Explainer.bind(options) if options.explain else None  # type: ignore[attr-defined]
+    """Return the application for `ServingOptions` as plain values; raise `ConfigError` for an invalid one."""
+    options = validate(ServingOptions, args, "arguments of the application")
+    _keys(options)
+    explainer = ExplainerReplica.bind(options) if options.explain else None  # type: ignore[attr-defined]
     scaling = {
-        "min_replicas": options.least_replicas,
-        "max_replicas": max(options.least_replicas, options.most_replicas),
-        "initial_replicas": options.least_replicas,
-        "target_ongoing_requests": WANTED,
+        "min_replicas": options.min_replicas,
+        "max_replicas": options.max_replicas,
+        "initial_replicas": options.min_replicas,
+        "target_ongoing_requests": TARGET_CALLS,
         "upscale_delay_s": 5,
         "downscale_delay_s": 120,
     }
-    resources = {"num_cpus": options.workers - ROOM, "num_gpus": _gpus(options.gpu)}
-    screening = Screening.options(autoscaling_config=scaling, ray_actor_options=resources)  # type: ignore[attr-defined]
+    resources = {"num_cpus": options.workers - RESERVED_CPUS, "num_gpus": _gpu_share(options.gpu)}
+    screening = ScreeningReplica.options(  # type: ignore[attr-defined]
+        autoscaling_config=scaling, ray_actor_options=resources
+    )
     application: Application = screening.bind(options, explainer)
     return application
 
 
 @serve.deployment(
-    max_ongoing_requests=ONGOING,
-    max_queued_requests=QUEUED,
+    name="Screening",
+    max_ongoing_requests=MAX_ONGOING_CALLS,
+    max_queued_requests=MAX_QUEUED_CALLS,
     backpressure_config={"status_code": 429, "retry_after_s": RETRY_SECONDS},
     health_check_period_s=2,
     health_check_timeout_s=30,
@@ -102,89 +122,87 @@ def build(args: Mapping[str, Any]) -> "Application":
     logging_config=LOGGING,
 )
 @serve.ingress()
-class Screening:
-    """A replica: its constructor returns once a model is loaded and warm, so that it is asked anything only then.
+class ScreeningReplica:
+    """A replica of the ingress deployment. It starts once a model is loaded and warm, so that no request waits for it.
 
-    Where there is none to be loaded yet, it returns too: a replica that waits answers 503 and says why (`follow.py`).
+    If no model can be loaded yet, it starts too, and answers 503 with the reason (`champion_watcher`).
     """
 
-    def __init__(self, options: Options, explainer: "DeploymentHandle | None") -> None:
+    def __init__(self, options: ServingOptions, explainer: "DeploymentHandle | None") -> None:
         from cxr_platform.serving.metrics import RayMetrics
 
-        self._keys = find_keys(_path(options.keys_file), os.environ)
+        self._key_check = _keys(options)
         self.service = Service(
-            Follower(Registry(Path(options.registry)), _warm_screener, patient=True),
+            ChampionWatcher(Registry(Path(options.registry)), _load_screener, wait=True),
             workers=options.workers,
-            colleague=None if explainer is None else RemoteColleague(explainer),
+            explainer=None if explainer is None else ExplainerClient(explainer),
             metrics=RayMetrics(),
-            most_waiting=MOST_WAITING,
+            max_waiting=MAX_WAITING_REQUESTS,
         )
 
     def __serve_build_asgi_app__(self) -> "FastAPI":
         from cxr_platform.serving.app import build_app
 
-        return build_app(self.service, self._keys)
+        return build_app(self.service, self._key_check)
 
 
 @serve.deployment(
+    name="Explainer",
     max_ongoing_requests=4,
-    max_queued_requests=QUEUED,
-    ray_actor_options={"num_cpus": SLIVER},
+    max_queued_requests=MAX_QUEUED_CALLS,
+    ray_actor_options={"num_cpus": EXPLAINER_CPUS},
     health_check_period_s=2,
     health_check_timeout_s=120,
     logging_config=LOGGING,
 )
-class Explainer:
-    """TensorFlow, for what needs it. Asked seldom, and at work while others wait, it reserves hardly any processor."""
+class ExplainerReplica:
+    """The process with TensorFlow. It is needed rarely and reserves almost no processor."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: ServingOptions) -> None:
         from cxr_platform.monitoring.replica import Repeated
 
-        quiet_libraries()
-        self._makers = Follower(Registry(Path(options.registry)), _warm_maker, patient=True)
-        self._looking = Repeated(self._makers.look)
+        silence_libraries()
+        self._networks = ChampionWatcher(Registry(Path(options.registry)), _load_heatmap_network, wait=True)
+        self._polling = Repeated(self._networks.poll)
 
-    def prepare(self, data: bytes, preprocessing: Preprocessing) -> Decoded:
-        """See `colleague.decoded`."""
-        return decoded(data, preprocessing)
+    def prepare(self, data: bytes, preprocessing: Preprocessing) -> PreparedImage | str:
+        """See `explainer_client.prepared_or_reason`."""
+        return prepared_or_reason(data, preprocessing)
 
     def heatmap(self, version: str, image: NDArray[np.uint8], target: int) -> bytes:
-        """See `service.Colleague`."""
-        return overlay(self._makers.of(version).make(image, target))
+        """See `explainer_client.Explainer`."""
+        return overlay_png(self._networks.version(version).heatmap(image, target))
 
 
 def __getattr__(name: str) -> "Application":
-    """`app`, made when it is asked for: `serve build` wants an application and gives no arguments."""
+    """Build `app` when it is requested: `serve build` needs an application and passes no arguments."""
     if name != "app":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return build({"registry": os.environ.get(REGISTRY_VARIABLE, "registry")})
 
 
-def _warm_screener(folder: Path, bundle: Bundle) -> Screener:
-    """One thread a call: images are worked on side by side, which loses nothing to dividing one among cores."""
+def _keys(options: ServingOptions) -> KeyCheck | None:
+    return load_keys(None if options.keys_file is None else Path(options.keys_file), os.environ)
+
+
+def _load_screener(folder: Path, bundle: Bundle) -> Screener:
+    """Use one thread per image: images are screened in parallel, and dividing one among cores gains nothing."""
     screener = Screener(folder, bundle, threads=1)
     screener.warm_up()
     return screener
 
 
-def _warm_maker(folder: Path, bundle: Bundle) -> HeatmapMaker:
-    maker = HeatmapMaker(folder, bundle)
+def _load_heatmap_network(folder: Path, bundle: Bundle) -> HeatmapNetwork:
+    network = HeatmapNetwork(folder, bundle)
     side = bundle.preprocessing.input_size
-    maker.make(np.zeros((side, side), np.uint8), 0)
-    return maker
+    network.heatmap(np.zeros((side, side), np.uint8), 0)  # compiles
+    return network
 
 
-def _path(name: str | None) -> Path | None:
-    return None if name is None else Path(name)
-
-
-def _gpus(gpu: float | Literal["auto"]) -> float:
-    """The share of a GPU that a replica reserves; "auto": a quarter where ONNX Runtime has CUDA and Ray a GPU."""
+def _gpu_share(gpu: float | Literal["auto"]) -> float:
     import ray
-
-    from cxr_platform.serving.runtime import GPU, providers
 
     if gpu != "auto":
         return gpu
-    known = ray.is_initialized() and ray.cluster_resources().get("GPU", 0) >= 1
-    return 0.25 if known and GPU in providers() else 0.0
+    has_gpu = ray.is_initialized() and ray.cluster_resources().get("GPU", 0) >= 1
+    return AUTO_GPU_SHARE if has_gpu and CUDA in execution_providers() else 0.0

@@ -1,6 +1,6 @@
-"""Heatmaps of the champion, by the function of the report, from the weights of the bundle; TensorFlow's only user here.
+"""Heatmaps of the champion, computed as in the report from the weights of the bundle, and the pictures of an answer.
 
-The network is built in code and filled with weights whose hash was compared: no model file is ever unpickled.
+The network is built in code and its weights are compared with their hash: no model file is unpickled.
 """
 
 import io
@@ -12,21 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cxr_platform.errors import BundleError
+from cxr_platform.errors import BundleError, first_line
 from cxr_platform.registry.bundle import WEIGHTS, Bundle, read_member
 
 SIDE = 400
-"""Pixels of the pictures, so that a heatmap of 24 or 50 cells is smooth on a screen."""
+"""Side of the pictures in pixels: a heatmap of 24 or 50 cells is smooth at this size."""
 
 COLOUR = (255, 150, 0)
-"""Orange: seen on grey by those who see no red or no green."""
+"""Orange, which people with red-green colour blindness see on grey."""
 
-OPACITY = 200
-"""Of 255, where the heat is greatest."""
+MAX_OPACITY = 200
+"""Opacity at the maximum of a heatmap, of 255."""
 
 
-class HeatmapMaker:
-    """The network of a bundle with its weights; `BundleError` where they are not its own."""
+class HeatmapNetwork:
+    """The Keras network of a bundle. Raise `BundleError` if the weights are changed or of another network."""
 
     def __init__(self, folder: Path, bundle: Bundle) -> None:
         from cxr_platform.domain.strategies import strategy_by_name
@@ -34,40 +34,37 @@ class HeatmapMaker:
 
         self._network = build_network(strategy_by_name(bundle.strategy), bundle.model)
         content = read_member(folder, bundle, WEIGHTS)
-        with tempfile.TemporaryDirectory() as private:
-            checked = Path(private) / WEIGHTS  # Keras reads paths; this one holds the bytes that were compared
-            checked.write_bytes(content)
-            self._load(checked, bundle)
-
-    def _load(self, weights: Path, bundle: Bundle) -> None:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error", UserWarning)  # Keras leaves what does not fit as it is, and only warns
-                self._network.full.load_weights(weights)
+            with tempfile.TemporaryDirectory() as private, warnings.catch_warnings():
+                verified = Path(private) / WEIGHTS  # Keras reads paths; this one holds the bytes that were compared
+                verified.write_bytes(content)
+                warnings.simplefilter("error", UserWarning)  # Keras only warns about weights that do not fit
+                self._network.full.load_weights(verified)
         except (OSError, ValueError, UserWarning) as error:
             raise BundleError(
                 f"Expected {WEIGHTS} of {bundle.version} to hold the weights of its {bundle.strategy} network.",
-                received=str(error).partition("\n")[0],
-                advice="Make the bundle again.",
+                received=first_line(error),
+                advice="Build the bundle again.",
             ) from error
 
-    def make(self, image: NDArray[np.uint8], target: int) -> NDArray[np.float32]:
-        """The map (h, h), 0 to 1, of what in the image (S, S) speaks for the class at position `target`."""
+    def heatmap(self, image: NDArray[np.uint8], target: int) -> NDArray[np.float32]:
+        """Return the map (h, h), 0 to 1, of the regions of `image` (S, S) that speak for the class index `target`."""
         from cxr_platform.explain.saliency import heatmaps
 
-        return heatmaps(self._network, image[np.newaxis], np.array([target]))[0]
+        heatmap: NDArray[np.float32] = heatmaps(self._network, image[np.newaxis], np.array([target]))[0]
+        return heatmap
 
 
-def overlay(heat: NDArray[np.float32]) -> bytes:
-    """A map (h, h), 0 to 1, as a PNG to lay over the image: orange, and the more opaque the greater the heat."""
-    alpha = Image.fromarray(heat.astype(np.float32)).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+def overlay_png(heatmap: NDArray[np.float32]) -> bytes:
+    """Return a map (h, h), 0 to 1, as a PNG to lay over the image: orange, more opaque where the map is higher."""
+    alpha = Image.fromarray(heatmap.astype(np.float32)).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     layer = Image.new("RGBA", (SIDE, SIDE), (*COLOUR, 0))
-    layer.putalpha(Image.fromarray(np.rint(np.clip(np.asarray(alpha), 0, 1) * OPACITY).astype(np.uint8)))
+    layer.putalpha(Image.fromarray(np.rint(np.clip(np.asarray(alpha), 0, 1) * MAX_OPACITY).astype(np.uint8)))
     return _png(layer)
 
 
-def image_picture(letterboxed: NDArray[np.uint8]) -> bytes:
-    """The letterboxed image (L, L) as a grey PNG of the size of an overlay."""
+def grey_png(letterboxed: NDArray[np.uint8]) -> bytes:
+    """Return a letterboxed image (L, L) as a grey PNG of the size of an overlay."""
     return _png(Image.fromarray(letterboxed).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
 
 

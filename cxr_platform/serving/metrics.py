@@ -1,7 +1,7 @@
-"""What a replica counts, and the proxy of what it answers itself, by the names of `monitoring.names`."""
+"""What replicas and the proxy middleware count, under the names of `monitoring.names`."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from cxr_platform.monitoring import names
 from cxr_platform.monitoring.names import Metric
@@ -9,143 +9,117 @@ from cxr_platform.monitoring.reference import Reference
 from cxr_platform.serving.screener import Screening
 
 STAGES = ("upload", "waiting", "decode", "inference", "explanation", "total")
+"""Stages of a request whose duration is measured."""
 
 
-class Metrics(Protocol):
-    """Where a replica's counts go."""
+class Metrics:
+    """Receives what a replica counts. This base class ignores everything, for use without Ray."""
 
-    def request(self, route: str, status: int) -> None:
-        """A request was answered; `route` is one of the application's, never the path that came."""
+    def count_request(self, route: str, status: int) -> None:
+        """Count an answered request; `route` is a label of `routes.route_label`."""
 
-    def stage(self, stage: str, seconds: float) -> None:
-        """`seconds` were spent in one of `STAGES`."""
+    def observe_stage(self, stage: str, seconds: float) -> None:
+        """Record the duration of one of `STAGES`."""
 
-    def screened(self, screening: Screening, version: str) -> None:
-        """An image was answered."""
+    def count_screening(self, screening: Screening, version: str) -> None:
+        """Count a screened image."""
 
-    def refused(self, reason: str) -> None:
-        """A file was no image; `reason` is a code of `problems`."""
+    def count_refusal(self, reason: str) -> None:
+        """Count a file that is not a usable image; `reason` is a key of `problems.PROBLEM_TYPES`."""
 
-    def waiting(self, requests: int) -> None:
-        """So many requests were taken in by this replica and are not answered yet."""
+    def set_waiting(self, requests: int) -> None:
+        """Set the number of requests that this replica has accepted and not answered."""
 
-    def serving(self, version: str, reference: Reference, refused: Sequence[str]) -> None:
-        """The version that answers now, and the champions that cannot be loaded. Said again whenever it is known."""
+    def set_version(self, version: str, reference: Reference, refused: Sequence[str]) -> None:
+        """Set the version that answers, and the champions that cannot be loaded. Called after every poll."""
 
-    def waits_for_model(self, refused: Sequence[str]) -> None:
-        """No version answers yet; the champions that cannot be loaded. Said again as long as that is so."""
+    def set_no_version(self, refused: Sequence[str]) -> None:
+        """Set the champions that cannot be loaded while no version answers. Called after every poll."""
 
 
-class NoMetrics:
-    """Counts nothing: for use without Ray."""
+class RayMetrics(Metrics):
+    """Exports through `ray.util.metrics`: Ray collects these on each node, a registry of the replica's own not."""
 
-    def request(self, route: str, status: int) -> None:
+    def __init__(self) -> None:
+        from cxr_platform.monitoring.replica import DriftWatch, Repeated, in_ray
+
+        counted = (
+            names.REQUESTS,
+            names.REQUEST_SECONDS,
+            names.DECISIONS,
+            names.PREDICTIONS,
+            names.QUALITY_REFUSALS,
+            names.INTAKE_REFUSALS,
+        )
+        self._metrics = {metric.name: in_ray(metric) for metric in counted}
+        gauges = (names.QUEUED_REQUESTS, names.MODEL_INFO, names.REFUSED_VERSIONS)
+        self._queued, self._model_info, self._refused = map(in_ray, gauges)
+        self._waiting, self._version, self._refused_versions = 0, "", 0
+        self._drift: DriftWatch | None = None
+        self._publishing = Repeated(self.publish)
+
+    def count_request(self, route: str, status: int) -> None:
         """See `Metrics`."""
+        self._count(names.REQUESTS, route=route, status=str(status))
 
-    def stage(self, stage: str, seconds: float) -> None:
+    def observe_stage(self, stage: str, seconds: float) -> None:
         """See `Metrics`."""
+        self._metrics[names.REQUEST_SECONDS.name].observe(seconds, {"stage": stage})
 
-    def screened(self, screening: Screening, version: str) -> None:
+    def count_screening(self, screening: Screening, version: str) -> None:
+        """Count the decision, the most probable class and the findings; add the image to the drift window."""
+        self._count(names.DECISIONS, decision=screening.decision, version=version)
+        self._count(names.PREDICTIONS, label=screening.label, version=version)
+        for finding in screening.findings:
+            self._count(names.QUALITY_REFUSALS, reason=finding.code, version=version)
+        if self._drift is not None and version == self._version:
+            self._drift.add(screening.observation)
+
+    def count_refusal(self, reason: str) -> None:
         """See `Metrics`."""
+        self._count(names.INTAKE_REFUSALS, reason=reason)
 
-    def refused(self, reason: str) -> None:
+    def set_waiting(self, requests: int) -> None:
         """See `Metrics`."""
+        self._waiting = requests
 
-    def waiting(self, requests: int) -> None:
+    def set_version(self, version: str, reference: Reference, refused: Sequence[str]) -> None:
+        """Set the version; a new one starts a new drift window."""
+        from cxr_platform.monitoring.replica import DriftWatch
+
+        self._refused_versions = len(refused)
+        if version != self._version:
+            if self._drift is not None:
+                self._drift.stop()
+            self._version, self._drift = version, DriftWatch(reference, version)
+
+    def set_no_version(self, refused: Sequence[str]) -> None:
         """See `Metrics`."""
+        self._refused_versions = len(refused)
 
-    def serving(self, version: str, reference: Reference, refused: Sequence[str]) -> None:
-        """See `Metrics`."""
+    def publish(self) -> None:
+        """Set the gauges. Called again and again, because Ray drops a gauge that is not set."""
+        self._queued.set(self._waiting)
+        self._refused.set(self._refused_versions)
+        if self._version:
+            self._model_info.set(1, {"version": self._version})
 
-    def waits_for_model(self, refused: Sequence[str]) -> None:
-        """See `Metrics`."""
+    def _count(self, metric: Metric, **tags: str) -> None:
+        self._metrics[metric.name].inc(1, tags)
 
 
-class ProxyCount:
-    """Counts what Serve's proxy answers itself: refusals that no replica hears of, a full queue among them.
+class ProxyRequestCounter:
+    """Counts the requests that the proxy middleware answers itself, which no replica sees.
 
-    The counter is made when it is first needed, so that the proxy's middleware can be made without Ray.
+    The Ray counter is created with the first request, so that the middleware can be built without Ray.
     """
 
     def __init__(self) -> None:
         self._counter: Any = None
 
     def __call__(self, route: str, status: int) -> None:
-        """See `Metrics.request`."""
+        """See `Metrics.count_request`."""
         from cxr_platform.monitoring.replica import in_ray
 
         self._counter = self._counter or in_ray(names.REQUESTS)
         self._counter.inc(1, {"route": route, "status": str(status)})
-
-
-class RayMetrics:
-    """Through `ray.util.metrics`, which Ray exports on each node; a replica's own registry would be read by nobody."""
-
-    def __init__(self) -> None:
-        from cxr_platform.monitoring.replica import DriftWatch, Repeated, in_ray
-
-        self._counters = {
-            metric.name: in_ray(metric)
-            for metric in (
-                names.REQUESTS,
-                names.REQUEST_SECONDS,
-                names.DECISIONS,
-                names.PREDICTIONS,
-                names.QUALITY_REFUSALS,
-                names.INTAKE_REFUSALS,
-            )
-        }
-        self._queued, self._info, self._not_taken = map(
-            in_ray, (names.QUEUED_REQUESTS, names.MODEL_INFO, names.REFUSED_VERSIONS)
-        )
-        self._waiting, self._version, self._refused_versions = 0, "", 0
-        self._watch: DriftWatch | None = None
-        self._repeated = Repeated(self._publish)
-
-    def request(self, route: str, status: int) -> None:
-        """See `Metrics`."""
-        self._count(names.REQUESTS, route=route, status=str(status))
-
-    def stage(self, stage: str, seconds: float) -> None:
-        """See `Metrics`."""
-        self._counters[names.REQUEST_SECONDS.name].observe(seconds, {"stage": stage})
-
-    def screened(self, screening: Screening, version: str) -> None:
-        """See `Metrics`."""
-        self._count(names.DECISIONS, decision=screening.decision, version=version)
-        self._count(names.PREDICTIONS, label=screening.label, version=version)
-        for finding in screening.findings:
-            self._count(names.QUALITY_REFUSALS, reason=finding.code, version=version)
-        if self._watch is not None and version == self._version:
-            self._watch.add(screening.observation)
-
-    def refused(self, reason: str) -> None:
-        """See `Metrics`."""
-        self._count(names.INTAKE_REFUSALS, reason=reason)
-
-    def waiting(self, requests: int) -> None:
-        """See `Metrics`."""
-        self._waiting = requests
-
-    def serving(self, version: str, reference: Reference, refused: Sequence[str]) -> None:
-        """See `Metrics`."""
-        from cxr_platform.monitoring.replica import DriftWatch
-
-        self._refused_versions = len(refused)
-        if version != self._version:
-            if self._watch is not None:
-                self._watch.stop()
-            self._version, self._watch = version, DriftWatch(reference, version)
-
-    def waits_for_model(self, refused: Sequence[str]) -> None:
-        """See `Metrics`."""
-        self._refused_versions = len(refused)
-
-    def _count(self, metric: Metric, **tags: str) -> None:
-        self._counters[metric.name].inc(1, tags)
-
-    def _publish(self) -> None:
-        self._queued.set(self._waiting)
-        self._not_taken.set(self._refused_versions)
-        if self._version:
-            self._info.set(1, {"version": self._version})

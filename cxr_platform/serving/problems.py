@@ -1,13 +1,12 @@
-"""What can go wrong with a request, as RFC 9457 problem details: one reason code, one status, one fixed text.
+"""Errors of a request as RFC 9457 problem details: a reason code, an HTTP status, and fixed texts.
 
-The texts are fixed so that nothing of a file, a header or a DICOM attribute can come back in an answer or a log.
+The texts are fixed so that no content of a file, header or DICOM attribute can appear in an answer or a log.
 """
 
 import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any
 
@@ -15,187 +14,175 @@ from cxr_platform.errors import ImageRefused, ServingError
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 1
-CONTAINERS = "PNG, JPEG or DICOM"
+"""Value of the Retry-After header."""
+
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Kind:
-    """A sort of problem: HTTP status, what is wrong, what to do."""
+class ProblemType:
+    """`title` says what is wrong, `detail` what to do."""
 
-    status: HTTPStatus
+    status: int
     title: str
-    advice: str
+    detail: str
 
 
-KINDS: Mapping[str, Kind] = MappingProxyType(
+PROBLEM_TYPES: Mapping[str, ProblemType] = MappingProxyType(
     {
-        # the request
-        "no-key": Kind(
-            HTTPStatus.UNAUTHORIZED, "The API key is missing or unknown.", "Send it as Authorization: Bearer KEY."
+        # request
+        "no-key": ProblemType(
+            401, "The API key is missing or invalid.", "Send a valid key in the header Authorization: Bearer KEY."
         ),
-        "not-loopback": Kind(
-            HTTPStatus.FORBIDDEN,
-            "This server has no API keys and answers its own machine only.",
-            "Whoever runs it can start it with --keys FILE.",
+        "not-loopback": ProblemType(
+            403,
+            "This server has no API keys and answers clients on its own machine only.",
+            "Ask the operator to start the server with API keys: cxr serve --keys FILE.",
         ),
-        "no-such-page": Kind(HTTPStatus.NOT_FOUND, "There is nothing at this address.", "The addresses are at /docs."),
-        "wrong-method": Kind(
-            HTTPStatus.METHOD_NOT_ALLOWED, "This address has no such method.", "The methods are at /docs."
+        "not-found": ProblemType(404, "There is no page at this address.", "See /docs for the available addresses."),
+        "wrong-method": ProblemType(
+            405, "This address does not support the HTTP method.", "See /docs for the supported methods."
         ),
-        "bad-parameter": Kind(
-            HTTPStatus.UNPROCESSABLE_ENTITY, "A parameter has a wrong value.", "The parameters are at /docs."
+        "bad-parameter": ProblemType(
+            422, "A query parameter has an invalid value.", "See /docs for the parameters and their values."
         ),
-        "bad-request": Kind(HTTPStatus.BAD_REQUEST, "The request is no valid HTTP.", "Correct the client."),
-        # the upload
-        "not-multipart": Kind(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            "The body is no multipart/form-data.",
-            "Send the file as the part `file`: curl -F file=@image.png",
+        "bad-request": ProblemType(400, "The request is not valid HTTP.", "Correct the request or its headers."),
+        # upload
+        "not-multipart": ProblemType(
+            415,
+            "The body is not multipart/form-data.",
+            "Send the file as the form field `file`: curl -F file=@image.png",
         ),
-        "broken-multipart": Kind(
-            HTTPStatus.BAD_REQUEST, "The multipart body is cut off or malformed.", "Send it again, whole."
+        "broken-multipart": ProblemType(
+            400, "The multipart body is incomplete or malformed.", "Send the complete body again."
         ),
-        "no-file": Kind(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            "The body has no part named `file`, or parts of other names.",
-            "Send nothing but the part `file`: curl -F file=@image.png",
+        "no-file": ProblemType(
+            422,
+            "The form has no field named `file`, or has other fields.",
+            "Send only the form field `file`: curl -F file=@image.png",
         ),
-        "too-many-files": Kind(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            "The body has more files than this address takes.",
-            "One file for /v1/screen, up to 32 for /v1/screen/batch.",
+        "too-many-files": ProblemType(
+            422,
+            "The body has more files than this address accepts.",
+            "Send one file to /v1/screen, or up to 32 files to /v1/screen/batch.",
         ),
-        "empty-file": Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The file is empty.", "Send the image itself."),
-        "too-large": Kind(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            "The body has more than 20 MB, or the image more than 50 million pixels.",
-            "Send a smaller file, or fewer at once.",
+        "empty-file": ProblemType(422, "The file is empty.", "Send an image file."),
+        "too-large": ProblemType(
+            413,
+            "The body is larger than 20 MB, or the image has more than 50 million pixels.",
+            "Send a smaller file, or fewer files per request.",
         ),
-        "slow-upload": Kind(
-            HTTPStatus.REQUEST_TIMEOUT, "The body did not arrive in time.", "Send it again over a faster line."
+        "slow-upload": ProblemType(
+            408, "The upload did not finish in time.", "Send the request again over a faster connection."
         ),
-        # the image (the codes are those of `intake.candidate`)
-        "not-an-image": Kind(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            f"The content of the file is no {CONTAINERS} image, whatever its name says.",
-            f"Send the image as {CONTAINERS}.",
+        # image: the codes of `intake.candidate`
+        "not-an-image": ProblemType(
+            415,
+            "The file is not a PNG, JPEG or DICOM image. Its content counts, not its name.",
+            "Send the image as PNG, JPEG or DICOM.",
         ),
-        "undecodable": Kind(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            "The file begins like an image and cannot be decoded.",
-            "Export the image again.",
+        "undecodable": ProblemType(
+            422, "The file starts like an image but cannot be decoded.", "Export the image again."
         ),
-        "no-pixel-data": Kind(
-            HTTPStatus.UNPROCESSABLE_ENTITY, "The DICOM object holds no image.", "Send the image of the series."
+        "no-pixel-data": ProblemType(
+            422, "The DICOM object contains no image.", "Send the object of the series that holds the image."
         ),
-        "modality": Kind(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            "The DICOM object is no projection radiograph.",
-            "Send a chest image, no CT or other images.",
+        "modality": ProblemType(
+            422,
+            "The DICOM object is not a projection radiograph.",
+            "Send a chest radiograph; CT and other modalities are not supported.",
         ),
-        "multi-frame": Kind(
-            HTTPStatus.UNPROCESSABLE_ENTITY, "The DICOM object has several frames.", "Send one image at a time."
-        ),
-        # the server
-        "busy": Kind(
-            HTTPStatus.TOO_MANY_REQUESTS, "As many requests are waiting as may.", "Send it again after Retry-After."
-        ),
-        "unavailable": Kind(
-            HTTPStatus.SERVICE_UNAVAILABLE, "No model can answer at the moment.", "Send it again after Retry-After."
-        ),
-        "no-champion": Kind(
-            HTTPStatus.SERVICE_UNAVAILABLE,
+        "multi-frame": ProblemType(422, "The DICOM object has several frames.", "Send one image per file."),
+        # server
+        "busy": ProblemType(429, "The queue of the server is full.", "Retry after the time in Retry-After."),
+        "unavailable": ProblemType(503, "No replica can answer at the moment.", "Retry after the time in Retry-After."),
+        "no-champion": ProblemType(
+            503,
             "The registry has no champion yet.",
-            "Send it again once one is promoted: cxr registry promote VERSION.",
+            "Retry after a version was promoted: cxr registry promote VERSION.",
         ),
-        "no-registry": Kind(
-            HTTPStatus.SERVICE_UNAVAILABLE,
-            "The registry is not there yet, or cannot be read.",
-            "Send it again after Retry-After, or tell whoever runs the server.",
+        "no-registry": ProblemType(
+            503,
+            "The registry does not exist yet or cannot be read.",
+            "Retry after the time in Retry-After, or contact the operator of the server.",
         ),
-        "broken-champion": Kind(
-            HTTPStatus.SERVICE_UNAVAILABLE,
-            "Neither the champion nor one before it can be loaded: broken, changed or unreadable.",
-            "Whoever runs the server finds what is wrong with: cxr registry verify.",
+        "broken-champion": ProblemType(
+            503,
+            "No champion can be loaded, current or previous: files are damaged, changed or unreadable.",
+            "Ask the operator to run: cxr registry verify.",
         ),
-        "defect": Kind(
-            HTTPStatus.INTERNAL_SERVER_ERROR,
-            "The server has a defect; nothing is wrong with the request.",
-            "Tell whoever runs it the request_id.",
+        "internal-error": ProblemType(
+            500,
+            "The server failed with an internal error. The request is valid.",
+            "Report the request_id to the operator of the server.",
         ),
     }
 )
-NOTHING_ANSWERS = frozenset({"no-champion", "no-registry", "broken-champion"})
-"""Why a replica has no model yet."""
 
-RETRIABLE = NOTHING_ANSWERS | {"busy", "unavailable", "slow-upload"}
-UNREAD = frozenset({"too-large", "slow-upload"})
-"""Of the body the rest is not wanted: the connection is closed, or the client would go on sending."""
+WITHOUT_MODEL = frozenset({"no-champion", "no-registry", "broken-champion"})
+"""Reasons for which a replica has no model yet."""
+
+RETRIABLE = WITHOUT_MODEL | {"busy", "unavailable", "slow-upload"}
+CLOSES_CONNECTION = frozenset({"too-large", "slow-upload"})
+"""The rest of the body is not read; the connection is closed so that the client stops sending."""
 
 
 class Problem(ServingError):
-    """A request that cannot be served; `reason` is a key of `KINDS`."""
+    """A request that cannot be answered; `reason` is a key of `PROBLEM_TYPES`."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(KINDS[reason].title, advice=KINDS[reason].advice)
+        super().__init__(PROBLEM_TYPES[reason].title, advice=PROBLEM_TYPES[reason].detail)
         self.reason = reason
 
     @property
     def status(self) -> int:
         """The HTTP status."""
-        return int(KINDS[self.reason].status)
+        return PROBLEM_TYPES[self.reason].status
 
     @property
     def headers(self) -> dict[str, str]:
-        """Headers that go with the answer: when to come back, how to say who one is, the end of the connection."""
-        headers = {"Retry-After": str(RETRY_SECONDS)} if self.reason in RETRIABLE else {}
-        if self.reason in UNREAD:
+        """Headers of the answer, besides Content-Type."""
+        headers = {}
+        if self.reason in RETRIABLE:
+            headers["Retry-After"] = str(RETRY_SECONDS)
+        if self.reason in CLOSES_CONNECTION:
             headers["Connection"] = "close"
-        return {**headers, "WWW-Authenticate": "Bearer"} if self.status == HTTPStatus.UNAUTHORIZED else headers
+        if self.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        return headers
 
     def details(self, request_id: str) -> dict[str, Any]:
-        """The members of RFC 9457, section 3.1, and two of ours: `reason` and `request_id`."""
-        kind = KINDS[self.reason]
+        """Return the members of RFC 9457, section 3.1, and two extensions: `reason` and `request_id`."""
+        kind = PROBLEM_TYPES[self.reason]
         return {
             "type": f"/problems/{self.reason}",
             "title": kind.title,
-            "status": int(kind.status),
-            "detail": kind.advice,
+            "status": kind.status,
+            "detail": kind.detail,
             "reason": self.reason,
             "request_id": request_id,
         }
 
     def body(self, request_id: str) -> bytes:
-        """`details` as JSON."""
+        """Return `details` as JSON."""
         return json.dumps(self.details(request_id)).encode()
 
 
-def problem_of_image(refused: ImageRefused) -> Problem:
-    """The problem for an image that intake refuses. Its detail, which may quote the file, is dropped."""
-    return Problem(refused.reason if refused.reason in KINDS else "undecodable")
+def problem_for_image(refused: ImageRefused) -> Problem:
+    """Return the problem for an image that intake refuses, without the detail, which may quote the file."""
+    return Problem(refused.reason if refused.reason in PROBLEM_TYPES else "undecodable")
 
 
-def problem_of_status(status: int) -> Problem:
-    """The problem for an answer of a library that gave no more than a status."""
-    by_status = {
-        HTTPStatus.NOT_FOUND: "no-such-page",
-        HTTPStatus.METHOD_NOT_ALLOWED: "wrong-method",
-        HTTPStatus.REQUEST_TIMEOUT: "unavailable",
-        HTTPStatus.TOO_MANY_REQUESTS: "busy",
-        HTTPStatus.SERVICE_UNAVAILABLE: "unavailable",
-    }
-    fallback = "bad-request" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "defect"
-    return Problem(by_status.get(HTTPStatus(status), fallback) if status in set(HTTPStatus) else fallback)
+def problem_for_status(status: int) -> Problem:
+    """Return the problem for an HTTP status that a library or Serve answered."""
+    reasons = {404: "not-found", 405: "wrong-method", 408: "unavailable", 429: "busy", 503: "unavailable"}
+    return Problem(reasons.get(status, "bad-request" if status < 500 else "internal-error"))
 
 
-def log_defect(request_id: str, error: Exception) -> None:
-    """Where in the code a request met which kind of exception. Its text is left out: it can quote what was read."""
-    log.error("Request %s met a defect: %s %s", request_id, type(error).__name__, _place(error))
-
-
-def _place(error: BaseException) -> str:
+def log_internal_error(request_id: str, error: Exception) -> None:
+    """Log the type of an exception and the line that raised it. Its text is left out: it may quote the request."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    return "" if trace is None else f"at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+    place = "" if trace is None else f" at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+    log.error("Request %s failed with an internal error: %s%s", request_id, type(error).__name__, place)

@@ -1,10 +1,10 @@
-"""In the proxy: requests that wait at the same time are asked together, as a pack (`pack.py`).
+"""In the proxy: send requests that wait at the same time to a replica as one call (`batch_protocol`).
 
-Like a group commit. A request that finds nobody waiting and fewer than two calls a replica under way goes at once,
-alone, and as if there were no packs; the others wait here until a call comes back, and then go together. So nothing
-waits for a pack to fill, and the more is asked at a time, the less of Serve's own work is in an answer.
+This works like a group commit. While fewer than `CALLS_PER_REPLICA` calls per replica are running, a request is sent at
+once and alone. Further requests wait until a call returns, and then go together. So no request waits for a batch to
+fill, and the more requests there are, the smaller is Serve's own share of the work per request.
 
-Two calls a replica: one that it works on, and one that is there when it has done that. How many replicas there are is
+Two calls per replica: one that it works on and one that is there when the first is done. The number of replicas is
 known from their answers.
 """
 
@@ -16,173 +16,175 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cxr_platform.serving import batch_protocol
-from cxr_platform.serving.batch_protocol import Answer
-from cxr_platform.serving.envelope import App, Message, Receive, Scope
-from cxr_platform.serving.problems import Problem, log_defect, problem_of_status
+from starlette.types import ASGIApp, Message, Receive, Scope
+
+from cxr_platform.serving.batch_protocol import REPLICA_HEADER, AnswerDecoder, HttpAnswer, batch_scope
+from cxr_platform.serving.problems import Problem, log_internal_error, problem_for_status
 from cxr_platform.serving.upload import Disconnected
 
-PACKED_PATH = "/v1/screen"
-ITEM_BYTES = 2**20
-"""Larger bodies are asked alone: of their cost a call is a small part."""
+BATCHED_PATH = "/v1/screen"
+MAX_REQUEST_BYTES = 2**20
+"""Larger bodies are sent alone: there Serve's own work matters little."""
 
-PACK_ITEMS, PACK_BYTES = 16, 4 * 2**20 - 2**18
-"""Limits of a pack; above 4 MB Ray would take a detour over its object store."""
+MAX_BATCH_REQUESTS, MAX_BATCH_BYTES = 16, 4 * 2**20 - 2**18
+"""Limits of a batch; above 4 MB Ray would take the detour through its object store."""
 
-CALLS, WAITING = 2, 128
-"""For each replica: calls under way, and requests that may wait here for one; more get 429."""
+CALLS_PER_REPLICA, WAITING_PER_REPLICA = 2, 128
+"""Running calls, and requests that may wait here for one; more get 429."""
 
-CALL_SECONDS = 1.0
-"""A call that takes longer counts no more as under way: what is slow in it must not hold up the others."""
+SLOW_CALL_SECONDS = 1.0
+"""A call that takes longer no longer counts as running, so that it delays no other request."""
 
-PATIENCE_SECONDS = 60.0
-SEEN_SECONDS = 30.0
-"""How long a replica counts after its last answer to a pack."""
+TIMEOUT_SECONDS = 60.0
+REPLICA_SECONDS = 30.0
+"""How long a replica is counted after its last answer to a batch."""
 
 DICOM, HEAD_BYTES = b"DICM", 1024
 
 
-def may_be_packed(scope: Scope, body: bytes) -> bool:
-    """Whether a request is one of many alike. Heatmaps, batches, large images and DICOM take long, and go alone."""
-    alike = scope["method"] == "POST" and scope["path"] == PACKED_PATH and not scope.get("query_string")
-    return alike and len(body) <= ITEM_BYTES and DICOM not in body[:HEAD_BYTES]
+def is_batchable(scope: Scope, body: bytes) -> bool:
+    """Return True for a small image to screen. Heatmaps, batches of images, large images and DICOM are sent alone."""
+    is_plain = scope["method"] == "POST" and scope["path"] == BATCHED_PATH and not scope.get("query_string")
+    return is_plain and len(body) <= MAX_REQUEST_BYTES and DICOM not in body[:HEAD_BYTES]
 
 
-class Call:
-    """One of the calls that may be under way; it may be closed twice."""
+class CallSlot:
+    """One of the calls that may run at the same time. Closing it twice is allowed."""
 
-    def __init__(self, give_back: Callable[[], None]) -> None:
-        self._give_back: Callable[[], None] | None = give_back
-        self._timer = asyncio.get_running_loop().call_later(CALL_SECONDS, self.close)
+    def __init__(self, release: Callable[[], None]) -> None:
+        self._release: Callable[[], None] | None = release
+        self._timer = asyncio.get_running_loop().call_later(SLOW_CALL_SECONDS, self.close)
 
     def close(self) -> None:
-        """Let others go."""
+        """Release the slot for another call."""
         self._timer.cancel()
-        give_back, self._give_back = self._give_back, None
-        if give_back is not None:
-            give_back()
+        release, self._release = self._release, None
+        if release is not None:
+            release()
 
 
 @dataclass(eq=False)
-class _Request:
+class _WaitingRequest:
     scope: Scope
     body: bytes
-    outcome: "asyncio.Future[Answer | Call | None]"
+    outcome: asyncio.Future[HttpAnswer | CallSlot | None]
 
-    def tell(self, outcome: Answer | Call | None) -> None:
+    def finish(self, outcome: HttpAnswer | CallSlot | Problem | None) -> None:
         if not self.outcome.done():
-            self.outcome.set_result(outcome)
+            if isinstance(outcome, Problem):
+                self.outcome.set_exception(outcome)
+            else:
+                self.outcome.set_result(outcome)
 
-    def fail(self, problem: Problem) -> None:
-        if not self.outcome.done():
-            self.outcome.set_exception(problem)
 
+class RequestBatcher:
+    """Sends requests to `app`, which is Serve's proxy, alone or in batches."""
 
-class Gatherer:
-    """Asks `app`, which is Serve's proxy, in packs."""
-
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._waiting: deque[_Request] = deque()
-        self._under_way = 0
-        self._seen: dict[bytes, float] = {}
+        self._queue: deque[_WaitingRequest] = deque()
+        self._running_calls = 0
+        self._replica_seen: dict[bytes, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def ask(self, scope: Scope, body: bytes, receive: Receive) -> Answer | Call | None:
-        """The answer; or a call, as which it is to be asked alone and which is closed then; or `None`, where a replica
-        died over it. Raises `Problem` (busy, unavailable, what Serve says) and `Disconnected`.
+    async def submit(self, scope: Scope, body: bytes, receive: Receive) -> HttpAnswer | CallSlot | None:
+        """Return the answer of a batch; or a slot in which the caller sends the request alone and which it then closes;
+        or `None` if a replica died while it had the batch.
+
+        Raises `Problem` (busy, unavailable, what Serve answers) and `Disconnected`.
         """
-        if len(self._waiting) >= WAITING * self._replicas():
+        if len(self._queue) >= WAITING_PER_REPLICA * self._replicas():
             raise Problem("busy")
-        request = _Request(scope, body, asyncio.get_running_loop().create_future())
-        self._waiting.append(request)
-        self._go_on()
+        request = _WaitingRequest(scope, body, asyncio.get_running_loop().create_future())
+        self._queue.append(request)
+        self._start_calls()
         if not request.outcome.done():
-            await self._told_or_gone(request, receive)
+            await self._wait(request, receive)
         return request.outcome.result()
 
-    async def _told_or_gone(self, request: _Request, receive: Receive) -> None:
-        gone = asyncio.ensure_future(_gone(receive))
+    async def _wait(self, request: _WaitingRequest, receive: Receive) -> None:
+        """Wait for the outcome; raise if it does not come in time or the client disconnects."""
+        disconnect = asyncio.ensure_future(_wait_for_disconnect(receive))
         try:
-            either: set[asyncio.Future[Any]] = {request.outcome, gone}
-            await asyncio.wait(either, timeout=PATIENCE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            either: set[asyncio.Future[Any]] = {request.outcome, disconnect}
+            await asyncio.wait(either, timeout=TIMEOUT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             if not request.outcome.done():
-                raise Disconnected if gone.done() else Problem("unavailable")
+                raise Disconnected if disconnect.done() else Problem("unavailable")
         finally:
-            gone.cancel()
-            if request.outcome.cancel() and request in self._waiting:
-                self._waiting.remove(request)
+            disconnect.cancel()
+            if request.outcome.cancel() and request in self._queue:
+                self._queue.remove(request)
 
     def _replicas(self) -> int:
-        return max(1, len(self._seen))
+        return max(1, len(self._replica_seen))
 
-    def _go_on(self) -> None:
-        while self._waiting and (free := CALLS * self._replicas() - self._under_way) > 0:
-            requests = self._next(math.ceil(len(self._waiting) / free))
-            self._under_way += 1
-            call = Call(self._come_back)
+    def _start_calls(self) -> None:
+        while self._queue and (free := CALLS_PER_REPLICA * self._replicas() - self._running_calls) > 0:
+            requests = self._next_batch(math.ceil(len(self._queue) / free))
+            self._running_calls += 1
+            slot = CallSlot(self._call_ended)
             if len(requests) == 1:
-                requests[0].tell(call)
+                requests[0].finish(slot)
             else:
-                task = asyncio.ensure_future(self._ask_together(requests, call))
+                task = asyncio.ensure_future(self._send_batch(requests, slot))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
-    def _next(self, share: int) -> Sequence[_Request]:
-        """The longest waiting, `share` of them if the limits of a pack allow that, at least one."""
-        taken, room = [self._waiting.popleft()], PACK_BYTES
-        while self._waiting and len(taken) < min(share, PACK_ITEMS):
-            room -= len(taken[-1].body)
-            if len(self._waiting[0].body) > room:
+    def _next_batch(self, share: int) -> Sequence[_WaitingRequest]:
+        """Take the requests that wait longest: `share` of them if the limits of a batch allow it, at least one."""
+        batch, room = [self._queue.popleft()], MAX_BATCH_BYTES
+        while self._queue and len(batch) < min(share, MAX_BATCH_REQUESTS):
+            room -= len(batch[-1].body)
+            if len(self._queue[0].body) > room:
                 break
-            taken.append(self._waiting.popleft())
-        return taken
+            batch.append(self._queue.popleft())
+        return batch
 
-    def _come_back(self) -> None:
-        self._under_way -= 1
-        self._go_on()
+    def _call_ended(self) -> None:
+        self._running_calls -= 1
+        self._start_calls()
 
-    async def _ask_together(self, requests: Sequence[_Request], call: Call) -> None:
-        answers = _Answers(requests)
+    async def _send_batch(self, requests: Sequence[_WaitingRequest], slot: CallSlot) -> None:
+        answers = _BatchAnswers(requests)
+        scope = batch_scope([(request.scope, request.body) for request in requests])
         try:
-            await self._app(
-                batch_protocol.packed([(r.scope, r.body) for r in requests]), _while_wanted(requests), answers
-            )
+            await self._app(scope, _receive_until_abandoned(requests), answers)
         except Exception as error:
-            log_defect("pack", error)
+            log_internal_error("batch", error)
         finally:
-            self._saw(answers.replica)
+            self._note_replica(answers.replica)
             for request in requests:
-                request.tell(None) if answers.problem is None else request.fail(answers.problem)
-            call.close()
+                request.finish(answers.problem)
+            slot.close()
 
-    def _saw(self, replica: bytes | None) -> None:
+    def _note_replica(self, replica: bytes | None) -> None:
         now = time.monotonic()
         if replica is not None:
-            self._seen[replica] = now
-        self._seen = {name: when for name, when in self._seen.items() if now - when < SEEN_SECONDS}
+            self._replica_seen[replica] = now
+        recent = {name: seen for name, seen in self._replica_seen.items() if now - seen < REPLICA_SECONDS}
+        self._replica_seen = recent
 
 
-class _Answers:
-    """An ASGI `send` that hands each request of a pack its answer; `problem` is what Serve itself said to it."""
+class _BatchAnswers:
+    """An ASGI `send` that gives each request of a batch its answer; `problem` is what Serve itself answered."""
 
-    def __init__(self, requests: Sequence[_Request]) -> None:
-        self._requests, self._frames = requests, batch_protocol.Frames()
+    def __init__(self, requests: Sequence[_WaitingRequest]) -> None:
+        self._requests, self._decoder = requests, AnswerDecoder()
         self.replica: bytes | None = None
         self.problem: Problem | None = None
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.replica = next((value for name, value in message["headers"] if name == batch_protocol.REPLICA), None)
+            self.replica = next((value for name, value in message["headers"] if name == REPLICA_HEADER), None)
             if self.replica is None:
-                self.problem = problem_of_status(message["status"])
+                self.problem = problem_for_status(message["status"])
         elif self.replica is not None:
-            for place, answer in self._frames.feed(message.get("body", b"")):
-                self._requests[place].tell(answer)
+            for index, answer in self._decoder.feed(message.get("body", b"")):
+                self._requests[index].finish(answer)
 
 
-def _while_wanted(requests: Sequence[_Request]) -> Receive:
-    """An ASGI `receive` of a pack: no body, and it is left once none of its clients waits any more."""
+def _receive_until_abandoned(requests: Sequence[_WaitingRequest]) -> Receive:
+    """Return an ASGI `receive` without a body that disconnects once none of the clients waits any longer."""
     messages: list[Message] = [{"type": "http.request", "body": b"", "more_body": False}]
 
     async def receive() -> Message:
@@ -194,6 +196,6 @@ def _while_wanted(requests: Sequence[_Request]) -> Receive:
     return receive
 
 
-async def _gone(receive: Receive) -> None:
+async def _wait_for_disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -1,21 +1,26 @@
-"""From the bytes of an image to an answer: decoding by intake, ONNX Runtime, calibration, the operating point.
+"""Screen an image with a bundle: decoding, quality, ONNX Runtime, calibration, the decision at the operating point.
 
-No Ray here, and no TensorFlow unless the image is a DICOM object. A screener may be used by several threads at once.
+Ray is not needed, and TensorFlow only for DICOM. Several threads may use one `Screener`.
 """
 
+import io
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from cxr_platform.config import IntakeConfig
-from cxr_platform.domain.operating_point import is_negative, is_positive
+from cxr_platform.config import IntakeConfig, QualityConfig
+from cxr_platform.domain.operating_point import DecisionRule, is_negative, is_positive
+from cxr_platform.errors import BundleError
+from cxr_platform.intake.candidate import REASONS
 from cxr_platform.intake.images import read_image
 from cxr_platform.intake.letterbox import resize_images
+from cxr_platform.intake.quality import QualityMeasures, judge
 from cxr_platform.monitoring.drift import Observation
 from cxr_platform.monitoring.reference import parse_reference
 from cxr_platform.registry.bundle import (
@@ -25,24 +30,45 @@ from cxr_platform.registry.bundle import (
     ONNX,
     REFERENCE,
     Bundle,
-    OperatingPoint,
     Preprocessing,
     read_member,
 )
-from cxr_platform.serving.findings import Finding, distance_findings, quality_findings
-from cxr_platform.serving.runtime import open_session
+from cxr_platform.serving.schema import Decision
 
-CHUNK = 8
-"""Images a call of the network: what a long batch may add to memory, measured to cost no time."""
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
-Decision = Literal["positive", "negative", "indeterminate", "not-screenable"]
+CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+
+MAX_BATCH = 8
+"""Images per call of the network: bounds the memory of a long batch, and measured to cost no time."""
+
+UNLIKE_TRAINING = "unlike-training-images"
+FINDINGS = {
+    **{code: REASONS[code] for code in ("low-contrast", "partial", "not-upright", "low-resolution")},
+    UNLIKE_TRAINING: "the network's features of the image are far from those of the training images",
+}
+"""Codes and texts of the reasons for which an image is not screenable."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A reason for which an image is not screenable. `detail` gives the measured value and its limit."""
+
+    code: str
+    detail: str
+
+    @property
+    def message(self) -> str:
+        """The text of the code."""
+        return FINDINGS[self.code]
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
-    """A decoded image. `letterboxed` (L, L) and `image` (S, S) uint8; `brightness`, `contrast`, `padding` from 0 to 1.
+class PreparedImage:
+    """A decoded image: `letterboxed` (L, L) and `image` (S, S), uint8; `brightness`, `contrast`, `padding` 0 to 1.
 
-    `findings` are those of its quality; `seconds` is what decoding and measuring took.
+    `findings` are those of its quality; `seconds` is the duration of decoding and measuring.
     """
 
     letterboxed: NDArray[np.uint8]
@@ -57,12 +83,12 @@ class Prepared:
 
 @dataclass(frozen=True, eq=False)
 class Screening:
-    """What the champion says of an image. `probabilities` (7,) are calibrated, in the order of the bundle's labels.
+    """The result for an image. `probabilities` (7,) are calibrated, in the order of the bundle's labels.
 
-    `decision` is "not-screenable" where there are `findings`: then nothing else of it should be acted on.
+    With `findings` the decision is "not-screenable", and the probabilities must not be used.
     """
 
-    prepared: Prepared
+    prepared: PreparedImage
     label: str
     probabilities: NDArray[np.float64]
     covid19: float
@@ -73,7 +99,7 @@ class Screening:
 
     @property
     def observation(self) -> Observation:
-        """What monitoring keeps of it."""
+        """The values that monitoring compares with the bundle's reference."""
         return Observation(
             label=self.label,
             confidence=float(self.probabilities.max()),
@@ -86,49 +112,49 @@ class Screening:
 
 
 class Screener:
-    """The champion of a bundle, ready to answer. `threads` is what one call of the network may use (`None`: all)."""
+    """The network of a bundle with its preprocessing, calibration and decision rule.
+
+    `threads` limits the processor threads of one call of the network (`None`: all).
+    """
 
     def __init__(self, folder: Path, bundle: Bundle, threads: int | None = None) -> None:
-        self.folder = folder
         self.bundle = bundle
         self.reference = parse_reference(read_member(folder, bundle, REFERENCE), str(folder / REFERENCE))
         self._session = open_session(read_member(folder, bundle, ONNX), threads)
 
-    def prepare(self, data: bytes) -> Prepared:
-        """Decode the bytes of a PNG, JPEG or DICOM file, as the manifest does; `ImageRefused` for everything else."""
-        return prepare(data, self.bundle.preprocessing)
+    def prepare(self, data: bytes) -> PreparedImage:
+        """See `prepare_image`."""
+        return prepare_image(data, self.bundle.preprocessing)
 
-    def screen(self, prepared: Sequence[Prepared]) -> list[Screening]:
-        """The answer for each image."""
-        starts = range(0, len(prepared), CHUNK)
-        return [screening for start in starts for screening in self._screen(prepared[start : start + CHUNK])]
+    def screen(self, prepared: Sequence[PreparedImage]) -> list[Screening]:
+        """Return the result for each image."""
+        starts = range(0, len(prepared), MAX_BATCH)
+        return [screening for start in starts for screening in self._screen(prepared[start : start + MAX_BATCH])]
 
     def warm_up(self) -> None:
-        """Answer for a grey image, so that no person pays for what libraries load when first used."""
-        import io
-
-        from PIL import Image
-
+        """Screen a grey image, so that libraries are loaded before the first request."""
         buffer = io.BytesIO()
         Image.new("L", (256, 256), 128).save(buffer, "PNG")
         self.screen([self.prepare(buffer.getvalue())])
 
-    def _screen(self, prepared: Sequence[Prepared]) -> list[Screening]:
+    def _screen(self, prepared: Sequence[PreparedImage]) -> list[Screening]:
         began = time.perf_counter()
         logits, features = self._session.run([LOGITS, FEATURES], {IMAGES: np.stack([p.image for p in prepared])})
-        probabilities = calibrated(logits, self.bundle.temperature)
+        probabilities = calibrated_probabilities(logits, self.bundle.temperature)
         distances = self.reference.distance(features)
         seconds = (time.perf_counter() - began) / len(prepared)
-        return [self._answer(*image, seconds) for image in zip(prepared, probabilities, distances, strict=True)]
+        return [self._screening(*image, seconds) for image in zip(prepared, probabilities, distances, strict=True)]
 
-    def _answer(self, prepared: Prepared, row: NDArray[np.float64], distance: float, seconds: float) -> Screening:
+    def _screening(
+        self, prepared: PreparedImage, probabilities: NDArray[np.float64], distance: float, seconds: float
+    ) -> Screening:
         labels = self.bundle.labels
-        covid19 = float(row[labels.index(self.bundle.positive_class)])
+        covid19 = float(probabilities[labels.index(self.bundle.positive_class)])
         findings = (*prepared.findings, *distance_findings(distance, self.reference.limit))
         return Screening(
             prepared=prepared,
-            label=labels[int(row.argmax())],
-            probabilities=row,
+            label=labels[int(probabilities.argmax())],
+            probabilities=probabilities,
             covid19=covid19,
             decision="not-screenable" if findings else decide(covid19, self.bundle.operating_point),
             findings=findings,
@@ -137,12 +163,12 @@ class Screener:
         )
 
 
-def prepare(data: bytes, preprocessing: Preprocessing) -> Prepared:
-    """Decode the bytes of a PNG, JPEG or DICOM file, as the manifest does; `ImageRefused` for everything else."""
+def prepare_image(data: bytes, preprocessing: Preprocessing) -> PreparedImage:
+    """Decode and measure the bytes of a PNG, JPEG or DICOM file as the manifest does; or raise `ImageRefused`."""
     began = time.perf_counter()
     image = read_image(data, IntakeConfig(decoding=preprocessing.decoding, quality=preprocessing.quality))
     resized = resize_images(image.pixels[np.newaxis], preprocessing.input_size)
-    return Prepared(
+    return PreparedImage(
         letterboxed=image.pixels,
         image=resized[0],
         container=image.container,
@@ -154,15 +180,58 @@ def prepare(data: bytes, preprocessing: Preprocessing) -> Prepared:
     )
 
 
-def calibrated(logits: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
-    """Probabilities (B, 7) of logits (B, 7) by temperature scaling (Guo et al. 2017, section 4.2)."""
+def quality_findings(measures: QualityMeasures, config: QualityConfig) -> tuple[Finding, ...]:
+    """Return the first quality limit that the image misses, as intake judges it; empty for a usable image."""
+    refusal = judge(measures, config)
+    return () if refusal is None else (Finding(refusal.reason, refusal.detail),)
+
+
+def distance_findings(distance: float, limit: float) -> tuple[Finding, ...]:
+    """Return a finding if the features of an image are further from the training images than `limit`, or NaN."""
+    if distance <= limit:
+        return ()
+    return (Finding(UNLIKE_TRAINING, f"distance {distance:.1f}, at most {limit:.1f}"),)
+
+
+def calibrated_probabilities(logits: NDArray[np.floating[Any]], temperature: float) -> NDArray[np.float64]:
+    """Return the probabilities (B, 7) of logits (B, 7) by temperature scaling (Guo et al. 2017, section 4.2)."""
     scaled = np.asarray(logits, np.float64) / temperature
     powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
-def decide(covid19: float, point: OperatingPoint) -> Decision:
-    """The decision at the operating point, whose zone belongs to neither side."""
-    if is_positive(covid19, point.zone):
+def decide(covid19: float, rule: DecisionRule) -> Decision:
+    """Return the decision for a calibrated Covid19 probability; within the zone it is indeterminate."""
+    if is_positive(covid19, rule.zone):
         return "positive"
-    return "negative" if is_negative(covid19, point.zone) else "indeterminate"
+    return "negative" if is_negative(covid19, rule.zone) else "indeterminate"
+
+
+def open_session(graph: bytes, threads: int | None) -> "InferenceSession":
+    """Return an ONNX Runtime session for the bytes of a graph, on a GPU if there is one.
+
+    Each call uses up to `threads` processor threads (`None`: all). Raises `BundleError` if the graph cannot be opened.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    # By default waiting threads spin, which on few cores takes processor time from decoding the next image.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(graph, options, providers=execution_providers())
+    except Exception as error:  # ONNX Runtime has an exception class for each of its status codes
+        raise BundleError(
+            "Expected a graph that ONNX Runtime can open.",
+            received=type(error).__name__,
+            advice="Build the bundle again.",
+        ) from error
+
+
+def execution_providers() -> list[str]:
+    """Return CUDA if this ONNX Runtime supports it (`onnxruntime-gpu`) and there is a GPU, then the processor."""
+    import onnxruntime
+
+    return [name for name in (CUDA, CPU) if name in onnxruntime.get_available_providers()]

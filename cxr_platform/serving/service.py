@@ -1,9 +1,9 @@
-"""The work of a replica, apart from HTTP and from Ray: images in, answers out, the champion followed.
+"""The work of a replica without HTTP and Ray: screen images with the current champion.
 
-Decoding and inference of an image are one piece of work in a thread; both leave Python's lock for most of their time.
-One image a call of the network: on processors a batch of MobileNetV2 costs as much an image as one alone (measured:
-infra/serve/README.md), and an image need not wait for others. What a request asks of TensorFlow (heatmaps, DICOM)
-goes to a colleague who has it, and whose death by a native decoder costs no other request.
+Decoding and inference of an image run in one thread; both release Python's lock for most of their time. Each image is
+one call of the network: on processors a batch of MobileNetV2 costs as much per image as one image alone (measured in
+infra/serve/README.md), and an image need not wait for others. Heatmaps and DICOM need TensorFlow and go to an
+`Explainer`, so that a native decoder that crashes costs no other request.
 """
 
 import asyncio
@@ -13,53 +13,49 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TypeVar
 
 from cxr_platform.errors import ImageRefused
 from cxr_platform.intake.images import sniff
-from cxr_platform.registry.bundle import Preprocessing
 from cxr_platform.serving.answers import explanation, screen_answer
-from cxr_platform.serving.champion_watcher import POLL_SECONDS, Follower
-from cxr_platform.serving.heatmap import image_picture
-from cxr_platform.serving.log_silencing import quiet_libraries
-from cxr_platform.serving.metrics import Metrics, NoMetrics
-from cxr_platform.serving.problems import Problem, log_defect, problem_of_image
+from cxr_platform.serving.champion_watcher import POLL_SECONDS, ChampionWatcher
+from cxr_platform.serving.explainer_client import Explainer
+from cxr_platform.serving.heatmap import grey_png
+from cxr_platform.serving.metrics import Metrics
+from cxr_platform.serving.problems import Problem, log_internal_error, problem_for_image
 from cxr_platform.serving.schema import Explanation, ScreenAnswer
-from cxr_platform.serving.screener import Prepared, Screener, Screening
+from cxr_platform.serving.screener import Screener, Screening
 from cxr_platform.serving.upload import Limits, check_content
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
-HELD_SECONDS, HELD_STEP = 1.0, 0.05
-"""How long a request waits for a first model. A replica that refused at once would always be the one with least to do,
-and Serve's router would prefer it to those that have a model (one whose share is not mounted, say)."""
 
-NO_HEATMAP = "Heatmaps are not to be had at the moment; the answer stands without."
+MODEL_WAIT_SECONDS, MODEL_WAIT_STEP = 1.0, 0.05
+"""How long a request waits for the first model. A replica that refused at once would always have the least work, and
+Serve's router would prefer it to replicas that have a model."""
+
+NO_HEATMAP = "Heatmaps are not available at the moment. The result is complete without one."
+
+QUOTING_LIBRARIES = ("python_multipart", "pydicom", "PIL")
+"""Libraries whose log messages quote what they read: bytes of bodies, values of DICOM elements."""
 
 
-class Colleague(Protocol):
-    """Who has TensorFlow. Both raise `ImageRefused` or `Problem`, or anything where it cannot be reached."""
-
-    async def prepare(self, data: bytes, preprocessing: Preprocessing) -> Prepared:
-        """As `screener.prepare`, for a DICOM object."""
-
-    async def heatmap(self, version: str, image: NDArray[np.uint8], target: int) -> bytes:
-        """A PNG (`heatmap.overlay`) of what in the image (S, S) speaks for the class `target` of `version`."""
+def silence_libraries() -> None:
+    """Drop all log messages of `QUOTING_LIBRARIES` in this process; reason codes say what is wrong with a file."""
+    for name in QUOTING_LIBRARIES:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
 @dataclass
-class Clock:
-    """How long the stages of a request took, in seconds, since `began`."""
+class StageTimer:
+    """Durations of the stages of a request, in seconds."""
 
     began: float = field(default_factory=time.perf_counter)
     stages: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Measure what is within."""
+        """Measure the block."""
         began = time.perf_counter()
         try:
             yield
@@ -67,147 +63,143 @@ class Clock:
             self.stages[name] = time.perf_counter() - began
 
     def seconds(self) -> dict[str, float]:
-        """The stages, and all of it as `total`."""
+        """Return the durations of all stages, and `total` since the beginning."""
         return {**self.stages, "total": time.perf_counter() - self.began}
 
 
 class Service:
-    """Screens images with the champion. `workers` threads; at most `most_waiting` requests at a time."""
+    """Screens images with the champion in `workers` threads; accepts at most `max_waiting` requests at a time."""
 
     def __init__(
         self,
-        champion: Follower[Screener],
+        champion: ChampionWatcher[Screener],
         workers: int = 1,
-        colleague: Colleague | None = None,
+        explainer: Explainer | None = None,
         metrics: Metrics | None = None,
         limits: Limits | None = None,
-        most_waiting: int = 64,
+        max_waiting: int = 64,
     ) -> None:
-        quiet_libraries()
+        silence_libraries()
         self.champion = champion
         self.limits = limits or Limits()
-        self.metrics: Metrics = metrics or NoMetrics()
-        self._colleague = colleague
+        self.metrics = metrics or Metrics()
+        self._explainer = explainer
         self._pool = ThreadPoolExecutor(workers, "cxr-screen")
-        self._most_waiting, self._waiting = most_waiting, 0
-        self._following: asyncio.Task[None] | None = None
+        self._max_waiting, self._waiting = max_waiting, 0
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[None]:
-        """Follow the champion while the block runs."""
-        self._tell()
-        self._following = asyncio.create_task(self._follow())
+    async def running(self) -> AsyncIterator[None]:
+        """Poll the registry for a new champion while the block runs."""
+        self._report_version()
+        polling = asyncio.create_task(self._poll_champion())
         try:
             yield
         finally:
-            self._following.cancel()
+            polling.cancel()
             self._pool.shutdown(wait=False, cancel_futures=True)
 
     @contextmanager
-    def admitted(self) -> Iterator[None]:
-        """A place among the requests that are worked on or wait; `Problem` (busy) where there is none."""
-        if self._waiting >= self._most_waiting:
+    def admit(self) -> Iterator[None]:
+        """Count a request as accepted while the block runs; raise `Problem` (busy) if there are too many."""
+        if self._waiting >= self._max_waiting:
             raise Problem("busy")
         self._waiting += 1
-        self.metrics.waiting(self._waiting)
+        self.metrics.set_waiting(self._waiting)
         try:
             yield
         finally:
             self._waiting -= 1
-            self.metrics.waiting(self._waiting)
+            self.metrics.set_waiting(self._waiting)
 
-    async def has_model(self) -> None:
-        """Return when there is a model to answer with; `Problem`, saying why, where there is none within a second."""
-        until = time.monotonic() + HELD_SECONDS
-        while (reason := self.champion.missing) is not None:
-            if time.monotonic() >= until:
+    async def wait_for_model(self) -> None:
+        """Return once a model is loaded; raise `Problem` with the reason if there is none within a second."""
+        deadline = time.monotonic() + MODEL_WAIT_SECONDS
+        while (reason := self.champion.missing_reason) is not None:
+            if time.monotonic() >= deadline:
                 raise Problem(reason)
-            await asyncio.sleep(HELD_STEP)
+            await asyncio.sleep(MODEL_WAIT_STEP)
 
-    async def answer(self, data: bytes, request_id: str, clock: Clock, explain: bool = False) -> ScreenAnswer:
-        """The answer for the bytes of a file; `Problem` for what is no image."""
+    async def screen(self, data: bytes, request_id: str, timer: StageTimer, explain: bool = False) -> ScreenAnswer:
+        """Return the answer for the bytes of a file; raise `Problem` if it is not a usable image."""
         try:
-            screener, screening = await self._screen(data, clock)
+            screener, screening = await self._screening(data, timer)
         except Problem as problem:
-            self.metrics.refused(problem.reason)
+            self.metrics.count_refusal(problem.reason)
             raise
-        self.metrics.screened(screening, screener.bundle.version)
+        self.metrics.count_screening(screening, screener.bundle.version)
         explained = None
         if explain and not screening.findings:
-            with clock.stage("explanation"):
-                explained = await self._explain(screener, screening)
-        seconds = clock.seconds()
-        self._tell_stages(screening, seconds)
+            with timer.stage("explanation"):
+                explained = await self._explanation(screener, screening)
+        seconds = timer.seconds()
+        measured = {**seconds, "decode": screening.prepared.seconds, "inference": screening.seconds}
+        for stage, duration in measured.items():
+            self.metrics.observe_stage(stage, duration)
         return screen_answer(screening, screener.bundle, request_id, seconds, explained)
 
-    async def answers(self, files: Sequence[bytes], request_id: str, clock: Clock) -> list[ScreenAnswer | Problem]:
-        """The answer or the problem for each file; a defect that one of them meets is its own and not the others'."""
+    async def screen_batch(
+        self, files: Sequence[bytes], request_id: str, timer: StageTimer
+    ) -> list[ScreenAnswer | Problem]:
+        """Return the answer or the problem of each file; an internal error with one file affects no other file."""
 
-        async def one(data: bytes) -> ScreenAnswer | Problem:
-            own = Clock(time.perf_counter(), dict(clock.stages))
+        async def screen_one(data: bytes) -> ScreenAnswer | Problem:
+            own_timer = StageTimer(time.perf_counter(), dict(timer.stages))
             try:
-                return await self.answer(data, request_id, own)
+                return await self.screen(data, request_id, own_timer)
             except Problem as problem:
                 return problem
             except Exception as error:
-                log_defect(request_id, error)
-                return Problem("defect")
+                log_internal_error(request_id, error)
+                return Problem("internal-error")
 
-        return list(await asyncio.gather(*map(one, files)))
+        return list(await asyncio.gather(*map(screen_one, files)))
 
-    async def _screen(self, data: bytes, clock: Clock) -> tuple[Screener, Screening]:
+    async def _screening(self, data: bytes, timer: StageTimer) -> tuple[Screener, Screening]:
         check_content(data)
         _, screener = self.champion.current
         try:
-            if self._colleague is not None and sniff(data) == "DICOM":
-                prepared = await self._colleague.prepare(data, screener.bundle.preprocessing)
-                screening = await self._in_thread(clock, lambda: screener.screen([prepared])[0])
+            if self._explainer is not None and sniff(data) == "DICOM":
+                prepared = await self._explainer.prepare(data, screener.bundle.preprocessing)
+                screening = await self._in_thread(timer, lambda: screener.screen([prepared])[0])
             else:
-                screening = await self._in_thread(clock, lambda: screener.screen([screener.prepare(data)])[0])
+                screening = await self._in_thread(timer, lambda: screener.screen([screener.prepare(data)])[0])
         except ImageRefused as refused:
-            raise problem_of_image(refused) from None
+            raise problem_for_image(refused) from None
         return screener, screening
 
-    async def _in_thread(self, clock: Clock, work: Callable[[], T]) -> T:
+    async def _in_thread(self, timer: StageTimer, work: Callable[[], T]) -> T:
         submitted = time.perf_counter()
 
         def timed() -> T:
-            clock.stages["waiting"] = time.perf_counter() - submitted
+            timer.stages["waiting"] = time.perf_counter() - submitted
             return work()
 
         return await asyncio.get_running_loop().run_in_executor(self._pool, timed)
 
-    async def _explain(self, screener: Screener, screening: Screening) -> Explanation:
-        picture = image_picture(screening.prepared.letterboxed)
-        heat, missing = None, NO_HEATMAP
-        if self._colleague is not None:
+    async def _explanation(self, screener: Screener, screening: Screening) -> Explanation:
+        picture, heatmap = grey_png(screening.prepared.letterboxed), None
+        if self._explainer is not None:
             target = screener.bundle.labels.index(screening.label)
             try:
-                heat = await self._colleague.heatmap(screener.bundle.version, screening.prepared.image, target)
-                missing = ""
-            except Exception:  # whatever has become of the colleague, the image itself is answered
-                heat = None
-        return explanation(screening.label, picture, heat, missing or None)
+                heatmap = await self._explainer.heatmap(screener.bundle.version, screening.prepared.image, target)
+            except Exception:  # whatever happened to the Explainer, the image is answered
+                heatmap = None
+        return explanation(screening.label, picture, heatmap, NO_HEATMAP if heatmap is None else None)
 
-    async def _follow(self) -> None:
+    async def _poll_champion(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                await loop.run_in_executor(None, self.champion.look)
-                self._tell()
-            except Exception:  # who stops following would serve an old version for ever, and look well
-                log.exception("The champion could not be followed; trying again")
+                await loop.run_in_executor(None, self.champion.poll)
+                self._report_version()
+            except Exception:  # polling must go on: a replica that stopped would serve an old version for ever
+                log.exception("Polling the registry failed and will be repeated")
             await asyncio.sleep(POLL_SECONDS)
 
-    def _tell(self) -> None:
+    def _report_version(self) -> None:
         refused = self.champion.status.refused
-        if self.champion.missing is not None:
-            self.metrics.waits_for_model(refused)
-            return
-        version, screener = self.champion.current
-        self.metrics.serving(version, screener.reference, refused)
-
-    def _tell_stages(self, screening: Screening, seconds: dict[str, Any]) -> None:
-        measured = {**seconds, "decode": screening.prepared.seconds, "inference": screening.seconds}
-        for stage, value in measured.items():
-            self.metrics.stage(stage, value)
+        if self.champion.missing_reason is not None:
+            self.metrics.set_no_version(refused)
+        else:
+            version, screener = self.champion.current
+            self.metrics.set_version(version, screener.reference, refused)

@@ -1,26 +1,32 @@
-"""The files in a multipart body, read as it arrives, counted, timed, and kept in memory only.
+"""Read the files of a multipart body as it arrives: limited in size and time, and in memory only.
 
-Starlette's own form parser writes larger files to a temporary file; nothing of an image may reach a disk here. Between
-Serve's processes bodies above 4 MB go through Ray's object store, which is in memory, and so is what it does not hold
-as long as RAY_object_spilling_directory says so: `cxr serve` sets it, on a cluster whoever runs it (infra/serve).
+Starlette's form parser writes large files to a temporary file, but no image may reach a disk here. Between Serve's
+processes a body above 4 MB goes through Ray's object store, which is in memory; what the store cannot hold stays in
+memory too if RAY_object_spilling_directory is set as `cxr serve` and infra/serve do.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from typing import Any
+
+from python_multipart import MultipartParser
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import parse_options_header
+from starlette.types import Receive
 
 from cxr_platform.intake.images import sniff
 from cxr_platform.serving.problems import Problem
 
-PART = "file"
-Receive = Callable[[], Awaitable[Any]]
-"""ASGI's: each call gives the next message of the request."""
+FIELD = "file"
+"""Name of the form field that holds a file."""
+
+MAX_BOUNDARY_BYTES = 200
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a request may be. 20 MB are 20 × 2²⁰ bytes."""
+    """Limits of one request; 20 MB are 20 × 2²⁰ bytes."""
 
     body_bytes: int = 20 * 2**20
     upload_seconds: float = 30.0
@@ -28,21 +34,26 @@ class Limits:
 
 
 class Disconnected(Exception):
-    """The client has gone; nobody is left to answer."""
+    """The client has closed the connection; no answer is needed."""
 
 
-async def body_of(receive: Receive, headers: Mapping[str, str], limits: Limits) -> AsyncIterator[bytes]:
-    """The body, a piece at a time. Raises `Problem` (too-large, slow-upload, bad-request) and `Disconnected`.
+async def iter_body(receive: Receive, headers: Mapping[str, str], limits: Limits) -> AsyncIterator[bytes]:
+    """Yield the pieces of a body. Raise `Problem` (too-large, slow-upload, bad-request) or `Disconnected`.
 
-    A Content-Length above the limit is refused before the body is read; without one, or with a false one, it ends at
-    the first piece too many.
+    A Content-Length above the limit is refused before the body is read; without one, or with a false one, reading
+    stops at the first piece above the limit.
     """
-    _check_length(headers.get("content-length"), limits)
+    declared = headers.get("content-length")
+    if declared is not None:
+        if not (declared.isascii() and declared.isdigit()):
+            raise Problem("bad-request")
+        if int(declared[:20]) > limits.body_bytes:
+            raise Problem("too-large")
     loop = asyncio.get_running_loop()
-    ends, total, more = loop.time() + limits.upload_seconds, 0, True
+    deadline, total, more = loop.time() + limits.upload_seconds, 0, True
     while more:
         try:
-            message = await asyncio.wait_for(receive(), ends - loop.time())
+            message = await asyncio.wait_for(receive(), deadline - loop.time())
         except asyncio.TimeoutError:
             raise Problem("slow-upload") from None
         if message["type"] == "http.disconnect":
@@ -55,113 +66,84 @@ async def body_of(receive: Receive, headers: Mapping[str, str], limits: Limits) 
             yield piece
 
 
-async def files_of(receive: Receive, headers: Mapping[str, str], limits: Limits, most: int) -> list[bytes]:
-    """The content of every part named `file` of a multipart/form-data body; at least one, at most `most`.
+async def read_files(receive: Receive, headers: Mapping[str, str], limits: Limits, max_files: int) -> list[bytes]:
+    """Return the content of the form fields named `file`: at least one, at most `max_files`. File names are ignored.
 
-    Raises `Problem`: not-multipart, broken-multipart, no-file, too-many-files, and those of `body_of`. File names are
-    never looked at.
+    Raises `Problem` (not-multipart, broken-multipart, no-file, too-many-files) and what `iter_body` raises.
     """
-    parts = _Parts(_boundary(headers), most)
-    async for piece in body_of(receive, headers, limits):
-        parts.feed(piece)
-    return parts.finished()
+    media_type, options = parse_options_header(headers.get("content-type", ""))
+    boundary = options.get(b"boundary", b"")
+    if media_type != b"multipart/form-data" or not 0 < len(boundary) <= MAX_BOUNDARY_BYTES:
+        raise Problem("not-multipart")
+    form = _FileForm(boundary, max_files)
+    async for piece in iter_body(receive, headers, limits):
+        form.feed(piece)
+    return form.files()
 
 
 def check_content(data: bytes) -> None:
-    """Raise `Problem` for a file that is empty or begins like none of PNG, JPEG and DICOM."""
+    """Raise `Problem` if a file is empty or does not start like a PNG, JPEG or DICOM file."""
     if not data:
         raise Problem("empty-file")
     if sniff(data) is None:
         raise Problem("not-an-image")
 
 
-def _check_length(declared: str | None, limits: Limits) -> None:
-    if declared is None:
-        return
-    if not (declared.isascii() and declared.isdigit()):
-        raise Problem("bad-request")
-    if int(declared[:20]) > limits.body_bytes:
-        raise Problem("too-large")
+class _FileForm:
+    """Collects the file fields of a form through the callbacks of python-multipart."""
 
-
-def _boundary(headers: Mapping[str, str]) -> bytes:
-    from python_multipart.multipart import parse_options_header
-
-    kind, options = parse_options_header(headers.get("content-type", ""))
-    boundary: bytes = options.get(b"boundary", b"")
-    if kind != b"multipart/form-data" or not 0 < len(boundary) <= 200:
-        raise Problem("not-multipart")
-    return boundary
-
-
-@dataclass
-class _Parts:
-    """Collects the parts of a multipart body as python-multipart tells of them."""
-
-    boundary: bytes
-    most: int
-    files: list[bytearray] = field(default_factory=list)
-    complete: bool = False
-
-    def __post_init__(self) -> None:
-        from python_multipart import MultipartParser
-
-        callbacks = {
-            name: getattr(self, f"_{name}")
-            for name in (
-                "part_begin",
-                "header_field",
-                "header_value",
-                "header_end",
-                "headers_finished",
-                "part_data",
-                "end",
-            )
+    def __init__(self, boundary: bytes, max_files: int) -> None:
+        self._max_files = max_files
+        self._files: list[bytearray] = []
+        self._complete = False
+        callbacks: Any = {
+            "on_part_begin": self._begin_part,
+            "on_header_field": self._add_to_name,
+            "on_header_value": self._add_to_value,
+            "on_header_end": self._end_header,
+            "on_headers_finished": self._begin_file,
+            "on_part_data": self._add_to_file,
+            "on_end": self._end,
         }
-        on: Any = {f"on_{name}": call for name, call in callbacks.items()}
-        self._parser = MultipartParser(self.boundary, on)
+        self._parser = MultipartParser(boundary, callbacks)
 
     def feed(self, piece: bytes) -> None:
-        from python_multipart.exceptions import FormParserError
-
         try:
             self._parser.write(piece)
         except FormParserError:
             raise Problem("broken-multipart") from None
 
-    def finished(self) -> list[bytes]:
-        if not self.complete:
+    def files(self) -> list[bytes]:
+        if not self._complete:
             raise Problem("broken-multipart")
-        if not self.files:
+        if not self._files:
             raise Problem("no-file")
-        return [bytes(file) for file in self.files]
+        return [bytes(file) for file in self._files]
 
-    def _part_begin(self) -> None:
+    def _begin_part(self) -> None:
         self._headers: dict[bytes, bytes] = {}
-        self._field, self._value = b"", b""
+        self._name, self._value = b"", b""
 
-    def _header_field(self, data: bytes, start: int, end: int) -> None:
-        self._field += data[start:end]
+    def _add_to_name(self, data: bytes, start: int, end: int) -> None:
+        self._name += data[start:end]
 
-    def _header_value(self, data: bytes, start: int, end: int) -> None:
+    def _add_to_value(self, data: bytes, start: int, end: int) -> None:
         self._value += data[start:end]
 
-    def _header_end(self) -> None:
-        self._headers[self._field.lower()] = self._value
-        self._field, self._value = b"", b""
+    def _end_header(self) -> None:
+        self._headers[self._name.lower()] = self._value
+        self._name, self._value = b"", b""
 
-    def _headers_finished(self) -> None:
-        from python_multipart.multipart import parse_options_header
-
+    def _begin_file(self) -> None:
         _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
-        if options.get(b"name") != PART.encode():
+        if options.get(b"name") != FIELD.encode():
             raise Problem("no-file")
-        if len(self.files) == self.most:
+        if len(self._files) == self._max_files:
             raise Problem("too-many-files")
-        self.files.append(bytearray())
+        self._files.append(bytearray())
 
-    def _part_data(self, data: bytes, start: int, end: int) -> None:
-        self.files[-1] += memoryview(data)[start:end]
+    def _add_to_file(self, data: bytes, start: int, end: int) -> None:
+        self._files[-1] += memoryview(data)[start:end]
 
     def _end(self) -> None:
-        self.complete = True
+        self._complete = True

@@ -48,7 +48,7 @@ def test_the_configuration_deploys_and_an_image_is_answered(head: Host, tmp_path
     config = yaml.safe_load((REPOSITORY / "infra" / "serve" / "config.yaml").read_text())
     (application,) = config["applications"]
     # The only changes: where the registry is, and a machine of two processors without the Keras weights of a real one.
-    application["args"] |= {"registry": str(tmp_path / "registry"), "least_replicas": 1, "explain": False}
+    application["args"] |= {"registry": str(tmp_path / "registry"), "min_replicas": 1, "explain": False}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     (tmp_path / "image.png").write_bytes(image_png())
 

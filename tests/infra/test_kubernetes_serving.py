@@ -4,8 +4,8 @@ from pathlib import PurePosixPath
 
 import yaml
 
-from cxr_platform.serving.deployment import Options
-from cxr_platform.serving.keys import FILE_VARIABLE
+from cxr_platform.serving.api_keys import FILE_VARIABLE
+from cxr_platform.serving.deployment import ServingOptions
 from cxr_platform.validation import validate
 from pipelines.serve import serve_environment
 from tests.conftest import REPOSITORY
@@ -19,8 +19,8 @@ def deployed(folder: str) -> Tree:
     return config
 
 
-def options(config: Tree) -> Options:
-    return validate(Options, config["applications"][0]["args"], "arguments of the application")
+def options(config: Tree) -> ServingOptions:
+    return validate(ServingOptions, config["applications"][0]["args"], "arguments of the application")
 
 
 @EACH
@@ -42,7 +42,7 @@ def test_serve_and_the_application_accept_the_configuration(folder: str) -> None
     given = options(config)
     workers = cluster["workerGroupSpecs"][0]
     room = workers["maxReplicas"] * cores(ray_container(workers)["resources"]["limits"]["cpu"])
-    assert given.least_replicas * given.workers <= room
+    assert given.min_replicas * given.workers <= room
 
 
 @EACH

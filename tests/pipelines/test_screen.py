@@ -57,7 +57,7 @@ def test_answers_are_printed_even_if_the_server_goes_away(
 ) -> None:
     @contextmanager
     def remote(url: str, key: str) -> Iterator[Callable[[bytes], object]]:
-        ask = client.local(Screener(*Registry(work / "registry").open(), threads=1))
+        ask = client.local_screen(Screener(*Registry(work / "registry").open(), threads=1))
         turns = iter([ask, ask])
 
         def failing(data: bytes) -> object:
@@ -68,7 +68,7 @@ def test_answers_are_printed_even_if_the_server_goes_away(
 
         yield failing
 
-    monkeypatch.setattr(client, "remote", remote)
+    monkeypatch.setattr(client, "remote_screen", remote)
     for name in ("b.png", "c.png"):
         (work / name).write_bytes(image_png(1))
     assert screen(work, "image.png", "b.png", "c.png", more=("--url", "http://server", *more)) == 2

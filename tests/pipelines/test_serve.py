@@ -9,9 +9,9 @@ import pytest
 import ray
 
 from cxr_platform.registry.promotion import promote
-from cxr_platform.serving.champion_watcher import Follower
-from cxr_platform.serving.keys import Keys
-from cxr_platform.serving.proxy_middleware import Front
+from cxr_platform.serving.api_keys import ApiKeys
+from cxr_platform.serving.champion_watcher import ChampionWatcher
+from cxr_platform.serving.proxy_middleware import ProxyMiddleware
 from cxr_platform.serving.screener import Screener
 from pipelines import serve
 from pipelines.options import parse_request
@@ -46,7 +46,7 @@ def test_a_changed_champion_is_refused(tmp_path: Path, capsys: pytest.CaptureFix
     registry = registry_with_champion(tmp_path / "registry")
     (registry.root / "v1" / "model.onnx").write_bytes(b"")
     assert serve.main(["--registry", str(registry.root)]) == 2
-    assert "v1, broken or changed" in capsys.readouterr().err
+    assert "v1, damaged or changed" in capsys.readouterr().err
 
 
 def test_a_broken_champion_is_replaced_by_the_previous_one_as_in_a_replica(
@@ -56,7 +56,7 @@ def test_a_broken_champion_is_replaced_by_the_previous_one_as_in_a_replica(
     registry.add(filler(seed=1))
     promote(registry, "v2", force=True, lead_seconds=0)
     (registry.root / "v2" / "model.onnx").write_bytes(b"")
-    replica = Follower(registry, lambda folder, bundle: Screener(folder, bundle, threads=1))
+    replica = ChampionWatcher(registry, lambda folder, bundle: Screener(folder, bundle, threads=1))
     assert serve.first_version(registry.root) == replica.current[0] == "v1"
     assert "v2 cannot be loaded: v1 is served. Run: cxr registry verify." in capsys.readouterr().err
 
@@ -121,7 +121,7 @@ def requested(*words: str) -> serve.ServeRequest:
 
 def test_the_clients_that_are_served_are_named() -> None:
     assert serve.clients(None, None) == "clients on this machine, without API keys"
-    assert serve.clients(None, Keys((bytes(32),))) == "clients with an API key"
+    assert serve.clients(None, ApiKeys((bytes(32),))) == "clients with an API key"
     assert "if its nodes have any" in serve.clients("auto", None)
 
 
@@ -130,5 +130,5 @@ def test_variables_of_serve_are_set_unless_the_user_has_set_them(monkeypatch: py
     serve.prepare_environment()
     module, _, name = os.environ["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"].partition(":")
     (guard,) = getattr(importlib.import_module(module), name)()
-    assert guard.cls is Front
+    assert guard.cls is ProxyMiddleware
     assert os.environ == {**os.environ, "RAY_max_direct_call_object_size": "7"}

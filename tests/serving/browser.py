@@ -1,6 +1,6 @@
-"""The page in headless Chromium, as a person uses it: drop, choose, look, press keys.
+"""Headless Chromium that uses the page like a person: drop, choose, read, press keys.
 
-Its states as pictures, at the size of a desk and of a phone, light and dark, to be looked at:
+Save pictures of the page on a desktop and on a phone, light and dark:
 
     CXR_SCREENSHOTS=pictures python -m pytest tests/serving/test_page.py
 """
@@ -24,10 +24,10 @@ FLAGS = (
     "--headless=new --no-sandbox --disable-gpu --disable-quic --disable-dev-shm-usage --no-first-run "
     "--disable-background-networking --disable-component-update --disable-sync"
 )
-PATIENCE_SECONDS = 20
+TIMEOUT_SECONDS = 20
 PICTURES = "CXR_SCREENSHOTS"
 
-HAND_OVER = """
+DISPATCH_FILES = """
 const [kind, files] = arguments;
 const transfer = new DataTransfer();
 for (const [name, type, text] of files) {
@@ -42,7 +42,7 @@ document.getElementById("stage").dispatchEvent(event);
 
 @contextmanager
 def browser(folder: Path) -> Iterator[webdriver.Chrome]:
-    """Chromium with a profile and downloads of its own below `folder`; skips where there is none."""
+    """Chromium with its profile and downloads in `folder`; skips if it is not installed."""
     chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
     if chromium is None or chromedriver is None:
         pytest.skip("no chromium and chromedriver (Debian: apt-get install chromium chromium-driver)")
@@ -64,21 +64,21 @@ def browser(folder: Path) -> Iterator[webdriver.Chrome]:
 
 
 class Page:
-    """The page at `url`, freshly opened at the size `size` of `SIZES`."""
+    """The page at `url`, newly opened at one of `SIZES`."""
 
     def __init__(self, driver: webdriver.Chrome, url: str, size: str = "desktop") -> None:
         self.driver, self.url, self.size = driver, url, size
         width, height, mobile = SIZES[size]
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile}
         driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-        assert self.complaints() == [], "said of the page before"
+        assert self.console() == [], "messages of the previous page"
         driver.get(url)
 
     def all(self, selector: str) -> list[WebElement]:
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
 
     def one(self, selector: str) -> WebElement:
-        """The element, once it is there and shown."""
+        """The first displayed element, once there is one."""
 
         def shown(_: Any) -> WebElement | None:
             return next((element for element in self.all(selector) if element.is_displayed()), None)
@@ -100,7 +100,7 @@ class Page:
         self.wait(lambda _: self.run(f"return Boolean({expression})"), f"{expression} never came true")
 
     def drop(self, *files: Path) -> None:
-        """Drag files over the stage and let go, as the window system would tell Chromium."""
+        """Drag files over the stage and drop them, as the window system does."""
         box = self.one("#stage").rect
         offset = self.run("return scrollY")
         data = {"items": [], "files": [str(file) for file in files], "dragOperationsMask": 1}
@@ -108,19 +108,19 @@ class Page:
         for kind in ("dragEnter", "dragOver", "drop"):
             self.driver.execute_cdp_cmd("Input.dispatchDragEvent", {"type": kind, **place})
 
-    def hand_over(self, kind: str, files: Sequence[tuple[str, bytes]]) -> None:
-        """A drop or a paste of files that lie on no disk."""
-        told = [[name, "image/png", base64.b64encode(data).decode()] for name, data in files]
-        self.run(HAND_OVER, kind, told)
+    def dispatch_files(self, kind: str, files: Sequence[tuple[str, bytes]]) -> None:
+        """Dispatch a drop or a paste of files that are not on disk."""
+        contents = [[name, "image/png", base64.b64encode(data).decode()] for name, data in files]
+        self.run(DISPATCH_FILES, kind, contents)
 
-    def complaints(self, *statuses: int) -> list[str]:
-        """What the console says since the page was opened, but for answers with one of `statuses`."""
+    def console(self, *statuses: int) -> list[str]:
+        """Console messages since the last call, without those about answers with one of `statuses`."""
         expected = tuple(f"status of {status} " for status in statuses)
-        said = [entry["message"] for entry in self.driver.get_log("browser")]
-        return [message for message in said if not any(status in message for status in expected)]
+        messages = [entry["message"] for entry in self.driver.get_log("browser")]
+        return [message for message in messages if not any(status in message for status in expected)]
 
     def picture(self, name: str) -> None:
-        """The whole page as NAME-SIZE.png in the folder that CXR_SCREENSHOTS names, if it names one."""
+        """Save the whole page as NAME-SIZE.png in the folder that CXR_SCREENSHOTS names, if it is set."""
         if folder := os.environ.get(PICTURES):
             self.until("[...document.images].every((image) => image.hidden || image.complete)")
             self.run("window.scrollTo(0, 0)")
@@ -130,5 +130,5 @@ class Page:
             (Path(folder) / f"{name}-{self.size}.png").write_bytes(base64.b64decode(taken))
 
     def wait(self, test: Any, message: str) -> Any:
-        """What `test(driver)` gives once that is something; fails with the message."""
-        return WebDriverWait(self.driver, PATIENCE_SECONDS, poll_frequency=0.05).until(test, message)
+        """Return `test(driver)` once it is true; fail with the message otherwise."""
+        return WebDriverWait(self.driver, TIMEOUT_SECONDS, poll_frequency=0.05).until(test, message)

@@ -1,4 +1,4 @@
-"""A registry whose champion answers: a graph of one pooling and one layer, with the reference of drawn thoraces."""
+"""A registry with a champion that can be served: a small graph, with the reference of drawn thoraces."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +15,7 @@ from cxr_platform.monitoring.reference import build_reference
 from cxr_platform.registry.bundle import MODEL_CARD, ONNX, REFERENCE, WEIGHTS, Bundle
 from cxr_platform.registry.promotion import promote
 from cxr_platform.registry.store import Registry
-from cxr_platform.serving.runtime import open_session
+from cxr_platform.serving.screener import open_session
 from tests.intake.files import png, thorax
 from tests.registry.builders import make_bundle, preprocessing
 
@@ -26,7 +26,7 @@ Fill = Callable[[Path, str], Bundle]
 
 
 def image(seed: int, size: int = 200) -> NDArray[np.uint8]:
-    """A thorax of its own: brighter or darker, noisy, a little to one side."""
+    """Return a drawn thorax with random brightness, noise and shift."""
     rng = np.random.default_rng(seed)
     values = np.roll(thorax(size).astype(float) * rng.uniform(0.85, 1.1), rng.integers(-4, 5), axis=1)
     return np.clip(values + rng.normal(0, 6, values.shape), 0, 255).astype(np.uint8)
@@ -68,7 +68,7 @@ def graph(seed: int = 0) -> bytes:
 
 
 def filler(seed: int = 0, weights: bytes = b"weights", **changes: Any) -> Fill:
-    """What `Registry.add` is given: a whole bundle of the graph with that seed; a lenient distance limit."""
+    """Return what `Registry.add` calls: it writes a bundle of the graph with this seed and a wide distance limit."""
 
     def fill(folder: Path, version: str) -> Bundle:
         (folder / ONNX).write_bytes(graph(seed))
@@ -105,7 +105,7 @@ def write_reference(path: Path, content: bytes) -> None:
 
 
 def registry_with_champion(root: Path, **changes: Any) -> Registry:
-    """A registry with v1, which is the champion from now on."""
+    """Return a registry with v1 as champion."""
     registry = Registry(root)
     registry.add(filler(**changes))
     promote(registry, "v1", lead_seconds=0)

@@ -1,8 +1,8 @@
-"""In place of the module `time` in what waits."""
+"""Replaces the module `time` in code that waits."""
 
 
 class Clock:
-    """Stands still until it is turned."""
+    """Stands still until `turn`."""
 
     def __init__(self) -> None:
         self.now = 100.0

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from cxr_platform.registry.store import Registry
-from cxr_platform.serving.champion_watcher import Follower
+from cxr_platform.serving.champion_watcher import ChampionWatcher
 from cxr_platform.serving.screener import Screener
 from tests.serving.builders import registry_with_champion
 
@@ -19,5 +19,5 @@ def screener(registry: Registry) -> Screener:
 
 
 @pytest.fixture
-def champion(registry: Registry) -> Follower[Screener]:
-    return Follower(registry, lambda folder, bundle: Screener(folder, bundle, threads=1))
+def champion(registry: Registry) -> ChampionWatcher[Screener]:
+    return ChampionWatcher(registry, lambda folder, bundle: Screener(folder, bundle, threads=1))

@@ -1,4 +1,4 @@
-"""A real server on loopback for the page: the application, real decoding, answers that a test lays down."""
+"""A real server on loopback for the page: the application with real decoding and probabilities set by a test."""
 
 import json
 import threading
@@ -14,25 +14,25 @@ from numpy.typing import NDArray
 from cxr_platform.labels import CLASSES
 from cxr_platform.registry.bundle import Bundle, Preprocessing
 from cxr_platform.registry.store import Registry
+from cxr_platform.serving.api_keys import ApiKeys
 from cxr_platform.serving.app import build_app
-from cxr_platform.serving.champion_watcher import Follower
-from cxr_platform.serving.heatmap import overlay
-from cxr_platform.serving.keys import Keys
+from cxr_platform.serving.champion_watcher import ChampionWatcher
+from cxr_platform.serving.heatmap import overlay_png
 from cxr_platform.serving.problems import MEDIA_TYPE, Problem
-from cxr_platform.serving.screener import Prepared, Screener, Screening, decide, prepare
+from cxr_platform.serving.screener import PreparedImage, Screener, Screening, decide, prepare_image
 from cxr_platform.serving.service import Service
 
-ALIKE = tuple([1 / 7] * 7)
+EQUAL = tuple([1 / 7] * 7)
 
 
 def probabilities(**shares: float) -> tuple[float, ...]:
-    """Of the seven classes; what the named ones leave is shared by the others."""
+    """Probabilities of the seven classes; the classes that are not named share the rest."""
     rest = (1 - sum(shares.values())) / (len(CLASSES) - len(shares))
     return tuple(shares.get(name, rest) for name in CLASSES)
 
 
-class Scripted(Screener):
-    """Decodes, measures and judges as ever; `script` says what the network answers to an image, by its pixels."""
+class ScriptedScreener(Screener):
+    """A screener whose probabilities come from `script`, by the pixels of the image."""
 
     script: dict[bytes, tuple[float, ...]]
 
@@ -44,7 +44,7 @@ class Scripted(Screener):
         return [self._scripted(screening) for screening in super().screen(prepared)]
 
     def _scripted(self, screening: Screening) -> Screening:
-        row = np.array(self.script.get(screening.prepared.letterboxed.tobytes(), ALIKE))
+        row = np.array(self.script.get(screening.prepared.letterboxed.tobytes(), EQUAL))
         findings = tuple(f for f in screening.findings if f.code != "unlike-training-images")
         covid19 = float(row[0])
         return replace(
@@ -57,37 +57,39 @@ class Scripted(Screener):
         )
 
 
-class Artist:
-    """The colleague who has TensorFlow, without it: a heatmap with one hot place, in the lower left."""
+class FakeExplainer:
+    """An Explainer without TensorFlow: heatmaps have their maximum in the lower left."""
 
-    async def prepare(self, data: bytes, preprocessing: Preprocessing) -> Prepared:
-        return prepare(data, preprocessing)
+    async def prepare(self, data: bytes, preprocessing: Preprocessing) -> PreparedImage:
+        return prepare_image(data, preprocessing)
 
     async def heatmap(self, version: str, image: NDArray[np.uint8], target: int) -> bytes:  # noqa: ARG002
         down, across = np.mgrid[0:48, 0:48] / 48
         spots = [(0.70, 0.24, 1.0), (0.66, 0.78, 0.45)]
         heat = sum(weight * np.exp(-((down - y) ** 2 + (across - x) ** 2) / 0.012) for y, x, weight in spots)
-        return overlay(np.asarray(heat, np.float32) / np.max(heat))
+        return overlay_png(np.asarray(heat, np.float32) / np.max(heat))
 
 
 class PageServer:
-    """`url` while it runs. The next `busy` uploads are told to come back in a second."""
+    """Available at `url` while it runs. The next `busy` uploads get 429."""
 
-    def __init__(self, registry: Registry, keys: Keys | None = None) -> None:
+    def __init__(self, registry: Registry, keys: ApiKeys | None = None) -> None:
         self.script: dict[bytes, tuple[float, ...]] = {}
         self.busy = 0
         self.uploads: list[int] = []
-        champion: Follower[Screener] = Follower(registry, lambda folder, bundle: Scripted(folder, bundle, self.script))
+        champion: ChampionWatcher[Screener] = ChampionWatcher(
+            registry, lambda folder, bundle: ScriptedScreener(folder, bundle, self.script)
+        )
         self.preprocessing = champion.current[1].bundle.preprocessing
-        self._app = build_app(Service(champion, colleague=Artist()), keys)
+        self._app = build_app(Service(champion, explainer=FakeExplainer()), keys)
         config = uvicorn.Config(
             self._asgi, "127.0.0.1", 0, log_level="critical", ws="none", http="h11", interface="asgi3"
         )
         self._server = uvicorn.Server(config)
 
-    def answer(self, data: bytes, **shares: float) -> bytes:
-        """Have the image in the file `data` answered with `probabilities(**shares)`; returns `data`."""
-        self.script[prepare(data, self.preprocessing).letterboxed.tobytes()] = probabilities(**shares)
+    def set_result(self, data: bytes, **shares: float) -> bytes:
+        """Set the result for the image file `data` to `probabilities(**shares)`; return `data`."""
+        self.script[prepare_image(data, self.preprocessing).letterboxed.tobytes()] = probabilities(**shares)
         return data
 
     @contextmanager
@@ -110,11 +112,11 @@ class PageServer:
             self.uploads.append(int(dict(scope["headers"]).get(b"content-length", b"0")))
             if self.busy:
                 self.busy -= 1
-                await self._come_back(send)
+                await self._send_busy(send)
                 return
         await self._app(scope, receive, send)
 
-    async def _come_back(self, send: Any) -> None:
+    async def _send_busy(self, send: Any) -> None:
         problem = Problem("busy")
         headers = {**problem.headers, "content-type": MEDIA_TYPE, "connection": "close"}
         raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]

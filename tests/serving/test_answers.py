@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 
 from cxr_platform.serving.answers import explanation, model_answer, reason, screen_answer
-from cxr_platform.serving.findings import Finding
 from cxr_platform.serving.schema import ModelAnswer, ScreenAnswer
-from cxr_platform.serving.screener import Screener, Screening
+from cxr_platform.serving.screener import Finding, Screener, Screening
 from tests.serving.builders import image_png
 
 SECONDS = {"upload": 0.001, "waiting": 0.002, "total": 0.1}
@@ -33,12 +32,14 @@ def test_an_answer_has_every_class_in_order(screener: Screener, screening: Scree
     assert ScreenAnswer.model_validate_json(answer.model_dump_json()) == answer
 
 
-def test_what_an_explanation_took_is_told(screener: Screener, screening: Screening) -> None:
+def test_the_duration_of_an_explanation_is_reported(screener: Screener, screening: Screening) -> None:
     answer = screen_answer(screening, screener.bundle, "id", {**SECONDS, "explanation": 0.25}, None)
     assert answer.timings_ms.explanation == 250
 
 
-def test_what_should_not_be_acted_on_is_not_told(screener: Screener, screening: Screening) -> None:
+def test_an_image_that_is_not_screenable_gets_no_label_and_no_probabilities(
+    screener: Screener, screening: Screening
+) -> None:
     poor = replace(screening, findings=(FINDING,), decision="not-screenable")
     answer = screen_answer(poor, screener.bundle, "id", SECONDS, None)
     assert answer.label is answer.probabilities is answer.covid19_probability is None
@@ -50,24 +51,24 @@ def test_what_should_not_be_acted_on_is_not_told(screener: Screener, screening: 
     ("decision", "covid19", "words"),
     [("positive", 0.9, "90.0 %, above"), ("negative", 0.05, "5.0 %, below"), ("indeterminate", 0.25, "25.0 %, within")],
 )
-def test_the_decision_is_said_in_a_sentence(
+def test_the_reason_gives_the_decision_in_a_sentence(
     screener: Screener, screening: Screening, decision: str, covid19: float, words: str
 ) -> None:
     decided = replace(screening, decision=decision, covid19=covid19, label="Covid19", findings=())  # type: ignore[arg-type]
-    said = reason(decided, screener.bundle)
-    assert words in said
-    assert said.endswith("the zone from 20.0 to 30.0 % around the point chosen to find 95 % of Covid19 images.")
+    sentence = reason(decided, screener.bundle)
+    assert words in sentence
+    assert sentence.endswith("zone from 20.0 to 30.0 % around the operating point for 95 % sensitivity.")
 
 
-@pytest.mark.parametrize(("decision", "said"), [("positive", True), ("negative", False), ("indeterminate", False)])
-def test_that_a_positive_image_is_more_likely_of_another_class_is_said(
-    screener: Screener, screening: Screening, decision: str, said: bool
+@pytest.mark.parametrize(("decision", "named"), [("positive", True), ("negative", False), ("indeterminate", False)])
+def test_the_reason_names_another_class_that_is_more_probable_than_covid19(
+    screener: Screener, screening: Screening, decision: str, named: bool
 ) -> None:
     other = replace(screening, decision=decision, covid19=0.4, label="Pneumonia", findings=())  # type: ignore[arg-type]
-    assert ("images; its likeliest class is another, Pneumonia." in reason(other, screener.bundle)) is said
+    assert ("sensitivity; the most probable class is Pneumonia." in reason(other, screener.bundle)) is named
 
 
-def test_a_model_says_what_it_is_and_how_good_it_was(screener: Screener) -> None:
+def test_the_model_answer_has_origin_and_performance(screener: Screener) -> None:
     answer = model_answer(screener.bundle)
     point = screener.bundle.operating_point
     assert answer.operating_point == point
@@ -75,7 +76,7 @@ def test_a_model_says_what_it_is_and_how_good_it_was(screener: Screener) -> None
     assert ModelAnswer.model_validate_json(answer.model_dump_json()) == answer
 
 
-def test_pictures_travel_as_text() -> None:
+def test_pictures_are_encoded_as_base64() -> None:
     content = bytes(np.arange(256, dtype=np.uint8))
     made = explanation("Edema", content, None, "why")
     assert base64.b64decode(made.image_png) == content

@@ -1,4 +1,4 @@
-"""The application over a real bundle, under httpx's ASGI transport."""
+"""The application with a real bundle, through httpx's ASGI transport."""
 
 import base64
 import hashlib
@@ -20,51 +20,51 @@ from starlette.routing import Mount, Route
 
 from cxr_platform.registry.bundle import Preprocessing
 from cxr_platform.serving import problems
+from cxr_platform.serving.api_keys import ApiKeys
 from cxr_platform.serving.app import build_app
-from cxr_platform.serving.champion_watcher import Follower
-from cxr_platform.serving.envelope import is_ours
-from cxr_platform.serving.heatmap import overlay
-from cxr_platform.serving.keys import Keys
-from cxr_platform.serving.page_routes import page_router
+from cxr_platform.serving.champion_watcher import ChampionWatcher
+from cxr_platform.serving.heatmap import overlay_png
+from cxr_platform.serving.pages import samples_router
+from cxr_platform.serving.routes import is_own_path
 from cxr_platform.serving.schema import BatchAnswer, ModelAnswer, Ready, ScreenAnswer
-from cxr_platform.serving.screener import Prepared, Screener, prepare
+from cxr_platform.serving.screener import PreparedImage, Screener, prepare_image
 from cxr_platform.serving.service import Service
 from cxr_platform.serving.upload import Limits
 from tests.intake.files import dicom, jpeg, png
-from tests.serving.asking import BOUNDARY, MULTIPART, ask, multipart, pieces, post, reason
+from tests.serving.asgi_client import BOUNDARY, MULTIPART, ask, multipart, pieces, post, reason
 from tests.serving.builders import image, image_png
 
 KEY = "a key of many characters"
 LIMIT = 2**20
 
 
-class Colleague:
-    """Has everything that TensorFlow is needed for, without it."""
+class FakeExplainer:
+    """An Explainer without TensorFlow; `broken` raises for heatmaps."""
 
     def __init__(self, broken: bool = False) -> None:
-        self.asked: list[str] = []
+        self.calls: list[str] = []
         self._broken = broken
 
-    async def prepare(self, data: bytes, preprocessing: Preprocessing) -> Prepared:
-        self.asked.append("prepare")
-        return prepare(data, preprocessing)
+    async def prepare(self, data: bytes, preprocessing: Preprocessing) -> PreparedImage:
+        self.calls.append("prepare")
+        return prepare_image(data, preprocessing)
 
     async def heatmap(self, version: str, image: np.ndarray, target: int) -> bytes:
         if self._broken:
             raise OSError("gone")
-        self.asked.append(f"heatmap {version} {target} {image.shape}")
-        return overlay(np.eye(8, dtype=np.float32))
+        self.calls.append(f"heatmap {version} {target} {image.shape}")
+        return overlay_png(np.eye(8, dtype=np.float32))
 
 
 @pytest.fixture
-def colleague() -> Colleague:
-    return Colleague()
+def explainer() -> FakeExplainer:
+    return FakeExplainer()
 
 
 @pytest.fixture
-def service(champion: Follower[Screener], colleague: Colleague) -> Service:
+def service(champion: ChampionWatcher[Screener], explainer: FakeExplainer) -> Service:
     limits = Limits(body_bytes=LIMIT, upload_seconds=0.3)
-    return Service(champion, colleague=colleague, limits=limits, most_waiting=4)
+    return Service(champion, explainer=explainer, limits=limits, max_waiting=4)
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def app(service: Service, tmp_path: Path) -> FastAPI:
     return build_app(service, None, tmp_path / "no-page")
 
 
-def test_an_image_is_answered(app: FastAPI, screener: Screener) -> None:
+def test_an_image_gets_the_answer_of_the_screener(app: FastAPI, screener: Screener) -> None:
     answer = post(app, image_png())
     assert answer.status_code == 200
     screened = ScreenAnswer.model_validate_json(answer.content)
@@ -93,18 +93,18 @@ def test_an_image_is_answered(app: FastAPI, screener: Screener) -> None:
 
 
 @pytest.mark.parametrize("data", [image_png(2), jpeg(image(2)), dicom(image(2))], ids=["png", "jpeg", "dicom"])
-def test_every_container_is_answered(app: FastAPI, data: bytes) -> None:
+def test_png_jpeg_and_dicom_are_answered(app: FastAPI, data: bytes) -> None:
     assert post(app, data).json()["label"]
 
 
-def test_dicom_objects_are_decoded_by_the_colleague_alone(app: FastAPI, colleague: Colleague) -> None:
+def test_only_dicom_is_decoded_by_the_explainer(app: FastAPI, explainer: FakeExplainer) -> None:
     post(app, image_png())
-    assert colleague.asked == []
+    assert explainer.calls == []
     post(app, dicom(image(1)))
-    assert colleague.asked == ["prepare"]
+    assert explainer.calls == ["prepare"]
 
 
-def test_an_image_that_is_not_screenable_gets_the_reason_and_no_figures(app: FastAPI) -> None:
+def test_an_image_that_is_not_screenable_gets_the_reason_and_no_probabilities(app: FastAPI) -> None:
     answer = post(app, png(np.full((200, 200), 90, np.uint8)))
     assert answer.status_code == 200
     screened = ScreenAnswer.model_validate_json(answer.content)
@@ -114,7 +114,7 @@ def test_an_image_that_is_not_screenable_gets_the_reason_and_no_figures(app: Fas
     assert "grey values" in screened.reason
 
 
-def test_a_heatmap_comes_when_asked_for(app: FastAPI, colleague: Colleague) -> None:
+def test_a_heatmap_is_returned_on_request(app: FastAPI, explainer: FakeExplainer) -> None:
     answer = post(app, image_png(), path="/v1/screen?explain=true").json()
     explained = answer["explanation"]
     pictures = [Image.open(io.BytesIO(base64.b64decode(explained[name]))) for name in ("image_png", "heatmap_png")]
@@ -123,19 +123,19 @@ def test_a_heatmap_comes_when_asked_for(app: FastAPI, colleague: Colleague) -> N
     assert explained["target"] == answer["label"]
     assert explained["missing"] is None
     assert answer["timings_ms"]["explanation"] > 0
-    assert colleague.asked[0].startswith("heatmap v1 ")
+    assert explainer.calls[0].startswith("heatmap v1 ")
 
 
-def test_without_heatmaps_the_image_is_answered_all_the_same(champion: Follower[Screener]) -> None:
-    for colleague in (None, Colleague(broken=True)):
-        app = build_app(Service(champion, colleague=colleague), None)
+def test_an_image_is_answered_without_a_heatmap_if_there_is_none(champion: ChampionWatcher[Screener]) -> None:
+    for explainer in (None, FakeExplainer(broken=True)):
+        app = build_app(Service(champion, explainer=explainer), None)
         answer = post(app, image_png(), path="/v1/screen?explain=true")
         assert answer.status_code == 200
         assert answer.json()["explanation"]["heatmap_png"] is None
-        assert "not to be had" in answer.json()["explanation"]["missing"]
+        assert "not available" in answer.json()["explanation"]["missing"]
 
 
-def test_a_batch_gets_a_result_or_a_problem_a_file(app: FastAPI) -> None:
+def test_each_file_of_a_batch_gets_a_result_or_a_problem(app: FastAPI) -> None:
     bodies = [image_png(0), b"<html></html>", image_png(1), b"", image_png(2)[:500]]
     answer = ask(app, "POST", "/v1/screen/batch", files=[("file", data) for data in bodies])
     assert answer.status_code == 200
@@ -148,7 +148,7 @@ def test_a_batch_gets_a_result_or_a_problem_a_file(app: FastAPI) -> None:
     assert items[0].result.probabilities == post(app, image_png(0)).json()["probabilities"]
 
 
-def test_a_batch_has_32_files_at_most(app: FastAPI) -> None:
+def test_a_batch_has_at_most_32_files(app: FastAPI) -> None:
     small = png(np.zeros((8, 8), np.uint8))
     path = "/v1/screen/batch"
     assert ask(app, "POST", path, files=[("file", small)] * 32).status_code == 200
@@ -182,7 +182,7 @@ def test_a_huge_header_is_refused_before_anything_is_decoded(app: FastAPI) -> No
     assert (answer.status_code, reason(answer)) == (413, "too-large")
 
 
-def test_what_a_file_holds_never_comes_back(app: FastAPI, caplog: pytest.LogCaptureFixture) -> None:
+def test_content_of_a_file_is_never_repeated(app: FastAPI, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     secret = "Doe^Jane"
     tomography = dicom(image(0), Modality="CT", PatientName=secret, SOPClassUID="1.2.840.10008.5.1.4.1.1.2")
@@ -231,7 +231,7 @@ def test_a_body_without_a_length_is_counted_as_it_arrives(app: FastAPI) -> None:
     assert sum(sent) <= LIMIT + 2 * 65536
 
 
-def test_a_slow_upload_is_ended(app: FastAPI) -> None:
+def test_a_slow_upload_is_refused(app: FastAPI) -> None:
     body = multipart([image_png()])
     began = time.monotonic()
     parts = [body[start : start + 100] for start in range(0, len(body), 100)]
@@ -240,16 +240,16 @@ def test_a_slow_upload_is_ended(app: FastAPI) -> None:
     assert time.monotonic() - began < 2
 
 
-def test_a_queue_that_is_full_asks_to_come_back(app: FastAPI, service: Service) -> None:
-    with service.admitted(), service.admitted(), service.admitted(), service.admitted():
+def test_a_full_queue_answers_429_with_retry_after(app: FastAPI, service: Service) -> None:
+    with service.admit(), service.admit(), service.admit(), service.admit():
         answer = post(app, image_png())
     assert (answer.status_code, reason(answer)) == (429, "busy")
     assert answer.headers["retry-after"] == "1"
     assert post(app, image_png()).status_code == 200
 
 
-def test_keys_are_asked_for_where_there_are_any(service: Service) -> None:
-    app = build_app(service, Keys((hashlib.sha256(KEY.encode()).digest(),)))
+def test_with_keys_the_api_needs_one(service: Service) -> None:
+    app = build_app(service, ApiKeys((hashlib.sha256(KEY.encode()).digest(),)))
     refused = post(app, image_png())
     assert (refused.status_code, reason(refused)) == (401, "no-key")
     assert refused.headers["www-authenticate"] == "Bearer"
@@ -260,12 +260,12 @@ def test_keys_are_asked_for_where_there_are_any(service: Service) -> None:
     assert ask(app, "GET", "/readyz").status_code == 200
 
 
-def test_without_keys_only_this_machine_is_answered(app: FastAPI) -> None:
+def test_without_keys_only_loopback_is_answered(app: FastAPI) -> None:
     assert reason(post(app, image_png(), client="203.0.113.7")) == "not-loopback"
     assert post(app, image_png(), client="::1").status_code == 200
 
 
-def test_model_and_readiness_say_what_serves(app: FastAPI) -> None:
+def test_model_and_readiness_name_the_version(app: FastAPI) -> None:
     model = ModelAnswer.model_validate_json(ask(app, "GET", "/v1/model").content)
     assert (model.version, model.metrics["accuracy_7_class"].value) == ("v1", 80.0)
     ready = Ready.model_validate(ask(app, "GET", "/readyz").json())
@@ -276,30 +276,30 @@ def test_model_and_readiness_say_what_serves(app: FastAPI) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "expected"),
     [
-        ("GET", "/nothing", "no-such-page"),
+        ("GET", "/nothing", "not-found"),
         ("GET", "/v1/screen", "wrong-method"),
         ("PUT", "/v1/model", "wrong-method"),
-        ("GET", "/problems/none", "no-such-page"),
+        ("GET", "/problems/none", "not-found"),
         ("POST", "/v1/screen?explain=perhaps", "bad-parameter"),
     ],
 )
-def test_everything_else_is_a_problem_too(app: FastAPI, method: str, path: str, expected: str) -> None:
+def test_other_errors_are_problem_details(app: FastAPI, method: str, path: str, expected: str) -> None:
     assert reason(ask(app, method, path)) == expected
 
 
-def test_a_defect_is_told_without_its_text(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_internal_error_is_reported_without_its_text(service: Service, caplog: pytest.LogCaptureFixture) -> None:
     def broken() -> None:
         raise RuntimeError("Doe^Jane")
 
-    service.champion.look = broken  # type: ignore[method-assign]
-    service._screen = broken  # type: ignore[assignment,method-assign]
+    service.champion.poll = broken  # type: ignore[method-assign]
+    service._screening = broken  # type: ignore[assignment,method-assign]
     answer = post(build_app(service, None), image_png())
-    assert (answer.status_code, reason(answer)) == (500, "defect")
+    assert (answer.status_code, reason(answer)) == (500, "internal-error")
     assert "Doe" not in answer.text + caplog.text
     assert answer.json()["request_id"] in caplog.text
 
 
-def test_browsers_are_told_to_load_nothing_from_elsewhere(app: FastAPI, service: Service, tmp_path: Path) -> None:
+def test_browsers_may_load_nothing_from_other_servers(app: FastAPI, service: Service, tmp_path: Path) -> None:
     (tmp_path / "index.html").write_text("<!doctype html><title>page</title>", encoding="utf-8")
     (tmp_path / "app.js").write_text("let a", encoding="utf-8")
     with_page = build_app(service, None, tmp_path)
@@ -310,11 +310,11 @@ def test_browsers_are_told_to_load_nothing_from_elsewhere(app: FastAPI, service:
         assert page.headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'")
         assert "unsafe" not in page.headers["content-security-policy"]
         assert page.headers["x-content-type-options"] == "nosniff"
-    assert reason(ask(with_page, "GET", "/page/../app.py")) == "no-such-page"
-    assert reason(ask(app, "GET", "/")) == "no-such-page"
+    assert reason(ask(with_page, "GET", "/page/../app.py")) == "not-found"
+    assert reason(ask(app, "GET", "/")) == "not-found"
 
 
-def test_the_documentation_stands_on_its_own(app: FastAPI) -> None:
+def test_docs_load_nothing_and_list_every_route(app: FastAPI) -> None:
     page = ask(app, "GET", "/docs")
     style = page.text.partition("<style>")[2].partition("</style>")[0]
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
@@ -325,7 +325,7 @@ def test_the_documentation_stands_on_its_own(app: FastAPI) -> None:
         assert path in page.text
 
 
-def test_the_examples_of_the_document_are_answers(app: FastAPI) -> None:
+def test_the_examples_in_the_openapi_document_are_valid(app: FastAPI) -> None:
     document = ask(app, "GET", "/openapi.json").json()
     for kind in (ScreenAnswer, BatchAnswer, ModelAnswer):
         for example in document["components"]["schemas"][kind.__name__]["examples"]:
@@ -335,15 +335,15 @@ def test_the_examples_of_the_document_are_answers(app: FastAPI) -> None:
     assert json.dumps(document).count("binary") == 2
 
 
-def test_every_problem_has_a_page(app: FastAPI) -> None:
-    for code, kind in problems.KINDS.items():
+def test_every_problem_type_has_a_description(app: FastAPI) -> None:
+    for code, kind in problems.PROBLEM_TYPES.items():
         assert ask(app, "GET", f"/problems/{code}").json()["title"] == kind.title
 
 
-def test_every_address_of_the_application_is_known_as_ours(service: Service) -> None:
-    """The proxy's middleware would otherwise ask Serve's route table whose it is."""
-    routes = [*build_app(service, None).routes, *page_router().routes]
+def test_every_route_of_the_application_is_an_own_path(service: Service) -> None:
+    """The proxy middleware would otherwise look it up in Serve's route table."""
+    routes = [*build_app(service, None).routes, *samples_router().routes]
     paths = {route.path for route in routes if isinstance(route, Mount | Route)}
     assert {"/v1/screen", "/samples", "/problems/{reason}", "/page"} <= paths
-    assert [path for path in paths if not is_ours(path)] == []
-    assert not is_ours("/nothing")
+    assert [path for path in paths if not is_own_path(path)] == []
+    assert not is_own_path("/nothing")

@@ -1,4 +1,4 @@
-"""What a pack is answered is what each of its requests is answered alone."""
+"""Each request of a batch gets the answer that it would get alone."""
 
 import asyncio
 import hashlib
@@ -9,20 +9,20 @@ import pytest
 
 from cxr_platform.registry.store import Registry
 from cxr_platform.serving import batch_protocol
+from cxr_platform.serving.api_keys import ApiKeys
 from cxr_platform.serving.app import build_app
-from cxr_platform.serving.batch_protocol import Answer, Frames, Unpacking, frame, packed
-from cxr_platform.serving.champion_watcher import Follower
-from cxr_platform.serving.keys import Keys
+from cxr_platform.serving.batch_protocol import AnswerDecoder, BatchSplitter, HttpAnswer, batch_scope, encode_answer
+from cxr_platform.serving.champion_watcher import ChampionWatcher
 from cxr_platform.serving.screener import Screener
 from cxr_platform.serving.service import Service
-from tests.serving.asking import MULTIPART, multipart
+from tests.serving.asgi_client import MULTIPART, multipart
 from tests.serving.builders import image_png
 
 KEY = "a key of many characters"
 ANSWERS = [
-    Answer(200, [(b"content-type", b"application/json"), (b"etag", b'"a:b"')], b'{"a": 1}\n'),
-    Answer(499, [], b""),
-    Answer(422, [(b"x", b"")], b"\x00\n:" * 700),
+    HttpAnswer(200, [(b"content-type", b"application/json"), (b"etag", b'"a:b"')], b'{"a": 1}\n'),
+    HttpAnswer(499, [], b""),
+    HttpAnswer(422, [(b"x", b"")], b"\x00\n:" * 700),
 ]
 
 
@@ -44,33 +44,33 @@ async def nothing() -> Any:
     return {"type": "http.request", "body": b"", "more_body": False}
 
 
-async def unpacked(app: Any, scope: dict[str, Any]) -> list[list[tuple[int, Answer]]]:
-    """What comes back of a pack, message by message."""
-    frames, found = Frames(), []
+async def batch_answers(app: Any, scope: dict[str, Any]) -> list[list[tuple[int, HttpAnswer]]]:
+    """The answers to a batch, per message."""
+    frames, decoded = AnswerDecoder(), []
 
     async def send(message: Any) -> None:
         if message["type"] == "http.response.body":
-            found.append(list(frames.feed(message["body"])))
+            decoded.append(list(frames.feed(message["body"])))
 
     await app(scope, nothing, send)
-    return found
+    return decoded
 
 
 @pytest.mark.parametrize("cut", [1, 7, 16, 1000, 10**6])
-def test_frames_come_through_however_they_are_cut(cut: int) -> None:
-    whole = b"".join(frame(place, answer) for place, answer in enumerate(ANSWERS))
-    frames, found = Frames(), []
+def test_frames_are_decoded_wherever_they_are_cut(cut: int) -> None:
+    whole = b"".join(encode_answer(place, answer) for place, answer in enumerate(ANSWERS))
+    frames, decoded = AnswerDecoder(), []
     for at in range(0, len(whole), cut):
-        found += frames.feed(whole[at : at + cut])
-    assert found == list(enumerate(ANSWERS))
+        decoded += frames.feed(whole[at : at + cut])
+    assert decoded == list(enumerate(ANSWERS))
 
 
-def test_each_request_is_answered_as_if_it_were_alone(registry: Registry) -> None:
+def test_each_request_of_a_batch_is_answered_as_if_it_were_alone(registry: Registry) -> None:
     counted: list[tuple[str, int]] = []
-    champion = Follower(registry, lambda folder, bundle: Screener(folder, bundle, threads=1))
+    champion = ChampionWatcher(registry, lambda folder, bundle: Screener(folder, bundle, threads=1))
     service = Service(champion)
-    service.metrics.request = lambda *answer: counted.append(answer)  # type: ignore[method-assign]
-    app = build_app(service, Keys((hashlib.sha256(KEY.encode()).digest(),)))
+    service.metrics.count_request = lambda *answer: counted.append(answer)  # type: ignore[method-assign]
+    app = build_app(service, ApiKeys((hashlib.sha256(KEY.encode()).digest(),)))
     good = {"x_api_key": KEY, "content_type": MULTIPART["content-type"]}
     requests = [
         (scope_of(**good, x_request_id="a" * 32), multipart([image_png(1)])),
@@ -81,11 +81,11 @@ def test_each_request_is_answered_as_if_it_were_alone(registry: Registry) -> Non
     ]
 
     async def alone(scope: dict[str, Any], body: bytes) -> httpx.Response:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://server") as asking:
-            return await asking.post(scope["path"], headers=scope["headers"], content=body)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://server") as http:
+            return await http.post(scope["path"], headers=scope["headers"], content=body)
 
     async def both() -> tuple[Any, Any]:
-        together = await unpacked(app, packed(requests))
+        together = await batch_answers(app, batch_scope(requests))
         return together, [await alone(*request) for request in requests]
 
     together, single = asyncio.run(both())
@@ -106,12 +106,12 @@ def without_times(answer: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in answer.items() if name != "timings_ms"}
 
 
-def test_who_may_ask_is_looked_at_for_each(registry: Registry) -> None:
-    """Without keys only loopback may; the pack itself comes from the proxy."""
-    champion = Follower(registry, lambda folder, bundle: Screener(folder, bundle, threads=1))
+def test_access_is_checked_for_each_request(registry: Registry) -> None:
+    """Without keys only loopback is answered; the batch itself comes from the proxy."""
+    champion = ChampionWatcher(registry, lambda folder, bundle: Screener(folder, bundle, threads=1))
     body = multipart([image_png()])
     requests = [(scope_of(client=client, **content()), body) for client in ("127.0.0.1", "203.0.113.7")]
-    (answers,) = asyncio.run(unpacked(build_app(Service(champion), None), packed(requests)))
+    (answers,) = asyncio.run(batch_answers(build_app(Service(champion), None), batch_scope(requests)))
     assert {place: answer.status for place, answer in answers} == {0: 200, 1: 403}
 
 
@@ -119,7 +119,7 @@ def content() -> dict[str, str]:
     return {"content_type": MULTIPART["content-type"]}
 
 
-def test_a_slow_request_keeps_no_other_back() -> None:
+def test_a_slow_request_delays_no_other() -> None:
     async def run() -> list[list[int]]:
         late = asyncio.Event()
 
@@ -129,7 +129,7 @@ def test_a_slow_request_keeps_no_other_back() -> None:
             await send({"type": "http.response.start", "status": 200, "headers": []})
             await send({"type": "http.response.body", "body": b""})
 
-        frames, messages = Frames(), []
+        frames, messages = AnswerDecoder(), []
 
         async def send(message: Any) -> None:
             if message["type"] == "http.response.body":
@@ -137,14 +137,14 @@ def test_a_slow_request_keeps_no_other_back() -> None:
                 late.set()
 
         requests = [(scope_of(), body) for body in (b"fast", b"slow", b"fast")]
-        await Unpacking(app)(packed(requests), nothing, send)
+        await BatchSplitter(app)(batch_scope(requests), nothing, send)
         return messages
 
     first, second = asyncio.run(run())
     assert (sorted(first), second) == ([0, 2], [1])
 
 
-def test_where_nobody_wants_a_pack_any_more_its_requests_end() -> None:
+def test_an_abandoned_batch_cancels_its_requests() -> None:
     ended = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -154,7 +154,7 @@ def test_where_nobody_wants_a_pack_any_more_its_requests_end() -> None:
             ended.append(1)
 
     async def run() -> None:
-        task = asyncio.ensure_future(unpacked(Unpacking(app), packed([(scope_of(), b"x")] * 3)))
+        task = asyncio.ensure_future(batch_answers(BatchSplitter(app), batch_scope([(scope_of(), b"x")] * 3)))
         await asyncio.sleep(0.01)
         task.cancel()
         await asyncio.wait([task])
@@ -164,17 +164,17 @@ def test_where_nobody_wants_a_pack_any_more_its_requests_end() -> None:
     assert ended == [1, 1, 1]
 
 
-def test_nothing_that_a_client_sends_is_a_pack(registry: Registry) -> None:
-    """What comes over HTTP is path, query, headers and body; a pack is none of them."""
-    champion = Follower(registry, lambda folder, bundle: Screener(folder, bundle, threads=1))
+def test_a_client_cannot_send_a_batch(registry: Registry) -> None:
+    """HTTP sets path, query, headers and body of a scope; a batch is in none of them."""
+    champion = ChampionWatcher(registry, lambda folder, bundle: Screener(folder, bundle, threads=1))
     app = build_app(Service(champion), None)
-    body = b"".join(frame(place, answer) for place, answer in enumerate(ANSWERS))
+    body = b"".join(encode_answer(place, answer) for place, answer in enumerate(ANSWERS))
 
     async def ask() -> httpx.Response:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://server") as asking:
-            headers = {batch_protocol.KEY: "1", batch_protocol.REPLICA.decode(): "1"}
-            return await asking.post(f"/v1/screen?{batch_protocol.KEY}=1", headers=headers, content=body)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://server") as http:
+            headers = {batch_protocol.KEY: "1", batch_protocol.REPLICA_HEADER.decode(): "1"}
+            return await http.post(f"/v1/screen?{batch_protocol.KEY}=1", headers=headers, content=body)
 
     answer = asyncio.run(ask())
     assert answer.json()["reason"] == "not-multipart"
-    assert batch_protocol.REPLICA.decode() not in answer.headers
+    assert batch_protocol.REPLICA_HEADER.decode() not in answer.headers

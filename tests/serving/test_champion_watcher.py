@@ -1,4 +1,4 @@
-"""The champion followed on a real registry, with a clock that the test turns."""
+"""A watcher on a real registry, with a clock that the test turns."""
 
 import logging
 from collections.abc import Callable
@@ -15,15 +15,15 @@ from cxr_platform.registry.promotion import promote, rollback
 from cxr_platform.registry.state import State
 from cxr_platform.registry.store import Registry
 from cxr_platform.serving import champion_watcher
-from cxr_platform.serving.champion_watcher import Follower
+from cxr_platform.serving.champion_watcher import ChampionWatcher
 from cxr_platform.serving.problems import Problem
 from tests.registry.builders import filler, make_registry
 
 LEAD = 10.0
 
 
-class Hands:
-    """A clock that stands until it is turned."""
+class FakeClock:
+    """Stands still until `turn`."""
 
     def __init__(self) -> None:
         self.now = datetime.now(timezone.utc)
@@ -43,11 +43,11 @@ def registry(tmp_path: Path) -> Registry:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Hands:
-    """Of followers and of changes of the champion."""
-    hands = Hands()
-    monkeypatch.setattr(promotion, "datetime", SimpleNamespace(now=lambda _: hands.now))
-    return hands
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    """The clock of watchers and of promotions."""
+    fake = FakeClock()
+    monkeypatch.setattr(promotion, "datetime", SimpleNamespace(now=lambda _: fake.now))
+    return fake
 
 
 @pytest.fixture
@@ -64,282 +64,282 @@ def load(loads: list[str]) -> Callable[[Path, Bundle], str]:
     return loading
 
 
-def test_the_champion_answers(registry: Registry, load: Callable[[Path, Bundle], str], clock: Hands) -> None:
-    follower = Follower(registry, load, clock)
-    assert follower.current == ("v1", "model of v1")
-    assert follower.status == champion_watcher.Status("v1", None, (), True)
+def test_the_champion_is_current(registry: Registry, load: Callable[[Path, Bundle], str], clock: FakeClock) -> None:
+    watcher = ChampionWatcher(registry, load, clock)
+    assert watcher.current == ("v1", "model of v1")
+    assert watcher.status == champion_watcher.Status("v1", None, (), True)
 
 
-def test_a_promotion_is_loaded_before_its_moment_and_answers_from_it_on(
-    registry: Registry, load: Callable[[Path, Bundle], str], loads: list[str], clock: Hands
+def test_a_promotion_is_loaded_early_and_current_from_its_moment(
+    registry: Registry, load: Callable[[Path, Bundle], str], loads: list[str], clock: FakeClock
 ) -> None:
-    follower = Follower(registry, load, clock)
+    watcher = ChampionWatcher(registry, load, clock)
     promote(registry, "v2", lead_seconds=LEAD)
-    follower.look()
+    watcher.poll()
     assert loads == ["v1", "v2"]
-    assert follower.current[0] == "v1"
-    assert follower.status.pending == "v2"
+    assert watcher.current[0] == "v1"
+    assert watcher.status.pending == "v2"
     clock.turn(LEAD - 0.5)
-    assert follower.current[0] == "v1"
+    assert watcher.current[0] == "v1"
     clock.turn(1.0)
-    assert follower.current == ("v2", "model of v2")
-    assert follower.status.pending is None
-    follower.look()
+    assert watcher.current == ("v2", "model of v2")
+    assert watcher.status.pending is None
+    watcher.poll()
     assert loads == ["v1", "v2"]
 
 
-def test_a_promotion_that_is_seen_late_is_taken_up_when_it_is_loaded(
-    registry: Registry, load: Callable[[Path, Bundle], str], clock: Hands
+def test_a_promotion_seen_late_is_current_once_it_is_loaded(
+    registry: Registry, load: Callable[[Path, Bundle], str], clock: FakeClock
 ) -> None:
-    follower = Follower(registry, load, clock)
+    watcher = ChampionWatcher(registry, load, clock)
     promote(registry, "v2", lead_seconds=LEAD)
     clock.turn(LEAD + 1)
-    assert follower.current[0] == "v1"
-    follower.look()
-    assert follower.current[0] == "v2"
+    assert watcher.current[0] == "v1"
+    watcher.poll()
+    assert watcher.current[0] == "v2"
 
 
-def test_two_replicas_change_at_the_same_moment(
-    registry: Registry, load: Callable[[Path, Bundle], str], clock: Hands
+def test_two_watchers_switch_at_the_same_moment(
+    registry: Registry, load: Callable[[Path, Bundle], str], clock: FakeClock
 ) -> None:
-    early, late = Follower(registry, load, clock), Follower(registry, load, clock)
+    early, late = ChampionWatcher(registry, load, clock), ChampionWatcher(registry, load, clock)
     promote(registry, "v2", lead_seconds=LEAD)
-    early.look()
+    early.poll()
     clock.turn(LEAD - 1)
-    late.look()
+    late.poll()
     for _ in range(20):
         clock.turn(0.1)
         assert early.current == late.current
     assert early.current[0] == "v2"
 
 
-def test_a_replica_that_starts_before_the_moment_answers_as_the_others(
-    registry: Registry, load: Callable[[Path, Bundle], str], clock: Hands
+def test_a_watcher_that_starts_before_the_moment_waits_for_it(
+    registry: Registry, load: Callable[[Path, Bundle], str], clock: FakeClock
 ) -> None:
     promote(registry, "v2", lead_seconds=LEAD)
-    assert Follower(registry, load, clock).current[0] == "v1"
+    assert ChampionWatcher(registry, load, clock).current[0] == "v1"
     clock.turn(LEAD + 1)
-    assert Follower(registry, load, clock).current[0] == "v2"
+    assert ChampionWatcher(registry, load, clock).current[0] == "v2"
 
 
-def test_a_rollback_is_followed_too(registry: Registry, load: Callable[[Path, Bundle], str], clock: Hands) -> None:
+def test_a_rollback_is_followed(registry: Registry, load: Callable[[Path, Bundle], str], clock: FakeClock) -> None:
     promote(registry, "v2", lead_seconds=0)
     clock.turn(1)
-    follower = Follower(registry, load, clock)
+    watcher = ChampionWatcher(registry, load, clock)
     rollback(registry, lead_seconds=LEAD)
-    follower.look()
-    assert follower.current[0] == "v2"
+    watcher.poll()
+    assert watcher.current[0] == "v2"
     clock.turn(LEAD + 1)
-    assert follower.current[0] == "v1"
+    assert watcher.current[0] == "v1"
 
 
-def test_a_version_taken_back_within_the_lead_never_answers(
-    registry: Registry, load: Callable[[Path, Bundle], str], clock: Hands
+def test_a_promotion_rolled_back_before_its_moment_is_never_current(
+    registry: Registry, load: Callable[[Path, Bundle], str], clock: FakeClock
 ) -> None:
-    follower = Follower(registry, load, clock)
+    watcher = ChampionWatcher(registry, load, clock)
     promote(registry, "v2", lead_seconds=LEAD)
-    follower.look()
+    watcher.poll()
     clock.turn(LEAD / 2)
     rollback(registry, lead_seconds=LEAD)
     for _ in range(60):
         clock.turn(LEAD / 20)
-        follower.look()
-        assert follower.current[0] == "v1"
+        watcher.poll()
+        assert watcher.current[0] == "v1"
 
 
-def test_only_what_is_needed_stays_in_memory(
-    registry: Registry, load: Callable[[Path, Bundle], str], loads: list[str], clock: Hands
+def test_versions_that_are_not_needed_are_released(
+    registry: Registry, load: Callable[[Path, Bundle], str], loads: list[str], clock: FakeClock
 ) -> None:
-    follower = Follower(registry, load, clock)
+    watcher = ChampionWatcher(registry, load, clock)
     for version in ("v2", "v3"):
         promote(registry, version, lead_seconds=0)
         clock.turn(1)
-        follower.look()
-        assert follower.current[0] == version
-    follower.look()
-    follower.of("v1")
+        watcher.poll()
+        assert watcher.current[0] == version
+    watcher.poll()
+    watcher.version("v1")
     assert loads == ["v1", "v2", "v3", "v1"]
 
 
-def test_a_version_that_cannot_be_loaded_changes_nothing_and_is_told(
+def test_a_version_that_cannot_be_loaded_is_reported_and_changes_nothing(
     registry: Registry,
     load: Callable[[Path, Bundle], str],
     loads: list[str],
-    clock: Hands,
+    clock: FakeClock,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    follower = Follower(registry, load, clock)
+    watcher = ChampionWatcher(registry, load, clock)
     promote(registry, "v2", lead_seconds=LEAD)
     content = (registry.root / "v2" / ONNX).read_bytes()
     (registry.root / "v2" / ONNX).write_bytes(b"x" + content[1:])
     with caplog.at_level(logging.WARNING):
-        follower.look()
+        watcher.poll()
     assert "v2 cannot be loaded" in caplog.text
     clock.turn(LEAD + 1)
-    follower.look()
-    assert follower.current[0] == "v1"
-    assert follower.status == champion_watcher.Status("v1", None, ("v2",), True)
-    follower.of("v1")
+    watcher.poll()
+    assert watcher.current[0] == "v1"
+    assert watcher.status == champion_watcher.Status("v1", None, ("v2",), True)
+    watcher.version("v1")
     assert loads == ["v1"]
     (registry.root / "v2" / ONNX).write_bytes(content)
     promote(registry, "v3", lead_seconds=3 * LEAD)
-    follower.look()
-    assert follower.current[0] == "v2"
-    assert follower.status == champion_watcher.Status("v2", "v3", (), True)
+    watcher.poll()
+    assert watcher.current[0] == "v2"
+    assert watcher.status == champion_watcher.Status("v2", "v3", (), True)
 
 
-def test_a_version_that_was_repaired_is_tried_again_after_a_while(
-    registry: Registry, load: Callable[[Path, Bundle], str], clock: Hands, monkeypatch: pytest.MonkeyPatch
+def test_a_repaired_version_is_loaded_after_the_retry_time(
+    registry: Registry, load: Callable[[Path, Bundle], str], clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    follower = Follower(registry, load, clock)
+    watcher = ChampionWatcher(registry, load, clock)
     promote(registry, "v2", lead_seconds=0)
     clock.turn(1)
     content = (registry.root / "v2" / ONNX).read_bytes()
     (registry.root / "v2" / ONNX).unlink()
-    follower.look()
+    watcher.poll()
     (registry.root / "v2" / ONNX).write_bytes(content)
-    follower.look()
-    assert follower.status.refused == ("v2",)
+    watcher.poll()
+    assert watcher.status.refused == ("v2",)
     monkeypatch.setattr(champion_watcher, "RETRY_SECONDS", -1.0)
-    follower.look()
-    assert follower.current[0] == "v2"
-    assert follower.status.refused == ()
+    watcher.poll()
+    assert watcher.current[0] == "v2"
+    assert watcher.status.refused == ()
 
 
-def test_whatever_loading_raises_the_version_before_goes_on(registry: Registry, clock: Hands) -> None:
+def test_any_exception_while_loading_keeps_the_previous_version(registry: Registry, clock: FakeClock) -> None:
     def load(folder: Path, bundle: Bundle) -> str:
         if bundle.version == "v2":
             raise MemoryError
         return bundle.version
 
-    follower = Follower(registry, load, clock)
+    watcher = ChampionWatcher(registry, load, clock)
     promote(registry, "v2", lead_seconds=0)
     clock.turn(1)
-    follower.look()
-    assert follower.status.refused == ("v2",)
-    assert follower.current[0] == "v1"
+    watcher.poll()
+    assert watcher.status.refused == ("v2",)
+    assert watcher.current[0] == "v1"
 
 
-def test_a_registry_that_cannot_be_read_changes_nothing_and_is_told(
-    registry: Registry, load: Callable[[Path, Bundle], str], clock: Hands, caplog: pytest.LogCaptureFixture
+def test_an_unreadable_registry_is_reported_and_changes_nothing(
+    registry: Registry, load: Callable[[Path, Bundle], str], clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    follower = Follower(registry, load, clock)
+    watcher = ChampionWatcher(registry, load, clock)
     content = (registry.root / "registry.json").read_bytes()
     (registry.root / "registry.json").write_text("{", encoding="utf-8")
     for _ in range(3):
-        follower.look()
-    assert follower.current[0] == "v1"
-    assert not follower.status.registry_readable
+        watcher.poll()
+    assert watcher.current[0] == "v1"
+    assert not watcher.status.registry_readable
     assert caplog.text.count("cannot be read") == 1
     (registry.root / "registry.json").write_bytes(content)
-    follower.look()
-    assert follower.status.registry_readable
+    watcher.poll()
+    assert watcher.status.registry_readable
 
 
 @pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(116, "Stale file handle")])
-def test_a_share_that_fails_changes_nothing_and_is_told(
+def test_a_failing_network_share_is_reported_and_changes_nothing(
     registry: Registry,
     load: Callable[[Path, Bundle], str],
-    clock: Hands,
+    clock: FakeClock,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     error: OSError,
 ) -> None:
-    follower = Follower(registry, load, clock)
+    watcher = ChampionWatcher(registry, load, clock)
 
     def fail() -> State:
         raise error
 
     with monkeypatch.context() as failing:
         failing.setattr(registry, "state", fail)
-        follower.look()
-    assert follower.current[0] == "v1"
-    assert not follower.status.registry_readable
+        watcher.poll()
+    assert watcher.current[0] == "v1"
+    assert not watcher.status.registry_readable
     assert str(error) in caplog.text
-    follower.look()
-    assert follower.status.registry_readable
+    watcher.poll()
+    assert watcher.status.registry_readable
 
 
-def test_a_registry_that_is_gone_is_not_an_empty_one(
-    registry: Registry, load: Callable[[Path, Bundle], str], clock: Hands
+def test_a_missing_registry_folder_keeps_the_champion(
+    registry: Registry, load: Callable[[Path, Bundle], str], clock: FakeClock
 ) -> None:
-    follower = Follower(registry, load, clock)
+    watcher = ChampionWatcher(registry, load, clock)
     registry.root.rename(registry.root.with_name("unmounted"))
-    follower.look()
-    assert follower.current[0] == "v1"
-    assert not follower.status.registry_readable
+    watcher.poll()
+    assert watcher.current[0] == "v1"
+    assert not watcher.status.registry_readable
 
 
-def test_a_replica_that_finds_the_champion_broken_answers_with_the_one_before(
-    registry: Registry, load: Callable[[Path, Bundle], str], clock: Hands
+def test_with_a_damaged_champion_a_watcher_starts_with_the_previous_one(
+    registry: Registry, load: Callable[[Path, Bundle], str], clock: FakeClock
 ) -> None:
     promote(registry, "v2", lead_seconds=0)
     clock.turn(1)
     (registry.root / "v2" / ONNX).unlink()
-    follower = Follower(registry, load, clock)
-    assert follower.current[0] == "v1"
-    assert follower.status.refused == ("v2",)
+    watcher = ChampionWatcher(registry, load, clock)
+    assert watcher.current[0] == "v1"
+    assert watcher.status.refused == ("v2",)
 
 
-def test_without_a_champion_that_can_be_loaded_nothing_starts(
-    registry: Registry, load: Callable[[Path, Bundle], str], clock: Hands, tmp_path: Path
+def test_without_a_champion_that_can_be_loaded_a_watcher_raises(
+    registry: Registry, load: Callable[[Path, Bundle], str], clock: FakeClock, tmp_path: Path
 ) -> None:
     (registry.root / "v1" / ONNX).unlink()
     with pytest.raises(ServingError, match="verify"):
-        Follower(registry, load, clock)
+        ChampionWatcher(registry, load, clock)
     with pytest.raises(RegistryError, match="Expected a champion"):
-        Follower(Registry(tmp_path / "none"), load, clock)
+        ChampionWatcher(Registry(tmp_path / "none"), load, clock)
 
 
-def reason(follower: Follower[str]) -> str:
-    """Why it has nothing to answer with."""
+def reason(watcher: ChampionWatcher[str]) -> str:
+    """The reason for which no version is current."""
     with pytest.raises(Problem) as problem:
-        _ = follower.current
+        _ = watcher.current
     assert problem.value.status == 503
-    assert problem.value.reason == follower.missing
+    assert problem.value.reason == watcher.missing_reason
     return problem.value.reason
 
 
-def test_a_replica_waits_for_the_first_champion(
-    load: Callable[[Path, Bundle], str], clock: Hands, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_a_waiting_watcher_takes_the_first_champion_at_once(
+    load: Callable[[Path, Bundle], str], clock: FakeClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The registry is not there, then empty, then without one; promoted with a lead, it answers at once."""
+    """No registry, an empty one, one without a champion; a promotion with a lead time is current at once."""
     registry = Registry(tmp_path / "registry")
-    follower = Follower(registry, load, clock, patient=True)
-    assert reason(follower) == "no-registry"
-    assert follower.status == champion_watcher.Status(None, None, (), False)
+    watcher = ChampionWatcher(registry, load, clock, wait=True)
+    assert reason(watcher) == "no-registry"
+    assert watcher.status == champion_watcher.Status(None, None, (), False)
     registry.root.mkdir()
-    follower.look()
-    assert reason(follower) == "no-champion"
+    watcher.poll()
+    assert reason(watcher) == "no-champion"
     registry.add(filler())
-    follower.look()
-    assert reason(follower) == "no-champion"
-    assert follower.status == champion_watcher.Status(None, None, (), True)
+    watcher.poll()
+    assert reason(watcher) == "no-champion"
+    assert watcher.status == champion_watcher.Status(None, None, (), True)
     promote(registry, "v1", lead_seconds=LEAD)
-    follower.look()
-    assert follower.current == ("v1", "model of v1")
-    assert follower.missing is None
-    assert follower.status == champion_watcher.Status("v1", None, (), True)
-    assert caplog.text.count("Waiting for it") == 1
+    watcher.poll()
+    assert watcher.current == ("v1", "model of v1")
+    assert watcher.missing_reason is None
+    assert watcher.status == champion_watcher.Status("v1", None, (), True)
+    assert caplog.text.count("Waiting for a champion") == 1
 
 
-def test_a_replica_that_waits_says_so_once_in_a_while(
+def test_a_waiting_watcher_logs_a_reminder(
     load: Callable[[Path, Bundle], str],
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "registry").mkdir()
-    follower = Follower(Registry(tmp_path / "registry"), load, patient=True)
+    watcher = ChampionWatcher(Registry(tmp_path / "registry"), load, wait=True)
     for _ in range(5):
-        follower.look()
-    assert caplog.text.count("has no champion yet. Waiting for it") == 1
-    monkeypatch.setattr(champion_watcher, "REMIND_SECONDS", 0.0)
-    follower.look()
-    assert caplog.text.count("has no champion yet. Waiting for it") == 2
+        watcher.poll()
+    assert caplog.text.count("The registry has no champion yet.") == 1
+    monkeypatch.setattr(champion_watcher, "REMINDER_SECONDS", 0.0)
+    watcher.poll()
+    assert caplog.text.count("The registry has no champion yet.") == 2
 
 
-def test_a_replica_waits_for_a_registry_that_cannot_be_read_yet(
+def test_a_waiting_watcher_waits_for_a_readable_registry(
     registry: Registry, load: Callable[[Path, Bundle], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail() -> State:
@@ -347,45 +347,45 @@ def test_a_replica_waits_for_a_registry_that_cannot_be_read_yet(
 
     with monkeypatch.context() as failing:
         failing.setattr(registry, "state", fail)
-        follower = Follower(registry, load, patient=True)
-        assert reason(follower) == "no-registry"
-    follower.look()
-    assert follower.current[0] == "v1"
+        watcher = ChampionWatcher(registry, load, wait=True)
+        assert reason(watcher) == "no-registry"
+    watcher.poll()
+    assert watcher.current[0] == "v1"
 
 
-def test_a_changed_champion_never_answers_and_what_comes_after_it_does(
+def test_a_changed_champion_is_never_current_and_the_next_one_is(
     registry: Registry,
     load: Callable[[Path, Bundle], str],
     loads: list[str],
-    clock: Hands,
+    clock: FakeClock,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     content = (registry.root / "v1" / ONNX).read_bytes()
     (registry.root / "v1" / ONNX).write_bytes(b"x" + content[1:])
-    follower = Follower(registry, load, clock, patient=True)
+    watcher = ChampionWatcher(registry, load, clock, wait=True)
     for _ in range(5):
-        follower.look()
-        assert reason(follower) == "broken-champion"
-    assert follower.status == champion_watcher.Status(None, None, ("v1",), True)
-    assert (loads, caplog.text.count("v1 cannot be loaded")) == ([], 1), "not hashed anew at every look"
-    assert "Neither the champion nor one before it can be loaded" in caplog.text
+        watcher.poll()
+        assert reason(watcher) == "broken-champion"
+    assert watcher.status == champion_watcher.Status(None, None, ("v1",), True)
+    assert (loads, caplog.text.count("v1 cannot be loaded")) == ([], 1), "not hashed again at every poll"
+    assert "No champion can be loaded, current or previous" in caplog.text
     promote(registry, "v2", force=True, lead_seconds=0)
     clock.turn(1)
-    follower.look()
-    assert follower.current[0] == "v2"
-    follower.look()
-    assert follower.status == champion_watcher.Status("v2", None, (), True)
+    watcher.poll()
+    assert watcher.current[0] == "v2"
+    watcher.poll()
+    assert watcher.status == champion_watcher.Status("v2", None, (), True)
 
 
-def test_a_champion_that_was_repaired_answers_after_a_while(
+def test_a_repaired_champion_is_current_after_the_retry_time(
     registry: Registry, load: Callable[[Path, Bundle], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = (registry.root / "v1" / ONNX).read_bytes()
     (registry.root / "v1" / ONNX).unlink()
-    follower = Follower(registry, load, patient=True)
+    watcher = ChampionWatcher(registry, load, wait=True)
     (registry.root / "v1" / ONNX).write_bytes(content)
-    follower.look()
-    assert reason(follower) == "broken-champion"
+    watcher.poll()
+    assert reason(watcher) == "broken-champion"
     monkeypatch.setattr(champion_watcher, "RETRY_SECONDS", -1.0)
-    follower.look()
-    assert follower.current[0] == "v1"
+    watcher.poll()
+    assert watcher.current[0] == "v1"

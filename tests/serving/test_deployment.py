@@ -1,4 +1,4 @@
-"""The application on a real Serve: proxy, replicas, promotion, a killed replica, and the configuration of infra/."""
+"""The application on Ray Serve: proxy, replicas, promotion, a killed replica, and the configuration in infra/."""
 
 import asyncio
 import json
@@ -22,17 +22,17 @@ from cxr_platform.config import ConfigError
 from cxr_platform.errors import ServingError
 from cxr_platform.registry.promotion import promote
 from cxr_platform.registry.store import Registry
-from cxr_platform.serving.request_batcher import CALLS, PACK_ITEMS
+from cxr_platform.serving.request_batcher import CALLS_PER_REPLICA, MAX_BATCH_REQUESTS
 from cxr_platform.serving.screener import Screener
 from cxr_platform.validation import validate
 from pipelines.benchmarks.load_clients import Answer, Load, load
 from tests.conftest import REPOSITORY
 from tests.serving.builders import filler, image_png, registry_with_champion
-from tests.serving.real_serve import KEY, free_port, replicas, served
+from tests.serving.serve_process import KEY, free_port, replicas, served
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Ray Serve's models use what Pydantic will remove
-    from cxr_platform.serving.deployment import MOST_WAITING, WANTED, Options, build
+    from cxr_platform.serving.deployment import MAX_WAITING_REQUESTS, TARGET_CALLS, ServingOptions, build
 
 LEAD_SECONDS = 4.0
 CLIENTS = 16
@@ -61,17 +61,17 @@ def server(
 
 
 def counted(metrics_port: int) -> dict[tuple[str, str], float]:
-    """Requests by (route, status), over all processes, as Prometheus would read them."""
-    found: Counter[tuple[str, str]] = Counter()
+    """Return requests by (route, status) over all processes, as Prometheus reads them."""
+    requests: Counter[tuple[str, str]] = Counter()
     for line in httpx.get(f"http://127.0.0.1:{metrics_port}/metrics").text.splitlines():
         if line.startswith("ray_cxr_requests_total{"):
             labels = dict(re.findall(r'(\w+)="([^"]*)"', line))
-            found[labels["route"], labels["status"]] += float(line.rpartition(" ")[2])  # type: ignore[assignment]
-    return dict(found)
+            requests[labels["route"], labels["status"]] += float(line.rpartition(" ")[2])  # type: ignore[assignment]
+    return dict(requests)
 
 
 @pytest.mark.ray
-def test_an_image_is_answered_as_without_a_server(server: tuple[str, int, int], registry: Registry) -> None:
+def test_an_image_gets_the_answer_of_a_local_screener(server: tuple[str, int, int], registry: Registry) -> None:
     address, *_ = server
     assert httpx.post(f"{address}/v1/screen", files={"file": image_png()}).status_code == 401
     answer = httpx.post(f"{address}/v1/screen", files={"file": image_png()}, headers={"x-api-key": KEY}).json()
@@ -83,10 +83,8 @@ def test_an_image_is_answered_as_without_a_server(server: tuple[str, int, int], 
 
 
 @pytest.mark.ray
-def test_images_that_come_at_the_same_time_are_answered_each_for_itself(
-    server: tuple[str, int, int], registry: Registry
-) -> None:
-    """So many that they go to the replicas in packs, some of them no images, some without a key."""
+def test_simultaneous_requests_each_get_their_own_answer(server: tuple[str, int, int], registry: Registry) -> None:
+    """So many that they are sent in batches; some are not images, some have no valid key."""
     address, *_ = server
     screener = Screener(*registry.open("v1"), threads=1)
     images = [image_png(number) for number in range(40)]
@@ -95,10 +93,10 @@ def test_images_that_come_at_the_same_time_are_answered_each_for_itself(
 
     async def ask() -> list[httpx.Response]:
         limits = httpx.Limits(max_connections=len(images))
-        async with httpx.AsyncClient(base_url=address, limits=limits, timeout=60) as asking:
+        async with httpx.AsyncClient(base_url=address, limits=limits, timeout=60) as http:
             keys = [{"x-api-key": "no" if number % 8 == 3 else KEY} for number in range(len(images))]
-            asked = zip(bodies, keys, strict=True)
-            posts = (asking.post("/v1/screen", files={"file": body}, headers=key) for body, key in asked)
+            requests = zip(bodies, keys, strict=True)
+            posts = (http.post("/v1/screen", files={"file": body}, headers=key) for body, key in requests)
             return await asyncio.gather(*posts)
 
     answers = asyncio.run(ask())
@@ -119,14 +117,12 @@ def test_hostile_bodies_get_problem_details_through_the_proxy(server: tuple[str,
     assert (refused.status_code, refused.json()["reason"]) == (415, "not-an-image")
     large = httpx.post(f"{address}/v1/screen", files={"file": bytes(21 * 2**20)}, headers=headers)
     assert (large.status_code, large.json()["reason"]) == (413, "too-large")
-    assert httpx.get(f"{address}/nothing").json()["reason"] == "no-such-page"
+    assert httpx.get(f"{address}/nothing").json()["reason"] == "not-found"
 
 
 @pytest.mark.ray
-def test_what_the_proxy_and_the_replicas_answer_is_counted_once(
-    server: tuple[str, int, int], metrics_port: int
-) -> None:
-    """Of a batch, which no other test here asks for."""
+def test_answers_of_proxy_and_replicas_are_counted_once(server: tuple[str, int, int], metrics_port: int) -> None:
+    """Counted on the batch route, which no other test here uses."""
     address, *_ = server
     batch, headers = f"{address}/v1/screen/batch", {"x-api-key": KEY}
     assert httpx.post(batch, files={"file": image_png()}).status_code == 401
@@ -135,18 +131,18 @@ def test_what_the_proxy_and_the_replicas_answer_is_counted_once(
     for _ in range(3):
         assert httpx.post(batch, files={"file": image_png()}, headers=headers).status_code == 200
     expected = {"401": 1.0, "413": 2.0, "200": 3.0}
-    deadline, found = time.monotonic() + 60, dict[str, float]()
-    while found != expected:
-        assert time.monotonic() < deadline, found
+    deadline, counts = time.monotonic() + 60, dict[str, float]()
+    while counts != expected:
+        assert time.monotonic() < deadline, counts
         time.sleep(0.5)
-        found = {status: number for (route, status), number in counted(metrics_port).items() if "batch" in route}
+        counts = {status: number for (route, status), number in counted(metrics_port).items() if "batch" in route}
 
 
 @pytest.mark.ray
 def test_a_killed_replica_and_a_promotion_lose_no_request(server: tuple[str, int, int], registry: Registry) -> None:
     address, port, pid = server
 
-    async def trouble() -> None:
+    async def kill_and_promote() -> None:
         await asyncio.sleep(1)
         os.kill(replicas(pid, "Screening")[0], signal.SIGKILL)
         await asyncio.sleep(1)
@@ -154,8 +150,8 @@ def test_a_killed_replica_and_a_promotion_lose_no_request(server: tuple[str, int
 
     async def under_load() -> Load:
         images = [image_png(number) for number in range(CLIENTS)]
-        asking = load(port, "/v1/screen", images, clients=CLIENTS, seconds=LEAD_SECONDS + 8, key=KEY)
-        return (await asyncio.gather(asking, trouble()))[0]
+        http = load(port, "/v1/screen", images, clients=CLIENTS, seconds=LEAD_SECONDS + 8, key=KEY)
+        return (await asyncio.gather(http, kill_and_promote()))[0]
 
     answers = asyncio.run(under_load()).answers
     assert {answer.status for answer in answers} == {200}
@@ -164,8 +160,8 @@ def test_a_killed_replica_and_a_promotion_lose_no_request(server: tuple[str, int
 
 
 def assert_one_change(answers: Sequence[Answer]) -> None:
-    """v1 and then v2 in the order in which requests were sent, but for those that were under way at the change: of
-    them each got the version that held when it reached its replica, and they may overtake one another."""
+    """Requests get v1 and then v2 in the order of sending, except those that were running during the change: each of
+    them got the version of the moment when it reached its replica, and they may overtake one another."""
     changed = min(answer.sent + answer.seconds for answer in answers if answer.version == "v2")
     settled = [a for a in sorted(answers, key=lambda a: a.sent) if not a.sent < changed <= a.sent + a.seconds]
     versions = [answer.version for answer in settled]
@@ -174,8 +170,8 @@ def assert_one_change(answers: Sequence[Answer]) -> None:
 
 
 @pytest.mark.ray
-def test_what_the_object_store_does_not_hold_stays_in_memory() -> None:
-    command = [sys.executable, "-m", "tests.serving.store_probe"]
+def test_objects_that_do_not_fit_into_the_object_store_stay_in_memory() -> None:
+    command = [sys.executable, "-m", "tests.serving.object_store_probe"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=180, check=True)
     (folder,) = map(Path, done.stdout.split())
     assert folder.parent == Path("/dev/shm")
@@ -185,11 +181,19 @@ def arguments(registry: Path, **changes: Any) -> dict[str, Any]:
     return {"registry": str(registry), **changes}
 
 
-def test_the_application_says_which_argument_is_wrong(tmp_path: Path) -> None:
+def test_an_invalid_argument_of_the_application_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="replica"):
         build(arguments(tmp_path, replica=1))
     with pytest.raises(ConfigError, match="workers"):
         build(arguments(tmp_path, workers="two"))
+    with pytest.raises(ConfigError, match="workers"):
+        build(arguments(tmp_path, workers=0))
+    with pytest.raises(ConfigError, match="gpu"):
+        build(arguments(tmp_path, gpu=-0.5))
+    with pytest.raises(ConfigError, match="max_replicas of at least min_replicas, 9, not 8"):
+        build(arguments(tmp_path, min_replicas=9))
+    with pytest.raises(ConfigError, match="missing registry"):
+        build({})
     with pytest.raises(ServingError, match="API keys"):
         build(arguments(tmp_path, keys_file=str(tmp_path / "none")))
 
@@ -200,13 +204,13 @@ def test_the_application_can_be_built_without_a_cluster(tmp_path: Path) -> None:
     assert application is not None
 
 
-def test_autoscaling_sees_that_requests_wait_though_the_proxy_keeps_them() -> None:
-    """A proxy that keeps requests back has so many calls a replica under way, and never more."""
-    assert 1 < WANTED < CALLS
-    assert 2 * PACK_ITEMS * CALLS <= MOST_WAITING
+def test_the_autoscaling_target_is_below_the_calls_that_the_proxy_sends() -> None:
+    """A proxy with waiting requests has `CALLS_PER_REPLICA` calls per replica running, never more."""
+    assert 1 < TARGET_CALLS < CALLS_PER_REPLICA
+    assert 2 * MAX_BATCH_REQUESTS * CALLS_PER_REPLICA <= MAX_WAITING_REQUESTS
 
 
-def test_serve_build_finds_an_application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_serve_build_gets_an_application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from ray.serve import Application
 
     monkeypatch.setenv("CXR_REGISTRY", str(tmp_path))
@@ -215,13 +219,13 @@ def test_serve_build_finds_an_application(tmp_path: Path, monkeypatch: pytest.Mo
     assert not hasattr(module, "another")
 
 
-def test_the_configuration_of_infra_is_of_this_application() -> None:
+def test_the_configuration_in_infra_is_valid() -> None:
     from ray.serve.schema import ServeDeploySchema
 
     tree = yaml.safe_load((REPOSITORY / "infra" / "serve" / "config.yaml").read_text(encoding="utf-8"))
     (application,) = ServeDeploySchema.model_validate(tree).applications
     module, _, name = application.import_path.partition(":")
     assert getattr(sys.modules[module], name) is build
-    options = validate(Options, application.args, "config.yaml")
-    assert options.most_replicas >= options.least_replicas >= 2
+    options = validate(ServingOptions, application.args, "config.yaml")
+    assert options.max_replicas >= options.min_replicas >= 2
     assert tree["http_options"]["host"] == "127.0.0.1"

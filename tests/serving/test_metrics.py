@@ -1,4 +1,4 @@
-"""What a replica counts, with what takes the place of Ray's metrics. That Ray exports them is seen in Prometheus."""
+"""What is counted, with stand-ins for Ray's metrics. tests/infra checks that Prometheus sees them."""
 
 from collections import Counter
 from typing import Any
@@ -7,14 +7,14 @@ import pytest
 
 from cxr_platform.monitoring import names, replica
 from cxr_platform.monitoring.names import REFUSED_VERSIONS
-from cxr_platform.serving.metrics import NoMetrics, ProxyCount, RayMetrics
+from cxr_platform.serving.metrics import Metrics, ProxyRequestCounter, RayMetrics
 from cxr_platform.serving.screener import Screener
 from tests.intake.files import png
 from tests.serving.builders import image, image_png
 
 
-class Told:
-    """In place of a metric of Ray: what it was told, by its tags."""
+class FakeMetric:
+    """Replaces a Ray metric: its values by tags."""
 
     def __init__(self) -> None:
         self.values: Counter[tuple[str, ...]] = Counter()
@@ -28,8 +28,8 @@ class Told:
     observe = set
 
 
-class Never:
-    """In place of `Repeated`: nothing is published but when a test says so."""
+class NeverRepeated:
+    """Replaces `Repeated`: nothing is published unless a test does."""
 
     def __init__(self, function: Any) -> None:
         self.function = function
@@ -39,74 +39,78 @@ class Never:
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> dict[str, Told]:
-    made: dict[str, Told] = {}
+def values(monkeypatch: pytest.MonkeyPatch) -> dict[str, FakeMetric]:
+    made: dict[str, FakeMetric] = {}
 
     def in_ray(metric: names.Metric) -> Any:
-        return made.setdefault(metric.name, Told())
+        return made.setdefault(metric.name, FakeMetric())
 
     monkeypatch.setattr(replica, "in_ray", in_ray)
-    monkeypatch.setattr(replica, "Repeated", Never)
+    monkeypatch.setattr(replica, "Repeated", NeverRepeated)
     return made
 
 
-def test_requests_decisions_and_refusals_are_counted(told: dict[str, Told], screener: Screener) -> None:
+def test_requests_decisions_and_refusals_are_counted(values: dict[str, FakeMetric], screener: Screener) -> None:
     metrics = RayMetrics()
-    metrics.serving("v1", screener.reference, ["v2"])
+    metrics.set_version("v1", screener.reference, ["v2"])
     (screening,) = screener.screen([screener.prepare(image_png())])
     for _ in range(2):
-        metrics.request("/v1/screen", 200)
-        metrics.screened(screening, "v1")
-    metrics.refused("not-an-image")
-    metrics.stage("decode", 0.01)
-    metrics.waiting(3)
-    assert not told[names.QUEUED_REQUESTS.name].values
-    metrics._publish()
-    assert told[names.REQUESTS.name].values == {("/v1/screen", "200"): 2}
-    assert told[names.DECISIONS.name].values == {(screening.decision, "v1"): 2}
-    assert told[names.PREDICTIONS.name].values == {(screening.label, "v1"): 2}
-    assert told[names.INTAKE_REFUSALS.name].values == {("not-an-image",): 1}
-    assert told[names.REQUEST_SECONDS.name].values == {("decode",): 0.01}
-    assert told[names.QUEUED_REQUESTS.name].values == {(): 3}
-    assert told[names.MODEL_INFO.name].values == {("v1",): 1}
-    assert told[REFUSED_VERSIONS.name].values == {(): 1}
+        metrics.count_request("/v1/screen", 200)
+        metrics.count_screening(screening, "v1")
+    metrics.count_refusal("not-an-image")
+    metrics.observe_stage("decode", 0.01)
+    metrics.set_waiting(3)
+    assert not values[names.QUEUED_REQUESTS.name].values
+    metrics.publish()
+    assert values[names.REQUESTS.name].values == {("/v1/screen", "200"): 2}
+    assert values[names.DECISIONS.name].values == {(screening.decision, "v1"): 2}
+    assert values[names.PREDICTIONS.name].values == {(screening.label, "v1"): 2}
+    assert values[names.INTAKE_REFUSALS.name].values == {("not-an-image",): 1}
+    assert values[names.REQUEST_SECONDS.name].values == {("decode",): 0.01}
+    assert values[names.QUEUED_REQUESTS.name].values == {(): 3}
+    assert values[names.MODEL_INFO.name].values == {("v1",): 1}
+    assert values[REFUSED_VERSIONS.name].values == {(): 1}
 
 
-def test_an_image_that_is_not_screenable_is_counted_by_its_findings(told: dict[str, Told], screener: Screener) -> None:
+def test_an_image_that_is_not_screenable_is_counted_by_finding(
+    values: dict[str, FakeMetric], screener: Screener
+) -> None:
     metrics = RayMetrics()
-    metrics.serving("v1", screener.reference, [])
+    metrics.set_version("v1", screener.reference, [])
     (screening,) = screener.screen([screener.prepare(png(image(0)[:, :60].copy()))])
-    metrics.screened(screening, "v1")
-    counted = told[names.QUALITY_REFUSALS.name].values
+    metrics.count_screening(screening, "v1")
+    counted = values[names.QUALITY_REFUSALS.name].values
     assert counted == {(finding.code, "v1"): 1 for finding in screening.findings}
     assert counted
 
 
-def test_the_window_is_of_the_version_that_answers(told: dict[str, Told], screener: Screener) -> None:
+def test_the_drift_window_belongs_to_the_version_that_answers(
+    values: dict[str, FakeMetric], screener: Screener
+) -> None:
     metrics = RayMetrics()
     (screening,) = screener.screen([screener.prepare(image_png())])
-    metrics.serving("v1", screener.reference, [])
-    metrics.screened(screening, "v1")
-    first = metrics._watch
-    metrics.serving("v1", screener.reference, [])
-    assert metrics._watch is first is not None
+    metrics.set_version("v1", screener.reference, [])
+    metrics.count_screening(screening, "v1")
+    first = metrics._drift
+    metrics.set_version("v1", screener.reference, [])
+    assert metrics._drift is first is not None
     assert first.publish()["covid19"].n == 1
-    metrics.serving("v2", screener.reference, [])
-    metrics.screened(screening, "v1")
-    assert metrics._watch is not None
-    assert metrics._watch.publish() == {}
+    metrics.set_version("v2", screener.reference, [])
+    metrics.count_screening(screening, "v1")
+    assert metrics._drift is not None
+    assert metrics._drift.publish() == {}
 
 
-def test_the_proxy_counts_by_the_name_and_the_labels_of_the_replicas(told: dict[str, Told]) -> None:
-    count = ProxyCount()
-    assert told == {}
+def test_the_proxy_uses_the_metric_of_the_replicas(values: dict[str, FakeMetric]) -> None:
+    count = ProxyRequestCounter()
+    assert values == {}
     for _ in range(2):
         count("/v1/screen", 429)
     count("other", 413)
-    assert told[names.REQUESTS.name].values == {("/v1/screen", "429"): 2, ("other", "413"): 1}
+    assert values[names.REQUESTS.name].values == {("/v1/screen", "429"): 2, ("other", "413"): 1}
 
 
-def test_without_ray_nothing_is_counted(screener: Screener) -> None:
-    metrics = NoMetrics()
-    metrics.request("/", 200)
-    metrics.serving("v1", screener.reference, [])
+def test_the_base_class_counts_nothing(screener: Screener) -> None:
+    metrics = Metrics()
+    metrics.count_request("/", 200)
+    metrics.set_version("v1", screener.reference, [])

@@ -1,4 +1,4 @@
-"""The page, driven in a real browser against a real server."""
+"""The page in a real browser, with a real server."""
 
 import csv
 import hashlib
@@ -17,8 +17,8 @@ from selenium.webdriver import ActionChains
 from selenium.webdriver.common.keys import Keys as Press
 
 from cxr_platform.labels import CLASSES
-from cxr_platform.serving.keys import Keys
-from cxr_platform.serving.samples import SAMPLES, draw_sample
+from cxr_platform.serving.api_keys import ApiKeys
+from cxr_platform.serving.pages import SAMPLES, draw_sample
 from tests.intake.files import dicom
 from tests.serving.browser import SIZES, Page, browser
 from tests.serving.builders import image_png, registry_with_champion
@@ -43,18 +43,17 @@ def driver(folder: Path) -> Iterator[webdriver.Chrome]:
 @pytest.fixture(scope="module")
 def server(driver: webdriver.Chrome, folder: Path) -> Iterator[PageServer]:
     with PageServer(registry_with_champion(folder / "registry")).running() as running:
-        running.answer(draw_sample("covid19"), Covid19=0.871, Pneumonia=0.072)
-        running.answer(draw_sample("pneumonia"), Pneumonia=0.66, Covid19=0.241)
-        running.answer(draw_sample("normal"), Normal=0.831, Covid19=0.021)
+        running.set_result(draw_sample("covid19"), Covid19=0.871, Pneumonia=0.072)
+        running.set_result(draw_sample("pneumonia"), Pneumonia=0.66, Covid19=0.241)
+        running.set_result(draw_sample("normal"), Normal=0.831, Covid19=0.021)
         yield running
 
 
 @pytest.fixture(autouse=True)
-def _quiet_console(driver: webdriver.Chrome) -> Iterator[None]:
-    """After every test the console holds nothing; what a test expects there it reads off with `Page.complaints`."""
+def _empty_console(driver: webdriver.Chrome) -> Iterator[None]:
+    """After every test the console is empty; a test reads the messages it expects with `Page.console`."""
     yield
-    said = [entry["message"] for entry in driver.get_log("browser")]
-    assert said == []
+    assert [entry["message"] for entry in driver.get_log("browser")] == []
 
 
 @pytest.fixture
@@ -75,15 +74,15 @@ def image(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_a_dropped_image_is_shown_and_answered(
+def test_a_dropped_image_is_shown_with_its_result(
     driver: webdriver.Chrome, server: PageServer, image: Path, size: str
 ) -> None:
     page = Page(driver, server.url, size)
     page.drop(image)
     assert page.text("#decision") == "Positive"
-    assert page.text(".reading .image-name") == "image.png"
+    assert page.text(".result .image-name") == "image.png"
     assert page.text(".gauge .at") == "87.1 %"
-    assert "Undecided, 20.0 to 30.0 %." in page.text(".gauge figcaption")
+    assert "Indeterminate from 20.0 to 30.0 %" in page.text(".gauge figcaption")
     shown = [row.text.replace("\u00a0", " ").replace("\u2011", "-").split() for row in page.all(".bars tr")]
     assert [row[0] for row in shown] == ["Covid-19", *CLASSES[1:]]
     assert shown[0][-2:] == ["87.1", "%"]
@@ -91,64 +90,64 @@ def test_a_dropped_image_is_shown_and_answered(
     assert widths[0] == pytest.approx(0.871 * page.one(".bars .bar").size["width"], abs=1)
     assert widths[5] > widths[6]
     page.until("document.getElementById('image').naturalHeight === 360")
-    page.one("#heat")
-    assert "most in the lower left" in page.text("#heat-text")
-    page.until("document.getElementById('heard').textContent.startsWith('image.png: Positive.')")
-    heard = page.run("return document.getElementById('heard').textContent")
-    assert "The Covid19 probability is 87.1 %, above the zone from 20.0 to 30.0 %" in heard
-    page.picture("answered")
+    page.one("#heatmap")
+    assert "most in the lower left" in page.text("#heatmap-text")
+    page.until("document.getElementById('announcement').textContent.startsWith('image.png: Positive.')")
+    announced = page.run("return document.getElementById('announcement').textContent")
+    assert "The Covid19 probability is 87.1 %, above the indeterminate zone from 20.0 to 30.0 %" in announced
+    page.picture("result")
 
 
-def test_image_and_heatmap_lie_on_each_other(page: Page, image: Path) -> None:
+def test_image_and_heatmap_have_the_same_place(page: Page, image: Path) -> None:
     page.drop(image)
-    page.one("#heat")
-    assert page.one("#image").rect == page.one("#heat").rect
-    assert page.one("#heat").rect["width"] == page.one("#heat").rect["height"]
+    page.one("#heatmap")
+    assert page.one("#image").rect == page.one("#heatmap").rect
+    assert page.one("#heatmap").rect["width"] == page.one("#heatmap").rect["height"]
 
 
-def test_the_slider_fades_the_heatmap_by_keyboard(page: Page, image: Path) -> None:
+def test_the_slider_sets_the_opacity_of_the_heatmap_by_keyboard(page: Page, image: Path) -> None:
     page.drop(image)
-    slider = page.one("#strength")
+    slider = page.one("#opacity")
     for key, opacity in ((Press.HOME, "0"), (Press.END, "1"), (Press.ARROW_LEFT, "0.95")):
         slider.send_keys(key)
-        assert page.run("return getComputedStyle(document.getElementById('heat')).opacity") == opacity
-    assert page.text("#strength-value") == "95 %"
+        assert page.run("return getComputedStyle(document.getElementById('heatmap')).opacity") == opacity
+    assert page.text("#opacity-value") == "95 %"
 
 
 @pytest.mark.parametrize(
-    ("sample", "decision", "says"),
+    ("sample", "decision", "text"),
     [
-        ("covid19", "Positive", "is clearly above the point chosen to find 95 % of Covid-19 images."),
-        ("normal", "Negative", "is clearly below the point chosen to find 95 % of Covid-19 images."),
-        ("pneumonia", "Indeterminate", "Too close to the point chosen to find 95 % of Covid-19 images"),
+        ("covid19", "Positive", "is clearly above the operating point for 95 % sensitivity."),
+        ("normal", "Negative", "is clearly below the operating point for 95 % sensitivity."),
+        ("pneumonia", "Indeterminate", "is too close to the operating point for 95 % sensitivity for a decision."),
     ],
 )
-def test_the_decision_is_told_in_words(page: Page, sample: str, decision: str, says: str) -> None:
-    page.hand_over("drop", [("image.png", draw_sample(sample))])
+def test_the_decision_is_explained_in_words(page: Page, sample: str, decision: str, text: str) -> None:
+    page.dispatch_files("drop", [("image.png", draw_sample(sample))])
     assert page.text("#decision") == decision
-    assert says in page.text(".reading .gist")
+    assert text in page.text(".result .summary")
 
 
-def test_a_positive_image_that_is_likelier_of_another_class_says_so(page: Page, server: PageServer) -> None:
-    page.hand_over("drop", [("image.png", server.answer(image_png(7), Effusion=0.53, Covid19=0.36))])
+def test_a_positive_image_names_a_class_that_is_more_probable_than_covid19(page: Page, server: PageServer) -> None:
+    page.dispatch_files("drop", [("image.png", server.set_result(image_png(7), Effusion=0.53, Covid19=0.36))])
     assert page.text("#decision") == "Positive"
-    assert page.text(".reading .gist").endswith("Covid-19 images. The likeliest class is another, Effusion.")
-    page.picture("positive-of-another-class")
+    assert page.text(".result .summary").endswith("sensitivity. The most probable class is Effusion.")
+    page.picture("positive-with-another-class")
 
 
-def test_what_the_model_can_say_is_told_with_the_models_own_aim(page: Page) -> None:
-    page.until("document.querySelector('#guide dd').textContent.includes('chosen to find 95')")
-    assert not page.shown("#reading")
+def test_the_guide_names_the_target_sensitivity_of_the_model(page: Page) -> None:
+    page.until("document.querySelector('#guide dd').textContent.includes('operating point for 95')")
+    assert not page.shown("#result")
 
 
-def test_the_model_tells_what_its_decisions_come_to(page: Page) -> None:
-    told = page.text("#model dl").splitlines()
-    assert told[told.index("Covid-19 images called positive") + 1] == "85.0 % 80.0 to 90.0"
-    assert told[told.index("Indeterminate images") + 1] == "5.0 % 4.0 to 6.0"
+def test_the_model_lists_its_decision_rates(page: Page) -> None:
+    facts = page.text("#model dl").splitlines()
+    assert facts[facts.index("Covid-19 images called positive") + 1] == "85.0 % 80.0 to 90.0"
+    assert facts[facts.index("Indeterminate images") + 1] == "5.0 % 4.0 to 6.0"
 
 
-def test_an_image_that_is_not_screenable_gets_the_reason_and_no_figures(page: Page) -> None:
-    page.hand_over("drop", [("faint.png", draw_sample("low-contrast"))])
+def test_an_image_that_is_not_screenable_gets_the_reason_and_no_probabilities(page: Page) -> None:
+    page.dispatch_files("drop", [("faint.png", draw_sample("low-contrast"))])
     assert page.text("#decision") == "Not screenable"
     assert "Grey values too close together." in page.text(".findings")
     assert not page.shown(".bars")
@@ -156,61 +155,63 @@ def test_an_image_that_is_not_screenable_gets_the_reason_and_no_figures(page: Pa
     page.picture("not-screenable")
 
 
-def test_a_dicom_image_is_shown_as_the_network_gets_it(page: Page, server: PageServer) -> None:
+def test_a_dicom_image_is_shown_as_decoded_for_the_network(page: Page, server: PageServer) -> None:
     values = np.asarray(Image.open(io.BytesIO(draw_sample("effusion")))).astype(np.uint16)
-    image = server.answer(dicom(values), Effusion=0.7)
-    page.hand_over("drop", [("image.dcm", image)])
+    image = server.set_result(dicom(values), Effusion=0.7)
+    page.dispatch_files("drop", [("image.dcm", image)])
     assert page.text("#decision") == "Negative"
-    page.one("#heat")
-    assert "as the network gets it" in page.text("#stage-note")
+    page.one("#heatmap")
+    assert "as decoded for the network" in page.text("#stage-note")
     assert page.run("return document.getElementById('image').src.startsWith('data:image/png')")
-    assert page.complaints() == []
+    assert page.console() == []
 
 
-def test_what_is_no_image_gets_the_reason_and_the_next_image_an_answer(page: Page, tmp_path: Path, image: Path) -> None:
+def test_a_file_that_is_not_an_image_gets_the_reason_and_the_next_image_a_result(
+    page: Page, tmp_path: Path, image: Path
+) -> None:
     bad = tmp_path / "page.png"
     bad.write_bytes(NOT_AN_IMAGE)
     page.drop(bad)
-    assert "no PNG, JPEG or DICOM image" in page.text("#problem")
+    assert "not a PNG, JPEG or DICOM image" in page.text("#problem")
     assert "Send the image as PNG, JPEG or DICOM." in page.text("#problem")
     assert not page.shown("#problem button")
     page.drop(image)
     assert page.text("#decision") == "Positive"
     assert not page.shown("#problem")
-    assert page.complaints(415) == []
+    assert page.console(415) == []
 
 
-def test_a_pasted_image_is_answered(page: Page) -> None:
-    page.hand_over("paste", [("image.png", draw_sample("normal"))])
+def test_a_pasted_image_is_screened(page: Page) -> None:
+    page.dispatch_files("paste", [("image.png", draw_sample("normal"))])
     assert page.text("#decision") == "Negative"
 
 
-def test_chosen_images_are_answered(page: Page, image: Path) -> None:
+def test_a_selected_file_is_screened(page: Page, image: Path) -> None:
     page.all("#files")[0].send_keys(str(image))
     assert page.text("#decision") == "Positive"
 
 
-def test_every_sample_is_there_and_one_is_picked_by_keyboard(page: Page) -> None:
+def test_every_sample_is_offered_and_one_is_chosen_by_keyboard(page: Page) -> None:
     page.until("[...document.querySelectorAll('#samples img')].every((image) => image.naturalHeight > 0)")
     buttons = page.all("#samples button")
     assert [button.text for button in buttons] == [sample.title for sample in SAMPLES.values()]
     page.run("document.getElementById('files').focus()")
     ActionChains(page.driver).send_keys(Press.TAB, Press.ENTER).perform()
     assert page.text("#decision") == "Positive"
-    assert page.text(".reading .image-name") == "Sample: Covid-19"
+    assert page.text(".result .image-name") == "Sample: Covid-19"
 
 
-def test_many_images_make_a_table_and_a_file(page: Page, server: PageServer, folder: Path) -> None:
+def test_several_images_are_listed_in_a_table_and_as_csv(page: Page, server: PageServer, folder: Path) -> None:
     images = [(f"image-{number}.png", draw_sample("normal")) for number in range(33)]
-    page.hand_over("drop", [*images, ("=page.png", NOT_AN_IMAGE), ("faint.png", draw_sample("low-contrast"))])
+    page.dispatch_files("drop", [*images, ("=page.png", NOT_AN_IMAGE), ("faint.png", draw_sample("low-contrast"))])
     page.until("document.querySelector('#batch progress').hidden")
     assert len(server.uploads) == 2
-    assert page.text(".tally") == "35 images: 33 negative, 1 not screenable, 1 without an answer."
+    assert page.text(".tally") == "35 images: 33 negative, 1 not screenable, 1 without result."
     rows = [row.text for row in page.all("#batch tbody tr")]
     assert len(rows) == 35
     assert "Negative" in rows[0]
-    assert "No answer" in rows[33]
-    assert "no PNG, JPEG or DICOM image" in rows[33]
+    assert "No result" in rows[33]
+    assert "not a PNG, JPEG or DICOM image" in rows[33]
     page.one("#batch .actions button").click()
     saved = folder / "screening.csv"
     page.wait(lambda _: saved.is_file(), "no CSV was saved")
@@ -222,10 +223,10 @@ def test_many_images_make_a_table_and_a_file(page: Page, server: PageServer, fol
     assert {row["notice"] for row in table} == {"For research, not for diagnosis."}
     page.all("#batch .open")[0].click()
     assert page.text("#decision") == "Negative"
-    assert page.complaints() == []
+    assert page.console() == []
 
 
-def test_a_dropped_folder_is_opened(page: Page, tmp_path: Path) -> None:
+def test_the_files_of_a_dropped_folder_are_screened(page: Page, tmp_path: Path) -> None:
     below = tmp_path / "images" / "more"
     below.mkdir(parents=True)
     (below / "b.png").write_bytes(draw_sample("covid19"))
@@ -238,7 +239,7 @@ def test_a_dropped_folder_is_opened(page: Page, tmp_path: Path) -> None:
     ]
 
 
-def test_large_images_go_in_requests_that_the_server_takes(page: Page, server: PageServer) -> None:
+def test_large_images_are_sent_in_requests_within_the_limit(page: Page, server: PageServer) -> None:
     script = """
     const transfer = new DataTransfer();
     for (const size of arguments[0]) transfer.items.add(new File([new Uint8Array(size)], `${size}.png`));
@@ -248,89 +249,89 @@ def test_large_images_go_in_requests_that_the_server_takes(page: Page, server: P
     page.until("document.querySelector('#batch progress')?.hidden")
     assert len(server.uploads) == 2
     assert max(server.uploads) < 20 * 2**20
-    assert page.text(".tally") == "3 images: 3 without an answer."
-    assert "more than 20 MB" in page.all("#batch tbody tr")[2].text
-    assert page.complaints() == []
+    assert page.text(".tally") == "3 images: 3 without result."
+    assert "larger than 20 MB" in page.all("#batch tbody tr")[2].text
+    assert page.console() == []
 
 
-def test_a_defect_of_the_page_is_called_one_and_is_on_the_console(page: Page) -> None:
+def test_an_internal_error_of_the_page_is_reported_and_on_the_console(page: Page) -> None:
     page.run("window.fetch = async () => new Response('{\"items\": 7}', { status: 200 })")
-    page.hand_over("drop", [("a.png", draw_sample("normal")), ("b.png", draw_sample("covid19"))])
+    page.dispatch_files("drop", [("a.png", draw_sample("normal")), ("b.png", draw_sample("covid19"))])
     page.until("document.querySelector('#batch progress')?.hidden")
-    assert page.text(".tally") == "2 images: 2 without an answer."
-    assert "The page itself failed." in page.all("#batch tbody tr")[0].text
-    assert "TypeError" in " ".join(page.complaints())
+    assert page.text(".tally") == "2 images: 2 without result."
+    assert "The page failed with an internal error." in page.all("#batch tbody tr")[0].text
+    assert "TypeError" in " ".join(page.console())
 
 
-def test_a_busy_server_is_asked_again(page: Page, server: PageServer, image: Path) -> None:
+def test_a_request_to_a_busy_server_is_retried(page: Page, server: PageServer, image: Path) -> None:
     server.busy = 2
     page.drop(image)
-    assert "Trying again in 1 second." in page.text("#status")
+    assert "Retrying in 1 second." in page.text("#status")
     assert page.text("#decision") == "Positive"
     assert len(server.uploads) == 3
     assert not page.shown("#status")
-    assert page.complaints(429) == []
+    assert page.console(429) == []
 
 
-def test_a_batch_waits_for_a_busy_server_too(page: Page, server: PageServer) -> None:
+def test_a_batch_to_a_busy_server_is_retried(page: Page, server: PageServer) -> None:
     server.busy = 1
-    page.hand_over("drop", [("a.png", draw_sample("normal")), ("b.png", draw_sample("covid19"))])
-    assert "Trying again in 1 second." in page.text("#batch .pause")
+    page.dispatch_files("drop", [("a.png", draw_sample("normal")), ("b.png", draw_sample("covid19"))])
+    assert "Retrying in 1 second." in page.text("#batch .pause")
     page.until("document.querySelector('#batch progress').hidden")
     assert page.text(".tally") == "2 images: 1 positive, 1 negative."
     assert not page.shown("#batch .pause")
-    assert page.complaints(429) == []
+    assert page.console(429) == []
 
 
-def test_the_last_image_that_was_dropped_is_the_one_that_is_answered(page: Page, server: PageServer) -> None:
+def test_only_the_last_dropped_image_is_screened(page: Page, server: PageServer) -> None:
     server.busy = 1
-    page.hand_over("drop", [("first.png", draw_sample("covid19"))])
-    page.until("document.getElementById('status').textContent.includes('Trying again')")
-    page.hand_over("drop", [("second.png", draw_sample("normal"))])
+    page.dispatch_files("drop", [("first.png", draw_sample("covid19"))])
+    page.until("document.getElementById('status').textContent.includes('Retrying')")
+    page.dispatch_files("drop", [("second.png", draw_sample("normal"))])
     assert page.text("#decision") == "Negative"
-    assert page.text(".reading .image-name") == "second.png"
+    assert page.text(".result .image-name") == "second.png"
     assert len(server.uploads) == 2
-    assert page.complaints(429) == []
+    assert page.console(429) == []
 
 
-def test_a_server_that_is_gone_is_told_and_can_be_asked_again(page: Page, image: Path) -> None:
+def test_an_unreachable_server_is_reported_and_can_be_retried(page: Page, image: Path) -> None:
     conditions = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
     page.driver.execute_cdp_cmd("Network.enable", {})
     page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", {"offline": True, **conditions})
     page.drop(image)
-    assert "The server does not answer." in page.text("#problem")
-    (complaint,) = page.complaints()
-    assert "ERR_INTERNET_DISCONNECTED" in complaint
+    assert "The server cannot be reached." in page.text("#problem")
+    (message,) = page.console()
+    assert "ERR_INTERNET_DISCONNECTED" in message
     page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", {"offline": False, **conditions})
     page.one("#problem button").click()
     assert page.text("#decision") == "Positive"
 
 
-def test_a_key_is_asked_for_only_where_the_server_wants_one(
+def test_an_api_key_is_requested_only_if_the_server_needs_one(
     driver: webdriver.Chrome, server: PageServer, folder: Path, image: Path, page: Page
 ) -> None:
     page.drop(image)
     page.one("#decision")
     assert not page.shown("#key")
-    keys = Keys((hashlib.sha256(KEY.encode()).digest(),))
+    keys = ApiKeys((hashlib.sha256(KEY.encode()).digest(),))
     with PageServer(registry_with_champion(folder / "guarded"), keys).running() as guarded:
-        guarded.answer(image.read_bytes(), Covid19=0.871)
+        guarded.set_result(image.read_bytes(), Covid19=0.871)
         page = Page(driver, guarded.url)
         page.one("#key-value")
         page.drop(image)
         page.one("#key-value").send_keys("another key of many characters", Press.ENTER)
-        page.until("document.getElementById('key-text').textContent.includes('does not know')")
+        page.until("document.getElementById('key-text').textContent.includes('rejected this key')")
         page.one("#key-value").send_keys(KEY, Press.ENTER)
         assert page.text("#decision") == "Positive"
         assert not page.shown("#key")
         page.one("#model dl")
         kept = page.run("return [localStorage.length, sessionStorage.length, document.cookie, location.href]")
         assert kept == [0, 0, "", guarded.url]
-        assert page.complaints(401) == []
+        assert page.console(401) == []
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_not_for_diagnosis_is_in_view_wherever_one_scrolls(
+def test_the_notice_stays_in_view_while_scrolling(
     driver: webdriver.Chrome, server: PageServer, image: Path, size: str
 ) -> None:
     page = Page(driver, server.url, size)
@@ -343,12 +344,12 @@ def test_not_for_diagnosis_is_in_view_wherever_one_scrolls(
     )
     assert 0 <= top < bottom < SIZES[size][1]
     assert page.run("return document.documentElement.scrollWidth <= innerWidth")
-    assert "never seen a patient" in page.text("#synthetic")
+    assert "never on images of patients" in page.text("#synthetic")
 
 
-def test_nothing_is_loaded_from_elsewhere(page: Page, server: PageServer, image: Path) -> None:
+def test_nothing_is_loaded_from_other_servers(page: Page, server: PageServer, image: Path) -> None:
     page.drop(image)
-    page.one("#heat")
+    page.one("#heatmap")
     loaded = page.run("return performance.getEntriesByType('resource').map((entry) => entry.name)")
     assert len(loaded) > 10
     assert [name for name in loaded if not name.startswith((server.url, "blob:", "data:"))] == []
@@ -366,27 +367,27 @@ def test_axe_finds_no_serious_violation(
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
     page = Page(driver, server.url, size)
     page.one("#model dl")
-    found = {"empty": violations(page, f"empty-{colours}")}
+    by_state = {"empty": violations(page, f"empty-{colours}")}
     page.drop(image)
-    page.one("#heat")
-    found["answered"] = violations(page, f"answered-{colours}")
-    page.hand_over("drop", [("faint.png", draw_sample("low-contrast")), ("page.png", NOT_AN_IMAGE)])
+    page.one("#heatmap")
+    by_state["result"] = violations(page, f"result-{colours}")
+    page.dispatch_files("drop", [("faint.png", draw_sample("low-contrast")), ("page.png", NOT_AN_IMAGE)])
     page.until("document.querySelector('#batch progress')?.hidden")
-    found["batch"] = violations(page, f"batch-{colours}")
-    page.hand_over("drop", [("page.png", NOT_AN_IMAGE)])
+    by_state["batch"] = violations(page, f"batch-{colours}")
+    page.dispatch_files("drop", [("page.png", NOT_AN_IMAGE)])
     page.one("#problem")
     page.run("document.getElementById('key').hidden = false")
-    found["problem"] = violations(page, f"problem-{colours}")
-    assert page.complaints(415) == []
-    assert {state: listed for state, listed in found.items() if listed} == {}
+    by_state["problem"] = violations(page, f"problem-{colours}")
+    assert page.console(415) == []
+    assert {state: listed for state, listed in by_state.items() if listed} == {}
 
 
 def violations(page: Page, state: str) -> list[Any]:
-    """Serious and critical violations in the page as it is, which is pictured as `state`: rule, and where."""
+    """Serious and critical violations of the page in its state, with a picture named `state`: rule and elements."""
     page.picture(state)
     page.run(AXE.read_text(encoding="utf-8"))
-    found = page.driver.execute_async_script("axe.run().then(arguments[0], (error) => arguments[0](String(error)))")
-    assert isinstance(found, dict), found
-    assert len(found["passes"]) > 15
-    grave = [rule for rule in found["violations"] if rule["impact"] in ("serious", "critical")]
-    return [json.dumps([rule["id"], [node["html"][:120] for node in rule["nodes"]]]) for rule in grave]
+    report = page.driver.execute_async_script("axe.run().then(arguments[0], (error) => arguments[0](String(error)))")
+    assert isinstance(report, dict), report
+    assert len(report["passes"]) > 15
+    serious = [rule for rule in report["violations"] if rule["impact"] in ("serious", "critical")]
+    return [json.dumps([rule["id"], [node["html"][:120] for node in rule["nodes"]]]) for rule in serious]

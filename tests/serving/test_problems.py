@@ -4,11 +4,11 @@ import pytest
 
 from cxr_platform.errors import ImageRefused
 from cxr_platform.intake.candidate import REASONS
-from cxr_platform.serving.problems import KINDS, Problem, problem_of_image, problem_of_status
+from cxr_platform.serving.problems import PROBLEM_TYPES, Problem, problem_for_image, problem_for_status
 
 
-@pytest.mark.parametrize("reason", KINDS)
-def test_every_problem_says_what_is_wrong_and_what_to_do(reason: str) -> None:
+@pytest.mark.parametrize("reason", PROBLEM_TYPES)
+def test_every_problem_has_a_title_and_a_detail(reason: str) -> None:
     problem = Problem(reason)
     details = json.loads(problem.body("ab" * 16))
     assert details["status"] == problem.status >= 400
@@ -19,8 +19,8 @@ def test_every_problem_says_what_is_wrong_and_what_to_do(reason: str) -> None:
     assert ("Retry-After" in problem.headers) == (problem.status in (408, 429, 503))
 
 
-def test_a_refused_image_is_told_by_its_reason_alone() -> None:
-    problem = problem_of_image(ImageRefused("modality", "DICOM: Modality Doe^Jane"))
+def test_the_detail_of_a_refused_image_is_dropped() -> None:
+    problem = problem_for_image(ImageRefused("modality", "DICOM: Modality Doe^Jane"))
     assert (problem.reason, problem.status) == ("modality", 422)
     assert "Doe" not in str(problem) + problem.body("").decode()
 
@@ -28,19 +28,19 @@ def test_a_refused_image_is_told_by_its_reason_alone() -> None:
 @pytest.mark.parametrize(
     "reason", ["not-an-image", "undecodable", "too-large", "multi-frame", "no-pixel-data", "modality"]
 )
-def test_every_reason_for_which_a_decoder_refuses_has_a_problem(reason: str) -> None:
+def test_every_reason_of_the_decoders_has_a_problem(reason: str) -> None:
     assert reason in REASONS
-    assert problem_of_image(ImageRefused(reason, "")).reason == reason
+    assert problem_for_image(ImageRefused(reason, "")).reason == reason
 
 
-def test_a_reason_of_later_versions_is_a_file_that_cannot_be_decoded() -> None:
-    assert problem_of_image(ImageRefused("new", "")).reason == "undecodable"
+def test_an_unknown_reason_counts_as_undecodable() -> None:
+    assert problem_for_image(ImageRefused("new", "")).reason == "undecodable"
 
 
 @pytest.mark.parametrize(
     ("status", "reason"),
-    [(404, "no-such-page"), (405, "wrong-method"), (408, "unavailable"), (429, "busy"), (503, "unavailable"),
-     (418, "bad-request"), (500, "defect"), (507, "defect"), (599, "defect"), (499, "bad-request")],
+    [(404, "not-found"), (405, "wrong-method"), (408, "unavailable"), (429, "busy"), (503, "unavailable"),
+     (418, "bad-request"), (500, "internal-error"), (507, "internal-error"), (599, "internal-error"), (499, "bad-request")],
 )  # fmt: skip
-def test_a_status_of_a_library_becomes_a_problem(status: int, reason: str) -> None:
-    assert problem_of_status(status).reason == reason
+def test_a_status_is_mapped_to_a_problem(status: int, reason: str) -> None:
+    assert problem_for_status(status).reason == reason

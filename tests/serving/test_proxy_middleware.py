@@ -1,4 +1,4 @@
-"""Before applications that behave as Serve's proxy does."""
+"""The middleware in front of applications that behave like Serve's proxy."""
 
 import asyncio
 import hashlib
@@ -10,13 +10,12 @@ from typing import Any
 import httpx
 import pytest
 
-from cxr_platform.serving import keys as keys_module
-from cxr_platform.serving import other_apps
-from cxr_platform.serving import proxy_middleware as front_module
-from cxr_platform.serving.keys import Keys
-from cxr_platform.serving.proxy_middleware import ATTEMPTS, Front, middlewares
+from cxr_platform.serving import api_keys, routes
+from cxr_platform.serving import proxy_middleware as module
+from cxr_platform.serving.api_keys import ApiKeys
+from cxr_platform.serving.proxy_middleware import ATTEMPTS, ProxyMiddleware, middlewares
 from cxr_platform.serving.upload import Limits
-from tests.serving.asking import ask, pieces, reason
+from tests.serving.asgi_client import ask, pieces, reason
 from tests.serving.clock import Clock
 
 KEY = "a key of many characters"
@@ -28,7 +27,7 @@ SCOPE = {"type": "http", "method": "POST", "path": "/v1/screen", "headers": [], 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(front_module, "time", made)
+    monkeypatch.setattr(module, "time", made)
     return made
 
 
@@ -40,8 +39,8 @@ async def read_all(receive: Callable[[], Awaitable[Any]]) -> bytes:
     return body
 
 
-class Behind:
-    """An application that dies `deaths` times, then answers `status` with the body it got."""
+class FakeServe:
+    """A Serve whose replica dies `deaths` times and then answers `status` with the body that it received."""
 
     def __init__(self, deaths: int = 0, status: int = 200, headers: Any = OURS, late: bool = False) -> None:
         self.deaths, self.status, self.headers, self.late = deaths, status, headers, late
@@ -62,10 +61,10 @@ class Behind:
 
 
 class Cluster:
-    """Serve's proxy with its route table, our application at "/" and another one below /theirs."""
+    """Serve's proxy with its route table, our application at "/" and another one at /theirs."""
 
     def __init__(self, table: bytes = b'{"/": "cxr", "/theirs": "another"}') -> None:
-        self.ours, self.theirs = Behind(status=404), Behind(headers=PLAIN)
+        self.ours, self.theirs = FakeServe(status=404), FakeServe(headers=PLAIN)
         self.table = table
         self.tables = 0
 
@@ -80,91 +79,91 @@ class Cluster:
             await self.ours(scope, receive, send)
 
 
-def test_a_request_and_its_answer_pass() -> None:
-    behind = Behind()
-    answer = ask(Front(behind), "POST", "/v1/screen?explain=true", content=b"a body")
+def test_a_request_and_its_answer_are_forwarded() -> None:
+    serve = FakeServe()
+    answer = ask(ProxyMiddleware(serve), "POST", "/v1/screen?explain=true", content=b"a body")
     assert (answer.status_code, answer.content) == (200, b"a body")
     assert answer.headers.get_list("x-request-id") == ["1"]
-    (scope,) = behind.scopes
+    (scope,) = serve.scopes
     assert (scope["method"], scope["path"], scope["query_string"]) == ("POST", "/v1/screen", b"explain=true")
 
 
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("deaths", range(1, ATTEMPTS))
-def test_a_request_over_which_a_replica_dies_is_asked_again_whole(deaths: int, late: bool) -> None:
-    behind = Behind(deaths=deaths, late=late)
-    answer = ask(Front(behind), "POST", "/v1/screen", content=b"a body")
+def test_a_request_is_repeated_after_a_replica_died(deaths: int, late: bool) -> None:
+    serve = FakeServe(deaths=deaths, late=late)
+    answer = ask(ProxyMiddleware(serve), "POST", "/v1/screen", content=b"a body")
     assert (answer.status_code, answer.content) == (200, b"a body")
-    assert len(behind.scopes) == deaths + 1
-    assert behind.scopes[0] == behind.scopes[-1]
+    assert len(serve.scopes) == deaths + 1
+    assert serve.scopes[0] == serve.scopes[-1]
 
 
-def test_a_request_that_kills_every_replica_is_given_up() -> None:
-    behind = Behind(deaths=100)
-    answer = ask(Front(behind), "POST", "/v1/screen", content=b"a body")
+def test_a_request_that_crashes_two_replicas_gets_503() -> None:
+    serve = FakeServe(deaths=100)
+    answer = ask(ProxyMiddleware(serve), "POST", "/v1/screen", content=b"a body")
     assert (answer.status_code, reason(answer)) == (503, "unavailable")
     assert answer.headers["retry-after"]
-    assert len(behind.scopes) == 2
+    assert len(serve.scopes) == 2
 
 
 @pytest.mark.parametrize(
     ("status", "expected", "answered"),
-    [(429, "busy", 429), (503, "unavailable", 503), (408, "unavailable", 503), (404, "no-such-page", 404)],
+    [(429, "busy", 429), (503, "unavailable", 503), (408, "unavailable", 503), (404, "not-found", 404)],
 )
-def test_what_the_proxy_says_becomes_problem_details(status: int, expected: str, answered: int) -> None:
-    answer = ask(Front(Behind(status=status, headers=PLAIN)), "POST", "/v1/screen", content=b"secret")
+def test_errors_of_the_proxy_become_problem_details(status: int, expected: str, answered: int) -> None:
+    answer = ask(ProxyMiddleware(FakeServe(status=status, headers=PLAIN)), "POST", "/v1/screen", content=b"secret")
     assert (answer.status_code, reason(answer)) == (answered, expected)
     assert "secret" not in answer.text
 
 
-def test_problems_of_the_application_pass_as_they_are() -> None:
-    answer = ask(Front(Behind(status=422)), "POST", "/v1/screen", content=b"a body")
+def test_problems_of_the_application_are_forwarded_unchanged() -> None:
+    answer = ask(ProxyMiddleware(FakeServe(status=422)), "POST", "/v1/screen", content=b"a body")
     assert (answer.status_code, answer.content) == (422, b"a body")
 
 
-def test_headers_that_steer_serve_do_not_pass() -> None:
-    behind = Behind()
+def test_headers_that_control_serve_are_dropped() -> None:
+    serve = FakeServe()
     steering = {
         "serve_multiplexed_model_id": "x",
         "x-request-id": "Doe",
         "x-request-timeout-seconds": "1",
         "cookie": "c",
     }
-    ask(Front(behind), "GET", "/v1/model", headers={**steering, "authorization": "Bearer x"})
-    passed = dict(behind.scopes[0]["headers"])
+    ask(ProxyMiddleware(serve), "GET", "/v1/model", headers={**steering, "authorization": "Bearer x"})
+    passed = dict(serve.scopes[0]["headers"])
     assert {*passed} <= {b"accept", b"authorization", b"host", b"x-request-id"}
     assert passed[b"authorization"] == b"Bearer x"
     assert len(passed[b"x-request-id"]) == 32
 
 
-def test_a_body_is_never_handed_on_before_it_is_whole() -> None:
-    behind = Behind()
-    front = Front(behind, limits=Limits(body_bytes=1000, upload_seconds=0.2))
-    slow = ask(front, "POST", "/v1/screen", content=pieces([b"x"] * 100, pause=0.05))
+def test_a_body_is_forwarded_only_once_it_is_complete() -> None:
+    serve = FakeServe()
+    middleware = ProxyMiddleware(serve, limits=Limits(body_bytes=1000, upload_seconds=0.2))
+    slow = ask(middleware, "POST", "/v1/screen", content=pieces([b"x"] * 100, pause=0.05))
     assert (slow.status_code, reason(slow)) == (408, "slow-upload")
-    large = ask(front, "POST", "/v1/screen", content=pieces([bytes(600)] * 2))
+    large = ask(middleware, "POST", "/v1/screen", content=pieces([bytes(600)] * 2))
     assert (large.status_code, reason(large)) == (413, "too-large")
-    assert behind.scopes == []
-    assert ask(front, "POST", "/v1/screen", content=b"fits").status_code == 200
+    assert serve.scopes == []
+    assert ask(middleware, "POST", "/v1/screen", content=b"fits").status_code == 200
 
 
-def test_strangers_are_refused_before_their_body_is_read() -> None:
-    behind = Behind()
-    front = Front(behind, keys=Keys((hashlib.sha256(KEY.encode()).digest(),)))
+def test_a_request_without_a_key_is_rejected_before_its_body_is_read() -> None:
+    serve = FakeServe()
+    middleware = ProxyMiddleware(serve, keys=ApiKeys((hashlib.sha256(KEY.encode()).digest(),)))
     read = []
 
     def body() -> Any:
         read.append(1)
         yield b"x"
 
-    answer = ask(front, "POST", "/v1/screen", content=pieces(body()))
+    answer = ask(middleware, "POST", "/v1/screen", content=pieces(body()))
     assert (answer.status_code, reason(answer)) == (401, "no-key")
     assert not read
-    assert ask(front, "POST", "/v1/screen", content=b"x", headers={"x-api-key": KEY}).status_code == 200
+    assert ask(middleware, "POST", "/v1/screen", content=b"x", headers={"x-api-key": KEY}).status_code == 200
 
 
-def test_without_keys_other_machines_are_refused_before_their_body_is_read() -> None:
-    behind = Behind()
+def test_without_keys_other_machines_are_rejected_before_their_body_is_read() -> None:
+    serve = FakeServe()
     read = []
 
     def body() -> Any:
@@ -172,74 +171,74 @@ def test_without_keys_other_machines_are_refused_before_their_body_is_read() -> 
         yield b"x"
 
     for client in ("203.0.113.7", "10.0.0.1", "unix"):
-        answer = ask(Front(behind), "POST", "/v1/screen", client=client, content=pieces(body()))
+        answer = ask(ProxyMiddleware(serve), "POST", "/v1/screen", client=client, content=pieces(body()))
         assert (answer.status_code, reason(answer)) == (403, "not-loopback")
-        assert reason(ask(Front(behind), "GET", "/v1/model", client=client)) == "not-loopback"
-    assert (read, behind.scopes) == ([], [])
+        assert reason(ask(ProxyMiddleware(serve), "GET", "/v1/model", client=client)) == "not-loopback"
+    assert (read, serve.scopes) == ([], [])
 
 
-def test_what_it_answers_itself_is_counted_once_and_nothing_else() -> None:
+def test_answers_of_the_middleware_itself_are_counted_and_no_others() -> None:
     counted: list[tuple[str, int]] = []
 
-    def front(behind: Behind, **options: Any) -> Front:
-        return Front(behind, count=lambda *answer: counted.append(answer), **options)
+    def middleware(serve: FakeServe, **options: Any) -> ProxyMiddleware:
+        return ProxyMiddleware(serve, count=lambda *answer: counted.append(answer), **options)
 
-    ask(front(Behind()), "POST", "/v1/screen", content=b"answered by a replica")
-    ask(front(Behind(status=422)), "POST", "/v1/screen", content=b"refused by a replica")
-    ask(front(Behind(deaths=1)), "POST", "/v1/screen", content=b"answered by another replica")
+    ask(middleware(FakeServe()), "POST", "/v1/screen", content=b"answered by a replica")
+    ask(middleware(FakeServe(status=422)), "POST", "/v1/screen", content=b"refused by a replica")
+    ask(middleware(FakeServe(deaths=1)), "POST", "/v1/screen", content=b"answered by another replica")
     assert counted == []
-    ask(front(Behind(status=429, headers=PLAIN)), "POST", "/v1/screen", content=b"x")
-    ask(front(Behind(deaths=100)), "POST", "/v1/screen/batch", content=b"x")
-    ask(front(Behind(), limits=Limits(body_bytes=1)), "POST", "/Doe/Jane", content=b"xx")
-    ask(front(Behind(), keys=Keys(())), "POST", "/v1/screen", content=b"x")
-    ask(front(Behind()), "GET", "/healthz")
+    ask(middleware(FakeServe(status=429, headers=PLAIN)), "POST", "/v1/screen", content=b"x")
+    ask(middleware(FakeServe(deaths=100)), "POST", "/v1/screen/batch", content=b"x")
+    ask(middleware(FakeServe(), limits=Limits(body_bytes=1)), "POST", "/Doe/Jane", content=b"xx")
+    ask(middleware(FakeServe(), keys=ApiKeys(())), "POST", "/v1/screen", content=b"x")
+    ask(middleware(FakeServe()), "GET", "/healthz")
     refused = [("/v1/screen", 429), ("/v1/screen/batch", 503), ("other", 413), ("/v1/screen", 401)]
     assert counted == [*refused, ("/healthz", 200)]
 
 
-def test_bodies_have_room_and_give_it_back(clock: Clock) -> None:
-    front = Front(Behind(), held_bytes=1000)
-    assert reason(ask(front, "POST", "/v1/screen", content=bytes(1001))) == "busy"
+def test_held_bytes_are_released(clock: Clock) -> None:
+    middleware = ProxyMiddleware(FakeServe(), max_held_bytes=1000)
+    assert reason(ask(middleware, "POST", "/v1/screen", content=bytes(1001))) == "busy"
     clock.turn(2)
     for _ in range(3):
-        assert ask(front, "POST", "/v1/screen", content=bytes(900)).status_code == 200
+        assert ask(middleware, "POST", "/v1/screen", content=bytes(900)).status_code == 200
 
 
-def test_two_large_bodies_at_once_have_to_share() -> None:
+def test_two_large_bodies_share_the_held_bytes() -> None:
     async def both() -> list[int]:
-        front = Front(Behind(), held_bytes=1000)
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(front), base_url="http://server") as asking:
+        middleware = ProxyMiddleware(FakeServe(), max_held_bytes=1000)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(middleware), base_url="http://server") as http:
             slow = pieces([bytes(300), bytes(300)], pause=0.1)
-            first = asyncio.create_task(asking.post("/v1/screen", content=slow))
+            first = asyncio.create_task(http.post("/v1/screen", content=slow))
             await asyncio.sleep(0.15)
-            second = await asking.post("/v1/screen", content=bytes(800))
+            second = await http.post("/v1/screen", content=bytes(800))
             return [(await first).status_code, second.status_code]
 
     assert asyncio.run(both()) == [200, 429]
 
 
-def test_where_the_queue_is_full_bodies_are_not_read_for_a_second(clock: Clock) -> None:
-    behind = Behind(status=429, headers=PLAIN)
-    front, read = Front(behind), []
+def test_while_the_queue_is_full_bodies_are_not_read(clock: Clock) -> None:
+    serve = FakeServe(status=429, headers=PLAIN)
+    middleware, read = ProxyMiddleware(serve), []
 
     def body() -> Any:
         read.append(1)
         yield b"x"
 
-    assert reason(ask(front, "POST", "/v1/screen", content=b"x")) == "busy"
-    refused = ask(front, "POST", "/v1/screen", content=pieces(body()))
+    assert reason(ask(middleware, "POST", "/v1/screen", content=b"x")) == "busy"
+    refused = ask(middleware, "POST", "/v1/screen", content=pieces(body()))
     assert (reason(refused), refused.headers["retry-after"]) == ("busy", "1")
-    assert (len(behind.scopes), read) == (1, [])
-    assert ask(front, "GET", "/readyz").status_code == 429
+    assert (len(serve.scopes), read) == (1, [])
+    assert ask(middleware, "GET", "/readyz").status_code == 429
     clock.turn(2)
-    behind.status, behind.headers = 200, OURS
+    serve.status, serve.headers = 200, OURS
     for _ in range(2):
-        assert ask(front, "POST", "/v1/screen", content=b"x").status_code == 200
+        assert ask(middleware, "POST", "/v1/screen", content=b"x").status_code == 200
 
 
-def test_a_client_that_leaves_costs_nothing() -> None:
+def test_a_client_that_disconnects_gets_no_answer() -> None:
     async def leaving() -> None:
-        front = Front(Behind())
+        middleware = ProxyMiddleware(FakeServe())
 
         async def receive() -> dict[str, str]:
             return {"type": "http.disconnect"}
@@ -247,17 +246,17 @@ def test_a_client_that_leaves_costs_nothing() -> None:
         async def send(message: Any) -> None:
             raise AssertionError(message)
 
-        await front(SCOPE, receive, send)
+        await middleware(SCOPE, receive, send)
 
     asyncio.run(leaving())
 
 
-def test_a_client_that_leaves_while_it_waits_is_no_dead_replica() -> None:
-    """Serve's proxy then ends without a word, as it does where a replica dies."""
-    asked, counted = [], []
+def test_a_client_that_disconnects_is_not_taken_for_a_dead_replica() -> None:
+    """Serve's proxy then sends no answer, as when a replica dies."""
+    calls, counted = [], []
 
-    async def behind(scope: Any, receive: Any, send: Any) -> None:
-        asked.append(await receive())
+    async def serve(scope: Any, receive: Any, send: Any) -> None:
+        calls.append(await receive())
         assert await receive() == {"type": "http.disconnect"}
 
     async def leaving() -> None:
@@ -269,101 +268,101 @@ def test_a_client_that_leaves_while_it_waits_is_no_dead_replica() -> None:
         async def send(message: Any) -> None:
             raise AssertionError(message)
 
-        await Front(behind, count=lambda *answer: counted.append(answer))(SCOPE, receive, send)
+        await ProxyMiddleware(serve, count=lambda *answer: counted.append(answer))(SCOPE, receive, send)
 
     asyncio.run(leaving())
-    assert (len(asked), counted) == (1, [])
+    assert (len(calls), counted) == (1, [])
 
 
-def test_the_proxy_is_alive_by_itself_and_ready_with_its_replicas() -> None:
+def test_liveness_needs_no_replica_and_readiness_does() -> None:
     began = time.monotonic()
-    front = Front(Behind(deaths=100))
-    assert ask(front, "GET", "/healthz").json() == {"status": "alive"}
-    assert ask(front, "GET", "/readyz").status_code == 503
+    middleware = ProxyMiddleware(FakeServe(deaths=100))
+    assert ask(middleware, "GET", "/healthz").json() == {"status": "alive"}
+    assert ask(middleware, "GET", "/readyz").status_code == 503
     assert time.monotonic() - began < 5
 
 
-def test_serves_own_addresses_are_left_alone() -> None:
-    behind = Behind(headers=PLAIN)
-    assert ask(Front(behind), "GET", "/-/healthz").status_code == 200
+def test_paths_of_serve_itself_are_forwarded_unchanged() -> None:
+    serve = FakeServe(headers=PLAIN)
+    assert ask(ProxyMiddleware(serve), "GET", "/-/healthz").status_code == 200
 
 
-def test_proxies_find_it_and_the_keys_of_their_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_middlewares_use_the_keys_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXR_API_KEYS", KEY)
-    (middleware,) = middlewares()
-    front = middleware.cls(Behind(), *middleware.args, **middleware.kwargs)
-    assert ask(front, "POST", "/v1/screen", content=b"x").status_code == 401
+    (made,) = middlewares()
+    middleware = made.cls(FakeServe(), *made.args, **made.kwargs)
+    assert ask(middleware, "POST", "/v1/screen", content=b"x").status_code == 401
 
 
-def test_proxies_follow_the_file_of_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_middlewares_follow_the_key_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "keys"
     file.write_text(KEY, encoding="utf-8")
-    monkeypatch.setattr(keys_module, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(api_keys, "CHECK_SECONDS", 0.0)
     monkeypatch.setenv("CXR_API_KEYS_FILE", str(file))
-    (middleware,) = middlewares()
-    front = middleware.cls(Behind(), *middleware.args, **middleware.kwargs)
-    assert ask(front, "POST", "/v1/screen", content=b"x", headers={"x-api-key": KEY}).status_code == 200
+    (made,) = middlewares()
+    middleware = made.cls(FakeServe(), *made.args, **made.kwargs)
+    assert ask(middleware, "POST", "/v1/screen", content=b"x", headers={"x-api-key": KEY}).status_code == 200
     file.write_text(KEY[::-1], encoding="utf-8")
-    assert ask(front, "POST", "/v1/screen", content=b"x", headers={"x-api-key": KEY}).status_code == 401
-    assert ask(front, "POST", "/v1/screen", content=b"x", headers={"x-api-key": KEY[::-1]}).status_code == 200
+    assert ask(middleware, "POST", "/v1/screen", content=b"x", headers={"x-api-key": KEY}).status_code == 401
+    assert ask(middleware, "POST", "/v1/screen", content=b"x", headers={"x-api-key": KEY[::-1]}).status_code == 200
 
 
-def test_requests_of_another_application_are_left_alone() -> None:
-    """No key, no limit, from another machine, with a header of its own; its errors are in its own words."""
+def test_requests_of_another_application_are_forwarded_unchanged() -> None:
+    """No key, no limit, another machine, unknown headers, its own errors."""
     cluster, counted = Cluster(), list[tuple[str, int]]()
-    front = Front(
+    middleware = ProxyMiddleware(
         cluster,
-        keys=Keys((hashlib.sha256(KEY.encode()).digest(),)),
+        keys=ApiKeys((hashlib.sha256(KEY.encode()).digest(),)),
         limits=Limits(body_bytes=10),
         count=lambda *answer: counted.append(answer),
     )
     body = bytes(1000)
-    answer = ask(front, "POST", "/theirs/upload", client="192.0.2.7", content=body, headers={"x-their-own": "1"})
+    answer = ask(middleware, "POST", "/theirs/upload", client="192.0.2.7", content=body, headers={"x-their-own": "1"})
     assert (answer.status_code, answer.content, answer.headers["content-type"]) == (200, body, "text/plain")
     assert (b"x-their-own", b"1") in cluster.theirs.scopes[0]["headers"]
     cluster.theirs.status = 422
-    answer = ask(front, "POST", "/theirs", content=b"wrong")
+    answer = ask(middleware, "POST", "/theirs", content=b"wrong")
     assert (answer.status_code, answer.content) == (422, b"wrong")
     assert (counted, cluster.ours.scopes) == ([], [])
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/theirsuffix", "/v1/nothing"])
-def test_an_address_of_nobody_is_guarded_as_ours(path: str) -> None:
+def test_an_unknown_path_is_treated_as_our_own(path: str) -> None:
     cluster = Cluster()
-    front = Front(cluster, limits=Limits(body_bytes=10))
-    assert reason(ask(front, "POST", path, content=bytes(11))) == "too-large"
-    assert reason(ask(front, "POST", path, client="192.0.2.7", content=b"x")) == "not-loopback"
+    middleware = ProxyMiddleware(cluster, limits=Limits(body_bytes=10))
+    assert reason(ask(middleware, "POST", path, content=bytes(11))) == "too-large"
+    assert reason(ask(middleware, "POST", path, client="192.0.2.7", content=b"x")) == "not-loopback"
     assert (cluster.ours.scopes, cluster.theirs.scopes) == ([], [])
     cluster.ours.headers = PLAIN
-    answer = ask(front, "GET", path)
-    assert (answer.status_code, reason(answer)) == (404, "no-such-page")
+    answer = ask(middleware, "GET", path)
+    assert (answer.status_code, reason(answer)) == (404, "not-found")
 
 
-def test_our_own_addresses_need_no_route_table(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_own_paths_need_no_route_table(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = Cluster(table=b'{"/": "cxr", "/v1": "another"}')
-    front = Front(cluster)
+    middleware = ProxyMiddleware(cluster)
     for path in ("/v1/screen", "/", "/samples/normal.png", "/problems/busy", "/page/app.js"):
-        ask(front, "POST" if path == "/v1/screen" else "GET", path)
+        ask(middleware, "POST" if path == "/v1/screen" else "GET", path)
     assert (cluster.tables, len(cluster.ours.scopes)) == (0, 5)
     for _ in range(3):
-        ask(front, "GET", "/nothing")
+        ask(middleware, "GET", "/nothing")
     assert cluster.tables == 1
-    monkeypatch.setattr(other_apps, "FRESH_SECONDS", 0.0)
-    ask(front, "GET", "/nothing")
+    monkeypatch.setattr(routes, "REFRESH_SECONDS", 0.0)
+    ask(middleware, "GET", "/nothing")
     assert cluster.tables == 2
 
 
-def test_while_the_proxy_has_no_route_table_what_was_known_holds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(other_apps, "FRESH_SECONDS", 0.0)
+def test_without_a_route_table_the_last_one_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes, "REFRESH_SECONDS", 0.0)
     cluster = Cluster(table=b"This node is being drained.")
-    front = Front(cluster, limits=Limits(body_bytes=1))
-    assert reason(ask(front, "POST", "/theirs", content=b"xx")) == "too-large"
+    middleware = ProxyMiddleware(cluster, limits=Limits(body_bytes=1))
+    assert reason(ask(middleware, "POST", "/theirs", content=b"xx")) == "too-large"
     cluster.table = b'{"/": "cxr", "/theirs": "another"}'
-    assert ask(front, "POST", "/theirs", content=b"xx").status_code == 200
+    assert ask(middleware, "POST", "/theirs", content=b"xx").status_code == 200
     cluster.table = b"[]"
-    assert ask(front, "POST", "/theirs", content=b"xx").status_code == 200
+    assert ask(middleware, "POST", "/theirs", content=b"xx").status_code == 200
 
 
-def test_a_good_answer_of_an_application_in_our_place_passes_as_it_is() -> None:
-    answer = ask(Front(Behind(headers=PLAIN)), "POST", "/predict", content=b"a body")
+def test_a_successful_answer_of_another_application_at_the_root_is_forwarded() -> None:
+    answer = ask(ProxyMiddleware(FakeServe(headers=PLAIN)), "POST", "/predict", content=b"a body")
     assert (answer.status_code, answer.content, answer.headers["content-type"]) == (200, b"a body", "text/plain")

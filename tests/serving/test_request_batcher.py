@@ -1,4 +1,4 @@
-"""Many clients at a time before `Serve`, which answers packs as Serve's proxy and a replica behind it do."""
+"""Many clients at a time in front of `FakeServe`, which answers batches like Serve's proxy with replicas."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -8,25 +8,28 @@ import httpx
 import pytest
 
 from cxr_platform.serving import batch_protocol, request_batcher
-from cxr_platform.serving.batch_protocol import Unpacking
-from cxr_platform.serving.proxy_middleware import Front
-from cxr_platform.serving.request_batcher import CALLS, PACK_ITEMS, WAITING, may_be_packed
+from cxr_platform.serving.batch_protocol import BatchSplitter
+from cxr_platform.serving.proxy_middleware import ProxyMiddleware
+from cxr_platform.serving.request_batcher import CALLS_PER_REPLICA as CALLS
+from cxr_platform.serving.request_batcher import MAX_BATCH_REQUESTS as MAX_REQUESTS
+from cxr_platform.serving.request_batcher import WAITING_PER_REPLICA as WAITING
+from cxr_platform.serving.request_batcher import is_batchable
 
 DEADLY = b"deadly"
 
 
-class Serve:
-    """Answers with the body it got once `opened`. A replica dies over a call with a `DEADLY` body in it.
+class FakeServe:
+    """Answers with the received body once `opened` is set. A call with a `DEADLY` body crashes its replica.
 
-    `calls` are the bodies of each call; `says` is a status of Serve's own for packs.
+    `calls` holds the bodies of each call; `status` is an error of Serve itself for batches.
     """
 
-    def __init__(self, says: int | None = None) -> None:
+    def __init__(self, status: int | None = None) -> None:
         self.calls: list[list[bytes]] = []
         self.opened = asyncio.Event()
         self.left = 0
-        self.says = says
-        self._unpacking = Unpacking(self.replica)
+        self.status = status
+        self._splitter = BatchSplitter(self.replica)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         first = (await receive())["body"]
@@ -40,14 +43,14 @@ class Serve:
         opened.cancel()
         if left:
             self.left += 1
-        elif len(bodies) > 1 and self.says is not None:
-            await send({"type": "http.response.start", "status": self.says, "headers": []})
+        elif len(bodies) > 1 and self.status is not None:
+            await send({"type": "http.response.start", "status": self.status, "headers": []})
             await send({"type": "http.response.body", "body": b"of Serve"})
         elif DEADLY not in bodies:
-            await self.unpacking(scope, once(first), send)
+            await self.splitter(scope, once(first), send)
 
-    def unpacking(self, *call: Any) -> Any:
-        return self._unpacking(*call)
+    def splitter(self, *call: Any) -> Any:
+        return self._splitter(*call)
 
     @staticmethod
     async def replica(_: Any, receive: Any, send: Any) -> None:
@@ -64,94 +67,98 @@ def once(body: bytes) -> Callable[[], Awaitable[Any]]:
 
 
 async def settle() -> None:
-    """Let everything happen that needs no time."""
+    """Run everything that is ready."""
     for _ in range(50):
         await asyncio.sleep(0)
 
 
-class Asking:
-    """Clients of a `Front` before `serve`."""
+class Clients:
+    """HTTP clients of a `ProxyMiddleware` in front of `serve`."""
 
-    def __init__(self, serve: Serve) -> None:
+    def __init__(self, serve: FakeServe) -> None:
         self.serve = serve
-        self._http = httpx.AsyncClient(transport=httpx.ASGITransport(Front(serve)), base_url="http://server")
+        self._http = httpx.AsyncClient(transport=httpx.ASGITransport(ProxyMiddleware(serve)), base_url="http://server")
 
     async def begin(self, bodies: Sequence[bytes], path: str = "/v1/screen") -> "list[asyncio.Task[httpx.Response]]":
-        asked = []
+        requests = []
         for body in bodies:
-            asked.append(asyncio.ensure_future(self._http.post(path, content=body)))
+            requests.append(asyncio.ensure_future(self._http.post(path, content=body)))
             await settle()
-        return asked
+        return requests
 
     async def answers(self, bodies: Sequence[bytes]) -> list[httpx.Response]:
-        asked = await self.begin(bodies)
+        requests = await self.begin(bodies)
         self.serve.opened.set()
-        return await asyncio.gather(*asked)
+        return await asyncio.gather(*requests)
 
 
 def numbered(count: int) -> list[bytes]:
     return [b"%d" % number for number in range(count)]
 
 
-def sizes(serve: Serve) -> list[int]:
+def sizes(serve: FakeServe) -> list[int]:
     return [len(bodies) for bodies in serve.calls]
 
 
-def test_one_that_finds_nobody_waiting_goes_at_once_and_alone_and_the_others_together() -> None:
+def test_free_calls_are_used_at_once_and_further_requests_go_together() -> None:
     async def run() -> None:
-        serve = Serve()
-        asking = Asking(serve)
-        asked = await asking.begin(numbered(CALLS + 3))
+        serve = FakeServe()
+        clients = Clients(serve)
+        requests = await clients.begin(numbered(CALLS + 3))
         assert serve.calls == [[b"%d" % number] for number in range(CALLS)]
         serve.opened.set()
-        answers = await asyncio.gather(*asked)
+        answers = await asyncio.gather(*requests)
         assert [(answer.status_code, answer.content) for answer in answers] == [(200, n) for n in numbered(CALLS + 3)]
         assert serve.calls[CALLS:] == [numbered(CALLS + 3)[CALLS:]]
 
     asyncio.run(run())
 
 
-def test_a_pack_has_a_most_of_requests_and_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_is_limited_in_requests_and_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     async def run(bodies: Sequence[bytes]) -> list[int]:
-        serve = Serve()
-        assert {answer.status_code for answer in await Asking(serve).answers(bodies)} == {200}
+        serve = FakeServe()
+        assert {answer.status_code for answer in await Clients(serve).answers(bodies)} == {200}
         return sizes(serve)
 
-    found = asyncio.run(run(numbered(CALLS + 3 * PACK_ITEMS)))
-    assert max(found) == PACK_ITEMS
-    assert sum(found) == CALLS + 3 * PACK_ITEMS
-    monkeypatch.setattr(request_batcher, "PACK_BYTES", 100)
-    assert sorted(asyncio.run(run([*numbered(CALLS), bytes(60), bytes(50), bytes(50)]))) == [*[1] * CALLS, 1, 2]
+    batches = asyncio.run(run(numbered(CALLS + 3 * MAX_REQUESTS)))
+    assert max(batches) == MAX_REQUESTS
+    assert sum(batches) == CALLS + 3 * MAX_REQUESTS
+    monkeypatch.setattr(request_batcher, "MAX_BATCH_BYTES", 100)
+    assert sorted(asyncio.run(run([*numbered(CALLS), bytes(60), bytes(50), bytes(50)]))) == [
+        *[1] * CALLS,
+        1,
+        2,
+    ]
 
 
-def test_where_a_replica_dies_over_a_pack_each_is_asked_once_more_alone() -> None:
+def test_after_a_crash_each_request_of_the_batch_is_sent_alone() -> None:
     async def run() -> None:
-        serve = Serve()
+        serve = FakeServe()
         bodies = [*numbered(CALLS), b"a", DEADLY, b"b"]
-        answers = await Asking(serve).answers(bodies)
+        answers = await Clients(serve).answers(bodies)
         assert [answer.status_code for answer in answers] == [*[200] * CALLS, 200, 503, 200]
         assert serve.calls[CALLS:] == [[b"a", DEADLY, b"b"], [b"a"], [DEADLY], [b"b"]]
 
     asyncio.run(run())
 
 
-def test_who_was_answered_before_a_replica_died_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_protocol, "TOGETHER_SECONDS", 0.01)
+def test_requests_answered_before_a_crash_are_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_protocol, "FLUSH_SECONDS", 0.01)
 
     async def replica(scope: Any, receive: Any, send: Any) -> None:
         body = (await receive())["body"]
         if body == b"late":
             await asyncio.sleep(0.1)
             raise RuntimeError
-        await Serve.replica(scope, once(body), send)
+        await FakeServe.replica(scope, once(body), send)
 
-    class Dying(Serve):
-        def unpacking(self, *call: Any) -> Any:
-            return Unpacking(replica if len(self.calls[-1]) > 1 else Serve.replica)(*call)
+    class Dying(FakeServe):
+        def splitter(self, *call: Any) -> Any:
+            return BatchSplitter(replica if len(self.calls[-1]) > 1 else FakeServe.replica)(*call)
 
     async def run() -> None:
         serve = Dying()
-        answers = await Asking(serve).answers([*numbered(CALLS), b"a", b"late", b"c"])
+        answers = await Clients(serve).answers([*numbered(CALLS), b"a", b"late", b"c"])
         assert [(answer.status_code, answer.content) for answer in answers[CALLS:]] == [
             (200, body) for body in (b"a", b"late", b"c")
         ]
@@ -160,11 +167,11 @@ def test_who_was_answered_before_a_replica_died_is_not_asked_again(monkeypatch: 
     asyncio.run(run())
 
 
-@pytest.mark.parametrize(("says", "reason"), [(429, "busy"), (503, "unavailable"), (408, "unavailable")])
-def test_what_serve_says_to_a_pack_it_says_to_each(says: int, reason: str) -> None:
+@pytest.mark.parametrize(("status", "reason"), [(429, "busy"), (503, "unavailable"), (408, "unavailable")])
+def test_an_error_of_serve_for_a_batch_goes_to_each_request(status: int, reason: str) -> None:
     async def run() -> None:
-        serve = Serve(says)
-        answers = await Asking(serve).answers(numbered(CALLS + 2))
+        serve = FakeServe(status)
+        answers = await Clients(serve).answers(numbered(CALLS + 2))
         assert [answer.json()["reason"] for answer in answers[CALLS:]] == [reason, reason]
         assert "of Serve" not in answers[-1].text
         assert len(serve.calls) == CALLS + 1
@@ -172,50 +179,50 @@ def test_what_serve_says_to_a_pack_it_says_to_each(says: int, reason: str) -> No
     asyncio.run(run())
 
 
-def test_more_than_may_wait_are_told_to_come_back() -> None:
+def test_requests_beyond_the_queue_get_429() -> None:
     async def run() -> None:
-        serve = Serve()
-        asking = Asking(serve)
-        asked = await asking.begin(numbered(CALLS + WAITING))
-        (refused,) = await asking.begin([b"one too many"])
+        serve = FakeServe()
+        clients = Clients(serve)
+        requests = await clients.begin(numbered(CALLS + WAITING))
+        (refused,) = await clients.begin([b"one too many"])
         assert (await refused).json()["reason"] == "busy"
         serve.opened.set()
-        assert {answer.status_code for answer in await asyncio.gather(*asked)} == {200}
+        assert {answer.status_code for answer in await asyncio.gather(*requests)} == {200}
 
     asyncio.run(run())
 
 
-def test_each_replica_that_answers_gets_calls_of_its_own() -> None:
-    class Two(Serve):
-        """Every other call goes to another replica, and every third, below, is a pack."""
+def test_each_known_replica_gets_its_own_calls() -> None:
+    class Two(FakeServe):
+        """Two replicas take calls in turn; below, every third call is a batch."""
 
-        replicas = (Unpacking(Serve.replica), Unpacking(Serve.replica))
+        replicas = (BatchSplitter(FakeServe.replica), BatchSplitter(FakeServe.replica))
 
-        def unpacking(self, *call: Any) -> Any:
+        def splitter(self, *call: Any) -> Any:
             return self.replicas[len(self.calls) % 2](*call)
 
     async def run() -> None:
         serve = Two()
-        asking = Asking(serve)
+        clients = Clients(serve)
         for _ in range(2):
             serve.opened.clear()
-            await asking.answers(numbered(CALLS + 2))
+            await clients.answers(numbered(CALLS + 2))
         assert sizes(serve) == [1, 1, 2, 1, 1, 2]
         serve.opened.clear()
-        asked = await asking.begin(numbered(3 * CALLS))
+        requests = await clients.begin(numbered(3 * CALLS))
         assert sizes(serve)[6:] == [1] * 2 * CALLS
         serve.opened.set()
-        await asyncio.gather(*asked)
+        await asyncio.gather(*requests)
 
     asyncio.run(run())
 
 
-def test_a_slow_call_makes_way_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_call_releases_its_slot(monkeypatch: pytest.MonkeyPatch) -> None:
     async def run() -> None:
-        monkeypatch.setattr(request_batcher, "CALL_SECONDS", 0.05)
-        serve = Serve()
-        asking = Asking(serve)
-        slow = await asking.begin(numbered(CALLS + 1))
+        monkeypatch.setattr(request_batcher, "SLOW_CALL_SECONDS", 0.05)
+        serve = FakeServe()
+        clients = Clients(serve)
+        slow = await clients.begin(numbered(CALLS + 1))
         while len(serve.calls) <= CALLS:
             await asyncio.sleep(0.01)
         serve.opened.set()
@@ -224,29 +231,29 @@ def test_a_slow_call_makes_way_for_others(monkeypatch: pytest.MonkeyPatch) -> No
     asyncio.run(asyncio.wait_for(run(), 10))
 
 
-def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_waiting_request_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     async def run() -> None:
-        monkeypatch.setattr(request_batcher, "PATIENCE_SECONDS", 0.05)
-        serve = Serve()
-        asking = Asking(serve)
-        asked = await asking.begin(numbered(CALLS + 1))
-        late = await asked[-1]
+        monkeypatch.setattr(request_batcher, "TIMEOUT_SECONDS", 0.05)
+        serve = FakeServe()
+        clients = Clients(serve)
+        requests = await clients.begin(numbered(CALLS + 1))
+        late = await requests[-1]
         assert (late.status_code, late.json()["reason"]) == (503, "unavailable")
         serve.opened.set()
-        await asyncio.gather(*asked[:-1])
+        await asyncio.gather(*requests[:-1])
         assert len(serve.calls) == CALLS
 
     asyncio.run(run())
 
 
 class Client:
-    """A client that leaves when it wants to; nothing may be sent to it then."""
+    """A client that disconnects on `left`; nothing may be sent to it then."""
 
-    def __init__(self, front: Front) -> None:
+    def __init__(self, middleware: ProxyMiddleware) -> None:
         self.left = asyncio.Event()
         scope = {"type": "http", "method": "POST", "path": "/v1/screen", "headers": [], "client": ("127.0.0.1", 1)}
-        self.asking = asyncio.ensure_future(front(scope, self._receive, self._send))
-        self._body = [{"type": "http.request", "body": b"of one who leaves", "more_body": False}]
+        self.clients = asyncio.ensure_future(middleware(scope, self._receive, self._send))
+        self._body = [{"type": "http.request", "body": b"abandoned", "more_body": False}]
 
     async def _receive(self) -> Any:
         if self._body:
@@ -258,32 +265,32 @@ class Client:
         raise AssertionError(message)
 
 
-def test_who_leaves_while_waiting_is_not_asked_for() -> None:
+def test_a_request_of_a_disconnected_client_is_not_sent() -> None:
     async def run() -> None:
-        serve = Serve()
-        front = Front(serve)
-        clients = [Client(front) for _ in range(CALLS + 3)]
+        serve = FakeServe()
+        middleware = ProxyMiddleware(serve)
+        clients = [Client(middleware) for _ in range(CALLS + 3)]
         await settle()
         for client in clients[CALLS:]:
             client.left.set()
-            await client.asking
+            await client.clients
         for client in clients[:CALLS]:
             client.left.set()
-            await client.asking
+            await client.clients
         assert (sizes(serve), serve.left) == ([1] * CALLS, CALLS)
 
     asyncio.run(run())
 
 
-def test_a_pack_is_left_once_all_its_clients_have() -> None:
+def test_a_batch_is_abandoned_once_all_its_clients_have_disconnected() -> None:
     async def run() -> None:
-        serve = Serve()
-        front = Front(serve)
-        clients = [Client(front) for _ in range(CALLS + 2)]
+        serve = FakeServe()
+        middleware = ProxyMiddleware(serve)
+        clients = [Client(middleware) for _ in range(CALLS + 2)]
         await settle()
         for client in clients[:CALLS]:
             client.left.set()
-            await client.asking
+            await client.clients
         await settle()
         assert (sizes(serve), serve.left) == ([1] * CALLS + [2], CALLS)
         clients[-1].left.set()
@@ -296,11 +303,11 @@ def test_a_pack_is_left_once_all_its_clients_have() -> None:
     asyncio.run(run())
 
 
-def test_heatmaps_batches_dicom_and_large_images_go_alone() -> None:
+def test_heatmaps_batches_dicom_and_large_images_are_sent_alone() -> None:
     scope = {"method": "POST", "path": "/v1/screen", "query_string": b""}
-    assert may_be_packed(scope, b"image")
-    assert not may_be_packed({**scope, "query_string": b"explain=true"}, b"image")
-    assert not may_be_packed({**scope, "path": "/v1/screen/batch"}, b"image")
-    assert not may_be_packed({**scope, "method": "PUT"}, b"image")
-    assert not may_be_packed(scope, bytes(2 * 2**20))
-    assert not may_be_packed(scope, bytes(128) + b"DICM" + bytes(100))
+    assert is_batchable(scope, b"image")
+    assert not is_batchable({**scope, "query_string": b"explain=true"}, b"image")
+    assert not is_batchable({**scope, "path": "/v1/screen/batch"}, b"image")
+    assert not is_batchable({**scope, "method": "PUT"}, b"image")
+    assert not is_batchable(scope, bytes(2 * 2**20))
+    assert not is_batchable(scope, bytes(128) + b"DICM" + bytes(100))

@@ -11,13 +11,13 @@ from cxr_platform.serving.schema import BatchAnswer, ModelAnswer, ProblemAnswer,
 def examples(kind: type[BaseModel]) -> list[dict[str, object]]:
     extra = kind.model_config["json_schema_extra"]
     assert isinstance(extra, dict)
-    found = extra["examples"]
-    assert isinstance(found, list)
-    return found  # type: ignore[return-value]
+    listed = extra["examples"]
+    assert isinstance(listed, list)
+    return listed  # type: ignore[return-value]
 
 
 @pytest.mark.parametrize("kind", [ScreenAnswer, BatchAnswer, ModelAnswer, ProblemAnswer])
-def test_every_example_is_what_it_is_an_example_of(kind: type[BaseModel]) -> None:
+def test_every_example_is_valid(kind: type[BaseModel]) -> None:
     for example in examples(kind):
         kind.model_validate_json(json.dumps(example))
 
@@ -31,7 +31,7 @@ def test_the_example_of_an_answer_is_consistent() -> None:
     assert answer.covid19_probability == answer.probabilities["Covid19"] > answer.operating_point.zone[1]
 
 
-def test_the_example_of_a_problem_is_a_problem() -> None:
+def test_the_example_of_a_problem_has_the_texts_of_the_problem() -> None:
     (example,) = examples(ProblemAnswer)
     assert Problem(str(example["reason"])).details(str(example["request_id"])) == example
 

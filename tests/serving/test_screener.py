@@ -1,25 +1,38 @@
 from dataclasses import replace
 
 import numpy as np
+import onnxruntime
 import pytest
 from PIL import Image
 
-from cxr_platform.config import IntakeConfig
+from cxr_platform.config import IntakeConfig, QualityConfig
 from cxr_platform.domain.operating_point import DecisionRule
 from cxr_platform.errors import BundleError, ImageRefused
 from cxr_platform.intake.images import read_image
 from cxr_platform.intake.letterbox import letterbox
+from cxr_platform.intake.quality import QualityMeasures
 from cxr_platform.registry.bundle import ONNX
 from cxr_platform.registry.store import Registry
-from cxr_platform.serving.screener import CHUNK, Screener, calibrated, decide
+from cxr_platform.serving.screener import (
+    FINDINGS,
+    MAX_BATCH,
+    UNLIKE_TRAINING,
+    Screener,
+    calibrated_probabilities,
+    decide,
+    distance_findings,
+    execution_providers,
+    open_session,
+    quality_findings,
+)
 from tests.intake.files import dicom, jpeg, png
 from tests.registry.builders import changed
-from tests.serving.builders import SIZE, image, image_png
+from tests.serving.builders import SIZE, graph, image, image_png
 
 POINT = DecisionRule(target_sensitivity=0.95, threshold=0.25, zone=(0.2, 0.3))
 
 
-def test_an_image_is_answered_with_seven_probabilities_that_add_up(screener: Screener) -> None:
+def test_an_image_gets_seven_probabilities_that_sum_to_one(screener: Screener) -> None:
     prepared = screener.prepare(image_png())
     (screening,) = screener.screen([prepared])
     assert screening.probabilities.shape == (7,)
@@ -30,7 +43,7 @@ def test_an_image_is_answered_with_seven_probabilities_that_add_up(screener: Scr
     assert screening.decision == decide(screening.covid19, screener.bundle.operating_point)
 
 
-def test_decoding_and_sizes_are_those_of_the_manifest(screener: Screener) -> None:
+def test_images_are_decoded_and_resized_as_in_the_manifest(screener: Screener) -> None:
     wide = png(image(3)[:, :160])
     prepared = screener.prepare(wide)
     image_of_intake = read_image(wide, IntakeConfig())
@@ -42,8 +55,8 @@ def test_decoding_and_sizes_are_those_of_the_manifest(screener: Screener) -> Non
     assert prepared.brightness == image_of_intake.mean
 
 
-def test_an_image_is_answered_alike_alone_and_among_many(screener: Screener) -> None:
-    images = [screener.prepare(image_png(seed)) for seed in range(CHUNK + 3)]
+def test_a_result_does_not_depend_on_the_batch(screener: Screener) -> None:
+    images = [screener.prepare(image_png(seed)) for seed in range(MAX_BATCH + 3)]
     together = screener.screen(images)
     alone = [screener.screen([prepared])[0] for prepared in images]
     for one, other in zip(together, alone, strict=True):
@@ -52,7 +65,7 @@ def test_an_image_is_answered_alike_alone_and_among_many(screener: Screener) -> 
     assert screener.screen([]) == []
 
 
-def test_png_jpeg_and_dicom_of_one_image_are_answered_nearly_alike(screener: Screener) -> None:
+def test_png_jpeg_and_dicom_of_one_image_get_nearly_the_same_result(screener: Screener) -> None:
     values = image(1)
     screenings = screener.screen([screener.prepare(data) for data in (png(values), jpeg(values), dicom(values))])
     assert [s.prepared.container for s in screenings] == ["PNG", "JPEG", "DICOM"]
@@ -74,7 +87,7 @@ def test_an_image_of_poor_quality_is_not_screenable(screener: Screener, values: 
     assert code in {finding.code for finding in screening.findings}
 
 
-def test_an_image_unlike_those_of_training_is_not_screenable(screener: Screener) -> None:
+def test_an_image_unlike_the_training_images_is_not_screenable(screener: Screener) -> None:
     inverted = png(255 - image(0)[:, ::-1] // 2)
     prepared = replace(screener.prepare(inverted), findings=())
     (screening,) = screener.screen([prepared])
@@ -83,7 +96,7 @@ def test_an_image_unlike_those_of_training_is_not_screenable(screener: Screener)
     assert [finding.code for finding in screening.findings] == ["unlike-training-images"]
 
 
-def test_what_monitoring_keeps_is_seven_numbers(screener: Screener) -> None:
+def test_the_observation_for_monitoring_has_the_values_of_the_screening(screener: Screener) -> None:
     (screening,) = screener.screen([screener.prepare(image_png())])
     observation = screening.observation
     assert observation.confidence == screening.probabilities.max()
@@ -91,7 +104,7 @@ def test_what_monitoring_keeps_is_seven_numbers(screener: Screener) -> None:
     assert observation.brightness == screening.prepared.brightness
 
 
-def test_what_is_no_image_is_refused(screener: Screener) -> None:
+def test_a_file_that_is_not_an_image_is_refused(screener: Screener) -> None:
     with pytest.raises(ImageRefused) as refused:
         screener.prepare(b"no image")
     assert refused.value.reason == "not-an-image"
@@ -104,26 +117,81 @@ def test_a_changed_graph_is_refused(registry: Registry) -> None:
         Screener(folder, bundle)
 
 
-def test_warming_up_answers_an_image(screener: Screener) -> None:
+def test_a_screener_warms_up(screener: Screener) -> None:
     screener.warm_up()
 
 
 def test_temperature_softens_without_changing_the_order() -> None:
     logits = np.array([[3.0, 1.0, 0.0, -1.0, 0.5, 2.0, -2.0]])
-    sharp, soft = calibrated(logits, 1.0)[0], calibrated(logits, 2.0)[0]
+    sharp, soft = calibrated_probabilities(logits, 1.0)[0], calibrated_probabilities(logits, 2.0)[0]
     assert sharp.argsort().tolist() == soft.argsort().tolist()
     assert sharp.max() > soft.max()
-    assert np.isfinite(calibrated(np.array([[1000.0, -1000.0]]), 0.1)).all()
+    assert np.isfinite(calibrated_probabilities(np.array([[1000.0, -1000.0]]), 0.1)).all()
 
 
 @pytest.mark.parametrize(
     ("probability", "decision"),
     [(0.1, "negative"), (0.1999, "negative"), (0.2, "indeterminate"), (0.29, "indeterminate"), (0.3, "positive")],
 )
-def test_the_decision_has_a_zone_in_which_nothing_is_decided(probability: float, decision: str) -> None:
+def test_within_the_zone_the_decision_is_indeterminate(probability: float, decision: str) -> None:
     assert decide(probability, POINT) == decision
 
 
 def test_without_a_zone_the_threshold_decides() -> None:
     point = changed(POINT, zone=(0.25, 0.25))
     assert [decide(p, point) for p in (0.2499, 0.25)] == ["negative", "positive"]
+
+
+GOOD = {"side": 500, "aspect": 1.1, "contrast": 0.6, "std": 0.2, "flat_fraction": 0.1, "uprightness": 0.8}
+
+
+def test_a_usable_image_has_no_findings() -> None:
+    assert quality_findings(QualityMeasures(**GOOD), QualityConfig()) == ()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"contrast": 0.1}, "low-contrast"),
+        ({"aspect": 3.0}, "partial"),
+        ({"flat_fraction": 0.9}, "partial"),
+        ({"uprightness": -1.0}, "not-upright"),
+        ({"side": 50}, "low-resolution"),
+    ],
+)
+def test_each_quality_limit_gives_a_finding_with_the_measured_value(change: dict[str, float], code: str) -> None:
+    (finding,) = quality_findings(QualityMeasures(**{**GOOD, **change}), QualityConfig())  # type: ignore[arg-type]
+    assert finding.code == code
+    assert finding.message == FINDINGS[code]
+    assert any(character.isdigit() for character in finding.detail)
+
+
+@pytest.mark.parametrize(
+    ("distance", "codes"), [(1.0, []), (2.0, []), (2.1, [UNLIKE_TRAINING]), (float("nan"), [UNLIKE_TRAINING])]
+)
+def test_a_distance_above_the_limit_or_nan_gives_a_finding(distance: float, codes: list[str]) -> None:
+    assert [finding.code for finding in distance_findings(distance, 2.0)] == codes
+
+
+def test_a_graph_takes_batches_of_any_size() -> None:
+    session = open_session(graph(), threads=1)
+    for batch in (1, 5):
+        logits, features = session.run(["logits", "features"], {"images": np.zeros((batch, SIZE, SIZE), np.uint8)})
+        assert (logits.shape[0], features.shape[0]) == (batch, batch)
+    assert session.get_session_options().intra_op_num_threads == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"no graph", graph()[:200]])
+def test_bytes_that_are_not_a_graph_are_refused(content: bytes) -> None:
+    with pytest.raises(BundleError, match="ONNX Runtime"):
+        open_session(content, None)
+
+
+def test_a_gpu_is_used_if_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for available, expected in (
+        (["AzureExecutionProvider", "CPUExecutionProvider"], ["CPUExecutionProvider"]),
+        (["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"],
+         ["CUDAExecutionProvider", "CPUExecutionProvider"]),
+    ):  # fmt: skip
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda names=available: names)
+        assert execution_providers() == expected

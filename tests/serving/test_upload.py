@@ -5,15 +5,15 @@ from typing import Any
 import pytest
 
 from cxr_platform.serving.problems import Problem
-from cxr_platform.serving.upload import Disconnected, Limits, check_content, files_of
-from tests.serving.asking import MULTIPART, multipart
+from cxr_platform.serving.upload import Disconnected, Limits, check_content, read_files
+from tests.serving.asgi_client import MULTIPART, multipart
 from tests.serving.builders import image_png
 
 LIMITS = Limits(body_bytes=1000, upload_seconds=0.2)
 
 
 def receiving(pieces: Sequence[bytes], pause: float = 0.0) -> Callable[[], Any]:
-    """ASGI's `receive` for a body in pieces; the client leaves afterwards."""
+    """An ASGI `receive` with a body in pieces, after which the client disconnects."""
     messages = [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces]
     if messages:
         messages[-1]["more_body"] = False
@@ -28,7 +28,7 @@ def receiving(pieces: Sequence[bytes], pause: float = 0.0) -> Callable[[], Any]:
 def read(
     pieces: Sequence[bytes], headers: dict[str, str] | None = None, most: int = 1, pause: float = 0.0
 ) -> list[bytes]:
-    return asyncio.run(files_of(receiving(pieces, pause), {**MULTIPART, **(headers or {})}, LIMITS, most))
+    return asyncio.run(read_files(receiving(pieces, pause), {**MULTIPART, **(headers or {})}, LIMITS, most))
 
 
 def refusal(*arguments: Any, **options: Any) -> str:
@@ -38,21 +38,21 @@ def refusal(*arguments: Any, **options: Any) -> str:
 
 
 @pytest.mark.parametrize("size", [1, 7, 64, 1000])
-def test_a_file_arrives_whole_however_it_is_cut(size: int) -> None:
+def test_a_file_is_complete_wherever_its_body_is_cut(size: int) -> None:
     content = b"\r\n--image\r\n-- \r\r\n--image" + bytes(range(256))
     body = multipart([content])
     assert read([body[at : at + size] for at in range(0, len(body), size)]) == [content]
 
 
-def test_files_come_in_order() -> None:
+def test_files_are_returned_in_order() -> None:
     assert read([multipart([b"a", b"", b"c"])], most=3) == [b"a", b"", b"c"]
 
 
-def test_more_files_than_may_be_are_refused_as_soon_as_they_are_seen() -> None:
+def test_too_many_files_are_refused() -> None:
     assert refusal([multipart([b"a", b"b"])]) == "too-many-files"
 
 
-def test_the_limit_counts_what_arrives_and_not_what_was_announced() -> None:
+def test_the_size_limit_counts_received_bytes_whatever_content_length_says() -> None:
     body = multipart([bytes(1000)])
     assert refusal([body], {"content-length": "10"}) == "too-large"
     assert refusal([body]) == "too-large"
@@ -62,19 +62,19 @@ def test_the_limit_counts_what_arrives_and_not_what_was_announced() -> None:
 
 
 @pytest.mark.parametrize("declared", ["-1", "ten", "1.5", "", "١"])
-def test_a_length_that_is_none_is_refused(declared: str) -> None:
+def test_an_invalid_content_length_is_refused(declared: str) -> None:
     assert refusal([], {"content-length": declared}) == "bad-request"
 
 
-def test_what_arrives_too_slowly_is_ended_however_often_it_stirs() -> None:
+def test_a_slow_upload_is_refused_even_if_bytes_keep_arriving() -> None:
     body = multipart([bytes(100)])
     assert refusal([body[at : at + 1] for at in range(len(body))], pause=0.05) == "slow-upload"
 
 
-def test_a_client_that_leaves_is_no_problem_of_ours() -> None:
+def test_a_client_that_disconnects_causes_no_problem() -> None:
     body = multipart([bytes(100)])
     with pytest.raises(Disconnected):
-        asyncio.run(files_of(receiving([]), MULTIPART, LIMITS, 1))
+        asyncio.run(read_files(receiving([]), MULTIPART, LIMITS, 1))
     assert refusal([body[:50]]) == "broken-multipart"
 
 
@@ -83,16 +83,16 @@ def test_a_client_that_leaves_is_no_problem_of_ours() -> None:
     ["", "text/plain", "application/dicom", "multipart/form-data", "multipart/form-data; boundary=",
      "multipart/mixed; boundary=x", f"multipart/form-data; boundary={'x' * 300}", ";;;="],
 )  # fmt: skip
-def test_other_bodies_are_refused(kind: str) -> None:
+def test_other_media_types_are_refused(kind: str) -> None:
     assert refusal([b"x"], {"content-type": kind}) == "not-multipart"
 
 
 @pytest.mark.parametrize("name", ["image", "", "FILE", "file[]"])
-def test_parts_of_other_names_are_refused(name: str) -> None:
+def test_fields_of_other_names_are_refused(name: str) -> None:
     assert refusal([multipart([b"x"], name)]) == "no-file"
 
 
-def test_a_part_without_a_name_is_refused() -> None:
+def test_a_field_without_a_name_is_refused() -> None:
     assert refusal([b"--images\r\nContent-Type: image/png\r\n\r\nx\r\n--images--\r\n"]) == "no-file"
 
 
@@ -104,7 +104,7 @@ def test_malformed_bodies_are_refused(body: bytes) -> None:
 @pytest.mark.parametrize(
     ("data", "reason"), [(b"", "empty-file"), (b"PK\3\4", "not-an-image"), (b"<html>", "not-an-image")]
 )
-def test_content_decides_what_a_file_is(data: bytes, reason: str) -> None:
+def test_the_content_decides_whether_a_file_is_an_image(data: bytes, reason: str) -> None:
     with pytest.raises(Problem) as refused:
         check_content(data)
     assert refused.value.reason == reason

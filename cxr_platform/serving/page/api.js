@@ -1,40 +1,40 @@
-// The HTTP interface: keys, waiting while the server is busy, problem details (RFC 9457).
+// Requests to the server: API key, retries while it is busy, problem details (RFC 9457).
 
 const MEGABYTE = 2 ** 20;
-/** What one request may carry, less what the form around the files takes. */
+/** Limits of one request; the form around the files takes some of the 20 MB. */
 export const LIMITS = { files: 32, bytes: 20 * MEGABYTE - 64 * 1024 };
 
-const RETRIED = new Set([429, 503]);
+const RETRIED_STATUSES = new Set([429, 503]);
 const ATTEMPTS = 6;
-const LONGEST_PAUSE_SECONDS = 60;
+const MAX_PAUSE_SECONDS = 60;
 
-/** What the server, or the way to it, answered instead of a result. */
+/** An error of the server or of the connection. */
 export class Problem extends Error {
   constructor({ title, detail = "", status = 0, reason = "", request_id = "" }) {
     super(title);
     Object.assign(this, { title, detail, status, reason, requestId: request_id });
   }
 
-  /** Whether the same request may succeed later. */
-  get passing() {
+  /** True if the same request may succeed later. */
+  get temporary() {
     return this.status === 0 || this.status === 408 || this.status === 429 || this.status >= 500;
   }
 }
 
 export const TOO_LARGE = {
-  title: "The file has more than 20 MB.",
-  detail: "It was not sent. Send a smaller one.",
+  title: "The file is larger than 20 MB.",
+  detail: "It was not sent. Choose a smaller file.",
   status: 413,
   reason: "too-large",
 };
 
 export class Api {
   #key = "";
-  #asking = null;
+  #keyRequest = null;
   #askForKey;
   #onPause;
 
-  /** `askForKey(refused)` promises a key; `onPause(seconds, problem)` is told before each new try. */
+  /** `askForKey(rejected)` returns a promise of a key; `onPause(seconds, problem)` is called before each retry. */
   constructor({ askForKey, onPause }) {
     this.#askForKey = askForKey;
     this.#onPause = onPause;
@@ -59,11 +59,11 @@ export class Api {
       const key = this.#key;
       const response = await send(address, options, key);
       if (response.ok) return response.json();
-      const problem = await problemOf(response);
+      const problem = await readProblem(response);
       if (response.status === 401) {
         if (key === this.#key) await unlessAborted(this.#obtainKey(key !== ""), options.signal);
-      } else if (RETRIED.has(response.status) && attempt < ATTEMPTS) {
-        const seconds = pauseOf(response.headers.get("Retry-After"));
+      } else if (RETRIED_STATUSES.has(response.status) && attempt < ATTEMPTS) {
+        const seconds = retryAfter(response.headers.get("Retry-After"));
         this.#onPause(seconds, problem);
         await unlessAborted(new Promise((resolve) => setTimeout(resolve, 1000 * seconds)), options.signal);
         attempt += 1;
@@ -73,19 +73,19 @@ export class Api {
     }
   }
 
-  /** Requests that need a key at the same time share one question. */
-  #obtainKey(refused) {
-    this.#asking ??= this.#askForKey(refused)
+  /** Ask for a key once, even if several requests need it. */
+  #obtainKey(rejected) {
+    this.#keyRequest ??= this.#askForKey(rejected)
       .then((key) => (this.#key = key))
-      .finally(() => (this.#asking = null));
-    return this.#asking;
+      .finally(() => (this.#keyRequest = null));
+    return this.#keyRequest;
   }
 }
 
-/** Seconds that a Retry-After header asks for, which is a number or a date; 1 without one. */
-function pauseOf(header) {
+/** Seconds of a Retry-After header, which is a number or a date; 1 without one. */
+function retryAfter(header) {
   const seconds = /^\d+$/.test(header ?? "") ? Number(header) : (Date.parse(header) - Date.now()) / 1000;
-  return Number.isFinite(seconds) ? Math.min(Math.max(Math.ceil(seconds), 1), LONGEST_PAUSE_SECONDS) : 1;
+  return Number.isFinite(seconds) ? Math.min(Math.max(Math.ceil(seconds), 1), MAX_PAUSE_SECONDS) : 1;
 }
 
 async function send(address, options, key) {
@@ -94,12 +94,12 @@ async function send(address, options, key) {
     return await fetch(address, { ...options, headers, cache: "no-store", credentials: "omit", redirect: "error" });
   } catch (error) {
     if (options.signal?.aborted) throw error;
-    const detail = "Check the connection, and that the file can still be read; then try again.";
-    throw new Problem({ title: "The server does not answer.", detail });
+    const detail = "Check the connection and that the file can still be read, then try again.";
+    throw new Problem({ title: "The server cannot be reached.", detail });
   }
 }
 
-async function problemOf(response) {
+async function readProblem(response) {
   const details = await response.json().catch(() => null);
   const known = details?.title ? details : { title: `The server answered with status ${response.status}.` };
   return new Problem({ ...known, status: response.status });
@@ -107,7 +107,7 @@ async function problemOf(response) {
 
 function form(files) {
   const data = new FormData();
-  for (const file of files) data.append("file", file, "image"); // the server needs no name, and gets none
+  for (const file of files) data.append("file", file, "image"); // the server does not get the file name
   return data;
 }
 

@@ -1,84 +1,105 @@
-// The page: images come in, answers go up.
+// Connects the parts of the page: files come in, answers are shown. Also the form for the API key.
 
 import { Api, Problem } from "./api.js";
 import { Batch } from "./batch.js";
-import { byId, reveal } from "./dom.js";
-import { offerSamples, watchIntake } from "./intake.js";
-import { askForKey } from "./key.js";
-import { showModel, warnOfSynthetic } from "./model.js";
-import { hideProblem, showProblem } from "./problem.js";
-import { hideReading, showGuide, showReading } from "./reading.js";
+import { byId, scrollIntoView } from "./dom.js";
+import { addSamples, watchFileInput } from "./file_input.js";
+import { count, spokenAnswer } from "./format.js";
+import { showModel, showSyntheticWarning } from "./model.js";
+import { hideProblem, hideResult, showGuide, showProblem, showResult } from "./result.js";
 import { Viewer } from "./viewer.js";
-import { count, spoken } from "./words.js";
 
 const viewer = new Viewer();
 const api = new Api({
-  askForKey: (refused) => {
-    sayUnseen(refused ? "The server does not know this key." : "The server asks for an API key.");
-    return askForKey(refused);
+  askForKey: (rejected) => {
+    announce(rejected ? "The API key is invalid." : "The server needs an API key.");
+    return askForKey(rejected);
   },
   onPause: (seconds, problem) => {
-    const text = `${problem.title} Trying again in ${count(seconds, "second")}.`;
-    say(text);
-    batch.pause(text);
+    const text = `${problem.title} Retrying in ${count(seconds, "second")}.`;
+    showStatus(text);
+    batch.showPause(text);
   },
 });
-const batch = new Batch({ api, onOpen: screen, onAnswer: known, announce: sayUnseen });
-let current = null; // the image that is being asked about
+const batch = new Batch({ api, onOpen: screen, onAnswer: useModelOf, announce });
+let current = null; // AbortController of the image that is being screened
 
-function take(files) {
+function addFiles(files) {
   if (files.length === 1) screen(files[0]);
   else batch.add(files);
 }
 
 async function screen(file) {
   current?.abort();
-  const mine = (current = new AbortController());
+  const own = (current = new AbortController());
   hideProblem();
-  hideReading();
+  hideResult();
   byId("guide").hidden = true;
-  say(`Asking about ${file.name} …`);
-  viewer.wait(true);
-  reveal(byId("stage"));
+  showStatus(`Screening ${file.name} …`);
+  viewer.setWaiting(true);
+  scrollIntoView(byId("stage"));
   try {
-    const [answer] = await Promise.all([api.screen(file, mine.signal), viewer.hang(file)]);
-    if (mine.signal.aborted) return;
-    showReading(file.name, answer);
-    known(answer);
-    await viewer.explain(answer.explanation);
-    sayUnseen(spoken(file.name, answer));
+    const [answer] = await Promise.all([api.screen(file, own.signal), viewer.showFile(file)]);
+    if (own.signal.aborted) return;
+    showResult(file.name, answer);
+    useModelOf(answer);
+    await viewer.showExplanation(answer.explanation);
+    announce(spokenAnswer(file.name, answer));
   } catch (error) {
-    if (mine.signal.aborted) return;
+    if (own.signal.aborted) return;
     if (!(error instanceof Problem)) throw error;
-    viewer.explain(null);
+    viewer.showExplanation(null);
     showProblem(file.name, error, () => screen(file));
-    sayUnseen(`${file.name}: no answer. ${error.title} ${error.detail}`);
+    announce(`${file.name}: no result. ${error.title} ${error.detail}`);
   } finally {
-    if (mine === current) viewer.wait(false);
+    if (own === current) viewer.setWaiting(false);
   }
 }
 
-/** What an answer tells of the model behind it. */
-function known(answer) {
-  warnOfSynthetic(answer.model.synthetic);
+/** Show the model that gave an answer. */
+function useModelOf(answer) {
+  showSyntheticWarning(answer.model.synthetic);
   showModel(api, answer.model.version);
 }
 
-/** Say where things stand, to eyes and ears. */
-function say(text) {
+/** Show a status text and announce it to screen readers. */
+function showStatus(text) {
   byId("status").textContent = text;
-  byId("heard").textContent = text;
+  byId("announcement").textContent = text;
 }
 
-/** Say what the page shows elsewhere, to ears only. */
-function sayUnseen(text) {
+/** Announce to screen readers what the page shows elsewhere, and clear the status. */
+function announce(text) {
   byId("status").textContent = "";
-  byId("heard").textContent = text;
+  byId("announcement").textContent = text;
+}
+
+/** Show the form for the API key; return a promise of the key, which `Api` keeps in memory only. */
+function askForKey(rejected) {
+  const form = byId("key");
+  const field = byId("key-value");
+  form.hidden = false;
+  byId("key-text").textContent = rejected
+    ? "The server rejected this key. Check it and try again."
+    : "The key stays in the memory of this page and is not stored.";
+  field.setAttribute("aria-invalid", String(rejected));
+  field.focus({ preventScroll: true });
+  scrollIntoView(form);
+  return new Promise((resolve) => {
+    form.onsubmit = (event) => {
+      event.preventDefault();
+      const key = field.value.trim();
+      if (!key) return;
+      field.value = "";
+      form.hidden = true;
+      resolve(key);
+    };
+  });
 }
 
 showGuide();
-watchIntake(take);
-offerSamples(take);
+watchFileInput(addFiles);
+addSamples(addFiles);
 showModel(api).then((model) => {
   if (model && !byId("guide").hidden) showGuide(model.operating_point.target_sensitivity);
 });

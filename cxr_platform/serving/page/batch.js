@@ -1,32 +1,31 @@
-// Many images: sent in requests that the server takes, shown as a table that grows and can be had as CSV.
+// Several images: sent in requests within the server's limits, shown in a table, downloaded as CSV.
 
 import { LIMITS, Problem, TOO_LARGE } from "./api.js";
-import { download, toCsv } from "./csv.js";
-import { byId, reveal } from "./dom.js";
-import { BatchTable } from "./table.js";
-import { DECISIONS, count } from "./words.js";
+import { BatchTable, download, toCsv } from "./batch_table.js";
+import { byId, scrollIntoView } from "./dom.js";
+import { DECISIONS, count } from "./format.js";
 
-const STOPPED = { title: "Stopped before it was answered." };
-const FAILED = { title: "The page itself failed.", detail: "This is a defect of it, and says nothing of the image." };
+const STOPPED = { title: "Stopped before the image was screened." };
+const FAILED = { title: "The page failed with an internal error.", detail: "This does not concern the image." };
 
-/** Rows are {file, result, problem}; one without result and problem waits for its answer. */
+/** Rows are {file, result, problem}; a row without result and problem is waiting. */
 export class Batch {
   #api;
   #onAnswer;
   #announce;
   #rows = [];
   #table;
-  #stopped = null;
+  #running = null; // AbortController while requests are sent
 
-  /** `onOpen(file)` shows one image, `onAnswer(answer)` is told of each, `announce(text)` of where the batch stands. */
+  /** `onOpen(file)` shows one image, `onAnswer(answer)` gets each answer, `announce(text)` the summary at the end. */
   constructor({ api, onOpen, onAnswer, announce }) {
     this.#api = api;
     this.#onAnswer = onAnswer;
     this.#announce = announce;
     this.#table = new BatchTable({
       onOpen,
-      onStop: () => this.#stopped?.abort(),
-      onAgain: () => this.#again(),
+      onStop: () => this.#running?.abort(),
+      onRetry: () => this.#retry(),
       onClear: () => this.#clear(),
       onCsv: () => download("screening.csv", toCsv(this.#rows)),
     });
@@ -36,33 +35,33 @@ export class Batch {
   add(files) {
     this.#rows.push(...files.map((file) => ({ file, result: null, problem: null })));
     byId("batch").hidden = false;
-    reveal(byId("batch"), "start");
+    scrollIntoView(byId("batch"), "start");
     this.#send();
   }
 
-  /** Say beside the table why it is not going on, if it is under way. */
-  pause(text) {
-    if (this.#stopped) this.#table.pause(text);
+  /** Show beside the table why sending pauses. */
+  showPause(text) {
+    if (this.#running) this.#table.showPause(text);
   }
 
   async #send() {
-    if (this.#stopped) return; // the loop that is running takes the new rows too
-    this.#stopped = new AbortController();
+    if (this.#running) return; // the running loop sends the new rows too
+    this.#running = new AbortController();
     try {
-      for (let next = this.#next(); next.length; next = this.#next()) {
-        this.#show(true);
-        await this.#sendSome(next, this.#stopped.signal);
+      for (let next = this.#nextRows(); next.length; next = this.#nextRows()) {
+        this.#update(true);
+        await this.#sendRows(next, this.#running.signal);
       }
     } finally {
-      this.#stopped = null;
-      this.#show(false);
+      this.#running = null;
+      this.#update(false);
       this.#announce(summary(this.#rows));
     }
   }
 
-  /** The next rows that fit into one request. */
-  #next() {
-    const some = [];
+  /** The next waiting rows that fit into one request. */
+  #nextRows() {
+    const next = [];
     let bytes = 0;
     for (const row of this.#rows.filter((row) => !row.result && !row.problem)) {
       if (row.file.size > LIMITS.bytes) {
@@ -70,13 +69,13 @@ export class Batch {
         continue;
       }
       bytes += row.file.size;
-      if (some.length === LIMITS.files || bytes > LIMITS.bytes) break;
-      some.push(row);
+      if (next.length === LIMITS.files || bytes > LIMITS.bytes) break;
+      next.push(row);
     }
-    return some;
+    return next;
   }
 
-  async #sendSome(rows, signal) {
+  async #sendRows(rows, signal) {
     try {
       const { items } = await this.#api.screenBatch(rows.map((row) => row.file), signal);
       for (const { index, result, problem } of items) {
@@ -86,39 +85,38 @@ export class Batch {
       }
     } catch (error) {
       if (error instanceof Problem) rows.forEach((row) => (row.problem = error));
-      else this.#giveUp(signal.aborted ? STOPPED : FAILED);
-      if (!(error instanceof Problem) && !signal.aborted) throw error; // a defect of ours belongs on the console
+      else this.#endWaiting(signal.aborted ? STOPPED : FAILED);
+      if (!(error instanceof Problem) && !signal.aborted) throw error; // an error of this page belongs on the console
     }
   }
 
-  /** Let nothing wait any longer. */
-  #giveUp(reason) {
+  #endWaiting(reason) {
     for (const row of this.#rows) row.problem ??= row.result ? null : new Problem(reason);
   }
 
-  #again() {
-    for (const row of this.#rows) if (row.problem?.passing) row.problem = null;
+  #retry() {
+    for (const row of this.#rows) if (row.problem?.temporary) row.problem = null;
     this.#send();
   }
 
   #clear() {
-    this.#stopped?.abort();
+    this.#running?.abort();
     this.#rows = [];
     byId("batch").hidden = true;
     byId("files").focus();
   }
 
-  #show(running) {
+  #update(running) {
     this.#table.show(this.#rows, { running, summary: summary(this.#rows) });
   }
 }
 
-/** "24 images: 3 positive, 20 negative, 1 without an answer." */
+/** "24 images: 3 positive, 20 negative, 1 without result." */
 function summary(rows) {
   const tally = (test) => rows.filter(test).length;
   const parts = Object.entries(DECISIONS)
     .map(([decision, { title }]) => [tally((row) => row.result?.decision === decision), title.toLowerCase()]);
-  parts.push([tally((row) => row.problem), "without an answer"], [tally((row) => !row.result && !row.problem), "waiting"]);
-  const said = parts.filter(([number]) => number).map(([number, name]) => `${number} ${name}`);
-  return `${count(rows.length, "image")}: ${said.join(", ")}.`;
+  parts.push([tally((row) => row.problem), "without result"], [tally((row) => !row.result && !row.problem), "waiting"]);
+  const listed = parts.filter(([number]) => number).map(([number, name]) => `${number} ${name}`);
+  return `${count(rows.length, "image")}: ${listed.join(", ")}.`;
 }

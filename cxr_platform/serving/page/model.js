@@ -1,55 +1,56 @@
-// Which model answers, and how good it was on images that it had not seen.
+// The model that answers, with its out-of-fold performance.
 
 import { byId, el, show } from "./dom.js";
-import { count, percent } from "./words.js";
+import { count, percent } from "./format.js";
 
-let shown = null;
+let shownVersion = null;
 
-/** Fetch, show and return the model, unless `version` is shown already. The page does without where that fails. */
+/** Fetch, show and return the model, unless `version` is shown already. If that fails, nothing is shown. */
 export async function showModel(api, version = null) {
-  if (version !== null && version === shown) return null;
+  if (version !== null && version === shownVersion) return null;
   const model = await api.model().catch(() => null);
   if (!model) return null;
-  shown = model.version;
-  warnOfSynthetic(model.synthetic);
+  shownVersion = model.version;
+  showSyntheticWarning(model.synthetic);
   show(byId("model"),
     el("h2", { id: "model-title" }, `Model ${model.version}`),
-    el("p", { class: "soft" }, provenance(model)),
+    el("p", { class: "soft" }, evaluation(model)),
     model.winner !== model.strategy &&
-      el("p", { class: "notice" }, `In the study another strategy did better: ${model.winner}.`),
+      el("p", { class: "notice" }, `The strategy with the best result in the study is another: ${model.winner}.`),
     el("dl", { class: "facts" }, facts(model)),
   );
   return model;
 }
 
-/** Say above everything that a model has seen phantoms only. */
-export function warnOfSynthetic(synthetic) {
+/** Show or hide the warning that the model was trained on phantoms only. */
+export function showSyntheticWarning(synthetic) {
   byId("synthetic").hidden = !synthetic;
 }
 
-function provenance(model) {
-  const apart = model.protocol === "grouped"
-    ? "Each image was answered by a network that had seen neither it nor its patient."
-    : "Images of one patient may stand on both sides of a split, which flatters the figures.";
-  return `MobileNetV2, strategy ${model.strategy}, judged on ${count(model.images, "image")} of the study ${model.study}. ${apart}`;
+function evaluation(model) {
+  const split = model.protocol === "grouped"
+    ? "Each image was scored by a network that was trained without images of the same patient."
+    : "Images of one patient may be in both training and test set, so the rates are optimistic.";
+  return `MobileNetV2, strategy ${model.strategy}, evaluated on ${count(model.images, "image")} of the study ${model.study}. ${split}`;
 }
 
 function facts(model) {
-  const decisions = model.operating_point.decisions;
+  const { decisions } = model.operating_point;
   const rows = [
     ["Covid-19 images called positive", null, decisions.true_positive],
     ["Covid-19 images called negative", "false negatives", decisions.false_negative],
     ["Other images called negative", null, decisions.true_negative],
     ["Other images called positive", "false positives", decisions.false_positive],
     ["Indeterminate images", null, decisions.indeterminate],
-    ["Right among seven classes", "accuracy", model.metrics.accuracy_7_class],
+    ["Accuracy over seven classes", null, model.metrics.accuracy_7_class],
   ];
-  return rows.filter(([, , figure]) => figure?.value != null).map(([name, term, figure]) =>
+  return rows.filter(([, , interval]) => interval?.value != null).map(([name, term, interval]) =>
     el("div", {}, el("dt", {}, name, " ", term && el("span", { class: "soft" }, term)),
-      el("dd", {}, percent(figure.value / 100), " ", interval(figure))));
+      el("dd", {}, percent(interval.value / 100), " ", bounds(interval))));
 }
 
-function interval({ low, high }) {
+/** The 95 % confidence interval. */
+function bounds({ low, high }) {
   if (low == null || high == null) return null;
   return el("span", { class: "soft" }, `${low.toFixed(1)} to ${high.toFixed(1)}`);
 }

@@ -6,7 +6,7 @@ import pytest
 
 from cxr_platform.labels import CLASSES
 from pipelines.benchmarks.plain_server import plain_app
-from tests.serving.asking import ask, post
+from tests.serving.asgi_client import ask, post
 from tests.serving.builders import image_png, registry_with_champion
 
 

@@ -1,4 +1,4 @@
-"""On a real Serve that is there before the registry is, beside another application and a head without processors."""
+"""The application deployed before its registry exists, with another application, on a head without processors."""
 
 import json
 import os
@@ -14,16 +14,16 @@ import pytest
 from cxr_platform.registry.promotion import promote
 from cxr_platform.registry.store import Registry
 from tests.conftest import REPOSITORY
-from tests.serving.bare_serve import REPLICAS
 from tests.serving.builders import filler, image_png
-from tests.serving.real_serve import KEY, START_SECONDS, STOP_SECONDS, free_port
+from tests.serving.deployed_apps import REPLICAS
+from tests.serving.serve_process import KEY, START_SECONDS, STOP_SECONDS, free_port
 
-PATIENCE_SECONDS = 60.0
+TIMEOUT_SECONDS = 60.0
 DEPLOYED = "Deployed "
 
 
 class Server:
-    """Where it is, its keys, its registry, and for each deployment which replicas are on the head."""
+    """Address, registry and key file of the server; `on_head` says per deployment whether replicas run on the head."""
 
     def __init__(self, address: str, folder: Path, on_head: dict[str, list[bool]]) -> None:
         self.address, self.on_head = address, on_head
@@ -38,7 +38,7 @@ class Server:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder, port = tmp_path_factory.mktemp("deployed"), free_port()
     (folder / "keys").write_text(KEY, encoding="utf-8")
-    command = [sys.executable, "-m", "tests.serving.bare_serve", str(folder / "registry"), str(port)]
+    command = [sys.executable, "-m", "tests.serving.deployed_apps", str(folder / "registry"), str(port)]
     environment = {"CXR_API_KEYS_FILE": str(folder / "keys"), "PYTHONWARNINGS": "ignore"}
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
@@ -50,28 +50,28 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             env={**os.environ, **environment},
         )
     try:
-        deadline, said = time.monotonic() + START_SECONDS, list[str]()
-        while not said:
+        deadline, deployed = time.monotonic() + START_SECONDS, list[str]()
+        while not deployed:
             text = (folder / "log").read_text()
             assert process.poll() is None, text
             assert time.monotonic() < deadline, text
-            said = [line.removeprefix(DEPLOYED) for line in text.splitlines() if line.startswith(DEPLOYED)]
+            deployed = [line.removeprefix(DEPLOYED) for line in text.splitlines() if line.startswith(DEPLOYED)]
             time.sleep(0.2)
-        yield Server(f"http://127.0.0.1:{port}", folder, json.loads(said[0]))
+        yield Server(f"http://127.0.0.1:{port}", folder, json.loads(deployed[0]))
         process.communicate(timeout=STOP_SECONDS)
     finally:
         process.kill()
 
 
 @pytest.mark.ray
-def test_nothing_of_it_is_on_a_head_of_no_processors_and_all_of_it_on_the_two_of_the_other_node(
+def test_no_replica_runs_on_a_head_without_processors(
     server: Server,
 ) -> None:
     assert server.on_head == {"Screening": [False] * REPLICAS, "Explainer": [False]}
 
 
 @pytest.mark.ray
-def test_without_a_registry_it_waits_and_answers_from_the_first_promotion_on(server: Server) -> None:
+def test_without_a_registry_replicas_wait_for_the_first_promotion(server: Server) -> None:
     assert httpx.get(f"{server.address}/healthz").status_code == 200
     ready, answer = httpx.get(f"{server.address}/readyz"), server.screened()
     assert (ready.status_code, ready.json()["reason"]) == (503, "no-registry")
@@ -89,14 +89,14 @@ def test_another_application_has_its_own_limits_and_keys(server: Server) -> None
     body = bytes(21 * 2**20)
     answer = httpx.post(f"{server.address}/theirs/upload", content=body, timeout=30)
     assert (answer.status_code, answer.text) == (200, str(len(body)))
-    nobodys = httpx.post(f"{server.address}/nothing", content=b"x", headers={"x-api-key": KEY})
-    assert (nobodys.status_code, nobodys.json()["reason"]) == (404, "no-such-page")
+    unknown = httpx.post(f"{server.address}/nothing", content=b"x", headers={"x-api-key": KEY})
+    assert (unknown.status_code, unknown.json()["reason"]) == (404, "not-found")
     assert httpx.post(f"{server.address}/nothing", content=b"x").status_code == 401
 
 
 @pytest.mark.ray
-def test_a_key_that_is_taken_out_opens_neither_proxy_nor_replica(server: Server) -> None:
-    """A GET is let through by the proxy, so that here the replicas alone say who may ask."""
+def test_a_removed_key_is_rejected_by_proxy_and_replicas(server: Server) -> None:
+    """The proxy forwards GET requests without a key, so there the replicas decide."""
     other = KEY[::-1]
     server.keys.write_text(other, encoding="utf-8")
 
@@ -110,8 +110,8 @@ def test_a_key_that_is_taken_out_opens_neither_proxy_nor_replica(server: Server)
 
 
 def eventually(holds: Callable[[], bool]) -> None:
-    """Within a minute."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    """Wait until `holds()` is true."""
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.2)

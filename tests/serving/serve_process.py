@@ -1,4 +1,4 @@
-"""`cxr serve` as a process of its own, and the processes below it."""
+"""`cxr serve` in its own process, and the processes below it."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ def free_port() -> int:
 
 @contextmanager
 def served(registry: Path, folder: Path, *arguments: str) -> Iterator[tuple[int, int]]:
-    """A server with `KEY` whose log and keys lie in `folder`: (port, process id). It has to end well."""
+    """Yield (port, process id) of a server with `KEY`, whose log and keys are in `folder`. It must exit with 0."""
     (folder / "keys").write_text(KEY, encoding="utf-8")
     port = free_port()
     command = [sys.executable, "-m", "pipelines.serve", "--registry", str(registry), "--port", str(port)]
@@ -46,7 +46,7 @@ def served(registry: Path, folder: Path, *arguments: str) -> Iterator[tuple[int,
 
 
 def replicas(parent: int, deployment: str) -> list[int]:
-    """Process ids of the replicas of `deployment` below the process `parent`."""
+    """Return the process ids of the replicas of `deployment` below the process `parent`."""
     listed = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
     rows = [line.split(maxsplit=2) for line in listed.splitlines()[1:]]
     children: dict[int, list[int]] = {}
@@ -54,8 +54,8 @@ def replicas(parent: int, deployment: str) -> list[int]:
         children.setdefault(int(above), []).append(int(pid))
     below, pending = set(), [parent]
     while pending:
-        found = children.get(pending.pop(), [])
-        below.update(found)
-        pending += found
+        direct = children.get(pending.pop(), [])
+        below.update(direct)
+        pending += direct
     name = f"ServeReplica:cxr:{deployment}"
     return [int(pid) for pid, _, *words in rows if int(pid) in below and name in "".join(words)]

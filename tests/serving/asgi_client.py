@@ -1,4 +1,4 @@
-"""Requests to an ASGI application without a server: what was asked, what came back."""
+"""Send requests to an ASGI application without a server."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -11,36 +11,36 @@ MULTIPART = {"content-type": f"multipart/form-data; boundary={BOUNDARY}"}
 
 
 def ask(app: Any, method: str, path: str, client: str = "127.0.0.1", **options: Any) -> httpx.Response:
-    """One request in an event loop of its own."""
+    """Return the answer to one request, sent in its own event loop."""
 
     async def once() -> httpx.Response:
         transport = httpx.ASGITransport(app, client=(client, 50000))
-        async with httpx.AsyncClient(transport=transport, base_url="http://server") as asking:
-            return await asking.request(method, path, **options)
+        async with httpx.AsyncClient(transport=transport, base_url="http://server") as http:
+            return await http.request(method, path, **options)
 
     return asyncio.run(once())
 
 
 def post(app: Any, data: bytes, path: str = "/v1/screen", **options: Any) -> httpx.Response:
-    """An image as `curl -F file=@image` sends it."""
+    """Send an image like `curl -F file=@image`."""
     return ask(app, "POST", path, files={"file": ("image", data)}, **options)
 
 
 def multipart(files: Sequence[bytes], name: str = "file") -> bytes:
-    """The body of an upload."""
+    """Return the body of an upload."""
     head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"; filename="x"\r\n\r\n'.encode()
     return b"".join(head + file + b"\r\n" for file in files) + f"--{BOUNDARY}--\r\n".encode()
 
 
 async def pieces(parts: Iterable[bytes], pause: float = 0.0) -> AsyncIterator[bytes]:
-    """A body that arrives in parts, and so without a Content-Length."""
+    """Yield a body in parts; httpx then sends no Content-Length."""
     for part in parts:
         await asyncio.sleep(pause)
         yield part
 
 
 def reason(answer: httpx.Response) -> str:
-    """The reason code of problem details."""
+    """Return the reason code of problem details."""
     assert answer.headers["content-type"] == "application/problem+json", answer.text
     details = answer.json()
     assert {"type", "title", "status", "detail", "reason", "request_id"} == {*details}

@@ -1,6 +1,6 @@
-"""The application in a process of its own, so that its memory can be measured: prints its port and serves.
+"""Serve the application in its own process, so that its memory can be measured; prints the port.
 
-python -m tests.serving.one_process REGISTRY
+python -m tests.serving.uvicorn_process REGISTRY
 """
 
 import asyncio
@@ -11,14 +11,14 @@ import uvicorn
 
 from cxr_platform.registry.store import Registry
 from cxr_platform.serving.app import build_app
-from cxr_platform.serving.champion_watcher import Follower
+from cxr_platform.serving.champion_watcher import ChampionWatcher
 from cxr_platform.serving.screener import Screener
 from cxr_platform.serving.service import Service
 from cxr_platform.serving.upload import Limits
 
 
 async def main(registry: Path) -> None:
-    champion = Follower(Registry(registry), lambda folder, bundle: Screener(folder, bundle, threads=1))
+    champion = ChampionWatcher(Registry(registry), lambda folder, bundle: Screener(folder, bundle, threads=1))
     app = build_app(Service(champion, limits=Limits(upload_seconds=1.0)), None)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
     serving = asyncio.create_task(server.serve())

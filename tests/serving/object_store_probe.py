@@ -1,6 +1,6 @@
-"""Puts more into Ray's object store than it holds, and prints the folders where the rest lies.
+"""Put more into Ray's object store than it holds, and print the folders with the rest.
 
-python -m tests.serving.store_probe
+python -m tests.serving.object_store_probe
 """
 
 from pathlib import Path

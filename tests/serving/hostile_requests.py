@@ -1,4 +1,4 @@
-"""Requests that no friend sends, seeded: each is a path, headers and the pieces of a body."""
+"""Seeded hostile requests: truncated, mutated, oversized, of other formats, with wrong headers."""
 
 import io
 import struct
@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 
 from tests.intake.files import dataset, dicom, jpeg, png, scan_bomb
-from tests.serving.asking import MULTIPART, multipart
+from tests.serving.asgi_client import MULTIPART, multipart
 from tests.serving.builders import image
 
 OTHER_FORMATS = (
@@ -30,9 +30,9 @@ OTHER_FORMATS = (
 
 @dataclass(frozen=True)
 class Hostile:
-    """`sort` says what is wrong with it; `length` is what Content-Length says, the truth where `None`."""
+    """`kind` names what is wrong; `length` is the Content-Length, the true one if `None`."""
 
-    sort: str
+    kind: str
     body: bytes
     headers: tuple[tuple[str, str], ...] = tuple(MULTIPART.items())
     path: str = "/v1/screen"
@@ -40,15 +40,15 @@ class Hostile:
 
 
 def hostile(count: int, seed: int) -> Iterator[Hostile]:
-    """`count` requests, all sorts in turn."""
+    """Yield `count` requests, all kinds in turn."""
     rng = np.random.default_rng(seed)
-    sorts = (_truncated, _mutated, _mutated, _header_only, _other, _odd_dicom, _odd_request, _batch, _many_scans)
+    kinds = (_truncated, _mutated, _mutated, _header_only, _other, _odd_dicom, _odd_request, _batch, _many_scans)
     for number in range(count):
-        yield sorts[number % len(sorts)](rng)
+        yield kinds[number % len(kinds)](rng)
 
 
 def png_header(width: int, height: int, depth: int = 8, data: bytes = b"") -> bytes:
-    """A PNG that claims a size, with `data` as what is compressed in it."""
+    """Return a PNG that declares a size and contains `data`, compressed."""
     parts = (
         (b"IHDR", struct.pack(">IIBBBBB", width, height, depth, 0, 0, 0, 0)),
         (b"IDAT", zlib.compress(data)),
@@ -60,8 +60,8 @@ def png_header(width: int, height: int, depth: int = 8, data: bytes = b"") -> by
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
-def _one(sort: str, data: bytes) -> Hostile:
-    return Hostile(sort, multipart([data]))
+def _one(kind: str, data: bytes) -> Hostile:
+    return Hostile(kind, multipart([data]))
 
 
 def _sound(rng: np.random.Generator) -> bytes:
@@ -79,7 +79,7 @@ def _truncated(rng: np.random.Generator) -> Hostile:
 
 def _mutated(rng: np.random.Generator) -> Hostile:
     data = bytearray(_sound(rng))
-    reach = len(data) if rng.random() < 0.5 else min(400, len(data))  # headers are where it hurts
+    reach = len(data) if rng.random() < 0.5 else min(400, len(data))  # most parsers fail in the headers
     for place in rng.integers(0, reach, rng.integers(1, 30)):
         data[place] = rng.integers(256)
     return _one("mutated", bytes(data))
@@ -92,7 +92,7 @@ def _header_only(rng: np.random.Generator) -> Hostile:
 
 @cache
 def _many_scans(_: np.random.Generator) -> Hostile:
-    """200 KB that would keep libjpeg busy for half a minute."""
+    """A JPEG of 200 KB that takes libjpeg half a minute."""
     return _one("very many scans", scan_bomb(7000, 1000))
 
 
@@ -137,9 +137,9 @@ def _odd_dicom(rng: np.random.Generator) -> Hostile:
 def _odd_request(rng: np.random.Generator) -> Hostile:
     sound = _sound(rng)
     body = multipart([sound])
-    kind = (("content-type", "application/json"),)
+    json_type = (("content-type", "application/json"),)
     choices = (
-        Hostile("another content type", body, kind),
+        Hostile("another content type", body, json_type),
         Hostile("no content type", body, ()),
         Hostile("no boundary", body, (("content-type", "multipart/form-data"),)),
         Hostile("another boundary", body, (("content-type", "multipart/form-data; boundary=x"),)),
@@ -148,7 +148,7 @@ def _odd_request(rng: np.random.Generator) -> Hostile:
         Hostile("no part", multipart([])),
         Hostile("empty body", b""),
         Hostile("noise for a body", rng.bytes(3000)),
-        Hostile("a length that is a lie", body, length=21 * 2**20),
+        Hostile("a false length", body, length=21 * 2**20),
         Hostile("a bad parameter", body, path="/v1/screen?explain=perhaps"),
         Hostile("another path", body, path="/v1/../etc/passwd"),
     )

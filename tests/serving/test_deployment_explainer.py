@@ -1,4 +1,4 @@
-"""The Explainer on a real Serve, with a real network: DICOM, heatmaps, and what its death costs."""
+"""The Explainer on Ray Serve with a real network: DICOM, heatmaps, and a crash."""
 
 import base64
 import io
@@ -20,7 +20,7 @@ from cxr_platform.serving.screener import Screener
 from tests.champion.builders import made_network
 from tests.intake.files import dicom
 from tests.serving.builders import SIZE, image, image_png, registry_with_champion
-from tests.serving.real_serve import KEY, replicas, served
+from tests.serving.serve_process import KEY, replicas, served
 
 CONFIG = ModelConfig(input_size=SIZE, alpha=0.35, dense_units=8)
 
@@ -36,16 +36,16 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
 @pytest.fixture(scope="module")
 def server(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int]]:
     arguments = ["--replicas", "1", "--most-replicas", "1", "--metrics-port", "0"]
-    with served(registry.root, tmp_path_factory.mktemp("server"), *arguments) as found:
-        yield found
+    with served(registry.root, tmp_path_factory.mktemp("server"), *arguments) as running:
+        yield running
 
 
-def asked(port: int, data: bytes, query: str = "") -> dict[str, Any]:
+def screened(port: int, data: bytes, query: str = "") -> dict[str, Any]:
     address = f"http://127.0.0.1:{port}/v1/screen{query}"
     answer = httpx.post(address, files={"file": data}, headers={"x-api-key": KEY}, timeout=90)
     assert answer.status_code == 200, answer.text
-    answered: dict[str, Any] = answer.json()
-    return answered
+    result: dict[str, Any] = answer.json()
+    return result
 
 
 def expected(registry: Registry, data: bytes) -> list[float]:
@@ -55,28 +55,28 @@ def expected(registry: Registry, data: bytes) -> list[float]:
 
 
 def heat(answer: dict[str, Any]) -> np.ndarray:
-    """The opacity of the heatmap over the image."""
+    """Return the opacity of the heatmap."""
     picture = Image.open(io.BytesIO(base64.b64decode(answer["explanation"]["heatmap_png"])), formats=["PNG"])
     assert picture.size == (SIDE, SIDE)
     return np.asarray(picture.convert("RGBA"))[..., 3]
 
 
 @pytest.mark.ray
-def test_dicom_is_answered_as_without_a_server_and_explained(server: tuple[int, int], registry: Registry) -> None:
+def test_dicom_gets_the_answer_of_a_local_screener_and_a_heatmap(server: tuple[int, int], registry: Registry) -> None:
     port, _ = server
-    answer = asked(port, dicom(image(3)), "?explain=true")
+    answer = screened(port, dicom(image(3)), "?explain=true")
     assert list(answer["probabilities"].values()) == pytest.approx(expected(registry, dicom(image(3))), abs=1e-4)
     assert heat(answer).max() > 100
 
 
 @pytest.mark.ray
-def test_a_killed_explainer_costs_no_image(server: tuple[int, int], registry: Registry) -> None:
+def test_a_killed_explainer_is_replaced_and_no_image_is_lost(server: tuple[int, int], registry: Registry) -> None:
     port, pid = server
     (explainer,) = replicas(pid, "Explainer")
     os.kill(explainer, signal.SIGKILL)
-    answer = asked(port, dicom(image(4)))
+    answer = screened(port, dicom(image(4)))
     assert list(answer["probabilities"].values()) == pytest.approx(expected(registry, dicom(image(4))), abs=1e-4)
     deadline = time.monotonic() + 60
-    while asked(port, image_png(5), "?explain=true")["explanation"]["heatmap_png"] is None:
+    while screened(port, image_png(5), "?explain=true")["explanation"]["heatmap_png"] is None:
         assert time.monotonic() < deadline
     assert replicas(pid, "Explainer") != [explainer]

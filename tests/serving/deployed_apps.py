@@ -1,9 +1,9 @@
-"""The application as `serve deploy` starts it, which asks no registry first, on a private Ray; beside it another one.
+"""Deploy the application without a registry, as `serve deploy` does, and another application on a private Ray.
 
-python -m tests.serving.bare_serve REGISTRY PORT
+python -m tests.serving.deployed_apps REGISTRY PORT
 
-Says "Deployed" and for each deployment whether its replicas are on the head; ends when its standard input does. The
-head of this Ray is kept from work (num-cpus 0): the replicas have a second node, of as many processors as they are.
+Prints "Deployed" and, per deployment, whether its replicas run on the head; ends when standard input is closed. The
+head has num-cpus 0, so replicas run on a second node, which has one processor per replica.
 """
 
 import json
@@ -29,23 +29,23 @@ REPLICAS = 2
 
 @serve.deployment(ray_actor_options={"num_cpus": 0})
 class Another:
-    """Answers with the length of what it got."""
+    """Answers with the length of the body."""
 
     async def __call__(self, request: Request) -> Response:
         return PlainTextResponse(str(len(await request.body())))
 
 
 def nodes() -> dict[str, list[bool]]:
-    """For each deployment, whether its replicas are on the head."""
+    """Return, per deployment, whether its replicas run on the head."""
     from ray.util.state import list_actors
 
     head = ray.get_runtime_context().get_node_id()
-    found: dict[str, list[bool]] = {}
+    on_head: dict[str, list[bool]] = {}
     for actor in list_actors(filters=[("state", "=", "ALIVE")]):
         _, _, deployment = (actor.name or "").partition("SERVE_REPLICA::cxr#")
         if deployment:
-            found.setdefault(deployment.partition("#")[0], []).append(actor.node_id == head)
-    return found
+            on_head.setdefault(deployment.partition("#")[0], []).append(actor.node_id == head)
+    return on_head
 
 
 def main(registry: Path, port: int) -> None:
@@ -56,7 +56,7 @@ def main(registry: Path, port: int) -> None:
     try:
         http = {"host": "127.0.0.1", "port": port}
         serve.start(http_options=http, proxy_location="HeadOnly", logging_config=LOGGING)
-        arguments = {"registry": str(registry), "least_replicas": REPLICAS, "most_replicas": REPLICAS}
+        arguments = {"registry": str(registry), "min_replicas": REPLICAS, "max_replicas": REPLICAS}
         serve.run(build(arguments), name="cxr", route_prefix="/")
         serve.run(Another.bind(), name="another", route_prefix="/theirs")  # type: ignore[attr-defined]
         print("Deployed", json.dumps(nodes()), flush=True)

@@ -1,4 +1,4 @@
-"""A thousand requests that no friend sends: only 2xx and 4xx, flat memory, and the next good one answered right."""
+"""A thousand hostile requests get 2xx or 4xx, memory stays flat, and valid requests are answered correctly."""
 
 import contextlib
 import json
@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from cxr_platform.serving.client import local
+from cxr_platform.serving.client import local_screen
 from cxr_platform.serving.screener import Screener
 from tests.conftest import REPOSITORY
 from tests.intake.files import dicom
-from tests.serving.asking import MULTIPART, multipart
+from tests.serving.asgi_client import MULTIPART, multipart
 from tests.serving.builders import image, image_png, registry_with_champion
-from tests.serving.hostile import Hostile, hostile
+from tests.serving.hostile_requests import Hostile, hostile
 
 REQUESTS = 1000
 WARM = 200
@@ -34,7 +34,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def served(registry: Path) -> Iterator[tuple[int, int]]:
-    command = [sys.executable, "-m", "tests.serving.one_process", str(registry)]
+    command = [sys.executable, "-m", "tests.serving.uvicorn_process", str(registry)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=REPOSITORY) as process:
         try:
             assert process.stdout is not None
@@ -65,18 +65,18 @@ def ask(port: int, request: Hostile) -> tuple[int, bytes]:
         connection.close()
 
 
-def good(port: int) -> dict[str, float]:
+def probabilities_of_valid_image(port: int) -> dict[str, float]:
     status, body = ask(port, Hostile("none", multipart([image_png()])))
     assert status == 200
     probabilities: dict[str, float] = json.loads(body)["probabilities"]
     return probabilities
 
 
-@pytest.mark.filterwarnings("ignore:Invalid value for VR:UserWarning:pydicom")  # that is the point
+@pytest.mark.filterwarnings("ignore:Invalid value for VR:UserWarning:pydicom")  # hostile on purpose
 def test_a_thousand_hostile_requests(registry: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from cxr_platform.registry.store import Registry
 
-    expected = local(Screener(*Registry(registry).open(), threads=1))(image_png()).probabilities
+    expected = local_screen(Screener(*Registry(registry).open(), threads=1))(image_png()).probabilities
     statuses: Counter[int] = Counter()
     with served(registry) as (port, process):
         ask(port, Hostile("none", multipart([dicom(image(0))])))  # TensorFlow is imported once
@@ -84,11 +84,11 @@ def test_a_thousand_hostile_requests(registry: Path, capsys: pytest.CaptureFixtu
             if number == WARM:
                 before = resident(process)
             status, body = ask(port, request)
-            assert 200 <= status < 300 or 400 <= status < 500, (request.sort, status, body)
-            assert status < 300 or json.loads(body)["reason"], request.sort
+            assert 200 <= status < 300 or 400 <= status < 500, (request.kind, status, body)
+            assert status < 300 or json.loads(body)["reason"], request.kind
             statuses[status] += 1
             if number % 100 == 99:
-                assert good(port) == pytest.approx(expected, abs=1e-4)
+                assert probabilities_of_valid_image(port) == pytest.approx(expected, abs=1e-4)
         grown = resident(process) - before
     with capsys.disabled():
         print(f"\n{REQUESTS} hostile requests: {dict(sorted(statuses.items()))}, memory {grown:+.0f} MiB")
@@ -96,9 +96,9 @@ def test_a_thousand_hostile_requests(registry: Path, capsys: pytest.CaptureFixtu
     assert grown < 150
 
 
-def test_a_body_that_is_too_large_is_ended_as_it_arrives(registry: Path) -> None:
+def test_a_body_above_the_limit_is_stopped_while_it_arrives(registry: Path) -> None:
     with served(registry) as (port, process):
-        good(port)
+        probabilities_of_valid_image(port)
         before = resident(process)
         with socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as connection:
             kind = MULTIPART["content-type"]
@@ -106,24 +106,24 @@ def test_a_body_that_is_too_large_is_ended_as_it_arrives(registry: Path) -> None
             connection.sendall(head.encode())
             piece = b"%x\r\n%s\r\n" % (MEBIBYTE, bytes(MEBIBYTE))
             sent = 0
-            with contextlib.suppress(OSError):  # the server hangs up
+            with contextlib.suppress(OSError):  # the server closes the connection
                 connection.sendall(b"%x\r\n%s\r\n" % (len(part := multipart([b""])[:80]), part))
                 while sent < 200:
                     connection.sendall(piece)
                     sent += 1
             assert sent < 60
         assert resident(process) - before < 100
-        assert good(port)
+        assert probabilities_of_valid_image(port)
 
 
-def test_a_slow_upload_is_ended_and_holds_nobody_up(registry: Path) -> None:
+def test_slow_uploads_are_stopped_and_delay_no_other_request(registry: Path) -> None:
     with served(registry) as (port, _):
         slow = [socket.create_connection(("127.0.0.1", port), timeout=SECONDS) for _ in range(20)]
         for connection in slow:
             kind = MULTIPART["content-type"]
             head = f"POST /v1/screen HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: 5000\r\n\r\n--"
             connection.sendall(head.encode())
-        assert good(port)
+        assert probabilities_of_valid_image(port)
         assert {connection.recv(12) for connection in slow} == {b"HTTP/1.1 408"}
         for connection in slow:
             connection.close()

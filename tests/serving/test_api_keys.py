@@ -1,0 +1,204 @@
+import logging
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from cxr_platform.errors import ServingError
+from cxr_platform.serving import api_keys as module
+from cxr_platform.serving.api_keys import (
+    CHECK_SECONDS,
+    GRACE_SECONDS,
+    ApiKeyFile,
+    ApiKeys,
+    check_exposure,
+    is_loopback,
+    key_from_headers,
+    load_keys,
+)
+from tests.serving.clock import Clock
+
+ONE, OTHER = "one key of sixteen and more", "another key of sixteen"
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(module, "time", made)
+    return made
+
+
+def test_keys_of_a_file_are_accepted_and_others_are_not(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(f"# for the ward\n{ONE}\n\n{OTHER}  # for the lab\n", encoding="utf-8")
+    keys = load_keys(file, {})
+    assert keys is not None
+    assert keys.accepts(ONE)
+    assert keys.accepts(OTHER)
+    assert not keys.accepts("")
+    assert not keys.accepts(ONE[:-1])
+    assert not keys.accepts("\udce9")
+
+
+def test_keys_are_loaded_from_the_environment(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(ONE, encoding="utf-8")
+    for environment in ({"CXR_API_KEYS": f"{OTHER}, {ONE}"}, {"CXR_API_KEYS_FILE": str(file)}):
+        keys = load_keys(None, environment)
+        assert keys is not None
+        assert keys.accepts(ONE)
+    assert load_keys(None, {}) is None
+    assert load_keys(None, {"CXR_API_KEYS": ""}) is None
+
+
+def test_keys_are_kept_as_digests_only() -> None:
+    assert ONE not in repr(load_keys(None, {"CXR_API_KEYS": ONE}))
+
+
+@pytest.mark.parametrize("content", ["", "# nothing\n", "short\n", f"{ONE}\nshort\n"])
+def test_a_file_without_valid_keys_is_an_error(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "keys"
+    file.write_text(content, encoding="utf-8")
+    with pytest.raises(ServingError, match="16 characters") as error:
+        load_keys(file, {})
+    assert "short" not in str(error.value).replace("shortest", "")
+
+
+def test_an_unreadable_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ServingError, match="readable file of API keys"):
+        load_keys(tmp_path / "none", {})
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe")
+    with pytest.raises(ServingError, match="UTF-8"):
+        load_keys(tmp_path / "bytes", {})
+
+
+def test_a_key_removed_from_the_file_is_rejected(tmp_path: Path, clock: Clock) -> None:
+    file = tmp_path / "keys"
+    file.write_text(ONE, encoding="utf-8")
+    keys = ApiKeyFile(file)
+    assert (keys.accepts(ONE), keys.accepts(OTHER)) == (True, False)
+    file.write_text(f"{OTHER}\n", encoding="utf-8")
+    clock.turn(CHECK_SECONDS)
+    assert (keys.accepts(ONE), keys.accepts(OTHER)) == (False, True)
+
+
+def test_a_file_replaced_by_one_of_the_same_size_and_time_is_read_again(tmp_path: Path, clock: Clock) -> None:
+    file = tmp_path / "keys"
+    file.write_text(ONE, encoding="utf-8")
+    before = file.stat()
+    keys = ApiKeyFile(file)
+    (tmp_path / "new").write_text(ONE[::-1], encoding="utf-8")
+    os.utime(tmp_path / "new", ns=(before.st_atime_ns, before.st_mtime_ns))
+    (tmp_path / "new").replace(file)
+    clock.turn(CHECK_SECONDS)
+    assert (keys.accepts(ONE), keys.accepts(ONE[::-1])) == (False, True)
+
+
+def test_a_secret_that_changes_by_a_link_is_read_again(tmp_path: Path, clock: Clock) -> None:
+    """As the kubelet does it: keys -> ..data/keys, ..data -> a new folder, replaced in one step."""
+    for folder, key in (("first", ONE), ("second", OTHER)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "keys").write_text(key, encoding="utf-8")
+    (tmp_path / "..data").symlink_to("first")
+    (tmp_path / "keys").symlink_to("..data/keys")
+    keys = ApiKeyFile(tmp_path / "keys")
+    (tmp_path / "next").symlink_to("second")
+    (tmp_path / "next").replace(tmp_path / "..data")
+    clock.turn(CHECK_SECONDS)
+    assert (keys.accepts(ONE), keys.accepts(OTHER)) == (False, True)
+
+
+def test_the_file_is_checked_once_per_second_and_read_only_after_a_change(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "keys"
+    file.write_text(ONE, encoding="utf-8")
+    keys = ApiKeyFile(file)
+    called: Counter[str] = Counter()
+    file_version, read_keys = module._file_version, module._read_keys
+
+    def counted_version(file: Path) -> module.FileVersion | None:
+        called["checks"] += 1
+        return file_version(file)
+
+    def counted_read(file: Path) -> ApiKeys:
+        called["reads"] += 1
+        return read_keys(file)
+
+    monkeypatch.setattr(module, "_file_version", counted_version)
+    monkeypatch.setattr(module, "_read_keys", counted_read)
+    for _ in range(40):
+        clock.turn(CHECK_SECONDS / 8)
+        assert keys.accepts(ONE)
+    assert called == {"checks": 5}
+    file.write_text(f"{ONE}\n{OTHER}", encoding="utf-8")
+    for _ in range(40):
+        clock.turn(CHECK_SECONDS / 8)
+        assert keys.accepts(ONE)
+    assert called == {"checks": 10, "reads": 1}
+
+
+@pytest.mark.parametrize("spoil", ["delete", "empty", "short", "bytes"])
+def test_without_valid_keys_in_the_file_all_keys_are_rejected_after_the_grace_period(
+    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture, spoil: str
+) -> None:
+    file = tmp_path / "keys"
+    file.write_text(ONE, encoding="utf-8")
+    keys = ApiKeyFile(file)
+    contents = {"empty": b"", "short": b"short\n", "bytes": b"\xff\xfe"}
+    file.unlink() if spoil == "delete" else file.write_bytes(contents[spoil])
+    with caplog.at_level(logging.ERROR):
+        for _ in range(int(GRACE_SECONDS / CHECK_SECONDS)):
+            clock.turn(CHECK_SECONDS)
+            assert keys.accepts(ONE), "the file may be just being written"
+            assert not keys.accepts("")
+            assert not keys.accepts("short")
+        for _ in range(5):
+            clock.turn(CHECK_SECONDS)
+            assert not keys.accepts(ONE)
+    assert caplog.text.count("stay valid for 10 s") == caplog.text.count("All requests are rejected until") == 1
+    assert ONE not in caplog.text
+    file.write_text(OTHER, encoding="utf-8")
+    clock.turn(CHECK_SECONDS)
+    assert (keys.accepts(ONE), keys.accepts(OTHER)) == (False, True)
+
+
+def test_keys_of_the_environment_are_read_once(clock: Clock) -> None:
+    environment = {"CXR_API_KEYS": ONE}
+    keys = load_keys(None, environment)
+    environment["CXR_API_KEYS"] = OTHER
+    clock.turn(CHECK_SECONDS)
+    assert keys is not None
+    assert (keys.accepts(ONE), keys.accepts(OTHER)) == (True, False)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "example.org", ""])
+def test_without_keys_a_server_may_listen_on_loopback_only(host: str) -> None:
+    with pytest.raises(ServingError, match="--keys"):
+        check_exposure(host, None)
+    check_exposure(host, ApiKeys((bytes(32),)))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.3.2.1", "::1", "localhost"])
+def test_loopback_needs_no_keys(host: str) -> None:
+    check_exposure(host, None)
+    assert is_loopback(host)
+
+
+def test_an_unknown_client_is_not_on_loopback() -> None:
+    assert not is_loopback(None)
+
+
+@pytest.mark.parametrize(
+    ("headers", "key"),
+    [
+        ({"authorization": "Bearer abc"}, "abc"),
+        ({"authorization": "bearer  abc "}, "abc"),
+        ({"x-api-key": "abc"}, "abc"),
+        ({"authorization": "Basic abc"}, ""),
+        ({}, ""),
+    ],
+)
+def test_a_key_is_read_from_either_header(headers: dict[str, str], key: str) -> None:
+    assert key_from_headers(headers) == key
