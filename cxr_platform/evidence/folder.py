@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from cxr_platform.config import IntakeConfig, Profile
+from cxr_platform.config import Profile
 from cxr_platform.errors import NotPossible, SourceError
 from cxr_platform.evidence.external import UnseenImages
 from cxr_platform.evidence.study_overlap import seen_images
@@ -17,14 +17,13 @@ from cxr_platform.intake.overrule import Overrule
 from cxr_platform.intake.sources import Inventory, find_candidates
 from cxr_platform.manifest.cache import DecodedCache, PixelReader, settings_key
 from cxr_platform.manifest.decoding import DecodeTask, decode_new
+from cxr_platform.manifest.folders import ManifestFolders
 from cxr_platform.manifest.patient_ids import patient_salt
-from cxr_platform.manifest.place import Place
-from cxr_platform.manifest.selection import Taken
+from cxr_platform.manifest.records import SelectedImage
+from cxr_platform.manifest.selection import Selection, select_images
 from cxr_platform.manifest.store import Manifest
-from cxr_platform.manifest.take_part import Choice, choose
 from cxr_platform.progress import Progress
 from cxr_platform.storage.files import write_errors
-from cxr_platform.validation import validate
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,17 +53,17 @@ def read_folder(
 
     Raises `SourceError` for a folder that is absent or whose layout is not known, `NotPossible` where no image is left.
     """
-    intake = validate(IntakeConfig, manifest.info["config"], f"{manifest.folder}: config")
+    intake = manifest.info.config
     profile = replace(profile, intake=intake)
     found = _find(data, profile, unlabelled)
     choice, pixels = _choose(found, profile, work, progress)
     seen = seen_images(choice, pixels, manifest, intake.selection.near_duplicate_distance)
-    kept = [row for row in range(len(choice.taken)) if row not in seen]
+    kept = [row for row in range(len(choice.images)) if row not in seen]
     excluded = {item.source_path: item.refusal for item in choice.excluded}
-    excluded |= {choice.taken[row].candidate.source_path: refusal for row, refusal in seen.items()}
+    excluded |= {choice.images[row].candidate.source_path: refusal for row, refusal in seen.items()}
     if not kept:
         raise _nothing_left(data, excluded)
-    taken, groups = [choice.taken[row] for row in kept], [choice.groups[row] for row in kept]
+    taken, groups = [choice.images[row] for row in kept], [choice.groups[row] for row in kept]
     images = UnseenImages(_facts(taken, groups), pixels.images([image.decoded for image in taken]))
     return Folder(images, excluded, synthetic=bool(found.synthetic_sources))
 
@@ -90,16 +89,16 @@ def _without_labels(data: Path) -> Inventory:
     return Inventory([collection.candidate(file) for file in collection.files])
 
 
-def _choose(found: Inventory, profile: Profile, work: Path, progress: Progress) -> tuple[Choice, PixelReader]:
+def _choose(found: Inventory, profile: Profile, work: Path, progress: Progress) -> tuple[Selection, PixelReader]:
     """As `manifest.build` does, but without lists that overrule."""
     intake, salt = profile.intake, patient_salt()
     with write_errors(work):
-        cache = DecodedCache(Place(work).cache, settings_key(intake.decoding, salt))
+        cache = DecodedCache(ManifestFolders(work).cache, settings_key(intake.decoding, salt))
     decoded = decode_new(found.candidates, cache, DecodeTask(intake, salt, cache.folder), progress)
     with write_errors(work):
         cache.prune(decoded.values())  # of the folder as it was before
     pixels = PixelReader(cache, intake.decoding.image_size)
-    return choose(found.candidates, decoded, Overrule(), profile, salt, pixels, cache.folder), pixels
+    return select_images(found.candidates, decoded, Overrule(), profile, salt, pixels, cache.folder), pixels
 
 
 def _nothing_left(data: Path, excluded: Mapping[str, Refusal]) -> NotPossible:
@@ -111,7 +110,7 @@ def _nothing_left(data: Path, excluded: Mapping[str, Refusal]) -> NotPossible:
     )
 
 
-def _facts(taken: Sequence[Taken], groups: Sequence[str]) -> pa.Table:
+def _facts(taken: Sequence[SelectedImage], groups: Sequence[str]) -> pa.Table:
     columns = {
         "image_id": [image.image_id for image in taken],
         "group_id": list(groups),

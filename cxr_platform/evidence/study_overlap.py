@@ -7,29 +7,29 @@ import numpy as np
 from cxr_platform.intake.candidate import Refusal
 from cxr_platform.intake.duplicates import SAME_IMAGE_AGREEMENT, Pairs, detail_agreement, fine_detail, near_pairs
 from cxr_platform.manifest.cache import PixelReader
+from cxr_platform.manifest.records import SelectedImage
 from cxr_platform.manifest.schema import PIXELS, pixels_to_numpy
-from cxr_platform.manifest.selection import Taken
+from cxr_platform.manifest.selection import Selection
 from cxr_platform.manifest.store import Manifest
-from cxr_platform.manifest.take_part import Choice
 
 IN_STUDY = "in-study"
 HASHES = ("file_sha256", "pixel_sha256")
 
 
-def seen_images(choice: Choice, pixels: PixelReader, manifest: Manifest, near_distance: int) -> dict[int, Refusal]:
-    """Position in `choice.taken` → how the study knows the image; `pixels` are those of the folder's images.
+def seen_images(choice: Selection, pixels: PixelReader, manifest: Manifest, near_distance: int) -> dict[int, Refusal]:
+    """Position in `choice.images` → how the study knows the image; `pixels` are those of the folder's images.
 
     With an image goes its whole group (`manifest.grouping`): where one image of a patient was trained on, so was the
     patient. External images of the manifest were not trained on and count as unseen.
     """
-    copies = near_copies(choice.taken, pixels, manifest, near_distance)
+    copies = near_copies(choice.images, pixels, manifest, near_distance)
     found = {row: Refusal(IN_STUDY, f"a copy of {path} of the study") for row, path in copies.items()}
     known = _known(manifest)
-    for row, (image, patient) in enumerate(zip(choice.taken, choice.patients, strict=True)):
+    for row, (image, patient) in enumerate(zip(choice.images, choice.patients, strict=True)):
         refusal = _same(image, patient, known)
         if refusal is not None:
             found[row] = refusal
-    first = {choice.groups[row]: choice.taken[row].candidate.source_path for row in sorted(found, reverse=True)}
+    first = {choice.groups[row]: choice.images[row].candidate.source_path for row in sorted(found, reverse=True)}
     return {
         row: found.get(row) or Refusal(IN_STUDY, f"of one group with {first[group]}, which the study has seen")
         for row, group in enumerate(choice.groups)
@@ -37,7 +37,9 @@ def seen_images(choice: Choice, pixels: PixelReader, manifest: Manifest, near_di
     }
 
 
-def near_copies(taken: Sequence[Taken], pixels: PixelReader, manifest: Manifest, max_distance: int) -> dict[int, str]:
+def near_copies(
+    taken: Sequence[SelectedImage], pixels: PixelReader, manifest: Manifest, max_distance: int
+) -> dict[int, str]:
     """Position in `taken` → source_path of an image of the study with a hash within `max_distance` bits and the same
     fine detail, as `manifest.grouping` has it."""
     facts = manifest.table(["source_path", "phash", "role"]).to_pydict()
@@ -50,7 +52,7 @@ def near_copies(taken: Sequence[Taken], pixels: PixelReader, manifest: Manifest,
 
 
 def _confirmed(
-    pairs: Pairs, taken: Sequence[Taken], pixels: PixelReader, manifest: Manifest
+    pairs: Pairs, taken: Sequence[SelectedImage], pixels: PixelReader, manifest: Manifest
 ) -> Iterator[tuple[int, int]]:
     """Those of the `pairs` (row of the manifest, position in `taken`) that are one image."""
     in_order = sorted(np.unique(pairs[:, 1]).tolist(), key=lambda new: taken[new].decoded.shard)
@@ -78,7 +80,7 @@ def _known(manifest: Manifest) -> dict[str, set[str]]:
     return {name: set(study[name].dropna()) for name in (*HASHES, "patient_id")}
 
 
-def _same(image: Taken, patient: str | None, known: Mapping[str, set[str]]) -> Refusal | None:
+def _same(image: SelectedImage, patient: str | None, known: Mapping[str, set[str]]) -> Refusal | None:
     if image.facts.file_sha256 in known["file_sha256"] or image.facts.pixel_sha256 in known["pixel_sha256"]:
         return Refusal(IN_STUDY, "an image of the study, which its networks were trained on")
     if patient in known["patient_id"]:

@@ -1,1 +1,1 @@
-"""The validated Parquet manifest: schema, folds, building, storage."""
+"""The manifest: which images take part in a study, in which folds, and why the others do not."""

@@ -1,7 +1,6 @@
-"""Decoded images kept beside the manifest, so that a second build decodes only files that are new or have changed.
+"""The cache of decoded images beside a manifest: a second build decodes only files that are new or have changed.
 
-One Parquet shard a decoding task, in a folder named by a hash of the settings that decoding depends on. A shard is
-written whole under another name and renamed, so that an interrupted build leaves only complete ones behind.
+Each decoding task writes one Parquet shard, atomically, into a folder named by a hash of all that decoding depends on.
 """
 
 import hashlib
@@ -11,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from importlib import resources
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +20,9 @@ import pyarrow.parquet as pq
 
 from cxr_platform.config import DecodingConfig
 from cxr_platform.errors import StorageError
-from cxr_platform.manifest.place import is_cache_key
-from cxr_platform.manifest.records import RECORD_SCHEMA, Decoded, FileKey, from_table, to_table
+from cxr_platform.manifest.folders import is_cache_key
+from cxr_platform.manifest.records import RECORD_SCHEMA, Decoded, FileKey, records_from_table, records_to_table
 from cxr_platform.manifest.schema import PIXELS, pixels_to_arrow, pixels_to_numpy
-from cxr_platform.manifest.versions import package_versions
 from cxr_platform.storage.files import (
     arrow_source,
     cannot_read,
@@ -45,27 +44,40 @@ SHARDS_IN_MEMORY = 4
 
 
 def settings_key(decoding: DecodingConfig, salt: str) -> str:
-    """The name of the cache folder for these settings."""
+    """Return the name of the cache folder: a hash of settings, salt, library versions and the source of `intake`."""
     state = [sources_hash(Path(str(resources.files("cxr_platform.intake")))), package_versions(DECODING_PACKAGES)]
     settings = json.dumps([*state, str(RECORD_SCHEMA), asdict(decoding), salt], sort_keys=True)
     return hashlib.sha256(settings.encode()).hexdigest()[:16]
 
 
 def sources_hash(intake: Path) -> str:
-    """SHA-256, in hex, over the source text of `DECODING_MODULES` in the package folder `intake`."""
+    """Return the SHA-256, in hex, of the source of `DECODING_MODULES` in the package folder `intake`."""
     digest = hashlib.sha256()
     for module in DECODING_MODULES:
         digest.update(hashlib.sha256((intake / f"{module}.py").read_bytes()).digest())
     return digest.hexdigest()
 
 
-def write_shard(folder: Path, records: list[Decoded], pixels: npt.NDArray[np.uint8]) -> str:
-    """Store one task's outcome; a refused file has a black image. Returns the name, the same for the same files.
+def package_versions(packages: Iterable[str]) -> dict[str, str]:
+    """Return the version of each distribution, or `not installed`."""
 
-    Raises `StorageError` for a folder that cannot be written.
+    def installed(package: str) -> str:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            return "not installed"
+
+    return {name: installed(name) for name in packages}
+
+
+def write_shard(folder: Path, records: list[Decoded], pixels: npt.NDArray[np.uint8]) -> str:
+    """Store the records and pixels, uint8 (N, S, S), of one task, and return the name of the shard.
+
+    The same files give the same name; a refused file has black pixels. Raises `StorageError` if `folder` cannot be
+    written.
     """
     name = hashlib.sha256(repr([r.key for r in records]).encode()).hexdigest()[:24] + ".parquet"
-    table = to_table(records).append_column(PIXELS, pixels_to_arrow(pixels))
+    table = records_to_table(records).append_column(PIXELS, pixels_to_arrow(pixels))
     shard = io.BytesIO()
     pq.write_table(table, shard, compression="zstd")
     write_atomically(folder / name, shard.getvalue())
@@ -73,7 +85,7 @@ def write_shard(folder: Path, records: list[Decoded], pixels: npt.NDArray[np.uin
 
 
 class DecodedCache:
-    """The shards of one folder, and the records in them by file."""
+    """The folder of shards for one `settings_key`."""
 
     def __init__(self, root: Path, key: str) -> None:
         self.folder = root / key
@@ -81,16 +93,16 @@ class DecodedCache:
         make_folder(self.folder)
 
     def load(self) -> dict[FileKey, Decoded]:
-        """Every stored record that still holds. A damaged shard is removed, and its files decoded again.
+        """Return every stored record by file. A damaged shard is removed, so that its files are decoded again.
 
-        A file that could not be opened is tried anew: permissions change without a trace in size and time. Raises
-        `StorageError` for a shard that is out of reach.
+        Files that could not be opened are left out, to be tried again: permissions change without a change of size and
+        time. Raises `StorageError` if a shard cannot be read.
         """
-        records = (record for shard in self._shards() for record in self._read(shard))
+        records = (record for shard in sorted(self.folder.glob("*.parquet")) for record in self._read(shard))
         return {record.key: record for record in records if record.reason != "unreadable"}
 
     def prune(self, used: Iterable[Decoded]) -> None:
-        """Remove the shards in which nothing is used any more, half-written ones, and those of other settings."""
+        """Remove the shards that hold none of `used`, partly written ones, and the folders of other settings."""
         kept = {record.shard for record in used}
         for file in children(self.folder):
             if file.name not in kept:
@@ -98,9 +110,6 @@ class DecodedCache:
         for other in children(self._root):
             if other.is_dir() and other != self.folder and is_cache_key(other.name):
                 remove(other)
-
-    def _shards(self) -> list[Path]:
-        return sorted(self.folder.glob("*.parquet"))
 
     def _read(self, shard: Path) -> Iterator[Decoded]:
         try:
@@ -110,20 +119,19 @@ class DecodedCache:
                 raise cannot_read(shard, error) from error
             shard.unlink()
             return iter(())
-        return from_table(table, shard.name)
+        return records_from_table(table, shard.name)
 
 
 def _is_damage(error: Exception) -> bool:
-    """Whether the shard is truncated or another program's, and not just out of reach for the moment.
+    """Return True if the shard is truncated or not Parquet, False if it cannot be read at the moment.
 
-    pyarrow says some of the former with an `OSError` of no number; those of file systems and stores have one, or are of
-    a kind of their own.
+    pyarrow reports some damage as an `OSError` without a number; file systems and stores give a number or a subclass.
     """
     return isinstance(error, pa.ArrowException) or (type(error) is OSError and error.errno is None)
 
 
 class PixelReader:
-    """Images out of the shards, a few shards in memory at a time."""
+    """Reads images from the shards, with at most `SHARDS_IN_MEMORY` shards in memory."""
 
     def __init__(self, cache: DecodedCache, image_size: int) -> None:
         self._cache = cache
@@ -131,7 +139,7 @@ class PixelReader:
         self._open: OrderedDict[str, npt.NDArray[np.uint8]] = OrderedDict()
 
     def images(self, records: list[Decoded]) -> npt.NDArray[np.uint8]:
-        """uint8 (N, S, S), in the order of `records`; each shard is opened once."""
+        """Return uint8 (N, S, S), in the order of `records`; each shard is opened once."""
         images = np.empty((len(records), self._size, self._size), np.uint8)
         for position in sorted(range(len(records)), key=lambda i: (records[i].shard, records[i].row)):
             images[position] = self._shard(records[position].shard)[records[position].row]

@@ -1,4 +1,4 @@
-"""One picture a reason of exclusion, so that a person can look at what was left out and overrule it."""
+"""Contact sheets: one picture per reason of exclusion, to review what was excluded and overrule it."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from cxr_platform.intake.candidate import REASONS
 from cxr_platform.intake.overrule import FILE_NAME, OVERRULABLE
 from cxr_platform.manifest.cache import PixelReader
-from cxr_platform.manifest.selection import Excluded
+from cxr_platform.manifest.records import ExcludedFile
 
 IMAGES_PER_SHEET = 120
 COLUMNS = 10
@@ -22,7 +22,7 @@ HEADER = 3 * LINE + 10
 LINE_CHARACTERS = 22
 
 
-def write_contact_sheets(folder: Path, excluded: Sequence[Excluded], pixels: PixelReader) -> None:
+def write_contact_sheets(folder: Path, excluded: Sequence[ExcludedFile], pixels: PixelReader) -> None:
     """Write `folder`/REASON.png for each reason that occurs, with the first `IMAGES_PER_SHEET` images by source_path."""
     folder.mkdir()
     by_reason = defaultdict(list)
@@ -32,7 +32,7 @@ def write_contact_sheets(folder: Path, excluded: Sequence[Excluded], pixels: Pix
         _sheet(reason, items[:IMAGES_PER_SHEET], len(items), pixels).save(folder / f"{reason}.png", optimize=True)
 
 
-def _sheet(reason: str, items: Sequence[Excluded], total: int, pixels: PixelReader) -> Image.Image:
+def _sheet(reason: str, items: Sequence[ExcludedFile], total: int, pixels: PixelReader) -> Image.Image:
     rows = -(-len(items) // COLUMNS)
     sheet = Image.new("L", (COLUMNS * CELL[0], HEADER + rows * CELL[1]), 255)
     draw = ImageDraw.Draw(sheet)
@@ -45,32 +45,28 @@ def _sheet(reason: str, items: Sequence[Excluded], total: int, pixels: PixelRead
     return sheet
 
 
-def _caption(item: Excluded) -> str:
+def _caption(item: ExcludedFile) -> str:
     path = _wrap(item.source_path, PATH_LINES, keep="end")
     return "\n".join([*path, *_wrap(item.refusal.detail, CAPTION_LINES - len(path), keep="start")])
 
 
 def _header(reason: str, shown: int, total: int) -> str:
     number = f"first {shown} of {total}" if shown < total else f"{total}"
-    advice = f'To take one all the same: allow = ["SOURCE/path"] in {FILE_NAME}.' if reason in OVERRULABLE else ""
+    advice = f'To include one: allow = ["SOURCE/path"] in {FILE_NAME}.' if reason in OVERRULABLE else ""
     return f"{reason}: {REASONS[reason]}. Images: {number}.\n{advice}"
 
 
-def _thumbnail(item: Excluded, pixels: PixelReader) -> Image.Image:
+def _thumbnail(item: ExcludedFile, pixels: PixelReader) -> Image.Image:
     if item.decoded is None or item.decoded.facts is None:
-        return _placeholder()
+        empty = Image.new("L", (THUMBNAIL, THUMBNAIL), 224)
+        ImageDraw.Draw(empty).text((4, 4), "no picture", fill=0, font=ImageFont.load_default(11))
+        return empty
     image = Image.fromarray(pixels.images([item.decoded])[0])
     return image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
 
 
-def _placeholder() -> Image.Image:
-    cell = Image.new("L", (THUMBNAIL, THUMBNAIL), 224)
-    ImageDraw.Draw(cell).text((4, 4), "no picture", fill=0, font=ImageFont.load_default(11))
-    return cell
-
-
 def _wrap(text: str, lines: int, keep: str) -> list[str]:
-    """`text` in at most `lines` lines; of a path the end says more, of a sentence the start."""
+    """Return `text` in at most `lines` lines, with the end kept for a path and the start for a sentence."""
     room = lines * LINE_CHARACTERS
     if len(text) > room:
         text = "…" + text[-room + 1 :] if keep == "end" else text[: room - 1] + "…"

@@ -1,7 +1,7 @@
-"""Opening, decoding and measuring files in parallel with Ray Data.
+"""Decoding and measuring files in parallel with Ray Data.
 
 Pixels never pass through Ray's object store or the driver: each task writes its images into a shard of the cache and
-returns small rows. So memory is that of one block of files a processor, however many files there are.
+returns small rows, so memory use does not grow with the number of files.
 """
 
 import io
@@ -28,9 +28,16 @@ from cxr_platform.intake.candidate import Candidate
 from cxr_platform.intake.images import read_image
 from cxr_platform.manifest.cache import DecodedCache, write_shard
 from cxr_platform.manifest.contact_sheets import IMAGES_PER_SHEET
-from cxr_platform.manifest.inputs import file_key
 from cxr_platform.manifest.patient_ids import header_pseudonym
-from cxr_platform.manifest.records import RECORD_SCHEMA, Decoded, FileKey, facts_of, from_table, to_table
+from cxr_platform.manifest.records import (
+    RECORD_SCHEMA,
+    Decoded,
+    FileKey,
+    file_key,
+    image_facts,
+    records_from_table,
+    records_to_table,
+)
 from cxr_platform.progress import Progress
 from cxr_platform.storage.files import read_errors, write_errors
 from cxr_platform.storage.paths import parse_path
@@ -40,54 +47,54 @@ if TYPE_CHECKING:
 
 File = tuple[Candidate, FileKey]
 BLOCK_SIZES = (128, 16, 1)
-"""Files a task. Those of a task whose process died are tried again in smaller blocks, until the culprit is alone."""
+"""Files per task. Files of a task whose process died are tried again in smaller blocks, at last one by one."""
 
-LEAST_BLOCKS = 8  # so that a small collection, too, keeps every processor busy
-SLOW_TO_START = (".dcm", ".dicom", "")  # DICOM imports TensorFlow: in as few processes as possible
+MIN_BLOCKS = 8  # a small collection keeps every processor busy, too
+SLOW_TO_START = (".dcm", ".dicom", "")  # DICOM imports TensorFlow: decoded in as few processes as possible
 FAILURE = "failure"
 NO_RECORD = Decoded(FileKey("", -1, -1), None, FAILURE, "")
-DIED = "the process that decoded it died, each time"
+DIED = "the process that decoded it died, at each attempt"
 CANARY = "canary.png"
 CANARY_PIXELS = 64
 
 
 @dataclass(frozen=True)
 class DecodeTask:
-    """One block of files → one shard. Runs in a Ray worker, which must see the files and the cache folder."""
+    """Decodes one block of files into one shard, in a Ray worker that can read the files and write the cache folder."""
 
     config: IntakeConfig
     salt: str
     cache: Path
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        """Rows of path, source, source_path, size, mtime_ns → rows of `RECORD_SCHEMA`, shard and failure.
+        """Return rows of `RECORD_SCHEMA`, shard and failure, from rows of path, source, source_path, size, mtime_ns.
 
-        Images that a store does not give and a shard that cannot be written are told as `failure`, in a single row,
-        since exceptions count as a process that died.
+        A `StorageError` is returned as `failure`, in a single row, because an exception counts as a process that died.
         """
         size = self.config.decoding.image_size
         pixels = np.zeros((block.num_rows, size, size), np.uint8)
         try:
             records = [self._decode(row, pixels[i]) for i, row in enumerate(block.to_pylist())]
-            return _told(records, write_shard(self.cache, records, pixels), "")
+            return _result(records, write_shard(self.cache, records, pixels), "")
         except StorageError as error:
-            return _told([NO_RECORD], "", json.dumps([error.problem, str(error.received), error.advice]))
+            return _result([NO_RECORD], "", json.dumps([error.problem, str(error.received), error.advice]))
 
     def _decode(self, row: dict[str, Any], pixels: npt.NDArray[np.uint8]) -> Decoded:
         key = FileKey(row["source_path"], row["size"], row["mtime_ns"])
         try:
             data = self._read(parse_path(os.fsdecode(row["path"])), key.size)
             image = read_image(data, self.config)
-        except StorageError:  # of the store that does not give the image, and nothing that the image is to blame for
+        except StorageError:  # of an object store: the image is not at fault
             raise
         except ImageRefused as refused:
             return Decoded(key, None, refused.reason, refused.detail)
         except OSError as error:
             return Decoded(key, None, "unreadable", error.strerror or str(error))
-        except Exception as error:  # one odd file must not end a build of a hundred thousand
+        except Exception as error:  # one damaged file must not end a build of a hundred thousand
             return Decoded(key, None, "undecodable", f"{type(error).__name__}: {error}")
         pixels[:] = image.pixels
-        return Decoded(key, facts_of(image, data, header_pseudonym(self.salt, row["source"], image.patient)), None, "")
+        patient = header_pseudonym(self.salt, row["source"], image.patient)
+        return Decoded(key, image_facts(image, data, patient), None, "")
 
     def _read(self, path: Path, size: int) -> bytes:
         limit = self.config.decoding.max_bytes
@@ -97,8 +104,8 @@ class DecodeTask:
             return path.read_bytes()
 
 
-def _told(records: list[Decoded], shard: str, failure: str) -> pa.Table:
-    table = to_table(records).append_column("shard", pa.array([shard] * len(records)))
+def _result(records: list[Decoded], shard: str, failure: str) -> pa.Table:
+    table = records_to_table(records).append_column("shard", pa.array([shard] * len(records)))
     return table.append_column(FAILURE, pa.array([failure] * len(records)))
 
 
@@ -109,9 +116,9 @@ def decode_new(
     progress: Progress,
     address: str | None = None,
 ) -> dict[str, Decoded]:
-    """The outcome for every file that matters, by source_path: from the cache where it is there, else decoded now.
+    """Return the result for each file by source_path, from the cache or decoded now on the Ray cluster at `address`.
 
-    Files that the collection's own table excludes are not opened, but for the few that a contact sheet shows.
+    Of the files that their collection's table excludes, only those on a contact sheet are opened.
     """
     files = [(candidate, file_key(candidate)) for candidate in _needed(candidates)]
     stored = cache.load()
@@ -136,11 +143,11 @@ def _needed(candidates: Sequence[Candidate]) -> Iterator[Candidate]:
 
 
 def decode_files(files: Sequence[File], task: DecodeTask, address: str | None = None) -> Iterator[list[Decoded]]:
-    """Decode every file on the Ray cluster at `address` (see `cluster.connection`); yields blocks as they are finished.
+    """Decode every file on the Ray cluster at `address` (see `cluster.connection`) and yield blocks as they finish.
 
-    A file that is no usable image, or on which the decoding process dies, is a `Decoded` with a reason; only a cache
-    that cannot be written, a store that does not give the images (`StorageError`) and workers that can do nothing at all
-    (`ConfigError`) raise.
+    A file that is no usable image, or on which the decoding process dies, is a `Decoded` with a reason. Raises
+    `StorageError` if the cache cannot be written or an object store does not answer, `ConfigError` if the workers fail
+    on every file.
     """
     left = {key.source_path: (candidate, key) for candidate, key in files}
     with connection(address):
@@ -153,11 +160,11 @@ def decode_files(files: Sequence[File], task: DecodeTask, address: str | None = 
             _check_workers(task)
     keys = [key for _, key in left.values()]
     for start in range(0, len(keys), BLOCK_SIZES[0]):
-        yield _died(keys[start : start + BLOCK_SIZES[0]], task)
+        yield _undecodable(keys[start : start + BLOCK_SIZES[0]], task)
 
 
 def _check_workers(task: DecodeTask) -> None:
-    """Tell images that kill their process from workers that can do nothing: these die on a sound image as well."""
+    """Raise `ConfigError` if the workers fail on a valid image, too, so that the files are not at fault."""
     canary = task.cache / CANARY
     image = io.BytesIO()
     Image.new("L", (CANARY_PIXELS, CANARY_PIXELS)).save(image, "PNG")
@@ -171,13 +178,13 @@ def _check_workers(task: DecodeTask) -> None:
     if not alive:
         raise ConfigError(
             "Expected Ray's workers to decode the images.",
-            received="a process that died for every single file",
+            received="a process that died for every file",
             advice="They need this package, the images and the manifest's folder under the same paths; see Ray's logs.",
         )
 
 
-def _died(keys: Sequence[FileKey], task: DecodeTask) -> list[Decoded]:
-    """The verdict on files on which every process died, kept in the cache: the next build does not try them again."""
+def _undecodable(keys: Sequence[FileKey], task: DecodeTask) -> list[Decoded]:
+    """Return the records of files on which every process died, and cache them: the next build does not try them."""
     size = task.config.decoding.image_size
     records = [Decoded(key, None, "undecodable", DIED, row=row) for row, key in enumerate(keys)]
     shard = write_shard(task.cache, records, np.zeros((len(keys), size, size), np.uint8))
@@ -186,7 +193,7 @@ def _died(keys: Sequence[FileKey], task: DecodeTask) -> list[Decoded]:
 
 def _run_blocks(files: Sequence[File], size: int, task: DecodeTask) -> Iterator[list[Decoded]]:
     with warnings.catch_warnings():
-        # `max_retries` has no other way in; without it a file that kills its process is tried for ever.
+        # `max_retries` has no other way in; without it a file that kills its process is tried forever.
         warnings.simplefilter("ignore", DeprecationWarning)
         dataset = _dataset(files, size).map_batches(task, batch_size=None, batch_format="pyarrow", max_retries=0)
     for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
@@ -194,7 +201,7 @@ def _run_blocks(files: Sequence[File], size: int, task: DecodeTask) -> Iterator[
         if failure:
             problem, received, advice = json.loads(failure)
             raise StorageError(problem, received=received, advice=advice)
-        yield list(from_table(block.select(RECORD_SCHEMA.names), shard))
+        yield list(records_from_table(block.select(RECORD_SCHEMA.names), shard))
 
 
 def _dataset(files: Sequence[File], size: int) -> "Dataset":
@@ -204,7 +211,7 @@ def _dataset(files: Sequence[File], size: int) -> "Dataset":
     ordered = sorted(files, key=lambda file: (file[0].path.suffix.lower() in SLOW_TO_START, file[1].source_path))
     # Bytes, because a file's name need not be UTF-8, which Arrow's strings are.
     rows = [{"path": os.fsencode(str(c.path)), "source": c.source, **key._asdict()} for c, key in ordered]
-    blocks = max(math.ceil(len(rows) / size), min(len(rows), LEAST_BLOCKS))
+    blocks = max(math.ceil(len(rows) / size), min(len(rows), MIN_BLOCKS))
     return ray.data.from_items(rows, override_num_blocks=blocks)
 
 

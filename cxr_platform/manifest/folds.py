@@ -1,52 +1,47 @@
-"""The two ways in which the images are split for cross-validation."""
+"""The two splits of the images for cross-validation: grouped by patient, and the paper's."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.model_selection import KFold, StratifiedGroupKFold
 
 from cxr_platform.errors import FoldError
 from cxr_platform.labels import CLASSES
 
 Folds = npt.NDArray[np.int32]
 OUTSIDE = -1
-"""The fold of an external image: in none."""
+"""The fold of an external image, which is in none."""
 
 
 def assign_folds(
     labels: Sequence[str], groups: Sequence[str], n_folds: int, seed: int, classes: Sequence[str] = CLASSES
 ) -> tuple[Folds, Folds]:
-    """The fold, 0 … `n_folds`-1, of each image in the grouped and in the paper's split, as two int32 arrays.
+    """Return the fold, 0 … `n_folds`-1, of each image in the grouped and in the paper's split, as two int32 arrays.
 
-    Grouped: stratified by label, a group on one side (`StratifiedGroupKFold`). Paper: images shuffled into folds
+    Grouped: stratified by label, each group in one fold (`StratifiedGroupKFold`). Paper: images shuffled into folds
     without regard to patients or classes (§2.4, `KFold`). The same arguments give the same folds.
 
-    Raises `FoldError` when fewer than two folds are asked for, when a class has fewer groups than folds, or when the
-    groups are too large for every grouped fold to hold every class.
+    Raises `FoldError` for fewer than two folds, a class with fewer groups than folds, or groups so large that a class
+    is missing from a grouped fold.
     """
     if n_folds < 2:
         raise FoldError("Expected at least 2 folds.", received=n_folds)
     _check_groups(labels, groups, n_folds, classes)
-    grouped = _grouped(np.asarray(labels), np.asarray(groups), n_folds, seed)
+    features = np.zeros(len(labels))
+    grouped_splits = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed).split(
+        features, np.asarray(labels), np.asarray(groups)
+    )
+    grouped = _fold_of_each(grouped_splits, len(labels))
     _check_classes(labels, grouped, n_folds, classes)
-    return grouped, _shuffled(len(labels), n_folds, seed)
+    paper = _fold_of_each(KFold(n_folds, shuffle=True, random_state=seed).split(features), len(labels))
+    return grouped, paper
 
 
-def _grouped(labels: npt.NDArray, groups: npt.NDArray, n_folds: int, seed: int) -> Folds:
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    folds = np.full(len(labels), OUTSIDE, np.int32)
-    splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
-    for fold, (_, test) in enumerate(splitter.split(np.zeros(len(labels)), labels, groups)):
-        folds[test] = fold
-    return folds
-
-
-def _shuffled(size: int, n_folds: int, seed: int) -> Folds:
-    from sklearn.model_selection import KFold
-
+def _fold_of_each(splits: Iterable[tuple[Any, Any]], size: int) -> Folds:
     folds = np.full(size, OUTSIDE, np.int32)
-    for fold, (_, test) in enumerate(KFold(n_folds, shuffle=True, random_state=seed).split(np.zeros(size))):
+    for fold, (_, test) in enumerate(splits):
         folds[test] = fold
     return folds
 
@@ -70,7 +65,7 @@ def _check_classes(labels: Sequence[str], folds: Folds, n_folds: int, classes: S
     absent = [f"no {name} in fold {fold}" for fold in range(n_folds) for name in classes if (name, fold) not in present]
     if absent:
         raise FoldError(
-            "Expected every class in every grouped fold; the groups are too large to be spread so.",
+            "Expected every class in every grouped fold; the groups are too large.",
             received=", ".join(absent),
             advice="Ask for fewer folds (FOLDS), or try another SEED.",
         )

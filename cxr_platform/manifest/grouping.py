@@ -1,4 +1,4 @@
-"""The groups that stay on one side of a fold: images of one patient, copies of one image, and whatever these join."""
+"""Groups of images that stay in one fold: images of one patient and copies of one image, joined transitively."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -21,58 +21,59 @@ from cxr_platform.intake.duplicates import (
     pairs_of_equal,
 )
 from cxr_platform.manifest.cache import PixelReader
-from cxr_platform.manifest.selection import Taken
+from cxr_platform.manifest.records import SelectedImage
 from cxr_platform.storage.files import write_errors
 
-TILE_IMAGES = 1024  # images a side of a tile; the details of two sides, 80 MB, are in memory
+TILE_IMAGES = 1024  # per side of a tile; the details of both sides, 80 MB, are in memory
 PAIRS_AT_ONCE = 256
 
 
 def group_images(
-    taken: Sequence[Taken],
+    selected: Sequence[SelectedImage],
     patients: Sequence[str | None],
     near_distance: int,
     pixels: PixelReader,
     scratch: Path | None = None,
 ) -> list[str]:
-    """For each image the group it is in, named by the smallest image_id of the group.
+    """Return the group of each image, named by the smallest image_id in it.
 
-    Connected components over: one patient (`patients`, unique over sources), the same file, the same pixels, and
-    near-duplicates, which are nominated by the perceptual hash and confirmed on the images themselves. `scratch` is a
-    folder with room for 40 kB an image (default: that of temporary files); `StorageError` where there is none.
+    Images are linked by the same patient (`patients`, unique over sources), the same file, the same pixels, or as
+    near-duplicates, which the perceptual hash proposes and the fine detail of the images confirms. `scratch` is a
+    folder with room for 40 kB per image (default: that of temporary files). Raises `StorageError` if it is full.
     """
     links = [
         pairs_of_equal(patients),
-        pairs_of_equal([image.facts.file_sha256 for image in taken]),
-        pairs_of_equal([image.facts.pixel_sha256 for image in taken]),
-        near_duplicates(taken, near_distance, pixels, scratch),
+        pairs_of_equal([image.facts.file_sha256 for image in selected]),
+        pairs_of_equal([image.facts.pixel_sha256 for image in selected]),
+        near_duplicates(selected, near_distance, pixels, scratch),
     ]
-    numbers = connected_groups(len(taken), np.concatenate(links))
+    numbers = connected_groups(len(selected), np.concatenate(links))
     names: dict[int, str] = {}
-    for number, image in zip(numbers, taken, strict=True):
+    for number, image in zip(numbers, selected, strict=True):
         names[number] = min(names.get(number, image.image_id), image.image_id)
     return [names[number] for number in numbers]
 
 
 def near_duplicates(
-    taken: Sequence[Taken], max_distance: int, pixels: PixelReader, scratch: Path | None = None
+    selected: Sequence[SelectedImage], max_distance: int, pixels: PixelReader, scratch: Path | None = None
 ) -> Pairs:
-    """Rows (i, j) of images whose hashes differ in at most `max_distance` bits and whose fine detail agrees."""
-    first = _first_of_each([image.facts.pixel_sha256 for image in taken])
-    hashes = np.array([int(taken[i].facts.phash, 16) for i in first], np.uint64)
+    """Return the pairs (i, j) of images whose hashes differ in at most `max_distance` bits and whose detail agrees."""
+    first = _first_of_each([image.facts.pixel_sha256 for image in selected])
+    hashes = np.array([int(selected[i].facts.phash, 16) for i in first], np.uint64)
     nominated = np.array(first, np.int64)[near_pairs(hashes, max_distance)]
     images = np.unique(nominated)
-    with _details(images, taken, pixels, scratch or Path(tempfile.gettempdir())) as details:
+    with _details(images, selected, pixels, scratch or Path(tempfile.gettempdir())) as details:
         tiles = _tiles(np.searchsorted(images, nominated))
-        return images[np.concatenate([as_pairs(()), *(_confirmed(tile, details) for tile in tiles)])]
+        pairs: Pairs = images[np.concatenate([as_pairs(()), *(_confirmed(tile, details) for tile in tiles)])]
+        return pairs
 
 
 @contextmanager
 def _details(
-    images: npt.NDArray[np.int64], taken: Sequence[Taken], pixels: PixelReader, scratch: Path
+    images: npt.NDArray[np.int64], selected: Sequence[SelectedImage], pixels: PixelReader, scratch: Path
 ) -> Iterator["_Details"]:
-    """The fine detail of each of `images`, computed once and kept in a temporary file: 40 kB an image, in no memory."""
-    held = [taken[image] for image in images.tolist()]
+    """Yield the fine detail of each of `images`, in a temporary file, as 40 kB per image may not fit into memory."""
+    held = [selected[image] for image in images.tolist()]
     with write_errors(scratch), tempfile.TemporaryFile(prefix="cxr-details-", dir=scratch) as file:
         details = _Details(file)
         for row in sorted(range(len(held)), key=lambda row: held[row].decoded.shard):
@@ -94,12 +95,12 @@ class _Details:
         self._file.write(detail.tobytes())
 
     def read(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.complex64]:
-        """(len(rows), S, S/2 + 1)"""
-        found = np.empty((len(rows), *self.shape), np.complex64)
-        for place, row in zip(found, rows.tolist(), strict=True):
+        """Return complex64 (len(rows), S, S/2 + 1)."""
+        details = np.empty((len(rows), *self.shape), np.complex64)
+        for detail, row in zip(details, rows.tolist(), strict=True):
             self._file.seek(row * self.size)
-            place[:] = np.frombuffer(self._file.read(self.size), np.complex64).reshape(self.shape)
-        return found
+            detail[:] = np.frombuffer(self._file.read(self.size), np.complex64).reshape(self.shape)
+        return details
 
 
 def _confirmed(tile: Pairs, details: _Details) -> Pairs:
@@ -113,7 +114,7 @@ def _confirmed(tile: Pairs, details: _Details) -> Pairs:
 
 
 def _tiles(pairs: Pairs) -> Iterator[Pairs]:
-    """The pairs in portions that touch at most 2 × TILE_IMAGES images each."""
+    """Yield the pairs in portions of at most 2 × TILE_IMAGES images each."""
     blocks = pairs // TILE_IMAGES
     order = np.lexsort((blocks[:, 1], blocks[:, 0]))
     ends = np.flatnonzero(np.any(np.diff(blocks[order], axis=0), axis=1)) + 1

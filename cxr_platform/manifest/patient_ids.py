@@ -1,8 +1,8 @@
-"""Patient keys of the collections as salted hashes: the same patient gives the same value, and no name is stored.
+"""Patient keys as salted hashes: the same patient gives the same value, and no name is stored.
 
-The salt is `CXR_PATIENT_SALT` from the environment; without it, a published one. The patient keys of public collections
-are published themselves, so nothing is lost by it, and the manifest, with its content hash, is the same on every
-machine. For images of your own set the variable, to the same value wherever the same hash is wanted.
+The salt is the environment variable `CXR_PATIENT_SALT`, by default `PUBLISHED_SALT`. Patient keys of public collections
+are public themselves, and with this default their manifest has the same content hash on every machine. For images of
+your own set the variable, to the same value wherever you want the same hash.
 """
 
 import hashlib
@@ -14,19 +14,19 @@ PUBLISHED_SALT = "cxr-platform"
 
 
 def patient_salt() -> str:
-    """The salt for all patient keys of a manifest."""
+    """Return the salt for all patient keys of a manifest."""
     return os.environ.get(SALT_VARIABLE) or PUBLISHED_SALT
 
 
 def pseudonym(salt: str, source: str, patient: str | None) -> str | None:
-    """32 hex digits for a patient of a source; `None` where the collection names none."""
+    """Return 32 hex digits for a patient of a source; `None` if the collection names none."""
     if not patient:
         return None
     return _hash(salt, source, patient)
 
 
 def header_pseudonym(salt: str, source: str, patient: str | None) -> str | None:
-    """The same for a patient that the header of a DICOM object names: never that of an equal key in a table."""
+    """Return `pseudonym` for a patient in a DICOM header; it differs from that of an equal key in a table."""
     return _hash(salt, source, f"DICOM\0{patient}") if patient else None
 
 

@@ -1,19 +1,22 @@
-"""What decoding a file found, as held in memory for every image: everything but its pixels."""
+"""What is known of each file while a manifest is built: everything but the pixels, which are in the cache."""
 
 import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any, NamedTuple, cast
 
 import pyarrow as pa
 
+from cxr_platform.intake.candidate import Candidate, Refusal
 from cxr_platform.intake.duplicates import phash
 from cxr_platform.intake.images import ChestImage
 from cxr_platform.intake.quality import QualityMeasures
+from cxr_platform.storage.files import read_errors
 
 
 class FileKey(NamedTuple):
-    """Which state of which file was decoded; another size or time of change means decoding it again."""
+    """The state of a file: with another size or time of change it is decoded again."""
 
     source_path: str
     size: int
@@ -22,7 +25,7 @@ class FileKey(NamedTuple):
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """The measured facts of an image. `phash` is 16 hex digits; the rest as in the manifest's schema."""
+    """Measurements of an image. `phash` is 16 hex digits; the rest as in the manifest's schema."""
 
     file_sha256: str
     pixel_sha256: str
@@ -42,7 +45,7 @@ class ImageFacts:
 
 
 class Decoded(NamedTuple):
-    """The outcome for one file: `facts`, or the `reason` and `detail` of `ImageRefused`; its pixels are in a shard."""
+    """The result for one file: `facts`, or `reason` and `detail` of `ImageRefused`; its pixels are `row` of `shard`."""
 
     key: FileKey
     facts: ImageFacts | None
@@ -52,8 +55,52 @@ class Decoded(NamedTuple):
     row: int = 0
 
 
-def facts_of(image: ChestImage, data: bytes, patient_id: str | None) -> ImageFacts:
-    """The facts of an image that was read from `data`."""
+@dataclass(frozen=True)
+class SelectedImage:
+    """An image that takes part."""
+
+    candidate: Candidate
+    decoded: Decoded
+
+    @property
+    def facts(self) -> ImageFacts:
+        """Its measurements, which a selected image always has."""
+        return cast(ImageFacts, self.decoded.facts)
+
+    @property
+    def in_study(self) -> bool:
+        """True for an image of the study, False for an external one."""
+        return self.candidate.role == "study"
+
+    @cached_property
+    def image_id(self) -> str:
+        """16 hex digits of the hash of `source_path`: the same in every build and on every machine."""
+        return hashlib.sha256(self.candidate.source_path.encode()).hexdigest()[:16]
+
+
+class ExcludedFile(NamedTuple):
+    """A file that takes no part; `decoded` is shown on its contact sheet, if it was decoded."""
+
+    source_path: str
+    refusal: Refusal
+    decoded: Decoded | None
+
+
+def file_key(candidate: Candidate) -> FileKey:
+    """Return the present state of the file; sizes of -1 if it is not accessible, so that opening it gives the reason.
+
+    Raises `StorageError` if an object store does not answer.
+    """
+    try:
+        with read_errors(candidate.path, remote_only=True):
+            status = candidate.path.stat()
+    except OSError:
+        return FileKey(candidate.source_path, -1, -1)
+    return FileKey(candidate.source_path, status.st_size, status.st_mtime_ns)
+
+
+def image_facts(image: ChestImage, data: bytes, patient_id: str | None) -> ImageFacts:
+    """Return the facts of an image that was decoded from `data`, the bytes of its file."""
     return ImageFacts(
         file_sha256=hashlib.sha256(data).hexdigest(),
         pixel_sha256=hashlib.sha256(image.pixels.tobytes()).hexdigest(),
@@ -91,25 +138,25 @@ RECORD_SCHEMA = pa.schema(
 )
 
 
-def to_table(records: list[Decoded]) -> pa.Table:
-    """The records as rows of `RECORD_SCHEMA`, in order."""
-    rows = [{**r.key._asdict(), **_outcome(r)} for r in records]
+def records_to_table(records: list[Decoded]) -> pa.Table:
+    """Return the records as rows of `RECORD_SCHEMA`, in order."""
+    rows = [
+        {
+            **record.key._asdict(),
+            "reason": record.reason,
+            "detail": record.detail,
+            "facts": asdict(record.facts) if record.facts else None,
+        }
+        for record in records
+    ]
     return pa.Table.from_pylist(rows, schema=RECORD_SCHEMA)
 
 
-def _outcome(record: Decoded) -> dict[str, Any]:
-    facts = asdict(record.facts) if record.facts else None
-    return {"reason": record.reason, "detail": record.detail, "facts": facts}
-
-
-def from_table(table: pa.Table, shard: str) -> Iterator[Decoded]:
-    """The records of one shard, each with its row there."""
+def records_from_table(table: pa.Table, shard: str) -> Iterator[Decoded]:
+    """Yield the records of one shard, each with its row there."""
     for row, values in enumerate(table.to_pylist()):
         key = FileKey(values["source_path"], values["size"], values["mtime_ns"])
-        yield Decoded(key, _facts(values["facts"]), values["reason"], values["detail"], shard, row)
-
-
-def _facts(values: dict[str, Any] | None) -> ImageFacts | None:
-    if values is None:
-        return None
-    return ImageFacts(**{**values, "quality": QualityMeasures(**values["quality"])})
+        facts = values["facts"]
+        if facts is not None:
+            facts = ImageFacts(**{**facts, "quality": QualityMeasures(**facts["quality"])})
+        yield Decoded(key, facts, values["reason"], values["detail"], shard, row)

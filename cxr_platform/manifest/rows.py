@@ -1,62 +1,58 @@
-"""From images that take part to the columns of the manifest, and to the facts in manifest.json."""
+"""The content of a manifest: its rows without pixels, their content hash, and manifest.json."""
 
+import hashlib
+import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from cxr_platform.config import Profile
+from cxr_platform.intake.overrule import Overrule
 from cxr_platform.intake.sources import Inventory
 from cxr_platform.labels import CLASSES
+from cxr_platform.manifest.cache import package_versions
 from cxr_platform.manifest.folds import OUTSIDE, assign_folds
-from cxr_platform.manifest.schema import SCHEMA_VERSION, manifest_schema, without_pixels
-from cxr_platform.manifest.selection import Taken
-from cxr_platform.manifest.store import content_hash
-from cxr_platform.manifest.take_part import Choice
-from cxr_platform.manifest.versions import package_versions
+from cxr_platform.manifest.records import SelectedImage, file_key
+from cxr_platform.manifest.schema import SCHEMA_VERSION, ManifestInfo, manifest_schema, without_pixels
+from cxr_platform.manifest.selection import Selection
 
 PACKAGES = ("cxr-platform", "ray", "pyarrow", "numpy", "pillow", "tensorflow-io", "scikit-learn", "great-expectations")
+SIGNIFICANT_DIGITS = 6  # of the floats in the content hash: sums differ in the last digits between processors
 
 
-def make_rows(
-    taken: Sequence[Taken], patients: Sequence[str | None], groups: Sequence[str], profile: Profile
-) -> pa.Table:
-    """Every column but the pixels, one row an image, in the order of `taken`. Raises `FoldError`."""
-    folds = _folds(taken, groups, profile)
-    schema = without_pixels(manifest_schema(profile.intake.decoding.image_size))
-    rows = [_row(*values) for values in zip(taken, patients, groups, folds, strict=True)]
-    return pa.Table.from_pylist(rows, schema=schema)
-
-
-def _folds(taken: Sequence[Taken], groups: Sequence[str], profile: Profile) -> list[tuple[int, int]]:
-    study = [i for i, image in enumerate(taken) if image.candidate.role == "study"]
-    labels = [str(taken[i].candidate.label) for i in study]
-    grouped, paper = assign_folds(labels, [groups[i] for i in study], profile.folds, profile.seed)
-    folds = [(OUTSIDE, OUTSIDE)] * len(taken)
+def make_rows(selection: Selection, profile: Profile) -> pa.Table:
+    """Return every column but the pixels, one row per image, in order. Raises `FoldError`."""
+    study = [i for i, image in enumerate(selection.images) if image.in_study]
+    labels = [str(selection.images[i].candidate.label) for i in study]
+    grouped, paper = assign_folds(labels, [selection.groups[i] for i in study], profile.folds, profile.seed)
+    folds = [(OUTSIDE, OUTSIDE)] * len(selection.images)
     for position, i in enumerate(study):
         folds[i] = int(paper[position]), int(grouped[position])
-    return folds
+    schema = without_pixels(manifest_schema(profile.intake.decoding.image_size))
+    values = zip(selection.images, selection.patients, selection.groups, folds, strict=True)
+    return pa.Table.from_pylist([_row(*row) for row in values], schema=schema)
 
 
-def _row(image: Taken, patient: str | None, group: str, folds: tuple[int, int]) -> dict[str, Any]:
-    told, facts = image.candidate, image.facts
+def _row(image: SelectedImage, patient: str | None, group: str, folds: tuple[int, int]) -> dict[str, Any]:
+    """What the collection states comes before what the file states."""
+    candidate, facts = image.candidate, image.facts
     return {
         "image_id": image.image_id,
-        "source": told.source,
-        "role": told.role,
-        "source_path": told.source_path,
+        "source": candidate.source,
+        "role": candidate.role,
+        "source_path": candidate.source_path,
         "file_sha256": facts.file_sha256,
         "pixel_sha256": facts.pixel_sha256,
         "phash": facts.phash,
-        "label": told.label,
-        "finding": told.finding,
+        "label": candidate.label,
+        "finding": candidate.finding,
         "patient_id": patient,
         "group_id": group,
-        "view": told.view or facts.view,
-        "age": facts.age if told.age is None else told.age,
-        "sex": told.sex or facts.sex,
+        "view": candidate.view or facts.view,
+        "age": facts.age if candidate.age is None else candidate.age,
+        "sex": candidate.sex or facts.sex,
         "width": facts.width,
         "height": facts.height,
         "bit_depth": facts.bit_depth,
@@ -69,33 +65,67 @@ def _row(image: Taken, patient: str | None, group: str, folds: tuple[int, int]) 
     }
 
 
-def make_info(rows: pa.Table, choice: Choice, found: Inventory, profile: Profile) -> dict[str, Any]:
-    """The content of manifest.json; no times and no paths of this machine, so that equal builds give equal files."""
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "content_hash": content_hash(rows),
-        "seed": profile.seed,
-        "folds": profile.folds,
-        "synthetic": not found.synthetic_sources.isdisjoint(rows["source"].to_pylist()),
-        "images": len(rows),
-        "found": len(found.candidates),
-        "counts": count_images(rows),
-        "excluded": dict(sorted(Counter(e.refusal.reason for e in choice.excluded).items())),
-        "shortfalls": [asdict(shortfall) for shortfall in choice.shortfalls],
-        "groups": count_groups(rows["group_id"].to_pylist()),
-        "missing_files": found.missing_files,
-        "config": asdict(profile.intake),
-        "created_with": package_versions(PACKAGES),
-    }
+def content_hash(rows: pa.Table) -> str:
+    """Return the SHA-256 of the rows' values in the order of image_id; pixels are represented by their own hash.
+
+    Values, not files, because Parquet bytes change with the version of the library.
+    """
+    digest = hashlib.sha256()
+    for row in rows.sort_by("image_id").to_pylist():
+        values = [f"{v:.{SIGNIFICANT_DIGITS}g}" if isinstance(v, float) else v for v in row.values()]
+        digest.update(json.dumps(values, ensure_ascii=True).encode())
+    return digest.hexdigest()
+
+
+def make_info(
+    rows: pa.Table, selection: Selection, inventory: Inventory, profile: Profile, inputs: dict[str, str]
+) -> ManifestInfo:
+    """Return manifest.json; `inputs` are the hashes of `input_hashes`."""
+    return ManifestInfo(
+        schema_version=SCHEMA_VERSION,
+        content_hash=content_hash(rows),
+        seed=profile.seed,
+        folds=profile.folds,
+        synthetic=not inventory.synthetic_sources.isdisjoint(rows["source"].to_pylist()),
+        images=len(rows),
+        files=len(inventory.candidates),
+        counts=count_images(rows),
+        excluded=dict(sorted(Counter(item.refusal.reason for item in selection.excluded).items())),
+        shortfalls=tuple(selection.shortfalls),
+        groups=count_groups(rows["group_id"].to_pylist()),
+        missing_files=inventory.missing_files,
+        config=profile.intake,
+        created_with=package_versions(PACKAGES),
+        **inputs,
+    )
 
 
 def count_images(rows: pa.Table) -> dict[str, dict[str, int]]:
-    """Class → source → number of images, in the order of `CLASSES`."""
+    """Return class → source → number of images, in the order of `CLASSES`."""
     pairs = Counter(zip(rows["label"].to_pylist(), rows["source"].to_pylist(), strict=True))
     return {name: {s: n for (label, s), n in sorted(pairs.items()) if label == name} for name in CLASSES}
 
 
 def count_groups(groups: Sequence[str]) -> dict[str, int]:
-    """Size of a group, as text → number of groups of that size."""
+    """Return the size of a group, as text → number of groups of that size."""
     sizes = Counter(Counter(groups).values())
     return {str(size): count for size, count in sorted(sizes.items())}
+
+
+def input_hashes(inventory: Inventory, overrule: Overrule) -> dict[str, str]:
+    """Return `files_hash` and `overrule_hash`, which tell if a manifest is current without opening an image.
+
+    They cover the size of each file, what its collection states about it, and the lists that overrule.
+    """
+    files = (
+        [file_key(candidate).size, *(value for name, value in vars(candidate).items() if name != "path")]
+        for candidate in inventory.candidates
+    )
+    return {"files_hash": _hash(files), "overrule_hash": _hash([sorted(overrule.allow), sorted(overrule.deny)])}
+
+
+def _hash(lines: Iterable[list[Any]]) -> str:
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(json.dumps(line, default=vars).encode())
+    return digest.hexdigest()

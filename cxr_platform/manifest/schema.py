@@ -1,4 +1,4 @@
-"""The columns of a manifest: one row an image, as Arrow types that any Parquet reader knows."""
+"""The schema of a manifest's files: columns of its Parquet files (one row per image), and `ManifestInfo`, manifest.json."""
 
 from typing import Any
 
@@ -6,16 +6,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from cxr_platform.config import DecodingConfig
+from cxr_platform.config import IntakeConfig
+from cxr_platform.validation import Record
 
 SCHEMA_VERSION = 1
-"""Goes up when a column is added, removed or changes its meaning; an older manifest is then refused, not guessed at."""
+"""Raised when a column or key is added, removed or changes its meaning; manifests of other versions are refused."""
 
 PIXELS = "pixels"
 
 
 def manifest_schema(image_size: int) -> pa.Schema:
-    """The schema of a manifest whose images are `image_size` × `image_size` uint8, 0 black to 255 white."""
+    """Return the schema of a manifest whose images are `image_size` × `image_size` uint8, 0 black to 255 white."""
 
     def required(name: str, kind: Any) -> pa.Field:
         return pa.field(name, kind, nullable=False)
@@ -30,7 +31,7 @@ def manifest_schema(image_size: int) -> pa.Schema:
             required("pixel_sha256", pa.string()),  # of the letterboxed pixels, row by row
             required("phash", pa.string()),  # 16 hex digits
             required("label", pa.string()),
-            required("finding", pa.string()),  # as the collection words it
+            required("finding", pa.string()),  # in the words of the collection
             pa.field("patient_id", pa.string()),  # salted hash; null where the collection names no patient
             required("group_id", pa.string()),  # image_id of the group's first image
             pa.field("view", pa.string()),
@@ -51,30 +52,63 @@ def manifest_schema(image_size: int) -> pa.Schema:
 
 
 def pixel_type(image_size: int) -> pa.FixedShapeTensorType:
-    """Arrow's canonical fixed_shape_tensor, which Ray Data, pandas and NumPy read without this package."""
+    """Return Arrow's canonical fixed_shape_tensor, which Ray Data, pandas and NumPy read without this package."""
     return pa.fixed_shape_tensor(pa.uint8(), [image_size, image_size])
 
 
 def without_pixels(schema: pa.Schema) -> pa.Schema:
-    """The columns that are small enough to be held for all images at once."""
+    """Return the columns that are small enough to be held for all images at once."""
     return schema.remove(schema.get_field_index(PIXELS))
 
 
 def pixels_to_arrow(pixels: npt.NDArray[np.uint8]) -> pa.FixedShapeTensorArray:
-    """uint8 (N, S, S) as a column; N may be 0."""
+    """Return uint8 (N, S, S) as a column; N may be 0."""
     if len(pixels):
         return pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(pixels))
     return pa.array([], pixel_type(pixels.shape[1]))
 
 
 def pixels_to_numpy(column: pa.ChunkedArray) -> npt.NDArray[np.uint8]:
-    """A column of images as uint8 (N, S, S)."""
+    """Return a column of images as uint8 (N, S, S)."""
     size = column.type.shape[0]
     images = [chunk.to_numpy_ndarray() for chunk in column.chunks if len(chunk)]
     return np.concatenate(images) if images else np.empty((0, size, size), np.uint8)
 
 
-SCHEMA = manifest_schema(DecodingConfig().image_size)
 EXCLUDED_SCHEMA = pa.schema(
     [pa.field(name, pa.string(), nullable=False) for name in ("source_path", "reason", "detail")]
 )
+
+
+class Shortfall(Record):
+    """A class with fewer images `available` than `wanted`."""
+
+    label: str
+    wanted: int
+    available: int
+
+
+class ManifestInfo(Record):
+    """manifest.json. It has no times and no paths of a machine, so that equal builds give equal files.
+
+    `files` counts the image files of the collections: the `images` of the manifest and those `excluded` (reason →
+    number). `counts`: class → source → images; `groups`: size of a group → number of groups; `missing_files`: source →
+    rows of its table without a file. `config` and the hashes identify what the manifest was built from.
+    """
+
+    schema_version: int
+    content_hash: str
+    seed: int
+    folds: int
+    synthetic: bool
+    images: int
+    files: int
+    counts: dict[str, dict[str, int]]
+    excluded: dict[str, int]
+    shortfalls: tuple[Shortfall, ...]
+    groups: dict[str, int]
+    missing_files: dict[str, int]
+    config: IntakeConfig
+    created_with: dict[str, str]
+    files_hash: str
+    overrule_hash: str

@@ -1,88 +1,113 @@
-"""Which files become rows of the manifest, and the reason of every other one. Works on metadata; no pixels here."""
+"""Which files become rows of the manifest, in which groups, and the reason why every other file does not."""
 
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import NamedTuple, cast
+from pathlib import Path
 
-from cxr_platform.config import IntakeConfig, SelectionConfig
+from cxr_platform.config import IntakeConfig, Profile, SelectionConfig
 from cxr_platform.errors import ConfigError, ManifestError
 from cxr_platform.intake.candidate import Candidate, Refusal
 from cxr_platform.intake.eligibility import judge_view
 from cxr_platform.intake.overrule import OVERRULABLE, Overrule
 from cxr_platform.intake.quality import judge
 from cxr_platform.labels import CLASSES, PAPER_COUNTS
-from cxr_platform.manifest.records import Decoded, ImageFacts
+from cxr_platform.manifest.cache import PixelReader
+from cxr_platform.manifest.grouping import group_images
+from cxr_platform.manifest.patient_ids import pseudonym
+from cxr_platform.manifest.records import Decoded, ExcludedFile, SelectedImage
+from cxr_platform.manifest.schema import Shortfall
+
+Split = tuple[list[SelectedImage], list[ExcludedFile]]
+"""Images that remain, and those that a rule excludes."""
 
 
 @dataclass(frozen=True)
-class Taken:
-    """An image that takes part so far."""
+class Selection:
+    """The images of a manifest by source_path, each with its patient (salted hash) and group, and all other files."""
 
-    candidate: Candidate
-    decoded: Decoded
+    images: list[SelectedImage]
+    patients: list[str | None]
+    groups: list[str]
+    excluded: list[ExcludedFile]
+    shortfalls: list[Shortfall]
 
     @property
-    def facts(self) -> ImageFacts:
-        """What decoding measured; a taken image always has it."""
-        return cast(ImageFacts, self.decoded.facts)
-
-    @cached_property
-    def image_id(self) -> str:
-        """16 hex digits that follow from `source_path` alone: the same however often and wherever it is built."""
-        return hashlib.sha256(self.candidate.source_path.encode()).hexdigest()[:16]
+    def header_patients(self) -> int:
+        """Number of images whose patient is known from the DICOM header alone."""
+        return sum(not image.candidate.patient and image.facts.patient_id is not None for image in self.images)
 
 
-class Excluded(NamedTuple):
-    """A file that takes no part; `decoded` is what its contact sheet shows, where it was decoded at all."""
+def select_images(
+    candidates: Sequence[Candidate],
+    decoded: Mapping[str, Decoded],
+    overrule: Overrule,
+    profile: Profile,
+    salt: str,
+    pixels: PixelReader,
+    scratch: Path | None = None,
+) -> Selection:
+    """Decide on every candidate. Images are grouped before they are drawn, so groups do not depend on the draw.
 
-    source_path: str
-    refusal: Refusal
-    decoded: Decoded | None
+    `decoded` maps `source_path` to the result of decoding. `scratch` is a local folder for what does not fit into
+    memory. Raises `ConfigError` for an image in the allow list that cannot be allowed, `ManifestError` for a file that
+    was not decoded, `StorageError` if `scratch` is full.
+    """
+    config = profile.intake.selection
+    images, excluded = judge_files(candidates, decoded, overrule, profile.intake)
+    images, conflicts = exclude_conflicts(images)
+    check_allowed([*excluded, *conflicts], overrule)
+    images, repeats = exclude_repeats(images) if config.duplicates == "drop" else (images, [])
+    patients = {image.image_id: _patient(image, salt) for image in images}
+    names = group_images(images, list(patients.values()), config.near_duplicate_distance, pixels, scratch)
+    groups = dict(zip(patients, names, strict=True))
+    (images, not_drawn), shortfalls = draw_images(images, config, profile.seed)
+    images, overlap = exclude_overlap(images, groups)
+    return Selection(
+        images=images,
+        patients=[patients[image.image_id] for image in images],
+        groups=[groups[image.image_id] for image in images],
+        excluded=[*excluded, *conflicts, *repeats, *not_drawn, *overlap],
+        shortfalls=shortfalls,
+    )
 
 
-@dataclass(frozen=True)
-class Shortfall:
-    """A class with fewer images than asked for."""
-
-    label: str
-    wanted: int
-    found: int
-
-
-Split = tuple[list[Taken], list[Excluded]]
-Labels = defaultdict[str, set[str | None]]
+def _patient(image: SelectedImage, salt: str) -> str | None:
+    """The collection's own key comes before that of a DICOM header, which is often blank or made up."""
+    return pseudonym(salt, image.candidate.source, image.candidate.patient) or image.facts.patient_id
 
 
 def judge_files(
     candidates: Iterable[Candidate], decoded: Mapping[str, Decoded], overrule: Overrule, config: IntakeConfig
 ) -> Split:
-    """Part the files by what is known of each one alone. `decoded` maps `source_path` to the outcome of decoding.
+    """Split the files by what is known of each one alone.
 
-    Raises `ManifestError` for a file that was neither refused by its collection nor decoded: none may be lost.
+    Raises `ManifestError` for a file that was neither refused by its collection nor decoded, so that none is lost.
     """
-    taken, excluded = [], []
+    images, excluded = [], []
     for candidate in candidates:
         record = decoded.get(candidate.source_path)
-        refusal = _told(candidate, overrule)
+        refusal = candidate.refusal
+        if candidate.source_path in overrule.deny:
+            refusal = Refusal("denied", "named in the deny list")
         if refusal is None:
-            image = Taken(candidate, _present(record, candidate))
-            refusal = _seen(image, overrule, config)
+            if record is None:
+                raise ManifestError(
+                    f"Expected the result of decoding {candidate.source_path}.",
+                    received="none",
+                    advice="Build again; if it happens again, remove the folder MANIFEST.cache first.",
+                )
+            image = SelectedImage(candidate, record)
+            refusal = _judge_image(image, overrule, config)
             if refusal is None:
-                taken.append(image)
+                images.append(image)
         if refusal is not None:
-            excluded.append(Excluded(candidate.source_path, refusal, record))
-    return taken, excluded
+            excluded.append(ExcludedFile(candidate.source_path, refusal, record))
+    return images, excluded
 
 
-def _told(candidate: Candidate, overrule: Overrule) -> Refusal | None:
-    denied = candidate.source_path in overrule.deny
-    return Refusal("denied", "named in the deny list") if denied else candidate.refusal
-
-
-def _seen(image: Taken, overrule: Overrule, config: IntakeConfig) -> Refusal | None:
+def _judge_image(image: SelectedImage, overrule: Overrule, config: IntakeConfig) -> Refusal | None:
     record = image.decoded
     if record.facts is None:
         return Refusal(record.reason or "undecodable", record.detail)
@@ -92,18 +117,8 @@ def _seen(image: Taken, overrule: Overrule, config: IntakeConfig) -> Refusal | N
     return view or judge(record.facts.quality, config.quality)
 
 
-def _present(record: Decoded | None, candidate: Candidate) -> Decoded:
-    if record is None:
-        raise ManifestError(
-            f"Expected the outcome of decoding {candidate.source_path}.",
-            received="none",
-            advice="Build again; if it happens again, remove the folder MANIFEST.cache first.",
-        )
-    return record
-
-
-def check_allowed(excluded: Iterable[Excluded], overrule: Overrule) -> None:
-    """Raise `ConfigError` for an image of the allow list that none may overrule the exclusion of."""
+def check_allowed(excluded: Iterable[ExcludedFile], overrule: Overrule) -> None:
+    """Raise `ConfigError` for an image in the allow list whose reason of exclusion cannot be overruled."""
     for item in excluded:
         if item.source_path in overrule.allow:
             raise ConfigError(
@@ -113,93 +128,92 @@ def check_allowed(excluded: Iterable[Excluded], overrule: Overrule) -> None:
             )
 
 
-def part_conflicts(taken: Sequence[Taken]) -> Split:
-    """Take out identical pixels that stand under different labels: which of them is right cannot be told.
+def exclude_conflicts(images: Sequence[SelectedImage]) -> Split:
+    """Exclude identical pixels with different labels, as it is unknown which label is right.
 
-    An external image never takes out one of the study.
+    An external image never excludes one of the study.
     """
-    every: Labels = defaultdict(set)
-    study: Labels = defaultdict(set)
-    for image in taken:
-        for labels in (every, study) if _in_study(image) else (every,):
-            labels[image.facts.pixel_sha256].add(image.candidate.label)
-    return _part(taken, lambda image: _conflict((study if _in_study(image) else every)[image.facts.pixel_sha256]))
+    all_labels: defaultdict[str, set[str]] = defaultdict(set)
+    study_labels: defaultdict[str, set[str]] = defaultdict(set)
+    for image in images:
+        for labels in (all_labels, study_labels) if image.in_study else (all_labels,):
+            labels[image.facts.pixel_sha256].add(str(image.candidate.label))
+
+    def refuse(image: SelectedImage) -> Refusal | None:
+        labels = (study_labels if image.in_study else all_labels)[image.facts.pixel_sha256]
+        text = f"the same pixels have the labels {' and '.join(sorted(labels))}"
+        return Refusal("conflicting-label", text) if len(labels) > 1 else None
+
+    return _split(images, refuse)
 
 
-def _conflict(labels: set[str | None]) -> Refusal | None:
-    if len(labels) == 1:
-        return None
-    return Refusal("conflicting-label", f"the same pixels stand under {' and '.join(sorted(map(str, labels)))}")
-
-
-def part_repeats(taken: Sequence[Taken]) -> Split:
-    """Take out all but the first image with the same pixels, an image of the study before an external one."""
+def exclude_repeats(images: Sequence[SelectedImage]) -> Split:
+    """Exclude all but the first image with the same pixels; images of the study come before external ones."""
     first: dict[str, str] = {}
-    for image in sorted(taken, key=lambda image: (image.candidate.role != "study", image.candidate.source_path)):
+    for image in sorted(images, key=lambda image: (not image.in_study, image.candidate.source_path)):
         first.setdefault(image.facts.pixel_sha256, image.candidate.source_path)
 
-    def refuse(image: Taken) -> Refusal | None:
+    def refuse(image: SelectedImage) -> Refusal | None:
         kept = first[image.facts.pixel_sha256]
         return None if kept == image.candidate.source_path else Refusal("duplicate", f"the same pixels as {kept}")
 
-    return _part(taken, refuse)
+    return _split(images, refuse)
 
 
-def part_overlap(taken: Sequence[Taken], groups: Mapping[str, str]) -> Split:
-    """Take out external images that share a group with the study: scoring them would score images trained on.
+def exclude_overlap(images: Sequence[SelectedImage], groups: Mapping[str, str]) -> Split:
+    """Exclude external images that share a group with the study, as they would score images that were trained on.
 
     `groups` maps `image_id` to the group.
     """
-    study = {groups[image.image_id]: image.candidate.source_path for image in taken if _in_study(image)}
+    study = {groups[image.image_id]: image.candidate.source_path for image in images if image.in_study}
 
-    def refuse(image: Taken) -> Refusal | None:
-        twin = None if _in_study(image) else study.get(groups[image.image_id])
+    def refuse(image: SelectedImage) -> Refusal | None:
+        twin = None if image.in_study else study.get(groups[image.image_id])
         return Refusal("duplicate", f"external, but of one group with {twin} of the study") if twin else None
 
-    return _part(taken, refuse)
+    return _split(images, refuse)
 
 
-def draw(taken: Sequence[Taken], selection: SelectionConfig, seed: int) -> tuple[Split, list[Shortfall]]:
-    """Keep at most as many study images a class as the profile says (§2.1), and say which classes have fewer.
+def draw_images(images: Sequence[SelectedImage], config: SelectionConfig, seed: int) -> tuple[Split, list[Shortfall]]:
+    """Keep at most as many study images per class as the profile allows (§2.1); list the classes that have fewer.
 
-    Random and reproducible: images are ranked by a hash of seed and image_id, so that the draw depends neither on their
-    order nor on a library's generator, and an image that is added displaces at most one other.
+    Images are ranked by a hash of seed and image_id, so the draw depends neither on their order nor on a library's
+    generator, and an added image displaces at most one other.
     """
-    wanted = caps(selection)
-    ranked = sorted((image for image in taken if _in_study(image)), key=lambda image: _rank(image, seed))
+    wanted = class_limits(config)
     drawn: Counter[str | None] = Counter()
-    dropped: dict[str, Refusal] = {}
-    for image in ranked:
+    refusals: dict[str, Refusal] = {}
+    for image in sorted((image for image in images if image.in_study), key=lambda image: _rank(image, seed)):
         label = image.candidate.label
         drawn[label] += 1
         if label in wanted and drawn[label] > wanted[label]:
-            dropped[image.image_id] = Refusal("not-drawn", f"{wanted[label]} of {label} were drawn")
-    split = _part(taken, lambda image: dropped.get(image.image_id))
-    short = [Shortfall(name, count, drawn[name]) for name, count in wanted.items() if drawn[name] < count]
-    return split, short
+            refusals[image.image_id] = Refusal("not-drawn", f"{wanted[label]} of {label} were drawn")
+    split = _split(images, lambda image: refusals.get(image.image_id))
+    shortfalls = [
+        Shortfall(label=name, wanted=count, available=drawn[name])
+        for name, count in wanted.items()
+        if drawn[name] < count
+    ]
+    return split, shortfalls
 
 
-def caps(selection: SelectionConfig) -> dict[str, int]:
-    """The most images of each class; empty without a cap."""
-    limits = {name: [PAPER_COUNTS[name]] if selection.caps == "paper" else [] for name in CLASSES}
-    extra = [] if selection.limit is None else [selection.limit]
-    return {name: min(known + extra) for name, known in limits.items() if known + extra}
-
-
-def _rank(image: Taken, seed: int) -> str:
+def _rank(image: SelectedImage, seed: int) -> str:
     return hashlib.sha256(f"{seed} {image.image_id}".encode()).hexdigest()
 
 
-def _in_study(image: Taken) -> bool:
-    return image.candidate.role == "study"
+def class_limits(config: SelectionConfig) -> dict[str, int]:
+    """Return the largest number of images per class; empty without a limit."""
+    limits = {name: [PAPER_COUNTS[name]] if config.caps == "paper" else [] for name in CLASSES}
+    extra = [] if config.limit is None else [config.limit]
+    return {name: min(known + extra) for name, known in limits.items() if known + extra}
 
 
-def _part(taken: Sequence[Taken], refuse: Callable[[Taken], Refusal | None]) -> Split:
+def _split(images: Sequence[SelectedImage], refuse: Callable[[SelectedImage], Refusal | None]) -> Split:
     kept, excluded = [], []
-    for image in taken:
+    for image in images:
         refusal = refuse(image)
         if refusal is None:
             kept.append(image)
         else:
-            excluded.append(Excluded(image.candidate.source_path, refusal, image.decoded))
+            excluded.append(ExcludedFile(image.candidate.source_path, refusal, image.decoded))
     return kept, excluded

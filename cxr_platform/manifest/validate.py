@@ -1,4 +1,4 @@
-"""Checking a written manifest with Great Expectations, and telling a person what it found."""
+"""Validation of a written manifest with Great Expectations, and the report of its results."""
 
 import json
 import os
@@ -11,17 +11,17 @@ from cxr_platform.errors import ManifestInvalid
 from cxr_platform.manifest.store import Manifest
 
 VALIDATION_FOLDER = "validation"
-ROWS_NAMED = 10  # of those that fail an expectation
+ROWS_NAMED = 10  # per failed expectation
 
 
 def validate_manifest(manifest: Manifest) -> None:
-    """Check the manifest as it is stored; writes validation/result.json and validation/summary.md beside it.
+    """Check the stored manifest and write validation/result.json and validation/summary.md into its folder.
 
     Raises `ManifestInvalid`, which names the first failed expectation, its column and the first rows.
     """
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     with warnings.catch_warnings():
-        # Of libraries that Great Expectations imports, about Python versions of the future.
+        # Libraries that Great Expectations imports warn about future Python versions.
         warnings.simplefilter("ignore")
         results = _run(manifest)
     _write(manifest.folder / VALIDATION_FOLDER, results)
@@ -41,23 +41,20 @@ def _run(manifest: Manifest) -> dict[str, Any]:
     source = context.data_sources.add_pandas("manifest")
     results = {}
     for check in all_checks(manifest):
-        # Suite and definition belong to the context before the run; else `run` refuses them.
+        # `run` accepts only a suite and a definition that were added to the context.
         suite = context.suites.add(gx.ExpectationSuite(name=check.name, expectations=check.expectations))
         batch = source.add_dataframe_asset(check.name).add_batch_definition_whole_dataframe("all rows")
         definition = gx.ValidationDefinition(name=check.name, data=batch, suite=suite)
+        result_format = {
+            "result_format": "SUMMARY",
+            "unexpected_index_column_names": list(check.named_by),
+            "partial_unexpected_count": ROWS_NAMED,
+        }
         result = context.validation_definitions.add(definition).run(
-            batch_parameters={"dataframe": check.frame}, result_format=_result_format(check.named_by)
+            batch_parameters={"dataframe": check.frame}, result_format=result_format
         )
         results[check.name] = result.to_json_dict()
     return results
-
-
-def _result_format(named_by: tuple[str, ...]) -> dict[str, Any]:
-    return {
-        "result_format": "SUMMARY",
-        "unexpected_index_column_names": list(named_by),
-        "partial_unexpected_count": ROWS_NAMED,
-    }
 
 
 def _expectations(results: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -75,7 +72,7 @@ def _write(folder: Path, results: dict[str, Any]) -> None:
 def _summary(results: dict[str, Any]) -> str:
     lines = ["# Validation of the manifest", "", "| table | expectation | of | result |", "|---|---|---|---|"]
     for name, result in _expectations(results):
-        outcome = "met" if result["success"] else f"**not met**: {_what(result)}"
+        outcome = "met" if result["success"] else f"**not met**: {_received(result)}"
         lines.append(f"| {name} | {_kind(result)} | {_subject(result)} | {outcome} |")
     return "\n".join(lines) + "\n"
 
@@ -90,16 +87,16 @@ def _subject(result: dict[str, Any]) -> str:
     return ", ".join(names) or "the table"
 
 
-def _what(result: dict[str, Any]) -> str:
-    """What came instead: an exception, the first rows, or the value observed."""
+def _received(result: dict[str, Any]) -> str:
+    """Return what came instead: an exception, the first rows, or the observed value."""
     error = result["exception_info"].get("exception_message")
     if error:
         return str(error)
-    found = result["result"]
-    if "partial_unexpected_index_list" not in found:
-        return str(found.get("observed_value"))
-    rows = "; ".join(" ".join(f"{k}={v}" for k, v in row.items()) for row in found["partial_unexpected_index_list"])
-    return f"{found['unexpected_count']} of {found['element_count']} rows, the first: {rows}"
+    outcome = result["result"]
+    if "partial_unexpected_index_list" not in outcome:
+        return str(outcome.get("observed_value"))
+    rows = "; ".join(" ".join(f"{k}={v}" for k, v in row.items()) for row in outcome["partial_unexpected_index_list"])
+    return f"{outcome['unexpected_count']} of {outcome['element_count']} rows, the first: {rows}"
 
 
 def _invalid(failed: list[tuple[str, dict[str, Any]]]) -> ManifestInvalid:
@@ -107,6 +104,6 @@ def _invalid(failed: list[tuple[str, dict[str, Any]]]) -> ManifestInvalid:
     more = f" {len(failed) - 1} further expectations failed." if len(failed) > 1 else ""
     return ManifestInvalid(
         f"The manifest is not valid: {name}: {_kind(first)} of {_subject(first)}.",
-        received=_what(first),
+        received=_received(first),
         advice=f"Every result is in {VALIDATION_FOLDER}/summary.md there.{more}",
     )

@@ -10,9 +10,9 @@ from cxr_platform.intake.candidate import Refusal
 from cxr_platform.labels import CLASSES
 from cxr_platform.manifest.build import build_manifest
 from cxr_platform.manifest.cache import DecodedCache, PixelReader
-from cxr_platform.manifest.selection import Taken
+from cxr_platform.manifest.records import SelectedImage
+from cxr_platform.manifest.selection import Selection
 from cxr_platform.manifest.store import Manifest
-from cxr_platform.manifest.take_part import Choice
 from cxr_platform.progress import NoProgress
 from tests.manifest.builders import brighter_copy, candidate, fill_cache, image, profile, save, store
 
@@ -39,12 +39,12 @@ def cache(tmp_path: Path) -> DecodedCache:
     return DecodedCache(tmp_path, "key")
 
 
-def take(cache: DecodedCache, images: dict[str, np.ndarray]) -> list[Taken]:
-    return [Taken(candidate(record.key.source_path), record) for record in store(cache, images)]
+def take(cache: DecodedCache, images: dict[str, np.ndarray]) -> list[SelectedImage]:
+    return [SelectedImage(candidate(record.key.source_path), record) for record in store(cache, images)]
 
 
-def seen(cache: DecodedCache, manifest: Manifest, taken: list[Taken], groups: list[str]) -> dict[int, Refusal]:
-    choice = Choice(taken, [None] * len(taken), groups, [], [])
+def seen(cache: DecodedCache, manifest: Manifest, taken: list[SelectedImage], groups: list[str]) -> dict[int, Refusal]:
+    choice = Selection(taken, [None] * len(taken), groups, [], [])
     return seen_images(choice, PixelReader(cache, 200), manifest, DISTANCE)
 
 

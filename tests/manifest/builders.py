@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from cxr_platform.manifest.place import Place
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter
@@ -20,7 +21,6 @@ from cxr_platform.labels import CLASSES
 from cxr_platform.manifest.cache import DecodedCache, settings_key, write_shard
 from cxr_platform.manifest.decoding import DecodeTask
 from cxr_platform.manifest.patient_ids import patient_salt
-from cxr_platform.manifest.place import Place
 from cxr_platform.manifest.records import Decoded, FileKey, facts_of
 from tests.intake.files import png, thorax
 

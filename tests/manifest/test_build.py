@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 import pytest
+from cxr_platform.manifest.take_part import Choice
 from upath import UPath
 
 from cxr_platform.errors import ConfigError, FoldError, ManifestInvalid, StorageError
@@ -13,7 +14,6 @@ from cxr_platform.manifest import validate
 from cxr_platform.manifest.build import build_manifest, differing_settings, is_current
 from cxr_platform.manifest.rows import make_info
 from cxr_platform.manifest.store import Manifest, open_manifest
-from cxr_platform.manifest.take_part import Choice
 from tests.manifest.builders import PER_CLASS, brighter_copy, fill_cache, image, profile, save
 from tests.recorded_progress import RecordedProgress
 

@@ -3,13 +3,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cxr_platform.manifest.take_part import Choice, choose
 
 from cxr_platform.errors import ConfigError
 from cxr_platform.intake.candidate import Candidate
 from cxr_platform.intake.overrule import Overrule
 from cxr_platform.manifest.cache import DecodedCache, PixelReader
 from cxr_platform.manifest.records import Decoded
-from cxr_platform.manifest.take_part import Choice, choose
 from tests.manifest.builders import candidate, image, listed, profile, store
 
 NOTHING = Overrule()

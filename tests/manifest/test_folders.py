@@ -2,10 +2,10 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from cxr_platform.manifest.place import INFO_FILE, Place, place_of
 
 from cxr_platform.errors import StorageError
 from cxr_platform.manifest import place as place_module
-from cxr_platform.manifest.place import INFO_FILE, Place, place_of
 from cxr_platform.storage import files, lock
 from cxr_platform.storage.files import file_names, write_errors
 from cxr_platform.storage.paths import parse_path
