@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from cxr_platform.errors import ManifestError, StudyMismatch
 from cxr_platform.intake.candidate import REASONS
@@ -27,6 +27,9 @@ from pipelines.options import (
     unchanging_location,
 )
 from pipelines.progress import make_progress
+
+if TYPE_CHECKING:
+    from cxr_platform.manifest.schema import ManifestInfo
 
 
 @dataclass(frozen=True)
@@ -129,28 +132,27 @@ def _build(request: ManifestRequest) -> None:
             external=list(request.external),
             address=request.ray_address,
         )
-        counts = manifest.info["counts"]
+        counts = manifest.info.counts
         images = {(label, source): n for label, sources in counts.items() for source, n in sources.items()}
-        manifest_counts(job, images, manifest.info["excluded"])
+        manifest_counts(job, images, manifest.info.excluded)
     print("\n".join(summary(manifest.info)))
     print(f"Manifest: {request.out}")
 
 
-def summary(info: dict[str, Any]) -> list[str]:
+def summary(info: "ManifestInfo") -> list[str]:
     """Return lines with images by class and source, excluded files by reason, shortfalls and missing files."""
-    lines = _count_table(info["counts"])
-    excluded = info["found"] - info["images"]
-    lines.append(f"{info['images']} images taken + {excluded} excluded = {info['found']} files found.")
-    for reason, count in sorted(info["excluded"].items(), key=lambda item: -item[1]):
+    lines = _count_table(info.counts)
+    lines.append(f"{info.images} images selected + {info.files - info.images} excluded = {info.files} files.")
+    for reason, count in sorted(info.excluded.items(), key=lambda item: -item[1]):
         lines.append(f"Excluded: {count:6d}  {reason} ({REASONS[reason]})")
-    for short in info["shortfalls"]:
-        lines.append(f"Fewer than asked for: {short['label']} {short['found']} of {short['wanted']}.")
-    for source, count in info["missing_files"].items():
+    for short in info.shortfalls:
+        lines.append(f"Fewer than asked for: {short.label} {short.available} of {short.wanted}.")
+    for source, count in info.missing_files.items():
         if count:
             lines.append(f"{source}: {count} rows of the table have no file.")
-    if info["synthetic"]:
+    if info.synthetic:
         lines.append("The images are synthetic: drawn by the phantom generator, not taken of patients.")
-    return [*lines, f"{info['folds']} folds. Content hash {info['content_hash']}."]
+    return [*lines, f"{info.folds} folds. Content hash {info.content_hash}."]
 
 
 def _count_table(counts: dict[str, dict[str, int]]) -> list[str]:

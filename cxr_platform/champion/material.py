@@ -4,13 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cxr_platform.config import DecodingConfig, Profile, QualityConfig
+from cxr_platform.config import Profile
 from cxr_platform.domain.study import StudyRecord
 from cxr_platform.errors import StudyMismatch
 from cxr_platform.evaluation.predictions import Predictions
 from cxr_platform.manifest.store import Manifest
 from cxr_platform.registry.bundle import Preprocessing
-from cxr_platform.validation import validate
 
 if TYPE_CHECKING:
     from cxr_platform.training.champion import Champion
@@ -36,14 +35,11 @@ class ChampionMaterial:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """As the manifest's images came to be: its own settings, which may be others than those of the study's profile.
-
-        Raises `ConfigError` for settings that this version does not know.
-        """
-        config, where = self.manifest.info["config"], f"config of {self.manifest.folder}"
+        """The settings of the manifest, which may differ from those of the study's profile."""
+        config = self.manifest.info.config
         return Preprocessing(
-            decoding=validate(DecodingConfig, config["decoding"], f"{where}: decoding"),
-            quality=validate(QualityConfig, config["quality"], f"{where}: quality"),
+            decoding=config.decoding,
+            quality=config.quality,
             input_size=self.profile.model.input_size,
         )
 

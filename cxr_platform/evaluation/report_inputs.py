@@ -1,9 +1,9 @@
 """What the report is made from: stored predictions, the manifest, and what was computed from the study's models."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cxr_platform.domain.study import StudyRecord, read_study
 from cxr_platform.errors import StudyError
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+    from cxr_platform.manifest.schema import ManifestInfo
     from cxr_platform.manifest.store import Manifest
 
 
@@ -22,13 +23,12 @@ if TYPE_CHECKING:
 class ManifestImages:
     """The manifest's images. `facts` has its columns without pixels, indexed by image_id, external images included.
 
-    `pixels(image_ids)` gives uint8 (n, S, S) in the order asked for. `info` is the manifest's own record: counts,
-    excluded files by reason, configuration.
+    `pixels(image_ids)` gives uint8 (n, S, S) in the order asked for. `info` is its manifest.json.
     """
 
     facts: "pd.DataFrame"
     pixels: "Callable[[Sequence[str]], np.ndarray]"
-    info: Mapping[str, Any] = field(default_factory=dict)
+    info: "ManifestInfo | None" = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -146,11 +146,11 @@ def _of_images(inputs: ReportInputs) -> dict[str, str]:
 
 
 def _of_record(images: ManifestImages) -> dict[str, str]:
-    excluded = images.info.get("excluded")
-    if excluded is None or "found" not in images.info:
+    if images.info is None:
         return {}
+    excluded = images.info.excluded
     return {
-        "found": f"{images.info['found']:,}",
+        "found": f"{images.info.files:,}",
         "excluded": ", ".join(f"{reason} {n:,}" for reason, n in sorted(excluded.items())) or "none",
         "excluded_number": f"{sum(excluded.values()):,}",
     }

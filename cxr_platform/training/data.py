@@ -69,12 +69,12 @@ def manifest_facts(manifest: "Manifest") -> ManifestFacts:
     """Return what `study.json` states about `manifest`."""
     info = manifest.info
     return ManifestFacts(
-        content_hash=info["content_hash"],
+        content_hash=info.content_hash,
         path=manifest.folder.name,
-        images=info["images"],
+        images=info.images,
         study_images=manifest.table(["role"])["role"].to_pylist().count("study"),
-        synthetic=info["synthetic"],
-        counts=info["counts"],
+        synthetic=info.synthetic,
+        counts=info.counts,
     )
 
 

@@ -26,6 +26,7 @@ from cxr_platform.training.champion import Champion
 from cxr_platform.training.data import load_study_data
 from tests.evaluation.builders import image_frame, write_study
 from tests.kept_folder import kept_folder
+from tests.manifest.info import manifest_info
 from tests.study_records import trial_record
 from tests.training.builders import tiny_profile
 
@@ -95,10 +96,9 @@ def made_manifest(root: Path) -> Manifest:
     )
     root.mkdir(parents=True)
     write_images(root, rows, lambda start, stop: pixels[start:stop], SIDE)
-    config = champion_profile().to_dict()["intake"]
-    config["decoding"]["image_size"] = SIDE
-    counted = {"images": len(images), "found": len(images), "excluded": {}, "config": config}
-    write_info(root, {"schema_version": 1, "content_hash": HASH, "synthetic": False, "counts": {}, **counted})
+    intake = champion_profile().intake
+    config = replace(intake, decoding=replace(intake.decoding, image_size=SIDE))
+    write_info(root, manifest_info(content_hash=HASH, images=len(images), files=len(images), config=config))
     return open_manifest(root)
 
 

@@ -35,8 +35,8 @@ def main() -> None:
     study = read_study(arguments.study)
     manifest = open_manifest(arguments.manifest or Path("data/manifests") / study.manifest.path)
     size = study.profile.model.input_size
-    print(f"{study.name}: {study.folds} folds, {manifest.info['images']} images")
-    print(f"Images: {manifest.info['images'] * size**2 / MB:.1f} MB at {size} px")
+    print(f"{study.name}: {study.folds} folds, {manifest.info.images} images")
+    print(f"Images: {manifest.info.images * size**2 / MB:.1f} MB at {size} px")
     for nodes in arguments.nodes:
         with tempfile.TemporaryDirectory() as work:
             compare(arguments, arguments.strategies or list(study.strategies), manifest.folder, nodes, Path(work))

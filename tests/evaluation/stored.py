@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from cxr_platform.manifest.schema import PIXELS, manifest_schema
 from cxr_platform.manifest.store import Manifest, open_manifest, write_images, write_info
+from tests.manifest.info import manifest_info
 
 SIDE = 8
 
@@ -37,8 +38,9 @@ def write_manifest(folder: Path, images: pd.DataFrame, content_hash: str = "b3f0
     rows = pa.Table.from_pandas(frame, schema=schema.remove(schema.get_field_index(PIXELS)), preserve_index=False)
     folder.mkdir(parents=True)
     write_images(folder, rows, lambda start, stop: grey(number[start:stop]), SIDE)
-    counted = {"images": len(frame), "found": len(frame) + 5, "excluded": {"low-contrast": 2, "view": 3}}
-    write_info(folder, {"schema_version": 1, "content_hash": content_hash, **counted})
+    excluded = {"low-contrast": 2, "view": 3}
+    files = len(frame) + 5
+    write_info(folder, manifest_info(content_hash=content_hash, images=len(frame), files=files, excluded=excluded))
     return open_manifest(folder)
 
 

@@ -52,7 +52,7 @@ def test_with_its_manifest_the_facts_of_every_image_are_there(study, manifest):
     assert images.facts.loc["image-00003", "sex"] == "F"
     assert len(images.facts) == 343
     assert "pixels" not in images.facts
-    assert images.info["excluded"] == {"low-contrast": 2, "view": 3}
+    assert images.info.excluded == {"low-contrast": 2, "view": 3}
 
 
 def test_pixels_come_in_the_order_asked_for(study, manifest):

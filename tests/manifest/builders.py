@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from cxr_platform.manifest.place import Place
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter
@@ -20,8 +19,9 @@ from cxr_platform.intake.sources import find_candidates
 from cxr_platform.labels import CLASSES
 from cxr_platform.manifest.cache import DecodedCache, settings_key, write_shard
 from cxr_platform.manifest.decoding import DecodeTask
+from cxr_platform.manifest.folders import ManifestFolders
 from cxr_platform.manifest.patient_ids import patient_salt
-from cxr_platform.manifest.records import Decoded, FileKey, facts_of
+from cxr_platform.manifest.records import Decoded, FileKey, image_facts
 from tests.intake.files import png, thorax
 
 PER_CLASS = 4
@@ -80,7 +80,7 @@ def fill_cache(data: Path, destination: Path, settings: Profile) -> None:
     """Decode in this process what `build_manifest` would give to Ray."""
     candidates = find_candidates(data, settings.intake.selection).candidates
     decoding = settings.intake.decoding
-    cache = DecodedCache(Place(destination.absolute()).cache, settings_key(decoding, patient_salt()))
+    cache = DecodedCache(ManifestFolders(destination.absolute()).cache, settings_key(decoding, patient_salt()))
     rows = [_row(candidate) for candidate in candidates]
     DecodeTask(settings.intake, patient_salt(), cache.folder)(pa.Table.from_pylist(rows))
 
@@ -99,7 +99,7 @@ def _row(candidate: Candidate) -> dict[str, Any]:
 def decoded(source_path: str, pixels: Pixels, row: int = 0, shard: str = "") -> Decoded:
     """The record of an image with these pixels."""
     data = png(pixels)
-    facts = facts_of(read_image(data, profile().intake), data, None)
+    facts = image_facts(read_image(data, profile().intake), data, None)
     return Decoded(FileKey(source_path, len(data), 0), facts, None, "", shard, row)
 
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 import pytest
-from cxr_platform.manifest.take_part import Choice
 from upath import UPath
 
 from cxr_platform.errors import ConfigError, FoldError, ManifestInvalid, StorageError
@@ -13,6 +12,7 @@ from cxr_platform.labels import CLASSES
 from cxr_platform.manifest import validate
 from cxr_platform.manifest.build import build_manifest, differing_settings, is_current
 from cxr_platform.manifest.rows import make_info
+from cxr_platform.manifest.selection import Selection
 from cxr_platform.manifest.store import Manifest, open_manifest
 from tests.manifest.builders import PER_CLASS, brighter_copy, fill_cache, image, profile, save
 from tests.recorded_progress import RecordedProgress
@@ -42,22 +42,22 @@ def test_every_file_is_a_row_or_excluded_with_its_reason(built: Manifest, collec
         "cohen/images/c.png": "view",
     }
     files = [file for file in collection.rglob("*.png") if file.is_file()]
-    assert built.info["images"] + len(excluded(built)) == built.info["found"] == len(files)
+    assert built.info.images + len(excluded(built)) == built.info.files == len(files)
 
 
 def test_counts_are_by_class_and_source(built: Manifest) -> None:
-    assert built.info["counts"]["Covid19"] == {"classes": PER_CLASS, "cohen": 2}
-    assert built.info["counts"]["Normal"] == {"classes": PER_CLASS + 2}
-    assert list(built.info["counts"]) == list(CLASSES)
+    assert built.info.counts["Covid19"] == {"classes": PER_CLASS, "cohen": 2}
+    assert built.info.counts["Normal"] == {"classes": PER_CLASS + 2}
+    assert list(built.info.counts) == list(CLASSES)
 
 
-def test_a_patient_and_copies_of_an_image_are_one_group_on_one_side(built: Manifest) -> None:
+def test_images_of_a_patient_and_copies_of_an_image_are_one_group_in_one_fold(built: Manifest) -> None:
     rows = built.table(["source_path", "group_id", "fold_grouped"]).to_pylist()
     group = {row["source_path"]: (row["group_id"], row["fold_grouped"]) for row in rows}
     normal = "classes/Normal/"
     assert group["cohen/images/a.png"] == group["cohen/images/b.png"]
     assert group[normal + "image-0.png"] == group[normal + "same-pixels.bmp.png"] == group[normal + "brighter.png"]
-    assert built.info["groups"] == {"1": built.info["images"] - 5, "2": 1, "3": 1}
+    assert built.info.groups == {"1": built.info.images - 5, "2": 1, "3": 1}
 
 
 def test_no_patient_key_is_stored(built: Manifest) -> None:
@@ -66,15 +66,15 @@ def test_no_patient_key_is_stored(built: Manifest) -> None:
     assert "p1" not in patients
 
 
-def test_the_same_images_give_the_same_hash_and_nothing_is_decoded_twice(
+def test_the_same_images_give_the_same_hash_and_are_not_decoded_again(
     copy: tuple[Path, Path], collection: Path, built: Manifest
 ) -> None:
     _, destination = copy
-    said = RecordedProgress()
-    again = build_manifest(collection, destination, profile(), said)
+    progress = RecordedProgress()
+    again = build_manifest(collection, destination, profile(), progress)
     assert again.content_hash == built.content_hash
-    assert said.messages[0] == f"Images: 0 to decode, {built.info['found']} from the cache"
-    assert ("Writing images", built.info["images"], built.info["images"]) in said.steps
+    assert progress.messages[0] == f"Images: 0 to decode, {built.info.files} from the cache"
+    assert ("Writing images", built.info.images, built.info.images) in progress.steps
 
 
 def test_an_image_that_is_added_changes_the_hash_and_no_other_row(copy: tuple[Path, Path], built: Manifest) -> None:
@@ -88,15 +88,15 @@ def test_an_image_that_is_added_changes_the_hash_and_no_other_row(copy: tuple[Pa
     assert after.filter(pc.is_in(after["image_id"], value_set=before["image_id"])) == before
 
 
-def test_what_is_not_drawn_of_a_capped_class_is_accounted_for(copy: tuple[Path, Path], collection: Path) -> None:
+def test_images_that_are_not_drawn_are_excluded_with_that_reason(copy: tuple[Path, Path], collection: Path) -> None:
     _, destination = copy
     manifest = build_manifest(collection, destination, profile(**{"intake.selection.limit": 3}))
-    assert {sum(by_source.values()) for by_source in manifest.info["counts"].values()} == {3}
-    assert manifest.info["excluded"]["not-drawn"] == manifest.info["found"] - 21 - 5
-    assert manifest.info["shortfalls"] == []
+    assert {sum(by_source.values()) for by_source in manifest.info.counts.values()} == {3}
+    assert manifest.info.excluded["not-drawn"] == manifest.info.files - 21 - 5
+    assert manifest.info.shortfalls == ()
 
 
-def test_a_class_that_is_too_small_stops_the_build_and_the_manifest_before_it_stays(
+def test_a_class_that_is_too_small_is_an_error_and_the_previous_manifest_stays(
     copy: tuple[Path, Path], collection: Path, built: Manifest
 ) -> None:
     _, destination = copy
@@ -106,7 +106,7 @@ def test_a_class_that_is_too_small_stops_the_build_and_the_manifest_before_it_st
     assert not list(destination.parent.glob("*.building"))
 
 
-def test_a_manifest_that_is_not_valid_is_put_aside(
+def test_a_manifest_that_is_not_valid_is_kept_for_inspection(
     copy: tuple[Path, Path], collection: Path, built: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, destination = copy
@@ -115,13 +115,13 @@ def test_a_manifest_that_is_not_valid_is_put_aside(
         raise ManifestInvalid("The manifest is not valid.", advice="See there.")
 
     monkeypatch.setattr("cxr_platform.manifest.build.validate_manifest", invalid)
-    with pytest.raises(ManifestInvalid, match=r"untouched; look at .*manifest\.failed\. See there\."):
+    with pytest.raises(ManifestInvalid, match=r"unchanged; look at .*manifest\.failed\. See there\."):
         build_manifest(collection, destination, profile(seed=5))
     assert open_manifest(destination).content_hash == built.content_hash
-    assert open_manifest(destination.with_name("manifest.failed")).info["seed"] == 5
+    assert open_manifest(destination.with_name("manifest.failed")).info.seed == 5
 
 
-def test_the_lists_of_a_person_overrule_the_measures(copy: tuple[Path, Path], tmp_path: Path) -> None:
+def test_the_allow_and_deny_lists_overrule_the_measures(copy: tuple[Path, Path], tmp_path: Path) -> None:
     data, destination = copy
     allow = 'allow = ["classes/Normal/flat.png", "cohen/images/c.png"]'
     deny = 'deny = ["classes/Edema/image-0.png", "classes/Normal/text.png"]'
@@ -133,14 +133,14 @@ def test_the_lists_of_a_person_overrule_the_measures(copy: tuple[Path, Path], tm
     assert not any("overrule" in path for path in reasons)
 
 
-def test_a_list_with_an_image_that_is_not_there_is_an_error(collection: Path, tmp_path: Path) -> None:
+def test_a_list_that_names_an_absent_image_is_an_error(collection: Path, tmp_path: Path) -> None:
     lists = tmp_path / "lists.toml"
     lists.write_text('deny = ["classes/Edema/nothing.png"]')
     with pytest.raises(ConfigError, match=r"files of the collections.*nothing\.png"):
         build_manifest(collection, tmp_path / "manifest", profile(), overrule=lists)
 
 
-def test_external_images_are_in_no_fold_and_none_of_them_is_a_copy_of_the_studys(copy: tuple[Path, Path]) -> None:
+def test_external_images_are_in_no_fold_and_copies_of_study_images_are_excluded(copy: tuple[Path, Path]) -> None:
     data, destination = copy
     save(brighter_copy(image(0)), data / "cohen" / "images" / "a.png")  # image(0) is Covid19/image-0.png of the study
     (data / "sources.toml").write_text(
@@ -159,14 +159,14 @@ def test_external_images_are_in_no_fold_and_none_of_them_is_a_copy_of_the_studys
     assert {row["fold_grouped"] for row in rows if row["role"] == "study"} == {0, 1}
 
 
-def test_a_source_that_is_called_external_for_one_build_is_in_no_fold(copy: tuple[Path, Path], built: Manifest) -> None:
+def test_a_source_that_is_external_for_one_build_is_in_no_fold(copy: tuple[Path, Path], built: Manifest) -> None:
     data, destination = copy
     manifest = build_manifest(data, destination, profile(), external=["cohen"])
     rows = manifest.table(["source", "role", "fold_paper", "fold_grouped"]).to_pylist()
     assert {row["source"] for row in rows if row["role"] == "external"} == {"cohen"}
     assert all((row["role"] == "external") == (row["fold_paper"] == row["fold_grouped"] == -1) for row in rows)
     assert {row["fold_grouped"] for row in rows if row["source"] == "classes"} == {0, 1}
-    assert manifest.info["images"] == built.info["images"]
+    assert manifest.info.images == built.info.images
     assert manifest.content_hash != built.content_hash
 
 
@@ -181,7 +181,7 @@ def test_a_destination_that_cannot_be_written_is_named(collection: Path, tmp_pat
         build_manifest(collection, tmp_path / "file" / "manifest", profile())
 
 
-def test_what_does_not_fit_into_memory_is_kept_where_the_manifest_is_built(
+def test_temporary_files_are_in_the_folder_of_the_build(
     copy: tuple[Path, Path], collection: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, destination = copy
@@ -192,7 +192,7 @@ def test_what_does_not_fit_into_memory_is_kept_where_the_manifest_is_built(
     assert folders == [destination.with_name("manifest.building")]
 
 
-def test_a_store_of_images_that_does_not_answer_is_an_error_that_names_it(
+def test_an_object_store_of_images_that_does_not_answer_is_an_error(
     store: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
@@ -217,12 +217,13 @@ def test_a_manifest_within_a_source_elsewhere_is_refused(copy: tuple[Path, Path]
 def test_a_synthetic_source_that_is_external_makes_the_manifest_synthetic(built: Manifest) -> None:
     rows = built.table()
     found = Inventory([], synthetic_sources=frozenset({"cohen"}))
-    info = make_info(rows, Choice([], [], [], [], []), found, profile())
-    assert (info["synthetic"], info["found"]) == (True, 0)
-    assert not make_info(rows, Choice([], [], [], [], []), Inventory([]), profile())["synthetic"]
+    selection, inputs = Selection([], [], [], [], []), {"files_hash": "", "overrule_hash": ""}
+    info = make_info(rows, selection, found, profile(), inputs)
+    assert (info.synthetic, info.files) == (True, 0)
+    assert not make_info(rows, selection, Inventory([]), profile(), inputs).synthetic
 
 
-def test_a_disk_that_is_full_while_images_are_written_is_told(
+def test_a_disk_that_is_full_while_images_are_written_is_an_error(
     copy: tuple[Path, Path], collection: Path, built: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, destination = copy
@@ -236,7 +237,7 @@ def test_a_disk_that_is_full_while_images_are_written_is_told(
     assert open_manifest(destination).content_hash == built.content_hash
 
 
-def test_a_manifest_is_current_for_the_settings_and_files_it_was_built_of(copy: tuple[Path, Path]) -> None:
+def test_a_manifest_is_current_for_the_settings_and_files_it_was_built_from(copy: tuple[Path, Path]) -> None:
     data, destination = copy
     manifest = open_manifest(destination)
     assert is_current(manifest, data, profile())
@@ -246,7 +247,7 @@ def test_a_manifest_is_current_for_the_settings_and_files_it_was_built_of(copy: 
     assert not is_current(manifest, data, profile())
 
 
-def test_settings_that_differ_are_told_one_by_one(copy: tuple[Path, Path]) -> None:
+def test_differing_settings_are_listed_one_by_one(copy: tuple[Path, Path]) -> None:
     manifest = open_manifest(copy[1])
     assert differing_settings(manifest, profile()) == []
     assert differing_settings(manifest, profile(seed=7), ["cohen"]) == [
@@ -261,7 +262,7 @@ def test_a_manifest_of_other_images_is_not_current(copy: tuple[Path, Path], tmp_
     assert not is_current(open_manifest(destination), data, profile())
 
 
-def test_images_of_the_same_names_and_other_sizes_are_not_taken_for_those_of_the_manifest(
+def test_a_manifest_is_not_current_for_images_of_the_same_names_and_other_sizes(
     copy: tuple[Path, Path],
 ) -> None:
     data, destination = copy
@@ -269,14 +270,14 @@ def test_images_of_the_same_names_and_other_sizes_are_not_taken_for_those_of_the
     assert not is_current(open_manifest(destination), data, profile())
 
 
-def test_a_table_that_says_something_else_is_noticed(copy: tuple[Path, Path]) -> None:
+def test_a_manifest_is_not_current_for_a_changed_table(copy: tuple[Path, Path]) -> None:
     data, destination = copy
     table = data / "cohen" / "metadata.csv"
     table.write_text(table.read_text().replace("p1", "p9"))
     assert not is_current(open_manifest(destination), data, profile())
 
 
-def test_lists_that_overrule_are_part_of_what_a_manifest_is_built_of(copy: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_manifest_is_not_current_for_other_allow_and_deny_lists(copy: tuple[Path, Path], tmp_path: Path) -> None:
     data, destination = copy
     lists = tmp_path / "lists.toml"
     lists.write_text('deny = ["classes/Edema/image-0.png"]')
@@ -287,21 +288,14 @@ def test_lists_that_overrule_are_part_of_what_a_manifest_is_built_of(copy: tuple
     assert not is_current(manifest, data, profile())
 
 
-def test_a_manifest_that_does_not_say_of_what_it_was_built_is_not_current(copy: tuple[Path, Path]) -> None:
+def test_a_manifest_with_unreadable_images_is_not_current(copy: tuple[Path, Path]) -> None:
     data, destination = copy
     manifest = open_manifest(destination)
-    del manifest.info["files_hash"]
+    manifest.info.excluded["unreadable"] = 1
     assert not is_current(manifest, data, profile())
 
 
-def test_a_manifest_that_lacks_images_which_could_not_be_read_is_not_current(copy: tuple[Path, Path]) -> None:
-    data, destination = copy
-    manifest = open_manifest(destination)
-    manifest.info["excluded"]["unreadable"] = 1
-    assert not is_current(manifest, data, profile())
-
-
-def test_equal_collections_in_different_folders_have_equal_facts(
+def test_equal_collections_in_different_folders_give_the_same_manifest_json(
     copy: tuple[Path, Path], built: Manifest, tmp_path: Path
 ) -> None:
     data, _ = copy

@@ -108,7 +108,7 @@ def test_settings_that_change_pixels_or_patients_have_a_cache_of_their_own() -> 
 
 def test_what_decodes_is_part_of_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = settings_key(DecodingConfig(), "salt")
-    monkeypatch.setattr("cxr_platform.manifest.versions.version", "another {}".format)
+    monkeypatch.setattr("cxr_platform.manifest.cache.version", "another {}".format)
     assert settings_key(DecodingConfig(), "salt") != before
 
 

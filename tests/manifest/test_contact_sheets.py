@@ -8,7 +8,7 @@ from cxr_platform.intake.candidate import Refusal
 from cxr_platform.manifest import contact_sheets
 from cxr_platform.manifest.cache import DecodedCache, PixelReader
 from cxr_platform.manifest.contact_sheets import CELL, COLUMNS, HEADER, THUMBNAIL, write_contact_sheets
-from cxr_platform.manifest.selection import Excluded
+from cxr_platform.manifest.records import ExcludedFile
 from tests.manifest.builders import image, refused, store
 
 
@@ -29,8 +29,8 @@ def cell(picture: np.ndarray, position: int) -> np.ndarray:
 
 def test_there_is_a_sheet_a_reason_with_the_images_as_they_are(cache: DecodedCache, tmp_path: Path) -> None:
     images = {f"s/{i}.png": image(i) for i in range(2)}
-    seen = [Excluded(r.key.source_path, Refusal("partial", "aspect 3"), r) for r in store(cache, images)]
-    unseen = Excluded("s/text.png", Refusal("not-an-image", "text"), refused("s/text.png"))
+    seen = [ExcludedFile(r.key.source_path, Refusal("partial", "aspect 3"), r) for r in store(cache, images)]
+    unseen = ExcludedFile("s/text.png", Refusal("not-an-image", "text"), refused("s/text.png"))
     write_contact_sheets(tmp_path / "sheets", [*seen[::-1], unseen], PixelReader(cache, 200))
     assert {file.name for file in (tmp_path / "sheets").iterdir()} == {"partial.png", "not-an-image.png"}
     expected = Image.fromarray(image(1)).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
@@ -39,8 +39,8 @@ def test_there_is_a_sheet_a_reason_with_the_images_as_they_are(cache: DecodedCac
 
 def test_a_file_without_pixels_has_a_grey_place(cache: DecodedCache, tmp_path: Path) -> None:
     items = [
-        Excluded("s/never-opened.png", Refusal("not-listed", "no row"), None),
-        Excluded("s/text.png", Refusal("not-listed", "no row"), refused("s/text.png")),
+        ExcludedFile("s/never-opened.png", Refusal("not-listed", "no row"), None),
+        ExcludedFile("s/text.png", Refusal("not-listed", "no row"), refused("s/text.png")),
     ]
     write_contact_sheets(tmp_path / "sheets", items, PixelReader(cache, 200))
     picture = sheet(tmp_path / "sheets", "not-listed")
@@ -52,7 +52,7 @@ def test_a_sheet_ends_after_its_last_image_and_shows_the_first_ones_only(
     cache: DecodedCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(contact_sheets, "IMAGES_PER_SHEET", 12)
-    items = [Excluded(f"s/{i:03}.png", Refusal("not-drawn", "5 of Normal were drawn"), None) for i in range(50)]
+    items = [ExcludedFile(f"s/{i:03}.png", Refusal("not-drawn", "5 of Normal were drawn"), None) for i in range(50)]
     write_contact_sheets(tmp_path / "sheets", items, PixelReader(cache, 200))
     assert sheet(tmp_path / "sheets", "not-drawn").shape == (HEADER + 2 * CELL[1], COLUMNS * CELL[0])
     assert contact_sheets._header("not-drawn", 12, 50).endswith("Images: first 12 of 50.\n")

@@ -182,5 +182,5 @@ def test_after_a_file_is_added_only_that_one_is_decoded(built: Manifest, collect
     cache = DecodedCache(root, settings_key(profile().intake.decoding, patient_salt()))
     task, progress = DecodeTask(profile().intake, patient_salt(), cache.folder), RecordedProgress()
     outcome = decode_new(find_candidates(data, profile().intake.selection).candidates, cache, task, progress)
-    assert progress.messages == [f"Images: 1 to decode, {built.info['found']} from the cache"]
-    assert len(outcome) == built.info["found"] + 1
+    assert progress.messages == [f"Images: 1 to decode, {built.info.files} from the cache"]
+    assert len(outcome) == built.info.files + 1

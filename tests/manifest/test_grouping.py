@@ -13,7 +13,7 @@ from cxr_platform.intake.phantoms.image import ImageKey, draw_image
 from cxr_platform.manifest import grouping
 from cxr_platform.manifest.cache import DecodedCache, PixelReader
 from cxr_platform.manifest.grouping import group_images, near_duplicates
-from cxr_platform.manifest.selection import Taken
+from cxr_platform.manifest.records import SelectedImage
 from tests.manifest.builders import brighter_copy, candidate, image, store
 
 
@@ -22,8 +22,8 @@ def cache(tmp_path: Path) -> DecodedCache:
     return DecodedCache(tmp_path, "key")
 
 
-def take(cache: DecodedCache, images: dict[str, np.ndarray]) -> list[Taken]:
-    return [Taken(candidate(record.key.source_path), record) for record in store(cache, images)]
+def take(cache: DecodedCache, images: dict[str, np.ndarray]) -> list[SelectedImage]:
+    return [SelectedImage(candidate(record.key.source_path), record) for record in store(cache, images)]
 
 
 def test_near_duplicates_are_found_and_images_that_only_hash_alike_are_not(cache: DecodedCache) -> None:

@@ -1,4 +1,5 @@
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -6,23 +7,24 @@ import pytest
 
 from cxr_platform.config import IntakeConfig, SelectionConfig
 from cxr_platform.errors import ConfigError, ManifestError
-from cxr_platform.intake.candidate import Refusal, Role
+from cxr_platform.intake.candidate import Candidate, Refusal, Role
 from cxr_platform.intake.overrule import Overrule
 from cxr_platform.labels import CLASSES, PAPER_COUNTS
-from cxr_platform.manifest.records import Decoded
+from cxr_platform.manifest.cache import DecodedCache, PixelReader
+from cxr_platform.manifest.records import Decoded, ExcludedFile, SelectedImage
+from cxr_platform.manifest.schema import Shortfall
 from cxr_platform.manifest.selection import (
-    Excluded,
-    Shortfall,
-    Taken,
-    caps,
+    Selection,
     check_allowed,
-    draw,
+    class_limits,
+    draw_images,
+    exclude_conflicts,
+    exclude_overlap,
+    exclude_repeats,
     judge_files,
-    part_conflicts,
-    part_overlap,
-    part_repeats,
+    select_images,
 )
-from tests.manifest.builders import candidate, decoded, image, listed, refused
+from tests.manifest.builders import candidate, decoded, image, listed, profile, refused, store
 
 NOTHING = Overrule()
 
@@ -32,14 +34,16 @@ def record() -> Decoded:
     return decoded("s/a.png", image(1))
 
 
-def taken(record: Decoded, path: str, label: str = "Normal", pixels: str = "", role: Role = "study") -> Taken:
-    """An image; those with the same `pixels` have the same pixels."""
+def selected(
+    record: Decoded, path: str, label: str = "Normal", pixels: str = "", role: Role = "study"
+) -> SelectedImage:
+    """An image whose pixels are identified by `pixels`, by default its path."""
     assert record.facts is not None
     facts = replace(record.facts, pixel_sha256=pixels or path)
-    return Taken(candidate(path, label, role=role), record._replace(facts=facts))
+    return SelectedImage(candidate(path, label, role=role), record._replace(facts=facts))
 
 
-def reasons(excluded: list[Excluded]) -> dict[str, str]:
+def reasons(excluded: list[ExcludedFile]) -> dict[str, str]:
     return {item.source_path: item.refusal.reason for item in excluded}
 
 
@@ -74,14 +78,14 @@ def test_the_allow_list_overrules_view_and_quality_and_nothing_else(record: Deco
     assert judge(record, Overrule(allow=every)) == {"s/text.png": "not-an-image", "s/ct.png": "modality"}
 
 
-def test_an_image_that_cannot_be_allowed_is_an_error_with_its_reason() -> None:
-    excluded = [Excluded("s/ct.png", Refusal("modality", "modality CT"), None)]
+def test_allowing_an_image_whose_reason_cannot_be_overruled_is_an_error() -> None:
+    excluded = [ExcludedFile("s/ct.png", Refusal("modality", "modality CT"), None)]
     check_allowed(excluded, Overrule(allow=frozenset({"s/good.png"})))
     with pytest.raises(ConfigError, match=r"allow .*s/ct\.png: modality, modality CT"):
         check_allowed(excluded, Overrule(allow=frozenset({"s/ct.png"})))
 
 
-def test_a_file_that_was_lost_on_the_way_is_an_error_that_names_it(record: Decoded) -> None:
+def test_a_file_that_was_not_decoded_is_an_error(record: Decoded) -> None:
     candidates = [candidate("s/good.png"), candidate("s/lost.png"), listed("s/ct.png", "modality")]
     with pytest.raises(ManifestError, match=r"decoding s/lost\.png"):
         judge_files(candidates, {"s/good.png": record}, NOTHING, IntakeConfig())
@@ -99,74 +103,128 @@ def test_the_view_of_the_table_comes_before_that_of_the_file(record: Decoded) ->
     assert len(kept) == 1
 
 
-def test_the_same_pixels_under_two_labels_are_both_taken_out(record: Decoded) -> None:
-    images = [taken(record, "s/a", "Edema", "p"), taken(record, "s/b", "Fibrosis", "p"), taken(record, "s/c", "Edema")]
-    kept, excluded = part_conflicts(images)
+def test_identical_pixels_with_two_labels_are_excluded(record: Decoded) -> None:
+    images = [
+        selected(record, "s/a", "Edema", "p"),
+        selected(record, "s/b", "Fibrosis", "p"),
+        selected(record, "s/c", "Edema"),
+    ]
+    kept, excluded = exclude_conflicts(images)
     assert [image.candidate.source_path for image in kept] == ["s/c"]
     assert reasons(excluded) == {"s/a": "conflicting-label", "s/b": "conflicting-label"}
-    assert excluded[0].refusal.detail == "the same pixels stand under Edema and Fibrosis"
+    assert excluded[0].refusal.detail == "the same pixels have the labels Edema and Fibrosis"
 
 
-def test_an_external_image_of_another_label_is_taken_out_and_that_of_the_study_stays(record: Decoded) -> None:
-    images = [taken(record, "s/1", "Edema", "p"), taken(record, "x/1", "Fibrosis", "p", "external")]
-    images += [taken(record, f"x/{label}", label, "q", "external") for label in ("Normal", "Covid19")]
-    kept, excluded = part_conflicts(images)
+def test_an_external_image_of_another_label_is_excluded_and_that_of_the_study_stays(record: Decoded) -> None:
+    images = [selected(record, "s/1", "Edema", "p"), selected(record, "x/1", "Fibrosis", "p", "external")]
+    images += [selected(record, f"x/{label}", label, "q", "external") for label in ("Normal", "Covid19")]
+    kept, excluded = exclude_conflicts(images)
     assert [image.candidate.source_path for image in kept] == ["s/1"]
     assert {item.source_path: item.refusal.detail for item in excluded} == {
-        "x/1": "the same pixels stand under Edema and Fibrosis",
-        "x/Normal": "the same pixels stand under Covid19 and Normal",
-        "x/Covid19": "the same pixels stand under Covid19 and Normal",
+        "x/1": "the same pixels have the labels Edema and Fibrosis",
+        "x/Normal": "the same pixels have the labels Covid19 and Normal",
+        "x/Covid19": "the same pixels have the labels Covid19 and Normal",
     }
 
 
 def test_of_repeated_images_the_first_of_the_study_stays(record: Decoded) -> None:
-    images = [taken(record, "a/1", pixels="p", role="external"), *(taken(record, f"s/{i}", pixels="p") for i in (1, 2))]
-    kept, excluded = part_repeats(images)
+    images = [
+        selected(record, "a/1", pixels="p", role="external"),
+        *(selected(record, f"s/{i}", pixels="p") for i in (1, 2)),
+    ]
+    kept, excluded = exclude_repeats(images)
     assert [image.candidate.source_path for image in kept] == ["s/1"]
     assert {item.refusal.detail for item in excluded} == {"the same pixels as s/1"}
 
 
-def test_external_images_of_a_group_in_the_study_are_taken_out(record: Decoded) -> None:
-    images = [taken(record, "s/1"), taken(record, "x/1", role="external"), taken(record, "x/2", role="external")]
+def test_external_images_that_share_a_group_with_the_study_are_excluded(record: Decoded) -> None:
+    images = [
+        selected(record, "s/1"),
+        selected(record, "x/1", role="external"),
+        selected(record, "x/2", role="external"),
+    ]
     groups = dict(zip((image.image_id for image in images), ("g", "g", "h"), strict=True))
-    kept, excluded = part_overlap(images, groups)
+    kept, excluded = exclude_overlap(images, groups)
     assert [image.candidate.source_path for image in kept] == ["s/1", "x/2"]
     assert excluded[0].refusal.detail == "external, but of one group with s/1 of the study"
 
 
 def test_the_draw_is_random_reproducible_and_leaves_external_images_alone(record: Decoded) -> None:
-    images = [taken(record, f"s/{i}") for i in range(50)] + [taken(record, "x/1", role="external")]
+    images = [selected(record, f"s/{i}") for i in range(50)] + [selected(record, "x/1", role="external")]
     selection = SelectionConfig(limit=10)
-    drawn = {seed: {image.image_id for image in draw(images, selection, seed)[0][0]} for seed in range(3)}
+    drawn = {seed: {image.image_id for image in draw_images(images, selection, seed)[0][0]} for seed in range(3)}
     assert {len(ids) for ids in drawn.values()} == {11}
-    assert drawn[0] == {image.image_id for image in draw(images[::-1], selection, 0)[0][0]}
+    assert drawn[0] == {image.image_id for image in draw_images(images[::-1], selection, 0)[0][0]}
     assert len(drawn[0] & drawn[1]) < 10
     assert all(images[-1].image_id in ids for ids in drawn.values())
 
 
-def test_an_image_that_is_added_displaces_one_at_the_most(record: Decoded) -> None:
-    images = [taken(record, f"s/{i}") for i in range(51)]
-    before, after = (draw(some, SelectionConfig(limit=10), 0)[0][0] for some in (images[:50], images))
+def test_an_added_image_displaces_at_most_one_other(record: Decoded) -> None:
+    images = [selected(record, f"s/{i}") for i in range(51)]
+    before, after = (draw_images(some, SelectionConfig(limit=10), 0)[0][0] for some in (images[:50], images))
     assert len({image.image_id for image in before} - {image.image_id for image in after}) <= 1
 
 
-def test_a_shortfall_is_told(record: Decoded) -> None:
-    images = [taken(record, f"s/{label}", label) for label in CLASSES]
-    (kept, excluded), shortfalls = draw(images, SelectionConfig(caps="paper"), 0)
+def test_a_class_with_fewer_images_than_wanted_is_a_shortfall(record: Decoded) -> None:
+    images = [selected(record, f"s/{label}", label) for label in CLASSES]
+    (kept, excluded), shortfalls = draw_images(images, SelectionConfig(caps="paper"), 0)
     assert (len(kept), len(excluded)) == (7, 0)
-    assert shortfalls[0] == Shortfall("Covid19", 455, 1)
+    assert shortfalls[0] == Shortfall(label="Covid19", wanted=455, available=1)
     assert len(shortfalls) == 7
 
 
-def test_caps_are_the_papers_or_the_limit_whichever_is_less() -> None:
-    assert caps(SelectionConfig()) == {}
-    assert caps(SelectionConfig(caps="paper")) == dict(PAPER_COUNTS)
-    assert Counter(caps(SelectionConfig(caps="paper", limit=300)).values())[300] == 5
-    assert set(caps(SelectionConfig(limit=5)).values()) == {5}
+def test_the_limit_of_a_class_is_the_papers_or_the_profiles_whichever_is_less() -> None:
+    assert class_limits(SelectionConfig()) == {}
+    assert class_limits(SelectionConfig(caps="paper")) == dict(PAPER_COUNTS)
+    assert Counter(class_limits(SelectionConfig(caps="paper", limit=300)).values())[300] == 5
+    assert set(class_limits(SelectionConfig(limit=5)).values()) == {5}
 
 
-def test_an_image_id_follows_from_the_path_within_the_collections(record: Decoded) -> None:
-    image = taken(record, "s/1")
-    elsewhere = Taken(replace(image.candidate, path=Path("/elsewhere/1")), image.decoded)
-    assert image.image_id == elsewhere.image_id != taken(record, "s/2").image_id
+def test_an_image_id_depends_on_the_path_within_the_collections_only(record: Decoded) -> None:
+    image = selected(record, "s/1")
+    elsewhere = SelectedImage(replace(image.candidate, path=Path("/elsewhere/1")), image.decoded)
+    assert image.image_id == elsewhere.image_id != selected(record, "s/2").image_id
     assert len(image.image_id) == 16
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> DecodedCache:
+    return DecodedCache(tmp_path, "key")
+
+
+def select(
+    cache: DecodedCache, candidates: Sequence[Candidate], records: Sequence[Decoded], lists: Overrule = NOTHING
+) -> Selection:
+    decoded = {record.key.source_path: record for record in records}
+    settings = profile(**{"intake.selection.limit": 1})
+    return select_images(candidates, decoded, lists, settings, "salt", PixelReader(cache, 200))
+
+
+def test_an_external_image_stays_if_its_copy_in_the_study_was_not_drawn(cache: DecodedCache) -> None:
+    paths = ("s/0.png", "s/1.png", "x/0.png", "x/1.png")
+    candidates = [candidate(path, role="external" if path.startswith("x") else "study") for path in paths]
+    selection = select(cache, candidates, store(cache, {path: image(int(path[2])) for path in paths}))
+    study, external = (image.candidate.source_path for image in selection.images)
+    assert {study[2], external[2]} == {"0", "1"}
+    assert {item.source_path: item.refusal.reason for item in selection.excluded} == {
+        f"s/{external[2]}.png": "not-drawn",
+        f"x/{study[2]}.png": "duplicate",
+    }
+
+
+def test_an_allow_list_that_has_no_effect_is_an_error(cache: DecodedCache) -> None:
+    lists = Overrule(allow=frozenset({"s/ct.png"}))
+    with pytest.raises(ConfigError, match=r"s/ct\.png: modality"):
+        select(
+            cache, [candidate("s/0.png"), listed("s/ct.png", "modality")], store(cache, {"s/0.png": image(0)}), lists
+        )
+
+
+@pytest.mark.parametrize(("patient", "count"), [(None, 1), ("p1", 0)])
+def test_images_whose_patient_is_known_from_the_header_alone_are_counted(
+    cache: DecodedCache, patient: str | None, count: int
+) -> None:
+    (record,) = store(cache, {"s/0.png": image(0)})
+    assert record.facts is not None
+    with_patient = record._replace(facts=replace(record.facts, patient_id="0f"))
+    assert select(cache, [candidate("s/0.png", patient=patient)], [with_patient]).header_patients == count

@@ -8,8 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from cxr_platform.errors import ManifestError, StorageError
-from cxr_platform.manifest.schema import SCHEMA
-from cxr_platform.manifest.store import Manifest, content_hash, open_manifest, write_images
+from cxr_platform.manifest.rows import content_hash
+from cxr_platform.manifest.schema import manifest_schema
+from cxr_platform.manifest.store import Manifest, open_manifest, write_images
 from cxr_platform.storage.paths import parse_path
 from tests.manifest.builders import image
 
@@ -21,7 +22,7 @@ def copy(built: Manifest, tmp_path: Path) -> Path:
 
 def test_a_manifest_is_read_by_columns_and_images_in_the_order_of_source_path(built: Manifest) -> None:
     manifest = open_manifest(built.folder)
-    assert manifest.schema == SCHEMA
+    assert manifest.schema == manifest_schema(200)
     paths = manifest.table(["source_path"])["source_path"].to_pylist()
     assert paths == sorted(paths)
     images = manifest.pixels()
@@ -30,7 +31,7 @@ def test_a_manifest_is_read_by_columns_and_images_in_the_order_of_source_path(bu
 
 
 def test_all_columns_but_the_pixels_are_the_default(built: Manifest) -> None:
-    assert built.table().column_names == [name for name in SCHEMA.names if name != "pixels"]
+    assert built.table().column_names == [name for name in manifest_schema(200).names if name != "pixels"]
 
 
 def test_an_unknown_column_is_an_error(built: Manifest) -> None:
@@ -41,11 +42,11 @@ def test_an_unknown_column_is_an_error(built: Manifest) -> None:
 def test_the_files_are_read_without_this_package(built: Manifest) -> None:
     table = pq.read_table(built.folder / "images")
     assert table["pixels"].type == pa.fixed_shape_tensor(pa.uint8(), [200, 200])
-    assert len(table) == built.info["images"]
+    assert len(table) == built.info.images
 
 
 def test_images_are_written_file_by_file(tmp_path: Path, built: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cxr_platform.manifest.store.ROWS_A_FILE", 10)
+    monkeypatch.setattr("cxr_platform.manifest.store.ROWS_PER_FILE", 10)
     asked = []
 
     def pixels(start: int, stop: int) -> np.ndarray:
@@ -55,12 +56,12 @@ def test_images_are_written_file_by_file(tmp_path: Path, built: Manifest, monkey
     rows = built.table().slice(0, 25)
     write_images(tmp_path, rows, pixels, 200)
     assert asked == [(0, 10), (10, 20), (20, 25)]
-    again = Manifest(tmp_path, {})
+    again = Manifest(tmp_path, built.info)
     assert again.table() == rows
     assert again.pixels()[:, 0, 0].tolist() == [0] * 10 + [10] * 10 + [20] * 5
 
 
-def test_the_hash_is_of_the_values_whatever_their_order_and_last_digits(built: Manifest) -> None:
+def test_the_content_hash_ignores_the_order_of_rows_and_the_last_digits(built: Manifest) -> None:
     rows = built.table()
     assert content_hash(rows.sort_by([("label", "descending")])) == built.content_hash
     means = rows["mean"].to_numpy()
@@ -70,14 +71,16 @@ def test_the_hash_is_of_the_values_whatever_their_order_and_last_digits(built: M
     assert content_hash(nearly) == built.content_hash != content_hash(other)
 
 
-def test_no_manifest_is_an_error_with_the_way_to_one(tmp_path: Path) -> None:
+def test_the_error_for_no_manifest_says_how_to_build_one(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"no such folder.*make manifest"):
         open_manifest(tmp_path / "nothing")
     with pytest.raises(ManifestError, match=r"without manifest\.json"):
         open_manifest(tmp_path)
 
 
-def test_a_store_that_does_not_answer_is_not_taken_for_one_without_a_manifest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_object_store_that_does_not_answer_is_not_mistaken_for_one_without_a_manifest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def silent(*_: object, **__: object) -> None:
         raise ConnectionError("no answer")
 
@@ -96,13 +99,21 @@ def test_another_schema_version_is_refused(copy: Path) -> None:
         open_manifest(copy)
 
 
-def test_a_broken_manifest_json_is_refused(copy: Path) -> None:
+def test_a_setting_that_this_version_does_not_know_is_an_error(copy: Path) -> None:
+    info = json.loads((copy / "manifest.json").read_text())
+    info["config"]["decoding"]["image_sise"] = 200
+    (copy / "manifest.json").write_text(json.dumps(info))
+    with pytest.raises(ManifestError, match=r"config\.decoding: expected one of the keys.*Did you mean 'image_size'"):
+        open_manifest(copy)
+
+
+def test_a_damaged_manifest_json_is_refused(copy: Path) -> None:
     (copy / "manifest.json").write_text("{")
     with pytest.raises(ManifestError, match="Expected JSON"):
         open_manifest(copy)
 
 
-def test_missing_or_broken_files_are_noticed_on_opening(copy: Path) -> None:
+def test_missing_or_damaged_files_are_noticed_on_opening(copy: Path) -> None:
     (part,) = (copy / "images").iterdir()
     part.write_bytes(part.read_bytes()[:-100])
     with pytest.raises(ManifestError, match="expected Parquet files with"):

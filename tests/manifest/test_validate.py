@@ -1,4 +1,4 @@
-"""Each kind of damage is done to a real manifest, and must be found by the expectation that is there for it."""
+"""Each test damages a manifest in one way and expects the expectation that covers it to fail."""
 
 import json
 import shutil
@@ -42,7 +42,7 @@ def replace_column(table: pa.Table, column: str, values: pa.Array) -> pa.Table:
     return table.set_column(table.column_names.index(column), table.field(column), values)
 
 
-def part_a_group(table: pa.Table) -> pa.Table:
+def split_a_group(table: pa.Table) -> pa.Table:
     """Put row 8 into the group of an image that is in another fold."""
     folds, groups = table["fold_grouped"].to_pylist(), table["group_id"].to_pylist()
     other = next(group for fold, group in zip(folds, groups, strict=True) if fold != folds[8])
@@ -78,7 +78,7 @@ def copy(built: Manifest, tmp_path: Path) -> Path:
 def damaged(built: Manifest, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The lines of the summary of a manifest with damage of every kind."""
     folder = shutil.copytree(built.folder, tmp_path_factory.mktemp("damaged") / "manifest")
-    return damage(Path(folder), partial(set_cells, cells=CELLS), part_a_group, spoil_images).splitlines()
+    return damage(Path(folder), partial(set_cells, cells=CELLS), split_a_group, spoil_images).splitlines()
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_an_excluded_file_that_is_a_row_as_well_is_found(copy: Path) -> None:
 
 def test_a_file_that_is_not_accounted_for_is_found(copy: Path) -> None:
     info = json.loads((copy / "manifest.json").read_text())
-    (copy / "manifest.json").write_text(json.dumps({**info, "found": info["found"] + 1}))
+    (copy / "manifest.json").write_text(json.dumps({**info, "files": info["files"] + 1}))
     with pytest.raises(ManifestInvalid, match=r"excluded: .*row_count_to_equal of the table\. Received: 5"):
         validate_manifest(open_manifest(copy))
 

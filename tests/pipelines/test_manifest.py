@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from cxr_platform.manifest.schema import Shortfall
 from cxr_platform.manifest.store import open_manifest
 from pipelines import manifest as verb
 from tests.manifest.builders import fill_cache, profile, write_collection
+from tests.manifest.info import manifest_info
 
 
 @pytest.fixture(scope="module")
@@ -26,12 +28,12 @@ def test_counts_reasons_and_the_place_of_the_manifest_are_printed(
     assert run(collection, out, "--metrics-dir", str(tmp_path / "metrics")) == 0
     printed = capsys.readouterr().out
     info = open_manifest(out).info
-    assert f"Images: 0 to decode, {info['found']} from the cache" in printed
-    assert f"Writing images: {info['images']}/{info['images']}" in printed
+    assert f"Images: 0 to decode, {info.files} from the cache" in printed
+    assert f"Writing images: {info.images}/{info.images}" in printed
     assert [line.split() for line in printed.splitlines() if line.startswith("Covid19 ")] == [
         ["Covid19", "4", "2", "6"]
     ]
-    assert f"{info['images']} images taken + 5 excluded = {info['found']} files found." in printed
+    assert f"{info.images} images selected + 5 excluded = {info.files} files." in printed
     assert "      2  conflicting-label" in printed
     assert str(out) in printed.splitlines()[-1]
     counted = (tmp_path / "metrics" / "cxr_manifest_manifest.prom").read_text()
@@ -39,17 +41,12 @@ def test_counts_reasons_and_the_place_of_the_manifest_are_printed(
 
 
 def test_the_summary_lists_shortfalls_missing_files_and_synthetic_images() -> None:
-    info = {
-        "counts": {"Normal": {"phantoms": 3}},
-        "images": 3,
-        "found": 3,
-        "excluded": {},
-        "shortfalls": [{"label": "Normal", "wanted": 9, "found": 3}],
-        "missing_files": {"phantoms": 2, "other": 0},
-        "synthetic": True,
-        "folds": 2,
-        "content_hash": "abc",
-    }
+    info = manifest_info(
+        counts={"Normal": {"phantoms": 3}},
+        shortfalls=(Shortfall(label="Normal", wanted=9, available=3),),
+        missing_files={"phantoms": 2, "other": 0},
+        synthetic=True,
+    )
     printed = "\n".join(verb.summary(info))
     assert "Fewer than asked for: Normal 3 of 9." in printed
     assert "phantoms: 2 rows of the table have no file." in printed

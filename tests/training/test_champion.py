@@ -22,6 +22,7 @@ from cxr_platform.training.champion import IDENTITY, Champion, read_champion, ru
 from cxr_platform.training.folder import StudyFolder
 from cxr_platform.training.running_trial import CHECKPOINT, last_position, write_checkpoint
 from cxr_platform.training.trial import Epoch, Position, TrialResult, training_rng
+from tests.manifest.info import manifest_info
 from tests.recorded_progress import RecordedProgress
 from tests.study_records import trial_record
 from tests.training.builders import tiny_data, tiny_profile, tiny_study
@@ -43,7 +44,7 @@ def tiny_manifest(content_hash: str = "abc") -> Any:
     return SimpleNamespace(
         folder=Path("made"),
         content_hash=content_hash,
-        info={"content_hash": content_hash, "images": 57, "synthetic": True, "counts": {}, "other": 1},
+        info=manifest_info(content_hash=content_hash, images=57, synthetic=True),
         table=lambda names: pa.table(columns).select(names),
         pixels=lambda: images,
     )
