@@ -229,9 +229,11 @@ FILES = """
 
 def http_api() -> str:
     """Return the page of the HTTP API, from the OpenAPI document of the application."""
-    from cxr_platform.serving.app import openapi_document
+    from cxr_platform.serving.app import build_app
+    from cxr_platform.serving.service import Service
 
-    document = openapi_document()
+    no_champion: Any = None  # the application is described, not opened
+    document = build_app(Service(no_champion), keys=None).openapi()
     parts = ["# HTTP API\n", f"{document['info']['description']}\n"]
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
