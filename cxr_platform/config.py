@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from cxr_platform.errors import ConfigError
 
@@ -40,20 +40,28 @@ Count = Annotated[int, Range(ge=1)]
 class Settings:
     """Base class of the tables of a profile: pydantic accepts no other keys, no other types, and no NaN."""
 
-    __pydantic_config__ = {"extra": "forbid", "strict": True, "allow_inf_nan": False}  # noqa: RUF012
+    __pydantic_config__: ClassVar[dict[str, bool | str]] = {
+        "extra": "forbid",
+        "strict": True,
+        "allow_inf_nan": False,
+        "use_attribute_docstrings": True,
+    }
 
 
 @dataclass(frozen=True)
 class DecodingConfig(Settings):
-    """Limits of what is decoded at all, and how an image becomes `image_size` × `image_size` pixels (§2.1.4)."""
+    """Limits of decoding, and how grey values become pixels (§2.1.4)."""
 
-    image_size: Annotated[int, Range(ge=32, le=1024)] = 200  # pixels, both sides of the letterboxed image
-    max_bytes: Count = 64 * 2**20  # of the file
-    max_pixels: Count = 50_000_000  # of the image; the largest radiographs have some 20 million
-    percentile_low: Annotated[float, Range(ge=0, lt=100)] = (
-        0.5  # becomes black where the values of an image state no window of their own
-    )
-    percentile_high: Annotated[float, Range(gt=0, le=100)] = 99.5  # becomes white
+    image_size: Annotated[int, Range(ge=32, le=1024)] = 200
+    """Side of the letterboxed image in pixels."""
+    max_bytes: Count = 64 * 2**20
+    """Largest file that is read."""
+    max_pixels: Count = 50_000_000
+    """Largest image that is decoded; the largest radiographs have some 20 million pixels."""
+    percentile_low: Annotated[float, Range(ge=0, lt=100)] = 0.5
+    """Percentile of the grey values that becomes black, for an image without a window of its own."""
+    percentile_high: Annotated[float, Range(gt=0, le=100)] = 99.5
+    """Percentile that becomes white."""
 
     def __post_init__(self) -> None:
         if not self.percentile_low < self.percentile_high:
@@ -62,14 +70,20 @@ class DecodingConfig(Settings):
 
 @dataclass(frozen=True)
 class QualityConfig(Settings):
-    """What counts as a low-contrast, partial, lying or small image. The measures are defined in `intake/quality.py`."""
+    """Limits of image quality; `intake/quality.py` defines the measures."""
 
-    min_contrast: Fraction = 0.20  # of the whole range black to white, 5th to 95th percentile
-    min_std: Fraction = 0.06  # of the whole range
-    max_aspect: Annotated[float, Range(ge=1)] = 2.2  # children's images are complete up to about 2.1
-    max_flat_fraction: Fraction = 0.55  # the widest black borders round a complete thorax reach 0.50
-    min_uprightness: Annotated[float, Range(ge=-2, le=2)] = -0.35  # on their side: -0.4 and below; upright: from -0.3
-    min_side_pixels: Count = 100  # half of the 200 pixels of the letterbox
+    min_contrast: Fraction = 0.20
+    """Range from the 5th to the 95th percentile, as a fraction of black to white."""
+    min_std: Fraction = 0.06
+    """Standard deviation of the grey values, as a fraction of black to white."""
+    max_aspect: Annotated[float, Range(ge=1)] = 2.2
+    """Longer side over shorter side; complete images of children reach 2.1."""
+    max_flat_fraction: Fraction = 0.55
+    """Share of uniform areas; the widest borders around a complete thorax reach 0.50."""
+    min_uprightness: Annotated[float, Range(ge=-2, le=2)] = -0.35
+    """Images that lie on their side have -0.4 and below, upright ones -0.3 and above."""
+    min_side_pixels: Count = 100
+    """Shorter side of the file: half of the letterbox."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +91,19 @@ class SelectionConfig(Settings):
     """Which images of the public collections take part (§2.1.1 to §2.1.3)."""
 
     frontal_only: bool = True
+    """Exclude other views than PA and AP."""
     no_finding_is_normal: bool = True
+    """Count "no finding" as Normal."""
     single_finding_only: bool = False
+    """Exclude images with findings beside the one of the seven classes."""
     caps: Literal["none", "paper"] = "none"
+    """Limit each class to the paper's number of images, drawn at random."""
     limit: Count | None = None
+    """Images per class at most, drawn at random."""
     duplicates: Literal["group", "drop"] = "group"
-    near_duplicate_distance: Annotated[int, Range(ge=0, le=16)] = 8  # bits of 64; pairs are confirmed on fine structure
+    """Keep exact duplicates in one fold, or exclude all but the first."""
+    near_duplicate_distance: Annotated[int, Range(ge=0, le=16)] = 8
+    """Bits of 64 in which perceptual hashes of candidate duplicates may differ; pixels then confirm each pair."""
 
 
 @dataclass(frozen=True)
@@ -99,55 +120,70 @@ class ModelConfig(Settings):
     """MobileNetV2 and the paper's head (§2.3.1)."""
 
     input_size: Annotated[int, Range(ge=32)] = 200
+    """Side of the network's input in pixels; at most `intake.decoding.image_size`."""
     alpha: Positive = 1.0
+    """Width multiplier of MobileNetV2."""
     dense_units: Count = 2500
+    """Units of the head's hidden layer."""
     dropout: Probability = 0.5
+    """Dropout rate of the head."""
     batch_norm_momentum: Probability = 0.9
+    """Momentum of the moving statistics; Keras' 0.999 needs thousands of steps."""
 
 
 @dataclass(frozen=True)
 class AugmentationConfig(Settings):
-    """Rotation and shift (§2.1.4). `views` is the fixed number of augmented views of what is frozen."""
+    """Random rotation and shift (§2.1.4)."""
 
     rotation_degrees: Annotated[float, Range(ge=0)] = 10.0
+    """Largest rotation in either direction."""
     shift_fraction: Fraction = 0.1
+    """Largest shift, as a fraction of the side."""
     views: Annotated[int, Range(ge=0)] = 4
+    """Augmented views of each image whose frozen activations are computed once."""
 
 
 @dataclass(frozen=True)
 class ScheduleConfig(Settings):
-    """How one family of strategies is trained: Adam, warm-up, cosine decay to zero."""
+    """Training of one family of strategies: Adam, linear warm-up, cosine decay to zero."""
 
     epochs: Count
+    """Passes over the training images."""
     learning_rate: Positive
+    """Rate at the end of the warm-up."""
     weight_decay: Annotated[float, Range(ge=0)] = 0.0
+    """Decoupled weight decay."""
 
 
 @dataclass(frozen=True)
 class TrainingConfig(Settings):
-    """What the paper does not state; the profile says why each value."""
+    """Settings that the paper does not state; the profiles give the reason of each value."""
 
     off_the_shelf: ScheduleConfig
     fine_tuning: ScheduleConfig
     scratch: ScheduleConfig
     batch_size: Annotated[int, Range(ge=2)] = 32
+    """Images per step."""
     warmup_fraction: Probability = 0.1
+    """Share of all steps in which the learning rate rises."""
     label_smoothing: Probability = 0.0
+    """Probability mass that is spread over the other classes."""
     class_weights: Literal["none", "balanced"] = "none"
+    """Weight the loss by inverse class frequency."""
 
 
 @dataclass(frozen=True)
 class ResourcesConfig(Settings):
-    """What one trial reserves on a Ray node. `gpu` is a fraction of one GPU; 0 where there is none.
-
-    A trial that failed or whose node was lost is tried again `retries` times, from its last checkpoint, of which there
-    is one every `checkpoint_seconds` at the end of an epoch.
-    """
+    """What one trial reserves on a Ray node, and how it is retried."""
 
     cpu: Positive = 1.0
+    """Processors."""
     gpu: Annotated[float, Range(ge=0)] | Literal["auto"] = "auto"
+    """Fraction of one GPU, or whole GPUs; "auto" shares GPUs by memory. 0 for none."""
     retries: Annotated[int, Range(ge=0)] = 3
+    """Times a failed or lost trial is tried again, from its last checkpoint."""
     checkpoint_seconds: Annotated[float, Range(ge=0)] = 60.0
+    """Least time between two checkpoints, which are written at the end of an epoch."""
 
     def __post_init__(self) -> None:
         if self.gpu != "auto" and self.gpu > 1 and not float(self.gpu).is_integer():  # Ray has nothing between
@@ -159,19 +195,21 @@ class Profile(Settings):
     """Every setting of a manifest and a study."""
 
     name: str
+    """Name in reports; the file's name if absent."""
     folds: Annotated[int, Range(ge=2)]
+    """Parts of the cross-validation."""
     training: TrainingConfig
     seed: Annotated[int, Range(ge=0, lt=2**32)] = 2020
+    """Seed of every random number."""
     intake: IntakeConfig = field(default_factory=IntakeConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     resources: ResourcesConfig = field(default_factory=ResourcesConfig)
 
     def __post_init__(self) -> None:
-        if self.model.input_size > self.intake.decoding.image_size:
-            raise ValueError(
-                f"model.input_size of at most intake.decoding.image_size, {self.intake.decoding.image_size}"
-            )
+        size = self.intake.decoding.image_size
+        if self.model.input_size > size:
+            raise ValueError(f"model.input_size of at most intake.decoding.image_size, {size}")
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, as stored in `study.json`."""

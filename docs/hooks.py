@@ -13,10 +13,11 @@ from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from cxr_platform import config as settings
 from cxr_platform import errors
+
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages to those of docs/."""
@@ -87,6 +88,7 @@ def profile() -> str:
         "A profile is a TOML file with the settings of a manifest and a study. A key that is left out has its default; an "
         "unknown key is an error. `--profile` takes a name or the path of a `.toml` file.\n",
     ]
+    described = TypeAdapter(settings.Profile).json_schema()["$defs"]
     for name, kind in _tables(settings.Profile, ""):
         rows = []
         for field in dataclasses.fields(kind):
@@ -95,11 +97,13 @@ def profile() -> str:
                 continue
             default = "required" if field.default is dataclasses.MISSING else f"`{json.dumps(field.default)}`"
             shown = [f"`{json.dumps(_at(tree, name)[field.name])}`" for tree in profiles.values()]
-            rows.append([f"`{field.name}`", _type(annotation), default, *shown])
+            keys = described.get(kind.__name__, TypeAdapter(settings.Profile).json_schema())["properties"]
+            meaning = keys[field.name].get("description", "")
+            rows.append([f"`{field.name}`", meaning, _type(annotation), default, *shown])
         if rows:
             summary = (kind.__doc__ or "").strip()
             parts += [f"## {f'[{name}]' if name else 'Top level'}\n", f"{summary}\n"]
-            parts.append(table(["key", "type", "default", *profiles], rows))
+            parts.append(table(["key", "meaning", "type", "default", *profiles], rows))
     return "\n".join(parts)
 
 
@@ -122,7 +126,7 @@ def _type(annotation: Any) -> str:
     if origin is typing.Annotated:
         bounds = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
         limits = [
-            f"{bounds[name]} {bound:g}"
+            f"{bounds[name]} {bound}"
             for extra in arguments[1:]
             for name, bound in dataclasses.asdict(extra).items()
             if bound is not None
@@ -239,8 +243,7 @@ def http_api() -> str:
         for method, operation in methods.items():
             parts += [f"## {method.upper()} {path}\n", f"{operation.get('description') or operation.get('summary')}\n"]
             if operation.get("parameters"):
-                rows = [[f"`{p['name']}`", p["in"], p.get("description", "")] for p in operation["parameters"]]
-                parts.append(table(["parameter", "in", "meaning"], rows))
+                parts.append(table(["parameter", "in"], [[f"`{p['name']}`", p["in"]] for p in operation["parameters"]]))
             answers = [[status, answer["description"]] for status, answer in operation["responses"].items()]
             parts.append(table(["status", "answer"], answers))
     parts.append("# Answers\n")

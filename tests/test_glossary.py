@@ -61,12 +61,21 @@ def test_no_retired_word_is_used() -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["Return the film.", "films = []", "a card with 8 GiB", "the two cannot be told apart", "images_a_class = 3", "what_was_told"],
+    [
+        "Return the film.",
+        "films = []",
+        "a card with 8 GiB",
+        "the two cannot be told apart",
+        "images_a_class = 3",
+        "what_was_told",
+    ],
 )
 def test_a_retired_word_would_be_seen(line: str) -> None:
     assert retired_in("cxr_platform/somewhere.py", line)
 
 
-@pytest.mark.parametrize("line", ["the model card", "MODEL_CARD.md", "study_card", "discard", "filmography", "recommended"])
+@pytest.mark.parametrize(
+    "line", ["the model card", "MODEL_CARD.md", "study_card", "discard", "filmography", "recommended"]
+)
 def test_other_words_are_left_alone(line: str) -> None:
     assert not retired_in("cxr_platform/somewhere.py", line)
