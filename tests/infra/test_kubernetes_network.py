@@ -44,7 +44,7 @@ def test_rays_nodes_are_asked_for_their_health_where_ray_answers_without_a_token
 
 
 def test_nothing_is_open_that_no_policy_opens() -> None:
-    closed = one("base", "NetworkPolicy", "nobody")["spec"]
+    closed = one("base", "NetworkPolicy", "deny-all")["spec"]
     assert closed == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
 
 

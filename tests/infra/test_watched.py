@@ -96,5 +96,5 @@ def test_every_query_of_the_dashboard_has_an_answer(
 @pytest.mark.ray
 def test_a_server_that_answers_raises_no_alarm(prometheus: Prometheus) -> None:
     assert prometheus.ask("count(ray_cxr_model_info)")
-    alarms = prometheus.ask('ALERTS{alertname=~"CxrNobodyAnswers|CxrRegistryUnreadable|CxrServerErrors|CxrJobFailed"}')
+    alarms = prometheus.ask('ALERTS{alertname=~"CxrNoReplica|CxrRegistryUnreadable|CxrServerErrors|CxrJobFailed"}')
     assert alarms == []
