@@ -43,8 +43,8 @@ class ServeRequest:
     host: str
     port: int
     keys: Path | None
-    replicas: int | None
-    most_replicas: int | None
+    min_replicas: int | None
+    max_replicas: int | None
     no_explain: bool
     metrics_port: int
     address: str | None
@@ -70,8 +70,10 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--keys", type=Path, metavar="FILE", help="API keys, one per line (or CXR_API_KEYS_FILE); not with --address"
     )
-    parser.add_argument("--replicas", type=int, help="smallest number of replicas (default: one per core, at most two)")
-    parser.add_argument("--most-replicas", type=int, help="largest number of replicas (default: one per core)")
+    parser.add_argument(
+        "--min-replicas", type=int, help="smallest number of replicas (default: one per core, at most two)"
+    )
+    parser.add_argument("--max-replicas", type=int, help="largest number of replicas (default: one per core)")
     parser.add_argument("--no-explain", action="store_true", help="no heatmaps, and no process with TensorFlow")
     parser.add_argument(
         "--metrics-port",
@@ -199,12 +201,12 @@ def _application_arguments(request: ServeRequest) -> dict[str, Any]:
     import ray
 
     cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
-    least = request.replicas or min(2, cores)
+    fewest = request.min_replicas or min(2, cores)
     return {
         "registry": str(request.registry.absolute()),
         "keys_file": None if request.keys is None else str(request.keys.absolute()),
-        "min_replicas": least,
-        "max_replicas": max(least, request.most_replicas or cores),
+        "min_replicas": fewest,
+        "max_replicas": max(fewest, request.max_replicas or cores),
         "explain": not request.no_explain,
     }
 

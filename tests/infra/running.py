@@ -63,7 +63,7 @@ def served(registry: Path, folder: Path, metrics_port: int) -> Iterator[str]:
     """The address of `cxr serve` with one replica, so that one window sees every image."""
     port, log = free_port(), folder / "server.log"
     command = [sys.executable, "-m", "pipelines.serve", "--registry", str(registry), "--port", str(port)]
-    command += ["--metrics-port", str(metrics_port), "--no-explain", "--replicas", "1", "--most-replicas", "1"]
+    command += ["--metrics-port", str(metrics_port), "--no-explain", "--min-replicas", "1", "--max-replicas", "1"]
     with process(command, log) as running:
         until(lambda: "Serving v1" in log.read_text() or running.poll() is not None, START_SECONDS, log.read_text)
         assert running.poll() is None, log.read_text()

@@ -55,7 +55,7 @@ def server(
     registry: Registry, metrics_port: int, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, int, int]]:
     """Two replicas without Explainer; (address, port, process id)."""
-    arguments = ["--no-explain", "--replicas", "2", "--most-replicas", "2", "--metrics-port", str(metrics_port)]
+    arguments = ["--no-explain", "--min-replicas", "2", "--max-replicas", "2", "--metrics-port", str(metrics_port)]
     with served(registry.root, tmp_path_factory.mktemp("server"), *arguments) as (port, pid):
         yield f"http://127.0.0.1:{port}", port, pid
 

@@ -35,7 +35,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
 
 @pytest.fixture(scope="module")
 def server(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int]]:
-    arguments = ["--replicas", "1", "--most-replicas", "1", "--metrics-port", "0"]
+    arguments = ["--min-replicas", "1", "--max-replicas", "1", "--metrics-port", "0"]
     with served(registry.root, tmp_path_factory.mktemp("server"), *arguments) as running:
         yield running
 
