@@ -19,9 +19,15 @@ from cxr_platform.config import Profile, load_profile
 from cxr_platform.domain.strategies import parse_strategies
 from cxr_platform.domain.study import read_study
 from cxr_platform.errors import ConfigError
-from cxr_platform.training.forecast import Forecast, forecast, saving, study_trials
-from cxr_platform.training.simulation import Conditions
-from cxr_platform.training.trial_times import TrialTimes, chosen, measured, rated, scaled, stated
+from cxr_platform.training.simulation import Conditions, Forecast, forecast, largest_saving, study_trials
+from cxr_platform.training.trial_times import (
+    TrialTimes,
+    assumed_times,
+    measured_times,
+    scaled_times,
+    select_times,
+    stated_times,
+)
 from pipelines.command import console, run_command
 from pipelines.options import location, parse_request
 from pipelines.study import duration
@@ -53,7 +59,7 @@ class ConditionOptions:
             trials_per_gpu=self.trials_per_gpu,
             straggler_share=self.stragglers[0],
             straggler_factor=self.stragglers[1],
-            losses_an_hour=self.losses,
+            losses_per_hour=self.losses,
             checkpoint_seconds=self.checkpoint,
             restart_seconds=self.restart,
             back_seconds=self.back,
@@ -151,22 +157,22 @@ def _trial_times(request: SimulateRequest) -> tuple[TrialTimes, Profile]:
     """Return the trial times, and the profile that gives the order and the folds of the trials."""
     if request.study:
         times, profile = _measured_times(request, request.study)
-        return scaled(times, request.images, profile), profile
+        return scaled_times(times, request.images, profile), profile
     profile = load_profile(request.profile or "paper")
     if request.times:
-        times = stated(request.times)
-        times = times if request.images is None else scaled(times, request.images, profile)
+        times = stated_times(request.times)
+        times = times if request.images is None else scaled_times(times, request.images, profile)
     else:
         assert request.rate is not None, "the parser requires one source"
         full, head = request.rate
-        times = rated(profile, request.images or PAPER_IMAGES, full, head, request.conditions.trials_per_gpu)
-    return chosen(times, request.strategies), profile
+        times = assumed_times(profile, request.images or PAPER_IMAGES, full, head, request.conditions.trials_per_gpu)
+    return select_times(times, request.strategies), profile
 
 
 def _measured_times(request: SimulateRequest, folder: Path) -> tuple[TrialTimes, Profile]:
     study = read_study(folder)
     strategies = parse_strategies(request.strategies) if request.strategies else study.strategies
-    times = measured(folder, study.profile, strategies)
+    times = measured_times(folder, study.profile, strategies)
     return times, load_profile(request.profile) if request.profile else study.profile
 
 
@@ -212,7 +218,7 @@ def conditions_line(conditions: Conditions) -> str:
     """Return what was assumed of the cluster."""
     slow = f"{100 * conditions.straggler_share:g} % of the trials take {conditions.straggler_factor:g} times as long"
     lost = (
-        f"a GPU is lost {conditions.losses_an_hour:g} times per hour and back after {conditions.back_seconds:g} s, "
+        f"a GPU is lost {conditions.losses_per_hour:g} times per hour and back after {conditions.back_seconds:g} s, "
         f"a lost trial continues after {conditions.restart_seconds:g} s from a checkpoint that is at most "
         f"{conditions.checkpoint_seconds:g} s old"
     )
@@ -220,14 +226,14 @@ def conditions_line(conditions: Conditions) -> str:
         [
             f"{conditions.trials_per_gpu} at a time on a GPU",
             slow if conditions.straggler_share else "no stragglers",
-            lost if conditions.losses_an_hour else "no GPU is lost",
+            lost if conditions.losses_per_hour else "no GPU is lost",
         ]
     )
 
 
 def saving_line(forecasts: Sequence[Forecast]) -> str:
     """Return whether another order of the trials is worth it."""
-    share = saving(forecasts)
+    share = largest_saving(forecasts)
     if share is None:
         return "The study's order is longest first already."
     verdict = "worth changing" if share >= WORTH_CHANGING else "not worth changing"

@@ -5,9 +5,8 @@ import re
 import pytest
 
 from cxr_platform.config import load_profile
-from cxr_platform.training.forecast import OWN, Forecast, forecast, study_trials
-from cxr_platform.training.simulation import Conditions
-from cxr_platform.training.trial_times import rated
+from cxr_platform.training.simulation import OWN, Conditions, Forecast, forecast, study_trials
+from cxr_platform.training.trial_times import assumed_times
 from tests.conftest import REPOSITORY
 
 TEXT = (REPOSITORY / "infra" / "README.md").read_text(encoding="utf-8")
@@ -15,7 +14,7 @@ PAPER = load_profile("paper")
 
 
 def simulated(images: int, gpus: int, **conditions: float) -> Forecast:
-    times = rated(PAPER, images, full=1000, frozen=20000, trials_per_gpu=1)
+    times = assumed_times(PAPER, images, full_rate=1000, head_rate=20000, trials_per_gpu=1)
     trials = study_trials(PAPER, list(times.seconds), 80)
     rows = forecast(trials, times.seconds, Conditions(gpus, **conditions), repeats=20)
     return next(row for row in rows if row.order == OWN)
@@ -44,9 +43,9 @@ def test_the_table_of_sizes_and_gpus_is_the_simulation_s(beginning: str, images:
     ("beginning", "conditions"),
     [
         ("0 |", {}),
-        ("0.05 |", {"losses_an_hour": 0.05}),
-        ("0.5 |", {"losses_an_hour": 0.5}),
-        ("2 |", {"losses_an_hour": 2}),
+        ("0.05 |", {"losses_per_hour": 0.05}),
+        ("0.5 |", {"losses_per_hour": 0.5}),
+        ("2 |", {"losses_per_hour": 2}),
         ("0, and 5 %", {"straggler_share": 0.05, "straggler_factor": 3}),
     ],
 )
@@ -60,7 +59,7 @@ def test_the_table_of_losses_is_the_simulation_s(beginning: str, conditions: dic
 
 
 def test_the_two_constants_follow_from_the_profile() -> None:
-    times = rated(PAPER, 1, full=1, frozen=20, trials_per_gpu=1).seconds
+    times = assumed_times(PAPER, 1, full_rate=1, head_rate=20, trials_per_gpu=1).seconds
 
     assert sum(times.values()) * PAPER.folds == pytest.approx(1020, abs=1)
     assert max(times.values()) == pytest.approx(54)

@@ -1,21 +1,37 @@
 import math
 import random
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cxr_platform.config import load_profile
+from cxr_platform.domain.strategies import STRATEGY_NAMES
 from cxr_platform.errors import ConfigError
-from cxr_platform.training.simulation import Conditions, lengthened, lower_bound, simulate
+from cxr_platform.training.plan import planned_trials
+from cxr_platform.training.simulation import (
+    LISTED,
+    LONGEST,
+    OWN,
+    Conditions,
+    forecast,
+    largest_saving,
+    simulate,
+    study_trials,
+    with_stragglers,
+)
 
+PROFILE = load_profile("paper")
+EQUAL = dict.fromkeys(STRATEGY_NAMES, 3600.0)
 TRIALS = st.lists(st.floats(1, 1000), min_size=1, max_size=60)
 PLACES = {"gpus": st.integers(1, 8), "trials_per_gpu": st.integers(1, 3)}
-CALM = st.builds(Conditions, **PLACES)
-ROUGH = st.builds(
+UNDISTURBED = st.builds(Conditions, **PLACES)
+DISTURBED = st.builds(
     Conditions,
     **PLACES,
-    losses_an_hour=st.floats(0.1, 20),
+    losses_per_hour=st.floats(0.1, 20),
     checkpoint_seconds=st.floats(1, 100),
     restart_seconds=st.floats(0, 30),
     back_seconds=st.floats(0, 600),
@@ -32,12 +48,12 @@ def test_equal_trials_run_in_full_rounds(trials: int, gpus: int, each: int) -> N
     assert found.ended.count(60.0) == min(trials, gpus * each)
 
 
-def test_a_long_trial_at_the_end_is_waited_for_and_at_the_start_is_not() -> None:
+def test_a_long_trial_costs_time_at_the_end_and_none_at_the_start() -> None:
     assert simulate([1, 1, 1, 1, 4], Conditions(2)).makespan == 6
     assert simulate([4, 1, 1, 1, 1], Conditions(2)).makespan == 4
 
 
-def test_longest_first_is_not_always_the_best_there_is() -> None:
+def test_longest_first_is_not_always_optimal() -> None:
     found = simulate([3, 3, 2, 2, 2], Conditions(2))
 
     assert (found.makespan, found.bound) == (7, 6)
@@ -48,18 +64,18 @@ def test_more_gpus_than_trials_do_not_help() -> None:
     assert simulate([5.0, 7.0], Conditions(512)).makespan == 7
 
 
-@given(TRIALS, CALM)
+@given(TRIALS, UNDISTURBED)
 def test_no_order_ends_later_than_twice_the_bound(seconds: list[float], conditions: Conditions) -> None:
     """Graham 1969: at most 2 − 1/m times the best, of which the bound is less."""
     found = simulate(seconds, conditions)
 
-    assert found.bound == lower_bound(seconds, conditions.places)
+    assert found.bound == max(sum(seconds) / conditions.places, *seconds)
     assert found.bound * (1 - 1e-9) <= found.makespan
     assert found.makespan <= (2 - 1 / conditions.places) * found.bound * (1 + 1e-9)
 
 
-@given(TRIALS, CALM)
-def test_without_losses_no_second_is_worked_twice(seconds: list[float], conditions: Conditions) -> None:
+@given(TRIALS, UNDISTURBED)
+def test_without_losses_no_work_is_repeated(seconds: list[float], conditions: Conditions) -> None:
     found = simulate(seconds, conditions)
 
     assert found.busy == pytest.approx(sum(seconds))
@@ -67,7 +83,7 @@ def test_without_losses_no_second_is_worked_twice(seconds: list[float], conditio
 
 
 @settings(max_examples=60)
-@given(TRIALS, ROUGH)
+@given(TRIALS, DISTURBED)
 def test_with_losses_every_trial_ends_and_all_work_is_accounted_for(
     seconds: list[float], conditions: Conditions
 ) -> None:
@@ -81,10 +97,10 @@ def test_with_losses_every_trial_ends_and_all_work_is_accounted_for(
 
 
 @pytest.mark.parametrize("places", [1, 2])
-def test_one_loss_costs_what_was_not_kept_the_absence_and_the_restart(places: int) -> None:
-    """Also where a place beside it is free: that is lost with the GPU."""
+def test_one_loss_costs_the_work_since_the_checkpoint_the_absence_and_the_restart(places: int) -> None:
+    """Also if another place of the GPU is free: it is lost with the GPU."""
     conditions = Conditions(
-        *(1, places), losses_an_hour=1, checkpoint_seconds=60, restart_seconds=7, back_seconds=100, seed=1
+        *(1, places), losses_per_hour=1, checkpoint_seconds=60, restart_seconds=7, back_seconds=100, seed=1
     )
     draws = random.Random("gpu 1 0")
     lost, lost_again = draws.expovariate(1 / 3600), draws.expovariate(1 / 3600)
@@ -98,22 +114,22 @@ def test_one_loss_costs_what_was_not_kept_the_absence_and_the_restart(places: in
     assert found.makespan == pytest.approx(lost + 100 + 7 + length - lost // 60 * 60)
 
 
-def test_a_lost_trial_goes_on_before_those_that_have_not_begun() -> None:
+def test_a_lost_trial_continues_before_those_that_have_not_begun() -> None:
     for seed in range(20):
-        found = simulate([1000.0] * 6, Conditions(1, losses_an_hour=4, seed=seed))
+        found = simulate([1000.0] * 6, Conditions(1, losses_per_hour=4, seed=seed))
         assert found.losses > 0
         assert list(found.ended) == sorted(found.ended)
 
 
-def test_losses_of_one_gpu_are_those_of_its_seed_whatever_runs_beside_it() -> None:
-    one = simulate([3600.0] * 4, Conditions(1, losses_an_hour=1, seed=3))
+def test_losses_follow_from_the_seed() -> None:
+    one = simulate([3600.0] * 4, Conditions(1, losses_per_hour=1, seed=3))
 
-    assert one == simulate([3600.0] * 4, Conditions(1, losses_an_hour=1, seed=3))
-    assert one != simulate([3600.0] * 4, Conditions(1, losses_an_hour=1, seed=4))
+    assert one == simulate([3600.0] * 4, Conditions(1, losses_per_hour=1, seed=3))
+    assert one != simulate([3600.0] * 4, Conditions(1, losses_per_hour=1, seed=4))
 
 
 def test_a_rate_of_losses_is_met_in_the_long_run() -> None:
-    found = simulate([3600.0] * 2000, Conditions(10, losses_an_hour=0.5, back_seconds=0, seed=5))
+    found = simulate([3600.0] * 2000, Conditions(10, losses_per_hour=0.5, back_seconds=0, seed=5))
     gpu_hours = 10 * found.makespan / 3600
 
     assert found.losses / gpu_hours == pytest.approx(0.5, rel=0.15)
@@ -121,31 +137,31 @@ def test_a_rate_of_losses_is_met_in_the_long_run() -> None:
 
 def test_a_trial_that_never_reaches_a_checkpoint_is_refused() -> None:
     with pytest.raises(ConfigError, match="lower rate"):
-        simulate([100.0], Conditions(1, losses_an_hour=7200, back_seconds=0))
+        simulate([100.0], Conditions(1, losses_per_hour=7200, back_seconds=0))
 
 
 def test_stragglers_are_a_stated_share_and_the_same_on_every_cluster() -> None:
     conditions = Conditions(1, straggler_share=0.25, straggler_factor=3)
-    found = lengthened([10.0] * 8, conditions)
+    found = with_stragglers([10.0] * 8, conditions)
 
     assert sorted(found) == [10.0] * 6 + [30.0] * 2
-    assert found == lengthened([10.0] * 8, replace(conditions, gpus=64))
-    assert any(found != lengthened([10.0] * 8, replace(conditions, seed=seed)) for seed in range(1, 9))
+    assert found == with_stragglers([10.0] * 8, replace(conditions, gpus=64))
+    assert any(found != with_stragglers([10.0] * 8, replace(conditions, seed=seed)) for seed in range(1, 9))
 
 
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
         ({"gpus": 0}, "at least one GPU"),
-        ({"trials_per_gpu": 0}, "one trial a GPU"),
+        ({"trials_per_gpu": 0}, "one trial per GPU"),
         ({"straggler_share": 1.5}, "share of stragglers"),
         ({"straggler_factor": 0.5}, "factor of stragglers"),
-        ({"losses_an_hour": -1}, "below 0"),
+        ({"losses_per_hour": -1}, "below 0"),
         ({"back_seconds": -1}, "below 0"),
         ({"checkpoint_seconds": 0}, "checkpoints"),
     ],
 )
-def test_conditions_that_make_no_sense_are_refused(settings: dict[str, float], words: str) -> None:
+def test_impossible_conditions_are_refused(settings: dict[str, float], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         Conditions(**{"gpus": 1, **settings})
 
@@ -154,3 +170,62 @@ def test_conditions_that_make_no_sense_are_refused(settings: dict[str, float], w
 def test_trials_without_a_length_are_refused(seconds: list[float]) -> None:
     with pytest.raises(ConfigError, match="more than 0 s"):
         simulate(seconds, Conditions(1))
+
+
+def test_the_trials_are_those_of_the_study_in_its_order() -> None:
+    assert study_trials(PROFILE, STRATEGY_NAMES, 80) == planned_trials(PROFILE, STRATEGY_NAMES)
+
+
+@pytest.mark.parametrize("count", [1, 7, 100, 10_000])
+def test_any_number_of_trials_is_spread_over_the_strategies(count: int) -> None:
+    found = Counter(key.strategy for key in study_trials(PROFILE, STRATEGY_NAMES, count))
+
+    assert found.total() == count
+    assert max(found.values()) - min(found.get(name, 0) for name in STRATEGY_NAMES) <= 1
+
+
+def test_hours_and_shares_follow_from_the_simulation() -> None:
+    own = forecast(study_trials(PROFILE, STRATEGY_NAMES, 12), EQUAL, Conditions(8), repeats=3)[0]
+
+    assert (own.order, own.trials, own.gpus) == (OWN, 12, 8)
+    assert (own.makespan_hours, own.bound_hours, own.gpu_hours) == (2.0, 1.5, 16.0)
+    assert own.busy_share == 0.75
+    assert own.ratio == pytest.approx(4 / 3)
+
+
+def test_an_order_equal_to_that_of_the_study_has_no_forecast() -> None:
+    trials = study_trials(PROFILE, STRATEGY_NAMES, 16)
+    seconds = {key.strategy: 100.0 - n for n, key in enumerate(trials)}
+    rows = forecast(trials, seconds, Conditions(2), repeats=1)
+
+    assert [row.order for row in rows] == [OWN, LISTED]
+    assert largest_saving(rows) is None
+
+
+def test_longest_first_saves_time_if_the_relative_costs_are_wrong() -> None:
+    trials = study_trials(PROFILE, ("off-the-shelf", "scratch"), 4)  # it takes scratch for the longer one
+    rows = forecast(trials, {"off-the-shelf": 4 * 3600.0, "scratch": 3600.0}, Conditions(3), repeats=1)
+
+    assert {row.order: row.makespan_hours for row in rows} == {OWN: 5.0, LONGEST: 4.0, LISTED: 4.0}
+    assert largest_saving(rows) == pytest.approx(0.2)
+
+
+def test_draws_are_averaged_and_the_same_every_time() -> None:
+    trials = study_trials(PROFILE, ("scratch",), 8)
+    one, two, mean = (
+        forecast(trials, EQUAL, Conditions(2, losses_per_hour=0.5, seed=seed), repeats)[0]
+        for seed, repeats in ((1, 1), (2, 1), (1, 2))
+    )
+
+    assert one.makespan_hours != two.makespan_hours
+    assert mean.makespan_hours == pytest.approx((one.makespan_hours + two.makespan_hours) / 2)
+    assert mean.losses == (one.losses + two.losses) / 2
+
+
+def test_stragglers_are_the_same_trials_in_every_order() -> None:
+    trials = study_trials(PROFILE, STRATEGY_NAMES, 80)
+    seconds = {name: 100.0 + n % 3 for n, name in enumerate(STRATEGY_NAMES)}
+    rows = forecast(trials, seconds, Conditions(1, straggler_share=0.1, straggler_factor=5), repeats=4)
+
+    assert len(rows) == 3
+    assert len({round(row.makespan_hours, 9) for row in rows}) == 1  # on one place all orders take the whole work

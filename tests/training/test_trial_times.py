@@ -8,7 +8,7 @@ from cxr_platform.config import load_profile
 from cxr_platform.domain.strategies import STRATEGY_NAMES
 from cxr_platform.errors import ConfigError, StudyError
 from cxr_platform.training.plan import relative_cost
-from cxr_platform.training.trial_times import chosen, measured, rated, scaled, stated
+from cxr_platform.training.trial_times import assumed_times, measured_times, scaled_times, select_times, stated_times
 from tests.training.builders import tiny_profile
 from tests.training.running_study import begin, finish
 
@@ -23,16 +23,16 @@ def study(tmp_path: Path) -> Path:
     return root
 
 
-def test_a_study_s_times_are_the_means_of_its_trials(study: Path) -> None:
-    times = measured(study, tiny_profile(), ["off-the-shelf", "scratch"])
+def test_measured_times_are_the_means_of_finished_trials(study: Path) -> None:
+    times = measured_times(study, tiny_profile(), ["off-the-shelf", "scratch"])
 
     assert times.seconds == {"off-the-shelf": 10, "scratch": 120}
     assert times.origin == "measured in 3 trials of images"
 
 
-def test_a_strategy_without_a_finished_trial_is_guessed_and_that_is_said(study: Path) -> None:
+def test_a_strategy_without_a_finished_trial_is_guessed_and_named(study: Path) -> None:
     profile = tiny_profile()
-    times = measured(study, profile, ["scratch", "fine-tuning-3"])
+    times = measured_times(study, profile, ["scratch", "fine-tuning-3"])
     costs = {name: relative_cost(profile, name) for name in ("scratch", "off-the-shelf", "fine-tuning-3")}
     pace = 250 / (2 * costs["scratch"] + costs["off-the-shelf"])
 
@@ -40,16 +40,16 @@ def test_a_strategy_without_a_finished_trial_is_guessed_and_that_is_said(study: 
     assert times.origin.endswith("but guessed by relative cost: fine-tuning-3")
 
 
-def test_a_study_without_a_finished_trial_has_no_times(tmp_path: Path) -> None:
+def test_a_study_without_a_finished_trial_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="finished trials"):
-        measured(begin(tmp_path / "s"), tiny_profile(), ["scratch"])
+        measured_times(begin(tmp_path / "s"), tiny_profile(), ["scratch"])
 
 
 def test_times_of_another_size_are_scaled_by_images_pixels_and_epochs(study: Path) -> None:
-    times = measured(study, tiny_profile(), ["off-the-shelf", "scratch"])
+    times = measured_times(study, tiny_profile(), ["off-the-shelf", "scratch"])
     longer = {"training.scratch": {"epochs": 6, "learning_rate": 0.001}}
     large = tiny_profile(folds=10, **{"model.input_size": 96, **longer})
-    found = scaled(times, 560, large)
+    found = scaled_times(times, 560, large)
 
     assert found.seconds["scratch"] == pytest.approx(120 * (504 / 28) * 9 * 3)
     assert found.seconds["off-the-shelf"] == pytest.approx(10 * (504 / 28))  # on pooled features, which have no pixels
@@ -57,42 +57,44 @@ def test_times_of_another_size_are_scaled_by_images_pixels_and_epochs(study: Pat
 
 
 def test_more_folds_train_on_a_larger_share_of_the_same_images(study: Path) -> None:
-    times = measured(study, tiny_profile(), ["scratch"])
+    times = measured_times(study, tiny_profile(), ["scratch"])
 
-    assert scaled(times, None, tiny_profile(folds=10)).seconds["scratch"] == pytest.approx(120 * 0.9 / 0.5)
+    assert scaled_times(times, None, tiny_profile(folds=10)).seconds["scratch"] == pytest.approx(120 * 0.9 / 0.5)
 
 
-def test_the_same_size_is_left_as_it_is(study: Path) -> None:
-    times = measured(study, tiny_profile(), ["scratch"])
+def test_times_of_the_same_size_are_unchanged(study: Path) -> None:
+    times = measured_times(study, tiny_profile(), ["scratch"])
 
-    assert scaled(times, None, tiny_profile()) == times
+    assert scaled_times(times, None, tiny_profile()) == times
 
 
 @pytest.mark.parametrize("name", ["times.toml", "times.json"])
-def test_stated_times_carry_their_source(tmp_path: Path, name: str) -> None:
+def test_stated_times_name_their_source(tmp_path: Path, name: str) -> None:
     (tmp_path / "times.toml").write_text('source = "a guess"\n[seconds]\nscratch = 60\noff-the-shelf = 2.5\n')
     (tmp_path / "times.json").write_text(
         json.dumps({"source": "a guess", "seconds": {"scratch": 60, "off-the-shelf": 2.5}})
     )
-    times = stated(tmp_path / name)
+    times = stated_times(tmp_path / name)
 
     assert times.seconds == {"scratch": 60.0, "off-the-shelf": 2.5}
     assert times.origin == f"stated in {name}: a guess"
     with pytest.raises(ConfigError, match="known size"):
-        scaled(times, 100, tiny_profile())
+        scaled_times(times, 100, tiny_profile())
 
 
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("t.toml", "[seconds]\nscratch = 3", "expected source"),
-        ("t.toml", 'source = "x"', "expected source"),
+        ("t.toml", "[seconds]\nscratch = 3", "missing source"),
+        ("t.toml", 'source = "x"', r"missing seconds\. Give source"),
+        ("t.toml", 'source = "x"\n[seconds]', "seconds: expected"),
+        ("t.toml", 'sauce = "x"\n[seconds]\nscratch = 3', "Did you mean 'source'"),
         ("t.toml", 'source = "x"\n[seconds]\ntrane = 3', "Expected a strategy"),
-        ("t.toml", 'source = "x"\n[seconds]\nscratch = 0', "scratch: expected seconds"),
-        ("t.toml", 'source = "x"\n[seconds]\nscratch = "3"', "scratch: expected seconds"),
+        ("t.toml", 'source = "x"\n[seconds]\nscratch = 0', "seconds.scratch: expected greater than 0"),
+        ("t.toml", 'source = "x"\n[seconds]\nscratch = "3"', "seconds.scratch: expected a number"),
         ("t.toml", "source", "Expected TOML"),
-        ("t.json", "{", "readable JSON"),
-        ("t.json", "[]", "expected source"),
+        ("t.json", "{", "Expected JSON"),
+        ("t.json", "[]", "expected a table"),
         ("absent.json", None, "readable JSON"),
         ("absent.toml", None, "readable TOML"),
     ],
@@ -101,11 +103,11 @@ def test_a_file_of_another_form_is_refused(tmp_path: Path, name: str, text: str 
     if text is not None:
         (tmp_path / name).write_text(text)
     with pytest.raises(ConfigError, match=words):
-        stated(tmp_path / name)
+        stated_times(tmp_path / name)
 
 
-def test_a_gpu_s_rate_gives_the_times_of_the_formula() -> None:
-    times = rated(load_profile("paper"), 1000, full=100, frozen=2000, trials_per_gpu=1)
+def test_assumed_times_follow_the_formula() -> None:
+    times = assumed_times(load_profile("paper"), 1000, full_rate=100, head_rate=2000, trials_per_gpu=1)
 
     assert list(times.seconds) == list(STRATEGY_NAMES)
     assert times.seconds["scratch"] == pytest.approx(900 * 60 / 100)
@@ -115,21 +117,21 @@ def test_a_gpu_s_rate_gives_the_times_of_the_formula() -> None:
 
 
 def test_trials_on_one_gpu_share_its_rate() -> None:
-    alone, four = (rated(load_profile("paper"), 1000, 100, 2000, trials_per_gpu=n) for n in (1, 4))
+    alone, four = (assumed_times(load_profile("paper"), 1000, 100, 2000, trials_per_gpu=n) for n in (1, 4))
 
     assert four.seconds == {name: pytest.approx(4 * seconds) for name, seconds in alone.seconds.items()}
 
 
 @pytest.mark.parametrize("numbers", [(0, 1, 1), (1, 0, 1), (1, 1, -1)])
-def test_a_rate_of_nothing_is_refused(numbers: tuple[float, float, float]) -> None:
+def test_a_rate_of_zero_is_refused(numbers: tuple[float, float, float]) -> None:
     with pytest.raises(ConfigError, match="above 0"):
-        rated(load_profile("paper"), *numbers, trials_per_gpu=1)
+        assumed_times(load_profile("paper"), *numbers, trials_per_gpu=1)
 
 
 def test_strategies_are_chosen_by_name_and_must_have_a_time(tmp_path: Path) -> None:
-    times = rated(load_profile("paper"), 1000, 100, 2000, 1)
+    times = assumed_times(load_profile("paper"), 1000, 100, 2000, 1)
 
-    assert list(chosen(times, "scratch,fine-tuning-1").seconds) == ["fine-tuning-1", "scratch"]
-    assert chosen(times, None) == times
+    assert list(select_times(times, "scratch,fine-tuning-1").seconds) == ["fine-tuning-1", "scratch"]
+    assert select_times(times, None) == times
     with pytest.raises(ConfigError, match="a time for fine-tuning-1"):
-        chosen(replace(times, seconds={"scratch": 1.0}), "scratch,fine-tuning-1")
+        select_times(replace(times, seconds={"scratch": 1.0}), "scratch,fine-tuning-1")
