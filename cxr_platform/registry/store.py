@@ -1,4 +1,4 @@
-"""The registry: one folder a version, and `registry.json`, which knows the hash of each and names the champion."""
+"""The registry: one folder per version, and `registry.json` with the checksum of each and the name of the champion."""
 
 import shutil
 import uuid
@@ -15,33 +15,35 @@ from cxr_platform.storage.files import move_folder, remove_leftovers, write_atom
 from cxr_platform.storage.lock import file_lock
 
 CHAMPION = "champion"
-"""The alias that `open` and the verbs take in place of a version."""
+"""Alias of the champion, accepted in place of a version."""
 
 STATE = "registry.json"
 ADDING = ".adding."
 CHANGE_SECONDS = 30.0
-"""How long a change waits for another one, which takes as long as hashing two bundles."""
-
+"""Longest wait for another change, which hashes up to two bundles."""
 ADD_SECONDS = 3600.0
-"""How long adding waits for another one, which may be exporting a network."""
+"""Longest wait for another version that is being added, which may include exporting a network."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """What `verify` found of one version, or of a folder that is none; `problem` is `None` where all is well."""
+    """Result of `verify` for one folder; `problem` is `None` for a valid version."""
 
     name: str
     problem: str | None
 
 
 class Registry:
-    """Versions `v1`, `v2`, … below `root`. Reading needs no lock and no permission to write."""
+    """Versions `v1`, `v2`, … in the folder `root`. Reading needs no lock and no permission to write."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
 
     def state(self) -> State:
-        """The parsed registry.json; empty where nothing was added yet; `RegistryError` if it is broken or lost."""
+        """Return the content of registry.json, empty before the first version.
+
+        Raise `RegistryError` if the file is damaged, or lost while there are versions.
+        """
         path = self.root / STATE
         if path.exists() or path.is_symlink():
             return parse_state(read_bytes(path, RegistryError), path)
@@ -54,17 +56,17 @@ class Registry:
         return State()
 
     def versions(self) -> tuple[str, ...]:
-        """Every version that was added, the oldest first."""
+        """Return every version that was added, oldest first."""
         return self.state().names
 
     def champion(self) -> str | None:
-        """The version that the alias `champion` names."""
+        """Return the version of the champion, `None` if there is none."""
         return self.state().champion
 
     def open(self, version: str = CHAMPION) -> tuple[Path, Bundle]:
-        """The folder and bundle of a version, every byte compared with its hash.
+        """Return the folder and bundle of a version after comparing its files with their checksums.
 
-        Raises `RegistryError` for a version that there is not, `BundleError` for one that is not as it was added.
+        Raise `RegistryError` if there is no such version, `BundleError` if one of its files has changed.
         """
         state = self.state()
         name = self._resolved(version, state)
@@ -74,10 +76,10 @@ class Registry:
         return folder, read_bundle(folder, state.versions[name].sha256)
 
     def add(self, fill: Callable[[Path, str], Bundle]) -> str:
-        """Make the next version and return its name; it is not the champion by that.
+        """Add the next version and return its name; the champion stays the same.
 
-        `fill(folder, version)` writes the members of the bundle into the empty `folder` and returns its description
-        without `files`. The version appears whole or, whatever `fill` raises, not at all.
+        `fill(folder, version)` writes the files of the bundle into the empty `folder` and returns its description
+        without `files`. The version appears complete or, if `fill` raises, not at all.
         """
         with write_errors(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
@@ -94,23 +96,23 @@ class Registry:
         return version
 
     def verify(self, version: str | None = None) -> tuple[Check, ...]:
-        """Open every version, or one, and say of each what is wrong with it; folders that are no version too."""
+        """Open every version, or one, and return a check of each; without `version` also of folders that are no version."""
         state = self.state()
         chosen = state.names if version is None else (self._resolved(version, state),)
         checks = tuple(Check(name, self._problem(name)) for name in chosen)
-        strange = [name for name in self._folders() if name not in state.versions] if version is None else []
-        return (*checks, *(Check(name, f"Expected {STATE} to know it. Remove the folder.") for name in strange))
+        unknown = [name for name in self._folders() if name not in state.versions] if version is None else []
+        return (*checks, *(Check(name, f"Expected the version in {STATE}. Remove the folder.") for name in unknown))
 
     @contextmanager
     def change(self) -> Iterator[State]:
-        """The state, while no other process changes it; `write` within."""
+        """Yield the state while no other process can change it; call `write` within the block."""
         if not self.root.is_dir():
             raise RegistryError(f"Expected a registry at {self.root}.", received="no such folder")
         with file_lock(self.root / ".lock", CHANGE_SECONDS):
             yield self.state()
 
     def write(self, state: State) -> None:
-        """Replace registry.json, only within `change`; what it was before stays beside it."""
+        """Replace registry.json and keep its content as the previous state; call only within `change`."""
         path = self.root / STATE
         remove_leftovers(path)
         if path.exists():
@@ -118,7 +120,7 @@ class Registry:
         write_atomically(path, state.to_json())
 
     def _begin(self) -> str:
-        """The next number; only under the lock for adding, so that what another add has left is a dead one's."""
+        """Return the next version and remove what interrupted additions left; call only under the lock for adding."""
         for leftover in self.root.glob(f"{ADDING}*"):
             shutil.rmtree(leftover, ignore_errors=True)
         with self.change() as state:
@@ -128,7 +130,7 @@ class Registry:
 
     def _admit(self, folder: Path, version: str, bundle: Bundle) -> None:
         if bundle.version != version:
-            raise RegistryError(f"Expected the bundle to call itself {version}.", received=bundle.version)
+            raise RegistryError(f"Expected a bundle of version {version}.", received=bundle.version)
         write_bundle(folder, bundle)
         sha256 = file_checksum(folder / DESCRIPTION, RegistryError).sha256
         read_bundle(folder, sha256)

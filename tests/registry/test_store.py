@@ -34,7 +34,7 @@ def die_while_filling(root: Path) -> None:
     Registry(root).add(fill)
 
 
-def die_before_the_registry_knows(root: Path) -> None:
+def die_before_registry_json_is_written(root: Path) -> None:
     Registry.write = lambda *_: os._exit(9)  # type: ignore[assignment, method-assign, misc]
     Registry(root).add(filler())
 
@@ -60,7 +60,7 @@ def test_a_version_is_added_and_opened(tmp_path):
     assert registry.state().versions["v1"].created == bundle.created
 
 
-def test_nothing_added_yet_is_an_empty_registry(tmp_path):
+def test_a_folder_that_does_not_exist_is_an_empty_registry(tmp_path):
     registry = Registry(tmp_path / "absent")
 
     assert registry.versions() == ()
@@ -76,12 +76,12 @@ def test_without_a_promotion_there_is_no_champion_to_open(tmp_path):
 
 
 @pytest.mark.parametrize("version", ["v9", "../v1", "v01", "", "V1", "v1/"])
-def test_a_version_that_there_is_not_is_refused_by_name(tmp_path, version):
+def test_an_unknown_version_is_an_error_with_the_known_ones(tmp_path, version):
     with pytest.raises(RegistryError, match="out of v1 in"):
         make_registry(tmp_path, 80).open(version)
 
 
-def test_what_filling_raises_leaves_nothing(tmp_path):
+def test_an_error_while_filling_leaves_no_version(tmp_path):
     registry = make_registry(tmp_path, 80)
     before = registry.state()
 
@@ -96,7 +96,7 @@ def test_what_filling_raises_leaves_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("fault", ["member", "further", "version"])
-def test_a_bundle_that_is_not_whole_is_not_added(tmp_path, fault):
+def test_an_incomplete_bundle_is_not_added(tmp_path, fault):
     registry = Registry(tmp_path)
 
     def fill(folder: Path, version: str) -> Bundle:
@@ -114,7 +114,7 @@ def test_a_bundle_that_is_not_whole_is_not_added(tmp_path, fault):
     assert registry.add(filler()) == "v1"
 
 
-def test_a_registry_that_cannot_be_written_takes_the_folder_back(tmp_path, monkeypatch):
+def test_an_error_while_writing_registry_json_removes_the_folder(tmp_path, monkeypatch):
     registry = make_registry(tmp_path, 80)
 
     def full(*_: object) -> None:
@@ -129,7 +129,7 @@ def test_a_registry_that_cannot_be_written_takes_the_folder_back(tmp_path, monke
     assert registry.versions() == ("v1",)
 
 
-def test_a_crash_while_filling_leaves_what_the_next_add_removes(tmp_path):
+def test_the_next_add_removes_what_a_crash_while_filling_left(tmp_path):
     assert run(die_while_filling, tmp_path) == 9
     assert any(name.startswith(store.ADDING) for name in names(tmp_path))
     assert Registry(tmp_path).versions() == ()
@@ -138,9 +138,9 @@ def test_a_crash_while_filling_leaves_what_the_next_add_removes(tmp_path):
     assert names(tmp_path) == ["registry.json", "registry.json.previous", "v1"]
 
 
-def test_a_crash_before_the_registry_knows_is_no_version_and_its_number_is_not_used(tmp_path):
+def test_a_crash_before_registry_json_is_written_leaves_no_version_and_skips_its_number(tmp_path):
     registry = make_registry(tmp_path, 80)
-    assert run(die_before_the_registry_knows, tmp_path) == 9
+    assert run(die_before_registry_json_is_written, tmp_path) == 9
 
     assert registry.versions() == ("v1",)
     with pytest.raises(RegistryError):
@@ -149,7 +149,7 @@ def test_a_crash_before_the_registry_knows_is_no_version_and_its_number_is_not_u
     assert registry.add(filler()) == "v3"
 
 
-def test_a_number_is_never_used_again(tmp_path):
+def test_the_number_of_a_deleted_version_is_not_used_again(tmp_path):
     registry = make_registry(tmp_path, 80, 81)
     shutil.rmtree(tmp_path / "v2")
 
@@ -175,7 +175,7 @@ def test_two_processes_add_one_after_the_other(tmp_path):
     assert all(check.problem is None for check in registry.verify())
 
 
-def test_a_promotion_does_not_wait_for_a_bundle_that_is_being_made(tmp_path):
+def test_a_promotion_does_not_wait_while_a_version_is_being_added(tmp_path):
     registry = make_registry(tmp_path, 80)
 
     def fill(folder: Path, version: str) -> Bundle:
@@ -186,7 +186,7 @@ def test_a_promotion_does_not_wait_for_a_bundle_that_is_being_made(tmp_path):
     assert registry.champion() == "v1"
 
 
-def test_the_description_itself_is_compared_with_what_the_registry_knows(tmp_path):
+def test_the_description_is_compared_with_its_checksum_in_registry_json(tmp_path):
     registry = make_registry(tmp_path, 80)
     description = tmp_path / "v1" / "bundle.json"
     tree = json.loads(description.read_text())
@@ -197,7 +197,7 @@ def test_the_description_itself_is_compared_with_what_the_registry_knows(tmp_pat
         registry.open("v1")
 
 
-def test_another_version_in_its_place_is_refused(tmp_path):
+def test_a_version_replaced_by_another_is_an_error(tmp_path):
     registry = make_registry(tmp_path, 80, 81)
     shutil.rmtree(tmp_path / "v2")
     shutil.copytree(tmp_path / "v1", tmp_path / "v2")
@@ -206,7 +206,7 @@ def test_another_version_in_its_place_is_refused(tmp_path):
         registry.open("v2")
 
 
-def test_a_version_that_is_a_link_is_refused(tmp_path):
+def test_a_version_that_is_a_link_is_an_error(tmp_path):
     registry = make_registry(tmp_path / "registry", 80)
     (tmp_path / "registry" / "v1").rename(tmp_path / "elsewhere")
     (tmp_path / "registry" / "v1").symlink_to(tmp_path / "elsewhere")
@@ -215,7 +215,7 @@ def test_a_version_that_is_a_link_is_refused(tmp_path):
         registry.open("v1")
 
 
-def test_a_registry_json_that_is_a_link_is_refused(tmp_path):
+def test_a_registry_json_that_is_a_link_is_an_error(tmp_path):
     registry = make_registry(tmp_path / "registry", 80)
     state = tmp_path / "registry" / "registry.json"
     state.rename(tmp_path / "elsewhere")
@@ -225,7 +225,7 @@ def test_a_registry_json_that_is_a_link_is_refused(tmp_path):
         registry.versions()
 
 
-def test_a_lost_registry_json_is_not_an_empty_registry(tmp_path):
+def test_a_lost_registry_json_is_an_error(tmp_path):
     registry = make_registry(tmp_path, 80)
     (tmp_path / "registry.json").unlink()
 
@@ -235,7 +235,7 @@ def test_a_lost_registry_json_is_not_an_empty_registry(tmp_path):
         registry.add(filler())
 
 
-def test_the_advice_for_a_torn_registry_json_helps(tmp_path):
+def test_a_truncated_registry_json_is_restored_as_advised(tmp_path):
     registry = make_registry(tmp_path, 80, 81)
     state = tmp_path / "registry.json"
     state.write_bytes(state.read_bytes()[:-30])
@@ -248,7 +248,7 @@ def test_the_advice_for_a_torn_registry_json_helps(tmp_path):
     assert registry.champion() == "v1"
 
 
-def test_verify_names_every_version_that_is_not_as_it_was_added(tmp_path):
+def test_verify_names_every_changed_version(tmp_path):
     registry = make_registry(tmp_path, 80, 81, 82, 83)
     (tmp_path / "v2" / ONNX).write_bytes(b"x")
     shutil.rmtree(tmp_path / "v3")
@@ -270,7 +270,7 @@ def test_verify_takes_the_alias(tmp_path):
     assert [check.name for check in registry.verify("champion")] == ["v1"]
 
 
-def test_a_registry_is_read_where_nothing_can_be_written(tmp_path):
+def test_reading_a_registry_writes_nothing(tmp_path):
     registry = make_registry(tmp_path, 80)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     registry.open("v1")
