@@ -14,8 +14,8 @@ ACCURACY = "accuracy_7_class"
 SENSITIVITY = "sensitivity_at_threshold"
 SPECIFICITY = "specificity_at_threshold"
 DECISIVE = (ACCURACY, SENSITIVITY, SPECIFICITY)
-"""Metrics that must not become worse. Specificity counts only between versions with the same target sensitivity, because
-a higher target costs specificity."""
+"""Metrics that must not become worse. Specificity counts only between versions with the same target sensitivity: a
+higher target costs specificity."""
 
 TITLES: Mapping[str, str] = {
     ACCURACY: "7-class accuracy",

@@ -13,8 +13,8 @@ from cxr_platform.registry.state import Event, State
 from cxr_platform.registry.store import CHAMPION, Registry
 
 LEAD_SECONDS = 10.0
-"""Time from a change to its effect. A server that has loaded the version by then switches at that moment, a slower one as
-soon as it has."""
+"""Time from a change to its effect. A server that has loaded the version by then switches at that moment, a slower one
+once it has."""
 
 
 @dataclass(frozen=True)

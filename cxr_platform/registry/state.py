@@ -62,7 +62,7 @@ class State(Record):
         return line[-2] if len(line) > 1 else None
 
     def effective(self, moment: datetime) -> str | None:
-        """Return the version that servers answer with at `moment` (with a time zone), `None` before the first promotion.
+        """Return the version that servers use at `moment` (with a time zone), `None` before the first promotion.
 
         A change that is followed by another one within its lead time never takes effect: a rollback within that time
         means that the promoted version must not answer at all.
@@ -99,7 +99,7 @@ def number(version: str) -> int:
 
 
 def parse_state(content: bytes, path: Path) -> State:
-    """Return the state in the bytes of a registry.json; raise `RegistryError` with the wrong key and how to restore it."""
+    """Return the state in the bytes of a registry.json; raise `RegistryError` with the wrong key and what to restore."""
     return parse_record(State, content, str(path), RegistryError, restore_advice(path), complete=True)
 
 

@@ -96,7 +96,7 @@ class Registry:
         return version
 
     def verify(self, version: str | None = None) -> tuple[Check, ...]:
-        """Open every version, or one, and return a check of each; without `version` also of folders that are no version."""
+        """Open every version, or one, and return a check of each; folders that are no version fail theirs."""
         state = self.state()
         chosen = state.names if version is None else (self._resolved(version, state),)
         checks = tuple(Check(name, self._problem(name)) for name in chosen)
