@@ -99,7 +99,7 @@ def number(version: str) -> int:
 
 
 def parse_state(content: bytes, path: Path) -> State:
-    """Return the state in the bytes of a registry.json; raise `RegistryError` with the wrong key and what to restore."""
+    """Return the state in a registry.json; raise `RegistryError` with the wrong key and what to restore."""
     return parse_record(State, content, str(path), RegistryError, restore_advice(path), complete=True)
 
 
