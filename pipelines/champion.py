@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cxr_platform.champion.facts import TARGET_SENSITIVITY, check_strategy, out_of_fold
+from cxr_platform.champion.out_of_fold import TARGET_SENSITIVITY, check_strategy, out_of_fold
 from pipelines.command import run_command
 from pipelines.local_study import local_copies, open_study
 from pipelines.options import (
@@ -77,10 +77,8 @@ def _fraction(text: str) -> float:
 
 def run(request: ChampionRequest) -> int:
     """Train and register the champion, and print the head of its model card; return 0."""
-    from cxr_platform.champion.assemble import assemble
-    from cxr_platform.champion.material import ChampionMaterial
-    from cxr_platform.champion.model_card import model_card_head
-    from cxr_platform.champion.model_card_tables import figures_table
+    from cxr_platform.champion.assemble import ChampionInputs, assemble
+    from cxr_platform.champion.model_card import metrics_table, model_card_head
     from cxr_platform.evaluation.table import to_markdown
     from cxr_platform.monitoring.batch import champion_counts
     from cxr_platform.registry.store import Registry
@@ -98,7 +96,7 @@ def run(request: ChampionRequest) -> int:
         facts = out_of_fold(study.study, study.predictions, request.strategy, request.sensitivity)
         # Checkpoints go to the study's own place, which all nodes see, not to the local copy.
         trained = _train(request, study, local.imagenet_weights, progress)
-        material = ChampionMaterial(
+        material = ChampionInputs(
             study.folder.root, study.study, study.predictions, study.profile, study.manifest, study.data, trained
         )
         with local_copies(local, "registry") as held:  # only now: training may take hours
@@ -110,7 +108,7 @@ def run(request: ChampionRequest) -> int:
         champion_counts(job, request.strategy, training.images, training.epochs, accuracy)
     print(model_card_head(assembled.model_card))
     print()
-    print(to_markdown(figures_table(facts)))
+    print(to_markdown(metrics_table(facts)))
     print(outcome)
     return 0
 

@@ -1,4 +1,4 @@
-"""A study of made-up predictions, its manifest and the weights of a champion, as training would leave them."""
+"""A study of made-up predictions, its manifest and the weights of a champion, in the format of training."""
 
 import json
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from cxr_platform.champion.material import ChampionMaterial
+from cxr_platform.champion.assemble import ChampionInputs
 from cxr_platform.config import ModelConfig, Profile
 from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
 from cxr_platform.domain.strategies import strategy_by_name
@@ -51,7 +51,7 @@ def champion_profile() -> Profile:
 
 
 def answers(images: pd.DataFrame, strategy: str, certainty: float, seed: int) -> pd.DataFrame:
-    """Predictions whose logits have the image's class raised by `certainty`, with noise: right often, not always."""
+    """Return predictions from noisy logits in which the image's class is raised by `certainty`."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(size=(len(images), len(CLASSES)))
     logits[np.arange(len(images)), images["label"].map(CLASSES.index)] += certainty
@@ -62,7 +62,7 @@ def answers(images: pd.DataFrame, strategy: str, certainty: float, seed: int) ->
 
 
 def made_study(root: Path, certainty: dict[str, float] = CERTAINTY, *, synthetic: bool = False, **counts: int) -> Path:
-    """A study folder; `counts` replaces images a class."""
+    """Write a study folder; `counts` are images per class."""
     images = image_frame({**COUNTS, **counts}, FOLDS)
     parts = [answers(images, name, value, seed) for seed, (name, value) in enumerate(certainty.items())]
     folder = write_study(root, pd.concat(parts, ignore_index=True), synthetic=synthetic)
@@ -72,7 +72,7 @@ def made_study(root: Path, certainty: dict[str, float] = CERTAINTY, *, synthetic
 
 
 def made_manifest(root: Path) -> Manifest:
-    """The images of `made_study` in another order than its predictions, and one external image that is all white."""
+    """Return the images of `made_study` in another order than its predictions, and one external, all-white image."""
     images = image_frame(COUNTS, FOLDS).assign(role="study")
     outside = images[:1].assign(image_id="outside", role="external", fold=-1)
     images = pd.concat([images.sample(frac=1, random_state=1), outside], ignore_index=True)
@@ -103,8 +103,10 @@ def made_manifest(root: Path) -> Manifest:
 
 
 def made_network(seed: int = 1, strategy: str = "scratch", config: ModelConfig = MODEL) -> Network:
-    """Random weights, batch normalisation near to what it sees, so that answers differ from image to image. Set to it, 52
-    random layers would make of every rounding a different answer, which no trained network does."""
+    """Return a network of random weights whose batch normalisation is close to its inputs, so that answers differ.
+
+    Fitted exactly to the inputs, 52 random layers would amplify every rounding error, unlike a trained network.
+    """
     network = build_network(strategy_by_name(strategy), config)
     set_start(network, seed, {layer.name: layer.get_weights() for layer in network.full.layers if layer.weights})
     norms = [layer for layer in network.full.layers if isinstance(layer, keras.layers.BatchNormalization)]
@@ -137,11 +139,11 @@ def made() -> Made:
     return Made(made_study(root / "runs" / "test"), made_manifest(root / "manifest"), weights)
 
 
-def material(study: Path | None = None, **identity: object) -> ChampionMaterial:
+def champion_inputs(study: Path | None = None, **identity: object) -> ChampionInputs:
     """What a bundle is made from, of the `study` that is given."""
     parts = made()
     folder = study or parts.study
     described = read_study(folder)
     data = load_study_data(parts.manifest, "grouped", FOLDS, SIDE)
     predictions, champion = load_predictions(folder, described), made_champion(parts.weights, **identity)
-    return ChampionMaterial(folder, described, predictions, champion_profile(), parts.manifest, data, champion)
+    return ChampionInputs(folder, described, predictions, champion_profile(), parts.manifest, data, champion)

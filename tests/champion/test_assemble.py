@@ -1,4 +1,4 @@
-"""A version of the registry: whole, checked, with the study's figures; or nothing."""
+"""A complete version of the registry with the study's out-of-fold metrics, or none."""
 
 import json
 from pathlib import Path
@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cxr_platform.champion.assemble import Assembled, assemble
+from cxr_platform.champion.assemble import AssembledBundle, assemble, champion_reference
 from cxr_platform.champion.export import onnx_answers
-from cxr_platform.champion.facts import out_of_fold
+from cxr_platform.champion.out_of_fold import out_of_fold
 from cxr_platform.errors import BundleError, StudyMismatch
 from cxr_platform.labels import CLASSES
-from cxr_platform.monitoring.reference import parse_reference
+from cxr_platform.monitoring.reference import Reference, parse_reference
 from cxr_platform.registry.bundle import Bundle
 from cxr_platform.registry.store import Registry
-from tests.champion.builders import COUNTS, FOLDS, HASH, MODEL, SIDE, made, material
+from tests.champion.builders import COUNTS, FOLDS, HASH, MODEL, SIDE, champion_inputs, made
 
 IMAGES = sum(COUNTS.values())
 
@@ -25,17 +25,17 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
 
 
 @pytest.fixture(scope="module")
-def assembled(registry: Registry) -> Assembled:
-    parts = material()
+def assembled(registry: Registry) -> AssembledBundle:
+    parts = champion_inputs()
     return assemble(parts, out_of_fold(parts.study, parts.predictions, "scratch"), registry)
 
 
 @pytest.fixture(scope="module")
-def opened(registry: Registry, assembled: Assembled) -> tuple[Path, Bundle]:
+def opened(registry: Registry, assembled: AssembledBundle) -> tuple[Path, Bundle]:
     return registry.open(assembled.bundle.version)
 
 
-def test_the_first_version_is_whole_and_not_yet_the_champion(registry: Registry, opened: tuple[Path, Bundle]) -> None:
+def test_the_first_version_is_complete_and_not_the_champion(registry: Registry, opened: tuple[Path, Bundle]) -> None:
     folder, _ = opened
     assert registry.versions() == ("v1",)
     assert registry.champion() is None
@@ -45,21 +45,15 @@ def test_the_first_version_is_whole_and_not_yet_the_champion(registry: Registry,
     assert (folder / "model.weights.h5").read_bytes() == made().weights.read_bytes()
 
 
-def test_the_bundle_states_the_studys_out_of_fold_figures(opened: tuple[Path, Bundle]) -> None:
-    bundle, parts = opened[1], material()
-    facts = out_of_fold(parts.study, parts.predictions, "scratch")
-    assert bundle.metrics == facts.measures.pooled
-    point = bundle.operating_point
-    assert (point.threshold, point.zone, point.target_sensitivity) == (facts.threshold, facts.zone, 0.95)
-    assert (point.sensitivity.value, point.specificity.value) == (
-        facts.point.sensitivity.value,
-        facts.point.specificity.value,
-    )
-    assert bundle.temperature == facts.temperature
-    assert point.decisions == facts.decisions
+def test_the_bundle_has_the_out_of_fold_metrics_of_the_study(opened: tuple[Path, Bundle]) -> None:
+    bundle, parts = opened[1], champion_inputs()
+    performance = out_of_fold(parts.study, parts.predictions, "scratch")
+    assert bundle.metrics == performance.measures.pooled
+    assert bundle.operating_point == performance.operating_point
+    assert bundle.temperature == performance.temperature
 
 
-def test_the_bundle_says_where_it_comes_from(opened: tuple[Path, Bundle]) -> None:
+def test_the_bundle_has_its_study_and_training(opened: tuple[Path, Bundle]) -> None:
     bundle = opened[1]
     assert (bundle.study.manifest_hash, bundle.study.images, bundle.study.folds) == (HASH, IMAGES, FOLDS)
     assert (bundle.study.winner, bundle.strategy) == ("scratch", "scratch")
@@ -69,14 +63,14 @@ def test_the_bundle_says_where_it_comes_from(opened: tuple[Path, Bundle]) -> Non
     assert 0 < bundle.parity.max_abs_difference < 1e-5
 
 
-def test_preprocessing_is_the_manifests_own_and_not_the_profiles(opened: tuple[Path, Bundle]) -> None:
+def test_preprocessing_is_that_of_the_manifest_not_of_the_profile(opened: tuple[Path, Bundle]) -> None:
     preprocessing = opened[1].preprocessing
-    assert material().profile.intake.decoding.image_size == 200
+    assert champion_inputs().profile.intake.decoding.image_size == 200
     assert (preprocessing.decoding.image_size, preprocessing.input_size) == (SIDE, SIDE)
 
 
-def test_its_reference_judges_the_features_that_its_graph_gives(opened: tuple[Path, Bundle]) -> None:
-    folder, parts = opened[0], material()
+def test_the_reference_statistics_fit_the_features_of_the_graph(opened: tuple[Path, Bundle]) -> None:
+    folder, parts = opened[0], champion_inputs()
     reference = parse_reference((folder / "reference.json").read_bytes(), "reference.json")
     logits, features = onnx_answers(folder / "model.onnx", parts.data.images)
     assert logits.shape == (IMAGES, len(CLASSES))
@@ -85,12 +79,12 @@ def test_its_reference_judges_the_features_that_its_graph_gives(opened: tuple[Pa
     assert {quantity.n for quantity in reference.quantities.values()} == {IMAGES}
 
 
-def test_nothing_of_it_is_a_pickle(opened: tuple[Path, Bundle]) -> None:
+def test_no_file_of_a_bundle_is_a_pickle(opened: tuple[Path, Bundle]) -> None:
     for file in opened[0].iterdir():
         assert not file.read_bytes().startswith(b"\x80"), file
 
 
-def test_an_image_of_which_a_byte_changed_later_is_refused(opened: tuple[Path, Bundle], registry: Registry) -> None:
+def test_a_bundle_with_a_changed_byte_is_an_error(opened: tuple[Path, Bundle], registry: Registry) -> None:
     model_card = opened[0] / "MODEL_CARD.md"
     before = model_card.read_bytes()
     try:
@@ -101,8 +95,8 @@ def test_an_image_of_which_a_byte_changed_later_is_refused(opened: tuple[Path, B
         model_card.write_bytes(before)
 
 
-def test_the_next_one_is_the_next_version(registry: Registry, assembled: Assembled) -> None:
-    parts = material(strategy="off-the-shelf")
+def test_the_next_bundle_is_the_next_version(registry: Registry, assembled: AssembledBundle) -> None:
+    parts = champion_inputs(strategy="off-the-shelf")
     second = assemble(parts, out_of_fold(parts.study, parts.predictions, "off-the-shelf"), registry)
     assert (assembled.bundle.version, second.bundle.version) == ("v1", "v2")
     assert (second.bundle.strategy, second.bundle.study.winner) == ("off-the-shelf", "scratch")
@@ -110,17 +104,17 @@ def test_the_next_one_is_the_next_version(registry: Registry, assembled: Assembl
 
 
 @pytest.mark.parametrize("other", [{"strategy": "off-the-shelf"}, {"manifest": "another"}])
-def test_a_champion_of_something_else_is_refused(tmp_path: Path, other: dict[str, str]) -> None:
-    parts = material(**other)
+def test_a_champion_of_another_strategy_or_manifest_is_an_error(tmp_path: Path, other: dict[str, str]) -> None:
+    parts = champion_inputs(**other)
     with pytest.raises(StudyMismatch, match="Expected a champion of scratch, trained on the images of study 'test'"):
         assemble(parts, out_of_fold(parts.study, parts.predictions, "scratch"), Registry(tmp_path))
 
 
-def test_a_graph_that_answers_otherwise_leaves_the_registry_as_it_was(
+def test_a_graph_with_other_answers_leaves_the_registry_unchanged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cxr_platform.champion.parity.TOLERANCE", 1e-12)
-    parts, registry = material(), Registry(tmp_path)
+    monkeypatch.setattr("cxr_platform.champion.export.TOLERANCE", 1e-12)
+    parts, registry = champion_inputs(), Registry(tmp_path)
     with pytest.raises(BundleError, match="Expected ONNX Runtime and Keras to give the same probabilities"):
         assemble(parts, out_of_fold(parts.study, parts.predictions, "scratch"), registry)
     assert registry.versions() == ()
@@ -131,3 +125,55 @@ def test_the_description_is_plain_json(opened: tuple[Path, Bundle]) -> None:
     tree = json.loads((opened[0] / "bundle.json").read_text())
     assert tree["labels"] == list(CLASSES)
     assert tree["training"]["hardware"]["processors"] == 2
+
+
+def test_the_champion_of_the_study_passes_the_check() -> None:
+    champion_inputs().check("scratch")
+
+
+@pytest.mark.parametrize(
+    ("identity", "received"),
+    [({"strategy": "fine-tuning-1"}, "one of fine-tuning-1, manifest b3f0c4de"), ({"manifest": "f00"}, "manifest f00")],
+)
+def test_another_champion_is_an_error_that_names_it(identity: dict[str, str], received: str) -> None:
+    with pytest.raises(StudyMismatch, match=f"Received: .*{received}"):
+        champion_inputs(**identity).check("scratch")
+
+
+def reference(shift: float = 0.0) -> Reference:
+    rng = np.random.default_rng(3)
+    probabilities = rng.dirichlet(np.ones(7), size=IMAGES)
+    features = rng.normal(shift, 1, (IMAGES, 20))
+    return champion_reference(probabilities, made().manifest, features, np.arange(IMAGES) // 2, seed=1)
+
+
+def test_reference_answers_are_those_of_the_probabilities() -> None:
+    probabilities = np.random.default_rng(3).dirichlet(np.ones(7), size=IMAGES)
+    statistics = reference()
+    np.testing.assert_allclose(
+        statistics.quantities["confidence"].quantiles[[0, -1]], np.sort(probabilities.max(1))[[0, -1]]
+    )
+    np.testing.assert_allclose(
+        statistics.quantities["covid19"].quantiles[-1], probabilities[:, CLASSES.index("Covid19")].max()
+    )
+    assert statistics.labels["Edema"] == (probabilities.argmax(1) == CLASSES.index("Edema")).mean()
+
+
+def test_reference_quantities_are_of_the_studys_images_without_external_ones() -> None:
+    """The one external image is all white: its mean is 1, its deviation 0, its padding the largest."""
+    quantities, table = reference().quantities, made().manifest.table().to_pandas()
+    study = table[table["role"] == "study"]
+    assert len(study) == len(table) - 1
+    for quantity, column in (("brightness", "mean"), ("contrast", "std"), ("padding", "padding_fraction")):
+        assert quantities[quantity].n == IMAGES
+        np.testing.assert_array_equal(
+            quantities[quantity].quantiles[[0, -1]], [study[column].min(), study[column].max()]
+        )
+    assert quantities["brightness"].quantiles[-1] < 1
+
+
+def test_features_unlike_the_champions_are_beyond_the_limit() -> None:
+    statistics = reference()
+    alike, unlike = np.random.default_rng(9).normal(0, 1, (200, 20)), np.random.default_rng(9).normal(6, 1, (200, 20))
+    assert (statistics.distance(alike) <= statistics.limit).mean() > 0.97
+    assert (statistics.distance(unlike) > statistics.limit).all()

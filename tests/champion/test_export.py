@@ -1,4 +1,4 @@
-"""The graph takes grey images of any number and answers as the network does; what it is not given, it says."""
+"""The ONNX graph takes batches of any size and gives the answers of the Keras network, or there is an error."""
 
 import os
 import subprocess
@@ -12,10 +12,18 @@ import onnx
 import onnxruntime
 import pytest
 
-from cxr_platform.champion.export import champion_network, export_onnx, onnx_answers
+from cxr_platform.champion.export import (
+    TOLERANCE,
+    champion_network,
+    evenly_spaced_rows,
+    export_onnx,
+    keras_probabilities,
+    measure_parity,
+    onnx_answers,
+)
 from cxr_platform.errors import BundleError
 from cxr_platform.models.augment import to_network_input
-from tests.champion.builders import MODEL, SIDE, made_weights
+from tests.champion.builders import MODEL, SIDE, made_network, made_weights
 from tests.conftest import REPOSITORY
 
 
@@ -107,7 +115,78 @@ def test_on_another_backend_tensorflow_converts_in_a_process_of_its_own(
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_what_stops_that_process_is_told(tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_the_converting_process_is_passed_on(
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("cxr_platform.training.devices.keras_backend", lambda: "jax")
     with pytest.raises(BundleError, match=r"in a process of its own.*No such file or directory.*tf2onnx"):
         export_onnx("scratch", MODEL, weights, tmp_path / "nowhere" / "model.onnx")
+
+
+@pytest.fixture(scope="module")
+def trained_graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("champion")
+    export_onnx("scratch", MODEL, made_weights(folder / "model.weights.h5"), folder / "model.onnx")
+    return folder / "model.onnx"
+
+
+@pytest.fixture(scope="module")
+def pixels() -> np.ndarray:
+    return images(70)
+
+
+def with_weights(trained_graph: Path, to: Path, change: float) -> Path:
+    """The same graph, every number of its largest table changed by `change`."""
+    model = onnx.load(str(trained_graph))
+    largest = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))
+    values = onnx.numpy_helper.to_array(largest) + np.float32(change)
+    largest.CopyFrom(onnx.numpy_helper.from_array(values, largest.name))
+    onnx.save(model, str(to))
+    return to
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 2.5])
+def test_parity_is_measured_on_every_image_at_the_temperature_in_use(
+    trained_graph: Path, pixels: np.ndarray, temperature: float
+) -> None:
+    parity = measure_parity(made_network(), trained_graph, pixels, temperature)
+    assert (parity.images, parity.tolerance) == (70, TOLERANCE)
+    assert 0 < parity.max_abs_difference < TOLERANCE
+
+
+@pytest.mark.parametrize("change", [1e-3, float("nan")])
+def test_a_graph_with_other_answers_is_an_error_with_the_difference(
+    tmp_path: Path, trained_graph: Path, pixels: np.ndarray, change: float
+) -> None:
+    changed = with_weights(trained_graph, tmp_path / "changed.onnx", change)
+    with pytest.raises(BundleError) as refused:
+        measure_parity(made_network(), changed, pixels, 1.0)
+    assert "Expected ONNX Runtime and Keras to give the same probabilities within 0.0001 on 70 images" in str(
+        refused.value
+    )
+    assert "No bundle was made" in str(refused.value)
+
+
+def test_one_image_with_another_answer_is_an_error(
+    trained_graph: Path, pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = keras_probabilities(made_network(), pixels)
+    right[33] = np.roll(right[33], 1)
+    monkeypatch.setattr("cxr_platform.champion.export.keras_probabilities", lambda *_: right)
+    with pytest.raises(BundleError, match="a difference of 0"):
+        measure_parity(made_network(), trained_graph, pixels, 1.0)
+
+
+def test_keras_predicts_as_a_trial_does(pixels: np.ndarray) -> None:
+    probabilities = keras_probabilities(made_network(), pixels)
+    assert probabilities.shape == (70, 7)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+    assert probabilities.argmax(axis=1).std() > 0
+
+
+def test_rows_are_spread_evenly_over_the_manifest() -> None:
+    assert evenly_spaced_rows(3).tolist() == [0, 1, 2]
+    rows = evenly_spaced_rows(3376)
+    assert len(rows) == 256
+    assert (rows[0], rows[-1]) == (0, 3375)
+    assert set(np.diff(rows)) == {13, 14}

@@ -1,13 +1,12 @@
-"""The zone is what other patients would have made of the threshold; what is decided with it is judged on images that had
-no part in either."""
+"""The zone is the confidence interval of the threshold; its decisions are judged on images that chose neither."""
 
 import numpy as np
 import pytest
 
-from cxr_platform.champion.indeterminate_zone import COVID, decision_rates, threshold_zone, weighted_thresholds
+from cxr_platform.champion.indeterminate_zone import decision_rates, threshold_zone, weighted_thresholds
 from cxr_platform.domain.operating_point import DecisionRule
 from cxr_platform.domain.study import StudyRecord, read_study
-from cxr_platform.evaluation.predictions import Predictions, load_predictions
+from cxr_platform.evaluation.predictions import POSITIVE, Predictions, load_predictions
 from cxr_platform.evaluation.statistics.bootstrap import Bootstrap, study_bootstrap
 from cxr_platform.evaluation.statistics.calibration import scale
 from cxr_platform.evaluation.statistics.thresholds import cross_fitted_thresholds, highest_threshold
@@ -27,32 +26,30 @@ def predictions(study: StudyRecord) -> Predictions:
     return load_predictions(made().study, study)
 
 
-def test_figures_are_those_of_the_servers_own_decision_image_by_image(
-    study: StudyRecord, predictions: Predictions
-) -> None:
+def test_rates_are_those_of_the_servers_decisions_for_each_image(study: StudyRecord, predictions: Predictions) -> None:
     bootstrap = study_bootstrap(study, predictions)
     (point,) = cross_fitted_thresholds(predictions, "scratch", bootstrap, (TARGET,))
-    said = np.empty(len(predictions.label), dtype=object)
+    decisions = np.empty(len(predictions.label), dtype=object)
     for k, choice in enumerate(point.by_fold):
         assert choice.threshold is not None
-        scores = scale(predictions.probability["scratch"], choice.temperature)[:, COVID]
+        scores = scale(predictions.probability["scratch"], choice.temperature)[:, POSITIVE]
         chosen_on = predictions.fold != k
         patients = Bootstrap(predictions.group_id[chosen_on], seed=bootstrap.seed)
-        ill = predictions.label[chosen_on] == COVID
-        zone = threshold_zone(scores[chosen_on], ill, choice.threshold, TARGET, patients)
+        covid = predictions.label[chosen_on] == POSITIVE
+        zone = threshold_zone(scores[chosen_on], covid, choice.threshold, TARGET, patients)
         rule = DecisionRule(target_sensitivity=TARGET, threshold=choice.threshold, zone=zone)
-        said[~chosen_on] = [decide(score, rule) for score in scores[~chosen_on]]
+        decisions[~chosen_on] = [decide(score, rule) for score in scores[~chosen_on]]
     rates = decision_rates(predictions, "scratch", point, bootstrap)
-    ill = predictions.label == COVID
-    assert rates.true_positive.value == pytest.approx(100 * np.mean(said[ill] == "positive"))
-    assert rates.false_negative.value == pytest.approx(100 * np.mean(said[ill] == "negative"))
-    assert rates.true_negative.value == pytest.approx(100 * np.mean(said[~ill] == "negative"))
-    assert rates.false_positive.value == pytest.approx(100 * np.mean(said[~ill] == "positive"))
-    assert rates.indeterminate.value == pytest.approx(100 * np.mean(said == "indeterminate"))
+    covid = predictions.label == POSITIVE
+    assert rates.true_positive.value == pytest.approx(100 * np.mean(decisions[covid] == "positive"))
+    assert rates.false_negative.value == pytest.approx(100 * np.mean(decisions[covid] == "negative"))
+    assert rates.true_negative.value == pytest.approx(100 * np.mean(decisions[~covid] == "negative"))
+    assert rates.false_positive.value == pytest.approx(100 * np.mean(decisions[~covid] == "positive"))
+    assert rates.indeterminate.value == pytest.approx(100 * np.mean(decisions == "indeterminate"))
     assert rates.indeterminate.value > 0
 
 
-def test_the_served_rule_finds_fewer_and_clears_fewer_than_the_threshold_that_decides_everything(
+def test_with_a_zone_fewer_images_are_called_positive_and_negative_than_by_the_threshold(
     study: StudyRecord, predictions: Predictions
 ) -> None:
     bootstrap = study_bootstrap(study, predictions)
@@ -65,20 +62,20 @@ def test_the_served_rule_finds_fewer_and_clears_fewer_than_the_threshold_that_de
 
 
 @pytest.mark.parametrize("target", [0.5, 0.9, 0.95, 1.0])
-def test_weighted_thresholds_are_the_highest_threshold_of_images_counted_as_often(target: float) -> None:
+def test_weighted_thresholds_equal_the_highest_threshold_of_repeated_images(target: float) -> None:
     rng = np.random.default_rng(0)
     scores = rng.uniform(size=23).round(1)  # with ties
     weights = rng.integers(0, 4, (50, 23)).astype("float32")
-    found = weighted_thresholds(scores, weights, target)
+    thresholds = weighted_thresholds(scores, weights, target)
     wanted = [highest_threshold(np.repeat(scores, row.astype(int)), target) for row in weights]
-    np.testing.assert_array_equal(found, wanted)
+    np.testing.assert_array_equal(thresholds, wanted)
 
 
-def test_a_draw_without_covid_has_no_threshold() -> None:
+def test_a_bootstrap_draw_without_covid_images_has_no_threshold() -> None:
     assert np.isnan(weighted_thresholds(np.array([0.1, 0.2]), np.zeros((1, 2)), 0.95)).all()
 
 
-def test_the_zone_covers_the_threshold_of_the_population_as_often_as_it_says() -> None:
+def test_the_zone_covers_the_population_threshold_in_95_percent_of_samples() -> None:
     """300 draws of 60 patients with two alike images each; the true 80 % threshold of uniform scores is 0.2."""
     rng, held = np.random.default_rng(4), 0
     for seed in range(300):
@@ -91,7 +88,7 @@ def test_the_zone_covers_the_threshold_of_the_population_as_often_as_it_says() -
     assert 0.91 <= held / 300 <= 0.98
 
 
-def test_where_no_draw_moves_the_threshold_the_zone_is_a_point() -> None:
+def test_the_zone_is_one_point_if_every_draw_gives_the_same_threshold() -> None:
     bootstrap = Bootstrap(np.arange(10), replicates=50)
     assert threshold_zone(np.full(10, 0.7), np.ones(10, bool), 0.7, 0.9, bootstrap) == (0.7, 0.7)
 

@@ -1,4 +1,4 @@
-"""The figures of a model card are those of the report."""
+"""Out-of-fold performance is computed as in the report."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cxr_platform.champion.facts import OutOfFold, out_of_fold
 from cxr_platform.champion.indeterminate_zone import decision_rates
+from cxr_platform.champion.out_of_fold import OutOfFold, out_of_fold
 from cxr_platform.domain.study import StudyRecord, read_study
 from cxr_platform.errors import NotPossible, StudyError
 from cxr_platform.evaluation.predictions import Predictions, load_predictions
@@ -26,55 +26,57 @@ def opened(folder: Path) -> tuple[StudyRecord, Predictions]:
     return study, load_predictions(folder, study)
 
 
-def facts_of(strategy: str = "scratch", target: float = 0.95) -> OutOfFold:
+def performance_of(strategy: str = "scratch", target: float = 0.95) -> OutOfFold:
     return out_of_fold(*opened(made().study), strategy, target)
 
 
-def test_every_figure_of_merit_is_the_reports() -> None:
+def test_every_metric_is_that_of_the_report() -> None:
     study, predictions = opened(made().study)
     bootstrap = study_bootstrap(study, predictions)
-    facts = facts_of()
-    assert facts.measures == strategy_measures(predictions, "scratch", bootstrap)
-    assert facts.measures.pooled.keys() == FIGURES_OF_MERIT.keys()
-    assert facts.point == cross_fitted_thresholds(predictions, "scratch", bootstrap, (0.95,))[0]
+    performance = performance_of()
+    assert performance.measures == strategy_measures(predictions, "scratch", bootstrap)
+    assert performance.measures.pooled.keys() == FIGURES_OF_MERIT.keys()
+    assert performance.threshold_performance == cross_fitted_thresholds(predictions, "scratch", bootstrap, (0.95,))[0]
 
 
 def test_temperature_and_threshold_are_chosen_on_all_folds() -> None:
     _, predictions = opened(made().study)
-    facts, probability = facts_of(), predictions.probability["scratch"]
-    assert facts.temperature == fit_temperature(probability, predictions.label)
-    np.testing.assert_array_equal(facts.probabilities, scale(probability, facts.temperature))
-    found = facts.probabilities[predictions.label == COVID, COVID] >= facts.threshold
-    assert found.mean() == 0.95
+    performance, probability = performance_of(), predictions.probability["scratch"]
+    assert performance.temperature == fit_temperature(probability, predictions.label)
+    np.testing.assert_array_equal(performance.probabilities, scale(probability, performance.temperature))
+    called = performance.probabilities[predictions.label == COVID, COVID] >= performance.operating_point.threshold
+    assert called.mean() == 0.95
 
 
 def test_the_zone_holds_the_threshold() -> None:
-    facts = facts_of()
-    low, high = facts.zone
-    assert 0 < low < facts.threshold < high < 1
+    performance = performance_of()
+    low, high = performance.operating_point.zone
+    assert 0 < low < performance.operating_point.threshold < high < 1
 
 
-def test_what_is_decided_is_that_of_rules_chosen_on_the_other_folds() -> None:
+def test_decision_rates_are_of_rules_chosen_on_the_other_folds() -> None:
     study, predictions = opened(made().study)
-    facts = facts_of()
-    assert facts.decisions == decision_rates(predictions, "scratch", facts.point, study_bootstrap(study, predictions))
+    performance = performance_of()
+    assert performance.operating_point.decisions == decision_rates(
+        predictions, "scratch", performance.threshold_performance, study_bootstrap(study, predictions)
+    )
 
 
 def test_a_higher_target_has_a_lower_threshold() -> None:
-    assert facts_of(target=0.99).threshold < facts_of(target=0.8).threshold
+    assert performance_of(target=0.99).operating_point.threshold < performance_of(target=0.8).operating_point.threshold
 
 
-def test_the_winner_is_there_where_it_is_another_strategy() -> None:
-    assert facts_of("scratch").winner is None
-    behind = facts_of("off-the-shelf")
+def test_the_measures_of_the_winner_are_included_if_it_is_another_strategy() -> None:
+    assert performance_of("scratch").winner is None
+    behind = performance_of("off-the-shelf")
     assert behind.winner is not None
     assert behind.winner.strategy == "scratch"
-    assert behind.winner == facts_of("scratch").measures
+    assert behind.winner == performance_of("scratch").measures
 
 
-def test_a_strategy_that_the_study_does_not_have_is_refused_with_those_that_it_has() -> None:
+def test_an_unknown_strategy_is_an_error_with_the_strategies_of_the_study() -> None:
     with pytest.raises(StudyError, match=r"'test': off-the-shelf, scratch\. Received: 'fine-tuning-3'"):
-        facts_of("fine-tuning-3")
+        performance_of("fine-tuning-3")
 
 
 @pytest.mark.parametrize("images", [0, 2])
@@ -84,11 +86,11 @@ def test_without_two_patients_with_covid_there_is_no_operating_point(tmp_path: P
         out_of_fold(*opened(study), "scratch")
 
 
-def test_nothing_changes_with_the_order_of_images() -> None:
+def test_the_operating_point_does_not_depend_on_the_order_of_images() -> None:
     study, predictions = opened(made().study)
     order = np.random.default_rng(0).permutation(len(predictions.label))
     columns = {name: getattr(predictions, name)[order] for name in ("image_id", "group_id", "source", "label", "fold")}
     probability = {name: values[order] for name, values in predictions.probability.items()}
     shuffled = out_of_fold(study, replace(predictions, probability=probability, **columns), "scratch")
-    assert shuffled.zone == pytest.approx(facts_of().zone)
-    assert shuffled.threshold == pytest.approx(facts_of().threshold)
+    assert shuffled.operating_point.zone == pytest.approx(performance_of().operating_point.zone)
+    assert shuffled.operating_point.threshold == pytest.approx(performance_of().operating_point.threshold)
