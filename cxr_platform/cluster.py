@@ -1,4 +1,7 @@
-"""The one place where Ray is started or joined."""
+"""Starting and joining Ray, and the resources of a cluster.
+
+Everything of Ray that is not public is used in this module only: `_on_loopback` and `_job_environment` say why.
+"""
 
 import json
 import os
@@ -11,22 +14,22 @@ from typing import Any
 from cxr_platform.errors import ConfigError, first_line
 
 JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-"""Set by Ray for the driver of a submitted job."""
+"""Set by Ray for the driver of a submitted job; its public API (2.60) does not give the job's runtime environment."""
 
 PROBE_SECONDS = 5.0
 NODE_GROUPS = "CXR_NODE_GROUPS"
-"""Names what an autoscaler may start: a JSON list of `{"resources": {"CPU": 16, "GPU": 1}, "count": 64}`."""
+"""The nodes that an autoscaler may start: a JSON list of `{"resources": {"CPU": 16, "GPU": 1}, "count": 64}`."""
 
 
 def connect(address: str | None = None, metrics_port: int | None = None) -> None:
-    """Join the Ray cluster at `address`, or start a private one on this machine; does nothing when already connected.
+    """Join the Ray cluster at `address`, or start a private one on this machine; do nothing if already connected.
 
-    `None` means `RAY_ADDRESS`, which Ray sets for submitted jobs, and without it a private instance that ends with the
-    process. `metrics_port` is where Prometheus finds the metrics of a private one (default: any free port). Raises
-    `ConfigError` when no cluster answers.
+    By default `address` is `RAY_ADDRESS`, which Ray sets for submitted jobs, or else a private instance that ends with
+    the process. `metrics_port` is the Prometheus port of a private instance (default: any free port). Raises
+    `ConfigError` if no cluster answers.
 
-    Ray reads `RAY_AUTH_MODE` when it is first imported, which may be before this: the verbs set it
-    (`pipelines/command.py`), and setting it here as well would make client and server disagree.
+    `RAY_AUTH_MODE` is set by the verbs (`pipelines/command.py`), not here: Ray reads it on its first import, and
+    setting it later would make client and server disagree.
     """
     import ray
 
@@ -34,7 +37,7 @@ def connect(address: str | None = None, metrics_port: int | None = None) -> None
         return
     where = address or os.environ.get("RAY_ADDRESS") or "local"
     private = {"include_dashboard": False, "_metrics_export_port": metrics_port}
-    options = private if where == "local" else {"runtime_env": {"env_vars": _passed_on()}}
+    options = private if where == "local" else {"runtime_env": {"env_vars": _worker_variables()}}
     try:
         _probe(where)
         with _on_loopback() if where == "local" else nullcontext():
@@ -49,9 +52,9 @@ def connect(address: str | None = None, metrics_port: int | None = None) -> None
 
 @contextmanager
 def connection(address: str | None = None, metrics_port: int | None = None) -> Iterator[None]:
-    """`connect` for the length of a block; when it was this block that connected, its end disconnects again.
+    """Connect (see `connect`) for the length of a block, and disconnect at its end if the block connected.
 
-    So a private instance gives its memory back, instead of idling until the process ends.
+    A private instance then returns its memory instead of idling until the process ends.
     """
     import ray
 
@@ -66,7 +69,7 @@ def connection(address: str | None = None, metrics_port: int | None = None) -> I
 
 @dataclass(frozen=True)
 class Capacity:
-    """What a cluster has, or may grow to: `cpus` and `gpus` in all; `nodes`, the resources of each kind of node."""
+    """The resources of a cluster, present or possible: `cpus` and `gpus` in total, and `nodes`, those of each node."""
 
     cpus: float
     gpus: float
@@ -74,16 +77,16 @@ class Capacity:
 
     @property
     def largest_cpus(self) -> float:
-        """Processors of the node that has most; at least one, as Ray counts none on a head that only directs."""
+        """Processors of the largest node; at least 1, as Ray counts none on a head node that runs no work."""
         return max([1.0, *(node.get("CPU", 0.0) for node in self.nodes)])
 
 
 def capacity(with_gpu: bool = False) -> Capacity:
-    """Of the cluster that this process is connected to: its nodes, and those that its autoscaler may still start.
+    """Return the resources of the connected cluster: of its nodes, and of those that its autoscaler may start.
 
-    With `with_gpu` only of the nodes that have one. Ray (2.60) does not say what an autoscaler may start, so that who
-    sets one up says it in `CXR_NODE_GROUPS`; without, what is there counts. Work that needs more than is there at the
-    moment waits, and that is what makes an autoscaler start nodes. Raises `ConfigError` for a variable of another form.
+    With `with_gpu`, only nodes with a GPU count. Ray (2.60) does not state what an autoscaler may start; the
+    environment variable `CXR_NODE_GROUPS` does. Work that needs more than the present nodes waits, which makes the
+    autoscaler start others. Raises `ConfigError` if the variable has another form.
     """
     import ray
 
@@ -97,13 +100,13 @@ def capacity(with_gpu: bool = False) -> Capacity:
 
 
 def _node_groups() -> list[tuple[Mapping[str, float], int]]:
-    """Resources and greatest number of each kind of node, as `CXR_NODE_GROUPS` says."""
-    told = os.environ.get(NODE_GROUPS, "[]")
+    """Return resources and largest number of each kind of node in `CXR_NODE_GROUPS`."""
+    text = os.environ.get(NODE_GROUPS, "[]")
     try:
-        return [({name: float(n) for name, n in g["resources"].items()}, int(g["count"])) for g in json.loads(told)]
+        return [({name: float(n) for name, n in g["resources"].items()}, int(g["count"])) for g in json.loads(text)]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
-            f'Expected {NODE_GROUPS} as [{{"resources": {{"CPU": 16, "GPU": 1}}, "count": 64}}, …].', received=told
+            f'Expected {NODE_GROUPS} as [{{"resources": {{"CPU": 16, "GPU": 1}}, "count": 64}}, …].', received=text
         ) from error
 
 
@@ -113,10 +116,10 @@ def _total(nodes: list[tuple[Mapping[str, float], int]], name: str) -> float:
 
 @contextmanager
 def _on_loopback() -> Iterator[None]:
-    """Ray's servers that are started within listen on 127.0.0.1 alone.
+    """Make the servers of Ray that start within the block listen on 127.0.0.1 only.
 
-    On Linux they listen on every interface, as the instance might become a cluster. The switch is the one that keeps
-    them on loopback on other systems; the variable is for the processes that they start.
+    On Linux, Ray listens on every interface, because the instance might become a cluster; there is no public option.
+    This switch keeps Ray on loopback on other systems; the environment variable sets it in the processes that Ray starts.
     """
     from ray._private import ray_constants
 
@@ -133,34 +136,29 @@ def _on_loopback() -> Iterator[None]:
             os.environ[name] = kept
 
 
-def in_sent_folder() -> bool:
-    """Whether this is the driver of a job that was submitted with a working directory: a copy, which Ray removes."""
-    return bool(_runtime_environment().get("working_dir"))
+def runs_in_copy() -> bool:
+    """Return True in the driver of a job that was submitted with a working directory: a copy, which Ray removes."""
+    return bool(_job_environment().get("working_dir"))
 
 
-def _passed_on() -> dict[str, str]:
-    """What workers on other machines must know too; those of a private instance inherit it.
+def _worker_variables() -> dict[str, str]:
+    """Return the environment variables that workers on other machines need; those of a private instance inherit them.
 
-    Not what the job that this process is in was submitted with: that they get anyhow, and Ray refuses to be told twice.
+    Variables that the job was submitted with are left out: workers have them, and Ray rejects a second definition.
     """
-    names = {"KERAS_BACKEND", "TF_CPP_MIN_LOG_LEVEL"} - _of_job().keys()
+    of_job = _job_environment().get("env_vars") or {}
+    names = {"KERAS_BACKEND", "TF_CPP_MIN_LOG_LEVEL"} - of_job.keys()
     return {name: os.environ[name] for name in names if name in os.environ}
 
 
-def _of_job() -> Mapping[str, str]:
-    """The environment variables of the submitted job whose driver this is; none where it is not one's."""
-    variables: Mapping[str, str] = _runtime_environment().get("env_vars") or {}
-    return variables
-
-
-def _runtime_environment() -> Mapping[str, Any]:
-    """What the job whose driver this is was submitted with; nothing where it is not one's."""
+def _job_environment() -> Mapping[str, Any]:
+    """Return the runtime environment of the submitted job whose driver this is; empty in other processes."""
     job = json.loads(os.environ.get(JOB_CONFIG, "{}"))
     return job.get("runtime_env") or {}
 
 
 def _probe(where: str) -> None:
-    """Ray itself retries an address at which nothing listens for ten minutes."""
+    """Raise `OSError` if nothing listens at the address; Ray itself would retry for ten minutes."""
     host, _, port = where.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host, int(port)), timeout=PROBE_SECONDS).close()

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from cxr_platform.cluster import in_sent_folder
+from cxr_platform.cluster import runs_in_copy
 from cxr_platform.errors import ConfigError, ManifestError, StudyError
 from cxr_platform.storage.lock import folder_lock
 from cxr_platform.storage.mirror import is_not_lock, local_copy, local_file
@@ -42,7 +42,7 @@ FILES_OF: dict[str, Callable[[str], bool]] = dict.fromkeys(("study", "other", "b
 def check_survives_job(*places: Path) -> None:
     """Raise `ConfigError` for a relative path in a submitted job: Ray removes the job's working directory."""
     for where in places:
-        if not is_remote(where) and not where.is_absolute() and in_sent_folder():
+        if not is_remote(where) and not where.is_absolute() and runs_in_copy():
             raise ConfigError(
                 "Expected an absolute path or a URI that every node sees and that outlives the job.",
                 received=where,

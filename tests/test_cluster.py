@@ -9,7 +9,7 @@ from cxr_platform.cluster import Capacity, capacity, connect, connection
 from cxr_platform.errors import ConfigError
 
 
-def test_an_address_at_which_nothing_listens_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_at_which_nothing_listens_is_an_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "is_initialized", lambda: False)  # other tests of this process may be connected
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -19,14 +19,14 @@ def test_an_address_at_which_nothing_listens_is_refused_at_once(monkeypatch: pyt
 
 
 @pytest.mark.ray
-def test_a_connection_that_was_there_before_is_left_open() -> None:
+def test_an_earlier_connection_stays_open() -> None:
     connect()
     with connection():
         assert ray.is_initialized()
     assert ray.is_initialized()
 
 
-def test_capacity_counts_nodes_that_are_there_and_those_that_an_autoscaler_may_start(
+def test_capacity_counts_present_nodes_and_those_that_an_autoscaler_may_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     head, worker, lost = {"CPU": 0.0}, {"CPU": 4.0, "GPU": 1.0}, {"CPU": 99.0}
@@ -38,39 +38,41 @@ def test_capacity_counts_nodes_that_are_there_and_those_that_an_autoscaler_may_s
     groups = [{"resources": worker, "count": 8}, {"resources": {"CPU": 32}, "count": 1}]
     monkeypatch.setenv(cluster.NODE_GROUPS, json.dumps([*groups, {"resources": {"CPU": 96}, "count": 0}]))
     monkeypatch.setattr(ray, "nodes", lambda: nodes[:1])
-    found, with_gpu = capacity(), capacity(with_gpu=True)
-    assert (found.cpus, found.gpus, found.largest_cpus) == (64.0, 8.0, 32.0)
+    total, with_gpu = capacity(), capacity(with_gpu=True)
+    assert (total.cpus, total.gpus, total.largest_cpus) == (64.0, 8.0, 32.0)
     assert (with_gpu.cpus, with_gpu.gpus, with_gpu.largest_cpus) == (32.0, 8.0, 4.0)
 
 
 @pytest.mark.parametrize(
-    "told", ["64", "[64]", '[{"resources": {"CPU": 4}}]', '[{"resources": {"CPU": "x"}, "count": 1}]']
+    "text", ["64", "[64]", '[{"resources": {"CPU": 4}}]', '[{"resources": {"CPU": "x"}, "count": 1}]']
 )
-def test_node_groups_of_another_form_are_refused_with_the_form(monkeypatch: pytest.MonkeyPatch, told: str) -> None:
+def test_node_groups_of_another_form_are_an_error_that_shows_the_form(
+    monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
     monkeypatch.setattr(ray, "nodes", list)
-    monkeypatch.setenv(cluster.NODE_GROUPS, told)
+    monkeypatch.setenv(cluster.NODE_GROUPS, text)
     with pytest.raises(ConfigError, match=r'CXR_NODE_GROUPS as .*"count": 64.*Received'):
         capacity()
 
 
 def test_a_job_with_a_working_directory_runs_in_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(cluster.JOB_CONFIG, raising=False)
-    assert not cluster.in_sent_folder()
+    assert not cluster.runs_in_copy()
     for runtime_env, sent in ((None, False), ({"env_vars": {}}, False), ({"working_dir": "gcs://x.zip"}, True)):
         monkeypatch.setenv(cluster.JOB_CONFIG, json.dumps({"runtime_env": runtime_env}))
-        assert cluster.in_sent_folder() is sent
+        assert cluster.runs_in_copy() is sent
 
 
-def test_a_head_without_processors_leaves_a_trial_one() -> None:
+def test_the_largest_node_has_at_least_one_processor() -> None:
     assert Capacity(0.0, 0.0, ({"CPU": 0.0},)).largest_cpus == 1.0
 
 
-def test_what_a_job_was_submitted_with_is_not_passed_on_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_of_the_job_are_not_passed_to_its_workers_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
-    assert set(cluster._passed_on()) == {"KERAS_BACKEND", "TF_CPP_MIN_LOG_LEVEL"}
+    assert set(cluster._worker_variables()) == {"KERAS_BACKEND", "TF_CPP_MIN_LOG_LEVEL"}
     job = {"runtime_env": {"env_vars": {"KERAS_BACKEND": "tensorflow"}}, "metadata": {}}
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(job))
-    assert set(cluster._passed_on()) == {"TF_CPP_MIN_LOG_LEVEL"}
+    assert set(cluster._worker_variables()) == {"TF_CPP_MIN_LOG_LEVEL"}
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps({"runtime_env": None}))
-    assert set(cluster._passed_on()) == {"KERAS_BACKEND", "TF_CPP_MIN_LOG_LEVEL"}
+    assert set(cluster._worker_variables()) == {"KERAS_BACKEND", "TF_CPP_MIN_LOG_LEVEL"}

@@ -20,14 +20,14 @@ from cxr_platform.storage.paths import parse_path
 from tests.storage.object_store import folder, names
 
 
-def test_json_takes_the_place_of_what_was_there_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+def test_writing_json_replaces_the_file_and_leaves_no_other(tmp_path: Path) -> None:
     for number in (1, 2):
         write_json(tmp_path / "new" / "facts.json", {"number": number})
     assert json.loads((tmp_path / "new" / "facts.json").read_text()) == {"number": 2}
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["facts.json"]
 
 
-def test_a_folder_takes_the_place_of_an_older_one_as_a_whole(tmp_path: Path) -> None:
+def test_a_folder_replaces_an_older_one_completely(tmp_path: Path) -> None:
     for name, content in (("final", "old"), (".partial", "new")):
         (tmp_path / name).mkdir()
         (tmp_path / name / content).write_text(content)
@@ -52,14 +52,14 @@ def test_a_folder_is_never_moved_over_another_one(tmp_path: Path) -> None:
     assert (tmp_path / "final" / "final").exists()
 
 
-def test_an_error_of_a_local_file_passes_where_only_those_of_a_store_are_turned(tmp_path: Path) -> None:
+def test_remote_only_passes_the_errors_of_a_local_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), read_errors(tmp_path / "absent", remote_only=True):
         (tmp_path / "absent").read_bytes()
     with pytest.raises(StorageError, match=r"read .*absent.*No such file"), read_errors(tmp_path / "absent"):
         (tmp_path / "absent").read_bytes()
 
 
-def test_any_error_of_a_store_is_turned_but_an_absent_file_where_that_is_asked_for() -> None:
+def test_remote_only_passes_an_absent_file_of_a_store_and_nothing_else() -> None:
     file = parse_path("memory://test-files/file")
     for error in (ConnectionResetError(), RuntimeError("closed")):
         with pytest.raises(StorageError, match=r"read memory://test-files/file"), read_errors(file, remote_only=True):
@@ -70,12 +70,12 @@ def test_any_error_of_a_store_is_turned_but_an_absent_file_where_that_is_asked_f
         raise FileNotFoundError
 
 
-def test_an_error_of_the_system_names_the_place_and_what_to_do(tmp_path: Path) -> None:
+def test_an_error_of_the_system_names_the_path_and_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"write .*place.*No space left.*Make room"), write_errors(Path("place")):
         raise OSError(28, "No space left on device")
 
 
-def test_a_folder_that_could_not_be_filled_changes_nothing(tmp_path: Path) -> None:
+def test_a_folder_that_could_not_be_filled_leaves_the_older_one(tmp_path: Path) -> None:
     with new_folder(tmp_path / "final", "facts.json") as filled:
         (filled / "facts.json").write_text("1")
     with pytest.raises(ZeroDivisionError), new_folder(tmp_path / "final", "facts.json") as filled:  # noqa: PT012
@@ -85,7 +85,7 @@ def test_a_folder_that_could_not_be_filled_changes_nothing(tmp_path: Path) -> No
     assert [path.name for path in tmp_path.iterdir()] == ["final"]
 
 
-def test_in_a_store_a_folder_has_its_describing_file_last(
+def test_in_a_store_the_marker_of_a_folder_is_written_last(
     store: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = []
@@ -104,6 +104,6 @@ def test_in_a_store_a_folder_has_its_describing_file_last(
     assert not final.exists()
 
 
-def test_a_store_that_does_not_answer_is_an_error_that_names_the_place(store: dict[str, str]) -> None:
+def test_a_store_that_does_not_answer_is_an_error_that_names_the_path(store: dict[str, str]) -> None:
     with pytest.raises(StorageError, match="s3://no-such-bucket"):
         write_atomically(parse_path("s3://no-such-bucket/x"), b"x")

@@ -19,34 +19,34 @@ from tests.waiting import wait_until
 
 
 @pytest.fixture(autouse=True)
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_times(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "RENEWAL_SECONDS", 0.1)
     monkeypatch.setattr(lock, "ABANDONED_SECONDS", 0.5)
 
 
 @pytest.fixture(params=["folder", "store"])
-def held_place(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return tmp_path / "study" if request.param == "folder" else parse_path(f"memory://{tmp_path.name}/study")
 
 
-def test_a_second_one_is_refused_while_the_first_lives_and_not_after(held_place: Path) -> None:
-    with folder_lock(held_place):
-        with pytest.raises(StorageError, match=r"no other process.*study"), folder_lock(held_place):
+def test_a_second_holder_is_refused_until_the_first_ends(path: Path) -> None:
+    with folder_lock(path):
+        with pytest.raises(StorageError, match=r"no other process.*study"), folder_lock(path):
             pass
-        with pytest.raises(StorageError), folder_lock(held_place):
+        with pytest.raises(StorageError), folder_lock(path):
             pass
-    with folder_lock(held_place):
+    with folder_lock(path):
         pass
 
 
-def test_it_is_free_again_after_an_error(held_place: Path) -> None:
-    with pytest.raises(ZeroDivisionError), folder_lock(held_place):
+def test_a_lock_is_free_again_after_an_error(path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), folder_lock(path):
         raise ZeroDivisionError
-    with folder_lock(held_place):
+    with folder_lock(path):
         pass
 
 
-def test_a_lease_that_nobody_renews_is_taken_over() -> None:
+def test_a_lease_that_is_not_renewed_is_taken_over() -> None:
     where = parse_path("memory://test-lock/abandoned")
     (where / lock.LOCK_FILE).write_text(json.dumps({"holder": "dead", "node": "gone", "count": 7}))
     with folder_lock(where):
@@ -54,7 +54,7 @@ def test_a_lease_that_nobody_renews_is_taken_over() -> None:
     assert not (where / lock.LOCK_FILE).exists()
 
 
-def test_a_lock_in_a_folder_dies_with_its_process(tmp_path: Path) -> None:
+def test_a_file_lock_ends_with_its_process(tmp_path: Path) -> None:
     held = "from pathlib import Path\nfrom cxr_platform.storage.lock import folder_lock\nimport sys\n" + (
         "with folder_lock(Path(sys.argv[1])):\n    print('held', flush=True)\n    sys.stdin.read()\n"
     )
@@ -86,7 +86,7 @@ def test_a_file_lock_needs_the_folder_of_its_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_locks_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
@@ -110,7 +110,7 @@ def unreachable(*_: object) -> None:
     raise EndpointConnectionError(endpoint_url="http://store")
 
 
-def test_a_store_that_does_not_answer_for_a_moment_does_not_end_the_renewing(
+def test_a_lease_is_renewed_again_after_the_store_did_not_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     where, tried = parse_path(f"memory://{tmp_path.name}/moment"), threading.Event()
@@ -123,7 +123,7 @@ def test_a_store_that_does_not_answer_for_a_moment_does_not_end_the_renewing(
         check()
 
 
-def test_who_finds_another_holder_leaves_it_alone_and_says_so_at_the_end(tmp_path: Path) -> None:
+def test_a_lease_that_another_process_took_is_an_error_at_the_end_and_stays_theirs(tmp_path: Path) -> None:
     where = parse_path(f"memory://{tmp_path.name}/taken")
     other = json.dumps({"holder": "another", "node": "there", "count": 1})
     with pytest.raises(StorageError, match="until the end of the work"), folder_lock(where) as check:  # noqa: PT012
@@ -132,7 +132,9 @@ def test_who_finds_another_holder_leaves_it_alone_and_says_so_at_the_end(tmp_pat
     assert (where / lock.LOCK_FILE).read_text() == other
 
 
-def test_who_was_cut_off_for_too_long_has_lost_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_holder_that_was_disconnected_for_too_long_has_lost_the_lease(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     where = parse_path(f"memory://{tmp_path.name}/off")
     with monkeypatch.context() as broken:
         broken.setattr(lock._Lease, "_renew_once", unreachable)
@@ -142,7 +144,7 @@ def test_who_was_cut_off_for_too_long_has_lost_it(tmp_path: Path, monkeypatch: p
         pass
 
 
-def test_an_error_of_the_work_is_told_and_not_that_the_lease_was_lost(tmp_path: Path) -> None:
+def test_an_error_of_the_work_comes_before_the_loss_of_the_lease(tmp_path: Path) -> None:
     where = parse_path(f"memory://{tmp_path.name}/error")
     with pytest.raises(ZeroDivisionError), folder_lock(where) as check:  # noqa: PT012
         (where / lock.LOCK_FILE).write_text(json.dumps({"holder": "another"}))
@@ -150,7 +152,7 @@ def test_an_error_of_the_work_is_told_and_not_that_the_lease_was_lost(tmp_path: 
         raise ZeroDivisionError
 
 
-def test_who_writes_slowly_waits_as_long_for_another_who_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_a_slow_write_another_slow_write_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     where, write = parse_path(f"memory://{tmp_path.name}/slow"), lock._Lease._write
 
     def slowly(lease: lock._Lease, mode: str = "overwrite") -> None:
@@ -165,7 +167,7 @@ def test_who_writes_slowly_waits_as_long_for_another_who_does(tmp_path: Path, mo
     other.join()
 
 
-def test_a_store_that_refuses_to_write_over_a_file_decides_who_was_first(store: dict[str, str]) -> None:
+def test_in_a_store_that_refuses_to_overwrite_the_first_writer_holds_the_lease(store: dict[str, str]) -> None:
     file = folder("lock/first") / lock.LOCK_FILE
     first = lock._Lease(file)
     first.take(is_abandoned=False)
@@ -176,7 +178,7 @@ def test_a_store_that_refuses_to_write_over_a_file_decides_who_was_first(store: 
     assert not file.exists()
 
 
-def test_a_store_that_cannot_refuse_is_written_to_as_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_cannot_refuse_to_overwrite_works_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     where, write = parse_path(f"memory://{tmp_path.name}/simple"), lock._Lease._write
 
     def refuse(lease: lock._Lease, mode: str = "overwrite") -> None:

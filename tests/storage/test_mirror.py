@@ -10,12 +10,12 @@ from cxr_platform.storage.paths import parse_path
 from tests.storage.object_store import folder, names
 
 
-def test_a_folder_of_this_machine_is_itself(tmp_path: Path) -> None:
+def test_a_local_folder_is_not_copied(tmp_path: Path) -> None:
     with local_copy(tmp_path) as copy:
         assert copy is tmp_path
 
 
-def test_what_is_done_in_the_copy_is_done_in_the_store_and_nothing_else(store: dict[str, str]) -> None:
+def test_changes_in_the_copy_and_no_others_are_applied_to_the_store(store: dict[str, str]) -> None:
     study = folder("mirror/study")
     for name in ("keep", "change", "drop", "deep/keep"):
         (study / name).write_text(name)
@@ -31,7 +31,7 @@ def test_what_is_done_in_the_copy_is_done_in_the_store_and_nothing_else(store: d
     assert (study / "change").read_text() == "changed"
 
 
-def test_only_what_is_wanted_is_copied(store: dict[str, str]) -> None:
+def test_only_wanted_files_are_copied(store: dict[str, str]) -> None:
     study = folder("mirror/wanted")
     for name in ("small", "trials/large"):
         (study / name).write_text(name)
@@ -40,7 +40,7 @@ def test_only_what_is_wanted_is_copied(store: dict[str, str]) -> None:
     assert names(study) == ["small", "trials/large"]
 
 
-def test_what_was_done_before_an_error_is_kept(store: dict[str, str]) -> None:
+def test_changes_before_an_error_are_kept(store: dict[str, str]) -> None:
     study = folder("mirror/error")
     with pytest.raises(ZeroDivisionError), local_copy(study) as copy:  # noqa: PT012
         copy.mkdir()
@@ -49,7 +49,7 @@ def test_what_was_done_before_an_error_is_kept(store: dict[str, str]) -> None:
     assert names(study) == ["done"]
 
 
-def test_a_file_that_another_one_removes_after_it_was_listed_is_none(
+def test_a_file_that_is_removed_after_it_was_listed_is_left_out(
     store: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = folder("mirror/busy")
@@ -59,7 +59,7 @@ def test_a_file_that_another_one_removes_after_it_was_listed_is_none(
         assert [path.name for path in copy.rglob("*") if path.is_file()] == ["stays"]
 
 
-def test_a_store_that_cannot_be_read_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_cannot_be_read_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: Path) -> list[str]:
         raise EndpointConnectionError(endpoint_url="http://store")
 
