@@ -119,7 +119,7 @@ def _on_loopback() -> Iterator[None]:
     """Make the servers of Ray that start within the block listen on 127.0.0.1 only.
 
     On Linux, Ray listens on every interface, because the instance might become a cluster; there is no public option.
-    This switch keeps Ray on loopback on other systems; the environment variable sets it in the processes that Ray starts.
+    The constant keeps Ray on loopback on other systems; the environment variable sets it in processes that Ray starts.
     """
     from ray._private import ray_constants
 

@@ -23,7 +23,7 @@ LINE_CHARACTERS = 22
 
 
 def write_contact_sheets(folder: Path, excluded: Sequence[ExcludedFile], pixels: PixelReader) -> None:
-    """Write `folder`/REASON.png for each reason that occurs, with the first `IMAGES_PER_SHEET` images by source_path."""
+    """Write `folder`/REASON.png for each reason, with the first `IMAGES_PER_SHEET` images by source_path."""
     folder.mkdir()
     by_reason = defaultdict(list)
     for item in sorted(excluded, key=lambda item: item.source_path):

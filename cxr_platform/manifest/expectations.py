@@ -1,4 +1,4 @@
-"""What every manifest must satisfy: the tables that are read back from its files, and expectations about each of them."""
+"""What every manifest must satisfy: tables that are read back from its files, and expectations about each of them."""
 
 import hashlib
 from collections.abc import Iterator

@@ -167,7 +167,7 @@ def is_cache_key(name: str) -> bool:
 
 
 def _check_is_ours(folder: Path, is_ours: Callable[[set[str]], bool]) -> None:
-    """Raise `StorageError` unless `folder` is absent or `is_ours`, given the names in it, says that a build made it."""
+    """Raise `StorageError` unless `folder` is absent or `is_ours` is true of the names in it."""
     if not folder.exists() and not folder.is_symlink():
         return
     if not folder.is_dir() or not is_ours({entry.name for entry in folder.iterdir()}):

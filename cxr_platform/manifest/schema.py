@@ -1,4 +1,4 @@
-"""The schema of a manifest's files: columns of its Parquet files (one row per image), and `ManifestInfo`, manifest.json."""
+"""The schema of a manifest: the columns of its Parquet files (one row per image), and `ManifestInfo`, manifest.json."""
 
 from typing import Any
 

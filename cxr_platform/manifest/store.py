@@ -58,7 +58,7 @@ class Manifest:
         return sorted((self.folder / IMAGES_FOLDER).glob("part-*.parquet"))
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return these columns for all images, by default all but the pixels. Raises `ManifestError` for an unknown one."""
+        """Return these columns, by default all but the pixels; raise `ManifestError` for an unknown one."""
         wanted = [name for name in self.schema.names if name != PIXELS] if columns is None else list(columns)
         unknown = [name for name in wanted if name not in self.schema.names]
         if unknown:

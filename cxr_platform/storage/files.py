@@ -48,7 +48,7 @@ def read_errors(path: Path, *, remote_only: bool = False) -> Iterator[None]:
     """Turn an error within the block, which reads `path`, into a `StorageError`.
 
     With `remote_only`, errors of a local file and `FileNotFoundError` pass unchanged. Any exception of an object store
-    counts: its library has retried by then, and the error says nothing about the file.
+    counts: its library has retried by then, and the error does not concern the file itself.
     """
     try:
         yield
@@ -75,7 +75,7 @@ def cannot_read(path: Path, received: object) -> StorageError:
     return StorageError(
         f"Expected to be able to read {path}.",
         received=received,
-        advice="Check that it exists, that you may read it and that it can be reached; then run the same command again.",
+        advice="Check that it exists, is readable and can be reached, and run the same command again.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Local copies of folders and files of an object store, for code that needs real files: Parquet, HDF5, ONNX, pictures."""
+"""Local copies of folders and files of an object store, for code that needs real files (Parquet, HDF5, ONNX)."""
 
 import tempfile
 from collections.abc import Callable, Iterator

@@ -1,6 +1,6 @@
 """Paths in file systems and object stores: `pathlib.Path`, or `upath.UPath` with the same methods for a URI.
 
-These work on both: `/`, `name`, `exists`, `is_file`, `is_dir`, `iterdir`, `glob`, `open`, `read_*`, `write_*`, `unlink`.
+Both have `/`, `name`, `exists`, `is_file`, `is_dir`, `iterdir`, `glob`, `open`, `read_*`, `write_*` and `unlink`.
 An object store has no empty folders, no atomic renaming and no locks; `files`, `lock` and `mirror` replace them.
 """
 

@@ -40,7 +40,7 @@ def brighter_copy(pixels: Pixels) -> Pixels:
 
 
 def write_collection(data: Path) -> Path:
-    """Class folders with four images a class, some that must be excluded, and a Cohen-like table with patients."""
+    """Class folders with four images per class, some that must be excluded, and a Cohen-like table with patients."""
     for number, label in enumerate(CLASSES):
         for i in range(PER_CLASS):
             save(image(10 * number + i), data / "classes" / label / f"image-{i}.png")
@@ -104,7 +104,7 @@ def decoded(source_path: str, pixels: Pixels, row: int = 0, shard: str = "") -> 
 
 
 def refused(source_path: str, reason: str = "not-an-image") -> Decoded:
-    return Decoded(FileKey(source_path, 1, 0), None, reason, "said so")
+    return Decoded(FileKey(source_path, 1, 0), None, reason, "no image")
 
 
 def store(cache: DecodedCache, images: dict[str, Pixels]) -> list[Decoded]:
@@ -114,11 +114,11 @@ def store(cache: DecodedCache, images: dict[str, Pixels]) -> list[Decoded]:
     return [record._replace(shard=shard) for record in records]
 
 
-def candidate(source_path: str, label: str | None = "Normal", **told: Any) -> Candidate:
+def candidate(source_path: str, label: str | None = "Normal", **stated: Any) -> Candidate:
     source = source_path.split("/")[0]
-    return Candidate(source, told.pop("path", Path("/data") / source_path), source_path, label, **told)
+    return Candidate(source, stated.pop("path", Path("/data") / source_path), source_path, label, **stated)
 
 
 def listed(source_path: str, reason: str) -> Candidate:
     """A candidate that its collection's table already excludes."""
-    return replace(candidate(source_path, None), refusal=Refusal(reason, "the table says so"))
+    return replace(candidate(source_path, None), refusal=Refusal(reason, "excluded by the table"))

@@ -216,9 +216,9 @@ def test_a_manifest_within_a_source_elsewhere_is_refused(copy: tuple[Path, Path]
 
 def test_a_synthetic_source_that_is_external_makes_the_manifest_synthetic(built: Manifest) -> None:
     rows = built.table()
-    found = Inventory([], synthetic_sources=frozenset({"cohen"}))
+    inventory = Inventory([], synthetic_sources=frozenset({"cohen"}))
     selection, inputs = Selection([], [], [], [], []), {"files_hash": "", "overrule_hash": ""}
-    info = make_info(rows, selection, found, profile(), inputs)
+    info = make_info(rows, selection, inventory, profile(), inputs)
     assert (info.synthetic, info.files) == (True, 0)
     assert not make_info(rows, selection, Inventory([]), profile(), inputs).synthetic
 

@@ -35,20 +35,20 @@ def test_records_and_images_come_back_as_they_were_stored(cache: DecodedCache) -
     assert np.array_equal(PixelReader(cache, 200).images(records[::-1]), [image(2), image(1)])
 
 
-def test_a_refusal_is_remembered_but_not_that_a_file_could_not_be_opened(cache: DecodedCache) -> None:
+def test_a_refusal_is_cached_but_not_that_a_file_could_not_be_opened(cache: DecodedCache) -> None:
     records = [refused("s/a.png"), refused("s/b.png", "unreadable")]
     write_shard(cache.folder, records, np.zeros((2, 200, 200), np.uint8))
     assert [(key.source_path, record.reason) for key, record in cache.load().items()] == [("s/a.png", "not-an-image")]
 
 
-def test_an_image_is_found_by_size_and_time_as_well(cache: DecodedCache) -> None:
+def test_a_record_is_for_one_size_and_time_of_change(cache: DecodedCache) -> None:
     (record,) = store(cache, {"s/a.png": image(1)})
     assert record.key in cache.load()
     assert record.key._replace(mtime_ns=1) not in cache.load()
     assert record.key._replace(size=1) not in cache.load()
 
 
-def test_what_nobody_uses_any_more_is_removed(cache: DecodedCache, tmp_path: Path) -> None:
+def test_shards_that_are_no_longer_used_are_removed(cache: DecodedCache, tmp_path: Path) -> None:
     (used,) = store(cache, {"s/a.png": image(1)})
     store(cache, {"s/b.png": image(2)})
     (cache.folder / "half.parquet.partial").write_text("PAR1")
@@ -58,7 +58,7 @@ def test_what_nobody_uses_any_more_is_removed(cache: DecodedCache, tmp_path: Pat
     assert [file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*")] == ["key", f"key/{used.shard}"]
 
 
-def test_a_shard_that_was_cut_off_is_decoded_again(cache: DecodedCache) -> None:
+def test_a_truncated_shard_is_removed_and_its_files_decoded_again(cache: DecodedCache) -> None:
     (record,) = store(cache, {"s/a.png": image(1)})
     file = cache.folder / record.shard
     file.write_bytes(file.read_bytes()[:1000])
@@ -69,7 +69,7 @@ def test_a_shard_that_was_cut_off_is_decoded_again(cache: DecodedCache) -> None:
 @pytest.mark.parametrize(
     "error", [PermissionError(13, "Permission denied"), PermissionError("Forbidden"), OSError(5, "EIO")]
 )
-def test_a_shard_that_is_out_of_reach_for_a_moment_is_kept(
+def test_a_shard_that_cannot_be_read_at_the_moment_is_kept(
     cache: DecodedCache, monkeypatch: pytest.MonkeyPatch, error: OSError
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
@@ -83,21 +83,21 @@ def test_a_shard_that_is_out_of_reach_for_a_moment_is_kept(
     assert len(cache.load()) == 1
 
 
-def test_a_shard_that_vanishes_while_it_is_needed_is_an_error_with_the_way_out(cache: DecodedCache) -> None:
+def test_a_shard_that_disappears_during_the_build_is_an_error(cache: DecodedCache) -> None:
     (record,) = store(cache, {"s/a.png": image(1)})
     (cache.folder / record.shard).unlink()
     with pytest.raises(StorageError, match=r"decoded images in .* Remove .*decoded again"):
         PixelReader(cache, 200).images([record])
 
 
-def test_few_shards_are_in_memory_at_a_time(cache: DecodedCache) -> None:
+def test_the_number_of_shards_in_memory_is_limited(cache: DecodedCache) -> None:
     records = [record for number in range(9) for record in store(cache, {f"s/{number}.png": image(number)})]
     reader = PixelReader(cache, 200)
     assert np.array_equal(reader.images(records), [image(number) for number in range(9)])
     assert len(reader._open) == SHARDS_IN_MEMORY
 
 
-def test_settings_that_change_pixels_or_patients_have_a_cache_of_their_own() -> None:
+def test_settings_that_change_pixels_or_patients_have_their_own_cache() -> None:
     keys = [
         settings_key(DecodingConfig(), "salt"),
         settings_key(DecodingConfig(image_size=96), "salt"),
@@ -106,7 +106,7 @@ def test_settings_that_change_pixels_or_patients_have_a_cache_of_their_own() -> 
     assert len(set(keys)) == 3
 
 
-def test_what_decodes_is_part_of_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_decoding_code_is_part_of_the_settings_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = settings_key(DecodingConfig(), "salt")
     monkeypatch.setattr("cxr_platform.manifest.cache.version", "another {}".format)
     assert settings_key(DecodingConfig(), "salt") != before
@@ -130,20 +130,20 @@ def imported(module: str) -> set[str]:
 
 
 def test_the_decoding_modules_are_all_that_decoding_imports() -> None:
-    found, new = set(), {"images", "duplicates"}
+    reached, new = set(), {"images", "duplicates"}
     while new:
-        found |= new
-        new = {name for module in new for name in imported(module)} - found
-    assert found == set(DECODING_MODULES)
+        reached |= new
+        new = {name for module in new for name in imported(module)} - reached
+    assert reached == set(DECODING_MODULES)
 
 
-def test_folders_of_others_beside_the_shards_are_left_alone(cache: DecodedCache, tmp_path: Path) -> None:
+def test_foreign_folders_beside_the_shards_are_not_removed(cache: DecodedCache, tmp_path: Path) -> None:
     (tmp_path / "photographs").mkdir()
     cache.prune([])
     assert (tmp_path / "photographs").is_dir()
 
 
-def test_a_cache_in_an_object_store_gives_back_what_was_put_into_it(tmp_path: Path) -> None:
+def test_a_cache_in_an_object_store_returns_the_stored_records_and_images(tmp_path: Path) -> None:
     cache = DecodedCache(parse_path(f"memory://{tmp_path.name}/cache"), "0123456789abcdef")
     (record,) = store(cache, {"s/a.png": image(1)})
     assert cache.load() == {record.key: record}

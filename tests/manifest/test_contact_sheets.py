@@ -27,7 +27,7 @@ def cell(picture: np.ndarray, position: int) -> np.ndarray:
     return picture[top : top + THUMBNAIL, left : left + THUMBNAIL]
 
 
-def test_there_is_a_sheet_a_reason_with_the_images_as_they_are(cache: DecodedCache, tmp_path: Path) -> None:
+def test_there_is_one_sheet_per_reason_with_its_images(cache: DecodedCache, tmp_path: Path) -> None:
     images = {f"s/{i}.png": image(i) for i in range(2)}
     seen = [ExcludedFile(r.key.source_path, Refusal("partial", "aspect 3"), r) for r in store(cache, images)]
     unseen = ExcludedFile("s/text.png", Refusal("not-an-image", "text"), refused("s/text.png"))
@@ -37,7 +37,7 @@ def test_there_is_a_sheet_a_reason_with_the_images_as_they_are(cache: DecodedCac
     assert np.array_equal(cell(sheet(tmp_path / "sheets", "partial"), 1), np.asarray(expected))
 
 
-def test_a_file_without_pixels_has_a_grey_place(cache: DecodedCache, tmp_path: Path) -> None:
+def test_a_file_without_pixels_has_a_grey_thumbnail(cache: DecodedCache, tmp_path: Path) -> None:
     items = [
         ExcludedFile("s/never-opened.png", Refusal("not-listed", "no row"), None),
         ExcludedFile("s/text.png", Refusal("not-listed", "no row"), refused("s/text.png")),
@@ -58,12 +58,12 @@ def test_a_sheet_ends_after_its_last_image_and_shows_the_first_ones_only(
     assert contact_sheets._header("not-drawn", 12, 50).endswith("Images: first 12 of 50.\n")
 
 
-def test_the_header_tells_how_to_overrule_what_can_be(cache: DecodedCache) -> None:
+def test_the_header_says_how_to_overrule_a_reason_that_can_be_overruled(cache: DecodedCache) -> None:
     assert "allow =" in contact_sheets._header("low-contrast", 1, 1)
     assert "allow =" not in contact_sheets._header("modality", 1, 1)
 
 
-def test_of_a_long_path_the_end_is_kept_and_of_a_long_sentence_the_start() -> None:
+def test_a_long_path_keeps_its_end_and_a_long_sentence_its_start() -> None:
     path, sentence = contact_sheets._wrap("a" * 90 + "end.png", 3, "end"), contact_sheets._wrap("b" * 90, 3, "start")
     assert (len(path), path[-1][-7:]) == (3, "end.png")
     assert (len(sentence), sentence[-1][-1]) == (3, "…")

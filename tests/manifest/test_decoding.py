@@ -50,11 +50,11 @@ class Deadly(DecodeTask):
 
 
 def files_in(folder: Path, names: list[str]) -> list[tuple[Candidate, FileKey]]:
-    told = [candidate(f"s/{name}", path=save(image(number), folder / name)) for number, name in enumerate(names)]
-    return [(one, FileKey(one.source_path, 1, number)) for number, one in enumerate(told)]
+    candidates = [candidate(f"s/{name}", path=save(image(number), folder / name)) for number, name in enumerate(names)]
+    return [(one, FileKey(one.source_path, 1, number)) for number, one in enumerate(candidates)]
 
 
-def test_ray_builds_what_this_process_builds(built: Manifest, collection: Path, tmp_path: Path) -> None:
+def test_ray_builds_the_same_manifest_as_this_process(built: Manifest, collection: Path, tmp_path: Path) -> None:
     manifest = build_manifest(collection, tmp_path / "manifest", profile())
     assert manifest.content_hash == built.content_hash
     assert np.array_equal(manifest.pixels(), built.pixels())
@@ -79,7 +79,7 @@ class Hopeless(DecodeTask):
         return super()._decode(row, pixels)
 
 
-def test_that_a_file_is_deadly_is_remembered(tmp_path: Path) -> None:
+def test_a_file_that_kills_its_process_is_not_tried_again(tmp_path: Path) -> None:
     cache = DecodedCache(tmp_path, "key")
     candidates = [one for one, _ in files_in(tmp_path / "images", ["deadly.png"])]
     task = Deadly(profile().intake, "salt", cache.folder)
@@ -91,7 +91,7 @@ def test_that_a_file_is_deadly_is_remembered(tmp_path: Path) -> None:
     assert not PixelReader(cache, 200).images([first["s/deadly.png"]]).any()
 
 
-def test_workers_that_can_do_nothing_are_an_error_and_no_verdict_on_the_image(tmp_path: Path) -> None:
+def test_workers_that_fail_on_every_file_are_an_error_and_exclude_no_image(tmp_path: Path) -> None:
     cache = DecodedCache(tmp_path, "key")
     with pytest.raises(ConfigError, match="Ray's workers"):
         list(decode_files(files_in(tmp_path / "images", ["0.png"]), Hopeless(profile().intake, "salt", cache.folder)))
@@ -126,7 +126,7 @@ class Full(DecodeTask):
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_shard_that_cannot_be_written_is_an_error_and_no_verdict_on_its_images(tmp_path: Path) -> None:
+def test_a_shard_that_cannot_be_written_is_an_error_and_excludes_no_image(tmp_path: Path) -> None:
     cache = DecodedCache(tmp_path, "key")
     files = files_in(tmp_path / "images", [*(f"{i}.png" for i in range(4)), "unlucky.png"])
     with pytest.raises(StorageError, match=r"able to write .*key.*File too large.*Make room"):
@@ -146,27 +146,27 @@ class Reaching(DecodeTask):
         return super()._read(parse_path(str(path)), size)
 
 
-def test_a_store_that_is_lost_while_images_are_read_is_an_error_and_no_verdict_on_them(
+def test_a_store_that_is_lost_while_images_are_read_is_an_error_and_excludes_no_image(
     store: dict[str, str], tmp_path: Path
 ) -> None:
     cache = DecodedCache(tmp_path, "key")
     images = folder("decoding/images")
     (images / "0.png").write_bytes(save(image(0), tmp_path / "0.png").read_bytes())
-    nobody = {**store, "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
+    unreachable = {**store, "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
     files = [(candidate("s/0.png", path=images / "0.png"), FileKey("s/0.png", 1, 0))]
     with pytest.raises(StorageError, match=r"able to read s3://.*0\.png.*connect.*run the same command again"):
-        list(decode_files(files, Reaching(profile().intake, "salt", cache.folder, nobody)))
+        list(decode_files(files, Reaching(profile().intake, "salt", cache.folder, unreachable)))
     assert cache.load() == {}
 
 
-def test_an_image_that_has_gone_from_a_store_is_unreadable(store: dict[str, str], tmp_path: Path) -> None:
+def test_an_image_that_was_removed_from_a_store_is_unreadable(store: dict[str, str], tmp_path: Path) -> None:
     cache = DecodedCache(tmp_path, "key")
     gone = candidate("s/gone.png", path=folder("decoding/gone") / "gone.png")
     outcome = decode_new([gone], cache, Reaching(profile().intake, "salt", cache.folder, store), NoProgress())
     assert [record.reason for record in outcome.values()] == ["unreadable"]
 
 
-def test_a_file_that_is_not_there_or_not_an_image_has_its_reason(tmp_path: Path) -> None:
+def test_an_absent_file_and_a_file_that_is_no_image_are_excluded_with_a_reason(tmp_path: Path) -> None:
     cache = DecodedCache(tmp_path, "key")
     candidates = [candidate("s/gone.png"), listed("s/gone-too.png", "view")]
     task = DecodeTask(profile().intake, "salt", cache.folder)

@@ -68,7 +68,7 @@ def test_after_a_crash_between_the_two_renames_the_old_manifest_is_read_and_rest
     assert (folders.destination / INFO_FILE).read_text() == "old"
 
 
-def test_after_a_crash_behind_the_second_rename_the_new_manifest_is_read(folders: ManifestFolders) -> None:
+def test_after_a_crash_following_the_second_rename_the_new_manifest_is_read(folders: ManifestFolders) -> None:
     folders.previous.mkdir()
     (folders.previous / INFO_FILE).write_text("older")
     assert content(folders) == "old"

@@ -6,14 +6,14 @@ from cxr_platform.labels import CLASSES
 from cxr_platform.manifest.folds import assign_folds
 
 
-def images(groups_a_class: int = 20, images_a_group: int = 3) -> tuple[list[str], list[str]]:
+def images(groups_per_class: int = 20, images_per_group: int = 3) -> tuple[list[str], list[str]]:
     """Labels and groups of a balanced set."""
-    cells = [(c, g) for c in CLASSES for g in range(groups_a_class) for _ in range(images_a_group)]
+    cells = [(c, g) for c in CLASSES for g in range(groups_per_class) for _ in range(images_per_group)]
     return [c for c, _ in cells], [f"{c}-{g}" for c, g in cells]
 
 
 @pytest.mark.parametrize("n_folds", [2, 5, 10])
-def test_a_group_is_in_one_grouped_fold_and_classes_are_spread_evenly(n_folds: int) -> None:
+def test_each_group_is_in_one_grouped_fold_and_classes_are_balanced(n_folds: int) -> None:
     labels, groups = images()
     grouped, _ = assign_folds(labels, groups, n_folds, seed=1)
     assert all(len({f for f, g in zip(grouped, groups, strict=True) if g == name}) == 1 for name in set(groups))
@@ -22,14 +22,14 @@ def test_a_group_is_in_one_grouped_fold_and_classes_are_spread_evenly(n_folds: i
     assert counts.max() <= 60 // n_folds + 3
 
 
-def test_the_papers_folds_part_groups_and_are_of_equal_size() -> None:
+def test_the_papers_folds_split_groups_and_are_of_equal_size() -> None:
     labels, groups = images()
     _, paper = assign_folds(labels, groups, 10, seed=1)
     assert np.bincount(paper).tolist() == [42] * 10
     assert any(len({f for f, g in zip(paper, groups, strict=True) if g == name}) > 1 for name in set(groups))
 
 
-def test_the_seed_decides() -> None:
+def test_folds_depend_on_the_seed_only() -> None:
     labels, groups = images()
     one, again, other = (assign_folds(labels, groups, 4, seed) for seed in (1, 1, 2))
     for split in range(2):
@@ -37,8 +37,8 @@ def test_the_seed_decides() -> None:
         assert not np.array_equal(one[split], other[split])
 
 
-def test_a_class_with_fewer_groups_than_folds_is_named_with_what_to_do() -> None:
-    labels, groups = images(groups_a_class=3)
+def test_a_class_with_fewer_groups_than_folds_is_an_error_with_advice() -> None:
+    labels, groups = images(groups_per_class=3)
     labels, groups = [*labels[3:]], [*groups[3:]]  # Covid19 keeps two of its three groups
     with pytest.raises(FoldError, match=r"at least 3 groups.*Received: Covid19 2\. Ask for 2 folds or fewer \(FOLDS\)"):
         assign_folds(labels, groups, 3, seed=1)
@@ -51,7 +51,7 @@ def test_a_class_without_images_is_an_error_too() -> None:
         assign_folds([labels[i] for i in rest], [groups[i] for i in rest], 2, seed=1)
 
 
-def test_groups_too_large_to_be_spread_are_an_error() -> None:
+def test_groups_that_leave_a_class_out_of_a_fold_are_an_error() -> None:
     """Two folds, and three groups of which each has images of two classes: one fold lacks one class."""
     labels = ["a", "a", "b", "b", "c", "c"]
     groups = ["1", "2", "2", "3", "1", "3"]
@@ -59,6 +59,6 @@ def test_groups_too_large_to_be_spread_are_an_error() -> None:
         assign_folds(labels, groups, 2, seed=1, classes=("a", "b", "c"))
 
 
-def test_one_fold_is_none() -> None:
+def test_one_fold_is_an_error() -> None:
     with pytest.raises(FoldError, match="at least 2 folds"):
         assign_folds(*images(), 1, seed=1)

@@ -26,14 +26,14 @@ def take(cache: DecodedCache, images: dict[str, np.ndarray]) -> list[SelectedIma
     return [SelectedImage(candidate(record.key.source_path), record) for record in store(cache, images)]
 
 
-def test_near_duplicates_are_found_and_images_that_only_hash_alike_are_not(cache: DecodedCache) -> None:
+def test_near_duplicates_are_confirmed_on_their_detail_not_by_their_hash_alone(cache: DecodedCache) -> None:
     images = {"s/0.png": image(0), "s/1.png": image(1), "s/2.png": image(2), "s/0-copy.png": brighter_copy(image(0))}
     taken = take(cache, images)
     every = 64  # bits: the hash nominates every pair
     assert near_duplicates(taken, every, PixelReader(cache, 200)).tolist() == [[0, 3]]
 
 
-def test_tiles_find_what_one_piece_finds(cache: DecodedCache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tiles_give_the_same_pairs_as_one_piece(cache: DecodedCache, monkeypatch: pytest.MonkeyPatch) -> None:
     images = {f"s/{n}.png": image(n) for n in range(5)} | {f"s/{n}-copy.png": brighter_copy(image(n)) for n in range(5)}
     taken, pixels = take(cache, images), PixelReader(cache, 200)
     whole = near_duplicates(taken, 64, pixels)
@@ -42,7 +42,7 @@ def test_tiles_find_what_one_piece_finds(cache: DecodedCache, monkeypatch: pytes
     assert sorted(tiled.tolist()) == whole.tolist() == [[n, n + 5] for n in range(5)]
 
 
-def test_details_are_kept_in_the_folder_that_is_told_and_a_full_one_is_an_error_that_names_it(
+def test_details_are_in_the_given_folder_and_a_full_disk_is_an_error(
     cache: DecodedCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
@@ -58,7 +58,7 @@ def test_details_are_kept_in_the_folder_that_is_told_and_a_full_one_is_an_error_
     assert asked == [tmp_path / "build"]
 
 
-def test_groups_join_patients_and_copies_and_what_these_join(cache: DecodedCache) -> None:
+def test_groups_join_patients_and_copies_transitively(cache: DecodedCache) -> None:
     images = {"s/a.png": image(1), "s/b.png": image(2), "s/c.png": brighter_copy(image(2)), "s/d.png": image(3)}
     taken = take(cache, images)
     groups = group_images(taken, ["p1", "p1", None, None], 4, PixelReader(cache, 200))

@@ -13,12 +13,12 @@ def test_no_patient_has_no_pseudonym(patient: str | None) -> None:
     assert pseudonym("s", "cohen", patient) is None
 
 
-def test_a_patient_of_a_header_is_never_one_of_a_table() -> None:
+def test_a_patient_of_a_header_differs_from_the_same_key_in_a_table() -> None:
     assert header_pseudonym("s", "cohen", "7") == header_pseudonym("s", "cohen", "7") != pseudonym("s", "cohen", "7")
     assert header_pseudonym("s", "cohen", None) is None
 
 
-def test_the_environment_can_keep_the_salt_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_salt_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     published = patient_salt()
     monkeypatch.setenv(SALT_VARIABLE, "ours")
     assert patient_salt() == "ours" != published

@@ -19,7 +19,7 @@ TAKEN_BY_TABLE = {
     "pleural-effusion-detection": 170 + 10,
     "actualmed-covid-chestxray-dataset": 26 + 18,
 }
-"""Images with one of the seven classes a source, as the collections' own description counts them."""
+"""Images with one of the seven classes per source, as counted in the collections' own description."""
 
 JUDGED = ("view", "low-contrast", "partial", "not-upright", "low-resolution")
 
@@ -51,12 +51,12 @@ def excluded(manifest: Manifest) -> dict[str, Counter[str]]:
     return reasons
 
 
-def test_every_file_is_taken_or_excluded_with_a_reason(data: Path, real_data: Path, manifest: Manifest) -> None:
-    found = sum(len(files) for _, _, files in os.walk(data)) + sum(
+def test_every_file_is_selected_or_excluded_with_a_reason(data: Path, real_data: Path, manifest: Manifest) -> None:
+    files = sum(len(files) for _, _, files in os.walk(data)) + sum(
         len(files) for _, _, files in os.walk(real_data / "sources")
     )
     own_tables = 3 + 1  # two metadata.csv, one Data_Entry, and the sources.toml
-    assert manifest.table(["image_id"]).num_rows + manifest.excluded().num_rows == found - own_tables
+    assert manifest.table(["image_id"]).num_rows + manifest.excluded().num_rows == files - own_tables
 
 
 @pytest.mark.parametrize("source", TAKEN_BY_TABLE)
@@ -77,7 +77,7 @@ def test_files_that_are_no_images_are_excluded_and_every_dicom_file_decodes(
     assert turned_negative <= 1
 
 
-def test_no_patient_and_no_copy_is_on_both_sides_of_a_grouped_fold(manifest: Manifest) -> None:
+def test_no_patient_and_no_copy_is_in_two_grouped_folds(manifest: Manifest) -> None:
     columns = ["source", "patient_id", "group_id", "file_sha256", "pixel_sha256", "fold_grouped"]
     table = manifest.table(columns).to_pylist()
     for key in ("group_id", "file_sha256", "pixel_sha256", "patient_id"):
@@ -85,10 +85,10 @@ def test_no_patient_and_no_copy_is_on_both_sides_of_a_grouped_fold(manifest: Man
         for row in table:
             if row[key] is not None:
                 folds[row["source"] if key == "patient_id" else "", row[key]].add(row["fold_grouped"])
-        assert {len(found) for found in folds.values()} == {1}, key
+        assert {len(folds_of_key) for folds_of_key in folds.values()} == {1}, key
 
 
-def test_an_image_that_stands_twice_under_two_patients_is_in_one_group(manifest: Manifest) -> None:
+def test_an_image_that_occurs_under_two_patients_is_in_one_group(manifest: Manifest) -> None:
     """Seen by a person: the same exposure, one cropped and with another contrast, with text burnt in."""
     table = manifest.table(["source_path", "group_id"]).to_pylist()
     copies = ("A7E260CE-8A00-4C5F-A7F5-27336527A981.jpeg", "case_76_1-3.png")

@@ -24,7 +24,7 @@ def test_the_columns_are_those_of_the_design_in_their_order() -> None:
     assert tuple(SCHEMA.names) == DESIGN
 
 
-def test_pixels_are_the_standard_tensor_of_the_profiles_size() -> None:
+def test_pixels_are_arrows_fixed_shape_tensor_of_the_profiles_size() -> None:
     assert SCHEMA.field("pixels").type == pa.fixed_shape_tensor(pa.uint8(), [200, 200])
     assert manifest_schema(96).field("pixels").type == pa.fixed_shape_tensor(pa.uint8(), [96, 96])
     assert without_pixels(SCHEMA).names == [name for name in SCHEMA.names if name != "pixels"]

@@ -212,7 +212,7 @@ def test_an_external_image_stays_if_its_copy_in_the_study_was_not_drawn(cache: D
     }
 
 
-def test_an_allow_list_that_has_no_effect_is_an_error(cache: DecodedCache) -> None:
+def test_allowing_an_image_that_its_table_excludes_is_an_error(cache: DecodedCache) -> None:
     lists = Overrule(allow=frozenset({"s/ct.png"}))
     with pytest.raises(ConfigError, match=r"s/ct\.png: modality"):
         select(

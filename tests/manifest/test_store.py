@@ -45,7 +45,9 @@ def test_the_files_are_read_without_this_package(built: Manifest) -> None:
     assert len(table) == built.info.images
 
 
-def test_images_are_written_file_by_file(tmp_path: Path, built: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_are_written_one_file_at_a_time(
+    tmp_path: Path, built: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("cxr_platform.manifest.store.ROWS_PER_FILE", 10)
     asked = []
 

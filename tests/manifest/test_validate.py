@@ -82,7 +82,7 @@ def damaged(built: Manifest, tmp_path_factory: pytest.TempPathFactory) -> list[s
 
 
 @pytest.mark.parametrize(
-    ("expectation", "column", "found"),
+    ("expectation", "column", "received"),
     [
         ("values_to_be_in_set", "label", "label=Influenza"),
         ("values_to_be_in_set", "role", "role=spare"),
@@ -97,13 +97,15 @@ def damaged(built: Manifest, tmp_path_factory: pytest.TempPathFactory) -> list[s
         ("pair_values_to_be_equal", "stored_pixel_sha256, pixel_sha256", "2 of"),
     ],
 )
-def test_damage_is_found_and_its_row_is_named(damaged: list[str], expectation: str, column: str, found: str) -> None:
+def test_damage_fails_its_expectation_and_the_row_is_named(
+    damaged: list[str], expectation: str, column: str, received: str
+) -> None:
     line = next(line for line in damaged if f"{expectation} | {column} |" in line)
     assert "**not met**" in line
-    assert found in line
+    assert received in line
 
 
-def test_a_column_that_is_missing_is_found(copy: Path) -> None:
+def test_a_missing_column_fails_an_expectation(copy: Path) -> None:
     summary = damage(copy, lambda table: table.drop_columns(["age"]))
     (line,) = [line for line in summary.splitlines() if "stored_type, expected_type" in line]
     assert "column=age" in line
@@ -116,21 +118,21 @@ def test_the_error_names_expectation_column_and_row(copy: Path) -> None:
         validate_manifest(open_manifest(copy))
 
 
-def test_an_excluded_file_that_is_a_row_as_well_is_found(copy: Path) -> None:
+def test_an_excluded_file_that_is_also_a_row_fails_an_expectation(copy: Path) -> None:
     excluded = pq.read_table(copy / "excluded.parquet")
     pq.write_table(set_cells(excluded, {"source_path": {0: "classes/Covid19/image-0.png"}}), copy / "excluded.parquet")
     with pytest.raises(ManifestInvalid, match=r"excluded: .* of also_in_manifest"):
         validate_manifest(open_manifest(copy))
 
 
-def test_a_file_that_is_not_accounted_for_is_found(copy: Path) -> None:
+def test_a_file_that_is_neither_a_row_nor_excluded_fails_an_expectation(copy: Path) -> None:
     info = json.loads((copy / "manifest.json").read_text())
     (copy / "manifest.json").write_text(json.dumps({**info, "files": info["files"] + 1}))
     with pytest.raises(ManifestInvalid, match=r"excluded: .*row_count_to_equal of the table\. Received: 5"):
         validate_manifest(open_manifest(copy))
 
 
-def test_a_class_that_a_fold_lacks_is_found(copy: Path) -> None:
+def test_a_class_that_is_missing_from_a_fold_fails_an_expectation(copy: Path) -> None:
     def crowd(table: pa.Table) -> pa.Table:
         labels = table["label"].to_pylist()
         rows = [row for row, label in enumerate(labels) if label == "Edema"]

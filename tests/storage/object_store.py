@@ -47,7 +47,7 @@ def folder(name: str) -> Path:
 def names(where: Path) -> list[str]:
     """Every file below `where`, relative."""
     base = where.path.rstrip("/")  # type: ignore[attr-defined]
-    return sorted(found[len(base) + 1 :] for found in where.fs.find(base))  # type: ignore[attr-defined]
+    return sorted(name[len(base) + 1 :] for name in where.fs.find(base))  # type: ignore[attr-defined]
 
 
 def _wait(port: int) -> None:
