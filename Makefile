@@ -1,5 +1,5 @@
-# Two commands on a fresh machine: `make cv-all` and `make test`. `make help` lists the rest.
-# Python 3.10 to 3.12 with pip; everything else goes into .venv, nothing is installed globally.
+# On a fresh machine: `make cv-all` and `make test`. `make help` lists the other targets.
+# Needs Python 3.10 to 3.12 with pip. Everything else is installed into .venv, nothing globally.
 
 PYTHON   ?= python3
 PROFILE  ?= quick
@@ -8,16 +8,16 @@ STRATEGIES ?= all
 ENGINE   ?= ray
 PER_CLASS ?= 60
 
-# Where images come from: a folder of collections, or synthetic ones that are drawn here.
+# A folder of collections; without one, synthetic images are drawn.
 DATA     ?=
 COLLECTIONS = $(if $(DATA),$(DATA),data/phantom-images)
 BASE     = $(if $(DATA),$(notdir $(patsubst %/,%,$(DATA))),phantoms)-$(PROFILE_NAME)$(if $(FOLDS),-$(FOLDS)folds)$(if $(LIMIT),-limit$(LIMIT))$(if $(SEED),-seed$(SEED))$(if $(EXTERNAL),-external)$(if $(DATA),,$(if $(filter-out 60,$(PER_CLASS)),-$(PER_CLASS)each))
 PROFILE_NAME = $(basename $(notdir $(PROFILE)))
-# Settings that make another study are in its name, so that trying one does not run into the study of another.
+# The name states the settings that make it another study, so that each has a folder of its own.
 NAME     ?= $(BASE)$(if $(INPUT_SIZE),-$(INPUT_SIZE)px)$(if $(filter paper,$(PROTOCOL)),-paper)
 MANIFEST ?= data/manifests/$(BASE)
 
-# The champion and where it serves.
+# The champion, and where it is served.
 STUDY    ?= $(NAME)
 STRATEGY ?= scratch
 REGISTRY ?= registry
@@ -26,7 +26,7 @@ PORT     ?= 8000
 METRICS_PORT ?= 9811
 KEYS     ?=
 
-# Jobs of a cluster.
+# Jobs of a Ray cluster.
 ADDRESS  ?= http://127.0.0.1:8265
 VERB     ?= cross_validate
 ARGS     ?=
@@ -40,15 +40,15 @@ RUN  = $(VENV)/bin/python -m
 UV_VERSION = 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help setup phantoms manifest study report evaluate track cv-all champion serve submit exporter test test-cluster test-others check format lock bench bench-head bench-manifest bench-serving clean-env
+.PHONY: help setup phantoms manifest study report evaluate track cv-all champion serve submit exporter test test-fast test-cluster test-others check docs format lock bench bench-head bench-manifest bench-serving clean-env
 
-help: ## list the verbs
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
-	@echo "Variables: DATA PROFILE PROTOCOL STRATEGIES FOLDS NAME INPUT_SIZE SEED LIMIT (images a class) EXTERNAL (sources that are only scored) ENGINE WEIGHTS PER_CLASS;"
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+	@echo "Variables: DATA PROFILE PROTOCOL STRATEGIES FOLDS NAME INPUT_SIZE SEED LIMIT (images per class) EXTERNAL (sources that are only scored) ENGINE WEIGHTS PER_CLASS;"
 	@echo "           STUDY STRATEGY REGISTRY (champion, serve), HOST PORT METRICS_PORT KEYS (serve), ADDRESS VERB ARGS (submit)"
 	@echo "Example:   make cv-all DATA=~/images PROFILE=quick STRATEGIES=off-the-shelf,scratch FOLDS=5 LIMIT=200"
 
-setup: $(VENV)/installed ## make the virtual environment from the hash-locked requirements
+setup: $(VENV)/installed ## create the virtual environment from the hash-locked requirements
 
 $(VENV)/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' || \
@@ -59,7 +59,7 @@ $(VENV)/installed: requirements.lock pyproject.toml
 	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --no-deps --no-build-isolation -e .
 	@touch $@
 
-phantoms: setup ## draw the synthetic images into data/phantom-images (PER_CLASS a class)
+phantoms: setup ## draw synthetic images into data/phantom-images (PER_CLASS per class)
 	$(RUN) pipelines.phantoms --out data/phantom-images --per-class $(PER_CLASS) $(if $(SEED),--seed $(SEED))
 
 manifest: setup $(if $(DATA),,phantoms) ## build and validate the manifest of DATA
@@ -70,22 +70,22 @@ study: setup ## run every strategy × fold over the manifest, then the report
 	$(RUN) pipelines.cross_validate --manifest $(MANIFEST) --name $(NAME) --protocol $(PROTOCOL) \
 	  --strategies $(STRATEGIES) --engine $(ENGINE) $(SETTINGS) $(WEIGHTS_ARGUMENT)
 
-cv-all: manifest ## the whole study: images, manifest, all strategies × folds, report
+cv-all: manifest ## run a whole study: images, manifest, all strategies × folds, report
 	$(MAKE) --no-print-directory study
 
-report: setup ## write the report of NAME again
+report: setup ## write the report of NAME
 	$(RUN) pipelines.report --study runs/$(NAME) $(WEIGHTS_ARGUMENT)
 
-evaluate: setup ## score the unseen images of DATA with the models of NAME
+evaluate: setup ## score unseen images in DATA with the models of NAME
 	$(RUN) pipelines.evaluate --study runs/$(NAME) --data $(DATA) $(WEIGHTS_ARGUMENT)
 
-track: setup ## log NAME and its report to MLflow (a folder, unless MLFLOW_TRACKING_URI is set)
+track: setup ## log NAME and its report to MLflow (a folder unless MLFLOW_TRACKING_URI is set)
 	$(RUN) pipelines.track --study runs/$(NAME)
 
-champion: setup ## train STRATEGY on all images of STUDY and put it into REGISTRY
+champion: setup ## train STRATEGY on all images of STUDY and add it to REGISTRY
 	$(RUN) pipelines.champion --study runs/$(STUDY) --strategy $(STRATEGY) --registry $(REGISTRY) $(WEIGHTS_ARGUMENT)
 
-serve: setup ## serve the champion of REGISTRY at HOST:PORT, with a page to try it
+serve: setup ## serve the champion of REGISTRY at HOST:PORT
 	$(RUN) pipelines.serve --registry $(REGISTRY) --host $(HOST) --port $(PORT) --metrics-port $(METRICS_PORT) $(if $(KEYS),--keys $(KEYS))
 
 submit: setup ## run VERB with ARGS as a job of the Ray cluster at ADDRESS and follow its log
@@ -94,7 +94,7 @@ submit: setup ## run VERB with ARGS as a job of the Ray cluster at ADDRESS and f
 exporter: setup ## export the state of REGISTRY to Prometheus
 	$(RUN) pipelines.exporter --registry $(REGISTRY)
 
-# The tests of a cluster have machines of their own (network namespaces) and mostly wait: they run beside the others.
+# Tests of a cluster run on machines of their own (network namespaces) and mostly wait, so they run beside the others.
 test: check ## lint, types and tests
 	@$(MAKE) --no-print-directory --jobs 2 --keep-going test-cluster test-others
 
@@ -110,21 +110,24 @@ check: setup ## lint and types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-format: setup ## put the code into form
+format: setup ## format the code
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-bench: setup ## what the second fold of a strategy costs beside its steps, against stock model.fit
+bench: setup ## benchmark folds: seconds beyond the training steps, against model.fit
 	$(RUN) pipelines.benchmark folds
 
-bench-head: setup ## the off-the-shelf head of NAME beside a logistic regression on the same features and folds
+bench-head: setup ## benchmark the off-the-shelf head of NAME against a logistic regression
 	$(RUN) pipelines.benchmark head --manifest $(MANIFEST) --study runs/$(NAME) $(WEIGHTS_ARGUMENT)
 
-bench-manifest: setup ## memory and time of the manifest of many drawn images, against a quarter of them
+bench-manifest: setup ## benchmark memory and time of the manifest of many drawn images
 	$(RUN) pipelines.benchmark manifest --work data/benchmark-manifest
 
-bench-serving: setup ## the server beside bare ONNX Runtime and a plain FastAPI application, on the images of DATA
+bench-serving: setup ## benchmark the server on the images of DATA
 	$(RUN) pipelines.benchmark serving --registry $(REGISTRY) --data $(DATA)
+
+docs: setup ## build the documentation into site/
+	$(VENV)/bin/mkdocs build --strict
 
 lock: setup ## resolve the requirements again (no package address is written)
 	$(VENV)/bin/uv pip compile --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-header \
