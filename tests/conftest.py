@@ -1,4 +1,4 @@
-"""Fixtures that every test may use."""
+"""Fixtures of all tests."""
 
 import os
 from collections.abc import Iterator
@@ -9,14 +9,14 @@ import pytest
 from tests.storage.object_store import object_store
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("RAY_AUTH_MODE", "token")  # before Ray is imported, as the verbs do
+os.environ.setdefault("RAY_AUTH_MODE", "token")  # before Ray is imported, like `pipelines.command`
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of real X-rays beside the checkout; skips where it is absent."""
+    """The folder of real X-rays beside the checkout; skips if there is none."""
     folder = REPOSITORY.parent / "shared" / "data"
     if not (folder / "sources").is_dir():
         pytest.skip(f"the real X-rays are not at {folder}")
@@ -25,13 +25,14 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def store_environment() -> Iterator[dict[str, str]]:
+    """Variables with which a process reaches an S3 API on loopback."""
     with object_store() as environment:
         yield environment
 
 
 @pytest.fixture
 def store(store_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """An S3 API that this process reaches."""
+    """As `store_environment`, set in this process."""
     for name, value in store_environment.items():
         monkeypatch.setenv(name, value)
     return store_environment

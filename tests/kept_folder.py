@@ -1,4 +1,4 @@
-"""A folder for what is made once and kept for all tests of a process."""
+"""Folders for results that are computed once and used by all tests of a process."""
 
 import atexit
 import tempfile
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def kept_folder() -> Path:
-    """A new one, which goes with the process."""
+    """Return a new folder that is removed when the process ends."""
     folder = tempfile.TemporaryDirectory(prefix="cxr-kept-")
     atexit.register(folder.cleanup)
     return Path(folder.name)

@@ -1,12 +1,18 @@
-"""Waiting for what another process or thread does, with an end to it."""
+"""Wait for another process or thread, for a limited time."""
 
 import time
 from collections.abc import Callable
 
 
-def wait_until(true: Callable[[], object], seconds: float = 30, pause: float = 0.05) -> None:
-    """Until `true()` is; AssertionError where it is not after `seconds`."""
+def wait_until(
+    condition: Callable[[], object],
+    seconds: float = 30,
+    pause: float = 0.05,
+    describe: Callable[[], object] = lambda: "the condition is still false",
+) -> None:
+    """Return as soon as `condition()` is true; after `seconds` fail with the text of `describe()`."""
     ends = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < ends, f"it did not come to that in {seconds:g} s"
+    while not condition():
+        if time.monotonic() >= ends:
+            raise AssertionError(f"after {seconds:g} s: {describe()}")
         time.sleep(pause)

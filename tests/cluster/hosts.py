@@ -1,8 +1,7 @@
-"""Several machines on one: network namespaces with addresses of their own, joined by a bridge and to nothing else.
+"""Several machines on one: network namespaces with addresses of their own, connected by a bridge and to nothing else.
 
-Each has a folder for Ray's sessions to itself too: nodes that shared one would remove each other's files. A Ray node on
-one is a `ray start` of its own; what it starts can be killed as a whole, as when a machine is lost.
-Needs root and iproute2.
+Each has its own folder for Ray's sessions, because nodes that share one remove each other's files. Everything that runs
+on a machine can be killed at once, as when it is lost. Needs root and iproute2.
 """
 
 import contextlib
@@ -32,7 +31,7 @@ BIN = Path(sys.executable).parent
 
 
 def need_hosts() -> None:
-    """Skip where no network namespaces can be made."""
+    """Skip if network namespaces cannot be created."""
     if shutil.which("ip") is None or os.geteuid() != 0:
         pytest.skip("needs root and iproute2 to make network namespaces")
     made = subprocess.run(["ip", "netns", "add", "cxr-probe"], capture_output=True, text=True)
@@ -52,11 +51,11 @@ class Host:
 
     @property
     def sessions(self) -> str:
-        """Where Ray's files are that it sees in `SESSIONS`."""
+        """The folder that the machine sees as `SESSIONS`."""
         return f"{SESSIONS}-{self.name}"
 
     def popen(self, *command: str, log: Path) -> "subprocess.Popen[bytes]":
-        """Start `command` on it, in a session of its own, with its output in `log`."""
+        """Start `command` on the machine, with its output in `log`."""
         with log.open("ab") as stream:
             process = subprocess.Popen(
                 self._within(*command),
@@ -71,7 +70,7 @@ class Host:
         return process
 
     def run(self, *command: str, **more: str) -> "subprocess.CompletedProcess[str]":
-        """Run `command` on it to its end."""
+        """Run `command` on the machine and return its result."""
         environment = {**self._all(), **more}
         return subprocess.run(self._within(*command), env=environment, cwd=REPOSITORY, capture_output=True, text=True)
 
@@ -79,9 +78,9 @@ class Host:
         return ["ip", "netns", "exec", self.name, "unshare", "--mount", "--uts", "sh", "-c", OWN, self.name, *command]
 
     def kill_all(self) -> None:
-        """Everything that runs on it, at once, as when its power goes."""
-        while found := self.processes():
-            for process in found:
+        """Kill everything that runs on the machine, as when its power is cut."""
+        while running := self.processes():
+            for process in running:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
             for child in self.started:
@@ -89,9 +88,9 @@ class Host:
             time.sleep(0.1)
 
     def processes(self) -> list[int]:
-        """Everything that runs on it."""
-        told = subprocess.run(["ip", "netns", "pids", self.name], capture_output=True, text=True, check=True).stdout
-        return [int(process) for process in told.split()]
+        """Ids of the processes on the machine."""
+        output = subprocess.run(["ip", "netns", "pids", self.name], capture_output=True, text=True, check=True).stdout
+        return [int(process) for process in output.split()]
 
     def _all(self) -> dict[str, str]:
         path = f"{BIN}:{os.environ['PATH']}"
@@ -100,7 +99,7 @@ class Host:
 
 @contextmanager
 def hosts(count: int, environment: Mapping[str, str]) -> Iterator[list[Host]]:
-    """`count` machines that reach each other, and nothing else."""
+    """`count` machines that reach each other and nothing else."""
     tag = uuid.uuid4().hex[:6]
     bridge = f"cxr{tag}n"
     made = [Host(f"cxr{tag}{i}", f"{SUBNET}.{i + 1}", environment) for i in range(count)]
@@ -128,7 +127,7 @@ def _join(host: Host, bridge: str) -> None:
     _ip("-n", host.name, "addr", "add", f"{host.address}/24", "dev", "eth0")
     for device in ("lo", "eth0"):
         _ip("-n", host.name, "link", "set", device, "up")
-    _ip("-n", host.name, "route", "add", "default", "dev", "eth0")  # so that Ray takes it for the way to others
+    _ip("-n", host.name, "route", "add", "default", "dev", "eth0")  # Ray takes the address of the default route
 
 
 def _ip(*words: str) -> None:
@@ -136,7 +135,7 @@ def _ip(*words: str) -> None:
 
 
 def start_ray(host: Host, head: Host, log: Path, cpus: float = 1, port: int = GCS) -> None:
-    """A Ray node on `host`; the cluster's head, where `host` is `head`."""
+    """Start a Ray node on `host`, which is the head of the cluster if `host` is `head`."""
     where = ["--head", f"--port={port}", "--include-dashboard=true", f"--dashboard-host={head.address}"]
     if host is not head:
         where = [f"--address={head.address}:{port}"]
@@ -148,17 +147,17 @@ def start_ray(host: Host, head: Host, log: Path, cpus: float = 1, port: int = GC
 
 
 def alive_nodes(head: Host, port: int = GCS) -> int:
-    """Nodes of the cluster, the head among them; 0 where no head answers."""
-    # Ray prints what the autoscaler and other drivers have to say to the same stream, unless told not to.
+    """Number of nodes of the cluster with the head; 0 if no head answers."""
+    # Without these options Ray prints messages of the autoscaler and of other drivers to the same stream.
     ask = f"import ray; ray.init('{head.address}:{port}', logging_level='error', log_to_driver=False); "
-    told = head.run(sys.executable, "-c", ask + "print('alive', sum(node['Alive'] for node in ray.nodes()))")
-    found = re.search(r"^alive (\d+)$", told.stdout, re.MULTILINE)
-    if found is None:
-        print(told.stdout[-500:], told.stderr[-500:])  # which pytest shows for a test that fails
+    result = head.run(sys.executable, "-c", ask + "print('alive', sum(node['Alive'] for node in ray.nodes()))")
+    match = re.search(r"^alive (\d+)$", result.stdout, re.MULTILINE)
+    if match is None:
+        print(result.stdout[-500:], result.stderr[-500:])  # pytest shows it if the test fails
         return 0
-    return int(found[1])
+    return int(match[1])
 
 
 def wait_for_nodes(head: Host, count: int, port: int = GCS, seconds: float = 120) -> None:
-    """Until `count` nodes of the cluster are alive."""
+    """Wait until `count` nodes of the cluster are alive."""
     wait_until(lambda: alive_nodes(head, port) == count, seconds=seconds, pause=1)

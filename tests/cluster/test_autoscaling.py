@@ -66,7 +66,7 @@ def head(tmp_path: Path) -> Iterator[Host]:
         yield head
 
 
-def test_nodes_are_started_for_a_study_and_leave_after_it(head: Host, tmp_path: Path) -> None:
+def test_nodes_are_started_for_a_study_and_stopped_after_it(head: Host, tmp_path: Path) -> None:
     (tmp_path / "tiny.toml").write_text(PROFILE.replace("EPOCHS", "3").replace("cpu = 1.0", "cpu = 2.0"))
     assert phantoms.main(["--out", str(tmp_path / "images"), "--per-class", "9", "--seed", "3", "--size", "224"]) == 0
     assert alive_nodes(head) == 1

@@ -1,6 +1,6 @@
-"""The same study on several Ray nodes, each a machine with an address of its own: as a job, through losses, to its end.
+"""A study as a job on several Ray nodes, each with an address of its own, with and without losses of nodes.
 
-The images, the manifest and the study lie in a folder that all nodes see.
+Images, manifest and study are in a folder that all nodes see.
 """
 
 import json
@@ -52,36 +52,36 @@ checkpoint_seconds = 0.0
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that all nodes see, with images."""
+    """A folder with images and profiles that all nodes see."""
     shared = tmp_path_factory.mktemp("shared")
     (shared / "tiny.toml").write_text(PROFILE.replace("EPOCHS", "3"))
     (shared / "long.toml").write_text(PROFILE.replace("EPOCHS", "16"))
     (shared / "never-again.toml").write_text((shared / "long.toml").read_text().replace("retries = 3", "retries = 0"))
     assert phantoms.main(["--out", str(shared / "images"), "--per-class", "9", "--seed", "3", "--size", "224"]) == 0
-    shutil.copyfile(imagenet_weights(), shared / "imagenet.h5")  # the machines below reach no registry
+    shutil.copyfile(imagenet_weights(), shared / "imagenet.h5")  # the machines have no network
     return shared
 
 
 def imagenet_weights() -> Path:
-    """The published file, from beside the checkout, this machine's cache or a registry; skips where there is none."""
+    """The published weights, from beside the checkout, a cache or a download; skips if there are none."""
     beside = sorted((REPOSITORY.parent / "shared" / "weights").glob("*_1.0_224_no_top.h5"))
     try:
         return find_weights(1.0, beside[0] if beside else None)
     except WeightsError as error:
-        pytest.skip(f"no ImageNet weights are to be had here: {error}")
+        pytest.skip(f"no ImageNet weights are available: {error}")
 
 
 @pytest.fixture(scope="module")
 def alone(shared: Path) -> pd.DataFrame:
-    """What the short study comes to on one machine."""
+    """Predictions of the short study on one machine."""
     return on_one_machine(shared, "alone", "tiny")
 
 
 def on_one_machine(shared: Path, storage: str, profile: str) -> pd.DataFrame:
-    """Predictions of a study that ran as a command of its own.
+    """Run a study in a process of its own and return its predictions.
 
-    Not in this process: what runs TensorFlow before has set its number of threads for good, and that number decides in
-    which order it adds. After a few steps of `scratch` with batches of 16 that moves a probability by 0.01 and more.
+    In this process, earlier tests have set TensorFlow's number of threads, which determines the order of its sums. After
+    a few steps of `scratch` with batches of 16 this changes probabilities by 0.01 and more.
     """
     words = [str(word) for word in study_of(shared, storage, profile, BOTH)[1:]]
     command = [sys.executable, "-m", "pipelines.cross_validate", *words, "--engine", "local"]
@@ -92,9 +92,9 @@ def on_one_machine(shared: Path, storage: str, profile: str) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Host]]:
-    """A head that only directs, and two nodes with one processor each; a fourth machine is free.
+    """A head without processors, two nodes with one processor each, and a spare machine.
 
-    A fifth, which is not handed out, serves an S3 API.
+    A fifth machine, which is not returned, serves an S3 API.
     """
     need_hosts()
     with hosts(5, ENVIRONMENT) as made:
@@ -151,7 +151,7 @@ def trials(shared: Path, storage: str) -> list[dict[str, object]]:
     return [json.loads(file.read_text()) for file in (shared / storage).glob("runs/t/trials/*/fold-*/trial.json")]
 
 
-def test_a_study_as_a_job_runs_on_every_node_and_predicts_what_one_machine_does(
+def test_a_job_runs_on_every_node_and_predicts_the_same_as_one_machine(
     machines: list[Host], shared: Path, alone: pd.DataFrame, tmp_path: Path
 ) -> None:
     job = submit(machines[0], tmp_path / "log", *study_of(shared, "many", "tiny", BOTH))
@@ -163,7 +163,7 @@ def test_a_study_as_a_job_runs_on_every_node_and_predicts_what_one_machine_does(
     assert_same(predictions(shared, "many"), alone)
 
 
-def test_with_an_object_store_manifest_study_and_report_are_there_only(
+def test_with_an_object_store_all_results_are_in_the_store(
     machines: list[Host], shared: Path, alone: pd.DataFrame, tmp_path: Path
 ) -> None:
     head, before = machines[0], files_of(shared)
@@ -174,13 +174,15 @@ def test_with_an_object_store_manifest_study_and_report_are_there_only(
     job = submit(head, tmp_path / "log", "cross_validate", *named)
     assert job.wait(900) == 0, (tmp_path / "log").read_text()[-3000:]
 
-    told = head.run(sys.executable, "-m", "pipelines.study", "status", "t", "--storage", f"s3://{BUCKET}/out", "--json")
-    assert json.loads(told.stdout)["states"]["finished"] == 3, told.stderr
+    status = head.run(
+        sys.executable, "-m", "pipelines.study", "status", "t", "--storage", f"s3://{BUCKET}/out", "--json"
+    )
+    assert json.loads(status.stdout)["states"]["finished"] == 3, status.stderr
     fetch = f"import s3fs; s3fs.S3FileSystem().get('s3://{BUCKET}/out', '{tmp_path}/out', recursive=True)"
     assert head.run(sys.executable, "-c", fetch).returncode == 0
-    found = files_of(tmp_path / "out")
-    assert {"manifests/t/manifest.json", "runs/t/study.json", "runs/t/report/index.html"} <= found
-    assert not [name for name in found if ".run/" in name or name.endswith(".lock") or "/tune/" in name]
+    files = files_of(tmp_path / "out")
+    assert {"manifests/t/manifest.json", "runs/t/study.json", "runs/t/report/index.html"} <= files
+    assert not [name for name in files if ".run/" in name or name.endswith(".lock") or "/tune/" in name]
     assert files_of(shared) == before
     there = pq.read_table(tmp_path / "out" / "runs" / "t" / "predictions.parquet").to_pandas()
     assert_same(there.sort_values("image_id"), alone.query("strategy == 'scratch'"))
@@ -197,7 +199,7 @@ def test_without_the_token_nothing_is_submitted(machines: list[Host], tmp_path: 
 
 @pytest.fixture(scope="module")
 def undisturbed(shared: Path) -> pd.DataFrame:
-    """What the long study comes to on one machine."""
+    """Predictions of the long study on one machine."""
     return on_one_machine(shared, "undisturbed", "long")
 
 
@@ -219,12 +221,10 @@ def test_a_job_that_was_stopped_is_continued_by_the_same_submit(
     assert any(trial["seconds"]["earlier"] > 0 for trial in trials(shared, "stopped"))  # type: ignore[index]
 
 
-def test_a_killed_trial_and_a_lost_node_end_in_the_same_study(
+def test_a_killed_trial_and_a_lost_node_do_not_change_the_study(
     machines: list[Host], shared: Path, undisturbed: pd.DataFrame, tmp_path: Path
 ) -> None:
-    """Both go on elsewhere from their checkpoints, though the profile tries no failed trial again; the lost machine,
-    which had frozen activations, is replaced.
-    """
+    """Both trials continue on another node from their checkpoints, although the profile has no retries."""
     head, lost, other, spare = machines
     job = submit(head, tmp_path / "log", *study_of(shared, "losses", "never-again", BOTH))
     running = shared / "losses" / "runs" / "t" / "trials" / "scratch"
@@ -239,10 +239,10 @@ def test_a_killed_trial_and_a_lost_node_end_in_the_same_study(
     machines[1], machines[3] = spare, lost
 
 
-def test_after_a_lost_head_a_new_one_goes_on_with_the_same_storage(
+def test_a_new_head_continues_the_study_of_a_lost_one(
     machines: list[Host], shared: Path, undisturbed: pd.DataFrame, tmp_path: Path
 ) -> None:
-    """Its nodes live on for a while, and may still finish what the new cluster has begun again."""
+    """The old nodes live for a while and may finish trials that the new cluster has started again."""
     head, *_, spare = machines
     job = submit(head, tmp_path / "log", *study_of(shared, "headless", "long", BOTH))
     wait_until(lambda: trials(shared, "headless") or job.poll() is not None, seconds=300)
@@ -257,11 +257,11 @@ def test_after_a_lost_head_a_new_one_goes_on_with_the_same_storage(
     address = f"http://{head.address}:{JOBS}"  # this time as Ray's own command does it, for nodes that have the package
     job = head.popen("ray", "job", "submit", "--address", address, "--", *command, log=tmp_path / "again")
     assert job.wait(600) == 0, (tmp_path / "again").read_text()[-3000:]
-    told = (tmp_path / "again").read_text()
-    kept = re.search(r"(\d) trials to run, (\d) kept", told)
-    assert kept is not None, told
+    output = (tmp_path / "again").read_text()
+    kept = re.search(r"(\d) trials to run, (\d) kept", output)
+    assert kept is not None, output
     assert int(kept[2]) >= len(before)
-    assert "as it stands" in told
+    assert "is current" in output
     assert {file: file.stat().st_mtime_ns for file in before} == before
     assert_same(predictions(shared, "headless"), undisturbed)
 

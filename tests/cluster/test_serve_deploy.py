@@ -1,7 +1,6 @@
-"""infra/serve/config.yaml on a Ray head that was started as infra says, by `serve deploy`."""
+"""`serve deploy infra/serve/config.yaml` on a Ray head that is started with the variables of infra."""
 
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import yaml
 from tests.cluster.hosts import GCS, SESSIONS, Host, hosts, need_hosts
 from tests.conftest import REPOSITORY
 from tests.serving.builders import image_png, registry_with_champion
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.ray
 
@@ -36,18 +36,15 @@ def asked(head: Host, *curl: str) -> str:
     return head.run("curl", "--silent", "--show-error", "--max-time", "30", *curl).stdout
 
 
-def wait_for(head: Host, what: str, *curl: str) -> None:
-    ends = time.monotonic() + 180
-    while what not in (told := asked(head, *curl)):
-        assert time.monotonic() < ends, told
-        time.sleep(1)
+def wait_for(head: Host, text: str, *curl: str) -> None:
+    wait_until(lambda: text in asked(head, *curl), 180, 1, lambda: asked(head, *curl))
 
 
-def test_the_configuration_deploys_and_an_image_is_answered(head: Host, tmp_path: Path) -> None:
+def test_the_configuration_is_deployed_and_answers_an_image(head: Host, tmp_path: Path) -> None:
     registry_with_champion(tmp_path / "registry")
     config = yaml.safe_load((REPOSITORY / "infra" / "serve" / "config.yaml").read_text())
     (application,) = config["applications"]
-    # The only changes: where the registry is, and a machine of two processors without the Keras weights of a real one.
+    # Changed only for the registry of this test and a machine of two processors.
     application["args"] |= {"registry": str(tmp_path / "registry"), "min_replicas": 1, "explain": False}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     (tmp_path / "image.png").write_bytes(image_png())

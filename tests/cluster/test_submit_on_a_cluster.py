@@ -1,10 +1,9 @@
-"""`cxr submit` with a Ray head of one machine: a verb that connects to Ray in its turn, and a job that is ended."""
+"""`cxr submit` to a Ray head on one machine: a verb that connects to Ray itself, and a job that is stopped."""
 
 import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 
 from pipelines import phantoms
 from tests.cluster.hosts import JOBS, Host, hosts, need_hosts, start_ray, wait_for_nodes
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.ray
 
@@ -44,35 +44,29 @@ def submit(head: Host, *words: str) -> list[str]:
 
 
 def submitted(log: Path, process: "subprocess.Popen[bytes]") -> str:
-    """The name of the job, once it is told."""
-    ends = time.monotonic() + 60
-    while (found := re.search(r"^(raysubmit_\w+): python", log.read_text(), re.MULTILINE)) is None:
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < ends
-        time.sleep(0.2)
-    return found[1]
+    """Wait until the job is submitted and return its name."""
+    name = re.compile(r"^(raysubmit_\w+): python", re.MULTILINE)
+    wait_until(lambda: name.search(log.read_text()) or process.poll() is not None, 60, 0.2, log.read_text)
+    match = name.search(log.read_text())
+    assert match is not None, log.read_text()
+    return match[1]
 
 
 def wait_until_running(head: Host, job: str) -> None:
-    ends = time.monotonic() + 60
     status = ("ray", "job", "status", f"--address=http://{head.address}:{JOBS}", job)
-    while "RUNNING" not in (told := head.run(*status).stdout):
-        assert time.monotonic() < ends, told
-        time.sleep(0.5)
+    wait_until(lambda: "RUNNING" in head.run(*status).stdout, 60, 0.5, lambda: head.run(*status).stdout)
 
 
-def test_a_verb_that_connects_to_ray_runs_with_the_keras_backend_it_was_submitted_with(
-    head: Host, images: Path, tmp_path: Path
-) -> None:
+def test_a_submitted_verb_connects_to_ray_and_keeps_its_keras_backend(head: Host, images: Path, tmp_path: Path) -> None:
     verb = ("manifest", "--data", str(images), "--out", str(tmp_path / "manifest"), "--folds", "2")
     done = head.run(*submit(head, *verb))
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "manifest" / "manifest.json").exists()
 
 
-def test_who_follows_a_job_that_is_stopped_is_told_and_ends_with_1(head: Host, tmp_path: Path) -> None:
+def test_following_a_stopped_job_is_exit_code_1(head: Host, tmp_path: Path) -> None:
     fifo, log = tmp_path / "fifo.toml", tmp_path / "submit.log"
-    os.mkfifo(fifo)  # reading it waits, as a job under way does
+    os.mkfifo(fifo)  # reading it blocks, like a running job
     verb = ("manifest", "--data", str(tmp_path), "--out", str(tmp_path / "out"), "--profile", str(fifo))
     following = head.popen(*submit(head, *verb), log=log)
     job = submitted(log, following)
@@ -82,7 +76,7 @@ def test_who_follows_a_job_that_is_stopped_is_told_and_ends_with_1(head: Host, t
     assert f"Expected job {job} to succeed" in log.read_text()
 
 
-def test_a_job_that_there_is_not_is_told_with_what_to_do(head: Host) -> None:
+def test_stopping_an_unknown_job_is_an_error(head: Host) -> None:
     done = head.run(*submit(head, "--stop", "raysubmit_none"))
     assert done.returncode == 2, done.stderr
     assert "raysubmit_none" in done.stderr

@@ -1,12 +1,11 @@
-"""What is watched, running on loopback: a server with its small registry, the exporter, batch metrics, Prometheus."""
+"""Processes on loopback for tests of monitoring: a server, metrics of batch jobs, Prometheus."""
 
 import os
 import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -19,6 +18,7 @@ import yaml
 
 from cxr_platform.monitoring.batch import Destination, champion_counts, manifest_counts, measured, study_counts
 from tests.conftest import REPOSITORY
+from tests.waiting import wait_until
 
 SHIPPED = REPOSITORY / "infra" / "prometheus"
 START_SECONDS = 180.0
@@ -31,19 +31,9 @@ def free_port() -> int:
         return int(listening.getsockname()[1])
 
 
-def until(true: Callable[[], Any], seconds: float, what: Callable[[], object]) -> None:
-    """Ask twice a second until `true()`; fails with `what()` when it takes longer."""
-    ends = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < ends, what()
-        time.sleep(0.5)
-
-
 @contextmanager
-def process(
-    command: list[str], log: Path, stop: signal.Signals = signal.SIGTERM
-) -> Iterator["subprocess.Popen[bytes]"]:
-    """A process that is told to stop at the end of the block, and killed where it does not."""
+def process(command: list[str], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """A process that gets SIGTERM at the end of the block, and is killed if it does not stop."""
     with log.open("w") as file:
         environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
         started = subprocess.Popen(command, cwd=REPOSITORY, stdout=file, stderr=subprocess.STDOUT, env=environment)
@@ -60,19 +50,21 @@ def process(
 
 @contextmanager
 def served(registry: Path, folder: Path, metrics_port: int) -> Iterator[str]:
-    """The address of `cxr serve` with one replica, so that one window sees every image."""
+    """The address of `cxr serve` with one replica, so that its window has every image."""
     port, log = free_port(), folder / "server.log"
     command = [sys.executable, "-m", "pipelines.serve", "--registry", str(registry), "--port", str(port)]
     command += ["--metrics-port", str(metrics_port), "--no-explain", "--min-replicas", "1", "--max-replicas", "1"]
     with process(command, log) as running:
-        until(lambda: "Serving v1" in log.read_text() or running.poll() is not None, START_SECONDS, log.read_text)
+        wait_until(
+            lambda: "Serving v1" in log.read_text() or running.poll() is not None, START_SECONDS, 0.5, log.read_text
+        )
         assert running.poll() is None, log.read_text()
         yield f"http://127.0.0.1:{port}"
 
 
 @contextmanager
 def textfiles(folder: Path) -> Iterator[int]:
-    """The port of what stands in for node exporter: the files that batch jobs leave in `folder`, as they are."""
+    """The port of a stand-in for node exporter that returns the files of batch jobs in `folder`."""
 
     class Textfiles(SimpleHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -96,7 +88,7 @@ def textfiles(folder: Path) -> Iterator[int]:
 
 
 def run_jobs(folder: Path) -> None:
-    """Leave in `folder` what a manifest, a study and a champion leave of their runs."""
+    """Write the metrics of a manifest, a study and a champion to `folder`."""
     job = partial(measured, study="images", destination=Destination(folder), say=print)
     with job("manifest") as manifest:
         manifest_counts(manifest, {("Covid19", "cohen"): 40}, {"low-contrast": 2})
@@ -122,11 +114,11 @@ class Prometheus:
         command = [program, f"--config.file={self._config}", f"--storage.tsdb.path={self._folder / 'data'}"]
         log = self._folder / "prometheus.log"
         with process([*command, f"--web.listen-address={self.url.removeprefix('http://')}"], log):
-            until(self._ready, START_SECONDS, log.read_text)
+            wait_until(self._ready, START_SECONDS, 0.5, log.read_text)
             yield self
 
     def ask(self, query: str) -> list[float]:
-        """The values that a query gives now, without those that are no numbers."""
+        """Return the values of a query, without NaN."""
         answer = httpx.get(f"{self.url}/api/v1/query", params={"query": query}).json()
         assert answer["status"] == "success", answer
         values = [float(sample["value"][1]) for sample in answer["data"]["result"]]
@@ -140,11 +132,11 @@ class Prometheus:
 
 
 def adapted(targets: dict[str, int]) -> dict[str, Any]:
-    """The shipped configuration at other ports; jobs that are not among `targets` are left out."""
+    """Return the shipped configuration with other ports, and only the jobs in `targets`."""
     tree: dict[str, Any] = yaml.safe_load((SHIPPED / "prometheus.yml").read_text(encoding="utf-8"))
     tree["rule_files"] = [str(SHIPPED / name) for name in tree["rule_files"]]
     tree["scrape_configs"] = [job for job in tree["scrape_configs"] if job["job_name"] in targets]
     for job in tree["scrape_configs"]:
         job["static_configs"] = [{"targets": [f"127.0.0.1:{targets[job['job_name']]}"]}]
-        job.pop("file_sd_configs", None)  # another Ray of this machine may have written it
+        job.pop("file_sd_configs", None)  # it may be of another Ray of this machine
     return tree

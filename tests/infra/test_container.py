@@ -20,23 +20,23 @@ def commands(keyword: str = "RUN") -> list[str]:
     return [rest for stage in dockerfile().stages for rest in stage.of(keyword)]
 
 
-def test_hadolint_finds_nothing_wrong() -> None:
+def test_hadolint_reports_nothing() -> None:
     done = run(tool("hadolint"), "--failure-threshold", "style", PATH)
     assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
 
 
-def test_hadolint_would_say_so() -> None:
+def test_hadolint_reports_a_bad_dockerfile() -> None:
     done = run(tool("hadolint"), "-", given="FROM debian\nRUN cd /tmp && apt-get install wget\nADD a /b\n")
     assert {"DL3006", "DL3008", "DL3020"} <= set(re.findall(r"DL\d+", done.stdout))
 
 
-def test_there_is_an_image_with_and_one_without_cuda_and_the_second_is_made_where_none_is_named() -> None:
+def test_the_images_are_cuda_and_by_default_cpu() -> None:
     assert set(dockerfile().images) == {"cpu", "cuda"}
     assert dockerfile().stages[-1].name == "cpu"
 
 
 @pytest.mark.parametrize("image", dockerfile().images.values(), ids=lambda stage: stage.name)
-def test_an_image_runs_as_nobody_special_and_holds_nothing_of_its_making(image: Stage) -> None:
+def test_an_image_runs_as_an_ordinary_user_and_has_no_build_tools(image: Stage) -> None:
     assert image.of("USER") == ["1000:1000"]
     assert "useradd --uid 1000 --gid 1000" in " ".join(dockerfile().base.of("RUN"))
     assert image.parent == dockerfile().base.name
@@ -44,7 +44,7 @@ def test_an_image_runs_as_nobody_special_and_holds_nothing_of_its_making(image: 
     assert image.of("RUN") == []
 
 
-def test_what_is_installed_is_locked_by_hash_and_compiled() -> None:
+def test_packages_are_locked_by_hash_and_compiled() -> None:
     installs = [each.split(" && ")[0] for each in commands() if "uv pip install" in each]
     assert len(installs) == 4
     for each in installs:
@@ -53,7 +53,7 @@ def test_what_is_installed_is_locked_by_hash_and_compiled() -> None:
     assert "PYTHONDONTWRITEBYTECODE" not in PATH.read_text(encoding="utf-8")
 
 
-def test_tools_and_python_are_those_of_the_makefile_and_the_package() -> None:
+def test_versions_of_tools_and_python_agree_with_makefile_and_package() -> None:
     makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
     version = re.search(r"^UV_VERSION = (\S+)", makefile, re.MULTILINE)
     assert version is not None
@@ -67,7 +67,7 @@ def test_tools_and_python_are_those_of_the_makefile_and_the_package() -> None:
         assert f"-t cxr-platform/{name}:{PROJECT['version']} " in PATH.read_text(encoding="utf-8")
 
 
-def test_what_is_copied_is_in_the_repository_and_nothing_else_reaches_the_build() -> None:
+def test_only_files_that_are_copied_reach_the_build() -> None:
     lines = PATH.with_name("Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
     rules = [line for line in lines if line and not line.startswith("#")]
     assert rules[0] == "*", "what is not named stays out: images, studies, a registry"
@@ -78,7 +78,7 @@ def test_what_is_copied_is_in_the_repository_and_nothing_else_reaches_the_build(
     assert any(fnmatch("cxr_platform/__pycache__", rule.replace("**", "*")) for rule in rules[1:])
 
 
-def test_a_node_is_asked_for_its_health_as_its_own_variable_says() -> None:
+def test_the_health_check_asks_the_address_of_its_variable() -> None:
     check = dockerfile().base.of("HEALTHCHECK")[0]
     assert "wget" in check
     assert '"$HEALTH_URL' in check.replace("\\", "")
@@ -105,7 +105,7 @@ def installed(name: str, python: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("python", ["3.10", "3.11", "3.12"])
-def test_a_gpu_changes_nothing_that_make_setup_installed_under_any_python(python: str) -> None:
+def test_the_cuda_lock_agrees_with_make_setup_on_every_python(python: str) -> None:
     """infra/ray/cluster.yaml installs the second lock over the first, under the Python of each machine."""
     assert f"Python {PROJECT['requires-python'][2:6]} to 3.12" in CLUSTER.read_text(encoding="utf-8")
     gpu, cpu = installed(str(GPU_LOCK), python), installed("requirements.lock", python)
@@ -115,7 +115,7 @@ def test_a_gpu_changes_nothing_that_make_setup_installed_under_any_python(python
     assert {name: (gpu[name], cpu[name]) for name in gpu.keys() & cpu.keys() if gpu[name] != cpu[name]} == {}
 
 
-def test_the_cuda_lock_adds_nvidias_packages_and_changes_no_other() -> None:
+def test_the_cuda_lock_adds_only_packages_of_nvidia() -> None:
     gpu, cpu = pins(str(GPU_LOCK)), pins("requirements.lock")
     assert PROJECT["optional-dependencies"]["gpu"] == ["tensorflow[and-cuda]==2.16.2"]
     assert gpu["tensorflow"] == {"2.16.2"}
@@ -124,7 +124,7 @@ def test_the_cuda_lock_adds_nvidias_packages_and_changes_no_other() -> None:
     assert {name for name in gpu.keys() & cpu.keys() if not gpu[name] <= cpu[name]} == set(), "run `make lock`"
 
 
-def test_the_cuda_lock_has_a_hash_a_package_and_no_address() -> None:
+def test_the_cuda_lock_has_hashes_and_no_address() -> None:
     text = GPU_LOCK.read_text(encoding="utf-8")
     blocks = re.split(r"^(?=\S)", text, flags=re.MULTILINE)[1:]
     assert len(blocks) == sum(len(versions) for versions in pins(str(GPU_LOCK)).values())
@@ -133,7 +133,7 @@ def test_the_cuda_lock_has_a_hash_a_package_and_no_address() -> None:
     assert "index" not in text
 
 
-def test_the_loader_is_shown_each_cuda_library() -> None:
+def test_every_cuda_library_is_on_the_library_path() -> None:
     folders = set(re.findall(r"\$\{NVIDIA\}/(\w+)/lib", dockerfile().images["cuda"].of("ENV")[0]))
     libraries = {name.removeprefix("nvidia-").removesuffix("-cu12") for name in pins(str(GPU_LOCK)) if "nvidia" in name}
     assert folders == {name.replace("-", "_") for name in libraries - {"cuda-nvcc"}}, "nvcc is programs, on the PATH"

@@ -30,7 +30,7 @@ def numbers(cell: str) -> list[float]:
 
 
 @pytest.mark.parametrize(("beginning", "images"), [("the paper's size", 3905), ("all of NIH", 112_120)])
-def test_the_table_of_sizes_and_gpus_is_the_simulation_s(beginning: str, images: int) -> None:
+def test_the_table_of_sizes_and_gpus_agrees_with_the_simulation(beginning: str, images: int) -> None:
     for gpus, cell in zip((1, 8, 64), row(beginning), strict=True):
         found = simulated(images, gpus)
         hours, used, *held = numbers(cell)
@@ -49,7 +49,7 @@ def test_the_table_of_sizes_and_gpus_is_the_simulation_s(beginning: str, images:
         ("0, and 5 %", {"straggler_share": 0.05, "straggler_factor": 3}),
     ],
 )
-def test_the_table_of_losses_is_the_simulation_s(beginning: str, conditions: dict[str, float]) -> None:
+def test_the_table_of_losses_agrees_with_the_simulation(beginning: str, conditions: dict[str, float]) -> None:
     *hours, repeated = (numbers(cell)[0] for cell in row(beginning))
     drawn = {"checkpoint_seconds": 100, "restart_seconds": 30, "seed": 2020, **conditions}
     eight, many = (simulated(112_120, gpus, **drawn) for gpus in (8, 64))
@@ -65,7 +65,7 @@ def test_the_two_constants_follow_from_the_profile() -> None:
     assert max(times.values()) == pytest.approx(54)
 
 
-def test_that_the_rates_are_assumed_stands_before_every_figure() -> None:
+def test_the_text_says_first_that_the_rates_are_assumed() -> None:
     section = TEXT[TEXT.index("## What a study costs") :]
 
     assert section.index("no GPU's rate below is measured") < section.index("1,020 times")

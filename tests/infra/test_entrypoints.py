@@ -9,7 +9,7 @@ FILES = ("README.md", "ray/cluster.yaml")
 TYPED = [words for name in FILES for words in commands((REPOSITORY / "infra" / name).read_text(encoding="utf-8"))]
 
 
-def test_there_are_such_commands() -> None:
+def test_the_texts_have_commands_of_three_verbs() -> None:
     assert {words[2] for words in TYPED} == {
         "pipelines.champion",
         "pipelines.cross_validate",
@@ -18,11 +18,11 @@ def test_there_are_such_commands() -> None:
 
 
 @pytest.mark.parametrize("words", TYPED, ids=" ".join)
-def test_a_verb_understands_what_a_person_is_told_to_type(words: list[str]) -> None:
+def test_a_verb_accepts_every_command_in_the_texts(words: list[str]) -> None:
     parse(words)
 
 
-def test_a_wrong_verb_or_argument_would_be_seen(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_verb_or_option_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(AssertionError):
         parse(["python", "-m", "pipelines.crossvalidate"])
     with pytest.raises(SystemExit):

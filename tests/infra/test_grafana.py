@@ -13,7 +13,7 @@ EACH = pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.name)
 
 
 @EACH
-def test_queries_ask_only_for_what_is_exported(path: Path) -> None:
+def test_queries_use_only_exported_metrics_and_labels(path: Path) -> None:
     for panel, query, legend in dashboard_queries(path):
         assert unknown_names(query) == set(), panel
         assert unknown_labels(query, legend) == set(), panel
@@ -31,7 +31,7 @@ def test_queries_are_promql(path: Path, tmp_path: Path) -> None:
     assert f"{len(queries)} rules found" in done.stdout, done.stderr
 
 
-def test_what_is_watched_is_shown() -> None:
+def test_the_main_metrics_are_shown() -> None:
     queries = [query for path in DASHBOARDS for _, query, _ in dashboard_queries(path)]
     shown = {name for query in [*queries, *recorded().values()] for name in METRIC_NAME.findall(query)}
     for name in ("ray_cxr_drift_psi", "ray_cxr_drift_ks", "ray_cxr_requests_total", "ray_cxr_decisions_total",
@@ -42,7 +42,7 @@ def test_what_is_watched_is_shown() -> None:
 
 
 @EACH
-def test_panels_lie_side_by_side_and_each_is_explained(path: Path) -> None:
+def test_panels_do_not_overlap_and_have_descriptions(path: Path) -> None:
     tree = json.loads(path.read_text(encoding="utf-8"))
     panels = tree["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)

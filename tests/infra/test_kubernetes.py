@@ -31,12 +31,12 @@ STATUS_CHECK_SECONDS = 300
 README = (REPOSITORY / "infra" / "README.md").read_text(encoding="utf-8")
 
 
-def test_every_overlay_is_rendered_here() -> None:
+def test_every_overlay_is_rendered() -> None:
     assert {f"overlays/{each.name}" for each in (KUBERNETES / "overlays").iterdir()} == set(FOLDERS) - {"base"}
 
 
 @EACH
-def test_every_object_is_of_a_part_that_can_be_applied_alone(folder: str) -> None:
+def test_every_object_is_labelled_with_its_part(folder: str) -> None:
     for each in objects(folder):
         assert each["kind"] == "Namespace" or each["metadata"]["namespace"] == "cxr"
         component = each["metadata"]["labels"]["app.kubernetes.io/component"]
@@ -50,7 +50,7 @@ def test_the_study_has_the_nodes_of_the_cluster(folder: str) -> None:
 
 
 @EACH
-def test_every_cluster_asks_for_the_token_and_scales(folder: str) -> None:
+def test_every_cluster_uses_token_mode_and_scales(folder: str) -> None:
     ray = next(each for each in PROJECT["dependencies"] if each.startswith("ray[")).rpartition("==")[2]
     for cluster in clusters(folder).values():
         assert cluster["authOptions"] == {"mode": "token"}
@@ -66,10 +66,10 @@ def test_every_cluster_asks_for_the_token_and_scales(folder: str) -> None:
 
 
 @EACH
-def test_a_study_is_told_what_the_groups_of_its_nodes_may_grow_to(folder: str) -> None:
+def test_the_node_groups_of_a_study_are_stated(folder: str) -> None:
     cluster = clusters(folder)["RayCluster"]
     variables = {each["name"]: each["value"] for each in ray_container(cluster["headGroupSpec"])["env"]}
-    told = [
+    groups_of_nodes = [
         {
             "resources": {
                 name: int(requests[key])
@@ -80,7 +80,7 @@ def test_a_study_is_told_what_the_groups_of_its_nodes_may_grow_to(folder: str) -
         }
         for group in cluster["workerGroupSpecs"]
     ]
-    assert json.loads(variables[NODE_GROUPS]) == told
+    assert json.loads(variables[NODE_GROUPS]) == groups_of_nodes
 
 
 @EACH
@@ -94,7 +94,7 @@ def test_images_are_targets_of_the_dockerfile_at_the_version_of_the_package(fold
 
 
 @EACH
-def test_no_pod_is_root_or_could_become_it(folder: str) -> None:
+def test_no_pod_can_become_root(folder: str) -> None:
     """The profile `restricted` of Kubernetes' Pod Security Standards, which the namespace enforces."""
     assert one(folder, "Namespace")["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
     for pod in pods(objects(folder)):
@@ -118,7 +118,7 @@ def _cannot_escalate(container: Tree) -> None:
 
 
 @EACH
-def test_every_container_says_what_it_takes_and_no_memory_is_promised_twice(folder: str) -> None:
+def test_every_container_has_requests_and_limits(folder: str) -> None:
     for _, container in containers(folder):
         requests, limits = container["resources"]["requests"], container["resources"]["limits"]
         assert cores(requests["cpu"]) <= cores(limits["cpu"])
@@ -128,7 +128,7 @@ def test_every_container_says_what_it_takes_and_no_memory_is_promised_twice(fold
 
 
 @EACH
-def test_claims_and_mounts_are_there_and_the_image_has_their_folders(folder: str) -> None:
+def test_every_volume_is_claimed_and_mounted_on_a_folder_of_the_image(folder: str) -> None:
     claims = {each["metadata"]["name"] for each in objects(folder) if each["kind"] == "PersistentVolumeClaim"}
     used = set()
     for pod in pods(objects(folder)):
@@ -143,7 +143,7 @@ def test_claims_and_mounts_are_there_and_the_image_has_their_folders(folder: str
 
 
 @EACH
-def test_no_secret_is_in_the_files_and_the_readme_names_each_that_is_asked_for(folder: str) -> None:
+def test_the_files_have_no_secrets_and_the_readme_names_all(folder: str) -> None:
     assert not [each for each in objects(folder) if each["kind"] == "Secret"]
     asked = set()
     for pod, container in containers(folder):
@@ -155,15 +155,15 @@ def test_no_secret_is_in_the_files_and_the_readme_names_each_that_is_asked_for(f
 
 
 @EACH
-def test_the_study_is_a_command_that_the_platform_understands(folder: str) -> None:
+def test_the_command_of_the_study_is_valid(folder: str) -> None:
     arguments = parse(shlex.split(one(folder, "RayJob")["spec"]["entrypoint"]))
     assert load_profile(arguments.profile, {}).name == ("quick" if folder == "overlays/small" else "paper")
 
 
 @EACH
-def test_a_study_whose_head_dies_is_submitted_again_and_one_that_failed_gets_no_other_cluster(folder: str) -> None:
+def test_a_study_is_resubmitted_after_a_lost_head_but_not_after_a_failure(folder: str) -> None:
     job = one(folder, "RayJob")["spec"]
-    assert job["submissionMode"] == "K8sJobMode", "what is said of the submitter holds for this mode"
+    assert job["submissionMode"] == "K8sJobMode", "the settings of the submitter are for this mode"
     assert job["backoffLimit"] == 0
     starts = job["submitterConfig"]["backoffLimit"]
     assert 10 * 2 ** (starts - 1) < STATUS_CHECK_SECONDS < 10 * 2**starts, "Kubernetes' pauses between a job's pods"
@@ -179,14 +179,14 @@ def test_a_study_whose_head_dies_is_submitted_again_and_one_that_failed_gets_no_
 
 
 @EACH
-def test_the_exporter_is_a_command_that_the_platform_understands(folder: str) -> None:
+def test_the_command_of_the_exporter_is_valid(folder: str) -> None:
     container = one(folder, "Deployment")["spec"]["template"]["spec"]["containers"][0]
     arguments = parse(container["args"])
     assert arguments.port == container["ports"][0]["containerPort"] == container["readinessProbe"]["tcpSocket"]["port"]
     assert str(arguments.registry) == container["volumeMounts"][0]["mountPath"]
 
 
-def test_all_nodes_of_a_study_see_its_images_and_its_storage() -> None:
+def test_all_nodes_of_a_study_see_its_images_and_storage() -> None:
     for folder in FOLDERS:
         words = shlex.split(one(folder, "RayJob")["spec"]["entrypoint"])
         places = [words[words.index(each) + 1] for each in ("--data", "--storage")]
@@ -198,7 +198,7 @@ def test_all_nodes_of_a_study_see_its_images_and_its_storage() -> None:
             assert all(any(f"{place}/".startswith(f"{mount}/") for mount in mounted) for place in places)
 
 
-def test_with_an_object_store_no_volume_is_left_and_no_node_lacks_the_keys() -> None:
+def test_with_an_object_store_there_is_no_volume_and_every_node_has_keys() -> None:
     folder = "overlays/gpu-s3"
     assert one(folder, "PersistentVolumeClaim")["metadata"]["name"] == "cxr-registry"
     for group in groups(clusters(folder)["RayJob"]):
@@ -206,7 +206,7 @@ def test_with_an_object_store_no_volume_is_left_and_no_node_lacks_the_keys() -> 
         assert ray_container(group)["envFrom"] == [{"secretRef": {"name": "cxr-s3"}}], "not optional any more"
 
 
-def test_the_gpu_overlay_keeps_a_node_with_a_gpu_and_scales_the_rest() -> None:
+def test_the_gpu_overlay_keeps_one_gpu_node() -> None:
     for folder in ("overlays/gpu", "overlays/gpu-s3"):
         group = clusters(folder)["RayJob"]["workerGroupSpecs"][1]
         assert ray_container(group)["resources"]["limits"][GPU] == "1"
@@ -214,7 +214,7 @@ def test_the_gpu_overlay_keeps_a_node_with_a_gpu_and_scales_the_rest() -> None:
         assert group["maxReplicas"] == 64
 
 
-def test_a_trial_fits_into_a_node_of_each_group() -> None:
+def test_a_trial_fits_on_a_node_of_each_group() -> None:
     for folder, profile in (("base", "paper"), ("overlays/gpu", "paper"), ("overlays/small", "quick")):
         for group in clusters(folder)["RayJob"]["workerGroupSpecs"]:
             assert cores(ray_container(group)["resources"]["limits"]["cpu"]) >= load_profile(profile, {}).resources.cpu

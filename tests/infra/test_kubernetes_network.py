@@ -23,7 +23,7 @@ AGENT, DASHBOARD, SERVE, METRICS, EXPORTER = 52365, 8265, 8000, 8080, 9810
 
 
 @EACH
-def test_rays_nodes_are_asked_for_their_health_where_ray_answers_without_a_token(folder: str) -> None:
+def test_probes_ask_an_address_that_needs_no_token(folder: str) -> None:
     from ray._private.ray_constants import DEFAULT_DASHBOARD_AGENT_LISTEN_PORT
     from ray.dashboard.http_server_agent import PUBLIC_EXACT_PATHS
 
@@ -43,13 +43,13 @@ def test_rays_nodes_are_asked_for_their_health_where_ray_answers_without_a_token
     assert dockerfile().environment["HEALTH_URL"] == f"http://127.0.0.1:{AGENT}/api/healthz"
 
 
-def test_nothing_is_open_that_no_policy_opens() -> None:
+def test_all_traffic_is_denied_by_default() -> None:
     closed = one("base", "NetworkPolicy", "deny-all")["spec"]
     assert closed == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
 
 
 @EACH
-def test_whoever_is_no_node_of_ray_is_let_in_by_name_and_port(folder: str) -> None:
+def test_other_pods_are_admitted_by_label_and_port(folder: str) -> None:
     inside, *others = one(folder, "NetworkPolicy", "ray-nodes")["spec"]["ingress"]
     assert inside == {"from": [{"podSelector": {"matchLabels": {"ray.io/is-ray-node": "yes"}}}]}
     for rule in others:
@@ -65,7 +65,7 @@ def test_whoever_is_no_node_of_ray_is_let_in_by_name_and_port(folder: str) -> No
 
 
 @EACH
-def test_from_other_namespaces_only_those_are_let_in_that_an_administrator_has_labelled(folder: str) -> None:
+def test_other_namespaces_are_admitted_by_label(folder: str) -> None:
     readme = (REPOSITORY / "infra" / "README.md").read_text(encoding="utf-8")
     found = []
     for policy in (each for each in objects(folder) if each["kind"] == "NetworkPolicy"):
@@ -81,7 +81,7 @@ def test_from_other_namespaces_only_those_are_let_in_that_an_administrator_has_l
 
 
 @EACH
-def test_the_pods_that_policies_name_by_our_labels_have_them(folder: str) -> None:
+def test_pods_have_the_labels_that_policies_select(folder: str) -> None:
     labelled = [pod["metadata"]["labels"] for pod in pods(objects(folder)) if "labels" in pod.get("metadata", {})]
     for name, key in (("submitter", "app.kubernetes.io/component"), ("exporter", "app.kubernetes.io/name")):
         wanted = one(folder, "NetworkPolicy", name)["spec"]["podSelector"]["matchLabels"]
@@ -94,7 +94,7 @@ def test_the_pods_that_policies_name_by_our_labels_have_them(folder: str) -> Non
 
 
 @EACH
-def test_ports_have_the_names_by_which_kuberay_and_prometheus_find_them(folder: str) -> None:
+def test_ports_have_the_names_that_kuberay_and_prometheus_expect(folder: str) -> None:
     known = {"gcs-server": 6379, "dashboard": DASHBOARD, "client": 10001, "metrics": METRICS, "serve": SERVE}
     for kind, cluster in clusters(folder).items():
         for group in groups(cluster):
@@ -105,7 +105,7 @@ def test_ports_have_the_names_by_which_kuberay_and_prometheus_find_them(folder: 
 
 
 @EACH
-def test_prometheus_is_told_a_port_that_the_pod_has(folder: str) -> None:
+def test_annotations_for_prometheus_name_a_port_of_the_pod(folder: str) -> None:
     scraped = [pod for pod in pods(objects(folder)) if "annotations" in pod.get("metadata", {})]
     assert len(scraped) == sum(len(groups(cluster)) for cluster in clusters(folder).values()) + 1
     for pod in scraped:
@@ -123,7 +123,7 @@ def jobs() -> dict[str, Tree]:
     return {job["job_name"]: job for job in yaml.safe_load(text)["scrape_configs"]}
 
 
-def test_prometheus_finds_each_pod_with_metrics_once_under_the_job_that_the_rules_know(jobs: dict[str, Tree]) -> None:
+def test_prometheus_scrapes_each_pod_with_metrics_once(jobs: dict[str, Tree]) -> None:
     beside = yaml.safe_load((REPOSITORY / "infra" / "prometheus" / "prometheus.yml").read_text(encoding="utf-8"))
     assert set(jobs) <= {job["job_name"] for job in beside["scrape_configs"]}
     found: dict[str, list[str]] = {name: [] for name in jobs}

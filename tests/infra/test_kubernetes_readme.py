@@ -33,7 +33,7 @@ from tests.infra.tools import run, tool
 README = (REPOSITORY / "infra" / "README.md").read_text(encoding="utf-8")
 
 
-def test_an_overlay_of_ones_own_names_where_the_images_are_and_every_container_takes_them_from_there(
+def test_the_example_overlay_sets_the_image_of_every_container(
     tmp_path: Path,
 ) -> None:
     """The README's own example, in a folder beside a copy of infra/kubernetes."""
@@ -51,7 +51,7 @@ def test_an_overlay_of_ones_own_names_where_the_images_are_and_every_container_t
     assert "cannot be absolute" in run(tool("kubectl"), "kustomize", mine).stderr
 
 
-def test_the_readme_makes_a_champion_of_the_study_for_the_registry_that_serves_before_it_serves() -> None:
+def test_the_steps_of_the_readme_are_in_order_and_fit_each_other() -> None:
     (champion,) = (parse(words) for words in commands(README) if words[2] == "pipelines.champion")
     study = parse(shlex.split(one("overlays/gpu", "RayJob")["spec"]["entrypoint"]))
     name = f"{study.data.name}-{load_profile(study.profile, {}).name}"
@@ -64,12 +64,12 @@ def test_the_readme_makes_a_champion_of_the_study_for_the_registry_that_serves_b
     assert places == sorted(places)
 
 
-def test_the_variables_of_the_stores_secret_are_those_that_its_library_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_variables_of_the_secret_are_read_by_the_library_of_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
     """A signed address has them all in it; nothing is asked."""
     cluster = (KUBERNETES / "base" / "raycluster.yaml").read_text(encoding="utf-8")
-    (told,) = (line for line in README.splitlines() if "create secret generic cxr-s3 " in line)
+    (command,) = (line for line in README.splitlines() if "create secret generic cxr-s3 " in line)
     (beside,) = (line for line in cluster.splitlines() if "name: cxr-s3" in line)
-    names = re.findall(r"AWS_\w+", told)
+    names = re.findall(r"AWS_\w+", command)
     assert names == re.findall(r"AWS_\w+", beside)
     assert names == ["AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"]
     for name in [name for name in os.environ if name.startswith("AWS_")]:
@@ -109,7 +109,7 @@ def fits_into_the_small_machine(*kinds: str) -> bool:
     return processors <= 8 * 0.9 and memory <= 32 * 0.9  # Kubernetes itself needs some
 
 
-def test_two_clusters_fit_into_the_machine_that_the_small_overlay_names_and_three_do_not() -> None:
+def test_two_clusters_fit_on_the_machine_of_the_small_overlay_and_three_do_not() -> None:
     assert all(fits_into_the_small_machine(*pair) for pair in combinations(CLUSTER_OF, 2))
     assert not fits_into_the_small_machine(*CLUSTER_OF)
     assert "two of the three clusters" in README

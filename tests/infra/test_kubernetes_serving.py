@@ -24,7 +24,7 @@ def options(config: Tree) -> ServingOptions:
 
 
 @EACH
-def test_what_serves_on_kubernetes_is_what_serves_elsewhere(folder: str) -> None:
+def test_the_configuration_is_the_same_as_outside_kubernetes(folder: str) -> None:
     elsewhere = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
     here = deployed(folder)
     assert here["http_options"].pop("host") == "0.0.0.0", "KubeRay and the Service ask the pod's address"
@@ -46,7 +46,7 @@ def test_serve_and_the_application_accept_the_configuration(folder: str) -> None
 
 
 @EACH
-def test_every_node_that_serves_has_the_registry_the_keys_and_what_serve_reads_at_its_start(folder: str) -> None:
+def test_every_serving_node_has_registry_keys_and_environment(folder: str) -> None:
     config = deployed(folder)
     registry = options(config).registry
     for group in groups(clusters(folder)["RayService"]):
@@ -65,7 +65,7 @@ def test_every_node_that_serves_has_the_registry_the_keys_and_what_serve_reads_a
 
 
 @EACH
-def test_a_champion_trained_on_the_cluster_reaches_the_registry_that_serves(folder: str) -> None:
+def test_the_cluster_and_serving_mount_the_same_registry(folder: str) -> None:
     registry = options(deployed(folder)).registry
     for group in groups(clusters(folder)["RayCluster"]):
         mount = next(each for each in ray_container(group)["volumeMounts"] if each["name"] == "registry")

@@ -30,12 +30,12 @@ def run(*words: str | Path) -> str:
     return done.stdout + done.stderr
 
 
-def test_promtool_finds_nothing_wrong(promtool: str) -> None:
+def test_promtool_accepts_configuration_and_rules(promtool: str) -> None:
     assert "SUCCESS" in run(promtool, "check", "config", "--lint=all", "--lint-fatal", CONFIG)
     assert "SUCCESS" in run(promtool, "check", "rules", "--lint=all", "--lint-fatal", RULES)
 
 
-def test_promtool_finds_nothing_wrong_with_the_relabelling_inside_kubernetes(promtool: str, tmp_path: Path) -> None:
+def test_promtool_accepts_the_relabelling_for_kubernetes(promtool: str, tmp_path: Path) -> None:
     """Debian builds Prometheus without the discovery of Kubernetes' pods, which is left out here therefore."""
     config = yaml.safe_load(CONFIG.with_name("kubernetes.yml").read_text(encoding="utf-8"))
     for job in config["scrape_configs"]:
@@ -45,18 +45,18 @@ def test_promtool_finds_nothing_wrong_with_the_relabelling_inside_kubernetes(pro
     assert "SUCCESS" in run(promtool, "check", "config", "--lint=all", "--lint-fatal", tmp_path / "kubernetes.yml")
 
 
-def test_rules_do_on_known_series_what_they_should(promtool: str) -> None:
+def test_rules_give_the_expected_alerts_on_known_series(promtool: str) -> None:
     assert "SUCCESS" in run(promtool, "test", "rules", Path(__file__).parent / "prometheus_rules.yml")
 
 
-def test_rules_ask_only_for_what_is_exported() -> None:
+def test_rules_use_only_exported_metrics_and_labels() -> None:
     for rule in rules():
         words = " ".join(rule.get("annotations", {}).values())
         assert unknown_names(rule["expr"]) == set(), rule
         assert unknown_labels(rule["expr"], words.replace("$labels.", "")) == set(), rule
 
 
-def test_a_wrong_name_or_label_would_be_seen() -> None:
+def test_an_unknown_metric_or_label_is_reported() -> None:
     assert unknown_names("rate(ray_cxr_request_total[5m]) / cxr:drift:mean") == {
         "ray_cxr_request_total",
         "cxr:drift:mean",
@@ -75,7 +75,7 @@ def test_every_alert_says_what_to_do() -> None:
         assert alert["labels"]["severity"] in ("warning", "critical")
 
 
-def test_every_alert_is_made_to_fire_once() -> None:
+def test_every_alert_fires_in_a_test() -> None:
     assert [rule["alert"] for rule in rules() if "alert" in rule and rule["alert"] not in fired()] == []
 
 
@@ -88,7 +88,7 @@ def fired() -> set[str]:
     return found | set(re.findall(r'alertname="(\w+)"', labels))
 
 
-def test_the_configuration_finds_the_exporter_the_server_and_the_nodes_of_ray() -> None:
+def test_the_configuration_names_the_ports_of_exporter_server_and_ray() -> None:
     jobs = {job["job_name"]: job for job in yaml.safe_load(CONFIG.read_text(encoding="utf-8"))["scrape_configs"]}
     assert jobs["cxr-registry"]["static_configs"][0]["targets"] == [f"127.0.0.1:{PORT}"]
     assert jobs["ray"]["static_configs"][0]["targets"] == [f"127.0.0.1:{METRICS_PORT}"]
@@ -99,6 +99,6 @@ def test_the_configuration_finds_the_exporter_the_server_and_the_nodes_of_ray() 
     ]
 
 
-def test_make_serve_publishes_where_prometheus_looks() -> None:
-    told = run("make", "-C", REPOSITORY, "--dry-run", "serve")
-    assert f"--metrics-port {METRICS_PORT}" in told
+def test_make_serve_uses_the_metrics_port_of_the_configuration() -> None:
+    output = run("make", "-C", REPOSITORY, "--dry-run", "serve")
+    assert f"--metrics-port {METRICS_PORT}" in output

@@ -33,16 +33,16 @@ def validate(cluster: dict[str, Any]) -> dict[str, Any]:
     return prepared
 
 
-def test_the_launcher_accepts_it(cluster: dict[str, Any]) -> None:
+def test_the_launcher_accepts_the_file(cluster: dict[str, Any]) -> None:
     assert validate(cluster)["max_workers"] == len(cluster["provider"]["worker_ips"])
 
 
-def test_the_launcher_would_refuse_another(cluster: dict[str, Any]) -> None:
+def test_the_launcher_refuses_an_unknown_key(cluster: dict[str, Any]) -> None:
     with pytest.raises(jsonschema.ValidationError):
         validate({**cluster, "worker_start_commands": []})
 
 
-def test_every_node_starts_in_token_mode_with_what_serve_reads(cluster: dict[str, Any]) -> None:
+def test_every_node_starts_in_token_mode_with_the_variables_of_serve(cluster: dict[str, Any]) -> None:
     for command in started(cluster):
         assert "set -a && . infra/ray/environment &&" in command
     done = run("bash", "-euc", f"set -a; HOME=/home/x; . {FOLDER / 'environment'}; env")
@@ -53,13 +53,13 @@ def test_every_node_starts_in_token_mode_with_what_serve_reads(cluster: dict[str
     assert "RAY_object_spilling_directory" not in found
     for file in (FOLDER / "environment", REPOSITORY / "infra" / "serve" / "README.md"):
         assert "Ray of its own" in " ".join(file.read_text(encoding="utf-8").replace("#", "").split()), (
-            "the choice is told"
+            "the text explains why"
         )
     assert found["PATH"].startswith("/home/x/cxr-platform/.venv/bin:")
     assert cluster["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
 
 
-def test_the_dashboard_stays_on_loopback_and_metrics_have_a_known_port(cluster: dict[str, Any]) -> None:
+def test_the_dashboard_listens_on_loopback_and_metrics_have_a_fixed_port(cluster: dict[str, Any]) -> None:
     head, worker = started(cluster)
     assert "--dashboard-host=127.0.0.1" in head
     assert "--port=6379" in head
@@ -68,7 +68,7 @@ def test_the_dashboard_stays_on_loopback_and_metrics_have_a_known_port(cluster: 
     assert "0.0.0.0" not in TEXT
 
 
-def test_ray_has_each_option_that_is_given(cluster: dict[str, Any]) -> None:
+def test_every_option_is_one_of_ray(cluster: dict[str, Any]) -> None:
     from ray.scripts.scripts import start
 
     known = {name for parameter in start.params for name in parameter.opts}
@@ -78,7 +78,7 @@ def test_ray_has_each_option_that_is_given(cluster: dict[str, Any]) -> None:
     assert given - known == set()
 
 
-def test_every_command_is_shell_and_names_files_that_are_there(cluster: dict[str, Any]) -> None:
+def test_every_command_is_valid_shell_and_names_existing_files(cluster: dict[str, Any]) -> None:
     commands = [each for key, value in cluster.items() if key.endswith("_commands") for each in value]
     assert len(commands) == 7
     for command in commands:

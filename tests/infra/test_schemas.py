@@ -40,7 +40,7 @@ def problems(tree: Tree) -> list[str]:
 
 
 @EACH
-def test_every_object_is_one_that_the_api_server_knows(folder: str) -> None:
+def test_every_object_is_valid(folder: str) -> None:
     found = objects(folder)
     assert {each["kind"] for each in found} >= {"RayCluster", "RayJob", "RayService", "NetworkPolicy", "Deployment"}
     for each in found:
@@ -61,7 +61,7 @@ def test_every_object_is_one_that_the_api_server_knows(folder: str) -> None:
         ("Deployment", ["spec", "replicas"], "1"),
     ],
 )
-def test_a_wrong_field_or_value_would_be_seen(kind: str, path: list[Any], value: object) -> None:
+def test_a_wrong_field_or_value_is_reported(kind: str, path: list[Any], value: object) -> None:
     tree = copy.deepcopy(one("base", kind))
     place: Any = tree
     for step in path[:-1]:
@@ -70,7 +70,7 @@ def test_a_wrong_field_or_value_would_be_seen(kind: str, path: list[Any], value:
     assert problems(tree) != []
 
 
-def test_what_is_made_of_a_crd_refuses_unknown_fields_but_where_they_are_meant_to_be() -> None:
+def test_a_strict_schema_refuses_unknown_fields_unless_the_crd_allows_them() -> None:
     labels = {"additionalProperties": {"type": "string"}}
     crd = {"properties": {"a": {"type": "integer", "description": "words"}, "labels": labels}, "description": "words"}
     made = strict(crd)

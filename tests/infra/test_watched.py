@@ -1,4 +1,4 @@
-"""A real server, asked and watched: Prometheus with the shipped configuration has an answer for the whole dashboard."""
+"""Prometheus with the shipped configuration answers every query of the dashboard about a real server."""
 
 import shutil
 from collections.abc import Iterator
@@ -12,9 +12,10 @@ from cxr_platform.monitoring.exporter import serve_registry
 from cxr_platform.registry.promotion import promote
 from cxr_platform.registry.store import Registry
 from tests.infra.queries import DASHBOARDS, dashboard_queries
-from tests.infra.running import Prometheus, free_port, run_jobs, served, textfiles, until
+from tests.infra.running import Prometheus, free_port, run_jobs, served, textfiles
 from tests.intake.files import png
 from tests.serving.builders import filler, image_png, registry_with_champion
+from tests.waiting import wait_until
 
 BATCH = 32
 SCRAPED_SECONDS = 180.0
@@ -64,7 +65,7 @@ def prometheus(
 
 
 def send(address: str, first: int = 0, images: int = BATCH - 1) -> None:
-    """A batch of images, the last of them faint; and something that is no image."""
+    """Send a batch of images, the last of low contrast, and a file that is not an image."""
     files = [("file", image_png(first + number)) for number in range(images)]
     batch = httpx.post(f"{address}/v1/screen/batch", files=[*files, ("file", FAINT)], timeout=60)
     assert batch.status_code == 200, batch.text
@@ -84,17 +85,17 @@ def test_every_query_of_the_dashboard_has_an_answer(
         send(address, images=1)  # rates need requests between two scrapes
         return [f"{title}: {query}" for title, query in QUERIES if title != PROMOTIONS and not prometheus.ask(query)]
 
-    until(lambda: not empty(), SCRAPED_SECONDS, empty)
+    wait_until(lambda: not empty(), SCRAPED_SECONDS, 0.5, empty)
     assert prometheus.ask("sum(ray_cxr_drift_window_images{quantity='labels'})")[0] >= LEAST_IMAGES
     assert prometheus.ask("sum(ray_cxr_requests_total{status='415'})")[0] >= 1
 
     promote(registry, "v2", force=True, lead_seconds=0)
     (mark,) = (query for title, query in QUERIES if title == PROMOTIONS)
-    until(lambda: prometheus.ask(mark), SCRAPED_SECONDS, lambda: mark)
+    wait_until(lambda: prometheus.ask(mark), SCRAPED_SECONDS, 0.5, lambda: mark)
 
 
 @pytest.mark.ray
-def test_a_server_that_answers_raises_no_alarm(prometheus: Prometheus) -> None:
+def test_a_working_server_raises_no_alert(prometheus: Prometheus) -> None:
     assert prometheus.ask("count(ray_cxr_model_info)")
-    alarms = prometheus.ask('ALERTS{alertname=~"CxrNoReplica|CxrRegistryUnreadable|CxrServerErrors|CxrJobFailed"}')
-    assert alarms == []
+    alerts = prometheus.ask('ALERTS{alertname=~"CxrNoReplica|CxrRegistryUnreadable|CxrServerErrors|CxrJobFailed"}')
+    assert alerts == []
