@@ -56,16 +56,16 @@ class Dockerfile:
     @cached_property
     def debian(self) -> set[str]:
         """Debian's packages in the base."""
-        found = re.search(r"apt-get install ([^&]*)", " ".join(self.base.of("RUN")))
-        assert found is not None
-        return {word for word in found[1].split() if not word.startswith("-")}
+        match = re.search(r"apt-get install ([^&]*)", " ".join(self.base.of("RUN")))
+        assert match is not None
+        return {word for word in match[1].split() if not word.startswith("-")}
 
     @cached_property
     def folders(self) -> set[str]:
         """Folders that the base makes and gives to its user."""
-        found = re.search(r"install --directory --owner=cxr --group=cxr ([^&]*)", " ".join(self.base.of("RUN")))
-        assert found is not None
-        return set(found[1].split())
+        match = re.search(r"install --directory --owner=cxr --group=cxr ([^&]*)", " ".join(self.base.of("RUN")))
+        assert match is not None
+        return set(match[1].split())
 
 
 def parse(text: str) -> Dockerfile:

@@ -39,19 +39,19 @@ def objects(folder: str) -> list[Tree]:
 
 def one(folder: str, kind: str, name: str | None = None) -> Tree:
     """The object of a kind, and of a name where there are several."""
-    found = [each for each in objects(folder) if each["kind"] == kind and name in (None, each["metadata"]["name"])]
-    assert len(found) == 1, (kind, name)
-    return found[0]
+    matches = [each for each in objects(folder) if each["kind"] == kind and name in (None, each["metadata"]["name"])]
+    assert len(matches) == 1, (kind, name)
+    return matches[0]
 
 
 def clusters(folder: str) -> dict[str, Tree]:
     """The Ray clusters that an overlay describes, by the kind of the object that they belong to."""
-    found = {}
+    specs = {}
     for each in objects(folder):
         if each["kind"] in CLUSTER_OF:
             key = CLUSTER_OF[each["kind"]]
-            found[each["kind"]] = each["spec"][key] if key else each["spec"]
-    return found
+            specs[each["kind"]] = each["spec"][key] if key else each["spec"]
+    return specs
 
 
 def groups(cluster: Tree) -> list[Tree]:

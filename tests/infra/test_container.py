@@ -87,10 +87,10 @@ def test_the_health_check_asks_the_address_of_its_variable() -> None:
 
 def pins(name: str) -> dict[str, set[str]]:
     """Versions by package; a lock for several Pythons may have more than one of a package."""
-    found: dict[str, set[str]] = {}
+    versions: dict[str, set[str]] = {}
     for package, version in PIN.findall((REPOSITORY / name).read_text(encoding="utf-8")):
-        found.setdefault(package, set()).add(version)
-    return found
+        versions.setdefault(package, set()).add(version)
+    return versions
 
 
 def installed(name: str, python: str) -> dict[str, str]:
@@ -99,9 +99,9 @@ def installed(name: str, python: str) -> dict[str, str]:
     here |= {"platform_machine": "x86_64", "platform_system": "Linux", "implementation_name": "cpython"}
     text = (REPOSITORY / name).read_text(encoding="utf-8")
     lines = [Requirement(line.removesuffix("\\")) for line in text.splitlines() if PIN.match(line)]
-    found = [each for each in lines if each.marker is None or each.marker.evaluate(here)]
-    assert len({each.name for each in found}) == len(found), "one version of a package"
-    return {each.name: str(each.specifier).removeprefix("==") for each in found}
+    locked = [each for each in lines if each.marker is None or each.marker.evaluate(here)]
+    assert len({each.name for each in locked}) == len(locked), "one version of a package"
+    return {each.name: str(each.specifier).removeprefix("==") for each in locked}
 
 
 @pytest.mark.parametrize("python", ["3.10", "3.11", "3.12"])

@@ -32,11 +32,11 @@ def numbers(cell: str) -> list[float]:
 @pytest.mark.parametrize(("beginning", "images"), [("the paper's size", 3905), ("all of NIH", 112_120)])
 def test_the_table_of_sizes_and_gpus_agrees_with_the_simulation(beginning: str, images: int) -> None:
     for gpus, cell in zip((1, 8, 64), row(beginning), strict=True):
-        found = simulated(images, gpus)
+        simulation = simulated(images, gpus)
         hours, used, *held = numbers(cell)
-        assert hours == pytest.approx(found.makespan_hours, rel=0.02)
-        assert used == pytest.approx(found.gpu_hours * found.busy_share, rel=0.02)
-        assert held == ([pytest.approx(found.gpu_hours, rel=0.02)] if gpus == 64 else [])
+        assert hours == pytest.approx(simulation.makespan_hours, rel=0.02)
+        assert used == pytest.approx(simulation.gpu_hours * simulation.busy_share, rel=0.02)
+        assert held == ([pytest.approx(simulation.gpu_hours, rel=0.02)] if gpus == 64 else [])
 
 
 @pytest.mark.parametrize(

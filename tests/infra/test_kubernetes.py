@@ -45,8 +45,8 @@ def test_every_object_is_labelled_with_its_part(folder: str) -> None:
 
 @EACH
 def test_the_study_has_the_nodes_of_the_cluster(folder: str) -> None:
-    found = clusters(folder)
-    assert found["RayJob"] == found["RayCluster"]
+    specs = clusters(folder)
+    assert specs["RayJob"] == specs["RayCluster"]
 
 
 @EACH

@@ -67,17 +67,17 @@ def test_other_pods_are_admitted_by_label_and_port(folder: str) -> None:
 @EACH
 def test_other_namespaces_are_admitted_by_label(folder: str) -> None:
     readme = (REPOSITORY / "infra" / "README.md").read_text(encoding="utf-8")
-    found = []
+    admitted = []
     for policy in (each for each in objects(folder) if each["kind"] == "NetworkPolicy"):
         for rule in policy["spec"].get("ingress", []):
-            for who in rule["from"]:
-                assert who.get("podSelector", {"matchLabels": True}), "not every pod"
-                if "namespaceSelector" in who:
-                    (label,) = who["namespaceSelector"]["matchLabels"].items()
+            for peer in rule["from"]:
+                assert peer.get("podSelector", {"matchLabels": True}), "not every pod"
+                if "namespaceSelector" in peer:
+                    (label,) = peer["namespaceSelector"]["matchLabels"].items()
                     assert "=".join(label) in readme
-                    found.append("=".join(label))
+                    admitted.append("=".join(label))
     labels = ("client", "monitoring", "monitoring", "operator")
-    assert sorted(found) == [f"cxr-platform/{name}=true" for name in labels]
+    assert sorted(admitted) == [f"cxr-platform/{name}=true" for name in labels]
 
 
 @EACH
@@ -126,14 +126,14 @@ def jobs() -> dict[str, Tree]:
 def test_prometheus_scrapes_each_pod_with_metrics_once(jobs: dict[str, Tree]) -> None:
     beside = yaml.safe_load((REPOSITORY / "infra" / "prometheus" / "prometheus.yml").read_text(encoding="utf-8"))
     assert set(jobs) <= {job["job_name"] for job in beside["scrape_configs"]}
-    found: dict[str, list[str]] = {name: [] for name in jobs}
+    targets: dict[str, list[str]] = {name: [] for name in jobs}
     for pod, container in containers("base"):
         for port in container.get("ports", []):
             for name, job in jobs.items():
                 address = _target(job["relabel_configs"], _discovered(pod, port))
-                found[name] += [address] if address else []
+                targets[name] += [address] if address else []
     nodes = sum(len(groups(cluster)) for cluster in clusters("base").values())
-    assert found == {"ray": [f"10.0.0.1:{METRICS}"] * nodes, "cxr-registry": [f"10.0.0.1:{EXPORTER}"]}
+    assert targets == {"ray": [f"10.0.0.1:{METRICS}"] * nodes, "cxr-registry": [f"10.0.0.1:{EXPORTER}"]}
     for job in jobs.values():
         assert job["kubernetes_sd_configs"] == [{"role": "pod", "namespaces": {"names": ["cxr"]}}]
 
@@ -144,11 +144,12 @@ def _discovered(pod: Tree, port: Tree) -> dict[str, str]:
     labels = dict(metadata.get("labels", {}))
     if pod["spec"]["containers"][0]["name"] in ("ray-head", "ray-worker"):
         labels["ray.io/is-ray-node"] = "yes"
-    found = {f"label_{key}": value for key, value in labels.items()}
-    found |= {f"annotation_{key}": value for key, value in metadata.get("annotations", {}).items()}
-    found |= {"container_port_name": port["name"], "ip": "10.0.0.1"}
+    metadata_labels = {f"label_{key}": value for key, value in labels.items()}
+    metadata_labels |= {f"annotation_{key}": value for key, value in metadata.get("annotations", {}).items()}
+    metadata_labels |= {"container_port_name": port["name"], "ip": "10.0.0.1"}
     return {
-        "__meta_kubernetes_pod_" + key.translate(str.maketrans("./-", "___")): value for key, value in found.items()
+        "__meta_kubernetes_pod_" + key.translate(str.maketrans("./-", "___")): value
+        for key, value in metadata_labels.items()
     }
 
 

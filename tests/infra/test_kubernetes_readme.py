@@ -42,9 +42,9 @@ def test_the_example_overlay_sets_the_image_of_every_container(
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "kustomization.yaml").write_text(example, encoding="utf-8")
-    found = [container["image"] for pod in pods(rendered(mine)) for container in pod["spec"]["containers"]]
-    assert set(found) == {f"WHERE/cxr-platform/{name}:{PROJECT['version']}" for name in dockerfile().images}
-    assert len(found) == len(list(containers("overlays/gpu")))
+    used_images = [container["image"] for pod in pods(rendered(mine)) for container in pod["spec"]["containers"]]
+    assert set(used_images) == {f"WHERE/cxr-platform/{name}:{PROJECT['version']}" for name in dockerfile().images}
+    assert len(used_images) == len(list(containers("overlays/gpu")))
 
     absolute = yaml.safe_load(example) | {"resources": [str(KUBERNETES / "overlays" / "gpu")]}
     (mine / "kustomization.yaml").write_text(yaml.safe_dump(absolute), encoding="utf-8")

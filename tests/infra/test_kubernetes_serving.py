@@ -51,12 +51,12 @@ def test_every_serving_node_has_registry_keys_and_environment(folder: str) -> No
     registry = options(config).registry
     for group in groups(clusters(folder)["RayService"]):
         container = ray_container(group)
-        found = environment(container)
+        variables = environment(container)
         mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
         keys = next(v["secret"] for v in group["template"]["spec"]["volumes"] if v["name"] == "api-keys")
-        assert found.items() >= serve_environment().items()
-        assert str(PurePosixPath(found[FILE_VARIABLE]).parent) == mounts["api-keys"]["mountPath"]
-        assert PurePosixPath(found[FILE_VARIABLE]).name == "keys", "the Secret's key, which is the file's name"
+        assert variables.items() >= serve_environment().items()
+        assert str(PurePosixPath(variables[FILE_VARIABLE]).parent) == mounts["api-keys"]["mountPath"]
+        assert PurePosixPath(variables[FILE_VARIABLE]).name == "keys", "the Secret's key, which is the file's name"
         assert keys == {"secretName": "cxr-api-keys", "defaultMode": 0o440}, "read by the group of the pod's volumes"
         assert mounts["registry"]["mountPath"] == registry
         assert mounts["registry"]["readOnly"] is True

@@ -18,10 +18,10 @@ CONFIG = REPOSITORY / "infra" / "prometheus" / "prometheus.yml"
 
 @pytest.fixture(scope="session")
 def promtool() -> str:
-    found = shutil.which("promtool")
-    if not found:
+    program = shutil.which("promtool")
+    if not program:
         pytest.skip("promtool is not installed (Debian's package prometheus)")
-    return found
+    return program
 
 
 def run(*words: str | Path) -> str:
@@ -82,10 +82,10 @@ def test_every_alert_fires_in_a_test() -> None:
 def fired() -> set[str]:
     """Alerts that the tests of promtool expect, and not only name."""
     tree = yaml.safe_load((Path(__file__).parent / "prometheus_rules.yml").read_text(encoding="utf-8"))
-    found = {a["alertname"] for test in tree["tests"] for a in test.get("alert_rule_test", []) if a["exp_alerts"]}
+    alerts = {a["alertname"] for test in tree["tests"] for a in test.get("alert_rule_test", []) if a["exp_alerts"]}
     counts = [count for test in tree["tests"] for count in test["promql_expr_test"] if "ALERTS" in count["expr"]]
     labels = " ".join(sample["labels"] for count in counts for sample in count["exp_samples"])
-    return found | set(re.findall(r'alertname="(\w+)"', labels))
+    return alerts | set(re.findall(r'alertname="(\w+)"', labels))
 
 
 def test_the_configuration_names_the_ports_of_exporter_server_and_ray() -> None:

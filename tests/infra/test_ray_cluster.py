@@ -17,8 +17,8 @@ TEXT = (FOLDER / "cluster.yaml").read_text(encoding="utf-8")
 
 @pytest.fixture
 def cluster() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(TEXT)
-    return found
+    cluster: dict[str, Any] = yaml.safe_load(TEXT)
+    return cluster
 
 
 def started(cluster: dict[str, Any]) -> list[str]:
@@ -46,16 +46,16 @@ def test_every_node_starts_in_token_mode_with_the_variables_of_serve(cluster: di
     for command in started(cluster):
         assert "set -a && . infra/ray/environment &&" in command
     done = run("bash", "-euc", f"set -a; HOME=/home/x; . {FOLDER / 'environment'}; env")
-    found = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+    variables = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
     serving = serve_environment()
     serving.pop("RAY_object_spilling_directory")  # studies run here too, and what they spill belongs on a disk
-    assert found.items() >= {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0", **serving}.items()
-    assert "RAY_object_spilling_directory" not in found
+    assert variables.items() >= {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0", **serving}.items()
+    assert "RAY_object_spilling_directory" not in variables
     for file in (FOLDER / "environment", REPOSITORY / "infra" / "serve" / "README.md"):
         assert "Ray of its own" in " ".join(file.read_text(encoding="utf-8").replace("#", "").split()), (
             "the text explains why"
         )
-    assert found["PATH"].startswith("/home/x/cxr-platform/.venv/bin:")
+    assert variables["PATH"].startswith("/home/x/cxr-platform/.venv/bin:")
     assert cluster["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
 
 

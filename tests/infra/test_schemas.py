@@ -30,20 +30,26 @@ def problems(tree: Tree) -> list[str]:
         return [f"{error.json_path}: {error.message}" for error in errors]
     import kubernetes_validate
 
-    found = []
+    messages = []
     for version in VERSIONS:
         try:
             kubernetes_validate.validate(tree, version, strict=True)
         except kubernetes_validate.ValidationError as error:
-            found.append(f"{version}: {error.message}")
-    return found
+            messages.append(f"{version}: {error.message}")
+    return messages
 
 
 @EACH
 def test_every_object_is_valid(folder: str) -> None:
-    found = objects(folder)
-    assert {each["kind"] for each in found} >= {"RayCluster", "RayJob", "RayService", "NetworkPolicy", "Deployment"}
-    for each in found:
+    rendered_objects = objects(folder)
+    assert {each["kind"] for each in rendered_objects} >= {
+        "RayCluster",
+        "RayJob",
+        "RayService",
+        "NetworkPolicy",
+        "Deployment",
+    }
+    for each in rendered_objects:
         assert problems(each) == [], (each["kind"], each["metadata"]["name"])
 
 

@@ -41,10 +41,10 @@ def server(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture(scope="module")
 def program() -> str:
-    found = shutil.which("prometheus")
-    if not found:
+    program = shutil.which("prometheus")
+    if not program:
         pytest.skip("prometheus is not installed (Debian's package prometheus)")
-    return found
+    return program
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,10 @@ import pytest
 def tool(name: str) -> str:
     """The path of a program: beside this Python first, as another version may be on the PATH. Fails where it is not."""
     beside = Path(sys.executable).with_name(name)
-    found = str(beside) if beside.exists() else shutil.which(name)
-    if not found:
+    path = str(beside) if beside.exists() else shutil.which(name)
+    if not path:
         pytest.fail(f"Expected {name}, which a package of the extra `dev` brings. Run `make setup`.")
-    return found
+    return path
 
 
 def run(*words: str | Path, given: str | None = None) -> subprocess.CompletedProcess[str]:
