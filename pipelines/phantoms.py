@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pipelines.command import run_command
 from pipelines.options import parse_request
+from pipelines.progress import make_progress
 
 
 @dataclass(frozen=True)
@@ -46,15 +47,10 @@ def run(request: PhantomsRequest) -> int:
     """Draw the images and print their folder; return 0."""
     from cxr_platform.intake.phantoms.collection import write_collection
 
-    progress = _print_on_terminal if sys.stderr.isatty() else None
-    folder = write_collection(request.out, request.per_class, request.seed, request.size, progress)
+    with make_progress(sys.stderr) as progress:
+        folder = write_collection(request.out, request.per_class, request.seed, request.size, progress)
     print(f"Synthetic images: {folder}")
     return 0
-
-
-def _print_on_terminal(done: int, total: int) -> None:
-    end = "\n" if done == total else ""
-    print(f"\rDrawing synthetic images: {done} of {total}", end=end, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

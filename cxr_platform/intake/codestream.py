@@ -49,8 +49,8 @@ def frame_size(frame: bytes) -> FrameSize | None:
 def check_scans(frame: bytes) -> None:
     """Raise `ImageRefused` (undecodable) for a JPEG that takes a decoder far longer than its size suggests.
 
-    Every scan of a progressive JPEG visits every pixel, even if it is empty: 30 to 40 ms for the 75 bytes of one scan at
-    7,000 × 7,000 pixels, thus hours for a body of 20 MB, in native code that no time-out ends.
+    Every scan of a progressive JPEG visits every pixel, even if it is empty: 30 to 40 ms for the 75 bytes of one scan
+    at 7,000 × 7,000 pixels, thus hours for a body of 20 MB, in native code that no time-out ends.
     """
     at, scans, filling = len(JPEG_START), 0, 0
     for _ in range(MAX_SEGMENTS):

@@ -3,8 +3,8 @@
 Stored values are decoded by tensorflow-io, and by pydicom's own decoders if that fails. tensorflow-io (DCMTK) renders:
 it applies the modality transform, inverts MONOCHROME1, burns overlays in, stretches signed values, and reads past the
 end of pixel data that are too short. To get stored values instead, it receives a new object that holds only the pixel
-data and the attributes that describe them, labelled MONOCHROME2, after the size of the compressed frame or the length of
-uncompressed data has been checked. Signed values come back with an offset of half their range, which is subtracted. It
+data and the attributes that describe them, labelled MONOCHROME2, after a check of the size of the compressed frame or
+of the length of uncompressed data. Signed values come back with an offset of half their range, which is subtracted. It
 misreads big-endian data of 32 bits, so big-endian data go to pydicom, which reads uncompressed data, RLE, and through
 Pillow JPEG and JPEG 2000.
 
@@ -62,9 +62,9 @@ def read_grey(dataset: Dataset, config: DecodingConfig) -> NDArray[np.float32]:
 def stored_values(dataset: Dataset) -> Floats:
     """Return the stored values of a single-frame image.
 
-    (rows, columns), or (rows, columns, 3) in RGB; whole numbers, negative ones if Pixel Representation is signed. Palette
-    images return their indices. Raises `ImageRefused` (undecodable) if the pixel data do not fit the header or neither
-    library can read them.
+    (rows, columns), or (rows, columns, 3) in RGB; whole numbers, negative ones if Pixel Representation is signed. For a
+    palette image these are the indices. Raises `ImageRefused` (undecodable) if the pixel data do not fit the header or
+    neither library can read them.
     """
     _check_pixel_data(dataset)
     plain = _plain_copy(dataset)
@@ -152,7 +152,7 @@ def _exact_type(plain: Dataset) -> type[np.floating[Any]]:
 
 
 def to_grey(values: Floats, dataset: Dataset, config: DecodingConfig) -> NDArray[np.float32]:
-    """Return stored values, (rows, columns) or (rows, columns, 3) RGB, as grey (rows, columns) from 0 to 255, air dark."""
+    """Return stored values, (rows, columns) or (rows, columns, 3) RGB, as grey values from 0 to 255, air dark."""
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
         colours = apply_color_lut(values.astype(np.uint16), dataset)
         return scale(colours[..., :3] @ LUMA, 0, float(np.iinfo(colours.dtype).max))

@@ -17,8 +17,8 @@ from scipy.sparse.csgraph import connected_components
 
 HASH_BITS = 64
 SAME_IMAGE_AGREEMENT = 0.65
-"""`detail_agreement` from which a pair counts as one image. In the public collections copies reach 0.73 to 1.0, images of
-one patient in one position up to 0.7 (they belong together as well), and images of different people at most 0.61."""
+"""`detail_agreement` from which a pair counts as one image. In the public collections copies reach 0.73 to 1.0, images
+of one patient in one position up to 0.7 (they belong together as well), and images of different people at most 0.61."""
 
 SIDE = 100
 MAX_SHIFT = 5  # of SIDE: copies of an image are cropped by a few pixels
@@ -52,8 +52,9 @@ def near_pairs(hashes: npt.NDArray[np.uint64], max_distance: int) -> Pairs:
             near = signs[i : i + BLOCK] @ signs[j : j + BLOCK].T >= HASH_BITS - 2 * max_distance
             pairs = np.argwhere(near) + np.array([i, j])
             blocks.append(pairs[pairs[:, 0] < pairs[:, 1]])
-    pairs = np.concatenate(blocks)
-    return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+    joined: Pairs = np.concatenate(blocks)
+    order: npt.NDArray[np.int64] = np.lexsort((joined[:, 1], joined[:, 0]))
+    return joined[order]
 
 
 def _signs(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.float32]:
@@ -64,7 +65,8 @@ def _signs(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.float32]:
 
 def hamming(a: npt.NDArray[np.uint64], b: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
     """Return the number of bits, 0 to 64, in which the elements of two equally long arrays differ."""
-    return ((HASH_BITS - (_signs(a) * _signs(b)).sum(axis=1)) / 2).astype(np.int64)
+    bits: npt.NDArray[np.int64] = ((HASH_BITS - (_signs(a) * _signs(b)).sum(axis=1)) / 2).astype(np.int64)
+    return bits
 
 
 def fine_detail(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.complex64]:
@@ -112,7 +114,8 @@ _COLUMNS = (_TWICE[:, None] / SIDE**2 * np.exp(2j * np.pi / SIDE * np.outer(np.a
 def connected_groups(size: int, pairs: Pairs) -> npt.NDArray[np.int64]:
     """Return the number, int64 (size,), of the connected component of each of `size` images joined by `pairs`."""
     edges = coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(size, size))
-    return connected_components(edges, directed=False)[1].astype(np.int64)
+    groups: npt.NDArray[np.int64] = connected_components(edges, directed=False)[1].astype(np.int64)
+    return groups
 
 
 def pairs_of_equal(keys: Sequence[str | None]) -> Pairs:

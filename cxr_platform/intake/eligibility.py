@@ -46,8 +46,8 @@ def judge_findings(
     """Return the one class among `findings`, and a refusal or `None`.
 
     `classes` maps the findings that count, in `plain` form, to classes. If none of them counts the reason is
-    `finding-not-studied`, if several classes apply `several-findings`. With `single_finding_only`, other findings beside
-    the one class are `further-findings` (§2.1.3).
+    `finding-not-studied`, if several classes apply `several-findings`. With `single_finding_only`, other findings
+    beside the one class are `further-findings` (§2.1.3).
     """
     given = [finding.strip() for finding in findings if finding.strip()]
     text = ", ".join(given)

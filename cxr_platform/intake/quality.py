@@ -1,8 +1,8 @@
 """Measures of image quality, and the limits by which low-contrast, partial, rotated and small images are excluded.
 
-The paper excludes "low contrast images or images containing parts of the whole thoracic X-Ray scan" (§2.1.4) and defines
-no measure; these are our own. All but the first two are taken on the letterboxed image (200 × 200 pixels) without its
-padding, in grey from 0 (black) to 1 (white):
+The paper excludes "low contrast images or images containing parts of the whole thoracic X-Ray scan" (§2.1.4) without
+defining a measure; these are our own. All but the first two are taken on the letterboxed image (200 × 200 pixels)
+without its padding, in grey from 0 (black) to 1 (white):
 
 - side (pixels): the shorter side of the image as stored.
 - aspect: longer / shorter side of the image as stored. Images wider than twice their height lack the apices or bases.
@@ -112,7 +112,9 @@ def _mediastinum(image: NDArray[np.float64]) -> float:
 def _templates() -> NDArray[np.float64]:
     """Return the pattern dark–bright–dark at each shift, (9, 48), with zero mean and unit length."""
     column = np.arange(SQUARE)[EDGE] - (SQUARE - 1) / 2
-    waves = np.stack([np.cos(np.pi * np.clip((column - shift) / QUARTER, -1.4, 1.4)) for shift in SHIFTS])
+    waves: NDArray[np.float64] = np.stack(
+        [np.cos(np.pi * np.clip((column - shift) / QUARTER, -1.4, 1.4)) for shift in SHIFTS]
+    )
     waves -= waves.mean(axis=1, keepdims=True)
     waves /= np.linalg.norm(waves, axis=1, keepdims=True)
     return waves

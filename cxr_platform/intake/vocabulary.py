@@ -40,7 +40,7 @@ _MAX_AGE_YEARS = 120.0
 
 
 def plain(name: str) -> str:
-    """Return `name` in lower case with single spaces for hyphens and underscores: `COVID-19` and `covid_19` are equal."""
+    """Return `name` in lower case with single spaces for hyphens and underscores: `covid 19` for `COVID-19`."""
     return " ".join(re.sub(r"[-_]+", " ", name.casefold()).split())
 
 
@@ -50,7 +50,7 @@ def class_of(name: str) -> str | None:
 
 
 def parse_age(text: str) -> float | None:
-    """Return years from `58`, `058Y` or `006M`; `None` for other text (`50+`) or more than 120 years, as NIH's table has."""
+    """Return years from `58`, `058Y` or `006M`; `None` for other text (`50+`) and for more than 120 years."""
     match = _AGE.fullmatch(text.strip())
     if match is None:
         return None

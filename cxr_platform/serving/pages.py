@@ -56,7 +56,7 @@ SAMPLES: Mapping[str, Sample] = MappingProxyType(
 @lru_cache(maxsize=len(SAMPLES))
 def draw_sample(name: str) -> bytes:
     """Return a sample as an 8-bit grey PNG, always the same bytes; raise `KeyError` for an unknown name."""
-    from cxr_platform.intake.phantoms.flaws import draw_flaw  # imports SciPy, which replicas do not need otherwise
+    from cxr_platform.intake.phantoms.files import draw_flaw  # imports SciPy, which replicas do not need otherwise
     from cxr_platform.intake.phantoms.image import ImageKey, draw_image
     from cxr_platform.intake.phantoms.plan import PlannedFlaw
 

@@ -7,7 +7,7 @@ from cxr_platform.explain.lung_field import field_shares, image_areas, lung_fiel
 from cxr_platform.intake.letterbox import letterbox
 from cxr_platform.intake.phantoms.anatomy import breathing, draw_patient, draw_positioning
 from cxr_platform.intake.phantoms.organs import Chest
-from cxr_platform.intake.phantoms.plane import Plane
+from cxr_platform.intake.phantoms.projection import Plane
 
 SHAPES = [(320, 320), (320, 236), (157, 320), (301, 97), (96, 95)]
 

@@ -14,7 +14,7 @@ def test_the_collection_is_drawn_and_its_folder_printed(tmp_path: Path, capsys: 
 
 def test_a_number_out_of_range_is_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["--out", str(tmp_path), "--per-class", "0"]) == 2
-    assert capsys.readouterr().err == "phantoms: expected at least 1 image a class. Received: 0.\n"
+    assert capsys.readouterr().err == "phantoms: per_class: expected greater than or equal to 1. Received: 0.\n"
 
 
 def test_out_is_required(capsys: pytest.CaptureFixture[str]):

@@ -56,7 +56,10 @@ class Collection:
 
 @dataclass(frozen=True)
 class Reading:
-    """Result of a layout: a candidate per file that is not a table, the tables, and the number of rows without a file."""
+    """A collection as its layout reads it.
+
+    `candidates` holds one per file that is not a table; `missing_files` counts the rows without a file.
+    """
 
     candidates: list[Candidate]
     tables: list[str] = field(default_factory=list)
@@ -86,8 +89,8 @@ def as_text(name: str) -> str:
 def walk(folder: Path) -> tuple[str, ...]:
     """Return every file under `folder` as a sorted relative POSIX path, without `.git` folders.
 
-    Links are followed, except to a folder that contains the link. A broken link counts as a file, so that it is reported
-    and not overlooked. Raises `SourceError` for a folder that cannot be listed.
+    Links are followed, except to a folder that contains the link. A broken link counts as a file, so that it is
+    reported and not overlooked. Raises `SourceError` for a folder that cannot be listed.
     """
     return tuple(sorted(_walk_store(folder) if is_remote(folder) else _walk(str(folder), "", ())))
 

@@ -5,9 +5,9 @@ The published archive holds a second copy of everything in `chest_xray/`, and `_
 No patients are published; they are inferred from the file names:
 
 - `person23_bacteria_78.jpeg`: person 23, in whatever folder and with whatever germ. Bacterial and viral images are
-  numbered separately, so person 23 of one series and person 23 of the other (often one in `train` and one in `test`) are
-  probably two children. They count as one patient all the same: a group that is too large does no harm, as both are
-  Pneumonia, while a child on both sides of a fold would bias the results upwards.
+  numbered separately, so person 23 of one series and person 23 of the other (often one in `train` and one in `test`)
+  are probably two children. They count as one patient all the same: a group that is too large does no harm, as both
+  are Pneumonia, while a child on both sides of a fold would bias the results upwards.
 - `IM-0115-0001.jpeg` and `NORMAL2-IM-0115-0001.jpeg`: the number of the examination, in two series. The same number in
   both counts as two children; such pairs of images are no more alike than random pairs.
 - `BACTERIA-1008087-0001.jpeg` (third version of the publication): the publisher's own patient number.

@@ -123,9 +123,9 @@ def join_files(
 ) -> Reading:
     """Return a candidate per file: with what its row states, or `not-listed`.
 
-    `key_of` returns the key of a file in `table`, `None` for a file outside the folders of images. `tables` are the files
-    that are not candidates. Raises `SourceError` if no row of the table has its file; `where` says where files are
-    expected.
+    `key_of` returns the key of a file in `table`, `None` for a file outside the folders of images. `tables` are the
+    files that are not candidates. Raises `SourceError` if no row of the table has its file; `where` says where files
+    are expected.
     """
     matched: set[str] = set()
     candidates: list[Candidate] = []

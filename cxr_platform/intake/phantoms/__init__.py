@@ -1,1 +1,1 @@
-"""Synthetic frontal images that are drawn, for tests and for trying the product out."""
+"""Synthetic frontal chest images, drawn for tests and for trying the platform without real X-rays."""

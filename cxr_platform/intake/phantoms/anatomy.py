@@ -1,4 +1,4 @@
-"""The numbers of one patient and of one exposure: what stays from image to image, and what does not."""
+"""Random numbers of a patient, of the positioning and of the exposure."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -42,7 +42,7 @@ class Patient:
 
 @dataclass(frozen=True)
 class Positioning:
-    """How the patient stood (lay, breathed) for one image; angles in radians, lengths in cm."""
+    """Position and breath of the patient for one image; angles in radians, lengths in cm."""
 
     view: View
     field_height: float
@@ -58,8 +58,8 @@ class Positioning:
 class Exposure:
     """How one image was exposed and processed.
 
-    `brightness` is the mean grey (0 to 1) that the automatic exposure arrives at, `photons` the dose a pixel behind
-    no patient, `scatter` the share of scattered light, `equalising` how much of the large shadows is taken out.
+    `brightness` is the mean grey (0 to 1) of the automatic exposure, `photons` the number per pixel without a patient,
+    `scatter` the share of scattered radiation, `equalising` the share of large shadows that is removed.
     """
 
     brightness: float
@@ -71,7 +71,7 @@ class Exposure:
 
 
 def draw_patient(rng: np.random.Generator) -> Patient:
-    """A healthy adult."""
+    """Draw a healthy adult."""
     sex: Literal["M", "F"] = "F" if rng.random() < 0.48 else "M"
     size = rng.normal(1.0, 0.05) * (0.94 if sex == "F" else 1.03)
     age = int(np.clip(rng.normal(56, 16), 18, 92))
@@ -104,7 +104,7 @@ def draw_patient(rng: np.random.Generator) -> Patient:
 
 
 def draw_positioning(rng: np.random.Generator) -> Positioning:
-    """A frontal image: upright from behind (PA) or, less often, from the front in bed (AP)."""
+    """Draw a frontal position: upright from behind (PA) or, less often, from the front in bed (AP)."""
     view: View = "AP" if rng.random() < 0.35 else "PA"
     in_bed = view == "AP"
     return Positioning(
@@ -120,7 +120,7 @@ def draw_positioning(rng: np.random.Generator) -> Positioning:
 
 
 def draw_exposure(rng: np.random.Generator) -> Exposure:
-    """The dose, the detector and the processing, which know nothing of the patient's disease."""
+    """Draw dose, detector and processing, which do not depend on the patient's disease."""
     return Exposure(
         brightness=rng.uniform(0.40, 0.56),
         slope=rng.uniform(2.2, 3.2),
@@ -132,7 +132,7 @@ def draw_exposure(rng: np.random.Generator) -> Exposure:
 
 
 def breathing(patient: Patient, position: Positioning) -> Patient:
-    """The patient as the image shows them: the diaphragm where the breath left it, the heart enlarged in AP."""
+    """Return the patient as the image shows them: the diaphragm moved by the breath, the heart enlarged in AP."""
     magnified = 1.10 if position.view == "AP" else 1.0
     return replace(
         patient,

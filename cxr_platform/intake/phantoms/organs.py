@@ -1,6 +1,6 @@
-"""Soft organs as maps of thickness: how many cm of each the ray at a pixel passes through.
+"""Soft organs as maps of thickness (cm along the ray at each pixel), and the pulmonary vessels as tubes.
 
-The proportions were chosen by eye beside real images of adults; they are no atlas.
+The proportions were chosen by eye beside real images of adults; they are not an atlas.
 """
 
 from dataclasses import dataclass
@@ -9,8 +9,9 @@ from functools import cached_property
 import numpy as np
 
 from cxr_platform.intake.phantoms.anatomy import Patient, Positioning
-from cxr_platform.intake.phantoms.plane import Field, Plane, Points, Strands, shadow, smoothstep
+from cxr_platform.intake.phantoms.projection import Field, Plane, Points, Strands, shadow, smoothstep
 
+VESSEL_POINTS = 20  # of each vessel
 BEFORE_SPINE = 0.25  # share of the lungs' depth that meets in front of and behind the mediastinum
 
 
@@ -28,12 +29,12 @@ class Chest:
 
     @property
     def x(self) -> Field:
-        """To the patient's left."""
+        """Distance to the patient's left."""
         return self._xy[0]
 
     @property
     def y(self) -> Field:
-        """Below the apices."""
+        """Distance below the apices."""
         return self._xy[1]
 
     @cached_property
@@ -66,7 +67,8 @@ class Chest:
     def outward(self) -> Field:
         """0 at the mediastinum, 1 at the chest wall (no unit)."""
         edge = self.patient.mediastinum * (0.82 + 0.5 * np.exp(-np.clip(self.y, 0, None) / 2.0))
-        return (np.abs(self.x) - edge) / np.maximum(self.half_width - edge, 0.5)
+        outward: Field = (np.abs(self.x) - edge) / np.maximum(self.half_width - edge, 0.5)
+        return outward
 
     @cached_property
     def cage(self) -> Field:
@@ -78,11 +80,12 @@ class Chest:
     @cached_property
     def air(self) -> Field:
         """Healthy lung."""
-        lung = np.clip(self.cage - self.heart - self.vessel_pedicle, 0, None)
+        lung: Field = np.clip(self.cage - self.heart - self.vessel_pedicle, 0, None)
         beside = BEFORE_SPINE + (1 - BEFORE_SPINE) * smoothstep(self.outward, -0.09, 0.12)
         lung = lung * beside * smoothstep(self.y, -0.1, 1.2)
         recess = 0.16 * np.exp(np.minimum(self.above, 0) / 2.2)
-        return lung * (recess + (1 - recess) * smoothstep(self.above, -0.25, 0.3))
+        air: Field = lung * (recess + (1 - recess) * smoothstep(self.above, -0.25, 0.3))
+        return air
 
     @cached_property
     def heart(self) -> Field:
@@ -109,7 +112,8 @@ class Chest:
         cava = _ellipse(x + 1.3, self.y - 0.34 * base, 1.7, 8.0, 4)
         atrium = _ellipse(x + 0.20 * half, self.y - 0.76 * base, 0.46 * half, 5.0, 8)
         descending = _ellipse(self.x - 1.5 - 0.5 * p.aorta, self.y - 0.75 * base, 1.5, 0.5 * base, 3)
-        return np.maximum.reduce([arch, trunk, cava, atrium, descending])
+        pedicle: Field = np.maximum.reduce([arch, trunk, cava, atrium, descending])
+        return pedicle
 
     @cached_property
     def body(self) -> Field:
@@ -125,7 +129,8 @@ class Chest:
         slope = 11.0 * chord(np.sqrt(((side - 6) / 9.0) ** 2 + ((self.y - 2.5) / (6.2)) ** 2))
         arms = _capsule(side, self.y, arm_axis(p, self.position), 3.4 + 0.45 * p.wall)
         squares = [part * part for part in (trunk, neck, shoulder, slope, arms)]
-        return np.sqrt(np.sqrt(sum(square * square for square in squares)))
+        body: Field = np.sqrt(np.sqrt(sum(square * square for square in squares)))
+        return body
 
     @cached_property
     def breasts(self) -> Field:
@@ -156,23 +161,24 @@ class Chest:
 
 
 def cage_half_width(patient: Patient, y: Field) -> Field:
-    """The inner half width (cm) of the rib cage at depth `y` below the apices."""
+    """Return the inner half width (cm) of the rib cage at depth `y` below the apices."""
     depth = np.clip(y / (0.86 * patient.dome_right), 0, None)
     n = patient.apex_roundness
     upper = np.clip(1 - np.clip(1 - depth, 0, 1) ** n, 0, 1) ** (1 / n)
     taper = 1 - 0.05 * np.clip(depth - 1, 0, 1) ** 2
-    return patient.half_width * upper * taper
+    half_width: Field = patient.half_width * upper * taper
+    return half_width
 
 
 def arm_axis(patient: Patient, position: Positioning) -> tuple[Points, Points]:
-    """(x, y) of the left shoulder joint and of the elbow; `Positioning.arms` is 0 at the sides and 1 held away."""
+    """Return (x, y) of the left shoulder joint and of the elbow; `Positioning.arms` is 0 at the sides, 1 held away."""
     shoulder = np.array([patient.half_width + patient.wall + 2.4, 3.4])
     angle = 0.12 + 0.55 * position.arms
     return shoulder, shoulder + 30 * np.array([np.sin(angle), np.cos(angle)])
 
 
 def _capsule(x: Field, y: Field, axis: tuple[Points, Points], radius: float) -> Field:
-    """The thickness of a rod with round ends."""
+    """Return the thickness of a rod with round ends."""
     start, end = axis
     along = end - start
     share = np.clip(((x - start[0]) * along[0] + (y - start[1]) * along[1]) / float(along @ along), 0, 1)
@@ -181,9 +187,80 @@ def _capsule(x: Field, y: Field, axis: tuple[Points, Points], radius: float) -> 
 
 
 def chord(ratio: Field) -> Field:
-    """The chord of a circle of radius 1 at distance `ratio` from its centre, 1 at the centre."""
-    return np.sqrt(np.clip(1 - ratio * ratio, 0, None))
+    """Return half the chord of a circle of radius 1 at distance `ratio` from its centre: 1 at the centre."""
+    half: Field = np.sqrt(np.clip(1 - ratio * ratio, 0, None))
+    return half
 
 
 def _ellipse(dx: Field, dy: Field, wide: float, tall: float, depth: float) -> Field:
-    return depth * np.sqrt(np.clip(1 - (dx / wide) ** 2 - (dy / tall) ** 2, 0, None))
+    share: Field = np.sqrt(np.clip(1 - (dx / wide) ** 2 - (dy / tall) ** 2, 0, None))
+    return depth * share
+
+
+def hilum(patient: Patient, side: int) -> Points:
+    """Return (x, y, z) in cm where the vessels of a lung begin; `side` is -1 on the right, 1 on the left."""
+    return np.array([side * (patient.mediastinum + 0.9), 0.5 * patient.dome_right - 0.7 * (side > 0), 0.0])
+
+
+def vessel_tree(patient: Patient, rng: np.random.Generator) -> list[Strands]:
+    """Return the vessels of both lungs by generation; lower ones are thicker, as in a standing patient."""
+    sides = [_vessels_of_side(patient, side, rng) for side in (-1, 1)]
+    return [
+        Strands(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("points", "radius", "density")))
+        for parts in zip(*sides, strict=True)
+    ]
+
+
+def _vessels_of_side(patient: Patient, side: int, rng: np.random.Generator) -> list[Strands]:
+    angles = np.concatenate([rng.uniform(-1.5, -0.5, 5), rng.uniform(-0.5, 0.35, 4), rng.uniform(0.35, 1.45, 7)])
+    upward = angles < -0.3
+    n = len(angles)
+    lengths = np.where(upward, 8.5, 10.5) * rng.uniform(0.75, 1.1, n) * patient.dome_right / 21.5
+    radii = np.where(upward, 0.30 * patient.upper_vessels, 0.40) * rng.uniform(0.7, 1.25, n) * patient.vessels
+    start = hilum(patient, side) + rng.normal(0, [0.45, 0.9, 1.0], (n, 3))
+    first = _grow(start, angles, lengths, radii, side, rng)
+    trunks = _trunks(patient, side)
+    second = _branch(first, 3, side, rng)
+    third = _branch(second, 2, side, rng)
+    return [trunks, first, second, third]
+
+
+def _trunks(patient: Patient, side: int) -> Strands:
+    """Return the main artery's arch and its descending branch, the bulk of the hilar shadow."""
+    t = np.linspace(0, 1, VESSEL_POINTS)[:, None]
+    root = hilum(patient, side)
+    down = root + t * np.array([side * 0.9, 5.2, 0]) + np.sin(np.pi * t) * np.array([side * 0.7, 0, 0])
+    up = root + t * np.array([side * 1.5, -3.4, 0])
+    radius = np.stack(
+        [np.linspace(0.78, 0.38, VESSEL_POINTS), np.linspace(0.62, 0.24 * patient.upper_vessels, VESSEL_POINTS)]
+    )
+    density = np.stack([np.linspace(1.3, 1.0, VESSEL_POINTS)] * 2)
+    return Strands(np.stack([down, up]), radius * patient.vessels, density)
+
+
+def _branch(parent: Strands, children: int, side: int, rng: np.random.Generator) -> Strands:
+    """Return `children` thinner vessels from places along each parent."""
+    n = len(parent.points) * children
+    owner = np.repeat(np.arange(len(parent.points)), children)
+    place = rng.integers(VESSEL_POINTS // 4, VESSEL_POINTS - 3, n)
+    start = parent.points[owner, place]
+    heading = parent.points[owner, place + 2] - parent.points[owner, place]
+    angles = np.arctan2(heading[:, 1], side * heading[:, 0]) + rng.choice([-1, 1], n) * rng.uniform(0.3, 0.9, n)
+    left = np.linalg.norm(parent.points[owner, -1] - start, axis=1)
+    lengths = 1.0 + left * rng.uniform(0.5, 0.9, n)
+    return _grow(start, angles, lengths, parent.radius[owner, place] * rng.uniform(0.6, 0.85, n), side, rng)
+
+
+def _grow(
+    start: Points, angles: Points, lengths: Points, radii: Points, side: int, rng: np.random.Generator
+) -> Strands:
+    """Return gently winding, tapering tubes; `angles` are radians below the horizontal that points outwards."""
+    n, t = len(angles), np.linspace(0, 1, VESSEL_POINTS)
+    sway = 0.16 * np.sin(t * rng.uniform(4, 9, (n, 1)) + rng.uniform(0, 6, (n, 1)))
+    bend = angles[:, None] + rng.normal(0, 0.28, (n, 1)) * t + sway
+    step = lengths[:, None] / VESSEL_POINTS
+    x = np.cumsum(side * np.cos(bend) * step, axis=1)
+    y = np.cumsum(np.sin(bend) * step, axis=1)
+    z = rng.normal(0, 0.45, (n, 1)) * lengths[:, None] * t
+    points = start[:, None, :] + np.stack([x, y, z], axis=-1)
+    return Strands(points, radii[:, None] * (1 - 0.72 * t), np.full((n, VESSEL_POINTS), 1.5))

@@ -1,19 +1,22 @@
-"""Which images a collection has: their patients, names and file formats. Nothing is drawn here."""
+"""Plan the files of a collection: images with their patients, names and formats, and flawed files; draws nothing."""
 
 import hashlib
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
-from cxr_platform.intake.phantoms.encode import SUFFIXES, Container
 from cxr_platform.intake.phantoms.image import ImageKey
 from cxr_platform.labels import CLASSES, class_index
 
+Container = Literal["png", "png16", "png-rgb", "jpeg", "dicom", "dicom-inverted"]
 Copy = Literal["re-encoded", "exact"]
 Flaw = Literal["low-contrast", "partial", "lateral", "text", "truncated", "multi-frame", "unlisted"]
 
-FLAWS: tuple[Flaw, ...] = ("low-contrast", "partial", "lateral", "text", "truncated", "multi-frame", "unlisted")
+SUFFIXES: dict[Container, str] = {
+    "png": ".png", "png16": ".png", "png-rgb": ".png", "jpeg": ".jpg", "dicom": ".dcm", "dicom-inverted": ".dcm",
+}  # fmt: skip
+FLAWS: tuple[Flaw, ...] = get_args(Flaw)
 FLAWED_SHARE = 0.05
 DICOM_SHARE = 0.15
 COPY_SHARE = 0.06
@@ -37,7 +40,7 @@ class PlannedImage:
 
 @dataclass(frozen=True)
 class PlannedFlaw:
-    """A file that has to be excluded; `label` is what images.csv says of it."""
+    """A file that intake must exclude for `flaw`; images.csv lists it under the label of `key`."""
 
     flaw: Flaw
     key: ImageKey
@@ -46,16 +49,16 @@ class PlannedFlaw:
 
 
 def plan_images(per_class: int, seed: int) -> list[PlannedImage]:
-    """`per_class` usable images of each class, one to three a patient; image i is the same however many follow it.
+    """Plan `per_class` usable images of each class, one to three per patient; a larger plan begins with a smaller one.
 
-    Now and then a patient's last image is the first one saved anew; one image of one class stands a second time, byte
-    for byte, under another patient, as happens in public collections.
+    Some patients' last image is a re-encoded copy of the first one. One image of one class is repeated, byte for byte,
+    under another patient, as happens in public collections.
     """
     return [image for label in CLASSES for image in _images_of(label, per_class, seed)]
 
 
 def plan_flaws(per_class: int, seed: int) -> list[PlannedFlaw]:
-    """About one file in twenty, but each flaw at least once; each round of seven flaws meets each class once."""
+    """Plan about one flawed file in twenty, each flaw at least once; each round of seven flaws has each class once."""
     usable = per_class * len(CLASSES)
     count = max(len(FLAWS), round(usable * FLAWED_SHARE / (1 - FLAWED_SHARE)))
     return [_flaw(number, seed) for number in range(count)]
@@ -107,7 +110,7 @@ def _flaw(number: int, seed: int) -> PlannedFlaw:
 
 
 def _patient_id(key: ImageKey) -> str:
-    """Ten hexadecimal digits that tell nothing of the class."""
+    """Return PH and ten hexadecimal digits that do not reveal the class."""
     text = f"{key.seed}/{key.label}/{key.patient}"
     return "PH" + hashlib.sha256(text.encode()).hexdigest()[:10]
 

@@ -1,15 +1,15 @@
-"""The radiological sign of each class: how it changes the anatomy, and what it puts into the lungs."""
+"""The radiological signs of each class: changes of the anatomy, and what is added to the lungs."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import numpy as np
+from scipy.spatial import Voronoi
 
 from cxr_platform.intake.phantoms.anatomy import Patient
-from cxr_platform.intake.phantoms.organs import Chest
-from cxr_platform.intake.phantoms.plane import Field, Strands, cloud, smoothstep
-from cxr_platform.intake.phantoms.texture import air_bronchograms, reticulation, septal_lines
+from cxr_platform.intake.phantoms.organs import Chest, cage_half_width, hilum
+from cxr_platform.intake.phantoms.projection import Field, Points, Strands, cloud, smoothstep
 
 
 @dataclass(frozen=True)
@@ -22,24 +22,24 @@ class Findings:
 
 
 Shape = Callable[[Patient, float], Patient]
-Find = Callable[[Chest, float, np.random.Generator], Findings]
+AddFindings = Callable[[Chest, float, np.random.Generator], Findings]
 
 
 def draw_severity(rng: np.random.Generator) -> float:
-    """0 (hardly to be seen) to 1 (plain), more often in between."""
+    """Return a severity from 0 (barely visible) to 1 (obvious), more often in between."""
     return float(0.40 + 0.60 * rng.beta(1.6, 1.1))
 
 
 def reshape(label: str, patient: Patient, severity: float) -> Patient:
-    """The anatomy of `patient` under the disease `label`."""
+    """Return the anatomy of `patient` with the disease `label`."""
     shape = SHAPES.get(label)
     return shape(patient, severity) if shape else patient
 
 
-def find(label: str, chest: Chest, severity: float, rng: np.random.Generator) -> Findings:
-    """What the disease `label` puts into the lungs of `chest`; nothing for Normal and Emphysema."""
-    finding = FINDINGS.get(label)
-    return finding(chest, severity, rng) if finding else Findings(np.zeros_like(chest.x))
+def findings(label: str, chest: Chest, severity: float, rng: np.random.Generator) -> Findings:
+    """Return what the disease `label` adds to the lungs of `chest`; nothing for Normal and Emphysema."""
+    add = FINDINGS.get(label)
+    return add(chest, severity, rng) if add else Findings(np.zeros_like(chest.x))
 
 
 def covid19(chest: Chest, severity: float, rng: np.random.Generator) -> Findings:
@@ -106,7 +106,7 @@ LOBES: tuple[tuple[int, float, float, int], ...] = (
 """Side, depth as a share of the lung's height, 0 medial to 1 lateral, and the fissure that a frontal image shows:
 +1 below, -1 above, 0 none."""
 LOBE_SHARES = (0.14, 0.20, 0.28, 0.10, 0.12, 0.16)
-"""How often each is struck."""
+"""Probability of each lobe."""
 
 
 def _failing_heart(patient: Patient, severity: float) -> Patient:
@@ -141,21 +141,71 @@ def _shrunken(patient: Patient, severity: float) -> Patient:
 SHAPES: Mapping[str, Shape] = MappingProxyType(
     {"Edema": _failing_heart, "Emphysema": _inflated, "Fibrosis": _shrunken},
 )
-FINDINGS: Mapping[str, Find] = MappingProxyType(
+FINDINGS: Mapping[str, AddFindings] = MappingProxyType(
     {"Covid19": covid19, "Edema": edema, "Effusion": effusion, "Fibrosis": fibrosis, "Pneumonia": pneumonia},
 )
 
 
 def _down(chest: Chest) -> Field:
-    """0 at the apex, 1 at the crown of the diaphragm (no unit)."""
+    """Return 0 at the apex, 1 at the crown of the diaphragm (no unit)."""
     return chest.y / chest.patient.dome_right
 
 
-def _by_side(chest: Chest, right_left: np.ndarray) -> Field:
+def _by_side(chest: Chest, right_left: Field) -> Field:
+    """Return the first value on the patient's right, the second on the left."""
     right, left = np.asarray(right_left, np.float32)
-    return right + (left - right) * chest.left
+    values: Field = right + (left - right) * chest.left
+    return values
 
 
 def _fourth_power(value: Field) -> Field:
     square = value * value
     return square * square
+
+
+def septal_lines(patient: Patient, severity: float, rng: np.random.Generator) -> Strands:
+    """Return Kerley's B lines: short, level, one above the other at the wall of the lower zones."""
+    n = rng.integers(3, 6) + round(7 * severity)
+    side = rng.choice([-1, 1], n)
+    y = patient.dome_right + rng.uniform(-6.0, 2.0, n)
+    outer = cage_half_width(patient, y) - rng.uniform(0.3, 0.7, n)
+    length = rng.uniform(1.2, 2.6, n)
+    t = np.linspace(0, 1, 4)
+    x = side[:, None] * (outer[:, None] - length[:, None] * t)
+    level = y[:, None] + 0.25 * t * rng.normal(0, 1, (n, 1))
+    points = np.stack([x, level, np.zeros_like(x)], axis=-1)
+    return Strands(points, np.full((n, 1), 0.09), np.full((n, 1), 5.0 + 5.0 * severity))
+
+
+def reticulation(patient: Patient, severity: float, rng: np.random.Generator) -> Strands:
+    """Return the walls of a fine irregular honeycomb, densest in the bases and at the wall."""
+    cell = rng.uniform(0.85, 1.25)
+    width, low = patient.half_width, patient.dome_right + 4.0
+    n = int(2 * width * low / cell**2)
+    mesh = Voronoi(rng.uniform([-width, 0.0], [width, low], (n, 2)))
+    ridges = np.array([r for r in mesh.ridge_vertices if -1 not in r])
+    ends = mesh.vertices[ridges]
+    middle = ends.mean(axis=1)
+    outward = np.abs(middle[:, 0]) / np.maximum(cage_half_width(patient, middle[:, 1]), 1.0)
+    down = middle[:, 1] / patient.dome_right
+    weight = np.clip((down - 0.45) / 0.45, 0, 1) * np.clip((outward - 0.1) / 0.6, 0.25, 1) + 0.3 * (outward > 0.85) * (
+        down > 0.3
+    )
+    kept = rng.random(len(ends)) < weight * (0.55 + 0.45 * severity)
+    kept &= np.linalg.norm(ends[:, 1] - ends[:, 0], axis=-1) < 3 * cell
+    density = (3.0 + 6.5 * severity) * rng.uniform(0.5, 1.4, (int(kept.sum()), 1))
+    points: Points = np.concatenate([ends[kept], np.zeros((len(density), 2, 1))], axis=-1)
+    return Strands(points, np.full((len(density), 1), 0.10), density)
+
+
+def air_bronchograms(patient: Patient, side: int, y: float, outward: float, rng: np.random.Generator) -> Strands:
+    """Return bronchi that stay full of air within a consolidation around (`outward`, `y`)."""
+    n, t = 5, np.linspace(0, 1, 14)[:, None]
+    start = hilum(patient, side)
+    reach = patient.mediastinum + outward * (patient.half_width - patient.mediastinum)
+    targets = np.stack(
+        [side * reach + rng.normal(0, 1.6, n), y + rng.normal(0, 2.0, n), rng.normal(0, 1.5, n)], axis=-1
+    )
+    bend = rng.normal(0, 0.5, (n, 1, 3)) * np.sin(np.pi * t)
+    points = start + (targets[:, None] - start) * (0.25 + 0.85 * t) + bend
+    return Strands(points, 0.30 - 0.17 * t.T + np.zeros((n, 1)), np.full((n, 1), 1.2))

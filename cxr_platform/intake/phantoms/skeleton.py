@@ -5,11 +5,11 @@ from PIL import Image, ImageDraw
 
 from cxr_platform.intake.phantoms.anatomy import RIBS, Patient, Positioning
 from cxr_platform.intake.phantoms.organs import Chest, arm_axis, cage_half_width
-from cxr_platform.intake.phantoms.plane import Field, Points, Strands, shadow, smoothstep
+from cxr_platform.intake.phantoms.projection import Field, Points, Strands, shadow, smoothstep
 
 
 def skeleton(chest: Chest) -> Field:
-    """Path length (cm) of compact bone at each pixel."""
+    """Return the path length (cm) of compact bone at each pixel."""
     patient, plane = chest.patient, chest.plane
     bones = sum(
         shadow(plane, bone)
@@ -19,7 +19,7 @@ def skeleton(chest: Chest) -> Field:
 
 
 def ribs(patient: Patient) -> Strands:
-    """Eleven pairs, each from the spine round the flank to where its cartilage begins."""
+    """Return eleven pairs of ribs, each from the spine round the flank to the beginning of its cartilage."""
     number = np.arange(RIBS)[:, None]
     reach = np.interp(number, [0, 1, 6, 8, 10], [2.65, 2.6, 2.45, 2.1, 1.7])
     angle = np.linspace(0.055, 1, 48)[None, :] * reach
@@ -40,7 +40,7 @@ def ribs(patient: Patient) -> Strands:
 
 
 def clavicles(patient: Patient, position: Positioning) -> Strands:
-    """Two S-shaped collar bones from the breast bone to the shoulders."""
+    """Return two S-shaped collar bones from the breast bone to the shoulders."""
     t = np.linspace(0, 1, 24)
     reach = patient.half_width + 1.8
     x = 1.7 + t * (reach - 1.7)
@@ -49,13 +49,11 @@ def clavicles(patient: Patient, position: Positioning) -> Strands:
     z = 7.5 - 9.0 * t
     left = np.stack([x, y, z], axis=-1)
     radius = np.interp(t, [0, 0.02, 0.12, 0.5, 0.85, 0.97, 1], [0.5, 0.95, 0.65, 0.55, 0.7, 0.65, 0.2])[None, :]
-    return Strands(
-        np.stack([left, left * [-1, 1, 1]]), radius, np.full((2, 1), 0.95), hollow=0.72, marrow=0.4
-    )  # fmt: skip
+    return Strands(np.stack([left, left * [-1, 1, 1]]), radius, np.full((2, 1), 0.95), hollow=0.72, marrow=0.4)
 
 
 def humeri(patient: Patient, position: Positioning) -> Strands:
-    """Both upper arm bones with their heads."""
+    """Return both upper arm bones with their heads."""
     shoulder, elbow = arm_axis(patient, position)
     t = np.linspace(0, 1, 60)
     start = shoulder - 0.04 * (elbow - shoulder)
@@ -66,7 +64,7 @@ def humeri(patient: Patient, position: Positioning) -> Strands:
 
 
 def scapulae(chest: Chest) -> Field:
-    """The thin blades with their denser borders; `Positioning.scapula` says how far they are turned off the lungs."""
+    """Return the thin blades with denser borders; `Positioning.scapula` is how far they are turned off the lungs."""
     patient, off = chest.patient, chest.position.scapula
     inner = patient.half_width * (0.62 + 0.30 * off)
     outer = patient.half_width + 2.6
@@ -77,7 +75,7 @@ def scapulae(chest: Chest) -> Field:
     across = np.array([inner, inner + 2.5, outer - 1.0, outer + 1.2])
     down = upper + np.array([3.0, 2.0, -0.6, -1.4])
     ridge = _smooth_path(np.stack([across, down], axis=-1), 40)
-    lines = np.stack([_both(border), _both(ridge)]).reshape(4, 40, 3)
+    lines = np.stack([_on_both_sides(border), _on_both_sides(ridge)]).reshape(4, 40, 3)
     radius = np.array([[0.38], [0.38], [0.5], [0.5]])
     density = np.array([[0.45], [0.45], [0.5], [0.5]])
     blade = 0.22 * _inside(chest, border)
@@ -85,7 +83,7 @@ def scapulae(chest: Chest) -> Field:
 
 
 def spine(chest: Chest) -> Field:
-    """Vertebral bodies with end plates and discs between them, arches, and the spinous processes."""
+    """Return vertebral bodies with end plates and discs, arches, and the spinous processes."""
     near = np.flatnonzero((np.abs(chest.x) < 5).any(axis=0))
     strip = np.s_[:, near[0] : near[-1] + 1] if len(near) else np.s_[:, :0]
     bone = np.zeros_like(chest.x)
@@ -106,15 +104,17 @@ def _vertebrae(chest: Chest, x: Field, y: Field) -> Field:
     rim = 0.3 * np.exp(-(((np.abs(x) - half + 0.2) / 0.14) ** 2)) * (1 - disc)
     pedicle = 0.45 * _ring(np.abs(x) - 1.15, (phase - 0.36) * pitch, 0.42)
     process = 0.6 * np.exp(-((x / 0.28) ** 2) - (((phase - 0.78) * pitch / 0.55) ** 2))
-    return body + rim + pedicle + process
+    bone: Field = body + rim + pedicle + process
+    return bone
 
 
 def _ring(dx: Field, dy: Field, radius: float) -> Field:
-    return np.exp(-(((np.sqrt(dx * dx + (dy / 1.3) ** 2) - radius) / 0.16) ** 2))
+    ring: Field = np.exp(-(((np.sqrt(dx * dx + (dy / 1.3) ** 2) - radius) / 0.16) ** 2))
+    return ring
 
 
 def _smooth_path(corners: Points, count: int) -> Points:
-    """`count` points (x, y) along the corners, the corners rounded."""
+    """Return `count` points (x, y) along a path with rounded `corners`."""
     t = np.linspace(0, len(corners) - 1, count)
     path = np.stack([np.interp(t, np.arange(len(corners)), corners[:, i]) for i in (0, 1)], axis=-1)
     for _ in range(3):
@@ -122,16 +122,16 @@ def _smooth_path(corners: Points, count: int) -> Points:
     return path
 
 
-def _both(path: Points) -> Points:
+def _on_both_sides(path: Points) -> Points:
     left = np.concatenate([path, np.full((len(path), 1), -7.0)], axis=1)
     return np.stack([left, left * [-1, 1, 1]])
 
 
 def _inside(chest: Chest, border: Points) -> Field:
-    """1 inside the closed path on either side, 0 outside, with soft edges."""
+    """Return 1 inside the closed path on either side, 0 outside."""
     plane = chest.plane
     picture = Image.new("L", (plane.width, plane.height))
-    for path in _both(border):
+    for path in _on_both_sides(border):
         rows, columns = plane.project(path)
         ImageDraw.Draw(picture).polygon(list(zip(columns.tolist(), rows.tolist(), strict=True)), fill=255)
     return np.asarray(picture, np.float32) / 255

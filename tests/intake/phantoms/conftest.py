@@ -9,7 +9,7 @@ SMALL = {"per_class": 4, "seed": 3, "size": 128}
 
 @pytest.fixture(scope="package")
 def small_collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that holds phantoms/ with four images a class, 128 pixels high."""
+    """A folder that holds phantoms/ with four images per class, 128 pixels high."""
     out = tmp_path_factory.mktemp("data")
     write_collection(out, **SMALL)
     return out

@@ -6,12 +6,23 @@ from pathlib import Path
 import pytest
 
 from cxr_platform.errors import ConfigError, SourceError, StorageError
-from cxr_platform.intake.layouts.phantoms import IMAGES_FOLDER
-from cxr_platform.intake.phantoms.collection import COLUMNS, VERSION, write_collection
+from cxr_platform.intake.layouts.phantoms import COLUMNS, IMAGES_FOLDER
+from cxr_platform.intake.phantoms.collection import TASK, VERSION, write_collection
 from cxr_platform.intake.phantoms.plan import plan_flaws, plan_images
 from cxr_platform.labels import CLASSES
+from cxr_platform.progress import NoProgress
 from cxr_platform.validation import read_toml
 from tests.intake.phantoms.conftest import SMALL
+
+
+class Steps(NoProgress):
+    """Keeps the steps that are reported."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[str, int, int]] = []
+
+    def step(self, task: str, done: int, total: int) -> None:
+        self.steps.append((task, done, total))
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -41,7 +52,7 @@ def test_a_larger_collection_holds_the_same_images(small_collection: Path, tmp_p
     assert all(smaller[name] == larger[name] for name in shared)
 
 
-def test_the_table_lists_the_images_but_the_unlisted_one(small_collection: Path):
+def test_the_table_lists_all_images_except_the_unlisted_one(small_collection: Path):
     table = rows(small_collection / "phantoms")
     names = {path.name for path in (small_collection / "phantoms" / IMAGES_FOLDER).iterdir()}
     (unlisted,) = names - {row["filename"] for row in table}
@@ -52,13 +63,13 @@ def test_the_table_lists_the_images_but_the_unlisted_one(small_collection: Path)
     assert counts == dict.fromkeys(CLASSES, 4)
 
 
-def test_the_doubled_image_is_the_same_file_twice(small_collection: Path):
+def test_the_repeated_image_is_the_same_file_twice(small_collection: Path):
     (copy,) = [image for image in plan_images(4, SMALL["seed"]) if image.copy == "exact"]
     images = small_collection / "phantoms" / IMAGES_FOLDER
     assert (images / copy.name).read_bytes() == (images / copy.original.name).read_bytes()
 
 
-def test_the_marker_says_that_the_images_are_synthetic(small_collection: Path):
+def test_the_marker_states_that_the_images_are_synthetic(small_collection: Path):
     marker = read_toml(small_collection / "phantoms" / "PHANTOMS.toml")
     assert marker["synthetic"] is True
     assert (marker["version"], marker["seed"], marker["per_class"], marker["size"]) == (VERSION, 3, 4, 128)
@@ -69,12 +80,12 @@ def test_nothing_is_left_beside_the_collection(small_collection: Path):
     assert [path.name for path in small_collection.iterdir()] == ["phantoms"]
 
 
-def test_a_collection_that_stands_there_is_left_as_it_is(small_collection: Path):
+def test_a_complete_collection_is_kept(small_collection: Path):
     before = times(small_collection)
-    calls: list[tuple[int, ...]] = []
-    write_collection(small_collection, **SMALL, progress=lambda *done_and_total: calls.append(done_and_total))
+    progress = Steps()
+    write_collection(small_collection, **SMALL, progress=progress)
     assert times(small_collection) == before
-    assert calls == []
+    assert progress.steps == []
 
 
 def test_other_arguments_or_a_missing_image_draw_it_again(tmp_path: Path):
@@ -87,12 +98,12 @@ def test_other_arguments_or_a_missing_image_draw_it_again(tmp_path: Path):
 
 
 def test_progress_counts_every_file(tmp_path: Path):
-    calls: list[tuple[int, int]] = []
-    write_collection(tmp_path, 1, 0, 128, progress=lambda done, total: calls.append((done, total)))
-    assert calls == [(i, 14) for i in range(1, 15)]
+    progress = Steps()
+    write_collection(tmp_path, 1, 0, 128, progress=progress)
+    assert progress.steps == [(TASK, i, 14) for i in range(1, 15)]
 
 
-def test_a_folder_of_somebody_else_is_refused_and_left_alone(tmp_path: Path):
+def test_a_folder_with_other_files_is_refused_and_kept(tmp_path: Path):
     (tmp_path / "phantoms").mkdir()
     (tmp_path / "phantoms" / "thesis.txt").write_text("mine")
     with pytest.raises(SourceError, match="Choose another folder"):
@@ -106,14 +117,15 @@ def test_a_place_that_cannot_be_written_is_a_storage_error(tmp_path: Path):
         write_collection(tmp_path / "file" / "below", 1, 0, 128)
 
 
-def test_a_failure_midway_leaves_the_old_collection(tmp_path: Path):
+def test_a_failure_keeps_the_old_collection(tmp_path: Path):
     before = digests(write_collection(tmp_path, 1, 0, 128))
 
-    def fail(done: int, total: int) -> None:
-        raise OSError(28, "No space left on device")
+    class DiskFull(NoProgress):
+        def step(self, task: str, done: int, total: int) -> None:
+            raise OSError(28, "No space left on device", f"{task}: {done}/{total}")
 
     with pytest.raises(StorageError, match="No space left"):
-        write_collection(tmp_path, 1, 1, 128, progress=fail)
+        write_collection(tmp_path, 1, 1, 128, progress=DiskFull())
     assert digests(tmp_path / "phantoms") == before
     assert [path.name for path in tmp_path.iterdir()] == ["phantoms"]
 
@@ -121,10 +133,10 @@ def test_a_failure_midway_leaves_the_old_collection(tmp_path: Path):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ((0, 0, 320), "at least 1 image"),
-        ((1, -1, 320), "seed"),
-        ((1, 0, 100), "128 to 1024"),
-        ((1, 0, 2000), "128 to 1024"),
+        ((0, 0, 320), "per_class: expected greater than or equal to 1"),
+        ((1, -1, 320), "seed: expected greater than or equal to 0"),
+        ((1, 0, 100), "size: expected greater than or equal to 128"),
+        ((1, 0, 2000), "size: expected less than or equal to 1024"),
     ],
 )
 def test_arguments_out_of_range_are_refused(arguments, text: str, tmp_path: Path):

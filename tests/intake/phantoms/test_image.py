@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cxr_platform.intake.phantoms.image import ImageKey, draw_image
+from cxr_platform.intake.phantoms.image import ImageKey, draw_image, draw_lateral
 from cxr_platform.labels import CLASSES
 
 IMAGES_PER_CLASS = 24
@@ -12,7 +12,7 @@ SIZE = 128
 
 @pytest.fixture(scope="module")
 def images() -> list[tuple[int, np.ndarray]]:
-    """(class index, picture) of one image of each of 24 patients a class."""
+    """(class index, picture) of one image of each of 24 patients per class."""
     keys = [ImageKey(5, label, patient, 0) for label in CLASSES for patient in range(IMAGES_PER_CLASS)]
     return [(CLASSES.index(key.label), draw_image(key, SIZE).picture) for key in keys]
 
@@ -43,7 +43,7 @@ def test_images_of_a_patient_share_the_anatomy_but_not_the_position():
 
 
 @pytest.mark.parametrize("size", [128, 320])
-def test_an_image_has_the_height_asked_for_and_a_width_near_it(size: int):
+def test_an_image_has_the_requested_height_and_a_similar_width(size: int):
     height, width = draw_image(ImageKey(1, "Covid19", 0, 0), size).picture.shape
     assert height == size
     assert 0.87 * size < width < 1.13 * size
@@ -59,7 +59,7 @@ def test_lungs_are_dark_beside_a_bright_mediastinum(images):
         assert profile[centre + 10 :].min() < middle - 0.1
 
 
-def test_shape_and_brightness_tell_the_class_hardly_better_than_chance(images):
+def test_shape_and_brightness_predict_the_class_hardly_better_than_chance(images):
     from sklearn.ensemble import RandomForestClassifier
 
     shortcuts = np.array([(f.shape[1], f.shape[0], f.mean(), f.std(), f.shape[1] / f.shape[0]) for _, f in images])
@@ -67,7 +67,7 @@ def test_shape_and_brightness_tell_the_class_hardly_better_than_chance(images):
     assert accuracy(shortcuts, labels, RandomForestClassifier(200, random_state=0)) < 0.30  # chance is 0.14
 
 
-def test_pixels_tell_the_class_but_not_always(images):
+def test_pixels_predict_the_class_but_not_perfectly(images):
     from PIL import Image
     from sklearn.decomposition import PCA
     from sklearn.linear_model import LogisticRegression
@@ -77,3 +77,18 @@ def test_pixels_tell_the_class_but_not_always(images):
     labels = np.array([label for label, _ in images])
     model = make_pipeline(PCA(40, random_state=0), LogisticRegression(max_iter=2000))
     assert 0.30 < accuracy(small, labels, model) < 0.80  # chance is 0.14
+
+
+def test_a_lateral_image_depends_on_its_seed_only():
+    (one, patient), (again, _) = (draw_lateral(np.random.default_rng(4), 128) for _ in range(2))
+    assert (one == again).all()
+    assert one.shape[0] == 128
+    assert patient.age >= 18
+
+
+def test_a_lateral_image_has_one_dark_lung_field_before_the_spine():
+    for seed in range(4):
+        image, _ = draw_lateral(np.random.default_rng(seed), 128)
+        row = image[45:60].mean(axis=0)
+        inside = row[int(0.25 * len(row)) : int(0.75 * len(row))]
+        assert inside.min() < inside.max() - 0.15

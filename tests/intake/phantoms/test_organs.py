@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from cxr_platform.intake.phantoms.anatomy import breathing
+from cxr_platform.intake.phantoms.organs import hilum, vessel_tree
 from tests.intake.phantoms.chests import chest, straight
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_heart_lies_to_the_left_and_has_the_width_asked_for(seed: int):
+def test_the_heart_is_on_the_left_and_has_the_requested_width(seed: int):
     drawn = chest(seed)
     columns = np.flatnonzero((drawn.heart > 0).any(axis=0))
     right, left = drawn.x[0, columns[0]], drawn.x[0, columns[-1]]
@@ -27,7 +28,7 @@ def test_lungs_lie_within_the_body_and_are_thinner_than_it():
     assert drawn.air.max() > 12
 
 
-def test_a_flat_low_diaphragm_makes_more_air():
+def test_a_flat_low_diaphragm_means_more_air():
     assert chest(dome_right=26.0, dome_left=26.5, dome_curve=0.4).air.sum() > 1.1 * chest().air.sum()
 
 
@@ -53,3 +54,35 @@ def test_the_windpipe_is_air_in_the_middle_above_the_lungs():
     row = int(np.argmin(np.abs(drawn.y[:, 0] - 1.0)))
     assert abs(drawn.x[row, drawn.gas[row].argmax()]) < 1.5
     assert drawn.gas[row].max() == pytest.approx(1.9, rel=0.15)
+
+
+def tree(**changes: float):
+    return vessel_tree(replace(straight(0)[0], **changes), np.random.default_rng(1))
+
+
+def test_vessels_get_thinner_by_generation_and_along_their_length():
+    trunks, *branches = tree()
+    widest = [np.median(part.radius.max(axis=1)) for part in (trunks, *branches)]
+    assert widest == sorted(widest, reverse=True)
+    assert all((part.radius[:, -1] < part.radius[:, 0]).all() for part in branches)
+
+
+def test_vessels_leave_both_hila_outwards():
+    _, first, *_ = tree()
+    sides = np.sign(first.points[:, 0, 0])
+    assert set(sides) == {-1.0, 1.0}
+    assert (sides * (first.points[:, -1, 0] - first.points[:, 0, 0]) > 0).mean() > 0.8
+
+
+def test_upper_lobe_vessels_widen_without_the_lower_ones():
+    _, usual, *_ = tree()
+    _, congested, *_ = tree(upper_vessels=1.8)
+    wider = congested.radius[:, 0] > 1.5 * usual.radius[:, 0]
+    upward = usual.points[:, -1, 1] < usual.points[:, 0, 1] - 4
+    assert wider[upward].mean() > 0.9
+    assert not wider[usual.points[:, -1, 1] > usual.points[:, 0, 1] + 3].any()
+
+
+def test_the_left_hilum_is_higher_than_the_right():
+    patient, _ = straight(0)
+    assert hilum(patient, 1)[1] < hilum(patient, -1)[1]

@@ -7,7 +7,7 @@ from cxr_platform.labels import CLASSES
 
 
 @pytest.mark.parametrize("per_class", [1, 2, 17])
-def test_every_class_has_exactly_the_images_asked_for(per_class: int):
+def test_every_class_has_the_requested_number_of_images(per_class: int):
     images = plan_images(per_class, 0)
     assert Counter(image.key.label for image in images) == dict.fromkeys(CLASSES, per_class)
 
@@ -18,7 +18,7 @@ def test_a_larger_plan_begins_with_the_smaller_one():
     assert plan_flaws(60, 9)[:7] == plan_flaws(5, 9)[:7]
 
 
-def test_names_and_patients_are_unique_and_tell_nothing_of_the_class():
+def test_names_and_patients_are_unique_and_do_not_reveal_the_class():
     files = [*plan_images(60, 4), *plan_flaws(60, 4)]
     assert len({file.name for file in files}) == len(files)
     owner: dict[str, tuple[str, int]] = {}
@@ -33,7 +33,7 @@ def test_patients_have_one_to_three_images():
     assert set(counts.values()) == {1, 2, 3}
 
 
-def test_formats_are_shared_out_alike_in_all_classes():
+def test_formats_have_the_same_shares_in_all_classes():
     images = plan_images(400, 2)
     for label in CLASSES:
         share = Counter(image.container for image in images if image.key.label == label)
@@ -49,7 +49,7 @@ def test_all_images_of_a_patient_are_dicom_or_none_is():
     assert all(len(kind) == 1 for kind in kinds.values())
 
 
-def test_one_image_stands_twice_under_two_patients_of_one_class():
+def test_one_image_is_repeated_under_another_patient_of_its_class():
     (copy,) = [image for image in plan_images(20, 11) if image.copy == "exact"]
     assert copy.original is not None
     assert copy.original.patient_id != copy.patient_id
@@ -73,7 +73,7 @@ def test_about_one_file_in_twenty_is_flawed_and_each_flaw_is_there(per_class: in
         assert len(flaws) / (len(flaws) + 7 * per_class) == pytest.approx(0.05, abs=0.005)
 
 
-def test_flaws_meet_all_classes_alike():
+def test_flaws_are_spread_evenly_over_the_classes():
     flaws = plan_flaws(400, 0)[: 7 * 20]
     assert Counter(flaw.key.label for flaw in flaws) == dict.fromkeys(CLASSES, 20)
     assert len({(flaw.flaw, flaw.key.label) for flaw in flaws}) > 40

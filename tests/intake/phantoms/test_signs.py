@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from cxr_platform.intake.phantoms.organs import Chest
-from cxr_platform.intake.phantoms.plane import Field, shadow
-from cxr_platform.intake.phantoms.signs import Findings, draw_severity, find, reshape
+from cxr_platform.intake.phantoms.projection import Field, shadow
+from cxr_platform.intake.phantoms.signs import Findings, draw_severity, findings, reshape
 from cxr_platform.labels import CLASSES
 from tests.intake.phantoms.chests import PLANE, chest, straight
 
@@ -13,7 +13,7 @@ from tests.intake.phantoms.chests import PLANE, chest, straight
 def diseased(label: str, severity: float = 0.9, seed: int = 0) -> tuple[Chest, Findings]:
     patient, position = straight(seed)
     drawn = Chest(reshape(label, patient, severity), position, PLANE)
-    return drawn, find(label, drawn, severity, np.random.default_rng(seed))
+    return drawn, findings(label, drawn, severity, np.random.default_rng(seed))
 
 
 def mean_fill(drawn: Chest, values: Field, where: Field) -> float:
@@ -22,20 +22,20 @@ def mean_fill(drawn: Chest, values: Field, where: Field) -> float:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_covid19_is_ground_glass_low_and_outside_on_both_sides(seed: int):
-    drawn, found = diseased("Covid19", seed=seed)
+    drawn, added = diseased("Covid19", seed=seed)
     low = drawn.y > 0.6 * drawn.patient.dome_right
     outside, inside = drawn.outward > 0.6, drawn.outward < 0.3
-    assert mean_fill(drawn, found.fill, low & outside) > 3 * mean_fill(drawn, found.fill, low & inside)
-    assert mean_fill(drawn, found.fill, low & outside) > 2 * mean_fill(drawn, found.fill, ~low & outside)
-    assert min(mean_fill(drawn, found.fill, low & outside & side) for side in (drawn.x > 0, drawn.x < 0)) > 0.1
+    assert mean_fill(drawn, added.fill, low & outside) > 3 * mean_fill(drawn, added.fill, low & inside)
+    assert mean_fill(drawn, added.fill, low & outside) > 2 * mean_fill(drawn, added.fill, ~low & outside)
+    assert min(mean_fill(drawn, added.fill, low & outside & side) for side in (drawn.x > 0, drawn.x < 0)) > 0.1
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_edema_is_a_haze_round_the_hila_with_level_lines_at_the_wall(seed: int):
-    drawn, found = diseased("Edema", seed=seed)
+    drawn, added = diseased("Edema", seed=seed)
     near = (np.abs(drawn.y - 0.54 * drawn.patient.dome_right) < 3) & (drawn.outward < 0.3)
-    assert mean_fill(drawn, found.fill, near) > 4 * mean_fill(drawn, found.fill, drawn.outward > 0.8)
-    (kerley,) = found.tissue
+    assert mean_fill(drawn, added.fill, near) > 4 * mean_fill(drawn, added.fill, drawn.outward > 0.8)
+    (kerley,) = added.tissue
     run = np.abs(kerley.points[:, -1] - kerley.points[:, 0])
     assert (run[:, 0] > 2 * run[:, 1]).mean() > 0.8
     assert drawn.patient.upper_vessels > 1.5
@@ -43,11 +43,11 @@ def test_edema_is_a_haze_round_the_hila_with_level_lines_at_the_wall(seed: int):
 
 @pytest.mark.parametrize("seed", range(6))
 def test_effusion_is_dense_at_the_base_and_rises_along_the_wall(seed: int):
-    drawn, found = diseased("Effusion", seed=seed)
-    assert found.fill.max() > 0.9
-    assert mean_fill(drawn, found.fill, drawn.y < 5) == 0
+    drawn, added = diseased("Effusion", seed=seed)
+    assert added.fill.max() > 0.9
+    assert mean_fill(drawn, added.fill, drawn.y < 5) == 0
     for side in (drawn.x > 0, drawn.x < 0):
-        wet = (found.fill > 0.5) & side
+        wet = (added.fill > 0.5) & side
         if wet.any():
             top = {u: drawn.y[wet & (np.abs(drawn.outward - u) < 0.08)].min() for u in (0.3, 0.9)}
             assert top[0.9] < top[0.3] - 0.5
@@ -56,15 +56,15 @@ def test_effusion_is_dense_at_the_base_and_rises_along_the_wall(seed: int):
 def test_effusion_is_on_either_side_or_on_both():
     sides = set()
     for seed in range(12):
-        drawn, found = diseased("Effusion", seed=seed)
-        sides.add(tuple(bool((found.fill[half] > 0.5).any()) for half in (drawn.x < 0, drawn.x > 0)))
+        drawn, added = diseased("Effusion", seed=seed)
+        sides.add(tuple(bool((added.fill[half] > 0.5).any()) for half in (drawn.x < 0, drawn.x > 0)))
     assert sides == {(True, False), (False, True), (True, True)}
 
 
-def test_emphysema_stretches_and_flattens_without_filling():
-    drawn, found = diseased("Emphysema")
+def test_emphysema_enlarges_lungs_and_flattens_domes_without_filling():
+    drawn, added = diseased("Emphysema")
     healthy = chest()
-    assert not found.fill.any()
+    assert not added.fill.any()
     assert drawn.patient.dome_right > healthy.patient.dome_right + 2
     assert np.ptp(drawn.dome) < 0.6 * np.ptp(healthy.dome)
     assert drawn.patient.heart_ratio < healthy.patient.heart_ratio
@@ -72,8 +72,8 @@ def test_emphysema_stretches_and_flattens_without_filling():
 
 
 def test_fibrosis_is_a_net_in_the_bases_of_smaller_lungs():
-    drawn, found = diseased("Fibrosis")
-    (net,) = found.tissue
+    drawn, added = diseased("Fibrosis")
+    (net,) = added.tissue
     lines = shadow(PLANE, net)
     low = drawn.y > 0.75 * drawn.patient.dome_right
     assert mean_fill(drawn, lines, low) > 4 * mean_fill(drawn, lines, drawn.y < 0.4 * drawn.patient.dome_right)
@@ -82,29 +82,29 @@ def test_fibrosis_is_a_net_in_the_bases_of_smaller_lungs():
 
 @pytest.mark.parametrize("seed", range(6))
 def test_pneumonia_fills_one_zone_of_one_lung_and_leaves_air_in_its_bronchi(seed: int):
-    drawn, found = diseased("Pneumonia", seed=seed)
-    right, left = ((found.fill > 0.4) & half & (drawn.air > 3) for half in (drawn.x < 0, drawn.x > 0))
+    drawn, added = diseased("Pneumonia", seed=seed)
+    right, left = ((added.fill > 0.4) & half & (drawn.air > 3) for half in (drawn.x < 0, drawn.x > 0))
     assert right.any() != left.any()
     share = (right | left).sum() / (drawn.air > 3).sum()
     assert 0.04 < share < 0.5
-    assert len(found.gas) == 1
+    assert len(added.gas) == 1
 
 
-def test_normal_lungs_hold_nothing():
+def test_normal_lungs_have_no_findings():
     patient, _ = straight(0)
-    _, found = diseased("Normal")
+    _, added = diseased("Normal")
     assert reshape("Normal", patient, 1.0) == patient
-    assert not found.fill.any()
-    assert not found.tissue + found.gas
+    assert not added.fill.any()
+    assert not added.tissue + added.gas
 
 
 @pytest.mark.parametrize("label", [c for c in CLASSES if c not in ("Normal", "Emphysema")])
 def test_a_more_severe_disease_takes_more_air(label: str):
-    amounts = [np.sum(found.fill * drawn.air) for drawn, found in (diseased(label, s) for s in (0.4, 1.0))]
+    amounts = [np.sum(added.fill * drawn.air) for drawn, added in (diseased(label, s) for s in (0.4, 1.0))]
     assert amounts[1] > 1.15 * amounts[0]
 
 
-def test_severity_reaches_from_subtle_to_plain():
+def test_severity_ranges_from_subtle_to_obvious():
     rng = np.random.default_rng(0)
     drawn = [draw_severity(rng) for _ in range(500)]
     assert 0.4 <= min(drawn) < 0.5
@@ -112,6 +112,6 @@ def test_severity_reaches_from_subtle_to_plain():
 
 
 def test_a_disease_of_a_patient_is_the_same_on_another_image_of_the_same_size():
-    drawn, found = diseased("Pneumonia", seed=4)
-    again = find("Pneumonia", replace(drawn), 0.9, np.random.default_rng(4))
-    assert (found.fill == again.fill).all()
+    drawn, added = diseased("Pneumonia", seed=4)
+    again = findings("Pneumonia", replace(drawn), 0.9, np.random.default_rng(4))
+    assert (added.fill == again.fill).all()

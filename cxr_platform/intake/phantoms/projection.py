@@ -1,4 +1,4 @@
-"""The image plane, and how a curve in the chest becomes a shadow on it.
+"""The image plane, the projection of tubes in the chest onto it, and smooth fields on it.
 
 Patient coordinates are centimetres: x to the right of the picture (the patient's left), y downwards from the lung
 apices, z towards the patient's front.
@@ -30,7 +30,7 @@ class Plane:
     turn: float = 0.0
 
     def coordinates(self) -> tuple[Field, Field]:
-        """The patient's x and y in cm at each pixel: two (height, width) arrays."""
+        """Return the patient's x and y in cm at each pixel: two (height, width) arrays."""
         down = (np.arange(self.height, dtype=np.float32)[:, None] - (self.height - 1) / 2) * self.pitch
         right = (np.arange(self.width, dtype=np.float32)[None, :] - (self.width - 1) / 2) * self.pitch
         cosine, sine = np.cos(self.tilt), np.sin(self.tilt)
@@ -39,11 +39,11 @@ class Plane:
         return x, y
 
     def shift(self, z: float) -> float:
-        """By how many cm something at depth `z` moves to the right when the patient is turned."""
+        """Return by how many cm something at depth `z` moves to the right because the patient is turned."""
         return float(z * np.sin(self.turn))
 
     def project(self, points: Points) -> tuple[Points, Points]:
-        """Rows and columns (fractions of pixels) of (…, 3) points in cm."""
+        """Return rows and columns (fractions of pixels) of (…, 3) points in cm."""
         x = points[..., 0] + points[..., 2] * np.sin(self.turn) - self.centre[0]
         y = points[..., 1] - self.centre[1]
         cosine, sine = np.cos(self.tilt), np.sin(self.tilt)
@@ -66,9 +66,9 @@ class Strands:
 
 
 def shadow(plane: Plane, strands: Strands) -> Field:
-    """Path length in cm × density through the tubes at each pixel: (height, width).
+    """Return path length in cm × density through the tubes at each pixel, (height, width).
 
-    Volume is conserved, so a tube that runs towards the image (a rib in the flank) casts the denser shadow it should.
+    Volume is conserved: a tube that runs towards the image, such as a rib in the flank, casts a denser shadow.
     """
     if len(strands.points) == 0:
         return np.zeros((plane.height, plane.width), np.float32)
@@ -87,8 +87,8 @@ def shadow(plane: Plane, strands: Strands) -> Field:
 
 
 def splat(plane: Plane, rows: Field, columns: Field, weight: Field) -> Field:
-    """Share each weight between the four pixels around its place; what falls beside the image is lost."""
-    wide = plane.width + 3  # a margin of one pixel before and two behind takes what falls beside
+    """Share each weight between the four pixels around its place; weights outside the image are dropped."""
+    wide = plane.width + 3  # a margin of one pixel before and two behind receives what is outside
     rows = np.clip(rows.ravel() + 1, 0, plane.height + 1)
     columns = np.clip(columns.ravel() + 1, 0, plane.width + 1)
     place = rows.astype(np.intp)
@@ -107,21 +107,22 @@ def splat(plane: Plane, rows: Field, columns: Field, weight: Field) -> Field:
 
 
 def cloud(plane: Plane, grain_cm: float, rng: np.random.Generator) -> Field:
-    """Smooth noise of mean 0 and deviation about 1 whose blobs are about `grain_cm` wide: (height, width)."""
+    """Return smooth noise (height, width) of mean 0 and deviation about 1, with blobs about `grain_cm` wide."""
     rows = max(3, round(plane.height * plane.pitch / grain_cm) + 2)
     columns = max(3, round(plane.width * plane.pitch / grain_cm) + 2)
     coarse = Image.fromarray(rng.standard_normal((rows, columns), dtype=np.float32))
-    return 1.4 * np.asarray(coarse.resize((plane.width, plane.height), Image.Resampling.BICUBIC), np.float32)
+    noise: Field = np.asarray(coarse.resize((plane.width, plane.height), Image.Resampling.BICUBIC), np.float32)
+    return 1.4 * noise
 
 
 def smoothstep(value: Field, low: float | Field, high: float | Field) -> Field:
-    """0 below `low`, 1 above `high`, smooth between; `low` may be the larger one, which turns the step round."""
-    t = np.clip((value - low) / (high - low), 0, 1)
+    """Return 0 below `low`, 1 above `high`, smooth between; a falling step if `low` is the larger one."""
+    t: Field = np.clip((value - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)
 
 
 def _resample(plane: Plane, strands: Strands) -> tuple[Points, Points, Points]:
-    """The same tubes with about one point a pixel."""
+    """Return points, radius and density of the same tubes with about one point per pixel."""
     n, t, _ = strands.points.shape
     lengths = np.linalg.norm(np.diff(strands.points, axis=1), axis=-1).sum(axis=1)
     count = max(t, int(np.ceil(lengths.max() / plane.pitch)))
@@ -132,20 +133,22 @@ def _resample(plane: Plane, strands: Strands) -> tuple[Points, Points, Points]:
     def at(values: Points) -> Points:
         values = np.broadcast_to(values, (n, t)) if values.ndim < 3 else values
         part = share.reshape(-1, *[1] * (values.ndim - 2))
-        return values[:, low] * (1 - part) + values[:, low + 1] * part
+        resampled: Points = values[:, low] * (1 - part) + values[:, low + 1] * part
+        return resampled
 
     return at(strands.points), at(np.asarray(strands.radius)), at(np.asarray(strands.density))
 
 
 def _offsets(plane: Plane, radius: Points) -> Field:
-    """Evenly spread places across a tube, -1 to 1, at most one pixel apart for the thickest."""
+    """Return evenly spread places across a tube, -1 to 1, at most one pixel apart for the thickest."""
     count = max(3, int(np.ceil(2 * radius.max() / plane.pitch)))
     return (np.arange(count, dtype=np.float32) + np.float32(0.5)) * np.float32(2 / count) - 1
 
 
 def _chord(across: Field, strands: Strands) -> Field:
-    outer = np.sqrt(1 - across**2)
+    """Return the depth of a tube at each place across, less its marrow."""
+    outer: Field = np.sqrt(1 - across**2)
     if not strands.hollow:
         return outer
-    inner = np.sqrt(np.maximum(strands.hollow**2 - across**2, 0))
+    inner: Field = np.sqrt(np.maximum(strands.hollow**2 - across**2, 0))
     return outer - (1 - strands.marrow) * inner

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cxr_platform.intake.phantoms.plane import Plane, Strands, cloud, shadow, smoothstep, splat
+from cxr_platform.intake.phantoms.projection import Plane, Strands, cloud, shadow, smoothstep, splat
 
 PLANE = Plane(80, 100, 0.25, (1.0, 2.0), tilt=0.1)
 
@@ -17,14 +17,14 @@ def test_projecting_undoes_the_coordinates_of_pixels():
     assert columns == pytest.approx(np.broadcast_to(np.arange(100)[None, :], (80, 100)), abs=1e-3)
 
 
-def test_a_turned_patient_shows_what_lies_in_front_further_to_the_right():
+def test_turning_the_patient_moves_front_points_to_the_right():
     turned = Plane(80, 100, 0.25, (0.0, 0.0), turn=0.2)
     _, columns = turned.project(np.array([[0.0, 0.0, -5.0], [0.0, 0.0, 5.0]]))
     assert columns[1] - columns[0] == pytest.approx(10 * np.sin(0.2) / 0.25)
     assert turned.shift(5.0) > 0 > turned.shift(-5.0)
 
 
-def test_splatting_keeps_the_weight_inside_and_loses_it_outside():
+def test_splat_keeps_weight_inside_and_drops_it_outside():
     rows, columns = np.array([10.3, 20.0, -40.0]), np.array([5.7, 99.0, 10.0])
     total = splat(PLANE, rows, columns, np.array([1.0, 2.0, 4.0]))
     assert total.sum() == pytest.approx(3.0)
@@ -60,7 +60,7 @@ def test_clouds_are_centred_smooth_and_repeatable():
     assert np.abs(np.diff(first, axis=0)).mean() < 0.3 * first.std()
 
 
-def test_smoothstep_turns_round_when_its_ends_are_exchanged():
+def test_smoothstep_falls_if_its_ends_are_exchanged():
     values = np.linspace(-1, 2, 7)
     assert smoothstep(values, 0, 1) == pytest.approx(1 - smoothstep(values, 1, 0))
     assert smoothstep(values, 0, 1)[[0, 3, 6]] == pytest.approx([0, 0.5, 1])
