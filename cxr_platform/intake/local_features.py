@@ -62,7 +62,7 @@ class Nomination:
 
 def keypoints(pixels: npt.NDArray[np.uint8]) -> Keypoints:
     """Return the strongest keypoints of a grey image, uint8 (height, width), without its letterbox's borders."""
-    detector = cv2.SIFT_create(nfeatures=KEYPOINTS, contrastThreshold=0.01, edgeThreshold=20)
+    detector = cv2.SIFT.create(nfeatures=KEYPOINTS, contrastThreshold=0.01, edgeThreshold=20)
     found, descriptors = detector.detectAndCompute(np.ascontiguousarray(pixels), None)
     if descriptors is None:
         return Keypoints(np.empty((0, 2), np.float32), np.empty((0, DIMENSIONS), np.uint8), pixels.shape[1])
@@ -98,8 +98,9 @@ def aligned_agreement(first: npt.NDArray[np.uint8], second: npt.NDArray[np.uint8
 
     Compared is what both show. 0 where that is less than 30 × 30 pixels.
     """
-    laid = first[:, ::-1] if "mirrored" in nomination.variant else first
-    laid = 255 - laid if "inverted" in nomination.variant else laid
+    laid = np.ascontiguousarray(first[:, ::-1]) if "mirrored" in nomination.variant else first
+    if "inverted" in nomination.variant:
+        laid = np.invert(laid)
     size = (second.shape[1], second.shape[0])
     shrinks = np.hypot(*nomination.transform[0, :2]) < 0.7
     warped = cv2.warpAffine(laid, nomination.transform, size, flags=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
@@ -151,9 +152,9 @@ def _index(descriptors: npt.NDArray[np.uint8]) -> tuple[faiss.Index, faiss.Index
 def _changed(descriptors: npt.NDArray[np.uint8], variant: Variant) -> npt.NDArray[np.uint8]:
     """Return the descriptors that the mirrored or inverted image would have.
 
-    A SIFT descriptor is a grid of 4 × 4 cells with 8 orientations, relative to the keypoint's own orientation. Mirroring
-    reverses one axis of the grid and the sense of the orientations. Inverting turns every gradient round, and with it
-    the keypoint's orientation: the grid is turned by 180°, the relative orientations stay.
+    A SIFT descriptor is a grid of 4 × 4 cells with 8 orientations, relative to the keypoint's own orientation.
+    Mirroring reverses one axis of the grid and the sense of the orientations. Inverting reverses every gradient, and
+    with it the keypoint's orientation: the grid is turned by 180°, the relative orientations stay.
     """
     grid = descriptors.reshape(-1, 4, 4, 8)
     if "mirrored" in variant:
