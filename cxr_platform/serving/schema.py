@@ -118,7 +118,9 @@ class Explanation(Record):
 
     target: str = Field(description="The label that is explained.")
     image_png: str = Field(description="Base64 PNG: the letterboxed image, grey.")
-    heatmap_png: str | None = Field(None, description="Base64 PNG with opacity: opaque where regions raise the label.")
+    heatmap_png: str | None = Field(
+        None, description="Base64 PNG, more opaque where a region increases the probability of the label."
+    )
     missing: str | None = Field(None, description="Why there is no heatmap, if there is none.")
 
 

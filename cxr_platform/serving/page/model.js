@@ -31,7 +31,8 @@ function evaluation(model) {
   const split = model.protocol === "grouped"
     ? "Each image was scored by a network that was trained without images of the same patient."
     : "Images of one patient may be in both training and test set, so the rates are optimistic.";
-  return `MobileNetV2, strategy ${model.strategy}, evaluated on ${count(model.images, "image")} of the study ${model.study}. ${split}`;
+  return `MobileNetV2, strategy ${model.strategy}, evaluated on ${count(model.images, "image")} in the study \u201c${model.study}\u201d. ` +
+    `${split} Ranges are 95\u00a0% confidence intervals.`;
 }
 
 function facts(model) {
