@@ -39,8 +39,18 @@ def test_an_unknown_reason_counts_as_undecodable() -> None:
 
 @pytest.mark.parametrize(
     ("status", "reason"),
-    [(404, "not-found"), (405, "wrong-method"), (408, "unavailable"), (429, "busy"), (503, "unavailable"),
-     (418, "bad-request"), (500, "internal-error"), (507, "internal-error"), (599, "internal-error"), (499, "bad-request")],
-)  # fmt: skip
+    [
+        (404, "not-found"),
+        (405, "wrong-method"),
+        (408, "unavailable"),
+        (429, "busy"),
+        (503, "unavailable"),
+        (418, "bad-request"),
+        (499, "bad-request"),
+        (500, "internal-error"),
+        (507, "internal-error"),
+        (599, "internal-error"),
+    ],
+)
 def test_a_status_is_mapped_to_a_problem(status: int, reason: str) -> None:
     assert problem_for_status(status).reason == reason
