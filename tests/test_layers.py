@@ -17,7 +17,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "storage": set(),
     "intake": {"storage"},
     "manifest": {"intake", "cluster", "storage"},
-    "models": set(),
+    "models": {"storage"},
     "training": {"manifest", "models", "cluster", "intake", "storage"},
     "evaluation": {"manifest", "storage"},
     "explain": {"models"},

@@ -1,4 +1,4 @@
-"""The eight training strategies of §2.2 and §2.4: names, titles, order, and the part of MobileNetV2 that each one trains.
+"""The eight training strategies of §2.2 and §2.4: names, titles, order, and the part of MobileNetV2 that each trains.
 
 MobileNetV2 has 17 inverted-residual blocks (`expanded_conv`, `block_1` … `block_16`), a stem before and a 1×1
 convolution (`Conv_1`) after them. "Fine-Tuning k" trains the top k blocks, `Conv_1` above them, and the head.

@@ -10,7 +10,7 @@ from cxr_platform.errors import StudyError
 from cxr_platform.evidence.workspace import Workspace
 from cxr_platform.models.augment import to_network_input
 from cxr_platform.models.frozen import BATCH, pad
-from cxr_platform.models.initial_weights import set_start
+from cxr_platform.models.initial_weights import set_initial_weights
 from cxr_platform.models.mobilenet import Network, build_network
 from cxr_platform.training.inputs import ImageInputs
 from cxr_platform.training.trial import softmax
@@ -25,7 +25,7 @@ def fold_networks(
     Raises `WeightsError` where ImageNet weights are needed and not to be had, `StudyError` for a trial without weights.
     """
     network = build_network(strategy_by_name(strategy), workspace.profile.model)
-    set_start(network, 0, workspace.imagenet if network.strategy.pretrained else None)
+    set_initial_weights(network, 0, workspace.imagenet if network.strategy.pretrained else None)
     for fold in range(workspace.study.folds) if folds is None else folds:
         _load(workspace, network, TrialKey(strategy, fold))
         yield fold, network

@@ -1,7 +1,7 @@
-"""Random rotation and shift (§2.1.4): the numbers are drawn on the host, the images are warped on the device.
+"""Random rotation and shift (§2.1.4): parameters are drawn on the host, images are warped on the device.
 
-Drawing with NumPy makes the same seed give the same images on every Keras backend; the warp runs inside the compiled
-step (`keras.ops.image.affine_transform`, https://keras.io/api/ops/image/).
+With NumPy's generator a seed gives the same images on every Keras backend; the warp runs inside the compiled step
+(`keras.ops.image.affine_transform`, https://keras.io/api/ops/image/).
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from cxr_platform.config import AugmentationConfig
 
 
 def draw_transforms(rng: np.random.Generator, count: int, input_size: int, config: AugmentationConfig) -> np.ndarray:
-    """Transforms (count, 8) float32 for `warp`: up to ±`rotation_degrees` about the centre, then a shift.
+    """Draw transforms (count, 8) float32 for `warp`: up to ±`rotation_degrees` about the centre, then a shift.
 
     The shift is up to ±`shift_fraction` of `input_size` in each direction (20 of the paper's 200 pixels).
     """
@@ -23,9 +23,9 @@ def draw_transforms(rng: np.random.Generator, count: int, input_size: int, confi
 
 
 def rotation_and_shift(angles: np.ndarray, right: np.ndarray, down: np.ndarray, input_size: int) -> np.ndarray:
-    """Projective transforms (n, 8) float32 from output to input coordinates.
+    """Return projective transforms (n, 8) float32 from output to input coordinates.
 
-    `angles` in radians, counter-clockwise as seen; `right` and `down` in pixels by which the image moves.
+    `angles` are in radians, counter-clockwise as seen; `right` and `down` are the pixels by which the image moves.
     """
     centre = (input_size - 1) / 2
     cos, sin = np.cos(angles), np.sin(angles)
@@ -36,14 +36,14 @@ def rotation_and_shift(angles: np.ndarray, right: np.ndarray, down: np.ndarray, 
 
 
 def warp(images: Any, transforms: Any) -> Any:
-    """Images (B, S, S, 1) float, warped by `transforms` (B, 8); what comes from outside the image is black (0)."""
+    """Warp images (B, S, S, 1) float by `transforms` (B, 8); pixels from outside the image are black (0)."""
     return keras.ops.image.affine_transform(
         images, transforms, interpolation="bilinear", fill_mode="constant", fill_value=0.0, data_format="channels_last"
     )
 
 
 def to_network_input(images: Any, transforms: Any | None = None) -> Any:
-    """uint8 images (B, S, S) → float32 (B, S, S, 3) in −1…1, as MobileNetV2's ImageNet weights expect."""
+    """Warp uint8 images (B, S, S), and return them as float32 (B, S, S, 3) in −1…1, as the ImageNet weights expect."""
     x = keras.ops.cast(images, "float32")[..., None]
     if transforms is not None:
         x = warp(x, transforms)

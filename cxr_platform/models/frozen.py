@@ -1,4 +1,4 @@
-"""What is frozen is computed once: activations at every cut, for each image and each of its augmented views."""
+"""Frozen activations: the output at every cut, computed once for each image and each of its augmented views."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,18 +8,18 @@ import numpy as np
 from cxr_platform.config import AugmentationConfig, ModelConfig
 from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.models.augment import draw_transforms, rotation_and_shift, to_network_input
-from cxr_platform.models.initial_weights import BackboneWeights, set_start
+from cxr_platform.models.initial_weights import BackboneWeights, set_initial_weights
 from cxr_platform.models.mobilenet import build_network, cut_tensor
 
 BATCH = 32
 
 
 class FrozenBackbone:
-    """ImageNet's MobileNetV2 up to each of `cuts`, in inference mode (batch normalisation included)."""
+    """MobileNetV2 with ImageNet weights up to each of `cuts`, in inference mode (also batch normalisation)."""
 
     def __init__(self, cuts: Sequence[str], config: ModelConfig, imagenet: BackboneWeights) -> None:
         network = build_network(strategy_by_name("off-the-shelf"), config)
-        set_start(network, seed=0, imagenet=imagenet)
+        set_initial_weights(network, seed=0, imagenet=imagenet)
         images = keras.Input((config.input_size, config.input_size), batch_size=BATCH, dtype="uint8", name="images")
         transforms = keras.Input((8,), batch_size=BATCH, name="transforms")
         below = keras.Model(network.full.input, [cut_tensor(network.full, cut) for cut in cuts])
@@ -28,7 +28,7 @@ class FrozenBackbone:
         self._model = keras.Model([images, transforms], outputs)
 
     def activations(self, images: np.ndarray, transforms: np.ndarray) -> dict[str, np.ndarray]:
-        """uint8 images (N, S, S) and transforms (N, 8) → cut → float16 activations (N, …)."""
+        """Return cut → float16 activations (N, …) of uint8 images (N, S, S) under transforms (N, 8)."""
         parts: dict[str, list[np.ndarray]] = {cut: [] for cut in self._cuts}
         for start in range(0, len(images), BATCH):
             batch, moves = images[start : start + BATCH], transforms[start : start + BATCH]
@@ -39,7 +39,7 @@ class FrozenBackbone:
 
 
 def view_transforms(count: int, input_size: int, config: AugmentationConfig, seed: int) -> np.ndarray:
-    """Transforms (1 + views, count, 8) float32 of the images of a manifest: view 0 is the image as it is."""
+    """Return transforms (1 + views, count, 8) float32 of `count` images; view 0 is the identity."""
     zeros = np.zeros(count)
     clean = rotation_and_shift(zeros, zeros, zeros, input_size)
     views = [
@@ -50,13 +50,13 @@ def view_transforms(count: int, input_size: int, config: AugmentationConfig, see
 
 
 def chunks(count: int, size: int = 8 * BATCH) -> Iterator[slice]:
-    """Consecutive slices of at most `size` images."""
+    """Yield consecutive slices of at most `size` images."""
     for start in range(0, count, size):
         yield slice(start, min(start + size, count))
 
 
 def pad(batch: np.ndarray, size: int) -> np.ndarray:
-    """`batch` repeated along its first axis to exactly `size`, so that a compiled step sees one shape only."""
+    """Repeat `batch` along its first axis to exactly `size`, so that a compiled step gets a single shape."""
     return batch if len(batch) == size else np.resize(batch, (size, *batch.shape[1:]))
 
 

@@ -1,7 +1,7 @@
-"""The weights that a network starts from: ImageNet's where they are kept, seeded random ones elsewhere.
+"""Initial weights of a network: those of ImageNet in a pretrained backbone, seeded random ones elsewhere.
 
-Random weights are drawn with NumPy, not with the backend's generator, so that a seed means the same start on
-TensorFlow and JAX, and a network can be set back to it without building it again.
+Random weights are drawn with NumPy, not with the backend's generator, so that a seed gives the same weights on
+TensorFlow and JAX, and a network can be reset without building it again.
 """
 
 from collections.abc import Mapping
@@ -16,13 +16,13 @@ BackboneWeights = Mapping[str, list[np.ndarray]]
 """Layer name → its arrays in Keras' order."""
 
 
-def set_start(network: Network, seed: int, imagenet: BackboneWeights | None) -> None:
-    """Set every variable of `network` to its start: seeded Glorot uniform, or `imagenet` below the head.
+def set_initial_weights(network: Network, seed: int, imagenet: BackboneWeights | None) -> None:
+    """Set every variable of `network`: seeded Glorot uniform, or `imagenet` below the head.
 
-    Raises `WeightsError` when the strategy needs ImageNet weights and there are none.
+    Raises `WeightsError` if the strategy needs ImageNet weights and `imagenet` is `None`.
     """
     if network.strategy.pretrained and imagenet is None:
-        raise WeightsError(f"Strategy {network.strategy.name} starts from ImageNet weights and none were given.")
+        raise WeightsError(f"Expected ImageNet weights for strategy {network.strategy.name}.", received="none")
     rng = np.random.default_rng([seed, 0])
     for layer in network.full.layers:
         if not layer.weights:
@@ -36,7 +36,7 @@ def set_start(network: Network, seed: int, imagenet: BackboneWeights | None) -> 
 
 
 def _initial(variable: keras.Variable, rng: np.random.Generator) -> np.ndarray:
-    """Keras' own defaults: Glorot uniform kernels (Glorot & Bengio 2010), unit scales, zero offsets."""
+    """Return Keras' default: Glorot uniform kernels (Glorot & Bengio 2010), unit scales, zero offsets."""
     name, shape = variable.name, tuple(variable.shape)
     if name in ("gamma", "moving_variance"):
         return np.ones(shape, "float32")

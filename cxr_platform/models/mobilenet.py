@@ -1,4 +1,4 @@
-"""MobileNetV2 with the paper's head, cut in two at the last frozen block (§2.3.1, §2.4)."""
+"""MobileNetV2 with the paper's head, split at the last frozen block (§2.3.1, §2.4)."""
 
 from dataclasses import dataclass
 
@@ -13,10 +13,10 @@ HEAD_LAYERS = ("head_dense", "head_bn", "head_dropout", "head_logits")
 
 @dataclass(frozen=True)
 class Network:
-    """One strategy's network. `full` = `upper` after what is frozen below the cut; the layers are shared, not copied.
+    """Network of one strategy. `full` is the frozen part followed by `upper`; they share their layers.
 
     `full` maps images (B, S, S, 3) in −1…1 to logits (B, 7); `upper` maps activations at `strategy.cut` to the same
-    logits and holds everything that is trained. For scratch the two are one.
+    logits and has all layers that are trained. For scratch both are the same model.
     """
 
     strategy: Strategy
@@ -26,14 +26,14 @@ class Network:
 
     @property
     def trained_layers(self) -> list[str]:
-        """Names of the Keras layers with weights that training changes, bottom to top."""
+        """Names of the Keras layers whose weights are trained, from bottom to top."""
         return [layer.name for layer in self.full.layers if layer.trainable and layer.weights]
 
 
 def build_backbone(config: ModelConfig) -> keras.Model:
-    """MobileNetV2 without its classifier and without weights from a file: (B, S, S, 3) in −1…1 → (B, s, s, 1280).
+    """Return MobileNetV2 without classifier and pretrained weights: (B, S, S, 3) in −1…1 → (B, s, s, 1280).
 
-    Source: https://keras.io/api/applications/mobilenet/ (weights=None; they are set by `start.py`).
+    Source: https://keras.io/api/applications/mobilenet/. The weights are set by `initial_weights`.
     """
     shape = (config.input_size, config.input_size, 3)
     return keras.applications.MobileNetV2(
@@ -42,10 +42,10 @@ def build_backbone(config: ModelConfig) -> keras.Model:
 
 
 def build_network(strategy: Strategy, config: ModelConfig) -> Network:
-    """The network of `strategy`: what it trains is trainable, everything below the cut is not.
+    """Return the network of `strategy`: layers above the cut are trainable, those below are not.
 
-    Batch normalisation in trained blocks uses `config.batch_norm_momentum`: with Keras' 0.999 the moving statistics
-    lag thousands of steps behind, more than a study of this size has.
+    Batch normalisation uses `config.batch_norm_momentum`: with Keras' 0.999 the moving statistics would lag thousands
+    of steps behind, more than a study of this size has.
     """
     backbone = build_backbone(config)
     _set_trainable(backbone, strategy)
@@ -64,7 +64,7 @@ def build_network(strategy: Strategy, config: ModelConfig) -> Network:
 
 
 def cut_tensor(model: keras.Model, cut: str) -> keras.KerasTensor:
-    """The symbolic output of the last layer of block `cut` (`"block_5"`), or of `"features"`."""
+    """Return the symbolic output of the last layer of block `cut` (such as `"block_5"`), or of `"features"`."""
     if cut == "features":
         return model.get_layer("features").output
     return [layer for layer in model.layers if layer.name.startswith(f"{cut}_")][-1].output

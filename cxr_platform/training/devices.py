@@ -1,4 +1,4 @@
-"""What a trial may take of a machine: processor threads, and a fraction of one GPU's memory."""
+"""Processors and GPUs: how many a trial reserves, how a process is limited to them, and what this machine has."""
 
 import contextlib
 import math
@@ -14,15 +14,15 @@ from cxr_platform.errors import ConfigError
 
 REPORTED_PACKAGES = ("keras", "tensorflow", "jax", "ray", "numpy", "scikit-learn", "pyarrow", "cxr-platform")
 
-GIB_A_TRIAL = 2.5
-"""Memory of a GPU that one trial at 200 px and batch 32 needs, its context included. An estimate, with room."""
+GIB_PER_TRIAL = 2.5
+"""GPU memory of one trial at 200 px and batch size 32, with its context. An estimate with a margin."""
 
-GIB_A_CONTEXT = 0.6
-"""Memory that a process takes of a GPU before its framework allocates anything, which no framework's limit counts."""
+GIB_PER_CONTEXT = 0.6
+"""GPU memory of a process before its framework allocates any; the limits of the frameworks do not count it."""
 
 
 def keras_backend() -> str:
-    """The backend that Keras runs on; `ConfigError` when it is one that has no training step here."""
+    """Return the backend of Keras; raise `ConfigError` if it has no training step here."""
     import keras
 
     name: str = keras.backend.backend()
@@ -32,24 +32,24 @@ def keras_backend() -> str:
 
 
 def gpu_share(resources: ResourcesConfig, gpus: float, processors: float, gpu_gib: float | None, trials: int) -> float:
-    """The fraction of a GPU that each of `trials` reserves, rounded down to Ray's unit of 0.0001.
+    """Return the fraction of a GPU that each of `trials` reserves, rounded down to Ray's unit of 0.0001.
 
-    `auto`: as many trials a GPU as its memory holds (`GIB_A_TRIAL` each) and the processors can feed, but no more than
-    are left when every GPU has some: two on one GPU are slower than one on each of two. 0 without a GPU.
+    With `auto`, a GPU gets as many trials as its memory holds (`GIB_PER_TRIAL` each) and the processors can feed, but
+    no more than needed to run all at once: two trials on one GPU are slower than one on each of two. 0 without a GPU.
     """
     if resources.gpu != "auto":
         return float(resources.gpu)
     if gpus < 1:
         return 0.0
-    by_memory = max(1, int((gpu_gib or GIB_A_TRIAL) // GIB_A_TRIAL))
+    by_memory = max(1, int((gpu_gib or GIB_PER_TRIAL) // GIB_PER_TRIAL))
     by_processors = max(1, int(processors / (resources.cpu * gpus) + 1e-6))
     by_demand = max(1, math.ceil(trials / gpus))
     return math.floor(1e4 / min(by_memory, by_processors, by_demand)) / 1e4
 
 
 def gpu_memory_gib() -> float | None:
-    """Total memory of the smallest GPU here in GiB, as `nvidia-smi` says; `None` where there is none to ask."""
-    sizes = [float(line) for line in _ask_gpus("memory.total") if line.replace(".", "").isdigit()]
+    """Return the memory of the smallest GPU of this machine in GiB by `nvidia-smi`, or `None` without a GPU."""
+    sizes = [float(line) for line in _query_gpus("memory.total") if line.replace(".", "").isdigit()]
     return min(sizes) / 1024 if sizes else None
 
 
@@ -58,7 +58,7 @@ def hardware() -> Hardware:
     return Hardware(
         processor=_processor(),
         processors=os.cpu_count(),
-        gpus=tuple(_ask_gpus("name")),
+        gpus=tuple(_query_gpus("name")),
         machine=platform.machine(),
         system=platform.system(),
     )
@@ -74,14 +74,14 @@ def package_versions() -> dict[str, str]:
 
 
 def limit_process(cpus: float, gpu_fraction: float) -> None:
-    """Keep this process to its share; call it before the first tensor. A Ray GPU fraction is placement only.
+    """Limit this process to its share, since Ray uses a GPU fraction for placement only. Call it before any tensor.
 
-    TensorFlow: threads and a logical device. JAX: `XLA_PYTHON_CLIENT_MEM_FRACTION`, read when it first seeks a GPU.
+    TensorFlow: threads and a logical device. JAX: `XLA_PYTHON_CLIENT_MEM_FRACTION`, read when it first uses a GPU.
     """
     if gpu_fraction == 0:
         hide_gpus()
     memory = gpu_memory_gib() if 0 < gpu_fraction < 1 else None
-    limit_gib = max(0.5, gpu_fraction * memory - GIB_A_CONTEXT) if memory else None
+    limit_gib = max(0.5, gpu_fraction * memory - GIB_PER_CONTEXT) if memory else None
     if keras_backend() == "jax":
         if memory and limit_gib:
             os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{limit_gib / memory:.3f}")
@@ -90,7 +90,7 @@ def limit_process(cpus: float, gpu_fraction: float) -> None:
 
 
 def hide_gpus() -> None:
-    """Keep this process off every GPU: a driver that only hands out trials must not take their memory."""
+    """Hide all GPUs from this process: a driver that only schedules trials must not use their memory."""
     if keras_backend() == "tensorflow":
         import tensorflow as tf
 
@@ -105,7 +105,7 @@ def hide_gpus() -> None:
 def _limit_tensorflow(threads: int, limit_gib: float | None) -> None:
     import tensorflow as tf
 
-    # A process in which TensorFlow already runs (a notebook, a test) keeps its threads: that costs time, not truth.
+    # A process in which TensorFlow already runs (a notebook, a test) keeps its threads: slower, with the same result.
     with contextlib.suppress(RuntimeError):
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(min(2, threads))
@@ -115,7 +115,7 @@ def _limit_tensorflow(threads: int, limit_gib: float | None) -> None:
         tf.config.set_logical_device_configuration(gpus[0], [limit])
 
 
-def _ask_gpus(question: str) -> list[str]:
+def _query_gpus(question: str) -> list[str]:
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return []

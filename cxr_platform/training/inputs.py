@@ -1,4 +1,4 @@
-"""What a trial reads its batches from: images, or activations at the cut. NumPy only; arrays may be read-only views."""
+"""Batches of a trial: images, or frozen activations at the cut. NumPy only; arrays may be read-only views."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -12,39 +12,39 @@ Batch = tuple[np.ndarray, ...]
 
 
 class Inputs(Protocol):
-    """Batches by row number of the manifest's study images."""
+    """Batches by row numbers of the study images."""
 
     def training_batch(self, rows: np.ndarray, rng: np.random.Generator) -> Batch:
-        """Augmented images of `rows`, as the compiled step takes them."""
+        """Return augmented images of `rows`, as the compiled step takes them."""
         ...
 
     def clean_batch(self, rows: np.ndarray) -> Batch:
-        """The images of `rows` as they are."""
+        """Return the images of `rows` without augmentation."""
         ...
 
 
 class ImageInputs:
-    """uint8 images (N, S, S); each batch is (images, transforms) and is warped on the device."""
+    """Batches (images, transforms) of uint8 images (N, S, S), which are warped on the device."""
 
     def __init__(self, images: np.ndarray, augmentation: AugmentationConfig) -> None:
         self._images = images
         self._augmentation = augmentation
 
     def training_batch(self, rows: np.ndarray, rng: np.random.Generator) -> Batch:
-        """Images and fresh random transforms."""
+        """Return images and new random transforms."""
         transforms = draw_transforms(rng, len(rows), self._images.shape[1], self._augmentation)
         return self._images[rows], transforms
 
     def clean_batch(self, rows: np.ndarray) -> Batch:
-        """Images and transforms that leave them as they are."""
+        """Return images and identity transforms."""
         zeros = np.zeros(len(rows))
         return self._images[rows], rotation_and_shift(zeros, zeros, zeros, self._images.shape[1])
 
 
 class FrozenInputs:
-    """Activations at the cut in chunks (1 + views, n, …) float16, in row order; view 0 is the image as it is.
+    """Batches of activations in chunks (1 + views, n, …) float16, in row order; view 0 is without augmentation.
 
-    The chunks stay where they are (the object store's shared memory): only a batch is ever copied.
+    The chunks stay in the shared memory of the object store: only batches are copied.
     """
 
     def __init__(self, chunks: Sequence[np.ndarray]) -> None:
@@ -53,11 +53,11 @@ class FrozenInputs:
         self._views = chunks[0].shape[0]
 
     def training_batch(self, rows: np.ndarray, rng: np.random.Generator) -> Batch:
-        """A random view of each image: one of the augmented ones or the image itself."""
+        """Return a random view of each image, augmented or not."""
         return (self._gather(rows, rng.integers(0, self._views, len(rows))),)
 
     def clean_batch(self, rows: np.ndarray) -> Batch:
-        """View 0 of each image."""
+        """Return view 0 of each image."""
         return (self._gather(rows, np.zeros(len(rows), int)),)
 
     def _gather(self, rows: np.ndarray, views: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from cxr_platform.training.devices import keras_backend
 
 @dataclass(frozen=True)
 class Share:
-    """What a trial reserves of its node: processors, and a fraction of one GPU."""
+    """Processors and GPUs (a fraction of one, or several) that a trial reserves on its node."""
 
     cpus: float
     gpus: float
@@ -44,7 +44,7 @@ class StudyPlan:
 
 
 def planned_trials(profile: Profile, strategies: Sequence[str]) -> list[TrialKey]:
-    """Return every trial in the order in which they run: the longest first, so that short ones fill the gaps at the end."""
+    """Return every trial in the order in which they run: the longest first, as short ones fill the gaps at the end."""
     longest_first = sorted(strategies, key=lambda name: -relative_cost(profile, name))
     return [TrialKey(name, fold) for name in longest_first for fold in range(profile.folds)]
 
@@ -59,13 +59,13 @@ def study_identity(profile: Profile, protocol: Protocol, content_hash: str) -> d
 
 
 def cuts_of(strategies: Sequence[str]) -> tuple[str, ...]:
-    """The distinct cuts whose activations these strategies train on."""
+    """Return the distinct cuts whose frozen activations `strategies` need."""
     cuts = (strategy_by_name(name).cut for name in strategies)
     return tuple(dict.fromkeys(cut for cut in cuts if cut))
 
 
 def relative_cost(profile: Profile, name: str) -> float:
-    """Work of one trial, for the order of trials and the time left: epochs × share of the blocks that are trained."""
+    """Return the relative work of one trial, epochs × share of trained blocks, for the order and the time left."""
     strategy = strategy_by_name(name)
     epochs = int(getattr(profile.training, strategy.family).epochs)
     return epochs * _share_trained(strategy)

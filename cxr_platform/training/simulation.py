@@ -93,8 +93,8 @@ class Simulated:
 class Forecast:
     """Means over several seeds, in hours.
 
-    `gpu_hours` are those of all GPUs until the end, busy or not; `busy_share` is the part of the places' time in which a
-    trial ran, repeated work included.
+    `gpu_hours` are those of all GPUs until the end, busy or not; `busy_share` is the part of that time in which trials
+    ran, repeated work included.
     """
 
     trials: int

@@ -1,7 +1,7 @@
 """The step on the JAX backend: Keras' stateless calls under `jax.jit` (https://keras.io/guides/writing_a_custom_training_loop_in_jax/).
 
-Several devices hold the state each, and each its part of a batch. What is compiled means the same as on one device:
-JAX sums gradients and takes batch statistics over the whole batch, and draws dropout for it, by itself
+Each of several devices holds the whole state and its part of a batch. The compiled function computes the same as on one
+device: JAX sums gradients, takes batch statistics and draws dropout over the whole batch
 (https://docs.jax.dev/en/latest/notebooks/Distributed_arrays_and_automatic_parallelization.html).
 """
 
@@ -22,17 +22,17 @@ State = tuple[list[Any], list[Any], list[Any]]
 
 
 def count_devices() -> int:
-    """GPUs that this process may use; without one, its (virtual) processors."""
+    """Return the number of GPUs of this process, or of its (virtual) processors without a GPU."""
     return len(jax.local_devices())
 
 
 def device_scope(_devices: int) -> AbstractContextManager[Any]:
-    """Nothing to do: the step places the state."""
+    """Return a context that does nothing: the step places the state."""
     return nullcontext()
 
 
 class JaxStep:
-    """See `step.Step`. The state is held here and written back by `sync`."""
+    """See `step.Step`. The state is kept here; `sync` writes it into the network."""
 
     def __init__(self, network: Network, weight_decay: float, label_smoothing: float, devices: int = 1) -> None:
         self._network = network
@@ -48,7 +48,7 @@ class JaxStep:
         self._infer = jax.jit(self._infer_once)
 
     def reset(self) -> None:
-        """Take the network's variables; zero the optimiser's."""
+        """Copy the network's variables; set the optimiser's to zero."""
         upper = self._network.upper
         state = (
             [v.value for v in upper.trainable_variables],
@@ -58,17 +58,17 @@ class JaxStep:
         self._state = jax.device_put(state, self._everywhere)
 
     def train(self, batch: Batch, labels: Any, weights: Any, learning_rate: float) -> tuple[Any, Any]:
-        """One step from the held state to the next."""
+        """Run one step on the state."""
         batch, labels, weights = jax.device_put((batch, labels, weights), self._in_parts)
         self._state, loss, correct = self._train(self._state, batch, labels, weights, jnp.float32(learning_rate))
         return loss, correct
 
     def logits(self, batch: Batch) -> Any:
-        """Logits (B, 7) in inference mode."""
+        """Return logits (B, 7) in inference mode."""
         return self._infer(self._state[0], self._state[1], batch)
 
     def sync(self) -> None:
-        """Write trainable and non-trainable values back into the network."""
+        """Write trainable and non-trainable values into the network."""
         upper = self._network.upper
         for variables, values in (
             (upper.trainable_variables, self._state[0]),
@@ -78,11 +78,11 @@ class JaxStep:
                 variable.assign(value)
 
     def state(self) -> StepState:
-        """A copy of the held state."""
+        """Return a copy of the state."""
         return pack(*self._state)
 
     def restore(self, state: StepState) -> None:
-        """Hold `state`."""
+        """Replace the state by `state`."""
         arrays = unpack(state, [[value.shape for value in group] for group in self._state])
         self._state = jax.device_put(arrays, self._everywhere)
 

@@ -1,11 +1,11 @@
 """The step on the TensorFlow backend.
 
-`tf.function(autograph=False)`: nothing in the step needs the conversion of Python control flow, which costs seconds.
+`tf.function(autograph=False)`: the step has no Python control flow to convert, which would take seconds.
 
 Several devices are replicas of a `tf.distribute.MirroredStrategy`. Keras' optimiser sums the gradients over replicas,
-so each replica weighs its loss by its part of the whole batch's weights; batch normalisation is told to synchronise
-its statistics (https://keras.io/api/layers/normalization_layers/batch_normalization/); dropout counts differently on
-each replica, or its masks would repeat from one to the next.
+so each replica scales its loss by its part of the whole batch's weights. Batch normalisation synchronises its
+statistics (https://keras.io/api/layers/normalization_layers/batch_normalization/). Dropout has another seed on each
+replica, or its masks would repeat.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -22,12 +22,12 @@ from cxr_platform.training.step import StepState, loss_and_correct, make_optimiz
 
 
 def count_devices() -> int:
-    """GPUs that this process may use; without one, its (logical) processors."""
+    """Return the number of GPUs of this process, or of its (logical) processors without a GPU."""
     return len(_devices())
 
 
 def device_scope(devices: int) -> AbstractContextManager[Any]:
-    """The scope in which the variables of a network are mirrored on the first `devices` devices."""
+    """Return the scope in which the variables of a network are mirrored on the first `devices` devices."""
     if devices == 1:
         return nullcontext()
     scope: AbstractContextManager[Any] = _mirrored(devices).scope()
@@ -36,7 +36,7 @@ def device_scope(devices: int) -> AbstractContextManager[Any]:
 
 @cache
 def _mirrored(devices: int) -> Any:
-    """One for all networks of a process: those of two would number their collective operations alike."""
+    """Return one strategy for all networks of a process: two would number their collective operations alike."""
     return tf.distribute.MirroredStrategy(_devices()[:devices])
 
 
@@ -45,7 +45,7 @@ def _devices() -> list[str]:
 
 
 class TensorFlowStep:
-    """See `step.Step`. The network's variables are the state; there is nothing to write back."""
+    """See `step.Step`. The state is the network's own variables."""
 
     def __init__(self, network: Network, weight_decay: float, label_smoothing: float, devices: int = 1) -> None:
         tf.config.experimental.enable_op_determinism()
@@ -63,27 +63,27 @@ class TensorFlowStep:
         self._infer = tf.function(self._infer_once, autograph=False)
 
     def reset(self) -> None:
-        """Zero the optimiser's moments and its count of iterations."""
+        """Set the optimiser's moments and its count of iterations to zero."""
         for variable in self._optimizer.variables:
             variable.assign(np.zeros(variable.shape, variable.dtype))
-        self._part_dropout()
+        self._seed_dropout()
 
     def train(self, batch: Batch, labels: Any, weights: Any, learning_rate: float) -> tuple[Any, Any]:
-        """One step; the learning rate is a variable, so that a schedule does not trace anew."""
+        """Run one step. The learning rate is a variable, so that a schedule needs no further tracing."""
         self._optimizer.learning_rate.assign(learning_rate)
         if self._strategy is not None:
-            batch, labels, weights = tuple(map(self._share, batch)), self._share(labels), self._share(weights)
+            batch, labels, weights = tuple(map(self._split, batch)), self._split(labels), self._split(weights)
         return self._train(batch, labels, weights)
 
     def logits(self, batch: Batch) -> Any:
-        """Logits (B, 7) in inference mode."""
+        """Return logits (B, 7) in inference mode."""
         return self._infer(batch)
 
     def sync(self) -> None:
-        """Nothing to do: variables are updated in place."""
+        """Do nothing: variables are updated in place."""
 
     def state(self) -> StepState:
-        """A copy of the network's and the optimiser's variables."""
+        """Return a copy of the network's and the optimiser's variables."""
         return pack(*self._groups())
 
     def restore(self, state: StepState) -> None:
@@ -93,20 +93,20 @@ class TensorFlowStep:
         for variables, values in zip(groups, arrays, strict=True):
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
-        self._part_dropout()
+        self._seed_dropout()
 
     def _groups(self) -> tuple[list[Any], list[Any], list[Any]]:
         return self._variables, self._network.upper.non_trainable_variables, self._optimizer.variables
 
-    def _share(self, array: Any) -> Any:
-        """`array` cut along its first axis, one part a replica."""
+    def _split(self, array: Any) -> Any:
+        """Split `array` along its first axis, one part per replica."""
         parts = np.split(np.asarray(array), self._strategy.num_replicas_in_sync)
         return self._strategy.experimental_distribute_values_from_function(
             lambda context: tf.constant(parts[context.replica_id_in_sync_group])
         )
 
-    def _part_dropout(self) -> None:
-        """Give every replica but the first another seed; only the first one's is part of the state."""
+    def _seed_dropout(self) -> None:
+        """Give each replica its own seed of dropout; only that of the first one is part of the state."""
         if self._strategy is None:
             return
         for variable in self._network.upper.non_trainable_variables:

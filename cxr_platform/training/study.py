@@ -1,4 +1,4 @@
-"""Running a study: what is left to do, on which engine, and what comes of it."""
+"""Run a study: its unfinished trials on an engine, then the pooled predictions."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -34,35 +34,30 @@ ACTIVATIONS = "Frozen activations"
 """Name of the task that is reported to `Progress` before the trials."""
 
 Engine = Callable[[StudyRun, list[TrialKey], StudyProgress], dict[TrialKey, str]]
-"""Runs trials, stores each as it finishes, and returns the reason of every one that failed for good."""
+"""Runs trials, stores each as it finishes, and returns the reasons of those that failed after all retries."""
 
 
 def run_study(study: StudyRun, engine: Engine, progress: StudyProgress) -> Path:
-    """Run what is not finished yet and pool the predictions. Returns the path of `predictions.parquet`.
+    """Run the unfinished trials and pool the predictions. Return the path of `predictions.parquet`.
 
-    Raises `TrialsFailed` with every failed trial after the others have been finished and every strategy that is
-    complete has been pooled; `StudyMismatch` before any training when the folder holds another study.
+    Raises `TrialsFailed` with all failed trials, after the other trials are finished and the complete strategies are
+    pooled; `StudyMismatch`, before any training, if the folder holds another study.
     """
     with study.folder.lock():
         study.folder.start(study.plan)
         trials = study.plan.trials()
         todo = [key for key in trials if not study.folder.is_finished(key)]
-        failures = _run_trials(study, todo, len(trials) - len(todo), engine, progress)
+        costs = {key: relative_cost(study.plan.profile, key.strategy) for key in todo}
+        progress.begin(costs, len(trials) - len(todo))
+        try:
+            failures = engine(study, todo, progress) if todo else {}
+        finally:
+            progress.end()
         study.folder.check_held()
-        return _conclude(study, failures)
+        return _pool(study, failures)
 
 
-def _run_trials(
-    study: StudyRun, todo: list[TrialKey], already_done: int, engine: Engine, progress: StudyProgress
-) -> dict[TrialKey, str]:
-    progress.begin({key: relative_cost(study.plan.profile, key.strategy) for key in todo}, already_done)
-    try:
-        return engine(study, todo, progress) if todo else {}
-    finally:
-        progress.end()
-
-
-def _conclude(study: StudyRun, failures: Mapping[TrialKey, str]) -> Path:
+def _pool(study: StudyRun, failures: Mapping[TrialKey, str]) -> Path:
     folds = study.plan.profile.folds
     asked = study.folder.record().strategies
     names = study.folder.complete(asked, folds) if failures else asked
@@ -73,7 +68,7 @@ def _conclude(study: StudyRun, failures: Mapping[TrialKey, str]) -> Path:
         raise TrialsFailed(
             f"{len(failures)} of {len(study.plan.trials())} trials failed; the others are stored.",
             received="; ".join(f"{key}: {reason}" for key, reason in sorted(failures.items())),
-            advice="Mend the cause and run the same command: only these will be run.",
+            advice="Fix the cause and run the same command: only these trials are run again.",
         )
     return predictions
 
@@ -131,7 +126,7 @@ def execute_trial(
 
 
 def inputs_of(study: StudyRun, key: TrialKey, activations: Mapping[str, list[np.ndarray]]) -> Inputs:
-    """Images for scratch; the activations at the strategy's cut otherwise."""
+    """Return images for scratch, and the activations at the strategy's cut otherwise."""
     cut = strategy_by_name(key.strategy).cut
     if cut is None:
         return ImageInputs(study.data.images, study.plan.profile.augmentation)

@@ -1,6 +1,6 @@
-"""One trial: one strategy trained on all folds but one, and its predictions for that one. Keras and NumPy only.
+"""One trial: train a strategy on all folds but one, and predict that fold. Keras and NumPy only.
 
-No choice looks at the fold that is predicted: the number of epochs is fixed and the last weights are used (§2.4).
+Nothing is chosen on the predicted fold: the number of epochs is fixed, and the last weights are used (§2.4).
 """
 
 import time
@@ -14,7 +14,7 @@ from cxr_platform.config import ModelConfig, ScheduleConfig, TrainingConfig
 from cxr_platform.domain.strategies import Strategy
 from cxr_platform.labels import CLASSES
 from cxr_platform.models.frozen import pad
-from cxr_platform.models.initial_weights import BackboneWeights, set_start
+from cxr_platform.models.initial_weights import BackboneWeights, set_initial_weights
 from cxr_platform.models.mobilenet import Network, build_network
 from cxr_platform.training.inputs import Inputs
 from cxr_platform.training.step import Step, StepState, device_scope, make_step
@@ -34,15 +34,15 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Position:
-    """Where a training stands between two epochs: all that the rest of it depends on."""
+    """State of a training between two epochs: all that the remaining epochs depend on."""
 
     state: StepState
     rng: Mapping[str, Any]
     history: Sequence[Epoch]
 
 
-Keep = Callable[[Epoch, Callable[[], Position]], None]
-"""Told of each epoch, with what to call where the position is to be kept: copying it from a GPU takes time."""
+OnEpoch = Callable[[Epoch, Callable[[], Position]], None]
+"""Called after each epoch with a function that returns the position, since copying it from a GPU takes time."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,10 @@ class TrialData:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """Probabilities (len(test), 7) float32 in the order of `TrialData.test`, and how they came about."""
+    """Probabilities (len(test), 7) float32 in the order of `TrialData.test`, training history, and the trained network.
+
+    `seconds` has the keys of `domain.study.TrialSeconds`.
+    """
 
     probabilities: np.ndarray
     history: list[Epoch]
@@ -66,12 +69,12 @@ class TrialResult:
 
 
 NETWORKS_KEPT = 2
-"""Trials run strategy by strategy, so that a process rarely needs an older network again; each holds device memory."""
+"""Networks that a process keeps. Trials run strategy by strategy, so that an older one is rarely needed again."""
 
 
 @dataclass
 class Workbench:
-    """The networks and compiled steps that one process keeps from trial to trial: those of the last strategies.
+    """Networks and compiled steps that one process reuses between trials.
 
     A trial has one device; the champion may have several.
     """
@@ -83,7 +86,7 @@ class Workbench:
     _kept: dict[str, tuple[Network, Step]] = field(default_factory=dict, repr=False)
 
     def set_up(self, strategy: Strategy, seed: int) -> tuple[Network, Step]:
-        """The network of `strategy` at its seeded start with a fresh optimiser; built only the first time."""
+        """Return the network of `strategy` with initial weights and a new optimiser state; build it the first time."""
         if strategy.name not in self._kept:
             decay = schedule_of(strategy, self.training).weight_decay
             while len(self._kept) >= NETWORKS_KEPT:
@@ -93,7 +96,7 @@ class Workbench:
                 step = make_step(network, decay, self.training.label_smoothing, self.devices)
             self._kept[strategy.name] = network, step
         network, step = self._kept[strategy.name]
-        set_start(network, seed, self.imagenet)
+        set_initial_weights(network, seed, self.imagenet)
         step.reset()
         return network, step
 
@@ -103,19 +106,19 @@ def run_trial(
     strategy: Strategy,
     data: TrialData,
     seed: int,
-    on_epoch: Keep = lambda _epoch, _position: None,
+    on_epoch: OnEpoch = lambda _epoch, _position: None,
     start: Position | None = None,
 ) -> TrialResult:
-    """Train `strategy` on `data.train`, from its beginning or from `start`, and predict `data.test`.
+    """Train `strategy` on `data.train`, from the first epoch or from `start`, and predict `data.test`.
 
-    The same arguments give the same result on the same hardware and number of threads, wherever it was taken up. Of
-    the seconds, `earlier` are those of the epochs before `start`, which are part of `total`.
+    The same arguments give the same result on the same hardware and number of threads, whatever `start` is. Of the
+    seconds, `earlier` are those of the epochs before `start`; `total` includes them.
     """
     began = time.perf_counter()
     network, step = bench.set_up(strategy, seed)
     set_up_seconds = time.perf_counter() - began
     rng = training_rng(seed)
-    history = take_up(step, rng, start)
+    history = _resume(step, rng, start)
     for epoch in train(step, bench.training, schedule_of(strategy, bench.training), data, rng, len(history)):
         history.append(epoch)
         on_epoch(epoch, lambda: Position(step.state(), rng.bit_generator.state, list(history)))
@@ -134,18 +137,18 @@ def run_trial(
 
 
 def schedule_of(strategy: Strategy, training: TrainingConfig) -> ScheduleConfig:
-    """The schedule of the strategy's family."""
+    """Return the schedule of the strategy's family."""
     schedule: ScheduleConfig = getattr(training, strategy.family)
     return schedule
 
 
 def trial_seed(seed: int, fold: int) -> int:
-    """The seed of a trial: the same for every strategy of a fold, so that strategies differ by nothing else."""
+    """Return the seed of a trial: the same for every strategy of a fold, so that they differ in nothing else."""
     return int(np.random.SeedSequence([seed, fold]).generate_state(1)[0])
 
 
 def learning_rates(schedule: ScheduleConfig, steps: int, warmup_fraction: float) -> np.ndarray:
-    """Rates (steps,) float: linear warm-up, then cosine decay to zero (Loshchilov & Hutter 2017)."""
+    """Return learning rates (steps,) float: linear warm-up, then cosine decay to zero (Loshchilov & Hutter 2017)."""
     warmup = max(1, round(steps * warmup_fraction))
     rising = np.arange(1, warmup + 1) / warmup
     falling = 0.5 * (1 + np.cos(np.pi * np.arange(1, steps - warmup + 1) / max(1, steps - warmup)))
@@ -153,7 +156,7 @@ def learning_rates(schedule: ScheduleConfig, steps: int, warmup_fraction: float)
 
 
 def class_weights(labels: np.ndarray, kind: str) -> np.ndarray:
-    """Weights (7,) float32 of the loss: ones, or inverse frequencies with mean 1 over the images."""
+    """Return the weights (7,) float32 of the loss: ones, or inverse class frequencies with mean 1 over the images."""
     counts = np.bincount(labels, minlength=len(CLASSES))
     if kind == "none":
         return np.ones(len(CLASSES), "float32")
@@ -161,7 +164,7 @@ def class_weights(labels: np.ndarray, kind: str) -> np.ndarray:
 
 
 def predict(step: Step, inputs: Inputs, rows: np.ndarray, batch_size: int) -> np.ndarray:
-    """Probabilities (len(rows), 7) float32 that sum to one."""
+    """Return probabilities (len(rows), 7) float32; each row sums to 1."""
     parts = []
     for start in range(0, len(rows), batch_size):
         batch = rows[start : start + batch_size]
@@ -171,12 +174,12 @@ def predict(step: Step, inputs: Inputs, rows: np.ndarray, batch_size: int) -> np
 
 
 def training_rng(seed: int) -> np.random.Generator:
-    """What draws the order of images and their augmentation."""
+    """Return the generator that draws the order of images and their augmentation."""
     return np.random.default_rng([seed, 1])
 
 
-def take_up(step: Step, rng: np.random.Generator, position: Position | None) -> list[Epoch]:
-    """Put `position` back into `step` and `rng`, if there is one. Returns the epochs that are behind it."""
+def _resume(step: Step, rng: np.random.Generator, position: Position | None) -> list[Epoch]:
+    """Restore `position`, if there is one, into `step` and `rng`. Return the epochs before it."""
     if position is None:
         return []
     step.restore(position.state)
@@ -192,22 +195,21 @@ def train(
     rng: np.random.Generator,
     done: int = 0,
 ) -> Iterator[Epoch]:
-    """Train on `data.train`, all epochs after the first `done`, and yield each as it ends.
+    """Train on `data.train` for all epochs after the first `done`, and yield each as it ends.
 
-    Whenever it yields there is a `Position`: put back, it gives the same weights as a training that was never
-    interrupted.
+    At each yield `step` and `rng` are a `Position`: restored, it gives the weights of an uninterrupted training.
     """
     weights = class_weights(data.labels[data.train], training.class_weights)
     steps = -(-len(data.train) // training.batch_size)
     rates = learning_rates(schedule, schedule.epochs * steps, training.warmup_fraction).reshape(-1, steps)
     for number in range(done, schedule.epochs):
         began = time.perf_counter()
-        outcomes: list[tuple[Any, Any]] = []
+        results: list[tuple[Any, Any]] = []
         for rows, rate in zip(_epoch_batches(data.train, training.batch_size, rng), rates[number], strict=True):
             labels = data.labels[rows].astype("int32")
-            outcomes.append(step.train(data.inputs.training_batch(rows, rng), labels, weights[labels], float(rate)))
-        loss = float(np.mean([float(loss) for loss, _ in outcomes]))
-        accuracy = sum(int(correct) for _, correct in outcomes) / (steps * training.batch_size)
+            results.append(step.train(data.inputs.training_batch(rows, rng), labels, weights[labels], float(rate)))
+        loss = float(np.mean([float(loss) for loss, _ in results]))
+        accuracy = sum(int(correct) for _, correct in results) / (steps * training.batch_size)
         if not np.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss} in epoch {number + 1}: lower the learning rate")
         seconds = time.perf_counter() - began
@@ -215,12 +217,12 @@ def train(
 
 
 def _epoch_batches(rows: np.ndarray, batch_size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Every row once in random order; the last batch is filled up from the start of the order, so that all are full."""
+    """Return every row once in random order; the last batch is filled up from the start, so that all are full."""
     order = rng.permutation(rows)
     return iter(pad(order, -(-len(order) // batch_size) * batch_size).reshape(-1, batch_size))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities along the second axis of logits (N, C)."""
+    """Return the softmax of logits (N, C) along their second axis."""
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
     return exponentials / exponentials.sum(axis=1, keepdims=True)

@@ -107,7 +107,7 @@ class StopStudy(tune.Stopper):
 
 
 def _last_error(trial: Any) -> BaseException | None:
-    """Return the last exception of a trial. Tune keeps it in a file of this machine and copies it to the storage later."""
+    """Return the last exception of a trial, from Tune's local file: the one in the storage is copied later."""
     try:
         error: BaseException = pickle.loads(Path(trial.pickled_error_file).read_bytes())
     except Exception:  # no file, or an exception whose class cannot be imported here

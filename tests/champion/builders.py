@@ -20,7 +20,7 @@ from cxr_platform.labels import CLASSES
 from cxr_platform.manifest.schema import PIXELS, manifest_schema
 from cxr_platform.manifest.store import Manifest, open_manifest, write_images, write_info
 from cxr_platform.models.augment import to_network_input
-from cxr_platform.models.initial_weights import set_start
+from cxr_platform.models.initial_weights import set_initial_weights
 from cxr_platform.models.mobilenet import Network, build_network
 from cxr_platform.training.champion import Champion
 from cxr_platform.training.data import load_study_data
@@ -108,7 +108,9 @@ def made_network(seed: int = 1, strategy: str = "scratch", config: ModelConfig =
     Fitted exactly to the inputs, 52 random layers would amplify every rounding error, unlike a trained network.
     """
     network = build_network(strategy_by_name(strategy), config)
-    set_start(network, seed, {layer.name: layer.get_weights() for layer in network.full.layers if layer.weights})
+    set_initial_weights(
+        network, seed, {layer.name: layer.get_weights() for layer in network.full.layers if layer.weights}
+    )
     norms = [layer for layer in network.full.layers if isinstance(layer, keras.layers.BatchNormalization)]
     for layer in norms:
         layer.momentum = 0.003

@@ -6,7 +6,7 @@ from cxr_platform.config import AugmentationConfig, ModelConfig
 from cxr_platform.domain.strategies import STRATEGIES
 from cxr_platform.models.augment import draw_transforms, to_network_input
 from cxr_platform.models.frozen import BATCH, FrozenBackbone, chunks, pad, view_transforms
-from cxr_platform.models.initial_weights import BackboneWeights, set_start
+from cxr_platform.models.initial_weights import BackboneWeights, set_initial_weights
 from cxr_platform.models.mobilenet import Network, cut_tensor
 from tests.models.conftest import NetworkOf
 
@@ -42,7 +42,7 @@ def test_activations_at_every_cut_are_those_of_the_network_run_directly(
     frozen: FrozenBackbone, images: np.ndarray, network_of: NetworkOf, imagenet: BackboneWeights
 ) -> None:
     network = network_of("off-the-shelf")
-    set_start(network, seed=9, imagenet=imagenet)
+    set_initial_weights(network, seed=9, imagenet=imagenet)
     moves = draw_transforms(np.random.default_rng(3), COUNT, 32, AUGMENTATION)
     stored = frozen.activations(images, moves)
     assert list(stored) == CUTS
@@ -54,7 +54,7 @@ def test_view_0_is_the_image_as_it_is(
     frozen: FrozenBackbone, images: np.ndarray, network_of: NetworkOf, imagenet: BackboneWeights
 ) -> None:
     network = network_of("off-the-shelf")
-    set_start(network, seed=9, imagenet=imagenet)
+    set_initial_weights(network, seed=9, imagenet=imagenet)
     clean = view_transforms(COUNT, 32, AUGMENTATION, seed=1)[0]
     exact = directly(network, "block_5", images, transforms=None)
     assert_equal_in_float16(frozen.activations(images, clean)["block_5"], exact)
@@ -64,7 +64,7 @@ def test_stored_activations_lead_upper_to_the_logits_of_full(
     frozen: FrozenBackbone, images: np.ndarray, network_of: NetworkOf, imagenet: BackboneWeights
 ) -> None:
     network = network_of("fine-tuning-5")
-    set_start(network, seed=9, imagenet=imagenet)
+    set_initial_weights(network, seed=9, imagenet=imagenet)
     stored = frozen.activations(images, view_transforms(COUNT, 32, AUGMENTATION, seed=1)[0])[network.strategy.cut or ""]
     through_upper = np.asarray(network.upper(stored.astype("float32"), training=False))
     exact = np.asarray(network.full(to_network_input(images), training=False))

@@ -3,7 +3,7 @@ import pytest
 
 from cxr_platform.config import ModelConfig
 from cxr_platform.errors import WeightsError
-from cxr_platform.models.initial_weights import BackboneWeights, set_start
+from cxr_platform.models.initial_weights import BackboneWeights, set_initial_weights
 from cxr_platform.models.mobilenet import HEAD_LAYERS, Network
 from tests.models.conftest import NetworkOf
 
@@ -29,7 +29,7 @@ def disturb(network: Network) -> None:
 
 
 def started(network: Network, seed: int, imagenet: BackboneWeights | None = None) -> Weights:
-    set_start(network, seed, imagenet)
+    set_initial_weights(network, seed, imagenet)
     return weights_of(network)
 
 
@@ -72,7 +72,7 @@ def test_offsets_start_at_zero_and_scales_at_one(network_of: NetworkOf) -> None:
 
 def test_a_pretrained_strategy_without_imagenet_weights_is_refused(network_of: NetworkOf) -> None:
     with pytest.raises(WeightsError, match="Strategy fine-tuning-5 starts from ImageNet weights"):
-        set_start(network_of("fine-tuning-5"), seed=1, imagenet=None)
+        set_initial_weights(network_of("fine-tuning-5"), seed=1, imagenet=None)
 
 
 @pytest.mark.parametrize("name", ["off-the-shelf", "fine-tuning-11"])

@@ -4,7 +4,7 @@ import pytest
 
 from cxr_platform.config import ModelConfig
 from cxr_platform.domain.strategies import STRATEGIES, STRATEGY_NAMES, strategy_by_name
-from cxr_platform.models.initial_weights import BackboneWeights, set_start
+from cxr_platform.models.initial_weights import BackboneWeights, set_initial_weights
 from cxr_platform.models.mobilenet import Network, build_network, cut_tensor
 from tests.models.conftest import NetworkOf
 
@@ -66,7 +66,7 @@ def test_upper_after_the_activations_at_the_cut_gives_the_logits_of_full(
     name: str, network_of: NetworkOf, imagenet: BackboneWeights
 ) -> None:
     network = network_of(name)
-    set_start(network, seed=1, imagenet=imagenet)
+    set_initial_weights(network, seed=1, imagenet=imagenet)
     cut = network.strategy.cut or ""
     below = keras.Model(network.full.input, cut_tensor(network.full, cut))
     batch = images(4)
@@ -85,7 +85,7 @@ def test_frozen_batch_normalisation_stays_in_inference_mode(
     name: str, network_of: NetworkOf, imagenet: BackboneWeights
 ) -> None:
     network = network_of(name)
-    set_start(network, seed=1, imagenet=imagenet)
+    set_initial_weights(network, seed=1, imagenet=imagenet)
     before = moving_statistics(network)
     network.full(images(8), training=True)
     after = moving_statistics(network)

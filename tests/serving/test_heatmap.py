@@ -24,12 +24,12 @@ def opened(picture: bytes) -> Image.Image:
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Bundle]:
     from cxr_platform.domain.strategies import strategy_by_name
-    from cxr_platform.models.initial_weights import set_start
+    from cxr_platform.models.initial_weights import set_initial_weights
     from cxr_platform.models.mobilenet import build_network
 
     folder = tmp_path_factory.mktemp("bundle")
     network = build_network(strategy_by_name("scratch"), CONFIG)
-    set_start(network, 7, None)
+    set_initial_weights(network, 7, None)
     network.full.save_weights(folder / WEIGHTS)
     made = filler(weights=(folder / WEIGHTS).read_bytes())(folder, "v1")
     return folder, write_bundle(folder, made)
@@ -38,13 +38,13 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Bundle]:
 def test_a_heatmap_equals_that_of_the_report_for_the_same_weights(bundle: tuple[Path, Bundle]) -> None:
     from cxr_platform.domain.strategies import strategy_by_name
     from cxr_platform.explain.saliency import heatmaps
-    from cxr_platform.models.initial_weights import set_start
+    from cxr_platform.models.initial_weights import set_initial_weights
     from cxr_platform.models.mobilenet import build_network
 
     values = np.asarray(Image.fromarray(image(1)).resize((SIZE, SIZE)))
     made = HeatmapNetwork(*bundle).heatmap(values, 3)
     network = build_network(strategy_by_name("scratch"), CONFIG)
-    set_start(network, 7, None)
+    set_initial_weights(network, 7, None)
     expected = heatmaps(network, values[np.newaxis], np.array([3]))[0]
     assert made.shape == (SIZE // 4, SIZE // 4)
     assert np.allclose(made, expected, atol=1e-6)

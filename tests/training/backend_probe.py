@@ -58,11 +58,11 @@ def _first_steps(bench: Workbench, name: str, inputs: Inputs, data: StudyData, c
 
 def numpy_imagenet() -> dict[str, list[np.ndarray]]:
     """Random backbone weights that do not depend on the backend's generator."""
-    from cxr_platform.models.initial_weights import set_start
+    from cxr_platform.models.initial_weights import set_initial_weights
     from cxr_platform.models.mobilenet import build_network
 
     network = build_network(strategy_by_name("scratch"), tiny_profile().model)
-    set_start(network, seed=4, imagenet=None)
+    set_initial_weights(network, seed=4, imagenet=None)
     return {layer.name: layer.get_weights() for layer in network.full.layers if layer.weights}
 
 

@@ -13,7 +13,7 @@ from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.domain.study import NO_FOLD, TrialImages, TrialKey
 from cxr_platform.errors import ConfigError, StorageError, StudyError, StudyMismatch
 from cxr_platform.labels import CLASSES
-from cxr_platform.models.initial_weights import set_start
+from cxr_platform.models.initial_weights import set_initial_weights
 from cxr_platform.models.mobilenet import build_network
 from cxr_platform.storage.files import file_names, write_json
 from cxr_platform.storage.lock import folder_lock
@@ -65,7 +65,7 @@ def never() -> Any:
 def store(folder: StudyFolder, **identity: Any) -> None:
     """Store random weights as a finished champion."""
     network = build_network(strategy_by_name("scratch"), tiny_profile().model)
-    set_start(network, 1, None)
+    set_initial_weights(network, 1, None)
     record = trial_record(*KEY, identity=identity, images=TrialImages(train=56, test=0), accuracy=None)
     folder.write_trial(record, tiny_data(), TrialResult(np.zeros((0, 7)), HISTORY, {"total": 1.0}, network))
 

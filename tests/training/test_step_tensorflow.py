@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from cxr_platform.domain.strategies import strategy_by_name
-from cxr_platform.models.initial_weights import set_start
+from cxr_platform.models.initial_weights import set_initial_weights
 from cxr_platform.models.mobilenet import build_network
 from cxr_platform.training.step_tensorflow import TensorFlowStep
 from tests.training.builders import random_imagenet, tiny_profile
@@ -12,7 +12,7 @@ from tests.training.builders import random_imagenet, tiny_profile
 def step() -> TensorFlowStep:
     profile = tiny_profile()
     network = build_network(strategy_by_name("off-the-shelf"), profile.model)
-    set_start(network, 5, random_imagenet(profile))
+    set_initial_weights(network, 5, random_imagenet(profile))
     return TensorFlowStep(network, weight_decay=0.0, label_smoothing=0.0)
 
 
@@ -27,7 +27,7 @@ def test_after_a_reset_the_same_steps_give_the_same_losses_and_nothing_is_traced
     imagenet = random_imagenet(tiny_profile())
     runs = []
     for _ in range(3):
-        set_start(step._network, 5, imagenet)
+        set_initial_weights(step._network, 5, imagenet)
         step.reset()
         runs.append(losses(step))
     assert runs[0] == runs[1] == runs[2]
