@@ -9,7 +9,7 @@ import difflib
 import json
 import re
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeAlias, TypeVar
@@ -208,17 +208,15 @@ def _keys(tree: Any, location: tuple[int | str, ...]) -> list[str]:
 
 def _type_at(kind: Any, keys: list[str]) -> Any:
     """Return the type to which `keys` lead from `kind`, without `None` and annotations."""
-    options = [option for option in typing.get_args(kind) if option is not type(None)]
-    if typing.get_origin(kind) is typing.Annotated or (
-        len(options) == 1 and not isinstance(typing.get_origin(kind), type)
-    ):
+    origin = typing.get_origin(kind)
+    options = [option for option in typing.get_args(kind) if option not in (type(None), Ellipsis)]
+    if origin is typing.Annotated or (len(options) == 1 and not isinstance(origin, type)):
         return _type_at(options[0], keys)
     if not keys:
         return kind
     if names := field_names(kind):
         return _type_at(typing.get_type_hints(kind).get(keys[0], Any) if keys[0] in names else Any, keys[1:])
-    return (
-        _type_at(options[-1 if isinstance(typing.get_origin(kind), type) and len(options) > 1 else 0], keys[1:])
-        if options
-        else Any
-    )
+    if not options:
+        return Any
+    is_mapping = isinstance(origin, type) and issubclass(origin, Mapping)
+    return _type_at(options[1 if is_mapping else 0], keys[1:])

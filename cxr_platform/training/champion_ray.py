@@ -66,7 +66,7 @@ def fit(job: Job, progress: Progress) -> None:
     """
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(POLL_SECONDS))  # the default of 2 s outlasts epochs
     try:
-        with _messages(progress) as mailbox, _keep_interrupts():
+        with _mailbox(progress) as mailbox, _keep_interrupts():
             refused: CxrError | None = _trainer(job, mailbox).fit().return_value
     except (ray_train.TrainingFailedError, ray.exceptions.RayError) as error:  # the latter: the controller died
         raise StudyError(
@@ -99,14 +99,14 @@ def _trainer(job: Job, mailbox: Any) -> DataParallelTrainer:
     with write_errors(folder):
         return DataParallelTrainer(
             _work,
-            train_loop_config={"job": ray.put(job)},
+            train_loop_config={"job": ray.put(job), "mailbox": mailbox},
             scaling_config=ray_train.ScalingConfig(num_workers=1, use_gpu=share.gpus > 0, resources_per_worker=needs),
             run_config=ray_train.RunConfig(
                 name=folder.name,
                 storage_path=storage_path,
                 storage_filesystem=storage_filesystem,
                 failure_config=ray_train.FailureConfig(max_failures=RESTARTS),
-                callbacks=[_SendMessages(mailbox)],
+                callbacks=[_ReportRestart(mailbox)],
                 logging_config=ray_train.LoggingConfig(log_level="ERROR"),
             ),
         )
@@ -116,6 +116,10 @@ def _work(config: dict[str, Any]) -> CxrError | None:
     """Train in the worker. Return, instead of raising it, an error that a restart would meet again."""
     job: Job = ray.get(config["job"])
     study, key = job.study, job.key
+
+    def report(epoch: Epoch) -> None:  # not by `ray.train.report`, which a killed worker may not have delivered
+        ray.get(config["mailbox"].put.remote(epoch))
+
     if study.folder.is_finished(key):  # stored by a worker that died before it could report
         return None
     try:
@@ -124,16 +128,12 @@ def _work(config: dict[str, Any]) -> CxrError | None:
         bench = Workbench(profile.model, profile.training, study.imagenet, usable_devices(profile.training.batch_size))
         activations = {cut: ray.get(list(job.activations[cut])) for cut in cuts_of([key.strategy])}
         inputs = inputs_of(study, key, activations)
-        execute_trial(study, bench, key, inputs, job.share, _report_epoch, checkpoint_seconds=0.0)
+        execute_trial(study, bench, key, inputs, job.share, report, checkpoint_seconds=0.0)
     except CxrError as error:
         return error
     except FloatingPointError as error:
         return StudyError("Expected the champion's training to converge.", received=error)
     return None
-
-
-def _report_epoch(epoch: Epoch) -> None:
-    ray_train.report({"epoch": vars(epoch)})
 
 
 @contextmanager
@@ -150,43 +150,40 @@ def _keep_interrupts() -> Iterator[None]:
 
 
 class _Mailbox:
-    """Carries messages from Ray Train's controller, where callbacks run, to this process."""
+    """Carries epochs from the worker and messages from Ray Train's controller, where callbacks run, to this process."""
 
     def __init__(self) -> None:
-        self._messages: list[dict[str, Any]] = []
+        self._items: list[Epoch | str] = []
 
-    def put(self, message: dict[str, Any]) -> None:
-        self._messages.append(message)
+    def put(self, item: Epoch | str) -> None:
+        self._items.append(item)
 
-    def take(self) -> list[dict[str, Any]]:
-        messages, self._messages = self._messages, []
-        return messages
+    def take(self) -> list[Epoch | str]:
+        items, self._items = self._items, []
+        return items
 
 
-class _SendMessages(ray_train.UserCallback):
+class _ReportRestart(ray_train.UserCallback):
     def __init__(self, mailbox: Any) -> None:
         self._mailbox = mailbox
 
-    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:  # noqa: ARG002
-        ray.get(self._mailbox.put.remote(metrics[0]))
-
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:  # noqa: ARG002
-        ray.get(self._mailbox.put.remote({"died": last_line(next(iter(worker_exceptions.values())))}))
+        reason = last_line(next(iter(worker_exceptions.values())))
+        ray.get(self._mailbox.put.remote(f"the worker died ({reason}) and is restarted from its last checkpoint"))
 
 
 @contextmanager
-def _messages(progress: Progress) -> Iterator[Any]:
-    """Yield a mailbox whose messages a thread passes to `progress`."""
+def _mailbox(progress: Progress) -> Iterator[Any]:
+    """Yield a mailbox whose content a thread passes to `progress`."""
     mailbox = ray.remote(num_cpus=0)(_Mailbox).remote()
     over = threading.Event()
 
     def deliver() -> None:
-        for message in ray.get(mailbox.take.remote()):
-            if "epoch" in message:
-                epoch = Epoch(**message["epoch"])
-                progress.step(TASK, epoch.epoch, epoch.epochs)
+        for item in ray.get(mailbox.take.remote()):
+            if isinstance(item, Epoch):
+                progress.step(TASK, item.epoch, item.epochs)
             else:
-                progress.message(f"the worker died ({message['died']}) and is restarted from its last checkpoint")
+                progress.message(item)
 
     def watch() -> None:
         while not over.wait(POLL_SECONDS):

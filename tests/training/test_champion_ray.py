@@ -72,9 +72,9 @@ def test_a_killed_worker_is_restarted_from_its_last_checkpoint(tmp_path: Path, e
     epochs = epochs_of(progress)
     assert progress.killed
     assert any("the worker died" in message for message in progress.messages)
-    assert sorted(set(epochs)) == list(range(1, EPOCHS + 1))
-    assert len(epochs) <= EPOCHS + 2  # an epoch may be reported twice if the worker died while reporting it
-    assert epochs.count(1) == 1
+    assert epochs == sorted(set(epochs))
+    assert {1, 2, 3, EPOCHS} <= set(epochs)
+    assert len(epochs) >= EPOCHS - 1  # all, unless the worker died between a checkpoint and its report
     assert_same(weights_of(champion), expected)
     assert pq.read_table(champion.history)["epoch"].to_pylist() == list(range(1, EPOCHS + 1))
     assert sorted(path.name for path in champion.folder.parent.iterdir()) == [".lock", NAME]

@@ -1,0 +1,13 @@
+from cxr_platform.domain.predictions import KEY_COLUMNS, PREDICTIONS_SCHEMA, PROBABILITY_COLUMNS
+from cxr_platform.labels import CLASSES
+
+
+def test_each_class_has_a_probability_in_single_precision() -> None:
+    assert [name.removeprefix("p_") for name in PROBABILITY_COLUMNS] == list(CLASSES)
+    assert {str(PREDICTIONS_SCHEMA.field(name).type) for name in PROBABILITY_COLUMNS} == {"float"}
+
+
+def test_the_schema_has_the_keys_before_the_probabilities() -> None:
+    assert tuple(PREDICTIONS_SCHEMA.names) == (*KEY_COLUMNS, *PROBABILITY_COLUMNS)
+    assert str(PREDICTIONS_SCHEMA.field("fold").type) == "int32"
+    assert str(PREDICTIONS_SCHEMA.field("image_id").type) == "string"
