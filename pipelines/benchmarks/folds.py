@@ -13,6 +13,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cxr_platform.config import Profile, load_profile
 from cxr_platform.domain.strategies import strategy_by_name
@@ -126,7 +127,7 @@ def _epoch_timer(seconds: list[float]) -> Any:
     )
 
 
-def _images(profile: Profile) -> tuple[np.ndarray, np.ndarray]:
+def _images(profile: Profile) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     rng = np.random.default_rng(profile.seed)
     side = profile.model.input_size
     return rng.integers(0, 256, (IMAGES, side, side), dtype=np.uint8), np.arange(IMAGES) % 7

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -64,7 +65,7 @@ def run(request: HeadRequest) -> int:
     return 0
 
 
-def regression_accuracy(features: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> float:
+def regression_accuracy(features: NDArray[Any], labels: NDArray[Any], folds: NDArray[Any]) -> float:
     """Return the pooled out-of-fold accuracy of scikit-learn's logistic regression on scaled features (N, F)."""
     correct = 0
     for fold in np.unique(folds):
@@ -75,7 +76,7 @@ def regression_accuracy(features: np.ndarray, labels: np.ndarray, folds: np.ndar
     return correct / len(labels)
 
 
-def _features(profile: Profile, weights: Any, images: np.ndarray) -> np.ndarray:
+def _features(profile: Profile, weights: Any, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     from cxr_platform.models.frozen import FrozenBackbone, view_transforms
 
     clean = view_transforms(len(images), profile.model.input_size, profile.augmentation, profile.seed)[0]

@@ -80,8 +80,8 @@ def alone(shared: Path) -> pd.DataFrame:
 def on_one_machine(shared: Path, storage: str, profile: str) -> pd.DataFrame:
     """Run a study in a process of its own and return its predictions.
 
-    In this process, earlier tests have set TensorFlow's number of threads, which determines the order of its sums. After
-    a few steps of `scratch` with batches of 16 this changes probabilities by 0.01 and more.
+    In this process, earlier tests have set TensorFlow's number of threads, which determines the order of its sums.
+    After a few steps of `scratch` with batches of 16 this changes probabilities by 0.01 and more.
     """
     words = [str(word) for word in study_of(shared, storage, profile, BOTH)[1:]]
     command = [sys.executable, "-m", "pipelines.cross_validate", *words, "--engine", "local"]
