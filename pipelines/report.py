@@ -77,8 +77,8 @@ def write_study_report(request: ReportRequest) -> None:
         inputs = _load(request.study, manifest, request.other, beside, progress)
         if manifest is not None:
             inputs = _with_evidence(request, inputs, manifest, progress)
-        findings, sections = compose(inputs, progress.step)
-        page = write_report(request.study, inputs, sections, findings)
+        findings, sections = compose(inputs, progress)
+        page = write_report(request.study, inputs, sections, findings, progress)
     if inputs.synthetic:
         print(SYNTHETIC)
     for line in summarize(inputs.results, findings).lines:

@@ -33,13 +33,11 @@ from cxr_platform.evaluation.statistics.measures import (
 )
 from cxr_platform.evaluation.statistics.subgroups import SMALL, Subgroup, SubgroupRates, subgroups
 from cxr_platform.evaluation.study_results import StudyResults
-from cxr_platform.evaluation.summary import INTERVALS, LEAKAGE, PROTOCOL_MEANING
+from cxr_platform.evaluation.summary import CREDIBILITY, INTERVALS, LEAKAGE, PROTOCOL_MEANING
 from cxr_platform.evaluation.table import SYNTHETIC, Row, Table, to_markdown
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 from cxr_platform.registry.bundle import Bundle
 
-CREDIBILITY = "Can it be believed"
-"""Title of the report's line on the credibility of its results."""
 SUBGROUP_COLUMNS = ("7-class accuracy (%)", f"{POSITIVE_CLASS} sensitivity (%)", f"{POSITIVE_CLASS} specificity (%)")
 
 
@@ -60,9 +58,9 @@ def reported_limits(folder: Path, results: StudyResults) -> ReportedLimits:
     """Return the limits in `folder`/results.json, and the confounding of classes and sources in `results`."""
     counts = results.counts
     association = Association(cramers_v(counts), single_source(counts), len(sources_of(counts)))
-    answer = _report(folder / "results.json", results.study).get("answer", {})
-    lines = {line["title"]: line["text"] for line in answer.get("lines", [])}
-    limits = tuple(limit for limit in answer.get("limits", []) if limit != INTERVALS)  # the model card has its own
+    summary = _report(folder / "results.json", results.study).get("summary", {})
+    lines = {line["title"]: line["text"] for line in summary.get("lines", [])}
+    limits = tuple(limit for limit in summary.get("limits", []) if limit != INTERVALS)  # the model card has its own
     return ReportedLimits(confounding_warning(association), lines.get(CREDIBILITY), limits)
 
 

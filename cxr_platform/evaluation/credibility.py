@@ -1,7 +1,7 @@
-"""Can the figures be believed? One verdict, with the reasons that speak against them, strongest first.
+"""Are the results supported? One verdict, with the reasons against, strongest first.
 
-Severe is what shows that figures do not hold or that something else than the lungs is enough for them; a doubt is what
-would allow it. No reason found is no proof.
+A reason is severe if it shows that the results do not hold elsewhere, or that something other than the lungs explains
+them. Any other reason is a doubt: it would allow that. Finding no reason is not proof.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,15 +20,15 @@ from cxr_platform.evaluation.formatting import count, joined, percent, rate, tex
 from cxr_platform.evaluation.study_results import StudyResults
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 
-NOT_SUPPORTED, PARTLY_SUPPORTED, NOT_TESTED = "No", "Partly", "Not known"
-NOT_CONTRADICTED = "Nothing here speaks against it, which is not proof"
-STRONG_ASSOCIATION = 0.3  # Cramér's V from which the source helps to tell the class (Cohen 1988: a medium effect)
-SHOWN_EXTERNAL = 2  # contradictions in full; further sources are named
+NOT_SUPPORTED, PARTLY_SUPPORTED, NOT_TESTED = "Not supported", "Partly supported", "Not tested"
+NOT_CONTRADICTED = "Not contradicted, which is not proof"
+STRONG_ASSOCIATION = 0.3  # Cramér's V from which the source predicts the class (Cohen 1988: a medium effect)
+SHOWN_EXTERNAL = 2  # sources described in full; further ones are named
 SHOWN_REASONS = 3
-LUNGS_ONLY = "lungs-only"  # the probe that is no shortcut, however much it knows
-ONE_SOURCE = "all images come from one source, so that nobody knows what holds for images from elsewhere"
-NOTHING_TESTED = "neither probes for shortcuts nor images from elsewhere were computed for this report"
-MIXED = "images of one patient may stand on both sides of a fold, which makes figures too high"
+LUNGS_ONLY = "lungs-only"  # the probe that is never a shortcut, whatever it reaches
+ONE_SOURCE = "all images come from one source, so the results may not hold for images from other sources"
+NOTHING_TESTED = "neither shortcut probes nor external images were evaluated for this report"
+SPLIT_PATIENTS = "images of one patient may be in several folds, which makes the results too high"
 
 
 @dataclass(frozen=True)
@@ -41,86 +41,97 @@ class Reason:
 
 @dataclass(frozen=True)
 class Credibility:
-    """`verdict` is one of the four above; `reasons` are strongest first, and empty only beside `NOT_CONTRADICTED`.
+    """`verdict` is one of the four above; `reasons` against are strongest first, and empty only for `NOT_CONTRADICTED`.
 
-    `because` are the strongest as words that follow the verdict.
+    `explanation` follows the verdict in a sentence: the strongest reasons, or what was tested.
     """
 
     verdict: str
     reasons: tuple[Reason, ...]
-    because: str
+    explanation: str
 
     @property
     def alarm(self) -> bool:
-        """Whether a reader has to be warned."""
+        """True if the reader has to be warned."""
         return self.verdict != NOT_CONTRADICTED
 
     @property
     def further(self) -> tuple[Reason, ...]:
-        """Reasons that the sentence has no room for."""
+        """Reasons that `explanation` has no room for."""
         return self.reasons[SHOWN_REASONS:]
 
 
 def assess_credibility(results: StudyResults, findings: Findings) -> Credibility:
-    """The verdict on a study; every clause repeats figures of a section."""
-    reasons = [*_chance(results, findings), *_external(results, findings), *_within(findings), *_probes(findings)]
-    reasons += [*_left_out(findings), *_sources(findings), *_lungs(findings), *_leakage(results, findings)]
+    """Return the verdict on a study; every clause repeats numbers of a section."""
+    reasons = [
+        *_chance(results, findings),
+        *_external(results, findings),
+        *_within_sources(findings),
+        *_probes(findings),
+        *_left_out(findings),
+        *_sources(findings),
+        *_lungs(findings),
+        *_leakage(results, findings),
+    ]
     reasons.sort(key=lambda reason: not reason.severe)
     if any(reason.severe for reason in reasons):
         verdict = NOT_SUPPORTED
-    elif not _tested(findings):
+    elif not (
+        findings.probes
+        or findings.source_probes
+        or findings.external
+        or findings.left_out
+        or findings.lungs is not None
+    ):
         verdict, reasons = NOT_TESTED, [Reason(NOTHING_TESTED), *reasons]
     else:
         verdict = PARTLY_SUPPORTED if reasons else NOT_CONTRADICTED
-    shown = [reason.text for reason in reasons[:SHOWN_REASONS]] or [_in_favour(findings)]
+    shown = [reason.text for reason in reasons[:SHOWN_REASONS]] or [_tests_passed(findings)]
     return Credibility(verdict, tuple(reasons), f"{'; '.join(shown)}.")
 
 
 def contradictions(findings: Sequence[ExternalFinding], strategy: str) -> list[ExternalFinding]:
-    """One a source: of `strategy` where it contradicts, else of any. Covid19 against the rest, which is what the models
-    would be used for, comes before the recall of a class, then the widest gap."""
-    found = [finding for finding in findings if finding.contradicts]
-    found = [finding for finding in found if finding.strategy == strategy] or found
-    widest: dict[str, ExternalFinding] = {}
-    for finding in sorted(found, key=_weight, reverse=True):
-        widest.setdefault(finding.source, finding)
-    return list(widest.values())
+    """Return one contradicting finding per source: of `strategy` if there is any, else of any strategy.
+
+    Covid19 against the rest, the purpose of the models, comes before recall per class, then the largest gap.
+    """
+    candidates = [finding for finding in findings if finding.contradicts]
+    candidates = [finding for finding in candidates if finding.strategy == strategy] or candidates
+    by_source: dict[str, ExternalFinding] = {}
+    for finding in sorted(candidates, key=lambda f: (f.measure != "recall", _gap(f)), reverse=True):
+        by_source.setdefault(finding.source, finding)
+    return list(by_source.values())
 
 
-def confounding_warning(found: Association) -> str:
-    """A warning that names the classes whose images all come from one source; empty where every class has several,
-    and where there is only one source in the whole study, by which nothing can be told apart."""
-    if found.sources < 2 or not found.single_source:
+def confounding_warning(association: Association) -> str:
+    """Return a warning that names the classes with a single source; empty without such classes or with one source."""
+    if association.sources < 2 or not association.single_source:
         return ""
     by_source: dict[str, list[str]] = {}
-    for label, source in found.single_source.items():
+    for label, source in association.single_source.items():
         by_source.setdefault(source, []).append(label)
     parts = "; ".join(f"{', '.join(labels)} only from {source}" for source, labels in by_source.items())
-    return f"{parts}. Where a class has a single source, recognising the source is enough to be counted right."
+    return f"{parts}. For a class with a single source, recognising the source is enough to be counted as correct."
 
 
 def source_predicts_class(findings: Findings) -> bool:
-    """Whether knowing an image's source helps to tell its class."""
+    """Return True if the image source predicts its class."""
     association = findings.association
     strong = association.cramers_v is not None and association.cramers_v >= STRONG_ASSOCIATION
     return association.sources > 1 and (strong or bool(association.single_source))
 
 
 def external_text(finding: ExternalFinding) -> str:
-    """What happened on the images of an external source, beside cross-validation."""
-    called = {
-        "specificity": f"{finding.wrong} of the {finding.images} images of {finding.source} without {POSITIVE_CLASS} are "
-        f"called {POSITIVE_CLASS}: specificity",
-        "sensitivity": f"{finding.wrong} of the {finding.images} {POSITIVE_CLASS} images of {finding.source} are missed: "
-        "sensitivity",
-        "recall": f"{finding.wrong} of the {finding.images} {finding.label} images of {finding.source} are taken for "
+    """Return a clause with the result on an external source beside cross-validation."""
+    errors = {
+        "specificity": f"{finding.wrong} of the {finding.images} images of {finding.source} without {POSITIVE_CLASS} "
+        f"are called {POSITIVE_CLASS}: specificity",
+        "sensitivity": f"{finding.wrong} of the {finding.images} {POSITIVE_CLASS} images of {finding.source} are missed"
+        ": sensitivity",
+        "recall": f"{finding.wrong} of the {finding.images} {finding.label} images of {finding.source} are given "
         "another class: recall",
     }[finding.measure]
-    return f"{called} {rate(finding.external)}, where cross-validation has {rate(finding.internal)}"
-
-
-def _weight(finding: ExternalFinding) -> tuple[bool, float]:
-    return finding.measure != "recall", _gap(finding)
+    return f"{errors} {rate(finding.external)}, in cross-validation {rate(finding.internal)}"
 
 
 def _gap(finding: ExternalFinding) -> float:
@@ -131,69 +142,69 @@ def _chance(results: StudyResults, findings: Findings) -> Iterator[Reason]:
     chance, low = results.majority_accuracy, findings.accuracy.low
     if chance is not None and low is not None and low <= chance:
         yield Reason(
-            f"the winner is not clearly better than always naming the most frequent class, {percent(chance)}, so that "
-            "there is nothing that probes could explain",
+            f"the winner is not significantly better than always predicting the most frequent class, "
+            f"{percent(chance)}, so probes have nothing to explain",
             severe=True,
         )
 
 
 def _external(results: StudyResults, findings: Findings) -> Iterator[Reason]:
-    """Severe for the winner, whose figures stand at the top; of another strategy a doubt, under its name."""
+    """Severe for the winner; for another strategy a doubt that names it."""
     winner = results.decision.winner
-    found = contradictions(findings.external, winner)
-    for finding in found[:SHOWN_EXTERNAL]:
+    contradicting = contradictions(findings.external, winner)
+    for finding in contradicting[:SHOWN_EXTERNAL]:
         severe = finding.strategy == winner
-        whose = "" if severe else f"by {TITLES[finding.strategy].lower()}, not the winner, "
+        whose = "" if severe else f"for {TITLES[finding.strategy].lower()}, not the winner, "
         yield Reason(f"{whose}{external_text(finding)}", severe)
-    if further := found[SHOWN_EXTERNAL:]:
+    if further := contradicting[SHOWN_EXTERNAL:]:
         names = joined([f.source for f in further])
-        yield Reason(f"the figures do not hold on {names} either", further[0].strategy == winner)
+        yield Reason(f"results on {names} contradict cross-validation too", further[0].strategy == winner)
 
 
-def _within(findings: Findings) -> Iterator[Reason]:
+def _within_sources(findings: Findings) -> Iterator[Reason]:
     within = findings.within
     if within is not None and within.falls:
         yield Reason(
-            f"on the {count(within.images, 'other image', 'other images')} of sources that have {POSITIVE_CLASS} too, "
-            f"specificity is {rate(within.specificity)}, where images of the same classes from other sources have "
-            f"{percent(within.elsewhere.value)}",
+            f"within the sources that also have {POSITIVE_CLASS}, specificity is {rate(within.specificity)} on "
+            f"{count(within.images, 'image', 'images')}, and {percent(within.elsewhere.value)} on the same classes "
+            "from other sources",
             severe=True,
         )
 
 
 def _left_out(findings: Findings) -> Iterator[Reason]:
-    """Severe, unless next to nothing of the class was left to learn from: then a doubt that says so."""
-    found = [finding for finding in findings.left_out if finding.contradicts]
+    """Severe, or a doubt where few images of the class were left for training."""
+    contradicting = [finding for finding in findings.left_out if finding.contradicts]
     for few in (False, True):
-        alike = [finding for finding in found if finding.few_training_images == few]
-        if alike:
-            yield Reason(_left_out_text(max(alike, key=_gap), len(alike) - 1), severe=not few)
-
-
-def _left_out_text(worst: ExternalFinding, further: int) -> str:
-    pairs = count(further, "other pair", "other pairs")
-    others = f", and {pairs} of class and source likewise" if further else ""
-    little = f" (only {worst.training_images} from elsewhere to learn from)" if worst.few_training_images else ""
-    return (
-        f"trained without {worst.source}, a simple recipe recognises {percent(worst.external.value)} of its "
-        f"{worst.images:,} {worst.label} images{little}, and {percent(worst.internal.value)} when trained with it{others}"
-    )
+        group = [finding for finding in contradicting if finding.few_training_images == few]
+        if not group:
+            continue
+        worst, others = max(group, key=_gap), len(group) - 1
+        pairs = f", and likewise for {count(others, 'other pair', 'other pairs')} of class and source" if others else ""
+        training = f" (only {worst.training_images} training images from other sources)" if few else ""
+        yield Reason(
+            f"a simple model trained without {worst.source} recognises {percent(worst.external.value)} of its "
+            f"{worst.images:,} {worst.label} images{training}, and {percent(worst.internal.value)} when trained with it"
+            f"{pairs}",
+            severe=not few,
+        )
 
 
 def _probes(findings: Findings) -> Iterator[Reason]:
-    found = [probe for probe in findings.probes if probe.shortcut]
-    if found:
-        found.sort(key=lambda probe: probe.accuracy.value or 0, reverse=True)
-        reached = joined([_probe_text(probe) for probe in found])
+    shortcuts = [probe for probe in findings.probes if probe.shortcut]
+    if shortcuts:
+        shortcuts.sort(key=lambda probe: probe.accuracy.value or 0, reverse=True)
+        reached = joined([_probe_text(probe) for probe in shortcuts])
         yield Reason(
-            f"without the lungs 7-class accuracy is {reached}, by chance {percent(found[0].chance)}", severe=True
+            f"without the lungs, 7-class accuracy is {reached}, with {percent(shortcuts[0].chance)} by chance",
+            severe=True,
         )
 
 
 def _probe_text(probe: ProbeFinding) -> str:
     control = "the winner" if probe.name == "metadata" else "the same recipe on whole images"
     title = f"{probe.title[:1].lower()}{probe.title[1:]}"
-    return f"{rate(probe.accuracy)} by “{title}” ({control}: {percent(probe.control.value)})"
+    return f"{rate(probe.accuracy)} for “{title}” ({control}: {percent(probe.control.value)})"
 
 
 def _sources(findings: Findings) -> Iterator[Reason]:
@@ -204,31 +215,28 @@ def _sources(findings: Findings) -> Iterator[Reason]:
         return
     if source_predicts_class(findings):
         yield Reason(_association_text(association))
-        told = [probe for probe in findings.source_probes if _told(probe)]
-        if told:
-            yield Reason(_source_text(max(told, key=lambda probe: probe.accuracy.value or 0)))
+        predictable = [probe for probe in findings.source_probes if _predicts_source(probe)]
+        if predictable:
+            best = max(predictable, key=lambda probe: probe.accuracy.value or 0)
+            yield Reason(
+                f"the source is predicted from {PROBE_INPUTS.get(best.probe, best.probe)} for {rate(best.accuracy)} of "
+                f"images (always the largest source: {percent(best.chance)})"
+            )
 
 
 def _association_text(association: Association) -> str:
     single = len(association.single_source)
-    degree = "" if association.cramers_v is None else f"Cramér's V {association.cramers_v:.3f}"
+    v = association.cramers_v
+    degree = "" if v is None else f" (Cramér's V {v:.3f}; 1 means that one determines the other)"
     if not single:
-        return f"class and source go together ({degree}; at 1, one follows from the other)"
-    counted = f"{single} of {len(CLASSES)} classes {'come' if single > 1 else 'comes'} from a single source"
-    return f"{counted} ({degree}; at 1, one follows from the other)" if degree else counted
+        return f"class and source are associated{degree}"
+    return f"{single} of {len(CLASSES)} classes {'come' if single > 1 else 'comes'} from a single source{degree}"
 
 
-def _told(probe: SourceFinding) -> bool:
-    """At least half of what the largest source leaves over, and more than chance."""
+def _predicts_source(probe: SourceFinding) -> bool:
+    """True if the probe halves the error of always predicting the largest source, and its interval is above chance."""
     value, low = probe.accuracy.value, probe.accuracy.low
     return value is not None and value >= (probe.chance + 100) / 2 and (low is None or low > probe.chance)
-
-
-def _source_text(probe: SourceFinding) -> str:
-    return (
-        f"the source is told from {PROBE_INPUTS.get(probe.probe, probe.probe)} for {rate(probe.accuracy)} of images (always the "
-        f"largest source: {percent(probe.chance)})"
-    )
 
 
 def _lungs(findings: Findings) -> Iterator[Reason]:
@@ -236,44 +244,35 @@ def _lungs(findings: Findings) -> Iterator[Reason]:
     if lungs is not None and lungs.low:
         yield Reason(
             f"only {rate(lungs.share)} of the heatmaps lies in the lung field, which covers "
-            f"{percent(lungs.field_share)} of the image (a weak sign by itself)"
+            f"{percent(lungs.field_share)} of the image (weak evidence by itself)"
         )
 
 
 def _leakage(results: StudyResults, findings: Findings) -> Iterator[Reason]:
+    """Only for the paper's protocol: leakage there is no reason against the results of grouped folds."""
     if results.study.protocol != "paper":
-        return  # grouped folds keep patients apart; what the paper's would add speaks against those, not against these
-    found = findings.leakage
-    if found is None or found.difference.value is None:
-        yield Reason(MIXED)
-    elif found.difference.excludes_zero and found.difference.value > 0:
-        yield Reason(f"{MIXED}; they are {text(found.difference.value)} points above those of grouped folds")
+        return
+    leakage = findings.leakage
+    if leakage is None or leakage.difference.value is None:
+        yield Reason(SPLIT_PATIENTS)
+    elif leakage.difference.excludes_zero and leakage.difference.value > 0:
+        yield Reason(f"{SPLIT_PATIENTS}; they are {text(leakage.difference.value)} points above those of grouped folds")
 
 
-def _tested(findings: Findings) -> bool:
-    return bool(
-        findings.probes
-        or findings.source_probes
-        or findings.external
-        or findings.left_out
-        or findings.lungs is not None
-    )
-
-
-def _in_favour(findings: Findings) -> str:
-    """What was tried and found nothing; what had nothing to be compared with was not tried."""
+def _tests_passed(findings: Findings) -> str:
+    """Tests that found nothing; those without anything to compare with are left out."""
     parts = []
     if probes := [probe for probe in findings.probes if probe.name != LUNGS_ONLY]:
         best = max(probes, key=lambda probe: probe.accuracy.value or 0)
-        parts.append(f"no probe knows too much (the best, “{best.title}”, reaches {rate(best.accuracy)})")
+        parts.append(f"no probe is a shortcut (the best, “{best.title}”, reaches {rate(best.accuracy)})")
     if external := [finding for finding in findings.external if _compared(finding)]:
         names = joined(sorted({finding.source for finding in external}))
-        parts.append(f"on the images of {names} the figures do not fall clearly")
+        parts.append(f"the results on images of {names} do not contradict cross-validation")
     if any(_compared(finding) for finding in findings.left_out):
-        parts.append("no source left out of training is recognised clearly worse")
+        parts.append("no source left out of training is recognised significantly worse")
     if findings.lungs is not None:
         parts.append(f"{rate(findings.lungs.share)} of the heatmaps lies in the lung field")
-    return joined(parts) or "an image's source hardly tells its class"
+    return joined(parts) or "the source of an image hardly predicts its class"
 
 
 def _compared(finding: ExternalFinding) -> bool:

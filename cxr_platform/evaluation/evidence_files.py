@@ -1,6 +1,7 @@
-"""What was computed from a study's models and images for its report: the files of `runs/NAME/evidence/`.
+"""Files of `runs/NAME/evidence/`: results of a study's models and images for its report, written by the room
+`evidence`.
 
-`evidence.json` says for each part under which key it was made, or why it could not be. Written by the room `evidence`.
+`evidence.json` has, for each part, the key under which it was computed, or the reason for its absence.
 """
 
 import hashlib
@@ -8,41 +9,42 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
 from cxr_platform.errors import StudyError
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 FOLDER, INDEX_FILE = "evidence", "evidence.json"
-FOR_OTHERS = ("features",)  # large, and for the users of a study: the report reads what was made of them
-AGAIN = "Remove the folder evidence of the study and write the report again."
-STALE = "It was computed for other predictions than those of now: cxr report --manifest FOLDER computes it again."
+NOT_FOR_REPORT = ("features",)  # large, and written for users of the study
+RECOMPUTE = "Remove the folder evidence of the study and write the report again."
+STALE = "It was computed for other predictions than the present ones: cxr report --manifest FOLDER computes it again."
 
 FILES: Mapping[str, tuple[str, ...]] = {
-    # Out-of-fold probabilities by what the file says of an image (probe "metadata"), each image once
+    # Out-of-fold probabilities from the facts of the file (probe "metadata"), each image once
     "metadata_probe": ("probe", "image_id", "fold", *PROBABILITY_COLUMNS),
-    # The same of the pixels' probes: whole-image, without-lungs, lungs-only
+    # The same for the probes of pixels: whole-image, without-lungs, lungs-only
     "pixel_probes": ("probe", "image_id", "fold", *PROBABILITY_COLUMNS),
-    # The source as told from metadata or pixels, out of fold: one row an image and probe; empty with one source
+    # Out-of-fold prediction of the source: one row per image and probe; empty with one source
     "metadata_source_probe": ("probe", "image_id", "fold", "source", "predicted"),
     "pixel_source_probes": ("probe", "image_id", "fold", "source", "predicted"),
     # Each image of an external source by the model of each strategy × fold
     "external": ("image_id", "group_id", "source", "label", "strategy", "fold", *PROBABILITY_COLUMNS),
-    # Leave-one-source-out: images of the class `label` of `source`, by a model trained without that source, which saw
+    # Leave-one-source-out: images of the class `label` of `source`, by a model trained without that source on
     # `trained_on` images of the class
     "left_out": ("image_id", "group_id", "source", "label", "trained_on", *PROBABILITY_COLUMNS),
-    # Share of a heatmap (of the predicted class, by the out-of-fold model) inside the lung field, beside the field's
-    # share of the image
+    # Share of a heatmap (of the predicted class, by the out-of-fold model) inside the lung field, and the field's share
+    # of the image
     "lung_share": ("image_id", "label", "predicted", "strategy", "fold", "share", "field_share"),
     # Heatmaps 0..1, flattened row by row, side × side; of `target`, by the out-of-fold model
     "heatmaps": ("image_id", "strategy", "fold", "target", "side", "heatmap"),
-    # The features that separate a class best, two a class and fold: chosen on one half of the fold's patients, measured
-    # on the other; `source` is the one that the feature is highest for, with its area under the curve
+    # The two features per class and fold that separate the class best: chosen on one half of the fold's patients,
+    # measured on the other; `source` is the one with the highest values, with its area under the curve
     "atlas": ("fold", "feature", "label", "auc_chosen", "auc_held", "matched_folds", "folds", "source", "auc_source"),
-    # The images that such a feature answers most strongly, with heatmaps of the feature
+    # The images with the highest values of such a feature, with heatmaps of the feature
     "atlas_images": ("fold", "feature", "rank", "image_id", "value", "side", "heatmap"),
     # The winner's penultimate features of every image, by the out-of-fold model: float16
     "features": ("image_id", "group_id", "source", "label", "fold", "features"),
@@ -52,37 +54,44 @@ FILES: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """The parts that are there, as data frames, and for the others the reason."""
+    """The available parts as data frames, and the reasons for the others."""
 
-    parts: "Mapping[str, pd.DataFrame]" = field(default_factory=dict)
+    parts: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     absent: Mapping[str, str] = field(default_factory=dict)
 
     def why_absent(self, part: str) -> str:
-        """Why `part` is not there, as a sentence."""
+        """Return the reason for the absence of `part`, as a sentence."""
         return self.absent.get(part, "It was not computed: cxr report --manifest FOLDER computes it.")
 
 
 def read_evidence(study_folder: Path) -> Evidence:
-    """Read `study_folder`/evidence; empty where the folder is not there.
+    """Read `study_folder`/evidence; empty if there is no such folder.
 
-    Raises `StudyError` for a file that is absent, unreadable or lacks a column although the index promises it.
+    Raise `StudyError` for a file that the index lists and that is absent, unreadable or lacks a column.
     """
     folder = study_folder / FOLDER
     if not (folder / INDEX_FILE).is_file():
         return Evidence()
-    index, now = _read_index(folder / INDEX_FILE), predictions_hash(study_folder)
-    index = {name: entry for name, entry in index.items() if name not in FOR_OTHERS}
-    present = [name for name, entry in index.items() if entry.get("key") and entry.get("predictions") == now]
-    absent = {name: entry["absent"] for name, entry in index.items() if entry.get("absent")}
-    absent |= {name: STALE for name, entry in index.items() if entry.get("key") and entry.get("predictions") != now}
-    return Evidence({name: _read_part(folder / f"{name}.parquet", FILES[name]) for name in present}, absent)
+    present_hash = predictions_hash(study_folder)
+    parts: dict[str, pd.DataFrame] = {}
+    absent: dict[str, str] = {}
+    for name, entry in _read_index(folder / INDEX_FILE).items():
+        if name not in FILES or name in NOT_FOR_REPORT:
+            continue
+        if entry.get("absent"):
+            absent[name] = entry["absent"]
+        elif entry.get("key") and entry.get("predictions") != present_hash:
+            absent[name] = STALE
+        elif entry.get("key"):
+            parts[name] = _read_part(folder / f"{name}.parquet", FILES[name])
+    return Evidence(parts, absent)
 
 
 def predictions_hash(study_folder: Path) -> str:
-    """SHA-256 of the pooled predictions, by which evidence tells whether it belongs to them."""
+    """Return the SHA-256 of predictions.parquet, which evidence belongs to; empty if the file cannot be read."""
     try:
         return hashlib.sha256((study_folder / "predictions.parquet").read_bytes()).hexdigest()
-    except OSError:  # `load_predictions` is the one to complain
+    except OSError:  # `load_predictions` raises the error
         return ""
 
 
@@ -90,19 +99,16 @@ def _read_index(path: Path) -> dict[str, Any]:
     try:
         parts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["parts"]
     except (OSError, ValueError, KeyError) as error:
-        raise StudyError(f"Expected the index of evidence at {path}.", received=error, advice=AGAIN) from error
-    return {name: entry for name, entry in parts.items() if name in FILES}
+        raise StudyError(f"Expected the index of evidence at {path}.", received=error, advice=RECOMPUTE) from error
+    return parts
 
 
-def _read_part(path: Path, columns: tuple[str, ...]) -> "pd.DataFrame":
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+def _read_part(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     try:
         frame: pd.DataFrame = pq.read_table(path).to_pandas()
     except (OSError, pa.ArrowException) as error:
-        raise StudyError(f"Expected a Parquet file at {path}.", received=error, advice=AGAIN) from error
+        raise StudyError(f"Expected a Parquet file at {path}.", received=error, advice=RECOMPUTE) from error
     missing = [column for column in columns if column not in frame]
     if missing:
-        raise StudyError(f"{path}: expected the columns {', '.join(missing)}.", advice=AGAIN)
+        raise StudyError(f"{path}: expected the columns {', '.join(missing)}.", advice=RECOMPUTE)
     return frame

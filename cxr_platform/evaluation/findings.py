@@ -1,4 +1,4 @@
-"""What the sections found, as far as the first lines of the report and the study card repeat it."""
+"""Results of the sections that the summary and the study card repeat."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,19 +6,20 @@ from dataclasses import dataclass
 from cxr_platform.domain.interval import Interval
 
 FEW_TRAINING_IMAGES = 50
-OVERCONFIDENT = 1.05  # a temperature nearer to 1 moves a probability by a point at most
+OVERCONFIDENT = 1.05  # temperature; one closer to 1 changes a probability by at most a point
 PROBE_INPUTS = {
     "metadata": "the facts of the file",
     "whole-image": "whole images",
     "without-lungs": "images without their lungs",
 }
+"""Probe of the source → what it sees, for a sentence."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The winner against another strategy on the same images: difference of 7-class accuracy, in points.
+    """The winner minus another strategy on the same images: difference of 7-class accuracy, in points.
 
-    `p_value` is McNemar's exact one, `p_adjusted` after Holm's correction over all comparisons with the winner.
+    `p_value` is of McNemar's exact test, `p_adjusted` after Holm's correction over all comparisons with the winner.
     """
 
     winner: str
@@ -29,17 +30,17 @@ class Comparison:
 
     @property
     def significant(self) -> bool:
-        """Whether interval and corrected test both say that it is more than chance."""
+        """True if both the interval excludes 0 and the corrected p value is below 0.05."""
         return self.difference.excludes_zero and self.p_adjusted < 0.05
 
 
 @dataclass(frozen=True)
 class ProbeFinding:
-    """One probe: 7-class accuracy, and Covid19 sensitivity and specificity, in percent with intervals.
+    """One probe: 7-class accuracy, and Covid19 sensitivity and specificity, in percent.
 
-    `control` is the same probe on the whole image (the study's winner for the metadata probe), `chance` the accuracy of
-    always answering the most frequent class. `shortcut` says that the probe knows too much; `sentence` says what it
-    means.
+    `control` is the accuracy of the same probe on the whole image (of the study's winner for the metadata probe),
+    `chance` that of always predicting the most frequent class. `shortcut` is the result of `statistics.shortcut.RULE`,
+    `sentence` its explanation.
     """
 
     name: str
@@ -55,7 +56,7 @@ class ProbeFinding:
 
 @dataclass(frozen=True)
 class SourceFinding:
-    """How often the source is told right from metadata or pixels, in percent, beside always answering the largest."""
+    """Accuracy, in percent, of predicting the source, and `chance`: always predicting the largest source."""
 
     probe: str
     accuracy: Interval
@@ -65,7 +66,7 @@ class SourceFinding:
 
 @dataclass(frozen=True)
 class Association:
-    """Class × source: Cramér's V from 0 to 1 (`None` with one source), and classes with a single source."""
+    """Class × source: Cramér's V from 0 to 1 (`None` with one source), and the classes with a single source."""
 
     cramers_v: float | None
     single_source: Mapping[str, str]
@@ -74,11 +75,11 @@ class Association:
 
 @dataclass(frozen=True)
 class ExternalFinding:
-    """A rate on the images of an external source beside the same rate in cross-validation, both in percent.
+    """A rate on the images of an external or left-out source and the same rate in cross-validation, in percent.
 
-    `measure` is "sensitivity" or "specificity" of Covid19, or "recall" of `label`; `images` counts those of the rate.
-    `contradicts` says that the two intervals do not overlap and that the external rate is the lower one. `training_images`
-    are the images of the class from elsewhere that were left to learn from, where a source was left out.
+    `measure` is "sensitivity" or "specificity" of Covid19, or "recall" of `label`; `images` and `wrong` count the
+    images of the rate. `contradicts` is true if the external rate is lower and the intervals do not overlap.
+    `training_images` is the number of training images of the class from other sources, if a source was left out.
     """
 
     source: str
@@ -94,16 +95,16 @@ class ExternalFinding:
 
     @property
     def few_training_images(self) -> bool:
-        """Whether so little was left to learn from that a low rate says more of that than of the source."""
+        """True if so few training images were left that they explain a low rate."""
         return self.training_images is not None and self.training_images < FEW_TRAINING_IMAGES
 
 
 @dataclass(frozen=True)
 class WithinSources:
-    """Covid19 specificity, in percent, over the other `images` of those sources that have Covid19 too, beside that over
-    images of the same classes from `elsewhere`. Within such a source its looks do not give Covid19 away.
+    """Covid19 specificity, in percent, on the other `images` of the sources that have Covid19, and `elsewhere`.
 
-    `falls` says that the two intervals do not overlap and that the first is the lower one.
+    `elsewhere` is over images of the same classes from other sources. Within a source that has both, its appearance
+    does not reveal Covid19. `falls` is true if the first is lower and the intervals do not overlap.
     """
 
     images: int
@@ -114,8 +115,10 @@ class WithinSources:
 
 @dataclass(frozen=True)
 class LungShare:
-    """Share of the heatmaps inside the lung field over all explained images, in percent, beside the field's own share
-    of the image, which a heatmap without preference would have."""
+    """Share of the heatmaps inside the lung field, in percent, over all explained images.
+
+    `field_share` is the field's share of the image, which a uniform heatmap would have.
+    """
 
     strategy: str
     images: int
@@ -126,8 +129,10 @@ class LungShare:
 
 @dataclass(frozen=True)
 class LeakageFinding:
-    """Accuracy under the paper's protocol minus under grouped folds, in points, for the strategy that won here, and
-    on average over the strategies that ran under both, where these are several."""
+    """Accuracy under the paper's protocol minus under grouped folds, in points, for the winner of this study.
+
+    `mean` is the average over the strategies that ran under both protocols, if there are several.
+    """
 
     strategy: str
     difference: Interval
@@ -136,17 +141,22 @@ class LeakageFinding:
 
 @dataclass(frozen=True)
 class CalibrationFinding:
-    """Of the winner: temperature (mean over folds), expected calibration error before and after (0 to 1)."""
+    """Calibration of the winner: mean temperature over folds, expected calibration error before and after (0 to 1)."""
 
     strategy: str
     temperature: float
     ece_before: Interval
     ece_after: Interval
 
+    @property
+    def overconfident(self) -> bool:
+        """True if the probabilities are too extreme."""
+        return self.temperature > OVERCONFIDENT
+
 
 @dataclass(frozen=True)
 class Findings:
-    """All of them; `None` or empty where the section had nothing to work on."""
+    """All findings; `None` or empty if the section had no input."""
 
     accuracy: Interval
     sensitivity: Interval

@@ -1,22 +1,21 @@
-"""The study's measures (§2.5), from predictions or from a confusion matrix. All other figures come from here.
+"""The measures of §2.5, from predictions or from a confusion matrix.
 
-Every rate is a percentage from 0 to 100, as the paper prints it, and `None` where it is undefined
-(sensitivity of a fold without a Covid19 image, say): an undefined rate is never 0 and never enters a mean.
-Confusion matrices have the actual class in rows and the predicted class in columns, in the order of `CLASSES`.
+Every rate is a percentage from 0 to 100, as in the paper, and `None` if it is undefined (for example sensitivity in a
+fold without Covid19 images). Undefined rates do not enter means. Confusion matrices have the actual class in rows and
+the predicted class in columns, in the order of `CLASSES`.
 """
 
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 
-from cxr_platform.labels import CLASSES, POSITIVE_CLASS
+import numpy as np
+from sklearn.metrics import confusion_matrix as sklearn_confusion_matrix
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    from cxr_platform.evaluation.predictions import Predictions
+from cxr_platform.evaluation.predictions import POSITIVE, Array, Predictions
+from cxr_platform.labels import CLASSES
 
 MEASURES: Mapping[str, str] = {
     "accuracy_2_class": "Accuracy 2-class",
@@ -38,30 +37,28 @@ class TwoClass:
 
     @property
     def accuracy(self) -> float | None:
-        """Percent of all images on the right side."""
+        """Percentage of all images that are correct."""
         return percentage(self.tp + self.tn, self.tp + self.fp + self.fn + self.tn)
 
     @property
     def sensitivity(self) -> float | None:
-        """Percent of the actual Covid19 images found (eq. 1)."""
+        """Percentage of the Covid19 images that are called Covid19 (eq. 1)."""
         return percentage(self.tp, self.tp + self.fn)
 
     @property
     def specificity(self) -> float | None:
-        """Percent of the other images left alone (eq. 2)."""
+        """Percentage of the other images that are not called Covid19 (eq. 2)."""
         return percentage(self.tn, self.tn + self.fp)
 
     @property
-    def matrix(self) -> "np.ndarray":
+    def matrix(self) -> Array:
         """(2, 2) images: Covid19 first, rows actual, columns predicted."""
-        import numpy as np
-
         return np.array([[self.tp, self.fn], [self.fp, self.tn]])
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """The four measures of §2.5 in percent; `None` where undefined or, for the paper's own, not printed."""
+    """The four measures of §2.5 in percent; `None` if undefined or, for the paper's own, not printed."""
 
     accuracy_2_class: float | None
     accuracy_7_class: float | None
@@ -69,14 +66,15 @@ class Metrics:
     specificity: float | None
 
     def __getitem__(self, measure: str) -> float | None:
-        return getattr(self, measure)
+        value: float | None = getattr(self, measure)
+        return value
 
 
 @dataclass(frozen=True)
 class Spread:
     """Mean and sample standard deviation (n − 1), in percent, over the `defined` ones of `folds` folds.
 
-    `ratio` marks figures from 0 to 1, as in `Interval`.
+    `ratio` marks values from 0 to 1, as in `Interval`.
     """
 
     mean: float | None
@@ -91,7 +89,7 @@ class FoldResult:
     """One held-out fold of one strategy."""
 
     fold: int
-    matrix: "np.ndarray"
+    matrix: Array
     metrics: Metrics
 
 
@@ -101,37 +99,35 @@ class StrategyResult:
 
     strategy: str
     folds: tuple[FoldResult, ...]
-    matrix: "np.ndarray"
+    matrix: Array
     pooled: Metrics
     spread: Mapping[str, Spread]
 
     @property
     def mean(self) -> Metrics:
-        """Means over folds, the paper's way of stating accuracy (§2.4)."""
+        """Means over folds, as the paper reports accuracy (§2.4)."""
         return Metrics(**{measure: self.spread[measure].mean for measure in MEASURES})
 
 
-Results = Mapping[str, StrategyResult]
+Results: TypeAlias = Mapping[str, StrategyResult]
 
 
-def confusion_matrix(actual: "np.ndarray", predicted: "np.ndarray") -> "np.ndarray":
-    """(7, 7) images from two arrays (N,) of positions in `CLASSES`."""
-    from sklearn.metrics import confusion_matrix as count
+def confusion_matrix(actual: Array, predicted: Array) -> Array:
+    """Return (7, 7) images from two arrays (N,) of positions in `CLASSES`."""
+    matrix: Array = sklearn_confusion_matrix(actual, predicted, labels=range(len(CLASSES)))
+    return matrix
 
-    return count(actual, predicted, labels=range(len(CLASSES)))
 
-
-def two_class(matrix: "np.ndarray") -> TwoClass:
-    """Covid19 against the rest out of a (7, 7) matrix: Covid19 counts as predicted where it is the likeliest class."""
-    positive = CLASSES.index(POSITIVE_CLASS)
-    tp = int(matrix[positive, positive])
-    fn = int(matrix[positive].sum()) - tp
-    fp = int(matrix[:, positive].sum()) - tp
+def two_class(matrix: Array) -> TwoClass:
+    """Return Covid19 against the rest from a (7, 7) matrix: called Covid19 if that is the most probable class."""
+    tp = int(matrix[POSITIVE, POSITIVE])
+    fn = int(matrix[POSITIVE].sum()) - tp
+    fp = int(matrix[:, POSITIVE].sum()) - tp
     return TwoClass(tp=tp, fp=fp, fn=fn, tn=int(matrix.sum()) - tp - fn - fp)
 
 
-def compute_metrics(matrix: "np.ndarray") -> Metrics:
-    """The four measures of §2.5 out of a (7, 7) confusion matrix."""
+def compute_metrics(matrix: Array) -> Metrics:
+    """Return the four measures of §2.5 from a (7, 7) confusion matrix."""
     binary = two_class(matrix)
     return Metrics(
         accuracy_2_class=binary.accuracy,
@@ -141,8 +137,8 @@ def compute_metrics(matrix: "np.ndarray") -> Metrics:
     )
 
 
-def evaluate(predictions: "Predictions", strategy: str) -> StrategyResult:
-    """All figures of one strategy. The predicted class is the likeliest; of equals, the first in `CLASSES`."""
+def evaluate(predictions: Predictions, strategy: str) -> StrategyResult:
+    """Return all metrics of one strategy. The most probable class is predicted, of ties the first in `CLASSES`."""
     predicted = predictions.probability[strategy].argmax(axis=1)
     folds = []
     for fold in range(predictions.folds):
@@ -155,7 +151,7 @@ def evaluate(predictions: "Predictions", strategy: str) -> StrategyResult:
 
 
 def spread(values: Iterable[float | None]) -> Spread:
-    """Mean and standard deviation of the defined values; `None` where too few are defined (1 and 2 are needed)."""
+    """Return mean and standard deviation of the defined values; `None` without 1 (mean) or 2 (deviation) of them."""
     values = list(values)
     defined = [value for value in values if value is not None]
     mean = statistics.fmean(defined) if defined else None
@@ -164,27 +160,27 @@ def spread(values: Iterable[float | None]) -> Spread:
 
 
 def percentage(part: int, whole: int) -> float | None:
-    """100 · part / whole, or `None` when there is no whole."""
+    """Return 100 · part / whole, or `None` if `whole` is 0."""
     return 100 * part / whole if whole else None
 
 
 def difference(value: float | None, reference: float | None) -> float | None:
-    """`value` − `reference` in percentage points, or `None` when either is undefined."""
+    """Return `value` − `reference` in percentage points, or `None` if either is undefined."""
     return None if value is None or reference is None else value - reference
 
 
-def row_shares(matrix: "np.ndarray") -> list[list[float | None]]:
-    """Each cell as percent of its actual class; a class without images gives `None`s."""
+def row_shares(matrix: Array) -> list[list[float | None]]:
+    """Return each cell as a percentage of its actual class; `None` for a class without images."""
     return [[percentage(int(cell), int(row.sum())) for cell in row] for row in matrix]
 
 
-def majority_accuracy(matrix: "np.ndarray") -> float | None:
-    """7-class accuracy, in percent, of always answering the most frequent actual class."""
+def majority_accuracy(matrix: Array) -> float | None:
+    """Return the 7-class accuracy, in percent, of always predicting the most frequent actual class."""
     return percentage(int(matrix.sum(axis=1).max()), int(matrix.sum()))
 
 
-def source_counts(predictions: "Predictions") -> dict[str, dict[str, int]]:
-    """Images by class, then source; sources sorted, those without an image of the class left out."""
+def source_counts(predictions: Predictions) -> dict[str, dict[str, int]]:
+    """Return class → source → images, sources by name, without sources that have no image of the class."""
     pairs = Counter(zip(predictions.label.tolist(), predictions.source, strict=True))
     return {
         label: {source: n for (position, source), n in sorted(pairs.items()) if position == i}
@@ -193,7 +189,7 @@ def source_counts(predictions: "Predictions") -> dict[str, dict[str, int]]:
 
 
 def folds_ahead(first: StrategyResult, second: StrategyResult) -> int:
-    """In how many folds `first` has the higher 7-class accuracy; both were tested on the same folds."""
+    """Return the number of folds in which `first` has the higher 7-class accuracy."""
     pairs = zip(first.folds, second.folds, strict=True)
     gaps = (difference(a.metrics.accuracy_7_class, b.metrics.accuracy_7_class) for a, b in pairs)
     return sum(gap is not None and gap > 0 for gap in gaps)

@@ -1,7 +1,7 @@
 """Out-of-fold predictions of a study, checked before anything is computed from them.
 
-A missing fold, a doubled or missing image, or strategies that were not tested on the same images in the same folds
-are errors, never skipped over: a figure over incomplete predictions looks like any other figure.
+A missing fold, a duplicated or missing image, or strategies tested on different images or folds are errors: results
+over incomplete predictions would look like any other results.
 """
 
 from collections.abc import Iterable, Mapping
@@ -24,8 +24,8 @@ Array: TypeAlias = npt.NDArray[Any]
 """Shapes, dtypes and ranges are in the docstrings; N is the number of images."""
 POSITIVE = CLASSES.index(POSITIVE_CLASS)
 """Position of Covid19 in `CLASSES`."""
-SUM_TOLERANCE = 1e-3  # float32 softmax keeps 1e-6; half precision, which some GPUs train in, 1e-3
-NAMED = 5  # how many offenders an error names
+SUM_TOLERANCE = 1e-3  # float32 softmax is within 1e-6; half precision, which some GPUs train in, within 1e-3
+NAMED = 5  # values that an error names
 
 RERUN = "Run the same cross_validate command again: finished trials are kept, the others are trained."
 REBUILD = "The file is damaged or was edited: remove it and run the same cross_validate command again."
@@ -33,10 +33,10 @@ REBUILD = "The file is damaged or was edited: remove it and run the same cross_v
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Predictions of N images, all strategies in one image order.
+    """Predictions of N images, in the same order for all strategies.
 
-    `label` (N,) holds positions in `CLASSES`, `fold` (N,) is 0 … `folds` − 1;
-    `probability[strategy]` is (N, 7), rows sum to 1, columns in the order of `CLASSES`.
+    `label` (N,) has positions in `CLASSES`, `fold` (N,) is 0 … `folds` − 1. `probability[strategy]` is (N, 7): rows sum
+    to 1, columns are in the order of `CLASSES`.
     """
 
     image_id: Array
@@ -51,8 +51,8 @@ class Predictions:
 def load_predictions(folder: Path, study: StudyRecord) -> Predictions:
     """Read and check `folder`/predictions.parquet against `study`.
 
-    Raises `PredictionsError` naming strategy, fold and the first image ids when anything is missing, doubled,
-    contradictory or no probability.
+    Raise `PredictionsError`, naming strategy, fold and the first image ids, if rows are missing, duplicated or
+    contradictory, or not probabilities.
     """
     path = folder / "predictions.parquet"
     frame = _read(path)
@@ -71,13 +71,13 @@ def load_predictions(folder: Path, study: StudyRecord) -> Predictions:
 def check_against_manifest(predictions: Predictions, study: StudyRecord, table: pa.Table, content_hash: str) -> None:
     """Check that `predictions` cover exactly the study images of the manifest that the study was run on.
 
-    `table` needs the columns image_id, role and label. Raises `PredictionsError` naming the first images that differ.
+    `table` has the columns image_id, role and label. Raise `PredictionsError` naming the first images that differ.
     """
     if content_hash != study.manifest.content_hash:
         raise PredictionsError(
             f"Expected the manifest {study.manifest.content_hash} that study {study.name!r} was run on.",
             received=content_hash,
-            advice="The manifest was built again since: run the study on it under another name.",
+            advice="The manifest was rebuilt since: run the study on it under another name.",
         )
     frame = table.select(["image_id", "role", "label"]).to_pandas()
     expected = frame[frame["role"] == "study"].set_index("image_id")["label"].to_dict()
@@ -115,7 +115,7 @@ def _check_filled(path: Path, frame: pd.DataFrame) -> None:
     if len(empty):
         raise PredictionsError(
             f"{path}: expected {', '.join(KEY_COLUMNS)} in every row.",
-            received=f"{len(empty)} rows with an empty one, the first in row {empty.index[0]}",
+            received=f"{len(empty)} rows with a missing value, the first is row {empty.index[0]}",
             advice=REBUILD,
         )
 
@@ -146,11 +146,12 @@ def _check_complete(path: Path, frame: pd.DataFrame, study: StudyRecord) -> None
 def _check_each_image_once(path: Path, frame: pd.DataFrame) -> None:
     images = set(frame["image_id"])
     for strategy, rows in frame.groupby("strategy", sort=False):
-        doubled = rows[rows["image_id"].duplicated(keep=False)]
-        if len(doubled):
+        duplicates = rows[rows["image_id"].duplicated(keep=False)]
+        if len(duplicates):
             raise PredictionsError(
-                f"{path}: expected each image once a strategy.",
-                received=f"doubled in {strategy}, folds {_some(sorted(doubled['fold'].unique()))}: {_images(doubled)}",
+                f"{path}: expected each image once per strategy.",
+                received=f"duplicates in {strategy}, folds {_some(sorted(duplicates['fold'].unique()))}: "
+                + _images(duplicates),
                 advice=REBUILD,
             )
         missing = images - set(rows["image_id"])
@@ -165,11 +166,11 @@ def _check_each_image_once(path: Path, frame: pd.DataFrame) -> None:
 
 
 def _check_number(path: Path, frame: pd.DataFrame, study: StudyRecord) -> None:
-    wanted, found = study.manifest.study_images, frame["image_id"].nunique()
-    if wanted != found:
+    expected, received = study.manifest.study_images, frame["image_id"].nunique()
+    if received != expected:
         raise PredictionsError(
-            f"{path}: expected predictions for the {wanted} study images of the manifest.",
-            received=f"{found} images",
+            f"{path}: expected predictions for the {expected} study images of the manifest.",
+            received=f"{received} images",
             advice=REBUILD,
         )
 
@@ -177,38 +178,38 @@ def _check_number(path: Path, frame: pd.DataFrame, study: StudyRecord) -> None:
 def _check_probabilities(path: Path, frame: pd.DataFrame) -> None:
     values = frame[list(PROBABILITY_COLUMNS)].to_numpy(dtype=float)
     with np.errstate(invalid="ignore"):
-        good = np.isfinite(values).all(axis=1) & (values >= 0).all(axis=1)
-        good &= np.abs(values.sum(axis=1) - 1) <= SUM_TOLERANCE
-    if not good.all():
-        wrong = frame[~good]
+        valid = np.isfinite(values).all(axis=1) & (values >= 0).all(axis=1)
+        valid &= np.abs(values.sum(axis=1) - 1) <= SUM_TOLERANCE
+    if not valid.all():
+        wrong = frame[~valid]
         where = sorted({f"{s} fold {k}" for s, k in zip(wrong["strategy"], wrong["fold"], strict=True)})
         raise PredictionsError(
             f"{path}: expected seven finite probabilities that sum to 1 (± {SUM_TOLERANCE}).",
-            received=f"{len(wrong)} rows that do not, in {_some(where)}: {_images(wrong)}",
-            advice="Training of these trials diverged: lower their learning rate and give the study another name.",
+            received=f"{len(wrong)} invalid rows in {_some(where)}: {_images(wrong)}",
+            advice="Training of these trials diverged: lower the learning rate and run the study under another name.",
         )
 
 
 def _check_agreement(path: Path, frame: pd.DataFrame) -> None:
     for column in ("label", "fold", "group_id", "source"):
         variants = frame.groupby("image_id")[column].nunique(dropna=False)
-        torn = variants[variants > 1].index
-        if len(torn):
+        differing = variants[variants > 1].index
+        if len(differing):
             raise PredictionsError(
                 f"{path}: expected one {column} for each image in every strategy.",
-                received=f"several for {_images(frame[frame['image_id'].isin(torn)])}",
+                received=f"several for {_images(frame[frame['image_id'].isin(differing)])}",
                 advice=REBUILD,
             )
 
 
 def _check_groups(path: Path, frame: pd.DataFrame) -> None:
     folds = frame.groupby("group_id")["fold"].nunique()
-    torn = folds[folds > 1].index
-    if len(torn):
+    split = folds[folds > 1].index
+    if len(split):
         raise PredictionsError(
-            f"{path}: expected every group (patient, duplicates) in one fold, as the grouped protocol promises.",
-            received=f"{len(torn)} groups in several folds: {_some(torn)}",
-            advice="The figures would be too high. Build the manifest again and run the study on it.",
+            f"{path}: expected every group (patient, duplicates) in one fold, as the protocol “grouped” requires.",
+            received=f"{len(split)} groups in several folds: {_some(split)}",
+            advice="The results would be too high. Build the manifest again and run the study on it.",
         )
 
 

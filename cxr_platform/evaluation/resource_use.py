@@ -1,4 +1,4 @@
-"""What a study's trials took of machines, and how many of them ran at once."""
+"""CPU, GPU and wall time of a study's trials, and how many ran at once."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,12 +13,11 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class ResourceUse:
-    """Seconds of the finished trials; `None` where the record of one cannot be read, as a part is no sum.
+    """Sums over the finished trials in seconds; `None` if the record of one cannot be read.
 
-    `busy_seconds` of all trials; `cpu_seconds` and `gpu_seconds` are the same times what each held (a fraction of a
-    GPU counts as that fraction); `wall_seconds` in which at least one trial ran, pauses left out. Their ratios
-    `trials_at_once` and `gpus_at_once` are averages over the wall seconds. `machines` counts trials by the machine
-    that they ran on, which need not be the one whose hardware `study.json` states.
+    `busy_seconds` is the time of all trials, `cpu_seconds` and `gpu_seconds` that time × CPUs and GPUs reserved (a
+    fraction of a GPU counts as that fraction). `wall_seconds` is the time in which at least one trial ran. `machines`
+    counts trials per machine, which may differ from the machine in `study.json`.
     """
 
     trials: int
@@ -30,22 +29,22 @@ class ResourceUse:
 
     @property
     def trials_at_once(self) -> float | None:
-        """Busy seconds per wall second."""
-        return _ratio(self.busy_seconds, self.wall_seconds)
+        """Mean number of running trials over the wall time."""
+        return self.busy_seconds / self.wall_seconds if self.busy_seconds is not None and self.wall_seconds else None
 
     @property
     def gpus_at_once(self) -> float | None:
-        """GPU seconds per wall second."""
-        return _ratio(self.gpu_seconds, self.wall_seconds)
+        """Mean number of reserved GPUs over the wall time."""
+        return self.gpu_seconds / self.wall_seconds if self.gpu_seconds is not None and self.wall_seconds else None
 
 
 def read_resource_use(folder: Path, study: StudyRecord) -> ResourceUse:
-    """Sum up the finished trials of `study` in `folder`."""
+    """Return the sums over the finished trials of `study` in `folder`."""
     return resource_use(list(read_trials(folder, study.trials()).values()))
 
 
 def resource_use(trials: Sequence[TrialRecord | None]) -> ResourceUse:
-    """Sum up `trials`, with `None` for one whose record cannot be read."""
+    """Return the sums over `trials`, in which `None` is a trial whose record cannot be read."""
     machines = dict(Counter(str(trial.hardware) if trial else UNKNOWN for trial in trials))
     records = [trial for trial in trials if trial is not None]
     if not records or len(records) < len(trials):
@@ -61,7 +60,7 @@ def resource_use(trials: Sequence[TrialRecord | None]) -> ResourceUse:
 
 
 def union_seconds(intervals: Iterable[tuple[datetime, datetime]]) -> float:
-    """Return the seconds that lie in at least one of the intervals."""
+    """Return the seconds that are in at least one of the intervals."""
     total, covered = 0.0, None
     for began, ended in sorted(intervals):
         start = began if covered is None else max(began, covered)
@@ -70,30 +69,22 @@ def union_seconds(intervals: Iterable[tuple[datetime, datetime]]) -> float:
     return total
 
 
-def resource_use_line(compute: ResourceUse) -> str:
-    """Return one sentence, in hours."""
-    if compute.busy_seconds is None or compute.wall_seconds is None:
+def resource_use_line(use: ResourceUse) -> str:
+    """Return the sums in hours, as text."""
+    if use.busy_seconds is None or use.wall_seconds is None:
         return UNKNOWN
-    hours = f"{_hours(compute.busy_seconds)} of trials in {_hours(compute.wall_seconds)}"
-    at_once = "" if compute.trials_at_once is None else f", {compute.trials_at_once:.1f} at once on average"
-    held = [
-        f"{seconds / 3600:.2f} {what}-hours"
-        for what, seconds in (("CPU", compute.cpu_seconds), ("GPU", compute.gpu_seconds))
+    hours = f"{use.busy_seconds / 3600:.2f} h of trials in {use.wall_seconds / 3600:.2f} h"
+    at_once = "" if use.trials_at_once is None else f", {use.trials_at_once:.1f} at once on average"
+    reserved = [
+        f"; {seconds / 3600:.2f} {unit}-hours"
+        for unit, seconds in (("CPU", use.cpu_seconds), ("GPU", use.gpu_seconds))
         if seconds is not None
     ]
-    return f"{compute.trials} trials: {hours}{at_once}{''.join(f'; {part}' for part in held)}"
+    return f"{use.trials} trials: {hours}{at_once}{''.join(reserved)}"
 
 
-def machines_line(compute: ResourceUse) -> str:
-    """Return the machines, with the number of trials where there are several."""
-    if len(compute.machines) <= 1:
-        return next(iter(compute.machines), UNKNOWN)
-    return "; ".join(f"{count} trials on {machine}" for machine, count in compute.machines.items())
-
-
-def _ratio(part: float | None, wall: float | None) -> float | None:
-    return part / wall if part is not None and wall else None
-
-
-def _hours(seconds: float) -> str:
-    return f"{seconds / 3600:.2f} h"
+def machines_line(use: ResourceUse) -> str:
+    """Return the machines, with the number of trials on each if there are several."""
+    if len(use.machines) <= 1:
+        return next(iter(use.machines), UNKNOWN)
+    return "; ".join(f"{trials} trials on {machine}" for machine, trials in use.machines.items())

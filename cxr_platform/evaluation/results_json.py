@@ -1,86 +1,77 @@
-"""`results.json`: every figure of a study for programs, in the words of `metrics.py`, and what each section found."""
+"""`results.json`: all numbers of a study as JSON."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from cxr_platform.domain.study import StudyRecord
+import numpy as np
+
 from cxr_platform.evaluation.metrics import MEASURES, StrategyResult, difference, two_class
 from cxr_platform.evaluation.paper import ARXIV_ID, paper_matrix, paper_metrics
-from cxr_platform.evaluation.report_contents import ReportContents, Section
-from cxr_platform.evaluation.resource_use import ResourceUse
+from cxr_platform.evaluation.report_contents import ReportContents
 from cxr_platform.evaluation.study_results import RULE
-from cxr_platform.evaluation.summary import Summary, winner_line
+from cxr_platform.evaluation.summary import winner_line
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+STUDY_KEYS = {"name", "protocol", "folds", "strategies", "started", "versions", "hardware"}
 
 
 def results_tree(contents: ReportContents) -> dict[str, Any]:
-    """Plain values for JSON. Rates are percentages, matrices have the actual class in rows, undefined is null."""
-    results = contents.results
+    """Return values for JSON. Rates are percentages, matrices have the actual class in rows, undefined is null."""
+    results, use = contents.results, contents.resource_use
     return {
         "schema_version": SCHEMA_VERSION,
         "rates_unit": "percent",
         "matrix_rows": "actual class",
         "classes": list(CLASSES),
         "positive_class": POSITIVE_CLASS,
-        "study": _study(results.study),
-        "manifest": results.study.manifest.model_dump(),
-        "compute": _compute(contents.compute),
+        "study": results.study.model_dump(mode="json", include=STUDY_KEYS),
+        "manifest": results.study.manifest.model_dump(mode="json"),
+        "resource_use": {
+            **asdict(use),
+            "trials_at_once": use.trials_at_once,
+            "gpus_at_once": use.gpus_at_once,
+        },
         "counts": results.counts,
         "majority_class_accuracy": results.majority_accuracy,
-        "answer": _answer(contents.summary),
+        "summary": _summary(contents),
         "winner": {**asdict(results.decision), "rule": RULE, "line": winner_line(results)},
         "strategies": {name: _strategy(result) for name, result in results.strategies.items()},
         "not_run": list(results.study.not_run),
         "findings": plain(asdict(contents.findings)),
-        "sections": {section.name: _section(section) for section in contents.sections},
+        "sections": {
+            section.name: {
+                "title": section.title,
+                "absent": section.absent or None,
+                "warnings": list(section.warnings),
+                "values": plain(section.values),
+            }
+            for section in contents.sections
+        },
         "paper": f"arXiv:{ARXIV_ID}",
     }
 
 
 def plain(value: Any) -> Any:
-    """Values as JSON knows them: NumPy's numbers as Python's, tuples as lists, what is not a finite number as null."""
+    """Return values for JSON: NumPy's numbers as Python's, tuples as lists, NaN and infinity as null."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    if hasattr(value, "tolist"):  # a NumPy scalar or array, without importing NumPy for this
+    if isinstance(value, np.ndarray | np.generic):
         return plain(value.tolist())
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _answer(answer: Summary) -> dict[str, Any]:
+def _summary(contents: ReportContents) -> dict[str, Any]:
+    summary = contents.summary
     return {
-        "headline": answer.headline,
-        "lines": [{"title": line.title, "text": line.text, "alarm": line.alarm} for line in answer.lines],
-        "warnings": list(answer.warnings),
-        "limits": list(answer.limits),
-    }
-
-
-def _section(section: Section) -> dict[str, Any]:
-    return {
-        "title": section.title,
-        "absent": section.absent or None,
-        "warnings": list(section.warnings),
-        "values": plain(section.values),
-    }
-
-
-def _study(study: StudyRecord) -> dict[str, Any]:
-    fields = {"name", "protocol", "folds", "strategies", "started", "versions", "hardware"}
-    return study.model_dump(mode="json", include=fields)
-
-
-def _compute(compute: ResourceUse) -> dict[str, Any]:
-    """Seconds, and the averages over the wall seconds; null where a trial does not say."""
-    return {
-        **asdict(compute),
-        "trials_at_once": compute.trials_at_once,
-        "gpus_at_once": compute.gpus_at_once,
+        "headline": summary.headline,
+        "lines": [{"title": line.title, "text": line.text, "alarm": line.alarm} for line in summary.lines],
+        "warnings": list(summary.warnings),
+        "limits": list(summary.limits),
     }
 
 

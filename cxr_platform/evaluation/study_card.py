@@ -1,7 +1,7 @@
-"""STUDY_CARD.md: the items of CLAIM and TRIPOD+AI that a machine can fill, and the rest left visibly open.
+"""STUDY_CARD.md: the items of CLAIM and TRIPOD+AI, filled from the study where possible and otherwise marked as open.
 
-`card_items.json` holds each item in our words, a sentence with the names of facts in braces, and a hint for what only
-the authors know. An item without a sentence, or of which a fact is not to be had, stays open.
+`card_items.json` has each item in our own words, a sentence with names of facts in braces, and a hint for the authors.
+An item without a sentence, or with a missing fact, stays open.
 """
 
 import json
@@ -20,7 +20,7 @@ FILLED, PARTLY, OPEN = "filled", "partly", "open"
 
 @dataclass(frozen=True)
 class Item:
-    """One item of a list; `fill` and `hint` may be empty."""
+    """One item of a checklist; `fill` and `hint` may be empty."""
 
     number: str
     section: str
@@ -31,7 +31,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Checklist:
-    """A list and where its own wording stands."""
+    """A checklist and the reference of its original wording."""
 
     name: str
     title: str
@@ -41,67 +41,62 @@ class Checklist:
 
 @dataclass(frozen=True)
 class Entry:
-    """An item as far as it is filled: `FILLED`, `PARTLY` (the authors have something to add) or `OPEN`."""
+    """The text for an item; `state` is `FILLED`, `PARTLY` (the authors have something to add) or `OPEN`."""
 
     item: Item
-    words: str
+    text: str
     state: str
 
 
 def study_card(inputs: ReportInputs, contents: ReportContents) -> str:
-    """The card as Markdown."""
+    """Return the card as Markdown."""
     facts = card_facts(inputs, contents)
-    filled = {checklist.name: [entry(item, facts) for item in checklist.items] for checklist in checklists()}
+    lists = [(checklist, [entry(item, facts) for item in checklist.items]) for checklist in checklists()]
     lines = [f"# Study card: {inputs.study.name}", ""]
     if inputs.synthetic:
-        lines += [f"**{SYNTHETIC}**: a program drew images of this study; nothing here holds for patients.", ""]
-    lines += [*_preface(filled), ""]
-    for checklist in checklists():
-        lines += [*_chapter(checklist, filled[checklist.name]), ""]
+        lines += [f"**{SYNTHETIC}**: the images of this study are drawn; nothing here applies to patients.", ""]
+    lines += [*_preface([entry for _, entries in lists for entry in entries]), ""]
+    for checklist, entries in lists:
+        filled = sum(entry.state != OPEN for entry in entries)
+        lines += [f"## {checklist.title}", "", f"Original: {checklist.original}", ""]
+        lines += [f"{filled} of {len(entries)} items filled at least in part.", ""]
+        lines += ["| No. | Section | Item | This study |", "| --- | --- | --- | --- |"]
+        lines += [*map(_row, entries), ""]
     return "\n".join(lines)
 
 
 def entry(item: Item, facts: Mapping[str, str]) -> Entry:
-    """`item` with its facts put in; open where a fact is missing."""
+    """Fill `item` with `facts`; it stays open if a fact is missing."""
     needed = {name for _, name, _, _ in string.Formatter().parse(item.fill) if name}
     if not item.fill or not needed <= facts.keys():
         why = "not computed or not recorded for this report; " if item.fill else ""
         hint = f" – {item.hint}" if item.hint else ""
         return Entry(item, f"**OPEN**: {why}to be written by the authors{hint}", OPEN)
-    words = item.fill.format(**facts)
+    filled = item.fill.format(**facts)
     if not item.hint:
-        return Entry(item, words, FILLED)
-    return Entry(item, f"{words} **OPEN**: to be added by the authors – {item.hint}", PARTLY)
+        return Entry(item, filled, FILLED)
+    return Entry(item, f"{filled} **OPEN**: to be added by the authors – {item.hint}", PARTLY)
 
 
 def checklists() -> list[Checklist]:
-    """Both lists, in the order of the card."""
+    """Return both checklists, in the order of the card."""
     path = resources.files("cxr_platform").joinpath("evaluation/card_items.json")
     lists = json.loads(path.read_text(encoding="utf-8"))["lists"]
     return [Checklist(t["name"], t["title"], t["original"], [Item(**i) for i in t["items"]]) for t in lists]
 
 
-def _preface(filled: Mapping[str, Sequence[Entry]]) -> list[str]:
-    entries = [entry for entries in filled.values() for entry in entries]
-    counted = {state: sum(entry.state == state for entry in entries) for state in (FILLED, PARTLY, OPEN)}
+def _preface(entries: Sequence[Entry]) -> list[str]:
+    number = {state: sum(entry.state == state for entry in entries) for state in (FILLED, PARTLY, OPEN)}
     return [
-        f"**{counted[FILLED]} of {len(entries)} items filled by the machine, {counted[PARTLY]} in part, "
-        f"{counted[OPEN]} open.**",
+        f"**{number[FILLED]} of {len(entries)} items filled automatically, {number[PARTLY]} in part, "
+        f"{number[OPEN]} open.**",
         "",
-        "Items are paraphrased, not quoted, and their numbers are given from knowledge of the lists: check both "
-        "against the originals, which are named below, before you submit them. What the machine wrote comes from "
-        "the study's record, its manifest and its report; a filled item tells what was done, not that it was enough.",
+        "Items are paraphrased, not quoted. Check text and numbers against the originals, which are named below, "
+        "before you submit them. The automatic text comes from the study's record, its manifest and its report. A filled "
+        "item describes what was done, not whether it was sufficient.",
     ]
 
 
-def _chapter(checklist: Checklist, entries: Sequence[Entry]) -> list[str]:
-    done = sum(entry.state != OPEN for entry in entries)
-    lines = [f"## {checklist.title}", "", f"Original: {checklist.original}", ""]
-    lines += [f"{done} of {len(entries)} items filled at least in part.", ""]
-    lines += ["| No. | Section | Item | This study |", "| --- | --- | --- | --- |"]
-    return [*lines, *(_row(entry) for entry in entries)]
-
-
 def _row(entry: Entry) -> str:
-    cells = (entry.item.number, entry.item.section, entry.item.text, entry.words)
+    cells = (entry.item.number, entry.item.section, entry.item.text, entry.text)
     return "| " + " | ".join(cell.replace("|", r"\|").replace("\n", " ") for cell in cells) + " |"

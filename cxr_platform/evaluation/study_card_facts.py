@@ -1,34 +1,35 @@
-"""Facts of a study as words for the study card, by name; what is not known has no entry."""
+"""Facts of a study as text for the study card, by name; unknown facts have no entry."""
 
 from collections.abc import Iterator, Mapping
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import Any
+
+import pandas as pd
 
 from cxr_platform.config import ScheduleConfig, SelectionConfig
 from cxr_platform.domain.interval import REPLICATES
-from cxr_platform.domain.strategies import TITLES
+from cxr_platform.domain.strategies import TITLES, strategy_by_name
 from cxr_platform.domain.study import StudyRecord
 from cxr_platform.evaluation.credibility import external_text
 from cxr_platform.evaluation.findings import Findings
 from cxr_platform.evaluation.formatting import count, joined, percent, rate, text
 from cxr_platform.evaluation.report_contents import ReportContents
-from cxr_platform.evaluation.report_inputs import ManifestImages, ReportInputs
-from cxr_platform.evaluation.summary import PROTOCOL_MEANING
+from cxr_platform.evaluation.report_inputs import ReportInputs
+from cxr_platform.evaluation.summary import CREDIBILITY, NEXT_STEPS, PROTOCOL_MEANING
 from cxr_platform.labels import CLASSES
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 FAMILIES = {"off_the_shelf": "off-the-shelf", "fine_tuning": "fine-tuning", "scratch": "from scratch"}
-STARTS = {
+INITIAL_WEIGHTS = {
     "off_the_shelf": "off-the-shelf features: ImageNet weights under a random head",
     "fine_tuning": "fine-tuning: ImageNet weights under a random head",
     "scratch": "from scratch: random weights",
 }
-FIXED = "Every network trains for its fixed number of epochs; the held-out fold chooses nothing within a strategy."
-WINNER_CHOSEN = (
-    " The winner is the strategy with the highest figures on the same folds, which makes its figures a little too high."
-)
+DISJOINT = {
+    "paper": "Images only: images of one patient may be in several folds.",
+    "grouped": "Patients, if the collection identifies them, with all detected duplicates and near-duplicates.",
+}
+FIXED_EPOCHS = "Every network trains for a fixed number of epochs; nothing is selected on the held-out fold."
+WINNER_BIAS = " The winner is the best strategy on the same folds, so its results are slightly too high."
 COMPARED_BY = "; strategies compared on the same images by McNemar's exact test with Holm's correction"
 SETTINGS: Mapping[str, str] = {
     "alpha": "model.alpha",
@@ -48,16 +49,17 @@ SETTINGS: Mapping[str, str] = {
 
 
 def card_facts(inputs: ReportInputs, contents: ReportContents) -> dict[str, str]:
-    """Every fact that is known of a study."""
-    facts = dict(_of_study(inputs))
-    facts |= _of_profile(inputs.study)
-    facts |= _of_images(inputs)
-    facts |= _of_findings(contents.findings, inputs.results.decision.winner)
-    facts |= _of_report(contents)
-    return facts
+    """Return every known fact of a study."""
+    return {
+        **dict(_study_facts(inputs)),
+        **_profile_facts(inputs.study),
+        **_image_facts(inputs),
+        **_finding_facts(contents.findings, inputs.results.decision.winner),
+        **_report_facts(contents),
+    }
 
 
-def _of_study(inputs: ReportInputs) -> Iterator[tuple[str, str]]:
+def _study_facts(inputs: ReportInputs) -> Iterator[tuple[str, str]]:
     study, results, predictions = inputs.study, inputs.results, inputs.predictions
     held_out = [int((predictions.fold == fold).sum()) for fold in range(study.folds)]
     yield "name", study.name
@@ -65,10 +67,10 @@ def _of_study(inputs: ReportInputs) -> Iterator[tuple[str, str]]:
     yield "hash", study.manifest.content_hash
     yield "protocol", study.protocol
     yield "protocol_meaning", PROTOCOL_MEANING[study.protocol]
-    yield "disjoint", _disjoint(study)
-    yield "strategies", count(len(study.strategies), "way", "ways")
-    yield "initialisation", "; ".join(STARTS[family] for family in _families(study))
-    yield "selected", FIXED + (WINNER_CHOSEN if len(study.strategies) > 1 else "")
+    yield "disjoint", DISJOINT[study.protocol]
+    yield "strategies", count(len(study.strategies), "training strategy", "training strategies")
+    yield "initialisation", "; ".join(INITIAL_WEIGHTS[family] for family in _families(study))
+    yield "selected", FIXED_EPOCHS + (WINNER_BIAS if len(study.strategies) > 1 else "")
     yield "folds", str(study.folds)
     yield "fold_sizes", f"{min(held_out):,} to {max(held_out):,}"
     yield "images", f"{results.images:,}"
@@ -80,13 +82,9 @@ def _of_study(inputs: ReportInputs) -> Iterator[tuple[str, str]]:
     yield "versions", ", ".join(f"{name} {version}" for name, version in study.versions.items())
     yield "winner", TITLES[results.decision.winner]
     if "cxr-platform" in study.versions:
-        yield "own_version", str(study.versions["cxr-platform"])
-    yield from _of_sources(inputs)
-
-
-def _of_sources(inputs: ReportInputs) -> Iterator[tuple[str, str]]:
+        yield "own_version", study.versions["cxr-platform"]
     totals: dict[str, int] = {}
-    for by_source in inputs.results.counts.values():
+    for by_source in results.counts.values():
         for source, images in by_source.items():
             totals[source] = totals.get(source, 0) + images
     yield "sources", "; ".join(f"{source}: {count(n, 'image', 'images')}" for source, n in sorted(totals.items()))
@@ -94,13 +92,7 @@ def _of_sources(inputs: ReportInputs) -> Iterator[tuple[str, str]]:
     yield "number_of_sources", count(len(totals), "collection", "collections")
 
 
-def _disjoint(study: StudyRecord) -> str:
-    if study.protocol == "paper":
-        return "Images only: images of one patient may stand on both sides of a fold."
-    return "Patients, where the collection names them, with all duplicates and near-duplicates found."
-
-
-def _of_profile(study: StudyRecord) -> dict[str, str]:
+def _profile_facts(study: StudyRecord) -> dict[str, str]:
     profile = study.profile
     schedules = (f"{FAMILIES[family]}: {_schedule(getattr(profile.training, family))}" for family in _families(study))
     return {
@@ -108,70 +100,71 @@ def _of_profile(study: StudyRecord) -> dict[str, str]:
         "shift": percent(100.0 * profile.augmentation.shift_fraction),
         "warmup": percent(100.0 * profile.training.warmup_fraction),
         "schedules": "; ".join(schedules),
-        **dict(_of_selection(profile.intake.selection)),
+        **_selection_facts(profile.intake.selection),
     }
 
 
 def _families(study: StudyRecord) -> list[str]:
-    """Those of `FAMILIES` that have a strategy in the study."""
-    ran = {name.rstrip("0123456789").rstrip("-").replace("-", "_") for name in study.strategies}
-    return [family for family in FAMILIES if family in ran]
+    """Return those of `FAMILIES` that have a strategy in the study."""
+    families = {strategy_by_name(name).family for name in study.strategies}
+    return [family for family in FAMILIES if family in families]
 
 
 def _schedule(schedule: ScheduleConfig) -> str:
     return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in vars(schedule).items())
 
 
-def _of_selection(selection: SelectionConfig) -> Iterator[tuple[str, str]]:
+def _selection_facts(selection: SelectionConfig) -> dict[str, str]:
     view = "Frontal images only" if selection.frontal_only else "Images of every view"
     single = " with a single finding" if selection.single_finding_only else ""
     normal = ", “no finding” counted as Normal" if selection.no_finding_is_normal else ""
-    yield "selection", f"{view}{single} whose label is one of the seven classes{normal}."
-    caps, limit = selection.caps, selection.limit
-    chosen = "the paper's numbers of images a class, drawn at random" if caps == "paper" else "every eligible image"
-    yield "caps", f"{chosen[:1].upper()}{chosen[1:]}{'' if limit is None else f', at most {limit} a class'}."
+    chosen = "Every eligible image"
+    if selection.caps == "paper":
+        chosen = "The paper's numbers of images per class, drawn at random"
+    limit = "" if selection.limit is None else f", at most {selection.limit} per class"
+    return {
+        "selection": f"{view}{single} whose label is one of the seven classes{normal}.",
+        "caps": f"{chosen}{limit}.",
+    }
 
 
-def _of_images(inputs: ReportInputs) -> dict[str, str]:
+def _image_facts(inputs: ReportInputs) -> dict[str, str]:
     if inputs.images is None:
         return {}
-    study_images: pd.DataFrame = inputs.images.facts[inputs.images.facts["role"] == "study"]
+    images = inputs.images.facts[inputs.images.facts["role"] == "study"]
     facts = {
-        "views": _counted(study_images["view"]),
-        "known": ", ".join(f"{c} of {int(study_images[c].notna().sum()):,} images" for c in ("age", "sex", "view")),
-        "characteristics": _characteristics(study_images),
+        "views": _value_counts(images["view"]),
+        "known": ", ".join(f"{c} of {int(images[c].notna().sum()):,} images" for c in ("age", "sex", "view")),
+        "characteristics": _characteristics(images),
         "in_manifest": f"{len(inputs.images.facts):,}",
     }
-    return facts | _of_record(inputs.images)
+    if (info := inputs.images.info) is not None:
+        excluded = info.excluded
+        facts |= {
+            "found": f"{info.files:,}",
+            "excluded": ", ".join(f"{reason} {n:,}" for reason, n in sorted(excluded.items())) or "none",
+            "excluded_number": f"{sum(excluded.values()):,}",
+        }
+    return facts
 
 
-def _of_record(images: ManifestImages) -> dict[str, str]:
-    if images.info is None:
-        return {}
-    excluded = images.info.excluded
-    return {
-        "found": f"{images.info.files:,}",
-        "excluded": ", ".join(f"{reason} {n:,}" for reason, n in sorted(excluded.items())) or "none",
-        "excluded_number": f"{sum(excluded.values()):,}",
-    }
+def _value_counts(column: "pd.Series[Any]") -> str:
+    counts = [*column.dropna().value_counts().items(), ("unknown", int(column.isna().sum()))]
+    return ", ".join(f"{value} {n:,}" for value, n in counts if n)
 
 
-def _counted(column: "pd.Series") -> str:
-    counted = [*column.dropna().value_counts().items(), ("unknown", int(column.isna().sum()))]
-    return ", ".join(f"{value} {n:,}" for value, n in counted if n)
-
-
-def _characteristics(images: "pd.DataFrame") -> str:
+def _characteristics(images: pd.DataFrame) -> str:
     ages = images["age"].dropna()
     age = f"median {ages.median():.0f} years ({ages.min():.0f} to {ages.max():.0f})" if len(ages) else "unknown"
     patients = images["patient_id"].dropna().nunique()
     return (
-        f"ManifestImages of the folds: {count(patients, 'named patient', 'named patients')}; sex: {_counted(images['sex'])}; "
-        f"age: {age}, known of {len(ages):,} of {len(images):,} images; view: {_counted(images['view'])}."
+        f"Images in the folds: {count(patients, 'identified patient', 'identified patients')}; "
+        f"sex: {_value_counts(images['sex'])}; age: {age}, known for {len(ages):,} of {len(images):,} images; "
+        f"view: {_value_counts(images['view'])}."
     )
 
 
-def _of_findings(findings: Findings, winner: str) -> dict[str, str]:
+def _finding_facts(findings: Findings, winner: str) -> dict[str, str]:
     facts = {
         "accuracy": rate(findings.accuracy),
         "sensitivity": rate(findings.sensitivity),
@@ -181,33 +174,35 @@ def _of_findings(findings: Findings, winner: str) -> dict[str, str]:
         "compared_by": COMPARED_BY if findings.comparisons else "",
     }
     if findings.probes:
-        facts["probes"] = f"Probes for shortcuts: {' '.join(probe.sentence for probe in findings.probes)}"
+        facts["probes"] = f"Shortcut probes: {' '.join(probe.sentence for probe in findings.probes)}"
     if external := [external_text(finding) for finding in findings.external if finding.strategy == winner]:
         facts["external"] = f"{TITLES[winner]}: {'; '.join(external)}."
     if (lungs := findings.lungs) is not None:
         facts["lungs"] = (
-            f"Heatmaps of {count(lungs.images, 'image', 'images')}; {rate(lungs.share)} of them lies in the lung field, "
-            f"which covers {percent(lungs.field_share)} of the image."
+            f"Heatmaps of {count(lungs.images, 'image', 'images')}; {rate(lungs.share)} of them lies in the lung "
+            f"field, which covers {percent(lungs.field_share)} of the image."
         )
-    if (calibrated := findings.calibration) is not None:
+    if (calibration := findings.calibration) is not None:
         facts["calibration"] = (
-            f"Temperature scaling, fitted by cross-fitting over folds: temperature {text(calibrated.temperature)}, "
-            f"expected calibration error {text(calibrated.ece_before)} before, {text(calibrated.ece_after)} after. "
+            f"Temperature scaling, cross-fitted over folds: temperature {text(calibration.temperature)}, expected "
+            f"calibration error {text(calibration.ece_before)} before, {text(calibration.ece_after)} after. "
             "Predictions elsewhere in the report are not recalibrated."
         )
     return facts
 
 
-def _of_report(contents: ReportContents) -> dict[str, str]:
-    present = {s.name: s.title for s in contents.sections if not s.absent}
-    facts = {f"section_{name}": title for name, title in present.items()}
-    clusters = [title for name, title in present.items() if name in ("left_out", "subgroups", "sources")]
-    if clusters:
-        facts["clusters"] = f"See {joined([f'“{title}”' for title in clusters])} in index.html."
-    more = [title for name, title in present.items() if name in ("intervals", "calibration")]
-    facts["more_measures"] = f"; see {joined([f'“{title}”' for title in more])} in index.html" if more else ""
+def _report_facts(contents: ReportContents) -> dict[str, str]:
+    titles = {s.name: s.title for s in contents.sections if not s.absent}
     lines = {line.title: line.text for line in contents.summary.lines}
-    facts["belief"] = lines["Can it be believed"]
-    facts["next"] = lines["What to do next"]
-    facts["limits"] = " ".join(contents.summary.limits)
+    facts = {
+        **{f"section_{name}": title for name, title in titles.items()},
+        "more_measures": "",
+        "credibility": lines[CREDIBILITY],
+        "next": lines[NEXT_STEPS],
+        "limits": " ".join(contents.summary.limits),
+    }
+    if clusters := [title for name, title in titles.items() if name in ("left_out", "subgroups", "sources")]:
+        facts["clusters"] = f"See {joined([f'“{title}”' for title in clusters])} in index.html."
+    if more := [title for name, title in titles.items() if name in ("intervals", "calibration")]:
+        facts["more_measures"] = f"; see {joined([f'“{title}”' for title in more])} in index.html"
     return facts

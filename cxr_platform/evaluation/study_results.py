@@ -1,4 +1,4 @@
-"""Everything that a report says of one study, computed once from its predictions."""
+"""The results of all strategies of a study, and the winner by the paper's rule (§2.5)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,12 +16,17 @@ from cxr_platform.evaluation.metrics import (
 from cxr_platform.evaluation.predictions import Predictions
 from cxr_platform.evaluation.statistics.association import single_source
 
+RULE = "the highest mean 7-class accuracy, then the highest mean specificity, compared to the printed digit (§2.5)"
+RULE_ORDER = ("accuracy_7_class", "specificity")
+PRINTED_DIGITS = 2
+
 
 @dataclass(frozen=True)
 class Decision:
-    """The winner and the second. `decided_by` is a measure, `"nothing"` for a full tie or an only strategy.
+    """The winner and the second by `RULE`; the margin is in points of mean 7-class accuracy.
 
-    `tied` are all strategies that the rule does not part from the winner, in the paper's order, without it.
+    `decided_by` is a measure, or `"nothing"` for a tie or a single strategy. `tied` are all other strategies that the
+    rule does not separate from the winner, in the paper's order.
     """
 
     winner: str
@@ -34,11 +39,11 @@ class Decision:
 
 @dataclass(frozen=True, eq=False)
 class StudyResults:
-    """`strategies`: figures by name, in the paper's order; `counts` are images by class, then source."""
+    """`strategies` has the result per strategy, in the paper's order; `counts` the images by class, then source."""
 
     study: StudyRecord
     counts: Mapping[str, Mapping[str, int]]
-    strategies: Mapping[str, StrategyResult]
+    strategies: Results
 
     @property
     def images(self) -> int:
@@ -47,27 +52,27 @@ class StudyResults:
 
     @property
     def ranking(self) -> list[StrategyResult]:
-        """Best first by the paper's rule."""
+        """Best first by `RULE`."""
         return ranking(self.strategies)
 
     @property
     def decision(self) -> Decision:
-        """The winner and the second by the paper's rule."""
+        """The winner and the second by `RULE`."""
         return decide(self.strategies)
 
     @property
     def best(self) -> StrategyResult:
-        """The winner's figures."""
+        """The result of the winner."""
         return self.strategies[self.decision.winner]
 
     @property
     def majority_accuracy(self) -> float | None:
-        """7-class accuracy, in percent, of always answering the most frequent class."""
+        """7-class accuracy, in percent, of always predicting the most frequent class."""
         return majority_accuracy(self.best.matrix)
 
     @property
     def only_source(self) -> str | None:
-        """The source of all images, where there is only one."""
+        """The source of all images, if there is only one."""
         sources = {source for by_source in self.counts.values() for source in by_source}
         return sources.pop() if len(sources) == 1 else None
 
@@ -78,48 +83,35 @@ class StudyResults:
 
 
 def compute_study_results(study: StudyRecord, predictions: Predictions) -> StudyResults:
-    """Compute the figures of every strategy of `study`."""
-    results = {name: evaluate(predictions, name) for name in study.strategies}
-    return StudyResults(study, source_counts(predictions), results)
+    """Return the results of every strategy of `study`."""
+    strategies = {name: evaluate(predictions, name) for name in study.strategies}
+    return StudyResults(study, source_counts(predictions), strategies)
 
 
-# Which strategy is best by the paper's rule (§2.5).
+def ranking(strategies: Results) -> list[StrategyResult]:
+    """Return results, best first by `RULE`; ties keep the paper's order, in which fewer trained layers come first."""
+    return sorted(strategies.values(), key=_rule_values, reverse=True)
 
 
-RULE = "the highest mean 7-class accuracy, then the highest mean specificity, compared to the printed digit (§2.5)"
-
-
-RULE_ORDER = ("accuracy_7_class", "specificity")
-
-
-PRINTED_DIGITS = 2
-
-
-def ranking(results: Results) -> list[StrategyResult]:
-    """Best first. Full ties keep the paper's order, in which the strategy that trains fewer layers stands first."""
-    return sorted(results.values(), key=_merit, reverse=True)
-
-
-def decide(results: Results) -> Decision:
-    """Name the winner of at least one result; the margin is in points of mean 7-class accuracy."""
-    first, *others = ranking(results)
+def decide(strategies: Results) -> Decision:
+    """Return the winner among at least one strategy."""
+    first, *others = ranking(strategies)
     if not others:
         return Decision(first.strategy, None, None, "nothing", None)
     second = others[0]
-    margin = difference(first.mean.accuracy_7_class, second.mean.accuracy_7_class)
-    level = tuple(other.strategy for other in others if _merit(other) == _merit(first))
-    ahead = folds_ahead(first, second)
-    return Decision(first.strategy, second.strategy, margin, _decided_by(first, second), ahead, level)
+    values, second_values = _rule_values(first), _rule_values(second)
+    decided_by = [name for name, a, b in zip(RULE_ORDER, values, second_values, strict=True) if a != b]
+    return Decision(
+        first.strategy,
+        second.strategy,
+        difference(first.mean.accuracy_7_class, second.mean.accuracy_7_class),
+        decided_by[0] if decided_by else "nothing",
+        folds_ahead(first, second),
+        tuple(other.strategy for other in others if _rule_values(other) == values),
+    )
 
 
-def _merit(result: StrategyResult) -> list[float]:
-    """What the rule compares, at the printed digit; an undefined measure ranks below every defined one."""
+def _rule_values(result: StrategyResult) -> list[float]:
+    """The measures of `RULE`, rounded to the printed digit; undefined ones rank last."""
     measures = (result.mean[name] for name in RULE_ORDER)
     return [-1.0 if m is None else round(m, PRINTED_DIGITS) for m in measures]
-
-
-def _decided_by(first: StrategyResult, second: StrategyResult) -> str:
-    for name, a, b in zip(RULE_ORDER, _merit(first), _merit(second), strict=True):
-        if a != b:
-            return name
-    return "nothing"

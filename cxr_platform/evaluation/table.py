@@ -1,4 +1,4 @@
-"""A table as data, and its two plain forms: CSV for programs, Markdown for people."""
+"""A table of the report, and its CSV and Markdown forms."""
 
 import csv
 import io
@@ -15,10 +15,10 @@ SYNTHETIC = "SYNTHETIC IMAGES"
 
 @dataclass(frozen=True)
 class Row:
-    """One row: `labels` stand under the table's `headers`, `values` under its `columns`.
+    """One row: `labels` are under the table's `headers`, `values` under its `columns`.
 
-    `kind` is `"study"`, `"paper"`, `"difference"`, `"winner"`, `"absent"`, `"small"` (too few images to say anything),
-    `"total"` or empty; it sets the row's look, and the floats of a difference carry a sign.
+    `kind` sets the look: `"study"`, `"paper"`, `"difference"` (its floats are signed), `"winner"`, `"absent"`,
+    `"small"` (too few images to support a conclusion), `"total"` or empty.
     """
 
     labels: tuple[str, ...]
@@ -40,11 +40,11 @@ class Table:
 
     @property
     def caption(self) -> str:
-        """The title, marked where the images are synthetic."""
+        """The title, marked if the images are synthetic."""
         return f"{self.title} · {SYNTHETIC}" if self.synthetic else self.title
 
     def spans(self) -> list[int]:
-        """For each row, how many rows its first label covers: 0 where the row above carries it already."""
+        """Return, per row, how many rows its first label covers: 0 if the row above covers it."""
         spans: list[int] = []
         for _, group in itertools.groupby(self.rows, key=lambda row: row.labels[0]):
             length = len(list(group))
@@ -53,7 +53,7 @@ class Table:
 
 
 def to_markdown(table: Table) -> str:
-    """The table as GitHub-flavoured Markdown, with its caption and note."""
+    """Return the table as GitHub-flavoured Markdown, with its caption and note."""
     heads = [*table.headers, *table.columns]
     rules = ["---"] * len(table.headers) + ["---:"] * len(table.columns)
     lines = [f"**{table.caption}**", "", _markdown_row(heads), _markdown_row(rules)]
@@ -64,10 +64,9 @@ def to_markdown(table: Table) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """The table as CSV: numbers bare, empty for what there is not, columns of their own for standard deviations and
-    for the bounds of intervals.
+    """Return the table as CSV: plain numbers, empty cells for `None`, columns of their own for deviations and bounds.
 
-    Where the images are synthetic a last column `images` says so in every row, because a CSV travels without its caption.
+    Synthetic images are marked in every row by a last column `images`, because a CSV file has no caption.
     """
     extras = [_extra_columns([row.values[i] for row in table.rows]) for i in range(len(table.columns))]
     heads = [*table.headers]

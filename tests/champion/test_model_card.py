@@ -37,7 +37,7 @@ HEADINGS = [
 LIMITS = ReportedLimits("Edema only from nih.", "No: the corner tells the class.", ("Leakage makes them too high.",))
 EQUAL = {"off-the-shelf": 2.0, "scratch": 2.0}
 ANSWER = {
-    "lines": [{"title": "What won", "text": "No."}, {"title": "Can it be believed", "text": "No: a probe knows it."}],
+    "lines": [{"title": "Best strategy", "text": "No."}, {"title": "Credibility", "text": "No: a probe knows it."}],
     "limits": [INTERVALS, "Leakage makes them too high."],
 }
 
@@ -216,7 +216,7 @@ def results_of(folder: Path):
 def write_results(folder: Path, **study: object) -> None:
     known = json.loads((folder / "study.json").read_text())
     state = {"started": known["started"], "strategies": known["strategies"], **study}
-    tree = {"study": state, "manifest": {"content_hash": "b3f0c4de"}, "answer": ANSWER}
+    tree = {"study": state, "manifest": {"content_hash": "b3f0c4de"}, "summary": ANSWER}
     (folder / "results.json").write_text(json.dumps(tree))
 
 

@@ -42,7 +42,7 @@ def report_inputs(
     synthetic: bool = False,
     external: Mapping[str, Mapping[str, int]] | None = None,
 ) -> ReportInputs:
-    """`facts` are columns of the manifest (view, sex, age), `external` images by class and source beside the study's."""
+    """`facts` are columns of the manifest (view, sex, age), `external` images by class and source."""
     inside = source_counts(scored)
     counts = {c: {**inside[c], **(external or {}).get(c, {})} for c in CLASSES}
     count = len(scored.image_id)

@@ -47,16 +47,16 @@ def test_the_matrix_has_actual_classes_in_rows_and_predicted_ones_in_columns():
 def test_figures_from_a_matrix_are_those_of_scikit_learn_from_predictions(pairs):
     actual, predicted = np.array(pairs).T
     ours = compute_metrics(confusion_matrix(actual, predicted))
-    is_covid, said_covid = actual == 0, predicted == 0
+    is_covid, called_covid = actual == 0, predicted == 0
 
     assert math.isclose(ours.accuracy_7_class, 100 * accuracy_score(actual, predicted))
-    assert math.isclose(ours.accuracy_2_class, 100 * accuracy_score(is_covid, said_covid))
+    assert math.isclose(ours.accuracy_2_class, 100 * accuracy_score(is_covid, called_covid))
     if is_covid.any():
-        assert math.isclose(ours.sensitivity, 100 * recall_score(is_covid, said_covid, zero_division=0))
+        assert math.isclose(ours.sensitivity, 100 * recall_score(is_covid, called_covid, zero_division=0))
     else:
         assert ours.sensitivity is None
     if (~is_covid).any():
-        assert math.isclose(ours.specificity, 100 * recall_score(~is_covid, ~said_covid, zero_division=0))
+        assert math.isclose(ours.specificity, 100 * recall_score(~is_covid, ~called_covid, zero_division=0))
     else:
         assert ours.specificity is None
 

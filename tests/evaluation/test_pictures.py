@@ -42,14 +42,14 @@ def test_the_same_figures_give_the_same_bytes(as_printed):
     assert accuracy_chart(as_printed).png == accuracy_chart(as_printed).png
 
 
-def test_the_chart_is_told_in_words(results):
+def test_the_chart_has_a_text_alternative(results):
     alt = accuracy_chart(results(drawn_frame({"scratch": 0.9}), synthetic=True)).alt
 
     assert alt.startswith("Synthetic images. Bar chart")
     assert "Fine-tuning 7 not run (paper 43.43)" in alt
 
 
-def test_a_matrix_is_told_in_words(as_printed):
+def test_a_matrix_has_a_text_alternative(as_printed):
     picture = confusion_picture(as_printed, as_printed.strategies["scratch"])
 
     assert picture.name == "confusion-scratch"

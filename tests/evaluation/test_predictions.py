@@ -61,7 +61,7 @@ def test_a_study_without_predictions_says_how_to_get_them(folder):
         load(folder)
 
 
-def test_a_file_that_is_no_parquet_is_refused(folder):
+def test_a_file_that_is_not_parquet_is_rejected(folder):
     (folder / "predictions.parquet").write_bytes(b"nothing of the kind")
 
     with pytest.raises(PredictionsError, match="Expected a Parquet file"):
@@ -89,18 +89,18 @@ def test_a_missing_strategy_is_named(folder):
         load(folder)
 
 
-def test_a_doubled_image_is_named_with_strategy_and_fold(folder):
+def test_a_duplicated_image_is_named_with_strategy_and_fold(folder):
     store(folder, pd.concat([FRAME, FRAME[FRAME["strategy"] == "scratch"].iloc[[4]]]))
 
-    with pytest.raises(PredictionsError, match=r"doubled in scratch, folds 2: 1 image \(image-00004\)"):
+    with pytest.raises(PredictionsError, match=r"duplicates in scratch, folds 2: 1 image \(image-00004\)"):
         load(folder)
 
 
-def test_an_image_predicted_in_two_folds_is_doubled(folder):
+def test_an_image_predicted_in_two_folds_is_a_duplicate(folder):
     extra = FRAME[FRAME["strategy"] == "scratch"].iloc[[4]].assign(fold=np.int32(0))
     store(folder, pd.concat([FRAME, extra]))
 
-    with pytest.raises(PredictionsError, match="doubled in scratch, folds 0, 2"):
+    with pytest.raises(PredictionsError, match="duplicates in scratch, folds 0, 2"):
         load(folder)
 
 
@@ -119,24 +119,24 @@ def test_only_the_first_of_many_images_are_named(folder):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -0.2, 0.9])
-def test_what_is_no_probability_is_named_with_its_trial(folder, value):
+def test_an_invalid_probability_is_named_with_its_trial(folder, value):
     mask = (FRAME["strategy"] == "scratch") & (FRAME["image_id"] == "image-00000")
     store(folder, changed(mask, p_Edema=np.float32(value)))
 
-    with pytest.raises(PredictionsError, match=r"1 rows that do not, in scratch fold 0: 1 image \(image-00000\)"):
+    with pytest.raises(PredictionsError, match=r"1 invalid rows in scratch fold 0: 1 image \(image-00000\)"):
         load(folder)
 
 
-def test_a_negative_value_is_no_probability_even_where_the_sum_is_1(folder):
+def test_a_negative_value_is_invalid_even_if_the_sum_is_1(folder):
     mask = (FRAME["strategy"] == "scratch") & (FRAME["image_id"] == "image-00000")
     values = dict(zip(PROBABILITY_COLUMNS, np.float32([1.2, -0.2, 0, 0, 0, 0, 0]), strict=True))
     store(folder, changed(mask, **values))
 
-    with pytest.raises(PredictionsError, match="1 rows that do not, in scratch fold 0"):
+    with pytest.raises(PredictionsError, match="1 invalid rows in scratch fold 0"):
         load(folder)
 
 
-def test_rounding_of_half_precision_is_tolerated(folder):
+def test_rounding_of_half_precision_is_accepted(folder):
     frame = FRAME.copy()
     frame[list(PROBABILITY_COLUMNS)] = frame[list(PROBABILITY_COLUMNS)].to_numpy().astype(np.float16).astype(np.float32)
     store(folder, frame)
@@ -150,14 +150,14 @@ def test_rounding_of_half_precision_is_tolerated(folder):
         ("label", "Hernia", "label out of Covid19.*Hernia for 1 image"),
         ("strategy", "magic", "strategy out of off-the-shelf, scratch.*magic"),
         ("fold", 7, "fold out of 0, 1, 2.*7"),
-        ("label", None, "1 rows with an empty one"),
+        ("label", None, "1 rows with a missing value"),
         ("group_id", "group-x", "one group_id for each image"),
         ("source", "elsewhere", "one source for each image"),
         ("label", "Normal", "one label for each image"),
         ("fold", 2, "one fold for each image"),
     ],
 )
-def test_a_row_that_contradicts_the_study_or_the_other_strategies_is_refused(folder, column, value, message):
+def test_a_row_that_contradicts_the_study_or_the_other_strategies_is_rejected(folder, column, value, message):
     mask = (FRAME["strategy"] == "scratch") & (FRAME["image_id"] == "image-00000")
     store(folder, changed(mask, **{column: value}))
 
@@ -165,19 +165,19 @@ def test_a_row_that_contradicts_the_study_or_the_other_strategies_is_refused(fol
         load(folder)
 
 
-def torn_group() -> pd.DataFrame:
+def split_group() -> pd.DataFrame:
     return changed(FRAME["image_id"] == "image-00001", fold=2)
 
 
-def test_a_group_in_two_folds_breaks_the_promise_of_the_grouped_protocol(tmp_path):
-    folder = write_study(tmp_path, torn_group(), protocol="grouped")
+def test_a_group_in_two_folds_is_an_error_under_the_grouped_protocol(tmp_path):
+    folder = write_study(tmp_path, split_group(), protocol="grouped")
 
     with pytest.raises(PredictionsError, match="1 groups in several folds: group-00000"):
         load(folder)
 
 
-def test_the_paper_protocol_promises_no_groups(tmp_path):
-    folder = write_study(tmp_path, torn_group(), protocol="paper")
+def test_a_group_in_two_folds_is_accepted_under_the_paper_protocol(tmp_path):
+    folder = write_study(tmp_path, split_group(), protocol="paper")
 
     assert len(load(folder).image_id) == len(FRAME) // 2
 
@@ -215,7 +215,7 @@ def test_images_that_differ_from_the_manifest_are_named(folder, study, frame, me
         check_against_manifest(load(folder), study, manifest_table(frame), study.manifest.content_hash)
 
 
-def test_images_that_no_strategy_was_tested_on_are_missed_by_their_number(folder: Path) -> None:
+def test_images_without_any_prediction_are_detected_by_their_number(folder: Path) -> None:
     path = folder / "study.json"
     tree = json.loads(path.read_text())
     load(folder)

@@ -5,6 +5,7 @@ import json
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,7 +16,7 @@ from cxr_platform.evaluation.report import BUILT_IN, CHAPTERS, chapters, render_
 from cxr_platform.evaluation.report_contents import Section
 from cxr_platform.evaluation.report_inputs import load_report_inputs
 from tests.evaluation.builders import drawn_frame, write_study
-from tests.evaluation.found import CONTRADICTION, SINGLE, contents, findings, full_section, section
+from tests.evaluation.made_findings import CONTRADICTION, SINGLE, contents, findings, full_section, section
 
 FRAME = drawn_frame({"off-the-shelf": 0.5, "scratch": 0.9}, folds=3)
 
@@ -92,11 +93,11 @@ def test_writing_again_gives_the_same_bytes(study, finished):
     assert everything(study / "report") == everything(finished / "report")
 
 
-def test_progress_is_told(study):
+def test_progress_is_reported(study):
     steps: list[str] = []
 
-    assert write(study, steps.append) == study / "report" / "index.html"
-    assert steps == ["drawing 3 figures", "writing the report"]
+    assert write(study, SimpleNamespace(message=steps.append)) == study / "report" / "index.html"
+    assert steps == ["Drawing 3 pictures", "Writing the report"]
 
 
 def test_sections_reach_the_page_the_results_and_the_card(finished):
@@ -108,7 +109,7 @@ def test_sections_reach_the_page_the_results_and_the_card(finished):
 
 
 def test_two_tables_of_one_name_leave_the_previous_report(study, finished):
-    with pytest.raises(ValueError, match="one table a name"):
+    with pytest.raises(ValueError, match="unique table names"):
         write(study, sections=[full_section("sources"), section("b", tables=full_section("sources").tables)])
 
     assert everything(study / "report") == everything(finished / "report")
@@ -227,9 +228,9 @@ def test_anchors_are_unique_and_every_link_has_one(synthetic):
 def test_the_mark_the_answer_the_limits_and_the_contents_come_before_everything_else(synthetic):
     text = synthetic.text[synthetic.text.index("Study “test”") :]
     marks = (
-        *("First of 8", "A program drew", "What was compared", "What to do next", "What these figures do not show"),
-        *("Contents", "The strategies compared", "Sentence of intervals", "Can it be believed?"),
-        *("Sentence of sources", "Sentence of external", "Sentence of calibration", "Table 1.", "How it was made"),
+        *("First of 8", "drawn by a program", "What was compared", "Next steps", "What these results do not show"),
+        *("Contents", "Comparison of strategies", "Sentence of intervals", "Sentence of sources"),
+        *("Sentence of external", "Sentence of calibration", "Table 1.", "Set-up"),
     )
     places = [text.index(mark) if mark in marks[:6] else text.rindex(mark) for mark in marks]
 
@@ -245,7 +246,7 @@ def test_headings_go_down_one_level_at_a_time(synthetic):
 
 
 def test_a_contradiction_stands_in_the_first_lines_with_its_figures(real):
-    top = real.text[: real.text.index("What these figures do not show")]
+    top = real.text[: real.text.index("What these results do not show")]
 
     assert "14 of the 18 images of actualmed without Covid19 are called Covid19" in top
     assert "22.22\N{NO-BREAK SPACE}% (5.56 to 44.44)" in top

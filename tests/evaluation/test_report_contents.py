@@ -10,7 +10,7 @@ from cxr_platform.evaluation.report import write_report
 from cxr_platform.evaluation.report_contents import Section, compose, findings, section_modules
 from cxr_platform.evaluation.report_inputs import ReportInputs, load_report_inputs
 from tests.evaluation.builders import drawn_frame, write_study
-from tests.evaluation.found import (
+from tests.evaluation.made_findings import (
     CONTRADICTION,
     LUNGS_SEEN,
     TWO_SOURCES,
@@ -19,8 +19,8 @@ from tests.evaluation.found import (
     full_section,
     probe,
     section,
+    source_probe,
     table,
-    told_source,
 )
 from tests.evaluation.stored import write_manifest
 
@@ -33,14 +33,14 @@ def test_tables_and_pictures_of_all_sections_are_counted_in(all_strategies):
 
 
 def test_two_tables_of_one_name_are_refused(all_strategies):
-    with pytest.raises(ValueError, match=r"one table a name, in small letters. Received: summary\."):
+    with pytest.raises(ValueError, match=r"unique table names in lower case. Received: summary\."):
         contents(all_strategies, [section("a", folded=(table("summary"),))])
 
 
 def test_two_sections_or_pictures_of_one_name_are_refused(all_strategies):
-    with pytest.raises(ValueError, match="one section a name"):
+    with pytest.raises(ValueError, match="unique section names"):
         contents(all_strategies, [section("a"), section("a")])
-    with pytest.raises(ValueError, match="one picture a name"):
+    with pytest.raises(ValueError, match="unique picture names"):
         contents(
             all_strategies,
             [section("a", pictures=full_section("x").pictures), section("b", pictures=full_section("x").pictures)],
@@ -49,7 +49,7 @@ def test_two_sections_or_pictures_of_one_name_are_refused(all_strategies):
 
 @pytest.mark.parametrize("name", ["", "../up", "A", "a b"])
 def test_a_name_that_is_no_file_name_is_refused(all_strategies, name):
-    with pytest.raises(ValueError, match="one table a name"):
+    with pytest.raises(ValueError, match="unique table names"):
         contents(all_strategies, [section("a", tables=(table(name),))])
 
 
@@ -61,11 +61,11 @@ WINNER = SimpleNamespace(
 LEAKING = LeakageFinding("scratch", Interval(3.2, 1.1, 5.0, signed=True))
 
 
-FOUND: dict[str, Any] = {
+NUMBERS: dict[str, Any] = {
     "figures_of_merit": (WINNER, SimpleNamespace(pooled={})),
     "comparison": (comparison("off-the-shelf", 1.0, 0.5, 1.5, 0.01),),
     "sources": TWO_SOURCES,
-    "shortcuts": ((probe(),), (told_source(90.0),)),
+    "shortcuts": ((probe(),), (source_probe(90.0),)),
     "external": (CONTRADICTION,),
     "left_out": (),
     "leakage": SimpleNamespace(finding=LEAKING),
@@ -77,62 +77,63 @@ FOUND: dict[str, Any] = {
 }
 
 
-def fake(name: str, told: list[str]) -> Any:
-    """A topic that finds what `FOUND` has and says what it was given."""
+def fake_module(name: str, calls: list[str]) -> Any:
+    """A section module that returns the numbers of `NUMBERS` and records its calls."""
 
-    def found(inputs: object) -> Any:
-        told.append(f"find {name} in {inputs}")
-        return FOUND[name]
+    def find(inputs: object) -> Any:
+        calls.append(f"find {name} in {inputs}")
+        return NUMBERS[name]
 
-    def said(inputs: object, found: object) -> Any:
-        assert found is FOUND[name]
+    def write(inputs: object, numbers: object) -> Any:
+        assert numbers is NUMBERS[name]
         return section(name)
 
-    return SimpleNamespace(TITLE=f"Title of {name}", find=found, section=said)
+    return SimpleNamespace(TITLE=f"Title of {name}", find=find, section=write)
 
 
-def test_every_topic_finds_and_says_in_order():
-    told: list[str] = []
+def test_sections_are_computed_in_order_with_progress():
+    calls: list[str] = []
     steps: list[tuple[str, int, int]] = []
+    progress = SimpleNamespace(step=lambda *step: steps.append(step))
 
-    _, sections = compose("images", lambda *step: steps.append(step), {name: fake(name, told) for name in FOUND})
+    _, sections = compose("images", progress, {name: fake_module(name, calls) for name in NUMBERS})
 
-    assert told == [f"find {name} in images" for name in FOUND]
-    assert [s.name for s in sections] == list(FOUND)
+    assert calls == [f"find {name} in images" for name in NUMBERS]
+    assert [s.name for s in sections] == list(NUMBERS)
     assert steps[0] == ("Title of figures_of_merit", 0, 12)
     assert steps[-1] == ("All sections", 12, 12)
 
 
-def test_findings_are_what_the_topics_found():
-    found = findings(FOUND)
+def test_findings_come_from_the_numbers_of_the_sections():
+    found = findings(NUMBERS)
 
     assert isinstance(found, Findings)
     assert (found.accuracy.value, found.sensitivity.value, found.specificity.value) == (90.0, 80.0, 70.0)
-    assert found.comparisons is FOUND["comparison"]
+    assert found.comparisons is NUMBERS["comparison"]
     assert found.association is TWO_SOURCES
-    assert (found.probes, found.source_probes) == FOUND["shortcuts"]
+    assert (found.probes, found.source_probes) == NUMBERS["shortcuts"]
     assert found.external == (CONTRADICTION,)
-    assert found.within is FOUND["subgroups"].within
+    assert found.within is NUMBERS["subgroups"].within
     assert found.lungs is LUNGS_SEEN
     assert found.leakage is LEAKING
     assert found.calibration is None
 
 
 def test_one_protocol_alone_has_no_leakage():
-    assert findings({**FOUND, "leakage": None}).leakage is None
+    assert findings({**NUMBERS, "leakage": None}).leakage is None
 
 
-def test_all_topics_are_there_in_the_order_of_the_report():
-    assert list(section_modules()) == list(FOUND)
+def test_all_section_modules_are_in_the_order_of_the_report():
+    assert list(section_modules()) == list(NUMBERS)
 
 
-@pytest.mark.parametrize("name", list(FOUND))
-def test_every_topic_has_a_title_and_both_functions(name):
-    topic = section_modules()[name]
+@pytest.mark.parametrize("name", list(NUMBERS))
+def test_every_section_module_has_a_title_and_both_functions(name):
+    module = section_modules()[name]
 
-    assert topic.TITLE
-    assert callable(topic.find)
-    assert callable(topic.section)
+    assert module.TITLE
+    assert callable(module.find)
+    assert callable(module.section)
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +149,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> ReportInputs:
 
 @pytest.fixture(scope="module")
 def composed(images: ReportInputs) -> tuple[Findings, list[Section]]:
-    """What all topics make of it."""
+    """What all modules make of it."""
     return compose(images)
 
 
@@ -164,7 +165,7 @@ def test_the_report_of_a_study_with_its_images_says_what_was_not_computed(images
     assert [c.other for c in found.comparisons] == ["off-the-shelf"]
     assert found.association.single_source["Edema"] == "nih"
     assert len(list((page.parent / "figures").iterdir())) >= 8
-    assert "Not known:" in page.read_text(encoding="utf-8")
+    assert "Not tested:" in page.read_text(encoding="utf-8")
     assert json.loads((page.parent / "results.json").read_text())["sections"]["calibration"]["values"]
 
 

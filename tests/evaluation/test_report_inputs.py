@@ -81,29 +81,30 @@ def test_an_image_that_is_not_there_is_named(manifest):
         read_pixels(manifest, ["image-00001", "image-99999"])
 
 
-def test_a_missing_fold_is_refused(study, manifest):
+def test_a_missing_fold_is_rejected(study, manifest):
     FRAME[FRAME["fold"] != 1].to_parquet(study / "predictions.parquet")
 
     with pytest.raises(PredictionsError, match="none for scratch fold 1"):
         load_report_inputs(study, manifest)
 
 
-def test_a_doubled_prediction_is_refused(study, manifest):
+def test_a_duplicated_prediction_is_rejected(study, manifest):
     pd.concat([FRAME, FRAME.iloc[7:8]]).to_parquet(study / "predictions.parquet")
 
-    with pytest.raises(PredictionsError, match=r"doubled in scratch, folds 1: 1 image \(image-00007\)"):
+    with pytest.raises(PredictionsError, match=r"duplicates in scratch, folds 1: 1 image \(image-00007\)"):
         load_report_inputs(study, manifest)
 
 
-def test_a_manifest_with_another_hash_is_refused(study, tmp_path):
+def test_a_manifest_with_another_hash_is_rejected(study, tmp_path):
     rebuilt = write_manifest(tmp_path / "rebuilt", IMAGES, content_hash="0ther")
 
     with pytest.raises(PredictionsError, match=r"Expected the manifest b3f0c4de that study 'test' was run on.*0ther"):
         load_report_inputs(study, rebuilt)
 
 
-def test_an_image_without_prediction_is_refused(study, manifest):
+def test_an_image_without_prediction_is_rejected(study, manifest):
     FRAME[FRAME["image_id"] != "image-00009"].to_parquet(study / "predictions.parquet")
+    rewritten(study, manifest_study_images=339)
 
     with pytest.raises(PredictionsError, match="1 images without prediction: image-00009"):
         load_report_inputs(study, manifest)
@@ -116,28 +117,29 @@ def test_the_same_images_under_the_other_protocol_stand_beside(study, other):
     assert len(scored.image_id) == 340
 
 
-def test_another_study_of_another_manifest_is_refused(study, other):
+def test_another_study_of_another_manifest_is_rejected(study, other):
     rewritten(other, manifest_content_hash="0ther")
 
-    with pytest.raises(StudyError, match=r"to be of the manifest b3f0c4de, as 'test'. Received: 0ther"):
+    with pytest.raises(StudyError, match=r"to be on the manifest b3f0c4de, like 'test'. Received: 0ther"):
         load_report_inputs(study, other_folder=other)
 
 
-def test_another_study_under_the_same_protocol_is_refused(study, other):
+def test_another_study_under_the_same_protocol_is_rejected(study, other):
     rewritten(other, protocol="grouped")
 
     with pytest.raises(StudyError, match="both are 'grouped'"):
         load_report_inputs(study, other_folder=other)
 
 
-def test_another_study_of_fewer_images_is_refused(study, other):
+def test_another_study_of_fewer_images_is_rejected(study, other):
     FRAME.iloc[4:].to_parquet(other / "predictions.parquet")
+    rewritten(other, manifest_study_images=336)
 
-    with pytest.raises(StudyError, match="4 images that only one of them scores"):
+    with pytest.raises(StudyError, match="4 images that only one of them has"):
         load_report_inputs(study, other_folder=other)
 
 
-def test_another_study_that_is_incomplete_is_refused(study, other):
+def test_another_study_that_is_incomplete_is_rejected(study, other):
     FRAME[FRAME["fold"] != 0].to_parquet(other / "predictions.parquet")
 
     with pytest.raises(PredictionsError, match="none for scratch fold 0"):

@@ -8,7 +8,7 @@ from cxr_platform.evaluation.resource_use import ResourceUse
 from cxr_platform.evaluation.results_json import plain, results_tree
 from cxr_platform.labels import CLASSES
 from tests.evaluation.builders import drawn_frame
-from tests.evaluation.found import CONTRADICTION, contents, findings, full_section, section
+from tests.evaluation.made_findings import CONTRADICTION, contents, findings, full_section, section
 
 
 def stored(results, sections=(), found=None) -> dict:
@@ -35,7 +35,7 @@ def test_every_strategy_has_every_fold(all_strategies):
         assert sum(fold["images"] for fold in strategy["folds"]) == 391
 
 
-def test_the_winner_stands_with_the_rule_and_the_line_for_the_terminal(all_strategies):
+def test_the_winner_has_the_rule_and_the_line_for_the_terminal(all_strategies):
     winner = stored(all_strategies)["winner"]
 
     assert winner["winner"] == "scratch"
@@ -47,7 +47,7 @@ def test_the_winner_stands_with_the_rule_and_the_line_for_the_terminal(all_strat
 def test_study_and_manifest_are_identified(all_strategies):
     tree = stored(all_strategies)
 
-    assert tree["schema_version"] == 2
+    assert tree["schema_version"] == 3
     assert tree["rates_unit"] == "percent"
     assert tree["classes"] == list(CLASSES)
     assert tree["manifest"]["content_hash"] == "b3f0c4de"
@@ -55,8 +55,8 @@ def test_study_and_manifest_are_identified(all_strategies):
     assert tree["study"]["protocol"] == "grouped"
 
 
-def test_what_the_trials_took_stands_with_its_ratios(as_printed):
-    assert stored(as_printed)["compute"] == {
+def test_resource_use_has_its_ratios(as_printed):
+    assert stored(as_printed)["resource_use"] == {
         "trials": 80,
         "busy_seconds": 7200.0,
         "cpu_seconds": 14400.0,
@@ -69,7 +69,7 @@ def test_what_the_trials_took_stands_with_its_ratios(as_printed):
 
 
 def test_sums_of_trials_that_cannot_be_read_are_null(as_printed):
-    tree = results_tree(contents(as_printed, compute=ResourceUse(80, 7200.0)))["compute"]
+    tree = results_tree(contents(as_printed, resource_use=ResourceUse(80, 7200.0)))["resource_use"]
 
     assert tree["busy_seconds"] == 7200.0
     assert tree["gpu_seconds"] is tree["wall_seconds"] is tree["trials_at_once"] is tree["gpus_at_once"] is None
@@ -89,7 +89,7 @@ def test_undefined_figures_are_null(results):
     assert scratch["folds"][0]["specificity"] is not None
 
 
-def test_every_section_s_values_stand_under_its_name(all_strategies):
+def test_every_section_has_its_values_under_its_name(all_strategies):
     absent = section("atlas", absent="No weights.", warnings=("Beware.",))
     sections = stored(all_strategies, [full_section("sources"), absent])["sections"]
 
@@ -103,15 +103,15 @@ def test_every_section_s_values_stand_under_its_name(all_strategies):
     }
 
 
-def test_findings_and_the_answer_are_there_for_programs(all_strategies):
+def test_findings_and_the_summary_are_stored(all_strategies):
     tree = stored(all_strategies, found=findings(external=(CONTRADICTION,)))
 
     assert tree["findings"]["external"][0]["source"] == "actualmed"
     assert tree["findings"]["external"][0]["external"]["low"] == 5.56
-    assert [line["alarm"] for line in tree["answer"]["lines"]] == [False, False, False, True, False]
+    assert [line["alarm"] for line in tree["summary"]["lines"]] == [False, False, False, True, False]
 
 
-def test_numpy_s_numbers_become_json_and_what_is_not_a_number_null():
+def test_numpy_s_numbers_become_json_and_nan_becomes_null():
     values = {"a": np.float32(0.5), "b": np.arange(2), "c": (float("nan"), np.int64(3)), 4: [np.nan]}
 
     assert plain(values) == {"a": 0.5, "b": [0, 1], "c": [None, 3], "4": [None]}

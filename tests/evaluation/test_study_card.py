@@ -11,7 +11,15 @@ from cxr_platform.evaluation.report_contents import ReportContents
 from cxr_platform.evaluation.report_inputs import ReportInputs, load_report_inputs
 from cxr_platform.evaluation.study_card import FILLED, OPEN, PARTLY, Item, checklists, entry, study_card
 from tests.evaluation.builders import drawn, image_frame, with_predictions, write_study
-from tests.evaluation.found import CONTRADICTION, LUNGS_SEEN, comparison, contents, findings, full_section, section
+from tests.evaluation.made_findings import (
+    CONTRADICTION,
+    LUNGS_SEEN,
+    comparison,
+    contents,
+    findings,
+    full_section,
+    section,
+)
 from tests.evaluation.stored import rewritten, write_manifest
 
 IMAGES = image_frame({"Covid19": 40, "Normal": 60}, folds=2)
@@ -27,7 +35,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> ReportInputs:
 
 @pytest.fixture(scope="module")
 def everything(inputs: ReportInputs) -> ReportContents:
-    """A report in which every section found something."""
+    """A report with results in every section."""
     names = ("intervals", "sources", "left_out", "calibration", "subgroups", "failures")
     errors = (Interval(0.12, ratio=True), Interval(0.03, ratio=True))
     found = findings(
@@ -37,7 +45,7 @@ def everything(inputs: ReportInputs) -> ReportContents:
 
 
 def rows(card: str) -> dict[str, str]:
-    """What stands for each item, CLAIM's by `C1`, TRIPOD+AI's by `T1`."""
+    """The text of each item, CLAIM's by `C1`, TRIPOD+AI's by `T1`."""
     claim, _, tripod = card.partition("## TRIPOD+AI")
     found = {}
     for mark, part in (("C", claim), ("T", tripod)):
@@ -73,13 +81,12 @@ def test_the_counts_at_the_top_are_those_of_the_rows(inputs, everything):
     in_part = sum("**OPEN**" in cell for cell in words) - open_ones
 
     assert (
-        f"**{96 - open_ones - in_part} of 96 items filled by the machine, {in_part} in part, {open_ones} open.**"
-        in card
+        f"**{96 - open_ones - in_part} of 96 items filled automatically, {in_part} in part, {open_ones} open.**" in card
     )
     assert open_ones >= 20
 
 
-def test_with_everything_computed_only_what_authors_know_stays_open(inputs, everything):
+def test_with_all_facts_only_items_for_the_authors_stay_open(inputs, everything):
     card = study_card(inputs, everything)
     with_fact = {
         f"{mark}{item.number}" for mark, c in zip("CT", checklists(), strict=True) for item in c.items if item.fill
@@ -89,14 +96,14 @@ def test_with_everything_computed_only_what_authors_know_stays_open(inputs, ever
     assert opened.isdisjoint(with_fact)
 
 
-def test_what_was_not_computed_is_open_and_not_made_up(inputs):
+def test_facts_that_were_not_computed_are_open(inputs):
     bare = rows(study_card(inputs, contents(inputs.results, [section("failures", absent="No heatmaps.")])))
 
     for number in ("C31", "C33", "C39", "T14", "T23b"):
         assert bare[number].startswith("**OPEN**: not computed or not recorded for this report; to be written by")
 
 
-def test_without_a_manifest_what_it_tells_is_open(inputs, everything):
+def test_without_a_manifest_its_facts_are_open(inputs, everything):
     without = ReportInputs(**{**vars(inputs), "images": None})
 
     card = rows(study_card(without, everything))
@@ -114,15 +121,15 @@ def test_facts_are_those_of_the_study(inputs, everything):
         "105 files found, 5 excluded (low-contrast 2, view 3), 100 images in the manifest, 100 of them" in card["C35"]
     )
     assert "sex: F 50, unknown 50" in card["C36"]
-    assert "50 named patients" in card["C36"]
-    assert "known of 50 of 100 images" in card["C36"]
+    assert "50 identified patients" in card["C36"]
+    assert "known for 50 of 100 images" in card["C36"]
     assert "14 of the 18 images of actualmed" in card["C33"]
     assert "87.66" in card["C37"]
     assert "keras 3.15.1, cxr-platform 0.1.0" in card["C23"]
     assert "rotation to 10.0°, shift to 10.00" in card["C25"]
 
 
-def test_only_the_winner_s_figures_on_external_images_are_told_and_under_its_name(inputs):
+def test_external_results_are_those_of_the_winner_under_its_name(inputs):
     other = replace(CONTRADICTION, strategy="off-the-shelf", wrong=3)
     found = findings(external=(CONTRADICTION, other), comparisons=(comparison("off-the-shelf", 1.0, 0.5, 1.5, 0.01),))
 
@@ -133,20 +140,20 @@ def test_only_the_winner_s_figures_on_external_images_are_told_and_under_its_nam
     assert "McNemar" in card["C29"]
 
 
-def test_one_strategy_alone_was_compared_with_none(inputs, everything):
+def test_one_strategy_has_no_comparison(inputs, everything):
     card = rows(study_card(inputs, everything))
 
     assert "2,000 replicates, seeded" in card["C29"]
     assert "McNemar" not in card["C29"]
 
 
-def test_what_was_trained_is_told_of_the_strategies_that_ran_alone(inputs, everything):
+def test_training_is_described_for_the_strategies_that_ran(inputs, everything):
     found = rows(study_card(inputs, everything))
     assert "from scratch: random weights; seed 2020" in found["C24"]
     assert "ImageNet" not in found["C24"]
-    assert "from scratch: epochs 3" in found["C25"]
+    assert "from scratch: epochs 1" in found["C25"]
     assert "fine-tuning" not in found["C25"]
-    assert "highest figures" not in found["C26"]
+    assert "slightly too high" not in found["C26"]
 
 
 def test_the_preface_says_that_items_are_paraphrased_and_where_the_originals_are(inputs, everything):
@@ -164,11 +171,11 @@ def test_an_item_is_filled_partly_or_open():
         return entry(Item("1", "Data", "How many?", fill, hint), facts)
 
     assert made("{images} images.", "").state == FILLED
-    assert made("{images} images.", "").words == "391 images."
+    assert made("{images} images.", "").text == "391 images."
     assert made("{images} images.", "which").state == PARTLY
-    assert made("{images} images.", "which").words.endswith("**OPEN**: to be added by the authors – which")
+    assert made("{images} images.", "which").text.endswith("**OPEN**: to be added by the authors – which")
     assert made("{patients} patients.", "").state == OPEN
-    assert made("", "say how many").words == "**OPEN**: to be written by the authors – say how many"
+    assert made("", "say how many").text == "**OPEN**: to be written by the authors – say how many"
 
 
 def test_a_study_of_drawn_images_is_marked(tmp_path: Path):

@@ -7,7 +7,7 @@ from cxr_platform.labels import CLASSES
 from tests.evaluation.builders import ACCURACIES, drawn_frame
 
 
-def test_an_outcome_holds_every_strategy_of_the_study_in_the_order_of_the_paper(all_strategies):
+def test_results_have_every_strategy_in_the_order_of_the_paper(all_strategies):
     assert list(all_strategies.strategies) == list(ACCURACIES)
     assert all_strategies.images == 391
 
@@ -97,7 +97,7 @@ def test_accuracies_that_print_alike_count_as_equal():
     assert decide(named(a, b)).winner == "off-the-shelf"
 
 
-def test_a_full_tie_is_said_to_be_one_and_keeps_the_order_of_the_paper():
+def test_a_full_tie_is_undecided_and_keeps_the_order_of_the_paper():
     found = decide(
         named(result("fine-tuning-1", (80, 0, 20), (80, 0, 20)), result("scratch", (80, 0, 20), (80, 0, 20)))
     )

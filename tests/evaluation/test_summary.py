@@ -4,11 +4,11 @@ import pandas as pd
 from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.credibility import assess_credibility
 from cxr_platform.evaluation.findings import CalibrationFinding, LeakageFinding
-from cxr_platform.evaluation.summary import Summary, next_steps, steps_as_sentences, summarize, winner_line
+from cxr_platform.evaluation.summary import Summary, next_steps, summarize, winner_line
 from tests.evaluation.builders import drawn_frame, image_frame, with_predictions
-from tests.evaluation.found import CONTRADICTION, SINGLE, comparison, findings, probe, told_source
+from tests.evaluation.made_findings import CONTRADICTION, SINGLE, comparison, findings, probe, source_probe
 
-TITLES = ["What was compared", "What won", "By how much", "Can it be believed", "What to do next"]
+TITLES = ["What was compared", "Best strategy", "Margin", "Credibility", "Next steps"]
 
 
 def lines(found: Summary) -> dict[str, str]:
@@ -19,17 +19,17 @@ def limits(found: Summary) -> str:
     return " ".join(found.limits).replace("\N{NO-BREAK SPACE}", " ")
 
 
-def test_the_answer_has_five_lines_in_their_order(all_strategies):
+def test_the_summary_has_five_lines_in_order(all_strategies):
     assert [line.title for line in summarize(all_strategies, findings()).lines] == TITLES
 
 
-def test_what_is_read_in_ten_seconds_is_short(all_strategies):
+def test_the_short_parts_can_be_read_in_ten_seconds(all_strategies):
     found = summarize(all_strategies, findings(external=(CONTRADICTION,), association=SINGLE))
 
     assert [line.short.replace("\N{NO-BREAK SPACE}", " ") for line in found.lines][1:4] == [
-        "Training from scratch: 87.66 % (86.10 to 89.20) of images in the right class.",
+        "Training from scratch: 7-class accuracy 87.66 % (86.10 to 89.20).",
         f"{all_strategies.decision.margin_points:.2f} points of 7-class accuracy more than fine-tuning 11, the second.",
-        "No:",
+        "Not supported:",
     ]
     assert sum(len(line.short.split()) for line in found.lines) < 80
 
@@ -42,9 +42,9 @@ def test_the_headline_names_the_winner_and_its_accuracy(as_printed):
     )
 
 
-def test_a_headline_that_is_not_to_be_believed_says_so(as_printed):
+def test_the_headline_says_if_the_results_are_not_supported(as_printed):
     assert summarize(as_printed, findings(external=(CONTRADICTION,))).headline.endswith(
-        "which should not be believed as it stands"
+        "not supported by the tests below"
     )
 
 
@@ -60,8 +60,8 @@ def test_what_was_compared_names_images_folds_and_protocol(all_strategies):
     compared = lines(summarize(all_strategies, findings()))["What was compared"]
 
     assert compared == (
-        "All of the paper's eight ways of training MobileNetV2, on 391 images of seven classes in 5 folds. Every image "
-        "was scored by a network trained without its fold; protocol “grouped”: images of one patient, duplicates and "
+        "All of the paper's eight training strategies for MobileNetV2, on 391 images of seven classes in 5 folds. Each "
+        "image was predicted by a network trained without its fold; protocol “grouped”: images of one patient, duplicates and "
         "near-duplicates stay in one fold."
     )
 
@@ -74,41 +74,41 @@ def test_classes_without_images_are_not_counted(results):
     )
 
 
-def test_what_won_stands_with_intervals_chance_and_the_paper(as_printed):
-    assert lines(summarize(as_printed, findings()))["What won"] == (
-        "Training from scratch: 87.66 % (86.10 to 89.20) of images in the right class. Always naming the most frequent "
-        "class would be right for 34.34 %. Covid19 against the rest: sensitivity 97.40 % (95.00 to 99.00), specificity "
-        "99.40 % (99.00 to 99.80)."
+def test_the_best_strategy_has_intervals_chance_and_the_paper(as_printed):
+    assert lines(summarize(as_printed, findings()))["Best strategy"] == (
+        "Training from scratch: 7-class accuracy 87.66 % (86.10 to 89.20). Always predicting the most frequent class would "
+        "reach 34.34 %. Covid19 against the rest: sensitivity 97.40 % (95.00 to 99.00), specificity 99.40 % (99.00 to "
+        "99.80)."
     )
     assert "In the paper training from scratch came first, with 87.66 %." in limits(summarize(as_printed, findings()))
 
 
-def test_another_winner_than_the_paper_s_is_said(results):
+def test_another_winner_than_the_paper_s_is_reported(results):
     found = results(drawn_frame({"off-the-shelf": 0.9, "fine-tuning-1": 0.8, "scratch": 0.5}))
 
     scratch = found.strategies["scratch"].mean.accuracy_7_class
     assert (
-        f"In the paper training from scratch came first, with 87.66 %; here it takes place 3, with {scratch:.2f} %."
+        f"In the paper training from scratch came first, with 87.66 %; here it is number 3, with {scratch:.2f} %."
         in limits(summarize(found, findings()))
     )
 
 
-def test_it_is_said_when_the_paper_s_winner_was_not_run(results):
+def test_the_limits_say_if_the_paper_s_winner_was_not_run(results):
     found = results(drawn_frame({"off-the-shelf": 0.9}))
 
     assert "it was not run here" in limits(summarize(found, findings()))
 
 
-def test_a_difference_beyond_chance_is_given_with_interval_and_corrected_test(as_printed):
+def test_a_significant_difference_has_an_interval_and_a_corrected_test(as_printed):
     clear = comparison("off-the-shelf", 41.2, 39.0, 43.4, 0.0001)
 
-    assert lines(summarize(as_printed, findings(comparisons=(clear,))))["By how much"] == (
-        "41.20 points of 7-class accuracy more than off-the-shelf features, the second: more than chance explains. "
+    assert lines(summarize(as_printed, findings(comparisons=(clear,))))["Margin"] == (
+        "41.20 points of 7-class accuracy more than off-the-shelf features, the second: a significant difference. "
         "95 % interval of the difference +39.00 to +43.40; McNemar's test: p < 0.001."
     )
 
 
-def test_strategies_that_cannot_be_told_apart_are_called_so(all_strategies):
+def test_strategies_that_are_not_significantly_different_are_named(all_strategies):
     second = all_strategies.decision.runner_up
     tested = (
         comparison(second, 0.8, -0.4, 2.0, 0.412),
@@ -116,28 +116,30 @@ def test_strategies_that_cannot_be_told_apart_are_called_so(all_strategies):
         comparison("fine-tuning-3", 30.0, 25.0, 35.0, 0.0001),
     )
 
-    said = lines(summarize(all_strategies, findings(comparisons=tested)))["By how much"]
+    text = lines(summarize(all_strategies, findings(comparisons=tested)))["Margin"]
 
-    assert "the second: the two cannot be told apart. 95 % interval" in said
-    assert "−0.40 to +2.00; McNemar's test, corrected for 3 comparisons: p = 0.412." in said
-    assert said.endswith("Of the others, fine-tuning 1 cannot be told from it.")
+    assert "the second: not significantly different. 95 % interval" in text
+    assert "−0.40 to +2.00; McNemar's test, corrected for 3 comparisons: p = 0.412." in text
+    assert text.endswith("Not significantly different either: fine-tuning 1.")
 
 
 def test_a_difference_without_a_test_is_the_margin_of_the_rule(as_printed):
     margin = as_printed.decision.margin_points
 
-    assert lines(summarize(as_printed, findings()))["By how much"] == (
+    assert lines(summarize(as_printed, findings()))["Margin"] == (
         f"{margin:.2f} points of 7-class accuracy more than off-the-shelf features, the second. No test was computed."
     )
 
 
-def test_an_only_strategy_is_first_of_nothing(results):
+def test_a_single_strategy_has_no_margin(results):
     single = results(drawn_frame({"scratch": 0.9}))
     found = summarize(single, findings())
 
     assert found.headline.startswith("Training from scratch: ")
-    assert lines(found)["What was compared"].startswith("One of the paper's eight ways of training MobileNetV2, on")
-    assert lines(found)["By how much"] == "No other strategy was run."
+    assert lines(found)["What was compared"].startswith(
+        "One of the paper's eight training strategies for MobileNetV2, on"
+    )
+    assert lines(found)["Margin"] == "No other strategy was run."
     assert winner_line(single).endswith("(the only strategy run).")
 
 
@@ -155,59 +157,57 @@ def test_a_tie_decided_by_specificity_is_explained(results):
     tied = results(same_predictions_but_for({"off-the-shelf": 0, "scratch": 5}))
     level = (comparison("off-the-shelf", 0.0, 0.0, 0.0, 1.0),)
 
-    expected = "Level with off-the-shelf features, the second (the higher specificity decides)"
-    assert lines(summarize(tied, findings()))["By how much"].startswith(expected)
-    assert lines(summarize(tied, findings(comparisons=level)))["By how much"].startswith(
-        f"{expected}: the two cannot be"
-    )
-    assert winner_line(tied).endswith("as off-the-shelf, with the higher specificity.")
+    expected = "Tied with off-the-shelf features, the second (the higher specificity decides)"
+    assert lines(summarize(tied, findings()))["Margin"].startswith(expected)
+    assert lines(summarize(tied, findings(comparisons=level)))["Margin"].startswith(f"{expected}: not significantly")
+    assert winner_line(tied).endswith("tied with off-the-shelf, with the higher specificity.")
 
 
-def test_a_full_tie_is_not_made_a_victory(results):
+def test_a_full_tie_has_no_winner(results):
     tied = results(same_predictions_but_for({"off-the-shelf": 5, "fine-tuning-1": 5, "scratch": 5}))
     found = summarize(tied, findings(comparisons=(comparison("fine-tuning-1", 0.0, 0.0, 0.0, 1.0),)))
 
     assert " and training from scratch share the first place" in found.headline
-    assert "does not part the three" in lines(found)["By how much"]
-    assert winner_line(tied).endswith("level with fine-tuning-1 and scratch.")
+    assert "does not separate the three" in lines(found)["Margin"]
+    assert winner_line(tied).endswith("tied with fine-tuning-1 and scratch.")
 
 
-def test_images_from_elsewhere_that_contradict_stand_in_the_five_lines(all_strategies):
+def test_contradicting_external_images_are_in_the_five_lines(all_strategies):
     found = summarize(all_strategies, findings(external=(CONTRADICTION,)))
-    believed = found.lines[3]
+    credibility = found.lines[3]
 
-    assert believed.alarm
-    assert believed.text.startswith("No: ")
+    assert credibility.alarm
+    assert credibility.text.startswith("Not supported: ")
     for figure in ("14 of the 18 images of actualmed", "22.22", "5.56 to 44.44", "98.50", "97.40 to 99.20"):
-        assert figure in believed.text
+        assert figure in credibility.text
 
 
-def test_classes_of_one_source_are_warned_of_at_the_top(all_strategies):
+def test_classes_of_one_source_give_a_warning(all_strategies):
     (warning,) = summarize(all_strategies, findings(association=SINGLE)).warnings
 
-    assert warning.startswith("Edema, Effusion only from nih; Pneumonia only from kermany. Where a class has")
+    assert warning.startswith("Edema, Effusion only from nih; Pneumonia only from kermany. For a class with")
 
 
-def test_nothing_is_warned_of_where_every_class_has_several_sources(all_strategies):
+def test_there_is_no_warning_if_every_class_has_several_sources(all_strategies):
     found = summarize(all_strategies, findings())
 
     assert found.warnings == ()
     assert not any(line.alarm for line in found.lines)
 
 
-def test_the_limits_say_what_intervals_leave_out_and_what_is_unlike_the_paper(all_strategies):
-    said = limits(summarize(all_strategies, findings()))
+def test_the_limits_explain_intervals_and_differences_from_the_paper(all_strategies):
+    text = limits(summarize(all_strategies, findings()))
 
-    assert "They leave out that training again gives another network" in said
-    assert "3,905 images, 10 folds and 200 × 200 pixels; this study used 391 images, 5 folds and 96 × 96" in said
-
-
-def test_the_paper_protocol_is_warned_of(as_printed, all_strategies):
-    assert "both sides of a fold" in limits(summarize(as_printed, findings()))
-    assert "both sides of a fold" not in limits(summarize(all_strategies, findings()))
+    assert "They do not cover the variation between training runs" in text
+    assert "3,905 images, 10 folds and 200 × 200 pixels; this study used 391 images, 5 folds and 96 × 96" in text
 
 
-def test_what_leakage_adds_is_told_where_it_is_more_than_chance(all_strategies):
+def test_the_paper_protocol_is_a_limit(as_printed, all_strategies):
+    assert "in several folds" in limits(summarize(as_printed, findings()))
+    assert "in several folds" not in limits(summarize(all_strategies, findings()))
+
+
+def test_significant_leakage_is_a_limit(all_strategies):
     leaking = LeakageFinding("scratch", Interval(3.2, 1.1, 5.0, signed=True))
     harmless = LeakageFinding("scratch", Interval(0.2, -1.1, 1.5, signed=True))
 
@@ -222,38 +222,35 @@ def test_what_leakage_adds_is_told_where_it_is_more_than_chance(all_strategies):
     )
 
 
-def test_a_paper_protocol_that_is_the_lower_one_is_not_laid_to_leakage(all_strategies):
+def test_a_lower_result_under_the_paper_protocol_is_not_called_leakage(all_strategies):
     lower = LeakageFinding("scratch", Interval(-3.2, -5.0, -1.1, signed=True))
 
-    said = limits(summarize(all_strategies, findings(leakage=lower)))
+    text = limits(summarize(all_strategies, findings(leakage=lower)))
 
-    assert "3.20 points of 7-class accuracy less than here" in said
-    assert "on both sides of a fold cannot explain that" in said
+    assert "3.20 points of 7-class accuracy less than here" in text
+    assert "in several folds cannot explain that" in text
 
 
-def test_probabilities_that_are_too_sure_are_told(all_strategies):
+def test_overconfident_probabilities_are_a_limit(all_strategies):
     errors = (Interval(0.12, 0.1, 0.14, ratio=True), Interval(0.03, 0.02, 0.04, ratio=True))
 
-    said = limits(summarize(all_strategies, findings(calibration=CalibrationFinding("scratch", 1.84, *errors))))
+    text = limits(summarize(all_strategies, findings(calibration=CalibrationFinding("scratch", 1.84, *errors))))
 
-    assert (
-        "0.120 (0.100 to 0.140), and 0.030 (0.020 to 0.040) once the logits are divided by a temperature of 1.84"
-        in said
-    )
-    assert "too sure" not in limits(
+    assert "0.120 (0.100 to 0.140), and 0.030 (0.020 to 0.040) after temperature scaling (temperature 1.84)" in text
+    assert "overconfident" not in limits(
         summarize(all_strategies, findings(calibration=CalibrationFinding("scratch", 1.02, *errors)))
     )
 
 
-def test_reasons_without_room_in_the_five_lines_are_not_lost(all_strategies):
+def test_further_reasons_are_limits(all_strategies):
     found = findings(
         external=(CONTRADICTION,),
         probes=(probe(shortcut=True),),
         association=SINGLE,
-        source_probes=(told_source(95.0),),
+        source_probes=(source_probe(95.0),),
     )
 
-    assert limits(summarize(all_strategies, found)).startswith("The source is told from whole images for 95.00 %")
+    assert limits(summarize(all_strategies, found)).startswith("The source is predicted from whole images for 95.00 %")
 
 
 def steps(results, **changes) -> list[str]:
@@ -261,9 +258,9 @@ def steps(results, **changes) -> list[str]:
     return next_steps(results, found, assess_credibility(results, found))
 
 
-def test_classes_of_one_source_need_a_second(as_printed):
+def test_classes_of_one_source_ask_for_a_second(as_printed):
     assert steps(as_printed, association=SINGLE)[0] == (
-        "get images of Edema, Effusion and Pneumonia from a second source and run again: `make cv-all DATA=FOLDER`"
+        "add images of Edema, Effusion and Pneumonia from a second source and repeat the study: `make cv-all DATA=FOLDER`"
     )
 
 
@@ -271,39 +268,42 @@ def test_a_contradiction_asks_for_more_sources(as_printed):
     assert steps(as_printed, external=(CONTRADICTION,))[0].startswith("train on images of more sources")
 
 
-def test_probes_not_computed_are_asked_for_and_computed_ones_belong_beside_the_accuracy(as_printed):
+def test_missing_probes_are_a_step_and_computed_ones_belong_beside_the_accuracy(as_printed):
     assert any("cxr report --study" in step for step in steps(as_printed, probes=()))
     assert any("no accuracy without the probes" in step for step in steps(as_printed, probes=(probe(shortcut=True),)))
 
 
-def test_images_from_elsewhere_are_asked_for_until_there_are_some(as_printed):
-    wanted = "score images from elsewhere: `cxr evaluate --study runs/test --data FOLDER`"
+def test_external_images_are_a_step_until_there_are_some(as_printed):
+    wanted = "evaluate external images: `cxr evaluate --study runs/test --data FOLDER`"
 
     assert wanted in steps(as_printed)
     assert wanted not in steps(as_printed, external=(CONTRADICTION,))
 
 
-def test_the_other_protocol_is_asked_for_until_it_was_run(as_printed):
+def test_the_other_protocol_is_a_step_until_it_was_run(as_printed):
     known = LeakageFinding("scratch", Interval(0.2, -1.1, 1.5, signed=True))
 
-    assert "see what leakage adds: `make cv-all DATA=FOLDER PROTOCOL=both`" in steps(as_printed)
+    assert "measure the effect of leakage: `make cv-all DATA=FOLDER PROTOCOL=both`" in steps(as_printed)
     assert not any("leakage" in step for step in steps(as_printed, leakage=known))
 
 
-def test_fewer_folds_than_the_paper_s_ask_for_its_profile(results, as_printed):
+def test_fewer_folds_than_in_the_paper_ask_for_its_profile(results, as_printed):
     few = results(drawn_frame({"off-the-shelf": 0.5, "scratch": 0.9}, folds=3))
 
     level = (comparison("off-the-shelf", 0.2, -1.0, 1.4, 0.9),)
-    assert steps(few)[-2] == "repeat it as the paper did: `make cv-all DATA=FOLDER PROFILE=paper`"
-    assert "tell the strategies apart" in steps(few, comparisons=level)[-2]
+    assert steps(few)[-2] == "repeat it as in the paper: `make cv-all DATA=FOLDER PROFILE=paper`"
+    assert "separate the strategies" in steps(few, comparisons=level)[-2]
     assert not any("PROFILE=paper" in step for step in steps(as_printed))
 
 
-def test_drawn_images_are_to_be_replaced_first(all_strategies):
-    assert steps(all_strategies)[0] == "run the same on real images: `make cv-all DATA=FOLDER`"
+def test_synthetic_images_are_to_be_replaced_first(all_strategies):
+    assert steps(all_strategies)[0] == "repeat the study on real images: `make cv-all DATA=FOLDER`"
     assert "`make cv-all PROTOCOL=both`" in " ".join(steps(all_strategies))
 
 
-def test_three_steps_are_put_into_words():
-    assert steps_as_sentences(["one", "two", "three", "four"]) == ("One.", "Then two; then three.")
-    assert steps_as_sentences(["only"]) == ("Only.", "")
+def test_the_first_three_steps_are_put_into_words(as_printed):
+    line = summarize(as_printed, findings(association=SINGLE, probes=())).lines[-1]
+
+    assert line.short.startswith("Add images of Edema, Effusion and Pneumonia from a second source")
+    assert line.rest.startswith("Then compute the shortcut probes: ")
+    assert "; then evaluate external images: " in line.rest

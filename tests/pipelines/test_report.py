@@ -31,10 +31,10 @@ def test_the_five_lines_and_the_page_are_printed(study, capsys):
     *lines, page = capsys.readouterr().out.splitlines()
     assert [line.partition(":")[0] for line in lines] == [
         "What was compared",
-        "What won",
-        "By how much",
-        "Can it be believed",
-        "What to do next",
+        "Best strategy",
+        "Margin",
+        "Credibility",
+        "Next steps",
     ]
     assert Path(page) == study / "report" / "index.html"
     assert Path(page).is_file()

@@ -170,7 +170,7 @@ def _pictures(inputs: ReportInputs, found: tuple[Feature, ...]) -> tuple[Picture
             "atlas",
             "For each class its best feature: the images of the other half of the patients that it answers most "
             "strongly, brightest where the feature comes from. Under the feature, the class and source of each image.",
-            f"{mark(inputs.synthetic)}ManifestImages with heatmaps of a feature. {told}.",
+            f"{mark(inputs.synthetic)}Images with heatmaps of a feature. {told}.",
             sheet(panels, COLUMNS, synthetic=inputs.synthetic),
         ),
     )

@@ -35,8 +35,8 @@ def count_table(counts: Counts) -> Array:
 def cramers_v(counts: Counts) -> float | None:
     """Return Cramér's V with Bergsma's correction: 0 for independence, 1 where one of the two determines the other.
 
-    `None` with fewer than two classes or sources. The correction matters: for a few dozen images with random sources the
-    uncorrected V is about 0.3 (Bergsma 2013, J. Korean Stat. Soc. 42:323).
+    `None` with fewer than two classes or sources. The correction matters: for a few dozen images with random sources
+    the uncorrected V is about 0.3 (Bergsma 2013, J. Korean Stat. Soc. 42:323).
     """
     table = count_table(counts)
     table = table[table.any(axis=1)]  # SciPy rejects empty rows

@@ -4,8 +4,8 @@ Temperature scaling divides the logits by one number, chosen for the lowest log 
 probabilities are a softmax of logits, so their logarithms are the logits up to a constant, which softmax cancels.
 Scaling keeps the order of the classes: the predicted class does not change.
 
-Reliability uses ten bins of equal width (Guo et al. 2017): they are the same before and after scaling, for every strategy
-and in every replicate. A bin with few images has little weight.
+Reliability uses ten bins of equal width (Guo et al. 2017): they are the same before and after scaling, for every
+strategy and in every replicate. A bin with few images has little weight.
 """
 
 import math
@@ -28,8 +28,8 @@ BINS = 10
 class CalibrationQuality:
     """Quality of one set of probabilities: `top_…` of the most probable class, `covid_…` of Covid19.
 
-    Expected calibration errors from 0 to 1, multiclass Brier score from 0 to 2, that of Covid19 from 0 to 1, log loss in
-    nats.
+    Expected calibration errors from 0 to 1, multiclass Brier score from 0 to 2, that of Covid19 from 0 to 1, log loss
+    in nats.
     """
 
     top_ece: Interval
@@ -56,7 +56,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Bin:
-    """Images with a probability from `low` to `high`: number, mean probability (0 to 1), and observed rate (percent)."""
+    """Images with a probability from `low` to `high`: number, mean probability (0 to 1), observed rate (percent)."""
 
     low: float
     high: float
@@ -76,8 +76,8 @@ class Reliability:
 def fit_temperature(probability: Array, label: Array) -> float:
     """Return the temperature with the lowest log loss of `label` (N,) under `probability` (N, 7).
 
-    It is above 1 for an overconfident network. The search is bounded to 0.05 … 20: images that are all right or all wrong
-    have no optimum.
+    It is above 1 for an overconfident network. The search is bounded to 0.05 … 20: images that are all right or all
+    wrong have no optimum.
     """
     logits = _logits(probability)
 
@@ -119,7 +119,7 @@ def calibrate(predictions: Predictions, strategy: str, bootstrap: Bootstrap) -> 
 
 
 def cross_scaled(predictions: Predictions, strategy: str) -> tuple[tuple[float, ...], Array]:
-    """Return the temperature of each fold and (N, 7) probabilities, each image scaled at the temperature of its fold."""
+    """Return the temperature of each fold and (N, 7) probabilities, scaled at the temperature of the image's fold."""
     probability = predictions.probability[strategy]
     temperatures = fold_temperatures(probability, predictions.label, predictions.fold, predictions.folds)
     return tuple(map(float, temperatures)), scale(probability, temperatures[predictions.fold])
@@ -180,9 +180,9 @@ def error_interval(value: float, replicates: Array) -> Interval:
     """Return the interval of a calibration error.
 
     Random variation makes the error larger than 0, and each replicate adds more of it. The bounds are therefore the
-    percentiles mirrored at the value (basic bootstrap; Davison & Hinkley 1997, §5.2), clipped to include the value and to
-    be at least 0. In simulations 95 % of the intervals contain a true error of 0.2 over 1,000 images, but only 70 % a true
-    error of 0 over 300.
+    percentiles mirrored at the value (basic bootstrap; Davison & Hinkley 1997, §5.2), clipped to include the value and
+    to be at least 0. In simulations 95 % of the intervals contain a true error of 0.2 over 1,000 images, but only 70 %
+    a true error of 0 over 300.
     """
     drawn = percentile_interval(value, replicates, ratio=True)
     if drawn.low is None or drawn.high is None:

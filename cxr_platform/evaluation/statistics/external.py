@@ -49,7 +49,7 @@ def ensemble_images(frame: pd.DataFrame) -> ScoredImages:
 
 
 def defined_rates(labels: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield the (measure, class) that images of these classes define: Covid19 against the rest, then recall per class."""
+    """Yield the (measure, class) that these classes define: Covid19 against the rest, then recall per class."""
     present = set(labels)
     if POSITIVE_CLASS in present:
         yield "sensitivity", POSITIVE_CLASS

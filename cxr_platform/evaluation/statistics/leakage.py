@@ -1,4 +1,4 @@
-"""Effect of having images of one patient in several folds: the paper's protocol minus grouped folds, on the same images."""
+"""Effect of images of one patient in several folds: the paper's protocol minus grouped folds, on the same images."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -49,8 +49,8 @@ def leakage(paper: Predictions, grouped: Predictions, bootstrap: Bootstrap) -> t
 def mean_difference(paper: Predictions, grouped: Predictions, bootstrap: Bootstrap) -> dict[str, Interval]:
     """Return the mean of `Leakage.difference` over the strategies of both studies, in points.
 
-    The winner of grouped folds was chosen for its result there, which biases its own difference downwards. The mean over
-    strategies has no such selection and depends less on a single training run.
+    The winner of grouped folds was chosen for its result there, which biases its own difference downwards. The mean
+    over strategies has no such selection and depends less on a single training run.
     """
     shared = [s for s in grouped.probability if s in paper.probability]
     hits = [_hits(strategy, paper, grouped) for strategy in shared]

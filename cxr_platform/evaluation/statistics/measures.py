@@ -1,7 +1,7 @@
 """Measures of a strategy's predictions, over all images with bootstrap intervals and per fold.
 
-Each measure is computed for many weightings of the images at once, one for each bootstrap replicate or fold. Rates are in
-percent; areas, F1 and Brier score are ratios; undefined is NaN in arrays and `None` in results.
+Each measure is computed for many weightings of the images at once, one for each bootstrap replicate or fold. Rates are
+in percent; areas, F1 and Brier score are ratios; undefined is NaN in arrays and `None` in results.
 """
 
 import math
@@ -47,7 +47,7 @@ PREVALENCES = (0.01, 0.05, 0.20)
 
 @dataclass(frozen=True)
 class Predictive:
-    """PPV and NPV in percent at a `prevalence` of Covid19 from 0 to 1; `own` marks the share among the study's images."""
+    """PPV and NPV in percent at a `prevalence` of Covid19 from 0 to 1; `own` marks the share in the study."""
 
     prevalence: float
     ppv: Interval
@@ -105,8 +105,8 @@ def confusion_cells(label: Array, predicted: Array) -> Array:
 def measures_of_matrices(matrices: Array) -> Array:
     """Return (r, 6) values of `MATRIX_MEASURES` from (r, 7, 7) weighted counts, rows actual; NaN where undefined.
 
-    Balanced accuracy and macro F1 are means over the classes with images, as scikit-learn's `balanced_accuracy_score`, and
-    `f1_score` with those labels.
+    Balanced accuracy and macro F1 are means over the classes with images, as scikit-learn's `balanced_accuracy_score`,
+    and `f1_score` with those labels.
     """
     matrices = matrices.astype(float)
     correct, actual, predicted = matrices.trace(axis1=1, axis2=2), matrices.sum(axis=2), matrices.sum(axis=1)
@@ -138,7 +138,7 @@ class RankedScores:
         falling = -scores[order]  # ascending, as searchsorted requires
         self._positives, self._negatives = order[positive[order]], order[~positive[order]]
         of_positives, of_negatives = falling[positive[order]], falling[~positive[order]]
-        # For each positive image: how many negatives score higher, how many as high or higher, and the same of positives
+        # For each positive image: negatives that score higher, or as high or higher, and positives as high or higher
         self._negatives_above = np.searchsorted(of_negatives, of_positives, side="left")
         self._negatives_at = np.searchsorted(of_negatives, of_positives, side="right")
         self._positives_at = np.searchsorted(of_positives, of_positives, side="right")

@@ -52,8 +52,8 @@ class Rate:
 class Subgroup:
     """Rates over the images that are `name` `by` source, view, sex or age.
 
-    `top_source` and `top_class` are the most frequent ones, with their share of the subgroup in percent. A share near 100
-    means that the subgroup is largely a source or a class by another name.
+    `top_source` and `top_class` are the most frequent ones, with their share of the subgroup in percent. A share near
+    100 means that the subgroup is largely a source or a class by another name.
     """
 
     by: str

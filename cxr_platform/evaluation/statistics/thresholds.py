@@ -34,8 +34,9 @@ class ThresholdChoice:
 class ThresholdPerformance:
     """Out-of-fold performance, in percent, of the cross-fitted thresholds for one target sensitivity.
 
-    `change` is the change of specificity, in points, against calling an image Covid19 if that is its most probable class.
-    `by_fold` are the choices tested here. `for_use` was chosen on all folds, so no images are left to test it on.
+    `change` is the change of specificity, in points, against calling an image Covid19 if that is its most probable
+    class. `by_fold` are the choices tested here. `for_use` was chosen on all folds, so no images are left to test it
+    on.
     """
 
     target: float

@@ -88,7 +88,7 @@ def test_the_table_has_both_protocols_and_their_difference(inputs):
 def test_several_strategies_have_a_mean_that_no_choice_of_a_winner_bends(inputs):
     doubled = {"scratch": inputs.predictions.probability["scratch"]}
     doubled["off-the-shelf"] = doubled["scratch"]
-    study, other = replace(inputs.study, strategies=tuple(doubled)), inputs.other[1]
+    study, other = inputs.study.model_copy(update={"strategies": tuple(doubled)}), inputs.other[1]
     both = dict.fromkeys(doubled, other.probability["scratch"])
     several = replace(
         inputs,

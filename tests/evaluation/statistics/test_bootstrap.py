@@ -5,7 +5,7 @@ import pytest
 
 from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.statistics import bootstrap as bootstrap_module
-from cxr_platform.evaluation.statistics.bootstrap import Bootstrap, percentile_interval, rate_interval
+from cxr_platform.evaluation.statistics.bootstrap import Bootstrap, percentile_interval
 
 PATIENTS = np.array(["b", "a", "a", "c", "c", "c"])
 SIZES = np.resize([1, 1, 2, 3, 4, 7], 300)
@@ -58,11 +58,11 @@ def test_a_rate_has_the_percentiles_of_its_replicates():
     weights = all_weights(Bootstrap(patients, seed=3))
     by_hand = 100 * (weights @ (hits & among)) / (weights @ among)
 
-    found = rate_interval(hits, patients, among, seed=3)
+    interval = Bootstrap(patients, seed=3).rate(hits, among)
 
-    assert found.value == pytest.approx(100 * hits[among].mean())
-    assert (found.low, found.high) == pytest.approx(tuple(np.percentile(by_hand, [2.5, 97.5])))
-    assert not found.ratio
+    assert interval.value == pytest.approx(100 * hits[among].mean())
+    assert (interval.low, interval.high) == pytest.approx(tuple(np.percentile(by_hand, [2.5, 97.5])))
+    assert not interval.ratio
 
 
 def test_a_statistic_of_weights_gets_the_same_bounds_as_the_rate():
@@ -70,9 +70,11 @@ def test_a_statistic_of_weights_gets_the_same_bounds_as_the_rate():
     patients, hits = random.integers(0, 60, 200), random.random(200) < 0.8
     bootstrap = Bootstrap(patients)
 
-    found = percentile_interval(80.0, bootstrap.replicate(lambda w: 100 * (w @ hits) / w.sum(axis=1)))
+    interval = percentile_interval(80.0, bootstrap.replicate(lambda w: 100 * (w @ hits) / w.sum(axis=1)))
 
-    assert (found.low, found.high) == pytest.approx((bootstrap.rate(hits).low, bootstrap.rate(hits).high), abs=1e-4)
+    assert (interval.low, interval.high) == pytest.approx(
+        (bootstrap.rate(hits).low, bootstrap.rate(hits).high), abs=1e-4
+    )
 
 
 def test_sums_that_float32_cannot_hold_are_exact_too():
@@ -85,23 +87,23 @@ def test_sums_that_float32_cannot_hold_are_exact_too():
 def test_where_all_are_right_the_bounds_are_of_the_patients_and_not_of_the_images():
     ten_patients = np.arange(40) // 4
 
-    found = rate_interval(np.ones(40, dtype=bool), ten_patients)
+    interval = Bootstrap(ten_patients).rate(np.ones(40, dtype=bool))
 
-    assert (found.value, found.high) == (100, 100)
-    assert found.low == pytest.approx(100 * 0.025 ** (1 / 10))  # Clopper and Pearson with 10 of 10
-    nothing = rate_interval(np.zeros(40, dtype=bool), ten_patients)
-    assert (nothing.value, nothing.low, nothing.high) == pytest.approx((0, 0, 100 - found.low))
+    assert (interval.value, interval.high) == (100, 100)
+    assert interval.low == pytest.approx(100 * 0.025 ** (1 / 10))  # Clopper and Pearson with 10 of 10
+    nothing = Bootstrap(ten_patients).rate(np.zeros(40, dtype=bool))
+    assert (nothing.value, nothing.low, nothing.high) == pytest.approx((0, 0, 100 - interval.low))
 
 
 def test_a_rate_among_no_images_is_undefined():
-    assert rate_interval(np.ones(6, dtype=bool), PATIENTS, np.zeros(6, dtype=bool)) == Interval(None)
-    assert rate_interval(np.ones(0, dtype=bool), np.array([])) == Interval(None)
+    assert Bootstrap(PATIENTS).rate(np.ones(6, dtype=bool), np.zeros(6, dtype=bool)) == Interval(None)
+    assert Bootstrap(np.array([])).rate(np.ones(0, dtype=bool)) == Interval(None)
 
 
 def test_a_single_patient_gives_no_bounds():
     hits, one = np.array([True, False, True]), np.array(["a", "a", "a"])
 
-    assert rate_interval(hits, one) == Interval(pytest.approx(200 / 3))
+    assert Bootstrap(one).rate(hits) == Interval(pytest.approx(200 / 3))
     assert Bootstrap(one).difference(hits, ~hits) == Interval(pytest.approx(100 / 3), signed=True)
 
 
@@ -153,8 +155,8 @@ def covered(simulations: int, by_patient: bool) -> float:
     random, hit = np.random.default_rng(2020), 0
     for i in range(simulations):
         right = random.random(len(patients)) < random.beta(2.55, 0.45, len(SIZES))[patients]
-        found = rate_interval(right, patients if by_patient else np.arange(len(patients)), seed=i // 50)
-        hit += found.low <= 85 <= found.high
+        interval = Bootstrap(patients if by_patient else np.arange(len(patients)), seed=i // 50).rate(right)
+        hit += interval.low <= 85 <= interval.high
     return hit / simulations
 
 

@@ -129,14 +129,14 @@ def bootstrap(sure):
 
 
 def test_an_overconfident_strategy_is_calibrated_by_scaling(sure, bootstrap):
-    found = calibrate(sure, "scratch", bootstrap)
+    calibration = calibrate(sure, "scratch", bootstrap)
 
-    assert found.temperature == pytest.approx(2.5, rel=0.05)
-    assert len(found.temperatures) == 3
-    assert found.after.top_ece.high < found.before.top_ece.low
-    assert found.after.log_loss.high < found.before.log_loss.low
-    assert found.after.brier.value < found.before.brier.value
-    assert found.after.covid_ece.value < found.before.covid_ece.value
+    assert calibration.temperature == pytest.approx(2.5, rel=0.05)
+    assert len(calibration.temperatures) == 3
+    assert calibration.after.top_ece.high < calibration.before.top_ece.low
+    assert calibration.after.log_loss.high < calibration.before.log_loss.low
+    assert calibration.after.brier.value < calibration.before.brier.value
+    assert calibration.after.covid_ece.value < calibration.before.covid_ece.value
 
 
 def test_an_image_is_scaled_at_the_temperature_of_its_fold(sure):
@@ -150,18 +150,18 @@ def test_an_image_is_scaled_at_the_temperature_of_its_fold(sure):
 
 def test_the_quality_is_scikit_learns(sure, bootstrap):
     label, probability = sure.label, sure.probability["scratch"]
-    found = calibration_quality(label, probability, bootstrap)
+    calibration = calibration_quality(label, probability, bootstrap)
 
-    assert found.log_loss.value == pytest.approx(log_loss(label, probability, labels=range(7)))
-    assert found.covid_brier.value == pytest.approx(brier_score_loss(label == 0, probability[:, 0]))
-    assert found.brier.value == pytest.approx(((probability - np.eye(7)[label]) ** 2).sum(axis=1).mean())
+    assert calibration.log_loss.value == pytest.approx(log_loss(label, probability, labels=range(7)))
+    assert calibration.covid_brier.value == pytest.approx(brier_score_loss(label == 0, probability[:, 0]))
+    assert calibration.brier.value == pytest.approx(((probability - np.eye(7)[label]) ** 2).sum(axis=1).mean())
 
 
 def test_the_calibration_error_is_the_distance_of_the_bins(sure, bootstrap):
     label, probability = sure.label, sure.probability["scratch"]
-    found, bins = calibration_quality(label, probability, bootstrap), reliability(label, probability, bootstrap)
+    calibration, bins = calibration_quality(label, probability, bootstrap), reliability(label, probability, bootstrap)
 
-    for error, parts in ((found.top_ece, bins.top), (found.covid_ece, bins.covid)):
+    for error, parts in ((calibration.top_ece, bins.top), (calibration.covid_ece, bins.covid)):
         assert sum(b.images for b in parts) == len(label)
         by_hand = sum(b.images * abs(b.observed.value / 100 - b.stated) for b in parts) / len(label)
         assert error.value == pytest.approx(by_hand)
@@ -170,7 +170,7 @@ def test_the_calibration_error_is_the_distance_of_the_bins(sure, bootstrap):
 
 def test_the_bins_are_of_the_likeliest_class_and_of_covid19(sure, bootstrap):
     label, probability = sure.label, sure.probability["scratch"]
-    found = reliability(label, probability, bootstrap)
+    calibration = reliability(label, probability, bootstrap)
 
-    assert found.top == reliability_bins(probability.max(axis=1), probability.argmax(axis=1) == label, bootstrap)
-    assert found.covid == reliability_bins(probability[:, 0], label == 0, bootstrap)
+    assert calibration.top == reliability_bins(probability.max(axis=1), probability.argmax(axis=1) == label, bootstrap)
+    assert calibration.covid == reliability_bins(probability[:, 0], label == 0, bootstrap)

@@ -22,14 +22,14 @@ IMAGES = ["Covid19"] * 4 + ["Normal"] * 10 + ["Edema"] * 2
 RIGHT_ON_COVID = ["Covid19"] * 4 + ["Covid19"] * 8 + ["Normal"] * 2 + ["Edema"] * 2
 
 
-def found(answered: list[str] = RIGHT_ON_COVID) -> dict[tuple[str, str], ExternalFinding]:
+def findings_by_rate(answered: list[str] = RIGHT_ON_COVID) -> dict[tuple[str, str], ExternalFinding]:
     frame = unseen_frame(IMAGES, {("scratch", 0): answered, ("scratch", 1): answered})
     findings = external_findings(frame, predictions(SOURCES, LABELS, answers(190)), ["scratch"], seed=1)
     return {(finding.measure, finding.label): finding for finding in findings}
 
 
 def test_each_rate_that_the_images_allow_is_counted_over_its_own_images() -> None:
-    assert {key: (f.wrong, f.images, f.external.value) for key, f in found().items()} == {
+    assert {key: (f.wrong, f.images, f.external.value) for key, f in findings_by_rate().items()} == {
         ("sensitivity", "Covid19"): (0, 4, 100.0),
         ("specificity", "Covid19"): (8, 12, pytest.approx(100 / 3)),
         ("recall", "Edema"): (0, 2, 100.0),
@@ -38,7 +38,7 @@ def test_each_rate_that_the_images_allow_is_counted_over_its_own_images() -> Non
 
 
 def test_the_same_rate_stands_beside_it_from_cross_validation() -> None:
-    made = found()
+    made = findings_by_rate()
     actual, told = np.array(LABELS), np.array(answers(190))
     right = (actual == "Normal") & (told == "Normal")
     assert made["recall", "Normal"].internal.value == pytest.approx(100 * right.sum() / (actual == "Normal").sum())
@@ -47,7 +47,7 @@ def test_the_same_rate_stands_beside_it_from_cross_validation() -> None:
 
 
 def test_a_fall_beyond_both_intervals_contradicts_and_a_rate_without_a_counterpart_does_not() -> None:
-    assert {key: f.contradicts for key, f in found().items()} == {
+    assert {key: f.contradicts for key, f in findings_by_rate().items()} == {
         ("sensitivity", "Covid19"): False,
         ("specificity", "Covid19"): True,
         ("recall", "Edema"): False,

@@ -13,7 +13,7 @@ def answers(right: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def found():
+def compared():
     random = np.random.default_rng(0)
     right = random.random(400) < 0.95
     lower = right & (random.random(400) < 0.8)
@@ -22,12 +22,12 @@ def found():
     return right, lower, paper, grouped, leakage(paper, grouped, Bootstrap(grouped.group_id))
 
 
-def test_only_strategies_that_both_protocols_ran_are_compared(found):
-    assert [f.strategy for f in found[-1]] == ["scratch"]
+def test_only_strategies_that_both_protocols_ran_are_compared(compared):
+    assert [f.strategy for f in compared[-1]] == ["scratch"]
 
 
-def test_the_difference_is_the_papers_protocol_less_the_grouped_one(found):
-    right, lower, _, _, (scratch,) = found
+def test_the_difference_is_the_papers_protocol_less_the_grouped_one(compared):
+    right, lower, _, _, (scratch,) = compared
     gap = scratch.difference["accuracy_7_class"]
 
     assert gap.value == pytest.approx(100 * (right.mean() - lower.mean()))
@@ -37,22 +37,22 @@ def test_the_difference_is_the_papers_protocol_less_the_grouped_one(found):
 
 
 @pytest.mark.parametrize("measure", ["accuracy_7_class", "sensitivity", "specificity"])
-def test_each_difference_is_that_of_its_rates(found, measure):
-    (scratch,) = found[-1]
+def test_each_difference_is_that_of_its_rates(compared, measure):
+    (scratch,) = compared[-1]
 
     by_hand = scratch.paper[measure].value - scratch.grouped[measure].value
     assert scratch.difference[measure].value == pytest.approx(by_hand)
 
 
-def test_sensitivity_is_of_covid19_images_and_specificity_of_the_others(found):
-    right, _, _, _, (scratch,) = found
+def test_sensitivity_is_of_covid19_images_and_specificity_of_the_others(compared):
+    right, _, _, _, (scratch,) = compared
 
     assert scratch.paper["sensitivity"].value == pytest.approx(100 * right[LABEL == 0].mean())
     assert scratch.paper["specificity"].value == pytest.approx(100 * (right | (LABEL != 6))[LABEL != 0].mean())
 
 
-def test_the_mean_over_strategies_is_of_those_that_both_ran(found):
-    right, lower, paper, grouped, (scratch,) = found
+def test_the_mean_over_strategies_is_of_those_that_both_ran(compared):
+    right, lower, paper, grouped, (scratch,) = compared
     alone = mean_difference(paper, grouped, Bootstrap(grouped.group_id))
     assert alone["accuracy_7_class"] == scratch.difference["accuracy_7_class"]
 
@@ -62,8 +62,8 @@ def test_the_mean_over_strategies_is_of_those_that_both_ran(found):
     assert mean_difference(paper, predictions_of(LABEL, {}), Bootstrap(grouped.group_id)) == {}
 
 
-def test_torn_images_are_those_whose_group_is_in_several_folds(found):
-    _, _, paper, grouped, _ = found
+def test_torn_images_are_those_whose_group_is_in_several_folds(compared):
+    _, _, paper, grouped, _ = compared
 
     assert split_group_images(grouped) == 0
     assert split_group_images(paper) == 400  # pairs, dealt out one by one

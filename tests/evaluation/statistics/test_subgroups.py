@@ -32,20 +32,20 @@ def judged(planted):
 
 
 @pytest.fixture(scope="module")
-def found(planted, judged):
+def parts(planted, judged):
     return {(s.by, s.name): s for s in subgroups(judged, planted.images.facts)}
 
 
-def test_a_part_in_which_accuracy_is_lower_is_found(judged, found):
-    lower = lower_than_overall(judged.overall().accuracy, found.values())
+def test_a_part_in_which_accuracy_is_lower_is_reported(judged, parts):
+    lower = lower_than_overall(judged.overall().accuracy, parts.values())
 
     assert [(s.by, s.name) for s in lower] == [("sex", "female")]
-    assert found["sex", "female"].accuracy.interval.value == pytest.approx(50)
-    assert found["sex", "male"].accuracy.interval.value == pytest.approx(90)
+    assert parts["sex", "female"].accuracy.interval.value == pytest.approx(50)
+    assert parts["sex", "male"].accuracy.interval.value == pytest.approx(90)
 
 
-def test_rates_are_over_the_images_of_the_part_alone(found):
-    women = found["sex", "female"]
+def test_rates_are_over_the_images_of_the_part_alone(parts):
+    women = parts["sex", "female"]
 
     assert women.images == N // 2
     assert women.sensitivity.images == women.specificity.images == N // 4
@@ -73,8 +73,8 @@ def test_smallness_is_judged_by_the_images_of_each_rate():
     assert not part.specificity.small
 
 
-def test_what_is_the_same_for_all_images_divides_nothing(found):
-    assert {by for by, _ in found} == {"source", "sex", "age"}
+def test_what_is_the_same_for_all_images_divides_nothing(parts):
+    assert {by for by, _ in parts} == {"source", "sex", "age"}
 
 
 def test_without_a_manifest_only_the_source_divides(judged):

@@ -90,11 +90,11 @@ def test_the_judged_fold_shows_what_a_threshold_from_elsewhere_does_to_it(drawn,
     (point,) = points_of(label, shifted, folds)
     of_fold = (folds == 0) & (label == 0)
 
-    found = called_positive(shifted, point.by_fold[0])[of_fold].mean()
+    rate = called_positive(shifted, point.by_fold[0])[of_fold].mean()
     (own,) = choose_thresholds(shifted[folds == 0], label[folds == 0], TARGET)
     by_its_own = called_positive(shifted, own)[of_fold].mean()
 
-    assert found < 0.6
+    assert rate < 0.6
     assert by_its_own >= 0.9  # what choosing on the fold itself would have claimed
 
 

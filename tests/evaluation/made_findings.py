@@ -1,4 +1,4 @@
-"""Findings, sections and reports made up for tests: nothing speaks against the study unless a test says so."""
+"""Findings, sections and reports for tests: nothing contradicts the study unless a test changes it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -37,7 +37,7 @@ CONTRADICTION = ExternalFinding(
     external=Interval(22.22, 5.56, 44.44),
     contradicts=True,
 )
-COMPUTE = ResourceUse(80, 7200.0, 14400.0, 1800.0, 3600.0)
+RESOURCE_USE = ResourceUse(80, 7200.0, 14400.0, 1800.0, 3600.0)
 LUNGS_SEEN = LungShare("scratch", 40, Interval(61.0, 57.0, 65.0), 30.0, low=False)
 
 
@@ -48,7 +48,7 @@ def probe(name: str = "lungs-only", accuracy: float = 80.0, *, shortcut: bool = 
     )
 
 
-def told_source(accuracy: float) -> SourceFinding:
+def source_probe(accuracy: float) -> SourceFinding:
     return SourceFinding("whole-image", Interval(accuracy, accuracy - 2, accuracy + 2), 56.0, 4)
 
 
@@ -93,10 +93,10 @@ def contents(
     sections: Sequence[Section] = (),
     found: Findings | None = None,
     pictures: int = 2,
-    compute: ResourceUse = COMPUTE,
+    resource_use: ResourceUse = RESOURCE_USE,
 ) -> ReportContents:
     """A report whose own pictures are one pixel each."""
     drawn = [
         Picture(f"drawn-{n}", f"Caption {n}.", f"Picture {n} of the study, one pixel.", PIXEL) for n in range(pictures)
     ]
-    return ReportContents(results, found or findings(), report_tables(results), drawn, sections, compute)
+    return ReportContents(results, found or findings(), report_tables(results), drawn, sections, resource_use)
