@@ -8,11 +8,12 @@ from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from cxr_platform.config import AugmentationConfig
 
 
-def draw_transforms(rng: np.random.Generator, count: int, input_size: int, config: AugmentationConfig) -> np.ndarray:
+def draw_transforms(rng: np.random.Generator, count: int, input_size: int, config: AugmentationConfig) -> NDArray[Any]:
     """Draw transforms (count, 8) float32 for `warp`: up to ±`rotation_degrees` about the centre, then a shift.
 
     The shift is up to ±`shift_fraction` of `input_size` in each direction (20 of the paper's 200 pixels).
@@ -22,7 +23,7 @@ def draw_transforms(rng: np.random.Generator, count: int, input_size: int, confi
     return rotation_and_shift(angles, shifts[:, 0], shifts[:, 1], input_size)
 
 
-def rotation_and_shift(angles: np.ndarray, right: np.ndarray, down: np.ndarray, input_size: int) -> np.ndarray:
+def rotation_and_shift(angles: NDArray[Any], right: NDArray[Any], down: NDArray[Any], input_size: int) -> NDArray[Any]:
     """Return projective transforms (n, 8) float32 from output to input coordinates.
 
     `angles` are in radians, counter-clockwise as seen; `right` and `down` are the pixels by which the image moves.
@@ -32,7 +33,8 @@ def rotation_and_shift(angles: np.ndarray, right: np.ndarray, down: np.ndarray, 
     x0 = centre - cos * (centre + right) + sin * (centre + down)
     y0 = centre - sin * (centre + right) - cos * (centre + down)
     zero = np.zeros_like(cos)
-    return np.stack([cos, -sin, x0, sin, cos, y0, zero, zero], axis=1).astype("float32")
+    transforms: NDArray[Any] = np.stack([cos, -sin, x0, sin, cos, y0, zero, zero], axis=1).astype("float32")
+    return transforms
 
 
 def warp(images: Any, transforms: Any) -> Any:

@@ -1,9 +1,11 @@
 """Frozen activations: the output at every cut, computed once for each image and each of its augmented views."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from cxr_platform.config import AugmentationConfig, ModelConfig
 from cxr_platform.domain.strategies import strategy_by_name
@@ -27,9 +29,9 @@ class FrozenBackbone:
         self._cuts = tuple(cuts)
         self._model = keras.Model([images, transforms], outputs)
 
-    def activations(self, images: np.ndarray, transforms: np.ndarray) -> dict[str, np.ndarray]:
+    def activations(self, images: NDArray[Any], transforms: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """Return cut → float16 activations (N, …) of uint8 images (N, S, S) under transforms (N, 8)."""
-        parts: dict[str, list[np.ndarray]] = {cut: [] for cut in self._cuts}
+        parts: dict[str, list[NDArray[Any]]] = {cut: [] for cut in self._cuts}
         for start in range(0, len(images), BATCH):
             batch, moves = images[start : start + BATCH], transforms[start : start + BATCH]
             outputs = self._model.predict_on_batch([pad(batch, BATCH), pad(moves, BATCH)])
@@ -38,7 +40,7 @@ class FrozenBackbone:
         return {cut: np.concatenate(arrays) for cut, arrays in parts.items()}
 
 
-def view_transforms(count: int, input_size: int, config: AugmentationConfig, seed: int) -> np.ndarray:
+def view_transforms(count: int, input_size: int, config: AugmentationConfig, seed: int) -> NDArray[Any]:
     """Return transforms (1 + views, count, 8) float32 of `count` images; view 0 is the identity."""
     zeros = np.zeros(count)
     clean = rotation_and_shift(zeros, zeros, zeros, input_size)
@@ -55,7 +57,7 @@ def chunks(count: int, size: int = 8 * BATCH) -> Iterator[slice]:
         yield slice(start, min(start + size, count))
 
 
-def pad(batch: np.ndarray, size: int) -> np.ndarray:
+def pad(batch: NDArray[Any], size: int) -> NDArray[Any]:
     """Repeat `batch` along its first axis to exactly `size`, so that a compiled step gets a single shape."""
     return batch if len(batch) == size else np.resize(batch, (size, *batch.shape[1:]))
 

@@ -5,14 +5,16 @@ TensorFlow and JAX, and a network can be reset without building it again.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from cxr_platform.errors import WeightsError
 from cxr_platform.models.mobilenet import HEAD_LAYERS, Network
 
-BackboneWeights = Mapping[str, list[np.ndarray]]
+BackboneWeights = Mapping[str, list[NDArray[Any]]]
 """Layer name → its arrays in Keras' order."""
 
 
@@ -35,7 +37,7 @@ def set_initial_weights(network: Network, seed: int, imagenet: BackboneWeights |
     _seed_dropout(network, seed)
 
 
-def _initial(variable: keras.Variable, rng: np.random.Generator) -> np.ndarray:
+def _initial(variable: keras.Variable, rng: np.random.Generator) -> NDArray[Any]:
     """Return Keras' default: Glorot uniform kernels (Glorot & Bengio 2010), unit scales, zero offsets."""
     name, shape = variable.name, tuple(variable.shape)
     if name in ("gamma", "moving_variance"):

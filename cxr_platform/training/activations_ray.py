@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import ray
+from numpy.typing import NDArray
 
 from cxr_platform.config import ModelConfig
 from cxr_platform.errors import StudyError, last_line
@@ -104,7 +105,7 @@ class _FrozenWorker:
     def ready(self) -> None:
         """Answer as soon as this worker has been placed."""
 
-    def compute(self, imagenet: BackboneWeights, images: np.ndarray, transforms: np.ndarray) -> tuple[Any, ...]:
+    def compute(self, imagenet: BackboneWeights, images: NDArray[Any], transforms: NDArray[Any]) -> tuple[Any, ...]:
         backbone = self._backbone = self._backbone or FrozenBackbone(self._cuts, self._model, imagenet)
         views = [backbone.activations(images, view) for view in transforms]
         return tuple(np.stack([view[cut] for view in views]) for cut in self._cuts)

@@ -1,10 +1,11 @@
 """The study images of a manifest as arrays."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from cxr_platform.config import Protocol
 from cxr_platform.domain.study import ManifestFacts
@@ -23,18 +24,18 @@ class StudyData:
     images (N, S, S) uint8; labels (N,) int, positions in `CLASSES`; folds (N,) int; the others (N,) str.
     """
 
-    images: np.ndarray
-    labels: np.ndarray
-    folds: np.ndarray
-    image_ids: np.ndarray
-    group_ids: np.ndarray
-    sources: np.ndarray
+    images: NDArray[Any]
+    labels: NDArray[Any]
+    folds: NDArray[Any]
+    image_ids: NDArray[Any]
+    group_ids: NDArray[Any]
+    sources: NDArray[Any]
 
-    def rows_of_fold(self, fold: int) -> np.ndarray:
+    def rows_of_fold(self, fold: int) -> NDArray[Any]:
         """Return the row numbers of the images that are tested in `fold`."""
         return np.flatnonzero(self.folds == fold)
 
-    def rows_outside(self, fold: int) -> np.ndarray:
+    def rows_outside(self, fold: int) -> NDArray[Any]:
         """Return the row numbers of the images that are trained on when `fold` is tested."""
         return np.flatnonzero(self.folds != fold)
 
@@ -78,5 +79,5 @@ def manifest_facts(manifest: "Manifest") -> ManifestFacts:
     )
 
 
-def _strings(table: pa.Table, column: str) -> np.ndarray:
+def _strings(table: pa.Table, column: str) -> NDArray[Any]:
     return np.array(table[column].to_pylist())

@@ -2,8 +2,10 @@
 
 import os
 from functools import partial
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import CxrError
@@ -43,14 +45,14 @@ def run(study: StudyRun, todo: list[TrialKey], progress: StudyProgress) -> dict[
     return failures
 
 
-def compute_activations(study: StudyRun, cuts: tuple[str, ...], progress: Progress) -> dict[str, list[np.ndarray]]:
+def compute_activations(study: StudyRun, cuts: tuple[str, ...], progress: Progress) -> dict[str, list[NDArray[Any]]]:
     """Return cut → chunks (1 + views, n, …) float16 of the activations of all study images, in order."""
     if not cuts or study.imagenet is None:
         return {}
     profile, images = study.plan.profile, study.data.images
     backbone = FrozenBackbone(cuts, profile.model, study.imagenet)
     transforms = view_transforms(len(images), profile.model.input_size, profile.augmentation, profile.seed)
-    activations: dict[str, list[np.ndarray]] = {cut: [] for cut in cuts}
+    activations: dict[str, list[NDArray[Any]]] = {cut: [] for cut in cuts}
     for part in chunks(len(images)):
         views = [backbone.activations(images[part], view[part]) for view in transforms]
         for cut in cuts:

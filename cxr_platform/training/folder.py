@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from cxr_platform.config import Profile, Protocol, differences
 from cxr_platform.domain.predictions import PREDICTIONS_SCHEMA
@@ -256,7 +257,7 @@ def history_table(history: Iterable[Epoch]) -> pa.Table:
     return pa.Table.from_pylist([asdict(epoch) for epoch in history])
 
 
-def predictions_table(key: TrialKey, data: StudyData, rows: np.ndarray, probabilities: np.ndarray) -> pa.Table:
+def predictions_table(key: TrialKey, data: StudyData, rows: NDArray[Any], probabilities: NDArray[Any]) -> pa.Table:
     """Return the out-of-fold predictions of `rows` in `PREDICTIONS_SCHEMA`; `probabilities` are (len(rows), 7)."""
     columns = {
         "image_id": data.image_ids[rows],

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from cxr_platform.errors import ConfigError
 from cxr_platform.models.augment import to_network_input
@@ -23,7 +24,7 @@ _IMPLEMENTATIONS = {
 }
 
 
-StepState = dict[str, np.ndarray]
+StepState = dict[str, NDArray[Any]]
 """Every array that a step changes, by kind and number: `trained` weights, `kept` ones that are not trained (moving
 statistics, the counter of dropout), and the optimiser's."""
 
@@ -97,7 +98,7 @@ def pack(trained: Sequence[Any], kept: Sequence[Any], optimizer: Sequence[Any]) 
     return {f"{kind}/{i:04d}": np.array(value) for kind, group in groups for i, value in enumerate(group)}
 
 
-def unpack(state: StepState, shapes: Sequence[Sequence[tuple[int, ...]]]) -> tuple[list[np.ndarray], ...]:
+def unpack(state: StepState, shapes: Sequence[Sequence[tuple[int, ...]]]) -> tuple[list[NDArray[Any]], ...]:
     """Return the arrays of the three kinds; raise `ValueError` if they do not have these `shapes`."""
     groups = tuple([state[name] for name in sorted(state) if name.startswith(f"{kind}/")] for kind in KINDS)
     if [[array.shape for array in group] for group in groups] != [list(map(tuple, group)) for group in shapes]:

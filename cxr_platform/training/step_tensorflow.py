@@ -73,7 +73,8 @@ class TensorFlowStep:
         self._optimizer.learning_rate.assign(learning_rate)
         if self._strategy is not None:
             batch, labels, weights = tuple(map(self._split, batch)), self._split(labels), self._split(weights)
-        return self._train(batch, labels, weights)
+        result: tuple[Any, Any] = self._train(batch, labels, weights)
+        return result
 
     def logits(self, batch: Batch) -> Any:
         """Return logits (B, 7) in inference mode."""

@@ -3,8 +3,10 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.domain.study import TrialImages, TrialKey, TrialRecord, TrialSeconds
@@ -125,7 +127,7 @@ def execute_trial(
     return study.folder.trial_record(key)
 
 
-def inputs_of(study: StudyRun, key: TrialKey, activations: Mapping[str, list[np.ndarray]]) -> Inputs:
+def inputs_of(study: StudyRun, key: TrialKey, activations: Mapping[str, list[NDArray[Any]]]) -> Inputs:
     """Return images for scratch, and the activations at the strategy's cut otherwise."""
     cut = strategy_by_name(key.strategy).cut
     if cut is None:

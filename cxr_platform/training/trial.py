@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cxr_platform.config import ModelConfig, ScheduleConfig, TrainingConfig
 from cxr_platform.domain.strategies import Strategy
@@ -50,9 +51,9 @@ class TrialData:
     """Inputs and labels (N,) int of all study images; `train` and `test` are row numbers."""
 
     inputs: Inputs
-    labels: np.ndarray
-    train: np.ndarray
-    test: np.ndarray
+    labels: NDArray[Any]
+    train: NDArray[Any]
+    test: NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class TrialResult:
     `seconds` has the keys of `domain.study.TrialSeconds`.
     """
 
-    probabilities: np.ndarray
+    probabilities: NDArray[Any]
     history: list[Epoch]
     seconds: dict[str, float]
     network: Network
@@ -147,15 +148,16 @@ def trial_seed(seed: int, fold: int) -> int:
     return int(np.random.SeedSequence([seed, fold]).generate_state(1)[0])
 
 
-def learning_rates(schedule: ScheduleConfig, steps: int, warmup_fraction: float) -> np.ndarray:
+def learning_rates(schedule: ScheduleConfig, steps: int, warmup_fraction: float) -> NDArray[Any]:
     """Return learning rates (steps,) float: linear warm-up, then cosine decay to zero (Loshchilov & Hutter 2017)."""
     warmup = max(1, round(steps * warmup_fraction))
     rising = np.arange(1, warmup + 1) / warmup
     falling = 0.5 * (1 + np.cos(np.pi * np.arange(1, steps - warmup + 1) / max(1, steps - warmup)))
-    return schedule.learning_rate * np.concatenate([rising, falling])[:steps]
+    rates: NDArray[Any] = schedule.learning_rate * np.concatenate([rising, falling])[:steps]
+    return rates
 
 
-def class_weights(labels: np.ndarray, kind: str) -> np.ndarray:
+def class_weights(labels: NDArray[Any], kind: str) -> NDArray[Any]:
     """Return the weights (7,) float32 of the loss: ones, or inverse class frequencies with mean 1 over the images."""
     counts = np.bincount(labels, minlength=len(CLASSES))
     if kind == "none":
@@ -163,7 +165,7 @@ def class_weights(labels: np.ndarray, kind: str) -> np.ndarray:
     return (len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))).astype("float32")
 
 
-def predict(step: Step, inputs: Inputs, rows: np.ndarray, batch_size: int) -> np.ndarray:
+def predict(step: Step, inputs: Inputs, rows: NDArray[Any], batch_size: int) -> NDArray[Any]:
     """Return probabilities (len(rows), 7) float32; each row sums to 1."""
     parts = []
     for start in range(0, len(rows), batch_size):
@@ -216,13 +218,14 @@ def train(
         yield Epoch(number + 1, schedule.epochs, loss, accuracy, float(rates[number][-1]), seconds)
 
 
-def _epoch_batches(rows: np.ndarray, batch_size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+def _epoch_batches(rows: NDArray[Any], batch_size: int, rng: np.random.Generator) -> Iterator[NDArray[Any]]:
     """Return every row once in random order; the last batch is filled up from the start, so that all are full."""
     order = rng.permutation(rows)
     return iter(pad(order, -(-len(order) // batch_size) * batch_size).reshape(-1, batch_size))
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
+def softmax(logits: NDArray[Any]) -> NDArray[Any]:
     """Return the softmax of logits (N, C) along their second axis."""
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return exponentials / exponentials.sum(axis=1, keepdims=True)
+    probabilities: NDArray[Any] = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return probabilities

@@ -44,7 +44,7 @@ def angles_and_shifts(transforms: np.ndarray, size: int) -> tuple[np.ndarray, np
     return np.rad2deg(np.arctan2(sin, cos)), moved - centre
 
 
-def test_the_transform_of_nothing_leaves_images_as_they_are() -> None:
+def test_the_identity_transform_leaves_images_unchanged() -> None:
     image = np.random.default_rng(1).integers(0, 256, (SIZE, SIZE), "uint8")
     np.testing.assert_array_equal(warped(image, one_transform()), image)
 
@@ -60,7 +60,7 @@ def test_a_quarter_turn_is_counter_clockwise_as_seen() -> None:
     assert brightest(warped(right_of_the_centre, one_transform(degrees=90))) == (CENTRE - 20, CENTRE)
 
 
-def test_ten_degrees_lift_what_is_right_of_the_centre() -> None:
+def test_ten_degrees_raise_a_point_right_of_the_centre() -> None:
     turned = warped(dot_at(CENTRE, CENTRE + 28), one_transform(degrees=10))
     row, column = brightest(turned)
     assert (CENTRE - row, column - CENTRE) == (round(28 * np.sin(np.deg2rad(10))), round(28 * np.cos(np.deg2rad(10))))
@@ -71,7 +71,7 @@ def test_the_shift_comes_after_the_rotation() -> None:
     assert brightest(moved) == (CENTRE - 6, CENTRE + 4)
 
 
-def test_what_comes_from_outside_the_image_is_black() -> None:
+def test_pixels_from_outside_the_image_are_black() -> None:
     white = np.full((SIZE, SIZE), 255, "uint8")
     moved = warped(white, one_transform(right=6))
     assert not moved[:, :6].any()
@@ -95,12 +95,12 @@ def test_rotation_and_both_shifts_are_drawn_independently() -> None:
     assert np.abs(correlations).max() < 0.06
 
 
-def test_no_rotation_and_no_shift_draw_the_transform_of_nothing() -> None:
+def test_no_rotation_and_no_shift_give_the_identity() -> None:
     drawn = draw_transforms(np.random.default_rng(1), 3, SIZE, AugmentationConfig(rotation_degrees=0, shift_fraction=0))
     np.testing.assert_array_equal(drawn, np.repeat(one_transform(), 3, axis=0))
 
 
-def test_the_same_seed_draws_the_same_and_another_seed_does_not() -> None:
+def test_the_seed_determines_the_transforms() -> None:
     first, again, other = (draw_transforms(np.random.default_rng(seed), 5, 200, CONFIG) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert not np.isclose(first[:, 2], other[:, 2]).any()
@@ -125,7 +125,7 @@ np.save(sys.argv[2], np.asarray(jax.jit(to_network_input)(given["images"], given
 """
 
 
-def test_both_backends_warp_alike_when_compiled(tmp_path: Path) -> None:
+def test_both_backends_give_the_same_warp_when_compiled(tmp_path: Path) -> None:
     pytest.importorskip("jax", reason="the JAX backend is not installed")
     rng = np.random.default_rng(4)
     coarse = rng.integers(0, 256, (16, 12, 12)).astype("uint8")

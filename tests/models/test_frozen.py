@@ -50,7 +50,7 @@ def test_activations_at_every_cut_are_those_of_the_network_run_directly(
         assert_equal_in_float16(stored[cut], directly(network, cut, images, moves))
 
 
-def test_view_0_is_the_image_as_it_is(
+def test_view_0_is_the_image_without_augmentation(
     frozen: FrozenBackbone, images: np.ndarray, network_of: NetworkOf, imagenet: BackboneWeights
 ) -> None:
     network = network_of("off-the-shelf")
@@ -71,7 +71,7 @@ def test_stored_activations_lead_upper_to_the_logits_of_full(
     np.testing.assert_allclose(through_upper, exact, atol=5e-3 * np.ptp(exact))
 
 
-def test_an_image_has_the_same_activations_alone_and_in_company(frozen: FrozenBackbone, images: np.ndarray) -> None:
+def test_an_image_has_the_same_activations_alone_and_in_a_batch(frozen: FrozenBackbone, images: np.ndarray) -> None:
     moves = view_transforms(COUNT, 32, AUGMENTATION, seed=1)[1]
     together = frozen.activations(images, moves)
     for row in (0, BATCH - 1, BATCH, COUNT - 1):
@@ -80,7 +80,7 @@ def test_an_image_has_the_same_activations_alone_and_in_company(frozen: FrozenBa
             np.testing.assert_allclose(together[cut][row], alone[cut][0], rtol=2e-3, atol=2e-3)
 
 
-def test_one_cut_alone_gives_what_it_gives_among_others(
+def test_one_cut_gives_the_same_alone_and_among_others(
     frozen: FrozenBackbone, images: np.ndarray, small: ModelConfig, imagenet: BackboneWeights
 ) -> None:
     moves = view_transforms(COUNT, 32, AUGMENTATION, seed=1)[1]
@@ -89,14 +89,14 @@ def test_one_cut_alone_gives_what_it_gives_among_others(
     np.testing.assert_allclose(alone["block_9"], frozen.activations(images, moves)["block_9"], rtol=2e-3, atol=2e-3)
 
 
-def test_views_are_the_image_itself_and_as_many_others_as_the_profile_says() -> None:
+def test_views_are_the_image_and_the_augmented_ones_of_the_profile() -> None:
     views = view_transforms(6, 96, AugmentationConfig(views=3), seed=1)
     assert (views.shape, views.dtype) == ((4, 6, 8), np.float32)
     np.testing.assert_array_equal(views[0], np.tile(np.array([1, 0, 0, 0, 1, 0, 0, 0], "float32"), (6, 1)))
     assert len(np.unique(views[1:].reshape(-1, 8), axis=0)) == 18
 
 
-def test_views_depend_on_the_seed_and_on_nothing_else() -> None:
+def test_views_depend_on_the_seed_alone() -> None:
     first, again, other = (view_transforms(6, 96, AUGMENTATION, seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert not np.isclose(first[1:, :, 2], other[1:, :, 2]).any()

@@ -11,7 +11,7 @@ Weights = dict[str, list[np.ndarray]]
 
 
 def weights_of(network: Network) -> Weights:
-    """Layer name → its arrays; the state of the dropout's random generator is told as that layer's."""
+    """Layer name → its arrays; the state of the dropout's random generator counts as one of that layer."""
     layers = {layer.name: layer.get_weights() for layer in network.full.layers if layer.weights}
     generator = network.full.get_layer("head_dropout").seed_generator
     return {**layers, "head_dropout": [np.asarray(generator.state)]}
@@ -33,7 +33,7 @@ def started(network: Network, seed: int, imagenet: BackboneWeights | None = None
     return weights_of(network)
 
 
-def test_the_same_seed_gives_the_same_start_whatever_came_between(network_of: NetworkOf) -> None:
+def test_the_same_seed_gives_the_same_weights_after_a_training(network_of: NetworkOf) -> None:
     network = network_of("scratch")
     first = started(network, 5)
     disturb(network)
@@ -47,7 +47,7 @@ def test_another_seed_gives_other_kernels_and_other_dropout(network_of: NetworkO
     assert alike == {name for name in weights_of(network) if name.lower().endswith("_bn") or name == "bn_Conv1"}
 
 
-def test_a_seed_beyond_32_bits_will_do(network_of: NetworkOf) -> None:
+def test_a_seed_beyond_32_bits_is_accepted(network_of: NetworkOf) -> None:
     started(network_of("off-the-shelf"), 2**40 + 1, imagenet=started(network_of("scratch"), 1))
 
 
@@ -76,7 +76,7 @@ def test_a_pretrained_strategy_without_imagenet_weights_is_refused(network_of: N
 
 
 @pytest.mark.parametrize("name", ["off-the-shelf", "fine-tuning-11"])
-def test_imagenet_lands_in_the_backbone_and_not_in_the_head(
+def test_imagenet_weights_are_in_the_backbone_and_not_in_the_head(
     name: str, network_of: NetworkOf, imagenet: BackboneWeights
 ) -> None:
     start = started(network_of(name), 5, imagenet)
@@ -85,13 +85,15 @@ def test_imagenet_lands_in_the_backbone_and_not_in_the_head(
     assert same(start, started(network_of(name), 5, given)) == set(start)
 
 
-def test_scratch_does_not_look_at_imagenet(network_of: NetworkOf, imagenet: BackboneWeights) -> None:
+def test_scratch_does_not_use_imagenet_weights(network_of: NetworkOf, imagenet: BackboneWeights) -> None:
     network = network_of("scratch")
     plain = started(network, 5)
     assert same(plain, started(network, 5, imagenet)) == set(plain)
 
 
-def test_the_head_starts_alike_under_every_frozen_backbone(network_of: NetworkOf, imagenet: BackboneWeights) -> None:
+def test_the_head_has_the_same_initial_weights_in_every_pretrained_strategy(
+    network_of: NetworkOf, imagenet: BackboneWeights
+) -> None:
     """Strategies of a fold share a seed: with weights from a file below, they differ in nothing but what is trained."""
     starts = [started(network_of(name), 5, imagenet) for name in ("off-the-shelf", "fine-tuning-1", "fine-tuning-11")]
     assert same(starts[0], starts[1]) == same(starts[0], starts[2]) == set(starts[0])

@@ -93,7 +93,7 @@ def test_frozen_batch_normalisation_stays_in_inference_mode(
     assert moved == {layer for layer in TRAINED[name] if layer.lower().endswith("_bn") or layer == "bn_Conv1"}
 
 
-def test_batch_normalisation_takes_the_momentum_of_the_profile() -> None:
+def test_batch_normalisation_has_the_momentum_of_the_profile() -> None:
     network = build_network(
         strategy_by_name("scratch"), ModelConfig(input_size=32, alpha=0.35, batch_norm_momentum=0.8)
     )

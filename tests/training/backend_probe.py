@@ -19,18 +19,18 @@ def probe() -> dict[str, np.ndarray]:
     profile = tiny_profile(**{"model.dropout": 0.0, "training.off_the_shelf.epochs": 8})
     data = tiny_data()
     bench = Workbench(profile.model, profile.training, numpy_imagenet())
-    found = {
+    outcome = {
         **_first_steps(bench, "scratch", ImageInputs(data.images, profile.augmentation), data, count=1),
         **_first_steps(bench, "fine-tuning-1", separable_features(data, (1, 1, 160)), data, count=4),
     }
     rows = TrialData(separable_features(data), data.labels, data.rows_outside(0), data.rows_of_fold(0))
     strategy = strategy_by_name("off-the-shelf")
     result = run_trial(bench, strategy, rows, seed=9)
-    found["losses"] = np.array([epoch.loss for epoch in result.history])
-    found["probabilities"] = result.probabilities
-    found["kernel"] = np.array(result.network.full.get_layer("head_logits").kernel)
-    found["again"] = run_trial(bench, strategy, rows, seed=9).probabilities
-    return found
+    outcome["losses"] = np.array([epoch.loss for epoch in result.history])
+    outcome["probabilities"] = result.probabilities
+    outcome["kernel"] = np.array(result.network.full.get_layer("head_logits").kernel)
+    outcome["again"] = run_trial(bench, strategy, rows, seed=9).probabilities
+    return outcome
 
 
 def separable_features(data: StudyData, shape: tuple[int, ...] = (1280,)) -> FrozenInputs:

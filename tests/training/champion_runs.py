@@ -57,15 +57,15 @@ def uninterrupted(study: StudyRun) -> list[np.ndarray]:
 
 def workers_of(driver: int) -> list[int]:
     """Process numbers of the Ray Train workers that `driver` started."""
-    found = []
+    result = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             title = (entry / "cmdline").read_bytes()
         except OSError:
             continue
         if title.startswith(b"ray::RayTrainWorker") and driver in _ancestors(int(entry.name)):
-            found.append(int(entry.name))
-    return found
+            result.append(int(entry.name))
+    return result
 
 
 def _ancestors(process: int) -> list[int]:

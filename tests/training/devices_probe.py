@@ -37,12 +37,14 @@ def probe() -> dict[str, np.ndarray]:
     batch = separable_features(data, (3, 3, 160)).clean_batch(rows)
     labels, weights = data.labels.astype("int32"), np.where(rows < 28, 3, 1).astype("float32")
     first, correct = step.train(batch, labels, weights, 0.001)
-    found = {**step.state(), "devices": np.array(bench.devices), "correct": np.array(int(correct))}
-    found["losses"] = np.array([float(first), *(float(step.train(batch, labels, weights, 0.001)[0]) for _ in range(3))])
-    step.restore({name: array for name, array in found.items() if "/" in name})
-    found["again"] = np.array([float(step.train(batch, labels, weights, 0.001)[0]) for _ in range(3)])
-    found["logits"] = np.asarray(step.logits(batch))
-    return found
+    result = {**step.state(), "devices": np.array(bench.devices), "correct": np.array(int(correct))}
+    result["losses"] = np.array(
+        [float(first), *(float(step.train(batch, labels, weights, 0.001)[0]) for _ in range(3))]
+    )
+    step.restore({name: array for name, array in result.items() if "/" in name})
+    result["again"] = np.array([float(step.train(batch, labels, weights, 0.001)[0]) for _ in range(3)])
+    result["logits"] = np.asarray(step.logits(batch))
+    return result
 
 
 def dropout_seeds(devices: int) -> np.ndarray:
@@ -67,7 +69,7 @@ def dropout_seeds(devices: int) -> np.ndarray:
 if __name__ == "__main__":
     count = int(sys.argv[1])
     split_the_processor(count)
-    found = probe()
+    result = probe()
     if count > 1 and os.environ["KERAS_BACKEND"] == "tensorflow":
-        found["seeds"] = dropout_seeds(count)
-    np.savez(sys.argv[2], **found)
+        result["seeds"] = dropout_seeds(count)
+    np.savez(sys.argv[2], **result)

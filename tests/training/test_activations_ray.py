@@ -50,10 +50,10 @@ def one_processor_left() -> Iterator[None]:
 @pytest.mark.usefixtures("chunks_of_seven", "one_processor_left")
 def test_workers_without_a_place_are_not_waited_for(study: StudyRun) -> None:
     progress = RecordedProgress()
-    found = compute_activations(study, CUTS, Share(1.0, 0.0), progress)
+    result = compute_activations(study, CUTS, Share(1.0, 0.0), progress)
     here = engine_local.compute_activations(study, CUTS, NoProgress())
     for cut in CUTS:
-        parts = ray.get(found[cut])
+        parts = ray.get(result[cut])
         assert [part.shape[1] for part in parts] == [7] * 8
         np.testing.assert_allclose(np.concatenate(parts, 1), np.concatenate(here[cut], 1), rtol=0.02, atol=0.02)
     assert progress.steps[-1] == (ACTIVATIONS, 56, 56)

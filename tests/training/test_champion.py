@@ -133,7 +133,7 @@ def test_resources_and_folds_are_not_part_of_the_identity(tmp_path: Path) -> Non
     assert one.trial_identity(TrialKey("scratch", 0)) != other.trial_identity(TrialKey("scratch", 0))
 
 
-def test_two_at_a_time_and_an_unknown_strategy_are_refused(tmp_path: Path) -> None:
+def test_a_locked_folder_and_an_unknown_strategy_are_refused(tmp_path: Path) -> None:
     study = tiny_study(tmp_path, ("scratch",))
     with folder_lock(study.folder.champion_root), pytest.raises(StorageError):
         run_champion(study.plan, study.folder, never)

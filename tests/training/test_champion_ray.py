@@ -43,8 +43,8 @@ def weights_of(champion: Champion) -> list[np.ndarray]:
     return list(network.get_weights())
 
 
-def assert_same(found: list[np.ndarray], expected: list[np.ndarray]) -> None:
-    for one, other in zip(found, expected, strict=True):
+def assert_same(result: list[np.ndarray], expected: list[np.ndarray]) -> None:
+    for one, other in zip(result, expected, strict=True):
         assert np.abs(one - other).max() <= 1e-4 * max(1.0, np.abs(other).max())
 
 
@@ -108,7 +108,7 @@ def test_a_training_that_cannot_converge_is_refused_and_not_retried(tmp_path: Pa
     assert not any("died" in message for message in progress.messages)
 
 
-def test_the_worker_gets_all_that_a_node_has(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_worker_gets_all_resources_of_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes = [{"CPU": 64.0}, {"CPU": 16.0, "GPU": 4.0}, {"CPU": 8.0, "GPU": 1.0}]
     monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": node} for node in nodes])
     assert champion_resources(ResourcesConfig(cpu=2.0)) == Share(8.0, 4.0)

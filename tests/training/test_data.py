@@ -27,7 +27,7 @@ def manifest() -> SimpleNamespace:
     return SimpleNamespace(folder=Path("m"), table=lambda columns: table.select(columns), pixels=lambda: images)
 
 
-def test_external_images_are_in_no_trial(manifest: SimpleNamespace) -> None:
+def test_external_images_are_not_study_images(manifest: SimpleNamespace) -> None:
     data = load_study_data(manifest, "grouped", 2, 64)  # type: ignore[arg-type]
     assert data.image_ids.tolist() == ["a", "b", "c", "d"]
     assert data.labels.tolist() == [0, 6, 1, 6]
@@ -41,6 +41,6 @@ def test_train_and_test_rows_are_complements(manifest: SimpleNamespace) -> None:
     assert data.rows_outside(1).tolist() == [0, 2]
 
 
-def test_another_number_of_folds_is_refused_with_the_way_out(manifest: SimpleNamespace) -> None:
+def test_another_number_of_folds_is_refused_with_advice(manifest: SimpleNamespace) -> None:
     with pytest.raises(FoldError, match=r"3 folds.*Received: 2.*FOLDS=3"):
         load_study_data(manifest, "grouped", 3, 64)  # type: ignore[arg-type]

@@ -43,13 +43,13 @@ def test_fractions_of_a_processor_are_not_lost_to_rounding() -> None:
 
 
 @pytest.mark.usefixtures("gpu")
-def test_the_gpu_is_asked_for_its_memory_and_name() -> None:
+def test_memory_and_name_of_the_gpu_come_from_nvidia_smi() -> None:
     assert devices.gpu_memory_gib() == 8
     assert devices.hardware().gpus == ("8192",)
 
 
 @pytest.mark.usefixtures("gpu")
-def test_jax_is_told_its_share_less_the_context_before_it_looks_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jax_gets_its_share_of_memory_less_the_context(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "")
     monkeypatch.delenv("XLA_PYTHON_CLIENT_MEM_FRACTION")
@@ -68,6 +68,6 @@ def test_the_versions_of_python_and_of_the_libraries_are_recorded() -> None:
 
 
 def test_the_processor_of_this_machine_is_recorded() -> None:
-    found = devices.hardware()
-    assert found.processors is not None
-    assert found.processors >= 1
+    result = devices.hardware()
+    assert result.processors is not None
+    assert result.processors >= 1

@@ -14,9 +14,9 @@ KEYS = [TrialKey("off-the-shelf", 0), TrialKey("off-the-shelf", 1)]
 
 def test_activations_are_computed_once_for_each_image_and_view(tmp_path: Path) -> None:
     study = tiny_study(tmp_path, ("off-the-shelf",))
-    found = engine_local.compute_activations(study, ("features", "block_15"), StudyProgress())
-    assert [chunk.shape for chunk in found["features"]] == [(2, 56, 1280)]
-    assert found["block_15"][0].shape[:2] == (2, 56)
+    result = engine_local.compute_activations(study, ("features", "block_15"), StudyProgress())
+    assert [chunk.shape for chunk in result["features"]] == [(2, 56, 1280)]
+    assert result["block_15"][0].shape[:2] == (2, 56)
     assert engine_local.compute_activations(study, (), StudyProgress()) == {}
 
 

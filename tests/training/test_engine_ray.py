@@ -53,7 +53,7 @@ def test_a_trial_that_fails_is_tried_again_then_reported_and_the_others_finish(t
     assert study.folder.is_finished(TrialKey("off-the-shelf", 1))
 
 
-def test_a_place_that_cannot_be_written_ends_the_study_instead_of_being_tried_again(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_ends_the_study_without_retries(tmp_path: Path) -> None:
     study = tiny_study(tmp_path, ("off-the-shelf",))
     (tmp_path / "trials").write_text("in the way")
     progress = RecordedProgress()
@@ -66,21 +66,21 @@ A, B = TrialKey("off-the-shelf", 0), TrialKey("off-the-shelf", 1)
 
 
 def rounds(
-    study: StudyRun, monkeypatch: pytest.MonkeyPatch, *found: dict[TrialKey, Failure], epochs: int = 0
+    study: StudyRun, monkeypatch: pytest.MonkeyPatch, *failures: dict[TrialKey, Failure], epochs: int = 0
 ) -> tuple[dict[TrialKey, str], list[list[TrialKey]], list[str]]:
-    """What `run_rounds` makes of rounds that end with `found`, after each of which every trial is `epochs` further."""
-    asked: list[list[TrialKey]] = []
+    """Run rounds that end with these failures, after each of which every trial has advanced by `epochs`."""
+    requested: list[list[TrialKey]] = []
 
     def tune(_shared: Shared, todo: list[TrialKey], _progress: StudyProgress) -> dict[TrialKey, Failure]:
-        asked.append(todo)
+        requested.append(todo)
         for key in todo:
-            state = trial_state(*key, epoch=epochs * len(asked))
+            state = trial_state(*key, epoch=epochs * len(requested))
             write_record(study.folder.running_folder(key) / "state.json", state)
-        return found[len(asked) - 1]
+        return failures[len(requested) - 1]
 
     monkeypatch.setattr(engine_ray, "_tune", tune)
     progress = RecordedProgress()
-    return run_rounds(Shared(study, {}, Share(1.0, 0.0)), [A, B], StudyProgress(progress)), asked, progress.messages
+    return run_rounds(Shared(study, {}, Share(1.0, 0.0)), [A, B], StudyProgress(progress)), requested, progress.messages
 
 
 LOST, BROKEN = Failure("the node died", lost=True), Failure("ValueError: x", lost=False)
@@ -88,25 +88,25 @@ LOST, BROKEN = Failure("the node died", lost=True), Failure("ValueError: x", los
 
 def test_trials_that_lost_their_machines_run_in_another_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = tiny_study(tmp_path, ("off-the-shelf",))
-    failures, asked, told = rounds(study, monkeypatch, {A: LOST, B: BROKEN}, {})
+    failures, requested, messages = rounds(study, monkeypatch, {A: LOST, B: BROKEN}, {})
     assert failures == {B: "ValueError: x"}
-    assert asked == [[A, B], [A]]
-    assert told[0].startswith("1 trials lost their machines")
+    assert requested == [[A, B], [A]]
+    assert messages[0].startswith("1 trials lost their machines")
 
 
 def test_rounds_continue_while_they_make_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study, both = tiny_study(tmp_path, ("off-the-shelf",)), {A: LOST, B: LOST}
-    failures, asked, _ = rounds(study, monkeypatch, both, both, {}, epochs=1)
+    failures, requested, _ = rounds(study, monkeypatch, both, both, {}, epochs=1)
     assert failures == {}
-    assert len(asked) == 3
+    assert len(requested) == 3
 
 
 def test_rounds_without_progress_end_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study, both = tiny_study(tmp_path, ("off-the-shelf",)), {A: LOST, B: LOST}
-    failures, asked, told = rounds(study, monkeypatch, both, both)
+    failures, requested, messages = rounds(study, monkeypatch, both, both)
     assert failures == {A: "the node died", B: "the node died"}
-    assert len(asked) == 1
-    assert "FAILED off-the-shelf fold 0: the node died" in told
+    assert len(requested) == 1
+    assert "FAILED off-the-shelf fold 0: the node died" in messages
 
 
 def test_a_trial_with_a_gpu_fits_a_node_with_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,11 +120,11 @@ def test_a_trial_with_a_gpu_fits_a_node_with_a_gpu(monkeypatch: pytest.MonkeyPat
     assert trial_resources(without, trials=80) == Share(8.0, 0.0)
 
 
-def test_a_gpu_that_is_not_there_is_refused_instead_of_waited_for() -> None:
+def test_an_absent_gpu_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"resources\.gpu = 0\.5.*0 GPUs"):
         trial_resources(tiny_profile(**{"resources.gpu": 0.5}).resources, trials=8)
 
 
 def test_a_trial_asks_for_no_more_processors_than_there_are() -> None:
-    asked = tiny_profile(**{"resources.cpu": 4096.0, "resources.gpu": 0.0}).resources
-    assert trial_resources(asked, trials=8) == (ray.cluster_resources()["CPU"], 0.0)
+    requested = tiny_profile(**{"resources.cpu": 4096.0, "resources.gpu": 0.0}).resources
+    assert trial_resources(requested, trials=8) == Share(ray.cluster_resources()["CPU"], 0.0)

@@ -44,7 +44,7 @@ def test_a_stored_trial_has_its_four_files_and_is_finished(tmp_path: Path) -> No
     assert {f"p_{label}" for label in CLASSES} < set(table.column_names)
 
 
-def test_what_an_interruption_left_half_written_does_not_count(tmp_path: Path) -> None:
+def test_a_partly_written_trial_is_not_finished(tmp_path: Path) -> None:
     folder, key = StudyFolder(tmp_path), TrialKey("off-the-shelf", 0)
     half = folder.trial_folder(key).with_name(".fold-0.123")
     half.mkdir(parents=True)
@@ -60,7 +60,7 @@ def test_pooling_names_the_trials_that_are_missing(tmp_path: Path) -> None:
     assert not (tmp_path / "predictions.parquet").exists()
 
 
-def test_a_trial_whose_description_is_damaged_is_to_be_run_again(tmp_path: Path) -> None:
+def test_a_trial_with_a_damaged_record_is_not_finished(tmp_path: Path) -> None:
     folder, key = StudyFolder(tmp_path), TrialKey("off-the-shelf", 0)
     folder.write_trial(trial_record(*key), tiny_data(), result(28))
     for content in ("", "{", "[]", "\xff"):
@@ -82,7 +82,7 @@ def test_pooling_names_the_trial_whose_predictions_cannot_be_read(
         folder.pool(keys)
 
 
-def test_pooled_predictions_hold_each_image_once_a_strategy(tmp_path: Path) -> None:
+def test_pooled_predictions_hold_each_image_once_per_strategy(tmp_path: Path) -> None:
     folder, data = StudyFolder(tmp_path), tiny_data()
     keys = [TrialKey("off-the-shelf", fold) for fold in (0, 1)]
     for key in keys:
@@ -113,7 +113,7 @@ def test_strategies_may_be_added_and_resources_changed(tmp_path: Path, monkeypat
     assert folder.record().started == STARTED
 
 
-def test_earlier_strategies_that_never_finished_are_dropped_when_others_are_asked_for(tmp_path: Path) -> None:
+def test_unfinished_strategies_are_dropped_when_the_study_continues_with_others(tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path)
     folder.start(plan(("scratch",)))
     folder.start(plan(("off-the-shelf",)))
@@ -147,7 +147,7 @@ def test_a_relative_folder_means_the_same_after_the_working_directory_changed(
     assert folder.root == tmp_path / "runs" / "t"
 
 
-def test_a_folder_without_a_study_or_with_a_damaged_one_is_said_so(tmp_path: Path) -> None:
+def test_a_missing_or_damaged_study_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="no such file"):
         StudyFolder(tmp_path).record()
     (tmp_path / "study.json").write_text("{")
@@ -190,9 +190,7 @@ def test_a_study_json_of_another_program_is_refused(tmp_path: Path, content: str
         StudyFolder(tmp_path).start(plan())
 
 
-def test_a_lock_that_was_lost_is_noticed_and_stays_in_its_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lost_lock_is_an_error_and_the_lock_is_not_pickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def lost() -> None:
         raise StorageError("Expected to hold it.")
 

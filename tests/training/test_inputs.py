@@ -13,12 +13,12 @@ def frozen() -> FrozenInputs:
     return FrozenInputs([values[:, :2], values[:, 2:4], values[:, 4:]])
 
 
-def test_clean_batches_of_activations_are_view_zero_in_the_order_asked_for(frozen: FrozenInputs) -> None:
+def test_clean_batches_of_activations_are_view_zero_in_the_given_order(frozen: FrozenInputs) -> None:
     (batch,) = frozen.clean_batch(np.array([4, 0, 2, 3]))
     assert batch[:, 0].tolist() == [4, 0, 2, 3]
 
 
-def test_training_batches_draw_every_view_of_the_rows_asked_for(frozen: FrozenInputs) -> None:
+def test_training_batches_draw_from_all_views_of_the_given_rows(frozen: FrozenInputs) -> None:
     rows = np.tile(np.arange(5), 40)
     (batch,) = frozen.training_batch(rows, np.random.default_rng(0))
     values = batch[:, 0].astype(int)
@@ -26,7 +26,7 @@ def test_training_batches_draw_every_view_of_the_rows_asked_for(frozen: FrozenIn
     assert set(values // 100) == {0, 1, 2}
 
 
-def test_image_batches_carry_one_transform_an_image_and_clean_ones_the_identity() -> None:
+def test_image_batches_have_one_transform_per_image_and_clean_ones_the_identity() -> None:
     images = np.arange(4 * 10 * 10, dtype="uint8").reshape(4, 10, 10)
     inputs = ImageInputs(images, AugmentationConfig())
     batch, transforms = inputs.training_batch(np.array([2, 1]), np.random.default_rng(0))

@@ -19,7 +19,7 @@ def test_a_study_has_every_strategy_on_every_fold_once_the_longest_first() -> No
     assert trials[-1].strategy == "off-the-shelf"
 
 
-def test_resources_and_intake_are_no_part_of_what_a_study_is_but_training_and_manifest_are() -> None:
+def test_the_identity_has_training_and_manifest_and_not_resources_or_intake() -> None:
     same = plan(**{"resources.cpu": 8.0, "intake.selection.limit": 5})
     assert same.identity() == plan().identity()
     other = plan(**{"training.batch_size": 16})
@@ -36,7 +36,7 @@ def test_an_unknown_strategy_is_refused_with_the_names() -> None:
         parse_strategies("scratch,foo")
 
 
-def test_cuts_are_those_below_what_is_trained_and_scratch_has_none() -> None:
+def test_each_cut_is_below_the_trained_blocks_and_scratch_has_none() -> None:
     assert cuts_of(("off-the-shelf", "fine-tuning-1", "fine-tuning-11", "scratch")) == (
         "features",
         "block_15",

@@ -65,10 +65,10 @@ def test_the_next_process_continues_from_the_last_checkpoint(tmp_path: Path) -> 
     for number in (1, 2, 3):
         trial.epoch(epoch(number), lambda number=number: position(number))  # type: ignore[misc]
     with TrialHeartbeat(tmp_path, KEY, 3, ALL, 0.0) as again:
-        found = again.begin()
-    assert found is not None
-    assert [e.epoch for e in found.history] == [1, 2]  # after the last epoch the result itself is stored
-    assert found.state["trained/0000"].tolist() == [2, 2, 2]
+        resumed = again.begin()
+    assert resumed is not None
+    assert [e.epoch for e in resumed.history] == [1, 2]  # after the last epoch the result itself is stored
+    assert resumed.state["trained/0000"].tolist() == [2, 2, 2]
 
 
 def test_a_truncated_checkpoint_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -41,11 +41,11 @@ DISTURBED = st.builds(
 
 @pytest.mark.parametrize(("trials", "gpus", "each"), [(80, 1, 1), (80, 8, 1), (80, 64, 1), (10, 3, 1), (10, 1, 4)])
 def test_equal_trials_run_in_full_rounds(trials: int, gpus: int, each: int) -> None:
-    found = simulate([60.0] * trials, Conditions(gpus, each))
+    result = simulate([60.0] * trials, Conditions(gpus, each))
 
-    assert found.makespan == math.ceil(trials / (gpus * each)) * 60
-    assert found.bound == max(60.0, trials * 60 / (gpus * each))
-    assert found.ended.count(60.0) == min(trials, gpus * each)
+    assert result.makespan == math.ceil(trials / (gpus * each)) * 60
+    assert result.bound == max(60.0, trials * 60 / (gpus * each))
+    assert result.ended.count(60.0) == min(trials, gpus * each)
 
 
 def test_a_long_trial_costs_time_at_the_end_and_none_at_the_start() -> None:
@@ -54,10 +54,10 @@ def test_a_long_trial_costs_time_at_the_end_and_none_at_the_start() -> None:
 
 
 def test_longest_first_is_not_always_optimal() -> None:
-    found = simulate([3, 3, 2, 2, 2], Conditions(2))
+    result = simulate([3, 3, 2, 2, 2], Conditions(2))
 
-    assert (found.makespan, found.bound) == (7, 6)
-    assert found.ratio == pytest.approx(7 / 6)
+    assert (result.makespan, result.bound) == (7, 6)
+    assert result.ratio == pytest.approx(7 / 6)
 
 
 def test_more_gpus_than_trials_do_not_help() -> None:
@@ -67,19 +67,19 @@ def test_more_gpus_than_trials_do_not_help() -> None:
 @given(TRIALS, UNDISTURBED)
 def test_no_order_ends_later_than_twice_the_bound(seconds: list[float], conditions: Conditions) -> None:
     """Graham 1969: at most 2 − 1/m times the best, of which the bound is less."""
-    found = simulate(seconds, conditions)
+    result = simulate(seconds, conditions)
 
-    assert found.bound == max(sum(seconds) / conditions.places, *seconds)
-    assert found.bound * (1 - 1e-9) <= found.makespan
-    assert found.makespan <= (2 - 1 / conditions.places) * found.bound * (1 + 1e-9)
+    assert result.bound == max(sum(seconds) / conditions.places, *seconds)
+    assert result.bound * (1 - 1e-9) <= result.makespan
+    assert result.makespan <= (2 - 1 / conditions.places) * result.bound * (1 + 1e-9)
 
 
 @given(TRIALS, UNDISTURBED)
 def test_without_losses_no_work_is_repeated(seconds: list[float], conditions: Conditions) -> None:
-    found = simulate(seconds, conditions)
+    result = simulate(seconds, conditions)
 
-    assert found.busy == pytest.approx(sum(seconds))
-    assert (found.repeated, found.restarting, found.losses) == (0, 0, 0)
+    assert result.busy == pytest.approx(sum(seconds))
+    assert (result.repeated, result.restarting, result.losses) == (0, 0, 0)
 
 
 @settings(max_examples=60)
@@ -87,13 +87,13 @@ def test_without_losses_no_work_is_repeated(seconds: list[float], conditions: Co
 def test_with_losses_every_trial_ends_and_all_work_is_accounted_for(
     seconds: list[float], conditions: Conditions
 ) -> None:
-    found = simulate(seconds, conditions)
+    result = simulate(seconds, conditions)
 
-    assert len(found.ended) == len(seconds)
-    assert all(end >= length * (1 - 1e-9) for end, length in zip(found.ended, seconds, strict=True))
-    assert found.busy == pytest.approx(sum(seconds) + found.repeated + found.restarting)
-    assert found.repeated <= found.losses * conditions.trials_per_gpu * conditions.checkpoint_seconds + 1e-6
-    assert found.makespan >= found.bound * (1 - 1e-9)
+    assert len(result.ended) == len(seconds)
+    assert all(end >= length * (1 - 1e-9) for end, length in zip(result.ended, seconds, strict=True))
+    assert result.busy == pytest.approx(sum(seconds) + result.repeated + result.restarting)
+    assert result.repeated <= result.losses * conditions.trials_per_gpu * conditions.checkpoint_seconds + 1e-6
+    assert result.makespan >= result.bound * (1 - 1e-9)
 
 
 @pytest.mark.parametrize("places", [1, 2])
@@ -106,19 +106,19 @@ def test_one_loss_costs_the_work_since_the_checkpoint_the_absence_and_the_restar
     lost, lost_again = draws.expovariate(1 / 3600), draws.expovariate(1 / 3600)
     length = lost + 50
     assert length < lost + lost_again  # or else there are two
-    found = simulate([length], conditions)
+    result = simulate([length], conditions)
 
-    assert found.losses == 1
-    assert found.repeated == pytest.approx(lost % 60)
-    assert found.restarting == 7
-    assert found.makespan == pytest.approx(lost + 100 + 7 + length - lost // 60 * 60)
+    assert result.losses == 1
+    assert result.repeated == pytest.approx(lost % 60)
+    assert result.restarting == 7
+    assert result.makespan == pytest.approx(lost + 100 + 7 + length - lost // 60 * 60)
 
 
 def test_a_lost_trial_continues_before_those_that_have_not_begun() -> None:
     for seed in range(20):
-        found = simulate([1000.0] * 6, Conditions(1, losses_per_hour=4, seed=seed))
-        assert found.losses > 0
-        assert list(found.ended) == sorted(found.ended)
+        result = simulate([1000.0] * 6, Conditions(1, losses_per_hour=4, seed=seed))
+        assert result.losses > 0
+        assert list(result.ended) == sorted(result.ended)
 
 
 def test_losses_follow_from_the_seed() -> None:
@@ -128,11 +128,11 @@ def test_losses_follow_from_the_seed() -> None:
     assert one != simulate([3600.0] * 4, Conditions(1, losses_per_hour=1, seed=4))
 
 
-def test_a_rate_of_losses_is_met_in_the_long_run() -> None:
-    found = simulate([3600.0] * 2000, Conditions(10, losses_per_hour=0.5, back_seconds=0, seed=5))
-    gpu_hours = 10 * found.makespan / 3600
+def test_losses_approach_their_rate() -> None:
+    result = simulate([3600.0] * 2000, Conditions(10, losses_per_hour=0.5, back_seconds=0, seed=5))
+    gpu_hours = 10 * result.makespan / 3600
 
-    assert found.losses / gpu_hours == pytest.approx(0.5, rel=0.15)
+    assert result.losses / gpu_hours == pytest.approx(0.5, rel=0.15)
 
 
 def test_a_trial_that_never_reaches_a_checkpoint_is_refused() -> None:
@@ -142,11 +142,11 @@ def test_a_trial_that_never_reaches_a_checkpoint_is_refused() -> None:
 
 def test_stragglers_are_a_stated_share_and_the_same_on_every_cluster() -> None:
     conditions = Conditions(1, straggler_share=0.25, straggler_factor=3)
-    found = with_stragglers([10.0] * 8, conditions)
+    result = with_stragglers([10.0] * 8, conditions)
 
-    assert sorted(found) == [10.0] * 6 + [30.0] * 2
-    assert found == with_stragglers([10.0] * 8, replace(conditions, gpus=64))
-    assert any(found != with_stragglers([10.0] * 8, replace(conditions, seed=seed)) for seed in range(1, 9))
+    assert sorted(result) == [10.0] * 6 + [30.0] * 2
+    assert result == with_stragglers([10.0] * 8, replace(conditions, gpus=64))
+    assert any(result != with_stragglers([10.0] * 8, replace(conditions, seed=seed)) for seed in range(1, 9))
 
 
 @pytest.mark.parametrize(
@@ -178,10 +178,10 @@ def test_the_trials_are_those_of_the_study_in_its_order() -> None:
 
 @pytest.mark.parametrize("count", [1, 7, 100, 10_000])
 def test_any_number_of_trials_is_spread_over_the_strategies(count: int) -> None:
-    found = Counter(key.strategy for key in study_trials(PROFILE, STRATEGY_NAMES, count))
+    result = Counter(key.strategy for key in study_trials(PROFILE, STRATEGY_NAMES, count))
 
-    assert found.total() == count
-    assert max(found.values()) - min(found.get(name, 0) for name in STRATEGY_NAMES) <= 1
+    assert result.total() == count
+    assert max(result.values()) - min(result.get(name, 0) for name in STRATEGY_NAMES) <= 1
 
 
 def test_hours_and_shares_follow_from_the_simulation() -> None:

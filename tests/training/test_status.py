@@ -31,31 +31,31 @@ def study(tmp_path: Path) -> Path:
 
 
 def test_every_trial_is_in_one_state(study: Path) -> None:
-    found = status(study)
+    result = status(study)
 
-    assert found.counts() == {"finished": 2, "running": 1, "stalled": 1, "waiting": 2, "unreadable": 0}
-    assert found.trials == 6
-    assert list(found.finished) == [TrialKey("scratch", 0), TrialKey("scratch", 1)]
-    assert [trial.key for trial in found.running] == [TrialKey("fine-tuning-1", 0)]
-    assert [trial.key for trial in found.stalled] == [TrialKey("fine-tuning-1", 1)]
-    assert found.waiting == [TrialKey("off-the-shelf", 0), TrialKey("off-the-shelf", 1)]
+    assert result.counts() == {"finished": 2, "running": 1, "stalled": 1, "waiting": 2, "unreadable": 0}
+    assert result.trials == 6
+    assert list(result.finished) == [TrialKey("scratch", 0), TrialKey("scratch", 1)]
+    assert [trial.key for trial in result.running] == [TrialKey("fine-tuning-1", 0)]
+    assert [trial.key for trial in result.stalled] == [TrialKey("fine-tuning-1", 1)]
+    assert result.waiting == [TrialKey("off-the-shelf", 0), TrialKey("off-the-shelf", 1)]
 
 
-def test_a_trial_that_has_just_begun_runs(tmp_path: Path) -> None:
+def test_a_trial_that_has_just_begun_is_running(tmp_path: Path) -> None:
     root, key = begin(tmp_path / "s", ("scratch",)), TrialKey("scratch", 0)
     folder = root / "trials" / "scratch" / "fold-0.run"
     with TrialHeartbeat(folder, key, 12, Share(2.0, 0.25), 60.0) as trial:
         trial.begin()
-        found = read_status(root, datetime.now(timezone.utc))
-    assert found.counts() == {"finished": 0, "running": 1, "stalled": 0, "waiting": 1, "unreadable": 0}
-    assert found.running[0].remaining == 1.0
+        result = read_status(root, datetime.now(timezone.utc))
+    assert result.counts() == {"finished": 0, "running": 1, "stalled": 0, "waiting": 1, "unreadable": 0}
+    assert result.running[0].remaining == 1.0
 
 
 def test_trials_by_node_and_by_strategy(study: Path) -> None:
-    found = status(study)
+    result = status(study)
 
-    assert found.by_node() == {"a": {"finished": 1}, "b": {"running": 1}, "c": {"finished": 1, "stalled": 1}}
-    assert found.by_strategy() == {
+    assert result.by_node() == {"a": {"finished": 1}, "b": {"running": 1}, "c": {"finished": 1, "stalled": 1}}
+    assert result.by_strategy() == {
         "fine-tuning-1": {"running": 1, "stalled": 1},
         "off-the-shelf": {"waiting": 2},
         "scratch": {"finished": 2},
@@ -63,7 +63,7 @@ def test_trials_by_node_and_by_strategy(study: Path) -> None:
 
 
 @pytest.mark.parametrize(("silent", "state"), [(299, "running"), (300, "running"), (301, "stalled")])
-def test_after_five_minutes_of_silence_a_trial_is_stalled(tmp_path: Path, silent: int, state: str) -> None:
+def test_a_trial_with_a_state_older_than_five_minutes_is_stalled(tmp_path: Path, silent: int, state: str) -> None:
     root = begin(tmp_path / "s", ("scratch",))
     run(root, "scratch", 0, updated=ago(seconds=silent))
 
@@ -77,7 +77,7 @@ def test_a_node_whose_clock_is_ahead_is_not_stalled(tmp_path: Path) -> None:
     assert status(root).counts()["running"] == 1
 
 
-def test_a_trial_that_ended_while_it_was_looked_at_is_finished(tmp_path: Path) -> None:
+def test_a_trial_with_both_records_is_finished(tmp_path: Path) -> None:
     root = begin(tmp_path / "s", ("scratch",))
     run(root, "scratch", 0)
     finish(root, "scratch", 0)
@@ -94,10 +94,10 @@ def test_a_damaged_state_is_counted_and_not_fatal(study: Path, content: str | di
     if isinstance(content, dict):
         content = json.dumps({**json.loads(file.read_text()), **content})
     file.write_text(content)
-    found = status(study)
+    result = status(study)
 
-    assert found.unreadable == [TrialKey("fine-tuning-1", 0)]
-    assert found.counts() == {"finished": 2, "running": 0, "stalled": 1, "waiting": 2, "unreadable": 1}
+    assert result.unreadable == [TrialKey("fine-tuning-1", 0)]
+    assert result.counts() == {"finished": 2, "running": 0, "stalled": 1, "waiting": 2, "unreadable": 1}
 
 
 def test_a_damaged_trial_is_counted_and_not_fatal(study: Path) -> None:
@@ -106,7 +106,7 @@ def test_a_damaged_trial_is_counted_and_not_fatal(study: Path) -> None:
     assert status(study).unreadable == [TrialKey("scratch", 0)]
 
 
-def test_trials_of_no_strategy_or_fold_of_the_study_are_left_aside(study: Path) -> None:
+def test_trials_that_are_not_in_the_study_are_ignored(study: Path) -> None:
     finish(study, "fine-tuning-11", 0)
     finish(study, "scratch", 2)
     run(study, "fine-tuning-1", 2)
@@ -149,7 +149,7 @@ def test_the_root_need_not_be_a_folder_of_this_machine(study: Path) -> None:
         status(OnlyWhatAStoreHas(study) / "absent")
 
 
-def test_no_study_is_said_so(tmp_path: Path) -> None:
+def test_a_missing_study_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"study\.json.*no such file"):
         status(tmp_path)
 
@@ -198,7 +198,7 @@ def test_trials_of_a_strategy_not_seen_yet_are_guessed_by_their_relative_cost(tm
     assert left.work_seconds == pytest.approx(75 + 2 * pace * relative_cost(tiny_profile(), "fine-tuning-1"))
 
 
-def test_no_strategy_is_guessed_of_which_nothing_is_left(tmp_path: Path) -> None:
+def test_a_strategy_with_nothing_left_is_not_guessed(tmp_path: Path) -> None:
     root = begin(tmp_path / "s", ("scratch", "off-the-shelf"))
     for fold in (0, 1):
         finish(root, "off-the-shelf", fold, 10)
@@ -208,7 +208,7 @@ def test_no_strategy_is_guessed_of_which_nothing_is_left(tmp_path: Path) -> None
     assert time_left(status(root)).guessed == ()
 
 
-def test_it_takes_no_less_than_the_longest_trial(tmp_path: Path) -> None:
+def test_the_time_left_is_at_least_that_of_the_longest_trial(tmp_path: Path) -> None:
     root = begin(tmp_path / "s", ("scratch", "off-the-shelf"))
     finish(root, "scratch", 0, 100)
     finish(root, "off-the-shelf", 0, 4)
@@ -219,7 +219,7 @@ def test_it_takes_no_less_than_the_longest_trial(tmp_path: Path) -> None:
     assert (left.work_seconds, left.seconds) == (78.0, 75.0)
 
 
-def test_stalled_trials_are_work_but_not_pace(tmp_path: Path) -> None:
+def test_stalled_trials_count_as_work_but_not_as_running(tmp_path: Path) -> None:
     root = begin(tmp_path / "s", ("scratch",), folds=3)
     finish(root, "scratch", 0, 100)
     run(root, "scratch", 1)
@@ -228,7 +228,7 @@ def test_stalled_trials_are_work_but_not_pace(tmp_path: Path) -> None:
     assert time_left(status(root)) == TimeLeft(150.0, 150.0, 1, ())
 
 
-def test_before_a_trial_has_finished_those_that_run_tell_the_pace(tmp_path: Path) -> None:
+def test_before_any_trial_is_finished_running_trials_give_the_pace(tmp_path: Path) -> None:
     root = begin(tmp_path / "s", ("scratch",))
     run(root, "scratch", 0)  # a quarter in 50 seconds
     run(root, "scratch", 1, epoch=0, seconds=0.0)
@@ -245,14 +245,14 @@ def test_nothing_is_known_before_the_end_of_an_epoch(tmp_path: Path) -> None:
     assert cpu_hours(status(root)) == Cost(0.0, None)
 
 
-def test_a_study_that_does_not_run_has_work_left_and_no_time(tmp_path: Path) -> None:
+def test_a_study_without_running_trials_has_work_left_and_no_time(tmp_path: Path) -> None:
     root = begin(tmp_path / "s", ("scratch",))
     finish(root, "scratch", 0, 100)
 
     assert time_left(status(root)) == TimeLeft(None, 100.0, 0, ())
 
 
-def test_a_finished_study_needs_nothing_more(tmp_path: Path) -> None:
+def test_a_finished_study_has_no_time_left(tmp_path: Path) -> None:
     root = begin(tmp_path / "s", ("scratch",))
     for fold in (0, 1):
         finish(root, "scratch", fold, 1800)
@@ -273,12 +273,12 @@ def test_cost_so_far_and_when_finished(tmp_path: Path) -> None:
     assert cost.expected == pytest.approx(0.25 * (1.5 + 0.75 + 0.75 + 1))
 
 
-def test_without_a_gpu_nothing_is_paid_for_one(tmp_path: Path) -> None:
+def test_without_a_gpu_there_are_no_gpu_hours(tmp_path: Path) -> None:
     root = begin(tmp_path / "s", ("scratch",))
     finish(root, "scratch", 0, 3600, gpus=0.0)
 
     assert gpu_hours(status(root)) == Cost(0.0, 0.0)
 
 
-def test_a_study_without_a_sign_of_life_has_cost_nothing(tmp_path: Path) -> None:
+def test_a_study_that_has_not_begun_has_no_cost(tmp_path: Path) -> None:
     assert cpu_hours(status(begin(tmp_path / "s"))) == Cost(0.0, None)

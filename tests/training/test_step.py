@@ -19,13 +19,13 @@ def test_the_loss_is_the_weighted_mean_cross_entropy() -> None:
     assert int(correct) == 1
 
 
-def test_label_smoothing_keeps_a_perfect_answer_from_costing_nothing() -> None:
+def test_label_smoothing_gives_a_perfect_prediction_a_loss() -> None:
     logits, labels, weights = np.array([[50.0, 0.0]], "float32"), np.array([0], "int32"), np.ones(1, "float32")
     assert float(step.loss_and_correct(logits, labels, weights, 0.0)[0]) == pytest.approx(0, abs=1e-4)
     assert float(step.loss_and_correct(logits, labels, weights, 0.1)[0]) == pytest.approx(2.5, rel=1e-3)
 
 
-def test_weight_decay_asks_for_adamw_and_none_for_adam() -> None:
+def test_the_optimiser_is_adamw_with_weight_decay_and_adam_without() -> None:
     assert type(step.make_optimizer(0.0)) is keras.optimizers.Adam
     assert type(step.make_optimizer(0.01)) is keras.optimizers.AdamW
 
@@ -46,6 +46,6 @@ def test_a_state_is_unpacked_as_it_was_packed_and_that_of_another_network_is_ref
         step.unpack(step.pack(groups[0][:1], *groups[1:]), shapes)
 
 
-def test_as_many_devices_are_used_as_share_a_batch_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_devices_used_share_a_batch_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cxr_platform.training.step_tensorflow.count_devices", lambda: 6)
     assert [step.usable_devices(size) for size in (32, 30, 7)] == [4, 6, 1]

@@ -29,7 +29,7 @@ def _probe(backend: str, devices: int, file: Path) -> Found:
 
 
 def test_both_devices_take_part(one_and_two: tuple[Found, Found]) -> None:
-    assert [int(found["devices"]) for found in one_and_two] == [1, 2]
+    assert [int(result["devices"]) for result in one_and_two] == [1, 2]
 
 
 def test_gradients_and_batch_statistics_are_those_of_the_whole_weighted_batch(one_and_two: tuple[Found, Found]) -> None:
@@ -39,7 +39,7 @@ def test_gradients_and_batch_statistics_are_those_of_the_whole_weighted_batch(on
         assert np.abs(one[name] - two[name]).max() <= 1e-4 * np.abs(one[name]).max() + 1e-7, name
 
 
-def test_the_losses_and_answers_of_later_steps_agree(one_and_two: tuple[Found, Found]) -> None:
+def test_losses_and_predictions_of_later_steps_agree(one_and_two: tuple[Found, Found]) -> None:
     one, two = one_and_two
     assert one["correct"] == two["correct"]
     assert two["losses"] == pytest.approx(one["losses"], rel=1e-3)
@@ -47,12 +47,12 @@ def test_the_losses_and_answers_of_later_steps_agree(one_and_two: tuple[Found, F
     assert np.abs(one["logits"] - two["logits"]).max() < 1e-2
 
 
-def test_a_restored_state_goes_on_as_before(one_and_two: tuple[Found, Found]) -> None:
-    for found in one_and_two:
-        assert (found["again"] == found["losses"][1:]).all()
+def test_a_restored_state_continues_as_before(one_and_two: tuple[Found, Found]) -> None:
+    for result in one_and_two:
+        assert (result["again"] == result["losses"][1:]).all()
 
 
-def test_masks_of_dropout_do_not_repeat_from_device_to_device(one_and_two: tuple[Found, Found]) -> None:
+def test_dropout_masks_differ_between_devices(one_and_two: tuple[Found, Found]) -> None:
     _, two = one_and_two
     if "seeds" not in two:
         return  # on JAX one mask is drawn for the whole batch

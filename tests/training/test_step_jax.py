@@ -29,7 +29,7 @@ def on_tensorflow() -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("strategy", ["fine-tuning-1", "scratch"])
-def test_the_first_steps_cost_the_same_as_on_tensorflow_and_leave_the_same_statistics(
+def test_the_first_steps_have_the_losses_and_statistics_of_tensorflow(
     strategy: str, on_jax: dict[str, np.ndarray], on_tensorflow: dict[str, np.ndarray]
 ) -> None:
     assert on_jax[f"{strategy}/losses"] == pytest.approx(on_tensorflow[f"{strategy}/losses"], rel=1e-2)
@@ -55,7 +55,7 @@ def test_on_jax_the_same_trial_gives_the_same_result(on_jax: dict[str, np.ndarra
     assert (on_jax["probabilities"] == on_jax["again"]).all()
 
 
-def test_on_jax_the_trained_weights_are_written_back(
+def test_on_jax_trained_weights_are_written_into_the_network(
     on_jax: dict[str, np.ndarray], on_tensorflow: dict[str, np.ndarray]
 ) -> None:
     assert np.abs(on_jax["kernel"] - on_tensorflow["kernel"]).max() < 0.02

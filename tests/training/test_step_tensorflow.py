@@ -23,7 +23,7 @@ def losses(step: TensorFlowStep, count: int = 4) -> list[float]:
     return [float(step.train(batch, labels, weights, 0.001)[0]) for _ in range(count)]
 
 
-def test_after_a_reset_the_same_steps_give_the_same_losses_and_nothing_is_traced_again(step: TensorFlowStep) -> None:
+def test_after_a_reset_the_same_steps_give_the_same_losses_without_tracing(step: TensorFlowStep) -> None:
     imagenet = random_imagenet(tiny_profile())
     runs = []
     for _ in range(3):

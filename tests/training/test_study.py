@@ -25,14 +25,14 @@ def test_continuing_runs_only_what_is_not_finished(tmp_path: Path) -> None:
     before = kept.stat().st_mtime_ns
     lost = study.folder.trial_folder(TrialKey("off-the-shelf", 1)) / "trial.json"
     lost.unlink()
-    asked: list[TrialKey] = []
+    requested: list[TrialKey] = []
 
     def engine(study: StudyRun, todo: list[TrialKey], progress: StudyProgress) -> dict[TrialKey, str]:
-        asked.extend(todo)
+        requested.extend(todo)
         return engine_local.run(study, todo, progress)
 
     run_study(study, engine, StudyProgress())
-    assert asked == [TrialKey("off-the-shelf", 1)]
+    assert requested == [TrialKey("off-the-shelf", 1)]
     assert kept.stat().st_mtime_ns == before
 
 

@@ -45,14 +45,14 @@ def test_the_same_trial_gives_the_same_result_and_another_seed_another(bench: Wo
     assert (run_trial(bench, OFF_THE_SHELF, features, seed=2).probabilities != first.probabilities).any()
 
 
-def test_a_trial_learns_what_can_be_learned(bench: Workbench, features: TrialData) -> None:
+def test_a_trial_learns_separable_classes(bench: Workbench, features: TrialData) -> None:
     result = run_trial(bench, OFF_THE_SHELF, features, seed=1)
     assert (result.probabilities.argmax(1) == features.labels[features.test]).mean() > 0.9
     assert np.allclose(result.probabilities.sum(1), 1, atol=1e-5)
     assert [epoch.epoch for epoch in result.history] == [1, 2, 3, 4]
 
 
-def test_a_training_taken_up_between_two_epochs_ends_as_one_that_was_never_interrupted(features: TrialData) -> None:
+def test_a_resumed_training_ends_with_the_weights_of_an_uninterrupted_one(features: TrialData) -> None:
     """Bit for bit, in networks built anew: weights, moments, moving statistics, dropout, order of images and rates."""
     profile = tiny_profile(**{"training.off_the_shelf.epochs": 4, "model.dropout": 0.5})
     schedule = schedule_of(OFF_THE_SHELF, profile.training)
@@ -77,9 +77,7 @@ def test_a_training_taken_up_between_two_epochs_ends_as_one_that_was_never_inter
     assert any((states[1][0][name] != array).any() for name, array in states[3][0].items())
 
 
-def test_a_trial_taken_up_at_a_position_predicts_what_the_whole_trial_does(
-    bench: Workbench, features: TrialData
-) -> None:
+def test_a_resumed_trial_predicts_what_an_uninterrupted_one_does(bench: Workbench, features: TrialData) -> None:
     positions: list[Position] = []
     whole = run_trial(bench, OFF_THE_SHELF, features, 1, lambda _, position: positions.append(position()))
     rest = run_trial(bench, OFF_THE_SHELF, features, 1, start=positions[1])
@@ -105,7 +103,7 @@ def test_folds_share_a_compiled_step_and_do_not_influence_each_other(bench: Work
     assert step._train.experimental_get_tracing_count() == 1  # type: ignore[attr-defined]
 
 
-def test_from_scratch_the_moving_statistics_keep_up_with_a_short_training() -> None:
+def test_moving_statistics_follow_a_short_training_from_scratch() -> None:
     """With Keras' momentum of 0.999 inference would still answer one class after so few steps."""
     profile = tiny_profile(
         **{"training.scratch": {"epochs": 12, "learning_rate": 0.003}, "augmentation.shift_fraction": 0.0}
@@ -119,7 +117,7 @@ def test_from_scratch_the_moving_statistics_keep_up_with_a_short_training() -> N
     assert len(set(predicted)) > 3
 
 
-def test_a_loss_that_is_no_number_stops_the_trial(features: TrialData) -> None:
+def test_a_loss_that_is_not_finite_stops_the_trial(features: TrialData) -> None:
     profile = tiny_profile(**{"training.off_the_shelf.learning_rate": 1e30})
     bench = Workbench(profile.model, profile.training, random_imagenet(profile))
     with pytest.raises(FloatingPointError, match="epoch 1: lower the learning rate"):
@@ -136,7 +134,7 @@ def test_learning_rates_rise_to_the_peak_and_fall_to_zero() -> None:
     assert (np.diff(rates[10:]) < 0).all()
 
 
-def test_balanced_weights_are_inverse_to_the_class_counts_and_absent_classes_do_not_divide_by_zero() -> None:
+def test_balanced_weights_are_inverse_to_the_class_counts_also_with_absent_classes() -> None:
     labels = np.array([0] * 6 + [1] * 2)
     weights = class_weights(labels, "balanced")
     assert weights[1] == pytest.approx(3 * weights[0])

@@ -49,11 +49,11 @@ def test_times_of_another_size_are_scaled_by_images_pixels_and_epochs(study: Pat
     times = measured_times(study, tiny_profile(), ["off-the-shelf", "scratch"])
     longer = {"training.scratch": {"epochs": 6, "learning_rate": 0.001}}
     large = tiny_profile(folds=10, **{"model.input_size": 96, **longer})
-    found = scaled_times(times, 560, large)
+    result = scaled_times(times, 560, large)
 
-    assert found.seconds["scratch"] == pytest.approx(120 * (504 / 28) * 9 * 3)
-    assert found.seconds["off-the-shelf"] == pytest.approx(10 * (504 / 28))  # on pooled features, which have no pixels
-    assert found.origin.endswith("scaled to 560 images, 96 px, 10 folds")
+    assert result.seconds["scratch"] == pytest.approx(120 * (504 / 28) * 9 * 3)
+    assert result.seconds["off-the-shelf"] == pytest.approx(10 * (504 / 28))  # on pooled features, which have no pixels
+    assert result.origin.endswith("scaled to 560 images, 96 px, 10 folds")
 
 
 def test_more_folds_train_on_a_larger_share_of_the_same_images(study: Path) -> None:
