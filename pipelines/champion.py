@@ -27,7 +27,7 @@ from pipelines.options import (
 from pipelines.progress import make_progress
 
 if TYPE_CHECKING:
-    from cxr_platform.evidence.workspace import Workspace
+    from cxr_platform.evidence.open_study import OpenStudy
     from cxr_platform.progress import Progress
     from cxr_platform.registry.store import Registry
     from cxr_platform.training.champion import Champion
@@ -90,7 +90,7 @@ def run(request: ChampionRequest) -> int:
         request.metrics.job("champion", request.study.name) as job,
         make_progress(sys.stderr) as progress,
     ):
-        study = open_study(local, progress.step)
+        study = open_study(local, progress)
         check_strategy(study.study, request.strategy)
         progress.message("Computing the out-of-fold figures")
         facts = out_of_fold(study.study, study.predictions, request.strategy, request.sensitivity)
@@ -114,7 +114,7 @@ def run(request: ChampionRequest) -> int:
 
 
 def _train(
-    request: ChampionRequest, study: "Workspace", imagenet_weights: Path | None, progress: "Progress"
+    request: ChampionRequest, study: "OpenStudy", imagenet_weights: Path | None, progress: "Progress"
 ) -> "Champion":
     from cxr_platform.training.champion import train_champion
 

@@ -29,8 +29,8 @@ from pipelines.progress import make_progress
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cxr_platform.evidence.folder import Folder
-    from cxr_platform.evidence.workspace import Workspace
+    from cxr_platform.evidence.image_folder import ImageFolder
+    from cxr_platform.evidence.open_study import OpenStudy
 
 FIGURES_CSV, FIGURES_MD = "figures.csv", "figures.md"
 
@@ -65,17 +65,17 @@ def parser() -> argparse.ArgumentParser:
 
 def run(request: EvaluateRequest) -> int:
     """Write predictions, excluded files and figures, and print the winner's figures; return 0."""
-    from cxr_platform.evidence.external import score
-    from cxr_platform.evidence.folder import read_folder
+    from cxr_platform.evidence.external_images import predict_unseen
+    from cxr_platform.evidence.image_folder import read_image_folder
 
     with local_copies(request, "study", "manifest", "data", "out") as local:
         out = local.out or local.study / "evaluations" / local.data.resolve().name
         with make_progress(sys.stderr) as progress:
-            workspace = open_study(local, progress.step)
-            folder = read_folder(
+            workspace = open_study(local, progress)
+            folder = read_image_folder(
                 local.data, workspace.manifest, workspace.profile, out, progress, unlabelled=local.unlabelled
             )
-            predictions = score(folder.images, workspace)
+            predictions = predict_unseen(folder.images, workspace)
         print(f"{len(folder.images.facts)} images scored, {len(folder.excluded)} files left out.")
         for reason, count in sorted(folder.reasons.items()):
             print(f"Left out: {count:6d}  {reason}")
@@ -90,7 +90,7 @@ def run(request: EvaluateRequest) -> int:
     return 0
 
 
-def _write_predictions(out: Path, predictions: pa.Table, folder: "Folder") -> None:
+def _write_predictions(out: Path, predictions: pa.Table, folder: "ImageFolder") -> None:
     out.mkdir(parents=True, exist_ok=True)
     for figures in (FIGURES_CSV, FIGURES_MD):  # of an earlier run, not of these predictions
         (out / figures).unlink(missing_ok=True)
@@ -101,7 +101,7 @@ def _write_predictions(out: Path, predictions: pa.Table, folder: "Folder") -> No
         writer.writerows([path, r.reason, r.detail] for path, r in sorted(folder.excluded.items()))
 
 
-def _write_figures(out: Path, labelled: "pd.DataFrame", workspace: "Workspace", *, synthetic: bool) -> None:
+def _write_figures(out: Path, labelled: "pd.DataFrame", workspace: "OpenStudy", *, synthetic: bool) -> None:
     """Write the figures of all strategies, the winner first, and print those of the winner."""
     study, winner = workspace.study, workspace.winner
     strategies = sorted(study.strategies, key=lambda strategy: strategy != winner)

@@ -52,7 +52,7 @@ def run(request: ExplainRequest) -> int:
     from cxr_platform.evidence.explained_image import explain_image
 
     with local_copies(request, "study", "manifest") as local, make_progress(sys.stderr) as progress:
-        workspace = open_study(local, progress.step)
+        workspace = open_study(local, progress)
         strategy = request.strategy or workspace.winner
         explained = explain_image(workspace, request.image, strategy)
     title = f"image from a file; {strategy}, mean of all folds' networks"

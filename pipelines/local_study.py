@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
     from cxr_platform.domain.study import StudyRecord
-    from cxr_platform.evidence.workspace import Progress, Workspace
+    from cxr_platform.evidence.open_study import OpenStudy
     from cxr_platform.manifest.store import Manifest
+    from cxr_platform.progress import Progress
 
 R = TypeVar("R", bound="DataclassInstance")
 
@@ -88,7 +89,7 @@ def _manifest_in_storage(study: Path) -> dict[str, Path]:
     return {"manifest": manifest} if (manifest / "manifest.json").exists() else {}
 
 
-def open_study(request: StudyRequest, progress: "Progress") -> "Workspace":
+def open_study(request: StudyRequest, progress: "Progress") -> "OpenStudy":
     """Open a study with its predictions, winner and manifest.
 
     Raises `StudyError` or `PredictionsError` if the study is incomplete or was run on another manifest, and
@@ -97,7 +98,7 @@ def open_study(request: StudyRequest, progress: "Progress") -> "Workspace":
     from cxr_platform.domain.study import read_study
     from cxr_platform.evaluation.predictions import check_against_manifest, load_predictions
     from cxr_platform.evaluation.study_results import compute_study_results
-    from cxr_platform.evidence.workspace import Workspace
+    from cxr_platform.evidence.open_study import OpenStudy
     from cxr_platform.training.folder import StudyFolder
 
     study = read_study(request.study)
@@ -105,7 +106,7 @@ def open_study(request: StudyRequest, progress: "Progress") -> "Workspace":
     manifest = open_manifest_of(study, request.manifest)
     check_against_manifest(predictions, study, manifest.table(["image_id", "role", "label"]), manifest.content_hash)
     winner = compute_study_results(study, predictions).decision.winner
-    return Workspace(
+    return OpenStudy(
         StudyFolder(request.study), study, predictions, winner, manifest, progress, request.imagenet_weights
     )
 

@@ -136,22 +136,21 @@ def _study_beside(folder: Path, study: StudyRecord) -> Path | None:
 def _with_evidence(
     request: StudyRequest, inputs: ReportInputs, manifest: "Manifest", progress: Progress
 ) -> ReportInputs:
-    from cxr_platform.evidence.collect import collect
-    from cxr_platform.evidence.parts import PARTS
-    from cxr_platform.evidence.workspace import Workspace
+    from cxr_platform.evidence.analyses import ANALYSES, update_evidence
+    from cxr_platform.evidence.open_study import OpenStudy
     from cxr_platform.training.folder import StudyFolder
 
     winner = inputs.results.decision.winner
-    workspace = Workspace(
+    workspace = OpenStudy(
         StudyFolder(request.study),
         inputs.study,
         inputs.predictions,
         winner,
         manifest,
-        progress.step,
+        progress,
         request.imagenet_weights,
     )
-    collect(workspace, PARTS)
+    update_evidence(workspace, ANALYSES)
     return replace(inputs, evidence=read_evidence(request.study))
 
 

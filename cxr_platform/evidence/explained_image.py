@@ -1,4 +1,4 @@
-"""One image explained: one of the study by the network that has not seen it, another by those of all folds."""
+"""Explanation of one image: of the study by the network that tests it, of another by the networks of all folds."""
 
 import hashlib
 from dataclasses import dataclass
@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from cxr_platform.errors import ImageRefused, StorageError, StudyError
+from cxr_platform.evaluation.predictions import Array
 from cxr_platform.evidence.explanations import explain_rows, images_of, lung_shares, sides
-from cxr_platform.evidence.networks import fold_networks, predict_images
-from cxr_platform.evidence.workspace import Workspace
+from cxr_platform.evidence.fold_networks import fold_networks, predict_images
+from cxr_platform.evidence.open_study import OpenStudy
 from cxr_platform.explain.lung_field import lung_fields
 from cxr_platform.explain.saliency import heatmaps
 from cxr_platform.intake.images import ChestImage, read_image
@@ -18,52 +19,52 @@ from cxr_platform.labels import CLASSES
 
 
 @dataclass(frozen=True)
-class ImageExplained:
-    """One image (S, S) uint8 as the network saw it, its heatmap (side, side) for the predicted class, its lung field
-    (S, S) bool, the share of the heatmap in it (NaN for an empty one), and the probabilities (7,).
+class ExplainedImage:
+    """An `image` (S, S) uint8 as the network gets it, and its probabilities (7,).
 
-    `label`, `source` and `fold` are of an image of the study; `None` for another one.
+    `heat` (side, side) is the heatmap of the predicted class, `field` (S, S) bool the lung field, `share` the share of
+    heat in it (NaN for an empty map). `label`, `source` and `fold` are `None` for an image that is not of the study.
     """
 
     name: str
-    image: np.ndarray
-    heat: np.ndarray
-    field: np.ndarray
+    image: Array
+    heat: Array
+    field: Array
     share: float
-    probabilities: np.ndarray
+    probabilities: Array
     label: str | None = None
     source: str | None = None
     fold: int | None = None
 
 
-def explain_image(workspace: Workspace, image: str, strategy: str) -> ImageExplained:
+def explain_image(opened: OpenStudy, image: str, strategy: str) -> ExplainedImage:
     """Explain `image`, an image_id of the study or the path of a PNG, JPEG or DICOM file.
 
-    A file that is an image of the study, byte for byte, is explained as that. Raises `StudyError` for a strategy or an
-    image that there is not, `StorageError` for a file that cannot be read, `ImageRefused` for one that is no image.
+    A file with the bytes of an image of the study is explained as that image. Raise `StudyError` for an unknown
+    strategy or image, `StorageError` for a file that cannot be read, `ImageRefused` for one that is not an image.
     """
-    predictions = workspace.predictions
+    predictions = opened.predictions
     if strategy not in predictions.probability:
         known = ", ".join(predictions.probability)
         raise StudyError(f"Expected a strategy of the study: {known}.", received=repr(strategy))
     rows = np.flatnonzero(predictions.image_id == image)
     if len(rows):
-        return _of_study(workspace, int(rows[0]), strategy)
+        return _of_study(opened, int(rows[0]), strategy)
     if not Path(image).is_file():
         raise StudyError(
             f"Expected the path of an image, or an image_id out of the {len(predictions.image_id):,} study images.",
             received=repr(image),
-            advice="predictions.parquet of the study lists them; images marked external are not of the folds.",
+            advice="predictions.parquet of the study lists them, without external images.",
         )
-    return _of_file(workspace, Path(image), strategy)
+    return _of_file(opened, Path(image), strategy)
 
 
-def _of_study(workspace: Workspace, row: int, strategy: str) -> ImageExplained:
-    predictions, rows = workspace.predictions, np.array([row])
-    (part,) = explain_rows(workspace, strategy, rows)
-    widths, heights = sides(workspace, predictions.image_id[rows])
-    (image,) = images_of(workspace, rows)
-    return ImageExplained(
+def _of_study(opened: OpenStudy, row: int, strategy: str) -> ExplainedImage:
+    predictions, rows = opened.predictions, np.array([row])
+    (part,) = explain_rows(opened, strategy, rows)
+    widths, heights = sides(opened, predictions.image_id[rows])
+    (image,) = images_of(opened, rows)
+    return ExplainedImage(
         name=str(predictions.image_id[row]),
         image=image,
         heat=part.maps[0],
@@ -76,28 +77,28 @@ def _of_study(workspace: Workspace, row: int, strategy: str) -> ImageExplained:
     )
 
 
-def _of_file(workspace: Workspace, path: Path, strategy: str) -> ImageExplained:
+def _of_file(opened: OpenStudy, path: Path, strategy: str) -> ExplainedImage:
     data = _read(path)
-    known = _row_of(workspace, hashlib.sha256(data).hexdigest())
+    known = _row_of(opened, hashlib.sha256(data).hexdigest())
     if known is not None:
-        return _of_study(workspace, known, strategy)
+        return _of_study(opened, known, strategy)
     try:
-        read = read_image(data, workspace.profile.intake)
+        read = read_image(data, opened.profile.intake)
     except ImageRefused as refused:
         raise ImageRefused(refused.reason, f"{path}: {refused.detail}") from refused
-    return _unseen(workspace, str(path), read, strategy)
+    return _other_image(opened, str(path), read, strategy)
 
 
-def _unseen(workspace: Workspace, name: str, read: ChestImage, strategy: str) -> ImageExplained:
-    """The mean of the folds' probabilities, and of their heatmaps for the class that it names, brought to 1 again."""
-    images = resize_images(read.pixels[None], workspace.profile.model.input_size)
+def _other_image(opened: OpenStudy, name: str, read: ChestImage, strategy: str) -> ExplainedImage:
+    """Return the mean of the folds' probabilities, and of their heatmaps of the predicted class, scaled to 1."""
+    images = resize_images(read.pixels[None], opened.profile.model.input_size)
     widths, heights = np.array([read.width]), np.array([read.height])
-    said = [predict_images(network, images, workspace)[0] for _, network in fold_networks(workspace, strategy)]
-    probabilities = np.mean(said, axis=0)
+    answers = [predict_images(network, images, opened)[0] for _, network in fold_networks(opened, strategy)]
+    probabilities = np.mean(answers, axis=0)
     target = probabilities.argmax(keepdims=True)
-    maps = np.mean([heatmaps(network, images, target) for _, network in fold_networks(workspace, strategy)], axis=0)
+    maps = np.mean([heatmaps(network, images, target) for _, network in fold_networks(opened, strategy)], axis=0)
     maps = maps / max(float(maps.max()), np.finfo("float32").tiny)
-    return ImageExplained(
+    return ExplainedImage(
         name=name,
         image=images[0],
         heat=maps[0],
@@ -107,11 +108,11 @@ def _unseen(workspace: Workspace, name: str, read: ChestImage, strategy: str) ->
     )
 
 
-def _row_of(workspace: Workspace, sha256: str) -> int | None:
-    """The row of the predictions that is the image with these bytes."""
-    table = workspace.manifest.table(["image_id", "file_sha256"])
+def _row_of(opened: OpenStudy, sha256: str) -> int | None:
+    """Return the row in the predictions of the image with these bytes."""
+    table = opened.manifest.table(["image_id", "file_sha256"])
     known = dict(zip(table["file_sha256"].to_pylist(), table["image_id"].to_pylist(), strict=True))
-    rows = np.flatnonzero(workspace.predictions.image_id == known.get(sha256, ""))
+    rows = np.flatnonzero(opened.predictions.image_id == known.get(sha256, ""))
     return int(rows[0]) if len(rows) else None
 
 

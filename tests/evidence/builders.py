@@ -16,11 +16,12 @@ from cxr_platform.evaluation.metrics import source_counts
 from cxr_platform.evaluation.predictions import Predictions
 from cxr_platform.evaluation.report_inputs import ReportInputs
 from cxr_platform.evaluation.study_results import compute_study_results
-from cxr_platform.evidence.workspace import Workspace
+from cxr_platform.evidence.open_study import OpenStudy
 from cxr_platform.explain.lung_field import lung_fields
 from cxr_platform.labels import CLASSES
 from cxr_platform.models.initial_weights import BackboneWeights
 from cxr_platform.models.weights import find_weights, load_backbone_weights
+from cxr_platform.progress import NoProgress
 from cxr_platform.training.data import StudyData
 from tests.study_records import manifest_facts, study_record
 
@@ -82,26 +83,36 @@ def _pattern(which: int, size: int, rng: np.random.Generator) -> np.ndarray:
     return np.zeros((size, size))
 
 
-def planted_workspace(kind: Kind, imagenet: BackboneWeights | None, *, size: int = 64, seed: int = 0) -> Workspace:
-    """A workspace of planted images, square as stored, with facts of the files that say nothing of class or source."""
+def planted_study(kind: Kind, imagenet: BackboneWeights | None, *, size: int = 64, seed: int = 0) -> OpenStudy:
+    """Return an open study of square planted images, with file facts unrelated to class and source."""
     images, labels, sources, groups = planted_images(kind, size=size, seed=seed)
     ids = np.array([f"image-{i:03d}" for i in range(len(images))])
     folds = _group_folds(groups)
     data = StudyData(images, labels, folds, ids, groups, sources)
     overrides = {"folds": FOLDS, "model.input_size": size, "augmentation.views": 1, "resources.cpu": 1.0}
-    return made_workspace(data, planted_facts(data, seed), load_profile("quick", overrides), imagenet)
+    return made_open_study(data, planted_facts(data, seed), load_profile("quick", overrides), imagenet)
 
 
-def made_workspace(data: StudyData, facts: pa.Table, profile: Any, imagenet: BackboneWeights | None) -> Workspace:
-    """A workspace without files; the manifest is `facts`."""
+class RecordedSteps(NoProgress):
+    """Keeps every reported step."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[str, int, int]] = []
+
+    def step(self, task: str, done: int, total: int) -> None:
+        self.steps.append((task, done, total))
+
+
+def made_open_study(data: StudyData, facts: pa.Table, profile: Any, imagenet: BackboneWeights | None) -> OpenStudy:
+    """An open study without files; the manifest is `facts`."""
     study = study_record(profile=profile)
     folder: Any = SimpleNamespace(root=Path("nowhere"))
     manifest: Any = SimpleNamespace(table=facts.select, content_hash="abc")
-    workspace = Workspace(folder, study, None, "scratch", manifest, lambda *_: None)  # type: ignore[arg-type]
-    workspace.__dict__.update(data=data)  # a cached property
+    opened = OpenStudy(folder, study, None, "scratch", manifest, NoProgress())  # type: ignore[arg-type]
+    opened.__dict__.update(data=data)  # a cached property
     if imagenet is not None:
-        workspace.__dict__.update(imagenet=imagenet)
-    return workspace
+        opened.__dict__.update(imagenet=imagenet)
+    return opened
 
 
 def planted_facts(data: StudyData, seed: int) -> pa.Table:

@@ -1,4 +1,4 @@
-"""Planted truth: where networks look that were trained on a mark in the corner, and on a sign in the lungs."""
+"""Heatmaps of networks trained on planted signs: a mark in the corner, and a sign in the lungs."""
 
 from dataclasses import replace
 from functools import cache
@@ -24,28 +24,28 @@ from cxr_platform.evidence.explanations import (
 from cxr_platform.explain.lung_field import lung_fields
 from cxr_platform.labels import CLASSES
 from tests.evidence.builders import Kind, sign_area, study_material
-from tests.evidence.trained import SIZE, STRATEGY, trained_workspace
+from tests.evidence.trained import SIZE, STRATEGY, trained_open_study
 
 
 @cache
 def parts(kind: Kind) -> tuple[Explained, ...]:
     """Every image explained; fewer than sixty a class, so that the sample is all of them."""
-    workspace = trained_workspace(kind)
-    return tuple(explain_rows(workspace, STRATEGY, np.arange(len(workspace.predictions.label))))
+    opened = trained_open_study(kind)
+    return tuple(explain_rows(opened, STRATEGY, np.arange(len(opened.predictions.label))))
 
 
 @cache
 def tables(kind: Kind) -> dict[str, pd.DataFrame]:
     with mock.patch.object(explained, "explain_rows", return_value=parts(kind)):
-        return {name: table.to_pandas() for name, table in explanations(trained_workspace(kind)).items()}
+        return {name: table.to_pandas() for name, table in explanations(trained_open_study(kind)).items()}
 
 
 def finding(kind: Kind) -> LungShare:
     """What the report's section says of these tables."""
-    workspace = trained_workspace(kind)
-    place = {image_id: row for row, image_id in enumerate(workspace.predictions.image_id)}
-    order = [place[image_id] for image_id in workspace.data.image_ids]
-    made = study_material(workspace.data, workspace.predictions.probability[STRATEGY][order])
+    opened = trained_open_study(kind)
+    place = {image_id: row for row, image_id in enumerate(opened.predictions.image_id)}
+    order = [place[image_id] for image_id in opened.data.image_ids]
+    made = study_material(opened.data, opened.predictions.probability[STRATEGY][order])
     frame = tables(kind)["lung_share"].assign(strategy="scratch")  # as `study_material` calls its strategy
     found = topic.find(replace(made, evidence=Evidence({"lung_share": frame})))
     assert found is not None
@@ -54,8 +54,8 @@ def finding(kind: Kind) -> LungShare:
 
 def on_the_sign(kind: Kind) -> np.ndarray:
     """Share of each map that falls where the sign is drawn, over the right answers of classes that have one."""
-    workspace = trained_workspace(kind)
-    predictions = workspace.predictions
+    opened = trained_open_study(kind)
+    predictions = opened.predictions
     right = predictions.probability[STRATEGY].argmax(axis=1) == predictions.label
     wanted = right & (predictions.label != CLASSES.index("Normal"))
     maps = np.concatenate([part.maps[wanted[part.rows]] for part in parts(kind)])
@@ -65,19 +65,19 @@ def on_the_sign(kind: Kind) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", ["corner", "lungs"])
-def test_the_networks_have_learnt_the_sign(kind: Kind) -> None:
-    predictions = trained_workspace(kind).predictions
+def test_the_networks_recognise_the_planted_sign(kind: Kind) -> None:
+    predictions = trained_open_study(kind).predictions
     assert (predictions.probability[STRATEGY].argmax(axis=1) == predictions.label).mean() > 0.9
 
 
-def test_a_network_that_reads_a_corner_mark_is_told_by_its_lung_share() -> None:
+def test_a_network_that_uses_a_corner_mark_has_a_low_lung_share() -> None:
     found = finding("corner")
     assert found.images == 120
     assert found.low
     assert found.share.value < found.field_share - 10
 
 
-def test_a_network_that_reads_the_lungs_is_not() -> None:
+def test_a_network_that_uses_the_lungs_has_a_high_lung_share() -> None:
     found = finding("lungs")
     assert not found.low
     assert found.share.low > found.field_share
@@ -88,39 +88,39 @@ def test_the_heat_falls_on_the_planted_sign(kind: Kind, least: float) -> None:
     assert on_the_sign(kind).mean() > least > 1.5 * sign_area(kind, SIZE).mean()
 
 
-def test_the_tables_have_what_the_report_reads() -> None:
+def test_the_tables_have_the_columns_that_the_report_reads() -> None:
     for name, frame in tables("corner").items():
         assert set(FILES[name]) <= set(frame)
         assert frame["image_id"].is_unique
     assert set(tables("corner")["heatmaps"]["image_id"]) == set(
-        trained_workspace("corner").predictions.image_id[shown_rows(trained_workspace("corner"))]
+        trained_open_study("corner").predictions.image_id[shown_rows(trained_open_study("corner"))]
     )
 
 
-def test_each_image_is_explained_by_the_network_that_has_not_seen_it() -> None:
-    workspace = trained_workspace("corner")
-    fold_of = dict(zip(workspace.predictions.image_id, workspace.predictions.fold, strict=True))
+def test_each_image_is_explained_by_the_network_of_its_fold() -> None:
+    opened = trained_open_study("corner")
+    fold_of = dict(zip(opened.predictions.image_id, opened.predictions.fold, strict=True))
     for frame in tables("corner").values():
         assert [fold_of[image_id] for image_id in frame["image_id"]] == list(frame["fold"])
 
 
-def test_images_come_in_the_order_of_the_predictions() -> None:
-    workspace = trained_workspace("corner")
+def test_images_are_in_the_order_of_the_predictions() -> None:
+    opened = trained_open_study("corner")
     rows = np.array([5, 0, 17])
-    for row, image in zip(rows, images_of(workspace, rows), strict=True):
-        (place,) = np.flatnonzero(workspace.data.image_ids == workspace.predictions.image_id[row])
-        assert (image == workspace.data.images[place]).all()
+    for row, image in zip(rows, images_of(opened, rows), strict=True):
+        (place,) = np.flatnonzero(opened.data.image_ids == opened.predictions.image_id[row])
+        assert (image == opened.data.images[place]).all()
 
 
-def test_the_sample_is_seeded_and_no_larger_a_class_than_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    workspace = trained_workspace("corner")
+def test_the_sample_is_seeded_and_limited_per_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = trained_open_study("corner")
     monkeypatch.setattr(explained, "IMAGES_PER_CLASS", 7)
-    rows = sampled_rows(workspace)
-    assert list(rows) == list(sampled_rows(workspace))
-    assert np.bincount(workspace.predictions.label[rows]).max() == 7
+    rows = sampled_rows(opened)
+    assert list(rows) == list(sampled_rows(opened))
+    assert np.bincount(opened.predictions.label[rows]).max() == 7
 
 
-def test_heat_is_shared_out_by_the_cells_that_lie_in_the_field() -> None:
+def test_heat_is_divided_by_the_part_of_each_cell_in_the_field() -> None:
     widths, heights = np.array([300, 200]), np.array([200, 300])
     field = lung_fields(widths, heights, 24 * 4).reshape(2, 24, 4, 24, 4).mean(axis=(2, 4))
     within, outside = (field == 1).astype("float32"), (field == 0).astype("float32")

@@ -1,11 +1,11 @@
-"""Images that a study has seen, told from those that it has not; a small manifest, decoded without Ray."""
+"""Overlap of a folder with the study of a small manifest, decoded without Ray."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cxr_platform.evidence.study_overlap import near_copies, seen_images
+from cxr_platform.evidence.study_overlap import images_of_study, near_copies
 from cxr_platform.intake.candidate import Refusal
 from cxr_platform.labels import CLASSES
 from cxr_platform.manifest.build import build_manifest
@@ -43,34 +43,36 @@ def take(cache: DecodedCache, images: dict[str, np.ndarray]) -> list[SelectedIma
     return [SelectedImage(candidate(record.key.source_path), record) for record in store(cache, images)]
 
 
-def seen(cache: DecodedCache, manifest: Manifest, taken: list[SelectedImage], groups: list[str]) -> dict[int, Refusal]:
+def overlap(
+    cache: DecodedCache, manifest: Manifest, taken: list[SelectedImage], groups: list[str]
+) -> dict[int, Refusal]:
     choice = Selection(taken, [None] * len(taken), groups, [], [])
-    return seen_images(choice, PixelReader(cache, 200), manifest, DISTANCE)
+    return images_of_study(choice, PixelReader(cache, 200), manifest, DISTANCE)
 
 
-def test_a_brighter_or_shifted_copy_of_an_image_of_the_study_is_found_and_named(
-    cache: DecodedCache, manifest: Manifest
-) -> None:
+def test_a_brighter_or_shifted_copy_of_an_image_of_the_study_is_named(cache: DecodedCache, manifest: Manifest) -> None:
     shifted = np.pad(COPIED, ((0, 2), (0, 2)), mode="edge")[2:, 2:]
     taken = take(cache, {"h/new.png": image(500), "h/brighter.png": brighter_copy(COPIED), "h/shifted.png": shifted})
-    told = seen(cache, manifest, taken, ["a", "b", "c"])
-    assert sorted(told) == [1, 2]
-    assert told[1] == Refusal("in-study", "a copy of classes/Fibrosis/image-2.png of the study")
+    refusals = overlap(cache, manifest, taken, ["a", "b", "c"])
+    assert sorted(refusals) == [1, 2]
+    assert refusals[1] == Refusal("in-study", "a copy of classes/Fibrosis/image-2.png of the study")
 
 
-def test_images_that_only_hash_alike_are_not_copies(cache: DecodedCache, manifest: Manifest) -> None:
+def test_images_with_similar_hashes_only_are_not_copies(cache: DecodedCache, manifest: Manifest) -> None:
     taken = take(cache, {"h/new.png": image(500), "h/copy.png": brighter_copy(COPIED)})
     every = 64  # bits: the hash nominates every pair
     assert near_copies(taken, PixelReader(cache, 200), manifest, every) == {1: "classes/Fibrosis/image-2.png"}
 
 
-def test_external_images_of_the_manifest_count_as_unseen(cache: DecodedCache, manifest: Manifest) -> None:
-    assert seen(cache, manifest, take(cache, {"h/1.png": ABROAD, "h/2.png": brighter_copy(ABROAD)}), ["a", "b"]) == {}
+def test_external_images_of_the_manifest_are_not_in_the_study(cache: DecodedCache, manifest: Manifest) -> None:
+    assert (
+        overlap(cache, manifest, take(cache, {"h/1.png": ABROAD, "h/2.png": brighter_copy(ABROAD)}), ["a", "b"]) == {}
+    )
 
 
-def test_with_an_image_goes_its_group(cache: DecodedCache, manifest: Manifest) -> None:
+def test_an_image_of_the_study_excludes_its_group(cache: DecodedCache, manifest: Manifest) -> None:
     taken = take(cache, {"h/same.png": COPIED, "h/later.png": image(500), "h/other.png": image(501)})
-    told = seen(cache, manifest, taken, ["a", "a", "b"])
-    assert told[0].detail == "an image of the study, which its networks were trained on"
-    assert told[1] == Refusal("in-study", "of one group with h/same.png, which the study has seen")
-    assert sorted(told) == [0, 1]
+    refusals = overlap(cache, manifest, taken, ["a", "a", "b"])
+    assert refusals[0].detail == "an image of the study, which its networks were trained on"
+    assert refusals[1] == Refusal("in-study", "in one group with h/same.png, which is in the study")
+    assert sorted(refusals) == [0, 1]

@@ -7,13 +7,13 @@ import numpy as np
 
 from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.evaluation.predictions import Predictions
-from cxr_platform.evidence.workspace import Workspace
+from cxr_platform.evidence.open_study import OpenStudy
 from cxr_platform.labels import CLASSES
 from cxr_platform.models.frozen import FrozenBackbone, view_transforms
 from cxr_platform.training.folder import StudyFolder
 from cxr_platform.training.inputs import FrozenInputs
 from cxr_platform.training.trial import TrialData, Workbench, run_trial
-from tests.evidence.builders import FOLDS, Kind, planted_workspace, published_weights
+from tests.evidence.builders import FOLDS, Kind, planted_study, published_weights
 from tests.kept_folder import kept_folder
 from tests.study_records import study_record, trial_record
 
@@ -21,20 +21,20 @@ STRATEGY, SIZE = "off-the-shelf", 96
 
 
 @cache
-def trained_workspace(kind: Kind) -> Workspace:
+def trained_open_study(kind: Kind) -> OpenStudy:
     """120 planted images of 96 pixels in three folds; a head on ImageNet's frozen features for each.
 
     Predictions stand in another order than the images, as they may. Skips where ImageNet's weights are not at hand.
     """
-    made = planted_workspace(kind, published_weights(), size=SIZE)
+    made = planted_study(kind, published_weights(), size=SIZE)
     training = replace(made.profile.training, off_the_shelf=replace(made.profile.training.off_the_shelf, epochs=12))
     profile = replace(made.profile, model=replace(made.profile.model, dense_units=256), training=training)
     folder = StudyFolder(kept_folder())
     order = np.random.default_rng(1).permutation(len(made.data.labels))
     study = study_record(profile=profile)
-    found = Workspace(folder, study, _train(made, profile, folder, order), STRATEGY, made.manifest, made.progress)
-    found.__dict__.update(data=made.data, imagenet=made.imagenet)
-    return found
+    trained = OpenStudy(folder, study, _train(made, profile, folder, order), STRATEGY, made.manifest, made.progress)
+    trained.__dict__.update(data=made.data, imagenet=made.imagenet)
+    return trained
 
 
 def _train(made, profile, folder: StudyFolder, order: np.ndarray) -> Predictions:

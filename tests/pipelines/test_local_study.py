@@ -15,6 +15,7 @@ from pipelines.local_study import check_survives_job, local_copies, open_manifes
 from pipelines.options import MANIFESTS, StudyRequest, location
 from tests.evaluation.builders import drawn_frame, write_study
 from tests.evaluation.stored import rewritten, write_manifest
+from tests.evidence.builders import RecordedSteps
 from tests.study_records import manifest_facts, study_record, write_record
 
 
@@ -129,14 +130,13 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_study_is_opened_on_the_manifest_of_its_name(study: Path) -> None:
     stored = write_manifest(MANIFESTS / "manifest", IMAGES)
-    steps: list[tuple[str, int, int]] = []
-    opened = open_study(StudyRequest(study, imagenet_weights=Path("weights.h5")), lambda *step: steps.append(step))
+    progress = RecordedSteps()
+    opened = open_study(StudyRequest(study, imagenet_weights=Path("weights.h5")), progress)
     assert opened.manifest.folder == stored.folder
     assert opened.winner == "scratch"
     assert opened.folder.root == study
     assert opened.named_weights == Path("weights.h5")
-    opened.progress("Heatmaps", 1, 2)
-    assert steps == [("Heatmaps", 1, 2)]
+    assert opened.progress is progress
 
 
 def test_a_named_manifest_takes_precedence(study: Path, tmp_path: Path) -> None:

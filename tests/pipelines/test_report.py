@@ -6,8 +6,8 @@ import pyarrow as pa
 import pytest
 
 from cxr_platform.evaluation.evidence_files import FILES, read_evidence
-from cxr_platform.evidence import parts
-from cxr_platform.evidence.collect import Part
+from cxr_platform.evidence import analyses
+from cxr_platform.evidence.analyses import Analysis
 from cxr_platform.storage.files import upload_folder
 from cxr_platform.storage.paths import parse_path
 from pipelines import report
@@ -167,7 +167,7 @@ def test_the_error_of_a_broken_study_does_not_name_the_one_beside_it(study, evid
 def test_damaged_evidence_is_computed_again_if_there_are_images(study, tmp_path, monkeypatch, damage):
     monkeypatch.chdir(tmp_path)
     write_manifest(MANIFESTS / "manifest", FRAME.drop_duplicates("image_id"))
-    monkeypatch.setattr(parts, "PARTS", (Part(("heatmaps",), lambda _: {"heatmaps": NO_HEATMAPS}),))
+    monkeypatch.setattr(analyses, "ANALYSES", (Analysis(("heatmaps",), lambda _: {"heatmaps": NO_HEATMAPS}),))
     assert main(["--study", str(study)]) == 0
     stored = study / "evidence" / {"part": "heatmaps.parquet", "index": "evidence.json"}[damage]
     stored.write_bytes(stored.read_bytes()[:20])

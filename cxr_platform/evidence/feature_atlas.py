@@ -1,4 +1,4 @@
-"""The feature atlas of the winner (paper, §4): features of every image by the network that has not seen it, ranked."""
+"""Feature atlas of the winner (paper, §4): ranked features of every image by the network that tests it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from cxr_platform.evidence.networks import fold_networks
-from cxr_platform.evidence.workspace import Workspace
+from cxr_platform.evaluation.predictions import Array
+from cxr_platform.evidence.fold_networks import fold_networks
+from cxr_platform.evidence.open_study import OpenStudy
 from cxr_platform.explain.atlas import (
     Ranked,
     clearest_source,
@@ -22,7 +23,7 @@ from cxr_platform.labels import CLASSES
 from cxr_platform.models.mobilenet import Network
 from cxr_platform.training.data import StudyData
 
-FEATURES_A_CLASS = 2
+FEATURES_PER_CLASS = 2
 IMAGES_PER_FEATURE = 4
 SHARED_IMAGES = 300
 TITLE = "Feature atlas"
@@ -30,27 +31,30 @@ TITLE = "Feature atlas"
 
 @dataclass(frozen=True)
 class FoldFeatures:
-    """Of one fold's network: features (n, F) of the fold's own images, `rows` (n,) of the study's data, and features
-    (300, F) of the images that all networks are compared on; `half` (n,) bool are the images on which features are
-    chosen, `images` and `maps` those that each first feature of a class answers most strongly."""
+    """Features of one fold's network.
+
+    `features` (n, F) are of the fold's test images, `rows` (n,) of the study's data; `shared` (300, F) of the images on
+    which networks are compared. `half` (n,) bool marks the images on which features are chosen; `images` and `maps` are
+    the images with the highest values of each feature in `top`, and their heatmaps.
+    """
 
     fold: int
-    rows: np.ndarray
-    features: np.ndarray
-    shared: np.ndarray
-    half: np.ndarray
+    rows: Array
+    features: Array
+    shared: Array
+    half: Array
     top: list[Ranked]
-    images: list[np.ndarray]
-    maps: list[np.ndarray]
+    images: list[Array]
+    maps: list[Array]
 
 
-def atlas(workspace: Workspace) -> Mapping[str, pa.Table]:
-    """Tables `features` (every image), `atlas` (two features a class and fold) and `atlas_images` (what these answer)."""
-    data, parts = workspace.data, []
-    shared = shared_rows(data, workspace.profile.seed)
-    for fold, network in fold_networks(workspace, workspace.winner):
-        parts.append(_fold_features(network, data, fold, shared, workspace.profile.seed))
-        workspace.progress(TITLE, fold + 1, workspace.study.folds)
+def feature_atlas(opened: OpenStudy) -> Mapping[str, pa.Table]:
+    """Return tables `features` (per image), `atlas` (two features per class and fold) and `atlas_images` (top ones)."""
+    data, parts = opened.data, []
+    shared = shared_rows(data, opened.profile.seed)
+    for fold, network in fold_networks(opened, opened.winner):
+        parts.append(_fold_features(network, data, fold, shared, opened.profile.seed))
+        opened.progress.step(TITLE, fold + 1, opened.study.folds)
     return {
         "features": pa.concat_tables([_features_table(data, part) for part in parts]),
         "atlas": _atlas_table(data, parts),
@@ -58,19 +62,19 @@ def atlas(workspace: Workspace) -> Mapping[str, pa.Table]:
     }
 
 
-def shared_rows(data: StudyData, seed: int) -> np.ndarray:
-    """Images on which the networks of all folds are compared: up to `SHARED_IMAGES`, drawn with the study's seed.
+def shared_rows(data: StudyData, seed: int) -> Array:
+    """Return rows of up to `SHARED_IMAGES` images to compare the networks of all folds on, drawn with the study's seed.
 
-    Each network was trained on most of them; for whether two features answer alike that does not matter.
+    Each network was trained on most of them, which does not matter for comparing two features.
     """
     return np.sort(np.random.default_rng([seed, 5]).permutation(len(data.labels))[:SHARED_IMAGES])
 
 
-def _fold_features(network: Network, data: StudyData, fold: int, shared: np.ndarray, seed: int) -> FoldFeatures:
+def _fold_features(network: Network, data: StudyData, fold: int, shared: Array, seed: int) -> FoldFeatures:
     rows = data.rows_of_fold(fold)
     features = penultimate(network, data.images[rows])
     half = halves(data.group_ids[rows], seed + fold)
-    top = top_features(features, data.labels[rows], half, FEATURES_A_CLASS)
+    top = top_features(features, data.labels[rows], half, FEATURES_PER_CLASS)
     images = [rows[_strongest(features[:, r.feature], half, data.group_ids[rows])] for r in top]
     numbers = np.repeat([r.feature for r in top], [len(f) for f in images]).astype(int)
     together = feature_heatmaps(network, data.images[np.concatenate([np.zeros(0, int), *images])], numbers)
@@ -78,8 +82,8 @@ def _fold_features(network: Network, data: StudyData, fold: int, shared: np.ndar
     return FoldFeatures(fold, rows, features, penultimate(network, data.images[shared]), half, top, images, maps)
 
 
-def _strongest(feature: np.ndarray, half: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """The images of the half that was not chosen on with the highest values, one a patient."""
+def _strongest(feature: Array, half: Array, groups: Array) -> Array:
+    """Return the images with the highest values outside the choosing `half`, one per patient."""
     order = [i for i in np.argsort(-feature, kind="stable") if not half[i]]
     first = {groups[i]: i for i in reversed(order)}
     return np.array([i for i in order if first[groups[i]] == i][:IMAGES_PER_FEATURE], dtype=int)
@@ -110,9 +114,11 @@ def _atlas_table(data: StudyData, parts: list[FoldFeatures]) -> pa.Table:
     return pa.Table.from_pylist(rows, ATLAS_SCHEMA)
 
 
-def _is_in(other: FoldFeatures, areas: Mapping[int, np.ndarray], part: FoldFeatures, ranked: Ranked) -> bool:
-    """Whether the network of `other` has the feature of `part` too; not shown by a fold without an image of the class,
-    as the paper's protocol may draw one."""
+def _is_in(other: FoldFeatures, areas: Mapping[int, Array], part: FoldFeatures, ranked: Ranked) -> bool:
+    """Return True if the network of `other` has the feature of `part`.
+
+    False for a fold without an image of the class, which is possible under the paper's protocol.
+    """
     if ranked.label not in areas:
         return False
     return is_matched(part.shared[:, ranked.feature], other.shared, ranked.auc_held, areas[ranked.label])

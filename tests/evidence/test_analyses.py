@@ -9,12 +9,12 @@ import pyarrow as pa
 import pytest
 
 from cxr_platform.errors import NotPossible, StorageError
-from cxr_platform.evaluation.evidence_files import read_evidence
-from cxr_platform.evidence.collect import Part, collect
+from cxr_platform.evaluation.evidence_files import FILES, read_evidence
+from cxr_platform.evidence.analyses import ANALYSES, Analysis, update_evidence
 
 
 class Counting:
-    """A part that says how often it was computed."""
+    """An analysis that counts how often it is computed."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.times = 0
@@ -33,89 +33,95 @@ def lung_table() -> pa.Table:
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Any:
+def opened(tmp_path: Path) -> Any:
     (tmp_path / "predictions.parquet").write_bytes(b"first")
     manifest = SimpleNamespace(content_hash="abc")
     return SimpleNamespace(folder=SimpleNamespace(root=tmp_path), manifest=manifest, winner="scratch")
 
 
-def test_what_was_computed_is_read_back_and_kept(workspace: Any, tmp_path: Path) -> None:
-    part = Counting()
+def test_a_computed_table_is_stored_and_kept(opened: Any, tmp_path: Path) -> None:
+    counting = Counting()
     for _ in range(2):
-        collect(workspace, [Part(("lung_share",), part)])
-    assert part.times == 1
+        update_evidence(opened, [Analysis(("lung_share",), counting)])
+    assert counting.times == 1
     assert list(read_evidence(tmp_path).parts) == ["lung_share"]
 
 
 @pytest.mark.parametrize("change", ["predictions", "manifest", "winner", "version", "file", "end"])
-def test_it_is_computed_again_when_something_it_came_from_changes(workspace: Any, tmp_path: Path, change: str) -> None:
-    part = Counting()
-    collect(workspace, [Part(("lung_share",), part)])
+def test_a_table_is_computed_again_if_one_of_its_inputs_changes(opened: Any, tmp_path: Path, change: str) -> None:
+    counting = Counting()
+    update_evidence(opened, [Analysis(("lung_share",), counting)])
     if change == "predictions":
         (tmp_path / "predictions.parquet").write_bytes(b"second")
     elif change == "manifest":
-        workspace.manifest.content_hash = "def"
+        opened.manifest.content_hash = "def"
     elif change == "winner":
-        workspace.winner = "off-the-shelf"
+        opened.winner = "off-the-shelf"
     elif change == "file":
         (tmp_path / "evidence" / "lung_share.parquet").unlink()
     elif change == "end":
         (tmp_path / "evidence" / "lung_share.parquet").write_bytes(b"PAR1 and no more")
-    collect(workspace, [Part(("lung_share",), part, version=2 if change == "version" else 1)])
-    assert part.times == 2
+    update_evidence(opened, [Analysis(("lung_share",), counting, version=2 if change == "version" else 1)])
+    assert counting.times == 2
 
 
-def test_what_is_not_possible_is_noted_with_its_reason_and_tried_again(workspace: Any, tmp_path: Path) -> None:
-    collect(workspace, [Part(("lung_share",), Counting())])
+def test_an_analysis_that_is_not_possible_is_recorded_and_tried_again(opened: Any, tmp_path: Path) -> None:
+    update_evidence(opened, [Analysis(("lung_share",), Counting())])
     impossible = Counting(NotPossible("Expected images of two sources."))
-    part = Part(("lung_share",), impossible, version=2)
-    collect(workspace, [part])
-    collect(workspace, [part])
+    analysis = Analysis(("lung_share",), impossible, version=2)
+    update_evidence(opened, [analysis])
+    update_evidence(opened, [analysis])
     evidence = read_evidence(tmp_path)
     assert impossible.times == 2
     assert not evidence.parts
     assert evidence.why_absent("lung_share") == "Expected images of two sources."
 
 
-def test_a_part_that_raises_otherwise_leaves_the_others_stored(workspace: Any, tmp_path: Path) -> None:
-    parts = [Part(("lung_share",), Counting()), Part(("heatmaps",), Counting(ValueError("a defect")))]
+def test_an_unexpected_error_keeps_the_tables_that_are_stored(opened: Any, tmp_path: Path) -> None:
+    analyses = [Analysis(("lung_share",), Counting()), Analysis(("heatmaps",), Counting(ValueError("a defect")))]
     with pytest.raises(ValueError, match="a defect"):
-        collect(workspace, parts)
+        update_evidence(opened, analyses)
     assert list(read_evidence(tmp_path).parts) == ["lung_share"]
 
 
-def test_a_damaged_index_means_that_everything_is_computed_again(workspace: Any, tmp_path: Path) -> None:
-    part = Counting()
-    collect(workspace, [Part(("lung_share",), part)])
+def test_with_a_damaged_index_everything_is_computed_again(opened: Any, tmp_path: Path) -> None:
+    counting = Counting()
+    update_evidence(opened, [Analysis(("lung_share",), counting)])
     (tmp_path / "evidence" / "evidence.json").write_text("{")
-    collect(workspace, [Part(("lung_share",), part)])
-    assert part.times == 2
+    update_evidence(opened, [Analysis(("lung_share",), counting)])
+    assert counting.times == 2
     assert json.loads((tmp_path / "evidence" / "evidence.json").read_text())["parts"]["lung_share"]["key"]
 
 
-def test_predictions_that_change_meanwhile_do_not_own_what_was_computed(workspace: Any, tmp_path: Path) -> None:
+def test_a_table_computed_while_the_predictions_change_is_not_used(opened: Any, tmp_path: Path) -> None:
     def replacing(_: Any) -> Mapping[str, pa.Table]:
         (tmp_path / "predictions.parquet").write_bytes(b"second")
         return {"lung_share": lung_table()}
 
-    collect(workspace, [Part(("lung_share",), replacing)])
+    update_evidence(opened, [Analysis(("lung_share",), replacing)])
     evidence = read_evidence(tmp_path)
     assert not evidence.parts
     assert "other predictions" in evidence.why_absent("lung_share")
 
 
-def test_a_full_disk_leaves_no_half_written_file(workspace: Any, tmp_path: Path, monkeypatch: Any) -> None:
+def test_a_full_disk_leaves_no_partial_file(opened: Any, tmp_path: Path, monkeypatch: Any) -> None:
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StorageError, match="No space left"):
-        collect(workspace, [Part(("lung_share",), Counting())])
+        update_evidence(opened, [Analysis(("lung_share",), Counting())])
     assert list((tmp_path / "evidence").iterdir()) == []
     assert not read_evidence(tmp_path).parts
 
 
-def test_a_place_that_cannot_be_written_is_named(workspace: Any, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_an_error_that_names_it(opened: Any, tmp_path: Path) -> None:
     (tmp_path / "evidence").write_text("a file in its place")
     with pytest.raises(StorageError, match="evidence"):
-        collect(workspace, [Part(("lung_share",), Counting())])
+        update_evidence(opened, [Analysis(("lung_share",), Counting())])
+
+
+def test_every_file_of_the_evidence_is_written_by_one_analysis() -> None:
+    tables = [name for analysis in ANALYSES for name in analysis.tables]
+    assert len(tables) == len(set(tables))
+    assert set(tables) == set(FILES)

@@ -1,4 +1,4 @@
-"""A folder of unseen images beside a manifest, both small and decoded without Ray."""
+"""A folder of new images beside a manifest, both small and decoded without Ray."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cxr_platform.errors import NotPossible, SourceError
-from cxr_platform.evidence.folder import Folder, read_folder
+from cxr_platform.evidence.image_folder import ImageFolder, read_image_folder
 from cxr_platform.evidence.study_overlap import IN_STUDY
 from cxr_platform.manifest.build import build_manifest
 from cxr_platform.manifest.store import Manifest
@@ -27,7 +27,7 @@ def manifest(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Manifest:
 
 
 @pytest.fixture
-def unseen(tmp_path: Path) -> Path:
+def new_images(tmp_path: Path) -> Path:
     """Two new images of one class and one of another, and a text."""
     data = tmp_path / "hospital"
     save(image(500), data / "Covid19" / "a.png")
@@ -37,16 +37,14 @@ def unseen(tmp_path: Path) -> Path:
     return data
 
 
-def read(data: Path, manifest: Manifest, *, unlabelled: bool = False) -> Folder:
+def read(data: Path, manifest: Manifest, *, unlabelled: bool = False) -> ImageFolder:
     work = data.parent / "out"
     fill_cache(data, work, profile())
-    return read_folder(data, manifest, profile(), work, NoProgress(), unlabelled=unlabelled)
+    return read_image_folder(data, manifest, profile(), work, NoProgress(), unlabelled=unlabelled)
 
 
-def test_usable_images_come_with_class_and_pixels_and_the_others_with_a_reason(
-    unseen: Path, manifest: Manifest
-) -> None:
-    folder = read(unseen, manifest)
+def test_usable_images_have_class_and_pixels_and_the_others_a_reason(new_images: Path, manifest: Manifest) -> None:
+    folder = read(new_images, manifest)
     assert folder.images.facts["label"].to_pylist() == ["Covid19", "Normal", "Normal"]
     assert set(folder.images.facts["source"].to_pylist()) == {"hospital"}
     assert folder.images.pixels.shape == (3, 200, 200)
@@ -57,50 +55,50 @@ def test_usable_images_come_with_class_and_pixels_and_the_others_with_a_reason(
     assert not folder.synthetic
 
 
-def test_images_of_the_study_are_left_out_also_under_another_name(
-    unseen: Path, manifest: Manifest, study: Path
+def test_images_of_the_study_are_excluded_also_under_another_name(
+    new_images: Path, manifest: Manifest, study: Path
 ) -> None:
-    (unseen / "Normal" / "again.png").write_bytes((study / "classes" / "Edema" / "image-0.png").read_bytes())
-    save(image(1), unseen / "Covid19" / "packed-otherwise.png", compress_level=1)
-    folder = read(unseen, manifest)
+    (new_images / "Normal" / "again.png").write_bytes((study / "classes" / "Edema" / "image-0.png").read_bytes())
+    save(image(1), new_images / "Covid19" / "packed-otherwise.png", compress_level=1)
+    folder = read(new_images, manifest)
     assert len(folder.images.facts) == 3
     assert folder.reasons[IN_STUDY] == 2
     assert folder.excluded["hospital/Normal/again.png"].reason == IN_STUDY
 
 
-def test_with_nothing_but_images_of_the_study_it_is_refused(study: Path, manifest: Manifest, tmp_path: Path) -> None:
+def test_a_folder_with_only_images_of_the_study_is_an_error(study: Path, manifest: Manifest, tmp_path: Path) -> None:
     for number in range(3):
         data = tmp_path / "copy" / "Edema"
         data.mkdir(parents=True, exist_ok=True)
         (data / f"{number}.png").write_bytes((study / "classes" / "Edema" / f"image-{number}.png").read_bytes())
-    with pytest.raises(NotPossible, match=r"that the study has not seen\. Received: 3 in-study"):
+    with pytest.raises(NotPossible, match=r"not in the study\. Received: 3 in-study"):
         read(tmp_path / "copy", manifest)
 
 
-def test_images_without_a_class_need_to_be_called_so(unseen: Path, manifest: Manifest, tmp_path: Path) -> None:
+def test_images_without_a_class_need_the_option(new_images: Path, manifest: Manifest, tmp_path: Path) -> None:
     loose = tmp_path / "loose"
     save(image(510), loose / "one.png")
-    with pytest.raises(SourceError, match="Images without a class are scored with --unlabelled"):
-        read_folder(loose, manifest, profile(), tmp_path / "other", NoProgress())
-    folder = read(unseen, manifest, unlabelled=True)
+    with pytest.raises(SourceError, match="For images without a class use --unlabelled"):
+        read_image_folder(loose, manifest, profile(), tmp_path / "other", NoProgress())
+    folder = read(new_images, manifest, unlabelled=True)
     assert folder.images.facts["label"].to_pylist() == [None] * 3
     with pytest.raises(SourceError, match="Expected a folder of images"):
-        read_folder(tmp_path / "nowhere", manifest, profile(), tmp_path / "other", NoProgress(), unlabelled=True)
+        read_image_folder(tmp_path / "nowhere", manifest, profile(), tmp_path / "other", NoProgress(), unlabelled=True)
 
 
-def test_near_copies_are_left_out_with_the_image_that_they_copy(unseen: Path, manifest: Manifest) -> None:
-    save(brighter_copy(image(1)), unseen / "Normal" / "copy.png")
-    refusal = read(unseen, manifest).excluded["hospital/Normal/copy.png"]
+def test_near_copies_are_excluded_with_the_name_of_the_original(new_images: Path, manifest: Manifest) -> None:
+    save(brighter_copy(image(1)), new_images / "Normal" / "copy.png")
+    refusal = read(new_images, manifest).excluded["hospital/Normal/copy.png"]
     assert refusal.reason == IN_STUDY
     assert refusal.detail == "a copy of classes/Covid19/image-1.png of the study"
 
 
-def test_images_that_left_the_folder_leave_the_cache(unseen: Path, manifest: Manifest) -> None:
-    read(unseen, manifest)
-    (before,) = (unseen.parent / "out.cache").rglob("*.parquet")
-    for file in unseen.rglob("*.png"):
+def test_images_that_left_the_folder_are_removed_from_the_cache(new_images: Path, manifest: Manifest) -> None:
+    read(new_images, manifest)
+    (before,) = (new_images.parent / "out.cache").rglob("*.parquet")
+    for file in new_images.rglob("*.png"):
         file.unlink()
-    save(image(503), unseen / "Normal" / "d.png")
-    read(unseen, manifest)
-    (after,) = (unseen.parent / "out.cache").rglob("*.parquet")
+    save(image(503), new_images / "Normal" / "d.png")
+    read(new_images, manifest)
+    (after,) = (new_images.parent / "out.cache").rglob("*.parquet")
     assert after != before

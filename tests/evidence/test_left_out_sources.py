@@ -8,24 +8,24 @@ import pytest
 from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
 from cxr_platform.errors import NotPossible
 from cxr_platform.evaluation.evidence_files import FILES
-from cxr_platform.evidence import left_out as module
-from cxr_platform.evidence.left_out import left_out, rows_to_test, training_rows
-from cxr_platform.evidence.workspace import Workspace
+from cxr_platform.evidence import left_out_sources as module
+from cxr_platform.evidence.left_out_sources import left_out_predictions, rows_to_test, training_rows
+from cxr_platform.evidence.open_study import OpenStudy
 from cxr_platform.labels import CLASSES
 from cxr_platform.training.data import StudyData
-from tests.evidence.builders import made_workspace, planted_facts, planted_workspace
+from tests.evidence.builders import made_open_study, planted_facts, planted_study
 
 COVID, PNEUMONIA, NORMAL = (CLASSES.index(name) for name in ("Covid19", "Pneumonia", "Normal"))
 
 
 @pytest.fixture
 def data() -> StudyData:
-    return planted_workspace("lungs", None).data
+    return planted_study("lungs", None).data
 
 
-def on(data: StudyData, features: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+def on(data: StudyData, features: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> OpenStudy:
     monkeypatch.setattr(module, "whole_image_features", lambda _: features)
-    return made_workspace(data, planted_facts(data, 0), planted_workspace("lungs", None).profile, None)
+    return made_open_study(data, planted_facts(data, 0), planted_study("lungs", None).profile, None)
 
 
 def recall(frame: "object", source: str) -> float:
@@ -34,11 +34,11 @@ def recall(frame: "object", source: str) -> float:
     return float((predicted == rows["label"]).mean())
 
 
-def test_a_sign_of_the_disease_holds_in_the_source_that_was_left_out(
+def test_a_sign_of_the_class_is_recognised_in_the_left_out_source(
     data: StudyData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workspace = on(data, np.eye(7)[data.labels], monkeypatch)
-    table = left_out(workspace)["left_out"]
+    opened = on(data, np.eye(7)[data.labels], monkeypatch)
+    table = left_out_predictions(opened)["left_out"]
     assert set(FILES["left_out"]) <= set(table.column_names)
     frame = table.to_pandas()
     assert sorted(frame["image_id"]) == sorted(data.image_ids)
@@ -46,16 +46,16 @@ def test_a_sign_of_the_disease_holds_in_the_source_that_was_left_out(
     assert (frame["trained_on"] == 20).all()
 
 
-def test_a_sign_that_means_another_class_in_each_source_does_not(
+def test_a_sign_that_differs_between_sources_is_not_recognised(
     data: StudyData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     swapped = np.where((data.sources == "east") & (data.labels != NORMAL), COVID + PNEUMONIA - data.labels, data.labels)
-    frame = left_out(on(data, np.eye(7)[swapped], monkeypatch))["left_out"].to_pandas()
+    frame = left_out_predictions(on(data, np.eye(7)[swapped], monkeypatch))["left_out"].to_pandas()
     frame = frame[frame["label"] != "Normal"]
     assert recall(frame, "east") == recall(frame, "west") == 0
 
 
-def test_no_image_of_the_source_and_no_relative_of_one_is_trained_on(data: StudyData) -> None:
+def test_training_has_no_image_of_the_source_or_of_its_groups(data: StudyData) -> None:
     groups = data.group_ids.copy()
     relative = np.flatnonzero(data.sources == "west")[0]
     groups[relative] = groups[np.flatnonzero(data.sources == "east")[0]]
@@ -65,13 +65,15 @@ def test_no_image_of_the_source_and_no_relative_of_one_is_trained_on(data: Study
     assert relative not in rows
 
 
-def test_a_class_of_one_source_is_not_asked_for(data: StudyData) -> None:
+def test_a_class_of_one_source_is_not_tested(data: StudyData) -> None:
     only_west = replace(data, sources=np.where(data.labels == COVID, "west", data.sources))
     assert set(data.labels[rows_to_test(only_west, "west")]) == {PNEUMONIA, NORMAL}
     assert set(data.labels[rows_to_test(only_west, "east")]) == {PNEUMONIA, NORMAL}
 
 
-def test_without_a_class_of_two_sources_it_is_not_possible(data: StudyData, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_class_of_two_sources_the_analysis_is_not_possible(
+    data: StudyData, monkeypatch: pytest.MonkeyPatch
+) -> None:
     apart = replace(data, sources=np.array(CLASSES)[data.labels])
     with pytest.raises(NotPossible, match="a class with images of two sources"):
-        left_out(on(apart, np.zeros((120, 2)), monkeypatch))
+        left_out_predictions(on(apart, np.zeros((120, 2)), monkeypatch))

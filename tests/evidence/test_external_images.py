@@ -1,5 +1,4 @@
-"""Images that no fold has seen, by every strategy × fold. That the real networks are filled and asked as in their
-trials is the matter of test_networks.py; here they are made up."""
+"""Predictions for external images by every strategy and fold, with made-up networks."""
 
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -12,9 +11,10 @@ import pytest
 from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
 from cxr_platform.errors import NotPossible
 from cxr_platform.evaluation.evidence_files import FILES
-from cxr_platform.evidence import external as module
-from cxr_platform.evidence.external import UnseenImages, external, score
+from cxr_platform.evidence import external_images as module
+from cxr_platform.evidence.external_images import UnseenImages, external_predictions, predict_unseen
 from cxr_platform.intake.letterbox import resize_images
+from tests.evidence.builders import RecordedSteps
 from tests.training.builders import tiny_profile
 
 STRATEGIES = ("scratch", "off-the-shelf")
@@ -24,11 +24,11 @@ STRATEGIES = ("scratch", "off-the-shelf")
 def made_up_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Networks whose probability of the first class tells strategy, fold, and the mean of the image as it was given."""
 
-    def networks(workspace: Any, strategy: str) -> Iterator[tuple[int, float]]:
-        yield from ((fold, STRATEGIES.index(strategy) + fold / 10) for fold in range(workspace.study.folds))
+    def networks(opened: Any, strategy: str) -> Iterator[tuple[int, float]]:
+        yield from ((fold, STRATEGIES.index(strategy) + fold / 10) for fold in range(opened.study.folds))
 
-    def predicted(network: float, images: np.ndarray, workspace: Any) -> np.ndarray:
-        del workspace
+    def predicted(network: float, images: np.ndarray, opened: Any) -> np.ndarray:
+        del opened
         return np.repeat(answer(network, images)[:, None], 7, axis=1)
 
     monkeypatch.setattr(module, "fold_networks", networks)
@@ -39,7 +39,7 @@ def answer(network: float, images: np.ndarray) -> np.ndarray:
     return (network + images.mean(axis=(1, 2)) / 1000).astype("float32")
 
 
-def workspace(role: str, steps: list[tuple[str, int, int]] | None = None) -> Any:
+def opened(role: str, progress: RecordedSteps | None = None) -> Any:
     """Five images of 64 pixels in the manifest, the first of the study."""
     pixels = np.random.default_rng(0).integers(0, 255, (5, 64, 64), "uint8")
     columns = {
@@ -51,15 +51,12 @@ def workspace(role: str, steps: list[tuple[str, int, int]] | None = None) -> Any
     }
     manifest = SimpleNamespace(table=pa.table(columns).select, pixels=lambda: pixels)
     study = SimpleNamespace(strategies=STRATEGIES, folds=2)
-    told = steps if steps is not None else []
-    return SimpleNamespace(
-        manifest=manifest, study=study, profile=tiny_profile(), progress=lambda *step: told.append(step)
-    )
+    return SimpleNamespace(manifest=manifest, study=study, profile=tiny_profile(), progress=progress or RecordedSteps())
 
 
-def test_external_images_are_scored_by_every_model_at_the_size_of_the_study() -> None:
-    made = workspace("external")
-    table = external(made)["external"]
+def test_external_images_are_predicted_by_every_network_at_the_size_of_the_study() -> None:
+    made = opened("external")
+    table = external_predictions(made)["external"]
     frame = table.to_pandas()
     assert set(FILES["external"]) <= set(table.column_names)
     assert len(frame) == 4 * 2 * 2
@@ -71,19 +68,19 @@ def test_external_images_are_scored_by_every_model_at_the_size_of_the_study() ->
         assert rows[list(PROBABILITY_COLUMNS)].to_numpy() == pytest.approx(np.repeat(expected[:, None], 7, axis=1))
 
 
-def test_progress_counts_the_models() -> None:
-    steps: list[tuple[str, int, int]] = []
-    external(workspace("external", steps))
-    assert [(done, total) for _, done, total in steps] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+def test_progress_counts_the_networks() -> None:
+    progress = RecordedSteps()
+    external_predictions(opened("external", progress))
+    assert [(done, total) for _, done, total in progress.steps] == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
-def test_images_without_a_label_are_scored_with_none() -> None:
-    made = workspace("external")
+def test_images_without_a_label_are_predicted_too() -> None:
+    made = opened("external")
     facts = made.manifest.table(["image_id", "group_id", "source"]).append_column("label", pa.nulls(5, pa.string()))
-    table = score(UnseenImages(facts, made.manifest.pixels()), made)
+    table = predict_unseen(UnseenImages(facts, made.manifest.pixels()), made)
     assert table["label"].null_count == table.num_rows == 20
 
 
-def test_without_external_images_it_is_not_possible() -> None:
+def test_without_external_images_the_analysis_is_not_possible() -> None:
     with pytest.raises(NotPossible, match="cxr manifest --external"):
-        external(workspace("study"))
+        external_predictions(opened("study"))

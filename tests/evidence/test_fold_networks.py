@@ -1,4 +1,4 @@
-"""The networks of a study's trials, filled again from their files, against what the trials themselves predicted."""
+"""Networks loaded from the files of trials predict what the trials predicted."""
 
 from pathlib import Path
 
@@ -9,12 +9,12 @@ import pytest
 from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
 from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import StudyError
-from cxr_platform.evidence.networks import fold_networks, predict_images
-from cxr_platform.evidence.workspace import Workspace
+from cxr_platform.evidence.fold_networks import fold_networks, predict_images
+from cxr_platform.evidence.open_study import OpenStudy
 from cxr_platform.training import engine_local
 from cxr_platform.training.progress import StudyProgress
 from cxr_platform.training.study import StudyRun, run_study
-from tests.evidence.study import tiny_workspace
+from tests.evidence.study import tiny_open_study
 from tests.training.builders import tiny_study
 
 STRATEGIES = ("fine-tuning-1", "scratch")
@@ -28,30 +28,30 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> StudyRun:
 
 
 @pytest.fixture
-def workspace(study: StudyRun) -> Workspace:
-    return tiny_workspace(study)
+def opened(study: StudyRun) -> OpenStudy:
+    return tiny_open_study(study)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_they_predict_the_held_out_images_as_the_trial_did(workspace: Workspace, strategy: str) -> None:
+def test_loaded_networks_predict_the_test_images_as_their_trials(opened: OpenStudy, strategy: str) -> None:
     folds = []
-    for fold, network in fold_networks(workspace, strategy):
-        trial = workspace.folder.trial_folder(TrialKey(strategy, fold))
+    for fold, network in fold_networks(opened, strategy):
+        trial = opened.folder.trial_folder(TrialKey(strategy, fold))
         table = pq.read_table(trial / "predictions.parquet").to_pandas()
         stored = table[list(PROBABILITY_COLUMNS)].to_numpy()
-        again = predict_images(network, workspace.data.images[workspace.data.rows_of_fold(fold)], workspace)
+        again = predict_images(network, opened.data.images[opened.data.rows_of_fold(fold)], opened)
         assert np.abs(again - stored).max() < 3e-4  # trials keep frozen activations in half precision
         folds.append(again)
     assert len(folds) == 2
     assert np.abs(folds[0] - folds[1]).max() > 8e-4
 
 
-def test_a_trial_without_weights_is_named(study: StudyRun, workspace: Workspace, tmp_path: Path) -> None:
+def test_a_trial_without_weights_is_an_error_that_names_it(study: StudyRun, opened: OpenStudy, tmp_path: Path) -> None:
     weights = study.folder.trial_folder(TrialKey("scratch", 1)) / "model.weights.h5"
     aside = weights.rename(tmp_path / "aside")
     try:
-        assert [fold for fold, _ in fold_networks(workspace, "scratch", [0])] == [0]  # the others are not looked at
-        networks = fold_networks(workspace, "scratch")
+        assert [fold for fold, _ in fold_networks(opened, "scratch", [0])] == [0]  # the others are not looked at
+        networks = fold_networks(opened, "scratch")
         next(networks)
         with pytest.raises(StudyError, match=r"scratch/fold-1"):
             next(networks)

@@ -1,0 +1,97 @@
+"""The analyses behind the report of a study, and storage of their tables beside the study.
+
+A table is computed again only if the predictions, the manifest, the winner or the version of its analysis change.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cxr_platform.errors import NotPossible, WeightsError
+from cxr_platform.evaluation.evidence_files import FOLDER, INDEX_FILE, predictions_hash
+from cxr_platform.evidence.explanations import explanations
+from cxr_platform.evidence.external_images import external_predictions
+from cxr_platform.evidence.feature_atlas import feature_atlas
+from cxr_platform.evidence.left_out_sources import left_out_predictions
+from cxr_platform.evidence.open_study import OpenStudy
+from cxr_platform.evidence.shortcut_probes import metadata_probes, pixel_probes
+from cxr_platform.storage.files import write_atomically, write_errors, write_json
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """`compute` returns the `tables` by name. Raise `version` when it computes something else than before."""
+
+    tables: tuple[str, ...]
+    compute: Callable[[OpenStudy], Mapping[str, pa.Table]]
+    version: int = 1
+
+
+ANALYSES = (
+    Analysis(("metadata_probe", "metadata_source_probe"), metadata_probes),
+    Analysis(("pixel_probes", "pixel_source_probes"), pixel_probes),
+    Analysis(("left_out",), left_out_predictions),
+    Analysis(("external",), external_predictions),
+    Analysis(("lung_share", "heatmaps"), explanations),
+    Analysis(("features", "atlas", "atlas_images"), feature_atlas),
+)
+"""In this order the features of whole images, which two of them need, are computed once."""
+
+
+def update_evidence(opened: OpenStudy, analyses: Sequence[Analysis]) -> Path:
+    """Compute the tables that are missing or outdated and return their folder.
+
+    An analysis that is not possible is recorded with its reason, and tried again the next time. Raise `StorageError` if
+    the folder cannot be written.
+    """
+    folder, predictions = opened.folder.root / FOLDER, predictions_hash(opened.folder.root)
+    index = _read_index(folder)
+    for analysis in analyses:
+        made_of = (predictions, opened.manifest.content_hash, opened.winner)
+        key = hashlib.sha256(repr((made_of, analysis.tables, analysis.version)).encode()).hexdigest()
+        if all(_is_current(folder, index, name, key) for name in analysis.tables):
+            continue
+        index |= _compute(opened, analysis, folder, {"key": key, "predictions": predictions})
+        write_json(folder / INDEX_FILE, {"schema_version": 1, "parts": index})
+    return folder
+
+
+def _is_current(folder: Path, index: Mapping[str, Any], name: str, key: str) -> bool:
+    if index.get(name, {}).get("key") != key:
+        return False
+    try:
+        pq.read_metadata(folder / f"{name}.parquet")  # written last: a truncated file has none
+    except (OSError, pa.ArrowException):
+        return False
+    return True
+
+
+def _compute(opened: OpenStudy, analysis: Analysis, folder: Path, entry: Mapping[str, str]) -> dict[str, Any]:
+    """Store the tables of `analysis` and return their entries of the index."""
+    try:
+        tables = analysis.compute(opened)
+    except (NotPossible, WeightsError) as reason:
+        for name in analysis.tables:
+            (folder / f"{name}.parquet").unlink(missing_ok=True)
+        return {name: {"absent": str(reason)} for name in analysis.tables}
+    for name in analysis.tables:
+        content = io.BytesIO()
+        pq.write_table(tables[name], content, compression="zstd")
+        with write_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / f"{name}.parquet", content.getvalue())
+    return {name: dict(entry) for name in analysis.tables}
+
+
+def _read_index(folder: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))["parts"])
+    except (OSError, ValueError, KeyError, TypeError):  # absent or damaged: everything is computed again
+        return {}

@@ -1,0 +1,76 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cxr_platform.evidence.frozen_features import (
+    image_features,
+    lungs_only,
+    study_lung_fields,
+    whole_image_features,
+    without_lungs,
+)
+from cxr_platform.evidence.open_study import OpenStudy
+from cxr_platform.explain.lung_field import lung_fields
+from cxr_platform.models.frozen import FrozenBackbone, view_transforms
+from tests.evidence.builders import RecordedSteps, inside_lung_field, made_open_study, planted_facts, planted_study
+from tests.training.builders import random_imagenet, tiny_profile
+
+
+@pytest.fixture(scope="module")
+def progress() -> RecordedSteps:
+    return RecordedSteps()
+
+
+@pytest.fixture(scope="module")
+def opened(progress: RecordedSteps) -> OpenStudy:
+    """300 images of 32 pixels, which is more than one chunk."""
+    rng = np.random.default_rng(5)
+    known = planted_study("lungs", None, size=32)
+    rows = np.arange(300) % 120
+    data = replace(known.data, images=rng.integers(0, 255, (300, 32, 32), "uint8"), labels=known.data.labels[rows])
+    made = made_open_study(data, planted_facts(known.data, 0), tiny_profile(), random_imagenet(tiny_profile()))
+    whole = replace(made, progress=progress)
+    whole.__dict__.update(made.__dict__ | {"progress": progress})
+    return whole
+
+
+def test_features_are_those_of_the_backbone(opened: OpenStudy) -> None:
+    images, profile = opened.data.images[:40], opened.profile
+    clean = view_transforms(40, 32, profile.augmentation, 0)[0]
+    expected = FrozenBackbone(("features",), profile.model, opened.imagenet).activations(images, clean)["features"]
+    features = image_features(images, opened)
+    assert features.shape == (40, 1280)
+    assert features.dtype == np.float32
+    assert np.abs(features - expected).max() < 1e-3
+
+
+def test_features_of_whole_images_are_computed_once_and_report_progress(
+    opened: OpenStudy, progress: RecordedSteps
+) -> None:
+    progress.steps.clear()
+    first = whole_image_features(opened)
+    assert [(done, total) for _, done, total in progress.steps] == [(256, 300), (300, 300)]
+    assert whole_image_features(opened) is first
+    assert len(progress.steps) == 2
+
+
+def test_masked_pixels_are_black_and_others_unchanged() -> None:
+    images = np.random.default_rng(0).integers(1, 255, (3, 64, 64), "uint8")
+    fields = np.repeat(inside_lung_field(64)[None], 3, axis=0)
+    without, only = without_lungs(images, fields), lungs_only(images, fields)
+    assert without.dtype == only.dtype == np.uint8
+    assert (without[fields] == 0).all()
+    assert (without[~fields] == images[~fields]).all()
+    assert (without + only == images).all()
+
+
+def test_lung_fields_have_the_shape_of_each_image_in_the_order_of_the_study() -> None:
+    known = planted_study("lungs", None)
+    facts = planted_facts(known.data, 0)
+    heights = (facts["width"].to_numpy() * np.linspace(0.6, 1.4, 120)).astype("int32")
+    facts = facts.set_column(facts.column_names.index("height"), "height", [heights])
+    shuffled = facts.take(np.random.default_rng(0).permutation(120))
+    fields = study_lung_fields(made_open_study(known.data, shuffled, known.profile, None))
+    assert (fields == lung_fields(facts["width"].to_numpy(), heights, 64)).all()
+    assert (fields[0] != fields[-1]).any()
