@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cxr_platform.evaluation.formatting import flatten
-from cxr_platform.tracking.finished import Finished
+from cxr_platform.tracking.finished import Finished, StoredTrial
 
 PREDICTIONS_TAG, RESULTS_TAG = "cxr.predictions_sha256", "cxr.results_sha256"
 NOTE_TAG = "mlflow.note.content"  # by which MLflow's page describes a run
@@ -55,16 +55,18 @@ def study_metrics(finished: Finished) -> list[Metric]:
     return [(name, value, 0) for part in FIGURES for name, value in _numbers(finished.results.get(part, {}), part)]
 
 
-def trial_params(trial: Mapping[str, Any]) -> dict[str, str]:
-    """Which trial it is, and where it ran."""
-    return {name: str(trial[name]) for name in TRIAL_FACTS if name in trial}
+def trial_params(trial: StoredTrial) -> dict[str, str]:
+    """Return which trial it is, and where it ran."""
+    return {name: str(getattr(trial.record, name)) for name in TRIAL_FACTS}
 
 
-def trial_metrics(trial: Mapping[str, Any]) -> list[Metric]:
-    """Held-out accuracy, seconds, and the training curves."""
-    metrics: list[Metric] = [("held_out/accuracy_percent", 100.0 * trial["accuracy"], 0)]
-    metrics += [(name, value, 0) for name, value in _numbers(trial.get("seconds", {}), "seconds")]
-    for row in trial["history"]:
+def trial_metrics(trial: StoredTrial) -> list[Metric]:
+    """Return held-out accuracy, seconds, and the training curves."""
+    record, metrics = trial.record, list[Metric]()
+    if record.accuracy is not None:
+        metrics.append(("held_out/accuracy_percent", 100.0 * record.accuracy, 0))
+    metrics += [(name, value, 0) for name, value in _numbers(record.seconds.model_dump(), "seconds")]
+    for row in trial.history:
         metrics += [(f"training/{name}", factor * row[c], row["epoch"]) for c, (name, factor) in CURVES.items()]
     return metrics
 

@@ -2,24 +2,32 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cxr_platform.domain.study import StudyRecord, read_study
+from cxr_platform.domain.study import StudyRecord, TrialKey, TrialRecord, read_study, read_trials
 from cxr_platform.errors import StudyError
 
 
 @dataclass(frozen=True)
+class StoredTrial:
+    """A finished trial and the rows of its history.parquet."""
+
+    record: TrialRecord
+    history: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
 class Finished:
-    """`results` is results.json; `trials` are those that were kept: trial.json each, its curves under `history`."""
+    """A finished study. `results` is results.json, `trials` are those whose folders were kept."""
 
     folder: Path
     study: StudyRecord
     results: Mapping[str, Any]
-    trials: tuple[Mapping[str, Any], ...]
+    trials: tuple[StoredTrial, ...]
 
     @cached_property
     def predictions_sha256(self) -> str:
@@ -35,7 +43,8 @@ class Finished:
 def read_finished(folder: Path) -> Finished:
     """Read the study in `folder`; raises `StudyError` for one without report and for a trial that is not whole."""
     study, results = read_study(folder), _results(folder)
-    return Finished(folder, study, results, tuple(_trial(place) for place in _trial_folders(folder, study)))
+    records = read_trials(folder, study.trials())
+    return Finished(folder, study, results, tuple(_trial(folder, key, record) for key, record in records.items()))
 
 
 def _results(folder: Path) -> dict[str, Any]:
@@ -51,25 +60,18 @@ def _results(folder: Path) -> dict[str, Any]:
     return tree
 
 
-def _trial_folders(folder: Path, study: StudyRecord) -> list[Path]:
-    """Folders of the trials behind the pooled predictions; fewer where they were not kept."""
-    places = (folder / "trials" / s / f"fold-{k}" for s in study.strategies for k in range(study.folds))
-    return [place for place in places if (place / "trial.json").is_file()]
-
-
-def _trial(folder: Path) -> dict[str, Any]:
+def _trial(folder: Path, key: TrialKey, record: TrialRecord | None) -> StoredTrial:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    place = folder / "trials" / key.strategy / f"fold-{key.fold}"
+    advice = "Remove this folder and run the same cross_validate command again."
+    if record is None:
+        raise StudyError(f"Expected a finished trial in {place}.", received="a damaged trial.json", advice=advice)
     try:
-        facts = json.loads((folder / "trial.json").read_text(encoding="utf-8"))
-        return {**facts, "history": pq.read_table(folder / "history.parquet").to_pylist()}
+        return StoredTrial(record, pq.read_table(place / "history.parquet").to_pylist())
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise StudyError(
-            f"Expected a finished trial in {folder}.",
-            received=error,
-            advice="Remove this folder and run the same cross_validate command again.",
-        ) from error
+        raise StudyError(f"Expected a finished trial in {place}.", received=error, advice=advice) from error
 
 
 def _sha256(path: Path) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cxr_platform.tracking import entries
 from cxr_platform.tracking.entries import PREDICTIONS_TAG, RESULTS_TAG
-from cxr_platform.tracking.finished import Finished
+from cxr_platform.tracking.finished import Finished, StoredTrial
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -59,8 +59,8 @@ def remove_others(client: "MlflowClient", experiment: str, finished: Finished, k
             client.delete_run(run.info.run_id)
 
 
-def _write_trial(client: "MlflowClient", experiment: str, parent: str, trial: Mapping[str, Any]) -> None:
-    run = client.create_run(experiment, tags={PARENT_TAG: parent}, run_name=f"{trial['strategy']} fold {trial['fold']}")
+def _write_trial(client: "MlflowClient", experiment: str, parent: str, trial: StoredTrial) -> None:
+    run = client.create_run(experiment, tags={PARENT_TAG: parent}, run_name=str(trial.record.key))
     run_id = str(run.info.run_id)
     _log(client, run_id, entries.trial_params(trial), entries.trial_metrics(trial))
     client.set_terminated(run_id, "FINISHED")

@@ -123,10 +123,10 @@ def utc_now() -> datetime:
 
 def write_checkpoint(folder: Path, position: Position) -> None:
     """Replace the checkpoint in `folder`, a NumPy archive; raise `StorageError` if it cannot be written."""
-    story = {"rng": position.rng, "history": [asdict(epoch) for epoch in position.history]}
+    meta = {"rng": position.rng, "history": [asdict(epoch) for epoch in position.history]}
     arrays: dict[str, Any] = {f"state/{name}": array for name, array in position.state.items()}
     archive = io.BytesIO()
-    np.savez(archive, **arrays, story=np.array(json.dumps(story)))
+    np.savez(archive, **arrays, meta=np.array(json.dumps(meta)))
     write_atomically(folder / CHECKPOINT, archive.getvalue())
 
 
@@ -142,9 +142,9 @@ def last_position(folder: Path) -> Position | None:
         content = file.read_bytes()
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            story = json.loads(str(archive["story"]))
+            meta = json.loads(str(archive["meta"]))
             state = {name.removeprefix("state/"): archive[name] for name in archive if name.startswith("state/")}
-        return Position(state, story["rng"], [Epoch(**epoch) for epoch in story["history"]])
+        return Position(state, meta["rng"], [Epoch(**epoch) for epoch in meta["history"]])
     except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         # The result is the same from the first epoch.
         log.warning("%s is damaged, the trial starts from its first epoch: %s", file, error)

@@ -8,6 +8,7 @@ import pandas as pd
 from cxr_platform.tracking.place import tracking_uri
 from cxr_platform.tracking.runs import EXPERIMENT, PARENT_TAG
 from tests.evaluation.builders import drawn_frame, write_study
+from tests.study_records import trial_record, write_record
 
 LOSSES = [2.5, 1.5, 0.75]
 RESULTS = {
@@ -28,15 +29,7 @@ def make_study(folder: Path, *, synthetic: bool = False) -> Path:
     write_study(folder, drawn_frame({"scratch": 0.9}, folds=3, scale=0.02), synthetic=synthetic)
     for fold in range(3):
         trial = folder / "trials" / "scratch" / f"fold-{fold}"
-        trial.mkdir(parents=True)
-        facts = {
-            "strategy": "scratch",
-            "fold": fold,
-            "accuracy": 0.8 + fold / 100,
-            "seconds": {"total": 12.5},
-            "seed": 7,
-        }
-        (trial / "trial.json").write_text(json.dumps(facts), encoding="utf-8")
+        write_record(trial / "trial.json", trial_record("scratch", fold, 12.5, accuracy=0.8 + fold / 100, seed=7))
         history = {"epoch": [1, 2, 3], "loss": LOSSES, "accuracy": [0.25, 0.5, 0.75], "learning_rate": [0.1, 0.05, 0.0]}
         pd.DataFrame(history).to_parquet(trial / "history.parquet")
     (folder / "report" / "figures").mkdir(parents=True)

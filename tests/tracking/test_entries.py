@@ -15,9 +15,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory):
 
 
 def test_the_profile_is_told_under_the_names_that_override_it(finished):
-    assert entries.study_params(finished) == {
-        "name": "quick", "folds": "3", "model.input_size": "96", "model.alpha": "1.0", "seed": "2020",
-    }  # fmt: skip
+    params = entries.study_params(finished)
+    known = {"name": "quick", "folds": "3", "model.input_size": "96", "model.alpha": "1.0", "seed": "2020"}
+    assert known.items() <= params.items()
+    assert params["training.scratch.epochs"] == str(finished.study.profile.training.scratch.epochs)
 
 
 def test_characters_that_mlflow_does_not_take_are_replaced(finished):
@@ -39,4 +40,6 @@ def test_a_trial_has_its_curves_a_step_an_epoch(finished):
     assert [(value, step) for name, value, step in metrics if name == "training/accuracy_percent"] == [
         (25, 1), (50, 2), (75, 3),
     ]  # fmt: skip
-    assert entries.trial_params(finished.trials[2]) == {"strategy": "scratch", "fold": "2", "seed": "7"}
+    assert entries.trial_params(finished.trials[2]) == {
+        "strategy": "scratch", "fold": "2", "seed": "7", "backend": "tensorflow", "node": "a",
+    }  # fmt: skip

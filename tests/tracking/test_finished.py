@@ -14,8 +14,8 @@ def test_results_trials_and_their_curves_are_read(tmp_path):
 
     assert finished.study.name == "test"
     assert finished.results == RESULTS
-    assert [trial["fold"] for trial in finished.trials] == [0, 1, 2]
-    assert [row["loss"] for row in finished.trials[1]["history"]] == LOSSES
+    assert [trial.record.fold for trial in finished.trials] == [0, 1, 2]
+    assert [row["loss"] for row in finished.trials[1].history] == LOSSES
     assert len({finished.predictions_sha256, finished.results_sha256}) == 2
 
 

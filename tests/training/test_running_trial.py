@@ -131,7 +131,7 @@ def test_without_a_checkpoint_there_is_no_position(tmp_path: Path) -> None:
 
 
 def test_a_pickle_in_a_checkpoint_is_not_read(tmp_path: Path) -> None:
-    np.savez(tmp_path / CHECKPOINT, story=np.array([{}], dtype=object))
+    np.savez(tmp_path / CHECKPOINT, meta=np.array([{}], dtype=object))
     assert last_position(tmp_path) is None
 
 
