@@ -49,7 +49,7 @@ class Entry:
 
 
 def study_card(inputs: ReportInputs, contents: ReportContents) -> str:
-    """Return the card as Markdown."""
+    """Return the study card as Markdown."""
     facts = card_facts(inputs, contents)
     lists = [(checklist, [entry(item, facts) for item in checklist.items]) for checklist in checklists()]
     lines = [f"# Study card: {inputs.study.name}", ""]
@@ -79,7 +79,7 @@ def entry(item: Item, facts: Mapping[str, str]) -> Entry:
 
 
 def checklists() -> list[Checklist]:
-    """Return both checklists, in the order of the card."""
+    """Return both checklists, in the order of the study card."""
     path = resources.files("cxr_platform").joinpath("evaluation/card_items.json")
     lists = json.loads(path.read_text(encoding="utf-8"))["lists"]
     return [Checklist(t["name"], t["title"], t["original"], [Item(**i) for i in t["items"]]) for t in lists]

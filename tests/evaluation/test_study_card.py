@@ -28,7 +28,7 @@ FRAME = with_predictions(IMAGES, "scratch", drawn(IMAGES, 0.8, seed=1))
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> ReportInputs:
-    folder = tmp_path_factory.mktemp("card")
+    folder = tmp_path_factory.mktemp("study")
     study = rewritten(write_study(folder / "test", FRAME), versions={"keras": "3.15.1", "cxr-platform": "0.1.0"})
     return load_report_inputs(study, write_manifest(folder / "manifest", IMAGES.assign(role="study")))
 
@@ -44,9 +44,9 @@ def everything(inputs: ReportInputs) -> ReportContents:
     return contents(inputs.results, [full_section(name) for name in names], found)
 
 
-def rows(card: str) -> dict[str, str]:
+def rows(markdown: str) -> dict[str, str]:
     """The text of each item, CLAIM's by `C1`, TRIPOD+AI's by `T1`."""
-    claim, _, tripod = card.partition("## TRIPOD+AI")
+    claim, _, tripod = markdown.partition("## TRIPOD+AI")
     found = {}
     for mark, part in (("C", claim), ("T", tripod)):
         for line in part.splitlines():
@@ -67,32 +67,32 @@ def test_the_lists_have_all_their_items_in_order():
 
 
 def test_every_item_is_either_filled_or_visibly_open(inputs, everything):
-    card = rows(study_card(inputs, everything))
+    entries = rows(study_card(inputs, everything))
 
-    assert len(card) == 44 + 52
-    assert all(words for words in card.values())
-    assert not any("{" in words for words in card.values())
+    assert len(entries) == 44 + 52
+    assert all(words for words in entries.values())
+    assert not any("{" in words for words in entries.values())
 
 
 def test_the_counts_at_the_top_are_those_of_the_rows(inputs, everything):
-    card = study_card(inputs, everything)
-    words = rows(card).values()
+    text = study_card(inputs, everything)
+    words = rows(text).values()
     open_ones = sum(cell.startswith("**OPEN**") for cell in words)
     in_part = sum("**OPEN**" in cell for cell in words) - open_ones
 
     assert (
-        f"**{96 - open_ones - in_part} of 96 items filled automatically, {in_part} in part, {open_ones} open.**" in card
+        f"**{96 - open_ones - in_part} of 96 items filled automatically, {in_part} in part, {open_ones} open.**" in text
     )
     assert open_ones >= 20
 
 
 def test_with_all_facts_only_items_for_the_authors_stay_open(inputs, everything):
-    card = study_card(inputs, everything)
+    text = study_card(inputs, everything)
     with_fact = {
         f"{mark}{item.number}" for mark, c in zip("CT", checklists(), strict=True) for item in c.items if item.fill
     }
 
-    opened = {number for number, words in rows(card).items() if words.startswith("**OPEN**")}
+    opened = {number for number, words in rows(text).items() if words.startswith("**OPEN**")}
     assert opened.isdisjoint(with_fact)
 
 
@@ -106,45 +106,46 @@ def test_facts_that_were_not_computed_are_open(inputs):
 def test_without_a_manifest_its_facts_are_open(inputs, everything):
     without = ReportInputs(**{**vars(inputs), "images": None})
 
-    card = rows(study_card(without, everything))
+    entries = rows(study_card(without, everything))
 
-    assert card["C36"].startswith("**OPEN**")
-    assert card["C35"].startswith("**OPEN**")
-    assert not card["C19"].startswith("**OPEN**")
+    assert entries["C36"].startswith("**OPEN**")
+    assert entries["C35"].startswith("**OPEN**")
+    assert not entries["C19"].startswith("**OPEN**")
 
 
 def test_facts_are_those_of_the_study(inputs, everything):
-    card = rows(study_card(inputs, everything))
+    entries = rows(study_card(inputs, everything))
 
-    assert "2 folds of 50 to 50 images" in card["C19"]
+    assert "2 folds of 50 to 50 images" in entries["C19"]
     assert (
-        "105 files found, 5 excluded (low-contrast 2, view 3), 100 images in the manifest, 100 of them" in card["C35"]
+        "105 files found, 5 excluded (low-contrast 2, view 3), 100 images in the manifest, 100 of them"
+        in entries["C35"]
     )
-    assert "sex: F 50, unknown 50" in card["C36"]
-    assert "50 identified patients" in card["C36"]
-    assert "known for 50 of 100 images" in card["C36"]
-    assert "14 of the 18 images of actualmed" in card["C33"]
-    assert "87.66" in card["C37"]
-    assert "keras 3.15.1, cxr-platform 0.1.0" in card["C23"]
-    assert "rotation to 10.0°, shift to 10.00" in card["C25"]
+    assert "sex: F 50, unknown 50" in entries["C36"]
+    assert "50 identified patients" in entries["C36"]
+    assert "known for 50 of 100 images" in entries["C36"]
+    assert "14 of the 18 images of actualmed" in entries["C33"]
+    assert "87.66" in entries["C37"]
+    assert "keras 3.15.1, cxr-platform 0.1.0" in entries["C23"]
+    assert "rotation to 10.0°, shift to 10.00" in entries["C25"]
 
 
 def test_external_results_are_those_of_the_winner_under_its_name(inputs):
     other = replace(CONTRADICTION, strategy="off-the-shelf", wrong=3)
     found = findings(external=(CONTRADICTION, other), comparisons=(comparison("off-the-shelf", 1.0, 0.5, 1.5, 0.01),))
 
-    card = rows(study_card(inputs, contents(inputs.results, found=found)))
+    entries = rows(study_card(inputs, contents(inputs.results, found=found)))
 
-    assert card["C33"].startswith("Training from scratch: 14 of the 18 images")
-    assert "3 of the 18" not in card["C33"]
-    assert "McNemar" in card["C29"]
+    assert entries["C33"].startswith("Training from scratch: 14 of the 18 images")
+    assert "3 of the 18" not in entries["C33"]
+    assert "McNemar" in entries["C29"]
 
 
 def test_one_strategy_has_no_comparison(inputs, everything):
-    card = rows(study_card(inputs, everything))
+    entries = rows(study_card(inputs, everything))
 
-    assert "2,000 replicates, seeded" in card["C29"]
-    assert "McNemar" not in card["C29"]
+    assert "2,000 replicates, seeded" in entries["C29"]
+    assert "McNemar" not in entries["C29"]
 
 
 def test_training_is_described_for_the_strategies_that_ran(inputs, everything):
@@ -157,11 +158,11 @@ def test_training_is_described_for_the_strategies_that_ran(inputs, everything):
 
 
 def test_the_preface_says_that_items_are_paraphrased_and_where_the_originals_are(inputs, everything):
-    card = study_card(inputs, everything)
+    text = study_card(inputs, everything)
 
-    assert "paraphrased, not quoted" in card
-    assert "https://doi.org/10.1148/ryai.240300" in card
-    assert "https://doi.org/10.1136/bmj-2023-078378" in card
+    assert "paraphrased, not quoted" in text
+    assert "https://doi.org/10.1148/ryai.240300" in text
+    assert "https://doi.org/10.1136/bmj-2023-078378" in text
 
 
 def test_an_item_is_filled_partly_or_open():
