@@ -91,7 +91,7 @@ def full_section(name: str) -> Section:
 def contents(
     results: StudyResults,
     sections: Sequence[Section] = (),
-    found: Findings | None = None,
+    with_findings: Findings | None = None,
     pictures: int = 2,
     resource_use: ResourceUse = RESOURCE_USE,
 ) -> ReportContents:
@@ -99,4 +99,4 @@ def contents(
     drawn = [
         Picture(f"drawn-{n}", f"Caption {n}.", f"Picture {n} of the study, one pixel.", PIXEL) for n in range(pictures)
     ]
-    return ReportContents(results, found or findings(), report_tables(results), drawn, sections, resource_use)
+    return ReportContents(results, with_findings or findings(), report_tables(results), drawn, sections, resource_use)

@@ -27,11 +27,11 @@ def test_rows_of_the_stored_matrices_add_up_to_the_images_of_section_2_1(strateg
 
 
 def test_table_2_gives_the_figures_of_table_1_to_the_printed_digit():
-    found = compute_metrics(paper_matrix("off-the-shelf"))
+    computed = compute_metrics(paper_matrix("off-the-shelf"))
 
-    assert f"{found.accuracy_2_class:.2f}" == "88.81"
-    assert f"{found.accuracy_7_class:.2f}" == "51.98"
-    assert f"{found.sensitivity:05.2f}" == "04.62"
+    assert f"{computed.accuracy_2_class:.2f}" == "88.81"
+    assert f"{computed.accuracy_7_class:.2f}" == "51.98"
+    assert f"{computed.sensitivity:05.2f}" == "04.62"
 
 
 def test_table_2_gives_the_specificity_that_table_1_leaves_out():
@@ -44,12 +44,12 @@ def test_table_2_gives_the_counts_of_table_3():
 
 
 def test_table_6_gives_the_figures_of_table_5_to_the_printed_digit():
-    found = compute_metrics(paper_matrix("scratch"))
+    computed = compute_metrics(paper_matrix("scratch"))
 
-    assert f"{found.accuracy_2_class:.2f}" == "99.18"
-    assert f"{found.accuracy_7_class:.2f}" == "87.66"
-    assert f"{found.sensitivity:.2f}" == "97.36"
-    assert f"{found.specificity:.2f}" == "99.42"
+    assert f"{computed.accuracy_2_class:.2f}" == "99.18"
+    assert f"{computed.accuracy_7_class:.2f}" == "87.66"
+    assert f"{computed.sensitivity:.2f}" == "97.36"
+    assert f"{computed.specificity:.2f}" == "99.42"
 
 
 def test_table_6_gives_the_counts_of_table_7():
@@ -58,11 +58,11 @@ def test_table_6_gives_the_counts_of_table_7():
 
 @pytest.mark.parametrize("strategy", WITH_MATRIX)
 def test_the_stored_figures_and_counts_are_those_of_the_stored_matrix(strategy):
-    found, printed = compute_metrics(paper_matrix(strategy)), paper_metrics(strategy)
+    computed, printed = compute_metrics(paper_matrix(strategy)), paper_metrics(strategy)
 
     for measure in MEASURES:
         if printed[measure] is not None:
-            assert f"{found[measure]:.2f}" == f"{printed[measure]:.2f}"
+            assert f"{computed[measure]:.2f}" == f"{printed[measure]:.2f}"
     assert two_class(paper_matrix(strategy)) == paper_two_class(strategy)
 
 

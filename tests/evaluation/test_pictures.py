@@ -58,9 +58,9 @@ def test_a_matrix_has_a_text_alternative(as_printed):
 
 def test_a_class_without_images_is_drawn_without_a_warning(results):
     frame = drawn_frame({"scratch": 0.9})
-    found = results(frame[frame["label"] != "Fibrosis"])
+    study = results(frame[frame["label"] != "Fibrosis"])
 
-    assert "Fibrosis –" in confusion_picture(found, found.best).alt
+    assert "Fibrosis –" in confusion_picture(study, study.best).alt
 
 
 @pytest.mark.parametrize(("background", "colour"), [((1, 1, 1), "#1a1a1a"), ((0.03, 0.19, 0.42), "white")])

@@ -43,15 +43,15 @@ def changed(mask: pd.Series, **values: object) -> pd.DataFrame:
 def test_strategies_share_one_order_of_images(folder):
     store(folder, FRAME.sample(frac=1, random_state=np.random.RandomState(0)))
 
-    found = load(folder)
+    loaded = load(folder)
 
     one = FRAME[FRAME["strategy"] == "scratch"].set_index("image_id")
-    assert found.image_id.tolist() == sorted(one.index)
-    for name, values in found.probability.items():
-        rows = FRAME[FRAME["strategy"] == name].set_index("image_id").loc[found.image_id]
+    assert loaded.image_id.tolist() == sorted(one.index)
+    for name, values in loaded.probability.items():
+        rows = FRAME[FRAME["strategy"] == name].set_index("image_id").loc[loaded.image_id]
         assert np.array_equal(values, rows[list(PROBABILITY_COLUMNS)].to_numpy(dtype=float))
-    assert [CLASSES[i] for i in found.label] == one.loc[found.image_id, "label"].tolist()
-    assert found.fold.tolist() == one.loc[found.image_id, "fold"].tolist()
+    assert [CLASSES[i] for i in loaded.label] == one.loc[loaded.image_id, "label"].tolist()
+    assert loaded.fold.tolist() == one.loc[loaded.image_id, "fold"].tolist()
 
 
 def test_a_study_without_predictions_says_how_to_get_them(folder):

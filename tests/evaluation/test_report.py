@@ -181,8 +181,8 @@ def synthetic(all_strategies) -> Page:
 
 @pytest.fixture(scope="module")
 def real(as_printed) -> Page:
-    found = findings(external=(CONTRADICTION,), association=SINGLE)
-    return Page(render_html(contents(as_printed, found=found)))
+    made = findings(external=(CONTRADICTION,), association=SINGLE)
+    return Page(render_html(contents(as_printed, with_findings=made)))
 
 
 def test_every_element_is_closed_in_its_place(synthetic):

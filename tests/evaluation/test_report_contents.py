@@ -105,18 +105,18 @@ def test_sections_are_computed_in_order_with_progress():
 
 
 def test_findings_come_from_the_numbers_of_the_sections():
-    found = findings(NUMBERS)
+    made = findings(NUMBERS)
 
-    assert isinstance(found, Findings)
-    assert (found.accuracy.value, found.sensitivity.value, found.specificity.value) == (90.0, 80.0, 70.0)
-    assert found.comparisons is NUMBERS["comparison"]
-    assert found.association is TWO_SOURCES
-    assert (found.probes, found.source_probes) == NUMBERS["shortcuts"]
-    assert found.external == (CONTRADICTION,)
-    assert found.within is NUMBERS["subgroups"].within
-    assert found.lungs is LUNGS_SEEN
-    assert found.leakage is LEAKING
-    assert found.calibration is None
+    assert isinstance(made, Findings)
+    assert (made.accuracy.value, made.sensitivity.value, made.specificity.value) == (90.0, 80.0, 70.0)
+    assert made.comparisons is NUMBERS["comparison"]
+    assert made.association is TWO_SOURCES
+    assert (made.probes, made.source_probes) == NUMBERS["shortcuts"]
+    assert made.external == (CONTRADICTION,)
+    assert made.within is NUMBERS["subgroups"].within
+    assert made.lungs is LUNGS_SEEN
+    assert made.leakage is LEAKING
+    assert made.calibration is None
 
 
 def test_one_protocol_alone_has_no_leakage():
@@ -154,16 +154,16 @@ def composed(images: ReportInputs) -> tuple[Findings, list[Section]]:
 
 
 def test_the_report_of_a_study_with_its_images_says_what_was_not_computed(images, composed, tmp_path):
-    found, sections = composed
-    page = write_report(tmp_path, images, sections, found)
+    made, sections = composed
+    page = write_report(tmp_path, images, sections, made)
 
     assert [s.name for s in sections if s.absent] == [
         "shortcuts", "external", "left_out", "leakage", "explanations", "atlas"
     ]  # fmt: skip
-    assert found.accuracy.value == pytest.approx(images.results.best.pooled.accuracy_7_class)
-    assert found.accuracy.low < found.accuracy.value < found.accuracy.high
-    assert [c.other for c in found.comparisons] == ["off-the-shelf"]
-    assert found.association.single_source["Edema"] == "nih"
+    assert made.accuracy.value == pytest.approx(images.results.best.pooled.accuracy_7_class)
+    assert made.accuracy.low < made.accuracy.value < made.accuracy.high
+    assert [c.other for c in made.comparisons] == ["off-the-shelf"]
+    assert made.association.single_source["Edema"] == "nih"
     assert len(list((page.parent / "figures").iterdir())) >= 8
     assert "Not tested:" in page.read_text(encoding="utf-8")
     assert json.loads((page.parent / "results.json").read_text())["sections"]["calibration"]["values"]

@@ -43,11 +43,11 @@ def test_seconds_of_intervals_count_once_and_gaps_not_at_all(spans, minutes):
 
 
 def test_four_on_a_gpu_with_a_pause_between_two_runs():
-    found = resource_use([*[trial(0, 10)] * 4, *[trial(30, 40)] * 4])
+    use = resource_use([*[trial(0, 10)] * 4, *[trial(30, 40)] * 4])
 
-    assert found == ResourceUse(8, 4800.0, 9600.0, 1200.0, 1200.0, {"2 × Xeon": 8})
-    assert found.trials_at_once == 4
-    assert found.gpus_at_once == 1
+    assert use == ResourceUse(8, 4800.0, 9600.0, 1200.0, 1200.0, {"2 × Xeon": 8})
+    assert use.trials_at_once == 4
+    assert use.gpus_at_once == 1
 
 
 def test_one_trial_that_cannot_be_read_leaves_no_sum():
@@ -60,9 +60,9 @@ def test_the_machines_are_those_of_the_trials():
         for name, count, gpus in (("EPYC", 64, ("H100",) * 8), ("Xeon", 2, ()))
     )
 
-    found = resource_use([big, big, small, None])
-    assert found.machines == {"64 × EPYC, 8 × H100": 2, "2 × Xeon": 1, "unknown": 1}
-    assert machines_line(found).startswith("2 trials on 64 × EPYC, 8 × H100; 1 trials on 2 × Xeon")
+    use = resource_use([big, big, small, None])
+    assert use.machines == {"64 × EPYC, 8 × H100": 2, "2 × Xeon": 1, "unknown": 1}
+    assert machines_line(use).startswith("2 trials on 64 × EPYC, 8 × H100; 1 trials on 2 × Xeon")
     assert machines_line(resource_use([big, big])) == "64 × EPYC, 8 × H100"
     assert machines_line(resource_use([])) == "unknown"
 

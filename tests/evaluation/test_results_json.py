@@ -11,9 +11,9 @@ from tests.evaluation.builders import drawn_frame
 from tests.evaluation.made_findings import CONTRADICTION, contents, findings, full_section, section
 
 
-def stored(results, sections=(), found=None) -> dict:
+def stored(results, sections=(), with_findings=None) -> dict:
     """As a reader of the file gets it; NaN would be no JSON."""
-    return json.loads(json.dumps(results_tree(contents(results, sections, found)), allow_nan=False))
+    return json.loads(json.dumps(results_tree(contents(results, sections, with_findings)), allow_nan=False))
 
 
 def test_the_figures_of_a_study_like_the_paper_s_are_the_paper_s(as_printed):
@@ -104,7 +104,7 @@ def test_every_section_has_its_values_under_its_name(all_strategies):
 
 
 def test_findings_and_the_summary_are_stored(all_strategies):
-    tree = stored(all_strategies, found=findings(external=(CONTRADICTION,)))
+    tree = stored(all_strategies, with_findings=findings(external=(CONTRADICTION,)))
 
     assert tree["findings"]["external"][0]["source"] == "actualmed"
     assert tree["findings"]["external"][0]["external"]["low"] == 5.56

@@ -38,22 +38,22 @@ def everything(inputs: ReportInputs) -> ReportContents:
     """A report with results in every section."""
     names = ("intervals", "sources", "left_out", "calibration", "subgroups", "failures")
     errors = (Interval(0.12, ratio=True), Interval(0.03, ratio=True))
-    found = findings(
+    made = findings(
         external=(CONTRADICTION,), lungs=LUNGS_SEEN, calibration=CalibrationFinding("scratch", 1.8, *errors)
     )
-    return contents(inputs.results, [full_section(name) for name in names], found)
+    return contents(inputs.results, [full_section(name) for name in names], made)
 
 
 def rows(markdown: str) -> dict[str, str]:
     """The text of each item, CLAIM's by `C1`, TRIPOD+AI's by `T1`."""
     claim, _, tripod = markdown.partition("## TRIPOD+AI")
-    found = {}
+    entries = {}
     for mark, part in (("C", claim), ("T", tripod)):
         for line in part.splitlines():
             if re.match(r"\| \d", line):
                 number, _, _, words = (cell.strip() for cell in line.strip("| ").split(" | "))
-                found[mark + number] = words
-    return found
+                entries[mark + number] = words
+    return entries
 
 
 def test_the_lists_have_all_their_items_in_order():
@@ -132,9 +132,9 @@ def test_facts_are_those_of_the_study(inputs, everything):
 
 def test_external_results_are_those_of_the_winner_under_its_name(inputs):
     other = replace(CONTRADICTION, strategy="off-the-shelf", wrong=3)
-    found = findings(external=(CONTRADICTION, other), comparisons=(comparison("off-the-shelf", 1.0, 0.5, 1.5, 0.01),))
+    made = findings(external=(CONTRADICTION, other), comparisons=(comparison("off-the-shelf", 1.0, 0.5, 1.5, 0.01),))
 
-    entries = rows(study_card(inputs, contents(inputs.results, found=found)))
+    entries = rows(study_card(inputs, contents(inputs.results, with_findings=made)))
 
     assert entries["C33"].startswith("Training from scratch: 14 of the 18 images")
     assert "3 of the 18" not in entries["C33"]
@@ -149,12 +149,12 @@ def test_one_strategy_has_no_comparison(inputs, everything):
 
 
 def test_training_is_described_for_the_strategies_that_ran(inputs, everything):
-    found = rows(study_card(inputs, everything))
-    assert "from scratch: random weights; seed 2020" in found["C24"]
-    assert "ImageNet" not in found["C24"]
-    assert "from scratch: epochs 1" in found["C25"]
-    assert "fine-tuning" not in found["C25"]
-    assert "slightly too high" not in found["C26"]
+    entries = rows(study_card(inputs, everything))
+    assert "from scratch: random weights; seed 2020" in entries["C24"]
+    assert "ImageNet" not in entries["C24"]
+    assert "from scratch: epochs 1" in entries["C25"]
+    assert "fine-tuning" not in entries["C25"]
+    assert "slightly too high" not in entries["C26"]
 
 
 def test_the_preface_says_that_items_are_paraphrased_and_where_the_originals_are(inputs, everything):

@@ -36,10 +36,10 @@ def test_classes_of_several_sources_are_not_single(results):
     frame = drawn_frame({"scratch": 0.9})
     frame["source"] = ["a" if i % 2 else "b" for i in range(len(frame))]
 
-    found = results(frame)
+    two_sources = results(frame)
 
-    assert found.single_source == {}
-    assert all(found.counts[label].keys() == {"a", "b"} for label in CLASSES)
+    assert two_sources.single_source == {}
+    assert all(two_sources.counts[label].keys() == {"a", "b"} for label in CLASSES)
 
 
 def result(strategy: str, *folds: tuple[int, int, int]) -> StrategyResult:
@@ -63,13 +63,15 @@ def named(*results: StrategyResult) -> dict[str, StrategyResult]:
 
 
 def test_the_highest_mean_seven_class_accuracy_wins():
-    found = decide(named(result("off-the-shelf", (80, 0, 20), (80, 0, 20)), result("scratch", (90, 5, 5), (70, 5, 5))))
+    decision = decide(
+        named(result("off-the-shelf", (80, 0, 20), (80, 0, 20)), result("scratch", (90, 5, 5), (70, 5, 5)))
+    )
 
-    assert found.winner == "scratch"
-    assert found.runner_up == "off-the-shelf"
-    assert found.decided_by == "accuracy_7_class"
-    assert found.margin_points == pytest.approx((90 + 100 * 70 / 80) / 2 - 80)
-    assert found.folds_ahead == 2
+    assert decision.winner == "scratch"
+    assert decision.runner_up == "off-the-shelf"
+    assert decision.decided_by == "accuracy_7_class"
+    assert decision.margin_points == pytest.approx((90 + 100 * 70 / 80) / 2 - 80)
+    assert decision.folds_ahead == 2
 
 
 def test_the_mean_over_folds_decides_where_the_pooled_accuracy_would_say_otherwise():
@@ -81,12 +83,12 @@ def test_the_mean_over_folds_decides_where_the_pooled_accuracy_would_say_otherwi
 
 
 def test_equal_accuracy_is_decided_by_specificity():
-    found = decide(
+    decision = decide(
         named(result("off-the-shelf", (80, 20, 0), (80, 20, 0)), result("scratch", (80, 0, 20), (80, 0, 20)))
     )
 
-    assert found.winner == "scratch"
-    assert found.decided_by == "specificity"
+    assert decision.winner == "scratch"
+    assert decision.decided_by == "specificity"
 
 
 def test_accuracies_that_print_alike_count_as_equal():
@@ -98,17 +100,22 @@ def test_accuracies_that_print_alike_count_as_equal():
 
 
 def test_a_full_tie_is_undecided_and_keeps_the_order_of_the_paper():
-    found = decide(
+    decision = decide(
         named(result("fine-tuning-1", (80, 0, 20), (80, 0, 20)), result("scratch", (80, 0, 20), (80, 0, 20)))
     )
 
-    assert (found.winner, found.runner_up, found.decided_by) == ("fine-tuning-1", "scratch", "nothing")
+    assert (decision.winner, decision.runner_up, decision.decided_by) == ("fine-tuning-1", "scratch", "nothing")
 
 
 def test_an_only_strategy_has_no_second():
-    found = decide(named(result("scratch", (80, 0, 20), (80, 0, 20))))
+    decision = decide(named(result("scratch", (80, 0, 20), (80, 0, 20))))
 
-    assert (found.winner, found.runner_up, found.margin_points, found.folds_ahead) == ("scratch", None, None, None)
+    assert (decision.winner, decision.runner_up, decision.margin_points, decision.folds_ahead) == (
+        "scratch",
+        None,
+        None,
+        None,
+    )
 
 
 def test_the_ranking_runs_from_best_to_worst():
@@ -119,6 +126,6 @@ def test_the_ranking_runs_from_best_to_worst():
 
 def test_all_that_the_rule_does_not_part_from_the_winner_are_level_with_it():
     alike = [result(name, (80, 0, 20), (80, 0, 20)) for name in ("a", "b", "c")]
-    found = decide(named(*alike, result("d", (70, 0, 30), (70, 0, 30))))
+    decision = decide(named(*alike, result("d", (70, 0, 30), (70, 0, 30))))
 
-    assert (found.winner, found.tied) == ("a", ("b", "c"))
+    assert (decision.winner, decision.tied) == ("a", ("b", "c"))

@@ -11,12 +11,12 @@ from tests.evaluation.made_findings import CONTRADICTION, SINGLE, comparison, fi
 TITLES = ["What was compared", "Best strategy", "Margin", "Credibility", "Next steps"]
 
 
-def lines(found: Summary) -> dict[str, str]:
-    return {line.title: line.text.replace("\N{NO-BREAK SPACE}", " ") for line in found.lines}
+def lines(summary: Summary) -> dict[str, str]:
+    return {line.title: line.text.replace("\N{NO-BREAK SPACE}", " ") for line in summary.lines}
 
 
-def limits(found: Summary) -> str:
-    return " ".join(found.limits).replace("\N{NO-BREAK SPACE}", " ")
+def limits(summary: Summary) -> str:
+    return " ".join(summary.limits).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def test_the_summary_has_five_lines_in_order(all_strategies):
@@ -24,20 +24,20 @@ def test_the_summary_has_five_lines_in_order(all_strategies):
 
 
 def test_the_short_parts_can_be_read_in_ten_seconds(all_strategies):
-    found = summarize(all_strategies, findings(external=(CONTRADICTION,), association=SINGLE))
+    summary = summarize(all_strategies, findings(external=(CONTRADICTION,), association=SINGLE))
 
-    assert [line.short.replace("\N{NO-BREAK SPACE}", " ") for line in found.lines][1:4] == [
+    assert [line.short.replace("\N{NO-BREAK SPACE}", " ") for line in summary.lines][1:4] == [
         "Training from scratch: 7-class accuracy 87.66 % (86.10 to 89.20).",
         f"{all_strategies.decision.margin_points:.2f} points of 7-class accuracy more than fine-tuning 11, the second.",
         "Not supported:",
     ]
-    assert sum(len(line.short.split()) for line in found.lines) < 80
+    assert sum(len(line.short.split()) for line in summary.lines) < 80
 
 
 def test_the_headline_names_the_winner_and_its_accuracy(as_printed):
-    found = summarize(as_printed, findings())
+    summary = summarize(as_printed, findings())
 
-    assert found.headline.replace("\N{NO-BREAK SPACE}", " ") == (
+    assert summary.headline.replace("\N{NO-BREAK SPACE}", " ") == (
         "First of 2 strategies: training from scratch, with 87.66 % 7-class accuracy"
     )
 
@@ -67,10 +67,10 @@ def test_what_was_compared_names_images_folds_and_protocol(all_strategies):
 
 
 def test_classes_without_images_are_not_counted(results):
-    found = results(same_predictions_but_for({"scratch": 5}))
+    study = results(same_predictions_but_for({"scratch": 5}))
 
     assert (
-        "on 60 images of 2 of the seven classes in 2 folds" in lines(summarize(found, findings()))["What was compared"]
+        "on 60 images of 2 of the seven classes in 2 folds" in lines(summarize(study, findings()))["What was compared"]
     )
 
 
@@ -84,19 +84,19 @@ def test_the_best_strategy_has_intervals_chance_and_the_paper(as_printed):
 
 
 def test_another_winner_than_the_paper_s_is_reported(results):
-    found = results(drawn_frame({"off-the-shelf": 0.9, "fine-tuning-1": 0.8, "scratch": 0.5}))
+    study = results(drawn_frame({"off-the-shelf": 0.9, "fine-tuning-1": 0.8, "scratch": 0.5}))
 
-    scratch = found.strategies["scratch"].mean.accuracy_7_class
+    scratch = study.strategies["scratch"].mean.accuracy_7_class
     assert (
         f"In the paper training from scratch came first, with 87.66 %; here it is number 3, with {scratch:.2f} %."
-        in limits(summarize(found, findings()))
+        in limits(summarize(study, findings()))
     )
 
 
 def test_the_limits_say_if_the_paper_s_winner_was_not_run(results):
-    found = results(drawn_frame({"off-the-shelf": 0.9}))
+    study = results(drawn_frame({"off-the-shelf": 0.9}))
 
-    assert "it was not run here" in limits(summarize(found, findings()))
+    assert "it was not run here" in limits(summarize(study, findings()))
 
 
 def test_a_significant_difference_has_an_interval_and_a_corrected_test(as_printed):
@@ -133,13 +133,13 @@ def test_a_difference_without_a_test_is_the_margin_of_the_rule(as_printed):
 
 def test_a_single_strategy_has_no_margin(results):
     single = results(drawn_frame({"scratch": 0.9}))
-    found = summarize(single, findings())
+    summary = summarize(single, findings())
 
-    assert found.headline.startswith("Training from scratch: ")
-    assert lines(found)["What was compared"].startswith(
+    assert summary.headline.startswith("Training from scratch: ")
+    assert lines(summary)["What was compared"].startswith(
         "One of the paper's eight training strategies for MobileNetV2, on"
     )
-    assert lines(found)["Margin"] == "No other strategy was run."
+    assert lines(summary)["Margin"] == "No other strategy was run."
     assert winner_line(single).endswith("(the only strategy run).")
 
 
@@ -165,16 +165,16 @@ def test_a_tie_decided_by_specificity_is_explained(results):
 
 def test_a_full_tie_has_no_winner(results):
     tied = results(same_predictions_but_for({"off-the-shelf": 5, "fine-tuning-1": 5, "scratch": 5}))
-    found = summarize(tied, findings(comparisons=(comparison("fine-tuning-1", 0.0, 0.0, 0.0, 1.0),)))
+    summary = summarize(tied, findings(comparisons=(comparison("fine-tuning-1", 0.0, 0.0, 0.0, 1.0),)))
 
-    assert " and training from scratch share the first place" in found.headline
-    assert "does not separate the three" in lines(found)["Margin"]
+    assert " and training from scratch share the first place" in summary.headline
+    assert "does not separate the three" in lines(summary)["Margin"]
     assert winner_line(tied).endswith("tied with fine-tuning-1 and scratch.")
 
 
 def test_contradicting_external_images_are_in_the_five_lines(all_strategies):
-    found = summarize(all_strategies, findings(external=(CONTRADICTION,)))
-    credibility = found.lines[3]
+    summary = summarize(all_strategies, findings(external=(CONTRADICTION,)))
+    credibility = summary.lines[3]
 
     assert credibility.alarm
     assert credibility.text.startswith("Not supported: ")
@@ -189,10 +189,10 @@ def test_classes_of_one_source_give_a_warning(all_strategies):
 
 
 def test_there_is_no_warning_if_every_class_has_several_sources(all_strategies):
-    found = summarize(all_strategies, findings())
+    summary = summarize(all_strategies, findings())
 
-    assert found.warnings == ()
-    assert not any(line.alarm for line in found.lines)
+    assert summary.warnings == ()
+    assert not any(line.alarm for line in summary.lines)
 
 
 def test_the_limits_explain_intervals_and_differences_from_the_paper(all_strategies):
@@ -243,19 +243,19 @@ def test_overconfident_probabilities_are_a_limit(all_strategies):
 
 
 def test_further_reasons_are_limits(all_strategies):
-    found = findings(
+    made = findings(
         external=(CONTRADICTION,),
         probes=(probe(shortcut=True),),
         association=SINGLE,
         source_probes=(source_probe(95.0),),
     )
 
-    assert limits(summarize(all_strategies, found)).startswith("The source is predicted from whole images for 95.00 %")
+    assert limits(summarize(all_strategies, made)).startswith("The source is predicted from whole images for 95.00 %")
 
 
 def steps(results, **changes) -> list[str]:
-    found = findings(**changes)
-    return next_steps(results, found, assess_credibility(results, found))
+    made = findings(**changes)
+    return next_steps(results, made, assess_credibility(results, made))
 
 
 def test_classes_of_one_source_ask_for_a_second(as_printed):
