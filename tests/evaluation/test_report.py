@@ -68,11 +68,11 @@ def test_a_report_holds_page_results_tables_and_figures(finished):
     }  # fmt: skip
 
 
-def test_nothing_half_made_is_left_beside_it(finished):
+def test_no_temporary_file_is_left(finished):
     assert {p.name for p in finished.iterdir()} == {"predictions.parquet", "study.json", "results.json", "report"}
 
 
-def test_results_stand_in_the_study_and_in_the_report(finished):
+def test_results_are_written_to_the_study_and_the_report(finished):
     assert (finished / "results.json").read_bytes() == (finished / "report" / "results.json").read_bytes()
     assert json.loads((finished / "results.json").read_text())["winner"]["winner"] == "scratch"
 
@@ -189,7 +189,7 @@ def test_every_element_is_closed_in_its_place(synthetic):
     assert synthetic.open == []
 
 
-def test_the_page_needs_nothing_beside_it(synthetic):
+def test_the_page_is_self_contained(synthetic):
     addresses = [a[key] for _, a in synthetic.elements for key in ("src", "href", "data", "poster") if key in a]
 
     assert addresses
@@ -245,7 +245,7 @@ def test_headings_go_down_one_level_at_a_time(synthetic):
     assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
 
 
-def test_a_contradiction_stands_in_the_first_lines_with_its_figures(real):
+def test_a_contradiction_is_in_the_summary_with_its_rates(real):
     top = real.text[: real.text.index("What these results do not show")]
 
     assert "14 of the 18 images of actualmed without Covid19 are called Covid19" in top
@@ -263,7 +263,7 @@ def test_a_section_without_figures_says_why_and_the_contents_say_so(synthetic):
     assert synthetic.text.count("not computed") == 1
 
 
-def test_warnings_stand_in_their_section_and_are_flagged_in_the_contents(synthetic):
+def test_warnings_are_in_their_section_and_flagged_in_the_contents(synthetic):
     assert "Warning. Beware." in synthetic.text
     assert [a for a in synthetic.all("span") if a.get("class") == "flag"] == [{"class": "flag"}]
 
@@ -278,7 +278,7 @@ def test_a_section_of_no_chapter_is_shown_all_the_same():
     assert shown == ["strategies", "novel", "paper", "matrices", "set-up"]
 
 
-def test_what_stands_in_backticks_is_code(synthetic):
+def test_text_in_backticks_is_code(synthetic):
     assert synthetic.all("code")
     assert "`" not in synthetic.text
 

@@ -110,7 +110,7 @@ def test_an_image_without_prediction_is_rejected(study, manifest):
         load_report_inputs(study, manifest)
 
 
-def test_the_same_images_under_the_other_protocol_stand_beside(study, other):
+def test_a_study_of_the_same_images_under_the_other_protocol_is_loaded(study, other):
     beside, scored = load_report_inputs(study, other_folder=other).other
 
     assert beside.protocol == "paper"

@@ -18,7 +18,7 @@ def cells(table: Table, *labels: str) -> list[str]:
     return [text(value, signed=row.kind == "difference") for value in row.values]
 
 
-def test_there_are_tables_1_to_7_whatever_was_run(as_printed, all_strategies):
+def test_tables_1_to_7_are_always_there(as_printed, all_strategies):
     names = [f"table-{number}" for number in range(1, 8)]
 
     assert list(tables_of(as_printed)) == list(tables_of(all_strategies)) == names
@@ -62,7 +62,7 @@ def test_table_4_has_the_six_rows_of_the_paper(all_strategies):
 
 
 @pytest.mark.parametrize("name", ["table-2", "table-3", "table-6", "table-7"])
-def test_matrices_like_the_paper_s_differ_by_nothing(as_printed, name):
+def test_matrices_equal_to_the_paper_s_have_no_difference(as_printed, name):
     tables = tables_of(as_printed)[name]
     ours = [row.values for row in tables.rows if row.labels[0] == "this study (images)"]
     paper = [row.values for row in tables.rows if row.labels[0] == "paper (images)"]
@@ -119,7 +119,7 @@ def test_every_table_of_a_synthetic_study_is_marked(all_strategies, as_printed):
     assert not any("SYNTHETIC" in table.caption for table in report_tables(as_printed).values())
 
 
-def test_the_summary_stands_best_first(all_strategies):
+def test_the_summary_is_best_first(all_strategies):
     rows = report_tables(all_strategies)["summary"].rows
 
     assert [row.values[0] for row in rows] == list(range(1, 9))
@@ -147,7 +147,7 @@ def test_counts_add_up_by_class_and_by_source(all_strategies):
         assert sum(row.values[:-2]) == row.values[-2]
 
 
-def test_recall_stands_beside_each_matrix_row(as_printed):
+def test_each_matrix_row_has_its_recall(as_printed):
     row = report_tables(as_printed)["confusion-scratch"].rows[3]
 
     assert row.labels == ("Emphysema",)

@@ -100,5 +100,5 @@ def test_synthetic_images_are_marked_in_the_caption_and_in_every_csv_row():
 
 
 @pytest.mark.parametrize(("value", "shown"), [(70.0, "70.00"), (10.0, "10.00"), (-0.001, "0.00"), (-20.0, "−20.00")])
-def test_figures_that_end_in_zeros_keep_their_tens_and_nothing_has_no_sign(value: float, shown: str) -> None:
+def test_trailing_zeros_are_kept_and_zero_has_no_sign(value: float, shown: str) -> None:
     assert text(value) == shown

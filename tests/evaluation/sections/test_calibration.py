@@ -9,7 +9,7 @@ from cxr_platform.evaluation.results_json import plain
 from cxr_platform.evaluation.sections.calibration import find, section
 from cxr_platform.labels import CLASSES
 from tests.evaluation.builders import drawn_frame, image_frame, write_study
-from tests.evaluation.statistics.made_up import overconfident
+from tests.evaluation.statistics.drawn_predictions import overconfident
 
 
 def simulated_frame(temperature: float, strategy: str = "scratch", images: int = 1500):

@@ -43,7 +43,7 @@ def test_cramers_v_is_that_of_its_definition():
     assert cramers_v(counts) == pytest.approx(np.sqrt(phi_squared / (2 - 1 / 99 - 1)))
 
 
-def test_few_images_of_sources_drawn_by_lot_are_not_taken_for_an_association():
+def test_few_images_of_random_sources_have_no_association():
     random = np.random.default_rng(1)
     values = []
     for _ in range(50):

@@ -43,7 +43,7 @@ def test_the_same_replicates_come_each_time_and_from_each_bootstrap_of_the_seed(
     assert (all_weights(bootstrap) != all_weights(Bootstrap(PATIENTS, 100, seed=8))).any()
 
 
-def test_the_size_of_chunks_changes_nothing(monkeypatch):
+def test_results_do_not_depend_on_the_chunk_size(monkeypatch):
     whole = all_weights(Bootstrap(PATIENTS, 100))
     monkeypatch.setattr(bootstrap_module, "CHUNK_CELLS", 7 * len(PATIENTS))
     chunks = list(Bootstrap(PATIENTS, 100).weights())
@@ -135,7 +135,7 @@ def test_a_difference_is_paired():
     assert bootstrap.difference(first, first) == Interval(0, 0, 0, signed=True)
 
 
-def test_a_hundred_thousand_images_need_no_gigabytes():
+def test_a_hundred_thousand_images_need_less_than_a_gigabyte():
     patients = np.random.default_rng(0).integers(0, 30_000, 112_000)
     bootstrap = Bootstrap(patients, replicates=500)
     tracemalloc.start()
@@ -164,5 +164,5 @@ def test_the_interval_holds_the_truth_in_93_to_97_percent_of_500_simulated_studi
     assert 0.93 <= covered(500, by_patient=True) <= 0.97
 
 
-def test_resampling_images_one_by_one_would_promise_too_much():
+def test_resampling_single_images_gives_intervals_that_are_too_narrow():
     assert covered(100, by_patient=False) < 0.92

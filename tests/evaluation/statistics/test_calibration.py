@@ -19,7 +19,7 @@ from cxr_platform.evaluation.statistics.calibration import (
     reliability_bins,
     scale,
 )
-from tests.evaluation.statistics.made_up import overconfident, predictions_of
+from tests.evaluation.statistics.drawn_predictions import overconfident, predictions_of
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 1.8, 4.0])
@@ -84,7 +84,7 @@ def test_bins_are_tenths_and_1_is_in_the_last():
     assert bin_of(np.array([0.0, 0.099, 0.1, 0.95, 1.0])).tolist() == [0, 0, 1, 9, 9]
 
 
-def test_a_bin_says_how_often_its_probability_came_true():
+def test_a_bin_has_the_observed_rate_of_its_images():
     low, high = reliability_bins(STATED, CAME_TRUE, Bootstrap(np.arange(6)))
 
     assert (low.low, low.high, low.images, low.stated, low.observed.value) == pytest.approx((0, 0.1, 2, 0.05, 50))
@@ -98,13 +98,13 @@ def test_the_calibration_error_averages_the_bins_distances_over_images():
     assert calibration_error(totals, np.array([6])) == pytest.approx([by_hand])
 
 
-def test_probabilities_that_come_true_as_often_as_stated_have_no_error():
+def test_calibrated_probabilities_have_no_error():
     totals = bin_gaps(np.full(4, 0.75), np.array([True, True, True, False])).sum(axis=0, keepdims=True)
 
     assert calibration_error(totals, np.array([4])) == pytest.approx([0])
 
 
-def test_the_interval_of_an_error_is_mirrored_because_replicates_add_chance_to_it():
+def test_the_interval_of_an_error_is_mirrored():
     replicates = np.linspace(0.04, 0.10, 1001)
 
     mirrored = error_interval(0.06, replicates)

@@ -4,7 +4,7 @@ from scipy.stats import binomtest
 
 from cxr_platform.evaluation.statistics.bootstrap import Bootstrap
 from cxr_platform.evaluation.statistics.comparison import compare, holm, mcnemar_p
-from tests.evaluation.statistics.made_up import drawn_labels, predictions_of
+from tests.evaluation.statistics.drawn_predictions import drawn_labels, predictions_of
 
 
 def answers(label: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -21,11 +21,11 @@ def compared():
     return strategies, compare(predictions, "scratch", Bootstrap(predictions.group_id))
 
 
-def test_the_winner_meets_every_other_strategy(compared):
+def test_the_winner_is_compared_with_every_other_strategy(compared):
     assert [(c.winner, c.other) for c in compared[1]] == [("scratch", "off-the-shelf"), ("scratch", "fine-tuning-1")]
 
 
-def test_a_planted_difference_is_told_apart_and_none_is_not(compared):
+def test_only_a_real_difference_is_significant(compared):
     strategies, (worse, level) = compared
 
     assert worse.significant
@@ -55,7 +55,7 @@ def test_p_values_are_corrected_over_all_comparisons(compared):
     assert level.p_adjusted >= level.p_value
 
 
-def test_a_single_strategy_has_nobody_to_meet():
+def test_a_single_strategy_has_no_comparison():
     label = drawn_labels(20)
     predictions = predictions_of(label, {"scratch": np.eye(7)[label]})
 

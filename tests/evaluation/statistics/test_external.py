@@ -46,7 +46,7 @@ def test_the_same_rate_stands_beside_it_from_cross_validation() -> None:
     assert made["recall", "Edema"].internal.value is None
 
 
-def test_a_fall_beyond_both_intervals_contradicts_and_a_rate_without_a_counterpart_does_not() -> None:
+def test_a_lower_rate_without_overlap_contradicts_and_one_without_a_counterpart_does_not() -> None:
     assert {key: f.contradicts for key, f in findings_by_rate().items()} == {
         ("sensitivity", "Covid19"): False,
         ("specificity", "Covid19"): True,
@@ -71,7 +71,7 @@ def test_contradiction_is_an_interval_wholly_below_the_other(
     assert contradicts(external, internal) is verdict
 
 
-def test_the_models_of_the_folds_answer_together_by_their_mean_probability() -> None:
+def test_the_models_of_the_folds_are_averaged_by_probability() -> None:
     frame = unseen_frame(["Normal"], {("scratch", fold): ["Edema"] for fold in (0, 1)})
     values = np.zeros((2, 7))
     values[:, CLASSES.index("Normal")], values[:, CLASSES.index("Edema")] = (0.45, 0.9), (0.55, 0.1)
@@ -104,7 +104,7 @@ def test_bounds_are_plain_values() -> None:
     assert interval_values(Interval(1.0, 0.5, 2.0)) == {"value": 1.0, "low": 0.5, "high": 2.0}
 
 
-def test_sources_are_told_apart() -> None:
+def test_each_source_has_its_own_findings() -> None:
     frames = [unseen_frame(["Normal"] * 3, {("scratch", 0): [told] * 3}) for told in ("Normal", "Edema")]
     both = pd.concat([frames[0], frames[1].assign(source="farther", image_id=["x", "y", "z"])])
     findings = external_findings(both, predictions(SOURCES, LABELS), ["scratch"], seed=1)

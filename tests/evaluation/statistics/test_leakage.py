@@ -3,7 +3,7 @@ import pytest
 
 from cxr_platform.evaluation.statistics.bootstrap import Bootstrap
 from cxr_platform.evaluation.statistics.leakage import leakage, mean_difference, split_group_images
-from tests.evaluation.statistics.made_up import drawn_labels, predictions_of
+from tests.evaluation.statistics.drawn_predictions import drawn_labels, predictions_of
 
 LABEL = drawn_labels(400)
 
@@ -62,7 +62,7 @@ def test_the_mean_over_strategies_is_of_those_that_both_ran(compared):
     assert mean_difference(paper, predictions_of(LABEL, {}), Bootstrap(grouped.group_id)) == {}
 
 
-def test_torn_images_are_those_whose_group_is_in_several_folds(compared):
+def test_split_group_images_have_their_group_in_several_folds(compared):
     _, _, paper, grouped, _ = compared
 
     assert split_group_images(grouped) == 0

@@ -22,7 +22,7 @@ from cxr_platform.evaluation.statistics.measures import (
     predictive_values,
     strategy_measures,
 )
-from tests.evaluation.statistics.made_up import drawn_labels, guesses, predictions_of
+from tests.evaluation.statistics.drawn_predictions import drawn_labels, guesses, predictions_of
 
 
 def of_scikit_learn(label: np.ndarray, predicted: np.ndarray, weights: np.ndarray) -> list[float]:
@@ -85,7 +85,7 @@ def test_areas_are_those_of_scikit_learn_with_and_without_weights(decimals):
         assert ours[:, column] == pytest.approx(theirs, abs=1e-9)
 
 
-def test_level_scores_are_worth_a_coin():
+def test_equal_scores_give_an_area_of_one_half():
     areas = RankedScores(np.full(10, 0.5), np.arange(10) < 3).areas(np.ones((1, 10)))
 
     assert areas.tolist() == [[0.5, pytest.approx(0.3)]]
@@ -100,7 +100,7 @@ def test_areas_without_images_of_one_side_are_undefined():
     assert np.isnan(RankedScores(np.ones(2), np.zeros(2, dtype=bool)).areas(np.ones((1, 2)))).all()
 
 
-def test_a_good_test_for_a_rare_disease_is_mostly_wrong_when_it_says_yes():
+def test_a_good_test_for_a_rare_disease_has_a_low_ppv():
     ppv, npv = predictive_values(np.array([90.0]), np.array([90.0]), 0.01)
 
     assert ppv[0] == pytest.approx(100 * 0.009 / (0.009 + 0.099))
@@ -114,7 +114,7 @@ def test_at_the_share_of_the_images_themselves_they_are_what_counting_gives():
     assert (ppv[0], npv[0]) == pytest.approx((100 * tp / (tp + fp), 100 * tn / (tn + fn)))
 
 
-def test_the_worth_of_a_call_that_is_never_made_is_undefined():
+def test_predictive_values_without_calls_are_undefined():
     ppv, npv = predictive_values(np.array([0.0, 100.0]), np.array([100.0, 0.0]), 0.05)
 
     assert np.isnan(ppv).tolist() == [True, False]
@@ -184,7 +184,7 @@ def test_predictive_values_at_the_studys_own_share_are_those_that_counting_gives
     assert own.ppv.low < own.ppv.value < own.ppv.high
 
 
-def test_the_rarer_the_disease_the_less_a_call_is_worth(drawn):
+def test_ppv_falls_with_prevalence(drawn):
     stated = drawn[1].predictive[:-1]
 
     assert [p.prevalence for p in stated] == [0.01, 0.05, 0.2]

@@ -16,7 +16,7 @@ def test_the_share_of_the_lead_over_chance_that_is_kept(
     assert share_kept(probe, control, chance) == (None if kept is None else pytest.approx(kept))
 
 
-def test_what_is_undefined_keeps_nothing() -> None:
+def test_undefined_accuracies_have_no_share() -> None:
     assert share_kept(None, 90.0, 40.0) is None
     assert share_kept(60.0, None, 40.0) is None
     assert not is_shortcut(Interval(None), WHOLE, 40.0)
@@ -33,9 +33,9 @@ def test_what_is_undefined_keeps_nothing() -> None:
         (Interval(70.0), False),
     ],
 )
-def test_a_shortcut_keeps_more_than_half_and_is_surely_above_chance(probe: Interval, verdict: bool) -> None:
+def test_a_shortcut_keeps_more_than_half_and_exceeds_chance(probe: Interval, verdict: bool) -> None:
     assert is_shortcut(probe, WHOLE, 40.0) is verdict
 
 
-def test_beside_a_control_that_may_be_chance_nothing_is_a_shortcut() -> None:
+def test_there_is_no_shortcut_if_the_control_may_be_chance() -> None:
     assert not is_shortcut(Interval(60.0, 50.0, 70.0), Interval(60.0, 39.0, 80.0), 40.0)

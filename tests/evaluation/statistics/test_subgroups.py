@@ -52,7 +52,7 @@ def test_rates_are_over_the_images_of_the_part_alone(parts):
     assert women.sensitivity.interval.low < 50 < women.specificity.interval.high
 
 
-def test_a_rate_over_few_images_is_marked_and_is_never_called_lower():
+def test_a_rate_over_few_images_is_small_and_never_called_lower():
     source = ["few"] * (SMALL - 1) + ["many"] * 200
     judged = SubgroupRates(
         predictions(source, ["Normal"] * len(source), ["Edema"] * (SMALL - 1) + ["Normal"] * 200), STRATEGY
@@ -73,7 +73,7 @@ def test_smallness_is_judged_by_the_images_of_each_rate():
     assert not part.specificity.small
 
 
-def test_what_is_the_same_for_all_images_divides_nothing(parts):
+def test_a_property_shared_by_all_images_has_no_subgroups(parts):
     assert {by for by, _ in parts} == {"source", "sex", "age"}
 
 
@@ -97,7 +97,7 @@ def test_ages_fall_into_the_band_that_starts_with_them():
     ]  # fmt: skip
 
 
-def test_what_is_not_told_is_unknown_and_stands_last():
+def test_missing_facts_are_unknown_and_come_last():
     scored = predictions(["a"] * 3, ["Normal"] * 3)
     facts = {"view": ["PA", None, "AP"], "sex": ["F", None, "M"], "age": [50, None, 20]}
     parts = divisions(scored, report_inputs(scored, facts).images.facts)
@@ -115,7 +115,7 @@ def test_facts_are_taken_by_image_and_not_by_position():
     assert divisions(scored, facts)["sex"]["female"].tolist() == [True, False, False]
 
 
-def test_a_part_says_what_it_is_mostly_made_of():
+def test_a_subgroup_has_its_most_frequent_source_and_class():
     scored = predictions(["a", "a", "a", "b"], ["Normal", "Normal", "Covid19", "Normal"])
     part = SubgroupRates(scored, STRATEGY).overall()
 
@@ -149,7 +149,7 @@ def test_specificity_within_such_sources_is_set_beside_the_same_classes_from_els
     assert (elsewhere.images, elsewhere.interval.value) == (20, 50.0)
 
 
-def test_without_images_of_the_same_classes_elsewhere_there_is_nothing_to_set_beside():
+def test_specificity_within_needs_the_same_classes_elsewhere():
     scored = predictions(["a", "a", "b"], ["Covid19", "Normal", "Edema"])
 
     assert SubgroupRates(scored, STRATEGY).specificity_within() is None

@@ -8,7 +8,7 @@ from cxr_platform.evaluation.statistics.thresholds import (
     cross_fitted_thresholds,
     highest_threshold,
 )
-from tests.evaluation.statistics.made_up import overconfident, predictions_of
+from tests.evaluation.statistics.drawn_predictions import overconfident, predictions_of
 
 TARGET = (0.9,)
 
@@ -74,7 +74,7 @@ def test_the_change_of_specificity_is_against_calling_by_the_likeliest_class(dra
     assert point.change.value == pytest.approx(point.specificity.value - likeliest)
 
 
-def test_a_threshold_is_never_chosen_on_the_fold_that_it_is_judged_on(drawn, folds):
+def test_a_threshold_is_never_chosen_on_the_fold_that_tests_it(drawn, folds):
     label, probability = drawn
     (honest,) = points_of(label, probability, folds)
     (planted,) = points_of(label, with_shifted_fold(label, probability, folds), folds)
@@ -84,7 +84,7 @@ def test_a_threshold_is_never_chosen_on_the_fold_that_it_is_judged_on(drawn, fol
     assert planted.for_use != honest.for_use
 
 
-def test_the_judged_fold_shows_what_a_threshold_from_elsewhere_does_to_it(drawn, folds):
+def test_a_shifted_fold_shows_the_error_of_thresholds_from_other_folds(drawn, folds):
     label, probability = drawn
     shifted = with_shifted_fold(label, probability, folds)
     (point,) = points_of(label, shifted, folds)
@@ -106,7 +106,7 @@ def test_the_choice_for_use_is_made_on_all_images(drawn):
     assert called_positive(probability, point.for_use)[label == 0].mean() >= 0.9
 
 
-def test_covid19_images_in_one_fold_only_are_not_judged_by_a_threshold_from_themselves(drawn, folds):
+def test_covid19_images_in_a_single_fold_are_not_tested_by_their_own_threshold(drawn, folds):
     label, probability = drawn
     label = np.where((label == 0) & (folds != 1), 1, label)
     (point,) = points_of(label, probability, folds)
