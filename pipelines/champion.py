@@ -80,7 +80,7 @@ def run(request: ChampionRequest) -> int:
     from cxr_platform.champion.assemble import ChampionInputs, assemble
     from cxr_platform.champion.model_card import metrics_table, model_card_head
     from cxr_platform.evaluation.table import to_markdown
-    from cxr_platform.monitoring.batch import champion_counts
+    from cxr_platform.monitoring.job_metrics import champion_counts
     from cxr_platform.registry.store import Registry
     from cxr_platform.training.devices import hide_gpus
 

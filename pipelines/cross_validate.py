@@ -41,7 +41,7 @@ from pipelines.options import (
 
 if TYPE_CHECKING:
     from cxr_platform.manifest.store import Manifest
-    from cxr_platform.monitoring.batch import Job
+    from cxr_platform.monitoring.job_metrics import Job
     from cxr_platform.training.study import StudyRun
 
 
@@ -215,7 +215,7 @@ def count_study(job: "Job", study: "StudyRun") -> None:
     from cxr_platform.domain.study import read_study
     from cxr_platform.evaluation.predictions import load_predictions
     from cxr_platform.evaluation.study_results import compute_study_results
-    from cxr_platform.monitoring.batch import study_counts
+    from cxr_platform.monitoring.job_metrics import study_counts
     from cxr_platform.storage.mirror import local_copy
 
     trials = study.plan.trials()

@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
 
 def run(request: ExporterRequest) -> int:
     """Export until stopped by Ctrl-C or SIGTERM; return 0."""
-    from cxr_platform.monitoring.exporter import serve_registry
+    from cxr_platform.monitoring.registry_exporter import serve_registry
 
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())

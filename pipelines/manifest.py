@@ -119,7 +119,7 @@ def ensure_manifest(request: ManifestRequest, study_hash: str | None = None) -> 
 
 def _build(request: ManifestRequest) -> None:
     from cxr_platform.manifest.build import build_manifest
-    from cxr_platform.monitoring.batch import manifest_counts
+    from cxr_platform.monitoring.job_metrics import manifest_counts
 
     profile = request.profile.load()
     with request.metrics.job("manifest", request.out.name) as job, make_progress(sys.stdout) as progress:

@@ -19,7 +19,7 @@ from cxr_platform.errors import ConfigError
 from cxr_platform.storage.paths import parse_path
 
 if typing.TYPE_CHECKING:
-    from cxr_platform.monitoring.batch import Job, Verb
+    from cxr_platform.monitoring.job_metrics import Job, Verb
 
 T = TypeVar("T")
 
@@ -112,7 +112,7 @@ class MetricsOptions:
 
         Raises `ConfigError` if the push gateway is not a URL.
         """
-        from cxr_platform.monitoring.batch import Destination, measured
+        from cxr_platform.monitoring.job_metrics import Destination, measured
 
         destination = Destination.choose(self.metrics_dir, self.push_gateway)
         return measured(verb, study, destination, lambda line: print(line, file=sys.stderr))

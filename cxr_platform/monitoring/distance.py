@@ -1,26 +1,26 @@
-"""How far an image's features lie from those of the training images.
+"""Distance of an image's features from those of the training images.
 
-The features are means of activations that are never negative, skewed, and noisier the higher they are: their roots are
-taken first, x = √feature. On these, the Mahalanobis distance under probabilistic PCA (Tipping & Bishop 1999): within
-the K leading components each is divided by its deviation, and what lies outside them by the one deviation `residual`
-that all others share:
+Features are means of activations: never negative, skewed, and noisier for higher values. Their square roots are used,
+x = √feature, with the Mahalanobis distance under probabilistic PCA (Tipping & Bishop 1999): each of the K leading
+components is divided by its standard deviation, and the rest by `residual`, the one deviation of all other components:
 
     distance² = Σ_k (basis_k · (x − mean) / scale_k)² + |x − mean − its projection|² / residual²
 
-All F − K components have their share in the second term, so that an image of the training sort lies at about √F.
+An image like those of training has a distance of about √F.
 
-Measured with a from-scratch network on the public collections: area under the ROC curve for being told from held-back
-images, and in brackets the share beyond the limit, of which held-back images have 0.3 %. Without the roots:
+Measured with a network trained from scratch on the public collections: area under the ROC curve against held-out images
+and, in brackets, the share beyond the limit, which is 0.3 % for held-out images:
 
                    turned by 90°    inverted      smooth blots    noise
     this           0.87 (8 %)       0.91 (6 %)    0.83 (2 %)      1.00 (92 %)
     no roots       0.66 (0 %)       0.72 (1 %)    0.60 (0 %)      1.00 (97 %)
 
-So an image beyond the limit is unlike those of training, but most that are odd in some way are within it: distances show
-what a window of images is, and the quality measures of intake judge the single image.
+An image beyond the limit is unlike those of training, but many unusual images are within it. Distances describe a
+window of images; the quality measures of intake judge a single image.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,18 +28,18 @@ from numpy.typing import NDArray
 from cxr_platform.errors import BundleError
 
 COMPONENTS = 32
-FOLDS = 10  # a reference fitted on nine tenths of the patients is nearly the one that serves
+FOLDS = 10  # a model of nine tenths of the patients is close to the one in use
 LIMIT_QUANTILE = 0.999
-LEAST_DEVIATION = 1e-3  # of the largest: features that no training image has must not make every distance infinite
+LEAST_DEVIATION = 1e-3  # of the largest: a feature that is 0 in every training image must not give infinite distances
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class DistanceModel:
-    """Distances of F features: of their roots `mean` (F,), `basis` (K, F) orthonormal, `scale` (K,), `residual`.
+    """Distances of F features. Of their roots: `mean` (F,), orthonormal `basis` (K, F), `scale` (K,) and `residual`.
 
-    `limit` is the distance beyond which an image is unlike those of training; infinite until it is known.
+    An image with a distance above `limit` is unlike those of training.
     """
 
     mean: Floats
@@ -48,28 +48,30 @@ class DistanceModel:
     residual: float
     limit: float = float("inf")
 
-    def __call__(self, features: NDArray[np.floating]) -> Floats:
-        """Distances (B,) of features (B, F); `BundleError` where F is another one."""
+    def __call__(self, features: NDArray[np.floating[Any]]) -> Floats:
+        """Return distances (B,) of features (B, F); raise `BundleError` for another F."""
         if features.ndim != 2 or features.shape[1] != len(self.mean):
             raise BundleError(
-                f"Expected features (B, {len(self.mean)}), as this bundle's network has them.",
+                f"Expected features (B, {len(self.mean)}) of this bundle's network.",
                 received=features.shape,
-                advice="Take network and reference from one bundle.",
+                advice="Use the network and the reference of one bundle.",
             )
         centred = _roots(features) - self.mean
         projected = centred @ self.basis.T
         outside = (centred**2).sum(axis=1) - (projected**2).sum(axis=1)
         inside = ((projected / self.scale) ** 2).sum(axis=1)
-        return np.sqrt(inside + np.maximum(outside, 0) / self.residual**2)
+        distances: Floats = np.sqrt(inside + np.maximum(outside, 0) / self.residual**2)
+        return distances
 
 
 def fit_distance(
-    features: NDArray[np.floating], groups: NDArray[np.generic], seed: int
+    features: NDArray[np.floating[Any]], groups: NDArray[np.generic], seed: int
 ) -> tuple[DistanceModel, Floats]:
-    """The model of all images, features (N, F), and each image's distance (N,) under one of other groups' images alone.
+    """Return the model of features (N, F), and cross-fitted distances (N,) of the same images.
 
-    `groups` (N,) name the patients: ten parts of them take turns. The model's limit is the 99.9 % quantile of those
-    distances. Raises `BundleError` for fewer than two groups, images without features, or features that are no numbers.
+    A distance is under a model of the other patients, named by `groups` (N,) and divided into ten parts. The limit is
+    the 99.9 % quantile of these distances. Raise `BundleError` for fewer than two groups, for images without features,
+    or for features that are not finite.
     """
     _check(features, groups)
     part = _parts(groups, seed)
@@ -81,7 +83,7 @@ def fit_distance(
     return DistanceModel(whole.mean, whole.basis, whole.scale, whole.residual, limit), distances
 
 
-def _fit(features: NDArray[np.floating]) -> DistanceModel:
+def _fit(features: NDArray[np.floating[Any]]) -> DistanceModel:
     images, width = features.shape
     rooted = _roots(features)
     mean = rooted.mean(axis=0)
@@ -95,25 +97,26 @@ def _fit(features: NDArray[np.floating]) -> DistanceModel:
     return DistanceModel(mean, vectors[:, ::-1][:, :count].T, scale, max(left, floor))
 
 
-def _roots(features: NDArray[np.floating]) -> Floats:
-    """√features; 0 for what is below, which only rounding can bring about."""
-    return np.sqrt(np.maximum(features, 0, dtype=np.float64))
+def _roots(features: NDArray[np.floating[Any]]) -> Floats:
+    """Return √features, 0 for negative values, which only come from rounding."""
+    roots: Floats = np.sqrt(np.maximum(features, 0, dtype=np.float64))
+    return roots
 
 
 def _parts(groups: NDArray[np.generic], seed: int) -> NDArray[np.intp]:
-    """The part (N,) of each image; images of one group share theirs."""
+    """Return the part (N,) of each image, the same for all images of a group."""
     names, position = np.unique(groups, return_inverse=True)
     shuffled = np.random.default_rng(seed).permutation(len(names)) % min(FOLDS, len(names))
     return np.asarray(shuffled[position])
 
 
-def _check(features: NDArray[np.floating], groups: NDArray[np.generic]) -> None:
+def _check(features: NDArray[np.floating[Any]], groups: NDArray[np.generic]) -> None:
     if features.ndim != 2 or not features.shape[1] or len(features) != len(groups):
         received = f"features {features.shape}, groups {groups.shape}"
         raise BundleError("Expected features (N, F) and the group of each of the N images.", received=received)
     if len(np.unique(groups)) < 2:
         raise BundleError(
-            "Expected images of at least two patients to measure distances between.",
+            "Expected images of at least two patients to measure distances.",
             received=len(np.unique(groups)),
             advice="Train the champion on more images.",
         )

@@ -1,8 +1,8 @@
-"""Every metric of the platform, in one place: what exports it, its labels, and how Prometheus sees it.
+"""Every metric of the platform: its name, kind, exporter, help text and labels.
 
-The names keep to Prometheus' conventions: base units as suffix, `_total` for counters, `_info` for constant 1. Ray
-puts `ray_` before those of replicas and adds labels of its own (WorkerId, NodeAddress, SessionName, Version), which
-tell one replica from another. `verb` is the batch job, `study` its NAME or folder; no label ever names an image.
+Names follow Prometheus' conventions: base units as suffix, `_total` for counters, `_info` for constant 1. Ray adds the
+prefix `ray_` to those of replicas and labels of its own (WorkerId, NodeAddress, SessionName, Version), which identify
+the replica. `verb` is the command of a job, `study` the NAME or folder of its study; no label names an image.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric: `source` is what exports it, `buckets` the upper bounds of a histogram."""
+    """One metric: `source` exports it, `buckets` are the upper bounds of a histogram."""
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
@@ -25,26 +25,30 @@ class Metric:
 
     @property
     def series(self) -> tuple[str, ...]:
-        """The names under which Prometheus stores it."""
+        """Names of its time series in Prometheus."""
         name = f"{RAY_PREFIX}{self.name}" if self.source == "replica" else self.name
         return tuple(f"{name}_{part}" for part in ("bucket", "sum", "count")) if self.kind == "histogram" else (name,)
 
 
 REQUESTS = Metric("cxr_requests_total", "counter", "replica", "HTTP requests answered", ("route", "status"))
 REQUEST_SECONDS = Metric(
-    "cxr_request_duration_seconds", "histogram", "replica", "Seconds a request spends in a stage; all of it is total",
+    "cxr_request_duration_seconds", "histogram", "replica", "Seconds of a request per stage, and in total",
     ("stage",), SECONDS,
 )  # fmt: skip
-QUEUED_REQUESTS = Metric("cxr_queued_requests", "gauge", "replica", "Requests taken in and not yet answered")
+QUEUED_REQUESTS = Metric("cxr_queued_requests", "gauge", "replica", "Requests received and not yet answered")
 DECISIONS = Metric("cxr_decisions_total", "counter", "replica", "Answers by decision", ("decision", "version"))
-PREDICTIONS = Metric("cxr_predictions_total", "counter", "replica", "Answers by likeliest class", ("label", "version"))
+PREDICTIONS = Metric(
+    "cxr_predictions_total", "counter", "replica", "Answers by most probable class", ("label", "version")
+)
 QUALITY_REFUSALS = Metric(
     "cxr_quality_refusals_total", "counter", "replica", "Images not screenable, by reason", ("reason", "version")
 )
-INTAKE_REFUSALS = Metric("cxr_intake_refusals_total", "counter", "replica", "Bodies that are no image", ("reason",))
-MODEL_INFO = Metric("cxr_model_info", "gauge", "replica", "1 for the version that answers", ("version",))
+INTAKE_REFUSALS = Metric(
+    "cxr_intake_refusals_total", "counter", "replica", "Request bodies that are not an image, by reason", ("reason",)
+)
+MODEL_INFO = Metric("cxr_model_info", "gauge", "replica", "1 for the version in use", ("version",))
 REFUSED_VERSIONS = Metric(
-    "cxr_model_refused_versions", "gauge", "replica", "Champions that cannot be loaded while an older one answers"
+    "cxr_model_refused_versions", "gauge", "replica", "Champions that cannot be loaded; an older version answers"
 )
 DRIFT_PSI = Metric(
     "cxr_drift_psi", "gauge", "replica", "Population stability index of the replica's window against the bundle",
@@ -62,33 +66,37 @@ JOB_SECONDS = Metric("cxr_job_duration_seconds", "gauge", "batch", "Seconds the 
 JOB_FINISHED = Metric(
     "cxr_job_finished_timestamp_seconds", "gauge", "batch", "When the job ended (Unix time)", ("verb", "study")
 )
-JOB_SUCCESS = Metric(
-    "cxr_job_success", "gauge", "batch", "1 if the job did all it was asked, else 0", ("verb", "study")
-)
+JOB_SUCCESS = Metric("cxr_job_success", "gauge", "batch", "1 if the job succeeded, else 0", ("verb", "study"))
 MANIFEST_IMAGES = Metric(
     "cxr_manifest_images", "gauge", "batch", "Images in the manifest", ("study", "label", "source")
 )
 MANIFEST_EXCLUDED = Metric(
-    "cxr_manifest_excluded_files", "gauge", "batch", "Files looked at and not taken, by reason", ("study", "reason")
+    "cxr_manifest_excluded_files", "gauge", "batch", "Excluded files, by reason", ("study", "reason")
 )
 STUDY_TRIALS = Metric("cxr_study_trials", "gauge", "batch", "Trials by state", ("study", "state"))
 STUDY_ACCURACY = Metric(
     "cxr_study_accuracy_ratio", "gauge", "batch", "Out-of-fold 7-class accuracy, 0 to 1", ("study", "strategy")
 )
 STUDY_BEST_ACCURACY = Metric(
-    "cxr_study_best_accuracy_ratio", "gauge", "batch", "The highest of all strategies", ("study", "strategy")
+    "cxr_study_best_accuracy_ratio",
+    "gauge",
+    "batch",
+    "Highest out-of-fold 7-class accuracy of all strategies, 0 to 1",
+    ("study", "strategy"),
 )
-CHAMPION_IMAGES = Metric("cxr_champion_images", "gauge", "batch", "Images trained on", ("study", "strategy"))
-CHAMPION_EPOCHS = Metric("cxr_champion_epochs", "gauge", "batch", "Epochs trained", ("study", "strategy"))
+CHAMPION_IMAGES = Metric(
+    "cxr_champion_images", "gauge", "batch", "Images that the champion was trained on", ("study", "strategy")
+)
+CHAMPION_EPOCHS = Metric(
+    "cxr_champion_epochs", "gauge", "batch", "Epochs that the champion was trained for", ("study", "strategy")
+)
 CHAMPION_ACCURACY = Metric(
     "cxr_champion_accuracy_ratio", "gauge", "batch", "Out-of-fold 7-class accuracy, 0 to 1", ("study", "strategy")
 )
 
 REGISTRY_READABLE = Metric("cxr_registry_readable", "gauge", "exporter", "1 if registry.json can be read, else 0")
 REGISTRY_VERSIONS = Metric("cxr_registry_versions", "gauge", "exporter", "Versions in the registry")
-REGISTRY_BROKEN = Metric(
-    "cxr_registry_broken_versions", "gauge", "exporter", "Versions of which a byte has changed or a file is missing"
-)
+REGISTRY_BROKEN = Metric("cxr_registry_broken_versions", "gauge", "exporter", "Versions with a changed or missing file")
 REGISTRY_CHANGES = Metric(
     "cxr_registry_changes_total", "counter", "exporter", "Promotions and rollbacks so far", ("action", "forced")
 )
@@ -96,10 +104,18 @@ CHAMPION_INFO = Metric(
     "cxr_registry_champion_info", "gauge", "exporter", "1 for the champion", ("version", "strategy", "synthetic")
 )
 CHAMPION_CREATED = Metric(
-    "cxr_registry_champion_created_timestamp_seconds", "gauge", "exporter", "When its bundle was made", ("version",)
+    "cxr_registry_champion_created_timestamp_seconds",
+    "gauge",
+    "exporter",
+    "When the bundle of the champion was made (Unix time)",
+    ("version",),
 )
 CHAMPION_EFFECTIVE = Metric(
-    "cxr_registry_champion_effective_timestamp_seconds", "gauge", "exporter", "From when on it answers", ("version",)
+    "cxr_registry_champion_effective_timestamp_seconds",
+    "gauge",
+    "exporter",
+    "When servers start to use the champion (Unix time)",
+    ("version",),
 )
 CHAMPION_SENSITIVITY = Metric(
     "cxr_registry_champion_sensitivity_ratio", "gauge", "exporter",
@@ -114,9 +130,9 @@ CHAMPION_DECISIONS = Metric(
     "Out-of-fold rates of the served decisions, with their 95 % intervals", ("version", "decision", "bound"),
 )  # fmt: skip
 REFERENCE_LABELS = Metric(
-    "cxr_reference_predictions_ratio", "gauge", "exporter", "Share of each class in the out-of-fold predictions",
-    ("label", "version"),
+    "cxr_reference_predictions_ratio", "gauge", "exporter",
+    "Share of each class in the out-of-fold predictions, 0 to 1", ("label", "version"),
 )  # fmt: skip
 
 METRICS: tuple[Metric, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
-"""All of them, in the order above."""
+"""All metrics, in the order above."""

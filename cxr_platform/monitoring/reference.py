@@ -1,7 +1,7 @@
-"""reference.json of a bundle: how the training images and the answers for them are distributed.
+"""Reference statistics of a bundle, reference.json: distributions of the training images and of the answers for them.
 
-Answers (confidence, covid19, labels) are out-of-fold ones, looks (brightness, contrast, padding) the manifest's. All
-quantities are kept as float32, here and in `drift.Window`, so that a value which many images share compares equal.
+Answers (confidence, covid19, labels) are out-of-fold; brightness, contrast and padding are from the manifest. All
+quantities are float32, here and in `drift.Window`, so that a value that many images share compares equal.
 """
 
 import json
@@ -23,15 +23,15 @@ SCHEMA_VERSION = 1
 POINTS = 1001
 AGAIN = "Make the bundle again."
 QUANTITIES = ("confidence", "covid19", "brightness", "contrast", "padding", "distance")
-"""Largest calibrated probability; that of Covid19; mean and deviation of grey (0 to 1, padding excluded); share of the
-letterbox that is padding; distance of the features (`distance.DistanceModel`)."""
+"""Largest calibrated probability; Covid19 probability; mean and standard deviation of grey (0 to 1, without padding);
+share of padding in the letterbox; distance of the features (`distance.DistanceModel`)."""
 
 Array = NDArray[np.generic]
 
 
 @dataclass(frozen=True, eq=False)
 class Quantity:
-    """`quantiles` (1001,) float32 at 0, 0.001, … 1, each a value that occurred, of the `n` images behind them."""
+    """`quantiles` (1001,) float32 at 0, 0.001, … 1 of `n` images; each is the value of an image."""
 
     quantiles: NDArray[np.float32]
     n: int
@@ -39,7 +39,7 @@ class Quantity:
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """What later images are compared with."""
+    """Statistics that later images are compared with."""
 
     quantities: Mapping[str, Quantity]
     labels: Mapping[str, float]  # share of each predicted class, in the order of CLASSES
@@ -47,20 +47,20 @@ class Reference:
 
     @property
     def limit(self) -> float:
-        """The distance beyond which an image is unlike the training images: of those one in a thousand is."""
+        """The distance beyond which an image is unlike the training images; one in a thousand of those is."""
         return self.model.limit
 
     @property
     def answers(self) -> int:
-        """Images behind `labels`."""
+        """Number of images behind `labels`."""
         return self.quantities["confidence"].n
 
-    def distance(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Distances (B,) of features (B, F); `BundleError` where F is another network's."""
+    def distance(self, features: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """Return distances (B,) of features (B, F); raise `BundleError` for those of another network."""
         return self.model(features)
 
     def write(self, path: Path) -> None:
-        """Write `path` whole or not at all; `StorageError` where that cannot be done."""
+        """Write `path` atomically; raise `StorageError` if that is not possible."""
         write_atomically(path, json.dumps(_to_tree(self), allow_nan=False).encode())
 
 
@@ -72,15 +72,15 @@ def build_reference(
     brightness: Array,
     contrast: Array,
     padding: Array,
-    features: NDArray[np.floating],
+    features: NDArray[np.floating[Any]],
     groups: Array,
     seed: int = 2020,
 ) -> Reference:
-    """The reference of a champion.
+    """Return the reference statistics of a champion; raise `BundleError` for arrays that do not fit.
 
-    `confidence`, `covid19` (N,) calibrated out-of-fold probabilities, `labels` (N,) positions in `CLASSES` of the
-    predicted ones; `brightness`, `contrast`, `padding` (M,) of the manifest; `features` (M, F) of the champion and
-    `groups` (M,) the patients, between whom distances are cross-fitted. Raises `BundleError` for unusable arrays.
+    `confidence` and `covid19` (N,) are calibrated out-of-fold probabilities, `labels` (N,) the predicted positions in
+    `CLASSES`; `brightness`, `contrast` and `padding` (M,) are from the manifest. `features` (M, F) are the champion's,
+    `groups` (M,) the patients for cross-fitted distances.
     """
     model, distances = fit_distance(features, np.asarray(groups), seed)
     columns = {"confidence": confidence, "covid19": covid19, "brightness": brightness, "contrast": contrast}
@@ -88,13 +88,13 @@ def build_reference(
     counts = np.bincount(np.asarray(labels, np.intp), minlength=len(CLASSES))
     if len(counts) != len(CLASSES) or counts.sum() != len(confidence):
         received = f"{len(labels)} labels up to {len(counts) - 1}, {len(confidence)} confidences"
-        raise BundleError(f"Expected for each image a position among {len(CLASSES)} classes.", received=received)
+        raise BundleError(f"Expected a position among {len(CLASSES)} classes for each image.", received=received)
     shares = {label: float(n / counts.sum()) for label, n in zip(CLASSES, counts, strict=True)}
     return Reference({name: _quantity(name, columns[name]) for name in QUANTITIES}, shares, model)
 
 
 def parse_reference(content: bytes, where: str) -> Reference:
-    """The reference that the bytes of a reference.json hold, as `registry.bundle.read_member` returns them verified."""
+    """Return the reference in the bytes of a reference.json; raise `BundleError` naming `where` if it is damaged."""
     tree = parse_json(content, where, BundleError, AGAIN)
     check_schema_version(tree, SCHEMA_VERSION, where, BundleError, AGAIN)
     try:
@@ -127,7 +127,7 @@ def _to_tree(reference: Reference) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Nested lists of the shortest decimals that a float32 survives."""
+    """Return nested lists with the nine digits that keep a float32 exact."""
     if np.ndim(value):
         return [_plain(part) for part in value]
     return float(f"{float(value):.9g}")

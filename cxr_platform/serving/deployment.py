@@ -159,7 +159,7 @@ class ExplainerReplica:
     """The process with TensorFlow. It is needed rarely and reserves almost no processor."""
 
     def __init__(self, options: ServingOptions) -> None:
-        from cxr_platform.monitoring.replica import Repeated
+        from cxr_platform.monitoring.replica_metrics import Repeated
 
         silence_libraries()
         self._networks = ChampionWatcher(Registry(Path(options.registry)), _load_heatmap_network, wait=True)

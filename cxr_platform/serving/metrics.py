@@ -41,7 +41,7 @@ class RayMetrics(Metrics):
     """Exports through `ray.util.metrics`: Ray collects these on each node, a registry of the replica's own not."""
 
     def __init__(self) -> None:
-        from cxr_platform.monitoring.replica import DriftWatch, Repeated, in_ray
+        from cxr_platform.monitoring.replica_metrics import DriftWatch, Repeated, in_ray
 
         counted = (
             names.REQUESTS,
@@ -85,7 +85,7 @@ class RayMetrics(Metrics):
 
     def set_version(self, version: str, reference: Reference, refused: Sequence[str]) -> None:
         """Set the version; a new one starts a new drift window."""
-        from cxr_platform.monitoring.replica import DriftWatch
+        from cxr_platform.monitoring.replica_metrics import DriftWatch
 
         self._refused_versions = len(refused)
         if version != self._version:
@@ -119,7 +119,7 @@ class ProxyRequestCounter:
 
     def __call__(self, route: str, status: int) -> None:
         """See `Metrics.count_request`."""
-        from cxr_platform.monitoring.replica import in_ray
+        from cxr_platform.monitoring.replica_metrics import in_ray
 
         self._counter = self._counter or in_ray(names.REQUESTS)
         self._counter.inc(1, {"route": route, "status": str(status)})

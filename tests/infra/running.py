@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import yaml
 
-from cxr_platform.monitoring.batch import Destination, champion_counts, manifest_counts, measured, study_counts
+from cxr_platform.monitoring.job_metrics import Destination, champion_counts, manifest_counts, measured, study_counts
 from tests.conftest import REPOSITORY
 from tests.waiting import wait_until
 

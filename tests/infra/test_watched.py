@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cxr_platform.monitoring.drift import LEAST_IMAGES
-from cxr_platform.monitoring.exporter import serve_registry
+from cxr_platform.monitoring.registry_exporter import serve_registry
 from cxr_platform.registry.promotion import promote
 from cxr_platform.registry.store import Registry
 from tests.infra.queries import DASHBOARDS, dashboard_queries

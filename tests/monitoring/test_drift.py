@@ -21,41 +21,41 @@ def same_sort(reference: Reference, images: int = 1000, seed: int = 7) -> list[O
     return observations(draw(np.random.default_rng(seed), images), reference)
 
 
-def test_ks_is_that_of_scipy_with_ties_and_all(reference: Reference) -> None:
+def test_ks_equals_scipy_also_with_ties(reference: Reference) -> None:
     from scipy.stats import ks_2samp
 
     window = window_of([*same_sort(reference), *[PLAIN] * 50])
     values, _ = window.contents()
-    for name, found in drift(window, reference).items():
+    for name, measured in drift(window, reference).items():
         if name != LABELS:
             expected = ks_2samp(values[name], reference.quantities[name].quantiles, method="asymp").statistic
-            assert found.ks == float(expected), name
+            assert measured.ks == float(expected), name
 
 
-def test_images_of_the_same_sort_do_not_drift(reference: Reference) -> None:
-    found = drift(window_of(same_sort(reference)), reference)
-    assert set(found) == {*QUANTITIES, LABELS}
-    assert all(d.psi < PSI_STABLE / 2 and d.n == 1000 for d in found.values())
-    assert all(d.ks is not None and d.ks < 0.06 for name, d in found.items() if name != LABELS)
-    assert found[LABELS].ks is None
+def test_similar_images_do_not_drift(reference: Reference) -> None:
+    drifts = drift(window_of(same_sort(reference)), reference)
+    assert set(drifts) == {*QUANTITIES, LABELS}
+    assert all(d.psi < PSI_STABLE / 2 and d.n == 1000 for d in drifts.values())
+    assert all(d.ks is not None and d.ks < 0.06 for name, d in drifts.items() if name != LABELS)
+    assert drifts[LABELS].ks is None
 
 
 @pytest.mark.parametrize("name", QUANTITIES)
-def test_a_shift_is_found_in_its_quantity_alone(reference: Reference, name: str) -> None:
+def test_a_shift_is_a_drift_of_its_quantity_alone(reference: Reference, name: str) -> None:
     spread = float(np.std(reference.quantities[name].quantiles))
     images = [replace(image, **{name: getattr(image, name) + spread}) for image in same_sort(reference)]
-    found = drift(window_of(images), reference)
-    assert found[name].psi > PSI_CHANGED
-    assert (found[name].ks or 0) > 0.3
-    assert all(d.psi < PSI_STABLE for other, d in found.items() if other != name)
+    drifts = drift(window_of(images), reference)
+    assert drifts[name].psi > PSI_CHANGED
+    assert (drifts[name].ks or 0) > 0.3
+    assert all(d.psi < PSI_STABLE for other, d in drifts.items() if other != name)
 
 
-def test_another_mix_of_predictions_is_found(reference: Reference) -> None:
+def test_other_shares_of_predictions_are_a_drift_of_labels(reference: Reference) -> None:
     images = [replace(image, label="Covid19") if i % 3 == 0 else image for i, image in enumerate(same_sort(reference))]
     assert drift(window_of(images), reference)[LABELS].psi > PSI_CHANGED
 
 
-def test_psi_is_the_textbook_sum() -> None:
+def test_psi_equals_the_formula() -> None:
     a, e = np.array([100.5, 200.5, 300.5]), np.array([200.5, 200.5, 200.5])
     a, e = a / a.sum(), e / e.sum()
     assert psi(np.array([100, 200, 300]), np.array([200, 200, 200])) == pytest.approx(((a - e) * np.log(a / e)).sum())
@@ -64,23 +64,23 @@ def test_psi_is_the_textbook_sum() -> None:
 
 
 @pytest.mark.parametrize("images", [200, 1000])
-def test_psi_of_an_unchanged_sort_is_what_the_docstring_says(reference: Reference, images: int) -> None:
-    found = [drift(window_of(same_sort(reference, images, seed)), reference) for seed in range(30)]
+def test_psi_of_unchanged_images_is_as_documented(reference: Reference, images: int) -> None:
+    drifts = [drift(window_of(same_sort(reference, images, seed)), reference) for seed in range(30)]
     expected = 9 * (1 / images + 1 / 2000)
-    assert np.mean([d["brightness"].psi for d in found]) == pytest.approx(expected, rel=0.3)
-    assert max(d["brightness"].psi for d in found) < PSI_STABLE + 0.02 * (images < 1000)
-    assert np.quantile([d["brightness"].ks or 1 for d in found], 0.9) < 1.36 * np.sqrt(1 / images + 1 / 2000)
+    assert np.mean([d["brightness"].psi for d in drifts]) == pytest.approx(expected, rel=0.3)
+    assert max(d["brightness"].psi for d in drifts) < PSI_STABLE + 0.02 * (images < 1000)
+    assert np.quantile([d["brightness"].ks or 1 for d in drifts], 0.9) < 1.36 * np.sqrt(1 / images + 1 / 2000)
 
 
 def test_a_value_that_most_images_share_is_one_bin(reference: Reference) -> None:
-    """Two in three images are not padded at all: their bin holds two in three images, not a tenth."""
+    """Two in three images have no padding, so that their bin holds two in three images, not a tenth."""
     padded = [replace(image, padding=0.15) for image in same_sort(reference)]
     bare = [replace(image, padding=0.0) for image in same_sort(reference)]
     assert drift(window_of(padded), reference)["padding"].psi > 1
     assert PSI_CHANGED < drift(window_of(bare), reference)["padding"].psi < 3
 
 
-def test_a_quantity_that_never_varied_drifts_as_soon_as_it_does() -> None:
+def test_a_constant_quantity_drifts_as_soon_as_it_varies() -> None:
     arrays = draw(np.random.default_rng(1), 500) | {"padding": np.zeros(500)}
     from cxr_platform.monitoring.reference import build_reference
 
@@ -92,7 +92,7 @@ def test_a_quantity_that_never_varied_drifts_as_soon_as_it_does() -> None:
     assert changed.ks == pytest.approx(1, abs=0.01)
 
 
-def test_the_window_forgets_what_came_first(reference: Reference) -> None:
+def test_the_window_drops_the_oldest_images(reference: Reference) -> None:
     window = window_of([replace(PLAIN, brightness=0.0)] * 50, size=100)
     for _ in range(100):
         window.add(PLAIN)
@@ -105,7 +105,7 @@ def test_an_empty_window_has_no_drift(reference: Reference) -> None:
     assert drift(Window(), reference) == {}
 
 
-def test_threads_may_fill_one_window() -> None:
+def test_several_threads_may_fill_one_window() -> None:
     window = Window(5000)
     threads = [threading.Thread(target=lambda: [window.add(PLAIN) for _ in range(1000)]) for _ in range(4)]
     for thread in threads:
@@ -115,7 +115,7 @@ def test_threads_may_fill_one_window() -> None:
     assert len(window) == 4000
 
 
-def test_a_wrong_label_or_size_is_refused() -> None:
+def test_a_wrong_label_or_size_is_an_error() -> None:
     with pytest.raises(KeyError, match="Covid19"):
         Window().add(replace(PLAIN, label="Cardiomegaly"))
     with pytest.raises(ConfigError, match="one image or more"):

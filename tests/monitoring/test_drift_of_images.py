@@ -1,4 +1,4 @@
-"""Drift on images: low on held-back ones of the same sources, high on inverted and on low-contrast ones."""
+"""Drift of images: low for held-out ones of the same sources, high for inverted and for low-contrast ones."""
 
 import csv
 from collections.abc import Callable
@@ -10,6 +10,7 @@ import pytest
 from cxr_platform.config import IntakeConfig
 from cxr_platform.errors import ImageRefused
 from cxr_platform.intake.images import ChestImage, read_image
+from cxr_platform.intake.layouts.phantoms import IMAGES_FOLDER
 from cxr_platform.intake.phantoms.collection import write_collection
 from cxr_platform.labels import CLASSES, class_index
 from cxr_platform.monitoring.drift import PSI_CHANGED, Drift
@@ -24,7 +25,7 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Images:
     folder = write_collection(tmp_path_factory.mktemp("phantoms"), per_class=50, seed=5, size=160)
     with (folder / "images.csv").open(encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["label"] in CLASSES and row["view"] in ("PA", "AP")]
-    return _read([(folder / "images" / row["filename"], row["label"], row["patient_id"]) for row in rows])
+    return _read([(folder / IMAGES_FOLDER / row["filename"], row["label"], row["patient_id"]) for row in rows])
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def real(real_data: Path) -> Images:
 
 @pytest.fixture(scope="module", params=["phantoms", pytest.param("real", marks=pytest.mark.real)])
 def drift_when(request: pytest.FixtureRequest) -> Callable[..., dict[str, Drift]]:
-    """The drift of the held-back half of the images as `change` makes them, against the other half."""
+    """Return the drift of the held-out half of the images, after `change`, from the other half."""
     images, labels, groups = request.getfixturevalue(request.param)
     patients = np.unique(groups)
     held = np.isin(groups, np.random.default_rng(0).permutation(patients)[: len(patients) // 2])
@@ -53,9 +54,9 @@ def drift_when(request: pytest.FixtureRequest) -> Callable[..., dict[str, Drift]
     return drift
 
 
-def test_held_back_images_of_the_same_sources_do_not_drift(drift_when: Callable[..., dict[str, Drift]]) -> None:
-    found = drift_when()
-    for name, figures in found.items():
+def test_held_out_images_of_the_same_sources_do_not_drift(drift_when: Callable[..., dict[str, Drift]]) -> None:
+    drifts = drift_when()
+    for name, figures in drifts.items():
         assert figures.psi < PSI_CHANGED, f"{name}: {figures}"
         assert (figures.ks or 0) < 1.95 * np.sqrt(2 / figures.n), (
             f"{name}: {figures}, where chance gives this to 1 in 1,000"
@@ -63,17 +64,17 @@ def test_held_back_images_of_the_same_sources_do_not_drift(drift_when: Callable[
 
 
 def test_inverted_images_drift(drift_when: Callable[..., dict[str, Drift]]) -> None:
-    found = drift_when(lambda image: altered(image, -1.0))
-    assert found["distance"].psi > 4 * PSI_CHANGED
-    assert found["labels"].psi > PSI_CHANGED or found["covid19"].psi > PSI_CHANGED
-    assert found["padding"].psi < PSI_CHANGED
+    drifts = drift_when(lambda image: altered(image, -1.0))
+    assert drifts["distance"].psi > 4 * PSI_CHANGED
+    assert drifts["labels"].psi > PSI_CHANGED or drifts["covid19"].psi > PSI_CHANGED
+    assert drifts["padding"].psi < PSI_CHANGED
 
 
 def test_images_of_low_contrast_drift(drift_when: Callable[..., dict[str, Drift]]) -> None:
-    found = drift_when(lambda image: altered(image, 0.5))
-    assert found["contrast"].psi > 4 * PSI_CHANGED
-    assert (found["contrast"].ks or 0) > 0.5
-    assert found["brightness"].psi < PSI_CHANGED
+    drifts = drift_when(lambda image: altered(image, 0.5))
+    assert drifts["contrast"].psi > 4 * PSI_CHANGED
+    assert (drifts["contrast"].ks or 0) > 0.5
+    assert drifts["brightness"].psi < PSI_CHANGED
 
 
 def _read(files: list[tuple[Path, str, str]]) -> Images:

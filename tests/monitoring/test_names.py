@@ -9,7 +9,7 @@ WITHOUT_UNIT = ("_psi", "_ks", "_success", "_readable")
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
-def test_names_keep_to_the_conventions(metric: Metric) -> None:
+def test_names_follow_the_conventions_of_prometheus(metric: Metric) -> None:
     assert re.fullmatch(r"cxr_[a-z]+(_[a-z]+)*", metric.name)
     assert metric.name.endswith("_total") == (metric.kind == "counter")
     assert metric.kind == "counter" or metric.name.endswith(UNITS + WITHOUT_UNIT)
@@ -18,16 +18,16 @@ def test_names_keep_to_the_conventions(metric: Metric) -> None:
     assert not metric.help.endswith(".")
 
 
-def test_every_name_is_given_once() -> None:
+def test_every_name_is_unique() -> None:
     assert len({metric.name for metric in METRICS}) == len(METRICS) > 25
 
 
-def test_labels_are_no_names_that_prometheus_or_ray_use_themselves() -> None:
+def test_labels_are_not_used_by_prometheus_or_ray() -> None:
     taken = {"job", "instance", "le", "quantile", "WorkerId", "Version", "NodeAddress", "SessionName", "Component"}
     assert {label for metric in METRICS for label in metric.labels} & taken == set()
 
 
-def test_series_are_what_prometheus_stores() -> None:
+def test_series_are_the_names_in_prometheus() -> None:
     assert REQUESTS.series == ("ray_cxr_requests_total",)
     assert STUDY_TRIALS.series == ("cxr_study_trials",)
     assert REQUEST_SECONDS.series == tuple(f"ray_cxr_request_duration_seconds_{p}" for p in ("bucket", "sum", "count"))

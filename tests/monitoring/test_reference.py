@@ -10,7 +10,7 @@ from cxr_platform.monitoring.reference import POINTS, QUANTITIES, build_referenc
 from tests.monitoring.builders import draw, make_reference
 
 
-def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+def test_a_written_reference_is_read_again(tmp_path: Path) -> None:
     reference = make_reference()
     reference.write(tmp_path / "reference.json")
     again = parse_reference((tmp_path / "reference.json").read_bytes(), "reference.json")
@@ -24,7 +24,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["reference.json"]
 
 
-def test_quantiles_are_values_that_occurred(tmp_path: Path) -> None:
+def test_quantiles_are_values_of_images(tmp_path: Path) -> None:
     arrays = draw(np.random.default_rng(1), 300)
     reference = build_reference(**arrays)
     padding = reference.quantities["padding"]
@@ -41,7 +41,7 @@ def test_labels_are_shares_of_the_predictions() -> None:
     assert reference.answers == 300
 
 
-def test_answers_and_looks_may_be_of_different_images() -> None:
+def test_answers_and_image_statistics_may_be_of_different_images() -> None:
     arrays = draw(np.random.default_rng(1), 300)
     fewer = {name: arrays[name][:200] for name in ("confidence", "covid19", "labels")}
     reference = build_reference(**(arrays | fewer))
@@ -49,7 +49,7 @@ def test_answers_and_looks_may_be_of_different_images() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "message"),
     [
         ("confidence", np.array([np.nan] * 300), "confidence"),
         ("padding", np.zeros((300, 2)), "padding"),
@@ -57,8 +57,8 @@ def test_answers_and_looks_may_be_of_different_images() -> None:
         ("labels", np.zeros(3, int), "3 labels"),
     ],
 )
-def test_unusable_arrays_are_refused(name: str, value: np.ndarray, said: str) -> None:
-    with pytest.raises(BundleError, match=said):
+def test_unusable_arrays_are_an_error(name: str, value: np.ndarray, message: str) -> None:
+    with pytest.raises(BundleError, match=message):
         build_reference(**(draw(np.random.default_rng(1), 300) | {name: value}))
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from cxr_platform.monitoring import names, replica
+from cxr_platform.monitoring import names, replica_metrics
 from cxr_platform.monitoring.names import REFUSED_VERSIONS
 from cxr_platform.serving.metrics import Metrics, ProxyRequestCounter, RayMetrics
 from cxr_platform.serving.screener import Screener
@@ -45,8 +45,8 @@ def values(monkeypatch: pytest.MonkeyPatch) -> dict[str, FakeMetric]:
     def in_ray(metric: names.Metric) -> Any:
         return made.setdefault(metric.name, FakeMetric())
 
-    monkeypatch.setattr(replica, "in_ray", in_ray)
-    monkeypatch.setattr(replica, "Repeated", NeverRepeated)
+    monkeypatch.setattr(replica_metrics, "in_ray", in_ray)
+    monkeypatch.setattr(replica_metrics, "Repeated", NeverRepeated)
     return made
 
 

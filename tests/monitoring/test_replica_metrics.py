@@ -7,30 +7,32 @@ from cxr_platform.cluster import connect
 from cxr_platform.monitoring import names
 from cxr_platform.monitoring.drift import drift
 from cxr_platform.monitoring.names import Metric
-from cxr_platform.monitoring.replica import DriftWatch, Repeated, in_ray
+from cxr_platform.monitoring.replica_metrics import DriftWatch, Repeated, in_ray
 from tests.monitoring.builders import draw, make_reference, observations, window_of
 from tests.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
 def cluster() -> None:
-    """The Ray instance that other tests may have started already."""
+    """Use the Ray instance of other tests, or start one."""
     connect()
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.05])
-def test_the_weighted_mean_of_replicas_is_the_figure_of_all_images(shift: float) -> None:
-    """What infra/prometheus/rules.yml computes, for four replicas among which images are dealt out at random."""
+def test_the_weighted_mean_over_replicas_estimates_the_drift_of_all_images(shift: float) -> None:
+    """As in infra/prometheus/rules.yml, for four replicas with randomly distributed images."""
     rng, reference = np.random.default_rng(11), make_reference()
     images = observations(draw(rng, 4000, brightness=0.5 + shift), reference)
     parts = np.split(rng.permutation(4000), np.cumsum([400, 900, 1200]))
-    found = [drift(window_of([images[i] for i in part], 2000), reference) for part in parts]
+    drifts = [drift(window_of([images[i] for i in part], 2000), reference) for part in parts]
     whole = drift(window_of(images, 4000), reference)
     for name in whole:
-        images_each = [d[name].n for d in found]
-        assert np.average([d[name].psi for d in found], weights=images_each) == pytest.approx(whole[name].psi, abs=0.02)
+        images_each = [d[name].n for d in drifts]
+        assert np.average([d[name].psi for d in drifts], weights=images_each) == pytest.approx(
+            whole[name].psi, abs=0.02
+        )
         if whole[name].ks is not None:
-            mean = np.average([d[name].ks or 0 for d in found], weights=images_each)
+            mean = np.average([d[name].ks or 0 for d in drifts], weights=images_each)
             assert mean == pytest.approx(whole[name].ks, abs=0.03)
 
 
@@ -42,7 +44,7 @@ def test_a_gauge_is_set_again_until_stopped() -> None:
     wait_until(lambda: not repeated.alive)
 
 
-def test_what_is_repeated_may_fail_and_is_called_again(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_repeated_call_continues_after_an_error(caplog: pytest.LogCaptureFixture) -> None:
     calls: list[int] = []
 
     def failing_thrice() -> None:
@@ -53,23 +55,23 @@ def test_what_is_repeated_may_fail_and_is_called_again(caplog: pytest.LogCapture
     repeated = Repeated(failing_thrice, seconds=0.01)
     wait_until(lambda: len(calls) > 5)
     repeated.stop()
-    assert caplog.text.count("What is repeated failed") == 1
+    assert caplog.text.count("A repeated call failed") == 1
 
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("cluster")
 @pytest.mark.parametrize("metric", [m for m in names.METRICS if m.source == "replica"], ids=lambda m: m.name)
-def test_ray_knows_every_metric_of_replicas(metric: Metric) -> None:
-    found = in_ray(metric)
+def test_ray_has_every_metric_of_replicas(metric: Metric) -> None:
+    ray_metric = in_ray(metric)
     tags = dict.fromkeys(metric.labels, "a")
-    {"counter": lambda: found.inc(1, tags), "gauge": lambda: found.set(1, tags),
-     "histogram": lambda: found.observe(1, tags)}[metric.kind]()  # fmt: skip
-    assert found.info["tag_keys"] == metric.labels
+    {"counter": lambda: ray_metric.inc(1, tags), "gauge": lambda: ray_metric.set(1, tags),
+     "histogram": lambda: ray_metric.observe(1, tags)}[metric.kind]()  # fmt: skip
+    assert ray_metric.info["tag_keys"] == metric.labels
 
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("cluster")
-def test_a_window_publishes_its_images_at_once_and_its_drift_when_it_is_full_enough() -> None:
+def test_drift_is_published_from_the_least_number_of_images_on() -> None:
     reference = make_reference()
     images = observations(draw(np.random.default_rng(5), 250), reference)
     watch = DriftWatch(reference, "v1")
@@ -82,8 +84,8 @@ def test_a_window_publishes_its_images_at_once_and_its_drift_when_it_is_full_eno
     watch.publish()
     assert (published["psi"], published["images"]["labels"]) == ({}, 199)
     watch.add(replace(images[199], brightness=0.0))
-    found = watch.publish()
-    assert published["psi"] == {name: d.psi for name, d in found.items()}
+    drifts = watch.publish()
+    assert published["psi"] == {name: d.psi for name, d in drifts.items()}
     assert published["ks"]["labels"] is None
 
 

@@ -1,11 +1,11 @@
-"""Metrics of jobs that end: written for node exporter's textfile collector, or pushed to a push gateway.
+"""Metrics of commands that end: written for node exporter's textfile collector, or pushed to a push gateway.
 
-    with measured("study", name, Destination.choose(folder, gateway), say) as job:
+    with measured("study", name, Destination.choose(folder, gateway), on_message) as job:
         …
         study_counts(job, trials, accuracy)
 
-Where neither is asked for, by option or environment, nothing is written. A job that did its work does not fail
-because its metrics cannot be delivered: `say` is told.
+Without a destination in options or environment nothing is written. A job does not fail if its metrics cannot be
+delivered: `on_message` receives the reason.
 """
 
 import os
@@ -31,14 +31,14 @@ Verb = Literal["manifest", "study", "champion"]
 
 @dataclass(frozen=True)
 class Destination:
-    """A `folder` that node exporter reads (--collector.textfile.directory), the URL of a `gateway`, both or none."""
+    """A `folder` that node exporter reads (--collector.textfile.directory), and the URL of a push `gateway`."""
 
     folder: Path | None = None
     gateway: str | None = None
 
     @classmethod
     def choose(cls, folder: Path | None = None, gateway: str | None = None) -> "Destination":
-        """What was given, else CXR_METRICS_DIR and CXR_PUSHGATEWAY_URL; `ConfigError` for what is no such URL."""
+        """Return the given values, else CXR_METRICS_DIR and CXR_PUSHGATEWAY_URL; raise `ConfigError` for a bad URL."""
         folder = folder or (Path(os.environ[FOLDER_VARIABLE]) if os.environ.get(FOLDER_VARIABLE) else None)
         gateway = gateway or os.environ.get(GATEWAY_VARIABLE) or None
         if gateway and not re.match(r"https?://[^/]", gateway):
@@ -47,7 +47,7 @@ class Destination:
 
 
 class Job:
-    """The metrics of one run of `verb` for `study`, until they are delivered."""
+    """Metrics of one run of `verb` for `study`."""
 
     def __init__(self, verb: Verb, study: str) -> None:
         self.verb, self.study = verb, study
@@ -55,7 +55,7 @@ class Job:
         self._gauges: dict[str, Gauge] = {}
 
     def set(self, metric: names.Metric, value: float, **labels: str) -> None:
-        """Set a gauge of batch jobs; `study` and `verb` are filled in."""
+        """Set a gauge; the labels `study` and `verb` are added."""
         known = {"study": self.study, "verb": self.verb}
         if metric.name not in self._gauges:
             self._gauges[metric.name] = Gauge(metric.name, metric.help, metric.labels, registry=self._registry)
@@ -64,11 +64,14 @@ class Job:
         )
 
     def text(self) -> bytes:
-        """Prometheus' text format."""
+        """Return the metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
     def deliver(self, destination: Destination) -> None:
-        """Write and push; what an earlier run of this verb for this study left is replaced. Raises `StorageError`."""
+        """Write and push the metrics, in place of those of an earlier run of this verb for this study.
+
+        Raise `StorageError` if that is not possible.
+        """
         if destination.folder:
             with write_errors(destination.folder):
                 destination.folder.mkdir(parents=True, exist_ok=True)
@@ -86,8 +89,8 @@ class Job:
 
 
 @contextmanager
-def measured(verb: Verb, study: str, destination: Destination, say: Callable[[str], object]) -> Iterator[Job]:
-    """A job whose duration, end and success are delivered with what the block sets, however the block ends."""
+def measured(verb: Verb, study: str, destination: Destination, on_message: Callable[[str], object]) -> Iterator[Job]:
+    """Yield a job and, however the block ends, deliver its metrics with duration, end and success."""
     job, started, success = Job(verb, study), time.monotonic(), False
     try:
         yield job
@@ -99,11 +102,11 @@ def measured(verb: Verb, study: str, destination: Destination, say: Callable[[st
         try:
             job.deliver(destination)
         except CxrError as error:
-            say(f"The metrics of this run were not delivered. {error}")
+            on_message(f"The metrics of this run were not delivered. {error}")
 
 
 def manifest_counts(job: Job, images: Mapping[tuple[str, str], int], excluded: Mapping[str, int]) -> None:
-    """What a manifest holds: `images` by (label, source), `excluded` files by reason."""
+    """Set the numbers of a manifest: `images` by (label, source), `excluded` files by reason."""
     for (label, source), count in images.items():
         job.set(names.MANIFEST_IMAGES, count, label=label, source=source)
     for reason, count in excluded.items():
@@ -111,9 +114,9 @@ def manifest_counts(job: Job, images: Mapping[tuple[str, str], int], excluded: M
 
 
 def study_counts(job: Job, trials: Mapping[str, int], accuracies: Mapping[str, float | None]) -> None:
-    """How a study went: `trials` by state (finished, failed), out-of-fold 7-class accuracy (percent) by strategy.
+    """Set the `trials` of a study by state (finished, failed), and its out-of-fold 7-class `accuracies` in percent.
 
-    One that is undefined is not exported: 0 would be a very bad model.
+    An undefined accuracy is not exported: 0 would be a very bad model.
     """
     accuracy = {strategy: percent for strategy, percent in accuracies.items() if percent is not None}
     for state, count in trials.items():
@@ -126,10 +129,7 @@ def study_counts(job: Job, trials: Mapping[str, int], accuracies: Mapping[str, f
 
 
 def champion_counts(job: Job, strategy: str, images: int, epochs: int, accuracy: float | None) -> None:
-    """What a champion was trained on, and its strategy's out-of-fold 7-class `accuracy` (percent) in the study.
-
-    One that is undefined is not exported: 0 would be a very bad model.
-    """
+    """Set the training of a champion, and its strategy's out-of-fold 7-class `accuracy` in percent if defined."""
     job.set(names.CHAMPION_IMAGES, images, strategy=strategy)
     job.set(names.CHAMPION_EPOCHS, epochs, strategy=strategy)
     if accuracy is not None:

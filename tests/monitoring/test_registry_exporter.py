@@ -8,13 +8,13 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from cxr_platform.errors import ServingError
 from cxr_platform.labels import CLASSES
-from cxr_platform.monitoring import exporter, names
-from cxr_platform.monitoring.exporter import RegistryCollector, serve_registry
+from cxr_platform.monitoring import names, registry_exporter
+from cxr_platform.monitoring.registry_exporter import RegistryCollector, serve_registry
 from cxr_platform.registry.bundle import REFERENCE, Bundle, read_bundle
 from cxr_platform.registry.promotion import promote, rollback
 from cxr_platform.registry.store import Check, Registry
 from tests.monitoring.builders import make_reference
-from tests.monitoring.test_batch import Samples, parse
+from tests.monitoring.test_job_metrics import Samples, parse
 from tests.registry.builders import make_bundle, write_members
 
 
@@ -39,26 +39,26 @@ def scrape(collector: RegistryCollector) -> Samples:
     return parse(generate_latest(collectors).decode())
 
 
-def test_the_champion_its_figures_and_its_reference_are_exported(registry: Registry) -> None:
-    found = scrape(RegistryCollector(registry.root))
+def test_the_champion_its_rates_and_its_reference_are_exported(registry: Registry) -> None:
+    samples = scrape(RegistryCollector(registry.root))
     v1 = (("version", "v1"),)
-    assert found["cxr_registry_readable", ()] == 1
-    assert found["cxr_registry_versions", ()] == 2
-    assert found["cxr_registry_broken_versions", ()] == 0
-    assert found["cxr_registry_champion_info", (("strategy", "scratch"), ("synthetic", "false"), *v1)] == 1
-    assert found["cxr_registry_champion_created_timestamp_seconds", v1] == 1769860800
-    assert found["cxr_registry_champion_sensitivity_ratio", (("bound", "value"), *v1)] == 0.9
-    assert found["cxr_registry_champion_sensitivity_ratio", (("bound", "low"), *v1)] == 0.85
-    assert ("cxr_registry_champion_sensitivity_ratio", (("bound", "high"), *v1)) not in found, "undefined"
+    assert samples["cxr_registry_readable", ()] == 1
+    assert samples["cxr_registry_versions", ()] == 2
+    assert samples["cxr_registry_broken_versions", ()] == 0
+    assert samples["cxr_registry_champion_info", (("strategy", "scratch"), ("synthetic", "false"), *v1)] == 1
+    assert samples["cxr_registry_champion_created_timestamp_seconds", v1] == 1769860800
+    assert samples["cxr_registry_champion_sensitivity_ratio", (("bound", "value"), *v1)] == 0.9
+    assert samples["cxr_registry_champion_sensitivity_ratio", (("bound", "low"), *v1)] == 0.85
+    assert ("cxr_registry_champion_sensitivity_ratio", (("bound", "high"), *v1)) not in samples, "undefined"
     indeterminate = (("bound", "value"), ("decision", "indeterminate"), *v1)
-    assert found["cxr_registry_champion_decisions_ratio", indeterminate] == 0.05
-    shares = [found["cxr_reference_predictions_ratio", (("label", label), *v1)] for label in CLASSES]
+    assert samples["cxr_registry_champion_decisions_ratio", indeterminate] == 0.05
+    shares = [samples["cxr_reference_predictions_ratio", (("label", label), *v1)] for label in CLASSES]
     assert sum(shares) == pytest.approx(1)
     exported = {name for metric in names.METRICS if metric.source == "exporter" for name in metric.series}
-    assert {name for name, _ in found} == exported
+    assert {name for name, _ in samples} == exported
 
 
-def test_a_share_that_fails_is_a_registry_that_cannot_be_read(
+def test_a_file_system_error_is_a_registry_that_cannot_be_read(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_: Registry) -> None:
@@ -68,45 +68,45 @@ def test_a_share_that_fails_is_a_registry_that_cannot_be_read(
     assert scrape(RegistryCollector(registry.root)) == {("cxr_registry_readable", ()): 0}
 
 
-def test_another_champion_is_seen_at_the_next_scrape(registry: Registry) -> None:
+def test_another_champion_is_exported_at_the_next_scrape(registry: Registry) -> None:
     collector = RegistryCollector(registry.root)
     scrape(collector)
     promote(registry, "v2", force=True)
-    found = scrape(collector)
-    champions = [dict(labels)["version"] for name, labels in found if name == "cxr_registry_champion_info"]
+    samples = scrape(collector)
+    champions = [dict(labels)["version"] for name, labels in samples if name == "cxr_registry_champion_info"]
     assert champions == ["v2"]
     event = rollback(registry)
-    found = scrape(collector)
-    assert found["cxr_registry_changes_total", (("action", "rollback"), ("forced", "false"))] == 1
-    assert sum(n for (name, _), n in found.items() if name == "cxr_registry_changes_total") == 3
-    effective = found["cxr_registry_champion_effective_timestamp_seconds", (("version", "v1"),)]
+    samples = scrape(collector)
+    assert samples["cxr_registry_changes_total", (("action", "rollback"), ("forced", "false"))] == 1
+    assert sum(n for (name, _), n in samples.items() if name == "cxr_registry_changes_total") == 3
+    effective = samples["cxr_registry_champion_effective_timestamp_seconds", (("version", "v1"),)]
     assert effective == event.effective_at.timestamp()
 
 
 def test_a_changed_byte_is_counted(registry: Registry) -> None:
     (registry.root / "v1" / "MODEL_CARD.md").write_text("better")
-    found = scrape(RegistryCollector(registry.root))
-    assert found["cxr_registry_broken_versions", ()] == 1
-    assert not [labels for name, labels in found if name == "cxr_registry_champion_info"]
+    samples = scrape(RegistryCollector(registry.root))
+    assert samples["cxr_registry_broken_versions", ()] == 1
+    assert not [labels for name, labels in samples if name == "cxr_registry_champion_info"]
 
 
-def test_bytes_are_compared_again_only_after_a_while(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checksums_are_compared_again_after_an_interval(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     collector = RegistryCollector(registry.root)
     scrape(collector)
     (registry.root / "v2" / "MODEL_CARD.md").write_text("better")
     assert scrape(collector)["cxr_registry_broken_versions", ()] == 0
-    monkeypatch.setattr(exporter, "VERIFY_SECONDS", 0.0)
+    monkeypatch.setattr(registry_exporter, "VERIFY_SECONDS", 0.0)
     assert scrape(collector)["cxr_registry_broken_versions", ()] == 1
 
 
 def test_an_empty_registry_is_readable_and_a_broken_one_is_not(tmp_path: Path) -> None:
-    found = scrape(RegistryCollector(tmp_path / "none"))
-    assert (found["cxr_registry_readable", ()], found["cxr_registry_versions", ()]) == (1, 0)
+    samples = scrape(RegistryCollector(tmp_path / "none"))
+    assert (samples["cxr_registry_readable", ()], samples["cxr_registry_versions", ()]) == (1, 0)
     (tmp_path / "registry.json").write_text("{")
     assert scrape(RegistryCollector(tmp_path)) == {("cxr_registry_readable", ()): 0}
 
 
-def test_it_is_served_and_a_taken_port_is_told(registry: Registry) -> None:
+def test_metrics_are_served_and_a_taken_port_is_an_error(registry: Registry) -> None:
     server = serve_registry(registry.root, "127.0.0.1", 0)
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/metrics") as answer:
@@ -119,7 +119,7 @@ def test_it_is_served_and_a_taken_port_is_told(registry: Registry) -> None:
 
 
 class Slow:
-    """In place of `Registry.verify`: goes on once it is let, and knows how many are under way."""
+    """Replaces `Registry.verify`: waits for permission, and counts the calls in progress."""
 
     def __init__(self) -> None:
         self.may_end = threading.Event()
@@ -134,41 +134,39 @@ class Slow:
         return (Check("v1", "broken"), Check("v2", None))
 
 
-def test_a_comparison_that_takes_longer_than_scrapes_wait_is_made_once(
+def test_a_comparison_longer_than_the_wait_of_scrapes_runs_once(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     collector, slow = RegistryCollector(registry.root), Slow()
     assert scrape(collector)["cxr_registry_broken_versions", ()] == 0
-    monkeypatch.setattr(exporter, "VERIFY_SECONDS", 0.0)
-    monkeypatch.setattr(exporter, "PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(registry_exporter, "VERIFY_SECONDS", 0.0)
+    monkeypatch.setattr(registry_exporter, "PATIENCE_SECONDS", 0.01)
     monkeypatch.setattr(Registry, "verify", slow)
     for _ in range(5):
-        found = scrape(collector)
-        assert found["cxr_registry_broken_versions", ()] == 0, "what was known before"
-        assert found["cxr_registry_readable", ()] == 1
+        samples = scrape(collector)
+        assert samples["cxr_registry_broken_versions", ()] == 0, "what was known before"
+        assert samples["cxr_registry_readable", ()] == 1
     with ThreadPoolExecutor(8) as pool:
         assert len(list(pool.map(lambda _: scrape(collector), range(16)))) == 16
     assert (slow.calls, slow.most_at_once) == (1, 1)
-    monkeypatch.setattr(exporter, "PATIENCE_SECONDS", 30.0)
-    monkeypatch.setattr(exporter, "VERIFY_SECONDS", 600.0)
+    monkeypatch.setattr(registry_exporter, "PATIENCE_SECONDS", 30.0)
+    monkeypatch.setattr(registry_exporter, "VERIFY_SECONDS", 600.0)
     slow.may_end.set()
     assert scrape(collector)["cxr_registry_broken_versions", ()] == 1
     assert slow.calls == 1
 
 
-def test_before_the_first_comparison_is_made_nothing_is_said_of_it(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_before_the_first_comparison_there_is_no_value(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     slow = Slow()
     monkeypatch.setattr(Registry, "verify", slow)
-    monkeypatch.setattr(exporter, "PATIENCE_SECONDS", 0.01)
-    found = scrape(RegistryCollector(registry.root))
-    assert ("cxr_registry_broken_versions", ()) not in found
-    assert found["cxr_registry_versions", ()] == 2
+    monkeypatch.setattr(registry_exporter, "PATIENCE_SECONDS", 0.01)
+    samples = scrape(RegistryCollector(registry.root))
+    assert ("cxr_registry_broken_versions", ()) not in samples
+    assert samples["cxr_registry_versions", ()] == 2
     slow.may_end.set()
 
 
-def test_a_broken_champion_is_opened_again_only_after_a_while(
+def test_a_broken_champion_is_opened_again_after_an_interval(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[Path] = []
@@ -177,7 +175,7 @@ def test_a_broken_champion_is_opened_again_only_after_a_while(
         opened.append(folder)
         return read_bundle(folder, sha256)
 
-    monkeypatch.setattr(exporter, "read_bundle", counted)
+    monkeypatch.setattr(registry_exporter, "read_bundle", counted)
     model_card = registry.root / "v1" / "MODEL_CARD.md"
     content = model_card.read_bytes()
     model_card.write_text("better")
@@ -186,21 +184,21 @@ def test_a_broken_champion_is_opened_again_only_after_a_while(
         assert scrape(collector)["cxr_registry_broken_versions", ()] == 1
     assert len(opened) == 1
     model_card.write_bytes(content)
-    monkeypatch.setattr(exporter, "REOPEN_SECONDS", 0.0)
-    monkeypatch.setattr(exporter, "VERIFY_SECONDS", 0.0)
-    found = scrape(collector)
-    assert found["cxr_registry_broken_versions", ()] == 0
-    assert [labels for name, labels in found if name == "cxr_registry_champion_info"]
+    monkeypatch.setattr(registry_exporter, "REOPEN_SECONDS", 0.0)
+    monkeypatch.setattr(registry_exporter, "VERIFY_SECONDS", 0.0)
+    samples = scrape(collector)
+    assert samples["cxr_registry_broken_versions", ()] == 0
+    assert [labels for name, labels in samples if name == "cxr_registry_champion_info"]
     scrape(collector)
     assert len(opened) == 2, "what was opened stays so"
 
 
-def test_a_comparison_that_fails_leaves_what_was_known_and_is_made_again(
+def test_a_failed_comparison_keeps_the_last_value_and_runs_again(
     registry: Registry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     collector = RegistryCollector(registry.root)
     scrape(collector)
-    monkeypatch.setattr(exporter, "VERIFY_SECONDS", 0.0)
+    monkeypatch.setattr(registry_exporter, "VERIFY_SECONDS", 0.0)
 
     def fail(_: Registry) -> None:
         raise OSError(116, "Stale file handle")

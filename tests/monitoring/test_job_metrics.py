@@ -8,14 +8,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cxr_platform.errors import ConfigError
 from cxr_platform.monitoring import names
-from cxr_platform.monitoring.batch import Destination, champion_counts, manifest_counts, measured, study_counts
+from cxr_platform.monitoring.job_metrics import Destination, champion_counts, manifest_counts, measured, study_counts
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
 def parse(text: str) -> Samples:
-    found = (sample for family in text_string_to_metric_families(text) for sample in family.samples)
-    return {(sample.name, tuple(sorted(sample.labels.items()))): sample.value for sample in found}
+    values = (sample for family in text_string_to_metric_families(text) for sample in family.samples)
+    return {(sample.name, tuple(sorted(sample.labels.items()))): sample.value for sample in values}
 
 
 def silent(line: str) -> None:
@@ -43,18 +43,18 @@ def gateway() -> Iterator[tuple[str, dict[str, str]]]:
     server.server_close()
 
 
-def test_an_undefined_accuracy_is_not_exported_as_none_at_all(tmp_path: Path) -> None:
+def test_an_undefined_accuracy_is_not_exported(tmp_path: Path) -> None:
     to = Destination(tmp_path)
     with measured("study", "a", to, silent) as job:
         study_counts(job, {"finished": 6}, {"scratch": None, "fine-tuning-3": 84.0})
     with measured("champion", "a", to, silent) as job:
         champion_counts(job, "scratch", images=300, epochs=12, accuracy=None)
-    found = {k: v for path in tmp_path.iterdir() for k, v in parse(path.read_text()).items()}
-    told = {labels: value for (name, labels), value in found.items() if "accuracy" in name}
-    assert told == {(("strategy", "fine-tuning-3"), ("study", "a")): 0.84}
+    values = {k: v for path in tmp_path.iterdir() for k, v in parse(path.read_text()).items()}
+    accuracies = {labels: value for (name, labels), value in values.items() if "accuracy" in name}
+    assert accuracies == {(("strategy", "fine-tuning-3"), ("study", "a")): 0.84}
 
 
-def test_each_job_writes_what_it_counted(tmp_path: Path) -> None:
+def test_each_job_writes_its_numbers(tmp_path: Path) -> None:
     to = Destination(tmp_path)
     with measured("manifest", "a", to, silent) as job:
         manifest_counts(job, {("Covid19", "cohen"): 3, ("Normal", "cohen"): 5}, {"low_contrast": 2})
@@ -67,44 +67,44 @@ def test_each_job_writes_what_it_counted(tmp_path: Path) -> None:
         "cxr_manifest_a.prom",
         "cxr_study_a.prom",
     ]
-    found = {k: v for path in tmp_path.iterdir() for k, v in parse(path.read_text()).items()}
-    assert found["cxr_manifest_images", (("label", "Covid19"), ("source", "cohen"), ("study", "a"))] == 3
-    assert found["cxr_manifest_excluded_files", (("reason", "low_contrast"), ("study", "a"))] == 2
-    assert found["cxr_study_trials", (("state", "finished"), ("study", "a"))] == 6
-    assert found["cxr_study_accuracy_ratio", (("strategy", "scratch"), ("study", "a"))] == 0.715
-    assert found["cxr_study_best_accuracy_ratio", (("strategy", "fine-tuning-3"), ("study", "a"))] == 0.84
-    assert found["cxr_champion_epochs", (("strategy", "scratch"), ("study", "a"))] == 12
-    assert [found["cxr_job_success", (("study", "a"), ("verb", v))] for v in ("manifest", "study", "champion")] == [
+    values = {k: v for path in tmp_path.iterdir() for k, v in parse(path.read_text()).items()}
+    assert values["cxr_manifest_images", (("label", "Covid19"), ("source", "cohen"), ("study", "a"))] == 3
+    assert values["cxr_manifest_excluded_files", (("reason", "low_contrast"), ("study", "a"))] == 2
+    assert values["cxr_study_trials", (("state", "finished"), ("study", "a"))] == 6
+    assert values["cxr_study_accuracy_ratio", (("strategy", "scratch"), ("study", "a"))] == 0.715
+    assert values["cxr_study_best_accuracy_ratio", (("strategy", "fine-tuning-3"), ("study", "a"))] == 0.84
+    assert values["cxr_champion_epochs", (("strategy", "scratch"), ("study", "a"))] == 12
+    assert [values["cxr_job_success", (("study", "a"), ("verb", v))] for v in ("manifest", "study", "champion")] == [
         1
     ] * 3
-    assert {name for name, _ in found} == {metric.name for metric in names.METRICS if metric.source == "batch"}
+    assert {name for name, _ in values} == {metric.name for metric in names.METRICS if metric.source == "batch"}
 
 
-def test_a_failed_job_says_so_and_keeps_its_error(tmp_path: Path) -> None:
+def test_a_failed_job_is_exported_and_keeps_its_error(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="lost"), measured("study", "a b/c", Destination(tmp_path), silent):
         raise RuntimeError("lost")
-    found = parse((tmp_path / "cxr_study_a_b_c.prom").read_text())
-    assert found["cxr_job_success", (("study", "a b/c"), ("verb", "study"))] == 0
-    assert found["cxr_job_duration_seconds", (("study", "a b/c"), ("verb", "study"))] >= 0
+    values = parse((tmp_path / "cxr_study_a_b_c.prom").read_text())
+    assert values["cxr_job_success", (("study", "a b/c"), ("verb", "study"))] == 0
+    assert values["cxr_job_duration_seconds", (("study", "a b/c"), ("verb", "study"))] >= 0
 
 
-def test_metrics_are_pushed_to_a_gateway_of_their_job_and_study(gateway: tuple[str, dict[str, str]]) -> None:
+def test_metrics_are_pushed_to_the_gateway_by_job_and_study(gateway: tuple[str, dict[str, str]]) -> None:
     url, received = gateway
     with measured("study", "a", Destination(gateway=url), silent) as job:
         study_counts(job, {"finished": 6}, {})
-    found = parse(received["/metrics/job/cxr_study/study/a"])
-    assert found["cxr_study_trials", (("state", "finished"), ("study", "a"))] == 6
+    values = parse(received["/metrics/job/cxr_study/study/a"])
+    assert values["cxr_study_trials", (("state", "finished"), ("study", "a"))] == 6
 
 
-def test_a_gateway_that_does_not_answer_fails_no_job(tmp_path: Path) -> None:
-    said: list[str] = []
-    with measured("study", "a", Destination(gateway="http://127.0.0.1:9"), said.append):
+def test_a_job_does_not_fail_with_its_gateway(tmp_path: Path) -> None:
+    messages: list[str] = []
+    with measured("study", "a", Destination(gateway="http://127.0.0.1:9"), messages.append):
         pass
     (tmp_path / "file").touch()
-    with measured("study", "a", Destination(tmp_path / "file"), said.append):
+    with measured("study", "a", Destination(tmp_path / "file"), messages.append):
         pass
-    assert len(said) == 2
-    assert "were not delivered. Expected a push gateway at http://127.0.0.1:9." in said[0]
+    assert len(messages) == 2
+    assert "were not delivered. Expected a push gateway at http://127.0.0.1:9." in messages[0]
 
 
 def test_without_a_destination_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +114,7 @@ def test_without_a_destination_nothing_is_written(tmp_path: Path, monkeypatch: p
     assert list(tmp_path.iterdir()) == []
 
 
-def test_options_go_before_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_take_precedence_over_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CXR_METRICS_DIR", raising=False)
     monkeypatch.delenv("CXR_PUSHGATEWAY_URL", raising=False)
     assert Destination.choose() == Destination()

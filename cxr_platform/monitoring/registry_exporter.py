@@ -1,8 +1,8 @@
-"""The registry as Prometheus sees it. Drift is published by the replicas themselves (`replica`).
+"""Prometheus exporter of the registry. Replicas publish drift themselves (`replica_metrics`).
 
-registry.json is read afresh at every scrape; the champion's bundle is opened again only when its version or hash is
-another one, and every bundle's bytes are compared with their hashes once in ten minutes. Both are hashing, which on a
-slow share takes longer than Prometheus waits or even asks again: `Latest` does it once at a time, beside the scrapes.
+registry.json is read at every scrape; the champion's bundle is opened again only if its version or hash changes, and
+all files are compared with their checksums every ten minutes. Hashing on a slow share may take longer than Prometheus
+waits, so `BackgroundValue` does it in a thread, once at a time.
 """
 
 import logging
@@ -31,10 +31,10 @@ from cxr_platform.registry.store import Registry
 
 VERIFY_SECONDS = 600.0
 REOPEN_SECONDS = 60.0
-"""Between two tries to open a champion that could not be opened."""
+"""Time between attempts to open a champion that could not be opened."""
 
 PATIENCE_SECONDS = 2.0
-"""How long a scrape waits for what is being hashed; Prometheus waits for ten seconds in all."""
+"""Longest wait of a scrape for hashing; Prometheus waits for ten seconds in all."""
 
 log = logging.getLogger(__name__)
 Family = CounterMetricFamily | GaugeMetricFamily
@@ -44,20 +44,20 @@ Sample = tuple[tuple[str, ...], float | None]
 
 
 class RegistryCollector(Collector):
-    """The registry at `root`; where registry.json cannot be read, nothing but `cxr_registry_readable 0`."""
+    """Metrics of the registry at `root`; only `cxr_registry_readable 0` if registry.json cannot be read."""
 
     def __init__(self, root: Path) -> None:
         self._registry = Registry(root)
         self._lock = threading.Lock()
-        self._champion_opened: tuple[str, Latest[Opened | None]] | None = None
-        self._broken = Latest(self._count_broken, lambda _: VERIFY_SECONDS)
+        self._champion_opened: tuple[str, BackgroundValue[Opened | None]] | None = None
+        self._broken = BackgroundValue(self._count_broken, lambda _: VERIFY_SECONDS)
 
     def describe(self) -> list[Any]:
-        """Nothing is known before the first scrape."""
+        """Return nothing: there are no values before the first scrape."""
         return []
 
     def collect(self) -> Iterator[Family]:
-        """One family a metric of the exporter."""
+        """Yield one family per metric of the exporter."""
         try:
             state = self._registry.state()
         except (RegistryError, OSError):
@@ -93,11 +93,11 @@ class RegistryCollector(Collector):
         )
         yield family(names.REFERENCE_LABELS, *(((label, version), reference.labels[label]) for label in CLASSES))
 
-    def _opening(self, version: str, sha256: str) -> "Latest[Opened | None]":
-        """The same one for as long as the champion is the same; opened it stays so, broken it is tried again."""
+    def _opening(self, version: str, sha256: str) -> "BackgroundValue[Opened | None]":
+        """Return the opened champion, the same for the same hash; opening is repeated only after a failure."""
         with self._lock:
             if self._champion_opened is None or self._champion_opened[0] != sha256:
-                self._champion_opened = sha256, Latest(partial(self._open, version, sha256), _opened_for)
+                self._champion_opened = sha256, BackgroundValue(partial(self._open, version, sha256), _opened_for)
             return self._champion_opened[1]
 
     def _open(self, version: str, sha256: str) -> Opened | None:
@@ -113,10 +113,10 @@ class RegistryCollector(Collector):
         return sum(check.problem is not None for check in self._registry.verify())
 
 
-class Latest(Generic[T]):
-    """What `work()` last returned. It runs in a thread, never twice at a time, when that is `fresh_seconds(value)` old.
+class BackgroundValue(Generic[T]):
+    """The last result of `work()`, which runs in a thread, once at a time, if it is older than `fresh_seconds(result)`.
 
-    What it raises is logged; then what it returned before holds, and it runs again for the next who asks.
+    An exception is logged; the last result stays, and the next `get` runs `work` again.
     """
 
     def __init__(self, work: Callable[[], T], fresh_seconds: Callable[[T], float]) -> None:
@@ -127,7 +127,7 @@ class Latest(Generic[T]):
         self._expired = False
 
     def get(self) -> T | None:
-        """The value; where it is old, a new one that is there within `PATIENCE_SECONDS`. `None` before the first."""
+        """Return the last result, or a new one that is ready within `PATIENCE_SECONDS`; `None` before the first."""
         with self._lock:
             if self._thread is None and self._is_old():
                 self._thread = threading.Thread(target=self._run, daemon=True, name="cxr-exporter")
@@ -138,7 +138,7 @@ class Latest(Generic[T]):
         return None if self._known is None else self._known[0]
 
     def expire(self) -> None:
-        """Whatever is known, or being worked out, is old."""
+        """Treat the last result, and one in progress, as old."""
         self._expired = True
 
     def _is_old(self) -> bool:
@@ -152,7 +152,7 @@ class Latest(Generic[T]):
         try:
             self._known = self._work(), time.monotonic()
         except Exception:
-            log.exception("What is known of the registry could not be renewed")
+            log.exception("The state of the registry could not be updated")
             self._expired = True
         finally:
             self._thread = None
@@ -163,17 +163,17 @@ def _opened_for(opened: Opened | None) -> float:
 
 
 def family(metric: names.Metric, *samples: Sample) -> Family:
-    """`metric` with its samples, each the values of its labels and a value; those of `None` are left out."""
+    """Return `metric` with its samples, each the values of its labels and a value; samples of `None` are omitted."""
     kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
-    found: Family = kind(metric.name, metric.help, labels=metric.labels)
+    samples_of_metric: Family = kind(metric.name, metric.help, labels=metric.labels)
     for labels, value in samples:
         if value is not None:
-            found.add_metric(labels, value)
-    return found
+            samples_of_metric.add_metric(labels, value)
+    return samples_of_metric
 
 
 def serve_registry(root: Path, host: str, port: int) -> Any:
-    """Answer GET /metrics at `host`:`port` in a thread; returns the server. `ServingError` where the port is taken."""
+    """Serve GET /metrics at `host`:`port` in a thread and return the server; raise `ServingError` for a taken port."""
     collectors = CollectorRegistry()
     collectors.register(RegistryCollector(root))
     try:
