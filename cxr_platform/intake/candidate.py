@@ -11,7 +11,7 @@ Role = Literal["study", "external"]
 REASONS: Mapping[str, str] = MappingProxyType(
     {
         # the file
-        "not-an-image": "the content is not PNG, JPEG or DICOM, whatever the name says",
+        "not-an-image": "the content is not PNG, JPEG or DICOM, whatever the file name",
         "unreadable": "the file cannot be opened or read",
         "undecodable": "the content begins like an image but cannot be decoded",
         "too-large": "more bytes or pixels than the limits of the profile",

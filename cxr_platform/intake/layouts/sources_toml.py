@@ -1,4 +1,4 @@
-"""`sources.toml`: names the collections of a data folder and how to read them, if their layout alone does not tell.
+"""`sources.toml`: the collections of a data folder and how to read them, if their layouts alone do not show it.
 
 [sources.hospital]
 path = "exports/2020"        # relative to the data folder, or absolute

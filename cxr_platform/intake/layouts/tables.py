@@ -124,8 +124,7 @@ def join_files(
     """Return a candidate per file: with what its row states, or `not-listed`.
 
     `key_of` returns the key of a file in `table`, `None` for a file outside the folders of images. `tables` are the
-    files that are not candidates. Raises `SourceError` if no row of the table has its file; `where` says where files
-    are expected.
+    files that are not candidates. Raises `SourceError`, which names `where` files are expected, if no row has its file.
     """
     matched: set[str] = set()
     candidates: list[Candidate] = []

@@ -86,7 +86,7 @@ def _write(folder: Path, settings: CollectionSettings, marker: dict[str, Any], p
         writer.writerows(sorted(rows, key=lambda row: row["filename"]))  # by name, which mixes the classes
     lines = "\n".join(f"{key} = {str(value).lower()}" for key, value in {**marker, "files": len(planned)}.items())
     (folder / MARKER).write_text(
-        "# These images are drawn, not taken: no patient, no diagnosis. Figures on them say nothing of real X-rays.\n"
+        "# These images are drawn, not taken: no patient, no diagnosis. Results on them do not apply to real X-rays.\n"
         f'{lines}\ngenerator = "cxr_platform.intake.phantoms"\n',
         encoding="utf-8",
     )

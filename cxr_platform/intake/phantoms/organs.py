@@ -17,7 +17,7 @@ BEFORE_SPINE = 0.25  # share of the lungs' depth that meets in front of and behi
 
 @dataclass(frozen=True)
 class Chest:
-    """One patient on one image plane. Every map is (height, width), in cm unless it says otherwise."""
+    """One patient on one image plane. Every map is (height, width), in cm unless stated otherwise."""
 
     patient: Patient
     position: Positioning
