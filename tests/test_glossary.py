@@ -16,7 +16,6 @@ RETIRED = {
     r"whoever": "the user, a client, a program",
     r"nobody": "no request, no user, no process",
     r"colleagues?": "client",
-    r"neighbou?rs?": "other applications",
     r"mend(?:ed|s)?": "correct, fix",
 }
 IDENTIFIERS = {

@@ -125,9 +125,9 @@ def assemble(
         champion_reference(performance.probabilities, inputs.manifest, features, groups, seed).write(folder / REFERENCE)
         bundle = _bundle(version, inputs, performance, parity)
         facts, limits = manifest_images(inputs.manifest).facts, reported_limits(inputs.folder, performance.results)
-        card = model_card(bundle, performance, inputs.predictions, facts, limits)
-        (folder / MODEL_CARD).write_text(card, encoding="utf-8")
-        assembled.append(AssembledBundle(bundle, card))
+        text = model_card(bundle, performance, inputs.predictions, facts, limits)
+        (folder / MODEL_CARD).write_text(text, encoding="utf-8")
+        assembled.append(AssembledBundle(bundle, text))
         return bundle
 
     registry.add(fill)

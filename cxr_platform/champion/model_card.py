@@ -95,9 +95,9 @@ def model_card(
     )
 
 
-def model_card_head(card: str) -> str:
+def model_card_head(text: str) -> str:
     """Return the part of a model card before its first section."""
-    return card.split("\n## ", 1)[0].rstrip()
+    return text.split("\n## ", 1)[0].rstrip()
 
 
 def winner_sentence(performance: OutOfFold) -> str:

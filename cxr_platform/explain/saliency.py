@@ -100,7 +100,7 @@ def _places(network: Network, output: str) -> Places:
 
 
 def _batches(places: Places, images: np.ndarray, weights: np.ndarray) -> Iterator[list[np.ndarray]]:
-    """Two shapes are ever compiled: whole batches for a report, and one image for whoever asks about one."""
+    """Two shapes are ever compiled: whole batches for a report, and a single image."""
     size = 1 if len(images) == 1 else BATCH
     for start in range(0, len(images), size):
         batch = images[start : start + size]
