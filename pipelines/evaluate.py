@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cxr_platform.evaluation.sections.external import unseen_table
+from cxr_platform.evaluation.sections.external import external_table
 from cxr_platform.evaluation.statistics.bootstrap import study_seed
 from cxr_platform.evaluation.statistics.external import external_findings
 from cxr_platform.evaluation.table import to_csv, to_markdown
@@ -108,9 +108,9 @@ def _write_figures(out: Path, labelled: "pd.DataFrame", workspace: "OpenStudy", 
     findings = external_findings(labelled, workspace.predictions, strategies, study_seed(study))
     of_winner = [finding for finding in findings if finding.strategy == winner]
     title = f"Unseen images by {winner}, the winner of {study.name}"
-    print(to_markdown(unseen_table("figures", title, of_winner, labelled, synthetic=synthetic)))
+    print(to_markdown(external_table("figures", title, of_winner, labelled, synthetic=synthetic)))
     title = f"Unseen images by the models of {study.name}"
-    table = unseen_table("figures", title, findings, labelled, synthetic=synthetic)
+    table = external_table("figures", title, findings, labelled, synthetic=synthetic)
     (out / FIGURES_CSV).write_text(to_csv(table), encoding="utf-8")
     (out / FIGURES_MD).write_text(to_markdown(table), encoding="utf-8")
     print(f"All strategies: {out / FIGURES_MD}")

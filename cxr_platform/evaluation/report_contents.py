@@ -83,15 +83,20 @@ def _check_names(kind: str, names: Iterator[str]) -> None:
 
 
 class SectionModule(Protocol):
-    """A module of `sections`."""
+    """What a module of `sections` needs in order to be a section of the report.
 
+    `compute` and `render` are apart because the summary and the study card repeat numbers without the text.
+    """
+
+    NAME: str
+    """Key in `results.json` and anchor in the page."""
     TITLE: str
 
-    def find(self, inputs: ReportInputs) -> Any:
-        """Return the numbers of the section."""
+    def compute(self, inputs: ReportInputs) -> Any:
+        """Return the numbers of the section; empty or `None` if there is nothing to compute them from."""
 
-    def section(self, inputs: ReportInputs, found: Any) -> Section:
-        """Return its text, tables and pictures."""
+    def render(self, inputs: ReportInputs, numbers: Any) -> Section:
+        """Return text, tables and pictures for what `compute` returned, or the reason why there are none."""
 
 
 def section_modules() -> dict[str, SectionModule]:
@@ -103,15 +108,15 @@ def section_modules() -> dict[str, SectionModule]:
         explanations,
         external,
         failures,
-        figures_of_merit,
         leakage,
         left_out,
+        measures,
         shortcuts,
         sources,
         subgroups,
     )
 
-    performance = (figures_of_merit, comparison)
+    performance = (measures, comparison)
     credibility = (sources, shortcuts, external, left_out, leakage, explanations)
     detail = (calibration, subgroups, failures, atlas)
     modules = (*performance, *credibility, *detail)
@@ -127,16 +132,15 @@ def compose(
     sections = []
     for done, (name, module) in enumerate(modules.items()):
         progress.step(module.TITLE, done, len(modules))
-        numbers[name] = module.find(inputs)
-        sections.append(module.section(inputs, numbers[name]))
+        numbers[name] = module.compute(inputs)
+        sections.append(module.render(inputs, numbers[name]))
     progress.step("All sections", len(modules), len(modules))
     return findings(numbers), sections
 
 
 def findings(numbers: Mapping[str, Any]) -> Findings:
-    """Return the findings among the `numbers` per section module; `figures_of_merit` has the winner first."""
-    winner = numbers["figures_of_merit"][0].pooled
-    probes, source_probes = numbers["shortcuts"]
+    """Return the findings among the `numbers` per section module; `measures` has the winner first."""
+    winner = numbers["measures"][0].pooled
     return Findings(
         accuracy=winner["accuracy_7_class"],
         sensitivity=winner["sensitivity"],
@@ -144,8 +148,8 @@ def findings(numbers: Mapping[str, Any]) -> Findings:
         comparisons=numbers["comparison"],
         association=numbers["sources"],
         calibration=numbers["calibration"].finding,
-        probes=probes,
-        source_probes=source_probes,
+        probes=numbers["shortcuts"].probes,
+        source_probes=numbers["shortcuts"].sources,
         external=numbers["external"],
         left_out=numbers["left_out"],
         within=numbers["subgroups"].within,

@@ -9,13 +9,13 @@ import pyarrow as pa
 from cxr_platform.evaluation.predictions import Array
 from cxr_platform.evidence.fold_networks import fold_networks
 from cxr_platform.evidence.open_study import OpenStudy
-from cxr_platform.explain.atlas import (
-    Ranked,
-    clearest_source,
-    halves,
+from cxr_platform.explain.feature_ranking import (
+    RankedFeature,
+    best_separated_source,
+    class_aucs,
     is_matched,
     penultimate,
-    separations,
+    random_half,
     top_features,
 )
 from cxr_platform.explain.saliency import feature_heatmaps
@@ -43,7 +43,7 @@ class FoldFeatures:
     features: Array
     shared: Array
     half: Array
-    top: list[Ranked]
+    top: list[RankedFeature]
     images: list[Array]
     maps: list[Array]
 
@@ -73,7 +73,7 @@ def shared_rows(data: StudyData, seed: int) -> Array:
 def _fold_features(network: Network, data: StudyData, fold: int, shared: Array, seed: int) -> FoldFeatures:
     rows = data.rows_of_fold(fold)
     features = penultimate(network, data.images[rows])
-    half = halves(data.group_ids[rows], seed + fold)
+    half = random_half(data.group_ids[rows], seed + fold)
     top = top_features(features, data.labels[rows], half, FEATURES_PER_CLASS)
     images = [rows[_strongest(features[:, r.feature], half, data.group_ids[rows])] for r in top]
     numbers = np.repeat([r.feature for r in top], [len(f) for f in images]).astype(int)
@@ -103,7 +103,7 @@ def _features_table(data: StudyData, part: FoldFeatures) -> pa.Table:
 
 
 def _atlas_table(data: StudyData, parts: list[FoldFeatures]) -> pa.Table:
-    aucs = [separations(part.features, data.labels[part.rows]) for part in parts]
+    aucs = [class_aucs(part.features, data.labels[part.rows]) for part in parts]
     rows = []
     for part in parts:
         for ranked in part.top:
@@ -114,7 +114,7 @@ def _atlas_table(data: StudyData, parts: list[FoldFeatures]) -> pa.Table:
     return pa.Table.from_pylist(rows, ATLAS_SCHEMA)
 
 
-def _is_in(other: FoldFeatures, areas: Mapping[int, Array], part: FoldFeatures, ranked: Ranked) -> bool:
+def _is_in(other: FoldFeatures, areas: Mapping[int, Array], part: FoldFeatures, ranked: RankedFeature) -> bool:
     """Return True if the network of `other` has the feature of `part`.
 
     False for a fold without an image of the class, which is possible under the paper's protocol.
@@ -124,9 +124,11 @@ def _is_in(other: FoldFeatures, areas: Mapping[int, Array], part: FoldFeatures, 
     return is_matched(part.shared[:, ranked.feature], other.shared, ranked.auc_held, areas[ranked.label])
 
 
-def _atlas_row(data: StudyData, part: FoldFeatures, ranked: Ranked, matched: int, folds: int) -> dict[str, object]:
+def _atlas_row(
+    data: StudyData, part: FoldFeatures, ranked: RankedFeature, matched: int, folds: int
+) -> dict[str, object]:
     held = ~part.half
-    source = clearest_source(part.features[held, ranked.feature], data.sources[part.rows[held]])
+    source = best_separated_source(part.features[held, ranked.feature], data.sources[part.rows[held]])
     return {
         "fold": part.fold,
         "feature": ranked.feature,

@@ -1,1 +1,1 @@
-"""Where a network looks, and which of its features part the classes."""
+"""Explanations of a network: heatmaps, the lung field, and the features that separate the classes."""

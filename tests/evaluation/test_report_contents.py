@@ -62,10 +62,10 @@ LEAKING = LeakageFinding("scratch", Interval(3.2, 1.1, 5.0, signed=True))
 
 
 NUMBERS: dict[str, Any] = {
-    "figures_of_merit": (WINNER, SimpleNamespace(pooled={})),
+    "measures": (WINNER, SimpleNamespace(pooled={})),
     "comparison": (comparison("off-the-shelf", 1.0, 0.5, 1.5, 0.01),),
     "sources": TWO_SOURCES,
-    "shortcuts": ((probe(),), (source_probe(90.0),)),
+    "shortcuts": SimpleNamespace(probes=(probe(),), sources=(source_probe(90.0),)),
     "external": (CONTRADICTION,),
     "left_out": (),
     "leakage": SimpleNamespace(finding=LEAKING),
@@ -80,15 +80,15 @@ NUMBERS: dict[str, Any] = {
 def fake_module(name: str, calls: list[str]) -> Any:
     """A section module that returns the numbers of `NUMBERS` and records its calls."""
 
-    def find(inputs: object) -> Any:
-        calls.append(f"find {name} in {inputs}")
+    def compute(inputs: object) -> Any:
+        calls.append(f"compute {name} of {inputs}")
         return NUMBERS[name]
 
-    def write(inputs: object, numbers: object) -> Any:
+    def render(inputs: object, numbers: object) -> Any:
         assert numbers is NUMBERS[name]
         return section(name)
 
-    return SimpleNamespace(TITLE=f"Title of {name}", find=find, section=write)
+    return SimpleNamespace(TITLE=f"Title of {name}", compute=compute, render=render)
 
 
 def test_sections_are_computed_in_order_with_progress():
@@ -98,9 +98,9 @@ def test_sections_are_computed_in_order_with_progress():
 
     _, sections = compose("images", progress, {name: fake_module(name, calls) for name in NUMBERS})
 
-    assert calls == [f"find {name} in images" for name in NUMBERS]
+    assert calls == [f"compute {name} of images" for name in NUMBERS]
     assert [s.name for s in sections] == list(NUMBERS)
-    assert steps[0] == ("Title of figures_of_merit", 0, 12)
+    assert steps[0] == ("Title of measures", 0, 12)
     assert steps[-1] == ("All sections", 12, 12)
 
 
@@ -111,7 +111,8 @@ def test_findings_come_from_the_numbers_of_the_sections():
     assert (made.accuracy.value, made.sensitivity.value, made.specificity.value) == (90.0, 80.0, 70.0)
     assert made.comparisons is NUMBERS["comparison"]
     assert made.association is TWO_SOURCES
-    assert (made.probes, made.source_probes) == NUMBERS["shortcuts"]
+    assert made.probes is NUMBERS["shortcuts"].probes
+    assert made.source_probes is NUMBERS["shortcuts"].sources
     assert made.external == (CONTRADICTION,)
     assert made.within is NUMBERS["subgroups"].within
     assert made.lungs is LUNGS_SEEN
@@ -132,8 +133,8 @@ def test_every_section_module_has_a_title_and_both_functions(name):
     module = section_modules()[name]
 
     assert module.TITLE
-    assert callable(module.find)
-    assert callable(module.section)
+    assert callable(module.compute)
+    assert callable(module.render)
 
 
 @pytest.fixture(scope="module")

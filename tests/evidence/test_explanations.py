@@ -47,7 +47,7 @@ def finding(kind: Kind) -> LungShare:
     order = [place[image_id] for image_id in opened.data.image_ids]
     made = study_material(opened.data, opened.predictions.probability[STRATEGY][order])
     frame = tables(kind)["lung_share"].assign(strategy="scratch")  # as `study_material` calls its strategy
-    found = topic.find(replace(made, evidence=Evidence({"lung_share": frame})))
+    found = topic.compute(replace(made, evidence=Evidence({"lung_share": frame})))
     assert found is not None
     return found
 

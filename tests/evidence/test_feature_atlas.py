@@ -10,7 +10,7 @@ from cxr_platform.evaluation.evidence_files import FILES
 from cxr_platform.evidence.feature_atlas import FEATURES_PER_CLASS, IMAGES_PER_FEATURE, feature_atlas, shared_rows
 from cxr_platform.evidence.fold_networks import fold_networks
 from cxr_platform.evidence.open_study import OpenStudy
-from cxr_platform.explain.atlas import halves, penultimate
+from cxr_platform.explain.feature_ranking import penultimate, random_half
 from cxr_platform.labels import CLASSES
 from tests.evidence.builders import FOLDS, LABELS
 from tests.evidence.trained import STRATEGY, trained_open_study
@@ -58,7 +58,7 @@ def test_top_images_are_of_the_other_half_and_of_different_patients() -> None:
     group_of = dict(zip(opened.data.image_ids, opened.data.group_ids, strict=True))
     for (fold, _), images in frame.groupby(["fold", "feature"]):
         rows = opened.data.rows_of_fold(fold)
-        half = halves(opened.data.group_ids[rows], opened.profile.seed + fold)
+        half = random_half(opened.data.group_ids[rows], opened.profile.seed + fold)
         chosen_on = set(opened.data.image_ids[rows[half]])
         assert not chosen_on & set(images["image_id"])
         for _, shown in images.groupby((images["rank"] == 0).cumsum()):

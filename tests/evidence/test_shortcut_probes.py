@@ -39,7 +39,7 @@ def probed(kind: Kind) -> tuple[OpenStudy, dict[str, pa.Table]]:
 def findings(kind: Kind) -> dict[str, ProbeFinding]:
     """The findings over a winner that is as good as the whole-image probe."""
     opened, tables = probed(kind)
-    probes, _ = shortcuts.find(report_inputs(opened, tables))
+    probes = shortcuts.compute(report_inputs(opened, tables)).probes
     return {probe.name: probe for probe in probes}
 
 
@@ -74,7 +74,7 @@ def test_a_sign_in_the_lungs_is_no_shortcut() -> None:
 @pytest.mark.parametrize("kind", ["corner", "lungs"])
 def test_sources_with_the_same_images_are_not_recognised(kind: Kind) -> None:
     opened, tables = probed(kind)
-    _, sources = shortcuts.find(report_inputs(opened, tables))
+    sources = shortcuts.compute(report_inputs(opened, tables)).sources
     assert [source.probe for source in sources] == ["metadata", "whole-image", "without-lungs"]
     assert all(source.chance == 50 and source.sources == 2 for source in sources)
     assert all(source.accuracy.low < 55 for source in sources)  # type: ignore[operator]

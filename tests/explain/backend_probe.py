@@ -1,4 +1,4 @@
-"""Heatmaps of one network on whatever backend Keras has, stored for comparison."""
+"""Write the heatmaps of one network with the Keras backend of this process, for comparison with another backend."""
 
 import sys
 from functools import cache
@@ -15,7 +15,7 @@ TARGETS = np.array([0, 3, 6, 0, 5])
 
 
 def images(count: int = len(TARGETS)) -> np.ndarray:
-    """Noise with a bright patch at another place in each image."""
+    """Return noise with a bright patch at a different place in each image."""
     rng = np.random.default_rng(5)
     made = rng.integers(60, 120, (count, SIDE, SIDE))
     for number in range(count):
@@ -25,7 +25,7 @@ def images(count: int = len(TARGETS)) -> np.ndarray:
 
 @cache
 def network() -> Network:
-    """A network of random weights that do not depend on the backend, scaled so that signals pass through."""
+    """Return a network with random weights, the same on every backend, scaled so that signals pass through."""
     built = build_network(strategy_by_name("fine-tuning-1"), tiny_profile().model)
     rng = np.random.default_rng(11)
     for layer in built.full.layers:

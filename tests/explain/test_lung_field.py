@@ -1,4 +1,4 @@
-"""The template is placed as images are letterboxed, and holds the lungs of phantoms, whose place is known."""
+"""The lung field is placed as images are letterboxed, and contains the known lungs of phantoms."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ SHAPES = [(320, 320), (320, 236), (157, 320), (301, 97), (96, 95)]
 
 
 def true_lungs(seed: int, size: int) -> np.ndarray:
-    """Where a phantom has more than 3 cm of air in its lungs, on an image centred as the generator centres it."""
+    """Return where a phantom has more than 3 cm of air in its lungs, on an image centred as the generator centres it."""
     rng = np.random.default_rng(seed)
     position = draw_positioning(rng)
     patient = breathing(draw_patient(rng), position)
@@ -24,28 +24,28 @@ def true_lungs(seed: int, size: int) -> np.ndarray:
 
 @pytest.mark.parametrize(("width", "height"), SHAPES)
 @pytest.mark.parametrize("size", [96, 200])
-def test_the_image_is_where_the_letterbox_puts_it(width: int, height: int, size: int) -> None:
+def test_the_image_area_is_where_the_letterbox_places_the_image(width: int, height: int, size: int) -> None:
     left, top, right, bottom = letterbox(np.full((height, width), 200, np.uint8), size).box
     expected = np.zeros((size, size), bool)
     expected[top:bottom, left:right] = True
     assert (image_areas(np.array([width]), np.array([height]), size)[0] == expected).all()
 
 
-def test_the_field_lies_on_the_image_and_has_the_same_share_of_images_of_any_shape() -> None:
+def test_the_field_is_on_the_image_and_covers_the_same_share_of_any_shape() -> None:
     widths, heights = np.array(SHAPES).T
     fields, areas = lung_fields(widths, heights, 200), image_areas(widths, heights, 200)
     assert not (fields & ~areas).any()
     assert field_shares(fields, areas) == pytest.approx(0.566, abs=0.02)
 
 
-def test_it_is_the_middle_and_neither_corners_nor_edges() -> None:
+def test_the_field_covers_the_middle_but_no_edges() -> None:
     (field,) = lung_fields(np.array([1]), np.array([1]), 100)
     assert field[[50, 50, 80], [50, 15, 80]].all()
     assert not any(edge.any() for edge in (field[:6], field[85:], field[:, :8], field[:, 92:]))
     assert (field == field[:, ::-1]).all()
 
 
-def test_it_holds_nearly_all_of_the_lungs_of_phantoms() -> None:
+def test_the_field_contains_nearly_all_of_the_lungs_of_phantoms() -> None:
     size = 100
     (field,) = lung_fields(np.array([size]), np.array([size]), size)
     lungs = [true_lungs(seed, size) for seed in range(40)]

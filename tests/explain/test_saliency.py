@@ -1,6 +1,10 @@
-"""The maps of a small network of random weights; tests/evidence/test_explanations.py has them on planted signs."""
+"""Heatmaps of a small network with random weights; tests/evidence/test_explanations.py has them on planted signs."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -13,16 +17,17 @@ from cxr_platform.explain import saliency
 from cxr_platform.explain.saliency import (
     LAYERS,
     LOGITS,
+    _layer_maps,
     _multiplied,
-    _places,
-    evidence_of_place,
     feature_heatmaps,
     heatmaps,
+    place_evidence,
     segments,
 )
 from cxr_platform.labels import CLASSES
 from cxr_platform.models.augment import to_network_input
 from cxr_platform.models.frozen import BATCH
+from tests.conftest import REPOSITORY
 from tests.explain.backend_probe import TARGETS, images, network
 from tests.training.builders import SIDE
 
@@ -32,41 +37,41 @@ def maps() -> np.ndarray:
     return heatmaps(network(), images(), TARGETS)
 
 
-def test_each_image_has_a_map_a_quarter_of_its_side_with_a_greatest_value_of_one(maps: np.ndarray) -> None:
+def test_each_map_is_a_quarter_of_the_image_side_and_has_a_maximum_of_one(maps: np.ndarray) -> None:
     assert maps.shape == (len(TARGETS), SIDE // 4, SIDE // 4)
     assert maps.dtype == np.float32
     assert maps.min() == 0
     assert maps.max(axis=(1, 2)) == pytest.approx(1)
 
 
-def test_another_class_has_another_map(maps: np.ndarray) -> None:
+def test_maps_of_different_classes_differ(maps: np.ndarray) -> None:
     others = heatmaps(network(), images(), (TARGETS + 1) % len(CLASSES))
     assert (np.abs(others - maps).max(axis=(1, 2)) > 0.1).all()
 
 
-def test_an_image_has_the_same_map_alone_and_among_more_than_a_batch_of_images(maps: np.ndarray) -> None:
+def test_a_map_does_not_depend_on_the_other_images_of_a_batch(maps: np.ndarray) -> None:
     many, targets = np.concatenate([images()] * 8), np.tile(TARGETS, 8)
     assert heatmaps(network(), many, targets) == pytest.approx(np.concatenate([maps] * 8), abs=1e-3)
 
 
-def test_one_image_costs_no_more_than_one_image(maps: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    places, computed = _places(network(), LOGITS), []
+def test_a_single_image_is_not_padded_to_a_batch(maps: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer_maps, batch_sizes = _layer_maps(network(), LOGITS), []
 
-    def noted(inputs: np.ndarray, weights: np.ndarray) -> Sequence[Any]:
-        computed.append(len(inputs))
-        return places(inputs, weights)
+    def recorded(inputs: np.ndarray, weights: np.ndarray) -> Sequence[Any]:
+        batch_sizes.append(len(inputs))
+        return layer_maps(inputs, weights)
 
-    monkeypatch.setattr(saliency, "_places", lambda *_: noted)
+    monkeypatch.setattr(saliency, "_layer_maps", lambda *_: recorded)
     assert heatmaps(network(), images()[:1], TARGETS[:1]) == pytest.approx(maps[:1], abs=1e-3)
     heatmaps(network(), np.resize(images(), (BATCH + 1, SIDE, SIDE)), np.resize(TARGETS, BATCH + 1))
-    assert computed == [1, BATCH, BATCH]
+    assert batch_sizes == [1, BATCH, BATCH]
 
 
-def test_no_images_have_no_maps() -> None:
+def test_no_images_give_no_maps() -> None:
     assert heatmaps(network(), images()[:0], TARGETS[:0]).shape == (0, SIDE // 4, SIDE // 4)
 
 
-def test_the_segments_joined_are_the_network() -> None:
+def test_the_segments_in_sequence_give_the_output_of_the_network() -> None:
     value = inputs = to_network_input(images())
     for segment in segments(network(), LOGITS):
         value = segment(value, training=False)
@@ -76,7 +81,7 @@ def test_the_segments_joined_are_the_network() -> None:
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-def test_a_place_counts_by_its_gradient_times_what_it_has_beyond_the_mean(layer: str) -> None:
+def test_a_layer_map_is_gradient_times_activation_beyond_the_mean(layer: str) -> None:
     model, inputs = network().full, to_network_input(images())
     below = keras.Model(model.input, model.get_layer(layer).output)
     above = keras.Model(model.get_layer(layer).output, model.output)
@@ -88,18 +93,18 @@ def test_a_place_counts_by_its_gradient_times_what_it_has_beyond_the_mean(layer:
     gradient, activation = tape.gradient(score, activation).numpy(), activation.numpy()
     expected = np.maximum(((activation - activation.mean(axis=(1, 2), keepdims=True)) * gradient).sum(axis=-1), 0)
 
-    found = _places(network(), LOGITS)(np.asarray(inputs), weights)[LAYERS.index(layer)]
+    layer_map = _layer_maps(network(), LOGITS)(np.asarray(inputs), weights)[LAYERS.index(layer)]
 
     assert expected.max() > 0
-    assert np.asarray(found) == pytest.approx(expected, rel=1e-3, abs=1e-4 * expected.max())
+    assert np.asarray(layer_map) == pytest.approx(expected, rel=1e-3, abs=1e-4 * expected.max())
 
 
-def test_what_all_places_have_points_nowhere() -> None:
+def test_a_uniform_activation_gives_an_empty_map() -> None:
     even = np.ones((1, 4, 4, 3), "float32")
-    assert not np.asarray(evidence_of_place(even, np.ones_like(even))).any()
+    assert not np.asarray(place_evidence(even, np.ones_like(even))).any()
 
 
-def test_weights_that_change_are_seen(maps: np.ndarray) -> None:
+def test_maps_follow_changed_weights(maps: np.ndarray) -> None:
     layer = network().full.get_layer("head_logits")
     kept = layer.get_weights()
     layer.set_weights([-kept[0], kept[1]])
@@ -109,14 +114,14 @@ def test_weights_that_change_are_seen(maps: np.ndarray) -> None:
         layer.set_weights(kept)
 
 
-def test_a_feature_has_a_map_of_its_own(maps: np.ndarray) -> None:
+def test_the_map_of_a_feature_differs_from_that_of_a_class(maps: np.ndarray) -> None:
     of_features = feature_heatmaps(network(), images(), np.zeros(len(TARGETS), int))
     assert of_features.shape == maps.shape
     assert np.abs(of_features - maps).max() > 0.1
 
 
 @pytest.mark.parametrize("value", [np.inf, np.nan, 0.0])
-def test_an_image_whose_gradients_are_not_finite_or_zero_has_a_map_of_zeros(value: float) -> None:
+def test_a_layer_map_that_is_zero_or_not_finite_gives_a_map_of_zeros(value: float) -> None:
     maps = [np.ones((2, side, side), "float32") for side in (8, 4, 2)]
     maps[1][0] = value
     multiplied = _multiplied(maps)
@@ -124,8 +129,18 @@ def test_an_image_whose_gradients_are_not_finite_or_zero_has_a_map_of_zeros(valu
     assert (multiplied[1] == 1).all()
 
 
-def test_another_backend_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_backend_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
-    _places.cache_clear()
+    _layer_maps.cache_clear()
     with pytest.raises(ConfigError, match="torch"):
         heatmaps(network(), images(), TARGETS)
+
+
+def test_both_backends_give_the_same_maps(maps: np.ndarray, tmp_path: Path) -> None:
+    file = tmp_path / "maps.npy"  # from another process: Keras chooses its backend once, at import
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-m", "tests.explain.backend_probe", str(file)]
+    done = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert maps.std() > 0.05  # there is something to compare
+    assert np.abs(np.load(file) - maps).max() < 0.02

@@ -1,1 +1,1 @@
-"""The parts of the report, one module a topic."""
+"""The sections of the report, one module each (`report_contents.SectionModule`)."""

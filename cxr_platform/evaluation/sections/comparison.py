@@ -1,4 +1,4 @@
-"""The winner against every other strategy on the same images: what is more than chance."""
+"""The winner compared with every other strategy on the same images, with tests of significance."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -12,60 +12,63 @@ from cxr_platform.evaluation.statistics.bootstrap import study_bootstrap
 from cxr_platform.evaluation.statistics.comparison import compare
 from cxr_platform.evaluation.table import Row, Table
 
-NAME, TITLE = "comparison", "The winner against the others"
-ALONE = "Only one strategy was run: there is nothing to compare it with."
+NAME, TITLE = "comparison", "The winner compared with the other strategies"
+
 METHOD = (
-    "Told apart means both: the 95 % interval of the difference leaves out 0, and McNemar's exact test, corrected by "
-    "Holm's method for all comparisons here, stays below 0.05. Both look at the same images under both strategies. They "
-    "compare the networks that were trained, once each; training again could turn a small difference round. The winner "
-    "was picked on these images, which favours it a little."
+    "A difference is significant if its 95 % confidence interval excludes 0 and the p-value of McNemar's exact test, "
+    "corrected by Holm's method for all comparisons here, is below 0.05. Both look at the same images under both "
+    "strategies. They compare the networks that were trained, once each; training again could reverse a small "
+    "difference. The winner was chosen on these images, which favours it a little."
 )
 NOTE = (
-    "Difference: 7-class accuracy of the winner less that of the other, all images counted once, 95 % interval by "
-    "paired bootstrap over patients. McNemar's test takes images one by one: where patients have several images its p is "
-    "somewhat too small, the interval is not affected."
+    "Difference: 7-class accuracy of the winner minus that of the other strategy, each image counted once, with its 95 "
+    "% confidence interval by paired bootstrap over patients. McNemar's test counts images one by one: where patients "
+    "have several images its p-value is somewhat too small; the interval is not affected."
 )
 
 
-def find(inputs: ReportInputs) -> tuple[Comparison, ...]:
-    """One comparison for each other strategy, best first by the paper's rule."""
+def compute(inputs: ReportInputs) -> tuple[Comparison, ...]:
+    """Return one comparison for each other strategy, best strategy first."""
     bootstrap = study_bootstrap(inputs.study, inputs.predictions)
-    compared = {c.other: c for c in compare(inputs.predictions, inputs.results.decision.winner, bootstrap)}
-    return tuple(compared[r.strategy] for r in inputs.results.ranking if r.strategy in compared)
+    by_strategy = {c.other: c for c in compare(inputs.predictions, inputs.results.decision.winner, bootstrap)}
+    return tuple(by_strategy[r.strategy] for r in inputs.results.ranking if r.strategy in by_strategy)
 
 
-def section(inputs: ReportInputs, found: Sequence[Comparison]) -> Section:
-    """Who is told apart from the winner, and by how much."""
-    if not found:
-        return Section(NAME, TITLE, absent=ALONE)
-    values = {"winner": found[0].winner, "others": [{**asdict(c), "significant": c.significant} for c in found]}
-    table = _table(found, inputs.synthetic)
-    return Section(NAME, TITLE, lead=(_verdict(found), METHOD), tables=(table,), values=values)
+def render(inputs: ReportInputs, comparisons: Sequence[Comparison]) -> Section:
+    """Show from which strategies the winner differs significantly, and by how much."""
+    if not comparisons:
+        return Section(NAME, TITLE, absent="Only one strategy was run, so that there is nothing to compare.")
+    others = [{**asdict(c), "significant": c.significant} for c in comparisons]
+    return Section(
+        NAME,
+        TITLE,
+        lead=(_significance_sentence(comparisons), METHOD),
+        tables=(_table(comparisons, inputs.synthetic),),
+        values={"winner": comparisons[0].winner, "others": others},
+    )
 
 
-def _verdict(found: Sequence[Comparison]) -> str:
-    winner = TITLES[found[0].winner]
-    apart, level = _named(c for c in found if c.significant), _named(c for c in found if not c.significant)
+def _significance_sentence(comparisons: Sequence[Comparison]) -> str:
+    winner = TITLES[comparisons[0].winner]
+    different = _titles(c for c in comparisons if c.significant)
+    level = _titles(c for c in comparisons if not c.significant)
     if not level:
-        return f"{winner} is told apart from every other strategy."
-    undecided = f"not from {joined(level)}: which of these and the winner is best, this study does not decide."
-    if not apart:
-        return f"{winner} is {undecided.replace('not from', 'not told apart from')}"
-    return f"{winner} is told apart from {joined(apart)}, but {undecided}"
+        return f"{winner} differs significantly from every other strategy."
+    undecided = f"from {joined(level)}: this study does not decide which of these is the best strategy."
+    if not different:
+        return f"{winner} does not differ significantly {undecided}"
+    return f"{winner} differs significantly from {joined(different)}, but not {undecided}"
 
 
-def _named(comparisons: Iterable[Comparison]) -> list[str]:
+def _titles(comparisons: Iterable[Comparison]) -> list[str]:
     return [TITLES[c.other].lower() for c in comparisons]
 
 
-def _table(found: Sequence[Comparison], synthetic: bool) -> Table:
-    rows = [
-        Row(
-            (TITLES[c.other],),
-            (c.difference, p_text(c.p_value), p_text(c.p_adjusted), "yes" if c.significant else "no"),
-        )
-        for c in found
-    ]
-    columns = ("difference (points)", "McNemar", "after Holm", "told apart")
-    title = f"{TITLES[found[0].winner]} less each other strategy"
+def _table(comparisons: Sequence[Comparison], synthetic: bool) -> Table:
+    rows = []
+    for c in comparisons:
+        verdict = "yes" if c.significant else "no"
+        rows.append(Row((TITLES[c.other],), (c.difference, p_text(c.p_value), p_text(c.p_adjusted), verdict)))
+    columns = ("difference (points)", "McNemar's test", "after Holm's correction", "significant")
+    title = f"{TITLES[comparisons[0].winner]} minus each other strategy"
     return Table("comparison", title, ("Other strategy",), columns, tuple(rows), NOTE, synthetic)

@@ -1,34 +1,31 @@
-"""Images of external sources: scored by models that have seen no image of the source, beside cross-validation.
+"""Images of external sources, scored by networks that saw no image of the source, next to cross-validation.
 
-Each image is scored by the models of all folds; the main figure is that of their mean probabilities (an ensemble, which
-tends to do a little better than one model), and the range of the single models stands beside it.
+Each image is scored by the networks of all folds. The main figure is that of their mean probabilities (an ensemble,
+which tends to be slightly better than one network); the range of the single networks stands next to it.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from cxr_platform.evaluation.findings import ExternalFinding
 from cxr_platform.evaluation.formatting import count, rate, shortened, text
+from cxr_platform.evaluation.pictures import Picture
 from cxr_platform.evaluation.report_contents import Section
 from cxr_platform.evaluation.report_inputs import ReportInputs
-from cxr_platform.evaluation.sections.rate_bars import Bar, Words, rate_bars
+from cxr_platform.evaluation.sections.rate_bars import Bar, Labels, rate_bars
 from cxr_platform.evaluation.statistics.bootstrap import study_seed
 from cxr_platform.evaluation.statistics.external import external_findings, fold_range, interval_values
 from cxr_platform.evaluation.table import Row, Table
 from cxr_platform.labels import POSITIVE_CLASS
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from cxr_platform.evaluation.pictures import Picture
-
-NAME, TITLE = "external", "Images from elsewhere"
-RULE = "Figures contradict cross-validation where the external one is lower and the two intervals do not overlap."
-COLUMNS = ("images", "wrong", "external (%)", "single models (%)", "cross-validation (%)", "contradicts")
+NAME, TITLE = "external", "Images from external sources"
+RULE = "A figure contradicts cross-validation if the external one is lower and the two intervals do not overlap."
 
 
-def find(inputs: ReportInputs) -> tuple[ExternalFinding, ...]:
-    """Every rate that the external images allow, of all strategies, those of the winner first."""
+def compute(inputs: ReportInputs) -> tuple[ExternalFinding, ...]:
+    """Return every rate that the external images allow, for all strategies, the winner's first."""
     frame, winner = inputs.evidence.parts.get(NAME), inputs.results.decision.winner
     if frame is None:
         return ()
@@ -36,102 +33,97 @@ def find(inputs: ReportInputs) -> tuple[ExternalFinding, ...]:
     return tuple(external_findings(frame, inputs.predictions, strategies, study_seed(inputs.study)))
 
 
-def section(inputs: ReportInputs, found: tuple[ExternalFinding, ...]) -> Section:
-    """The winner on external images, with a warning for each contradiction; all strategies in a folded table."""
-    frame = inputs.evidence.parts.get(NAME)
-    if frame is None or not found:
+def render(inputs: ReportInputs, rates: Sequence[ExternalFinding]) -> Section:
+    """Show the winner on external images, with a warning for each contradiction; all strategies are folded."""
+    frame, synthetic = inputs.evidence.parts.get(NAME), inputs.synthetic
+    if frame is None or not rates:
         return Section(NAME, TITLE, absent=inputs.evidence.why_absent(NAME))
     winner = inputs.results.decision.winner
-    best = [finding for finding in found if finding.strategy == winner]
+    of_winner = [r for r in rates if r.strategy == winner]
+    lead, contradicted = _lead(of_winner), [r for r in of_winner if r.contradicts]
+    if others := sorted({r.strategy for r in rates if r.contradicts and r.strategy != winner}):
+        lead.append(f"Figures of other strategies that contradict cross-validation: {', '.join(others)}.")
     title = f"The winner, {winner}, on external images"
     return Section(
         NAME,
         TITLE,
-        lead=(*_lead(best), *_others(found, winner)),
-        pictures=(_picture(best, inputs.synthetic),),
-        tables=(unseen_table("external", title, best, frame, synthetic=inputs.synthetic),),
-        folded=(unseen_table("external-all", "All strategies", found, frame, synthetic=inputs.synthetic),),
-        warnings=tuple(
-            f"{sentence(finding)} This contradicts cross-validation." for finding in best if finding.contradicts
-        ),
-        values={"rule": RULE, "strategies": _values(found)},
+        lead=tuple(lead),
+        pictures=(_picture(of_winner, synthetic),),
+        tables=(external_table("external", title, of_winner, frame, synthetic=synthetic),),
+        folded=(external_table("external-all", "All strategies", rates, frame, synthetic=synthetic),),
+        warnings=tuple(f"{rate_sentence(r)} This contradicts cross-validation." for r in contradicted),
+        values={"rule": RULE, "strategies": [_values(r) for r in rates]},
     )
 
 
-def sentence(finding: ExternalFinding) -> str:
-    """What happened on the images of a source."""
-    images = count(finding.images, "image", "images")
-    what = {
-        "sensitivity": f"{finding.wrong} of {images} of {POSITIVE_CLASS} are missed: sensitivity",
-        "specificity": f"{finding.wrong} of {images} without {POSITIVE_CLASS} are called {POSITIVE_CLASS}: specificity",
-        "recall": f"{finding.wrong} of {images} of {finding.label} are taken for another class: recall",
-    }[finding.measure]
-    return f"{finding.source}: {what} {rate(finding.external)}; in cross-validation {rate(finding.internal)}."
+def rate_sentence(measured: ExternalFinding) -> str:
+    """Return how many images of an external source are wrong, and the rate next to that of cross-validation."""
+    images, wrong = count(measured.images, "image", "images"), measured.wrong
+    errors = {
+        "sensitivity": f"{wrong} of {images} of {POSITIVE_CLASS} are missed",
+        "specificity": f"{wrong} of {images} without {POSITIVE_CLASS} are called {POSITIVE_CLASS}",
+        "recall": f"{wrong} of {images} of {measured.label} are assigned another class",
+    }[measured.measure]
+    external, internal = rate(measured.external), rate(measured.internal)
+    return f"{measured.source}: {errors}: {measured.measure} {external}; in cross-validation {internal}."
 
 
-def unseen_table(
-    name: str, title: str, found: Sequence[ExternalFinding], frame: "pd.DataFrame", *, synthetic: bool = False
+def external_table(
+    name: str, title: str, rates: Sequence[ExternalFinding], frame: pd.DataFrame, *, synthetic: bool = False
 ) -> Table:
-    """One row a source, strategy and measure; `frame` has the scores of the single models. A single strategy is the
-    title's to name."""
-    several = len({finding.strategy for finding in found}) > 1
+    """Return a table with one row per source, strategy and measure; `frame` has the scores of the single networks.
+
+    The column of the strategy is left out if there is only one.
+    """
+    several = len({r.strategy for r in rates}) > 1
     rows = []
-    for finding in found:
-        single = fold_range(frame, finding)
-        spread = f"{text(single[0])} to {text(single[1])}" if single else None
-        verdict = "yes" if finding.contradicts else "no"
-        values = (finding.images, finding.wrong, finding.external, spread, finding.internal, verdict)
-        which = (finding.source, finding.strategy) if several else (finding.source,)
-        rows.append(Row((*which, measure_name(finding)), values))
-    note = f"External: the mean of the folds' models; single models: the lowest and the highest of them. {RULE}"
-    labels = ("Source", "Strategy", "Rate") if several else ("Source", "Rate")
-    return Table(name, title, labels, COLUMNS, tuple(rows), note, synthetic)
+    for r in rates:
+        lowest_highest = fold_range(frame, r)
+        single = " to ".join(map(text, lowest_highest)) if lowest_highest else None
+        labels = (r.source, r.strategy, measure_name(r)) if several else (r.source, measure_name(r))
+        verdict = "yes" if r.contradicts else "no"
+        rows.append(Row(labels, (r.images, r.wrong, r.external, single, r.internal, verdict)))
+    headers = ("Source", "Strategy", "Rate") if several else ("Source", "Rate")
+    columns = ("images", "wrong", "external (%)", "single networks (%)", "cross-validation (%)", "contradicts")
+    note = f"External: mean of the folds' networks. Single networks: the lowest and the highest of them. {RULE}"
+    return Table(name, title, headers, columns, tuple(rows), note, synthetic)
 
 
-def measure_name(finding: ExternalFinding) -> str:
-    """The rate's name: that of Covid19 against the rest, or the recall of a class."""
-    return f"{finding.measure} of {finding.label}"
+def measure_name(measured: ExternalFinding) -> str:
+    """Return the name of the rate: "sensitivity of Covid19", or "recall of" another class."""
+    return f"{measured.measure} of {measured.label}"
 
 
-def _lead(best: Sequence[ExternalFinding]) -> list[str]:
-    steady = [sentence(finding) for finding in best if not finding.contradicts]
-    if len(steady) < len(best):
-        return [*steady, RULE]
-    if not any(finding.internal.value is not None for finding in best):
-        return [*steady, "There is nothing in cross-validation to compare these figures with."]
-    return ["No figure of the winner on external images contradicts cross-validation.", *steady, RULE]
+def _lead(of_winner: Sequence[ExternalFinding]) -> list[str]:
+    consistent = [rate_sentence(r) for r in of_winner if not r.contradicts]
+    if len(consistent) < len(of_winner):
+        return [*consistent, RULE]
+    if all(r.internal.value is None for r in of_winner):
+        return [*consistent, "Cross-validation has no figures to compare these with."]
+    return ["No figure of the winner on external images contradicts cross-validation.", *consistent, RULE]
 
 
-def _others(found: Sequence[ExternalFinding], winner: str) -> list[str]:
-    names = sorted({f.strategy for f in found if f.contradicts and f.strategy != winner})
-    return [f"Figures of other strategies that contradict cross-validation: {', '.join(names)}."] if names else []
-
-
-def _picture(best: Sequence[ExternalFinding], synthetic: bool) -> "Picture":
+def _picture(of_winner: Sequence[ExternalFinding], synthetic: bool) -> Picture:
     bars = []
-    for finding in best:
-        name = f"{shortened(finding.source)}\n{measure_name(finding)}"
-        bars.append(
-            Bar(f"{name}, n = {finding.images:,}", finding.external, "alarm" if finding.contradicts else "plain")
-        )
-        bars.append(Bar("in cross-validation", finding.internal, "control"))
-    words = Words(
+    for r in of_winner:
+        name = f"{shortened(r.source)}\n{measure_name(r)}, n = {r.images:,}"
+        bars.append(Bar(name, r.external, "alarm" if r.contradicts else "plain"))
+        bars.append(Bar("in cross-validation", r.internal, "reference"))
+    labels = Labels(
         "external",
-        "On images from elsewhere",
-        "Images judged right (%)",
-        "Rates of the winner on images of external sources beside those in cross-validation",
-        "Pairs of bars, external and in cross-validation, in percent",
+        title="On images from external sources",
+        axis="Images classified correctly (%)",
+        caption="Rates of the winner on images of external sources next to those in cross-validation",
+        alt="Pairs of bars, external and in cross-validation, in percent",
     )
-    return rate_bars(bars, words, chance=None, synthetic=synthetic)
+    return rate_bars(bars, labels, chance=None, synthetic=synthetic)
 
 
-def _values(found: Sequence[ExternalFinding]) -> list[dict[str, Any]]:
-    return [
-        {
-            **{name: getattr(f, name) for name in ("source", "strategy", "measure", "label", "images", "wrong")},
-            "external": interval_values(f.external),
-            "internal": interval_values(f.internal),
-            "contradicts": f.contradicts,
-        }
-        for f in found
-    ]
+def _values(measured: ExternalFinding) -> dict[str, Any]:
+    names = ("source", "strategy", "measure", "label", "images", "wrong")
+    return {
+        **{name: getattr(measured, name) for name in names},
+        "external": interval_values(measured.external),
+        "internal": interval_values(measured.internal),
+        "contradicts": measured.contradicts,
+    }

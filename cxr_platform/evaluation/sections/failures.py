@@ -1,8 +1,10 @@
-"""The most confident mistakes of the winner, with what it looked at."""
+"""The winner's most confident mistakes, with heatmaps of the wrong answers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cxr_platform.domain.strategies import TITLES
 from cxr_platform.evaluation.formatting import count, percent
@@ -10,22 +12,19 @@ from cxr_platform.evaluation.pictures import Picture, mark
 from cxr_platform.evaluation.predictions import Predictions
 from cxr_platform.evaluation.report_contents import Section
 from cxr_platform.evaluation.report_inputs import ReportInputs
-from cxr_platform.evaluation.sections.image_sheet import HOW_TO_READ, Panel, beside, heat_of, sheet
+from cxr_platform.evaluation.sections.image_sheet import HOW_TO_READ, Panel, heatmap_of, image_sheet, side_by_side
 from cxr_platform.evaluation.table import Row, Table
 from cxr_platform.labels import CLASSES
 
-if TYPE_CHECKING:
-    import numpy as np
-
 NAME, TITLE = "failures", "Most confident mistakes"
-MISTAKES, MISTAKES_A_PAIR = 24, 3
-RIGHT_A_CLASS = 2
-A_PICTURE, COLUMNS = 8, 2
+MISTAKES, MISTAKES_PER_PAIR = 24, 3
+RIGHT_PER_CLASS = 2
+PER_PICTURE, COLUMNS = 8, 2
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """An image that the winner answered wrongly; `confidence` is the probability of its answer, in percent."""
+    """An image that the winner answered wrongly; `confidence` is the probability of the answer, in percent."""
 
     image_id: str
     actual: str
@@ -35,7 +34,7 @@ class Mistake:
 
 
 @dataclass(frozen=True)
-class Found:
+class Mistakes:
     """The mistakes that are shown, most confident first, out of `wrong` on `images` images."""
 
     strategy: str
@@ -44,136 +43,120 @@ class Found:
     images: int
 
 
-def find(inputs: ReportInputs) -> Found:
-    """The winner's most confident mistakes."""
-    winner, scored = inputs.results.decision.winner, inputs.predictions
-    probability = scored.probability[winner]
+def compute(inputs: ReportInputs) -> Mistakes:
+    """Return the winner's most confident mistakes."""
+    winner, predictions = inputs.results.decision.winner, inputs.predictions
+    probability = predictions.probability[winner]
     predicted = probability.argmax(axis=1)
-    shown = [
+    shown = tuple(
         Mistake(
-            str(scored.image_id[row]),
-            CLASSES[scored.label[row]],
+            str(predictions.image_id[row]),
+            CLASSES[predictions.label[row]],
             CLASSES[predicted[row]],
             100 * float(probability[row].max()),
-            str(scored.source[row]),
+            str(predictions.source[row]),
         )
-        for row in confident_mistakes(scored, winner)
+        for row in confident_mistakes(predictions, winner)
+    )
+    return Mistakes(winner, shown, int((predicted != predictions.label).sum()), len(predictions.label))
+
+
+def render(inputs: ReportInputs, mistakes: Mistakes) -> Section:
+    """Show a table of the mistakes and, with the manifest, their images; absent if there was no mistake."""
+    if not mistakes.shown:
+        return Section(NAME, TITLE, absent=f"No mistakes: all {mistakes.images:,} images were classified correctly.")
+    lead = [
+        f"{TITLES[mistakes.strategy]} was wrong on {mistakes.wrong:,} of {count(mistakes.images, 'image', 'images')}. "
+        f"Shown are the {len(mistakes.shown)} most confident mistakes, one per patient and at most {MISTAKES_PER_PAIR} "
+        "per pair of actual and predicted class. A label may be wrong too: the images have not been read again."
     ]
-    return Found(winner, tuple(shown), int((predicted != scored.label).sum()), len(scored.label))
-
-
-def section(inputs: ReportInputs, found: Found) -> Section:
-    """A table of the mistakes, and where the images are at hand their pictures; absent where nothing was wrong."""
-    if not found.shown:
-        return Section(NAME, TITLE, absent=f"No mistake: all {found.images:,} images were answered right.")
+    if inputs.images is None:
+        lead.append("The images are not shown, because they are in the manifest, which was not given.")
+    elif "heatmaps" not in inputs.evidence.parts:
+        lead.append(f"No heatmaps: {inputs.evidence.why_absent('heatmaps')}")
+    rows = [
+        Row((str(rank), m.image_id), (m.actual, m.predicted, m.confidence, m.source))
+        for rank, m in enumerate(mistakes.shown, start=1)
+    ]
+    columns = ("actual", "predicted", "confidence (%)", "source")
+    table = Table("mistakes", TITLE, ("Rank", "Image"), columns, tuple(rows), synthetic=inputs.synthetic)
     return Section(
         NAME,
         TITLE,
-        lead=(_lead(found), *_why_no_pictures(inputs)),
-        pictures=_pictures(inputs, found),
-        folded=(_table(found, inputs.synthetic),),
-        values={"wrong": found.wrong, "images": found.images, "shown": [m.image_id for m in found.shown]},
+        lead=tuple(lead),
+        pictures=_pictures(inputs, mistakes),
+        folded=(table,),
+        values={"wrong": mistakes.wrong, "images": mistakes.images, "shown": [m.image_id for m in mistakes.shown]},
     )
-
-
-def _lead(found: Found) -> str:
-    return (
-        f"{TITLES[found.strategy]} was wrong on {found.wrong:,} of {count(found.images, 'image', 'images')}. "
-        f"Shown are the {len(found.shown)} of which it was surest, one a patient and at most {MISTAKES_A_PAIR} of the "
-        "same actual and predicted class. A label may be wrong too: nobody has looked at these images again."
-    )
-
-
-def _why_no_pictures(inputs: ReportInputs) -> list[str]:
-    if inputs.images is None:
-        return ["The images themselves are in the manifest, which was not given."]
-    reason = "" if "heatmaps" in inputs.evidence.parts else inputs.evidence.why_absent("heatmaps")
-    return [f"No heatmaps: {reason}"] if reason else []
-
-
-def _pictures(inputs: ReportInputs, found: Found) -> tuple[Picture, ...]:
-    """Eight mistakes a picture, each image beside its heatmap."""
-    if inputs.images is None or "heatmaps" not in inputs.evidence.parts:
-        return ()
-    frame = inputs.evidence.parts["heatmaps"]
-    maps = frame[frame["strategy"] == found.strategy].set_index("image_id")
-    ranked = [(rank, mistake) for rank, mistake in enumerate(found.shown, start=1) if mistake.image_id in maps.index]
-    images = inputs.images.pixels([mistake.image_id for _, mistake in ranked])
-    panels = [
-        Panel(_lines(rank, mistake), beside(image, heat_of(maps.loc[mistake.image_id])))  # type: ignore[arg-type]
-        for (rank, mistake), image in zip(ranked, images, strict=True)
-    ]
-    return tuple(
-        _picture(panels[first : first + A_PICTURE], ranked[first : first + A_PICTURE], number, inputs.synthetic)
-        for number, first in enumerate(range(0, len(ranked), A_PICTURE), start=1)
-    )
-
-
-def _picture(panels: Sequence[Panel], ranked: Sequence[tuple[int, Mistake]], number: int, synthetic: bool) -> Picture:
-    told = "; ".join(
-        f"{rank}. {m.actual} taken for {m.predicted} with {percent(m.confidence)}, source {m.source}"
-        for rank, m in ranked
-    )
-    return Picture(
-        f"mistakes-{number}",
-        f"Mistakes {ranked[0][0]} to {ranked[-1][0]}: the image, and where its wrong answer comes from. {HOW_TO_READ}",
-        f"{mark(synthetic)}Images with heatmaps of the wrong answer. {told}.",
-        sheet(panels, COLUMNS, synthetic=synthetic),
-    )
-
-
-def _lines(rank: int, mistake: Mistake) -> tuple[str, ...]:
-    return (
-        f"{rank}. is {mistake.actual}",
-        f"said {mistake.predicted}, {percent(mistake.confidence)}",
-        mistake.source,
-    )
-
-
-def _table(found: Found, synthetic: bool) -> Table:
-    rows = [
-        Row((str(rank), m.image_id), (m.actual, m.predicted, m.confidence, m.source))
-        for rank, m in enumerate(found.shown, start=1)
-    ]
-    columns = ("actual", "predicted", "confidence (%)", "source")
-    return Table("mistakes", "Most confident mistakes", ("Rank", "Image"), columns, tuple(rows), synthetic=synthetic)
 
 
 def confident_mistakes(
-    predictions: Predictions, strategy: str, count: int = MISTAKES, a_pair: int = MISTAKES_A_PAIR
-) -> "np.ndarray":
-    """Rows of `predictions` that `strategy` got wrong, most confident first: `count` at most, `a_pair` of each pair of
-    actual and predicted class, and one a patient."""
-    import numpy as np
+    predictions: Predictions, strategy: str, count: int = MISTAKES, per_pair: int = MISTAKES_PER_PAIR
+) -> NDArray[np.int64]:
+    """Return the rows of `predictions` that `strategy` got wrong, most confident first.
 
+    There are at most `count`, at most `per_pair` of each pair of actual and predicted class, and one per patient.
+    """
     probability = predictions.probability[strategy]
     predicted = probability.argmax(axis=1)
     wrong = np.flatnonzero(predicted != predictions.label)
     order = wrong[np.argsort(-probability[wrong].max(axis=1), kind="stable")]
     pairs = [(predictions.label[row], predicted[row]) for row in order]
-    return _first(order, pairs, predictions.group_id[order], a_pair)[:count]
+    return _first_rows(order, pairs, predictions.group_id[order], per_pair)[:count]
 
 
-def confident_right(predictions: Predictions, strategy: str, a_class: int = RIGHT_A_CLASS) -> "np.ndarray":
-    """Rows that `strategy` got right, most confident first: `a_class` of each class, one a patient."""
-    import numpy as np
-
+def confident_right(predictions: Predictions, strategy: str, per_class: int = RIGHT_PER_CLASS) -> NDArray[np.int64]:
+    """Return the rows that `strategy` got right, most confident first: `per_class` of each class, one per patient."""
     probability = predictions.probability[strategy]
     right = np.flatnonzero(probability.argmax(axis=1) == predictions.label)
     order = right[np.argsort(-probability[right].max(axis=1), kind="stable")]
-    return _first(order, list(predictions.label[order]), predictions.group_id[order], a_class)
+    return _first_rows(order, list(predictions.label[order]), predictions.group_id[order], per_class)
 
 
-def _first(rows: "np.ndarray", kinds: Sequence[object], groups: "np.ndarray", each: int) -> "np.ndarray":
-    """The first `each` rows of every kind that are of groups not yet taken."""
-    import numpy as np
-
+def _first_rows(
+    rows: NDArray[np.int64], kinds: Sequence[object], groups: NDArray[np.object_], per_kind: int
+) -> NDArray[np.int64]:
+    """Return the first `per_kind` rows of every kind, skipping groups of which a row was taken."""
     taken: dict[object, int] = {}
-    seen: set[object] = set()
+    used: set[object] = set()
     kept = []
     for row, kind, group in zip(rows, kinds, groups, strict=True):
-        if taken.get(kind, 0) < each and group not in seen:
+        if taken.get(kind, 0) < per_kind and group not in used:
             taken[kind] = taken.get(kind, 0) + 1
-            seen.add(group)
+            used.add(group)
             kept.append(row)
     return np.array(kept, dtype=int)
+
+
+def _pictures(inputs: ReportInputs, mistakes: Mistakes) -> tuple[Picture, ...]:
+    """Return sheets of `PER_PICTURE` mistakes, each image next to its heatmap."""
+    if inputs.images is None or "heatmaps" not in inputs.evidence.parts:
+        return ()
+    frame = inputs.evidence.parts["heatmaps"]
+    maps = frame[frame["strategy"] == mistakes.strategy].set_index("image_id")
+    ranked = [(rank, m) for rank, m in enumerate(mistakes.shown, start=1) if m.image_id in maps.index]
+    images = inputs.images.pixels([m.image_id for _, m in ranked])
+    panels = [
+        Panel(
+            (f"{rank}. {m.actual}", f"predicted {m.predicted}, {percent(m.confidence)}", m.source),
+            side_by_side(image, heatmap_of(maps.loc[m.image_id])),  # type: ignore[arg-type]
+        )
+        for (rank, m), image in zip(ranked, images, strict=True)
+    ]
+    pictures: list[Picture] = []
+    for start in range(0, len(ranked), PER_PICTURE):
+        on_sheet = ranked[start : start + PER_PICTURE]
+        first, last = on_sheet[0][0], on_sheet[-1][0]
+        listed = "; ".join(
+            f"{rank}. {m.actual} predicted as {m.predicted} with {percent(m.confidence)}, source {m.source}"
+            for rank, m in on_sheet
+        )
+        pictures.append(
+            Picture(
+                f"mistakes-{len(pictures) + 1}",
+                f"Mistakes {first} to {last}: the image, and where its wrong answer comes from. {HOW_TO_READ}",
+                f"{mark(inputs.synthetic)}Images with heatmaps of the wrong answer. {listed}.",
+                image_sheet(panels[start : start + PER_PICTURE], COLUMNS, synthetic=inputs.synthetic),
+            )
+        )
+    return tuple(pictures)

@@ -1,146 +1,130 @@
-"""Leave one source out: is a class recognised on images of a source of which no image was trained on?
+"""Leave one source out: recall of a class on images of a source that was not in the training set.
 
-The recipe is that of the whole-image probe (a logistic regression on frozen features), fitted without the source and
-without the groups of its images; beside it the recall of the very same images in the probe's cross-validation, where
-other images of their source were trained on.
+The classifier is that of the whole-image probe (a logistic regression on frozen features), fitted without the source
+and without the groups of its images. Its recall stands next to that of the same images in the probe's
+cross-validation, where other images of their source were trained on.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.findings import ExternalFinding
 from cxr_platform.evaluation.formatting import count, rate, shortened
+from cxr_platform.evaluation.pictures import Picture
 from cxr_platform.evaluation.report_contents import Section
 from cxr_platform.evaluation.report_inputs import ReportInputs
-from cxr_platform.evaluation.sections.rate_bars import Bar, Words, rate_bars
+from cxr_platform.evaluation.sections.rate_bars import Bar, Labels, rate_bars
 from cxr_platform.evaluation.statistics.bootstrap import study_seed
 from cxr_platform.evaluation.statistics.external import ScoredImages, ensemble_images, external_finding, interval_values
 from cxr_platform.evaluation.table import Row, Table
 from cxr_platform.labels import CLASSES
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from cxr_platform.evaluation.pictures import Picture
-
 NAME, TITLE = "left_out", "A source left out of training"
-RECIPE = "whole-image"
+PROBE = "whole-image"
+
+METHOD = (
+    "A classifier like that of the whole-image probe was trained without any image of a source and tested on the "
+    "classes of that source. The same images in the probe's cross-validation, where images of their source were "
+    "trained on, are the reference. A class that only the missing source has is then not learnt at all, so that the "
+    "recall of another class can also rise."
+)
+NOTE = (
+    "Percent of the images that are assigned their class. Other training images: images of the class from other "
+    "sources. Falls: the two intervals do not overlap."
+)
 
 
-def find(inputs: ReportInputs) -> tuple[ExternalFinding, ...]:
-    """Recall of each class on each of its sources; empty where nothing was computed."""
+def compute(inputs: ReportInputs) -> tuple[ExternalFinding, ...]:
+    """Return the recall of each class on each of its sources; empty if nothing was computed."""
     frame, probes = inputs.evidence.parts.get(NAME), inputs.evidence.parts.get("pixel_probes")
     if frame is None:
         return ()
-    seed, trained = study_seed(inputs.study), _trained_on(frame)
-    found = []
+    seed, recalls = study_seed(inputs.study), []
     for (source, label), rows in frame.groupby(["source", "label"], sort=False):
-        key = ("recall", str(label))
-        internal = Interval(None) if probes is None else _same_images(rows, probes).rate(*key, seed)
-        one = external_finding((str(source), RECIPE), key, ensemble_images(rows), internal, seed)
-        found.append(replace(one, training_images=trained[str(source), str(label)]))
-    return tuple(sorted(found, key=lambda f: CLASSES.index(f.label)))
+        measure = ("recall", str(label))
+        internal = Interval(None) if probes is None else _cross_validated(rows, probes).rate(*measure, seed)
+        recall = external_finding((str(source), PROBE), measure, ensemble_images(rows), internal, seed)
+        recalls.append(replace(recall, training_images=int(rows["trained_on"].iloc[0])))
+    return tuple(sorted(recalls, key=lambda recall: CLASSES.index(recall.label)))
 
 
-def section(inputs: ReportInputs, found: tuple[ExternalFinding, ...]) -> Section:
-    """Recall with and without the source in training; the classes for which it is not possible."""
-    if not found:
+def render(inputs: ReportInputs, recalls: Sequence[ExternalFinding]) -> Section:
+    """Show the recall with and without the source in training, and the classes for which that is not possible."""
+    if not recalls:
         return Section(NAME, TITLE, absent=inputs.evidence.why_absent(NAME))
-    worse = [f for f in found if f.contradicts]
+    fallen, lead = [r for r in recalls if r.contradicts], [METHOD]
+    if not fallen:
+        lead.append("No recall falls so far that the two intervals do not overlap.")
+    if single := inputs.results.single_source:
+        listed = ", ".join(f"{label} ({source})" for label, source in single.items())
+        lead.append(f"Not possible for classes with a single source: {listed}.")
     return Section(
         NAME,
         TITLE,
-        lead=(*_lead(worse), *_impossible(inputs)),
-        pictures=(_picture(found, inputs.synthetic),),
-        tables=(_table(found, inputs.synthetic),),
-        warnings=tuple(map(_sentence, worse)),
-        values={"rates": _values(found), "impossible": dict(inputs.results.single_source)},
+        lead=tuple(lead),
+        pictures=(_picture(recalls, inputs.synthetic),),
+        tables=(_table(recalls, inputs.synthetic),),
+        warnings=tuple(map(_fall_sentence, fallen)),
+        values={"rates": [_values(r) for r in recalls], "impossible": dict(single)},
     )
 
 
-def _same_images(rows: "pd.DataFrame", probes: "pd.DataFrame") -> ScoredImages:
-    """The images of `rows` as the whole-image probe's cross-validation judged them."""
-    judged = probes[probes["probe"] == RECIPE].set_index("image_id").loc[rows["image_id"]].reset_index()
+def _cross_validated(rows: pd.DataFrame, probes: pd.DataFrame) -> ScoredImages:
+    """Return the images of `rows` with the out-of-fold answers of the whole-image probe."""
+    answers = probes[probes["probe"] == PROBE].set_index("image_id").loc[rows["image_id"]].reset_index()
     facts = rows[["image_id", "label", "group_id"]]
-    return ensemble_images(judged.merge(facts, on="image_id", validate="one_to_one"))
+    return ensemble_images(answers.merge(facts, on="image_id", validate="one_to_one"))
 
 
-def _trained_on(frame: "pd.DataFrame") -> dict[tuple[str, str], int]:
-    """(source, class) → images of the class from other sources that were there to learn from."""
-    return {(str(s), str(c)): int(n) for (s, c), n in frame.groupby(["source", "label"])["trained_on"].first().items()}  # type: ignore[misc, has-type]
-
-
-def _lead(worse: Sequence[ExternalFinding]) -> list[str]:
-    start = (
-        "The recipe of the whole-image probe was fitted without any image of a source and asked for the classes of that "
-        "source; beside it the same images in its cross-validation, where their source was trained on. A class that "
-        "only the missing source has is not learnt at all then, so that a recall can also rise."
+def _fall_sentence(recall: ExternalFinding) -> str:
+    sentence = (
+        f"Without {recall.source} in training, {rate(recall.external)} of its {recall.images:,} {recall.label} images "
+        f"are recognised; with it, {rate(recall.internal)}."
     )
-    if worse:
-        return [start]
-    return [start, "No recall falls so far that the two intervals do not overlap."]
+    if recall.few_training_images:
+        images = count(recall.training_images or 0, "image", "images")
+        sentence += f" Only {images} of {recall.label} from other sources were left to train on."
+    return sentence
 
 
-def _sentence(found: ExternalFinding) -> str:
-    fell = (
-        f"Without {found.source} in training, {rate(found.external)} of its {found.images:,} {found.label} images are "
-    )
-    fell += f"recognised; with it {rate(found.internal)}."
-    if found.few_training_images:
-        left = count(found.training_images or 0, "image", "images")
-        fell += f" Only {left} of {found.label} from elsewhere were left to learn from."
-    return fell
-
-
-def _impossible(inputs: ReportInputs) -> list[str]:
-    single = inputs.results.single_source
-    if not single:
-        return []
-    told = ", ".join(f"{label} ({source})" for label, source in single.items())
-    return [f"Not possible for classes with a single source: {told}."]
-
-
-def _table(found: Sequence[ExternalFinding], synthetic: bool) -> Table:
-    rows = []
-    for f in found:
-        values = (f.images, f.training_images, f.external, f.internal, "yes" if f.contradicts else "no")
-        rows.append(Row((f.label, f.source), values))
-    columns = ("images", "others to learn from", "source left out (%)", "source trained on (%)", "falls")
-    note = (
-        "Percent of the images that are given their class. Others to learn from: images of the class from other sources. "
-        "Falls: the two intervals do not overlap."
-    )
-    return Table("left-out", TITLE, ("Class", "Source"), columns, tuple(rows), note, synthetic)
-
-
-def _picture(found: Sequence[ExternalFinding], synthetic: bool) -> "Picture":
-    bars = []
-    for f in found:
-        name = f"{f.label} without\n{shortened(f.source)}, n = {f.images:,}"
-        bars.append(Bar(name, f.external, "alarm" if f.contradicts else "plain"))
-        bars.append(Bar("with it", f.internal, "control"))
-    words = Words(
-        "left-out",
-        "A source left out of training",
-        "Images of the class recognised (%)",
-        "Images of a class that are recognised when their source was left out of training and when it was not",
-        "Pairs of bars, source left out and source trained on, in percent",
-    )
-    return rate_bars(bars, words, chance=None, synthetic=synthetic)
-
-
-def _values(found: Sequence[ExternalFinding]) -> list[dict[str, Any]]:
-    return [
-        {
-            "label": f.label,
-            "source": f.source,
-            "images": f.images,
-            "trained_on": f.training_images,
-            "left_out": interval_values(f.external),
-            "trained": interval_values(f.internal),
-            "falls": f.contradicts,
-        }
-        for f in found
+def _table(recalls: Sequence[ExternalFinding], synthetic: bool) -> Table:
+    rows = [
+        Row(
+            (r.label, r.source), (r.images, r.training_images, r.external, r.internal, "yes" if r.contradicts else "no")
+        )
+        for r in recalls
     ]
+    columns = ("images", "other training images", "source left out (%)", "source trained on (%)", "falls")
+    return Table("left-out", TITLE, ("Class", "Source"), columns, tuple(rows), NOTE, synthetic)
+
+
+def _picture(recalls: Sequence[ExternalFinding], synthetic: bool) -> Picture:
+    bars = []
+    for r in recalls:
+        name = f"{r.label} without\n{shortened(r.source)}, n = {r.images:,}"
+        bars.append(Bar(name, r.external, "alarm" if r.contradicts else "plain"))
+        bars.append(Bar("with it", r.internal, "reference"))
+    labels = Labels(
+        "left-out",
+        title="A source left out of training",
+        axis="Images of the class recognised (%)",
+        caption="Images of a class that are recognised if their source was left out of training and if it was not",
+        alt="Pairs of bars, source left out and source trained on, in percent",
+    )
+    return rate_bars(bars, labels, chance=None, synthetic=synthetic)
+
+
+def _values(recall: ExternalFinding) -> dict[str, Any]:
+    return {
+        "label": recall.label,
+        "source": recall.source,
+        "images": recall.images,
+        "trained_on": recall.training_images,
+        "left_out": interval_values(recall.external),
+        "trained": interval_values(recall.internal),
+        "falls": recall.contradicts,
+    }

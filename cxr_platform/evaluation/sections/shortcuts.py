@@ -1,212 +1,265 @@
-"""Is it the disease that the network sees? What can be told without looking at the lungs, under the same folds.
+"""Shortcut probes: how well classifiers that do not see the lungs predict the class and the source, on the same folds.
 
-`statistics.shortcut.RULE` says when a probe counts as a shortcut. It is put to the probes that see no lung: facts of
-the file (beside the study's winner) and images whose lung field is black (beside the same recipe on whole images). What
-the lung field alone carries is stated and never called a shortcut.
+`statistics.shortcut.RULE` defines when a probe counts as a shortcut. It applies to the probes that see no lungs: one on
+file metadata (its reference is the study's winner) and one on images with the lung field blacked out (its reference is
+the same classifier on whole images). The probe on the lung field alone is reported, but is never a shortcut.
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
 from cxr_platform.domain.interval import Interval
-from cxr_platform.evaluation.findings import ProbeFinding, SourceFinding
+from cxr_platform.evaluation.findings import PROBE_INPUTS, ProbeFinding, SourceFinding
+from cxr_platform.evaluation.formatting import percent, rate
+from cxr_platform.evaluation.pictures import Picture
 from cxr_platform.evaluation.report_contents import Section
 from cxr_platform.evaluation.report_inputs import ReportInputs
-from cxr_platform.evaluation.sections.probe_words import NAMES, SOURCE_NAMES, caution, probe_sentence, source_sentence
-from cxr_platform.evaluation.sections.rate_bars import Bar, Words, rate_bars
+from cxr_platform.evaluation.sections.rate_bars import Bar, Labels, rate_bars
 from cxr_platform.evaluation.statistics.bootstrap import Bootstrap, study_seed
 from cxr_platform.evaluation.statistics.external import interval_values
 from cxr_platform.evaluation.statistics.shortcut import RULE, exceeds_chance, is_shortcut, share_kept
 from cxr_platform.evaluation.table import Row, Table
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-
-NAME, TITLE = "shortcuts", "What can be told without the lungs"
+NAME, TITLE = "shortcuts", "Shortcuts: what can be predicted without the lungs"
 WINNER, METADATA, WHOLE, WITHOUT, ONLY = "winner", "metadata", "whole-image", "without-lungs", "lungs-only"
-CLASS_PARTS = {METADATA: "metadata_probe", WHOLE: "pixel_probes", WITHOUT: "pixel_probes", ONLY: "pixel_probes"}
+CLASS_PARTS = {WHOLE: "pixel_probes", METADATA: "metadata_probe", WITHOUT: "pixel_probes", ONLY: "pixel_probes"}
+"""Probe of the class → the part of the evidence that has its predictions."""
 SOURCE_PARTS = ("metadata_source_probe", "pixel_source_probes")
 
-Rates = tuple[Interval, Interval, Interval]
-"""7-class accuracy, Covid19 sensitivity and specificity, in percent."""
-Found = tuple[tuple[ProbeFinding, ...], tuple[SourceFinding, ...]]
+PROBE_TITLES = {
+    METADATA: "File metadata, no pixels",
+    WHOLE: "Whole image, same classifier",
+    WITHOUT: "Lungs blacked out",
+    ONLY: "Lungs only",
+}
+PROBE_SUBJECTS = {
+    METADATA: "A random forest that sees the size, shape, colour mode and brightness of the file, but no pixels,",
+    WITHOUT: "A simple classifier on images with the lung field blacked out",
+    ONLY: "A simple classifier on the lung field alone, with everything else black,",
+}
+CONCLUSIONS = {
+    (METADATA, True): "how the files were made explains most of what the network achieves",
+    (METADATA, False): "how the files were made explains less than half of what the network achieves",
+    (WITHOUT, True): "most of what this classifier uses lies outside the lungs",
+    (WITHOUT, False): "without the lungs this classifier loses most of what it uses",
+}
+"""(probe, whether it is a shortcut) → what that means."""
+LIMITS = (
+    "The lung field is one outline for all images, drawn generously: on about one image in ten a strip of lung lies "
+    "outside it, heart and spine lie inside it, and it follows the shape of the image, which the black areas therefore "
+    "still show. The classifier is a logistic regression on features of a network that was trained on photographs "
+    "only; it shows what the images contain, not what the study's own networks use. Some signs of disease, such as a "
+    "large heart or tubes, do lie outside the lungs."
+)
 
 
-def find(inputs: ReportInputs) -> Found:
-    """The probes that were computed, in the order of `CLASS_PARTS` without the control, and those of the source."""
-    chance, rates = inputs.results.majority_accuracy, _rates(inputs, [METADATA, WITHOUT, ONLY])
-    if chance is None or not rates:
-        return (), ()
-    controls = _rates(inputs, [WHOLE])
-    whole = controls.get(WHOLE, controls[WINNER])[0]
-    beside = {METADATA: controls[WINNER][0], WITHOUT: whole, ONLY: whole}
-    probes = [_finding(name, found, beside[name], chance) for name, found in rates.items() if name != WINNER]
-    return tuple(probes), tuple(_sources(inputs))
+class ProbeRates(NamedTuple):
+    """7-class accuracy, Covid19 sensitivity and specificity, in percent."""
+
+    accuracy: Interval
+    sensitivity: Interval
+    specificity: Interval
 
 
-def section(inputs: ReportInputs, found: Found) -> Section:
-    """The probes beside the winner, what each means, and how well the source itself is told."""
-    probes, sources = found
+@dataclass(frozen=True)
+class ShortcutResults:
+    """The probes of the class and of the source that were computed; empty if there are none.
+
+    `references` are the rates of the winner and, if it was computed, of the probe on whole images.
+    """
+
+    probes: tuple[ProbeFinding, ...] = ()
+    sources: tuple[SourceFinding, ...] = ()
+    references: Mapping[str, ProbeRates] | None = None
+
+
+def compute(inputs: ReportInputs) -> ShortcutResults:
+    """Return the rates of the probes with their references, and how well the source is predicted."""
+    predictions, chance = inputs.predictions, inputs.results.majority_accuracy
+    frames = {name: inputs.evidence.parts.get(part) for name, part in CLASS_PARTS.items()}
+    if chance is None or all(frame is None for frame in frames.values()):
+        return ShortcutResults()
+    bootstrap = Bootstrap(predictions.group_id, seed=study_seed(inputs.study))
+    winner = np.argmax(predictions.probability[inputs.results.decision.winner], axis=1)
+    rates = {WINNER: _probe_rates(bootstrap, predictions.label, winner)}
+    for name, frame in frames.items():
+        if frame is not None:
+            predicted = _predicted_classes(frame[frame["probe"] == name], predictions.image_id)
+            rates[name] = _probe_rates(bootstrap, predictions.label, predicted)
+    whole = rates.get(WHOLE, rates[WINNER]).accuracy
+    references = {METADATA: rates[WINNER].accuracy, WITHOUT: whole, ONLY: whole}
+    return ShortcutResults(
+        tuple(_probe(name, rates[name], references[name], chance) for name in references if name in rates),
+        _source_probes(inputs, bootstrap),
+        {name: rates[name] for name in (WINNER, WHOLE) if name in rates},
+    )
+
+
+def render(inputs: ReportInputs, results: ShortcutResults) -> Section:
+    """Show the probes next to the winner, what each means, and how well the source itself is predicted."""
+    probes, sources, synthetic = results.probes, results.sources, inputs.synthetic
     if not probes:
-        return Section(NAME, TITLE, absent=inputs.evidence.why_absent("metadata_probe"))
-    rates = {**_rates(inputs, [WHOLE]), **{p.name: (p.accuracy, p.sensitivity, p.specificity) for p in probes}}
-    best = sorted(sources, key=lambda found: found.accuracy.value or 0)[-1:]
-    told = (p.sentence for p in probes if not p.shortcut)
+        return Section(NAME, TITLE, absent=inputs.evidence.why_absent(CLASS_PARTS[METADATA]))
+    lead = [_verdict(probes), *(p.sentence for p in probes if not p.shortcut)]
+    if sources:
+        lead.append(source_sentence(max(sources, key=lambda probe: probe.accuracy.value or 0)))
+    if CLASS_PARTS[WITHOUT] in inputs.evidence.parts:
+        lead.append(LIMITS)
+    else:
+        lead.append(f"The probes of pixels are missing. {inputs.evidence.why_absent(CLASS_PARTS[WITHOUT])}")
     return Section(
         NAME,
         TITLE,
-        lead=(_verdict(probes), *told, *map(source_sentence, best), *_missing(inputs)),
-        pictures=(_picture(inputs, rates, probes),),
-        tables=(_table(inputs, rates, probes), *_source_tables(inputs, sources)),
+        lead=tuple(lead),
+        pictures=(_picture(inputs, results),),
+        tables=(_probe_table(inputs, results), *([_source_table(sources, synthetic)] if sources else [])),
         warnings=tuple(p.sentence for p in probes if p.shortcut),
-        values=_values(inputs, found),
+        values={
+            "rule": RULE,
+            "chance": inputs.results.majority_accuracy,
+            "probes": {p.name: _probe_values(p) for p in probes},
+            "sources": {s.probe: {"accuracy": interval_values(s.accuracy), "chance": s.chance} for s in sources},
+        },
     )
 
 
-def _rates(inputs: ReportInputs, names: Sequence[str]) -> dict[str, Rates]:
-    """Of the winner and of those of the probes called `names` that there are, over the same images; empty without any
-    probe."""
-    import numpy as np
-
-    predictions, parts = inputs.predictions, inputs.evidence.parts
-    if not parts.keys() & CLASS_PARTS.values():
-        return {}
-    bootstrap = Bootstrap(predictions.group_id, seed=study_seed(inputs.study))
-    likeliest = np.argmax(predictions.probability[inputs.results.decision.winner], axis=1)
-    found = {WINNER: measured(bootstrap, predictions.label, likeliest)}
-    for name in names:
-        frame = parts.get(CLASS_PARTS[name])
-        if frame is not None:
-            predicted = _aligned(frame[frame["probe"] == name], predictions.image_id)
-            found[name] = measured(bootstrap, predictions.label, predicted)
-    return found
+def probe_sentence(name: str, accuracy: Interval, reference: Interval, chance: float, *, shortcut: bool) -> str:
+    """Return what a probe sees, its accuracy next to that of its reference, and what that means."""
+    kept = share_kept(accuracy.value, reference.value, chance)
+    compared = "the winner" if name == METADATA else "the same classifier on whole images"
+    reached = (
+        f"{PROBE_SUBJECTS[name]} reaches {rate(accuracy)} accuracy; {compared} reaches {percent(reference.value)}, and "
+        f"chance is {percent(chance)}"
+    )
+    if kept is None:
+        return f"{reached}. {compared[:1].upper()}{compared[1:]} is not better than chance, so that this says nothing."
+    share = percent(100 * max(0.0, kept))
+    if name == ONLY:
+        return f"{reached}: the lung field carries {share} of the lead over chance."
+    return f"{reached}: {share} of the lead over chance remains; {CONCLUSIONS[name, shortcut]}."
 
 
-def _aligned(frame: "pd.DataFrame", image_ids: "np.ndarray") -> "np.ndarray":
-    """Predicted positions in `CLASSES` (N,) in the order of `image_ids`."""
-    columns = [f"p_{label}" for label in CLASSES]
-    values: np.ndarray = frame.set_index("image_id").loc[image_ids, columns].to_numpy().argmax(axis=1)
-    return values
-
-
-def measured(bootstrap: Bootstrap, labels: "np.ndarray", predicted: "np.ndarray") -> Rates:
-    """The three rates of predicted positions in `CLASSES` (N,), with intervals."""
-    positive = CLASSES.index(POSITIVE_CLASS)
-    hit = (labels == positive) == (predicted == positive)
+def source_sentence(probe: SourceFinding) -> str:
+    """Return how often a probe predicts the source correctly."""
     return (
-        bootstrap.rate(labels == predicted),
-        bootstrap.rate(hit, labels == positive),
-        bootstrap.rate(hit, labels != positive),
+        f"The source is predicted correctly from {PROBE_INPUTS[probe.probe]} for {rate(probe.accuracy)} of the images; "
+        f"always answering the largest of the {probe.sources} sources would be right for {percent(probe.chance)}."
     )
 
 
-def _finding(name: str, rates: Rates, control: Interval, chance: float) -> ProbeFinding:
-    shortcut = name != ONLY and is_shortcut(rates[0], control, chance)
-    sentence = probe_sentence(name, rates[0], control, chance, shortcut=shortcut)
-    return ProbeFinding(name, NAMES[name], *rates, control, chance, shortcut, sentence)
+def _probe_rates(bootstrap: Bootstrap, labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> ProbeRates:
+    """Return the rates of predicted positions in `CLASSES` (N,)."""
+    positive = CLASSES.index(POSITIVE_CLASS)
+    right = (labels == positive) == (predicted == positive)
+    return ProbeRates(
+        bootstrap.rate(labels == predicted),
+        bootstrap.rate(right, labels == positive),
+        bootstrap.rate(right, labels != positive),
+    )
 
 
-def _sources(inputs: ReportInputs) -> list[SourceFinding]:
-    import numpy as np
+def _predicted_classes(rows: pd.DataFrame, image_ids: NDArray[np.object_]) -> NDArray[np.int64]:
+    """Return predicted positions in `CLASSES` (N,) in the order of `image_ids`."""
+    columns = [f"p_{label}" for label in CLASSES]
+    positions: NDArray[np.int64] = rows.set_index("image_id").loc[image_ids, columns].to_numpy().argmax(axis=1)
+    return positions
 
-    predictions, found = inputs.predictions, []
-    bootstrap = Bootstrap(predictions.group_id, seed=study_seed(inputs.study))
+
+def _probe(name: str, rates: ProbeRates, reference: Interval, chance: float) -> ProbeFinding:
+    shortcut = name != ONLY and is_shortcut(rates.accuracy, reference, chance)
+    sentence = probe_sentence(name, rates.accuracy, reference, chance, shortcut=shortcut)
+    return ProbeFinding(name, PROBE_TITLES[name], *rates, reference, chance, shortcut, sentence)
+
+
+def _source_probes(inputs: ReportInputs, bootstrap: Bootstrap) -> tuple[SourceFinding, ...]:
+    predictions, probes = inputs.predictions, []
     names, counts = np.unique(predictions.source, return_counts=True)
+    chance = 100 * float(counts.max() / counts.sum())
     for part in SOURCE_PARTS:
         frame = inputs.evidence.parts.get(part)
         for probe, rows in [] if frame is None else frame.groupby("probe", sort=False):
-            told = rows.set_index("image_id").loc[predictions.image_id, "predicted"].to_numpy()
-            rate_right = bootstrap.rate(told == predictions.source)
-            found.append(SourceFinding(str(probe), rate_right, 100 * float(counts.max() / counts.sum()), len(names)))
-    return found
+            predicted = rows.set_index("image_id").loc[predictions.image_id, "predicted"].to_numpy()
+            accuracy = bootstrap.rate(predicted == predictions.source)
+            probes.append(SourceFinding(str(probe), accuracy, chance, len(names)))
+    return tuple(probes)
 
 
 def _verdict(probes: Sequence[ProbeFinding]) -> str:
-    found = [probe.title.lower() for probe in probes if probe.shortcut]
-    if found:
-        return f"Shortcut found ({' and '.join(found)}). {RULE}"
+    shortcuts = [probe.title.lower() for probe in probes if probe.shortcut]
+    if shortcuts:
+        return f"Shortcut found ({' and '.join(shortcuts)}). {RULE}"
     if not any(exceeds_chance(probe.control, probe.chance) for probe in probes):
-        return f"Nothing to explain: what the probes are compared with is not clearly better than chance. {RULE}"
+        return f"The probes are inconclusive: what they are compared with is not clearly better than chance. {RULE}"
     return f"No shortcut found by the probes that were computed. {RULE}"
 
 
-def _missing(inputs: ReportInputs) -> list[str]:
-    """Why there are no probes of pixels, where that is so; what else a reader has to know of them."""
-    if "pixel_probes" in inputs.evidence.parts:
-        return [caution()]
-    return [f"The probes of pixels are missing. {inputs.evidence.why_absent('pixel_probes')}"]
+def _all_rates(results: ShortcutResults) -> dict[str, ProbeRates]:
+    probes = {p.name: ProbeRates(p.accuracy, p.sensitivity, p.specificity) for p in results.probes}
+    return {**(results.references or {}), **probes}
 
 
-def _picture(inputs: ReportInputs, rates: dict[str, Rates], probes: Sequence[ProbeFinding]) -> Any:
-    looks = {probe.name: "alarm" if probe.shortcut else "plain" for probe in probes}
-    bars = [Bar(_short(name, inputs), r[0], looks.get(name, "control")) for name, r in rates.items()]
-    words = Words(
+def _picture(inputs: ReportInputs, results: ShortcutResults) -> Picture:
+    looks = {probe.name: "alarm" if probe.shortcut else "plain" for probe in results.probes}
+    names = {WINNER: f"winner\n{inputs.results.decision.winner}"}
+    bars = [
+        Bar(names.get(name, name.replace("-", "\n", 1)), rates.accuracy, looks.get(name, "reference"))
+        for name, rates in _all_rates(results).items()
+    ]
+    labels = Labels(
         "shortcuts",
-        "Told without the lungs?",
-        "7-class accuracy (% of images)",
-        "7-class accuracy of the winner, of the same simple recipe on whole and on masked images, and of a random "
-        "forest that sees no pixel",
-        "Bars of 7-class accuracy in percent",
+        title="Accuracy without the lungs",
+        axis="7-class accuracy (% of images)",
+        caption="7-class accuracy of the winner, of the same simple classifier on whole and on masked images, and of a "
+        "random forest that sees no pixels",
+        alt="Bars of 7-class accuracy in percent",
     )
-    return rate_bars(bars, words, chance=inputs.results.majority_accuracy, synthetic=inputs.synthetic)
+    return rate_bars(bars, labels, chance=inputs.results.majority_accuracy, synthetic=inputs.synthetic)
 
 
-def _short(name: str, inputs: ReportInputs) -> str:
-    return f"winner\n{inputs.results.decision.winner}" if name == WINNER else name.replace("-", "\n", 1)
-
-
-def _table(inputs: ReportInputs, rates: dict[str, Rates], probes: Sequence[ProbeFinding]) -> Table:
-    known = {probe.name: probe for probe in probes}
+def _probe_table(inputs: ReportInputs, results: ShortcutResults) -> Table:
+    probes = {probe.name: probe for probe in results.probes}
+    titles = {**PROBE_TITLES, WINNER: f"The winner, {inputs.results.decision.winner}"}
     rows = []
-    for name, values in rates.items():
-        probe = known.get(name)
-        verdict = "to compare with" if probe is None else _judged(probe)
-        rows.append(Row((_title(name, inputs),), (*values, _kept(probe), verdict), "winner" * (name == WINNER)))
+    for name, rates in _all_rates(results).items():
+        kept, judged = None, "reference"
+        if name in probes:
+            kept, judged = _percent_kept(probes[name]), _probe_verdict(probes[name])
+        rows.append(Row((titles[name],), (*rates, kept, judged), "winner" if name == WINNER else ""))
     rows.append(Row(("Always the most frequent class",), (inputs.results.majority_accuracy, None, None, None, "")))
-    columns = ("Accuracy 7-class (%)", "Sensitivity (%)", "Specificity (%)", "lead kept (%)", "verdict")
+    columns = ("Accuracy 7-class (%)", "Sensitivity (%)", "Specificity (%)", "lead over chance kept (%)", "verdict")
+    title = "Shortcut probes next to the winner, on the same folds"
     note = f"{RULE} Sensitivity and specificity are those of {POSITIVE_CLASS} against the rest."
-    title = "Shortcut probes beside the winner, under the same folds"
-    return Table("shortcuts", title, ("What is seen",), columns, tuple(rows), note, inputs.synthetic)
+    return Table("shortcuts", title, ("Input",), columns, tuple(rows), note, inputs.synthetic)
 
 
-def _title(name: str, inputs: ReportInputs) -> str:
-    return f"The winner, {inputs.results.decision.winner}" if name == WINNER else NAMES[name]
-
-
-def _judged(probe: ProbeFinding) -> str:
+def _probe_verdict(probe: ProbeFinding) -> str:
     if probe.name == ONLY:
-        return "what the lungs carry"
+        return "information in the lungs"
     if not exceeds_chance(probe.control, probe.chance):
-        return "nothing to explain"
+        return "inconclusive"
     return "shortcut" if probe.shortcut else "none found"
 
 
-def _kept(probe: ProbeFinding | None) -> float | None:
-    kept = share_kept(probe.accuracy.value, probe.control.value, probe.chance) if probe else None
+def _percent_kept(probe: ProbeFinding) -> float | None:
+    kept = share_kept(probe.accuracy.value, probe.control.value, probe.chance)
     return None if kept is None else 100 * kept
 
 
-def _source_tables(inputs: ReportInputs, sources: Sequence[SourceFinding]) -> tuple[Table, ...]:
-    if not sources:
-        return ()
-    rows = tuple(Row((SOURCE_NAMES[s.probe],), (s.accuracy, s.chance, s.sources)) for s in sources)
-    columns = ("Source told right (%)", "always the largest (%)", "sources")
-    title = "How well the source of an image is told"
-    return (Table("source-probes", title, ("What is seen",), columns, rows, "", inputs.synthetic),)
+def _source_table(sources: Sequence[SourceFinding], synthetic: bool) -> Table:
+    titles = {**PROBE_TITLES, WHOLE: "Whole image"}
+    rows = tuple(Row((titles[s.probe],), (s.accuracy, s.chance, s.sources)) for s in sources)
+    columns = ("Source predicted correctly (%)", "always the largest source (%)", "sources")
+    title = "How well the source of an image is predicted"
+    return Table("source-probes", title, ("Input",), columns, rows, "", synthetic)
 
 
-def _values(inputs: ReportInputs, found: Found) -> dict[str, Any]:
-    probes, sources = found
-    return {
-        "rule": RULE,
-        "chance": inputs.results.majority_accuracy,
-        "probes": {p.name: {**_plain(p), "shortcut": p.shortcut, "lead_kept": _kept(p)} for p in probes},
-        "sources": {s.probe: {"accuracy": interval_values(s.accuracy), "chance": s.chance} for s in sources},
-    }
-
-
-def _plain(probe: ProbeFinding) -> dict[str, Any]:
-    names = ("accuracy", "sensitivity", "specificity", "control")
-    return {name: interval_values(getattr(probe, name)) for name in names}
+def _probe_values(probe: ProbeFinding) -> dict[str, Any]:
+    rates = ("accuracy", "sensitivity", "specificity", "control")
+    plain = {name: interval_values(getattr(probe, name)) for name in rates}
+    return {**plain, "shortcut": probe.shortcut, "lead_kept": _percent_kept(probe)}

@@ -1,19 +1,25 @@
-"""Where the images of each class come from, and what the source alone would give away."""
+"""The sources of each class, and what the source of an image alone would give away of its class."""
+
+from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cxr_platform.evaluation.credibility import confounding_warning
 from cxr_platform.evaluation.findings import Association
-from cxr_platform.evaluation.formatting import Value, percent
+from cxr_platform.evaluation.formatting import Value, percent, text
 from cxr_platform.evaluation.metrics import compute_metrics
-from cxr_platform.evaluation.pictures import Picture
+from cxr_platform.evaluation.pictures import BLUE, GREEN, GREY, INK, VERMILION, Picture, canvas, mark, to_png
 from cxr_platform.evaluation.report_contents import Section
 from cxr_platform.evaluation.report_inputs import ReportInputs
 from cxr_platform.evaluation.report_tables import counts_table
-from cxr_platform.evaluation.sections.source_bars import source_bars
 from cxr_platform.evaluation.statistics.association import (
     Counts,
+    count_table,
     cramers_v,
     single_source,
     source_rule_matrix,
@@ -23,76 +29,127 @@ from cxr_platform.evaluation.statistics.association import (
 from cxr_platform.evaluation.table import Row, Table
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 
-NAME, TITLE = "sources", "Where the images come from"
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+NAME, TITLE = "sources", "Sources of the images"
+LOOKS = ((BLUE, ""), ("#E69F00", "//"), (GREEN, "\\\\"), ("#CC79A7", "xx"), ("#56B4E9", ".."), (VERMILION, "--"))
+"""Okabe and Ito's colours with a hatching each; sources beyond these share grey."""
+LETTERS = "ABCDEFG"
+"""Repeated in the bars for readers who see no colours."""
+LETTER_WIDTH = 6.0
+"""Percent of a bar that a letter needs."""
 
 
-def find(inputs: ReportInputs) -> Association:
-    """Class × source over the images of the study; external sources take no part."""
+def compute(inputs: ReportInputs) -> Association:
+    """Return the association of class and source over the study's images, without external sources."""
     counts = inputs.results.counts
     return Association(cramers_v(counts), single_source(counts), len(sources_of(counts)))
 
 
-def section(inputs: ReportInputs, found: Association) -> Section:
-    """The class × source table with shares, the picture of it, and a warning where a class has one source only."""
-    counts, outside = inputs.results.counts, external_counts(inputs)
+def render(inputs: ReportInputs, association: Association) -> Section:
+    """Show images by class and source, and warn of classes with a single source."""
+    counts, outside, synthetic = inputs.results.counts, _external_counts(inputs), inputs.synthetic
+    several, warning = association.sources > 1, confounding_warning(association)
+    tables = [counts_table(inputs.results), *_external_tables(outside)]
     return Section(
         NAME,
         TITLE,
-        lead=(*_lead(counts, found), *_outside_lead(outside)),
-        pictures=_pictures(inputs, found),
-        tables=tuple(replace(t, synthetic=inputs.synthetic) for t in _tables(inputs, outside)),
-        folded=(_shares_table(counts, inputs.synthetic),) if found.sources > 1 else (),
-        warnings=tuple(filter(None, (confounding_warning(found),))),
-        values=_values(counts, outside, found),
+        lead=(*_association_sentences(counts, association), *_external_sentence(outside)),
+        pictures=(source_bars(counts, synthetic=synthetic),) if several else (),
+        tables=tuple(replace(table, synthetic=synthetic) for table in tables),
+        folded=(_shares_table(counts, synthetic),) if several else (),
+        warnings=(warning,) if warning else (),
+        values={
+            "sources": sources_of(counts),
+            "cramers_v": association.cramers_v,
+            "single_source": dict(association.single_source),
+            "share_of_class": source_shares(counts),
+            "source_rule": asdict(compute_metrics(source_rule_matrix(counts))) if several else None,
+            "external": {c: dict(by_source) for c, by_source in outside.items() if by_source},
+        },
     )
 
 
-def external_counts(inputs: ReportInputs) -> dict[str, dict[str, int]]:
-    """Images by class, then source, of the sources that were in the manifest and not in the folds."""
+def source_bars(counts: Counts, *, synthetic: bool) -> Picture:
+    """Draw one bar per class, divided by the share of each source in percent."""
+    names, widths = _segments(counts)
+    totals = [sum(counts.get(c, {}).values()) for c in CLASSES]
+    with canvas(3.4 + 0.28 * len(names), synthetic=synthetic) as (figure, axes):
+        for position, name in enumerate(names):
+            _draw_source(axes, position, name, widths)
+        axes.set_yticks(range(len(CLASSES)), [f"{c} ({n:,})" for c, n in zip(CLASSES, totals, strict=True)])
+        for line, images in enumerate(totals):
+            if not images:
+                axes.text(1, line, "no images", va="center", color=GREY, style="italic")
+        axes.set(xlim=(0, 100), xlabel="Images of the class (%)", ylim=(len(CLASSES) - 0.5, -0.5))
+        axes.set_title("Sources of each class", loc="left", pad=10)
+        axes.spines[["top", "right"]].set_visible(False)
+        figure.legend(loc="outside lower left", frameon=False, fontsize=11)
+        png = to_png(figure)
+    parts = []
+    for label, shares in source_shares(counts).items():
+        listed = ", ".join(f"{source} {text(share)}" for source, share in shares.items() if share)
+        parts.append(f"{label}: {listed or 'no images'}")
+    alt = f"{mark(synthetic)}Stacked bars of sources by class, in percent of the class. {'; '.join(parts)}."
+    return Picture("sources", "Images of each class by source, in percent of the class.", alt, png)
+
+
+def _segments(counts: Counts) -> tuple[list[str], NDArray[np.float64]]:
+    """Return the names of k segments and their lengths (7, k) in percent; sources beyond `LOOKS` are combined."""
+    sources, table, most = sources_of(counts), count_table(counts), len(LOOKS)
+    shares = 100 * table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    if len(sources) <= most:
+        return sources, shares
+    others = shares[:, most:].sum(axis=1, keepdims=True)
+    return [*sources[:most], f"{len(sources) - most} other sources"], np.hstack([shares[:, :most], others])
+
+
+def _draw_source(axes: Axes, position: int, name: str, widths: NDArray[np.float64]) -> None:
+    colour, hatch = (*LOOKS, (GREY, ""))[position]
+    letter, lines = LETTERS[position], range(len(CLASSES))
+    mine, starts = widths[:, position], widths[:, :position].sum(axis=1)
+    look: dict[str, Any] = {"color": colour, "hatch": hatch, "edgecolor": "white", "height": 0.72}
+    axes.barh(lines, mine, left=starts, label=f"{letter}  {name}", **look)
+    box = {"facecolor": "white", "edgecolor": "none", "boxstyle": "round,pad=0.15"}
+    for line, width, middle in zip(lines, mine, starts + mine / 2, strict=True):
+        if width >= LETTER_WIDTH:
+            axes.text(middle, line, letter, ha="center", va="center", size=11, color=INK, bbox=box)
+
+
+def _association_sentences(counts: Counts, association: Association) -> Sequence[str]:
+    if association.sources < 2:
+        return (
+            "All images of the study come from one source: the source cannot give the class away here, and the figures "
+            "do not show how well they hold for images from another source.",
+        )
+    strength = "All images are of one class, so that class and source cannot be associated."
+    if association.cramers_v is not None:
+        strength = (
+            f"The association of class and source of the study's images is Cramér's V {association.cramers_v:.3f}: at "
+            "0 the source says nothing about the class, at 1 one of the two determines the other."
+        )
+    rule = compute_metrics(source_rule_matrix(counts))
+    return (
+        strength,
+        "A rule that knows only the source of an image and answers the most frequent class of that source would be "
+        f"right on {percent(rule.accuracy_7_class)} of these images; for {POSITIVE_CLASS} against the rest that is "
+        f"{percent(rule.sensitivity)} sensitivity and {percent(rule.specificity)} specificity.",
+    )
+
+
+def _external_counts(inputs: ReportInputs) -> dict[str, dict[str, int]]:
+    """Return images by class, then source, of the sources that are in the manifest but not in the folds."""
     inside = set(sources_of(inputs.results.counts))
     recorded = inputs.study.manifest.counts
     return {c: {s: n for s, n in recorded.get(c, {}).items() if s not in inside} for c in CLASSES}
 
 
-def _lead(counts: Counts, found: Association) -> Sequence[str]:
-    if found.sources < 2:
-        return (
-            "All images of the study come from one source: the source cannot give the class away here, and how far "
-            "the figures hold for images of another source cannot be told from them.",
-        )
-    rule = compute_metrics(source_rule_matrix(counts))
-    return (
-        _strength(found),
-        f"Whoever knew nothing but the source of an image, and answered the most frequent class of that source, would "
-        f"be right on {percent(rule.accuracy_7_class)} of these images; for {POSITIVE_CLASS} against the rest that "
-        f"is {percent(rule.sensitivity)} sensitivity and {percent(rule.specificity)} specificity.",
-    )
-
-
-def _strength(found: Association) -> str:
-    if found.cramers_v is None:
-        return "All images are of one class: class and source cannot be associated."
-    return (
-        f"Class and source of the study's images are associated with Cramér's V {found.cramers_v:.3f}: 0 means that "
-        "the source says nothing of the class, 1 that one of the two follows from the other."
-    )
-
-
-def _outside_lead(outside: Counts) -> list[str]:
+def _external_sentence(outside: Counts) -> list[str]:
     names = sources_of(outside)
     if not names:
         return []
-    return [f"Marked external, in no fold: {', '.join(names)}. These images enter no figure of this section."]
-
-
-def _pictures(inputs: ReportInputs, found: Association) -> tuple[Picture, ...]:
-    if found.sources < 2:
-        return ()
-    return (source_bars(inputs.results.counts, synthetic=inputs.synthetic),)
-
-
-def _tables(inputs: ReportInputs, outside: Counts) -> list[Table]:
-    return [counts_table(inputs.results), *_external_tables(outside)]
+    return [f"External sources, in no fold: {', '.join(names)}. Their images enter no figure of this section."]
 
 
 def _shares_table(counts: Counts, synthetic: bool) -> Table:
@@ -107,24 +164,11 @@ def _external_tables(outside: Counts) -> list[Table]:
     sources = sources_of(outside)
     if not sources:
         return []
-    rows = [Row((c,), _numbers(outside[c], sources)) for c in CLASSES if outside[c]]
+    rows = [Row((c,), _images(outside[c], sources)) for c in CLASSES if outside[c]]
     totals = {s: sum(outside[c].get(s, 0) for c in CLASSES) for s in sources}
-    rows.append(Row(("All classes",), _numbers(totals, sources), "total"))
-    title = "Images of external sources, which were not in the folds"
-    return [Table("external-counts", title, ("Class",), tuple(sources), tuple(rows))]
+    rows.append(Row(("All classes",), _images(totals, sources), "total"))
+    return [Table("external-counts", "Images of external sources, in no fold", ("Class",), tuple(sources), tuple(rows))]
 
 
-def _numbers(by_source: Mapping[str, int], sources: Iterable[str]) -> tuple[Value, ...]:
+def _images(by_source: Mapping[str, int], sources: Iterable[str]) -> tuple[Value, ...]:
     return tuple(by_source.get(source, 0) for source in sources)
-
-
-def _values(counts: Counts, outside: Counts, found: Association) -> dict[str, object]:
-    rule = asdict(compute_metrics(source_rule_matrix(counts))) if found.sources > 1 else None
-    return {
-        "sources": sources_of(counts),
-        "cramers_v": found.cramers_v,
-        "single_source": dict(found.single_source),
-        "share_of_class": source_shares(counts),
-        "source_rule": rule,
-        "external": {c: dict(by_source) for c, by_source in outside.items() if by_source},
-    }

@@ -1,17 +1,20 @@
-"""How the winner does by source, view, sex and age band, and how far these are sources under another name."""
+"""The winner's rates by source, view, sex and age, and how far these subgroups coincide with sources."""
 
+from __future__ import annotations
+
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cxr_platform.domain.strategies import TITLES
 from cxr_platform.evaluation.findings import WithinSources
-from cxr_platform.evaluation.formatting import Value, rate
+from cxr_platform.evaluation.formatting import Value, rate, shortened, text
+from cxr_platform.evaluation.pictures import BLUE, GREY, INK, Picture, canvas, mark, to_png
 from cxr_platform.evaluation.report_contents import Section
 from cxr_platform.evaluation.report_inputs import ReportInputs
-from cxr_platform.evaluation.sections.forest import forest
 from cxr_platform.evaluation.statistics.bootstrap import study_seed
-from cxr_platform.evaluation.statistics.external import contradicts
+from cxr_platform.evaluation.statistics.external import contradicts, interval_values
 from cxr_platform.evaluation.statistics.subgroups import (
     MEASURES,
     SMALL,
@@ -25,29 +28,34 @@ from cxr_platform.evaluation.statistics.subgroups import (
 from cxr_platform.evaluation.table import Row, Table
 from cxr_platform.labels import POSITIVE_CLASS
 
-NAME, TITLE = "subgroups", "Parts of the images"
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+NAME, TITLE = "subgroups", "Subgroups of the images"
 DIVISIONS = ("source", "view", "sex", "age")
+HEADINGS = {"source": "Source", "view": "View", "sex": "Sex", "age": "Age (years)"}
 RATES = {
-    "accuracy": "7-class accuracy",
-    "sensitivity": f"{POSITIVE_CLASS} sensitivity",
-    "specificity": f"{POSITIVE_CLASS} specificity",
+    "accuracy": ("7-class accuracy", "images"),
+    "sensitivity": (f"{POSITIVE_CLASS} sensitivity", f"{POSITIVE_CLASS} images"),
+    "specificity": (f"{POSITIVE_CLASS} specificity", "other images"),
 }
-DENOMINATORS = {"accuracy": "images", "sensitivity": f"{POSITIVE_CLASS} images", "specificity": "other images"}
-MAKE_UP = ("largest source", "its share (%)", "largest class", "share of that (%)")
-NAMED = 4  # parts of lower accuracy that the text names; the table has all
-GREY = f"Grey italics: over fewer than {SMALL} images, too few to say anything."
-CHILDREN = (
-    " The collection that usually bears the name chest_xray (Kermany et al. 2018) is of children of one to five years "
-    "but tells no age image by image: its images stand under unknown."
+"""Measure → its title and the images that it is over."""
+NAMED = 4
+"""How many subgroups of lower accuracy the text names; the table has all of them."""
+
+SMALL_NOTE = f"Grey italics: fewer than {SMALL} images, too few for a conclusion."
+CHILDREN_NOTE = (
+    " The collection that is usually named chest_xray (Kermany et al. 2018) is of children of one to five years but "
+    "gives no age per image: its images are under unknown."
 )
 
 
 @dataclass(frozen=True)
-class Found:
-    """Rates of `strategy` over all images, over each subgroup, and recall by source and class.
+class SubgroupResults:
+    """Rates of `strategy` over all images and over each subgroup, and recall by source and class.
 
-    `mixed` are the images of those sources that have Covid19 and other images; `None` where these are all or none.
-    `within` is specificity on those beside images of the same classes from elsewhere.
+    `mixed` is over the images of those sources that have Covid19 and other images; `None` if these are all images or
+    none. `within` is the specificity on them, next to that on images of the same classes from other sources.
     """
 
     strategy: str
@@ -58,166 +66,191 @@ class Found:
     within: WithinSources | None
 
 
-def find(inputs: ReportInputs) -> Found:
-    """The winner's figures in every subgroup that the predictions and, where it is there, the manifest tell of."""
+def compute(inputs: ReportInputs) -> SubgroupResults:
+    """Return the winner's rates by source and, with a manifest, by view, sex and age."""
     winner = inputs.results.decision.winner
     judged = SubgroupRates(inputs.predictions, winner, study_seed(inputs.study))
     facts = None if inputs.images is None else inputs.images.facts
+    within = None
+    if rates := judged.specificity_within():
+        inside, elsewhere = rates[0].interval, rates[1].interval
+        within = WithinSources(rates[0].images, inside, elsewhere, contradicts(inside, elsewhere))
     parts, recalls = subgroups(judged, facts), tuple(judged.recalls())
-    return Found(winner, judged.overall(), judged.mixed(), parts, recalls, _within(judged))
+    return SubgroupResults(winner, judged.overall(), judged.mixed(), parts, recalls, within)
 
 
-def _within(judged: SubgroupRates) -> WithinSources | None:
-    rates = judged.specificity_within()
-    if rates is None:
-        return None
-    within, elsewhere = rates
-    falls = contradicts(within.interval, elsewhere.interval)
-    return WithinSources(within.images, within.interval, elsewhere.interval, falls)
-
-
-def section(inputs: ReportInputs, found: Found) -> Section:
-    """Accuracy, sensitivity and specificity by subgroup; absent where the images cannot be divided."""
-    if not found.subgroups:
-        return Section(NAME, TITLE, absent=_why_none(inputs))
+def render(inputs: ReportInputs, results: SubgroupResults) -> Section:
+    """Show accuracy, sensitivity and specificity by subgroup; absent if the images cannot be divided."""
+    if not results.subgroups:
+        why = "the manifest, which has view, sex and age, was not given"
+        if inputs.images is not None:
+            why = "view, sex and age are unknown or the same for all"
+        return Section(NAME, TITLE, absent=f"All images come from one source, and {why}.")
+    lead = [_overall_sentence(results), *_mixed_sentence(results), _lower_sentence(results)]
+    lead += [*_entangled_sentence(inputs, results), *_missing_sentence(inputs, results)]
     return Section(
         NAME,
         TITLE,
-        lead=_lead(inputs, found),
-        pictures=(forest(found.overall, found.subgroups, synthetic=inputs.synthetic),),
-        tables=tuple(_rate_table(found, measure, inputs.synthetic) for measure in MEASURES),
-        folded=(_recall_table(found, inputs.synthetic),),
-        values=_values(found),
+        lead=tuple(lead),
+        pictures=(forest_plot(results.overall, results.subgroups, synthetic=inputs.synthetic),),
+        tables=tuple(_rate_table(results, measure, inputs.synthetic) for measure in MEASURES),
+        folded=(_recall_table(results, inputs.synthetic),),
+        values=_values(results),
     )
 
 
-def _lead(inputs: ReportInputs, found: Found) -> tuple[str, ...]:
-    further = (*_entangled(inputs, found), *_not_told(inputs, found))
-    return (_overall(found), *_mixed(found), _lower(found), *further)
+def forest_plot(overall: Subgroup, parts: Sequence[Subgroup], *, synthetic: bool) -> Picture:
+    """Draw 7-class accuracy by subgroup with intervals; subgroups of few images are hollow and grey."""
+    rows: list[Subgroup | str] = []  # a heading, then its subgroups
+    for by, group in itertools.groupby(parts, key=lambda part: part.by):
+        rows += [by, *group]
+    with canvas(2.3 + 0.33 * len(rows), synthetic=synthetic) as (figure, axes):
+        axes.axvline(_accuracy(overall), color=INK, linestyle=":", label="all images")
+        for line, row in enumerate(rows):
+            if isinstance(row, Subgroup):
+                _draw_subgroup(axes, line, row)
+        names = [
+            HEADINGS[row] if isinstance(row, str) else f"{shortened(row.name, 24)} ({row.images:,})" for row in rows
+        ]
+        axes.set_yticks(range(len(rows)), names)
+        for row, tick in zip(rows, axes.get_yticklabels(), strict=True):
+            tick.set_fontweight("bold" if isinstance(row, str) else "normal")
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="x", color="#dddddd", linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.set(xlim=(0, 100), xlabel="7-class accuracy (% of images)", ylim=(len(rows) - 0.2, -0.8))
+        axes.set_title("Accuracy by subgroup", loc="left", pad=10)
+        axes.spines[["top", "right"]].set_visible(False)
+        figure.legend(loc="outside lower left", frameon=False, fontsize=11)
+        png = to_png(figure)
+    caption = (
+        "7-class accuracy of the winner by subgroup, with 95 % confidence intervals; number of images in parentheses. "
+        f"Hollow and grey: fewer than {SMALL} images."
+    )
+    listed = "; ".join(f"{p.by} {p.name} {text(p.accuracy.interval)} of {p.images:,} images" for p in parts)
+    alt = f"{mark(synthetic)}Dots with intervals: 7-class accuracy in percent by subgroup."
+    return Picture("subgroups", caption, f"{alt} all images {text(overall.accuracy.interval)}; {listed}.", png)
 
 
-def _why_none(inputs: ReportInputs) -> str:
-    if inputs.images is None:
-        return "All images come from one source, and view, sex and age are in the manifest, which was not given."
-    return "All images come from one source, and view, sex and age are not told or the same for all."
+def _draw_subgroup(axes: Axes, line: int, part: Subgroup) -> None:
+    interval = part.accuracy.interval
+    colour, fill = (GREY, "white") if part.accuracy.small else (BLUE, BLUE)
+    if interval.low is not None and interval.high is not None:
+        axes.plot([interval.low, interval.high], [line, line], color=colour, linewidth=2, zorder=2)
+    axes.plot([_accuracy(part)], [line], "o", markersize=8, color=colour, markerfacecolor=fill, zorder=3, clip_on=False)
+    axes.text(103.5, line, text(interval.value), va="center", color=colour, size=11, weight="bold")
 
 
-def _overall(found: Found) -> str:
+def _accuracy(part: Subgroup) -> float:
+    value = part.accuracy.interval.value
+    return float("nan") if value is None else value  # matplotlib leaves NaN out
+
+
+def _overall_sentence(results: SubgroupResults) -> str:
     return (
-        f"{TITLES[found.strategy]}, first by the paper's rule, has a 7-class accuracy of "
-        f"{rate(found.overall.accuracy.interval)} over all {found.overall.images:,} images."
+        f"{TITLES[results.strategy]}, first by the paper's rule, has a 7-class accuracy of "
+        f"{rate(results.overall.accuracy.interval)} over all {results.overall.images:,} images."
     )
 
 
-def _lower(found: Found) -> str:
-    lower = lower_than_overall(found.overall.accuracy, found.subgroups)
+def _mixed_sentence(results: SubgroupResults) -> list[str]:
+    """State the rates within sources that have both kinds of images: there the source does not give the class away."""
+    if results.mixed is None:
+        return []
+    sensitivity, specificity = results.mixed.sensitivity, results.mixed.specificity
+    few = f" Fewer than {SMALL} images: no more than a hint." * (sensitivity.small or specificity.small)
+    elsewhere = ""
+    if results.within is not None:
+        elsewhere = (
+            f"; the specificity on images of the same classes from other sources is {rate(results.within.elsewhere)}"
+        )
+    return [
+        f"Within the sources that have both {POSITIVE_CLASS} and other images, where knowing the source helps little, "
+        f"sensitivity is {rate(sensitivity.interval)} of {sensitivity.images:,} images and specificity "
+        f"{rate(specificity.interval)} of {specificity.images:,}. Over all images they are "
+        f"{rate(results.overall.sensitivity.interval)} and "
+        f"{rate(results.overall.specificity.interval)}{elsewhere}.{few}"
+    ]
+
+
+def _lower_sentence(results: SubgroupResults) -> str:
+    lower = lower_than_overall(results.overall.accuracy, results.subgroups)
     if not lower:
-        return f"No part of {SMALL} images or more lies below that with its whole interval."
+        return f"No subgroup of {SMALL} images or more lies below that with its whole interval."
     lower.sort(key=lambda part: part.accuracy.interval.value or 0)
     parts = [f"{p.by} {p.name}, {rate(p.accuracy.interval)} of {p.images:,} images" for p in lower[:NAMED]]
     parts += [f"and {len(lower) - NAMED} more"] if len(lower) > NAMED else []
     return f"Below that with their whole interval lie: {'; '.join(parts)}."
 
 
-def _mixed(found: Found) -> list[str]:
-    """Within a source the source gives nothing away; few images, but the question of the whole report."""
-    if found.mixed is None:
-        return []
-    sensitivity, specificity = found.mixed.sensitivity, found.mixed.specificity
-    few = f" Fewer than {SMALL} images: no more than a hint." * (sensitivity.small or specificity.small)
-    return [
-        f"Within the sources that hold both {POSITIVE_CLASS} and other images, where knowing the source helps little, "
-        f"sensitivity is {rate(sensitivity.interval)} of {sensitivity.images:,} images and specificity "
-        f"{rate(specificity.interval)} of {specificity.images:,}; over all images they are "
-        f"{rate(found.overall.sensitivity.interval)} and {rate(found.overall.specificity.interval)}"
-        f"{_same_classes(found.within)}.{few}"
-    ]
-
-
-def _same_classes(within: WithinSources | None) -> str:
-    if within is None:
-        return ""
-    return f", and images of the same classes from other sources have {rate(within.elsewhere)} specificity"
-
-
-def _entangled(inputs: ReportInputs, found: Found) -> list[str]:
-    """What view, sex and age cannot be told apart from; nothing with one source, or without them."""
-    by_facts = [s for s in found.subgroups if s.by != "source"]
+def _entangled_sentence(inputs: ReportInputs, results: SubgroupResults) -> list[str]:
+    """Warn that view, sex and age go together with the source, if there are several sources and such subgroups."""
+    by_facts = [part for part in results.subgroups if part.by != "source"]
     if inputs.results.only_source or not by_facts:
         return []
-    tied = "; ".join(f"{s.by} {s.name} only from {s.only_source}" for s in by_facts if s.only_source)
+    tied = "; ".join(f"{part.by} {part.name} only from {part.only_source}" for part in by_facts if part.only_source)
     return [
-        "View, sex and age differ from collection to collection, and so do the classes: a difference between two "
-        "parts of the images may be one between collections or classes, not between patients or projections"
+        "View, sex and age differ between collections, and so do the classes: a difference between two subgroups may "
+        "be one between collections or classes, not between patients or projections"
         f"{f' ({tied})' if tied else ''}."
     ]
 
 
-def _not_told(inputs: ReportInputs, found: Found) -> list[str]:
+def _missing_sentence(inputs: ReportInputs, results: SubgroupResults) -> list[str]:
     if inputs.images is None:
-        return ["View, sex and age are in the manifest, which was not given: the images are divided by source alone."]
-    missing = [by for by in DIVISIONS if by not in {s.by for s in found.subgroups}]
-    return [f"Not told, or the same for all images: {', '.join(missing)}."] if missing else []
+        return ["The manifest, which has view, sex and age, was not given: the images are divided by source only."]
+    missing = [by for by in DIVISIONS if by not in {part.by for part in results.subgroups}]
+    return [f"Unknown, or the same for all images: {', '.join(missing)}."] if missing else []
 
 
-def _rate_table(found: Found, measure: str, synthetic: bool) -> Table:
-    rows = [_row((s.by, s.name), s[measure], _make_up(s, measure)) for s in found.subgroups if s[measure].images]
-    overall = _row(("all", "all images"), found.overall[measure], _make_up(found.overall, measure))
-    columns = (DENOMINATORS[measure], f"{RATES[measure]} (%)", *(MAKE_UP if measure == "accuracy" else ()))
-    title, note = f"{RATES[measure]} by source, view, sex and age", _note(found, measure)
-    return Table(f"subgroups-{measure}", title, ("By", "Part"), columns, (*rows, overall), note, synthetic)
+def _rate_table(results: SubgroupResults, measure: str, synthetic: bool) -> Table:
+    """Return the table of one rate; that of accuracy also has the most frequent source and class of each subgroup."""
+    (title, counted), parts, note = RATES[measure], results.subgroups, SMALL_NOTE
+    columns: tuple[str, ...] = (counted, f"{title} (%)")
+    if measure == "accuracy":
+        columns += ("largest source", "share of that source (%)", "largest class", "share of that class (%)")
+        note += " The last column is also the accuracy of always answering the most frequent class of the subgroup."
+        kermany = any((part.by, part.name) == ("source", "chest_xray") for part in parts)
+        note += CHILDREN_NOTE * (kermany and any(part.by == "age" for part in parts))
+
+    def row(by: str, name: str, part: Subgroup) -> Row:
+        return _row((by, name), part[measure], (*part.top_source, *part.top_class) if measure == "accuracy" else ())
+
+    rows = [row(part.by, part.name, part) for part in parts if part[measure].images]
+    rows.append(row("all", "all images", results.overall))
+    title = f"{title} by source, view, sex and age"
+    return Table(f"subgroups-{measure}", title, ("By", "Subgroup"), columns, tuple(rows), note, synthetic)
 
 
-def _recall_table(found: Found, synthetic: bool) -> Table:
-    rows = tuple(_row((r.source, r.label), r.rate) for r in found.recalls)
-    note = f"Share of the images of a class from a source that were recognised as that class. {GREY}"
-    title = "Recall of each class by source"
-    return Table("subgroups-recall", title, ("Source", "Class"), ("images", "recall (%)"), rows, note, synthetic)
+def _recall_table(results: SubgroupResults, synthetic: bool) -> Table:
+    rows = tuple(_row((r.source, r.label), r.rate) for r in results.recalls)
+    note = f"Share of the images of a class from a source that were recognised as that class. {SMALL_NOTE}"
+    headers, columns = ("Source", "Class"), ("images", "recall (%)")
+    return Table("subgroups-recall", "Recall of each class by source", headers, columns, rows, note, synthetic)
 
 
-def _row(labels: tuple[str, str], figure: Rate, further: Sequence[Value] = ()) -> Row:
-    kind = "small" if figure.small else "total" if labels[0] == "all" else ""
-    return Row(labels, (figure.images, figure.interval, *further), kind)
+def _row(labels: tuple[str, str], measured: Rate, further: Sequence[Value] = ()) -> Row:
+    kind = "small" if measured.small else "total" if labels[0] == "all" else ""
+    return Row(labels, (measured.images, measured.interval, *further), kind)
 
 
-def _make_up(part: Subgroup, measure: str) -> tuple[Value, ...]:
-    return (*part.top_source, *part.top_class) if measure == "accuracy" else ()
-
-
-def _note(found: Found, measure: str) -> str:
-    if measure != "accuracy":
-        return GREY
-    note = f"{GREY} Always answering the most frequent class of a part would reach the last column in it."
-    children = ("source", "chest_xray") in {(s.by, s.name) for s in found.subgroups}
-    ages = any(s.by == "age" for s in found.subgroups)
-    return note + CHILDREN * (children and ages)
-
-
-def _values(found: Found) -> dict[str, Any]:
+def _values(results: SubgroupResults) -> dict[str, Any]:
+    lower = lower_than_overall(results.overall.accuracy, results.subgroups)
     return {
-        "strategy": found.strategy,
+        "strategy": results.strategy,
         "small_below_images": SMALL,
-        "overall": _part_values(found.overall),
-        "sources_with_and_without_covid19": None if found.mixed is None else _part_values(found.mixed),
-        "lower_than_overall": [
-            [s.by, s.name] for s in lower_than_overall(found.overall.accuracy, found.subgroups)
-        ],
-        "parts": [_part_values(s) for s in found.subgroups],
-        "recall": [{"source": r.source, "label": r.label, **_rate_values(r.rate)} for r in found.recalls],
-    }  # fmt: skip
+        "overall": _subgroup_values(results.overall),
+        "sources_with_and_without_covid19": None if results.mixed is None else _subgroup_values(results.mixed),
+        "lower_than_overall": [[part.by, part.name] for part in lower],
+        "parts": [_subgroup_values(part) for part in results.subgroups],
+        "recall": [{"source": r.source, "label": r.label, **_rate_values(r.rate)} for r in results.recalls],
+    }
 
 
-def _part_values(part: Subgroup) -> dict[str, Any]:
+def _subgroup_values(part: Subgroup) -> dict[str, Any]:
     rates = {measure: _rate_values(part[measure]) for measure in MEASURES}
     return {"by": part.by, "name": part.name, "top_source": part.top_source, "top_class": part.top_class, **rates}
 
 
-def _rate_values(figure: Rate) -> dict[str, Any]:
-    bounds = figure.interval
-    return {
-        "images": figure.images,
-        "small": figure.small,
-        "value": bounds.value,
-        "low": bounds.low,
-        "high": bounds.high,
-    }
+def _rate_values(measured: Rate) -> dict[str, Any]:
+    return {"images": measured.images, "small": measured.small, **interval_values(measured.interval)}

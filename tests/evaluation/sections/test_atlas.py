@@ -4,42 +4,42 @@ import pytest
 
 from cxr_platform.evaluation.evidence_files import Evidence
 from cxr_platform.evaluation.results_json import plain
-from cxr_platform.evaluation.sections.atlas import find, section
+from cxr_platform.evaluation.sections.atlas import compute, render
 from tests.evaluation.sections.looked_at import atlas, looked_at, without
 
 
 def test_the_features_best_where_they_were_chosen_come_first():
-    found = find(looked_at())
+    found = compute(looked_at())
 
-    assert [(f.label, f.fold, f.number) for f in found] == [
+    assert [(f.label, f.fold, f.feature) for f in found] == [
         ("Covid19", 1, 10),
         ("Covid19", 1, 11),
         ("Normal", 1, 10),
         ("Normal", 1, 11),
     ]
     assert (found[0].auc_chosen, found[0].auc_held) == (pytest.approx(0.95), pytest.approx(0.85))
-    assert (found[0].matched, found[0].folds) == (2, 2)
+    assert (found[0].matched_folds, found[0].folds) == (2, 2)
 
 
 def test_it_says_what_such_a_feature_is_not():
     inputs = looked_at()
-    text = " ".join(section(inputs, find(inputs)).lead)
+    text = " ".join(render(inputs, compute(inputs)).lead)
 
     assert "None of these is a biomarker" in text
     assert "another hospital" in text
-    assert "on the other half, so that the choice does not flatter" in text
-    assert "2 have their like in all 2 networks and 2 in no other" in text
+    assert "on the other half, so that the selection does not inflate" in text
+    assert "2 occur in all 2 networks and 2 in no other network" in text
 
 
 def test_features_that_tell_the_source_are_counted():
     inputs = looked_at()
-    made = section(inputs, find(inputs))
+    made = render(inputs, compute(inputs))
 
     assert (
-        "2 of them tell a source with an area of 0.8 or more (Covid19), 2 at least as well as their class"
+        "2 of them separate a source with an AUC of 0.8 or more (Covid19), 2 at least as well as their class"
         in (made.lead[-1])
     )
-    assert made.tables[0].columns[-2:] == ("highest for the source", "its AUC")
+    assert made.tables[0].columns[-2:] == ("highest for the source", "AUC for that source")
     assert plain(made.values)["features"][0]["auc_source"] == pytest.approx(0.9)
 
 
@@ -49,21 +49,21 @@ def test_features_that_tell_no_source_are_said_to():
     parts = {**inputs.evidence.parts, "atlas": frame}
     inputs = replace(inputs, evidence=Evidence(parts))
 
-    assert section(inputs, find(inputs)).lead[-1] == "None of them tells a source with an area of 0.8 or more."
+    assert render(inputs, compute(inputs)).lead[-1] == "None of them separates a source with an AUC of 0.8 or more."
 
 
 def test_with_one_source_there_is_no_word_of_it():
     inputs = looked_at(several=False)
-    made = section(inputs, find(inputs))
+    made = render(inputs, compute(inputs))
 
     assert len(made.tables[0].columns) == 3
-    assert not any("source with an area" in sentence for sentence in made.lead)
+    assert not any("source with an AUC" in sentence for sentence in made.lead)
     assert made.values["features"][0]["source"] is None
 
 
 def test_the_first_feature_of_each_class_is_shown_with_its_images():
     inputs = looked_at(synthetic=True)
-    (picture,) = section(inputs, find(inputs)).pictures
+    (picture,) = render(inputs, compute(inputs)).pictures
 
     assert picture.alt.startswith("Synthetic images. ")
     assert "Covid19: AUC 0.850, in 2 of 2 networks; Normal: AUC 0.850" in picture.alt
@@ -72,7 +72,7 @@ def test_the_first_feature_of_each_class_is_shown_with_its_images():
 
 def test_without_images_the_table_stays():
     inputs = replace(looked_at(), images=None)
-    made = section(inputs, find(inputs))
+    made = render(inputs, compute(inputs))
 
     assert not made.pictures
     assert len(made.tables[0].rows) == 4
@@ -83,8 +83,8 @@ def test_without_an_atlas_it_says_why():
     empty = looked_at()
     empty = replace(empty, evidence=Evidence({"atlas": atlas(several=True).head(0)}))
 
-    assert section(absent, find(absent)).absent == "No weights are at hand."
-    assert section(empty, find(empty)).absent.startswith("No class has images enough")
+    assert render(absent, compute(absent)).absent == "No weights are at hand."
+    assert render(empty, compute(empty)).absent.startswith("No class has enough images")
 
 
 @pytest.mark.parametrize(("units", "told"), [(256, "256"), (2500, "2,500")])
@@ -93,6 +93,6 @@ def test_all_features_of_a_network_are_counted(units, told):
     profile = inputs.study.profile
     profile = replace(profile, model=replace(profile.model, dense_units=units))
     study = inputs.study.model_copy(update={"profile": profile})
-    text = " ".join(section(replace(inputs, study=study), find(inputs)).lead)
+    text = " ".join(render(replace(inputs, study=study), compute(inputs)).lead)
 
     assert f"Each network's {told} features were ranked" in text

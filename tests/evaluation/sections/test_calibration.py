@@ -6,7 +6,7 @@ import pytest
 from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
 from cxr_platform.evaluation.report_inputs import load_report_inputs
 from cxr_platform.evaluation.results_json import plain
-from cxr_platform.evaluation.sections.calibration import find, section
+from cxr_platform.evaluation.sections.calibration import compute, render
 from cxr_platform.labels import CLASSES
 from tests.evaluation.builders import drawn_frame, image_frame, write_study
 from tests.evaluation.statistics.drawn_predictions import overconfident
@@ -28,12 +28,12 @@ def inputs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def found(inputs):
-    return find(inputs)
+    return compute(inputs)
 
 
 @pytest.fixture(scope="module")
 def made(inputs, found):
-    return section(inputs, found)
+    return render(inputs, found)
 
 
 def test_the_finding_has_the_planted_temperature_and_the_error_before_and_after(found):
@@ -45,15 +45,17 @@ def test_the_finding_has_the_planted_temperature_and_the_error_before_and_after(
 
 
 def test_a_network_that_is_too_sure_is_called_so(made):
-    assert made.lead[0].startswith("Training from scratch is surer than it is right: temperature ")
-    assert "never which class is the likeliest" in made.lead[1]
+    assert made.lead[0].startswith("Training from scratch is overconfident: temperature ")
+    assert "but never which class is the likeliest" in made.lead[1]
 
 
-@pytest.mark.parametrize(("temperature", "words"), [(0.5, "is less sure than it"), (1.0, "is about as sure as")])
+@pytest.mark.parametrize(
+    ("temperature", "words"), [(0.5, "is underconfident"), (1.0, "is neither over- nor underconfident")]
+)
 def test_other_networks_are_called_what_they_are(tmp_path, temperature, words):
     inputs = load_report_inputs(write_study(tmp_path, simulated_frame(temperature)))
 
-    assert words in section(inputs, find(inputs)).lead[0]
+    assert words in render(inputs, compute(inputs)).lead[0]
 
 
 def test_every_strategy_has_a_line_before_and_one_after(made):
@@ -91,7 +93,7 @@ def test_reliability_is_drawn_for_the_likeliest_class_and_for_covid19(made, foun
 
     assert (likeliest.name, covid.name) == ("reliability-likeliest-class", "reliability-covid19")
     assert likeliest.alt.startswith("Synthetic images. Reliability diagram")
-    assert likeliest.alt.count(" came true of ") == len(found.before.top) + len(found.after.top)
+    assert likeliest.alt.count(" observed of ") == len(found.before.top) + len(found.after.top)
 
 
 def test_the_values_are_plain_json(made):
@@ -105,7 +107,7 @@ def test_the_values_are_plain_json(made):
 def test_a_study_without_covid19_images_has_no_operating_point_and_no_warning(tmp_path):
     frame = drawn_frame({"scratch": 0.9})
     inputs = load_report_inputs(write_study(tmp_path, frame[frame["label"] != "Covid19"]))
-    made = section(inputs, find(inputs))
+    made = render(inputs, compute(inputs))
 
     assert "no operating point" in made.lead[2]
     assert made.tables[2].rows[1].values[0] == "–"

@@ -6,13 +6,13 @@ import pytest
 from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.evidence_files import Evidence
 from cxr_platform.evaluation.results_json import plain
-from cxr_platform.evaluation.sections.explanations import find, is_low, section
+from cxr_platform.evaluation.sections.explanations import compute, is_low, render
 from cxr_platform.labels import CLASSES
 from tests.evaluation.sections.looked_at import COUNT, LABELS, looked_at, without
 
 
 def test_heat_in_the_lungs_is_not_low():
-    found = find(looked_at(shares=0.8))
+    found = compute(looked_at(shares=0.8))
 
     assert found.images == COUNT
     assert found.share.value == pytest.approx(80, abs=1)
@@ -23,8 +23,8 @@ def test_heat_in_the_lungs_is_not_low():
 
 def test_heat_elsewhere_is_low_and_warned_of():
     inputs = looked_at(shares=0.3)
-    found = find(inputs)
-    made = section(inputs, found)
+    found = compute(inputs)
+    made = render(inputs, found)
 
     assert found.low
     assert "no more than a map spread evenly" in made.warnings[0]
@@ -41,13 +41,13 @@ def test_it_is_low_where_the_upper_bound_is_not_above_the_fields_share(share, lo
 
 def test_each_class_has_its_share_and_the_low_ones_are_named():
     inputs = looked_at(shares=np.where(np.array(LABELS) == "Edema", 0.2, 0.8))
-    made = section(inputs, find(inputs))
+    made = render(inputs, compute(inputs))
     table = made.tables[0]
 
     assert [row.labels[0] for row in table.rows] == [*CLASSES, "All"]
     assert table.rows[1].values[1].value == pytest.approx(20, abs=3)
     assert table.rows[-1].values[0] == COUNT
-    assert "No more than that, even at the upper bound, have: Edema " in made.lead[1]
+    assert "Not above the field's share, even at the upper bound: Edema " in made.lead[1]
     assert "Covid19" not in made.lead[1]
     assert not made.warnings
     assert plain(made.values)["share"]["Edema"][0] == pytest.approx(20, abs=3)
@@ -55,7 +55,7 @@ def test_each_class_has_its_share_and_the_low_ones_are_named():
 
 def test_the_pictures_tell_their_figures():
     inputs = looked_at()
-    chart, examples = section(inputs, find(inputs)).pictures
+    chart, examples = render(inputs, compute(inputs)).pictures
 
     assert "Covid19 8" in chart.alt
     assert "57.00\u00a0% of the image" in chart.alt
@@ -68,16 +68,16 @@ def test_a_map_without_a_share_is_left_out_and_said_to_be():
     frame = inputs.evidence.parts["lung_share"].copy()
     frame.loc[:9, "share"] = np.nan
     fewer = replace(inputs, evidence=Evidence({"lung_share": frame}))
-    made = section(fewer, find(fewer))
+    made = render(fewer, compute(fewer))
 
-    assert find(fewer).images == COUNT - 10
+    assert compute(fewer).images == COUNT - 10
     assert "10 images with an empty heatmap" in made.lead[1]
     assert made.values["empty_heatmaps"] == 10
 
 
 def test_where_every_map_has_a_share_nothing_is_said_of_empty_ones():
     inputs = looked_at()
-    made = section(inputs, find(inputs))
+    made = render(inputs, compute(inputs))
 
     assert not any("empty heatmap" in sentence for sentence in made.lead)
     assert made.values["empty_heatmaps"] == 0
@@ -88,18 +88,18 @@ def test_shares_of_another_strategy_do_not_count():
     frame = inputs.evidence.parts["lung_share"].assign(strategy="fine-tuning-1")
     other = replace(inputs, evidence=Evidence({"lung_share": frame}))
 
-    assert find(other) is None
-    assert section(other, None).absent == "No heatmap of the winner shows any place."
+    assert compute(other) is None
+    assert render(other, None).absent == "No heatmap of the winner shows any place."
 
 
 def test_without_heatmaps_it_says_why():
     inputs = without(looked_at(), "lung_share")
 
-    assert find(inputs) is None
-    assert section(inputs, None).absent == "No weights are at hand."
+    assert compute(inputs) is None
+    assert render(inputs, None).absent == "No weights are at hand."
 
 
 def test_without_images_the_figures_stay():
     inputs = replace(looked_at(), images=None)
 
-    assert [picture.name for picture in section(inputs, find(inputs)).pictures] == ["lung-share"]
+    assert [picture.name for picture in render(inputs, compute(inputs)).pictures] == ["lung-share"]

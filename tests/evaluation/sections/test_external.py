@@ -17,10 +17,10 @@ def scored(first: list[str], second: list[str], *, synthetic: bool = False) -> R
 
 def test_a_fall_of_specificity_is_found_counted_and_warned_of() -> None:
     made = scored(FALLEN, FALLEN)
-    found = external.find(made)
+    found = external.compute(made)
     fallen = next(f for f in found if f.measure == "specificity")
     assert (fallen.images, fallen.wrong, fallen.contradicts) == (18, 14, True)
-    section = external.section(made, found)
+    section = external.render(made, found)
     assert section.warnings[0].startswith(
         "elsewhere: 14 of 18 images without Covid19 are called Covid19: specificity 22.22"
     )
@@ -30,7 +30,7 @@ def test_a_fall_of_specificity_is_found_counted_and_warned_of() -> None:
 
 def test_images_that_are_judged_as_at_home_contradict_nothing() -> None:
     made = scored(IMAGES, IMAGES)
-    section = external.section(made, external.find(made))
+    section = external.render(made, external.compute(made))
     assert section.warnings == ()
     assert section.lead[0] == "No figure of the winner on external images contradicts cross-validation."
     assert any("0 of 6 images of Covid19 are missed" in line for line in section.lead)
@@ -38,7 +38,7 @@ def test_images_that_are_judged_as_at_home_contradict_nothing() -> None:
 
 def test_the_table_has_the_range_of_the_single_models() -> None:
     made = scored(FALLEN, IMAGES)
-    section = external.section(made, external.find(made))
+    section = external.render(made, external.compute(made))
     rows = to_csv(section.tables[0])
     assert "specificity of Covid19,18," in rows
     assert "22.22 to 100.00" in rows
@@ -49,7 +49,7 @@ def test_the_table_has_the_range_of_the_single_models() -> None:
 
 def test_the_picture_sets_each_rate_beside_cross_validation() -> None:
     made = scored(FALLEN, FALLEN, synthetic=True)
-    picture = external.section(made, external.find(made)).pictures[0]
+    picture = external.render(made, external.compute(made)).pictures[0]
     assert picture.png.startswith(b"\x89PNG")
     assert picture.alt.startswith("Synthetic images.")
     assert "specificity of Covid19, n = 18 22.22" in picture.alt
@@ -58,5 +58,5 @@ def test_the_picture_sets_each_rate_beside_cross_validation() -> None:
 
 def test_without_external_images_the_section_says_why() -> None:
     made = with_evidence(study(), {"external": "No source is marked external."})
-    assert external.find(made) == ()
-    assert external.section(made, ()).absent == "No source is marked external."
+    assert external.compute(made) == ()
+    assert external.render(made, ()).absent == "No source is marked external."

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cxr_platform.evaluation.results_json import plain
-from cxr_platform.evaluation.sections.failures import confident_mistakes, confident_right, find, section
+from cxr_platform.evaluation.sections.failures import compute, confident_mistakes, confident_right, render
 from cxr_platform.labels import CLASSES
 from tests.evaluation.planted import STRATEGY, predictions
 from tests.evaluation.sections.looked_at import COUNT, looked_at, without
@@ -29,7 +29,7 @@ def test_mistakes_are_sorted_by_how_sure_the_wrong_answer_was():
 def test_no_pair_of_classes_fills_the_gallery():
     made = scored(["Covid19"] * 5 + ["Edema"], [0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
 
-    assert list(confident_mistakes(made, STRATEGY, a_pair=3)) == [0, 1, 2, 5]
+    assert list(confident_mistakes(made, STRATEGY, per_pair=3)) == [0, 1, 2, 5]
     assert list(confident_mistakes(made, STRATEGY, count=2)) == [0, 1]
 
 
@@ -43,12 +43,12 @@ def test_a_patient_is_shown_once():
 def test_right_answers_are_the_surest_of_each_class():
     made = scored(["Normal", "Normal", "Normal", "Edema"], [0.7, 0.9, 0.8, 0.99])
 
-    assert list(confident_right(made, STRATEGY, a_class=2)) == [1, 2]
+    assert list(confident_right(made, STRATEGY, per_class=2)) == [1, 2]
 
 
 def test_the_mistakes_are_told_with_class_answer_confidence_and_source():
     inputs = looked_at(wrong=3)
-    found = find(inputs)
+    found = compute(inputs)
 
     assert (found.wrong, found.images) == (3, COUNT)
     assert [(m.actual, m.predicted, m.source) for m in found.shown] == [
@@ -61,13 +61,13 @@ def test_the_mistakes_are_told_with_class_answer_confidence_and_source():
 
 def test_every_mistake_is_in_a_picture_whose_text_tells_it():
     inputs = looked_at(wrong=21)
-    found = find(inputs)
-    made = section(inputs, found)
+    found = compute(inputs)
+    made = render(inputs, found)
 
     assert [picture.name for picture in made.pictures] == ["mistakes-1", "mistakes-2", "mistakes-3"]
     assert "9. " in made.pictures[1].alt
     assert made.pictures[1].caption.startswith("Mistakes 9 to 16")
-    assert "1. Covid19 taken for Edema with 70.00\u00a0%, source west" in made.pictures[0].alt
+    assert "1. Covid19 predicted as Edema with 70.00\u00a0%, source west" in made.pictures[0].alt
     assert made.pictures[0].png.startswith(b"\x89PNG")
     assert len(made.folded[0].rows) == len(found.shown) == 21
     assert "wrong on 21 of 56 images" in made.lead[0]
@@ -76,7 +76,7 @@ def test_every_mistake_is_in_a_picture_whose_text_tells_it():
 
 def test_drawn_images_are_stamped():
     inputs = looked_at(synthetic=True)
-    made = section(inputs, find(inputs))
+    made = render(inputs, compute(inputs))
 
     assert made.pictures[0].alt.startswith("Synthetic images. ")
     assert made.folded[0].synthetic
@@ -87,9 +87,9 @@ def test_without_images_or_heatmaps_the_table_stays():
     no_images = replace(inputs, images=None)
     no_maps = without(inputs, "heatmaps")
 
-    assert "manifest, which was not given" in section(no_images, find(no_images)).lead[1]
-    assert section(no_maps, find(no_maps)).lead[1] == "No heatmaps: No weights are at hand."
-    for made in (section(no_images, find(no_images)), section(no_maps, find(no_maps))):
+    assert "manifest, which was not given" in render(no_images, compute(no_images)).lead[1]
+    assert render(no_maps, compute(no_maps)).lead[1] == "No heatmaps: No weights are at hand."
+    for made in (render(no_images, compute(no_images)), render(no_maps, compute(no_maps))):
         assert not made.pictures
         assert len(made.folded[0].rows) == 6
 
@@ -97,4 +97,4 @@ def test_without_images_or_heatmaps_the_table_stays():
 def test_without_a_mistake_it_says_so():
     inputs = looked_at(wrong=0)
 
-    assert section(inputs, find(inputs)).absent == "No mistake: all 56 images were answered right."
+    assert render(inputs, compute(inputs)).absent == "No mistakes: all 56 images were classified correctly."

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from cxr_platform.evaluation.pictures import HEAT_OPACITY, overlay_heatmap
-from cxr_platform.evaluation.sections.image_sheet import Panel, beside, heat_of, sheet
+from cxr_platform.evaluation.sections.image_sheet import Panel, heatmap_of, image_sheet, side_by_side
 
 IMAGE = np.full((32, 32), 100, np.uint8)
 
@@ -26,7 +26,7 @@ def test_the_image_is_seen_where_there_is_no_heat_and_covered_where_there_is():
 
 
 def test_the_plain_image_stands_to_the_left():
-    drawn = beside(IMAGE, corner())
+    drawn = side_by_side(IMAGE, corner())
 
     assert drawn.shape == (32, 64, 3)
     assert drawn[:, :32] == pytest.approx(100 / 255)
@@ -36,11 +36,11 @@ def test_the_plain_image_stands_to_the_left():
 def test_a_heatmap_is_read_row_by_row():
     row = pd.Series({"side": 2, "heatmap": np.array([0, 1, 0.5, 0.25], "float16")})
 
-    assert heat_of(row).tolist() == [[0, 1], [0.5, 0.25]]
+    assert heatmap_of(row).tolist() == [[0, 1], [0.5, 0.25]]
 
 
 def test_a_sheet_keeps_white_black_and_the_colours_of_heat():
-    drawn = sheet([Panel(("Normal",), overlay_heatmap(IMAGE, corner()))], 1, synthetic=True)
+    drawn = image_sheet([Panel(("Normal",), overlay_heatmap(IMAGE, corner()))], 1, synthetic=True)
     picture = Image.open(io.BytesIO(drawn))
     seen = np.asarray(picture.convert("RGB")).astype(int)
 
@@ -53,7 +53,7 @@ def test_a_sheet_keeps_white_black_and_the_colours_of_heat():
 
 def test_a_sheet_grows_by_rows_and_takes_fewer_panels_than_places():
     panel = Panel(("Normal", "east"), overlay_heatmap(IMAGE, corner()))
-    one, two = (Image.open(io.BytesIO(sheet([panel] * count, 2, synthetic=False))).size for count in (2, 3))
+    one, two = (Image.open(io.BytesIO(image_sheet([panel] * count, 2, synthetic=False))).size for count in (2, 3))
 
     assert two[0] == pytest.approx(one[0], rel=0.02)
     assert two[1] > 1.7 * one[1]

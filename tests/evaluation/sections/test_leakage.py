@@ -5,7 +5,7 @@ import pytest
 
 from cxr_platform.evaluation.report_inputs import load_report_inputs
 from cxr_platform.evaluation.results_json import plain
-from cxr_platform.evaluation.sections.leakage import find, section
+from cxr_platform.evaluation.sections.leakage import compute, render
 from cxr_platform.evaluation.study_results import compute_study_results
 from tests.evaluation.builders import drawn, drawn_frame, image_frame, with_predictions, write_study
 
@@ -31,7 +31,7 @@ def inputs(tmp_path_factory):
 
 
 def test_the_difference_is_that_of_the_two_accuracies(inputs):
-    finding = find(inputs).finding
+    finding = compute(inputs).finding
     paper = load_accuracy(inputs.other[1])
     grouped = load_accuracy(inputs.predictions)
 
@@ -48,37 +48,37 @@ def test_it_is_paper_less_grouped_from_the_side_of_the_papers_study_too(inputs):
     other_study, other = inputs.other
     seen_from_there = replace(inputs, study=other_study, predictions=other, other=(inputs.study, inputs.predictions))
 
-    assert find(seen_from_there).finding == find(inputs).finding
+    assert compute(seen_from_there).finding == compute(inputs).finding
 
 
 def test_the_text_says_how_many_images_met_their_own_patient_and_what_it_did(inputs):
-    made = section(inputs, find(inputs))
+    made = render(inputs, compute(inputs))
 
-    assert "360 images of 360 then met a network" in made.lead[0]
-    assert "Images of one patient on both sides of a fold are the likely reason" in made.lead[1]
+    assert "360 images of 360 were tested by a network that was trained on another image" in made.lead[0]
+    assert "Images of one patient in both the training and the test set are the likely reason" in made.lead[1]
     assert "not that training again gives another network" in made.lead[2]
     assert made.warnings == ()
 
 
 @pytest.mark.parametrize(
     ("grouped", "paper", "words"),
-    [(0.8, 0.8, "by itself it shows no leakage, and rules none out"), (0.95, 0.6, "which leakage cannot explain")],
+    [(0.8, 0.8, "by itself it neither shows leakage nor rules it out"), (0.95, 0.6, "which leakage cannot explain")],
 )
 def test_no_difference_and_one_the_other_way_are_called_what_they_are(tmp_path, grouped, paper, words):
     study, other = write_both(tmp_path, grouped, paper)
     inputs = load_report_inputs(study, other_folder=other)
 
-    assert words in section(inputs, find(inputs)).lead[1]
+    assert words in render(inputs, compute(inputs)).lead[1]
 
 
 def test_a_difference_without_an_image_that_met_its_patient_is_not_laid_to_leakage(inputs):
-    nobody_met = replace(find(inputs), torn=0)
+    nobody_met = replace(compute(inputs), shared=0)
 
-    assert "No image met another of its patient" in section(inputs, nobody_met).lead[1]
+    assert "No image has another image of its patient in another fold" in render(inputs, nobody_met).lead[1]
 
 
 def test_the_table_has_both_protocols_and_their_difference(inputs):
-    (table,) = section(inputs, find(inputs)).tables
+    (table,) = render(inputs, compute(inputs)).tables
 
     assert [row.labels[1] for row in table.rows] == ["paper", "grouped", "difference (points)"]
     assert table.columns == ("Accuracy 7-class (%)", "Sensitivity (%)", "Specificity (%)")
@@ -97,13 +97,13 @@ def test_several_strategies_have_a_mean_that_no_choice_of_a_winner_bends(inputs)
         results=compute_study_results(study, replace(inputs.predictions, probability=doubled)),
         other=(inputs.other[0], replace(other, probability=both)),
     )
-    found = find(several)
-    made = section(several, found)
+    found = compute(several)
+    made = render(several, found)
 
     assert found.finding.mean.value == pytest.approx(found.finding.difference.value)
     assert "On average over the 2 strategies" in made.lead[2]
     assert made.tables[0].rows[-1].labels == ("Mean over strategies", "difference (points)")
-    assert find(inputs).finding.mean is None
+    assert compute(inputs).finding.mean is None
 
 
 def test_studies_that_differ_in_more_than_the_protocol_are_warned_of(inputs):
@@ -112,30 +112,32 @@ def test_studies_that_differ_in_more_than_the_protocol_are_warned_of(inputs):
     unlike = replace(inputs, other=(longer, other))
 
     assert (
-        section(unlike, find(unlike)).warnings[0].startswith("The two studies differ in more than the protocol (seed)")
+        render(unlike, compute(unlike))
+        .warnings[0]
+        .startswith("The two studies differ in more than the protocol (seed)")
     )
 
 
 def test_the_values_are_plain_json(inputs):
-    tree = json.loads(json.dumps(plain(section(inputs, find(inputs)).values), allow_nan=False))
+    tree = json.loads(json.dumps(plain(render(inputs, compute(inputs)).values), allow_nan=False))
 
-    assert tree["torn_images"] == 360
+    assert tree["images_of_shared_groups"] == 360
     assert tree["strategies"]["scratch"]["difference"]["accuracy_7_class"]["low"] > 0
 
 
 def test_without_the_other_protocol_the_section_says_how_to_get_it(tmp_path):
     inputs = load_report_inputs(write_study(tmp_path, drawn_frame({"scratch": 0.9})))
-    found = find(inputs)
+    found = compute(inputs)
 
     assert found is None
-    assert "make cv-all PROTOCOL=both" in section(inputs, found).absent
+    assert "make cv-all PROTOCOL=both" in render(inputs, found).absent
 
 
 def test_studies_without_a_common_strategy_cannot_be_compared(inputs):
     other_study, other = inputs.other
     renamed = replace(other, probability={"off-the-shelf": other.probability["scratch"]})
     apart = replace(inputs, other=(other_study, renamed))
-    found = find(apart)
+    found = compute(apart)
 
     assert found.finding is None
-    assert "no strategy in common" in section(apart, found).absent
+    assert "no strategy in common" in render(apart, found).absent

@@ -29,7 +29,7 @@ def left(made: ReportInputs, recognised: dict[str, int], trained_on: int = 50) -
 
 def test_recall_without_the_source_stands_beside_that_of_the_same_images_with_it() -> None:
     made = left(study(), {"east": 50, "west": 10})
-    found = {f.source: f for f in left_out.find(made)}
+    found = {f.source: f for f in left_out.compute(made)}
     assert (found["east"].external.value, found["east"].internal.value) == (100, 100)
     assert (found["west"].external.value, found["west"].internal.value) == (20, 80)
     assert (found["west"].images, found["west"].wrong, found["west"].label) == (50, 40, "Normal")
@@ -39,17 +39,17 @@ def test_recall_without_the_source_stands_beside_that_of_the_same_images_with_it
 
 def test_a_fall_is_warned_of_and_few_images_to_learn_from_are_told() -> None:
     made = left(study(), {"east": 50, "west": 10}, trained_on=7)
-    section = left_out.section(made, left_out.find(made))
+    section = left_out.render(made, left_out.compute(made))
     assert len(section.warnings) == 1
     assert section.warnings[0].startswith("Without west in training, 20.00")
-    assert section.warnings[0].endswith("Only 7 images of Normal from elsewhere were left to learn from.")
+    assert section.warnings[0].endswith("Only 7 images of Normal from other sources were left to train on.")
     assert "west,50,7,20.0000" in to_csv(section.tables[0])
     assert len(json.loads(json.dumps(dict(section.values)))["rates"]) == 2
 
 
 def test_without_a_fall_it_says_so() -> None:
     made = left(study(), {"east": 50, "west": 40})
-    section = left_out.section(made, left_out.find(made))
+    section = left_out.render(made, left_out.compute(made))
     assert section.warnings == ()
     assert section.lead[1] == "No recall falls so far that the two intervals do not overlap."
 
@@ -57,7 +57,7 @@ def test_without_a_fall_it_says_so() -> None:
 def test_classes_with_one_source_are_named_as_not_possible() -> None:
     sources = ["east" if label != "Normal" else source for label, source in zip(LABELS, SOURCES, strict=True)]
     made = left(report_inputs(predictions(sources, LABELS), synthetic=True), {"east": 50, "west": 40})
-    section = left_out.section(made, left_out.find(made))
+    section = left_out.render(made, left_out.compute(made))
     assert section.lead[-1] == "Not possible for classes with a single source: Covid19 (east), Pneumonia (east)."
     assert section.pictures[0].alt.startswith("Synthetic images.")
     assert "Normal without west, n = 50 80.00" in section.pictures[0].alt
@@ -66,10 +66,10 @@ def test_classes_with_one_source_are_named_as_not_possible() -> None:
 def test_without_the_whole_image_probe_there_is_nothing_to_set_it_beside() -> None:
     made = left(study(), {"east": 50, "west": 10})
     made = with_evidence(made, left_out=made.evidence.parts["left_out"])
-    assert all(f.internal.value is None and not f.contradicts for f in left_out.find(made))
+    assert all(f.internal.value is None and not f.contradicts for f in left_out.compute(made))
 
 
 def test_where_it_was_not_possible_the_section_says_why() -> None:
     made = with_evidence(study(), {"left_out": "No class has two sources."})
-    assert left_out.find(made) == ()
-    assert left_out.section(made, ()).absent == "No class has two sources."
+    assert left_out.compute(made) == ()
+    assert left_out.render(made, ()).absent == "No class has two sources."

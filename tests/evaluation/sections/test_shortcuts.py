@@ -6,7 +6,7 @@ import pytest
 from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.report_inputs import ReportInputs
 from cxr_platform.evaluation.sections import shortcuts
-from cxr_platform.evaluation.sections.probe_words import probe_sentence
+from cxr_platform.evaluation.sections.shortcuts import probe_sentence
 from cxr_platform.evaluation.table import to_csv
 from tests.evaluation.planted import predictions, report_inputs
 from tests.evaluation.probed import probe_frame, source_frame, study, with_evidence
@@ -26,7 +26,8 @@ def probed(*, metadata: int = 110, without: int = 110, only: int = 180, syntheti
 
 
 def test_each_probe_is_measured_over_the_images_of_the_study_whatever_their_order() -> None:
-    probes, sources = shortcuts.find(probed())
+    results = shortcuts.compute(probed())
+    probes, sources = results.probes, results.sources
     assert [(p.name, p.accuracy.value, p.control.value, p.chance) for p in probes] == [
         ("metadata", 55.0, 95.0, 50.0),
         ("without-lungs", 55.0, 90.0, 50.0),
@@ -40,9 +41,9 @@ def test_each_probe_is_measured_over_the_images_of_the_study_whatever_their_orde
 
 def test_nothing_is_called_a_shortcut_where_the_lungs_carry_it() -> None:
     made = probed()
-    found = shortcuts.find(made)
-    assert not any(probe.shortcut for probe in found[0])
-    section = shortcuts.section(made, found)
+    found = shortcuts.compute(made)
+    assert not any(probe.shortcut for probe in found.probes)
+    section = shortcuts.render(made, found)
     assert section.lead[0].startswith("No shortcut found")
     assert section.warnings == ()
     assert "the lung field carries 100.00\N{NO-BREAK SPACE}% of the lead over chance" in " ".join(section.lead)
@@ -51,9 +52,10 @@ def test_nothing_is_called_a_shortcut_where_the_lungs_carry_it() -> None:
 @pytest.mark.parametrize("name", ["metadata", "without"])
 def test_a_probe_that_keeps_most_of_the_lead_is_called_one_and_warned_of(name: str) -> None:
     made = probed(**{name: 170})
-    probes, sources = found = shortcuts.find(made)
+    found = shortcuts.compute(made)
+    probes, sources = found.probes, found.sources
     assert [probe.name.startswith(name) for probe in probes] == [probe.shortcut for probe in probes]
-    section = shortcuts.section(made, found)
+    section = shortcuts.render(made, found)
     assert section.lead[0].startswith("Shortcut found")
     assert len(section.warnings) == 1
     assert "70.00" in section.warnings[0] or "85.00" in section.warnings[0]
@@ -61,16 +63,16 @@ def test_a_probe_that_keeps_most_of_the_lead_is_called_one_and_warned_of(name: s
 
 
 def test_lungs_alone_are_never_a_shortcut() -> None:
-    probes, _ = shortcuts.find(probed(only=199))
+    probes = shortcuts.compute(probed(only=199)).probes
     assert not probes[-1].shortcut
 
 
 def test_the_table_has_winner_control_probes_and_chance_and_the_values_are_plain() -> None:
     made = probed(without=170)
-    section = shortcuts.section(made, shortcuts.find(made))
+    section = shortcuts.render(made, shortcuts.compute(made))
     rows = list(csv.reader(to_csv(section.tables[0]).splitlines()))[1:]
     assert [float(row[1]) for row in rows] == [95, 90, 55, 85, 90, 50]
-    assert [row[-1] for row in rows[2:5]] == ["none found", "shortcut", "what the lungs carry"]
+    assert [row[-1] for row in rows[2:5]] == ["none found", "shortcut", "information in the lungs"]
     values = json.loads(json.dumps(dict(section.values)))
     assert values["probes"]["without-lungs"]["lead_kept"] == pytest.approx(87.5)
     assert values["sources"]["metadata"]["accuracy"]["value"] == 97.5
@@ -78,7 +80,7 @@ def test_the_table_has_winner_control_probes_and_chance_and_the_values_are_plain
 
 def test_the_picture_gives_its_figures_in_words_and_says_when_images_are_drawn() -> None:
     made = probed(synthetic=True)
-    picture = shortcuts.section(made, shortcuts.find(made)).pictures[0]
+    picture = shortcuts.render(made, shortcuts.compute(made)).pictures[0]
     assert picture.png.startswith(b"\x89PNG")
     assert picture.alt.startswith("Synthetic images.")
     assert "without lungs 55.00" in picture.alt
@@ -89,10 +91,10 @@ def test_without_imagenet_the_facts_of_the_file_still_speak() -> None:
     made = study()
     reason = {"pixel_probes": "Expected ImageNet weights and found none."}
     made = with_evidence(made, reason, metadata_probe=probe_frame(made.predictions, metadata=170))
-    found = shortcuts.find(made)
-    section = shortcuts.section(made, found)
-    assert [probe.name for probe in found[0]] == ["metadata"]
-    assert found[0][0].shortcut
+    found = shortcuts.compute(made)
+    section = shortcuts.render(made, found)
+    assert [probe.name for probe in found.probes] == ["metadata"]
+    assert found.probes[0].shortcut
     assert "The probes of pixels are missing. Expected ImageNet weights and found none." in section.lead
 
 
@@ -104,15 +106,15 @@ def test_with_one_source_no_source_is_told() -> None:
         metadata_probe=probe_frame(scored, metadata=150),
         metadata_source_probe=source_frame(scored, "metadata", 200).iloc[:0],
     )
-    found = shortcuts.find(made)
-    assert found[1] == ()
-    assert [table.name for table in shortcuts.section(made, found).tables] == ["shortcuts"]
+    found = shortcuts.compute(made)
+    assert found.sources == ()
+    assert [table.name for table in shortcuts.render(made, found).tables] == ["shortcuts"]
 
 
 def test_without_evidence_the_section_says_why() -> None:
     made = study()
-    assert shortcuts.find(made) == ((), ())
-    assert "cxr report --manifest" in shortcuts.section(made, ((), ())).absent
+    assert shortcuts.compute(made) == shortcuts.ShortcutResults()
+    assert "cxr report --manifest" in shortcuts.render(made, shortcuts.ShortcutResults()).absent
 
 
 def test_beside_a_control_no_better_than_chance_a_probe_says_nothing() -> None:

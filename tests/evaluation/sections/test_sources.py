@@ -6,15 +6,15 @@ from PIL import Image
 from cxr_platform.evaluation.credibility import confounding_warning
 from cxr_platform.evaluation.findings import Association
 from cxr_platform.evaluation.sections import sources
-from cxr_platform.evaluation.sections.source_bars import source_bars
+from cxr_platform.evaluation.sections.sources import source_bars
 from cxr_platform.evaluation.table import to_csv
 from cxr_platform.labels import CLASSES
 from tests.evaluation.planted import predictions, report_inputs
 
 
 def told(images, **options):
-    found = sources.find(images)
-    return found, sources.section(images, found)
+    found = sources.compute(images)
+    return found, sources.render(images, found)
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ N = 240
 
 
 def told(images):
-    found = subgroups.find(images)
-    return subgroups.section(images, found)
+    found = subgroups.compute(images)
+    return subgroups.render(images, found)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_within_sources_that_have_both_is_said_where_some_have_not():
     section = told(report_inputs(predictions(source, label, ["Covid19"] * 70 + ["Normal"] * 100)))
 
     assert f"specificity 0.00{NBSP}% (0.00 to " in section.lead[1]
-    assert "over all images" in section.lead[1]
+    assert "Over all images" in section.lead[1]
     assert "no more than a hint" not in section.lead[1]
 
 
@@ -104,15 +104,15 @@ def test_without_manifest_only_sources_are_told_apart():
     section = told(report_inputs(predictions(["a", "b"] * 30, ["Normal"] * 60)))
 
     assert {row.labels[0] for row in section.tables[0].rows} == {"source", "all"}
-    assert any("manifest, which was not given" in line for line in section.lead)
+    assert any("view, sex and age, was not given" in line for line in section.lead)
     assert not any(line.startswith("View, sex and age differ") for line in section.lead)
 
 
 def test_images_that_cannot_be_divided_are_said_to_be():
     scored = predictions(["only"] * 4, ["Normal", "Covid19"] * 2)
 
-    assert "manifest, which was not given" in told(report_inputs(scored)).absent
-    assert "not told or the same for all" in told(report_inputs(scored, {"view": ["PA"] * 4})).absent
+    assert "the manifest, which has view, sex and age, was not given" in told(report_inputs(scored)).absent
+    assert "unknown or the same for all" in told(report_inputs(scored, {"view": ["PA"] * 4})).absent
 
 
 def test_synthetic_images_are_marked():

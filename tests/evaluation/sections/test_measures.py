@@ -6,15 +6,15 @@ import pytest
 from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.report_inputs import ReportInputs, load_report_inputs
 from cxr_platform.evaluation.results_json import plain
-from cxr_platform.evaluation.sections.figures_of_merit import find, section
+from cxr_platform.evaluation.sections.measures import compute, render
 from cxr_platform.evaluation.table import to_markdown
 from tests.evaluation.builders import drawn_frame, printed_frame, write_study
 
 
 def made(folder, frame, **options) -> tuple[ReportInputs, tuple, object]:
     inputs = load_report_inputs(write_study(folder, frame, **options))
-    found = find(inputs)
-    return inputs, found, section(inputs, found)
+    found = compute(inputs)
+    return inputs, found, render(inputs, found)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_a_call_is_worth_less_where_the_disease_is_rare_and_the_premise_is_said(
     assert prevalences[:3] == ["1 %", "5 %", "20 %"]
     assert prevalences[3].endswith("%, the study's own share")
     assert table.rows[0].values[0].value < table.rows[2].values[0].value
-    assert "if sensitivity and specificity were the same there" in small[2].lead[2]
+    assert "provided that sensitivity and specificity were the same there" in small[2].lead[2]
 
 
 def test_synthetic_images_are_stamped_on_tables_and_picture(small):
@@ -115,6 +115,4 @@ def test_one_strategy_and_no_covid19_image_give_dashes_and_no_warning(tmp_path):
 
     assert made_of.folded == ()
     assert cells(made_of.tables[0], "Training from scratch", "Covid19 ROC AUC")[0].value is None
-    assert made_of.lead[2].startswith(
-        "Without images of both kinds, Covid19 and others, the worth of a call is undefined"
-    )
+    assert made_of.lead[2].startswith("Predictive values are undefined without both Covid19 images and others")
