@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from cxr_platform.config import AugmentationConfig, ModelConfig
 from cxr_platform.domain.strategies import strategy_by_name
-from cxr_platform.errors import BundleError
+from cxr_platform.errors import BundleError, last_line
 from cxr_platform.evaluation.statistics.calibration import scale
 from cxr_platform.registry.bundle import FEATURES, IMAGES, LOGITS, Parity
 from cxr_platform.validation import validate
@@ -73,10 +73,9 @@ def export_onnx(strategy: str, config: ModelConfig, weights: Path, file: Path) -
     command = [sys.executable, "-m", __name__, json.dumps(request)]
     done = subprocess.run(command, env={**os.environ, "KERAS_BACKEND": "tensorflow"}, capture_output=True, text=True)
     if done.returncode:
-        lines = done.stderr.strip().splitlines()
         raise BundleError(
             "Expected TensorFlow to convert the network to ONNX in a process of its own.",
-            received=lines[-1] if lines else f"exit code {done.returncode}",
+            received=last_line(done.stderr or f"exit code {done.returncode}"),
             advice="It needs the packages tensorflow and tf2onnx, also for a network trained on another backend.",
         )
 
