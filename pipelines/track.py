@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cxr_platform.tracking.log import log_study
+from cxr_platform.tracking.mlflow_runs import log_study
 from pipelines.command import run_command
 from pipelines.local_study import local_copies
 from pipelines.options import location, parse_request

@@ -1,12 +1,11 @@
-"""A finished study with trials and a report, and what a folder of MLflow says of it."""
+"""A finished study with trials and a report, and its runs in a folder of MLflow."""
 
 import json
 from pathlib import Path
 
 import pandas as pd
 
-from cxr_platform.tracking.place import tracking_uri
-from cxr_platform.tracking.runs import EXPERIMENT, PARENT_TAG
+from cxr_platform.tracking.mlflow_runs import EXPERIMENT, PARENT_TAG, tracking_uri
 from tests.evaluation.builders import drawn_frame, write_study
 from tests.study_records import trial_record, write_record
 

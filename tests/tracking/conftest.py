@@ -1,6 +1,6 @@
 import pytest
 
-from cxr_platform.tracking.log import log_study
+from cxr_platform.tracking.mlflow_runs import log_study
 from tests.tracking.builders import make_study
 
 
