@@ -1,4 +1,4 @@
-"""A finished study again as a job on several nodes, beside what one machine made of it: too long for every test run.
+"""Run a finished study again as a job on several nodes and compare the predictions; not part of the tests.
 
     python -m tests.cluster.quick_study --study runs/NAME --nodes 2 3
 
@@ -63,8 +63,8 @@ def compare(arguments: argparse.Namespace, strategies: list[str], manifest: Path
     columns = [name for name in here if name.startswith("p_")]
     for strategy in strategies:
         rows = here["strategy"] == strategy
-        apart = np.abs(there.loc[rows, columns].to_numpy() - here.loc[rows, columns].to_numpy())
-        print(f"  {strategy}: {rows.sum()} predictions, probabilities apart by {apart.max():.2g} at most")
+        difference = np.abs(there.loc[rows, columns].to_numpy() - here.loc[rows, columns].to_numpy())
+        print(f"  {strategy}: {rows.sum()} predictions, probabilities differ by at most {difference.max():.2g}")
 
 
 def predictions(study: Path, strategies: list[str]) -> pd.DataFrame:

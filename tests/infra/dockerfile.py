@@ -1,4 +1,4 @@
-"""infra/container/Dockerfile, read as far as the tests need it."""
+"""The parts of infra/container/Dockerfile that the tests need."""
 
 import re
 import shlex
@@ -14,7 +14,7 @@ Instruction = tuple[str, str]
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage: its name, what it stands on, and its instructions as (KEYWORD, rest)."""
+    """A stage: its name, its parent, and its instructions as (KEYWORD, rest)."""
 
     name: str
     parent: str
@@ -33,7 +33,7 @@ class Dockerfile:
 
     @cached_property
     def images(self) -> dict[str, Stage]:
-        """The stages on which no other stands and from which none copies: what is built to be run."""
+        """The stages that are built to be run: no other stage uses them or copies from them."""
         used = {stage.parent for stage in self.stages}
         copies = [rest for stage in self.stages for rest in stage.of("COPY")]
         used |= {name for rest in copies for name in re.findall(r"--from=(\S+)", rest)}
@@ -45,7 +45,7 @@ class Dockerfile:
 
     @cached_property
     def uid(self) -> int:
-        """The user of the first image; a test says that all have the same."""
+        """The user of the first image; a test checks that all have the same."""
         return int(next(iter(self.images.values())).of("USER")[-1].partition(":")[0])
 
     @cached_property
@@ -62,14 +62,14 @@ class Dockerfile:
 
     @cached_property
     def folders(self) -> set[str]:
-        """Folders that the base makes and gives to its user."""
+        """Folders that the base creates for its user."""
         match = re.search(r"install --directory --owner=cxr --group=cxr ([^&]*)", " ".join(self.base.of("RUN")))
         assert match is not None
         return set(match[1].split())
 
 
 def parse(text: str) -> Dockerfile:
-    """Comments and continued lines are understood; heredocs are not, and there are none."""
+    """Parse comments and continued lines, but no heredocs."""
     lines = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
     arguments, stages = {}, []
     for line in re.sub(r"\\\n", " ", lines).splitlines():
@@ -86,5 +86,5 @@ def parse(text: str) -> Dockerfile:
 
 @lru_cache
 def dockerfile(path: Path = PATH) -> Dockerfile:
-    """The repository's own."""
+    """Return the repository's Dockerfile."""
     return parse(path.read_text(encoding="utf-8"))

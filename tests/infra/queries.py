@@ -1,4 +1,4 @@
-"""The queries of the files in infra/, and which metrics and labels they ask for."""
+"""The queries in infra/, and the metrics and labels that they use."""
 
 import json
 import re

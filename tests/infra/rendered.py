@@ -1,4 +1,4 @@
-"""infra/kubernetes as kustomize renders it, and ways to walk through it."""
+"""infra/kubernetes as kustomize renders it, with helpers to read it."""
 
 import copy
 from collections.abc import Iterator

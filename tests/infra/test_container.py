@@ -1,4 +1,4 @@
-"""infra/container: hadolint, and what it cannot know."""
+"""infra/container: hadolint, and consistency with the repository."""
 
 import re
 from fnmatch import fnmatch

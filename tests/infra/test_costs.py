@@ -1,4 +1,4 @@
-"""infra/README.md: what it says of a study's cost is what the simulation says, under the rates that it assumes."""
+"""The costs in infra/README.md agree with the simulation, under the rates that they assume."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The commands that infra/ tells a person to type."""
+"""The commands in the texts of infra/."""
 
 import pytest
 

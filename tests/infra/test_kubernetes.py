@@ -1,4 +1,4 @@
-"""infra/kubernetes: that its parts fit each other, the image and the platform's own code."""
+"""infra/kubernetes: its parts agree with each other, with the image and with the code."""
 
 import json
 import shlex

@@ -1,4 +1,4 @@
-"""What infra/README.md tells a person to do with infra/kubernetes, done as far as it goes without a cluster."""
+"""The steps of infra/README.md for Kubernetes, as far as they can be checked without a cluster."""
 
 import os
 import re

@@ -24,7 +24,7 @@ def schema_of(kind: str) -> Tree:
 
 
 def problems(tree: Tree) -> list[str]:
-    """What an API server would say against an object, for each version of Kubernetes."""
+    """Return the errors that an API server would report for an object, for each version of Kubernetes."""
     if tree["apiVersion"] == "ray.io/v1":
         errors = jsonschema.Draft202012Validator(schema_of(tree["kind"])).iter_errors(tree)
         return [f"{error.json_path}: {error.message}" for error in errors]

@@ -9,7 +9,7 @@ import pytest
 
 
 def tool(name: str) -> str:
-    """The path of a program: beside this Python first, as another version may be on the PATH. Fails where it is not."""
+    """Return the path of a program: the one beside this Python, or one on the PATH; fail if there is none."""
     beside = Path(sys.executable).with_name(name)
     path = str(beside) if beside.exists() else shutil.which(name)
     if not path:
@@ -18,5 +18,5 @@ def tool(name: str) -> str:
 
 
 def run(*words: str | Path, given: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Exit code and text of a program, whatever it says; `given` is its standard input."""
+    """Run a program with `given` as its standard input, and return its exit code and output."""
     return subprocess.run([str(word) for word in words], input=given, capture_output=True, text=True, timeout=60)

@@ -1,4 +1,4 @@
-"""A study `runs/t` of one strategy over a few drawn images, with its manifest, in a folder for the tests of a verb."""
+"""A small study `runs/t` of one strategy over a few drawn images, with its manifest."""
 
 from pathlib import Path
 
@@ -32,13 +32,13 @@ def draw(folder: Path, per_class: int, seed: int = 3) -> None:
     assert phantoms.main(request) == 0
 
 
-def make_study(work: Path, per_class: int, images: str = "images") -> Path:
-    """`work`, with `images`, `manifest`, `runs/t` and `tiny.toml`, with which they were made: one epoch."""
+def make_study(work: Path, per_class: int) -> Path:
+    """Write `images`, `manifest`, `runs/t` and its profile `tiny.toml` (one epoch) to `work`, and return `work`."""
     profile = work / "tiny.toml"
     profile.write_text(PROFILE.replace("epochs = 3", "epochs = 1"))
-    draw(work / images, per_class)
-    fill_cache(work / images, work / "manifest", load_profile(str(profile), {}))
-    built = ["--data", str(work / images), "--out", str(work / "manifest"), "--profile", str(profile)]
+    draw(work / "images", per_class)
+    fill_cache(work / "images", work / "manifest", load_profile(str(profile), {}))
+    built = ["--data", str(work / "images"), "--out", str(work / "manifest"), "--profile", str(profile)]
     assert manifest_verb.main(built) == 0
     named = ["--manifest", str(work / "manifest"), "--profile", str(profile), "--runs", str(work / "runs")]
     run = [*named, "--name", "t", "--strategies", "scratch", "--engine", "local", "--no-report"]

@@ -9,13 +9,6 @@ import pytest
 
 from cxr_platform.storage.paths import parse_path
 from pipelines import champion
-from tests.pipelines.small_study import make_study
-
-
-@pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study `runs/t` of one strategy and its manifest."""
-    return make_study(tmp_path_factory.mktemp("work"), per_class=8)
 
 
 def run(work: Path, *more: str) -> int:

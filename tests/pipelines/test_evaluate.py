@@ -9,15 +9,15 @@ from cxr_platform.config import load_profile
 from cxr_platform.intake.layouts.phantoms import IMAGES_FOLDER
 from pipelines import evaluate as verb
 from tests.manifest.builders import fill_cache
-from tests.pipelines.small_study import draw, make_study
+from tests.pipelines.small_study import draw
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study `runs/t`, its manifest, and the images of both another draw (`images-9`) and its own (`images-3`)."""
-    work = tmp_path_factory.mktemp("work")
-    draw(work / "images-9", per_class=2, seed=9)
-    return make_study(work, per_class=4, images="images-3")
+def unseen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images of another draw than the study's."""
+    folder = tmp_path_factory.mktemp("unseen") / "images-9"
+    draw(folder, per_class=2, seed=9)
+    return folder
 
 
 def run(work: Path, data: Path, *more: str) -> int:
@@ -28,8 +28,8 @@ def run(work: Path, data: Path, *more: str) -> int:
     return verb.main([*named, *more])
 
 
-def test_unseen_images_are_scored_by_every_model(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(work, work / "images-9") == 0
+def test_unseen_images_are_scored_by_every_model(work: Path, unseen: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(work, unseen) == 0
     output = capsys.readouterr()
     out = work / "runs" / "t" / "evaluations" / "images-9"
     rows = pq.read_table(out / "predictions.parquet").to_pandas()
@@ -46,11 +46,11 @@ def test_unseen_images_are_scored_by_every_model(work: Path, capsys: pytest.Capt
 
 
 @pytest.fixture
-def loose(work: Path, tmp_path: Path) -> Path:
+def loose(unseen: Path, tmp_path: Path) -> Path:
     """Three of the other images, without their table."""
     folder = tmp_path / "Normal"  # the builder of the cache takes the name for a class
     folder.mkdir()
-    for file in sorted((work / "images-9" / "phantoms" / IMAGES_FOLDER).glob("*_0.png"))[:3]:
+    for file in sorted((unseen / "phantoms" / IMAGES_FOLDER).glob("*_0.png"))[:3]:
         (folder / file.name).write_bytes(file.read_bytes())
     return folder
 
@@ -69,7 +69,7 @@ def test_unlabelled_images_are_only_predicted(work: Path, loose: Path, capsys: p
 @pytest.mark.parametrize(
     ("folder", "message"),
     [
-        ("images-3", "Expected readable images"),
+        ("images", "Expected readable images"),
         ("nowhere", "Expected a folder of X-ray collections"),
     ],
 )
@@ -82,6 +82,8 @@ def test_images_of_the_study_and_a_missing_folder_are_refused(
     assert "Traceback" not in error
 
 
-def test_another_manifest_than_the_studys_is_refused(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(work, work / "images-9", "--manifest", str(work / "nothing")) == 2
+def test_another_manifest_than_the_studys_is_refused(
+    work: Path, unseen: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(work, unseen, "--manifest", str(work / "nothing")) == 2
     assert "Expected a manifest in" in capsys.readouterr().err

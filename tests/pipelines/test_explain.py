@@ -6,13 +6,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import explain, phantoms
-from tests.pipelines.small_study import make_study
-
-
-@pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study `runs/t` of one strategy and its manifest."""
-    return make_study(tmp_path_factory.mktemp("work"), per_class=4)
 
 
 def run(work: Path, image: str, *more: str) -> int:
