@@ -1,6 +1,6 @@
 """The operating point: how a calibrated Covid19 probability becomes positive, negative or indeterminate.
 
-The rule is in one place, because the figures in a bundle and the answers of a server must come from the same one.
+One definition, because the rates in a bundle and the answers of a server must follow the same rule.
 """
 
 from typing import Annotated, Any, TypeAlias
@@ -17,7 +17,7 @@ Zone: TypeAlias = tuple[Probability, Probability]
 
 
 class DecisionRule(Record):
-    """The threshold for a target sensitivity, and the zone around it in which nothing is decided.
+    """The threshold for a target sensitivity, and the zone around it in which images are indeterminate.
 
     `zone` is the 95 % confidence interval of `threshold`.
     """
@@ -64,8 +64,7 @@ class DecisionRates(Record):
 class OperatingPoint(DecisionRule):
     """A decision rule with its out-of-fold rates.
 
-    Sensitivity and specificity, in percent, are those of the threshold alone: images in the zone, which a server leaves
-    undecided, count by it.
+    Sensitivity and specificity are of the threshold alone, by which images in the zone count too.
     """
 
     sensitivity: Rate = Field(description="Of the threshold alone, in percent, out-of-fold.")

@@ -34,11 +34,11 @@ FOLDS = 3
 
 
 def planted_images(kind: Kind, per_class: int = 40, size: int = 64, seed: int = 0) -> Planted:
-    """Images uint8 (N, size, size), labels (N,) as positions in `CLASSES`, sources and groups (N,) of str.
+    """Return images (N, size, size) uint8, labels (N,) as positions in `CLASSES`, sources and groups (N,) of str.
 
-    Three classes, told by a pattern: bars, dots or none. `corner` draws it outside of the body in the upper left
+    Three classes with a pattern each: bars, dots or none. `corner` draws it outside of the body in the upper left
     corner, over lungs that are noise; `lungs` inside the lungs. Both sources have as many images of each class, and
-    every second image is of the same patient as the one of its class and source before it.
+    every second image is of the same patient as the one before it of its class and source.
     """
     rng = np.random.default_rng(seed)
     number = np.arange(per_class)

@@ -47,9 +47,9 @@ def finding(kind: Kind) -> LungShare:
     order = [place[image_id] for image_id in opened.data.image_ids]
     made = study_material(opened.data, opened.predictions.probability[STRATEGY][order])
     frame = tables(kind)["lung_share"].assign(strategy="scratch")  # as `study_material` calls its strategy
-    found = topic.compute(replace(made, evidence=Evidence({"lung_share": frame})))
-    assert found is not None
-    return found
+    result = topic.compute(replace(made, evidence=Evidence({"lung_share": frame})))
+    assert result is not None
+    return result
 
 
 def on_the_sign(kind: Kind) -> np.ndarray:
@@ -71,16 +71,16 @@ def test_the_networks_recognise_the_planted_sign(kind: Kind) -> None:
 
 
 def test_a_network_that_uses_a_corner_mark_has_a_low_lung_share() -> None:
-    found = finding("corner")
-    assert found.images == 120
-    assert found.low
-    assert found.share.value < found.field_share - 10
+    result = finding("corner")
+    assert result.images == 120
+    assert result.low
+    assert result.share.value < result.field_share - 10
 
 
 def test_a_network_that_uses_the_lungs_has_a_high_lung_share() -> None:
-    found = finding("lungs")
-    assert not found.low
-    assert found.share.low > found.field_share
+    result = finding("lungs")
+    assert not result.low
+    assert result.share.low > result.field_share
 
 
 @pytest.mark.parametrize(("kind", "least"), [("corner", 0.4), ("lungs", 0.4)])
