@@ -1,8 +1,8 @@
-"""Validation of everything that comes from a file or a caller, by pydantic: the one place that turns what pydantic finds
-into the errors of this package, which name the file and key, what was expected, what was received and what to do.
+"""Validation by pydantic of everything that comes from a file or a caller.
 
-`Record` is the base class of the JSON files that the platform writes itself (study.json, bundle.json, …). The settings
-of a profile stay dataclasses of the standard library (`config`), which `validate` checks from outside.
+Problems become the errors of this package, with the file and key, what was expected, what was received and what to do.
+`Record` is the base class of the JSON files that the platform writes (study.json, bundle.json, …). The settings of a
+profile are dataclasses of the standard library (`config`), which `validate` checks from outside.
 """
 
 import difflib

@@ -65,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
 
 def run(request: EvaluateRequest) -> int:
     """Write predictions, excluded files and figures, and print the winner's figures; return 0."""
-    from cxr_platform.evidence.external_images import predict_unseen
+    from cxr_platform.evidence.external_images import predict_external
     from cxr_platform.evidence.image_folder import read_image_folder
 
     with local_copies(request, "study", "manifest", "data", "out") as local:
@@ -75,7 +75,7 @@ def run(request: EvaluateRequest) -> int:
             folder = read_image_folder(
                 local.data, workspace.manifest, workspace.profile, out, progress, unlabelled=local.unlabelled
             )
-            predictions = predict_unseen(folder.images, workspace)
+            predictions = predict_external(folder.images, workspace)
         print(f"{len(folder.images.facts)} images scored, {len(folder.excluded)} files left out.")
         for reason, count in sorted(folder.reasons.items()):
             print(f"Left out: {count:6d}  {reason}")

@@ -18,7 +18,7 @@ TITLE = "External images"
 
 
 @dataclass(frozen=True, eq=False)
-class UnseenImages:
+class ExternalImages:
     """`facts` has the columns `KEYS`, one row per image (label null if unknown); `pixels` are (N, s, s) uint8."""
 
     facts: pa.Table
@@ -26,7 +26,7 @@ class UnseenImages:
 
 
 def external_predictions(opened: OpenStudy) -> Mapping[str, pa.Table]:
-    """Return table `external`: the predictions of `predict_unseen` for the manifest's external images.
+    """Return table `external`: the predictions of `predict_external` for the manifest's external images.
 
     Raise `NotPossible` if there are none, `WeightsError` if a strategy needs ImageNet weights that cannot be found.
     """
@@ -38,11 +38,11 @@ def external_predictions(opened: OpenStudy) -> Mapping[str, pa.Table]:
             received="none",
             advice="Mark one with cxr manifest --external SOURCE, or use a folder with cxr evaluate.",
         )
-    images = UnseenImages(table.select(KEYS).filter(pa.array(is_external)), opened.manifest.pixels()[is_external])
-    return {"external": predict_unseen(images, opened)}
+    images = ExternalImages(table.select(KEYS).filter(pa.array(is_external)), opened.manifest.pixels()[is_external])
+    return {"external": predict_external(images, opened)}
 
 
-def predict_unseen(images: UnseenImages, opened: OpenStudy) -> pa.Table:
+def predict_external(images: ExternalImages, opened: OpenStudy) -> pa.Table:
     """Return one row per image, strategy and fold: `KEYS`, strategy, fold and probabilities.
 
     Images are resized like those of the study.

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from cxr_platform.config import Profile
 from cxr_platform.errors import NotPossible, SourceError
-from cxr_platform.evidence.external_images import UnseenImages
+from cxr_platform.evidence.external_images import ExternalImages
 from cxr_platform.evidence.study_overlap import images_of_study
 from cxr_platform.intake.candidate import Refusal
 from cxr_platform.intake.layouts.collection import Collection, as_text, walk
@@ -33,7 +33,7 @@ class ImageFolder:
     `synthetic` is True if the folder has phantoms.
     """
 
-    images: UnseenImages
+    images: ExternalImages
     excluded: Mapping[str, Refusal]
     synthetic: bool
 
@@ -57,14 +57,14 @@ def read_image_folder(
     profile = replace(profile, intake=intake)
     inventory = _external_candidates(data, profile, unlabelled)
     selection, pixels = _select(inventory, profile, work, progress)
-    seen = images_of_study(selection, pixels, manifest, intake.selection.near_duplicate_distance)
-    kept = [row for row in range(len(selection.images)) if row not in seen]
+    overlap = images_of_study(selection, pixels, manifest, intake.selection.near_duplicate_distance)
+    kept = [row for row in range(len(selection.images)) if row not in overlap]
     excluded = {item.source_path: item.refusal for item in selection.excluded}
-    excluded |= {selection.images[row].candidate.source_path: refusal for row, refusal in seen.items()}
+    excluded |= {selection.images[row].candidate.source_path: refusal for row, refusal in overlap.items()}
     if not kept:
         raise _nothing_left(data, excluded)
     selected, groups = [selection.images[row] for row in kept], [selection.groups[row] for row in kept]
-    images = UnseenImages(_facts(selected, groups), pixels.images([image.decoded for image in selected]))
+    images = ExternalImages(_facts(selected, groups), pixels.images([image.decoded for image in selected]))
     return ImageFolder(images, excluded, synthetic=bool(inventory.synthetic_sources))
 
 

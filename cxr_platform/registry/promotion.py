@@ -51,7 +51,7 @@ def promote(
             raise PromotionRefused(
                 f"Expected {new.version} to be no worse than the champion, {comparison.present}.",
                 received="; ".join(comparison.reasons),
-                advice="Keep the champion, or promote with --force if the figures cannot be compared.",
+                advice="Keep the champion, or promote with --force if the metrics cannot be compared.",
             )
         reason = "the champion before cannot be read" if comparison is None else comparison.verdict
         forced = comparison is None or comparison.worse

@@ -12,7 +12,7 @@ from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
 from cxr_platform.errors import NotPossible
 from cxr_platform.evaluation.evidence_files import FILES
 from cxr_platform.evidence import external_images as module
-from cxr_platform.evidence.external_images import UnseenImages, external_predictions, predict_unseen
+from cxr_platform.evidence.external_images import ExternalImages, external_predictions, predict_external
 from cxr_platform.intake.letterbox import resize_images
 from tests.evidence.builders import RecordedSteps
 from tests.training.builders import tiny_profile
@@ -77,7 +77,7 @@ def test_progress_counts_the_networks() -> None:
 def test_images_without_a_label_are_predicted_too() -> None:
     made = opened("external")
     facts = made.manifest.table(["image_id", "group_id", "source"]).append_column("label", pa.nulls(5, pa.string()))
-    table = predict_unseen(UnseenImages(facts, made.manifest.pixels()), made)
+    table = predict_external(ExternalImages(facts, made.manifest.pixels()), made)
     assert table["label"].null_count == table.num_rows == 20
 
 
