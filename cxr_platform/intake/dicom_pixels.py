@@ -1,12 +1,11 @@
 """From the pixel data of a DICOM object to grey values.
 
-Stored values are decoded by tensorflow-io, and by pydicom's own decoders if that fails. tensorflow-io (DCMTK) renders:
-it applies the modality transform, inverts MONOCHROME1, burns overlays in, stretches signed values, and reads past the
-end of pixel data that are too short. To get stored values instead, it receives a new object that holds only the pixel
+Stored values are decoded by pydicom and the decoders that it calls (`PLUGINS`). What they cannot read, above all JPEG
+with 12 bits, goes to tensorflow-io where that is installed. All get a new object that holds only the pixel
 data and the attributes that describe them, labelled MONOCHROME2, after a check of the size of the compressed frame or
-of the length of uncompressed data. Signed values come back with an offset of half their range, which is subtracted. It
-misreads big-endian data of 32 bits, so big-endian data go to pydicom, which reads uncompressed data, RLE, and through
-Pillow JPEG and JPEG 2000.
+of the length of uncompressed data. tensorflow-io (DCMTK 3.6.5) would otherwise render: apply the modality transform,
+invert MONOCHROME1, burn overlays in, and read past the end of pixel data that are too short. It returns signed values
+with an offset of half their range, which is subtracted.
 
 Stored values become grey by DICOM PS3.3 C.11.1 (modality), C.11.2 (VOI) and C.7.6.3 (photometric interpretation): the
 VOI LUT of the object if it has one, else its first window. Without either, 8-bit values are taken as they are, like
@@ -16,6 +15,10 @@ the image does not count for the percentiles and becomes black.
 
 import io
 import struct
+from collections.abc import Callable, Iterator
+from copy import copy
+from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -23,12 +26,12 @@ from numpy.typing import NDArray
 from pydicom import DataElement, Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import get_frame
-from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi, apply_windowing, pixel_array
+from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi, apply_windowing, get_decoder, pixel_array
 from pydicom.pixels.utils import get_expected_length
-from pydicom.uid import ExplicitVRBigEndian, RLELossless, generate_uid
+from pydicom.uid import JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, RLELossless, generate_uid
 
 from cxr_platform.config import DecodingConfig
-from cxr_platform.errors import ImageRefused
+from cxr_platform.errors import ImageRefused, last_line
 from cxr_platform.intake.codestream import JPEG_START, check_scans, frame_size
 from cxr_platform.intake.grey_image import percentile_window, scale
 
@@ -44,6 +47,12 @@ PIXEL_ATTRIBUTES = (
     "HighBit",
     "PixelRepresentation",
 )
+PLUGINS = ("pylibjpeg", "pyjpegls", "pillow", "pydicom", "gdcm")
+"""Decoders of pydicom in the order in which they are tried: OpenJPEG for JPEG 2000, CharLS for JPEG-LS, libjpeg-turbo
+for JPEG, pydicom's own for RLE, GDCM for lossless JPEG only, because damaged streams can end its process."""
+LOSSLESS_JPEG = frozenset({JPEGLossless, JPEGLosslessSV1})
+FOR_TENSORFLOW = LOSSLESS_JPEG | {JPEGExtended12Bit}
+"""Transfer syntaxes that tensorflow-io may decode. It misreads others: some JPEG 2000, JPEG with a wrong label."""
 ONE_SAMPLE = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
@@ -64,22 +73,23 @@ def stored_values(dataset: Dataset) -> Floats:
 
     (rows, columns), or (rows, columns, 3) in RGB; whole numbers, negative ones if Pixel Representation is signed. For a
     palette image these are the indices. Raises `ImageRefused` (undecodable) if the pixel data do not fit the header or
-    neither library can read them.
+    no decoder can read them.
     """
     _check_pixel_data(dataset)
     plain = _plain_copy(dataset)
     shape = (plain.Rows, plain.Columns, *((3,) if plain.SamplesPerPixel == 3 else ()))
     failures = []
-    for decode in (_decode_with_tensorflow, _decode_with_pydicom):
+    for name, decode in _decoders(plain):
         try:
             values = decode(plain)
-        except Exception as error:  # both libraries raise anything on hostile bytes
-            failures.append(f"{error}".strip().partition("\n")[0] or type(error).__name__)
+        except Exception as error:  # every library raises anything on hostile bytes
+            failures.append(f"{name}: {last_line(error)}")
             continue
         if values.shape == shape:
             return values
-        failures.append(f"{values.shape} values in place of {shape}")
-    raise ImageRefused("undecodable", f"DICOM pixel data: {'; '.join(failures)}")
+        failures.append(f"{name}: {values.shape} values in place of {shape}")
+    syntax = plain.file_meta.TransferSyntaxUID.name
+    raise ImageRefused("undecodable", f"DICOM pixel data, {syntax}: {'; '.join(failures) or 'no decoder reads them'}")
 
 
 def _check_pixel_data(dataset: Dataset) -> None:
@@ -123,9 +133,40 @@ def _plain_copy(dataset: Dataset) -> Dataset:
     return plain
 
 
+def _decoders(plain: Dataset) -> Iterator[tuple[str, Callable[[Dataset], Floats]]]:
+    """Yield the installed decoders of the transfer syntax, each with its name, the most exact one first."""
+    syntax = plain.file_meta.TransferSyntaxUID
+    if not syntax.is_encapsulated:
+        yield "pydicom", _read_uncompressed
+        return
+    available = get_decoder(syntax).available_plugins
+    for plugin in PLUGINS:
+        if plugin in available and (plugin != "gdcm" or syntax in LOSSLESS_JPEG):
+            yield plugin, partial(_decode_with_pydicom, plugin=plugin)
+    if syntax in FOR_TENSORFLOW and find_spec("tensorflow_io"):
+        yield "tensorflow-io", _decode_with_tensorflow
+
+
+def _decode_with_pydicom(plain: Dataset, plugin: str = "") -> Floats:
+    values: Floats = pixel_array(plain, decoding_plugin=plugin).astype(_exact_type(plain))
+    return values
+
+
+def _read_uncompressed(plain: Dataset) -> Floats:
+    """Return uncompressed values; pydicom takes the lowest bits, whatever High Bit says."""
+    lowest = plain.HighBit + 1 - plain.BitsStored
+    if not lowest:
+        return _decode_with_pydicom(plain)
+    stored, signed = plain.BitsStored, plain.PixelRepresentation == 1
+    whole = copy(plain)
+    whole.BitsStored, whole.HighBit, whole.PixelRepresentation = plain.BitsAllocated, plain.BitsAllocated - 1, 0
+    values = (pixel_array(whole).astype(np.int64) >> lowest) & (2**stored - 1)
+    if signed:
+        values -= (values >> (stored - 1)) << stored
+    return values.astype(_exact_type(plain))
+
+
 def _decode_with_tensorflow(plain: Dataset) -> Floats:
-    if plain.file_meta.TransferSyntaxUID == ExplicitVRBigEndian:
-        raise ValueError("tensorflow-io: big-endian data are left to pydicom")
     import tensorflow as tf
     import tensorflow_io as tfio
 
@@ -139,11 +180,6 @@ def _decode_with_tensorflow(plain: Dataset) -> Floats:
     if plain.PixelRepresentation == 1:
         values -= 2.0 ** (plain.BitsStored - 1)
     return values[..., 0] if values.shape[-1] == 1 else values
-
-
-def _decode_with_pydicom(plain: Dataset) -> Floats:
-    values: Floats = pixel_array(plain).astype(_exact_type(plain))
-    return values
 
 
 def _exact_type(plain: Dataset) -> type[np.floating[Any]]:

@@ -33,7 +33,10 @@ from cxr_platform.storage.files import (
     write_atomically,
 )
 
-DECODING_PACKAGES = ("imagehash", "numpy", "pillow", "pydicom", "scipy", "tensorflow-io")
+DECODING_PACKAGES = (
+    *("imagehash", "numpy", "pillow", "pydicom", "pylibjpeg-openjpeg", "pyjpegls", "python-gdcm"),
+    *("scipy", "tensorflow-io"),
+)
 DECODING_MODULES = (
     *("candidate", "codestream", "dicom", "dicom_pixels", "duplicates", "eligibility", "grey_image", "images"),
     *("letterbox", "quality", "raster", "vocabulary"),
