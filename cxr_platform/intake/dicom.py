@@ -1,7 +1,6 @@
 """Decoder of DICOM objects: pydicom reads the header, which is checked before any library decodes the pixels."""
 
 import io
-import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -15,12 +14,10 @@ from cxr_platform.errors import ImageRefused
 from cxr_platform.intake.dicom_pixels import ONE_SAMPLE, SECONDARY_CAPTURE, read_grey
 from cxr_platform.intake.eligibility import DICOM_PROJECTIONS, judge_dicom_modality
 from cxr_platform.intake.grey_image import GreyImage, check_pixels
-from cxr_platform.intake.vocabulary import parse_age, parse_sex
+from cxr_platform.intake.vocabulary import names_no_patient, parse_age, parse_sex
 
 DEFLATED = b"1.2.840.10008.1.2.1.99"
 THREE_SAMPLES = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT")
-NO_PATIENT = re.compile(r"|anon[^0-9]*|unknown|none|0+", re.IGNORECASE)
-"""Values of Patient ID that identify no patient. `ANON0042` is the pseudonym of one patient."""
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -110,7 +107,7 @@ def _view(dataset: Dataset) -> str | None:
 
 def _patient(dataset: Dataset) -> str | None:
     patient = _text(dataset, "PatientID")
-    return None if NO_PATIENT.fullmatch(patient) else patient
+    return None if names_no_patient(patient) else patient
 
 
 def _text(dataset: Dataset, keyword: str) -> str:

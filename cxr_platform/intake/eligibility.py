@@ -8,14 +8,13 @@ from collections.abc import Iterable, Mapping
 
 from cxr_platform.config import SelectionConfig
 from cxr_platform.intake.candidate import Refusal
-from cxr_platform.intake.vocabulary import CLASS_OF, NO_FINDING, plain
+from cxr_platform.intake.vocabulary import CLASS_OF, NO_FINDING, plain, view_kind
 
 DICOM_MODALITIES = frozenset({"", "CR", "DX", "DR", "XR", "RG", "SC", "OT"})
 """Values of Modality (0008,0060) of a projection radiograph; some are from older editions of the standard."""
 DICOM_PROJECTIONS = frozenset({"AP", "PA", "LL", "RL", "LLD", "RLD", "LLO", "RLO"})
 """Defined terms of View Position (0018,5101), which only projections have."""
 _TABLE_MODALITY = re.compile(r"(x[- ]?ray|cr|dx)?", re.IGNORECASE)
-_FRONTAL = re.compile(r"(pa|ap|frontal|posteroanterior|anteroposterior)\b", re.IGNORECASE)
 
 
 def judge_dicom_modality(modality: str, view: str | None, secondary_capture: bool) -> Refusal | None:
@@ -35,7 +34,7 @@ def judge_table_modality(modality: str) -> Refusal | None:
 
 def judge_view(view: str | None, selection: SelectionConfig) -> Refusal | None:
     """Refuse a view other than PA or AP if only frontal views are selected; an unknown view is taken as frontal."""
-    if not selection.frontal_only or not view or _FRONTAL.match(view):
+    if not selection.frontal_only or not view or view_kind(view) != "other":
         return None
     return Refusal("view", f"view {view}")
 

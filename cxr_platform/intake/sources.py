@@ -9,7 +9,7 @@ from cxr_platform.config import SelectionConfig
 from cxr_platform.errors import SourceError
 from cxr_platform.intake.candidate import Candidate
 from cxr_platform.intake.layouts import class_folder, cohen, dicom, kermany, nih, phantoms, sources_toml
-from cxr_platform.intake.layouts.collection import Collection, Layout, as_text, walk
+from cxr_platform.intake.layouts.collection import Collection, Layout, as_text, source_toml, walk
 
 LAYOUTS: tuple[Layout, ...] = (
     phantoms.LAYOUT,
@@ -32,7 +32,8 @@ LOOSE = "."
 class Inventory:
     """Every file of a data folder, as a candidate or as one of the `tables` that were read (`SOURCE/relative/path`).
 
-    `candidates` are sorted by `source_path`. `missing_files` counts, per source, the rows of its table without a file.
+    `candidates` are sorted by `source_path`. `missing_files` counts, per source, the rows of its table without a file;
+    `ignored_columns` are, per source, the columns of its table that are not understood.
     `synthetic_sources` are those whose images were drawn by a program. `folders` are the absolute folders of the
     sources.
     """
@@ -40,6 +41,7 @@ class Inventory:
     candidates: list[Candidate]
     missing_files: dict[str, int] = field(default_factory=dict)
     tables: list[str] = field(default_factory=list)
+    ignored_columns: dict[str, list[str]] = field(default_factory=dict)
     synthetic_sources: frozenset[str] = frozenset()
     folders: tuple[Path, ...] = ()
 
@@ -73,6 +75,7 @@ def find_candidates(data: Path, selection: SelectionConfig) -> Inventory:
     return Inventory(
         candidates=sorted(candidates, key=lambda candidate: candidate.source_path),
         missing_files={name: reading.missing_files for name, reading in sorted(readings.items())},
+        ignored_columns={name: reading.ignored_columns for name, reading in sorted(readings.items())},
         tables=sorted(table for reading in readings.values() for table in reading.tables),
         synthetic_sources=frozenset(s.collection.name for s in sources if s.layout.synthetic),
         folders=tuple(source.collection.folder for source in sources),
@@ -166,8 +169,15 @@ def _not_recognised(collection: Collection, data: Path) -> SourceError:
     entries = sorted({file.partition("/")[0] + ("/" if "/" in file else "") for file in collection.files})
     more = f" and {len(entries) - _SHOWN} more" if len(entries) > _SHOWN else ""
     layouts = "; ".join(layout.expected for layout in LAYOUTS)
+    advice = f"Arrange the images accordingly, or name folder and layout in {data / sources_toml.FILE_NAME}."
+    if dicom.has_table(collection) and not collection.declared:
+        advice = (
+            "A CSV is read with images of any format if it has a column for the file (filename, image, path) and one for "
+            f"the finding (label, finding). Write into {data / sources_toml.FILE_NAME}:\n"
+            f"{source_toml(collection, layout='dicom')}"
+        )
     return SourceError(
         f"{collection.folder}: expected a collection, or folders of collections, in one of these layouts: {layouts}.",
         received=", ".join(as_text(name) for name in entries[:_SHOWN]) + more,
-        advice=f"Arrange the images accordingly, or name folder and layout in {data / sources_toml.FILE_NAME}.",
+        advice=advice,
     )

@@ -1,6 +1,18 @@
 import pytest
 
-from cxr_platform.intake.vocabulary import CLASS_OF, NO_FINDING, SYNONYMS, class_of, parse_age, parse_sex, plain
+from cxr_platform.intake.vocabulary import (
+    CLASS_OF,
+    COLUMNS,
+    NO_FINDING,
+    SYNONYMS,
+    class_of,
+    column_key,
+    names_no_patient,
+    parse_age,
+    parse_sex,
+    plain,
+    view_kind,
+)
 from cxr_platform.labels import CLASSES
 
 
@@ -22,12 +34,91 @@ def test_class_of_ignores_case_and_separators(name: str, label: str | None) -> N
 
 
 @pytest.mark.parametrize(
-    ("text", "years"), [("58", 58.0), (" 058Y ", 58.0), ("006M", 0.5), ("6.5", 6.5), ("50+", None), ("121", None)]
+    ("text", "years"),
+    [
+        ("58", 58.0),
+        (" 058Y ", 58.0),
+        ("006M", 0.5),
+        ("6.5", 6.5),
+        ("50+", None),
+        ("121", None),
+        ("045Y", 45.0),
+        ("45 years", 45.0),
+        ("45 años", 45.0),
+        ("6 months", 0.5),
+        ("1956-01-01", None),
+    ],
 )
 def test_parse_age_returns_years(text: str, years: float | None) -> None:
     assert parse_age(text) == years
 
 
-@pytest.mark.parametrize(("text", "sex"), [("M", "M"), (" female", "F"), ("O", None), ("", None)])
+@pytest.mark.parametrize(
+    ("text", "sex"),
+    [("M", "M"), (" female", "F"), ("O", None), ("", None), ("Mujer", "F"), ("Hombre", "M"), ("varón", "M")],
+)
 def test_parse_sex_returns_m_or_f(text: str, sex: str | None) -> None:
     assert parse_sex(text) == sex
+
+
+def test_no_name_of_a_column_states_two_things() -> None:
+    names = [name for spellings in COLUMNS.values() for name in spellings]
+    assert len(names) == len(set(names))
+    assert all(column_key(name) == name for name in names)
+
+
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [
+        ("Image Index", "file"),
+        ("dicom_id", "file"),
+        ("ImageID", "file"),
+        ("Finding Labels", "finding"),
+        ("class_name", "finding"),
+        ("Patient ID", "patient"),
+        ("subject_id", "patient"),
+        ("AP/PA", "view"),
+        ("ViewPosition_DICOM", "view"),
+        ("Proyección", "view"),
+        ("PatientSex_DICOM", "sex"),
+        ("Género", "sex"),
+        ("Patient Age", "age"),
+        ("Edad", "age"),
+    ],
+)
+def test_columns_of_public_tables_are_understood(name: str, column: str) -> None:
+    assert column_key(name) in COLUMNS[column]
+
+
+def test_a_year_of_birth_is_no_age() -> None:
+    assert all(column_key("PatientBirth") not in names for names in COLUMNS.values())
+
+
+@pytest.mark.parametrize(
+    "text", ["PA", "ap", "AP Supine", "AP_ERECT", "POSTERO_ANTERIOR", "antero-posterior", "Frontal", "POSTEROANTERIOR"]
+)
+def test_frontal_views(text: str) -> None:
+    assert view_kind(text) == "frontal"
+
+
+@pytest.mark.parametrize("text", ["LATERAL", "LL", "L", "Lateral", "left lateral", "RL", "COSTAL", "Axial", "oblique"])
+def test_other_views(text: str) -> None:
+    assert view_kind(text) == "other"
+
+
+@pytest.mark.parametrize("text", ["", "chest", "???", "UNK", "papa"])
+def test_a_view_that_is_not_understood_is_unknown(text: str) -> None:
+    assert view_kind(text) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "REMOVED", "unknown", "ANON", "Anonymous^Patient", "anonymized", "0", "000", "none", "N/A", "-1", "XXXX"],
+)
+def test_values_that_stand_for_no_patient(text: str) -> None:
+    assert names_no_patient(text)
+
+
+@pytest.mark.parametrize("text", ["1", "ANON0042", "P01", "Anna", "10", "2020-001"])
+def test_values_that_name_a_patient(text: str) -> None:
+    assert not names_no_patient(text)

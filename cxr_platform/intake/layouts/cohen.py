@@ -10,13 +10,12 @@
 """
 
 import re
-from pathlib import PurePosixPath
 
 from cxr_platform.config import SelectionConfig
 from cxr_platform.intake.candidate import Refusal
 from cxr_platform.intake.eligibility import judge_table_modality
-from cxr_platform.intake.layouts.collection import Collection, Layout, Reading
-from cxr_platform.intake.layouts.tables import Row, Table, cell, join_files, listed, read_rows
+from cxr_platform.intake.layouts.collection import Collection, Layout, Reading, is_dicom_name
+from cxr_platform.intake.layouts.tables import Row, Table, cell, join_files, listed
 from cxr_platform.intake.vocabulary import NO_FINDING, class_of, plain
 
 _TABLE = "metadata.csv"
@@ -26,12 +25,13 @@ _REQUIRED = (("finding",), (*_FILE, "patientid"))
 
 def _recognises(collection: Collection) -> bool:
     """A folder of DICOM files may have a metadata.csv as well; these collections hold no DICOM."""
-    return _TABLE in collection.root_files and not any(f.lower().endswith(".dcm") for f in collection.files)
+    return _TABLE in collection.root_files and not any(map(is_dicom_name, collection.files))
 
 
 def _read(collection: Collection, selection: SelectionConfig) -> Reading:
-    table, by_patient = Table(collection.folder / _TABLE), False
-    for row in read_rows(table.path, _REQUIRED):
+    table = Table(collection.folder / _TABLE, lambda findings: _judge_finding(", ".join(findings), selection))
+    by_patient = False
+    for row in table.read(_REQUIRED, ("folder",)):
         by_patient = not any(name in row for name in _FILE)
         name = row["patientid"] if by_patient else next((row[name] for name in _FILE if row.get(name)), "")
         label, refusal = _judge_finding(row["finding"], selection)
@@ -39,8 +39,7 @@ def _read(collection: Collection, selection: SelectionConfig) -> Reading:
         patient_id = _without_letter if by_patient else str
         image = listed(row, row["finding"], label, _judge_modality(row) or refusal, selection, patient_id)
         table.add(f"{row.get('folder') or 'images'}/{name}", image)
-    key_of = _without_suffix if by_patient else str
-    return join_files(collection, table, key_of=key_of, where="in images/ or the column folder", tables={_TABLE})
+    return join_files(collection, table, where="in images/ or the column folder", tables={_TABLE})
 
 
 def _judge_finding(finding: str, selection: SelectionConfig) -> tuple[str | None, Refusal | None]:
@@ -61,10 +60,6 @@ def _judge_modality(row: Row) -> Refusal | None:
 
 def _without_letter(patient: str) -> str:
     return re.sub(r"(?<=\d)[a-z]$", "", patient)
-
-
-def _without_suffix(file: str) -> str:
-    return str(PurePosixPath(file).with_suffix(""))
 
 
 LAYOUT = Layout("cohen", "metadata.csv beside images/ (Cohen, Actualmed, Figure 1)", _recognises, _read)

@@ -1,5 +1,6 @@
 """One folder of images with its files, and the interface of a layout that reads it."""
 
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ class Collection:
     """A folder and every file in it.
 
     `files` are POSIX paths relative to `folder`. `labels` (folder name → class), `label` (one class for every file) and
-    `table` (a CSV, in the folder or elsewhere) come from a sources.toml.
+    `table` (a CSV, in the folder or elsewhere) come from a sources.toml, which `declared` says that there is.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Collection:
     labels: Mapping[str, str] = field(default_factory=dict)
     label: str | None = None
     table: Path | None = None
+    declared: bool = False
 
     @cached_property
     def root_files(self) -> frozenset[str]:
@@ -59,11 +61,13 @@ class Reading:
     """A collection as its layout reads it.
 
     `candidates` holds one per file that is not a table; `missing_files` counts the rows without a file.
+    `ignored_columns` are the columns of its table that the layout does not understand, as they are written.
     """
 
     candidates: list[Candidate]
     tables: list[str] = field(default_factory=list)
     missing_files: int = 0
+    ignored_columns: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,23 @@ class Layout:
     recognises: Callable[[Collection], bool]
     read: Callable[[Collection, SelectionConfig], Reading]
     synthetic: bool = False
+
+
+def source_toml(collection: Collection, **keys: str) -> str:
+    """Return the lines that name `collection` with these further keys in a sources.toml."""
+    lines = {"path": str(collection.folder), **keys}
+    name = as_text(collection.name.rpartition("/")[2])
+    return "\n".join([f"[sources.{toml_text(name)}]", *(f"{key} = {toml_text(text)}" for key, text in lines.items())])
+
+
+def toml_text(text: str) -> str:
+    """Return `text` as a string of TOML; JSON's strings are some."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def is_dicom_name(file: str) -> bool:
+    """Return True for the name of a DICOM file."""
+    return file.lower().endswith((".dcm", ".dicom"))
 
 
 def as_text(name: str) -> str:

@@ -1,72 +1,133 @@
 """Images with a CSV that names file and finding, as DICOM collections are published; or DICOM files in class folders.
 
-The table has a column for the file and one for the finding; patient, view, sex and age are optional (the names of the
-columns are `vocabulary.COLUMNS`). A file is named by its path relative to the folder, or by its name if only one file
-has it. Whether a file really is DICOM is decided by its content, later: the layout reads PNG and JPEG as well.
+The table has a column for the file and one for the finding; patient, view, sex, age and modality are optional (the names
+of the columns are `vocabulary.COLUMNS`). A file is named as `file_names.FileNames` describes; without a column of files
+it is named after the patient, as in RSNA's tables. Several rows of a file, one finding or one reader each, are one
+image. Whether a file really is DICOM is decided by its content, later: the layout reads PNG and JPEG as well.
+
+With `label` in a sources.toml every file is of one class. A table beside it, named as `table` or the only CSV in the
+folder, then gives patients and views; it needs no finding.
 """
 
 import re
-from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from cxr_platform.config import SelectionConfig
 from cxr_platform.errors import SourceError
-from cxr_platform.intake.eligibility import classes_by_name, judge_findings
+from cxr_platform.intake.candidate import Candidate, Refusal
+from cxr_platform.intake.eligibility import DICOM_MODALITIES, classes_by_name, judge_findings, judge_table_modality
 from cxr_platform.intake.layouts import class_folder
-from cxr_platform.intake.layouts.collection import Collection, Layout, Reading
-from cxr_platform.intake.layouts.tables import Table, cell, join_files, listed, read_rows
-from cxr_platform.intake.vocabulary import COLUMNS
+from cxr_platform.intake.layouts.collection import Collection, Layout, Reading, is_dicom_name, source_toml, toml_text
+from cxr_platform.intake.layouts.tables import Row, Table, cell, join_files, listed, match_rows, read_header
+from cxr_platform.intake.vocabulary import COLUMNS, column_key
+
+_FILES = (*COLUMNS["file"], *COLUMNS["patient"])
+"""A table without a column of files names them after the patient."""
+_SEPARATORS = re.compile(r"[|,;\[\]\"']")
+"""Between findings; PadChest writes them as a list, `['normal', 'nodule']`."""
 
 
 def _recognises(collection: Collection) -> bool:
-    return bool(_tables(collection)) and any(file.lower().endswith(".dcm") for file in collection.files)
+    return bool(_tables(collection)) and any(map(is_dicom_name, collection.files))
+
+
+def has_table(collection: Collection) -> bool:
+    """Return True if there is a CSV beside the images, which the layout may read if it is named."""
+    return bool(_tables(collection))
 
 
 def _tables(collection: Collection) -> list[str]:
-    return sorted(file for file in collection.root_files if file.lower().endswith(".csv"))
+    return sorted(file for file in collection.root_files if file.lower().endswith((".csv", ".tsv")))
 
 
 def _read(collection: Collection, selection: SelectionConfig) -> Reading:
     if collection.label:
-        finding = collection.label
-        return Reading([collection.candidate(f, label=finding, finding=finding) for f in collection.files])
+        return _read_one_class(collection, collection.label, selection)
     table = collection.table or _only_table(collection)
     return _read_table(collection, table, selection) if table else class_folder.LAYOUT.read(collection, selection)
+
+
+def _read_one_class(collection: Collection, label: str, selection: SelectionConfig) -> Reading:
+    tables = _tables(collection)
+    path = collection.table or (collection.folder / tables[0] if len(tables) == 1 else None)
+    if path and not collection.table and not (_has(path, "file") and (_has(path, "patient") or _has(path, "view"))):
+        path = None  # some other CSV
+    table = Table(path or collection.folder, lambda _: (label, None))
+    if path:
+        for row in table.read((_FILES,)):
+            table.add(_file(row), listed(row, label, label, _judge_modality(row), selection))
+    inside = {file for file in collection.files if collection.folder / file == path}
+    files = [file for file in collection.files if file not in inside]
+    names_of, missing = match_rows(table, files)
+    if collection.table and not names_of:
+        raise SourceError(
+            f"{path}: expected its images in {collection.folder}.",
+            received="none of them",
+            advice="Put the images there, or take `table` out of sources.toml.",
+        )
+    if not names_of:
+        files, inside, missing = list(collection.files), set(), []
+
+    def candidate(file: str) -> Candidate:
+        fields = vars(table.combined(names_of[file])) if file in names_of else {"label": label, "finding": label}
+        return collection.candidate(file, **fields)
+
+    rows = sum(len(table.rows[name]) for name in missing)
+    read = [collection.source_path(file) for file in sorted(inside)] or ([path.name] if path and names_of else [])
+    return Reading([candidate(file) for file in files], read, rows, table.ignored_columns if names_of else [])
+
+
+def _has(path: Path, column: str) -> bool:
+    return not {column_key(name) for name in read_header(path)}.isdisjoint(COLUMNS[column])
 
 
 def _only_table(collection: Collection) -> Path | None:
     tables = _tables(collection)
     if len(tables) > 1:
+        paths = {name: collection.folder / name for name in tables}
+        fits = (n for n, p in paths.items() if _has(p, "finding") and (_has(p, "file") or _has(p, "patient")))
         raise SourceError(
             f"{collection.folder}: expected one CSV that names file and label.",
             received=", ".join(tables),
-            advice=f'Name the one to read in sources.toml: [sources."{collection.name}"] table = "{tables[0]}".',
+            advice=_naming(collection, next(fits, tables[0])),
         )
     return collection.folder / tables[0] if tables else None
 
 
+def _naming(collection: Collection, table: str) -> str:
+    """Return the advice to name `table` in a sources.toml, with TOML that can be pasted."""
+    if collection.declared:
+        return f"Name the one to read under [sources.{collection.name}] in sources.toml:\ntable = {toml_text(table)}"
+    return f"Name the one to read in sources.toml, in the data folder:\n{source_toml(collection, table=table)}"
+
+
 def _read_table(collection: Collection, path: Path, selection: SelectionConfig) -> Reading:
-    files_by_name = Counter(PurePosixPath(file).name for file in collection.files)
-    table, classes = Table(path), classes_by_name(selection)
-    for row in read_rows(path, (COLUMNS["file"], COLUMNS["finding"])):
-        file, finding = cell(row, "file").replace("\\", "/").removeprefix("./"), cell(row, "finding")
-        if "/" not in file and files_by_name[file] > 1:
-            raise SourceError(
-                f"{path}: expected names that one file has.",
-                received=f"{file}, which {files_by_name[file]} files are called",
-                advice="Write paths relative to the folder in place of names.",
-            )
-        label, refusal = judge_findings(re.split(r"[|,;]", finding), classes, selection)
-        table.add(file, listed(row, finding, label, refusal, selection))
+    classes = classes_by_name(selection)
 
-    def key_of(file: str) -> str:
-        return file if file in table.images else PurePosixPath(file).name
+    def judge(findings: Sequence[str]) -> tuple[str | None, Refusal | None]:
+        parts = [part for finding in findings for part in _SEPARATORS.split(finding)]
+        return judge_findings(parts, classes, selection)
 
+    table = Table(path, judge)
+    for row in table.read((_FILES, COLUMNS["finding"])):
+        finding = cell(row, "finding")
+        label, refusal = judge([finding])
+        table.add(_file(row), listed(row, finding, label, _judge_modality(row) or refusal, selection))
     inside = {file for file in collection.files if collection.folder / file == path}
-    where = f"as its column {' or '.join(COLUMNS['file'])} names them, in {collection.folder}"
-    reading = join_files(collection, table, key_of=key_of, where=where, tables=inside)
+    where = f"as its column of file names has them, in {collection.folder}"
+    reading = join_files(collection, table, where=where, tables=inside)
     return reading if inside else replace(reading, tables=[path.name])
+
+
+def _file(row: Row) -> str:
+    return cell(row, "file") or cell(row, "patient")
+
+
+def _judge_modality(row: Row) -> Refusal | None:
+    modality = cell(row, "modality")
+    return None if modality.upper() in DICOM_MODALITIES else judge_table_modality(modality)
 
 
 LAYOUT = Layout("dicom", "*.dcm with a CSV of the columns filename and label", _recognises, _read)

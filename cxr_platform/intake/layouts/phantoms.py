@@ -1,10 +1,13 @@
 """The platform's own synthetic images: `PHANTOMS.toml`, which marks them, `images.csv`, and a folder of images."""
 
+from collections.abc import Sequence
+
 from cxr_platform.config import SelectionConfig
 from cxr_platform.errors import SourceError
 from cxr_platform.intake.candidate import Refusal
 from cxr_platform.intake.layouts.collection import Collection, Layout, Reading
-from cxr_platform.intake.layouts.tables import Table, join_files, listed, read_rows
+from cxr_platform.intake.layouts.tables import Table, join_files, listed
+from cxr_platform.intake.vocabulary import column_key
 from cxr_platform.labels import CLASSES
 
 MARKER = "PHANTOMS.toml"
@@ -22,14 +25,17 @@ def _recognises(collection: Collection) -> bool:
 def _read(collection: Collection, selection: SelectionConfig) -> Reading:
     if MARKER not in collection.root_files:
         raise SourceError(f"Expected {MARKER} in {collection.folder}.", advice="Draw the phantoms again.")
-    table = Table(collection.folder / TABLE)
-    for row in read_rows(table.path, [(name,) for name in COLUMNS[:3]]):
+    table = Table(collection.folder / TABLE, _judge)
+    for row in table.read([(column_key(name),) for name in COLUMNS[:3]]):
         finding = row["label"]
-        known = finding in CLASSES
-        refusal = None if known else Refusal("finding-not-studied", f"finding {finding}")
-        image = listed(row, finding, finding if known else None, refusal, selection)
+        image = listed(row, finding, *_judge([finding]), selection)
         table.add(f"{IMAGES_FOLDER}/{row['filename']}", image)
-    return join_files(collection, table, key_of=str, where=f"in {IMAGES_FOLDER}/", tables={MARKER, TABLE})
+    return join_files(collection, table, where=f"in {IMAGES_FOLDER}/", tables={MARKER, TABLE})
+
+
+def _judge(findings: Sequence[str]) -> tuple[str | None, Refusal | None]:
+    finding = ", ".join(findings)
+    return (finding, None) if finding in CLASSES else (None, Refusal("finding-not-studied", f"finding {finding}"))
 
 
 LAYOUT = Layout(

@@ -9,7 +9,11 @@ labels = { wet = "Edema" }   # class_folder: further folder names
 [sources.pacs]
 path = "pacs"
 table = "labels.csv"         # dicom: a CSV of filename and label, in the source's folder or relative to the data folder
-# label = "Covid19"          # or one class for every file
+
+[sources.one-class]
+path = "covid"
+label = "Covid19"            # dicom: one class for every file
+table = "data.csv"           # beside `label`: patients and views of the files
 """
 
 import os
@@ -50,8 +54,6 @@ class SourceConfig(Record):
 
     @model_validator(mode="after")
     def _keys_fit_the_layout(self) -> "SourceConfig":
-        if self.label is not None and self.table is not None:
-            raise ValueError("label or table, not both")
         if (self.label or self.table) and self.layout not in (None, "dicom"):
             raise ValueError(f"label and table only with the layout dicom, not {self.layout!r}")
         if self.labels and self.implied_layout != "class_folder":
@@ -120,7 +122,7 @@ def _collection(data: Path, name: str, config: SourceConfig, folder: Path) -> Co
                 received=f"neither {' nor '.join(map(str, places))}",
                 advice="Paths are relative to the source's folder, or to the data folder.",
             )
-    return Collection(name, folder, files, config.role, config.labels, config.label, table)
+    return Collection(name, folder, files, config.role, config.labels, config.label, table, declared=True)
 
 
 def _without_dots(path: Path) -> Path:

@@ -1,19 +1,33 @@
 """CSV tables of collections: reading their rows, and joining files with rows."""
 
 import csv
-from collections.abc import Callable, Iterable, Iterator
+import difflib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Collection as Names
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TextIO
 
 from cxr_platform.config import SelectionConfig
 from cxr_platform.errors import SourceError
 from cxr_platform.intake.candidate import Candidate, Refusal
 from cxr_platform.intake.eligibility import judge_view
-from cxr_platform.intake.layouts.collection import Collection, Reading
-from cxr_platform.intake.vocabulary import COLUMNS, parse_age, parse_sex
+from cxr_platform.intake.layouts.collection import Collection, Reading, as_text
+from cxr_platform.intake.layouts.file_names import FileNames
+from cxr_platform.intake.vocabulary import COLUMNS, column_key, names_no_patient, parse_age, parse_sex
 
 Row = dict[str, str]
+"""Values by the `column_key` of their column."""
+JudgeFindings = Callable[[Sequence[str]], tuple[str | None, Refusal | None]]
+"""From the findings of the rows of one file to its class and refusal."""
+
+DELIMITERS = ",;\t|"
+UNDERSTOOD = frozenset(name for names in COLUMNS.values() for name in names)
+NEAR_MISSES = 2000
+"""With more rows or files that are not matched, near misses are not searched: the time grows with their product."""
+_LATIN_1 = {0xDC80 + i: bytes([0x80 + i]).decode("cp1252", "replace") for i in range(0x80)}
+"""From bytes that are not UTF-8, as `surrogateescape` reads them, to the characters of Windows-1252 and Latin-1."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +53,14 @@ def listed(
 ) -> Listed:
     """Return what `row` states about an image whose finding is already judged; patient, view, sex and age are optional.
 
-    `patient_id` turns the text of the patient's column into the key that all images of the patient share.
+    `patient_id` turns the text of the patient's column into the key that all images of the patient share. A text that
+    stands for no patient (`REMOVED`, `unknown`) gives none.
     """
-    view = cell(row, "view") or None
+    view, patient = cell(row, "view") or None, cell(row, "patient")
     return Listed(
         label=label,
         finding=finding,
-        patient=patient_id(cell(row, "patient")) or None,
+        patient=None if names_no_patient(patient) else patient_id(patient) or None,
         view=view,
         sex=parse_sex(cell(row, "sex")),
         age=parse_age(cell(row, "age")),
@@ -55,56 +70,122 @@ def listed(
 
 @dataclass
 class Table:
-    """The rows of a table by the key under which a file is listed.
+    """The rows of a table by the name under which it lists a file.
 
-    Several rows of one key are one image, which is refused if they state different labels.
+    `judge` gives class and refusal of a file with several rows, one finding or one reader each, from all its findings.
+    `ignored_columns` are those that no layout understands.
     """
 
     path: Path
-    images: dict[str, Listed] = field(default_factory=dict)
-    rows: dict[str, int] = field(default_factory=dict)
+    judge: JudgeFindings
+    rows: dict[str, list[Listed]] = field(default_factory=dict)
+    ignored_columns: list[str] = field(default_factory=list)
 
-    def add(self, key: str, row: Listed) -> None:
+    def read(self, required: Iterable[Names[str]], known: Names[str] = ()) -> Iterator[Row]:
+        """Yield the rows of the file (see `read_rows`); columns neither in `COLUMNS` nor `known` are ignored ones."""
+        header = read_header(self.path)
+        self.ignored_columns = [name for name in header if name and column_key(name) not in UNDERSTOOD | set(known)]
+        return read_rows(self.path, required)
+
+    def add(self, name: str, row: Listed) -> None:
         """Add one row."""
-        self.rows[key] = self.rows.get(key, 0) + 1
-        before = self.images.setdefault(key, row)
-        if before.label != row.label:
-            both = f"{before.finding or 'nothing'} and as {row.finding or 'nothing'}"
-            self.images[key] = replace(before, label=None, refusal=Refusal("conflicting-label", f"listed as {both}"))
+        self.rows.setdefault(name, []).append(row)
+
+    def combined(self, names: Iterable[str]) -> Listed:
+        """Return what all rows of these names state about one file; of patient, view, sex and age the first value.
+
+        Rows of different classes are refused.
+        """
+        rows = [row for name in names for row in self.rows[name]]
+        first = rows[0]
+        for row in rows[1:]:
+            first = replace(
+                first,
+                patient=first.patient or row.patient,
+                view=first.view or row.view,
+                sex=first.sex or row.sex,
+                age=row.age if first.age is None else first.age,
+            )
+        by_label = {row.label: row.finding for row in rows if row.label}
+        findings = list(dict.fromkeys(row.finding for row in rows if row.finding))
+        if len(by_label) > 1:
+            both = " and as ".join(by_label.values())
+            return replace(first, label=None, refusal=Refusal("conflicting-label", f"listed as {both}"))
+        if len(findings) < 2:
+            stated = next((row for row in rows if row.finding), first)
+            refusal = next((row.refusal for row in rows if row.refusal and row.finding == stated.finding), None)
+            return replace(first, label=stated.label, finding=stated.finding, refusal=refusal)
+        label, refusal = self.judge(findings)
+        of_image = (row.refusal for row in rows if row.refusal and row.refusal.reason in ("view", "modality"))
+        return replace(first, label=label, finding=", ".join(findings), refusal=next(of_image, refusal))
+
+
+def read_header(path: Path) -> list[str]:
+    """Return the column names of a table as they are written, stripped; raise `SourceError` if it cannot be read."""
+    try:
+        with _open(path) as stream:
+            return [name.strip() for name in next(csv.reader(_lines(stream), delimiter=_delimiter(path)), [])]
+    except (OSError, csv.Error) as error:
+        raise _not_readable(path, error, 0) from error
 
 
 def read_rows(path: Path, required: Iterable[Names[str]]) -> Iterator[Row]:
-    """Read the rows of a CSV with stripped values; column names in lower case, because copies spell them differently.
+    """Read the rows of a table with stripped values; the delimiter is a comma, a semicolon, a tab or a bar.
 
-    Each of `required` holds the spellings of one column, of which the header must have one. Bytes that are not UTF-8
-    (Figure 1's table has some) are replaced. Raises `SourceError` with the file, and the line or the columns.
+    Each of `required` holds the spellings of one column, of which the header must have one. The file is UTF-8, with or
+    without a byte order mark, or UTF-16 with one; other bytes are read as Latin-1 (Figure 1's table has some). Raises
+    `SourceError` with the file, and the line or the columns.
     """
     line = 0
     try:
-        with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
-            reader = csv.reader(stream)
-            header = [name.strip().lower() for name in next(reader, [])]
-            _check_header(path, header, required)
+        with _open(path) as stream:
+            reader = csv.reader(_lines(stream), delimiter=_delimiter(path))
+            names = [name.strip() for name in next(reader, [])]
+            header = [column_key(name) for name in names]
+            _check_header(path, names, header, required)
             for values in reader:
                 line = reader.line_num
                 if any(values):
                     padded = values + [""] * (len(header) - len(values))
                     yield {name: value.strip() for name, value in zip(header, padded, strict=False)}
     except (OSError, csv.Error) as error:
-        raise SourceError(
-            f"Expected a readable CSV at {path}.",
-            received=f"{error} after line {line}",
-            advice="Download the table again, or correct that line.",
-        ) from error
+        raise _not_readable(path, error, line) from error
 
 
-def _check_header(path: Path, header: list[str], required: Iterable[Names[str]]) -> None:
-    missing = [" or ".join(sorted(names)) for names in required if not set(names) & set(header)]
+def _open(path: Path) -> TextIO:
+    with path.open("rb") as stream:
+        start = stream.read(2)
+    encoding = "utf-16" if start in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    return path.open(encoding=encoding, errors="surrogateescape", newline="")
+
+
+def _lines(stream: Iterable[str]) -> Iterator[str]:
+    return (line if line.isascii() else line.translate(_LATIN_1) for line in stream)
+
+
+def _delimiter(path: Path) -> str:
+    """Return the delimiter that the header has most of."""
+    with _open(path) as stream:
+        header = next(iter(stream), "")
+    return max(DELIMITERS, key=header.count)
+
+
+def _not_readable(path: Path, error: Exception, line: int) -> SourceError:
+    return SourceError(
+        f"Expected a readable CSV at {path}.",
+        received=f"{error} after line {line}",
+        advice="Download the table again, or correct that line.",
+    )
+
+
+def _check_header(path: Path, names: list[str], header: list[str], required: Iterable[Names[str]]) -> None:
+    missing = [list(spellings) for spellings in required if not set(spellings) & set(header)]
     if missing:
+        columns = ", ".join(" or ".join(spellings[:4]) for spellings in missing)
         raise SourceError(
-            f"{path}: expected the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}.",
-            received=f"the columns {', '.join(header)}" if any(header) else "no header",
-            advice="Use the table as published (commas between columns), or name the layout in sources.toml.",
+            f"{path}: expected the column{'s' if len(missing) > 1 else ''} {columns}.",
+            received=f"the columns {', '.join(names)}" if any(names) else "no header",
+            advice="Rename the columns, use the table as published, or name the layout in sources.toml.",
         )
 
 
@@ -117,32 +198,81 @@ def join_files(
     collection: Collection,
     table: Table,
     *,
-    key_of: Callable[[str], str | None],
     where: str,
     tables: Names[str],
+    holds_images: Callable[[str], bool] = lambda _: True,
+    unique: bool = True,
 ) -> Reading:
-    """Return a candidate per file: with what its row states, or `not-listed`.
+    """Return a candidate per file: with what its rows state, or `not-listed`.
 
-    `key_of` returns the key of a file in `table`, `None` for a file outside the folders of images. `tables` are the
-    files that are not candidates. Raises `SourceError`, which names `where` files are expected, if no row has its file.
+    A row names a file as `FileNames` describes. `holds_images` is false for files outside the folders of images.
+    `tables` are the files that are not candidates. Raises `SourceError` if no row of the table has its file (`where`
+    says where files are expected), and with `unique` if a row names several.
     """
-    matched: set[str] = set()
+    files = [file for file in collection.files if file not in tables]
+    names_of, missing = match_rows(table, filter(holds_images, files), unique)
+    unlisted = [file for file in files if file not in names_of]
+    near = _near_misses(unlisted, missing)
     candidates: list[Candidate] = []
-    for file in collection.files:
-        if file in tables:
-            continue
-        key = key_of(file)
-        row = table.images.get(key) if key is not None else None
-        if key is None or row is None:
-            candidates.append(collection.refused(file, "not-listed", f"no row of {table.path.name} names this file"))
+    for file in files:
+        if file in names_of:
+            candidates.append(collection.candidate(file, **vars(table.combined(names_of[file]))))
         else:
-            matched.add(key)
-            candidates.append(collection.candidate(file, **vars(row)))
-    if not matched:
+            hint = f"; nearly: {near[file]}" if file in near else ""
+            detail = f"no row of {table.path.name} names this file{hint}"
+            candidates.append(collection.refused(file, "not-listed", detail))
+    if not names_of:
         raise SourceError(
             f"{table.path}: expected its images {where}.",
-            received=f"none of the images of its {sum(table.rows.values())} rows",
+            received=f"none of the images of its {sum(map(len, table.rows.values()))} rows",
             advice="Put the images there, or give the folder that has them.",
         )
-    missing = sum(rows for key, rows in table.rows.items() if key not in matched)
-    return Reading(candidates, [collection.source_path(name) for name in sorted(tables)], missing)
+    return Reading(
+        candidates,
+        [collection.source_path(name) for name in sorted(tables)],
+        sum(len(table.rows[name]) for name in missing),
+        table.ignored_columns,
+    )
+
+
+def match_rows(table: Table, files: Iterable[str], unique: bool = True) -> tuple[dict[str, list[str]], list[str]]:
+    """Return file → names under which `table` lists it, and the names that are no file's."""
+    known = FileNames(files)
+    found = {name: known.find(name) for name in table.rows}
+    exact = {file for name, matches in found.items() for file in matches if known.is_exact(name, file)}
+    names_of: defaultdict[str, list[str]] = defaultdict(list)
+    missing = []
+    for name, matches in found.items():
+        # A file that a row names exactly is not the file of a row that names it nearly.
+        own = [file for file in matches if known.is_exact(name, file) or file not in exact]
+        if len(own) > 1 and unique:
+            raise SourceError(
+                f"{table.path}: expected names that one file has.",
+                received=f"{name}, which {len(own)} files are called: {', '.join(as_text(f) for f in sorted(own)[:3])}",
+                advice="Write paths relative to the folder in place of names, with their extension.",
+            )
+        if not own:
+            missing.append(name)
+        for file in own:
+            names_of[file].append(name)
+    for file, names in names_of.items():
+        if len(names) > 1 and file not in exact:
+            raise SourceError(
+                f"{table.path}: expected one name for each file.",
+                received=f"{' and '.join(names[:3])}, which all may name {as_text(file)}",
+                advice="Write the names as the files are called, with their extension.",
+            )
+    return dict(names_of), missing
+
+
+def _near_misses(files: Sequence[str], names: Sequence[str]) -> dict[str, str]:
+    """Return file → the row that nearly names it: the same name in another folder, or a similar one."""
+    by_name = {FileNames.fold(name).rpartition("/")[2]: name for name in names}
+    near = {file: by_name[key] for file in files if (key := FileNames.fold(file).rpartition("/")[2]) in by_name}
+    if len(files) > NEAR_MISSES or len(names) * len(files) > NEAR_MISSES * 100:
+        return near
+    for file in files:
+        if file not in near:
+            similar = difflib.get_close_matches(FileNames.fold(file).rpartition("/")[2], by_name, n=1, cutoff=0.75)
+            near.update((file, by_name[name]) for name in similar)
+    return near

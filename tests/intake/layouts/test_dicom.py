@@ -5,6 +5,7 @@ import pytest
 from cxr_platform.config import SelectionConfig
 from cxr_platform.errors import SourceError
 from cxr_platform.intake.sources import find_candidates
+from cxr_platform.validation import tomllib
 from tests.intake.layouts.collections_on_disk import images, plant, verdicts
 
 
@@ -64,11 +65,13 @@ def test_without_a_csv_the_folders_are_the_classes(tmp_path: Path) -> None:
 
 def test_two_tables_are_an_error_that_shows_how_to_name_one(tmp_path: Path) -> None:
     folder = plant(tmp_path / "d", "a.dcm", one_csv="filename,label\n", two_csv="filename,label\n")
-    with pytest.raises(SourceError, match=r'Received: one\.csv, two\.csv\. Name the one .* table = "one\.csv"'):
+    with pytest.raises(SourceError, match=r"Received: one\.csv, two\.csv\. Name the one") as caught:
         images(folder)
+    toml = str(caught.value).partition("data folder:\n")[2]
+    assert tomllib.loads(toml) == {"sources": {"d": {"path": str(folder), "table": "one.csv"}}}
 
 
 def test_a_csv_without_labels_is_an_error(tmp_path: Path) -> None:
     folder = plant(tmp_path / "d", "a.dcm", labels_csv="filename,patient\na.dcm,1\n")
-    with pytest.raises(SourceError, match=r"labels\.csv: expected the column finding or label"):
+    with pytest.raises(SourceError, match=r"labels\.csv: expected the column label or finding"):
         images(folder)

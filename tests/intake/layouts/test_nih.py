@@ -97,11 +97,20 @@ def test_patient_sex_and_view_are_read_from_either_column_name(tmp_path: Path) -
     assert (image.patient, image.sex, image.view) == ("7", "M", "AP")
 
 
-def test_a_table_with_semicolons_is_an_error_that_names_the_columns(tmp_path: Path) -> None:
+def test_a_table_with_other_columns_is_an_error_that_names_them(tmp_path: Path) -> None:
     folder = nih(tmp_path / "n", a="Edema")
-    (folder / "Data_Entry_2017_v2020.csv").write_text("Image Index;Finding Labels;Patient ID\na.png;Edema;1\n")
-    with pytest.raises(SourceError, match="expected the columns image index, finding labels, patient id"):
+    (folder / "Data_Entry_2017_v2020.csv").write_text("Image;Findings;Patient\na.png;Edema;1\n")
+    with pytest.raises(SourceError, match="expected the columns imageindex, findinglabels, patientid") as caught:
         images(folder)
+    assert caught.value.received == "the columns Image, Findings, Patient"
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_other_delimiters_than_commas_are_read(tmp_path: Path, delimiter: str) -> None:
+    folder = nih(tmp_path / "n", a="Edema")
+    rows = [("Image Index", "Finding Labels", "Patient ID"), ("a.png", "Edema", "1")]
+    (folder / "Data_Entry_2017_v2020.csv").write_text("\n".join(map(delimiter.join, rows)))
+    assert images(folder)["images/a.png"].patient == "1"
 
 
 def test_an_empty_table_is_an_error(tmp_path: Path) -> None:

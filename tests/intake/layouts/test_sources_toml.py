@@ -94,7 +94,6 @@ def test_a_source_may_be_the_folder_of_sources_toml(tmp_path: Path) -> None:
             '[sources.a]\npath = "a"\nlayout = "nih"\nlabels = { wet = "Edema" }',
             "labels only with the layout class_folder, not 'nih'",
         ),
-        ('[sources.a]\npath = "a"\nlabel = "Edema"\ntable = "a.csv"', "label or table"),
         ('[sources."a/b"]\npath = "a"', "without slashes, not 'a/b'"),
         ('[sources.a]\npath = "a"\n[sources.b]\npath = "a/covid"', "none lies in another"),
         ("[sources.a", "Expected TOML in"),
