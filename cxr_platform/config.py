@@ -250,7 +250,7 @@ def load_profile(name_or_path: str, overrides: Mapping[str, Any] | None = None) 
 
 
 def parse_profile(tree: Mapping[str, Any], where: str) -> Profile:
-    """Return the profile in plain values, such as those of a TOML file or of study.json; `ConfigError` names the key."""
+    """Return the profile in plain values, as in a TOML file or in study.json; `ConfigError` names the key."""
     from cxr_platform.validation import validate
 
     return validate(Profile, tree, where, advice="Correct the value; the profiles of the package show the form.")

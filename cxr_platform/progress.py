@@ -1,4 +1,4 @@
-"""Progress of long tasks: one interface for everything that takes time; the command line shows it (`pipelines.progress`)."""
+"""Progress of long tasks: one interface for all of them. The command line displays it (`pipelines.progress`)."""
 
 from typing import Protocol
 

@@ -85,7 +85,8 @@ def profile() -> str:
     profiles = {name: settings.load_profile(name).to_dict() for name in ("quick", "paper")}
     parts = [
         "# Profile\n",
-        "A profile is a TOML file with the settings of a manifest and a study. A key that is left out has its default; an "
+        "A profile is a TOML file with the settings of a manifest and a study. A key that is left out has its default; "
+        "an "
         "unknown key is an error. `--profile` takes a name or the path of a `.toml` file.\n",
     ]
     described = TypeAdapter(settings.Profile).json_schema()["$defs"]
@@ -225,7 +226,7 @@ FILES = """
 | `runs/NAME/trials/STRATEGY/fold-K.run/` | a running trial: `state.json` and its checkpoint |
 | `runs/NAME/predictions.parquet` | out-of-fold predictions of all trials |
 | `runs/NAME/evidence/` | probes, external scores, heatmaps, features, as Parquet |
-| `runs/NAME/report/` | `index.html` (one file), figures as PNG, tables as CSV and Markdown, `results.json`, `STUDY_CARD.md` |
+| `runs/NAME/report/` | `index.html` (one file), figures (PNG), tables (CSV, Markdown), `results.json`, `STUDY_CARD.md` |
 | `registry/VERSION/` | `bundle.json`, `model.weights.h5`, `model.onnx`, `reference.json`, `MODEL_CARD.md` |
 | `registry/registry.json` | the versions, the champion, and its history |
 """

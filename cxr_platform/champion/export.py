@@ -126,7 +126,8 @@ def keras_probabilities(network: "Network", images: Array) -> Array:
 
 def evenly_spaced_rows(count: int, wanted: int = PARITY_IMAGES) -> Array:
     """Return at most `wanted` evenly spaced row numbers of `count` images."""
-    return np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(int))
+    rows: Array = np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(int))
+    return rows
 
 
 def _softmax(logits: Array) -> Array:

@@ -92,7 +92,8 @@ def _preface(entries: Sequence[Entry]) -> list[str]:
         f"{number[OPEN]} open.**",
         "",
         "Items are paraphrased, not quoted. Check text and numbers against the originals, which are named below, "
-        "before you submit them. The automatic text comes from the study's record, its manifest and its report. A filled "
+        "before you submit them. The automatic text comes from the study's record, its manifest and its report. "
+        "A filled "
         "item describes what was done, not whether it was sufficient.",
     ]
 

@@ -55,7 +55,8 @@ def test_lower_specificity_within_mixed_sources_is_severe(all_strategies):
     within = WithinSources(35, Interval(40.0, 24.3, 57.6), Interval(98.5, 97.9, 99.0), falls=True)
 
     assert sentence(all_strategies, within=within).startswith(
-        "Not supported: within the sources that also have Covid19, specificity is 40.00 % (24.30 to 57.60) on 35 images, "
+        "Not supported: within the sources that also have Covid19, specificity is 40.00 % (24.30 to 57.60) "
+        "on 35 images, "
         "and 98.50 % on the same classes from other sources"
     )
     assert "sources that also have Covid19" not in sentence(all_strategies, within=replace(within, falls=False))
@@ -233,7 +234,8 @@ def test_heatmaps_outside_the_lungs_are_a_doubt(all_strategies):
     outside = replace(LUNGS_SEEN, share=Interval(21.0, 18.0, 24.0), low=True)
 
     assert sentence(all_strategies, lungs=outside) == (
-        "Partly supported: only 21.00 % (18.00 to 24.00) of the heatmaps lies in the lung field, which covers 30.00 % of "
+        "Partly supported: only 21.00 % (18.00 to 24.00) of the heatmaps lies in the lung field, which "
+        "covers 30.00 % of "
         "the image (weak evidence by itself)."
     )
 
@@ -269,7 +271,8 @@ def test_all_shortcut_probes_are_in_one_reason(all_strategies):
 
     assert sentence(all_strategies, probes=both) == (
         "Not supported: without the lungs, 7-class accuracy is 79.00 % (77.00 to 81.00) for “without lungs” (the same "
-        "recipe on whole images: 88.00 %) and 74.00 % (72.00 to 76.00) for “metadata” (the winner: 88.00 %), with 34.00 % "
+        "recipe on whole images: 88.00 %) and 74.00 % (72.00 to 76.00) for “metadata” (the winner: 88.00 %), "
+        "with 34.00 % "
         "by chance."
     )
 

@@ -61,7 +61,8 @@ def test_what_was_compared_names_images_folds_and_protocol(all_strategies):
 
     assert compared == (
         "All of the paper's eight training strategies for MobileNetV2, on 391 images of seven classes in 5 folds. Each "
-        "image was predicted by a network trained without its fold; protocol “grouped”: images of one patient, duplicates and "
+        "image was predicted by a network trained without its fold; protocol “grouped”: images of one patient, "
+        "duplicates and "
         "near-duplicates stay in one fold."
     )
 
@@ -76,7 +77,8 @@ def test_classes_without_images_are_not_counted(results):
 
 def test_the_best_strategy_has_intervals_chance_and_the_paper(as_printed):
     assert lines(summarize(as_printed, findings()))["Best strategy"] == (
-        "Training from scratch: 7-class accuracy 87.66 % (86.10 to 89.20). Always predicting the most frequent class would "
+        "Training from scratch: 7-class accuracy 87.66 % (86.10 to 89.20). Always predicting the most "
+        "frequent class would "
         "reach 34.34 %. Covid19 against the rest: sensitivity 97.40 % (95.00 to 99.00), specificity 99.40 % (99.00 to "
         "99.80)."
     )
@@ -260,7 +262,8 @@ def steps(results, **changes) -> list[str]:
 
 def test_classes_of_one_source_ask_for_a_second(as_printed):
     assert steps(as_printed, association=SINGLE)[0] == (
-        "add images of Edema, Effusion and Pneumonia from a second source and repeat the study: `make cv-all DATA=FOLDER`"
+        "add images of Edema, Effusion and Pneumonia from a second source and repeat the study: `make "
+        "cv-all DATA=FOLDER`"
     )
 
 

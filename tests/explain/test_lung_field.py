@@ -13,7 +13,7 @@ SHAPES = [(320, 320), (320, 236), (157, 320), (301, 97), (96, 95)]
 
 
 def true_lungs(seed: int, size: int) -> np.ndarray:
-    """Return where a phantom has more than 3 cm of air in its lungs, on an image centred as the generator centres it."""
+    """Return where a phantom has more than 3 cm of air in its lungs, on an image centred as the generator does."""
     rng = np.random.default_rng(seed)
     position = draw_positioning(rng)
     patient = breathing(draw_patient(rng), position)

@@ -18,7 +18,7 @@ def told(images):
 
 @pytest.fixture(scope="module")
 def section():
-    """Half the images of women are wrong; the ages of one source are not told, the other has five images of children."""
+    """Half the images of women are wrong; one source has no ages, the other five images of children."""
     number = np.arange(N)
     label = np.where(number % 3, "Normal", "Covid19")
     sex = np.where(number % 2, "F", "M")
