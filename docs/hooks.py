@@ -226,7 +226,7 @@ FILES = """
 | `runs/NAME/trials/STRATEGY/fold-K.run/` | a running trial: `state.json` and its checkpoint |
 | `runs/NAME/predictions.parquet` | out-of-fold predictions of all trials |
 | `runs/NAME/evidence/` | probes, external scores, heatmaps, features, as Parquet |
-| `runs/NAME/report/` | `index.html` (one file), figures (PNG), tables (CSV, Markdown), `results.json`, `STUDY_CARD.md` |
+| `runs/NAME/report/` | `index.html` (one file), pictures (PNG), tables, `results.json`, `STUDY_CARD.md` |
 | `registry/VERSION/` | `bundle.json`, `model.weights.h5`, `model.onnx`, `reference.json`, `MODEL_CARD.md` |
 | `registry/registry.json` | the versions, the champion, and its history |
 """
