@@ -172,8 +172,8 @@ def _not_recognised(collection: Collection, data: Path) -> SourceError:
     advice = f"Arrange the images accordingly, or name folder and layout in {data / sources_toml.FILE_NAME}."
     if dicom.has_table(collection) and not collection.declared:
         advice = (
-            "A CSV is read with images of any format if it has a column for the file (filename, image, path) and one for "
-            f"the finding (label, finding). Write into {data / sources_toml.FILE_NAME}:\n"
+            "A CSV is read with images of any format if it has a column for the file (filename, image, path) and one "
+            f"for the finding (label, finding). Write into {data / sources_toml.FILE_NAME}:\n"
             f"{source_toml(collection, layout='dicom')}"
         )
     return SourceError(

@@ -83,15 +83,16 @@ _FRONTAL = re.compile(
     r"|anterior posterior|p a|a p|portable ap|supine ap|erect pa|erect ap|portable)\b"
 )
 _NOT_FRONTAL = re.compile(
-    r"(l|ll|rl|lat|lateral|lateralis|l lateral|left lateral|right lateral|laterales|perfil|costal|oblique|oblicua|rao|lao"
-    r"|rpo|lpo|obl|llo|rlo|lld|rld|ll?at|rlat|llat|decubitus|axial|coronal|sagittal|lordotic|swimmer|swimmers"
+    r"(l|ll|rl|lat|lateral|lateralis|l lateral|left lateral|right lateral|laterales|perfil|costal|oblique|oblicua|rao"
+    r"|lao|rpo|lpo|obl|llo|rlo|lld|rld|ll?at|rlat|llat|decubitus|axial|coronal|sagittal|lordotic|swimmer|swimmers"
     r"|xtable lateral|cross table lateral|lateral izquierda|lateral derecha)\b"
 )
 
 _NO_PATIENT = re.compile(
-    r"|anon[^0-9]*|.*\banonym.*|removed|unknown|none|null|nan|na|n/?a|nil|not? (?:available|given|known|specified|stated)"
-    r"|missing|unspecified|undefined|redacted|hidden|deleted|withheld|confidential|de ?identified.*|no name|noname|empty"
-    r"|patient|patient ?id|id|test|dummy|[0?x.*# ]+|desconocid[oa]|an[oó]nim[oa]|eliminad[oa]|unbekannt|inconnu|entfernt"
+    r"|anon[^0-9]*|.*\banonym.*|removed|unknown|none|null|nan|na|n/?a|nil|not? (?:available|given|known|specified)"
+    r"|not? stated|missing|unspecified|undefined|redacted|hidden|deleted|withheld|confidential|de ?identified.*|no name|noname"
+    r"|empty|patient|patient ?id|id|test|dummy|[0?x.*# ]+|desconocid[oa]|an[oó]nim[oa]|eliminad[oa]|unbekannt|inconnu"
+    r"|entfernt"
 )
 
 
@@ -106,7 +107,7 @@ def class_of(name: str) -> str | None:
 
 
 def column_key(name: str) -> str:
-    """Return the name of a column in lower case without accents, spaces and signs: `viewposition` for `View Position`."""
+    """Return a column's name in lower case without accents, spaces and signs: `viewposition` for `View Position`."""
     letters = unicodedata.normalize("NFKD", name.casefold())
     return "".join(character for character in letters if character.isalnum())
 

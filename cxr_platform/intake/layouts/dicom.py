@@ -1,7 +1,7 @@
 """Images with a CSV that names file and finding, as DICOM collections are published; or DICOM files in class folders.
 
-The table has a column for the file and one for the finding; patient, view, sex, age and modality are optional (the names
-of the columns are `vocabulary.COLUMNS`). A file is named as `file_names.FileNames` describes; without a column of files
+The table has a column for the file and one for the finding; patient, view, sex, age and modality are optional (names
+of columns are `vocabulary.COLUMNS`). A file is named as `file_names.FileNames` describes; without a column of files
 it is named after the patient, as in RSNA's tables. Several rows of a file, one finding or one reader each, are one
 image. Whether a file really is DICOM is decided by its content, later: the layout reads PNG and JPEG as well.
 

@@ -25,7 +25,8 @@ def table(folder: Path, text: str | bytes, *files: str) -> Path:
 
 
 def test_columns_with_the_names_of_nih_are_read(tmp_path: Path) -> None:
-    text = "filename,label,Patient ID,View Position,Patient Age,Patient Gender\na.png,Edema,7,PA,040Y,F\nb.png,Edema,7,LATERAL,,\n"
+    header = "filename,label,Patient ID,View Position,Patient Age,Patient Gender"
+    text = f"{header}\na.png,Edema,7,PA,040Y,F\nb.png,Edema,7,LATERAL,,\n"
     folder = table(tmp_path / "d", text, "a.png", "b.png")
     first = images(folder)["a.png"]
     assert (first.patient, first.view, first.age, first.sex) == ("7", "PA", 40.0, "F")
