@@ -163,7 +163,8 @@ def _read_uncompressed(plain: Dataset) -> Floats:
     values = (pixel_array(whole).astype(np.int64) >> lowest) & (2**stored - 1)
     if signed:
         values -= (values >> (stored - 1)) << stored
-    return values.astype(_exact_type(plain))
+    exact: NDArray[Any] = values.astype(_exact_type(plain))
+    return exact
 
 
 def _decode_with_tensorflow(plain: Dataset) -> Floats:

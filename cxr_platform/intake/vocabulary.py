@@ -90,8 +90,9 @@ _NOT_FRONTAL = re.compile(
 
 _NO_PATIENT = re.compile(
     r"|anon[^0-9]*|.*\banonym.*|removed|unknown|none|null|nan|na|n/?a|nil|not? (?:available|given|known|specified)"
-    r"|not? stated|missing|unspecified|undefined|redacted|hidden|deleted|withheld|confidential|de ?identified.*|no name|noname"
-    r"|empty|patient|patient ?id|id|test|dummy|[0?x.*# ]+|desconocid[oa]|an[oó]nim[oa]|eliminad[oa]|unbekannt|inconnu"
+    r"|not? stated|missing|unspecified|undefined|redacted|hidden|deleted|withheld|confidential|de ?identified.*"
+    r"|no name|noname|empty|patient|patient ?id|id|test|dummy|[0?x.*# ]+|desconocid[oa]"
+    r"|an[oó]nim[oa]|eliminad[oa]|unbekannt|inconnu"
     r"|entfernt"
 )
 
