@@ -40,7 +40,7 @@ RUN  = $(VENV)/bin/python -m
 UV_VERSION = 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help setup phantoms manifest study report evaluate track cv-all champion serve submit exporter test test-fast test-cluster test-others check docs format lock bench bench-head bench-manifest bench-serving clean-env
+.PHONY: help setup phantoms manifest study report evaluate track cv-all champion serve submit exporter test test-fast test-fast-first test-fast-others test-cluster test-others check docs format lock bench bench-head bench-manifest bench-serving clean-env
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -98,6 +98,19 @@ exporter: setup ## export the state of REGISTRY to Prometheus
 test: check ## lint, types and tests
 	@$(MAKE) --no-print-directory --jobs 2 --keep-going test-cluster test-others
 
+# Two processes side by side, one for each of two processors.
+FAST = $(RUN) pytest -q -p no:cacheprovider -m "not ray and not slow"
+FAST_FIRST = tests/intake tests/manifest tests/storage tests/docs tests/domain
+
+test-fast: setup ## tests without Ray, browser and training of networks, for daily work
+	@$(MAKE) --no-print-directory --jobs 2 --keep-going test-fast-first test-fast-others
+
+test-fast-first: setup
+	$(FAST) $(FAST_FIRST)
+
+test-fast-others: setup
+	$(FAST) --ignore tests/cluster $(addprefix --ignore ,$(FAST_FIRST))
+
 test-others: setup
 	$(RUN) pytest -q --ignore tests/cluster
 
@@ -126,8 +139,8 @@ bench-manifest: setup ## benchmark memory and time of the manifest of many drawn
 bench-serving: setup ## benchmark the server on the images of DATA
 	$(RUN) pipelines.benchmark serving --registry $(REGISTRY) --data $(DATA)
 
-docs: setup ## build the documentation into site/
-	$(VENV)/bin/mkdocs build --strict
+docs: setup ## build the documentation into .site/
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
 
 lock: setup ## resolve the requirements again (no package address is written)
 	$(VENV)/bin/uv pip compile --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-header \

@@ -11,6 +11,7 @@ import re
 import typing
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeAlias, TypeVar
 
@@ -123,9 +124,16 @@ def validate(kind: type[T], tree: Any, where: str, error: type[CxrError] = Confi
     begins with `where` (the file) and the keys that lead to the value. `advice` is used where nothing better is known.
     """
     try:
-        return TypeAdapter(kind).validate_json(json.dumps(tree, default=str), strict=True)
+        adapter: TypeAdapter[T] = _adapter(cast(Any, kind))
+        return adapter.validate_json(json.dumps(tree, default=str), strict=True)
     except ValidationError as problem:
         raise _described(kind, tree, problem.errors(), where, error, advice) from problem
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    """Return pydantic's validator of a type; making one costs a tenth of a second for a profile."""
+    return TypeAdapter(kind)
 
 
 def field_names(kind: Any) -> list[str]:

@@ -12,6 +12,20 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("RAY_AUTH_MODE", "token")  # before Ray is imported, like `pipelines.command`
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+SLOW = (
+    *("champion", "cluster", "evidence", "explain", "models", "pipelines", "training"),
+    *("serving/test_heatmap.py", "serving/test_page.py", "serving/test_deployment_explainer.py"),
+    *("infra/test_watched.py", "intake/test_local_features.py", "monitoring/test_drift_of_images.py"),
+)
+"""Folders and files below tests/ that train or export networks or start a browser: `make test-fast` leaves them out."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of `SLOW`."""
+    slow = tuple(REPOSITORY / "tests" / place for place in SLOW)
+    for item in items:
+        if any(item.path.is_relative_to(place) for place in slow):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")
