@@ -8,7 +8,7 @@ from cxr_platform.domain.interval import Interval
 FEW_TRAINING_IMAGES = 50
 OVERCONFIDENT = 1.05  # temperature; one closer to 1 changes a probability by at most a point
 PROBE_INPUTS = {
-    "metadata": "the facts of the file",
+    "metadata": "file metadata",
     "whole-image": "whole images",
     "without-lungs": "images without their lungs",
 }

@@ -41,7 +41,7 @@ from cxr_platform.models.frozen import BATCH, pad
 from cxr_platform.models.mobilenet import Network
 
 LAYERS = ("block_3_expand_relu", "block_6_expand_relu", "block_13_expand_relu")
-"""Everything that an image tells the network passes through each of these: no shortcut connection spans them."""
+"""All information of an image passes through each of these layers: no shortcut connection spans them."""
 LOGITS, FEATURES = "head_logits", "head_dropout"
 """What can be explained: the logits of the classes, or the features that they are computed from."""
 

@@ -97,7 +97,7 @@ def render(inputs: ReportInputs, features: Sequence[Feature]) -> Section:
         NAME,
         TITLE,
         lead=(
-            f"Features in the last layer of {winner} before the classes, namely those that separate a class best.",
+            f"Shown are the features of {winner}, from the last layer before the classes, that separate a class best.",
             LIMITS,
             SELECTION.format(count=count),
             _matching_sentence(features),

@@ -131,7 +131,7 @@ def reliability_plot(
         figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=10.5, columnspacing=1.2)
         png = to_png(figure)
     caption = (
-        f"Images in tenths of the predicted probability {of_class}, and the observed frequency with its 95 % "
+        f"Images in ten bins of predicted probability {of_class}, and the observed frequency with its 95 % "
         "confidence interval. On the dotted line the two agree; below it the network is overconfident. Hollow: fewer "
         f"than {FEW} images."
     )

@@ -65,7 +65,7 @@ def rate_sentence(measured: ExternalFinding) -> str:
         "recall": f"{wrong} of {images} of {measured.label} are assigned another class",
     }[measured.measure]
     external, internal = rate(measured.external), rate(measured.internal)
-    return f"{measured.source}: {errors}: {measured.measure} {external}; in cross-validation {internal}."
+    return f"{measured.source}: {errors} ({measured.measure} {external}, in cross-validation {internal})."
 
 
 def external_table(
@@ -111,7 +111,7 @@ def _picture(of_winner: Sequence[ExternalFinding], synthetic: bool) -> Picture:
         bars.append(Bar("in cross-validation", r.internal, "reference"))
     labels = Labels(
         "external",
-        title="On images from external sources",
+        title="Rates on external images",
         axis="Images classified correctly (%)",
         caption="Rates of the winner on images of external sources next to those in cross-validation",
         alt="Pairs of bars, external and in cross-validation, in percent",

@@ -28,9 +28,9 @@ PROBE = "whole-image"
 
 METHOD = (
     "A classifier like that of the whole-image probe was trained without any image of a source and tested on the "
-    "classes of that source. The same images in the probe's cross-validation, where images of their source were "
-    "trained on, are the reference. A class that only the missing source has is then not learnt at all, so that the "
-    "recall of another class can also rise."
+    "classes of that source. The reference is the recall of the same images in the probe's cross-validation, where "
+    "other images of their source were trained on. A class that only the missing source has is not learnt at all, "
+    "which can raise the recall of another class."
 )
 NOTE = (
     "Percent of the images that are assigned their class. Other training images: images of the class from other "

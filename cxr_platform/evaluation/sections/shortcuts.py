@@ -134,15 +134,17 @@ def probe_sentence(name: str, accuracy: Interval, reference: Interval, chance: f
     kept = share_kept(accuracy.value, reference.value, chance)
     compared = "the winner" if name == METADATA else "the same classifier on whole images"
     reached = (
-        f"{PROBE_SUBJECTS[name]} reaches {rate(accuracy)} accuracy; {compared} reaches {percent(reference.value)}, and "
-        f"chance is {percent(chance)}"
+        f"{PROBE_SUBJECTS[name]} reaches {rate(accuracy)} accuracy, {compared} {percent(reference.value)}, chance "
+        f"{percent(chance)}."
     )
     if kept is None:
-        return f"{reached}. {compared[:1].upper()}{compared[1:]} is not better than chance, so that this says nothing."
+        return (
+            f"{reached} {compared[:1].upper()}{compared[1:]} is not better than chance, so that this is inconclusive."
+        )
     share = percent(100 * max(0.0, kept))
     if name == ONLY:
-        return f"{reached}: the lung field carries {share} of the lead over chance."
-    return f"{reached}: {share} of the lead over chance remains; {CONCLUSIONS[name, shortcut]}."
+        return f"{reached} The lung field carries {share} of the lead over chance."
+    return f"{reached} Of the lead over chance {share} remains: {CONCLUSIONS[name, shortcut]}."
 
 
 def source_sentence(probe: SourceFinding) -> str:

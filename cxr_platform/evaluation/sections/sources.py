@@ -36,7 +36,7 @@ NAME, TITLE = "sources", "Sources of the images"
 LOOKS = ((BLUE, ""), ("#E69F00", "//"), (GREEN, "\\\\"), ("#CC79A7", "xx"), ("#56B4E9", ".."), (VERMILION, "--"))
 """Okabe and Ito's colours with a hatching each; sources beyond these share grey."""
 LETTERS = "ABCDEFG"
-"""Repeated in the bars for readers who see no colours."""
+"""Repeated in the bars, so that no colour vision is needed."""
 LETTER_WIDTH = 6.0
 """Percent of a bar that a letter needs."""
 
@@ -126,8 +126,8 @@ def _association_sentences(counts: Counts, association: Association) -> Sequence
     strength = "All images are of one class, so that class and source cannot be associated."
     if association.cramers_v is not None:
         strength = (
-            f"The association of class and source of the study's images is Cramér's V {association.cramers_v:.3f}: at "
-            "0 the source says nothing about the class, at 1 one of the two determines the other."
+            f"The association of class and source of the study's images is Cramér's V {association.cramers_v:.3f}, "
+            "where 0 means that the two are independent and 1 that one of them determines the other."
         )
     rule = compute_metrics(source_rule_matrix(counts))
     return (

@@ -129,7 +129,7 @@ def forest_plot(overall: Subgroup, parts: Sequence[Subgroup], *, synthetic: bool
     )
     listed = "; ".join(f"{p.by} {p.name} {text(p.accuracy.interval)} of {p.images:,} images" for p in parts)
     alt = f"{mark(synthetic)}Dots with intervals: 7-class accuracy in percent by subgroup."
-    return Picture("subgroups", caption, f"{alt} all images {text(overall.accuracy.interval)}; {listed}.", png)
+    return Picture("subgroups", caption, f"{alt} All images {text(overall.accuracy.interval)}; {listed}.", png)
 
 
 def _draw_subgroup(axes: Axes, line: int, part: Subgroup) -> None:

@@ -13,7 +13,7 @@ from tests.evaluation.statistics.drawn_predictions import overconfident
 
 
 def simulated_frame(temperature: float, strategy: str = "scratch", images: int = 1500):
-    """Images whose network multiplies calibrated logits by `temperature`."""
+    """Return images of a network that multiplies calibrated logits by `temperature`."""
     label, probability = overconfident(images, temperature)
     order = np.argsort(label, kind="stable")
     frame = image_frame({c: int((label == i).sum()) for i, c in enumerate(CLASSES)}, 3).assign(strategy=strategy)
@@ -27,24 +27,24 @@ def inputs(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def found(inputs):
+def results(inputs):
     return compute(inputs)
 
 
 @pytest.fixture(scope="module")
-def made(inputs, found):
-    return render(inputs, found)
+def made(inputs, results):
+    return render(inputs, results)
 
 
-def test_the_finding_has_the_planted_temperature_and_the_error_before_and_after(found):
-    finding = found.finding
+def test_the_finding_has_the_planted_temperature_and_both_errors(results):
+    finding = results.finding
 
     assert finding.strategy == "scratch"
     assert finding.temperature == pytest.approx(2.0, rel=0.05)
     assert finding.ece_after.high < finding.ece_before.low
 
 
-def test_a_network_that_is_too_sure_is_called_so(made):
+def test_an_overconfident_network_is_called_overconfident(made):
     assert made.lead[0].startswith("Training from scratch is overconfident: temperature ")
     assert "but never which class is the likeliest" in made.lead[1]
 
@@ -52,13 +52,13 @@ def test_a_network_that_is_too_sure_is_called_so(made):
 @pytest.mark.parametrize(
     ("temperature", "words"), [(0.5, "is underconfident"), (1.0, "is neither over- nor underconfident")]
 )
-def test_other_networks_are_called_what_they_are(tmp_path, temperature, words):
+def test_underconfident_and_calibrated_networks_are_named(tmp_path, temperature, words):
     inputs = load_report_inputs(write_study(tmp_path, simulated_frame(temperature)))
 
     assert words in render(inputs, compute(inputs)).lead[0]
 
 
-def test_every_strategy_has_a_line_before_and_one_after(made):
+def test_every_strategy_has_a_row_before_and_after_scaling(made):
     before, after = made.tables[0].rows
 
     assert (before.labels[1], after.labels[1]) == ("as trained", "after scaling")
@@ -69,7 +69,7 @@ def test_every_strategy_has_a_line_before_and_one_after(made):
     assert len(made.tables[1].rows[0].values) == len(made.tables[1].columns)
 
 
-def test_operating_points_stand_beside_calling_by_the_likeliest_class(inputs, made):
+def test_operating_points_are_compared_with_the_likeliest_class(inputs, made):
     without, *points = made.tables[2].rows
 
     assert without.values[1:3] == (inputs.results.best.pooled.sensitivity, inputs.results.best.pooled.specificity)
@@ -81,19 +81,19 @@ def test_operating_points_stand_beside_calling_by_the_likeliest_class(inputs, ma
     assert points[0].values[2].value > points[2].values[2].value
 
 
-def test_thresholds_of_each_fold_and_the_one_for_use_can_be_read(made, found):
+def test_the_thresholds_of_each_fold_and_for_use_are_in_a_table(made, results):
     rows = made.folded[0].rows
 
     assert [row.labels[0] for row in rows[:-1]] == [f"fold {k}, chosen on the others" for k in range(3)]
-    assert rows[-1].values[1] == f"{found.points[0].for_use.threshold:.4f}"
+    assert rows[-1].values[1] == f"{results.points[0].for_use.threshold:.4f}"
 
 
-def test_reliability_is_drawn_for_the_likeliest_class_and_for_covid19(made, found):
+def test_there_are_reliability_diagrams_of_the_likeliest_class_and_of_covid19(made, results):
     likeliest, covid = made.pictures
 
     assert (likeliest.name, covid.name) == ("reliability-likeliest-class", "reliability-covid19")
     assert likeliest.alt.startswith("Synthetic images. Reliability diagram")
-    assert likeliest.alt.count(" observed of ") == len(found.before.top) + len(found.after.top)
+    assert likeliest.alt.count(" observed of ") == len(results.before.top) + len(results.after.top)
 
 
 def test_the_values_are_plain_json(made):
@@ -104,7 +104,7 @@ def test_the_values_are_plain_json(made):
     assert 0 < tree["operating_points"][0]["for_use"]["threshold"] < 1
 
 
-def test_a_study_without_covid19_images_has_no_operating_point_and_no_warning(tmp_path):
+def test_a_study_without_covid19_images_has_no_operating_point(tmp_path):
     frame = drawn_frame({"scratch": 0.9})
     inputs = load_report_inputs(write_study(tmp_path, frame[frame["label"] != "Covid19"]))
     made = render(inputs, compute(inputs))

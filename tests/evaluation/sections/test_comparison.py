@@ -15,26 +15,26 @@ def inputs(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def found(inputs):
+def comparisons(inputs):
     return compute(inputs)
 
 
-def test_the_others_stand_in_the_order_of_the_ranking(inputs, found):
+def test_the_other_strategies_are_in_the_order_of_the_ranking(inputs, comparisons):
     winner, *others = [result.strategy for result in inputs.results.ranking]
 
-    assert [(c.winner, c.other) for c in found] == [(winner, other) for other in others]
+    assert [(c.winner, c.other) for c in comparisons] == [(winner, other) for other in others]
 
 
-def test_who_is_told_apart_and_who_is_not_is_said(inputs, found):
-    said = render(inputs, found).lead[0]
+def test_the_text_names_significant_and_other_differences(inputs, comparisons):
+    sentence = render(inputs, comparisons).lead[0]
 
-    assert [c.significant for c in found] == [False, True]
-    assert "differs significantly from off-the-shelf features, but not from" in said
-    assert said.endswith("this study does not decide which of these is the best strategy.")
+    assert [c.significant for c in comparisons] == [False, True]
+    assert "differs significantly from off-the-shelf features, but not from" in sentence
+    assert sentence.endswith("this study does not decide which of these is the best strategy.")
 
 
-def test_the_table_gives_difference_test_and_verdict(inputs, found):
-    (table,) = render(inputs, found).tables
+def test_the_table_has_difference_tests_and_significance(inputs, comparisons):
+    (table,) = render(inputs, comparisons).tables
 
     assert [row.values[3] for row in table.rows] == ["no", "yes"]
     assert table.rows[1].values[1:3] == ("p < 0.001", "p < 0.001")
@@ -42,8 +42,8 @@ def test_the_table_gives_difference_test_and_verdict(inputs, found):
     assert table.synthetic
 
 
-def test_the_limits_of_test_and_interval_are_said(inputs, found):
-    made = render(inputs, found)
+def test_the_text_states_the_limits_of_test_and_interval(inputs, comparisons):
+    made = render(inputs, comparisons)
 
     assert "training again could reverse a small difference" in made.lead[1]
     assert "images one by one" in made.tables[0].note
@@ -62,19 +62,19 @@ def test_the_limits_of_test_and_interval_are_said(inputs, found):
         ),
     ],
 )
-def test_all_or_none_told_apart(tmp_path, accuracies, sentence):
+def test_all_or_none_of_the_differences_are_significant(tmp_path, accuracies, sentence):
     inputs = load_report_inputs(write_study(tmp_path, drawn_frame(accuracies)))
 
     assert sentence in render(inputs, compute(inputs)).lead[0]
 
 
-def test_the_values_are_plain_json(inputs, found):
-    tree = json.loads(json.dumps(plain(render(inputs, found).values), allow_nan=False))
+def test_the_values_are_plain_json(inputs, comparisons):
+    tree = json.loads(json.dumps(plain(render(inputs, comparisons).values), allow_nan=False))
 
     assert [other["significant"] for other in tree["others"]] == [False, True]
 
 
-def test_a_single_strategy_leaves_the_section_out_with_its_reason(tmp_path):
+def test_with_a_single_strategy_the_section_says_why_it_is_absent(tmp_path):
     inputs = load_report_inputs(write_study(tmp_path, drawn_frame({"scratch": 0.9})))
     made = render(inputs, compute(inputs))
 

@@ -15,20 +15,20 @@ def scored(first: list[str], second: list[str], *, synthetic: bool = False) -> R
     return with_evidence(made, external=unseen_frame(IMAGES, {(STRATEGY, 0): first, (STRATEGY, 1): second}))
 
 
-def test_a_fall_of_specificity_is_found_counted_and_warned_of() -> None:
+def test_a_lower_specificity_is_a_contradiction_with_a_warning() -> None:
     made = scored(FALLEN, FALLEN)
-    found = external.compute(made)
-    fallen = next(f for f in found if f.measure == "specificity")
+    rates = external.compute(made)
+    fallen = next(r for r in rates if r.measure == "specificity")
     assert (fallen.images, fallen.wrong, fallen.contradicts) == (18, 14, True)
-    section = external.render(made, found)
+    section = external.render(made, rates)
     assert section.warnings[0].startswith(
-        "elsewhere: 14 of 18 images without Covid19 are called Covid19: specificity 22.22"
+        "elsewhere: 14 of 18 images without Covid19 are called Covid19 (specificity 22.22"
     )
     assert "This contradicts cross-validation." in section.warnings[0]
     assert not any("No figure on external images contradicts" in line for line in section.lead)
 
 
-def test_images_that_are_judged_as_at_home_contradict_nothing() -> None:
+def test_images_classified_as_in_cross_validation_contradict_nothing() -> None:
     made = scored(IMAGES, IMAGES)
     section = external.render(made, external.compute(made))
     assert section.warnings == ()
@@ -36,7 +36,7 @@ def test_images_that_are_judged_as_at_home_contradict_nothing() -> None:
     assert any("0 of 6 images of Covid19 are missed" in line for line in section.lead)
 
 
-def test_the_table_has_the_range_of_the_single_models() -> None:
+def test_the_table_has_the_range_of_the_single_networks() -> None:
     made = scored(FALLEN, IMAGES)
     section = external.render(made, external.compute(made))
     rows = to_csv(section.tables[0])
@@ -47,7 +47,7 @@ def test_the_table_has_the_range_of_the_single_models() -> None:
     assert {v["measure"] for v in values["strategies"]} == {"sensitivity", "specificity", "recall"}
 
 
-def test_the_picture_sets_each_rate_beside_cross_validation() -> None:
+def test_the_picture_has_each_rate_next_to_cross_validation() -> None:
     made = scored(FALLEN, FALLEN, synthetic=True)
     picture = external.render(made, external.compute(made)).pictures[0]
     assert picture.png.startswith(b"\x89PNG")

@@ -17,7 +17,7 @@ def corner() -> np.ndarray:
     return heat
 
 
-def test_the_image_is_seen_where_there_is_no_heat_and_covered_where_there_is():
+def test_heat_covers_the_image_and_the_rest_stays_visible():
     drawn = overlay_heatmap(IMAGE, corner())
 
     assert drawn.shape == (32, 32, 3)
@@ -25,7 +25,7 @@ def test_the_image_is_seen_where_there_is_no_heat_and_covered_where_there_is():
     assert drawn[2, 2] == pytest.approx(np.array([0.988, 0.998, 0.645]) * HEAT_OPACITY + 0.15 * 100 / 255, abs=0.01)
 
 
-def test_the_plain_image_stands_to_the_left():
+def test_the_image_is_to_the_left_of_its_overlay():
     drawn = side_by_side(IMAGE, corner())
 
     assert drawn.shape == (32, 64, 3)
@@ -33,13 +33,13 @@ def test_the_plain_image_stands_to_the_left():
     assert (drawn[:, 32:] == overlay_heatmap(IMAGE, corner())).all()
 
 
-def test_a_heatmap_is_read_row_by_row():
+def test_a_heatmap_is_stored_row_by_row():
     row = pd.Series({"side": 2, "heatmap": np.array([0, 1, 0.5, 0.25], "float16")})
 
     assert heatmap_of(row).tolist() == [[0, 1], [0.5, 0.25]]
 
 
-def test_a_sheet_keeps_white_black_and_the_colours_of_heat():
+def test_the_palette_has_white_black_heat_and_stamp():
     drawn = image_sheet([Panel(("Normal",), overlay_heatmap(IMAGE, corner()))], 1, synthetic=True)
     picture = Image.open(io.BytesIO(drawn))
     seen = np.asarray(picture.convert("RGB")).astype(int)
@@ -51,7 +51,7 @@ def test_a_sheet_keeps_white_black_and_the_colours_of_heat():
         assert (np.abs(seen - colour).max(axis=-1) < 12).any()
 
 
-def test_a_sheet_grows_by_rows_and_takes_fewer_panels_than_places():
+def test_a_sheet_has_as_many_rows_as_its_panels_need():
     panel = Panel(("Normal", "east"), overlay_heatmap(IMAGE, corner()))
     one, two = (Image.open(io.BytesIO(image_sheet([panel] * count, 2, synthetic=False))).size for count in (2, 3))
 

@@ -13,7 +13,7 @@ COUNTS = {"Covid19": 60, "Pneumonia": 120, "Normal": 180}
 
 
 def write_both(folder, grouped=0.7, paper=0.95):
-    """A grouped study, and one under the paper's protocol that deals the same images out one by one."""
+    """Write a grouped study, and one of the same images under the paper's protocol, which shuffles them one by one."""
     images = image_frame(COUNTS, 3)
     shuffled = images.assign(fold=range(len(images)))
     shuffled["fold"] %= 3
@@ -30,7 +30,7 @@ def inputs(tmp_path_factory):
     return load_report_inputs(study, other_folder=other)
 
 
-def test_the_difference_is_that_of_the_two_accuracies(inputs):
+def test_the_difference_is_paper_minus_grouped_accuracy(inputs):
     finding = compute(inputs).finding
     paper = load_accuracy(inputs.other[1])
     grouped = load_accuracy(inputs.predictions)
@@ -44,14 +44,14 @@ def load_accuracy(predictions) -> float:
     return (predictions.probability["scratch"].argmax(axis=1) == predictions.label).mean()
 
 
-def test_it_is_paper_less_grouped_from_the_side_of_the_papers_study_too(inputs):
+def test_the_difference_is_the_same_from_the_study_under_the_papers_protocol(inputs):
     other_study, other = inputs.other
-    seen_from_there = replace(inputs, study=other_study, predictions=other, other=(inputs.study, inputs.predictions))
+    from_there = replace(inputs, study=other_study, predictions=other, other=(inputs.study, inputs.predictions))
 
-    assert compute(seen_from_there).finding == compute(inputs).finding
+    assert compute(from_there).finding == compute(inputs).finding
 
 
-def test_the_text_says_how_many_images_met_their_own_patient_and_what_it_did(inputs):
+def test_the_text_counts_images_of_shared_groups_and_explains_the_difference(inputs):
     made = render(inputs, compute(inputs))
 
     assert "360 images of 360 were tested by a network that was trained on another image" in made.lead[0]
@@ -64,17 +64,17 @@ def test_the_text_says_how_many_images_met_their_own_patient_and_what_it_did(inp
     ("grouped", "paper", "words"),
     [(0.8, 0.8, "by itself it neither shows leakage nor rules it out"), (0.95, 0.6, "which leakage cannot explain")],
 )
-def test_no_difference_and_one_the_other_way_are_called_what_they_are(tmp_path, grouped, paper, words):
+def test_insignificant_and_negative_differences_are_no_leakage(tmp_path, grouped, paper, words):
     study, other = write_both(tmp_path, grouped, paper)
     inputs = load_report_inputs(study, other_folder=other)
 
     assert words in render(inputs, compute(inputs)).lead[1]
 
 
-def test_a_difference_without_an_image_that_met_its_patient_is_not_laid_to_leakage(inputs):
-    nobody_met = replace(compute(inputs), shared=0)
+def test_without_shared_groups_a_difference_is_not_leakage(inputs):
+    no_shared = replace(compute(inputs), shared=0)
 
-    assert "No image has another image of its patient in another fold" in render(inputs, nobody_met).lead[1]
+    assert "No image has another image of its patient in another fold" in render(inputs, no_shared).lead[1]
 
 
 def test_the_table_has_both_protocols_and_their_difference(inputs):
@@ -85,7 +85,7 @@ def test_the_table_has_both_protocols_and_their_difference(inputs):
     assert all(value.signed for value in table.rows[2].values)
 
 
-def test_several_strategies_have_a_mean_that_no_choice_of_a_winner_bends(inputs):
+def test_several_strategies_have_a_mean_difference(inputs):
     doubled = {"scratch": inputs.predictions.probability["scratch"]}
     doubled["off-the-shelf"] = doubled["scratch"]
     study, other = inputs.study.model_copy(update={"strategies": tuple(doubled)}), inputs.other[1]
@@ -97,16 +97,16 @@ def test_several_strategies_have_a_mean_that_no_choice_of_a_winner_bends(inputs)
         results=compute_study_results(study, replace(inputs.predictions, probability=doubled)),
         other=(inputs.other[0], replace(other, probability=both)),
     )
-    found = compute(several)
-    made = render(several, found)
+    results = compute(several)
+    made = render(several, results)
 
-    assert found.finding.mean.value == pytest.approx(found.finding.difference.value)
+    assert results.finding.mean.value == pytest.approx(results.finding.difference.value)
     assert "On average over the 2 strategies" in made.lead[2]
     assert made.tables[0].rows[-1].labels == ("Mean over strategies", "difference (points)")
     assert compute(inputs).finding.mean is None
 
 
-def test_studies_that_differ_in_more_than_the_protocol_are_warned_of(inputs):
+def test_studies_that_differ_in_more_than_the_protocol_give_a_warning(inputs):
     other_study, other = inputs.other
     longer = other_study.model_copy(update={"profile": replace(other_study.profile, seed=1)})
     unlike = replace(inputs, other=(longer, other))
@@ -127,17 +127,17 @@ def test_the_values_are_plain_json(inputs):
 
 def test_without_the_other_protocol_the_section_says_how_to_get_it(tmp_path):
     inputs = load_report_inputs(write_study(tmp_path, drawn_frame({"scratch": 0.9})))
-    found = compute(inputs)
+    results = compute(inputs)
 
-    assert found is None
-    assert "make cv-all PROTOCOL=both" in render(inputs, found).absent
+    assert results is None
+    assert "make cv-all PROTOCOL=both" in render(inputs, results).absent
 
 
 def test_studies_without_a_common_strategy_cannot_be_compared(inputs):
     other_study, other = inputs.other
     renamed = replace(other, probability={"off-the-shelf": other.probability["scratch"]})
     apart = replace(inputs, other=(other_study, renamed))
-    found = compute(apart)
+    results = compute(apart)
 
-    assert found.finding is None
-    assert "no strategy in common" in render(apart, found).absent
+    assert results.finding is None
+    assert "no strategy in common" in render(apart, results).absent

@@ -14,30 +14,32 @@ from tests.evaluation.probed import LABELS, SOURCES, probe_frame, study, with_ev
 
 
 def left(made: ReportInputs, recognised: dict[str, int], trained_on: int = 50) -> ReportInputs:
-    """Of the Normal images of each source (50 a source) that many are recognised without it; 180 images in 200 by the
-    probe that knows all sources."""
+    """Return a study in which `recognised` of the 50 Normal images of each source are recognised without that source.
+
+    The probe that knows all sources classifies 180 of the 200 images correctly.
+    """
     scored = made.predictions
     frame = pd.DataFrame({"image_id": scored.image_id, "group_id": scored.group_id, "source": scored.source})
     frame["label"] = np.array(CLASSES)[scored.label]
     frame = frame[frame["label"] == "Normal"].assign(trained_on=trained_on)
     number = frame.groupby("source").cumcount()
-    told = np.where(number < frame["source"].map(recognised), CLASSES.index("Normal"), 0)
-    frame[list(PROBABILITY_COLUMNS)] = probabilities(told)
+    predicted = np.where(number < frame["source"].map(recognised), CLASSES.index("Normal"), 0)
+    frame[list(PROBABILITY_COLUMNS)] = probabilities(predicted)
     probes = probe_frame(scored, whole_image=180)
     return with_evidence(made, left_out=frame.iloc[::-1], pixel_probes=probes)
 
 
-def test_recall_without_the_source_stands_beside_that_of_the_same_images_with_it() -> None:
+def test_the_recall_without_a_source_is_compared_on_the_same_images() -> None:
     made = left(study(), {"east": 50, "west": 10})
-    found = {f.source: f for f in left_out.compute(made)}
-    assert (found["east"].external.value, found["east"].internal.value) == (100, 100)
-    assert (found["west"].external.value, found["west"].internal.value) == (20, 80)
-    assert (found["west"].images, found["west"].wrong, found["west"].label) == (50, 40, "Normal")
-    assert not found["east"].contradicts
-    assert found["west"].contradicts
+    recalls = {f.source: f for f in left_out.compute(made)}
+    assert (recalls["east"].external.value, recalls["east"].internal.value) == (100, 100)
+    assert (recalls["west"].external.value, recalls["west"].internal.value) == (20, 80)
+    assert (recalls["west"].images, recalls["west"].wrong, recalls["west"].label) == (50, 40, "Normal")
+    assert not recalls["east"].contradicts
+    assert recalls["west"].contradicts
 
 
-def test_a_fall_is_warned_of_and_few_images_to_learn_from_are_told() -> None:
+def test_a_fall_gives_a_warning_with_the_number_of_training_images() -> None:
     made = left(study(), {"east": 50, "west": 10}, trained_on=7)
     section = left_out.render(made, left_out.compute(made))
     assert len(section.warnings) == 1
@@ -47,7 +49,7 @@ def test_a_fall_is_warned_of_and_few_images_to_learn_from_are_told() -> None:
     assert len(json.loads(json.dumps(dict(section.values)))["rates"]) == 2
 
 
-def test_without_a_fall_it_says_so() -> None:
+def test_the_text_says_if_no_recall_falls() -> None:
     made = left(study(), {"east": 50, "west": 40})
     section = left_out.render(made, left_out.compute(made))
     assert section.warnings == ()
@@ -63,13 +65,13 @@ def test_classes_with_one_source_are_named_as_not_possible() -> None:
     assert "Normal without west, n = 50 80.00" in section.pictures[0].alt
 
 
-def test_without_the_whole_image_probe_there_is_nothing_to_set_it_beside() -> None:
+def test_without_the_whole_image_probe_there_is_no_reference() -> None:
     made = left(study(), {"east": 50, "west": 10})
     made = with_evidence(made, left_out=made.evidence.parts["left_out"])
     assert all(f.internal.value is None and not f.contradicts for f in left_out.compute(made))
 
 
-def test_where_it_was_not_possible_the_section_says_why() -> None:
+def test_if_it_was_not_possible_the_section_says_why() -> None:
     made = with_evidence(study(), {"left_out": "No class has two sources."})
     assert left_out.compute(made) == ()
     assert left_out.render(made, ()).absent == "No class has two sources."

@@ -13,13 +13,13 @@ from tests.evaluation.builders import drawn_frame, printed_frame, write_study
 
 def made(folder, frame, **options) -> tuple[ReportInputs, tuple, object]:
     inputs = load_report_inputs(write_study(folder, frame, **options))
-    found = compute(inputs)
-    return inputs, found, render(inputs, found)
+    measures = compute(inputs)
+    return inputs, measures, render(inputs, measures)
 
 
 @pytest.fixture(scope="module")
 def printed(tmp_path_factory):
-    """The paper's own predictions, image for image, in groups of two."""
+    """The paper's confusion matrices as predictions, in groups of two images."""
     return made(tmp_path_factory.mktemp("printed"), printed_frame())
 
 
@@ -34,15 +34,15 @@ def cells(table, strategy, measure):
 
 
 def test_the_winner_comes_first_and_the_others_are_folded(small):
-    _, found, made_of = small
+    _, measures, section = small
 
-    assert [m.strategy for m in found] == ["scratch", "off-the-shelf"]
-    assert [t.name for t in made_of.tables] == ["intervals-winner", "predictive-values-winner"]
-    assert {row.labels[0] for row in made_of.tables[0].rows} == {"Training from scratch"}
-    assert {row.labels[0] for row in made_of.folded[0].rows} == {"Training from scratch", "Off-the-shelf features"}
+    assert [m.strategy for m in measures] == ["scratch", "off-the-shelf"]
+    assert [t.name for t in section.tables] == ["intervals-winner", "predictive-values-winner"]
+    assert {row.labels[0] for row in section.tables[0].rows} == {"Training from scratch"}
+    assert {row.labels[0] for row in section.folded[0].rows} == {"Training from scratch", "Off-the-shelf features"}
 
 
-def test_the_papers_figure_stands_beside_with_the_difference_and_its_interval(printed):
+def test_the_table_has_the_papers_figure_and_the_difference_with_its_interval(printed):
     pooled, spread, paper, gap = cells(printed[2].tables[0], "Training from scratch", "Covid19 sensitivity (%)")
 
     assert paper == 97.36
@@ -52,13 +52,13 @@ def test_the_papers_figure_stands_beside_with_the_difference_and_its_interval(pr
     assert not gap.excludes_zero
 
 
-def test_where_the_paper_prints_nothing_there_is_a_dash(printed):
+def test_measures_that_the_paper_does_not_print_have_a_dash(printed):
     *_, paper, gap = cells(printed[2].tables[0], "Training from scratch", "Macro F1")
 
     assert (paper, gap) == (None, None)
 
 
-def test_ratios_are_shown_with_three_decimals_over_folds_too(printed):
+def test_ratios_have_three_decimals(printed):
     line = next(line for line in to_markdown(printed[2].tables[0]).splitlines() if "Macro F1" in line)
 
     figures = re.findall(r"0\.(\d+)", line)
@@ -67,9 +67,9 @@ def test_ratios_are_shown_with_three_decimals_over_folds_too(printed):
     assert {len(decimals) for decimals in figures} == {3}
 
 
-def test_the_text_says_what_was_resampled_and_what_is_not_covered(small):
-    inputs, _, made_of = small
-    text = " ".join(made_of.lead)
+def test_the_text_states_what_is_resampled_and_what_is_not_covered(small):
+    inputs, _, section = small
+    text = " ".join(section.lead)
 
     assert f"{len(set(inputs.predictions.group_id)):,} groups" in text
     assert "2,000 bootstrap replicates (seed 2020)" in text
@@ -77,7 +77,7 @@ def test_the_text_says_what_was_resampled_and_what_is_not_covered(small):
     assert "another hospital" in text
 
 
-def test_a_call_is_worth_less_where_the_disease_is_rare_and_the_premise_is_said(small):
+def test_the_positive_predictive_value_falls_with_the_prevalence(small):
     table = small[2].tables[1]
     prevalences = [row.labels[1] for row in table.rows]
 
@@ -87,14 +87,14 @@ def test_a_call_is_worth_less_where_the_disease_is_rare_and_the_premise_is_said(
     assert "provided that sensitivity and specificity were the same there" in small[2].lead[2]
 
 
-def test_synthetic_images_are_stamped_on_tables_and_picture(small):
-    made_of = small[2]
+def test_synthetic_images_are_marked_on_tables_and_picture(small):
+    section = small[2]
 
-    assert all(table.synthetic for table in (*made_of.tables, *made_of.folded))
-    assert made_of.pictures[0].alt.startswith("Synthetic images.")
+    assert all(table.synthetic for table in (*section.tables, *section.folded))
+    assert section.pictures[0].alt.startswith("Synthetic images.")
 
 
-def test_the_picture_is_told_in_words(printed):
+def test_the_alternative_text_contains_the_figures(printed):
     alt = printed[2].pictures[0].alt
 
     assert "Training from scratch 87.66 (" in alt
@@ -109,10 +109,10 @@ def test_the_values_are_plain_json(printed):
     assert tree["scratch"]["predictive"][0]["prevalence"] == 0.01
 
 
-def test_one_strategy_and_no_covid19_image_give_dashes_and_no_warning(tmp_path):
+def test_one_strategy_without_covid19_images_gives_dashes_and_no_warning(tmp_path):
     frame = drawn_frame({"scratch": 0.9})
-    made_of = made(tmp_path, frame[frame["label"] != "Covid19"])[2]
+    section = made(tmp_path, frame[frame["label"] != "Covid19"])[2]
 
-    assert made_of.folded == ()
-    assert cells(made_of.tables[0], "Training from scratch", "Covid19 ROC AUC")[0].value is None
-    assert made_of.lead[2].startswith("Predictive values are undefined without both Covid19 images and others")
+    assert section.folded == ()
+    assert cells(section.tables[0], "Training from scratch", "Covid19 ROC AUC")[0].value is None
+    assert section.lead[2].startswith("Predictive values are undefined without both Covid19 images and others")

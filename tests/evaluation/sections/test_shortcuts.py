@@ -13,7 +13,7 @@ from tests.evaluation.probed import probe_frame, source_frame, study, with_evide
 
 
 def probed(*, metadata: int = 110, without: int = 110, only: int = 180, synthetic: bool = False) -> ReportInputs:
-    """How many of 200 images each probe has right; the whole image 180, the winner 190, chance is 100."""
+    """Return a study of 200 images with the number that each probe gets right; the winner has 190."""
     made = study(synthetic=synthetic)
     scored = made.predictions
     return with_evidence(
@@ -25,7 +25,7 @@ def probed(*, metadata: int = 110, without: int = 110, only: int = 180, syntheti
     )
 
 
-def test_each_probe_is_measured_over_the_images_of_the_study_whatever_their_order() -> None:
+def test_probes_are_evaluated_by_image_in_any_order() -> None:
     results = shortcuts.compute(probed())
     probes, sources = results.probes, results.sources
     assert [(p.name, p.accuracy.value, p.control.value, p.chance) for p in probes] == [
@@ -39,35 +39,35 @@ def test_each_probe_is_measured_over_the_images_of_the_study_whatever_their_orde
     ]
 
 
-def test_nothing_is_called_a_shortcut_where_the_lungs_carry_it() -> None:
+def test_probes_that_lose_their_lead_without_the_lungs_are_no_shortcut() -> None:
     made = probed()
-    found = shortcuts.compute(made)
-    assert not any(probe.shortcut for probe in found.probes)
-    section = shortcuts.render(made, found)
+    results = shortcuts.compute(made)
+    assert not any(probe.shortcut for probe in results.probes)
+    section = shortcuts.render(made, results)
     assert section.lead[0].startswith("No shortcut found")
     assert section.warnings == ()
-    assert "the lung field carries 100.00\N{NO-BREAK SPACE}% of the lead over chance" in " ".join(section.lead)
+    assert "The lung field carries 100.00\N{NO-BREAK SPACE}% of the lead over chance" in " ".join(section.lead)
 
 
 @pytest.mark.parametrize("name", ["metadata", "without"])
-def test_a_probe_that_keeps_most_of_the_lead_is_called_one_and_warned_of(name: str) -> None:
+def test_a_probe_that_keeps_most_of_the_lead_is_a_shortcut_with_a_warning(name: str) -> None:
     made = probed(**{name: 170})
-    found = shortcuts.compute(made)
-    probes, sources = found.probes, found.sources
+    results = shortcuts.compute(made)
+    probes, sources = results.probes, results.sources
     assert [probe.name.startswith(name) for probe in probes] == [probe.shortcut for probe in probes]
-    section = shortcuts.render(made, found)
+    section = shortcuts.render(made, results)
     assert section.lead[0].startswith("Shortcut found")
     assert len(section.warnings) == 1
     assert "70.00" in section.warnings[0] or "85.00" in section.warnings[0]
     assert len(sources) == 2
 
 
-def test_lungs_alone_are_never_a_shortcut() -> None:
+def test_the_probe_of_the_lungs_is_never_a_shortcut() -> None:
     probes = shortcuts.compute(probed(only=199)).probes
     assert not probes[-1].shortcut
 
 
-def test_the_table_has_winner_control_probes_and_chance_and_the_values_are_plain() -> None:
+def test_the_table_has_winner_reference_probes_and_chance() -> None:
     made = probed(without=170)
     section = shortcuts.render(made, shortcuts.compute(made))
     rows = list(csv.reader(to_csv(section.tables[0]).splitlines()))[1:]
@@ -78,7 +78,7 @@ def test_the_table_has_winner_control_probes_and_chance_and_the_values_are_plain
     assert values["sources"]["metadata"]["accuracy"]["value"] == 97.5
 
 
-def test_the_picture_gives_its_figures_in_words_and_says_when_images_are_drawn() -> None:
+def test_the_alternative_text_contains_the_figures_and_marks_synthetic_images() -> None:
     made = probed(synthetic=True)
     picture = shortcuts.render(made, shortcuts.compute(made)).pictures[0]
     assert picture.png.startswith(b"\x89PNG")
@@ -87,18 +87,18 @@ def test_the_picture_gives_its_figures_in_words_and_says_when_images_are_drawn()
     assert "chance, 50.00" in picture.alt
 
 
-def test_without_imagenet_the_facts_of_the_file_still_speak() -> None:
+def test_without_imagenet_weights_there_is_still_the_metadata_probe() -> None:
     made = study()
     reason = {"pixel_probes": "Expected ImageNet weights and found none."}
     made = with_evidence(made, reason, metadata_probe=probe_frame(made.predictions, metadata=170))
-    found = shortcuts.compute(made)
-    section = shortcuts.render(made, found)
-    assert [probe.name for probe in found.probes] == ["metadata"]
-    assert found.probes[0].shortcut
+    results = shortcuts.compute(made)
+    section = shortcuts.render(made, results)
+    assert [probe.name for probe in results.probes] == ["metadata"]
+    assert results.probes[0].shortcut
     assert "The probes of pixels are missing. Expected ImageNet weights and found none." in section.lead
 
 
-def test_with_one_source_no_source_is_told() -> None:
+def test_with_one_source_there_is_no_source_probe() -> None:
     made = report_inputs(predictions(["east"] * 200, ["Covid19", "Normal"] * 100))
     scored = made.predictions
     made = with_evidence(
@@ -106,9 +106,9 @@ def test_with_one_source_no_source_is_told() -> None:
         metadata_probe=probe_frame(scored, metadata=150),
         metadata_source_probe=source_frame(scored, "metadata", 200).iloc[:0],
     )
-    found = shortcuts.compute(made)
-    assert found.sources == ()
-    assert [table.name for table in shortcuts.render(made, found).tables] == ["shortcuts"]
+    results = shortcuts.compute(made)
+    assert results.sources == ()
+    assert [table.name for table in shortcuts.render(made, results).tables] == ["shortcuts"]
 
 
 def test_without_evidence_the_section_says_why() -> None:
@@ -117,6 +117,6 @@ def test_without_evidence_the_section_says_why() -> None:
     assert "cxr report --manifest" in shortcuts.render(made, shortcuts.ShortcutResults()).absent
 
 
-def test_beside_a_control_no_better_than_chance_a_probe_says_nothing() -> None:
+def test_a_probe_is_inconclusive_if_its_reference_is_not_better_than_chance() -> None:
     sentence = probe_sentence("without-lungs", Interval(60.0), Interval(50.0), 50.0, shortcut=False)
-    assert sentence.endswith("not better than chance, so that this says nothing.")
+    assert sentence.endswith("not better than chance, so that this is inconclusive.")

@@ -12,14 +12,14 @@ from cxr_platform.labels import CLASSES
 from tests.evaluation.planted import predictions, report_inputs
 
 
-def told(images, **options):
-    found = sources.compute(images)
-    return found, sources.render(images, found)
+def computed_and_rendered(images, **options):
+    association = sources.compute(images)
+    return association, sources.render(images, association)
 
 
 @pytest.fixture(scope="module")
 def confounded():
-    """Each class but Normal from one of two sources."""
+    """A study in which each class but Normal is from one of two sources."""
     label = [c for c in CLASSES for _ in range(10)]
     source = ["chest" if c in ("Pneumonia", "Effusion") else "hospital" for c in label]
     source[-1] = "chest"
@@ -27,28 +27,30 @@ def confounded():
 
 
 def test_classes_with_one_source_are_named_with_it(confounded):
-    found, section = told(confounded)
+    association, section = computed_and_rendered(confounded)
 
-    assert found.single_source == {c: "chest" if c in ("Pneumonia", "Effusion") else "hospital" for c in CLASSES[:-1]}
+    assert association.single_source == {
+        c: "chest" if c in ("Pneumonia", "Effusion") else "hospital" for c in CLASSES[:-1]
+    }
     [warning] = section.warnings
     assert "Covid19, Edema, Emphysema, Fibrosis only from hospital" in warning
     assert "Effusion, Pneumonia only from chest" in warning
     assert "Normal" not in warning
 
 
-def test_the_strength_and_what_the_source_alone_reaches_are_said(confounded):
-    found, section = told(confounded)
+def test_the_text_states_the_association_and_the_accuracy_of_the_source_rule(confounded):
+    association, section = computed_and_rendered(confounded)
 
-    assert f"Cramér's V {found.cramers_v:.3f}" in section.lead[0]
+    assert f"Cramér's V {association.cramers_v:.3f}" in section.lead[0]
     assert "28.57\N{NO-BREAK SPACE}%" in section.lead[1]  # a tenth of 20 images of 70: one class of each source
     assert section.values["source_rule"]["accuracy_7_class"] == pytest.approx(100 * 20 / 70)
 
 
-def test_external_images_stand_apart_and_enter_no_figure(confounded):
-    found, section = told(confounded)
+def test_external_images_have_their_own_table_and_enter_no_figure(confounded):
+    association, section = computed_and_rendered(confounded)
     outside = next(t for t in section.tables if t.name == "external-counts")
 
-    assert found.sources == 2
+    assert association.sources == 2
     assert [(row.labels[0], row.values) for row in outside.rows] == [
         ("Covid19", (26,)),
         ("Normal", (18,)),
@@ -60,56 +62,56 @@ def test_external_images_stand_apart_and_enter_no_figure(confounded):
 
 
 def test_shares_of_a_class_sum_to_a_hundred(confounded):
-    _, section = told(confounded)
+    _, section = computed_and_rendered(confounded)
 
     for row in section.folded[0].rows:
         assert sum(row.values[1:]) == pytest.approx(100)
 
 
-def test_one_source_is_said_and_warns_of_nothing():
+def test_one_source_in_the_study_gives_no_warning():
     images = report_inputs(predictions(["only"] * 4, ["Covid19", "Normal"] * 2))
-    found, section = told(images)
+    association, section = computed_and_rendered(images)
 
-    assert (found.cramers_v, found.sources) == (None, 1)
+    assert (association.cramers_v, association.sources) == (None, 1)
     assert "All images of the study come from one source" in section.lead[0]
     assert (section.warnings, section.pictures, section.folded) == ((), (), ())
     assert section.values["source_rule"] is None
 
 
-def test_balanced_sources_warn_of_nothing():
+def test_balanced_sources_give_no_warning():
     images = report_inputs(predictions(["a", "b"] * 7, [c for c in CLASSES for _ in range(2)]))
-    found, section = told(images)
+    association, section = computed_and_rendered(images)
 
-    assert found.cramers_v == pytest.approx(0, abs=1e-9)
+    assert association.cramers_v == pytest.approx(0, abs=1e-9)
     assert section.warnings == ()
 
 
-def test_one_class_from_two_sources_is_no_failure():
-    _, section = told(report_inputs(predictions(["a", "b"], ["Normal", "Normal"])))
+def test_one_class_from_two_sources_has_no_association():
+    _, section = computed_and_rendered(report_inputs(predictions(["a", "b"], ["Normal", "Normal"])))
 
     assert "cannot be associated" in section.lead[0]
 
 
-def test_confounding_speaks_of_nothing_where_there_is_one_source():
+def test_there_is_no_confounding_warning_with_one_source():
     assert confounding_warning(Association(None, {"Normal": "only"}, 1)) == ""
     assert confounding_warning(Association(0.5, {}, 2)) == ""
 
 
 def test_synthetic_images_are_marked_everywhere():
-    _, section = told(report_inputs(predictions(["a", "b"], ["Normal", "Covid19"]), synthetic=True))
+    _, section = computed_and_rendered(report_inputs(predictions(["a", "b"], ["Normal", "Covid19"]), synthetic=True))
 
     assert all(table.synthetic for table in (*section.tables, *section.folded))
     assert section.pictures[0].alt.startswith("Synthetic images.")
 
 
-def test_the_picture_says_in_words_what_it_shows():
+def test_the_alternative_text_contains_the_shares():
     picture = source_bars({"Covid19": {"a": 3, "b": 1}, "Normal": {"a": 2}}, synthetic=False)
 
     assert "Covid19: a 75.00, b 25.00; Edema: no images" in picture.alt
     assert Image.open(io.BytesIO(picture.png)).format == "PNG"
 
 
-def test_sources_beyond_the_looks_are_put_together():
+def test_sources_beyond_the_available_looks_are_combined():
     many = {"Normal": {f"source-{i}": 10 - i for i in range(9)}}
     picture = source_bars(many, synthetic=False)
 

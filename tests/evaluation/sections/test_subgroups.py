@@ -11,25 +11,25 @@ NBSP = "\N{NO-BREAK SPACE}"
 N = 240
 
 
-def told(images):
-    found = subgroups.compute(images)
-    return subgroups.render(images, found)
+def rendered(images):
+    results = subgroups.compute(images)
+    return subgroups.render(images, results)
 
 
 @pytest.fixture(scope="module")
 def section():
-    """Half the images of women are wrong; one source has no ages, the other five images of children."""
+    """A study with half of the women's images wrong; one source has no ages, the other five images of children."""
     number = np.arange(N)
     label = np.where(number % 3, "Normal", "Covid19")
     sex = np.where(number % 2, "F", "M")
     answers = np.where((sex == "F") & (number % 4 == 1), "Edema", label)
-    source = np.where(number < N // 2, "told", "chest_xray")
+    source = np.where(number < N // 2, "hospital", "chest_xray")
     age = np.where(number < N // 2, 50.0, np.nan)
     age[:5] = 10
-    return told(report_inputs(predictions(source, label, answers), {"sex": sex, "age": age}))
+    return rendered(report_inputs(predictions(source, label, answers), {"sex": sex, "age": age}))
 
 
-def test_the_part_that_does_worse_is_named_with_its_interval(section):
+def test_a_subgroup_of_lower_accuracy_is_named_with_its_interval(section):
     sentence = next(line for line in section.lead if line.startswith("Below that"))
 
     assert f"sex female, 50.00{NBSP}% (" in sentence
@@ -37,15 +37,15 @@ def test_the_part_that_does_worse_is_named_with_its_interval(section):
     assert ["sex", "female"] in section.values["lower_than_overall"]
 
 
-def test_parts_that_are_a_source_under_another_name_are_said_to_be(section):
+def test_subgroups_from_a_single_source_are_named(section):
     sentence = next(line for line in section.lead if line.startswith("View, sex and age differ"))
 
-    assert "age 40–64 only from told" in sentence
+    assert "age 40–64 only from hospital" in sentence
     assert "age unknown only from chest_xray" in sentence
     assert "sex female only" not in sentence
 
 
-def test_small_parts_are_marked_in_tables_and_in_the_picture(section):
+def test_small_subgroups_are_marked_in_tables_and_picture(section):
     accuracy = section.tables[0]
     kinds = {row.labels: row.kind for row in accuracy.rows}
 
@@ -66,57 +66,57 @@ def test_each_rate_has_its_own_number_of_images(section):
     assert accuracy["all", "all images"][0] == N
 
 
-def test_parts_without_an_image_of_the_rate_are_left_out_of_its_table():
+def test_subgroups_without_an_image_of_a_rate_are_left_out_of_its_table():
     label = ["Covid19"] * 30 + ["Normal"] * 30
-    section = told(report_inputs(predictions(["a"] * 30 + ["b"] * 30, label)))
+    section = rendered(report_inputs(predictions(["a"] * 30 + ["b"] * 30, label)))
     names = [[row.labels[1] for row in table.rows] for table in section.tables]
 
     assert names == [["a", "b", "all images"], ["a", "all images"], ["b", "all images"]]
 
 
-def test_where_children_are_not_told_by_age_the_note_says_so(section):
+def test_the_note_mentions_children_without_an_age(section):
     assert "children of one to five years" in section.tables[0].note
 
 
-def test_the_picture_says_every_part_in_words(section):
+def test_the_alternative_text_contains_every_subgroup(section):
     for row in section.tables[0].rows[:-1]:
         assert f"{row.labels[0]} {row.labels[1]} " in section.pictures[0].alt
 
 
-def test_figures_are_plain_json(section):
+def test_the_values_are_plain_json(section):
     values = json.loads(json.dumps(section.values, allow_nan=False))
 
     assert values["overall"]["accuracy"]["images"] == N
     assert {part["by"] for part in values["parts"]} == {"source", "sex", "age"}
 
 
-def test_within_sources_that_have_both_is_said_where_some_have_not():
+def test_the_text_has_the_rates_within_sources_that_have_both_kinds_of_images():
     source = ["covid"] * 70 + ["rest"] * 100
     label = ["Covid19"] * 40 + ["Normal"] * 130
-    section = told(report_inputs(predictions(source, label, ["Covid19"] * 70 + ["Normal"] * 100)))
+    section = rendered(report_inputs(predictions(source, label, ["Covid19"] * 70 + ["Normal"] * 100)))
 
     assert f"specificity 0.00{NBSP}% (0.00 to " in section.lead[1]
     assert "Over all images" in section.lead[1]
     assert "no more than a hint" not in section.lead[1]
 
 
-def test_without_manifest_only_sources_are_told_apart():
-    section = told(report_inputs(predictions(["a", "b"] * 30, ["Normal"] * 60)))
+def test_without_a_manifest_the_images_are_divided_by_source_only():
+    section = rendered(report_inputs(predictions(["a", "b"] * 30, ["Normal"] * 60)))
 
     assert {row.labels[0] for row in section.tables[0].rows} == {"source", "all"}
     assert any("view, sex and age, was not given" in line for line in section.lead)
     assert not any(line.startswith("View, sex and age differ") for line in section.lead)
 
 
-def test_images_that_cannot_be_divided_are_said_to_be():
+def test_if_images_cannot_be_divided_the_section_says_why():
     scored = predictions(["only"] * 4, ["Normal", "Covid19"] * 2)
 
-    assert "the manifest, which has view, sex and age, was not given" in told(report_inputs(scored)).absent
-    assert "unknown or the same for all" in told(report_inputs(scored, {"view": ["PA"] * 4})).absent
+    assert "the manifest, which has view, sex and age, was not given" in rendered(report_inputs(scored)).absent
+    assert "unknown or the same for all" in rendered(report_inputs(scored, {"view": ["PA"] * 4})).absent
 
 
 def test_synthetic_images_are_marked():
-    section = told(report_inputs(predictions(["a", "b"] * 5, ["Normal"] * 10), synthetic=True))
+    section = rendered(report_inputs(predictions(["a", "b"] * 5, ["Normal"] * 10), synthetic=True))
 
     assert section.pictures[0].alt.startswith("Synthetic images.")
     assert all(table.synthetic for table in (*section.tables, *section.folded))

@@ -1,4 +1,4 @@
-"""A small study with images, heatmaps and an atlas, all made up, for the sections that show them."""
+"""A small made-up study with images, heatmaps and a feature atlas, for the sections that show them."""
 
 from dataclasses import replace
 from typing import Any
@@ -16,8 +16,10 @@ LABELS = [CLASSES[number % len(CLASSES)] for number in range(COUNT)]
 SOURCES = ["east" if number % 2 else "west" for number in range(COUNT)]
 
 
-def looked_at(wrong: int = 6, *, shares: Any = 0.8, synthetic: bool = False, several: bool = True) -> ReportInputs:
-    """56 images of which the first `wrong` are answered with the next class; `shares` of the heatmaps in the lungs."""
+def explained_study(
+    wrong: int = 6, *, shares: Any = 0.8, synthetic: bool = False, several: bool = True
+) -> ReportInputs:
+    """Return 56 images; the first `wrong` are assigned the next class, `shares` of the heatmaps are in the lungs."""
     answers = [CLASSES[(number + (number < wrong)) % len(CLASSES)] for number in range(COUNT)]
     scored = predictions(SOURCES, LABELS, answers)
     made = report_inputs(scored, {"label": LABELS, "source": SOURCES}, synthetic=synthetic)
@@ -39,7 +41,7 @@ def looked_at(wrong: int = 6, *, shares: Any = 0.8, synthetic: bool = False, sev
 
 
 def without(made: ReportInputs, *parts: str) -> ReportInputs:
-    """The same, these parts of the evidence not computed for a reason."""
+    """Return the study without these parts of the evidence, with a reason for their absence."""
     kept = {name: frame for name, frame in made.evidence.parts.items() if name not in parts}
     return replace(made, evidence=Evidence(kept, dict.fromkeys(parts, "No weights are at hand.")))
 
@@ -57,7 +59,7 @@ def heatmaps(image_ids: np.ndarray, answers: list[str]) -> pd.DataFrame:
 
 
 def atlas(*, several: bool) -> pd.DataFrame:
-    """Two folds with two features for Covid19 and Normal each; that of the second fold was better where chosen."""
+    """Return two features per class (Covid19, Normal) and fold; those of the second fold were better where chosen."""
     rows = [
         {
             "fold": fold,
@@ -78,7 +80,7 @@ def atlas(*, several: bool) -> pd.DataFrame:
 
 
 def atlas_images(image_ids: np.ndarray) -> pd.DataFrame:
-    """Three images for every feature."""
+    """Return three images for every feature."""
     rows = [
         {"fold": fold, "feature": feature, "rank": rank, "image_id": image_ids[10 * rank + feature % 10]}
         for fold in (0, 1)
