@@ -43,11 +43,25 @@ def connect(address: str | None = None, metrics_port: int | None = None) -> None
         with _on_loopback() if where == "local" else nullcontext():
             ray.init(address=where, log_to_driver=False, logging_level="warning", **options)
     except (OSError, RuntimeError, ValueError) as error:
-        raise ConfigError(
-            f"Expected a Ray cluster at {where!r}.",
-            received=first_line(error),
-            advice="Start one with `ray start --head`, or leave the address out to use this machine alone.",
-        ) from error
+        expected = (
+            "Expected Ray to start on this machine." if where == "local" else f"Expected a Ray cluster at {where!r}."
+        )
+        raise ConfigError(expected, received=first_line(error), advice=_start_advice(where, error)) from error
+
+
+def _start_advice(where: str, error: Exception) -> str:
+    """Return what to do if Ray does not start or answer."""
+    text = str(error)
+    if "AF_UNIX" in text or "path too long" in text.lower():
+        return "Set RAY_TMPDIR (or TMPDIR) to a shorter path, such as /tmp: the sockets of Ray lie below it."
+    if (isinstance(error, OSError) and where == "local") or "auth_token" in text or "token" in text.lower():
+        return (
+            "HOME must be a folder that can be written, as Ray keeps its token in ~/.ray/auth_token; "
+            "or set RAY_AUTH_TOKEN_PATH to the place of a token."
+        )
+    if where == "local":
+        return "Check that the folder of temporary files (RAY_TMPDIR, TMPDIR) has room and can be written."
+    return "Start one with `ray start --head`, or leave the address out to use this machine alone."
 
 
 @contextmanager

@@ -7,6 +7,7 @@ Run again, the same command decodes only files that are new or have changed.
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,6 +151,16 @@ def summary(info: "ManifestInfo") -> list[str]:
     for source, count in info.missing_files.items():
         if count:
             lines.append(f"{source}: {count} rows of the table have no file.")
+    for source, columns in info.ignored_columns.items():
+        lines.append(f"{source}: columns of the table that are not read: {', '.join(columns)}.")
+    for source, count in info.shared_patients.items():
+        lines.append(f"{source}: {count} images have one identifier, in several classes; it is taken as no patient.")
+    totals: Counter[str] = Counter()
+    for by_source in info.counts.values():
+        totals.update(by_source)
+    for source, known in info.known_patients.items():
+        share = known / totals[source]
+        lines.append(f"{source}: the patient is known for {known} of {totals[source]} images ({share:.0%}).")
     if info.synthetic:
         lines.append("The images are synthetic: drawn by the phantom generator, not taken of patients.")
     return [*lines, f"{info.folds} folds. Content hash {info.content_hash}."]

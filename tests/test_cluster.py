@@ -76,3 +76,24 @@ def test_variables_of_the_job_are_not_passed_to_its_workers_again(monkeypatch: p
     assert set(cluster._worker_variables()) == {"TF_CPP_MIN_LOG_LEVEL"}
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps({"runtime_env": None}))
     assert set(cluster._worker_variables()) == {"KERAS_BACKEND", "TF_CPP_MIN_LOG_LEVEL"}
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (OSError("AF_UNIX path length cannot exceed 107 bytes: /tmp/x"), "RAY_TMPDIR"),
+        (PermissionError(13, "Permission denied", "/nowhere/.ray/auth_token"), "HOME"),
+        (RuntimeError("no room"), "TMPDIR"),
+    ],
+)
+def test_the_advice_fits_why_ray_does_not_start(monkeypatch: pytest.MonkeyPatch, error: Exception, advice: str) -> None:
+    def fail(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "init", fail)
+    with pytest.raises(ConfigError, match="Ray to start on this machine") as caught:
+        connect()
+    assert advice in str(caught.value)
+    assert "ray start --head" not in str(caught.value)

@@ -1,21 +1,25 @@
 """From folders of images to a validated manifest."""
 
+import json
+from collections import Counter, defaultdict
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from cxr_platform.config import Profile, SelectionConfig, differences
-from cxr_platform.errors import ConfigError, ManifestInvalid
+from cxr_platform.errors import ConfigError, FoldError, ManifestInvalid
 from cxr_platform.intake.overrule import FILE_NAME, Overrule, read_overrule
 from cxr_platform.intake.sources import Inventory, find_candidates, mark_external
+from cxr_platform.labels import CLASSES
 from cxr_platform.manifest.cache import DecodedCache, PixelReader, settings_key
 from cxr_platform.manifest.contact_sheets import write_contact_sheets
 from cxr_platform.manifest.decoding import DecodeTask, decode_new
-from cxr_platform.manifest.folders import ManifestFolders, manifest_folders
+from cxr_platform.manifest.folders import COUNTS_FILE, ManifestFolders, manifest_folders
 from cxr_platform.manifest.patient_ids import PUBLISHED_SALT, SALT_VARIABLE, patient_salt
 from cxr_platform.manifest.rows import input_hashes, make_info, make_rows
 from cxr_platform.manifest.selection import Selection, select_images
@@ -140,16 +144,54 @@ class _Build:
         )
         if salt == PUBLISHED_SALT and selection.header_patients:
             self.progress.message(UNSALTED.format(selection.header_patients))
+        if selection.shared_patients:
+            self.progress.message(
+                "An identifier of nearly all images is no patient: " + ", ".join(selection.shared_patients)
+            )
+        try:
+            rows = make_rows(selection, self.profile)
+        except FoldError as error:
+            self._keep_excluded(selection, pixels)
+            lost = self._lost_files(selection)
+            error.received = f"{error.received}{'; ' + lost if lost else ''}"
+            error.advice = f"{error.advice} Excluded files, contact sheets and counts are in {self.folders.failed}."
+            raise
         with write_errors(self.folders.building):
-            self._write(selection, pixels, inputs)
+            self._write(selection, rows, pixels, inputs)
         self._validate()
         self.folders.publish()
         with write_errors(self.folders.cache):
             cache.prune(decoded.values())
 
-    def _write(self, selection: Selection, pixels: PixelReader, inputs: dict[str, str]) -> None:
+    def _lost_files(self, selection: Selection) -> str:
+        """Return what became of the files of each class with fewer images than folds."""
+        labels = {candidate.source_path: candidate.label for candidate in self.inventory.candidates}
+        taken = Counter(image.candidate.label for image in selection.images if image.in_study)
+        lost: defaultdict[str | None, Counter[str]] = defaultdict(Counter)
+        for item in selection.excluded:
+            lost[labels.get(item.source_path)][item.refusal.reason] += 1
+        few = [name for name in CLASSES if taken[name] < self.profile.folds and lost[name]]
+        files = (f"{name} {', '.join(f'{n} {reason}' for reason, n in lost[name].most_common())}" for name in few)
+        return f"excluded files: {'; '.join(files)}" if few else ""
+
+    def _keep_excluded(self, selection: Selection, pixels: PixelReader) -> None:
+        """Keep in `failed` what a person looks at when no manifest can be made."""
+        folder = self.folders.building
+        with write_errors(folder):
+            self._write_excluded(folder, selection, pixels)
+            taken = Counter(f"{image.candidate.label}" for image in selection.images)
+            reasons = Counter(item.refusal.reason for item in selection.excluded)
+            counts = {"images": {name: taken[name] for name in CLASSES}, "excluded": dict(sorted(reasons.items()))}
+            (folder / COUNTS_FILE).write_text(json.dumps(counts, indent=1) + "\n", encoding="utf-8")
+        self.folders.reject()
+
+    def _write_excluded(self, folder: Path, selection: Selection, pixels: PixelReader) -> None:
+        write_excluded(folder, [(e.source_path, e.refusal.reason, e.refusal.detail) for e in selection.excluded])
+        self.progress.message("Drawing contact sheets of excluded images")
+        write_contact_sheets(folder / "contact_sheets", selection.excluded, pixels)
+
+    def _write(self, selection: Selection, rows: pa.Table, pixels: PixelReader, inputs: dict[str, str]) -> None:
         folder, records = self.folders.building, [image.decoded for image in selection.images]
-        rows = make_rows(selection, self.profile)
 
         def images(start: int, stop: int) -> npt.NDArray[np.uint8]:
             self.progress.step("Writing images", start, len(records))
@@ -157,10 +199,8 @@ class _Build:
 
         write_images(folder, rows, images, self.profile.intake.decoding.image_size)
         self.progress.step("Writing images", len(records), len(records))
-        write_excluded(folder, [(e.source_path, e.refusal.reason, e.refusal.detail) for e in selection.excluded])
         write_info(folder, make_info(rows, selection, self.inventory, self.profile, inputs))
-        self.progress.message("Drawing contact sheets of excluded images")
-        write_contact_sheets(folder / "contact_sheets", selection.excluded, pixels)
+        self._write_excluded(folder, selection, pixels)
 
     def _validate(self) -> None:
         self.progress.message("Validating with Great Expectations")

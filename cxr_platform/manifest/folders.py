@@ -3,7 +3,8 @@
 DEST                 the manifest, complete and validated
 DEST.building        the manifest being built; removed by the next build if it was interrupted
 DEST.previous        the old manifest between two renames; restored by the next build after a crash in between
-DEST.failed          the last manifest that failed its expectations, kept for inspection
+DEST.failed          what the last build left that failed: a manifest that failed its expectations, or the excluded
+                     files, contact sheets and counts (counts.json) of one whose images give no folds
 DEST.cache           decoded images (`manifest.cache`)
 
 In an object store there is no DEST.previous. A manifest is built in a local folder and uploaded to DEST.building; when
@@ -32,7 +33,8 @@ from cxr_platform.storage.lock import LOCK_FILE, Check, folder_lock
 from cxr_platform.storage.paths import is_remote
 
 INFO_FILE = "manifest.json"
-CONTENTS = {INFO_FILE, "images", "excluded.parquet", "validation", "contact_sheets"}
+COUNTS_FILE = "counts.json"
+CONTENTS = {INFO_FILE, COUNTS_FILE, "images", "excluded.parquet", "validation", "contact_sheets"}
 """What a build writes; an interrupted one has written some of it."""
 
 

@@ -94,6 +94,9 @@ def make_info(
         shortfalls=tuple(selection.shortfalls),
         groups=count_groups(rows["group_id"].to_pylist()),
         missing_files=inventory.missing_files,
+        ignored_columns={name: columns for name, columns in inventory.ignored_columns.items() if columns},
+        known_patients=count_known_patients(rows),
+        shared_patients=selection.shared_patients,
         config=profile.intake,
         created_with=package_versions(PACKAGES),
         **inputs,
@@ -104,6 +107,13 @@ def count_images(rows: pa.Table) -> dict[str, dict[str, int]]:
     """Return class → source → number of images, in the order of `CLASSES`."""
     pairs = Counter(zip(rows["label"].to_pylist(), rows["source"].to_pylist(), strict=True))
     return {name: {s: n for (label, s), n in sorted(pairs.items()) if label == name} for name in CLASSES}
+
+
+def count_known_patients(rows: pa.Table) -> dict[str, int]:
+    """Return source → number of images whose patient is known."""
+    sources, patients = rows["source"].to_pylist(), rows["patient_id"].to_pylist()
+    known = Counter(source for source, patient in zip(sources, patients, strict=True) if patient)
+    return {source: known[source] for source in sorted(set(sources))}
 
 
 def count_groups(groups: Sequence[str]) -> dict[str, int]:

@@ -93,7 +93,9 @@ class ManifestInfo(Record):
 
     `files` counts the image files of the collections: the `images` of the manifest and those `excluded` (reason →
     number). `counts`: class → source → images; `groups`: size of a group → number of groups; `missing_files`: source →
-    rows of its table without a file. `config` and the hashes identify what the manifest was built from.
+    rows of its table without a file; `ignored_columns`: source → columns of its table that are not understood;
+    `known_patients`: source → images whose patient is known; `shared_patients`: source → images with an identifier that
+    nearly every image of the source has, which is no patient. `config` and the hashes identify what the manifest was built from.
     """
 
     schema_version: int
@@ -108,6 +110,9 @@ class ManifestInfo(Record):
     shortfalls: tuple[Shortfall, ...]
     groups: dict[str, int]
     missing_files: dict[str, int]
+    ignored_columns: dict[str, list[str]]
+    known_patients: dict[str, int]
+    shared_patients: dict[str, int]
     config: IntakeConfig
     created_with: dict[str, str]
     files_hash: str

@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cxr_platform.config import IntakeConfig, Profile, SelectionConfig
@@ -23,6 +23,10 @@ Split = tuple[list[SelectedImage], list[ExcludedFile]]
 """Images that remain, and those that a rule excludes."""
 
 
+SHARED, SHARED_AT_LEAST = 0.8, 5
+"""Share and least number of the images of a source from which on one identifier is no patient."""
+
+
 @dataclass(frozen=True)
 class Selection:
     """The images of a manifest by source_path, each with its patient (salted hash) and group, and all other files."""
@@ -32,6 +36,8 @@ class Selection:
     groups: list[str]
     excluded: list[ExcludedFile]
     shortfalls: list[Shortfall]
+    shared_patients: dict[str, int] = field(default_factory=dict)
+    """Source → images with an identifier that nearly every image of the source has, and which is no patient."""
 
     @property
     def header_patients(self) -> int:
@@ -59,7 +65,7 @@ def select_images(
     images, conflicts = exclude_conflicts(images)
     check_allowed([*excluded, *conflicts], overrule)
     images, repeats = exclude_repeats(images) if config.duplicates == "drop" else (images, [])
-    patients = {image.image_id: _patient(image, salt) for image in images}
+    patients, shared = drop_shared_patients(images, {image.image_id: _patient(image, salt) for image in images})
     names = group_images(images, list(patients.values()), config.near_duplicate_distance, pixels, scratch)
     groups = dict(zip(patients, names, strict=True))
     (images, not_drawn), shortfalls = draw_images(images, config, profile.seed)
@@ -70,7 +76,31 @@ def select_images(
         groups=[groups[image.image_id] for image in images],
         excluded=[*excluded, *conflicts, *repeats, *not_drawn, *overlap],
         shortfalls=shortfalls,
+        shared_patients=shared,
     )
+
+
+def drop_shared_patients(
+    images: Sequence[SelectedImage], patients: Mapping[str, str | None]
+) -> tuple[dict[str, str | None], dict[str, int]]:
+    """Return `patients` (image_id → patient) without identifiers of nearly all images, and source → such images.
+
+    An identifier that `SHARED` of the images of a source have, in several classes, was put in by a program that removed
+    names: taken as one patient it would hold the whole source in one fold.
+    """
+    by_source: defaultdict[str, list[SelectedImage]] = defaultdict(list)
+    for image in images:
+        by_source[image.candidate.source].append(image)
+    kept, shared = dict(patients), {}
+    for source, members in sorted(by_source.items()):
+        counts = Counter(patient for image in members if (patient := patients[image.image_id]))
+        for patient, number in counts.most_common(1):
+            own = [image for image in members if patients[image.image_id] == patient]
+            several = len({image.candidate.label for image in own}) > 1
+            if several and number >= SHARED_AT_LEAST and number >= SHARED * len(members):
+                shared[source] = number
+                kept.update((image.image_id, None) for image in own)
+    return kept, shared
 
 
 def _patient(image: SelectedImage, salt: str) -> str | None:

@@ -1,3 +1,4 @@
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -104,6 +105,34 @@ def test_a_class_that_is_too_small_is_an_error_and_the_previous_manifest_stays(
         build_manifest(collection, destination, profile(folds=5))
     assert open_manifest(destination).content_hash == built.content_hash
     assert not list(destination.parent.glob("*.building"))
+
+
+def test_the_error_of_an_empty_class_says_what_became_of_its_files_and_keeps_them(
+    copy: tuple[Path, Path], built: Manifest
+) -> None:
+    data, destination = copy
+    for file in (data / "classes" / "Normal").iterdir():
+        file.write_text("no image")
+    fill_cache(data, destination, profile())
+    with pytest.raises(FoldError, match=r"Normal 0; excluded files: Normal 8 not-an-image.*manifest\.failed"):
+        build_manifest(data, destination, profile())
+    failed = destination.with_name("manifest.failed")
+    assert {"excluded.parquet", "contact_sheets", "counts.json"} == {entry.name for entry in failed.iterdir()}
+    assert json.loads((failed / "counts.json").read_text())["images"]["Normal"] == 0
+    assert (failed / "contact_sheets" / "not-an-image.png").is_file()
+    assert open_manifest(destination).content_hash == built.content_hash
+
+
+def test_an_unknown_column_and_the_known_patients_are_in_manifest_json(copy: tuple[Path, Path]) -> None:
+    data, destination = copy
+    table = data / "cohen" / "metadata.csv"
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join([f"{lines[0]},Krankennummer", *(f"{line},1" for line in lines[1:])]))
+    fill_cache(data, destination, profile())
+    info = build_manifest(data, destination, profile()).info
+    assert info.ignored_columns == {"cohen": ["Krankennummer"]}
+    assert info.known_patients == {"classes": 0, "cohen": 2}
+    assert info.shared_patients == {}
 
 
 def test_a_manifest_that_is_not_valid_is_kept_for_inspection(

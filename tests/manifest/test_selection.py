@@ -18,6 +18,7 @@ from cxr_platform.manifest.selection import (
     check_allowed,
     class_limits,
     draw_images,
+    drop_shared_patients,
     exclude_conflicts,
     exclude_overlap,
     exclude_repeats,
@@ -228,3 +229,29 @@ def test_images_whose_patient_is_known_from_the_header_alone_are_counted(
     assert record.facts is not None
     with_patient = record._replace(facts=replace(record.facts, patient_id="0f"))
     assert select(cache, [candidate("s/0.png", patient=patient)], [with_patient]).header_patients == count
+
+
+def shared(labels: list[str], patients: list[str | None]) -> tuple[list[str | None], dict[str, int]]:
+    """The patients that remain, and the images per source with an identifier that is no patient."""
+    pixels = image(1)
+    members = [SelectedImage(candidate(f"s/{i}", label), decoded(f"s/{i}", pixels)) for i, label in enumerate(labels)]
+    kept, numbers = drop_shared_patients(members, {m.image_id: p for m, p in zip(members, patients, strict=True)})
+    return [kept[member.image_id] for member in members], numbers
+
+
+def test_one_identifier_of_nearly_all_images_of_several_classes_is_no_patient() -> None:
+    kept, numbers = shared(["Normal", "Edema"] * 5, ["x"] * 9 + ["y"])
+    assert kept == [None] * 9 + ["y"]
+    assert numbers == {"s": 9}
+
+
+@pytest.mark.parametrize(
+    ("labels", "patients"),
+    [
+        (["Normal"] * 10, ["x"] * 10),
+        (["Normal", "Edema"] * 5, ["x"] * 5 + ["y"] * 5),
+        (["Normal", "Edema"], ["x", "x"]),
+    ],
+)
+def test_a_patient_with_many_images_remains(labels: list[str], patients: list[str | None]) -> None:
+    assert shared(labels, patients) == (patients, {})

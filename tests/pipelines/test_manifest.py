@@ -46,10 +46,16 @@ def test_the_summary_lists_shortfalls_missing_files_and_synthetic_images() -> No
         shortfalls=(Shortfall(label="Normal", wanted=9, available=3),),
         missing_files={"phantoms": 2, "other": 0},
         synthetic=True,
+        ignored_columns={"phantoms": ["Krankennummer"]},
+        known_patients={"phantoms": 1},
+        shared_patients={"phantoms": 2},
     )
     printed = "\n".join(verb.summary(info))
     assert "Fewer than asked for: Normal 3 of 9." in printed
     assert "phantoms: 2 rows of the table have no file." in printed
+    assert "phantoms: columns of the table that are not read: Krankennummer." in printed
+    assert "phantoms: the patient is known for 1 of 3 images (33%)." in printed
+    assert "phantoms: 2 images have one identifier" in printed
     assert "other" not in printed
     assert "synthetic" in printed
 

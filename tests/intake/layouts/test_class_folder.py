@@ -59,3 +59,29 @@ def test_a_collection_named_after_a_class_has_that_class(tmp_path: Path) -> None
         "b.png": "unknown-folder",
         "normal/a.png": "Normal",
     }
+
+
+def test_folders_below_a_class_folder_are_patients(tmp_path: Path) -> None:
+    folder = plant(tmp_path / "d", *(f"Covid19/P0{i}/s1/{j}.png" for i in (1, 2) for j in (1, 2)), "Normal/1.png")
+    patients = {path: image.patient for path, image in images(folder).items()}
+    assert patients["Covid19/P01/s1/1.png"] == patients["Covid19/P01/s1/2.png"] == "P01"
+    assert patients["Covid19/P02/s1/1.png"] == "P02"
+    assert patients["Normal/1.png"] is None
+
+
+def test_a_folder_that_is_a_class_holds_patients(tmp_path: Path) -> None:
+    folder = plant(tmp_path / "Covid19", "sub-S01/a.png", "sub-S02/b.png")
+    assert [image.patient for image in images(folder).values()] == ["sub-S01", "sub-S02"]
+
+
+@pytest.mark.parametrize(
+    "folders", [("batch1", "batch2"), ("images_001", "images_002"), ("2019", "2020"), ("P01",), ("left", "right")]
+)
+def test_folders_that_do_not_look_like_patients_are_none(tmp_path: Path, folders: tuple[str, ...]) -> None:
+    folder = plant(tmp_path / "d", *(f"Covid19/{name}/{i}.png" for name in folders for i in (1, 2)))
+    assert {image.patient for image in images(folder).values()} == {None}
+
+
+def test_folders_with_many_images_are_no_patients(tmp_path: Path) -> None:
+    folder = plant(tmp_path / "d", *(f"Covid19/{name}/{i}.png" for name in ("a1", "a2") for i in range(21)))
+    assert {image.patient for image in images(folder).values()} == {None}
