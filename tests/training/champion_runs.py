@@ -22,7 +22,7 @@ from cxr_platform.training.study import StudyRun, inputs_of
 from cxr_platform.training.trial import TrialData, Workbench, schedule_of, train, training_rng, trial_seed
 from tests.training.builders import tiny_profile, tiny_study
 
-EPOCHS = 12
+EPOCHS = 60
 NAME = "off-the-shelf"
 
 
