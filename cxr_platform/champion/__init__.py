@@ -1,1 +1,1 @@
-"""From a study and a champion's weights to a bundle: export, out-of-fold facts, reference statistics, model card."""
+"""Assembly of a bundle from a study and its champion: export, operating point, reference statistics, model card."""

@@ -1,1 +1,1 @@
-"""What is computed from a study's models and images for its report: probes, external scores, heatmaps, features."""
+"""Analyses of a study for its report: shortcut probes, external predictions, heatmaps, features."""

@@ -1,1 +1,1 @@
-"""What can be watched: images unlike those of training, the names of all metrics, and what exports them."""
+"""Metrics, their exporters, and drift of images from the training images."""

@@ -1,1 +1,1 @@
-"""Bundles, their versions, and which of them is the champion."""
+"""Registry of model versions: bundles, their checksums, comparison and promotion."""

@@ -30,7 +30,7 @@ def promote_back_and_forth(root: Path, versions: list[str]) -> None:
 
 
 def die_before_a_rename(root: Path, renames: int) -> None:
-    """Of the two that a change makes: the kept state before, then the new state."""
+    """Exit before one of the two renames of a change: of the previous state, then of the new one."""
     done, replace = itertools.count(), Path.replace
 
     def die(path: Path, target: Path) -> Path:
