@@ -9,8 +9,9 @@ with an offset of half their range, which is subtracted.
 
 Stored values become grey by DICOM PS3.3 C.11.1 (modality), C.11.2 (VOI) and C.7.6.3 (photometric interpretation): the
 VOI LUT of the object if it has one, else its first window. Without either, 8-bit values are taken as they are, like
-those of a PNG, and deeper ones get the percentile window of the profile. MONOCHROME1 is inverted last. Padding around
-the image does not count for the percentiles and becomes black.
+those of a PNG, and deeper ones get the percentile window of the profile. A transform whose values are empty, no numbers
+or senseless counts as absent. MONOCHROME1 is inverted last. Padding around the image does not count for the percentiles
+and becomes black.
 """
 
 import io
@@ -19,14 +20,15 @@ from collections.abc import Callable, Iterator
 from copy import copy
 from functools import partial
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import DataElement, Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import get_frame
-from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi, apply_windowing, get_decoder, pixel_array
+from pydicom.multival import MultiValue
+from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_windowing, get_decoder, pixel_array
 from pydicom.pixels.utils import get_expected_length
 from pydicom.uid import JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, RLELossless, generate_uid
 
@@ -55,6 +57,10 @@ FOR_TENSORFLOW = LOSSLESS_JPEG | {JPEGExtended12Bit}
 """Transfer syntaxes that tensorflow-io may decode. It misreads others: some JPEG 2000, JPEG with a wrong label."""
 ONE_SAMPLE = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+LARGEST_NUMBER = 1e9
+"""Rescale and window values beyond are senseless: stored values have at most 32 bits."""
+LEAST_BETWEEN, LEAST_SPAN = 0.2, 0.1 * 255
+"""A window fits its values if a fifth of them are neither black nor white, and the middle 90 % span a tenth of both."""
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 """ITU-R BT.601, the weights of Pillow's "L"."""
 
@@ -196,7 +202,8 @@ def to_grey(values: Floats, dataset: Dataset, config: DecodingConfig) -> NDArray
     if values.ndim == 3:
         return scale(values @ LUMA, 0, 2.0**dataset.BitsStored - 1)
     padding = _padding(values, dataset)
-    grey = _display(_apply_modality(values, dataset), dataset, config, ~padding)
+    transforms = _transforms(dataset)
+    grey = _display(_apply_modality(values, transforms), transforms, config, ~padding)
     grey = 255 - grey if dataset.PhotometricInterpretation == "MONOCHROME1" else grey
     grey[padding] = 0
     return grey
@@ -213,48 +220,118 @@ def _padding(values: Floats, dataset: Dataset) -> NDArray[np.bool_]:
     return np.zeros(values.shape, bool) if padding.all() else padding
 
 
-def _apply_modality(values: Floats, dataset: Dataset) -> Floats:
-    """Return the values after the Modality LUT, or after Rescale Slope and Intercept."""
-    if dataset.get("ModalityLUTSequence"):
-        looked_up: Floats = apply_modality_lut(values.astype(np.int32), dataset).astype(np.float64)
+class Table(NamedTuple):
+    """A LUT of DICOM: `entries` for the values from `first` on; values outside get the first or last entry."""
+
+    first: int
+    entries: Floats
+
+    def apply(self, values: Floats) -> Floats:
+        """Return the entry of each value, which is rounded to a whole number."""
+        index = np.clip(np.rint(values) - self.first, 0, len(self.entries) - 1).astype(np.intp)
+        looked_up: Floats = self.entries[index]
         return looked_up
-    rescaled: Floats = apply_modality_lut(values, dataset)
-    if not np.isfinite(rescaled).all():
-        raise ValueError("Rescale Slope and Intercept give values that are not finite")
+
+
+class Transforms(NamedTuple):
+    """What the header says of the meaning of stored values; what is empty or senseless there is absent here.
+
+    `numbers` holds Rescale Slope and Intercept, Window Center and Width, VOI LUT Function and the range of stored values.
+    """
+
+    modality: Table | None
+    voi: Table | None
+    numbers: Dataset
+
+
+def _transforms(dataset: Dataset) -> Transforms:
+    numbers = Dataset()
+    for keyword in ("BitsStored", "PixelRepresentation", "PhotometricInterpretation"):
+        setattr(numbers, keyword, dataset[keyword].value)
+    slope, intercept = _number(dataset, "RescaleSlope"), _number(dataset, "RescaleIntercept")
+    if slope != 0 and (slope is not None or intercept is not None):
+        numbers.RescaleSlope, numbers.RescaleIntercept = 1.0 if slope is None else slope, intercept or 0.0
+    center, width = _number(dataset, "WindowCenter"), _number(dataset, "WindowWidth")
+    if center is not None and width is not None and width > 0:
+        numbers.WindowCenter, numbers.WindowWidth = center, width
+    function = str(dataset.get("VOILUTFunction") or "").strip().upper()
+    numbers.VOILUTFunction = function if function in ("SIGMOID", "LINEAR_EXACT") else "LINEAR"
+    return Transforms(_table(dataset, "ModalityLUTSequence"), _table(dataset, "VOILUTSequence"), numbers)
+
+
+def _number(dataset: Dataset, keyword: str) -> float | None:
+    """Return the first value of a decimal string; `None` if it is empty, no number or not finite."""
+    try:
+        value = dataset.get(keyword)
+        value = float(value[0] if isinstance(value, MultiValue | list) else value)
+    except (TypeError, ValueError, LookupError, ArithmeticError):
+        return None
+    return value if np.isfinite(value) and abs(value) < LARGEST_NUMBER else None
+
+
+def _table(dataset: Dataset, keyword: str) -> Table | None:
+    """Return the table in the first item of a sequence; `None` if there is none or it contradicts its descriptor."""
+    try:
+        item = dataset.get(keyword)[0]
+        length, first, bits = (int(number) for number in item.LUTDescriptor)
+        length = length or 2**16
+        first -= 2**16 if dataset.PixelRepresentation == 1 and first >= 2**15 else 0
+        data = item.LUTData
+        order = "<" if dataset.file_meta.TransferSyntaxUID.is_little_endian else ">"
+        if not isinstance(data, bytes):
+            data = np.atleast_1d(data).astype(f"{order}u2").tobytes()
+        entries = np.frombuffer(data[: len(data) // 2 * 2], f"{order}u2")
+        if bits <= 8 and len(entries) < length:  # two entries in a word
+            entries = np.frombuffer(data, np.uint8)
+    except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, NotImplementedError, struct.error):
+        return None
+    entries = entries[:length].astype(np.float64)
+    return Table(first, entries) if len(entries) == length and np.ptp(entries) > 0 else None
+
+
+def _apply_modality(values: Floats, transforms: Transforms) -> Floats:
+    """Return the values after the Modality LUT, or after Rescale Slope and Intercept."""
+    if transforms.modality:
+        return transforms.modality.apply(values)
+    rescaled: Floats = apply_modality_lut(values, transforms.numbers)
     return rescaled
 
 
 def _display(
-    values: Floats, dataset: Dataset, config: DecodingConfig, inside: NDArray[np.bool_]
+    values: Floats, transforms: Transforms, config: DecodingConfig, inside: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
-    """Return grey values by the VOI LUT, the first window, the stored range of 8 bits, or the percentile window."""
-    for keyword, render in (("VOILUTSequence", _apply_voi_lut), ("WindowWidth", _apply_window)):
-        if not dataset.get(keyword):
-            continue
-        try:
-            grey = render(values, dataset)
-        except (AttributeError, LookupError, TypeError, ValueError, NotImplementedError, struct.error):
-            continue  # against the standard: a width without a centre, a table shorter than its descriptor
-        if np.isfinite(grey).all():
+    """Return grey values by the VOI LUT, the first window, the stored range of 8 bits, or the percentile window.
+
+    A VOI LUT or a window that leaves nearly nothing between black and white belongs to other values, and is left out.
+    """
+    numbers = transforms.numbers
+    if transforms.voi:
+        entries = transforms.voi.entries
+        grey = scale(transforms.voi.apply(values), float(entries.min()), float(entries.max()))
+        if _shows_something(grey[inside]):
             return grey
-    if dataset.BitsStored <= 8 and not dataset.get("ModalityLUTSequence"):
-        count = 2.0**dataset.BitsStored
-        least = -count / 2 if dataset.PixelRepresentation == 1 else 0.0
-        black, white = sorted(_apply_modality(np.array([least, least + count - 1]), dataset))
+    if "WindowWidth" in numbers:
+        grey = _apply_window(values, numbers)
+        if _shows_something(grey[inside]):
+            return grey
+    if numbers.BitsStored <= 8 and not transforms.modality:
+        count = 2.0**numbers.BitsStored
+        least = -count / 2 if numbers.PixelRepresentation == 1 else 0.0
+        black, white = sorted(_apply_modality(np.array([least, least + count - 1]), transforms))
         return scale(values, black, white)
     return percentile_window(values, config, inside)
 
 
-def _apply_voi_lut(values: Floats, dataset: Dataset) -> NDArray[np.float32]:
-    item = dataset.VOILUTSequence[0]
-    entries, first = item.LUTDescriptor[0] or 2**16, item.LUTDescriptor[1]
-    # pydicom indexes in the type of the table's entries, which wraps at 256 for 8-bit ones.
-    item.LUTDescriptor = [item.LUTDescriptor[0], first, 16]
-    table = apply_voi(np.arange(first, first + entries), dataset)
-    index = np.clip(np.rint(values) - first, 0, entries - 1).astype(np.intp)
-    return scale(table[index], float(table.min()), float(table.max()))
+def _apply_window(values: Floats, numbers: Dataset) -> NDArray[np.float32]:
+    try:
+        black, white = apply_windowing(np.array([-np.inf, np.inf]), numbers)
+        grey = scale(apply_windowing(values, numbers), black, white)
+    except ValueError:  # a linear window needs a width of at least 1
+        return np.zeros(values.shape, np.float32)
+    return np.nan_to_num(grey, copy=False)
 
 
-def _apply_window(values: Floats, dataset: Dataset) -> NDArray[np.float32]:
-    black, white = apply_windowing(np.array([-np.inf, np.inf]), dataset)
-    return scale(apply_windowing(values, dataset), black, white)
+def _shows_something(grey: NDArray[np.float32]) -> bool:
+    low, high = np.percentile(grey, [5, 95])
+    between = float(((grey > 0) & (grey < 255)).mean())
+    return bool(between >= LEAST_BETWEEN and high - low >= LEAST_SPAN)

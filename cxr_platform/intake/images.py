@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from cxr_platform.config import DecodingConfig, IntakeConfig
 from cxr_platform.errors import ImageRefused
+from cxr_platform.intake.codestream import JP2_SIGNATURE, JPEG2000_START
 from cxr_platform.intake.dicom import decode_dicom
 from cxr_platform.intake.grey_image import GreyImage
 from cxr_platform.intake.letterbox import letterbox
@@ -23,6 +24,35 @@ FIRST_GROUPS = (0x0002, 0x0008)
 LAST_EARLY_ELEMENT = 0x0102
 VALUE_REPRESENTATIONS = frozenset({b"AE", b"CS", b"DA", b"LO", b"OB", b"SH", b"TM", b"UI", b"UL"})
 """Value representations of the first elements of these groups."""
+
+AS_PNG, AS_DICOM, UNPACK = "save it as PNG", "export the radiograph as DICOM or PNG", "unpack it"
+OTHER_FORMATS: tuple[tuple[str, str, int, tuple[bytes, ...]], ...] = (
+    ("TIFF image", AS_PNG, 0, (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
+    ("WebP image", AS_PNG, 8, (b"WEBP",)),
+    ("JPEG 2000 image", AS_PNG, 0, (JP2_SIGNATURE, JPEG2000_START)),
+    ("JPEG XL image", AS_PNG, 0, (b"\xff\x0a", b"\0\0\0\x0cJXL ")),
+    (
+        "HEIC image",
+        AS_PNG,
+        4,
+        tuple(b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"hevc", b"mif1", b"msf1")),
+    ),
+    ("AVIF image", AS_PNG, 4, (b"ftypavif", b"ftypavis")),
+    ("GIF image", AS_PNG, 0, (b"GIF87a", b"GIF89a")),
+    ("BMP image", AS_PNG, 0, (b"BM",)),
+    ("NIfTI volume", AS_DICOM, 344, (b"n+1\0", b"ni1\0")),
+    ("NIfTI volume", AS_DICOM, 4, (b"n+2\0", b"ni2\0")),
+    ("NRRD volume", AS_DICOM, 0, (b"NRRD0",)),
+    ("MetaImage volume", AS_DICOM, 0, (b"ObjectType", b"NDims")),
+    ("PDF document", AS_DICOM, 0, (b"%PDF-",)),
+    ("zip archive", UNPACK, 0, (b"PK\x03\x04", b"PK\x05\x06")),
+    ("gzip archive", UNPACK, 0, (b"\x1f\x8b",)),
+    ("7z archive", UNPACK, 0, (b"7z\xbc\xaf\x27\x1c",)),
+    ("RAR archive", UNPACK, 0, (b"Rar!\x1a\x07",)),
+    ("Git LFS pointer", "get the image with git lfs pull", 0, (b"version https://git-lfs",)),
+    ("HTML page", "download the image again", 0, (b"<!DOCTYPE", b"<!doctype", b"<html", b"<HTML")),
+)
+"""Formats that are not read: name, advice, and the bytes at an offset by which they are known."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +117,7 @@ def decode(data: bytes, config: DecodingConfig) -> GreyImage:
         raise ImageRefused("too-large", f"{len(data):,} bytes, the limit is {config.max_bytes:,} bytes")
     container = sniff(data)
     if container is None:
-        raise ImageRefused("not-an-image", f"the content begins with {data[:16]!r}" if data else "the file is empty")
+        raise ImageRefused("not-an-image", describe(data))
     return decode_dicom(data, config) if container == "DICOM" else decode_raster(data, container, config)
 
 
@@ -111,3 +141,13 @@ def _begins_with_dicom_element(data: bytes) -> bool:
         if group in FIRST_GROUPS and element <= LAST_EARLY_ELEMENT:
             return data[4:6] in VALUE_REPRESENTATIONS or (order == "<" and length <= len(data) - 8)
     return False
+
+
+def describe(data: bytes) -> str:
+    """Return the format of a file that is not read, and what to do with it."""
+    if not data:
+        return "the file is empty"
+    for name, advice, offset, signatures in OTHER_FORMATS:
+        if data.startswith(signatures, offset):
+            return f"{name}; {advice}"
+    return f"the content begins with {data[:16]!r}"

@@ -2,12 +2,15 @@
 
 Colour becomes grey by the luma weights of ITU-R BT.601 (Pillow's "L"). Alpha is composited on black, the colour of the
 letterbox. CMYK JPEGs are inverted, as Adobe writes them; Pillow assumes the same. The EXIF orientation is applied.
-8-bit values are taken as they are. 16-bit grey gets the percentile window of the profile, because scanners store 10 to
-14 of 16 bits and do not state how many.
+8-bit values are taken as they are. 16 bits get the percentile window of the profile, because scanners store 10 to 14 of
+16 bits and do not state how many; 16-bit colour, which Pillow reduces to 8 bits, is read by OpenCV. A JPEG that lacks
+nothing but its end marker is taken.
 """
 
 import io
+from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
@@ -18,9 +21,14 @@ from cxr_platform.intake.codestream import check_scans
 from cxr_platform.intake.grey_image import GreyImage, check_pixels, percentile_window
 
 SIXTEEN_BIT_MODES = frozenset({"I", "I;16", "I;16B", "I;16L"})
-"""Pillow's modes of 16-bit grey PNGs; Pillow reduces 16-bit colour to 8 bits."""
+"""Pillow's modes of 16-bit grey PNGs."""
 PNG_BIT_DEPTH = 24
 """Position of the bit depth in a PNG, in its IHDR chunk. A JPEG that Pillow reads always has 8 bits."""
+ORIENTATION = 0x0112
+END = b"\xff\xd9"
+FILLING = b"\x55" * 512
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+"""ITU-R BT.601, the weights of Pillow's "L"."""
 
 
 def decode_raster(data: bytes, container: str, config: DecodingConfig) -> GreyImage:
@@ -32,18 +40,51 @@ def decode_raster(data: bytes, container: str, config: DecodingConfig) -> GreyIm
     if container == "JPEG":
         check_scans(data)
     try:
-        with Image.open(io.BytesIO(data), formats=[container]) as image:
-            check_pixels(*image.size, config)
-            mode = image.mode
-            ImageOps.exif_transpose(image, in_place=True)  # no copy if there is nothing to turn
-            values = _grey(image, config)
+        return _decode(data, container, config)
     except ImageRefused:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageRefused("too-large", str(error)) from error
     except Exception as error:  # hostile bytes raise anything: struct.error, SyntaxError, zlib.error, MemoryError, …
+        if container == "JPEG" and (image := _without_end_marker(data, config)):
+            return image
         raise ImageRefused("undecodable", f"{container}: {error or type(error).__name__}") from error
-    return GreyImage(values, data[PNG_BIT_DEPTH] if container == "PNG" else 8, mode, container)
+
+
+def _decode(data: bytes, container: str, config: DecodingConfig) -> GreyImage:
+    with Image.open(io.BytesIO(data), formats=[container]) as image:
+        check_pixels(*image.size, config)
+        mode, depth = image.mode, data[PNG_BIT_DEPTH] if container == "PNG" else 8
+        if depth == 16 and mode not in SIXTEEN_BIT_MODES:
+            values = _sixteen_bit_colour(data, image, config)
+        else:
+            ImageOps.exif_transpose(image, in_place=True)  # no copy if there is nothing to turn
+            values = _grey(image, config)
+    return GreyImage(values, depth, mode, container)
+
+
+def _without_end_marker(data: bytes, config: DecodingConfig) -> GreyImage | None:
+    """Return the image of a JPEG that lacks only its end marker, `None` if pixels are missing.
+
+    A decoder ignores bytes between the last pixel and the end marker, but takes them for missing pixels.
+    """
+    try:
+        closed, filled = (_decode(data + filling + END, "JPEG", config) for filling in (b"", FILLING))
+    except Exception:  # as above
+        return None
+    return closed if np.array_equal(closed.values, filled.values) else None
+
+
+def _sixteen_bit_colour(data: bytes, image: Image.Image, config: DecodingConfig) -> NDArray[np.float32]:
+    image.load()  # raises for a damaged file, of which OpenCV returns a part
+    values: NDArray[Any] = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    grey = values[..., 2::-1] @ LUMA
+    if values.shape[2] == 4:
+        grey *= values[..., 3] / np.float32(65535)
+    picture = Image.fromarray(grey)
+    picture.getexif()[ORIENTATION] = image.getexif().get(ORIENTATION, 1)
+    ImageOps.exif_transpose(picture, in_place=True)
+    return percentile_window(np.asarray(picture), config)
 
 
 def _grey(image: Image.Image, config: DecodingConfig) -> NDArray[np.uint8] | NDArray[np.float32]:

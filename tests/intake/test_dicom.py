@@ -98,7 +98,6 @@ def test_a_header_of_too_many_pixels_is_refused_before_any_is_decoded() -> None:
         {"PixelRepresentation": 7},
         {"Rows": 0},
         {"Rows": None},
-        {"RescaleSlope": "1e999", "RescaleIntercept": 0},
     ],
 )
 def test_an_inconsistent_header_is_undecodable(fault: dict[str, object]) -> None:

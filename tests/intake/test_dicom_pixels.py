@@ -239,6 +239,39 @@ def test_an_invalid_window_is_ignored(broken: dict[str, int]) -> None:
     np.testing.assert_array_equal(_grey(**broken), _grey())
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "senseless",
+    [
+        {"RescaleSlope": None, "RescaleIntercept": None},
+        {"RescaleSlope": 1, "RescaleIntercept": None},
+        {"RescaleSlope": 0, "RescaleIntercept": 7},
+        {"RescaleSlope": "1e999", "RescaleIntercept": 0},
+        {"ModalityLUTSequence": Sequence([Dataset()])},
+        {"VOILUTSequence": Sequence([])},
+        {"WindowCenter": None, "WindowWidth": None},
+    ],
+)
+def test_an_empty_or_senseless_transform_counts_as_absent(senseless: dict[str, object]) -> None:
+    np.testing.assert_array_equal(_grey(**senseless), _grey())
+
+
+def test_a_rescale_slope_that_is_no_number_counts_as_absent() -> None:
+    image = dicom(dataset(STORED, BitsStored=12, RescaleSlope="1.00", RescaleIntercept=0)).replace(b"1.00", b"N/A ")
+    np.testing.assert_array_equal(decode_dicom(image, CONFIG).values[0], _grey())
+
+
+@pytest.mark.parametrize(("center", "width"), [(40000, 1000), (-600, 1500), (60000, 120000), (128, 256)])
+def test_a_window_beside_the_values_gives_way_to_the_percentiles(center: int, width: int) -> None:
+    values = np.linspace(900, 4000, 100).reshape(1, -1).astype(np.uint16)
+    np.testing.assert_array_equal(_grey(values, WindowCenter=center, WindowWidth=width), _grey(values))
+
+
+def test_a_window_of_twelve_bits_on_eight_bits_gives_way_to_the_stored_range() -> None:
+    stored = np.array([[10, 100, 200]], np.uint8)
+    np.testing.assert_array_equal(_grey(stored, BitsStored=8, WindowCenter=2048, WindowWidth=4096), [10, 100, 200])
+
+
 def test_the_window_is_in_units_after_rescaling() -> None:
     rescaled = _grey(RescaleSlope=2, RescaleIntercept=-1000, WindowCenter=3000, WindowWidth=4001)
     np.testing.assert_allclose(rescaled, np.clip((STORED[0] * 2.0 - 1000 - 2999.5) / 4000 + 0.5, 0, 1) * 255, atol=1e-3)
@@ -274,6 +307,21 @@ def test_a_voi_lut_shorter_than_its_descriptor_is_ignored() -> None:
 def test_a_modality_lut_is_applied() -> None:
     falling = list(range(4095, -1, -1))
     np.testing.assert_allclose(_grey(ModalityLUTSequence=_lut([4096, 0, 16], falling)), _grey()[::-1])
+
+
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_a_modality_lut_has_any_depth(bits: int) -> None:
+    table = np.linspace(0, 2**bits - 1, 4096).astype(int).tolist()
+    grey = _grey(ModalityLUTSequence=_lut([4096, 0, bits], table))
+    np.testing.assert_allclose(grey, _grey(), atol=1.5)
+
+
+def test_a_modality_lut_of_packed_bytes_is_read() -> None:
+    item = Dataset()
+    item.add_new("LUTDescriptor", "US", [256, 0, 8])
+    item.add_new("LUTData", "OW", bytes(range(255, -1, -1)))
+    stored = np.array([[0, 85, 170, 255]], np.uint8)
+    np.testing.assert_allclose(_grey(stored, BitsStored=8, ModalityLUTSequence=Sequence([item])), [255, 170, 85, 0])
 
 
 def test_eight_bits_without_a_window_are_not_rescaled() -> None:

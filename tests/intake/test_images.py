@@ -1,3 +1,6 @@
+import gzip
+import struct
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -96,6 +99,33 @@ def test_the_content_decides_the_container(data: bytes, container: str) -> None:
 )
 def test_other_content_is_not_an_image(data: bytes) -> None:
     assert _reason(data) == "not-an-image"
+
+
+NIFTI = struct.pack("<i", 348).ljust(344, b"\0") + b"n+1\0"
+
+
+@pytest.mark.parametrize(
+    ("data", "detail"),
+    [
+        (saved(ramp(), "TIFF"), "TIFF image; save it as PNG"),
+        (saved(ramp(), "WEBP"), "WebP image; save it as PNG"),
+        (saved(ramp(), "BMP"), "BMP image; save it as PNG"),
+        (saved(ramp(), "GIF"), "GIF image; save it as PNG"),
+        (saved(ramp(), "JPEG2000"), "JPEG 2000 image; save it as PNG"),
+        (saved(ramp(), "JPEG2000", no_jp2=True), "JPEG 2000 image; save it as PNG"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC image; save it as PNG"),
+        (b"PK\x03\x04\x14\0", "zip archive; unpack it"),
+        (gzip.compress(NIFTI), "gzip archive; unpack it"),
+        (NIFTI, "NIfTI volume; export the radiograph as DICOM or PNG"),
+        (b"%PDF-1.7\n", "PDF document; export the radiograph as DICOM or PNG"),
+        (b"", "the file is empty"),
+        (b"notes", "the content begins with b'notes'"),
+    ],
+)
+def test_a_format_that_is_not_read_is_named_with_what_to_do(data: bytes, detail: str) -> None:
+    with pytest.raises(ImageRefused) as refused:
+        decode(data, DECODING)
+    assert (refused.value.reason, refused.value.detail) == ("not-an-image", detail)
 
 
 def test_more_bytes_than_the_limit_are_too_large_whatever_the_content() -> None:

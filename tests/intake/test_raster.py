@@ -1,6 +1,8 @@
 import struct
 import zlib
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -58,6 +60,30 @@ def test_sixteen_bits_get_the_percentile_window() -> None:
     assert image.values.min() == 0
     assert image.values.max() == 255
     assert np.median(image.values) == pytest.approx(127.5, abs=1)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_sixteen_bit_colour_keeps_its_bits(channels: int) -> None:
+    """The values fit into one step of 8 bits, of which Pillow's conversion would leave one grey."""
+    grey = np.linspace(30000, 30200, 4000).reshape(50, 80).astype(np.uint16)
+    colour = np.dstack([grey] * 3 + [np.full_like(grey, 65535)] * (channels - 3))
+    data = cv2.imencode(".png", colour)[1].tobytes()
+    image = decode_raster(data, "PNG", CONFIG)
+    assert image.bit_depth == 16
+    np.testing.assert_allclose(image.values, decode_raster(png(grey), "PNG", CONFIG).values, atol=0.5)
+    with pytest.raises(ImageRefused, match="undecodable"):
+        decode_raster(data[: len(data) // 2], "PNG", CONFIG)
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": "4:2:0"}])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_jpeg_that_lacks_only_its_end_marker_is_taken(mode: str, options: dict[str, Any]) -> None:
+    data = jpeg(Image.fromarray(NOISE).convert(mode), **options)
+    image = decode_raster(data[:-2], "JPEG", CONFIG)
+    np.testing.assert_array_equal(image.values, decode_raster(data, "JPEG", CONFIG).values)
+    for missing in (30, len(data) // 4):
+        with pytest.raises(ImageRefused, match="undecodable"):
+            decode_raster(data[:-missing], "JPEG", CONFIG)
 
 
 def test_the_exif_orientation_turns_the_image_upright() -> None:
