@@ -169,7 +169,7 @@ def _read_uncompressed(plain: Dataset) -> Floats:
     values = (pixel_array(whole).astype(np.int64) >> lowest) & (2**stored - 1)
     if signed:
         values -= (values >> (stored - 1)) << stored
-    exact: NDArray[Any] = values.astype(_exact_type(plain))
+    exact: Floats = values.astype(_exact_type(plain))
     return exact
 
 
@@ -236,7 +236,7 @@ class Table(NamedTuple):
 class Transforms(NamedTuple):
     """What the header says of the meaning of stored values; what is empty or senseless there is absent here.
 
-    `numbers` holds Rescale Slope and Intercept, Window Center and Width, VOI LUT Function and the range of stored values.
+    `numbers` holds Rescale Slope and Intercept, Window Center and Width, VOI LUT Function and the bits of a value.
     """
 
     modality: Table | None

@@ -56,7 +56,7 @@ def _decode(data: bytes, container: str, config: DecodingConfig) -> GreyImage:
         check_pixels(*image.size, config)
         mode, depth = image.mode, data[PNG_BIT_DEPTH] if container == "PNG" else 8
         if depth == 16 and mode not in SIXTEEN_BIT_MODES:
-            values = _sixteen_bit_colour(data, image, config)
+            values: NDArray[Any] = _sixteen_bit_colour(data, image, config)
         else:
             ImageOps.exif_transpose(image, in_place=True)  # no copy if there is nothing to turn
             values = _grey(image, config)
