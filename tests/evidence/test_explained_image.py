@@ -35,16 +35,17 @@ def test_an_unknown_image_or_strategy_is_an_error(image: str | None, strategy: s
 
 
 def test_only_the_network_of_the_images_fold_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    opened, opened = trained_open_study("corner"), []
+    opened = trained_open_study("corner")
+    loaded: list[int] = []
 
     def counted(*arguments):
         for fold, network in fold_networks(*arguments):
-            opened.append(fold)
+            loaded.append(fold)
             yield fold, network
 
     monkeypatch.setattr(explained, "fold_networks", counted)
     explain_image(opened, opened.predictions.image_id[3], STRATEGY)
-    assert opened == [opened.predictions.fold[3]]
+    assert loaded == [opened.predictions.fold[3]]
 
 
 def test_another_image_is_explained_by_the_networks_of_all_folds() -> None:
