@@ -35,14 +35,26 @@ def letterbox(values: NDArray[np.uint8] | NDArray[np.float32], size: int) -> Let
     the larger part is at the right and at the bottom.
     """
     height, width = values.shape
-    longer = max(height, width)
-    inner = (max(1, round(width * size / longer)), max(1, round(height * size / longer)))
+    box = content_box(width, height, size)
+    inner = (box[2] - box[0], box[3] - box[1])
     image = Image.fromarray(values.astype(np.float32)).resize(inner, Image.Resampling.LANCZOS, reducing_gap=3.0)
-    left, top = (size - inner[0]) // 2, (size - inner[1]) // 2
-    box = (left, top, left + inner[0], top + inner[1])
     pixels = np.zeros((size, size), np.uint8)
     pixels[box[1] : box[3], box[0] : box[2]] = np.clip(np.rint(np.asarray(image)), 0, 255)
     return Letterboxed(pixels, 1 - inner[0] * inner[1] / size**2, box)
+
+
+def content_box(width: int, height: int, size: int) -> tuple[int, int, int, int]:
+    """Return (left, top, right, bottom) of an image of `width` × `height` pixels in its letterbox of `size` pixels."""
+    longer = max(height, width)
+    inner = (max(1, round(width * size / longer)), max(1, round(height * size / longer)))
+    left, top = (size - inner[0]) // 2, (size - inner[1]) // 2
+    return left, top, left + inner[0], top + inner[1]
+
+
+def without_padding(pixels: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    """Return the content of a letterboxed image, uint8 (size, size), that was `width` × `height` pixels large."""
+    left, top, right, bottom = content_box(width, height, len(pixels))
+    return pixels[top:bottom, left:right]
 
 
 def resize_images(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

@@ -20,6 +20,8 @@ from cxr_platform.intake.duplicates import (
     near_pairs,
     pairs_of_equal,
 )
+from cxr_platform.intake.letterbox import without_padding
+from cxr_platform.intake.local_features import MIN_AGREEMENT, aligned_agreement, keypoints, nominate
 from cxr_platform.manifest.cache import PixelReader
 from cxr_platform.manifest.records import SelectedImage
 from cxr_platform.storage.files import write_errors
@@ -34,18 +36,21 @@ def group_images(
     near_distance: int,
     pixels: PixelReader,
     scratch: Path | None = None,
+    find_crops: bool = False,
 ) -> list[str]:
     """Return the group of each image, named by the smallest image_id in it.
 
     Images are linked by the same patient (`patients`, unique over sources), the same file, the same pixels, or as
-    near-duplicates, which the perceptual hash proposes and the fine detail of the images confirms. `scratch` is a
-    folder with room for 40 kB per image (default: that of temporary files). Raises `StorageError` if it is full.
+    near-duplicates, which the perceptual hash proposes and the fine detail of the images confirms; with `find_crops`
+    also as changed copies. `scratch` is a folder with room for 40 kB per image (default: that of temporary files).
+    Raises `StorageError` if it is full.
     """
     links = [
         pairs_of_equal(patients),
         pairs_of_equal([image.facts.file_sha256 for image in selected]),
         pairs_of_equal([image.facts.pixel_sha256 for image in selected]),
         near_duplicates(selected, near_distance, pixels, scratch),
+        changed_copies(selected, pixels) if find_crops else as_pairs(()),
     ]
     numbers = connected_groups(len(selected), np.concatenate(links))
     names: dict[int, str] = {}
@@ -66,6 +71,22 @@ def near_duplicates(
         tiles = _tiles(np.searchsorted(images, nominated))
         pairs: Pairs = images[np.concatenate([as_pairs(()), *(_confirmed(tile, details) for tile in tiles)])]
         return pairs
+
+
+def changed_copies(selected: Sequence[SelectedImage], pixels: PixelReader) -> Pairs:
+    """Return the pairs (i, j) of which one image is a crop, or a bordered, mirrored or inverted copy, of the other."""
+    first = _first_of_each([image.facts.pixel_sha256 for image in selected])
+
+    def content(position: int) -> npt.NDArray[np.uint8]:
+        image = selected[first[position]]
+        return without_padding(pixels.images([image.decoded])[0], image.facts.width, image.facts.height)
+
+    nominations = nominate([keypoints(content(position)) for position in range(len(first))])
+    return as_pairs(
+        (first[n.first], first[n.second])
+        for n in nominations
+        if aligned_agreement(content(n.first), content(n.second), n) >= MIN_AGREEMENT
+    )
 
 
 @contextmanager

@@ -95,7 +95,8 @@ class ManifestInfo(Record):
     number). `counts`: class → source → images; `groups`: size of a group → number of groups; `missing_files`: source →
     rows of its table without a file; `ignored_columns`: source → columns of its table that are not understood;
     `known_patients`: source → images whose patient is known; `shared_patients`: source → images with an identifier that
-    nearly every image of the source has, which is no patient. `config` and the hashes identify what the manifest was built from.
+    nearly every image of the source has, which is no patient. `config` and the hashes identify what the manifest was
+    built from.
     """
 
     schema_version: int

@@ -66,7 +66,8 @@ def select_images(
     check_allowed([*excluded, *conflicts], overrule)
     images, repeats = exclude_repeats(images) if config.duplicates == "drop" else (images, [])
     patients, shared = drop_shared_patients(images, {image.image_id: _patient(image, salt) for image in images})
-    names = group_images(images, list(patients.values()), config.near_duplicate_distance, pixels, scratch)
+    near_distance, find_crops = config.near_duplicate_distance, config.find_crops
+    names = group_images(images, list(patients.values()), near_distance, pixels, scratch, find_crops)
     groups = dict(zip(patients, names, strict=True))
     (images, not_drawn), shortfalls = draw_images(images, config, profile.seed)
     images, overlap = exclude_overlap(images, groups)

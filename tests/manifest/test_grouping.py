@@ -1,4 +1,5 @@
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -12,7 +13,7 @@ from cxr_platform.intake.letterbox import letterbox
 from cxr_platform.intake.phantoms.image import ImageKey, draw_image
 from cxr_platform.manifest import grouping
 from cxr_platform.manifest.cache import DecodedCache, PixelReader
-from cxr_platform.manifest.grouping import group_images, near_duplicates
+from cxr_platform.manifest.grouping import changed_copies, group_images, near_duplicates
 from cxr_platform.manifest.records import SelectedImage
 from tests.manifest.builders import brighter_copy, candidate, image, store
 
@@ -56,6 +57,27 @@ def test_details_are_in_the_given_folder_and_a_full_disk_is_an_error(
     with pytest.raises(StorageError, match=rf"able to write {tmp_path / 'build'}.*No space left"):
         near_duplicates(taken, 64, PixelReader(cache, 200), tmp_path / "build")
     assert asked == [tmp_path / "build"]
+
+
+def test_crops_and_mirrored_copies_are_joined_where_they_are_sought(cache: DecodedCache) -> None:
+    originals = [(255 * draw_image(ImageKey(7, "Edema", n, 0), 320).picture).astype(np.uint8) for n in range(4)]
+    crop, mirrored = originals[0][40:-30, 30:-30], np.ascontiguousarray(originals[1][:, ::-1])
+    files = [*originals, crop, mirrored]
+    records = store(cache, {f"s/{n}.png": letterbox(pixels, 200).pixels for n, pixels in enumerate(files)})
+    sizes = {f"s/{n}.png": pixels.shape for n, pixels in enumerate(files)}
+    taken = [
+        SelectedImage(
+            candidate(record.key.source_path),
+            record._replace(facts=replace(record.facts, height=size[0], width=size[1])),
+        )
+        for record in records
+        if record.facts is not None and (size := sizes[record.key.source_path])
+    ]
+    pixels = PixelReader(cache, 200)
+    assert changed_copies(taken, pixels).tolist() == [[0, 4], [1, 5]]
+    sought = group_images(taken, [None] * 6, 8, pixels, find_crops=True)
+    assert (sought[4], sought[5]) == (sought[0], sought[1])
+    assert len(set(sought)) == 4
 
 
 def test_groups_join_patients_and_copies_transitively(cache: DecodedCache) -> None:

@@ -1,8 +1,8 @@
 """Folders named after classes, at any depth: `dataset/train_test/{effusion,normal}/*.png`. No views.
 
-Folders directly below a class folder are patients (`Covid19/P01/1.png`) if there are at least two, each name has a digit
-and none of the words of `_NO_PATIENTS`, and they hold at most `_IMAGES_PER_PATIENT` files on average. Two classes with
-a folder of one name have one patient of that name.
+Folders directly below a class folder are patients (`Covid19/P01/1.png`) if there are at least two, each name has a
+digit and none of the words of `_NO_PATIENTS`, and they hold at most `_IMAGES_PER_PATIENT` files on average. Two
+classes with a folder of one name have one patient of that name.
 """
 
 import re
