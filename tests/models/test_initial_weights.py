@@ -71,7 +71,7 @@ def test_offsets_start_at_zero_and_scales_at_one(network_of: NetworkOf) -> None:
 
 
 def test_a_pretrained_strategy_without_imagenet_weights_is_refused(network_of: NetworkOf) -> None:
-    with pytest.raises(WeightsError, match="Strategy fine-tuning-5 starts from ImageNet weights"):
+    with pytest.raises(WeightsError, match="Expected ImageNet weights for strategy fine-tuning-5"):
         set_initial_weights(network_of("fine-tuning-5"), seed=1, imagenet=None)
 
 

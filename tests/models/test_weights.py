@@ -84,13 +84,13 @@ def test_a_given_file_with_other_bytes_is_refused_with_both_hashes(tmp_path: Pat
     path = put(tmp_path, NO_TOP, b"damaged")
     text = complaint(named=path)
     assert f"Expected {path} to be {NO_TOP} (SHA-256 {hashlib.sha256(CONTENT[NO_TOP]).hexdigest()}) or {FULL}" in text
-    assert f"Received: SHA-256 {hashlib.sha256(b'damaged').hexdigest()}. The download is damaged" in text
+    assert f"Received: SHA-256 {hashlib.sha256(b'damaged').hexdigest()}. The file is damaged" in text
 
 
 @pytest.mark.usefixtures("tiny")
 def test_the_file_of_another_width_is_refused(tmp_path: Path) -> None:
     path = put(tmp_path, NARROW, CONTENT[NARROW])
-    assert "The download is damaged or another file" in complaint(1.0, path)
+    assert "The file is damaged or another one" in complaint(1.0, path)
     assert find_weights(0.35, path) == path
 
 
@@ -170,7 +170,7 @@ def test_a_hash_is_that_of_the_whole_file(tmp_path: Path) -> None:
 
 
 def test_files_of_other_bytes_are_not_loaded(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="another file"):
+    with pytest.raises(WeightsError, match="damaged or another one"):
         load_backbone_weights(put(tmp_path, NO_TOP, b"an HTML page"), alpha=1.0)
 
 
