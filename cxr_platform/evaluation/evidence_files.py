@@ -1,7 +1,8 @@
-"""Files of `runs/NAME/evidence/`: results of a study's models and images for its report, written by the room
-`evidence`.
+"""Files of `runs/NAME/evidence/`: what the package `evidence` computes from a study's models and images for its report.
 
-`evidence.json` has, for each part, the key under which it was computed, or the reason for its absence.
+Each part is a Parquet file. The index `evidence.json` has for each part either `key`, a hash of predictions, manifest,
+winner and version of the analysis, and `predictions`, the hash of the predictions alone; or `absent`, the reason why
+the part is missing.
 """
 
 import hashlib
@@ -24,11 +25,11 @@ RECOMPUTE = "Remove the folder evidence of the study and write the report again.
 STALE = "It was computed for other predictions than the present ones: cxr report --manifest FOLDER computes it again."
 
 FILES: Mapping[str, tuple[str, ...]] = {
-    # Out-of-fold probabilities from the facts of the file (probe "metadata"), each image once
+    # Out-of-fold probabilities of a probe that sees file metadata only, each image once
     "metadata_probe": ("probe", "image_id", "fold", *PROBABILITY_COLUMNS),
-    # The same for the probes of pixels: whole-image, without-lungs, lungs-only
+    # The same for the probes that see pixels: whole-image, without-lungs, lungs-only
     "pixel_probes": ("probe", "image_id", "fold", *PROBABILITY_COLUMNS),
-    # Out-of-fold prediction of the source: one row per image and probe; empty with one source
+    # Out-of-fold prediction of the source, not the class: one row per image and probe; no rows with one source
     "metadata_source_probe": ("probe", "image_id", "fold", "source", "predicted"),
     "pixel_source_probes": ("probe", "image_id", "fold", "source", "predicted"),
     # Each image of an external source by the model of each strategy × fold
@@ -36,13 +37,14 @@ FILES: Mapping[str, tuple[str, ...]] = {
     # Leave-one-source-out: images of the class `label` of `source`, by a model trained without that source on
     # `trained_on` images of the class
     "left_out": ("image_id", "group_id", "source", "label", "trained_on", *PROBABILITY_COLUMNS),
-    # Share of a heatmap (of the predicted class, by the out-of-fold model) inside the lung field, and the field's share
-    # of the image
+    # Share of a heatmap (of the predicted class, by the out-of-fold model) that is inside the lung field, and the share
+    # of the image that the lung field covers
     "lung_share": ("image_id", "label", "predicted", "strategy", "fold", "share", "field_share"),
-    # Heatmaps 0..1, flattened row by row, side × side; of `target`, by the out-of-fold model
+    # Heatmaps of the class `target` by the out-of-fold model: `side` × `side` values from 0 to 1, row by row
     "heatmaps": ("image_id", "strategy", "fold", "target", "side", "heatmap"),
-    # The two features per class and fold that separate the class best: chosen on one half of the fold's patients,
-    # measured on the other; `source` is the one with the highest values, with its area under the curve
+    # The two features per class and fold that separate the class best: chosen on one half of the fold's patients
+    # (`auc_chosen`), measured on the other (`auc_held`). `matched_folds` of the `folds` networks have a like one.
+    # `source` is the one that the feature separates best, with `auc_source`
     "atlas": ("fold", "feature", "label", "auc_chosen", "auc_held", "matched_folds", "folds", "source", "auc_source"),
     # The images with the highest values of such a feature, with heatmaps of the feature
     "atlas_images": ("fold", "feature", "rank", "image_id", "value", "side", "heatmap"),
@@ -54,7 +56,7 @@ FILES: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """The available parts as data frames, and the reasons for the others."""
+    """The available parts as data frames, and the reasons why others are absent, both by part."""
 
     parts: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     absent: Mapping[str, str] = field(default_factory=dict)
@@ -65,9 +67,9 @@ class Evidence:
 
 
 def read_evidence(study_folder: Path) -> Evidence:
-    """Read `study_folder`/evidence; empty if there is no such folder.
+    """Read `study_folder`/evidence; empty if it has no index. A part of other predictions counts as absent.
 
-    Raise `StudyError` for a file that the index lists and that is absent, unreadable or lacks a column.
+    Raise `StudyError` if the index is unreadable, or if a file that it lists is absent, unreadable or lacks a column.
     """
     folder = study_folder / FOLDER
     if not (folder / INDEX_FILE).is_file():
@@ -88,7 +90,7 @@ def read_evidence(study_folder: Path) -> Evidence:
 
 
 def predictions_hash(study_folder: Path) -> str:
-    """Return the SHA-256 of predictions.parquet, which evidence belongs to; empty if the file cannot be read."""
+    """Return the SHA-256 of the study's predictions.parquet; empty if the file cannot be read."""
     try:
         return hashlib.sha256((study_folder / "predictions.parquet").read_bytes()).hexdigest()
     except OSError:  # `load_predictions` raises the error

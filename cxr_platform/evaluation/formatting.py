@@ -1,4 +1,4 @@
-"""Numbers and lists as text, in table cells and sentences; nested settings as flat ones."""
+"""Numbers, intervals and lists as text in tables and sentences, and nested mappings as flat ones."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -14,9 +14,10 @@ SMALLEST_P = 0.001
 
 
 def text(value: Value, *, signed: bool = False) -> str:
-    """Return a value for readers: two decimals as in the paper, mean ± standard deviation, a value (low to high).
+    """Return `value` as shown in tables.
 
-    Ratios have three decimals; `None` is a dash.
+    A float or percentage has two decimals, as in the paper, and a ratio three. An `Interval` is `98.50 (97.10 to
+    99.40)`, a `Spread` is mean ± standard deviation, and `None` is a dash. `signed` adds a plus to a positive float.
     """
     if value is None:
         return ABSENT
@@ -43,24 +44,24 @@ def _number(value: float | None, ratio: bool = False, *, signed: bool = False) -
 
 
 def percent(value: float | None) -> str:
-    """Return a percentage with two decimals: `98.50 %`."""
+    """Return a percentage with two decimals: `98.50 %`; `None` gives `an undefined share`."""
     return "an undefined share" if value is None else f"{text(value)}{NBSP}%"
 
 
 def rate(value: Interval) -> str:
-    """Return a percentage with its interval: `98.50 % (97.10 to 99.40)`."""
+    """Return a percentage with its interval, if it has one: `98.50 % (97.10 to 99.40)`."""
     if value.value is None or value.low is None or value.high is None:
         return percent(value.value)
     return f"{percent(value.value)} ({text(value.low)} to {text(value.high)})"
 
 
 def p_text(p: float) -> str:
-    """Return a p value with three decimals, or `p < 0.001`."""
+    """Return `p = 0.012`, with three decimals, or `p < 0.001`."""
     return f"p < {SMALLEST_P}" if p < SMALLEST_P else f"p = {p:.3f}"
 
 
 def joined(names: Sequence[str]) -> str:
-    """Return `A, B and C`."""
+    """Return the names as a list in a sentence: `A, B and C`."""
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
@@ -75,7 +76,7 @@ def count(number: int, one: str, many: str) -> str:
 
 
 def flatten(tree: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Yield (keys from the root, value) for every value in `tree` that is not a mapping, in order."""
+    """Yield (keys from the root, value) for every value in the nested mappings of `tree` that is not one itself."""
     if not isinstance(tree, Mapping):
         yield path, tree
         return

@@ -1,4 +1,7 @@
-"""Tables outside the sections: the paper's Tables 1 to 7, all strategies, confusion matrices and all folds."""
+"""Tables of the report: all strategies, the paper's Tables 1 to 7, confusion matrices, all folds, images by source.
+
+`report_tables` returns all but the last, which `sections.sources` shows.
+"""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -27,7 +30,7 @@ MATRIX_NOTE = (
 
 
 def report_tables(results: StudyResults) -> dict[str, Table]:
-    """Return all tables by name, in the order of the report, marked if the images are synthetic."""
+    """Return the tables that no section has, by name, in the order of the report; marked if images are synthetic."""
     tables = [
         summary_table(results),
         *paper_form_tables(results.strategies),
@@ -38,7 +41,7 @@ def report_tables(results: StudyResults) -> dict[str, Table]:
 
 
 def summary_table(results: StudyResults) -> Table:
-    """Return all strategies, best first by the paper's rule, then those that were not run."""
+    """Return one row per strategy, best first by the paper's rule; those that were not run come last."""
     columns = [f"{MEASURES[m]}, {how} (%)" for m in SUMMARY_ORDER for how in ("mean", "pooled")]
     rows = []
     for place, result in enumerate(results.ranking, start=1):
@@ -50,7 +53,7 @@ def summary_table(results: StudyResults) -> Table:
 
 
 def paper_form_tables(strategies: Results) -> list[Table]:
-    """Return Tables 1 to 7: this study, the paper, their difference. Strategies not run have the paper's rows only."""
+    """Return the paper's Tables 1 to 7 with this study, the paper and their difference, as far as each has figures."""
     shelf, scratch = "off-the-shelf", "scratch"
     return [
         _metrics_table("table-1", f"Table 1. {TITLES[shelf]}", [shelf], strategies),
@@ -64,7 +67,7 @@ def paper_form_tables(strategies: Results) -> list[Table]:
 
 
 def counts_table(results: StudyResults) -> Table:
-    """Return images per class and source, and the paper's number of images (§2.1)."""
+    """Return the number of images per class and source, and in the paper (§2.1)."""
     sources = sorted({source for by_source in results.counts.values() for source in by_source})
     counts = [[results.counts[label].get(source, 0) for source in sources] for label in CLASSES]
     cells = [[*row, sum(row), PAPER_COUNTS[label]] for label, row in zip(CLASSES, counts, strict=True)]

@@ -1,7 +1,8 @@
 """STUDY_CARD.md: the items of CLAIM and TRIPOD+AI, filled from the study where possible and otherwise marked as open.
 
-`card_items.json` has each item in our own words, a sentence with names of facts in braces, and a hint for the authors.
-An item without a sentence, or with a missing fact, stays open.
+CLAIM and TRIPOD+AI are checklists for authors of studies on medical AI. `card_items.json` has for each item `text`, the
+item in our own words; `fill`, a format string with names of facts (`study_card_facts`); and `hint`, what the authors
+have to add. An item without `fill`, or with a missing fact, stays open.
 """
 
 import json
@@ -41,7 +42,7 @@ class Checklist:
 
 @dataclass(frozen=True)
 class Entry:
-    """The text for an item; `state` is `FILLED`, `PARTLY` (the authors have something to add) or `OPEN`."""
+    """What the study card says about an item; `state` is `FILLED`, `PARTLY` (the authors have to add) or `OPEN`."""
 
     item: Item
     text: str

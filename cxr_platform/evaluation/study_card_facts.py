@@ -1,4 +1,7 @@
-"""Facts of a study as text for the study card, by name; unknown facts have no entry."""
+"""Facts of a study as text for the study card, by the names that `card_items.json` has in braces.
+
+An unknown fact has no entry, and the items that need it stay open. An empty fact leaves out a clause of its item.
+"""
 
 from collections.abc import Iterator, Mapping
 from operator import attrgetter
@@ -45,11 +48,11 @@ SETTINGS: Mapping[str, str] = {
     "percentile_high": "intake.decoding.percentile_high",
     "rotation": "augmentation.rotation_degrees",
 }
-"""Fact → the setting of the profile that it repeats."""
+"""Fact → the setting of the profile that is its value."""
 
 
 def card_facts(inputs: ReportInputs, contents: ReportContents) -> dict[str, str]:
-    """Return every known fact of a study."""
+    """Return every known fact of a study by name."""
     return {
         **dict(_study_facts(inputs)),
         **_profile_facts(inputs.study),
@@ -83,13 +86,13 @@ def _study_facts(inputs: ReportInputs) -> Iterator[tuple[str, str]]:
     yield "winner", TITLES[results.decision.winner]
     if "cxr-platform" in study.versions:
         yield "own_version", study.versions["cxr-platform"]
-    totals: dict[str, int] = {}
+    images_of: dict[str, int] = {}
     for by_source in results.counts.values():
         for source, images in by_source.items():
-            totals[source] = totals.get(source, 0) + images
-    yield "sources", "; ".join(f"{source}: {count(n, 'image', 'images')}" for source, n in sorted(totals.items()))
-    yield "source_names", ", ".join(sorted(totals))
-    yield "number_of_sources", count(len(totals), "collection", "collections")
+            images_of[source] = images_of.get(source, 0) + images
+    yield "sources", "; ".join(f"{source}: {count(n, 'image', 'images')}" for source, n in sorted(images_of.items()))
+    yield "source_names", ", ".join(sorted(images_of))
+    yield "number_of_sources", count(len(images_of), "collection", "collections")
 
 
 def _profile_facts(study: StudyRecord) -> dict[str, str]:

@@ -28,14 +28,14 @@ NOTE = (
 
 
 def compute(inputs: ReportInputs) -> tuple[Comparison, ...]:
-    """Return one comparison for each other strategy, best strategy first."""
+    """Return one comparison for each strategy but the winner, in the order of the ranking."""
     bootstrap = study_bootstrap(inputs.study, inputs.predictions)
     by_strategy = {c.other: c for c in compare(inputs.predictions, inputs.results.decision.winner, bootstrap)}
     return tuple(by_strategy[r.strategy] for r in inputs.results.ranking if r.strategy in by_strategy)
 
 
 def render(inputs: ReportInputs, comparisons: Sequence[Comparison]) -> Section:
-    """Show from which strategies the winner differs significantly, and by how much."""
+    """Return the section: from which strategies the winner differs significantly, and by how much."""
     if not comparisons:
         return Section(NAME, TITLE, absent="Only one strategy was run, so that there is nothing to compare.")
     others = [{**asdict(c), "significant": c.significant} for c in comparisons]
@@ -51,10 +51,10 @@ def render(inputs: ReportInputs, comparisons: Sequence[Comparison]) -> Section:
 def _significance_sentence(comparisons: Sequence[Comparison]) -> str:
     winner = TITLES[comparisons[0].winner]
     different = _titles(c for c in comparisons if c.significant)
-    level = _titles(c for c in comparisons if not c.significant)
-    if not level:
+    not_different = _titles(c for c in comparisons if not c.significant)
+    if not not_different:
         return f"{winner} differs significantly from every other strategy."
-    undecided = f"from {joined(level)}: this study does not decide which of these is the best strategy."
+    undecided = f"from {joined(not_different)}: this study does not decide which of these is the best strategy."
     if not different:
         return f"{winner} does not differ significantly {undecided}"
     return f"{winner} differs significantly from {joined(different)}, but not {undecided}"

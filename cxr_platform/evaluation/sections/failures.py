@@ -17,9 +17,9 @@ from cxr_platform.evaluation.table import Row, Table
 from cxr_platform.labels import CLASSES
 
 NAME, TITLE = "failures", "Most confident mistakes"
-MISTAKES, MISTAKES_PER_PAIR = 24, 3
-RIGHT_PER_CLASS = 2
-PER_PICTURE, COLUMNS = 8, 2
+MISTAKES, MISTAKES_PER_PAIR = 24, 3  # shown at most, in all and per pair of actual and predicted class
+RIGHT_PER_CLASS = 2  # for `sections.explanations`
+PER_PICTURE, COLUMNS = 8, 2  # panels of one picture, and columns of panels
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Mistakes:
-    """The mistakes that are shown, most confident first, out of `wrong` on `images` images."""
+    """The mistakes to show, most confident first; the strategy made `wrong` mistakes on `images` images."""
 
     strategy: str
     shown: tuple[Mistake, ...]
@@ -62,7 +62,7 @@ def compute(inputs: ReportInputs) -> Mistakes:
 
 
 def render(inputs: ReportInputs, mistakes: Mistakes) -> Section:
-    """Show a table of the mistakes and, with the manifest, their images; absent if there was no mistake."""
+    """Return a table of the mistakes, and their images if the manifest was given; absent without a mistake."""
     if not mistakes.shown:
         return Section(NAME, TITLE, absent=f"No mistakes: all {mistakes.images:,} images were classified correctly.")
     lead = [
@@ -95,7 +95,7 @@ def confident_mistakes(
 ) -> NDArray[np.int64]:
     """Return the rows of `predictions` that `strategy` got wrong, most confident first.
 
-    There are at most `count`, at most `per_pair` of each pair of actual and predicted class, and one per patient.
+    At most `count` in all, at most `per_pair` of each pair of actual and predicted class, and one per patient.
     """
     probability = predictions.probability[strategy]
     predicted = probability.argmax(axis=1)
@@ -116,14 +116,14 @@ def confident_right(predictions: Predictions, strategy: str, per_class: int = RI
 def _first_rows(
     rows: NDArray[np.int64], kinds: Sequence[object], groups: NDArray[np.object_], per_kind: int
 ) -> NDArray[np.int64]:
-    """Return the first `per_kind` rows of every kind, skipping groups of which a row was taken."""
-    taken: dict[object, int] = {}
-    used: set[object] = set()
+    """Return the first `per_kind` of `rows` of each kind, at most one per group; `kinds` and `groups` are per row."""
+    kept_of_kind: dict[object, int] = {}
+    kept_groups: set[object] = set()
     kept = []
     for row, kind, group in zip(rows, kinds, groups, strict=True):
-        if taken.get(kind, 0) < per_kind and group not in used:
-            taken[kind] = taken.get(kind, 0) + 1
-            used.add(group)
+        if kept_of_kind.get(kind, 0) < per_kind and group not in kept_groups:
+            kept_of_kind[kind] = kept_of_kind.get(kind, 0) + 1
+            kept_groups.add(group)
             kept.append(row)
     return np.array(kept, dtype=int)
 

@@ -1,9 +1,9 @@
 """Confidence intervals by bootstrap over groups: patients with all their images, duplicates and near-duplicates.
 
 Images of one patient are alike, so resampling single images would give intervals that are too narrow. Each replicate
-draws as many groups as there are, with replacement, and weights every image by how often its group was drawn (cluster
-bootstrap; Field & Welsh 2007, J. R. Statist. Soc. B 69:369). Bounds are percentiles of the replicates. The same groups
-and seed always give the same replicates, so differences are paired.
+draws G of the G groups with replacement, and weights every image by how often its group was drawn (cluster bootstrap;
+Field & Welsh 2007, J. R. Statist. Soc. B 69:369). Bounds are percentiles of the replicates. The same groups and seed
+always give the same replicates, so differences between strategies are paired.
 
 The intervals do not include the variation between training runs or between hospitals.
 """
@@ -23,13 +23,13 @@ Statistic: TypeAlias = Callable[[Array], Array]
 """Weights (r, N) → values (r,) or (r, k), NaN where undefined."""
 
 CHUNK_CELLS = 2_000_000  # replicates × images at a time: 8 MB of weights, a few times that in a statistic
-EXACT_IN_FLOAT32 = 2**22  # float32 holds integers up to 2**24; the sum of a replicate may exceed the sum of the images
+EXACT_IN_FLOAT32 = 2**22  # sum over the images; float32 holds integers to 2**24, and a replicate's sum may be larger
 MIN_DEFINED = 0.5  # share of replicates in which a statistic has to be defined
-ROUNDING = 1e-9  # differences up to this one are rounding errors
+ROUNDING = 1e-9  # replicates within this range are equal but for rounding
 
 
 class Bootstrap:
-    """Bootstrap replicates of N images in G groups."""
+    """Bootstrap replicates of N images in G groups; `position` (N,) is each image's group, in order of names."""
 
     def __init__(self, groups: Array, replicates: int = REPLICATES, seed: int = 0) -> None:
         names, self.position = np.unique(np.asarray(groups).astype(str), return_inverse=True)
@@ -55,8 +55,8 @@ class Bootstrap:
     def rate(self, hits: Array, among: Array | None = None) -> Interval:
         """Return the percentage of True in `hits` (N,) among the images where `among` (N,) is True.
 
-        `hits` may also be shares from 0 to 1, which are averaged. The value is `None` without images. The bootstrap has
-        no variation where all or none hit; the bounds are then those of Clopper and Pearson over the groups.
+        `hits` may also be shares from 0 to 1, which are averaged. The value is `None` without images. If the rate is 0
+        or 100 %, all replicates are equal; the bounds are then Clopper and Pearson's, counting each group as one trial.
         """
         hit, whole = self._group_sums(hits, among), self._group_sums(None, among)
         share = float(hit.sum() / whole.sum()) if whole.any() else None
@@ -67,7 +67,7 @@ class Bootstrap:
         return self._ratio(100 * hit, whole)
 
     def difference(self, hits_a: Array, hits_b: Array, among: Array | None = None) -> Interval:
-        """Return `rate` of a minus `rate` of b on the same images, in percentage points, signed."""
+        """Return the rate of `hits_a` minus that of `hits_b` on the same images, in percentage points, signed."""
         gap = self._group_sums(hits_a, among) - self._group_sums(hits_b, among)
         return self._ratio(100 * gap, self._group_sums(None, among), signed=True)
 
@@ -86,12 +86,13 @@ class Bootstrap:
             return percentile_interval(value, sums[:, 0] / sums[:, 1], signed=signed)
 
     def _group_totals(self, sums: Array) -> Array:
-        """As `totals`, from (G, k) sums by group. Integers are exact in float32, which takes half the time."""
+        """Return `totals` from (G, k) sums by group; in float32 if that is exact, which takes half the time."""
         exact = np.array_equal(sums, np.rint(sums)) and np.abs(sums).sum(axis=0).max(initial=0) < EXACT_IN_FLOAT32
         sums = sums.astype(np.float32 if exact else float)
         return np.concatenate([chunk @ sums for chunk in self.group_weights()]).astype(float)
 
     def _group_sums(self, values: Array | None, among: Array | None) -> Array:
+        """Return (G,) sums of `values` (`None`: ones) over the images of each group where `among` (`None`: all)."""
         values = np.ones(self.images) if values is None else np.asarray(values, dtype=float)
         values = values if among is None else np.where(among, values, 0.0)
         return np.bincount(self.position, weights=values, minlength=self.groups)
@@ -100,13 +101,13 @@ class Bootstrap:
 def percentile_interval(value: float, replicates: Array, *, ratio: bool = False, signed: bool = False) -> Interval:
     """Return `value` with the percentiles of the defined `replicates` (R,).
 
-    The bounds are `None` if fewer than half of the replicates are defined, or if all are equal (an area of 1) and the
-    value is not a difference.
+    The bounds are `None` if fewer than half of the replicates are defined. They are also `None` if all replicates are
+    equal, as with a ROC AUC of 1, where an interval without width would claim certainty; a difference keeps it.
     """
     defined = replicates[np.isfinite(replicates)]
     if len(defined) < max(2, MIN_DEFINED * len(replicates)):
         return Interval(value, ratio=ratio, signed=signed)
-    low, high = np.percentile(defined, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    low, high = np.percentile(defined, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])  # 2.5 and 97.5
     if not signed and np.ptp(defined) <= ROUNDING:
         return Interval(value, ratio=ratio)
     return Interval(value, float(low), float(high), ratio=ratio, signed=signed)
@@ -126,7 +127,7 @@ def study_seed(study: StudyRecord) -> int:
 def _group_counts(groups: int, replicates: int, seed: int) -> Array:
     """Return (replicates, groups) uint8 of how often each group is drawn. Cached: a report needs it hundreds of times.
 
-    Counts have mean and variance 1, so none comes near 255.
+    uint8 is enough: a count has mean and variance 1, so none comes near 255.
     """
     random = np.random.default_rng(seed)
     counts = np.zeros((replicates if groups else 0, groups), dtype=np.uint8)

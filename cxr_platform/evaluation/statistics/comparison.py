@@ -10,11 +10,11 @@ from cxr_platform.evaluation.statistics.bootstrap import Bootstrap
 
 
 def compare(predictions: Predictions, winner: str, bootstrap: Bootstrap) -> tuple[Comparison, ...]:
-    """Compare `winner` with each other strategy of `predictions`, in their order.
+    """Compare `winner` with each other strategy of `predictions`, in their order, by 7-class accuracy.
 
     McNemar's exact test treats images as independent: where patients have several images, its p value is somewhat too
-    small. The bootstrap of the difference resamples patients. Holm's correction limits the probability of any false
-    positive over all comparisons to 5 %.
+    small. The bootstrap of the difference resamples patients. Holm's correction limits the probability of at least one
+    false positive among all comparisons to 5 %.
     """
     others = [name for name in predictions.probability if name != winner]
     correct = {name: correct_images(predictions, name) for name in (winner, *others)}
@@ -26,13 +26,16 @@ def compare(predictions: Predictions, winner: str, bootstrap: Bootstrap) -> tupl
 
 
 def correct_images(predictions: Predictions, strategy: str) -> Array:
-    """Return (N,) bool: images whose most probable class is their own."""
+    """Return (N,) bool: True where the most probable class is the label."""
     correct: Array = predictions.probability[strategy].argmax(axis=1) == predictions.label
     return correct
 
 
 def mcnemar_p(correct_a: Array, correct_b: Array) -> float:
-    """Return McNemar's exact two-sided p value for two classifiers on the same images (N,); 1 if they never differ."""
+    """Return McNemar's exact two-sided p value of two classifiers, from where each is correct: (N,) bool.
+
+    The p value is 1 if both are correct on the same images.
+    """
     table = np.array([[(a & b).sum() for b in (correct_b, ~correct_b)] for a in (correct_a, ~correct_a)])
     if table[0, 1] + table[1, 0] == 0:
         return 1.0

@@ -1,4 +1,8 @@
-"""Effect of images of one patient in several folds: the paper's protocol minus grouped folds, on the same images."""
+"""Effect of images of one patient in several folds.
+
+The effect is the result under the paper's protocol, which shuffles images into folds one by one, minus that under
+grouped folds, on the same images.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,12 +16,15 @@ from cxr_platform.evaluation.predictions import POSITIVE, Array, Predictions
 from cxr_platform.evaluation.statistics.bootstrap import Bootstrap
 
 Hits: TypeAlias = tuple[Array, Array, Array | None]
-"""(N,) bool each: images correct under the paper's protocol, images correct under grouped folds, images counted."""
+"""(N,) bool each: hits under the paper's protocol, hits under grouped folds, and the images counted (`None`: all).
+
+A hit counts towards a measure; for sensitivity it is an image called Covid19.
+"""
 
 
 @dataclass(frozen=True)
 class Leakage:
-    """One strategy: measure → rates in percent under both protocols, and their difference in points."""
+    """One strategy, by measure: its rates in percent under both protocols, and `paper` minus `grouped` in points."""
 
     strategy: str
     paper: Mapping[str, Interval]
@@ -28,7 +35,7 @@ class Leakage:
 def leakage(paper: Predictions, grouped: Predictions, bootstrap: Bootstrap) -> tuple[Leakage, ...]:
     """Return one result per strategy of both studies, which must be over the same images in the same order.
 
-    `bootstrap` is over the groups of either: groups come from the manifest and do not depend on the protocol.
+    `bootstrap` may be that of either study: groups come from the manifest and do not depend on the protocol.
     """
     results = []
     for strategy in grouped.probability:
@@ -40,7 +47,7 @@ def leakage(paper: Predictions, grouped: Predictions, bootstrap: Bootstrap) -> t
                 strategy,
                 paper={m: bootstrap.rate(in_paper, among) for m, (in_paper, _, among) in hits.items()},
                 grouped={m: bootstrap.rate(in_grouped, among) for m, (_, in_grouped, among) in hits.items()},
-                difference={m: bootstrap.difference(*both) for m, both in hits.items()},
+                difference={m: bootstrap.difference(*of_measure) for m, of_measure in hits.items()},
             )
         )
     return tuple(results)
@@ -49,8 +56,8 @@ def leakage(paper: Predictions, grouped: Predictions, bootstrap: Bootstrap) -> t
 def mean_difference(paper: Predictions, grouped: Predictions, bootstrap: Bootstrap) -> dict[str, Interval]:
     """Return the mean of `Leakage.difference` over the strategies of both studies, in points.
 
-    The winner of grouped folds was chosen for its result there, which biases its own difference downwards. The mean
-    over strategies has no such selection and depends less on a single training run.
+    The winner under grouped folds was chosen because its result there is high, so its own difference is biased
+    downwards. The mean over all strategies is free of this bias and depends less on single training runs.
     """
     shared = [s for s in grouped.probability if s in paper.probability]
     hits = [_hits(strategy, paper, grouped) for strategy in shared]
@@ -69,10 +76,11 @@ def split_group_images(predictions: Predictions) -> int:
 
 
 def _hits(strategy: str, paper: Predictions, grouped: Predictions) -> dict[str, Hits]:
+    """Return the hits of `strategy` by measure."""
     label = grouped.label
-    in_paper, in_grouped = (p.probability[strategy].argmax(axis=1) for p in (paper, grouped))
+    by_paper, by_grouped = (p.probability[strategy].argmax(axis=1) for p in (paper, grouped))  # predicted classes
     return {
-        "accuracy_7_class": (in_paper == label, in_grouped == label, None),
-        "sensitivity": (in_paper == POSITIVE, in_grouped == POSITIVE, label == POSITIVE),
-        "specificity": (in_paper != POSITIVE, in_grouped != POSITIVE, label != POSITIVE),
+        "accuracy_7_class": (by_paper == label, by_grouped == label, None),
+        "sensitivity": (by_paper == POSITIVE, by_grouped == POSITIVE, label == POSITIVE),
+        "specificity": (by_paper != POSITIVE, by_grouped != POSITIVE, label != POSITIVE),
     }

@@ -1,7 +1,8 @@
 """Measures of a strategy's predictions, over all images with bootstrap intervals and per fold.
 
-Each measure is computed for many weightings of the images at once, one for each bootstrap replicate or fold. Rates are
-in percent; areas, F1 and Brier score are ratios; undefined is NaN in arrays and `None` in results.
+Each measure is computed for r weightings of the N images at once: a bootstrap replicate weights an image by how often
+it was drawn, a fold by 0 or 1. Rates are in percent; areas under curves, F1 and Brier score are ratios. An undefined
+value is NaN in arrays and `None` in results.
 """
 
 import math
@@ -19,7 +20,7 @@ from cxr_platform.labels import CLASSES
 
 @dataclass(frozen=True)
 class Measure:
-    """Title of a measure, and whether it is a ratio (three decimals) or percent."""
+    """Title of a measure, and whether it is a ratio (printed with three decimals) or a percentage."""
 
     title: str
     ratio: bool = False
@@ -36,7 +37,7 @@ FIGURES_OF_MERIT: Mapping[str, Measure] = {
     "average_precision": Measure("Covid19 average precision", ratio=True),
     "brier": Measure("Brier score, seven classes", ratio=True),
 }
-"""The columns of `WeightedMeasures`, in their order: `MATRIX_MEASURES`, then those of probabilities."""
+"""The columns of `WeightedMeasures`, in order: those of the confusion matrix, then those of the probabilities."""
 
 COLUMNS = tuple(FIGURES_OF_MERIT)
 MATRIX_MEASURES = COLUMNS[:6]
@@ -47,7 +48,7 @@ PREVALENCES = (0.01, 0.05, 0.20)
 
 @dataclass(frozen=True)
 class Predictive:
-    """PPV and NPV in percent at a `prevalence` of Covid19 from 0 to 1; `own` marks the share in the study."""
+    """PPV and NPV in percent at a `prevalence` of Covid19 from 0 to 1; `own` is True if that is the study's own."""
 
     prevalence: float
     ppv: Interval
@@ -73,6 +74,7 @@ def strategy_measures(predictions: Predictions, strategy: str, bootstrap: Bootst
     by_fold = (predictions.fold == np.arange(predictions.folds)[:, None]).astype(np.float32)
     values, folds, replicates = measure(all_images)[0], measure(by_fold), bootstrap.replicate(measure)
     pooled = {name: _interval(float(values[i]), replicates[:, i], bootstrap, name) for i, name in enumerate(COLUMNS)}
+    # These four replace the percentile intervals, which do not exist where a rate is 0 or 100 %.
     pooled |= covid_rates(label, probability.argmax(axis=1), bootstrap)
     spreads = {name: _spread(folds[:, i], FIGURES_OF_MERIT[name].ratio) for i, name in enumerate(COLUMNS)}
     return StrategyMeasures(strategy, pooled, spreads, _predictive(label, pooled, replicates))
@@ -127,10 +129,11 @@ def measures_of_matrices(matrices: Array) -> Array:
 
 
 class RankedScores:
-    """Areas under the curves of Covid19 against the rest, for many weightings of N images ordered once by score.
+    """ROC AUC and average precision of Covid19 against the rest, for many weightings of N images.
 
-    Both equal scikit-learn's `roc_auc_score` and `average_precision_score` with `sample_weight`, ties included. Calling
-    those for 2,000 replicates would take minutes per strategy.
+    The results equal scikit-learn's `roc_auc_score` and `average_precision_score` with `sample_weight`, ties included.
+    The images are sorted by score once; scikit-learn would sort them for each of 2,000 replicates, which takes minutes
+    per strategy.
     """
 
     def __init__(self, scores: Array, positive: Array) -> None:
@@ -138,7 +141,8 @@ class RankedScores:
         falling = -scores[order]  # ascending, as searchsorted requires
         self._positives, self._negatives = order[positive[order]], order[~positive[order]]
         of_positives, of_negatives = falling[positive[order]], falling[~positive[order]]
-        # For each positive image: negatives that score higher, or as high or higher, and positives as high or higher
+        # For each positive image, the number of: negatives that score higher; negatives that score higher or the same;
+        # positives that score higher or the same, itself included.
         self._negatives_above = np.searchsorted(of_negatives, of_positives, side="left")
         self._negatives_at = np.searchsorted(of_negatives, of_positives, side="right")
         self._positives_at = np.searchsorted(of_positives, of_positives, side="right")
@@ -152,8 +156,8 @@ class RankedScores:
 
     def _roc_auc(self, positive: Array, negative_sums: Array) -> Array:
         """Share of pairs in which the positive image scores higher; a tie counts half (Hanley & McNeil 1982)."""
-        higher = (negative_sums[:, self._negatives_above] + negative_sums[:, self._negatives_at]) / 2
-        area: Array = 1 - (positive * higher).sum(axis=1) / (positive.sum(axis=1) * negative_sums[:, -1])
+        misranked = (negative_sums[:, self._negatives_above] + negative_sums[:, self._negatives_at]) / 2
+        area: Array = 1 - (positive * misranked).sum(axis=1) / (positive.sum(axis=1) * negative_sums[:, -1])
         return area
 
     def _precision(self, positive: Array, negative_sums: Array) -> Array:
@@ -172,7 +176,7 @@ def brier_scores(label: Array, probability: Array) -> Array:
 
 
 def covid_rates(label: Array, predicted: Array, bootstrap: Bootstrap) -> dict[str, Interval]:
-    """Return the four measures of §2.5 with `Bootstrap.rate`, which also bounds a rate of 0 or 100 %."""
+    """Return the four measures of the paper (§2.5) by `Bootstrap.rate`, which gives 0 and 100 % an interval too."""
     actual, called = label == POSITIVE, predicted == POSITIVE
     return {
         "accuracy_7_class": bootstrap.rate(predicted == label),
@@ -185,8 +189,9 @@ def covid_rates(label: Array, predicted: Array, bootstrap: Bootstrap) -> dict[st
 def predictive_values(sensitivity: Array, specificity: Array, prevalence: float) -> tuple[Array, Array]:
     """Return PPV and NPV in percent from rates in percent by Bayes' rule, at `prevalence` from 0 to 1.
 
-    The share of Covid19 among a study's images was chosen, so predictive values counted on them apply nowhere else
-    (Altman & Bland 1994, BMJ 309:102). NaN where no image would be called positive (or negative), or a rate is NaN.
+    Predictive values counted on a study's images would apply nowhere else, because the share of Covid19 among them was
+    chosen (Altman & Bland 1994, BMJ 309:102). NaN where no image would be called positive (or negative), or a rate is
+    NaN.
     """
     true_positive, false_negative = sensitivity * prevalence, (100 - sensitivity) * prevalence
     true_negative, false_positive = specificity * (1 - prevalence), (100 - specificity) * (1 - prevalence)
@@ -212,10 +217,11 @@ def _predictive(label: Array, pooled: Mapping[str, Interval], replicates: Array)
 def _predictive_intervals(
     rates: tuple[Interval, Interval], drawn: tuple[Array, Array], prevalence: float
 ) -> tuple[Interval, Interval]:
-    """PPV and NPV at `prevalence`.
+    """PPV and NPV at `prevalence`, with the percentiles of the replicates `drawn` as bounds.
 
-    A rate of 0 or 100 % is the same in every replicate, which would give no interval. The bounds then come from the
-    bounds of both rates, as both values rise with both rates.
+    Where a rate is 0 or 100 %, it is the same in every replicate, and percentiles would leave out its uncertainty. The
+    lower bounds are then computed from the lower bounds of both rates, the upper ones from the upper: PPV and NPV rise
+    with sensitivity and with specificity.
     """
     sensitivity, specificity = (np.array([r.value, r.low, r.high], dtype=float) for r in rates)  # None as NaN
     values = predictive_values(sensitivity, specificity, prevalence)
@@ -249,7 +255,7 @@ def _mean_over_classes(values: Array, actual: Array) -> Array:
 
 
 def _cumulative(weights: Array) -> Array:
-    """(r, n + 1) sums of the first 0 … n columns."""
+    """Return (r, n + 1): sums of the first 0, 1, … n columns of `weights` (r, n)."""
     sums = np.zeros((weights.shape[0], weights.shape[1] + 1))
     np.cumsum(weights, axis=1, out=sums[:, 1:], dtype=float)
     return sums

@@ -1,4 +1,8 @@
-"""The rule by which a probe counts as a shortcut."""
+"""The rule by which a probe counts as a shortcut.
+
+A probe is a classifier that sees only part of an image or of its file's facts; its control is the model that sees the
+whole image. Both have a 7-class accuracy in percent. The probes are trained in `evidence.shortcut_probes`.
+"""
 
 from cxr_platform.domain.interval import Interval
 
@@ -10,9 +14,10 @@ RULE = (
 
 
 def share_kept(probe: float | None, control: float | None, chance: float | None) -> float | None:
-    """Return the share of the control's lead over chance that the probe reaches, from accuracies in percent.
+    """Return (probe − chance) / (control − chance), from accuracies in percent.
 
-    The share is from 0 to 1, or above. `None` if the control is not better than chance.
+    The share is negative if the probe is below chance, and above 1 if it is better than the control. `None` if the
+    control is not better than chance, or a value is undefined.
     """
     if probe is None or control is None or chance is None or control <= chance:
         return None

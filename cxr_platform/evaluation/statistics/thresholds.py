@@ -1,7 +1,8 @@
-"""Thresholds on the Covid19 probability for a target sensitivity, and what they achieve out-of-fold.
+"""Thresholds on the Covid19 probability for a target sensitivity, and their out-of-fold performance.
 
-For fold k the temperature is fitted and the threshold chosen on the images of all other folds, so the fold that tests a
-threshold had no part in choosing it. The threshold for later use is chosen on all folds (`choose_thresholds`).
+A threshold is tested on fold k after it was chosen, and its temperature fitted, on all other folds (cross-fitting), so
+no image tests a threshold that it helped to choose. The threshold for later use is chosen on all folds
+(`choose_thresholds`).
 """
 
 import math
@@ -34,9 +35,9 @@ class ThresholdChoice:
 class ThresholdPerformance:
     """Out-of-fold performance, in percent, of the cross-fitted thresholds for one target sensitivity.
 
-    `change` is the change of specificity, in points, against calling an image Covid19 if that is its most probable
-    class. `by_fold` are the choices tested here. `for_use` was chosen on all folds, so no images are left to test it
-    on.
+    `change` is the specificity minus that of the rule without a threshold (Covid19 if it is the most probable class),
+    in points. `by_fold` are the choices that were tested, one per fold. `for_use` was chosen on all folds, so no images
+    are left to test it on.
     """
 
     target: float
@@ -81,10 +82,10 @@ def called_positive(probability: Array, choice: ThresholdChoice) -> Array:
 
 
 def highest_threshold(positive: Array, target: float) -> float | None:
-    """Return the highest threshold that the share `target` of the scores `positive` (n,) reaches."""
+    """Return the highest threshold that at least the share `target` of the scores `positive` (n,) reaches."""
     if not len(positive):
         return None
-    needed = max(1, math.ceil(target * len(positive) - 1e-9))  # 0.95 × 20 is 19 images, despite its rounding error
+    needed = max(1, math.ceil(target * len(positive) - 1e-9))  # 0.55 × 100 is 55 images, not 56 by rounding error
     return float(np.sort(positive)[len(positive) - needed])
 
 
