@@ -2,9 +2,11 @@
 
     cxr submit --address http://127.0.0.1:8265 cross_validate --profile paper --data URI --storage URI
 
-The job gets this checkout as its working directory, without images, manifests, studies and registry, and uses the
-cluster's own Python; an installed package without a checkout sends nothing. Paths and URIs are those of the cluster.
-Ctrl-C leaves the job running, `--stop JOB` ends it, and the same submit continues its study.
+Ray uploads this checkout as the working directory of the job, without images, manifests, studies and registry. If the
+package is installed without a checkout, nothing is uploaded and the job runs what is installed on the cluster. Python
+and its packages, paths and URIs are always those of the cluster.
+
+Ctrl-C leaves the job running, and `--stop JOB` ends it. Submitting the same command again continues the study.
 """
 
 import argparse
@@ -28,10 +30,10 @@ if TYPE_CHECKING:
 
 ADDRESS = "http://127.0.0.1:8265"
 NOT_SENT = (".git", ".venv", "/data", "/runs", "/registry", "/mlruns", "**/__pycache__")
-"""Patterns as in .gitignore. Ray refuses a working directory of more than 500 MiB."""
+"""Excluded from the upload, as patterns of .gitignore. Ray refuses a working directory of more than 500 MiB."""
 
 PASSED_ON = ("KERAS_BACKEND",)
-"""Variables that change what a verb does. Secrets are not sent: nodes have their own."""
+"""Environment variables that the job gets from here. Secrets are not sent: nodes have their own."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def run(request: SubmitRequest) -> int:
 
 
 def entrypoint(verb: str | None, arguments: Sequence[str]) -> str:
-    """Return the command of the job; raise `ConfigError` for an unknown verb."""
+    """Return the shell command of the job; raise `ConfigError` for an unknown verb. `_` and `-` are alike in `verb`."""
     name = (verb or "").replace("_", "-")
     if name not in VERBS or name == "submit":
         known = ", ".join(other for other in VERBS if other != "submit")
@@ -106,7 +108,7 @@ def _client(address: str) -> "JobSubmissionClient":
     from ray.exceptions import RayError
     from ray.job_submission import JobSubmissionClient
 
-    # Ray prefers these variables to the address that it is given.
+    # Hidden while the client is made, because Ray prefers these variables to its argument `address`.
     hidden = {name: os.environ.pop(name) for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS") if name in os.environ}
     try:
         return JobSubmissionClient(address)
@@ -123,10 +125,10 @@ def _client(address: str) -> "JobSubmissionClient":
 
 @contextmanager
 def _jobs_api_errors() -> Iterator[None]:
-    """Turn errors of Ray's jobs API into `ConfigError`: the user can put them right."""
+    """Raise `ConfigError` for an error of Ray's jobs API, because the user can correct its cause."""
     try:
         yield
-    except _jobs_errors() as error:
+    except _error_types() as error:
         raise ConfigError(
             "Expected the cluster to accept the request.",
             received=first_line(error),
@@ -135,11 +137,12 @@ def _jobs_api_errors() -> Iterator[None]:
         ) from error
 
 
-def _jobs_errors() -> tuple[type[Exception], ...]:
+def _error_types() -> tuple[type[Exception], ...]:
     from aiohttp import ClientError
     from ray.exceptions import RayError
 
-    return (OSError, RuntimeError, ValueError, RayError, ClientError)  # errors of requests are OSError
+    # OSError includes the exceptions of the library `requests`.
+    return (OSError, RuntimeError, ValueError, RayError, ClientError)
 
 
 def _follow(client: "JobSubmissionClient", job: str) -> int:
@@ -150,7 +153,7 @@ def _follow(client: "JobSubmissionClient", job: str) -> int:
     except KeyboardInterrupt:
         print(f"\n{job} goes on. To end it: cxr submit --stop {job}", file=sys.stderr)
         return 0
-    except _jobs_errors() as error:
+    except _error_types() as error:
         raise JobFailed(
             f"Expected to follow job {job} to its end.",
             received=first_line(error),

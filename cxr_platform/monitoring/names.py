@@ -1,8 +1,11 @@
 """Every metric of the platform: its name, kind, exporter, help text and labels.
 
-Names follow Prometheus' conventions: base units as suffix, `_total` for counters, `_info` for constant 1. Ray adds the
-prefix `ray_` to those of replicas and labels of its own (WorkerId, NodeAddress, SessionName, Version), which identify
-the replica. `verb` is the command of a job, `study` the NAME or folder of its study; no label names an image.
+Names follow Prometheus' conventions: the suffix is the base unit, `_total` for a counter, or `_info` for a gauge that
+is always 1 and only carries labels. To the metrics of replicas Ray adds the prefix `ray_` and the labels WorkerId,
+NodeAddress, SessionName and Version, which identify the replica.
+
+Labels: `verb` is the command of a job, `study` the NAME or folder of its study, `version` a version of the registry,
+`bound` one of value, low and high of a confidence interval. No label names an image.
 """
 
 from dataclasses import dataclass
@@ -10,11 +13,15 @@ from typing import Literal
 
 RAY_PREFIX = "ray_"
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Buckets of durations."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric: `source` exports it, `buckets` are the upper bounds of a histogram."""
+    """One metric; `buckets` are the upper bounds of a histogram.
+
+    `source` exports it: a Serve replica, a batch job when it ends (`job_metrics`), or `cxr exporter`.
+    """
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
@@ -25,7 +32,7 @@ class Metric:
 
     @property
     def series(self) -> tuple[str, ...]:
-        """Names of its time series in Prometheus."""
+        """Names of its time series in Prometheus: three for a histogram, otherwise one."""
         name = f"{RAY_PREFIX}{self.name}" if self.source == "replica" else self.name
         return tuple(f"{name}_{part}" for part in ("bucket", "sum", "count")) if self.kind == "histogram" else (name,)
 
