@@ -7,6 +7,7 @@ profile are dataclasses of the standard library (`config`), which `validate` che
 
 import difflib
 import json
+import math
 import re
 import typing
 from collections.abc import Iterator, Mapping
@@ -79,8 +80,12 @@ def parse_json(content: bytes | str, where: str, error: type[CxrError] = ConfigE
     def no_constant(name: str) -> NoReturn:
         raise ValueError(f"the number {name}, which is not finite")
 
+    def finite(text: str) -> float:
+        return float(text) if math.isfinite(float(text)) else no_constant(text)
+
     try:
-        return json.loads(content, object_pairs_hook=no_repeated_key, parse_constant=no_constant)
+        text = content if isinstance(content, str) else content.decode()
+        return json.loads(text, object_pairs_hook=no_repeated_key, parse_constant=no_constant, parse_float=finite)
     except (ValueError, RecursionError) as problem:
         raise error(f"Expected JSON in {where}.", received=problem, advice=advice) from problem
 

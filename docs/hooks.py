@@ -258,7 +258,7 @@ def metrics() -> str:
     """Return the page of all metrics."""
     from cxr_platform.monitoring import names
 
-    known = [value for value in vars(names).values() if isinstance(value, names.Metric)]
+    known = names.METRICS
     sources = {"replica": "replicas and proxy", "batch": "verbs that end", "exporter": "cxr exporter"}
     rows = [[f"`{m.series[0]}`", m.kind, sources.get(m.source, m.source), ", ".join(m.labels), m.help] for m in known]
     text = "Ray prefixes the metrics of replicas with `ray_`. No label names an image.\n"

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
 ADDRESS = "http://127.0.0.1:8265"
-NOT_SENT = (".git", ".venv", "/data", "/runs", "/registry", "/mlruns", "**/__pycache__")
+NOT_SENT = (".git", ".venv", "/data", "/runs", "/registry", "/mlruns", "/.site", "**/__pycache__")
 """Excluded from the upload, as patterns of .gitignore. Ray refuses a working directory of more than 500 MiB."""
 
 PASSED_ON = ("KERAS_BACKEND",)

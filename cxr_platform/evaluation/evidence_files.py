@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
+from cxr_platform.domain.predictions import KEY_COLUMNS, PROBABILITY_COLUMNS
 from cxr_platform.errors import StudyError
 
 FOLDER, INDEX_FILE = "evidence", "evidence.json"
@@ -33,7 +33,7 @@ FILES: Mapping[str, tuple[str, ...]] = {
     "metadata_source_probe": ("probe", "image_id", "fold", "source", "predicted"),
     "pixel_source_probes": ("probe", "image_id", "fold", "source", "predicted"),
     # Each image of an external source by the model of each strategy × fold
-    "external": ("image_id", "group_id", "source", "label", "strategy", "fold", *PROBABILITY_COLUMNS),
+    "external": (*KEY_COLUMNS, *PROBABILITY_COLUMNS),
     # Leave-one-source-out: images of the class `label` of `source`, by a model trained without that source on
     # `trained_on` images of the class
     "left_out": ("image_id", "group_id", "source", "label", "trained_on", *PROBABILITY_COLUMNS),

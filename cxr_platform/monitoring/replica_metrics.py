@@ -1,7 +1,7 @@
 """Metrics of a replica, published through Ray: counters and gauges by name, and the drift of the replica's own images.
 
 Each replica publishes the drift of its own window, without a common one. Serve distributes requests at random, so each
-window is a sample of all images, and the mean over replicas weighted by images (`cxr:drift_psi` in
+window is a sample of all images, and the mean over replicas weighted by images (`cxr:drift_psi:mean` in
 infra/prometheus/rules.yml) estimates the drift of all. Smaller windows add a little: four replicas with 1,000 images
 each give a PSI 0.007 higher than one window of 4,000. No other process or shared folder is needed, and values of a
 single image stay in the replica's memory.

@@ -137,12 +137,14 @@ class Bundle(Record):
     def _check_parts_fit(self) -> Self:
         size = self.preprocessing.input_size
         missing = [name for name in REQUIRED_METRICS if name not in self.metrics]
+        ratios = [name for name in REQUIRED_METRICS if name in self.metrics and self.metrics[name].ratio]
         rules = {
             f"labels to be {', '.join(CLASSES)}": self.labels == CLASSES,
             f"positive_class to be {POSITIVE_CLASS}": self.positive_class == POSITIVE_CLASS,
             f"strategy to be one of study.strategies, not {self.strategy!r}": self.strategy in self.study.strategies,
             f"model.input_size to be preprocessing.input_size, {size}": self.model.input_size == size,
             f"metrics to hold {', '.join(REQUIRED_METRICS)}": not missing,
+            f"{', '.join(REQUIRED_METRICS)} in percent": not ratios,
         }
         for rule, kept in rules.items():
             if not kept:

@@ -119,11 +119,14 @@ def read_champion(folder: Path) -> Champion:
 def _begin(folder: StudyFolder, key: TrialKey, identity: Mapping[str, Any]) -> None:
     """Record `identity` in the running folder; raise `StudyMismatch` if what is there has another one."""
     running = folder.running_folder(key)
-    if folder.is_finished(key):
+    if (folder.trial_folder(key) / "trial.json").exists():  # a damaged one is an error, not trained over
         _check_same(folder.trial_folder(key), folder.trial_record(key).identity, identity)
     elif (running / IDENTITY).exists():
         content = (running / IDENTITY).read_bytes()
-        _check_same(running, parse_json(content, str(running / IDENTITY), StudyError, RETRAIN), identity)
+        known = parse_json(content, str(running / IDENTITY), StudyError, RETRAIN)
+        if not isinstance(known, dict):
+            raise StudyError(f"Expected an object in {running / IDENTITY}.", received=repr(known), advice=RETRAIN)
+        _check_same(running, known, identity)
     else:
         write_json(running / IDENTITY, identity)
     if not is_remote(folder.root):

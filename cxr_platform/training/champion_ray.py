@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from cxr_platform.config import ResourcesConfig
 from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import CxrError, StorageError, StudyError, last_line
 from cxr_platform.progress import Progress
-from cxr_platform.storage.files import remove, write_errors
+from cxr_platform.storage.files import remove, store_errors, write_errors
 from cxr_platform.storage.paths import arrow_filesystem
 from cxr_platform.training.devices import limit_process
 from cxr_platform.training.plan import Share, cuts_of
@@ -75,7 +75,8 @@ def fit(job: Job, progress: Progress) -> None:
             advice="Fix the cause and run the same command again: it continues after the last finished epoch.",
         ) from error
     finally:
-        remove(_ray_folder(job))
+        with suppress(*store_errors()):  # left behind in a store that does not answer; the error under way says more
+            remove(_ray_folder(job))
     if refused is not None:
         raise refused
     if not job.study.folder.is_finished(job.key):
@@ -94,7 +95,8 @@ def _ray_folder(job: Job) -> Any:
 def _trainer(job: Job, mailbox: Any) -> DataParallelTrainer:
     folder, share = _ray_folder(job), job.share
     needs = {"CPU": share.cpus, "GPU": share.gpus} if share.gpus else {"CPU": share.cpus}
-    remove(folder)  # of a driver that was killed
+    with write_errors(folder):
+        remove(folder)  # of a driver that was killed
     storage_path, storage_filesystem = arrow_filesystem(folder.parent)
     with write_errors(folder):
         return DataParallelTrainer(
@@ -118,7 +120,8 @@ def _work(config: dict[str, Any]) -> CxrError | None:
     study, key = job.study, job.key
 
     def report(epoch: Epoch) -> None:  # not by `ray.train.report`, which a killed worker may not have delivered
-        ray.get(config["mailbox"].put.remote(epoch))
+        with suppress(ray.exceptions.RayError):  # progress only: training outlasts the node of the mailbox
+            ray.get(config["mailbox"].put.remote(epoch))
 
     if study.folder.is_finished(key):  # stored by a worker that died before it could report
         return None

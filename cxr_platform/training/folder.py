@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cxr_platform.config import Profile, Protocol, differences
-from cxr_platform.domain.predictions import PREDICTIONS_SCHEMA
+from cxr_platform.domain.predictions import PREDICTIONS_SCHEMA, PROBABILITY_COLUMNS
 from cxr_platform.domain.strategies import STRATEGY_NAMES
 from cxr_platform.domain.study import NO_FOLD, StudyRecord, TrialKey, TrialRecord, TrialState, read_study
 from cxr_platform.errors import PredictionsError, StorageError, StudyError, StudyMismatch
@@ -101,9 +101,8 @@ class StudyFolder:
             self._check_identity(known, plan.identity())
             together = {*self.complete(known.strategies, plan.profile.folds), *plan.strategies}
             strategies = tuple(name for name in STRATEGY_NAMES if name in together)
-            record = known.model_copy(
-                update={"strategies": strategies, "profile": plan.profile, "manifest": plan.manifest}
-            )
+            now = {"name": plan.name, "strategies": strategies, "profile": plan.profile, "manifest": plan.manifest}
+            record = known.model_copy(update=now)
         else:
             record = StudyRecord(
                 name=plan.name,
@@ -266,6 +265,6 @@ def predictions_table(key: TrialKey, data: StudyData, rows: NDArray[Any], probab
         "label": np.array(CLASSES)[data.labels[rows]],
         "strategy": [key.strategy] * len(rows),
         "fold": np.full(len(rows), key.fold, "int32"),
-        **{f"p_{label}": probabilities[:, i] for i, label in enumerate(CLASSES)},
+        **dict(zip(PROBABILITY_COLUMNS, probabilities.T, strict=True)),
     }
     return pa.table(columns, schema=PREDICTIONS_SCHEMA)

@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxr_platform.domain.interval import Interval
+from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
 from cxr_platform.evaluation.findings import PROBE_INPUTS, ProbeFinding, SourceFinding
 from cxr_platform.evaluation.formatting import percent, rate
 from cxr_platform.evaluation.pictures import Picture
@@ -168,8 +169,8 @@ def _probe_rates(bootstrap: Bootstrap, labels: NDArray[np.int64], predicted: NDA
 
 def _predicted_classes(rows: pd.DataFrame, image_ids: NDArray[np.object_]) -> NDArray[np.int64]:
     """Return predicted positions in `CLASSES` (N,) in the order of `image_ids`."""
-    columns = [f"p_{label}" for label in CLASSES]
-    positions: NDArray[np.int64] = rows.set_index("image_id").loc[image_ids, columns].to_numpy().argmax(axis=1)
+    probabilities = rows.set_index("image_id").loc[image_ids, list(PROBABILITY_COLUMNS)].to_numpy()
+    positions: NDArray[np.int64] = probabilities.argmax(axis=1)
     return positions
 
 
