@@ -36,7 +36,7 @@ def test_unseen_images_are_scored_by_every_model(work: Path, unseen: Path, capsy
     images = rows["image_id"].nunique()
     assert len(rows) == images * 2 >= 20
     assert f"{images} images scored" in output.out
-    assert "Unseen images: 2/2" in output.err
+    assert "External images: 2/2" in output.err
     markdown = (out / "figures.md").read_text()
     assert "SYNTHETIC" in markdown
     assert "| sensitivity of Covid19 |" in output.out
