@@ -77,7 +77,7 @@ def test_the_same_seed_gives_the_same_forecast(capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--study", "absent"], "Expected a study in"),
+        (["--study", "absent"], "Expected the record of a study at absent"),
         (["--times", "absent.toml"], "readable TOML"),
         (["--rate", "0", "1"], "above 0"),
         (["--rate", "1", "1", "--gpus", "0"], "at least one GPU"),
