@@ -21,7 +21,6 @@ from cxr_platform.intake.duplicates import (
     pairs_of_equal,
 )
 from cxr_platform.intake.letterbox import without_padding
-from cxr_platform.intake.local_features import MIN_AGREEMENT, aligned_agreement, keypoints, nominate
 from cxr_platform.manifest.cache import PixelReader
 from cxr_platform.manifest.records import SelectedImage
 from cxr_platform.storage.files import write_errors
@@ -75,6 +74,9 @@ def near_duplicates(
 
 def changed_copies(selected: Sequence[SelectedImage], pixels: PixelReader) -> Pairs:
     """Return the pairs (i, j) of which one image is a crop, or a bordered, mirrored or inverted copy, of the other."""
+    # OpenCV and faiss are loaded only where crops are sought.
+    from cxr_platform.intake.local_features import MIN_AGREEMENT, aligned_agreement, keypoints, nominate
+
     first = _first_of_each([image.facts.pixel_sha256 for image in selected])
 
     def content(position: int) -> npt.NDArray[np.uint8]:
