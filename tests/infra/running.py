@@ -89,7 +89,7 @@ def textfiles(folder: Path) -> Iterator[int]:
 
 def run_jobs(folder: Path) -> None:
     """Write the metrics of a manifest, a study and a champion to `folder`."""
-    job = partial(measured, study="images", destination=Destination(folder), say=print)
+    job = partial(measured, study="images", destination=Destination(folder), on_message=print)
     with job("manifest") as manifest:
         manifest_counts(manifest, {("Covid19", "cohen"): 40}, {"low-contrast": 2})
     with job("study") as study:

@@ -27,7 +27,7 @@ def test_the_first_version_is_promoted_and_the_second_is_not(work: Path, capsys:
     output = capsys.readouterr().out
     assert output.startswith("# Model card: v1, Training from scratch\n\n**For research, not for diagnosis.**")
     assert "**SYNTHETIC IMAGES**" in output
-    assert "No other strategy was run in the study" in output
+    assert "The study has no other strategy than this one" in output
     assert "| 7-class accuracy (%) |" in output
     assert "v1 is the champion: the registry had none." in output
     assert versions(work) == {"versions": ["v1"], "champion": "v1"}
