@@ -128,17 +128,39 @@ def validate(kind: type[T], tree: Any, where: str, error: type[CxrError] = Confi
     Types are strict: text is not a number, a number with a fraction is not a whole one. Raises `error`, whose text
     begins with `where` (the file) and the keys that lead to the value. `advice` is used where nothing better is known.
     """
+    adapter: TypeAdapter[T] = _adapter(cast(Any, kind))
     try:
-        adapter: TypeAdapter[T] = _adapter(cast(Any, kind))
-        return adapter.validate_json(json.dumps(tree, default=str), strict=True)
+        result = adapter.validate_json(json.dumps(tree, default=str), strict=True)
     except ValidationError as problem:
         raise _described(kind, tree, problem.errors(), where, error, advice) from problem
+    if (other := next(_values_without_json(tree), None)) is not None:  # what `str` made of it was taken for a string
+        keys, value = other
+        raise error(
+            f"{where}: {'.'.join(keys)}: expected a string.", received=_typed(value), advice="Write it in quotes."
+        )
+    return result
 
 
 @cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     """Return pydantic's validator of a type; making one costs a tenth of a second for a profile."""
     return TypeAdapter(kind)
+
+
+def _values_without_json(tree: Any, keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield the values that JSON does not have, as TOML's dates and times, each with the keys that lead to it."""
+    if isinstance(tree, Mapping):
+        for key, value in tree.items():
+            yield from _values_without_json(value, (*keys, str(key)))
+    elif isinstance(tree, (list, tuple)):
+        for i, value in enumerate(tree):
+            yield from _values_without_json(value, (*keys, str(i)))
+    elif tree is not None and not isinstance(tree, (str, int, float)):
+        yield keys, tree
+
+
+def _typed(value: Any) -> str:
+    return f"the {type(value).__name__} {value}"
 
 
 def field_names(kind: Any) -> list[str]:
@@ -184,9 +206,11 @@ def _described(
     others = dict.fromkeys(".".join(_keys(tree, p["loc"])) for p in problems if p not in same)
     also = f"Also wrong: {', '.join(list(others)[:SHOWN])}." if others else ""
     is_rule = first["type"] == "value_error" and isinstance(first["input"], dict)
+    without_json = dict(_values_without_json(tree)).get(tuple(keys))
+    received = repr(first["input"]) if without_json is None else _typed(without_json)
     return error(
         f"{where}: {'.'.join(keys)}: expected {expected}." if keys else f"{where}: expected {expected}.",
-        received=None if is_rule else repr(first["input"]),
+        received=None if is_rule else received,
         advice=" ".join(filter(None, (advice, also))),
     )
 

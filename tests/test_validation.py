@@ -3,6 +3,7 @@
 import contextlib
 import json
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -12,7 +13,7 @@ from pydantic import Field
 
 from cxr_platform.domain.interval import Interval, Rate
 from cxr_platform.errors import ConfigError, StudyError
-from cxr_platform.validation import Record, UtcTime, check_schema_version, parse_json, parse_record, validate
+from cxr_platform.validation import Record, UtcTime, check_schema_version, parse_json, parse_record, read_toml, validate
 
 
 class Inner(Record):
@@ -116,6 +117,34 @@ def test_invalid_json_is_an_error(text: bytes, received: str) -> None:
     with pytest.raises(ConfigError, match=r"Expected JSON in file\.json") as error:
         parse_json(text, "file.json")
     assert received in str(error.value)
+
+
+class Written(Record):
+    text: str
+    number: int = 0
+    kind: Literal["a", "b"] = "a"
+    names: tuple[str, ...] = ()
+
+
+@pytest.mark.parametrize(
+    ("toml", "message"),
+    [
+        ("text = 2026-01-31", "text: expected a string. Received: the date 2026-01-31. Write it in quotes."),
+        ("text = 2026-01-31T12:00:00Z", "text: expected a string. Received: the datetime 2026-01-31 12:00:00+00:00."),
+        ("text = 12:00:00", "text: expected a string. Received: the time 12:00:00."),
+        ('text = ""\nnames = ["x", 2026-01-31]', "names.1: expected a string. Received: the date 2026-01-31."),
+        ('text = ""\nnumber = 2026-01-31', "number: expected a whole number. Received: the date 2026-01-31."),
+        ('text = ""\nkind = 2026-01-31', "kind: expected 'a' or 'b'. Received: the date 2026-01-31."),
+        ('text = ""\nnames = 2026-01-31', "names: expected a list. Received: the date 2026-01-31."),
+        ('text = ""\ntxet = 2026-01-31', "expected one of the keys text, number, kind, names. Received: 'txet'."),
+        ("number = 2026-01-31", "missing text."),
+    ],
+)
+def test_a_date_of_toml_is_not_taken_for_a_string(tmp_path: Path, toml: str, message: str) -> None:
+    (tmp_path / "file.toml").write_text(toml)
+    with pytest.raises(ConfigError) as error:
+        validate(Written, read_toml(tmp_path / "file.toml"), "file.toml")
+    assert message in str(error.value)
 
 
 @given(st.binary(max_size=40))

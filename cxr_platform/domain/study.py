@@ -125,6 +125,7 @@ class TrialRecord(Record):
     `devices` those that it trained on.
     """
 
+    schema_version: Literal[1] = 1
     strategy: str
     fold: int
     identity: dict[str, Any]
@@ -154,6 +155,7 @@ class TrialRecord(Record):
 class TrialState(Record):
     """state.json of a running trial, written at least once a minute; `seconds` of training in finished epochs."""
 
+    schema_version: Literal[1] = 1
     strategy: str
     fold: int
     node: str

@@ -15,7 +15,7 @@ from cxr_platform.labels import CLASSES
 from cxr_platform.manifest.cache import package_versions
 from cxr_platform.manifest.folds import OUTSIDE, assign_folds
 from cxr_platform.manifest.records import SelectedImage, file_key
-from cxr_platform.manifest.schema import SCHEMA_VERSION, ManifestInfo, manifest_schema, without_pixels
+from cxr_platform.manifest.schema import ManifestInfo, manifest_schema, without_pixels
 from cxr_platform.manifest.selection import Selection
 
 PACKAGES = ("cxr-platform", "ray", "pyarrow", "numpy", "pillow", "tensorflow-io", "scikit-learn", "great-expectations")
@@ -82,7 +82,6 @@ def make_info(
 ) -> ManifestInfo:
     """Return manifest.json; `inputs` are the hashes of `input_hashes`."""
     return ManifestInfo(
-        schema_version=SCHEMA_VERSION,
         content_hash=content_hash(rows),
         seed=profile.seed,
         folds=profile.folds,

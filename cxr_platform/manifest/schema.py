@@ -1,6 +1,6 @@
 """The schema of a manifest: the columns of its Parquet files (one row per image), and `ManifestInfo`, manifest.json."""
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -8,9 +8,6 @@ import pyarrow as pa
 
 from cxr_platform.config import IntakeConfig
 from cxr_platform.validation import Record
-
-SCHEMA_VERSION = 1
-"""Raised when a column or key is added, removed or changes its meaning; manifests of other versions are refused."""
 
 PIXELS = "pixels"
 
@@ -99,7 +96,8 @@ class ManifestInfo(Record):
     built from.
     """
 
-    schema_version: int
+    schema_version: Literal[1] = 1
+    """Raised when a column or key is added, removed or changes its meaning; manifests of other versions are refused."""
     content_hash: str
     seed: int
     folds: int

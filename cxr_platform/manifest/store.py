@@ -22,14 +22,13 @@ from cxr_platform.manifest.folders import INFO_FILE, manifest_folders
 from cxr_platform.manifest.schema import (
     EXCLUDED_SCHEMA,
     PIXELS,
-    SCHEMA_VERSION,
     ManifestInfo,
     manifest_schema,
     pixels_to_arrow,
     pixels_to_numpy,
 )
 from cxr_platform.storage.files import arrow_source, read_errors
-from cxr_platform.validation import parse_json, validate
+from cxr_platform.validation import parse_record
 
 IMAGES_FOLDER = "images"
 EXCLUDED_FILE = "excluded.parquet"
@@ -143,15 +142,7 @@ def _read_info(file: Path) -> ManifestInfo:
         raise
     except OSError as error:
         raise ManifestError(f"Expected JSON in {file}.", received=error, advice=HOW_TO_BUILD) from error
-    tree = parse_json(content, str(file), ManifestError, HOW_TO_BUILD)
-    version = tree.get("schema_version") if isinstance(tree, dict) else None
-    if version != SCHEMA_VERSION:
-        raise ManifestError(
-            f"{file.parent}: expected a manifest of schema version {SCHEMA_VERSION}.",
-            received=version,
-            advice=f"Another version of this software wrote it. {HOW_TO_BUILD}",
-        )
-    return validate(ManifestInfo, tree, str(file), ManifestError, HOW_TO_BUILD)
+    return parse_record(ManifestInfo, content, str(file), ManifestError, HOW_TO_BUILD)
 
 
 def _damaged(manifest: Manifest, received: object) -> ManifestError:

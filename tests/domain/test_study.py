@@ -133,6 +133,19 @@ def test_a_damaged_record_is_none_and_an_absent_one_is_left_out(tmp_path: Path) 
     assert read_trials(tmp_path / "absent", keys) == {}
 
 
+@pytest.mark.parametrize("version", [None, 2, "1"])
+def test_a_record_of_another_schema_version_counts_as_damaged(tmp_path: Path, version: object) -> None:
+    places = (
+        (read_trials, trial_record("scratch", 0), tmp_path / "trials/scratch/fold-0/trial.json"),
+        (read_trial_states, trial_state("scratch", 0), tmp_path / "trials/scratch/fold-0.run/state.json"),
+    )
+    for read, record, file in places:
+        written = json.loads(write_record(file, record).read_text())
+        assert written.pop("schema_version") == 1
+        file.write_text(json.dumps(written if version is None else {**written, "schema_version": version}))
+        assert read(tmp_path, [TrialKey("scratch", 0)]) == {TrialKey("scratch", 0): None}
+
+
 @pytest.mark.parametrize(
     "place", ["scratch/fold-7", "scratch/fold-x", "scratch/.fold-0.abc", "magic/fold-0", "scratch/fold-00"]
 )

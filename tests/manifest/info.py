@@ -3,10 +3,9 @@
 from typing import Any
 
 from cxr_platform.config import IntakeConfig
-from cxr_platform.manifest.schema import SCHEMA_VERSION, ManifestInfo
+from cxr_platform.manifest.schema import ManifestInfo
 
 EXAMPLE: dict[str, Any] = {
-    "schema_version": SCHEMA_VERSION,
     "content_hash": "abc",
     "seed": 1,
     "folds": 2,
