@@ -98,7 +98,8 @@ def make_info(
         shared_patients=selection.shared_patients,
         config=profile.intake,
         created_with=package_versions(PACKAGES),
-        **inputs,
+        files_hash=inputs["files_hash"],
+        overrule_hash=inputs["overrule_hash"],
     )
 
 
