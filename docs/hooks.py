@@ -146,6 +146,7 @@ def files_page() -> str:
     """Return the page of all files that the platform writes, with their columns and keys."""
     from cxr_platform.domain.predictions import PREDICTIONS_SCHEMA
     from cxr_platform.domain.study import StudyRecord, TrialRecord, TrialState
+    from cxr_platform.evidence.image_answers import ANSWER_COLUMNS
     from cxr_platform.manifest.schema import manifest_schema
     from cxr_platform.registry.bundle import Bundle
     from cxr_platform.registry.state import State
@@ -162,6 +163,10 @@ def files_page() -> str:
         columns(manifest_schema(200)),
         "## Study: predictions.parquet\n\nOne row per image and strategy, of a trial and of the whole study.\n",
         columns(PREDICTIONS_SCHEMA),
+        "## Evaluation: predictions.parquet\n\nThe same columns, one row per image, strategy and fold. `label` is "
+        "empty if the folder states none.\n",
+        "## Evaluation: answers.csv\n\nOne row per file of the folder, refused files included.\n",
+        table(["column", "meaning"], [[f"`{name}`", meaning] for name, meaning in ANSWER_COLUMNS.items()]),
     ]
     records = (
         ("Study: study.json", StudyRecord),
@@ -226,6 +231,10 @@ FILES = """
 | `runs/NAME/trials/STRATEGY/fold-K.run/` | a running trial: `state.json` and its checkpoint |
 | `runs/NAME/predictions.parquet` | out-of-fold predictions of all trials |
 | `runs/NAME/evidence/` | probes, external scores, heatmaps, features, as Parquet |
+| `runs/NAME/evaluations/FOLDER/answers.csv` | one answer per file, of `cxr evaluate` |
+| `runs/NAME/evaluations/FOLDER/predictions.parquet` | the predictions of each network |
+| `runs/NAME/evaluations/FOLDER/excluded.csv` | refused files: `source_path`, `reason`, `detail` |
+| `runs/NAME/evaluations/FOLDER/figures.csv`, `figures.md` | measures of each strategy, if the images have classes |
 | `runs/NAME/report/` | `index.html` (one file), pictures (PNG), tables, `results.json`, `STUDY_CARD.md` |
 | `registry/VERSION/` | `bundle.json`, `model.weights.h5`, `model.onnx`, `reference.json`, `MODEL_CARD.md` |
 | `registry/registry.json` | the versions, the champion, and its history |

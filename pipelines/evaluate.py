@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cxr_platform.errors import NotPossible
 from cxr_platform.evaluation.sections.external import external_table
-from cxr_platform.evaluation.statistics.bootstrap import study_seed
+from cxr_platform.evaluation.statistics.bootstrap import study_bootstrap, study_seed
 from cxr_platform.evaluation.statistics.external import external_findings
 from cxr_platform.evaluation.table import to_csv, to_markdown
 from pipelines.command import run_command
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from cxr_platform.evidence.image_folder import ImageFolder
     from cxr_platform.evidence.open_study import OpenStudy
 
+ANSWERS, PREDICTIONS = "answers.csv", "predictions.parquet"
 FIGURES_CSV, FIGURES_MD = "figures.csv", "figures.md"
 
 
@@ -75,30 +77,49 @@ def run(request: EvaluateRequest) -> int:
             folder = read_image_folder(
                 local.data, workspace.manifest, workspace.profile, out, progress, unlabelled=local.unlabelled
             )
+            _write_excluded(out, folder)
+            folder.check_images()
             predictions = predict_external(folder.images, workspace)
         print(f"{len(folder.images.facts)} images scored, {len(folder.excluded)} files left out.")
         for reason, count in sorted(folder.reasons.items()):
             print(f"Left out: {count:6d}  {reason}")
-        _write_predictions(out, predictions, folder)
+        pq.write_table(predictions, out / PREDICTIONS, compression="zstd")
+        _write_answers(out, predictions, folder, workspace)
         frame = predictions.to_pandas()
         labelled = frame[frame["label"].notna()]
         if len(labelled):
             _write_figures(out, labelled, workspace, synthetic=folder.synthetic)
         else:
             print("The images have no classes: predictions only, no figures.")
-        print(f"Predictions: {out / 'predictions.parquet'}")
+        print(f"Answers, one row per file: {out / ANSWERS}")
+        print(f"Predictions, one row per image and network: {out / PREDICTIONS}")
     return 0
 
 
-def _write_predictions(out: Path, predictions: pa.Table, folder: "ImageFolder") -> None:
+def _write_excluded(out: Path, folder: "ImageFolder") -> None:
+    """Write the excluded files, also if no image is left, and remove the results of an earlier run."""
     out.mkdir(parents=True, exist_ok=True)
-    for figures in (FIGURES_CSV, FIGURES_MD):  # of an earlier run, not of these predictions
-        (out / figures).unlink(missing_ok=True)
-    pq.write_table(predictions, out / "predictions.parquet", compression="zstd")
+    for earlier in (FIGURES_CSV, FIGURES_MD, PREDICTIONS, ANSWERS):
+        (out / earlier).unlink(missing_ok=True)
     with (out / "excluded.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["source_path", "reason", "detail"])
         writer.writerows([path, r.reason, r.detail] for path, r in sorted(folder.excluded.items()))
+
+
+def _write_answers(out: Path, predictions: pa.Table, folder: "ImageFolder", workspace: "OpenStudy") -> None:
+    """Write answers.csv: one row per file, by the mean of the winner's networks and the winner's operating point."""
+    from cxr_platform.champion.out_of_fold import decision_rule
+    from cxr_platform.evidence.image_answers import image_answers
+
+    study, winner = workspace.study, workspace.winner
+    calibrated = None
+    try:
+        calibrated = decision_rule(workspace.predictions, winner, study_bootstrap(study, workspace.predictions))
+    except NotPossible as error:
+        print(f"No decisions: {error}")
+    answers = image_answers(predictions, folder.excluded, winner, calibrated)
+    answers.to_csv(out / ANSWERS, index=False, lineterminator="\n", encoding="utf-8")
 
 
 def _write_figures(out: Path, labelled: "pd.DataFrame", workspace: "OpenStudy", *, synthetic: bool) -> None:

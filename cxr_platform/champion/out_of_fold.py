@@ -7,14 +7,18 @@ digit. No network is judged on images that it was trained on.
 from dataclasses import dataclass
 
 from cxr_platform.champion.indeterminate_zone import decision_rates, threshold_zone
-from cxr_platform.domain.operating_point import OperatingPoint
+from cxr_platform.domain.operating_point import DecisionRule, OperatingPoint
 from cxr_platform.domain.study import StudyRecord
 from cxr_platform.errors import NotPossible, StudyError
 from cxr_platform.evaluation.predictions import POSITIVE, Array, Predictions
-from cxr_platform.evaluation.statistics.bootstrap import study_bootstrap
+from cxr_platform.evaluation.statistics.bootstrap import Bootstrap, study_bootstrap
 from cxr_platform.evaluation.statistics.calibration import scale
 from cxr_platform.evaluation.statistics.measures import StrategyMeasures, strategy_measures
-from cxr_platform.evaluation.statistics.thresholds import ThresholdPerformance, cross_fitted_thresholds
+from cxr_platform.evaluation.statistics.thresholds import (
+    ThresholdPerformance,
+    choose_thresholds,
+    cross_fitted_thresholds,
+)
 from cxr_platform.evaluation.study_results import StudyResults, compute_study_results
 from cxr_platform.labels import POSITIVE_CLASS
 
@@ -50,16 +54,8 @@ def out_of_fold(
     """
     check_strategy(study, strategy)
     bootstrap, results = study_bootstrap(study, predictions), compute_study_results(study, predictions)
+    temperature, rule = decision_rule(predictions, strategy, bootstrap, target_sensitivity)
     performance = cross_fitted_thresholds(predictions, strategy, bootstrap, (target_sensitivity,))[0]
-    temperature, threshold = performance.for_use.temperature, performance.for_use.threshold
-    positive = predictions.label == POSITIVE
-    patients = len(set(predictions.group_id[positive]))
-    if threshold is None or patients < 2:
-        raise NotPossible(
-            f"Expected {POSITIVE_CLASS} images of at least two patients to choose an operating point on.",
-            received=f"{patients}",
-            advice=f"Build a manifest with images of {POSITIVE_CLASS} and run the study on it.",
-        )
     probabilities, winner = scale(predictions.probability[strategy], temperature), results.decision.winner
     return OutOfFold(
         strategy=strategy,
@@ -69,15 +65,35 @@ def out_of_fold(
         threshold_performance=performance,
         temperature=temperature,
         operating_point=OperatingPoint(
-            target_sensitivity=target_sensitivity,
-            threshold=threshold,
-            zone=threshold_zone(probabilities[:, POSITIVE], positive, threshold, target_sensitivity, bootstrap),
+            **dict(rule),
             sensitivity=performance.sensitivity,
             specificity=performance.specificity,
             decisions=decision_rates(predictions, strategy, performance, bootstrap),
         ),
         probabilities=probabilities,
     )
+
+
+def decision_rule(
+    predictions: Predictions, strategy: str, bootstrap: Bootstrap, target_sensitivity: float = TARGET_SENSITIVITY
+) -> tuple[float, DecisionRule]:
+    """Return the temperature of `strategy`, fitted on all folds, and the rule for probabilities at that temperature.
+
+    Raise `NotPossible` if there are Covid19 images of fewer than two patients.
+    """
+    probability, positive = predictions.probability[strategy], predictions.label == POSITIVE
+    choice = choose_thresholds(probability, predictions.label, (target_sensitivity,))[0]
+    patients = len(set(predictions.group_id[positive]))
+    if choice.threshold is None or patients < 2:
+        raise NotPossible(
+            f"Expected {POSITIVE_CLASS} images of at least two patients to choose an operating point on.",
+            received=f"{patients}",
+            advice=f"Build a manifest with images of {POSITIVE_CLASS} and run the study on it.",
+        )
+    scores = scale(probability, choice.temperature)[:, POSITIVE]
+    zone = threshold_zone(scores, positive, choice.threshold, target_sensitivity, bootstrap)
+    rule = DecisionRule(target_sensitivity=target_sensitivity, threshold=choice.threshold, zone=zone)
+    return choice.temperature, rule
 
 
 def check_strategy(study: StudyRecord, strategy: str) -> None:

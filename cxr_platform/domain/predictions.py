@@ -5,12 +5,15 @@ import pyarrow as pa
 from cxr_platform.labels import CLASSES
 
 KEY_COLUMNS = ("image_id", "group_id", "source", "label", "strategy", "fold")
+SOURCE_PATH = "source_path"
+"""The file of an image, `SOURCE/relative/path`; null in predictions of earlier versions."""
 PROBABILITY_COLUMNS = tuple(f"p_{label}" for label in CLASSES)
 """Softmax probabilities in the order of `CLASSES`; each row sums to 1."""
 
 PREDICTIONS_SCHEMA = pa.schema(
     [
-        *((name, pa.int32() if name == "fold" else pa.string()) for name in KEY_COLUMNS),
+        *((name, pa.string()) for name in ("image_id", SOURCE_PATH, "group_id", "source", "label", "strategy")),
+        ("fold", pa.int32()),
         *((name, pa.float32()) for name in PROBABILITY_COLUMNS),
     ]
 )

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cxr_platform.domain.predictions import SOURCE_PATH
 from cxr_platform.errors import NotPossible, WeightsError
 from cxr_platform.evaluation.evidence_files import FOLDER, INDEX_FILE, predictions_hash
 from cxr_platform.evidence.explanations import explanations
@@ -83,11 +84,21 @@ def _compute(opened: OpenStudy, analysis: Analysis, folder: Path, entry: Mapping
         return {name: {"absent": str(reason)} for name in analysis.tables}
     for name in analysis.tables:
         content = io.BytesIO()
-        pq.write_table(tables[name], content, compression="zstd")
+        pq.write_table(_with_files(tables[name], opened), content, compression="zstd")
         with write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / f"{name}.parquet", content.getvalue())
     return {name: dict(entry) for name in analysis.tables}
+
+
+def _with_files(table: pa.Table, opened: OpenStudy) -> pa.Table:
+    """Return a table of images with their source_path, so that a reader needs no manifest to find the files."""
+    if "image_id" not in table.column_names or SOURCE_PATH in table.column_names:
+        return table
+    images = opened.manifest.table(["image_id", SOURCE_PATH]).to_pydict()
+    path_of = dict(zip(images["image_id"], images[SOURCE_PATH], strict=True))
+    paths = pa.array([path_of.get(image) for image in table["image_id"].to_pylist()], pa.string())
+    return table.add_column(table.schema.get_field_index("image_id") + 1, SOURCE_PATH, paths)
 
 
 def _read_index(folder: Path) -> dict[str, Any]:

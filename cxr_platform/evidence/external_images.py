@@ -13,7 +13,7 @@ from cxr_platform.evidence.open_study import OpenStudy
 from cxr_platform.evidence.probe_classifiers import probability_columns
 from cxr_platform.intake.letterbox import resize_images
 
-KEYS = ("image_id", "group_id", "source", "label")
+KEYS = ("image_id", "source_path", "group_id", "source", "label")
 TITLE = "External images"
 
 

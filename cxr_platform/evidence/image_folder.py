@@ -28,11 +28,12 @@ from cxr_platform.storage.files import write_errors
 
 @dataclass(frozen=True, eq=False)
 class ImageFolder:
-    """The usable images, and `excluded`: source path → reason and detail of every other file.
+    """The usable images of `data`, and `excluded`: source path → reason and detail of every other file.
 
     `synthetic` is True if the folder has phantoms.
     """
 
+    data: Path
     images: ExternalImages
     excluded: Mapping[str, Refusal]
     synthetic: bool
@@ -42,6 +43,15 @@ class ImageFolder:
         """Number of excluded files by reason."""
         return Counter(refusal.reason for refusal in self.excluded.values())
 
+    def check_images(self) -> None:
+        """Raise `NotPossible` if there is no usable image, with the number of files by reason."""
+        if not len(self.images.facts):
+            raise NotPossible(
+                f"Expected readable images in {self.data} that are not in the study.",
+                received=", ".join(f"{n} {reason}" for reason, n in self.reasons.items()) or "an empty folder",
+                advice="Give a folder with other images.",
+            )
+
 
 def read_image_folder(
     data: Path, manifest: Manifest, profile: Profile, work: Path, progress: Progress, *, unlabelled: bool = False
@@ -49,9 +59,10 @@ def read_image_folder(
     """Return the usable images of `data`, read with the settings of `manifest`; `work`.cache keeps decoded images.
 
     With `unlabelled` no image has a class, whatever the names of the folders. Images of the study are excluded: the
-    same file or pixels, near copies, images of its patients, and whole groups with one of these.
+    same file or pixels, near copies, images of its patients, and whole groups with one of these. There may be no
+    usable image (see `check_images`).
 
-    Raise `SourceError` for an absent folder or an unknown layout, `NotPossible` if no image is left.
+    Raise `SourceError` for an absent folder or an unknown layout.
     """
     intake = manifest.info.config
     profile = replace(profile, intake=intake)
@@ -61,11 +72,9 @@ def read_image_folder(
     kept = [row for row in range(len(selection.images)) if row not in overlap]
     excluded = {item.source_path: item.refusal for item in selection.excluded}
     excluded |= {selection.images[row].candidate.source_path: refusal for row, refusal in overlap.items()}
-    if not kept:
-        raise _nothing_left(data, excluded)
     selected, groups = [selection.images[row] for row in kept], [selection.groups[row] for row in kept]
     images = ExternalImages(_facts(selected, groups), pixels.images([image.decoded for image in selected]))
-    return ImageFolder(images, excluded, synthetic=bool(inventory.synthetic_sources))
+    return ImageFolder(data, images, excluded, synthetic=bool(inventory.synthetic_sources))
 
 
 def _external_candidates(data: Path, profile: Profile, unlabelled: bool) -> Inventory:
@@ -102,18 +111,10 @@ def _select(inventory: Inventory, profile: Profile, work: Path, progress: Progre
     return select_images(inventory.candidates, decoded, Overrule(), profile, salt, pixels, cache.folder), pixels
 
 
-def _nothing_left(data: Path, excluded: Mapping[str, Refusal]) -> NotPossible:
-    reasons = Counter(refusal.reason for refusal in excluded.values())
-    return NotPossible(
-        f"Expected readable images in {data} that are not in the study.",
-        received=", ".join(f"{n} {reason}" for reason, n in reasons.items()) or "an empty folder",
-        advice="Give a folder with other images.",
-    )
-
-
 def _facts(selected: Sequence[SelectedImage], groups: Sequence[str]) -> pa.Table:
     columns = {
         "image_id": [image.image_id for image in selected],
+        "source_path": [image.candidate.source_path for image in selected],
         "group_id": list(groups),
         "source": [image.candidate.source for image in selected],
         "label": [image.candidate.label for image in selected],

@@ -30,6 +30,7 @@ class StudyData:
     image_ids: NDArray[Any]
     group_ids: NDArray[Any]
     sources: NDArray[Any]
+    source_paths: NDArray[Any]
 
     def rows_of_fold(self, fold: int) -> NDArray[Any]:
         """Return the row numbers of the images that are tested in `fold`."""
@@ -45,7 +46,7 @@ def load_study_data(manifest: "Manifest", protocol: Protocol, folds: int, input_
 
     Raises `FoldError` if the manifest is split into another number of folds.
     """
-    columns = ["image_id", "group_id", "source", "label", "role", f"fold_{protocol}"]
+    columns = ["image_id", "source_path", "group_id", "source", "label", "role", f"fold_{protocol}"]
     table = manifest.table(columns)
     study = np.array(table["role"].to_pylist()) == "study"
     assigned = table[f"fold_{protocol}"].to_numpy()[study].astype(int)
@@ -63,6 +64,7 @@ def load_study_data(manifest: "Manifest", protocol: Protocol, folds: int, input_
         image_ids=_strings(table, "image_id")[study],
         group_ids=_strings(table, "group_id")[study],
         sources=_strings(table, "source")[study],
+        source_paths=_strings(table, "source_path")[study],
     )
 
 

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cxr_platform.config import Profile, Protocol, differences
-from cxr_platform.domain.predictions import PREDICTIONS_SCHEMA, PROBABILITY_COLUMNS
+from cxr_platform.domain.predictions import PREDICTIONS_SCHEMA, PROBABILITY_COLUMNS, SOURCE_PATH
 from cxr_platform.domain.strategies import STRATEGY_NAMES
 from cxr_platform.domain.study import NO_FOLD, StudyRecord, TrialKey, TrialRecord, TrialState, read_study
 from cxr_platform.errors import PredictionsError, StorageError, StudyError, StudyMismatch
@@ -225,7 +225,11 @@ class StudyFolder:
         try:
             with read_errors(file):
                 content = file.read_bytes()
-            return pq.read_table(io.BytesIO(content)).cast(PREDICTIONS_SCHEMA)
+            table = pq.read_table(io.BytesIO(content))
+            if SOURCE_PATH not in table.column_names:  # a trial of an earlier version
+                place = PREDICTIONS_SCHEMA.get_field_index(SOURCE_PATH)
+                table = table.add_column(place, SOURCE_PATH, pa.nulls(len(table), pa.string()))
+            return table.cast(PREDICTIONS_SCHEMA)
         except (OSError, ValueError, pa.ArrowException) as error:
             raise PredictionsError(
                 f"Expected the predictions of {key} in {file}.",
@@ -260,6 +264,7 @@ def predictions_table(key: TrialKey, data: StudyData, rows: NDArray[Any], probab
     """Return the out-of-fold predictions of `rows` in `PREDICTIONS_SCHEMA`; `probabilities` are (len(rows), 7)."""
     columns = {
         "image_id": data.image_ids[rows],
+        SOURCE_PATH: data.source_paths[rows],
         "group_id": data.group_ids[rows],
         "source": data.sources[rows],
         "label": np.array(CLASSES)[data.labels[rows]],

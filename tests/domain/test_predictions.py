@@ -1,4 +1,4 @@
-from cxr_platform.domain.predictions import KEY_COLUMNS, PREDICTIONS_SCHEMA, PROBABILITY_COLUMNS
+from cxr_platform.domain.predictions import KEY_COLUMNS, PREDICTIONS_SCHEMA, PROBABILITY_COLUMNS, SOURCE_PATH
 from cxr_platform.labels import CLASSES
 
 
@@ -8,6 +8,6 @@ def test_each_class_has_a_probability_in_single_precision() -> None:
 
 
 def test_the_schema_has_the_keys_before_the_probabilities() -> None:
-    assert tuple(PREDICTIONS_SCHEMA.names) == (*KEY_COLUMNS, *PROBABILITY_COLUMNS)
+    assert tuple(PREDICTIONS_SCHEMA.names) == ("image_id", SOURCE_PATH, *KEY_COLUMNS[1:], *PROBABILITY_COLUMNS)
     assert str(PREDICTIONS_SCHEMA.field("fold").type) == "int32"
     assert str(PREDICTIONS_SCHEMA.field("image_id").type) == "string"

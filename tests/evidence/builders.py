@@ -88,7 +88,8 @@ def planted_study(kind: Kind, imagenet: BackboneWeights | None, *, size: int = 6
     images, labels, sources, groups = planted_images(kind, size=size, seed=seed)
     ids = np.array([f"image-{i:03d}" for i in range(len(images))])
     folds = _group_folds(groups)
-    data = StudyData(images, labels, folds, ids, groups, sources)
+    paths = np.array([f"{source}/{name}.png" for source, name in zip(sources, ids, strict=True)])
+    data = StudyData(images, labels, folds, ids, groups, sources, paths)
     overrides = {"folds": FOLDS, "model.input_size": size, "augmentation.views": 1, "resources.cpu": 1.0}
     return made_open_study(data, planted_facts(data, seed), load_profile("quick", overrides), imagenet)
 
@@ -122,6 +123,7 @@ def planted_facts(data: StudyData, seed: int) -> pa.Table:
     return pa.table(
         {
             "image_id": data.image_ids,
+            "source_path": data.source_paths,
             "group_id": data.group_ids,
             "source": data.sources,
             "label": np.array(CLASSES)[data.labels],

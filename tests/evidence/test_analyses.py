@@ -29,13 +29,14 @@ class Counting:
 
 def lung_table() -> pa.Table:
     columns = ("image_id", "label", "predicted", "strategy", "fold", "share", "field_share")
-    return pa.table({name: [0] for name in columns})
+    return pa.table({name: ["0"] if name == "image_id" else [0] for name in columns})
 
 
 @pytest.fixture
 def opened(tmp_path: Path) -> Any:
     (tmp_path / "predictions.parquet").write_bytes(b"first")
-    manifest = SimpleNamespace(content_hash="abc")
+    images = pa.table({"image_id": ["1", "0"], "source_path": ["made/1.png", "made/0.png"]})
+    manifest = SimpleNamespace(content_hash="abc", table=images.select)
     return SimpleNamespace(folder=SimpleNamespace(root=tmp_path), manifest=manifest, winner="scratch")
 
 
@@ -44,7 +45,8 @@ def test_a_computed_table_is_stored_and_kept(opened: Any, tmp_path: Path) -> Non
     for _ in range(2):
         update_evidence(opened, [Analysis(("lung_share",), counting)])
     assert counting.times == 1
-    assert list(read_evidence(tmp_path).parts) == ["lung_share"]
+    (part,) = read_evidence(tmp_path).parts.values()
+    assert part["source_path"].tolist() == ["made/0.png"]
 
 
 @pytest.mark.parametrize("change", ["predictions", "manifest", "winner", "version", "file", "end"])

@@ -44,6 +44,7 @@ def opened(role: str, progress: RecordedSteps | None = None) -> Any:
     pixels = np.random.default_rng(0).integers(0, 255, (5, 64, 64), "uint8")
     columns = {
         "image_id": [f"new-{i}" for i in range(5)],
+        "source_path": [f"elsewhere/{i}.png" for i in range(5)],
         "group_id": [f"group-{i}" for i in range(5)],
         "source": ["elsewhere"] * 5,
         "label": ["Covid19", "Normal", "Normal", "Edema", "Normal"],
@@ -63,6 +64,7 @@ def test_external_images_are_predicted_by_every_network_at_the_size_of_the_study
     resized = resize_images(made.manifest.pixels()[1:], 32)
     for (strategy, fold), rows in frame.groupby(["strategy", "fold"]):
         assert rows["image_id"].tolist() == ["new-1", "new-2", "new-3", "new-4"]
+        assert rows["source_path"].tolist() == [f"elsewhere/{i}.png" for i in range(1, 5)]
         assert rows["label"].tolist() == ["Normal", "Normal", "Edema", "Normal"]
         expected = answer(STRATEGIES.index(strategy) + fold / 10, resized)
         assert rows[list(PROBABILITY_COLUMNS)].to_numpy() == pytest.approx(np.repeat(expected[:, None], 7, axis=1))
@@ -76,7 +78,9 @@ def test_progress_counts_the_networks() -> None:
 
 def test_images_without_a_label_are_predicted_too() -> None:
     made = opened("external")
-    facts = made.manifest.table(["image_id", "group_id", "source"]).append_column("label", pa.nulls(5, pa.string()))
+    facts = made.manifest.table(["image_id", "source_path", "group_id", "source"]).append_column(
+        "label", pa.nulls(5, pa.string())
+    )
     table = predict_external(ExternalImages(facts, made.manifest.pixels()), made)
     assert table["label"].null_count == table.num_rows == 20
 

@@ -47,6 +47,8 @@ def test_usable_images_have_class_and_pixels_and_the_others_a_reason(new_images:
     folder = read(new_images, manifest)
     assert folder.images.facts["label"].to_pylist() == ["Covid19", "Normal", "Normal"]
     assert set(folder.images.facts["source"].to_pylist()) == {"hospital"}
+    paths = ["hospital/Covid19/a.png", "hospital/Normal/b.png", "hospital/Normal/c.png"]
+    assert folder.images.facts["source_path"].to_pylist() == paths
     assert folder.images.pixels.shape == (3, 200, 200)
     assert np.abs(folder.images.pixels[0].astype(int) - image(500)).mean() < 20
     assert {path: refusal.reason for path, refusal in folder.excluded.items()} == {
@@ -72,7 +74,7 @@ def test_a_folder_with_only_images_of_the_study_is_an_error(study: Path, manifes
         data.mkdir(parents=True, exist_ok=True)
         (data / f"{number}.png").write_bytes((study / "classes" / "Edema" / f"image-{number}.png").read_bytes())
     with pytest.raises(NotPossible, match=r"not in the study\. Received: 3 in-study"):
-        read(tmp_path / "copy", manifest)
+        read(tmp_path / "copy", manifest).check_images()
 
 
 def test_images_without_a_class_need_the_option(new_images: Path, manifest: Manifest, tmp_path: Path) -> None:

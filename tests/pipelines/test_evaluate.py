@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
 from cxr_platform.config import load_profile
+from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
 from cxr_platform.intake.layouts.phantoms import IMAGES_FOLDER
 from pipelines import evaluate as verb
 from tests.manifest.builders import fill_cache
@@ -43,6 +45,16 @@ def test_unseen_images_are_scored_by_every_model(work: Path, unseen: Path, capsy
     assert f"{out / 'figures.md'}" in output.out
     assert "sensitivity of Covid19" in (out / "figures.csv").read_text()
     assert (out / "excluded.csv").read_text().startswith("source_path,reason,detail\n")
+    answers = pd.read_csv(out / "answers.csv").set_index("source_path")
+    answered = answers[answers["answer"].notna()]
+    assert sorted(answered.index) == sorted(rows["source_path"].unique())
+    assert answered["probability"].to_numpy() == pytest.approx(
+        rows.groupby("source_path")[list(PROBABILITY_COLUMNS)].mean().loc[answered.index].max(axis=1), abs=1e-5
+    )
+    assert set(answered["decision"]) <= {"positive", "negative", "indeterminate"}
+    assert set(answered["label"]) == set(rows["label"])
+    assert answers.loc[sorted(set(answers.index) - set(answered.index)), "reason"].notna().all()
+    assert f"Answers, one row per file: {out / 'answers.csv'}" in output.out
 
 
 @pytest.fixture
@@ -62,6 +74,10 @@ def test_unlabelled_images_are_only_predicted(work: Path, loose: Path, capsys: p
     assert run(work, loose, "--unlabelled") == 0
     rows = pq.read_table(out / "predictions.parquet")
     assert rows["label"].null_count == rows.num_rows >= 2
+    answers = pd.read_csv(out / "answers.csv")
+    assert sorted(answers["source_path"]) == sorted(f"Normal/{file.name}" for file in loose.iterdir())
+    assert set(rows["source_path"].to_pylist()) == set(answers.loc[answers["answer"].notna(), "source_path"])
+    assert answers["label"].isna().all()
     assert not (out / "figures.csv").exists()
     assert "predictions only, no figures" in capsys.readouterr().out
 
@@ -79,6 +95,10 @@ def test_images_of_the_study_and_a_missing_folder_are_refused(
     assert run(work, work / folder) == 2
     error = capsys.readouterr().err
     assert message in error
+    if folder == "images":
+        out = work / "runs" / "t" / "evaluations" / folder
+        assert ",in-study," in (out / "excluded.csv").read_text()
+        assert not (out / "answers.csv").exists()
     assert "Traceback" not in error
 
 

@@ -40,7 +40,8 @@ def tiny_data(count: int = 56, folds: int = 2) -> StudyData:
     images = np.clip(labels[:, None, None] * 34 + rng.normal(20, 6, (count, SIDE, SIDE)), 0, 255).astype("uint8")
     names = np.array([f"image-{i:03d}" for i in range(count)])
     groups = np.array([f"group-{i // 7:03d}" for i in range(count)])
-    return StudyData(images, labels, np.arange(count) // 7 % folds, names, groups, np.array(["made"] * count))
+    paths = np.array([f"made/{name}.png" for name in names])
+    return StudyData(images, labels, np.arange(count) // 7 % folds, names, groups, np.array(["made"] * count), paths)
 
 
 def random_imagenet(profile: Profile) -> BackboneWeights:

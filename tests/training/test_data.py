@@ -15,6 +15,7 @@ def manifest() -> SimpleNamespace:
     table = pa.table(
         {
             "image_id": ["a", "b", "c", "d", "e"],
+            "source_path": [f"s/{name}.png" for name in "abcde"],
             "group_id": ["1", "1", "2", "3", "4"],
             "source": ["s"] * 5,
             "label": ["Covid19", "Normal", "Edema", "Normal", "Normal"],
@@ -30,6 +31,7 @@ def manifest() -> SimpleNamespace:
 def test_external_images_are_not_study_images(manifest: SimpleNamespace) -> None:
     data = load_study_data(manifest, "grouped", 2, 64)  # type: ignore[arg-type]
     assert data.image_ids.tolist() == ["a", "b", "c", "d"]
+    assert data.source_paths.tolist() == ["s/a.png", "s/b.png", "s/c.png", "s/d.png"]
     assert data.labels.tolist() == [0, 6, 1, 6]
     assert data.images.shape == (4, 64, 64)
     assert data.images[3].mean() == 30

@@ -40,6 +40,7 @@ def test_a_stored_trial_has_its_four_files_and_is_finished(tmp_path: Path) -> No
     assert folder.trial_record(key) == trial_record(*key)
     table = pq.read_table(folder.trial_folder(key) / "predictions.parquet")
     assert table["image_id"].to_pylist() == data.image_ids[data.rows_of_fold(0)].tolist()
+    assert table["source_path"].to_pylist() == data.source_paths[data.rows_of_fold(0)].tolist()
     assert table["label"].to_pylist() == [CLASSES[i] for i in data.labels[data.rows_of_fold(0)]]
     assert {f"p_{label}" for label in CLASSES} < set(table.column_names)
 
@@ -89,6 +90,17 @@ def test_pooled_predictions_hold_each_image_once_per_strategy(tmp_path: Path) ->
         folder.write_trial(trial_record(*key), data, result(28))
     pooled = pq.read_table(folder.pool(keys))
     assert sorted(pooled["image_id"].to_pylist()) == sorted(data.image_ids)
+
+
+def test_trials_of_an_earlier_version_without_the_names_of_files_are_pooled(tmp_path: Path) -> None:
+    folder, keys = StudyFolder(tmp_path), [TrialKey("off-the-shelf", fold) for fold in (0, 1)]
+    for key in keys:
+        folder.write_trial(trial_record(*key), tiny_data(), result(28))
+    earlier = folder.trial_folder(keys[0]) / "predictions.parquet"
+    pq.write_table(pq.read_table(earlier).drop_columns(["source_path"]), earlier)
+    pooled = pq.read_table(folder.pool(keys))
+    assert pooled["source_path"].null_count == 28
+    assert pooled.num_rows == 56
 
 
 def test_another_configuration_is_refused_with_the_difference(tmp_path: Path) -> None:
