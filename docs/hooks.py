@@ -149,7 +149,7 @@ def files_page() -> str:
     from cxr_platform.evidence.image_answers import ANSWER_COLUMNS
     from cxr_platform.manifest.schema import manifest_schema
     from cxr_platform.registry.bundle import Bundle
-    from cxr_platform.registry.state import State
+    from cxr_platform.registry.state import RegistryState
 
     def columns(schema: Any) -> str:
         return table(
@@ -173,7 +173,7 @@ def files_page() -> str:
         ("Trial: trial.json", TrialRecord),
         ("Running trial: state.json", TrialState),
         ("Registry: bundle.json", Bundle),
-        ("Registry: registry.json", State),
+        ("Registry: registry.json", RegistryState),
     )
     for title, record in records:
         parts += [f"## {title}\n", f"{_docstring(record)}\n", _record(record)]

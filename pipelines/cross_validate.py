@@ -41,7 +41,7 @@ from pipelines.options import (
 
 if TYPE_CHECKING:
     from cxr_platform.manifest.store import Manifest
-    from cxr_platform.monitoring.job_metrics import Job
+    from cxr_platform.monitoring.job_metrics import JobMetrics
     from cxr_platform.training.study import StudyRun
 
 
@@ -210,7 +210,7 @@ def _write_report(request: CrossValidateRequest, places: StudyPlaces, study: Pat
         write_study_report(local)
 
 
-def count_study(job: "Job", study: "StudyRun") -> None:
+def count_study(job: "JobMetrics", study: "StudyRun") -> None:
     """Set the metrics of a study: finished and failed trials, and the accuracy of every pooled strategy."""
     from cxr_platform.domain.study import read_study
     from cxr_platform.evaluation.predictions import load_predictions

@@ -19,7 +19,7 @@ from cxr_platform.errors import ConfigError
 from cxr_platform.storage.paths import parse_path
 
 if typing.TYPE_CHECKING:
-    from cxr_platform.monitoring.job_metrics import Job, Verb
+    from cxr_platform.monitoring.job_metrics import JobMetrics, Verb
 
 T = TypeVar("T")
 
@@ -107,7 +107,7 @@ class MetricsOptions:
     metrics_dir: Path | None = None
     push_gateway: str | None = None
 
-    def job(self, verb: "Verb", study: str) -> "AbstractContextManager[Job]":
+    def job(self, verb: "Verb", study: str) -> "AbstractContextManager[JobMetrics]":
         """Return a context manager that delivers the metrics of `verb` for `study` when the block ends.
 
         Raises `ConfigError` if the push gateway is not a URL.

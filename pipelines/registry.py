@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from cxr_platform.registry.bundle import Bundle
-    from cxr_platform.registry.comparison import Comparison
-    from cxr_platform.registry.state import Event, State
-    from cxr_platform.registry.store import Check, Registry
+    from cxr_platform.registry.bundle_comparison import BundleComparison
+    from cxr_platform.registry.state import Event, RegistryState
+    from cxr_platform.registry.store import Registry, VersionCheck
 
 SYNTHETIC = "SYNTHETIC IMAGES"
 
@@ -173,7 +173,7 @@ def _read_version(registry: "Registry", name: str) -> Version:
         return Version(name, None, str(error))
 
 
-def _plain_version(version: Version, state: "State") -> dict[str, Any]:
+def _plain_version(version: Version, state: "RegistryState") -> dict[str, Any]:
     """Return the values of `list --json` for one version."""
     plain = {
         "version": version.name,
@@ -191,7 +191,7 @@ def _plain_version(version: Version, state: "State") -> dict[str, Any]:
     return plain
 
 
-def _serving(state: "State") -> str | None:
+def _serving(state: "RegistryState") -> str | None:
     """Return the version that is served now: before the lead of a promotion has passed, not the champion."""
     return state.effective(datetime.now(timezone.utc))
 
@@ -207,18 +207,18 @@ def _print_json(tree: Any) -> None:
     print(json.dumps(tree, indent=1, allow_nan=False, ensure_ascii=False))
 
 
-def _print_comparison(comparison: "Comparison") -> None:
+def _print_comparison(comparison: "BundleComparison") -> None:
     console().print(comparison_table(comparison))
     for note in comparison.notes:
         print(note)
 
 
-def versions_table(versions: Sequence[Version], state: "State") -> "Table":
+def versions_table(versions: Sequence[Version], state: "RegistryState") -> "Table":
     """Return a table with one row per version; rates in percent."""
     from rich.table import Table
     from rich.text import Text
 
-    from cxr_platform.registry.comparison import ACCURACY, interval_text
+    from cxr_platform.registry.bundle_comparison import ACCURACY, interval_text
 
     table = Table(title="Versions, with out-of-fold figures in percent; sensitivity and specificity of the threshold")
     for column in ("", "Created (UTC)", "Strategy", "Study", "7-class accuracy", "Sensitivity", "Specificity"):
@@ -242,7 +242,7 @@ def bundle_table(bundle: "Bundle") -> "Table":
     """Return a table with the main facts of one version; `show --json` prints all."""
     from rich.table import Table
 
-    from cxr_platform.registry.comparison import ComparedMetric, interval_text
+    from cxr_platform.registry.bundle_comparison import ComparedMetric, interval_text
 
     study, point, parity, training = bundle.study, bundle.operating_point, bundle.parity, bundle.training
     (low, high), rates = point.zone, point.decisions
@@ -280,11 +280,11 @@ def bundle_table(bundle: "Bundle") -> "Table":
     return table
 
 
-def comparison_table(comparison: "Comparison") -> "Table":
+def comparison_table(comparison: "BundleComparison") -> "Table":
     """Return a table with the figures of both versions; figures that decide are bold, and red where they are worse."""
     from rich.table import Table
 
-    from cxr_platform.registry.comparison import interval_text
+    from cxr_platform.registry.bundle_comparison import interval_text
 
     table = Table(title="Out-of-fold figures with 95 % intervals")
     for column in ("", comparison.new, comparison.present or "no champion yet"):
@@ -296,7 +296,7 @@ def comparison_table(comparison: "Comparison") -> "Table":
     return table
 
 
-def checks_table(checks: "Sequence[Check]") -> "Table":
+def checks_table(checks: "Sequence[VersionCheck]") -> "Table":
     """Return a table with one row per version that was verified."""
     from rich.table import Table
     from rich.text import Text

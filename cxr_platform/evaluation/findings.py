@@ -16,7 +16,7 @@ PROBE_INPUTS = {
 
 
 @dataclass(frozen=True)
-class Comparison:
+class StrategyComparison:
     """The winner minus another strategy on the same images: difference of 7-class accuracy, in points.
 
     `p_value` is of McNemar's exact test, `p_adjusted` after Holm's correction over all comparisons with the winner.
@@ -39,7 +39,7 @@ class ProbeFinding:
     """One probe: 7-class accuracy, and Covid19 sensitivity and specificity, in percent.
 
     `control` is the accuracy of the same probe on the whole image (of the study's winner for the metadata probe),
-    `chance` that of always predicting the most frequent class. `shortcut` is the result of `statistics.shortcut.RULE`,
+    `chance` that of always predicting the most frequent class. `shortcut` is the result of `sections.shortcuts.RULE`,
     `sentence` its explanation.
     """
 
@@ -161,7 +161,7 @@ class Findings:
     accuracy: Interval
     sensitivity: Interval
     specificity: Interval
-    comparisons: Sequence[Comparison]
+    comparisons: Sequence[StrategyComparison]
     association: Association
     calibration: CalibrationFinding | None = None
     probes: Sequence[ProbeFinding] = ()

@@ -104,7 +104,6 @@ def section_modules() -> dict[str, SectionModule]:
     from cxr_platform.evaluation.sections import (
         atlas,
         calibration,
-        comparison,
         explanations,
         external,
         failures,
@@ -113,10 +112,11 @@ def section_modules() -> dict[str, SectionModule]:
         measures,
         shortcuts,
         sources,
+        strategy_comparison,
         subgroups,
     )
 
-    performance = (measures, comparison)
+    performance = (measures, strategy_comparison)
     credibility = (sources, shortcuts, external, left_out, leakage, explanations)
     detail = (calibration, subgroups, failures, atlas)
     modules = (*performance, *credibility, *detail)
@@ -145,7 +145,7 @@ def findings(numbers: Mapping[str, Any]) -> Findings:
         accuracy=winner["accuracy_7_class"],
         sensitivity=winner["sensitivity"],
         specificity=winner["specificity"],
-        comparisons=numbers["comparison"],
+        comparisons=numbers["strategy_comparison"],
         association=numbers["sources"],
         calibration=numbers["calibration"].finding,
         probes=numbers["shortcuts"].probes,

@@ -22,7 +22,7 @@ PRINTED_DIGITS = 2
 
 
 @dataclass(frozen=True)
-class Decision:
+class WinnerDecision:
     """The winner and the second by `RULE`; the margin is in points of mean 7-class accuracy.
 
     `decided_by` is a measure, or `"nothing"` for a tie or a single strategy. `tied` are all other strategies that the
@@ -56,7 +56,7 @@ class StudyResults:
         return ranking(self.strategies)
 
     @property
-    def decision(self) -> Decision:
+    def decision(self) -> WinnerDecision:
         """The winner and the second by `RULE`."""
         return decide(self.strategies)
 
@@ -93,15 +93,15 @@ def ranking(strategies: Results) -> list[StrategyResult]:
     return sorted(strategies.values(), key=_rule_values, reverse=True)
 
 
-def decide(strategies: Results) -> Decision:
+def decide(strategies: Results) -> WinnerDecision:
     """Return the winner among at least one strategy."""
     first, *others = ranking(strategies)
     if not others:
-        return Decision(first.strategy, None, None, "nothing", None)
+        return WinnerDecision(first.strategy, None, None, "nothing", None)
     second = others[0]
     values, second_values = _rule_values(first), _rule_values(second)
     decided_by = [name for name, a, b in zip(RULE_ORDER, values, second_values, strict=True) if a != b]
-    return Decision(
+    return WinnerDecision(
         first.strategy,
         second.strategy,
         difference(first.mean.accuracy_7_class, second.mean.accuracy_7_class),

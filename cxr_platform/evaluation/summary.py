@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from cxr_platform.domain.interval import Interval
 from cxr_platform.domain.strategies import PAPER_WINNER, TITLES
 from cxr_platform.evaluation.credibility import NOT_SUPPORTED, Credibility, assess_credibility, confounding_warning
-from cxr_platform.evaluation.findings import Comparison, Findings
+from cxr_platform.evaluation.findings import Findings, StrategyComparison
 from cxr_platform.evaluation.formatting import NBSP, joined, p_text, percent, rate, text
 from cxr_platform.evaluation.paper import paper_metrics, paper_tables
 from cxr_platform.evaluation.study_results import RULE, StudyResults
@@ -187,7 +187,7 @@ def _margin(results: StudyResults, findings: Findings) -> tuple[str, str]:
     )
 
 
-def _test(tested: Comparison, comparisons: int) -> str:
+def _test(tested: StrategyComparison, comparisons: int) -> str:
     corrected = f", corrected for {comparisons} comparisons" if comparisons > 1 else ""
     test = f"McNemar's test{corrected}: {p_text(tested.p_adjusted)}"
     if tested.difference.low is None:

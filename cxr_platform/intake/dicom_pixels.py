@@ -220,7 +220,7 @@ def _padding(values: Floats, dataset: Dataset) -> NDArray[np.bool_]:
     return np.zeros(values.shape, bool) if padding.all() else padding
 
 
-class Table(NamedTuple):
+class LookupTable(NamedTuple):
     """A LUT of DICOM: `entries` for the values from `first` on; values outside get the first or last entry."""
 
     first: int
@@ -239,8 +239,8 @@ class Transforms(NamedTuple):
     `numbers` holds Rescale Slope and Intercept, Window Center and Width, VOI LUT Function and the bits of a value.
     """
 
-    modality: Table | None
-    voi: Table | None
+    modality: LookupTable | None
+    voi: LookupTable | None
     numbers: Dataset
 
 
@@ -269,7 +269,7 @@ def _number(dataset: Dataset, keyword: str) -> float | None:
     return value if np.isfinite(value) and abs(value) < LARGEST_NUMBER else None
 
 
-def _table(dataset: Dataset, keyword: str) -> Table | None:
+def _table(dataset: Dataset, keyword: str) -> LookupTable | None:
     """Return the table in the first item of a sequence; `None` if there is none or it contradicts its descriptor."""
     try:
         item = dataset.get(keyword)[0]
@@ -286,7 +286,7 @@ def _table(dataset: Dataset, keyword: str) -> Table | None:
     except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, NotImplementedError, struct.error):
         return None
     entries = entries[:length].astype(np.float64)
-    return Table(first, entries) if len(entries) == length and np.ptp(entries) > 0 else None
+    return LookupTable(first, entries) if len(entries) == length and np.ptp(entries) > 0 else None
 
 
 def _apply_modality(values: Floats, transforms: Transforms) -> Floats:

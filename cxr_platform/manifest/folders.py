@@ -29,7 +29,7 @@ from cxr_platform.storage.files import (
     upload_folder,
     write_errors,
 )
-from cxr_platform.storage.lock import LOCK_FILE, Check, folder_lock
+from cxr_platform.storage.lock import LOCK_FILE, LockCheck, folder_lock
 from cxr_platform.storage.paths import is_remote
 
 INFO_FILE = "manifest.json"
@@ -111,7 +111,7 @@ class StoredManifestFolders(ManifestFolders):
     """
 
     _scratch: Path
-    _check: Check
+    _check: LockCheck
 
     @property
     def building(self) -> Path:

@@ -46,7 +46,7 @@ class Destination:
         return cls(folder, gateway)
 
 
-class Job:
+class JobMetrics:
     """Metrics of one run of `verb` for `study`."""
 
     def __init__(self, verb: Verb, study: str) -> None:
@@ -89,9 +89,11 @@ class Job:
 
 
 @contextmanager
-def measured(verb: Verb, study: str, destination: Destination, on_message: Callable[[str], object]) -> Iterator[Job]:
+def measured(
+    verb: Verb, study: str, destination: Destination, on_message: Callable[[str], object]
+) -> Iterator[JobMetrics]:
     """Yield a job and, however the block ends, deliver its metrics with duration, end and success."""
-    job, started, success = Job(verb, study), time.monotonic(), False
+    job, started, success = JobMetrics(verb, study), time.monotonic(), False
     try:
         yield job
         success = True
@@ -105,7 +107,7 @@ def measured(verb: Verb, study: str, destination: Destination, on_message: Calla
             on_message(f"The metrics of this run were not delivered. {error}")
 
 
-def manifest_counts(job: Job, images: Mapping[tuple[str, str], int], excluded: Mapping[str, int]) -> None:
+def manifest_counts(job: JobMetrics, images: Mapping[tuple[str, str], int], excluded: Mapping[str, int]) -> None:
     """Set the numbers of a manifest: `images` by (label, source), `excluded` files by reason."""
     for (label, source), count in images.items():
         job.set(names.MANIFEST_IMAGES, count, label=label, source=source)
@@ -113,7 +115,7 @@ def manifest_counts(job: Job, images: Mapping[tuple[str, str], int], excluded: M
         job.set(names.MANIFEST_EXCLUDED, count, reason=reason)
 
 
-def study_counts(job: Job, trials: Mapping[str, int], accuracies: Mapping[str, float | None]) -> None:
+def study_counts(job: JobMetrics, trials: Mapping[str, int], accuracies: Mapping[str, float | None]) -> None:
     """Set the `trials` of a study by state (finished, failed), and its out-of-fold 7-class `accuracies` in percent.
 
     An undefined accuracy is not exported: 0 would be a very bad model.
@@ -128,7 +130,7 @@ def study_counts(job: Job, trials: Mapping[str, int], accuracies: Mapping[str, f
         job.set(names.STUDY_BEST_ACCURACY, accuracy[best] / 100, strategy=best)
 
 
-def champion_counts(job: Job, strategy: str, images: int, epochs: int, accuracy: float | None) -> None:
+def champion_counts(job: JobMetrics, strategy: str, images: int, epochs: int, accuracy: float | None) -> None:
     """Set the training of a champion, and its strategy's out-of-fold 7-class `accuracy` in percent if defined."""
     job.set(names.CHAMPION_IMAGES, images, strategy=strategy)
     job.set(names.CHAMPION_EPOCHS, epochs, strategy=strategy)

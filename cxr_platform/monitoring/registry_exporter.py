@@ -26,7 +26,7 @@ from cxr_platform.labels import CLASSES
 from cxr_platform.monitoring import names
 from cxr_platform.monitoring.reference import Reference, parse_reference
 from cxr_platform.registry.bundle import REFERENCE, Bundle, read_bundle, read_member
-from cxr_platform.registry.state import State
+from cxr_platform.registry.state import RegistryState
 from cxr_platform.registry.store import Registry
 
 VERIFY_SECONDS = 600.0
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 Family = CounterMetricFamily | GaugeMetricFamily
 Opened = tuple[Bundle, Reference]
 T = TypeVar("T")
-Sample = tuple[tuple[str, ...], float | None]
+LabelledValue = tuple[tuple[str, ...], float | None]
 
 
 class RegistryCollector(Collector):
@@ -71,7 +71,7 @@ class RegistryCollector(Collector):
             yield from self._champion(state.champion, state)
         yield family(names.REGISTRY_BROKEN, ((), self._broken.get()))
 
-    def _champion(self, version: str, state: State) -> Iterator[Family]:
+    def _champion(self, version: str, state: RegistryState) -> Iterator[Family]:
         opened = self._opening(version, state.versions[version].sha256).get()
         if opened is None:
             return
@@ -162,7 +162,7 @@ def _opened_for(opened: Opened | None) -> float:
     return REOPEN_SECONDS if opened is None else math.inf
 
 
-def family(metric: names.Metric, *samples: Sample) -> Family:
+def family(metric: names.Metric, *samples: LabelledValue) -> Family:
     """Return `metric` with its samples, each the values of its labels and a value; samples of `None` are omitted."""
     kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
     samples_of_metric: Family = kind(metric.name, metric.help, labels=metric.labels)
@@ -185,7 +185,7 @@ def serve_registry(root: Path, host: str, port: int) -> Any:
     return server
 
 
-def _bounds(labels: tuple[str, ...], interval: Interval) -> Iterator[Sample]:
+def _bounds(labels: tuple[str, ...], interval: Interval) -> Iterator[LabelledValue]:
     for bound in ("value", "low", "high"):
         percent = getattr(interval, bound)
         yield (*labels, bound), None if percent is None else percent / 100

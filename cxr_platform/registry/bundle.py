@@ -46,8 +46,8 @@ def _check_metric(metric: Interval) -> Interval:
     return check_range(metric, 2, "a ratio from 0 to 2") if metric.ratio else check_percent(metric)
 
 
-Version: TypeAlias = Annotated[str, AfterValidator(_check_version)]
-Metric: TypeAlias = Annotated[Interval, AfterValidator(_check_metric)]
+VersionName: TypeAlias = Annotated[str, AfterValidator(_check_version)]
+MetricInterval: TypeAlias = Annotated[Interval, AfterValidator(_check_metric)]
 """In percent, or a ratio up to 2: that is the largest Brier score of several classes."""
 
 
@@ -117,7 +117,7 @@ class Bundle(Record):
     """
 
     schema_version: Literal[3] = 3
-    version: Version
+    version: VersionName
     created: UtcTime
     synthetic: bool
     study: StudySummary
@@ -128,7 +128,7 @@ class Bundle(Record):
     model: ModelConfig
     temperature: Positive
     operating_point: OperatingPoint
-    metrics: dict[str, Metric]
+    metrics: dict[str, MetricInterval]
     training: TrainingSummary
     parity: Parity
     files: dict[str, Checksum] = Field(default_factory=dict)

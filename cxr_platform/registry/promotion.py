@@ -8,8 +8,8 @@ from typing import Literal
 
 from cxr_platform.errors import BundleError, PromotionRefused, RegistryError
 from cxr_platform.registry.bundle import Bundle
-from cxr_platform.registry.comparison import Comparison, compare
-from cxr_platform.registry.state import Event, State
+from cxr_platform.registry.bundle_comparison import BundleComparison, compare
+from cxr_platform.registry.state import Event, RegistryState
 from cxr_platform.registry.store import CHAMPION, Registry
 
 LEAD_SECONDS = 10.0
@@ -22,7 +22,7 @@ class Promotion:
     """The recorded event, and the comparison with the champion before; `None` if that one cannot be read."""
 
     event: Event
-    comparison: Comparison | None
+    comparison: BundleComparison | None
 
 
 def promote(
@@ -30,7 +30,7 @@ def promote(
     version: str,
     force: bool = False,
     lead_seconds: float = LEAD_SECONDS,
-    on_comparison: Callable[[Comparison], None] | None = None,
+    on_comparison: Callable[[BundleComparison], None] | None = None,
 ) -> Promotion:
     """Make `version` the champion in `lead_seconds`; call `on_comparison` before a worse version is refused.
 
@@ -79,7 +79,7 @@ def rollback(registry: Registry, lead_seconds: float = LEAD_SECONDS) -> Event:
     return event
 
 
-def _compared(registry: Registry, new: Bundle, state: State, force: bool) -> Comparison | None:
+def _compared(registry: Registry, new: Bundle, state: RegistryState, force: bool) -> BundleComparison | None:
     if state.champion is None:
         return compare(new, None)
     try:
@@ -104,7 +104,7 @@ def _event(
     return Event(version=version, action=action, at=at, effective_at=effective, reason=reason, forced=forced)
 
 
-def _changed(state: State, event: Event) -> State:
+def _changed(state: RegistryState, event: Event) -> RegistryState:
     return state.model_copy(update={"champion": event.version, "history": (*state.history, event)})
 
 

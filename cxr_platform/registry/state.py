@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from cxr_platform.errors import RegistryError
-from cxr_platform.registry.bundle import Version
+from cxr_platform.registry.bundle import VersionName
 from cxr_platform.registry.checksums import Sha256
 from cxr_platform.validation import Record, UtcTime, parse_record
 
@@ -24,7 +24,7 @@ class VersionEntry(Record):
 class Event(Record):
     """`version` became the champion by `action` at `at`; servers answer with it from `effective_at` on."""
 
-    version: Version
+    version: VersionName
     action: Literal["promote", "rollback"]
     at: UtcTime
     effective_at: UtcTime
@@ -32,11 +32,11 @@ class Event(Record):
     forced: bool
 
 
-class State(Record):
+class RegistryState(Record):
     """Content of registry.json. A deleted version stays in `versions`, so that no number is used twice."""
 
     schema_version: Literal[1] = 1
-    versions: dict[Version, VersionEntry] = Field(default_factory=dict)
+    versions: dict[VersionName, VersionEntry] = Field(default_factory=dict)
     champion: str | None = None
     history: tuple[Event, ...] = ()
 
@@ -98,9 +98,9 @@ def number(version: str) -> int:
     return int(version[1:])
 
 
-def parse_state(content: bytes, path: Path) -> State:
+def parse_state(content: bytes, path: Path) -> RegistryState:
     """Return the state in a registry.json; raise `RegistryError` with the wrong key and what to restore."""
-    return parse_record(State, content, str(path), RegistryError, restore_advice(path), complete=True)
+    return parse_record(RegistryState, content, str(path), RegistryError, restore_advice(path), complete=True)
 
 
 def previous(path: Path) -> Path:

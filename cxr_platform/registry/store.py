@@ -10,7 +10,7 @@ from pathlib import Path
 from cxr_platform.errors import RegistryError
 from cxr_platform.registry.bundle import DESCRIPTION, VERSION, Bundle, read_bundle, write_bundle
 from cxr_platform.registry.checksums import file_checksum, read_bytes
-from cxr_platform.registry.state import State, VersionEntry, number, parse_state, previous, restore_advice
+from cxr_platform.registry.state import RegistryState, VersionEntry, number, parse_state, previous, restore_advice
 from cxr_platform.storage.files import move_folder, remove_leftovers, write_atomically, write_errors
 from cxr_platform.storage.lock import file_lock
 
@@ -26,7 +26,7 @@ ADD_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
-class Check:
+class VersionCheck:
     """Result of `verify` for one folder; `problem` is `None` for a valid version."""
 
     name: str
@@ -39,7 +39,7 @@ class Registry:
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
 
-    def state(self) -> State:
+    def state(self) -> RegistryState:
         """Return the content of registry.json, empty before the first version.
 
         Raise `RegistryError` if the file is damaged, or lost while there are versions.
@@ -53,7 +53,7 @@ class Registry:
                 received="no such file",
                 advice=restore_advice(path),
             )
-        return State()
+        return RegistryState()
 
     def versions(self) -> tuple[str, ...]:
         """Return every version that was added, oldest first."""
@@ -95,23 +95,26 @@ class Registry:
                 shutil.rmtree(folder, ignore_errors=True)
         return version
 
-    def verify(self, version: str | None = None) -> tuple[Check, ...]:
+    def verify(self, version: str | None = None) -> tuple[VersionCheck, ...]:
         """Open every version, or one, and return a check of each; folders that are no version fail theirs."""
         state = self.state()
         chosen = state.names if version is None else (self._resolved(version, state),)
-        checks = tuple(Check(name, self._problem(name)) for name in chosen)
+        checks = tuple(VersionCheck(name, self._problem(name)) for name in chosen)
         unknown = [name for name in self._folders() if name not in state.versions] if version is None else []
-        return (*checks, *(Check(name, f"Expected the version in {STATE}. Remove the folder.") for name in unknown))
+        return (
+            *checks,
+            *(VersionCheck(name, f"Expected the version in {STATE}. Remove the folder.") for name in unknown),
+        )
 
     @contextmanager
-    def change(self) -> Iterator[State]:
+    def change(self) -> Iterator[RegistryState]:
         """Yield the state while no other process can change it; call `write` within the block."""
         if not self.root.is_dir():
             raise RegistryError(f"Expected a registry at {self.root}.", received="no such folder")
         with file_lock(self.root / ".lock", CHANGE_SECONDS):
             yield self.state()
 
-    def write(self, state: State) -> None:
+    def write(self, state: RegistryState) -> None:
         """Replace registry.json and keep its content as the previous state; call only within `change`."""
         path = self.root / STATE
         remove_leftovers(path)
@@ -156,13 +159,13 @@ class Registry:
             return []
         return sorted((e.name for e in self.root.iterdir() if VERSION.fullmatch(e.name)), key=number)
 
-    def _resolved(self, version: str, state: State) -> str:
+    def _resolved(self, version: str, state: RegistryState) -> str:
         name = state.champion if version == CHAMPION else version
         if name is None or name not in state.versions:
             raise self._absent(version, state)
         return name
 
-    def _absent(self, version: str, state: State) -> RegistryError:
+    def _absent(self, version: str, state: RegistryState) -> RegistryError:
         if version == CHAMPION:
             return RegistryError(
                 f"Expected a champion in {self.root}.",

@@ -24,7 +24,7 @@ from typing import Generic, TypeVar
 
 from cxr_platform.errors import RegistryError, ServingError
 from cxr_platform.registry.bundle import Bundle
-from cxr_platform.registry.state import State, champions
+from cxr_platform.registry.state import RegistryState, champions
 from cxr_platform.registry.store import Registry
 from cxr_platform.serving.problems import PROBLEM_TYPES, Problem
 
@@ -51,7 +51,7 @@ class Status:
 
 @dataclass(frozen=True)
 class _Refusal:
-    state: State
+    state: RegistryState
     at: float
 
 
@@ -74,7 +74,7 @@ class ChampionWatcher(Generic[T]):
         self._lock = threading.Lock()
         self._readable = True
         self._reminded_at = -REMINDER_SECONDS
-        self._state = State()
+        self._state = RegistryState()
         self._current: tuple[str, T] | None = None
         self._loaded: dict[str, tuple[str, T]] = {}
         if wait:
@@ -132,7 +132,7 @@ class ChampionWatcher(Generic[T]):
                 self._loaded[version] = (version, self._load(*self._registry.open(version)))
             return self._loaded[version][1]
 
-    def _read_state(self) -> State:
+    def _read_state(self) -> RegistryState:
         """Return the state of the registry. No change removes the champion: a registry without one is not mounted."""
         state, root = self._registry.state(), self._registry.root
         if state.champion is None and self._state.champion is not None:

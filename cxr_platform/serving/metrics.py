@@ -12,7 +12,7 @@ STAGES = ("upload", "waiting", "decode", "inference", "explanation", "total")
 """Stages of a request whose duration is measured."""
 
 
-class Metrics:
+class ServingMetrics:
     """Receives what a replica counts. This base class ignores everything, for use without Ray."""
 
     def count_request(self, route: str, status: int) -> None:
@@ -37,7 +37,7 @@ class Metrics:
         """Set the champions that cannot be loaded while no version answers. Called after every poll."""
 
 
-class RayMetrics(Metrics):
+class RayMetrics(ServingMetrics):
     """Exports through `ray.util.metrics`: Ray collects these on each node, a registry of the replica's own not."""
 
     def __init__(self) -> None:
@@ -59,11 +59,11 @@ class RayMetrics(Metrics):
         self._publishing = Repeated(self.publish)
 
     def count_request(self, route: str, status: int) -> None:
-        """See `Metrics`."""
+        """See `ServingMetrics`."""
         self._count(names.REQUESTS, route=route, status=str(status))
 
     def observe_stage(self, stage: str, seconds: float) -> None:
-        """See `Metrics`."""
+        """See `ServingMetrics`."""
         self._metrics[names.REQUEST_SECONDS.name].observe(seconds, {"stage": stage})
 
     def count_screening(self, screening: Screening, version: str) -> None:
@@ -76,11 +76,11 @@ class RayMetrics(Metrics):
             self._drift.add(screening.observation)
 
     def count_refusal(self, reason: str) -> None:
-        """See `Metrics`."""
+        """See `ServingMetrics`."""
         self._count(names.INTAKE_REFUSALS, reason=reason)
 
     def set_waiting(self, requests: int) -> None:
-        """See `Metrics`."""
+        """See `ServingMetrics`."""
         self._waiting = requests
 
     def set_version(self, version: str, reference: Reference, refused: Sequence[str]) -> None:
@@ -94,7 +94,7 @@ class RayMetrics(Metrics):
             self._version, self._drift = version, DriftWatch(reference, version)
 
     def set_no_version(self, refused: Sequence[str]) -> None:
-        """See `Metrics`."""
+        """See `ServingMetrics`."""
         self._refused_versions = len(refused)
 
     def publish(self) -> None:
@@ -118,7 +118,7 @@ class ProxyRequestCounter:
         self._counter: Any = None
 
     def __call__(self, route: str, status: int) -> None:
-        """See `Metrics.count_request`."""
+        """See `ServingMetrics.count_request`."""
         from cxr_platform.monitoring.replica_metrics import in_ray
 
         self._counter = self._counter or in_ray(names.REQUESTS)

@@ -29,7 +29,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cxr_platform.serving.api_keys import KeyCheck, check_access, load_keys
 from cxr_platform.serving.batch_protocol import HttpAnswer
-from cxr_platform.serving.metrics import Metrics, ProxyRequestCounter
+from cxr_platform.serving.metrics import ProxyRequestCounter, ServingMetrics
 from cxr_platform.serving.problems import MEDIA_TYPE, RETRY_SECONDS, Problem, problem_for_status
 from cxr_platform.serving.request_batcher import RequestBatcher, is_batchable
 from cxr_platform.serving.routes import SERVE_PATHS, OtherApps, is_own_path, route_label
@@ -78,7 +78,7 @@ class ProxyMiddleware:
         self._app = app
         self._keys = keys
         self._limits = limits or Limits()
-        self._count = count or Metrics().count_request
+        self._count = count or ServingMetrics().count_request
         self._free_bytes = max_held_bytes
         self._running = 0
         self._queue_limit = _QueueLimit()

@@ -6,7 +6,7 @@ import uuid
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cxr_platform.serving.api_keys import KeyCheck, check_access
-from cxr_platform.serving.metrics import Metrics
+from cxr_platform.serving.metrics import ServingMetrics
 from cxr_platform.serving.problems import MEDIA_TYPE, Problem, log_internal_error
 from cxr_platform.serving.routes import route_label
 
@@ -33,7 +33,7 @@ REQUEST_ID = re.compile(rb"[0-9a-f]{32}")
 class ReplicaMiddleware:
     """Wraps the application of a replica. Paths below /v1/ need one of `keys`, if there are any."""
 
-    def __init__(self, app: ASGIApp, keys: KeyCheck | None, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, keys: KeyCheck | None, metrics: ServingMetrics) -> None:
         self._app, self._keys, self._metrics = app, keys, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

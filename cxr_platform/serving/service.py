@@ -21,7 +21,7 @@ from cxr_platform.serving.answers import explanation, screen_answer
 from cxr_platform.serving.champion_watcher import POLL_SECONDS, ChampionWatcher
 from cxr_platform.serving.explainer_client import Explainer
 from cxr_platform.serving.heatmap import grey_png
-from cxr_platform.serving.metrics import Metrics
+from cxr_platform.serving.metrics import ServingMetrics
 from cxr_platform.serving.problems import Problem, log_internal_error, problem_for_image
 from cxr_platform.serving.schema import Explanation, ScreenAnswer
 from cxr_platform.serving.screener import Screener, Screening
@@ -75,14 +75,14 @@ class Service:
         champion: ChampionWatcher[Screener],
         workers: int = 1,
         explainer: Explainer | None = None,
-        metrics: Metrics | None = None,
+        metrics: ServingMetrics | None = None,
         limits: Limits | None = None,
         max_waiting: int = 64,
     ) -> None:
         silence_libraries()
         self.champion = champion
         self.limits = limits or Limits()
-        self.metrics = metrics or Metrics()
+        self.metrics = metrics or ServingMetrics()
         self._explainer = explainer
         self._pool = ThreadPoolExecutor(workers, "cxr-screen")
         self._max_waiting, self._waiting = max_waiting, 0

@@ -2,8 +2,8 @@
 
 A lease is a file that its holder rewrites every `RENEWAL_SECONDS` with a new count. A process that wants it watches
 the file: while the count changes the holder is alive; after `ABANDONED_SECONDS` without a change it is free. No clocks
-of two machines are compared. A holder that was suspended or disconnected for as long has lost its lease, and `Check`
-raises `StorageError`.
+of two machines are compared. A holder that was suspended or disconnected for as long has lost its lease, and
+`LockCheck` raises `StorageError`.
 """
 
 import errno
@@ -30,13 +30,13 @@ ABANDONED_SECONDS = 30.0
 CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 """A clock that also runs while the machine is suspended, where there is one."""
 
-Check = Callable[[], None]
+LockCheck = Callable[[], None]
 """Raises `StorageError` if the lock was lost meanwhile."""
 
 
 @contextmanager
-def folder_lock(folder: Path) -> Iterator[Check]:
-    """Hold `folder` for this process, and yield a `Check` to call before results are written.
+def folder_lock(folder: Path) -> Iterator[LockCheck]:
+    """Hold `folder` for this process, and yield a `LockCheck` to call before results are written.
 
     Raises `StorageError` if another process holds it, or took it before the end of the block. The lock ends with the
     process: at once in a file system (in a network file system, when the server gives up a lost machine), after
@@ -80,7 +80,7 @@ def file_lock(file: Path, timeout: float = 0) -> Iterator[None]:
 
 
 @contextmanager
-def _lease(file: Path) -> Iterator[Check]:
+def _lease(file: Path) -> Iterator[LockCheck]:
     with write_errors(file):
         lease = _Lease(file)
         lease.take(is_abandoned=_wait_until_abandoned(file))

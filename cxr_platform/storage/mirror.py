@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from cxr_platform.storage.files import file_names, read_errors, upload_file, write_errors
-from cxr_platform.storage.lock import LOCK_FILE, Check
+from cxr_platform.storage.lock import LOCK_FILE, LockCheck
 from cxr_platform.storage.paths import is_remote
 
 MARKERS = ("manifest.json", "study.json", "trial.json", "results.json", "bundle.json", "registry.json")
 """Files that mark their folder as complete: uploaded after all others."""
 
-State = dict[str, tuple[int, int]]
+FileStamps = dict[str, tuple[int, int]]
 """Relative path → size in bytes and time of the last change in ns."""
 
 
@@ -24,7 +24,7 @@ def is_not_lock(file: str) -> bool:
 
 @contextmanager
 def local_copy(
-    folder: Path, wanted: Callable[[str], bool] = is_not_lock, check: Check = lambda: None
+    folder: Path, wanted: Callable[[str], bool] = is_not_lock, check: LockCheck = lambda: None
 ) -> Iterator[Path]:
     """Yield `folder` itself if it is local, else a copy for the length of the block.
 
@@ -77,12 +77,12 @@ def download(folder: Path, copy: Path, wanted: Callable[[str], bool] = is_not_lo
             target.unlink(missing_ok=True)
 
 
-def _state(copy: Path) -> State:
+def _state(copy: Path) -> FileStamps:
     files = ((file, file.stat()) for file in copy.rglob("*") if file.is_file())
     return {file.relative_to(copy).as_posix(): (status.st_size, status.st_mtime_ns) for file, status in files}
 
 
-def _upload_changes(copy: Path, before: State, folder: Path) -> None:
+def _upload_changes(copy: Path, before: FileStamps, folder: Path) -> None:
     after = _state(copy)
     changed = [name for name, state in after.items() if before.get(name) != state]
     for name in sorted(changed, key=lambda name: (name.rpartition("/")[2] in MARKERS, name)):

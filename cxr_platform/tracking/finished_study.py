@@ -29,7 +29,7 @@ EXCLUDED = "paper"
 CURVES = {"loss": ("loss", 1.0), "accuracy": ("accuracy_percent", 100.0), "learning_rate": ("learning_rate", 1.0)}
 """Column of history.parquet → its name in MLflow, and the factor that converts it to that unit."""
 
-Metric = tuple[str, float, int]
+LoggedMetric = tuple[str, float, int]
 """Name, value, step."""
 
 
@@ -44,9 +44,9 @@ class FinishedTrial:
         """Return strategy, fold, seed, backend and node."""
         return {name: str(getattr(self.record, name)) for name in ("strategy", "fold", "seed", "backend", "node")}
 
-    def metrics(self) -> list[Metric]:
+    def metrics(self) -> list[LoggedMetric]:
         """Return test accuracy, seconds, and the training curves."""
-        record, metrics = self.record, list[Metric]()
+        record, metrics = self.record, list[LoggedMetric]()
         if record.accuracy is not None:
             metrics.append(("held_out/accuracy_percent", 100.0 * record.accuracy, 0))
         metrics += [(name, value, 0) for name, value in _numbers(record.seconds.model_dump(), "seconds")]
@@ -99,7 +99,7 @@ class FinishedStudy:
             **{f"cxr.{name}": str(value) for name, value in facts.items()},
         }
 
-    def metrics(self) -> list[Metric]:
+    def metrics(self) -> list[LoggedMetric]:
         """Return every number of results.json except those printed in the paper."""
         return [(name, value, 0) for part in RESULT_PARTS for name, value in _numbers(self.results.get(part, {}), part)]
 

@@ -14,7 +14,7 @@ from cxr_platform.tracking.finished_study import (
     PREDICTIONS_TAG,
     RESULTS_TAG,
     FinishedStudy,
-    Metric,
+    LoggedMetric,
     read_finished_study,
 )
 
@@ -141,7 +141,9 @@ def _remove_other_runs(client: "MlflowClient", experiment: str, finished: Finish
             client.delete_run(run.info.run_id)
 
 
-def _log_values(client: "MlflowClient", run_id: str, params: Mapping[str, str], metrics: Sequence[Metric]) -> None:
+def _log_values(
+    client: "MlflowClient", run_id: str, params: Mapping[str, str], metrics: Sequence[LoggedMetric]
+) -> None:
     from mlflow import entities
 
     now = int(1000 * datetime.now().timestamp())

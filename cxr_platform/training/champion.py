@@ -145,7 +145,7 @@ def _check_same(folder: Path, known: Mapping[str, Any], identity: Mapping[str, A
 
 def _train(study: StudyRun, key: TrialKey, address: str | None, progress: Progress) -> None:
     from cxr_platform.training.activations_ray import compute_activations
-    from cxr_platform.training.champion_ray import Job, champion_resources, fit
+    from cxr_platform.training.champion_ray import ChampionJob, champion_resources, fit
     from cxr_platform.training.engine_ray import trial_resources
 
     position = last_position(study.folder.running_folder(key))
@@ -155,4 +155,4 @@ def _train(study: StudyRun, key: TrialKey, address: str | None, progress: Progre
         resources = study.plan.profile.resources
         share = trial_resources(resources, trials=1)
         activations = compute_activations(study, cuts_of([key.strategy]), share, progress)
-        fit(Job(study, key, activations, champion_resources(resources)), progress)
+        fit(ChampionJob(study, key, activations, champion_resources(resources)), progress)

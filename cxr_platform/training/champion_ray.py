@@ -38,7 +38,7 @@ POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
-class Job:
+class ChampionJob:
     """What the worker reads from the object store; `activations` are cut → references to chunks, as trials get them."""
 
     study: StudyRun
@@ -58,7 +58,7 @@ def champion_resources(resources: ResourcesConfig) -> Share:
     return Share(min(most, resources.cpu * gpus) if gpus else most, float(gpus))
 
 
-def fit(job: Job, progress: Progress) -> None:
+def fit(job: ChampionJob, progress: Progress) -> None:
     """Train `job` until its folder holds the result.
 
     Raises `StudyError` if the worker died too often, `StorageError` if this process does not see the result,
@@ -87,12 +87,12 @@ def fit(job: Job, progress: Progress) -> None:
         )
 
 
-def _ray_folder(job: Job) -> Any:
+def _ray_folder(job: ChampionJob) -> Any:
     """Return where Ray Train keeps its own files while it runs."""
     return job.study.folder.champion_root / "ray-train.run"
 
 
-def _trainer(job: Job, mailbox: Any) -> DataParallelTrainer:
+def _trainer(job: ChampionJob, mailbox: Any) -> DataParallelTrainer:
     folder, share = _ray_folder(job), job.share
     needs = {"CPU": share.cpus, "GPU": share.gpus} if share.gpus else {"CPU": share.cpus}
     with write_errors(folder):
@@ -116,7 +116,7 @@ def _trainer(job: Job, mailbox: Any) -> DataParallelTrainer:
 
 def _work(config: dict[str, Any]) -> CxrError | None:
     """Train in the worker. Return, instead of raising it, an error that a restart would meet again."""
-    job: Job = ray.get(config["job"])
+    job: ChampionJob = ray.get(config["job"])
     study, key = job.study, job.key
 
     def report(epoch: Epoch) -> None:  # not by `ray.train.report`, which a killed worker may not have delivered

@@ -38,7 +38,7 @@ from cxr_platform.storage.files import (
     write_errors,
     write_json,
 )
-from cxr_platform.storage.lock import Check, folder_lock
+from cxr_platform.storage.lock import LockCheck, folder_lock
 from cxr_platform.storage.paths import absolute, is_remote
 from cxr_platform.training.data import StudyData
 from cxr_platform.training.devices import hardware, package_versions
@@ -56,7 +56,7 @@ class StudyFolder:
 
     def __init__(self, root: Path) -> None:
         self.root = absolute(root)  # Ray gives every trial a working directory of its own
-        self._check: Check | None = None
+        self._check: LockCheck | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the lock, which one process holds."""

@@ -25,7 +25,7 @@ from cxr_platform.evaluation.formatting import rate, text
 from cxr_platform.evaluation.predictions import load_predictions
 from cxr_platform.evaluation.report_inputs import manifest_images
 from cxr_platform.evaluation.statistics.measures import FIGURES_OF_MERIT
-from cxr_platform.evaluation.study_results import Decision, StudyResults, compute_study_results
+from cxr_platform.evaluation.study_results import StudyResults, WinnerDecision, compute_study_results
 from cxr_platform.evaluation.summary import INTERVALS
 from tests.champion.builders import COUNTS, HASH, champion_inputs, made, made_study
 from tests.registry.builders import STUDY, changed, make_bundle
@@ -172,7 +172,7 @@ def test_the_markdown_has_no_placeholders_or_paths(usual: str) -> None:
     assert made().study.parent.as_posix() not in usual
 
 
-def with_decision(performance: OutOfFold, decision: Decision, monkeypatch: pytest.MonkeyPatch) -> OutOfFold:
+def with_decision(performance: OutOfFold, decision: WinnerDecision, monkeypatch: pytest.MonkeyPatch) -> OutOfFold:
     monkeypatch.setattr(StudyResults, "decision", property(lambda _: decision))
     return replace(performance, winner=performance.winner if decision.winner != performance.strategy else None)
 
@@ -194,7 +194,7 @@ def test_another_winner_is_named_with_the_metrics_of_both() -> None:
 def test_strategies_that_are_not_significantly_different_share_the_first_place(
     strategy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    level = Decision("off-the-shelf", "scratch", 0.0, "nothing", 0, ("scratch",))
+    level = WinnerDecision("off-the-shelf", "scratch", 0.0, "nothing", 0, ("scratch",))
     performance = with_decision(performance_of(strategy), level, monkeypatch)
     other = {"scratch": "off-the-shelf features", "off-the-shelf": "training from scratch"}[strategy]
     assert winner_sentence(performance).endswith(f"shares the first place of the study with {other}.")
@@ -203,7 +203,7 @@ def test_strategies_that_are_not_significantly_different_share_the_first_place(
 
 def test_the_only_strategy_of_a_study_is_stated(monkeypatch: pytest.MonkeyPatch) -> None:
     performance = with_decision(
-        performance_of("scratch"), Decision("scratch", None, None, "nothing", None), monkeypatch
+        performance_of("scratch"), WinnerDecision("scratch", None, None, "nothing", None), monkeypatch
     )
     assert winner_sentence(performance) == "The study has no other strategy than this one, training from scratch."
 

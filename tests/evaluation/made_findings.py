@@ -6,12 +6,12 @@ from typing import Any
 from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.findings import (
     Association,
-    Comparison,
     ExternalFinding,
     Findings,
     LungShare,
     ProbeFinding,
     SourceFinding,
+    StrategyComparison,
 )
 from cxr_platform.evaluation.pictures import Picture
 from cxr_platform.evaluation.report_contents import ReportContents, Section
@@ -52,8 +52,8 @@ def source_probe(accuracy: float) -> SourceFinding:
     return SourceFinding("whole-image", Interval(accuracy, accuracy - 2, accuracy + 2), 56.0, 4)
 
 
-def comparison(other: str, difference: float, low: float, high: float, p: float) -> Comparison:
-    return Comparison("scratch", other, Interval(difference, low, high, signed=True), p / 2, p)
+def comparison(other: str, difference: float, low: float, high: float, p: float) -> StrategyComparison:
+    return StrategyComparison("scratch", other, Interval(difference, low, high, signed=True), p / 2, p)
 
 
 def findings(**changes: Any) -> Findings:

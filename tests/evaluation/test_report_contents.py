@@ -63,7 +63,7 @@ LEAKING = LeakageFinding("scratch", Interval(3.2, 1.1, 5.0, signed=True))
 
 NUMBERS: dict[str, Any] = {
     "measures": (WINNER, SimpleNamespace(pooled={})),
-    "comparison": (comparison("off-the-shelf", 1.0, 0.5, 1.5, 0.01),),
+    "strategy_comparison": (comparison("off-the-shelf", 1.0, 0.5, 1.5, 0.01),),
     "sources": TWO_SOURCES,
     "shortcuts": SimpleNamespace(probes=(probe(),), sources=(source_probe(90.0),)),
     "external": (CONTRADICTION,),
@@ -109,7 +109,7 @@ def test_findings_come_from_the_numbers_of_the_sections():
 
     assert isinstance(made, Findings)
     assert (made.accuracy.value, made.sensitivity.value, made.specificity.value) == (90.0, 80.0, 70.0)
-    assert made.comparisons is NUMBERS["comparison"]
+    assert made.comparisons is NUMBERS["strategy_comparison"]
     assert made.association is TWO_SOURCES
     assert made.probes is NUMBERS["shortcuts"].probes
     assert made.source_probes is NUMBERS["shortcuts"].sources

@@ -12,7 +12,7 @@ from cxr_platform.monitoring import names, registry_exporter
 from cxr_platform.monitoring.registry_exporter import RegistryCollector, serve_registry
 from cxr_platform.registry.bundle import REFERENCE, Bundle, read_bundle
 from cxr_platform.registry.promotion import promote, rollback
-from cxr_platform.registry.store import Check, Registry
+from cxr_platform.registry.store import Registry, VersionCheck
 from tests.monitoring.builders import make_reference
 from tests.monitoring.test_job_metrics import Samples, parse
 from tests.registry.builders import make_bundle, write_members
@@ -125,13 +125,13 @@ class Slow:
         self.may_end = threading.Event()
         self.calls = self.at_once = self.most_at_once = 0
 
-    def __call__(self) -> tuple[Check, ...]:
+    def __call__(self) -> tuple[VersionCheck, ...]:
         self.calls += 1
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         assert self.may_end.wait(30)
         self.at_once -= 1
-        return (Check("v1", "broken"), Check("v2", None))
+        return (VersionCheck("v1", "broken"), VersionCheck("v2", None))
 
 
 def test_a_comparison_longer_than_the_wait_of_scrapes_runs_once(

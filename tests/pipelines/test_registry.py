@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.table import Table
 
 from cxr_platform.registry.bundle import ONNX
-from cxr_platform.registry.comparison import compare
+from cxr_platform.registry.bundle_comparison import compare
 from cxr_platform.registry.promotion import promote
-from cxr_platform.registry.store import Check, Registry
+from cxr_platform.registry.store import Registry, VersionCheck
 from pipelines.registry import bundle_table, checks_table, comparison_table, main
 from tests.registry.builders import STUDY, changed, filler, make_bundle, make_registry
 
@@ -213,7 +213,7 @@ def test_a_first_champion_is_compared_with_nothing():
 
 def test_a_problem_is_printed_in_full():
     problem = "Expected " + "a long path/" * 30 + "end."
-    text = printed(checks_table([Check("v1", None), Check("v2", problem)]))
+    text = printed(checks_table([VersionCheck("v1", None), VersionCheck("v2", problem)]))
 
     assert "unchanged" in text
     assert "end." in text

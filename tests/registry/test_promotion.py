@@ -8,7 +8,7 @@ import pytest
 
 from cxr_platform.errors import BundleError, PromotionRefused, RegistryError
 from cxr_platform.registry.bundle import ONNX
-from cxr_platform.registry.comparison import Comparison
+from cxr_platform.registry.bundle_comparison import BundleComparison
 from cxr_platform.registry.promotion import promote, rollback
 from cxr_platform.registry.store import Registry
 from tests.registry.builders import filler, make_registry
@@ -79,7 +79,7 @@ def test_force_promotes_a_worse_version_and_is_recorded(tmp_path):
 def test_the_comparison_is_passed_on_before_the_refusal(tmp_path):
     registry = make_registry(tmp_path, 80, 79)
     promote(registry, "v1")
-    comparisons: list[Comparison] = []
+    comparisons: list[BundleComparison] = []
 
     with pytest.raises(PromotionRefused):
         promote(registry, "v2", on_comparison=comparisons.append)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from cxr_platform.errors import RegistryError
-from cxr_platform.registry.state import Event, State, VersionEntry, champions, parse_state
+from cxr_platform.registry.state import Event, RegistryState, VersionEntry, champions, parse_state
 from tests.registry.builders import changed
 
 START = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
@@ -24,9 +24,9 @@ def after(moment: datetime, seconds: int) -> datetime:
     return moment + timedelta(seconds=seconds)
 
 
-def state(*history: Event, champion: str | None = None, versions: int = 12) -> State:
+def state(*history: Event, champion: str | None = None, versions: int = 12) -> RegistryState:
     entries = {f"v{i}": VersionEntry(sha256="ab" * 32, created=START) for i in range(versions, 0, -1)}
-    return State(versions=entries, champion=champion, history=history)
+    return RegistryState(versions=entries, champion=champion, history=history)
 
 
 def test_a_state_is_read_as_it_was_written():

@@ -12,7 +12,7 @@ from cxr_platform.errors import RegistryError, ServingError
 from cxr_platform.registry import promotion
 from cxr_platform.registry.bundle import ONNX, Bundle
 from cxr_platform.registry.promotion import promote, rollback
-from cxr_platform.registry.state import State
+from cxr_platform.registry.state import RegistryState
 from cxr_platform.registry.store import Registry
 from cxr_platform.serving import champion_watcher
 from cxr_platform.serving.champion_watcher import ChampionWatcher
@@ -247,7 +247,7 @@ def test_a_failing_network_share_is_reported_and_changes_nothing(
 ) -> None:
     watcher = ChampionWatcher(registry, load, clock)
 
-    def fail() -> State:
+    def fail() -> RegistryState:
         raise error
 
     with monkeypatch.context() as failing:
@@ -342,7 +342,7 @@ def test_a_waiting_watcher_logs_a_reminder(
 def test_a_waiting_watcher_waits_for_a_readable_registry(
     registry: Registry, load: Callable[[Path, Bundle], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail() -> State:
+    def fail() -> RegistryState:
         raise OSError(116, "Stale file handle")
 
     with monkeypatch.context() as failing:

@@ -7,7 +7,7 @@ import pytest
 
 from cxr_platform.monitoring import names, replica_metrics
 from cxr_platform.monitoring.names import REFUSED_VERSIONS
-from cxr_platform.serving.metrics import Metrics, ProxyRequestCounter, RayMetrics
+from cxr_platform.serving.metrics import ProxyRequestCounter, RayMetrics, ServingMetrics
 from cxr_platform.serving.screener import Screener
 from tests.intake.files import png
 from tests.serving.builders import image, image_png
@@ -111,6 +111,6 @@ def test_the_proxy_uses_the_metric_of_the_replicas(values: dict[str, FakeMetric]
 
 
 def test_the_base_class_counts_nothing(screener: Screener) -> None:
-    metrics = Metrics()
+    metrics = ServingMetrics()
     metrics.count_request("/", 200)
     metrics.set_version("v1", screener.reference, [])

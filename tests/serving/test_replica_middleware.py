@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from cxr_platform.serving.api_keys import ApiKeys
-from cxr_platform.serving.metrics import Metrics
+from cxr_platform.serving.metrics import ServingMetrics
 from cxr_platform.serving.replica_middleware import CONTENT_SECURITY_POLICY, HEADERS, ReplicaMiddleware
 from tests.serving.asgi_client import ask, reason
 
@@ -14,7 +14,7 @@ KEY = "a key of many characters"
 KEYS = ApiKeys((hashlib.sha256(KEY.encode()).digest(),))
 
 
-class CountedRequests(Metrics):
+class CountedRequests(ServingMetrics):
     def __init__(self) -> None:
         self.requests: list[tuple[str, int]] = []
 

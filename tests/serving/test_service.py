@@ -16,7 +16,7 @@ from cxr_platform.registry.store import Registry
 from cxr_platform.serving import service as module
 from cxr_platform.serving.app import build_app
 from cxr_platform.serving.champion_watcher import ChampionWatcher
-from cxr_platform.serving.metrics import STAGES, Metrics
+from cxr_platform.serving.metrics import STAGES, ServingMetrics
 from cxr_platform.serving.problems import Problem
 from cxr_platform.serving.screener import PreparedImage, Screener, Screening
 from cxr_platform.serving.service import QUOTING_LIBRARIES, Service, StageTimer, silence_libraries
@@ -29,7 +29,7 @@ ID = "ab" * 16
 TIMEOUT_SECONDS = 30.0
 
 
-class RecordedMetrics(Metrics):
+class RecordedMetrics(ServingMetrics):
     """Remembers what was counted."""
 
     def __init__(self) -> None:

@@ -98,7 +98,7 @@ def test_a_file_system_without_locks_is_an_error(tmp_path: Path, monkeypatch: py
         pass
 
 
-def is_lost(check: lock.Check) -> bool:
+def is_lost(check: lock.LockCheck) -> bool:
     try:
         check()
     except StorageError:

@@ -1,8 +1,9 @@
 """Shortcut probes: how well classifiers that do not see the lungs predict the class and the source, on the same folds.
 
-`statistics.shortcut.RULE` defines when a probe counts as a shortcut. It applies to the probes that see no lungs: one on
-file metadata (its reference is the study's winner) and one on images with the lung field blacked out (its reference is
-the same classifier on whole images). The probe on the lung field alone is reported, but is never a shortcut.
+A probe is a classifier that sees only part of an image or of its file's facts; its control is the model that sees the
+whole image. `RULE` defines when a probe counts as a shortcut. It applies to the probes that see no lungs: one on file
+metadata (its control is the study's winner) and one on images with the lung field blacked out (its control is the same
+classifier on whole images). The probe on the lung field alone is reported, but is never a shortcut.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,6 @@ from cxr_platform.evaluation.report_inputs import ReportInputs
 from cxr_platform.evaluation.sections.rate_bars import Bar, Labels, rate_bars
 from cxr_platform.evaluation.statistics.bootstrap import Bootstrap, study_seed
 from cxr_platform.evaluation.statistics.external import interval_values
-from cxr_platform.evaluation.statistics.shortcut import RULE, exceeds_chance, is_shortcut, share_kept
 from cxr_platform.evaluation.table import Row, Table
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 
@@ -51,6 +51,11 @@ CONCLUSIONS = {
     (WITHOUT, False): "without the lungs this classifier loses most of what it uses",
 }
 """(probe, whether it is a shortcut) → what that means."""
+MAX_SHARE_KEPT = 0.5
+RULE = (
+    "A probe counts as a shortcut if it keeps more than half of the lead over chance of the model that it is compared "
+    "with, and the lower bound of its interval is above chance. Chance is the share of the most frequent class."
+)
 LIMITS = (
     "The lung field is one outline for all images, drawn generously: on about one image in ten a strip of lung lies "
     "outside it, heart and spine lie inside it, and it follows the shape of the image, which the black areas therefore "
@@ -266,3 +271,27 @@ def _probe_values(probe: ProbeFinding) -> dict[str, Any]:
     rates = ("accuracy", "sensitivity", "specificity", "control")
     plain = {name: interval_values(getattr(probe, name)) for name in rates}
     return {**plain, "shortcut": probe.shortcut, "lead_kept": _percent_kept(probe)}
+
+
+def share_kept(probe: float | None, control: float | None, chance: float | None) -> float | None:
+    """Return (probe − chance) / (control − chance), from accuracies in percent.
+
+    The share is negative if the probe is below chance, and above 1 if it is better than the control. `None` if the
+    control is not better than chance, or a value is undefined.
+    """
+    if probe is None or control is None or chance is None or control <= chance:
+        return None
+    return (probe - chance) / (control - chance)
+
+
+def exceeds_chance(accuracy: Interval, chance: float | None) -> bool:
+    """Return True if the whole interval of `accuracy` is above chance."""
+    return chance is not None and accuracy.low is not None and accuracy.low > chance
+
+
+def is_shortcut(probe: Interval, control: Interval, chance: float | None) -> bool:
+    """Return True if the probe meets `RULE`; False if the control is not significantly better than chance."""
+    kept = share_kept(probe.value, control.value, chance)
+    if kept is None or not exceeds_chance(control, chance):
+        return False
+    return kept > MAX_SHARE_KEPT and exceeds_chance(probe, chance)

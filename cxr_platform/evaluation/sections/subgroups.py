@@ -18,9 +18,9 @@ from cxr_platform.evaluation.statistics.external import contradicts, interval_va
 from cxr_platform.evaluation.statistics.subgroups import (
     MEASURES,
     SMALL,
-    Rate,
     Recall,
     Subgroup,
+    SubgroupRate,
     SubgroupRates,
     lower_than_overall,
     subgroups,
@@ -229,7 +229,7 @@ def _recall_table(results: SubgroupResults, synthetic: bool) -> Table:
     return Table("subgroups-recall", "Recall of each class by source", headers, columns, rows, note, synthetic)
 
 
-def _row(labels: tuple[str, str], measured: Rate, further: Sequence[Value] = ()) -> Row:
+def _row(labels: tuple[str, str], measured: SubgroupRate, further: Sequence[Value] = ()) -> Row:
     kind = "small" if measured.small else "total" if labels[0] == "all" else ""
     return Row(labels, (measured.images, measured.interval, *further), kind)
 
@@ -252,5 +252,5 @@ def _subgroup_values(part: Subgroup) -> dict[str, Any]:
     return {"by": part.by, "name": part.name, "top_source": part.top_source, "top_class": part.top_class, **rates}
 
 
-def _rate_values(measured: Rate) -> dict[str, Any]:
+def _rate_values(measured: SubgroupRate) -> dict[str, Any]:
     return {"images": measured.images, "small": measured.small, **interval_values(measured.interval)}

@@ -36,7 +36,7 @@ Members: TypeAlias = Mapping[str, Array]
 
 
 @dataclass(frozen=True)
-class Rate:
+class SubgroupRate:
     """A rate in percent over `images` images, with its interval."""
 
     images: int
@@ -58,9 +58,9 @@ class Subgroup:
 
     by: str
     name: str
-    accuracy: Rate
-    sensitivity: Rate
-    specificity: Rate
+    accuracy: SubgroupRate
+    sensitivity: SubgroupRate
+    specificity: SubgroupRate
     top_source: tuple[str, float]
     top_class: tuple[str, float]
 
@@ -74,8 +74,8 @@ class Subgroup:
         """Images of the subgroup."""
         return self.accuracy.images
 
-    def __getitem__(self, measure: str) -> Rate:
-        rate: Rate = getattr(self, measure)
+    def __getitem__(self, measure: str) -> SubgroupRate:
+        rate: SubgroupRate = getattr(self, measure)
         return rate
 
 
@@ -85,7 +85,7 @@ class Recall:
 
     source: str
     label: str
-    rate: Rate
+    rate: SubgroupRate
 
 
 class SubgroupRates:
@@ -98,9 +98,9 @@ class SubgroupRates:
         self.is_positive = predictions.label == POSITIVE
         self.called_positive = self.predicted == POSITIVE
 
-    def rate(self, hits: Array, among: Array) -> Rate:
+    def rate(self, hits: Array, among: Array) -> SubgroupRate:
         """Return the percentage of `hits` (N,) among the images `among` (N,)."""
-        return Rate(int(among.sum()), self._bootstrap.rate(hits, among))
+        return SubgroupRate(int(among.sum()), self._bootstrap.rate(hits, among))
 
     def overall(self) -> Subgroup:
         """Return all rates over all images."""
@@ -114,7 +114,7 @@ class SubgroupRates:
         members = self._in_mixed_sources()
         return None if members.all() or not members.any() else self.subgroup("source", "mixed", members)
 
-    def specificity_within(self) -> tuple[Rate, Rate] | None:
+    def specificity_within(self) -> tuple[SubgroupRate, SubgroupRate] | None:
         """Return the specificity within the sources that also have Covid19, and in other sources on the same classes.
 
         `None` if either is without images.
@@ -181,7 +181,7 @@ def age_bands(years: Array) -> Array:
     return np.select(inside, list(AGE_BANDS), default=UNKNOWN).astype(object)
 
 
-def lower_than_overall(overall: Rate, parts: Iterable[Subgroup]) -> list[Subgroup]:
+def lower_than_overall(overall: SubgroupRate, parts: Iterable[Subgroup]) -> list[Subgroup]:
     """Return the subgroups of enough images whose whole accuracy interval is below the accuracy on all images."""
     value = overall.interval.value
     if value is None:

@@ -15,7 +15,7 @@ from cxr_platform.config import SelectionConfig
 from cxr_platform.intake.candidate import Refusal
 from cxr_platform.intake.eligibility import judge_table_modality
 from cxr_platform.intake.layouts.collection import Collection, Layout, Reading, is_dicom_name
-from cxr_platform.intake.layouts.tables import Row, Table, cell, join_files, listed
+from cxr_platform.intake.layouts.tables import MetadataRow, MetadataTable, cell, join_files, listed
 from cxr_platform.intake.vocabulary import NO_FINDING, class_of, plain
 
 _TABLE = "metadata.csv"
@@ -29,7 +29,7 @@ def _recognises(collection: Collection) -> bool:
 
 
 def _read(collection: Collection, selection: SelectionConfig) -> Reading:
-    table = Table(collection.folder / _TABLE, lambda findings: _judge_finding(", ".join(findings), selection))
+    table = MetadataTable(collection.folder / _TABLE, lambda findings: _judge_finding(", ".join(findings), selection))
     by_patient = False
     for row in table.read(_REQUIRED, ("folder",)):
         by_patient = not any(name in row for name in _FILE)
@@ -53,7 +53,7 @@ def _judge_finding(finding: str, selection: SelectionConfig) -> tuple[str | None
     return None, Refusal("finding-not-studied", f"finding {finding}")
 
 
-def _judge_modality(row: Row) -> Refusal | None:
+def _judge_modality(row: MetadataRow) -> Refusal | None:
     """The first tables have no modality and give `CT` in the column of the view."""
     return judge_table_modality(cell(row, "modality") or ("CT" if cell(row, "view").upper() == "CT" else ""))
 

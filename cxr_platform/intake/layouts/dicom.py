@@ -20,7 +20,15 @@ from cxr_platform.intake.candidate import Candidate, Refusal
 from cxr_platform.intake.eligibility import DICOM_MODALITIES, classes_by_name, judge_findings, judge_table_modality
 from cxr_platform.intake.layouts import class_folder
 from cxr_platform.intake.layouts.collection import Collection, Layout, Reading, is_dicom_name, source_toml, toml_text
-from cxr_platform.intake.layouts.tables import Row, Table, cell, join_files, listed, match_rows, read_header
+from cxr_platform.intake.layouts.tables import (
+    MetadataRow,
+    MetadataTable,
+    cell,
+    join_files,
+    listed,
+    match_rows,
+    read_header,
+)
 from cxr_platform.intake.vocabulary import COLUMNS, column_key
 
 _FILES = (*COLUMNS["file"], *COLUMNS["patient"])
@@ -54,7 +62,7 @@ def _read_one_class(collection: Collection, label: str, selection: SelectionConf
     path = collection.table or (collection.folder / tables[0] if len(tables) == 1 else None)
     if path and not collection.table and not (_has(path, "file") and (_has(path, "patient") or _has(path, "view"))):
         path = None  # some other CSV
-    table = Table(path or collection.folder, lambda _: (label, None))
+    table = MetadataTable(path or collection.folder, lambda _: (label, None))
     if path:
         for row in table.read((_FILES,)):
             table.add(_file(row), listed(row, label, label, _judge_modality(row), selection))
@@ -110,7 +118,7 @@ def _read_table(collection: Collection, path: Path, selection: SelectionConfig) 
         parts = [part for finding in findings for part in _SEPARATORS.split(finding)]
         return judge_findings(parts, classes, selection)
 
-    table = Table(path, judge)
+    table = MetadataTable(path, judge)
     for row in table.read((_FILES, COLUMNS["finding"])):
         finding = cell(row, "finding")
         label, refusal = judge([finding])
@@ -121,11 +129,11 @@ def _read_table(collection: Collection, path: Path, selection: SelectionConfig) 
     return reading if inside else replace(reading, tables=[path.name])
 
 
-def _file(row: Row) -> str:
+def _file(row: MetadataRow) -> str:
     return cell(row, "file") or cell(row, "patient")
 
 
-def _judge_modality(row: Row) -> Refusal | None:
+def _judge_modality(row: MetadataRow) -> Refusal | None:
     modality = cell(row, "modality")
     return None if modality.upper() in DICOM_MODALITIES else judge_table_modality(modality)
 

@@ -9,7 +9,7 @@ import re
 from cxr_platform.config import SelectionConfig
 from cxr_platform.intake.eligibility import judge_findings
 from cxr_platform.intake.layouts.collection import Collection, Layout, Reading
-from cxr_platform.intake.layouts.tables import Table, join_files, listed
+from cxr_platform.intake.layouts.tables import MetadataTable, join_files, listed
 
 _TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
 _REQUIRED = (("imageindex",), ("findinglabels",), ("patientid",))
@@ -27,7 +27,7 @@ def _recognises(collection: Collection) -> bool:
 
 def _read(collection: Collection, selection: SelectionConfig) -> Reading:
     name = next((t for t in _TABLES if t in collection.root_files), _TABLES[0])
-    table = Table(
+    table = MetadataTable(
         collection.folder / name, lambda texts: judge_findings("|".join(texts).split("|"), _STUDIED, selection)
     )
     for row in table.read(_REQUIRED, _NOT_READ):

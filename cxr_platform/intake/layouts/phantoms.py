@@ -6,7 +6,7 @@ from cxr_platform.config import SelectionConfig
 from cxr_platform.errors import SourceError
 from cxr_platform.intake.candidate import Refusal
 from cxr_platform.intake.layouts.collection import Collection, Layout, Reading
-from cxr_platform.intake.layouts.tables import Table, join_files, listed
+from cxr_platform.intake.layouts.tables import MetadataTable, join_files, listed
 from cxr_platform.intake.vocabulary import column_key
 from cxr_platform.labels import CLASSES
 
@@ -25,7 +25,7 @@ def _recognises(collection: Collection) -> bool:
 def _read(collection: Collection, selection: SelectionConfig) -> Reading:
     if MARKER not in collection.root_files:
         raise SourceError(f"Expected {MARKER} in {collection.folder}.", advice="Draw the phantoms again.")
-    table = Table(collection.folder / TABLE, _judge)
+    table = MetadataTable(collection.folder / TABLE, _judge)
     for row in table.read([(column_key(name),) for name in COLUMNS[:3]]):
         finding = row["label"]
         image = listed(row, finding, *_judge([finding]), selection)

@@ -17,7 +17,7 @@ from cxr_platform.intake.layouts.collection import Collection, Reading, as_text
 from cxr_platform.intake.layouts.file_names import FileNames
 from cxr_platform.intake.vocabulary import COLUMNS, column_key, names_no_patient, parse_age, parse_sex
 
-Row = dict[str, str]
+MetadataRow = dict[str, str]
 """Values by the `column_key` of their column."""
 JudgeFindings = Callable[[Sequence[str]], tuple[str | None, Refusal | None]]
 """From the findings of the rows of one file to its class and refusal."""
@@ -44,7 +44,7 @@ class Listed:
 
 
 def listed(
-    row: Row,
+    row: MetadataRow,
     finding: str,
     label: str | None,
     refusal: Refusal | None,
@@ -69,7 +69,7 @@ def listed(
 
 
 @dataclass
-class Table:
+class MetadataTable:
     """The rows of a table by the name under which it lists a file.
 
     `judge` gives class and refusal of a file with several rows, one finding or one reader each, from all its findings.
@@ -81,7 +81,7 @@ class Table:
     rows: dict[str, list[Listed]] = field(default_factory=dict)
     ignored_columns: list[str] = field(default_factory=list)
 
-    def read(self, required: Iterable[Names[str]], known: Names[str] = ()) -> Iterator[Row]:
+    def read(self, required: Iterable[Names[str]], known: Names[str] = ()) -> Iterator[MetadataRow]:
         """Yield the rows of the file (see `read_rows`); columns neither in `COLUMNS` nor `known` are ignored ones."""
         header = read_header(self.path)
         self.ignored_columns = [name for name in header if name and column_key(name) not in UNDERSTOOD | set(known)]
@@ -129,7 +129,7 @@ def read_header(path: Path) -> list[str]:
         raise _not_readable(path, error, 0) from error
 
 
-def read_rows(path: Path, required: Iterable[Names[str]]) -> Iterator[Row]:
+def read_rows(path: Path, required: Iterable[Names[str]]) -> Iterator[MetadataRow]:
     """Read the rows of a table with stripped values; the delimiter is a comma, a semicolon, a tab or a bar.
 
     Each of `required` holds the spellings of one column, of which the header must have one. The file is UTF-8, with or
@@ -189,14 +189,14 @@ def _check_header(path: Path, names: list[str], header: list[str], required: Ite
         )
 
 
-def cell(row: Row, column: str) -> str:
+def cell(row: MetadataRow, column: str) -> str:
     """Return the first non-empty value among the spellings of `column` (a key of `COLUMNS`), else an empty text."""
     return next((row[name] for name in COLUMNS[column] if row.get(name)), "")
 
 
 def join_files(
     collection: Collection,
-    table: Table,
+    table: MetadataTable,
     *,
     where: str,
     tables: Names[str],
@@ -235,7 +235,9 @@ def join_files(
     )
 
 
-def match_rows(table: Table, files: Iterable[str], unique: bool = True) -> tuple[dict[str, list[str]], list[str]]:
+def match_rows(
+    table: MetadataTable, files: Iterable[str], unique: bool = True
+) -> tuple[dict[str, list[str]], list[str]]:
     """Return file → names under which `table` lists it, and the names that are no file's."""
     known = FileNames(files)
     found = {name: known.find(name) for name in table.rows}

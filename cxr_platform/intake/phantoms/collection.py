@@ -8,7 +8,8 @@ from typing import Annotated, Any
 from cxr_platform.config import Count, Range, Settings
 from cxr_platform.errors import SourceError
 from cxr_platform.intake.layouts.phantoms import COLUMNS, IMAGES_FOLDER, MARKER, TABLE
-from cxr_platform.intake.phantoms.files import Row, draw_file, draw_flaw
+from cxr_platform.intake.layouts.tables import MetadataRow
+from cxr_platform.intake.phantoms.files import draw_file, draw_flaw
 from cxr_platform.intake.phantoms.plan import PlannedFlaw, PlannedImage, plan_flaws, plan_images
 from cxr_platform.progress import NoProgress, Progress
 from cxr_platform.storage.files import new_folder, remove_leftovers, write_errors
@@ -72,7 +73,7 @@ def _write(folder: Path, settings: CollectionSettings, marker: dict[str, Any], p
         *plan_images(settings.per_class, settings.seed),
         *plan_flaws(settings.per_class, settings.seed),
     ]
-    rows: list[Row] = []
+    rows: list[MetadataRow] = []
     (folder / IMAGES_FOLDER).mkdir()
     for done, file in enumerate(planned, start=1):
         size = settings.size

@@ -10,13 +10,12 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
 
 from cxr_platform.intake.layouts.phantoms import COLUMNS
+from cxr_platform.intake.layouts.tables import MetadataRow
 from cxr_platform.intake.phantoms.anatomy import Patient
 from cxr_platform.intake.phantoms.image import draw_image, draw_lateral, image_stream
 from cxr_platform.intake.phantoms.plan import Container, PlannedFlaw, PlannedImage
 from cxr_platform.intake.phantoms.projection import Field
 from cxr_platform.intake.phantoms.rendering import burn_mark
-
-Row = dict[str, str]
 
 STRIP_FROM = 360  # pixels of height; a third of it is still not a small image, only a partial one
 STORED_BITS = 12
@@ -35,7 +34,7 @@ class Header:
     window: bool = False
 
 
-def draw_file(planned: PlannedImage, size: int) -> tuple[bytes, Row]:
+def draw_file(planned: PlannedImage, size: int) -> tuple[bytes, MetadataRow]:
     """Return the bytes of an image, `size` pixels high, and its row."""
     source = planned.original or planned
     drawing = draw_image(source.key, size)
@@ -48,7 +47,7 @@ def draw_file(planned: PlannedImage, size: int) -> tuple[bytes, Row]:
     return content, _row(planned, patient, view)
 
 
-def draw_flaw(planned: PlannedFlaw, size: int) -> tuple[bytes, Row | None]:
+def draw_flaw(planned: PlannedFlaw, size: int) -> tuple[bytes, MetadataRow | None]:
     """Return the bytes of a flawed file and its row, `None` for the image that the table does not list."""
     key = planned.key
     view: str
@@ -62,7 +61,7 @@ def draw_flaw(planned: PlannedFlaw, size: int) -> tuple[bytes, Row | None]:
     return _spoil(planned, picture, header), None if planned.flaw == "unlisted" else _row(planned, patient, view)
 
 
-def _row(planned: PlannedImage | PlannedFlaw, patient: Patient, view: str) -> Row:
+def _row(planned: PlannedImage | PlannedFlaw, patient: Patient, view: str) -> MetadataRow:
     values = (planned.name, planned.patient_id, planned.key.label, view, patient.sex, str(patient.age))
     return dict(zip(COLUMNS, values, strict=True))
 

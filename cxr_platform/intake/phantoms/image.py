@@ -15,7 +15,7 @@ from cxr_platform.intake.phantoms.anatomy import (
 from cxr_platform.intake.phantoms.organs import Chest, chord, vessel_tree
 from cxr_platform.intake.phantoms.projection import Field, Plane, Strands, cloud, shadow, smoothstep
 from cxr_platform.intake.phantoms.rendering import BONE_EXCESS, SOFT_TISSUE, annotate, expose
-from cxr_platform.intake.phantoms.signs import Findings, draw_severity, findings, reshape
+from cxr_platform.intake.phantoms.signs import LungSigns, draw_severity, lung_signs, reshape
 from cxr_platform.intake.phantoms.skeleton import skeleton
 from cxr_platform.labels import class_index
 
@@ -59,8 +59,8 @@ def draw_image(key: ImageKey, size: int) -> Drawing:
     severity = float(np.clip(draw_severity(anatomy) + rng.normal(0, 0.05), 0.05, 1))
     patient = breathing(reshape(key.label, healthy, severity), position)
     chest = Chest(patient, position, _plane(patient, position, size, rng))
-    disease_findings = findings(key.label, chest, severity, disease)
-    attenuation = _attenuation(chest, _with_common_haze(chest, disease_findings, rng), branches)
+    disease_signs = lung_signs(key.label, chest, severity, disease)
+    attenuation = _attenuation(chest, _with_common_haze(chest, disease_signs, rng), branches)
     picture = expose(attenuation, chest.plane, exposure, rng)
     return Drawing(annotate(picture, position.view, rng), patient, position)
 
@@ -73,7 +73,7 @@ def _plane(patient: Patient, position: Positioning, size: int, rng: np.random.Ge
     return Plane(size, width, field_height / size, centre, position.tilt, position.turn)
 
 
-def _with_common_haze(chest: Chest, added: Findings, rng: np.random.Generator) -> Findings:
+def _with_common_haze(chest: Chest, added: LungSigns, rng: np.random.Generator) -> LungSigns:
     """Add what any lung may show: crowded bases after a shallow breath, a faint patch, uneven aeration."""
     shallow = 0.04 * max(0.0, -chest.position.breath) * smoothstep(chest.above, 6.0, 1.0)
     x, y = rng.uniform(-10, 10), rng.uniform(4, 20)
@@ -83,7 +83,7 @@ def _with_common_haze(chest: Chest, added: Findings, rng: np.random.Generator) -
     return replace(added, fill=np.clip(fill, -0.15, 0.95))
 
 
-def _attenuation(chest: Chest, added: Findings, branches: np.random.Generator) -> Field:
+def _attenuation(chest: Chest, added: LungSigns, branches: np.random.Generator) -> Field:
     """Return the line integral of attenuation (no unit) from the X-ray tube to each pixel."""
     patient, plane = chest.patient, chest.plane
     aerated = np.clip(chest.air / 4, 0, 1)

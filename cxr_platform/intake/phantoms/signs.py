@@ -13,7 +13,7 @@ from cxr_platform.intake.phantoms.projection import Field, Points, Strands, clou
 
 
 @dataclass(frozen=True)
-class Findings:
+class LungSigns:
     """`fill` is the share of the lung's air that fluid replaces (0 to 1, height × width); then tissue and air tubes."""
 
     fill: Field
@@ -22,7 +22,7 @@ class Findings:
 
 
 Shape = Callable[[Patient, float], Patient]
-AddFindings = Callable[[Chest, float, np.random.Generator], Findings]
+AddSigns = Callable[[Chest, float, np.random.Generator], LungSigns]
 
 
 def draw_severity(rng: np.random.Generator) -> float:
@@ -36,33 +36,33 @@ def reshape(label: str, patient: Patient, severity: float) -> Patient:
     return shape(patient, severity) if shape else patient
 
 
-def findings(label: str, chest: Chest, severity: float, rng: np.random.Generator) -> Findings:
+def lung_signs(label: str, chest: Chest, severity: float, rng: np.random.Generator) -> LungSigns:
     """Return what the disease `label` adds to the lungs of `chest`; nothing for Normal and Emphysema."""
-    add = FINDINGS.get(label)
-    return add(chest, severity, rng) if add else Findings(np.zeros_like(chest.x))
+    add = LUNG_SIGNS.get(label)
+    return add(chest, severity, rng) if add else LungSigns(np.zeros_like(chest.x))
 
 
-def covid19(chest: Chest, severity: float, rng: np.random.Generator) -> Findings:
+def covid19(chest: Chest, severity: float, rng: np.random.Generator) -> LungSigns:
     """Ground glass on both sides, in the periphery of the lower zones, patchy."""
     sides = rng.uniform(0.6, 1.0, 2)
     patches = smoothstep(cloud(chest.plane, 4.0, rng), -1.2 + 0.6 * (1 - severity), 0.9)
     grain = 1 + 0.12 * cloud(chest.plane, 0.9, rng)
     periphery = smoothstep(chest.outward, 0.15, 0.8)
     lower = smoothstep(_down(chest), 0.22, 0.62)
-    return Findings((0.26 + 0.56 * severity) * _by_side(chest, sides) * periphery * lower * patches * grain)
+    return LungSigns((0.26 + 0.56 * severity) * _by_side(chest, sides) * periphery * lower * patches * grain)
 
 
-def edema(chest: Chest, severity: float, rng: np.random.Generator) -> Findings:
+def edema(chest: Chest, severity: float, rng: np.random.Generator) -> LungSigns:
     """Haze around both hila like the wings of a bat, and Kerley's B lines above the angles."""
     hilum = 0.54 * chest.patient.dome_right
     wide, tall = rng.uniform(0.42, 0.62), rng.uniform(5.0, 7.0)
     wings = np.exp(-((chest.outward / wide) ** 2) - ((chest.y - hilum) / tall) ** 2)
     soft = 1 + 0.22 * cloud(chest.plane, 2.2, rng)
     lines = septal_lines(chest.patient, severity, rng)
-    return Findings((0.26 + 0.54 * severity) * wings * soft * _by_side(chest, rng.uniform(0.8, 1.0, 2)), [lines])
+    return LungSigns((0.26 + 0.54 * severity) * wings * soft * _by_side(chest, rng.uniform(0.8, 1.0, 2)), [lines])
 
 
-def effusion(chest: Chest, severity: float, rng: np.random.Generator) -> Findings:
+def effusion(chest: Chest, severity: float, rng: np.random.Generator) -> LungSigns:
     """Fluid that blunts the costophrenic angle and rises along the wall: on one side, or less often on both."""
     sides = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])[rng.choice(3, p=[0.38, 0.34, 0.28])]
     heights = severity * rng.uniform(0.75, 1.1, 2) * sides
@@ -71,17 +71,17 @@ def effusion(chest: Chest, severity: float, rng: np.random.Generator) -> Finding
     rise = rng.uniform(3.0, 5.5) * height**0.5 * np.clip(chest.outward, 0, 1) ** 3
     surface = corner - 0.6 - 7.5 * height - rise
     fluid = smoothstep(chest.y - surface, -0.5, 1.3 + 1.2 * (1 - chest.outward.clip(0, 1)))
-    return Findings(np.where(height > 0, 0.96 * fluid, 0))
+    return LungSigns(np.where(height > 0, 0.96 * fluid, 0))
 
 
-def fibrosis(chest: Chest, severity: float, rng: np.random.Generator) -> Findings:
+def fibrosis(chest: Chest, severity: float, rng: np.random.Generator) -> LungSigns:
     """A fine net of lines in the bases and the periphery."""
     base = smoothstep(_down(chest), 0.35, 0.85) * (0.4 + 0.6 * smoothstep(chest.outward, 0.2, 0.9))
     haze = (0.05 + 0.18 * severity) * base * (1 + 0.3 * cloud(chest.plane, 1.0, rng))
-    return Findings(haze, [reticulation(chest.patient, severity, rng)])
+    return LungSigns(haze, [reticulation(chest.patient, severity, rng)])
 
 
-def pneumonia(chest: Chest, severity: float, rng: np.random.Generator) -> Findings:
+def pneumonia(chest: Chest, severity: float, rng: np.random.Generator) -> LungSigns:
     """One lobe consolidated: dense, soft towards its own lung, straight along its fissure, with air in its bronchi."""
     side, down, out, fissure = LOBES[rng.choice(len(LOBES), p=LOBE_SHARES)]
     height = chest.patient.dome_right
@@ -92,7 +92,7 @@ def pneumonia(chest: Chest, severity: float, rng: np.random.Generator) -> Findin
     bounded = zone * smoothstep(beyond, 0.4, -0.7) if fissure else zone
     texture = 1 + 0.10 * cloud(chest.plane, 1.5, rng)
     fill = (0.68 + 0.32 * severity) * bounded * texture
-    return Findings(np.where(chest.x * side > 0, fill, 0), gas=[air_bronchograms(chest.patient, side, y0, u0, rng)])
+    return LungSigns(np.where(chest.x * side > 0, fill, 0), gas=[air_bronchograms(chest.patient, side, y0, u0, rng)])
 
 
 LOBES: tuple[tuple[int, float, float, int], ...] = (
@@ -141,7 +141,7 @@ def _shrunken(patient: Patient, severity: float) -> Patient:
 SHAPES: Mapping[str, Shape] = MappingProxyType(
     {"Edema": _failing_heart, "Emphysema": _inflated, "Fibrosis": _shrunken},
 )
-FINDINGS: Mapping[str, AddFindings] = MappingProxyType(
+LUNG_SIGNS: Mapping[str, AddSigns] = MappingProxyType(
     {"Covid19": covid19, "Edema": edema, "Effusion": effusion, "Fibrosis": fibrosis, "Pneumonia": pneumonia},
 )
 

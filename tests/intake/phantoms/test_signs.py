@@ -5,15 +5,15 @@ import pytest
 
 from cxr_platform.intake.phantoms.organs import Chest
 from cxr_platform.intake.phantoms.projection import Field, shadow
-from cxr_platform.intake.phantoms.signs import Findings, draw_severity, findings, reshape
+from cxr_platform.intake.phantoms.signs import LungSigns, draw_severity, lung_signs, reshape
 from cxr_platform.labels import CLASSES
 from tests.intake.phantoms.chests import PLANE, chest, straight
 
 
-def diseased(label: str, severity: float = 0.9, seed: int = 0) -> tuple[Chest, Findings]:
+def diseased(label: str, severity: float = 0.9, seed: int = 0) -> tuple[Chest, LungSigns]:
     patient, position = straight(seed)
     drawn = Chest(reshape(label, patient, severity), position, PLANE)
-    return drawn, findings(label, drawn, severity, np.random.default_rng(seed))
+    return drawn, lung_signs(label, drawn, severity, np.random.default_rng(seed))
 
 
 def mean_fill(drawn: Chest, values: Field, where: Field) -> float:
@@ -113,5 +113,5 @@ def test_severity_ranges_from_subtle_to_obvious():
 
 def test_a_disease_of_a_patient_is_the_same_on_another_image_of_the_same_size():
     drawn, added = diseased("Pneumonia", seed=4)
-    again = findings("Pneumonia", replace(drawn), 0.9, np.random.default_rng(4))
+    again = lung_signs("Pneumonia", replace(drawn), 0.9, np.random.default_rng(4))
     assert (added.fill == again.fill).all()

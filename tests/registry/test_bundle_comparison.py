@@ -2,7 +2,7 @@ import pytest
 
 from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.statistics.measures import FIGURES_OF_MERIT
-from cxr_platform.registry.comparison import TITLES, compare, interval_text
+from cxr_platform.registry.bundle_comparison import TITLES, compare, interval_text
 from tests.registry.builders import POINT, RATES, STUDY, changed, make_bundle
 
 

@@ -62,7 +62,7 @@ class ComparedMetric:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class BundleComparison:
     """`reasons` say why the new version is worse, `notes` why the metrics are hard to compare."""
 
     new: str
@@ -87,7 +87,7 @@ class Comparison:
         return f"{self.new} is no worse than {self.present} in {', '.join(decisive[:-1])} and {decisive[-1]}."
 
 
-def compare(new: Bundle, present: Bundle | None) -> Comparison:
+def compare(new: Bundle, present: Bundle | None) -> BundleComparison:
     """Return the out-of-fold metrics of both bundles, and whether those of `new` are worse by more than rounding."""
     ours, theirs = _metrics(new), {} if present is None else _metrics(present)
     same_target = present is None or _target(new) == _target(present)
@@ -96,7 +96,7 @@ def compare(new: Bundle, present: Bundle | None) -> Comparison:
         ComparedMetric(name, ours.get(name), theirs.get(name), name in decisive) for name in {**ours, **theirs}
     )
     if present is None:
-        return Comparison(new.version, None, metrics)
+        return BundleComparison(new.version, None, metrics)
     reasons = [
         f"{metric.title} {interval_text(metric.new)} against {interval_text(metric.present)}"
         for metric in metrics
@@ -104,7 +104,7 @@ def compare(new: Bundle, present: Bundle | None) -> Comparison:
     ]
     if new.synthetic and not present.synthetic:
         reasons.append("it was trained on synthetic images, the present champion on real ones")
-    return Comparison(new.version, present.version, metrics, tuple(reasons), tuple(_notes(new, present)))
+    return BundleComparison(new.version, present.version, metrics, tuple(reasons), tuple(_notes(new, present)))
 
 
 def interval_text(interval: Interval | None) -> str:
