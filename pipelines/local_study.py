@@ -66,7 +66,9 @@ def local_copies(request: R, *names: str, read_only: bool = False) -> Iterator[R
         check_survives_job(*places.values())
         checks = {}
         if is_remote(places.get("registry", Path())) and not read_only:  # its own lock is one of a local file system
-            checks["registry"] = copies.enter_context(folder_lock(places["registry"]))
+            checks["registry"] = copies.enter_context(
+                folder_lock(places["registry"], f"the registry {places['registry']}")
+            )
         local = {
             name: copies.enter_context(
                 local_copy(where, FILES_OF.get(name, is_not_lock), checks.get(name, lambda: None))

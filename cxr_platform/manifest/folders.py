@@ -74,7 +74,7 @@ class ManifestFolders:
             with write_errors(self.destination):
                 _check_is_ours(self.destination, lambda names: not names or INFO_FILE in names)
                 _check_is_ours(self.cache, lambda names: LOCK_FILE in names or all(map(is_cache_key, names)))
-                held.enter_context(folder_lock(self.cache))
+                held.enter_context(folder_lock(self.cache, *self._lock_texts))
                 for folder in (self.building, self.previous, self.failed):
                     _check_is_ours(folder, lambda names: INFO_FILE in names or names <= CONTENTS)
                 if self.previous.exists() and not self.destination.exists():
@@ -98,6 +98,10 @@ class ManifestFolders:
     def readable(self) -> Path:
         """Return the folder to read: `previous` between the renames of `publish` or after a crash there."""
         return self.previous if not self.destination.exists() and self.previous.exists() else self.destination
+
+    @property
+    def _lock_texts(self) -> tuple[str, str]:
+        return f"the manifest {self.destination}", "Wait for it to end, or give another --out."
 
     def _sibling(self, kind: str) -> Path:
         return self.destination.with_name(f"{self.destination.name}.{kind}")
@@ -131,7 +135,10 @@ class StoredManifestFolders(ManifestFolders):
                 names = {name.partition("/")[0] for name in file_names(folder)}
             if not names <= CONTENTS:
                 raise _foreign(folder, "a folder with other files")
-        with folder_lock(self.cache) as check, tempfile.TemporaryDirectory(prefix="cxr-manifest-") as scratch:
+        with (
+            folder_lock(self.cache, *self._lock_texts) as check,
+            tempfile.TemporaryDirectory(prefix="cxr-manifest-") as scratch,
+        ):
             object.__setattr__(self, "_scratch", Path(scratch))
             object.__setattr__(self, "_check", check)
             yield self._scratch

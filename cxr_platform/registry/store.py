@@ -3,7 +3,7 @@
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,7 +83,7 @@ class Registry:
         """
         with write_errors(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
-        with file_lock(self.root / ".add.lock", ADD_SECONDS):
+        with self._lock(".add.lock", ADD_SECONDS):
             version = self._begin()
             folder = self.root / f"{ADDING}{uuid.uuid4().hex}"
             try:
@@ -111,7 +111,7 @@ class Registry:
         """Yield the state while no other process can change it; call `write` within the block."""
         if not self.root.is_dir():
             raise RegistryError(f"Expected a registry at {self.root}.", received="no such folder")
-        with file_lock(self.root / ".lock", CHANGE_SECONDS):
+        with self._lock(".lock", CHANGE_SECONDS):
             yield self.state()
 
     def write(self, state: RegistryState) -> None:
@@ -121,6 +121,10 @@ class Registry:
         if path.exists():
             write_atomically(previous(path), read_bytes(path, RegistryError))
         write_atomically(path, state.to_json())
+
+    def _lock(self, name: str, seconds: float) -> AbstractContextManager[None]:
+        advice = "Wait for it to end, and run the same command again."
+        return file_lock(self.root / name, f"the registry {self.root}", advice, seconds)
 
     def _begin(self) -> str:
         """Return the next version and remove what interrupted additions left; call only under the lock for adding."""

@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from cxr_platform.storage.paths import is_remote
 LOCK_FILE = ".lock"
 RENEWAL_SECONDS = 5.0
 ABANDONED_SECONDS = 30.0
+WAIT = "Wait for it to end."
 CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 """A clock that also runs while the machine is suspended, where there is one."""
 
@@ -35,29 +37,30 @@ LockCheck = Callable[[], None]
 
 
 @contextmanager
-def folder_lock(folder: Path) -> Iterator[LockCheck]:
+def folder_lock(folder: Path, name: str = "", advice: str = WAIT) -> Iterator[LockCheck]:
     """Hold `folder` for this process, and yield a `LockCheck` to call before results are written.
 
-    Raises `StorageError` if another process holds it, or took it before the end of the block. The lock ends with the
+    Raises `StorageError` if another process holds it, or took it before the end of the block. The error names what is
+    locked by `name`, by default the folder, and ends with `advice`. The lock ends with the
     process: at once in a file system (in a network file system, when the server gives up a lost machine), after
     `ABANDONED_SECONDS` in an object store.
     """
     if is_remote(folder):
-        with _lease(folder / LOCK_FILE) as check:
+        with _lease(folder / LOCK_FILE, partial(_held, name or folder, advice)) as check:
             yield check
             check()
     else:
         with write_errors(folder):
             make_folder(folder)
-        with file_lock(folder / LOCK_FILE):
+        with file_lock(folder / LOCK_FILE, name, advice):
             yield lambda: None  # the lock of a file is never lost
 
 
 @contextmanager
-def file_lock(file: Path, timeout: float = 0) -> Iterator[None]:
+def file_lock(file: Path, name: str = "", advice: str = WAIT, timeout: float = 0) -> Iterator[None]:
     """Hold the lock of a local `file`, whose folder exists; wait at most `timeout` seconds for another process.
 
-    Raises `StorageError` if another process holds it or the file system has no locks.
+    Raises `StorageError` if another process holds it, as `folder_lock` does, or the file system has no locks.
     """
     with write_errors(file):
         file.touch()
@@ -66,7 +69,7 @@ def file_lock(file: Path, timeout: float = 0) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         within = f" within {timeout:g} s" if timeout else ""
-        raise _held(file.parent, f"another process that holds {file.name}", within) from None
+        raise _held(f"{name or file.parent}{within}", advice, f"another process that holds {file.name}") from None
     except OSError as error:
         raise StorageError(
             f"Expected a file system with locks for {file.parent}.",
@@ -80,30 +83,27 @@ def file_lock(file: Path, timeout: float = 0) -> Iterator[None]:
 
 
 @contextmanager
-def _lease(file: Path) -> Iterator[LockCheck]:
+def _lease(file: Path, held: Callable[[str], StorageError]) -> Iterator[LockCheck]:
+    """`held` returns the error if the holder that it is given has the lease."""
     with write_errors(file):
-        lease = _Lease(file)
-        lease.take(is_abandoned=_wait_until_abandoned(file))
+        lease = _Lease(file, held)
+        lease.take(is_abandoned=_wait_until_abandoned(file, held))
     try:
         yield lease.check
     finally:
         lease.give_back()
 
 
-def _held(folder: Path, by: str, within: str = "") -> StorageError:
-    return StorageError(
-        f"Expected no other process to work on {folder}{within}.",
-        received=by,
-        advice="Wait for it to end, or use another name.",
-    )
+def _held(name: object, advice: str, by: str) -> StorageError:
+    return StorageError(f"Expected no other process to work on {name}.", received=by, advice=advice)
 
 
-def _wait_until_abandoned(file: Path) -> bool:
+def _wait_until_abandoned(file: Path, held: Callable[[str], StorageError]) -> bool:
     """Return True after its holder has stopped renewing the lease, False if there is none; else raise."""
     first, until = _content(file), time.monotonic() + ABANDONED_SECONDS
     while (now := _content(file)) is not None:
         if now != first:
-            raise _held(file.parent, f"a process on {now.get('node')} that holds it")
+            raise held(f"a process on {now.get('node')} that holds it")
         if time.monotonic() >= until:
             return True
         time.sleep(min(RENEWAL_SECONDS, ABANDONED_SECONDS) / 5)
@@ -129,7 +129,8 @@ def _now() -> float:
 class _Lease:
     """One lease of this process, renewed by a thread from `take` to `give_back`."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, held: Callable[[str], StorageError]) -> None:
+        self._held = held
         self._file, self._holder, self._count = file, uuid.uuid4().hex, 0
         self._written, self._lost = _now(), False
         self._over = threading.Event()
@@ -149,7 +150,7 @@ class _Lease:
         time.sleep(max(RENEWAL_SECONDS / 5, _now() - started))
         content = _content(self._file)
         if content is None or content.get("holder") != self._holder:
-            raise _held(self._file.parent, "a process that took it at the same moment")
+            raise self._held("a process that took it at the same moment")
         self._written = started
         self._renewing.start()
 

@@ -95,7 +95,7 @@ def run_champion(
 ) -> Champion:
     """Train the one strategy of `plan`; `load` is called if there is something to train. See `train_champion`."""
     key = TrialKey(plan.strategies[0], NO_FOLD)
-    with folder_lock(folder.champion_root):
+    with folder_lock(folder.champion_root, f"the champions of {folder.root}"):
         _begin(folder, key, plan.trial_identity(key))
         if not folder.is_finished(key):
             _train(load(), key, address, progress)

@@ -65,7 +65,9 @@ class StudyFolder:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the study for this process (`storage.lock`); raise `StorageError` if another one has it."""
-        with folder_lock(self.root) as self._check:
+        with folder_lock(
+            self.root, f"the study {self.root}", "Wait for it to end, or give another --name."
+        ) as self._check:
             yield
 
     def check_held(self) -> None:

@@ -46,6 +46,16 @@ def run(target: object, *arguments: object) -> int | None:
     return process.exitcode
 
 
+def test_a_registry_that_another_process_changes_is_named_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "CHANGE_SECONDS", 0.1)
+    registry = make_registry(tmp_path)
+    message = rf"work on the registry {registry.root} within 0\.1 s.*run the same command again"
+    with registry.change(), pytest.raises(StorageError, match=message), registry.change():
+        pass
+
+
 def test_a_version_is_added_and_opened(tmp_path):
     registry = Registry(tmp_path / "registry")
 

@@ -39,6 +39,15 @@ def test_a_second_holder_is_refused_until_the_first_ends(path: Path) -> None:
         pass
 
 
+def test_the_error_says_what_is_locked_and_what_to_do(path: Path) -> None:
+    with (
+        folder_lock(path),
+        pytest.raises(StorageError, match=r"work on the registry\. Received: .* holds .*\. Try later\.$"),
+        folder_lock(path, "the registry", "Try later."),
+    ):
+        pass
+
+
 def test_a_lock_is_free_again_after_an_error(path: Path) -> None:
     with pytest.raises(ZeroDivisionError), folder_lock(path):
         raise ZeroDivisionError
@@ -65,7 +74,7 @@ def test_a_file_lock_ends_with_its_process(tmp_path: Path) -> None:
         with pytest.raises(StorageError), folder_lock(tmp_path):
             pass
         process.kill()
-        with file_lock(tmp_path / lock.LOCK_FILE, 60):
+        with file_lock(tmp_path / lock.LOCK_FILE, timeout=60):
             pass
     with folder_lock(tmp_path):
         pass
@@ -74,9 +83,9 @@ def test_a_file_lock_ends_with_its_process(tmp_path: Path) -> None:
 def test_a_file_lock_that_another_holder_keeps_is_an_error_after_the_time_given(tmp_path: Path) -> None:
     file = tmp_path / ".lock"
     held = pytest.raises(StorageError, match=rf"no other process.*{tmp_path} within 0\.1 s")
-    with file_lock(file), held, file_lock(file, 0.1):
+    with file_lock(file), held, file_lock(file, timeout=0.1):
         pass
-    with file_lock(file, 60):
+    with file_lock(file, timeout=60):
         pass
 
 
@@ -169,10 +178,10 @@ def test_after_a_slow_write_another_slow_write_is_waited_for(tmp_path: Path, mon
 
 def test_in_a_store_that_refuses_to_overwrite_the_first_writer_holds_the_lease(store: dict[str, str]) -> None:
     file = folder("lock/first") / lock.LOCK_FILE
-    first = lock._Lease(file)
+    first = lock._Lease(file, StorageError)
     first.take(is_abandoned=False)
     with pytest.raises(StorageError, match="same moment"):
-        lock._Lease(file).take(is_abandoned=False)
+        lock._Lease(file, StorageError).take(is_abandoned=False)
     assert (lock._content(file) or {}).get("holder") == first._holder
     first.give_back()
     assert not file.exists()

@@ -135,7 +135,7 @@ def test_unfinished_strategies_are_dropped_when_the_study_continues_with_others(
 def test_a_study_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
     with (
         StudyFolder(tmp_path).lock(),
-        pytest.raises(StorageError, match="no other process"),
+        pytest.raises(StorageError, match=r"the study .*another --name"),
         StudyFolder(tmp_path).lock(),
     ):
         pass
@@ -206,7 +206,7 @@ def test_a_lost_lock_is_an_error_and_the_lock_is_not_pickled(tmp_path: Path, mon
     def lost() -> None:
         raise StorageError("Expected to hold it.")
 
-    monkeypatch.setattr("cxr_platform.training.folder.folder_lock", lambda _root: nullcontext(lost))
+    monkeypatch.setattr("cxr_platform.training.folder.folder_lock", lambda *_: nullcontext(lost))
     folder = StudyFolder(tmp_path)
     folder.check_held()
     with folder.lock():
