@@ -64,14 +64,17 @@ _PROBLEM: Example = {
 }
 _BATCH: Example = {
     "request_id": _REQUEST_ID,
-    "items": [{"index": 0, "result": _SCREENED}, {"index": 1, "problem": _PROBLEM}],
+    "items": [
+        {"index": 0, "result": _SCREENED, "problem": None},
+        {"index": 1, "result": None, "problem": _PROBLEM},
+    ],
     "notice": NOTICE,
 }
 _LOW_RATE: Example = {"value": 2.1, "low": 1.4, "high": 3.0, "ratio": False, "signed": False}
 _HIGH_RATE: Example = {"value": 96.1, "low": 94.9, "high": 97.2, "ratio": False, "signed": False}
 _FULL_MODEL: Example = {
     **_MODEL,
-    "created": "2026-11-20T09:30:00+00:00",
+    "created": "2026-11-20T09:30:00Z",
     "labels": list(CLASSES),
     "positive_class": "Covid19",
     "input_size": 200,
