@@ -30,9 +30,8 @@ class Range:
 
 
 Fraction = Annotated[float, Range(ge=0, le=1)]
-"""A fraction of a whole, both ends included."""
-Probability = Annotated[float, Range(ge=0, lt=1)]
-"""A fraction below one."""
+"""A fraction of a whole or a probability, both ends included."""
+FractionBelowOne = Annotated[float, Range(ge=0, lt=1)]
 Positive = Annotated[float, Range(gt=0)]
 Count = Annotated[int, Range(ge=1)]
 
@@ -127,9 +126,9 @@ class ModelConfig(Settings):
     """Width multiplier of MobileNetV2."""
     dense_units: Count = 2500
     """Units of the head's hidden layer."""
-    dropout: Probability = 0.5
+    dropout: FractionBelowOne = 0.5
     """Dropout rate of the head."""
-    batch_norm_momentum: Probability = 0.9
+    batch_norm_momentum: FractionBelowOne = 0.9
     """Momentum of the moving statistics; Keras' 0.999 needs thousands of steps."""
 
 
@@ -166,9 +165,9 @@ class TrainingConfig(Settings):
     scratch: ScheduleConfig
     batch_size: Annotated[int, Range(ge=2)] = 32
     """Images per step."""
-    warmup_fraction: Probability = 0.1
+    warmup_fraction: FractionBelowOne = 0.1
     """Share of all steps in which the learning rate rises."""
-    label_smoothing: Probability = 0.0
+    label_smoothing: FractionBelowOne = 0.0
     """Probability mass that is spread over the other classes."""
     class_weights: Literal["none", "balanced"] = "none"
     """Weight the loss by inverse class frequency."""

@@ -1,4 +1,4 @@
-"""The table of rooms: imports run only downwards, and heavy libraries wait until they are used."""
+"""The table of packages: imports run only downwards, and heavy libraries wait until they are used."""
 
 import ast
 import subprocess
@@ -12,7 +12,7 @@ from tests.conftest import REPOSITORY
 
 GROUND = {"labels", "errors", "config", "validation", "progress", "domain"}
 MAY_IMPORT: dict[str, set[str]] = {
-    # room → the rooms below it that it may import, besides itself and the ground
+    # package → the packages below it that it may import, besides itself and the ground
     "cluster": set(),
     "storage": set(),
     "intake": {"storage"},
@@ -89,13 +89,13 @@ def imports_at_module_level(source: str) -> Iterator[str]:
         pending += [c for c in children if not isinstance(c, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)]
 
 
-def room_of(module: Path) -> str:
+def package_of(module: Path) -> str:
     return module.relative_to(REPOSITORY / "cxr_platform").parts[0].removesuffix(".py")
 
 
-def upward(room: str, source: str) -> list[str]:
-    """What `source`, a module of `room`, imports of ours and may not."""
-    allowed = GROUND_MAY_IMPORT[room] if room in GROUND else MAY_IMPORT[room] | GROUND | {room}
+def upward(package: str, source: str) -> list[str]:
+    """What `source`, a module of `package`, imports of ours and may not."""
+    allowed = GROUND_MAY_IMPORT[package] if package in GROUND else MAY_IMPORT[package] | GROUND | {package}
     may = tuple(f"cxr_platform.{name}." for name in allowed)
     ours = [name for name in imports(ast.parse(source)) if name.startswith((".", "cxr_platform", "pipelines"))]
     return [name for name in ours if not f"{name}.".startswith(may)]
@@ -110,12 +110,12 @@ def beyond_core(name: str, source: str) -> list[str]:
 
 @pytest.mark.parametrize("module", modules("cxr_platform"), ids=lambda p: str(p.relative_to(REPOSITORY)))
 def test_imports_run_only_downwards(module: Path) -> None:
-    room = room_of(module)
-    if room == "__init__":
+    package = package_of(module)
+    if package == "__init__":
         assert list(imports(ast.parse(module.read_text(encoding="utf-8")))) == []
         return
-    assert room in MAY_IMPORT or room in GROUND, f"{room} has no line in the table of rooms"
-    assert upward(room, module.read_text(encoding="utf-8")) == []
+    assert package in MAY_IMPORT or package in GROUND, f"{package} has no line in the table of packages"
+    assert upward(package, module.read_text(encoding="utf-8")) == []
 
 
 def test_an_import_upwards_would_be_seen() -> None:

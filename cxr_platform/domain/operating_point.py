@@ -3,16 +3,16 @@
 One definition, because the rates in a bundle and the answers of a server must follow the same rule.
 """
 
-from typing import Annotated, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
+from cxr_platform.config import Fraction
 from cxr_platform.domain.interval import Rate
 from cxr_platform.validation import Record
 
-Probability = Annotated[float, Field(ge=0, le=1)]
-Zone: TypeAlias = tuple[Probability, Probability]
+Zone: TypeAlias = tuple[Fraction, Fraction]
 """The indeterminate zone: probabilities from the lower to the upper end."""
 
 
@@ -23,7 +23,7 @@ class DecisionRule(Record):
     """
 
     target_sensitivity: float = Field(gt=0, le=1, description="Share of Covid19 images to call positive, 0 to 1.")
-    threshold: Probability
+    threshold: Fraction
     zone: Zone = Field(description="Within it the decision is indeterminate.")
 
     @model_validator(mode="after")

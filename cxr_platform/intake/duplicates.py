@@ -63,12 +63,6 @@ def _signs(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.float32]:
     return (2 * bits.astype(np.float32)) - 1
 
 
-def hamming(a: npt.NDArray[np.uint64], b: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
-    """Return the number of bits, 0 to 64, in which the elements of two equally long arrays differ."""
-    bits: npt.NDArray[np.int64] = ((HASH_BITS - (_signs(a) * _signs(b)).sum(axis=1)) / 2).astype(np.int64)
-    return bits
-
-
 def fine_detail(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.complex64]:
     """Return the spectrum of the fine structure of a letterboxed image, uint8 (S, S), for `detail_agreement`.
 

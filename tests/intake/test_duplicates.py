@@ -14,7 +14,6 @@ from cxr_platform.intake.duplicates import (
     connected_groups,
     detail_agreement,
     fine_detail,
-    hamming,
     near_pairs,
     pairs_of_equal,
     phash,
@@ -52,11 +51,6 @@ def test_near_pairs_equal_those_of_a_comparison_bit_by_bit(distance: int) -> Non
 @pytest.mark.parametrize("count", [0, 1])
 def test_fewer_than_two_images_have_no_pair(count: int) -> None:
     assert near_pairs(np.zeros(count, np.uint64), 4).shape == (0, 2)
-
-
-def test_hamming_counts_the_bits_that_differ() -> None:
-    a = np.array([0, 0b1011, 2**64 - 1], np.uint64)
-    assert hamming(a, np.array([0, 0b0001, 0], np.uint64)).tolist() == [0, 2, 64]
 
 
 def test_copies_of_an_image_agree_in_their_fine_detail() -> None:

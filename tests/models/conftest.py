@@ -1,4 +1,4 @@
-"""Small networks that the tests of this room share: building one takes about a second."""
+"""Small networks that the tests of this package share: building one takes about a second."""
 
 from collections.abc import Callable
 from functools import cache
