@@ -1,5 +1,8 @@
 """The columns of out-of-fold predictions, of a trial (`trials/…/predictions.parquet`) and of a study."""
 
+from typing import Any
+
+import numpy.typing as npt
 import pyarrow as pa
 
 from cxr_platform.labels import CLASSES
@@ -18,3 +21,8 @@ PREDICTIONS_SCHEMA = pa.schema(
     ]
 )
 """One row for each image and strategy, predicted by the network of the fold that holds the image out."""
+
+
+def probability_columns(probabilities: npt.NDArray[Any]) -> dict[str, pa.Array]:
+    """Return probabilities (N, 7) as the columns `p_CLASS` of a table."""
+    return {name: pa.array(probabilities[:, i]) for i, name in enumerate(PROBABILITY_COLUMNS)}

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from cxr_platform.domain.predictions import probability_columns
 from cxr_platform.errors import NotPossible
 from cxr_platform.evaluation.predictions import Array
 from cxr_platform.evidence.fold_networks import fold_networks, predict_images
 from cxr_platform.evidence.open_study import OpenStudy
-from cxr_platform.evidence.probe_classifiers import probability_columns
 from cxr_platform.intake.letterbox import resize_images
 
 KEYS = ("image_id", "source_path", "group_id", "source", "label")

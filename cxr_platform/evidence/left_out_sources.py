@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import pyarrow as pa
 
+from cxr_platform.domain.predictions import probability_columns
 from cxr_platform.errors import NotPossible
 from cxr_platform.evaluation.predictions import Array
-from cxr_platform.evidence.frozen_features import whole_image_features
 from cxr_platform.evidence.open_study import OpenStudy
-from cxr_platform.evidence.probe_classifiers import class_probabilities, fitted, on_features, probability_columns
+from cxr_platform.evidence.probe_models import class_probabilities, fitted, on_features, whole_image_features
 from cxr_platform.labels import CLASSES
 from cxr_platform.training.data import StudyData
 

@@ -11,22 +11,20 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from cxr_platform.domain.predictions import probability_columns
 from cxr_platform.evaluation.predictions import Array
-from cxr_platform.evidence.frozen_features import (
+from cxr_platform.evidence.open_study import OpenStudy
+from cxr_platform.evidence.probe_models import (
+    Make,
     image_features,
     lungs_only,
-    study_lung_fields,
-    whole_image_features,
-    without_lungs,
-)
-from cxr_platform.evidence.open_study import OpenStudy
-from cxr_platform.evidence.probe_classifiers import (
-    Make,
     on_features,
     on_metadata,
     out_of_fold_answers,
     out_of_fold_probabilities,
-    probability_columns,
+    study_lung_fields,
+    whole_image_features,
+    without_lungs,
 )
 
 METADATA, WHOLE, WITHOUT, ONLY = "metadata", "whole-image", "without-lungs", "lungs-only"

@@ -1,4 +1,12 @@
-from cxr_platform.domain.predictions import KEY_COLUMNS, PREDICTIONS_SCHEMA, PROBABILITY_COLUMNS, SOURCE_PATH
+import numpy as np
+
+from cxr_platform.domain.predictions import (
+    KEY_COLUMNS,
+    PREDICTIONS_SCHEMA,
+    PROBABILITY_COLUMNS,
+    SOURCE_PATH,
+    probability_columns,
+)
 from cxr_platform.labels import CLASSES
 
 
@@ -11,3 +19,9 @@ def test_the_schema_has_the_keys_before_the_probabilities() -> None:
     assert tuple(PREDICTIONS_SCHEMA.names) == ("image_id", SOURCE_PATH, *KEY_COLUMNS[1:], *PROBABILITY_COLUMNS)
     assert str(PREDICTIONS_SCHEMA.field("fold").type) == "int32"
     assert str(PREDICTIONS_SCHEMA.field("image_id").type) == "string"
+
+
+def test_probabilities_become_one_column_per_class() -> None:
+    columns = probability_columns(np.eye(7, dtype="float32"))
+    assert tuple(columns) == PROBABILITY_COLUMNS
+    assert columns["p_Covid19"].to_pylist() == [1, 0, 0, 0, 0, 0, 0]

@@ -2,19 +2,29 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.tree import DecisionTreeClassifier
 
-from cxr_platform.evidence.frozen_features import (
+from cxr_platform.evidence.open_study import OpenStudy
+from cxr_platform.evidence.probe_models import (
+    class_probabilities,
+    fitted,
     image_features,
     lungs_only,
+    on_features,
+    on_metadata,
+    out_of_fold_answers,
+    out_of_fold_probabilities,
     study_lung_fields,
     whole_image_features,
     without_lungs,
 )
-from cxr_platform.evidence.open_study import OpenStudy
 from cxr_platform.explain.lung_field import lung_fields
 from cxr_platform.models.frozen import FrozenBackbone, view_transforms
 from tests.evidence.builders import RecordedSteps, inside_lung_field, made_open_study, planted_facts, planted_study
 from tests.training.builders import random_imagenet, tiny_profile
+
+LABELS = np.array([0, 6] * 20)
+FOLDS = np.arange(40) // 2 % 4
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +84,33 @@ def test_lung_fields_have_the_shape_of_each_image_in_the_order_of_the_study() ->
     fields = study_lung_fields(made_open_study(known.data, shuffled, known.profile, None))
     assert (fields == lung_fields(facts["width"].to_numpy(), heights, 64)).all()
     assert (fields[0] != fields[-1]).any()
+
+
+def test_an_image_is_predicted_by_a_classifier_fitted_without_it() -> None:
+    names = np.arange(40.0)[:, None]  # by its own number a tree knows each image that it has seen, and only those
+    chance = np.random.default_rng(0).permutation(LABELS)
+    seen = fitted(DecisionTreeClassifier, names, chance).predict(names)
+    unseen = out_of_fold_probabilities(DecisionTreeClassifier, names, chance, FOLDS).argmax(axis=1)
+    assert (seen == chance).all()
+    assert (unseen == chance).mean() < 0.8
+
+
+def test_a_class_in_one_fold_only_has_probability_0_there() -> None:
+    labels = np.where(FOLDS == 0, 3, LABELS)
+    values = np.random.default_rng(0).normal(size=(40, 4))
+    probabilities = out_of_fold_probabilities(on_features, values, labels, FOLDS)
+    assert (probabilities[FOLDS == 0, 3] == 0).all()
+    assert (probabilities[FOLDS != 0, 3] > 0).all()
+    assert probabilities.sum(axis=1) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("make", [on_features, lambda: on_metadata(1)])
+def test_both_classifiers_learn_separable_values(make: object) -> None:
+    values = np.stack([LABELS + 0.0, np.zeros(40)], axis=1)
+    answers = out_of_fold_answers(make, values, np.where(LABELS == 0, "east", "west"), FOLDS)  # type: ignore[arg-type]
+    assert (answers == np.where(LABELS == 0, "east", "west")).all()
+
+
+def test_a_single_answer_is_always_given() -> None:
+    model = fitted(on_features, np.zeros((4, 2)), np.full(4, 5))
+    assert class_probabilities(model, np.ones((3, 2)))[:, 5].tolist() == [1, 1, 1]

@@ -1,14 +1,23 @@
-"""Classifiers of the probes, and their out-of-fold predictions."""
+"""Models of the probes: features by the frozen ImageNet backbone, and classifiers of features or of metadata.
+
+The backbone was never trained on radiographs. A classifier predicts images of the folds that it was not fitted to.
+"""
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
 from cxr_platform.evaluation.predictions import Array
+from cxr_platform.evidence.open_study import OpenStudy
+from cxr_platform.explain.lung_field import lung_fields
 from cxr_platform.labels import CLASSES
+from cxr_platform.models.frozen import FrozenBackbone, chunks, view_transforms
+
+CUT = "features"
+TITLE = "Frozen features"
+BLACK = 0
 
 Make = Callable[[], Any]
 """Returns an unfitted classifier."""
@@ -18,6 +27,48 @@ REGULARISATION, TOLERANCE, ITERATIONS = 0.1, 1e-2, 2000
 tolerance of 1e-4, in a tenth of the time."""
 
 TREES = 100
+
+
+def image_features(images: Array, opened: OpenStudy, title: str = TITLE) -> Array:
+    """Return spatial means of the last feature maps: uint8 (N, S, S) → float32 (N, F), F = 1280 at full width.
+
+    Raise `WeightsError` without ImageNet weights.
+    """
+    profile, backbone = opened.profile, _backbone(opened)
+    clean = view_transforms(len(images), images.shape[1], profile.augmentation, profile.seed)[0]
+    parts = []
+    for rows in chunks(len(images)):
+        parts.append(backbone.activations(images[rows], clean[rows])[CUT].astype("float32"))
+        opened.progress.step(title, min(rows.stop, len(images)), len(images))
+    return np.concatenate(parts)
+
+
+@lru_cache(maxsize=1)  # compiled once for whole and masked images
+def _backbone(opened: OpenStudy) -> FrozenBackbone:
+    return FrozenBackbone((CUT,), opened.profile.model, opened.imagenet)
+
+
+@lru_cache(maxsize=1)  # used by several analyses
+def whole_image_features(opened: OpenStudy) -> Array:
+    """Return `image_features` of the study's images without a mask."""
+    return image_features(opened.data.images, opened, f"{TITLE}, whole image")
+
+
+def without_lungs(images: Array, fields: Array) -> Array:
+    """Return the images (N, S, S) uint8 with the lung fields (N, S, S) bool set to black."""
+    return np.where(fields, np.uint8(BLACK), images)
+
+
+def lungs_only(images: Array, fields: Array) -> Array:
+    """Return the images (N, S, S) uint8 with everything but the lung fields set to black."""
+    return np.where(fields, images, np.uint8(BLACK))
+
+
+def study_lung_fields(opened: OpenStudy) -> Array:
+    """Return the lung fields of the study's images, bool (N, S, S), from the position of the image in its letterbox."""
+    facts = opened.manifest.table(["image_id", "width", "height"]).to_pandas().set_index("image_id")
+    sides = facts.loc[opened.data.image_ids]
+    return lung_fields(sides["width"].to_numpy(), sides["height"].to_numpy(), opened.data.images.shape[1])
 
 
 def on_features() -> Any:
@@ -68,8 +119,3 @@ def out_of_fold_answers(make: Make, values: Array, answers: Array, folds: Array)
         test = folds == fold
         predicted[test] = fitted(make, values[~test], answers[~test]).predict(values[test])
     return predicted
-
-
-def probability_columns(probabilities: Array) -> dict[str, pa.Array]:
-    """Return probabilities (N, 7) as the columns `p_CLASS` of a table."""
-    return {name: pa.array(probabilities[:, i]) for i, name in enumerate(PROBABILITY_COLUMNS)}
