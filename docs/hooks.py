@@ -147,7 +147,7 @@ def files_page() -> str:
     from cxr_platform.domain.predictions import PREDICTIONS_SCHEMA
     from cxr_platform.domain.study import StudyRecord, TrialRecord, TrialState
     from cxr_platform.evidence.image_answers import ANSWER_COLUMNS
-    from cxr_platform.manifest.schema import manifest_schema
+    from cxr_platform.manifest.schema import LookedAt, ManifestInfo, manifest_schema
     from cxr_platform.registry.bundle import Bundle
     from cxr_platform.registry.state import RegistryState
 
@@ -169,6 +169,8 @@ def files_page() -> str:
         table(["column", "meaning"], [[f"`{name}`", meaning] for name, meaning in ANSWER_COLUMNS.items()]),
     ]
     records = (
+        ("Manifest: manifest.json", ManifestInfo),
+        ("Manifest: counts.json", LookedAt),
         ("Study: study.json", StudyRecord),
         ("Trial: trial.json", TrialRecord),
         ("Running trial: state.json", TrialState),
@@ -226,6 +228,8 @@ FILES = """
 | `data/manifests/NAME/contact_sheets/REASON.png` | the excluded images of each reason |
 | `data/manifests/NAME/validation/` | results of Great Expectations |
 | `data/manifests/NAME/manifest.json` | schema version, counts by class and source, settings, seed, content hash |
+| `data/manifests/NAME.look/` | of `cxr manifest --look`: `counts.json`, `excluded.parquet`, `contact_sheets/` |
+| `data/manifests/NAME.failed/` | the same for images that give no folds, or a manifest that is not valid |
 | `runs/NAME/study.json` | configuration, manifest, versions, hardware |
 | `runs/NAME/trials/STRATEGY/fold-K/` | `trial.json`, `history.parquet`, `predictions.parquet`, `model.weights.h5` |
 | `runs/NAME/trials/STRATEGY/fold-K.run/` | a running trial: `state.json` and its checkpoint |

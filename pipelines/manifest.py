@@ -2,7 +2,8 @@
 
     cxr manifest --data FOLDER --out data/manifests/NAME --profile quick
 
-Run again, the same command decodes only files that are new or have changed.
+Run again, the same command decodes only files that are new or have changed. With --look it only counts and draws
+contact sheets, and writes no manifest.
 """
 
 import argparse
@@ -30,7 +31,7 @@ from pipelines.options import (
 from pipelines.progress import make_progress
 
 if TYPE_CHECKING:
-    from cxr_platform.manifest.schema import ManifestInfo
+    from cxr_platform.manifest.schema import ImageCounts
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class ManifestRequest:
     profile: ProfileOptions
     metrics: MetricsOptions
     overrule: Path | None = None
+    look: bool = False
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,6 +63,11 @@ def parser() -> argparse.ArgumentParser:
         "--out", type=location, required=True, help="folder or URI of the manifest; an existing one is replaced"
     )
     parser.add_argument("--overrule", type=location, help="allow and deny lists (default: DATA/overrule.toml)")
+    parser.add_argument(
+        "--look",
+        action="store_true",
+        help="write counts, excluded files and contact sheets to OUT.look and no manifest; classes may lack images",
+    )
     add_external_option(parser)
     parser.add_argument("--ray-address", help="address of a Ray cluster (default: this machine alone)")
     add_profile_options(parser)
@@ -82,7 +89,10 @@ def add_external_option(parser: argparse.ArgumentParser) -> None:
 def run(request: ManifestRequest) -> int:
     """Build the manifest and print a summary; return 0."""
     check_survives_job(request.out)
-    _build(request)
+    if request.look:
+        _look(request)
+    else:
+        _build(request)
     return 0
 
 
@@ -137,10 +147,33 @@ def _build(request: ManifestRequest) -> None:
         images = {(label, source): n for label, sources in counts.items() for source, n in sources.items()}
         manifest_counts(job, images, manifest.info.excluded)
     print("\n".join(summary(manifest.info)))
+    print(f"{manifest.info.folds} folds. Content hash {manifest.content_hash}.")
     print(f"Manifest: {request.out}")
 
 
-def summary(info: "ManifestInfo") -> list[str]:
+def _look(request: ManifestRequest) -> None:
+    from cxr_platform.manifest.build import look_at_images
+
+    with make_progress(sys.stdout) as progress:
+        looked_at, folder = look_at_images(
+            request.data,
+            request.out,
+            request.profile.load(),
+            progress,
+            overrule=request.overrule,
+            external=list(request.external),
+            address=request.ray_address,
+        )
+    print("\n".join(summary(looked_at)))
+    for label, reasons in looked_at.excluded_of_class.items():
+        print(f"Excluded of {label}: {', '.join(f'{number} {reason}' for reason, number in reasons.items())}.")
+    if looked_at.without_folds:
+        print(f"A build of these images would fail. {looked_at.without_folds}")
+    print("Only looked: no manifest was written, and nothing can be trained on this. Without --look one is built.")
+    print(f"Excluded files, contact sheets and counts: {folder}")
+
+
+def summary(info: "ImageCounts") -> list[str]:
     """Return lines with images by class and source, excluded files by reason, shortfalls and missing files."""
     lines = _count_table(info.counts)
     lines.append(f"{info.images} images selected + {info.files - info.images} excluded = {info.files} files.")
@@ -163,7 +196,7 @@ def summary(info: "ManifestInfo") -> list[str]:
         lines.append(f"{source}: the patient is known for {known} of {totals[source]} images ({share:.0%}).")
     if info.synthetic:
         lines.append("The images are synthetic: drawn by the phantom generator, not taken of patients.")
-    return [*lines, f"{info.folds} folds. Content hash {info.content_hash}."]
+    return lines
 
 
 def _count_table(counts: dict[str, dict[str, int]]) -> list[str]:

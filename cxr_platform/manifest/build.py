@@ -1,7 +1,5 @@
 """From folders of images to a validated manifest."""
 
-import json
-from collections import Counter, defaultdict
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,13 +13,14 @@ from cxr_platform.config import Profile, SelectionConfig, differences
 from cxr_platform.errors import ConfigError, FoldError, ManifestInvalid
 from cxr_platform.intake.overrule import FILE_NAME, Overrule, read_overrule
 from cxr_platform.intake.sources import Inventory, find_candidates, mark_external
-from cxr_platform.labels import CLASSES
 from cxr_platform.manifest.cache import DecodedCache, PixelReader, settings_key
 from cxr_platform.manifest.contact_sheets import write_contact_sheets
 from cxr_platform.manifest.decoding import DecodeTask, decode_new
 from cxr_platform.manifest.folders import COUNTS_FILE, ManifestFolders, manifest_folders
 from cxr_platform.manifest.patient_ids import PUBLISHED_SALT, SALT_VARIABLE, patient_salt
-from cxr_platform.manifest.rows import input_hashes, make_info, make_rows
+from cxr_platform.manifest.records import Decoded
+from cxr_platform.manifest.rows import input_hashes, make_info, make_looked_at, make_rows
+from cxr_platform.manifest.schema import LookedAt
 from cxr_platform.manifest.selection import Selection, select_images
 from cxr_platform.manifest.store import Manifest, open_manifest, write_excluded, write_images, write_info
 from cxr_platform.manifest.validate import validate_manifest
@@ -54,13 +53,32 @@ def build_manifest(
     uploaded manifest was interrupted.
     """
     folders = manifest_folders(absolute(destination))
-    _check_outside(data.resolve(), folders.destination)
-    inventory, lists = _find(data, overrule, external, profile.intake.selection)
-    for folder in inventory.folders:  # a sources.toml may name some outside of `data`
-        _check_outside(folder, folders.destination)
+    build = _prepared(folders, data, profile, progress, overrule, external, address)
     with folders.build():
-        _Build(folders, inventory, lists, profile, progress or NoProgress(), address).run()
+        build.run()
     return open_manifest(destination)
+
+
+def look_at_images(
+    data: Path,
+    destination: Path,
+    profile: Profile,
+    progress: Progress | None = None,
+    *,
+    overrule: Path | None = None,
+    external: Collection[str] = (),
+    address: str | None = None,
+) -> tuple[LookedAt, Path]:
+    """Select images as `build_manifest` does, and write only what a person looks at, to `destination`.look.
+
+    That folder, which is returned, has the excluded files, contact sheets and counts. Classes without images are no
+    error. A manifest in `destination` stays, and a later build does not decode the images again. Raises the errors of
+    `build_manifest` but `FoldError` and `ManifestInvalid`.
+    """
+    folders = manifest_folders(absolute(destination))
+    build = _prepared(folders, data, profile, progress, overrule, external, address)
+    with folders.build():
+        return build.look(), folders.looked_at
 
 
 def is_current(
@@ -99,6 +117,22 @@ def differing_settings(manifest: Manifest, profile: Profile, external: Collectio
     return [*differences(before, now), *(f"external: {name} was not" for name in external if name not in marked)]
 
 
+def _prepared(
+    folders: ManifestFolders,
+    data: Path,
+    profile: Profile,
+    progress: Progress | None,
+    overrule: Path | None,
+    external: Collection[str],
+    address: str | None,
+) -> "_Build":
+    _check_outside(data.resolve(), folders.destination)
+    inventory, lists = _find(data, overrule, external, profile.intake.selection)
+    for folder in inventory.folders:  # a sources.toml may name some outside of `data`
+        _check_outside(folder, folders.destination)
+    return _Build(folders, inventory, lists, profile, progress or NoProgress(), address)
+
+
 def _check_outside(data: Path, destination: Path) -> None:
     if is_remote(destination) == is_remote(data) and destination.resolve().is_relative_to(data):
         raise ConfigError(
@@ -132,10 +166,42 @@ class _Build:
     address: str | None
 
     def run(self) -> None:
-        intake, salt = self.profile.intake, patient_salt()
-        with write_errors(self.folders.cache):
-            cache = DecodedCache(self.folders.cache, settings_key(intake.decoding, salt))
+        cache = self._cache()
         inputs = input_hashes(self.inventory, self.lists)  # before images are read, so that later changes are noticed
+        selection, decoded, pixels = self._select(cache)
+        try:
+            rows = make_rows(selection, self.profile)
+        except FoldError as error:
+            lost = self._lost_files(self._write_looked_at(selection, pixels, error))
+            self.folders.reject()
+            error.received = f"{error.received}{'; ' + lost if lost else ''}"
+            error.advice = f"{error.advice} Excluded files, contact sheets and counts are in {self.folders.failed}."
+            raise
+        with write_errors(self.folders.building):
+            self._write(selection, rows, pixels, inputs)
+        self._validate()
+        self.folders.publish()
+        with write_errors(self.folders.cache):
+            cache.prune(decoded.values())
+
+    def look(self) -> LookedAt:
+        """Write what a person looks at, without folds and images."""
+        selection, _, pixels = self._select(self._cache())
+        error = None
+        try:
+            make_rows(selection, self.profile)
+        except FoldError as raised:
+            error = raised
+        looked_at = self._write_looked_at(selection, pixels, error)
+        self.folders.keep_look()
+        return looked_at
+
+    def _cache(self) -> DecodedCache:
+        with write_errors(self.folders.cache):
+            return DecodedCache(self.folders.cache, settings_key(self.profile.intake.decoding, patient_salt()))
+
+    def _select(self, cache: DecodedCache) -> tuple[Selection, dict[str, Decoded], PixelReader]:
+        intake, salt = self.profile.intake, patient_salt()
         task = DecodeTask(intake, salt, cache.folder)
         decoded = decode_new(self.inventory.candidates, cache, task, self.progress, self.address)
         pixels = PixelReader(cache, intake.decoding.image_size)
@@ -148,42 +214,22 @@ class _Build:
             self.progress.message(
                 "An identifier of nearly all images is no patient: " + ", ".join(selection.shared_patients)
             )
-        try:
-            rows = make_rows(selection, self.profile)
-        except FoldError as error:
-            self._keep_excluded(selection, pixels)
-            lost = self._lost_files(selection)
-            error.received = f"{error.received}{'; ' + lost if lost else ''}"
-            error.advice = f"{error.advice} Excluded files, contact sheets and counts are in {self.folders.failed}."
-            raise
-        with write_errors(self.folders.building):
-            self._write(selection, rows, pixels, inputs)
-        self._validate()
-        self.folders.publish()
-        with write_errors(self.folders.cache):
-            cache.prune(decoded.values())
+        return selection, decoded, pixels
 
-    def _lost_files(self, selection: Selection) -> str:
+    def _lost_files(self, looked_at: LookedAt) -> str:
         """Return what became of the files of each class with fewer images than folds."""
-        labels = {candidate.source_path: candidate.label for candidate in self.inventory.candidates}
-        taken = Counter(image.candidate.label for image in selection.images if image.in_study)
-        lost: defaultdict[str | None, Counter[str]] = defaultdict(Counter)
-        for item in selection.excluded:
-            lost[labels.get(item.source_path)][item.refusal.reason] += 1
-        few = [name for name in CLASSES if taken[name] < self.profile.folds and lost[name]]
-        files = (f"{name} {', '.join(f'{n} {reason}' for reason, n in lost[name].most_common())}" for name in few)
+        taken = {name: sum(by_source.values()) for name, by_source in looked_at.counts.items()}
+        few = [(n, lost) for n, lost in looked_at.excluded_of_class.items() if taken[n] < self.profile.folds]
+        files = (f"{name} {', '.join(f'{n} {reason}' for reason, n in lost.items())}" for name, lost in few)
         return f"excluded files: {'; '.join(files)}" if few else ""
 
-    def _keep_excluded(self, selection: Selection, pixels: PixelReader) -> None:
-        """Keep in `failed` what a person looks at when no manifest can be made."""
+    def _write_looked_at(self, selection: Selection, pixels: PixelReader, error: FoldError | None) -> LookedAt:
+        looked_at = make_looked_at(selection, self.inventory, error)
         folder = self.folders.building
         with write_errors(folder):
             self._write_excluded(folder, selection, pixels)
-            taken = Counter(f"{image.candidate.label}" for image in selection.images)
-            reasons = Counter(item.refusal.reason for item in selection.excluded)
-            counts = {"images": {name: taken[name] for name in CLASSES}, "excluded": dict(sorted(reasons.items()))}
-            (folder / COUNTS_FILE).write_text(json.dumps(counts, indent=1) + "\n", encoding="utf-8")
-        self.folders.reject()
+            (folder / COUNTS_FILE).write_bytes(looked_at.to_json())
+        return looked_at
 
     def _write_excluded(self, folder: Path, selection: Selection, pixels: PixelReader) -> None:
         write_excluded(folder, [(e.source_path, e.refusal.reason, e.refusal.detail) for e in selection.excluded])

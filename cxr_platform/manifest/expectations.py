@@ -159,7 +159,8 @@ def class_frame(manifest: Manifest) -> pd.DataFrame:
 
 def count_frame(manifest: Manifest) -> pd.DataFrame:
     """Return one row per class and source: images counted in the rows, and those declared in manifest.json."""
-    counted = _flatten(count_images(manifest.table(["label", "source"])))
+    table = manifest.table(["label", "source"])
+    counted = _flatten(count_images(table["label"].to_pylist(), table["source"].to_pylist()))
     declared = _flatten(manifest.info.counts)
     rows = [(*key, counted.get(key, 0), declared.get(key, 0)) for key in sorted({*counted, *declared})]
     return pd.DataFrame(rows, columns=["label", "source", "counted", "declared"])

@@ -5,6 +5,7 @@ DEST.building        the manifest being built; removed by the next build if it w
 DEST.previous        the old manifest between two renames; restored by the next build after a crash in between
 DEST.failed          what the last build left that failed: a manifest that failed its expectations, or the excluded
                      files, contact sheets and counts (counts.json) of one whose images give no folds
+DEST.look            the same for images that were only looked at
 DEST.cache           decoded images (`manifest.cache`)
 
 In an object store there is no DEST.previous. A manifest is built in a local folder and uploaded to DEST.building; when
@@ -60,13 +61,18 @@ class ManifestFolders:
         return self._sibling("failed")
 
     @property
+    def looked_at(self) -> Path:
+        """What was left of the last look at the images."""
+        return self._sibling("look")
+
+    @property
     def cache(self) -> Path:
         """The decoded images."""
         return self._sibling("cache")
 
     @contextmanager
     def build(self) -> Iterator[Path]:
-        """Lock the manifest and yield the empty `building`, to be followed by `publish` or `reject`.
+        """Lock the manifest and yield the empty `building`, to be followed by `publish`, `reject` or `keep_look`.
 
         Raises `StorageError` if a folder holds other files, or cannot be written or locked.
         """
@@ -94,6 +100,12 @@ class ManifestFolders:
     def reject(self) -> None:
         """Keep the built manifest in `failed`; the previous one stays in `destination`."""
         replace_folder(self.building, self.failed)
+
+    def keep_look(self) -> None:
+        """Move what was built to `looked_at`; a manifest in `destination` stays."""
+        with write_errors(self.looked_at):
+            _check_is_ours(self.looked_at, lambda names: names <= CONTENTS)
+        replace_folder(self.building, self.looked_at)
 
     def readable(self) -> Path:
         """Return the folder to read: `previous` between the renames of `publish` or after a crash there."""
@@ -130,7 +142,7 @@ class StoredManifestFolders(ManifestFolders):
     @contextmanager
     def build(self) -> Iterator[Path]:
         """As `ManifestFolders.build`; the lock is a lease (`storage.lock`)."""
-        for folder in (self.destination, self._uploaded, self.failed):
+        for folder in (self.destination, self._uploaded, self.failed, self.looked_at):
             with write_errors(folder):
                 names = {name.partition("/")[0] for name in file_names(folder)}
             if not names <= CONTENTS:
@@ -159,6 +171,11 @@ class StoredManifestFolders(ManifestFolders):
         """Keep the built manifest in `failed`; the previous one stays in `destination`."""
         with write_errors(self.failed):
             upload_folder(self.building, self.failed, INFO_FILE)
+
+    def keep_look(self) -> None:
+        """Move what was built to `looked_at`; a manifest in `destination` stays."""
+        with write_errors(self.looked_at):
+            upload_folder(self.building, self.looked_at, INFO_FILE)
 
     def readable(self) -> Path:
         """Return the folder to read."""

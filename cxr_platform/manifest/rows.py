@@ -9,13 +9,14 @@ from typing import Any
 import pyarrow as pa
 
 from cxr_platform.config import Profile
+from cxr_platform.errors import FoldError
 from cxr_platform.intake.overrule import Overrule
 from cxr_platform.intake.sources import Inventory
 from cxr_platform.labels import CLASSES
 from cxr_platform.manifest.cache import package_versions
 from cxr_platform.manifest.folds import OUTSIDE, assign_folds
 from cxr_platform.manifest.records import SelectedImage, file_key
-from cxr_platform.manifest.schema import ManifestInfo, manifest_schema, without_pixels
+from cxr_platform.manifest.schema import LookedAt, ManifestInfo, manifest_schema, without_pixels
 from cxr_platform.manifest.selection import Selection
 
 PACKAGES = ("cxr-platform", "ray", "pyarrow", "numpy", "pillow", "tensorflow-io", "scikit-learn", "great-expectations")
@@ -82,20 +83,10 @@ def make_info(
 ) -> ManifestInfo:
     """Return manifest.json; `inputs` are the hashes of `input_hashes`."""
     return ManifestInfo(
+        **_counts(selection, inventory),
         content_hash=content_hash(rows),
         seed=profile.seed,
         folds=profile.folds,
-        synthetic=not inventory.synthetic_sources.isdisjoint(rows["source"].to_pylist()),
-        images=len(rows),
-        files=len(inventory.candidates),
-        counts=count_images(rows),
-        excluded=dict(sorted(Counter(item.refusal.reason for item in selection.excluded).items())),
-        shortfalls=tuple(selection.shortfalls),
-        groups=count_groups(rows["group_id"].to_pylist()),
-        missing_files=inventory.missing_files,
-        ignored_columns={name: columns for name, columns in inventory.ignored_columns.items() if columns},
-        known_patients=count_known_patients(rows),
-        shared_patients=selection.shared_patients,
         config=profile.intake,
         created_with=package_versions(PACKAGES),
         files_hash=inputs["files_hash"],
@@ -103,17 +94,44 @@ def make_info(
     )
 
 
-def count_images(rows: pa.Table) -> dict[str, dict[str, int]]:
+def make_looked_at(selection: Selection, inventory: Inventory, error: FoldError | None) -> LookedAt:
+    """Return counts.json; `error` is that of `make_rows`."""
+    labels = {candidate.source_path: candidate.label for candidate in inventory.candidates}
+    lost: dict[str, Counter[str]] = {name: Counter() for name in CLASSES}
+    for item in selection.excluded:
+        if label := labels.get(item.source_path):
+            lost[label][item.refusal.reason] += 1
+    excluded_of_class = {name: dict(reasons.most_common()) for name, reasons in lost.items() if reasons}
+    return LookedAt(
+        **_counts(selection, inventory),
+        excluded_of_class=excluded_of_class,
+        without_folds="" if error is None else str(error),
+    )
+
+
+def _counts(selection: Selection, inventory: Inventory) -> dict[str, Any]:
+    """Return the fields of `ImageCounts`."""
+    sources = [image.candidate.source for image in selection.images]
+    known = Counter(source for source, patient in zip(sources, selection.patients, strict=True) if patient)
+    return {
+        "synthetic": not inventory.synthetic_sources.isdisjoint(sources),
+        "images": len(selection.images),
+        "files": len(inventory.candidates),
+        "counts": count_images([image.candidate.label for image in selection.images], sources),
+        "excluded": dict(sorted(Counter(item.refusal.reason for item in selection.excluded).items())),
+        "shortfalls": tuple(selection.shortfalls),
+        "groups": count_groups(selection.groups),
+        "missing_files": inventory.missing_files,
+        "ignored_columns": {name: columns for name, columns in inventory.ignored_columns.items() if columns},
+        "known_patients": {source: known[source] for source in sorted(set(sources))},
+        "shared_patients": selection.shared_patients,
+    }
+
+
+def count_images(labels: Sequence[str | None], sources: Sequence[str]) -> dict[str, dict[str, int]]:
     """Return class → source → number of images, in the order of `CLASSES`."""
-    pairs = Counter(zip(rows["label"].to_pylist(), rows["source"].to_pylist(), strict=True))
-    return {name: {s: n for (label, s), n in sorted(pairs.items()) if label == name} for name in CLASSES}
-
-
-def count_known_patients(rows: pa.Table) -> dict[str, int]:
-    """Return source → number of images whose patient is known."""
-    sources, patients = rows["source"].to_pylist(), rows["patient_id"].to_pylist()
-    known = Counter(source for source, patient in zip(sources, patients, strict=True) if patient)
-    return {source: known[source] for source in sorted(set(sources))}
+    pairs = Counter(zip(labels, sources, strict=True))
+    return {name: {s: pairs[name, s] for s in sorted(set(sources)) if pairs[name, s]} for name in CLASSES}
 
 
 def count_groups(groups: Sequence[str]) -> dict[str, int]:

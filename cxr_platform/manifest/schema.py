@@ -5,6 +5,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from pydantic import Field
 
 from cxr_platform.config import IntakeConfig
 from cxr_platform.validation import Record
@@ -85,15 +86,37 @@ class Shortfall(Record):
     available: int
 
 
-class ManifestInfo(Record):
+class ImageCounts(Record):
+    """What became of the files of the collections."""
+
+    synthetic: bool = Field(description="Some images are drawn by a program.")
+    images: int = Field(description="Images that take part.")
+    files: int = Field(description="Image files of the collections: those that take part and those excluded.")
+    counts: dict[str, dict[str, int]] = Field(description="Class → source → images.")
+    excluded: dict[str, int] = Field(description="Reason → excluded files.")
+    shortfalls: tuple[Shortfall, ...] = Field(description="Classes with fewer images than asked for.")
+    groups: dict[str, int] = Field(description="Size of a group → groups of that size.")
+    missing_files: dict[str, int] = Field(description="Source → rows of its table without a file.")
+    ignored_columns: dict[str, list[str]] = Field(description="Source → columns of its table that are not understood.")
+    known_patients: dict[str, int] = Field(description="Source → images whose patient is known.")
+    shared_patients: dict[str, int] = Field(
+        description="Source → images with an identifier that nearly every image of the source has: no patient."
+    )
+
+
+class LookedAt(ImageCounts):
+    """counts.json, which `cxr manifest --look` and a build without folds leave in place of a manifest."""
+
+    excluded_of_class: dict[str, dict[str, int]] = Field(
+        description="Class → reason → excluded files to which the collection gives this class."
+    )
+    without_folds: str = Field(description="Why these images cannot be split into folds; empty if they can.")
+
+
+class ManifestInfo(ImageCounts):
     """manifest.json. It has no times and no paths of a machine, so that equal builds give equal files.
 
-    `files` counts the image files of the collections: the `images` of the manifest and those `excluded` (reason →
-    number). `counts`: class → source → images; `groups`: size of a group → number of groups; `missing_files`: source →
-    rows of its table without a file; `ignored_columns`: source → columns of its table that are not understood;
-    `known_patients`: source → images whose patient is known; `shared_patients`: source → images with an identifier that
-    nearly every image of the source has, which is no patient. `config` and the hashes identify what the manifest was
-    built from.
+    `config` and the hashes identify what the manifest was built from.
     """
 
     schema_version: Literal[1] = 1
@@ -101,17 +124,6 @@ class ManifestInfo(Record):
     content_hash: str
     seed: int
     folds: int
-    synthetic: bool
-    images: int
-    files: int
-    counts: dict[str, dict[str, int]]
-    excluded: dict[str, int]
-    shortfalls: tuple[Shortfall, ...]
-    groups: dict[str, int]
-    missing_files: dict[str, int]
-    ignored_columns: dict[str, list[str]]
-    known_patients: dict[str, int]
-    shared_patients: dict[str, int]
     config: IntakeConfig
     created_with: dict[str, str]
     files_hash: str

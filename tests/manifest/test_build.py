@@ -1,4 +1,3 @@
-import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -11,11 +10,14 @@ from cxr_platform.errors import ConfigError, FoldError, ManifestInvalid, Storage
 from cxr_platform.intake.sources import Inventory
 from cxr_platform.labels import CLASSES
 from cxr_platform.manifest import validate
-from cxr_platform.manifest.build import build_manifest, differing_settings, is_current
+from cxr_platform.manifest.build import build_manifest, differing_settings, is_current, look_at_images
+from cxr_platform.manifest.records import SelectedImage
 from cxr_platform.manifest.rows import make_info
+from cxr_platform.manifest.schema import LookedAt
 from cxr_platform.manifest.selection import Selection
 from cxr_platform.manifest.store import Manifest, open_manifest
-from tests.manifest.builders import PER_CLASS, brighter_copy, fill_cache, image, profile, save
+from cxr_platform.validation import parse_record
+from tests.manifest.builders import PER_CLASS, brighter_copy, candidate, fill_cache, image, profile, refused, save
 from tests.recorded_progress import RecordedProgress
 
 
@@ -118,9 +120,56 @@ def test_the_error_of_an_empty_class_says_what_became_of_its_files_and_keeps_the
         build_manifest(data, destination, profile())
     failed = destination.with_name("manifest.failed")
     assert {"excluded.parquet", "contact_sheets", "counts.json"} == {entry.name for entry in failed.iterdir()}
-    assert json.loads((failed / "counts.json").read_text())["images"]["Normal"] == 0
+    counts = parse_record(LookedAt, (failed / "counts.json").read_bytes(), "counts.json")
+    assert counts.counts["Normal"] == {}
+    assert counts.excluded_of_class["Normal"] == {"not-an-image": 8}
     assert (failed / "contact_sheets" / "not-an-image.png").is_file()
     assert open_manifest(destination).content_hash == built.content_hash
+
+
+def test_a_look_needs_no_images_of_a_class_and_leaves_the_manifest(copy: tuple[Path, Path], built: Manifest) -> None:
+    data, destination = copy
+    for file in (data / "classes" / "Normal").iterdir():
+        file.write_text("no image")
+    shutil.rmtree(data / "classes" / "Effusion")
+    fill_cache(data, destination, profile())
+    progress = RecordedProgress()
+    looked_at, folder = look_at_images(data, destination, profile(), progress)
+    assert folder == destination.with_name("manifest.look")
+    assert {"excluded.parquet", "contact_sheets", "counts.json"} == {entry.name for entry in folder.iterdir()}
+    assert parse_record(LookedAt, (folder / "counts.json").read_bytes(), "counts.json") == looked_at
+    assert looked_at.excluded_of_class["Normal"] == {"not-an-image": 8}
+    assert looked_at.counts["Effusion"] == looked_at.counts["Normal"] == {}
+    assert "Effusion 0, Normal 0" in looked_at.without_folds
+    assert looked_at.images + sum(looked_at.excluded.values()) == looked_at.files
+    assert (folder / "contact_sheets" / "not-an-image.png").is_file()
+    assert open_manifest(destination).content_hash == built.content_hash
+    assert not destination.with_name("manifest.building").exists()
+
+
+def test_a_look_at_files_of_which_none_is_an_image_is_no_error(tmp_path: Path) -> None:
+    file = tmp_path / "data" / "Normal" / "a.png"
+    file.parent.mkdir(parents=True)
+    file.write_text("no image")
+    fill_cache(tmp_path / "data", tmp_path / "manifest", profile())
+    looked_at, _ = look_at_images(tmp_path / "data", tmp_path / "manifest", profile())
+    assert (looked_at.images, looked_at.excluded) == (0, {"not-an-image": 1})
+
+
+def test_a_look_at_images_that_give_folds_names_no_obstacle(copy: tuple[Path, Path], collection: Path) -> None:
+    looked_at, folder = look_at_images(collection, copy[1], profile())
+    assert looked_at.without_folds == ""
+    assert not (folder / "manifest.json").exists()
+
+
+def test_a_look_does_not_replace_a_folder_of_other_files(copy: tuple[Path, Path]) -> None:
+    data, destination = copy
+    notes = destination.with_name("manifest.look") / "notes.txt"
+    notes.parent.mkdir()
+    notes.write_text("dear")
+    with pytest.raises(StorageError, match=r"manifest\.look to be of an earlier build.*other files"):
+        look_at_images(data, destination, profile())
+    assert notes.read_text() == "dear"
 
 
 def test_an_unknown_column_and_the_known_patients_are_in_manifest_json(copy: tuple[Path, Path]) -> None:
@@ -244,11 +293,12 @@ def test_a_manifest_within_a_source_elsewhere_is_refused(copy: tuple[Path, Path]
 
 
 def test_a_synthetic_source_that_is_external_makes_the_manifest_synthetic(built: Manifest) -> None:
-    rows = built.table()
+    rows, external = built.table(), candidate("cohen/images/a.png", "Covid19", role="external")
     inventory = Inventory([], synthetic_sources=frozenset({"cohen"}))
-    selection, inputs = Selection([], [], [], [], []), {"files_hash": "", "overrule_hash": ""}
+    image = SelectedImage(external, refused("cohen/images/a.png"))
+    selection, inputs = Selection([image], [None], ["a"], [], []), {"files_hash": "", "overrule_hash": ""}
     info = make_info(rows, selection, inventory, profile(), inputs)
-    assert (info.synthetic, info.files) == (True, 0)
+    assert (info.synthetic, info.files, info.images) == (True, 0, 1)
     assert not make_info(rows, selection, Inventory([]), profile(), inputs).synthetic
 
 

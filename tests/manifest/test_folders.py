@@ -5,7 +5,7 @@ import pytest
 
 from cxr_platform.errors import StorageError
 from cxr_platform.manifest import folders as folders_module
-from cxr_platform.manifest.folders import INFO_FILE, ManifestFolders, manifest_folders
+from cxr_platform.manifest.folders import COUNTS_FILE, INFO_FILE, ManifestFolders, manifest_folders
 from cxr_platform.storage import files, lock
 from cxr_platform.storage.files import file_names, write_errors
 from cxr_platform.storage.paths import parse_path
@@ -202,6 +202,17 @@ def test_in_a_store_a_sibling_folder_that_no_build_has_made_is_not_replaced(stor
     with pytest.raises(StorageError, match=rf"manifest\.{kind} to be of an earlier build"), stored.build():
         pass
     assert (sibling / "letter.txt").read_text() == "dear"
+
+
+@pytest.mark.parametrize("where", ["folders", "stored"])
+def test_a_look_is_kept_beside_the_manifest(where: str, request: pytest.FixtureRequest) -> None:
+    folders: ManifestFolders = request.getfixturevalue(where)
+    for text in ("first", "second"):
+        with folders.build() as folder:
+            (folder / COUNTS_FILE).write_text(text)
+            folders.keep_look()
+    assert content(folders) == "old"
+    assert (folders.looked_at / COUNTS_FILE).read_text() == "second"
 
 
 def test_in_a_store_a_build_that_fails_leaves_the_manifest_as_it_was(stored: ManifestFolders) -> None:

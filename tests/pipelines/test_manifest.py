@@ -40,6 +40,23 @@ def test_counts_reasons_and_the_place_of_the_manifest_are_printed(
     assert 'cxr_manifest_excluded_files{reason="conflicting-label",study="manifest"} 2.0' in counted
 
 
+def test_a_look_prints_the_counts_and_that_there_is_no_manifest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = write_collection(tmp_path / "data"), tmp_path / "manifest"
+    for file in (data / "classes" / "Emphysema").iterdir():
+        file.write_text("no image")
+    fill_cache(data, out, profile())
+    assert run(data, out, "--look") == 0
+    printed = capsys.readouterr().out
+    assert "Excluded of Emphysema: 4 not-an-image." in printed
+    assert "A build of these images would fail. Expected at least 2 groups" in printed
+    assert "no manifest was written" in printed
+    assert printed.splitlines()[-1] == f"Excluded files, contact sheets and counts: {out}.look"
+    assert not out.exists()
+    assert run(data, out) == 2  # without the option a class without images is an error
+
+
 def test_the_summary_lists_shortfalls_missing_files_and_synthetic_images() -> None:
     info = manifest_info(
         counts={"Normal": {"phantoms": 3}},
