@@ -73,7 +73,12 @@ class ChampionInputs:
     def preprocessing(self) -> Preprocessing:
         """Preprocessing of the manifest's images; its settings may differ from those of the study's profile."""
         config, size = self.manifest.info.config, self.profile.model.input_size
-        return Preprocessing(decoding=config.decoding, quality=config.quality, input_size=size)
+        return Preprocessing(
+            decoding=config.decoding,
+            quality=config.quality,
+            frontal_only=config.selection.frontal_only,
+            input_size=size,
+        )
 
     def check(self, strategy: str) -> None:
         """Raise `StudyMismatch` for a champion of another strategy, or of another manifest than the study's."""

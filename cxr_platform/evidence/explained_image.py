@@ -13,6 +13,8 @@ from cxr_platform.evidence.fold_networks import fold_networks, predict_images
 from cxr_platform.evidence.open_study import OpenStudy
 from cxr_platform.explain.lung_field import lung_fields
 from cxr_platform.explain.saliency import heatmaps
+from cxr_platform.intake.candidate import REASONS
+from cxr_platform.intake.eligibility import judge_image
 from cxr_platform.intake.images import ChestImage, read_image
 from cxr_platform.intake.letterbox import resize_images
 from cxr_platform.labels import CLASSES
@@ -41,7 +43,8 @@ def explain_image(opened: OpenStudy, image: str, strategy: str) -> ExplainedImag
     """Explain `image`, an image_id of the study or the path of a PNG, JPEG or DICOM file.
 
     A file with the bytes of an image of the study is explained as that image. Raise `StudyError` for an unknown
-    strategy or image, `StorageError` for a file that cannot be read, `ImageRefused` for one that is not an image.
+    strategy or image, `StorageError` for a file that cannot be read, `ImageRefused` for one that is not an image or
+    that the study's manifest would exclude.
     """
     predictions = opened.predictions
     if strategy not in predictions.probability:
@@ -82,10 +85,13 @@ def _of_file(opened: OpenStudy, path: Path, strategy: str) -> ExplainedImage:
     known = _row_of(opened, hashlib.sha256(data).hexdigest())
     if known is not None:
         return _of_study(opened, known, strategy)
+    intake = opened.manifest.info.config
     try:
-        read = read_image(data, opened.profile.intake)
+        read = read_image(data, intake)
     except ImageRefused as refused:
         raise ImageRefused(refused.reason, f"{path}: {refused.detail}") from refused
+    if refusal := judge_image(read, intake):
+        raise ImageRefused(refusal.reason, f"{path}: {REASONS[refusal.reason]} ({refusal.detail})")
     return _other_image(opened, str(path), read, strategy)
 
 

@@ -20,13 +20,16 @@ REASONS: Mapping[str, str] = MappingProxyType(
         # the collection's table or the DICOM header
         "not-listed": "the collection's table has no row for this file",
         "modality": "not a projection radiograph (a CT, for example)",
-        "view": "not a frontal view",
         "no-finding-given": "the table leaves the finding empty",
         "finding-not-studied": "the finding is none of the seven classes",
         "several-findings": "more than one of the seven classes applies",
         "further-findings": "further findings beside the one studied (single_finding_only)",
         "unknown-folder": "the folder's name is none of the seven classes",
-        # the quality of the image
+        # the image itself
+        "view": "not a frontal view",
+        "body-part": "a part of the body other than the chest",
+        "for-processing": "raw values of the detector (FOR PROCESSING), not an image for display",
+        "colour": "a picture in strong colours, not a radiograph",
         "low-contrast": "grey values too close together",
         "partial": "only part of the thorax, or not the shape of a frontal image",
         "not-upright": "no mediastinum between two lungs from left to right; the image may lie on its side",
@@ -39,6 +42,13 @@ REASONS: Mapping[str, str] = MappingProxyType(
     }
 )
 """Reason codes of `excluded.parquet`, each with its explanation."""
+
+UNFIT = (
+    *("view", "body-part", "for-processing", "colour"),
+    *("low-contrast", "partial", "not-upright", "low-resolution"),
+)
+"""Reasons of `eligibility.judge_image`: the image was decoded but may not be used. `cxr screen` and the server answer
+such an image as not screenable, and `overrule.toml` can allow it."""
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from pydicom import DataElement, Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import get_frame
@@ -35,7 +36,7 @@ from pydicom.uid import JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, RLELos
 from cxr_platform.config import DecodingConfig
 from cxr_platform.errors import ImageRefused, last_line
 from cxr_platform.intake.codestream import JPEG_START, check_scans, frame_size
-from cxr_platform.intake.grey_image import percentile_window, scale
+from cxr_platform.intake.grey_image import average_colours, percentile_window, scale
 
 Floats = NDArray[np.floating[Any]]
 
@@ -65,13 +66,27 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 """ITU-R BT.601, the weights of Pillow's "L"."""
 
 
-def read_grey(dataset: Dataset, config: DecodingConfig) -> NDArray[np.float32]:
+def read_grey(dataset: Dataset, config: DecodingConfig) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
     """Return the grey values (rows, columns) from 0 to 255, air dark, of an object whose header was checked.
+
+    The second value are its `average_colours`, `None` for an image in grey.
 
     Raises `ImageRefused` (undecodable) for pixel data that cannot be read, and anything that pydicom raises for a value
     of the header that it cannot convert.
     """
-    return to_grey(stored_values(dataset), dataset, config)
+    values = stored_values(dataset)
+    return to_grey(values, dataset, config), _colours(values, dataset)
+
+
+def _colours(values: Floats, dataset: Dataset) -> NDArray[np.float32] | None:
+    if dataset.PhotometricInterpretation == "PALETTE COLOR":
+        colours: NDArray[Any] = apply_color_lut(values.astype(np.uint16), dataset)
+        levels = colours[..., :3] * (255 / np.iinfo(colours.dtype).max)
+    elif values.ndim == 3:
+        levels = values * (255 / (2.0**dataset.BitsStored - 1))
+    else:
+        return None
+    return average_colours(Image.fromarray(np.clip(np.rint(levels), 0, 255).astype(np.uint8)))
 
 
 def stored_values(dataset: Dataset) -> Floats:

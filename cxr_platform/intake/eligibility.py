@@ -1,20 +1,52 @@
-"""Whether a file may be used, by what its table, its folder or its DICOM header states; no pixel is looked at.
+"""Whether a file may be used, by what its table, its folder or its DICOM header states and by its measured quality.
 
-Each function returns a `Refusal`, or `None` for a file that may be used (§2.1.1 to §2.1.3).
+Each function returns a `Refusal`, or `None` for a file that may be used (§2.1.1 to §2.1.4). `judge_image` decides on a
+decoded image for the manifest, for screening, explaining and evaluating alike.
 """
 
 import re
 from collections.abc import Iterable, Mapping
+from typing import Protocol
 
-from cxr_platform.config import SelectionConfig
+from cxr_platform.config import IntakeConfig, SelectionConfig
 from cxr_platform.intake.candidate import Refusal
-from cxr_platform.intake.vocabulary import CLASS_OF, NO_FINDING, plain, view_kind
+from cxr_platform.intake.quality import QualityMeasures, judge
+from cxr_platform.intake.vocabulary import CLASS_OF, NO_FINDING, other_body_part, other_view, plain, view_kind
 
 DICOM_MODALITIES = frozenset({"", "CR", "DX", "DR", "XR", "RG", "SC", "OT"})
 """Values of Modality (0008,0060) of a projection radiograph; some are from older editions of the standard."""
 DICOM_PROJECTIONS = frozenset({"AP", "PA", "LL", "RL", "LLD", "RLD", "LLO", "RLO"})
 """Defined terms of View Position (0018,5101), which only projections have."""
 _TABLE_MODALITY = re.compile(r"(x[- ]?ray|cr|dx)?", re.IGNORECASE)
+
+
+class DecodedImage(Protocol):
+    """What `judge_image` needs to know of an image; the attributes are those of `images.ChestImage`."""
+
+    @property
+    def view(self) -> str | None: ...  # noqa: D102
+    @property
+    def other_body_part(self) -> str | None: ...  # noqa: D102
+    @property
+    def for_processing(self) -> bool: ...  # noqa: D102
+    @property
+    def quality(self) -> QualityMeasures: ...  # noqa: D102
+
+
+def judge_image(image: DecodedImage, config: IntakeConfig, stated_view: str | None = None) -> Refusal | None:
+    """Refuse a decoded image for one of the reasons `candidate.UNFIT`.
+
+    `stated_view` is that of the collection's table; if it is understood it comes before that of the file. The detail
+    holds measured values and words of `vocabulary` only, so that it may be shown where the file is not to be quoted.
+    """
+    view = stated_view if stated_view and view_kind(stated_view) else image.view
+    if refusal := judge_view(view, config.selection):
+        return refusal
+    if image.other_body_part:
+        return _wrong_body_part(image.other_body_part)
+    if image.for_processing:
+        return Refusal("for-processing", "export the image of the series FOR PRESENTATION")
+    return judge(image.quality, config.quality)
 
 
 def judge_dicom_modality(modality: str, view: str | None, secondary_capture: bool) -> Refusal | None:
@@ -34,9 +66,18 @@ def judge_table_modality(modality: str) -> Refusal | None:
 
 def judge_view(view: str | None, selection: SelectionConfig) -> Refusal | None:
     """Refuse a view other than PA or AP if only frontal views are selected; an unknown view is taken as frontal."""
-    if not selection.frontal_only or not view or view_kind(view) != "other":
-        return None
-    return Refusal("view", f"view {view}")
+    other = other_view(view) if view and selection.frontal_only else None
+    return Refusal("view", f"view {other}") if other else None
+
+
+def judge_body_part(text: str) -> Refusal | None:
+    """Refuse an image of another part of the body than the chest; one that is not understood is taken as the chest."""
+    other = other_body_part(text)
+    return _wrong_body_part(other) if other else None
+
+
+def _wrong_body_part(part: str) -> Refusal:
+    return Refusal("body-part", f"body part {part}")
 
 
 def judge_findings(

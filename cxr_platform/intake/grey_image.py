@@ -5,9 +5,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from cxr_platform.config import DecodingConfig
 from cxr_platform.errors import ImageRefused
+
+COLOUR_SIDE = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,18 +19,35 @@ class GreyImage:
 
     `values` is (height, width), uint8 or float32, from 0 (black) to 255 (white); air is dark. `container` is PNG, JPEG
     or DICOM. `bit_depth` counts the bits per sample in the file; `color_mode` is Pillow's mode of a PNG or JPEG (L,
-    RGB, P, I;16, …), or the Photometric Interpretation (0028,0004) of a DICOM object. `view`, `patient`, `sex` (M or F)
-    and `age` (years) come from a DICOM header; each is `None` if not given.
+    RGB, P, I;16, …), or the Photometric Interpretation (0028,0004) of a DICOM object. `colours` are those of
+    `average_colours`, `None` for an image without any. `view`, `patient`, `sex` (M or F) and `age` (years) come from a
+    DICOM header, each is `None` if not given; so do `other_body_part` (a word of `vocabulary.other_body_part`) and
+    `for_processing` (Presentation Intent Type).
     """
 
     values: NDArray[np.uint8] | NDArray[np.float32]
     bit_depth: int
     color_mode: str
     container: str
+    colours: NDArray[np.float32] | None = None
     view: str | None = None
+    other_body_part: str | None = None
+    for_processing: bool = False
     patient: str | None = None
     sex: str | None = None
     age: float | None = None
+
+
+def average_colours(image: Image.Image) -> NDArray[np.float32]:
+    """Return the RGB colours, 0 to 1, of an image in any mode as averages (`COLOUR_SIDE`, `COLOUR_SIDE`, 3).
+
+    Averages are free of the colour noise of JPEG and of cameras.
+    """
+    side = (COLOUR_SIDE, COLOUR_SIDE)
+    # Whole pixels are averaged first, which is several times faster for a large image.
+    coloured = image if image.mode == "RGB" else image.convert("RGB")
+    small = coloured.resize(side, Image.Resampling.BOX, reducing_gap=2.0)
+    return np.asarray(small, np.float32) / np.float32(255)
 
 
 def check_pixels(width: int, height: int, config: DecodingConfig) -> None:

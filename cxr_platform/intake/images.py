@@ -61,7 +61,7 @@ class ChestImage:
 
     `pixels` is (size, size) uint8; `padding_fraction` is the share of it that is padding; `mean` and `std` are of the
     grey values 0..1 without the padding. `width` and `height` are those of the file, after the EXIF orientation.
-    `bit_depth`, `color_mode`, `container`, `view`, `patient`, `sex` and `age` are those of `GreyImage`.
+    `bit_depth`, `color_mode`, `container` and all that comes from a DICOM header are those of `GreyImage`.
     """
 
     pixels: NDArray[np.uint8]
@@ -74,6 +74,8 @@ class ChestImage:
     mean: float
     std: float
     view: str | None
+    other_body_part: str | None
+    for_processing: bool
     patient: str | None
     sex: str | None
     age: float | None
@@ -83,12 +85,13 @@ class ChestImage:
 def read_image(data: bytes, config: IntakeConfig) -> ChestImage:
     """Decode the bytes of a file and fit the image into `config.decoding.image_size` pixels (§2.1.4).
 
-    The quality is measured, not judged; see `quality.judge`. Raises only `ImageRefused`, with the reasons of `decode`.
+    Whether it may be used is decided by `eligibility.judge_image`. Raises only `ImageRefused`, with the reasons of
+    `decode`.
     """
     image = decode(data, config.decoding)
     height, width = image.values.shape
     boxed = letterbox(image.values, config.decoding.image_size)
-    quality = measure(boxed.content, width, height)
+    quality = measure(boxed.content, width, height, image.colours)
     return ChestImage(
         pixels=boxed.pixels,
         width=width,
@@ -100,6 +103,8 @@ def read_image(data: bytes, config: IntakeConfig) -> ChestImage:
         mean=float(boxed.content.mean() / 255),
         std=quality.std,
         view=image.view,
+        other_body_part=image.other_body_part,
+        for_processing=image.for_processing,
         patient=image.patient,
         sex=image.sex,
         age=image.age,

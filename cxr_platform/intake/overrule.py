@@ -1,6 +1,6 @@
 """`overrule.toml`: allow and deny lists with which a person overrules the exclusions.
 
-    allow = ["chest_xray/train/NORMAL/IM-0001.jpeg"]    # used in spite of its view or quality
+    allow = ["chest_xray/train/NORMAL/IM-0001.jpeg"]    # used in spite of its view, quality, …
     deny = ["covid-chestxray-dataset/images/1.png"]     # not used, whatever else applies
 
 The file is `DATA/overrule.toml`, or any other that is named instead. Paths are those of `excluded.parquet` and of the
@@ -14,16 +14,16 @@ from pathlib import Path
 from pydantic import model_validator
 
 from cxr_platform.errors import ConfigError
-from cxr_platform.intake.candidate import Candidate
+from cxr_platform.intake.candidate import UNFIT, Candidate
 from cxr_platform.validation import Record, read_toml, validate
 
 FILE_NAME = "overrule.toml"
-OVERRULABLE = ("low-contrast", "partial", "not-upright", "low-resolution", "view")
-"""Reasons that the allow list overrules: those of `intake.quality`, and the view of an image whose class is known."""
+OVERRULABLE = UNFIT
+"""Reasons that the allow list overrules, for an image whose class is known."""
 
 
 class Overrule(Record):
-    """The `source_path`s that are used in spite of their view or quality, and those that are not used at all."""
+    """The `source_path`s that are used in spite of `OVERRULABLE` reasons, and those that are not used at all."""
 
     allow: frozenset[str] = frozenset()
     deny: frozenset[str] = frozenset()

@@ -1,9 +1,14 @@
-"""Measures of image quality, and the limits by which low-contrast, partial, rotated and small images are excluded.
+"""Measures of image quality, and the limits by which coloured, low-contrast, partial, rotated and small images are
+excluded.
 
 The paper excludes "low contrast images or images containing parts of the whole thoracic X-Ray scan" (§2.1.4) without
-defining a measure; these are our own. All but the first two are taken on the letterboxed image (200 × 200 pixels)
+defining a measure; these are our own. All but the first three are taken on the letterboxed image (200 × 200 pixels)
 without its padding, in grey from 0 (black) to 1 (white):
 
+- colour (0 to 1): the mean strength of the colours that a tint does not explain, of `grey_image.average_colours`. The
+  chroma of a colour is the vector (R − (G + B)/2, √3/2·(G − B)), of length 1 for pure red, green and blue. Of each
+  pixel's chroma the part in the direction of the mean chroma is removed, up to `TINT` = 0.25: a scan or a photograph of
+  a radiograph has one hue. Grey images have 0.
 - side (pixels): the shorter side of the image as stored.
 - aspect: longer / shorter side of the image as stored. Images wider than twice their height lack the apices or bases.
 - contrast: 95th − 5th percentile of the grey values.
@@ -14,6 +19,10 @@ without its padding, in grey from 0 (black) to 1 (white):
   than from top to bottom. The image is averaged to 64 × 64 (aspect ignored). Across: the mean of rows 16 to 47 at
   columns 8 to 55 is correlated with cos(π·clip((x − 31.5 − s)/16, −1.4, 1.4)), and the best of the nine shifts
   s = −4 … 4 counts. Along: the same of the transposed image. Uprightness = across − along.
+
+Of 5,231 public files, 237 of them with colours, one has a colour of 0.053, a photograph of a light box; the next have
+0.034, photographs of a violet screen. A picture in one dull hue, such as a photograph of a forest, is not recognised by
+its colour.
 
 Of 3,436 frontal images of the public collections the limits of `config.QualityConfig` exclude 16 (5 low-contrast, 11
 partial). The limit of uprightness excludes 16 of 16 images that lie on their side; of upright images it excludes 94 %
@@ -40,10 +49,14 @@ QUARTER = SQUARE / 4
 SHIFTS = range(-4, 5)
 
 
+TINT = 0.25
+
+
 @dataclass(frozen=True)
 class QualityMeasures:
     """Measures of one image, as defined in this module's docstring."""
 
+    colour: float
     side: int
     aspect: float
     contrast: float
@@ -52,10 +65,16 @@ class QualityMeasures:
     uprightness: float
 
 
-def measure(content: NDArray[np.uint8], width: int, height: int) -> QualityMeasures:
-    """Measure an image: `content` (rows, columns) uint8 without padding; `width` and `height` as stored, in pixels."""
+def measure(
+    content: NDArray[np.uint8], width: int, height: int, colours: NDArray[np.float32] | None = None
+) -> QualityMeasures:
+    """Measure an image: `content` (rows, columns) uint8 without padding; `width` and `height` as stored, in pixels.
+
+    `colours` are those of `grey_image.average_colours`, `None` for an image in grey.
+    """
     low, high = np.percentile(content, [5, 95]) / 255
     return QualityMeasures(
+        colour=0.0 if colours is None else _colour(colours),
         side=min(width, height),
         aspect=max(width, height) / min(width, height),
         contrast=float(high - low),
@@ -69,6 +88,7 @@ def judge(measures: QualityMeasures, config: QualityConfig) -> Refusal | None:
     """Return a refusal with the value of the first limit that the image misses; `None` for a usable image."""
     m, c = measures, config
     limits = (
+        ("colour", m.colour <= c.max_colour, f"colour {m.colour:.2f}, most {c.max_colour}"),
         ("low-resolution", m.side >= c.min_side_pixels, f"shorter side {m.side} pixels, least {c.min_side_pixels}"),
         ("low-contrast", m.contrast >= c.min_contrast, f"contrast {m.contrast:.3f}, least {c.min_contrast}"),
         ("low-contrast", m.std >= c.min_std, f"standard deviation {m.std:.3f}, least {c.min_std}"),
@@ -77,6 +97,15 @@ def judge(measures: QualityMeasures, config: QualityConfig) -> Refusal | None:
         ("not-upright", m.uprightness >= c.min_uprightness, f"{m.uprightness:.2f}, least {c.min_uprightness}"),
     )
     return next((Refusal(reason, detail) for reason, kept, detail in limits if not kept), None)
+
+
+def _colour(colours: NDArray[np.float32]) -> float:
+    red, green, blue = (colours[..., channel].astype(np.float64) for channel in range(3))
+    across, along = red - (green + blue) / 2, np.sqrt(0.75) * (green - blue)
+    total = np.hypot(across.sum(), along.sum())
+    hue = (across.sum() / total, along.sum() / total) if total > 0 else (0.0, 0.0)
+    tint = np.clip(across * hue[0] + along * hue[1], 0, TINT)
+    return float(np.hypot(across - tint * hue[0], along - tint * hue[1]).mean())
 
 
 def _flat_fraction(content: NDArray[np.uint8]) -> float:

@@ -18,10 +18,11 @@ from PIL import Image, ImageOps
 from cxr_platform.config import DecodingConfig
 from cxr_platform.errors import ImageRefused
 from cxr_platform.intake.codestream import check_scans
-from cxr_platform.intake.grey_image import GreyImage, check_pixels, percentile_window
+from cxr_platform.intake.grey_image import GreyImage, average_colours, check_pixels, percentile_window
 
 SIXTEEN_BIT_MODES = frozenset({"I", "I;16", "I;16B", "I;16L"})
 """Pillow's modes of 16-bit grey PNGs."""
+GREY_MODES = SIXTEEN_BIT_MODES | {"1", "L", "LA", "La"}
 PNG_BIT_DEPTH = 24
 """Position of the bit depth in a PNG, in its IHDR chunk. A JPEG that Pillow reads always has 8 bits."""
 ORIENTATION = 0x0112
@@ -57,10 +58,13 @@ def _decode(data: bytes, container: str, config: DecodingConfig) -> GreyImage:
         mode, depth = image.mode, data[PNG_BIT_DEPTH] if container == "PNG" else 8
         if depth == 16 and mode not in SIXTEEN_BIT_MODES:
             values: NDArray[Any] = _sixteen_bit_colour(data, image, config)
+            shown = _on_black(image)
         else:
             ImageOps.exif_transpose(image, in_place=True)  # no copy if there is nothing to turn
-            values = _grey(image, config)
-    return GreyImage(values, depth, mode, container)
+            shown = _on_black(image)
+            values = _grey(shown, config)
+        colours = None if mode in GREY_MODES else average_colours(shown)
+    return GreyImage(values, depth, mode, container, colours)
 
 
 def _without_end_marker(data: bytes, config: DecodingConfig) -> GreyImage | None:
@@ -90,6 +94,10 @@ def _sixteen_bit_colour(data: bytes, image: Image.Image, config: DecodingConfig)
 def _grey(image: Image.Image, config: DecodingConfig) -> NDArray[np.uint8] | NDArray[np.float32]:
     if image.mode in SIXTEEN_BIT_MODES:
         return percentile_window(np.asarray(image), config)
-    if image.has_transparency_data:
-        image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image.convert("RGBA"))
     return np.asarray(image.convert("L"))
+
+
+def _on_black(image: Image.Image) -> Image.Image:
+    if not image.has_transparency_data:
+        return image
+    return Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image.convert("RGBA"))

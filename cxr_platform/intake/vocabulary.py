@@ -40,6 +40,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             *("edad", "edadpaciente"),
         ),
         "modality": ("modality", "modalitydicom", "modalidad"),
+        "body_part": ("bodypart", "bodypartexamined", "bodypartexamineddicom", "partedelcuerpo"),
     }
 )
 """Names of the columns of a table, in the form that `column_key` returns, by what they state.
@@ -85,7 +86,67 @@ _FRONTAL = re.compile(
 _NOT_FRONTAL = re.compile(
     r"(l|ll|rl|lat|lateral|lateralis|l lateral|left lateral|right lateral|laterales|perfil|costal|oblique|oblicua|rao"
     r"|lao|rpo|lpo|obl|llo|rlo|lld|rld|ll?at|rlat|llat|decubitus|axial|coronal|sagittal|lordotic|swimmer|swimmers"
-    r"|xtable lateral|cross table lateral|lateral izquierda|lateral derecha)\b"
+    r"|xtable lateral|cross table lateral|lateral izquierda|lateral derecha|latero ?lateral|profil|seitlich)\b"
+)
+_SURELY_NOT_FRONTAL = re.compile(r"\b(laterale?s?|lat|oblique|decubitus|lld|rld)\b")
+"""Words that make a view other wherever they stand in it."""
+_DESCRIBED_FRONTAL = re.compile(r"\b(?:(?P<PA>pa|p a|postero ?anterior)|(?P<AP>ap|a p|antero ?posterior)|frontal)\b")
+_DESCRIBED_OTHER = re.compile(
+    r"\b(lateral|laterale|lat|latero ?lateral|oblique|obl|lld|rld|llo|rlo|perfil|profil|seitlich|lordotic)\b"
+)
+_SEVERAL_VIEWS = re.compile(r"\b(?:views|vws|[2-9] ?(?:view|vw|v))\b")
+VIEW_CODES: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(("272479007", "R-40888", "R-10214"), "PA"),
+        **dict.fromkeys(("399348003", "R-10206"), "AP"),
+        **dict.fromkeys(("399033003", "R-10202"), "FRONTAL"),
+        **dict.fromkeys(("399067008", "R-102CD"), "LATERAL"),
+        **dict.fromkeys(("399173006", "R-10236"), "LEFT LATERAL"),
+        **dict.fromkeys(("399198007", "R-10232"), "RIGHT LATERAL"),
+        **dict.fromkeys(("399352003", "R-10228", "399260004", "R-10224"), "LATERAL"),
+        **dict.fromkeys(("30730003", "G-A145"), "SAGITTAL"),
+        **dict.fromkeys(("399061009", "R-10241"), "AXIAL"),
+        **dict.fromkeys(
+            (
+                *("399182000", "R-102C1", "399184004", "R-10238", "399236003", "R-10234", "399160007", "R-10204"),
+                *("399059000", "R-10216", "399312000", "R-10208", "399135007", "R-10220", "399356000", "R-40985"),
+                *("399006002", "R-10212", "399038007", "R-10210", "260427002", "R-40783", "260426006", "R-40782"),
+            ),
+            "OBLIQUE",
+        ),
+    }
+)
+"""Views of a chest by their code in SNOMED CT and in its older form (SRT): PS3.16, CID 4010."""
+
+_CHEST = re.compile(r"chest|thora|torax|tórax|lung|\bribs?\b|ribcage|costal|pulm|poumon|\bcxr\b")
+_OTHER_BODY_PARTS: Mapping[str, str] = MappingProxyType(
+    {
+        "SPINE": r"\w*spine\b|spinal|columna|rachis|\w*wirbel|vertebra",
+        "ABDOMEN": r"abd\b|abdom",
+        "ANKLE": r"ankle|calcan|tobillo|sprunggelenk|cheville",
+        "ARM": r"arm\b|upper (?:limb|arm)|humer|forearm|antebra|unterarm|oberarm",
+        "BREAST": r"breast|mamma?\b|mama\b",
+        "CLAVICLE": r"clavic",
+        "ELBOW": r"elbow|codo\b|ellenbogen|coude\b",
+        "EXTREMITY": r"(?:upper |lower )?extremit",
+        "FINGER": r"finger|thumb|dedo\b",
+        "FOOT": r"foot|feet|toes?\b|pie\b|pied\b|fuss\b|fuß|piede\b",
+        "HAND": r"hand\b|hands\b|mano\b",
+        "HEAD": r"head|skull|brain|cran|schädel|schaedel|face\b|facial|eyes?\b|orbit|nose\b|nasal|sinus|paranasal",
+        "HIP": r"hips?\b|hüfte|huefte|hanche|cadera",
+        "JAW": r"jaw|mandib|maxill|zygom|tooth|teeth|dental",
+        "KNEE": r"knees?\b|patell|knie|rodilla|genou|ginocchio",
+        "LEG": r"legs?\b|lower (?:limb|leg)|femur|thigh|tibia|fibula|calf\b|unterschenkel|oberschenkel",
+        "NECK": r"neck|cuello|hals\b|larynx|cervi",
+        "PELVIS": r"pelvi|becken|sacr|coccy|ilium|bassin",
+        "SHOULDER": r"shoulder|scapul|schulter|hombro|epaule|épaule|spalla",
+        "STERNUM": r"stern",
+        "WRIST": r"wrist|muñeca|handgelenk|poignet|polso",
+    }
+)
+"""Beginnings of words for parts of the body that no chest radiograph is named after, in several languages."""
+_OTHER_BODY_PART = re.compile(
+    r"\b(?:" + "|".join(f"(?P<{part}>{words})" for part, words in _OTHER_BODY_PARTS.items()) + ")"
 )
 
 _NO_PATIENT = re.compile(
@@ -118,10 +179,55 @@ def view_kind(text: str) -> Literal["frontal", "other"] | None:
 
     `AP Supine`, `POSTERO_ANTERIOR` and `antero-posterior` are frontal; `L`, `LL`, `LATERAL` and `Axial` are other.
     """
-    words = " ".join(re.sub(r"[\W_]+", " ", text.casefold()).split())
-    if re.search(r"\b(lateral|lat|oblique|decubitus)\b", words) or _NOT_FRONTAL.match(words):
+    if other_view(text):
         return "other"
-    return "frontal" if _FRONTAL.match(words) else None
+    return "frontal" if _FRONTAL.match(_words(text)) else None
+
+
+def other_view(text: str) -> str | None:
+    """Return the words, in upper case, by which a view is a lateral or any further one than PA and AP, else `None`.
+
+    They are of this module, never the text itself, which in a DICOM header may hold anything.
+    """
+    words = _words(text)
+    match = _SURELY_NOT_FRONTAL.search(words) or _NOT_FRONTAL.match(words)
+    return match[0].upper() if match else None
+
+
+def described_view(text: str) -> str | None:
+    """Return the view that the description of a series or protocol states, `None` unless it is unequivocal.
+
+    `Thorax seitlich` is SEITLICH and `CHEST PA` is PA; `CHEST PA AND LATERAL` and `CHEST 2 VIEWS` state no view of one
+    image. A decubitus is no frontal view, although its beam is AP.
+    """
+    words = _words(text)
+    if re.search(r"\bdecubitus\b", words):
+        return "DECUBITUS"
+    frontal, other = list(_DESCRIBED_FRONTAL.finditer(words)), _DESCRIBED_OTHER.search(words)
+    if (frontal and other) or _SEVERAL_VIEWS.search(words):
+        return None
+    if other:
+        return other[0].upper()
+    named = {match.lastgroup for match in frontal} - {None}
+    return named.pop() if len(named) == 1 else None
+
+
+def other_body_part(text: str) -> str | None:
+    """Return the part of the body, a key of `_OTHER_BODY_PARTS`, that a text names in place of the chest, else `None`.
+
+    `HAND`, `LSPINE` and `Thoracic spine` are other parts; `CHEST`, `CHESTABDOMEN`, `RIBCAGE`, an empty text and one
+    that is not understood are not. As with `other_view`, the result never quotes the text.
+    """
+    words = _words(text)
+    parts = [match.lastgroup for match in _OTHER_BODY_PART.finditer(words)]
+    if "SPINE" in parts:  # also the thoracic one
+        return "SPINE"
+    return parts[0] if parts and not _CHEST.search(words) else None
+
+
+def _words(text: str) -> str:
+    """Return `text` in lower case with single spaces for all signs."""
+    return " ".join(re.sub(r"[\W_]+", " ", text.casefold()).split())
 
 
 def names_no_patient(text: str) -> bool:

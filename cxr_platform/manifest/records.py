@@ -38,6 +38,8 @@ class ImageFacts:
     mean: float
     std: float
     view: str | None
+    other_body_part: str | None
+    for_processing: bool
     patient_id: str | None
     sex: str | None
     age: float | None
@@ -113,6 +115,8 @@ def image_facts(image: ChestImage, data: bytes, patient_id: str | None) -> Image
         mean=image.mean,
         std=image.std,
         view=image.view,
+        other_body_part=image.other_body_part,
+        for_processing=image.for_processing,
         patient_id=patient_id,
         sex=image.sex,
         age=image.age,
@@ -121,7 +125,7 @@ def image_facts(image: ChestImage, data: bytes, patient_id: str | None) -> Image
 
 
 def _arrow_struct(kind: type) -> pa.DataType:
-    plain: dict[Any, pa.DataType] = {int: pa.int64(), float: pa.float64(), str: pa.string()}
+    plain: dict[Any, pa.DataType] = {int: pa.int64(), float: pa.float64(), str: pa.string(), bool: pa.bool_()}
     plain |= {str | None: pa.string(), float | None: pa.float64()}
     return pa.struct([(f.name, plain.get(f.type) or _arrow_struct(f.type)) for f in fields(kind)])  # type: ignore[arg-type]
 

@@ -9,9 +9,8 @@ from pathlib import Path
 from cxr_platform.config import IntakeConfig, Profile, SelectionConfig
 from cxr_platform.errors import ConfigError, ManifestError
 from cxr_platform.intake.candidate import Candidate, Refusal
-from cxr_platform.intake.eligibility import judge_view
+from cxr_platform.intake.eligibility import judge_image
 from cxr_platform.intake.overrule import OVERRULABLE, Overrule
-from cxr_platform.intake.quality import judge
 from cxr_platform.labels import CLASSES, PAPER_COUNTS
 from cxr_platform.manifest.cache import PixelReader
 from cxr_platform.manifest.grouping import group_images
@@ -144,8 +143,7 @@ def _judge_image(image: SelectedImage, overrule: Overrule, config: IntakeConfig)
         return Refusal(record.reason or "undecodable", record.detail)
     if image.candidate.source_path in overrule.allow:
         return None
-    view = judge_view(image.candidate.view or record.facts.view, config.selection)
-    return view or judge(record.facts.quality, config.quality)
+    return judge_image(record.facts, config, image.candidate.view)
 
 
 def check_allowed(excluded: Iterable[ExcludedFile], overrule: Overrule) -> None:

@@ -10,7 +10,16 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import AfterValidator, Field, model_validator
 from typing_extensions import Self
 
-from cxr_platform.config import Count, DecodingConfig, ModelConfig, Positive, Protocol, QualityConfig
+from cxr_platform.config import (
+    Count,
+    DecodingConfig,
+    IntakeConfig,
+    ModelConfig,
+    Positive,
+    Protocol,
+    QualityConfig,
+    SelectionConfig,
+)
 from cxr_platform.domain.interval import Interval, check_percent, check_range
 from cxr_platform.domain.operating_point import OperatingPoint
 from cxr_platform.domain.study import Hardware
@@ -71,11 +80,20 @@ class StudySummary(Record):
 
 
 class Preprocessing(Record):
-    """From a file to the network's input: decode, letterbox to `decoding.image_size`, Lanczos to `input_size`."""
+    """From a file to the network's input: decode, letterbox to `decoding.image_size`, Lanczos to `input_size`.
+
+    `quality` and `frontal_only` decide which images are screened, as they decided which became rows of the manifest.
+    """
 
     decoding: DecodingConfig
     quality: QualityConfig
+    frontal_only: bool = True
     input_size: int = Field(ge=32)
+
+    @property
+    def intake(self) -> IntakeConfig:
+        """The same settings for `images.read_image` and `eligibility.judge_image`."""
+        return IntakeConfig(self.decoding, self.quality, SelectionConfig(frontal_only=self.frontal_only))
 
     @model_validator(mode="after")
     def _check_size(self) -> Self:
@@ -116,7 +134,7 @@ class Bundle(Record):
     `synthetic` marks a model trained on phantoms. `write_bundle` fills `files`.
     """
 
-    schema_version: Literal[3] = 3
+    schema_version: Literal[4] = 4
     version: VersionName
     created: UtcTime
     synthetic: bool

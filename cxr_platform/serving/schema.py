@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field
 
 from cxr_platform.domain.interval import Interval
 from cxr_platform.domain.operating_point import DecisionRule, OperatingPoint
+from cxr_platform.intake.candidate import UNFIT
 from cxr_platform.labels import CLASSES
 from cxr_platform.validation import Record
 
@@ -111,9 +112,9 @@ class ModelName(Record):
 class FindingAnswer(Record):
     """A reason for which the image is not screenable."""
 
-    code: str = Field(description="low-contrast, partial, not-upright, low-resolution or unlike-training-images.")
+    code: str = Field(description=f"{', '.join(UNFIT)} or unlike-training-images.")
     message: str = Field(description="The reason in words.")
-    detail: str = Field(description="The measured value and its limit.")
+    detail: str = Field(description="The measured value and its limit, or the view or body part of the DICOM header.")
 
 
 class Explanation(Record):

@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cxr_platform.config import IntakeConfig, QualityConfig
+from cxr_platform.config import IntakeConfig
 from cxr_platform.domain.operating_point import DecisionRule, is_negative, is_positive
 from cxr_platform.errors import BundleError
-from cxr_platform.intake.candidate import REASONS
+from cxr_platform.intake.candidate import REASONS, UNFIT
+from cxr_platform.intake.eligibility import DecodedImage, judge_image
 from cxr_platform.intake.images import read_image
 from cxr_platform.intake.letterbox import resize_images
-from cxr_platform.intake.quality import QualityMeasures, judge
 from cxr_platform.monitoring.drift import Observation
 from cxr_platform.monitoring.reference import parse_reference
 from cxr_platform.registry.bundle import (
@@ -45,7 +45,7 @@ MAX_BATCH = 8
 
 UNLIKE_TRAINING = "unlike-training-images"
 FINDINGS = {
-    **{code: REASONS[code] for code in ("low-contrast", "partial", "not-upright", "low-resolution")},
+    **{code: REASONS[code] for code in UNFIT},
     UNLIKE_TRAINING: "the network's features of the image are far from those of the training images",
 }
 """Codes and texts of the reasons for which an image is not screenable."""
@@ -53,7 +53,7 @@ FINDINGS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """A reason for which an image is not screenable. `detail` gives the measured value and its limit."""
+    """A reason for which an image is not screenable. `detail` gives the measured value and its limit, or the view."""
 
     code: str
     detail: str
@@ -68,7 +68,7 @@ class Finding:
 class PreparedImage:
     """A decoded image: `letterboxed` (L, L) and `image` (S, S), uint8; `brightness`, `contrast`, `padding` 0 to 1.
 
-    `findings` are those of its quality; `seconds` is the duration of decoding and measuring.
+    `findings` are those of `judge_image`; `seconds` is the duration of decoding and measuring.
     """
 
     letterboxed: NDArray[np.uint8]
@@ -166,7 +166,7 @@ class Screener:
 def prepare_image(data: bytes, preprocessing: Preprocessing) -> PreparedImage:
     """Decode and measure the bytes of a PNG, JPEG or DICOM file as the manifest does; or raise `ImageRefused`."""
     began = time.perf_counter()
-    image = read_image(data, IntakeConfig(decoding=preprocessing.decoding, quality=preprocessing.quality))
+    image = read_image(data, preprocessing.intake)
     resized = resize_images(image.pixels[np.newaxis], preprocessing.input_size)
     return PreparedImage(
         letterboxed=image.pixels,
@@ -175,14 +175,14 @@ def prepare_image(data: bytes, preprocessing: Preprocessing) -> PreparedImage:
         brightness=image.mean,
         contrast=image.std,
         padding=image.padding_fraction,
-        findings=quality_findings(image.quality, preprocessing.quality),
+        findings=intake_findings(image, preprocessing.intake),
         seconds=time.perf_counter() - began,
     )
 
 
-def quality_findings(measures: QualityMeasures, config: QualityConfig) -> tuple[Finding, ...]:
-    """Return the first quality limit that the image misses, as intake judges it; empty for a usable image."""
-    refusal = judge(measures, config)
+def intake_findings(image: DecodedImage, config: IntakeConfig) -> tuple[Finding, ...]:
+    """Return the reason for which a manifest excludes such an image; empty for a usable one."""
+    refusal = judge_image(image, config)
     return () if refusal is None else (Finding(refusal.reason, refusal.detail),)
 
 

@@ -1,6 +1,7 @@
 """A complete version of the registry with the study's out-of-fold metrics, or none."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from cxr_platform.champion.assemble import AssembledBundle, assemble, champion_reference
 from cxr_platform.champion.export import onnx_answers
 from cxr_platform.champion.out_of_fold import out_of_fold
+from cxr_platform.config import SelectionConfig
 from cxr_platform.errors import BundleError, StudyMismatch
 from cxr_platform.labels import CLASSES
 from cxr_platform.monitoring.reference import Reference, parse_reference
@@ -67,6 +69,16 @@ def test_preprocessing_is_that_of_the_manifest_not_of_the_profile(opened: tuple[
     preprocessing = opened[1].preprocessing
     assert champion_inputs().profile.intake.decoding.image_size == 200
     assert (preprocessing.decoding.image_size, preprocessing.input_size) == (SIDE, SIDE)
+
+
+@pytest.mark.parametrize("frontal_only", [True, False])
+def test_the_champion_screens_the_views_that_the_manifest_selected(frontal_only: bool) -> None:
+    parts = champion_inputs()
+    config = replace(parts.manifest.info.config, selection=SelectionConfig(frontal_only=frontal_only))
+    info = parts.manifest.info.model_copy(update={"config": config})
+    inputs = replace(parts, manifest=replace(parts.manifest, info=info))
+    assert inputs.preprocessing.frontal_only is frontal_only
+    assert inputs.preprocessing.intake == replace(config, selection=SelectionConfig(frontal_only=frontal_only))
 
 
 def test_the_reference_statistics_fit_the_features_of_the_graph(opened: tuple[Path, Bundle]) -> None:

@@ -11,6 +11,7 @@ from cxr_platform.evidence.study_overlap import IN_STUDY
 from cxr_platform.manifest.build import build_manifest
 from cxr_platform.manifest.store import Manifest
 from cxr_platform.progress import NoProgress
+from tests.intake.files import dicom
 from tests.manifest.builders import brighter_copy, fill_cache, image, profile, save, write_collection
 
 
@@ -93,6 +94,19 @@ def test_near_copies_are_excluded_with_the_name_of_the_original(new_images: Path
     refusal = read(new_images, manifest).excluded["hospital/Normal/copy.png"]
     assert refusal.reason == IN_STUDY
     assert refusal.detail == "a copy of classes/Covid19/image-1.png of the study"
+
+
+def test_images_that_the_studys_manifest_excludes_are_not_scored(new_images: Path, manifest: Manifest) -> None:
+    (new_images / "Normal" / "lateral.dcm").write_bytes(dicom(image(520), ViewPosition="LL"))
+    (new_images / "Normal" / "hand.dcm").write_bytes(dicom(image(521), BodyPartExamined="HAND"))
+    colours = np.dstack([image(522), 255 - image(522), image(523)])
+    save(colours, new_images / "Normal" / "colours.png")
+    for unlabelled in (False, True):
+        folder = read(new_images, manifest, unlabelled=unlabelled)
+        assert len(folder.images.facts) == 3
+        reasons = {Path(path).name: refusal.reason for path, refusal in folder.excluded.items()}
+        reasons.pop("letter.png")
+        assert reasons == {"lateral.dcm": "view", "hand.dcm": "body-part", "colours.png": "colour"}
 
 
 def test_images_that_left_the_folder_are_removed_from_the_cache(new_images: Path, manifest: Manifest) -> None:

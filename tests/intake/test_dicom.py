@@ -1,10 +1,12 @@
 import warnings
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom.data
 import pytest
+from pydicom import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from cxr_platform.config import DecodingConfig, IntakeConfig
@@ -72,6 +74,86 @@ def test_a_secondary_capture_is_a_radiograph_only_with_a_projection(position: st
         assert decode_dicom(image, CONFIG).view == "PA"
     else:
         assert _reason(image) == "modality"
+
+
+@pytest.mark.parametrize("modality", ["", "OT"])
+def test_a_ct_that_states_no_modality_is_known_by_its_class(modality: str) -> None:
+    assert _reason(dicom(ramp(), Modality=modality, SOPClassUID="1.2.840.10008.5.1.4.1.1.2")) == "modality"
+
+
+def _code(value: str, meaning: str) -> list[Dataset]:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "SCT", meaning
+    return [item]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "view"),
+    [
+        ({"ViewPosition": "LL"}, "LL"),
+        ({"ViewPosition": "LATERAL"}, "LATERAL"),
+        ({"ViewPosition": "RLD", "ViewCodeSequence": _code("399348003", "antero-posterior")}, "RLD"),
+        ({"ViewCodeSequence": _code("399173006", "left lateral")}, "LEFT LATERAL"),
+        ({"ViewCodeSequence": _code("R-10236", "")}, "LEFT LATERAL"),
+        ({"ViewCodeSequence": _code("1", "Right lateral of P. Doe")}, "LATERAL"),
+        ({"ViewCodeSequence": _code("399059000", "postero-anterior oblique")}, "OBLIQUE"),
+        ({"ViewCodeSequence": _code("R-10214", "postero-anterior")}, "PA"),
+        ({"ViewPosition": "UNKNOWN", "ViewCodeSequence": _code("272479007", "")}, "PA"),
+        ({"SeriesDescription": "Chest LATERAL"}, "LATERAL"),
+        ({"ProtocolName": "Thorax seitlich"}, "SEITLICH"),
+        ({"AcquisitionDeviceProcessingDescription": "CHEST,LAT"}, "LAT"),
+        ({"SeriesDescription": "Chest", "ProtocolName": "Chest pa"}, "PA"),
+        ({"SeriesDescription": "CHEST PA AND LATERAL"}, None),
+        ({"StudyDescription": "CHEST LATERAL"}, None),
+        ({"ViewPosition": "STANDING", "SeriesDescription": "bilateral"}, "STANDING"),
+        ({}, None),
+    ],
+)
+def test_the_view_comes_from_the_first_attribute_that_states_one(attributes: dict[str, Any], view: str | None) -> None:
+    assert decode_dicom(dicom(ramp(), **{"ViewPosition": "", **attributes}), CONFIG).view == view
+
+
+@pytest.mark.parametrize(
+    ("attributes", "part"),
+    [
+        ({"BodyPartExamined": "HAND"}, "HAND"),
+        ({"BodyPartExamined": "LSPINE"}, "SPINE"),
+        ({"AnatomicRegionSequence": _code("69536005", "Head")}, "HEAD"),
+        ({"BodyPartExamined": "CHEST", "AnatomicRegionSequence": _code("69536005", "Head")}, None),
+        ({"BodyPartExamined": "RIBCAGE"}, None),
+        ({}, None),
+    ],
+)
+def test_another_part_of_the_body_is_named(attributes: dict[str, Any], part: str | None) -> None:
+    assert decode_dicom(dicom(ramp(), **attributes), CONFIG).other_body_part == part
+
+
+@pytest.mark.parametrize(
+    ("attributes", "raw"),
+    [
+        ({"PresentationIntentType": "FOR PROCESSING"}, True),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.1.1.1"}, True),
+        ({"PresentationIntentType": "FOR PRESENTATION"}, False),
+        ({}, False),
+    ],
+)
+def test_raw_values_of_the_detector_are_known(attributes: dict[str, Any], raw: bool) -> None:
+    assert decode_dicom(dicom(ramp(), **attributes), CONFIG).for_processing is raw
+
+
+def test_the_colours_of_an_object_are_measured() -> None:
+    colours = decode_dicom(dicom(np.dstack([ramp(), ramp()[:, ::-1], ramp()])), CONFIG).colours
+    assert colours is not None
+    np.testing.assert_allclose(colours[32, [0, -1]], [[0, 1, 0], [1, 0, 1]], atol=0.05)
+
+
+def test_an_object_in_grey_has_no_colours_whatever_its_photometric_interpretation() -> None:
+    rgb, ybr = np.dstack([ramp()] * 3), np.dstack([ramp(), np.full_like(ramp(), 128), np.full_like(ramp(), 128)])
+    for image in (dicom(rgb), dicom(ybr, PhotometricInterpretation="YBR_FULL")):
+        colours = decode_dicom(image, CONFIG).colours
+        assert colours is not None
+        assert np.ptp(colours, axis=2).max() < 0.01
+    assert decode_dicom(dicom(ramp()), CONFIG).colours is None
 
 
 def test_several_frames_are_refused() -> None:

@@ -7,7 +7,10 @@ from cxr_platform.intake.vocabulary import (
     SYNONYMS,
     class_of,
     column_key,
+    described_view,
     names_no_patient,
+    other_body_part,
+    other_view,
     parse_age,
     parse_sex,
     plain,
@@ -122,3 +125,74 @@ def test_values_that_stand_for_no_patient(text: str) -> None:
 @pytest.mark.parametrize("text", ["1", "ANON0042", "P01", "Anna", "10", "2020-001"])
 def test_values_that_name_a_patient(text: str) -> None:
     assert not names_no_patient(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("LL", "LL"),
+        ("rl", "RL"),
+        ("Lateral^Doe", "LATERAL"),
+        ("R LATERAL", "LATERAL"),
+        ("AP LLD", "LLD"),
+        ("left lateral decubitus", "LATERAL"),
+        ("latero-lateral", "LATERAL"),
+        ("PA", None),
+        ("AP Supine", None),
+        ("standing", None),
+        ("", None),
+    ],
+)
+def test_other_view_returns_the_words_that_are_no_frontal_view(text: str, words: str | None) -> None:
+    assert other_view(text) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "view"),
+    [
+        ("LATERAL", "LATERAL"),
+        ("Chest lat.", "LAT"),
+        ("Tórax perfil", "PERFIL"),
+        ("Thorax seitlich", "SEITLICH"),
+        ("Chest AP left lateral decubitus", "DECUBITUS"),
+        ("W033 Chest oblique", "OBLIQUE"),
+        ("view: PA", "PA"),
+        ("Thorax a.p. liegend", "AP"),
+        ("CHEST PA AND LATERAL", None),
+        ("Chest PA/LAT", None),
+        ("CHEST 2 VIEWS LATERAL", None),
+        ("Chest AP or PA", None),
+        ("bilateral infiltrates", None),
+        ("Chest frontal", None),
+        ("L", None),
+        ("", None),
+    ],
+)
+def test_described_view_is_unequivocal(text: str, view: str | None) -> None:
+    assert described_view(text) == view
+
+
+@pytest.mark.parametrize(
+    "text", ["CHEST", "THORAX", "Tórax", "RIBCAGE", "CHESTABDOMEN", "PORT CHEST", "LUNG", "", "XYZ"]
+)
+def test_a_chest_and_what_is_not_understood_is_no_other_body_part(text: str) -> None:
+    assert other_body_part(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("HAND", "HAND"),
+        ("Left Hand^Doe", "HAND"),
+        ("KNEE", "KNEE"),
+        ("Rodilla", "KNEE"),
+        ("ABDOMENPELVIS", "ABDOMEN"),
+        ("TSPINE", "SPINE"),
+        ("Thoracic spine", "SPINE"),
+        ("SKULL", "HEAD"),
+        ("LOWER EXTREMITY", "EXTREMITY"),
+        ("hip", "HIP"),
+    ],
+)
+def test_other_parts_of_the_body_are_known_in_several_spellings(text: str, part: str) -> None:
+    assert other_body_part(text) == part

@@ -6,6 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import explain, phantoms
+from tests.intake.files import dicom
+from tests.serving.builders import image
 
 
 def run(work: Path, image: str, *more: str) -> int:
@@ -48,6 +50,12 @@ def test_a_file_that_is_no_image_is_an_error(work: Path, capsys: pytest.CaptureF
     (work / "notes.png").write_text("no image")
     assert run(work, str(work / "notes.png")) == 2
     assert f"not-an-image: {work / 'notes.png'}" in capsys.readouterr().err
+
+
+def test_a_file_that_the_studys_manifest_excludes_is_an_error(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (work / "lateral.dcm").write_bytes(dicom(image(1), ViewPosition="LL"))
+    assert run(work, str(work / "lateral.dcm")) == 2
+    assert f"view: {work / 'lateral.dcm'}: not a frontal view (view LL)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from cxr_platform.registry.store import Registry
 from cxr_platform.serving import client
 from cxr_platform.serving.screener import Screener
 from pipelines.screen import main
-from tests.serving.builders import image_png, registry_with_champion
+from tests.intake.files import dicom
+from tests.serving.builders import image, image_png, registry_with_champion
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +45,17 @@ def test_one_line_of_json_per_file_and_exit_code_1_if_one_has_no_answer(
     assert first["file"].endswith("image.png")
     assert sum(first["result"]["probabilities"].values()) == pytest.approx(1, abs=1e-5)
     assert second["problem"]["reason"] == "not-an-image"
+
+
+def test_a_lateral_view_is_answered_as_not_screenable(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (work / "lateral.dcm").write_bytes(dicom(image(1), ViewPosition="LL"))
+    assert screen(work, "lateral.dcm", more=("--json",)) == 0
+    result = json.loads(capsys.readouterr().out)["result"]
+    assert (result["decision"], result["findings"][0]["code"]) == ("not-screenable", "view")
+    assert screen(work, "lateral.dcm") == 0
+    output = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "not-screenable" in output
+    assert "The image is not screenable" in output
 
 
 def test_an_image_without_an_answer_has_a_row_with_the_reason(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

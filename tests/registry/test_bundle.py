@@ -141,18 +141,18 @@ def test_a_path_outside_the_folder_is_an_error(tmp_path, name):
         read_bundle(tmp_path)
 
 
-@pytest.mark.parametrize("version", [0, 2, 4, "3", None])
+@pytest.mark.parametrize("version", [0, 3, 5, "4", None])
 def test_another_schema_version_is_reported_before_an_unknown_key(tmp_path, version):
     write_one(tmp_path)
     edit(tmp_path, lambda tree: tree.update(schema_version=version, further="key"))
 
-    with pytest.raises(BundleError, match="expected schema_version 3"):
+    with pytest.raises(BundleError, match="expected schema_version 4"):
         read_bundle(tmp_path)
 
 
 def test_a_newer_schema_version_advises_to_update_the_platform(tmp_path):
     write_one(tmp_path)
-    edit(tmp_path, lambda tree: tree.update(schema_version=4))
+    edit(tmp_path, lambda tree: tree.update(schema_version=5))
 
     with pytest.raises(BundleError, match="update this one"):
         read_bundle(tmp_path)
@@ -183,6 +183,7 @@ def test_a_repeated_key_and_a_number_that_is_not_finite_are_errors(tmp_path):
         (lambda t: t["labels"].reverse(), "expected labels to be Covid19"),
         (lambda t: t.update(positive_class="Normal"), "expected positive_class to be Covid19"),
         (lambda t: t["preprocessing"]["decoding"].pop("max_pixels"), "missing preprocessing.decoding.max_pixels"),
+        (lambda t: t["preprocessing"].pop("frontal_only"), "missing preprocessing.frontal_only"),
         (lambda t: t["preprocessing"]["quality"].update(typo=1), "preprocessing.quality: expected one of the keys"),
         (
             lambda t: t["preprocessing"].update(input_size=300),

@@ -114,6 +114,17 @@ def test_an_image_that_is_not_screenable_gets_the_reason_and_no_probabilities(ap
     assert "grey values" in screened.reason
 
 
+def test_a_lateral_view_gets_the_reason_and_no_heatmap(app: FastAPI, explainer: FakeExplainer) -> None:
+    answer = post(app, dicom(image(1), ViewPosition="LATERAL DOE"), path="/v1/screen?explain=true")
+    screened = ScreenAnswer.model_validate_json(answer.content)
+    assert (answer.status_code, screened.decision, screened.probabilities) == (200, "not-screenable", None)
+    assert [(finding.code, finding.detail) for finding in screened.findings] == [("view", "view LATERAL")]
+    assert screened.reason == "The image is not screenable: not a frontal view."
+    assert screened.explanation is None
+    assert explainer.calls == ["prepare"]
+    assert "DOE" not in answer.text
+
+
 def test_a_heatmap_is_returned_on_request(app: FastAPI, explainer: FakeExplainer) -> None:
     answer = post(app, image_png(), path="/v1/screen?explain=true").json()
     explained = answer["explanation"]

@@ -155,6 +155,15 @@ def test_an_image_that_is_not_screenable_gets_the_reason_and_no_probabilities(pa
     page.picture("not-screenable")
 
 
+def test_a_lateral_view_gets_the_reason_and_no_probabilities(page: Page) -> None:
+    values = np.asarray(Image.open(io.BytesIO(draw_sample("effusion"))))
+    page.dispatch_files("drop", [("lateral.dcm", dicom(values, ViewPosition="LL"))])
+    assert page.text("#decision") == "Not screenable"
+    assert "Not a frontal view." in page.text(".findings")
+    assert "View LL." in page.text(".findings")
+    assert not page.shown(".bars")
+
+
 def test_a_dicom_image_is_shown_as_decoded_for_the_network(page: Page, server: PageServer) -> None:
     values = np.asarray(Image.open(io.BytesIO(draw_sample("effusion")))).astype(np.uint16)
     image = server.set_result(dicom(values), Effusion=0.7)

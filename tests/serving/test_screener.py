@@ -5,12 +5,12 @@ import onnxruntime
 import pytest
 from PIL import Image
 
-from cxr_platform.config import IntakeConfig, QualityConfig
+from cxr_platform.config import IntakeConfig
 from cxr_platform.domain.operating_point import DecisionRule
 from cxr_platform.errors import BundleError, ImageRefused
+from cxr_platform.intake.candidate import UNFIT
 from cxr_platform.intake.images import read_image
 from cxr_platform.intake.letterbox import letterbox
-from cxr_platform.intake.quality import QualityMeasures
 from cxr_platform.registry.bundle import ONNX
 from cxr_platform.registry.store import Registry
 from cxr_platform.serving.screener import (
@@ -22,8 +22,9 @@ from cxr_platform.serving.screener import (
     decide,
     distance_findings,
     execution_providers,
+    intake_findings,
     open_session,
-    quality_findings,
+    prepare_image,
 )
 from tests.intake.files import dicom, jpeg, png
 from tests.registry.builders import changed
@@ -87,6 +88,40 @@ def test_an_image_of_poor_quality_is_not_screenable(screener: Screener, values: 
     assert code in {finding.code for finding in screening.findings}
 
 
+HOUSE = np.full((200, 200, 3), (60, 130, 235), np.uint8)
+HOUSE[120:], HOUSE[60:160, 60:120] = (50, 160, 40), (200, 45, 40)
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "detail"),
+    [
+        (dicom(image(0), ViewPosition="LL"), "view", "view LL"),
+        (dicom(image(0), ViewPosition="", SeriesDescription="Thorax lateral, Doe"), "view", "view LATERAL"),
+        (dicom(image(0), BodyPartExamined="HAND"), "body-part", "body part HAND"),
+        (dicom(image(0), PresentationIntentType="FOR PROCESSING"), "for-processing", "FOR PRESENTATION"),
+        (png(HOUSE), "colour", "most 0.08"),
+    ],
+    ids=["view", "series", "body-part", "for-processing", "colour"],
+)
+def test_an_image_that_a_manifest_excludes_is_not_screenable(
+    screener: Screener, data: bytes, code: str, detail: str
+) -> None:
+    (screening,) = screener.screen([screener.prepare(data)])
+    assert screening.decision == "not-screenable"
+    assert screening.findings[0].code == code
+    assert detail in screening.findings[0].detail
+
+
+def test_the_settings_of_the_bundle_decide_which_views_are_screened(screener: Screener) -> None:
+    lateral = dicom(image(0), ViewPosition="LL")
+    assert prepare_image(lateral, screener.bundle.preprocessing).findings
+    assert prepare_image(lateral, changed(screener.bundle.preprocessing, frontal_only=False)).findings == ()
+
+
+def test_the_findings_are_those_of_intake_and_of_the_distance() -> None:
+    assert set(FINDINGS) == {*UNFIT, UNLIKE_TRAINING}
+
+
 def test_an_image_unlike_the_training_images_is_not_screenable(screener: Screener) -> None:
     inverted = png(255 - image(0)[:, ::-1] // 2)
     prepared = replace(screener.prepare(inverted), findings=())
@@ -142,28 +177,14 @@ def test_without_a_zone_the_threshold_decides() -> None:
     assert [decide(p, point) for p in (0.2499, 0.25)] == ["negative", "positive"]
 
 
-GOOD = {"side": 500, "aspect": 1.1, "contrast": 0.6, "std": 0.2, "flat_fraction": 0.1, "uprightness": 0.8}
-
-
 def test_a_usable_image_has_no_findings() -> None:
-    assert quality_findings(QualityMeasures(**GOOD), QualityConfig()) == ()  # type: ignore[arg-type]
+    assert intake_findings(read_image(image_png(), IntakeConfig()), IntakeConfig()) == ()
 
 
-@pytest.mark.parametrize(
-    ("change", "code"),
-    [
-        ({"contrast": 0.1}, "low-contrast"),
-        ({"aspect": 3.0}, "partial"),
-        ({"flat_fraction": 0.9}, "partial"),
-        ({"uprightness": -1.0}, "not-upright"),
-        ({"side": 50}, "low-resolution"),
-    ],
-)
-def test_each_quality_limit_gives_a_finding_with_the_measured_value(change: dict[str, float], code: str) -> None:
-    (finding,) = quality_findings(QualityMeasures(**{**GOOD, **change}), QualityConfig())  # type: ignore[arg-type]
-    assert finding.code == code
-    assert finding.message == FINDINGS[code]
-    assert any(character.isdigit() for character in finding.detail)
+def test_a_limit_of_quality_gives_a_finding_with_the_measured_value() -> None:
+    (finding,) = intake_findings(read_image(image_png(0, 80), IntakeConfig()), IntakeConfig())
+    assert (finding.code, finding.message) == ("low-resolution", FINDINGS["low-resolution"])
+    assert finding.detail == "shorter side 80 pixels, least 100"
 
 
 @pytest.mark.parametrize(

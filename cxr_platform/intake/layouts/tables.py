@@ -12,7 +12,7 @@ from typing import TextIO
 from cxr_platform.config import SelectionConfig
 from cxr_platform.errors import SourceError
 from cxr_platform.intake.candidate import Candidate, Refusal
-from cxr_platform.intake.eligibility import judge_view
+from cxr_platform.intake.eligibility import judge_body_part, judge_view
 from cxr_platform.intake.layouts.collection import Collection, Reading, as_text
 from cxr_platform.intake.layouts.file_names import FileNames
 from cxr_platform.intake.vocabulary import COLUMNS, column_key, names_no_patient, parse_age, parse_sex
@@ -23,6 +23,8 @@ JudgeFindings = Callable[[Sequence[str]], tuple[str | None, Refusal | None]]
 """From the findings of the rows of one file to its class and refusal."""
 
 DELIMITERS = ",;\t|"
+_OF_IMAGE = ("view", "body-part", "modality")
+"""Reasons that hold for every row of an image, whatever its finding."""
 UNDERSTOOD = frozenset(name for names in COLUMNS.values() for name in names)
 NEAR_MISSES = 2000
 """With more rows or files that are not matched, near misses are not searched: the time grows with their product."""
@@ -64,7 +66,7 @@ def listed(
         view=view,
         sex=parse_sex(cell(row, "sex")),
         age=parse_age(cell(row, "age")),
-        refusal=refusal or judge_view(view, selection),
+        refusal=refusal or judge_view(view, selection) or judge_body_part(cell(row, "body_part")),
     )
 
 
@@ -116,7 +118,7 @@ class MetadataTable:
             refusal = next((row.refusal for row in rows if row.refusal and row.finding == stated.finding), None)
             return replace(first, label=stated.label, finding=stated.finding, refusal=refusal)
         label, refusal = self.judge(findings)
-        of_image = (row.refusal for row in rows if row.refusal and row.refusal.reason in ("view", "modality"))
+        of_image = (row.refusal for row in rows if row.refusal and row.refusal.reason in _OF_IMAGE)
         return replace(first, label=label, finding=", ".join(findings), refusal=next(of_image, refusal))
 
 

@@ -32,6 +32,12 @@ def test_patient_view_sex_and_age_are_optional_columns(tmp_path: Path) -> None:
     assert verdicts(folder)["b.dcm"] == "view"
 
 
+def test_the_body_part_is_an_optional_column(tmp_path: Path) -> None:
+    table = "filename,label,BodyPartExamined\na.dcm,edema,CHEST\nb.dcm,edema,HAND\nc.dcm,edema,\n"
+    folder = plant(tmp_path / "d", "a.dcm", "b.dcm", "c.dcm", labels_csv=table)
+    assert verdicts(folder) == {"a.dcm": "Edema", "b.dcm": "body-part", "c.dcm": "Edema"}
+
+
 def test_several_findings_in_a_row_are_judged_as_in_nih(tmp_path: Path) -> None:
     folder = plant(
         tmp_path / "d", "a.dcm", "b.dcm", labels_csv='filename,label\na.dcm,"Edema, Mass"\nb.dcm,Edema|COPD\n'
