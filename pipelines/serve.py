@@ -129,6 +129,7 @@ def _check_cluster_options(request: ServeRequest, cluster: str) -> None:
 @contextmanager
 def _deployment(request: ServeRequest) -> Iterator[None]:
     """Deploy the application, wait until it is ready, and shut it down when the block ends."""
+    import ray
     from ray import serve
 
     from cxr_platform.cluster import connection
@@ -136,10 +137,11 @@ def _deployment(request: ServeRequest) -> Iterator[None]:
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     with connection(request.address, request.metrics_port or None):
+        cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
         http = {"host": request.host, "port": request.port, "request_timeout_s": REQUEST_SECONDS}
         try:
             serve.start(http_options=http, proxy_location="EveryNode", logging_config=LOGGING)
-            serve.run(build(_application_arguments(request)), name=APPLICATION, route_prefix="/")
+            serve.run(build(application_arguments(request, cores)), name=APPLICATION, route_prefix="/")
             yield
         except RuntimeError as error:
             raise ServingError(
@@ -196,17 +198,17 @@ def _check_port_is_free(port: int) -> None:
         ) from error
 
 
-def _application_arguments(request: ServeRequest) -> dict[str, Any]:
-    """Return the arguments of `deployment.build`."""
-    import ray
+def application_arguments(request: ServeRequest, cores: int) -> dict[str, Any]:
+    """Return the arguments of `deployment.build` on a cluster of `cores` processors.
 
-    cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
-    fewest = request.min_replicas or min(2, cores)
+    A number of replicas that is not given follows from the other one and the processors.
+    """
+    fewest = min(2, cores, request.max_replicas or cores) if request.min_replicas is None else request.min_replicas
     return {
         "registry": str(request.registry.absolute()),
         "keys_file": None if request.keys is None else str(request.keys.absolute()),
         "min_replicas": fewest,
-        "max_replicas": max(fewest, request.max_replicas or cores),
+        "max_replicas": max(fewest, cores) if request.max_replicas is None else request.max_replicas,
         "explain": not request.no_explain,
     }
 

@@ -119,6 +119,22 @@ def requested(*words: str) -> serve.ServeRequest:
     return parse_request(serve.ServeRequest, serve.parser(), words)
 
 
+@pytest.mark.parametrize(
+    ("words", "replicas"),
+    [
+        ([], (2, 4)),
+        (["--min-replicas", "6"], (6, 6)),
+        (["--max-replicas", "1"], (1, 1)),
+        (["--max-replicas", "9"], (2, 9)),
+        (["--min-replicas", "3", "--max-replicas", "2"], (3, 2)),  # refused by the application
+        (["--min-replicas", "0"], (0, 4)),  # refused as well
+    ],
+)
+def test_a_number_of_replicas_that_is_given_is_passed_on(words: list[str], replicas: tuple[int, int]) -> None:
+    arguments = serve.application_arguments(requested(*words), cores=4)
+    assert (arguments["min_replicas"], arguments["max_replicas"]) == replicas
+
+
 def test_the_clients_that_are_served_are_named() -> None:
     assert serve.clients(None, None) == "clients on this machine, without API keys"
     assert serve.clients(None, ApiKeys((bytes(32),))) == "clients with an API key"

@@ -34,6 +34,7 @@ def tiny_manifest(content_hash: str = "abc") -> Any:
     last = {"image_id": "x", "group_id": "x", "source": "far", "label": "Normal", "role": "external", "fold": -1}
     columns = {
         "image_id": [*data.image_ids, last["image_id"]],
+        "source_path": [f"{name}.png" for name in (*data.image_ids, last["image_id"])],
         "group_id": [*data.group_ids, last["group_id"]],
         "source": [*data.sources, last["source"]],
         "label": [*np.array(CLASSES)[data.labels], last["label"]],
