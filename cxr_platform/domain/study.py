@@ -50,7 +50,10 @@ class Hardware(Record):
 
 
 class ManifestFacts(Record):
-    """The manifest that a study was run on. `counts`: class → source → images; `study_images` are those in folds."""
+    """The manifest that a study was run on. `counts`: class → source → images; `study_images` are those in folds.
+
+    `known_patients`: source → images in folds whose patient is known; `None` in a study of an earlier version.
+    """
 
     content_hash: str
     path: str
@@ -58,6 +61,7 @@ class ManifestFacts(Record):
     study_images: int
     synthetic: bool
     counts: dict[str, dict[str, int]]
+    known_patients: dict[str, int] | None = None
 
     @field_validator("counts")
     @classmethod

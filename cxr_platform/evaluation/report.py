@@ -22,7 +22,7 @@ from cxr_platform.evaluation.report_tables import report_tables
 from cxr_platform.evaluation.resource_use import machines_line, read_resource_use, resource_use_line
 from cxr_platform.evaluation.results_json import results_tree
 from cxr_platform.evaluation.study_card import study_card
-from cxr_platform.evaluation.summary import PROTOCOL_MEANING
+from cxr_platform.evaluation.summary import PROTOCOL_MEANING, known_patients
 from cxr_platform.evaluation.table import SYNTHETIC, to_csv, to_markdown
 from cxr_platform.progress import NoProgress, Progress
 from cxr_platform.storage.files import new_folder, remove_leftovers, write_atomically
@@ -116,6 +116,7 @@ def render_html(contents: ReportContents) -> str:
         pictures=contents.pictures,
         not_run=[TITLES[name] for name in study.not_run],
         protocol_meaning=PROTOCOL_MEANING[study.protocol],
+        known_patients=known_patients(contents.results),
         settings=_dotted(study.profile.to_dict()),
         versions=study.versions,
         hardware=_dotted(study.hardware.model_dump(exclude_none=True)),

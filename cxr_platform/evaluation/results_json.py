@@ -10,7 +10,7 @@ import numpy as np
 from cxr_platform.evaluation.metrics import MEASURES, StrategyResult, difference, two_class
 from cxr_platform.evaluation.paper import ARXIV_ID, paper_matrix, paper_metrics
 from cxr_platform.evaluation.report_contents import ReportContents
-from cxr_platform.evaluation.study_results import RULE
+from cxr_platform.evaluation.study_results import RULE, StudyResults
 from cxr_platform.evaluation.summary import winner_line
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 
@@ -35,6 +35,7 @@ def results_tree(contents: ReportContents) -> dict[str, Any]:
             "gpus_at_once": use.gpus_at_once,
         },
         "counts": results.counts,
+        "known_patients": _known_patients(results),
         "majority_class_accuracy": results.majority_accuracy,
         "summary": _summary(contents),
         "winner": {**asdict(results.decision), "rule": RULE, "line": winner_line(results)},
@@ -52,6 +53,14 @@ def results_tree(contents: ReportContents) -> dict[str, Any]:
         },
         "paper": f"arXiv:{ARXIV_ID}",
     }
+
+
+def _known_patients(results: StudyResults) -> dict[str, Any] | None:
+    known, total = results.known_patients, results.all_known_patients
+    if known is None or total is None:
+        return None
+    sources = {source: {**asdict(part), "share": part.share} for source, part in known.items()}
+    return {**asdict(total), "share": total.share, "sources": sources}
 
 
 def plain(value: Any) -> Any:

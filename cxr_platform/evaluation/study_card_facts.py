@@ -18,7 +18,7 @@ from cxr_platform.evaluation.findings import Findings
 from cxr_platform.evaluation.formatting import count, joined, percent, rate, text
 from cxr_platform.evaluation.report_contents import ReportContents
 from cxr_platform.evaluation.report_inputs import ReportInputs
-from cxr_platform.evaluation.summary import CREDIBILITY, NEXT_STEPS, PROTOCOL_MEANING
+from cxr_platform.evaluation.summary import CREDIBILITY, NEXT_STEPS, PROTOCOL_MEANING, known_patients
 from cxr_platform.labels import CLASSES
 
 FAMILIES = {"off_the_shelf": "off-the-shelf", "fine_tuning": "fine-tuning", "scratch": "from scratch"}
@@ -70,7 +70,7 @@ def _study_facts(inputs: ReportInputs) -> Iterator[tuple[str, str]]:
     yield "hash", study.manifest.content_hash
     yield "protocol", study.protocol
     yield "protocol_meaning", PROTOCOL_MEANING[study.protocol]
-    yield "disjoint", DISJOINT[study.protocol]
+    yield "disjoint", f"{DISJOINT[study.protocol]} {known_patients(results)}"
     yield "strategies", count(len(study.strategies), "training strategy", "training strategies")
     yield "initialisation", "; ".join(INITIAL_WEIGHTS[family] for family in _families(study))
     yield "selected", FIXED_EPOCHS + (WINNER_BIAS if len(study.strategies) > 1 else "")
@@ -86,12 +86,9 @@ def _study_facts(inputs: ReportInputs) -> Iterator[tuple[str, str]]:
     yield "winner", TITLES[results.decision.winner]
     if "cxr-platform" in study.versions:
         yield "own_version", study.versions["cxr-platform"]
-    images_of: dict[str, int] = {}
-    for by_source in results.counts.values():
-        for source, images in by_source.items():
-            images_of[source] = images_of.get(source, 0) + images
-    yield "sources", "; ".join(f"{source}: {count(n, 'image', 'images')}" for source, n in sorted(images_of.items()))
-    yield "source_names", ", ".join(sorted(images_of))
+    images_of = results.images_of_source
+    yield "sources", "; ".join(f"{source}: {count(n, 'image', 'images')}" for source, n in images_of.items())
+    yield "source_names", ", ".join(images_of)
     yield "number_of_sources", count(len(images_of), "collection", "collections")
 
 

@@ -1,5 +1,6 @@
 """The results of all strategies of a study, and the winner by the paper's rule (§2.5)."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -37,6 +38,19 @@ class WinnerDecision:
     tied: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class KnownPatients:
+    """The `images` of a source, or of all sources, and how many of them have a `known` patient."""
+
+    images: int
+    known: int
+
+    @property
+    def share(self) -> float:
+        """Percentage of the images."""
+        return 100.0 * self.known / self.images
+
+
 @dataclass(frozen=True, eq=False)
 class StudyResults:
     """`strategies` has the result per strategy, in the paper's order; `counts` the images by class, then source."""
@@ -49,6 +63,28 @@ class StudyResults:
     def images(self) -> int:
         """Images that every strategy was tested on."""
         return sum(n for by_source in self.counts.values() for n in by_source.values())
+
+    @property
+    def images_of_source(self) -> dict[str, int]:
+        """Source → images, sorted by name."""
+        images = Counter[str]()
+        for by_source in self.counts.values():
+            images.update(by_source)
+        return dict(sorted(images.items()))
+
+    @property
+    def known_patients(self) -> dict[str, KnownPatients] | None:
+        """Source → images whose patient is known; `None` if that was not recorded."""
+        known = self.study.manifest.known_patients
+        if known is None:
+            return None
+        return {source: KnownPatients(images, known.get(source, 0)) for source, images in self.images_of_source.items()}
+
+    @property
+    def all_known_patients(self) -> KnownPatients | None:
+        """The images of all sources whose patient is known; `None` if that was not recorded."""
+        known = self.known_patients
+        return None if known is None else KnownPatients(self.images, sum(part.known for part in known.values()))
 
     @property
     def ranking(self) -> list[StrategyResult]:

@@ -16,7 +16,7 @@ COMPARED, BEST, MARGIN = "What was compared", "Best strategy", "Margin"
 CREDIBILITY, NEXT_STEPS = "Credibility", "Next steps"
 """Titles of the five lines."""
 PROTOCOL_MEANING: Mapping[str, str] = {
-    "grouped": "images of one patient, duplicates and near-duplicates stay in one fold",
+    "grouped": "images of one known patient, duplicates and near-duplicates stay in one fold",
     "paper": "images are shuffled into folds one by one, as in the paper",
 }
 PAPER_PIXELS = 200  # §2.1.4
@@ -26,6 +26,10 @@ NUMBERS = {2: "two", 3: "three"}
 INTERVALS = (
     "The 95 % intervals cover the choice of patients from the same sources. They do not cover the variation between "
     "training runs, or the images of other hospitals."
+)
+SHOWN_SOURCES = 6
+UNRECORDED = (
+    "For how many images the patient is known was not recorded; `cxr report --manifest FOLDER` counts them again."
 )
 LEAKAGE = "Images of one patient may be in several folds, which makes the results too high."
 
@@ -76,6 +80,7 @@ def summarize(results: StudyResults, findings: Findings) -> Summary:
         (
             *(f"{_capitalized(reason.text)}." for reason in credibility.further),
             INTERVALS,
+            *_unknown_patients(results),
             *_leakage(results, findings),
             *_calibration(findings),
             _beside_paper(results),
@@ -148,8 +153,28 @@ def _compared(results: StudyResults) -> tuple[str, str]:
         f"{which} of the paper's eight training strategies for MobileNetV2, on {results.images:,} images of {classes} "
         f"in {study.folds} folds.",
         "Each image was predicted by a network trained without its fold; protocol "
-        f"“{study.protocol}”: {PROTOCOL_MEANING[study.protocol]}.",
+        f"“{study.protocol}”: {PROTOCOL_MEANING[study.protocol]}. {known_patients(results)}",
     )
+
+
+def known_patients(results: StudyResults) -> str:
+    """Return for how many images the patient is known, in all and by source: only those patients stay together."""
+    total = results.all_known_patients
+    if total is None:
+        return UNRECORDED
+    if total.known == total.images:
+        return f"The patient is known for all {total.images:,} images."
+    if not total.known:
+        sentence = f"The patient is known for none of the {total.images:,} images"
+    else:
+        parts = [f"{name} {p.known:,} of {p.images:,}" for name, p in (results.known_patients or {}).items()]
+        more = f" and {len(parts) - SHOWN_SOURCES} more sources" if len(parts) > SHOWN_SOURCES else ""
+        by_source = f": {', '.join(parts[:SHOWN_SOURCES])}{more}" if len(parts) > 1 else ""
+        share = f"{total.known:,} of {total.images:,} images ({percent(total.share)})"
+        sentence = f"The patient is known for {share}{by_source}"
+    if results.study.protocol == "paper":
+        return f"{sentence}."
+    return f"{sentence}; of the others, only duplicates and near-duplicates are kept together."
 
 
 def _best(results: StudyResults, findings: Findings) -> tuple[str, str]:
@@ -210,6 +235,16 @@ def _points(value: float | None) -> str:
 
 def _titles(strategies: Iterable[str]) -> list[str]:
     return [TITLES[strategy].lower() for strategy in strategies]
+
+
+def _unknown_patients(results: StudyResults) -> Sequence[str]:
+    total = results.all_known_patients
+    if results.study.protocol == "paper" or total is None or total.known == total.images:
+        return []
+    return [
+        f"For {percent(100 - total.share)} of the images the patient is not known: images of one patient among them "
+        "may be in several folds, which makes the results too high and the intervals too narrow."
+    ]
 
 
 def _leakage(results: StudyResults, findings: Findings) -> Sequence[str]:

@@ -7,6 +7,7 @@ DEST/validation/                  results of Great Expectations
 DEST/contact_sheets/              one picture per reason of exclusion
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -79,6 +80,13 @@ class Manifest:
     def excluded(self) -> pa.Table:
         """Return source_path, reason and detail of every excluded file."""
         return pq.read_table(arrow_source(self.folder / EXCLUDED_FILE))
+
+    def known_patients(self) -> dict[str, int]:
+        """Return source → number of images in folds whose patient is known."""
+        table = self.table(["source", "role", "patient_id"])
+        rows = [row for row in table.to_pylist() if row["role"] == "study"]
+        known = Counter(row["source"] for row in rows if row["patient_id"])
+        return {source: known[source] for source in sorted({row["source"] for row in rows})}
 
     @cached_property
     def schema(self) -> pa.Schema:

@@ -78,6 +78,7 @@ def manifest_facts(manifest: "Manifest") -> ManifestFacts:
         study_images=manifest.table(["role"])["role"].to_pylist().count("study"),
         synthetic=info.synthetic,
         counts=info.counts,
+        known_patients=manifest.known_patients(),
     )
 
 

@@ -63,9 +63,15 @@ def printed(strategy: str) -> np.ndarray:
 
 
 def write_study(
-    folder: Path, frame: pd.DataFrame, *, synthetic: bool = False, protocol: str = "grouped", name: str = "test"
+    folder: Path,
+    frame: pd.DataFrame,
+    *,
+    synthetic: bool = False,
+    protocol: str = "grouped",
+    name: str = "test",
+    known_patients: dict[str, int] | None = None,
 ) -> Path:
-    """Write predictions.parquet and study.json as training does."""
+    """Write predictions.parquet and study.json as training does; by default every patient is known."""
     folder.mkdir(parents=True, exist_ok=True)
     frame.to_parquet(folder / "predictions.parquet", index=False)
     images = frame.drop_duplicates("image_id")
@@ -82,6 +88,7 @@ def write_study(
             study_images=len(images),
             synthetic=synthetic,
             counts=counts,
+            known_patients=images["source"].value_counts().to_dict() if known_patients is None else known_patients,
         ),
         versions={"python": "3.11.9", "tensorflow": "2.16.2", "keras": "3.15.1"},
         hardware=Hardware(processor="AMD EPYC", processors=2),

@@ -44,6 +44,16 @@ def test_the_winner_has_the_rule_and_the_line_for_the_terminal(all_strategies):
     assert winner["line"].startswith("Winner by the paper's rule: scratch")
 
 
+def test_known_patients_are_counted_by_source_and_in_all(results):
+    frame = drawn_frame({"scratch": 0.9})
+    frame["source"] = np.where(frame["label"] == "Covid19", "cohen", "nih")
+    study = results(frame, known_patients={"nih": 100})
+    covid = len(frame[frame["source"] == "cohen"])
+    known = stored(study)["known_patients"]
+    assert (known["images"], known["known"], known["share"]) == (391, 100, pytest.approx(100 * 100 / 391))
+    assert known["sources"]["cohen"] == {"images": covid, "known": 0, "share": 0.0}
+
+
 def test_study_and_manifest_are_identified(all_strategies):
     tree = stored(all_strategies)
 

@@ -113,6 +113,10 @@ def test_without_a_manifest_its_facts_are_open(inputs, everything):
     assert not entries["C19"].startswith("**OPEN**")
 
 
+def test_the_level_of_the_folds_has_the_share_of_known_patients(inputs, everything):
+    assert rows(study_card(inputs, everything))["C20"].endswith("The patient is known for all 100 images.")
+
+
 def test_facts_are_those_of_the_study(inputs, everything):
     entries = rows(study_card(inputs, everything))
 

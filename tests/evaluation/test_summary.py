@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
 from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.credibility import assess_credibility
 from cxr_platform.evaluation.findings import CalibrationFinding, LeakageFinding
-from cxr_platform.evaluation.summary import Summary, next_steps, summarize, winner_line
+from cxr_platform.evaluation.summary import Summary, known_patients, next_steps, summarize, winner_line
 from tests.evaluation.builders import drawn_frame, image_frame, with_predictions
 from tests.evaluation.made_findings import CONTRADICTION, SINGLE, comparison, findings, probe, source_probe
 
@@ -61,10 +63,46 @@ def test_what_was_compared_names_images_folds_and_protocol(all_strategies):
 
     assert compared == (
         "All of the paper's eight training strategies for MobileNetV2, on 391 images of seven classes in 5 folds. Each "
-        "image was predicted by a network trained without its fold; protocol “grouped”: images of one patient, "
+        "image was predicted by a network trained without its fold; protocol “grouped”: images of one known patient, "
         "duplicates and "
-        "near-duplicates stay in one fold."
+        "near-duplicates stay in one fold. The patient is known for all 391 images."
     )
+
+
+def two_sources() -> pd.DataFrame:
+    frame = drawn_frame({"scratch": 0.9})
+    return frame.assign(source=np.where(frame["label"] == "Covid19", "cohen", "nih"))
+
+
+def test_the_first_line_and_the_limits_give_the_share_of_known_patients(results):
+    summary = summarize(results(two_sources(), known_patients={"cohen": 10, "nih": 40}), findings())
+    covid = two_sources()["source"].value_counts()["cohen"]
+
+    assert lines(summary)["What was compared"].endswith(
+        f"The patient is known for 50 of 391 images (12.79 %): cohen 10 of {covid}, nih 40 of {391 - covid}; of the "
+        "others, only duplicates and near-duplicates are kept together."
+    )
+    assert "For 87.21 % of the images the patient is not known: images of one patient among them may be" in limits(
+        summary
+    )
+
+
+def test_without_known_patients_nothing_is_claimed_of_them(results):
+    text = known_patients(results(two_sources(), known_patients={"cohen": 0, "nih": 0}))
+    assert text.startswith("The patient is known for none of the 391 images; of the others")
+
+
+def test_the_paper_s_protocol_claims_no_known_patients(results):
+    summary = summarize(results(two_sources(), known_patients={"cohen": 10}, protocol="paper"), findings())
+    assert "kept together" not in " ".join(lines(summary).values())
+    assert "not known" not in limits(summary)
+
+
+def test_a_study_of_an_earlier_version_says_that_the_share_was_not_recorded(results):
+    study = results(two_sources())
+    facts = study.study.manifest.model_copy(update={"known_patients": None})
+    earlier = replace(study, study=study.study.model_copy(update={"manifest": facts}))
+    assert "was not recorded" in lines(summarize(earlier, findings()))["What was compared"]
 
 
 def test_classes_without_images_are_not_counted(results):

@@ -20,6 +20,10 @@ def copy(built: Manifest, tmp_path: Path) -> Path:
     return Path(shutil.copytree(built.folder, tmp_path / "manifest"))
 
 
+def test_known_patients_are_counted_by_source(built: Manifest) -> None:
+    assert built.known_patients() == {"classes": 0, "cohen": 2} == built.info.known_patients
+
+
 def test_a_manifest_is_read_by_columns_and_images_in_the_order_of_source_path(built: Manifest) -> None:
     manifest = open_manifest(built.folder)
     assert manifest.schema == manifest_schema(200)
