@@ -173,7 +173,8 @@ def _not_recognised(collection: Collection, data: Path) -> SourceError:
     if dicom.has_table(collection) and not collection.declared:
         advice = (
             "A CSV is read with images of any format if it has a column for the file (filename, image, path) and one "
-            f"for the finding (label, finding). Write into {data / sources_toml.FILE_NAME}:\n"
+            "for the finding (label, finding), or one of 0 and 1 for each finding (Pneumonia, Edema, …). "
+            f"Write into {data / sources_toml.FILE_NAME}:\n"
             f"{source_toml(collection, layout='dicom')}"
         )
     return SourceError(

@@ -52,18 +52,24 @@ several columns for one thing, the first one with a value counts. A year of birt
 SYNONYMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "Covid19": ("covid", "covid 19", "covid19", "sars cov 2", "corona", "coronavirus", "ncov", "2019 ncov"),
-        "Edema": ("edema", "oedema", "pulmonary edema", "pulmonary oedema", "lung edema"),
-        "Effusion": ("effusion", "pleural effusion"),
-        "Emphysema": ("emphysema", "copd", "chronic obstructive pulmonary disease"),
-        "Fibrosis": ("fibrosis", "pulmonary fibrosis", "lung fibrosis"),
-        "Pneumonia": ("pneumonia", "bacterial pneumonia", "viral pneumonia", "pneumonia bacterial", "pneumonia viral"),
-        "Normal": ("normal", "healthy", "no finding", "no findings", "nofinding"),
+        "Edema": ("edema", "oedema", "pulmonary edema", "pulmonary oedema", "lung edema", "edema pulmonar"),
+        "Effusion": ("effusion", "pleural effusion", "derrame", "derrame pleural"),
+        "Emphysema": ("emphysema", "copd", "chronic obstructive pulmonary disease", "enfisema", "epoc"),
+        "Fibrosis": ("fibrosis", "pulmonary fibrosis", "lung fibrosis", "fibrosis pulmonar"),
+        "Pneumonia": (
+            *("pneumonia", "bacterial pneumonia", "viral pneumonia", "pneumonia bacterial", "pneumonia viral"),
+            *("neumonia", "neumonía"),
+        ),
+        "Normal": (
+            *("normal", "healthy", "no finding", "no findings", "nofinding"),
+            *("sano", "sana", "sin hallazgo", "sin hallazgos"),
+        ),
     }
 )
-"""Names of the seven classes in the form that `plain` returns."""
+"""Names of the seven classes in the form that `plain` returns, in English and Spanish."""
 
 CLASS_OF: Mapping[str, str] = MappingProxyType({name: label for label, names in SYNONYMS.items() for name in names})
-NO_FINDING = frozenset({"no finding", "no findings", "nofinding"})
+NO_FINDING = frozenset({"no finding", "no findings", "nofinding", "sin hallazgo", "sin hallazgos"})
 """Synonyms of Normal that state the absence of a finding, which may or may not mean Normal to a collection's author."""
 
 _AGE = re.compile(

@@ -1,9 +1,11 @@
 """Images with a CSV that names file and finding, as DICOM collections are published; or DICOM files in class folders.
 
-The table has a column for the file and one for the finding; patient, view, sex, age and modality are optional (names
-of columns are `vocabulary.COLUMNS`). A file is named as `file_names.FileNames` describes; without a column of files
-it is named after the patient, as in RSNA's tables. Several rows of a file, one finding or one reader each, are one
-image. Whether a file really is DICOM is decided by its content, later: the layout reads PNG and JPEG as well.
+The table has a column for the file and one for the finding, or a column for each finding (`finding_columns`); patient,
+view, sex, age and modality are optional (names of columns are `vocabulary.COLUMNS`). A file is named as
+`file_names.FileNames` describes; without a column of files it is named after the patient, as in RSNA's tables. Without
+a column of patients, the path names the patient as in CheXpert, MIMIC-CXR and BIMCV. Several rows of a file, one
+finding or one reader each, are one image. Whether a file really is DICOM is decided by its content, later: the layout
+reads PNG and JPEG as well.
 
 With `label` in a sources.toml every file is of one class. A table beside it, named as `table` or the only CSV in the
 folder, then gives patients and views; it needs no finding.
@@ -20,6 +22,8 @@ from cxr_platform.intake.candidate import Candidate, Refusal
 from cxr_platform.intake.eligibility import DICOM_MODALITIES, classes_by_name, judge_findings, judge_table_modality
 from cxr_platform.intake.layouts import class_folder
 from cxr_platform.intake.layouts.collection import Collection, Layout, Reading, is_dicom_name, source_toml, toml_text
+from cxr_platform.intake.layouts.file_names import normal_path
+from cxr_platform.intake.layouts.finding_columns import FINDING_COLUMNS, finding_columns, present_findings
 from cxr_platform.intake.layouts.tables import (
     MetadataRow,
     MetadataTable,
@@ -33,6 +37,8 @@ from cxr_platform.intake.vocabulary import COLUMNS, column_key
 
 _FILES = (*COLUMNS["file"], *COLUMNS["patient"])
 """A table without a column of files names them after the patient."""
+_PATIENT_FOLDER = re.compile(r"(?:^|/)(patient[ _-]?\d+|p\d{8}|sub-\w+)(?=/)", re.IGNORECASE)
+"""A folder that CheXpert, MIMIC-CXR or BIMCV name after a patient."""
 _SEPARATORS = re.compile(r"[|,;\[\]\"']")
 """Between findings; PadChest writes them as a list, `['normal', 'nodule']`."""
 
@@ -64,7 +70,7 @@ def _read_one_class(collection: Collection, label: str, selection: SelectionConf
         path = None  # some other CSV
     table = MetadataTable(path or collection.folder, lambda _: (label, None))
     if path:
-        for row in table.read((_FILES,)):
+        for row in table.read((_FILES,), FINDING_COLUMNS):
             table.add(_file(row), listed(row, label, label, _judge_modality(row), selection))
     inside = {file for file in collection.files if collection.folder / file == path}
     files = [file for file in collection.files if file not in inside]
@@ -91,11 +97,15 @@ def _has(path: Path, column: str) -> bool:
     return not {column_key(name) for name in read_header(path)}.isdisjoint(COLUMNS[column])
 
 
+def _has_finding(path: Path) -> bool:
+    return _has(path, "finding") or bool(finding_columns(read_header(path)))
+
+
 def _only_table(collection: Collection) -> Path | None:
     tables = _tables(collection)
     if len(tables) > 1:
         paths = {name: collection.folder / name for name in tables}
-        fits = (n for n, p in paths.items() if _has(p, "finding") and (_has(p, "file") or _has(p, "patient")))
+        fits = (n for n, p in paths.items() if _has_finding(p) and (_has(p, "file") or _has(p, "patient")))
         raise SourceError(
             f"{collection.folder}: expected one CSV that names file and label.",
             received=", ".join(tables),
@@ -119,10 +129,12 @@ def _read_table(collection: Collection, path: Path, selection: SelectionConfig) 
         return judge_findings(parts, classes, selection)
 
     table = MetadataTable(path, judge)
-    for row in table.read((_FILES, COLUMNS["finding"])):
-        finding = cell(row, "finding")
+    columns = finding_columns(read_header(path))
+    for row in table.read((_FILES, (*COLUMNS["finding"], *columns)), columns):
+        finding = cell(row, "finding") or present_findings(row, columns)
         label, refusal = judge([finding])
-        table.add(_file(row), listed(row, finding, label, _judge_modality(row) or refusal, selection))
+        image = listed(row, finding, label, _judge_modality(row) or refusal, selection)
+        table.add(_file(row), replace(image, patient=image.patient or _patient_of_path(_file(row))))
     inside = {file for file in collection.files if collection.folder / file == path}
     where = f"as its column of file names has them, in {collection.folder}"
     reading = join_files(collection, table, where=where, tables=inside)
@@ -131,6 +143,11 @@ def _read_table(collection: Collection, path: Path, selection: SelectionConfig) 
 
 def _file(row: MetadataRow) -> str:
     return cell(row, "file") or cell(row, "patient")
+
+
+def _patient_of_path(name: str) -> str | None:
+    match = _PATIENT_FOLDER.search(normal_path(name))
+    return match[1] if match else None
 
 
 def _judge_modality(row: MetadataRow) -> Refusal | None:

@@ -81,3 +81,17 @@ def test_a_csv_without_labels_is_an_error(tmp_path: Path) -> None:
     folder = plant(tmp_path / "d", "a.dcm", labels_csv="filename,patient\na.dcm,1\n")
     with pytest.raises(SourceError, match=r"labels\.csv: expected the column label or finding"):
         images(folder)
+
+
+def test_without_a_column_of_patients_the_path_names_the_patient(tmp_path: Path) -> None:
+    files = (
+        "train/patient00001/study1/view1.dcm",
+        "train/patient00001/study2/view1.dcm",
+        "files/p10/p10000032/s50414267/a.dcm",
+        "sub-S03044/ses-E1/mod-rx/b.dcm",
+        "others/c.dcm",
+    )
+    rows = "".join(f"{file},Edema\n" for file in files)
+    folder = plant(tmp_path / "d", *files, labels_csv=f"Path,label\n{rows}")
+    patients = {file: image.patient for file, image in images(folder).items()}
+    assert [patients[file] for file in files] == ["patient00001", "patient00001", "p10000032", "sub-S03044", None]
