@@ -63,6 +63,8 @@ def decode_dicom(data: bytes, config: DecodingConfig) -> GreyImage:
             values, colours = read_grey(dataset, config)
             return GreyImage(
                 values=values,
+                width=int(dataset.Columns),
+                height=int(dataset.Rows),
                 bit_depth=int(dataset.BitsStored),
                 color_mode=str(dataset.PhotometricInterpretation),
                 container="DICOM",

@@ -15,17 +15,20 @@ COLOUR_SIDE = 64
 
 @dataclass(frozen=True, eq=False)
 class GreyImage:
-    """One decoded image, upright, at the size of the file.
+    """One decoded image, upright.
 
-    `values` is (height, width), uint8 or float32, from 0 (black) to 255 (white); air is dark. `container` is PNG, JPEG
-    or DICOM. `bit_depth` counts the bits per sample in the file; `color_mode` is Pillow's mode of a PNG or JPEG (L,
-    RGB, P, I;16, …), or the Photometric Interpretation (0028,0004) of a DICOM object. `colours` are those of
+    `values` is (height, width), uint8 or float32, from 0 (black) to 255 (white); air is dark; a large JPEG is reduced
+    (`raster`). `width` and `height` are those of the file, upright. `container` is PNG, JPEG or DICOM. `bit_depth`
+    counts the bits per sample in the file; `color_mode` is Pillow's mode of a PNG or JPEG (L, RGB, P, I;16, …), or the
+    Photometric Interpretation (0028,0004) of a DICOM object. `colours` are those of
     `average_colours`, `None` for an image without any. `view`, `patient`, `sex` (M or F) and `age` (years) come from a
     DICOM header, each is `None` if not given; so do `other_body_part` (a word of `vocabulary.other_body_part`) and
     `for_processing` (Presentation Intent Type).
     """
 
     values: NDArray[np.uint8] | NDArray[np.float32]
+    width: int
+    height: int
     bit_depth: int
     color_mode: str
     container: str

@@ -89,13 +89,12 @@ def read_image(data: bytes, config: IntakeConfig) -> ChestImage:
     `decode`.
     """
     image = decode(data, config.decoding)
-    height, width = image.values.shape
     boxed = letterbox(image.values, config.decoding.image_size)
-    quality = measure(boxed.content, width, height, image.colours)
+    quality = measure(boxed.content, image.width, image.height, image.colours)
     return ChestImage(
         pixels=boxed.pixels,
-        width=width,
-        height=height,
+        width=image.width,
+        height=image.height,
         bit_depth=image.bit_depth,
         color_mode=image.color_mode,
         container=image.container,

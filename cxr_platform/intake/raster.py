@@ -4,7 +4,9 @@ Colour becomes grey by the luma weights of ITU-R BT.601 (Pillow's "L"). Alpha is
 letterbox. CMYK JPEGs are inverted, as Adobe writes them; Pillow assumes the same. The EXIF orientation is applied.
 8-bit values are taken as they are. 16 bits get the percentile window of the profile, because scanners store 10 to 14 of
 16 bits and do not state how many; 16-bit colour, which Pillow reduces to 8 bits, is read by OpenCV. A JPEG that lacks
-nothing but its end marker is taken.
+nothing but its end marker is taken. A JPEG of at least four times the size of the letterbox is decoded at a half, a
+quarter or an eighth of its size (libjpeg's reduced inverse DCT), never below twice that of the letterbox: half the time
+for radiographs of 1,000 to 2,000 pixels, and the letterboxed pixels differ by 0.25 of 255 on average.
 """
 
 import io
@@ -19,6 +21,7 @@ from cxr_platform.config import DecodingConfig
 from cxr_platform.errors import ImageRefused
 from cxr_platform.intake.codestream import check_scans
 from cxr_platform.intake.grey_image import GreyImage, average_colours, check_pixels, percentile_window
+from cxr_platform.intake.letterbox import content_box
 
 SIXTEEN_BIT_MODES = frozenset({"I", "I;16", "I;16B", "I;16L"})
 """Pillow's modes of 16-bit grey PNGs."""
@@ -26,6 +29,10 @@ GREY_MODES = SIXTEEN_BIT_MODES | {"1", "L", "LA", "La"}
 PNG_BIT_DEPTH = 24
 """Position of the bit depth in a PNG, in its IHDR chunk. A JPEG that Pillow reads always has 8 bits."""
 ORIENTATION = 0x0112
+TURNED = frozenset({5, 6, 7, 8})
+"""EXIF orientations that exchange width and height."""
+REDUCED_TO_AT_LEAST = 2
+"""Times the side in the letterbox: at once its size, the reduction of libjpeg differs visibly from Lanczos' (1.1)."""
 END = b"\xff\xd9"
 FILLING = b"\x55" * 512
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
@@ -52,9 +59,15 @@ def decode_raster(data: bytes, container: str, config: DecodingConfig) -> GreyIm
         raise ImageRefused("undecodable", f"{container}: {error or type(error).__name__}") from error
 
 
-def _decode(data: bytes, container: str, config: DecodingConfig) -> GreyImage:
+def _decode(data: bytes, container: str, config: DecodingConfig, reduced: bool = True) -> GreyImage:
     with Image.open(io.BytesIO(data), formats=[container]) as image:
         check_pixels(*image.size, config)
+        width, height = image.size
+        if image.getexif().get(ORIENTATION, 1) in TURNED:
+            width, height = height, width
+        if container == "JPEG" and reduced:
+            left, top, right, bottom = content_box(*image.size, config.image_size)
+            image.draft(None, (REDUCED_TO_AT_LEAST * (right - left), REDUCED_TO_AT_LEAST * (bottom - top)))
         mode, depth = image.mode, data[PNG_BIT_DEPTH] if container == "PNG" else 8
         if depth == 16 and mode not in SIXTEEN_BIT_MODES:
             values: NDArray[Any] = _sixteen_bit_colour(data, image, config)
@@ -64,7 +77,7 @@ def _decode(data: bytes, container: str, config: DecodingConfig) -> GreyImage:
             shown = _on_black(image)
             values = _grey(shown, config)
         colours = None if mode in GREY_MODES else average_colours(shown)
-    return GreyImage(values, depth, mode, container, colours)
+    return GreyImage(values, width, height, depth, mode, container, colours)
 
 
 def _without_end_marker(data: bytes, config: DecodingConfig) -> GreyImage | None:
@@ -73,10 +86,11 @@ def _without_end_marker(data: bytes, config: DecodingConfig) -> GreyImage | None
     A decoder ignores bytes between the last pixel and the end marker, but takes them for missing pixels.
     """
     try:
-        closed, filled = (_decode(data + filling + END, "JPEG", config) for filling in (b"", FILLING))
+        # whole, because a reduced image leaves out the fine structure of its last pixels
+        closed, filled = (_decode(data + filling + END, "JPEG", config, reduced=False) for filling in (b"", FILLING))
+        return _decode(data + END, "JPEG", config) if np.array_equal(closed.values, filled.values) else None
     except Exception:  # as above
         return None
-    return closed if np.array_equal(closed.values, filled.values) else None
 
 
 def _sixteen_bit_colour(data: bytes, image: Image.Image, config: DecodingConfig) -> NDArray[np.float32]:

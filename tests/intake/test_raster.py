@@ -1,3 +1,4 @@
+import io
 import struct
 import zlib
 from typing import Any
@@ -6,9 +7,11 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 from cxr_platform.config import DecodingConfig
 from cxr_platform.errors import ImageRefused
+from cxr_platform.intake.letterbox import letterbox
 from cxr_platform.intake.raster import decode_raster
 from tests.intake.files import jpeg, png, ramp, scan_bomb
 
@@ -126,3 +129,41 @@ def test_a_jpeg_with_too_many_scans_is_refused_before_decoding() -> None:
         decode_raster(scan_bomb(40, 300), "JPEG", CONFIG)
     assert refused.value.reason == "undecodable"
     assert decode_raster(scan_bomb(40, 12), "JPEG", CONFIG).values.shape == (40, 40)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "expected"),
+    [(799, 600, (799, 600)), (801, 600, (401, 300)), (1599, 1200, (800, 600)), (3200, 1601, (400, 201))],
+)
+def test_a_large_jpeg_is_decoded_reduced_but_never_below_twice_the_letterbox(
+    height: int, width: int, expected: tuple[int, int]
+) -> None:
+    image = decode_raster(jpeg(ramp(height, width)), "JPEG", CONFIG)
+    assert image.values.shape == expected
+    assert (image.height, image.width) == (height, width)
+
+
+def test_a_reduced_jpeg_differs_little_in_its_letterbox_and_a_png_is_never_reduced() -> None:
+    structure = gaussian_filter(np.random.default_rng(0).normal(size=(1700, 1300)), 6)
+    pixels = np.clip(128 + 40 * structure / structure.std(), 0, 255).astype(np.uint8)
+    whole = np.asarray(Image.open(io.BytesIO(jpeg(pixels))))
+    reduced = decode_raster(jpeg(pixels), "JPEG", CONFIG)
+    assert reduced.values.shape == (425, 325)
+    boxes = [letterbox(values, CONFIG.image_size).pixels.astype(float) for values in (whole, reduced.values)]
+    assert np.abs(boxes[0] - boxes[1]).mean() < 0.5
+    assert decode_raster(png(pixels), "PNG", CONFIG).values.shape == pixels.shape
+
+
+def test_a_reduced_and_turned_jpeg_states_the_upright_size_of_the_file() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = decode_raster(jpeg(ramp(1600, 1000), exif=exif), "JPEG", CONFIG)
+    assert (image.height, image.width) == (1000, 1600)
+    assert image.values.shape == (250, 400)
+
+
+def test_a_large_jpeg_of_which_pixels_are_missing_is_refused_although_it_is_reduced() -> None:
+    data = jpeg(np.random.default_rng(0).integers(0, 256, (1600, 1600), np.uint8))
+    assert decode_raster(data[:-2], "JPEG", CONFIG).values.shape == (400, 400)
+    with pytest.raises(ImageRefused, match="undecodable"):
+        decode_raster(data[:-40], "JPEG", CONFIG)
