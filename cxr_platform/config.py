@@ -105,8 +105,8 @@ class SelectionConfig(Settings):
     """Keep exact duplicates in one fold, or exclude all but the first."""
     near_duplicate_distance: Annotated[int, Range(ge=0, le=16)] = 8
     """Bits of 64 in which perceptual hashes of candidate duplicates may differ; pixels then confirm each pair."""
-    find_crops: bool = False
-    """Also find crops and bordered, mirrored or inverted copies, by local features: some 35 s per 1,000 images."""
+    find_crops: bool = True
+    """Also find crops and bordered, mirrored or inverted copies, by local features."""
 
 
 @dataclass(frozen=True)

@@ -103,12 +103,13 @@ def _select(inventory: Inventory, profile: Profile, work: Path, progress: Progre
     """Decode and select as `manifest.build` does, without overrules."""
     intake, salt = profile.intake, patient_salt()
     with write_errors(work):
-        cache = DecodedCache(ManifestFolders(work).cache, settings_key(intake.decoding, salt))
+        cache = DecodedCache(ManifestFolders(work).cache, settings_key(intake, salt))
     decoded = decode_new(inventory.candidates, cache, DecodeTask(intake, salt, cache.folder), progress)
     with write_errors(work):
         cache.prune(decoded.values())  # of files that are gone
     pixels = PixelReader(cache, intake.decoding.image_size)
-    return select_images(inventory.candidates, decoded, Overrule(), profile, salt, pixels, cache.folder), pixels
+    selection = select_images(inventory.candidates, decoded, Overrule(), profile, salt, pixels, cache.folder, progress)
+    return selection, pixels
 
 
 def _facts(selected: Sequence[SelectedImage], groups: Sequence[str]) -> pa.Table:

@@ -1,13 +1,14 @@
-"""Local features of images, by which copies are found that a hash of the whole image misses.
+"""Copies of images that a hash of the whole image misses: crops, bordered, mirrored, inverted and re-encoded ones.
 
-Crops and bordered, mirrored, inverted or re-encoded copies keep most of an image's keypoints. Each image has up to 100
-SIFT keypoints (Lowe 2004) with RootSIFT descriptors (Arandjelović & Zisserman 2012). `nominate` searches the nearest
-descriptors of other images in an inverted-file index (faiss), whose cost grows almost linearly with the number of
-images, and keeps pairs whose matches agree on one shift, scale and small rotation. `aligned_agreement` confirms a pair
-on the pixels.
+They keep most of an image's keypoints (`keypoints`). `nominate` searches the nearest descriptors of other images in an
+inverted-file index (faiss), so that no two images are compared one by one, and keeps pairs whose matches agree on one
+shift, scale and small rotation. `aligned_agreement` confirms a pair on the pixels.
+
+In memory are the index, with 100 × (128 + 8) bytes an image, and the positions of the keypoints, 800 bytes an image:
+300 MB for 20,000 images. Descriptors are read twice, in blocks: to fill the index and to search it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,8 +18,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
 
-KEYPOINTS = 100
-"""Keypoints kept per image, the strongest first."""
+from cxr_platform.intake.keypoints import DIMENSIONS, KEYPOINTS, QUANTUM, Keypoints
+from cxr_platform.progress import NoProgress, Progress
+
+PER_CELL, LEAST_PER_CELL = 64, 40
+"""Descriptors per cell of which the cells are learnt; faiss warns of fewer than 39."""
+CELLS_SEARCHED = 4
 NEIGHBOURS = 5
 """Nearest descriptors looked at for each keypoint, its own included."""
 MAX_SQUARED_DISTANCE = 0.05
@@ -35,17 +40,8 @@ REPROJECTION_PIXELS = 3.0
 
 Variant = Literal["same", "mirrored", "inverted", "mirrored and inverted"]
 VARIANTS: tuple[Variant, ...] = ("same", "mirrored", "inverted", "mirrored and inverted")
-QUANTUM = 255.0
-DIMENSIONS = 128
-
-
-@dataclass(frozen=True, eq=False)
-class Keypoints:
-    """`points` (n, 2) float32, x and y in pixels; `descriptors` (n, 128) uint8, RootSIFT × 255; `width` in pixels."""
-
-    points: npt.NDArray[np.float32]
-    descriptors: npt.NDArray[np.uint8]
-    width: int
+BLOCK = 256
+"""Images whose descriptors are in memory at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,36 +56,25 @@ class Nomination:
     transform: npt.NDArray[np.float64]
 
 
-def keypoints(pixels: npt.NDArray[np.uint8]) -> Keypoints:
-    """Return the strongest keypoints of a grey image, uint8 (height, width), without its letterbox's borders."""
-    detector = cv2.SIFT.create(nfeatures=KEYPOINTS, contrastThreshold=0.01, edgeThreshold=20)
-    found, descriptors = detector.detectAndCompute(np.ascontiguousarray(pixels), None)
-    if descriptors is None:
-        return Keypoints(np.empty((0, 2), np.float32), np.empty((0, DIMENSIONS), np.uint8), pixels.shape[1])
-    points = np.array([point.pt for point in found[:KEYPOINTS]], np.float32)
-    shares = descriptors[:KEYPOINTS] / np.maximum(descriptors[:KEYPOINTS].sum(axis=1, keepdims=True), 1e-9)
-    return Keypoints(points, np.rint(QUANTUM * np.sqrt(shares)).astype(np.uint8), pixels.shape[1])
+def nominate(
+    images: Sequence[Keypoints], variants: Sequence[Variant] = VARIANTS, progress: Progress | None = None
+) -> list[Nomination]:
+    """Return the pairs of `images` that may be copies, each with the variant that has most matches.
 
-
-def nominate(images: Sequence[Keypoints], variants: Sequence[Variant] = VARIANTS) -> list[Nomination]:
-    """Return the pairs of `images` that may be copies, each with the variant that has most matches."""
-    owner = np.repeat(np.arange(len(images)), [len(image.points) for image in images])
-    if len(images) < 2 or len(owner) < 2 * NEIGHBOURS:
-        return []
-    descriptors = np.concatenate([image.descriptors for image in images])
-    offsets = np.searchsorted(owner, np.arange(len(images)))
-    index, _coarse = _index(descriptors)
+    `images` may be a sequence that reads its items: they are taken in order, three times at most.
+    """
+    found = _Index(images)
     best: dict[tuple[int, int], Nomination] = {}
-    for variant in variants:
-        distances, neighbours = index.search(_changed(descriptors, variant).astype(np.float32), NEIGHBOURS)
-        pairs = _matched_pairs(distances, neighbours, owner)
-        for first, second, mine, theirs in pairs:
-            if variant != "same" and first > second:
-                continue  # found from the other side too
-            nomination = _fitted(images, first, second, mine - offsets[first], theirs - offsets[second], variant)
-            key = (min(first, second), max(first, second))
-            if nomination and (key not in best or best[key].matches < nomination.matches):
-                best[key] = nomination
+    if len(images) < 2 or found.descriptors < 2 * NEIGHBOURS:
+        return []
+    for start, block in _blocks(images):
+        descriptors = np.concatenate([image.descriptors for image in block])
+        for variant in variants:
+            for nomination in found.search(start, descriptors, variant):
+                key = (min(nomination.first, nomination.second), max(nomination.first, nomination.second))
+                if key not in best or best[key].matches < nomination.matches:
+                    best[key] = nomination
+        (progress or NoProgress()).step("Seeking crops", start + len(block), len(images))
     return [best[key] for key in sorted(best)]
 
 
@@ -132,21 +117,65 @@ def _band(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     return result
 
 
-def _index(descriptors: npt.NDArray[np.uint8]) -> tuple[faiss.Index, faiss.Index]:
-    """Return an inverted-file index of uint8 descriptors, and its coarse index, which must live as long.
+def _blocks(images: Sequence[Keypoints]) -> Iterator[tuple[int, list[Keypoints]]]:
+    for start in range(0, len(images), BLOCK):
+        yield start, [images[number] for number in range(start, min(start + BLOCK, len(images)))]
 
-    The number of cells grows with the square root of that of the descriptors.
-    """
-    cells = max(1, int(2 * np.sqrt(len(descriptors))))
-    coarse = faiss.IndexFlatL2(DIMENSIONS)
-    kind, residuals = faiss.ScalarQuantizer.QT_8bit_direct, False
-    index = faiss.IndexIVFScalarQuantizer(coarse, DIMENSIONS, cells, kind, faiss.METRIC_L2, residuals)
-    sample = np.random.default_rng(0).permutation(len(descriptors))[: 64 * cells]
-    index.train(descriptors[np.sort(sample)].astype(np.float32))
-    for start in range(0, len(descriptors), 2**18):
-        index.add(descriptors[start : start + 2**18].astype(np.float32))
-    index.nprobe = 4
-    return index, coarse
+
+class _Index:
+    """An inverted-file index of the uint8 descriptors of all images; its cells grow with the root of their number."""
+
+    def __init__(self, images: Sequence[Keypoints]) -> None:
+        wanted = int(2 * np.sqrt(KEYPOINTS * len(images)))
+        sample = _sample(images, PER_CELL * wanted)
+        cells = max(1, min(wanted, len(sample) // LEAST_PER_CELL))
+        self._coarse = faiss.IndexFlatL2(DIMENSIONS)  # must live as long as the index
+        kind, residuals = faiss.ScalarQuantizer.QT_8bit_direct, False
+        self._index = faiss.IndexIVFScalarQuantizer(self._coarse, DIMENSIONS, cells, kind, faiss.METRIC_L2, residuals)
+        counts: list[int] = []
+        widths: list[int] = []
+        points = [np.empty((0, 2), np.float32)]
+        if len(sample):
+            self._index.train(sample.astype(np.float32))
+        for _, block in _blocks(images):
+            counts += [len(image.points) for image in block]
+            points += [image.points for image in block]
+            widths += [image.width for image in block]
+            self._index.add(np.concatenate([image.descriptors for image in block]).astype(np.float32))
+        self._index.nprobe = CELLS_SEARCHED
+        self._points = np.concatenate(points)
+        self._widths = widths
+        self._offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        self._owner = np.repeat(np.arange(len(images)), counts)
+
+    @property
+    def descriptors(self) -> int:
+        """Number of descriptors."""
+        return len(self._owner)
+
+    def search(self, start: int, descriptors: npt.NDArray[np.uint8], variant: Variant) -> Iterator[Nomination]:
+        """Yield the images that may be copies of those from `start` on, whose descriptors are given."""
+        if not len(descriptors):
+            return
+        queries = _changed(descriptors, variant).astype(np.float32)
+        distances, neighbours = self._index.search(queries, NEIGHBOURS)
+        for mine, theirs in _matched_pairs(distances, neighbours, self._owner, int(self._offsets[start])):
+            first, second = int(self._owner[mine[0]]), int(self._owner[theirs[0]])
+            if variant != "same" and first > second:
+                continue  # found from the other side too
+            points = self._points[mine].copy()
+            if "mirrored" in variant:
+                points[:, 0] = self._widths[first] - 1 - points[:, 0]
+            fitted = _fitted(points, self._points[theirs])
+            if fitted:
+                yield Nomination(first, second, fitted[0], variant, fitted[1])
+
+
+def _sample(images: Sequence[Keypoints], count: int) -> npt.NDArray[np.uint8]:
+    """Return about `count` descriptors, those of images drawn at random."""
+    drawn = np.random.default_rng(0).permutation(len(images))[: -(-count // KEYPOINTS)]
+    descriptors = [images[number].descriptors for number in np.sort(drawn).tolist()]
+    return np.concatenate([np.empty((0, DIMENSIONS), np.uint8), *descriptors])
 
 
 def _changed(descriptors: npt.NDArray[np.uint8], variant: Variant) -> npt.NDArray[np.uint8]:
@@ -165,10 +194,13 @@ def _changed(descriptors: npt.NDArray[np.uint8], variant: Variant) -> npt.NDArra
 
 
 def _matched_pairs(
-    distances: npt.NDArray[np.float32], neighbours: npt.NDArray[np.int64], owner: npt.NDArray[np.int64]
-) -> list[tuple[int, int, npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-    """Return (first, second, descriptors of first, descriptors of second) of the pairs with enough near descriptors."""
-    mine = np.repeat(np.arange(len(neighbours)), neighbours.shape[1])
+    distances: npt.NDArray[np.float32],
+    neighbours: npt.NDArray[np.int64],
+    owner: npt.NDArray[np.int64],
+    offset: int,
+) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    """Return the near descriptors of each pair of images with enough of them; the first query is number `offset`."""
+    mine = np.repeat(np.arange(offset, offset + len(neighbours)), neighbours.shape[1])
     theirs, near = neighbours.ravel(), distances.ravel() <= MAX_SQUARED_DISTANCE * QUANTUM**2
     near &= theirs >= 0
     mine, theirs = mine[near], theirs[near]
@@ -180,25 +212,16 @@ def _matched_pairs(
     starts = np.flatnonzero(np.diff(keys, prepend=-1))
     ends = np.append(starts, len(keys))[1:]
     return [
-        (int(owner[mine[a]]), int(owner[theirs[a]]), mine[a:b], theirs[a:b])
-        for a, b in zip(starts.tolist(), ends.tolist(), strict=True)
-        if b - a >= MIN_MATCHES
+        (mine[a:b], theirs[a:b]) for a, b in zip(starts.tolist(), ends.tolist(), strict=True) if b - a >= MIN_MATCHES
     ]
 
 
 def _fitted(
-    images: Sequence[Keypoints],
-    first: int,
-    second: int,
-    mine: npt.NDArray[np.int64],
-    theirs: npt.NDArray[np.int64],
-    variant: Variant,
-) -> Nomination | None:
-    points = images[first].points[mine].copy()
-    if "mirrored" in variant:
-        points[:, 0] = images[first].width - 1 - points[:, 0]
+    points: npt.NDArray[np.float32], others: npt.NDArray[np.float32]
+) -> tuple[int, npt.NDArray[np.float64]] | None:
+    """Return how many `points` map to `others` by one transform (2, 3), and it; `None` if that is not one of a copy."""
     transform, inliers = cv2.estimateAffinePartial2D(
-        points, images[second].points[theirs], method=cv2.RANSAC, ransacReprojThreshold=REPROJECTION_PIXELS
+        points, others, method=cv2.RANSAC, ransacReprojThreshold=REPROJECTION_PIXELS
     )
     if transform is None or int(inliers.sum()) < MIN_MATCHES:
         return None
@@ -206,4 +229,4 @@ def _fitted(
     rotation = float(np.degrees(np.arctan2(transform[1, 0], transform[0, 0])))
     if abs(rotation) > MAX_ROTATION or not SCALES[0] < scale < SCALES[1]:
         return None
-    return Nomination(first, second, int(inliers.sum()), variant, transform)
+    return int(inliers.sum()), transform

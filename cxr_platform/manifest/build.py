@@ -198,7 +198,7 @@ class _Build:
 
     def _cache(self) -> DecodedCache:
         with write_errors(self.folders.cache):
-            return DecodedCache(self.folders.cache, settings_key(self.profile.intake.decoding, patient_salt()))
+            return DecodedCache(self.folders.cache, settings_key(self.profile.intake, patient_salt()))
 
     def _select(self, cache: DecodedCache) -> tuple[Selection, dict[str, Decoded], PixelReader]:
         intake, salt = self.profile.intake, patient_salt()
@@ -206,7 +206,14 @@ class _Build:
         decoded = decode_new(self.inventory.candidates, cache, task, self.progress, self.address)
         pixels = PixelReader(cache, intake.decoding.image_size)
         selection = select_images(
-            self.inventory.candidates, decoded, self.lists, self.profile, salt, pixels, self.folders.building
+            self.inventory.candidates,
+            decoded,
+            self.lists,
+            self.profile,
+            salt,
+            pixels,
+            self.folders.building,
+            self.progress,
         )
         if salt == PUBLISHED_SALT and selection.header_patients:
             self.progress.message(UNSALTED.format(selection.header_patients))

@@ -7,19 +7,21 @@ import hashlib
 import io
 import json
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from importlib import resources
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cxr_platform.config import DecodingConfig
+from cxr_platform.config import IntakeConfig
 from cxr_platform.errors import StorageError
+from cxr_platform.intake.keypoints import Keypoints
 from cxr_platform.manifest.folders import is_cache_key
 from cxr_platform.manifest.records import RECORD_SCHEMA, Decoded, FileKey, records_from_table, records_to_table
 from cxr_platform.manifest.schema import PIXELS, pixels_to_arrow, pixels_to_numpy
@@ -34,22 +36,28 @@ from cxr_platform.storage.files import (
 )
 
 DECODING_PACKAGES = (
-    *("imagehash", "numpy", "pillow", "pydicom", "pylibjpeg-openjpeg", "pyjpegls", "python-gdcm"),
-    *("scipy", "tensorflow-io"),
+    *("imagehash", "numpy", "opencv-python-headless", "pillow", "pydicom", "pylibjpeg-openjpeg", "pyjpegls"),
+    *("python-gdcm", "scipy", "tensorflow-io"),
 )
 DECODING_MODULES = (
     *("candidate", "codestream", "dicom", "dicom_pixels", "duplicates", "eligibility", "grey_image", "images"),
-    *("letterbox", "quality", "raster", "vocabulary"),
+    *("keypoints", "letterbox", "quality", "raster", "vocabulary"),
 )
 """Modules of `intake` on which pixels and measures depend: with any change of them everything is decoded again."""
 
+KEYPOINTS = "keypoints"
+"""Column of a shard: `Keypoints.to_bytes` of each image, null where none were sought."""
 SHARDS_IN_MEMORY = 4
 
 
-def settings_key(decoding: DecodingConfig, salt: str) -> str:
-    """Return the name of the cache folder: a hash of settings, salt, library versions and the source of `intake`."""
-    state = [sources_hash(Path(str(resources.files("cxr_platform.intake")))), package_versions(DECODING_PACKAGES)]
-    settings = json.dumps([*state, str(RECORD_SCHEMA), asdict(decoding), salt], sort_keys=True)
+def settings_key(config: IntakeConfig, salt: str) -> str:
+    """Return the name of the cache folder: a hash of settings, salt, library versions and the source of `intake`.
+
+    Of `config` the decoding counts, and whether keypoints are stored (`find_crops`).
+    """
+    state: list[Any] = [sources_hash(Path(str(resources.files("cxr_platform.intake"))))]
+    state += [package_versions(DECODING_PACKAGES), str(RECORD_SCHEMA), asdict(config.decoding)]
+    settings = json.dumps([*state, config.selection.find_crops, salt], sort_keys=True)
     return hashlib.sha256(settings.encode()).hexdigest()[:16]
 
 
@@ -73,14 +81,21 @@ def package_versions(packages: Iterable[str]) -> dict[str, str]:
     return {name: installed(name) for name in packages}
 
 
-def write_shard(folder: Path, records: list[Decoded], pixels: npt.NDArray[np.uint8]) -> str:
-    """Store the records and pixels, uint8 (N, S, S), of one task, and return the name of the shard.
+def write_shard(
+    folder: Path,
+    records: list[Decoded],
+    pixels: npt.NDArray[np.uint8],
+    keypoints: Sequence[Keypoints | None] | None = None,
+) -> str:
+    """Store the records, pixels, uint8 (N, S, S), and keypoints of one task, and return the name of the shard.
 
     The same files give the same name; a refused file has black pixels. Raises `StorageError` if `folder` cannot be
     written.
     """
     name = hashlib.sha256(repr([r.key for r in records]).encode()).hexdigest()[:24] + ".parquet"
     table = records_to_table(records).append_column(PIXELS, pixels_to_arrow(pixels))
+    found = [None if image is None else image.to_bytes() for image in keypoints or [None] * len(records)]
+    table = table.append_column(KEYPOINTS, pa.array(found, pa.binary()))
     shard = io.BytesIO()
     pq.write_table(table, shard, compression="zstd")
     write_atomically(folder / name, shard.getvalue())
@@ -134,31 +149,37 @@ def _is_damage(error: Exception) -> bool:
 
 
 class PixelReader:
-    """Reads images from the shards, with at most `SHARDS_IN_MEMORY` shards in memory."""
+    """Reads images and keypoints from the shards, with at most `SHARDS_IN_MEMORY` columns of shards in memory."""
 
     def __init__(self, cache: DecodedCache, image_size: int) -> None:
         self._cache = cache
-        self._size = image_size
-        self._open: OrderedDict[str, npt.NDArray[np.uint8]] = OrderedDict()
+        self.size = image_size
+        self._open: OrderedDict[tuple[str, str], Any] = OrderedDict()
 
     def images(self, records: list[Decoded]) -> npt.NDArray[np.uint8]:
         """Return uint8 (N, S, S), in the order of `records`; each shard is opened once."""
-        images = np.empty((len(records), self._size, self._size), np.uint8)
+        images = np.empty((len(records), self.size, self.size), np.uint8)
         for position in sorted(range(len(records)), key=lambda i: (records[i].shard, records[i].row)):
-            images[position] = self._shard(records[position].shard)[records[position].row]
+            images[position] = self._column(records[position].shard, PIXELS)[records[position].row]
         return images
 
-    def _shard(self, name: str) -> npt.NDArray[np.uint8]:
-        if name not in self._open:
-            self._open[name] = self._read(self._cache.folder / name)
+    def keypoints(self, record: Decoded) -> bytes | None:
+        """Return the stored keypoints of an image (`Keypoints.to_bytes`), `None` if none were sought."""
+        stored: bytes | None = self._column(record.shard, KEYPOINTS)[record.row].as_py()
+        return stored
+
+    def _column(self, shard: str, name: str) -> Any:
+        if (shard, name) not in self._open:
+            column = self._read(self._cache.folder / shard, name)
+            self._open[shard, name] = pixels_to_numpy(column) if name == PIXELS else column
             if len(self._open) > SHARDS_IN_MEMORY:
                 self._open.popitem(last=False)
-        self._open.move_to_end(name)
-        return self._open[name]
+        self._open.move_to_end((shard, name))
+        return self._open[shard, name]
 
-    def _read(self, shard: Path) -> npt.NDArray[np.uint8]:
+    def _read(self, shard: Path, column: str) -> pa.ChunkedArray:
         try:
-            return pixels_to_numpy(pq.read_table(arrow_source(shard), columns=[PIXELS])[PIXELS])
+            return pq.read_table(arrow_source(shard), columns=[column])[column]
         except (OSError, pa.ArrowException) as error:
             raise StorageError(
                 f"Expected decoded images in {shard}.",

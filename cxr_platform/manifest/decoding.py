@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -26,6 +27,8 @@ from cxr_platform.config import IntakeConfig
 from cxr_platform.errors import ConfigError, ImageRefused, StorageError
 from cxr_platform.intake.candidate import Candidate
 from cxr_platform.intake.images import read_image
+from cxr_platform.intake.keypoints import Keypoints, find_keypoints
+from cxr_platform.intake.letterbox import without_padding
 from cxr_platform.manifest.cache import DecodedCache, write_shard
 from cxr_platform.manifest.contact_sheets import IMAGES_PER_SHEET
 from cxr_platform.manifest.patient_ids import header_pseudonym
@@ -73,9 +76,11 @@ class DecodeTask:
         """
         size = self.config.decoding.image_size
         pixels = np.zeros((block.num_rows, size, size), np.uint8)
+        cv2.setNumThreads(1)  # Ray starts a task per core
         try:
             records = [self._decode(row, pixels[i]) for i, row in enumerate(block.to_pylist())]
-            return _result(records, write_shard(self.cache, records, pixels), "")
+            keypoints = [self._keypoints(record, image) for record, image in zip(records, pixels, strict=True)]
+            return _result(records, write_shard(self.cache, records, pixels, keypoints), "")
         except StorageError as error:
             return _result([NO_RECORD], "", json.dumps([error.problem, str(error.received), error.advice]))
 
@@ -95,6 +100,10 @@ class DecodeTask:
         pixels[:] = image.pixels
         patient = header_pseudonym(self.salt, row["source"], image.patient)
         return Decoded(key, image_facts(image, data, patient), None, "")
+
+    def _keypoints(self, record: Decoded, pixels: npt.NDArray[np.uint8]) -> Keypoints | None:
+        facts = record.facts if self.config.selection.find_crops else None
+        return find_keypoints(without_padding(pixels, facts.width, facts.height)) if facts else None
 
     def _read(self, path: Path, size: int) -> bytes:
         limit = self.config.decoding.max_bytes

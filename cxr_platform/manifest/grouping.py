@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +20,11 @@ from cxr_platform.intake.duplicates import (
     near_pairs,
     pairs_of_equal,
 )
-from cxr_platform.intake.letterbox import without_padding
+from cxr_platform.intake.keypoints import Keypoints, find_keypoints
+from cxr_platform.intake.letterbox import content_box, without_padding
 from cxr_platform.manifest.cache import PixelReader
 from cxr_platform.manifest.records import SelectedImage
+from cxr_platform.progress import Progress
 from cxr_platform.storage.files import write_errors
 
 TILE_IMAGES = 1024  # per side of a tile; the details of both sides, 80 MB, are in memory
@@ -35,7 +37,8 @@ def group_images(
     near_distance: int,
     pixels: PixelReader,
     scratch: Path | None = None,
-    find_crops: bool = False,
+    find_crops: bool = True,
+    progress: Progress | None = None,
 ) -> list[str]:
     """Return the group of each image, named by the smallest image_id in it.
 
@@ -49,7 +52,7 @@ def group_images(
         pairs_of_equal([image.facts.file_sha256 for image in selected]),
         pairs_of_equal([image.facts.pixel_sha256 for image in selected]),
         near_duplicates(selected, near_distance, pixels, scratch),
-        changed_copies(selected, pixels) if find_crops else as_pairs(()),
+        changed_copies(selected, pixels, progress) if find_crops else as_pairs(()),
     ]
     numbers = connected_groups(len(selected), np.concatenate(links))
     names: dict[int, str] = {}
@@ -72,23 +75,49 @@ def near_duplicates(
         return pairs
 
 
-def changed_copies(selected: Sequence[SelectedImage], pixels: PixelReader) -> Pairs:
+def changed_copies(selected: Sequence[SelectedImage], pixels: PixelReader, progress: Progress | None = None) -> Pairs:
     """Return the pairs (i, j) of which one image is a crop, or a bordered, mirrored or inverted copy, of the other."""
-    # OpenCV and faiss are loaded only where crops are sought.
-    from cxr_platform.intake.local_features import MIN_AGREEMENT, aligned_agreement, keypoints, nominate
+    # faiss is loaded only where crops are sought.
+    from cxr_platform.intake.local_features import MIN_AGREEMENT, aligned_agreement, nominate
 
     first = _first_of_each([image.facts.pixel_sha256 for image in selected])
+    stored = _StoredKeypoints([selected[position] for position in first], pixels)
 
     def content(position: int) -> npt.NDArray[np.uint8]:
         image = selected[first[position]]
         return without_padding(pixels.images([image.decoded])[0], image.facts.width, image.facts.height)
 
-    nominations = nominate([keypoints(content(position)) for position in range(len(first))])
     return as_pairs(
         (first[n.first], first[n.second])
-        for n in nominations
+        for n in nominate(stored, progress=progress)
         if aligned_agreement(content(n.first), content(n.second), n) >= MIN_AGREEMENT
     )
+
+
+class _StoredKeypoints(Sequence[Keypoints]):
+    """The keypoints of images, read from the cache at each access."""
+
+    def __init__(self, images: Sequence[SelectedImage], pixels: PixelReader) -> None:
+        self._images, self._pixels = images, pixels
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    @overload
+    def __getitem__(self, position: int) -> Keypoints: ...
+    @overload
+    def __getitem__(self, position: slice) -> Sequence[Keypoints]: ...
+    def __getitem__(self, position: int | slice) -> Keypoints | Sequence[Keypoints]:
+        """Return the keypoints of one image, which are sought now if its shard was written without."""
+        if isinstance(position, slice):
+            return [self[number] for number in range(*position.indices(len(self)))]
+        image = self._images[position]
+        stored = self._pixels.keypoints(image.decoded)
+        if stored is None:
+            whole = self._pixels.images([image.decoded])[0]
+            return find_keypoints(without_padding(whole, image.facts.width, image.facts.height))
+        left, _, right, _ = content_box(image.facts.width, image.facts.height, self._pixels.size)
+        return Keypoints.from_bytes(stored, right - left)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from cxr_platform.manifest.grouping import group_images
 from cxr_platform.manifest.patient_ids import pseudonym
 from cxr_platform.manifest.records import Decoded, ExcludedFile, SelectedImage
 from cxr_platform.manifest.schema import Shortfall
+from cxr_platform.progress import Progress
 
 Split = tuple[list[SelectedImage], list[ExcludedFile]]
 """Images that remain, and those that a rule excludes."""
@@ -52,6 +53,7 @@ def select_images(
     salt: str,
     pixels: PixelReader,
     scratch: Path | None = None,
+    progress: Progress | None = None,
 ) -> Selection:
     """Decide on every candidate. Images are grouped before they are drawn, so groups do not depend on the draw.
 
@@ -66,7 +68,7 @@ def select_images(
     images, repeats = exclude_repeats(images) if config.duplicates == "drop" else (images, [])
     patients, shared = drop_shared_patients(images, {image.image_id: _patient(image, salt) for image in images})
     near_distance, find_crops = config.near_duplicate_distance, config.find_crops
-    names = group_images(images, list(patients.values()), near_distance, pixels, scratch, find_crops)
+    names = group_images(images, list(patients.values()), near_distance, pixels, scratch, find_crops, progress)
     groups = dict(zip(patients, names, strict=True))
     (images, not_drawn), shortfalls = draw_images(images, config, profile.seed)
     images, overlap = exclude_overlap(images, groups)

@@ -7,16 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from cxr_platform.intake.local_features import (
-    KEYPOINTS,
-    MIN_AGREEMENT,
-    Keypoints,
-    aligned_agreement,
-    keypoints,
-    nominate,
-)
+from cxr_platform.intake import local_features
+from cxr_platform.intake.keypoints import Keypoints, find_keypoints
+from cxr_platform.intake.local_features import MIN_AGREEMENT, aligned_agreement, nominate
 from cxr_platform.intake.phantoms.image import ImageKey, draw_image
 from cxr_platform.labels import CLASSES
+from tests.recorded_progress import RecordedProgress
 
 IMAGES = 20
 Change = Callable[[Image.Image, np.random.Generator], Image.Image]
@@ -67,7 +63,7 @@ def small(image: Image.Image) -> np.ndarray:
 
 
 def copies(images: list[np.ndarray]) -> list[tuple[int, int]]:
-    nominations = nominate([keypoints(image) for image in images])
+    nominations = nominate([find_keypoints(image) for image in images])
     agreeing = (n for n in nominations if aligned_agreement(images[n.first], images[n.second], n) >= MIN_AGREEMENT)
     return [(min(n.first, n.second), max(n.first, n.second)) for n in agreeing]
 
@@ -84,27 +80,30 @@ def test_changed_copies_are_found_and_no_two_patients_are_joined(name: str, orig
 
 def test_one_image_and_no_image_have_no_copies(originals: list[Image.Image]) -> None:
     assert nominate([]) == []
-    assert nominate([keypoints(small(originals[0]))]) == []
+    assert nominate([find_keypoints(small(originals[0]))]) == []
 
 
-def test_keypoints_are_bounded_and_inside_the_image(originals: list[Image.Image]) -> None:
-    pixels = small(originals[0])
-    found = keypoints(pixels)
-    assert 50 < len(found.points) <= KEYPOINTS
-    assert found.descriptors.shape == (len(found.points), 128)
-    assert found.points.min() >= 0
-    assert (found.points < (pixels.shape[1], pixels.shape[0])).all()
+def test_blocks_of_images_give_the_nominations_of_one_piece(
+    originals: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = [find_keypoints(small(image)) for image in [*originals[:6], *map(ImageOps.mirror, originals[:6])]]
+    whole = [(n.first, n.second, n.matches, n.variant) for n in nominate(images)]
+    monkeypatch.setattr(local_features, "BLOCK", 5)
+    progress = RecordedProgress()
+    assert [(n.first, n.second, n.matches, n.variant) for n in nominate(images, progress=progress)] == whole
+    assert [(first, second) for first, second, *_ in whole] == [(n, n + 6) for n in range(6)]
+    assert progress.steps == [("Seeking crops", done, 12) for done in (5, 10, 12)]
 
 
 def test_an_even_image_has_no_keypoints_and_no_copies(originals: list[Image.Image]) -> None:
-    even = keypoints(np.full((200, 150), 90, np.uint8))
+    even = find_keypoints(np.full((200, 150), 90, np.uint8))
     assert len(even.points) == 0
-    assert nominate([even, even, *[keypoints(small(image)) for image in originals[:3]]]) == []
+    assert nominate([even, even, *[find_keypoints(small(image)) for image in originals[:3]]]) == []
 
 
 def test_a_pair_that_overlaps_too_little_does_not_agree(originals: list[Image.Image]) -> None:
     pixels = small(originals[0])
-    (nomination,) = nominate([keypoints(pixels), keypoints(pixels), Keypoints(*_few())])
+    (nomination,) = nominate([find_keypoints(pixels), find_keypoints(pixels), Keypoints(*_few())])
     assert aligned_agreement(pixels, pixels, nomination) == pytest.approx(1, abs=1e-3)
     nomination.transform[0, 2] = 190.0
     assert aligned_agreement(pixels, pixels, nomination) == 0

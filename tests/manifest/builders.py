@@ -79,8 +79,7 @@ def profile(**overrides: Any) -> Profile:
 def fill_cache(data: Path, destination: Path, settings: Profile) -> None:
     """Decode in this process what `build_manifest` would give to Ray."""
     candidates = find_candidates(data, settings.intake.selection).candidates
-    decoding = settings.intake.decoding
-    cache = DecodedCache(ManifestFolders(destination.absolute()).cache, settings_key(decoding, patient_salt()))
+    cache = DecodedCache(ManifestFolders(destination.absolute()).cache, settings_key(settings.intake, patient_salt()))
     rows = [_row(candidate) for candidate in candidates]
     DecodeTask(settings.intake, patient_salt(), cache.folder)(pa.Table.from_pylist(rows))
 

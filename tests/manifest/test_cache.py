@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import cxr_platform
-from cxr_platform.config import DecodingConfig
+from cxr_platform.config import DecodingConfig, IntakeConfig, SelectionConfig
 from cxr_platform.errors import StorageError
 from cxr_platform.manifest.cache import (
     DECODING_MODULES,
@@ -99,17 +99,18 @@ def test_the_number_of_shards_in_memory_is_limited(cache: DecodedCache) -> None:
 
 def test_settings_that_change_pixels_or_patients_have_their_own_cache() -> None:
     keys = [
-        settings_key(DecodingConfig(), "salt"),
-        settings_key(DecodingConfig(image_size=96), "salt"),
-        settings_key(DecodingConfig(), "other"),
+        settings_key(IntakeConfig(), "salt"),
+        settings_key(IntakeConfig(DecodingConfig(image_size=96)), "salt"),
+        settings_key(IntakeConfig(selection=SelectionConfig(find_crops=False)), "salt"),
+        settings_key(IntakeConfig(), "other"),
     ]
-    assert len(set(keys)) == 3
+    assert len(set(keys)) == 4
 
 
 def test_the_decoding_code_is_part_of_the_settings_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = settings_key(DecodingConfig(), "salt")
+    before = settings_key(IntakeConfig(), "salt")
     monkeypatch.setattr("cxr_platform.manifest.cache.version", "another {}".format)
-    assert settings_key(DecodingConfig(), "salt") != before
+    assert settings_key(IntakeConfig(), "salt") != before
 
 
 def test_every_change_of_a_decoding_module_changes_the_hash_of_the_sources(tmp_path: Path) -> None:
@@ -130,7 +131,7 @@ def imported(module: str) -> set[str]:
 
 
 def test_the_decoding_modules_are_all_that_decoding_imports() -> None:
-    reached, new = set(), {"images", "duplicates"}
+    reached, new = set(), {"images", "duplicates", "keypoints"}
     while new:
         reached |= new
         new = {name for module in new for name in imported(module)} - reached

@@ -179,7 +179,7 @@ def test_after_a_file_is_added_only_that_one_is_decoded(built: Manifest, collect
     data = shutil.copytree(collection, tmp_path / "data")
     root = shutil.copytree(built.folder.with_name("manifest.cache"), tmp_path / "cache")
     save(image(1000), data / "classes" / "Edema" / "new.png")
-    cache = DecodedCache(root, settings_key(profile().intake.decoding, patient_salt()))
+    cache = DecodedCache(root, settings_key(profile().intake, patient_salt()))
     task, progress = DecodeTask(profile().intake, patient_salt(), cache.folder), RecordedProgress()
     outcome = decode_new(find_candidates(data, profile().intake.selection).candidates, cache, task, progress)
     assert progress.messages == [f"Images: 1 to decode, {built.info.files} from the cache"]
