@@ -160,7 +160,7 @@ def test_a_lateral_view_gets_the_reason_and_no_probabilities(page: Page) -> None
     page.dispatch_files("drop", [("lateral.dcm", dicom(values, ViewPosition="LL"))])
     assert page.text("#decision") == "Not screenable"
     assert "Not a frontal view." in page.text(".findings")
-    assert "View LL." in page.text(".findings")
+    assert "view LL" in page.text(".findings")
     assert not page.shown(".bars")
 
 
