@@ -133,7 +133,7 @@ bench: setup ## benchmark folds: seconds beyond the training steps, against mode
 bench-head: setup ## benchmark the off-the-shelf head of NAME against a logistic regression
 	$(RUN) pipelines.benchmark head --manifest $(MANIFEST) --study runs/$(NAME) $(WEIGHTS_ARGUMENT)
 
-bench-manifest: setup ## benchmark memory and time of the manifest of many drawn images
+bench-manifest: setup ## benchmark decoding against a bare loop, and memory and time of the manifest of many drawn images
 	$(RUN) pipelines.benchmark manifest --work data/benchmark-manifest
 
 bench-serving: setup ## benchmark the server on the images of DATA

@@ -35,7 +35,7 @@ BENCHMARKS = {
         head.run,
     ),
     "manifest": Benchmark(
-        "memory and time of building a manifest, for many images and for a quarter of them",
+        "speed of decoding against a bare loop; memory and time of a manifest of many images and of a quarter of them",
         manifest.add_options,
         manifest.ManifestBenchmarkRequest,
         manifest.run,

@@ -21,7 +21,7 @@ from cxr_platform.config import DecodingConfig
 from cxr_platform.errors import ImageRefused
 from cxr_platform.intake.codestream import check_scans
 from cxr_platform.intake.grey_image import GreyImage, average_colours, check_pixels, percentile_window
-from cxr_platform.intake.letterbox import content_box
+from cxr_platform.intake.letterbox import REDUCED_TO_AT_LEAST, content_box
 
 SIXTEEN_BIT_MODES = frozenset({"I", "I;16", "I;16B", "I;16L"})
 """Pillow's modes of 16-bit grey PNGs."""
@@ -31,8 +31,6 @@ PNG_BIT_DEPTH = 24
 ORIENTATION = 0x0112
 TURNED = frozenset({5, 6, 7, 8})
 """EXIF orientations that exchange width and height."""
-REDUCED_TO_AT_LEAST = 2
-"""Times the side in the letterbox: at once its size, the reduction of libjpeg differs visibly from Lanczos' (1.1)."""
 END = b"\xff\xd9"
 FILLING = b"\x55" * 512
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
@@ -114,4 +112,6 @@ def _grey(image: Image.Image, config: DecodingConfig) -> NDArray[np.uint8] | NDA
 def _on_black(image: Image.Image) -> Image.Image:
     if not image.has_transparency_data:
         return image
+    if image.mode == "RGBA" and image.getchannel("A").getextrema() == (255, 255):
+        return image.convert("RGB")  # as composited, in a fifth of the time
     return Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image.convert("RGBA"))

@@ -1,24 +1,33 @@
-"""Measure whether building a manifest takes memory and time in proportion: many drawn images, and a quarter of them.
+"""Measure the speed of decoding, and whether a manifest takes memory and time in proportion to its images.
 
-Both builds run in processes of their own, with nothing cached. Memory is the peak resident memory of the driver and of
-the largest worker, shared memory included, as Linux counts it (VmHWM).
+Decoding (`decoding`) is measured on `--files`, or on drawn images of 1,024 pixels. Then a manifest of many drawn images
+is built, and one of a quarter of them. Both builds run in processes of their own, with nothing cached. Memory is the
+peak resident memory of the driver and of the largest worker, shared memory included, as Linux counts it (VmHWM).
 """
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import cv2
+
+from cxr_platform.config import load_profile
 from cxr_platform.errors import ConfigError
 from cxr_platform.labels import CLASSES
+from cxr_platform.training.devices import hardware, package_versions
+from pipelines.benchmarks.decoding import Rates, measure_rates
 
 SIDE = 128
 """Height of the drawn images in pixels: small, so that drawing them takes minutes, not hours."""
+
+LARGE_IMAGES, LARGE_SIDE, MOST_FILES = 70, 1024, 400
 
 POLL_SECONDS = 0.5
 QUARTER = 4
@@ -41,20 +50,57 @@ class Build:
 
 @dataclass(frozen=True)
 class ManifestBenchmarkRequest:
-    """Number of images, and the folder in which images and manifests are kept."""
+    """Number of images, the folder in which images and manifests are kept, files to decode, file of the result."""
 
     images: int
     work: Path
+    files: Path | None = None
+    json: Path | None = None
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `cxr benchmark manifest`."""
-    parser.add_argument("--images", type=int, default=20_000, help="number of images (default: 20000)")
+    parser.add_argument(
+        "--images", type=int, default=20_000, help="number of images; 0 measures decoding only (default: 20000)"
+    )
     parser.add_argument("--work", type=Path, required=True, help="folder of images and manifests, which are kept")
+    parser.add_argument("--files", type=Path, help="folder of PNG and JPEG files to decode (default: drawn images)")
+    parser.add_argument("--json", type=Path, help="file for the result, with hardware and versions")
 
 
 def run(request: ManifestBenchmarkRequest) -> int:
-    """Print both builds and their ratios; return 0, or raise `ConfigError` if a build fails."""
+    """Print the rates of decoding, both builds and their ratios; return 0, or raise `ConfigError` if a build fails."""
+    rates = _measure_decoding(request)
+    builds = _measure_builds(request) if request.images else ()
+    if request.json:
+        result = {
+            "benchmark": "manifest",
+            "hardware": hardware().model_dump(),
+            "versions": package_versions() | {"opencv": cv2.__version__},
+            "decoding": asdict(rates) | {"ratios": rates.ratios},
+            "builds": [asdict(build) for build in builds],
+        }
+        request.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def _measure_decoding(request: ManifestBenchmarkRequest) -> Rates:
+    folder = request.files or request.work / "images-large"
+    if request.files is None:
+        draw(folder, LARGE_IMAGES, LARGE_SIDE)
+    rates = measure_rates(folder, load_profile("quick").intake, request.work / "decoded", MOST_FILES)
+    libraries = ", ".join(f"{container} by {library}" for container, library in sorted(rates.libraries.items()))
+    print(
+        f"{rates.files} files, images per second of one core: {rates.bare:.0f} decoded and resized alone ({libraries})"
+    )
+    for name, ratio in rates.ratios.items():
+        print(f"{name.replace('_', ' '):>23}: {ratio * rates.bare:6.0f}, ratio {ratio:.2f}")
+    print(f"two processes decode {rates.two_processes:.2f} times as fast as one")
+    return rates
+
+
+def _measure_builds(request: ManifestBenchmarkRequest) -> tuple[Build, Build]:
+    """Print and return both builds."""
     counts = (request.images // QUARTER, request.images)
     for images in counts:
         draw(request.work / f"images-{images}", images)
@@ -69,14 +115,14 @@ def run(request: ManifestBenchmarkRequest) -> int:
         f"ratio: driver {many.driver_mib / few.driver_mib:.2f}, worker {many.worker_mib / few.worker_mib:.2f}, "
         f"seconds per thousand {many.seconds_per_thousand / few.seconds_per_thousand:.2f}"
     )
-    return 0
+    return few, many
 
 
-def draw(folder: Path, images: int) -> None:
+def draw(folder: Path, images: int, side: int = SIDE) -> None:
     """Draw a phantom collection of `images` images, unless it exists."""
     from cxr_platform.intake.phantoms.collection import write_collection
 
-    write_collection(folder, images // len(CLASSES), seed=2020, size=SIDE)
+    write_collection(folder, images // len(CLASSES), seed=2020, size=side)
 
 
 def measure(work: Path, images: int) -> Build:

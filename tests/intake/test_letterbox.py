@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 from cxr_platform.intake.letterbox import letterbox, resize_images
 
@@ -66,3 +68,15 @@ def test_down_sampling_averages_instead_of_skipping_pixels() -> None:
 def test_images_of_the_right_size_are_left_alone() -> None:
     images = np.zeros((2, 50, 50), "uint8")
     assert resize_images(images, 50) is images
+
+
+@pytest.mark.parametrize("shape", [(1024, 1024), (801, 1203), (3001, 2047)])
+def test_a_large_image_that_is_reduced_first_differs_little_and_is_not_shifted(shape: tuple[int, int]) -> None:
+    noise = gaussian_filter(np.random.default_rng(0).normal(size=shape), max(shape) / 150)
+    image = np.clip(128 + 40 * noise / noise.std(), 0, 255).astype(np.uint8)
+    reduced = letterbox(image, 200)
+    left, top, right, bottom = reduced.box
+    whole = Image.fromarray(image.astype(np.float32)).resize((right - left, bottom - top), Image.Resampling.LANCZOS)
+    difference = reduced.content - np.asarray(whole)
+    assert np.abs(difference).mean() < 0.6
+    assert np.abs(difference[:, -2:]).mean() < 1

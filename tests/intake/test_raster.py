@@ -167,3 +167,11 @@ def test_a_large_jpeg_of_which_pixels_are_missing_is_refused_although_it_is_redu
     assert decode_raster(data[:-2], "JPEG", CONFIG).values.shape == (400, 400)
     with pytest.raises(ImageRefused, match="undecodable"):
         decode_raster(data[:-40], "JPEG", CONFIG)
+
+
+def test_an_opaque_alpha_channel_changes_nothing() -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    opaque = np.dstack([colours, np.full((60, 80), 255, np.uint8)])
+    with_alpha, without = (decode_raster(png(pixels), "PNG", CONFIG) for pixels in (opaque, colours))
+    np.testing.assert_array_equal(with_alpha.values, without.values)
+    assert with_alpha.color_mode == "RGBA"
