@@ -33,7 +33,7 @@ PAIRS_AT_ONCE = 256
 
 def group_images(
     selected: Sequence[SelectedImage],
-    patients: Sequence[str | None],
+    patients: Sequence[Sequence[str | None]],
     near_distance: int,
     pixels: PixelReader,
     scratch: Path | None = None,
@@ -42,13 +42,14 @@ def group_images(
 ) -> list[str]:
     """Return the group of each image, named by the smallest image_id in it.
 
-    Images are linked by the same patient (`patients`, unique over sources), the same file, the same pixels, or as
-    near-duplicates, which the perceptual hash proposes and the fine detail of the images confirms; with `find_crops`
-    also as changed copies. `scratch` is a folder with room for 40 kB per image (default: that of temporary files).
+    Images are linked by the same patient, the same file, the same pixels, or as near-duplicates, which the perceptual
+    hash proposes and the fine detail of the images confirms; with `find_crops` also as changed copies. `patients` has a
+    sequence for each kind of identifier of the images' patients, the collections' keys and those of DICOM headers,
+    unique over sources. `scratch` is a folder with room for 40 kB per image (default: that of temporary files).
     Raises `StorageError` if it is full.
     """
     links = [
-        pairs_of_equal(patients),
+        *map(pairs_of_equal, patients),
         pairs_of_equal([image.facts.file_sha256 for image in selected]),
         pairs_of_equal([image.facts.pixel_sha256 for image in selected]),
         near_duplicates(selected, near_distance, pixels, scratch),

@@ -14,17 +14,13 @@ from cxr_platform.intake.overrule import OVERRULABLE, Overrule
 from cxr_platform.labels import CLASSES, PAPER_COUNTS
 from cxr_platform.manifest.cache import PixelReader
 from cxr_platform.manifest.grouping import group_images
-from cxr_platform.manifest.patient_ids import pseudonym
+from cxr_platform.manifest.patients import image_patients
 from cxr_platform.manifest.records import Decoded, ExcludedFile, SelectedImage
 from cxr_platform.manifest.schema import Shortfall
 from cxr_platform.progress import Progress
 
 Split = tuple[list[SelectedImage], list[ExcludedFile]]
 """Images that remain, and those that a rule excludes."""
-
-
-SHARED, SHARED_AT_LEAST = 0.8, 5
-"""Share and least number of the images of a source from which on one identifier is no patient."""
 
 
 @dataclass(frozen=True)
@@ -66,48 +62,21 @@ def select_images(
     images, conflicts = exclude_conflicts(images)
     check_allowed([*excluded, *conflicts], overrule)
     images, repeats = exclude_repeats(images) if config.duplicates == "drop" else (images, [])
-    patients, shared = drop_shared_patients(images, {image.image_id: _patient(image, salt) for image in images})
+    known = image_patients(images, salt)
+    identifiers = [list(known.patients.values()), list(known.headers.values())]
     near_distance, find_crops = config.near_duplicate_distance, config.find_crops
-    names = group_images(images, list(patients.values()), near_distance, pixels, scratch, find_crops, progress)
-    groups = dict(zip(patients, names, strict=True))
+    names = group_images(images, identifiers, near_distance, pixels, scratch, find_crops, progress)
+    groups = dict(zip(known.patients, names, strict=True))
     (images, not_drawn), shortfalls = draw_images(images, config, profile.seed)
     images, overlap = exclude_overlap(images, groups)
     return Selection(
         images=images,
-        patients=[patients[image.image_id] for image in images],
+        patients=[known.patients[image.image_id] for image in images],
         groups=[groups[image.image_id] for image in images],
         excluded=[*excluded, *conflicts, *repeats, *not_drawn, *overlap],
         shortfalls=shortfalls,
-        shared_patients=shared,
+        shared_patients=known.shared,
     )
-
-
-def drop_shared_patients(
-    images: Sequence[SelectedImage], patients: Mapping[str, str | None]
-) -> tuple[dict[str, str | None], dict[str, int]]:
-    """Return `patients` (image_id → patient) without identifiers of nearly all images, and source → such images.
-
-    An identifier that `SHARED` of the images of a source have, in several classes, was put in by a program that removed
-    names: taken as one patient it would hold the whole source in one fold.
-    """
-    by_source: defaultdict[str, list[SelectedImage]] = defaultdict(list)
-    for image in images:
-        by_source[image.candidate.source].append(image)
-    kept, shared = dict(patients), {}
-    for source, members in sorted(by_source.items()):
-        counts = Counter(patient for image in members if (patient := patients[image.image_id]))
-        for patient, number in counts.most_common(1):
-            own = [image for image in members if patients[image.image_id] == patient]
-            several = len({image.candidate.label for image in own}) > 1
-            if several and number >= SHARED_AT_LEAST and number >= SHARED * len(members):
-                shared[source] = number
-                kept.update((image.image_id, None) for image in own)
-    return kept, shared
-
-
-def _patient(image: SelectedImage, salt: str) -> str | None:
-    """The collection's own key comes before that of a DICOM header, which is often blank or made up."""
-    return pseudonym(salt, image.candidate.source, image.candidate.patient) or image.facts.patient_id
 
 
 def judge_files(

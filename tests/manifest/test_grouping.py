@@ -75,8 +75,8 @@ def test_crops_and_mirrored_copies_are_joined_where_they_are_sought(cache: Decod
     ]
     pixels = PixelReader(cache, 200)
     assert changed_copies(taken, pixels).tolist() == [[0, 4], [1, 5]]
-    assert len(set(group_images(taken, [None] * 6, 8, pixels, find_crops=False))) == 6
-    sought = group_images(taken, [None] * 6, 8, pixels)
+    assert len(set(group_images(taken, [[None] * 6], 8, pixels, find_crops=False))) == 6
+    sought = group_images(taken, [[None] * 6], 8, pixels)
     assert (sought[4], sought[5]) == (sought[0], sought[1])
     assert len(set(sought)) == 4
 
@@ -84,7 +84,7 @@ def test_crops_and_mirrored_copies_are_joined_where_they_are_sought(cache: Decod
 def test_groups_join_patients_and_copies_transitively(cache: DecodedCache) -> None:
     images = {"s/a.png": image(1), "s/b.png": image(2), "s/c.png": brighter_copy(image(2)), "s/d.png": image(3)}
     taken = take(cache, images)
-    groups = group_images(taken, ["p1", "p1", None, None], 4, PixelReader(cache, 200))
+    groups = group_images(taken, [["p1", "p1", None, None]], 4, PixelReader(cache, 200))
     assert groups[0] == groups[1] == groups[2] == min(image.image_id for image in taken[:3])
     assert groups[3] == taken[3].image_id
 
@@ -96,5 +96,13 @@ def test_a_cropped_and_darkened_copy_of_a_phantom_is_in_the_group_of_its_origina
     first, second = (phash(images[f"s/{n}.png"]) for n in (0, 1))
     assert 4 < (int(first) ^ int(second)).bit_count() <= SelectionConfig().near_duplicate_distance
     distance = SelectionConfig().near_duplicate_distance
-    groups = group_images(take(cache, images), [None] * 3, distance, PixelReader(cache, 200))
+    groups = group_images(take(cache, images), [[None] * 3], distance, PixelReader(cache, 200))
     assert groups[0] == groups[1] != groups[2]
+
+
+def test_images_with_either_of_a_patient_s_identifiers_are_one_group(cache: DecodedCache) -> None:
+    taken = take(cache, {f"s/{n}.png": image(n) for n in range(5)})
+    of_collection, of_header = ["p1", None, "p1", "p2", None], ["h1", "h1", None, None, "h2"]
+    groups = group_images(taken, [of_collection, of_header], 8, PixelReader(cache, 200))
+    assert groups[0] == groups[1] == groups[2]
+    assert len(set(groups)) == 3

@@ -18,7 +18,6 @@ from cxr_platform.manifest.selection import (
     check_allowed,
     class_limits,
     draw_images,
-    drop_shared_patients,
     exclude_conflicts,
     exclude_overlap,
     exclude_repeats,
@@ -231,27 +230,20 @@ def test_images_whose_patient_is_known_from_the_header_alone_are_counted(
     assert select(cache, [candidate("s/0.png", patient=patient)], [with_patient]).header_patients == count
 
 
-def shared(labels: list[str], patients: list[str | None]) -> tuple[list[str | None], dict[str, int]]:
-    """The patients that remain, and the images per source with an identifier that is no patient."""
-    pixels = image(1)
-    members = [SelectedImage(candidate(f"s/{i}", label), decoded(f"s/{i}", pixels)) for i, label in enumerate(labels)]
-    kept, numbers = drop_shared_patients(members, {m.image_id: p for m, p in zip(members, patients, strict=True)})
-    return [kept[member.image_id] for member in members], numbers
-
-
-def test_one_identifier_of_nearly_all_images_of_several_classes_is_no_patient() -> None:
-    kept, numbers = shared(["Normal", "Edema"] * 5, ["x"] * 9 + ["y"])
-    assert kept == [None] * 9 + ["y"]
-    assert numbers == {"s": 9}
-
-
-@pytest.mark.parametrize(
-    ("labels", "patients"),
-    [
-        (["Normal"] * 10, ["x"] * 10),
-        (["Normal", "Edema"] * 5, ["x"] * 5 + ["y"] * 5),
-        (["Normal", "Edema"], ["x", "x"]),
-    ],
-)
-def test_a_patient_with_many_images_remains(labels: list[str], patients: list[str | None]) -> None:
-    assert shared(labels, patients) == (patients, {})
+def test_a_patient_by_table_in_one_image_and_by_header_in_another_is_one_group(cache: DecodedCache) -> None:
+    files = [f"s/{n}.png" for n in range(3)]
+    records = store(cache, {file: image(number) for number, file in enumerate(files)})
+    headers = ("0f", "0f", "1a")
+    known = [
+        record._replace(facts=replace(record.facts, patient_id=header))
+        for record, header in zip(records, headers, strict=True)
+        if record.facts is not None
+    ]
+    candidates = [
+        candidate(files[0], "Normal", patient="p1"),
+        candidate(files[1], "Edema"),
+        candidate(files[2], "Effusion", patient="p2"),
+    ]
+    selection = select(cache, candidates, known)
+    assert selection.groups[0] == selection.groups[1] != selection.groups[2]
+    assert selection.patients[0] == selection.patients[1]

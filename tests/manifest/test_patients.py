@@ -1,0 +1,114 @@
+"""Patients of images by the collection's key and by the DICOM header."""
+
+from dataclasses import replace
+
+import pytest
+
+from cxr_platform.manifest.patient_ids import header_pseudonym, pseudonym
+from cxr_platform.manifest.patients import ALIASES, ImagePatients, drop_shared_patients, image_patients
+from cxr_platform.manifest.records import Decoded, SelectedImage
+from tests.manifest.builders import candidate, decoded, image
+
+SALT = "salt"
+
+
+@pytest.fixture(scope="module")
+def record() -> Decoded:
+    return decoded("s/a.png", image(1))
+
+
+def members(record: Decoded, *known: tuple[str | None, str | None], source: str = "s") -> list[SelectedImage]:
+    """One image for each pair of a collection's key and an identifier in the header, of two classes in turn."""
+    assert record.facts is not None
+    made = []
+    for number, (stated, header) in enumerate(known):
+        facts = replace(record.facts, patient_id=header_pseudonym(SALT, source, header))
+        label = "Edema" if number % 2 else "Normal"
+        made.append(SelectedImage(candidate(f"{source}/{number}", label, patient=stated), record._replace(facts=facts)))
+    return made
+
+
+def patients(images: list[SelectedImage]) -> tuple[list[str | None], ImagePatients]:
+    known = image_patients(images, SALT)
+    return [known.patients[image.image_id] for image in images], known
+
+
+def test_an_image_with_both_identifiers_links_them(record: Decoded) -> None:
+    found, _ = patients(members(record, ("p1", "H1"), (None, "H1"), ("p1", None), (None, "H2"), (None, None)))
+    p1 = pseudonym(SALT, "s", "p1")
+    assert found == [p1, p1, p1, header_pseudonym(SALT, "s", "H2"), None]
+
+
+def test_two_keys_of_a_collection_that_one_header_stands_beside_are_linked_by_it(record: Decoded) -> None:
+    images = members(record, ("p1", "H1"), ("p2", "H1"), (None, "H1"))
+    found, known = patients(images)
+    assert len(set(known.headers.values())) == 1
+    assert found[0] != found[1]  # each keeps the key of the collection
+    assert found[2] in found[:2]
+
+
+def test_an_equal_text_in_a_table_and_in_a_header_is_no_link(record: Decoded) -> None:
+    found, _ = patients(members(record, ("1", None), (None, "1")))
+    assert found[0] != found[1]
+
+
+def test_a_header_of_all_images_links_no_patients(record: Decoded) -> None:
+    images = members(record, *((f"p{n // 2}", "EXPORT-7") for n in range(8)))
+    found, known = patients(images)
+    assert len(set(found)) == 4
+    assert set(known.headers.values()) == {None}
+    assert known.shared == {}  # every image has its patient all the same
+
+
+def test_a_header_beside_many_patients_links_none_of_them(record: Decoded) -> None:
+    exported = [(f"p{n}", "EXPORT-7") for n in range(ALIASES + 1)]
+    others = [(f"q{n}", f"H{n}") for n in range(10)]
+    _, known = patients(members(record, *exported, *others, (None, "EXPORT-7")))
+    headers = list(known.headers.values())
+    assert headers[: len(exported)] == [None] * len(exported)
+    assert None not in headers[len(exported) :]
+
+
+def test_a_person_with_a_key_for_each_of_many_examinations_is_linked(record: Decoded) -> None:
+    person = [(f"p{n}", "H") for n in range(ALIASES + 2)]
+    _, known = patients(members(record, *person, *((f"q{n}", f"H{n}") for n in range(60))))
+    assert len(set(list(known.headers.values())[: len(person)])) == 1
+    assert next(iter(known.headers.values())) is not None
+
+
+def test_identifiers_of_two_sources_are_not_linked(record: Decoded) -> None:
+    found, known = patients([*members(record, ("p1", "H1")), *members(record, ("p1", "H1"), source="t")])
+    assert len(set(found)) == len(set(known.headers.values())) == 2
+
+
+def test_where_a_table_has_one_identifier_for_all_the_header_tells_patients_apart(record: Decoded) -> None:
+    found, known = patients(members(record, *(("STUDY-A", f"H{n // 2}") for n in range(8))))
+    assert len(set(found)) == 4
+    assert None not in found
+    assert known.shared == {}
+
+
+def shared(labels: list[str], patients: list[str | None]) -> tuple[list[str | None], dict[str, int]]:
+    """The patients that remain, and the images per source with an identifier that is no patient."""
+    pixels = image(1)
+    members = [SelectedImage(candidate(f"s/{i}", label), decoded(f"s/{i}", pixels)) for i, label in enumerate(labels)]
+    kept, numbers = drop_shared_patients(members, {m.image_id: p for m, p in zip(members, patients, strict=True)})
+    return [kept[member.image_id] for member in members], numbers
+
+
+def test_one_identifier_of_nearly_all_images_of_several_classes_is_no_patient() -> None:
+    kept, numbers = shared(["Normal", "Edema"] * 5, ["x"] * 9 + ["y"])
+    assert kept == [None] * 9 + ["y"]
+    assert numbers == {"s": 9}
+
+
+@pytest.mark.parametrize(
+    ("labels", "patients"),
+    [
+        (["Normal"] * 10, ["x"] * 10),
+        (["Normal", "Edema"] * 5, ["x"] * 5 + ["y"] * 5),
+        (["Normal", "Edema"], ["x", "x"]),
+    ],
+)
+def test_a_patient_with_many_images_remains(labels: list[str], patients: list[str | None]) -> None:
+    assert shared(labels, patients) == (patients, {})
