@@ -13,6 +13,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from cxr_platform.errors import ConfigError
 
 Protocol = Literal["grouped", "paper"]
+Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
+"""Types of numbers in training: the names of Keras' policies."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,8 @@ class ScheduleConfig(Settings):
     """Passes over the training images."""
     learning_rate: Positive
     """Rate at the end of the warm-up."""
+    steps: Annotated[int, Range(ge=0)] = 0
+    """Least number of steps: a small collection gets more passes than `epochs`."""
     weight_decay: Annotated[float, Range(ge=0)] = 0.0
     """Decoupled weight decay."""
 
@@ -173,6 +177,8 @@ class TrainingConfig(Settings):
     """Probability mass that is spread over the other classes."""
     class_weights: Literal["none", "balanced"] = "none"
     """Weight the loss by inverse class frequency."""
+    precision: Literal["auto"] | Precision = "auto"
+    """Type of numbers: "auto" is bfloat16 on GPUs from Ampere on, float16 on older ones, float32 on a processor."""
 
 
 @dataclass(frozen=True)
@@ -185,6 +191,8 @@ class ResourcesConfig(Settings):
     """Fraction of one GPU, or whole GPUs; "auto" shares GPUs by memory. 0 for none."""
     retries: Annotated[int, Range(ge=0)] = 3
     """Times a failed or lost trial is tried again, from its last checkpoint."""
+    deterministic: bool | Literal["auto"] = "auto"
+    """The same result every time, at the price of speed; "auto" is true on a processor and false on a GPU."""
     checkpoint_seconds: Annotated[float, Range(ge=0)] = 60.0
     """Least time between two checkpoints, which are written at the end of an epoch."""
 

@@ -62,6 +62,8 @@ def trial_record(strategy: str = "scratch", fold: int = 0, seconds: float = 60.0
         "cpus": 2.0,
         "gpus": 0.25,
         "devices": 1,
+        "precision": "float32",
+        "deterministic": True,
         "started": STARTED,
         "finished": STARTED + timedelta(seconds=seconds),
         "versions": {"keras": "3.15.1"},

@@ -113,12 +113,12 @@ def keras_probabilities(network: "Network", images: Array) -> Array:
     """Return probabilities (N, 7) of uint8 images (N, S, S) by Keras, with the inputs of a trial's prediction."""
     from cxr_platform.models.augment import to_network_input
     from cxr_platform.models.frozen import BATCH, pad
-    from cxr_platform.training.inputs import ImageInputs
+    from cxr_platform.training.inputs import ImageInputs, clean_batch
 
     inputs, parts = ImageInputs(images, AugmentationConfig()), []
     for start in range(0, len(images), BATCH):
         rows = np.arange(start, min(start + BATCH, len(images)))
-        batch = to_network_input(*inputs.clean_batch(pad(rows, BATCH)))
+        batch = to_network_input(*clean_batch(inputs, pad(rows, BATCH)))
         parts.append(_softmax(np.asarray(network.full.predict_on_batch(batch))[: len(rows)]))
     probabilities: Array = np.concatenate(parts)
     return probabilities

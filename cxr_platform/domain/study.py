@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 from pydantic import AwareDatetime, Field, field_validator, model_validator
 from typing_extensions import Self
 
-from cxr_platform.config import Count, Profile, Protocol
+from cxr_platform.config import Count, Precision, Profile, Protocol
 from cxr_platform.domain.strategies import STRATEGY_NAMES, ordered
 from cxr_platform.errors import CxrError, StudyError
 from cxr_platform.labels import CLASSES
@@ -126,7 +126,8 @@ class TrialRecord(Record):
 
     `identity` is all that the weights depend on; `seed` is that of this fold. `accuracy` on the test fold, 0 to 1, is
     `None` for a champion. `cpus` and `gpus` are what the trial reserved (a fraction of a GPU, or several GPUs), and
-    `devices` those that it trained on.
+    `devices` those that it trained on. `precision` is the type of its numbers, and `deterministic` says whether the same
+    trial gives the same result every time.
     """
 
     schema_version: Literal[1] = 1
@@ -145,6 +146,8 @@ class TrialRecord(Record):
     cpus: float
     gpus: float
     devices: Count
+    precision: Precision
+    deterministic: bool
     started: AwareDatetime
     finished: AwareDatetime
     versions: dict[str, str]

@@ -13,7 +13,7 @@ from cxr_platform.models.augment import to_network_input
 from cxr_platform.models.frozen import BATCH, pad
 from cxr_platform.models.initial_weights import set_initial_weights
 from cxr_platform.models.mobilenet import Network, build_network
-from cxr_platform.training.inputs import ImageInputs
+from cxr_platform.training.inputs import ImageInputs, clean_batch
 from cxr_platform.training.trial import softmax
 
 
@@ -38,7 +38,7 @@ def predict_images(network: Network, images: Array, opened: OpenStudy) -> Array:
     parts = []
     for start in range(0, len(images), BATCH):
         rows = np.arange(start, min(start + BATCH, len(images)))
-        batch = to_network_input(*inputs.clean_batch(pad(rows, BATCH)))
+        batch = to_network_input(*clean_batch(inputs, pad(rows, BATCH)))
         logits = np.asarray(network.full.predict_on_batch(batch), "float64")[: len(rows)]
         parts.append(softmax(logits))
     probabilities: Array = np.concatenate(parts).astype("float32")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import keras
 
-from cxr_platform.config import ModelConfig
+from cxr_platform.config import ModelConfig, Precision
 from cxr_platform.domain.strategies import BLOCKS, Strategy
 from cxr_platform.labels import CLASSES
 
@@ -23,6 +23,7 @@ class Network:
     config: ModelConfig
     full: keras.Model
     upper: keras.Model
+    precision: Precision = "float32"
 
     @property
     def trained_layers(self) -> list[str]:
@@ -41,12 +42,24 @@ def build_backbone(config: ModelConfig) -> keras.Model:
     )
 
 
-def build_network(strategy: Strategy, config: ModelConfig) -> Network:
+def build_network(strategy: Strategy, config: ModelConfig, precision: Precision = "float32") -> Network:
     """Return the network of `strategy`: layers above the cut are trainable, those below are not.
+
+    `precision` is Keras' policy (https://keras.io/api/mixed_precision/): with a mixed one layers compute in 16 bits,
+    while weights, statistics of batch normalisation and logits are float32.
 
     Batch normalisation uses `config.batch_norm_momentum`: with Keras' 0.999 the moving statistics would lag thousands
     of steps behind, more than a study of this size has.
     """
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        return _build(strategy, config, precision)
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _build(strategy: Strategy, config: ModelConfig, precision: Precision) -> Network:
     backbone = build_backbone(config)
     _set_trainable(backbone, strategy)
     for layer in backbone.layers:
@@ -56,11 +69,12 @@ def build_network(strategy: Strategy, config: ModelConfig) -> Network:
     x = keras.layers.Dense(config.dense_units, activation="relu", name="head_dense")(pooled)
     x = keras.layers.BatchNormalization(momentum=config.batch_norm_momentum, name="head_bn")(x)
     x = keras.layers.Dropout(config.dropout, name="head_dropout")(x)
-    logits = keras.layers.Dense(len(CLASSES), name="head_logits")(x)
+    logits = keras.layers.Dense(len(CLASSES), dtype="float32", name="head_logits")(x)
     full = keras.Model(backbone.input, logits, name="full")
     if strategy.cut is None:
-        return Network(strategy, config, full, full)
-    return Network(strategy, config, full, keras.Model(cut_tensor(full, strategy.cut), logits, name="upper"))
+        return Network(strategy, config, full, full, precision)
+    upper = keras.Model(cut_tensor(full, strategy.cut), logits, name="upper")
+    return Network(strategy, config, full, upper, precision)
 
 
 def cut_tensor(model: keras.Model, cut: str) -> keras.KerasTensor:

@@ -24,11 +24,11 @@ from cxr_platform.errors import CxrError, StorageError, StudyError, last_line
 from cxr_platform.progress import Progress
 from cxr_platform.storage.files import remove, store_errors, write_errors
 from cxr_platform.storage.paths import arrow_filesystem
-from cxr_platform.training.devices import limit_process
+from cxr_platform.training.devices import is_deterministic, limit_process
 from cxr_platform.training.plan import Share, cuts_of
 from cxr_platform.training.step import usable_devices
 from cxr_platform.training.study import StudyRun, execute_trial, inputs_of
-from cxr_platform.training.trial import Epoch, Workbench
+from cxr_platform.training.trial import Epoch
 
 RESTARTS = 3
 """How often one command restarts a dead worker. Each attempt continues the last one."""
@@ -126,9 +126,10 @@ def _work(config: dict[str, Any]) -> CxrError | None:
     if study.folder.is_finished(key):  # stored by a worker that died before it could report
         return None
     try:
-        limit_process(job.share.cpus, job.share.gpus)
         profile = study.plan.profile
-        bench = Workbench(profile.model, profile.training, study.imagenet, usable_devices(profile.training.batch_size))
+        deterministic = is_deterministic(profile.resources, job.share.gpus)
+        limit_process(job.share.cpus, job.share.gpus, deterministic)
+        bench = study.workbench(job.share, usable_devices(profile.training.batch_size))
         activations = {cut: ray.get(list(job.activations[cut])) for cut in cuts_of([key.strategy])}
         inputs = inputs_of(study, key, activations)
         execute_trial(study, bench, key, inputs, job.share, report, checkpoint_seconds=0.0)

@@ -7,8 +7,9 @@ import platform
 import shutil
 import subprocess
 from importlib import metadata
+from typing import Literal
 
-from cxr_platform.config import ResourcesConfig
+from cxr_platform.config import Precision, ResourcesConfig
 from cxr_platform.domain.study import Hardware
 from cxr_platform.errors import ConfigError
 
@@ -73,16 +74,36 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
-def limit_process(cpus: float, gpu_fraction: float) -> None:
+def precision_on(setting: Literal["auto"] | Precision, gpus: float) -> Precision:
+    """Return `training.precision`, or for "auto" the type that the GPU of this process computes fastest.
+
+    bfloat16 from compute capability 8.0 (Ampere) on, float16 from 7.0 (Turing, Volta) on, float32 elsewhere.
+    """
+    if setting != "auto":
+        return setting
+    capabilities = [float(answer) for answer in _query_gpus("compute_cap") if answer[:1].isdigit()] if gpus else []
+    lowest = min(capabilities, default=0.0)
+    return "mixed_bfloat16" if lowest >= 8 else "mixed_float16" if lowest >= 7 else "float32"
+
+
+def is_deterministic(resources: ResourcesConfig, gpus: float) -> bool:
+    """Return `resources.deterministic`; "auto" is True without a GPU."""
+    return not gpus if resources.deterministic == "auto" else resources.deterministic
+
+
+def limit_process(cpus: float, gpu_fraction: float, deterministic: bool = True) -> None:
     """Limit this process to its share, since Ray uses a GPU fraction for placement only. Call it before any tensor.
 
-    TensorFlow: threads and a logical device. JAX: `XLA_PYTHON_CLIENT_MEM_FRACTION`, read when it first uses a GPU.
+    TensorFlow: threads and a logical device. JAX: `XLA_PYTHON_CLIENT_MEM_FRACTION`, read when it first uses a GPU, and
+    `XLA_FLAGS` for deterministic operations (https://docs.jax.dev/en/latest/gpu_performance_tips.html).
     """
     if gpu_fraction == 0:
         hide_gpus()
     memory = gpu_memory_gib() if 0 < gpu_fraction < 1 else None
     limit_gib = max(0.5, gpu_fraction * memory - GIB_PER_CONTEXT) if memory else None
     if keras_backend() == "jax":
+        if deterministic and gpu_fraction:
+            os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
         if memory and limit_gib:
             os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{limit_gib / memory:.3f}")
         return

@@ -15,16 +15,16 @@ from cxr_platform.training.devices import gpu_memory_gib
 from cxr_platform.training.plan import Share, cuts_of
 from cxr_platform.training.progress import StudyProgress
 from cxr_platform.training.study import ACTIVATIONS, StudyRun, execute_trial, inputs_of
-from cxr_platform.training.trial import Workbench
 
 
 def run(study: StudyRun, todo: list[TrialKey], progress: StudyProgress) -> dict[TrialKey, str]:
     """Run `todo`; a trial that fails is tried again as often as the profile states. An `Engine`."""
     profile = study.plan.profile
-    bench = Workbench(profile.model, profile.training, study.imagenet)
+    share = Share(float(os.cpu_count() or 1), float(bool(gpu_memory_gib())))
+    bench = study.workbench(share)
     activations = compute_activations(study, cuts_of([key.strategy for key in todo]), progress)
     progress.training_begins()
-    failures, share = {}, Share(float(os.cpu_count() or 1), float(bool(gpu_memory_gib())))
+    failures = {}
     for key in todo:
         inputs = inputs_of(study, key, activations)
         for attempt in range(profile.resources.retries + 1):

@@ -21,7 +21,7 @@ from cxr_platform.errors import ConfigError, CxrError, StudyError, last_line
 from cxr_platform.storage.files import cannot_write, remove
 from cxr_platform.storage.paths import arrow_filesystem
 from cxr_platform.training.activations_ray import compute_activations
-from cxr_platform.training.devices import gpu_memory_gib, gpu_share, limit_process
+from cxr_platform.training.devices import gpu_memory_gib, gpu_share, is_deterministic, limit_process
 from cxr_platform.training.plan import Share, cuts_of
 from cxr_platform.training.progress import StudyProgress
 from cxr_platform.training.study import StudyRun, execute_trial, inputs_of
@@ -195,7 +195,8 @@ def _workbench(shared: Shared) -> Workbench:
     token = repr((profile.model, profile.training))
     if token not in _kept:
         if not _kept:
-            limit_process(shared.share.cpus, shared.share.gpus)
+            share, resources = shared.share, profile.resources
+            limit_process(share.cpus, share.gpus, is_deterministic(resources, share.gpus))
         _kept.clear()
-        _kept[token] = Workbench(profile.model, profile.training, shared.study.imagenet)
+        _kept[token] = shared.study.workbench(shared.share)
     return _kept[token]

@@ -1,4 +1,8 @@
-"""Batches of a trial: images, or frozen activations at the cut. NumPy only; arrays may be read-only views."""
+"""What a trial trains on: images, or frozen activations at the cut. NumPy only; arrays may be read-only views.
+
+A batch is described by an index, a few bytes per image, and gathered from the arrays by the compiled step where they
+are on its device, or on the host where they are too large for it.
+"""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -10,17 +14,26 @@ from cxr_platform.config import AugmentationConfig
 from cxr_platform.models.augment import draw_transforms, rotation_and_shift
 
 Batch = tuple[NDArray[Any], ...]
+"""Images (B, S, S) uint8 and transforms (B, 8) float32, or activations (B, …) float16 alone."""
+
+Index = tuple[NDArray[Any], ...]
+"""Positions (B,) int32 in `Inputs.arrays`, then what else belongs to a batch: transforms (B, 8) for images."""
 
 
 class Inputs(Protocol):
-    """Batches by row numbers of the study images."""
+    """The examples of a study by the row numbers of its images."""
 
-    def training_batch(self, rows: NDArray[Any], rng: np.random.Generator) -> Batch:
-        """Return augmented images of `rows`, as the compiled step takes them."""
+    @property
+    def arrays(self) -> Sequence[NDArray[Any]]:
+        """Arrays (n, …) from which batches are gathered; positions count through all of them in order."""
         ...
 
-    def clean_batch(self, rows: NDArray[Any]) -> Batch:
-        """Return the images of `rows` without augmentation."""
+    def training_index(self, rows: NDArray[Any], rng: np.random.Generator) -> Index:
+        """Return the index of a batch of augmented images of `rows`."""
+        ...
+
+    def clean_index(self, rows: NDArray[Any]) -> Index:
+        """Return the index of the images of `rows` without augmentation."""
         ...
 
 
@@ -28,40 +41,61 @@ class ImageInputs:
     """Batches (images, transforms) of uint8 images (N, S, S), which are warped on the device."""
 
     def __init__(self, images: NDArray[Any], augmentation: AugmentationConfig) -> None:
-        self._images = images
+        self.arrays = (images,)
         self._augmentation = augmentation
 
-    def training_batch(self, rows: NDArray[Any], rng: np.random.Generator) -> Batch:
-        """Return images and new random transforms."""
-        transforms = draw_transforms(rng, len(rows), self._images.shape[1], self._augmentation)
-        return self._images[rows], transforms
+    def training_index(self, rows: NDArray[Any], rng: np.random.Generator) -> Index:
+        """Return the rows and new random transforms."""
+        transforms = draw_transforms(rng, len(rows), self.arrays[0].shape[1], self._augmentation)
+        return rows.astype("int32"), transforms
 
-    def clean_batch(self, rows: NDArray[Any]) -> Batch:
-        """Return images and identity transforms."""
+    def clean_index(self, rows: NDArray[Any]) -> Index:
+        """Return the rows and identity transforms."""
         zeros = np.zeros(len(rows))
-        return self._images[rows], rotation_and_shift(zeros, zeros, zeros, self._images.shape[1])
+        return rows.astype("int32"), rotation_and_shift(zeros, zeros, zeros, self.arrays[0].shape[1])
 
 
 class FrozenInputs:
     """Batches of activations in chunks (1 + views, n, …) float16, in row order; view 0 is without augmentation.
 
-    The chunks stay in the shared memory of the object store: only batches are copied.
+    The chunks stay in the shared memory of the object store.
     """
 
     def __init__(self, chunks: Sequence[NDArray[Any]]) -> None:
-        self._chunks = list(chunks)
-        self._starts = np.cumsum([0, *(chunk.shape[1] for chunk in chunks)])
+        self.arrays = [chunk.reshape(-1, *chunk.shape[2:]) for chunk in chunks]
+        self._lengths = np.array([chunk.shape[1] for chunk in chunks])
+        self._starts = np.cumsum([0, *self._lengths])
         self._views = chunks[0].shape[0]
 
-    def training_batch(self, rows: NDArray[Any], rng: np.random.Generator) -> Batch:
+    def training_index(self, rows: NDArray[Any], rng: np.random.Generator) -> Index:
         """Return a random view of each image, augmented or not."""
-        return (self._gather(rows, rng.integers(0, self._views, len(rows))),)
+        return (self._positions(rows, rng.integers(0, self._views, len(rows))),)
 
-    def clean_batch(self, rows: NDArray[Any]) -> Batch:
+    def clean_index(self, rows: NDArray[Any]) -> Index:
         """Return view 0 of each image."""
-        return (self._gather(rows, np.zeros(len(rows), int)),)
+        return (self._positions(rows, np.zeros(len(rows), int)),)
 
-    def _gather(self, rows: NDArray[Any], views: NDArray[Any]) -> NDArray[Any]:
-        chunk_of = np.searchsorted(self._starts, rows, side="right") - 1
-        within = rows - self._starts[chunk_of]
-        return np.stack([self._chunks[c][v, r] for c, v, r in zip(chunk_of, views, within, strict=True)])
+    def _positions(self, rows: NDArray[Any], views: NDArray[Any]) -> NDArray[Any]:
+        chunk = np.searchsorted(self._starts, rows, side="right") - 1
+        within = rows - self._starts[chunk]
+        positions: NDArray[Any] = self._views * self._starts[chunk] + views * self._lengths[chunk] + within
+        return positions.astype("int32")
+
+
+def gather(arrays: Sequence[NDArray[Any]], positions: NDArray[Any]) -> NDArray[Any]:
+    """Return the rows at `positions` (B,) of `arrays`, as if these were one array."""
+    if len(arrays) == 1:
+        return np.take(arrays[0], positions, axis=0)
+    starts = np.cumsum([0, *map(len, arrays)])
+    which = np.searchsorted(starts, positions, side="right") - 1
+    rows = np.empty((len(positions), *arrays[0].shape[1:]), arrays[0].dtype)
+    for number in np.unique(which):
+        chosen = which == number
+        rows[chosen] = arrays[number][positions[chosen] - starts[number]]
+    return rows
+
+
+def clean_batch(inputs: Inputs, rows: NDArray[Any]) -> Batch:
+    """Return the images of `rows` without augmentation, gathered on the host."""
+    positions, *others = inputs.clean_index(rows)
+    return gather(inputs.arrays, positions), *others

@@ -5,18 +5,23 @@ strategy needs no tracing (`model.fit` traces again for every model that is buil
 """
 
 import importlib
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from cxr_platform.config import Precision
 from cxr_platform.errors import ConfigError
 from cxr_platform.models.augment import to_network_input
+from cxr_platform.models.frozen import pad
 from cxr_platform.models.mobilenet import Network
-from cxr_platform.training.inputs import Batch
+from cxr_platform.training.inputs import Batch, Index, Inputs, gather
 
 _IMPLEMENTATIONS = {
     "tensorflow": ("cxr_platform.training.step_tensorflow", "TensorFlowStep"),
@@ -31,23 +36,66 @@ statistics, the counter of dropout), and the optimiser's."""
 KINDS = ("trained", "kept", "optimizer")
 
 
+STEPS_PER_CALL = 32
+"""Training steps, or batches to predict, in one call from Python."""
+
+RESIDENT_SHARE = 0.4
+"""Share of its memory of a GPU that a trial's arrays may take; larger ones are gathered on the host."""
+
+RESIDENT_BYTES_CPU = 256 * 2**20
+"""The same without a GPU, where the arrays of all trials may be one copy in the object store."""
+
+HOST_BYTES = 64 * 2**20
+"""Bytes of the batches that are gathered on the host for one call."""
+
+AHEAD = 2
+"""Calls whose batches are gathered on the host before they are needed."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Consecutive training steps: an index with (K, B, …), labels and weights (K, B), learning rates (K,)."""
+
+    index: Index
+    labels: NDArray[Any]
+    weights: NDArray[Any]
+    learning_rates: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Call:
+    """The arguments of one compiled call: `count` batches of `data`, and arrays (C, B, …) filled up to a fixed C."""
+
+    data: Any
+    count: int
+    arrays: tuple[NDArray[Any], ...]
+
+
 class Step(Protocol):
     """A compiled step over one network's variables.
 
+    Many steps are one call from Python: the loop over them is compiled, and batches are gathered where the step runs.
     With several devices each takes its share of a batch. Gradients are summed over the whole batch and batch
     normalisation uses its statistics, so that the number of devices changes the time and not the method.
     """
+
+    def load(self, inputs: Inputs) -> bool:
+        """Train and predict on `inputs` from now on. Return False if they are too large for the device's memory.
+
+        Batches are then gathered on the host, by a thread ahead of the step; the result is the same.
+        """
+        ...
 
     def reset(self) -> None:
         """Start from the network's variables as they are now, with a new optimiser state."""
         ...
 
-    def train(self, batch: Batch, labels: Any, weights: Any, learning_rate: float) -> tuple[Any, Any]:
-        """Run one Adam step. Return loss and number of correct predictions, on the device (not waited for)."""
+    def train(self, steps: Steps) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Run Adam steps. Return the loss and the number of correct predictions (K,) of each."""
         ...
 
-    def logits(self, batch: Batch) -> Any:
-        """Return logits (B, 7) in inference mode."""
+    def logits(self, index: Index) -> NDArray[Any]:
+        """Return logits (K, B, 7) float32 in inference mode of an index with (K, B, …)."""
         ...
 
     def sync(self) -> None:
@@ -63,13 +111,53 @@ class Step(Protocol):
         ...
 
 
-def make_step(network: Network, weight_decay: float, label_smoothing: float, devices: int = 1) -> Step:
+class BatchSource:
+    """The data of compiled calls: arrays that stay on the device, or those of each call, gathered on the host."""
+
+    def __init__(self, arrays: Sequence[NDArray[Any]], put: Callable[[NDArray[Any]], Any], limit: float) -> None:
+        self._arrays, self._put = arrays, put
+        self.resident = sum(array.nbytes for array in arrays) <= limit
+        self._data = put(arrays[0] if len(arrays) == 1 else np.concatenate(arrays)) if self.resident else None
+
+    def calls(self, arrays: Sequence[NDArray[Any]]) -> Iterator[Call]:
+        """Yield the calls for `arrays` (K, B, …), of which the first are positions."""
+        if self.resident:
+            yield from (Call(self._data, count, part) for count, part in _parts(arrays, STEPS_PER_CALL))
+            return
+        batch_bytes = self._arrays[0][0].nbytes * arrays[0].shape[1]
+        size = int(min(STEPS_PER_CALL, max(1, HOST_BYTES // batch_bytes)))
+        with ThreadPoolExecutor(1, "gather") as pool:
+            waiting: deque[Future[Call]] = deque()
+            for count, part in _parts(arrays, size):
+                waiting.append(pool.submit(self._gathered, count, part))
+                if len(waiting) > AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+
+    def _gathered(self, count: int, part: tuple[NDArray[Any], ...]) -> Call:
+        positions = np.arange(part[0].size, dtype="int32").reshape(part[0].shape)
+        return Call(self._put(gather(self._arrays, part[0].ravel())), count, (positions, *part[1:]))
+
+
+def _parts(arrays: Sequence[NDArray[Any]], size: int) -> Iterator[tuple[int, tuple[NDArray[Any], ...]]]:
+    """Yield `arrays` in parts of `size` along the first axis, the last one filled up, and how many of it count."""
+    for start in range(0, len(arrays[0]), size):
+        part = tuple(array[start : start + size] for array in arrays)
+        yield len(part[0]), tuple(pad(array, size) for array in part)
+
+
+def make_step(
+    network: Network, weight_decay: float, label_smoothing: float, devices: int = 1, deterministic: bool = True
+) -> Step:
     """Return a step for the running Keras backend; raise `ConfigError` for a backend that has none.
 
     With several devices, `network` must have been built within `device_scope(devices)`.
     """
     module, name = _implementation()
-    step: Step = getattr(importlib.import_module(module), name)(network, weight_decay, label_smoothing, devices)
+    step: Step = getattr(importlib.import_module(module), name)(
+        network, weight_decay, label_smoothing, devices, deterministic
+    )
     return step
 
 
@@ -107,23 +195,32 @@ def unpack(state: StepState, shapes: Sequence[Sequence[tuple[int, ...]]]) -> tup
 
 
 def prepare(network: Network, batch: Batch) -> Any:
-    """Return the input of `network.upper`: warped images in −1…1, or activations in float32."""
+    """Return the input of `network.upper`: warped images in −1…1, or activations in the compute type."""
     if network.strategy.cut is None:
         return to_network_input(*batch)
-    return keras.ops.cast(batch[0], "float32")
+    return keras.ops.cast(batch[0], network.upper.compute_dtype)
 
 
 def loss_and_correct(logits: Any, labels: Any, weights: Any, label_smoothing: float) -> tuple[Any, Any]:
     """Return the weighted mean cross-entropy and the number of correct predictions of a batch."""
-    classes = logits.shape[-1]
+    classes, logits = logits.shape[-1], keras.ops.cast(logits, "float32")
     targets = keras.ops.one_hot(labels, classes) * (1 - label_smoothing) + label_smoothing / classes
     losses = keras.ops.categorical_crossentropy(targets, logits, from_logits=True)
     correct = keras.ops.sum(keras.ops.cast(keras.ops.equal(keras.ops.argmax(logits, -1), labels), "int32"))
     return keras.ops.sum(losses * weights) / keras.ops.sum(weights), correct
 
 
-def make_optimizer(weight_decay: float) -> keras.optimizers.Optimizer:
-    """Return Adam, with decoupled weight decay if it is not 0 (https://keras.io/api/optimizers/)."""
+NOT_DECAYED = ["gamma", "beta", "bias"]
+"""Weight decay leaves scales and offsets of batch normalisation, and biases, alone."""
+
+
+def make_optimizer(weight_decay: float, precision: Precision = "float32") -> keras.optimizers.Optimizer:
+    """Return Adam, with decoupled weight decay of kernels if it is not 0 (https://keras.io/api/optimizers/).
+
+    With float16 the loss is scaled while gradients are computed, so that small ones do not become 0.
+    """
+    optimizer = keras.optimizers.Adam()
     if weight_decay:
-        return keras.optimizers.AdamW(weight_decay=weight_decay)
-    return keras.optimizers.Adam()
+        optimizer = keras.optimizers.AdamW(weight_decay=weight_decay)
+        optimizer.exclude_from_weight_decay(var_names=NOT_DECAYED)
+    return keras.optimizers.LossScaleOptimizer(optimizer) if precision == "mixed_float16" else optimizer

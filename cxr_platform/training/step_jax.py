@@ -1,5 +1,8 @@
 """The step on the JAX backend: Keras' stateless calls under `jax.jit` (https://keras.io/guides/writing_a_custom_training_loop_in_jax/).
 
+Many steps are one `lax.fori_loop` over a state whose memory is reused (`donate_argnums`); the number of steps is an
+argument, so that one compiled function serves every epoch.
+
 Each of several devices holds the whole state and its part of a batch. The compiled function computes the same as on one
 device: JAX sums gradients, takes batch statistics and draws dropout over the whole batch
 (https://docs.jax.dev/en/latest/notebooks/Distributed_arrays_and_automatic_parallelization.html).
@@ -10,12 +13,26 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import keras
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from numpy.typing import NDArray
 
+from cxr_platform.labels import CLASSES
 from cxr_platform.models.mobilenet import Network
-from cxr_platform.training.inputs import Batch
-from cxr_platform.training.step import StepState, loss_and_correct, make_optimizer, pack, prepare, unpack
+from cxr_platform.training.inputs import Batch, Index, Inputs
+from cxr_platform.training.step import (
+    RESIDENT_BYTES_CPU,
+    RESIDENT_SHARE,
+    BatchSource,
+    Steps,
+    StepState,
+    loss_and_correct,
+    make_optimizer,
+    pack,
+    prepare,
+    unpack,
+)
 
 State = tuple[list[Any], list[Any], list[Any]]
 """Trainable, non-trainable and optimiser variables."""
@@ -34,38 +51,63 @@ def device_scope(_devices: int) -> AbstractContextManager[Any]:
 class JaxStep:
     """See `step.Step`. The state is kept here; `sync` writes it into the network."""
 
-    def __init__(self, network: Network, weight_decay: float, label_smoothing: float, devices: int = 1) -> None:
+    def __init__(
+        self,
+        network: Network,
+        weight_decay: float,
+        label_smoothing: float,
+        devices: int = 1,
+        deterministic: bool = True,  # noqa: ARG002 (XLA is told in `limit_process`)
+    ) -> None:
         self._network = network
         self._label_smoothing = label_smoothing
-        self._optimizer = make_optimizer(weight_decay)
+        self._optimizer = make_optimizer(weight_decay, network.precision)
         self._optimizer.build(network.upper.trainable_variables)
         self._rate_index = [v.path for v in self._optimizer.variables].index(self._optimizer.learning_rate.path)
         self._state: State = ([], [], [])
         mesh = Mesh(np.array(jax.local_devices()[:devices]), ("batch",))
         self._everywhere = NamedSharding(mesh, PartitionSpec())
-        self._in_parts = NamedSharding(mesh, PartitionSpec("batch"))
-        self._train = jax.jit(self._train_once)
-        self._infer = jax.jit(self._infer_once)
+        self._in_parts = NamedSharding(mesh, PartitionSpec(None, "batch"))
+        self._source: BatchSource | None = None
+        self._train = jax.jit(self._train_many, donate_argnums=0)
+        self._infer = jax.jit(self._infer_many)
+
+    def load(self, inputs: Inputs) -> bool:
+        """Put the arrays of `inputs` on every device if they fit."""
+        self._source = None  # frees the memory of the last ones first
+        limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+        bound = RESIDENT_SHARE * limit if limit else RESIDENT_BYTES_CPU
+        self._source = BatchSource(inputs.arrays, lambda array: jax.device_put(array, self._everywhere), bound)
+        return self._source.resident
 
     def reset(self) -> None:
-        """Copy the network's variables; set the optimiser's to zero."""
+        """Copy the network's variables; set the optimiser's to their initial values."""
         upper = self._network.upper
         state = (
-            [v.value for v in upper.trainable_variables],
-            [v.value for v in upper.non_trainable_variables],
-            [jnp.zeros(v.shape, v.dtype) for v in self._optimizer.variables],
+            [jnp.array(v.value) for v in upper.trainable_variables],  # copies: the state's memory is reused
+            [jnp.array(v.value) for v in upper.non_trainable_variables],
+            [jnp.array(v.value) for v in self._optimizer.variables],
         )
         self._state = jax.device_put(state, self._everywhere)
 
-    def train(self, batch: Batch, labels: Any, weights: Any, learning_rate: float) -> tuple[Any, Any]:
-        """Run one step on the state."""
-        batch, labels, weights = jax.device_put((batch, labels, weights), self._in_parts)
-        self._state, loss, correct = self._train(self._state, batch, labels, weights, jnp.float32(learning_rate))
-        return loss, correct
+    def train(self, steps: Steps) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Run the steps on the state."""
+        losses, correct = [], []
+        rates = np.broadcast_to(steps.learning_rates[:, None], steps.labels.shape)  # one per image: split like a batch
+        for call in self._calls((*steps.index, steps.labels, steps.weights, rates)):
+            *index, labels, weights, rates = jax.device_put(call.arrays, self._in_parts)
+            self._state, loss, right = self._train(self._state, call.data, call.count, index, labels, weights, rates)
+            losses.append(loss[: call.count])
+            correct.append(right[: call.count])
+        return np.concatenate(losses), np.concatenate(correct)
 
-    def logits(self, batch: Batch) -> Any:
-        """Return logits (B, 7) in inference mode."""
-        return self._infer(self._state[0], self._state[1], batch)
+    def logits(self, index: Index) -> NDArray[Any]:
+        """Return logits (K, B, 7) in inference mode."""
+        parts = []
+        for call in self._calls(index):
+            arrays = jax.device_put(call.arrays, self._in_parts)
+            parts.append(self._infer(self._state[0], self._state[1], call.data, call.count, arrays)[: call.count])
+        return np.concatenate(parts)
 
     def sync(self) -> None:
         """Write trainable and non-trainable values into the network."""
@@ -75,7 +117,7 @@ class JaxStep:
             (upper.non_trainable_variables, self._state[1]),
         ):
             for variable, value in zip(variables, values, strict=True):
-                variable.assign(value)
+                variable.assign(jnp.array(value))
 
     def state(self) -> StepState:
         """Return a copy of the state."""
@@ -86,25 +128,51 @@ class JaxStep:
         arrays = unpack(state, [[value.shape for value in group] for group in self._state])
         self._state = jax.device_put(arrays, self._everywhere)
 
+    def _calls(self, arrays: Any) -> Any:
+        if self._source is None:
+            raise ValueError("expected `load` before the first step")
+        return self._source.calls(arrays)
+
+    def _train_many(
+        self, state: State, data: Any, count: Any, index: list[Any], labels: Any, weights: Any, rates: Any
+    ) -> tuple[State, Any, Any]:
+        def body(i: Any, carry: tuple[State, Any, Any]) -> tuple[State, Any, Any]:
+            state, losses, correct = carry
+            batch = (data[index[0][i]], *(array[i] for array in index[1:]))
+            state, loss, right = self._train_once(state, batch, labels[i], weights[i], rates[i, 0])
+            return state, losses.at[i].set(loss), correct.at[i].set(right)
+
+        size = labels.shape[0]
+        start = (state, jnp.zeros(size), jnp.zeros(size, "int32"))
+        result: tuple[State, Any, Any] = jax.lax.fori_loop(0, count, body, start)
+        return result
+
     def _train_once(
         self, state: State, batch: Batch, labels: Any, weights: Any, learning_rate: Any
     ) -> tuple[State, Any, Any]:
         trainable, non_trainable, optimizer = state
 
-        def loss_of(trainable: list[Any]) -> tuple[Any, tuple[Any, Any]]:
+        def loss_of(trainable: list[Any]) -> tuple[Any, tuple[Any, Any, Any]]:
             logits, updated = self._network.upper.stateless_call(
                 trainable, non_trainable, prepare(self._network, batch), training=True
             )
             loss, correct = loss_and_correct(logits, labels, weights, self._label_smoothing)
-            return loss, (correct, updated)
+            with keras.StatelessScope(state_mapping=list(zip(self._optimizer.variables, optimizer, strict=True))):
+                return self._optimizer.scale_loss(loss), (loss, correct, updated)
 
-        (loss, (correct, non_trainable)), gradients = jax.value_and_grad(loss_of, has_aux=True)(trainable)
+        (_, (loss, correct, non_trainable)), gradients = jax.value_and_grad(loss_of, has_aux=True)(trainable)
         optimizer = [learning_rate if i == self._rate_index else v for i, v in enumerate(optimizer)]
         trainable, optimizer = self._optimizer.stateless_apply(optimizer, gradients, trainable)
         return (list(trainable), list(non_trainable), list(optimizer)), loss, correct
 
-    def _infer_once(self, trainable: list[Any], non_trainable: list[Any], batch: Batch) -> Any:
-        logits, _ = self._network.upper.stateless_call(
-            trainable, non_trainable, prepare(self._network, batch), training=False
-        )
-        return logits
+    def _infer_many(
+        self, trainable: list[Any], non_trainable: list[Any], data: Any, count: Any, index: tuple[Any, ...]
+    ) -> Any:
+        def body(i: Any, logits: Any) -> Any:
+            batch = (data[index[0][i]], *(array[i] for array in index[1:]))
+            outputs, _ = self._network.upper.stateless_call(
+                trainable, non_trainable, prepare(self._network, batch), training=False
+            )
+            return logits.at[i].set(outputs)
+
+        return jax.lax.fori_loop(0, count, body, jnp.zeros((*index[0].shape, len(CLASSES))))

@@ -15,10 +15,25 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
+from cxr_platform.labels import CLASSES
 from cxr_platform.models.mobilenet import Network
-from cxr_platform.training.inputs import Batch
-from cxr_platform.training.step import StepState, loss_and_correct, make_optimizer, pack, prepare, unpack
+from cxr_platform.training.devices import gpu_memory_gib
+from cxr_platform.training.inputs import Batch, Index, Inputs
+from cxr_platform.training.step import (
+    RESIDENT_BYTES_CPU,
+    RESIDENT_SHARE,
+    BatchSource,
+    Call,
+    Steps,
+    StepState,
+    loss_and_correct,
+    make_optimizer,
+    pack,
+    prepare,
+    unpack,
+)
 
 
 def count_devices() -> int:
@@ -44,41 +59,81 @@ def _devices() -> list[str]:
     return [device.name for device in tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")]
 
 
+def _compiled_by_xla() -> bool:
+    """Return True on a GPU without op determinism. XLA is slower on a processor, and off where operations must repeat."""
+    gpu = bool(tf.config.list_logical_devices("GPU"))
+    return gpu and not tf.config.experimental.is_op_determinism_enabled()
+
+
+def _resident_bytes() -> float:
+    """Return how many bytes of arrays may stay on the device."""
+    gpus = tf.config.list_logical_devices("GPU")
+    if not gpus:
+        return RESIDENT_BYTES_CPU
+    memory = gpu_memory_gib()
+    return RESIDENT_SHARE * memory * 2**30 if memory else RESIDENT_BYTES_CPU
+
+
 class TensorFlowStep:
     """See `step.Step`. The state is the network's own variables."""
 
-    def __init__(self, network: Network, weight_decay: float, label_smoothing: float, devices: int = 1) -> None:
-        tf.config.experimental.enable_op_determinism()
+    def __init__(
+        self,
+        network: Network,
+        weight_decay: float,
+        label_smoothing: float,
+        devices: int = 1,
+        deterministic: bool = True,
+    ) -> None:
+        if deterministic:
+            tf.config.experimental.enable_op_determinism()
         self._network = network
         self._label_smoothing = label_smoothing
-        self._optimizer = make_optimizer(weight_decay)
+        self._optimizer = make_optimizer(weight_decay, network.precision)
         self._variables = network.upper.trainable_variables
         self._optimizer.build(self._variables)
+        self._optimizer_start = [np.array(variable) for variable in self._optimizer.variables]
         self._strategy: Any = tf.distribute.get_strategy() if devices > 1 else None
         if self._strategy is not None:
             for layer in network.upper.layers:
                 if isinstance(layer, keras.layers.BatchNormalization):
                     layer.synchronized = True
-        self._train = tf.function(self._train_once if self._strategy is None else self._train_mirrored, autograph=False)
-        self._infer = tf.function(self._infer_once, autograph=False)
+        compiled = _compiled_by_xla()
+        self._train = tf.function(self._train_many, autograph=False, jit_compile=compiled)
+        self._train_part = tf.function(self._train_mirrored, autograph=False)
+        self._infer = tf.function(self._infer_many, autograph=False, jit_compile=compiled)
+        self._source: BatchSource | None = None
+
+    def load(self, inputs: Inputs) -> bool:
+        """Put the arrays of `inputs` on the device if they fit; several devices get each batch from the host."""
+        self._source = None  # frees the memory of the last ones first
+        limit = 0.0 if self._strategy is not None else _resident_bytes()
+        self._source = BatchSource(inputs.arrays, tf.constant if self._strategy is None else np.asarray, limit)
+        return self._source.resident
 
     def reset(self) -> None:
-        """Set the optimiser's moments and its count of iterations to zero."""
-        for variable in self._optimizer.variables:
-            variable.assign(np.zeros(variable.shape, variable.dtype))
+        """Set the optimiser's moments and its count of iterations to their initial values."""
+        for variable, value in zip(self._optimizer.variables, self._optimizer_start, strict=True):
+            variable.assign(value)
         self._seed_dropout()
 
-    def train(self, batch: Batch, labels: Any, weights: Any, learning_rate: float) -> tuple[Any, Any]:
-        """Run one step. The learning rate is a variable, so that a schedule needs no further tracing."""
-        self._optimizer.learning_rate.assign(learning_rate)
-        if self._strategy is not None:
-            batch, labels, weights = tuple(map(self._split, batch)), self._split(labels), self._split(weights)
-        result: tuple[Any, Any] = self._train(batch, labels, weights)
-        return result
+    def train(self, steps: Steps) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Run the steps. The learning rate is a variable, so that a schedule needs no further tracing."""
+        losses, correct = [], []
+        rates = np.broadcast_to(steps.learning_rates[:, None], steps.labels.shape)
+        for call in self._calls((*steps.index, steps.labels, steps.weights, rates)):
+            loss, right = self._run(call)
+            losses.append(np.asarray(loss)[: call.count])
+            correct.append(np.asarray(right)[: call.count])
+        return np.concatenate(losses), np.concatenate(correct)
 
-    def logits(self, batch: Batch) -> Any:
-        """Return logits (B, 7) in inference mode."""
-        return self._infer(batch)
+    def logits(self, index: Index) -> NDArray[Any]:
+        """Return logits (K, B, 7) in inference mode."""
+        parts = [
+            np.asarray(self._infer(call.data, tf.constant(call.count), call.arrays))[: call.count]
+            for call in self._calls(index)
+        ]
+        return np.concatenate(parts)
 
     def sync(self) -> None:
         """Do nothing: variables are updated in place."""
@@ -95,6 +150,25 @@ class TensorFlowStep:
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
         self._seed_dropout()
+
+    def _calls(self, arrays: Any) -> Any:
+        if self._source is None:
+            raise ValueError("expected `load` before the first step")
+        return self._source.calls(arrays)
+
+    def _run(self, call: Call) -> tuple[Any, Any]:
+        *index, labels, weights, rates = call.arrays
+        if self._strategy is None:
+            result: tuple[Any, Any] = self._train(call.data, tf.constant(call.count), index, labels, weights, rates)
+            return result
+        results = []
+        for i in range(call.count):
+            self._optimizer.learning_rate.assign(rates[i, 0])
+            batch = (call.data[index[0][i]], *(array[i] for array in index[1:]))
+            parts = tuple(map(self._split, batch)), self._split(labels[i]), self._split(weights[i])
+            results.append(self._train_part(*parts))
+        losses, correct = zip(*results, strict=True)
+        return np.array(losses), np.array(correct)
 
     def _groups(self) -> tuple[list[Any], list[Any], list[Any]]:
         return self._variables, self._network.upper.non_trainable_variables, self._optimizer.variables
@@ -115,12 +189,27 @@ class TensorFlowStep:
                 for i, own in enumerate(self._strategy.experimental_local_results(variable.value)):
                     own.assign(np.asarray(variable) + np.array([i * 2**24, 0], variable.dtype))
 
+    def _train_many(
+        self, data: Any, count: Any, index: list[Any], labels: Any, weights: Any, rates: Any
+    ) -> tuple[Any, Any]:
+        def body(i: Any, losses: Any, correct: Any) -> tuple[Any, Any, Any]:
+            self._optimizer.learning_rate.assign(rates[i, 0])
+            batch = (tf.gather(data, index[0][i]), *(array[i] for array in index[1:]))
+            loss, right = self._train_once(batch, labels[i], weights[i])
+            return i + 1, losses.write(i, loss), correct.write(i, right)
+
+        size = labels.shape[0]
+        start = (0, tf.TensorArray("float32", size, element_shape=()), tf.TensorArray("int32", size, element_shape=()))
+        _, losses, correct = tf.while_loop(lambda i, *_: i < count, body, start, parallel_iterations=1)
+        return losses.stack(), correct.stack()
+
     def _train_once(self, batch: Batch, labels: Any, weights: Any, share: Any = 1.0) -> tuple[Any, Any]:
         with tf.GradientTape() as tape:
             logits = self._network.upper(prepare(self._network, batch), training=True)
             loss, correct = loss_and_correct(logits, labels, weights, self._label_smoothing)
             loss = loss * share
-        self._optimizer.apply(tape.gradient(loss, self._variables), self._variables)
+            scaled = self._optimizer.scale_loss(loss)
+        self._optimizer.apply(tape.gradient(scaled, self._variables), self._variables)
         return loss, correct
 
     def _train_mirrored(self, batch: Batch, labels: Any, weights: Any) -> tuple[Any, Any]:
@@ -132,5 +221,12 @@ class TensorFlowStep:
         losses, correct = self._strategy.run(part, (batch, labels, weights))
         return self._strategy.reduce("SUM", losses, axis=None), self._strategy.reduce("SUM", correct, axis=None)
 
-    def _infer_once(self, batch: Batch) -> Any:
-        return self._network.upper(prepare(self._network, batch), training=False)
+    def _infer_many(self, data: Any, count: Any, index: tuple[Any, ...]) -> Any:
+        def body(i: Any, logits: Any) -> tuple[Any, Any]:
+            batch = (tf.gather(data, index[0][i]), *(array[i] for array in index[1:]))
+            outputs = self._network.upper(prepare(self._network, batch), training=False)
+            return i + 1, logits.write(i, tf.cast(outputs, "float32"))
+
+        shape = (index[0].shape[1], len(CLASSES))
+        start = (0, tf.TensorArray("float32", index[0].shape[0], element_shape=shape))
+        return tf.while_loop(lambda i, *_: i < count, body, start, parallel_iterations=1)[1].stack()

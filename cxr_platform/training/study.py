@@ -13,13 +13,22 @@ from cxr_platform.domain.study import TrialImages, TrialKey, TrialRecord, TrialS
 from cxr_platform.errors import TrialsFailed
 from cxr_platform.models.initial_weights import BackboneWeights
 from cxr_platform.training.data import StudyData
-from cxr_platform.training.devices import hardware, keras_backend, package_versions
+from cxr_platform.training.devices import hardware, is_deterministic, keras_backend, package_versions, precision_on
 from cxr_platform.training.folder import StudyFolder
 from cxr_platform.training.inputs import FrozenInputs, ImageInputs, Inputs
 from cxr_platform.training.plan import Share, StudyPlan, relative_cost
 from cxr_platform.training.progress import StudyProgress
 from cxr_platform.training.running_trial import TrialHeartbeat, utc_now
-from cxr_platform.training.trial import Epoch, Position, TrialData, Workbench, run_trial, schedule_of, trial_seed
+from cxr_platform.training.trial import (
+    Epoch,
+    Position,
+    TrialData,
+    Workbench,
+    planned_epochs,
+    run_trial,
+    schedule_of,
+    trial_seed,
+)
 
 
 @dataclass(frozen=True)
@@ -30,6 +39,13 @@ class StudyRun:
     folder: StudyFolder
     data: StudyData
     imagenet: BackboneWeights | None
+
+    def workbench(self, share: Share, devices: int = 1) -> Workbench:
+        """Return the workbench of a process that runs trials with `share`."""
+        profile = self.plan.profile
+        precision = precision_on(profile.training.precision, share.gpus)
+        deterministic = is_deterministic(profile.resources, share.gpus)
+        return Workbench(profile.model, profile.training, self.imagenet, devices, precision, deterministic)
 
 
 ACTIVATIONS = "Frozen activations"
@@ -89,7 +105,9 @@ def execute_trial(
     `checkpoint_seconds` replaces that of the profile.
     """
     profile, strategy, data = study.plan.profile, strategy_by_name(key.strategy), study.data
-    epochs = schedule_of(strategy, profile.training).epochs
+    rows = TrialData(inputs, data.labels, data.rows_outside(key.fold), data.rows_of_fold(key.fold))
+    schedule = schedule_of(strategy, profile.training)
+    epochs = planned_epochs(schedule, len(rows.train), profile.training.batch_size)
     folder = study.folder.running_folder(key)
     interval = profile.resources.checkpoint_seconds if checkpoint_seconds is None else checkpoint_seconds
     heartbeat = TrialHeartbeat(folder, key, epochs, share, interval)
@@ -98,7 +116,6 @@ def execute_trial(
         heartbeat.epoch(epoch, position)
         on_epoch(epoch)
 
-    rows = TrialData(inputs, data.labels, data.rows_outside(key.fold), data.rows_of_fold(key.fold))
     seed = trial_seed(profile.seed, key.fold)
     with heartbeat:
         result = run_trial(bench, strategy, rows, seed, keep, heartbeat.begin())
@@ -118,6 +135,8 @@ def execute_trial(
         cpus=share.cpus,
         gpus=share.gpus,
         devices=bench.devices,
+        precision=bench.precision,
+        deterministic=bench.deterministic,
         started=heartbeat.state.started,
         finished=utc_now(),
         versions=package_versions(),

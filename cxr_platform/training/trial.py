@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr_platform.config import ModelConfig, ScheduleConfig, TrainingConfig
+from cxr_platform.config import ModelConfig, Precision, ScheduleConfig, TrainingConfig
 from cxr_platform.domain.strategies import Strategy
 from cxr_platform.labels import CLASSES
 from cxr_platform.models.frozen import pad
 from cxr_platform.models.initial_weights import BackboneWeights, set_initial_weights
 from cxr_platform.models.mobilenet import Network, build_network
 from cxr_platform.training.inputs import Inputs
-from cxr_platform.training.step import Step, StepState, device_scope, make_step
+from cxr_platform.training.step import Step, Steps, StepState, device_scope, make_step
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,8 @@ class Workbench:
     training: TrainingConfig
     imagenet: BackboneWeights | None = None
     devices: int = 1
+    precision: Precision = "float32"
+    deterministic: bool = True
     _kept: dict[str, tuple[Network, Step]] = field(default_factory=dict, repr=False)
 
     def set_up(self, strategy: Strategy, seed: int) -> tuple[Network, Step]:
@@ -93,8 +95,8 @@ class Workbench:
             while len(self._kept) >= NETWORKS_KEPT:
                 self._kept.pop(next(iter(self._kept)))
             with device_scope(self.devices):
-                network = build_network(strategy, self.model)
-                step = make_step(network, decay, self.training.label_smoothing, self.devices)
+                network = build_network(strategy, self.model, self.precision)
+                step = make_step(network, decay, self.training.label_smoothing, self.devices, self.deterministic)
             self._kept[strategy.name] = network, step
         network, step = self._kept[strategy.name]
         set_initial_weights(network, seed, self.imagenet)
@@ -117,6 +119,7 @@ def run_trial(
     """
     began = time.perf_counter()
     network, step = bench.set_up(strategy, seed)
+    step.load(data.inputs)
     set_up_seconds = time.perf_counter() - began
     rng = training_rng(seed)
     history = _resume(step, rng, start)
@@ -143,6 +146,11 @@ def schedule_of(strategy: Strategy, training: TrainingConfig) -> ScheduleConfig:
     return schedule
 
 
+def planned_epochs(schedule: ScheduleConfig, images: int, batch_size: int) -> int:
+    """Return the passes over `images` training images: `epochs`, or as many as make up `steps`, if that is more."""
+    return max(schedule.epochs, -(-schedule.steps // -(-images // batch_size)))
+
+
 def trial_seed(seed: int, fold: int) -> int:
     """Return the seed of a trial: the same for every strategy of a fold, so that they differ in nothing else."""
     return int(np.random.SeedSequence([seed, fold]).generate_state(1)[0])
@@ -167,12 +175,12 @@ def class_weights(labels: NDArray[Any], kind: str) -> NDArray[Any]:
 
 def predict(step: Step, inputs: Inputs, rows: NDArray[Any], batch_size: int) -> NDArray[Any]:
     """Return probabilities (len(rows), 7) float32; each row sums to 1."""
-    parts = []
-    for start in range(0, len(rows), batch_size):
-        batch = rows[start : start + batch_size]
-        logits = np.asarray(step.logits(inputs.clean_batch(pad(batch, batch_size))), "float64")[: len(batch)]
-        parts.append(softmax(logits))
-    return np.concatenate(parts).astype("float32") if parts else np.zeros((0, len(CLASSES)), "float32")
+    if not len(rows):
+        return np.zeros((0, len(CLASSES)), "float32")
+    batches = _batches(rows, batch_size)
+    index = tuple(_in_batches(array, batches.shape) for array in inputs.clean_index(batches.ravel()))
+    logits = step.logits(index).astype("float64").reshape(-1, len(CLASSES))[: len(rows)]
+    return softmax(logits).astype("float32")
 
 
 def training_rng(seed: int) -> np.random.Generator:
@@ -203,25 +211,28 @@ def train(
     """
     weights = class_weights(data.labels[data.train], training.class_weights)
     steps = -(-len(data.train) // training.batch_size)
-    rates = learning_rates(schedule, schedule.epochs * steps, training.warmup_fraction).reshape(-1, steps)
-    for number in range(done, schedule.epochs):
+    epochs = planned_epochs(schedule, len(data.train), training.batch_size)
+    rates = learning_rates(schedule, epochs * steps, training.warmup_fraction).astype("float32").reshape(-1, steps)
+    for number in range(done, epochs):
         began = time.perf_counter()
-        results: list[tuple[Any, Any]] = []
-        for rows, rate in zip(_epoch_batches(data.train, training.batch_size, rng), rates[number], strict=True):
-            labels = data.labels[rows].astype("int32")
-            results.append(step.train(data.inputs.training_batch(rows, rng), labels, weights[labels], float(rate)))
-        loss = float(np.mean([float(loss) for loss, _ in results]))
-        accuracy = sum(int(correct) for _, correct in results) / (steps * training.batch_size)
+        batches = _batches(rng.permutation(data.train), training.batch_size)
+        index = tuple(_in_batches(array, batches.shape) for array in data.inputs.training_index(batches.ravel(), rng))
+        labels = data.labels[batches].astype("int32")
+        losses, correct = step.train(Steps(index, labels, weights[labels], rates[number]))
+        loss, accuracy = float(np.mean(losses, dtype="float64")), int(np.sum(correct)) / batches.size
         if not np.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss} in epoch {number + 1}: lower the learning rate")
         seconds = time.perf_counter() - began
-        yield Epoch(number + 1, schedule.epochs, loss, accuracy, float(rates[number][-1]), seconds)
+        yield Epoch(number + 1, epochs, loss, accuracy, float(rates[number][-1]), seconds)
 
 
-def _epoch_batches(rows: NDArray[Any], batch_size: int, rng: np.random.Generator) -> Iterator[NDArray[Any]]:
-    """Return every row once in random order; the last batch is filled up from the start, so that all are full."""
-    order = rng.permutation(rows)
-    return iter(pad(order, -(-len(order) // batch_size) * batch_size).reshape(-1, batch_size))
+def _batches(rows: NDArray[Any], batch_size: int) -> NDArray[Any]:
+    """Return `rows` as (batches, batch_size); the last batch is filled up from the start, so that all are full."""
+    return pad(rows, -(-len(rows) // batch_size) * batch_size).reshape(-1, batch_size)
+
+
+def _in_batches(array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    return array.reshape(*shape, *array.shape[1:])
 
 
 def softmax(logits: NDArray[Any]) -> NDArray[Any]:

@@ -8,7 +8,7 @@ from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.training.data import StudyData
 from cxr_platform.training.inputs import FrozenInputs, ImageInputs, Inputs
 from cxr_platform.training.trial import TrialData, Workbench, run_trial
-from tests.training.builders import tiny_data, tiny_profile
+from tests.training.builders import same_batch, tiny_data, tiny_profile
 
 
 def probe() -> dict[str, np.ndarray]:
@@ -48,12 +48,13 @@ def _first_steps(bench: Workbench, name: str, inputs: Inputs, data: StudyData, c
     """
     network, step = bench.set_up(strategy_by_name(name), seed=9)
     rows = data.rows_outside(0)
-    batch = inputs.training_batch(rows, np.random.default_rng(0))
+    step.load(inputs)
+    index = inputs.training_index(rows, np.random.default_rng(0))
     labels, ones = data.labels[rows].astype("int32"), np.ones(len(rows), "float32")
-    losses = [float(step.train(batch, labels, ones, 0.001)[0]) for _ in range(count)]
+    losses, _ = step.train(same_batch(index, labels, ones, count=count))
     step.sync()
     moving_variance = np.array(network.full.get_layer("Conv_1_bn").moving_variance)
-    return {f"{name}/losses": np.array(losses), f"{name}/moving_variance": moving_variance}
+    return {f"{name}/losses": losses, f"{name}/moving_variance": moving_variance}
 
 
 def numpy_imagenet() -> dict[str, list[np.ndarray]]:

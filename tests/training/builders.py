@@ -11,7 +11,9 @@ from cxr_platform.models.initial_weights import BackboneWeights
 from cxr_platform.models.mobilenet import build_backbone
 from cxr_platform.training.data import StudyData
 from cxr_platform.training.folder import StudyFolder
+from cxr_platform.training.inputs import Index
 from cxr_platform.training.plan import StudyPlan
+from cxr_platform.training.step import Steps
 from cxr_platform.training.study import StudyRun
 from tests.study_records import manifest_facts
 
@@ -48,6 +50,12 @@ def random_imagenet(profile: Profile) -> BackboneWeights:
     keras.utils.set_random_seed(3)
     backbone = build_backbone(profile.model)
     return {layer.name: layer.get_weights() for layer in backbone.layers if layer.weights}
+
+
+def same_batch(index: Index, labels: np.ndarray, weights: np.ndarray, rate: float = 0.001, count: int = 1) -> Steps:
+    """`count` steps on one batch."""
+    *index, labels, weights = (np.stack([array] * count) for array in (*index, labels, weights))
+    return Steps(tuple(index), labels, weights, np.full(count, rate, "float32"))
 
 
 def tiny_study(folder: Path, strategies: tuple[str, ...], profile: Profile | None = None) -> StudyRun:

@@ -28,39 +28,41 @@ def probe() -> dict[str, np.ndarray]:
     from cxr_platform.training.step import usable_devices
     from cxr_platform.training.trial import Workbench
     from tests.training.backend_probe import numpy_imagenet, separable_features
-    from tests.training.builders import tiny_data, tiny_profile
+    from tests.training.builders import same_batch, tiny_data, tiny_profile
 
     profile, data = tiny_profile(**{"model.dropout": 0.0, "model.input_size": 96}), tiny_data()
     bench = Workbench(profile.model, profile.training, numpy_imagenet(), usable_devices(len(data.labels)))
     _, step = bench.set_up(strategy_by_name("fine-tuning-1"), seed=9)
     rows = np.arange(len(data.labels))
-    batch = separable_features(data, (3, 3, 160)).clean_batch(rows)
+    inputs = separable_features(data, (3, 3, 160))
+    step.load(inputs)
+    index = inputs.clean_index(rows)
     labels, weights = data.labels.astype("int32"), np.where(rows < 28, 3, 1).astype("float32")
-    first, correct = step.train(batch, labels, weights, 0.001)
-    result = {**step.state(), "devices": np.array(bench.devices), "correct": np.array(int(correct))}
-    result["losses"] = np.array(
-        [float(first), *(float(step.train(batch, labels, weights, 0.001)[0]) for _ in range(3))]
-    )
+    first, correct = step.train(same_batch(index, labels, weights))
+    result = {**step.state(), "devices": np.array(bench.devices), "correct": correct}
+    result["losses"] = np.concatenate([first, step.train(same_batch(index, labels, weights, count=3))[0]])
     step.restore({name: array for name, array in result.items() if "/" in name})
-    result["again"] = np.array([float(step.train(batch, labels, weights, 0.001)[0]) for _ in range(3)])
-    result["logits"] = np.asarray(step.logits(batch))
+    result["again"] = step.train(same_batch(index, labels, weights, count=3))[0]
+    result["logits"] = step.logits(tuple(array[None] for array in index))
     return result
 
 
 def dropout_seeds(devices: int) -> np.ndarray:
     """Seeds and counters of the head's dropout on each replica after a restored step, (devices, 2)."""
     from cxr_platform.domain.strategies import strategy_by_name
+    from cxr_platform.training.inputs import FrozenInputs
     from cxr_platform.training.trial import Workbench
     from tests.training.backend_probe import numpy_imagenet
-    from tests.training.builders import tiny_profile
+    from tests.training.builders import same_batch, tiny_profile
 
     profile = tiny_profile()
     bench = Workbench(profile.model, profile.training, numpy_imagenet(), devices)
     network, step = bench.set_up(strategy_by_name("off-the-shelf"), seed=9)
-    batch, ones = (np.ones((8, 1280), "float16"),), np.ones(8, "float32")
-    step.train(batch, ones.astype("int32"), ones, 0.001)
+    step.load(FrozenInputs([np.ones((1, 8, 1280), "float16")]))
+    steps = same_batch((np.arange(8, dtype="int32"),), np.ones(8, "int32"), np.ones(8, "float32"))
+    step.train(steps)
     step.restore(step.state())
-    step.train(batch, ones.astype("int32"), ones, 0.001)
+    step.train(steps)
     (state,) = (v for v in network.upper.non_trainable_variables if v.name == "seed_generator_state")
     local = step._strategy.experimental_local_results(state.value)  # type: ignore[attr-defined]
     return np.array([np.asarray(own) for own in local])

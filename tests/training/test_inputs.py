@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from cxr_platform.config import AugmentationConfig
-from cxr_platform.training.inputs import FrozenInputs, ImageInputs
+from cxr_platform.training.inputs import FrozenInputs, ImageInputs, clean_batch, gather
 
 
 @pytest.fixture
@@ -14,14 +14,14 @@ def frozen() -> FrozenInputs:
 
 
 def test_clean_batches_of_activations_are_view_zero_in_the_given_order(frozen: FrozenInputs) -> None:
-    (batch,) = frozen.clean_batch(np.array([4, 0, 2, 3]))
+    (batch,) = clean_batch(frozen, np.array([4, 0, 2, 3]))
     assert batch[:, 0].tolist() == [4, 0, 2, 3]
 
 
 def test_training_batches_draw_from_all_views_of_the_given_rows(frozen: FrozenInputs) -> None:
     rows = np.tile(np.arange(5), 40)
-    (batch,) = frozen.training_batch(rows, np.random.default_rng(0))
-    values = batch[:, 0].astype(int)
+    (positions,) = frozen.training_index(rows, np.random.default_rng(0))
+    values = gather(frozen.arrays, positions)[:, 0].astype(int)
     assert (values % 100 == rows).all()
     assert set(values // 100) == {0, 1, 2}
 
@@ -29,9 +29,16 @@ def test_training_batches_draw_from_all_views_of_the_given_rows(frozen: FrozenIn
 def test_image_batches_have_one_transform_per_image_and_clean_ones_the_identity() -> None:
     images = np.arange(4 * 10 * 10, dtype="uint8").reshape(4, 10, 10)
     inputs = ImageInputs(images, AugmentationConfig())
-    batch, transforms = inputs.training_batch(np.array([2, 1]), np.random.default_rng(0))
-    assert (batch == images[[2, 1]]).all()
+    positions, transforms = inputs.training_index(np.array([2, 1]), np.random.default_rng(0))
+    assert (gather(inputs.arrays, positions) == images[[2, 1]]).all()
     assert transforms.shape == (2, 8)
     assert not np.allclose(transforms[0], transforms[1])
-    _, clean = inputs.clean_batch(np.array([0]))
+    batch, clean = clean_batch(inputs, np.array([3]))
+    assert (batch == images[[3]]).all()
     assert np.allclose(clean, [[1, 0, 0, 0, 1, 0, 0, 0]])
+
+
+def test_rows_are_gathered_from_several_arrays_as_from_one() -> None:
+    whole = np.random.default_rng(0).integers(0, 255, (11, 2, 3))
+    positions = np.array([10, 0, 3, 4, 4, 9])
+    assert (gather([whole[:4], whole[4:5], whole[5:]], positions) == whole[positions]).all()

@@ -4,8 +4,9 @@ import pytest
 from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.models.initial_weights import set_initial_weights
 from cxr_platform.models.mobilenet import build_network
+from cxr_platform.training.inputs import FrozenInputs
 from cxr_platform.training.step_tensorflow import TensorFlowStep
-from tests.training.builders import random_imagenet, tiny_profile
+from tests.training.builders import random_imagenet, same_batch, tiny_profile
 
 
 @pytest.fixture(scope="module")
@@ -18,9 +19,9 @@ def step() -> TensorFlowStep:
 
 def losses(step: TensorFlowStep, count: int = 4) -> list[float]:
     rng = np.random.default_rng(0)
-    batch = (rng.normal(size=(8, 1280)).astype("float16"),)
+    step.load(FrozenInputs([rng.normal(size=(1, 8, 1280)).astype("float16")]))
     labels, weights = np.arange(8, dtype="int32") % 7, np.ones(8, "float32")
-    return [float(step.train(batch, labels, weights, 0.001)[0]) for _ in range(count)]
+    return list(map(float, step.train(same_batch((np.arange(8, dtype="int32"),), labels, weights, count=count))[0]))
 
 
 def test_after_a_reset_the_same_steps_give_the_same_losses_without_tracing(step: TensorFlowStep) -> None:
@@ -38,6 +39,7 @@ def test_after_a_reset_the_same_steps_give_the_same_losses_without_tracing(step:
 def test_a_learning_rate_of_zero_changes_no_weight(step: TensorFlowStep) -> None:
     kernel = step._network.full.get_layer("head_logits").kernel
     before = kernel.numpy().copy()
-    batch = (np.ones((8, 1280), "float16"),)
-    step.train(batch, np.zeros(8, "int32"), np.ones(8, "float32"), 0.0)
+    step.load(FrozenInputs([np.ones((1, 8, 1280), "float16")]))
+    index = (np.arange(8, dtype="int32"),)
+    step.train(same_batch(index, np.zeros(8, "int32"), np.ones(8, "float32"), rate=0.0))
     assert (kernel.numpy() == before).all()
