@@ -66,7 +66,7 @@ def test_a_profile_is_frozen_and_its_repr_shows_its_values() -> None:
 def test_a_profile_becomes_nested_plain_values() -> None:
     tree = load_profile("quick").to_dict()
     assert tree["model"]["input_size"] == 96
-    assert tree["training"]["fine_tuning"] == {"epochs": 8, "learning_rate": 0.0005, "weight_decay": 0.0}
+    assert tree["training"]["fine_tuning"] == {"epochs": 8, "learning_rate": 0.0005, "steps": 0, "weight_decay": 0.0}
 
 
 def test_overrides_replace_single_values_and_leave_the_rest() -> None:

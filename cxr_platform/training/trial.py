@@ -119,7 +119,6 @@ def run_trial(
     """
     began = time.perf_counter()
     network, step = bench.set_up(strategy, seed)
-    step.load(data.inputs)
     set_up_seconds = time.perf_counter() - began
     rng = training_rng(seed)
     history = _resume(step, rng, start)
@@ -209,6 +208,7 @@ def train(
 
     At each yield `step` and `rng` are a `Position`: restored, it gives the weights of an uninterrupted training.
     """
+    step.load(data.inputs)
     weights = class_weights(data.labels[data.train], training.class_weights)
     steps = -(-len(data.train) // training.batch_size)
     epochs = planned_epochs(schedule, len(data.train), training.batch_size)
