@@ -26,8 +26,8 @@ AddSigns = Callable[[Chest, float, np.random.Generator], LungSigns]
 
 
 def draw_severity(rng: np.random.Generator) -> float:
-    """Return a severity from 0 (barely visible) to 1 (obvious), more often in between."""
-    return float(0.40 + 0.60 * rng.beta(1.6, 1.1))
+    """Return a severity from 0 (barely visible) to 1 (obvious); only plain ones, so that a short training learns them."""
+    return float(0.70 + 0.30 * rng.beta(1.6, 1.1))
 
 
 def reshape(label: str, patient: Patient, severity: float) -> Patient:
@@ -49,7 +49,7 @@ def covid19(chest: Chest, severity: float, rng: np.random.Generator) -> LungSign
     grain = 1 + 0.12 * cloud(chest.plane, 0.9, rng)
     periphery = smoothstep(chest.outward, 0.15, 0.8)
     lower = smoothstep(_down(chest), 0.22, 0.62)
-    return LungSigns((0.26 + 0.56 * severity) * _by_side(chest, sides) * periphery * lower * patches * grain)
+    return LungSigns((0.40 + 0.60 * severity) * _by_side(chest, sides) * periphery * lower * patches * grain)
 
 
 def edema(chest: Chest, severity: float, rng: np.random.Generator) -> LungSigns:
@@ -59,7 +59,7 @@ def edema(chest: Chest, severity: float, rng: np.random.Generator) -> LungSigns:
     wings = np.exp(-((chest.outward / wide) ** 2) - ((chest.y - hilum) / tall) ** 2)
     soft = 1 + 0.22 * cloud(chest.plane, 2.2, rng)
     lines = septal_lines(chest.patient, severity, rng)
-    return LungSigns((0.26 + 0.54 * severity) * wings * soft * _by_side(chest, rng.uniform(0.8, 1.0, 2)), [lines])
+    return LungSigns((0.40 + 0.58 * severity) * wings * soft * _by_side(chest, rng.uniform(0.8, 1.0, 2)), [lines])
 
 
 def effusion(chest: Chest, severity: float, rng: np.random.Generator) -> LungSigns:
@@ -77,7 +77,7 @@ def effusion(chest: Chest, severity: float, rng: np.random.Generator) -> LungSig
 def fibrosis(chest: Chest, severity: float, rng: np.random.Generator) -> LungSigns:
     """A fine net of lines in the bases and the periphery."""
     base = smoothstep(_down(chest), 0.35, 0.85) * (0.4 + 0.6 * smoothstep(chest.outward, 0.2, 0.9))
-    haze = (0.05 + 0.18 * severity) * base * (1 + 0.3 * cloud(chest.plane, 1.0, rng))
+    haze = (0.10 + 0.32 * severity) * base * (1 + 0.3 * cloud(chest.plane, 1.0, rng))
     return LungSigns(haze, [reticulation(chest.patient, severity, rng)])
 
 
@@ -119,7 +119,7 @@ def _failing_heart(patient: Patient, severity: float) -> Patient:
 
 
 def _inflated(patient: Patient, severity: float) -> Patient:
-    lower = 1.2 + 3.6 * severity
+    lower = 1.8 + 4.4 * severity
     return replace(
         patient,
         dome_right=patient.dome_right + lower,
@@ -127,9 +127,9 @@ def _inflated(patient: Patient, severity: float) -> Patient:
         dome_curve=patient.dome_curve * (1 - 0.70 * severity),
         half_depth=patient.half_depth * (1 + 0.10 * severity),
         heart_ratio=patient.heart_ratio * (1 - 0.18 * severity),
-        lung_density=patient.lung_density * (1 - 0.30 * severity),
+        lung_density=patient.lung_density * (1 - 0.45 * severity),
         rib_gap=patient.rib_gap * (1 + 0.08 * severity),
-        vessels=patient.vessels * (1 - 0.30 * severity),
+        vessels=patient.vessels * (1 - 0.45 * severity),
     )
 
 
@@ -193,7 +193,7 @@ def reticulation(patient: Patient, severity: float, rng: np.random.Generator) ->
     )
     kept = rng.random(len(ends)) < weight * (0.55 + 0.45 * severity)
     kept &= np.linalg.norm(ends[:, 1] - ends[:, 0], axis=-1) < 3 * cell
-    density = (3.0 + 6.5 * severity) * rng.uniform(0.5, 1.4, (int(kept.sum()), 1))
+    density = (5.0 + 11.0 * severity) * rng.uniform(0.5, 1.4, (int(kept.sum()), 1))
     points: Points = np.concatenate([ends[kept], np.zeros((len(density), 2, 1))], axis=-1)
     return Strands(points, np.full((len(density), 1), 0.10), density)
 
