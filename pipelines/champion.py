@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cxr_platform.champion.out_of_fold import TARGET_SENSITIVITY, check_strategy, out_of_fold
+from cxr_platform.errors import PromotionRefused
 from pipelines.command import run_command
 from pipelines.local_study import local_copies, open_study
 from pipelines.options import (
@@ -134,10 +135,14 @@ def _promote_first(registry: "Registry", place: Path, version: str) -> str:
     from cxr_platform.registry.promotion import promote
 
     champion = registry.champion()
-    if champion is None:
-        promote(registry, version, lead_seconds=0.0)
-        return f"{place / version}\n{version} is the champion: the registry had none."
     option = "" if place == REGISTRY else f" --registry {place}"
+    if champion is None:
+        try:
+            promote(registry, version, lead_seconds=0.0)
+        except PromotionRefused as refusal:
+            command = f"cxr registry promote {version} --force{option}"
+            return f"{place / version}\n{version} is not the champion. {refusal}\nTo serve it all the same: {command}"
+        return f"{place / version}\n{version} is the champion: the registry had none."
     return f"{place / version}\n{champion} remains the champion. To replace it: cxr registry promote {version}{option}"
 
 

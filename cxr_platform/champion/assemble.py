@@ -176,6 +176,7 @@ def _bundle(version: str, inputs: ChampionInputs, performance: OutOfFold, parity
             protocol=study.protocol,
             manifest_hash=study.manifest.content_hash,
             images=performance.results.images,
+            majority_accuracy=performance.results.majority_accuracy or 0.0,
             folds=study.folds,
             profile=inputs.profile.name,
             winner=performance.results.decision.winner,

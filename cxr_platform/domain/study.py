@@ -126,8 +126,8 @@ class TrialRecord(Record):
 
     `identity` is all that the weights depend on; `seed` is that of this fold. `accuracy` on the test fold, 0 to 1, is
     `None` for a champion. `cpus` and `gpus` are what the trial reserved (a fraction of a GPU, or several GPUs), and
-    `devices` those that it trained on. `precision` is the type of its numbers, and `deterministic` says whether the same
-    trial gives the same result every time.
+    `devices` those that it trained on. `precision` is the type of its numbers; `deterministic` is true if the same trial
+    gives the same result every time.
     """
 
     schema_version: Literal[1] = 1

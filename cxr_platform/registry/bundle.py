@@ -61,12 +61,16 @@ MetricInterval: TypeAlias = Annotated[Interval, AfterValidator(_check_metric)]
 
 
 class StudySummary(Record):
-    """The study behind the out-of-fold metrics; `images` are those in its folds, `profile` is a name."""
+    """The study behind the out-of-fold metrics; `images` are those in its folds, `profile` is a name.
+
+    `majority_accuracy` is the 7-class accuracy, in percent, of always naming the most frequent class.
+    """
 
     name: str
     protocol: Protocol
     manifest_hash: str = Field(min_length=1)
     images: Count
+    majority_accuracy: float = Field(ge=0, le=100)
     folds: int = Field(ge=2)
     profile: str
     winner: str
@@ -150,6 +154,13 @@ class Bundle(Record):
     training: TrainingSummary
     parity: Parity
     files: dict[str, Checksum] = Field(default_factory=dict)
+
+    @property
+    def better_than_majority(self) -> bool:
+        """True if the interval of the 7-class accuracy lies above that of always naming the most frequent class."""
+        accuracy = self.metrics["accuracy_7_class"]
+        low = accuracy.value if accuracy.low is None else accuracy.low
+        return low is not None and low > self.study.majority_accuracy
 
     @model_validator(mode="after")
     def _check_parts_fit(self) -> Self:

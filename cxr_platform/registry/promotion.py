@@ -8,7 +8,7 @@ from typing import Literal
 
 from cxr_platform.errors import BundleError, PromotionRefused, RegistryError
 from cxr_platform.registry.bundle import Bundle
-from cxr_platform.registry.bundle_comparison import BundleComparison, compare
+from cxr_platform.registry.bundle_comparison import BundleComparison, compare, interval_text
 from cxr_platform.registry.state import Event, RegistryState
 from cxr_platform.registry.store import CHAMPION, Registry
 
@@ -34,7 +34,8 @@ def promote(
 ) -> Promotion:
     """Make `version` the champion in `lead_seconds`; call `on_comparison` before a worse version is refused.
 
-    Raise `PromotionRefused` if it is worse than the present champion or cannot be compared, unless `force`;
+    Raise `PromotionRefused` if it is worse than the present champion, cannot be compared, or is not better than always
+    naming the most frequent class, unless `force`;
     `BundleError` if one of its files has changed, with or without `force`.
     """
     _check_lead(lead_seconds)
@@ -53,8 +54,15 @@ def promote(
                 received="; ".join(comparison.reasons),
                 advice="Keep the champion, or promote with --force if the metrics cannot be compared.",
             )
+        if not new.better_than_majority and not force:
+            raise PromotionRefused(
+                f"Expected {new.version} to be better than always naming the most frequent class, which is right for "
+                f"{new.study.majority_accuracy:.2f} % of the study's images.",
+                received=f"7-class accuracy {interval_text(new.metrics['accuracy_7_class'])}",
+                advice="Train another strategy, for more steps or on more images, or promote with --force.",
+            )
         reason = "the champion before cannot be read" if comparison is None else comparison.verdict
-        forced = comparison is None or comparison.worse
+        forced = comparison is None or comparison.worse or not new.better_than_majority
         event = _event(new.version, "promote", lead_seconds, reason, forced)
         registry.write(_changed(state, event))
     return Promotion(event, comparison)

@@ -77,6 +77,7 @@ def model_answer(bundle: Bundle) -> ModelAnswer:
         version=bundle.version,
         strategy=bundle.strategy,
         synthetic=bundle.synthetic,
+        better_than_majority=bundle.better_than_majority,
         created=bundle.created,
         labels=list(bundle.labels),
         positive_class=bundle.positive_class,

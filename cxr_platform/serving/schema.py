@@ -75,6 +75,7 @@ _LOW_RATE: Example = {"value": 2.1, "low": 1.4, "high": 3.0, "ratio": False, "si
 _HIGH_RATE: Example = {"value": 96.1, "low": 94.9, "high": 97.2, "ratio": False, "signed": False}
 _FULL_MODEL: Example = {
     **_MODEL,
+    "better_than_majority": True,
     "created": "2026-11-20T09:30:00Z",
     "labels": list(CLASSES),
     "positive_class": "Covid19",
@@ -199,6 +200,9 @@ class ModelAnswer(Record):
     version: str
     strategy: str
     synthetic: bool
+    better_than_majority: bool = Field(
+        description="False if the study did not show it to be better than always naming the most frequent class."
+    )
     created: datetime
     labels: list[str]
     positive_class: str

@@ -60,7 +60,7 @@ def _devices() -> list[str]:
 
 
 def _compiled_by_xla() -> bool:
-    """Return True on a GPU without op determinism. XLA is slower on a processor, and off where operations must repeat."""
+    """Return True on a GPU without op determinism. XLA is slower on a processor and off with determinism."""
     gpu = bool(tf.config.list_logical_devices("GPU"))
     return gpu and not tf.config.experimental.is_op_determinism_enabled()
 

@@ -45,6 +45,7 @@ STUDY = StudySummary(
     protocol="grouped",
     manifest_hash="ab" * 32,
     images=300,
+    majority_accuracy=25.0,
     folds=3,
     profile="quick",
     winner="scratch",

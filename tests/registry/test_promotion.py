@@ -76,6 +76,17 @@ def test_force_promotes_a_worse_version_and_is_recorded(tmp_path):
     assert not promote(registry, "v3", force=True).event.forced
 
 
+def test_a_network_no_better_than_the_most_frequent_class_is_promoted_with_force_only(tmp_path):
+    registry = Registry(tmp_path)
+    registry.add(filler(accuracy=26.5))  # its interval begins at 24.5 %, the most frequent class has 25 %
+    with pytest.raises(PromotionRefused, match=r"most frequent class.*25\.00 %.*26\.50 \(24\.50 to 28\.50\).*--force"):
+        promote(registry, "v1")
+    assert registry.champion() is None
+    promotion = promote(registry, "v1", force=True)
+    assert promotion.event.forced
+    assert registry.champion() == "v1"
+
+
 def test_the_comparison_is_passed_on_before_the_refusal(tmp_path):
     registry = make_registry(tmp_path, 80, 79)
     promote(registry, "v1")

@@ -12,6 +12,7 @@ export async function showModel(api, version = null) {
   if (!model) return null;
   shownVersion = model.version;
   showSyntheticWarning(model.synthetic);
+  byId("no-better").hidden = model.better_than_majority;
   show(byId("model"),
     el("h2", { id: "model-title" }, `Model ${model.version}`),
     el("p", { class: "soft" }, evaluation(model)),
