@@ -126,7 +126,7 @@ class TrialRecord(Record):
 
     `identity` is all that the weights depend on; `seed` is that of this fold. `accuracy` on the test fold, 0 to 1, is
     `None` for a champion. `cpus` and `gpus` are what the trial reserved (a fraction of a GPU, or several GPUs), and
-    `devices` those that it trained on. `precision` is the type of its numbers; `deterministic` is true if the same trial
+    `devices` those that it trained on. `precision` is the type of its numbers; if `deterministic`, the same trial
     gives the same result every time.
     """
 
