@@ -54,6 +54,7 @@ def trial_record(strategy: str = "scratch", fold: int = 0, seconds: float = 60.0
         "trained_layers": (),
         "images": TrialImages(train=28, test=28),
         "epochs": 4,
+        "loss_fall": 0.01,
         "accuracy": 0.5,
         "seconds": TrialSeconds(total=seconds, earlier=0.0, set_up=1.0, prediction=1.0),
         "seed": 1,

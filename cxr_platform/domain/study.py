@@ -124,7 +124,8 @@ class TrialSeconds(Record):
 class TrialRecord(Record):
     """trial.json of a finished trial.
 
-    `identity` is all that the weights depend on; `seed` is that of this fold. `accuracy` on the test fold, 0 to 1, is
+    `identity` is all that the weights depend on; `seed` is that of this fold. `loss_fall` is the fall of the mean
+    training loss from the third to the last quarter of the epochs, 0 with fewer than four. `accuracy` on the test fold, 0 to 1, is
     `None` for a champion. `cpus` and `gpus` are what the trial reserved (a fraction of a GPU, or several GPUs), and
     `devices` those that it trained on. `precision` is the type of its numbers; if `deterministic`, the same trial
     gives the same result every time.
@@ -138,6 +139,7 @@ class TrialRecord(Record):
     trained_layers: tuple[str, ...]
     images: TrialImages
     epochs: Count
+    loss_fall: float
     accuracy: float | None
     seconds: TrialSeconds
     seed: int

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from cxr_platform.domain.interval import Interval
 
 FEW_TRAINING_IMAGES = 50
+UNDERTRAINED = 0.05  # mean fall of the training loss from the third to the last quarter of the epochs
 OVERCONFIDENT = 1.05  # temperature; one closer to 1 changes a probability by at most a point
 PROBE_INPUTS = {
     "metadata": "file metadata",
@@ -171,3 +172,5 @@ class Findings:
     within: WithinSources | None = None
     lungs: LungShare | None = None
     leakage: LeakageFinding | None = None
+    undertrained: Sequence[str] = ()
+    """Strategies whose training loss still fell by more than `UNDERTRAINED` at the end."""

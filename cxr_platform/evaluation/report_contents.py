@@ -135,10 +135,10 @@ def compose(
         numbers[name] = module.compute(inputs)
         sections.append(module.render(inputs, numbers[name]))
     progress.step("All sections", len(modules), len(modules))
-    return findings(numbers), sections
+    return findings(numbers, inputs.undertrained), sections
 
 
-def findings(numbers: Mapping[str, Any]) -> Findings:
+def findings(numbers: Mapping[str, Any], undertrained: Sequence[str] = ()) -> Findings:
     """Return the findings among the `numbers` per section module; `measures` has the winner first."""
     winner = numbers["measures"][0].pooled
     return Findings(
@@ -155,4 +155,5 @@ def findings(numbers: Mapping[str, Any]) -> Findings:
         within=numbers["subgroups"].within,
         lungs=numbers["explanations"],
         leakage=numbers["leakage"] and numbers["leakage"].finding,
+        undertrained=undertrained,
     )

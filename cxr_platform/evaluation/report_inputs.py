@@ -1,15 +1,17 @@
 """The inputs of a report: study, predictions, manifest, and evidence from the study's models."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from cxr_platform.domain.study import StudyRecord, read_study
+from cxr_platform.domain.strategies import ordered
+from cxr_platform.domain.study import StudyRecord, TrialRecord, read_study, read_trials
 from cxr_platform.errors import StudyError
 from cxr_platform.evaluation.evidence_files import Evidence, read_evidence
+from cxr_platform.evaluation.findings import UNDERTRAINED
 from cxr_platform.evaluation.predictions import Array, Predictions, check_against_manifest, load_predictions
 from cxr_platform.evaluation.study_results import StudyResults, compute_study_results
 from cxr_platform.manifest.schema import PIXELS, ManifestInfo, pixels_to_numpy
@@ -33,7 +35,8 @@ class ManifestImages:
 class ReportInputs:
     """Everything that sections are computed from; `images` and `other` are `None` if not available.
 
-    `other` is the study of the same manifest under the other protocol, with its predictions.
+    `other` is the study of the same manifest under the other protocol, with its predictions. `undertrained` names
+    strategies whose training loss still fell at the end.
     """
 
     study: StudyRecord
@@ -42,6 +45,7 @@ class ReportInputs:
     images: ManifestImages | None
     evidence: Evidence
     other: tuple[StudyRecord, Predictions] | None = None
+    undertrained: tuple[str, ...] = ()
 
     @property
     def synthetic(self) -> bool:
@@ -77,7 +81,17 @@ def load_report_inputs(
         images=None if manifest is None else manifest_images(manifest),
         evidence=read_evidence(study_folder) if with_evidence else Evidence(),
         other=None if other_folder is None else _load_other(other_folder, study, predictions),
+        undertrained=undertrained(read_trials(study_folder, study.trials()).values()),
     )
+
+
+def undertrained(trials: Iterable[TrialRecord | None]) -> tuple[str, ...]:
+    """Return the strategies whose `loss_fall` is above `UNDERTRAINED` on average over their folds."""
+    falls: dict[str, list[float]] = {}
+    for trial in trials:
+        if trial is not None:
+            falls.setdefault(trial.strategy, []).append(trial.loss_fall)
+    return ordered(name for name, values in falls.items() if np.mean(values) > UNDERTRAINED)
 
 
 def manifest_images(manifest: Manifest) -> ManifestImages:

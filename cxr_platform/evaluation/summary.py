@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from cxr_platform.domain.interval import Interval
 from cxr_platform.domain.strategies import PAPER_WINNER, TITLES
 from cxr_platform.evaluation.credibility import NOT_SUPPORTED, Credibility, assess_credibility, confounding_warning
-from cxr_platform.evaluation.findings import Findings, StrategyComparison
+from cxr_platform.evaluation.findings import UNDERTRAINED, Findings, StrategyComparison
 from cxr_platform.evaluation.formatting import NBSP, joined, p_text, percent, rate, text
 from cxr_platform.evaluation.paper import paper_metrics, paper_tables
 from cxr_platform.evaluation.study_results import RULE, StudyResults
@@ -79,6 +79,7 @@ def summarize(results: StudyResults, findings: Findings) -> Summary:
         (warning,) if warning else (),
         (
             *(f"{_capitalized(reason.text)}." for reason in credibility.further),
+            *_undertrained(findings),
             INTERVALS,
             *_unknown_patients(results),
             *_leakage(results, findings),
@@ -262,6 +263,16 @@ def _leakage(results: StudyResults, findings: Findings) -> Sequence[str]:
     if gap.value < 0:
         reason = "images of one patient in several folds cannot explain that"
     return [f"Under the paper's protocol {subject} {_points(gap.value).lower()} here ({_bounds(gap)}): {reason}."]
+
+
+def _undertrained(findings: Findings) -> Sequence[str]:
+    if not findings.undertrained:
+        return []
+    return [
+        f"Undertrained: the training loss of {joined(_titles(findings.undertrained))} still fell by more than "
+        f"{UNDERTRAINED} from the third to the last quarter of the epochs. More `epochs` or `steps` in the profile "
+        "would give another result."
+    ]
 
 
 def _calibration(findings: Findings) -> Sequence[str]:

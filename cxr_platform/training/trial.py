@@ -150,6 +150,15 @@ def planned_epochs(schedule: ScheduleConfig, images: int, batch_size: int) -> in
     return max(schedule.epochs, -(-schedule.steps // -(-images // batch_size)))
 
 
+def loss_fall(history: Sequence[Epoch]) -> float:
+    """Return by how much the mean training loss fell from the third to the last quarter; 0 with fewer than 4 epochs."""
+    quarter = len(history) // 4
+    if not quarter:
+        return 0.0
+    losses = [epoch.loss for epoch in history]
+    return float(np.mean(losses[-2 * quarter : -quarter]) - np.mean(losses[-quarter:]))
+
+
 def trial_seed(seed: int, fold: int) -> int:
     """Return the seed of a trial: the same for every strategy of a fold, so that they differ in nothing else."""
     return int(np.random.SeedSequence([seed, fold]).generate_state(1)[0])

@@ -5,10 +5,11 @@ import pandas as pd
 import pytest
 
 from cxr_platform.errors import PredictionsError, StudyError
-from cxr_platform.evaluation.report_inputs import load_report_inputs, read_pixels
+from cxr_platform.evaluation.report_inputs import load_report_inputs, read_pixels, undertrained
 from cxr_platform.manifest.store import Manifest
 from tests.evaluation.builders import drawn, image_frame, with_predictions, write_study
 from tests.evaluation.stored import SIDE, rewritten, write_manifest
+from tests.study_records import trial_record
 
 IMAGES = image_frame({"Covid19": 40, "Normal": 300}, folds=2)
 FRAME = with_predictions(IMAGES, "scratch", drawn(IMAGES, 0.8, seed=1))
@@ -43,6 +44,12 @@ def test_a_study_alone_has_no_images_and_no_evidence(study):
     assert inputs.other is None
     assert not inputs.evidence.parts
     assert not inputs.synthetic
+
+
+def test_strategies_whose_loss_still_falls_on_average_are_undertrained():
+    trials = [trial_record(fold=0, loss_fall=0.2), trial_record(fold=1, loss_fall=-0.02), None]
+    assert undertrained([*trials, trial_record("off-the-shelf", loss_fall=0.01)]) == ("scratch",)
+    assert undertrained([trial_record(loss_fall=0.04)]) == ()
 
 
 def test_with_its_manifest_the_facts_of_every_image_are_there(study, manifest):

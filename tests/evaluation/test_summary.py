@@ -25,6 +25,12 @@ def test_the_summary_has_five_lines_in_order(all_strategies):
     assert [line.title for line in summarize(all_strategies, findings()).lines] == TITLES
 
 
+def test_a_strategy_that_was_trained_too_short_is_named_among_the_limits(all_strategies):
+    assert "Undertrained" not in limits(summarize(all_strategies, findings()))
+    text = limits(summarize(all_strategies, findings(undertrained=("off-the-shelf", "scratch"))))
+    assert "Undertrained: the training loss of off-the-shelf features and training from scratch still fell" in text
+
+
 def test_the_short_parts_can_be_read_in_ten_seconds(all_strategies):
     summary = summarize(all_strategies, findings(external=(CONTRADICTION,), association=SINGLE))
 

@@ -9,11 +9,14 @@ from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.training.inputs import ImageInputs
 from cxr_platform.training.step import Step
 from cxr_platform.training.trial import (
+    Epoch,
     Position,
     TrialData,
     Workbench,
     class_weights,
     learning_rates,
+    loss_fall,
+    planned_epochs,
     run_trial,
     schedule_of,
     train,
@@ -50,6 +53,20 @@ def test_a_trial_learns_separable_classes(bench: Workbench, features: TrialData)
     assert (result.probabilities.argmax(1) == features.labels[features.test]).mean() > 0.9
     assert np.allclose(result.probabilities.sum(1), 1, atol=1e-5)
     assert [epoch.epoch for epoch in result.history] == [1, 2, 3, 4]
+
+
+def test_the_fall_of_the_loss_compares_the_last_two_quarters() -> None:
+    def history(*losses: float) -> list[Epoch]:
+        return [Epoch(i + 1, len(losses), loss, 0.5, 0.1, 1.0) for i, loss in enumerate(losses)]
+
+    assert loss_fall(history(3, 3, 2, 2, 1.5, 1.3, 1.1, 1.1)) == pytest.approx(0.3)
+    assert loss_fall(history(3, 2, 1)) == 0
+
+
+def test_a_small_collection_gets_the_least_number_of_steps() -> None:
+    schedule = ScheduleConfig(epochs=5, learning_rate=0.1, steps=100)
+    assert planned_epochs(schedule, images=70, batch_size=8) == 12  # nine steps each
+    assert planned_epochs(schedule, images=8000, batch_size=8) == 5
 
 
 def test_a_resumed_training_ends_with_the_weights_of_an_uninterrupted_one(features: TrialData) -> None:
