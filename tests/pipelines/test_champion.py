@@ -7,8 +7,11 @@ from typing import Any
 import onnxruntime
 import pytest
 
+from cxr_platform.registry.promotion import promote
+from cxr_platform.registry.store import Registry
 from cxr_platform.storage.paths import parse_path
 from pipelines import champion
+from tests.registry.builders import filler
 
 
 def run(work: Path, *more: str) -> int:
@@ -22,15 +25,22 @@ def versions(work: Path) -> dict[str, object]:
 
 
 @pytest.mark.ray
-def test_the_first_version_is_promoted_and_the_second_is_not(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_network_that_learned_nothing_is_not_promoted_and_the_next_version_neither(
+    work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(work) == 0
     output = capsys.readouterr().out
-    assert output.startswith("# Model card: v1, Training from scratch\n\n**For research, not for diagnosis.**")
+    assert output.startswith(
+        "# Model card: v1, Training from scratch\n\n**No better than always naming the most frequent class**"
+    )
+    assert "**For research, not for diagnosis.**" in output
     assert "**SYNTHETIC IMAGES**" in output
     assert "The study has no other strategy than this one" in output
     assert "| 7-class accuracy (%) |" in output
-    assert "v1 is the champion: the registry had none." in output
-    assert versions(work) == {"versions": ["v1"], "champion": "v1"}
+    assert "v1 is not the champion. Expected v1 to be better than always naming the most frequent class" in output
+    assert f"cxr registry promote v1 --force --registry {work / 'registry'}" in output
+    assert versions(work) == {"versions": ["v1"], "champion": None}
+    promote(Registry(work / "registry"), "v1", force=True, lead_seconds=0)
     session = onnxruntime.InferenceSession(str(work / "registry" / "v1" / "model.onnx"))
     assert [tensor.name for tensor in session.get_inputs()] == ["images"]
 
@@ -55,7 +65,18 @@ def test_a_registry_in_an_object_store_is_not_locked_during_training(
     monkeypatch.setattr(champion, "_train", recording)
     assert run(work, "--registry", "memory://champion/registry") == 0
     assert held == [False]
-    assert json.loads((registry / "registry.json").read_text())["champion"] == "v1"
+    assert list(json.loads((registry / "registry.json").read_text())["versions"]) == ["v1"]
+
+
+@pytest.mark.parametrize(("accuracy", "champion_after"), [(80.0, "v1"), (25.0, None)])
+def test_the_first_version_is_promoted_if_it_is_better_than_the_most_frequent_class(
+    tmp_path: Path, accuracy: float, champion_after: str | None
+) -> None:
+    registry = Registry(tmp_path)
+    registry.add(filler(accuracy=accuracy))
+    message = champion._promote_first(registry, tmp_path, "v1")
+    assert ("v1 is the champion: the registry had none." in message) == bool(champion_after)
+    assert registry.champion() == champion_after
 
 
 @pytest.mark.parametrize(
