@@ -1,13 +1,13 @@
 """Measure the platform against simple baselines.
 
-cxr benchmark folds | head | manifest | serving [options]
+cxr benchmark folds | step | head | manifest | serving [options]
 """
 
 import argparse
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from pipelines.benchmarks import folds, head, manifest, serving
+from pipelines.benchmarks import folds, head, manifest, serving, step
 from pipelines.command import run_command
 from pipelines.options import build_request
 
@@ -27,6 +27,12 @@ BENCHMARKS = {
         folds.add_options,
         folds.FoldsRequest,
         folds.run,
+    ),
+    "step": Benchmark(
+        "images per second of the training loop, against the bare compiled step and Keras' model.fit",
+        step.add_options,
+        step.StepRequest,
+        step.run,
     ),
     "head": Benchmark(
         "accuracy of the off-the-shelf head against a logistic regression on the same features",
