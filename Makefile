@@ -2,7 +2,7 @@
 # Needs Python 3.10 to 3.12 with pip. Everything else is installed into .venv, nothing globally.
 
 PYTHON   ?= python3
-PROFILE  ?= quick
+PROFILE  ?= $(if $(DATA),quick,demo)
 PROTOCOL ?= grouped
 STRATEGIES ?= all
 ENGINE   ?= ray

@@ -81,8 +81,8 @@ def _verb(name: str, parser: argparse.ArgumentParser, level: int = 2) -> Iterato
 
 
 def profile() -> str:
-    """Return the page of all settings, their types, ranges and values in the two profiles of the package."""
-    profiles = {name: settings.load_profile(name).to_dict() for name in ("quick", "paper")}
+    """Return the page of all settings, their types, ranges and values in the profiles of the package."""
+    profiles = {name: settings.load_profile(name).to_dict() for name in ("demo", "quick", "paper")}
     parts = [
         "# Profile\n",
         "A profile is a TOML file with the settings of a manifest and a study. A key that is left out has its default; "

@@ -28,7 +28,7 @@ def complaint(path: str, overrides: dict[str, Any] | None = None) -> str:
 
 
 def test_the_profiles_of_the_package_are_paper_and_quick() -> None:
-    assert profile_names() == ["paper", "quick"]
+    assert profile_names() == ["demo", "paper", "quick"]
 
 
 def test_the_paper_profile_holds_what_the_paper_states() -> None:
