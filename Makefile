@@ -6,12 +6,12 @@ PROFILE  ?= $(if $(DATA),quick,demo)
 PROTOCOL ?= grouped
 STRATEGIES ?= all
 ENGINE   ?= ray
-PER_CLASS ?= 60
+PER_CLASS ?= 80
 
 # A folder of collections; without one, synthetic images are drawn.
 DATA     ?=
 COLLECTIONS = $(if $(DATA),$(DATA),data/phantom-images)
-BASE     = $(if $(DATA),$(notdir $(patsubst %/,%,$(DATA))),phantoms)-$(PROFILE_NAME)$(if $(FOLDS),-$(FOLDS)folds)$(if $(LIMIT),-limit$(LIMIT))$(if $(SEED),-seed$(SEED))$(if $(EXTERNAL),-external)$(if $(DATA),,$(if $(filter-out 60,$(PER_CLASS)),-$(PER_CLASS)each))
+BASE     = $(if $(DATA),$(notdir $(patsubst %/,%,$(DATA))),phantoms)-$(PROFILE_NAME)$(if $(FOLDS),-$(FOLDS)folds)$(if $(LIMIT),-limit$(LIMIT))$(if $(SEED),-seed$(SEED))$(if $(EXTERNAL),-external)$(if $(DATA),,$(if $(filter-out 80,$(PER_CLASS)),-$(PER_CLASS)each))
 PROFILE_NAME = $(basename $(notdir $(PROFILE)))
 # The name states the settings that make it another study, so that each has a folder of its own.
 NAME     ?= $(BASE)$(if $(INPUT_SIZE),-$(INPUT_SIZE)px)$(if $(filter paper,$(PROTOCOL)),-paper)
