@@ -22,6 +22,10 @@ GIB_PER_CONTEXT = 0.6
 """GPU memory of a process before its framework allocates any; the limits of the frameworks do not count it."""
 
 
+RESIDENT_SHARE = 0.4
+"""Share of its part of a GPU's memory that the inputs of a trial may take; larger ones are gathered on the host."""
+
+
 def keras_backend() -> str:
     """Return the backend of Keras; raise `ConfigError` if it has no training step here."""
     import keras
@@ -89,6 +93,12 @@ def precision_on(setting: Literal["auto"] | Precision, gpus: float) -> Precision
 def is_deterministic(resources: ResourcesConfig, gpus: float) -> bool:
     """Return `resources.deterministic`; "auto" is True without a GPU."""
     return not gpus if resources.deterministic == "auto" else resources.deterministic
+
+
+def resident_bytes(gpus: float) -> float | None:
+    """Return the bytes of images or activations that a trial with `gpus` keeps in each GPU, `None` without a GPU."""
+    memory = gpu_memory_gib() if gpus else None
+    return RESIDENT_SHARE * min(1.0, gpus) * memory * 2**30 if memory else None
 
 
 def limit_process(cpus: float, gpu_fraction: float, deterministic: bool = True) -> None:

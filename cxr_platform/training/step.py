@@ -39,17 +39,26 @@ KINDS = ("trained", "kept", "optimizer")
 STEPS_PER_CALL = 32
 """Training steps, or batches to predict, in one call from Python."""
 
-RESIDENT_SHARE = 0.4
-"""Share of its memory of a GPU that a trial's arrays may take; larger ones are gathered on the host."""
-
-RESIDENT_BYTES_CPU = 256 * 2**20
-"""The same without a GPU, where the arrays of all trials may be one copy in the object store."""
-
 HOST_BYTES = 64 * 2**20
 """Bytes of the batches that are gathered on the host for one call."""
 
 AHEAD = 2
 """Calls whose batches are gathered on the host before they are needed."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """On how many devices a step runs, whether its results repeat, and how many bytes of inputs may stay on a device.
+
+    Larger inputs are gathered on the host. Without a GPU the arrays of all trials may be one copy in the object store.
+    """
+
+    devices: int = 1
+    deterministic: bool = True
+    resident_bytes: float = 256 * 2**20
+
+
+ONE_PROCESSOR = Placement()
 
 
 @dataclass(frozen=True)
@@ -148,16 +157,14 @@ def _parts(arrays: Sequence[NDArray[Any]], size: int) -> Iterator[tuple[int, tup
 
 
 def make_step(
-    network: Network, weight_decay: float, label_smoothing: float, devices: int = 1, deterministic: bool = True
+    network: Network, weight_decay: float, label_smoothing: float, placement: Placement = ONE_PROCESSOR
 ) -> Step:
     """Return a step for the running Keras backend; raise `ConfigError` for a backend that has none.
 
     With several devices, `network` must have been built within `device_scope(devices)`.
     """
     module, name = _implementation()
-    step: Step = getattr(importlib.import_module(module), name)(
-        network, weight_decay, label_smoothing, devices, deterministic
-    )
+    step: Step = getattr(importlib.import_module(module), name)(network, weight_decay, label_smoothing, placement)
     return step
 
 

@@ -22,9 +22,9 @@ from cxr_platform.labels import CLASSES
 from cxr_platform.models.mobilenet import Network
 from cxr_platform.training.inputs import Batch, Index, Inputs
 from cxr_platform.training.step import (
-    RESIDENT_BYTES_CPU,
-    RESIDENT_SHARE,
+    ONE_PROCESSOR,
     BatchSource,
+    Placement,
     Steps,
     StepState,
     loss_and_correct,
@@ -56,8 +56,7 @@ class JaxStep:
         network: Network,
         weight_decay: float,
         label_smoothing: float,
-        devices: int = 1,
-        deterministic: bool = True,  # noqa: ARG002 (XLA is told in `limit_process`)
+        placement: Placement = ONE_PROCESSOR,
     ) -> None:
         self._network = network
         self._label_smoothing = label_smoothing
@@ -65,19 +64,19 @@ class JaxStep:
         self._optimizer.build(network.upper.trainable_variables)
         self._rate_index = [v.path for v in self._optimizer.variables].index(self._optimizer.learning_rate.path)
         self._state: State = ([], [], [])
-        mesh = Mesh(np.array(jax.local_devices()[:devices]), ("batch",))
+        mesh = Mesh(np.array(jax.local_devices()[: placement.devices]), ("batch",))
         self._everywhere = NamedSharding(mesh, PartitionSpec())
         self._in_parts = NamedSharding(mesh, PartitionSpec(None, "batch"))
         self._source: BatchSource | None = None
+        self._resident_bytes = placement.resident_bytes
         self._train = jax.jit(self._train_many, donate_argnums=0)
         self._infer = jax.jit(self._infer_many)
 
     def load(self, inputs: Inputs) -> bool:
         """Put the arrays of `inputs` on every device if they fit."""
         self._source = None  # frees the memory of the last ones first
-        limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
-        bound = RESIDENT_SHARE * limit if limit else RESIDENT_BYTES_CPU
-        self._source = BatchSource(inputs.arrays, lambda array: jax.device_put(array, self._everywhere), bound)
+        limit = self._resident_bytes
+        self._source = BatchSource(inputs.arrays, lambda array: jax.device_put(array, self._everywhere), limit)
         return self._source.resident
 
     def reset(self) -> None:

@@ -19,13 +19,12 @@ from numpy.typing import NDArray
 
 from cxr_platform.labels import CLASSES
 from cxr_platform.models.mobilenet import Network
-from cxr_platform.training.devices import gpu_memory_gib
 from cxr_platform.training.inputs import Batch, Index, Inputs
 from cxr_platform.training.step import (
-    RESIDENT_BYTES_CPU,
-    RESIDENT_SHARE,
+    ONE_PROCESSOR,
     BatchSource,
     Call,
+    Placement,
     Steps,
     StepState,
     loss_and_correct,
@@ -65,15 +64,6 @@ def _compiled_by_xla() -> bool:
     return gpu and not tf.config.experimental.is_op_determinism_enabled()
 
 
-def _resident_bytes() -> float:
-    """Return how many bytes of arrays may stay on the device."""
-    gpus = tf.config.list_logical_devices("GPU")
-    if not gpus:
-        return RESIDENT_BYTES_CPU
-    memory = gpu_memory_gib()
-    return RESIDENT_SHARE * memory * 2**30 if memory else RESIDENT_BYTES_CPU
-
-
 class TensorFlowStep:
     """See `step.Step`. The state is the network's own variables."""
 
@@ -82,10 +72,9 @@ class TensorFlowStep:
         network: Network,
         weight_decay: float,
         label_smoothing: float,
-        devices: int = 1,
-        deterministic: bool = True,
+        placement: Placement = ONE_PROCESSOR,
     ) -> None:
-        if deterministic:
+        if placement.deterministic:
             tf.config.experimental.enable_op_determinism()
         self._network = network
         self._label_smoothing = label_smoothing
@@ -93,7 +82,7 @@ class TensorFlowStep:
         self._variables = network.upper.trainable_variables
         self._optimizer.build(self._variables)
         self._optimizer_start = [np.array(variable) for variable in self._optimizer.variables]
-        self._strategy: Any = tf.distribute.get_strategy() if devices > 1 else None
+        self._strategy: Any = tf.distribute.get_strategy() if placement.devices > 1 else None
         if self._strategy is not None:
             for layer in network.upper.layers:
                 if isinstance(layer, keras.layers.BatchNormalization):
@@ -103,11 +92,12 @@ class TensorFlowStep:
         self._train_part = tf.function(self._train_mirrored, autograph=False)
         self._infer = tf.function(self._infer_many, autograph=False, jit_compile=compiled)
         self._source: BatchSource | None = None
+        self._resident_bytes = placement.resident_bytes
 
     def load(self, inputs: Inputs) -> bool:
         """Put the arrays of `inputs` on the device if they fit; several devices get each batch from the host."""
         self._source = None  # frees the memory of the last ones first
-        limit = 0.0 if self._strategy is not None else _resident_bytes()
+        limit = 0.0 if self._strategy is not None else self._resident_bytes
         self._source = BatchSource(inputs.arrays, tf.constant if self._strategy is None else np.asarray, limit)
         return self._source.resident
 

@@ -13,12 +13,20 @@ from cxr_platform.domain.study import TrialImages, TrialKey, TrialRecord, TrialS
 from cxr_platform.errors import TrialsFailed
 from cxr_platform.models.initial_weights import BackboneWeights
 from cxr_platform.training.data import StudyData
-from cxr_platform.training.devices import hardware, is_deterministic, keras_backend, package_versions, precision_on
+from cxr_platform.training.devices import (
+    hardware,
+    is_deterministic,
+    keras_backend,
+    package_versions,
+    precision_on,
+    resident_bytes,
+)
 from cxr_platform.training.folder import StudyFolder
 from cxr_platform.training.inputs import FrozenInputs, ImageInputs, Inputs
 from cxr_platform.training.plan import Share, StudyPlan, relative_cost
 from cxr_platform.training.progress import StudyProgress
 from cxr_platform.training.running_trial import TrialHeartbeat, utc_now
+from cxr_platform.training.step import Placement
 from cxr_platform.training.trial import (
     Epoch,
     Position,
@@ -46,7 +54,8 @@ class StudyRun:
         profile = self.plan.profile
         precision = precision_on(profile.training.precision, share.gpus)
         deterministic = is_deterministic(profile.resources, share.gpus)
-        return Workbench(profile.model, profile.training, self.imagenet, devices, precision, deterministic)
+        placement = Placement(devices, deterministic, resident_bytes(share.gpus) or Placement.resident_bytes)
+        return Workbench(profile.model, profile.training, self.imagenet, precision, placement)
 
 
 ACTIVATIONS = "Frozen activations"
@@ -136,9 +145,9 @@ def execute_trial(
         node=heartbeat.state.node,
         cpus=share.cpus,
         gpus=share.gpus,
-        devices=bench.devices,
+        devices=bench.placement.devices,
         precision=bench.precision,
-        deterministic=bench.deterministic,
+        deterministic=bench.placement.deterministic,
         started=heartbeat.state.started,
         finished=utc_now(),
         versions=package_versions(),

@@ -18,7 +18,7 @@ from cxr_platform.models.frozen import pad
 from cxr_platform.models.initial_weights import BackboneWeights, set_initial_weights
 from cxr_platform.models.mobilenet import Network, build_network
 from cxr_platform.training.inputs import Inputs
-from cxr_platform.training.step import Step, Steps, StepState, device_scope, make_step
+from cxr_platform.training.step import ONE_PROCESSOR, Placement, Step, Steps, StepState, device_scope, make_step
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,8 @@ class Workbench:
     model: ModelConfig
     training: TrainingConfig
     imagenet: BackboneWeights | None = None
-    devices: int = 1
     precision: Precision = "float32"
-    deterministic: bool = True
+    placement: Placement = ONE_PROCESSOR
     _kept: dict[str, tuple[Network, Step]] = field(default_factory=dict, repr=False)
 
     def set_up(self, strategy: Strategy, seed: int) -> tuple[Network, Step]:
@@ -94,9 +93,9 @@ class Workbench:
             decay = schedule_of(strategy, self.training).weight_decay
             while len(self._kept) >= NETWORKS_KEPT:
                 self._kept.pop(next(iter(self._kept)))
-            with device_scope(self.devices):
+            with device_scope(self.placement.devices):
                 network = build_network(strategy, self.model, self.precision)
-                step = make_step(network, decay, self.training.label_smoothing, self.devices, self.deterministic)
+                step = make_step(network, decay, self.training.label_smoothing, self.placement)
             self._kept[strategy.name] = network, step
         network, step = self._kept[strategy.name]
         set_initial_weights(network, seed, self.imagenet)

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from cxr_platform.config import ModelConfig
+from cxr_platform.config import ModelConfig, Precision
 from cxr_platform.domain.strategies import STRATEGIES, STRATEGY_NAMES, strategy_by_name
 from cxr_platform.models.initial_weights import BackboneWeights, set_initial_weights
 from cxr_platform.models.mobilenet import Network, build_network, cut_tensor
@@ -129,3 +129,14 @@ def test_features_are_the_mean_over_the_map_of_the_last_convolution(network_of: 
 def test_a_cut_is_the_end_of_its_block_with_or_without_a_residual(cut: str, last: str, network_of: NetworkOf) -> None:
     full = network_of("scratch").full
     assert cut_tensor(full, cut) is full.get_layer(last).output
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_with_mixed_precision_weights_and_logits_are_float32_and_layers_compute_in_16_bits(
+    precision: Precision,
+) -> None:
+    network = build_network(strategy_by_name("fine-tuning-1"), ModelConfig(input_size=32), precision)
+    assert network.full.get_layer("Conv_1").compute_dtype == precision.removeprefix("mixed_")
+    assert {str(variable.dtype) for variable in network.full.trainable_variables} == {"float32"}
+    assert network.full.output.dtype == network.upper.output.dtype == "float32"
+    assert keras.config.dtype_policy().name == "float32"

@@ -25,13 +25,14 @@ def probe() -> dict[str, np.ndarray]:
     Without dropout, whose random bits differ by replica.
     """
     from cxr_platform.domain.strategies import strategy_by_name
-    from cxr_platform.training.step import usable_devices
+    from cxr_platform.training.step import Placement, usable_devices
     from cxr_platform.training.trial import Workbench
     from tests.training.backend_probe import numpy_imagenet, separable_features
     from tests.training.builders import same_batch, tiny_data, tiny_profile
 
     profile, data = tiny_profile(**{"model.dropout": 0.0, "model.input_size": 96}), tiny_data()
-    bench = Workbench(profile.model, profile.training, numpy_imagenet(), usable_devices(len(data.labels)))
+    placement = Placement(usable_devices(len(data.labels)))
+    bench = Workbench(profile.model, profile.training, numpy_imagenet(), placement=placement)
     _, step = bench.set_up(strategy_by_name("fine-tuning-1"), seed=9)
     rows = np.arange(len(data.labels))
     inputs = separable_features(data, (3, 3, 160))
@@ -39,7 +40,7 @@ def probe() -> dict[str, np.ndarray]:
     index = inputs.clean_index(rows)
     labels, weights = data.labels.astype("int32"), np.where(rows < 28, 3, 1).astype("float32")
     first, correct = step.train(same_batch(index, labels, weights))
-    result = {**step.state(), "devices": np.array(bench.devices), "correct": correct}
+    result = {**step.state(), "devices": np.array(placement.devices), "correct": correct}
     result["losses"] = np.concatenate([first, step.train(same_batch(index, labels, weights, count=3))[0]])
     step.restore({name: array for name, array in result.items() if "/" in name})
     result["again"] = step.train(same_batch(index, labels, weights, count=3))[0]
@@ -51,12 +52,13 @@ def dropout_seeds(devices: int) -> np.ndarray:
     """Seeds and counters of the head's dropout on each replica after a restored step, (devices, 2)."""
     from cxr_platform.domain.strategies import strategy_by_name
     from cxr_platform.training.inputs import FrozenInputs
+    from cxr_platform.training.step import Placement
     from cxr_platform.training.trial import Workbench
     from tests.training.backend_probe import numpy_imagenet
     from tests.training.builders import same_batch, tiny_profile
 
     profile = tiny_profile()
-    bench = Workbench(profile.model, profile.training, numpy_imagenet(), devices)
+    bench = Workbench(profile.model, profile.training, numpy_imagenet(), placement=Placement(devices))
     network, step = bench.set_up(strategy_by_name("off-the-shelf"), seed=9)
     step.load(FrozenInputs([np.ones((1, 8, 1280), "float16")]))
     steps = same_batch((np.arange(8, dtype="int32"),), np.ones(8, "int32"), np.ones(8, "float32"))

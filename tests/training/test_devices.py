@@ -71,3 +71,29 @@ def test_the_processor_of_this_machine_is_recorded() -> None:
     result = devices.hardware()
     assert result.processors is not None
     assert result.processors >= 1
+
+
+@pytest.mark.parametrize(
+    ("capability", "gpus", "expected"),
+    [("9.0", 1.0, "mixed_bfloat16"), ("7.5", 0.5, "mixed_float16"), ("6.1", 1.0, "float32"), ("9.0", 0.0, "float32")],
+)
+def test_the_precision_follows_the_generation_of_the_gpu(
+    monkeypatch: pytest.MonkeyPatch, capability: str, gpus: float, expected: str
+) -> None:
+    monkeypatch.setattr(devices, "_query_gpus", lambda _question: [capability])
+    assert devices.precision_on("auto", gpus) == expected
+    assert devices.precision_on("mixed_float16", gpus) == "mixed_float16"
+
+
+def test_results_repeat_without_a_gpu_unless_the_profile_says_otherwise() -> None:
+    assert devices.is_deterministic(ResourcesConfig(), gpus=0)
+    assert not devices.is_deterministic(ResourcesConfig(), gpus=0.25)
+    assert devices.is_deterministic(ResourcesConfig(deterministic=True), gpus=1)
+    assert not devices.is_deterministic(ResourcesConfig(deterministic=False), gpus=0)
+
+
+def test_the_inputs_of_a_trial_get_a_share_of_its_part_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "gpu_memory_gib", lambda: 24.0)
+    assert devices.resident_bytes(0.5) == pytest.approx(0.4 * 12 * 2**30)
+    assert devices.resident_bytes(4.0) == pytest.approx(0.4 * 24 * 2**30)
+    assert devices.resident_bytes(0.0) is None

@@ -49,3 +49,32 @@ def test_a_state_is_unpacked_as_it_was_packed_and_that_of_another_network_is_ref
 def test_the_devices_used_share_a_batch_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cxr_platform.training.step_tensorflow.count_devices", lambda: 6)
     assert [step.usable_devices(size) for size in (32, 30, 7)] == [4, 6, 1]
+
+
+@pytest.mark.parametrize("limit", [1e9, 0])
+def test_calls_have_the_same_batches_on_the_device_and_from_the_host(limit: float) -> None:
+    arrays = [np.arange(40.0).reshape(20, 2), 40 + np.arange(30.0).reshape(15, 2)]
+    positions = np.random.default_rng(0).integers(0, 35, (70, 4)).astype("int32")
+    labels = np.arange(280).reshape(70, 4)
+    source = step.BatchSource(arrays, np.asarray, limit)
+    assert source.resident == bool(limit)
+    calls = list(source.calls((positions, labels)))
+    assert sum(call.count for call in calls) == 70
+    assert len({call.arrays[0].shape for call in calls}) == 1  # one compiled function
+    rows = np.concatenate([call.data[call.arrays[0][: call.count]] for call in calls])
+    assert (rows == np.concatenate(arrays)[positions]).all()
+    assert (np.concatenate([call.arrays[1][: call.count] for call in calls]) == labels).all()
+
+
+def test_weight_decay_leaves_scales_offsets_and_biases_alone() -> None:
+    layer = keras.layers.Dense(3)
+    layer.build((None, 2))
+    optimizer = step.make_optimizer(0.1)
+    optimizer.build(layer.trainable_variables)
+    before = [np.array(v) for v in layer.trainable_variables]
+    layer.bias.assign(np.ones(3))
+    optimizer.learning_rate = 1.0
+    optimizer.apply([keras.ops.zeros(v.shape) for v in layer.trainable_variables], layer.trainable_variables)
+    assert np.allclose(layer.kernel, 0.9 * before[0])
+    assert np.allclose(layer.bias, 1)
+    assert isinstance(step.make_optimizer(0.0, "mixed_float16"), keras.optimizers.LossScaleOptimizer)

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from cxr_platform.config import Precision
 from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.models.initial_weights import set_initial_weights
 from cxr_platform.models.mobilenet import build_network
@@ -43,3 +44,15 @@ def test_a_learning_rate_of_zero_changes_no_weight(step: TensorFlowStep) -> None
     index = (np.arange(8, dtype="int32"),)
     step.train(same_batch(index, np.zeros(8, "int32"), np.ones(8, "float32"), rate=0.0))
     assert (kernel.numpy() == before).all()
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_a_mixed_precision_step_learns(precision: Precision) -> None:
+    profile = tiny_profile()
+    network = build_network(strategy_by_name("off-the-shelf"), profile.model, precision)
+    set_initial_weights(network, 5, random_imagenet(profile))
+    step = TensorFlowStep(network, weight_decay=0.0, label_smoothing=0.0)
+    step.reset()
+    values = losses(step)
+    assert np.isfinite(values).all()
+    assert values[-1] < values[0]
