@@ -22,7 +22,13 @@ HARDWARE = Hardware(processor="Xeon", processors=2)
 
 def manifest_facts(**changes: Any) -> ManifestFacts:
     """56 images of a manifest with the content hash `abc`."""
-    facts: dict[str, Any] = {"content_hash": "abc", "path": "made", "images": 56, "study_images": 56}
+    facts: dict[str, Any] = {
+        "content_hash": "abc",
+        "path": "made",
+        "images": 56,
+        "study_images": 56,
+        "known_patients": {},
+    }
     return ManifestFacts(**{**facts, "synthetic": True, "counts": {}, **changes})
 
 

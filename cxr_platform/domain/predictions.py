@@ -9,7 +9,7 @@ from cxr_platform.labels import CLASSES
 
 KEY_COLUMNS = ("image_id", "group_id", "source", "label", "strategy", "fold")
 SOURCE_PATH = "source_path"
-"""The file of an image, `SOURCE/relative/path`; null in predictions of earlier versions."""
+"""The file of an image, `SOURCE/relative/path`."""
 PROBABILITY_COLUMNS = tuple(f"p_{label}" for label in CLASSES)
 """Softmax probabilities in the order of `CLASSES`; each row sums to 1."""
 

@@ -52,7 +52,7 @@ class Hardware(Record):
 class ManifestFacts(Record):
     """The manifest that a study was run on. `counts`: class → source → images; `study_images` are those in folds.
 
-    `known_patients`: source → images in folds whose patient is known; `None` in a study of an earlier version.
+    `known_patients`: source → images in folds whose patient is known.
     """
 
     content_hash: str
@@ -61,7 +61,7 @@ class ManifestFacts(Record):
     study_images: int
     synthetic: bool
     counts: dict[str, dict[str, int]]
-    known_patients: dict[str, int] | None = None
+    known_patients: dict[str, int]
 
     @field_validator("counts")
     @classmethod

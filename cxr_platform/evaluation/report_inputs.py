@@ -71,9 +71,6 @@ def load_report_inputs(
     if manifest is not None:
         images = manifest.table(["image_id", "role", "label"])
         check_against_manifest(predictions, study, images, manifest.content_hash)
-        if study.manifest.known_patients is None:
-            facts = study.manifest.model_copy(update={"known_patients": manifest.known_patients()})
-            study = study.model_copy(update={"manifest": facts})
     return ReportInputs(
         study=study,
         predictions=predictions,

@@ -55,10 +55,8 @@ def results_tree(contents: ReportContents) -> dict[str, Any]:
     }
 
 
-def _known_patients(results: StudyResults) -> dict[str, Any] | None:
+def _known_patients(results: StudyResults) -> dict[str, Any]:
     known, total = results.known_patients, results.all_known_patients
-    if known is None or total is None:
-        return None
     sources = {source: {**asdict(part), "share": part.share} for source, part in known.items()}
     return {**asdict(total), "share": total.share, "sources": sources}
 

@@ -73,18 +73,15 @@ class StudyResults:
         return dict(sorted(images.items()))
 
     @property
-    def known_patients(self) -> dict[str, KnownPatients] | None:
-        """Source → images whose patient is known; `None` if that was not recorded."""
+    def known_patients(self) -> dict[str, KnownPatients]:
+        """Source → images whose patient is known."""
         known = self.study.manifest.known_patients
-        if known is None:
-            return None
         return {source: KnownPatients(images, known.get(source, 0)) for source, images in self.images_of_source.items()}
 
     @property
-    def all_known_patients(self) -> KnownPatients | None:
-        """The images of all sources whose patient is known; `None` if that was not recorded."""
-        known = self.known_patients
-        return None if known is None else KnownPatients(self.images, sum(part.known for part in known.values()))
+    def all_known_patients(self) -> KnownPatients:
+        """The images of all sources whose patient is known."""
+        return KnownPatients(self.images, sum(part.known for part in self.known_patients.values()))
 
     @property
     def ranking(self) -> list[StrategyResult]:

@@ -28,9 +28,6 @@ INTERVALS = (
     "training runs, or the images of other hospitals."
 )
 SHOWN_SOURCES = 6
-UNRECORDED = (
-    "For how many images the patient is known was not recorded; `cxr report --manifest FOLDER` counts them again."
-)
 LEAKAGE = "Images of one patient may be in several folds, which makes the results too high."
 
 
@@ -161,14 +158,12 @@ def _compared(results: StudyResults) -> tuple[str, str]:
 def known_patients(results: StudyResults) -> str:
     """Return for how many images the patient is known, in all and by source: only those patients stay together."""
     total = results.all_known_patients
-    if total is None:
-        return UNRECORDED
     if total.known == total.images:
         return f"The patient is known for all {total.images:,} images."
     if not total.known:
         sentence = f"The patient is known for none of the {total.images:,} images"
     else:
-        parts = [f"{name} {p.known:,} of {p.images:,}" for name, p in (results.known_patients or {}).items()]
+        parts = [f"{name} {p.known:,} of {p.images:,}" for name, p in results.known_patients.items()]
         more = f" and {len(parts) - SHOWN_SOURCES} more sources" if len(parts) > SHOWN_SOURCES else ""
         by_source = f": {', '.join(parts[:SHOWN_SOURCES])}{more}" if len(parts) > 1 else ""
         share = f"{total.known:,} of {total.images:,} images ({percent(total.share)})"
@@ -240,7 +235,7 @@ def _titles(strategies: Iterable[str]) -> list[str]:
 
 def _unknown_patients(results: StudyResults) -> Sequence[str]:
     total = results.all_known_patients
-    if results.study.protocol == "paper" or total is None or total.known == total.images:
+    if results.study.protocol == "paper" or total.known == total.images:
         return []
     return [
         f"For {percent(100 - total.share)} of the images the patient is not known: images of one patient among them "

@@ -227,11 +227,7 @@ class StudyFolder:
         try:
             with read_errors(file):
                 content = file.read_bytes()
-            table = pq.read_table(io.BytesIO(content))
-            if SOURCE_PATH not in table.column_names:  # a trial of an earlier version
-                place = PREDICTIONS_SCHEMA.get_field_index(SOURCE_PATH)
-                table = table.add_column(place, SOURCE_PATH, pa.nulls(len(table), pa.string()))
-            return table.cast(PREDICTIONS_SCHEMA)
+            return pq.read_table(io.BytesIO(content)).cast(PREDICTIONS_SCHEMA)
         except (OSError, ValueError, pa.ArrowException) as error:
             raise PredictionsError(
                 f"Expected the predictions of {key} in {file}.",

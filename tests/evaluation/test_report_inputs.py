@@ -62,14 +62,6 @@ def test_with_its_manifest_the_facts_of_every_image_are_there(study, manifest):
     assert images.info.excluded == {"low-contrast": 2, "view": 3}
 
 
-def test_a_study_that_did_not_record_its_known_patients_takes_them_from_the_manifest(study, manifest):
-    images = len(load_report_inputs(study).predictions.image_id)
-    rewritten(study, manifest_known_patients=None)
-    assert load_report_inputs(study).results.known_patients is None
-    total = load_report_inputs(study, manifest).results.all_known_patients
-    assert (total.images, total.known) == (images, images)
-
-
 def test_pixels_come_in_the_order_asked_for(study, manifest):
     pixels = load_report_inputs(study, manifest).images.pixels(
         ["abroad-1", "image-00300", "image-00002", "image-00300"]

@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 
@@ -102,13 +100,6 @@ def test_the_paper_s_protocol_claims_no_known_patients(results):
     summary = summarize(results(two_sources(), known_patients={"cohen": 10}, protocol="paper"), findings())
     assert "kept together" not in " ".join(lines(summary).values())
     assert "not known" not in limits(summary)
-
-
-def test_a_study_of_an_earlier_version_says_that_the_share_was_not_recorded(results):
-    study = results(two_sources())
-    facts = study.study.manifest.model_copy(update={"known_patients": None})
-    earlier = replace(study, study=study.study.model_copy(update={"manifest": facts}))
-    assert "was not recorded" in lines(summarize(earlier, findings()))["What was compared"]
 
 
 def test_classes_without_images_are_not_counted(results):
