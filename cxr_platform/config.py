@@ -4,6 +4,7 @@ The dataclasses and their ranges need the standard library only, because the tra
 machines that have Keras and NumPy and no more. `load_profile` checks them with pydantic (`validation`).
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import resources
@@ -159,7 +160,12 @@ class ScheduleConfig(Settings):
     steps: Annotated[int, Range(ge=0)] = 0
     """Least number of steps: a small collection gets more passes than `epochs`."""
     weight_decay: Annotated[float, Range(ge=0)] = 0.0
-    """Decoupled weight decay."""
+    """Decoupled weight decay of kernels."""
+
+    def epochs_for(self, images: float, batch_size: int) -> int:
+        """Return the passes over `images` training images: `epochs`, or as many as make up `steps`, if that is more."""
+        steps_per_epoch = max(1, math.ceil(images / batch_size))
+        return max(self.epochs, math.ceil(self.steps / steps_per_epoch))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,14 @@ from typing import Any
 
 import pytest
 
-from cxr_platform.config import AugmentationConfig, ModelConfig, differences, load_profile, profile_names
+from cxr_platform.config import (
+    AugmentationConfig,
+    ModelConfig,
+    ScheduleConfig,
+    differences,
+    load_profile,
+    profile_names,
+)
 from cxr_platform.errors import ConfigError
 
 SCHEDULES = """
@@ -78,7 +85,7 @@ def test_overrides_replace_single_values_and_leave_the_rest() -> None:
 
 
 def test_an_unknown_profile_is_answered_with_the_names() -> None:
-    assert "a profile name (paper, quick)" in complaint("papper")
+    assert "a profile name (demo, paper, quick)" in complaint("papper")
     assert "'papper'" in complaint("papper")
 
 
@@ -220,3 +227,9 @@ def test_further_broken_ranges_are_named() -> None:
 def test_differences_name_the_path_of_every_changed_leaf() -> None:
     before, now = {"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 1, "c": 5}, "e": 4}
     assert list(differences(before, now)) == ["a.c: 2 → 5", "d: 3 → None", "e: None → 4"]
+
+
+def test_a_small_collection_gets_the_least_number_of_steps() -> None:
+    schedule = ScheduleConfig(epochs=5, learning_rate=0.1, steps=100)
+    assert schedule.epochs_for(70, batch_size=8) == 12  # nine steps each
+    assert schedule.epochs_for(8000, batch_size=8) == 5

@@ -24,12 +24,14 @@ STATES = ("finished", "running", "stalled", "waiting", "unreadable")
 class StudyStatus:
     """The trials of a study at the time `at`; every trial is in exactly one of the five groups.
 
-    `unreadable` ones have a damaged file and count as not begun; `waiting` ones have no file.
+    `images` are those in its folds. `unreadable` trials have a damaged file and count as not begun; `waiting` ones have
+    no file.
     """
 
     name: str
     at: datetime
     profile: Profile
+    images: int
     finished: Mapping[TrialKey, TrialRecord]
     running: Sequence[TrialState]
     stalled: Sequence[TrialState]
@@ -114,6 +116,7 @@ def read_status(root: Path, now: datetime) -> StudyStatus:
         name=study.name,
         at=now,
         profile=study.profile,
+        images=study.manifest.study_images,
         finished={key: trial for key, trial in stored.items() if trial is not None},
         running=[trial for trial in alive if trial and now - trial.updated <= SILENCE],
         stalled=[trial for trial in alive if trial and now - trial.updated > SILENCE],
@@ -167,7 +170,7 @@ def _seconds_left(status: StudyStatus) -> tuple[dict[TrialKey, float] | None, tu
     shares = {trial.key: trial.remaining for trial in status.begun}
     shares |= dict.fromkeys((*status.waiting, *status.unreadable), 1.0)
     names = {key.strategy for key in (*shares, *status.finished)}
-    costs = {name: relative_cost(status.profile, name) for name in sorted(names)}
+    costs = {name: relative_cost(status.profile, name, status.images) for name in sorted(names)}
     finished = [(trial.strategy, trial.seconds.total) for trial in status.finished.values()]
     begun = [(trial.strategy, trial.seconds * trial.epochs / trial.epoch) for trial in status.begun if trial.epoch]
     seconds, guessed = expected_seconds(finished or begun, costs)

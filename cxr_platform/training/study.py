@@ -33,7 +33,6 @@ from cxr_platform.training.trial import (
     TrialData,
     Workbench,
     loss_fall,
-    planned_epochs,
     run_trial,
     schedule_of,
     trial_seed,
@@ -75,7 +74,7 @@ def run_study(study: StudyRun, engine: Engine, progress: StudyProgress) -> Path:
         study.folder.start(study.plan)
         trials = study.plan.trials()
         todo = [key for key in trials if not study.folder.is_finished(key)]
-        costs = {key: relative_cost(study.plan.profile, key.strategy) for key in todo}
+        costs = {key: relative_cost(study.plan.profile, key.strategy, study.plan.manifest.study_images) for key in todo}
         progress.begin(costs, len(trials) - len(todo))
         try:
             failures = engine(study, todo, progress) if todo else {}
@@ -116,8 +115,7 @@ def execute_trial(
     """
     profile, strategy, data = study.plan.profile, strategy_by_name(key.strategy), study.data
     rows = TrialData(inputs, data.labels, data.rows_outside(key.fold), data.rows_of_fold(key.fold))
-    schedule = schedule_of(strategy, profile.training)
-    epochs = planned_epochs(schedule, len(rows.train), profile.training.batch_size)
+    epochs = schedule_of(strategy, profile.training).epochs_for(len(rows.train), profile.training.batch_size)
     folder = study.folder.running_folder(key)
     interval = profile.resources.checkpoint_seconds if checkpoint_seconds is None else checkpoint_seconds
     heartbeat = TrialHeartbeat(folder, key, epochs, share, interval)

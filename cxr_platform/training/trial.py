@@ -144,11 +144,6 @@ def schedule_of(strategy: Strategy, training: TrainingConfig) -> ScheduleConfig:
     return schedule
 
 
-def planned_epochs(schedule: ScheduleConfig, images: int, batch_size: int) -> int:
-    """Return the passes over `images` training images: `epochs`, or as many as make up `steps`, if that is more."""
-    return max(schedule.epochs, -(-schedule.steps // -(-images // batch_size)))
-
-
 def loss_fall(history: Sequence[Epoch]) -> float:
     """Return by how much the mean training loss fell from the third to the last quarter; 0 with fewer than 4 epochs."""
     quarter = len(history) // 4
@@ -219,7 +214,7 @@ def train(
     step.load(data.inputs)
     weights = class_weights(data.labels[data.train], training.class_weights)
     steps = -(-len(data.train) // training.batch_size)
-    epochs = planned_epochs(schedule, len(data.train), training.batch_size)
+    epochs = schedule.epochs_for(len(data.train), training.batch_size)
     rates = learning_rates(schedule, epochs * steps, training.warmup_fraction).astype("float32").reshape(-1, steps)
     for number in range(done, epochs):
         began = time.perf_counter()

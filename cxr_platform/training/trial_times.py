@@ -12,11 +12,11 @@ from typing import Annotated
 
 from pydantic import Field
 
-from cxr_platform.config import Profile
-from cxr_platform.domain.strategies import BLOCKS, STRATEGY_NAMES, ordered, parse_strategies, strategy_by_name
+from cxr_platform.config import Profile, ScheduleConfig
+from cxr_platform.domain.strategies import STRATEGY_NAMES, ordered, parse_strategies, strategy_by_name
 from cxr_platform.domain.study import TrialKey, read_trials
 from cxr_platform.errors import ConfigError, StudyError
-from cxr_platform.training.plan import relative_cost
+from cxr_platform.training.plan import MEASURED_COST, relative_cost
 from cxr_platform.training.status import expected_seconds
 from cxr_platform.validation import Record, parse_json, read_toml, validate
 
@@ -92,8 +92,7 @@ def assumed_times(
     the size of `profile`.
 
     seconds = trials_per_gpu × images × (folds − 1) / folds × epochs × c, with c = 1 / full_rate for scratch,
-    1 / head_rate for off-the-shelf, and 1 / head_rate + (k + 0.5) / 17 / full_rate for fine-tuning-k, as if all blocks
-    cost the same.
+    1 / head_rate for off-the-shelf, and `MEASURED_COST`[k] / full_rate for fine-tuning-k.
     """
     if min(images, full_rate, head_rate) <= 0:
         raise ConfigError(
@@ -101,7 +100,7 @@ def assumed_times(
         )
     size = TrialSize(images * (profile.folds - 1) / profile.folds, profile)
     seconds = {
-        name: trials_per_gpu * size.images * _epochs(profile, name) * _seconds_per_image(name, full_rate, head_rate)
+        name: trials_per_gpu * size.images * _epochs(size, name) * _seconds_per_image(name, full_rate, head_rate)
         for name in STRATEGY_NAMES
     }
     rates = f"{full_rate:g} images/s per GPU in training everything, {head_rate:g} in training the head alone"
@@ -149,15 +148,16 @@ def _description(images: float, profile: Profile) -> str:
 
 def _work(size: TrialSize, name: str) -> float:
     pixels = 1 if strategy_by_name(name).cut == "features" else size.profile.model.input_size**2
-    return size.images * pixels * _epochs(size.profile, name)
+    return size.images * pixels * _epochs(size, name)
 
 
-def _epochs(profile: Profile, name: str) -> int:
-    return int(getattr(profile.training, strategy_by_name(name).family).epochs)
+def _epochs(size: TrialSize, name: str) -> int:
+    schedule: ScheduleConfig = getattr(size.profile.training, strategy_by_name(name).family)
+    return schedule.epochs_for(size.images, size.profile.training.batch_size)
 
 
 def _seconds_per_image(name: str, full_rate: float, head_rate: float) -> float:
     blocks = strategy_by_name(name).trainable_blocks
     if blocks is None:
         return 1 / full_rate
-    return 1 / head_rate + ((blocks + 0.5) / (BLOCKS + 1) / full_rate if blocks else 0.0)
+    return MEASURED_COST[blocks] / full_rate if blocks else 1 / head_rate

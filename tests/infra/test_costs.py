@@ -61,12 +61,12 @@ def test_the_table_of_losses_agrees_with_the_simulation(beginning: str, conditio
 def test_the_two_constants_follow_from_the_profile() -> None:
     times = assumed_times(PAPER, 1, full_rate=1, head_rate=20, trials_per_gpu=1).seconds
 
-    assert sum(times.values()) * PAPER.folds == pytest.approx(1020, abs=1)
+    assert sum(times.values()) * PAPER.folds == pytest.approx(804, abs=1)
     assert max(times.values()) == pytest.approx(54)
 
 
 def test_the_text_says_first_that_the_rates_are_assumed() -> None:
     section = TEXT[TEXT.index("## What a study costs") :]
 
-    assert section.index("no GPU's rate below is measured") < section.index("1,020 times")
+    assert section.index("no GPU's rate below is measured") < section.index("804 times")
     assert "**assumes** R = 1,000 images/s" in section

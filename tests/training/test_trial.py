@@ -16,7 +16,6 @@ from cxr_platform.training.trial import (
     class_weights,
     learning_rates,
     loss_fall,
-    planned_epochs,
     run_trial,
     schedule_of,
     train,
@@ -61,12 +60,6 @@ def test_the_fall_of_the_loss_compares_the_last_two_quarters() -> None:
 
     assert loss_fall(history(3, 3, 2, 2, 1.5, 1.3, 1.1, 1.1)) == pytest.approx(0.3)
     assert loss_fall(history(3, 2, 1)) == 0
-
-
-def test_a_small_collection_gets_the_least_number_of_steps() -> None:
-    schedule = ScheduleConfig(epochs=5, learning_rate=0.1, steps=100)
-    assert planned_epochs(schedule, images=70, batch_size=8) == 12  # nine steps each
-    assert planned_epochs(schedule, images=8000, batch_size=8) == 5
 
 
 def test_a_resumed_training_ends_with_the_weights_of_an_uninterrupted_one(features: TrialData) -> None:

@@ -112,7 +112,7 @@ def test_assumed_times_follow_the_formula() -> None:
     assert list(times.seconds) == list(STRATEGY_NAMES)
     assert times.seconds["scratch"] == pytest.approx(900 * 60 / 100)
     assert times.seconds["off-the-shelf"] == pytest.approx(900 * 30 / 2000)
-    assert times.seconds["fine-tuning-3"] == pytest.approx(900 * 20 * (1 / 2000 + 3.5 / 17 / 100))
+    assert times.seconds["fine-tuning-3"] == pytest.approx(900 * 20 * 0.16 / 100)
     assert times.origin.startswith("ASSUMED, not measured")
 
 
