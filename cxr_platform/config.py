@@ -184,7 +184,8 @@ class TrainingConfig(Settings):
     class_weights: Literal["none", "balanced"] = "none"
     """Weight the loss by inverse class frequency."""
     precision: Literal["auto"] | Precision = "auto"
-    """Type of numbers: "auto" is bfloat16 on GPUs from Ampere on, float16 on older ones, float32 on a processor."""
+    """Type of numbers: "auto" is bfloat16 on GPUs from Ampere on, float16 on Volta and Turing,
+    float32 elsewhere."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
     cxr champion --study runs/NAME --strategy scratch --registry registry
 
-An interrupted training is continued by the same command. The first version of a registry becomes its champion at once.
+An interrupted training is continued by the same command. The first version of a registry becomes its
+champion at once, if the study shows it to be better than always naming the most frequent class.
 """
 
 import argparse

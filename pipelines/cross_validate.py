@@ -244,10 +244,12 @@ def _imagenet_weights(strategies: tuple[str, ...], profile: Profile, file: Path 
 
 def _assign_devices(engine: str, profile: Profile) -> None:
     """Limit this process to the resources of a trial, or leave the GPUs to the workers of Ray."""
-    from cxr_platform.training.devices import hide_gpus, limit_process
+    from cxr_platform.training.devices import hide_gpus, is_deterministic, limit_process
+    from cxr_platform.training.engine_local import local_share
 
     if engine == "local":
-        limit_process(profile.resources.cpu, 1.0)
+        gpus = local_share(profile.resources).gpus
+        limit_process(profile.resources.cpu, gpus, is_deterministic(profile.resources, gpus))
     else:
         hide_gpus()
 

@@ -73,7 +73,11 @@ def parser() -> argparse.ArgumentParser:
     show.add_argument("version", nargs="?", default="champion", help="version to show (default: champion)")
     promote = actions.add_parser("promote", parents=[shared, lead], help="make a version the champion")
     promote.add_argument("version", help="version to promote")
-    promote.add_argument("--force", action="store_true", help="promote even if its figures are worse")
+    promote.add_argument(
+        "--force",
+        action="store_true",
+        help="promote even if its figures are worse, or no better than the most frequent class",
+    )
     actions.add_parser("rollback", parents=[shared, lead], help="return to the previous champion")
     verify = actions.add_parser("verify", parents=[shared], help="compare every byte with its hash")
     verify.add_argument("version", nargs="?", help="version to verify (default: all)")

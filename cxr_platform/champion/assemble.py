@@ -20,7 +20,7 @@ from cxr_platform.champion.model_card import model_card, reported_limits
 from cxr_platform.champion.out_of_fold import OutOfFold
 from cxr_platform.config import Profile
 from cxr_platform.domain.study import StudyRecord
-from cxr_platform.errors import StudyMismatch
+from cxr_platform.errors import StudyError, StudyMismatch
 from cxr_platform.evaluation.predictions import POSITIVE, Array, Predictions
 from cxr_platform.evaluation.report_inputs import manifest_images
 from cxr_platform.evaluation.statistics.bootstrap import study_seed
@@ -165,6 +165,13 @@ def champion_reference(
     )
 
 
+def _majority(performance: OutOfFold) -> float:
+    accuracy = performance.results.majority_accuracy
+    if accuracy is None:
+        raise StudyError("Expected predictions of the study.", received="none")
+    return accuracy
+
+
 def _bundle(version: str, inputs: ChampionInputs, performance: OutOfFold, parity: Parity) -> Bundle:
     study, record = inputs.study, inputs.champion.record
     return Bundle(
@@ -176,7 +183,7 @@ def _bundle(version: str, inputs: ChampionInputs, performance: OutOfFold, parity
             protocol=study.protocol,
             manifest_hash=study.manifest.content_hash,
             images=performance.results.images,
-            majority_accuracy=performance.results.majority_accuracy or 0.0,
+            majority_accuracy=_majority(performance),
             folds=study.folds,
             profile=inputs.profile.name,
             winner=performance.results.decision.winner,

@@ -62,6 +62,8 @@ def promote(
                 advice="Train another strategy, for more steps or on more images, or promote with --force.",
             )
         reason = "the champion before cannot be read" if comparison is None else comparison.verdict
+        if not new.better_than_majority:
+            reason += "; not shown to be better than always naming the most frequent class"
         forced = comparison is None or comparison.worse or not new.better_than_majority
         event = _event(new.version, "promote", lead_seconds, reason, forced)
         registry.write(_changed(state, event))

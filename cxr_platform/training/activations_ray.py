@@ -16,7 +16,7 @@ from cxr_platform.errors import StudyError, last_line
 from cxr_platform.models.frozen import FrozenBackbone, chunks, view_transforms
 from cxr_platform.models.initial_weights import BackboneWeights
 from cxr_platform.progress import Progress
-from cxr_platform.training.devices import limit_process
+from cxr_platform.training.devices import is_deterministic, limit_process
 from cxr_platform.training.plan import Share
 from cxr_platform.training.study import ACTIVATIONS, StudyRun
 
@@ -58,7 +58,9 @@ def _start_workers(study: StudyRun, cuts: tuple[str, ...], share: Share) -> list
     actor = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_restarts=RESTARTS, max_task_retries=RESTARTS)(
         _FrozenWorker
     )
-    return [actor.remote(cuts, study.plan.profile.model, share) for _ in range(count)]
+    profile = study.plan.profile
+    deterministic = is_deterministic(profile.resources, share.gpus)
+    return [actor.remote(cuts, profile.model, share, deterministic) for _ in range(count)]
 
 
 def _gather(study: StudyRun, cuts: tuple[str, ...], workers: list[Any], progress: Progress) -> dict[str, list[Any]]:
@@ -97,8 +99,8 @@ def _next_answer(requests: list[Any], progress: Progress) -> Any:
 class _FrozenWorker:
     """Receives the weights with each part, since an actor that is restarted needs its arguments again."""
 
-    def __init__(self, cuts: tuple[str, ...], model: ModelConfig, share: Share) -> None:
-        limit_process(share.cpus, share.gpus)
+    def __init__(self, cuts: tuple[str, ...], model: ModelConfig, share: Share, deterministic: bool) -> None:
+        limit_process(share.cpus, share.gpus, deterministic)
         self._cuts, self._model = cuts, model
         self._backbone: FrozenBackbone | None = None
 

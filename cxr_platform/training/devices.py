@@ -79,7 +79,7 @@ def package_versions() -> dict[str, str]:
 
 
 def precision_on(setting: Literal["auto"] | Precision, gpus: float) -> Precision:
-    """Return `training.precision`, or for "auto" the type that the GPU of this process computes fastest.
+    """Return `training.precision`, or for "auto" the type that the oldest GPU of this machine computes fastest.
 
     bfloat16 from compute capability 8.0 (Ampere) on, float16 from 7.0 (Turing, Volta) on, float32 elsewhere.
     """
@@ -98,14 +98,17 @@ def is_deterministic(resources: ResourcesConfig, gpus: float) -> bool:
 def resident_bytes(gpus: float) -> float | None:
     """Return the bytes of images or activations that a trial with `gpus` keeps in each GPU, `None` without a GPU."""
     memory = gpu_memory_gib() if gpus else None
-    return RESIDENT_SHARE * min(1.0, gpus) * memory * 2**30 if memory else None
+    if memory is None:
+        return None
+    return RESIDENT_SHARE * max(0.0, min(1.0, gpus) * memory - GIB_PER_CONTEXT) * 2**30
 
 
-def limit_process(cpus: float, gpu_fraction: float, deterministic: bool = True) -> None:
+def limit_process(cpus: float, gpu_fraction: float, deterministic: bool) -> None:
     """Limit this process to its share, since Ray uses a GPU fraction for placement only. Call it before any tensor.
 
-    TensorFlow: threads and a logical device. JAX: `XLA_PYTHON_CLIENT_MEM_FRACTION`, read when it first uses a GPU, and
-    `XLA_FLAGS` for deterministic operations (https://docs.jax.dev/en/latest/gpu_performance_tips.html).
+    TensorFlow: threads, a logical device, and deterministic operations. JAX: `XLA_PYTHON_CLIENT_MEM_FRACTION`, read
+    when it first uses a GPU, and `XLA_FLAGS` for deterministic operations
+    (https://docs.jax.dev/en/latest/gpu_performance_tips.html).
     """
     if gpu_fraction == 0:
         hide_gpus()
@@ -117,7 +120,7 @@ def limit_process(cpus: float, gpu_fraction: float, deterministic: bool = True) 
         if memory and limit_gib:
             os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{limit_gib / memory:.3f}")
         return
-    _limit_tensorflow(max(1, int(cpus)), limit_gib)
+    _limit_tensorflow(max(1, int(cpus)), limit_gib, deterministic)
 
 
 def hide_gpus() -> None:
@@ -133,9 +136,11 @@ def hide_gpus() -> None:
         jax.config.update("jax_platforms", "cpu")
 
 
-def _limit_tensorflow(threads: int, limit_gib: float | None) -> None:
+def _limit_tensorflow(threads: int, limit_gib: float | None, deterministic: bool) -> None:
     import tensorflow as tf
 
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
     # A process in which TensorFlow already runs (a notebook, a test) keeps its threads: slower, with the same result.
     with contextlib.suppress(RuntimeError):
         tf.config.threading.set_intra_op_parallelism_threads(threads)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cxr_platform.config import ResourcesConfig
 from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import CxrError
 from cxr_platform.models.frozen import FrozenBackbone, chunks, view_transforms
@@ -17,10 +18,16 @@ from cxr_platform.training.progress import StudyProgress
 from cxr_platform.training.study import ACTIVATIONS, StudyRun, execute_trial, inputs_of
 
 
+def local_share(resources: ResourcesConfig) -> Share:
+    """Return all processors of this machine, and a GPU if it has one and the profile does not forbid it."""
+    has_gpu = resources.gpu != 0 and gpu_memory_gib() is not None
+    return Share(float(os.cpu_count() or 1), float(has_gpu))
+
+
 def run(study: StudyRun, todo: list[TrialKey], progress: StudyProgress) -> dict[TrialKey, str]:
     """Run `todo`; a trial that fails is tried again as often as the profile states. An `Engine`."""
     profile = study.plan.profile
-    share = Share(float(os.cpu_count() or 1), float(bool(gpu_memory_gib())))
+    share = local_share(profile.resources)
     bench = study.workbench(share)
     activations = compute_activations(study, cuts_of([key.strategy for key in todo]), progress)
     progress.training_begins()

@@ -6,7 +6,7 @@ strategy needs no tracing (`model.fit` traces again for every model that is buil
 
 import importlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -91,8 +91,13 @@ class Step(Protocol):
     def load(self, inputs: Inputs) -> bool:
         """Train and predict on `inputs` from now on. Return False if they are too large for the device's memory.
 
-        Batches are then gathered on the host, by a thread ahead of the step; the result is the same.
+        Batches are then gathered on the host, by a thread ahead of the step; the result is the same. Nothing is copied
+        for the arrays that are loaded already.
         """
+        ...
+
+    def unload(self) -> None:
+        """Free the memory of the loaded arrays."""
         ...
 
     def reset(self) -> None:
@@ -124,11 +129,15 @@ class BatchSource:
     """The data of compiled calls: arrays that stay on the device, or those of each call, gathered on the host."""
 
     def __init__(self, arrays: Sequence[NDArray[Any]], put: Callable[[NDArray[Any]], Any], limit: float) -> None:
-        self._arrays, self._put = arrays, put
+        self._arrays, self._put = tuple(arrays), put
         self.resident = sum(array.nbytes for array in arrays) <= limit
         self._data = put(arrays[0] if len(arrays) == 1 else np.concatenate(arrays)) if self.resident else None
 
-    def calls(self, arrays: Sequence[NDArray[Any]]) -> Iterator[Call]:
+    def holds(self, arrays: Sequence[NDArray[Any]]) -> bool:
+        """Return True if these are the arrays that batches are gathered from."""
+        return len(arrays) == len(self._arrays) and all(a is b for a, b in zip(arrays, self._arrays, strict=True))
+
+    def calls(self, arrays: Sequence[NDArray[Any]]) -> Generator[Call, None, None]:
         """Yield the calls for `arrays` (K, B, …), of which the first are positions."""
         if self.resident:
             yield from (Call(self._data, count, part) for count, part in _parts(arrays, STEPS_PER_CALL))
@@ -178,6 +187,12 @@ def usable_devices(batch_size: int) -> int:
     """Return the largest number of this process's devices that share a batch evenly: GPUs, or the processor as one."""
     present: int = importlib.import_module(_implementation()[0]).count_devices()
     return next(n for n in range(present, 0, -1) if batch_size % n == 0)
+
+
+def gpu_is_visible() -> bool:
+    """Return True if the running backend computes on a GPU."""
+    visible: bool = importlib.import_module(_implementation()[0]).gpu_is_visible()
+    return visible
 
 
 def _implementation() -> tuple[str, str]:

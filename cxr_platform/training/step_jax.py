@@ -8,7 +8,8 @@ device: JAX sums gradients, takes batch statistics and draws dropout over the wh
 (https://docs.jax.dev/en/latest/notebooks/Distributed_arrays_and_automatic_parallelization.html).
 """
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Generator
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any
 
 import jax
@@ -24,6 +25,7 @@ from cxr_platform.training.inputs import Batch, Index, Inputs
 from cxr_platform.training.step import (
     ONE_PROCESSOR,
     BatchSource,
+    Call,
     Placement,
     Steps,
     StepState,
@@ -41,6 +43,11 @@ State = tuple[list[Any], list[Any], list[Any]]
 def count_devices() -> int:
     """Return the number of GPUs of this process, or of its (virtual) processors without a GPU."""
     return len(jax.local_devices())
+
+
+def gpu_is_visible() -> bool:
+    """Return True if JAX computes on a GPU."""
+    return bool(jax.default_backend() == "gpu")
 
 
 def device_scope(_devices: int) -> AbstractContextManager[Any]:
@@ -74,10 +81,16 @@ class JaxStep:
 
     def load(self, inputs: Inputs) -> bool:
         """Put the arrays of `inputs` on every device if they fit."""
-        self._source = None  # frees the memory of the last ones first
+        if self._source is not None and self._source.holds(inputs.arrays):
+            return self._source.resident
+        self.unload()
         limit = self._resident_bytes
         self._source = BatchSource(inputs.arrays, lambda array: jax.device_put(array, self._everywhere), limit)
         return self._source.resident
+
+    def unload(self) -> None:
+        """Free the memory of the loaded arrays."""
+        self._source = None
 
     def reset(self) -> None:
         """Copy the network's variables; set the optimiser's to their initial values."""
@@ -93,19 +106,21 @@ class JaxStep:
         """Run the steps on the state."""
         losses, correct = [], []
         rates = np.broadcast_to(steps.learning_rates[:, None], steps.labels.shape)  # one per image: split like a batch
-        for call in self._calls((*steps.index, steps.labels, steps.weights, rates)):
-            *index, labels, weights, rates = jax.device_put(call.arrays, self._in_parts)
-            self._state, loss, right = self._train(self._state, call.data, call.count, index, labels, weights, rates)
-            losses.append(loss[: call.count])
-            correct.append(right[: call.count])
+        with closing(self._calls((*steps.index, steps.labels, steps.weights, rates))) as calls:
+            for call in calls:
+                *index, labels, weights, rate = jax.device_put(call.arrays, self._in_parts)
+                self._state, loss, right = self._train(self._state, call.data, call.count, index, labels, weights, rate)
+                losses.append(loss[: call.count])
+                correct.append(right[: call.count])
         return np.concatenate(losses), np.concatenate(correct)
 
     def logits(self, index: Index) -> NDArray[Any]:
         """Return logits (K, B, 7) in inference mode."""
         parts = []
-        for call in self._calls(index):
-            arrays = jax.device_put(call.arrays, self._in_parts)
-            parts.append(self._infer(self._state[0], self._state[1], call.data, call.count, arrays)[: call.count])
+        with closing(self._calls(index)) as calls:
+            for call in calls:
+                arrays = jax.device_put(call.arrays, self._in_parts)
+                parts.append(self._infer(self._state[0], self._state[1], call.data, call.count, arrays)[: call.count])
         return np.concatenate(parts)
 
     def sync(self) -> None:
@@ -127,7 +142,7 @@ class JaxStep:
         arrays = unpack(state, [[value.shape for value in group] for group in self._state])
         self._state = jax.device_put(arrays, self._everywhere)
 
-    def _calls(self, arrays: Any) -> Any:
+    def _calls(self, arrays: Any) -> Generator[Call, None, None]:
         if self._source is None:
             raise ValueError("expected `load` before the first step")
         return self._source.calls(arrays)

@@ -8,7 +8,8 @@ statistics (https://keras.io/api/layers/normalization_layers/batch_normalization
 replica, or its masks would repeat.
 """
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Generator
+from contextlib import AbstractContextManager, closing, nullcontext
 from functools import cache
 from typing import Any
 
@@ -40,6 +41,11 @@ def count_devices() -> int:
     return len(_devices())
 
 
+def gpu_is_visible() -> bool:
+    """Return True if TensorFlow computes on a GPU."""
+    return bool(tf.config.list_logical_devices("GPU"))
+
+
 def device_scope(devices: int) -> AbstractContextManager[Any]:
     """Return the scope in which the variables of a network are mirrored on the first `devices` devices."""
     if devices == 1:
@@ -58,10 +64,14 @@ def _devices() -> list[str]:
     return [device.name for device in tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")]
 
 
-def _compiled_by_xla() -> bool:
+def _uses_xla() -> bool:
     """Return True on a GPU without op determinism. XLA is slower on a processor and off with determinism."""
-    gpu = bool(tf.config.list_logical_devices("GPU"))
-    return gpu and not tf.config.experimental.is_op_determinism_enabled()
+    return gpu_is_visible() and not tf.config.experimental.is_op_determinism_enabled()
+
+
+def _on_device(array: NDArray[Any]) -> Any:
+    """Return the array as a tensor; on a GPU pixels are float16, since TensorFlow gathers no uint8 there."""
+    return tf.constant(array.astype("float16") if array.dtype == np.uint8 and gpu_is_visible() else array)
 
 
 class TensorFlowStep:
@@ -87,19 +97,28 @@ class TensorFlowStep:
             for layer in network.upper.layers:
                 if isinstance(layer, keras.layers.BatchNormalization):
                     layer.synchronized = True
-        compiled = _compiled_by_xla()
-        self._train = tf.function(self._train_many, autograph=False, jit_compile=compiled)
+        # The loop and the warp of images are left to TensorFlow: XLA has no kernel for the warp.
+        compiled = True if _uses_xla() else None
+        self._update = tf.function(self._update_once, autograph=False, jit_compile=compiled)
+        self._network_logits = tf.function(self._logits_once, autograph=False, jit_compile=compiled)
+        self._train = tf.function(self._train_many, autograph=False)
         self._train_part = tf.function(self._train_mirrored, autograph=False)
-        self._infer = tf.function(self._infer_many, autograph=False, jit_compile=compiled)
+        self._infer = tf.function(self._infer_many, autograph=False)
         self._source: BatchSource | None = None
         self._resident_bytes = placement.resident_bytes
 
     def load(self, inputs: Inputs) -> bool:
         """Put the arrays of `inputs` on the device if they fit; several devices get each batch from the host."""
-        self._source = None  # frees the memory of the last ones first
+        if self._source is not None and self._source.holds(inputs.arrays):
+            return self._source.resident
+        self.unload()
         limit = 0.0 if self._strategy is not None else self._resident_bytes
-        self._source = BatchSource(inputs.arrays, tf.constant if self._strategy is None else np.asarray, limit)
+        self._source = BatchSource(inputs.arrays, _on_device if self._strategy is None else np.asarray, limit)
         return self._source.resident
+
+    def unload(self) -> None:
+        """Free the memory of the loaded arrays."""
+        self._source = None
 
     def reset(self) -> None:
         """Set the optimiser's moments and its count of iterations to their initial values."""
@@ -111,18 +130,17 @@ class TensorFlowStep:
         """Run the steps. The learning rate is a variable, so that a schedule needs no further tracing."""
         losses, correct = [], []
         rates = np.broadcast_to(steps.learning_rates[:, None], steps.labels.shape)
-        for call in self._calls((*steps.index, steps.labels, steps.weights, rates)):
-            loss, right = self._run(call)
-            losses.append(np.asarray(loss)[: call.count])
-            correct.append(np.asarray(right)[: call.count])
+        with closing(self._calls((*steps.index, steps.labels, steps.weights, rates))) as calls:
+            for call in calls:
+                loss, right = self._run(call)
+                losses.append(np.asarray(loss)[: call.count])
+                correct.append(np.asarray(right)[: call.count])
         return np.concatenate(losses), np.concatenate(correct)
 
     def logits(self, index: Index) -> NDArray[Any]:
         """Return logits (K, B, 7) in inference mode."""
-        parts = [
-            np.asarray(self._infer(call.data, tf.constant(call.count), call.arrays))[: call.count]
-            for call in self._calls(index)
-        ]
+        with closing(self._calls(index)) as calls:
+            parts = [np.asarray(self._infer(c.data, tf.constant(c.count), c.arrays))[: c.count] for c in calls]
         return np.concatenate(parts)
 
     def sync(self) -> None:
@@ -141,7 +159,7 @@ class TensorFlowStep:
                 variable.assign(value)
         self._seed_dropout()
 
-    def _calls(self, arrays: Any) -> Any:
+    def _calls(self, arrays: Any) -> Generator[Call, None, None]:
         if self._source is None:
             raise ValueError("expected `load` before the first step")
         return self._source.calls(arrays)
@@ -194,19 +212,27 @@ class TensorFlowStep:
         return losses.stack(), correct.stack()
 
     def _train_once(self, batch: Batch, labels: Any, weights: Any, share: Any = 1.0) -> tuple[Any, Any]:
+        result: tuple[Any, Any] = self._update(prepare(self._network, batch), labels, weights, share)
+        return result
+
+    def _update_once(self, inputs: Any, labels: Any, weights: Any, share: Any) -> tuple[Any, Any]:
         with tf.GradientTape() as tape:
-            logits = self._network.upper(prepare(self._network, batch), training=True)
+            logits = self._network.upper(inputs, training=True)
             loss, correct = loss_and_correct(logits, labels, weights, self._label_smoothing)
             loss = loss * share
             scaled = self._optimizer.scale_loss(loss)
         self._optimizer.apply(tape.gradient(scaled, self._variables), self._variables)
         return loss, correct
 
+    def _logits_once(self, inputs: Any) -> Any:
+        return tf.cast(self._network.upper(inputs, training=False), "float32")
+
     def _train_mirrored(self, batch: Batch, labels: Any, weights: Any) -> tuple[Any, Any]:
         whole = self._strategy.reduce("SUM", self._strategy.run(tf.reduce_sum, (weights,)), axis=None)
 
         def part(batch: Batch, labels: Any, weights: Any) -> tuple[Any, Any]:
-            return self._train_once(batch, labels, weights, tf.reduce_sum(weights) / whole)
+            inputs = prepare(self._network, batch)
+            return self._update_once(inputs, labels, weights, tf.reduce_sum(weights) / whole)
 
         losses, correct = self._strategy.run(part, (batch, labels, weights))
         return self._strategy.reduce("SUM", losses, axis=None), self._strategy.reduce("SUM", correct, axis=None)
@@ -214,8 +240,7 @@ class TensorFlowStep:
     def _infer_many(self, data: Any, count: Any, index: tuple[Any, ...]) -> Any:
         def body(i: Any, logits: Any) -> tuple[Any, Any]:
             batch = (tf.gather(data, index[0][i]), *(array[i] for array in index[1:]))
-            outputs = self._network.upper(prepare(self._network, batch), training=False)
-            return i + 1, logits.write(i, tf.cast(outputs, "float32"))
+            return i + 1, logits.write(i, self._network_logits(prepare(self._network, batch)))
 
         shape = (index[0].shape[1], len(CLASSES))
         start = (0, tf.TensorArray("float32", index[0].shape[0], element_shape=shape))

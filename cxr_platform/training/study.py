@@ -26,7 +26,7 @@ from cxr_platform.training.inputs import FrozenInputs, ImageInputs, Inputs
 from cxr_platform.training.plan import Share, StudyPlan, relative_cost
 from cxr_platform.training.progress import StudyProgress
 from cxr_platform.training.running_trial import TrialHeartbeat, utc_now
-from cxr_platform.training.step import Placement
+from cxr_platform.training.step import Placement, gpu_is_visible
 from cxr_platform.training.trial import (
     Epoch,
     Position,
@@ -51,9 +51,12 @@ class StudyRun:
     def workbench(self, share: Share, devices: int = 1) -> Workbench:
         """Return the workbench of a process that runs trials with `share`."""
         profile = self.plan.profile
-        precision = precision_on(profile.training.precision, share.gpus)
-        deterministic = is_deterministic(profile.resources, share.gpus)
-        placement = Placement(devices, deterministic, resident_bytes(share.gpus) or Placement.resident_bytes)
+        gpus = share.gpus if gpu_is_visible() else 0.0  # a backend without CUDA does not see the GPU that was reserved
+        precision = precision_on(profile.training.precision, gpus)
+        if devices > 1 and precision == "mixed_float16":
+            precision = "float32"  # Keras checks for overflow on the first replica only
+        deterministic = is_deterministic(profile.resources, gpus)
+        placement = Placement(devices, deterministic, resident_bytes(gpus) or Placement.resident_bytes)
         return Workbench(profile.model, profile.training, self.imagenet, precision, placement)
 
 

@@ -97,6 +97,9 @@ class Workbench:
                 network = build_network(strategy, self.model, self.precision)
                 step = make_step(network, decay, self.training.label_smoothing, self.placement)
             self._kept[strategy.name] = network, step
+        for name, (_, kept) in self._kept.items():
+            if name != strategy.name:
+                kept.unload()
         network, step = self._kept[strategy.name]
         set_initial_weights(network, seed, self.imagenet)
         step.reset()
@@ -179,6 +182,7 @@ def predict(step: Step, inputs: Inputs, rows: NDArray[Any], batch_size: int) -> 
     """Return probabilities (len(rows), 7) float32; each row sums to 1."""
     if not len(rows):
         return np.zeros((0, len(CLASSES)), "float32")
+    step.load(inputs)
     batches = _batches(rows, batch_size)
     index = tuple(_in_batches(array, batches.shape) for array in inputs.clean_index(batches.ravel()))
     logits = step.logits(index).astype("float64").reshape(-1, len(CLASSES))[: len(rows)]

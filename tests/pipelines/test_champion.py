@@ -31,7 +31,7 @@ def test_a_network_that_learned_nothing_is_not_promoted_and_the_next_version_nei
     assert run(work) == 0
     output = capsys.readouterr().out
     assert output.startswith(
-        "# Model card: v1, Training from scratch\n\n**No better than always naming the most frequent class**"
+        "# Model card: v1, Training from scratch\n\n**Not shown to be better than always naming the most frequent class"
     )
     assert "**For research, not for diagnosis.**" in output
     assert "**SYNTHETIC IMAGES**" in output

@@ -26,7 +26,7 @@ AddSigns = Callable[[Chest, float, np.random.Generator], LungSigns]
 
 
 def draw_severity(rng: np.random.Generator) -> float:
-    """Return a severity from 0 (barely visible) to 1 (obvious): plain ones only, so that a short training learns."""
+    """Return a severity from 0.7 to 1 (obvious), of 0 to 1: signs that a short training learns."""
     return float(0.70 + 0.30 * rng.beta(1.6, 1.1))
 
 
