@@ -76,7 +76,7 @@ def parser() -> argparse.ArgumentParser:
     promote.add_argument(
         "--force",
         action="store_true",
-        help="promote even if its figures are worse, or no better than the most frequent class",
+        help="promote a worse version all the same",
     )
     actions.add_parser("rollback", parents=[shared, lead], help="return to the previous champion")
     verify = actions.add_parser("verify", parents=[shared], help="compare every byte with its hash")

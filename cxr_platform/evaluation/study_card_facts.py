@@ -111,7 +111,9 @@ def _families(study: StudyRecord) -> list[str]:
 
 
 def _schedule(schedule: ScheduleConfig) -> str:
-    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in vars(schedule).items())
+    settings = {**vars(schedule), "at least steps": schedule.steps}
+    shown = {key: value for key, value in settings.items() if key != "steps" and (value or key == "weight_decay")}
+    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in shown.items())
 
 
 def _selection_facts(selection: SelectionConfig) -> dict[str, str]:

@@ -7,7 +7,7 @@ import pytest
 from cxr_platform.config import ScheduleConfig
 from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.training.inputs import ImageInputs
-from cxr_platform.training.step import Step
+from cxr_platform.training.step import Placement, Step
 from cxr_platform.training.trial import (
     Epoch,
     Position,
@@ -52,6 +52,14 @@ def test_a_trial_learns_separable_classes(bench: Workbench, features: TrialData)
     assert (result.probabilities.argmax(1) == features.labels[features.test]).mean() > 0.9
     assert np.allclose(result.probabilities.sum(1), 1, atol=1e-5)
     assert [epoch.epoch for epoch in result.history] == [1, 2, 3, 4]
+
+
+def test_inputs_that_stay_on_the_host_give_the_same_result(bench: Workbench, features: TrialData) -> None:
+    on_host = dataclasses.replace(bench, placement=Placement(resident_bytes=0), _kept={})
+    expected = run_trial(bench, OFF_THE_SHELF, features, seed=1)
+    result = run_trial(on_host, OFF_THE_SHELF, features, seed=1)
+    assert (result.probabilities == expected.probabilities).all()
+    assert [epoch.loss for epoch in result.history] == [epoch.loss for epoch in expected.history]
 
 
 def test_the_fall_of_the_loss_compares_the_last_two_quarters() -> None:
