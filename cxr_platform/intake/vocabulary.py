@@ -58,7 +58,7 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "Fibrosis": ("fibrosis", "pulmonary fibrosis", "lung fibrosis", "fibrosis pulmonar"),
         "Pneumonia": (
             *("pneumonia", "bacterial pneumonia", "viral pneumonia", "pneumonia bacterial", "pneumonia viral"),
-            *("neumonia", "neumonía"),
+            "neumonia",
         ),
         "Normal": (
             *("normal", "healthy", "no finding", "no findings", "nofinding"),
@@ -72,15 +72,13 @@ CLASS_OF: Mapping[str, str] = MappingProxyType({name: label for label, names in 
 NO_FINDING = frozenset({"no finding", "no findings", "nofinding", "sin hallazgo", "sin hallazgos"})
 """Synonyms of Normal that state the absence of a finding, which may or may not mean Normal to a collection's author."""
 
-_AGE = re.compile(
-    r"(\d+(?:[.,]\d+)?)\s*(y|yr|yrs|years?|a|años?|anos?|m|months?|mes|meses|w|weeks?|d|days?)?\.?(?: old)?"
-)
+_AGE = re.compile(r"(\d+(?:[.,]\d+)?)\s*(y|yr|yrs|years?|a|anos?|m|months?|mes|meses|w|weeks?|d|days?)?\.?(?: old)?")
 _UNITS_PER_YEAR = {"": 1.0, "y": 1.0, "a": 1.0, "m": 12.0, "w": 52.18, "d": 365.25}
 _MAX_AGE_YEARS = 120.0
 
 _SEXES: Mapping[str, str] = MappingProxyType(
     {
-        **dict.fromkeys(("m", "male", "man", "boy", "h", "hombre", "masculino", "varon", "varón", "masc"), "M"),
+        **dict.fromkeys(("m", "male", "man", "boy", "h", "hombre", "masculino", "varon", "masc"), "M"),
         **dict.fromkeys(("f", "female", "woman", "girl", "mujer", "femenino", "hembra", "fem"), "F"),
     }
 )
@@ -124,7 +122,7 @@ VIEW_CODES: Mapping[str, str] = MappingProxyType(
 )
 """Views of a chest by their code in SNOMED CT and in its older form (SRT): PS3.16, CID 4010."""
 
-_CHEST = re.compile(r"chest|thora|torax|tórax|lung|\bribs?\b|ribcage|costal|pulm|poumon|\bcxr\b")
+_CHEST = re.compile(r"chest|thora|torax|lung|\bribs?\b|ribcage|costal|pulm|poumon|\bcxr\b")
 _OTHER_BODY_PARTS: Mapping[str, str] = MappingProxyType(
     {
         "SPINE": r"\w*spine\b|spinal|columna|rachis|\w*wirbel|vertebra",
@@ -136,18 +134,18 @@ _OTHER_BODY_PARTS: Mapping[str, str] = MappingProxyType(
         "ELBOW": r"elbow|codo\b|ellenbogen|coude\b",
         "EXTREMITY": r"(?:upper |lower )?extremit",
         "FINGER": r"finger|thumb|dedo\b",
-        "FOOT": r"foot|feet|toes?\b|pie\b|pied\b|fuss\b|fuß|piede\b",
+        "FOOT": r"foot|feet|toes?\b|pie\b|pied\b|fuss\b|piede\b",
         "HAND": r"hand\b|hands\b|mano\b",
-        "HEAD": r"head|skull|brain|cran|schädel|schaedel|face\b|facial|eyes?\b|orbit|nose\b|nasal|sinus|paranasal",
-        "HIP": r"hips?\b|hüfte|huefte|hanche|cadera",
+        "HEAD": r"head|skull|brain|cran|schadel|schaedel|face\b|facial|eyes?\b|orbit|nose\b|nasal|sinus|paranasal",
+        "HIP": r"hips?\b|hufte|huefte|hanche|cadera",
         "JAW": r"jaw|mandib|maxill|zygom|tooth|teeth|dental",
         "KNEE": r"knees?\b|patell|knie|rodilla|genou|ginocchio",
         "LEG": r"legs?\b|lower (?:limb|leg)|femur|thigh|tibia|fibula|calf\b|unterschenkel|oberschenkel",
         "NECK": r"neck|cuello|hals\b|larynx|cervi",
         "PELVIS": r"pelvi|becken|sacr|coccy|ilium|bassin",
-        "SHOULDER": r"shoulder|scapul|schulter|hombro|epaule|épaule|spalla",
+        "SHOULDER": r"shoulder|scapul|schulter|hombro|epaule|spalla",
         "STERNUM": r"stern",
-        "WRIST": r"wrist|muñeca|handgelenk|poignet|polso",
+        "WRIST": r"wrist|muneca|handgelenk|poignet|polso",
     }
 )
 """Beginnings of words for parts of the body that no chest radiograph is named after, in several languages."""
@@ -164,9 +162,17 @@ _NO_PATIENT = re.compile(
 )
 
 
+def folded(text: str) -> str:
+    """Return `text` in lower case without accents, whatever its Unicode form: `neumonia` for `Neumonía`."""
+    if text.isascii():
+        return text.lower()
+    letters = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(letter for letter in letters if not unicodedata.combining(letter)).casefold()
+
+
 def plain(name: str) -> str:
-    """Return `name` in lower case with single spaces for hyphens and underscores: `covid 19` for `COVID-19`."""
-    return " ".join(re.sub(r"[-_]+", " ", name.casefold()).split())
+    """Return `name` `folded`, with single spaces for hyphens and underscores: `covid 19` for `COVID-19`."""
+    return " ".join(re.sub(r"[-_\u2010-\u2015]+", " ", folded(name)).split())
 
 
 def class_of(name: str) -> str | None:
@@ -176,8 +182,7 @@ def class_of(name: str) -> str | None:
 
 def column_key(name: str) -> str:
     """Return a column's name in lower case without accents, spaces and signs: `viewposition` for `View Position`."""
-    letters = unicodedata.normalize("NFKD", name.casefold())
-    return "".join(character for character in letters if character.isalnum())
+    return "".join(character for character in folded(name) if character.isalnum())
 
 
 def view_kind(text: str) -> Literal["frontal", "other"] | None:
@@ -232,8 +237,8 @@ def other_body_part(text: str) -> str | None:
 
 
 def _words(text: str) -> str:
-    """Return `text` in lower case with single spaces for all signs."""
-    return " ".join(re.sub(r"[\W_]+", " ", text.casefold()).split())
+    """Return `text` in lower case without accents, with single spaces for all signs."""
+    return " ".join(re.sub(r"[\W_]+", " ", folded(text)).split())
 
 
 def names_no_patient(text: str) -> bool:
@@ -246,7 +251,7 @@ def names_no_patient(text: str) -> bool:
 
 def parse_age(text: str) -> float | None:
     """Return years from `58`, `058Y`, `006M`, `45 years`; `None` for other text (`50+`) and for more than 120 years."""
-    match = _AGE.fullmatch(text.strip().casefold())
+    match = _AGE.fullmatch(folded(text.strip()))
     if match is None:
         return None
     years = float(match[1].replace(",", ".")) / _UNITS_PER_YEAR[(match[2] or "")[:1]]
@@ -255,4 +260,4 @@ def parse_age(text: str) -> float | None:
 
 def parse_sex(text: str) -> str | None:
     """Return `M` or `F` from M, F, male, Female, Mujer, Hombre, …; `None` for other text."""
-    return _SEXES.get(text.strip().casefold())
+    return _SEXES.get(folded(text.strip()))

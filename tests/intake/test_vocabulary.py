@@ -1,3 +1,6 @@
+import unicodedata
+from typing import Literal
+
 import pytest
 
 from cxr_platform.intake.vocabulary import (
@@ -196,3 +199,19 @@ def test_a_chest_and_what_is_not_understood_is_no_other_body_part(text: str) -> 
 )
 def test_other_parts_of_the_body_are_known_in_several_spellings(text: str, part: str) -> None:
     assert other_body_part(text) == part
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_words_are_understood_in_every_unicode_form(form: Literal["NFC", "NFD"]) -> None:
+    def text(written: str) -> str:
+        return unicodedata.normalize(form, written)
+
+    assert class_of(text("Neumonía")) == "Pneumonia"
+    assert class_of(text("COVID\u201119")) == "Covid19"
+    assert parse_sex(text("Varón")) == "M"
+    assert parse_age(text("45 años")) == 45.0
+    assert other_body_part(text("Muñeca")) == "WRIST"
+    assert other_body_part(text("Schädel")) == "HEAD"
+    assert other_body_part(text("Tórax")) is None
+    assert view_kind(text("Oblícua")) == view_kind(text("latérale")) == "other"
+    assert column_key(text("Proyección")) == "proyeccion"

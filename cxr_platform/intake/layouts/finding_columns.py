@@ -5,7 +5,7 @@ A cell has 1 for a finding that is present, 0 for one that is absent, -1 for an 
 
 from collections.abc import Mapping, Sequence
 
-from cxr_platform.intake.vocabulary import CLASS_OF, class_of, column_key
+from cxr_platform.intake.vocabulary import CLASS_OF, class_of, column_key, folded
 
 FURTHER_FINDINGS = (
     # NIH ChestX-ray14
@@ -33,7 +33,7 @@ FURTHER_FINDINGS = (
 FINDING_COLUMNS: Mapping[str, str] = {column_key(name): name for name in (*FURTHER_FINDINGS, *CLASS_OF)}
 """Columns that stand for one finding, in the form of `column_key`, with the finding in words."""
 
-_PRESENT = frozenset({"x", "+", "true", "t", "yes", "y", "si", "sí", "present", "positive", "presente", "positivo"})
+_PRESENT = frozenset({"x", "+", "true", "t", "yes", "y", "si", "present", "positive", "presente", "positivo"})
 
 
 def finding_columns(header: Sequence[str]) -> dict[str, str]:
@@ -58,4 +58,4 @@ def _is_present(value: str) -> bool:
     try:
         return float(value.replace(",", ".")) == 1
     except ValueError:
-        return value.casefold() in _PRESENT
+        return folded(value) in _PRESENT

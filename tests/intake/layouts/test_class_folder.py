@@ -19,6 +19,7 @@ from tests.intake.layouts.collections_on_disk import images, plant, verdicts
         ("No finding", "Normal"),
         ("Viral Pneumonia", "Pneumonia"),
         ("fibrosis", "Fibrosis"),
+        ("Neumoni\u0301a", "Pneumonia"),
     ],
 )
 def test_spellings_of_folder_names_map_to_classes(tmp_path: Path, folder: str, label: str) -> None:
