@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Literal
 
@@ -15,11 +15,13 @@ COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         ),
         "finding": (
             *("label", "finding", "findings", "findinglabels", "labels", "class", "classname", "diagnosis", "category"),
-            *("hallazgo", "hallazgos", "diagnostico", "etiqueta", "etiquetas", "clase"),
+            *("hallazgo", "hallazgos", "diagnostico", "etiqueta", "etiquetas", "clase", "classlabel"),
         ),
         "patient": (
             *("patient", "patientid", "subjectid", "subject", "participant", "participantid", "patientkey"),
             *("deidpatientid", "idpatient", "pid", "paciente", "idpaciente", "pacienteid", "sujeto", "participante"),
+            *("patientnumber", "patientno", "patientnr", "nhc", "nopaciente", "npaciente", "numeropaciente"),
+            *("numerodepaciente", "mrn", "medicalrecordnumber", "numerodehistoriaclinica"),
         ),
         "view": (
             *(
@@ -34,13 +36,16 @@ COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             ),
             *("frontallateral", "proyeccion", "vista", "posicion"),
         ),
-        "sex": (*("sex", "gender", "patientsex", "patientgender", "patientsexdicom"), *("sexo", "genero")),
+        "sex": (
+            *("sex", "gender", "patientsex", "patientgender", "patientsexdicom", "patientssex"),
+            *("sexo", "genero"),
+        ),
         "age": (
-            *("age", "patientage", "ageyears", "ageatcxr", "patientagedicom", "anchorage"),
-            *("edad", "edadpaciente"),
+            *("age", "patientage", "ageyears", "ageatcxr", "patientagedicom", "anchorage", "patientsage"),
+            *("edad", "edadpaciente", "edadanos"),
         ),
         "modality": ("modality", "modalitydicom", "modalidad"),
-        "body_part": ("bodypart", "bodypartexamined", "bodypartexamineddicom", "partedelcuerpo"),
+        "body_part": ("bodypart", "bodyparts", "bodypartexamined", "bodypartexamineddicom", "partedelcuerpo"),
     }
 )
 """Names of the columns of a table, in the form that `column_key` returns, by what they state.
@@ -78,8 +83,8 @@ _MAX_AGE_YEARS = 120.0
 
 _SEXES: Mapping[str, str] = MappingProxyType(
     {
-        **dict.fromkeys(("m", "male", "man", "boy", "h", "hombre", "masculino", "varon", "masc"), "M"),
-        **dict.fromkeys(("f", "female", "woman", "girl", "mujer", "femenino", "hembra", "fem"), "F"),
+        **dict.fromkeys(("m", "male", "man", "boy", "h", "hombre", "masculino", "varon", "masc", "v", "homme"), "M"),
+        **dict.fromkeys(("f", "female", "woman", "girl", "mujer", "femenino", "hembra", "fem", "femme", "w"), "F"),
     }
 )
 
@@ -92,7 +97,7 @@ _NOT_FRONTAL = re.compile(
     r"|lao|rpo|lpo|obl|llo|rlo|lld|rld|ll?at|rlat|llat|decubitus|axial|coronal|sagittal|lordotic|swimmer|swimmers"
     r"|xtable lateral|cross table lateral|lateral izquierda|lateral derecha|latero ?lateral|profil|seitlich)\b"
 )
-_SURELY_NOT_FRONTAL = re.compile(r"\b(laterale?s?|lat|oblique|decubitus|lld|rld)\b")
+_SURELY_NOT_FRONTAL = re.compile(r"\b(laterale?s?|lat|oblique|oblicua|decubitus|lld|rld|lordotic|lordotica)\b")
 """Words that make a view other wherever they stand in it."""
 _DESCRIBED_FRONTAL = re.compile(r"\b(?:(?P<PA>pa|p a|postero ?anterior)|(?P<AP>ap|a p|antero ?posterior)|frontal)\b")
 _DESCRIBED_OTHER = re.compile(
@@ -153,13 +158,33 @@ _OTHER_BODY_PART = re.compile(
     r"\b(?:" + "|".join(f"(?P<{part}>{words})" for part, words in _OTHER_BODY_PARTS.items()) + ")"
 )
 
-_NO_PATIENT = re.compile(
-    r"|anon[^0-9]*|.*\banonym.*|removed|unknown|none|null|nan|na|n/?a|nil|not? (?:available|given|known|specified)"
-    r"|not? stated|missing|unspecified|undefined|redacted|hidden|deleted|withheld|confidential|de ?identified.*"
-    r"|no name|noname|empty|patient|patient ?id|id|test|dummy|[0?x.*# ]+|desconocid[oa]"
-    r"|an[oó]nim[oa]|eliminad[oa]|unbekannt|inconnu"
-    r"|entfernt"
+_NO_PATIENT = re.compile(r"#?n[./ ]?[ad]\.?|[0?x.*# ]+|anon\D*|\D*\banonym\D*|de ?identified\D*|pseudonymi[sz]ed|-1")
+"""Texts that stand for no patient. With a number (`Anonymous-0042`) they are the pseudonym of one patient."""
+_NOBODY = frozenset(
+    {
+        *(
+            "removed",
+            "unknown",
+            "unk",
+            "none",
+            "null",
+            "nan",
+            "nil",
+            "available",
+            "given",
+            "known",
+            "specified",
+            "stated",
+        ),
+        *("missing", "unspecified", "undefined", "redacted", "hidden", "deleted", "withheld", "confidential", "masked"),
+        *("blank", "empty", "noname", "name", "patient", "patientid", "id", "test", "dummy", "no"),
+        *("desconocido", "desconocida", "anonimo", "anonima", "eliminado", "eliminada", "datos", "dato", "consta"),
+        *("disponible", "paciente", "unbekannt", "entfernt", "inconnu"),
+    }
 )
+"""Words that stand for no patient, alone and beside each other: `REMOVED`, `ID REMOVED`, `UNKNOWN^UNKNOWN`."""
+_BESIDE_NOBODY = frozenset({"by", "ctp", "not", "the", "sin", "hay", "se", "of", "de", "del"})
+"""Words that stand for no patient beside those of `_NOBODY` only: `REMOVED BY CTP`, `sin datos`."""
 
 
 def folded(text: str) -> str:
@@ -246,7 +271,10 @@ def names_no_patient(text: str) -> bool:
 
     `ANON0042` is the pseudonym of one patient, `ANON` is not.
     """
-    return text.strip() == "-1" or _NO_PATIENT.fullmatch(plain(text).strip("<>[]()^ ")) is not None
+    if _NO_PATIENT.fullmatch(folded(text).strip()) or _NO_PATIENT.fullmatch(plain(text).strip("<>[]()^ ")):
+        return True
+    words = set(_words(text).split())
+    return not words or (words <= _NOBODY | _BESIDE_NOBODY and not words.isdisjoint(_NOBODY))
 
 
 def parse_age(text: str) -> float | None:
@@ -258,6 +286,13 @@ def parse_age(text: str) -> float | None:
     return years if years <= _MAX_AGE_YEARS else None
 
 
-def parse_sex(text: str) -> str | None:
-    """Return `M` or `F` from M, F, male, Female, Mujer, Hombre, …; `None` for other text."""
-    return _SEXES.get(folded(text.strip()))
+def parse_sex(text: str, column: Collection[str] = ()) -> str | None:
+    """Return `M` or `F` from M, F, male, Female, Mujer, Hombre, …; `None` for other text.
+
+    `column` holds the values that stand in the same column, `folded`: beside H (hombre) or V (varón), M is a woman
+    (mujer), and beside V, H is one as well (hembra).
+    """
+    letter = folded(text.strip())
+    if (letter == "m" and ("h" in column or "v" in column)) or (letter == "h" and "v" in column):
+        return "F"
+    return _SEXES.get(letter)

@@ -67,6 +67,24 @@ def test_parse_sex_returns_m_or_f(text: str, sex: str | None) -> None:
     assert parse_sex(text) == sex
 
 
+@pytest.mark.parametrize(
+    ("column", "sexes"),
+    [
+        (("h", "m"), ("M", "F")),
+        (("v", "m", ""), ("M", "F", None)),
+        (("v", "h"), ("M", "F")),
+        (("m", "f", "o"), ("M", "F", None)),
+        (("h", "f"), ("M", "F")),
+        (("m", "w"), ("M", "F")),
+        (("homme", "femme"), ("M", "F")),
+    ],
+)
+def test_a_letter_means_what_the_other_values_of_its_column_show(
+    column: tuple[str, ...], sexes: tuple[str | None, ...]
+) -> None:
+    assert tuple(parse_sex(text.upper(), column) for text in column) == sexes
+
+
 def test_no_name_of_a_column_states_two_things() -> None:
     names = [name for spellings in COLUMNS.values() for name in spellings]
     assert len(names) == len(set(names))
@@ -89,6 +107,15 @@ def test_no_name_of_a_column_states_two_things() -> None:
         ("PatientSex_DICOM", "sex"),
         ("Género", "sex"),
         ("Patient Age", "age"),
+        ("Patient Number", "patient"),
+        ("patient_no", "patient"),
+        ("Nº paciente", "patient"),
+        ("NHC", "patient"),
+        ("Patient's Sex", "sex"),
+        ("Patient's Age", "age"),
+        ("Edad (años)", "age"),
+        ("body_parts", "body_part"),
+        ("Class Label", "finding"),
         ("Edad", "age"),
     ],
 )
@@ -107,7 +134,10 @@ def test_frontal_views(text: str) -> None:
     assert view_kind(text) == "frontal"
 
 
-@pytest.mark.parametrize("text", ["LATERAL", "LL", "L", "Lateral", "left lateral", "RL", "COSTAL", "Axial", "oblique"])
+@pytest.mark.parametrize(
+    "text",
+    ["LATERAL", "LL", "L", "Lateral", "left lateral", "RL", "COSTAL", "Axial", "oblique", "LORDOTIC", "AP LORDOTIC"],
+)
 def test_other_views(text: str) -> None:
     assert view_kind(text) == "other"
 
@@ -119,13 +149,32 @@ def test_a_view_that_is_not_understood_is_unknown(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "REMOVED", "unknown", "ANON", "Anonymous^Patient", "anonymized", "0", "000", "none", "N/A", "-1", "XXXX"],
+    [
+        *("", "REMOVED", "unknown", "ANON", "Anonymous^Patient", "anonymized", "0", "000", "none", "N/A", "-1", "XXXX"),
+        *("#N/A", "n.a.", "n/d", "ND", "unk", "unknown patient", "UNKNOWN^UNKNOWN", "No ID", "No patient", "masked"),
+        *(
+            "REMOVED BY CTP",
+            "ID REMOVED",
+            "blank",
+            "sin datos",
+            "no disponible",
+            "no consta",
+            "Anónimo",
+            "DE-IDENTIFIED",
+        ),
+    ],
 )
 def test_values_that_stand_for_no_patient(text: str) -> None:
     assert names_no_patient(text)
 
 
-@pytest.mark.parametrize("text", ["1", "ANON0042", "P01", "Anna", "10", "2020-001"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("1", "ANON0042", "P01", "Anna", "10", "2020-001", "Anonymous-0001", "Anonymized-0017", "ANONYMOUS0042"),
+        *("deidentified-0012", "de", "Unknown 12", "patient 3", "NA12"),
+    ],
+)
 def test_values_that_name_a_patient(text: str) -> None:
     assert not names_no_patient(text)
 
