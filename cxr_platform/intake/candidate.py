@@ -23,7 +23,7 @@ REASONS: Mapping[str, str] = MappingProxyType(
         "no-finding-given": "the table leaves the finding empty",
         "finding-not-studied": "the finding is none of the seven classes",
         "several-findings": "more than one of the seven classes applies",
-        "further-findings": "further findings beside the one studied (single_finding_only)",
+        "further-findings": "further findings beside Normal, or beside the one studied (single_finding_only)",
         "unknown-folder": "the folder's name is none of the seven classes",
         # the image itself
         "view": "not a frontal view",

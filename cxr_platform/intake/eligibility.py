@@ -11,13 +11,38 @@ from typing import Protocol
 from cxr_platform.config import IntakeConfig, SelectionConfig
 from cxr_platform.intake.candidate import Refusal
 from cxr_platform.intake.quality import QualityMeasures, judge
-from cxr_platform.intake.vocabulary import CLASS_OF, NO_FINDING, other_body_part, other_view, plain, view_kind
+from cxr_platform.intake.vocabulary import (
+    CLASS_OF,
+    NO_FINDING,
+    folded,
+    other_body_part,
+    other_view,
+    plain,
+    view_kind,
+)
 
 DICOM_MODALITIES = frozenset({"", "CR", "DX", "DR", "XR", "RG", "SC", "OT"})
 """Values of Modality (0008,0060) of a projection radiograph; some are from older editions of the standard."""
 DICOM_PROJECTIONS = frozenset({"AP", "PA", "LL", "RL", "LLD", "RLD", "LLO", "RLO"})
 """Defined terms of View Position (0018,5101), which only projections have."""
-_TABLE_MODALITY = re.compile(r"(x[- ]?ray|cr|dx)?", re.IGNORECASE)
+_OTHER_MODALITY = re.compile(
+    r"\b(ct|mr|mri|us|pt|pet|nm|mg|xa|rf|spect|tc|tac|tomo\w*|rm|rmn|irm|resonan\w*|magnet\w*|ultraso\w*|sonogra\w*"
+    r"|ecogra\w*|echo\w*|mammo\w*|mamo\w*|angiogr\w*|fluoros\w*|scintigr\w*|szintigr\w*|gammagra\w*|nuclear\w*"
+    r"|densitometr\w*|endoscop\w*|microscop\w*)\b"
+)
+"""Words of a table for a modality other than a projection radiograph."""
+_OTHER_DICOM_MODALITIES = frozenset(
+    {
+        *("ar", "asmt", "au", "bdus", "bi", "bmd", "ctprotocol", "dg", "doc", "ecg", "eps", "es", "fid", "gm", "hc"),
+        *("hd", "io", "iol", "ivoct", "ivus", "ker", "ko", "len", "ls", "oam", "oct", "op", "opm", "opt", "optbsv"),
+        *("optenf", "opv", "oss", "plan", "pr", "px", "reg", "resp", "rtdose", "rtimage", "rtplan", "rtrecord"),
+        *("rtstruct", "rwv", "seg", "sm", "smr", "sr", "srf", "stain", "tg", "va", "xc"),
+    }
+)
+"""Further terms of Modality (0008,0060), which as part of a longer text may be a word."""
+
+_BESIDE_NORMAL = re.compile(r"\b(devices?|dispositivos?|pacemaker|marcapasos|cath?eter\w*|tubes?|tubos?|unchanged)\b")
+"""What a table may list beside Normal, as it is no finding of the lung or the heart."""
 
 
 class DecodedImage(Protocol):
@@ -39,14 +64,18 @@ def judge_image(image: DecodedImage, config: IntakeConfig, stated_view: str | No
     `stated_view` is that of the collection's table; if it is understood it comes before that of the file. The detail
     holds measured values and words of `vocabulary` only, so that it may be shown where the file is not to be quoted.
     """
-    view = stated_view if stated_view and view_kind(stated_view) else image.view
-    if refusal := judge_view(view, config.selection):
+    if refusal := judge_view(clearest_view(stated_view, image.view), config.selection):
         return refusal
     if image.other_body_part:
         return _wrong_body_part(image.other_body_part)
     if image.for_processing:
         return Refusal("for-processing", "export the image of the series FOR PRESENTATION")
     return judge(image.quality, config.quality)
+
+
+def clearest_view(stated: str | None, of_file: str | None) -> str | None:
+    """Return the view that a table states if it is understood, else that of the file, else the text of the table."""
+    return stated if stated and view_kind(stated) else of_file or stated
 
 
 def judge_dicom_modality(modality: str, view: str | None, secondary_capture: bool) -> Refusal | None:
@@ -60,8 +89,13 @@ def judge_dicom_modality(modality: str, view: str | None, secondary_capture: boo
 
 
 def judge_table_modality(modality: str) -> Refusal | None:
-    """Refuse a modality in a table other than X-ray, CR or DX; an empty one is taken as X-ray."""
-    return None if _TABLE_MODALITY.fullmatch(modality) else Refusal("modality", modality)
+    """Refuse a modality in a table that is known to be no projection radiograph.
+
+    Any other text (`RX`, `Radiografía`, `['CR', 'DX']`), and none, is taken as a radiograph.
+    """
+    words = re.findall(r"[^\W_]+", folded(modality))
+    other = _OTHER_MODALITY.search(" ".join(words)) or (words and _OTHER_DICOM_MODALITIES.issuperset(words))
+    return Refusal("modality", modality) if other else None
 
 
 def judge_view(view: str | None, selection: SelectionConfig) -> Refusal | None:
@@ -86,8 +120,8 @@ def judge_findings(
     """Return the one class among `findings`, and a refusal or `None`.
 
     `classes` maps the findings that count, in `plain` form, to classes. If none of them counts the reason is
-    `finding-not-studied`, if several classes apply `several-findings`. With `single_finding_only`, other findings
-    beside the one class are `further-findings` (§2.1.3).
+    `finding-not-studied`, if several classes apply `several-findings`. Other findings beside the one class are
+    `further-findings` (§2.1.3) with `single_finding_only`, and always beside Normal, unless they are devices.
     """
     given = [finding.strip() for finding in findings if finding.strip()]
     text = ", ".join(given)
@@ -98,9 +132,11 @@ def judge_findings(
         return None, Refusal("finding-not-studied", f"finding {text}")
     if len(labels) > 1:
         return None, Refusal("several-findings", f"findings {text}")
-    has_others = any(plain(finding) not in classes for finding in given)
-    refusal = Refusal("further-findings", f"findings {text}") if selection.single_finding_only and has_others else None
-    return labels.pop(), refusal
+    others = [plain(finding) for finding in given if plain(finding) not in classes]
+    label, refusal = labels.pop(), Refusal("further-findings", f"findings {text}")
+    if label == "Normal" and any(name not in NO_FINDING and not _BESIDE_NORMAL.search(name) for name in others):
+        return None, refusal
+    return label, refusal if selection.single_finding_only and others else None
 
 
 def classes_by_name(selection: SelectionConfig) -> dict[str, str]:

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from cxr_platform.config import Profile
 from cxr_platform.errors import FoldError
+from cxr_platform.intake.eligibility import clearest_view
 from cxr_platform.intake.overrule import Overrule
 from cxr_platform.intake.sources import Inventory
 from cxr_platform.labels import CLASSES
@@ -51,7 +52,7 @@ def _row(image: SelectedImage, patient: str | None, group: str, folds: tuple[int
         "finding": candidate.finding,
         "patient_id": patient,
         "group_id": group,
-        "view": candidate.view or facts.view,
+        "view": clearest_view(candidate.view, facts.view),
         "age": facts.age if candidate.age is None else candidate.age,
         "sex": candidate.sex or facts.sex,
         "width": facts.width,

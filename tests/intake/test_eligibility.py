@@ -19,12 +19,24 @@ ALL = SelectionConfig()
 GOOD = QualityMeasures(colour=0, side=500, aspect=1.1, contrast=0.6, std=0.2, flat_fraction=0.1, uprightness=0.8)
 
 
-@pytest.mark.parametrize("modality", ["X-ray", "xray", "X ray", "CR", "dx", ""])
+@pytest.mark.parametrize(
+    "modality",
+    [
+        *("X-ray", "xray", "X ray", "CR", "dx", "", "RX", "Radiografía", "Radiography", "CXR", "CR/DX", "RG"),
+        *("Computed Radiography", "['CR', 'DX']", "X-Ray chest", "Rayos X", "DR, es"),
+    ],
+)
 def test_table_modalities_of_radiographs_are_accepted(modality: str) -> None:
     assert judge_table_modality(modality) is None
 
 
-@pytest.mark.parametrize("modality", ["CT", "MR", "X-ray CT"])
+@pytest.mark.parametrize(
+    "modality",
+    [
+        *("CT", "MR", "X-ray CT", "['CT']", "US", "RF", "PT", "SEG", "['KO', 'SR']", "Computed Tomography"),
+        *("Tomografía", "Resonancia", "ultrasound", "TAC", "Mammography", "angiografía"),
+    ],
+)
 def test_other_table_modalities_are_refused(modality: str) -> None:
     assert judge_table_modality(modality) == Refusal("modality", modality)
 
@@ -101,6 +113,11 @@ def test_other_parts_of_the_body_are_refused() -> None:
         (["Edema", "COPD"], None, "several-findings"),
         (["Mass"], None, "finding-not-studied"),
         (["", " "], None, "no-finding-given"),
+        (["No Finding", "Aortic enlargement"], None, "further-findings"),
+        (["normal", "nodule"], None, "further-findings"),
+        (["No Finding", "Support Devices"], "Normal", None),
+        (["normal", "pacemaker"], "Normal", None),
+        (["Normal", "No finding"], "Normal", None),
     ],
 )
 def test_judge_findings_returns_the_one_class_or_a_reason(
@@ -122,3 +139,5 @@ def test_no_finding_is_a_class_only_if_it_counts_as_normal() -> None:
     strict = classes_by_name(SelectionConfig(no_finding_is_normal=False))
     assert "no finding" not in strict
     assert strict["healthy"] == "Normal"
+    without = SelectionConfig(no_finding_is_normal=False)
+    assert judge_findings(["Normal", "No finding"], strict, without) == ("Normal", None)

@@ -19,7 +19,7 @@ from pathlib import Path
 from cxr_platform.config import SelectionConfig
 from cxr_platform.errors import SourceError
 from cxr_platform.intake.candidate import Candidate, Refusal
-from cxr_platform.intake.eligibility import DICOM_MODALITIES, classes_by_name, judge_findings, judge_table_modality
+from cxr_platform.intake.eligibility import classes_by_name, judge_findings, judge_table_modality
 from cxr_platform.intake.layouts import class_folder
 from cxr_platform.intake.layouts.collection import Collection, Layout, Reading, is_dicom_name, source_toml, toml_text
 from cxr_platform.intake.layouts.file_names import normal_path
@@ -71,7 +71,7 @@ def _read_one_class(collection: Collection, label: str, selection: SelectionConf
     table = MetadataTable(path or collection.folder, lambda _: (label, None))
     if path:
         for row in table.read((_FILES,), FINDING_COLUMNS):
-            table.add(_file(row), listed(row, label, label, _judge_modality(row), selection))
+            table.add(_file(row), listed(row, label, label, judge_table_modality(cell(row, "modality")), selection))
     inside = {file for file in collection.files if collection.folder / file == path}
     files = [file for file in collection.files if file not in inside]
     names_of, missing = match_rows(table, files)
@@ -85,7 +85,7 @@ def _read_one_class(collection: Collection, label: str, selection: SelectionConf
         files, inside, missing = list(collection.files), set(), []
 
     def candidate(file: str) -> Candidate:
-        fields = vars(table.combined(names_of[file])) if file in names_of else {"label": label, "finding": label}
+        fields = table.combined(names_of[file]) if file in names_of else {"label": label, "finding": label}
         return collection.candidate(file, **fields)
 
     rows = sum(len(table.rows[name]) for name in missing)
@@ -133,7 +133,7 @@ def _read_table(collection: Collection, path: Path, selection: SelectionConfig) 
     for row in table.read((_FILES, (*COLUMNS["finding"], *columns)), columns):
         finding = cell(row, "finding") or present_findings(row, columns)
         label, refusal = judge([finding])
-        image = listed(row, finding, label, _judge_modality(row) or refusal, selection)
+        image = listed(row, finding, label, judge_table_modality(cell(row, "modality")) or refusal, selection)
         table.add(_file(row), replace(image, patient=image.patient or _patient_of_path(_file(row))))
     inside = {file for file in collection.files if collection.folder / file == path}
     where = f"as its column of file names has them, in {collection.folder}"
@@ -148,11 +148,6 @@ def _file(row: MetadataRow) -> str:
 def _patient_of_path(name: str) -> str | None:
     match = _PATIENT_FOLDER.search(normal_path(name))
     return match[1] if match else None
-
-
-def _judge_modality(row: MetadataRow) -> Refusal | None:
-    modality = cell(row, "modality")
-    return None if modality.upper() in DICOM_MODALITIES else judge_table_modality(modality)
 
 
 LAYOUT = Layout("dicom", "*.dcm with a CSV of the columns filename and label", _recognises, _read)

@@ -5,9 +5,9 @@ import difflib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Collection as Names
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from cxr_platform.config import SelectionConfig
 from cxr_platform.errors import SourceError
@@ -15,7 +15,15 @@ from cxr_platform.intake.candidate import Candidate, Refusal
 from cxr_platform.intake.eligibility import judge_body_part, judge_view
 from cxr_platform.intake.layouts.collection import Collection, Reading, as_text
 from cxr_platform.intake.layouts.file_names import FileNames
-from cxr_platform.intake.vocabulary import COLUMNS, column_key, names_no_patient, parse_age, parse_sex
+from cxr_platform.intake.vocabulary import (
+    COLUMNS,
+    column_key,
+    folded,
+    names_no_patient,
+    parse_age,
+    parse_sex,
+    view_kind,
+)
 
 MetadataRow = dict[str, str]
 """Values by the `column_key` of their column."""
@@ -23,8 +31,6 @@ JudgeFindings = Callable[[Sequence[str]], tuple[str | None, Refusal | None]]
 """From the findings of the rows of one file to its class and refusal."""
 
 DELIMITERS = ",;\t|"
-_OF_IMAGE = ("view", "body-part", "modality")
-"""Reasons that hold for every row of an image, whatever its finding."""
 UNDERSTOOD = frozenset(name for names in COLUMNS.values() for name in names)
 NEAR_MISSES = 2000
 """With more rows or files that are not matched, near misses are not searched: the time grows with their product."""
@@ -34,7 +40,10 @@ _LATIN_1 = {0xDC80 + i: bytes([0x80 + i]).decode("cp1252", "replace") for i in r
 
 @dataclass(frozen=True)
 class Listed:
-    """What a table states about one image; the fields are those of `Candidate`."""
+    """What one row states about an image; `sex` is as it is written.
+
+    `refusal` is for the finding or the modality, `of_image` for what holds whatever the finding of the row.
+    """
 
     label: str | None
     finding: str
@@ -43,6 +52,7 @@ class Listed:
     sex: str | None
     age: float | None
     refusal: Refusal | None
+    of_image: Refusal | None
 
 
 def listed(
@@ -58,15 +68,17 @@ def listed(
     `patient_id` turns the text of the patient's column into the key that all images of the patient share. A text that
     stands for no patient (`REMOVED`, `unknown`) gives none.
     """
-    view, patient = cell(row, "view") or None, cell(row, "patient")
+    modality = refusal if refusal and refusal.reason == "modality" else None
+    view, patient = cell(row, "view", view_kind) or None, cell(row, "patient", lambda text: not names_no_patient(text))
     return Listed(
         label=label,
         finding=finding,
         patient=None if names_no_patient(patient) else patient_id(patient) or None,
         view=view,
-        sex=parse_sex(cell(row, "sex")),
-        age=parse_age(cell(row, "age")),
-        refusal=refusal or judge_view(view, selection) or judge_body_part(cell(row, "body_part")),
+        sex=cell(row, "sex", parse_sex) or None,
+        age=parse_age(cell(row, "age", lambda text: parse_age(text) is not None)),
+        refusal=refusal,
+        of_image=modality or judge_view(view, selection) or judge_body_part(cell(row, "body_part")),
     )
 
 
@@ -75,13 +87,15 @@ class MetadataTable:
     """The rows of a table by the name under which it lists a file.
 
     `judge` gives class and refusal of a file with several rows, one finding or one reader each, from all its findings.
-    `ignored_columns` are those that no layout understands.
+    `ignored_columns` are those that no layout understands. `sexes` are the values of the column of sexes, which show
+    what an M in it means (`vocabulary.parse_sex`).
     """
 
     path: Path
     judge: JudgeFindings
     rows: dict[str, list[Listed]] = field(default_factory=dict)
     ignored_columns: list[str] = field(default_factory=list)
+    sexes: set[str] = field(default_factory=set)
 
     def read(self, required: Iterable[Names[str]], known: Names[str] = ()) -> Iterator[MetadataRow]:
         """Yield the rows of the file (see `read_rows`); columns neither in `COLUMNS` nor `known` are ignored ones."""
@@ -92,34 +106,39 @@ class MetadataTable:
     def add(self, name: str, row: Listed) -> None:
         """Add one row."""
         self.rows.setdefault(name, []).append(row)
+        self.sexes.add(folded(row.sex or ""))
 
-    def combined(self, names: Iterable[str]) -> Listed:
-        """Return what all rows of these names state about one file; of patient, view, sex and age the first value.
+    def combined(self, names: Iterable[str]) -> dict[str, Any]:
+        """Return the fields of the `Candidate` of one file that all rows of these names list.
 
-        Rows of different classes are refused.
+        Of patient, view, sex and age the first value that is understood counts. A view or another part of the body
+        in any row refuses the image. Rows of Normal and of another class are refused as contradicting each other.
         """
         rows = [row for name in names for row in self.rows[name]]
-        first = rows[0]
-        for row in rows[1:]:
-            first = replace(
-                first,
-                patient=first.patient or row.patient,
-                view=first.view or row.view,
-                sex=first.sex or row.sex,
-                age=row.age if first.age is None else first.age,
-            )
+        views = [row.view for row in rows if row.view]
+        label, finding, refusal = self._judged(rows)
+        return {
+            "label": label,
+            "finding": finding,
+            "patient": next((row.patient for row in rows if row.patient), None),
+            "view": next(filter(view_kind, views), views[0] if views else None),
+            "sex": next(filter(None, (parse_sex(row.sex or "", self.sexes) for row in rows)), None),
+            "age": next((row.age for row in rows if row.age is not None), None),
+            "refusal": refusal or next((row.of_image for row in rows if row.of_image), None),
+        }
+
+    def _judged(self, rows: Sequence[Listed]) -> tuple[str | None, str, Refusal | None]:
+        """Return class, finding and refusal of a file from the findings of its rows."""
         by_label = {row.label: row.finding for row in rows if row.label}
         findings = list(dict.fromkeys(row.finding for row in rows if row.finding))
-        if len(by_label) > 1:
-            both = " and as ".join(by_label.values())
-            return replace(first, label=None, refusal=Refusal("conflicting-label", f"listed as {both}"))
-        if len(findings) < 2:
-            stated = next((row for row in rows if row.finding), first)
-            refusal = next((row.refusal for row in rows if row.refusal and row.finding == stated.finding), None)
-            return replace(first, label=stated.label, finding=stated.finding, refusal=refusal)
-        label, refusal = self.judge(findings)
-        of_image = (row.refusal for row in rows if row.refusal and row.refusal.reason in _OF_IMAGE)
-        return replace(first, label=label, finding=", ".join(findings), refusal=next(of_image, refusal))
+        if len(by_label) > 1 and "Normal" in by_label:
+            text = f"listed as {' and as '.join(by_label.values())}"
+            return None, rows[0].finding, Refusal("conflicting-label", text)
+        if len(findings) > 1:
+            label, refusal = self.judge(findings)
+            return label, ", ".join(findings), refusal
+        stated = next((row for row in rows if row.finding), rows[0])
+        return stated.label, stated.finding, stated.refusal
 
 
 def read_header(path: Path) -> list[str]:
@@ -133,6 +152,8 @@ def read_header(path: Path) -> list[str]:
 
 def read_rows(path: Path, required: Iterable[Names[str]]) -> Iterator[MetadataRow]:
     """Read the rows of a table with stripped values; the delimiter is a comma, a semicolon, a tab or a bar.
+
+    Of two columns with one key the first one with a value counts.
 
     Each of `required` holds the spellings of one column, of which the header must have one. The file is UTF-8, with or
     without a byte order mark, or UTF-16 with one; other bytes are read as Latin-1 (Figure 1's table has some). Raises
@@ -149,7 +170,10 @@ def read_rows(path: Path, required: Iterable[Names[str]]) -> Iterator[MetadataRo
                 line = reader.line_num
                 if any(values):
                     padded = values + [""] * (len(header) - len(values))
-                    yield {name: value.strip() for name, value in zip(header, padded, strict=False)}
+                    row: MetadataRow = {}
+                    for name, value in zip(header, padded, strict=False):
+                        row[name] = row.get(name) or value.strip()
+                    yield row
     except (OSError, csv.Error) as error:
         raise _not_readable(path, error, line) from error
 
@@ -191,9 +215,13 @@ def _check_header(path: Path, names: list[str], header: list[str], required: Ite
         )
 
 
-def cell(row: MetadataRow, column: str) -> str:
-    """Return the first non-empty value among the spellings of `column` (a key of `COLUMNS`), else an empty text."""
-    return next((row[name] for name in COLUMNS[column] if row.get(name)), "")
+def cell(row: MetadataRow, column: str, understood: Callable[[str], object] = bool) -> str:
+    """Return the first value among the spellings of `column` (a key of `COLUMNS`) that is `understood`.
+
+    If none is, return the first one that is not empty, else an empty text.
+    """
+    values = [row[name] for name in COLUMNS[column] if row.get(name)]
+    return next(filter(understood, values), values[0] if values else "")
 
 
 def join_files(
@@ -218,7 +246,7 @@ def join_files(
     candidates: list[Candidate] = []
     for file in files:
         if file in names_of:
-            candidates.append(collection.candidate(file, **vars(table.combined(names_of[file]))))
+            candidates.append(collection.candidate(file, **table.combined(names_of[file])))
         else:
             hint = f"; nearly: {near[file]}" if file in near else ""
             detail = f"no row of {table.path.name} names this file{hint}"

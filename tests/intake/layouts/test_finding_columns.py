@@ -55,6 +55,12 @@ def test_rows_of_several_readers_are_put_together(tmp_path: Path) -> None:
     assert find_candidates(folder, SelectionConfig()).ignored_columns == {"d": ["rad_id"]}
 
 
+def test_what_one_reader_finds_is_not_normal_by_another(tmp_path: Path) -> None:
+    table = "image_id,rad_id,Aortic enlargement,No finding\na,R1,1,0\na,R2,0,1\nb,R1,0,1\nb,R2,0,1\nc,R1,1,1\n"
+    folder = plant(tmp_path / "d", "a.dicom", "b.dicom", "c.dicom", labels_csv=table)
+    assert verdicts(folder) == {"a.dicom": "further-findings", "b.dicom": "Normal", "c.dicom": "further-findings"}
+
+
 def test_spanish_columns_are_read(tmp_path: Path) -> None:
     header = "fichero;paciente;Neumonía;Derrame pleural;Cardiomegalia;Sin hallazgos"
     table = f"{header}\na;1;sí;no;no;no\nb;2;0;1,0;0;0\nc;3;;;;1\n"

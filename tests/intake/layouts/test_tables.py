@@ -72,7 +72,7 @@ def test_rows_of_one_finding_each_are_one_image(tmp_path: Path) -> None:
     folder = table(tmp_path / "d", "\n".join(["file,finding,patient", *rows]), "a.png", "b.png", "c.png", "d.png")
     stated = verdicts(folder)
     del stated["x.dcm"]
-    assert stated == {"a.png": "Edema", "b.png": "conflicting-label", "c.png": "Normal", "d.png": "Edema"}
+    assert stated == {"a.png": "Edema", "b.png": "several-findings", "c.png": "Normal", "d.png": "Edema"}
     image = images(folder)["a.png"]
     assert (image.finding, image.patient) == ("Edema, Mass", "P1")
     assert verdicts(folder, single_finding_only=True)["a.png"] == "further-findings"
@@ -176,3 +176,43 @@ def test_the_advised_table_is_the_one_with_findings(tmp_path: Path) -> None:
         read(folder)
     (folder / "sources.toml").write_text(str(caught.value).partition("data folder:\n")[2])
     assert "Normal" in [candidate.label for candidate in read(folder).candidates]
+
+
+def test_of_two_columns_with_one_key_the_first_value_counts(tmp_path: Path) -> None:
+    folder = table(tmp_path / "d", "file,label,patient_id,patientid\na,Edema,7,\nb,Edema,,8\n", "a.png", "b.png")
+    assert [image.patient for path, image in images(folder).items() if path != "x.dcm"] == ["7", "8"]
+
+
+def test_the_first_value_that_is_understood_counts(tmp_path: Path) -> None:
+    header = "file,label,Projection,ViewPosition_DICOM,patient,subject,sex,gender,age,edad"
+    rows = "a,Edema,UNK,LATERAL,unknown,S1,?,F,?,7\nb,Edema,UNK,standing,P1,S1,M,F,5,7\n"
+    stated = images(table(tmp_path / "d", f"{header}\n{rows}", "a.png", "b.png"))
+    a, b = stated["a.png"], stated["b.png"]
+    assert (a.view, a.patient, a.sex, a.age, a.refusal and a.refusal.reason) == ("LATERAL", "S1", "F", 7.0, "view")
+    assert (b.view, b.patient, b.sex, b.age, b.refusal) == ("UNK", "P1", "M", 5.0, None)
+
+
+def test_of_several_rows_the_first_view_that_is_understood_counts(tmp_path: Path) -> None:
+    folder = table(tmp_path / "d", "file,label,view,sex\na,Edema,UNK,?\na,Edema,AP,F\n", "a.png")
+    assert (images(folder)["a.png"].view, images(folder)["a.png"].sex) == ("AP", "F")
+
+
+def test_m_is_a_woman_in_a_spanish_column_of_sexes(tmp_path: Path) -> None:
+    text = "file,label,sexo\na,Edema,M\nb,Edema,H\n"
+    folder = table(tmp_path / "d", text, "a.png", "b.png")
+    assert [image.sex for path, image in images(folder).items() if path != "x.dcm"] == ["F", "M"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "verdict"),
+    [
+        ("a,Edema,PA,CHEST\na,Edema,LATERAL,CHEST\n", "view"),
+        ("a,Edema,,\na,Mass,LATERAL,\n", "view"),
+        ("a,Edema,,\na,,,HAND\n", "body-part"),
+        ("a,Edema,,\na,Effusion,,\n", "several-findings"),
+        ("a,Edema,,\na,Normal,,\n", "conflicting-label"),
+    ],
+)
+def test_a_refusal_in_any_row_holds(tmp_path: Path, rows: str, verdict: str) -> None:
+    folder = table(tmp_path / "d", f"file,label,view,body_part\n{rows}", "a.png")
+    assert verdicts(folder)["a.png"] == verdict
