@@ -1,7 +1,8 @@
 """Folders named after classes, at any depth: `dataset/train_test/{effusion,normal}/*.png`. No views.
 
-Folders directly below a class folder are patients (`Covid19/P01/1.png`) if there are at least two, each name has a
-digit and none of the words of `_NO_PATIENTS`, and they hold at most `_IMAGES_PER_PATIENT` files on average. Two
+Folders below a class folder are patients (`Covid19/P01/1.png`), also in `train`, `fold_1`, … (`Covid19/train/P01`).
+Their names have a digit and are no names of portions, views or series. At least half of the folders of the class are
+named so, with at most `_IMAGES_PER_PATIENT` files on average; the classes together have at least two such folders. Two
 classes with a folder of one name have one patient of that name.
 """
 
@@ -12,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from cxr_platform.config import SelectionConfig
 from cxr_platform.intake.candidate import Candidate
 from cxr_platform.intake.layouts.collection import Collection, Layout, Reading, as_text
-from cxr_platform.intake.vocabulary import class_of, plain
+from cxr_platform.intake.vocabulary import class_of, folded, plain
 
 _CONTAINERS = {
     *("train", "training", "test", "testing", "val", "valid", "validation", "train test"),
@@ -21,12 +22,29 @@ _CONTAINERS = {
 """Folders that hold the class folders of one collection and are not collections themselves."""
 _NO_IMAGES = {"mask", "masks", "annotations", "segmentation", "segmentations", "macosx"}
 """Folders beside or in class folders of published collections that hold something other than images."""
-_NO_PATIENTS = re.compile(
-    r"(train|test|val|batch|part|split|fold|set|images?|films|group|series|study|archive|data|raw|crop|augment|resized|view"
-    r"|ap|pa|jpe?g|png|dicom|level|grade|year|version|v\d|19\d\d|20\d\d)",
-    re.IGNORECASE,
+_PATIENT = frozenset(
+    {
+        *("patient", "paciente", "pat", "subject", "sub", "sujeto", "participant", "participante", "case", "caso"),
+        *("person", "id", "pid", "p"),
+    }
 )
-"""Words with which the name of a folder begins that holds a portion of a class, not a patient."""
+"""Words for a patient, with which a folder is one whatever its further words."""
+_PORTION = re.compile(
+    r"train|training|test|testing|val|valid|validation|batch|lote|parts?|parte|split|fold|subset|set|dataset|portion"
+    r"|images?|imgs?|imagenes|films|archive|data|raw|crop(ped|ping)?|augment(ed|ation)?|resized?|size|folder|carpeta"
+    r"|jpe?g|png|dicom|dcm|year|ano|version|patients|pacientes|subjects|cases|copy"
+)
+"""A word for a portion of a class, which may hold folders of patients."""
+_NO_PATIENT = re.compile(
+    r"group|grupo|series?|study|estudio|exam|session|views?|vista|ap|pa|lat|lateral|level|grade|stage"
+)
+"""A further word with which a folder is no patient."""
+_DATE = re.compile(
+    r"(19|20)\d\d([-_. ](0[1-9]|1[0-2]))?"
+    r"|(19|20)\d\d(?P<sign>[-_. ]?)(0[1-9]|1[0-2])(?P=sign)(0[1-9]|[12]\d|3[01])"
+    r"|v ?[1-9](\.\d+)*|\d+ ?x ?\d+"
+)
+"""A year, a month, a day, a version or a size in pixels."""
 _IMAGES_PER_PATIENT = 20
 
 
@@ -70,16 +88,45 @@ def _patients(known: Mapping[str, tuple[str, str] | None], files: Iterable[str],
             continue
         parts = folder.split("/") if folder else []
         position = max((i for i, part in enumerate(parts) if part == stated[0]), default=-1 if depth_above else None)
-        if position is not None and position + 1 < len(parts):
+        if position is None:
+            continue
+        inner = next((part for part in parts[position + 1 :] if not _is_portion(part)), None)
+        if inner is not None:
             place = "/".join(parts[: position + 1])
-            places[folder] = place, parts[position + 1]
-            below[place][parts[position + 1]] += number
-    return {folder: name for folder, (place, name) in places.items() if _look_like_patients(below[place])}
+            places[folder] = place, inner
+            below[place][inner] += number
+    named = {place: patients for place, folders in below.items() if (patients := _patient_names(folders))}
+    several = len({name for patients in named.values() for name in patients}) > 1
+    return {f: name for f, (place, name) in places.items() if several and name in named.get(place, ())}
 
 
-def _look_like_patients(folders: Counter[str]) -> bool:
-    named = all(re.search(r"\d", name) and not _NO_PATIENTS.match(name) for name in folders)
-    return named and len(folders) > 1 and folders.total() <= _IMAGES_PER_PATIENT * len(folders)
+def _patient_names(folders: Counter[str]) -> set[str]:
+    """Return the folders of one class that look like patients; none if most do not."""
+    names = {name for name in folders if _is_patient(name)}
+    images = sum(folders[name] for name in names)
+    return names if 2 * len(names) >= len(folders) and images <= _IMAGES_PER_PATIENT * len(names) else set()
+
+
+def _is_patient(name: str) -> bool:
+    words = _name_words(name)
+    if not re.search(r"\d", name):
+        return False
+    return not _PATIENT.isdisjoint(words) or not (
+        _DATE.fullmatch(folded(name)) or any(_PORTION.fullmatch(word) or _NO_PATIENT.fullmatch(word) for word in words)
+    )
+
+
+def _is_portion(name: str) -> bool:
+    """Return True for a folder that holds a portion of a class: `train`, `fold_1`, `images_001`, `2020`, `100x100`."""
+    words = _name_words(name)
+    if not _PATIENT.isdisjoint(words) or any(_NO_PATIENT.fullmatch(word) for word in words):
+        return False
+    named = plain(name) in _CONTAINERS or any(_PORTION.fullmatch(word) for word in words)
+    return named or _DATE.fullmatch(folded(name)) is not None
+
+
+def _name_words(name: str) -> list[str]:
+    return re.findall(r"[^\W\d_]+", folded(name))
 
 
 def _finding_and_class(folder: str, labels: Mapping[str, str]) -> tuple[str, str] | None:
