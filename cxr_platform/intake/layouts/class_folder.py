@@ -77,6 +77,12 @@ def _read(collection: Collection, selection: SelectionConfig) -> Reading:
     return Reading([candidate(file) for file in collection.files])
 
 
+def patients_of_one_class(files: Iterable[str]) -> dict[str, str]:
+    """Return folder → patient, as below a class folder, for files that are all of one class."""
+    files = list(files)
+    return _patients({file.rpartition("/")[0]: ("", "") for file in files}, files, 1)
+
+
 def _patients(known: Mapping[str, tuple[str, str] | None], files: Iterable[str], depth_above: int) -> dict[str, str]:
     """Return folder → patient, for the folders below class folders whose folders look like patients."""
     below: defaultdict[str, Counter[str]] = defaultdict(Counter)  # class folder → folder in it → number of files

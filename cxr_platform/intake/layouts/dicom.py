@@ -8,11 +8,12 @@ finding or one reader each, are one image. Whether a file really is DICOM is dec
 reads PNG and JPEG as well.
 
 With `label` in a sources.toml every file is of one class. A table beside it, named as `table` or the only CSV in the
-folder, then gives patients and views; it needs no finding.
+folder with files and patients or views, then gives these; it needs no finding, and the findings that it has are not
+read. Without a patient there, folders may be patients as below a class folder (`class_folder`).
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from cxr_platform.intake.layouts.collection import Collection, Layout, Reading, 
 from cxr_platform.intake.layouts.file_names import normal_path
 from cxr_platform.intake.layouts.finding_columns import FINDING_COLUMNS, finding_columns, present_findings
 from cxr_platform.intake.layouts.tables import (
+    JudgeFindings,
     MetadataRow,
     MetadataTable,
     cell,
@@ -64,14 +66,18 @@ def _read(collection: Collection, selection: SelectionConfig) -> Reading:
 
 
 def _read_one_class(collection: Collection, label: str, selection: SelectionConfig) -> Reading:
-    tables = _tables(collection)
-    path = collection.table or (collection.folder / tables[0] if len(tables) == 1 else None)
-    if path and not collection.table and not (_has(path, "file") and (_has(path, "patient") or _has(path, "view"))):
-        path = None  # some other CSV
+    path = collection.table or _table_of_patients(collection)
     table = MetadataTable(path or collection.folder, lambda _: (label, None))
+    contradicting = False
     if path:
+        judge, columns = _judge(selection), finding_columns(read_header(path))
         for row in table.read((_FILES,), FINDING_COLUMNS):
+            contradicting |= judge([_finding(row, columns)])[0] not in (None, label)
             table.add(_file(row), listed(row, label, label, judge_table_modality(cell(row, "modality")), selection))
+    if path and contradicting:
+        table.ignored_columns += [
+            name for name in read_header(path) if column_key(name) in {*COLUMNS["finding"], *columns}
+        ]
     inside = {file for file in collection.files if collection.folder / file == path}
     files = [file for file in collection.files if file not in inside]
     names_of, missing = match_rows(table, files)
@@ -83,14 +89,33 @@ def _read_one_class(collection: Collection, label: str, selection: SelectionConf
         )
     if not names_of:
         files, inside, missing = list(collection.files), set(), []
+    of_folders = class_folder.patients_of_one_class(files)
 
     def candidate(file: str) -> Candidate:
         fields = table.combined(names_of[file]) if file in names_of else {"label": label, "finding": label}
+        if not fields.get("patient"):
+            fields["patient"] = _patient_of_path(file) or of_folders.get(file.rpartition("/")[0])
         return collection.candidate(file, **fields)
 
     rows = sum(len(table.rows[name]) for name in missing)
     read = [collection.source_path(file) for file in sorted(inside)] or ([path.name] if path and names_of else [])
     return Reading([candidate(file) for file in files], read, rows, table.ignored_columns if names_of else [])
+
+
+def _table_of_patients(collection: Collection) -> Path | None:
+    """Return the CSV in the folder that has files and patients or views; raise `SourceError` if several do."""
+    tables = [name for name in _tables(collection) if _has_patients(collection.folder / name)]
+    if len(tables) > 1:
+        raise SourceError(
+            f"{collection.folder}: expected one CSV that names files and patients or views.",
+            received=", ".join(tables),
+            advice=_naming(collection, tables[0]),
+        )
+    return collection.folder / tables[0] if tables else None
+
+
+def _has_patients(path: Path) -> bool:
+    return _has(path, "file") and (_has(path, "patient") or _has(path, "view"))
 
 
 def _has(path: Path, column: str) -> bool:
@@ -122,23 +147,33 @@ def _naming(collection: Collection, table: str) -> str:
 
 
 def _read_table(collection: Collection, path: Path, selection: SelectionConfig) -> Reading:
-    classes = classes_by_name(selection)
-
-    def judge(findings: Sequence[str]) -> tuple[str | None, Refusal | None]:
-        parts = [part for finding in findings for part in _SEPARATORS.split(finding)]
-        return judge_findings(parts, classes, selection)
-
+    judge = _judge(selection)
     table = MetadataTable(path, judge)
     columns = finding_columns(read_header(path))
     for row in table.read((_FILES, (*COLUMNS["finding"], *columns)), columns):
-        finding = cell(row, "finding") or present_findings(row, columns)
+        finding = _finding(row, columns)
         label, refusal = judge([finding])
         image = listed(row, finding, label, judge_table_modality(cell(row, "modality")) or refusal, selection)
         table.add(_file(row), replace(image, patient=image.patient or _patient_of_path(_file(row))))
     inside = {file for file in collection.files if collection.folder / file == path}
     where = f"as its column of file names has them, in {collection.folder}"
     reading = join_files(collection, table, where=where, tables=inside)
-    return reading if inside else replace(reading, tables=[path.name])
+    candidates = [_with_patient_of_path(collection, candidate) for candidate in reading.candidates]
+    return replace(reading, candidates=candidates, tables=reading.tables if inside else [path.name])
+
+
+def _judge(selection: SelectionConfig) -> JudgeFindings:
+    classes = classes_by_name(selection)
+
+    def judge(findings: Sequence[str]) -> tuple[str | None, Refusal | None]:
+        parts = [part for finding in findings for part in _SEPARATORS.split(finding)]
+        return judge_findings(parts, classes, selection)
+
+    return judge
+
+
+def _finding(row: MetadataRow, columns: Mapping[str, str]) -> str:
+    return cell(row, "finding") or present_findings(row, columns)
 
 
 def _file(row: MetadataRow) -> str:
@@ -148,6 +183,11 @@ def _file(row: MetadataRow) -> str:
 def _patient_of_path(name: str) -> str | None:
     match = _PATIENT_FOLDER.search(normal_path(name))
     return match[1] if match else None
+
+
+def _with_patient_of_path(collection: Collection, candidate: Candidate) -> Candidate:
+    file = candidate.path.relative_to(collection.folder).as_posix()
+    return candidate if candidate.patient else replace(candidate, patient=_patient_of_path(file))
 
 
 LAYOUT = Layout("dicom", "*.dcm with a CSV of the columns filename and label", _recognises, _read)

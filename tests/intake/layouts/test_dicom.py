@@ -95,3 +95,38 @@ def test_without_a_column_of_patients_the_path_names_the_patient(tmp_path: Path)
     folder = plant(tmp_path / "d", *files, labels_csv=f"Path,label\n{rows}")
     patients = {file: image.patient for file, image in images(folder).items()}
     assert [patients[file] for file in files] == ["patient00001", "patient00001", "p10000032", "sub-S03044", None]
+
+
+def test_a_table_of_bare_names_leaves_the_patient_to_the_path_of_the_file(tmp_path: Path) -> None:
+    folder = plant(tmp_path / "d", "sub-S01/ses-E1/a.dcm", "sub-S02/b.dcm", labels_csv="file,label\na,Edema\nb,Edema\n")
+    assert [image.patient for path, image in images(folder).items()] == ["sub-S01", "sub-S02"]
+
+
+def of_one_class(folder: Path, *files: str, **tables: str) -> Path:
+    plant(folder, *files, **tables)
+    (folder / "sources.toml").write_text('[sources.d]\npath = "."\nlabel = "Covid19"\n')
+    return folder
+
+
+@pytest.mark.parametrize("names", [("sub-S01", "sub-S02"), ("P1", "P2"), ("sub-S01", "other")])
+def test_files_of_one_class_have_the_patients_of_their_folders(tmp_path: Path, names: tuple[str, str]) -> None:
+    folder = of_one_class(tmp_path / "d", *(f"{name}/ses-E1/x.png" for name in names))
+    patients = [image.patient for image in images(folder).values()]
+    assert set(patients) == {name if name != "other" else None for name in names}
+
+
+def test_of_several_tables_beside_a_label_the_one_with_patients_is_read(tmp_path: Path) -> None:
+    patients = "file,patient\na.png,P7\n"
+    folder = of_one_class(tmp_path / "d", "a.png", a_prices_csv="city,price\n", b_patients_csv=patients)
+    assert images(folder)["a.png"].patient == "P7"
+    plant(folder, c_csv=patients)
+    with pytest.raises(SourceError, match=r'b_patients\.csv, c\.csv\. Name the one .*\ntable = "b_patients\.csv"'):
+        images(folder)
+
+
+@pytest.mark.parametrize("findings", ["label\na.png,P7,Edema\n", "Edema\na.png,P7,1\n"])
+def test_findings_that_contradict_the_label_are_named_as_not_read(tmp_path: Path, findings: str) -> None:
+    folder = of_one_class(tmp_path / "d", "a.png", t_csv=f"file,patient,{findings}")
+    assert verdicts(folder) == {"a.png": "Covid19"}
+    column = findings.partition("\n")[0]
+    assert find_candidates(folder, SelectionConfig()).ignored_columns == {"d": [column]}
