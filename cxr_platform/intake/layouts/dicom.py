@@ -16,6 +16,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from cxr_platform.config import SelectionConfig
 from cxr_platform.errors import SourceError
@@ -92,7 +93,8 @@ def _read_one_class(collection: Collection, label: str, selection: SelectionConf
     of_folders = class_folder.patients_of_one_class(files)
 
     def candidate(file: str) -> Candidate:
-        fields = table.combined(names_of[file]) if file in names_of else {"label": label, "finding": label}
+        stated = table.combined(names_of[file]) if file in names_of else {}
+        fields: dict[str, Any] = {"label": label, "finding": label, **stated}
         if not fields.get("patient"):
             fields["patient"] = _patient_of_path(file) or of_folders.get(file.rpartition("/")[0])
         return collection.candidate(file, **fields)
