@@ -63,9 +63,11 @@ def nominate(
 
     `images` may be a sequence that reads its items: they are taken in order, three times at most.
     """
+    if len(images) < 2:
+        return []
     found = _Index(images)
     best: dict[tuple[int, int], Nomination] = {}
-    if len(images) < 2 or found.descriptors < 2 * NEIGHBOURS:
+    if found.descriptors < 2 * NEIGHBOURS:
         return []
     for start, block in _blocks(images):
         descriptors = np.concatenate([image.descriptors for image in block])
@@ -128,6 +130,8 @@ class _Index:
     def __init__(self, images: Sequence[Keypoints]) -> None:
         wanted = int(2 * np.sqrt(KEYPOINTS * len(images)))
         sample = _sample(images, PER_CELL * wanted)
+        if len(sample) < LEAST_PER_CELL:  # no keypoints, or few: one cell holds all of them, wherever its centre is
+            sample = np.zeros((LEAST_PER_CELL, DIMENSIONS), np.uint8)
         cells = max(1, min(wanted, len(sample) // LEAST_PER_CELL))
         self._coarse = faiss.IndexFlatL2(DIMENSIONS)  # must live as long as the index
         kind, residuals = faiss.ScalarQuantizer.QT_8bit_direct, False
@@ -135,8 +139,7 @@ class _Index:
         counts: list[int] = []
         widths: list[int] = []
         points = [np.empty((0, 2), np.float32)]
-        if len(sample):
-            self._index.train(sample.astype(np.float32))
+        self._index.train(sample.astype(np.float32))
         for _, block in _blocks(images):
             counts += [len(image.points) for image in block]
             points += [image.points for image in block]

@@ -101,6 +101,20 @@ def test_an_even_image_has_no_keypoints_and_no_copies(originals: list[Image.Imag
     assert nominate([even, even, *[find_keypoints(small(image)) for image in originals[:3]]]) == []
 
 
+def test_images_without_any_keypoint_have_no_copies(capfd: pytest.CaptureFixture[str]) -> None:
+    even = find_keypoints(np.full((200, 150), 90, np.uint8))
+    few = Keypoints(*_few())
+    for images in ([even], [even] * 3, [few] * 3, [*[even] * 2000, few]):
+        assert nominate(images) == []
+    assert capfd.readouterr().err == ""  # faiss warns of too few descriptors
+
+
+def test_copies_are_found_among_very_many_images_without_keypoints(originals: list[Image.Image]) -> None:
+    even = find_keypoints(np.full((200, 150), 90, np.uint8))
+    copied = find_keypoints(small(originals[0]))
+    assert [(n.first, n.second) for n in nominate([*[even] * 3000, copied, copied])] == [(3000, 3001)]
+
+
 def test_a_pair_that_overlaps_too_little_does_not_agree(originals: list[Image.Image]) -> None:
     pixels = small(originals[0])
     (nomination,) = nominate([find_keypoints(pixels), find_keypoints(pixels), Keypoints(*_few())])
