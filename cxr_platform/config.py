@@ -74,8 +74,8 @@ class DecodingConfig(Settings):
 class QualityConfig(Settings):
     """Limits of image quality; `intake/quality.py` defines the measures."""
 
-    max_colour: Fraction = 0.08
-    """Mean strength of colours beyond a tint; tinted scans and photographs of radiographs reach 0.05."""
+    max_colour: Fraction = 0.07
+    """Strength of colours beyond a tint, and share of a third hue; photographs of radiographs reach 0.053."""
     min_contrast: Fraction = 0.20
     """Range from the 5th to the 95th percentile, as a fraction of black to white."""
     min_std: Fraction = 0.06

@@ -72,7 +72,7 @@ def test_a_frontal_radiograph_of_a_chest_may_be_used() -> None:
         (Decoded(view="LL"), Refusal("view", "view LL")),
         (Decoded(other_body_part="HAND"), Refusal("body-part", "body part HAND")),
         (Decoded(for_processing=True), Refusal("for-processing", "export the image of the series FOR PRESENTATION")),
-        (Decoded(quality=replace(GOOD, colour=0.3)), Refusal("colour", "colour 0.30, most 0.08")),
+        (Decoded(quality=replace(GOOD, colour=0.3)), Refusal("colour", "colour 0.30, most 0.07")),
         (Decoded(quality=replace(GOOD, side=64)), Refusal("low-resolution", "shorter side 64 pixels, least 100")),
     ],
 )

@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import maximum_filter, minimum_filter
+from sklearn.datasets import load_sample_image
 
 from cxr_platform.config import IntakeConfig, QualityConfig
 from cxr_platform.intake.candidate import REASONS, UNFIT
@@ -95,6 +96,48 @@ def test_a_drawing_has_strong_colours_and_a_tinted_or_marked_radiograph_has_not(
     for radiograph in (coloured(1, 1, 1), coloured(0.75, 0.9, 1), coloured(1.35, 1.2, 0.94), coloured(0.7, 0.6, 1)):
         assert colour_of(radiograph, container, mode) < STRONGEST / 2
     assert colour_of(marked(), container, mode) < 0.75 * STRONGEST
+
+
+def muted(picture: NDArray[np.uint8], share: float) -> NDArray[np.uint8]:
+    """The picture with this share of its colours."""
+    grey = (picture @ np.array([0.299, 0.587, 0.114]))[..., None]
+    return np.clip(grey + share * (picture - grey), 0, 255).astype(np.uint8)
+
+
+def hills(size: int = 240) -> NDArray[np.uint8]:
+    """A landscape in dull colours: haze, woods, a field, a roof."""
+    rng = np.random.default_rng(4)
+    picture = np.full((size, size, 3), (150, 165, 180), np.float64)
+    picture[size // 2 :] = 105, 120, 95
+    picture[size * 3 // 4 :] = 140, 130, 105
+    picture[size // 2 : size * 2 // 3, size // 3 : size * 2 // 3] = 150, 115, 110
+    return np.clip(picture * rng.normal(1, 0.25, (size, size, 1)), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("name", ["china.jpg", "flower.jpg"])
+@pytest.mark.parametrize("share", [1.0, 0.6])
+def test_a_photograph_in_colour_is_refused_also_if_its_colours_are_weak(name: str, share: float) -> None:
+    picture = muted(load_sample_image(name), share)
+    for container in ("PNG", "JPEG"):
+        refusal = judge(read_image(saved(picture, container), IntakeConfig()).quality, QualityConfig())
+        assert refusal is not None
+        assert refusal.reason == "colour"
+
+
+def test_a_picture_in_several_dull_hues_is_refused() -> None:
+    assert colour_of(muted(drawing(), 0.2), "JPEG") > STRONGEST
+    assert colour_of(hills(), "JPEG") > STRONGEST
+
+
+def test_two_hues_are_those_of_a_light_box_in_a_room_and_a_third_one_counts() -> None:
+    """The colours are so dull that their strength alone is far below the limit."""
+    picture = coloured(1, 1, 1)
+    picture[:, :100] = coloured(0.94, 0.98, 1.04)[:, :100]
+    picture[170:] = 120, 108, 100
+    two = colour_of(picture, "PNG")
+    assert two < STRONGEST / 2
+    picture[:20] = 96, 114, 96
+    assert colour_of(picture, "PNG") == pytest.approx(two + 0.1, abs=0.02)
 
 
 def test_the_colours_of_16_bits_and_behind_alpha_count() -> None:

@@ -99,7 +99,7 @@ HOUSE[120:], HOUSE[60:160, 60:120] = (50, 160, 40), (200, 45, 40)
         (dicom(image(0), ViewPosition="", SeriesDescription="Thorax lateral, Doe"), "view", "view LATERAL"),
         (dicom(image(0), BodyPartExamined="HAND"), "body-part", "body part HAND"),
         (dicom(image(0), PresentationIntentType="FOR PROCESSING"), "for-processing", "FOR PRESENTATION"),
-        (png(HOUSE), "colour", "most 0.08"),
+        (png(HOUSE), "colour", "most 0.07"),
     ],
     ids=["view", "series", "body-part", "for-processing", "colour"],
 )
