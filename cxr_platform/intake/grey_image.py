@@ -11,6 +11,8 @@ from cxr_platform.config import DecodingConfig
 from cxr_platform.errors import ImageRefused
 
 COLOUR_SIDE = 64
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+"""ITU-R BT.601, the weights of Pillow's "L"."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +80,10 @@ def scale(values: NDArray[Any], black: float, white: float) -> NDArray[np.float3
     """Map `black` to 0 and `white` to 255 and clip the rest; all 0 if the two are the same value."""
     if not abs(white - black) > 0:
         return np.zeros(values.shape, np.float32)
-    grey = values.astype(np.float32)  # and in place from here: an image may have fifty million pixels
-    grey -= black
+    if values.dtype == np.float64:  # rescaled values may be huge and differ by less than a step of float32
+        grey = np.subtract(values, black, out=np.empty(values.shape, np.float32), casting="same_kind")
+    else:
+        grey = values.astype(np.float32)  # and in place from here: an image may have fifty million pixels
+        grey -= black
     grey *= 255 / (white - black)
     return np.clip(grey, 0, 255, out=grey)

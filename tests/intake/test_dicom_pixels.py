@@ -1,5 +1,6 @@
 import io
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from cxr_platform.errors import ImageRefused
 from cxr_platform.intake import dicom_pixels
 from cxr_platform.intake.dicom import decode_dicom
 from cxr_platform.intake.dicom_pixels import stored_values, to_grey
+from cxr_platform.intake.phantoms.image import ImageKey, draw_image
 from tests.intake.files import dataset, dicom, jpeg, jpeg_dataset, ramp, saved, scan_bomb
 
 RANDOM = np.random.default_rng(0)
@@ -163,8 +165,8 @@ def test_twelve_bits_without_a_window_get_the_percentile_window() -> None:
 
 def test_a_linear_window_is_that_of_the_standard() -> None:
     """PS3.3 C.11.2.1.2.1: ((x − (c − 0.5)) / (w − 1) + 0.5), clipped."""
-    expected = np.clip((STORED[0] - 1999.5) / 1999 + 0.5, 0, 1) * 255
-    np.testing.assert_allclose(_grey(WindowCenter=2000, WindowWidth=2000), expected, atol=1e-3)
+    expected = np.clip((STORED[0] - 1999.5) / 2999 + 0.5, 0, 1) * 255
+    np.testing.assert_allclose(_grey(WindowCenter=2000, WindowWidth=3000), expected, atol=1e-3)
 
 
 def test_a_sigmoid_window_is_that_of_the_standard() -> None:
@@ -173,9 +175,14 @@ def test_a_sigmoid_window_is_that_of_the_standard() -> None:
     np.testing.assert_allclose(grey, expected, atol=1e-3)
 
 
-def test_the_first_of_several_windows_is_used() -> None:
-    several = _grey(WindowCenter=[2000, 100], WindowWidth=[2000, 50])
-    np.testing.assert_array_equal(several, _grey(WindowCenter=2000, WindowWidth=2000))
+@pytest.mark.parametrize(
+    ("centers", "widths"),
+    [([2000, 1500], [3000, 4000]), ([100, 2000], [50, 3000]), ([5, None, 40000, 2000], [0, 9, 1000, 3000])],
+)
+def test_the_first_of_several_windows_that_fits_is_used(centers: list[float], widths: list[float]) -> None:
+    several = _grey(WindowCenter=centers, WindowWidth=widths)
+    np.testing.assert_array_equal(several, _grey(WindowCenter=2000, WindowWidth=3000))
+    assert not np.array_equal(several, _grey())
 
 
 @pytest.mark.parametrize(
@@ -213,14 +220,57 @@ def test_a_window_beside_the_values_gives_way_to_the_percentiles(center: int, wi
     np.testing.assert_array_equal(_grey(values, WindowCenter=center, WindowWidth=width), _grey(values))
 
 
+PHANTOM = np.rint(draw_image(ImageKey(5, "Normal", 2, 0), 240).picture * 4080).astype(np.uint16)
+
+
+@pytest.mark.parametrize(
+    ("center", "width"),
+    [(16000, 32000), (2048, 20000), (-8000, 20000), (600, 1200), (400, 800), (4000, 4000), (4500, 4500), (-400, 2500)],
+)
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_a_window_of_which_the_picture_is_faint_flat_dark_or_bright_gives_way(
+    center: int, width: int, photometric: str
+) -> None:
+    attributes: dict[str, Any] = {"BitsStored": 12, "PhotometricInterpretation": photometric}
+    with_window = decode_dicom(dicom(PHANTOM, **attributes, WindowCenter=center, WindowWidth=width), DecodingConfig())
+    np.testing.assert_array_equal(
+        with_window.values, decode_dicom(dicom(PHANTOM, **attributes), DecodingConfig()).values
+    )
+
+
+@pytest.mark.parametrize(("center", "width"), [(2048, 4096), (2000, 2000), (1500, 3000), (2500, 3000)])
+@pytest.mark.parametrize("border", [0, 70])
+def test_a_window_within_the_values_is_used_also_if_there_are_wide_borders(
+    center: int, width: int, border: int
+) -> None:
+    values = np.pad(PHANTOM, border)
+    grey = decode_dicom(dicom(values, BitsStored=12, WindowCenter=center, WindowWidth=width), DecodingConfig()).values
+    expected = np.clip((values - (center - 0.5)) / (width - 1) + 0.5, 0, 1) * 255
+    np.testing.assert_allclose(grey, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "vanishing",
+    [
+        {"RescaleSlope": "0.001", "RescaleIntercept": "9e8"},
+        {"RescaleSlope": "1e-30", "RescaleIntercept": "5"},
+        {"RescaleSlope": "1e-9", "RescaleIntercept": "-9e8"},
+        {"RescaleSlope": "1e-30", "RescaleIntercept": "0"},
+        {"RescaleSlope": "1", "RescaleIntercept": "999999999"},
+    ],
+)
+def test_a_rescale_of_which_the_values_differ_little_leaves_the_picture(vanishing: dict[str, str]) -> None:
+    np.testing.assert_allclose(_grey(**vanishing), _grey(), atol=0.01)
+
+
 def test_a_window_of_twelve_bits_on_eight_bits_gives_way_to_the_stored_range() -> None:
     stored = np.array([[10, 100, 200]], np.uint8)
     np.testing.assert_array_equal(_grey(stored, BitsStored=8, WindowCenter=2048, WindowWidth=4096), [10, 100, 200])
 
 
 def test_the_window_is_in_units_after_rescaling() -> None:
-    rescaled = _grey(RescaleSlope=2, RescaleIntercept=-1000, WindowCenter=3000, WindowWidth=4001)
-    np.testing.assert_allclose(rescaled, np.clip((STORED[0] * 2.0 - 1000 - 2999.5) / 4000 + 0.5, 0, 1) * 255, atol=1e-3)
+    rescaled = _grey(RescaleSlope=2, RescaleIntercept=-1000, WindowCenter=3000, WindowWidth=6001)
+    np.testing.assert_allclose(rescaled, np.clip((STORED[0] * 2.0 - 1000 - 2999.5) / 6000 + 0.5, 0, 1) * 255, atol=1e-3)
 
 
 def test_a_negative_slope_inverts() -> None:
@@ -243,7 +293,9 @@ def test_a_voi_lut_of_any_bit_depth_takes_precedence_over_a_window(bits: int) ->
 
 
 def test_values_outside_a_voi_lut_get_its_first_or_last_entry() -> None:
-    np.testing.assert_array_equal(_grey(VOILUTSequence=_lut([3, 1999, 16], [10, 20, 30])), [0, 0, 127.5, 255, 255])
+    stored = np.arange(0, 4001, 500, np.uint16)[None]
+    grey = _grey(stored, VOILUTSequence=_lut([3001, 500, 16], list(range(10, 3011))))
+    np.testing.assert_allclose(grey, [0, 0, 42.5, 85, 127.5, 170, 212.5, 255, 255])
 
 
 def test_a_voi_lut_shorter_than_its_descriptor_is_ignored() -> None:
@@ -277,9 +329,25 @@ def test_eight_bits_without_a_window_are_not_rescaled() -> None:
 
 
 def test_colour_becomes_grey_by_luma_at_its_own_depth() -> None:
-    red = np.zeros((1, 1, 3), np.uint16)
-    red[..., 0] = 65535
-    assert _grey(red, BitsStored=16)[0] == pytest.approx(0.299 * 255, abs=1e-3)
+    red = np.zeros((1, 1, 3), np.uint8)
+    red[..., 0] = 255
+    assert _grey(red, BitsStored=8)[0] == pytest.approx(0.299 * 255, abs=1e-3)
+
+
+@pytest.mark.parametrize("bits", [12, 16])
+def test_colour_of_more_than_8_bits_gets_the_percentile_window_as_grey_does(bits: int) -> None:
+    grey = decode_dicom(dicom(np.dstack([PHANTOM] * 3), BitsStored=bits), DecodingConfig()).values
+    expected = decode_dicom(dicom(PHANTOM, BitsStored=bits), DecodingConfig()).values
+    np.testing.assert_allclose(grey, expected, atol=0.1)
+
+
+def test_the_colours_of_16_bits_are_as_strong_as_those_of_the_12_bits_that_are_used() -> None:
+    picture = np.zeros((64, 64, 3), np.uint16)
+    picture[:32, :, 0], picture[32:, :, 2] = 4080, 4080
+    for bits in (12, 16):
+        colours = decode_dicom(dicom(picture, BitsStored=bits), DecodingConfig()).colours
+        assert colours is not None
+        np.testing.assert_allclose(colours[0, 0], [1, 0, 0], atol=0.01)
 
 
 def test_palette_indices_become_the_luma_of_their_colours() -> None:
