@@ -22,6 +22,8 @@ MAX_SCANS, MAX_SEGMENTS, MAX_FILL_BYTES = 50, 2_000, 2**16
 """Writers of progressive JPEGs make 6 to 14 scans. The other two limits bound the time of parsers in Python: Pillow's
 takes 5 s for 20 MB of empty segments and 8 s for 20 MB of fill bytes."""
 
+FILLING = b"\x55" * 512
+
 JPEG2000_START = b"\xff\x4f\xff\x51"
 JP2_SIGNATURE = b"\x00\x00\x00\x0cjP  "
 
@@ -32,6 +34,16 @@ class FrameSize(NamedTuple):
     width: int
     height: int
     components: int
+
+
+def with_end_marker(frame: bytes) -> tuple[bytes, bytes]:
+    """Return a JPEG that lacks its end marker, or half of it, with one, and again with other bytes before it.
+
+    If both are decoded to the same values no pixel is missing: a decoder ignores bytes between the last pixel and the
+    end marker, but takes them for missing pixels.
+    """
+    frame = frame.rstrip(b"\xff")
+    return frame + b"\xff" + END_OF_IMAGE, frame + FILLING + b"\xff" + END_OF_IMAGE
 
 
 def frame_size(frame: bytes) -> FrameSize | None:

@@ -27,15 +27,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydicom import DataElement, Dataset
 from pydicom.dataset import FileMetaDataset
-from pydicom.encaps import get_frame
+from pydicom.encaps import encapsulate, get_frame
 from pydicom.multival import MultiValue
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_windowing, get_decoder, pixel_array
 from pydicom.pixels.utils import get_expected_length
-from pydicom.uid import JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, RLELossless, generate_uid
+from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, RLELossless, generate_uid
 
 from cxr_platform.config import DecodingConfig, QualityConfig
 from cxr_platform.errors import ImageRefused, last_line
-from cxr_platform.intake.codestream import JPEG_START, check_scans, frame_size
+from cxr_platform.intake.codestream import JPEG_START, check_scans, frame_size, with_end_marker
 from cxr_platform.intake.grey_image import LUMA, average_colours, percentile_window, scale
 from cxr_platform.intake.letterbox import letterbox
 from cxr_platform.intake.quality import QualityMeasures, measure
@@ -120,8 +120,24 @@ def stored_values(dataset: Dataset) -> Floats:
         if values.shape == shape:
             return values
         failures.append(f"{name}: {values.shape} values in place of {shape}")
-    syntax = plain.file_meta.TransferSyntaxUID.name
-    raise ImageRefused("undecodable", f"DICOM pixel data, {syntax}: {'; '.join(failures) or 'no decoder reads them'}")
+    syntax = plain.file_meta.TransferSyntaxUID
+    if syntax == JPEGBaseline8Bit and failures and (closed := _without_end_marker(plain)) is not None:
+        return closed
+    reasons = "; ".join(failures) or "no decoder reads them"
+    raise ImageRefused("undecodable", f"DICOM pixel data, {syntax.name}: {reasons}")
+
+
+def _without_end_marker(plain: Dataset) -> Floats | None:
+    """Return the values of a JPEG that lacks only its end marker, `None` if pixels are missing."""
+    closed = copy(plain)
+    decoded = []
+    try:
+        for frame in with_end_marker(get_frame(plain.PixelData, 0, number_of_frames=1)):
+            closed.PixelData = encapsulate([frame])
+            decoded.append(_decode_with_pydicom(closed, "pillow"))
+    except Exception:  # as in `stored_values`
+        return None
+    return decoded[0] if np.array_equal(decoded[0], decoded[1]) else None
 
 
 def _check_pixel_data(dataset: Dataset) -> None:

@@ -19,8 +19,8 @@ from PIL import Image, ImageOps
 
 from cxr_platform.config import DecodingConfig
 from cxr_platform.errors import ImageRefused
-from cxr_platform.intake.codestream import check_scans
-from cxr_platform.intake.grey_image import GreyImage, average_colours, check_pixels, percentile_window
+from cxr_platform.intake.codestream import check_scans, with_end_marker
+from cxr_platform.intake.grey_image import LUMA, GreyImage, average_colours, check_pixels, percentile_window
 from cxr_platform.intake.letterbox import REDUCED_TO_AT_LEAST, content_box
 
 SIXTEEN_BIT_MODES = frozenset({"I", "I;16", "I;16B", "I;16L"})
@@ -31,10 +31,6 @@ PNG_BIT_DEPTH = 24
 ORIENTATION = 0x0112
 TURNED = frozenset({5, 6, 7, 8})
 """EXIF orientations that exchange width and height."""
-END = b"\xff\xd9"
-FILLING = b"\x55" * 512
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-"""ITU-R BT.601, the weights of Pillow's "L"."""
 
 
 def decode_raster(data: bytes, container: str, config: DecodingConfig) -> GreyImage:
@@ -79,14 +75,12 @@ def _decode(data: bytes, container: str, config: DecodingConfig, reduced: bool =
 
 
 def _without_end_marker(data: bytes, config: DecodingConfig) -> GreyImage | None:
-    """Return the image of a JPEG that lacks only its end marker, `None` if pixels are missing.
-
-    A decoder ignores bytes between the last pixel and the end marker, but takes them for missing pixels.
-    """
+    """Return the image of a JPEG that lacks only its end marker, `None` if pixels are missing."""
     try:
+        closed, filled = with_end_marker(data)
         # whole, because a reduced image leaves out the fine structure of its last pixels
-        closed, filled = (_decode(data + filling + END, "JPEG", config, reduced=False) for filling in (b"", FILLING))
-        return _decode(data + END, "JPEG", config) if np.array_equal(closed.values, filled.values) else None
+        first, second = (_decode(whole, "JPEG", config, reduced=False).values for whole in (closed, filled))
+        return _decode(closed, "JPEG", config) if np.array_equal(first, second) else None
     except Exception:  # as above
         return None
 
@@ -105,12 +99,14 @@ def _sixteen_bit_colour(data: bytes, image: Image.Image, config: DecodingConfig)
 
 def _grey(image: Image.Image, config: DecodingConfig) -> NDArray[np.uint8] | NDArray[np.float32]:
     if image.mode in SIXTEEN_BIT_MODES:
-        return percentile_window(np.asarray(image), config)
+        values = np.asarray(image)
+        transparent = image.info.get("transparency")
+        return percentile_window(values if transparent is None else np.where(values == transparent, 0, values), config)
     return np.asarray(image.convert("L"))
 
 
 def _on_black(image: Image.Image) -> Image.Image:
-    if not image.has_transparency_data:
+    if not image.has_transparency_data or image.mode in SIXTEEN_BIT_MODES:  # these lose their bits; see `_grey`
         return image
     if image.mode == "RGBA" and image.getchannel("A").getextrema() == (255, 255):
         return image.convert("RGB")  # as composited, in a fifth of the time

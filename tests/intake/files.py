@@ -27,8 +27,8 @@ def thorax(size: int = 200) -> NDArray[np.uint8]:
     return np.where(lungs, 60, image).astype(np.uint8) + (np.abs(x * 20).astype(np.uint8) % 2) * 8
 
 
-def png(image: Image.Image | NDArray[Any]) -> bytes:
-    return saved(image, "PNG")
+def png(image: Image.Image | NDArray[Any], **options: Any) -> bytes:
+    return saved(image, "PNG", **options)
 
 
 def jpeg(image: Image.Image | NDArray[Any], **options: Any) -> bytes:

@@ -99,6 +99,21 @@ def test_a_compressed_frame_that_is_cut_off_is_undecodable() -> None:
     assert _refusal(image).reason == "undecodable"
 
 
+@pytest.mark.parametrize("photometric", ["MONOCHROME2", "YBR_FULL_422"])
+def test_a_baseline_jpeg_that_lacks_only_its_end_marker_is_whole(photometric: str) -> None:
+    values = np.random.default_rng(1).integers(0, 256, (61, 83), dtype=np.uint8)
+    if photometric != "MONOCHROME2":
+        values = np.dstack([values] * 3)
+    image, frame = jpeg_dataset(values, PhotometricInterpretation=photometric), jpeg(values)
+    whole = stored_values(image)
+    for cut in (1, 2):
+        image.PixelData = encapsulate([frame[:-cut]])
+        np.testing.assert_array_equal(stored_values(image), whole)
+    for missing in (30, len(frame) // 4):
+        image.PixelData = encapsulate([frame[:-missing]])
+        assert _refusal(image).reason == "undecodable"
+
+
 def test_the_stored_bits_may_begin_above_the_lowest_one() -> None:
     values = RANDOM.integers(-2048, 2048, (9, 11)).astype(np.int16)
     image = dataset(values, BitsStored=12, HighBit=15)

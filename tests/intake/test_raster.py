@@ -65,6 +65,18 @@ def test_sixteen_bits_get_the_percentile_window() -> None:
     assert np.median(image.values) == pytest.approx(127.5, abs=1)
 
 
+def test_sixteen_bits_with_a_transparent_value_keep_their_bits() -> None:
+    values = np.linspace(1000, 5000, 4000).astype(np.uint16).reshape(50, 80)
+    transparent = png(Image.fromarray(values), transparency=60000)
+    image = decode_raster(transparent, "PNG", CONFIG)
+    assert image.bit_depth == 16
+    np.testing.assert_array_equal(image.values, decode_raster(png(values), "PNG", CONFIG).values)
+    values[:10], black = 60000, values.copy()
+    black[:10] = 0
+    image = decode_raster(png(Image.fromarray(values), transparency=60000), "PNG", CONFIG)
+    np.testing.assert_array_equal(image.values, decode_raster(png(black), "PNG", CONFIG).values)
+
+
 @pytest.mark.parametrize("channels", [3, 4])
 def test_sixteen_bit_colour_keeps_its_bits(channels: int) -> None:
     """The values fit into one step of 8 bits, of which Pillow's conversion would leave one grey."""
@@ -82,8 +94,9 @@ def test_sixteen_bit_colour_keeps_its_bits(channels: int) -> None:
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 def test_a_jpeg_that_lacks_only_its_end_marker_is_taken(mode: str, options: dict[str, Any]) -> None:
     data = jpeg(Image.fromarray(NOISE).convert(mode), **options)
-    image = decode_raster(data[:-2], "JPEG", CONFIG)
-    np.testing.assert_array_equal(image.values, decode_raster(data, "JPEG", CONFIG).values)
+    for cut in (1, 2):
+        image = decode_raster(data[:-cut], "JPEG", CONFIG)
+        np.testing.assert_array_equal(image.values, decode_raster(data, "JPEG", CONFIG).values)
     for missing in (30, len(data) // 4):
         with pytest.raises(ImageRefused, match="undecodable"):
             decode_raster(data[:-missing], "JPEG", CONFIG)
