@@ -40,7 +40,7 @@ RUN  = $(VENV)/bin/python -m
 UV_VERSION = 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help setup phantoms manifest study report evaluate track cv-all champion serve submit exporter test test-fast test-fast-first test-fast-others test-cluster test-others check docs format lock bench bench-head bench-manifest bench-serving clean-env
+.PHONY: help setup phantoms manifest study report evaluate track cv-all champion serve submit exporter test test-fast test-fast-first test-fast-others test-first test-others check docs format lock bench bench-head bench-manifest bench-serving clean-env
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -94,9 +94,11 @@ submit: setup ## run VERB with ARGS as a job of the Ray cluster at ADDRESS and f
 exporter: setup ## export the state of REGISTRY to Prometheus
 	$(RUN) pipelines.exporter --registry $(REGISTRY)
 
-# Tests of a cluster run on machines of their own (network namespaces) and mostly wait, so they run beside the others.
+# Two processes side by side. Tests of a cluster run on machines of their own (network namespaces) and mostly wait.
+FIRST = tests/cluster tests/intake tests/manifest tests/monitoring tests/storage
+
 test: check ## lint, types and tests
-	@$(MAKE) --no-print-directory --jobs 2 --keep-going test-cluster test-others
+	@$(MAKE) --no-print-directory --jobs 2 --keep-going test-first test-others
 
 # Two processes side by side, one for each of two processors.
 FAST = $(RUN) pytest -q -p no:cacheprovider -m "not ray and not slow"
@@ -112,11 +114,11 @@ test-fast-others: setup
 	$(FAST) --ignore tests/cluster $(addprefix --ignore ,$(FAST_FIRST))
 
 test-others: setup
-	$(RUN) pytest -q --ignore tests/cluster
+	$(RUN) pytest -q $(addprefix --ignore ,$(FIRST))
 
-test-cluster: setup
-	@$(RUN) pytest -q -p no:cacheprovider tests/cluster > .cluster-tests.log 2>&1; status=$$?; \
-	  printf '\n\nTests of a cluster\n'; cat .cluster-tests.log; exit $$status
+test-first: setup
+	@$(RUN) pytest -q -p no:cacheprovider $(FIRST) > .tests-first.log 2>&1; status=$$?; \
+	  printf '\n\nTests of $(FIRST)\n'; cat .tests-first.log; exit $$status
 
 check: setup ## lint and types
 	$(VENV)/bin/ruff check .
