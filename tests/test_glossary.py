@@ -28,7 +28,6 @@ ALLOWED = {
     # path → regular expression of lines in which the word is a proper name of data, or is quoted
     "tests/test_glossary.py": ".*",
     "docs/glossary.md": ".*",
-    "cxr_platform/intake/layouts/phantoms.py": 'IMAGES_FOLDER = "films"',  # on disk: part of every image_id
     "cxr_platform/intake/layouts/class_folder.py": r'"films"|\bfilms\b',  # a folder that published collections have
     "infra/grafana/cxr.json": r'"type": "|"card',  # Grafana's own names
 }

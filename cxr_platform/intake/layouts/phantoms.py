@@ -14,8 +14,7 @@ MARKER = "PHANTOMS.toml"
 """The file that marks every image of its folder as drawn by a program."""
 TABLE = "images.csv"
 COLUMNS = ("filename", "patient_id", "label", "view", "sex", "age")
-IMAGES_FOLDER = "films"
-"""Part of every source_path, and so of every image_id: another name would shuffle every phantom study anew."""
+IMAGES_FOLDER = "images"
 
 
 def _recognises(collection: Collection) -> bool:
