@@ -1,5 +1,6 @@
 """From folders of images to a validated manifest."""
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -28,6 +29,8 @@ from cxr_platform.progress import NoProgress, Progress
 from cxr_platform.storage.files import read_errors, write_errors
 from cxr_platform.storage.paths import absolute, is_remote
 
+LARGE_PATIENT = 0.3
+"""Share of a class from which on the images of one patient may be why there are no folds."""
 UNSALTED = f"Patients of {{}} images come from DICOM headers; set {SALT_VARIABLE} unless these are public"
 
 
@@ -156,6 +159,20 @@ def _find(
     return replace(inventory, candidates=[lists.lift(candidate) for candidate in candidates]), lists
 
 
+def _name_large_patients(error: FoldError, selection: Selection) -> None:
+    """Add to `error` the sources of which one patient has more than `LARGE_PATIENT` of a class that the error names."""
+    patients = zip(selection.images, selection.patients, strict=True)
+    images = [(i.candidate.source, i.candidate.label, patient) for i, patient in patients if i.in_study]
+    of_class, of_source = Counter(label for _, label, _ in images), Counter(source for source, _, _ in images)
+    of_patient = Counter((source, patient) for source, _, patient in images if patient)
+    shares = Counter((source, label, patient) for source, label, patient in images if patient)
+    named = {label for label in of_class if str(label) in str(error.received)}
+    large = {(s, p) for (s, c, p), n in shares.items() if c in named and n > 1 and n > LARGE_PATIENT * of_class[c]}
+    largest = {source: max(of_patient[s, p] for s, p in large if s == source) for source, _ in sorted(large)}
+    texts = [f"{n} of {of_source[s]} images of {s} have one patient identifier" for s, n in largest.items()]
+    error.received = "; ".join([str(error.received), *texts])
+
+
 @dataclass(frozen=True)
 class _Build:
     folders: ManifestFolders
@@ -172,6 +189,7 @@ class _Build:
         try:
             rows = make_rows(selection, self.profile)
         except FoldError as error:
+            _name_large_patients(error, selection)
             lost = self._lost_files(self._write_looked_at(selection, pixels, error))
             self.folders.reject()
             error.received = f"{error.received}{'; ' + lost if lost else ''}"
@@ -191,6 +209,7 @@ class _Build:
         try:
             make_rows(selection, self.profile)
         except FoldError as raised:
+            _name_large_patients(raised, selection)
             error = raised
         looked_at = self._write_looked_at(selection, pixels, error)
         self.folders.keep_look()

@@ -15,7 +15,7 @@ Patients = dict[str, str | None]
 """image_id → patient (salted hash)."""
 
 SHARED, SHARED_AT_LEAST = 0.8, 5
-"""Share and least number of the images of a source from which on one identifier is no patient."""
+"""Share and least number, of the images of a source that have an identifier, from which on one is no patient."""
 ALIASES, ALIASED_SHARE = 3, 0.1
 """A header's identifier that stands beside more than this number, and this share, of a source's patients is no patient.
 
@@ -25,10 +25,11 @@ Patients of a collection may have a key for each examination; an export has one 
 
 @dataclass(frozen=True)
 class ImagePatients:
-    """`patients` has one identifier per image, the same for all images of a person; `None` if it is not known.
+    """`patients` has the collection's key of each image, else the header's identifier, else `None`.
 
-    `headers` has the identifiers of DICOM headers: two images with one of these are of one patient, too. `shared`:
-    source → images with an identifier that nearly every image of the source has, and which is no patient.
+    A person may have several keys, one for each examination: two images are of one patient if they have the same one
+    in `patients`, or in `headers`, the identifiers of DICOM headers. `shared`: source → images with an identifier that
+    nearly every image with one has, and which is no patient.
     """
 
     patients: Patients
@@ -58,8 +59,8 @@ def drop_shared_patients(
 ) -> tuple[Patients, dict[str, int]]:
     """Return `patients` without identifiers of nearly all images, and source → number of images that had one.
 
-    An identifier that `SHARED` of the images of a source have, in several classes, was put in by a program that removed
-    names: taken as one patient it would hold the whole source in one fold.
+    An identifier that `SHARED` of the images of a source with any have, in several classes, was put in by a program
+    that removed names: taken as one patient it would hold the whole source in one fold.
     """
     by_source: defaultdict[str, list[SelectedImage]] = defaultdict(list)
     for image in images:
@@ -70,7 +71,7 @@ def drop_shared_patients(
         for patient, number in counts.most_common(1):
             own = [image for image in members if patients[image.image_id] == patient]
             several = len({image.candidate.label for image in own}) > 1
-            if several and number >= SHARED_AT_LEAST and number >= SHARED * len(members):
+            if several and number >= SHARED_AT_LEAST and number >= SHARED * counts.total():
                 shared[source] = number
                 kept.update((image.image_id, None) for image in own)
     return kept, shared

@@ -127,6 +127,21 @@ def test_the_error_of_an_empty_class_says_what_became_of_its_files_and_keeps_the
     assert open_manifest(destination).content_hash == built.content_hash
 
 
+def test_the_error_of_large_groups_names_the_source_whose_images_are_of_one_patient(
+    copy: tuple[Path, Path],
+) -> None:
+    data, destination = copy
+    table = data / "cohen" / "metadata.csv"
+    classes = data / "classes" / "Covid19"
+    shutil.rmtree(classes)
+    fill_cache(data, destination, profile())
+    assert "p1" in table.read_text()
+    with pytest.raises(FoldError, match=r"Covid19 1; 2 of 2 images of cohen have one patient identifier"):
+        build_manifest(data, destination, profile())
+    looked_at, _ = look_at_images(data, destination, profile())
+    assert "2 of 2 images of cohen have one patient identifier" in looked_at.without_folds
+
+
 def test_a_look_needs_no_images_of_a_class_and_leaves_the_manifest(copy: tuple[Path, Path], built: Manifest) -> None:
     data, destination = copy
     for file in (data / "classes" / "Normal").iterdir():

@@ -102,6 +102,12 @@ def test_one_identifier_of_nearly_all_images_of_several_classes_is_no_patient() 
     assert numbers == {"s": 9}
 
 
+def test_images_without_an_identifier_do_not_count_for_the_share_of_a_shared_one() -> None:
+    kept, numbers = shared(["Normal", "Edema"] * 10, ["x"] * 9 + ["y"] + [None] * 10)
+    assert kept == [None] * 9 + ["y"] + [None] * 10
+    assert numbers == {"s": 9}
+
+
 @pytest.mark.parametrize(
     ("labels", "patients"),
     [
