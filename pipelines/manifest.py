@@ -167,6 +167,8 @@ def _look(request: ManifestRequest) -> None:
     print("\n".join(summary(looked_at)))
     for label, reasons in looked_at.excluded_of_class.items():
         print(f"Excluded of {label}: {', '.join(f'{number} {reason}' for reason, number in reasons.items())}.")
+    for reason, details in looked_at.excluded_without_class.items():
+        print(f"Without a class, {reason}: {'; '.join(f'{number} {detail}' for detail, number in details.items())}.")
     if looked_at.without_folds:
         print(f"A build of these images would fail. {looked_at.without_folds}")
     print("Only looked: no manifest was written, and nothing can be trained on this. Without --look one is built.")

@@ -20,7 +20,7 @@ from cxr_platform.manifest.decoding import DecodeTask, decode_new
 from cxr_platform.manifest.folders import COUNTS_FILE, ManifestFolders, manifest_folders
 from cxr_platform.manifest.patient_ids import PUBLISHED_SALT, SALT_VARIABLE, patient_salt
 from cxr_platform.manifest.records import Decoded
-from cxr_platform.manifest.rows import input_hashes, make_info, make_looked_at, make_rows
+from cxr_platform.manifest.rows import FREQUENT, input_hashes, make_info, make_looked_at, make_rows
 from cxr_platform.manifest.schema import LookedAt
 from cxr_platform.manifest.selection import Selection, select_images
 from cxr_platform.manifest.store import Manifest, open_manifest, write_excluded, write_images, write_info
@@ -173,6 +173,10 @@ def _name_large_patients(error: FoldError, selection: Selection) -> None:
     error.received = "; ".join([str(error.received), *texts])
 
 
+def _listed(numbers: Counter[str]) -> str:
+    return ", ".join(f"{number} ({detail})" for detail, number in numbers.most_common(FREQUENT))
+
+
 @dataclass(frozen=True)
 class _Build:
     folders: ManifestFolders
@@ -243,11 +247,17 @@ class _Build:
         return selection, decoded, pixels
 
     def _lost_files(self, looked_at: LookedAt) -> str:
-        """Return what became of the files of each class with fewer images than folds."""
+        """Return what became of the files of each class with fewer images than folds, and of files without a class."""
         taken = {name: sum(by_source.values()) for name, by_source in looked_at.counts.items()}
         few = [(n, lost) for n, lost in looked_at.excluded_of_class.items() if taken[n] < self.profile.folds]
         files = (f"{name} {', '.join(f'{n} {reason}' for reason, n in lost.items())}" for name, lost in few)
-        return f"excluded files: {'; '.join(files)}" if few else ""
+        texts = [f"excluded files: {'; '.join(files)}"] if few else []
+        if any(number < self.profile.folds for number in taken.values()):
+            numbers = Counter(
+                {d: n for details in looked_at.excluded_without_class.values() for d, n in details.items()}
+            )
+            texts += [f"files without a class: {_listed(numbers)}"] if numbers else []
+        return "; ".join(texts)
 
     def _write_looked_at(self, selection: Selection, pixels: PixelReader, error: FoldError | None) -> LookedAt:
         looked_at = make_looked_at(selection, self.inventory, error)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -11,15 +11,19 @@ import pyarrow as pa
 from cxr_platform.config import Profile
 from cxr_platform.errors import FoldError
 from cxr_platform.intake.eligibility import clearest_view
+from cxr_platform.intake.layouts.tables import NEARLY
 from cxr_platform.intake.overrule import Overrule
 from cxr_platform.intake.sources import Inventory
 from cxr_platform.labels import CLASSES
 from cxr_platform.manifest.cache import package_versions
 from cxr_platform.manifest.folds import OUTSIDE, assign_folds
-from cxr_platform.manifest.records import SelectedImage, file_key
+from cxr_platform.manifest.records import ExcludedFile, SelectedImage, file_key
 from cxr_platform.manifest.schema import LookedAt, ManifestInfo, manifest_schema, without_pixels
 from cxr_platform.manifest.selection import Selection
 
+UNCLASSED = ("unknown-folder", "finding-not-studied", "several-findings", "further-findings", "not-listed")
+"""Reasons for which a file has no class, and whose detail names the folder, the findings or the table."""
+FREQUENT = 5
 PACKAGES = ("cxr-platform", "ray", "pyarrow", "numpy", "pillow", "tensorflow-io", "scikit-learn", "great-expectations")
 SIGNIFICANT_DIGITS = 6  # of the floats in the content hash: sums differ in the last digits between processors
 
@@ -106,8 +110,18 @@ def make_looked_at(selection: Selection, inventory: Inventory, error: FoldError 
     return LookedAt(
         **_counts(selection, inventory),
         excluded_of_class=excluded_of_class,
+        excluded_without_class=_frequent_details(selection.excluded, labels),
         without_folds="" if error is None else str(error),
     )
+
+
+def _frequent_details(excluded: Iterable[ExcludedFile], labels: Mapping[str, str | None]) -> dict[str, dict[str, int]]:
+    """Return the details, which name folders and findings, of the reasons in `UNCLASSED`, the most frequent first."""
+    details: dict[str, Counter[str]] = {reason: Counter() for reason in UNCLASSED}
+    for item in excluded:
+        if item.refusal.reason in details and not labels.get(item.source_path):
+            details[item.refusal.reason][item.refusal.detail.partition(NEARLY)[0]] += 1
+    return {reason: dict(counts.most_common(FREQUENT)) for reason, counts in details.items() if counts}
 
 
 def _counts(selection: Selection, inventory: Inventory) -> dict[str, Any]:

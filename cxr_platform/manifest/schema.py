@@ -110,6 +110,9 @@ class LookedAt(ImageCounts):
     excluded_of_class: dict[str, dict[str, int]] = Field(
         description="Class → reason → excluded files to which the collection gives this class."
     )
+    excluded_without_class: dict[str, dict[str, int]] = Field(
+        description="Reason → its detail → excluded files whose class is not known; the most frequent details."
+    )
     without_folds: str = Field(description="Why these images cannot be split into folds; empty if they can.")
 
 

@@ -127,6 +127,20 @@ def test_the_error_of_an_empty_class_says_what_became_of_its_files_and_keeps_the
     assert open_manifest(destination).content_hash == built.content_hash
 
 
+def test_the_error_of_an_empty_class_names_the_frequent_folders_and_findings_without_one(
+    copy: tuple[Path, Path],
+) -> None:
+    data, destination = copy
+    (data / "classes" / "Normal").rename(data / "classes" / "Gesund")
+    table = data / "cohen" / "metadata.csv"
+    table.write_text(table.read_text().replace("COVID-19", "Covid pos"))
+    fill_cache(data, destination, profile())
+    with pytest.raises(FoldError, match=r"files without a class: 8 \(folder Gesund .*3 \(finding Covid pos\)"):
+        build_manifest(data, destination, profile())
+    counts = parse_record(LookedAt, (destination.with_name("manifest.failed") / "counts.json").read_bytes(), "counts")
+    assert counts.excluded_without_class["finding-not-studied"] == {"finding Covid pos": 3}
+
+
 def test_the_error_of_large_groups_names_the_source_whose_images_are_of_one_patient(
     copy: tuple[Path, Path],
 ) -> None:

@@ -46,10 +46,14 @@ def test_a_look_prints_the_counts_and_that_there_is_no_manifest(
     data, out = write_collection(tmp_path / "data"), tmp_path / "manifest"
     for file in (data / "classes" / "Emphysema").iterdir():
         file.write_text("no image")
+    (data / "classes" / "Tumour").mkdir()
+    for number in range(3):
+        (data / "classes" / "Tumour" / f"{number}.png").write_text("no image")
     fill_cache(data, out, profile())
     assert run(data, out, "--look") == 0
     printed = capsys.readouterr().out
     assert "Excluded of Emphysema: 4 not-an-image." in printed
+    assert "Without a class, unknown-folder: 3 folder Tumour names none of the seven classes." in printed
     assert "A build of these images would fail. Expected at least 2 groups" in printed
     assert "no manifest was written" in printed
     assert printed.splitlines()[-1] == f"Excluded files, contact sheets and counts: {out}.look"

@@ -32,6 +32,8 @@ JudgeFindings = Callable[[Sequence[str]], tuple[str | None, Refusal | None]]
 
 DELIMITERS = ",;\t|"
 UNDERSTOOD = frozenset(name for names in COLUMNS.values() for name in names)
+NEARLY = "; nearly: "
+"""In the detail of `not-listed`, before the row that nearly names the file."""
 NEAR_MISSES = 2000
 """With more rows or files that are not matched, near misses are not searched: the time grows with their product."""
 _LATIN_1 = {0xDC80 + i: bytes([0x80 + i]).decode("cp1252", "replace") for i in range(0x80)}
@@ -248,7 +250,7 @@ def join_files(
         if file in names_of:
             candidates.append(collection.candidate(file, **table.combined(names_of[file])))
         else:
-            hint = f"; nearly: {near[file]}" if file in near else ""
+            hint = f"{NEARLY}{near[file]}" if file in near else ""
             detail = f"no row of {table.path.name} names this file{hint}"
             candidates.append(collection.refused(file, "not-listed", detail))
     if not names_of:
