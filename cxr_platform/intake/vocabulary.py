@@ -20,7 +20,17 @@ COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "patient": (
             *("patient", "patientid", "subjectid", "subject", "participant", "participantid", "patientkey"),
             *("deidpatientid", "idpatient", "pid", "paciente", "idpaciente", "pacienteid", "sujeto", "participante"),
-            *("patientnumber", "patientno", "patientnr", "nhc", "nopaciente", "npaciente", "numeropaciente"),
+            *(
+                "patientnumber",
+                "patientno",
+                "patientnr",
+                "nhc",
+                "nopaciente",
+                "npaciente",
+                "nropaciente",
+                "nodepaciente",
+                "numeropaciente",
+            ),
             *("numerodepaciente", "mrn", "medicalrecordnumber", "numerodehistoriaclinica"),
         ),
         "view": (

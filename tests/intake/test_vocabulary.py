@@ -110,6 +110,8 @@ def test_no_name_of_a_column_states_two_things() -> None:
         ("Patient Number", "patient"),
         ("patient_no", "patient"),
         ("Nº paciente", "patient"),
+        ("N.º de paciente", "patient"),
+        ("Nro. paciente", "patient"),
         ("NHC", "patient"),
         ("Patient's Sex", "sex"),
         ("Patient's Age", "age"),
