@@ -1,5 +1,6 @@
 """From the bytes of a file to the image that a model sees: `read_image`, which the manifest and serving share."""
 
+import re
 import struct
 from dataclasses import dataclass
 
@@ -26,33 +27,39 @@ VALUE_REPRESENTATIONS = frozenset({b"AE", b"CS", b"DA", b"LO", b"OB", b"SH", b"T
 """Value representations of the first elements of these groups."""
 
 AS_PNG, AS_DICOM, UNPACK = "save it as PNG", "export the radiograph as DICOM or PNG", "unpack it"
-OTHER_FORMATS: tuple[tuple[str, str, int, tuple[bytes, ...]], ...] = (
-    ("TIFF image", AS_PNG, 0, (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
-    ("WebP image", AS_PNG, 8, (b"WEBP",)),
-    ("JPEG 2000 image", AS_PNG, 0, (JP2_SIGNATURE, JPEG2000_START)),
-    ("JPEG XL image", AS_PNG, 0, (b"\xff\x0a", b"\0\0\0\x0cJXL ")),
-    (
-        "HEIC image",
-        AS_PNG,
-        4,
-        tuple(b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"hevc", b"mif1", b"msf1")),
-    ),
-    ("AVIF image", AS_PNG, 4, (b"ftypavif", b"ftypavis")),
-    ("GIF image", AS_PNG, 0, (b"GIF87a", b"GIF89a")),
-    ("BMP image", AS_PNG, 0, (b"BM",)),
-    ("NIfTI volume", AS_DICOM, 344, (b"n+1\0", b"ni1\0")),
-    ("NIfTI volume", AS_DICOM, 4, (b"n+2\0", b"ni2\0")),
-    ("NRRD volume", AS_DICOM, 0, (b"NRRD0",)),
-    ("MetaImage volume", AS_DICOM, 0, (b"ObjectType", b"NDims")),
-    ("PDF document", AS_DICOM, 0, (b"%PDF-",)),
-    ("zip archive", UNPACK, 0, (b"PK\x03\x04", b"PK\x05\x06")),
-    ("gzip archive", UNPACK, 0, (b"\x1f\x8b",)),
-    ("7z archive", UNPACK, 0, (b"7z\xbc\xaf\x27\x1c",)),
-    ("RAR archive", UNPACK, 0, (b"Rar!\x1a\x07",)),
-    ("Git LFS pointer", "get the image with git lfs pull", 0, (b"version https://git-lfs",)),
-    ("HTML page", "download the image again", 0, (b"<!DOCTYPE", b"<!doctype", b"<html", b"<HTML")),
+HEAD_BYTES = 2048
+MARKUP = rb"(?:\xef\xbb\xbf)?\s*"
+OTHER_FORMATS: tuple[tuple[str, str, re.Pattern[bytes]], ...] = tuple(
+    (name, advice, re.compile(pattern, re.DOTALL))
+    for name, advice, pattern in (
+        ("TIFF image", AS_PNG, rb"II[*+]\0|MM\0[*+]"),
+        ("WebP image", AS_PNG, rb"RIFF.{4}WEBP"),
+        ("JPEG 2000 image", AS_PNG, re.escape(JP2_SIGNATURE) + b"|" + re.escape(JPEG2000_START)),
+        ("JPEG XL image", AS_PNG, rb"\xff\x0a|\0\0\0\x0cJXL\x20"),
+        ("AVIF image", AS_PNG, rb".{4}ftyp(?:avi[fs]|m[is]f1.{4}(?:.{4}){0,8}avi[fs])"),
+        ("HEIC image", AS_PNG, rb".{4}ftyp(?:he[iv].|m[is]f1)"),
+        ("GIF image", AS_PNG, rb"GIF8[79]a"),
+        # The size of the second header tells it from a text that begins with these letters.
+        ("BMP image", AS_PNG, rb"BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0"),
+        ("Photoshop document", AS_PNG, rb"8BPS\0[\x01\x02]"),
+        ("SVG drawing", AS_PNG, MARKUP + rb"(?:<\?xml.*?|<!--.*?|<!DOCTYPE\s+svg.*?)?<svg[\s>]"),
+        ("NIfTI volume", AS_DICOM, rb".{344}n[+i]1\0|.{4}n[+i]2\0"),
+        ("NRRD volume", AS_DICOM, rb"NRRD0"),
+        ("MetaImage volume", AS_DICOM, rb"ObjectType|NDims"),
+        ("PDF document", AS_DICOM, rb"%PDF-"),
+        ("zip archive", UNPACK, rb"PK(?:\x03\x04|\x05\x06)"),
+        ("gzip archive", UNPACK, rb"\x1f\x8b"),
+        ("bzip2 archive", UNPACK, rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)"),
+        ("xz archive", UNPACK, rb"\xfd7zXZ\0"),
+        ("Zstandard archive", UNPACK, rb"\x28\xb5\x2f\xfd"),
+        ("7z archive", UNPACK, rb"7z\xbc\xaf\x27\x1c"),
+        ("RAR archive", UNPACK, rb"Rar!\x1a\x07"),
+        ("tar archive", UNPACK, rb".{257}ustar"),
+        ("Git LFS pointer", "get the image with git lfs pull", rb"version https://git-lfs"),
+        ("HTML page", "download the image again", MARKUP + rb"<(?i:!DOCTYPE\s+html|html)[\s>]"),
+    )
 )
-"""Formats that are not read: name, advice, and the bytes at an offset by which they are known."""
+"""Formats that are not read: name, advice, and a pattern of the first `HEAD_BYTES`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +158,11 @@ def describe(data: bytes) -> str:
     """Return the format of a file that is not read, and what to do with it."""
     if not data:
         return "the file is empty"
-    for name, advice, offset, signatures in OTHER_FORMATS:
-        if data.startswith(signatures, offset):
-            return f"{name}; {advice}"
-    return f"the content begins with {data[:16]!r}"
+    known = other_format(data)
+    return "; ".join(known) if known else f"the content begins with {data[:16]!r}"
+
+
+def other_format(data: bytes) -> tuple[str, str] | None:
+    """Return the name of a format that is not read, and what to do: constants of `OTHER_FORMATS`. `None` if unknown."""
+    head = data[:HEAD_BYTES]
+    return next(((name, advice) for name, advice, pattern in OTHER_FORMATS if pattern.match(head)), None)

@@ -1,6 +1,7 @@
 """Errors of a request as RFC 9457 problem details: a reason code, an HTTP status, and fixed texts.
 
-The texts are fixed so that no content of a file, header or DICOM attribute can appear in an answer or a log.
+The texts are fixed so that no content of a file, header or DICOM attribute can appear in an answer or a log; the name
+of a known format, which is not read, is one of them.
 """
 
 import json
@@ -11,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from cxr_platform.errors import ImageRefused, ServingError
+from cxr_platform.intake.images import other_format
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 1
@@ -130,8 +132,9 @@ CLOSES_CONNECTION = frozenset({"too-large", "slow-upload"})
 class Problem(ServingError):
     """A request that cannot be answered; `reason` is a key of `PROBLEM_TYPES`."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(PROBLEM_TYPES[reason].title, advice=PROBLEM_TYPES[reason].detail)
+    def __init__(self, reason: str, detail: str = "") -> None:
+        """`detail`, of constant texts only, takes the place of that of the type."""
+        super().__init__(PROBLEM_TYPES[reason].title, advice=detail or PROBLEM_TYPES[reason].detail)
         self.reason = reason
 
     @property
@@ -158,7 +161,7 @@ class Problem(ServingError):
             "type": f"/problems/{self.reason}",
             "title": kind.title,
             "status": kind.status,
-            "detail": kind.detail,
+            "detail": self.advice,
             "reason": self.reason,
             "request_id": request_id,
         }
@@ -166,6 +169,15 @@ class Problem(ServingError):
     def body(self, request_id: str) -> bytes:
         """Return `details` as JSON."""
         return json.dumps(self.details(request_id)).encode()
+
+
+def problem_for_content(data: bytes) -> Problem:
+    """Return the problem for a file that is no PNG, JPEG or DICOM: it names the format if that is known."""
+    known = other_format(data)
+    if known is None:
+        return Problem("not-an-image")
+    name, advice = known
+    return Problem("not-an-image", f"Received: {name}. {advice[0].upper()}{advice[1:]}.")
 
 
 def problem_for_image(refused: ImageRefused) -> Problem:

@@ -16,7 +16,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.types import Receive
 
 from cxr_platform.intake.images import sniff
-from cxr_platform.serving.problems import Problem
+from cxr_platform.serving.problems import Problem, problem_for_content
 
 FIELD = "file"
 """Name of the form field that holds a file."""
@@ -86,7 +86,7 @@ def check_content(data: bytes) -> None:
     if not data:
         raise Problem("empty-file")
     if sniff(data) is None:
-        raise Problem("not-an-image")
+        raise problem_for_content(data)
 
 
 class _FileForm:

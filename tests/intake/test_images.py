@@ -1,5 +1,9 @@
+import bz2
 import gzip
+import io
+import lzma
 import struct
+import tarfile
 
 import numpy as np
 import pytest
@@ -101,6 +105,15 @@ def test_other_content_is_not_an_image(data: bytes) -> None:
     assert _reason(data) == "not-an-image"
 
 
+def tarred(content: bytes) -> bytes:
+    with io.BytesIO() as file:
+        with tarfile.open(fileobj=file, mode="w") as archive:
+            member = tarfile.TarInfo("image.png")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+        return file.getvalue()
+
+
 NIFTI = struct.pack("<i", 348).ljust(344, b"\0") + b"n+1\0"
 
 
@@ -119,7 +132,28 @@ NIFTI = struct.pack("<i", 348).ljust(344, b"\0") + b"n+1\0"
         (NIFTI, "NIfTI volume; export the radiograph as DICOM or PNG"),
         (b"%PDF-1.7\n", "PDF document; export the radiograph as DICOM or PNG"),
         (b"", "the file is empty"),
+        (b"\0\0\0\x18ftypheif\0\0\0\0", "HEIC image; save it as PNG"),
+        (b"\0\0\0\x18ftyphevx\0\0\0\0", "HEIC image; save it as PNG"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "HEIC image; save it as PNG"),
+        (b"\0\0\0\x1cftypmif1\0\0\0\0mif1avifmiaf", "AVIF image; save it as PNG"),
+        (b"\0\0\0\x20ftypavif\0\0\0\0", "AVIF image; save it as PNG"),
+        (b"8BPS\0\x01" + bytes(20), "Photoshop document; save it as PNG"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG drawing; save it as PNG"),
+        (b"\xef\xbb\xbf<?xml version='1.0'?>\n<!-- x -->\n<svg width='9'/>", "SVG drawing; save it as PNG"),
+        (
+            b"<!DOCTYPE svg PUBLIC '-//W3C//DTD SVG 1.1//EN'>\n<svg >",
+            "SVG drawing; save it as PNG",
+        ),
+        (tarred(b"image"), "tar archive; unpack it"),
+        (bz2.compress(b"image"), "bzip2 archive; unpack it"),
+        (bz2.compress(b""), "bzip2 archive; unpack it"),
+        (lzma.compress(b"image"), "xz archive; unpack it"),
+        (b"\n<!DOCTYPE html>\n<html>", "HTML page; download the image again"),
+        (b"<!doctype HTML>", "HTML page; download the image again"),
+        (b"<HTML lang='en'>", "HTML page; download the image again"),
         (b"notes", "the content begins with b'notes'"),
+        (b"BMI,age,sex\n24,60,M\n25,70,F\n", "the content begins with b'BMI,age,sex\\n24,6'"),
+        (b"<htmlx", "the content begins with b'<htmlx'"),
     ],
 )
 def test_a_format_that_is_not_read_is_named_with_what_to_do(data: bytes, detail: str) -> None:

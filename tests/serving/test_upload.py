@@ -1,4 +1,5 @@
 import asyncio
+import pickle
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -109,3 +110,19 @@ def test_the_content_decides_whether_a_file_is_an_image(data: bytes, reason: str
         check_content(data)
     assert refused.value.reason == reason
     check_content(image_png())
+
+
+@pytest.mark.parametrize(
+    ("data", "advice"),
+    [
+        (b"II*\0" + bytes(20), "Received: TIFF image. Save it as PNG."),
+        (b"PK\3\4", "Received: zip archive. Unpack it."),
+        (b"version https://git-lfs", "Received: Git LFS pointer. Get the image with git lfs pull."),
+        (b"Jane Doe, 1.2.1950", "Send the image as PNG, JPEG or DICOM."),
+    ],
+)
+def test_the_problem_names_a_known_format_and_nothing_of_the_content(data: bytes, advice: str) -> None:
+    with pytest.raises(Problem) as refused:
+        check_content(data)
+    sent = pickle.loads(pickle.dumps(refused.value))  # as between the processes of Serve
+    assert sent.details("1")["detail"] == sent.advice == advice
