@@ -27,6 +27,11 @@ from cxr_platform.intake.vocabulary import (
 )
 
 DEFLATED = b"1.2.840.10008.1.2.1.99"
+DESCRIBED_BY = (
+    *("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation"),
+    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
+)
+"""Attributes without which pixel data have no meaning (type 1 in C.7.6.3)."""
 THREE_SAMPLES = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT")
 DESCRIPTIONS = ("AcquisitionDeviceProcessingDescription", "SeriesDescription", "ProtocolName")
 """Texts that describe one image or its series. Study Description names all views of an examination."""
@@ -117,8 +122,11 @@ def _check_header(dataset: Dataset, config: DecodingConfig) -> None:
     frames = int(dataset.get("NumberOfFrames") or 1)
     if frames != 1:
         raise ImageRefused("multi-frame", f"DICOM: {frames} frames")
+    missing = [keyword for keyword in DESCRIBED_BY if dataset.get(keyword) in (None, "")]
+    if missing:
+        raise ImageRefused("undecodable", f"DICOM: the header lacks {', '.join(missing)}")
     check_pixels(int(dataset.Columns), int(dataset.Rows), config)
-    photometric = dataset.PhotometricInterpretation
+    photometric = dataset.PhotometricInterpretation = str(dataset.PhotometricInterpretation).strip().upper()
     samples = 1 if photometric in ONE_SAMPLE else 3 if photometric in THREE_SAMPLES else None
     allocated, stored, high = dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit
     if not (

@@ -189,6 +189,26 @@ def test_an_inconsistent_header_is_undecodable(fault: dict[str, object]) -> None
     assert _reason(image) == "undecodable"
 
 
+@pytest.mark.parametrize("keyword", ["Rows", "SamplesPerPixel", "PhotometricInterpretation", "BitsStored", "HighBit"])
+@pytest.mark.parametrize("empty", [False, True])
+def test_the_refusal_names_an_attribute_that_the_header_lacks(keyword: str, empty: bool) -> None:
+    image = dataset(ramp())
+    delattr(image, keyword)
+    if empty:
+        setattr(image, keyword, None)
+    with pytest.raises(ImageRefused) as refused:
+        decode_dicom(dicom(image), CONFIG)
+    assert (refused.value.reason, refused.value.detail) == ("undecodable", f"DICOM: the header lacks {keyword}")
+
+
+@pytest.mark.parametrize("photometric", ["monochrome1", "Monochrome2"])
+def test_a_photometric_interpretation_in_lower_case_is_understood(photometric: str) -> None:
+    written = dicom(ramp(), PhotometricInterpretation=photometric.upper())
+    image = decode_dicom(written.replace(photometric.upper().encode(), photometric.encode()), CONFIG)
+    np.testing.assert_array_equal(image.values, decode_dicom(written, CONFIG).values)
+    assert image.color_mode == photometric.upper()
+
+
 def test_a_deflated_object_is_refused() -> None:
     image = dataset(ramp())
     image.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
