@@ -53,7 +53,7 @@ BLOCK_SIZES = (128, 16, 1)
 """Files per task. Files of a task whose process died are tried again in smaller blocks, at last one by one."""
 
 MIN_BLOCKS = 8  # a small collection keeps every processor busy, too
-SLOW_TO_START = (".dcm", ".dicom", "")  # DICOM imports TensorFlow: decoded in as few processes as possible
+SLOW_TO_START = (".dcm", ".dicom", "")  # some DICOM imports TensorFlow: in as few processes as possible
 FAILURE = "failure"
 NO_RECORD = Decoded(FileKey("", -1, -1), None, FAILURE, "")
 DIED = "the process that decoded it died, at each attempt"

@@ -57,7 +57,7 @@ class ManifestFolders:
 
     @property
     def failed(self) -> Path:
-        """The last manifest that was not valid."""
+        """What the last build left that failed: an invalid manifest, or a look at images that give no folds."""
         return self._sibling("failed")
 
     @property
@@ -83,6 +83,7 @@ class ManifestFolders:
                 held.enter_context(folder_lock(self.cache, *self._lock_texts))
                 for folder in (self.building, self.previous, self.failed):
                     _check_is_ours(folder, lambda names: INFO_FILE in names or names <= CONTENTS)
+                _check_is_ours(self.looked_at, lambda names: names <= CONTENTS)
                 if self.previous.exists() and not self.destination.exists():
                     move_folder(self.previous, self.destination)
                 remove(self.previous)
@@ -98,13 +99,11 @@ class ManifestFolders:
         replace_folder(self.building, self.destination, self.previous)
 
     def reject(self) -> None:
-        """Keep the built manifest in `failed`; the previous one stays in `destination`."""
+        """Move what was built to `failed`, a manifest or a look; a manifest in `destination` stays."""
         replace_folder(self.building, self.failed)
 
     def keep_look(self) -> None:
         """Move what was built to `looked_at`; a manifest in `destination` stays."""
-        with write_errors(self.looked_at):
-            _check_is_ours(self.looked_at, lambda names: names <= CONTENTS)
         replace_folder(self.building, self.looked_at)
 
     def readable(self) -> Path:
@@ -168,7 +167,7 @@ class StoredManifestFolders(ManifestFolders):
             remove(self._uploaded)
 
     def reject(self) -> None:
-        """Keep the built manifest in `failed`; the previous one stays in `destination`."""
+        """Move what was built to `failed`, a manifest or a look; a manifest in `destination` stays."""
         with write_errors(self.failed):
             upload_folder(self.building, self.failed, INFO_FILE)
 

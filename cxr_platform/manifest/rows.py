@@ -15,7 +15,7 @@ from cxr_platform.intake.layouts.tables import NEARLY
 from cxr_platform.intake.overrule import Overrule
 from cxr_platform.intake.sources import Inventory
 from cxr_platform.labels import CLASSES
-from cxr_platform.manifest.cache import package_versions
+from cxr_platform.manifest.cache import DECODING_PACKAGES, package_versions
 from cxr_platform.manifest.folds import OUTSIDE, assign_folds
 from cxr_platform.manifest.records import ExcludedFile, SelectedImage, file_key
 from cxr_platform.manifest.schema import LookedAt, ManifestInfo, manifest_schema, without_pixels
@@ -24,7 +24,8 @@ from cxr_platform.manifest.selection import Selection
 UNCLASSED = ("unknown-folder", "finding-not-studied", "several-findings", "further-findings", "not-listed")
 """Reasons for which a file has no class, and whose detail names the folder, the findings or the table."""
 FREQUENT = 5
-PACKAGES = ("cxr-platform", "ray", "pyarrow", "numpy", "pillow", "tensorflow-io", "scikit-learn", "great-expectations")
+PACKAGES = ("cxr-platform", "ray", "pyarrow", "scikit-learn", "great-expectations", "faiss-cpu", *DECODING_PACKAGES)
+"""Libraries on which a manifest depends."""
 SIGNIFICANT_DIGITS = 6  # of the floats in the content hash: sums differ in the last digits between processors
 
 

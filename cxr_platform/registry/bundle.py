@@ -91,7 +91,7 @@ class Preprocessing(Record):
 
     decoding: DecodingConfig
     quality: QualityConfig
-    frontal_only: bool = True
+    frontal_only: bool
     input_size: int = Field(ge=32)
 
     @property

@@ -9,7 +9,7 @@
         app                  routes, files of the body (upload)
         service              limits, threads, version that answers (champion_watcher)
         screener             decoding, ONNX Runtime, calibration, decision
-                             └─▶ explainer_client ──▶ Explainer, which has TensorFlow: DICOM, heatmaps (heatmap)
+                             └─▶ explainer_client ──▶ Explainer: DICOM, and heatmaps with TensorFlow (heatmap)
     ──▶ answer: schema, filled by answers; or problem details: problems
 
 The page at / and /docs are in pages; client asks a server, or a bundle without one, from Python.

@@ -4,8 +4,8 @@
                                      both follow the registry
 
 Decoding and inference run in the ingress replica itself, because a second hop would copy every image once more. Only
-what needs TensorFlow goes to the Explainer. So a replica starts in seconds and stays small, and a native DICOM decoder
-that crashes on a hostile file costs no other request.
+heatmaps, which need TensorFlow, and DICOM go to the Explainer. So a replica starts in seconds and stays small, and a
+native DICOM decoder that crashes on a hostile file costs no other request.
 
 `serve deploy` imports `build` and passes the arguments of infra/serve/config.yaml; `cxr serve` calls it;
 `serve build cxr_platform.serving.deployment:app` writes a configuration for the registry that CXR_REGISTRY names.

@@ -1,6 +1,7 @@
 """Screen an image with a bundle: decoding, quality, ONNX Runtime, calibration, the decision at the operating point.
 
-Ray is not needed, and TensorFlow only for DICOM. Several threads may use one `Screener`.
+Ray is not needed, and TensorFlow only for DICOM that the decoders of pydicom cannot read (`intake.dicom_pixels`).
+Several threads may use one `Screener`.
 """
 
 import io

@@ -2,7 +2,7 @@
 
 Decoding and inference of an image run in one thread; both release Python's lock for most of their time. Each image is
 one call of the network: on processors a batch of MobileNetV2 costs as much per image as one image alone (measured in
-infra/serve/README.md), and an image need not wait for others. Heatmaps and DICOM need TensorFlow and go to an
+infra/serve/README.md), and an image need not wait for others. Heatmaps, which need TensorFlow, and DICOM go to an
 `Explainer`, so that a native decoder that crashes costs no other request.
 """
 

@@ -205,6 +205,20 @@ def test_in_a_store_a_sibling_folder_that_no_build_has_made_is_not_replaced(stor
 
 
 @pytest.mark.parametrize("where", ["folders", "stored"])
+def test_a_folder_for_the_look_that_holds_other_files_is_refused_before_the_build(
+    where: str, request: pytest.FixtureRequest
+) -> None:
+    folders: ManifestFolders = request.getfixturevalue(where)
+    folders.looked_at.mkdir(parents=True)
+    (folders.looked_at / "letter.txt").write_text("dear")
+    begun = False
+    with pytest.raises(StorageError, match=r"manifest\.look to be of an earlier build"), folders.build():
+        begun = True
+    assert not begun
+    assert (folders.looked_at / "letter.txt").read_text() == "dear"
+
+
+@pytest.mark.parametrize("where", ["folders", "stored"])
 def test_a_look_is_kept_beside_the_manifest(where: str, request: pytest.FixtureRequest) -> None:
     folders: ManifestFolders = request.getfixturevalue(where)
     for text in ("first", "second"):

@@ -2,9 +2,15 @@ from dataclasses import replace
 
 from cxr_platform.labels import CLASSES
 from cxr_platform.manifest.records import SelectedImage
-from cxr_platform.manifest.rows import make_rows
+from cxr_platform.manifest.rows import PACKAGES, make_rows
 from cxr_platform.manifest.selection import Selection
 from tests.manifest.builders import candidate, decoded, image, profile
+
+
+def test_the_versions_of_every_decoder_and_of_the_search_for_copies_are_recorded() -> None:
+    decoders = {"pillow", "pydicom", "pylibjpeg-openjpeg", "pyjpegls", "python-gdcm", "tensorflow-io"}
+    assert {*decoders, "opencv-python-headless", "faiss-cpu", "imagehash", "scipy"} <= {*PACKAGES}
+    assert len(PACKAGES) == len({*PACKAGES})
 
 
 def test_sex_age_and_view_come_from_the_file_if_the_table_has_none() -> None:

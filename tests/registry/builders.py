@@ -68,7 +68,7 @@ def changed(record: R, **changes: Any) -> R:
 
 
 def preprocessing(input_size: int) -> Preprocessing:
-    return Preprocessing(decoding=DecodingConfig(), quality=QualityConfig(), input_size=input_size)
+    return Preprocessing(decoding=DecodingConfig(), quality=QualityConfig(), frontal_only=True, input_size=input_size)
 
 
 def make_bundle(version: str = "v1", accuracy: float = 80.0, sensitivity: float = 90.0, **changes: Any) -> Bundle:

@@ -183,7 +183,7 @@ def test_a_repeated_key_and_a_number_that_is_not_finite_are_errors(tmp_path):
         (lambda t: t["labels"].reverse(), "expected labels to be Covid19"),
         (lambda t: t.update(positive_class="Normal"), "expected positive_class to be Covid19"),
         (lambda t: t["preprocessing"]["decoding"].pop("max_pixels"), "missing preprocessing.decoding.max_pixels"),
-        (lambda t: t["preprocessing"].pop("frontal_only"), "missing preprocessing.frontal_only"),
+        (lambda t: t["preprocessing"].pop("frontal_only"), "preprocessing: missing frontal_only"),
         (lambda t: t["preprocessing"]["quality"].update(typo=1), "preprocessing.quality: expected one of the keys"),
         (
             lambda t: t["preprocessing"].update(input_size=300),

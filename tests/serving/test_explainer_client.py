@@ -25,7 +25,7 @@ from cxr_platform.serving.problems import Problem
 from tests.intake.files import dicom
 from tests.serving.builders import image, image_png
 
-PREPROCESSING = Preprocessing(decoding=DecodingConfig(), quality=QualityConfig(), input_size=32)
+PREPROCESSING = Preprocessing(decoding=DecodingConfig(), quality=QualityConfig(), frontal_only=True, input_size=32)
 
 
 class Handle:
