@@ -81,7 +81,7 @@ def fake_module(name: str, calls: list[str]) -> Any:
     """A section module that returns the numbers of `NUMBERS` and records its calls."""
 
     def compute(inputs: object) -> Any:
-        calls.append(f"compute {name} of {inputs}")
+        calls.append(f"compute {name} of {vars(inputs)}")
         return NUMBERS[name]
 
     def render(inputs: object, numbers: object) -> Any:
@@ -96,9 +96,11 @@ def test_sections_are_computed_in_order_with_progress():
     steps: list[tuple[str, int, int]] = []
     progress = SimpleNamespace(step=lambda *step: steps.append(step))
 
-    _, sections = compose("images", progress, {name: fake_module(name, calls) for name in NUMBERS})
+    inputs: Any = SimpleNamespace(undertrained=("scratch",))
+    made, sections = compose(inputs, progress, {name: fake_module(name, calls) for name in NUMBERS})
 
-    assert calls == [f"compute {name} of images" for name in NUMBERS]
+    assert made.undertrained == ("scratch",)
+    assert calls == [f"compute {name} of {vars(inputs)}" for name in NUMBERS]
     assert [s.name for s in sections] == list(NUMBERS)
     assert steps[0] == ("Title of measures", 0, 12)
     assert steps[-1] == ("All sections", 12, 12)
