@@ -61,7 +61,7 @@ def test_a_study_from_images_to_report_is_not_run_again(
         (["--strategies", "foo"], "Expected a strategy out of off-the-shelf"),
         (["--folds", "3"], "Expected a manifest split into 3 folds"),
         (["--manifest", "nowhere"], "nowhere"),
-        (["--profile", "nothing"], "Expected a profile name (paper, quick)"),
+        (["--profile", "nothing"], "Expected a profile name (demo, paper, quick)"),
         (
             ["--strategies", "off-the-shelf", "--imagenet-weights", "absent.h5"],
             "Expected ImageNet weights at absent.h5",
