@@ -48,6 +48,7 @@ def tiny_manifest(content_hash: str = "abc") -> Any:
         info=manifest_info(content_hash=content_hash, images=57, synthetic=True),
         table=lambda names: pa.table(columns).select(names),
         pixels=lambda: images,
+        known_patients=lambda: {},
     )
 
 
