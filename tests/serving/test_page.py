@@ -182,7 +182,7 @@ def test_a_file_that_is_not_an_image_gets_the_reason_and_the_next_image_a_result
     bad.write_bytes(NOT_AN_IMAGE)
     page.drop(bad)
     assert "not a PNG, JPEG or DICOM image" in page.text("#problem")
-    assert "Send the image as PNG, JPEG or DICOM." in page.text("#problem")
+    assert "Received: HTML page. Download the image again." in page.text("#problem")
     assert not page.shown("#problem button")
     page.drop(image)
     assert page.text("#decision") == "Positive"
