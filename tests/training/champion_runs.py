@@ -22,7 +22,7 @@ from cxr_platform.training.study import StudyRun, inputs_of
 from cxr_platform.training.trial import TrialData, Workbench, schedule_of, train, training_rng, trial_seed
 from tests.training.builders import tiny_profile, tiny_study
 
-EPOCHS = 60
+EPOCHS = 120  # enough that a driver on a busy machine is killed in the midst of them
 NAME = "off-the-shelf"
 
 
