@@ -187,6 +187,11 @@ class TrainingConfig(Settings):
     """Type of numbers: "auto" is bfloat16 on GPUs from Ampere on, float16 on Volta and Turing,
     float32 elsewhere."""
 
+    def schedule(self, family: str) -> ScheduleConfig:
+        """Return the schedule of a family of strategies (`Strategy.family`)."""
+        schedule: ScheduleConfig = getattr(self, family)
+        return schedule
+
 
 @dataclass(frozen=True)
 class ResourcesConfig(Settings):

@@ -94,7 +94,7 @@ def _study_facts(inputs: ReportInputs) -> Iterator[tuple[str, str]]:
 
 def _profile_facts(study: StudyRecord) -> dict[str, str]:
     profile = study.profile
-    schedules = (f"{FAMILIES[family]}: {_schedule(getattr(profile.training, family))}" for family in _families(study))
+    schedules = (f"{FAMILIES[family]}: {_schedule(profile.training.schedule(family))}" for family in _families(study))
     return {
         **{fact: str(attrgetter(path)(profile)) for fact, path in SETTINGS.items()},
         "shift": percent(100.0 * profile.augmentation.shift_fraction),

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cxr_platform.config import Profile, Protocol, ScheduleConfig
+from cxr_platform.config import Profile, Protocol
 from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.domain.study import NO_FOLD, ManifestFacts, TrialKey
 from cxr_platform.training.devices import keras_backend
@@ -74,7 +74,7 @@ def relative_cost(profile: Profile, name: str, images: int | None = None) -> flo
     For the order of trials and the time left; without `images` a schedule's least number of steps is left out.
     """
     strategy = strategy_by_name(name)
-    schedule: ScheduleConfig = getattr(profile.training, strategy.family)
+    schedule = profile.training.schedule(strategy.family)
     epochs = schedule.epochs
     if images is not None:
         epochs = schedule.epochs_for(images * (profile.folds - 1) / profile.folds, profile.training.batch_size)

@@ -126,20 +126,37 @@ class Step(Protocol):
 
 
 class BatchSource:
-    """The data of compiled calls: arrays that stay on the device, or those of each call, gathered on the host."""
+    """The data of compiled calls: arrays that stay on the device, or those of each call, gathered on the host.
 
-    def __init__(self, arrays: Sequence[NDArray[Any]], put: Callable[[NDArray[Any]], Any], limit: float) -> None:
-        self._arrays, self._put = tuple(arrays), put
-        self.resident = sum(array.nbytes for array in arrays) <= limit
-        self._data = put(arrays[0] if len(arrays) == 1 else np.concatenate(arrays)) if self.resident else None
+    `put` copies an array to the device, where arrays of at most `limit` bytes stay.
+    """
 
-    def holds(self, arrays: Sequence[NDArray[Any]]) -> bool:
-        """Return True if these are the arrays that batches are gathered from."""
-        return len(arrays) == len(self._arrays) and all(a is b for a, b in zip(arrays, self._arrays, strict=True))
+    def __init__(self, put: Callable[[NDArray[Any]], Any], limit: float) -> None:
+        self._put, self._limit = put, limit
+        self._arrays: tuple[NDArray[Any], ...] = ()
+        self._data: Any = None
+
+    def load(self, arrays: Sequence[NDArray[Any]]) -> bool:
+        """Gather batches from `arrays` from now on, as `Step.load` describes."""
+        if not (len(arrays) == len(self._arrays) and all(a is b for a, b in zip(arrays, self._arrays, strict=True))):
+            self.unload()  # frees the memory of the last ones first
+            self._arrays = tuple(arrays)
+            if sum(array.nbytes for array in arrays) <= self._limit:
+                self._data = self._put(arrays[0] if len(arrays) == 1 else np.concatenate(arrays))
+        return self._data is not None
+
+    def unload(self) -> None:
+        """Free the memory of the loaded arrays."""
+        self._arrays, self._data = (), None
 
     def calls(self, arrays: Sequence[NDArray[Any]]) -> Generator[Call, None, None]:
-        """Yield the calls for `arrays` (K, B, …), of which the first are positions."""
-        if self.resident:
+        """Yield the calls for `arrays` (K, B, …), of which the first are positions.
+
+        Raises `ValueError` if nothing is loaded.
+        """
+        if not self._arrays:
+            raise ValueError("expected `load` before the first step")
+        if self._data is not None:
             yield from (Call(self._data, count, part) for count, part in _parts(arrays, STEPS_PER_CALL))
             return
         batch_bytes = self._arrays[0][0].nbytes * arrays[0].shape[1]

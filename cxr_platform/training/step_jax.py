@@ -8,7 +8,6 @@ device: JAX sums gradients, takes batch statistics and draws dropout over the wh
 (https://docs.jax.dev/en/latest/notebooks/Distributed_arrays_and_automatic_parallelization.html).
 """
 
-from collections.abc import Generator
 from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any
 
@@ -25,7 +24,6 @@ from cxr_platform.training.inputs import Batch, Index, Inputs
 from cxr_platform.training.step import (
     ONE_PROCESSOR,
     BatchSource,
-    Call,
     Placement,
     Steps,
     StepState,
@@ -74,23 +72,17 @@ class JaxStep:
         mesh = Mesh(np.array(jax.local_devices()[: placement.devices]), ("batch",))
         self._everywhere = NamedSharding(mesh, PartitionSpec())
         self._in_parts = NamedSharding(mesh, PartitionSpec(None, "batch"))
-        self._source: BatchSource | None = None
-        self._resident_bytes = placement.resident_bytes
+        self._source = BatchSource(lambda array: jax.device_put(array, self._everywhere), placement.resident_bytes)
         self._train = jax.jit(self._train_many, donate_argnums=0)
         self._infer = jax.jit(self._infer_many)
 
     def load(self, inputs: Inputs) -> bool:
         """Put the arrays of `inputs` on every device if they fit."""
-        if self._source is not None and self._source.holds(inputs.arrays):
-            return self._source.resident
-        self.unload()
-        limit = self._resident_bytes
-        self._source = BatchSource(inputs.arrays, lambda array: jax.device_put(array, self._everywhere), limit)
-        return self._source.resident
+        return self._source.load(inputs.arrays)
 
     def unload(self) -> None:
         """Free the memory of the loaded arrays."""
-        self._source = None
+        self._source.unload()
 
     def reset(self) -> None:
         """Copy the network's variables; set the optimiser's to their initial values."""
@@ -106,7 +98,7 @@ class JaxStep:
         """Run the steps on the state."""
         losses, correct = [], []
         rates = np.broadcast_to(steps.learning_rates[:, None], steps.labels.shape)  # one per image: split like a batch
-        with closing(self._calls((*steps.index, steps.labels, steps.weights, rates))) as calls:
+        with closing(self._source.calls((*steps.index, steps.labels, steps.weights, rates))) as calls:
             for call in calls:
                 *index, labels, weights, rate = jax.device_put(call.arrays, self._in_parts)
                 self._state, loss, right = self._train(self._state, call.data, call.count, index, labels, weights, rate)
@@ -117,7 +109,7 @@ class JaxStep:
     def logits(self, index: Index) -> NDArray[Any]:
         """Return logits (K, B, 7) in inference mode."""
         parts = []
-        with closing(self._calls(index)) as calls:
+        with closing(self._source.calls(index)) as calls:
             for call in calls:
                 arrays = jax.device_put(call.arrays, self._in_parts)
                 parts.append(self._infer(self._state[0], self._state[1], call.data, call.count, arrays)[: call.count])
@@ -141,11 +133,6 @@ class JaxStep:
         """Replace the state by `state`."""
         arrays = unpack(state, [[value.shape for value in group] for group in self._state])
         self._state = jax.device_put(arrays, self._everywhere)
-
-    def _calls(self, arrays: Any) -> Generator[Call, None, None]:
-        if self._source is None:
-            raise ValueError("expected `load` before the first step")
-        return self._source.calls(arrays)
 
     def _train_many(
         self, state: State, data: Any, count: Any, index: list[Any], labels: Any, weights: Any, rates: Any

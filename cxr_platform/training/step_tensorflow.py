@@ -8,7 +8,6 @@ statistics (https://keras.io/api/layers/normalization_layers/batch_normalization
 replica, or its masks would repeat.
 """
 
-from collections.abc import Generator
 from contextlib import AbstractContextManager, closing, nullcontext
 from functools import cache
 from typing import Any
@@ -104,21 +103,18 @@ class TensorFlowStep:
         self._train = tf.function(self._train_many, autograph=False)
         self._train_part = tf.function(self._train_mirrored, autograph=False)
         self._infer = tf.function(self._infer_many, autograph=False)
-        self._source: BatchSource | None = None
-        self._resident_bytes = placement.resident_bytes
+        if self._strategy is None:
+            self._source = BatchSource(_on_device, placement.resident_bytes)
+        else:  # several devices get each batch from the host
+            self._source = BatchSource(np.asarray, limit=0)
 
     def load(self, inputs: Inputs) -> bool:
         """Put the arrays of `inputs` on the device if they fit; several devices get each batch from the host."""
-        if self._source is not None and self._source.holds(inputs.arrays):
-            return self._source.resident
-        self.unload()
-        limit = 0.0 if self._strategy is not None else self._resident_bytes
-        self._source = BatchSource(inputs.arrays, _on_device if self._strategy is None else np.asarray, limit)
-        return self._source.resident
+        return self._source.load(inputs.arrays)
 
     def unload(self) -> None:
         """Free the memory of the loaded arrays."""
-        self._source = None
+        self._source.unload()
 
     def reset(self) -> None:
         """Set the optimiser's moments and its count of iterations to their initial values."""
@@ -130,7 +126,7 @@ class TensorFlowStep:
         """Run the steps. The learning rate is a variable, so that a schedule needs no further tracing."""
         losses, correct = [], []
         rates = np.broadcast_to(steps.learning_rates[:, None], steps.labels.shape)
-        with closing(self._calls((*steps.index, steps.labels, steps.weights, rates))) as calls:
+        with closing(self._source.calls((*steps.index, steps.labels, steps.weights, rates))) as calls:
             for call in calls:
                 loss, right = self._run(call)
                 losses.append(np.asarray(loss)[: call.count])
@@ -139,7 +135,7 @@ class TensorFlowStep:
 
     def logits(self, index: Index) -> NDArray[Any]:
         """Return logits (K, B, 7) in inference mode."""
-        with closing(self._calls(index)) as calls:
+        with closing(self._source.calls(index)) as calls:
             parts = [np.asarray(self._infer(c.data, tf.constant(c.count), c.arrays))[: c.count] for c in calls]
         return np.concatenate(parts)
 
@@ -158,11 +154,6 @@ class TensorFlowStep:
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
         self._seed_dropout()
-
-    def _calls(self, arrays: Any) -> Generator[Call, None, None]:
-        if self._source is None:
-            raise ValueError("expected `load` before the first step")
-        return self._source.calls(arrays)
 
     def _run(self, call: Call) -> tuple[Any, Any]:
         *index, labels, weights, rates = call.arrays
@@ -211,8 +202,8 @@ class TensorFlowStep:
         _, losses, correct = tf.while_loop(lambda i, *_: i < count, body, start, parallel_iterations=1)
         return losses.stack(), correct.stack()
 
-    def _train_once(self, batch: Batch, labels: Any, weights: Any, share: Any = 1.0) -> tuple[Any, Any]:
-        result: tuple[Any, Any] = self._update(prepare(self._network, batch), labels, weights, share)
+    def _train_once(self, batch: Batch, labels: Any, weights: Any) -> tuple[Any, Any]:
+        result: tuple[Any, Any] = self._update(prepare(self._network, batch), labels, weights, 1.0)
         return result
 
     def _update_once(self, inputs: Any, labels: Any, weights: Any, share: Any) -> tuple[Any, Any]:

@@ -34,7 +34,6 @@ from cxr_platform.training.trial import (
     Workbench,
     loss_fall,
     run_trial,
-    schedule_of,
     trial_seed,
 )
 
@@ -118,7 +117,7 @@ def execute_trial(
     """
     profile, strategy, data = study.plan.profile, strategy_by_name(key.strategy), study.data
     rows = TrialData(inputs, data.labels, data.rows_outside(key.fold), data.rows_of_fold(key.fold))
-    epochs = schedule_of(strategy, profile.training).epochs_for(len(rows.train), profile.training.batch_size)
+    epochs = profile.training.schedule(strategy.family).epochs_for(len(rows.train), profile.training.batch_size)
     folder = study.folder.running_folder(key)
     interval = profile.resources.checkpoint_seconds if checkpoint_seconds is None else checkpoint_seconds
     heartbeat = TrialHeartbeat(folder, key, epochs, share, interval)

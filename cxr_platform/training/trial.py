@@ -17,7 +17,7 @@ from cxr_platform.labels import CLASSES
 from cxr_platform.models.frozen import pad
 from cxr_platform.models.initial_weights import BackboneWeights, set_initial_weights
 from cxr_platform.models.mobilenet import Network, build_network
-from cxr_platform.training.inputs import Inputs
+from cxr_platform.training.inputs import Index, Inputs
 from cxr_platform.training.step import ONE_PROCESSOR, Placement, Step, Steps, StepState, device_scope, make_step
 
 
@@ -90,7 +90,7 @@ class Workbench:
     def set_up(self, strategy: Strategy, seed: int) -> tuple[Network, Step]:
         """Return the network of `strategy` with initial weights and a new optimiser state; build it the first time."""
         if strategy.name not in self._kept:
-            decay = schedule_of(strategy, self.training).weight_decay
+            decay = self.training.schedule(strategy.family).weight_decay
             while len(self._kept) >= NETWORKS_KEPT:
                 self._kept.pop(next(iter(self._kept)))
             with device_scope(self.placement.devices):
@@ -124,7 +124,7 @@ def run_trial(
     set_up_seconds = time.perf_counter() - began
     rng = training_rng(seed)
     history = _resume(step, rng, start)
-    for epoch in train(step, bench.training, schedule_of(strategy, bench.training), data, rng, len(history)):
+    for epoch in train(step, bench.training, bench.training.schedule(strategy.family), data, rng, len(history)):
         history.append(epoch)
         on_epoch(epoch, lambda: Position(step.state(), rng.bit_generator.state, list(history)))
     predicting = time.perf_counter()
@@ -139,12 +139,6 @@ def run_trial(
         "prediction": now - predicting,
     }
     return TrialResult(probabilities, history, seconds, network)
-
-
-def schedule_of(strategy: Strategy, training: TrainingConfig) -> ScheduleConfig:
-    """Return the schedule of the strategy's family."""
-    schedule: ScheduleConfig = getattr(training, strategy.family)
-    return schedule
 
 
 def loss_fall(history: Sequence[Epoch]) -> float:
@@ -184,9 +178,8 @@ def predict(step: Step, inputs: Inputs, rows: NDArray[Any], batch_size: int) -> 
         return np.zeros((0, len(CLASSES)), "float32")
     step.load(inputs)
     batches = _batches(rows, batch_size)
-    index = tuple(_in_batches(array, batches.shape) for array in inputs.clean_index(batches.ravel()))
-    logits = step.logits(index).astype("float64").reshape(-1, len(CLASSES))[: len(rows)]
-    return softmax(logits).astype("float32")
+    logits = step.logits(_in_batches(inputs.clean_index(batches.ravel()), batches.shape))
+    return softmax(logits.astype("float64").reshape(-1, len(CLASSES))[: len(rows)]).astype("float32")
 
 
 def training_rng(seed: int) -> np.random.Generator:
@@ -223,7 +216,7 @@ def train(
     for number in range(done, epochs):
         began = time.perf_counter()
         batches = _batches(rng.permutation(data.train), training.batch_size)
-        index = tuple(_in_batches(array, batches.shape) for array in data.inputs.training_index(batches.ravel(), rng))
+        index = _in_batches(data.inputs.training_index(batches.ravel(), rng), batches.shape)
         labels = data.labels[batches].astype("int32")
         losses, correct = step.train(Steps(index, labels, weights[labels], rates[number]))
         loss, accuracy = float(np.mean(losses, dtype="float64")), int(np.sum(correct)) / batches.size
@@ -238,8 +231,8 @@ def _batches(rows: NDArray[Any], batch_size: int) -> NDArray[Any]:
     return pad(rows, -(-len(rows) // batch_size) * batch_size).reshape(-1, batch_size)
 
 
-def _in_batches(array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    return array.reshape(*shape, *array.shape[1:])
+def _in_batches(index: Index, shape: tuple[int, ...]) -> Index:
+    return tuple(array.reshape(*shape, *array.shape[1:]) for array in index)
 
 
 def softmax(logits: NDArray[Any]) -> NDArray[Any]:

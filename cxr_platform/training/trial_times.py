@@ -12,7 +12,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from cxr_platform.config import Profile, ScheduleConfig
+from cxr_platform.config import Profile
 from cxr_platform.domain.strategies import STRATEGY_NAMES, ordered, parse_strategies, strategy_by_name
 from cxr_platform.domain.study import TrialKey, read_trials
 from cxr_platform.errors import ConfigError, StudyError
@@ -152,8 +152,8 @@ def _work(size: TrialSize, name: str) -> float:
 
 
 def _epochs(size: TrialSize, name: str) -> int:
-    schedule: ScheduleConfig = getattr(size.profile.training, strategy_by_name(name).family)
-    return schedule.epochs_for(size.images, size.profile.training.batch_size)
+    training = size.profile.training
+    return training.schedule(strategy_by_name(name).family).epochs_for(size.images, training.batch_size)
 
 
 def _seconds_per_image(name: str, full_rate: float, head_rate: float) -> float:

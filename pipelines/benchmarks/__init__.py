@@ -1,1 +1,17 @@
 """Benchmarks of `cxr benchmark`: the platform beside simple baselines, in one run on one machine."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cxr_platform.storage.files import write_json
+from cxr_platform.training.devices import hardware, package_versions
+
+
+def write_result(file: Path, benchmark: str, result: Mapping[str, Any], **versions: str) -> None:
+    """Write the result of a benchmark as JSON, with the hardware and the versions that it was measured with.
+
+    `versions` are further ones than those of `package_versions`.
+    """
+    machine = {"hardware": hardware().model_dump(mode="json"), "versions": package_versions() | versions}
+    write_json(file, {"benchmark": benchmark, **machine, **result})

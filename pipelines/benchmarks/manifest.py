@@ -6,7 +6,6 @@ peak resident memory of the driver and of the largest worker, shared memory incl
 """
 
 import argparse
-import json
 import os
 import shutil
 import subprocess
@@ -21,7 +20,7 @@ import cv2
 from cxr_platform.config import load_profile
 from cxr_platform.errors import ConfigError
 from cxr_platform.labels import CLASSES
-from cxr_platform.training.devices import hardware, package_versions
+from pipelines.benchmarks import write_result
 from pipelines.benchmarks.decoding import Rates, measure_rates
 
 SIDE = 128
@@ -73,14 +72,9 @@ def run(request: ManifestBenchmarkRequest) -> int:
     rates = _measure_decoding(request)
     builds = _measure_builds(request) if request.images else ()
     if request.json:
-        result = {
-            "benchmark": "manifest",
-            "hardware": hardware().model_dump(),
-            "versions": package_versions() | {"opencv": cv2.__version__},
-            "decoding": asdict(rates) | {"ratios": rates.ratios},
-            "builds": [asdict(build) for build in builds],
-        }
-        request.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        decoding = asdict(rates) | {"ratios": rates.ratios}
+        result = {"decoding": decoding, "builds": [asdict(build) for build in builds]}
+        write_result(request.json, "manifest", result, opencv=cv2.__version__)
     return 0
 
 

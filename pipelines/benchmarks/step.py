@@ -17,7 +17,7 @@ import numpy as np
 
 from cxr_platform.config import load_profile
 from cxr_platform.domain.strategies import parse_strategies, strategy_by_name
-from cxr_platform.storage.files import write_json
+from pipelines.benchmarks import write_result
 
 BATCHES = 12
 """Batches of a round."""
@@ -59,8 +59,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(request: StepRequest) -> int:
     """Print images per second and ratios of every strategy; return 0."""
-    from cxr_platform.training.devices import hardware, package_versions
-
     print(f"{'strategy':<16}{'loop':>9}{'bare step':>11}{'model.fit':>11}   loop / bare step   loop / model.fit")
     speeds = []
     for name in request.strategies:
@@ -73,8 +71,7 @@ def run(request: StepRequest) -> int:
         )
     if request.json is not None:
         settings = {"input_size": request.input_size, "batches": BATCHES, "rounds": ROUNDS}
-        machine = {"hardware": hardware().model_dump(mode="json"), "versions": package_versions()}
-        write_json(request.json, {**settings, "speeds": [asdict(speed) for speed in speeds], **machine})
+        write_result(request.json, "step", {**settings, "speeds": [asdict(speed) for speed in speeds]})
     return 0
 
 
@@ -98,7 +95,7 @@ def measure(name: str, input_size: int) -> StepSpeed:
     epochs = train(
         step,
         profile.training,
-        getattr(profile.training, strategy.family),
+        profile.training.schedule(strategy.family),
         TrialData(inputs, labels, rows, rows[:0]),
         training_rng(0),
     )

@@ -19,7 +19,7 @@ from cxr_platform.training import engine_local
 from cxr_platform.training.champion import run_champion
 from cxr_platform.training.plan import cuts_of
 from cxr_platform.training.study import StudyRun, inputs_of
-from cxr_platform.training.trial import TrialData, Workbench, schedule_of, train, training_rng, trial_seed
+from cxr_platform.training.trial import TrialData, Workbench, train, training_rng, trial_seed
 from tests.training.builders import tiny_profile, tiny_study
 
 EPOCHS = 120  # enough that a driver on a busy machine is killed in the midst of them
@@ -50,7 +50,7 @@ def uninterrupted(study: StudyRun) -> list[np.ndarray]:
     inputs = inputs_of(study, study.plan.trials()[0], activations)
     data = TrialData(inputs, labels, np.arange(len(labels)), np.arange(0))
     rng = training_rng(seed)
-    assert len(list(train(step, profile.training, schedule_of(strategy, profile.training), data, rng))) == EPOCHS
+    assert len(list(train(step, profile.training, profile.training.schedule(strategy.family), data, rng))) == EPOCHS
     network, _ = bench._kept[NAME]
     return list(network.full.get_weights())
 

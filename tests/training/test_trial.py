@@ -17,7 +17,6 @@ from cxr_platform.training.trial import (
     learning_rates,
     loss_fall,
     run_trial,
-    schedule_of,
     train,
     training_rng,
     trial_seed,
@@ -73,7 +72,7 @@ def test_the_fall_of_the_loss_compares_the_last_two_quarters() -> None:
 def test_a_resumed_training_ends_with_the_weights_of_an_uninterrupted_one(features: TrialData) -> None:
     """Bit for bit, in networks built anew: weights, moments, moving statistics, dropout, order of images and rates."""
     profile = tiny_profile(**{"training.off_the_shelf.epochs": 4, "model.dropout": 0.5})
-    schedule = schedule_of(OFF_THE_SHELF, profile.training)
+    schedule = profile.training.schedule(OFF_THE_SHELF.family)
 
     def start() -> tuple[Step, np.random.Generator]:
         bench = Workbench(profile.model, profile.training, numpy_imagenet())
