@@ -109,13 +109,15 @@ def _write_excluded(out: Path, folder: "ImageFolder") -> None:
 
 def _write_answers(out: Path, predictions: pa.Table, folder: "ImageFolder", workspace: "OpenStudy") -> None:
     """Write answers.csv: one row per file, by the mean of the winner's networks and the winner's operating point."""
-    from cxr_platform.champion.out_of_fold import decision_rule
+    from cxr_platform.champion.out_of_fold import TARGET_SENSITIVITY, decision_rule
+    from cxr_platform.evaluation.statistics.thresholds import choose_thresholds
     from cxr_platform.evidence.image_answers import image_answers
 
-    study, winner = workspace.study, workspace.winner
+    study, known, winner = workspace.study, workspace.predictions, workspace.winner
     calibrated = None
+    choice = choose_thresholds(known.probability[winner], known.label, (TARGET_SENSITIVITY,))[0]
     try:
-        calibrated = decision_rule(workspace.predictions, winner, study_bootstrap(study, workspace.predictions))
+        calibrated = choice.temperature, decision_rule(known, winner, choice, study_bootstrap(study, known))
     except NotPossible as error:
         print(f"No decisions: {error}")
     answers = image_answers(predictions, folder.excluded, winner, calibrated)

@@ -15,8 +15,8 @@ from cxr_platform.evaluation.statistics.bootstrap import Bootstrap, study_bootst
 from cxr_platform.evaluation.statistics.calibration import scale
 from cxr_platform.evaluation.statistics.measures import StrategyMeasures, strategy_measures
 from cxr_platform.evaluation.statistics.thresholds import (
+    ThresholdChoice,
     ThresholdPerformance,
-    choose_thresholds,
     cross_fitted_thresholds,
 )
 from cxr_platform.evaluation.study_results import StudyResults, compute_study_results
@@ -54,8 +54,11 @@ def out_of_fold(
     """
     check_strategy(study, strategy)
     bootstrap, results = study_bootstrap(study, predictions), compute_study_results(study, predictions)
-    temperature, rule = decision_rule(predictions, strategy, bootstrap, target_sensitivity)
     performance = cross_fitted_thresholds(predictions, strategy, bootstrap, (target_sensitivity,))[0]
+    rule, temperature = (
+        decision_rule(predictions, strategy, performance.for_use, bootstrap),
+        performance.for_use.temperature,
+    )
     probabilities, winner = scale(predictions.probability[strategy], temperature), results.decision.winner
     return OutOfFold(
         strategy=strategy,
@@ -75,14 +78,13 @@ def out_of_fold(
 
 
 def decision_rule(
-    predictions: Predictions, strategy: str, bootstrap: Bootstrap, target_sensitivity: float = TARGET_SENSITIVITY
-) -> tuple[float, DecisionRule]:
-    """Return the temperature of `strategy`, fitted on all folds, and the rule for probabilities at that temperature.
+    predictions: Predictions, strategy: str, choice: ThresholdChoice, bootstrap: Bootstrap
+) -> DecisionRule:
+    """Return the rule for probabilities of `strategy` at the temperature of `choice`, which was made on all folds.
 
     Raise `NotPossible` if there are Covid19 images of fewer than two patients.
     """
-    probability, positive = predictions.probability[strategy], predictions.label == POSITIVE
-    choice = choose_thresholds(probability, predictions.label, (target_sensitivity,))[0]
+    positive = predictions.label == POSITIVE
     patients = len(set(predictions.group_id[positive]))
     if choice.threshold is None or patients < 2:
         raise NotPossible(
@@ -90,10 +92,9 @@ def decision_rule(
             received=f"{patients}",
             advice=f"Build a manifest with images of {POSITIVE_CLASS} and run the study on it.",
         )
-    scores = scale(probability, choice.temperature)[:, POSITIVE]
-    zone = threshold_zone(scores, positive, choice.threshold, target_sensitivity, bootstrap)
-    rule = DecisionRule(target_sensitivity=target_sensitivity, threshold=choice.threshold, zone=zone)
-    return choice.temperature, rule
+    scores = scale(predictions.probability[strategy], choice.temperature)[:, POSITIVE]
+    zone = threshold_zone(scores, positive, choice.threshold, choice.target, bootstrap)
+    return DecisionRule(target_sensitivity=choice.target, threshold=choice.threshold, zone=zone)
 
 
 def check_strategy(study: StudyRecord, strategy: str) -> None:
