@@ -6,7 +6,11 @@ called. Sources: ITU-T T.81 table B.1 (JPEG), T.87 annex C (JPEG-LS), T.800 A.5.
 
 import re
 import struct
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cxr_platform.errors import ImageRefused
 
@@ -36,14 +40,18 @@ class FrameSize(NamedTuple):
     components: int
 
 
-def with_end_marker(frame: bytes) -> tuple[bytes, bytes]:
-    """Return a JPEG that lacks its end marker, or half of it, with one, and again with other bytes before it.
+def with_end_marker(frame: bytes, decode: Callable[[bytes], NDArray[Any]]) -> bytes | None:
+    """Return a JPEG that lacks its end marker, or half of it, with one; `None` if pixels are missing too.
 
-    If both are decoded to the same values no pixel is missing: a decoder ignores bytes between the last pixel and the
-    end marker, but takes them for missing pixels.
+    `decode` returns the values of a frame at its full size. A decoder ignores bytes between the last pixel and the end
+    marker, but takes them for missing pixels: no pixel is missing if they change no value.
     """
     frame = frame.rstrip(b"\xff")
-    return frame + b"\xff" + END_OF_IMAGE, frame + FILLING + b"\xff" + END_OF_IMAGE
+    closed, filled = frame + b"\xff" + END_OF_IMAGE, frame + FILLING + b"\xff" + END_OF_IMAGE
+    try:
+        return closed if np.array_equal(decode(closed), decode(filled)) else None
+    except Exception:  # every library raises anything on hostile bytes
+        return None
 
 
 def frame_size(frame: bytes) -> FrameSize | None:

@@ -129,15 +129,14 @@ def stored_values(dataset: Dataset) -> Floats:
 
 def _without_end_marker(plain: Dataset) -> Floats | None:
     """Return the values of a JPEG that lacks only its end marker, `None` if pixels are missing."""
-    closed = copy(plain)
-    decoded = []
-    try:
-        for frame in with_end_marker(get_frame(plain.PixelData, 0, number_of_frames=1)):
-            closed.PixelData = encapsulate([frame])
-            decoded.append(_decode_with_pydicom(closed, "pillow"))
-    except Exception:  # as in `stored_values`
-        return None
-    return decoded[0] if np.array_equal(decoded[0], decoded[1]) else None
+
+    def decode(frame: bytes) -> Floats:
+        held = copy(plain)
+        held.PixelData = encapsulate([frame])
+        return _decode_with_pydicom(held, "pillow")
+
+    closed = with_end_marker(get_frame(plain.PixelData, 0, number_of_frames=1), decode)
+    return decode(closed) if closed else None
 
 
 def _check_pixel_data(dataset: Dataset) -> None:

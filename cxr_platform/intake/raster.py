@@ -76,12 +76,11 @@ def _decode(data: bytes, container: str, config: DecodingConfig, reduced: bool =
 
 def _without_end_marker(data: bytes, config: DecodingConfig) -> GreyImage | None:
     """Return the image of a JPEG that lacks only its end marker, `None` if pixels are missing."""
+    # whole, because a reduced image leaves out the fine structure of its last pixels
+    closed = with_end_marker(data, lambda whole: _decode(whole, "JPEG", config, reduced=False).values)
     try:
-        closed, filled = with_end_marker(data)
-        # whole, because a reduced image leaves out the fine structure of its last pixels
-        first, second = (_decode(whole, "JPEG", config, reduced=False).values for whole in (closed, filled))
-        return _decode(closed, "JPEG", config) if np.array_equal(first, second) else None
-    except Exception:  # as above
+        return _decode(closed, "JPEG", config) if closed else None
+    except Exception:  # as in `decode_raster`
         return None
 
 

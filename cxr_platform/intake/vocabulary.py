@@ -172,20 +172,8 @@ _NO_PATIENT = re.compile(r"#?n[./ ]?[ad]\.?|[0?x.*# ]+|anon\D*|\D*\banonym\D*|de
 """Texts that stand for no patient. With a number (`Anonymous-0042`) they are the pseudonym of one patient."""
 _NOBODY = frozenset(
     {
-        *(
-            "removed",
-            "unknown",
-            "unk",
-            "none",
-            "null",
-            "nan",
-            "nil",
-            "available",
-            "given",
-            "known",
-            "specified",
-            "stated",
-        ),
+        *("removed", "unknown", "unk", "none", "null", "nan", "nil"),
+        *("available", "given", "known", "specified", "stated"),
         *("missing", "unspecified", "undefined", "redacted", "hidden", "deleted", "withheld", "confidential", "masked"),
         *("blank", "empty", "noname", "name", "patient", "patientid", "id", "test", "dummy", "no"),
         *("desconocido", "desconocida", "anonimo", "anonima", "eliminado", "eliminada", "datos", "dato", "consta"),
