@@ -191,9 +191,8 @@ class _Build:
         inputs = input_hashes(self.inventory, self.lists)  # before images are read, so that later changes are noticed
         selection, decoded, pixels = self._select(cache)
         try:
-            rows = make_rows(selection, self.profile)
+            rows = self._rows(selection)
         except FoldError as error:
-            _name_large_patients(error, selection)
             lost = self._lost_files(self._write_looked_at(selection, pixels, error))
             self.folders.reject()
             error.received = f"{error.received}{'; ' + lost if lost else ''}"
@@ -211,9 +210,8 @@ class _Build:
         selection, _, pixels = self._select(self._cache())
         error = None
         try:
-            make_rows(selection, self.profile)
+            self._rows(selection)
         except FoldError as raised:
-            _name_large_patients(raised, selection)
             error = raised
         looked_at = self._write_looked_at(selection, pixels, error)
         self.folders.keep_look()
@@ -245,6 +243,14 @@ class _Build:
                 "An identifier of nearly all images is no patient: " + ", ".join(selection.shared_patients)
             )
         return selection, decoded, pixels
+
+    def _rows(self, selection: Selection) -> pa.Table:
+        """Return the rows; a `FoldError` names the sources of which one patient has a large share of a class."""
+        try:
+            return make_rows(selection, self.profile)
+        except FoldError as error:
+            _name_large_patients(error, selection)
+            raise
 
     def _lost_files(self, looked_at: LookedAt) -> str:
         """Return what became of the files of each class with fewer images than folds, and of files without a class."""
