@@ -92,17 +92,6 @@ def test_pooled_predictions_hold_each_image_once_per_strategy(tmp_path: Path) ->
     assert sorted(pooled["image_id"].to_pylist()) == sorted(data.image_ids)
 
 
-def test_trials_of_an_earlier_version_without_the_names_of_files_are_pooled(tmp_path: Path) -> None:
-    folder, keys = StudyFolder(tmp_path), [TrialKey("off-the-shelf", fold) for fold in (0, 1)]
-    for key in keys:
-        folder.write_trial(trial_record(*key), tiny_data(), result(28))
-    earlier = folder.trial_folder(keys[0]) / "predictions.parquet"
-    pq.write_table(pq.read_table(earlier).drop_columns(["source_path"]), earlier)
-    pooled = pq.read_table(folder.pool(keys))
-    assert pooled["source_path"].null_count == 28
-    assert pooled.num_rows == 56
-
-
 def test_another_configuration_is_refused_with_the_difference(tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path)
     folder.start(plan())
