@@ -11,7 +11,7 @@ PER_CLASS ?= 80
 # A folder of collections; without one, synthetic images are drawn.
 DATA     ?=
 COLLECTIONS = $(if $(DATA),$(DATA),data/phantom-images)
-BASE     = $(if $(DATA),$(notdir $(patsubst %/,%,$(DATA))),phantoms)-$(PROFILE_NAME)$(if $(FOLDS),-$(FOLDS)folds)$(if $(LIMIT),-limit$(LIMIT))$(if $(SEED),-seed$(SEED))$(if $(EXTERNAL),-external)$(if $(DATA),,$(if $(filter-out 80,$(PER_CLASS)),-$(PER_CLASS)each))
+BASE     = $(if $(DATA),$(notdir $(patsubst %/,%,$(DATA))),phantoms)-$(PROFILE_NAME)$(if $(FOLDS),-$(FOLDS)folds)$(if $(LIMIT),-limit$(LIMIT))$(if $(CLASSES),-$(CLASSES))$(if $(SEED),-seed$(SEED))$(if $(EXTERNAL),-external)$(if $(DATA),,$(if $(filter-out 80,$(PER_CLASS)),-$(PER_CLASS)each))
 PROFILE_NAME = $(basename $(notdir $(PROFILE)))
 # The name states the settings that make it another study, so that each has a folder of its own.
 NAME     ?= $(BASE)$(if $(INPUT_SIZE),-$(INPUT_SIZE)px)$(if $(filter paper,$(PROTOCOL)),-paper)
@@ -32,7 +32,8 @@ VERB     ?= cross_validate
 ARGS     ?=
 
 SETTINGS = --profile $(PROFILE) $(if $(FOLDS),--folds $(FOLDS)) $(if $(SEED),--seed $(SEED)) \
-           $(if $(INPUT_SIZE),--input-size $(INPUT_SIZE)) $(if $(LIMIT),--limit $(LIMIT))
+           $(if $(INPUT_SIZE),--input-size $(INPUT_SIZE)) $(if $(LIMIT),--limit $(LIMIT)) \
+           $(if $(CLASSES),--classes $(CLASSES))
 WEIGHTS_ARGUMENT = $(if $(WEIGHTS),--imagenet-weights $(WEIGHTS))
 
 VENV = .venv
@@ -44,7 +45,7 @@ UV_VERSION = 0.13.9
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
-	@echo "Variables: DATA PROFILE PROTOCOL STRATEGIES FOLDS NAME INPUT_SIZE SEED LIMIT (images per class) EXTERNAL (sources that are only scored) ENGINE WEIGHTS PER_CLASS;"
+	@echo "Variables: DATA PROFILE PROTOCOL STRATEGIES FOLDS NAME INPUT_SIZE SEED LIMIT (images per class) CLASSES (paper, any) EXTERNAL (sources that are only scored) ENGINE WEIGHTS PER_CLASS;"
 	@echo "           STUDY STRATEGY REGISTRY (champion, serve), HOST PORT METRICS_PORT KEYS (serve), ADDRESS VERB ARGS (submit)"
 	@echo "Example:   make cv-all DATA=~/images PROFILE=quick STRATEGIES=off-the-shelf,scratch FOLDS=5 LIMIT=200"
 

@@ -98,6 +98,8 @@ class SelectionConfig(Settings):
     """Exclude other views than PA and AP."""
     no_finding_is_normal: bool = True
     """Count "no finding" as Normal."""
+    classes: Literal["paper", "any"] = "paper"
+    """Collections from which Normal and Pneumonia come: the paper's, or any that has them (NIH and Cohen too)."""
     single_finding_only: bool = False
     """Exclude images with findings beside the one of the seven classes."""
     caps: Literal["none", "paper"] = "none"

@@ -77,6 +77,7 @@ class ProfileOptions:
     seed: int | None = None
     input_size: int | None = None
     limit: int | None = None
+    classes: str | None = None
 
     def load(self) -> Profile:
         """Return the profile with the settings replaced; raise `ConfigError` for an unknown name or a bad value."""
@@ -85,6 +86,7 @@ class ProfileOptions:
             "seed": self.seed,
             "model.input_size": self.input_size,
             "intake.selection.limit": self.limit,
+            "intake.selection.classes": self.classes,
         }
         return load_profile(self.profile, {key: value for key, value in settings.items() if value is not None})
 
@@ -98,6 +100,11 @@ def add_profile_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, help="seed of all random numbers")
     parser.add_argument("--input-size", type=int, metavar="PIXELS", help="side of the images that the network sees")
     parser.add_argument("--limit", type=int, metavar="N", help="largest number of images per class")
+    parser.add_argument(
+        "--classes",
+        choices=("paper", "any"),
+        help="collections of Normal and Pneumonia: the paper's, or any that has them (default: the profile's)",
+    )
 
 
 @dataclass(frozen=True)

@@ -29,13 +29,13 @@ FILES: Mapping[str, tuple[str, ...]] = {
     "metadata_probe": ("probe", "image_id", "fold", *PROBABILITY_COLUMNS),
     # The same for the probes that see pixels: whole-image, without-lungs, lungs-only
     "pixel_probes": ("probe", "image_id", "fold", *PROBABILITY_COLUMNS),
-    # Out-of-fold prediction of the source, not the class: one row per image and probe; no rows with one source
+    # Out-of-fold prediction of the source (its origin), not the class: one row per image and probe; no rows with one
     "metadata_source_probe": ("probe", "image_id", "fold", "source", "predicted"),
     "pixel_source_probes": ("probe", "image_id", "fold", "source", "predicted"),
     # Each image of an external source by the model of each strategy × fold
     "external": (*KEY_COLUMNS, *PROBABILITY_COLUMNS),
-    # Leave-one-source-out: images of the class `label` of `source`, by a model trained without that source on
-    # `trained_on` images of the class
+    # Leave-one-source-out: images of the class `label` of `source` (an origin), by a model trained without that origin
+    # on `trained_on` images of the class
     "left_out": ("image_id", "group_id", "source", "label", "trained_on", *PROBABILITY_COLUMNS),
     # Share of a heatmap (of the predicted class, by the out-of-fold model) that is inside the lung field, and the share
     # of the image that the lung field covers

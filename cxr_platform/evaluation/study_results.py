@@ -65,6 +65,15 @@ class StudyResults:
         return sum(n for by_source in self.counts.values() for n in by_source.values())
 
     @property
+    def origin_counts(self) -> Mapping[str, Mapping[str, int]]:
+        """Images by class, then origin: sources of one hospital or publication are added up."""
+        counts: dict[str, Counter[str]] = {label: Counter() for label in self.counts}
+        for label, by_source in self.counts.items():
+            for source, images in by_source.items():
+                counts[label][self.study.manifest.origin_of(source)] += images
+        return counts
+
+    @property
     def images_of_source(self) -> dict[str, int]:
         """Source → images, sorted by name."""
         images = Counter[str]()
@@ -105,14 +114,14 @@ class StudyResults:
 
     @property
     def only_source(self) -> str | None:
-        """The source of all images, if there is only one."""
-        sources = {source for by_source in self.counts.values() for source in by_source}
+        """The source (or common origin) of all images, if there is only one."""
+        sources = {source for by_source in self.origin_counts.values() for source in by_source}
         return sources.pop() if len(sources) == 1 else None
 
     @property
     def single_source(self) -> dict[str, str]:
-        """Classes whose images all come from one source, with that source."""
-        return single_source(self.counts)
+        """Classes whose images all come from one origin, with that origin."""
+        return single_source(self.origin_counts)
 
 
 def compute_study_results(study: StudyRecord, predictions: Predictions) -> StudyResults:

@@ -55,7 +55,8 @@ def update_evidence(opened: OpenStudy, analyses: Sequence[Analysis]) -> Path:
     folder, predictions = opened.folder.root / FOLDER, predictions_hash(opened.folder.root)
     index = _read_index(folder)
     for analysis in analyses:
-        made_of = (predictions, opened.manifest.content_hash, opened.winner)
+        origins = sorted(opened.study.manifest.origins.items())
+        made_of = (predictions, opened.manifest.content_hash, opened.winner, *origins)
         key = hashlib.sha256(repr((made_of, analysis.tables, analysis.version)).encode()).hexdigest()
         if all(_is_current(folder, index, name, key) for name in analysis.tables):
             continue

@@ -1,7 +1,7 @@
 """Feature atlas of the winner (paper, §4): ranked features of every image by the network that tests it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -57,7 +57,7 @@ def feature_atlas(opened: OpenStudy) -> Mapping[str, pa.Table]:
         opened.progress.step(TITLE, fold + 1, opened.study.folds)
     return {
         "features": pa.concat_tables([_features_table(data, part) for part in parts]),
-        "atlas": _atlas_table(data, parts),
+        "atlas": _atlas_table(replace(data, sources=opened.origins), parts),
         "atlas_images": pa.concat_tables([_images_table(data, part) for part in parts]),
     }
 

@@ -1,6 +1,10 @@
-"""Leave one source out: predictions for each source by a classifier that was fitted without it."""
+"""Leave one source out: predictions for each source by a classifier that was fitted without it.
+
+Sources of one origin are left out together.
+"""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +27,7 @@ def left_out_predictions(opened: OpenStudy) -> Mapping[str, pa.Table]:
     the number of images of the class that it was fitted to. Raise `NotPossible` if no class has two sources,
     `WeightsError` without ImageNet weights.
     """
-    data = opened.data
+    data = replace(opened.data, sources=opened.origins)
     sources = [s for s in np.unique(data.sources) if len(rows_to_test(data, s))]
     if not sources:
         raise NotPossible(
@@ -32,7 +36,7 @@ def left_out_predictions(opened: OpenStudy) -> Mapping[str, pa.Table]:
             advice="Add images of a class from another source.",
         )
     features = whole_image_features(opened)
-    return {"left_out": pa.concat_tables(_tables(opened, features, sources))}
+    return {"left_out": pa.concat_tables(_tables(opened, data, features, sources))}
 
 
 def rows_to_test(data: StudyData, source: str) -> Array:
@@ -48,8 +52,7 @@ def training_rows(data: StudyData, source: str) -> Array:
     return np.flatnonzero((data.sources != source) & ~np.isin(data.group_ids, groups))
 
 
-def _tables(opened: OpenStudy, features: Array, sources: list[str]) -> Iterator[pa.Table]:
-    data = opened.data
+def _tables(opened: OpenStudy, data: StudyData, features: Array, sources: list[str]) -> Iterator[pa.Table]:
     for done, source in enumerate(sources, 1):
         train, test = training_rows(data, source), rows_to_test(data, source)
         model = fitted(on_features, features[train], data.labels[train])

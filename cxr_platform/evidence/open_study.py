@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from cxr_platform.config import Profile
 from cxr_platform.domain.study import StudyRecord
 from cxr_platform.errors import WeightsError
-from cxr_platform.evaluation.predictions import Predictions
+from cxr_platform.evaluation.predictions import Array, Predictions
 from cxr_platform.manifest.store import Manifest
 from cxr_platform.models.initial_weights import BackboneWeights
 from cxr_platform.models.weights import find_weights, load_backbone_weights
@@ -38,6 +40,11 @@ class OpenStudy:
         """Images of the study as its trials saw them: uint8 (N, S, S) at the profile's input size."""
         protocol = self.study.protocol
         return load_study_data(self.manifest, protocol, self.study.folds, self.profile.model.input_size)
+
+    @cached_property
+    def origins(self) -> Array:
+        """Origin of each image of `data`, str (N,)."""
+        return np.array([self.study.manifest.origin_of(source) for source in self.data.sources])
 
     @cached_property
     def imagenet(self) -> BackboneWeights:

@@ -82,16 +82,16 @@ def _classes(opened: OpenStudy, fits: Sequence[Fit]) -> pa.Table:
 
 
 def _sources(opened: OpenStudy, fits: Sequence[Fit]) -> pa.Table:
-    """Return an empty table if all images have one source."""
+    """Return the predicted origins as sources, an empty table if all images have one."""
     data = opened.data
     parts = []
     for done, (name, make, values) in enumerate(fits, 1):
-        predicted = out_of_fold_answers(make, values, data.sources, data.folds)
-        columns = {"source": pa.array(data.sources), "predicted": pa.array(predicted)}
+        predicted = out_of_fold_answers(make, values, opened.origins, data.folds)
+        columns = {"source": pa.array(opened.origins), "predicted": pa.array(predicted)}
         parts.append(_rows(opened, name, columns))
         opened.progress.step(f"{TITLE}, source", done, len(fits))
     table = pa.concat_tables(parts)
-    return table if len(np.unique(data.sources)) > 1 else table.slice(0, 0)
+    return table if len(np.unique(opened.origins)) > 1 else table.slice(0, 0)
 
 
 def _rows(opened: OpenStudy, name: str, columns: Mapping[str, pa.Array]) -> pa.Table:

@@ -3,12 +3,22 @@
 from collections.abc import Collection as Names
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from cxr_platform.config import SelectionConfig
 from cxr_platform.errors import SourceError
 from cxr_platform.intake.candidate import Candidate
-from cxr_platform.intake.layouts import class_folder, cohen, dicom, kermany, nih, phantoms, sources_toml
+from cxr_platform.intake.layouts import (
+    class_folder,
+    cohen,
+    dicom,
+    kermany,
+    nih,
+    phantoms,
+    public_collections,
+    sources_toml,
+)
 from cxr_platform.intake.layouts.collection import Collection, Layout, as_text, source_toml, walk
 
 LAYOUTS: tuple[Layout, ...] = (
@@ -35,7 +45,7 @@ class Inventory:
     `candidates` are sorted by `source_path`. `missing_files` counts, per source, the rows of its table without a file;
     `ignored_columns` are, per source, the columns of its table that are not understood.
     `synthetic_sources` are those whose images were drawn by a program. `folders` are the absolute folders of the
-    sources.
+    sources. `origins` has the hospital or publication of those sources of which it is stated.
     """
 
     candidates: list[Candidate]
@@ -44,6 +54,7 @@ class Inventory:
     ignored_columns: dict[str, list[str]] = field(default_factory=dict)
     synthetic_sources: frozenset[str] = frozenset()
     folders: tuple[Path, ...] = ()
+    origins: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -55,10 +66,10 @@ class _Source:
 def find_candidates(data: Path, selection: SelectionConfig) -> Inventory:
     """List the files of the collections under `data`, with what each collection states about them (§2.1.1 to §2.1.3).
 
-    `data` is a collection, or holds collections at any depth; each is recognised by its layout and named after its path
-    in `data`. If there is a `sources.toml`, only the folders that it names are read, and other files are refused. A
-    candidate with a refusal is not used; it keeps its label if its class is known all the same (view, modality, further
-    findings).
+    `data` is a collection, or holds collections at any depth; each is recognised by its layout, or as one of
+    `public_collections`, and named after its path in `data`. If there is a `sources.toml`, only the folders that it
+    names are read, and other files are refused. A candidate with a refusal is not used; it keeps its label if its class
+    is known all the same (view, modality, further findings).
 
     Raises `SourceError` for a folder that is absent, empty or not recognised and for a table that is unreadable, lacks
     columns or has none of its images; `ConfigError` for a sources.toml with an unknown key or value.
@@ -70,8 +81,8 @@ def find_candidates(data: Path, selection: SelectionConfig) -> Inventory:
     has_declaration = (folder / sources_toml.FILE_NAME).is_file()
     sources, candidates = _declared_sources(folder) if has_declaration else _recognised_sources(folder)
     readings = {source.collection.name: source.layout.read(source.collection, selection) for source in sources}
-    for reading in readings.values():
-        candidates += reading.candidates
+    for source in sources:
+        candidates += map(partial(_only_images, source.collection), readings[source.collection.name].candidates)
     return Inventory(
         candidates=sorted(candidates, key=lambda candidate: candidate.source_path),
         missing_files={name: reading.missing_files for name, reading in sorted(readings.items())},
@@ -79,7 +90,16 @@ def find_candidates(data: Path, selection: SelectionConfig) -> Inventory:
         tables=sorted(table for reading in readings.values() for table in reading.tables),
         synthetic_sources=frozenset(s.collection.name for s in sources if s.layout.synthetic),
         folders=tuple(source.collection.folder for source in sources),
+        origins={s.collection.name: s.collection.origin for s in sources if s.collection.origin},
     )
+
+
+def _only_images(collection: Collection, candidate: Candidate) -> Candidate:
+    """Return `candidate`, refused if its file fits none of the patterns of the collection."""
+    file = candidate.path.relative_to(collection.folder).as_posix()
+    if collection.is_image(file):
+        return candidate
+    return collection.refused(file, "not-listed", f"none of the files {', '.join(collection.patterns)}")
 
 
 def mark_external(inventory: Inventory, names: Names[str]) -> Inventory:
@@ -104,10 +124,10 @@ def _declared_sources(data: Path) -> tuple[list[_Source], list[Candidate]]:
     layouts = {layout.name: layout for layout in LAYOUTS}
     sources = []
     for collection, name in sources_toml.read_sources_toml(data):
-        layout = layouts[name] if name else _layout_of(collection)
-        if layout is None:
+        source = _Source(collection, layouts[name]) if name else _recognised(collection)
+        if source is None:
             raise _not_recognised(collection, data)
-        sources.append(_Source(collection, layout))
+        sources.append(source)
     collections = [source.collection for source in sources]
     own = {data / sources_toml.FILE_NAME, *(collection.table for collection in collections)}
     files = tuple(file for file in walk(data) if data / file not in own)
@@ -142,12 +162,12 @@ def _sources_in(collection: Collection, prefix: str) -> list[_Source]:
     The weak layouts (a table of DICOM files, folders named after classes) apply only if no published layout is further
     down.
     """
-    layout = _layout_of(collection)
-    if layout is not None and layout not in _WEAK:
-        return [_Source(collection, layout)]
+    whole = _recognised(collection)
+    if whole is not None and (whole.layout not in _WEAK or whole.collection is not collection):
+        return [whole]
     inner = [source for child in _children(collection, prefix) for source in _sources_in(child, f"{child.name}/")]
-    if layout is not None and all(source.layout is class_folder.LAYOUT for source in inner):
-        return [_Source(collection, layout)]
+    if whole is not None and all(source.layout is class_folder.LAYOUT for source in inner):
+        return [whole]
     return inner
 
 
@@ -161,8 +181,13 @@ def _children(collection: Collection, prefix: str) -> Iterator[Collection]:
         yield Collection(prefix + as_text(folder), collection.folder / folder, tuple(inside))
 
 
-def _layout_of(collection: Collection) -> Layout | None:
-    return next((layout for layout in LAYOUTS if layout.recognises(collection)), None)
+def _recognised(collection: Collection) -> _Source | None:
+    """Return `collection` with its layout; a public collection has another than the one it was called with."""
+    if known := public_collections.described(collection):
+        public, name = known
+        return _Source(public, next(layout for layout in LAYOUTS if layout.name == name))
+    layout = next((layout for layout in LAYOUTS if layout.recognises(collection)), None)
+    return None if layout is None else _Source(collection, layout)
 
 
 def _not_recognised(collection: Collection, data: Path) -> SourceError:

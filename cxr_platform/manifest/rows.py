@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -141,6 +142,7 @@ def _counts(selection: Selection, inventory: Inventory) -> dict[str, Any]:
         "ignored_columns": {name: columns for name, columns in inventory.ignored_columns.items() if columns},
         "known_patients": {source: known[source] for source in sorted(set(sources))},
         "shared_patients": selection.shared_patients,
+        "origins": inventory.origins,
     }
 
 
@@ -159,13 +161,17 @@ def count_groups(groups: Sequence[str]) -> dict[str, int]:
 def input_hashes(inventory: Inventory, overrule: Overrule) -> dict[str, str]:
     """Return `files_hash` and `overrule_hash`, which tell if a manifest is current without opening an image.
 
-    They cover the size of each file, what its collection states about it, and the lists that overrule.
+    They cover the size of each file, what its collection states about it, origins, and the lists that overrule.
     """
     files = (
         [file_key(candidate).size, *(value for name, value in vars(candidate).items() if name != "path")]
         for candidate in inventory.candidates
     )
-    return {"files_hash": _hash(files), "overrule_hash": _hash([sorted(overrule.allow), sorted(overrule.deny)])}
+    origins = map(list, sorted(inventory.origins.items()))
+    return {
+        "files_hash": _hash(chain(files, origins)),
+        "overrule_hash": _hash([sorted(overrule.allow), sorted(overrule.deny)]),
+    }
 
 
 def _hash(lines: Iterable[list[Any]]) -> str:

@@ -102,6 +102,9 @@ class ImageCounts(Record):
     shared_patients: dict[str, int] = Field(
         description="Source → images with an identifier that nearly every image of the source has: no patient."
     )
+    origins: dict[str, str] = Field(
+        description="Source → hospital or publication that its images come from, where that is stated."
+    )
 
 
 class LookedAt(ImageCounts):
@@ -122,7 +125,7 @@ class ManifestInfo(ImageCounts):
     `config` and the hashes identify what the manifest was built from.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     """Raised when a column or key is added, removed or changes its meaning; manifests of other versions are refused."""
     content_hash: str
     seed: int

@@ -79,6 +79,7 @@ def manifest_facts(manifest: "Manifest") -> ManifestFacts:
         synthetic=info.synthetic,
         counts=info.counts,
         known_patients=manifest.known_patients(),
+        origins=info.origins,
     )
 
 

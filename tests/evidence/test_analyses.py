@@ -37,7 +37,8 @@ def opened(tmp_path: Path) -> Any:
     (tmp_path / "predictions.parquet").write_bytes(b"first")
     images = pa.table({"image_id": ["1", "0"], "source_path": ["made/1.png", "made/0.png"]})
     manifest = SimpleNamespace(content_hash="abc", table=images.select)
-    return SimpleNamespace(folder=SimpleNamespace(root=tmp_path), manifest=manifest, winner="scratch")
+    study = SimpleNamespace(manifest=SimpleNamespace(origins={}))
+    return SimpleNamespace(folder=SimpleNamespace(root=tmp_path), study=study, manifest=manifest, winner="scratch")
 
 
 def test_a_computed_table_is_stored_and_kept(opened: Any, tmp_path: Path) -> None:
@@ -49,7 +50,7 @@ def test_a_computed_table_is_stored_and_kept(opened: Any, tmp_path: Path) -> Non
     assert part["source_path"].tolist() == ["made/0.png"]
 
 
-@pytest.mark.parametrize("change", ["predictions", "manifest", "winner", "version", "file", "end"])
+@pytest.mark.parametrize("change", ["predictions", "manifest", "origins", "winner", "version", "file", "end"])
 def test_a_table_is_computed_again_if_one_of_its_inputs_changes(opened: Any, tmp_path: Path, change: str) -> None:
     counting = Counting()
     update_evidence(opened, [Analysis(("lung_share",), counting)])
@@ -57,6 +58,8 @@ def test_a_table_is_computed_again_if_one_of_its_inputs_changes(opened: Any, tmp
         (tmp_path / "predictions.parquet").write_bytes(b"second")
     elif change == "manifest":
         opened.manifest.content_hash = "def"
+    elif change == "origins":
+        opened.study.manifest.origins["made"] = "a hospital"
     elif change == "winner":
         opened.winner = "off-the-shelf"
     elif change == "file":

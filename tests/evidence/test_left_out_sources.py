@@ -55,6 +55,13 @@ def test_a_sign_that_differs_between_sources_is_not_recognised(
     assert recall(frame, "east") == recall(frame, "west") == 0
 
 
+def test_sources_of_one_origin_are_left_out_together(data: StudyData, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = on(data, np.eye(7)[data.labels], monkeypatch)
+    opened.study.manifest.origins.update(east="one hospital", west="one hospital")
+    with pytest.raises(NotPossible, match="one source for each class"):
+        left_out_predictions(opened)
+
+
 def test_training_has_no_image_of_the_source_or_of_its_groups(data: StudyData) -> None:
     groups = data.group_ids.copy()
     relative = np.flatnonzero(data.sources == "west")[0]

@@ -20,6 +20,7 @@ EXAMPLE: dict[str, Any] = {
     "ignored_columns": {},
     "known_patients": {},
     "shared_patients": {},
+    "origins": {},
     "config": IntakeConfig(),
     "created_with": {},
     "files_hash": "",

@@ -101,7 +101,7 @@ def test_an_object_store_that_does_not_answer_is_not_mistaken_for_one_without_a_
 def test_another_schema_version_is_refused(copy: Path) -> None:
     info = json.loads((copy / "manifest.json").read_text())
     (copy / "manifest.json").write_text(json.dumps({**info, "schema_version": 99}))
-    with pytest.raises(ManifestError, match=r"expected schema_version 1\. Received: 99\. A newer platform wrote it"):
+    with pytest.raises(ManifestError, match=r"expected schema_version 2\. Received: 99\. A newer platform wrote it"):
         open_manifest(copy)
 
 

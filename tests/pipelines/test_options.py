@@ -56,9 +56,12 @@ def test_a_zero_replaces_the_setting_of_the_profile() -> None:
 
 
 def test_every_setting_reaches_its_place_in_the_profile() -> None:
-    profile = parsed("--folds", "4", "--seed", "7", "--input-size", "64", "--limit", "50").profile.load()
+    profile = parsed(
+        "--folds", "4", "--seed", "7", "--input-size", "64", "--limit", "50", "--classes", "any"
+    ).profile.load()
     assert (profile.folds, profile.seed) == (4, 7)
     assert (profile.model.input_size, profile.intake.selection.limit) == (64, 50)
+    assert profile.intake.selection.classes == "any"
 
 
 def test_text_instead_of_a_number_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,7 @@
-"""The sources of each class, and what the source of an image alone would give away of its class."""
+"""The sources of each class, and what the source of an image alone would give away of its class.
+
+Collections of one origin (hospital or publication) count as one source.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from numpy.typing import NDArray
 
 from cxr_platform.evaluation.credibility import confounding_warning
 from cxr_platform.evaluation.findings import Association
-from cxr_platform.evaluation.formatting import Value, percent, text
+from cxr_platform.evaluation.formatting import Value, joined, percent, text
 from cxr_platform.evaluation.metrics import compute_metrics
 from cxr_platform.evaluation.pictures import BLUE, GREEN, GREY, INK, VERMILION, Picture, canvas, mark, to_png
 from cxr_platform.evaluation.report_contents import Section
@@ -42,26 +45,32 @@ LETTER_WIDTH = 6.0
 
 
 def compute(inputs: ReportInputs) -> Association:
-    """Return the association of class and source over the study's images, without external sources."""
-    counts = inputs.results.counts
+    """Return the association of class and origin over the study's images, without external sources."""
+    counts = inputs.results.origin_counts
     return Association(cramers_v(counts), single_source(counts), len(sources_of(counts)))
 
 
 def render(inputs: ReportInputs, association: Association) -> Section:
     """Show images by class and source, and warn of classes with a single source."""
-    counts, outside, synthetic = inputs.results.counts, _external_counts(inputs), inputs.synthetic
+    counts, outside, synthetic = inputs.results.origin_counts, _external_counts(inputs), inputs.synthetic
     several, warning = association.sources > 1, confounding_warning(association)
     tables = [counts_table(inputs.results), *_external_tables(outside)]
     return Section(
         NAME,
         TITLE,
-        lead=(*_association_sentences(counts, association), *_external_sentence(outside)),
+        lead=(
+            *_association_sentences(counts, association),
+            *_origin_sentence(inputs),
+            *_external_sentence(outside),
+            *_shared_origin_sentence(inputs, outside),
+        ),
         pictures=(source_bars(counts, synthetic=synthetic),) if several else (),
         tables=tuple(replace(table, synthetic=synthetic) for table in tables),
         folded=(_shares_table(counts, synthetic),) if several else (),
         warnings=(warning,) if warning else (),
         values={
             "sources": sources_of(counts),
+            "origins": dict(inputs.study.manifest.origins),
             "cramers_v": association.cramers_v,
             "single_source": dict(association.single_source),
             "share_of_class": source_shares(counts),
@@ -143,6 +152,24 @@ def _external_counts(inputs: ReportInputs) -> dict[str, dict[str, int]]:
     inside = set(sources_of(inputs.results.counts))
     recorded = inputs.study.manifest.counts
     return {c: {s: n for s, n in recorded.get(c, {}).items() if s not in inside} for c in CLASSES}
+
+
+def _origin_sentence(inputs: ReportInputs) -> list[str]:
+    """Return a sentence that names the collections that count as one source."""
+    collections: dict[str, list[str]] = {}
+    for source in sources_of(inputs.results.counts):
+        collections.setdefault(inputs.study.manifest.origin_of(source), []).append(source)
+    parts = [f"{joined(sources)} ({origin})" for origin, sources in collections.items() if len(sources) > 1]
+    return [f"Collections of one origin count as one source: {'; '.join(parts)}."] if parts else []
+
+
+def _shared_origin_sentence(inputs: ReportInputs, outside: Counts) -> list[str]:
+    """Return a sentence that names external sources of an origin that the study has too."""
+    origin_of, inside = inputs.study.manifest.origin_of, sources_of(inputs.results.origin_counts)
+    parts = [f"{source} ({origin_of(source)})" for source in sources_of(outside) if origin_of(source) in inside]
+    if not parts:
+        return []
+    return [f"External, but of an origin that was trained on: {joined(parts)}. They are no independent test."]
 
 
 def _external_sentence(outside: Counts) -> list[str]:

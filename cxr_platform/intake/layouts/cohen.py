@@ -43,11 +43,17 @@ def _read(collection: Collection, selection: SelectionConfig) -> Reading:
 
 
 def _judge_finding(finding: str, selection: SelectionConfig) -> tuple[str | None, Refusal | None]:
-    """§2.1.1: an image with COVID-19 among its findings is Covid19. Other pneumonias are not studied here (§2.1.2)."""
+    """§2.1.1: an image with COVID-19 among its findings is Covid19. In the paper no other pneumonia comes from here.
+
+    With `selection.classes = "any"` an image is Pneumonia if its finding says so, alone or as part of a path.
+    """
     if not finding:
         return None, Refusal("no-finding-given", "the finding is empty")
-    if any(class_of(part) == "Covid19" for part in re.split(r"[,/|;]", finding)):
+    named = {class_of(part) for part in re.split(r"[,/|;]", finding)}
+    if "Covid19" in named:
         return "Covid19", None
+    if "Pneumonia" in named and selection.classes == "any":
+        return "Pneumonia", None
     if plain(finding) in NO_FINDING and selection.no_finding_is_normal:
         return "Normal", None
     return None, Refusal("finding-not-studied", f"finding {finding}")

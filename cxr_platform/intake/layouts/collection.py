@@ -1,5 +1,6 @@
 """One folder of images with its files, and the interface of a layout that reads it."""
 
+import fnmatch
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -19,8 +20,10 @@ from cxr_platform.storage.paths import is_remote
 class Collection:
     """A folder and every file in it.
 
-    `files` are POSIX paths relative to `folder`. `labels` (folder name → class), `label` (one class for every file) and
-    `table` (a CSV, in the folder or elsewhere) come from a sources.toml, which `declared` says that there is.
+    `files` are POSIX paths relative to `folder`. `labels` (folder name → class), `label` (one class for every file),
+    `table` (a CSV, in the folder or elsewhere), `patterns` (of the files that may be images; all if empty) and `origin`
+    (the hospital or publication that the images come from; the source's own name if `None`) come from the description
+    of a public collection or from a sources.toml, which `declared` says that there is.
     """
 
     name: str
@@ -31,11 +34,17 @@ class Collection:
     label: str | None = None
     table: Path | None = None
     declared: bool = False
+    patterns: tuple[str, ...] = ()
+    origin: str | None = None
 
     @cached_property
     def root_files(self) -> frozenset[str]:
         """The files directly in the folder."""
         return frozenset(file for file in self.files if "/" not in file)
+
+    def is_image(self, file: str) -> bool:
+        """Return True if `file` fits one of `patterns`, or if there are none."""
+        return not self.patterns or any(fnmatch.fnmatchcase(file, pattern) for pattern in self.patterns)
 
     @cached_property
     def folders(self) -> frozenset[str]:

@@ -14,22 +14,25 @@ table = "labels.csv"         # dicom: a CSV of filename and label, in the source
 path = "covid"
 label = "Covid19"            # dicom: one class for every file
 table = "data.csv"           # beside `label`: patients and views of the files
+files = ["png/*"]            # with any layout: the files that may be images; all if absent
+origin = "Our hospital"      # with any layout: where the images come from; sources of one origin count as one
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from cxr_platform.errors import ConfigError, SourceError
-from cxr_platform.intake.candidate import Role
 from cxr_platform.intake.layouts.collection import Collection, walk
 from cxr_platform.labels import CLASSES
 from cxr_platform.storage.paths import is_remote
 from cxr_platform.validation import Record, read_toml, validate
 
 FILE_NAME = "sources.toml"
+ADVICE = "The keys are described in docs/how-to/own-images.md."
 LayoutName = Literal["cohen", "kermany", "nih", "class_folder", "dicom", "phantoms"]
 
 
@@ -40,20 +43,21 @@ def _class_label(label: str) -> str:
 
 
 ClassLabel = Annotated[str, AfterValidator(_class_label)]
+Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 
 
-class SourceConfig(Record):
-    """One table of a sources.toml. A key that the layout would ignore is an error."""
+class SourceKeys(Record):
+    """How to read a collection. A key that the layout would ignore is an error."""
 
-    path: str
     layout: LayoutName | None = None
-    role: Role = "study"
     labels: dict[str, ClassLabel] = Field(default_factory=dict)
     label: ClassLabel | None = None
-    table: str | None = None
+    table: Text | None = None
+    files: tuple[Text, ...] = ()
+    origin: Text | None = None
 
     @model_validator(mode="after")
-    def _keys_fit_the_layout(self) -> "SourceConfig":
+    def _keys_fit_the_layout(self) -> "SourceKeys":
         if (self.label or self.table) and self.layout not in (None, "dicom"):
             raise ValueError(f"label and table only with the layout dicom, not {self.layout!r}")
         if self.labels and self.implied_layout != "class_folder":
@@ -66,6 +70,13 @@ class SourceConfig(Record):
         if self.layout is None and (self.label or self.table):
             return "dicom"
         return "class_folder" if self.layout is None and self.labels else self.layout
+
+
+class SourceConfig(SourceKeys):
+    """One table of a sources.toml."""
+
+    path: str
+    role: Literal["study", "external"] = "study"
 
 
 class SourcesFile(Record):
@@ -90,7 +101,7 @@ def read_sources_toml(data: Path) -> list[tuple[Collection, LayoutName | None]]:
     key or value, and `SourceError` for a folder that is absent or empty.
     """
     file = data / FILE_NAME
-    configs = validate(SourcesFile, read_toml(file), str(file)).sources
+    configs = validate(SourcesFile, read_toml(file), str(file), advice=ADVICE).sources
     folders = {name: (data / config.path).resolve() for name, config in configs.items()}
     for name, folder in folders.items():
         for other, outer in folders.items():
@@ -122,7 +133,15 @@ def _collection(data: Path, name: str, config: SourceConfig, folder: Path) -> Co
                 received=f"neither {' nor '.join(map(str, places))}",
                 advice="Paths are relative to the source's folder, or to the data folder.",
             )
-    return Collection(name, folder, files, config.role, config.labels, config.label, table, declared=True)
+    collection = Collection(name, folder, files, config.role, config.labels, config.label, table, declared=True)
+    collection = replace(collection, patterns=config.files, origin=config.origin)
+    if not any(map(collection.is_image, files)):
+        raise SourceError(
+            f"{where}: files: expected patterns of file names in {folder}.",
+            received=f"{', '.join(config.files)}, which fit none of {len(files)} files",
+            advice="Patterns are of paths relative to the source's folder, as `images/*.png`; * also stands for /.",
+        )
+    return collection
 
 
 def _without_dots(path: Path) -> Path:

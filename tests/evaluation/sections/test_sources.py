@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -59,6 +60,25 @@ def test_external_images_have_their_own_table_and_enter_no_figure(confounded):
     assert "abroad" in section.lead[-1]
     assert "abroad" not in to_csv(section.folded[0]) + section.pictures[0].alt
     assert section.values["external"] == {"Covid19": {"abroad": 26}, "Normal": {"abroad": 18}}
+
+
+def test_collections_of_one_origin_count_as_one_source():
+    label = [c for c in CLASSES for _ in range(4)]
+    source = ["nih" if i % 2 else "renamed" if c == "Effusion" else "chest" for i, c in enumerate(label)]
+    several = report_inputs(predictions(source, label), external={"Normal": {"abroad": 3}})
+    assert sources.compute(several).single_source == {}
+    origins = dict.fromkeys(("nih", "renamed", "abroad"), "NIH")
+    study = several.study.model_copy(
+        update={"manifest": several.study.manifest.model_copy(update={"origins": origins})}
+    )
+    one = replace(several, study=study, results=replace(several.results, study=study))
+    association, section = computed_and_rendered(one)
+
+    assert (association.sources, association.single_source) == (2, {"Effusion": "NIH"})
+    assert "Collections of one origin count as one source: nih and renamed (NIH)." in section.lead
+    assert section.lead[-1].startswith("External, but of an origin that was trained on: abroad (NIH).")
+    assert section.values["origins"] == origins
+    assert one.results.counts["Effusion"] == {"nih": 2, "renamed": 2}
 
 
 def test_shares_of_a_class_sum_to_a_hundred(confounded):

@@ -31,6 +31,15 @@ def test_other_pneumonias_are_not_studied(tmp_path: Path, finding: str) -> None:
     assert verdicts(folder) == {"images/a.jpg": "finding-not-studied", "images/b.jpg": "Covid19"}
 
 
+@pytest.mark.parametrize(
+    ("finding", "label"),
+    [("Pneumonia", "Pneumonia"), ("Pneumonia/Viral/SARS", "Pneumonia"), ("Pneumonia/Viral/COVID-19", "Covid19")],
+)
+def test_any_collection_may_give_pneumonia(tmp_path: Path, finding: str, label: str) -> None:
+    folder = cohen(tmp_path / "c", f"1,0,M,65,{finding},PA,X-ray,images,a.jpg", "2,,,,SARS,PA,X-ray,images,b.jpg")
+    assert verdicts(folder, classes="any") == {"images/a.jpg": label, "images/b.jpg": "finding-not-studied"}
+
+
 def test_no_finding_is_normal_unless_switched_off(tmp_path: Path) -> None:
     folder = cohen(tmp_path / "c", "1,0,M,65,No Finding,PA,X-ray,images,a.jpg")
     assert verdicts(folder) == {"images/a.jpg": "Normal"}

@@ -47,6 +47,14 @@ def test_images_with_exactly_one_of_the_four_findings_are_used(tmp_path: Path) -
     ]
 
 
+def test_any_collection_may_give_normal_and_pneumonia_and_the_others_keep_their_class(tmp_path: Path) -> None:
+    folder = nih(tmp_path / "n", a="Edema|Pneumonia", b="No Finding", c="Mass|Pneumonia", d="Mass", e="Edema|Effusion")
+    expected = ["Edema", "Normal", "Pneumonia", "finding-not-studied", "several-findings"]
+    assert list(verdicts(folder, classes="any").values()) == expected
+    assert verdicts(folder, classes="any", no_finding_is_normal=False)["images/b.png"] == "finding-not-studied"
+    assert verdicts(folder, classes="any", single_finding_only=True)["images/c.png"] == "further-findings"
+
+
 def test_single_finding_only_refuses_further_findings(tmp_path: Path) -> None:
     folder = nih(tmp_path / "n", a="Edema", b="Edema|Pneumonia")
     assert list(verdicts(folder, single_finding_only=True).values()) == ["Edema", "further-findings"]

@@ -75,6 +75,25 @@ def test_a_source_may_be_the_folder_of_sources_toml(tmp_path: Path) -> None:
     assert [(c.source_path, c.label) for c in find(tmp_path).candidates] == [("ours/wet/a.png", "Edema")]
 
 
+def test_only_files_that_fit_a_pattern_may_be_images(tmp_path: Path) -> None:
+    plant(tmp_path, "a/covid/1.png", "a/covid/2p.png", "a/covid/1-mask.png")
+    plant(tmp_path, sources_toml='sources.a = { path = "a", files = ["covid/*[!pk].png"] }')
+    refusal = Refusal("not-listed", "none of the files covid/*[!pk].png")
+    candidates = {c.source_path: c.refusal or c.label for c in find(tmp_path).candidates}
+    assert candidates == {"a/covid/1-mask.png": refusal, "a/covid/1.png": "Covid19", "a/covid/2p.png": refusal}
+
+
+def test_the_origin_of_a_source_is_that_of_the_file_before_that_of_a_public_collection(tmp_path: Path) -> None:
+    table = "Image Index,Finding Labels,Patient ID\na.png,Edema,1\n"
+    for name in ("one", "two"):
+        plant(tmp_path / name, "images/a.png", **{"Data_Entry_2017_v2020_csv": table})
+    plant(tmp_path / "three", "covid/a.png")
+    assert find(tmp_path).origins == {"one": "NIH", "two": "NIH"}
+    toml = 'sources.a = { path = "one", origin = "Ours" }\nsources.b = { path = "two" }\nsources.c = { path = "three" }'
+    plant(tmp_path, sources_toml=toml)
+    assert find(tmp_path).origins == {"a": "Ours", "b": "NIH"}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -83,6 +102,9 @@ def test_a_source_may_be_the_folder_of_sources_toml(tmp_path: Path) -> None:
         ('[sources.a]\npath = "a"\nrol = "study"', r"sources\.a: expected one of the keys.*Did you mean 'role'"),
         ('[sources.a]\nrole = "study"', r"sources\.a: missing path"),
         ('[sources.a]\npath = "a"\nrole = "test"', "'study' or 'external'"),
+        ('[sources.a]\npath = "a"\norigin = ""', r"sources\.a\.origin: expected at least 1 character\. Received: ''"),
+        ('[sources.a]\npath = "a"\norigin = 1', r"sources\.a\.origin: expected a string\. Received: 1\. The keys are"),
+        ('[sources.a]\npath = "a"\nfiles = "*.png"', r"sources\.a\.files: expected a list\. Received: '\*\.png'"),
         ('[sources.a]\npath = "a"\nlayout = "mimic"', "expected 'cohen', 'kermany',"),
         ('[sources.a]\npath = "a"\nlabel = "covid"', "label: expected one of Covid19"),
         ('[sources.a]\npath = "a"\nlabels = { wet = "Wet" }', r"labels\.wet: expected one of Covid19"),
@@ -112,6 +134,7 @@ def test_an_invalid_sources_toml_is_an_error(tmp_path: Path, text: str, message:
         ('[sources.a]\npath = "gone"', r"sources\.a: path: expected a folder"),
         ('[sources.a]\npath = "empty"', r"sources\.a: expected files"),
         ('[sources.a]\npath = "a"\ntable = "gone.csv"', r"sources\.a: table: expected a CSV"),
+        ('[sources.a]\npath = "a"\nfiles = ["*.jpg"]', r"sources\.a: files: expected patterns.*fit none of 1 files"),
         ('[sources.a]\npath = "odd"', "expected a collection, or folders of collections"),
     ],
 )
