@@ -1,13 +1,13 @@
 """Measure the platform against simple baselines.
 
-cxr benchmark folds | step | head | manifest | serving [options]
+cxr benchmark folds | step | head | manifest | serving | statistics [options]
 """
 
 import argparse
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from pipelines.benchmarks import folds, head, manifest, serving, step
+from pipelines.benchmarks import folds, head, manifest, serving, statistics, step
 from pipelines.command import run_command
 from pipelines.options import build_request
 
@@ -51,6 +51,12 @@ BENCHMARKS = {
         serving.add_options,
         serving.ServingRequest,
         serving.run,
+    ),
+    "statistics": Benchmark(
+        "how often tests, intervals and corrections of the report are wrong, in simulated studies",
+        statistics.add_options,
+        statistics.StatisticsRequest,
+        statistics.run,
     ),
 }
 

@@ -139,7 +139,7 @@ def _gap(finding: ExternalFinding) -> float:
 
 
 def _chance(results: StudyResults, findings: Findings) -> Iterator[Reason]:
-    chance, low = results.majority_accuracy, findings.accuracy.low
+    chance, low = results.majority_accuracy, findings.expected_accuracy.low
     if chance is not None and low is not None and low <= chance:
         yield Reason(
             f"the winner is not significantly better than always predicting the most frequent class, "

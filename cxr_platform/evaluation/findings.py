@@ -20,7 +20,8 @@ PROBE_INPUTS = {
 class StrategyComparison:
     """The winner minus another strategy on the same images: difference of 7-class accuracy, in points.
 
-    `p_value` is of McNemar's exact test, `p_adjusted` after Holm's correction over all comparisons with the winner.
+    The interval allows for the winner's having been picked: it holds for all pairs of strategies at once. `p_value` is
+    of the sign test over groups, `p_adjusted` after Holm's correction over all `pairs` of strategies.
     """
 
     winner: str
@@ -28,11 +29,31 @@ class StrategyComparison:
     difference: Interval
     p_value: float
     p_adjusted: float
+    pairs: int
 
     @property
     def significant(self) -> bool:
         """True if both the interval excludes 0 and the corrected p value is below 0.05."""
         return self.difference.excludes_zero and self.p_adjusted < 0.05
+
+
+@dataclass(frozen=True)
+class PickedAccuracy:
+    """7-class accuracy, in percent, of the best of `strategies`, which was picked on the images that it is measured on.
+
+    `optimism` is by how many points picking made it too high.
+    """
+
+    measured: Interval
+    optimism: float
+    strategies: int
+
+    @property
+    def corrected(self) -> Interval:
+        """The accuracy to expect on other images of the same sources: value and bounds lowered by the optimism."""
+        bounds = (self.measured.value, self.measured.low, self.measured.high)
+        value, low, high = (None if bound is None else max(0.0, bound - self.optimism) for bound in bounds)
+        return Interval(value, low, high)
 
 
 @dataclass(frozen=True)
@@ -157,13 +178,17 @@ class CalibrationFinding:
 
 @dataclass(frozen=True)
 class Findings:
-    """All findings; `None` or empty if the section had no input."""
+    """All findings; `None` or empty if the section had no input.
+
+    `accuracy` is as measured, `picked` has it corrected for the winner's having been picked.
+    """
 
     accuracy: Interval
     sensitivity: Interval
     specificity: Interval
     comparisons: Sequence[StrategyComparison]
     association: Association
+    picked: PickedAccuracy | None = None
     calibration: CalibrationFinding | None = None
     probes: Sequence[ProbeFinding] = ()
     source_probes: Sequence[SourceFinding] = ()
@@ -174,3 +199,8 @@ class Findings:
     leakage: LeakageFinding | None = None
     undertrained: Sequence[str] = ()
     """Strategies whose training loss still fell by more than `UNDERTRAINED` at the end."""
+
+    @property
+    def expected_accuracy(self) -> Interval:
+        """The winner's 7-class accuracy to expect on other images of the same sources."""
+        return self.accuracy if self.picked is None else self.picked.corrected

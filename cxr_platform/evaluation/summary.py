@@ -133,7 +133,9 @@ def _steps(results: StudyResults, findings: Findings, credibility: Credibility) 
 
 def _headline(results: StudyResults, findings: Findings, credibility: Credibility) -> str:
     decision, winner = results.decision, TITLES[results.decision.winner]
-    accuracy = f"{percent(findings.accuracy.value)} 7-class accuracy"
+    accuracy = f"{percent(findings.expected_accuracy.value)} 7-class accuracy"
+    if findings.picked is not None:
+        accuracy += f" ({percent(findings.accuracy.value)} before correction for the choice of the best)"
     doubt = ", not supported by the tests below" if credibility.verdict == NOT_SUPPORTED else ""
     if decision.runner_up is None:
         return f"{winner}: {accuracy}{doubt}"
@@ -174,9 +176,15 @@ def known_patients(results: StudyResults) -> str:
 
 
 def _best(results: StudyResults, findings: Findings) -> tuple[str, str]:
+    measured = ""
+    if findings.picked is not None:
+        measured = (
+            f"Measured: {rate(findings.accuracy)}, of which {text(findings.picked.optimism)} points come from its "
+            f"being the best of {findings.picked.strategies} on these images. "
+        )
     return (
-        f"{TITLES[results.best.strategy]}: 7-class accuracy {rate(findings.accuracy)}.",
-        f"Always predicting the most frequent class would reach {percent(results.majority_accuracy)}. "
+        f"{TITLES[results.best.strategy]}: 7-class accuracy {rate(findings.expected_accuracy)}.",
+        f"{measured}Always predicting the most frequent class would reach {percent(results.majority_accuracy)}. "
         f"{POSITIVE_CLASS} against the rest: sensitivity {rate(findings.sensitivity)}, specificity "
         f"{rate(findings.specificity)}.",
     )
@@ -204,15 +212,15 @@ def _margin(results: StudyResults, findings: Findings) -> tuple[str, str]:
     others = f" Not significantly different either: {joined(level)}." if level else ""
     return (
         f"{_points(tested.difference.value)} {second}: {verdict}.",
-        f"{_test(tested, len(findings.comparisons))}{others}",
+        f"{_test(tested)}{others}",
     )
 
 
-def _test(tested: StrategyComparison, comparisons: int) -> str:
-    corrected = f", corrected for {comparisons} comparisons" if comparisons > 1 else ""
-    test = f"McNemar's test{corrected}: {p_text(tested.p_adjusted)}"
+def _test(tested: StrategyComparison) -> str:
+    corrected = f", corrected for all {tested.pairs} pairs of strategies" if tested.pairs > 1 else ""
+    test = f"sign test over patients{corrected}: {p_text(tested.p_adjusted)}"
     if tested.difference.low is None:
-        return f"{test}."
+        return f"S{test[1:]}."
     return f"95{NBSP}% interval of the difference {_bounds(tested.difference)}; {test}."
 
 

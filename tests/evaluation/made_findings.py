@@ -52,8 +52,8 @@ def source_probe(accuracy: float) -> SourceFinding:
     return SourceFinding("whole-image", Interval(accuracy, accuracy - 2, accuracy + 2), 56.0, 4)
 
 
-def comparison(other: str, difference: float, low: float, high: float, p: float) -> StrategyComparison:
-    return StrategyComparison("scratch", other, Interval(difference, low, high, signed=True), p / 2, p)
+def comparison(other: str, difference: float, low: float, high: float, p: float, pairs: int = 3) -> StrategyComparison:
+    return StrategyComparison("scratch", other, Interval(difference, low, high, signed=True), p / 2, p, pairs)
 
 
 def findings(**changes: Any) -> Findings:

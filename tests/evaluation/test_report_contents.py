@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from cxr_platform.domain.interval import Interval
-from cxr_platform.evaluation.findings import Findings, LeakageFinding, WithinSources
+from cxr_platform.evaluation.findings import Findings, LeakageFinding, PickedAccuracy, WithinSources
 from cxr_platform.evaluation.report import write_report
 from cxr_platform.evaluation.report_contents import Section, compose, findings, section_modules
 from cxr_platform.evaluation.report_inputs import ReportInputs, load_report_inputs
@@ -63,7 +63,10 @@ LEAKING = LeakageFinding("scratch", Interval(3.2, 1.1, 5.0, signed=True))
 
 NUMBERS: dict[str, Any] = {
     "measures": (WINNER, SimpleNamespace(pooled={})),
-    "strategy_comparison": (comparison("off-the-shelf", 1.0, 0.5, 1.5, 0.01),),
+    "strategy_comparison": SimpleNamespace(
+        comparisons=(comparison("off-the-shelf", 1.0, 0.5, 1.5, 0.01),),
+        picked=PickedAccuracy(Interval(90.0), optimism=0.5, strategies=2),
+    ),
     "sources": TWO_SOURCES,
     "shortcuts": SimpleNamespace(probes=(probe(),), sources=(source_probe(90.0),)),
     "external": (CONTRADICTION,),
@@ -111,7 +114,8 @@ def test_findings_come_from_the_numbers_of_the_sections():
 
     assert isinstance(made, Findings)
     assert (made.accuracy.value, made.sensitivity.value, made.specificity.value) == (90.0, 80.0, 70.0)
-    assert made.comparisons is NUMBERS["strategy_comparison"]
+    assert made.comparisons is NUMBERS["strategy_comparison"].comparisons
+    assert made.expected_accuracy.value == 89.5
     assert made.association is TWO_SOURCES
     assert made.probes is NUMBERS["shortcuts"].probes
     assert made.source_probes is NUMBERS["shortcuts"].sources

@@ -3,7 +3,7 @@ import pandas as pd
 
 from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.credibility import assess_credibility
-from cxr_platform.evaluation.findings import CalibrationFinding, LeakageFinding
+from cxr_platform.evaluation.findings import CalibrationFinding, LeakageFinding, PickedAccuracy
 from cxr_platform.evaluation.summary import Summary, known_patients, next_steps, summarize, winner_line
 from tests.evaluation.builders import drawn_frame, image_frame, with_predictions
 from tests.evaluation.made_findings import CONTRADICTION, SINGLE, comparison, findings, probe, source_probe
@@ -45,6 +45,20 @@ def test_the_headline_names_the_winner_and_its_accuracy(as_printed):
 
     assert summary.headline.replace("\N{NO-BREAK SPACE}", " ") == (
         "First of 2 strategies: training from scratch, with 87.66 % 7-class accuracy"
+    )
+
+
+def test_the_headline_has_the_accuracy_corrected_for_the_choice_of_the_best(as_printed):
+    picked = PickedAccuracy(Interval(87.66, 86.1, 89.2), optimism=0.4, strategies=2)
+    summary = summarize(as_printed, findings(picked=picked))
+
+    assert summary.headline.replace("\N{NO-BREAK SPACE}", " ") == (
+        "First of 2 strategies: training from scratch, with 87.26 % 7-class accuracy (87.66 % before correction for "
+        "the choice of the best)"
+    )
+    assert lines(summary)["Best strategy"].startswith(
+        "Training from scratch: 7-class accuracy 87.26 % (85.70 to 88.80). Measured: 87.66 % (86.10 to 89.20), of "
+        "which 0.40 points come from its being the best of 2 on these images. Always predicting"
     )
 
 
@@ -137,18 +151,18 @@ def test_the_limits_say_if_the_paper_s_winner_was_not_run(results):
 
 
 def test_a_significant_difference_has_an_interval_and_a_corrected_test(as_printed):
-    clear = comparison("off-the-shelf", 41.2, 39.0, 43.4, 0.0001)
+    clear = comparison("off-the-shelf", 41.2, 39.0, 43.4, 0.0001, pairs=1)
 
     assert lines(summarize(as_printed, findings(comparisons=(clear,))))["Margin"] == (
         "41.20 points of 7-class accuracy more than off-the-shelf features, the second: a significant difference. "
-        "95 % interval of the difference +39.00 to +43.40; McNemar's test: p < 0.001."
+        "95 % interval of the difference +39.00 to +43.40; sign test over patients: p < 0.001."
     )
 
 
 def test_strategies_that_are_not_significantly_different_are_named(all_strategies):
     second = all_strategies.decision.runner_up
     tested = (
-        comparison(second, 0.8, -0.4, 2.0, 0.412),
+        comparison(second, 0.8, -0.4, 2.0, 0.412, pairs=28),
         comparison("fine-tuning-1", 1.0, -0.1, 2.1, 0.3),
         comparison("fine-tuning-3", 30.0, 25.0, 35.0, 0.0001),
     )
@@ -156,7 +170,7 @@ def test_strategies_that_are_not_significantly_different_are_named(all_strategie
     text = lines(summarize(all_strategies, findings(comparisons=tested)))["Margin"]
 
     assert "the second: not significantly different. 95 % interval" in text
-    assert "−0.40 to +2.00; McNemar's test, corrected for 3 comparisons: p = 0.412." in text
+    assert "−0.40 to +2.00; sign test over patients, corrected for all 28 pairs of strategies: p = 0.412." in text
     assert text.endswith("Not significantly different either: fine-tuning 1.")
 
 

@@ -73,8 +73,12 @@ class Bootstrap:
 
     def totals(self, values: Array) -> Array:
         """Return (replicates, k) sums of `values` (N, k) over the images of each replicate."""
+        return self._group_totals(self.group_sums(values))
+
+    def group_sums(self, values: Array) -> Array:
+        """Return (G, k) sums of `values` (N, k) over the images of each group, groups sorted by name."""
         sums = [np.bincount(self.position, weights=column, minlength=self.groups) for column in values.T]
-        return self._group_totals(np.stack(sums, axis=1))
+        return np.stack(sums, axis=1)
 
     def _ratio(self, part: Array, whole: Array, *, signed: bool = False) -> Interval:
         """Σ `part` / Σ `whole`, both (G,), with an interval where there are at least two groups."""
