@@ -100,6 +100,8 @@ class SelectionConfig(Settings):
     """Count "no finding" as Normal."""
     classes: Literal["paper", "any"] = "paper"
     """Collections from which Normal and Pneumonia come: the paper's, or any that has them (NIH and Cohen too)."""
+    contrast: Literal["none", "covid19", "all"] = "covid19"
+    """Keep images whose finding is none of the seven classes, for tests: of sources that have Covid19, or of all."""
     single_finding_only: bool = False
     """Exclude images with findings beside the one of the seven classes."""
     caps: Literal["none", "paper"] = "none"

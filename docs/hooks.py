@@ -144,7 +144,7 @@ def _type(annotation: Any) -> str:
 
 def files_page() -> str:
     """Return the page of all files that the platform writes, with their columns and keys."""
-    from cxr_platform.domain.predictions import PREDICTIONS_SCHEMA
+    from cxr_platform.domain.predictions import CONTRAST_SCHEMA, PREDICTIONS_SCHEMA
     from cxr_platform.domain.study import StudyRecord, TrialRecord, TrialState
     from cxr_platform.evidence.image_answers import ANSWER_COLUMNS
     from cxr_platform.manifest.schema import LookedAt, ManifestInfo, manifest_schema
@@ -163,6 +163,9 @@ def files_page() -> str:
         columns(manifest_schema(200)),
         "## Study: predictions.parquet\n\nOne row per image and strategy, of a trial and of the whole study.\n",
         columns(PREDICTIONS_SCHEMA),
+        "## Study: contrast-predictions.parquet\n\nOne row per contrast image and strategy, by the network of the fold "
+        "that holds the image out. `label` is empty.\n",
+        columns(CONTRAST_SCHEMA),
         "## Evaluation: predictions.parquet\n\nThe same columns, one row per image, strategy and fold. `label` is "
         "empty if the folder states none.\n",
         "## Evaluation: answers.csv\n\nOne row per file of the folder, refused files included.\n",
@@ -234,6 +237,7 @@ FILES = """
 | `runs/NAME/trials/STRATEGY/fold-K/` | `trial.json`, `history.parquet`, `predictions.parquet`, `model.weights.h5` |
 | `runs/NAME/trials/STRATEGY/fold-K.run/` | a running trial: `state.json` and its checkpoint |
 | `runs/NAME/predictions.parquet` | out-of-fold predictions of all trials |
+| `runs/NAME/contrast-predictions.parquet` | out-of-fold predictions for contrast images, if there are any |
 | `runs/NAME/evidence/` | probes, external scores, heatmaps, features, as Parquet |
 | `runs/NAME/evaluations/FOLDER/answers.csv` | one answer per file, of `cxr evaluate` |
 | `runs/NAME/evaluations/FOLDER/predictions.parquet` | the predictions of each network |

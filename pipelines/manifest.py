@@ -190,7 +190,9 @@ def summary(info: "ImageCounts") -> list[str]:
         lines.append(f"{source}: columns of the table that are not read: {', '.join(columns)}.")
     for source, count in info.shared_patients.items():
         lines.append(f"{source}: {count} images have one identifier, in several classes; it is taken as no patient.")
-    totals: Counter[str] = Counter()
+    for source, count in info.contrast.items():
+        lines.append(f"{source}: {count} contrast images, whose finding is none of the seven classes; not trained on.")
+    totals: Counter[str] = Counter(info.contrast)
     for by_source in info.counts.values():
         totals.update(by_source)
     for source, known in info.known_patients.items():

@@ -22,6 +22,10 @@ PREDICTIONS_SCHEMA = pa.schema(
 )
 """One row for each image and strategy, predicted by the network of the fold that holds the image out."""
 
+CONTRAST_SCHEMA = PREDICTIONS_SCHEMA.append(pa.field("finding", pa.string()))
+"""One row for each contrast image and strategy, as in `PREDICTIONS_SCHEMA`; `label` is null, `finding` is in the words
+of the collection."""
+
 
 def probability_columns(probabilities: npt.NDArray[Any]) -> dict[str, pa.Array]:
     """Return probabilities (N, 7) as the columns `p_CLASS` of a table."""

@@ -53,7 +53,8 @@ class ManifestFacts(Record):
     """The manifest that a study was run on. `counts`: class → source → images; `study_images` are those in folds.
 
     `known_patients`: source → images in folds whose patient is known. `origins`: source → the hospital or publication
-    that its images come from, for the sources of which it is stated; sources of one origin count as one.
+    that its images come from, for the sources of which it is stated; sources of one origin count as one. `contrast`:
+    source → contrast images.
     """
 
     content_hash: str
@@ -64,6 +65,7 @@ class ManifestFacts(Record):
     counts: dict[str, dict[str, int]]
     known_patients: dict[str, int]
     origins: dict[str, str] = Field(default_factory=dict)
+    contrast: dict[str, int] = Field(default_factory=dict)
 
     def origin_of(self, source: str) -> str:
         """Return the origin of a source, which is the source itself if no other is stated."""

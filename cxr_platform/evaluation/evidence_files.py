@@ -1,8 +1,8 @@
 """Files of `runs/NAME/evidence/`: what the package `evidence` computes from a study's models and images for its report.
 
-Each part is a Parquet file. The index `evidence.json` has for each part either `key`, a hash of predictions, manifest,
-winner and version of the analysis, and `predictions`, the hash of the predictions alone; or `absent`, the reason why
-the part is missing.
+Each part is a Parquet file; that of the contrast images is beside predictions.parquet, which it continues. The index
+`evidence.json` has for each part either `key`, a hash of predictions, manifest, winner and version of the analysis, and
+`predictions`, the hash of the predictions alone; or `absent`, the reason why the part is missing.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cxr_platform.domain.predictions import KEY_COLUMNS, PROBABILITY_COLUMNS
+from cxr_platform.domain.predictions import CONTRAST_SCHEMA, KEY_COLUMNS, PROBABILITY_COLUMNS
 from cxr_platform.errors import StudyError
 
 FOLDER, INDEX_FILE = "evidence", "evidence.json"
@@ -34,6 +34,8 @@ FILES: Mapping[str, tuple[str, ...]] = {
     "pixel_source_probes": ("probe", "image_id", "fold", "source", "predicted"),
     # Each image of an external source by the model of each strategy × fold
     "external": (*KEY_COLUMNS, *PROBABILITY_COLUMNS),
+    # Each contrast image by the model of each strategy that has its fold held out
+    "contrast": tuple(CONTRAST_SCHEMA.names),
     # Leave-one-source-out: images of the class `label` of `source` (an origin), by a model trained without that origin
     # on `trained_on` images of the class
     "left_out": ("image_id", "group_id", "source", "label", "trained_on", *PROBABILITY_COLUMNS),
@@ -52,6 +54,14 @@ FILES: Mapping[str, tuple[str, ...]] = {
     "features": ("image_id", "group_id", "source", "label", "fold", "features"),
 }
 """Part → the columns that its Parquet file has at least."""
+
+
+CONTRAST_FILE = "contrast-predictions.parquet"
+
+
+def part_file(study_folder: Path, part: str) -> Path:
+    """Return the Parquet file of a part."""
+    return study_folder / (CONTRAST_FILE if part == "contrast" else f"{FOLDER}/{part}.parquet")
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +95,7 @@ def read_evidence(study_folder: Path) -> Evidence:
         elif entry.get("key") and entry.get("predictions") != present_hash:
             absent[name] = STALE
         elif entry.get("key"):
-            parts[name] = _read_part(folder / f"{name}.parquet", FILES[name])
+            parts[name] = _read_part(part_file(study_folder, name), FILES[name])
     return Evidence(parts, absent)
 
 

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 
 from cxr_platform.domain.predictions import SOURCE_PATH
 from cxr_platform.errors import NotPossible, WeightsError
-from cxr_platform.evaluation.evidence_files import FOLDER, INDEX_FILE, predictions_hash
+from cxr_platform.evaluation.evidence_files import FOLDER, INDEX_FILE, part_file, predictions_hash
+from cxr_platform.evidence.contrast_images import contrast_predictions
 from cxr_platform.evidence.explanations import explanations
 from cxr_platform.evidence.external_images import external_predictions
 from cxr_platform.evidence.feature_atlas import feature_atlas
@@ -40,6 +41,7 @@ ANALYSES = (
     Analysis(("pixel_probes", "pixel_source_probes"), pixel_probes),
     Analysis(("left_out",), left_out_predictions),
     Analysis(("external",), external_predictions),
+    Analysis(("contrast",), contrast_predictions),
     Analysis(("lung_share", "heatmaps"), explanations),
     Analysis(("features", "atlas", "atlas_images"), feature_atlas),
 )
@@ -58,37 +60,38 @@ def update_evidence(opened: OpenStudy, analyses: Sequence[Analysis]) -> Path:
         origins = sorted(opened.study.manifest.origins.items())
         made_of = (predictions, opened.manifest.content_hash, opened.winner, *origins)
         key = hashlib.sha256(repr((made_of, analysis.tables, analysis.version)).encode()).hexdigest()
-        if all(_is_current(folder, index, name, key) for name in analysis.tables):
+        if all(_is_current(opened.folder.root, index, name, key) for name in analysis.tables):
             continue
-        index |= _compute(opened, analysis, folder, {"key": key, "predictions": predictions})
+        index |= _compute(opened, analysis, {"key": key, "predictions": predictions})
         write_json(folder / INDEX_FILE, {"schema_version": 1, "parts": index})
     return folder
 
 
-def _is_current(folder: Path, index: Mapping[str, Any], name: str, key: str) -> bool:
+def _is_current(study: Path, index: Mapping[str, Any], name: str, key: str) -> bool:
     if index.get(name, {}).get("key") != key:
         return False
     try:
-        pq.read_metadata(folder / f"{name}.parquet")  # written last: a truncated file has none
+        pq.read_metadata(part_file(study, name))  # written last: a truncated file has none
     except (OSError, pa.ArrowException):
         return False
     return True
 
 
-def _compute(opened: OpenStudy, analysis: Analysis, folder: Path, entry: Mapping[str, str]) -> dict[str, Any]:
+def _compute(opened: OpenStudy, analysis: Analysis, entry: Mapping[str, str]) -> dict[str, Any]:
     """Store the tables of `analysis` and return their entries of the index."""
+    files = {name: part_file(opened.folder.root, name) for name in analysis.tables}
     try:
         tables = analysis.compute(opened)
     except (NotPossible, WeightsError) as reason:
-        for name in analysis.tables:
-            (folder / f"{name}.parquet").unlink(missing_ok=True)
+        for file in files.values():
+            file.unlink(missing_ok=True)
         return {name: {"absent": str(reason)} for name in analysis.tables}
-    for name in analysis.tables:
+    for name, file in files.items():
         content = io.BytesIO()
         pq.write_table(_with_files(tables[name], opened), content, compression="zstd")
-        with write_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / f"{name}.parquet", content.getvalue())
+        with write_errors(file.parent):
+            file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, content.getvalue())
     return {name: dict(entry) for name in analysis.tables}
 
 

@@ -50,7 +50,7 @@ def near_copies(
     As in `manifest.grouping`, a near copy has a hash within `max_distance` bits and the same fine detail.
     """
     facts = manifest.table(["source_path", "phash", "role"]).to_pydict()
-    study = np.flatnonzero(np.array(facts["role"]) == "study")
+    study = np.flatnonzero(np.array(facts["role"]) != "external")
     hashes = [int(facts["phash"][row], 16) for row in study] + [int(image.facts.phash, 16) for image in images]
     pairs = near_pairs(np.array(hashes, np.uint64), max_distance)
     across = pairs[(pairs[:, 0] < len(study)) & (pairs[:, 1] >= len(study))]
@@ -83,7 +83,7 @@ def _images(manifest: Manifest, rows: Array) -> Iterator[tuple[int, Array]]:
 def _known(manifest: Manifest) -> dict[str, set[str]]:
     """Return the hashes and patients of the images in the folds."""
     table = manifest.table([*HASHES, "patient_id", "role"]).to_pandas()
-    study = table[table["role"] == "study"]
+    study = table[table["role"] != "external"]
     return {name: set(study[name].dropna()) for name in (*HASHES, "patient_id")}
 
 

@@ -6,7 +6,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-Role = Literal["study", "external"]
+Role = Literal["study", "external", "contrast"]
+"""A contrast image is of a source of the study, but of none of the seven classes: held out like images of the study,
+and not trained on."""
 
 REASONS: Mapping[str, str] = MappingProxyType(
     {
@@ -37,6 +39,7 @@ REASONS: Mapping[str, str] = MappingProxyType(
         # the selection of the study
         "duplicate": "the same file or the same pixels as another image of the manifest",
         "conflicting-label": "the same image has another label elsewhere in the collections",
+        "several-groups": "a contrast image that is linked with several groups of the study, maybe of several folds",
         "not-drawn": "not drawn when the class was capped",
         "denied": "named in the deny list",
     }
@@ -66,7 +69,8 @@ class Candidate:
     `source_path` is `SOURCE/relative/path` (POSIX), the same on every machine. `patient` is the collection's own key,
     unique within the source and hashed with a salt before it is stored; `None` if the collection has none. `view` is
     PA, AP, AP Supine, L, …; `sex` M or F; `age` in years; each is `None` if not given. `refusal` is set if the
-    collection's table already excludes the image; `label` is then often `None`.
+    collection's table already excludes the image; `label` is then often `None`. `other_finding` is true if nothing but
+    its finding does, which is stated and none of the seven classes.
     """
 
     source: str
@@ -80,3 +84,4 @@ class Candidate:
     age: float | None = None
     role: Role = "study"
     refusal: Refusal | None = None
+    other_finding: bool = False

@@ -57,11 +57,15 @@ class Nomination:
 
 
 def nominate(
-    images: Sequence[Keypoints], variants: Sequence[Variant] = VARIANTS, progress: Progress | None = None
+    images: Sequence[Keypoints],
+    variants: Sequence[Variant] = VARIANTS,
+    progress: Progress | None = None,
+    queries: int | None = None,
 ) -> list[Nomination]:
     """Return the pairs of `images` that may be copies, each with the variant that has most matches.
 
-    `images` may be a sequence that reads its items: they are taken in order, three times at most.
+    `images` may be a sequence that reads its items: they are taken in order, three times at most. With `queries` only
+    pairs with one of the first `queries` images are sought.
     """
     if len(images) < 2:
         return []
@@ -69,14 +73,15 @@ def nominate(
     best: dict[tuple[int, int], Nomination] = {}
     if found.descriptors < 2 * NEIGHBOURS:
         return []
-    for start, block in _blocks(images):
+    sought = images if queries is None else images[:queries]
+    for start, block in _blocks(sought):
         descriptors = np.concatenate([image.descriptors for image in block])
         for variant in variants:
             for nomination in found.search(start, descriptors, variant):
                 key = (min(nomination.first, nomination.second), max(nomination.first, nomination.second))
                 if key not in best or best[key].matches < nomination.matches:
                     best[key] = nomination
-        (progress or NoProgress()).step("Seeking crops", start + len(block), len(images))
+        (progress or NoProgress()).step("Seeking crops", start + len(block), len(sought))
     return [best[key] for key in sorted(best)]
 
 

@@ -20,6 +20,7 @@ from cxr_platform.intake.layouts import (
     sources_toml,
 )
 from cxr_platform.intake.layouts.collection import Collection, Layout, as_text, source_toml, walk
+from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 
 LAYOUTS: tuple[Layout, ...] = (
     phantoms.LAYOUT,
@@ -117,6 +118,22 @@ def mark_external(inventory: Inventory, names: Names[str]) -> Inventory:
     if names and all(c.role == "external" for c in marked if c.source != LOOSE):
         raise SourceError("Expected at least one source that is not external, to train on.", received="none")
     return replace(inventory, candidates=marked)
+
+
+def mark_contrast(inventory: Inventory, selection: SelectionConfig) -> Inventory:
+    """Return `inventory` with images of another finding than the seven classes as contrast images.
+
+    They are of sources that have images of the study, with `selection.contrast = "covid19"` images of Covid19.
+    """
+    wanted = (POSITIVE_CLASS,) if selection.contrast == "covid19" else CLASSES
+    study = [c for c in inventory.candidates if c.role == "study"]
+    sources = {c.source for c in study if c.refusal is None and c.label in wanted and selection.contrast != "none"}
+
+    def marked(candidate: Candidate) -> Candidate:
+        is_contrast = candidate.other_finding and candidate.role == "study" and candidate.source in sources
+        return replace(candidate, role="contrast", refusal=None) if is_contrast else candidate
+
+    return replace(inventory, candidates=[marked(candidate) for candidate in inventory.candidates])
 
 
 def _declared_sources(data: Path) -> tuple[list[_Source], list[Candidate]]:

@@ -87,6 +87,12 @@ CLASS_OF: Mapping[str, str] = MappingProxyType({name: label for label, names in 
 NO_FINDING = frozenset({"no finding", "no findings", "nofinding", "sin hallazgo", "sin hallazgos"})
 """Synonyms of Normal that state the absence of a finding, which may or may not mean Normal to a collection's author."""
 
+_NO_STATEMENT = re.compile(
+    r"\W*|to ?do|tbd|pending|unknown|unclear|undetermined|uncertain|not (given|known|available|stated|specified)"
+    r"|n ?/? ?a|nan|null|none|desconocid[oa]|pendiente"
+)
+_MAYBE_COVID19 = re.compile(r"covid|corona|ncov|sars[-_ ]*cov")
+
 _AGE = re.compile(r"(\d+(?:[.,]\d+)?)\s*(y|yr|yrs|years?|a|anos?|m|months?|mes|meses|w|weeks?|d|days?)?\.?(?: old)?")
 _UNITS_PER_YEAR = {"": 1.0, "y": 1.0, "a": 1.0, "m": 12.0, "w": 52.18, "d": 365.25}
 _MAX_AGE_YEARS = 120.0
@@ -201,6 +207,14 @@ def plain(name: str) -> str:
 def class_of(name: str) -> str | None:
     """Return the class that the name of a folder or a finding stands for, or `None`."""
     return CLASS_OF.get(plain(name))
+
+
+def names_other_finding(text: str) -> bool:
+    """Return True for a finding that is stated and certainly not Covid19; `todo`, `unknown`, `suspected COVID` are not.
+
+    That it is none of the other classes is for the caller to know.
+    """
+    return not _NO_STATEMENT.fullmatch(plain(text)) and not _MAYBE_COVID19.search(folded(text))
 
 
 def column_key(name: str) -> str:

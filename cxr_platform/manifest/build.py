@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from cxr_platform.config import Profile, SelectionConfig, differences
 from cxr_platform.errors import ConfigError, FoldError, ManifestInvalid
 from cxr_platform.intake.overrule import FILE_NAME, Overrule, read_overrule
-from cxr_platform.intake.sources import Inventory, find_candidates, mark_external
+from cxr_platform.intake.sources import Inventory, find_candidates, mark_contrast, mark_external
 from cxr_platform.manifest.cache import DecodedCache, PixelReader, settings_key
 from cxr_platform.manifest.contact_sheets import write_contact_sheets
 from cxr_platform.manifest.decoding import DecodeTask, decode_new
@@ -150,7 +150,7 @@ def _find(
 ) -> tuple[Inventory, Overrule]:
     """Return the candidates, without the file of the allow and deny lists, and these lists."""
     with read_errors(data, remote_only=True):
-        inventory = mark_external(find_candidates(data, selection), external)
+        inventory = mark_contrast(mark_external(find_candidates(data, selection), external), selection)
     own = data.resolve() / FILE_NAME
     candidates = [candidate for candidate in inventory.candidates if candidate.path != own]
     file = overrule or (own if own.is_file() else None)

@@ -1,7 +1,7 @@
 """What every manifest must satisfy: tables that are read back from its files, and expectations about each of them."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from cxr_platform.manifest.rows import count_images
 from cxr_platform.manifest.schema import PIXELS, manifest_schema, pixels_to_numpy
 from cxr_platform.manifest.store import Manifest
 
-ROLES = ("study", "external")
+ROLES = ("study", "external", "contrast")
 SHA256 = "^[0-9a-f]{64}$"
 HEX64 = "^[0-9a-f]{16}$"
 MAX_AGE = 120  # years
@@ -46,8 +46,14 @@ def all_checks(manifest: Manifest) -> list[Check]:
             [gxe.ExpectColumnPairValuesToBeEqual(column_A="stored_type", column_B="expected_type")],
         ),
         Check("images", images, by_image, _image_expectations(manifest)),
-        Check("study folds", images[images["role"] == "study"], by_image, _fold_expectations(list(range(folds)))),
-        Check("external folds", images[images["role"] == "external"], by_image, _fold_expectations([OUTSIDE])),
+        Check("study folds", images[images["role"] == "study"], by_image, _role_expectations(range(folds))),
+        Check("external folds", images[images["role"] == "external"], by_image, _role_expectations([OUTSIDE])),
+        Check(
+            "contrast folds",
+            images[images["role"] == "contrast"],
+            by_image,
+            _role_expectations(range(folds), with_class=False),
+        ),
         Check(
             "classes",
             class_frame(manifest),
@@ -108,11 +114,14 @@ def _image_expectations(manifest: Manifest) -> list[Any]:
     ]
 
 
-def _fold_expectations(folds: list[int]) -> list[Any]:
+def _role_expectations(folds: Iterable[int], with_class: bool = True) -> list[Any]:
+    """Return what the images of one role must satisfy."""
     import great_expectations.expectations as gxe
 
     columns = ("fold_paper", "fold_grouped")
-    return [gxe.ExpectColumnValuesToBeInSet(column=name, value_set=folds) for name in columns]
+    label = gxe.ExpectColumnValuesToNotBeNull if with_class else gxe.ExpectColumnValuesToBeNull
+    in_folds = [gxe.ExpectColumnValuesToBeInSet(column=name, value_set=list(folds)) for name in columns]
+    return [label(column="label"), *in_folds]
 
 
 def column_frame(manifest: Manifest) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """The two splits of the images for cross-validation: grouped by patient, and the paper's."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,28 @@ def assign_folds(
     _check_classes(labels, grouped, n_folds, classes)
     paper = _fold_of_each(KFold(n_folds, shuffle=True, random_state=seed).split(features), len(labels))
     return grouped, paper
+
+
+def contrast_folds(
+    groups: Sequence[str], fold_of_group: Mapping[str, int], n_folds: int, seed: int
+) -> tuple[Folds, Folds]:
+    """Return the fold of each contrast image in the grouped and in the paper's split, as two int32 arrays.
+
+    Grouped: the fold of the images of the study in its group; other groups, in random order, go to the fold that has
+    fewest contrast images. Paper: images are shuffled into folds of one size.
+    """
+    sizes = Counter(groups)
+    folds = {group: fold_of_group[group] for group in sizes if group in fold_of_group}
+    filled = Counter(dict.fromkeys(range(n_folds), 0))
+    filled.update(folds[group] for group in groups if group in folds)
+    others = sorted(set(sizes) - set(folds))
+    rng = np.random.default_rng(seed)
+    for position in rng.permutation(len(others)):
+        group = others[position]
+        folds[group] = min(range(n_folds), key=lambda fold: (filled[fold], fold))
+        filled[folds[group]] += sizes[group]
+    grouped = np.array([folds[group] for group in groups], np.int32)
+    return grouped, (rng.permutation(len(groups)) % n_folds).astype(np.int32)
 
 
 def _fold_of_each(splits: Iterable[tuple[Any, Any]], size: int) -> Folds:

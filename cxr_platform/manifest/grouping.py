@@ -1,6 +1,7 @@
 """Groups of images that stay in one fold: images of one patient and copies of one image, joined transitively."""
 
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,26 +50,75 @@ def group_images(
     Raises `StorageError` if it is full.
     """
     links = [
-        *map(pairs_of_equal, patients),
-        pairs_of_equal([image.facts.file_sha256 for image in selected]),
-        pairs_of_equal([image.facts.pixel_sha256 for image in selected]),
+        *_equal(selected, patients),
         near_duplicates(selected, near_distance, pixels, scratch),
         changed_copies(selected, pixels, progress) if find_crops else as_pairs(()),
     ]
-    numbers = connected_groups(len(selected), np.concatenate(links))
+    return _smallest_names(connected_groups(len(selected), np.concatenate(links)), selected)
+
+
+def related_groups(
+    added: Sequence[SelectedImage],
+    selected: Sequence[SelectedImage],
+    groups: Sequence[str],
+    patients: Sequence[Sequence[str | None]],
+    near_distance: int,
+    pixels: PixelReader,
+    scratch: Path | None = None,
+    find_crops: bool = True,
+    progress: Progress | None = None,
+) -> list[tuple[str, frozenset[str]]]:
+    """Return, for each of `added`, the name of its own group and the `groups` of `selected` with which it is linked.
+
+    The links are those of `group_images`, also through further images of `added`; `patients` has the identifiers of
+    `added`, then those of `selected`. The groups of `selected` stay as they are.
+    """
+    number, together = len(added), [*added, *selected]
+    links = [
+        *_equal(together, patients),
+        pairs_of_equal([*[None] * number, *groups]),
+        near_duplicates(together, near_distance, pixels, scratch, queries=number),
+        changed_copies(together, pixels, progress, queries=number) if find_crops else as_pairs(()),
+    ]
+    parts = connected_groups(len(together), np.concatenate(links))
+    names = _smallest_names(parts[:number], added)
+    linked: defaultdict[int, set[str]] = defaultdict(set)
+    for part, group in zip(parts[number:].tolist(), groups, strict=True):
+        linked[part].add(group)
+    return [(name, frozenset(linked[part])) for name, part in zip(names, parts[:number].tolist(), strict=True)]
+
+
+def _equal(selected: Sequence[SelectedImage], patients: Sequence[Sequence[str | None]]) -> Iterator[Pairs]:
+    """Yield the pairs of images of one patient, of one file and of the same pixels."""
+    yield from map(pairs_of_equal, patients)
+    yield pairs_of_equal([image.facts.file_sha256 for image in selected])
+    yield pairs_of_equal([image.facts.pixel_sha256 for image in selected])
+
+
+def _smallest_names(numbers: npt.NDArray[np.int64], images: Sequence[SelectedImage]) -> list[str]:
+    """Return, for each image, the smallest image_id of those with the same number."""
     names: dict[int, str] = {}
-    for number, image in zip(numbers, selected, strict=True):
+    for number, image in zip(numbers.tolist(), images, strict=True):
         names[number] = min(names.get(number, image.image_id), image.image_id)
-    return [names[number] for number in numbers]
+    return [names[number] for number in numbers.tolist()]
 
 
 def near_duplicates(
-    selected: Sequence[SelectedImage], max_distance: int, pixels: PixelReader, scratch: Path | None = None
+    selected: Sequence[SelectedImage],
+    max_distance: int,
+    pixels: PixelReader,
+    scratch: Path | None = None,
+    queries: int | None = None,
 ) -> Pairs:
-    """Return the pairs (i, j) of images whose hashes differ in at most `max_distance` bits and whose detail agrees."""
+    """Return the pairs (i, j) of images whose hashes differ in at most `max_distance` bits and whose detail agrees.
+
+    With `queries` only pairs with one of the first `queries` images.
+    """
     first = _first_of_each([image.facts.pixel_sha256 for image in selected])
     hashes = np.array([int(selected[i].facts.phash, 16) for i in first], np.uint64)
     nominated = np.array(first, np.int64)[near_pairs(hashes, max_distance)]
+    if queries is not None:
+        nominated = nominated[nominated.min(axis=1) < queries]
     images = np.unique(nominated)
     with _details(images, selected, pixels, scratch or Path(tempfile.gettempdir())) as details:
         tiles = _tiles(np.searchsorted(images, nominated))
@@ -76,13 +126,22 @@ def near_duplicates(
         return pairs
 
 
-def changed_copies(selected: Sequence[SelectedImage], pixels: PixelReader, progress: Progress | None = None) -> Pairs:
-    """Return the pairs (i, j) of which one image is a crop, or a bordered, mirrored or inverted copy, of the other."""
+def changed_copies(
+    selected: Sequence[SelectedImage],
+    pixels: PixelReader,
+    progress: Progress | None = None,
+    queries: int | None = None,
+) -> Pairs:
+    """Return the pairs (i, j) of which one image is a crop, or a bordered, mirrored or inverted copy, of the other.
+
+    With `queries` only pairs with one of the first `queries` images.
+    """
     # faiss is loaded only where crops are sought.
     from cxr_platform.intake.local_features import MIN_AGREEMENT, aligned_agreement, nominate
 
     first = _first_of_each([image.facts.pixel_sha256 for image in selected])
     stored = _StoredKeypoints([selected[position] for position in first], pixels)
+    sought = None if queries is None else sum(position < queries for position in first)
 
     def content(position: int) -> npt.NDArray[np.uint8]:
         image = selected[first[position]]
@@ -90,7 +149,7 @@ def changed_copies(selected: Sequence[SelectedImage], pixels: PixelReader, progr
 
     return as_pairs(
         (first[n.first], first[n.second])
-        for n in nominate(stored, progress=progress)
+        for n in nominate(stored, progress=progress, queries=sought)
         if aligned_agreement(content(n.first), content(n.second), n) >= MIN_AGREEMENT
     )
 

@@ -71,8 +71,13 @@ class SelectedImage:
 
     @property
     def in_study(self) -> bool:
-        """True for an image of the study, False for an external one."""
+        """True for an image of the study, False for an external or a contrast image."""
         return self.candidate.role == "study"
+
+    @property
+    def is_contrast(self) -> bool:
+        """True for a contrast image."""
+        return self.candidate.role == "contrast"
 
     @cached_property
     def image_id(self) -> str:

@@ -17,7 +17,7 @@ from cxr_platform.intake.overrule import Overrule
 from cxr_platform.intake.sources import Inventory
 from cxr_platform.labels import CLASSES
 from cxr_platform.manifest.cache import DECODING_PACKAGES, package_versions
-from cxr_platform.manifest.folds import OUTSIDE, assign_folds
+from cxr_platform.manifest.folds import OUTSIDE, assign_folds, contrast_folds
 from cxr_platform.manifest.records import ExcludedFile, SelectedImage, file_key
 from cxr_platform.manifest.schema import LookedAt, ManifestInfo, manifest_schema, without_pixels
 from cxr_platform.manifest.selection import Selection
@@ -37,6 +37,12 @@ def make_rows(selection: Selection, profile: Profile) -> pa.Table:
     grouped, paper = assign_folds(labels, [selection.groups[i] for i in study], profile.folds, profile.seed)
     folds = [(OUTSIDE, OUTSIDE)] * len(selection.images)
     for position, i in enumerate(study):
+        folds[i] = int(paper[position]), int(grouped[position])
+    contrast = [i for i, image in enumerate(selection.images) if image.is_contrast]
+    fold_of_group = {selection.groups[i]: folds[i][1] for i in study}
+    groups = [selection.groups[i] for i in contrast]
+    grouped, paper = contrast_folds(groups, fold_of_group, profile.folds, profile.seed)
+    for position, i in enumerate(contrast):
         folds[i] = int(paper[position]), int(grouped[position])
     schema = without_pixels(manifest_schema(profile.intake.decoding.image_size))
     values = zip(selection.images, selection.patients, selection.groups, folds, strict=True)
@@ -135,6 +141,7 @@ def _counts(selection: Selection, inventory: Inventory) -> dict[str, Any]:
         "images": len(selection.images),
         "files": len(inventory.candidates),
         "counts": count_images([image.candidate.label for image in selection.images], sources),
+        "contrast": dict(sorted(Counter(i.candidate.source for i in selection.images if i.is_contrast).items())),
         "excluded": dict(sorted(Counter(item.refusal.reason for item in selection.excluded).items())),
         "shortfalls": tuple(selection.shortfalls),
         "groups": count_groups(selection.groups),

@@ -23,12 +23,12 @@ def manifest_schema(image_size: int) -> pa.Schema:
         [
             required("image_id", pa.string()),  # 16 hex digits of the hash of source_path
             required("source", pa.string()),
-            required("role", pa.string()),  # study | external
+            required("role", pa.string()),  # study | external | contrast
             required("source_path", pa.string()),  # SOURCE/relative/path, POSIX
             required("file_sha256", pa.string()),
             required("pixel_sha256", pa.string()),  # of the letterboxed pixels, row by row
             required("phash", pa.string()),  # 16 hex digits
-            required("label", pa.string()),
+            pa.field("label", pa.string()),  # null for a contrast image
             required("finding", pa.string()),  # in the words of the collection
             pa.field("patient_id", pa.string()),  # salted hash; null where the collection names no patient
             required("group_id", pa.string()),  # image_id of the group's first image
@@ -43,7 +43,7 @@ def manifest_schema(image_size: int) -> pa.Schema:
             required("mean", pa.float32()),  # grey 0 to 1, padding excluded
             required("std", pa.float32()),
             required(PIXELS, pixel_type(image_size)),
-            required("fold_paper", pa.int32()),  # 0 … folds-1; -1 for external
+            required("fold_paper", pa.int32()),  # 0 … folds-1; -1 for an external image
             required("fold_grouped", pa.int32()),
         ]
     )
@@ -93,6 +93,7 @@ class ImageCounts(Record):
     images: int = Field(description="Images that take part.")
     files: int = Field(description="Image files of the collections: those that take part and those excluded.")
     counts: dict[str, dict[str, int]] = Field(description="Class → source → images.")
+    contrast: dict[str, int] = Field(description="Source → contrast images, which are in no class.")
     excluded: dict[str, int] = Field(description="Reason → excluded files.")
     shortfalls: tuple[Shortfall, ...] = Field(description="Classes with fewer images than asked for.")
     groups: dict[str, int] = Field(description="Size of a group → groups of that size.")

@@ -13,7 +13,7 @@ from cxr_platform.intake.eligibility import judge_image
 from cxr_platform.intake.overrule import OVERRULABLE, Overrule
 from cxr_platform.labels import CLASSES, PAPER_COUNTS
 from cxr_platform.manifest.cache import PixelReader
-from cxr_platform.manifest.grouping import group_images
+from cxr_platform.manifest.grouping import group_images, related_groups
 from cxr_platform.manifest.patients import image_patients
 from cxr_platform.manifest.records import Decoded, ExcludedFile, SelectedImage
 from cxr_platform.manifest.schema import Shortfall
@@ -56,24 +56,39 @@ def select_images(
     `decoded` maps `source_path` to the result of decoding. `scratch` is a local folder for what does not fit into
     memory. Raises `ConfigError` for an image in the allow list that cannot be allowed, `ManifestError` for a file that
     was not decoded, `StorageError` if `scratch` is full.
+
+    Contrast images are added to the groups at the end, so that the other images do not depend on them.
     """
     config = profile.intake.selection
     images, excluded = judge_files(candidates, decoded, overrule, profile.intake)
     images, conflicts = exclude_conflicts(images)
     check_allowed([*excluded, *conflicts], overrule)
     images, repeats = exclude_repeats(images) if config.duplicates == "drop" else (images, [])
+    contrast, images = _parted(images, lambda image: image.is_contrast)
     known = image_patients(images, salt)
     identifiers = [list(known.patients.values()), list(known.headers.values())]
     near_distance, find_crops = config.near_duplicate_distance, config.find_crops
     names = group_images(images, identifiers, near_distance, pixels, scratch, find_crops, progress)
     groups = dict(zip(known.patients, names, strict=True))
+    of_groups = images
     (images, not_drawn), shortfalls = draw_images(images, config, profile.seed)
     images, overlap = exclude_overlap(images, groups)
+    patients = known.patients
+    unplaced: list[ExcludedFile] = []
+    if contrast:
+        everyone = image_patients([*contrast, *of_groups], salt)
+        identifiers = [list(everyone.patients.values()), list(everyone.headers.values())]
+        related = related_groups(
+            contrast, of_groups, names, identifiers, near_distance, pixels, scratch, find_crops, progress
+        )
+        contrast, own, unplaced = place_contrast(contrast, related, images, groups)
+        groups, patients = groups | own, everyone.patients | known.patients
+        images = sorted([*images, *contrast], key=lambda image: image.candidate.source_path)
     return Selection(
         images=images,
-        patients=[known.patients[image.image_id] for image in images],
+        patients=[patients[image.image_id] for image in images],
         groups=[groups[image.image_id] for image in images],
-        excluded=[*excluded, *conflicts, *repeats, *not_drawn, *overlap],
+        excluded=[*excluded, *conflicts, *repeats, *not_drawn, *overlap, *unplaced],
         shortfalls=shortfalls,
         shared_patients=known.shared,
     )
@@ -131,16 +146,20 @@ def check_allowed(excluded: Iterable[ExcludedFile], overrule: Overrule) -> None:
 def exclude_conflicts(images: Sequence[SelectedImage]) -> Split:
     """Exclude identical pixels with different labels, as it is unknown which label is right.
 
-    An external image never excludes one of the study.
+    An external image never excludes one of the study, and a contrast image, which has no label, excludes no other.
     """
     all_labels: defaultdict[str, set[str]] = defaultdict(set)
     study_labels: defaultdict[str, set[str]] = defaultdict(set)
     for image in images:
         for labels in (all_labels, study_labels) if image.in_study else (all_labels,):
-            labels[image.facts.pixel_sha256].add(str(image.candidate.label))
+            if not image.is_contrast:
+                labels[image.facts.pixel_sha256].add(str(image.candidate.label))
 
     def refuse(image: SelectedImage) -> Refusal | None:
         labels = (study_labels if image.in_study else all_labels)[image.facts.pixel_sha256]
+        if image.is_contrast:
+            text = f"a contrast image whose pixels have the label {' and '.join(sorted(labels))}"
+            return Refusal("conflicting-label", text) if labels else None
         text = f"the same pixels have the labels {' and '.join(sorted(labels))}"
         return Refusal("conflicting-label", text) if len(labels) > 1 else None
 
@@ -172,6 +191,34 @@ def exclude_overlap(images: Sequence[SelectedImage], groups: Mapping[str, str]) 
         return Refusal("duplicate", f"external, but of one group with {twin} of the study") if twin else None
 
     return _split(images, refuse)
+
+
+def place_contrast(
+    contrast: Sequence[SelectedImage],
+    related: Sequence[tuple[str, frozenset[str]]],
+    images: Sequence[SelectedImage],
+    groups: Mapping[str, str],
+) -> tuple[list[SelectedImage], dict[str, str], list[ExcludedFile]]:
+    """Return the contrast images that remain, their groups by image_id, and the excluded ones.
+
+    `related` are the `related_groups` of each, `images` and `groups` the other images with the group of each image_id.
+    A contrast image joins the study group that it is linked with. One that is linked with several may belong into
+    several folds, and one that is linked with an external image would score that one: both are excluded.
+    """
+    study = {groups[image.image_id] for image in images if image.in_study}
+    external = {groups[image.image_id]: image.candidate.source_path for image in images if not image.in_study}
+    related_to = {image.image_id: relation for image, relation in zip(contrast, related, strict=True)}
+
+    def refuse(image: SelectedImage) -> Refusal | None:
+        linked = related_to[image.image_id][1]
+        if outside := sorted(external[group] for group in linked & external.keys()):
+            return Refusal("duplicate", f"a contrast image, but of one group with {outside[0]}, which is external")
+        several = len(linked & study) > 1
+        return Refusal("several-groups", f"linked with {len(linked & study)} groups of the study") if several else None
+
+    kept, excluded = _split(contrast, refuse)
+    own = {i: min(linked & study, default=name) for i, (name, linked) in related_to.items()}
+    return kept, {image.image_id: own[image.image_id] for image in kept}, excluded
 
 
 def draw_images(images: Sequence[SelectedImage], config: SelectionConfig, seed: int) -> tuple[Split, list[Shortfall]]:
@@ -206,6 +253,13 @@ def class_limits(config: SelectionConfig) -> dict[str, int]:
     limits = {name: [PAPER_COUNTS[name]] if config.caps == "paper" else [] for name in CLASSES}
     extra = [] if config.limit is None else [config.limit]
     return {name: min(known + extra) for name, known in limits.items() if known + extra}
+
+
+def _parted(
+    images: Sequence[SelectedImage], belongs: Callable[[SelectedImage], bool]
+) -> tuple[list[SelectedImage], list[SelectedImage]]:
+    """Return the images for which `belongs` is true, and the others."""
+    return [image for image in images if belongs(image)], [image for image in images if not belongs(image)]
 
 
 def _split(images: Sequence[SelectedImage], refuse: Callable[[SelectedImage], Refusal | None]) -> Split:

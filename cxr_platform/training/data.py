@@ -80,6 +80,7 @@ def manifest_facts(manifest: "Manifest") -> ManifestFacts:
         counts=info.counts,
         known_patients=manifest.known_patients(),
         origins=info.origins,
+        contrast=info.contrast,
     )
 
 

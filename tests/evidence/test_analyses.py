@@ -6,8 +6,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from cxr_platform.domain.predictions import CONTRAST_SCHEMA
 from cxr_platform.errors import NotPossible, StorageError
 from cxr_platform.evaluation.evidence_files import FILES, read_evidence
 from cxr_platform.evidence.analyses import ANALYSES, Analysis, update_evidence
@@ -48,6 +50,13 @@ def test_a_computed_table_is_stored_and_kept(opened: Any, tmp_path: Path) -> Non
     assert counting.times == 1
     (part,) = read_evidence(tmp_path).parts.values()
     assert part["source_path"].tolist() == ["made/0.png"]
+
+
+def test_contrast_predictions_are_beside_those_of_the_study(opened: Any, tmp_path: Path) -> None:
+    table = CONTRAST_SCHEMA.empty_table()
+    update_evidence(opened, [Analysis(("contrast",), lambda _: {"contrast": table})])
+    assert pq.read_schema(tmp_path / "contrast-predictions.parquet").names == CONTRAST_SCHEMA.names
+    assert list(read_evidence(tmp_path).parts) == ["contrast"]
 
 
 @pytest.mark.parametrize("change", ["predictions", "manifest", "origins", "winner", "version", "file", "end"])

@@ -7,7 +7,7 @@ import pytest
 from cxr_platform.config import SelectionConfig
 from cxr_platform.errors import SourceError
 from cxr_platform.intake.candidate import REASONS
-from cxr_platform.intake.sources import Inventory, find_candidates, mark_external
+from cxr_platform.intake.sources import Inventory, find_candidates, mark_contrast, mark_external
 from tests.intake.layouts.collections_on_disk import plant
 
 COHEN = "patientid,finding,view,modality,filename\n1,COVID-19,PA,X-ray,a.jpg\n"
@@ -41,6 +41,44 @@ def test_files_outside_the_collections_are_refused(tmp_path: Path) -> None:
     plant(several(tmp_path), "README.md", "unsorted/a.png")
     refused = [(c.source_path, c.refusal.reason) for c in find(tmp_path).candidates if c.refusal]
     assert refused == [("./README.md", "unknown-folder"), ("./unsorted/a.png", "unknown-folder")]
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"), [("covid19", ["cohen/images/b.jpg"]), ("all", ["cohen/images/b.jpg", "n/images/b.png"])]
+)
+def test_images_of_another_finding_are_contrast_images_of_sources_of_the_study(
+    tmp_path: Path, setting: str, expected: list[str]
+) -> None:
+    rows = "2,SARS,PA,X-ray,b.jpg\n3,SARS,L,X-ray,c.jpg\n4,todo,PA,X-ray,d.jpg\n5,possible COVID19,PA,X-ray,e.jpg\n"
+    rows += "6,SARS,Axial,CT,f.jpg\n"
+    plant(tmp_path / "cohen", *(f"images/{name}.jpg" for name in "abcdef"), metadata_csv=COHEN + rows)
+    header = "Image Index,Finding Labels,Patient ID\n"
+    plant(tmp_path / "n", "images/a.png", "images/b.png", "images/c.png")
+    (tmp_path / "n/Data_Entry_2017.csv").write_text(header + "a.png,Edema,1\nb.png,Mass,1\nc.png,Edema|Fibrosis,1\n")
+    plant(tmp_path / "o", "images/b.png")  # has no image of the study
+    (tmp_path / "o/Data_Entry_2017.csv").write_text(header + "b.png,Mass,1\n")
+    inventory = find(tmp_path)
+
+    marked = mark_contrast(inventory, SelectionConfig(contrast=setting))  # type: ignore[arg-type]
+    contrast = [c for c in marked.candidates if c.role == "contrast"]
+    assert [c.source_path for c in contrast] == expected
+    assert [(c.label, c.finding, c.refusal) for c in contrast[:1]] == [(None, "SARS", None)]
+    others = [c for c in marked.candidates if c.role != "contrast"]
+    assert others == [c for c in inventory.candidates if c.source_path not in expected]
+    assert mark_contrast(inventory, SelectionConfig(contrast="none")) == inventory
+
+
+def test_an_external_source_has_no_contrast_images(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        rows = COHEN + "2,SARS,PA,X-ray,b.jpg\n"
+        plant(tmp_path / name, "images/a.jpg", "images/b.jpg", metadata_csv=rows)
+    marked = mark_contrast(mark_external(find(tmp_path), ["b"]), SelectionConfig())
+    assert [(c.source_path, c.role) for c in marked.candidates] == [
+        ("a/images/a.jpg", "study"),
+        ("a/images/b.jpg", "contrast"),
+        ("b/images/a.jpg", "external"),
+        ("b/images/b.jpg", "external"),
+    ]
 
 
 def test_nested_collections_are_named_after_their_path(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from cxr_platform.intake.vocabulary import (
     column_key,
     described_view,
     names_no_patient,
+    names_other_finding,
     other_body_part,
     other_view,
     parse_age,
@@ -266,3 +267,15 @@ def test_words_are_understood_in_every_unicode_form(form: Literal["NFC", "NFD"])
     assert other_body_part(text("Tórax")) is None
     assert view_kind(text("Oblícua")) == view_kind(text("latérale")) == "other"
     assert column_key(text("Proyección")) == "proyeccion"
+
+
+@pytest.mark.parametrize("text", ["SARS", "Pneumonia/Bacterial/Streptococcus", "ARDS", "Mass|Nodule", "tuberculosis"])
+def test_a_finding_that_is_stated_is_another_one(text: str) -> None:
+    assert names_other_finding(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "?", "todo", "To Do", "Unknown", "n/a", "not given", "pending", "suspected COVID-19", "SARS-CoV-2"]
+)
+def test_a_finding_that_may_be_covid19_or_is_not_stated_is_no_other_one(text: str) -> None:
+    assert not names_other_finding(text)

@@ -13,6 +13,7 @@ EXAMPLE: dict[str, Any] = {
     "images": 0,
     "files": 0,
     "counts": {},
+    "contrast": {},
     "excluded": {},
     "shortfalls": (),
     "groups": {},

@@ -266,6 +266,38 @@ def test_external_images_are_in_no_fold_and_copies_of_study_images_are_excluded(
     assert {row["fold_grouped"] for row in rows if row["role"] == "study"} == {0, 1}
 
 
+def test_contrast_images_are_in_the_fold_of_their_patient_and_change_no_other_row(
+    copy: tuple[Path, Path], built: Manifest
+) -> None:
+    data, destination = copy
+    table = data / "cohen" / "metadata.csv"
+    patients = {"d": ("p1", "SARS"), "e": ("p7", "SARS"), "f": ("p7", "ARDS")}
+    for number, name in enumerate(patients):
+        save(image(2000 + number), data / "cohen" / "images" / f"{name}.png")
+    rows = (f"{who},{finding},PA,{name}.png,X-ray,images,F,61\n" for name, (who, finding) in patients.items())
+    table.write_text(table.read_text() + "".join(rows))
+    fill_cache(data, destination, profile())
+    manifest = build_manifest(data, destination, profile())
+
+    rows_after = manifest.table().to_pylist()
+    contrast = [row for row in rows_after if row["role"] == "contrast"]
+    assert [row for row in rows_after if row["role"] != "contrast"] == built.table().to_pylist()
+    assert [(row["source_path"], row["label"], row["finding"]) for row in contrast] == [
+        ("cohen/images/d.png", None, "SARS"),
+        ("cohen/images/e.png", None, "SARS"),
+        ("cohen/images/f.png", None, "ARDS"),
+    ]
+    of_patient = next(row for row in rows_after if row["source_path"] == "cohen/images/a.png")
+    keys = ("patient_id", "group_id", "fold_grouped")
+    assert [contrast[0][key] for key in keys] == [of_patient[key] for key in keys]
+    assert [contrast[1][key] for key in keys] == [contrast[2][key] for key in keys]
+    assert {row["fold_paper"] for row in contrast} <= {0, 1}
+    assert manifest.info.contrast == {"cohen": 3}
+    assert manifest.info.counts == built.info.counts
+    without = build_manifest(data, destination, profile(**{"intake.selection.contrast": "none"}))
+    assert without.content_hash == built.content_hash
+
+
 def test_a_source_that_is_external_for_one_build_is_in_no_fold(copy: tuple[Path, Path], built: Manifest) -> None:
     data, destination = copy
     manifest = build_manifest(data, destination, profile(), external=["cohen"])

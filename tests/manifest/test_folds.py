@@ -3,7 +3,7 @@ import pytest
 
 from cxr_platform.errors import FoldError
 from cxr_platform.labels import CLASSES
-from cxr_platform.manifest.folds import assign_folds
+from cxr_platform.manifest.folds import assign_folds, contrast_folds
 
 
 def images(groups_per_class: int = 20, images_per_group: int = 3) -> tuple[list[str], list[str]]:
@@ -57,6 +57,19 @@ def test_groups_that_leave_a_class_out_of_a_fold_are_an_error() -> None:
     groups = ["1", "2", "2", "3", "1", "3"]
     with pytest.raises(FoldError, match=r"every class in every grouped fold.*no . in fold"):
         assign_folds(labels, groups, 2, seed=1, classes=("a", "b", "c"))
+
+
+def test_contrast_images_join_the_fold_of_their_group_and_fill_the_folds_evenly() -> None:
+    groups = ["p1", "p1", *(f"own-{i // 2}" for i in range(20)), "p2"]
+    grouped, paper = contrast_folds(groups, {"p1": 2, "p2": 0, "other": 1}, 3, seed=1)
+    assert grouped[[0, 1, -1]].tolist() == [2, 2, 0]
+    assert all(grouped[i] == grouped[i + 1] for i in range(2, 22, 2))
+    assert sorted(np.bincount(grouped)) == [7, 8, 8]
+    assert sorted(np.bincount(paper)) == [7, 8, 8]
+    again, others = contrast_folds(groups, {"p1": 2, "p2": 0}, 3, seed=1), contrast_folds(groups, {}, 3, seed=2)
+    assert again[0].tolist() == grouped.tolist()
+    assert again[1].tolist() == paper.tolist() != others[1].tolist()
+    assert [len(folds) for folds in contrast_folds([], {}, 3, seed=1)] == [0, 0]
 
 
 def test_one_fold_is_an_error() -> None:

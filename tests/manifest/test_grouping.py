@@ -13,7 +13,7 @@ from cxr_platform.intake.letterbox import letterbox
 from cxr_platform.intake.phantoms.image import ImageKey, draw_image
 from cxr_platform.manifest import grouping
 from cxr_platform.manifest.cache import DecodedCache, PixelReader
-from cxr_platform.manifest.grouping import changed_copies, group_images, near_duplicates
+from cxr_platform.manifest.grouping import changed_copies, group_images, near_duplicates, related_groups
 from cxr_platform.manifest.records import SelectedImage
 from tests.manifest.builders import brighter_copy, candidate, image, store
 
@@ -79,6 +79,8 @@ def test_crops_and_mirrored_copies_are_joined_where_they_are_sought(cache: Decod
     sought = group_images(taken, [[None] * 6], 8, pixels)
     assert (sought[4], sought[5]) == (sought[0], sought[1])
     assert len(set(sought)) == 4
+    related = related_groups(taken[4:], taken[:4], list("ABCD"), [[None] * 6], 8, pixels)
+    assert related == [(taken[4].image_id, frozenset("A")), (taken[5].image_id, frozenset("B"))]
 
 
 def test_groups_join_patients_and_copies_transitively(cache: DecodedCache) -> None:
@@ -87,6 +89,24 @@ def test_groups_join_patients_and_copies_transitively(cache: DecodedCache) -> No
     groups = group_images(taken, [["p1", "p1", None, None]], 4, PixelReader(cache, 200))
     assert groups[0] == groups[1] == groups[2] == min(image.image_id for image in taken[:3])
     assert groups[3] == taken[3].image_id
+
+
+def test_added_images_are_related_to_groups_that_they_do_not_change(cache: DecodedCache) -> None:
+    first = image(1)
+    old = take(cache, {"s/a.png": first, "s/b.png": image(2), "s/c.png": image(3)})
+    added = take(
+        cache, {"s/d.png": brighter_copy(first), "s/e.png": image(4), "s/f.png": image(5), "s/g.png": image(6)}
+    )
+    patients = [[None, "p", "p", None, None, "p", None]]  # of the added images, then of the others
+    pixels = PixelReader(cache, 200)
+    related = related_groups(added, old, ["A", "B", "C"], patients, 8, pixels)
+    own = min(added[1].image_id, added[2].image_id)
+    assert related == [
+        (added[0].image_id, frozenset({"A"})),
+        (own, frozenset({"B"})),
+        (own, frozenset({"B"})),
+        (added[3].image_id, frozenset()),
+    ]
 
 
 def test_a_cropped_and_darkened_copy_of_a_phantom_is_in_the_group_of_its_original(cache: DecodedCache) -> None:

@@ -22,6 +22,7 @@ from cxr_platform.manifest.selection import (
     exclude_overlap,
     exclude_repeats,
     judge_files,
+    place_contrast,
     select_images,
 )
 from tests.manifest.builders import candidate, decoded, image, listed, profile, refused, store
@@ -125,6 +126,33 @@ def test_an_external_image_of_another_label_is_excluded_and_that_of_the_study_st
         "x/Normal": "the same pixels have the labels Covid19 and Normal",
         "x/Covid19": "the same pixels have the labels Covid19 and Normal",
     }
+
+
+def test_a_contrast_image_excludes_no_other_and_gives_way_to_a_label(record: Decoded) -> None:
+    images = [
+        selected(record, "s/a.png", "Edema", "same"),
+        replace(selected(record, "s/b.png", pixels="same", role="contrast"), candidate=contrast("s/b.png")),
+        replace(selected(record, "s/c.png", pixels="own", role="contrast"), candidate=contrast("s/c.png")),
+        replace(selected(record, "s/d.png", pixels="own", role="contrast"), candidate=contrast("s/d.png")),
+    ]
+    kept, excluded = exclude_conflicts(images)
+    assert [image.candidate.source_path for image in kept] == ["s/a.png", "s/c.png", "s/d.png"]
+    assert excluded[0].refusal == Refusal("conflicting-label", "a contrast image whose pixels have the label Edema")
+
+
+def test_a_contrast_image_joins_the_group_of_its_patient_in_the_study(record: Decoded) -> None:
+    images = [selected(record, f"s/{name}.png", role=role) for name, role in (("a", "study"), ("b", "study"))]
+    images.append(selected(record, "e/c.png", role="external"))
+    groups = dict(zip((image.image_id for image in images), ("A", "B", "C"), strict=True))
+    added = [selected(record, f"s/{i}.png", role="contrast") for i in range(4)]
+    related = [("0", frozenset("A")), ("1", frozenset("AB")), ("2", frozenset("C")), ("3", frozenset({"undrawn"}))]
+    kept, own, excluded = place_contrast(added, related, images, groups)
+    assert {image.candidate.source_path: own[image.image_id] for image in kept} == {"s/0.png": "A", "s/3.png": "3"}
+    assert reasons(excluded) == {"s/1.png": "several-groups", "s/2.png": "duplicate"}
+
+
+def contrast(source_path: str) -> Candidate:
+    return candidate(source_path, None, finding="SARS", role="contrast")
 
 
 def test_of_repeated_images_the_first_of_the_study_stays(record: Decoded) -> None:

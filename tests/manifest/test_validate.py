@@ -18,7 +18,7 @@ from cxr_platform.manifest.validate import validate_manifest
 
 Cells = dict[str, dict[int, object]]
 CELLS: Cells = {
-    "label": {0: "Edema", 10: "Influenza"},
+    "label": {0: "Edema", 10: "Influenza", 12: None},
     "role": {1: "spare"},
     "image_id": {2: "0" * 15},
     "source_path": {4: "classes/Covid19/image-3.png"},
@@ -85,6 +85,7 @@ def damaged(built: Manifest, tmp_path_factory: pytest.TempPathFactory) -> list[s
     ("expectation", "column", "received"),
     [
         ("values_to_be_in_set", "label", "label=Influenza"),
+        ("to_not_be_null", "label", "1 of"),
         ("values_to_be_in_set", "role", "role=spare"),
         ("match_regex", "image_id", "image_id=000000000000000"),
         ("be_unique", "source_path", "source_path=classes/Covid19/image-3.png"),

@@ -64,6 +64,7 @@ def test_a_look_prints_the_counts_and_that_there_is_no_manifest(
 def test_the_summary_lists_shortfalls_missing_files_and_synthetic_images() -> None:
     info = manifest_info(
         counts={"Normal": {"phantoms": 3}},
+        contrast={"phantoms": 2},
         shortfalls=(Shortfall(label="Normal", wanted=9, available=3),),
         missing_files={"phantoms": 2, "other": 0},
         synthetic=True,
@@ -75,7 +76,8 @@ def test_the_summary_lists_shortfalls_missing_files_and_synthetic_images() -> No
     assert "Fewer than asked for: Normal 3 of 9." in printed
     assert "phantoms: 2 rows of the table have no file." in printed
     assert "phantoms: columns of the table that are not read: Krankennummer." in printed
-    assert "phantoms: the patient is known for 1 of 3 images (33%)." in printed
+    assert "phantoms: the patient is known for 1 of 5 images (20%)." in printed
+    assert "phantoms: 2 contrast images" in printed
     assert "phantoms: 2 images have one identifier" in printed
     assert "other" not in printed
     assert "synthetic" in printed

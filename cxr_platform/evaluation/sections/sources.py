@@ -61,6 +61,7 @@ def render(inputs: ReportInputs, association: Association) -> Section:
         lead=(
             *_association_sentences(counts, association),
             *_origin_sentence(inputs),
+            *_contrast_sentence(inputs),
             *_external_sentence(outside),
             *_shared_origin_sentence(inputs, outside),
         ),
@@ -75,6 +76,7 @@ def render(inputs: ReportInputs, association: Association) -> Section:
             "single_source": dict(association.single_source),
             "share_of_class": source_shares(counts),
             "source_rule": asdict(compute_metrics(source_rule_matrix(counts))) if several else None,
+            "contrast": dict(inputs.study.manifest.contrast),
             "external": {c: dict(by_source) for c, by_source in outside.items() if by_source},
         },
     )
@@ -161,6 +163,13 @@ def _origin_sentence(inputs: ReportInputs) -> list[str]:
         collections.setdefault(inputs.study.manifest.origin_of(source), []).append(source)
     parts = [f"{joined(sources)} ({origin})" for origin, sources in collections.items() if len(sources) > 1]
     return [f"Collections of one origin count as one source: {'; '.join(parts)}."] if parts else []
+
+
+def _contrast_sentence(inputs: ReportInputs) -> list[str]:
+    parts = [f"{images:,} of {source}" for source, images in inputs.study.manifest.contrast.items()]
+    if not parts:
+        return []
+    return [f"Contrast images, whose finding is none of the seven classes: {joined(parts)}. None was trained on."]
 
 
 def _shared_origin_sentence(inputs: ReportInputs, outside: Counts) -> list[str]:

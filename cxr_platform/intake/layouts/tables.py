@@ -20,6 +20,7 @@ from cxr_platform.intake.vocabulary import (
     column_key,
     folded,
     names_no_patient,
+    names_other_finding,
     parse_age,
     parse_sex,
     view_kind,
@@ -119,6 +120,8 @@ class MetadataTable:
         rows = [row for name in names for row in self.rows[name]]
         views = [row.view for row in rows if row.view]
         label, finding, refusal = self._judged(rows)
+        of_image = next((row.of_image for row in rows if row.of_image), None)
+        not_studied = refusal is not None and refusal.reason == "finding-not-studied"
         return {
             "label": label,
             "finding": finding,
@@ -126,7 +129,8 @@ class MetadataTable:
             "view": next(filter(view_kind, views), views[0] if views else None),
             "sex": next(filter(None, (parse_sex(row.sex or "", self.sexes) for row in rows)), None),
             "age": next((row.age for row in rows if row.age is not None), None),
-            "refusal": refusal or next((row.of_image for row in rows if row.of_image), None),
+            "refusal": refusal or of_image,
+            "other_finding": not_studied and of_image is None and names_other_finding(finding),
         }
 
     def _judged(self, rows: Sequence[Listed]) -> tuple[str | None, str, Refusal | None]:
