@@ -110,6 +110,7 @@ def section_modules() -> dict[str, SectionModule]:
         leakage,
         left_out,
         measures,
+        reader_labels,
         shortcuts,
         sources,
         strategy_comparison,
@@ -117,7 +118,7 @@ def section_modules() -> dict[str, SectionModule]:
     )
 
     performance = (measures, strategy_comparison)
-    credibility = (sources, shortcuts, external, left_out, leakage, explanations)
+    credibility = (sources, shortcuts, external, left_out, leakage, reader_labels, explanations)
     detail = (calibration, subgroups, failures, atlas)
     modules = (*performance, *credibility, *detail)
     return {module.__name__.rpartition(".")[2]: cast(SectionModule, module) for module in modules}

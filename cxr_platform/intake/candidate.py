@@ -70,7 +70,8 @@ class Candidate:
     unique within the source and hashed with a salt before it is stored; `None` if the collection has none. `view` is
     PA, AP, AP Supine, L, …; `sex` M or F; `age` in years; each is `None` if not given. `refusal` is set if the
     collection's table already excludes the image; `label` is then often `None`. `other_finding` is true if nothing but
-    its finding does, which is stated and none of the seven classes.
+    its finding does, which is stated and none of the seven classes. `reader_finding` is what readers state in a second
+    table, and `reader_label` the class that it stands for, if any.
     """
 
     source: str
@@ -85,3 +86,5 @@ class Candidate:
     role: Role = "study"
     refusal: Refusal | None = None
     other_finding: bool = False
+    reader_finding: str | None = None
+    reader_label: str | None = None

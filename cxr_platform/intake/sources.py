@@ -20,6 +20,7 @@ from cxr_platform.intake.layouts import (
     sources_toml,
 )
 from cxr_platform.intake.layouts.collection import Collection, Layout, as_text, source_toml, walk
+from cxr_platform.intake.layouts.reader_labels import with_reader_labels
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 
 LAYOUTS: tuple[Layout, ...] = (
@@ -82,13 +83,19 @@ def find_candidates(data: Path, selection: SelectionConfig) -> Inventory:
     has_declaration = (folder / sources_toml.FILE_NAME).is_file()
     sources, candidates = _declared_sources(folder) if has_declaration else _recognised_sources(folder)
     readings = {source.collection.name: source.layout.read(source.collection, selection) for source in sources}
+    tables = [table for reading in readings.values() for table in reading.tables]
     for source in sources:
-        candidates += map(partial(_only_images, source.collection), readings[source.collection.name].candidates)
+        collection = source.collection
+        images = list(map(partial(_only_images, collection), readings[collection.name].candidates))
+        if collection.readers:
+            tables += [c.source_path for c in images if c.path == collection.readers.path]
+            images = [c for c in images if c.path != collection.readers.path]
+        candidates += with_reader_labels(collection, images)
     return Inventory(
         candidates=sorted(candidates, key=lambda candidate: candidate.source_path),
         missing_files={name: reading.missing_files for name, reading in sorted(readings.items())},
         ignored_columns={name: reading.ignored_columns for name, reading in sorted(readings.items())},
-        tables=sorted(table for reading in readings.values() for table in reading.tables),
+        tables=sorted(tables),
         synthetic_sources=frozenset(s.collection.name for s in sources if s.layout.synthetic),
         folders=tuple(source.collection.folder for source in sources),
         origins={s.collection.name: s.collection.origin for s in sources if s.collection.origin},
@@ -147,6 +154,7 @@ def _declared_sources(data: Path) -> tuple[list[_Source], list[Candidate]]:
         sources.append(source)
     collections = [source.collection for source in sources]
     own = {data / sources_toml.FILE_NAME, *(collection.table for collection in collections)}
+    own |= {collection.readers.path for collection in collections if collection.readers}
     files = tuple(file for file in walk(data) if data / file not in own)
     parents = {parent: (data / parent).resolve() for parent in {file.rpartition("/")[0] for file in files}}
     inside = {parent for parent, path in parents.items() if any(path.is_relative_to(c.folder) for c in collections)}

@@ -99,6 +99,7 @@ def _image_expectations(manifest: Manifest) -> list[Any]:
         gxe.ExpectColumnValuesToMatchRegex(column="phash", regex=HEX64),
         gxe.ExpectColumnValuesToMatchRegex(column="file_sha256", regex=SHA256),
         in_set(column="label", value_set=list(CLASSES)),
+        in_set(column="reader_label", value_set=list(CLASSES)),
         in_set(column="role", value_set=list(ROLES)),
         in_set(column="sex", value_set=["M", "F"]),
         between(column="age", min_value=0, max_value=MAX_AGE),

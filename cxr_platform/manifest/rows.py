@@ -27,6 +27,7 @@ UNCLASSED = ("unknown-folder", "finding-not-studied", "several-findings", "furth
 FREQUENT = 5
 PACKAGES = ("cxr-platform", "ray", "pyarrow", "scikit-learn", "great-expectations", "faiss-cpu", *DECODING_PACKAGES)
 """Libraries on which a manifest depends."""
+OPTIONAL = ("reader_label", "reader_finding")
 SIGNIFICANT_DIGITS = 6  # of the floats in the content hash: sums differ in the last digits between processors
 
 
@@ -76,17 +77,21 @@ def _row(image: SelectedImage, patient: str | None, group: str, folds: tuple[int
         "std": facts.std,
         "fold_paper": folds[0],
         "fold_grouped": folds[1],
+        "reader_label": candidate.reader_label,
+        "reader_finding": candidate.reader_finding,
     }
 
 
 def content_hash(rows: pa.Table) -> str:
     """Return the SHA-256 of the rows' values in the order of image_id; pixels are represented by their own hash.
 
-    Values, not files, because Parquet bytes change with the version of the library.
+    Values, not files, because Parquet bytes change with the version of the library. Readers' labels count where there
+    are some, so that they change no hash of collections without.
     """
     digest = hashlib.sha256()
     for row in rows.sort_by("image_id").to_pylist():
-        values = [f"{v:.{SIGNIFICANT_DIGITS}g}" if isinstance(v, float) else v for v in row.values()]
+        counted = [value for name, value in row.items() if value is not None or name not in OPTIONAL]
+        values = [f"{v:.{SIGNIFICANT_DIGITS}g}" if isinstance(v, float) else v for v in counted]
         digest.update(json.dumps(values, ensure_ascii=True).encode())
     return digest.hexdigest()
 
@@ -142,6 +147,9 @@ def _counts(selection: Selection, inventory: Inventory) -> dict[str, Any]:
         "files": len(inventory.candidates),
         "counts": count_images([image.candidate.label for image in selection.images], sources),
         "contrast": dict(sorted(Counter(i.candidate.source for i in selection.images if i.is_contrast).items())),
+        "reader_labels": dict(
+            sorted(Counter(i.candidate.source for i in selection.images if i.candidate.reader_finding).items())
+        ),
         "excluded": dict(sorted(Counter(item.refusal.reason for item in selection.excluded).items())),
         "shortfalls": tuple(selection.shortfalls),
         "groups": count_groups(selection.groups),

@@ -45,6 +45,8 @@ def manifest_schema(image_size: int) -> pa.Schema:
             required(PIXELS, pixel_type(image_size)),
             required("fold_paper", pa.int32()),  # 0 … folds-1; -1 for an external image
             required("fold_grouped", pa.int32()),
+            pa.field("reader_label", pa.string()),  # class by readers, if a second table gives one
+            pa.field("reader_finding", pa.string()),  # in the words of that table; null where it has no row
         ]
     )
 
@@ -94,6 +96,7 @@ class ImageCounts(Record):
     files: int = Field(description="Image files of the collections: those that take part and those excluded.")
     counts: dict[str, dict[str, int]] = Field(description="Class → source → images.")
     contrast: dict[str, int] = Field(description="Source → contrast images, which are in no class.")
+    reader_labels: dict[str, int] = Field(description="Source → images that readers have labelled too.")
     excluded: dict[str, int] = Field(description="Reason → excluded files.")
     shortfalls: tuple[Shortfall, ...] = Field(description="Classes with fewer images than asked for.")
     groups: dict[str, int] = Field(description="Size of a group → groups of that size.")

@@ -89,6 +89,7 @@ def made_manifest(root: Path) -> Manifest:
         "std": (pixels.std(axis=(1, 2)) / 255).astype("float32"),
         "padding_fraction": np.linspace(0, 0.5, len(images), dtype="float32"),
         **{f"fold_{name}": images["fold"].astype("int32") for name in ("paper", "grouped")},
+        **dict.fromkeys(("reader_label", "reader_finding")),
     }
     schema = manifest_schema(SIDE)
     rows = pa.Table.from_pandas(

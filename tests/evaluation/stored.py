@@ -23,6 +23,10 @@ def write_manifest(folder: Path, images: pd.DataFrame, content_hash: str = "b3f0
             "role": images.get("role", pd.Series("study", index=images.index)).to_numpy(),
             **{name: images["image_id"].to_numpy() for name in ("source_path", "file_sha256", "pixel_sha256", "phash")},
             "finding": images["label"].to_numpy(),
+            "reader_label": images.get("reader_label", pd.Series(None, index=images.index, dtype=object)).to_numpy(),
+            "reader_finding": images.get(
+                "reader_finding", pd.Series(None, index=images.index, dtype=object)
+            ).to_numpy(),
             "patient_id": images["group_id"].to_numpy(),
             "view": np.where(number % 3, "PA", None),
             "age": np.where(number % 2, 20 + number % 60, np.nan).astype(np.float32),

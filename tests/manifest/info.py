@@ -14,6 +14,7 @@ EXAMPLE: dict[str, Any] = {
     "files": 0,
     "counts": {},
     "contrast": {},
+    "reader_labels": {},
     "excluded": {},
     "shortfalls": (),
     "groups": {},

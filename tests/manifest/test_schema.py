@@ -16,7 +16,7 @@ SCHEMA = manifest_schema(200)
 DESIGN = (
     *("image_id", "source", "role", "source_path", "file_sha256", "pixel_sha256", "phash", "label", "finding"),
     *("patient_id", "group_id", "view", "age", "sex", "width", "height", "bit_depth", "color_mode"),
-    *("padding_fraction", "mean", "std", "pixels", "fold_paper", "fold_grouped"),
+    *("padding_fraction", "mean", "std", "pixels", "fold_paper", "fold_grouped", "reader_label", "reader_finding"),
 )
 
 

@@ -17,13 +17,27 @@ from cxr_platform.storage.paths import is_remote
 
 
 @dataclass(frozen=True)
+class ReaderTable:
+    """A second table of labels, by readers: the columns of file and label, and their words for classes.
+
+    Words that are not in `classes` (in `vocabulary.plain` form) stand for none of the seven classes. A column that is
+    `None` is found by its name.
+    """
+
+    path: Path
+    file: str | None = None
+    label: str | None = None
+    classes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Collection:
     """A folder and every file in it.
 
     `files` are POSIX paths relative to `folder`. `labels` (folder name → class), `label` (one class for every file),
-    `table` (a CSV, in the folder or elsewhere), `patterns` (of the files that may be images; all if empty) and `origin`
-    (the hospital or publication that the images come from; the source's own name if `None`) come from the description
-    of a public collection or from a sources.toml, which `declared` says that there is.
+    `table` (a CSV, in the folder or elsewhere), `patterns` (of the files that may be images; all if empty), `origin`
+    (the hospital or publication that the images come from; the source's own name if `None`) and `readers` come from the
+    description of a public collection or from a sources.toml, which `declared` says that there is.
     """
 
     name: str
@@ -36,6 +50,7 @@ class Collection:
     declared: bool = False
     patterns: tuple[str, ...] = ()
     origin: str | None = None
+    readers: ReaderTable | None = None
 
     @cached_property
     def root_files(self) -> frozenset[str]:

@@ -50,6 +50,8 @@ def described(collection: Collection) -> tuple[Collection, LayoutName] | None:
     """
     for public in public_collections().values():
         if public.implied_layout is not None and public.fits(collection):
+            readers = public.reader_labels
+            path = collection.folder / readers.table if readers else None
             known = replace(
                 collection,
                 labels=public.labels,
@@ -57,6 +59,7 @@ def described(collection: Collection) -> tuple[Collection, LayoutName] | None:
                 table=collection.folder / public.table if public.table else None,
                 patterns=collection.patterns or public.files,
                 origin=collection.origin or public.origin,
+                readers=collection.readers or (readers.at(path) if readers and path and path.is_file() else None),
             )
             return known, public.implied_layout
     return None

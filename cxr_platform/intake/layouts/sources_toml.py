@@ -16,17 +16,24 @@ label = "Covid19"            # dicom: one class for every file
 table = "data.csv"           # beside `label`: patients and views of the files
 files = ["png/*"]            # with any layout: the files that may be images; all if absent
 origin = "Our hospital"      # with any layout: where the images come from; sources of one origin count as one
+
+[sources.one-class.reader_labels]  # with any layout: a second table of labels, by readers
+table = "readers.csv"        # in the source's folder or relative to the data folder
+file = "image"               # its columns; found by their names if absent
+label = "reading"
+classes = { clear = "Normal", opacity = "Pneumonia" }  # other words stand for none of the seven classes
 """
 
 import os
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from cxr_platform.errors import ConfigError, SourceError
-from cxr_platform.intake.layouts.collection import Collection, walk
+from cxr_platform.intake.layouts.collection import Collection, ReaderTable, walk
+from cxr_platform.intake.vocabulary import plain
 from cxr_platform.labels import CLASSES
 from cxr_platform.storage.paths import is_remote
 from cxr_platform.validation import Record, read_toml, validate
@@ -46,6 +53,19 @@ ClassLabel = Annotated[str, AfterValidator(_class_label)]
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 
 
+class ReaderLabelsConfig(Record):
+    """A second table of labels, by readers. Without `classes` the words are those of findings."""
+
+    table: Text
+    file: Text | None = None
+    label: Text | None = None
+    classes: dict[str, ClassLabel] = Field(default_factory=dict)
+
+    def at(self, path: Path) -> ReaderTable:
+        """Return the table that lies at `path`."""
+        return ReaderTable(path, self.file, self.label, {plain(word): label for word, label in self.classes.items()})
+
+
 class SourceKeys(Record):
     """How to read a collection. A key that the layout would ignore is an error."""
 
@@ -55,6 +75,7 @@ class SourceKeys(Record):
     table: Text | None = None
     files: tuple[Text, ...] = ()
     origin: Text | None = None
+    reader_labels: ReaderLabelsConfig | None = None
 
     @model_validator(mode="after")
     def _keys_fit_the_layout(self) -> "SourceKeys":
@@ -123,18 +144,23 @@ def _collection(data: Path, name: str, config: SourceConfig, folder: Path) -> Co
     files = tuple(file for file in walk(folder) if folder / file != data / FILE_NAME)
     if not files:
         raise SourceError(f"{where}: expected files in {folder}.", received="none")
-    table = None
-    if config.table is not None:
-        places = [_without_dots(place / config.table) for place in (folder, data)]
-        table = next((place for place in places if place.is_file()), None)
-        if table is None:
-            raise SourceError(
-                f"{where}: table: expected a CSV.",
-                received=f"neither {' nor '.join(map(str, places))}",
-                advice="Paths are relative to the source's folder, or to the data folder.",
-            )
-    collection = Collection(name, folder, files, config.role, config.labels, config.label, table, declared=True)
-    collection = replace(collection, patterns=config.files, origin=config.origin)
+    table = None if config.table is None else _table(f"{where}: table", config.table, (folder, data))
+    readers = config.reader_labels
+    if readers is not None:
+        path = _table(f"{where}.reader_labels: table", readers.table, (folder, data))
+    collection = Collection(
+        name,
+        folder,
+        files,
+        config.role,
+        config.labels,
+        config.label,
+        table,
+        declared=True,
+        patterns=config.files,
+        origin=config.origin,
+        readers=None if readers is None else readers.at(path),
+    )
     if not any(map(collection.is_image, files)):
         raise SourceError(
             f"{where}: files: expected patterns of file names in {folder}.",
@@ -142,6 +168,19 @@ def _collection(data: Path, name: str, config: SourceConfig, folder: Path) -> Co
             advice="Patterns are of paths relative to the source's folder, as `images/*.png`; * also stands for /.",
         )
     return collection
+
+
+def _table(where: str, name: str, folders: Sequence[Path]) -> Path:
+    """Return the CSV called `name` in one of `folders`; raise `SourceError` if none has it."""
+    places = [_without_dots(folder / name) for folder in folders]
+    table = next((place for place in places if place.is_file()), None)
+    if table is None:
+        raise SourceError(
+            f"{where}: expected a CSV.",
+            received=f"neither {' nor '.join(map(str, places))}",
+            advice="Paths are relative to the source's folder, or to the data folder.",
+        )
+    return table
 
 
 def _without_dots(path: Path) -> Path:

@@ -102,6 +102,12 @@ def test_the_origin_of_a_source_is_that_of_the_file_before_that_of_a_public_coll
         ('[sources.a]\npath = "a"\nrol = "study"', r"sources\.a: expected one of the keys.*Did you mean 'role'"),
         ('[sources.a]\nrole = "study"', r"sources\.a: missing path"),
         ('[sources.a]\npath = "a"\nrole = "test"', "'study' or 'external'"),
+        (
+            '[sources.a]\npath = "a"\nreader_labels = { table = "t.csv", classes = { x = "Wet" } }',
+            r"sources\.a\.reader_labels\.classes\.x: expected one of Covid19.*Received: 'Wet'",
+        ),
+        ('[sources.a]\npath = "a"\nreader_labels = "t.csv"', r"sources\.a\.reader_labels: expected a table"),
+        ('[sources.a]\npath = "a"\nreader_labels = {}', r"sources\.a\.reader_labels: missing table"),
         ('[sources.a]\npath = "a"\norigin = ""', r"sources\.a\.origin: expected at least 1 character\. Received: ''"),
         ('[sources.a]\npath = "a"\norigin = 1', r"sources\.a\.origin: expected a string\. Received: 1\. The keys are"),
         ('[sources.a]\npath = "a"\nfiles = "*.png"', r"sources\.a\.files: expected a list\. Received: '\*\.png'"),
