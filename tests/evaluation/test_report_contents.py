@@ -72,6 +72,7 @@ NUMBERS: dict[str, Any] = {
     "external": (CONTRADICTION,),
     "left_out": (),
     "leakage": SimpleNamespace(finding=LEAKING),
+    "reader_labels": None,
     "explanations": LUNGS_SEEN,
     "calibration": SimpleNamespace(finding=None),
     "subgroups": SimpleNamespace(within=WithinSources(35, Interval(40.0), Interval(98.5), falls=False)),
@@ -105,8 +106,8 @@ def test_sections_are_computed_in_order_with_progress():
     assert made.undertrained == ("scratch",)
     assert calls == [f"compute {name} of {vars(inputs)}" for name in NUMBERS]
     assert [s.name for s in sections] == list(NUMBERS)
-    assert steps[0] == ("Title of measures", 0, 12)
-    assert steps[-1] == ("All sections", 12, 12)
+    assert steps[0] == ("Title of measures", 0, len(NUMBERS))
+    assert steps[-1] == ("All sections", len(NUMBERS), len(NUMBERS))
 
 
 def test_findings_come_from_the_numbers_of_the_sections():
@@ -165,7 +166,7 @@ def test_the_report_of_a_study_with_its_images_says_what_was_not_computed(images
     page = write_report(tmp_path, images, sections, made)
 
     assert [s.name for s in sections if s.absent] == [
-        "shortcuts", "external", "left_out", "leakage", "explanations", "atlas"
+        "shortcuts", "external", "left_out", "leakage", "reader_labels", "explanations", "atlas"
     ]  # fmt: skip
     assert made.accuracy.value == pytest.approx(images.results.best.pooled.accuracy_7_class)
     assert made.accuracy.low < made.accuracy.value < made.accuracy.high

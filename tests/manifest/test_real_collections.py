@@ -22,6 +22,9 @@ TAKEN_BY_TABLE = {
 }
 """Images with one of the seven classes per source, as counted in the collections' own description."""
 
+OTHER_FINDINGS = {"covid-chestxray-dataset": 81}
+"""Images of sources with Covid19 whose finding is none of the seven classes: SARS, pneumocystis, streptococcus, …"""
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory, real_data: Path) -> Path:
@@ -63,7 +66,17 @@ def test_the_images_of_a_source_are_those_of_its_description_less_the_judged_one
     source: str, manifest: Manifest, excluded: dict[str, Counter[str]]
 ) -> None:
     taken = manifest.table(["source"])["source"].to_pylist().count(source)
-    assert taken + sum(excluded[source][reason] for reason in UNFIT) == TAKEN_BY_TABLE[source]
+    expected = TAKEN_BY_TABLE[source] + OTHER_FINDINGS.get(source, 0)
+    assert taken + sum(excluded[source][reason] for reason in UNFIT) == expected
+
+
+def test_contrast_images_are_of_the_source_that_has_other_findings(manifest: Manifest) -> None:
+    rows = [row for row in manifest.table(["source", "role", "label", "finding"]).to_pylist() if row["role"] != "study"]
+    assert 60 < len(rows) <= sum(OTHER_FINDINGS.values())
+    assert {(row["role"], row["source"], row["label"]) for row in rows} == {("contrast", *OTHER_FINDINGS, None)}
+    assert {"SARS", "Pneumocystis", "Streptococcus"} <= {row["finding"] for row in rows}
+    assert manifest.info.contrast == {"covid-chestxray-dataset": len(rows)}
+    assert manifest.info.origins["pleural-effusion-detection"] == manifest.info.origins["nih-chestxray14"] == "NIH"
 
 
 def test_files_that_are_no_images_are_excluded_and_every_dicom_file_decodes(
