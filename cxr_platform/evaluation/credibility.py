@@ -15,6 +15,7 @@ from cxr_platform.evaluation.findings import (
     Findings,
     ProbeFinding,
     SourceFinding,
+    WithinSources,
 )
 from cxr_platform.evaluation.formatting import count, joined, percent, rate, text
 from cxr_platform.evaluation.study_results import StudyResults
@@ -64,9 +65,9 @@ class Credibility:
 def assess_credibility(results: StudyResults, findings: Findings) -> Credibility:
     """Return the verdict on a study; every clause repeats numbers of a section."""
     reasons = [
+        *_within_sources(findings),
         *_chance(results, findings),
         *_external(results, findings),
-        *_within_sources(findings),
         *_probes(findings),
         *_left_out(findings),
         *_sources(findings),
@@ -162,14 +163,26 @@ def _external(results: StudyResults, findings: Findings) -> Iterator[Reason]:
 
 
 def _within_sources(findings: Findings) -> Iterator[Reason]:
+    """Severe if the class stands out less than elsewhere, a doubt if it is not shown to stand out at all."""
     within = findings.within
-    if within is not None and within.falls:
-        yield Reason(
-            f"within the sources that also have {POSITIVE_CLASS}, specificity is {rate(within.specificity)} on "
-            f"{count(within.images, 'image', 'images')}, and {percent(within.elsewhere.value)} on the same classes "
-            "from other sources",
-            severe=True,
+    if within is None or (within.shown and not within.falls):
+        return
+    elsewhere = ""
+    if within.auc_elsewhere.value is not None:
+        elsewhere = (
+            f", and {text(within.auc_elsewhere)} and {percent(within.specificity_elsewhere.value)} against images of "
+            "the same classes from other sources"
         )
+    yield Reason(f"{within_text(within)}{elsewhere}", severe=within.falls)
+
+
+def within_text(within: WithinSources) -> str:
+    """Return a clause with the figures of a class within its sources."""
+    return (
+        f"among the {count(within.others, 'other image', 'other images')} of the sources that have {within.label} "
+        f"({joined(within.sources)}), the AUC of {within.label} is {text(within.auc)} and its specificity "
+        f"{rate(within.specificity)}"
+    )
 
 
 def _left_out(findings: Findings) -> Iterator[Reason]:
@@ -261,7 +274,7 @@ def _leakage(results: StudyResults, findings: Findings) -> Iterator[Reason]:
 
 def _tests_passed(findings: Findings) -> str:
     """Tests that found nothing; those without anything to compare with are left out."""
-    parts = []
+    parts = [within_text(findings.within)] if findings.within is not None else []
     if probes := [probe for probe in findings.probes if probe.name != LUNGS_ONLY]:
         best = max(probes, key=lambda probe: probe.accuracy.value or 0)
         parts.append(f"no probe is a shortcut (the best, “{best.title}”, reaches {rate(best.accuracy)})")

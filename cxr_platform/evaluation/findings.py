@@ -123,16 +123,29 @@ class ExternalFinding:
 
 @dataclass(frozen=True)
 class WithinSources:
-    """Covid19 specificity, in percent, on the other `images` of the sources that have Covid19, and `elsewhere`.
+    """A class among the other images of those of its `sources` that have any, contrast images included.
 
-    `elsewhere` is over images of the same classes from other sources. Within a source that has both, its appearance
-    does not reveal Covid19. `falls` is true if the first is lower and the intervals do not overlap.
+    `images` of the class and `others`, `contrast` of them without a class. `auc` (0 to 1) compares images of one source
+    only, `specificity` is in percent. `auc_elsewhere` and `specificity_elsewhere` are over images of the same classes
+    from sources without the class. `falls` is true if a figure is lower within and the intervals do not overlap.
     """
 
+    label: str
+    sources: tuple[str, ...]
     images: int
+    others: int
+    contrast: int
+    auc: Interval
     specificity: Interval
-    elsewhere: Interval
+    auc_elsewhere: Interval
+    specificity_elsewhere: Interval
     falls: bool
+
+    @property
+    def shown(self) -> bool:
+        """True if the class is recognised within its sources: the interval of the AUC is above 0.5."""
+        low = self.auc.value if self.auc.low is None else self.auc.low
+        return low is not None and low > 0.5
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,16 @@ from cxr_platform.storage.files import new_folder, remove_leftovers, write_atomi
 
 CHAPTERS: Mapping[str, tuple[str, ...]] = {
     "Performance": ("strategies", "intervals", "comparison"),
-    "Credibility": ("sources", "shortcuts", "external", "left_out", "leakage", "reader_labels", "explanations"),
+    "Credibility": (
+        "within_sources",
+        "sources",
+        "shortcuts",
+        "external",
+        "left_out",
+        "leakage",
+        "reader_labels",
+        "explanations",
+    ),
     "Details": ("calibration", "subgroups", "failures", "atlas"),
     "The paper and the set-up": ("paper", "matrices", "set-up"),
 }

@@ -115,10 +115,11 @@ def section_modules() -> dict[str, SectionModule]:
         sources,
         strategy_comparison,
         subgroups,
+        within_sources,
     )
 
     performance = (measures, strategy_comparison)
-    credibility = (sources, shortcuts, external, left_out, leakage, reader_labels, explanations)
+    credibility = (within_sources, sources, shortcuts, external, left_out, leakage, reader_labels, explanations)
     detail = (calibration, subgroups, failures, atlas)
     modules = (*performance, *credibility, *detail)
     return {module.__name__.rpartition(".")[2]: cast(SectionModule, module) for module in modules}
@@ -154,7 +155,7 @@ def findings(numbers: Mapping[str, Any], undertrained: Sequence[str] = ()) -> Fi
         source_probes=numbers["shortcuts"].sources,
         external=numbers["external"],
         left_out=numbers["left_out"],
-        within=numbers["subgroups"].within,
+        within=numbers["within_sources"].leading,
         lungs=numbers["explanations"],
         leakage=numbers["leakage"] and numbers["leakage"].finding,
         undertrained=undertrained,

@@ -12,6 +12,7 @@ from cxr_platform.evaluation.findings import (
     ProbeFinding,
     SourceFinding,
     StrategyComparison,
+    WithinSources,
 )
 from cxr_platform.evaluation.pictures import Picture
 from cxr_platform.evaluation.report_contents import ReportContents, Section
@@ -36,6 +37,18 @@ CONTRADICTION = ExternalFinding(
     internal=Interval(98.5, 97.4, 99.2),
     external=Interval(22.22, 5.56, 44.44),
     contradicts=True,
+)
+WITHIN = WithinSources(
+    label="Covid19",
+    sources=("actualmed", "cohen"),
+    images=300,
+    others=35,
+    contrast=18,
+    auc=Interval(0.612, 0.51, 0.7, ratio=True),
+    specificity=Interval(40.0, 24.3, 57.6),
+    auc_elsewhere=Interval(0.985, 0.97, 0.99, ratio=True),
+    specificity_elsewhere=Interval(98.5, 97.9, 99.0),
+    falls=True,
 )
 RESOURCE_USE = ResourceUse(80, 7200.0, 14400.0, 1800.0, 3600.0)
 LUNGS_SEEN = LungShare("scratch", 40, Interval(61.0, 57.0, 65.0), 30.0, low=False)

@@ -14,9 +14,8 @@ from cxr_platform.evaluation.findings import (
     Association,
     ExternalFinding,
     LeakageFinding,
-    WithinSources,
 )
-from tests.evaluation.made_findings import CONTRADICTION, LUNGS_SEEN, SINGLE, findings, probe, source_probe
+from tests.evaluation.made_findings import CONTRADICTION, LUNGS_SEEN, SINGLE, WITHIN, findings, probe, source_probe
 
 
 def sentence(results, **changes) -> str:
@@ -51,15 +50,24 @@ def test_contradicting_external_images_come_first_with_all_rates(all_strategies)
     )
 
 
-def test_lower_specificity_within_mixed_sources_is_severe(all_strategies):
-    within = WithinSources(35, Interval(40.0, 24.3, 57.6), Interval(98.5, 97.9, 99.0), falls=True)
-
-    assert sentence(all_strategies, within=within).startswith(
-        "Not supported: within the sources that also have Covid19, specificity is 40.00 % (24.30 to 57.60) "
-        "on 35 images, "
-        "and 98.50 % on the same classes from other sources"
+def test_a_class_that_falls_within_its_sources_is_severe_and_leads_the_answer(all_strategies):
+    assert sentence(all_strategies, within=WITHIN, external=(CONTRADICTION,)).startswith(
+        "Not supported: among the 35 other images of the sources that have Covid19 (actualmed and cohen), the AUC of "
+        "Covid19 is 0.612 (0.510 to 0.700) and its specificity 40.00 % (24.30 to 57.60), and 0.985 (0.970 to 0.990) "
+        "and 98.50 % against images of the same classes from other sources; 14 of the 18"
     )
-    assert "sources that also have Covid19" not in sentence(all_strategies, within=replace(within, falls=False))
+
+
+def test_a_class_that_may_not_stand_out_within_its_sources_is_a_doubt(all_strategies):
+    by_chance = replace(WITHIN, falls=False, auc=Interval(0.612, 0.45, 0.99, ratio=True))
+
+    assert sentence(all_strategies, within=by_chance).startswith("Partly supported: among the 35 other images")
+
+
+def test_a_class_that_stands_out_within_its_sources_leads_what_was_tested(all_strategies):
+    text = sentence(all_strategies, within=replace(WITHIN, falls=False))
+
+    assert text.startswith("Not contradicted, which is not proof: among the 35 other images of the sources that have")
 
 
 def test_a_contradicting_left_out_source_is_severe_unless_few_training_images_were_left(all_strategies):

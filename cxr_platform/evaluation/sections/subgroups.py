@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cxr_platform.domain.strategies import TITLES
-from cxr_platform.evaluation.findings import WithinSources
 from cxr_platform.evaluation.formatting import Value, rate, shortened, text
 from cxr_platform.evaluation.pictures import BLUE, GREY, INK, Picture, canvas, mark, to_png
 from cxr_platform.evaluation.report_contents import Section
 from cxr_platform.evaluation.report_inputs import ReportInputs
 from cxr_platform.evaluation.statistics.bootstrap import study_seed
-from cxr_platform.evaluation.statistics.external import contradicts, interval_values
+from cxr_platform.evaluation.statistics.external import interval_values
 from cxr_platform.evaluation.statistics.subgroups import (
     MEASURES,
     SMALL,
@@ -52,18 +51,12 @@ CHILDREN_NOTE = (
 
 @dataclass(frozen=True)
 class SubgroupResults:
-    """Rates of `strategy` over all images and over each subgroup, and recall by source and class.
-
-    `mixed` is over the images of those sources that have Covid19 and other images; `None` if these are all images or
-    none. `within` is the specificity on them, next to that on images of the same classes from other sources.
-    """
+    """Rates of `strategy` over all images and over each subgroup, and recall by source and class."""
 
     strategy: str
     overall: Subgroup
-    mixed: Subgroup | None
     subgroups: tuple[Subgroup, ...]
     recalls: tuple[Recall, ...]
-    within: WithinSources | None
 
 
 def compute(inputs: ReportInputs) -> SubgroupResults:
@@ -71,12 +64,7 @@ def compute(inputs: ReportInputs) -> SubgroupResults:
     winner = inputs.results.decision.winner
     judged = SubgroupRates(inputs.predictions, winner, study_seed(inputs.study))
     facts = None if inputs.images is None else inputs.images.facts
-    within = None
-    if rates := judged.specificity_within():
-        inside, elsewhere = rates[0].interval, rates[1].interval
-        within = WithinSources(rates[0].images, inside, elsewhere, contradicts(inside, elsewhere))
-    parts, recalls = subgroups(judged, facts), tuple(judged.recalls())
-    return SubgroupResults(winner, judged.overall(), judged.mixed(), parts, recalls, within)
+    return SubgroupResults(winner, judged.overall(), subgroups(judged, facts), tuple(judged.recalls()))
 
 
 def render(inputs: ReportInputs, results: SubgroupResults) -> Section:
@@ -86,7 +74,7 @@ def render(inputs: ReportInputs, results: SubgroupResults) -> Section:
         if inputs.images is not None:
             why = "view, sex and age are unknown or the same for all"
         return Section(NAME, TITLE, absent=f"All images come from one source, and {why}.")
-    lead = [_overall_sentence(results), *_mixed_sentence(results), _lower_sentence(results)]
+    lead = [_overall_sentence(results), _lower_sentence(results)]
     lead += [*_entangled_sentence(inputs, results), *_missing_sentence(inputs, results)]
     return Section(
         NAME,
@@ -151,26 +139,6 @@ def _overall_sentence(results: SubgroupResults) -> str:
         f"{TITLES[results.strategy]}, first by the paper's rule, has a 7-class accuracy of "
         f"{rate(results.overall.accuracy.interval)} over all {results.overall.images:,} images."
     )
-
-
-def _mixed_sentence(results: SubgroupResults) -> list[str]:
-    """State the rates within sources that have both kinds of images: there the source does not give the class away."""
-    if results.mixed is None:
-        return []
-    sensitivity, specificity = results.mixed.sensitivity, results.mixed.specificity
-    few = f" Fewer than {SMALL} images: no more than a hint." * (sensitivity.small or specificity.small)
-    elsewhere = ""
-    if results.within is not None:
-        elsewhere = (
-            f"; the specificity on images of the same classes from other sources is {rate(results.within.elsewhere)}"
-        )
-    return [
-        f"Within the sources that have both {POSITIVE_CLASS} and other images, where knowing the source helps little, "
-        f"sensitivity is {rate(sensitivity.interval)} of {sensitivity.images:,} images and specificity "
-        f"{rate(specificity.interval)} of {specificity.images:,}. Over all images they are "
-        f"{rate(results.overall.sensitivity.interval)} and "
-        f"{rate(results.overall.specificity.interval)}{elsewhere}.{few}"
-    ]
 
 
 def _lower_sentence(results: SubgroupResults) -> str:
@@ -240,7 +208,6 @@ def _values(results: SubgroupResults) -> dict[str, Any]:
         "strategy": results.strategy,
         "small_below_images": SMALL,
         "overall": _subgroup_values(results.overall),
-        "sources_with_and_without_covid19": None if results.mixed is None else _subgroup_values(results.mixed),
         "lower_than_overall": [[part.by, part.name] for part in lower],
         "parts": [_subgroup_values(part) for part in results.subgroups],
         "recall": [{"source": r.source, "label": r.label, **_rate_values(r.rate)} for r in results.recalls],

@@ -106,27 +106,6 @@ class SubgroupRates:
         """Return all rates over all images."""
         return self.subgroup("all", "all images", self.predictions.fold >= 0)
 
-    def mixed(self) -> Subgroup | None:
-        """Return all rates over the sources with both Covid19 and other images; `None` if these are all images or none.
-
-        Within such a source, its appearance does not reveal Covid19.
-        """
-        members = self._in_mixed_sources()
-        return None if members.all() or not members.any() else self.subgroup("source", "mixed", members)
-
-    def specificity_within(self) -> tuple[SubgroupRate, SubgroupRate] | None:
-        """Return the specificity within the sources that also have Covid19, and in other sources on the same classes.
-
-        `None` if either is without images.
-        """
-        label, mixed = self.predictions.label, self._in_mixed_sources()
-        inside, outside = mixed & ~self.is_positive, ~mixed & ~self.is_positive
-        shared = np.isin(label, sorted(set(label[inside]) & set(label[outside])))
-        inside, outside = inside & shared, outside & shared
-        if not inside.any():
-            return None
-        return self.rate(~self.called_positive, inside), self.rate(~self.called_positive, outside)
-
     def subgroup(self, by: str, name: str, members: Array) -> Subgroup:
         """Return all rates over the images where `members` (N,) is true."""
         return Subgroup(
@@ -146,10 +125,6 @@ class SubgroupRates:
                 images = (self.predictions.source == source) & (self.predictions.label == position)
                 if images.any():
                     yield Recall(source, label, self.rate(self.correct, images))
-
-    def _in_mixed_sources(self) -> Array:
-        source = self.predictions.source
-        return np.isin(source, sorted(set(source[self.is_positive]) & set(source[~self.is_positive])))
 
 
 def subgroups(rates: SubgroupRates, facts: pd.DataFrame | None) -> tuple[Subgroup, ...]:

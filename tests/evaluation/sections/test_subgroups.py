@@ -90,16 +90,6 @@ def test_the_values_are_plain_json(section):
     assert {part["by"] for part in values["parts"]} == {"source", "sex", "age"}
 
 
-def test_the_text_has_the_rates_within_sources_that_have_both_kinds_of_images():
-    source = ["covid"] * 70 + ["rest"] * 100
-    label = ["Covid19"] * 40 + ["Normal"] * 130
-    section = rendered(report_inputs(predictions(source, label, ["Covid19"] * 70 + ["Normal"] * 100)))
-
-    assert f"specificity 0.00{NBSP}% (0.00 to " in section.lead[1]
-    assert "Over all images" in section.lead[1]
-    assert "no more than a hint" not in section.lead[1]
-
-
 def test_without_a_manifest_the_images_are_divided_by_source_only():
     section = rendered(report_inputs(predictions(["a", "b"] * 30, ["Normal"] * 60)))
 

@@ -125,41 +125,6 @@ def test_a_subgroup_has_its_most_frequent_source_and_class():
     assert SubgroupRates(predictions(["a"], ["Normal"]), STRATEGY).overall().only_source == "a"
 
 
-def test_within_sources_that_have_both_a_rule_by_source_shows_its_specificity():
-    """Covid19 is answered for each image of the first source: right for its 40, wrong for its 30 others."""
-    source = ["covid"] * 70 + ["rest"] * 100
-    label = ["Covid19"] * 40 + ["Normal"] * 130
-    judged = SubgroupRates(predictions(source, label, ["Covid19"] * 70 + ["Normal"] * 100), STRATEGY)
-    mixed = judged.mixed()
-
-    assert judged.overall().specificity.interval.value == pytest.approx(100 * 100 / 130)
-    assert mixed.images == 70
-    assert mixed.specificity.interval.value == 0
-    assert mixed.sensitivity.interval.value == 100
-
-
-def test_specificity_within_such_sources_is_set_beside_the_same_classes_from_elsewhere():
-    """Pneumonia is hard everywhere, Normal easy: that the first source has no Normal must not count against it."""
-    source = ["covid"] * 60 + ["rest"] * 100
-    label = ["Covid19"] * 40 + ["Pneumonia"] * 40 + ["Normal"] * 80
-    said = ["Covid19"] * 50 + ["Pneumonia"] * 10 + ["Covid19"] * 10 + ["Pneumonia"] * 10 + ["Normal"] * 80
-    within, elsewhere = SubgroupRates(predictions(source, label, said), STRATEGY).specificity_within()
-
-    assert (within.images, within.interval.value) == (20, 50.0)
-    assert (elsewhere.images, elsewhere.interval.value) == (20, 50.0)
-
-
-def test_specificity_within_needs_the_same_classes_elsewhere():
-    scored = predictions(["a", "a", "b"], ["Covid19", "Normal", "Edema"])
-
-    assert SubgroupRates(scored, STRATEGY).specificity_within() is None
-
-
-def test_no_source_or_every_source_has_both():
-    assert SubgroupRates(predictions(["a", "b"], ["Covid19", "Normal"]), STRATEGY).mixed() is None
-    assert SubgroupRates(predictions(["a", "a"], ["Covid19", "Normal"]), STRATEGY).mixed() is None
-
-
 def test_recall_of_each_class_from_each_source_that_has_it():
     scored = predictions(["b", "a", "a", "b"], ["Normal", "Normal", "Edema", "Normal"], ["Edema"] * 3 + ["Normal"])
     recalls = [
