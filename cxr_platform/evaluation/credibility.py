@@ -13,6 +13,7 @@ from cxr_platform.evaluation.findings import (
     Association,
     ExternalFinding,
     Findings,
+    HospitalPair,
     ProbeFinding,
     SourceFinding,
     WithinSources,
@@ -70,6 +71,7 @@ def assess_credibility(results: StudyResults, findings: Findings) -> Credibility
         *_external(results, findings),
         *_probes(findings),
         *_left_out(findings),
+        *_hospitals(findings),
         *_sources(findings),
         *_lungs(findings),
         *_leakage(results, findings),
@@ -200,6 +202,35 @@ def _left_out(findings: Findings) -> Iterator[Reason]:
             f"{worst.images:,} {worst.label} images{training}, and {percent(worst.internal.value)} when trained with it"
             f"{pairs}",
             severe=not few,
+        )
+
+
+def worst_pair(pairs: Sequence[HospitalPair]) -> HospitalPair:
+    """Return the pair with the lowest AUC, of those with enough images for a conclusion if there are any."""
+    large = [pair for pair in pairs if not pair.small]
+    return min(large or pairs, key=lambda pair: 1.0 if pair.auc.value is None else pair.auc.value)
+
+
+def pair_text(pair: HospitalPair) -> str:
+    """Return a clause with the AUC of a pair of origins."""
+    missing = "it" if pair.positive == pair.negative else pair.left_out
+    return (
+        f"{POSITIVE_CLASS} of {pair.positive} against other images of {pair.negative}, trained without {missing}: AUC "
+        f"{text(pair.auc)}"
+    )
+
+
+def _hospitals(findings: Findings) -> Iterator[Reason]:
+    """Severe if some pair of origins is ranked the wrong way round, a doubt if one may be ranked by chance."""
+    if not findings.hospitals:
+        return
+    worst = worst_pair(findings.hospitals)
+    low = worst.auc.value if worst.auc.low is None else worst.auc.low
+    if low is not None and low <= 0.5:
+        yield Reason(
+            f"with one hospital left out, a simple model does not rank the images of each pair of hospitals; worst is "
+            f"{pair_text(worst)}",
+            severe=worst.reversed,
         )
 
 

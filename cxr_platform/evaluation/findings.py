@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from cxr_platform.domain.interval import Interval
 
 FEW_TRAINING_IMAGES = 50
+FEW_IN_PAIR = 20  # images on one side of a pair of hospitals
 UNDERTRAINED = 0.05  # mean fall of the training loss from the third to the last quarter of the epochs
 OVERCONFIDENT = 1.05  # temperature; one closer to 1 changes a probability by at most a point
 PROBE_INPUTS = {
@@ -149,6 +150,32 @@ class WithinSources:
 
 
 @dataclass(frozen=True)
+class HospitalPair:
+    """AUC (0 to 1) of Covid19 `images` of one origin against the `others`, of another class, of one origin.
+
+    The classifier was trained without the origin `left_out`, which is one of the two or both.
+    """
+
+    positive: str
+    negative: str
+    left_out: str
+    images: int
+    others: int
+    auc: Interval
+
+    @property
+    def small(self) -> bool:
+        """True if there are too few images on one side for a conclusion."""
+        return min(self.images, self.others) < FEW_IN_PAIR
+
+    @property
+    def reversed(self) -> bool:
+        """True if an AUC of 0.5, chance, is above the whole interval: other images are ranked higher than Covid19."""
+        high = self.auc.value if self.auc.high is None else self.auc.high
+        return high is not None and high < 0.5 and not self.small
+
+
+@dataclass(frozen=True)
 class LungShare:
     """Share of the heatmaps inside the lung field, in percent, over all explained images.
 
@@ -208,6 +235,7 @@ class Findings:
     external: Sequence[ExternalFinding] = ()
     left_out: Sequence[ExternalFinding] = ()
     within: WithinSources | None = None
+    hospitals: Sequence[HospitalPair] = ()
     lungs: LungShare | None = None
     leakage: LeakageFinding | None = None
     undertrained: Sequence[str] = ()

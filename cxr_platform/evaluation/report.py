@@ -30,13 +30,7 @@ from cxr_platform.storage.files import new_folder, remove_leftovers, write_atomi
 CHAPTERS: Mapping[str, tuple[str, ...]] = {
     "Performance": ("strategies", "intervals", "comparison"),
     "Credibility": (
-        "within_sources",
-        "sources",
-        "shortcuts",
-        "external",
-        "left_out",
-        "leakage",
-        "reader_labels",
+        *("within_sources", "sources", "shortcuts", "external", "left_out", "hospitals", "leakage", "reader_labels"),
         "explanations",
     ),
     "Details": ("calibration", "subgroups", "failures", "atlas"),

@@ -107,6 +107,7 @@ def section_modules() -> dict[str, SectionModule]:
         explanations,
         external,
         failures,
+        hospitals,
         leakage,
         left_out,
         measures,
@@ -119,7 +120,17 @@ def section_modules() -> dict[str, SectionModule]:
     )
 
     performance = (measures, strategy_comparison)
-    credibility = (within_sources, sources, shortcuts, external, left_out, leakage, reader_labels, explanations)
+    credibility = (
+        within_sources,
+        sources,
+        shortcuts,
+        external,
+        left_out,
+        hospitals,
+        leakage,
+        reader_labels,
+        explanations,
+    )
     detail = (calibration, subgroups, failures, atlas)
     modules = (*performance, *credibility, *detail)
     return {module.__name__.rpartition(".")[2]: cast(SectionModule, module) for module in modules}
@@ -156,6 +167,7 @@ def findings(numbers: Mapping[str, Any], undertrained: Sequence[str] = ()) -> Fi
         external=numbers["external"],
         left_out=numbers["left_out"],
         within=numbers["within_sources"].leading,
+        hospitals=numbers["hospitals"],
         lungs=numbers["explanations"],
         leakage=numbers["leakage"] and numbers["leakage"].finding,
         undertrained=undertrained,

@@ -21,6 +21,7 @@ from cxr_platform.evidence.contrast_images import contrast_predictions
 from cxr_platform.evidence.explanations import explanations
 from cxr_platform.evidence.external_images import external_predictions
 from cxr_platform.evidence.feature_atlas import feature_atlas
+from cxr_platform.evidence.left_out_hospitals import hospital_predictions
 from cxr_platform.evidence.left_out_sources import left_out_predictions
 from cxr_platform.evidence.open_study import OpenStudy
 from cxr_platform.evidence.shortcut_probes import metadata_probes, pixel_probes
@@ -40,12 +41,13 @@ ANALYSES = (
     Analysis(("metadata_probe", "metadata_source_probe"), metadata_probes),
     Analysis(("pixel_probes", "pixel_source_probes"), pixel_probes),
     Analysis(("left_out",), left_out_predictions),
+    Analysis(("hospitals",), hospital_predictions),
     Analysis(("external",), external_predictions),
     Analysis(("contrast",), contrast_predictions),
     Analysis(("lung_share", "heatmaps"), explanations),
     Analysis(("features", "atlas", "atlas_images"), feature_atlas),
 )
-"""In this order the features of whole images, which two of them need, are computed once."""
+"""In this order the features of whole images, which three of them need, are computed once."""
 
 
 def update_evidence(opened: OpenStudy, analyses: Sequence[Analysis]) -> Path:

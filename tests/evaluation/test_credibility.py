@@ -13,6 +13,7 @@ from cxr_platform.evaluation.findings import (
     FEW_TRAINING_IMAGES,
     Association,
     ExternalFinding,
+    HospitalPair,
     LeakageFinding,
 )
 from tests.evaluation.made_findings import CONTRADICTION, LUNGS_SEEN, SINGLE, WITHIN, findings, probe, source_probe
@@ -68,6 +69,27 @@ def test_a_class_that_stands_out_within_its_sources_leads_what_was_tested(all_st
     text = sentence(all_strategies, within=replace(WITHIN, falls=False))
 
     assert text.startswith("Not contradicted, which is not proof: among the 35 other images of the sources that have")
+
+
+def pair(auc: Interval, images: int = 40) -> HospitalPair:
+    return HospitalPair("west", "east", "west", images, 300, auc)
+
+
+def test_a_pair_of_hospitals_ranked_the_wrong_way_round_is_severe(all_strategies):
+    pairs = (pair(Interval(0.9, 0.8, 0.95, ratio=True)), pair(Interval(0.2, 0.1, 0.3, ratio=True)))
+
+    assert sentence(all_strategies, hospitals=pairs) == (
+        "Not supported: with one hospital left out, a simple model does not rank the images of each pair of hospitals; "
+        "worst is Covid19 of west against other images of east, trained without west: AUC 0.200 (0.100 to 0.300)."
+    )
+
+
+def test_a_pair_of_hospitals_that_may_be_ranked_by_chance_is_a_doubt(all_strategies):
+    by_chance = Interval(0.6, 0.4, 0.8, ratio=True)
+
+    assert sentence(all_strategies, hospitals=(pair(by_chance),)).startswith("Partly supported: with one hospital")
+    few = pair(Interval(0.1, 0.0, 0.2, ratio=True), images=5)
+    assert sentence(all_strategies, hospitals=(few,)).startswith("Partly supported")
 
 
 def test_a_contradicting_left_out_source_is_severe_unless_few_training_images_were_left(all_strategies):
