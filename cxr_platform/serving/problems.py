@@ -49,6 +49,14 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = MappingProxyType(
             422, "A query parameter has an invalid value.", "See /docs for the parameters and their values."
         ),
         "bad-request": ProblemType(400, "The request is not valid HTTP.", "Correct the request or its headers."),
+        "large-headers": ProblemType(
+            431, "The request has too many or too large headers.", "Send at most 100 headers of 32 KiB in total."
+        ),
+        "slow-headers": ProblemType(
+            408,
+            "The headers of the request did not arrive in time.",
+            "Send the request again over a faster connection.",
+        ),
         # upload
         "not-multipart": ProblemType(
             415,
@@ -124,8 +132,8 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = MappingProxyType(
 WITHOUT_MODEL = frozenset({"no-champion", "no-registry", "broken-champion"})
 """Reasons for which a replica has no model yet."""
 
-RETRIABLE = WITHOUT_MODEL | {"busy", "unavailable", "slow-upload"}
-CLOSES_CONNECTION = frozenset({"too-large", "slow-upload"})
+RETRIABLE = WITHOUT_MODEL | {"busy", "unavailable", "slow-upload", "slow-headers"}
+CLOSES_CONNECTION = frozenset({"too-large", "slow-upload", "large-headers", "slow-headers"})
 """The rest of the body is not read; the connection is closed so that the client stops sending."""
 
 

@@ -27,6 +27,7 @@ from typing import Any
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cxr_platform.serving import http_protocol
 from cxr_platform.serving.api_keys import KeyCheck, check_access, load_keys
 from cxr_platform.serving.batch_protocol import HttpAnswer
 from cxr_platform.serving.metrics import ProxyRequestCounter, ServingMetrics
@@ -57,8 +58,10 @@ FORWARDED_HEADERS = frozenset(
 
 
 def middlewares() -> list[Middleware]:
-    """Return the middleware for Serve's proxies, with the API keys of their environment."""
-    return [Middleware(ProxyMiddleware, keys=load_keys(None, os.environ), count=ProxyRequestCounter())]
+    """Return the middleware for Serve's proxies, with the API keys of their environment; limit their connections."""
+    count = ProxyRequestCounter()
+    http_protocol.install(count)  # Serve calls this before it starts uvicorn, and offers no other way to configure it
+    return [Middleware(ProxyMiddleware, keys=load_keys(None, os.environ), count=count)]
 
 
 class ProxyMiddleware:

@@ -1,7 +1,9 @@
-"""Send requests to an ASGI application without a server."""
+"""Send requests to an ASGI application without a server, and read an answer from a socket."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Iterable, Sequence
+from http.client import HTTPResponse
 from typing import Any
 
 import httpx
@@ -47,3 +49,10 @@ def reason(answer: httpx.Response) -> str:
     assert details["status"] == answer.status_code
     assert details["type"] == f"/problems/{details['reason']}"
     return str(details["reason"])
+
+
+def raw_answer(connection: socket.socket) -> tuple[int, bytes]:
+    """Return status and body of the answer that comes over a connection."""
+    answer = HTTPResponse(connection)
+    answer.begin()
+    return answer.status, answer.read()

@@ -118,6 +118,8 @@ def test_hostile_bodies_get_problem_details_through_the_proxy(server: tuple[str,
     large = httpx.post(f"{address}/v1/screen", files={"file": bytes(21 * 2**20)}, headers=headers)
     assert (large.status_code, large.json()["reason"]) == (413, "too-large")
     assert httpx.get(f"{address}/nothing").json()["reason"] == "not-found"
+    many = httpx.get(f"{address}/healthz", headers={f"x-{number}": "x" for number in range(200)})
+    assert (many.status_code, many.json()["reason"]) == (431, "large-headers")
 
 
 @pytest.mark.ray

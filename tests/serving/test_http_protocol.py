@@ -1,0 +1,246 @@
+"""The protocol in a uvicorn of its own, as in Serve's proxies: slow, endless and many headers on loopback."""
+
+import asyncio
+import contextlib
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from uvicorn import config as uvicorn_config
+
+from cxr_platform.serving.http_protocol import ConnectionLimits, install, limited_protocol
+from cxr_platform.serving.proxy_middleware import middlewares
+from tests.serving.asgi_client import raw_answer
+
+SECONDS = 20
+MEBIBYTE = 2**20
+SHORT = ConnectionLimits(head_seconds=1.0)
+GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: localhost\r\n"
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    """Answer with the number of headers; read the body of everything but /unread, which is answered at once."""
+    more = scope["path"] != "/unread"
+    while more:
+        message = await receive()
+        more = message.get("more_body", False)
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": b"%2d" % len(scope["headers"])})
+
+
+class Running:
+    """The port of a server and the statuses that it has counted."""
+
+    def __init__(self, limits: ConnectionLimits) -> None:
+        self.counted: list[int] = []
+        protocol: Any = limited_protocol(lambda _, status: self.counted.append(status), limits)
+        self.server = uvicorn.Server(uvicorn.Config(echo, port=0, http=protocol, lifespan="off", log_level="critical"))
+
+    @property
+    def port(self) -> int:
+        return int(self.server.servers[0].sockets[0].getsockname()[1])
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=SECONDS)
+
+
+@contextmanager
+def running(limits: ConnectionLimits | None = None) -> Iterator[Running]:
+    made = Running(limits or ConnectionLimits())
+    thread = threading.Thread(target=asyncio.run, args=(made.server.serve(),))
+    thread.start()
+    try:
+        while not made.server.started:
+            thread.join(0.01)
+        yield made
+    finally:
+        made.server.should_exit = made.server.force_exit = True
+        thread.join(SECONDS)
+
+
+def ask(server: Running, head: bytes = GET) -> tuple[int, bytes]:
+    """Return status and body of the answer to `head` on a connection of its own."""
+    with server.connect() as connection:
+        connection.sendall(head)
+        return raw_answer(connection)
+
+
+def closed(connection: socket.socket) -> bool:
+    """Return True once the server has closed the connection."""
+    with contextlib.suppress(ConnectionError):
+        while connection.recv(65536):
+            pass
+    return True
+
+
+def resident() -> float:
+    """Memory of this process in MiB."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return int(next(line for line in lines if line.startswith("VmRSS:")).split()[1]) / 1024
+
+
+def refused(server: Running, head: bytes) -> str:
+    """Return the reason of the problem that answers `head`."""
+    status, body = ask(server, head)
+    assert server.counted[-1] == status
+    return str(json.loads(body)["reason"])
+
+
+def test_requests_within_the_limits_are_answered() -> None:
+    with running() as server:
+        assert ask(server) == (200, b" 1")
+        assert ask(server, POST + b"X: y\r\n" * 90 + b"X: " + bytes([97]) * 30_000 + b"\r\n\r\n") == (200, b"92")
+        body = b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 50_000 + b"0\r\nTrailer: x\r\n\r\n"
+        assert ask(server, POST + body)[0] == 200, "framing of small chunks, longer than any head"
+        assert server.counted == []
+
+
+def test_a_connection_serves_several_requests_also_pipelined_ones() -> None:
+    with running() as server, server.connect() as connection:
+        for _ in range(2):
+            connection.sendall(GET)
+            assert raw_answer(connection) == (200, b" 1")
+        connection.sendall(GET + GET)
+        both = b""
+        while both.count(b"200 OK") < 2:
+            both += connection.recv(65536)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        GET[:-2] + b"X: y\r\n" * 100 + b"\r\n",
+        GET[:-2] + b"X: " + b"y" * 40_000 + b"\r\n\r\n",
+        b"GET /" + b"x" * 40_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        GET[:-2] + b"x" * 40_000,
+        b"\r\n" * 20_000,
+    ],
+    ids=["count", "value", "address", "unfinished name", "empty lines"],
+)
+def test_headers_above_the_limits_get_431(head: bytes) -> None:
+    with running() as server:
+        assert refused(server, head) == "large-headers"
+        assert ask(server)[0] == 200
+
+
+def test_what_is_not_http_is_a_problem_too() -> None:
+    with running() as server:
+        assert refused(server, b"\x16\x03\x01\x02\x00\x01\x00") == "bad-request"
+
+
+def test_endless_headers_and_trailers_take_no_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    endless = {"header": GET[:-2] + b"X: ", "trailer": POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX: "}
+    piece, sent = b"x" * MEBIBYTE, dict.fromkeys(endless, 0)
+    with running() as server:
+        assert ask(server)[0] == 200
+        before = resident()
+        for name, head in endless.items():
+            for _ in range(20):
+                with server.connect() as connection, contextlib.suppress(ConnectionError):
+                    connection.sendall(head)
+                    while sent[name] < 400:
+                        connection.sendall(piece)
+                        sent[name] += 1
+        grown = resident() - before
+        assert ask(server)[0] == 200
+    with capsys.disabled():
+        print(f"\n40 endless heads: {sent} MiB taken from the client, memory {grown:+.0f} MiB")
+    assert max(sent.values()) < 400, "a connection takes what the buffers of the kernel hold, then it is closed"
+    assert grown < 40
+
+
+def test_slow_headers_get_408_and_delay_no_other_request() -> None:
+    with running(ConnectionLimits(head_seconds=2.0)) as server:
+        slow = [server.connect() for _ in range(10)]
+        for number, connection in enumerate(slow):
+            connection.sendall(GET[: 1 + number])
+        assert ask(server)[0] == 200
+        for connection in slow:
+            status, body = raw_answer(connection)
+            assert (status, json.loads(body)["reason"]) == (408, "slow-headers")
+            connection.close()
+        assert server.counted == [408] * 10
+
+
+def test_dripping_bytes_do_not_keep_a_connection_open() -> None:
+    """Neither before the first request, nor between requests, nor with a body that nobody reads."""
+    unread = b"POST /unread HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with running(SHORT) as server:
+        for first, drip in ((b"", b"\r\n"), (GET, b"\r\n"), (GET, b"X"), (unread, b"1\r\nx\r\n")):
+            with server.connect() as connection:
+                connection.sendall(first)
+                if first:
+                    assert raw_answer(connection)[0] == 200
+                sent = 0
+                with contextlib.suppress(ConnectionError):
+                    for _ in range(1000):
+                        connection.sendall(drip)
+                        sent += 1
+                        threading.Event().wait(0.02)
+                assert sent < 1000, "20 s, of which 1 s is allowed"
+
+
+def test_a_connection_without_a_request_is_closed_without_an_answer() -> None:
+    with running(SHORT) as server, server.connect() as connection:
+        assert closed(connection)
+        assert server.counted == []
+
+
+def test_a_request_that_runs_longer_than_the_deadline_of_headers_is_answered() -> None:
+    with running(SHORT) as server, server.connect() as connection:
+        connection.sendall(POST + b"Content-Length: 4\r\n\r\n")
+        for _ in range(4):
+            threading.Event().wait(0.3)
+            connection.sendall(b"x")
+        assert raw_answer(connection)[0] == 200
+
+
+def test_many_idle_connections_leave_room_for_a_request() -> None:
+    limits = ConnectionLimits(connections=20)
+    with running(limits) as server:
+        idle = []
+        for _ in range(3 * limits.connections):
+            idle.append(server.connect())
+            idle[-1].sendall(GET[:3])
+        assert ask(server)[0] == 200
+        assert len(server.server.server_state.connections) <= limits.connections
+        assert closed(idle[0]), "the oldest has given way"
+        idle[-1].sendall(GET[3:])
+        assert raw_answer(idle[-1])[0] == 200
+        for connection in idle:
+            connection.close()
+
+
+def test_a_connection_above_the_limit_is_refused_while_all_others_have_a_request() -> None:
+    limits = ConnectionLimits(connections=3)
+    with running(limits) as server:
+        busy = [server.connect() for _ in range(limits.connections)]
+        for connection in busy:
+            connection.sendall(POST + b"Content-Length: 1\r\nExpect: 100-continue\r\n\r\n")
+            assert connection.recv(100).startswith(b"HTTP/1.1 100")
+        status, body = ask(server, b"")
+        assert (status, json.loads(body)["reason"]) == (503, "unavailable")
+        for connection in busy:
+            connection.sendall(b"x")
+            assert raw_answer(connection)[0] == 200
+            connection.close()
+
+
+def test_serve_takes_it_for_its_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray Serve starts uvicorn with the protocol "auto" after it has called `middlewares`."""
+    monkeypatch.setitem(uvicorn_config.HTTP_PROTOCOLS, "auto", uvicorn_config.HTTP_PROTOCOLS["auto"])
+    monkeypatch.delenv("CXR_API_KEYS_FILE", raising=False)
+    install(lambda *_: None, SHORT)
+    short = uvicorn_config.HTTP_PROTOCOLS["auto"]
+    middlewares()
+    assert uvicorn_config.HTTP_PROTOCOLS["auto"] is not short
+    config = uvicorn.Config(lambda: echo, factory=True, lifespan="off", log_config=None)
+    config.load()
+    assert config.http_protocol_class is uvicorn_config.HTTP_PROTOCOLS["auto"]
