@@ -25,6 +25,8 @@ HOST     ?= 127.0.0.1
 PORT     ?= 8000
 METRICS_PORT ?= 9811
 KEYS     ?=
+TLS_CERT ?=
+TLS_KEY  ?=
 
 # Jobs of a Ray cluster.
 ADDRESS  ?= http://127.0.0.1:8265
@@ -46,7 +48,7 @@ UV_VERSION = 0.13.9
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
 	@echo "Variables: DATA PROFILE PROTOCOL STRATEGIES FOLDS NAME INPUT_SIZE SEED LIMIT (images per class) CLASSES (paper, any) EXTERNAL (sources that are only scored) ENGINE WEIGHTS PER_CLASS;"
-	@echo "           STUDY STRATEGY REGISTRY (champion, serve), HOST PORT METRICS_PORT KEYS (serve), ADDRESS VERB ARGS (submit)"
+	@echo "           STUDY STRATEGY REGISTRY (champion, serve), HOST PORT METRICS_PORT KEYS TLS_CERT TLS_KEY (serve), ADDRESS VERB ARGS (submit)"
 	@echo "Example:   make cv-all DATA=~/images PROFILE=quick STRATEGIES=off-the-shelf,scratch FOLDS=5 LIMIT=200"
 
 setup: $(VENV)/installed ## create the virtual environment from the hash-locked requirements
@@ -87,7 +89,7 @@ champion: setup ## train STRATEGY on all images of STUDY and add it to REGISTRY
 	$(RUN) pipelines.champion --study runs/$(STUDY) --strategy $(STRATEGY) --registry $(REGISTRY) $(WEIGHTS_ARGUMENT)
 
 serve: setup ## serve the champion of REGISTRY at HOST:PORT
-	$(RUN) pipelines.serve --registry $(REGISTRY) --host $(HOST) --port $(PORT) --metrics-port $(METRICS_PORT) $(if $(KEYS),--keys $(KEYS))
+	$(RUN) pipelines.serve --registry $(REGISTRY) --host $(HOST) --port $(PORT) --metrics-port $(METRICS_PORT) $(if $(KEYS),--keys $(KEYS)) $(if $(TLS_CERT),--tls-cert $(TLS_CERT)) $(if $(TLS_KEY),--tls-key $(TLS_KEY))
 
 submit: setup ## run VERB with ARGS as a job of the Ray cluster at ADDRESS and follow its log
 	$(RUN) pipelines.submit --address $(ADDRESS) $(VERB) $(ARGS)

@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -35,6 +36,11 @@ APPLICATION = "cxr"
 REQUEST_SECONDS = 60.0
 
 
+UNENCRYPTED = (
+    "Keys and images travel unencrypted to {address}: add --tls-cert and --tls-key, or end TLS in a proxy or ingress."
+)
+
+
 @dataclass(frozen=True)
 class ServeRequest:
     """Registry, address, API keys, number of replicas, and the Ray cluster to serve on (`None`: this machine)."""
@@ -43,6 +49,8 @@ class ServeRequest:
     host: str
     port: int
     keys: Path | None
+    tls_cert: Path | None
+    tls_key: Path | None
     min_replicas: int | None
     max_replicas: int | None
     no_explain: bool
@@ -70,6 +78,10 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--keys", type=Path, metavar="FILE", help="API keys, one per line (or CXR_API_KEYS_FILE); not with --address"
     )
+    parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="certificate and its chain (PEM), for HTTPS")
+    parser.add_argument(
+        "--tls-key", type=Path, metavar="FILE", help="private key of the certificate (PEM), unencrypted"
+    )
     parser.add_argument(
         "--min-replicas", type=int, help="smallest number of replicas (default: one per core, at most two)"
     )
@@ -87,22 +99,26 @@ def parser() -> argparse.ArgumentParser:
 
 def run(request: ServeRequest) -> int:
     """Serve until stopped by Ctrl-C or SIGTERM; return 0."""
-    from cxr_platform.serving.api_keys import FILE_VARIABLE, check_exposure, load_keys
+    from cxr_platform.serving.access import check_exposure, is_loopback
+    from cxr_platform.serving.api_keys import FILE_VARIABLE, load_keys
 
     cluster = request.cluster
     if cluster:
         _check_cluster_options(request, cluster)
     keys = None if cluster else load_keys(request.keys, os.environ)
     check_exposure(request.host, keys)
+    tls = tls_options(request.tls_cert, request.tls_key)
+    if not tls and not is_loopback(request.host):
+        print(UNENCRYPTED.format(address=f"{request.host}:{request.port}"), file=sys.stderr)
     version = first_version(request.registry)
     if request.keys is not None:
         os.environ[FILE_VARIABLE] = str(request.keys.absolute())
     prepare_environment()
     if not cluster:
         _check_port_is_free(request.metrics_port)
-    with _deployment(request):
+    with _deployment(request, tls):
         stopped = _stop_event()
-        address = f"http://{request.host}:{request.port}"
+        address = f"{'https' if tls else 'http'}://{request.host}:{request.port}"
         print(f"Serving {version} for {clients(cluster, keys)}: {address} (API: {address}/docs).", flush=True)
         print("For research, not for diagnosis.", flush=True)
         stopped.wait()
@@ -110,12 +126,42 @@ def run(request: ServeRequest) -> int:
     return 0
 
 
+def tls_options(cert: Path | None, key: Path | None) -> dict[str, str]:
+    """Return Serve's `http_options` for HTTPS, none without files; raise `ServingError` for files that do not fit.
+
+    Serve itself would start a proxy that fails again and again, and report a timeout.
+    """
+    if cert is None and key is None:
+        return {}
+    if cert is None or key is None:
+        raise ServingError(
+            "Expected --tls-cert and --tls-key together.",
+            received="--tls-key alone" if cert is None else "--tls-cert alone",
+        )
+    for path, content in ((cert, "a certificate"), (key, "a private key")):
+        try:
+            path.read_bytes()
+        except OSError as error:
+            raise ServingError(f"Expected {content} (PEM) at {path}.", received=error.strerror) from error
+    try:
+        # The password keeps OpenSSL from asking for one on the terminal; a key that needs one is refused.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password="")
+    except (ssl.SSLError, ValueError) as error:
+        raise ServingError(
+            f"Expected in {key} the unencrypted private key (PEM) of the certificate (PEM) in {cert}.",
+            received=getattr(error, "reason", None) or str(error),
+            advice="Name the two files of one certificate, with its chain after it.",
+        ) from error
+    return {"ssl_certfile": str(cert.absolute()), "ssl_keyfile": str(key.absolute())}
+
+
 def _check_cluster_options(request: ServeRequest, cluster: str) -> None:
     """Raise `ServingError` for options that cannot reach the proxies of a cluster.
 
     They are already running, and read API keys from the environment in which their node was started.
     """
-    from cxr_platform.serving.api_keys import FILE_VARIABLE, is_loopback
+    from cxr_platform.serving.access import is_loopback
+    from cxr_platform.serving.api_keys import FILE_VARIABLE
 
     if request.keys is not None or not is_loopback(request.host):
         raise ServingError(
@@ -127,7 +173,7 @@ def _check_cluster_options(request: ServeRequest, cluster: str) -> None:
 
 
 @contextmanager
-def _deployment(request: ServeRequest) -> Iterator[None]:
+def _deployment(request: ServeRequest, tls: dict[str, str]) -> Iterator[None]:
     """Deploy the application, wait until it is ready, and shut it down when the block ends."""
     import ray
     from ray import serve
@@ -138,7 +184,7 @@ def _deployment(request: ServeRequest) -> Iterator[None]:
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     with connection(request.address, request.metrics_port or None):
         cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
-        http = {"host": request.host, "port": request.port, "request_timeout_s": REQUEST_SECONDS}
+        http = {"host": request.host, "port": request.port, "request_timeout_s": REQUEST_SECONDS, **tls}
         try:
             serve.start(http_options=http, proxy_location="EveryNode", logging_config=LOGGING)
             serve.run(build(application_arguments(request, cores)), name=APPLICATION, route_prefix="/")

@@ -1,11 +1,10 @@
-"""API keys, and which clients may send requests.
+"""API keys.
 
 Keys are kept and compared as SHA-256 digests only. Keys from a file follow the file while the server runs.
 """
 
 import hashlib
 import hmac
-import ipaddress
 import logging
 import time
 from collections.abc import Mapping
@@ -13,10 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from starlette.types import Scope
-
 from cxr_platform.errors import ServingError
-from cxr_platform.serving.problems import Problem
 
 KEYS_VARIABLE, FILE_VARIABLE = "CXR_API_KEYS", "CXR_API_KEYS_FILE"
 MIN_CHARACTERS = 16
@@ -101,47 +97,6 @@ def load_keys(file: Path | None, environment: Mapping[str, str]) -> KeyCheck | N
     if environment.get(KEYS_VARIABLE):
         return _validated_keys(environment[KEYS_VARIABLE].split(","), KEYS_VARIABLE)
     return None
-
-
-def check_exposure(host: str, keys: KeyCheck | None) -> None:
-    """Raise `ServingError` if a server without keys would be reachable from other machines."""
-    if keys is None and not is_loopback(host):
-        raise ServingError(
-            f"Expected API keys for a server on {host}; without keys it may listen on 127.0.0.1 only.",
-            received="none",
-            advice=f"Name a file with --keys, or set {KEYS_VARIABLE}. {KEY_ADVICE}",
-        )
-
-
-def check_access(keys: KeyCheck | None, scope: Scope, needs_key: bool) -> None:
-    """Raise `Problem` if the client of an ASGI request may not send it.
-
-    Without `keys` only clients on loopback may; with them every client may that sends a valid key where `needs_key`.
-    """
-    if keys is None:
-        client = scope.get("client")
-        if not is_loopback(client[0] if client else None):
-            raise Problem("not-loopback")
-    elif needs_key:
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        if not keys.accepts(key_from_headers(headers)):
-            raise Problem("no-key")
-
-
-def is_loopback(host: str | None) -> bool:
-    """Return True if an address or host name is reachable from this machine only."""
-    if host == "localhost":
-        return True
-    try:
-        return host is not None and ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def key_from_headers(headers: Mapping[str, str]) -> str:
-    """Return the key in `Authorization: Bearer KEY` or `X-API-Key: KEY`; empty if there is none."""
-    scheme, _, bearer = headers.get("authorization", "").partition(" ")
-    return bearer.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
 
 
 def _file_version(file: Path) -> FileVersion | None:

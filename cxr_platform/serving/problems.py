@@ -38,8 +38,18 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = MappingProxyType(
         ),
         "not-loopback": ProblemType(
             403,
-            "This server has no API keys and answers clients on its own machine only.",
+            "This server has no API keys and answers clients on its own machine only, without a proxy between.",
             "Ask the operator to start the server with API keys: cxr serve --keys FILE.",
+        ),
+        "wrong-host": ProblemType(
+            403,
+            "This server has no API keys and answers only under the names of its own machine.",
+            "Use http://localhost or http://127.0.0.1 with the port, or ask the operator for API keys.",
+        ),
+        "cross-site": ProblemType(
+            403,
+            "This server has no API keys and answers no requests of other websites.",
+            "Use the page of the server itself, or ask the operator for API keys.",
         ),
         "not-found": ProblemType(404, "There is no page at this address.", "See /docs for the available addresses."),
         "wrong-method": ProblemType(

@@ -28,7 +28,8 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cxr_platform.serving import http_protocol
-from cxr_platform.serving.api_keys import KeyCheck, check_access, load_keys
+from cxr_platform.serving.access import check_access
+from cxr_platform.serving.api_keys import KeyCheck, load_keys
 from cxr_platform.serving.batch_protocol import HttpAnswer
 from cxr_platform.serving.metrics import ProxyRequestCounter, ServingMetrics
 from cxr_platform.serving.problems import MEDIA_TYPE, RETRY_SECONDS, Problem, problem_for_status
@@ -102,6 +103,7 @@ class ProxyMiddleware:
                 self._count("/healthz", 200)
                 await _send_answer(send, 200, b"application/json", b'{"status":"alive"}', {})
             else:
+                check_access(self._keys, scope, needs_key=_has_body(scope))
                 await self._handle(own_scope, receive, send)
         except Problem as problem:
             self._count(route_label(scope["path"]), problem.status)
@@ -111,10 +113,8 @@ class ProxyMiddleware:
             pass
 
     async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Check access, read the body within the limits, and forward the request."""
-        has_body = scope["method"] not in ("GET", "HEAD")
-        check_access(self._keys, scope, needs_key=has_body)
-        if not has_body:
+        """Read the body within the limits, and forward the request."""
+        if not _has_body(scope):
             return await self._forward(scope, b"", receive, send)
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         self._queue_limit.check(self._running)
@@ -225,6 +225,10 @@ class _ReplayedBody:
         message = await self._receive()
         self.disconnected = self.disconnected or message["type"] == "http.disconnect"
         return message
+
+
+def _has_body(scope: Scope) -> bool:
+    return scope["method"] not in ("GET", "HEAD")
 
 
 async def _send_answer(send: Send, status: int, media_type: bytes, body: bytes, fields: dict[str, Any]) -> None:

@@ -5,7 +5,8 @@ import uuid
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cxr_platform.serving.api_keys import KeyCheck, check_access
+from cxr_platform.serving.access import check_access
+from cxr_platform.serving.api_keys import KeyCheck
 from cxr_platform.serving.metrics import ServingMetrics
 from cxr_platform.serving.problems import MEDIA_TYPE, Problem, log_internal_error
 from cxr_platform.serving.routes import route_label

@@ -5,10 +5,12 @@ from typing import Any
 import pytest
 import yaml
 
+from cxr_platform.serving.upload import Limits
 from tests.conftest import REPOSITORY
 from tests.infra.dockerfile import dockerfile
 from tests.infra.rendered import (
     EACH,
+    KUBERNETES,
     Tree,
     clusters,
     containers,
@@ -18,6 +20,7 @@ from tests.infra.rendered import (
     pods,
     ray_container,
 )
+from tests.infra.test_schemas import problems
 
 AGENT, DASHBOARD, SERVE, METRICS, EXPORTER = 52365, 8265, 8000, 8080, 9810
 
@@ -163,3 +166,20 @@ def _target(rules: list[dict[str, Any]], labels: dict[str, str]) -> str | None:
         else:
             labels[rule["target_label"]] = text
     return labels["__address__"]
+
+
+def test_the_ingress_has_a_certificate_and_leads_to_serve() -> None:
+    ingress = yaml.safe_load((KUBERNETES / "ingress" / "ingress.yaml").read_text(encoding="utf-8"))
+    assert problems(ingress) == []
+    (tls,), (rule,) = ingress["spec"]["tls"], ingress["spec"]["rules"]
+    assert tls["hosts"] == [rule["host"]]
+    (path,) = rule["http"]["paths"]
+    name = one("base", "RayService")["metadata"]["name"]
+    assert path["backend"]["service"] == {"name": f"{name}-serve-svc", "port": {"number": SERVE}}
+    body = ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/proxy-body-size"]
+    assert Limits().body_bytes == int(body.removesuffix("m")) * 2**20
+    readme = (REPOSITORY / "infra" / "README.md").read_text(encoding="utf-8")
+    assert f"create secret tls {tls['secretName']} " in readme
+    component = yaml.safe_load((KUBERNETES / "ingress" / "kustomization.yaml").read_text(encoding="utf-8"))
+    assert (component["kind"], component["resources"]) == ("Component", ["ingress.yaml"])
+    assert "components: [../cxr-platform/infra/kubernetes/ingress]" in readme

@@ -16,6 +16,7 @@ from cxr_platform.serving.screener import Screener
 from pipelines import serve
 from pipelines.options import parse_request
 from tests.serving.builders import filler, registry_with_champion
+from tests.serving.certificates import write_certificate
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +29,39 @@ def _without_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_keys_it_listens_on_loopback_only(host: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert serve.main(["--host", host]) == 2
     assert "API keys" in capsys.readouterr().err
+
+
+def test_the_files_of_a_certificate_are_checked_before_anything_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cert, key = write_certificate(tmp_path)
+    _, other = write_certificate(tmp_path, "other")
+    _, encrypted = write_certificate(tmp_path, "encrypted", b"secret")
+    expected = {"ssl_certfile": str(cert), "ssl_keyfile": str(key)}
+    assert (serve.tls_options(None, None), serve.tls_options(cert, key)) == ({}, expected)
+    for words, error in (
+        (["--tls-cert", cert], "Expected --tls-cert and --tls-key together. Received: --tls-cert alone."),
+        (["--tls-key", key], "Received: --tls-key alone."),
+        (["--tls-cert", tmp_path / "none", "--tls-key", key], f"Expected a certificate (PEM) at {tmp_path / 'none'}."),
+        (["--tls-cert", cert, "--tls-key", tmp_path], f"Expected a private key (PEM) at {tmp_path}."),
+        (["--tls-cert", cert, "--tls-key", other], "KEY_VALUES_MISMATCH"),
+        (["--tls-cert", key, "--tls-key", key], f"the certificate (PEM) in {key}"),
+        (["--tls-cert", cert, "--tls-key", encrypted], f"Expected in {encrypted} the unencrypted private key"),
+    ):
+        assert serve.main(list(map(str, words))) == 2
+        assert error in capsys.readouterr().err
+
+
+def test_a_server_beyond_loopback_without_tls_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "keys").write_text("a key of many characters", encoding="utf-8")
+    cert, key = write_certificate(tmp_path)
+    arguments = ["--registry", str(tmp_path / "registry"), "--keys", str(tmp_path / "keys")]
+    warning = "Keys and images travel unencrypted to 0.0.0.0:8000"
+    for words, warned in ([], False), (["--host", "0.0.0.0"], True):
+        assert serve.main([*arguments, *words]) == 2
+        assert (warning in capsys.readouterr().err) == warned
+    assert serve.main([*arguments, "--host", "0.0.0.0", "--tls-cert", str(cert), "--tls-key", str(key)]) == 2
+    assert warning not in capsys.readouterr().err
 
 
 def test_a_missing_file_of_keys_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

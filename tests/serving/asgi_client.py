@@ -17,7 +17,7 @@ def ask(app: Any, method: str, path: str, client: str = "127.0.0.1", **options: 
 
     async def once() -> httpx.Response:
         transport = httpx.ASGITransport(app, client=(client, 50000))
-        async with httpx.AsyncClient(transport=transport, base_url="http://server") as http:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
             return await http.request(method, path, **options)
 
     return asyncio.run(once())

@@ -12,9 +12,6 @@ from cxr_platform.serving.api_keys import (
     GRACE_SECONDS,
     ApiKeyFile,
     ApiKeys,
-    check_exposure,
-    is_loopback,
-    key_from_headers,
     load_keys,
 )
 from tests.serving.clock import Clock
@@ -171,34 +168,3 @@ def test_keys_of_the_environment_are_read_once(clock: Clock) -> None:
     clock.turn(CHECK_SECONDS)
     assert keys is not None
     assert (keys.accepts(ONE), keys.accepts(OTHER)) == (True, False)
-
-
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "example.org", ""])
-def test_without_keys_a_server_may_listen_on_loopback_only(host: str) -> None:
-    with pytest.raises(ServingError, match="--keys"):
-        check_exposure(host, None)
-    check_exposure(host, ApiKeys((bytes(32),)))
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.3.2.1", "::1", "localhost"])
-def test_loopback_needs_no_keys(host: str) -> None:
-    check_exposure(host, None)
-    assert is_loopback(host)
-
-
-def test_an_unknown_client_is_not_on_loopback() -> None:
-    assert not is_loopback(None)
-
-
-@pytest.mark.parametrize(
-    ("headers", "key"),
-    [
-        ({"authorization": "Bearer abc"}, "abc"),
-        ({"authorization": "bearer  abc "}, "abc"),
-        ({"x-api-key": "abc"}, "abc"),
-        ({"authorization": "Basic abc"}, ""),
-        ({}, ""),
-    ],
-)
-def test_a_key_is_read_from_either_header(headers: dict[str, str], key: str) -> None:
-    assert key_from_headers(headers) == key

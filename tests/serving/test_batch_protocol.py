@@ -27,7 +27,8 @@ ANSWERS = [
 
 
 def scope_of(*, client: str = "127.0.0.1", path: str = "/v1/screen", **headers: str) -> dict[str, Any]:
-    given = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    named = {"host": "localhost", **headers}
+    given = [(name.replace("_", "-").encode(), value.encode()) for name, value in named.items()]
     return {
         "type": "http",
         "method": "POST",
@@ -81,7 +82,7 @@ def test_each_request_of_a_batch_is_answered_as_if_it_were_alone(registry: Regis
     ]
 
     async def alone(scope: dict[str, Any], body: bytes) -> httpx.Response:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://server") as http:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as http:
             return await http.post(scope["path"], headers=scope["headers"], content=body)
 
     async def both() -> tuple[Any, Any]:
@@ -171,7 +172,7 @@ def test_a_client_cannot_send_a_batch(registry: Registry) -> None:
     body = b"".join(encode_answer(place, answer) for place, answer in enumerate(ANSWERS))
 
     async def ask() -> httpx.Response:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://server") as http:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as http:
             headers = {batch_protocol.KEY: "1", batch_protocol.REPLICA_HEADER.decode(): "1"}
             return await http.post(f"/v1/screen?{batch_protocol.KEY}=1", headers=headers, content=body)
 

@@ -102,7 +102,8 @@ def test_a_body_above_the_limit_is_stopped_while_it_arrives(registry: Path) -> N
         before = resident(process)
         with socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as connection:
             kind = MULTIPART["content-type"]
-            head = f"POST /v1/screen HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n"
+            head = f"POST /v1/screen HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\n"
+            head += "Transfer-Encoding: chunked\r\n\r\n"
             connection.sendall(head.encode())
             piece = b"%x\r\n%s\r\n" % (MEBIBYTE, bytes(MEBIBYTE))
             sent = 0
@@ -121,7 +122,9 @@ def test_slow_uploads_are_stopped_and_delay_no_other_request(registry: Path) -> 
         slow = [socket.create_connection(("127.0.0.1", port), timeout=SECONDS) for _ in range(20)]
         for connection in slow:
             kind = MULTIPART["content-type"]
-            head = f"POST /v1/screen HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: 5000\r\n\r\n--"
+            head = (
+                f"POST /v1/screen HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: 5000\r\n\r\n--"
+            )
             connection.sendall(head.encode())
         assert probabilities_of_valid_image(port)
         assert {connection.recv(12) for connection in slow} == {b"HTTP/1.1 408"}

@@ -110,7 +110,9 @@ def test_a_connection_serves_several_requests_also_pipelined_ones() -> None:
         connection.sendall(GET + GET)
         both = b""
         while both.count(b"200 OK") < 2:
-            both += connection.recv(65536)
+            piece = connection.recv(65536)
+            assert piece
+            both += piece
 
 
 @pytest.mark.parametrize(

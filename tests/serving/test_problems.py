@@ -15,7 +15,7 @@ def test_every_problem_has_a_title_and_a_detail(reason: str) -> None:
     assert details["title"].endswith(".")
     assert details["detail"] == problem.advice
     assert details["request_id"] == "ab" * 16
-    assert ("Connection" in problem.headers) == (problem.status in (408, 413))
+    assert ("Connection" in problem.headers) == (problem.status in (408, 413, 431))
     assert ("Retry-After" in problem.headers) == (problem.status in (408, 429, 503))
 
 

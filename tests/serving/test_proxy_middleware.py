@@ -21,7 +21,8 @@ from tests.serving.clock import Clock
 KEY = "a key of many characters"
 OURS = [(b"X-Content-Type-Options", b"nosniff"), (b"X-Request-ID", b"1"), (b"x-request-id", b"1")]
 PLAIN = [(b"content-type", b"text/plain")]
-SCOPE = {"type": "http", "method": "POST", "path": "/v1/screen", "headers": [], "client": ("127.0.0.1", 50000)}
+HOST = (b"host", b"localhost")
+SCOPE = {"type": "http", "method": "POST", "path": "/v1/screen", "headers": [HOST], "client": ("127.0.0.1", 50000)}
 
 
 @pytest.fixture
@@ -177,6 +178,26 @@ def test_without_keys_other_machines_are_rejected_before_their_body_is_read() ->
     assert (read, serve.scopes) == ([], [])
 
 
+def test_without_keys_another_website_is_rejected_before_its_body_is_read() -> None:
+    """Headers that are not forwarded are checked too."""
+    serve = FakeServe()
+    read = []
+
+    def body() -> Any:
+        read.append(1)
+        yield b"x"
+
+    for header, expected in (
+        ({"origin": "http://evil.example"}, "cross-site"),
+        ({"sec-fetch-site": "cross-site"}, "cross-site"),
+        ({"host": "evil.example"}, "wrong-host"),
+        ({"via": "1.1 proxy"}, "not-loopback"),
+    ):
+        answer = ask(ProxyMiddleware(serve), "POST", "/v1/screen", content=pieces(body()), headers=header)
+        assert (answer.status_code, reason(answer)) == (403, expected)
+    assert (read, serve.scopes) == ([], [])
+
+
 def test_answers_of_the_middleware_itself_are_counted_and_no_others() -> None:
     counted: list[tuple[str, int]] = []
 
@@ -207,7 +228,7 @@ def test_held_bytes_are_released(clock: Clock) -> None:
 def test_two_large_bodies_share_the_held_bytes() -> None:
     async def both() -> list[int]:
         middleware = ProxyMiddleware(FakeServe(), max_held_bytes=1000)
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(middleware), base_url="http://server") as http:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(middleware), base_url="http://localhost") as http:
             slow = pieces([bytes(300), bytes(300)], pause=0.1)
             first = asyncio.create_task(http.post("/v1/screen", content=slow))
             await asyncio.sleep(0.15)

@@ -77,7 +77,9 @@ class Clients:
 
     def __init__(self, serve: FakeServe) -> None:
         self.serve = serve
-        self._http = httpx.AsyncClient(transport=httpx.ASGITransport(ProxyMiddleware(serve)), base_url="http://server")
+        self._http = httpx.AsyncClient(
+            transport=httpx.ASGITransport(ProxyMiddleware(serve)), base_url="http://localhost"
+        )
 
     async def begin(self, bodies: Sequence[bytes], path: str = "/v1/screen") -> "list[asyncio.Task[httpx.Response]]":
         requests = []
@@ -251,7 +253,8 @@ class Client:
 
     def __init__(self, middleware: ProxyMiddleware) -> None:
         self.left = asyncio.Event()
-        scope = {"type": "http", "method": "POST", "path": "/v1/screen", "headers": [], "client": ("127.0.0.1", 1)}
+        scope: dict[str, Any] = {"type": "http", "method": "POST", "path": "/v1/screen", "client": ("127.0.0.1", 1)}
+        scope["headers"] = [(b"host", b"localhost")]
         self.clients = asyncio.ensure_future(middleware(scope, self._receive, self._send))
         self._body = [{"type": "http.request", "body": b"abandoned", "more_body": False}]
 

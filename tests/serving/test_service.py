@@ -239,7 +239,7 @@ def waiting_watcher(root: Path) -> ChampionWatcher[Screener]:
 
 def http_client(service: Service) -> httpx.AsyncClient:
     transport = httpx.ASGITransport(build_app(service, None), client=("127.0.0.1", 50000))
-    return httpx.AsyncClient(transport=transport, base_url="http://server")
+    return httpx.AsyncClient(transport=transport, base_url="http://localhost")
 
 
 async def screened(client: httpx.AsyncClient, path: str = "/v1/screen") -> httpx.Response:

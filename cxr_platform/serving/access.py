@@ -1,0 +1,91 @@
+"""Which requests are answered: with API keys those that carry a valid one, without keys those of this machine.
+
+Without keys the address of the client alone does not suffice, because a browser on this machine sends requests for any
+website that is open in it. So the request must also name this machine as its host (a website can give its own name the
+address 127.0.0.1: DNS rebinding), must not come from a page of another origin, and must not come through a proxy, whose
+clients can be anywhere. A proxy that leaves no trace in a request cannot be recognised: use keys behind any proxy.
+
+Sources: Fetch Metadata Request Headers (W3C) for Sec-Fetch-Site; RFC 6454 for Origin; RFC 7239 and 9110 for the headers
+of proxies.
+"""
+
+import ipaddress
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from starlette.types import Scope
+
+from cxr_platform.errors import ServingError
+from cxr_platform.serving.api_keys import KEY_ADVICE, KEYS_VARIABLE, KeyCheck
+from cxr_platform.serving.problems import Problem
+
+PROXY_HEADERS = frozenset({b"forwarded", b"via", b"x-real-ip", b"x-client-ip", b"x-cluster-client-ip"})
+PROXY_PREFIX = b"x-forwarded-"
+OWN_SITES = (b"same-origin", b"none")
+"""Values of Sec-Fetch-Site for requests of our own page, and of the user (address line, bookmark)."""
+
+
+def check_exposure(host: str, keys: KeyCheck | None) -> None:
+    """Raise `ServingError` if a server without keys would be reachable from other machines."""
+    if keys is None and not is_loopback(host):
+        raise ServingError(
+            f"Expected API keys for a server on {host}; without keys it may listen on 127.0.0.1 only.",
+            received="none",
+            advice=f"Name a file with --keys, or set {KEYS_VARIABLE}. {KEY_ADVICE}",
+        )
+
+
+def check_access(keys: KeyCheck | None, scope: Scope, needs_key: bool) -> None:
+    """Raise `Problem` if the client of an ASGI request may not send it.
+
+    Without `keys` only clients on loopback may; with them every client may that sends a valid key where `needs_key`.
+    """
+    if keys is None:
+        _check_local(scope)
+    elif needs_key:
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        if not keys.accepts(key_from_headers(headers)):
+            raise Problem("no-key")
+
+
+def is_loopback(host: str | None) -> bool:
+    """Return True if an address or host name is reachable from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return host is not None and ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def key_from_headers(headers: Mapping[str, str]) -> str:
+    """Return the key in `Authorization: Bearer KEY` or `X-API-Key: KEY`; empty if there is none."""
+    scheme, _, bearer = headers.get("authorization", "").partition(" ")
+    return bearer.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+
+
+def _check_local(scope: Scope) -> None:
+    """Raise `Problem` unless a request comes from this machine, and from no page but our own."""
+    client, headers = scope.get("client"), dict(scope["headers"])
+    # The default of nginx is to add no header, and HTTP/1.0, which no browser and hardly any client still speaks.
+    through_proxy = scope.get("http_version") == "1.0" or any(
+        name in PROXY_HEADERS or name.startswith(PROXY_PREFIX) for name in headers
+    )
+    if through_proxy or not is_loopback(client[0] if client else None):
+        raise Problem("not-loopback")
+    hosts = [value for name, value in scope["headers"] if name == b"host"]
+    if len(hosts) != 1 or not is_loopback(_host_name(hosts[0])):
+        raise Problem("wrong-host")
+    origin = headers.get(b"origin")
+    if origin is not None and origin not in (b"http://" + hosts[0], b"https://" + hosts[0]):
+        raise Problem("cross-site")
+    follows_link = scope["method"] == "GET" and headers.get(b"sec-fetch-mode") == b"navigate"
+    if headers.get(b"sec-fetch-site", b"none") not in OWN_SITES and not follows_link:
+        raise Problem("cross-site")
+
+
+def _host_name(host: bytes) -> str | None:
+    try:
+        return urlsplit(f"//{host.decode('latin-1')}").hostname
+    except ValueError:
+        return None
