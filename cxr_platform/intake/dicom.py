@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from types import MappingProxyType
 
 from pydicom import Dataset, Sequence, dcmread
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from cxr_platform.config import DecodingConfig
@@ -52,6 +55,12 @@ MODALITY_OF_CLASS = MappingProxyType(
 )
 """Modality by the SOP class, which follows on `STORAGE`, of objects that state none."""
 STORAGE = "1.2.840.10008.5.1.4.1.1"
+MAX_READS = 20_000
+"""Reads of the parser, two or three for each element: radiographs have up to a few hundred elements."""
+MAX_HEADER_BYTES = 16 * 2**20
+"""Values other than Pixel Data: overlays have some megabytes."""
+MAX_SEQUENCE_BYTES = 2**20
+"""A sequence of stated length, which is parsed when it is used: three lookup tables have 400 KB."""
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -102,12 +111,46 @@ def _read(data: bytes) -> Dataset:
     if DEFLATED in data:
         # pydicom would inflate the whole object, of any size, before its header can be checked.
         raise ImageRefused("undecodable", "DICOM: the deflated transfer syntax is not supported")
-    dataset = dcmread(io.BytesIO(data), force=True)
+    dataset = dcmread(_BoundedFile(data), force=True)
+    _check_lengths(dataset)
     if "TransferSyntaxUID" not in dataset.file_meta:
         implicit, little = dataset.original_encoding
         explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
         dataset.file_meta.TransferSyntaxUID = UID(ImplicitVRLittleEndian if implicit else explicit)
     return dataset
+
+
+class _BoundedFile(io.BytesIO):
+    """A file in memory of which a parser may read `MAX_READS` times: so many elements and items can it have.
+
+    A file of empty elements would otherwise cost a second and 60 MB for each of its megabytes.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._reads = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        """See `io.BytesIO`; raise `ImageRefused` after too many calls."""
+        self._reads += 1
+        if self._reads > MAX_READS:
+            raise ImageRefused("undecodable", f"DICOM: more elements than the {MAX_READS:,} reads that are allowed")
+        return super().read(size)
+
+
+def _check_lengths(dataset: Dataset) -> None:
+    """Raise `ImageRefused` for values that are longer than those of any radiograph, before they are parsed."""
+    total, pixels = 0, Tag("PixelData")
+    for tag in dataset.keys():  # noqa: SIM118  # iterating over the dataset itself would parse the values
+        if tag == pixels:
+            continue
+        raw = dataset.get_item(tag)
+        length = len(raw.value or b"") if isinstance(raw, RawDataElement) else 0
+        total += length
+        if length > MAX_SEQUENCE_BYTES and "SQ" in (raw.VR, dictionary_has_tag(tag) and dictionary_VR(tag)):
+            raise ImageRefused("undecodable", f"DICOM: a sequence of {length:,} bytes")
+    if total > MAX_HEADER_BYTES:
+        raise ImageRefused("undecodable", f"DICOM: a header of {total:,} bytes")
 
 
 def _check_header(dataset: Dataset, config: DecodingConfig) -> None:

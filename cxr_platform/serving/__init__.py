@@ -1,7 +1,8 @@
 """Serve the champion over HTTP on Ray Serve. The path of one request, with the module of each step:
 
     client ── POST /v1/screen ──▶ Serve's proxy
-        proxy_middleware     checks the API key (api_keys), reads the body (upload), repeats a request after a crash
+        http_protocol        limits connections and headers
+        proxy_middleware     checks key and origin (access, api_keys), reads the body (upload), repeats after a crash
         request_batcher      sends requests that wait at the same time as one call
     ──▶ replica (deployment)
         batch_protocol       splits the call into its requests
@@ -9,7 +10,8 @@
         app                  routes, files of the body (upload)
         service              limits, threads, version that answers (champion_watcher)
         screener             decoding, ONNX Runtime, calibration, decision
-                             └─▶ explainer_client ──▶ Explainer: DICOM, and heatmaps with TensorFlow (heatmap)
+                             ├─▶ dicom_decoder ──▶ a process that decodes DICOM
+                             └─▶ explainer_client ──▶ Explainer: heatmaps with TensorFlow (heatmap)
     ──▶ answer: schema, filled by answers; or problem details: problems
 
 The page at / and /docs are in pages; client asks a server, or a bundle without one, from Python.

@@ -1,11 +1,11 @@
 """The Ray Serve application: autoscaled replicas that screen, behind Serve's proxy, and one Explainer with TensorFlow.
 
-    proxy (proxy_middleware) ──▶ Screening: decodes, infers, answers ──▶ Explainer: heatmaps, DICOM
+    proxy (proxy_middleware) ──▶ Screening: decodes, infers, answers ──▶ Explainer: heatmaps
                                      both follow the registry
 
-Decoding and inference run in the ingress replica itself, because a second hop would copy every image once more. Only
-heatmaps, which need TensorFlow, and DICOM go to the Explainer. So a replica starts in seconds and stays small, and a
-native DICOM decoder that crashes on a hostile file costs no other request.
+Decoding and inference run in the ingress replica itself, because a second hop would copy every image once more; DICOM
+is decoded in a process beside it (`dicom_decoder`). Only heatmaps, which need TensorFlow, go to the Explainer. So a
+replica starts in seconds and stays small.
 
 `serve deploy` imports `build` and passes the arguments of infra/serve/config.yaml; `cxr serve` calls it;
 `serve build cxr_platform.serving.deployment:app` writes a configuration for the registry that CXR_REGISTRY names.
@@ -22,19 +22,15 @@ from pydantic import Field, model_validator
 from ray import serve
 from typing_extensions import Self
 
-from cxr_platform.registry.bundle import Bundle, Preprocessing
+from cxr_platform.registry.bundle import Bundle
 from cxr_platform.registry.store import Registry
 from cxr_platform.serving.api_keys import KeyCheck, load_keys
 from cxr_platform.serving.champion_watcher import ChampionWatcher
-from cxr_platform.serving.explainer_client import (
-    EXPLAINER_CPUS,
-    RESERVED_CPUS,
-    ExplainerClient,
-    prepared_or_reason,
-)
+from cxr_platform.serving.dicom_decoder import DicomDecoder
+from cxr_platform.serving.explainer_client import EXPLAINER_CPUS, RESERVED_CPUS, ExplainerClient
 from cxr_platform.serving.heatmap import HeatmapNetwork, overlay_png
 from cxr_platform.serving.problems import RETRY_SECONDS
-from cxr_platform.serving.screener import CUDA, PreparedImage, Screener, execution_providers
+from cxr_platform.serving.screener import CUDA, Screener, execution_providers
 from cxr_platform.serving.service import Service, silence_libraries
 from cxr_platform.validation import Record, validate
 
@@ -81,7 +77,7 @@ class ServingOptions(Record):
         "auto",
         description="Share of a GPU that a replica reserves. auto: a quarter if Ray has a GPU and ONNX Runtime CUDA.",
     )
-    explain: bool = Field(True, description="Start the Explainer, which heatmaps and the decoding of DICOM need.")
+    explain: bool = Field(True, description="Start the Explainer, which heatmaps need.")
 
     @model_validator(mode="after")
     def _check_replicas(self) -> Self:
@@ -136,6 +132,7 @@ class ScreeningReplica:
             ChampionWatcher(Registry(Path(options.registry)), _load_screener, wait=True),
             workers=options.workers,
             explainer=None if explainer is None else ExplainerClient(explainer),
+            decoder=DicomDecoder(),
             metrics=RayMetrics(),
             max_waiting=MAX_WAITING_REQUESTS,
         )
@@ -164,10 +161,6 @@ class ExplainerReplica:
         silence_libraries()
         self._networks = ChampionWatcher(Registry(Path(options.registry)), _load_heatmap_network, wait=True)
         self._polling = Repeated(self._networks.poll)
-
-    def prepare(self, data: bytes, preprocessing: Preprocessing) -> PreparedImage | str:
-        """See `explainer_client.prepared_or_reason`."""
-        return prepared_or_reason(data, preprocessing)
 
     def heatmap(self, version: str, image: NDArray[np.uint8], target: int) -> bytes:
         """See `explainer_client.Explainer`."""

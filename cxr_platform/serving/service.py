@@ -2,8 +2,8 @@
 
 Decoding and inference of an image run in one thread; both release Python's lock for most of their time. Each image is
 one call of the network: on processors a batch of MobileNetV2 costs as much per image as one image alone (measured in
-infra/serve/README.md), and an image need not wait for others. Heatmaps, which need TensorFlow, and DICOM go to an
-`Explainer`, so that a native decoder that crashes costs no other request.
+infra/serve/README.md), and an image need not wait for others. DICOM is decoded by a `DicomDecoder` in another process,
+so that a hostile file costs no other request; heatmaps, which need TensorFlow, come from an `Explainer`.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from cxr_platform.errors import ImageRefused
 from cxr_platform.intake.images import sniff
 from cxr_platform.serving.answers import explanation, screen_answer
 from cxr_platform.serving.champion_watcher import POLL_SECONDS, ChampionWatcher
+from cxr_platform.serving.dicom_decoder import DicomDecoder
 from cxr_platform.serving.explainer_client import Explainer
 from cxr_platform.serving.heatmap import grey_png
 from cxr_platform.serving.metrics import ServingMetrics
@@ -68,13 +69,17 @@ class StageTimer:
 
 
 class Service:
-    """Screens images with the champion in `workers` threads; accepts at most `max_waiting` requests at a time."""
+    """Screens images with the champion in `workers` threads; accepts at most `max_waiting` requests at a time.
+
+    `decoder` decodes DICOM; without one it is decoded like all other images, for tests and trusted files.
+    """
 
     def __init__(
         self,
         champion: ChampionWatcher[Screener],
         workers: int = 1,
         explainer: Explainer | None = None,
+        decoder: DicomDecoder | None = None,
         metrics: ServingMetrics | None = None,
         limits: Limits | None = None,
         max_waiting: int = 64,
@@ -83,7 +88,7 @@ class Service:
         self.champion = champion
         self.limits = limits or Limits()
         self.metrics = metrics or ServingMetrics()
-        self._explainer = explainer
+        self._explainer, self._decoder = explainer, decoder
         self._pool = ThreadPoolExecutor(workers, "cxr-screen")
         self._max_waiting, self._waiting = max_waiting, 0
 
@@ -96,6 +101,8 @@ class Service:
             yield
         finally:
             polling.cancel()
+            if self._decoder is not None:
+                self._decoder.close()
             self._pool.shutdown(wait=False, cancel_futures=True)
 
     @contextmanager
@@ -142,7 +149,15 @@ class Service:
     ) -> list[ScreenAnswer | Problem]:
         """Return the answer or the problem of each file; an internal error with one file affects no other file."""
 
+        turn = asyncio.Lock()
+
         async def screen_one(data: bytes) -> ScreenAnswer | Problem:
+            if sniff(data) == "DICOM":  # one of a request at a time: the decoder has few places for waiting images
+                async with turn:
+                    return await answer(data)
+            return await answer(data)
+
+        async def answer(data: bytes) -> ScreenAnswer | Problem:
             own_timer = StageTimer(time.perf_counter(), dict(timer.stages))
             try:
                 return await self.screen(data, request_id, own_timer)
@@ -158,8 +173,8 @@ class Service:
         check_content(data)
         _, screener = self.champion.current
         try:
-            if self._explainer is not None and sniff(data) == "DICOM":
-                prepared = await self._explainer.prepare(data, screener.bundle.preprocessing)
+            if self._decoder is not None and sniff(data) == "DICOM":
+                prepared = await self._decoder.prepare(data, screener.bundle.preprocessing)
                 screening = await self._in_thread(timer, lambda: screener.screen([prepared])[0])
             else:
                 screening = await self._in_thread(timer, lambda: screener.screen([screener.prepare(data)])[0])

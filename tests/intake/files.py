@@ -1,6 +1,7 @@
 """Image files in memory for the tests of intake."""
 
 import io
+import struct
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,15 @@ def jpeg_dataset(values: NDArray[np.uint8], **attributes: Any) -> Dataset:
     image.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
     image.PixelData = encapsulate([jpeg(values)])
     return image
+
+
+def many_elements(file: bytes, size: int) -> bytes:
+    """Return a DICOM file (explicit VR, little endian) with `size` bytes of empty private elements in front."""
+    begin = 144 + int.from_bytes(
+        file[140:144], "little"
+    )  # after the File Meta Information, whose length is its first value
+    elements = (struct.pack("<HH2sH", 9, 0x1000 + number % 0xE000, b"LO", 0) for number in range(size // 8))
+    return file[:begin] + b"".join(elements) + file[begin:]
 
 
 def dicom(image: Dataset | NDArray[Any], **attributes: Any) -> bytes:

@@ -12,14 +12,14 @@ import uvicorn
 from numpy.typing import NDArray
 
 from cxr_platform.labels import CLASSES
-from cxr_platform.registry.bundle import Bundle, Preprocessing
+from cxr_platform.registry.bundle import Bundle
 from cxr_platform.registry.store import Registry
 from cxr_platform.serving.api_keys import ApiKeys
 from cxr_platform.serving.app import build_app
 from cxr_platform.serving.champion_watcher import ChampionWatcher
 from cxr_platform.serving.heatmap import overlay_png
 from cxr_platform.serving.problems import MEDIA_TYPE, Problem
-from cxr_platform.serving.screener import PreparedImage, Screener, Screening, decide, prepare_image
+from cxr_platform.serving.screener import Screener, Screening, decide, prepare_image
 from cxr_platform.serving.service import Service
 
 EQUAL = tuple([1 / 7] * 7)
@@ -59,9 +59,6 @@ class ScriptedScreener(Screener):
 
 class FakeExplainer:
     """An Explainer without TensorFlow: heatmaps have their maximum in the lower left."""
-
-    async def prepare(self, data: bytes, preprocessing: Preprocessing) -> PreparedImage:
-        return prepare_image(data, preprocessing)
 
     async def heatmap(self, version: str, image: NDArray[np.uint8], target: int) -> bytes:  # noqa: ARG002
         down, across = np.mgrid[0:48, 0:48] / 48

@@ -23,6 +23,7 @@ from cxr_platform.serving import problems
 from cxr_platform.serving.api_keys import ApiKeys
 from cxr_platform.serving.app import build_app
 from cxr_platform.serving.champion_watcher import ChampionWatcher
+from cxr_platform.serving.dicom_decoder import DicomDecoder
 from cxr_platform.serving.heatmap import overlay_png
 from cxr_platform.serving.pages import samples_router
 from cxr_platform.serving.routes import is_own_path
@@ -45,15 +46,28 @@ class FakeExplainer:
         self.calls: list[str] = []
         self._broken = broken
 
-    async def prepare(self, data: bytes, preprocessing: Preprocessing) -> PreparedImage:
-        self.calls.append("prepare")
-        return prepare_image(data, preprocessing)
-
     async def heatmap(self, version: str, image: np.ndarray, target: int) -> bytes:
         if self._broken:
             raise OSError("gone")
         self.calls.append(f"heatmap {version} {target} {image.shape}")
         return overlay_png(np.eye(8, dtype=np.float32))
+
+
+class FakeDecoder(DicomDecoder):
+    """A decoder in this process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    async def prepare(self, data: bytes, preprocessing: Preprocessing) -> PreparedImage:
+        self.calls += 1
+        return prepare_image(data, preprocessing)
+
+
+@pytest.fixture
+def decoder() -> FakeDecoder:
+    return FakeDecoder()
 
 
 @pytest.fixture
@@ -62,9 +76,9 @@ def explainer() -> FakeExplainer:
 
 
 @pytest.fixture
-def service(champion: ChampionWatcher[Screener], explainer: FakeExplainer) -> Service:
+def service(champion: ChampionWatcher[Screener], explainer: FakeExplainer, decoder: FakeDecoder) -> Service:
     limits = Limits(body_bytes=LIMIT, upload_seconds=0.3)
-    return Service(champion, explainer=explainer, limits=limits, max_waiting=4)
+    return Service(champion, explainer=explainer, decoder=decoder, limits=limits, max_waiting=4)
 
 
 @pytest.fixture
@@ -97,11 +111,11 @@ def test_png_jpeg_and_dicom_are_answered(app: FastAPI, data: bytes) -> None:
     assert post(app, data).json()["label"]
 
 
-def test_only_dicom_is_decoded_by_the_explainer(app: FastAPI, explainer: FakeExplainer) -> None:
+def test_only_dicom_is_decoded_by_the_decoder(app: FastAPI, decoder: FakeDecoder) -> None:
     post(app, image_png())
-    assert explainer.calls == []
+    assert decoder.calls == 0
     post(app, dicom(image(1)))
-    assert explainer.calls == ["prepare"]
+    assert decoder.calls == 1
 
 
 def test_an_image_that_is_not_screenable_gets_the_reason_and_no_probabilities(app: FastAPI) -> None:
@@ -121,7 +135,7 @@ def test_a_lateral_view_gets_the_reason_and_no_heatmap(app: FastAPI, explainer: 
     assert [(finding.code, finding.detail) for finding in screened.findings] == [("view", "view LATERAL")]
     assert screened.reason == "The image is not screenable: not a frontal view."
     assert screened.explanation is None
-    assert explainer.calls == ["prepare"]
+    assert explainer.calls == []
     assert "DOE" not in answer.text
 
 

@@ -5,18 +5,21 @@ import json
 import socket
 import subprocess
 import sys
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
+from statistics import median
 
 import pytest
 
 from cxr_platform.serving.client import local_screen
 from cxr_platform.serving.screener import Screener
 from tests.conftest import REPOSITORY
-from tests.intake.files import dicom
+from tests.intake.files import dicom, many_elements
 from tests.serving.asgi_client import MULTIPART, multipart
 from tests.serving.builders import image, image_png, registry_with_champion
 from tests.serving.hostile_requests import Hostile, hostile
@@ -65,6 +68,25 @@ def ask(port: int, request: Hostile) -> tuple[int, bytes]:
         connection.close()
 
 
+def png_seconds(port: int, until: Callable[[], bool]) -> tuple[float, int]:
+    """Return the median time of valid PNG images, ten or more until `until` is true, and their number."""
+    seconds = []
+    while len(seconds) < 10 or (until() and len(seconds) < 1000):
+        began = time.perf_counter()
+        probabilities_of_valid_image(port)
+        seconds.append(time.perf_counter() - began)
+    return median(seconds), len(seconds)
+
+
+def during_flood(port: int) -> tuple[float, Counter[int]]:
+    """Return the median time of PNG images while eight clients send hostile DICOM files, and the answers to those."""
+    body = multipart([many_elements(dicom(image(0)), 3 * MEBIBYTE)])
+    with ThreadPoolExecutor(8) as clients:
+        sent = [clients.submit(ask, port, Hostile("many elements", body)) for _ in range(40)]
+        seconds, _ = png_seconds(port, until=lambda: not all(each.done() for each in sent))
+        return seconds, Counter(each.result()[0] for each in sent)
+
+
 def probabilities_of_valid_image(port: int) -> dict[str, float]:
     status, body = ask(port, Hostile("none", multipart([image_png()])))
     assert status == 200
@@ -79,7 +101,7 @@ def test_a_thousand_hostile_requests(registry: Path, capsys: pytest.CaptureFixtu
     expected = local_screen(Screener(*Registry(registry).open(), threads=1))(image_png()).probabilities
     statuses: Counter[int] = Counter()
     with served(registry) as (port, process):
-        ask(port, Hostile("none", multipart([dicom(image(0))])))  # TensorFlow is imported once
+        ask(port, Hostile("none", multipart([dicom(image(0))])))  # starts the process that decodes DICOM
         for number, request in enumerate(hostile(REQUESTS, seed=7)):
             if number == WARM:
                 before = resident(process)
@@ -90,8 +112,16 @@ def test_a_thousand_hostile_requests(registry: Path, capsys: pytest.CaptureFixtu
             if number % 100 == 99:
                 assert probabilities_of_valid_image(port) == pytest.approx(expected, abs=1e-4)
         grown = resident(process) - before
+        idle, _ = png_seconds(port, until=lambda: False)
+        flooded, refusals = during_flood(port)
+        assert {*refusals} <= {422, 429}
     with capsys.disabled():
         print(f"\n{REQUESTS} hostile requests: {dict(sorted(statuses.items()))}, memory {grown:+.0f} MiB")
+        print(
+            f"PNG: {1000 * idle:.0f} ms; during a flood of {refusals.total()} DICOM files with 400,000 elements each: ",
+            end="",
+        )
+        print(f"{1000 * flooded:.0f} ms (medians), {dict(refusals)}")
     assert statuses.total() == REQUESTS
     assert grown < 150
 

@@ -12,6 +12,7 @@ import uvicorn
 from cxr_platform.registry.store import Registry
 from cxr_platform.serving.app import build_app
 from cxr_platform.serving.champion_watcher import ChampionWatcher
+from cxr_platform.serving.dicom_decoder import DicomDecoder
 from cxr_platform.serving.screener import Screener
 from cxr_platform.serving.service import Service
 from cxr_platform.serving.upload import Limits
@@ -19,7 +20,7 @@ from cxr_platform.serving.upload import Limits
 
 async def main(registry: Path) -> None:
     champion = ChampionWatcher(Registry(registry), lambda folder, bundle: Screener(folder, bundle, threads=1))
-    app = build_app(Service(champion, limits=Limits(upload_seconds=1.0)), None)
+    app = build_app(Service(champion, decoder=DicomDecoder(), limits=Limits(upload_seconds=1.0)), None)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
     serving = asyncio.create_task(server.serve())
     while not server.started:
