@@ -172,7 +172,7 @@ def test_slow_headers_get_408_and_delay_no_other_request() -> None:
 
 
 def test_dripping_bytes_do_not_keep_a_connection_open() -> None:
-    """Neither before the first request, nor between requests, nor with a body that nobody reads."""
+    """Neither before the first request, nor between requests, nor with a body that is not read."""
     unread = b"POST /unread HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
     with running(SHORT) as server:
         for first, drip in ((b"", b"\r\n"), (GET, b"\r\n"), (GET, b"X"), (unread, b"1\r\nx\r\n")):
