@@ -30,8 +30,8 @@ from cxr_platform.storage.files import new_folder, remove_leftovers, write_atomi
 CHAPTERS: Mapping[str, tuple[str, ...]] = {
     "Performance": ("strategies", "intervals", "comparison"),
     "Credibility": (
-        *("within_sources", "sources", "shortcuts", "external", "left_out", "hospitals", "leakage", "reader_labels"),
-        "explanations",
+        *("within_sources", "sources", "shortcuts", "external", "strata", "left_out", "hospitals", "leakage"),
+        *("reader_labels", "explanations"),
     ),
     "Details": ("calibration", "subgroups", "failures", "atlas"),
     "The paper and the set-up": ("paper", "matrices", "set-up"),

@@ -72,6 +72,7 @@ NUMBERS: dict[str, Any] = {
     "sources": TWO_SOURCES,
     "shortcuts": SimpleNamespace(probes=(probe(),), sources=(source_probe(90.0),)),
     "external": (CONTRADICTION,),
+    "strata": (),
     "left_out": (),
     "hospitals": (),
     "leakage": SimpleNamespace(finding=LEAKING),
@@ -169,7 +170,8 @@ def test_the_report_of_a_study_with_its_images_says_what_was_not_computed(images
     page = write_report(tmp_path, images, sections, made)
 
     assert [s.name for s in sections if s.absent] == [
-        "shortcuts", "external", "left_out", "hospitals", "leakage", "reader_labels", "explanations", "atlas"
+        "shortcuts", "external", "strata", "left_out", "hospitals", "leakage", "reader_labels", "explanations",
+        "atlas",
     ]  # fmt: skip
     assert made.accuracy.value == pytest.approx(images.results.best.pooled.accuracy_7_class)
     assert made.accuracy.low < made.accuracy.value < made.accuracy.high

@@ -141,13 +141,18 @@ def divisions(predictions: Predictions, facts: pd.DataFrame | None) -> dict[str,
     parts = {"source": _members(predictions.source, sorted(set(predictions.source)))}
     if facts is None:
         return parts
-    facts = facts.loc[list(predictions.image_id)]
+    return parts | members_by_facts(facts.loc[list(predictions.image_id)])
+
+
+def members_by_facts(facts: pd.DataFrame) -> dict[str, Members]:
+    """Return view, sex, age → the subgroups of the rows of `facts`; views by name, "unknown" last."""
     view = facts["view"].fillna(UNKNOWN).to_numpy(dtype=object)
     sex = facts["sex"].map(SEXES).fillna(UNKNOWN).to_numpy(dtype=object)
-    parts["view"] = _members(view, [*sorted(set(view) - {UNKNOWN}), UNKNOWN])
-    parts["sex"] = _members(sex, [*SEXES.values(), UNKNOWN])
-    parts["age"] = _members(age_bands(facts["age"].to_numpy(dtype=float)), [*AGE_BANDS, UNKNOWN])
-    return parts
+    return {
+        "view": _members(view, [*sorted(set(view) - {UNKNOWN}), UNKNOWN]),
+        "sex": _members(sex, [*SEXES.values(), UNKNOWN]),
+        "age": _members(age_bands(facts["age"].to_numpy(dtype=float)), [*AGE_BANDS, UNKNOWN]),
+    }
 
 
 def age_bands(years: Array) -> Array:
