@@ -1,13 +1,13 @@
 """Measure the platform against simple baselines.
 
-cxr benchmark folds | step | head | manifest | serving | statistics [options]
+cxr benchmark NAME [options]
 """
 
 import argparse
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from pipelines.benchmarks import folds, head, manifest, serving, statistics, step
+from pipelines.benchmarks import folds, gpu, growth, head, manifest, overhead, serving, statistics, step, study
 from pipelines.command import run_command
 from pipelines.options import build_request
 
@@ -22,6 +22,12 @@ class Benchmark(NamedTuple):
 
 
 BENCHMARKS = {
+    "study": Benchmark(
+        "seconds and accuracies of a whole study, against a stock Keras script",
+        study.add_options,
+        study.StudyBenchmarkRequest,
+        study.run,
+    ),
     "folds": Benchmark(
         "seconds that a fold costs beyond its training steps, against Keras' model.fit",
         folds.add_options,
@@ -33,6 +39,24 @@ BENCHMARKS = {
         step.add_options,
         step.StepRequest,
         step.run,
+    ),
+    "overhead": Benchmark(
+        "where the seconds of a trial go, and the share of the cores that a study leaves idle",
+        overhead.add_options,
+        overhead.OverheadRequest,
+        overhead.run,
+    ),
+    "gpu": Benchmark(
+        "images per second on a GPU against its limits and Keras' model.fit; trials an hour by how many run at once",
+        gpu.add_options,
+        gpu.GpuRequest,
+        gpu.run,
+    ),
+    "growth": Benchmark(
+        "how the time of a study grows with images, folds and strategies",
+        growth.add_options,
+        growth.GrowthRequest,
+        growth.run,
     ),
     "head": Benchmark(
         "accuracy of the off-the-shelf head against a logistic regression on the same features",

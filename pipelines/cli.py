@@ -21,6 +21,7 @@ VERBS = {
     "registry": "list, show, verify, promote and roll back versions of the registry",
     "exporter": "export the state of the registry to Prometheus",
     "benchmark": "measure training, the manifest and the server against baselines",
+    "gpu-study": "measure a GPU and run the paper's study on it, with JAX and without Ray",
 }
 """Verb → its line in `cxr --help`. The module is `pipelines.VERB`, with `_` for `-`."""
 

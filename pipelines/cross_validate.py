@@ -5,7 +5,7 @@
 
 The second form also builds the manifest, unless there is a current one, and keeps all results in one storage: use it
 for a job of a cluster. An interrupted study is continued by the same command, on any machine. `--engine local` runs the
-trials in this process, without Ray.
+trials without Ray: in this process, or in several that share the GPU.
 """
 
 import argparse
@@ -63,6 +63,7 @@ class CrossValidateRequest:
     no_report: bool
     profile: ProfileOptions
     metrics: MetricsOptions
+    processes: int = 1
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,13 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--strategies", default="all", help="strategies separated by commas, or all (default: all)")
     parser.add_argument("--engine", choices=("ray", "local"), default="ray", help="where trials run (default: ray)")
+    parser.add_argument(
+        "--processes",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes of --engine local, which share the GPU or the processors (default: 1)",
+    )
     parser.add_argument("--ray-address", help="address of a Ray cluster (default: this machine alone)")
     add_weights_option(parser)
     parser.add_argument("--no-report", action="store_true", help="stop after the pooled predictions")
@@ -114,6 +122,7 @@ def run(request: CrossValidateRequest) -> int:
 
     profile = request.profile.load()
     strategies = parse_strategies(request.strategies)
+    _check_processes(request)
     places = study_places(request, profile)
     protocols: list[tuple[str, Protocol]] = [(places.name, "paper" if request.protocol == "paper" else "grouped")]
     if request.protocol == "both":
@@ -125,7 +134,7 @@ def run(request: CrossValidateRequest) -> int:
         ensure_manifest(to_build, _hash_of_started_study(places.runs, protocols, profile))
     manifest = open_manifest(places.manifest)
     plans = [StudyPlan(name, protocol, strategies, profile, manifest_facts(manifest)) for name, protocol in protocols]
-    _assign_devices(request.engine, profile)
+    _assign_devices(request, profile)
     imagenet = _imagenet_weights(strategies, profile, request.imagenet_weights)
     failures = []
     for plan in plans:
@@ -139,6 +148,15 @@ def run(request: CrossValidateRequest) -> int:
     if failures:
         raise failures[0]
     return 0
+
+
+def _check_processes(request: CrossValidateRequest) -> None:
+    if request.processes < 1 or (request.processes > 1 and request.engine != "local"):
+        raise ConfigError(
+            "Expected --processes of at least 1, and more than 1 with --engine local only.",
+            received=f"--processes {request.processes} --engine {request.engine}",
+            advice="Ray runs as many trials at once as resources.cpu and resources.gpu of the profile allow.",
+        )
 
 
 def study_places(request: CrossValidateRequest, profile: Profile) -> StudyPlaces:
@@ -242,12 +260,12 @@ def _imagenet_weights(strategies: tuple[str, ...], profile: Profile, file: Path 
         return load_backbone_weights(path, profile.model.alpha)
 
 
-def _assign_devices(engine: str, profile: Profile) -> None:
-    """Limit this process to the resources of a trial, or leave the GPUs to the workers of Ray."""
+def _assign_devices(request: CrossValidateRequest, profile: Profile) -> None:
+    """Limit this process to the resources of a trial, or leave the GPUs to the processes that run the trials."""
     from cxr_platform.training.devices import hide_gpus, is_deterministic, limit_process
     from cxr_platform.training.engine_local import local_share
 
-    if engine == "local":
+    if request.engine == "local" and request.processes == 1:
         gpus = local_share(profile.resources).gpus
         limit_process(profile.resources.cpu, gpus, is_deterministic(profile.resources, gpus))
     else:
@@ -255,13 +273,13 @@ def _assign_devices(engine: str, profile: Profile) -> None:
 
 
 def _engine(request: CrossValidateRequest) -> Any:
-    if request.engine == "local":
-        from cxr_platform.training import engine_local
+    if request.engine == "ray":
+        from cxr_platform.training import engine_ray
 
-        return engine_local.run
-    from cxr_platform.training import engine_ray
+        return partial(engine_ray.run, address=request.ray_address)
+    from cxr_platform.training import engine_local, engine_processes
 
-    return partial(engine_ray.run, address=request.ray_address)
+    return partial(engine_processes.run, processes=request.processes) if request.processes > 1 else engine_local.run
 
 
 if __name__ == "__main__":

@@ -11,8 +11,7 @@ import pyarrow.compute as pc
 from cxr_platform.intake.candidate import REASONS
 from cxr_platform.labels import CLASSES
 from cxr_platform.manifest.folds import OUTSIDE
-from cxr_platform.manifest.rows import count_images
-from cxr_platform.manifest.schema import PIXELS, manifest_schema, pixels_to_numpy
+from cxr_platform.manifest.schema import PIXELS, count_images, manifest_schema, pixels_to_numpy
 from cxr_platform.manifest.store import Manifest
 
 ROLES = ("study", "external", "contrast")

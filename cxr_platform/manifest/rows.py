@@ -1,9 +1,9 @@
-"""The content of a manifest: its rows without pixels, their content hash, and manifest.json."""
+"""The content of a manifest: its rows without pixels, and manifest.json."""
 
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from itertools import chain
 from typing import Any
 
@@ -19,7 +19,15 @@ from cxr_platform.labels import CLASSES
 from cxr_platform.manifest.cache import DECODING_PACKAGES, package_versions
 from cxr_platform.manifest.folds import OUTSIDE, assign_folds, contrast_folds
 from cxr_platform.manifest.records import ExcludedFile, SelectedImage, file_key
-from cxr_platform.manifest.schema import LookedAt, ManifestInfo, manifest_schema, without_pixels
+from cxr_platform.manifest.schema import (
+    LookedAt,
+    ManifestInfo,
+    content_hash,
+    count_groups,
+    count_images,
+    manifest_schema,
+    without_pixels,
+)
 from cxr_platform.manifest.selection import Selection
 
 UNCLASSED = ("unknown-folder", "finding-not-studied", "several-findings", "further-findings", "not-listed")
@@ -27,8 +35,6 @@ UNCLASSED = ("unknown-folder", "finding-not-studied", "several-findings", "furth
 FREQUENT = 5
 PACKAGES = ("cxr-platform", "ray", "pyarrow", "scikit-learn", "great-expectations", "faiss-cpu", *DECODING_PACKAGES)
 """Libraries on which a manifest depends."""
-OPTIONAL = ("reader_label", "reader_finding")
-SIGNIFICANT_DIGITS = 6  # of the floats in the content hash: sums differ in the last digits between processors
 
 
 def make_rows(selection: Selection, profile: Profile) -> pa.Table:
@@ -80,20 +86,6 @@ def _row(image: SelectedImage, patient: str | None, group: str, folds: tuple[int
         "reader_label": candidate.reader_label,
         "reader_finding": candidate.reader_finding,
     }
-
-
-def content_hash(rows: pa.Table) -> str:
-    """Return the SHA-256 of the rows' values in the order of image_id; pixels are represented by their own hash.
-
-    Values, not files, because Parquet bytes change with the version of the library. Readers' labels count where there
-    are some, so that they change no hash of collections without.
-    """
-    digest = hashlib.sha256()
-    for row in rows.sort_by("image_id").to_pylist():
-        counted = [value for name, value in row.items() if value is not None or name not in OPTIONAL]
-        values = [f"{v:.{SIGNIFICANT_DIGITS}g}" if isinstance(v, float) else v for v in counted]
-        digest.update(json.dumps(values, ensure_ascii=True).encode())
-    return digest.hexdigest()
 
 
 def make_info(
@@ -159,18 +151,6 @@ def _counts(selection: Selection, inventory: Inventory) -> dict[str, Any]:
         "shared_patients": selection.shared_patients,
         "origins": inventory.origins,
     }
-
-
-def count_images(labels: Sequence[str | None], sources: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Return class → source → number of images, in the order of `CLASSES`."""
-    pairs = Counter(zip(labels, sources, strict=True))
-    return {name: {s: pairs[name, s] for s in sorted(set(sources)) if pairs[name, s]} for name in CLASSES}
-
-
-def count_groups(groups: Sequence[str]) -> dict[str, int]:
-    """Return the size of a group, as text → number of groups of that size."""
-    sizes = Counter(Counter(groups).values())
-    return {str(size): count for size, count in sorted(sizes.items())}
 
 
 def input_hashes(inventory: Inventory, overrule: Overrule) -> dict[str, str]:

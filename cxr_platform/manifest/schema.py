@@ -1,5 +1,9 @@
 """The schema of a manifest: the columns of its Parquet files (one row per image), and `ManifestInfo`, manifest.json."""
 
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -8,9 +12,12 @@ import pyarrow as pa
 from pydantic import Field
 
 from cxr_platform.config import IntakeConfig
+from cxr_platform.labels import CLASSES
 from cxr_platform.validation import Record
 
 PIXELS = "pixels"
+OPTIONAL = ("reader_label", "reader_finding")
+SIGNIFICANT_DIGITS = 6  # of the floats in the content hash: sums differ in the last digits between processors
 
 
 def manifest_schema(image_size: int) -> pa.Schema:
@@ -138,3 +145,29 @@ class ManifestInfo(ImageCounts):
     created_with: dict[str, str]
     files_hash: str
     overrule_hash: str
+
+
+def content_hash(rows: pa.Table) -> str:
+    """Return the SHA-256 of the rows' values in the order of image_id; pixels are represented by their own hash.
+
+    Values, not files, because Parquet bytes change with the version of the library. Readers' labels count where there
+    are some, so that they change no hash of collections without.
+    """
+    digest = hashlib.sha256()
+    for row in rows.sort_by("image_id").to_pylist():
+        counted = [value for name, value in row.items() if value is not None or name not in OPTIONAL]
+        values = [f"{v:.{SIGNIFICANT_DIGITS}g}" if isinstance(v, float) else v for v in counted]
+        digest.update(json.dumps(values, ensure_ascii=True).encode())
+    return digest.hexdigest()
+
+
+def count_images(labels: Sequence[str | None], sources: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Return class → source → number of images, in the order of `CLASSES`."""
+    pairs = Counter(zip(labels, sources, strict=True))
+    return {name: {s: pairs[name, s] for s in sorted(set(sources)) if pairs[name, s]} for name in CLASSES}
+
+
+def count_groups(groups: Sequence[str]) -> dict[str, int]:
+    """Return the size of a group, as text → number of groups of that size."""
+    sizes = Counter(Counter(groups).values())
+    return {str(size): count for size, count in sorted(sizes.items())}

@@ -22,6 +22,7 @@ from cxr_platform.errors import ConfigError
 from cxr_platform.labels import CLASSES
 from pipelines.benchmarks import write_result
 from pipelines.benchmarks.decoding import Rates, measure_rates
+from pipelines.benchmarks.processes import descendants, peak_mib
 
 SIDE = 128
 """Height of the drawn images in pixels: small, so that drawing them takes minutes, not hours."""
@@ -145,28 +146,11 @@ def _watch(process: "subprocess.Popen[bytes]") -> dict[int, float]:
     return peaks
 
 
-def peak_mib(pid: int) -> float:
-    """Return VmHWM of a process in MiB; 0 if it has ended."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return 0.0
-    return next((float(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")), 0.0)
-
-
 def _workers(driver: int) -> Iterator[int]:
     """Yield the process ids of the Ray workers that `driver` started."""
-    for entry in Path("/proc").glob("[0-9]*"):
+    for pid in descendants(driver):
         try:
-            if (entry / "cmdline").read_bytes().startswith(b"ray::") and driver in _ancestors(int(entry.name)):
-                yield int(entry.name)
+            if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::"):
+                yield pid
         except OSError:  # the process has ended meanwhile
             continue
-
-
-def _ancestors(pid: int) -> list[int]:
-    parents: list[int] = []
-    while pid > 1:
-        pid = int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
-        parents.append(pid)
-    return parents

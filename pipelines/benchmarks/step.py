@@ -8,10 +8,11 @@ machine affects them alike.
 import argparse
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,9 +20,14 @@ from cxr_platform.config import load_profile
 from cxr_platform.domain.strategies import parse_strategies, strategy_by_name
 from pipelines.benchmarks import write_result
 
+if TYPE_CHECKING:
+    from cxr_platform.training.trial import Workbench
+
 BATCHES = 12
 """Batches of a round."""
 ROUNDS = 5
+MOST_EPOCHS = 1000
+"""Calls of the training loop that one test allows."""
 
 
 @dataclass(frozen=True)
@@ -77,53 +83,95 @@ def run(request: StepRequest) -> int:
 
 def measure(name: str, input_size: int) -> StepSpeed:
     """Return the speeds of strategy `name` at `input_size` pixels, on random images and weights."""
-    import keras
-
     from cxr_platform.models.mobilenet import build_backbone
-    from cxr_platform.training.trial import TrialData, Workbench, train, training_rng
+    from cxr_platform.training.trial import Workbench
 
-    strategy = strategy_by_name(name)
-    schedule = {"epochs": ROUNDS + 1, "learning_rate": 0.001}
-    families = {f"training.{family}": schedule for family in ("off_the_shelf", "fine_tuning", "scratch")}
-    profile = load_profile("quick", {"model.input_size": input_size, **families})
-    batch_size = profile.training.batch_size
+    profile = load_profile("quick", {"model.input_size": input_size})
     weights = {layer.name: layer.get_weights() for layer in build_backbone(profile.model).layers if layer.weights}
-    bench = Workbench(profile.model, profile.training, weights)
-    network, step = bench.set_up(strategy, seed=0)
-    inputs, labels = _random_inputs(network, profile.augmentation, BATCHES * batch_size)
-    rows = np.arange(len(labels))
-    epochs = train(
-        step,
-        profile.training,
-        profile.training.schedule(strategy.family),
-        TrialData(inputs, labels, rows, rows[:0]),
-        training_rng(0),
-    )
-    index = inputs.clean_index(rows[:batch_size])
-    bare = _bare_step(step, (np.concatenate(inputs.arrays)[index[0]], *index[1:]), labels[:batch_size])
-    keras.utils.set_random_seed(0)  # with deterministic operations TensorFlow shuffles with a seed only
-    network.upper.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    features = np.concatenate(inputs.arrays)[rows]
-    if strategy.cut is None:
-        features = np.repeat(features[..., None] / np.float32(127.5) - 1, 3, axis=-1)
+    test = SpeedTest(name, Workbench(profile.model, profile.training, weights), profile.augmentation, BATCHES)
+    test.compile()
+    return test.measure()
 
-    def fit() -> None:
-        network.upper.fit(features.astype("float32"), labels, batch_size=batch_size, epochs=1, verbose=0)
 
-    ways: tuple[Callable[[], object], ...] = (lambda: next(epochs), lambda: [bare() for _ in range(BATCHES)][-1], fit)
-    for way in ways:  # compiles
+class SpeedTest:
+    """Three ways to train strategy `name` on `batches` random batches: the loop of a trial, the bare step, `model.fit`.
+
+    Each call of a way trains on all batches and waits for the end.
+    """
+
+    def __init__(self, name: str, bench: "Workbench", augmentation: Any, batches: int, seed: int = 0) -> None:
+        from cxr_platform.training.trial import TrialData, train, training_rng
+
+        self._name, self._batches, self._batch_size = name, batches, bench.training.batch_size
+        strategy = strategy_by_name(name)
+        self._network, self._step = bench.set_up(strategy, seed)
+        self._inputs, self._labels = _random_inputs(self._network, augmentation, batches * self._batch_size)
+        rows = np.arange(len(self._labels))
+        schedule = replace(bench.training.schedule(strategy.family), epochs=MOST_EPOCHS)
+        data = TrialData(self._inputs, self._labels, rows, rows[:0])
+        self._epochs = train(self._step, bench.training, schedule, data, training_rng(seed))
+
+    def loop(self) -> object:
+        """Train as a trial does."""
+        return next(self._epochs)
+
+    def bare(self) -> object:
+        """Train on one constant batch that stays on the device."""
+        return [self._bare() for _ in range(self._batches)][-1]
+
+    def fit(self) -> None:
+        """Train with Keras' own loop on arrays in memory, without augmentation."""
+        self._model.fit(self._features, self._labels, batch_size=self._batch_size, epochs=1, verbose=0)
+
+    def compile(self) -> None:
+        """Run each way once."""
+        for way in (self.loop, self.bare, self.fit):
+            way()
+
+    def measure(self) -> StepSpeed:
+        """Return the speeds over `ROUNDS` rounds in which the ways take turns."""
+        ways: tuple[Callable[[], object], ...] = (self.loop, self.bare, self.fit)
+        seconds = np.array([[self.seconds(way) for way in ways] for _ in range(ROUNDS)])
+        loop, bare_seconds, fit_seconds = (float(median(column)) for column in seconds.T)
+        images = self._batches * self._batch_size
+        return StepSpeed(
+            self._name,
+            images / loop,
+            images / bare_seconds,
+            images / fit_seconds,
+            float(median(seconds[:, 1] / seconds[:, 0])),
+            float(median(seconds[:, 2] / seconds[:, 0])),
+        )
+
+    @staticmethod
+    def seconds(way: Callable[[], object]) -> float:
+        """Return the seconds of one call of `way`."""
+        began = time.perf_counter()
         way()
-    seconds = np.array([[_seconds(way) for way in ways] for _ in range(ROUNDS)])
-    loop, bare_seconds, fit_seconds = (float(median(column)) for column in seconds.T)
-    images = BATCHES * batch_size
-    return StepSpeed(
-        name,
-        images / loop,
-        images / bare_seconds,
-        images / fit_seconds,
-        float(median(seconds[:, 1] / seconds[:, 0])),
-        float(median(seconds[:, 2] / seconds[:, 0])),
-    )
+        return time.perf_counter() - began
+
+    @cached_property
+    def _bare(self) -> Callable[[], object]:
+        batch = np.arange(self._batch_size)
+        index = self._inputs.clean_index(batch)
+        arrays = (np.concatenate(self._inputs.arrays)[index[0]], *index[1:])
+        return _bare_step(self._step, arrays, self._labels[batch])
+
+    @cached_property
+    def _model(self) -> Any:
+        import keras
+
+        keras.utils.set_random_seed(0)  # with deterministic operations TensorFlow shuffles with a seed only
+        model = self._network.upper
+        model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        return model
+
+    @cached_property
+    def _features(self) -> Any:
+        features = np.concatenate(self._inputs.arrays)[: len(self._labels)]
+        if self._network.strategy.cut is None:
+            features = np.repeat(features[..., None] / np.float32(127.5) - 1, 3, axis=-1)
+        return features.astype("float32")
 
 
 def _random_inputs(network: Any, augmentation: Any, count: int) -> tuple[Any, Any]:
@@ -155,9 +203,3 @@ def _bare_step(step: Any, batch: Sequence[Any], labels: Any) -> Callable[[], obj
     compiled = tf.function(step._train_once, autograph=False)
     tensors = tuple(map(tf.constant, batch)), tf.constant(labels), tf.constant(weights)
     return lambda: compiled(*tensors)[0].numpy()
-
-
-def _seconds(way: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    way()
-    return time.perf_counter() - began

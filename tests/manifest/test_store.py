@@ -8,8 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cxr_platform.errors import ManifestError, StorageError
-from cxr_platform.manifest.rows import content_hash
-from cxr_platform.manifest.schema import manifest_schema
+from cxr_platform.manifest.schema import content_hash, manifest_schema
 from cxr_platform.manifest.store import Manifest, open_manifest, write_images
 from cxr_platform.storage.paths import parse_path
 from tests.manifest.builders import image

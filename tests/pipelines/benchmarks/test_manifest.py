@@ -7,7 +7,8 @@ import pytest
 from pipelines import benchmark
 from pipelines.benchmarks import manifest
 from pipelines.benchmarks.decoding import Rates
-from pipelines.benchmarks.manifest import Build, measure, peak_mib
+from pipelines.benchmarks.manifest import Build, measure
+from pipelines.benchmarks.processes import peak_mib
 
 RATES = Rates(
     10, bare=100, image=80, worker=70, worker_with_keypoints=40, two_processes=1.9, libraries={"PNG": "opencv"}

@@ -1,0 +1,181 @@
+"""Run trials in several processes of this machine that share its GPU, without Ray.
+
+While one process compiles, predicts or writes, the others train. Each has its own networks and a part of the GPU's
+memory; JAX's compiled steps are kept on disk, so that a step which several processes need is compiled once.
+"""
+
+import os
+import signal
+import tempfile
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from numpy.typing import NDArray
+
+from cxr_platform.domain.study import TrialKey, TrialRecord
+from cxr_platform.errors import CxrError
+from cxr_platform.progress import NoProgress
+from cxr_platform.training.devices import is_deterministic, limit_process
+from cxr_platform.training.engine_local import compute_activations, local_share
+from cxr_platform.training.plan import Share, cuts_of
+from cxr_platform.training.progress import StudyProgress
+from cxr_platform.training.study import StudyRun, execute_trial, inputs_of
+
+COMPILED = "JAX_COMPILATION_CACHE_DIR"
+STOP_SECONDS = 10.0
+
+Outcome = TrialRecord | CxrError | str
+"""The answer of a process: the record of a trial, an error that ends the study, or the reason of a failure."""
+
+
+@dataclass
+class _Worker:
+    """A process, the trial that it runs, and the strategy of the last one; `leads` starts with the longest strategy."""
+
+    process: Any
+    connection: Connection
+    leads: bool
+    key: TrialKey | None = None
+    strategy: str | None = None
+
+
+def run(study: StudyRun, todo: list[TrialKey], progress: StudyProgress, processes: int) -> dict[TrialKey, str]:
+    """Run `todo`; a trial that fails, or whose process dies, is tried again as often as the profile states.
+
+    An `Engine`, once `processes` is given.
+    """
+    whole = local_share(study.plan.profile.resources)
+    share = Share(max(1.0, whole.cpus // processes), whole.gpus / processes)
+    waiting, tries, failures = list(todo), Counter[TrialKey](), dict[TrialKey, str]()
+    with compiled_steps():
+        workers = [_start(study, share, leads=number == 0) for number in range(min(processes, len(todo)))]
+        try:
+            progress.training_begins()
+            while waiting or any(worker.key for worker in workers):
+                for worker in workers:
+                    _give(worker, workers, waiting)
+                busy = {worker.connection: worker for worker in workers if worker.key}
+                for connection in wait(list(busy)):
+                    worker = busy[connection]  # type: ignore[index]  # `wait` returns what it was given
+                    key, worker.key = worker.key, None
+                    assert key is not None
+                    outcome = _outcome(worker)
+                    if isinstance(outcome, CxrError):
+                        raise outcome
+                    study.folder.check_held()
+                    if isinstance(outcome, TrialRecord):
+                        progress.finished(outcome)
+                        continue
+                    if not worker.process.is_alive():
+                        workers[workers.index(worker)] = _start(study, share, worker.leads)
+                    tries[key] += 1
+                    if tries[key] <= study.plan.profile.resources.retries:
+                        progress.message(f"{key} failed and is tried again: {outcome}")
+                        waiting.insert(0, key)
+                    else:
+                        failures[key] = outcome
+                        progress.failed(key, outcome)
+        finally:
+            _stop(workers)
+    return failures
+
+
+def next_trial(waiting: Sequence[TrialKey], last: str | None, running: Collection[str], leads: bool) -> TrialKey:
+    """Return the trial of `waiting`, in the order of the plan, for a process whose last strategy was `last`.
+
+    A process stays with its strategy, whose step it has compiled. One process begins with the longest strategy, and
+    the others with the shortest ones that no process runs, so that few processes compile the same step at once. At the
+    end all of them share the longest strategy that is left.
+    """
+    same = [key for key in waiting if key.strategy == last]
+    if same:
+        return same[0]
+    free = [key for key in waiting if key.strategy not in running]
+    if leads or not free:
+        return (free or waiting)[0]
+    return next(key for key in waiting if key.strategy == free[-1].strategy)
+
+
+def _give(worker: _Worker, workers: Sequence[_Worker], waiting: list[TrialKey]) -> None:
+    """Give an idle `worker` the next trial, if one is left."""
+    if worker.key or not waiting:
+        return
+    running = {other.key.strategy for other in workers if other.key}
+    worker.key = next_trial(waiting, worker.strategy, running, worker.leads)
+    worker.strategy = worker.key.strategy
+    waiting.remove(worker.key)
+    try:
+        worker.connection.send(worker.key)
+    except OSError:  # it has died; `wait` then reports the end of its connection
+        return
+
+
+def _outcome(worker: _Worker) -> Outcome:
+    try:
+        outcome: Outcome = worker.connection.recv()
+    except (EOFError, OSError):
+        worker.process.join(STOP_SECONDS)
+        return f"its process ended with exit code {worker.process.exitcode}"
+    return outcome
+
+
+def _start(study: StudyRun, share: Share, leads: bool) -> _Worker:
+    context = get_context("spawn")  # a fork of a process that runs TensorFlow or JAX may hang
+    here, there = context.Pipe()
+    process = context.Process(target=_work, args=(study, share, there), daemon=True)
+    process.start()
+    there.close()  # so that the end of the process ends the connection
+    return _Worker(process, here, leads)
+
+
+def _stop(workers: Sequence[_Worker]) -> None:
+    for worker in workers:
+        worker.process.terminate()
+    for worker in workers:
+        worker.process.join(STOP_SECONDS)
+        worker.connection.close()
+
+
+def _work(study: StudyRun, share: Share, connection: Connection) -> None:
+    """Run the trials that come over `connection`, and answer each with its outcome, until the connection ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
+    limit_process(share.cpus, share.gpus, is_deterministic(study.plan.profile.resources, share.gpus))
+    bench = study.workbench(share)
+    cuts: tuple[str, ...] = ()
+    activations: dict[str, list[NDArray[Any]]] = {}
+    while True:
+        try:
+            key: TrialKey = connection.recv()
+        except EOFError:
+            return
+        outcome: Outcome
+        try:
+            if cuts_of([key.strategy]) != cuts:
+                cuts, activations = cuts_of([key.strategy]), {}  # frees the memory of the last ones first
+                activations = compute_activations(study, cuts, NoProgress())
+            inputs = inputs_of(study, key, activations)
+            outcome = execute_trial(study, bench, key, inputs, share, lambda _: None)
+        except CxrError as error:
+            outcome = error
+        except Exception as error:  # the other trials continue whatever the failure of this one is
+            outcome = f"{type(error).__name__}: {error}"
+        connection.send(outcome)
+
+
+@contextmanager
+def compiled_steps() -> Iterator[None]:
+    """Let JAX keep compiled functions in a temporary folder, unless the user has named one."""
+    if COMPILED in os.environ:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="cxr-compiled-") as folder:
+        os.environ[COMPILED] = folder
+        try:
+            yield
+        finally:
+            del os.environ[COMPILED]

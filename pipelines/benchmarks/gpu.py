@@ -1,0 +1,350 @@
+"""Measure training on a GPU: images per second by batch size and precision, and trials an hour by how many run at once.
+
+Each speed is put beside Keras' `model.fit` on arrays in memory on the same GPU, and beside the two limits of the device
+(`gpu_limits`). All measurements are prepared at once, each in a process of its own, because compiling takes longer than
+measuring; they are then measured one by one. Without a GPU the same runs on the processors, at a small size.
+"""
+
+import argparse
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from itertools import product
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from cxr_platform.config import Profile, load_profile
+from cxr_platform.domain.strategies import strategy_by_name
+from cxr_platform.errors import StudyError
+from pipelines.benchmarks import write_result
+from pipelines.command import run_command
+from pipelines.options import parse_request
+
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+BYTES = {"float32": 4, "mixed_bfloat16": 2, "mixed_float16": 2}
+DTYPES = {"float32": "float32", "mixed_bfloat16": "bfloat16", "mixed_float16": "float16"}
+LIMITS_SIZE = (64, "float32")
+"""Batch size and precision of a step that needs about as much memory as the measurement of the limits."""
+PAPER_IMAGES = 3905
+"""Images of the paper: the size for which trials an hour are stated."""
+
+
+@dataclass(frozen=True)
+class GpuRequest:
+    """What to measure, and the JSON file for the result (`None`: print only)."""
+
+    strategy: str
+    input_size: int
+    batch_sizes: tuple[int, ...]
+    precisions: tuple[str, ...]
+    at_once: tuple[int, ...]
+    batches: int
+    json: Path | None
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Images per second of the training loop and of `model.fit`, and to which each limit alone would let training."""
+
+    batch_size: int
+    precision: str
+    loop: float
+    bare_step: float
+    model_fit: float
+    loop_to_model_fit: float
+    arithmetic_limit: float
+    memory_limit: float
+
+    @property
+    def of_limit(self) -> float:
+        """The speed of the loop as a share of the lower limit."""
+        return self.loop / min(self.arithmetic_limit, self.memory_limit)
+
+
+@dataclass(frozen=True)
+class AtOnce:
+    """Trials that run at once, images per second of all of them together, and trials an hour of the paper's size."""
+
+    trials: int
+    images_per_second: float
+    trials_per_hour: float
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `cxr benchmark gpu`."""
+    parser.add_argument("--strategy", default="scratch", help="strategy to train (default: scratch)")
+    parser.add_argument(
+        "--input-size", type=int, default=200, metavar="PIXELS", help="side of the images (default: 200)"
+    )
+    parser.add_argument(
+        "--batch-sizes", type=numbers, default=(32, 128), metavar="N,…", help="batch sizes (default: 32,128)"
+    )
+    parser.add_argument(
+        "--precisions",
+        type=precisions,
+        default=("float32", "mixed_bfloat16"),
+        metavar="NAME,…",
+        help=f"out of {', '.join(PRECISIONS)} (default: float32,mixed_bfloat16)",
+    )
+    parser.add_argument(
+        "--at-once",
+        type=numbers,
+        default=(1, 2, 4, 8),
+        metavar="N,…",
+        help="numbers of trials that share the device (default: 1,2,4,8)",
+    )
+    parser.add_argument("--batches", type=int, default=24, help="batches of a measurement (default: 24)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result with hardware and versions")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run this benchmark alone, on machines that lack the libraries of the others; return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m pipelines.benchmarks.gpu", description=__doc__)
+    add_options(parser)
+    return run_command(lambda: run(parse_request(GpuRequest, parser, argv)))
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """Return positive whole numbers, separated by commas."""
+    found = tuple(int(number) for number in text.split(","))
+    if min(found) < 1:
+        raise argparse.ArgumentTypeError(f"expected numbers of at least 1, received {text}")
+    return found
+
+
+def precisions(text: str) -> tuple[str, ...]:
+    """Return names of `PRECISIONS`, separated by commas."""
+    found = tuple(text.split(","))
+    unknown = [name for name in found if name not in PRECISIONS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"expected names out of {', '.join(PRECISIONS)}, received {text}")
+    return found
+
+
+def run(request: GpuRequest) -> int:
+    """Print the limits, the speeds and the trials an hour; return 0."""
+    from cxr_platform.training.devices import precision_on
+    from cxr_platform.training.engine_local import local_share
+    from cxr_platform.training.engine_processes import compiled_steps
+
+    gpus = local_share(_profile(request, request.batch_sizes[0]).resources).gpus
+    own = precision_on("auto", gpus)
+    combinations = list(product(request.batch_sizes, request.precisions))
+    trial_size = (load_profile("paper").training.batch_size, own)
+    sizes = [LIMITS_SIZE, *combinations, *[trial_size] * max(request.at_once)]
+    shares = iter(memory_shares(sizes, gpus))
+    with ExitStack() as running, compiled_steps():  # trials that run at once compile the same step
+
+        def start(prepare: Any, *arguments: Any) -> Measurement:
+            return running.enter_context(Measurement(prepare, request, next(shares), *arguments))
+
+        limits = start(prepare_limits)
+        steps = [start(prepare_step, *combination) for combination in combinations]
+        trials = [start(prepare_trial, own, number) for number in range(max(request.at_once))]
+        for measurement in (limits, *steps, *trials):
+            measurement.wait()
+        limit = limits.result()
+        _print_limits(limit)
+        print(f"\n{'batch':>5} {'precision':<15}{'loop':>9}{'bare step':>11}{'model.fit':>11}   loop / fit   of limit")
+        speeds = []
+        for (batch_size, precision), step in zip(combinations, steps, strict=True):
+            speed = Speed(batch_size, precision, **step.result(), **limit["images_per_second"][precision])
+            speeds.append(speed)
+            print(
+                f"{batch_size:5} {precision:<15}{speed.loop:9.0f}{speed.bare_step:11.0f}{speed.model_fit:11.0f}"
+                f"{speed.loop_to_model_fit:13.2f}{speed.of_limit:11.2f}",
+                flush=True,
+            )
+            step.close()  # frees its memory
+        print("\ntrials at once   images/s   trials an hour (paper's size, its 60 epochs)")
+        together = []
+        for count in request.at_once:
+            together.append(at_once(trials[:count]))
+            print(f"{count:14}{together[-1].images_per_second:11.0f}{together[-1].trials_per_hour:17.0f}", flush=True)
+    if request.json is not None:
+        settings = {"strategy": request.strategy, "input_size": request.input_size, "batches": request.batches}
+        result = {
+            "limits": limit,
+            "speeds": [{**asdict(speed), "of_limit": speed.of_limit} for speed in speeds],
+            "at_once": [asdict(one) for one in together],
+            "at_once_precision": own,
+        }
+        write_result(request.json, "gpu", {**settings, **result})
+    return 0
+
+
+def memory_shares(sizes: Sequence[tuple[int, str]], gpus: float) -> list[float]:
+    """Return the part of the GPU's memory for each process, by its batch size and precision; 0 without a GPU."""
+    weights = [batch_size * BYTES[precision] for batch_size, precision in sizes]
+    return [gpus * weight / sum(weights) for weight in weights]
+
+
+def best_at_once(result: dict[str, Any]) -> int:
+    """Return the number of trials at once with the most trials an hour, in the JSON of this benchmark."""
+    best = max(result["at_once"], key=lambda one: one["trials_per_hour"])
+    return int(best["trials"])
+
+
+def at_once(trials: Sequence["Measurement"]) -> AtOnce:
+    """Run all `trials` together, and return their speed."""
+    for trial in trials:
+        trial.begin()
+    rate = sum(trial.end()["images_per_second"] for trial in trials)
+    paper = load_profile("paper")
+    images = PAPER_IMAGES * (paper.folds - 1) / paper.folds * paper.training.scratch.epochs
+    return AtOnce(len(trials), rate, 3600 * rate / images)
+
+
+class Measurement:
+    """A process that prepares a measurement, `prepare(request, share, …)`, and repeats what that returns on request."""
+
+    def __init__(self, prepare: Callable[..., Callable[[], dict[str, Any]]], *arguments: Any) -> None:
+        context = get_context("spawn")
+        self._connection, there = context.Pipe()
+        self._process = context.Process(target=_serve, args=(there, prepare, arguments), daemon=True)
+        self._process.start()
+        there.close()
+
+    def __enter__(self) -> "Measurement":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def wait(self) -> None:
+        """Wait until it is prepared; raise `StudyError` if it fails."""
+        self.end()
+
+    def begin(self) -> None:
+        """Start to measure."""
+        self._connection.send("measure")
+
+    def end(self) -> dict[str, Any]:
+        """Return the result of the measurement that was begun."""
+        try:
+            result: dict[str, Any] = self._connection.recv()
+        except EOFError:
+            raise StudyError("Expected the measurement to end.", received="a process that ended before it") from None
+        if "error" in result:
+            raise StudyError("Expected the measurement to succeed.", received=result["error"])
+        return result
+
+    def result(self) -> dict[str, Any]:
+        """Measure, and return the result."""
+        self.begin()
+        return self.end()
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.terminate()
+        self._process.join()
+
+
+def prepare_limits(request: GpuRequest, share: float) -> Callable[[], dict[str, Any]]:
+    """Return a function that counts the work of the network and measures the device."""
+    from cxr_platform.models.mobilenet import build_network
+    from pipelines.benchmarks.gpu_limits import count_work, images_per_second, measure_rates
+
+    profile = _set_up(request, share, request.batch_sizes[0])
+    work = count_work(build_network(strategy_by_name(request.strategy), profile.model).upper)
+    side, megabytes = (8192, 1024) if share else (256, 64)
+
+    def measure() -> dict[str, Any]:
+        rates = {name: measure_rates(DTYPES[name], side, megabytes) for name in request.precisions}
+        return {
+            "work": {**asdict(work), "flop": work.flop},
+            "device": {name: asdict(rate) for name, rate in rates.items()},
+            "images_per_second": {
+                name: {f"{limit}_limit": value for limit, value in images_per_second(work, rate, BYTES[name]).items()}
+                for name, rate in rates.items()
+            },
+        }
+
+    return measure
+
+
+def prepare_step(request: GpuRequest, share: float, batch_size: int, precision: Any) -> Callable[[], dict[str, Any]]:
+    """Return a function that measures the training loop, the bare step and `model.fit`; it is compiled already."""
+    from pipelines.benchmarks.step import SpeedTest
+
+    profile = _set_up(request, share, batch_size)
+    test = SpeedTest(request.strategy, _bench(profile, share, precision), profile.augmentation, request.batches)
+    test.compile()
+
+    def measure() -> dict[str, Any]:
+        speed = test.measure()
+        names = ("loop", "bare_step", "model_fit", "loop_to_model_fit")
+        return {name: getattr(speed, name) for name in names}
+
+    return measure
+
+
+def prepare_trial(request: GpuRequest, share: float, precision: Any, number: int) -> Callable[[], dict[str, Any]]:
+    """Return a function that trains for one epoch of `batches` and states its speed; it is compiled already."""
+    from pipelines.benchmarks.step import SpeedTest
+
+    batch_size = load_profile("paper").training.batch_size
+    profile = _set_up(request, share, batch_size)
+    bench = _bench(profile, share, precision)
+    test = SpeedTest(request.strategy, bench, profile.augmentation, request.batches, seed=number)
+    test.loop()
+    return lambda: {"images_per_second": request.batches * batch_size / test.seconds(test.loop)}
+
+
+def _set_up(request: GpuRequest, share: float, batch_size: int) -> Profile:
+    from cxr_platform.training.devices import is_deterministic, limit_process
+
+    profile = _profile(request, batch_size)
+    limit_process(float(os.cpu_count() or 1), share, is_deterministic(profile.resources, share))
+    return profile
+
+
+def _profile(request: GpuRequest, batch_size: int) -> Profile:
+    size = {"model.input_size": request.input_size, "training.batch_size": batch_size}
+    return load_profile("paper", size)
+
+
+def _bench(profile: Profile, share: float, precision: Any) -> Any:
+    from cxr_platform.models.mobilenet import build_backbone
+    from cxr_platform.training.devices import is_deterministic, resident_bytes
+    from cxr_platform.training.step import Placement
+    from cxr_platform.training.trial import Workbench
+
+    weights = {layer.name: layer.get_weights() for layer in build_backbone(profile.model).layers if layer.weights}
+    deterministic = is_deterministic(profile.resources, share)
+    placement = Placement(1, deterministic, resident_bytes(share) or Placement.resident_bytes)
+    return Workbench(profile.model, profile.training, weights, precision, placement)
+
+
+def _serve(connection: Connection, prepare: Callable[..., Callable[[], dict[str, Any]]], arguments: Any) -> None:
+    try:
+        measure = prepare(*arguments)
+        connection.send({})
+        while True:
+            connection.recv()
+            connection.send(measure())
+    except EOFError:
+        return
+    except Exception as error:
+        connection.send({"error": f"{type(error).__name__}: {error}"})
+
+
+def _print_limits(limit: dict[str, Any]) -> None:
+    work = limit["work"]
+    print(
+        f"an image takes {work['macs'] / 1e6:.0f} MMAC forward, {work['flop'] / 1e9:.2f} GFLOP forward and backward; "
+        f"its layers write {work['outputs'] / 1e6:.1f} M values"
+    )
+    for name, rates in limit["device"].items():
+        bounds = limit["images_per_second"][name]
+        print(
+            f"{name:<15}{rates['flop'] / 1e12:8.2f} TFLOP/s, {rates['moved_bytes'] / 1e9:7.1f} GB/s: at most "
+            f"{bounds['arithmetic_limit']:.0f} images/s by arithmetic, {bounds['memory_limit']:.0f} by memory"
+        )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,392 @@
+"""Measure a GPU and run the whole study of the paper on it, on a machine with JAX and neither TensorFlow nor Ray.
+
+    cxr gpu-study pack --manifest data/manifests/NAME --out images.parquet
+    KERAS_BACKEND=jax cxr gpu-study run --images images.parquet --out gpu-results
+    cxr gpu-study page --results gpu-results/gpu-study.json --out docs/results/DATE-gpu.md
+
+`run` takes a packed manifest or the folder of one. It writes its results, gpu-study.json, and what a later call on
+another machine continues from, progress.tar.gz.
+"""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cxr_platform.domain.strategies import parse_strategies
+from cxr_platform.errors import ConfigError
+from pipelines.benchmarks import write_result
+from pipelines.command import INTERRUPTED, run_command
+from pipelines.options import ProfileOptions, add_profile_options, add_weights_option, build_request
+
+if TYPE_CHECKING:
+    from cxr_platform.manifest.store import Manifest
+
+RESULT, PROGRESS, BENCHMARK = "gpu-study.json", "progress.tar.gz", "gpu.json"
+NAME = "gpu"
+PAGE_TABLES = ("summary", *(f"table-{number}" for number in range(1, 8)))
+"""Tables of the report that the page shows: all strategies, and the paper's seven beside this study."""
+STOP_SECONDS = 30.0
+RESERVE_SECONDS = 20.0
+"""Time that is kept of `--seconds` for the results."""
+
+
+@dataclass(frozen=True)
+class PackRequest:
+    """A manifest, the file to write, and the quality of its JPEG images."""
+
+    manifest: Path
+    out: Path
+    quality: int
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """Images, places, and which parts to run within how many seconds (`None`: to the end)."""
+
+    images: Path
+    out: Path
+    work: Path
+    strategies: tuple[str, ...]
+    processes: int | None
+    seconds: float | None
+    resume: Path | None
+    skip_benchmark: bool
+    benchmark_options: str
+    imagenet_weights: Path | None
+    profile: ProfileOptions
+
+
+@dataclass(frozen=True)
+class PageRequest:
+    """The results of a run, and the Markdown page to write."""
+
+    results: Path
+    out: Path
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Return the exit code: 0, 1 if trials failed, 2 for a request that cannot be run, 130 when interrupted."""
+    values = vars(parser().parse_args(argv))
+    commands: dict[str, tuple[type[Any], Callable[[Any], int]]] = {
+        "pack": (PackRequest, pack),
+        "run": (RunRequest, run_all),
+        "page": (PageRequest, write_page),
+    }
+    request, run = commands[values["command"]]
+    return run_command(lambda: run(build_request(request, values)))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the options of `cxr gpu-study`."""
+    parser = argparse.ArgumentParser(
+        prog="cxr gpu-study", description="Measure a GPU and run the paper's study on it, with JAX and without Ray."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    summary = "write the study images of a manifest to one small file, to copy to the machine with the GPU"
+    packing = commands.add_parser("pack", help=summary, description=summary)
+    packing.add_argument("--manifest", type=Path, required=True, help="folder of the manifest")
+    packing.add_argument("--out", type=Path, required=True, metavar="FILE", help="Parquet file to write")
+    packing.add_argument("--quality", type=int, default=95, help="quality of the JPEG images (default: 95)")
+    summary = "measure the GPU, run the study or continue it, and write the results"
+    running = commands.add_parser("run", help=summary, description=summary)
+    running.add_argument("--images", type=Path, required=True, help="packed manifest, or folder of a manifest")
+    running.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder of the results")
+    running.add_argument("--work", type=Path, default=Path("runs"), help="folder of the study (default: runs)")
+    running.add_argument(
+        "--strategies", type=parse_strategies, default=parse_strategies("all"), help="names, or all (default: all)"
+    )
+    running.add_argument(
+        "--processes", type=int, metavar="N", help="trials at once (default: the fastest of the benchmark, or 4)"
+    )
+    running.add_argument("--seconds", type=float, help="stop in time to write the results after so many seconds")
+    running.add_argument("--resume", type=Path, metavar="FILE", help=f"continue from the {PROGRESS} of an earlier call")
+    running.add_argument("--skip-benchmark", action="store_true", help="run the study only")
+    running.add_argument(
+        "--benchmark-options", default="", metavar="TEXT", help="options of `cxr benchmark gpu`, in one argument"
+    )
+    add_weights_option(running)
+    add_profile_options(running)
+    running.set_defaults(profile="paper")
+    summary = "write the results as a page of the documentation"
+    page = commands.add_parser("page", help=summary, description=summary)
+    page.add_argument("--results", type=Path, required=True, metavar="FILE", help=f"{RESULT} of a run")
+    page.add_argument("--out", type=Path, required=True, metavar="FILE", help="Markdown file to write")
+    return parser
+
+
+def pack(request: PackRequest) -> int:
+    """Write the packed manifest and print its size; return 0."""
+    from cxr_platform.manifest.derived import pack_manifest
+    from cxr_platform.manifest.store import open_manifest
+
+    pack_manifest(open_manifest(request.manifest), request.out, request.quality)
+    print(f"{request.out}: {request.out.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
+def run_all(request: RunRequest) -> int:
+    """Run what is left of the benchmark and of the study, and write the results; return the exit code of the study."""
+    began = time.monotonic()
+    request.out.mkdir(parents=True, exist_ok=True)
+    request.work.mkdir(parents=True, exist_ok=True)
+    if request.resume is not None:
+        with tarfile.open(request.resume) as archive:
+            archive.extractall(request.work, filter="data")
+    manifest, quality = _manifest(request)
+    benchmark = request.work / BENCHMARK
+    if not request.skip_benchmark and not benchmark.is_file():
+        command = ["pipelines.benchmarks.gpu", "--json", str(benchmark), *request.benchmark_options.split()]
+        _run(command, _left(request, began))
+    measured = json.loads(benchmark.read_text()) if benchmark.is_file() else None
+    processes = request.processes or _best(measured)
+    code, calls = _run_study(request, manifest, processes, began)
+    study = study_result(request.work / NAME, manifest) | {"jpeg_quality": quality, "calls": calls}
+    write_result(request.out / RESULT, "gpu-study", {"benchmark_gpu": measured, "study": study, "date": _today()})
+    _keep_progress(request)
+    print(f"{study['finished']} of {study['trials']} trials finished; results in {request.out / RESULT}")
+    if study["finished"] < study["trials"]:
+        print(f"To continue: the same command, elsewhere with --resume {request.out / PROGRESS}")
+    return code if code in (0, INTERRUPTED) else 1
+
+
+def study_result(folder: Path, manifest: "Manifest") -> dict[str, Any]:
+    """Return what the page states about the study in `folder`: counts, times, and the results of whole strategies."""
+    from cxr_platform.domain.study import read_study, read_trials
+    from cxr_platform.evaluation.predictions import load_predictions
+    from cxr_platform.evaluation.report_tables import report_tables
+    from cxr_platform.evaluation.resource_use import read_resource_use
+    from cxr_platform.evaluation.study_results import compute_study_results
+    from cxr_platform.evaluation.table import to_markdown
+
+    if not (folder / "study.json").is_file():
+        return {"trials": 0, "finished": 0}
+    record = read_study(folder)
+    trials = [trial for trial in read_trials(folder, record.trials()).values() if trial is not None]
+    strategies = {
+        name: {
+            "trials": len(own),
+            "seconds": sum(trial.seconds.total for trial in own) / len(own),
+            "epochs": own[0].epochs,
+            "accuracy": sum((trial.accuracy or 0.0) * trial.images.test for trial in own)
+            / sum(trial.images.test for trial in own),
+        }
+        for name in record.strategies
+        if (own := [trial for trial in trials if trial.strategy == name])
+    }
+    tables = {}
+    if (folder / "predictions.parquet").is_file():
+        results = report_tables(compute_study_results(record, load_predictions(folder, record)))
+        tables = {name: to_markdown(table) for name, table in results.items()}
+    use = read_resource_use(folder, record)
+    return {
+        "trials": len(record.trials()),
+        "finished": len(trials),
+        "images": manifest.info.images,
+        "folds": record.folds,
+        "input_size": record.profile.model.input_size,
+        "profile": record.profile.name,
+        "protocol": record.protocol,
+        "content_hash": manifest.content_hash,
+        "synthetic": manifest.info.synthetic,
+        "precision": sorted({trial.precision for trial in trials}),
+        "deterministic": sorted({trial.deterministic for trial in trials}),
+        "wall_seconds": use.wall_seconds,
+        "strategies": strategies,
+        "tables": tables,
+    }
+
+
+def write_page(request: PageRequest) -> int:
+    """Write the page; return 0."""
+    from cxr_platform.storage.files import write_atomically
+
+    try:
+        result = json.loads(request.results.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"Expected the results of a run in {request.results}.", received=error) from error
+    request.out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(request.out, page(result).encode())
+    print(request.out)
+    return 0
+
+
+def page(result: dict[str, Any]) -> str:
+    """Return the Markdown page of `gpu-study.json`."""
+    study, benchmark = result["study"], result["benchmark_gpu"]
+    hardware, versions = result["hardware"], result["versions"]
+    device = ", ".join(hardware["gpus"]) or "no GPU"
+    parts = [
+        f"# {device}, {result['date']}\n",
+        f"Measured with `cxr gpu-study run` on {device} beside {hardware['processors']} × {hardware['processor']}; "
+        f"{', '.join(f'{name} {version}' for name, version in versions.items())}. This page is written from "
+        "`gpu-study.json` by `cxr gpu-study page`.\n",
+    ]
+    if benchmark is not None:
+        parts += _benchmark_parts(benchmark)
+    return "\n".join([*parts, *_study_parts(study)])
+
+
+def _benchmark_parts(benchmark: dict[str, Any]) -> list[str]:
+    work = benchmark["limits"]["work"]
+    limits = [
+        [name, f"{rate['flop'] / 1e12:.1f}", f"{rate['moved_bytes'] / 1e9:.0f}", *_limits(benchmark, name)]
+        for name, rate in benchmark["limits"]["device"].items()
+    ]
+    speeds = [
+        [
+            str(speed["batch_size"]),
+            speed["precision"],
+            *(f"{speed[name]:.0f}" for name in ("loop", "bare_step", "model_fit")),
+            f"{speed['loop_to_model_fit']:.2f}",
+            f"{speed['of_limit']:.2f}",
+        ]
+        for speed in benchmark["speeds"]
+    ]
+    together = [
+        [str(one["trials"]), f"{one['images_per_second']:.0f}", f"{one['trials_per_hour']:.0f}"]
+        for one in benchmark["at_once"]
+    ]
+    return [
+        f"## Speed of {benchmark['strategy']} at {benchmark['input_size']} px\n",
+        f"Training on an image takes {work['macs'] / 1e6:.0f} MMAC forward, {work['flop'] / 1e9:.2f} GFLOP forward "
+        f"and backward; its layers write {work['outputs'] / 1e6:.1f} M values. The limits are measured on the "
+        "same device, by a product of matrices and a copy.\n",
+        _table(
+            ["precision", "TFLOP/s", "GB/s", "limit by arithmetic (images/s)", "limit by memory (images/s)"], limits
+        ),
+        _table(
+            [
+                "batch",
+                "precision",
+                "loop (images/s)",
+                "bare step",
+                "model.fit",
+                "loop / model.fit",
+                "of the lower limit",
+            ],
+            speeds,
+        ),
+        _table(["trials at once", "images/s", "trials an hour, the paper's size"], together),
+    ]
+
+
+def _limits(benchmark: dict[str, Any], precision: str) -> list[str]:
+    bounds = benchmark["limits"]["images_per_second"][precision]
+    return [f"{bounds['arithmetic_limit']:.0f}", f"{bounds['memory_limit']:.0f}"]
+
+
+def _study_parts(study: dict[str, Any]) -> list[str]:
+    if not study["finished"]:
+        return ["## Study\n", "No trial was finished.\n"]
+    seconds = sum(call["seconds"] for call in study["calls"])
+    busy = [
+        f"{call['gpu_busy']:.0%} of {call['seconds']:.0f} s" for call in study["calls"] if call["gpu_busy"] is not None
+    ]
+    images = "drawn images" if study["synthetic"] else "images"
+    packed = f", stored as JPEG of quality {study['jpeg_quality']}" if study["jpeg_quality"] else ""
+    at_once = " and ".join(str(call["processes"]) for call in study["calls"])
+    rows = [
+        [name, str(one["trials"]), str(one["epochs"]), f"{one['seconds']:.1f}", f"{one['accuracy']:.3f}"]
+        for name, one in study["strategies"].items()
+    ]
+    return [
+        "## Study\n",
+        f"Profile {study['profile']}, {study['images']:,} {images} of {study['input_size']} px{packed}, "
+        f"{study['folds']} folds ({study['protocol']}), precision {', '.join(study['precision'])}, content hash "
+        f"`{study['content_hash'][:16]}`.\n",
+        f"{study['finished']} of {study['trials']} trials in {seconds / 60:.1f} minutes from start to predictions, "
+        f"{at_once} at once{'; GPU busy ' + ', '.join(busy) if busy else ''}.\n",
+        _table(["strategy", "trials", "epochs", "seconds of a trial", "7-class accuracy"], rows),
+        *(study["tables"][name] for name in PAGE_TABLES if name in study["tables"]),
+    ]
+
+
+def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heading, ["---"] * len(heading), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def _manifest(request: RunRequest) -> tuple["Manifest", int | None]:
+    """Return the manifest, and the JPEG quality if it was packed."""
+    from cxr_platform.manifest.derived import packed_quality, unpack_manifest
+    from cxr_platform.manifest.store import open_manifest
+
+    if request.images.is_dir():
+        return open_manifest(request.images), None
+    return unpack_manifest(request.images, request.work / "manifest"), packed_quality(request.images)
+
+
+def _run_study(
+    request: RunRequest, manifest: "Manifest", processes: int, began: float
+) -> tuple[int, list[dict[str, Any]]]:
+    """Run the study until it ends or its time is over. Return its exit code, and what each call so far took."""
+    from pipelines.benchmarks.processes import watched_gpu
+    from pipelines.benchmarks.study import StudyCommand
+
+    file = request.work / "calls.json"
+    calls: list[dict[str, Any]] = json.loads(file.read_text()) if file.is_file() else []
+    study = StudyCommand(request.work, "local", request.imagenet_weights, request.profile)
+    command = study.words(manifest, NAME, request.strategies, "--processes", str(processes))
+    started = time.monotonic()
+    with watched_gpu() as busy:
+        code = _run(command, _left(request, began))
+        calls.append({"seconds": time.monotonic() - started, "processes": processes, "gpu_busy": busy()})
+    file.write_text(json.dumps(calls))
+    return code, calls
+
+
+def _run(command: Sequence[str], seconds: float | None) -> int:
+    """Run `python -m command`, interrupt it after `seconds`, and return its exit code."""
+    with subprocess.Popen([sys.executable, "-m", *command]) as process:
+        try:
+            return process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)
+        try:
+            return process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait()
+
+
+def _left(request: RunRequest, began: float) -> float | None:
+    if request.seconds is None:
+        return None
+    return max(1.0, request.seconds - RESERVE_SECONDS - (time.monotonic() - began))
+
+
+def _best(measured: dict[str, Any] | None) -> int:
+    from pipelines.benchmarks.gpu import best_at_once
+
+    return best_at_once(measured) if measured is not None else min(4, os.cpu_count() or 1)
+
+
+def _keep_progress(request: RunRequest) -> None:
+    """Write an archive of the finished trials, without their weights, and of what was measured."""
+
+    def small(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+        running = any(part.endswith(".run") for part in Path(member.name).parts)
+        return None if running or member.name.endswith((".weights.h5", ".lock")) else member
+
+    with tarfile.open(request.out / PROGRESS, "w:gz") as archive:
+        for name in (NAME, BENCHMARK, "calls.json"):
+            if (request.work / name).exists():
+                archive.add(request.work / name, name, filter=small)
+
+
+def _today() -> str:
+    return datetime.now(timezone.utc).date().isoformat()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

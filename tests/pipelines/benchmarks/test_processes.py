@@ -1,0 +1,54 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cxr_platform.errors import StudyError
+from pipelines.benchmarks.processes import Usage, descendants, processor_seconds, run_watched, watched_gpu
+
+
+def test_the_idle_share_is_what_processors_did_not_use_of_the_time() -> None:
+    usage = Usage(10.0, [(0.0, 0.0), (4.0, 8.0), (10.0, 14.0)])
+    assert usage.idle_share(cores=2) == pytest.approx(0.3)
+    assert usage.idle_share(2, 0.0, 4.0) == 0.0
+    assert usage.idle_share(2, 4.0) == pytest.approx(0.5)
+    assert usage.idle_share(2, 10.0) == 0.0, "no time has passed"
+
+
+def test_a_process_that_a_child_started_is_a_descendant() -> None:
+    command = [sys.executable, "-c", "import subprocess; subprocess.run(['sleep', '60'])"]
+    with subprocess.Popen(command) as process:
+        while not (found := list(descendants(process.pid))):
+            assert process.poll() is None
+        process.terminate()
+        subprocess.run(["kill", *map(str, found)], check=False)
+    assert len(found) == 1
+
+
+def test_the_processor_time_of_an_ended_process_is_zero() -> None:
+    assert processor_seconds(os.getpid()) > 0
+    assert processor_seconds(2**30) == 0.0
+
+
+def test_a_command_is_measured_and_one_that_fails_is_an_error() -> None:
+    usage = run_watched(["timeit", "-n1", "-r1", "pass"], sample=0.01)
+    assert usage.seconds > 0
+    with pytest.raises(StudyError, match="No module named nothing"):
+        run_watched(["nothing"], sample=0.01)
+
+
+def test_the_load_of_the_gpu_is_the_mean_of_what_the_driver_states(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with watched_gpu() as busy:
+        assert busy() is None, "no driver"
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 80\necho 100\nexec /bin/sleep 60\n")
+    tool.chmod(0o755)
+    with watched_gpu() as busy:
+        while (share := busy()) in (None, 0.8):
+            pass
+    assert share == pytest.approx(0.9)

@@ -1,0 +1,110 @@
+"""The page and the results of `cxr gpu-study`, from a study that other tests share."""
+
+import json
+import shutil
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cxr_platform.manifest.store import open_manifest
+from pipelines import gpu_study
+from pipelines.gpu_study import page, study_result
+
+BENCHMARK = {
+    "strategy": "scratch",
+    "input_size": 200,
+    "limits": {
+        "work": {"macs": 261e6, "outputs": 5.5e6, "flop": 1.57e9},
+        "device": {"mixed_bfloat16": {"flop": 7e14, "moved_bytes": 3e12}},
+        "images_per_second": {"mixed_bfloat16": {"arithmetic_limit": 445860.0, "memory_limit": 19480.0}},
+    },
+    "speeds": [
+        {
+            "batch_size": 32,
+            "precision": "mixed_bfloat16",
+            "loop": 9000.0,
+            "bare_step": 9100.0,
+            "model_fit": 3000.0,
+            "loop_to_model_fit": 3.0,
+            "of_limit": 0.46,
+        }
+    ],
+    "at_once": [
+        {"trials": 1, "images_per_second": 9000.0, "trials_per_hour": 150.0},
+        {"trials": 4, "images_per_second": 12000.0, "trials_per_hour": 200.0},
+    ],
+}
+
+
+def results(work: Path) -> dict[str, Any]:
+    study = study_result(work / "runs" / "t", open_manifest(work / "manifest"))
+    calls = [{"seconds": 300.0, "processes": 4, "gpu_busy": 0.91}]
+    return {
+        "date": "2026-01-02",
+        "hardware": {"gpus": ["NVIDIA H100"], "processors": 16, "processor": "Xeon"},
+        "versions": {"jax": "0.11"},
+        "benchmark_gpu": BENCHMARK,
+        "study": {**study, "jpeg_quality": 95, "calls": calls},
+    }
+
+
+def test_the_page_states_hardware_speeds_and_the_tables_of_the_study(work: Path) -> None:
+    text = page(json.loads(json.dumps(results(work))))
+    assert text.startswith("# NVIDIA H100, 2026-01-02")
+    assert "| 32 | mixed_bfloat16 | 9000 | 9100 | 3000 | 3.00 | 0.46 |" in text
+    assert "| 4 | 12000 | 200 |" in text
+    assert "56 drawn images of 32 px, stored as JPEG of quality 95, 2 folds (grouped)" in text
+    assert "2 of 2 trials in 5.0 minutes from start to predictions, 4 at once; GPU busy 91% of 300 s" in text
+    assert "| scratch | 2 | 1 |" in text
+    assert "Table 5. Training from scratch" in text
+
+
+def test_a_run_of_which_no_trial_finished_has_a_page_too(work: Path, tmp_path: Path) -> None:
+    study = study_result(tmp_path, open_manifest(work / "manifest"))
+    text = page({**results(work), "benchmark_gpu": None, "study": study})
+    assert "No trial was finished" in text
+
+
+def test_a_study_is_measured_kept_and_continued_elsewhere(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[list[str]] = []
+
+    def run(command: list[str], _seconds: float | None) -> int:
+        """Stand for the processes: the benchmark writes its result, and the study is one that exists."""
+        asked.append(command)
+        if "--json" in command:
+            Path(command[command.index("--json") + 1]).write_text(json.dumps(BENCHMARK))
+        else:
+            shutil.copytree(work / "runs" / "t", Path(command[command.index("--runs") + 1]) / "gpu", dirs_exist_ok=True)
+        return 0
+
+    monkeypatch.setattr(gpu_study, "_run", run)
+    packed = tmp_path / "images.parquet"
+    assert gpu_study.main(["pack", "--manifest", str(work / "manifest"), "--out", str(packed)]) == 0
+    options = ["--images", str(packed), "--profile", str(work / "tiny.toml")]
+    first = ["--out", str(tmp_path / "out"), "--work", str(tmp_path / "first")]
+    assert gpu_study.main(["run", *options, *first]) == 0
+    assert [command[0] for command in asked] == ["pipelines.benchmarks.gpu", "pipelines.cross_validate"]
+    assert asked[1][-2:] == ["--processes", "4"], "the fastest of the benchmark"
+    result = json.loads((tmp_path / "out" / "gpu-study.json").read_text())
+    assert (result["study"]["finished"], result["study"]["jpeg_quality"]) == (2, 95)
+    with tarfile.open(tmp_path / "out" / "progress.tar.gz") as archive:
+        names = archive.getnames()
+    assert "gpu/trials/scratch/fold-0/trial.json" in names
+    assert not [name for name in names if name.endswith(".h5")]
+    again = ["--out", str(tmp_path / "out2"), "--work", str(tmp_path / "second")]
+    assert gpu_study.main(["run", *options, *again, "--resume", str(tmp_path / "out" / "progress.tar.gz")]) == 0
+    assert len(asked) == 3, "the benchmark is not run again"
+    assert len(json.loads((tmp_path / "out2" / "gpu-study.json").read_text())["study"]["calls"]) == 2
+    target = tmp_path / "docs" / "page.md"
+    assert gpu_study.main(["page", "--results", str(tmp_path / "out2" / "gpu-study.json"), "--out", str(target)]) == 0
+    assert "2 of 2 trials" in target.read_text()
+
+
+def test_results_that_are_no_json_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.json").write_text("{")
+    assert gpu_study.main(["page", "--results", str(tmp_path / "a.json"), "--out", str(tmp_path / "p.md")]) == 2
+    assert "Expected the results of a run" in capsys.readouterr().err

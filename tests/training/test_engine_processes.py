@@ -1,0 +1,126 @@
+"""Order of trials, retries and errors, with threads in place of processes."""
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from cxr_platform.domain.study import TrialKey
+from cxr_platform.errors import StorageError
+from cxr_platform.training import engine_processes
+from cxr_platform.training.engine_processes import Outcome, next_trial
+from cxr_platform.training.plan import Share
+from cxr_platform.training.progress import StudyProgress
+from tests.study_records import trial_record
+from tests.training.builders import tiny_study
+
+WAITING = [TrialKey(name, fold) for name in ("scratch", "fine-tuning-1", "off-the-shelf") for fold in (0, 1)]
+
+
+def test_one_process_begins_with_the_longest_strategy_and_the_others_with_the_shortest() -> None:
+    assert next_trial(WAITING, None, [], leads=True) == TrialKey("scratch", 0)
+    assert next_trial(WAITING[1:], None, ["scratch"], leads=False) == TrialKey("off-the-shelf", 0)
+    assert next_trial(WAITING[1:5], None, ["scratch", "off-the-shelf"], leads=False) == TrialKey("fine-tuning-1", 0)
+
+
+def test_a_process_stays_with_its_strategy_and_then_helps_with_the_longest() -> None:
+    assert next_trial(WAITING, "fine-tuning-1", ["scratch"], leads=False) == TrialKey("fine-tuning-1", 0)
+    assert next_trial(WAITING[1:2], "off-the-shelf", ["scratch"], leads=False) == TrialKey("scratch", 1)
+
+
+@pytest.fixture
+def outcomes(monkeypatch: pytest.MonkeyPatch) -> dict[TrialKey, list[Outcome | None]]:
+    """What becomes of each trial, attempt by attempt; `None` ends the process. Others succeed."""
+    planned: dict[TrialKey, list[Outcome | None]] = {}
+
+    def start(_study: object, _share: object, leads: bool) -> engine_processes._Worker:
+        here, there = Pipe()
+        thread = threading.Thread(target=answer, args=(there,))
+        thread.start()
+        process = SimpleNamespace(is_alive=thread.is_alive, terminate=lambda: None, join=thread.join, exitcode=9)
+        return engine_processes._Worker(process, here, leads)
+
+    def answer(connection: Connection) -> None:
+        while True:
+            try:
+                key = connection.recv()
+            except (EOFError, OSError):
+                return
+            attempts = planned.get(key, [])
+            outcome = attempts.pop(0) if attempts else trial_record(key.strategy, key.fold)
+            if outcome is None:
+                connection.close()
+                return
+            with suppress(OSError):  # an error of another trial has ended the study
+                connection.send(outcome)
+
+    def stop(workers: list[engine_processes._Worker]) -> None:
+        for worker in workers:
+            worker.connection.close()
+            worker.process.join(10)
+
+    monkeypatch.setattr(engine_processes, "_start", start)
+    monkeypatch.setattr(engine_processes, "_stop", stop)
+    return planned
+
+
+@pytest.fixture
+def study() -> SimpleNamespace:
+    resources = SimpleNamespace(gpu=0, retries=1)
+    profile = SimpleNamespace(resources=resources)
+    return SimpleNamespace(plan=SimpleNamespace(profile=profile), folder=SimpleNamespace(check_held=lambda: None))
+
+
+Outcomes = dict[TrialKey, list[Outcome | None]]
+
+
+def finished(run: Callable[[StudyProgress], object]) -> tuple[object, list[TrialKey]]:
+    keys: list[TrialKey] = []
+    progress = StudyProgress()
+    progress.finished = lambda record: keys.append(record.key)  # type: ignore[method-assign]
+    return run(progress), sorted(keys)
+
+
+def test_a_trial_whose_process_dies_is_tried_again_in_a_new_one(outcomes: Outcomes, study: SimpleNamespace) -> None:
+    outcomes[WAITING[0]] = [None]
+    failures, keys = finished(lambda progress: engine_processes.run(study, WAITING, progress, processes=2))
+    assert failures == {}
+    assert keys == sorted(WAITING)
+
+
+def test_a_trial_that_fails_too_often_is_reported_and_the_others_run(
+    outcomes: Outcomes, study: SimpleNamespace
+) -> None:
+    outcomes[WAITING[2]] = ["out of luck", "out of memory"]
+    failures, keys = finished(lambda progress: engine_processes.run(study, WAITING, progress, processes=3))
+    assert failures == {WAITING[2]: "out of memory"}
+    assert len(keys) == 5
+
+
+def test_an_error_of_the_storage_ends_the_study(outcomes: Outcomes, study: SimpleNamespace) -> None:
+    outcomes[WAITING[0]] = [StorageError("Expected room on the disk.")]
+    with pytest.raises(StorageError, match="Expected room"):
+        engine_processes.run(study, WAITING, StudyProgress(), processes=2)
+
+
+def test_a_process_trains_and_stores_the_trials_that_it_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cxr_platform.training.engine_processes.signal.signal", lambda *_: None)  # of main threads only
+    study = tiny_study(tmp_path, ("off-the-shelf",))
+    study.folder.start(study.plan)
+    here, there = Pipe()
+    process = threading.Thread(target=engine_processes._work, args=(study, Share(1, 0), there))
+    process.start()
+    here.send(TrialKey("off-the-shelf", 0))
+    assert here.recv().key == TrialKey("off-the-shelf", 0)
+    here.send(TrialKey("nothing", 0))
+    assert "Expected a strategy" in str(here.recv())
+    here.close()
+    process.join()
+    assert study.folder.trial_record(TrialKey("off-the-shelf", 0)).epochs == 2
