@@ -60,6 +60,7 @@ def test_a_study_from_images_to_report_is_not_run_again(
     [
         (["--strategies", "foo"], "Expected a strategy out of off-the-shelf"),
         (["--folds", "3"], "Expected a manifest split into 3 folds"),
+        (["--engine", "ray", "--processes", "2"], "Received: --processes 2 --engine ray"),
         (["--manifest", "nowhere"], "nowhere"),
         (["--profile", "nothing"], "Expected a profile name (demo, paper, quick)"),
         (
