@@ -1,7 +1,11 @@
 # On a fresh machine: `make cv-all` and `make test`. `make help` lists the other targets.
 # Needs Python 3.10 to 3.12 with pip. Everything else is installed into .venv, nothing globally.
+# `make setup STACK=jax` makes .venv-jax, with JAX in place of TensorFlow; so does every target with STACK=jax.
 
 PYTHON   ?= python3
+STACK    ?= tensorflow
+# 12 or 13 for JAX, 12 for TensorFlow: adds NVIDIA's libraries to the environment.
+CUDA     ?=
 PROFILE  ?= $(if $(DATA),quick,demo)
 PROTOCOL ?= grouped
 STRATEGIES ?= all
@@ -38,28 +42,52 @@ SETTINGS = --profile $(PROFILE) $(if $(FOLDS),--folds $(FOLDS)) $(if $(SEED),--s
            $(if $(CLASSES),--classes $(CLASSES))
 WEIGHTS_ARGUMENT = $(if $(WEIGHTS),--imagenet-weights $(WEIGHTS))
 
-VENV = .venv
+ifeq ($(STACK),tensorflow)
+VENV    = .venv
+LOCK    = requirements.lock
+OLDEST  = 10
+NEWEST  = 12
+CUDA_LOCK = infra/container/requirements-gpu.lock
+CUDA_VERSIONS = 12
+else ifeq ($(STACK),jax)
+VENV    = .venv-jax
+LOCK    = requirements-jax.lock
+OLDEST  = 11
+NEWEST  = 13
+CUDA_LOCK = infra/container/requirements-jax-cuda$(CUDA).lock
+CUDA_VERSIONS = 12 13
+else
+$(error Expected STACK to be tensorflow or jax. Received: $(STACK))
+endif
+ifneq ($(filter-out $(CUDA_VERSIONS),$(CUDA)),)
+$(error Expected CUDA to be one of $(CUDA_VERSIONS) with STACK=$(STACK). Received: $(CUDA))
+endif
 RUN  = $(VENV)/bin/python -m
 UV_VERSION = 0.13.9
+INSTALL = $(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup phantoms manifest study report evaluate track cv-all champion serve submit exporter test test-fast test-fast-first test-fast-others test-first test-others check docs format lock bench bench-head bench-manifest bench-serving clean-env
+.PHONY: help setup phantoms manifest study report evaluate track cv-all champion serve submit exporter test test-fast test-fast-first test-fast-others test-first test-others test-jax test-stack check docs format lock bench bench-head bench-manifest bench-serving clean-env
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
-	@echo "Variables: DATA PROFILE PROTOCOL STRATEGIES FOLDS NAME INPUT_SIZE SEED LIMIT (images per class) CLASSES (paper, any) EXTERNAL (sources that are only scored) ENGINE WEIGHTS PER_CLASS;"
+	@echo "Variables: STACK (tensorflow, jax) CUDA (setup: 12, 13) DATA PROFILE PROTOCOL STRATEGIES FOLDS NAME INPUT_SIZE SEED LIMIT (images per class) CLASSES (paper, any) EXTERNAL (sources that are only scored) ENGINE WEIGHTS PER_CLASS;"
 	@echo "           STUDY STRATEGY REGISTRY (champion, serve), HOST PORT METRICS_PORT KEYS TLS_CERT TLS_KEY (serve), ADDRESS VERB ARGS (submit)"
 	@echo "Example:   make cv-all DATA=~/images PROFILE=quick STRATEGIES=off-the-shelf,scratch FOLDS=5 LIMIT=200"
 
-setup: $(VENV)/installed ## create the virtual environment from the hash-locked requirements
+setup: $(VENV)/installed $(if $(CUDA),$(VENV)/cuda-$(CUDA)) ## create the virtual environment from the hash-locked requirements
 
-$(VENV)/installed: requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' || \
-	  { echo "Expected $(PYTHON) to be Python 3.10 to 3.12. Name another with PYTHON=…"; exit 2; }
+$(VENV)/installed: $(LOCK) pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, $(OLDEST)) <= sys.version_info[:2] <= (3, $(NEWEST)))' || \
+	  { echo "Expected $(PYTHON) to be Python 3.$(OLDEST) to 3.$(NEWEST). Name another with PYTHON=…"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --require-hashes --compile-bytecode -r requirements.lock
-	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --no-deps --no-build-isolation -e .
+	$(INSTALL) --require-hashes --compile-bytecode -r $(LOCK)
+	$(INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/cuda-$(CUDA): $(VENV)/installed $(CUDA_LOCK)
+	$(INSTALL) --require-hashes --compile-bytecode -r $(CUDA_LOCK)
 	@touch $@
 
 phantoms: setup ## draw synthetic images into data/phantom-images (PER_CLASS per class)
@@ -100,8 +128,18 @@ exporter: setup ## export the state of REGISTRY to Prometheus
 # Two processes side by side. Tests of a cluster run on machines of their own (network namespaces) and mostly wait.
 FIRST = tests/cluster tests/intake tests/manifest tests/monitoring tests/storage
 
+ifeq ($(STACK),jax)
+test: check test-stack
+else
 test: check ## lint, types and tests
 	@$(MAKE) --no-print-directory --jobs 2 --keep-going test-first test-others
+endif
+
+test-jax: ## run the whole product once on the jax stack
+	@$(MAKE) --no-print-directory STACK=jax test-stack
+
+test-stack: setup
+	$(RUN) pytest -q -p no:cacheprovider tests/stack tests/champion/test_export.py tests/champion/test_onnx_graph.py
 
 # Two processes side by side, one for each of two processors.
 FAST = $(RUN) pytest -q -p no:cacheprovider -m "not ray and not slow"
@@ -117,7 +155,7 @@ test-fast-others: setup
 	$(FAST) --ignore tests/cluster $(addprefix --ignore ,$(FAST_FIRST))
 
 test-others: setup
-	$(RUN) pytest -q $(addprefix --ignore ,$(FIRST))
+	$(RUN) pytest -q --ignore tests/stack $(addprefix --ignore ,$(FIRST))
 
 test-first: setup
 	@$(RUN) pytest -q -p no:cacheprovider $(FIRST) > .tests-first.log 2>&1; status=$$?; \
@@ -147,12 +185,17 @@ bench-serving: setup ## benchmark the server on the images of DATA
 docs: setup ## build the documentation into .site/
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
 
-lock: setup ## resolve the requirements again (no package address is written)
-	$(VENV)/bin/uv pip compile --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-header \
-	  --extra dev --extra jax --extra tracking --upgrade pyproject.toml -o requirements.lock
-	echo 'tensorflow[and-cuda]==2.16.2' | $(VENV)/bin/uv pip compile --universal --python-version 3.10 --generate-hashes \
-	  --no-emit-index-url --no-header --no-annotate --constraint requirements.lock --upgrade - \
+RESOLVE = $(VENV)/bin/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --upgrade
+RESOLVE_JAX = $(RESOLVE) --project infra/stacks/jax --python-version 3.11
+
+lock: setup ## resolve the requirements of both stacks again (no package address is written)
+	$(RESOLVE) --python-version 3.10 --extra dev --extra tensorflow --extra both-backends --extra tracking pyproject.toml \
+	  -o requirements.lock
+	echo 'tensorflow[and-cuda]==2.16.2' | $(RESOLVE) --python-version 3.10 --no-annotate --constraint requirements.lock - \
 	  -o infra/container/requirements-gpu.lock
+	$(RESOLVE_JAX) --extra dev --extra jax --extra tracking pyproject.toml -o requirements-jax.lock
+	for cuda in 12 13; do echo "jax[cuda$$cuda]" | $(RESOLVE_JAX) --no-annotate --constraint requirements-jax.lock - \
+	  -o infra/container/requirements-jax-cuda$$cuda.lock || exit 2; done
 
 clean-env: ## remove the virtual environment
 	rm -rf $(VENV)

@@ -86,7 +86,7 @@ def parser() -> argparse.ArgumentParser:
         "--min-replicas", type=int, help="smallest number of replicas (default: one per core, at most two)"
     )
     parser.add_argument("--max-replicas", type=int, help="largest number of replicas (default: one per core)")
-    parser.add_argument("--no-explain", action="store_true", help="no heatmaps, and no process with TensorFlow")
+    parser.add_argument("--no-explain", action="store_true", help="no heatmaps, and no process with Keras")
     parser.add_argument(
         "--metrics-port",
         type=int,

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cxr_platform import BACKEND_OF_STACK
 from cxr_platform.errors import ConfigError, JobFailed, first_line
 from pipelines.cli import VERBS
 from pipelines.command import run_command
@@ -29,11 +30,12 @@ if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
 ADDRESS = "http://127.0.0.1:8265"
-NOT_SENT = (".git", ".venv", "/data", "/runs", "/registry", "/mlruns", "/.site", "**/__pycache__")
+NOT_SENT = (".git", ".venv", ".venv-jax", "/data", "/runs", "/registry", "/mlruns", "/.site", "**/__pycache__")
 """Excluded from the upload, as patterns of .gitignore. Ray refuses a working directory of more than 500 MiB."""
 
 PASSED_ON = ("KERAS_BACKEND",)
-"""Environment variables that the job gets from here. Secrets are not sent: nodes have their own."""
+"""Environment variables that the job gets from here, if the user set them: the cluster has a stack of its own. Secrets
+are not sent: nodes have their own."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def entrypoint(verb: str | None, arguments: Sequence[str]) -> str:
 
 def runtime_environment() -> dict[str, Any]:
     """Return Ray's runtime environment of the job: this checkout, if it is one, and the variables `PASSED_ON`."""
-    variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    variables = {name: os.environ[name] for name in PASSED_ON if os.environ.get(name) not in (None, BACKEND_OF_STACK)}
     checkout = Path(__file__).resolve().parents[1]
     if not (checkout / "pyproject.toml").exists():
         return {"env_vars": variables}

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,10 @@ from tests.storage.object_store import object_store
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("RAY_AUTH_MODE", "token")  # before Ray is imported, like `pipelines.command`
+
+TWO_BACKENDS = ("step_tensorflow", "step_jax", "step_devices")
+collect_ignore = [] if find_spec("tensorflow") else [f"training/test_{name}.py" for name in TWO_BACKENDS]
+"""Not on the jax stack: tests of TensorFlow, or of both backends against each other."""
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SLOW = (

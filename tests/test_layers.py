@@ -60,7 +60,7 @@ HEAVY = ("tensorflow", "keras", "jax", "ray", "great_expectations", "matplotlib"
 TOP_LEVEL = {
     "cxr_platform", "pipelines", "infra", "tests", "docs", "pyproject.toml", "mkdocs.yml", "Makefile", "README.md",
     ".ci", ".gitignore", ".pre-commit-config.yaml", "LICENSE", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md",
-    "SECURITY.md", "requirements.lock",
+    "SECURITY.md", "requirements.lock", "requirements-jax.lock",
 }  # fmt: skip
 
 
@@ -112,7 +112,7 @@ def beyond_core(name: str, source: str) -> list[str]:
 def test_imports_run_only_downwards(module: Path) -> None:
     package = package_of(module)
     if package == "__init__":
-        assert list(imports(ast.parse(module.read_text(encoding="utf-8")))) == []
+        assert set(imports(ast.parse(module.read_text(encoding="utf-8")))) == {"os", "importlib.util.find_spec"}
         return
     assert package in MAY_IMPORT or package in GROUND, f"{package} has no line in the table of packages"
     assert upward(package, module.read_text(encoding="utf-8")) == []

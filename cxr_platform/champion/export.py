@@ -6,13 +6,7 @@ The graph scales images to −1…1, repeats them in three channels and takes ba
 spatial means of the last feature maps (layer "features").
 """
 
-import json
-import os
-import subprocess
-import sys
 import warnings
-from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,15 +15,13 @@ import numpy.typing as npt
 
 from cxr_platform.config import AugmentationConfig, ModelConfig
 from cxr_platform.domain.strategies import strategy_by_name
-from cxr_platform.errors import BundleError, last_line
+from cxr_platform.errors import BundleError
 from cxr_platform.evaluation.statistics.calibration import scale
 from cxr_platform.registry.bundle import FEATURES, IMAGES, LOGITS, Parity
-from cxr_platform.validation import validate
 
 if TYPE_CHECKING:
     from cxr_platform.models.mobilenet import Network
 
-OPSET = 17
 BATCH = 64
 PARITY_IMAGES = 256
 TOLERANCE = 1e-4
@@ -60,24 +52,10 @@ def champion_network(strategy: str, config: ModelConfig, weights: Path) -> "Netw
 
 
 def export_onnx(strategy: str, config: ModelConfig, weights: Path, file: Path) -> None:
-    """Write the network of `strategy` with `weights` as ONNX to `file`; raise `BundleError` if the conversion fails.
+    """Write the network of `strategy` with `weights` as ONNX to `file`; raise `BundleError` if it cannot be done."""
+    from cxr_platform.champion.onnx_graph import network_graph
 
-    TensorFlow converts it, in a process of its own if Keras runs on another backend.
-    """
-    from cxr_platform.training.devices import keras_backend
-
-    if keras_backend() == "tensorflow":
-        _convert(strategy, config, weights, file)
-        return
-    request = {"strategy": strategy, "config": asdict(config), "weights": str(weights), "file": str(file)}
-    command = [sys.executable, "-m", __name__, json.dumps(request)]
-    done = subprocess.run(command, env={**os.environ, "KERAS_BACKEND": "tensorflow"}, capture_output=True, text=True)
-    if done.returncode:
-        raise BundleError(
-            "Expected TensorFlow to convert the network to ONNX in a process of its own.",
-            received=last_line(done.stderr or f"exit code {done.returncode}"),
-            advice="It needs the packages tensorflow and tf2onnx, also for a network trained on another backend.",
-        )
+    file.write_bytes(network_graph(champion_network(strategy, config, weights).full).SerializeToString())
 
 
 def onnx_answers(file: Path, images: Array) -> tuple[Array, Array]:
@@ -104,7 +82,7 @@ def measure_parity(network: "Network", file: Path, images: Array, temperature: f
             f"Expected ONNX Runtime and Keras to give the same probabilities within {TOLERANCE:g} on {len(images)} "
             "images of the manifest.",
             received=f"a difference of {difference:g}",
-            advice="No bundle was made. Install the versions of tensorflow, tf2onnx and onnxruntime in the lock file.",
+            advice="No bundle was made. Install the versions of keras and onnxruntime in the lock file.",
         )
     return Parity(images=len(images), max_abs_difference=difference, tolerance=TOLERANCE)
 
@@ -135,36 +113,3 @@ def _softmax(logits: Array) -> Array:
 
     probabilities: Array = softmax(logits.astype("float64"))
     return probabilities
-
-
-def _convert(strategy: str, config: ModelConfig, weights: Path, file: Path) -> None:
-    """Convert a function of ours, because `model.export` does not keep the names of outputs."""
-    import keras
-    import tensorflow as tf
-    import tf2onnx
-
-    from cxr_platform.models.augment import to_network_input
-
-    full = champion_network(strategy, config, weights).full
-    both = keras.Model(full.input, [full.output, full.get_layer("features").output])
-    shape = (None, config.input_size, config.input_size)
-
-    def answer(images: Any) -> dict[str, Any]:
-        logits, features = both(to_network_input(images), training=False)
-        return {LOGITS: logits, FEATURES: features}
-
-    signature = [tf.TensorSpec(shape, tf.uint8, name=IMAGES)]
-    traced = tf.function(answer, autograph=False, input_signature=signature)
-    graph, _ = tf2onnx.convert.from_function(traced, input_signature=signature, opset=OPSET)
-    for tensor in (*graph.graph.input, *graph.graph.output):
-        tensor.type.tensor_type.shape.dim[0].dim_param = "batch"
-    file.write_bytes(graph.SerializeToString())
-
-
-def _main(request: Mapping[str, Any]) -> None:
-    config = validate(ModelConfig, request["config"], "model")
-    _convert(request["strategy"], config, Path(request["weights"]), Path(request["file"]))
-
-
-if __name__ == "__main__":
-    _main(json.loads(sys.argv[1]))

@@ -128,7 +128,7 @@ def _atlas_row(
     data: StudyData, part: FoldFeatures, ranked: RankedFeature, matched: int, folds: int
 ) -> dict[str, object]:
     held = ~part.half
-    source = best_separated_source(part.features[held, ranked.feature], data.sources[part.rows[held]])
+    source = best_separated_source(part.features[held, ranked.feature], data.sources[part.rows[held]].tolist())
     return {
         "fold": part.fold,
         "feature": ranked.feature,

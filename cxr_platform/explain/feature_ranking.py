@@ -113,7 +113,9 @@ def _correlations(reference: NDArray[Any], others: NDArray[Any]) -> NDArray[Any]
     """Return Pearson's r (F,); 0 for a constant feature."""
     a, b = reference - reference.mean(), others - others.mean(axis=0)
     scale = np.sqrt((a**2).sum() * (b**2).sum(axis=0))
-    return np.divide(a @ b, scale, out=np.zeros(b.shape[1], scale.dtype), where=scale > 0)
+    r: NDArray[Any] = np.zeros(b.shape[1], scale.dtype)
+    np.divide(a @ b, scale, out=r, where=scale > 0)
+    return r
 
 
 @lru_cache(maxsize=1)

@@ -166,4 +166,6 @@ def _enlarged(values: NDArray[np.float32], side: int) -> NDArray[np.float32]:
 
 def _scaled(maps: NDArray[np.float32]) -> NDArray[np.float32]:
     greatest = maps.max(axis=(1, 2), keepdims=True)
-    return np.divide(maps, greatest, out=np.zeros_like(maps), where=(greatest > 0) & np.isfinite(greatest))
+    scaled = np.zeros_like(maps)
+    np.divide(maps, greatest, out=scaled, where=(greatest > 0) & np.isfinite(greatest))
+    return scaled

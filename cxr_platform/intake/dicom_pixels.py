@@ -58,6 +58,9 @@ for JPEG, pydicom's own for RLE, GDCM for lossless JPEG only, because damaged st
 LOSSLESS_JPEG = frozenset({JPEGLossless, JPEGLosslessSV1})
 FOR_TENSORFLOW = LOSSLESS_JPEG | {JPEGExtended12Bit}
 """Transfer syntaxes that tensorflow-io may decode. It misreads others: some JPEG 2000, JPEG with a wrong label."""
+WITHOUT_TENSORFLOW = (
+    "; decompress the file (dcmdjpeg of DCMTK), or use the tensorflow stack, whose tensorflow-io may read it"
+)
 ONE_SAMPLE = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 LARGEST_NUMBER = 1e9
@@ -92,7 +95,7 @@ def read_grey(dataset: Dataset, config: DecodingConfig) -> tuple[NDArray[np.floa
 def _colours(values: Floats, dataset: Dataset) -> NDArray[np.float32] | None:
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
         colours: NDArray[Any] = apply_color_lut(values.astype(np.uint16), dataset)
-        levels = colours[..., :3] * (255 / np.iinfo(colours.dtype).max)
+        levels: NDArray[Any] = colours[..., :3] * (255 / np.iinfo(colours.dtype).max)
     elif values.ndim == 3:
         levels = values * (255 / _white(values, dataset))
     else:
@@ -124,7 +127,8 @@ def stored_values(dataset: Dataset) -> Floats:
     if syntax == JPEGBaseline8Bit and failures and (closed := _without_end_marker(plain)) is not None:
         return closed
     reasons = "; ".join(failures) or "no decoder reads them"
-    raise ImageRefused("undecodable", f"DICOM pixel data, {syntax.name}: {reasons}")
+    advice = WITHOUT_TENSORFLOW if syntax in FOR_TENSORFLOW and not find_spec("tensorflow_io") else ""
+    raise ImageRefused("undecodable", f"DICOM pixel data, {syntax.name}: {reasons}{advice}")
 
 
 def _without_end_marker(plain: Dataset) -> Floats | None:

@@ -80,10 +80,12 @@ def scale(values: NDArray[Any], black: float, white: float) -> NDArray[np.float3
     """Map `black` to 0 and `white` to 255 and clip the rest; all 0 if the two are the same value."""
     if not abs(white - black) > 0:
         return np.zeros(values.shape, np.float32)
+    grey: NDArray[np.float32]
     if values.dtype == np.float64:  # rescaled values may be huge and differ by less than a step of float32
         grey = np.subtract(values, black, out=np.empty(values.shape, np.float32), casting="same_kind")
     else:
         grey = values.astype(np.float32)  # and in place from here: an image may have fifty million pixels
         grey -= black
     grey *= 255 / (white - black)
-    return np.clip(grey, 0, 255, out=grey)
+    np.clip(grey, 0, 255, out=grey)
+    return grey

@@ -38,7 +38,7 @@ class Keypoints:
     def from_bytes(cls, stored: bytes, width: int) -> "Keypoints":
         """Return the keypoints of `to_bytes` of an image of `width` pixels."""
         rows = np.frombuffer(stored, np.uint8).reshape(-1, 4 + DIMENSIONS)
-        points = np.ascontiguousarray(rows[:, :4]).view("<u2").astype(np.float32) / STEPS
+        points = np.ascontiguousarray(rows[:, :4]).view("<u2").astype(np.float32) / np.float32(STEPS)
         return cls(points, rows[:, 4:], width)
 
 
@@ -53,7 +53,9 @@ def find_keypoints(pixels: npt.NDArray[np.uint8]) -> Keypoints:
     if descriptors is None:
         return Keypoints(np.empty((0, 2), np.float32), np.empty((0, DIMENSIONS), np.uint8), width)
     scale = np.array([width, height], np.float32) / np.array(size, np.float32)
-    points = (np.array([point.pt for point in found[:KEYPOINTS]], np.float32) + 0.5) * scale - 0.5
-    points = np.clip(points, 0, np.array([width - 1, height - 1], np.float32))
+    points: npt.NDArray[np.float32] = (
+        np.array([point.pt for point in found[:KEYPOINTS]], np.float32) + 0.5
+    ) * scale - 0.5
+    np.clip(points, 0, np.array([width - 1, height - 1], np.float32), out=points)
     shares = descriptors[:KEYPOINTS] / np.maximum(descriptors[:KEYPOINTS].sum(axis=1, keepdims=True), 1e-9)
     return Keypoints(points, np.rint(QUANTUM * np.sqrt(shares)).astype(np.uint8), width)

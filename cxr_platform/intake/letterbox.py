@@ -76,5 +76,5 @@ def resize_images(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
         return images
     resized = np.empty((len(images), size, size), np.uint8)
     for row, image in enumerate(images):
-        resized[row] = Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS)
+        resized[row] = np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS))
     return resized

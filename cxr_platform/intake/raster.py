@@ -86,7 +86,8 @@ def _without_end_marker(data: bytes, config: DecodingConfig) -> GreyImage | None
 
 def _sixteen_bit_colour(data: bytes, image: Image.Image, config: DecodingConfig) -> NDArray[np.float32]:
     image.load()  # raises for a damaged file, of which OpenCV returns a part
-    values: NDArray[Any] = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    decoded: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    values: NDArray[Any] = decoded
     grey = values[..., 2::-1] @ LUMA
     if values.shape[2] == 4:
         grey *= values[..., 3] / np.float32(65535)

@@ -11,7 +11,7 @@
         service              limits, threads, version that answers (champion_watcher)
         screener             decoding, ONNX Runtime, calibration, decision
                              ├─▶ dicom_decoder ──▶ a process that decodes DICOM
-                             └─▶ explainer_client ──▶ Explainer: heatmaps with TensorFlow (heatmap)
+                             └─▶ explainer_client ──▶ Explainer: heatmaps with Keras (heatmap)
     ──▶ answer: schema, filled by answers; or problem details: problems
 
 The page at / and /docs are in pages; client asks a server, or a bundle without one, from Python.

@@ -1,10 +1,10 @@
-"""The Ray Serve application: autoscaled replicas that screen, behind Serve's proxy, and one Explainer with TensorFlow.
+"""The Ray Serve application: autoscaled replicas that screen, behind Serve's proxy, and one Explainer with Keras.
 
     proxy (proxy_middleware) ──▶ Screening: decodes, infers, answers ──▶ Explainer: heatmaps
                                      both follow the registry
 
 Decoding and inference run in the ingress replica itself, because a second hop would copy every image once more; DICOM
-is decoded in a process beside it (`dicom_decoder`). Only heatmaps, which need TensorFlow, go to the Explainer. So a
+is decoded in a process beside it (`dicom_decoder`). Only heatmaps, which need Keras, go to the Explainer. So a
 replica starts in seconds and stays small.
 
 `serve deploy` imports `build` and passes the arguments of infra/serve/config.yaml; `cxr serve` calls it;
@@ -153,7 +153,7 @@ class ScreeningReplica:
     logging_config=LOGGING,
 )
 class ExplainerReplica:
-    """The process with TensorFlow. It is needed rarely and reserves almost no processor."""
+    """The process with Keras. It is needed rarely and reserves almost no processor."""
 
     def __init__(self, options: ServingOptions) -> None:
         from cxr_platform.monitoring.replica_metrics import Repeated

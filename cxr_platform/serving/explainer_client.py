@@ -1,4 +1,4 @@
-"""Call the Explainer, the Serve deployment with TensorFlow, from a replica that screens, and survive its crashes."""
+"""Call the Explainer, the Serve deployment with Keras, from a replica that screens, and survive its crashes."""
 
 import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
@@ -25,7 +25,7 @@ Explainer could not start if replicas take all processors, as on a laptop."""
 
 
 class Explainer(Protocol):
-    """A process with TensorFlow. The method raises `Problem`, or anything if it cannot be reached."""
+    """A process with Keras. The method raises `Problem`, or anything if it cannot be reached."""
 
     async def heatmap(self, version: str, image: NDArray[np.uint8], target: int) -> bytes:
         """Return a PNG (`heatmap.overlay_png`) of what in `image` (S, S) speaks for the class index `target`."""

@@ -3,7 +3,7 @@
 Decoding and inference of an image run in one thread; both release Python's lock for most of their time. Each image is
 one call of the network: on processors a batch of MobileNetV2 costs as much per image as one image alone (measured in
 infra/serve/README.md), and an image need not wait for others. DICOM is decoded by a `DicomDecoder` in another process,
-so that a hostile file costs no other request; heatmaps, which need TensorFlow, come from an `Explainer`.
+so that a hostile file costs no other request; heatmaps, which need Keras, come from an `Explainer`.
 """
 
 import asyncio

@@ -27,8 +27,15 @@ RESIDENT_SHARE = 0.4
 
 
 def keras_backend() -> str:
-    """Return the backend of Keras; raise `ConfigError` if it has no training step here."""
-    import keras
+    """Return the backend of Keras; raise `ConfigError` if it is not installed or has no training step here."""
+    try:
+        import keras
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            "Expected Keras and the package of its backend to be installed.",
+            received=f"{error} (KERAS_BACKEND is {os.environ.get('KERAS_BACKEND', 'not set')})",
+            advice="Unset KERAS_BACKEND, or install that stack: make setup, or make setup STACK=jax.",
+        ) from error
 
     name: str = keras.backend.backend()
     if name not in ("tensorflow", "jax"):
@@ -106,8 +113,8 @@ def resident_bytes(gpus: float) -> float | None:
 def limit_process(cpus: float, gpu_fraction: float, deterministic: bool) -> None:
     """Limit this process to its share, since Ray uses a GPU fraction for placement only. Call it before any tensor.
 
-    TensorFlow: threads, a logical device, and deterministic operations. JAX: `XLA_PYTHON_CLIENT_MEM_FRACTION`, read
-    when it first uses a GPU, and `XLA_FLAGS` for deterministic operations
+    TensorFlow: threads, a logical device, and deterministic operations. JAX: `PJRT_NPROC`, the threads of a processor,
+    `XLA_PYTHON_CLIENT_MEM_FRACTION`, read when it first uses a GPU, and `XLA_FLAGS` for deterministic operations
     (https://docs.jax.dev/en/latest/gpu_performance_tips.html).
     """
     if gpu_fraction == 0:
@@ -115,6 +122,7 @@ def limit_process(cpus: float, gpu_fraction: float, deterministic: bool) -> None
     memory = gpu_memory_gib() if 0 < gpu_fraction < 1 else None
     limit_gib = max(0.5, gpu_fraction * memory - GIB_PER_CONTEXT) if memory else None
     if keras_backend() == "jax":
+        os.environ["PJRT_NPROC"] = str(max(1, int(cpus)))
         if deterministic and gpu_fraction:
             os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
         if memory and limit_gib:

@@ -1,8 +1,5 @@
 """The ONNX graph takes batches of any size and gives the answers of the Keras network, or there is an error."""
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +21,6 @@ from cxr_platform.champion.export import (
 from cxr_platform.errors import BundleError
 from cxr_platform.models.augment import to_network_input
 from tests.champion.builders import MODEL, SIDE, made_network, made_weights
-from tests.conftest import REPOSITORY
 
 
 @pytest.fixture(scope="module")
@@ -93,34 +89,6 @@ def test_weights_that_cannot_be_read_are_an_error_with_their_place(tmp_path: Pat
 def test_weights_of_another_network_are_an_error(weights: Path) -> None:
     with pytest.raises(BundleError, match="Expected the weights"):
         champion_network("scratch", replace(MODEL, dense_units=33), weights)
-
-
-def test_on_another_backend_tensorflow_converts_in_a_process_of_its_own(
-    tmp_path: Path, weights: Path, graph: Path
-) -> None:
-    pytest.importorskip("jax")
-    code = (
-        "import sys; from pathlib import Path; from cxr_platform.champion.export import export_onnx\n"
-        "from tests.champion.builders import MODEL\n"
-        "export_onnx('scratch', MODEL, Path(sys.argv[1]), Path(sys.argv[2]))\n"
-        "assert 'tensorflow' not in sys.modules"
-    )
-    command = [sys.executable, "-c", code, str(weights), str(tmp_path / "jax.onnx")]
-    env = {**os.environ, "KERAS_BACKEND": "jax"}
-    done = subprocess.run(command, cwd=REPOSITORY, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    for ours, theirs in zip(
-        onnx_answers(graph, images(3)), onnx_answers(tmp_path / "jax.onnx", images(3)), strict=True
-    ):
-        np.testing.assert_array_equal(ours, theirs)
-
-
-def test_an_error_of_the_converting_process_is_passed_on(
-    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("cxr_platform.training.devices.keras_backend", lambda: "jax")
-    with pytest.raises(BundleError, match=r"in a process of its own.*No such file or directory.*tf2onnx"):
-        export_onnx("scratch", MODEL, weights, tmp_path / "nowhere" / "model.onnx")
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import re
 from fnmatch import fnmatch
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
@@ -12,6 +13,7 @@ from tests.infra.project import PROJECT
 from tests.infra.tools import run, tool
 
 GPU_LOCK = PATH.with_name("requirements-gpu.lock")
+JAX_LOCK = "requirements-jax.lock"
 CLUSTER = REPOSITORY / "infra" / "ray" / "cluster.yaml"
 PIN = re.compile(r"^([\w.-]+)==(\S+)", re.MULTILINE)
 
@@ -30,8 +32,8 @@ def test_hadolint_reports_a_bad_dockerfile() -> None:
     assert {"DL3006", "DL3008", "DL3020"} <= set(re.findall(r"DL\d+", done.stdout))
 
 
-def test_the_images_are_cuda_and_by_default_cpu() -> None:
-    assert set(dockerfile().images) == {"cpu", "cuda"}
+def test_the_images_are_cuda_jax_and_by_default_cpu() -> None:
+    assert set(dockerfile().images) == {"cpu", "cuda", "jax"}
     assert dockerfile().stages[-1].name == "cpu"
 
 
@@ -46,7 +48,7 @@ def test_an_image_runs_as_an_ordinary_user_and_has_no_build_tools(image: Stage) 
 
 def test_packages_are_locked_by_hash_and_compiled() -> None:
     installs = [each.split(" && ")[0] for each in commands() if "uv pip install" in each]
-    assert len(installs) == 4
+    assert len(installs) == 7
     for each in installs:
         assert "--compile-bytecode" in each
         assert ("--require-hashes" in each) != each.endswith("--no-deps --no-build-isolation --compile-bytecode .")
@@ -58,7 +60,7 @@ def test_versions_of_tools_and_python_agree_with_makefile_and_package() -> None:
     version = re.search(r"^UV_VERSION = (\S+)", makefile, re.MULTILINE)
     assert version is not None
     assert f"uv=={version[1]} " in " ".join(commands())
-    assert PROJECT["requires-python"] == ">=3.10,<3.13"
+    assert PROJECT["requires-python"] == ">=3.10,<3.14"
     assert dockerfile().arguments == {"PYTHON": "3.11"}
     assert dockerfile().base.parent == "python:${PYTHON}-slim-bookworm"
     assert "/python3.11/" in dockerfile().images["cuda"].of("ARG")[0]
@@ -124,13 +126,43 @@ def test_the_cuda_lock_adds_only_packages_of_nvidia() -> None:
     assert {name for name in gpu.keys() & cpu.keys() if not gpu[name] <= cpu[name]} == set(), "run `make lock`"
 
 
-def test_the_cuda_lock_has_hashes_and_no_address() -> None:
-    text = GPU_LOCK.read_text(encoding="utf-8")
-    blocks = re.split(r"^(?=\S)", text, flags=re.MULTILINE)[1:]
-    assert len(blocks) == sum(len(versions) for versions in pins(str(GPU_LOCK)).values())
+@pytest.mark.parametrize(
+    "lock", [*sorted(PATH.parent.glob("*.lock")), REPOSITORY / JAX_LOCK], ids=lambda lock: lock.stem
+)
+def test_a_lock_has_hashes_and_no_address(lock: Path) -> None:
+    text = lock.read_text(encoding="utf-8")
+    blocks = [each for each in re.split(r"^(?=\S)", text, flags=re.MULTILINE) if each]
+    assert len(blocks) == sum(len(versions) for versions in pins(str(lock)).values())
     assert all("--hash=sha256:" in block for block in blocks)
     assert "://" not in text
     assert "index" not in text
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
+@pytest.mark.parametrize("cuda", ["12", "13"])
+def test_a_cuda_lock_of_jax_adds_the_libraries_of_its_version_to_the_stack(cuda: str, python: str) -> None:
+    added, stack = installed(f"infra/container/requirements-jax-cuda{cuda}.lock", python), installed(JAX_LOCK, python)
+    assert {
+        name: (added[name], stack[name]) for name in added.keys() & stack.keys() if added[name] != stack[name]
+    } == {}
+    assert {f"jax-cuda{cuda}-plugin", f"nvidia-cudnn-cu{cuda}"} <= set(added)
+    assert {name.partition("-")[0] for name in set(added) - set(stack)} == {"jax", "nvidia"}
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
+def test_the_jax_stack_has_current_libraries_and_nothing_of_tensorflow(python: str) -> None:
+    stack = installed(JAX_LOCK, python)
+    assert not [name for name in stack if name.startswith(("tensorflow", "tf2onnx"))]
+    assert stack["numpy"].startswith("2.")
+    assert int(stack["protobuf"].partition(".")[0]) >= 5
+    assert {"jax", "keras", "ray", "pydicom", "setuptools", "pytest"} <= set(stack)
+
+
+def test_a_package_of_both_stacks_has_the_same_name_in_both_locks() -> None:
+    """The base dependencies, which the extras only narrow."""
+    base = {Requirement(each).name for each in PROJECT["dependencies"]} - {"tomli"}
+    assert base <= set(pins(JAX_LOCK))
+    assert base <= set(pins("requirements.lock"))
 
 
 def test_every_cuda_library_is_on_the_library_path() -> None:

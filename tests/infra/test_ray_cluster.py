@@ -89,4 +89,6 @@ def test_every_command_is_valid_shell_and_names_existing_files(cluster: dict[str
 
 def test_images_studies_and_environments_are_not_copied(cluster: dict[str, Any]) -> None:
     ignored = (REPOSITORY / ".gitignore").read_text(encoding="utf-8").splitlines()
-    assert {"/data/", "/runs/", "/registry/", ".venv/", "__pycache__/"} <= set(cluster["rsync_exclude"]) & set(ignored)
+    environments = {".venv/", ".venv-jax/"}
+    expected = {"/data/", "/runs/", "/registry/", "__pycache__/"} | environments
+    assert expected <= set(cluster["rsync_exclude"]) & set(ignored)

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from cxr_platform.config import AugmentationConfig
 from cxr_platform.models.augment import draw_transforms, rotation_and_shift, to_network_input, warp
@@ -127,6 +126,7 @@ np.save(sys.argv[2], np.asarray(jax.jit(to_network_input)(given["images"], given
 
 def test_both_backends_give_the_same_warp_when_compiled(tmp_path: Path) -> None:
     pytest.importorskip("jax", reason="the JAX backend is not installed")
+    tf = pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
     rng = np.random.default_rng(4)
     coarse = rng.integers(0, 256, (16, 12, 12)).astype("uint8")
     images = np.asarray(tf.image.resize(coarse[..., None], (96, 96), "bicubic"))[..., 0].clip(0, 255).astype("uint8")

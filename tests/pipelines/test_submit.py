@@ -58,8 +58,15 @@ def test_the_checkout_is_sent_without_data_and_environments(client: Client, monk
     assert submit.main(["--no-wait", "report", "--study", "x"]) == 0
     sent = client.submitted[0]["runtime_env"]
     assert sent["working_dir"] == str(REPOSITORY)
-    assert {".venv", ".git", "/data", "/runs", "/registry"} <= set(sent["excludes"])
+    assert {".venv", ".venv-jax", ".git", "/data", "/runs", "/registry"} <= set(sent["excludes"])
     assert sent["env_vars"] == {"KERAS_BACKEND": "jax"}
+
+
+def test_the_backend_that_this_stack_chose_is_not_sent(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    monkeypatch.setattr(submit, "BACKEND_OF_STACK", "jax")
+    assert submit.main(["--no-wait", "report", "--study", "x"]) == 0
+    assert client.submitted[0]["runtime_env"]["env_vars"] == {}
 
 
 @pytest.mark.parametrize("verb", ["cross_validate.py", "pipelines.cross_validate", "places", "submit", "--no-wait"])

@@ -1,5 +1,6 @@
 import os
 import stat
+import sys
 from pathlib import Path
 
 import keras
@@ -51,9 +52,11 @@ def test_memory_and_name_of_the_gpu_come_from_nvidia_smi() -> None:
 @pytest.mark.usefixtures("gpu")
 def test_jax_gets_its_share_of_memory_less_the_context(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "")
-    monkeypatch.delenv("XLA_PYTHON_CLIENT_MEM_FRACTION")
-    devices.limit_process(1, 0.25, deterministic=False)
+    for name in ("XLA_PYTHON_CLIENT_MEM_FRACTION", "PJRT_NPROC"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    devices.limit_process(2.5, 0.25, deterministic=False)
+    assert os.environ["PJRT_NPROC"] == "2"
     assert os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.175"  # (8 / 4 - 0.6) / 8
 
 
@@ -63,8 +66,15 @@ def test_a_backend_without_a_training_step_is_refused(monkeypatch: pytest.Monkey
         devices.keras_backend()
 
 
+def test_a_backend_that_is_not_installed_is_an_error_that_names_both_stacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "keras", None)
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    with pytest.raises(ConfigError, match=r"KERAS_BACKEND is tensorflow.*make setup STACK=jax"):
+        devices.keras_backend()
+
+
 def test_the_versions_of_python_and_of_the_libraries_are_recorded() -> None:
-    assert {"python", "keras", "tensorflow", "ray"} <= devices.package_versions().keys()
+    assert {"python", "keras", keras.backend.backend(), "ray"} <= devices.package_versions().keys()
 
 
 def test_the_processor_of_this_machine_is_recorded() -> None:

@@ -174,7 +174,7 @@ def _probe_rates(bootstrap: Bootstrap, labels: NDArray[np.int64], predicted: NDA
 
 def _predicted_classes(rows: pd.DataFrame, image_ids: NDArray[np.object_]) -> NDArray[np.int64]:
     """Return predicted positions in `CLASSES` (N,) in the order of `image_ids`."""
-    probabilities = rows.set_index("image_id").loc[image_ids, list(PROBABILITY_COLUMNS)].to_numpy()
+    probabilities = rows.set_index("image_id").loc[image_ids.tolist(), list(PROBABILITY_COLUMNS)].to_numpy()
     positions: NDArray[np.int64] = probabilities.argmax(axis=1)
     return positions
 

@@ -193,7 +193,8 @@ def error_interval(value: float, replicates: Array) -> Interval:
 
 def bin_of(stated: Array) -> Array:
     """Return (N,) positions of the bins; a probability of 1 belongs to the last."""
-    return np.minimum((stated * BINS).astype(int), BINS - 1)
+    bins: Array = np.minimum((stated * BINS).astype(int), BINS - 1)
+    return bins
 
 
 def _top_and_covid(label: Array, probability: Array) -> tuple[Array, Array, Array, Array]:
@@ -216,4 +217,5 @@ def _logits(probability: Array) -> Array:
 
 def _positive(probability: Array) -> Array:
     """Replace probabilities that float32 rounded to 0 by the smallest positive number."""
-    return np.maximum(np.asarray(probability, dtype=float), np.finfo(np.float32).tiny)
+    positive: Array = np.maximum(np.asarray(probability, dtype=float), np.finfo(np.float32).tiny)
+    return positive

@@ -206,7 +206,11 @@ def vessel_tree(patient: Patient, rng: np.random.Generator) -> list[Strands]:
     """Return the vessels of both lungs by generation; lower ones are thicker, as in a standing patient."""
     sides = [_vessels_of_side(patient, side, rng) for side in (-1, 1)]
     return [
-        Strands(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("points", "radius", "density")))
+        Strands(
+            np.concatenate([part.points for part in parts]),
+            np.concatenate([part.radius for part in parts]),
+            np.concatenate([part.density for part in parts]),
+        )
         for parts in zip(*sides, strict=True)
     ]
 

@@ -1,0 +1,1 @@
+"""The whole product on the stack that is installed: `make test-jax`."""
