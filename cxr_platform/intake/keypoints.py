@@ -5,6 +5,7 @@ Each image has up to 100 SIFT keypoints (Lowe 2004) with RootSIFT descriptors (A
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -53,9 +54,8 @@ def find_keypoints(pixels: npt.NDArray[np.uint8]) -> Keypoints:
     if descriptors is None:
         return Keypoints(np.empty((0, 2), np.float32), np.empty((0, DIMENSIONS), np.uint8), width)
     scale = np.array([width, height], np.float32) / np.array(size, np.float32)
-    points: npt.NDArray[np.float32] = (
-        np.array([point.pt for point in found[:KEYPOINTS]], np.float32) + 0.5
-    ) * scale - 0.5
+    places: Any = np.array([point.pt for point in found[:KEYPOINTS]], np.float32)
+    points: npt.NDArray[np.float32] = (places + 0.5) * scale - 0.5
     np.clip(points, 0, np.array([width - 1, height - 1], np.float32), out=points)
     shares = descriptors[:KEYPOINTS] / np.maximum(descriptors[:KEYPOINTS].sum(axis=1, keepdims=True), 1e-9)
     return Keypoints(points, np.rint(QUANTUM * np.sqrt(shares)).astype(np.uint8), width)
