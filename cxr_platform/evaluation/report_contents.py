@@ -111,6 +111,7 @@ def section_modules() -> dict[str, SectionModule]:
         leakage,
         left_out,
         measures,
+        net_benefit,
         reader_labels,
         shortcuts,
         sources,
@@ -133,7 +134,7 @@ def section_modules() -> dict[str, SectionModule]:
         reader_labels,
         explanations,
     )
-    detail = (calibration, subgroups, failures, atlas)
+    detail = (calibration, net_benefit, subgroups, failures, atlas)
     modules = (*performance, *credibility, *detail)
     return {module.__name__.rpartition(".")[2]: cast(SectionModule, module) for module in modules}
 
