@@ -90,7 +90,7 @@ def assess_credibility(results: StudyResults, findings: Findings) -> Credibility
     else:
         verdict = PARTLY_SUPPORTED if reasons else NOT_CONTRADICTED
     shown = [reason.text for reason in reasons[:SHOWN_REASONS]] or [_tests_passed(findings)]
-    return Credibility(verdict, tuple(reasons), f"{'; '.join(shown)}.")
+    return Credibility(verdict, tuple(reasons), f"{_leading(findings, reasons)}{'; '.join(shown)}.")
 
 
 def contradictions(findings: Sequence[ExternalFinding], strategy: str) -> list[ExternalFinding]:
@@ -162,6 +162,14 @@ def _external(results: StudyResults, findings: Findings) -> Iterator[Reason]:
     if further := contradicting[SHOWN_EXTERNAL:]:
         names = joined([f.source for f in further])
         yield Reason(f"results on {names} contradict cross-validation too", further[0].strategy == winner)
+
+
+def _leading(findings: Findings, reasons: Sequence[Reason]) -> str:
+    """Return the figures of the class within its sources if no reason has them: they are the first to be read."""
+    within = findings.within
+    if within is None or not reasons or not within.shown or within.falls:
+        return ""
+    return f"although {within_text(within)}, "
 
 
 def _within_sources(findings: Findings) -> Iterator[Reason]:

@@ -65,6 +65,15 @@ def test_a_class_that_may_not_stand_out_within_its_sources_is_a_doubt(all_strate
     assert sentence(all_strategies, within=by_chance).startswith("Partly supported: among the 35 other images")
 
 
+def test_the_figures_within_the_sources_come_first_also_if_other_tests_fail(all_strategies):
+    text = sentence(all_strategies, within=replace(WITHIN, falls=False), external=(CONTRADICTION,))
+
+    assert text.startswith(
+        "Not supported: although among the 35 other images of the sources that have Covid19 (actualmed and cohen), the "
+        "AUC of Covid19 is 0.612 (0.510 to 0.700) and its specificity 40.00 % (24.30 to 57.60), 14 of the 18 images of"
+    )
+
+
 def test_a_class_that_stands_out_within_its_sources_leads_what_was_tested(all_strategies):
     text = sentence(all_strategies, within=replace(WITHIN, falls=False))
 

@@ -20,7 +20,7 @@ from cxr_platform.labels import POSITIVE_CLASS
 
 NAME, TITLE = "hospitals", "Hospital by hospital"
 SCORE = f"p_{POSITIVE_CLASS}"
-POSITIVES, NEGATIVES = f"its {POSITIVE_CLASS} against other images of", f"its other images against {POSITIVE_CLASS} of"
+POSITIVES, NEGATIVES = f"{POSITIVE_CLASS} against others of", f"others against {POSITIVE_CLASS} of"
 """Rows of the matrix: which images of the origin left out are ranked."""
 
 METHOD = (
@@ -30,7 +30,8 @@ METHOD = (
     f"{POSITIVE_CLASS}, as a classifier does that goes by the hospital."
 )
 NOTE = (
-    "AUC with its 95 % confidence interval by bootstrap over patients. A dash: no images. Where a row and a column are "
+    "AUC with its 95 % confidence interval by bootstrap over patients. Rows: images of the hospital left out; columns: "
+    "the hospital of the images that they are ranked against. A dash: no images, or in the other row. Where a row and a column are "
     "the same hospital, neither side was trained on."
 )
 
