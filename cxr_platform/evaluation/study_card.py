@@ -57,6 +57,7 @@ def study_card(inputs: ReportInputs, contents: ReportContents) -> str:
     if inputs.synthetic:
         lines += [f"**{SYNTHETIC}**: the images of this study are drawn; nothing here applies to patients.", ""]
     lines += [*_preface([entry for _, entries in lists for entry in entries]), ""]
+    lines += ["## Flow of the images", "", *flow_diagram(inputs), ""]
     for checklist, entries in lists:
         filled = sum(entry.state != OPEN for entry in entries)
         lines += [f"## {checklist.title}", "", f"Original: {checklist.original}", ""]
@@ -64,6 +65,28 @@ def study_card(inputs: ReportInputs, contents: ReportContents) -> str:
         lines += ["| No. | Section | Item | This study |", "| --- | --- | --- | --- |"]
         lines += [*map(_row, entries), ""]
     return "\n".join(lines)
+
+
+def flow_diagram(inputs: ReportInputs) -> list[str]:
+    """Return the lines of a diagram from the files found to the images studied, as STARD asks for, as text."""
+    if inputs.images is None or inputs.images.info is None:
+        return ["**OPEN**: the manifest, which has the numbers, was not given for this report."]
+    info, roles = inputs.images.info, inputs.images.facts["role"].value_counts()
+    excluded = sorted(info.excluded.items(), key=lambda item: (-item[1], item[0]))
+    tested = ", ".join(
+        f"{label} {sum(by_source.values()):,}" for label, by_source in inputs.results.counts.items() if by_source
+    )
+    lines = [f"{info.files:,} files found", "│"]
+    lines += [
+        f"├─► {sum(info.excluded.values()):,} excluded",
+        *(f"│     {n:,} {reason}" for reason, n in excluded),
+        "│",
+    ]
+    lines += [f"{len(inputs.images.facts):,} images in the manifest", "│"]
+    outside = (("external", "in no fold, tested by every network"), ("contrast", "of none of the classes, tested only"))
+    lines += [f"├─► {int(roles[role]):,} {role} ({meaning})" for role, meaning in outside if role in roles]
+    studied = f"└─► {inputs.results.images:,} studied in {inputs.study.folds} folds, each tested once per strategy"
+    return ["```text", *lines, studied, f"      {tested}", "```"]
 
 
 def entry(item: Item, facts: Mapping[str, str]) -> Entry:

@@ -103,6 +103,26 @@ def test_facts_that_were_not_computed_are_open(inputs):
         assert bare[number].startswith("**OPEN**: not computed or not recorded for this report; to be written by")
 
 
+def test_the_flow_of_the_images_goes_from_files_to_folds(inputs, everything):
+    text = study_card(inputs, everything)
+    flow = text[text.index("```text") : text.index("```\n", text.index("```text") + 3)]
+
+    assert flow.splitlines()[1:] == [
+        "105 files found",
+        "│",
+        "├─► 5 excluded",
+        "│     3 view",
+        "│     2 low-contrast",
+        "│",
+        "100 images in the manifest",
+        "│",
+        "└─► 100 studied in 2 folds, each tested once per strategy",
+        "      Covid19 40, Normal 60",
+    ]
+    without = ReportInputs(**{**vars(inputs), "images": None})
+    assert "**OPEN**: the manifest, which has the numbers, was not given" in study_card(without, everything)
+
+
 def test_without_a_manifest_its_facts_are_open(inputs, everything):
     without = ReportInputs(**{**vars(inputs), "images": None})
 

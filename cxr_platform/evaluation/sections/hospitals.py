@@ -31,8 +31,8 @@ METHOD = (
 )
 NOTE = (
     "AUC with its 95 % confidence interval by bootstrap over patients. Rows: images of the hospital left out; columns: "
-    "the hospital of the images that they are ranked against. A dash: no images, or in the other row. Where a row and a column are "
-    "the same hospital, neither side was trained on."
+    "the hospital of the images that they are ranked against. A dash: no images, or in the other row. Where row and "
+    "column are the same hospital, neither side was trained on."
 )
 
 
