@@ -2,8 +2,8 @@
 
 Each series changes one of the three and runs the whole study anew. The exponent is the slope of a straight line through
 the logarithms of amount and seconds: 1 is linear. The seconds are those beyond the start-up, which is measured as the
-time of the same command on a study that is finished. With k folds a study trains each image k − 1 times: that is the
-amount of the second series.
+time of the same command on a study that is finished (Ray's own start is not in it). With k folds a study trains each
+image k − 1 times: that is the amount of the second series.
 """
 
 import argparse
@@ -85,10 +85,16 @@ def run(request: GrowthRequest) -> int:
 
 
 def exponent(amounts: Sequence[float], seconds: Sequence[float]) -> float:
-    """Return the slope of the line through the logarithms, by least squares; raise `ConfigError` for one amount."""
+    """Return the slope of the line through the logarithms, by least squares.
+
+    Raises `ConfigError` for a single amount, and for studies that are no longer than the start-up.
+    """
     if len(set(amounts)) < 2:
         raise ConfigError("Expected at least two different amounts.", received=list(amounts))
-    return float(np.polyfit(np.log(amounts), np.log(np.maximum(seconds, 1e-3)), 1)[0])
+    if min(seconds) <= 0:
+        advice = "Give a larger --limit, or more --strategies."
+        raise ConfigError("Expected studies that take longer than the start-up.", received=list(seconds), advice=advice)
+    return float(np.polyfit(np.log(amounts), np.log(seconds), 1)[0])
 
 
 def verdict(worst: Series) -> str:

@@ -15,6 +15,8 @@ def test_the_exponent_is_the_slope_of_the_logarithms() -> None:
     assert growth.exponent([1, 2, 4], [1, 4, 16]) == pytest.approx(2.0)
     with pytest.raises(ConfigError, match="two different amounts"):
         growth.exponent([2, 2], [1, 1])
+    with pytest.raises(ConfigError, match="longer than the start-up"):
+        growth.exponent([1, 2], [-0.1, 1])
 
 
 @pytest.mark.parametrize(
