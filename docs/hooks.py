@@ -150,6 +150,7 @@ def files_page() -> str:
     from cxr_platform.manifest.schema import LookedAt, ManifestInfo, manifest_schema
     from cxr_platform.registry.bundle import Bundle
     from cxr_platform.registry.state import RegistryState
+    from cxr_platform.serving.request_log import RequestLine
 
     def columns(schema: Any) -> str:
         return table(
@@ -179,6 +180,7 @@ def files_page() -> str:
         ("Running trial: state.json", TrialState),
         ("Registry: bundle.json", Bundle),
         ("Registry: registry.json", RegistryState),
+        ("Request log", RequestLine),
     )
     for title, record in records:
         parts += [f"## {title}\n", f"{_docstring(record)}\n", _record(record)]

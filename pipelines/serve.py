@@ -51,6 +51,7 @@ class ServeRequest:
     keys: Path | None
     tls_cert: Path | None
     tls_key: Path | None
+    request_log: Path | None
     min_replicas: int | None
     max_replicas: int | None
     no_explain: bool
@@ -83,6 +84,12 @@ def parser() -> argparse.ArgumentParser:
         "--tls-key", type=Path, metavar="FILE", help="private key of the certificate (PEM), unencrypted"
     )
     parser.add_argument(
+        "--request-log",
+        type=Path,
+        metavar="FILE",
+        help="append a JSON line for each request (or CXR_REQUEST_LOG); not with --address",
+    )
+    parser.add_argument(
         "--min-replicas", type=int, help="smallest number of replicas (default: one per core, at most two)"
     )
     parser.add_argument("--max-replicas", type=int, help="largest number of replicas (default: one per core)")
@@ -99,6 +106,7 @@ def parser() -> argparse.ArgumentParser:
 
 def run(request: ServeRequest) -> int:
     """Serve until stopped by Ctrl-C or SIGTERM; return 0."""
+    from cxr_platform.serving import request_log
     from cxr_platform.serving.access import check_exposure, is_loopback
     from cxr_platform.serving.api_keys import FILE_VARIABLE, load_keys
 
@@ -113,6 +121,10 @@ def run(request: ServeRequest) -> int:
     version = first_version(request.registry)
     if request.keys is not None:
         os.environ[FILE_VARIABLE] = str(request.keys.absolute())
+    if request.request_log is not None:
+        os.environ[request_log.VARIABLE] = str(request.request_log.absolute())
+    if not cluster:
+        request_log.RequestLog.from_environment().close()  # fails here if the file cannot be written
     prepare_environment()
     if not cluster:
         _check_port_is_free(request.metrics_port)
@@ -162,7 +174,14 @@ def _check_cluster_options(request: ServeRequest, cluster: str) -> None:
     """
     from cxr_platform.serving.access import is_loopback
     from cxr_platform.serving.api_keys import FILE_VARIABLE
+    from cxr_platform.serving.request_log import VARIABLE
 
+    if request.request_log is not None:
+        raise ServingError(
+            f"Expected no --request-log for the running Ray cluster {cluster!r}.",
+            received=f"--request-log {request.request_log}",
+            advice=f"Start its nodes with {VARIABLE}=/path in their environment, as in infra/ray/environment.",
+        )
     if request.keys is not None or not is_loopback(request.host):
         raise ServingError(
             f"Expected neither --keys nor a --host other than loopback for the running Ray cluster {cluster!r}.",

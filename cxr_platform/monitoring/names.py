@@ -38,6 +38,10 @@ class Metric:
 
 
 REQUESTS = Metric("cxr_requests_total", "counter", "replica", "HTTP requests answered", ("route", "status"))
+KEY_REQUESTS = Metric(
+    "cxr_key_requests_total", "counter", "replica", "HTTP requests answered, by the name of their API key",
+    ("key", "status"),
+)  # fmt: skip
 REQUEST_SECONDS = Metric(
     "cxr_request_duration_seconds", "histogram", "replica", "Seconds of a request per stage, and in total",
     ("stage",), SECONDS,

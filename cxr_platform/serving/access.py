@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from starlette.types import Scope
 
 from cxr_platform.errors import ServingError
-from cxr_platform.serving.api_keys import KEY_ADVICE, KEYS_VARIABLE, KeyCheck
+from cxr_platform.serving.api_keys import KEY_ADVICE, KEYS_VARIABLE, ApiKey, KeyCheck
 from cxr_platform.serving.problems import Problem
 
 PROXY_HEADERS = frozenset({b"forwarded", b"via", b"x-real-ip", b"x-client-ip", b"x-cluster-client-ip"})
@@ -35,8 +35,8 @@ def check_exposure(host: str, keys: KeyCheck | None) -> None:
         )
 
 
-def check_access(keys: KeyCheck | None, scope: Scope, needs_key: bool) -> None:
-    """Raise `Problem` if the client of an ASGI request may not send it.
+def check_access(keys: KeyCheck | None, scope: Scope, needs_key: bool) -> ApiKey | None:
+    """Return the key that an ASGI request was sent with; raise `Problem` if its client may not send it.
 
     Without `keys` only clients on loopback may; with them every client may that sends a valid key where `needs_key`.
     """
@@ -44,8 +44,11 @@ def check_access(keys: KeyCheck | None, scope: Scope, needs_key: bool) -> None:
         _check_local(scope)
     elif needs_key:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        if not keys.accepts(key_from_headers(headers)):
+        key = keys.find(key_from_headers(headers))
+        if key is None:
             raise Problem("no-key")
+        return key
+    return None
 
 
 def is_loopback(host: str | None) -> bool:

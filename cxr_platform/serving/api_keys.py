@@ -1,4 +1,4 @@
-"""API keys.
+"""API keys: their names, limits and last days.
 
 Keys are kept and compared as SHA-256 digests only. Keys from a file follow the file while the server runs.
 """
@@ -6,18 +6,25 @@ Keys are kept and compared as SHA-256 digests only. Keys from a file follow the 
 import hashlib
 import hmac
 import logging
+import math
+import re
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import TypeAlias
 
 from cxr_platform.errors import ServingError
+from cxr_platform.serving.problems import Problem
 
 KEYS_VARIABLE, FILE_VARIABLE = "CXR_API_KEYS", "CXR_API_KEYS_FILE"
 MIN_CHARACTERS = 16
 KEY_ADVICE = 'Create one with: python -c "import secrets; print(secrets.token_urlsafe(32))"'
 
+KEY_LINE = re.compile(
+    r"(?:(?P<name>[A-Za-z0-9][A-Za-z0-9._-]{0,39}):)?(?P<key>.*?)(?P<options>(?:\s+(?:limit|until)=\S*)*)"
+)
 CHECK_SECONDS = 1.0
 """Interval between two checks of a key file for changes."""
 
@@ -29,15 +36,27 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class ApiKey:
+    """A key as its SHA-256 digest, with its name, requests per minute (`None`: unlimited) and last valid day (UTC)."""
+
+    name: str
+    digest: bytes = field(repr=False)
+    per_minute: int | None = None
+    until: date | None = None
+
+
+@dataclass(frozen=True)
 class ApiKeys:
-    """A fixed set of keys, as SHA-256 digests."""
+    """A fixed set of keys."""
 
-    digests: tuple[bytes, ...]
+    keys: tuple[ApiKey, ...]
 
-    def accepts(self, key: str) -> bool:
-        """Return True if `key` is valid. Every digest is compared, so the duration reveals nothing about them."""
+    def find(self, key: str) -> ApiKey | None:
+        """Return the valid key that equals `key`. All are compared, so the duration reveals nothing about them."""
         digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
-        return sum(hmac.compare_digest(digest, known) for known in self.digests) > 0
+        matches = [known for known in self.keys if hmac.compare_digest(digest, known.digest)]
+        today = datetime.now(timezone.utc).date()
+        return next((known for known in matches if known.until is None or today <= known.until), None)
 
 
 class ApiKeyFile:
@@ -59,12 +78,12 @@ class ApiKeyFile:
         self._checked_at = time.monotonic()
         self._failing_since: float | None = None
 
-    def accepts(self, key: str) -> bool:
-        """Return True if `key` is valid now."""
+    def find(self, key: str) -> ApiKey | None:
+        """Return the key that equals `key` and is valid now."""
         if time.monotonic() - self._checked_at >= CHECK_SECONDS:
             self._checked_at = time.monotonic()
             self._check_file()
-        return self._keys.accepts(key)
+        return self._keys.find(key)
 
     def _check_file(self) -> None:
         version = _file_version(self._file)
@@ -76,7 +95,7 @@ class ApiKeyFile:
             if self._failing_since is None:
                 log.error("The previous API keys stay valid for %g s, then all are rejected: %s", GRACE_SECONDS, error)
                 self._failing_since = self._checked_at
-            elif self._keys.digests and self._checked_at - self._failing_since >= GRACE_SECONDS:
+            elif self._keys.keys and self._checked_at - self._failing_since >= GRACE_SECONDS:
                 log.error("All requests are rejected until the file of API keys is valid: %s", error)
                 self._keys = ApiKeys(())
 
@@ -87,16 +106,77 @@ KeyCheck: TypeAlias = ApiKeys | ApiKeyFile
 def load_keys(file: Path | None, environment: Mapping[str, str]) -> KeyCheck | None:
     """Return the keys in `file`, else in the file that CXR_API_KEYS_FILE names, else in CXR_API_KEYS, else `None`.
 
-    A file has one key per line and comments after #; the variable has commas between keys. Raises `ServingError` if
-    the file is unreadable, if there is no key, or if a key has fewer than 16 characters.
+    A file has one key per line (`parse_keys`) and comments after #; the variable has commas between keys. Raises
+    `ServingError` if the file is unreadable, if there is no key, or if a key is not valid.
     """
     if file is None and environment.get(FILE_VARIABLE):
         file = Path(environment[FILE_VARIABLE])
     if file is not None:
         return ApiKeyFile(file)
     if environment.get(KEYS_VARIABLE):
-        return _validated_keys(environment[KEYS_VARIABLE].split(","), KEYS_VARIABLE)
+        return parse_keys(environment[KEYS_VARIABLE].split(","), KEYS_VARIABLE)
     return None
+
+
+def parse_keys(texts: Sequence[str], where: str) -> ApiKeys:
+    """Return the keys in `texts`, each as `[NAME:]KEY [limit=REQUESTS PER MINUTE] [until=YYYY-MM-DD]`.
+
+    A key without a name is called key-1, key-2, … by its position. Raises `ServingError` with `where`, and never with a
+    key, if there is none, if one has fewer than 16 characters, or if what follows it is not valid.
+    """
+    parsed = [_parse_key(text.strip(), where) for text in texts if text.strip()]
+    lengths = [len(key) for _, key, *_ in parsed]
+    if not parsed or min(lengths) < MIN_CHARACTERS:
+        raise ServingError(
+            f"Expected keys of {MIN_CHARACTERS} characters or more in {where}.",
+            received=f"{len(parsed)} keys, the shortest of {min(lengths)}" if parsed else "none",
+            advice=KEY_ADVICE,
+        )
+    return ApiKeys(
+        tuple(
+            ApiKey(name or f"key-{number}", hashlib.sha256(key.encode()).digest(), per_minute, until)
+            for number, (name, key, per_minute, until) in enumerate(parsed, 1)
+        )
+    )
+
+
+def _parse_key(text: str, where: str) -> tuple[str | None, str, int | None, date | None]:
+    match = KEY_LINE.fullmatch(text)
+    assert match is not None  # the pattern takes every text of one line
+    options = dict(option.split("=") for option in match["options"].split())
+    try:
+        per_minute = int(options["limit"]) if "limit" in options else None
+        until = date.fromisoformat(options["until"]) if "until" in options else None
+        if per_minute is not None and per_minute < 1:
+            raise ValueError
+    except ValueError:
+        raise ServingError(
+            f"Expected limit=REQUESTS PER MINUTE and until=YYYY-MM-DD after a key in {where}.",
+            received=match["options"].strip(),
+        ) from None
+    return match["name"], match["key"], per_minute, until
+
+
+class RequestLimits:
+    """The requests that keys with a limit may still send: a minute's worth at once, then one by one (token bucket).
+
+    Each proxy counts for itself.
+    """
+
+    def __init__(self) -> None:
+        self._tokens: dict[str, tuple[float, float]] = {}  # number and time, by the name of the key
+
+    def take(self, key: ApiKey | None) -> None:
+        """Count a request; raise `Problem` (key-limit) if the key has had its share."""
+        if key is None or key.per_minute is None:
+            return
+        now, per_second = time.monotonic(), key.per_minute / 60
+        tokens, before = self._tokens.get(key.name, (float(key.per_minute), now))
+        tokens = min(float(key.per_minute), tokens + (now - before) * per_second)
+        if tokens < 1:
+            self._tokens[key.name] = tokens, now
+            raise Problem("key-limit", retry_seconds=math.ceil((1 - tokens) / per_second))
+        self._tokens[key.name] = tokens - 1, now
 
 
 def _file_version(file: Path) -> FileVersion | None:
@@ -114,15 +194,4 @@ def _read_keys(file: Path) -> ApiKeys:
     except (OSError, UnicodeDecodeError) as error:
         received = error.strerror if isinstance(error, OSError) else "another encoding"
         raise ServingError(f"Expected a readable file of API keys in UTF-8 at {file}.", received=received) from error
-    return _validated_keys([line.partition("#")[0] for line in lines], str(file))
-
-
-def _validated_keys(texts: list[str], where: str) -> ApiKeys:
-    keys = [text.strip() for text in texts if text.strip()]
-    if not keys or min(map(len, keys)) < MIN_CHARACTERS:
-        raise ServingError(
-            f"Expected keys of {MIN_CHARACTERS} characters or more in {where}.",
-            received=f"{len(keys)} keys, the shortest of {min(map(len, keys))}" if keys else "none",
-            advice=KEY_ADVICE,
-        )
-    return ApiKeys(tuple(hashlib.sha256(key.encode()).digest() for key in keys))
+    return parse_keys([line.partition("#")[0] for line in lines], str(file))

@@ -21,6 +21,7 @@ from cxr_platform.serving.batch_protocol import BatchSplitter
 from cxr_platform.serving.pages import PAGE, add_pages
 from cxr_platform.serving.problems import MEDIA_TYPE, PROBLEM_TYPES, Problem, problem_for_status
 from cxr_platform.serving.replica_middleware import ReplicaMiddleware
+from cxr_platform.serving.request_log import RequestLog
 from cxr_platform.serving.schema import (
     NOTICE,
     Alive,
@@ -41,7 +42,7 @@ Images are PNG, JPEG or DICOM, up to 20 MB and 50 million pixels. The server sto
 only those DICOM attributes that define how the pixels are displayed."""
 
 
-def build_app(service: Service, keys: KeyCheck | None, page: Path = PAGE) -> FastAPI:
+def build_app(service: Service, keys: KeyCheck | None, page: Path = PAGE, log: RequestLog | None = None) -> FastAPI:
     """Return the application; without `keys` it answers clients on loopback only. `page` is the folder of the page."""
 
     @asynccontextmanager
@@ -52,7 +53,7 @@ def build_app(service: Service, keys: KeyCheck | None, page: Path = PAGE) -> Fas
     app = FastAPI(
         title="CXR screening", version="1", description=DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None
     )
-    app.add_middleware(ReplicaMiddleware, keys=keys, metrics=service.metrics)
+    app.add_middleware(ReplicaMiddleware, keys=keys, metrics=service.metrics, log=log)
     app.add_middleware(BatchSplitter)  # added last, so it is the outermost
     _add_error_handlers(app)
     _add_screening(app, service)
@@ -72,7 +73,11 @@ def _add_screening(app: FastAPI, service: Service) -> None:
             timer = StageTimer()
             with timer.stage("upload"):
                 (data,) = await read_files(request.receive, request.headers, limits, max_files=1)
-            return _json(await service.screen(data, _request_id(request), timer, explain))
+            answer = await service.screen(data, _request_id(request), timer, explain)
+            stages = answer.timings_ms.model_dump(exclude_none=True, exclude={"total"})
+            logged = {"decision": answer.decision, "version": answer.model.version, "milliseconds": stages}
+            request.state.logged.update(logged)
+            return _json(answer)
 
     @app.post(
         "/v1/screen/batch",
@@ -88,6 +93,9 @@ def _add_screening(app: FastAPI, service: Service) -> None:
             with timer.stage("upload"):
                 files = await read_files(request.receive, request.headers, limits, limits.batch_files)
             results = await service.screen_batch(files, request_id, timer)
+        versions = [result.model.version for result in results if not isinstance(result, Problem)]
+        decisions = [result.reason if isinstance(result, Problem) else result.decision for result in results]
+        request.state.logged.update(decision=decisions, version=versions[0] if versions else None)
         items = [
             BatchItem(index=index, problem=ProblemAnswer(**result.details(request_id)))
             if isinstance(result, Problem)
@@ -131,6 +139,7 @@ def _add_status(app: FastAPI, service: Service) -> None:
 
 def _add_error_handlers(app: FastAPI) -> None:
     def answer(problem: Problem, request: Request) -> Response:
+        request.state.logged["reason"] = problem.reason
         return Response(problem.body(_request_id(request)), problem.status, problem.headers, MEDIA_TYPE)
 
     @app.exception_handler(Problem)

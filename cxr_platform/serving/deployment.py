@@ -30,6 +30,7 @@ from cxr_platform.serving.dicom_decoder import DicomDecoder
 from cxr_platform.serving.explainer_client import EXPLAINER_CPUS, RESERVED_CPUS, ExplainerClient
 from cxr_platform.serving.heatmap import HeatmapNetwork, overlay_png
 from cxr_platform.serving.problems import RETRY_SECONDS
+from cxr_platform.serving.request_log import RequestLog
 from cxr_platform.serving.screener import CUDA, Screener, execution_providers
 from cxr_platform.serving.service import Service, silence_libraries
 from cxr_platform.validation import Record, validate
@@ -127,7 +128,7 @@ class ScreeningReplica:
     def __init__(self, options: ServingOptions, explainer: "DeploymentHandle | None") -> None:
         from cxr_platform.serving.metrics import RayMetrics
 
-        self._key_check = _keys(options)
+        self._key_check, self._log = _keys(options), RequestLog.from_environment()
         self.service = Service(
             ChampionWatcher(Registry(Path(options.registry)), _load_screener, wait=True),
             workers=options.workers,
@@ -140,7 +141,7 @@ class ScreeningReplica:
     def __serve_build_asgi_app__(self) -> "FastAPI":
         from cxr_platform.serving.app import build_app
 
-        return build_app(self.service, self._key_check)
+        return build_app(self.service, self._key_check, log=self._log)
 
 
 @serve.deployment(

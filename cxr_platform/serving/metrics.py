@@ -15,8 +15,8 @@ STAGES = ("upload", "waiting", "decode", "inference", "explanation", "total")
 class ServingMetrics:
     """Receives what a replica counts. This base class ignores everything, for use without Ray."""
 
-    def count_request(self, route: str, status: int) -> None:
-        """Count an answered request; `route` is a label of `routes.route_label`."""
+    def count_request(self, route: str, status: int, key: str | None = None) -> None:
+        """Count an answered request; `route` is a label of `routes.route_label`, `key` the name of an API key."""
 
     def observe_stage(self, stage: str, seconds: float) -> None:
         """Record the duration of one of `STAGES`."""
@@ -45,6 +45,7 @@ class RayMetrics(ServingMetrics):
 
         counted = (
             names.REQUESTS,
+            names.KEY_REQUESTS,
             names.REQUEST_SECONDS,
             names.DECISIONS,
             names.PREDICTIONS,
@@ -58,9 +59,11 @@ class RayMetrics(ServingMetrics):
         self._drift: DriftWatch | None = None
         self._publishing = Repeated(self.publish)
 
-    def count_request(self, route: str, status: int) -> None:
+    def count_request(self, route: str, status: int, key: str | None = None) -> None:
         """See `ServingMetrics`."""
         self._count(names.REQUESTS, route=route, status=str(status))
+        if key is not None:
+            self._count(names.KEY_REQUESTS, key=key, status=str(status))
 
     def observe_stage(self, stage: str, seconds: float) -> None:
         """See `ServingMetrics`."""
@@ -111,15 +114,21 @@ class RayMetrics(ServingMetrics):
 class ProxyRequestCounter:
     """Counts the requests that the proxy middleware answers itself, which no replica sees.
 
-    The Ray counter is created with the first request, so that the middleware can be built without Ray.
+    The Ray counters are created with the first request, so that the middleware can be built without Ray.
     """
 
     def __init__(self) -> None:
-        self._counter: Any = None
+        self._counters: dict[str, Any] = {}
 
-    def __call__(self, route: str, status: int) -> None:
+    def __call__(self, route: str, status: int, key: str | None = None) -> None:
         """See `ServingMetrics.count_request`."""
+        self._count(names.REQUESTS, route=route, status=str(status))
+        if key is not None:
+            self._count(names.KEY_REQUESTS, key=key, status=str(status))
+
+    def _count(self, metric: Metric, **tags: str) -> None:
         from cxr_platform.monitoring.replica_metrics import in_ray
 
-        self._counter = self._counter or in_ray(names.REQUESTS)
-        self._counter.inc(1, {"route": route, "status": str(status)})
+        if metric.name not in self._counters:
+            self._counters[metric.name] = in_ray(metric)
+        self._counters[metric.name].inc(1, tags)

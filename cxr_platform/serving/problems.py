@@ -114,6 +114,11 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = MappingProxyType(
         ),
         "multi-frame": ProblemType(422, "The DICOM object has several frames.", "Send one image per file."),
         # server
+        "key-limit": ProblemType(
+            429,
+            "This API key has sent as many requests as it may.",
+            "Retry after the time in Retry-After, or ask the operator for a higher limit.",
+        ),
         "busy": ProblemType(429, "The queue of the server is full.", "Retry after the time in Retry-After."),
         "unavailable": ProblemType(503, "No replica can answer at the moment.", "Retry after the time in Retry-After."),
         "no-champion": ProblemType(
@@ -142,7 +147,7 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = MappingProxyType(
 WITHOUT_MODEL = frozenset({"no-champion", "no-registry", "broken-champion"})
 """Reasons for which a replica has no model yet."""
 
-RETRIABLE = WITHOUT_MODEL | {"busy", "unavailable", "slow-upload", "slow-headers"}
+RETRIABLE = WITHOUT_MODEL | {"busy", "unavailable", "slow-upload", "slow-headers", "key-limit"}
 CLOSES_CONNECTION = frozenset({"too-large", "slow-upload", "large-headers", "slow-headers"})
 """The rest of the body is not read; the connection is closed so that the client stops sending."""
 
@@ -150,10 +155,10 @@ CLOSES_CONNECTION = frozenset({"too-large", "slow-upload", "large-headers", "slo
 class Problem(ServingError):
     """A request that cannot be answered; `reason` is a key of `PROBLEM_TYPES`."""
 
-    def __init__(self, reason: str, detail: str = "") -> None:
+    def __init__(self, reason: str, detail: str = "", retry_seconds: int = RETRY_SECONDS) -> None:
         """`detail`, of constant texts only, takes the place of that of the type."""
         super().__init__(PROBLEM_TYPES[reason].title, advice=detail or PROBLEM_TYPES[reason].detail)
-        self.reason = reason
+        self.reason, self.retry_seconds = reason, retry_seconds
 
     @property
     def status(self) -> int:
@@ -165,7 +170,7 @@ class Problem(ServingError):
         """Headers of the answer, besides Content-Type."""
         headers = {}
         if self.reason in RETRIABLE:
-            headers["Retry-After"] = str(RETRY_SECONDS)
+            headers["Retry-After"] = str(self.retry_seconds)
         if self.reason in CLOSES_CONNECTION:
             headers["Connection"] = "close"
         if self.status == 401:

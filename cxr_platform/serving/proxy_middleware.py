@@ -3,11 +3,11 @@
 Serve's proxy hands a request to a replica at its first byte, buffers bodies without a limit, answers 500 for every
 request of a replica that dies, and reports errors in plain text. This middleware therefore
 
-- checks API keys and reads the body, limited in size and time, before a replica sees the request;
+- checks API keys and their limits, and reads the body, limited in size and time, before a replica sees the request;
 - sends images that wait at the same time in one call (`request_batcher`), because Serve's own work is per call;
 - repeats a request that got no answer, as screening changes nothing, and answers 503 only after that;
 - turns errors of the proxy (queue full, no replica, timeout) into problem details;
-- counts what it answers itself, under the same name as replicas do (`monitoring.names.REQUESTS`);
+- counts and logs what it answers itself, as replicas do (`monitoring.names.REQUESTS`, `request_log`);
 - drops headers that control Serve or that this application does not read, and makes the request id.
 
 Requests of other applications on the cluster pass unchanged in both directions (`routes.OtherApps`).
@@ -17,6 +17,7 @@ cxr_platform.serving.proxy_middleware:middlewares. Without it the application st
 """
 
 import os
+import re
 import time
 import uuid
 from collections.abc import Callable
@@ -29,11 +30,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cxr_platform.serving import http_protocol
 from cxr_platform.serving.access import check_access
-from cxr_platform.serving.api_keys import KeyCheck, load_keys
+from cxr_platform.serving.api_keys import KeyCheck, RequestLimits, load_keys
 from cxr_platform.serving.batch_protocol import HttpAnswer
 from cxr_platform.serving.metrics import ProxyRequestCounter, ServingMetrics
 from cxr_platform.serving.problems import MEDIA_TYPE, RETRY_SECONDS, Problem, problem_for_status
 from cxr_platform.serving.request_batcher import RequestBatcher, is_batchable
+from cxr_platform.serving.request_log import RequestLog
 from cxr_platform.serving.routes import SERVE_PATHS, OtherApps, is_own_path, route_label
 from cxr_platform.serving.upload import Disconnected, Limits, iter_body
 
@@ -56,19 +58,23 @@ FORWARDED_HEADERS = frozenset(
     {b"accept", b"authorization", b"content-length", b"content-type", b"host", b"if-modified-since", b"if-none-match"}
     | {b"x-api-key"}
 )
+TRACEPARENT = re.compile(rb"[0-9a-f]{2}(-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})")
+"""Trace Context (W3C): the id of a trace, which a replica may be asked to continue."""
 
 
 def middlewares() -> list[Middleware]:
     """Return the middleware for Serve's proxies, with the API keys of their environment; limit their connections."""
     count = ProxyRequestCounter()
     http_protocol.install(count)  # Serve calls this before it starts uvicorn, and offers no other way to configure it
-    return [Middleware(ProxyMiddleware, keys=load_keys(None, os.environ), count=count)]
+    keys, log = load_keys(None, os.environ), RequestLog.from_environment()
+    return [Middleware(ProxyMiddleware, keys=keys, count=count, log=log)]
 
 
 class ProxyMiddleware:
     """ASGI middleware around `app`, which is Serve's proxy.
 
-    `count` receives route label and status of every answer that is given here; replicas count their own.
+    `count` receives route label, status and name of the API key of every answer that is given here, and `log` a line;
+    replicas count and log their own.
     """
 
     def __init__(
@@ -77,12 +83,14 @@ class ProxyMiddleware:
         keys: KeyCheck | None = None,
         limits: Limits | None = None,
         max_held_bytes: int = MAX_HELD_BYTES,
-        count: Callable[[str, int], None] | None = None,
+        count: Callable[[str, int, str | None], None] | None = None,
+        log: RequestLog | None = None,
     ) -> None:
         self._app = app
         self._keys = keys
         self._limits = limits or Limits()
-        self._count = count or ServingMetrics().count_request
+        self._count, self._log = count or ServingMetrics().count_request, log or RequestLog()
+        self._limits_of_keys = RequestLimits()
         self._free_bytes = max_held_bytes
         self._running = 0
         self._queue_limit = _QueueLimit()
@@ -96,17 +104,26 @@ class ProxyMiddleware:
         if not is_own_path(scope["path"]) and await self._other_apps.own(scope):
             return await self._app(scope, receive, send)
         request_id = uuid.uuid4().hex
-        headers = [(name, value) for name, value in scope["headers"] if name in FORWARDED_HEADERS]
+        headers = [(name, value) for name, value in scope["headers"] if _is_forwarded(name, value)]
         own_scope = {**scope, "headers": [*headers, (b"x-request-id", request_id.encode())]}
+        began, key = time.monotonic(), None
+
+        def note(status: int, reason: str | None = None) -> None:
+            route, name = route_label(scope["path"]), None if key is None else key.name
+            self._count(route, status, name)
+            fields = {"key": name, "reason": reason}
+            self._log.write(request_id, route, status, time.monotonic() - began, fields)
+
         try:
             if scope["path"] == "/healthz":
-                self._count("/healthz", 200)
+                note(200)
                 await _send_answer(send, 200, b"application/json", b'{"status":"alive"}', {})
             else:
-                check_access(self._keys, scope, needs_key=_has_body(scope))
+                key = check_access(self._keys, scope, needs_key=_has_body(scope))
+                self._limits_of_keys.take(key)
                 await self._handle(own_scope, receive, send)
         except Problem as problem:
-            self._count(route_label(scope["path"]), problem.status)
+            note(problem.status, problem.reason)
             fields = {"X-Request-ID": request_id, **problem.headers}
             await _send_answer(send, problem.status, MEDIA_TYPE.encode(), problem.body(request_id), fields)
         except Disconnected:
@@ -229,6 +246,10 @@ class _ReplayedBody:
 
 def _has_body(scope: Scope) -> bool:
     return scope["method"] not in ("GET", "HEAD")
+
+
+def _is_forwarded(name: bytes, value: bytes) -> bool:
+    return name in FORWARDED_HEADERS or (name == b"traceparent" and TRACEPARENT.fullmatch(value) is not None)
 
 
 async def _send_answer(send: Send, status: int, media_type: bytes, body: bytes, fields: dict[str, Any]) -> None:

@@ -1,7 +1,9 @@
-"""The ASGI middleware around the application: access check, request id, security headers, errors, request count."""
+"""The ASGI middleware around the application: access check, request id, security headers, errors, count and log."""
 
 import re
+import time
 import uuid
+from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -9,6 +11,7 @@ from cxr_platform.serving.access import check_access
 from cxr_platform.serving.api_keys import KeyCheck
 from cxr_platform.serving.metrics import ServingMetrics
 from cxr_platform.serving.problems import MEDIA_TYPE, Problem, log_internal_error
+from cxr_platform.serving.request_log import RequestLog
 from cxr_platform.serving.routes import route_label
 
 CONTENT_SECURITY_POLICY = (
@@ -32,10 +35,15 @@ REQUEST_ID = re.compile(rb"[0-9a-f]{32}")
 
 
 class ReplicaMiddleware:
-    """Wraps the application of a replica. Paths below /v1/ need one of `keys`, if there are any."""
+    """Wraps the application of a replica. Paths below /v1/ need one of `keys`, if there are any.
 
-    def __init__(self, app: ASGIApp, keys: KeyCheck | None, metrics: ServingMetrics) -> None:
-        self._app, self._keys, self._metrics = app, keys, metrics
+    The application adds to `scope["state"]["logged"]` what `log` is to say of a request.
+    """
+
+    def __init__(
+        self, app: ASGIApp, keys: KeyCheck | None, metrics: ServingMetrics, log: RequestLog | None = None
+    ) -> None:
+        self._app, self._keys, self._metrics, self._log = app, keys, metrics, log or RequestLog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle an ASGI call."""
@@ -44,17 +52,21 @@ class ReplicaMiddleware:
             return
         given = dict(scope["headers"]).get(b"x-request-id", b"")
         request_id = given.decode() if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-        scope.setdefault("state", {})["request_id"] = request_id
-        answer = _Answer(send, request_id)
+        logged: dict[str, Any] = {}
+        scope.setdefault("state", {}).update(request_id=request_id, logged=logged)
+        answer, began, key = _Answer(send, request_id), time.perf_counter(), None
         try:
-            check_access(self._keys, scope, needs_key=scope["path"].startswith("/v1/"))
+            key = check_access(self._keys, scope, needs_key=scope["path"].startswith("/v1/"))
             await self._app(scope, receive, answer)
         except Problem as problem:
+            logged["reason"] = problem.reason
             await answer.send_problem(problem)
         except Exception as error:
             log_internal_error(request_id, error)
             await answer.send_problem(Problem("internal-error"))
-        self._metrics.count_request(route_label(scope["path"]), answer.status)
+        name, route = None if key is None else key.name, route_label(scope["path"])
+        self._metrics.count_request(route, answer.status, name)
+        self._log.write(request_id, route, answer.status, time.perf_counter() - began, {**logged, "key": name})
 
 
 class _Answer:

@@ -9,7 +9,7 @@ import pytest
 import ray
 
 from cxr_platform.registry.promotion import promote
-from cxr_platform.serving.api_keys import ApiKeys
+from cxr_platform.serving.api_keys import parse_keys
 from cxr_platform.serving.champion_watcher import ChampionWatcher
 from cxr_platform.serving.proxy_middleware import ProxyMiddleware
 from cxr_platform.serving.screener import Screener
@@ -62,6 +62,18 @@ def test_a_server_beyond_loopback_without_tls_is_warned_of(tmp_path: Path, capsy
         assert (warning in capsys.readouterr().err) == warned
     assert serve.main([*arguments, "--host", "0.0.0.0", "--tls-cert", str(cert), "--tls-key", str(key)]) == 2
     assert warning not in capsys.readouterr().err
+
+
+def test_a_request_log_that_cannot_be_written_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "environ", {**os.environ})
+    registry = registry_with_champion(tmp_path / "registry")
+    arguments = ["--registry", str(registry.root), "--request-log", str(tmp_path / "none" / "log")]
+    assert serve.main(arguments) == 2
+    assert "Expected to be able to write the request log" in capsys.readouterr().err
+    assert serve.main([*arguments, "--address", "127.0.0.1:9"]) == 2
+    assert "Expected no --request-log for the running Ray cluster '127.0.0.1:9'" in capsys.readouterr().err
 
 
 def test_a_missing_file_of_keys_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -171,7 +183,7 @@ def test_a_number_of_replicas_that_is_given_is_passed_on(words: list[str], repli
 
 def test_the_clients_that_are_served_are_named() -> None:
     assert serve.clients(None, None) == "clients on this machine, without API keys"
-    assert serve.clients(None, ApiKeys((bytes(32),))) == "clients with an API key"
+    assert serve.clients(None, parse_keys(["x" * 16], "")) == "clients with an API key"
     assert "if its nodes have any" in serve.clients("auto", None)
 
 

@@ -1,6 +1,7 @@
 import logging
 import os
 from collections import Counter
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,19 @@ from cxr_platform.serving.api_keys import (
     GRACE_SECONDS,
     ApiKeyFile,
     ApiKeys,
+    KeyCheck,
+    RequestLimits,
     load_keys,
+    parse_keys,
 )
+from cxr_platform.serving.problems import Problem
 from tests.serving.clock import Clock
 
 ONE, OTHER = "one key of sixteen and more", "another key of sixteen"
+
+
+def accepts(keys: KeyCheck, key: str) -> bool:
+    return keys.find(key) is not None
 
 
 @pytest.fixture
@@ -31,11 +40,11 @@ def test_keys_of_a_file_are_accepted_and_others_are_not(tmp_path: Path) -> None:
     file.write_text(f"# for the ward\n{ONE}\n\n{OTHER}  # for the lab\n", encoding="utf-8")
     keys = load_keys(file, {})
     assert keys is not None
-    assert keys.accepts(ONE)
-    assert keys.accepts(OTHER)
-    assert not keys.accepts("")
-    assert not keys.accepts(ONE[:-1])
-    assert not keys.accepts("\udce9")
+    assert accepts(keys, ONE)
+    assert accepts(keys, OTHER)
+    assert not accepts(keys, "")
+    assert not accepts(keys, ONE[:-1])
+    assert not accepts(keys, "\udce9")
 
 
 def test_keys_are_loaded_from_the_environment(tmp_path: Path) -> None:
@@ -44,7 +53,7 @@ def test_keys_are_loaded_from_the_environment(tmp_path: Path) -> None:
     for environment in ({"CXR_API_KEYS": f"{OTHER}, {ONE}"}, {"CXR_API_KEYS_FILE": str(file)}):
         keys = load_keys(None, environment)
         assert keys is not None
-        assert keys.accepts(ONE)
+        assert accepts(keys, ONE)
     assert load_keys(None, {}) is None
     assert load_keys(None, {"CXR_API_KEYS": ""}) is None
 
@@ -74,10 +83,10 @@ def test_a_key_removed_from_the_file_is_rejected(tmp_path: Path, clock: Clock) -
     file = tmp_path / "keys"
     file.write_text(ONE, encoding="utf-8")
     keys = ApiKeyFile(file)
-    assert (keys.accepts(ONE), keys.accepts(OTHER)) == (True, False)
+    assert (accepts(keys, ONE), accepts(keys, OTHER)) == (True, False)
     file.write_text(f"{OTHER}\n", encoding="utf-8")
     clock.turn(CHECK_SECONDS)
-    assert (keys.accepts(ONE), keys.accepts(OTHER)) == (False, True)
+    assert (accepts(keys, ONE), accepts(keys, OTHER)) == (False, True)
 
 
 def test_a_file_replaced_by_one_of_the_same_size_and_time_is_read_again(tmp_path: Path, clock: Clock) -> None:
@@ -89,7 +98,7 @@ def test_a_file_replaced_by_one_of_the_same_size_and_time_is_read_again(tmp_path
     os.utime(tmp_path / "new", ns=(before.st_atime_ns, before.st_mtime_ns))
     (tmp_path / "new").replace(file)
     clock.turn(CHECK_SECONDS)
-    assert (keys.accepts(ONE), keys.accepts(ONE[::-1])) == (False, True)
+    assert (accepts(keys, ONE), accepts(keys, ONE[::-1])) == (False, True)
 
 
 def test_a_secret_that_changes_by_a_link_is_read_again(tmp_path: Path, clock: Clock) -> None:
@@ -103,7 +112,7 @@ def test_a_secret_that_changes_by_a_link_is_read_again(tmp_path: Path, clock: Cl
     (tmp_path / "next").symlink_to("second")
     (tmp_path / "next").replace(tmp_path / "..data")
     clock.turn(CHECK_SECONDS)
-    assert (keys.accepts(ONE), keys.accepts(OTHER)) == (False, True)
+    assert (accepts(keys, ONE), accepts(keys, OTHER)) == (False, True)
 
 
 def test_the_file_is_checked_once_per_second_and_read_only_after_a_change(
@@ -127,12 +136,12 @@ def test_the_file_is_checked_once_per_second_and_read_only_after_a_change(
     monkeypatch.setattr(module, "_read_keys", counted_read)
     for _ in range(40):
         clock.turn(CHECK_SECONDS / 8)
-        assert keys.accepts(ONE)
+        assert accepts(keys, ONE)
     assert called == {"checks": 5}
     file.write_text(f"{ONE}\n{OTHER}", encoding="utf-8")
     for _ in range(40):
         clock.turn(CHECK_SECONDS / 8)
-        assert keys.accepts(ONE)
+        assert accepts(keys, ONE)
     assert called == {"checks": 10, "reads": 1}
 
 
@@ -148,17 +157,17 @@ def test_without_valid_keys_in_the_file_all_keys_are_rejected_after_the_grace_pe
     with caplog.at_level(logging.ERROR):
         for _ in range(int(GRACE_SECONDS / CHECK_SECONDS)):
             clock.turn(CHECK_SECONDS)
-            assert keys.accepts(ONE), "the file may be just being written"
-            assert not keys.accepts("")
-            assert not keys.accepts("short")
+            assert accepts(keys, ONE), "the file may be just being written"
+            assert not accepts(keys, "")
+            assert not accepts(keys, "short")
         for _ in range(5):
             clock.turn(CHECK_SECONDS)
-            assert not keys.accepts(ONE)
+            assert not accepts(keys, ONE)
     assert caplog.text.count("stay valid for 10 s") == caplog.text.count("All requests are rejected until") == 1
     assert ONE not in caplog.text
     file.write_text(OTHER, encoding="utf-8")
     clock.turn(CHECK_SECONDS)
-    assert (keys.accepts(ONE), keys.accepts(OTHER)) == (False, True)
+    assert (accepts(keys, ONE), accepts(keys, OTHER)) == (False, True)
 
 
 def test_keys_of_the_environment_are_read_once(clock: Clock) -> None:
@@ -167,4 +176,56 @@ def test_keys_of_the_environment_are_read_once(clock: Clock) -> None:
     environment["CXR_API_KEYS"] = OTHER
     clock.turn(CHECK_SECONDS)
     assert keys is not None
-    assert (keys.accepts(ONE), keys.accepts(OTHER)) == (True, False)
+    assert (accepts(keys, ONE), accepts(keys, OTHER)) == (True, False)
+
+
+def test_a_key_has_a_name_a_limit_and_a_last_day() -> None:
+    lines = [f"ward-3:{ONE}", f"{OTHER}", f"lab:{OTHER} of the lab  limit=60 until=2999-12-31", "", "x:" + "k:" * 9]
+    keys = parse_keys(lines, "keys")
+    named = [(key.name, key.per_minute, key.until) for key in keys.keys]
+    assert named == [("ward-3", None, None), ("key-2", None, None), ("lab", 60, date(2999, 12, 31)), ("x", None, None)]
+    found = [keys.find(key) for key in (ONE, OTHER, f"{OTHER} of the lab", "k:" * 9)]
+    assert found == list(keys.keys)
+    assert keys.find(f"ward-3:{ONE}") is None
+
+
+def test_a_key_is_rejected_from_the_day_after_its_last() -> None:
+    today = datetime.now(timezone.utc).date()
+    days = {name: today + timedelta(days=offset) for name, offset in (("past", -1), ("last", 0), ("future", 1))}
+    keys = parse_keys([f"{name}:{name} {ONE} until={day}" for name, day in days.items()], "keys")
+    for name in days:
+        if datetime.now(timezone.utc).date() == today:  # unless midnight has just passed
+            assert accepts(keys, f"{name} {ONE}") == (name != "past")
+
+
+def test_an_old_and_a_new_key_may_have_the_same_name() -> None:
+    keys = parse_keys([f"ward:{ONE} until=2000-01-01", f"ward:{ONE}", f"ward:{OTHER}"], "keys")
+    assert [accepts(keys, ONE), accepts(keys, OTHER)] == [True, True]
+
+
+@pytest.mark.parametrize("option", ["limit=0", "limit=-1", "limit=many", "limit=", "until=soon", "until=2026-13-01"])
+def test_a_limit_or_day_that_is_not_valid_is_named_without_the_key(option: str) -> None:
+    with pytest.raises(ServingError, match=f"in keys. Received: {option}") as error:
+        parse_keys([f"ward:{ONE} {option}"], "keys")
+    assert ONE not in str(error.value)
+
+
+def test_requests_above_the_limit_of_a_key_wait(clock: Clock) -> None:
+    key, other = parse_keys([f"ward:{ONE} limit=30", f"lab:{OTHER}"], "keys").keys
+    limits = RequestLimits()
+    for _ in range(30):
+        limits.take(key)
+    with pytest.raises(Problem) as problem:
+        limits.take(key)
+    assert (problem.value.status, problem.value.headers["Retry-After"]) == (429, "2")
+    for free in (other, None):
+        limits.take(free)
+    clock.turn(2)
+    limits.take(key)
+    with pytest.raises(Problem):
+        limits.take(key)
+    clock.turn(3600)
+    for _ in range(30):
+        limits.take(key)
+    with pytest.raises(Problem):
+        limits.take(key)

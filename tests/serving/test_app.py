@@ -20,7 +20,7 @@ from starlette.routing import Mount, Route
 
 from cxr_platform.registry.bundle import Preprocessing
 from cxr_platform.serving import problems
-from cxr_platform.serving.api_keys import ApiKeys
+from cxr_platform.serving.api_keys import parse_keys
 from cxr_platform.serving.app import build_app
 from cxr_platform.serving.champion_watcher import ChampionWatcher
 from cxr_platform.serving.dicom_decoder import DicomDecoder
@@ -274,7 +274,7 @@ def test_a_full_queue_answers_429_with_retry_after(app: FastAPI, service: Servic
 
 
 def test_with_keys_the_api_needs_one(service: Service) -> None:
-    app = build_app(service, ApiKeys((hashlib.sha256(KEY.encode()).digest(),)))
+    app = build_app(service, parse_keys([KEY], ""))
     refused = post(app, image_png())
     assert (refused.status_code, reason(refused)) == (401, "no-key")
     assert refused.headers["www-authenticate"] == "Bearer"

@@ -1,7 +1,6 @@
 """Each request of a batch gets the answer that it would get alone."""
 
 import asyncio
-import hashlib
 from typing import Any
 
 import httpx
@@ -9,7 +8,7 @@ import pytest
 
 from cxr_platform.registry.store import Registry
 from cxr_platform.serving import batch_protocol
-from cxr_platform.serving.api_keys import ApiKeys
+from cxr_platform.serving.api_keys import parse_keys
 from cxr_platform.serving.app import build_app
 from cxr_platform.serving.batch_protocol import AnswerDecoder, BatchSplitter, HttpAnswer, batch_scope, encode_answer
 from cxr_platform.serving.champion_watcher import ChampionWatcher
@@ -71,7 +70,7 @@ def test_each_request_of_a_batch_is_answered_as_if_it_were_alone(registry: Regis
     champion = ChampionWatcher(registry, lambda folder, bundle: Screener(folder, bundle, threads=1))
     service = Service(champion)
     service.metrics.count_request = lambda *answer: counted.append(answer)  # type: ignore[method-assign]
-    app = build_app(service, ApiKeys((hashlib.sha256(KEY.encode()).digest(),)))
+    app = build_app(service, parse_keys([KEY], ""))
     good = {"x_api_key": KEY, "content_type": MULTIPART["content-type"]}
     requests = [
         (scope_of(**good, x_request_id="a" * 32), multipart([image_png(1)])),

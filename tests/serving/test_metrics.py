@@ -106,8 +106,9 @@ def test_the_proxy_uses_the_metric_of_the_replicas(values: dict[str, FakeMetric]
     assert values == {}
     for _ in range(2):
         count("/v1/screen", 429)
-    count("other", 413)
+    count("other", 413, "ward")
     assert values[names.REQUESTS.name].values == {("/v1/screen", "429"): 2, ("other", "413"): 1}
+    assert values[names.KEY_REQUESTS.name].values == {("ward", "413"): 1}
 
 
 def test_the_base_class_counts_nothing(screener: Screener) -> None:

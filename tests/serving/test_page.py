@@ -1,7 +1,6 @@
 """The page in a real browser, with a real server."""
 
 import csv
-import hashlib
 import io
 import json
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from selenium.webdriver import ActionChains
 from selenium.webdriver.common.keys import Keys as Press
 
 from cxr_platform.labels import CLASSES
-from cxr_platform.serving.api_keys import ApiKeys
+from cxr_platform.serving.api_keys import parse_keys
 from cxr_platform.serving.pages import SAMPLES, draw_sample
 from tests.intake.files import dicom
 from tests.serving.browser import SIZES, Page, browser
@@ -322,7 +321,7 @@ def test_an_api_key_is_requested_only_if_the_server_needs_one(
     page.drop(image)
     page.one("#decision")
     assert not page.shown("#key")
-    keys = ApiKeys((hashlib.sha256(KEY.encode()).digest(),))
+    keys = parse_keys([KEY], "")
     with PageServer(registry_with_champion(folder / "guarded"), keys).running() as guarded:
         guarded.set_result(image.read_bytes(), Covid19=0.871)
         page = Page(driver, guarded.url)

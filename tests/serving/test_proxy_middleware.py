@@ -1,7 +1,8 @@
 """The middleware in front of applications that behave like Serve's proxy."""
 
 import asyncio
-import hashlib
+import json
+import re
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -12,13 +13,15 @@ import pytest
 
 from cxr_platform.serving import api_keys, routes
 from cxr_platform.serving import proxy_middleware as module
-from cxr_platform.serving.api_keys import ApiKeys
+from cxr_platform.serving.api_keys import ApiKeys, parse_keys
 from cxr_platform.serving.proxy_middleware import ATTEMPTS, ProxyMiddleware, middlewares
+from cxr_platform.serving.request_log import RequestLog
 from cxr_platform.serving.upload import Limits
 from tests.serving.asgi_client import ask, pieces, reason
 from tests.serving.clock import Clock
 
 KEY = "a key of many characters"
+KEYS = parse_keys([f"ward:{KEY}"], "")
 OURS = [(b"X-Content-Type-Options", b"nosniff"), (b"X-Request-ID", b"1"), (b"x-request-id", b"1")]
 PLAIN = [(b"content-type", b"text/plain")]
 HOST = (b"host", b"localhost")
@@ -150,7 +153,7 @@ def test_a_body_is_forwarded_only_once_it_is_complete() -> None:
 
 def test_a_request_without_a_key_is_rejected_before_its_body_is_read() -> None:
     serve = FakeServe()
-    middleware = ProxyMiddleware(serve, keys=ApiKeys((hashlib.sha256(KEY.encode()).digest(),)))
+    middleware = ProxyMiddleware(serve, keys=parse_keys([KEY], ""))
     read = []
 
     def body() -> Any:
@@ -199,7 +202,7 @@ def test_without_keys_another_website_is_rejected_before_its_body_is_read() -> N
 
 
 def test_answers_of_the_middleware_itself_are_counted_and_no_others() -> None:
-    counted: list[tuple[str, int]] = []
+    counted: list[tuple[str, int, str | None]] = []
 
     def middleware(serve: FakeServe, **options: Any) -> ProxyMiddleware:
         return ProxyMiddleware(serve, count=lambda *answer: counted.append(answer), **options)
@@ -213,8 +216,39 @@ def test_answers_of_the_middleware_itself_are_counted_and_no_others() -> None:
     ask(middleware(FakeServe(), limits=Limits(body_bytes=1)), "POST", "/Doe/Jane", content=b"xx")
     ask(middleware(FakeServe(), keys=ApiKeys(())), "POST", "/v1/screen", content=b"x")
     ask(middleware(FakeServe()), "GET", "/healthz")
+    key = {"x-api-key": KEY}
+    ask(middleware(FakeServe(status=429, headers=PLAIN), keys=KEYS), "POST", "/v1/screen", content=b"x", headers=key)
     refused = [("/v1/screen", 429), ("/v1/screen/batch", 503), ("other", 413), ("/v1/screen", 401)]
-    assert counted == [*refused, ("/healthz", 200)]
+    assert counted == [(*answer, None) for answer in [*refused, ("/healthz", 200)]] + [("/v1/screen", 429, "ward")]
+
+
+def test_answers_of_the_middleware_itself_are_logged(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    limited = parse_keys([f"ward:{KEY} limit=1"], "")
+    log = RequestLog(str(path))
+    middleware = ProxyMiddleware(FakeServe(), keys=limited, log=log)
+    secret = {"x-api-key": KEY, "x-patient": "Doe", "content-type": "Doe"}
+    assert ask(middleware, "POST", "/v1/screen?name=Doe", content=b"Doe", headers=secret).status_code == 200
+    limit = ask(middleware, "POST", "/v1/screen?name=Doe", content=b"Doe", headers=secret)
+    assert (limit.status_code, reason(limit), limit.headers["retry-after"]) == (429, "key-limit", "60")
+    unknown = ask(middleware, "POST", "/Doe", content=b"Doe")
+    log.close()
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert [(line["key"], line["route"], line["status"], line["reason"]) for line in lines] == [
+        ("ward", "/v1/screen", 429, "key-limit"),
+        (None, "other", 401, "no-key"),
+    ]
+    assert [line["request_id"] for line in lines] == [answer.headers["x-request-id"] for answer in (limit, unknown)]
+    assert not {"Doe", KEY} & {*re.findall(r"\w[\w ]*", path.read_text(encoding="utf-8"))}
+
+
+def test_a_trace_is_passed_on_and_nothing_that_only_looks_like_one() -> None:
+    serve = FakeServe()
+    trace = "00-" + "ab" * 16 + "-" + "cd" * 8 + "-01"
+    for value in (trace, trace.upper(), trace[:-1], "Doe"):
+        ask(ProxyMiddleware(serve), "GET", "/v1/model", headers={"traceparent": value})
+    passed = [dict(scope["headers"]).get(b"traceparent") for scope in serve.scopes]
+    assert passed == [trace.encode(), None, None, None]
 
 
 def test_held_bytes_are_released(clock: Clock) -> None:
@@ -333,7 +367,7 @@ def test_requests_of_another_application_are_forwarded_unchanged() -> None:
     cluster, counted = Cluster(), list[tuple[str, int]]()
     middleware = ProxyMiddleware(
         cluster,
-        keys=ApiKeys((hashlib.sha256(KEY.encode()).digest(),)),
+        keys=parse_keys([KEY], ""),
         limits=Limits(body_bytes=10),
         count=lambda *answer: counted.append(answer),
     )

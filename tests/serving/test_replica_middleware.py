@@ -1,24 +1,23 @@
 """The middleware around a small application."""
 
-import hashlib
 from typing import Any
 
 import pytest
 
-from cxr_platform.serving.api_keys import ApiKeys
+from cxr_platform.serving.api_keys import parse_keys
 from cxr_platform.serving.metrics import ServingMetrics
 from cxr_platform.serving.replica_middleware import CONTENT_SECURITY_POLICY, HEADERS, ReplicaMiddleware
 from tests.serving.asgi_client import ask, reason
 
 KEY = "a key of many characters"
-KEYS = ApiKeys((hashlib.sha256(KEY.encode()).digest(),))
+KEYS = parse_keys([KEY], "")
 
 
 class CountedRequests(ServingMetrics):
     def __init__(self) -> None:
         self.requests: list[tuple[str, int]] = []
 
-    def count_request(self, route: str, status: int) -> None:
+    def count_request(self, route: str, status: int, key: str | None = None) -> None:  # noqa: ARG002
         self.requests.append((route, status))
 
 
