@@ -79,11 +79,12 @@ def _check_local(scope: Scope) -> None:
     hosts = [value for name, value in scope["headers"] if name == b"host"]
     if len(hosts) != 1 or not is_loopback(_host_name(hosts[0])):
         raise Problem("wrong-host")
-    origin = headers.get(b"origin")
-    if origin is not None and origin not in (b"http://" + hosts[0], b"https://" + hosts[0]):
+    origin, site = headers.get(b"origin"), headers.get(b"sec-fetch-site", b"none")
+    hidden = origin == b"null" and site == b"same-origin"  # of our own page, whose policy is to send no referrer
+    if origin is not None and origin not in (b"http://" + hosts[0], b"https://" + hosts[0]) and not hidden:
         raise Problem("cross-site")
     follows_link = scope["method"] == "GET" and headers.get(b"sec-fetch-mode") == b"navigate"
-    if headers.get(b"sec-fetch-site", b"none") not in OWN_SITES and not follows_link:
+    if site not in OWN_SITES and not follows_link:
         raise Problem("cross-site")
 
 

@@ -78,6 +78,8 @@ def test_the_page_of_this_server_is_answered() -> None:
     assert refusal(request(origin="http://localhost:8000", sec_fetch_site="same-origin")) is None
     assert refusal(request(origin="https://localhost:8000", sec_fetch_site="same-origin")) is None
     assert refusal(request("GET", sec_fetch_site="none", sec_fetch_mode="navigate")) is None
+    assert refusal(request(origin="null", sec_fetch_site="same-origin")) is None
+    assert refusal(request(origin="null", sec_fetch_site="cross-site")) == "cross-site", "a frame in a sandbox"
 
 
 @pytest.mark.parametrize("header", ["x_forwarded_for", "x_forwarded_host", "forwarded", "via", "x_real_ip"])
