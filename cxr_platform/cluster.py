@@ -161,7 +161,7 @@ def _worker_variables() -> dict[str, str]:
     Variables that the job was submitted with are left out: workers have them, and Ray rejects a second definition.
     """
     of_job = _job_environment().get("env_vars") or {}
-    names = {"KERAS_BACKEND", "TF_CPP_MIN_LOG_LEVEL"} - of_job.keys()
+    names = {"KERAS_BACKEND", "TF_CPP_MIN_LOG_LEVEL", "TF_ENABLE_ONEDNN_OPTS"} - of_job.keys()
     return {name: os.environ[name] for name in names if name in os.environ}
 
 

@@ -23,6 +23,8 @@ ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
     "TF_CPP_MIN_LOG_LEVEL": "3",
+    # TensorFlow itself turns oneDNN on for known processors only; without, a training step takes a quarter longer.
+    "TF_ENABLE_ONEDNN_OPTS": "1",
     "GX_ANALYTICS_ENABLED": "false",
 }
 """Variables that libraries read when they are imported. The user's own values take precedence."""

@@ -11,6 +11,7 @@ from tests.storage.object_store import object_store
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("RAY_AUTH_MODE", "token")  # before Ray is imported, like `pipelines.command`
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # before TensorFlow, so that all processes compute alike
 
 TWO_BACKENDS = ("step_tensorflow", "step_jax", "step_devices")
 collect_ignore = [] if find_spec("tensorflow") else [f"training/test_{name}.py" for name in TWO_BACKENDS]

@@ -1,6 +1,7 @@
 """MobileNetV2 with the paper's head, split at the last frozen block (§2.3.1, §2.4)."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 
@@ -9,6 +10,31 @@ from cxr_platform.domain.strategies import BLOCKS, Strategy
 from cxr_platform.labels import CLASSES
 
 HEAD_LAYERS = ("head_dense", "head_bn", "head_dropout", "head_logits")
+
+
+class FusedBatchNormalization(keras.layers.BatchNormalization):
+    """Keras' layer, whose training in float32 under TensorFlow is one operation in each direction.
+
+    Keras computes means and squares of whole feature maps one after another, which takes a third of a training step on
+    a processor (`cxr benchmark step`). The result differs in rounding.
+    Source: https://www.tensorflow.org/api_docs/python/tf/raw_ops/FusedBatchNormV3.
+    """
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """Return the normalised feature maps (B, H, W, C); the moving statistics are updated where Keras does."""
+        fused = keras.backend.backend() == "tensorflow" and self.compute_dtype == "float32"
+        if not (training and self.trainable and fused and len(inputs.shape) == 4) or self.synchronized:
+            return super().call(inputs, training=training, mask=mask)
+        import tensorflow as tf
+
+        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=inputs, scale=self.gamma, offset=self.beta, mean=[], variance=[], epsilon=self.epsilon, is_training=True
+        )
+        values = tf.cast(tf.size(inputs) / tf.size(mean), "float32")
+        biased = variance * (values - 1) / values  # the operation divides by one less; Keras does not
+        for moving, of_batch in ((self.moving_mean, mean), (self.moving_variance, biased)):
+            moving.assign(moving * self.momentum + of_batch * (1 - self.momentum))
+        return outputs
 
 
 @dataclass(frozen=True)
@@ -37,9 +63,15 @@ def build_backbone(config: ModelConfig) -> keras.Model:
     Source: https://keras.io/api/applications/mobilenet/. The weights are set by `initial_weights`.
     """
     shape = (config.input_size, config.input_size, 3)
-    return keras.applications.MobileNetV2(
+    keras_model = keras.applications.MobileNetV2(
         include_top=False, weights=None, input_shape=shape, alpha=config.alpha, name="mobilenetv2"
     )
+    return keras.models.clone_model(keras_model, clone_function=_with_fused_normalization)
+
+
+def _with_fused_normalization(layer: keras.Layer) -> keras.Layer:
+    kind = FusedBatchNormalization if isinstance(layer, keras.layers.BatchNormalization) else type(layer)
+    return kind.from_config(layer.get_config())
 
 
 def build_network(strategy: Strategy, config: ModelConfig, precision: Precision = "float32") -> Network:

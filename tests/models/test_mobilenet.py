@@ -1,11 +1,12 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from cxr_platform.config import ModelConfig, Precision
 from cxr_platform.domain.strategies import STRATEGIES, STRATEGY_NAMES, strategy_by_name
 from cxr_platform.models.initial_weights import BackboneWeights, set_initial_weights
-from cxr_platform.models.mobilenet import Network, build_network, cut_tensor
+from cxr_platform.models.mobilenet import FusedBatchNormalization, Network, build_network, cut_tensor
 from tests.models.conftest import NetworkOf
 
 HEAD = ["head_dense", "head_bn", "head_logits"]
@@ -100,6 +101,29 @@ def test_batch_normalisation_has_the_momentum_of_the_profile() -> None:
     layers = [layer for layer in network.full.layers if isinstance(layer, keras.layers.BatchNormalization)]
     assert {layer.momentum for layer in layers} == {0.8}
     assert len(layers) == 53
+
+
+def test_fused_batch_normalisation_is_keras_own_but_for_rounding() -> None:
+    rng = np.random.default_rng(1)
+    inputs, grown = (tf.constant(rng.normal(2, 3, (4, 5, 6, 3)), "float32") for _ in range(2))
+    results = []
+    for kind in (keras.layers.BatchNormalization, FusedBatchNormalization):
+        layer = kind(momentum=0.9)
+        layer.build(inputs.shape)
+        layer.gamma.assign([0.5, 1.0, 2.0])
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = layer(inputs, training=True)
+        gradients = tape.gradient(outputs, [inputs, *layer.trainable_variables], output_gradients=grown)
+        results.append([outputs, *gradients, *layer.non_trainable_variables, layer(inputs, training=False)])
+    for expected, received in zip(*results, strict=True):
+        np.testing.assert_allclose(received, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_all_batch_normalisation_of_the_backbone_is_fused(network_of: NetworkOf) -> None:
+    layers = [layer for layer in network_of("scratch").full.layers if "BN" in layer.name or "bn_" in layer.name]
+    assert {type(layer) for layer in layers} == {FusedBatchNormalization}
+    assert len(layers) == 51
 
 
 def test_the_head_is_the_papers() -> None:
