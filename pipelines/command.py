@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -60,6 +61,8 @@ def console(columns: int = COLUMNS) -> "Console":
 def _set_environment() -> None:
     """Leave Ray's variables alone if Ray is imported: they would reach its servers, but not this process."""
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # its advice on tracing is for developers
+    # Ray starts its processes by a fork that runs another program at once; JAX warns of any fork.
+    warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
     ray_imported = "ray" in sys.modules
     for name, value in ENVIRONMENT.items():
         if not (ray_imported and name.startswith("RAY_")):
