@@ -205,10 +205,14 @@ class ResourcesConfig(Settings):
     """Processors."""
     gpu: Annotated[float, Range(ge=0)] | Literal["auto"] = "auto"
     """Fraction of one GPU, or whole GPUs; "auto" shares GPUs by memory. 0 for none."""
+    mps: bool = False
+    """Share GPUs of this machine through NVIDIA's Multi-Process Service, started for the study. On a Ray cluster,
+    start it on the nodes instead."""
     retries: Annotated[int, Range(ge=0)] = 3
     """Times a failed or lost trial is tried again, from its last checkpoint."""
     deterministic: bool | Literal["auto"] = "auto"
-    """The same result every time, at the price of speed; "auto" is true on a processor and false on a GPU."""
+    """The same result every time on the same hardware, at the price of speed; "auto" is true on a processor and false
+    on a GPU."""
     checkpoint_seconds: Annotated[float, Range(ge=0)] = 60.0
     """Least time between two checkpoints, which are written at the end of an epoch."""
 

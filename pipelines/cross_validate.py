@@ -266,8 +266,8 @@ def _assign_devices(request: CrossValidateRequest, profile: Profile) -> None:
     from cxr_platform.training.engine_local import local_share
 
     if request.engine == "local" and request.processes == 1:
-        gpus = local_share(profile.resources).gpus
-        limit_process(profile.resources.cpu, gpus, is_deterministic(profile.resources, gpus))
+        share = local_share(profile.resources)
+        limit_process(share.cpus, share.gpus, is_deterministic(profile.resources, share.gpus))
     else:
         hide_gpus()
 

@@ -81,7 +81,10 @@ class ManifestFacts(Record):
 
 
 class StudyRecord(Record):
-    """study.json. `strategies` are in the paper's order; `identity` is what must not change when a study continues."""
+    """study.json. `strategies` are in the paper's order; `identity` is what must not change when a study continues.
+
+    It has the backend of Keras and, once a trial was started, the precision of all trials.
+    """
 
     schema_version: Literal[1] = 1
     name: str
@@ -136,7 +139,8 @@ class TrialRecord(Record):
     training loss from the third to the last quarter of the epochs, 0 with fewer than four. `accuracy` on the test
     fold, 0 to 1, is `None` for a champion. `cpus` and `gpus` are what the trial reserved (a fraction of a GPU, or
     several GPUs), and `devices` those that it trained on. `precision` is the type of its numbers; if `deterministic`,
-    the same trial gives the same result every time.
+    the same trial gives the same result every time on the same hardware. `mps` states that it shared its GPU through
+    NVIDIA's Multi-Process Service.
     """
 
     schema_version: Literal[1] = 1
@@ -158,6 +162,7 @@ class TrialRecord(Record):
     devices: Count
     precision: Precision
     deterministic: bool
+    mps: bool = False
     started: AwareDatetime
     finished: AwareDatetime
     versions: dict[str, str]

@@ -1,4 +1,4 @@
-"""CPU, GPU and wall time of a study's trials, and how many ran at once."""
+"""CPU, GPU and wall time of a study's trials, how many ran at once, and in which numbers they computed."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +17,8 @@ class ResourceUse:
 
     `busy_seconds` is the time of all trials, `cpu_seconds` and `gpu_seconds` that time × CPUs and GPUs reserved (a
     fraction of a GPU counts as that fraction). `wall_seconds` is the time in which at least one trial ran. `machines`
-    counts trials per machine, which may differ from the machine in `study.json`.
+    counts trials per machine, which may differ from the machine in `study.json`, and `numerics` trials per backend,
+    precision and determinism.
     """
 
     trials: int
@@ -26,6 +27,7 @@ class ResourceUse:
     gpu_seconds: float | None = None
     wall_seconds: float | None = None
     machines: Mapping[str, int] = field(default_factory=dict)
+    numerics: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def trials_at_once(self) -> float | None:
@@ -47,8 +49,9 @@ def resource_use(trials: Sequence[TrialRecord | None]) -> ResourceUse:
     """Return the sums over `trials`, in which `None` is a trial whose record cannot be read."""
     machines = dict(Counter(str(trial.hardware) if trial else UNKNOWN for trial in trials))
     records = [trial for trial in trials if trial is not None]
+    numerics = dict(Counter(map(_numerics, records)))
     if not records or len(records) < len(trials):
-        return ResourceUse(len(trials), machines=machines)
+        return ResourceUse(len(trials), machines=machines, numerics=numerics)
     return ResourceUse(
         trials=len(records),
         busy_seconds=sum(trial.seconds.total for trial in records),
@@ -56,7 +59,13 @@ def resource_use(trials: Sequence[TrialRecord | None]) -> ResourceUse:
         gpu_seconds=sum(trial.gpus * trial.seconds.total for trial in records),
         wall_seconds=union_seconds((trial.started, trial.finished) for trial in records),
         machines=machines,
+        numerics=numerics,
     )
+
+
+def _numerics(trial: TrialRecord) -> str:
+    determinism = "results repeat on the same hardware" if trial.deterministic else "not deterministic"
+    return f"{trial.backend}, {trial.precision}, {determinism}{', GPU shared by MPS' if trial.mps else ''}"
 
 
 def union_seconds(intervals: Iterable[tuple[datetime, datetime]]) -> float:
@@ -88,3 +97,10 @@ def machines_line(use: ResourceUse) -> str:
     if len(use.machines) <= 1:
         return next(iter(use.machines), UNKNOWN)
     return "; ".join(f"{trials} trials on {machine}" for machine, trials in use.machines.items())
+
+
+def numerics_line(use: ResourceUse) -> str:
+    """Return backend, precision and determinism of the trials, with their numbers if they differ."""
+    if len(use.numerics) <= 1:
+        return next(iter(use.numerics), UNKNOWN)
+    return "; ".join(f"{trials} trials with {numerics}" for numerics, trials in use.numerics.items())

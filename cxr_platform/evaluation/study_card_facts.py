@@ -18,6 +18,7 @@ from cxr_platform.evaluation.findings import Findings
 from cxr_platform.evaluation.formatting import count, joined, percent, rate, text
 from cxr_platform.evaluation.report_contents import ReportContents
 from cxr_platform.evaluation.report_inputs import ReportInputs
+from cxr_platform.evaluation.resource_use import numerics_line
 from cxr_platform.evaluation.summary import CREDIBILITY, NEXT_STEPS, PROTOCOL_MEANING, known_patients
 from cxr_platform.labels import CLASSES
 
@@ -216,6 +217,7 @@ def _report_facts(contents: ReportContents) -> dict[str, str]:
         "credibility": lines[CREDIBILITY],
         "next": lines[NEXT_STEPS],
         "limits": " ".join(contents.summary.limits),
+        "numerics": numerics_line(contents.resource_use),
     }
     if clusters := [title for name, title in titles.items() if name in ("left_out", "subgroups", "sources")]:
         facts["clusters"] = f"See {joined([f'“{title}”' for title in clusters])} in index.html."

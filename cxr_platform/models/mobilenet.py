@@ -1,6 +1,6 @@
 """MobileNetV2 with the paper's head, split at the last frozen block (§2.3.1, §2.4)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -43,12 +43,16 @@ class Network:
 
     `full` maps images (B, S, S, 3) in −1…1 to logits (B, 7); `upper` maps activations at `strategy.cut` to the same
     logits and has all layers that are trained. For scratch both are the same model.
+
+    `predictor` is `upper` in float32, for predictions: with a mixed `precision` a model of its own, whose variables are
+    in the order of `upper`'s and have to be given to its `stateless_call`.
     """
 
     strategy: Strategy
     config: ModelConfig
     full: keras.Model
     upper: keras.Model
+    predictor: keras.Model
     precision: Precision = "float32"
 
     @property
@@ -74,11 +78,14 @@ def _with_fused_normalization(layer: keras.Layer) -> keras.Layer:
     return kind.from_config(layer.get_config())
 
 
-def build_network(strategy: Strategy, config: ModelConfig, precision: Precision = "float32") -> Network:
+def build_network(
+    strategy: Strategy, config: ModelConfig, precision: Precision = "float32", float32_depthwise: bool = False
+) -> Network:
     """Return the network of `strategy`: layers above the cut are trainable, those below are not.
 
     `precision` is Keras' policy (https://keras.io/api/mixed_precision/): with a mixed one layers compute in 16 bits,
-    while weights, statistics of batch normalisation and logits are float32.
+    while weights, statistics of batch normalisation, logits and predictions are float32. With `float32_depthwise`,
+    depthwise convolutions are float32 too (https://github.com/tensorflow/tensorflow/issues/41715).
 
     Batch normalisation uses `config.batch_norm_momentum`: with Keras' 0.999 the moving statistics would lag thousands
     of steps behind, more than a study of this size has.
@@ -86,17 +93,22 @@ def build_network(strategy: Strategy, config: ModelConfig, precision: Precision 
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:
-        return _build(strategy, config, precision)
+        network = _build(strategy, config, precision, float32_depthwise)
     finally:
         keras.config.set_dtype_policy(before)
+    if precision == "float32":
+        return network
+    return replace(network, predictor=build_network(strategy, config).upper)
 
 
-def _build(strategy: Strategy, config: ModelConfig, precision: Precision) -> Network:
+def _build(strategy: Strategy, config: ModelConfig, precision: Precision, float32_depthwise: bool) -> Network:
     backbone = build_backbone(config)
     _set_trainable(backbone, strategy)
     for layer in backbone.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = config.batch_norm_momentum
+        elif float32_depthwise and isinstance(layer, keras.layers.DepthwiseConv2D):
+            layer.dtype_policy = keras.DTypePolicy("float32")
     pooled = keras.layers.GlobalAveragePooling2D(name="features")(backbone.output)
     x = keras.layers.Dense(config.dense_units, activation="relu", name="head_dense")(pooled)
     x = keras.layers.BatchNormalization(momentum=config.batch_norm_momentum, name="head_bn")(x)
@@ -104,9 +116,9 @@ def _build(strategy: Strategy, config: ModelConfig, precision: Precision) -> Net
     logits = keras.layers.Dense(len(CLASSES), dtype="float32", name="head_logits")(x)
     full = keras.Model(backbone.input, logits, name="full")
     if strategy.cut is None:
-        return Network(strategy, config, full, full, precision)
+        return Network(strategy, config, full, full, full, precision)
     upper = keras.Model(cut_tensor(full, strategy.cut), logits, name="upper")
-    return Network(strategy, config, full, upper, precision)
+    return Network(strategy, config, full, upper, upper, precision)
 
 
 def cut_tensor(model: keras.Model, cut: str) -> keras.KerasTensor:

@@ -23,7 +23,8 @@ GIB_PER_CONTEXT = 0.6
 
 
 RESIDENT_SHARE = 0.4
-"""Share of its part of a GPU's memory that the inputs of a trial may take; larger ones are gathered on the host."""
+"""Share of its part of a GPU's memory that the inputs of a trial may take; larger ones are gathered on the host. While
+they are joined, before the first step, they take twice as much."""
 
 
 def keras_backend() -> str:
@@ -113,16 +114,16 @@ def resident_bytes(gpus: float) -> float | None:
 def limit_process(cpus: float, gpu_fraction: float, deterministic: bool) -> None:
     """Limit this process to its share, since Ray uses a GPU fraction for placement only. Call it before any tensor.
 
-    TensorFlow: threads, a logical device, and deterministic operations. JAX: `PJRT_NPROC`, the threads of a processor,
-    `XLA_PYTHON_CLIENT_MEM_FRACTION`, read when it first uses a GPU, and `XLA_FLAGS` for deterministic operations
-    (https://docs.jax.dev/en/latest/gpu_performance_tips.html).
+    TensorFlow: threads, a logical device, and deterministic operations. JAX: `PJRT_NPROC` (`NPROC` before 0.5), the
+    threads of a processor, `XLA_PYTHON_CLIENT_MEM_FRACTION`, read when it first uses a GPU, and `XLA_FLAGS` for
+    deterministic operations (https://docs.jax.dev/en/latest/gpu_performance_tips.html).
     """
     if gpu_fraction == 0:
         hide_gpus()
     memory = gpu_memory_gib() if 0 < gpu_fraction < 1 else None
     limit_gib = max(0.5, gpu_fraction * memory - GIB_PER_CONTEXT) if memory else None
     if keras_backend() == "jax":
-        os.environ["PJRT_NPROC"] = str(max(1, int(cpus)))
+        os.environ["PJRT_NPROC"] = os.environ["NPROC"] = str(max(1, int(cpus)))
         if deterministic and gpu_fraction:
             os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
         if memory and limit_gib:

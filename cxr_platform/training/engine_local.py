@@ -15,11 +15,11 @@ from cxr_platform.progress import Progress
 from cxr_platform.training.devices import gpu_memory_gib
 from cxr_platform.training.plan import Share, cuts_of
 from cxr_platform.training.progress import StudyProgress
-from cxr_platform.training.study import ACTIVATIONS, StudyRun, execute_trial, inputs_of
+from cxr_platform.training.study import ACTIVATIONS, StudyRun, execute_trial, inputs_of, resolved_precision
 
 
 def local_share(resources: ResourcesConfig) -> Share:
-    """Return all processors of this machine, and a GPU if it has one and the profile does not forbid it."""
+    """Return all processors of this machine, as a trial runs alone, and its GPU if the profile does not forbid it."""
     has_gpu = resources.gpu != 0 and gpu_memory_gib() is not None
     return Share(float(os.cpu_count() or 1), float(has_gpu))
 
@@ -28,7 +28,9 @@ def run(study: StudyRun, todo: list[TrialKey], progress: StudyProgress) -> dict[
     """Run `todo`; a trial that fails is tried again as often as the profile states. An `Engine`."""
     profile = study.plan.profile
     share = local_share(profile.resources)
-    bench = study.workbench(share)
+    precision = resolved_precision(profile.training.precision, share)
+    study.folder.set_precision(precision)
+    bench = study.workbench(share, precision)
     activations = compute_activations(study, cuts_of([key.strategy for key in todo]), progress)
     progress.training_begins()
     failures = {}
@@ -36,7 +38,7 @@ def run(study: StudyRun, todo: list[TrialKey], progress: StudyProgress) -> dict[
         inputs = inputs_of(study, key, activations)
         for attempt in range(profile.resources.retries + 1):
             try:
-                record = execute_trial(study, bench, key, inputs, share, partial(progress.epoch, key))
+                record = execute_trial(study, bench, key, inputs, share, partial(progress.epoch, key), progress.note)
                 study.folder.check_held()
                 progress.finished(record)
                 break

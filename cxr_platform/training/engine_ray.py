@@ -7,35 +7,46 @@ study's folder, so that a study continues without Tune's own (pickled) state.
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import ray
 from ray import tune
 
 from cxr_platform.cluster import capacity, connection
-from cxr_platform.config import ResourcesConfig
+from cxr_platform.config import Precision, ResourcesConfig
 from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import ConfigError, CxrError, StudyError, last_line
 from cxr_platform.storage.files import cannot_write, remove
 from cxr_platform.storage.paths import arrow_filesystem
 from cxr_platform.training.activations_ray import compute_activations
 from cxr_platform.training.devices import gpu_memory_gib, gpu_share, is_deterministic, limit_process
-from cxr_platform.training.plan import Share, cuts_of
+from cxr_platform.training.mps import mps_daemon
+from cxr_platform.training.plan import Share, cuts_of, last_trials, relative_cost
 from cxr_platform.training.progress import StudyProgress
-from cxr_platform.training.study import StudyRun, execute_trial, inputs_of
+from cxr_platform.training.study import StudyRun, execute_trial, inputs_of, resolved_precision
 from cxr_platform.training.trial import Epoch, Workbench
 from cxr_platform.training.tune_hooks import LOST, PlannedOrder, StopStudy, TuneProgress
 
 
 @dataclass(frozen=True)
 class Shared:
-    """What all trials read from the object store: the study, and cut → references to chunks of activations."""
+    """What all trials read from the object store: the study, and cut → references to chunks of activations.
+
+    A trial gets `share`, or what `wider` has for it.
+    """
 
     study: StudyRun
     activations: Mapping[str, Sequence[Any]]
     share: Share
+    precision: Precision
+    wider: Mapping[TrialKey, Share] = field(default_factory=dict)
+
+    def share_of(self, key: TrialKey) -> Share:
+        """Return the processors and GPUs of a trial."""
+        return self.wider.get(key, self.share)
 
 
 @dataclass(frozen=True)
@@ -51,13 +62,62 @@ def run(
 ) -> dict[TrialKey, str]:
     """Run `todo` on the cluster at `address`, or on a private Ray instance of this machine. An `Engine`.
 
-    Raises `KeyboardInterrupt` if the user stopped Tune.
+    Raises `KeyboardInterrupt` if the user stopped Tune, `StudyMismatch` if earlier trials had another precision.
     """
-    with connection(address):
+    with mps_for(study.plan.profile.resources, address), connection(address):
         share = trial_resources(study.plan.profile.resources, len(todo))
+        precision = trial_precision(study.plan.profile.training.precision, share)
+        study.folder.set_precision(precision)
         activations = compute_activations(study, cuts_of([key.strategy for key in todo]), share, progress)
         progress.training_begins()
-        return run_rounds(Shared(study, activations, share), todo, progress)
+        return run_rounds(
+            Shared(study, activations, share, precision, wider_shares(study, share, todo)), todo, progress
+        )
+
+
+def mps_for(resources: ResourcesConfig, address: str | None = None) -> AbstractContextManager[None]:
+    """Return the block in which a Ray instance of this machine starts, with MPS if the profile says so.
+
+    Raises `ConfigError` for a cluster, on whose nodes it has to be started.
+    """
+    where = address or os.environ.get("RAY_ADDRESS")
+    if resources.mps and where and where != "local":
+        raise ConfigError(
+            "Expected resources.mps = false on a Ray cluster.",
+            received=f"true, and a cluster at {where}",
+            advice="Start nvidia-cuda-mps-control -d on its nodes before Ray: trials then use it.",
+        )
+    return mps_daemon() if resources.mps else nullcontext()
+
+
+def trial_precision(setting: Literal["auto"] | Precision, share: Share) -> Precision:
+    """Return the precision of all trials: "auto" is decided where one of them would run, by its GPU and libraries."""
+    if setting != "auto" or not share.gpus:
+        return resolved_precision(setting, Share(share.cpus, 0.0))
+    place = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus)
+    answer: Precision = ray.get(place(_precision_here).remote(setting, share))
+    return answer
+
+
+def _precision_here(setting: Literal["auto"] | Precision, share: Share) -> Precision:
+    limit_process(share.cpus, share.gpus, deterministic=False)
+    return resolved_precision(setting, share)
+
+
+def wider_shares(study: StudyRun, share: Share, todo: Sequence[TrialKey]) -> dict[TrialKey, Share]:
+    """Return the shares of the last trials that would leave processors of this cluster idle (`plan.last_trials`).
+
+    The number of threads changes results by rounding. Where they have to repeat, the whole plan decides, so that an
+    interrupted study gives the digits of an uninterrupted one; elsewhere the trials that are left do.
+    """
+    cluster, profile = capacity(), study.plan.profile
+    nodes = [node.get("CPU", 0.0) for node in cluster.nodes]
+    if share.gpus or sum(nodes) < cluster.cpus:  # an autoscaler removes idle nodes
+        return {}
+    trials = study.plan.trials() if is_deterministic(profile.resources, share.gpus) else todo
+    costs = {key: relative_cost(profile, key.strategy, study.plan.manifest.study_images) for key in trials}
+    last, cpus = last_trials(costs, nodes, share.cpus)
+    return {key: Share(cpus, 0.0) for key in last}
 
 
 def trial_resources(resources: ResourcesConfig, trials: int) -> Share:
@@ -130,10 +190,14 @@ def _silence_tune() -> None:
 
 def _tuner(shared: Shared, todo: list[TrialKey], callback: TuneProgress, stop: StopStudy) -> tune.Tuner:
     storage_path, storage_filesystem = arrow_filesystem(shared.study.folder.root)
+    wider, usual = shared.wider, shared.share  # alone: Tune pickles `needs` with all that it refers to
+
+    def needs(config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
+        share = wider.get(TrialKey(*config["trial"]), usual)
+        return tune.PlacementGroupFactory([{"CPU": share.cpus, "GPU": share.gpus}])
+
     return tune.Tuner(
-        tune.with_resources(
-            tune.with_parameters(_trial, shared=shared), {"cpu": shared.share.cpus, "gpu": shared.share.gpus}
-        ),
+        tune.with_resources(tune.with_parameters(_trial, shared=shared), needs),
         param_space={"trial": tune.grid_search([tuple(key) for key in todo])},
         tune_config=tune.TuneConfig(
             reuse_actors=True,
@@ -174,9 +238,10 @@ def _trial(config: dict[str, Any], shared: Shared) -> None:
         tune.report({"record": shared.study.folder.trial_record(key)})
         return
     activations = {cut: ray.get(list(shared.activations[cut])) for cut in cuts_of([key.strategy])}
-    bench, inputs = _workbench(shared), inputs_of(shared.study, key, activations)
+    share = shared.share_of(key)
+    bench, inputs = _workbench(shared, share), inputs_of(shared.study, key, activations)
     try:
-        record = execute_trial(shared.study, bench, key, inputs, shared.share, _report_epoch)
+        record = execute_trial(shared.study, bench, key, inputs, share, _report_epoch, _report_note)
     except CxrError as error:
         tune.report({"refused": error, "key": key})
         raise
@@ -187,16 +252,20 @@ def _report_epoch(epoch: Epoch) -> None:
     tune.report({"epoch": vars(epoch)})
 
 
+def _report_note(text: str) -> None:
+    tune.report({"note": text})
+
+
 _kept: dict[str, Workbench] = {}
 
 
-def _workbench(shared: Shared) -> Workbench:
+def _workbench(shared: Shared, share: Share) -> Workbench:
+    """Return the workbench of this process, which Tune reuses for trials with the same share only."""
     profile = shared.study.plan.profile
-    token = repr((profile.model, profile.training))
+    token = repr((profile.model, profile.training, shared.precision))
     if token not in _kept:
         if not _kept:
-            share, resources = shared.share, profile.resources
-            limit_process(share.cpus, share.gpus, is_deterministic(resources, share.gpus))
+            limit_process(share.cpus, share.gpus, is_deterministic(profile.resources, share.gpus))
         _kept.clear()
-        _kept[token] = shared.study.workbench(shared.share)
+        _kept[token] = shared.study.workbench(share, shared.precision)
     return _kept[token]

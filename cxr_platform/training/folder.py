@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from cxr_platform.config import Profile, Protocol, differences
+from cxr_platform.config import Precision, Profile, Protocol, differences
 from cxr_platform.domain.predictions import PREDICTIONS_SCHEMA, PROBABILITY_COLUMNS, SOURCE_PATH
 from cxr_platform.domain.strategies import STRATEGY_NAMES
 from cxr_platform.domain.study import NO_FOLD, StudyRecord, TrialKey, TrialRecord, TrialState, read_study
@@ -133,6 +133,18 @@ class StudyFolder:
         self._check_identity(known, study_identity(profile, protocol, content_hash))
         return content_hash
 
+    def set_precision(self, precision: Precision) -> None:
+        """Add the precision of all trials to the study's identity, before the first of them.
+
+        Raises `StudyMismatch` if earlier trials were trained in another one.
+        """
+        known = self.record()
+        identity = {**known.identity, "precision": precision}
+        if "precision" in known.identity:
+            self._check_identity(known, identity)
+        else:
+            self._write(known.model_copy(update={"identity": identity}))
+
     def set_strategies(self, names: Iterable[str]) -> None:
         """Write into `study.json` which strategies the pooled predictions hold."""
         self._write(self.record().model_copy(update={"strategies": tuple(names)}))
@@ -236,7 +248,8 @@ class StudyFolder:
             ) from error
 
     def _check_identity(self, known: StudyRecord, identity: dict[str, Any]) -> None:
-        changes = list(differences(known.identity, identity))
+        precision = {name: known.identity[name] for name in ("precision",) if name in known.identity}
+        changes = list(differences(known.identity, {**precision, **identity}))  # without one it is not known yet
         if changes:
             raise StudyMismatch(
                 f"Expected the configuration and manifest with which the study in {self.root} was started.",

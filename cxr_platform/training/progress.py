@@ -50,6 +50,7 @@ class StudyProgress:
         self.total = 0
         self.done = 0
         self.running: dict[TrialKey, Epoch] = {}
+        self._noted: set[str] = set()
 
     def begin(self, costs: dict[TrialKey, float], already_done: int) -> None:
         """Begin with the trials to run and their costs; `already_done` trials were finished before."""
@@ -89,6 +90,12 @@ class StudyProgress:
     def message(self, text: str) -> None:
         """Report a line for the reader."""
         self._output.message(text)
+
+    def note(self, text: str) -> None:
+        """Report a line that several trials have in common, once."""
+        if text not in self._noted:
+            self._noted.add(text)
+            self.message(text)
 
     def update(self) -> None:
         """Show the running trials, if this display can."""

@@ -2,6 +2,7 @@
 
     trials/STRATEGY/fold-K.run/state.json     TrialState, for `cxr study status`
     trials/STRATEGY/fold-K.run/position.npz   the `Position` after an epoch, from which any node can continue the trial
+                                              on the same backend and in the same precision
 
 Both are removed when the trial is finished.
 """
@@ -13,7 +14,7 @@ import platform
 import threading
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -22,8 +23,9 @@ from typing import Any
 import numpy as np
 from typing_extensions import Self
 
+from cxr_platform.config import differences
 from cxr_platform.domain.study import TrialKey, TrialState
-from cxr_platform.errors import StorageError
+from cxr_platform.errors import StorageError, StudyMismatch
 from cxr_platform.storage.files import read_errors, write_atomically, write_json
 from cxr_platform.training.plan import Share
 from cxr_platform.training.trial import Epoch, Position
@@ -39,10 +41,21 @@ log = logging.getLogger(__name__)
 
 
 class TrialHeartbeat:
-    """Writes state and checkpoints of one trial into `folder`, from `begin` to the end of its `with` block."""
+    """Writes state and checkpoints of one trial into `folder`, from `begin` to the end of its `with` block.
 
-    def __init__(self, folder: Path, key: TrialKey, epochs: int, share: Share, checkpoint_seconds: float) -> None:
-        self._folder, self._checkpoint_seconds = folder, checkpoint_seconds
+    `numerics` are backend and precision, with which alone its checkpoints can be continued.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        key: TrialKey,
+        epochs: int,
+        share: Share,
+        checkpoint_seconds: float,
+        numerics: Mapping[str, str],
+    ) -> None:
+        self._folder, self._checkpoint_seconds, self._numerics = folder, checkpoint_seconds, numerics
         now = utc_now()
         self.state = TrialState(
             strategy=key.strategy,
@@ -71,9 +84,10 @@ class TrialHeartbeat:
     def begin(self) -> Position | None:
         """Write the first state. Return the position of an earlier process, or `None`; a damaged one is not used.
 
-        Raises `StorageError` if the state cannot be written: no result could be stored there either.
+        Raises `StorageError` if the state cannot be written: no result could be stored there either; `StudyMismatch`
+        if the earlier process computed on another backend or in another precision.
         """
-        position = last_position(self._folder)
+        position = last_position(self._folder, self._numerics)
         if position is not None:
             seconds = sum(epoch.seconds for epoch in position.history)
             self._update(
@@ -90,7 +104,7 @@ class TrialHeartbeat:
         now = time.monotonic()
         self._update(epoch=epoch.epoch, seconds=self.state.seconds + epoch.seconds)
         if now - self._kept >= self._checkpoint_seconds and epoch.epoch < epoch.epochs:
-            write_checkpoint(self._folder, position())
+            write_checkpoint(self._folder, position(), self._numerics)
             self._kept = now
         if now - self._written >= STATE_SECONDS:
             self._write_if_possible()
@@ -121,19 +135,20 @@ def utc_now() -> datetime:
     return datetime.now(timezone.utc).replace(microsecond=0)
 
 
-def write_checkpoint(folder: Path, position: Position) -> None:
+def write_checkpoint(folder: Path, position: Position, numerics: Mapping[str, str]) -> None:
     """Replace the checkpoint in `folder`, a NumPy archive; raise `StorageError` if it cannot be written."""
-    meta = {"rng": position.rng, "history": [asdict(epoch) for epoch in position.history]}
+    history = [asdict(epoch) for epoch in position.history]
+    meta = {"rng": position.rng, "history": history, "numerics": dict(numerics)}
     arrays: dict[str, Any] = {f"state/{name}": array for name, array in position.state.items()}
     archive = io.BytesIO()
     np.savez(archive, **arrays, meta=np.array(json.dumps(meta)))
     write_atomically(folder / CHECKPOINT, archive.getvalue())
 
 
-def last_position(folder: Path) -> Position | None:
+def last_position(folder: Path, numerics: Mapping[str, str] | None = None) -> Position | None:
     """Return the position in the checkpoint of `folder`, or `None` if there is none or it is damaged.
 
-    Raises `StorageError` if it cannot be read now.
+    Raises `StorageError` if it cannot be read now, `StudyMismatch` if it was not made with `numerics`.
     """
     file = folder / CHECKPOINT
     if not file.exists():
@@ -144,8 +159,16 @@ def last_position(folder: Path) -> Position | None:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             meta = json.loads(str(archive["meta"]))
             state = {name.removeprefix("state/"): archive[name] for name in archive if name.startswith("state/")}
-        return Position(state, meta["rng"], [Epoch(**epoch) for epoch in meta["history"]])
+        position = Position(state, meta["rng"], [Epoch(**epoch) for epoch in meta["history"]])
+        changes = list(differences(meta["numerics"], numerics or meta["numerics"]))
     except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         # The result is the same from the first epoch.
         log.warning("%s is damaged, the trial starts from its first epoch: %s", file, error)
         return None
+    if changes:
+        raise StudyMismatch(
+            f"Expected the backend and precision with which the checkpoint {file} was made.",
+            received="; ".join(changes),
+            advice=f"Remove {folder} to train from the first epoch, or go back to what it was started with.",
+        )
+    return position

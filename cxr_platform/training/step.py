@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr_platform.config import Precision
+from cxr_platform.domain.strategies import Strategy
 from cxr_platform.errors import ConfigError
 from cxr_platform.models.augment import to_network_input
 from cxr_platform.models.frozen import pad
@@ -128,10 +129,11 @@ class Step(Protocol):
 class BatchSource:
     """The data of compiled calls: arrays that stay on the device, or those of each call, gathered on the host.
 
-    `put` copies an array to the device, where arrays of at most `limit` bytes stay.
+    `put` copies arrays to the device and joins them there, so that no second copy is made on the host. Arrays of at
+    most `limit` bytes stay; while they are joined they take twice their bytes.
     """
 
-    def __init__(self, put: Callable[[NDArray[Any]], Any], limit: float) -> None:
+    def __init__(self, put: Callable[[Sequence[NDArray[Any]]], Any], limit: float) -> None:
         self._put, self._limit = put, limit
         self._arrays: tuple[NDArray[Any], ...] = ()
         self._data: Any = None
@@ -142,7 +144,7 @@ class BatchSource:
             self.unload()  # frees the memory of the last ones first
             self._arrays = tuple(arrays)
             if sum(array.nbytes for array in arrays) <= self._limit:
-                self._data = self._put(arrays[0] if len(arrays) == 1 else np.concatenate(arrays))
+                self._data = self._put(arrays)
         return self._data is not None
 
     def unload(self) -> None:
@@ -172,7 +174,7 @@ class BatchSource:
 
     def _gathered(self, count: int, part: tuple[NDArray[Any], ...]) -> Call:
         positions = np.arange(part[0].size, dtype="int32").reshape(part[0].shape)
-        return Call(self._put(gather(self._arrays, part[0].ravel())), count, (positions, *part[1:]))
+        return Call(self._put([gather(self._arrays, part[0].ravel())]), count, (positions, *part[1:]))
 
 
 def _parts(arrays: Sequence[NDArray[Any]], size: int) -> Iterator[tuple[int, tuple[NDArray[Any], ...]]]:
@@ -233,11 +235,11 @@ def unpack(state: StepState, shapes: Sequence[Sequence[tuple[int, ...]]]) -> tup
     return groups
 
 
-def prepare(network: Network, batch: Batch) -> Any:
-    """Return the input of `network.upper`: warped images in −1…1, or activations in the compute type."""
-    if network.strategy.cut is None:
+def prepare(strategy: Strategy, model: keras.Model, batch: Batch) -> Any:
+    """Return the input of `model`, the upper part of a network: warped images in −1…1, or activations in its type."""
+    if strategy.cut is None:
         return to_network_input(*batch)
-    return keras.ops.cast(batch[0], network.upper.compute_dtype)
+    return keras.ops.cast(batch[0], model.compute_dtype)
 
 
 def loss_and_correct(logits: Any, labels: Any, weights: Any, label_smoothing: float) -> tuple[Any, Any]:

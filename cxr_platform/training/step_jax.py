@@ -8,6 +8,7 @@ device: JAX sums gradients, takes batch statistics and draws dropout over the wh
 (https://docs.jax.dev/en/latest/notebooks/Distributed_arrays_and_automatic_parallelization.html).
 """
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any
 
@@ -72,7 +73,7 @@ class JaxStep:
         mesh = Mesh(np.array(jax.local_devices()[: placement.devices]), ("batch",))
         self._everywhere = NamedSharding(mesh, PartitionSpec())
         self._in_parts = NamedSharding(mesh, PartitionSpec(None, "batch"))
-        self._source = BatchSource(lambda array: jax.device_put(array, self._everywhere), placement.resident_bytes)
+        self._source = BatchSource(self._put, placement.resident_bytes)
         self._train = jax.jit(self._train_many, donate_argnums=0)
         self._infer = jax.jit(self._infer_many)
 
@@ -134,6 +135,10 @@ class JaxStep:
         arrays = unpack(state, [[value.shape for value in group] for group in self._state])
         self._state = jax.device_put(arrays, self._everywhere)
 
+    def _put(self, arrays: Sequence[NDArray[Any]]) -> Any:
+        parts = jax.device_put(list(arrays), self._everywhere)
+        return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
+
     def _train_many(
         self, state: State, data: Any, count: Any, index: list[Any], labels: Any, weights: Any, rates: Any
     ) -> tuple[State, Any, Any]:
@@ -155,7 +160,7 @@ class JaxStep:
 
         def loss_of(trainable: list[Any]) -> tuple[Any, tuple[Any, Any, Any]]:
             logits, updated = self._network.upper.stateless_call(
-                trainable, non_trainable, prepare(self._network, batch), training=True
+                trainable, non_trainable, prepare(self._network.strategy, self._network.upper, batch), training=True
             )
             loss, correct = loss_and_correct(logits, labels, weights, self._label_smoothing)
             with keras.StatelessScope(state_mapping=list(zip(self._optimizer.variables, optimizer, strict=True))):
@@ -169,11 +174,11 @@ class JaxStep:
     def _infer_many(
         self, trainable: list[Any], non_trainable: list[Any], data: Any, count: Any, index: tuple[Any, ...]
     ) -> Any:
+        predictor = self._network.predictor
+
         def body(i: Any, logits: Any) -> Any:
             batch = (data[index[0][i]], *(array[i] for array in index[1:]))
-            outputs, _ = self._network.upper.stateless_call(
-                trainable, non_trainable, prepare(self._network, batch), training=False
-            )
-            return logits.at[i].set(outputs)
+            inputs = prepare(self._network.strategy, predictor, batch)
+            return logits.at[i].set(predictor.stateless_call(trainable, non_trainable, inputs, training=False)[0])
 
         return jax.lax.fori_loop(0, count, body, jnp.zeros((*index[0].shape, len(CLASSES))))

@@ -2,12 +2,14 @@
 
 `tf.function(autograph=False)`: the step has no Python control flow to convert, which would take seconds.
 
-Several devices are replicas of a `tf.distribute.MirroredStrategy`. Keras' optimiser sums the gradients over replicas,
-so each replica scales its loss by its part of the whole batch's weights. Batch normalisation synchronises its
-statistics (https://keras.io/api/layers/normalization_layers/batch_normalization/). Dropout has another seed on each
-replica, or its masks would repeat.
+Several devices are replicas of a `tf.distribute.MirroredStrategy`. The loop over steps runs outside its `run`, within
+which a loop may not update variables. Keras' optimiser sums the gradients over replicas, so each replica scales its
+loss by its part of the whole batch's weights. Batch normalisation synchronises its statistics
+(https://keras.io/api/layers/normalization_layers/batch_normalization/). Dropout has another seed on each replica, or
+its masks would repeat.
 """
 
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from functools import cache
 from typing import Any
@@ -23,7 +25,6 @@ from cxr_platform.training.inputs import Batch, Index, Inputs
 from cxr_platform.training.step import (
     ONE_PROCESSOR,
     BatchSource,
-    Call,
     Placement,
     Steps,
     StepState,
@@ -42,7 +43,7 @@ def count_devices() -> int:
 
 def gpu_is_visible() -> bool:
     """Return True if TensorFlow computes on a GPU."""
-    return bool(tf.config.list_logical_devices("GPU"))
+    return bool(tf.config.get_visible_devices("GPU"))
 
 
 def device_scope(devices: int) -> AbstractContextManager[Any]:
@@ -68,9 +69,19 @@ def _uses_xla() -> bool:
     return gpu_is_visible() and not tf.config.experimental.is_op_determinism_enabled()
 
 
-def _on_device(array: NDArray[Any]) -> Any:
-    """Return the array as a tensor; on a GPU pixels are float16, since TensorFlow gathers no uint8 there."""
-    return tf.constant(array.astype("float16") if array.dtype == np.uint8 and gpu_is_visible() else array)
+def pack_pixels(images: NDArray[Any]) -> NDArray[Any]:
+    """Return uint8 images (N, S, S) as rows of float16 without changing a bit: on a GPU TensorFlow gathers no uint8.
+
+    No copy is made, except of images with an odd number of pixels, which get another one.
+    """
+    rows = images.reshape(len(images), -1)
+    return (np.pad(rows, ((0, 0), (0, 1))) if rows.shape[1] % 2 else rows).view("float16")
+
+
+def unpack_pixels(rows: Any, side: int) -> Any:
+    """Return the uint8 images (B, side, side) in `rows` of `pack_pixels`."""
+    pixels = tf.reshape(tf.bitcast(rows, tf.uint8), (rows.shape[0], -1))
+    return tf.reshape(pixels[:, : side * side], (-1, side, side))
 
 
 class TensorFlowStep:
@@ -91,8 +102,10 @@ class TensorFlowStep:
         self._variables = network.upper.trainable_variables
         self._optimizer.build(self._variables)
         self._optimizer_start = [np.array(variable) for variable in self._optimizer.variables]
-        self._strategy: Any = tf.distribute.get_strategy() if placement.devices > 1 else None
-        if self._strategy is not None:
+        self._strategy: Any = tf.distribute.get_strategy()  # without a scope that of one device
+        self._replicas = placement.devices
+        self._packed = network.strategy.cut is None and gpu_is_visible()
+        if self._replicas > 1:
             for layer in network.upper.layers:
                 if isinstance(layer, keras.layers.BatchNormalization):
                     layer.synchronized = True
@@ -101,15 +114,11 @@ class TensorFlowStep:
         self._update = tf.function(self._update_once, autograph=False, jit_compile=compiled)
         self._network_logits = tf.function(self._logits_once, autograph=False, jit_compile=compiled)
         self._train = tf.function(self._train_many, autograph=False)
-        self._train_part = tf.function(self._train_mirrored, autograph=False)
         self._infer = tf.function(self._infer_many, autograph=False)
-        if self._strategy is None:
-            self._source = BatchSource(_on_device, placement.resident_bytes)
-        else:  # several devices get each batch from the host
-            self._source = BatchSource(np.asarray, limit=0)
+        self._source = BatchSource(self._put, placement.resident_bytes)
 
     def load(self, inputs: Inputs) -> bool:
-        """Put the arrays of `inputs` on the device if they fit; several devices get each batch from the host."""
+        """Put the arrays of `inputs` on every device if they fit."""
         return self._source.load(inputs.arrays)
 
     def unload(self) -> None:
@@ -128,15 +137,21 @@ class TensorFlowStep:
         rates = np.broadcast_to(steps.learning_rates[:, None], steps.labels.shape)
         with closing(self._source.calls((*steps.index, steps.labels, steps.weights, rates))) as calls:
             for call in calls:
-                loss, right = self._run(call)
+                *index, labels, weights, rates = call.arrays
+                totals = weights.sum(axis=1)
+                parts = list(map(self._split, index)), self._split(labels), self._split(weights)
+                loss, right = self._train(call.data, tf.constant(call.count), *parts, rates[:, 0], totals)
                 losses.append(np.asarray(loss)[: call.count])
                 correct.append(np.asarray(right)[: call.count])
         return np.concatenate(losses), np.concatenate(correct)
 
     def logits(self, index: Index) -> NDArray[Any]:
         """Return logits (K, B, 7) in inference mode."""
+        parts = []
         with closing(self._source.calls(index)) as calls:
-            parts = [np.asarray(self._infer(c.data, tf.constant(c.count), c.arrays))[: c.count] for c in calls]
+            for call in calls:
+                arrays = list(map(self._split, call.arrays))
+                parts.append(np.asarray(self._infer(call.data, tf.constant(call.count), arrays))[: call.count])
         return np.concatenate(parts)
 
     def sync(self) -> None:
@@ -155,33 +170,38 @@ class TensorFlowStep:
                 variable.assign(value)
         self._seed_dropout()
 
-    def _run(self, call: Call) -> tuple[Any, Any]:
-        *index, labels, weights, rates = call.arrays
-        if self._strategy is None:
-            result: tuple[Any, Any] = self._train(call.data, tf.constant(call.count), index, labels, weights, rates)
-            return result
-        results = []
-        for i in range(call.count):
-            self._optimizer.learning_rate.assign(rates[i, 0])
-            batch = (call.data[index[0][i]], *(array[i] for array in index[1:]))
-            parts = tuple(map(self._split, batch)), self._split(labels[i]), self._split(weights[i])
-            results.append(self._train_part(*parts))
-        losses, correct = zip(*results, strict=True)
-        return np.array(losses), np.array(correct)
-
     def _groups(self) -> tuple[list[Any], list[Any], list[Any]]:
         return self._variables, self._network.upper.non_trainable_variables, self._optimizer.variables
 
-    def _split(self, array: Any) -> Any:
-        """Split `array` along its first axis, one part per replica."""
-        parts = np.split(np.asarray(array), self._strategy.num_replicas_in_sync)
-        return self._strategy.experimental_distribute_values_from_function(
-            lambda context: tf.constant(parts[context.replica_id_in_sync_group])
-        )
+    def _put(self, arrays: Sequence[NDArray[Any]]) -> Any:
+        """Copy `arrays` to every device, as one tensor."""
+
+        def joined(_replica: int) -> Any:
+            parts = [tf.constant(pack_pixels(array) if self._packed else array) for array in arrays]
+            return parts[0] if len(parts) == 1 else tf.concat(parts, 0)
+
+        return self._on_each(joined)
+
+    def _split(self, array: NDArray[Any]) -> Any:
+        """Split `array` (C, B, …) along its second axis, one part per replica."""
+        parts = np.split(array, self._replicas, axis=1)
+        return self._on_each(lambda replica: tf.constant(parts[replica]))
+
+    def _on_each(self, value: Callable[[int], Any]) -> Any:
+        """Return the values of the replicas, each made on its device."""
+        if self._replicas == 1:
+            return value(0)
+        devices = self._strategy.extended.worker_devices
+
+        def placed(context: Any) -> Any:
+            with tf.device(devices[context.replica_id_in_sync_group]):
+                return value(context.replica_id_in_sync_group)
+
+        return self._strategy.experimental_distribute_values_from_function(placed)
 
     def _seed_dropout(self) -> None:
         """Give each replica its own seed of dropout; only that of the first one is part of the state."""
-        if self._strategy is None:
+        if self._replicas == 1:
             return
         for variable in self._network.upper.non_trainable_variables:
             if variable.name == "seed_generator_state":
@@ -189,21 +209,33 @@ class TensorFlowStep:
                     own.assign(np.asarray(variable) + np.array([i * 2**24, 0], variable.dtype))
 
     def _train_many(
-        self, data: Any, count: Any, index: list[Any], labels: Any, weights: Any, rates: Any
+        self, data: Any, count: Any, index: Sequence[Any], labels: Any, weights: Any, rates: Any, totals: Any
     ) -> tuple[Any, Any]:
+        def part(i: Any, data: Any, index: Sequence[Any], labels: Any, weights: Any) -> tuple[Any, Any]:
+            share = 1.0 if self._replicas == 1 else tf.reduce_sum(weights[i]) / totals[i]
+            return self._train_once(self._batch(data, index, i), labels[i], weights[i], share)
+
         def body(i: Any, losses: Any, correct: Any) -> tuple[Any, Any, Any]:
-            self._optimizer.learning_rate.assign(rates[i, 0])
-            batch = (tf.gather(data, index[0][i]), *(array[i] for array in index[1:]))
-            loss, right = self._train_once(batch, labels[i], weights[i])
+            self._optimizer.learning_rate.assign(rates[i])
+            results = self._strategy.run(part, (i, data, index, labels, weights))
+            loss, right = (self._strategy.reduce("SUM", result, axis=None) for result in results)
             return i + 1, losses.write(i, loss), correct.write(i, right)
 
-        size = labels.shape[0]
+        size = rates.shape[0]
         start = (0, tf.TensorArray("float32", size, element_shape=()), tf.TensorArray("int32", size, element_shape=()))
         _, losses, correct = tf.while_loop(lambda i, *_: i < count, body, start, parallel_iterations=1)
         return losses.stack(), correct.stack()
 
-    def _train_once(self, batch: Batch, labels: Any, weights: Any) -> tuple[Any, Any]:
-        result: tuple[Any, Any] = self._update(prepare(self._network, batch), labels, weights, 1.0)
+    def _batch(self, data: Any, index: Sequence[Any], i: Any) -> Batch:
+        rows = tf.gather(data, index[0][i])
+        if self._packed:
+            rows = unpack_pixels(rows, self._network.config.input_size)
+        return (rows, *(array[i] for array in index[1:]))
+
+    def _train_once(self, batch: Batch, labels: Any, weights: Any, share: Any = 1.0) -> tuple[Any, Any]:
+        inputs = prepare(self._network.strategy, self._network.upper, batch)
+        update = self._update if self._replicas == 1 else self._update_once
+        result: tuple[Any, Any] = update(inputs, labels, weights, share)
         return result
 
     def _update_once(self, inputs: Any, labels: Any, weights: Any, share: Any) -> tuple[Any, Any]:
@@ -215,24 +247,21 @@ class TensorFlowStep:
         self._optimizer.apply(tape.gradient(scaled, self._variables), self._variables)
         return loss, correct
 
-    def _logits_once(self, inputs: Any) -> Any:
-        return tf.cast(self._network.upper(inputs, training=False), "float32")
+    def _infer_many(self, data: Any, count: Any, index: Sequence[Any]) -> Any:
+        def part(i: Any, data: Any, index: Sequence[Any]) -> Any:
+            batch = self._batch(data, index, i)
+            logits = self._network_logits if self._replicas == 1 else self._logits_once
+            return logits(prepare(self._network.strategy, self._network.predictor, batch))
 
-    def _train_mirrored(self, batch: Batch, labels: Any, weights: Any) -> tuple[Any, Any]:
-        whole = self._strategy.reduce("SUM", self._strategy.run(tf.reduce_sum, (weights,)), axis=None)
-
-        def part(batch: Batch, labels: Any, weights: Any) -> tuple[Any, Any]:
-            inputs = prepare(self._network, batch)
-            return self._update_once(inputs, labels, weights, tf.reduce_sum(weights) / whole)
-
-        losses, correct = self._strategy.run(part, (batch, labels, weights))
-        return self._strategy.reduce("SUM", losses, axis=None), self._strategy.reduce("SUM", correct, axis=None)
-
-    def _infer_many(self, data: Any, count: Any, index: tuple[Any, ...]) -> Any:
         def body(i: Any, logits: Any) -> tuple[Any, Any]:
-            batch = (tf.gather(data, index[0][i]), *(array[i] for array in index[1:]))
-            return i + 1, logits.write(i, self._network_logits(prepare(self._network, batch)))
+            parts = self._strategy.experimental_local_results(self._strategy.run(part, (i, data, index)))
+            return i + 1, logits.write(i, tf.concat(parts, 0))
 
-        shape = (index[0].shape[1], len(CLASSES))
-        start = (0, tf.TensorArray("float32", index[0].shape[0], element_shape=shape))
+        size = self._strategy.experimental_local_results(index[0])[0].shape
+        start = (0, tf.TensorArray("float32", size[0], element_shape=(size[1] * self._replicas, len(CLASSES))))
         return tf.while_loop(lambda i, *_: i < count, body, start, parallel_iterations=1)[1].stack()
+
+    def _logits_once(self, inputs: Any) -> Any:
+        kept = self._network.upper.non_trainable_variables
+        values = [[variable.value for variable in group] for group in (self._variables, kept)]
+        return self._network.predictor.stateless_call(*values, inputs, training=False)[0]

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cxr_platform.config import Precision
 from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.domain.study import TrialImages, TrialKey, TrialRecord, TrialSeconds
 from cxr_platform.errors import TrialsFailed
@@ -23,6 +24,7 @@ from cxr_platform.training.devices import (
 )
 from cxr_platform.training.folder import StudyFolder
 from cxr_platform.training.inputs import FrozenInputs, ImageInputs, Inputs
+from cxr_platform.training.mps import mps_is_running
 from cxr_platform.training.plan import Share, StudyPlan, relative_cost
 from cxr_platform.training.progress import StudyProgress
 from cxr_platform.training.running_trial import TrialHeartbeat, utc_now
@@ -47,16 +49,24 @@ class StudyRun:
     data: StudyData
     imagenet: BackboneWeights | None
 
-    def workbench(self, share: Share, devices: int = 1) -> Workbench:
+    def workbench(self, share: Share, precision: Precision, devices: int = 1) -> Workbench:
         """Return the workbench of a process that runs trials with `share`."""
-        profile = self.plan.profile
-        gpus = share.gpus if gpu_is_visible() else 0.0  # a backend without CUDA does not see the GPU that was reserved
-        precision = precision_on(profile.training.precision, gpus)
-        if devices > 1 and precision == "mixed_float16":
-            precision = "float32"  # Keras checks for overflow on the first replica only
+        profile, gpus = self.plan.profile, _visible_gpus(share)
         deterministic = is_deterministic(profile.resources, gpus)
         placement = Placement(devices, deterministic, resident_bytes(gpus) or Placement.resident_bytes)
         return Workbench(profile.model, profile.training, self.imagenet, precision, placement)
+
+
+def resolved_precision(setting: Literal["auto"] | Precision, share: Share, devices: int = 1) -> Precision:
+    """Return `training.precision` as this process computes trials with `share`, on one device or on several."""
+    precision = precision_on(setting, _visible_gpus(share))
+    # Keras checks for overflow on the first replica only.
+    return "float32" if devices > 1 and precision == "mixed_float16" else precision
+
+
+def _visible_gpus(share: Share) -> float:
+    """Return the GPUs of `share`; 0 if the backend sees none, as one without CUDA."""
+    return share.gpus if gpu_is_visible() else 0.0
 
 
 ACTIVATIONS = "Frozen activations"
@@ -109,18 +119,22 @@ def execute_trial(
     inputs: Inputs,
     share: Share,
     on_epoch: Callable[[Epoch], None],
+    on_message: Callable[[str], None],
     checkpoint_seconds: float | None = None,
 ) -> TrialRecord:
     """Run one trial, from its last checkpoint if it has one, and store it; the same on every engine.
 
-    `checkpoint_seconds` replaces that of the profile.
+    `checkpoint_seconds` replaces that of the profile. `on_message` gets a line if the GPU cannot hold the inputs.
     """
     profile, strategy, data = study.plan.profile, strategy_by_name(key.strategy), study.data
     rows = TrialData(inputs, data.labels, data.rows_outside(key.fold), data.rows_of_fold(key.fold))
     epochs = profile.training.schedule(strategy.family).epochs_for(len(rows.train), profile.training.batch_size)
     folder = study.folder.running_folder(key)
     interval = profile.resources.checkpoint_seconds if checkpoint_seconds is None else checkpoint_seconds
-    heartbeat = TrialHeartbeat(folder, key, epochs, share, interval)
+    numerics = {"backend": keras_backend(), "precision": bench.precision}
+    heartbeat = TrialHeartbeat(folder, key, epochs, share, interval, numerics)
+    if share.gpus and (line := too_large_line(key.strategy, inputs, bench.placement)):
+        on_message(line)
 
     def keep(epoch: Epoch, position: Callable[[], Position]) -> None:
         heartbeat.epoch(epoch, position)
@@ -141,13 +155,14 @@ def execute_trial(
         accuracy=float(np.mean(result.probabilities.argmax(1) == data.labels[rows.test])) if len(rows.test) else None,
         seconds=TrialSeconds(**result.seconds),
         seed=seed,
-        backend=keras_backend(),
+        backend=numerics["backend"],
         node=heartbeat.state.node,
         cpus=share.cpus,
         gpus=share.gpus,
         devices=bench.placement.devices,
         precision=bench.precision,
         deterministic=bench.placement.deterministic,
+        mps=share.gpus > 0 and mps_is_running(),
         started=heartbeat.state.started,
         finished=utc_now(),
         versions=package_versions(),
@@ -155,6 +170,18 @@ def execute_trial(
     )
     study.folder.write_trial(record, data, result)
     return study.folder.trial_record(key)
+
+
+def too_large_line(strategy: str, inputs: Inputs, placement: Placement) -> str | None:
+    """Return a line if `inputs` are too large to stay in GPU memory, so that a thread gathers each batch."""
+    size = sum(array.nbytes for array in inputs.arrays)
+    if size <= placement.resident_bytes:
+        return None
+    what = "images" if strategy_by_name(strategy).cut is None else "frozen activations"
+    return (
+        f"{strategy}: {size / 2**30:.1f} GiB of {what} are more than the {placement.resident_bytes / 2**30:.1f} GiB of "
+        "GPU memory that a trial keeps them in; a thread gathers batches on the host ahead of the step"
+    )
 
 
 def inputs_of(study: StudyRun, key: TrialKey, activations: Mapping[str, list[NDArray[Any]]]) -> Inputs:

@@ -26,12 +26,14 @@ class TuneProgress(tune.Callback):
         self._progress = progress
 
     def on_trial_result(self, **info: Any) -> None:
-        """Report an epoch, or the end of a trial."""
+        """Report an epoch, a line, or the end of a trial."""
         key, result = TrialKey(*info["trial"].config["trial"]), info["result"]
         if "record" in result:
             self._progress.finished(result["record"])
         elif "epoch" in result:
             self._progress.epoch(key, Epoch(**result["epoch"]))
+        elif "note" in result:
+            self._progress.note(result["note"])
 
     def on_trial_error(self, **info: Any) -> None:
         """Report a trial that is not retried in this round."""

@@ -7,6 +7,7 @@ from cxr_platform.domain.study import Hardware, TrialRecord, read_study
 from cxr_platform.evaluation.resource_use import (
     ResourceUse,
     machines_line,
+    numerics_line,
     read_resource_use,
     resource_use,
     resource_use_line,
@@ -14,6 +15,8 @@ from cxr_platform.evaluation.resource_use import (
 )
 from tests.evaluation.builders import drawn_frame, write_study
 from tests.study_records import STARTED, trial_record, write_record
+
+EXACT = "tensorflow, float32, results repeat on the same hardware"
 
 
 def at(minute: int) -> datetime:
@@ -45,13 +48,14 @@ def test_seconds_of_intervals_count_once_and_gaps_not_at_all(spans, minutes):
 def test_four_on_a_gpu_with_a_pause_between_two_runs():
     use = resource_use([*[trial(0, 10)] * 4, *[trial(30, 40)] * 4])
 
-    assert use == ResourceUse(8, 4800.0, 9600.0, 1200.0, 1200.0, {"2 × Xeon": 8})
+    assert use == ResourceUse(8, 4800.0, 9600.0, 1200.0, 1200.0, {"2 × Xeon": 8}, {EXACT: 8})
     assert use.trials_at_once == 4
     assert use.gpus_at_once == 1
 
 
 def test_one_trial_that_cannot_be_read_leaves_no_sum():
-    assert resource_use([trial(0, 10), None]) == ResourceUse(2, machines={"2 × Xeon": 1, "unknown": 1})
+    machines = {"2 × Xeon": 1, "unknown": 1}
+    assert resource_use([trial(0, 10), None]) == ResourceUse(2, machines=machines, numerics={EXACT: 1})
 
 
 def test_the_machines_are_those_of_the_trials():
@@ -65,6 +69,15 @@ def test_the_machines_are_those_of_the_trials():
     assert machines_line(use).startswith("2 trials on 64 × EPYC, 8 × H100; 1 trials on 2 × Xeon")
     assert machines_line(resource_use([big, big])) == "64 × EPYC, 8 × H100"
     assert machines_line(resource_use([])) == "unknown"
+
+
+def test_backend_precision_and_determinism_are_those_of_the_trials():
+    fast = trial(0, 10, backend="jax", precision="mixed_bfloat16", deterministic=False, mps=True)
+    assert numerics_line(resource_use([trial(0, 10)] * 2)) == EXACT
+    assert numerics_line(resource_use([fast, trial(0, 10)])) == (
+        f"1 trials with jax, mixed_bfloat16, not deterministic, GPU shared by MPS; 1 trials with {EXACT}"
+    )
+    assert numerics_line(resource_use([])) == "unknown"
 
 
 def test_no_trials_are_not_nought_seconds():
@@ -88,4 +101,5 @@ def test_it_is_read_from_the_trials_of_the_study(tmp_path: Path):
         record = trial_record(name, fold, 50.0, started=at(0), finished=at(1), cpus=1.0, gpus=0.0)
         write_record(folder / "trials" / name / f"fold-{fold}" / "trial.json", record)
 
-    assert read_resource_use(folder, read_study(folder)) == ResourceUse(2, 100.0, 100.0, 0.0, 60.0, {"2 × Xeon": 2})
+    expected = ResourceUse(2, 100.0, 100.0, 0.0, 60.0, {"2 × Xeon": 2}, {EXACT: 2})
+    assert read_resource_use(folder, read_study(folder)) == expected

@@ -75,6 +75,7 @@ def test_resource_use_has_its_ratios(as_printed):
         "trials_at_once": 2.0,
         "gpus_at_once": 0.5,
         "machines": {},
+        "numerics": {},
     }
 
 

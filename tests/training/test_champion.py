@@ -173,10 +173,11 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_a_champion_is_stored_and_read_in_an_object_store(tmp_path: Path) -> None:
     root = parse_path(f"memory://{tmp_path.name}/study")
     study = tiny_study(root, ("scratch",))
-    write_checkpoint(study.folder.running_folder(KEY), Position({}, training_rng(1).bit_generator.state, HISTORY))
-    position = last_position(study.folder.running_folder(KEY))
-    assert position is not None
-    assert position.history == HISTORY
+    position = Position({}, training_rng(1).bit_generator.state, HISTORY)
+    write_checkpoint(study.folder.running_folder(KEY), position, {})
+    stored_position = last_position(study.folder.running_folder(KEY))
+    assert stored_position is not None
+    assert stored_position.history == HISTORY
     store(study.folder, **study.plan.trial_identity(KEY))
     assert not (study.folder.running_folder(KEY) / CHECKPOINT).exists()
     assert run_champion(study.plan, study.folder, never).record.images.train == 56

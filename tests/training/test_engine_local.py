@@ -7,9 +7,16 @@ from cxr_platform.errors import StorageError
 from cxr_platform.training import engine_local
 from cxr_platform.training.folder import StudyFolder
 from cxr_platform.training.progress import StudyProgress
+from cxr_platform.training.study import StudyRun
 from tests.training.builders import tiny_study
 
 KEYS = [TrialKey("off-the-shelf", 0), TrialKey("off-the-shelf", 1)]
+
+
+def started(folder: Path) -> StudyRun:
+    study = tiny_study(folder, ("off-the-shelf",))
+    study.folder.start(study.plan)
+    return study
 
 
 def test_activations_are_computed_once_for_each_image_and_view(tmp_path: Path) -> None:
@@ -21,7 +28,7 @@ def test_activations_are_computed_once_for_each_image_and_view(tmp_path: Path) -
 
 
 def test_a_trial_that_fails_once_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    study = tiny_study(tmp_path, ("off-the-shelf",))
+    study = started(tmp_path)
     real, calls = engine_local.execute_trial, []
 
     def flaky(*arguments: object) -> dict[str, object]:
@@ -38,7 +45,7 @@ def test_a_trial_that_fails_once_is_tried_again(tmp_path: Path, monkeypatch: pyt
 def test_a_trial_that_keeps_failing_is_reported_and_the_others_finish(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = tiny_study(tmp_path, ("off-the-shelf",))
+    study = started(tmp_path)
     real = engine_local.execute_trial
 
     def broken(study: object, bench: object, key: TrialKey, *rest: object) -> dict[str, object]:
@@ -57,4 +64,4 @@ def test_a_full_disk_ends_the_study_at_once(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(StudyFolder, "write_trial", full)
     with pytest.raises(StorageError):
-        engine_local.run(tiny_study(tmp_path, ("off-the-shelf",)), KEYS, StudyProgress())
+        engine_local.run(started(tmp_path), KEYS, StudyProgress())

@@ -80,7 +80,11 @@ def rounds(
 
     monkeypatch.setattr(engine_ray, "_tune", tune)
     progress = RecordedProgress()
-    return run_rounds(Shared(study, {}, Share(1.0, 0.0)), [A, B], StudyProgress(progress)), requested, progress.messages
+    return (
+        run_rounds(Shared(study, {}, Share(1.0, 0.0), "float32"), [A, B], StudyProgress(progress)),
+        requested,
+        progress.messages,
+    )
 
 
 LOST, BROKEN = Failure("the node died", lost=True), Failure("ValueError: x", lost=False)

@@ -101,6 +101,22 @@ def test_another_configuration_is_refused_with_the_difference(tmp_path: Path) ->
         folder.start(plan(content_hash="def"))
 
 
+def test_the_precision_of_a_study_is_kept_and_another_one_is_refused(tmp_path: Path) -> None:
+    """The engine finds out what "auto" means on the devices of the study; a stated one is known before."""
+    folder = StudyFolder(tmp_path)
+    folder.start(plan())
+    assert "precision" not in folder.record().identity
+    folder.set_precision("mixed_bfloat16")
+    folder.start(plan())
+    assert folder.record().identity["precision"] == "mixed_bfloat16"
+    folder.set_precision("mixed_bfloat16")
+    folder.start(plan(**{"training.precision": "mixed_bfloat16"}))  # the same on a machine without such a GPU
+    with pytest.raises(StudyMismatch, match=r"precision: mixed_bfloat16 → float32.*another NAME"):
+        folder.set_precision("float32")
+    with pytest.raises(StudyMismatch, match="precision: mixed_bfloat16 → float32"):
+        folder.start(plan(**{"training.precision": "float32"}))
+
+
 def test_strategies_may_be_added_and_resources_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = StudyFolder(tmp_path)
     monkeypatch.setattr("cxr_platform.training.folder.utc_now", lambda: STARTED)

@@ -44,6 +44,14 @@ def test_a_finished_trial_is_a_message_with_its_number() -> None:
     assert output.steps == [("Frozen activations", 1, 2)]
 
 
+def test_a_line_that_several_trials_report_is_written_once() -> None:
+    output = RecordedProgress()
+    progress = StudyProgress(output)
+    for text in ("too large", "too large", "slow"):
+        progress.note(text)
+    assert output.messages == ["too large", "slow"]
+
+
 def test_live_progress_shows_running_trials_with_epoch_and_accuracy() -> None:
     progress = LiveStudyProgress()
     progress.running[A] = Epoch(1, 2, 0.7, 0.4, 0.001, 1.0)

@@ -44,7 +44,7 @@ def test_every_trial_is_in_one_state(study: Path) -> None:
 def test_a_trial_that_has_just_begun_is_running(tmp_path: Path) -> None:
     root, key = begin(tmp_path / "s", ("scratch",)), TrialKey("scratch", 0)
     folder = root / "trials" / "scratch" / "fold-0.run"
-    with TrialHeartbeat(folder, key, 12, Share(2.0, 0.25), 60.0) as trial:
+    with TrialHeartbeat(folder, key, 12, Share(2.0, 0.25), 60.0, {}) as trial:
         trial.begin()
         result = read_status(root, datetime.now(timezone.utc))
     assert result.counts() == {"finished": 0, "running": 1, "stalled": 0, "waiting": 1, "unreadable": 0}

@@ -56,7 +56,7 @@ def test_calls_have_the_same_batches_on_the_device_and_from_the_host(limit: floa
     arrays = [np.arange(40.0).reshape(20, 2), 40 + np.arange(30.0).reshape(15, 2)]
     positions = np.random.default_rng(0).integers(0, 35, (70, 4)).astype("int32")
     labels = np.arange(280).reshape(70, 4)
-    source = step.BatchSource(np.asarray, limit)
+    source = step.BatchSource(np.concatenate, limit)
     assert source.load(arrays) == bool(limit)
     calls = list(source.calls((positions, labels)))
     assert sum(call.count for call in calls) == 70
