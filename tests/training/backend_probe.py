@@ -1,13 +1,16 @@
-"""Runs three small trials on whatever backend Keras has, and stores what came of them."""
+"""Runs small trials on whatever backend Keras has, and stores what came of them."""
 
 import sys
+from typing import Any
 
+import keras
 import numpy as np
 
 from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.training.data import StudyData
-from cxr_platform.training.inputs import FrozenInputs, ImageInputs, Inputs
-from cxr_platform.training.trial import TrialData, Workbench, run_trial
+from cxr_platform.training.inputs import FrozenInputs, ImageInputs, Inputs, clean_batch
+from cxr_platform.training.step import Placement
+from cxr_platform.training.trial import TrialData, Workbench, run_trial, softmax
 from tests.training.builders import same_batch, tiny_data, tiny_profile
 
 
@@ -30,7 +33,38 @@ def probe() -> dict[str, np.ndarray]:
     outcome["probabilities"] = result.probabilities
     outcome["kernel"] = np.array(result.network.full.get_layer("head_logits").kernel)
     outcome["again"] = run_trial(bench, strategy, rows, seed=9).probabilities
-    return outcome
+    other = TrialData(rows.inputs, rows.labels, rows.test, rows.train[:20])
+    run_trial(bench, strategy, other, seed=8)
+    outcome["compilations"] = np.array(_compilations(bench.set_up(strategy, seed=9)[1]))
+    return {**outcome, **_mixed(rows)}
+
+
+def _compilations(step: Any) -> list[int]:
+    """How often training and prediction were compiled."""
+    if keras.backend.backend() == "jax":
+        return [step._train._cache_size(), step._infer._cache_size()]
+    return [function.experimental_get_tracing_count() for function in (step._train, step._infer)]
+
+
+def _mixed(rows: TrialData) -> dict[str, np.ndarray]:
+    """A trial in bfloat16 whose inputs stay on the host, and logits of its weights: float32's and its own."""
+    profile = tiny_profile(**{"training.off_the_shelf.epochs": 8})
+    placement = Placement(resident_bytes=0)
+    bench = Workbench(profile.model, profile.training, numpy_imagenet(), "mixed_bfloat16", placement)
+    strategy = strategy_by_name("off-the-shelf")
+    result = run_trial(bench, strategy, rows, seed=9)
+    network, step = bench._kept[strategy.name]
+    network.predictor.set_weights(network.upper.get_weights())
+    (activations,) = clean_batch(rows.inputs, rows.test)
+    models = {"float32": network.predictor, "own": network.upper}
+    logits = {name: np.array(model(activations.astype("float32"), training=False)) for name, model in models.items()}
+    return {
+        "mixed/losses": np.array([epoch.loss for epoch in result.history]),
+        "mixed/probabilities": result.probabilities,
+        "mixed/moving_mean": np.array(network.full.get_layer("head_bn").moving_mean),
+        "mixed/stays": np.array(step.load(rows.inputs)),
+        **{f"mixed/{name}": softmax(values.astype("float64")) for name, values in logits.items()},
+    }
 
 
 def separable_features(data: StudyData, shape: tuple[int, ...] = (1280,)) -> FrozenInputs:

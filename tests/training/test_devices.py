@@ -52,11 +52,11 @@ def test_memory_and_name_of_the_gpu_come_from_nvidia_smi() -> None:
 @pytest.mark.usefixtures("gpu")
 def test_jax_gets_its_share_of_memory_less_the_context(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    for name in ("XLA_PYTHON_CLIENT_MEM_FRACTION", "PJRT_NPROC"):
+    for name in ("XLA_PYTHON_CLIENT_MEM_FRACTION", "PJRT_NPROC", "NPROC"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     devices.limit_process(2.5, 0.25, deterministic=False)
-    assert os.environ["PJRT_NPROC"] == "2"
+    assert os.environ["PJRT_NPROC"] == os.environ["NPROC"] == "2"
     assert os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.175"  # (8 / 4 - 0.6) / 8
 
 

@@ -55,6 +55,32 @@ def test_on_jax_the_same_trial_gives_the_same_result(on_jax: dict[str, np.ndarra
     assert (on_jax["probabilities"] == on_jax["again"]).all()
 
 
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_a_trial_in_16_bits_learns_and_predicts_in_float32(
+    backend: str, on_jax: dict[str, np.ndarray], on_tensorflow: dict[str, np.ndarray]
+) -> None:
+    result = on_jax if backend == "jax" else on_tensorflow
+    assert result["mixed/losses"][-1] < 0.5 * result["mixed/losses"][0]
+    rounding = np.abs(result["mixed/own"] - result["mixed/float32"]).max()
+    assert rounding > 1e-4
+    assert np.abs(result["mixed/probabilities"] - result["mixed/float32"]).max() < 0.05 * rounding
+
+
+def test_batch_statistics_and_inputs_on_the_host_are_the_same_in_16_bits_on_both_backends(
+    on_jax: dict[str, np.ndarray], on_tensorflow: dict[str, np.ndarray]
+) -> None:
+    for result in (on_jax, on_tensorflow):
+        bits = result["mixed/moving_mean"].view("uint32")
+        assert (bits & 0xFFFF).any()  # not rounded to bfloat16
+        assert not result["mixed/stays"]
+
+
+def test_a_strategy_is_compiled_once_for_all_folds(
+    on_jax: dict[str, np.ndarray], on_tensorflow: dict[str, np.ndarray]
+) -> None:
+    assert on_jax["compilations"].tolist() == on_tensorflow["compilations"].tolist() == [1, 1]
+
+
 def test_on_jax_trained_weights_are_written_into_the_network(
     on_jax: dict[str, np.ndarray], on_tensorflow: dict[str, np.ndarray]
 ) -> None:

@@ -1,12 +1,14 @@
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from cxr_platform.config import Precision
 from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.models.initial_weights import set_initial_weights
-from cxr_platform.models.mobilenet import build_network
-from cxr_platform.training.inputs import FrozenInputs
-from cxr_platform.training.step_tensorflow import TensorFlowStep
+from cxr_platform.models.mobilenet import Network, build_network
+from cxr_platform.training.inputs import FrozenInputs, ImageInputs
+from cxr_platform.training.step import Placement
+from cxr_platform.training.step_tensorflow import TensorFlowStep, pack_pixels, unpack_pixels
 from tests.training.builders import random_imagenet, same_batch, tiny_profile
 
 
@@ -56,3 +58,52 @@ def test_a_mixed_precision_step_learns(precision: Precision) -> None:
     values = losses(step)
     assert np.isfinite(values).all()
     assert values[-1] < values[0]
+    assert {v.dtype for v in network.upper.trainable_variables} == {"float32"}
+    moving_mean = np.array(network.full.get_layer("head_bn").moving_mean)
+    assert (moving_mean != moving_mean.astype(COMPUTE_TYPES[precision]).astype("float32")).any()
+    assert_float32_predictions(step.logits((np.arange(8, dtype="int32")[None],))[0], network)
+
+
+COMPUTE_TYPES = {"mixed_bfloat16": tf.bfloat16.as_numpy_dtype, "mixed_float16": "float16"}
+
+
+def assert_float32_predictions(logits: np.ndarray, network: Network) -> None:
+    """`logits` of the activations in `losses` are those of a float32 network with the same weights."""
+    exact = build_network(network.strategy, network.config)
+    exact.full.set_weights(network.full.get_weights())
+    activations = np.random.default_rng(0).normal(size=(1, 8, 1280)).astype("float16")[0].astype("float32")
+    expected = exact.upper(activations, training=False).numpy()
+    rounding = np.abs(network.upper(activations, training=False).numpy() - expected).max()
+    assert np.abs(logits - expected).max() < 0.01 * rounding
+
+
+def test_packed_pixels_are_the_same_bits_also_of_an_odd_number() -> None:
+    for side in (4, 5):
+        images = np.random.default_rng(0).integers(0, 256, (6, side, side), dtype="uint8")
+        rows = pack_pixels(images)
+        assert rows.dtype == "float16"
+        assert np.shares_memory(rows, images) == (side == 4)
+        assert (unpack_pixels(tf.gather(rows, [4, 0, 2]), side).numpy() == images[[4, 0, 2]]).all()
+
+
+@pytest.fixture(scope="module")
+def from_scratch() -> Network:
+    """In 16 bits, but for the depthwise convolutions."""
+    return build_network(strategy_by_name("scratch"), tiny_profile().model, "mixed_bfloat16", float32_depthwise=True)
+
+
+def test_packed_pixels_are_gathered_as_images(from_scratch: Network) -> None:
+    """As on a GPU, where TensorFlow cannot gather uint8."""
+    images = np.random.default_rng(0).integers(0, 256, (16, 32, 32), dtype="uint8")
+    inputs = ImageInputs(images, tiny_profile().augmentation)
+    rows, transforms = (array[None] for array in inputs.clean_index(np.array([3, 0, 15])))
+    step = TensorFlowStep(from_scratch, 0.0, 0.0, Placement(deterministic=False))
+    step._packed = True
+    batch = step._batch(step._put(inputs.arrays), [tf.constant(rows), tf.constant(transforms)], 0)
+    assert (batch[0].numpy() == images[[3, 0, 15]]).all()
+
+
+def test_depthwise_convolutions_alone_can_be_float32(from_scratch: Network) -> None:
+    kinds = {type(layer).__name__: layer.compute_dtype for layer in from_scratch.full.layers if layer.weights}
+    assert (kinds["DepthwiseConv2D"], kinds["Conv2D"]) == ("float32", "bfloat16")
+    assert from_scratch.full(np.zeros((1, 32, 32, 3), "float32")).dtype == "float32"

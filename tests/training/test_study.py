@@ -1,13 +1,18 @@
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from cxr_platform.domain.study import TrialKey
-from cxr_platform.errors import TrialsFailed
+from cxr_platform.errors import StudyMismatch, TrialsFailed
 from cxr_platform.training import engine_local
+from cxr_platform.training.inputs import FrozenInputs
+from cxr_platform.training.plan import Share
 from cxr_platform.training.progress import StudyProgress
-from cxr_platform.training.study import StudyRun, run_study
+from cxr_platform.training.step import Placement
+from cxr_platform.training.study import StudyRun, execute_trial, run_study
+from cxr_platform.training.trial import Workbench
 from tests.training.builders import tiny_study
 
 
@@ -34,6 +39,32 @@ def test_continuing_runs_only_what_is_not_finished(tmp_path: Path) -> None:
     run_study(study, engine, StudyProgress())
     assert requested == [TrialKey("off-the-shelf", 1)]
     assert kept.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(("limit", "gpus", "lines"), [(0, 0.5, 1), (2**30, 0.5, 0), (0, 0.0, 0)])
+def test_a_line_says_that_the_inputs_do_not_fit_the_gpu(limit: int, gpus: float, lines: int, tmp_path: Path) -> None:
+    study, key = tiny_study(tmp_path, ("off-the-shelf",)), TrialKey("off-the-shelf", 0)
+    bench = Workbench(study.plan.profile.model, study.plan.profile.training, study.imagenet)
+    bench.placement = Placement(resident_bytes=limit)
+    inputs = FrozenInputs([np.zeros((1, 56, 1280), "float16")])
+    messages: list[str] = []
+    record = execute_trial(study, bench, key, inputs, Share(1.0, gpus), lambda _: None, messages.append)
+    assert len(messages) == lines
+    for message in messages:
+        assert message.startswith(
+            "off-the-shelf: 0.0 GiB of frozen activations are more than the 0.0 GiB of GPU memory"
+        )
+        assert "a thread gathers batches on the host" in message
+    assert (record.precision, record.mps) == ("float32", False)
+
+
+def test_trials_in_another_precision_are_not_mixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = tiny_study(tmp_path, ("off-the-shelf",))
+    study.folder.start(study.plan)
+    study.folder.set_precision("mixed_bfloat16")  # as on a GPU
+    with pytest.raises(StudyMismatch, match="precision: mixed_bfloat16 → float32"):
+        run_study(study, engine_local.run, StudyProgress())
+    assert not (tmp_path / "trials").exists()
 
 
 def test_failed_trials_are_named_after_the_others_are_stored(tmp_path: Path) -> None:
