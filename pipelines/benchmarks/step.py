@@ -1,5 +1,9 @@
 """Compare the images per second of a trial's training loop with the bare compiled step, and with `model.fit`.
 
+Each strategy is measured in each precision asked for. On TensorFlow a step in 16 bits is also measured with depthwise
+convolutions in float32: those in float16 were once 50 times slower than in float32
+(https://github.com/tensorflow/tensorflow/issues/41715).
+
 The bare step trains on one constant batch that stays on the device: nothing but arithmetic. `model.fit` gets arrays in
 memory and no augmentation. The three ways take turns in rounds, and each round gives a ratio, so that other work on the
 machine affects them alike.
@@ -12,11 +16,11 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
-from cxr_platform.config import load_profile
+from cxr_platform.config import Precision, load_profile
 from cxr_platform.domain.strategies import parse_strategies, strategy_by_name
 from pipelines.benchmarks import write_result
 
@@ -32,18 +36,24 @@ MOST_EPOCHS = 1000
 
 @dataclass(frozen=True)
 class StepRequest:
-    """Strategies, side of the images in pixels, and the JSON file for the result (`None`: print only)."""
+    """Strategies, side of the images in pixels, precisions, and the JSON file for the result (`None`: print only)."""
 
     strategies: tuple[str, ...]
     input_size: int
+    precision: tuple[Precision, ...]
     json: Path | None
 
 
 @dataclass(frozen=True)
 class StepSpeed:
-    """Images per second of one strategy, medians over the rounds, and the medians of the ratios within each round."""
+    """Images per second of one strategy, medians over the rounds, and the medians of the ratios within each round.
+
+    `depthwise` is the precision of depthwise convolutions.
+    """
 
     strategy: str
+    precision: Precision
+    depthwise: Precision
     loop: float
     bare_step: float
     model_fit: float
@@ -60,35 +70,64 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="names separated by commas, or all (default: off-the-shelf,fine-tuning-1,scratch)",
     )
     parser.add_argument("--input-size", type=int, default=96, metavar="PIXELS", help="side of the images (default: 96)")
+    parser.add_argument(
+        "--precision",
+        type=parse_precisions,
+        default=("float32",),
+        metavar="NAMES",
+        help=f"types of numbers separated by commas: {', '.join(get_args(Precision))} (default: float32)",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result with hardware and versions")
 
 
+def parse_precisions(text: str) -> tuple[Precision, ...]:
+    """Return the precisions named in `text`, separated by commas; raise `ArgumentTypeError` for another one."""
+    known = get_args(Precision)
+    names = tuple(name.strip() for name in text.split(","))
+    if not set(names) <= set(known):
+        raise argparse.ArgumentTypeError(f"expected names out of {', '.join(known)}, not {text!r}")
+    return tuple(name for name in known if name in names)
+
+
 def run(request: StepRequest) -> int:
-    """Print images per second and ratios of every strategy; return 0."""
-    print(f"{'strategy':<16}{'loop':>9}{'bare step':>11}{'model.fit':>11}   loop / bare step   loop / model.fit")
+    """Print images per second and ratios of every strategy in every precision; return 0."""
+    heading = f"{'strategy':<16}{'precision':<16}{'depthwise':<16}{'loop':>9}{'bare step':>11}{'model.fit':>11}"
+    print(f"{heading}   loop / bare step   loop / model.fit")
     speeds = []
     for name in request.strategies:
-        speed = measure(name, request.input_size)
-        speeds.append(speed)
-        print(
-            f"{name:<16}{speed.loop:9.1f}{speed.bare_step:11.1f}{speed.model_fit:11.1f}"
-            f"{speed.loop_to_bare_step:19.2f}{speed.loop_to_model_fit:19.2f}",
-            flush=True,
-        )
+        for precision in request.precision:
+            for float32_depthwise in (False, True) if _has_depthwise_choice(name, precision) else (False,):
+                speed = measure(name, request.input_size, precision, float32_depthwise)
+                speeds.append(speed)
+                print(
+                    f"{name:<16}{precision:<16}{speed.depthwise:<16}"
+                    f"{speed.loop:9.1f}{speed.bare_step:11.1f}{speed.model_fit:11.1f}"
+                    f"{speed.loop_to_bare_step:19.2f}{speed.loop_to_model_fit:19.2f}",
+                    flush=True,
+                )
     if request.json is not None:
         settings = {"input_size": request.input_size, "batches": BATCHES, "rounds": ROUNDS}
         write_result(request.json, "step", {**settings, "speeds": [asdict(speed) for speed in speeds]})
     return 0
 
 
-def measure(name: str, input_size: int) -> StepSpeed:
+def _has_depthwise_choice(name: str, precision: Precision) -> bool:
+    """Return True if a step of strategy `name` has depthwise convolutions in 16 bits, on TensorFlow."""
+    from cxr_platform.training.devices import keras_backend
+
+    trains_convolutions = strategy_by_name(name).trainable_blocks != 0
+    return trains_convolutions and precision != "float32" and keras_backend() == "tensorflow"
+
+
+def measure(name: str, input_size: int, precision: Precision = "float32", float32_depthwise: bool = False) -> StepSpeed:
     """Return the speeds of strategy `name` at `input_size` pixels, on random images and weights."""
     from cxr_platform.models.mobilenet import build_backbone
     from cxr_platform.training.trial import Workbench
 
     profile = load_profile("quick", {"model.input_size": input_size})
     weights = {layer.name: layer.get_weights() for layer in build_backbone(profile.model).layers if layer.weights}
-    test = SpeedTest(name, Workbench(profile.model, profile.training, weights), profile.augmentation, BATCHES)
+    bench = Workbench(profile.model, profile.training, weights, precision, float32_depthwise=float32_depthwise)
+    test = SpeedTest(name, bench, profile.augmentation, BATCHES)
     test.compile()
     return test.measure()
 
@@ -103,6 +142,8 @@ class SpeedTest:
         from cxr_platform.training.trial import TrialData, train, training_rng
 
         self._name, self._batches, self._batch_size = name, batches, bench.training.batch_size
+        self._precision = bench.precision
+        self._depthwise: Precision = "float32" if bench.float32_depthwise else bench.precision
         strategy = strategy_by_name(name)
         self._network, self._step = bench.set_up(strategy, seed)
         self._inputs, self._labels = _random_inputs(self._network, augmentation, batches * self._batch_size)
@@ -136,6 +177,8 @@ class SpeedTest:
         images = self._batches * self._batch_size
         return StepSpeed(
             self._name,
+            self._precision,
+            self._depthwise,
             images / loop,
             images / bare_seconds,
             images / fit_seconds,
