@@ -137,10 +137,10 @@ class TensorFlowStep:
         rates = np.broadcast_to(steps.learning_rates[:, None], steps.labels.shape)
         with closing(self._source.calls((*steps.index, steps.labels, steps.weights, rates))) as calls:
             for call in calls:
-                *index, labels, weights, rates = call.arrays
+                *index, labels, weights, rate = call.arrays
                 totals = weights.sum(axis=1)
                 parts = list(map(self._split, index)), self._split(labels), self._split(weights)
-                loss, right = self._train(call.data, tf.constant(call.count), *parts, rates[:, 0], totals)
+                loss, right = self._train(call.data, tf.constant(call.count), *parts, rate[:, 0], totals)
                 losses.append(np.asarray(loss)[: call.count])
                 correct.append(np.asarray(right)[: call.count])
         return np.concatenate(losses), np.concatenate(correct)
