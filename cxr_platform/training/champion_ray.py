@@ -27,7 +27,7 @@ from cxr_platform.storage.paths import arrow_filesystem
 from cxr_platform.training.devices import is_deterministic, limit_process
 from cxr_platform.training.plan import Share, cuts_of
 from cxr_platform.training.step import usable_devices
-from cxr_platform.training.study import StudyRun, execute_trial, inputs_of, resolved_precision
+from cxr_platform.training.study import StudyRun, execute_trial, inputs_of
 from cxr_platform.training.trial import Epoch
 
 RESTARTS = 3
@@ -130,8 +130,7 @@ def _work(config: dict[str, Any]) -> CxrError | None:
         deterministic = is_deterministic(profile.resources, job.share.gpus)
         limit_process(job.share.cpus, job.share.gpus, deterministic)
         devices = usable_devices(profile.training.batch_size)
-        precision = resolved_precision(profile.training.precision, job.share, devices)
-        bench = study.workbench(job.share, precision, devices)
+        bench = study.workbench(job.share, devices=devices)
         activations = {cut: ray.get(list(job.activations[cut])) for cut in cuts_of([key.strategy])}
         inputs = inputs_of(study, key, activations)
         execute_trial(study, bench, key, inputs, job.share, report, report, checkpoint_seconds=0.0)

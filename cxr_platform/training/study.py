@@ -49,9 +49,13 @@ class StudyRun:
     data: StudyData
     imagenet: BackboneWeights | None
 
-    def workbench(self, share: Share, precision: Precision, devices: int = 1) -> Workbench:
-        """Return the workbench of a process that runs trials with `share`."""
+    def workbench(self, share: Share, precision: Precision | None = None, devices: int = 1) -> Workbench:
+        """Return the workbench of a process that runs trials with `share`.
+
+        `precision` is that of the whole study, by default what this process resolves.
+        """
         profile, gpus = self.plan.profile, _visible_gpus(share)
+        precision = precision or resolved_precision(profile.training.precision, share, devices)
         deterministic = is_deterministic(profile.resources, gpus)
         placement = Placement(devices, deterministic, resident_bytes(gpus) or Placement.resident_bytes)
         return Workbench(profile.model, profile.training, self.imagenet, precision, placement)
@@ -119,7 +123,7 @@ def execute_trial(
     inputs: Inputs,
     share: Share,
     on_epoch: Callable[[Epoch], None],
-    on_message: Callable[[str], None],
+    on_message: Callable[[str], None] = lambda _line: None,
     checkpoint_seconds: float | None = None,
 ) -> TrialRecord:
     """Run one trial, from its last checkpoint if it has one, and store it; the same on every engine.
