@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -24,13 +25,22 @@ from cxr_platform.training.devices import is_deterministic, limit_process
 from cxr_platform.training.engine_local import compute_activations, local_share
 from cxr_platform.training.plan import Share, cuts_of
 from cxr_platform.training.progress import StudyProgress
-from cxr_platform.training.study import StudyRun, execute_trial, inputs_of
+from cxr_platform.training.study import StudyRun, execute_trial, inputs_of, resolved_precision
+from cxr_platform.training.trial import Workbench
 
 COMPILED = "JAX_COMPILATION_CACHE_DIR"
 STOP_SECONDS = 10.0
 
-Outcome = TrialRecord | CxrError | str
-"""The answer of a process: the record of a trial, an error that ends the study, or the reason of a failure."""
+
+@dataclass(frozen=True)
+class Note:
+    """A line for the reader about a trial that goes on."""
+
+    text: str
+
+
+Outcome = TrialRecord | CxrError | str | Note
+"""The answer of a process: the record of a trial, an error that ends the study, the reason of a failure, or a note."""
 
 
 @dataclass
@@ -62,9 +72,12 @@ def run(study: StudyRun, todo: list[TrialKey], progress: StudyProgress, processe
                 busy = {worker.connection: worker for worker in workers if worker.key}
                 for connection in wait(list(busy)):
                     worker = busy[connection]  # type: ignore[index]  # `wait` returns what it was given
+                    outcome = _outcome(worker)
+                    if isinstance(outcome, Note):
+                        progress.note(outcome.text)
+                        continue
                     key, worker.key = worker.key, None
                     assert key is not None
-                    outcome = _outcome(worker)
                     if isinstance(outcome, CxrError):
                         raise outcome
                     study.folder.check_held()
@@ -145,7 +158,7 @@ def _work(study: StudyRun, share: Share, connection: Connection) -> None:
     """Run the trials that come over `connection`, and answer each with its outcome, until the connection ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
     limit_process(share.cpus, share.gpus, is_deterministic(study.plan.profile.resources, share.gpus))
-    bench = study.workbench(share)
+    bench: Workbench | None = None
     cuts: tuple[str, ...] = ()
     activations: dict[str, list[NDArray[Any]]] = {}
     while True:
@@ -155,16 +168,29 @@ def _work(study: StudyRun, share: Share, connection: Connection) -> None:
             return
         outcome: Outcome
         try:
+            bench = bench or _workbench(study, share)
             if cuts_of([key.strategy]) != cuts:
                 cuts, activations = cuts_of([key.strategy]), {}  # frees the memory of the last ones first
                 activations = compute_activations(study, cuts, NoProgress())
             inputs = inputs_of(study, key, activations)
-            outcome = execute_trial(study, bench, key, inputs, share, lambda _: None)
+            note = partial(_send_note, connection)
+            outcome = execute_trial(study, bench, key, inputs, share, lambda _: None, note)
         except CxrError as error:
             outcome = error
         except Exception as error:  # the other trials continue whatever the failure of this one is
             outcome = f"{type(error).__name__}: {error}"
         connection.send(outcome)
+
+
+def _send_note(connection: Connection, text: str) -> None:
+    connection.send(Note(text))
+
+
+def _workbench(study: StudyRun, share: Share) -> Workbench:
+    """Return the workbench of this process; raise `StudyMismatch` if earlier trials had another precision."""
+    precision = resolved_precision(study.plan.profile.training.precision, share)
+    study.folder.set_precision(precision)
+    return study.workbench(share, precision)
 
 
 @contextmanager
