@@ -31,7 +31,7 @@ def network_graph(full: keras.Model) -> onnx.ModelProto:
     graph = _Graph()
     names = {full.input.name: graph.scaled_images()}
     for layer in full.layers[1:]:
-        translate = TRANSLATIONS.get(type(layer))
+        translate = next((each for kind, each in TRANSLATIONS.items() if isinstance(layer, kind)), None)
         if translate is None:
             raise BundleError(
                 f"Expected layers out of {', '.join(kind.__name__ for kind in TRANSLATIONS)}.",

@@ -9,6 +9,7 @@ import pytest
 from cxr_platform.champion.onnx_graph import network_graph
 from cxr_platform.errors import BundleError
 from cxr_platform.models.augment import to_network_input
+from cxr_platform.models.mobilenet import FusedBatchNormalization
 
 SIDE = 13  # odd, so that padding differs on the two sides of an even stride
 
@@ -60,6 +61,10 @@ def test_zeros_are_padded_on_each_side_by_its_own_number() -> None:
 def test_batch_normalisation_uses_the_moving_statistics_and_epsilon() -> None:
     layers = keras.layers.BatchNormalization(epsilon=0.3), keras.layers.ReLU(0.7), keras.layers.ReLU()
     assert difference(network(*layers)) < 1e-4
+
+
+def test_a_layer_derived_from_a_known_one_has_its_translation() -> None:
+    assert difference(network(FusedBatchNormalization(epsilon=0.3))) < 1e-4
 
 
 def test_dropout_does_nothing() -> None:
