@@ -148,7 +148,8 @@ def _declared_sources(data: Path) -> tuple[list[_Source], list[Candidate]]:
     layouts = {layout.name: layout for layout in LAYOUTS}
     sources = []
     for collection, name in sources_toml.read_sources_toml(data):
-        source = _Source(collection, layouts[name]) if name else _recognised(collection)
+        stated = _Source(public_collections.completed(collection), layouts[name]) if name else None
+        source = stated or _recognised(collection)
         if source is None:
             raise _not_recognised(collection, data)
         sources.append(source)

@@ -44,22 +44,34 @@ def public_collections() -> Mapping[str, PublicCollection]:
 
 
 def described(collection: Collection) -> tuple[Collection, LayoutName] | None:
-    """Return `collection` as the public collection that it is, with the layout; `None` if it is none of them.
+    """Return `collection` as the public collection that it is, with the layout; `None` if it is none of them."""
+    public = _public(collection)
+    if public is None or public.implied_layout is None:
+        return None
+    table = collection.folder / public.table if public.table else None
+    known = replace(collection, labels=public.labels, label=public.label, table=table)
+    return _completed(known, public), public.implied_layout
 
-    What a sources.toml states of it comes first.
+
+def completed(collection: Collection) -> Collection:
+    """Return a `collection` whose layout a sources.toml states, with what else is known of it, if it is a public one.
+
+    That are its files that may be images, its origin and its readers; what the sources.toml states comes first.
     """
-    for public in public_collections().values():
-        if public.implied_layout is not None and public.fits(collection):
-            readers = public.reader_labels
-            path = collection.folder / readers.table if readers else None
-            known = replace(
-                collection,
-                labels=public.labels,
-                label=public.label,
-                table=collection.folder / public.table if public.table else None,
-                patterns=collection.patterns or public.files,
-                origin=collection.origin or public.origin,
-                readers=collection.readers or (readers.at(path) if readers and path and path.is_file() else None),
-            )
-            return known, public.implied_layout
-    return None
+    public = _public(collection)
+    return collection if public is None else _completed(collection, public)
+
+
+def _public(collection: Collection) -> PublicCollection | None:
+    return next((public for public in public_collections().values() if public.fits(collection)), None)
+
+
+def _completed(collection: Collection, public: PublicCollection) -> Collection:
+    readers = public.reader_labels
+    path = collection.folder / readers.table if readers else None
+    return replace(
+        collection,
+        patterns=collection.patterns or public.files,
+        origin=collection.origin or public.origin,
+        readers=collection.readers or (readers.at(path) if readers and path and path.is_file() else None),
+    )

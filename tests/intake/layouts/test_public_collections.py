@@ -59,6 +59,25 @@ def test_a_public_collection_may_be_named_in_a_sources_toml_by_its_path_alone(tm
     assert inventory.origins == {"web": "web"}
 
 
+def test_a_stated_layout_or_class_keeps_the_rest_of_what_is_known_of_a_public_collection(tmp_path: Path) -> None:
+    adults(tmp_path)
+    plant(
+        tmp_path / "n",
+        "images/a.png",
+        **{"Data_Entry_2017_csv": "Image Index,Finding Labels,Patient ID\na.png,Edema,1\n"},
+    )
+    text = """
+        sources.ist = { path = "OpenIST", label = "Normal" }
+        sources.han = { path = "covid-19-image-repository", label = "Covid19" }
+        sources.nih = { path = "n", layout = "nih" }
+    """
+    plant(tmp_path, sources_toml=text)
+    inventory = find_candidates(tmp_path, SelectionConfig())
+    assert inventory.origins == {"han": "Hannover Medical School", "nih": "NIH"}
+    refused = [c.source_path for c in inventory.candidates if c.refusal and c.source == "ist"]
+    assert refused == ["ist/CMDUtils/README.md", "ist/Datasets/Chest_x-ray/1-10@.png"]
+
+
 def test_a_table_of_another_hospital_is_no_public_collection(tmp_path: Path) -> None:
     plant(tmp_path / "ours", "png/aa.png", data_csv="patient_id,image_id,projection\np1,aa,ap\n")
     plant(tmp_path / "chest", "covid/a.png")
