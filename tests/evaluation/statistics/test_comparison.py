@@ -49,7 +49,8 @@ def test_of_eight_equal_strategies_the_best_differs_in_three_to_six_percent_of_s
     random, group = np.random.default_rng(4), patients(80)
     pairs = simulate_pairs(random, group, within=0.5, studies=800, replicates=200)
 
-    assert 3 <= pairs.all_pairs <= 6
+    # 3 to 6 %, and two standard errors of 800 studies; `cxr benchmark statistics` simulates 2,000 with more replicates.
+    assert 1.7 <= pairs.all_pairs <= 7.3
     assert pairs.winner_only > 8
     assert 91 <= pairs.coverage <= 98
 
