@@ -19,9 +19,14 @@ from cxr_platform.training.study import ACTIVATIONS, StudyRun, execute_trial, in
 
 
 def local_share(resources: ResourcesConfig) -> Share:
-    """Return all processors of this machine, as a trial runs alone, and its GPU if the profile does not forbid it."""
-    has_gpu = resources.gpu != 0 and gpu_memory_gib() is not None
-    return Share(float(os.cpu_count() or 1), float(has_gpu))
+    """Return the processors of a trial on Ray, so that both engines give the same digits, and this machine's GPU.
+
+    Beside a GPU a trial gets all processors; the profile may forbid the GPU.
+    """
+    processors = float(os.cpu_count() or 1)
+    if resources.gpu != 0 and gpu_memory_gib() is not None:
+        return Share(processors, 1.0)
+    return Share(min(resources.cpu, processors), 0.0)
 
 
 def run(study: StudyRun, todo: list[TrialKey], progress: StudyProgress) -> dict[TrialKey, str]:
