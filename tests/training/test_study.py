@@ -7,7 +7,7 @@ import pytest
 from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import StudyMismatch, TrialsFailed
 from cxr_platform.training import engine_local
-from cxr_platform.training.inputs import FrozenInputs
+from cxr_platform.training.inputs import ImageInputs
 from cxr_platform.training.plan import Share
 from cxr_platform.training.progress import StudyProgress
 from cxr_platform.training.step import Placement
@@ -42,24 +42,32 @@ def test_continuing_runs_only_what_is_not_finished(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("limit", "gpus", "lines"), [(0, 0.5, 1), (2**30, 0.5, 0), (0, 0.0, 0)])
-def test_a_line_says_that_the_inputs_do_not_fit_the_gpu(limit: int, gpus: float, lines: int, tmp_path: Path) -> None:
-    study, key = tiny_study(tmp_path, ("off-the-shelf",)), TrialKey("off-the-shelf", 0)
-    bench = Workbench(study.plan.profile.model, study.plan.profile.training, study.imagenet)
-    bench.placement = Placement(resident_bytes=limit)
-    inputs = FrozenInputs([np.zeros((1, 56, 1280), "float16")])
+def test_a_line_says_that_the_inputs_do_not_fit_the_gpu(
+    limit: int, gpus: float, lines: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is written before the training, which does not matter here."""
+
+    class TrainingBegins(Exception):
+        pass
+
+    def run_trial(*_: object) -> None:
+        raise TrainingBegins
+
+    monkeypatch.setattr("cxr_platform.training.study.run_trial", run_trial)
+    study, key = tiny_study(tmp_path, ("scratch",)), TrialKey("scratch", 0)
+    bench = Workbench(study.plan.profile.model, study.plan.profile.training, placement=Placement(resident_bytes=limit))
+    inputs = ImageInputs(np.zeros((56, 32, 32), "uint8"), study.plan.profile.augmentation)
     messages: list[str] = []
-    record = execute_trial(study, bench, key, inputs, Share(1.0, gpus), lambda _: None, messages.append)
+    with pytest.raises(TrainingBegins):
+        execute_trial(study, bench, key, inputs, Share(1.0, gpus), lambda _: None, messages.append)
     assert len(messages) == lines
     for message in messages:
-        assert message.startswith(
-            "off-the-shelf: 0.0 GiB of frozen activations are more than the 0.0 GiB of GPU memory"
-        )
+        assert message.startswith("scratch: 0.0 GiB of images are more than the 0.0 GiB of GPU memory")
         assert "a thread gathers batches on the host" in message
-    assert (record.precision, record.mps) == ("float32", False)
 
 
-def test_trials_in_another_precision_are_not_mixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    study = tiny_study(tmp_path, ("off-the-shelf",))
+def test_trials_in_another_precision_are_not_mixed(tmp_path: Path) -> None:
+    study = tiny_study(tmp_path, ("scratch",))
     study.folder.start(study.plan)
     study.folder.set_precision("mixed_bfloat16")  # as on a GPU
     with pytest.raises(StudyMismatch, match="precision: mixed_bfloat16 → float32"):
