@@ -126,7 +126,7 @@ exporter: setup ## export the state of REGISTRY to Prometheus
 	$(RUN) pipelines.exporter --registry $(REGISTRY)
 
 # Two processes side by side. Tests of a cluster run on machines of their own (network namespaces) and mostly wait.
-FIRST = tests/cluster tests/evidence tests/intake tests/manifest tests/monitoring tests/storage tests/training
+FIRST = tests/cluster tests/intake tests/manifest tests/monitoring tests/storage
 
 ifeq ($(STACK),jax)
 test: check test-stack

@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from pipelines.serve import prepare_environment
+from tests.serving.serve_process import free_port
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Ray Serve's models use what Pydantic will remove
@@ -50,7 +51,8 @@ def nodes() -> dict[str, list[bool]]:
 
 def main(registry: Path, port: int) -> None:
     prepare_environment()
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": True})
+    head = {"num_cpus": 0, "include_dashboard": True, "dashboard_port": free_port()}  # other tests may run a dashboard
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     cluster.add_node(num_cpus=REPLICAS)
     ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
     try:
