@@ -83,9 +83,9 @@ class Host:
             for process in running:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
-            for child in self.started:
-                child.wait()
             time.sleep(0.1)
+        for child in self.started:  # also those that ended by themselves: Python warns of them in a later test
+            child.wait()
 
     def processes(self) -> list[int]:
         """Ids of the processes on the machine."""
