@@ -139,7 +139,7 @@ test-jax: ## run the whole product once on the jax stack
 	@$(MAKE) --no-print-directory STACK=jax test-stack
 
 test-stack: setup
-	$(RUN) pytest -q -p no:cacheprovider tests/stack tests/champion/test_export.py tests/champion/test_onnx_graph.py
+	$(RUN) pytest -q -p no:cacheprovider tests/stack
 
 # Two processes side by side, one for each of two processors.
 FAST = $(RUN) pytest -q -p no:cacheprovider -m "not ray and not slow"

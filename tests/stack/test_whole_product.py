@@ -100,7 +100,7 @@ def test_one_image_is_explained(work: Path, capsys: pytest.CaptureFixture[str]) 
 
 def test_unseen_images_are_scored(work: Path, tmp_path: Path) -> None:
     draw(tmp_path / "unseen", per_class=1, seed=77)
-    named = ["--study", str(work / "runs" / "t"), "--manifest", str(work / "manifest"), "--strategy", "scratch"]
+    named = ["--study", str(work / "runs" / "t"), "--manifest", str(work / "manifest")]
     assert evaluate.main([*named, "--data", str(tmp_path / "unseen"), "--out", str(tmp_path / "answers")]) == 0
 
 
