@@ -55,7 +55,7 @@ BENCHMARKS = {
     "growth": Benchmark(
         "how the time of a study grows with images, folds and strategies",
         growth.add_options,
-        growth.GrowthRequest,
+        study.StudyBenchmarkRequest,
         growth.run,
     ),
     "head": Benchmark(

@@ -15,15 +15,15 @@ HEAD_LAYERS = ("head_dense", "head_bn", "head_dropout", "head_logits")
 class FusedBatchNormalization(keras.layers.BatchNormalization):
     """Keras' layer, whose training in float32 under TensorFlow is one operation in each direction.
 
-    Keras computes means and squares of whole feature maps one after another, which takes a third of a training step on
-    a processor (`cxr benchmark step`). The result differs in rounding.
+    Keras computes means and squares of whole feature maps one after another: a third of a training step of scratch on a
+    processor, by TensorFlow's profiler. The result differs in rounding.
     Source: https://www.tensorflow.org/api_docs/python/tf/raw_ops/FusedBatchNormV3.
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Return the normalised feature maps (B, H, W, C); the moving statistics are updated where Keras does."""
         fused = keras.backend.backend() == "tensorflow" and self.compute_dtype == "float32"
-        if not (training and self.trainable and fused and len(inputs.shape) == 4) or self.synchronized:
+        if not (training and self.trainable and fused) or self.synchronized:
             return super().call(inputs, training=training, mask=mask)
         import tensorflow as tf
 

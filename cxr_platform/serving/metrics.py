@@ -1,6 +1,6 @@
 """What replicas and the proxy middleware count, under the names of `monitoring.names`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from cxr_platform.monitoring import names
@@ -61,9 +61,7 @@ class RayMetrics(ServingMetrics):
 
     def count_request(self, route: str, status: int, key: str | None = None) -> None:
         """See `ServingMetrics`."""
-        self._count(names.REQUESTS, route=route, status=str(status))
-        if key is not None:
-            self._count(names.KEY_REQUESTS, key=key, status=str(status))
+        _count_request(self._count, route, status, key)
 
     def observe_stage(self, stage: str, seconds: float) -> None:
         """See `ServingMetrics`."""
@@ -122,9 +120,7 @@ class ProxyRequestCounter:
 
     def __call__(self, route: str, status: int, key: str | None = None) -> None:
         """See `ServingMetrics.count_request`."""
-        self._count(names.REQUESTS, route=route, status=str(status))
-        if key is not None:
-            self._count(names.KEY_REQUESTS, key=key, status=str(status))
+        _count_request(self._count, route, status, key)
 
     def _count(self, metric: Metric, **tags: str) -> None:
         from cxr_platform.monitoring.replica_metrics import in_ray
@@ -132,3 +128,9 @@ class ProxyRequestCounter:
         if metric.name not in self._counters:
             self._counters[metric.name] = in_ray(metric)
         self._counters[metric.name].inc(1, tags)
+
+
+def _count_request(count: Callable[..., None], route: str, status: int, key: str | None) -> None:
+    count(names.REQUESTS, route=route, status=str(status))
+    if key is not None:
+        count(names.KEY_REQUESTS, key=key, status=str(status))

@@ -18,15 +18,15 @@ from cxr_platform.training.progress import StudyProgress
 from cxr_platform.training.study import ACTIVATIONS, StudyRun, execute_trial, inputs_of, resolved_precision
 
 
-def local_share(resources: ResourcesConfig) -> Share:
-    """Return the processors of a trial on Ray, so that both engines give the same digits, and this machine's GPU.
+def local_share(resources: ResourcesConfig, processes: int = 1) -> Share:
+    """Return the share of each of `processes` that run trials: the processors of a trial on Ray, for the same digits.
 
-    Beside a GPU a trial gets all processors; the profile may forbid the GPU.
+    With a GPU, which the profile may forbid, the processes share it and all processors.
     """
-    processors = float(os.cpu_count() or 1)
+    processors = os.cpu_count() or 1
     if resources.gpu != 0 and gpu_memory_gib() is not None:
-        return Share(processors, 1.0)
-    return Share(min(resources.cpu, processors), 0.0)
+        return Share(float(max(1, processors // processes)), 1.0 / processes)
+    return Share(min(resources.cpu, float(processors)), 0.0)
 
 
 def run(study: StudyRun, todo: list[TrialKey], progress: StudyProgress) -> dict[TrialKey, str]:

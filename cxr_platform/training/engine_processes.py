@@ -59,8 +59,7 @@ def run(study: StudyRun, todo: list[TrialKey], progress: StudyProgress, processe
 
     An `Engine`, once `processes` is given.
     """
-    whole = local_share(study.plan.profile.resources)
-    share = Share(max(1.0, whole.cpus // processes), whole.gpus / processes)
+    share = local_share(study.plan.profile.resources, processes)
     waiting, tries, failures = list(todo), Counter[TrialKey](), dict[TrialKey, str]()
     with compiled_steps():
         workers = [_start(study, share, leads=number == 0) for number in range(min(processes, len(todo)))]

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr_platform.config import Precision
+from cxr_platform.config import Precision, ResourcesConfig
 from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.domain.study import TrialImages, TrialKey, TrialRecord, TrialSeconds
 from cxr_platform.errors import TrialsFailed
@@ -56,9 +56,14 @@ class StudyRun:
         """
         profile, gpus = self.plan.profile, _visible_gpus(share)
         precision = precision or resolved_precision(profile.training.precision, share, devices)
-        deterministic = is_deterministic(profile.resources, gpus)
-        placement = Placement(devices, deterministic, resident_bytes(gpus) or Placement.resident_bytes)
+        placement = placement_of(profile.resources, gpus, devices)
         return Workbench(profile.model, profile.training, self.imagenet, precision, placement)
+
+
+def placement_of(resources: ResourcesConfig, gpus: float, devices: int = 1) -> Placement:
+    """Return how a process with `gpus` runs a step."""
+    deterministic = is_deterministic(resources, gpus)
+    return Placement(devices, deterministic, resident_bytes(gpus) or Placement.resident_bytes)
 
 
 def resolved_precision(setting: Literal["auto"] | Precision, share: Share, devices: int = 1) -> Precision:

@@ -20,10 +20,10 @@ from cxr_platform.config import Profile, load_profile
 from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.errors import StudyError
 from pipelines.benchmarks import write_result
+from pipelines.benchmarks.step import parse_precisions
 from pipelines.command import run_command
 from pipelines.options import parse_request
 
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 BYTES = {"float32": 4, "mixed_bfloat16": 2, "mixed_float16": 2}
 DTYPES = {"float32": "float32", "mixed_bfloat16": "bfloat16", "mixed_float16": "float16"}
 LIMITS_SIZE = (64, "float32")
@@ -84,10 +84,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--precisions",
-        type=precisions,
+        type=parse_precisions,
         default=("float32", "mixed_bfloat16"),
         metavar="NAME,…",
-        help=f"out of {', '.join(PRECISIONS)} (default: float32,mixed_bfloat16)",
+        help=f"out of {', '.join(BYTES)} (default: float32,mixed_bfloat16)",
     )
     parser.add_argument(
         "--at-once",
@@ -112,15 +112,6 @@ def numbers(text: str) -> tuple[int, ...]:
     found = tuple(int(number) for number in text.split(","))
     if min(found) < 1:
         raise argparse.ArgumentTypeError(f"expected numbers of at least 1, received {text}")
-    return found
-
-
-def precisions(text: str) -> tuple[str, ...]:
-    """Return names of `PRECISIONS`, separated by commas."""
-    found = tuple(text.split(","))
-    unknown = [name for name in found if name not in PRECISIONS]
-    if unknown:
-        raise argparse.ArgumentTypeError(f"expected names out of {', '.join(PRECISIONS)}, received {text}")
     return found
 
 
@@ -309,14 +300,11 @@ def _profile(request: GpuRequest, batch_size: int) -> Profile:
 
 def _bench(profile: Profile, share: float, precision: Any) -> Any:
     from cxr_platform.models.mobilenet import build_backbone
-    from cxr_platform.training.devices import is_deterministic, resident_bytes
-    from cxr_platform.training.step import Placement
+    from cxr_platform.training.study import placement_of
     from cxr_platform.training.trial import Workbench
 
     weights = {layer.name: layer.get_weights() for layer in build_backbone(profile.model).layers if layer.weights}
-    deterministic = is_deterministic(profile.resources, share)
-    placement = Placement(1, deterministic, resident_bytes(share) or Placement.resident_bytes)
-    return Workbench(profile.model, profile.training, weights, precision, placement)
+    return Workbench(profile.model, profile.training, weights, precision, placement_of(profile.resources, share))
 
 
 def _serve(connection: Connection, prepare: Callable[..., Callable[[], dict[str, Any]]], arguments: Any) -> None:

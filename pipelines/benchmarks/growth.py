@@ -11,7 +11,6 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,8 +18,12 @@ import numpy as np
 from cxr_platform.errors import ConfigError
 from pipelines.benchmarks import write_result
 from pipelines.benchmarks.processes import run_watched
-from pipelines.benchmarks.study import StudyCommand, add_measured_study_options, manifest_of_size
-from pipelines.options import ProfileOptions
+from pipelines.benchmarks.study import (
+    StudyBenchmarkRequest,
+    StudyCommand,
+    add_measured_study_options,
+    manifest_of_size,
+)
 
 if TYPE_CHECKING:
     from cxr_platform.manifest.store import Manifest
@@ -31,19 +34,6 @@ SIMILAR = ("fine-tuning-7", "fine-tuning-9", "fine-tuning-5", "fine-tuning-11")
 """Strategies of nearly the same cost, in an order in which the mean cost of the first 1, 2 and 4 is about the same."""
 FOLDS = (2, 3, 5)
 PARTS = (0.25, 0.5, 1.0)
-
-
-@dataclass(frozen=True)
-class GrowthRequest:
-    """Manifest, the largest size of the study, the folder for its files, and the JSON file for the result."""
-
-    manifest: Path
-    work: Path
-    strategies: tuple[str, ...]
-    engine: str
-    imagenet_weights: Path | None
-    json: Path | None
-    profile: ProfileOptions
 
 
 @dataclass(frozen=True)
@@ -59,10 +49,9 @@ class Series:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `cxr benchmark growth`."""
     add_measured_study_options(parser, strategies="fine-tuning-1")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result with hardware and versions")
 
 
-def run(request: GrowthRequest) -> int:
+def run(request: StudyBenchmarkRequest) -> int:
     """Print the times of every series, their exponents and the verdict; return 0."""
     request.work.mkdir(parents=True, exist_ok=True)
     manifest = manifest_of_size(request.manifest, request.work / "manifest", request.profile)
@@ -104,19 +93,19 @@ def verdict(worst: Series) -> str:
     return f"worse than linear: {worst.of} with exponent {worst.exponent:.2f} (limit {LINEAR})"
 
 
-def _images(request: GrowthRequest, manifest: "Manifest", start_up: float) -> Series:
+def _images(request: StudyBenchmarkRequest, manifest: "Manifest", start_up: float) -> Series:
     parts = [_part(request, manifest, f"images-{number}", share, None) for number, share in enumerate(PARTS)]
     seconds = [_measure(request, part, "images", request.strategies) - start_up for part in parts]
     return _series("images", [part.info.images for part in parts], seconds)
 
 
-def _folds(request: GrowthRequest, manifest: "Manifest", start_up: float) -> Series:
+def _folds(request: StudyBenchmarkRequest, manifest: "Manifest", start_up: float) -> Series:
     parts = [_part(request, manifest, f"folds-{folds}", PARTS[0], folds) for folds in FOLDS]
     seconds = [_measure(request, part, "folds", request.strategies) - start_up for part in parts]
     return _series("folds − 1", [folds - 1 for folds in FOLDS], seconds)
 
 
-def _strategies(request: GrowthRequest, manifest: "Manifest", start_up: float) -> Series:
+def _strategies(request: StudyBenchmarkRequest, manifest: "Manifest", start_up: float) -> Series:
     part, counts = _part(request, manifest, "images-0", PARTS[0], None), (1, 2, 4)
     seconds = [_measure(request, part, "strategies", SIMILAR[:count]) - start_up for count in counts]
     return _series("strategies", counts, seconds)
@@ -129,7 +118,9 @@ def _series(of: str, amounts: Sequence[float], seconds: Sequence[float]) -> Seri
     return one
 
 
-def _part(request: GrowthRequest, manifest: "Manifest", name: str, share: float, folds: int | None) -> "Manifest":
+def _part(
+    request: StudyBenchmarkRequest, manifest: "Manifest", name: str, share: float, folds: int | None
+) -> "Manifest":
     """Return a manifest with `share` of the images of the most frequent class, and no more of the others."""
     most = max(sum(by_source.values()) for by_source in manifest.info.counts.values())
     options = replace(request.profile, limit=round(share * most), folds=folds)
@@ -137,7 +128,7 @@ def _part(request: GrowthRequest, manifest: "Manifest", name: str, share: float,
 
 
 def _measure(
-    request: GrowthRequest, manifest: "Manifest", name: str, strategies: Sequence[str], anew: bool = True
+    request: StudyBenchmarkRequest, manifest: "Manifest", name: str, strategies: Sequence[str], anew: bool = True
 ) -> float:
     if anew:
         shutil.rmtree(request.work / "runs" / name, ignore_errors=True)

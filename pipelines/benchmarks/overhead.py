@@ -23,7 +23,13 @@ from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.domain.study import TrialKey, read_study, read_trials
 from pipelines.benchmarks import write_result
 from pipelines.benchmarks.processes import Usage, run_watched
-from pipelines.benchmarks.study import StudyCommand, add_measured_study_options, manifest_of_size, with_folds
+from pipelines.benchmarks.study import (
+    StudyBenchmarkRequest,
+    StudyCommand,
+    add_measured_study_options,
+    manifest_of_size,
+    with_folds,
+)
 from pipelines.options import ProfileOptions
 
 if TYPE_CHECKING:
@@ -33,17 +39,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class OverheadRequest:
-    """Manifest, size of the study, the folder for its files, and the JSON file for the result (`None`: print only)."""
+class OverheadRequest(StudyBenchmarkRequest):
+    """The study to measure, and whether trials are taken apart only."""
 
-    manifest: Path
-    work: Path
-    strategies: tuple[str, ...]
-    engine: str
-    imagenet_weights: Path | None
-    json: Path | None
     skip_study: bool
-    profile: ProfileOptions
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `cxr benchmark overhead`."""
     add_measured_study_options(parser, strategies="off-the-shelf,fine-tuning-1,scratch")
     parser.add_argument("--skip-study", action="store_true", help="take trials apart only, without the idle cores")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result with hardware and versions")
 
 
 def run(request: OverheadRequest) -> int:

@@ -52,11 +52,10 @@ class Outcome:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `cxr benchmark study`."""
     add_measured_study_options(parser)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result with hardware and versions")
 
 
 def add_measured_study_options(parser: argparse.ArgumentParser, strategies: str = "all") -> None:
-    """Add the options that say which study to run: manifest, folder, strategies, engine, weights and profile."""
+    """Add the options of `StudyBenchmarkRequest`."""
     parser.add_argument("--manifest", type=Path, required=True, help="folder of a manifest; --limit and --folds cut it")
     parser.add_argument("--work", type=Path, required=True, metavar="FOLDER", help="folder of studies, which are kept")
     parser.add_argument(
@@ -68,6 +67,7 @@ def add_measured_study_options(parser: argparse.ArgumentParser, strategies: str 
     parser.add_argument("--engine", choices=("ray", "local"), default="ray", help="where trials run (default: ray)")
     add_weights_option(parser)
     add_profile_options(parser)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result with hardware and versions")
 
 
 def run(request: StudyBenchmarkRequest) -> int:

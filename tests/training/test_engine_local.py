@@ -2,10 +2,12 @@ from pathlib import Path
 
 import pytest
 
+from cxr_platform.config import ResourcesConfig
 from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import StorageError
 from cxr_platform.training import engine_local
 from cxr_platform.training.folder import StudyFolder
+from cxr_platform.training.plan import Share
 from cxr_platform.training.progress import StudyProgress
 from cxr_platform.training.study import StudyRun
 from tests.training.builders import tiny_study
@@ -17,6 +19,26 @@ def started(folder: Path) -> StudyRun:
     study = tiny_study(folder, ("off-the-shelf",))
     study.folder.start(study.plan)
     return study
+
+
+@pytest.mark.parametrize(
+    ("gpu_gib", "resources", "processes", "share"),
+    [
+        (None, ResourcesConfig(cpu=4), 1, Share(4, 0)),
+        (None, ResourcesConfig(cpu=4), 4, Share(4, 0)),
+        (None, ResourcesConfig(cpu=32), 1, Share(16, 0)),
+        (80.0, ResourcesConfig(cpu=4), 1, Share(16, 1)),
+        (80.0, ResourcesConfig(cpu=4), 4, Share(4, 0.25)),
+        (80.0, ResourcesConfig(cpu=4), 32, Share(1, 1 / 32)),
+        (80.0, ResourcesConfig(cpu=4, gpu=0), 4, Share(4, 0)),
+    ],
+)
+def test_a_process_has_the_processors_of_a_trial_or_its_part_of_a_gpu_and_all_processors(
+    gpu_gib: float | None, resources: ResourcesConfig, processes: int, share: Share, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_local, "gpu_memory_gib", lambda: gpu_gib)
+    monkeypatch.setattr(engine_local.os, "cpu_count", lambda: 16)
+    assert engine_local.local_share(resources, processes) == share
 
 
 def test_activations_are_computed_once_for_each_image_and_view(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def outcomes(monkeypatch: pytest.MonkeyPatch) -> dict[TrialKey, list[Outcome | N
 
 @pytest.fixture
 def study() -> SimpleNamespace:
-    resources = SimpleNamespace(gpu=0, retries=1)
+    resources = SimpleNamespace(cpu=1.0, gpu=0, retries=1)
     profile = SimpleNamespace(resources=resources)
     return SimpleNamespace(plan=SimpleNamespace(profile=profile), folder=SimpleNamespace(check_held=lambda: None))
 

@@ -73,4 +73,4 @@ def test_lists_of_options_are_checked() -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="at least 1"):
         gpu.numbers("0")
     with pytest.raises(argparse.ArgumentTypeError, match="mixed_bfloat16"):
-        gpu.precisions("float64")
+        gpu.parse_precisions("float64")
