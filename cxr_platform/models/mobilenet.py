@@ -12,9 +12,10 @@ from cxr_platform.labels import CLASSES
 HEAD_LAYERS = ("head_dense", "head_bn", "head_dropout", "head_logits")
 
 
-class FusedBatchNormalization(keras.layers.BatchNormalization):
+class BatchNormalization(keras.layers.BatchNormalization):
     """Keras' layer, whose training in float32 under TensorFlow is one operation in each direction.
 
+    It has the name of Keras' class because a weights file addresses layers by it: files stay exchangeable.
     Keras computes means and squares of whole feature maps one after another: a third of a training step of scratch on a
     processor, by TensorFlow's profiler. The result differs in rounding.
     Source: https://www.tensorflow.org/api_docs/python/tf/raw_ops/FusedBatchNormV3.
@@ -74,7 +75,7 @@ def build_backbone(config: ModelConfig) -> keras.Model:
 
 
 def _with_fused_normalization(layer: keras.Layer) -> keras.Layer:
-    kind = FusedBatchNormalization if isinstance(layer, keras.layers.BatchNormalization) else type(layer)
+    kind = BatchNormalization if isinstance(layer, keras.layers.BatchNormalization) else type(layer)
     return kind.from_config(layer.get_config())
 
 

@@ -9,7 +9,7 @@ import pytest
 from cxr_platform.champion.onnx_graph import network_graph
 from cxr_platform.errors import BundleError
 from cxr_platform.models.augment import to_network_input
-from cxr_platform.models.mobilenet import FusedBatchNormalization
+from cxr_platform.models.mobilenet import BatchNormalization
 
 SIDE = 13  # odd, so that padding differs on the two sides of an even stride
 
@@ -64,7 +64,7 @@ def test_batch_normalisation_uses_the_moving_statistics_and_epsilon() -> None:
 
 
 def test_a_layer_derived_from_a_known_one_has_its_translation() -> None:
-    assert difference(network(FusedBatchNormalization(epsilon=0.3))) < 1e-4
+    assert difference(network(BatchNormalization(epsilon=0.3))) < 1e-4
 
 
 def test_dropout_does_nothing() -> None:

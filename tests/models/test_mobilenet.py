@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -6,7 +8,7 @@ import tensorflow as tf
 from cxr_platform.config import ModelConfig, Precision
 from cxr_platform.domain.strategies import STRATEGIES, STRATEGY_NAMES, strategy_by_name
 from cxr_platform.models.initial_weights import BackboneWeights, set_initial_weights
-from cxr_platform.models.mobilenet import FusedBatchNormalization, Network, build_network, cut_tensor
+from cxr_platform.models.mobilenet import BatchNormalization, Network, build_network, cut_tensor
 from tests.models.conftest import NetworkOf
 
 HEAD = ["head_dense", "head_bn", "head_logits"]
@@ -107,7 +109,7 @@ def test_fused_batch_normalisation_is_keras_own_but_for_rounding() -> None:
     rng = np.random.default_rng(1)
     inputs, grown = (tf.constant(rng.normal(2, 3, (4, 5, 6, 3)), "float32") for _ in range(2))
     results = []
-    for kind in (keras.layers.BatchNormalization, FusedBatchNormalization):
+    for kind in (keras.layers.BatchNormalization, BatchNormalization):
         layer = kind(momentum=0.9)
         layer.build(inputs.shape)
         layer.gamma.assign([0.5, 1.0, 2.0])
@@ -122,8 +124,23 @@ def test_fused_batch_normalisation_is_keras_own_but_for_rounding() -> None:
 
 def test_all_batch_normalisation_of_the_backbone_is_fused(network_of: NetworkOf) -> None:
     layers = [layer for layer in network_of("scratch").full.layers if "BN" in layer.name or "bn_" in layer.name]
-    assert {type(layer) for layer in layers} == {FusedBatchNormalization}
+    assert {type(layer) for layer in layers} == {BatchNormalization}
     assert len(layers) == 51
+
+
+def test_weights_of_a_network_of_keras_own_layers_can_be_loaded(network_of: NetworkOf, tmp_path: Path) -> None:
+    def stock(layer: keras.Layer) -> keras.Layer:
+        kind = keras.layers.BatchNormalization if isinstance(layer, BatchNormalization) else type(layer)
+        return kind.from_config(layer.get_config())
+
+    network = network_of("scratch")
+    keras_own = keras.models.clone_model(network.full, clone_function=stock)
+    rng = np.random.default_rng(2)
+    keras_own.set_weights([rng.uniform(0.5, 1, array.shape).astype("float32") for array in keras_own.get_weights()])
+    keras_own.save_weights(tmp_path / "model.weights.h5")
+    network.full.load_weights(tmp_path / "model.weights.h5")
+    for expected, received in zip(keras_own.get_weights(), network.full.get_weights(), strict=True):
+        assert np.array_equal(received, expected)
 
 
 def test_the_head_is_the_papers() -> None:
