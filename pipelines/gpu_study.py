@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cxr_platform.domain.strategies import parse_strategies
-from cxr_platform.errors import ConfigError
+from cxr_platform.errors import ConfigError, StudyError
 from pipelines.benchmarks import write_result
 from pipelines.command import INTERRUPTED, run_command
 from pipelines.options import ProfileOptions, add_profile_options, add_weights_option, build_request
@@ -146,7 +146,13 @@ def run_all(request: RunRequest) -> int:
     benchmark = request.work / BENCHMARK
     if not request.skip_benchmark and not benchmark.is_file():
         command = ["pipelines.benchmarks.gpu", "--json", str(benchmark), *request.benchmark_options.split()]
-        _run(command, _left(request, began))
+        code = _run(command, _left(request, began))
+        if code not in (0, INTERRUPTED):
+            raise StudyError(
+                "Expected `cxr benchmark gpu` to succeed.",
+                received=f"exit code {code}",
+                advice="Give it smaller sizes with --benchmark-options, or --skip-benchmark and --processes.",
+            )
     measured = json.loads(benchmark.read_text()) if benchmark.is_file() else None
     processes = request.processes or _best(measured)
     code, calls = _run_study(request, manifest, processes, began)

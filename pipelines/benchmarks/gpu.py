@@ -1,14 +1,16 @@
 """Measure training on a GPU: images per second by batch size and precision, and trials an hour by how many run at once.
 
 Each speed is put beside Keras' `model.fit` on arrays in memory on the same GPU, and beside the two limits of the device
-(`gpu_limits`). All measurements are prepared at once, each in a process of its own, because compiling takes longer than
-measuring; they are then measured one by one. Without a GPU the same runs on the processors, at a small size.
+(`gpu_limits`). As many measurements as the GPU's memory holds are prepared at once, each in a process of its own,
+because compiling takes longer than measuring; they are then measured one by one. Without a GPU the same runs on the
+processors, at a small size.
 """
 
 import argparse
+import math
 import os
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from itertools import product
 from multiprocessing import get_context
@@ -26,8 +28,14 @@ from pipelines.options import parse_request
 
 BYTES = {"float32": 4, "mixed_bfloat16": 2, "mixed_float16": 2}
 DTYPES = {"float32": "float32", "mixed_bfloat16": "bfloat16", "mixed_float16": "float16"}
-LIMITS_SIZE = (64, "float32")
-"""Batch size and precision of a step that needs about as much memory as the measurement of the limits."""
+Size = tuple[int, str]
+"""Batch size and precision."""
+
+Part = tuple[Size, Callable[..., Callable[[], dict[str, Any]]], tuple[Any, ...]]
+"""A measurement: its size, the function that prepares it, and that function's further arguments."""
+
+LIMITS_SIZE: Size = (64, "float32")
+"""Size of a step that needs about as much memory as the measurement of the limits."""
 PAPER_IMAGES = 3905
 """Images of the paper: the size for which trials an hour are stated."""
 
@@ -117,44 +125,42 @@ def numbers(text: str) -> tuple[int, ...]:
 
 def run(request: GpuRequest) -> int:
     """Print the limits, the speeds and the trials an hour; return 0."""
-    from cxr_platform.training.devices import precision_on
+    from cxr_platform.training.devices import gpu_memory_gib, precision_on
     from cxr_platform.training.engine_local import local_share
     from cxr_platform.training.engine_processes import compiled_steps
 
     gpus = local_share(_profile(request, request.batch_sizes[0]).resources).gpus
+    memory = (gpu_memory_gib() if gpus else None) or math.inf
     own = precision_on("auto", gpus)
     combinations = list(product(request.batch_sizes, request.precisions))
     trial_size = (load_profile("paper").training.batch_size, own)
-    sizes = [LIMITS_SIZE, *combinations, *[trial_size] * max(request.at_once)]
-    shares = iter(memory_shares(sizes, gpus))
-    with ExitStack() as running, compiled_steps():  # trials that run at once compile the same step
-
-        def start(prepare: Any, *arguments: Any) -> Measurement:
-            return running.enter_context(Measurement(prepare, request, next(shares), *arguments))
-
-        limits = start(prepare_limits)
-        steps = [start(prepare_step, *combination) for combination in combinations]
-        trials = [start(prepare_trial, own, number) for number in range(max(request.at_once))]
-        for measurement in (limits, *steps, *trials):
-            measurement.wait()
-        limit = limits.result()
+    counts = trials_that_fit(request.at_once, trial_size, memory)
+    with compiled_steps():
+        parts: list[Part] = [(LIMITS_SIZE, prepare_limits, ()), *((size, prepare_step, size) for size in combinations)]
+        results = (result for group in groups_that_fit(parts, memory) for result in _measured(request, group, gpus))
+        limit = next(results)
         _print_limits(limit)
         print(f"\n{'batch':>5} {'precision':<15}{'loop':>9}{'bare step':>11}{'model.fit':>11}   loop / fit   of limit")
         speeds = []
-        for (batch_size, precision), step in zip(combinations, steps, strict=True):
-            speed = Speed(batch_size, precision, **step.result(), **limit["images_per_second"][precision])
+        for (batch_size, precision), result in zip(combinations, results, strict=True):
+            speed = Speed(batch_size, precision, **result, **limit["images_per_second"][precision])
             speeds.append(speed)
             print(
                 f"{batch_size:5} {precision:<15}{speed.loop:9.0f}{speed.bare_step:11.0f}{speed.model_fit:11.0f}"
                 f"{speed.loop_to_model_fit:13.2f}{speed.of_limit:11.2f}",
                 flush=True,
             )
-            step.close()  # frees its memory
         print("\ntrials at once   images/s   trials an hour (paper's size, its 60 epochs)")
         together = []
-        for count in request.at_once:
-            together.append(at_once(trials[:count]))
-            print(f"{count:14}{together[-1].images_per_second:11.0f}{together[-1].trials_per_hour:17.0f}", flush=True)
+        trials = [(trial_size, prepare_trial, (own, number)) for number in range(max(counts))]
+        with _prepared(request, trials, gpus) as measurements:
+            for count in counts:
+                together.append(at_once(measurements[:count]))
+                print(
+                    f"{count:14}{together[-1].images_per_second:11.0f}{together[-1].trials_per_hour:17.0f}", flush=True
+                )
+        for count in sorted({*request.at_once} - {*counts}):
+            print(f"{count:14}: not measured, as they need {count * gib_of(trial_size):.1f} GiB of GPU memory")
     if request.json is not None:
         settings = {"strategy": request.strategy, "input_size": request.input_size, "batches": request.batches}
         result = {
@@ -167,10 +173,50 @@ def run(request: GpuRequest) -> int:
     return 0
 
 
-def memory_shares(sizes: Sequence[tuple[int, str]], gpus: float) -> list[float]:
-    """Return the part of the GPU's memory for each process, by its batch size and precision; 0 without a GPU."""
-    weights = [batch_size * BYTES[precision] for batch_size, precision in sizes]
-    return [gpus * weight / sum(weights) for weight in weights]
+def gib_of(size: Size) -> float:
+    """Return the GPU memory of a measurement in GiB; `GIB_PER_TRIAL` is that of batch size 32 in float32."""
+    from cxr_platform.training.devices import GIB_PER_TRIAL
+
+    batch_size, precision = size
+    return GIB_PER_TRIAL * batch_size * BYTES[precision] / (32 * BYTES["float32"])
+
+
+def groups_that_fit(parts: Sequence[Part], memory: float) -> Iterator[list[Part]]:
+    """Yield `parts` in order, in groups that `memory` GiB hold; one that is too large alone is a group of its own."""
+    group: list[Part] = []
+    for part in parts:
+        if group and sum(gib_of(size) for size, *_ in [*group, part]) > memory:
+            yield group
+            group = []
+        group.append(part)
+    yield group
+
+
+def trials_that_fit(counts: Sequence[int], size: Size, memory: float) -> list[int]:
+    """Return those of `counts` that `memory` GiB hold at once, but at least the smallest."""
+    return [count for count in counts if count == min(counts) or count * gib_of(size) <= memory]
+
+
+@contextmanager
+def _prepared(request: GpuRequest, parts: Sequence[Part], gpus: float) -> Iterator[list["Measurement"]]:
+    """Yield measurements that are prepared at the same time, each with memory in proportion to its size."""
+    total = sum(gib_of(size) for size, *_ in parts)
+    with ExitStack() as running:
+        measurements = [
+            running.enter_context(Measurement(prepare, request, gpus * gib_of(size) / total, *arguments))
+            for size, prepare, arguments in parts
+        ]
+        for measurement in measurements:
+            measurement.wait()
+        yield measurements
+
+
+def _measured(request: GpuRequest, parts: Sequence[Part], gpus: float) -> Iterator[dict[str, Any]]:
+    """Yield the results of `parts`, measured one after the other."""
+    with _prepared(request, parts, gpus) as measurements:
+        for measurement in measurements:
+            yield measurement.result()
+            measurement.close()  # frees its memory
 
 
 def best_at_once(result: dict[str, Any]) -> int:

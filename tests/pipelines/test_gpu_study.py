@@ -108,3 +108,12 @@ def test_results_that_are_no_json_are_one_line(tmp_path: Path, capsys: pytest.Ca
     (tmp_path / "a.json").write_text("{")
     assert gpu_study.main(["page", "--results", str(tmp_path / "a.json"), "--out", str(tmp_path / "p.md")]) == 2
     assert "Expected the results of a run" in capsys.readouterr().err
+
+
+def test_a_benchmark_that_fails_ends_the_run(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(gpu_study, "_run", lambda _command, _seconds: 2)
+    places = ["--out", str(tmp_path / "out"), "--work", str(tmp_path / "work")]
+    assert gpu_study.main(["run", "--images", str(work / "manifest"), *places]) == 2
+    assert "cxr benchmark gpu" in capsys.readouterr().err

@@ -1,7 +1,7 @@
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -63,9 +63,38 @@ def test_speeds_limits_and_trials_an_hour_are_printed_and_written(
     assert gpu.best_at_once(result) == 2
 
 
-def test_the_memory_of_the_gpu_is_divided_by_the_size_of_the_batches() -> None:
-    assert gpu.memory_shares([(32, "float32"), (64, "mixed_bfloat16"), (64, "float32")], 1.0) == [0.25, 0.25, 0.5]
-    assert gpu.memory_shares([(32, "float32")], 0.0) == [0.0]
+def test_measurements_are_prepared_in_groups_that_the_memory_of_the_gpu_holds() -> None:
+    sizes = [(64, "float32"), (32, "float32"), (128, "float32"), (32, "mixed_bfloat16"), (32, "float32")]
+    assert [gpu.gib_of(size) for size in sizes] == [5.0, 2.5, 10.0, 1.25, 2.5]
+
+    def groups(memory: float) -> list[list[gpu.Size]]:
+        parts: list[gpu.Part] = [(size, gpu.prepare_step, size) for size in sizes]
+        return [[size for size, *_ in group] for group in gpu.groups_that_fit(parts, memory)]
+
+    assert groups(80.0) == [sizes]
+    assert groups(16.0) == [sizes[:2], sizes[2:]]
+    assert groups(8.0) == [sizes[:2], sizes[2:3], sizes[3:]], "one that is too large is tried alone"
+
+
+def test_as_many_trials_run_at_once_as_the_memory_of_the_gpu_holds() -> None:
+    assert gpu.trials_that_fit((1, 2, 4, 8), (32, "mixed_bfloat16"), 16.0) == [1, 2, 4, 8]
+    assert gpu.trials_that_fit((1, 2, 4, 8), (32, "mixed_bfloat16"), 8.0) == [1, 2, 4]
+    assert gpu.trials_that_fit((4, 8), (32, "float32"), 8.0) == [4], "the smallest number is measured in any case"
+
+
+def test_each_measurement_gets_memory_in_proportion_to_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    shares: list[float] = []
+
+    class Started(Prepared):
+        def __init__(self, _prepare: Any, _request: Any, share: float, *_: Any) -> None:
+            shares.append(share)
+
+    monkeypatch.setattr(gpu, "Measurement", Started)
+    parts: list[gpu.Part] = [(size, gpu.prepare_step, size) for size in ((32, "float32"), (96, "float32"))]
+    for gpus in (1.0, 0.0):
+        with gpu._prepared(cast("gpu.GpuRequest", None), parts, gpus):
+            pass
+    assert shares == [0.25, 0.75, 0.0, 0.0]
 
 
 def test_lists_of_options_are_checked() -> None:
