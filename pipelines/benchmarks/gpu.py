@@ -9,6 +9,7 @@ processors, at a small size.
 import argparse
 import math
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -17,6 +18,8 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from cxr_platform.config import Profile, load_profile
 from cxr_platform.domain.strategies import strategy_by_name
@@ -31,13 +34,19 @@ DTYPES = {"float32": "float32", "mixed_bfloat16": "bfloat16", "mixed_float16": "
 Size = tuple[int, str]
 """Batch size and precision."""
 
-Part = tuple[Size, Callable[..., Callable[[], dict[str, Any]]], tuple[Any, ...]]
+Prepare = Callable[..., Callable[..., dict[str, Any]]]
+"""A function that compiles all that a measurement needs, and returns the measurement."""
+
+Part = tuple[Size, Prepare, tuple[Any, ...]]
 """A measurement: its size, the function that prepares it, and that function's further arguments."""
 
 LIMITS_SIZE: Size = (64, "float32")
 """Size of a step that needs about as much memory as the measurement of the limits."""
 PAPER_IMAGES = 3905
 """Images of the paper: the size for which trials an hour are stated."""
+
+WARM_UP_SECONDS, TOGETHER_SECONDS = 1.0, 5.0
+"""Trials at once train for the first time unmeasured, as the clocks of a GPU rise, and are measured for the second."""
 
 
 @dataclass(frozen=True)
@@ -150,12 +159,13 @@ def run(request: GpuRequest) -> int:
                 f"{speed.loop_to_model_fit:13.2f}{speed.of_limit:11.2f}",
                 flush=True,
             )
-        print("\ntrials at once   images/s   trials an hour (paper's size, its 60 epochs)")
+        images, epochs = images_of_trial(request.strategy)
+        print(f"\ntrials at once   images/s   trials an hour (paper's size, {epochs} epochs)")
         together = []
         trials = [(trial_size, prepare_trial, (own, number)) for number in range(max(counts))]
         with _prepared(request, trials, gpus) as measurements:
             for count in counts:
-                together.append(at_once(measurements[:count]))
+                together.append(at_once(measurements[:count], images))
                 print(
                     f"{count:14}{together[-1].images_per_second:11.0f}{together[-1].trials_per_hour:17.0f}", flush=True
                 )
@@ -225,20 +235,28 @@ def best_at_once(result: dict[str, Any]) -> int:
     return int(best["trials"])
 
 
-def at_once(trials: Sequence["Measurement"]) -> AtOnce:
-    """Run all `trials` together, and return their speed."""
-    for trial in trials:
-        trial.begin()
-    rate = sum(trial.end()["images_per_second"] for trial in trials)
+def images_of_trial(strategy: str) -> tuple[float, int]:
+    """Return how many images a trial of the paper's size trains on in all its epochs, and the number of epochs."""
     paper = load_profile("paper")
-    images = PAPER_IMAGES * (paper.folds - 1) / paper.folds * paper.training.scratch.epochs
+    images = PAPER_IMAGES * (paper.folds - 1) / paper.folds
+    schedule = paper.training.schedule(strategy_by_name(strategy).family)
+    epochs = schedule.epochs_for(images, paper.training.batch_size)
+    return images * epochs, epochs
+
+
+def at_once(trials: Sequence["Measurement"], images: float) -> AtOnce:
+    """Let all `trials` train throughout the same seconds, and return their speed; one trial trains on `images`."""
+    begin = time.monotonic() + WARM_UP_SECONDS
+    for trial in trials:
+        trial.begin(begin, begin + TOGETHER_SECONDS)
+    rate = sum(trial.end()["images"] for trial in trials) / TOGETHER_SECONDS
     return AtOnce(len(trials), rate, 3600 * rate / images)
 
 
 class Measurement:
     """A process that prepares a measurement, `prepare(request, share, …)`, and repeats what that returns on request."""
 
-    def __init__(self, prepare: Callable[..., Callable[[], dict[str, Any]]], *arguments: Any) -> None:
+    def __init__(self, prepare: Prepare, *arguments: Any) -> None:
         context = get_context("spawn")
         self._connection, there = context.Pipe()
         self._process = context.Process(target=_serve, args=(there, prepare, arguments), daemon=True)
@@ -255,9 +273,9 @@ class Measurement:
         """Wait until it is prepared; raise `StudyError` if it fails."""
         self.end()
 
-    def begin(self) -> None:
-        """Start to measure."""
-        self._connection.send("measure")
+    def begin(self, *arguments: float) -> None:
+        """Start to measure; the prepared function gets `arguments`."""
+        self._connection.send(arguments)
 
     def end(self) -> dict[str, Any]:
         """Return the result of the measurement that was begun."""
@@ -319,8 +337,10 @@ def prepare_step(request: GpuRequest, share: float, batch_size: int, precision: 
     return measure
 
 
-def prepare_trial(request: GpuRequest, share: float, precision: Any, number: int) -> Callable[[], dict[str, Any]]:
-    """Return a function that trains for one epoch of `batches` and states its speed; it is compiled already."""
+def prepare_trial(
+    request: GpuRequest, share: float, precision: Any, number: int
+) -> Callable[[float, float], dict[str, Any]]:
+    """Return a function that trains and states the images between two times of the clock; it is compiled already."""
     from pipelines.benchmarks.step import SpeedTest
 
     batch_size = load_profile("paper").training.batch_size
@@ -328,7 +348,21 @@ def prepare_trial(request: GpuRequest, share: float, precision: Any, number: int
     bench = _bench(profile, share, precision)
     test = SpeedTest(request.strategy, bench, profile.augmentation, request.batches, seed=number)
     test.loop()
-    return lambda: {"images_per_second": request.batches * batch_size / test.seconds(test.loop)}
+
+    def measure(begin: float, end: float) -> dict[str, Any]:
+        times = [time.monotonic()]  # that of all processes of a machine
+        while times[-1] < end:
+            test.loop()
+            times.append(time.monotonic())
+        return {"images": request.batches * batch_size * epochs_between(begin, end, times)}
+
+    return measure
+
+
+def epochs_between(begin: float, end: float, times: Sequence[float]) -> float:
+    """Return the epochs between `begin` and `end`, with parts of epochs; each ends at one of `times` but the first."""
+    first, last = np.interp((begin, end), times, range(len(times)))
+    return float(last - first)
 
 
 def _set_up(request: GpuRequest, share: float, batch_size: int) -> Profile:
@@ -353,13 +387,12 @@ def _bench(profile: Profile, share: float, precision: Any) -> Any:
     return Workbench(profile.model, profile.training, weights, precision, placement_of(profile.resources, share))
 
 
-def _serve(connection: Connection, prepare: Callable[..., Callable[[], dict[str, Any]]], arguments: Any) -> None:
+def _serve(connection: Connection, prepare: Prepare, arguments: Any) -> None:
     try:
         measure = prepare(*arguments)
         connection.send({})
         while True:
-            connection.recv()
-            connection.send(measure())
+            connection.send(measure(*connection.recv()))
     except EOFError:
         return
     except Exception as error:

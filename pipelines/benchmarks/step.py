@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 BATCHES = 12
 """Batches of a round."""
 ROUNDS = 5
-MOST_EPOCHS = 1000
+MOST_EPOCHS = 10_000
 """Calls of the training loop that one test allows."""
 
 

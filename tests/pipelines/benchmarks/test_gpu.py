@@ -1,7 +1,7 @@
 import argparse
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pytest
 
@@ -20,7 +20,7 @@ STEP = {"loop": 200.0, "bare_step": 210.0, "model_fit": 100.0, "loop_to_model_fi
 class Prepared:
     """A measurement with a known result; two trials that run together are slower than one."""
 
-    running = 0
+    windows: ClassVar[list[tuple[float, float]]] = []
 
     def __init__(self, prepare: Any, *_: Any) -> None:
         self._kind = prepare
@@ -34,12 +34,13 @@ class Prepared:
 
     def wait(self) -> None: ...
 
-    def begin(self) -> None:
-        Prepared.running += 1
+    def begin(self, begin: float, end: float) -> None:
+        Prepared.windows.append((begin, end))
+        self._seconds = end - begin
 
     def end(self) -> dict[str, Any]:
-        rate = 120.0 / Prepared.running if Prepared.running == 1 else 80.0
-        return {"images_per_second": rate}
+        alone = Prepared.windows.count(Prepared.windows[-1]) == 1
+        return {"images": self._seconds * (120.0 if alone else 80.0)}
 
     def result(self) -> dict[str, Any]:
         return LIMITS if self._kind is gpu.prepare_limits else STEP
@@ -49,7 +50,7 @@ def test_speeds_limits_and_trials_an_hour_are_printed_and_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(gpu, "Measurement", Prepared)
-    Prepared.running = 0
+    monkeypatch.setattr(Prepared, "windows", [])
     file = tmp_path / "gpu.json"
     command = ["gpu", "--batch-sizes", "32", "--precisions", "float32", "--at-once", "1,2", "--json", str(file)]
     assert benchmark.main(command) == 0
@@ -58,9 +59,20 @@ def test_speeds_limits_and_trials_an_hour_are_printed_and_written(
     (speed,) = result["speeds"]
     assert speed["of_limit"] == 0.5, "of the lower limit"
     one, two = result["at_once"]
-    assert (one["images_per_second"], two["images_per_second"]) == (120.0, 160.0)
-    assert one["trials_per_hour"] == pytest.approx(3600 * 120 / (3905 * 0.9 * 60), rel=0.5)
+    assert (one["images_per_second"], two["images_per_second"]) == pytest.approx((120.0, 160.0))
+    assert one["trials_per_hour"] == pytest.approx(3600 * 120 / (3905 * 0.9 * 60))
+    assert len(set(Prepared.windows)) == 2, "trials at once are measured over the same time"
     assert gpu.best_at_once(result) == 2
+
+
+def test_the_paper_trains_scratch_and_heads_for_their_own_epochs() -> None:
+    assert gpu.images_of_trial("scratch") == (pytest.approx(3905 * 0.9 * 60), 60)
+    assert gpu.images_of_trial("off-the-shelf") == (pytest.approx(3905 * 0.9 * 30), 30)
+
+
+def test_epochs_that_begin_before_or_end_after_the_measured_time_count_in_part() -> None:
+    assert gpu.epochs_between(2.0, 9.0, [0.0, 4.0, 8.0, 12.0]) == pytest.approx(0.5 + 1 + 0.25)
+    assert gpu.epochs_between(2.0, 3.0, [0.0, 4.0]) == pytest.approx(0.25), "an epoch that is longer"
 
 
 def test_measurements_are_prepared_in_groups_that_the_memory_of_the_gpu_holds() -> None:
