@@ -62,8 +62,8 @@ class StudyRun:
 
 def placement_of(resources: ResourcesConfig, gpus: float, devices: int = 1) -> Placement:
     """Return how a process with `gpus` runs a step."""
-    deterministic = is_deterministic(resources, gpus)
-    return Placement(devices, deterministic, resident_bytes(gpus) or Placement.resident_bytes)
+    deterministic, resident = is_deterministic(resources, gpus), resident_bytes(gpus)
+    return Placement(devices, deterministic, Placement.resident_bytes if resident is None else resident)
 
 
 def resolved_precision(setting: Literal["auto"] | Precision, share: Share, devices: int = 1) -> Precision:

@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from cxr_platform.config import ResourcesConfig
 from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import StudyMismatch, TrialsFailed
 from cxr_platform.training import engine_local
@@ -11,7 +12,7 @@ from cxr_platform.training.inputs import ImageInputs
 from cxr_platform.training.plan import Share
 from cxr_platform.training.progress import StudyProgress
 from cxr_platform.training.step import Placement
-from cxr_platform.training.study import StudyRun, execute_trial, run_study
+from cxr_platform.training.study import StudyRun, execute_trial, placement_of, run_study
 from cxr_platform.training.trial import Workbench
 from tests.training.builders import tiny_study
 
@@ -64,6 +65,14 @@ def test_a_line_says_that_the_inputs_do_not_fit_the_gpu(
     for message in messages:
         assert message.startswith("scratch: 0.0 GiB of images are more than the 0.0 GiB of GPU memory")
         assert "a thread gathers batches on the host" in message
+
+
+@pytest.mark.parametrize(("memory", "resident"), [(0.0, 0.0), (None, Placement.resident_bytes)])
+def test_a_gpu_with_no_memory_left_for_inputs_gets_none(
+    memory: float | None, resident: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cxr_platform.training.study.resident_bytes", lambda _gpus: memory)
+    assert placement_of(ResourcesConfig(), 0.1).resident_bytes == resident
 
 
 def test_trials_in_another_precision_are_not_mixed(tmp_path: Path) -> None:
