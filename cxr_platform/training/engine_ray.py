@@ -8,7 +8,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +24,7 @@ from cxr_platform.storage.paths import arrow_filesystem
 from cxr_platform.training.activations_ray import compute_activations
 from cxr_platform.training.devices import gpu_memory_gib, gpu_share, is_deterministic, limit_process
 from cxr_platform.training.mps import mps_daemon
-from cxr_platform.training.plan import Share, cuts_of, last_trials, relative_cost
+from cxr_platform.training.plan import Share, cuts_of
 from cxr_platform.training.progress import StudyProgress
 from cxr_platform.training.study import StudyRun, execute_trial, inputs_of, resolved_precision
 from cxr_platform.training.trial import Epoch, Workbench
@@ -33,20 +33,12 @@ from cxr_platform.training.tune_hooks import LOST, PlannedOrder, StopStudy, Tune
 
 @dataclass(frozen=True)
 class Shared:
-    """What all trials read from the object store: the study, and cut → references to chunks of activations.
-
-    A trial gets `share`, or what `wider` has for it.
-    """
+    """What all trials read from the object store: the study, and cut → references to chunks of activations."""
 
     study: StudyRun
     activations: Mapping[str, Sequence[Any]]
     share: Share
     precision: Precision
-    wider: Mapping[TrialKey, Share] = field(default_factory=dict)
-
-    def share_of(self, key: TrialKey) -> Share:
-        """Return the processors and GPUs of a trial."""
-        return self.wider.get(key, self.share)
 
 
 @dataclass(frozen=True)
@@ -70,9 +62,7 @@ def run(
         study.folder.set_precision(precision)
         activations = compute_activations(study, cuts_of([key.strategy for key in todo]), share, progress)
         progress.training_begins()
-        return run_rounds(
-            Shared(study, activations, share, precision, wider_shares(study, share, todo)), todo, progress
-        )
+        return run_rounds(Shared(study, activations, share, precision), todo, progress)
 
 
 def mps_for(resources: ResourcesConfig, address: str | None = None) -> AbstractContextManager[None]:
@@ -102,22 +92,6 @@ def trial_precision(setting: Literal["auto"] | Precision, share: Share) -> Preci
 def _precision_here(setting: Literal["auto"] | Precision, share: Share) -> Precision:
     limit_process(share.cpus, share.gpus, deterministic=False)
     return resolved_precision(setting, share)
-
-
-def wider_shares(study: StudyRun, share: Share, todo: Sequence[TrialKey]) -> dict[TrialKey, Share]:
-    """Return the shares of the last trials that would leave processors of this cluster idle (`plan.last_trials`).
-
-    The number of threads changes results by rounding. Where they have to repeat, the whole plan decides, so that an
-    interrupted study gives the digits of an uninterrupted one; elsewhere the trials that are left do.
-    """
-    cluster, profile = capacity(), study.plan.profile
-    nodes = [node.get("CPU", 0.0) for node in cluster.nodes]
-    if share.gpus or sum(nodes) < cluster.cpus:  # an autoscaler removes idle nodes
-        return {}
-    trials = study.plan.trials() if is_deterministic(profile.resources, share.gpus) else todo
-    costs = {key: relative_cost(profile, key.strategy, study.plan.manifest.study_images) for key in trials}
-    last, cpus = last_trials(costs, nodes, share.cpus)
-    return {key: Share(cpus, 0.0) for key in last}
 
 
 def trial_resources(resources: ResourcesConfig, trials: int) -> Share:
@@ -190,12 +164,7 @@ def _silence_tune() -> None:
 
 def _tuner(shared: Shared, todo: list[TrialKey], callback: TuneProgress, stop: StopStudy) -> tune.Tuner:
     storage_path, storage_filesystem = arrow_filesystem(shared.study.folder.root)
-    wider, usual = shared.wider, shared.share  # alone: Tune pickles `needs` with all that it refers to
-
-    def needs(config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
-        share = wider.get(TrialKey(*config["trial"]), usual)
-        return tune.PlacementGroupFactory([{"CPU": share.cpus, "GPU": share.gpus}])
-
+    needs = {"CPU": shared.share.cpus, "GPU": shared.share.gpus}
     return tune.Tuner(
         tune.with_resources(tune.with_parameters(_trial, shared=shared), needs),
         param_space={"trial": tune.grid_search([tuple(key) for key in todo])},
@@ -238,10 +207,9 @@ def _trial(config: dict[str, Any], shared: Shared) -> None:
         tune.report({"record": shared.study.folder.trial_record(key)})
         return
     activations = {cut: ray.get(list(shared.activations[cut])) for cut in cuts_of([key.strategy])}
-    share = shared.share_of(key)
-    bench, inputs = _workbench(shared, share), inputs_of(shared.study, key, activations)
+    bench, inputs = _workbench(shared), inputs_of(shared.study, key, activations)
     try:
-        record = execute_trial(shared.study, bench, key, inputs, share, _report_epoch, _report_note)
+        record = execute_trial(shared.study, bench, key, inputs, shared.share, _report_epoch, _report_note)
     except CxrError as error:
         tune.report({"refused": error, "key": key})
         raise
@@ -259,9 +227,9 @@ def _report_note(text: str) -> None:
 _kept: dict[str, Workbench] = {}
 
 
-def _workbench(shared: Shared, share: Share) -> Workbench:
-    """Return the workbench of this process, which Tune reuses for trials with the same share only."""
-    profile = shared.study.plan.profile
+def _workbench(shared: Shared) -> Workbench:
+    """Return the workbench of this process."""
+    profile, share = shared.study.plan.profile, shared.share
     token = repr((profile.model, profile.training, shared.precision))
     if token not in _kept:
         if not _kept:

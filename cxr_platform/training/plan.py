@@ -1,7 +1,6 @@
 """The plan of a study: strategies × folds over one manifest, with one profile."""
 
-import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,34 +47,6 @@ def planned_trials(profile: Profile, strategies: Sequence[str]) -> list[TrialKey
     """Return every trial in the order in which they run: the longest first, as short ones fill the gaps at the end."""
     longest_first = sorted(strategies, key=lambda name: -relative_cost(profile, name))
     return [TrialKey(name, fold) for name in longest_first for fold in range(profile.folds)]
-
-
-IDLE_SHARE = 0.05
-"""Share of a study's time for which its last trials may run beside idle processors. Above it they get more each, in
-processes of their own, as the number of a process's threads is fixed."""
-
-
-def last_trials(costs: Mapping[TrialKey, float], nodes: Sequence[float], cpus: float) -> tuple[list[TrialKey], float]:
-    """Return the trials that run after all others on fewer than all places, and the processors that each can have.
-
-    `costs` are in the order of the plan, `nodes` the processors of each node, `cpus` those of any other trial. The list
-    is empty if such trials take less than `IDLE_SHARE` of the time.
-    """
-    places, keys = _places(nodes, cpus), list(costs)
-    last = keys[len(keys) - len(keys) % places :] if places else []
-    ends, free = dict.fromkeys(keys, 0.0), [0.0] * places
-    for key in keys if last else ():
-        ends[key] = heapq.heappop(free) + costs[key]
-        heapq.heappush(free, ends[key])
-    alone = max(ends.values(), default=0.0) - max((ends[key] for key in keys if key not in last), default=0.0)
-    most = max((n for n in range(1, int(max(nodes, default=0)) + 1) if _places(nodes, n) >= len(last)), default=0)
-    if not last or most <= cpus or alone < IDLE_SHARE * max(ends.values()):
-        return [], cpus
-    return last, float(most)
-
-
-def _places(nodes: Sequence[float], cpus: float) -> int:
-    return sum(int(node / cpus + 1e-6) for node in nodes)
 
 
 def study_identity(profile: Profile, protocol: Protocol, content_hash: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 
-from cxr_platform.cluster import NODE_GROUPS, connect
+from cxr_platform.cluster import connect
 from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import ConfigError, StorageError, TrialsFailed
 from cxr_platform.training import engine_local, engine_ray
@@ -15,7 +15,6 @@ from cxr_platform.training.engine_ray import (
     run_rounds,
     trial_precision,
     trial_resources,
-    wider_shares,
 )
 from cxr_platform.training.plan import Share
 from cxr_platform.training.progress import StudyProgress
@@ -129,21 +128,6 @@ def test_a_trial_with_a_gpu_fits_a_node_with_a_gpu(monkeypatch: pytest.MonkeyPat
     assert trial_resources(resources, trials=80) == Share(4.0, 1.0)
     without = tiny_profile(**{"resources.cpu": 8.0, "resources.gpu": 0.0}).resources
     assert trial_resources(without, trials=80) == Share(8.0, 0.0)
-
-
-def test_the_last_trials_get_idle_processors_by_the_plan_where_results_repeat(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An interrupted study is continued with the threads that it began with; elsewhere what is left decides."""
-    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}])
-    study, usual = tiny_study(tmp_path, ("scratch",), tiny_profile(folds=3)), Share(1.0, 0.0)
-    first, _, last = study.plan.trials()
-    assert wider_shares(study, usual, [first]) == {last: Share(2.0, 0.0)}
-    assert wider_shares(study, Share(1.0, 0.5), [first]) == {}
-    free = tiny_study(tmp_path, ("scratch",), tiny_profile(folds=3, **{"resources.deterministic": False}))
-    assert wider_shares(free, usual, [first]) == {first: Share(2.0, 0.0)}
-    monkeypatch.setenv(NODE_GROUPS, '[{"resources": {"CPU": 2}, "count": 3}]')  # it removes idle nodes itself
-    assert wider_shares(study, usual, [first]) == {}
 
 
 def test_a_stated_precision_needs_no_look_at_the_cluster() -> None:

@@ -2,9 +2,8 @@ import pytest
 
 from cxr_platform.config import differences, load_profile
 from cxr_platform.domain.strategies import STRATEGY_NAMES, parse_strategies
-from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import ConfigError
-from cxr_platform.training.plan import StudyPlan, cuts_of, last_trials
+from cxr_platform.training.plan import StudyPlan, cuts_of
 from tests.study_records import manifest_facts
 
 
@@ -31,30 +30,6 @@ def test_the_identity_has_the_backend_and_a_stated_precision() -> None:
     assert plan().identity()["backend"] == "tensorflow"
     assert "precision" not in plan().identity()
     assert plan(**{"training.precision": "mixed_float16"}).identity()["precision"] == "mixed_float16"
-
-
-SCRATCH, HEAD = "scratch", "off-the-shelf"
-
-
-@pytest.mark.parametrize(
-    ("trials", "nodes", "last", "cpus"),
-    [
-        ([(SCRATCH, 0)], [2.0], 1, 2.0),  # alone
-        ([(SCRATCH, 0), (SCRATCH, 1), (SCRATCH, 2)], [2.0], 1, 2.0),  # after the others
-        ([(SCRATCH, 0), (SCRATCH, 1)], [2.0], 0, 1.0),  # both processors are in use
-        ([(SCRATCH, 0), (SCRATCH, 1)], [4.0, 4.0], 2, 4.0),
-        ([(SCRATCH, 0), (SCRATCH, 1), (SCRATCH, 2)], [4.0, 4.0], 3, 2.0),  # not all on one node
-        ([(SCRATCH, 0), (SCRATCH, 1), (HEAD, 0)], [2.0], 0, 1.0),  # too short to matter
-        ([(SCRATCH, 0), (HEAD, 0), (HEAD, 1)], [2.0], 0, 1.0),  # done before the others
-        ([(SCRATCH, 0)], [1.0], 0, 1.0),
-        ([(SCRATCH, 0)], [0.0], 0, 1.0),  # a head node that runs no work
-    ],
-)
-def test_the_last_trials_get_the_processors_that_would_be_idle(
-    trials: list[tuple[str, int]], nodes: list[float], last: int, cpus: float
-) -> None:
-    costs = {TrialKey(*key): {SCRATCH: 1.0, HEAD: 0.02}[key[0]] for key in trials}
-    assert last_trials(costs, nodes, 1.0) == (list(costs)[len(costs) - last :], cpus)
 
 
 def test_strategies_are_put_into_the_order_of_the_paper() -> None:
