@@ -71,6 +71,11 @@ class ServingOptions(Record):
     )
     min_replicas: int = Field(1, ge=1, description="Replicas at the start and at least.")
     max_replicas: int = Field(8, ge=1, description="Replicas at most.")
+    replicas_per_node: Annotated[int, Field(ge=1, le=100)] | None = Field(
+        None,
+        description="Replicas on one node at most: with 1, two replicas are on two nodes, and one lost node ends one. "
+        "null: as many as have room.",
+    )
     workers: int = Field(
         1, ge=1, description="Images that a replica works on at a time; it reserves as many processors."
     )
@@ -102,7 +107,7 @@ def build(args: Mapping[str, Any]) -> "Application":
     }
     resources = {"num_cpus": options.workers - RESERVED_CPUS, "num_gpus": _gpu_share(options.gpu)}
     screening = ScreeningReplica.options(  # type: ignore[attr-defined]
-        autoscaling_config=scaling, ray_actor_options=resources
+        autoscaling_config=scaling, ray_actor_options=resources, max_replicas_per_node=options.replicas_per_node
     )
     application: Application = screening.bind(options, explainer)
     return application

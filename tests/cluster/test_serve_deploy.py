@@ -1,6 +1,7 @@
-"""`serve deploy infra/serve/config.yaml` on a Ray head that is started with the variables of infra."""
+"""`serve deploy infra/serve/config.yaml` on Ray nodes that are started with the variables of infra."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tests.waiting import wait_until
 pytestmark = pytest.mark.ray
 
 TOKEN = {"RAY_AUTH_TOKEN": "0123456789abcdef" * 3}
+VERSION = ("http://127.0.0.1:8265/api/version", "-H", f"Authorization: Bearer {TOKEN['RAY_AUTH_TOKEN']}")
 
 
 def node_environment() -> dict[str, str]:
@@ -27,32 +29,38 @@ def node_environment() -> dict[str, str]:
 def head(tmp_path: Path) -> Iterator[Host]:
     need_hosts()
     with hosts(1, {**node_environment(), **TOKEN}) as (head,):
-        sizes = ("--num-cpus=2", "--object-store-memory=200000000", f"--temp-dir={SESSIONS}")
-        head.popen("ray", "start", "--head", f"--port={GCS}", *sizes, "--block", log=tmp_path / "head.log")
+        start_head(head, tmp_path, cpus=2)
         yield head
 
 
-def asked(head: Host, *curl: str) -> str:
-    return head.run("curl", "--silent", "--show-error", "--max-time", "30", *curl).stdout
+def start_head(head: Host, tmp_path: Path, cpus: int) -> None:
+    options = (f"--port={GCS}", f"--num-cpus={cpus}", "--object-store-memory=200000000", f"--temp-dir={SESSIONS}")
+    head.popen("ray", "start", "--head", *options, "--block", log=tmp_path / "head.log")
 
 
-def wait_for(head: Host, text: str, *curl: str) -> None:
-    wait_until(lambda: text in asked(head, *curl), 180, 1, lambda: asked(head, *curl))
+def asked(host: Host, *curl: str) -> str:
+    return host.run("curl", "--silent", "--show-error", "--max-time", "30", *curl).stdout
 
 
-def test_the_configuration_is_deployed_and_answers_an_image(head: Host, tmp_path: Path) -> None:
+def wait_for(host: Host, text: str, *curl: str) -> None:
+    wait_until(lambda: text in asked(host, *curl), 180, 1, lambda: asked(host, *curl))
+
+
+def deploy(head: Host, tmp_path: Path, **arguments: object) -> None:
+    """Deploy infra/serve/config.yaml, changed for the registry of this test and small machines, once Ray answers."""
     registry_with_champion(tmp_path / "registry")
     config = yaml.safe_load((REPOSITORY / "infra" / "serve" / "config.yaml").read_text())
     (application,) = config["applications"]
-    # Changed only for the registry of this test and a machine of two processors.
-    application["args"] |= {"registry": str(tmp_path / "registry"), "min_replicas": 1, "explain": False}
+    application["args"] |= {"registry": str(tmp_path / "registry"), "min_replicas": 1, "explain": False, **arguments}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-    (tmp_path / "image.png").write_bytes(image_png())
-
-    bearer = f"Authorization: Bearer {TOKEN['RAY_AUTH_TOKEN']}"
-    wait_for(head, "ray_version", "http://127.0.0.1:8265/api/version", "-H", bearer)
+    wait_for(head, "ray_version", *VERSION)
     deployed = head.run("serve", "deploy", str(tmp_path / "config.yaml"))
     assert deployed.returncode == 0, deployed.stderr
+
+
+def test_the_configuration_is_deployed_and_answers_an_image(head: Host, tmp_path: Path) -> None:
+    deploy(head, tmp_path)
+    (tmp_path / "image.png").write_bytes(image_png())
     wait_for(head, "v1", "http://127.0.0.1:8000/readyz")
     answer = json.loads(asked(head, "-F", f"file=@{tmp_path / 'image.png'}", "http://127.0.0.1:8000/v1/screen"))
     assert answer["model"]["version"] == "v1"
@@ -62,3 +70,43 @@ def test_the_configuration_is_deployed_and_answers_an_image(head: Host, tmp_path
     listening = head.run("ss", "-ltnH").stdout
     assert "127.0.0.1:8265" in listening
     assert "127.0.0.1:8000" in listening
+
+
+def test_replicas_answer_while_the_head_is_replaced(tmp_path: Path) -> None:
+    """With the head's records on a volume, as in infra/kubernetes (`gcsFaultToleranceOptions`).
+
+    KubeRay sets the same variables: where the records are, and how long nodes wait for a new head.
+    """
+    need_hosts()
+    (tmp_path / "volume").mkdir()
+    records = {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(tmp_path / "volume")}
+    environment = {**node_environment(), **TOKEN, **records, "RAY_gcs_rpc_server_reconnect_timeout_s": "600"}
+    with hosts(2, environment) as (head, node):
+        start_head(head, tmp_path, cpus=0)
+        wait_for(head, "ray_version", *VERSION)
+        options = ("--num-cpus=2", "--object-store-memory=200000000", "--block")
+        node.popen("ray", "start", f"--address={head.address}:{GCS}", *options, log=tmp_path / "node.log")
+        deploy(head, tmp_path, replicas_per_node=1)
+        ready = ("http://127.0.0.1:8000/readyz",)
+        wait_for(node, "v1", *ready)
+        before = replicas(node)
+        assert before
+
+        head.kill_all()
+        assert "v1" in asked(node, *ready)
+        for entry in Path(head.sessions).iterdir():  # those of a new pod are empty
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+        start_head(head, tmp_path, cpus=0)
+        wait_until(lambda: running(head), 180, 1, lambda: (tmp_path / "head.log").read_text())
+        assert "v1" in asked(node, *ready)
+        assert replicas(node) == before, "the same processes"
+
+
+def replicas(node: Host) -> set[int]:
+    names = {process: Path(f"/proc/{process}/cmdline").read_bytes() for process in node.processes()}
+    return {process for process, name in names.items() if b"ServeReplica" in name}
+
+
+def running(head: Host) -> bool:
+    status = yaml.safe_load(head.run("serve", "status").stdout) or {}
+    return status.get("applications", {}).get("cxr", {}).get("status") == "RUNNING"

@@ -128,6 +128,7 @@ def test_every_container_has_requests_and_limits(folder: str) -> None:
         requests, limits = container["resources"]["requests"], container["resources"]["limits"]
         assert cores(requests["cpu"]) <= cores(limits["cpu"])
         assert gib(requests["memory"]) <= gib(limits["memory"])
+        assert gib(requests["ephemeral-storage"]) == gib(limits["ephemeral-storage"]), "more ends the pod"
         if container["name"].startswith("ray-") and container["name"] != "ray-job-submitter":
             assert requests["memory"] == limits["memory"], "Ray takes the limit for what it has"
 
@@ -207,7 +208,7 @@ def test_with_an_object_store_there_is_no_volume_and_every_node_has_keys() -> No
     folder = "overlays/gpu-s3"
     assert one(folder, "PersistentVolumeClaim")["metadata"]["name"] == "cxr-registry"
     for group in groups(clusters(folder)["RayJob"]):
-        assert [volume["name"] for volume in group["template"]["spec"]["volumes"]] == ["registry"]
+        assert [volume["name"] for volume in group["template"]["spec"]["volumes"]] == ["registry", "spill"]
         assert ray_container(group)["envFrom"] == [{"secretRef": {"name": "cxr-s3"}}], "not optional any more"
 
 

@@ -29,6 +29,8 @@ def test_the_configuration_is_the_same_as_outside_kubernetes(folder: str) -> Non
     here = deployed(folder)
     assert here["http_options"].pop("host") == "0.0.0.0", "KubeRay and the Service ask the pod's address"
     assert elsewhere["http_options"].pop("host") == "127.0.0.1"
+    for config, replicas_per_node in ((here, 1), (elsewhere, None)):
+        assert config["applications"][0]["args"].pop("replicas_per_node") == replicas_per_node
     assert here == elsewhere
 
 
