@@ -242,6 +242,8 @@ def serve_environment() -> dict[str, str]:
         "RAY_max_direct_call_object_size": str(DIRECT_BYTES),
         # Larger images go through the object store. When it is full, Ray spills to files: here in memory, not on disk.
         "RAY_object_spilling_directory": "/dev/shm",
+        # Serve kills a proxy that has not started within 5 s (its default), which a busy machine needs to import it.
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
     }
 
 

@@ -16,7 +16,10 @@ DASHBOARDS = sorted((REPOSITORY / "infra" / "grafana").glob("*.json"))
 
 METRIC_NAME = re.compile(r"\b(?:ray_)?cxr_\w+")
 RECORDED_NAME = re.compile(r"\bcxr:[\w:]+")
+RAY_NAME = re.compile(r"\bray_(?!cxr_)\w+")
 ANY_LABEL = {"le", "job", "instance", "alertname", "alertstate", "WorkerId"}
+RAY_LABELS = {"NodeAddress", "Location", "deployment"}
+"""Labels of Ray's own series; tests/infra/test_watched.py asks a server for these."""
 LABELS: dict[str, set[str]] = {series: set(metric.labels) for metric in METRICS for series in metric.series}
 
 
@@ -52,6 +55,7 @@ def unknown_labels(query: str, legend: str = "") -> set[str]:
     for name in RECORDED_NAME.findall(query):
         whole += recorded()[name]
     known = {label for name in METRIC_NAME.findall(whole) for label in LABELS.get(name, set())} | ANY_LABEL
+    known |= RAY_LABELS if RAY_NAME.search(whole) else set()
     asked = {name for group in re.findall(r"\b(?:by|on) \(([^)]*)\)", query) for name in re.findall(r"\w+", group)}
     asked |= {name for group in re.findall(r"{([^{}]*)}", query) for name in re.findall(r"(\w+) *[=!]", group)}
     return (asked | set(re.findall(r"{{ *(\w+) *}}", legend))) - known

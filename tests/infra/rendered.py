@@ -1,6 +1,7 @@
 """infra/kubernetes as kustomize renders it, with helpers to read it."""
 
 import copy
+import shutil
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -25,6 +26,19 @@ def rendered(place: Path) -> list[Tree]:
     done = run(tool("kubectl"), "kustomize", place)
     assert done.returncode == 0, done.stderr
     return list(yaml.safe_load_all(done.stdout))
+
+
+def rendered_with(component: str, overlay: str, folder: Path) -> list[Tree]:
+    """All objects of an overlay with a component of ours, as a user adds it: from beside a copy of infra/kubernetes."""
+    shutil.copytree(KUBERNETES, folder / "kubernetes")
+    mine = {
+        "resources": [f"../kubernetes/{overlay}"],
+        "components": [f"../kubernetes/{component}"],
+        "transformers": ["../kubernetes/study-nodes"],
+    }
+    (folder / "mine").mkdir()
+    (folder / "mine" / "kustomization.yaml").write_text(yaml.safe_dump(mine), encoding="utf-8")
+    return rendered(folder / "mine")
 
 
 @cache

@@ -2,10 +2,7 @@
 
 import json
 import shlex
-import shutil
 from pathlib import Path
-
-import yaml
 
 from cxr_platform.cluster import NODE_GROUPS
 from cxr_platform.config import load_profile
@@ -27,7 +24,7 @@ from tests.infra.rendered import (
     one,
     pods,
     ray_container,
-    rendered,
+    rendered_with,
 )
 
 GPU = "nvidia.com/gpu"
@@ -227,11 +224,7 @@ def test_a_trial_fits_on_a_node_of_each_group() -> None:
 
 
 def test_the_component_of_the_jax_stack_gives_every_container_its_image(tmp_path: Path) -> None:
-    shutil.copytree(KUBERNETES, tmp_path / "kubernetes")
-    mine = tmp_path / "mine"
-    mine.mkdir()
-    components = {"resources": ["../kubernetes/overlays/gpu"], "components": ["../kubernetes/stacks/jax"]}
-    (mine / "kustomization.yaml").write_text(yaml.safe_dump(components), encoding="utf-8")
-    chosen = {container["image"] for pod in pods(rendered(mine)) for container in pod["spec"]["containers"]}
+    trees = rendered_with("stacks/jax", "overlays/gpu", tmp_path)
+    chosen = {container["image"] for pod in pods(trees) for container in pod["spec"]["containers"]}
     assert chosen == {f"cxr-platform/jax:{PROJECT['version']}"}
     assert "jax" in dockerfile().images

@@ -1,17 +1,13 @@
 """infra/kubernetes: what stays available when a node, the head or a machine is lost, and what disks must hold."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
-import yaml
 
 from cxr_platform.cluster import NODE_GROUPS
 from tests.infra.rendered import (
     EACH,
-    KUBERNETES,
-    Tree,
     clusters,
     environment,
     gib,
@@ -20,7 +16,7 @@ from tests.infra.rendered import (
     one,
     pods,
     ray_container,
-    rendered,
+    rendered_with,
 )
 from tests.infra.test_kubernetes import GPU
 from tests.infra.test_kubernetes_serving import deployed, options
@@ -113,7 +109,7 @@ def test_serving_spills_to_memory(folder: str) -> None:
 
 
 def test_the_spot_component_adds_nodes_that_may_be_taken_back(tmp_path: Path) -> None:
-    trees = with_spot(tmp_path)
+    trees = rendered_with("spot", "overlays/gpu", tmp_path)
     assert [problem for tree in trees for problem in problems(tree)] == []
     specs = {tree["kind"]: tree["spec"] for tree in trees if tree["kind"] in ("RayCluster", "RayJob")}
     cluster = specs["RayCluster"]
@@ -130,16 +126,3 @@ def test_the_spot_component_adds_nodes_that_may_be_taken_back(tmp_path: Path) ->
     tolerated = {each["key"] for each in spot["template"]["spec"]["tolerations"]} - {GPU}
     assert tolerated < asked
     assert len(list(pods(trees))) > len(list(pods(objects("overlays/gpu"))))
-
-
-def with_spot(folder: Path) -> list[Tree]:
-    """The overlay gpu with the component, as infra/README.md shows it."""
-    shutil.copytree(KUBERNETES, folder / "kubernetes")
-    (folder / "mine").mkdir()
-    mine = {
-        "resources": ["../kubernetes/overlays/gpu"],
-        "components": ["../kubernetes/spot"],
-        "transformers": ["../kubernetes/study-nodes"],
-    }
-    (folder / "mine" / "kustomization.yaml").write_text(yaml.safe_dump(mine), encoding="utf-8")
-    return rendered(folder / "mine")

@@ -12,6 +12,7 @@ from pipelines.exporter import PORT
 from pipelines.serve import METRICS_PORT
 from tests.conftest import REPOSITORY
 from tests.infra.queries import RULES, rules, unknown_labels, unknown_names
+from tests.infra.rendered import rendered_with
 
 CONFIG = REPOSITORY / "infra" / "prometheus" / "prometheus.yml"
 
@@ -102,3 +103,24 @@ def test_the_configuration_names_the_ports_of_exporter_server_and_ray() -> None:
 def test_make_serve_uses_the_metrics_port_of_the_configuration() -> None:
     output = run("make", "-C", REPOSITORY, "--dry-run", "serve")
     assert f"--metrics-port {METRICS_PORT}" in output
+
+
+def test_the_objects_for_the_prometheus_operator_say_the_same(tmp_path: Path) -> None:
+    """kubernetes.yml and rules.yml, of which these are copies in other words."""
+    trees = rendered_with("prometheus-operator", "overlays/gpu", tmp_path)
+    (own,) = (tree for tree in trees if tree["kind"] == "PrometheusRule")
+    assert own["spec"] == yaml.safe_load(RULES.read_text(encoding="utf-8"))
+    monitors = {tree["metadata"]["name"]: tree["spec"] for tree in trees if tree["kind"] == "PodMonitor"}
+    config = yaml.safe_load(CONFIG.with_name("kubernetes.yml").read_text(encoding="utf-8"))
+    assert set(monitors) == {job["job_name"] for job in config["scrape_configs"]}
+    for job in config["scrape_configs"]:
+        monitor = monitors[job["job_name"]]
+        (endpoint,) = monitor["podMetricsEndpoints"]
+        assert endpoint["interval"] == config["global"]["scrape_interval"]
+        assert {"targetLabel": "job", "replacement": job["job_name"]} in endpoint["relabelings"]
+        kept = next(rule for rule in job["relabel_configs"] if rule.get("action") == "keep")
+        (label, value), *_ = monitor["selector"]["matchLabels"].items()
+        assert f"__meta_kubernetes_pod_label_{re.sub('[^a-z]', '_', label)}" in kept["source_labels"]
+        assert kept["regex"].endswith(value)
+        ports = [rule["regex"] for rule in job["relabel_configs"] if "port_name" in str(rule.get("source_labels"))]
+        assert ports == [endpoint["port"]]

@@ -11,7 +11,7 @@ from cxr_platform.monitoring.drift import LEAST_IMAGES
 from cxr_platform.monitoring.registry_exporter import serve_registry
 from cxr_platform.registry.promotion import promote
 from cxr_platform.registry.store import Registry
-from tests.infra.queries import DASHBOARDS, dashboard_queries
+from tests.infra.queries import DASHBOARDS, RAY_NAME, dashboard_queries, rules
 from tests.infra.running import Prometheus, free_port, run_jobs, served, textfiles
 from tests.intake.files import png
 from tests.serving.builders import filler, image_png, registry_with_champion
@@ -92,6 +92,13 @@ def test_every_query_of_the_dashboard_has_an_answer(
     promote(registry, "v2", force=True, lead_seconds=0)
     (mark,) = (query for title, query in QUERIES if title == PROMOTIONS)
     wait_until(lambda: prometheus.ask(mark), SCRAPED_SECONDS, 0.5, lambda: mark)
+
+
+@pytest.mark.ray
+def test_the_rules_use_series_that_ray_exports(prometheus: Prometheus) -> None:
+    series = {name for rule in rules() for name in RAY_NAME.findall(rule["expr"])}
+    assert len(series) >= 4
+    assert [name for name in sorted(series) if not prometheus.ask(name)] == []
 
 
 @pytest.mark.ray
