@@ -7,7 +7,6 @@ study's folder, so that a study continues without Tune's own (pickled) state.
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +22,7 @@ from cxr_platform.storage.files import cannot_write, remove
 from cxr_platform.storage.paths import arrow_filesystem
 from cxr_platform.training.activations_ray import compute_activations
 from cxr_platform.training.devices import gpu_memory_gib, gpu_share, is_deterministic, limit_process
-from cxr_platform.training.mps import mps_daemon
+from cxr_platform.training.mps import mps_for
 from cxr_platform.training.plan import Share, cuts_of
 from cxr_platform.training.progress import StudyProgress
 from cxr_platform.training.study import StudyRun, execute_trial, inputs_of, resolved_precision
@@ -56,28 +55,14 @@ def run(
 
     Raises `KeyboardInterrupt` if the user stopped Tune, `StudyMismatch` if earlier trials had another precision.
     """
-    with mps_for(study.plan.profile.resources, address), connection(address):
+    cluster = address or os.environ.get("RAY_ADDRESS")
+    with mps_for(study.plan.profile.resources, cluster), connection(address):
         share = trial_resources(study.plan.profile.resources, len(todo))
         precision = trial_precision(study.plan.profile.training.precision, share)
         study.folder.set_precision(precision)
         activations = compute_activations(study, cuts_of([key.strategy for key in todo]), share, progress)
         progress.training_begins()
         return run_rounds(Shared(study, activations, share, precision), todo, progress)
-
-
-def mps_for(resources: ResourcesConfig, address: str | None = None) -> AbstractContextManager[None]:
-    """Return the block in which a Ray instance of this machine starts, with MPS if the profile says so.
-
-    Raises `ConfigError` for a cluster, on whose nodes it has to be started.
-    """
-    where = address or os.environ.get("RAY_ADDRESS")
-    if resources.mps and where and where != "local":
-        raise ConfigError(
-            "Expected resources.mps = false on a Ray cluster.",
-            received=f"true, and a cluster at {where}",
-            advice="Start nvidia-cuda-mps-control -d on its nodes before Ray: trials then use it.",
-        )
-    return mps_daemon() if resources.mps else nullcontext()
 
 
 def trial_precision(setting: Literal["auto"] | Precision, share: Share) -> Precision:

@@ -149,7 +149,7 @@ def execute_trial(
         heartbeat.epoch(epoch, position)
         on_epoch(epoch)
 
-    seed = trial_seed(profile.seed, key.fold)
+    seed, mps = trial_seed(profile.seed, key.fold), share.gpus > 0 and mps_is_running()
     with heartbeat:
         result = run_trial(bench, strategy, rows, seed, keep, heartbeat.begin())
     record = TrialRecord(
@@ -171,7 +171,7 @@ def execute_trial(
         devices=bench.placement.devices,
         precision=bench.precision,
         deterministic=bench.placement.deterministic,
-        mps=share.gpus > 0 and mps_is_running(),
+        mps=mps,
         started=heartbeat.state.started,
         finished=utc_now(),
         versions=package_versions(),

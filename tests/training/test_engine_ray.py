@@ -135,6 +135,13 @@ def test_a_stated_precision_needs_no_look_at_the_cluster() -> None:
     assert trial_precision("auto", Share(1.0, 0.0)) == "float32"
 
 
+def test_mps_for_a_cluster_named_by_the_environment_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.2:6379")
+    study = tiny_study(tmp_path, ("scratch",), tiny_profile(**{"resources.mps": True}))
+    with pytest.raises(ConfigError, match=r"10\.0\.0\.2:6379.*on its nodes"):
+        engine_ray.run(study, [TrialKey("scratch", 0)], StudyProgress())
+
+
 def test_an_absent_gpu_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"resources\.gpu = 0\.5.*0 GPUs"):
         trial_resources(tiny_profile(**{"resources.gpu": 0.5}).resources, trials=8)

@@ -1,3 +1,4 @@
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,20 @@ def test_a_line_says_that_the_inputs_do_not_fit_the_gpu(
     for message in messages:
         assert message.startswith("scratch: 0.0 GiB of images are more than the 0.0 GiB of GPU memory")
         assert "a thread gathers batches on the host" in message
+
+
+def test_mps_is_asked_for_before_the_training_whose_gpu_it_shares(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("cxr_platform.training.study.mps_is_running", lambda: asked.append("mps"))
+    monkeypatch.setattr("cxr_platform.training.study.run_trial", lambda *_: asked.append("training"))
+    study, key = tiny_study(tmp_path, ("scratch",)), TrialKey("scratch", 0)
+    bench = Workbench(study.plan.profile.model, study.plan.profile.training)
+    inputs = ImageInputs(np.zeros((56, 32, 32), "uint8"), study.plan.profile.augmentation)
+    with suppress(AttributeError):  # there is no result
+        execute_trial(study, bench, key, inputs, Share(1.0, 0.5), lambda _: None)
+    assert asked == ["mps", "training"]
 
 
 @pytest.mark.parametrize(("memory", "resident"), [(0.0, 0.0), (None, Placement.resident_bytes)])
