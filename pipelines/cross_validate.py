@@ -122,7 +122,7 @@ def run(request: CrossValidateRequest) -> int:
 
     profile = request.profile.load()
     strategies = parse_strategies(request.strategies)
-    _check_processes(request)
+    _check_processes(request, profile)
     places = study_places(request, profile)
     protocols: list[tuple[str, Protocol]] = [(places.name, "paper" if request.protocol == "paper" else "grouped")]
     if request.protocol == "both":
@@ -150,12 +150,18 @@ def run(request: CrossValidateRequest) -> int:
     return 0
 
 
-def _check_processes(request: CrossValidateRequest) -> None:
+def _check_processes(request: CrossValidateRequest, profile: Profile) -> None:
     if request.processes < 1 or (request.processes > 1 and request.engine != "local"):
         raise ConfigError(
             "Expected --processes of at least 1, and more than 1 with --engine local only.",
             received=f"--processes {request.processes} --engine {request.engine}",
             advice="Ray runs as many trials at once as resources.cpu and resources.gpu of the profile allow.",
+        )
+    if profile.resources.mps and request.engine == "local" and request.processes == 1:
+        raise ConfigError(
+            "Expected several processes that share a GPU for resources.mps = true.",
+            received="--engine local --processes 1",
+            advice="Give more --processes, or leave resources.mps out.",
         )
 
 

@@ -23,6 +23,7 @@ from cxr_platform.errors import CxrError
 from cxr_platform.progress import NoProgress
 from cxr_platform.training.devices import is_deterministic, limit_process
 from cxr_platform.training.engine_local import compute_activations, local_share
+from cxr_platform.training.mps import mps_for
 from cxr_platform.training.plan import Share, cuts_of
 from cxr_platform.training.progress import StudyProgress
 from cxr_platform.training.study import StudyRun, execute_trial, inputs_of, resolved_precision
@@ -61,7 +62,7 @@ def run(study: StudyRun, todo: list[TrialKey], progress: StudyProgress, processe
     """
     share = local_share(study.plan.profile.resources, processes)
     waiting, tries, failures = list(todo), Counter[TrialKey](), dict[TrialKey, str]()
-    with compiled_steps():
+    with mps_for(study.plan.profile.resources), compiled_steps():
         workers = [_start(study, share, leads=number == 0) for number in range(min(processes, len(todo)))]
         try:
             progress.training_begins()

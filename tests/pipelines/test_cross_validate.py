@@ -85,6 +85,13 @@ def test_a_request_that_cannot_be_run_is_one_line_and_exit_code_2_before_trainin
     assert not (tmp_path / "t").exists()
 
 
+def test_one_process_cannot_share_a_gpu(manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sharing = tmp_path / "sharing.toml"
+    sharing.write_text(PROFILE.replace("cpu = 1.0", "cpu = 1.0\nmps = true"))
+    assert cross_validate.main(arguments(manifest, sharing, tmp_path)) == 2
+    assert "Expected several processes that share a GPU for resources.mps" in capsys.readouterr().err
+
+
 def test_a_runs_folder_that_cannot_be_created_is_exit_code_2(manifest: Path, profile: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     assert cross_validate.main(arguments(manifest, profile, tmp_path / "file")) == 2

@@ -1,23 +1,28 @@
 """Order of trials, retries and errors, with threads in place of processes."""
 
+import os
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import StorageError
-from cxr_platform.training import engine_processes
+from cxr_platform.training import engine_processes, mps
 from cxr_platform.training.engine_processes import Outcome, next_trial
 from cxr_platform.training.plan import Share
 from cxr_platform.training.progress import StudyProgress
 from tests.study_records import trial_record
 from tests.training.builders import tiny_study
+
+SECONDS = 600.0
+"""Longest wait for an answer that a busy machine may take long to give."""
 
 WAITING = [TrialKey(name, fold) for name in ("scratch", "fine-tuning-1", "off-the-shelf") for fold in (0, 1)]
 
@@ -71,7 +76,7 @@ def outcomes(monkeypatch: pytest.MonkeyPatch) -> dict[TrialKey, list[Outcome | N
 
 @pytest.fixture
 def study() -> SimpleNamespace:
-    resources = SimpleNamespace(cpu=1.0, gpu=0, retries=1)
+    resources = SimpleNamespace(cpu=1.0, gpu=0, retries=1, mps=False)
     profile = SimpleNamespace(resources=resources)
     return SimpleNamespace(plan=SimpleNamespace(profile=profile), folder=SimpleNamespace(check_held=lambda: None))
 
@@ -102,6 +107,30 @@ def test_a_trial_that_fails_too_often_is_reported_and_the_others_run(
     assert len(keys) == 5
 
 
+def test_processes_share_the_gpu_through_mps_if_the_profile_says_so(
+    outcomes: Outcomes, study: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running: list[bool] = []
+
+    @contextmanager
+    def daemon() -> Iterator[None]:
+        monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", "here")
+        yield
+        monkeypatch.delenv("CUDA_MPS_PIPE_DIRECTORY")
+
+    start = engine_processes._start
+
+    def noted(*arguments: Any, **more: Any) -> engine_processes._Worker:
+        running.append("CUDA_MPS_PIPE_DIRECTORY" in os.environ)
+        return start(*arguments, **more)
+
+    monkeypatch.setattr(mps, "mps_daemon", daemon)
+    monkeypatch.setattr(engine_processes, "_start", noted)
+    for study.plan.profile.resources.mps in (True, False):
+        engine_processes.run(study, WAITING[:2], StudyProgress(), processes=2)
+    assert running == [True, True, False, False]
+
+
 def test_an_error_of_the_storage_ends_the_study(outcomes: Outcomes, study: SimpleNamespace) -> None:
     outcomes[WAITING[0]] = [StorageError("Expected room on the disk.")]
     with pytest.raises(StorageError, match="Expected room"):
@@ -115,12 +144,15 @@ def test_a_process_trains_and_stores_the_trials_that_it_is_given(
     study = tiny_study(tmp_path, ("off-the-shelf",))
     study.folder.start(study.plan)
     here, there = Pipe()
-    process = threading.Thread(target=engine_processes._work, args=(study, Share(1, 0), there))
+    process = threading.Thread(target=engine_processes._work, args=(study, Share(1, 0), there), daemon=True)
     process.start()
     here.send(TrialKey("off-the-shelf", 0))
+    assert here.poll(SECONDS), "no answer"
     assert here.recv().key == TrialKey("off-the-shelf", 0)
     here.send(TrialKey("nothing", 0))
+    assert here.poll(SECONDS), "no answer"
     assert "Expected a strategy" in str(here.recv())
     here.close()
-    process.join()
+    process.join(SECONDS)
+    assert not process.is_alive()
     assert study.folder.trial_record(TrialKey("off-the-shelf", 0)).epochs == 2
