@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 from cxr_platform.domain.strategies import parse_strategies
 from cxr_platform.errors import ConfigError, StudyError
+from cxr_platform.training.mps import mps_for
 from pipelines.benchmarks import write_result
-from pipelines.command import INTERRUPTED, run_command
+from pipelines.command import run_command
 from pipelines.options import ProfileOptions, add_profile_options, add_weights_option, build_request
 
 if TYPE_CHECKING:
@@ -35,9 +36,11 @@ RESULT, PROGRESS, BENCHMARK = "gpu-study.json", "progress.tar.gz", "gpu.json"
 NAME = "gpu"
 PAGE_TABLES = ("summary", *(f"table-{number}" for number in range(1, 8)))
 """Tables of the report that the page shows: all strategies, and the paper's seven beside this study."""
-STOP_SECONDS = 30.0
-RESERVE_SECONDS = 20.0
-"""Time that is kept of `--seconds` for the results."""
+STOP_SECONDS = 15.0
+"""Time that an interrupted study has to end by itself."""
+
+RESERVE_SECONDS = STOP_SECONDS + 20.0
+"""Time that is kept of `--seconds` for that and for the results."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,8 @@ class PageRequest:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Return the exit code: 0, 1 if trials failed, 2 for a request that cannot be run, 130 when interrupted."""
+    """Return the exit code: 0 (also if `--seconds` ended the run), 1 if trials failed, 2 for a request that cannot be
+    run, 130 when interrupted."""
     values = vars(parser().parse_args(argv))
     commands: dict[str, tuple[type[Any], Callable[[Any], int]]] = {
         "pack": (PackRequest, pack),
@@ -143,26 +147,17 @@ def run_all(request: RunRequest) -> int:
         with tarfile.open(request.resume) as archive:
             archive.extractall(request.work, filter="data")
     manifest, quality = _manifest(request)
-    benchmark = request.work / BENCHMARK
-    if not request.skip_benchmark and not benchmark.is_file():
-        command = ["pipelines.benchmarks.gpu", "--json", str(benchmark), *request.benchmark_options.split()]
-        code = _run(command, _left(request, began))
-        if code not in (0, INTERRUPTED):
-            raise StudyError(
-                "Expected `cxr benchmark gpu` to succeed.",
-                received=f"exit code {code}",
-                advice="Give it smaller sizes with --benchmark-options, or --skip-benchmark and --processes.",
-            )
-    measured = json.loads(benchmark.read_text()) if benchmark.is_file() else None
-    processes = request.processes or _best(measured)
-    code, calls = _run_study(request, manifest, processes, began)
+    with mps_for(request.profile.load().resources):
+        measured = _measure(request, began)
+        processes = request.processes or _best(measured)
+        code, calls = _run_study(request, manifest, processes, began)
     study = study_result(request.work / NAME, manifest) | {"jpeg_quality": quality, "calls": calls}
     write_result(request.out / RESULT, "gpu-study", {"benchmark_gpu": measured, "study": study, "date": _today()})
     _keep_progress(request)
     print(f"{study['finished']} of {study['trials']} trials finished; results in {request.out / RESULT}")
     if study["finished"] < study["trials"]:
         print(f"To continue: the same command, elsewhere with --resume {request.out / PROGRESS}")
-    return code if code in (0, INTERRUPTED) else 1
+    return code or 0
 
 
 def study_result(folder: Path, manifest: "Manifest") -> dict[str, Any]:
@@ -332,10 +327,25 @@ def _manifest(request: RunRequest) -> tuple["Manifest", int | None]:
     return unpack_manifest(request.images, request.work / "manifest"), packed_quality(request.images)
 
 
+def _measure(request: RunRequest, began: float) -> dict[str, Any] | None:
+    """Run the benchmark unless it was run already. Return its result; `None` if it was skipped or interrupted."""
+    file = request.work / BENCHMARK
+    if not request.skip_benchmark and not file.is_file():
+        command = ["pipelines.benchmarks.gpu", "--json", str(file), *request.benchmark_options.split()]
+        code = _run(command, _left(request, began))
+        if code:
+            raise StudyError(
+                "Expected `cxr benchmark gpu` to succeed.",
+                received=f"exit code {code}",
+                advice="Give it smaller sizes with --benchmark-options, or --skip-benchmark and --processes.",
+            )
+    return json.loads(file.read_text()) if file.is_file() else None
+
+
 def _run_study(
     request: RunRequest, manifest: "Manifest", processes: int, began: float
-) -> tuple[int, list[dict[str, Any]]]:
-    """Run the study until it ends or its time is over. Return its exit code, and what each call so far took."""
+) -> tuple[int | None, list[dict[str, Any]]]:
+    """Run the study. Return its exit code, `None` if its time was over, and what each call so far took."""
     from pipelines.benchmarks.processes import watched_gpu
     from pipelines.benchmarks.study import StudyCommand
 
@@ -351,18 +361,25 @@ def _run_study(
     return code, calls
 
 
-def _run(command: Sequence[str], seconds: float | None) -> int:
-    """Run `python -m command`, interrupt it after `seconds`, and return its exit code."""
-    with subprocess.Popen([sys.executable, "-m", *command]) as process:
+def _run(command: Sequence[str], seconds: float | None) -> int | None:
+    """Run `python -m command`. Return its exit code, or `None` if it was stopped after `seconds`."""
+    with subprocess.Popen([sys.executable, "-m", *command], start_new_session=True) as process:
         try:
             return process.wait(seconds)
         except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGINT)
-        try:
-            return process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            return process.wait()
+            return None
+        finally:
+            if process.poll() is None:
+                _stop(process)
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    """Interrupt a process, and kill it and those that it started if it does not end."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _left(request: RunRequest, began: float) -> float | None:

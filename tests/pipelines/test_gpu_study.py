@@ -1,7 +1,9 @@
 """The page and the results of `cxr gpu-study`, from a study that other tests share."""
 
 import json
+import os
 import shutil
+import signal
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -102,6 +104,31 @@ def test_a_study_is_measured_kept_and_continued_elsewhere(
     target = tmp_path / "docs" / "page.md"
     assert gpu_study.main(["page", "--results", str(tmp_path / "out2" / "gpu-study.json"), "--out", str(target)]) == 0
     assert "2 of 2 trials" in target.read_text()
+
+
+def test_a_command_whose_time_is_over_is_interrupted_and_then_killed_with_all_that_it_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    killed: list[int] = []
+    monkeypatch.setattr(gpu_study, "STOP_SECONDS", 0.1)
+    monkeypatch.setattr(os, "killpg", lambda group, sent: (killed.append(sent), os.kill(-group, sent)))
+    sleep = ["timeit", "-n1", "-r1", "import time; time.sleep(600)"]
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited by the process
+    try:
+        assert gpu_study._run(sleep, 0.1) is None
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert killed == [signal.SIGKILL]
+    assert gpu_study._run(["timeit", "-n1", "-r1", "1 / 0"], None) == 1
+
+
+def test_a_study_that_its_time_ended_is_no_failure(work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = iter([None, 2])
+    monkeypatch.setattr(gpu_study, "_run", lambda _command, _seconds: next(codes))
+    places = ["--out", str(tmp_path / "out"), "--work", str(tmp_path / "work"), "--skip-benchmark"]
+    command = ["run", "--images", str(work / "manifest"), *places]
+    assert gpu_study.main(command) == 0
+    assert gpu_study.main(command) == 2, "the study could not be run"
 
 
 def test_results_that_are_no_json_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
