@@ -29,10 +29,7 @@ from pipelines.options import (
 from pipelines.progress import make_progress
 
 if TYPE_CHECKING:
-    from cxr_platform.evidence.open_study import OpenStudy
-    from cxr_platform.progress import Progress
     from cxr_platform.registry.store import Registry
-    from cxr_platform.training.champion import Champion
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +81,7 @@ def run(request: ChampionRequest) -> int:
     from cxr_platform.evaluation.table import to_markdown
     from cxr_platform.monitoring.job_metrics import champion_counts
     from cxr_platform.registry.store import Registry
+    from cxr_platform.training.champion import champion_profile, train_champion
     from cxr_platform.training.devices import hide_gpus
 
     hide_gpus()  # they are for the training workers
@@ -94,10 +92,19 @@ def run(request: ChampionRequest) -> int:
     ):
         study = open_study(local, progress)
         check_strategy(study.study, request.strategy)
+        profile = champion_profile(study.study)
         progress.message("Computing the out-of-fold figures")
         facts = out_of_fold(study.study, study.predictions, request.strategy, request.sensitivity)
         # Checkpoints go to the study's own place, which all nodes see, not to the local copy.
-        trained = _train(request, study, local.imagenet_weights, progress)
+        trained = train_champion(
+            request.study,
+            request.strategy,
+            profile,
+            study.manifest,
+            imagenet_weights=local.imagenet_weights,
+            ray_address=request.ray_address,
+            progress=progress,
+        )
         material = ChampionInputs(
             study.folder.root, study.study, study.predictions, study.profile, study.manifest, study.data, trained
         )
@@ -113,22 +120,6 @@ def run(request: ChampionRequest) -> int:
     print(to_markdown(metrics_table(facts)))
     print(outcome)
     return 0
-
-
-def _train(
-    request: ChampionRequest, study: "OpenStudy", imagenet_weights: Path | None, progress: "Progress"
-) -> "Champion":
-    from cxr_platform.training.champion import train_champion
-
-    return train_champion(
-        request.study,
-        request.strategy,
-        study.profile,
-        study.manifest,
-        imagenet_weights=imagenet_weights,
-        ray_address=request.ray_address,
-        progress=progress,
-    )
 
 
 def _promote_first(registry: "Registry", place: Path, version: str) -> str:

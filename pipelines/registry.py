@@ -257,7 +257,7 @@ def bundle_table(bundle: "Bundle") -> "Table":
         "Study": f"{study.name}: {study.images:,} images, {study.folds} folds, {study.protocol}, {study.profile}",
         "Manifest": study.manifest_hash,
         "Training": f"{training.images:,} images, {training.epochs} epochs, {training.seconds:,.0f} s",
-        "Backend": training.backend,
+        "Backend": ", ".join(filter(None, (training.backend, training.precision))),
         "Input": f"{bundle.preprocessing.input_size} × {bundle.preprocessing.input_size} pixels",
         "Temperature": f"{bundle.temperature:.3f}",
         "Operating point": f"positive from {high:.4f} on, negative below {low:.4f}, indeterminate between them",

@@ -203,6 +203,7 @@ def _bundle(version: str, inputs: ChampionInputs, performance: OutOfFold, parity
             seconds=record.seconds.total,
             seed=record.identity["seed"],
             backend=record.backend,
+            precision=record.precision,
             hardware=record.hardware,
             versions=record.versions,
         ),

@@ -16,6 +16,7 @@ from cxr_platform.config import (
     IntakeConfig,
     ModelConfig,
     Positive,
+    Precision,
     Protocol,
     QualityConfig,
     SelectionConfig,
@@ -107,13 +108,17 @@ class Preprocessing(Record):
 
 
 class TrainingSummary(Record):
-    """How the weights were trained: on all `images`, in `epochs`, within `seconds`."""
+    """How the weights were trained: on all `images`, in `epochs`, within `seconds`.
+
+    `precision` is absent in bundles of earlier versions.
+    """
 
     images: Count
     epochs: Count
     seconds: float = Field(ge=0)
     seed: int
     backend: str
+    precision: Precision | None = None
     hardware: Hardware
     versions: dict[str, str]
 

@@ -5,14 +5,14 @@ on; its accuracy is estimated by the out-of-fold results of the study.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cxr_platform.cluster import connection
-from cxr_platform.config import Profile, differences
+from cxr_platform.config import Profile
 from cxr_platform.domain.strategies import strategy_by_name
-from cxr_platform.domain.study import NO_FOLD, TrialKey, TrialRecord
+from cxr_platform.domain.study import NO_FOLD, StudyRecord, TrialKey, TrialRecord
 from cxr_platform.errors import StudyError, StudyMismatch
 from cxr_platform.models.weights import find_weights, load_backbone_weights
 from cxr_platform.progress import NoProgress, Progress
@@ -20,8 +20,9 @@ from cxr_platform.storage.files import remove, remove_leftovers, write_json
 from cxr_platform.storage.lock import folder_lock
 from cxr_platform.storage.paths import is_remote
 from cxr_platform.training.data import load_study_data, manifest_facts
+from cxr_platform.training.devices import keras_backend
 from cxr_platform.training.folder import HISTORY, WEIGHTS, StudyFolder
-from cxr_platform.training.plan import StudyPlan, cuts_of
+from cxr_platform.training.plan import StudyPlan, cuts_of, identity_differences
 from cxr_platform.training.running_trial import last_position
 from cxr_platform.training.study import StudyRun
 from cxr_platform.validation import parse_json
@@ -53,6 +54,23 @@ class Champion:
         return self.folder / HISTORY
 
 
+def champion_profile(study: StudyRecord) -> Profile:
+    """Return the profile of `study` with the precision of its trials, whose figures are stated for the champion.
+
+    Raises `StudyMismatch` if the trials ran on another backend.
+    """
+    backend = study.identity.get("backend")
+    if backend not in (None, keras_backend()):
+        raise StudyMismatch(
+            f"Expected the backend of the trials of study {study.name}, {backend}.",
+            received=keras_backend(),
+            advice=f"Train the champion with STACK={backend}.",
+        )
+    training = study.profile.training
+    precision = study.identity.get("precision", training.precision)
+    return replace(study.profile, training=replace(training, precision=precision))
+
+
 def train_champion(
     study: Path,
     strategy: str,
@@ -65,8 +83,8 @@ def train_champion(
 ) -> Champion:
     """Train `strategy` on all study images of `manifest`, or return the champion if it is trained already.
 
-    `study` is the folder runs/NAME, `profile` that of the study; `imagenet_weights` is a published file, used instead
-    of a download. `progress` is called from another thread. An interrupted training continues after its last
+    `study` is the folder runs/NAME, `profile` its `champion_profile`; `imagenet_weights` is a published file, used
+    instead of a download. `progress` is called from another thread. An interrupted training continues after its last
     checkpoint, which is written after every epoch.
 
     Raises `StudyMismatch` with the differences if the folder holds a champion of another configuration or manifest,
@@ -134,7 +152,7 @@ def _begin(folder: StudyFolder, key: TrialKey, identity: Mapping[str, Any]) -> N
 
 
 def _check_same(folder: Path, known: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
-    changes = list(differences(known, identity))
+    changes = identity_differences(known, identity)
     if changes:
         raise StudyMismatch(
             f"Expected the configuration and manifest with which the champion in {folder} was started.",

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from cxr_platform.config import Precision, Profile, Protocol, differences
+from cxr_platform.config import Precision, Profile, Protocol
 from cxr_platform.domain.predictions import PREDICTIONS_SCHEMA, PROBABILITY_COLUMNS, SOURCE_PATH
 from cxr_platform.domain.strategies import STRATEGY_NAMES
 from cxr_platform.domain.study import NO_FOLD, StudyRecord, TrialKey, TrialRecord, TrialState, read_study
@@ -42,7 +42,7 @@ from cxr_platform.storage.lock import LockCheck, folder_lock
 from cxr_platform.storage.paths import absolute, is_remote
 from cxr_platform.training.data import StudyData
 from cxr_platform.training.devices import hardware, package_versions
-from cxr_platform.training.plan import StudyPlan, study_identity
+from cxr_platform.training.plan import StudyPlan, identity_differences, study_identity
 from cxr_platform.training.running_trial import STATE, utc_now
 from cxr_platform.training.trial import Epoch, TrialResult
 from cxr_platform.validation import parse_record
@@ -248,8 +248,7 @@ class StudyFolder:
             ) from error
 
     def _check_identity(self, known: StudyRecord, identity: dict[str, Any]) -> None:
-        precision = {name: known.identity[name] for name in ("precision",) if name in known.identity}
-        changes = list(differences(known.identity, {**precision, **identity}))  # without one it is not known yet
+        changes = identity_differences(known.identity, identity)
         if changes:
             raise StudyMismatch(
                 f"Expected the configuration and manifest with which the study in {self.root} was started.",

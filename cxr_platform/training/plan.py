@@ -1,10 +1,10 @@
 """The plan of a study: strategies × folds over one manifest, with one profile."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cxr_platform.config import Profile, Protocol
+from cxr_platform.config import Profile, Protocol, differences
 from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.domain.study import NO_FOLD, ManifestFacts, TrialKey
 from cxr_platform.training.devices import keras_backend
@@ -60,6 +60,13 @@ def study_identity(profile: Profile, protocol: Protocol, content_hash: str) -> d
     precision = settings["training"].pop("precision")
     known = {} if precision == "auto" else {"precision": precision}
     return {"protocol": protocol, "manifest": content_hash, "backend": keras_backend(), **known, **settings}
+
+
+def identity_differences(known: Mapping[str, Any], identity: Mapping[str, Any]) -> list[str]:
+    """Return the differences between two identities; a precision that is not known yet differs from none."""
+    left_out = {"precision"} - ({*known} & {*identity})
+    before, now = ({name: value for name, value in one.items() if name not in left_out} for one in (known, identity))
+    return list(differences(before, now))
 
 
 def cuts_of(strategies: Sequence[str]) -> tuple[str, ...]:

@@ -60,6 +60,7 @@ def test_the_bundle_has_its_study_and_training(opened: tuple[Path, Bundle]) -> N
     assert (bundle.study.manifest_hash, bundle.study.images, bundle.study.folds) == (HASH, IMAGES, FOLDS)
     assert (bundle.study.winner, bundle.strategy) == ("scratch", "scratch")
     assert (bundle.training.epochs, bundle.training.seed, bundle.training.backend) == (3, 2020, "tensorflow")
+    assert bundle.training.precision == "float32"
     assert bundle.model == MODEL
     assert bundle.parity.images == IMAGES
     assert 0 < bundle.parity.max_abs_difference < 1e-5

@@ -18,13 +18,20 @@ from cxr_platform.models.mobilenet import build_network
 from cxr_platform.storage.files import file_names, write_json
 from cxr_platform.storage.lock import folder_lock
 from cxr_platform.storage.paths import parse_path
-from cxr_platform.training.champion import IDENTITY, Champion, read_champion, run_champion, train_champion
+from cxr_platform.training.champion import (
+    IDENTITY,
+    Champion,
+    champion_profile,
+    read_champion,
+    run_champion,
+    train_champion,
+)
 from cxr_platform.training.folder import StudyFolder
 from cxr_platform.training.running_trial import CHECKPOINT, last_position, write_checkpoint
 from cxr_platform.training.trial import Epoch, Position, TrialResult, training_rng
 from tests.manifest.info import manifest_info
 from tests.recorded_progress import RecordedProgress
-from tests.study_records import trial_record
+from tests.study_records import study_record, trial_record
 from tests.training.builders import tiny_data, tiny_profile, tiny_study
 
 
@@ -94,6 +101,20 @@ def test_a_champion_is_trained_on_every_study_image_of_a_manifest(tmp_path: Path
     assert champion.weights.stat().st_mtime_ns == before
     with pytest.raises(StudyMismatch, match="seed: 7 → 8"):
         train(tmp_path, tiny_profile(seed=8))
+
+
+def test_a_champion_is_trained_in_the_precision_of_its_study_and_not_in_that_of_this_machine() -> None:
+    study = study_record(identity={"backend": "tensorflow", "precision": "mixed_bfloat16"})
+    assert study.profile.training.precision == "auto"
+    profile = champion_profile(study)
+    assert profile.training.precision == "mixed_bfloat16"
+    assert replace(profile, training=study.profile.training) == study.profile
+    assert champion_profile(study_record(identity={})) == study.profile
+
+
+def test_a_study_of_another_backend_gets_no_champion() -> None:
+    with pytest.raises(StudyMismatch, match=r"study test, jax\. Received: tensorflow\. Train.*STACK=jax"):
+        champion_profile(study_record(identity={"backend": "jax"}))
 
 
 def test_another_profile_or_seed_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:

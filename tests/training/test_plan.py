@@ -3,7 +3,7 @@ import pytest
 from cxr_platform.config import differences, load_profile
 from cxr_platform.domain.strategies import STRATEGY_NAMES, parse_strategies
 from cxr_platform.errors import ConfigError
-from cxr_platform.training.plan import StudyPlan, cuts_of
+from cxr_platform.training.plan import StudyPlan, cuts_of, identity_differences
 from tests.study_records import manifest_facts
 
 
@@ -30,6 +30,13 @@ def test_the_identity_has_the_backend_and_a_stated_precision() -> None:
     assert plan().identity()["backend"] == "tensorflow"
     assert "precision" not in plan().identity()
     assert plan(**{"training.precision": "mixed_float16"}).identity()["precision"] == "mixed_float16"
+
+
+def test_a_precision_that_is_not_known_yet_differs_from_none() -> None:
+    auto, half = plan().identity(), plan(**{"training.precision": "mixed_float16"}).identity()
+    assert identity_differences(auto, half) == identity_differences(half, auto) == []
+    full = {**auto, "precision": "float32"}
+    assert identity_differences(half, full) == ["precision: mixed_float16 → float32"]
 
 
 def test_strategies_are_put_into_the_order_of_the_paper() -> None:
