@@ -79,14 +79,11 @@ def _with_fused_normalization(layer: keras.Layer) -> keras.Layer:
     return kind.from_config(layer.get_config())
 
 
-def build_network(
-    strategy: Strategy, config: ModelConfig, precision: Precision = "float32", float32_depthwise: bool = False
-) -> Network:
+def build_network(strategy: Strategy, config: ModelConfig, precision: Precision = "float32") -> Network:
     """Return the network of `strategy`: layers above the cut are trainable, those below are not.
 
     `precision` is Keras' policy (https://keras.io/api/mixed_precision/): with a mixed one layers compute in 16 bits,
-    while weights, statistics of batch normalisation, logits and predictions are float32. With `float32_depthwise`,
-    depthwise convolutions are float32 too (https://github.com/tensorflow/tensorflow/issues/41715).
+    while weights, statistics of batch normalisation, logits and predictions are float32.
 
     Batch normalisation uses `config.batch_norm_momentum`: with Keras' 0.999 the moving statistics would lag thousands
     of steps behind, more than a study of this size has.
@@ -94,7 +91,7 @@ def build_network(
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:
-        network = _build(strategy, config, precision, float32_depthwise)
+        network = _build(strategy, config, precision)
     finally:
         keras.config.set_dtype_policy(before)
     if precision == "float32":
@@ -102,14 +99,12 @@ def build_network(
     return replace(network, predictor=build_network(strategy, config).upper)
 
 
-def _build(strategy: Strategy, config: ModelConfig, precision: Precision, float32_depthwise: bool) -> Network:
+def _build(strategy: Strategy, config: ModelConfig, precision: Precision) -> Network:
     backbone = build_backbone(config)
     _set_trainable(backbone, strategy)
     for layer in backbone.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = config.batch_norm_momentum
-        elif float32_depthwise and isinstance(layer, keras.layers.DepthwiseConv2D):
-            layer.dtype_policy = keras.DTypePolicy("float32")
     pooled = keras.layers.GlobalAveragePooling2D(name="features")(backbone.output)
     x = keras.layers.Dense(config.dense_units, activation="relu", name="head_dense")(pooled)
     x = keras.layers.BatchNormalization(momentum=config.batch_norm_momentum, name="head_bn")(x)

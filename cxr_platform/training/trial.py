@@ -77,7 +77,7 @@ NETWORKS_KEPT = 2
 class Workbench:
     """Networks and compiled steps that one process reuses between trials.
 
-    A trial has one device; the champion may have several. `float32_depthwise` is for measuring (`build_network`).
+    A trial has one device; the champion may have several.
     """
 
     model: ModelConfig
@@ -85,7 +85,6 @@ class Workbench:
     imagenet: BackboneWeights | None = None
     precision: Precision = "float32"
     placement: Placement = ONE_PROCESSOR
-    float32_depthwise: bool = False
     _kept: dict[str, tuple[Network, Step]] = field(default_factory=dict, repr=False)
 
     def set_up(self, strategy: Strategy, seed: int) -> tuple[Network, Step]:
@@ -95,7 +94,7 @@ class Workbench:
             while len(self._kept) >= NETWORKS_KEPT:
                 self._kept.pop(next(iter(self._kept)))
             with device_scope(self.placement.devices):
-                network = build_network(strategy, self.model, self.precision, self.float32_depthwise)
+                network = build_network(strategy, self.model, self.precision)
                 step = make_step(network, decay, self.training.label_smoothing, self.placement)
             self._kept[strategy.name] = network, step
         for name, (_, kept) in self._kept.items():

@@ -323,10 +323,10 @@ def prepare_limits(request: GpuRequest, share: float) -> Callable[[], dict[str, 
 
 def prepare_step(request: GpuRequest, share: float, batch_size: int, precision: Any) -> Callable[[], dict[str, Any]]:
     """Return a function that measures the training loop, the bare step and `model.fit`; it is compiled already."""
-    from pipelines.benchmarks.step import SpeedTest
+    from pipelines.benchmarks.step import SpeedTest, workbench
 
     profile = _set_up(request, share, batch_size)
-    test = SpeedTest(request.strategy, _bench(profile, share, precision), profile.augmentation, request.batches)
+    test = SpeedTest(request.strategy, workbench(profile, share, precision), profile.augmentation, request.batches)
     test.compile()
 
     def measure() -> dict[str, Any]:
@@ -341,11 +341,11 @@ def prepare_trial(
     request: GpuRequest, share: float, precision: Any, number: int
 ) -> Callable[[float, float], dict[str, Any]]:
     """Return a function that trains and states the images between two times of the clock; it is compiled already."""
-    from pipelines.benchmarks.step import SpeedTest
+    from pipelines.benchmarks.step import SpeedTest, workbench
 
     batch_size = load_profile("paper").training.batch_size
     profile = _set_up(request, share, batch_size)
-    bench = _bench(profile, share, precision)
+    bench = workbench(profile, share, precision)
     test = SpeedTest(request.strategy, bench, profile.augmentation, request.batches, seed=number)
     test.loop()
 
@@ -376,15 +376,6 @@ def _set_up(request: GpuRequest, share: float, batch_size: int) -> Profile:
 def _profile(request: GpuRequest, batch_size: int) -> Profile:
     size = {"model.input_size": request.input_size, "training.batch_size": batch_size}
     return load_profile("paper", size)
-
-
-def _bench(profile: Profile, share: float, precision: Any) -> Any:
-    from cxr_platform.models.mobilenet import build_backbone
-    from cxr_platform.training.study import placement_of
-    from cxr_platform.training.trial import Workbench
-
-    weights = {layer.name: layer.get_weights() for layer in build_backbone(profile.model).layers if layer.weights}
-    return Workbench(profile.model, profile.training, weights, precision, placement_of(profile.resources, share))
 
 
 def _serve(connection: Connection, prepare: Prepare, arguments: Any) -> None:

@@ -6,10 +6,11 @@ convolutions in float32: those in float16 were once 50 times slower than in floa
 
 The bare step trains on one constant batch that stays on the device: nothing but arithmetic. `model.fit` gets arrays in
 memory and no augmentation. The three ways take turns in rounds, and each round gives a ratio, so that other work on the
-machine affects them alike.
+machine affects them alike. The process has the whole GPU, or all processors.
 """
 
 import argparse
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
-from cxr_platform.config import Precision, load_profile
+from cxr_platform.config import AugmentationConfig, Precision, Profile, load_profile
 from cxr_platform.domain.strategies import parse_strategies, strategy_by_name
 from pipelines.benchmarks import write_result
 
@@ -36,11 +37,15 @@ MOST_EPOCHS = 10_000
 
 @dataclass(frozen=True)
 class StepRequest:
-    """Strategies, side of the images in pixels, precisions, and the JSON file for the result (`None`: print only)."""
+    """Strategies, side of the images in pixels, precisions, and the JSON file for the result (`None`: print only).
+
+    `deterministic` measures operations that repeat, also on a GPU.
+    """
 
     strategies: tuple[str, ...]
     input_size: int
     precision: tuple[Precision, ...]
+    deterministic: bool
     json: Path | None
 
 
@@ -48,12 +53,12 @@ class StepRequest:
 class StepSpeed:
     """Images per second of one strategy, medians over the rounds, and the medians of the ratios within each round.
 
-    `depthwise` is the precision of depthwise convolutions.
+    `depthwise` is the type in which depthwise convolutions are computed; `None` without any.
     """
 
     strategy: str
     precision: Precision
-    depthwise: Precision
+    depthwise: str | None
     loop: float
     bare_step: float
     model_fit: float
@@ -77,6 +82,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAMES",
         help=f"types of numbers separated by commas: {', '.join(get_args(Precision))} (default: float32)",
     )
+    parser.add_argument(
+        "--deterministic", action="store_true", help="on a GPU too, as with resources.deterministic = true"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result with hardware and versions")
 
 
@@ -91,22 +99,26 @@ def parse_precisions(text: str) -> tuple[Precision, ...]:
 
 def run(request: StepRequest) -> int:
     """Print images per second and ratios of every strategy in every precision; return 0."""
+    from cxr_platform.training.devices import is_deterministic
+
+    profile, gpus = _limited_process(request)
     heading = f"{'strategy':<16}{'precision':<16}{'depthwise':<16}{'loop':>9}{'bare step':>11}{'model.fit':>11}"
     print(f"{heading}   loop / bare step   loop / model.fit")
     speeds = []
     for name in request.strategies:
         for precision in request.precision:
             for float32_depthwise in (False, True) if _has_depthwise_choice(name, precision) else (False,):
-                speed = measure(name, request.input_size, precision, float32_depthwise)
+                speed = measure(name, workbench(profile, gpus, precision), profile.augmentation, float32_depthwise)
                 speeds.append(speed)
                 print(
-                    f"{name:<16}{precision:<16}{speed.depthwise:<16}"
+                    f"{name:<16}{precision:<16}{speed.depthwise or 'none':<16}"
                     f"{speed.loop:9.1f}{speed.bare_step:11.1f}{speed.model_fit:11.1f}"
                     f"{speed.loop_to_bare_step:19.2f}{speed.loop_to_model_fit:19.2f}",
                     flush=True,
                 )
     if request.json is not None:
-        settings = {"input_size": request.input_size, "batches": BATCHES, "rounds": ROUNDS}
+        settings = {"input_size": request.input_size, "deterministic": is_deterministic(profile.resources, gpus)}
+        settings |= {"batches": BATCHES, "rounds": ROUNDS}
         write_result(request.json, "step", {**settings, "speeds": [asdict(speed) for speed in speeds]})
     return 0
 
@@ -119,15 +131,31 @@ def _has_depthwise_choice(name: str, precision: Precision) -> bool:
     return trains_convolutions and precision != "float32" and keras_backend() == "tensorflow"
 
 
-def measure(name: str, input_size: int, precision: Precision = "float32", float32_depthwise: bool = False) -> StepSpeed:
-    """Return the speeds of strategy `name` at `input_size` pixels, on random images and weights."""
+def _limited_process(request: StepRequest) -> tuple[Profile, float]:
+    """Return the profile to measure and the GPUs of this process, which is set up as that of a trial is."""
+    from cxr_platform.training.devices import is_deterministic, limit_process
+    from cxr_platform.training.engine_local import local_share
+
+    more = {"resources.deterministic": True} if request.deterministic else {}
+    profile = load_profile("quick", {"model.input_size": request.input_size, **more})
+    gpus = local_share(profile.resources).gpus
+    limit_process(float(os.cpu_count() or 1), gpus, is_deterministic(profile.resources, gpus))
+    return profile, gpus
+
+
+def workbench(profile: Profile, gpus: float, precision: Precision) -> "Workbench":
+    """Return the workbench of a trial with `gpus`, with random weights in place of ImageNet's."""
     from cxr_platform.models.mobilenet import build_backbone
+    from cxr_platform.training.study import placement_of
     from cxr_platform.training.trial import Workbench
 
-    profile = load_profile("quick", {"model.input_size": input_size})
     weights = {layer.name: layer.get_weights() for layer in build_backbone(profile.model).layers if layer.weights}
-    bench = Workbench(profile.model, profile.training, weights, precision, float32_depthwise=float32_depthwise)
-    test = SpeedTest(name, bench, profile.augmentation, BATCHES)
+    return Workbench(profile.model, profile.training, weights, precision, placement_of(profile.resources, gpus))
+
+
+def measure(name: str, bench: "Workbench", augmentation: AugmentationConfig, float32_depthwise: bool) -> StepSpeed:
+    """Return the speeds of strategy `name` on random images."""
+    test = SpeedTest(name, bench, augmentation, BATCHES, float32_depthwise=float32_depthwise)
     test.compile()
     return test.measure()
 
@@ -138,14 +166,22 @@ class SpeedTest:
     Each call of a way trains on all batches and waits for the end.
     """
 
-    def __init__(self, name: str, bench: "Workbench", augmentation: Any, batches: int, seed: int = 0) -> None:
+    def __init__(
+        self,
+        name: str,
+        bench: "Workbench",
+        augmentation: AugmentationConfig,
+        batches: int,
+        seed: int = 0,
+        float32_depthwise: bool = False,
+    ) -> None:
         from cxr_platform.training.trial import TrialData, train, training_rng
 
         self._name, self._batches, self._batch_size = name, batches, bench.training.batch_size
         self._precision = bench.precision
-        self._depthwise: Precision = "float32" if bench.float32_depthwise else bench.precision
         strategy = strategy_by_name(name)
         self._network, self._step = bench.set_up(strategy, seed)
+        self._depthwise = depthwise_type(self._network.upper, "float32" if float32_depthwise else None)
         self._inputs, self._labels = _random_inputs(self._network, augmentation, batches * self._batch_size)
         rows = np.arange(len(self._labels))
         schedule = replace(bench.training.schedule(strategy.family), epochs=MOST_EPOCHS)
@@ -215,6 +251,19 @@ class SpeedTest:
         if self._network.strategy.cut is None:
             features = np.repeat(features[..., None] / np.float32(127.5) - 1, 3, axis=-1)
         return features.astype("float32")
+
+
+def depthwise_type(model: Any, policy: str | None = None) -> str | None:
+    """Return the type in which the depthwise convolutions of `model` compute, `None` without any.
+
+    `policy` sets it, in a model that was not called yet.
+    """
+    import keras
+
+    layers = [layer for layer in model.layers if isinstance(layer, keras.layers.DepthwiseConv2D)]
+    for layer in layers if policy else ():
+        layer.dtype_policy = keras.DTypePolicy(policy)
+    return layers[0].compute_dtype if layers else None
 
 
 def _random_inputs(network: Any, augmentation: Any, count: int) -> tuple[Any, Any]:

@@ -88,8 +88,7 @@ def test_packed_pixels_are_the_same_bits_also_of_an_odd_number() -> None:
 
 @pytest.fixture(scope="module")
 def from_scratch() -> Network:
-    """In 16 bits, but for the depthwise convolutions."""
-    return build_network(strategy_by_name("scratch"), tiny_profile().model, "mixed_bfloat16", float32_depthwise=True)
+    return build_network(strategy_by_name("scratch"), tiny_profile().model, "mixed_bfloat16")
 
 
 def test_packed_pixels_are_gathered_as_images(from_scratch: Network) -> None:
@@ -101,9 +100,3 @@ def test_packed_pixels_are_gathered_as_images(from_scratch: Network) -> None:
     step._packed = True
     batch = step._batch(step._put(inputs.arrays), [tf.constant(rows), tf.constant(transforms)], 0)
     assert (batch[0].numpy() == images[[3, 0, 15]]).all()
-
-
-def test_depthwise_convolutions_alone_can_be_float32(from_scratch: Network) -> None:
-    kinds = {type(layer).__name__: layer.compute_dtype for layer in from_scratch.full.layers if layer.weights}
-    assert (kinds["DepthwiseConv2D"], kinds["Conv2D"]) == ("float32", "bfloat16")
-    assert from_scratch.full(np.zeros((1, 32, 32, 3), "float32")).dtype == "float32"
