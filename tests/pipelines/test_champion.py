@@ -7,9 +7,11 @@ from typing import Any
 import onnxruntime
 import pytest
 
+from cxr_platform.config import Profile
 from cxr_platform.registry.promotion import promote
 from cxr_platform.registry.store import Registry
 from cxr_platform.storage.paths import parse_path
+from cxr_platform.training import champion as training
 from pipelines import champion
 from tests.registry.builders import filler
 
@@ -56,13 +58,14 @@ def test_a_network_that_learned_nothing_is_not_promoted_and_the_next_version_nei
 def test_a_registry_in_an_object_store_is_not_locked_during_training(
     work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    registry, train, held = parse_path("memory://champion/registry"), champion._train, []
+    registry, train, held = parse_path("memory://champion/registry"), training.train_champion, []
 
-    def recording(*arguments: Any) -> Any:
+    def recording(study: Path, strategy: str, profile: Profile, *arguments: Any, **more: Any) -> Any:
+        assert profile.training.precision == "float32", "that of the trials, not auto"
         held.append((registry / ".lock").exists())
-        return train(*arguments)
+        return train(study, strategy, profile, *arguments, **more)
 
-    monkeypatch.setattr(champion, "_train", recording)
+    monkeypatch.setattr(training, "train_champion", recording)
     assert run(work, "--registry", "memory://champion/registry") == 0
     assert held == [False]
     assert list(json.loads((registry / "registry.json").read_text())["versions"]) == ["v1"]
