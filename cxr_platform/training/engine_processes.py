@@ -1,10 +1,11 @@
 """Run trials in several processes of this machine that share its GPU, without Ray.
 
 While one process compiles, predicts or writes, the others train. Each has its own networks and a part of the GPU's
-memory; JAX's compiled steps are kept on disk, so that a step which several processes need is compiled once.
+memory; JAX keeps compiled steps on disk, where a process that needs one later reads it.
 """
 
 import os
+import pickle
 import signal
 import tempfile
 from collections import Counter
@@ -14,15 +15,16 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
-
+from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.domain.study import TrialKey, TrialRecord
 from cxr_platform.errors import CxrError
 from cxr_platform.progress import NoProgress
 from cxr_platform.training.devices import is_deterministic, limit_process
 from cxr_platform.training.engine_local import compute_activations, local_share
+from cxr_platform.training.inputs import Inputs
 from cxr_platform.training.mps import mps_for
 from cxr_platform.training.plan import Share, cuts_of
 from cxr_platform.training.progress import StudyProgress
@@ -62,8 +64,8 @@ def run(study: StudyRun, todo: list[TrialKey], progress: StudyProgress, processe
     """
     share = local_share(study.plan.profile.resources, processes)
     waiting, tries, failures = list(todo), Counter[TrialKey](), dict[TrialKey, str]()
-    with mps_for(study.plan.profile.resources), compiled_steps():
-        workers = [_start(study, share, leads=number == 0) for number in range(min(processes, len(todo)))]
+    with mps_for(study.plan.profile.resources), compiled_steps(), _pickled(study) as file:
+        workers = [_start(file, share, leads=number == 0) for number in range(min(processes, len(todo)))]
         try:
             progress.training_begins()
             while waiting or any(worker.key for worker in workers):
@@ -85,7 +87,7 @@ def run(study: StudyRun, todo: list[TrialKey], progress: StudyProgress, processe
                         progress.finished(outcome)
                         continue
                     if not worker.process.is_alive():
-                        workers[workers.index(worker)] = _start(study, share, worker.leads)
+                        workers[workers.index(worker)] = _start(file, share, worker.leads)
                     tries[key] += 1
                     if tries[key] <= study.plan.profile.resources.retries:
                         progress.message(f"{key} failed and is tried again: {outcome}")
@@ -137,10 +139,20 @@ def _outcome(worker: _Worker) -> Outcome:
     return outcome
 
 
-def _start(study: StudyRun, share: Share, leads: bool) -> _Worker:
+@contextmanager
+def _pickled(study: StudyRun) -> Iterator[Path]:
+    """Yield a file for processes to read: one that gets much as an argument keeps the others waiting for its start."""
+    with tempfile.TemporaryDirectory(prefix="cxr-study-") as folder:
+        file = Path(folder) / "study.pickle"
+        with file.open("wb") as stream:
+            pickle.dump(study, stream, protocol=5)
+        yield file
+
+
+def _start(file: Path, share: Share, leads: bool) -> _Worker:
     context = get_context("spawn")  # a fork of a process that runs TensorFlow or JAX may hang
     here, there = context.Pipe()
-    process = context.Process(target=_work, args=(study, share, there), daemon=True)
+    process = context.Process(target=_work, args=(file, share, there), daemon=True)
     process.start()
     there.close()  # so that the end of the process ends the connection
     return _Worker(process, here, leads)
@@ -154,13 +166,14 @@ def _stop(workers: Sequence[_Worker]) -> None:
         worker.connection.close()
 
 
-def _work(study: StudyRun, share: Share, connection: Connection) -> None:
+def _work(file: Path, share: Share, connection: Connection) -> None:
     """Run the trials that come over `connection`, and answer each with its outcome, until the connection ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
+    with file.open("rb") as stream:
+        study: StudyRun = pickle.load(stream)
     limit_process(share.cpus, share.gpus, is_deterministic(study.plan.profile.resources, share.gpus))
     bench: Workbench | None = None
-    cuts: tuple[str, ...] = ()
-    activations: dict[str, list[NDArray[Any]]] = {}
+    inputs: tuple[str | None, Inputs] | None = None
     while True:
         try:
             key: TrialKey = connection.recv()
@@ -169,12 +182,13 @@ def _work(study: StudyRun, share: Share, connection: Connection) -> None:
         outcome: Outcome
         try:
             bench = bench or _workbench(study, share)
-            if cuts_of([key.strategy]) != cuts:
-                cuts, activations = cuts_of([key.strategy]), {}  # frees the memory of the last ones first
-                activations = compute_activations(study, cuts, NoProgress())
-            inputs = inputs_of(study, key, activations)
+            cut = strategy_by_name(key.strategy).cut
+            if inputs is None or inputs[0] != cut:
+                inputs = None
+                bench.unload()  # the GPU has no memory for the last inputs beside the network that computes the next
+                inputs = cut, inputs_of(study, key, compute_activations(study, cuts_of([key.strategy]), NoProgress()))
             note = partial(_send_note, connection)
-            outcome = execute_trial(study, bench, key, inputs, share, lambda _: None, note)
+            outcome = execute_trial(study, bench, key, inputs[1], share, lambda _: None, note)
         except CxrError as error:
             outcome = error
         except Exception as error:  # the other trials continue whatever the failure of this one is

@@ -140,7 +140,7 @@ class BatchSource:
 
     def load(self, arrays: Sequence[NDArray[Any]]) -> bool:
         """Gather batches from `arrays` from now on, as `Step.load` describes."""
-        if not (len(arrays) == len(self._arrays) and all(a is b for a, b in zip(arrays, self._arrays, strict=True))):
+        if list(map(_memory, arrays)) != list(map(_memory, self._arrays)):
             self.unload()  # frees the memory of the last ones first
             self._arrays = tuple(arrays)
             if sum(array.nbytes for array in arrays) <= self._limit:
@@ -175,6 +175,11 @@ class BatchSource:
     def _gathered(self, count: int, part: tuple[NDArray[Any], ...]) -> Call:
         positions = np.arange(part[0].size, dtype="int32").reshape(part[0].shape)
         return Call(self._put([gather(self._arrays, part[0].ravel())]), count, (positions, *part[1:]))
+
+
+def _memory(array: NDArray[Any]) -> tuple[object, ...]:
+    """Return what two arrays share that are the same values in the same memory, such as two views of one array."""
+    return array.__array_interface__["data"][0], array.shape, array.strides, array.dtype
 
 
 def _parts(arrays: Sequence[NDArray[Any]], size: int) -> Iterator[tuple[int, tuple[NDArray[Any], ...]]]:

@@ -97,13 +97,17 @@ class Workbench:
                 network = build_network(strategy, self.model, self.precision)
                 step = make_step(network, decay, self.training.label_smoothing, self.placement)
             self._kept[strategy.name] = network, step
-        for name, (_, kept) in self._kept.items():
-            if name != strategy.name:
-                kept.unload()
+        self.unload(but=strategy.name)
         network, step = self._kept[strategy.name]
         set_initial_weights(network, seed, self.imagenet)
         step.reset()
         return network, step
+
+    def unload(self, but: str | None = None) -> None:
+        """Free the memory of the inputs of all strategies `but` one."""
+        for name, (_, step) in self._kept.items():
+            if name != but:
+                step.unload()
 
 
 def run_trial(

@@ -10,14 +10,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import StorageError
 from cxr_platform.training import engine_processes, mps
 from cxr_platform.training.engine_processes import Outcome, next_trial
+from cxr_platform.training.folder import StudyFolder
+from cxr_platform.training.inputs import FrozenInputs
 from cxr_platform.training.plan import Share
 from cxr_platform.training.progress import StudyProgress
+from cxr_platform.training.study import StudyRun
 from tests.study_records import trial_record
 from tests.training.builders import tiny_study
 
@@ -78,7 +82,7 @@ def outcomes(monkeypatch: pytest.MonkeyPatch) -> dict[TrialKey, list[Outcome | N
 def study() -> SimpleNamespace:
     resources = SimpleNamespace(cpu=1.0, gpu=0, retries=1, mps=False)
     profile = SimpleNamespace(resources=resources)
-    return SimpleNamespace(plan=SimpleNamespace(profile=profile), folder=SimpleNamespace(check_held=lambda: None))
+    return SimpleNamespace(plan=SimpleNamespace(profile=profile), folder=StudyFolder(Path("unused")))
 
 
 Outcomes = dict[TrialKey, list[Outcome | None]]
@@ -137,21 +141,58 @@ def test_an_error_of_the_storage_ends_the_study(outcomes: Outcomes, study: Simpl
         engine_processes.run(study, WAITING, StudyProgress(), processes=2)
 
 
+def working(study: StudyRun) -> tuple[Connection, threading.Thread]:
+    """Return the connection to a thread that does the work of a process."""
+    here, there = Pipe()
+    with engine_processes._pickled(study) as file:
+        process = threading.Thread(target=engine_processes._work, args=(file, Share(1, 0), there), daemon=True)
+        process.start()
+        here.send(TrialKey("nothing", 0))
+        assert here.poll(SECONDS), "no answer"
+        assert "Expected a strategy" in str(here.recv())
+    return here, process
+
+
+def test_a_process_keeps_its_inputs_for_the_folds_and_frees_them_before_it_computes_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[object] = []
+
+    def compute(_study: object, cuts: tuple[str, ...], _progress: object) -> dict[str, list[np.ndarray]]:
+        done.append(("compute", *cuts))
+        return {cut: [np.zeros((2, 56, 1), "float16")] for cut in cuts}
+
+    def execute(_study: object, _bench: object, key: TrialKey, inputs: object, *_: object) -> str:
+        done.append(inputs)
+        return str(key)
+
+    bench = SimpleNamespace(unload=lambda: done.append("unload"))
+    monkeypatch.setattr("cxr_platform.training.engine_processes.signal.signal", lambda *_: None)  # of main threads only
+    monkeypatch.setattr(engine_processes, "_workbench", lambda *_: bench)
+    monkeypatch.setattr(engine_processes, "compute_activations", compute)
+    monkeypatch.setattr(engine_processes, "execute_trial", execute)
+    here, process = working(tiny_study(tmp_path, ("off-the-shelf",)))
+    for key in (TrialKey("off-the-shelf", 0), TrialKey("off-the-shelf", 1), TrialKey("fine-tuning-1", 0)):
+        here.send(key)
+        assert here.poll(SECONDS), "no answer"
+        assert here.recv() == str(key)
+    here.close()
+    process.join(SECONDS)
+    heads, again, block = (each for each in done if isinstance(each, FrozenInputs))
+    assert heads is again
+    assert done == ["unload", ("compute", "features"), heads, heads, "unload", ("compute", "block_15"), block]
+
+
 def test_a_process_trains_and_stores_the_trials_that_it_is_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cxr_platform.training.engine_processes.signal.signal", lambda *_: None)  # of main threads only
     study = tiny_study(tmp_path, ("off-the-shelf",))
     study.folder.start(study.plan)
-    here, there = Pipe()
-    process = threading.Thread(target=engine_processes._work, args=(study, Share(1, 0), there), daemon=True)
-    process.start()
+    here, process = working(study)
     here.send(TrialKey("off-the-shelf", 0))
     assert here.poll(SECONDS), "no answer"
     assert here.recv().key == TrialKey("off-the-shelf", 0)
-    here.send(TrialKey("nothing", 0))
-    assert here.poll(SECONDS), "no answer"
-    assert "Expected a strategy" in str(here.recv())
     here.close()
     process.join(SECONDS)
     assert not process.is_alive()

@@ -6,6 +6,7 @@ from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.errors import ConfigError
 from cxr_platform.models.mobilenet import build_network
 from cxr_platform.training import step
+from cxr_platform.training.inputs import FrozenInputs
 from tests.training.builders import tiny_profile
 
 
@@ -64,6 +65,18 @@ def test_calls_have_the_same_batches_on_the_device_and_from_the_host(limit: floa
     rows = np.concatenate([call.data[call.arrays[0][: call.count]] for call in calls])
     assert (rows == np.concatenate(arrays)[positions]).all()
     assert (np.concatenate([call.arrays[1][: call.count] for call in calls]) == labels).all()
+
+
+def test_arrays_in_the_same_memory_are_not_copied_to_the_device_again() -> None:
+    chunks = [np.zeros((2, 10, 3), "float16"), np.ones((2, 5, 3), "float16")]
+    put: list[int] = []
+    source = step.BatchSource(lambda arrays: put.append(len(arrays)) or arrays, 1e9)
+    for _fold in range(3):
+        assert source.load(FrozenInputs(chunks).arrays)
+    assert put == [2]
+    source.load(FrozenInputs(chunks[:1]).arrays)
+    source.load(FrozenInputs([chunk.copy() for chunk in chunks]).arrays)
+    assert put == [2, 1, 2]
 
 
 def test_weight_decay_leaves_scales_offsets_and_biases_alone() -> None:
