@@ -210,11 +210,13 @@ def class_of(name: str) -> str | None:
 
 
 def names_other_finding(text: str) -> bool:
-    """Return True for a finding that is stated and certainly not Covid19; `todo`, `unknown`, `suspected COVID` are not.
+    """Return True for a finding that is stated and names none of the seven classes, in no part of a list or path.
 
-    That it is none of the other classes is for the caller to know.
+    `todo`, `unknown`, `suspected COVID` and `Pneumonia/Bacterial` are not such findings, `SARS` and `Mass|Nodule` are.
     """
-    return not _NO_STATEMENT.fullmatch(plain(text)) and not _MAYBE_COVID19.search(folded(text))
+    if _NO_STATEMENT.fullmatch(plain(text)) or _MAYBE_COVID19.search(folded(text)):
+        return False
+    return not any(class_of(part) for part in re.split(r"[,/|;]", text))
 
 
 def column_key(name: str) -> str:

@@ -68,6 +68,16 @@ def test_images_of_another_finding_are_contrast_images_of_sources_of_the_study(
     assert mark_contrast(inventory, SelectionConfig(contrast="none")) == inventory
 
 
+@pytest.mark.parametrize("finding", ["Pneumonia", "Pneumonia/Viral/SARS", "No Finding"])
+def test_a_class_that_the_profile_does_not_take_from_a_collection_is_no_contrast_image(
+    tmp_path: Path, finding: str
+) -> None:
+    plant(tmp_path / "cohen", "images/a.jpg", "images/b.jpg", metadata_csv=f"{COHEN}2,{finding},PA,X-ray,b.jpg\n")
+    selection = SelectionConfig(contrast="all", classes="paper", no_finding_is_normal=False)
+    marked = mark_contrast(find_candidates(tmp_path, selection), selection)
+    assert [(c.role, c.refusal and c.refusal.reason) for c in marked.candidates][1] == ("study", "finding-not-studied")
+
+
 def test_an_external_source_has_no_contrast_images(tmp_path: Path) -> None:
     for name in ("a", "b"):
         rows = COHEN + "2,SARS,PA,X-ray,b.jpg\n"
