@@ -18,7 +18,7 @@ from cxr_platform.domain.interval import REPLICATES
 from cxr_platform.domain.strategies import TITLES
 from cxr_platform.domain.study import StudyRecord
 from cxr_platform.evaluation.credibility import confounding_warning
-from cxr_platform.evaluation.findings import Association
+from cxr_platform.evaluation.findings import SMALL, Association
 from cxr_platform.evaluation.formatting import Value, joined, percent, rate, text
 from cxr_platform.evaluation.paper import ARXIV_ID
 from cxr_platform.evaluation.predictions import Predictions
@@ -31,7 +31,7 @@ from cxr_platform.evaluation.statistics.measures import (
     StrategyMeasures,
     predictive_values,
 )
-from cxr_platform.evaluation.statistics.subgroups import SMALL, Subgroup, SubgroupRates, subgroups
+from cxr_platform.evaluation.statistics.subgroups import Subgroup, SubgroupRates, subgroups
 from cxr_platform.evaluation.study_results import StudyResults
 from cxr_platform.evaluation.summary import CREDIBILITY, INTERVALS, LEAKAGE, PROTOCOL_MEANING
 from cxr_platform.evaluation.table import SYNTHETIC, Row, Table, to_markdown

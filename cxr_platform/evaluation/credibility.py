@@ -177,13 +177,8 @@ def _within_sources(findings: Findings) -> Iterator[Reason]:
     within = findings.within
     if within is None or (within.shown and not within.falls):
         return
-    elsewhere = ""
-    if within.auc_elsewhere.value is not None:
-        elsewhere = (
-            f", and {text(within.auc_elsewhere)} and {percent(within.specificity_elsewhere.value)} against images of "
-            "the same classes from other sources"
-        )
-    yield Reason(f"{within_text(within)}{elsewhere}", severe=within.falls)
+    compared = compared_text(within)
+    yield Reason(f"{within_text(within)}{compared and ', '}{compared}", severe=within.falls)
 
 
 def within_text(within: WithinSources) -> str:
@@ -192,6 +187,22 @@ def within_text(within: WithinSources) -> str:
         f"among the {count(within.others, 'other image', 'other images')} of the sources that have {within.label} "
         f"({joined(within.sources)}), the AUC of {within.label} is {text(within.auc)} and its specificity "
         f"{rate(within.specificity)}"
+    )
+
+
+def compared_text(within: WithinSources) -> str:
+    """Return a clause with the figures beside those of other origins; empty if they have no images of these classes."""
+    if not within.compared:
+        return ""
+    own = ""
+    if within.compared < within.others:
+        own = (
+            f"{text(within.auc_compared)} and {rate(within.specificity_compared)} among the {within.compared:,} of "
+            "classes that other origins have too, "
+        )
+    return (
+        f"{own}and {text(within.auc_elsewhere)} and {rate(within.specificity_elsewhere)} against images of "
+        "the same classes from other origins"
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from cxr_platform.domain.interval import Interval
 
 FEW_TRAINING_IMAGES = 50
-FEW_IN_PAIR = 20  # images on one side of a pair of hospitals
+SMALL = 20  # images or patients of a figure; with fewer, one of them changes it by more than five points
 UNDERTRAINED = 0.05  # mean fall of the training loss from the third to the last quarter of the epochs
 OVERCONFIDENT = 1.05  # temperature; one closer to 1 changes a probability by at most a point
 PROBE_INPUTS = {
@@ -126,9 +126,12 @@ class ExternalFinding:
 class WithinSources:
     """A class among the other images of those of its `sources` that have any, contrast images included.
 
-    `images` of the class and `others`, `contrast` of them without a class. `auc` (0 to 1) compares images of one source
-    only, `specificity` is in percent. `auc_elsewhere` and `specificity_elsewhere` are over images of the same classes
-    from sources without the class. `falls` is true if a figure is lower within and the intervals do not overlap.
+    `images` of the class and `others`, `contrast` of them without a class; `groups` of patients on the side with fewer.
+    `auc` (0 to 1) compares images of one source only, `specificity` is in percent.
+
+    `compared` of the others are of classes that origins without the class have too. `auc_compared` and
+    `specificity_compared` are over these, `auc_elsewhere` and `specificity_elsewhere` over the images of those origins
+    in the same mix of classes. `falls` is true if a figure is lower within and the intervals do not overlap.
     """
 
     label: str
@@ -136,11 +139,20 @@ class WithinSources:
     images: int
     others: int
     contrast: int
+    groups: int
     auc: Interval
     specificity: Interval
+    compared: int
+    auc_compared: Interval
+    specificity_compared: Interval
     auc_elsewhere: Interval
     specificity_elsewhere: Interval
     falls: bool
+
+    @property
+    def small(self) -> bool:
+        """True if there are too few images or patients on one side for a conclusion."""
+        return min(self.images, self.others, self.groups) < SMALL
 
     @property
     def shown(self) -> bool:
@@ -166,7 +178,7 @@ class HospitalPair:
     @property
     def small(self) -> bool:
         """True if there are too few images on one side for a conclusion."""
-        return min(self.images, self.others) < FEW_IN_PAIR
+        return min(self.images, self.others) < SMALL
 
     @property
     def reversed(self) -> bool:

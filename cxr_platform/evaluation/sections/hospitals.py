@@ -9,12 +9,12 @@ import pandas as pd
 
 from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.credibility import pair_text, worst_pair
-from cxr_platform.evaluation.findings import FEW_IN_PAIR, HospitalPair
+from cxr_platform.evaluation.findings import SMALL, HospitalPair
 from cxr_platform.evaluation.formatting import Value, count, joined, text
 from cxr_platform.evaluation.report_contents import Section
 from cxr_platform.evaluation.report_inputs import ReportInputs
 from cxr_platform.evaluation.statistics.bootstrap import Bootstrap, study_seed
-from cxr_platform.evaluation.statistics.within_sources import paired_auc
+from cxr_platform.evaluation.statistics.measures import paired_auc
 from cxr_platform.evaluation.table import Row, Table
 from cxr_platform.labels import POSITIVE_CLASS
 
@@ -91,7 +91,7 @@ def mean_auc(pairs: Sequence[HospitalPair]) -> float:
 def _summary_sentence(pairs: Sequence[HospitalPair]) -> str:
     mean = text(Interval(mean_auc(pairs), ratio=True))
     worst = worst_pair(pairs)
-    few = f" (of those with {FEW_IN_PAIR} images or more on both sides)" * (
+    few = f" (of those with {SMALL} images or more on both sides)" * (
         any(pair.small for pair in pairs) and not worst.small
     )
     return f"The mean of {count(len(pairs), 'AUC', 'AUCs')} is {mean}. The worst{few} is {pair_text(worst)}."

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from cxr_platform.evaluation.findings import SMALL
 from cxr_platform.evaluation.formatting import text
 from cxr_platform.evaluation.report_contents import Section
 from cxr_platform.evaluation.report_inputs import ReportInputs
 from cxr_platform.evaluation.statistics.bootstrap import study_seed
 from cxr_platform.evaluation.statistics.strata import SEPARATES, Stratum, external_strata
-from cxr_platform.evaluation.statistics.subgroups import SMALL
 from cxr_platform.evaluation.table import Row, Table
 from cxr_platform.labels import POSITIVE_CLASS
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cxr_platform.domain.strategies import TITLES
+from cxr_platform.evaluation.findings import SMALL
 from cxr_platform.evaluation.formatting import Value, rate, shortened, text
 from cxr_platform.evaluation.pictures import BLUE, GREY, INK, Picture, canvas, mark, to_png
 from cxr_platform.evaluation.report_contents import Section
@@ -16,7 +17,6 @@ from cxr_platform.evaluation.statistics.bootstrap import study_seed
 from cxr_platform.evaluation.statistics.external import interval_values
 from cxr_platform.evaluation.statistics.subgroups import (
     MEASURES,
-    SMALL,
     Recall,
     Subgroup,
     SubgroupRate,

@@ -8,14 +8,13 @@ import numpy as np
 import pandas as pd
 
 from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
-from cxr_platform.evaluation.credibility import within_text
-from cxr_platform.evaluation.findings import WithinSources
-from cxr_platform.evaluation.formatting import NBSP, count, joined, text
+from cxr_platform.evaluation.credibility import compared_text, within_text
+from cxr_platform.evaluation.findings import SMALL, WithinSources
+from cxr_platform.evaluation.formatting import count, joined
 from cxr_platform.evaluation.report_contents import Section
 from cxr_platform.evaluation.report_inputs import ReportInputs
 from cxr_platform.evaluation.statistics.bootstrap import study_seed
-from cxr_platform.evaluation.statistics.subgroups import SMALL
-from cxr_platform.evaluation.statistics.within_sources import rated_images, single_sources, within_sources
+from cxr_platform.evaluation.statistics.within_sources import rated_images, within_sources
 from cxr_platform.evaluation.table import Row, Table
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 
@@ -29,9 +28,13 @@ METHOD = (
     "The AUC compares each image of the class with the other images of its own source only."
 )
 NOTE = (
-    "Elsewhere: images of the same classes (of all classes, if there are none) from sources without the class. A "
-    "figure falls if it is lower within the sources and the two intervals do not overlap. Shown are the classes that "
-    f"some source does not have. Grey italics: fewer than {SMALL} images on one side, too few for a conclusion."
+    "Shown are the classes that some origin does not have. Grey italics: fewer than "
+    f"{SMALL} images or patients on one side, too few for a conclusion."
+)
+COMPARED_NOTE = (
+    "The same images of the class against other images of their source, and against images of other origins in the "
+    "same mix of classes. Other images whose class no other origin has, contrast images among them, are left out. "
+    "Lower within: a figure is lower there and the two 95 % intervals do not overlap."
 )
 OUTSIDE_NOTE = (
     "Percent of the images that are given each class. None of the seven is their finding: a high share of "
@@ -59,16 +62,18 @@ class WithinResults:
 def compute(inputs: ReportInputs) -> WithinResults:
     """Return the winner's figures within the sources of each class."""
     winner, seed, contrast = inputs.results.decision.winner, study_seed(inputs.study), inputs.evidence.parts.get(PART)
-    images = rated_images(inputs.predictions, winner, contrast)
+    images = rated_images(inputs.predictions, winner, contrast, inputs.study.manifest.origins)
+    all_origins = len(set(images.origin))
     partial = [
         label
         for position, label in enumerate(CLASSES)
-        if label == POSITIVE_CLASS
-        or len(set(images.source[images.label == position])) < len(inputs.results.images_of_source)
+        if label == POSITIVE_CLASS or len(set(images.origin[images.label == position])) < all_origins
     ]
     classes = [within for label in partial if (within := within_sources(images, label, seed)) is not None]
     covid = [within for within in classes if within.label == POSITIVE_CLASS]
-    alone = [part for within in covid if len(within.sources) > 1 for part in single_sources(images, within, seed)]
+    several = [source for within in covid if len(within.sources) > 1 for source in within.sources]
+    parts = (within_sources(images, POSITIVE_CLASS, seed, [source]) for source in several)
+    alone = [part for part in parts if part is not None]
     answers = () if contrast is None else _answers(contrast[contrast["strategy"] == winner])
     return WithinResults(tuple(sorted(classes, key=lambda w: w.label != POSITIVE_CLASS)), tuple(alone), answers)
 
@@ -83,6 +88,8 @@ def render(inputs: ReportInputs, results: WithinResults) -> Section:
     tables = [_table("within-sources", "Classes among the other images of their sources", results.classes, synthetic)]
     if results.sources:
         tables.append(_table("within-each-source", f"{POSITIVE_CLASS} in each source", results.sources, synthetic))
+    if compared := [within for within in (*results.classes, *results.sources) if within.compared]:
+        tables.append(_compared_table(compared, synthetic))
     if results.answers:
         tables.append(_answers_table(results.answers, synthetic))
     return Section(
@@ -107,37 +114,38 @@ def _sentence(within: WithinSources) -> str:
     contrast = ""
     if within.contrast:
         contrast = f" {count(within.contrast, 'of them is a contrast image', 'of them are contrast images')}."
-    few = f" That is fewer than {SMALL} images: no more than a hint." * _is_small(within)
-    elsewhere = ""
-    if within.auc_elsewhere.value is not None:
-        elsewhere = (
-            f" Against images of the same classes from other sources they are {text(within.auc_elsewhere)} and "
-            f"{text(within.specificity_elsewhere)}{NBSP}%."
-        )
-    return f"{clause[:1].upper()}{clause[1:]}.{contrast}{elsewhere}{_conclusion(within)}{few}"
+    few = ""
+    if within.small and not within.falls:
+        few = f" That is fewer than {SMALL} images or patients on one side: no more than a hint."
+    compared = compared_text(within) or "no other origin has images of these classes to compare with"
+    return f"{clause[:1].upper()}{clause[1:]}, {compared}.{contrast}{_conclusion(within)}{few}"
 
 
 def _conclusion(within: WithinSources) -> str:
     if within.falls:
-        return " The figures are much lower where the source does not help."
+        return " The figures are lower where the source does not help."
     if not within.shown:
         return " It is not shown that the class is recognised where the source does not help."
     return ""
-
-
-def _is_small(within: WithinSources) -> bool:
-    return min(within.images, within.others) < SMALL
 
 
 def _table(name: str, title: str, parts: Sequence[WithinSources], synthetic: bool) -> Table:
     rows = []
     for w in parts:
         others = f"{w.others:,}, {w.contrast:,} contrast" if w.contrast else w.others
-        figures = (w.auc, w.auc_elsewhere, w.specificity, w.specificity_elsewhere)
-        verdict = "yes" if w.falls else "no"
-        rows.append(Row((w.label, joined(w.sources)), (w.images, others, *figures, verdict), "small" * _is_small(w)))
-    columns = ("images", "other images", "AUC", "AUC elsewhere", "specificity (%)", "elsewhere (%)", "falls")
+        rows.append(Row((w.label, joined(w.sources)), (w.images, others, w.auc, w.specificity), "small" * w.small))
+    columns = ("images", "other images", "AUC", "specificity (%)")
     return Table(name, title, ("Class", "Sources"), columns, tuple(rows), NOTE, synthetic)
+
+
+def _compared_table(parts: Sequence[WithinSources], synthetic: bool) -> Table:
+    rows = []
+    for w in parts:
+        figures = (w.auc_compared, w.auc_elsewhere, w.specificity_compared, w.specificity_elsewhere)
+        rows.append(Row((w.label, joined(w.sources)), (w.compared, *figures, "yes" if w.falls else "no")))
+    columns = ("other images", "AUC", "other origins", "specificity (%)", "other origins (%)", "lower within")
+    title = "The same classes within the source and from other origins"
+    return Table("within-compared", title, ("Class", "Sources"), columns, tuple(rows), COMPARED_NOTE, synthetic)
 
 
 def _answers(contrast: pd.DataFrame) -> tuple[tuple[str, int, tuple[float, ...]], ...]:

@@ -55,21 +55,25 @@ class Bootstrap:
     def rate(self, hits: Array, among: Array | None = None) -> Interval:
         """Return the percentage of True in `hits` (N,) among the images where `among` (N,) is True.
 
-        `hits` may also be shares from 0 to 1, which are averaged. The value is `None` without images. If the rate is 0
-        or 100 %, all replicates are equal; the bounds are then Clopper and Pearson's, counting each group as one trial.
+        `hits` may also be shares from 0 to 1, which are averaged, and `among` weights of the images. The value is
+        `None` without images. If the rate is 0 or 100 %, all replicates are equal; the bounds are then Clopper and
+        Pearson's, counting each group as one trial.
         """
         hit, whole = self._group_sums(hits, among), self._group_sums(None, among)
         share = float(hit.sum() / whole.sum()) if whole.any() else None
         if share in (0.0, 1.0):
-            groups = int((whole > 0).sum())
-            low, high = proportion_confint(round(share * groups), groups, alpha=1 - LEVEL, method="beta")
-            return Interval(100 * share, 100 * float(low), 100 * float(high))
+            low, high = exact_bounds(share, int((whole > 0).sum()))
+            return Interval(100 * share, 100 * low, 100 * high)
         return self._ratio(100 * hit, whole)
 
     def difference(self, hits_a: Array, hits_b: Array, among: Array | None = None) -> Interval:
         """Return the rate of `hits_a` minus that of `hits_b` on the same images, in percentage points, signed."""
         gap = self._group_sums(hits_a, among) - self._group_sums(hits_b, among)
         return self._ratio(100 * gap, self._group_sums(None, among), signed=True)
+
+    def groups_among(self, among: Array) -> int:
+        """Return the number of groups with an image where `among` (N,) is True."""
+        return len(np.unique(self.position[among]))
 
     def totals(self, values: Array) -> Array:
         """Return (replicates, k) sums of `values` (N, k) over the images of each replicate."""
@@ -96,10 +100,16 @@ class Bootstrap:
         return np.concatenate([chunk @ sums for chunk in self.group_weights()]).astype(float)
 
     def _group_sums(self, values: Array | None, among: Array | None) -> Array:
-        """Return (G,) sums of `values` (`None`: ones) over the images of each group where `among` (`None`: all)."""
+        """Return (G,) sums of `values` (`None`: ones) over the images of each group, times `among` (`None`: ones)."""
         values = np.ones(self.images) if values is None else np.asarray(values, dtype=float)
-        values = values if among is None else np.where(among, values, 0.0)
+        values = values if among is None else np.where(among, values * among, 0.0)
         return np.bincount(self.position, weights=values, minlength=self.groups)
+
+
+def exact_bounds(share: float, groups: int) -> tuple[float, float]:
+    """Return Clopper and Pearson's bounds, from 0 to 1, of a `share` of 0 or 1 over `groups`, each as one trial."""
+    low, high = proportion_confint(round(share * groups), groups, alpha=1 - LEVEL, method="beta")
+    return float(low), float(high)
 
 
 def percentile_interval(value: float, replicates: Array, *, ratio: bool = False, signed: bool = False) -> Interval:

@@ -6,7 +6,7 @@ value is NaN in arrays and `None` in results.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.metrics import Spread, spread
 from cxr_platform.evaluation.predictions import POSITIVE, Array, Predictions
-from cxr_platform.evaluation.statistics.bootstrap import Bootstrap, percentile_interval
+from cxr_platform.evaluation.statistics.bootstrap import Bootstrap, exact_bounds, percentile_interval
 from cxr_platform.labels import CLASSES
 
 
@@ -167,6 +167,52 @@ class RankedScores:
         precision = np.divide(true, called, out=np.zeros_like(true), where=called > 0)
         average = (positive * precision).sum(axis=1) / positive.sum(axis=1)
         return np.where(negative_sums[:, -1] > 0, average, np.nan)
+
+
+def paired_auc(scores: Array, positive: Array, negative: Array, stratum: Array, bootstrap: Bootstrap) -> Interval:
+    """Return the share of pairs, a positive and a negative image of one stratum, in which the positive scores higher.
+
+    All arrays are (N,); ties count half. Undefined without such a pair.
+    """
+    values = np.unique(stratum[positive | negative])
+    return mean_auc(scores, [(positive & (stratum == v), negative & (stratum == v)) for v in values], bootstrap)
+
+
+def mean_auc(
+    scores: Array, parts: Sequence[tuple[Array, Array]], bootstrap: Bootstrap, shares: Sequence[float] | None = None
+) -> Interval:
+    """Return the ROC AUC of `scores` (N,) averaged over `parts`, each its positive and negative images: bool (N,).
+
+    Parts count by `shares`, or by their pairs; one without pairs is left out. An AUC of 0 or 1 is the same in every
+    replicate; its bounds are Clopper and Pearson's, with the groups of the side that has fewer as trials.
+    """
+    counts = shares or [float(positive.sum() * negative.sum()) for positive, negative in parts]
+    weighed = []
+    for (positive, negative), count in zip(parts, counts, strict=True):
+        if positive.any() and negative.any():
+            rows = np.flatnonzero(positive | negative)
+            weighed.append((rows, positive[rows], RankedScores(scores[rows], positive[rows]), count))
+    if not weighed:
+        return Interval(None, ratio=True)
+
+    def area(weights: Array) -> Array:
+        ranked, whole = np.zeros(len(weights)), np.zeros(len(weights))
+        for rows, is_positive, scored, share in weighed:
+            drawn = weights[:, rows].astype(float)
+            pairs = drawn[:, is_positive].sum(axis=1) * drawn[:, ~is_positive].sum(axis=1)
+            count = pairs if shares is None else np.where(pairs > 0, share, 0.0)
+            ranked += np.where(pairs > 0, np.nan_to_num(scored.areas(drawn)[:, 0]) * count, 0)
+            whole += count
+        with np.errstate(invalid="ignore"):
+            return np.asarray(ranked / whole)
+
+    value = float(area(np.ones((1, len(scores)), np.float32))[0])
+    if value in (0.0, 1.0):
+        sides = [bootstrap.groups_among(np.any([part[side] for part in parts], axis=0)) for side in (0, 1)]
+        return Interval(value, *exact_bounds(value, min(sides)), ratio=True)
+    if bootstrap.groups < 2:
+        return Interval(value, ratio=True)
+    return percentile_interval(value, bootstrap.replicate(area), ratio=True)
 
 
 def brier_scores(label: Array, probability: Array) -> Array:

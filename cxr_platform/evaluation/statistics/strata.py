@@ -8,10 +8,11 @@ import pandas as pd
 
 from cxr_platform.domain.interval import Interval
 from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
+from cxr_platform.evaluation.findings import SMALL
 from cxr_platform.evaluation.predictions import POSITIVE, Array
 from cxr_platform.evaluation.statistics.bootstrap import Bootstrap
-from cxr_platform.evaluation.statistics.subgroups import SMALL, Members, members_by_facts
-from cxr_platform.evaluation.statistics.within_sources import paired_auc
+from cxr_platform.evaluation.statistics.measures import paired_auc
+from cxr_platform.evaluation.statistics.subgroups import Members, members_by_facts
 from cxr_platform.labels import POSITIVE_CLASS
 
 SEPARATES = 0.7

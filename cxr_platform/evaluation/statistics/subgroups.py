@@ -12,12 +12,10 @@ import numpy as np
 import pandas as pd
 
 from cxr_platform.domain.interval import Interval
+from cxr_platform.evaluation.findings import SMALL
 from cxr_platform.evaluation.predictions import POSITIVE, Array, Predictions
 from cxr_platform.evaluation.statistics.bootstrap import Bootstrap
 from cxr_platform.labels import CLASSES
-
-SMALL = 20
-"""A rate over fewer images than this is shown in grey: a single image changes it by five points or more."""
 
 UNKNOWN = "unknown"
 AGE_BANDS: Mapping[str, tuple[float, float]] = {

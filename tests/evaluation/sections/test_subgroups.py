@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
+from cxr_platform.evaluation.findings import SMALL
 from cxr_platform.evaluation.sections import subgroups
-from cxr_platform.evaluation.statistics.subgroups import SMALL
 from tests.evaluation.planted import predictions, report_inputs
 
 NBSP = "\N{NO-BREAK SPACE}"

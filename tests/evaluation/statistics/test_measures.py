@@ -19,6 +19,7 @@ from cxr_platform.evaluation.statistics.measures import (
     RankedScores,
     confusion_cells,
     measures_of_matrices,
+    paired_auc,
     predictive_values,
     strategy_measures,
 )
@@ -235,3 +236,21 @@ def test_a_perfect_strategy_gets_bounds_for_rates_and_none_for_areas():
     assert 90 < measures.pooled["accuracy_7_class"].low < 100
     assert measures.pooled["sensitivity"].low < measures.pooled["specificity"].low < 100
     assert measures.pooled["roc_auc"] == Interval(pytest.approx(1.0), ratio=True)
+
+
+def test_pairs_of_different_sources_do_not_count():
+    random = np.random.default_rng(0)
+    positive, stratum = random.random(300) < 0.4, np.array(["a", "b"])[random.integers(0, 2, 300)]
+    scores = np.round(random.random(300) + 0.3 * positive + 5 * (stratum == "b"), 1)
+    area = paired_auc(scores, positive, ~positive, stratum, Bootstrap(np.arange(300)))
+
+    parts = {s: (stratum == s, (positive & (stratum == s)).sum() * (~positive & (stratum == s)).sum()) for s in "ab"}
+    expected = sum(roc_auc_score(positive[rows], scores[rows]) * pairs for rows, pairs in parts.values())
+    assert area.value == pytest.approx(expected / sum(pairs for _, pairs in parts.values()))
+    assert area.low < area.value < area.high
+
+
+def test_an_auc_of_one_has_a_bound_by_the_patients_of_the_side_with_fewer():
+    positive, group = np.arange(60) < 20, np.concatenate([np.arange(20) // 4, np.arange(20, 60)])
+    area = paired_auc(1.0 * positive, positive, ~positive, np.zeros(60), Bootstrap(group))
+    assert (area.value, area.low, area.high) == (1, pytest.approx(0.025 ** (1 / 5)), 1)

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from cxr_platform.evaluation.findings import SMALL
 from cxr_platform.evaluation.statistics.subgroups import (
-    SMALL,
     SubgroupRates,
     age_bands,
     divisions,

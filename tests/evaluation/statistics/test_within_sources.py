@@ -1,16 +1,12 @@
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import roc_auc_score
 
 from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
-from cxr_platform.evaluation.statistics.bootstrap import Bootstrap
 from cxr_platform.evaluation.statistics.within_sources import (
     NO_CLASS,
     RatedImages,
-    paired_auc,
     rated_images,
-    single_sources,
     within_sources,
 )
 from cxr_platform.labels import CLASSES
@@ -63,14 +59,73 @@ def test_contrast_images_are_other_images_of_their_source():
     assert within.auc.value == pytest.approx((35 + 15 / 2) / 50)
 
 
-def test_contrast_images_alone_are_enough_and_stand_beside_all_classes_of_other_sources():
+def test_contrast_images_alone_are_enough_but_have_nothing_to_be_compared_with():
     source, label = ["covid"] * 40 + ["rest"] * 60, ["Covid19"] * 40 + ["Normal"] * 60
     rated = rated_images(predictions(source, label), STRATEGY, contrast_frame(["covid"] * 20, ["Covid19"] * 20))
     within = within_sources(rated, "Covid19", seed=0)
 
     assert within.others == within.contrast == 20
+    assert within.auc.value == 0.5
+    assert (within.compared, within.auc_elsewhere.value, within.specificity_elsewhere.value) == (0, None, None)
+    assert not within.falls
+
+
+def mixed(within: int, elsewhere: int) -> tuple[list[str], list[str], list[str]]:
+    """Both sources have 100 others, so many of them Pneumonia, half of which are called Covid19; Normal never is."""
+    label = ["Covid19"] * 60 + ["Pneumonia"] * within + ["Normal"] * (100 - within)
+    label += ["Pneumonia"] * elsewhere + ["Normal"] * (100 - elsewhere)
+    said = [name if name != "Pneumonia" else ("Covid19", name)[n % 2] for n, name in enumerate(label)]
+    return ["covid"] * 160 + ["rest"] * 100, label, said
+
+
+def test_another_mix_of_classes_elsewhere_is_no_fall():
+    within = within_sources(rated_images(predictions(*mixed(80, 10)), STRATEGY, None), "Covid19", seed=0)
+
+    assert within.specificity.value == within.specificity_elsewhere.value == 60
+    assert within.auc_compared.value == pytest.approx(within.auc_elsewhere.value)
+    assert within.auc_compared.value == within.auc.value
+    assert not within.falls
+
+
+def test_a_class_that_no_other_origin_has_takes_no_part_in_the_comparison():
+    within = within_sources(rated_images(predictions(*mixed(80, 0)), STRATEGY, None), "Covid19", seed=0)
+
+    assert (within.others, within.compared) == (100, 20)
+    assert within.specificity.value == 60
+    assert within.specificity_compared.value == within.specificity_elsewhere.value == 100
+    assert not within.falls
+
+
+def test_a_lower_auc_is_a_fall_also_if_the_classes_are_ranked_perfectly_elsewhere():
+    source, label = ["covid"] * 120 + ["rest"] * 60, ["Covid19"] * 60 + ["Normal"] * 120
+    rated = rated_images(predictions(source, label), STRATEGY, None)
+    covid, normal = CLASSES.index("Covid19"), CLASSES.index("Normal")
+    rated.probability[:] = 0
+    rated.probability[:60, covid] = np.linspace(0.2, 0.4, 60)
+    rated.probability[60:120, covid] = np.linspace(0.19, 0.39, 60)
+    rated.probability[:, normal] = 1 - rated.probability[:, covid]  # nothing is called Covid19
+    within = within_sources(rated, "Covid19", seed=0)
+
+    assert within.auc.value == pytest.approx(0.545, abs=0.01)
     assert within.auc_elsewhere.value == 1
+    assert within.auc_elsewhere.low == pytest.approx(0.025 ** (1 / 60))
     assert within.falls
+
+
+def test_a_source_of_the_same_origin_is_not_elsewhere():
+    source, label, said = by_source()
+    drawn = predictions([*source, *["other"] * 20], [*label, *["Normal"] * 20], [*said, *["Covid19"] * 20])
+    apart, together = (rated_images(drawn, STRATEGY, None, origins) for origins in ({}, {"other": "covid"}))
+
+    assert within_sources(apart, "Covid19", seed=0).specificity_elsewhere.value == 75
+    assert within_sources(together, "Covid19", seed=0).specificity_elsewhere.value == 100
+
+
+def test_images_of_few_patients_are_few():
+    rated = rated_images(predictions(*by_source()), STRATEGY, None)
+    assert not within_sources(rated, "Covid19", seed=0).small
+    rated.group[40:60] = "one patient"
+    assert within_sources(rated, "Covid19", seed=0).small
 
 
 def test_without_such_a_source_there_is_nothing_to_compare():
@@ -92,18 +147,6 @@ def test_a_class_that_is_hard_everywhere_does_not_fall():
     assert not within.falls
 
 
-def test_pairs_of_different_sources_do_not_count():
-    random = np.random.default_rng(0)
-    positive, stratum = random.random(300) < 0.4, np.array(["a", "b"])[random.integers(0, 2, 300)]
-    scores = np.round(random.random(300) + 0.3 * positive + 5 * (stratum == "b"), 1)
-    area = paired_auc(scores, positive, ~positive, stratum, Bootstrap(np.arange(300)))
-
-    parts = {s: (stratum == s, (positive & (stratum == s)).sum() * (~positive & (stratum == s)).sum()) for s in "ab"}
-    expected = sum(roc_auc_score(positive[rows], scores[rows]) * pairs for rows, pairs in parts.values())
-    assert area.value == pytest.approx(expected / sum(pairs for _, pairs in parts.values()))
-    assert area.low < area.value < area.high
-
-
 def test_each_source_is_judged_without_the_other_sources_of_the_class():
     source = ["a"] * 20 + ["b"] * 20 + ["rest"] * 40
     label = (["Covid19"] * 10 + ["Normal"] * 10) * 2 + ["Normal"] * 40
@@ -111,9 +154,8 @@ def test_each_source_is_judged_without_the_other_sources_of_the_class():
     rated = rated_images(predictions(source, label, said), STRATEGY, None)
     together = within_sources(rated, "Covid19", seed=0)
 
-    alone = {part.sources: part for part in single_sources(rated, together, seed=0)}
-    assert alone["a",].auc.value == 0.5
-    assert alone["b",].auc.value == 1
+    assert within_sources(rated, "Covid19", seed=0, sources=["a"]).auc.value == 0.5
+    assert within_sources(rated, "Covid19", seed=0, sources=["b"]).auc.value == 1
     assert together.auc.value == 0.75
 
 
