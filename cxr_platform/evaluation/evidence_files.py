@@ -39,9 +39,9 @@ FILES: Mapping[str, tuple[str, ...]] = {
     # Leave-one-source-out: images of the class `label` of `source` (an origin), by a model trained without that origin
     # on `trained_on` images of the class
     "left_out": ("image_id", "group_id", "source", "label", "trained_on", *PROBABILITY_COLUMNS),
-    # All images by models trained without the origin `left_out`: its own by their mean, those of other origins (also
-    # in `source`) by the model that was not trained on their fold
-    "hospitals": ("left_out", "image_id", "group_id", "source", "label", *PROBABILITY_COLUMNS),
+    # All images by models trained without the origin `left_out`: one for each `part` of the folds, which was trained on
+    # the other parts and scores this one and the images of the origin left out
+    "hospitals": ("left_out", "part", "image_id", "group_id", "origin", "label", *PROBABILITY_COLUMNS),
     # Share of a heatmap (of the predicted class, by the out-of-fold model) that is inside the lung field, and the share
     # of the image that the lung field covers
     "lung_share": ("image_id", "label", "predicted", "strategy", "fold", "share", "field_share"),

@@ -165,7 +165,8 @@ class WithinSources:
 class HospitalPair:
     """AUC (0 to 1) of Covid19 `images` of one origin against the `others`, of another class, of one origin.
 
-    The classifier was trained without the origin `left_out`, which is one of the two or both.
+    The classifiers were trained without the origin `left_out`, which is one of the two or both. `groups` of patients
+    are on the side with fewer. `p_reversed` is the p value of an AUC below 0.5, after Holm's correction over all pairs.
     """
 
     positive: str
@@ -173,18 +174,19 @@ class HospitalPair:
     left_out: str
     images: int
     others: int
+    groups: int
     auc: Interval
+    p_reversed: float = 1.0
 
     @property
     def small(self) -> bool:
-        """True if there are too few images on one side for a conclusion."""
-        return min(self.images, self.others) < SMALL
+        """True if there are too few images or patients on one side for a conclusion."""
+        return min(self.images, self.others, self.groups) < SMALL
 
     @property
     def reversed(self) -> bool:
-        """True if an AUC of 0.5, chance, is above the whole interval: other images are ranked higher than Covid19."""
-        high = self.auc.value if self.auc.high is None else self.auc.high
-        return high is not None and high < 0.5 and not self.small
+        """True if the AUC is significantly below 0.5, chance: other images are ranked higher than Covid19."""
+        return self.p_reversed < 0.05 and not self.small
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ ANALYSES = (
     Analysis(("metadata_probe", "metadata_source_probe"), metadata_probes),
     Analysis(("pixel_probes", "pixel_source_probes"), pixel_probes),
     Analysis(("left_out",), left_out_predictions),
-    Analysis(("hospitals",), hospital_predictions),
+    Analysis(("hospitals",), hospital_predictions, version=2),
     Analysis(("external",), external_predictions),
     Analysis(("contrast",), contrast_predictions),
     Analysis(("lung_share", "heatmaps"), explanations),

@@ -27,48 +27,45 @@ PARTS = 3
 def hospital_predictions(opened: OpenStudy) -> Mapping[str, pa.Table]:
     """Return table `hospitals`: predictions of the whole-image classifier for all images, once per origin left out.
 
-    `source` is the origin. The images of the origin left out are scored by the mean of the classifiers, the others
-    by the one that was not fitted to their fold. Raise `NotPossible` if no origin can be left out because the others
-    have no Covid19 or nothing else, `WeightsError` without ImageNet weights.
+    Each of several classifiers is fitted to all folds but a `part` of them. It scores that part, and the images of the
+    origin left out: both by one classifier, as a mean over several is less extreme than the scores of each. Raise
+    `NotPossible` if no origin can be left out because the others have no Covid19 or nothing else, `WeightsError`
+    without ImageNet weights.
     """
     data = replace(opened.data, sources=opened.origins)
-    origins = [origin for origin in np.unique(data.sources) if _can_train(data, origin)]
+    part = data.folds % min(PARTS, len(np.unique(data.folds)))
+    origins = [origin for origin in np.unique(data.sources) if _can_train(data, origin, part)]
     if not origins:
         raise NotPossible(
             f"Expected {POSITIVE_CLASS} from two hospitals or more to leave one out.",
-            received="one",
+            received=f"{len(set(data.sources[data.labels == POSITIVE]))}, without which a part of the folds has none",
             advice=f"Add images of {POSITIVE_CLASS} from another hospital.",
         )
     features = whole_image_features(opened)
-    return {"hospitals": pa.concat_tables(_tables(opened, data, features, origins))}
+    return {"hospitals": pa.concat_tables(_tables(opened, data, features, part, origins))}
 
 
-def _can_train(data: StudyData, origin: str) -> bool:
-    labels = np.unique(data.labels[training_rows(data, origin)])
-    return POSITIVE in labels and len(labels) > 1
+def _can_train(data: StudyData, origin: str, part: Array) -> bool:
+    """Return True if the images that are left have Covid19 and others, whichever part is held out."""
+    kept = training_rows(data, origin)
+    fits = [np.unique(data.labels[kept[part[kept] != held_out]]) for held_out in np.unique(part)]
+    return all(POSITIVE in labels and len(labels) > 1 for labels in fits)
 
 
-def _tables(opened: OpenStudy, data: StudyData, features: Array, origins: list[str]) -> Iterator[pa.Table]:
-    part = data.folds % min(PARTS, len(np.unique(data.folds)))
+def _tables(opened: OpenStudy, data: StudyData, features: Array, part: Array, origins: list[str]) -> Iterator[pa.Table]:
     for done, origin in enumerate(origins, 1):
         train, unseen = training_rows(data, origin), np.flatnonzero(data.sources == origin)
-        probabilities = np.zeros((len(data.labels), len(CLASSES)), "float32")
         for held_out in np.unique(part):
-            fit = train[part[train] != held_out]
-            test = train[part[train] == held_out]
+            fit, rows = train[part[train] != held_out], np.append(train[part[train] == held_out], unseen)
             model = fitted(on_features, features[fit], data.labels[fit])
-            probabilities[test] = class_probabilities(model, features[test])
-            probabilities[unseen] += class_probabilities(model, features[unseen]) / len(np.unique(part))
-        yield _table(data, np.sort(np.concatenate([train, unseen])), origin, probabilities)
+            keys = {
+                "left_out": np.full(len(rows), origin),
+                "part": np.full(len(rows), held_out, "int32"),
+                "image_id": data.image_ids[rows],
+                "group_id": data.group_ids[rows],
+                "origin": data.sources[rows],
+                "label": np.array(CLASSES)[data.labels[rows]],
+            }
+            scores = probability_columns(class_probabilities(model, features[rows]))
+            yield pa.table({**{k: pa.array(v) for k, v in keys.items()}, **scores})
         opened.progress.step(TITLE, done, len(origins))
-
-
-def _table(data: StudyData, rows: Array, origin: str, probabilities: Array) -> pa.Table:
-    keys = {
-        "left_out": np.full(len(rows), origin),
-        "image_id": data.image_ids[rows],
-        "group_id": data.group_ids[rows],
-        "source": data.sources[rows],
-        "label": np.array(CLASSES)[data.labels[rows]],
-    }
-    return pa.table({**{k: pa.array(v) for k, v in keys.items()}, **probability_columns(probabilities[rows])})

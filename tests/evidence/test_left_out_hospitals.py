@@ -29,10 +29,18 @@ def predicted(data: StudyData, features: np.ndarray, monkeypatch: pytest.MonkeyP
     return table.to_pandas()
 
 
-def test_every_image_is_scored_once_for_each_origin_left_out(data: StudyData, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_of_other_origins_are_scored_once_and_those_of_the_origin_left_out_by_each_classifier(
+    data: StudyData, monkeypatch: pytest.MonkeyPatch
+) -> None:
     frame = predicted(data, np.eye(7)[data.labels], monkeypatch)
-    assert frame.groupby("left_out")["image_id"].nunique().to_dict() == {"east": 120, "west": 120}
-    assert len(frame) == 240
+    parts = frame["part"].nunique()
+    assert parts > 1
+    times = frame.groupby(["left_out", "origin"])["image_id"].value_counts().groupby(["left_out", "origin"]).unique()
+    assert {key: list(counts) for key, counts in times.items()} == {
+        (left_out, origin): [parts if left_out == origin else 1]
+        for left_out in ("east", "west")
+        for origin in ("east", "west")
+    }
     covid = frame["label"] == "Covid19"
     assert frame.loc[covid, "p_Covid19"].min() > frame.loc[~covid, "p_Covid19"].max()
 
@@ -43,7 +51,7 @@ def test_images_of_the_origin_left_out_do_not_teach_their_sign(
     """The sign of Covid19 is in `east` another than in `west`: without `east`, its own is not known."""
     features = np.eye(9)[np.where((data.sources == "east") & (data.labels == COVID), 7, data.labels)]
     frame = predicted(data, features, monkeypatch)
-    of_east = frame[(frame["source"] == "east") & (frame["label"] == "Covid19")]
+    of_east = frame[(frame["origin"] == "east") & (frame["label"] == "Covid19")]
     means = of_east.groupby("left_out")["p_Covid19"].mean()
     assert means["east"] < 0.5 < means["west"]
 
@@ -59,3 +67,12 @@ def test_covid19_of_one_origin_cannot_be_left_out(data: StudyData, monkeypatch: 
     sources = np.where(data.labels == COVID, "east", "west")
     with pytest.raises(NotPossible, match="Covid19 from two hospitals"):
         predicted(replace(data, sources=sources), np.zeros((120, 2)), monkeypatch)
+
+
+def test_an_origin_is_not_left_out_if_one_classifier_would_have_no_covid19(
+    data: StudyData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without `east`, all Covid19 is in one fold: a classifier is fitted without it."""
+    labels = np.where((data.labels == COVID) & (data.sources == "west") & (data.folds != 0), COVID + 1, data.labels)
+    frame = predicted(replace(data, labels=labels), np.eye(7)[labels], monkeypatch)
+    assert set(frame["left_out"]) == {"west"}

@@ -1,62 +1,48 @@
-"""Hospital by hospital: Covid19 of each origin ranked against the other images of each origin, with one left out."""
+"""Origin by origin: Covid19 of each ranked against the other images of each, with one left out of training."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.credibility import pair_text, worst_pair
 from cxr_platform.evaluation.findings import SMALL, HospitalPair
-from cxr_platform.evaluation.formatting import Value, count, joined, text
+from cxr_platform.evaluation.formatting import Value, count, joined, p_text, text
 from cxr_platform.evaluation.report_contents import Section
 from cxr_platform.evaluation.report_inputs import ReportInputs
-from cxr_platform.evaluation.statistics.bootstrap import Bootstrap, study_seed
-from cxr_platform.evaluation.statistics.measures import paired_auc
+from cxr_platform.evaluation.statistics.bootstrap import study_seed
+from cxr_platform.evaluation.statistics.hospitals import hospital_pairs
 from cxr_platform.evaluation.table import Row, Table
 from cxr_platform.labels import POSITIVE_CLASS
 
 NAME, TITLE = "hospitals", "Hospital by hospital"
-SCORE = f"p_{POSITIVE_CLASS}"
 POSITIVES, NEGATIVES = f"{POSITIVE_CLASS} against others of", f"others against {POSITIVE_CLASS} of"
 """Rows of the matrix: which images of the origin left out are ranked."""
 
 METHOD = (
-    "A classifier like that of the whole-image probe was trained without any image of one hospital or publication, and "
-    f"ranks its images against those of all others by the probability of {POSITIVE_CLASS}; images of the others are "
-    "out-of-fold. An AUC of 0.5 is chance; below it, images of another class are ranked higher than "
-    f"{POSITIVE_CLASS}, as a classifier does that goes by the hospital."
+    "Classifiers like that of the whole-image probe were trained without any image of one origin, a hospital or a "
+    "publication, and each ranks images of it against images of all others, none of which it was trained on, by the "
+    f"probability of {POSITIVE_CLASS}. An AUC of 0.5 is chance; below it, images of another class are ranked higher "
+    f"than {POSITIVE_CLASS}, as a classifier does that goes by the origin. Collections of cases from the web are no "
+    "hospitals, and two of them may share images of one publication."
 )
 NOTE = (
-    "AUC with its 95 % confidence interval by bootstrap over patients. Rows: images of the hospital left out; columns: "
-    "the hospital of the images that they are ranked against. A dash: no images, or in the other row. Where row and "
-    "column are the same hospital, neither side was trained on."
+    "AUC with its 95 % confidence interval by bootstrap over patients, for each pair by itself. Rows: images of the "
+    "origin left out; columns: the origin of the images that they are ranked against. A dash: no images, or in the "
+    "other row. Where row and column are the same origin, neither side was trained on."
+)
+PAIRS_NOTE = (
+    "p: of an AUC below 0.5, after Holm's correction over all pairs, as the worst of many is low by chance. Grey "
+    f"italics: fewer than {SMALL} images or patients on one side, too few for a conclusion."
 )
 
 
 def compute(inputs: ReportInputs) -> tuple[HospitalPair, ...]:
     """Return every pair of origins of which one was left out; empty if nothing was computed."""
     frame = inputs.evidence.parts.get(NAME)
-    if frame is None:
-        return ()
-    seed = study_seed(inputs.study)
-    return tuple(pair for origin, rows in frame.groupby("left_out") for pair in _pairs(str(origin), rows, seed))
-
-
-def _pairs(left_out: str, rows: pd.DataFrame, seed: int) -> Iterator[HospitalPair]:
-    source, positive = rows["source"].to_numpy(object), (rows["label"] == POSITIVE_CLASS).to_numpy()
-    group, scores = rows["group_id"].to_numpy(object), rows[SCORE].to_numpy(dtype=float)
-    for origin in sorted(set(source)):
-        for first, second in dict.fromkeys([(left_out, origin), (origin, left_out)]):
-            members = (positive & (source == first)) | (~positive & (source == second))
-            is_positive = positive[members]
-            if is_positive.all() or not is_positive.any():
-                continue
-            bootstrap, together = Bootstrap(group[members], seed=seed), np.zeros(len(is_positive))
-            auc = paired_auc(scores[members], is_positive, ~is_positive, together, bootstrap)
-            yield HospitalPair(first, second, left_out, int(is_positive.sum()), int((~is_positive).sum()), auc)
+    return () if frame is None else hospital_pairs(frame, study_seed(inputs.study))
 
 
 def render(inputs: ReportInputs, pairs: Sequence[HospitalPair]) -> Section:
@@ -67,7 +53,9 @@ def render(inputs: ReportInputs, pairs: Sequence[HospitalPair]) -> Section:
     warning = ""
     if backwards:
         number = count(len(backwards), "pair is", "pairs are")
-        warning = f"{number} ranked the wrong way round: {joined([pair_text(pair) for pair in backwards])}."
+        warning = (
+            f"{number} significantly ranked the wrong way round: {joined([pair_text(pair) for pair in backwards])}."
+        )
     return Section(
         NAME,
         TITLE,
@@ -91,7 +79,7 @@ def mean_auc(pairs: Sequence[HospitalPair]) -> float:
 def _summary_sentence(pairs: Sequence[HospitalPair]) -> str:
     mean = text(Interval(mean_auc(pairs), ratio=True))
     worst = worst_pair(pairs)
-    few = f" (of those with {SMALL} images or more on both sides)" * (
+    few = f" (of those with {SMALL} patients or more on both sides)" * (
         any(pair.small for pair in pairs) and not worst.small
     )
     return f"The mean of {count(len(pairs), 'AUC', 'AUCs')} is {mean}. The worst{few} is {pair_text(worst)}."
@@ -102,9 +90,8 @@ def _impossible_sentence(inputs: ReportInputs, pairs: Sequence[HospitalPair]) ->
     tested = {pair.left_out for pair in pairs}
     present = {source for by_source in inputs.results.origin_counts.values() for source in by_source}
     missing = sorted(present - tested)
-    return (
-        [f"Not left out, because the others have too few classes without them: {joined(missing)}."] if missing else []
-    )
+    reason = f"without it no {POSITIVE_CLASS}, or nothing else, is left to train on"
+    return [f"Not left out, because {reason}: {joined(missing)}."] if missing else []
 
 
 def _matrix(pairs: Sequence[HospitalPair], synthetic: bool) -> Table:
@@ -117,7 +104,7 @@ def _matrix(pairs: Sequence[HospitalPair], synthetic: bool) -> Table:
         for what, values in ((POSITIVES, against), (NEGATIVES, reverse)):
             if any(value is not None for value in values):
                 rows.append(Row((origin, what), values))
-    title = f"AUC of {POSITIVE_CLASS} with one hospital left out of training"
+    title = f"AUC of {POSITIVE_CLASS} with one origin left out of training"
     return Table("hospitals", title, ("Left out", "Ranked"), columns, tuple(rows), NOTE, synthetic)
 
 
@@ -126,14 +113,14 @@ def _pairs_table(pairs: Sequence[HospitalPair], synthetic: bool) -> Table:
     rows = tuple(
         Row(
             (pair.positive, pair.negative),
-            (pair.left_out, pair.images, pair.others, pair.auc),
+            (pair.left_out, pair.images, pair.others, pair.auc, p_text(pair.p_reversed)),
             "small" * pair.small,
         )
         for pair in ordered
     )
-    columns = ("left out", POSITIVE_CLASS, "other images", "AUC")
-    title, headers = "Pairs of hospitals, worst first", (f"{POSITIVE_CLASS} of", "Other images of")
-    return Table("hospital-pairs", title, headers, columns, rows, "", synthetic)
+    columns = ("left out", POSITIVE_CLASS, "other images", "AUC", "p")
+    title, headers = "Pairs of origins, worst first", (f"{POSITIVE_CLASS} of", "Other images of")
+    return Table("hospital-pairs", title, headers, columns, rows, PAIRS_NOTE, synthetic)
 
 
 def _values(pair: HospitalPair) -> dict[str, Any]:

@@ -18,7 +18,9 @@ def scored(left_out: str, scores: dict[tuple[str, str], float], images: int = 25
     parts = []
     for (source, label), score in scores.items():
         ids = [f"{source}-{label}-{i}" for i in range(images)]
-        frame = pd.DataFrame({"left_out": left_out, "image_id": ids, "group_id": ids, "source": source, "label": label})
+        frame = pd.DataFrame(
+            {"left_out": left_out, "part": 0, "image_id": ids, "group_id": ids, "origin": source, "label": label}
+        )
         values = np.full((images, len(CLASSES)), 0.0)
         values[:, COVID] = score + np.linspace(-0.1, 0.1, images)
         values[:, CLASSES.index("Normal")] = 1 - values[:, COVID]
@@ -67,7 +69,7 @@ def test_pairs_ranked_the_wrong_way_round_are_warned_of():
     section, pairs = rendered(by_hospital())
 
     assert pairs["west", "west", "east"].reversed
-    assert section.warnings[0].startswith("1 pair is ranked the wrong way round: Covid19 of west against")
+    assert section.warnings[0].startswith("1 pair is significantly ranked the wrong way round: Covid19 of west against")
 
 
 def test_small_pairs_are_not_called_the_worst():
@@ -75,7 +77,7 @@ def test_small_pairs_are_not_called_the_worst():
     section, pairs = rendered(frame)
 
     assert pairs["east", "tiny", "east"].auc.value < 0.1
-    assert "The worst (of those with 20 images or more on both sides) is Covid19 of west" in section.lead[0]
+    assert "The worst (of those with 20 patients or more on both sides) is Covid19 of west" in section.lead[0]
     assert {row.kind for row in section.folded[0].rows if row.labels[0] == "tiny"} == {"small"}
 
 
@@ -83,7 +85,9 @@ def test_hospitals_that_could_not_be_left_out_are_named():
     frame = by_hospital()
     section, _ = rendered(frame[frame["left_out"] == "west"])
 
-    assert section.lead[-1] == "Not left out, because the others have too few classes without them: east."
+    assert (
+        section.lead[-1] == "Not left out, because without it no Covid19, or nothing else, is left to train on: east."
+    )
 
 
 def test_without_the_evidence_the_section_says_why():

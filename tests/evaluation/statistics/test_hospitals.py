@@ -1,0 +1,61 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from cxr_platform.domain.interval import Interval
+from cxr_platform.evaluation.statistics.hospitals import hospital_pairs, p_reversed
+from tests.evaluation.sections.test_hospitals import by_hospital, scored
+
+
+def test_the_worst_of_many_pairs_that_are_ranked_by_chance_is_seldom_called_reversed():
+    """Uncorrected, one of these 30 pairs is below 0.5 with its whole interval in about half of the studies."""
+    origins, random = [f"origin {i}" for i in range(15)], np.random.default_rng(0)
+    uncorrected = corrected = 0
+    for _ in range(6):
+        keys = [(origin, label) for origin in origins for label in ("Covid19", "Normal")]
+        frame = scored("origin 0", dict.fromkeys(keys, 0.5), images=25)
+        frame["p_Covid19"] = random.random(len(frame))
+        pairs = hospital_pairs(frame, seed=0)
+        assert len(pairs) == 29
+        uncorrected += any(pair.auc.high < 0.5 for pair in pairs)
+        corrected += any(pair.reversed for pair in pairs)
+    assert uncorrected >= 2
+    assert corrected == 0
+
+
+def test_one_of_many_pairs_that_is_ranked_the_wrong_way_round_is_found():
+    pairs = {(p.positive, p.negative): p for p in hospital_pairs(by_hospital(), seed=0) if p.left_out == "west"}
+
+    assert pairs["west", "east"].reversed
+    assert not pairs["east", "west"].reversed
+
+
+def test_one_patient_with_many_images_is_too_few():
+    frame = by_hospital()
+    frame.loc[(frame["origin"] == "west") & (frame["label"] == "Covid19"), "group_id"] = "one patient"
+    pair = next(p for p in hospital_pairs(frame, seed=0) if p.positive == p.left_out == "west" != p.negative)
+
+    assert (pair.images, pair.groups) == (25, 1)
+    assert pair.small
+    assert not pair.reversed
+
+
+def test_scores_are_compared_within_a_classifier_only():
+    """The second classifier gives all its images 0.5 more: pairs of images of both would be ranked by that."""
+    keys = [("east", "Covid19"), ("east", "Normal"), ("west", "Covid19"), ("west", "Normal")]
+    frames = []
+    for part in (0, 1):
+        frame = scored("west", dict(zip(keys, (0.3, 0.2, 0.3, 0.2), strict=True)))
+        frame["p_Covid19"] += 0.5 * part
+        seen = np.arange(len(frame)) % 2 == part
+        frames.append(frame[seen | (frame["origin"] == "west")].assign(part=part))
+    pairs = {(p.positive, p.negative): p for p in hospital_pairs(pd.concat(frames), seed=0)}
+
+    assert (pairs["west", "east"].images, pairs["west", "west"].images) == (25, 25)
+    assert pairs["west", "east"].auc.value == pytest.approx(0.875, abs=0.03)
+    assert pairs["west", "west"].auc.value == pytest.approx(0.875, abs=0.03)
+
+
+def test_an_auc_without_an_interval_is_not_called_reversed():
+    assert p_reversed(Interval(0.2, ratio=True)) == p_reversed(Interval(0.6, 0.5, 0.7, ratio=True)) == 1
+    assert p_reversed(Interval(0.4, 0.3, 0.5, ratio=True)) == pytest.approx(0.05, abs=0.001)
