@@ -1,19 +1,19 @@
 """Net benefit of acting on the winner's Covid19 probability, beside acting on all images or none (decision curve)."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import numpy as np
 
-from cxr_platform.domain.interval import Interval
 from cxr_platform.domain.strategies import TITLES
-from cxr_platform.evaluation.formatting import NBSP, percent, text
+from cxr_platform.evaluation.formatting import NBSP, joined, percent, text
 from cxr_platform.evaluation.pictures import BLUE, GREY, INK, Picture, canvas, mark, to_png
-from cxr_platform.evaluation.predictions import POSITIVE, Array
+from cxr_platform.evaluation.predictions import POSITIVE
 from cxr_platform.evaluation.report_contents import Section
 from cxr_platform.evaluation.report_inputs import ReportInputs
-from cxr_platform.evaluation.statistics.bootstrap import Bootstrap, percentile_interval, study_bootstrap
+from cxr_platform.evaluation.statistics.bootstrap import study_bootstrap
 from cxr_platform.evaluation.statistics.calibration import cross_scaled
+from cxr_platform.evaluation.statistics.net_benefit import NetBenefit, net_benefits
 from cxr_platform.evaluation.table import Row, Table
 from cxr_platform.labels import POSITIVE_CLASS
 
@@ -37,21 +37,6 @@ LIMIT = (
 )
 
 
-@dataclass(frozen=True)
-class NetBenefit:
-    """Net true positives per 100 images at a `threshold` in percent, by the network and by acting on all images."""
-
-    threshold: int
-    network: Interval
-    all_images: float
-
-    @property
-    def useful(self) -> bool:
-        """True if the interval of the network is above both acting on all images and on none."""
-        low = self.network.value if self.network.low is None else self.network.low
-        return low is not None and low > max(0.0, self.all_images)
-
-
 def compute(inputs: ReportInputs) -> tuple[NetBenefit, ...]:
     """Return the net benefit of the winner at the thresholds of `CURVE`; empty without both kinds of images."""
     predictions, winner = inputs.predictions, inputs.results.decision.winner
@@ -59,23 +44,7 @@ def compute(inputs: ReportInputs) -> tuple[NetBenefit, ...]:
     if positive.all() or not positive.any():
         return ()
     _, scaled = cross_scaled(predictions, winner)
-    return net_benefits(positive, scaled[:, POSITIVE], study_bootstrap(inputs.study, predictions))
-
-
-def net_benefits(
-    positive: Array, probability: Array, bootstrap: Bootstrap, thresholds: Sequence[int] = CURVE
-) -> tuple[NetBenefit, ...]:
-    """Return the net benefit of acting on images (N,) whose `probability` (0 to 1) reaches each threshold."""
-    odds = np.array([threshold / (100 - threshold) for threshold in thresholds])
-    acted = probability[:, None] >= np.array(thresholds) / 100
-    worth = np.where(positive[:, None], 1.0, -odds)  # of acting on an image, per threshold
-    totals = bootstrap.totals(np.column_stack([acted * worth, np.ones(len(positive))]))
-    network, everything = 100 * (acted * worth).mean(axis=0), 100 * worth.mean(axis=0)
-    replicates = 100 * totals[:, :-1] / totals[:, -1:]
-    return tuple(
-        NetBenefit(threshold, percentile_interval(float(network[i]), replicates[:, i]), float(everything[i]))
-        for i, threshold in enumerate(thresholds)
-    )
+    return net_benefits(positive, scaled[:, POSITIVE], study_bootstrap(inputs.study, predictions), CURVE)
 
 
 def render(inputs: ReportInputs, curve: Sequence[NetBenefit]) -> Section:
@@ -103,18 +72,24 @@ def _useful_sentence(winner: str, curve: Sequence[NetBenefit]) -> str:
             f"{winner} is better than acting on all images or on none at every threshold from {useful[0]} to "
             f"{useful[-1]}{NBSP}%."
         )
+    steps = np.flatnonzero(np.diff(useful) > 1) + 1
+    runs = [f"{run[0]} to {run[-1]}" if len(run) > 1 else str(run[0]) for run in np.split(useful, steps)]
     return (
-        f"{winner} is better than acting on all images or on none at {len(useful)} of {len(curve)} thresholds, from "
-        f"{useful[0]} to {useful[-1]}{NBSP}%."
+        f"{winner} is better than acting on all images or on none at {len(useful)} of {len(curve)} thresholds: "
+        f"{joined(runs)}{NBSP}%."
     )
 
 
 def _table(points: Sequence[NetBenefit], synthetic: bool) -> Table:
     rows = tuple(
-        Row((f"{p.threshold}{NBSP}%",), (p.network, p.all_images, 0.0, "yes" if p.useful else "no")) for p in points
+        Row((f"{p.threshold}{NBSP}%",), (p.network, p.all_images, 0.0, p.gain, "yes" if p.useful else "no"))
+        for p in points
     )
-    columns = ("network", "act on all", "act on none", "network better")
-    note = "Net true positives per 100 images, with the 95 % confidence interval by bootstrap over patients."
+    columns = ("network", "act on all", "act on none", "gain", "network better")
+    note = (
+        "Net true positives per 100 images, with the 95 % confidence interval by bootstrap over patients. Gain: the "
+        "network minus the better of the others, on the same images; the network is better if its interval is above 0."
+    )
     return Table("net-benefit", "Net benefit", ("Threshold",), columns, rows, note, synthetic)
 
 

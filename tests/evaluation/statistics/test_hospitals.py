@@ -7,20 +7,16 @@ from cxr_platform.evaluation.statistics.hospitals import hospital_pairs, p_rever
 from tests.evaluation.sections.test_hospitals import by_hospital, scored
 
 
-def test_the_worst_of_many_pairs_that_are_ranked_by_chance_is_seldom_called_reversed():
-    """Uncorrected, one of these 30 pairs is below 0.5 with its whole interval in about half of the studies."""
-    origins, random = [f"origin {i}" for i in range(15)], np.random.default_rng(0)
-    uncorrected = corrected = 0
-    for _ in range(6):
-        keys = [(origin, label) for origin in origins for label in ("Covid19", "Normal")]
-        frame = scored("origin 0", dict.fromkeys(keys, 0.5), images=25)
-        frame["p_Covid19"] = random.random(len(frame))
-        pairs = hospital_pairs(frame, seed=0)
-        assert len(pairs) == 29
-        uncorrected += any(pair.auc.high < 0.5 for pair in pairs)
-        corrected += any(pair.reversed for pair in pairs)
-    assert uncorrected >= 2
-    assert corrected == 0
+def test_the_worst_of_many_pairs_that_are_ranked_by_chance_is_not_called_reversed():
+    """Each interval by itself excludes 0.5 in 5 % of pairs: of many, one often does."""
+    keys = [(f"origin {i}", label) for i in range(8) for label in ("Covid19", "Normal")]
+    frame = scored("origin 0", dict.fromkeys(keys, 0.5))
+    frame["p_Covid19"] = np.random.default_rng(0).random(len(frame))
+    pairs = hospital_pairs(frame, seed=0)
+
+    assert len(pairs) == 15
+    assert min(pair.auc.high for pair in pairs) < 0.5
+    assert not any(pair.reversed for pair in pairs)
 
 
 def test_one_of_many_pairs_that_is_ranked_the_wrong_way_round_is_found():
