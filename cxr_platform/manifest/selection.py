@@ -217,8 +217,11 @@ def place_contrast(
         return Refusal("several-groups", f"linked with {len(linked & study)} groups of the study") if several else None
 
     kept, excluded = _split(contrast, refuse)
-    own = {i: min(linked & study, default=name) for i, (name, linked) in related_to.items()}
-    return kept, {image.image_id: own[image.image_id] for image in kept}, excluded
+    own: dict[str, str] = {}
+    for image in kept:
+        name, linked = related_to[image.image_id]
+        (own[image.image_id],) = linked & study or {name}  # of several groups of the study, none is kept
+    return kept, own, excluded
 
 
 def draw_images(images: Sequence[SelectedImage], config: SelectionConfig, seed: int) -> tuple[Split, list[Shortfall]]:
