@@ -9,6 +9,9 @@ CLASSES: tuple[str, ...] = ("Covid19", "Edema", "Effusion", "Emphysema", "Fibros
 POSITIVE_CLASS = "Covid19"
 """The class that counts as positive in every two-class figure (§2.5)."""
 
+UNDECIDED = "undecided"
+"""Label by readers of an image of which equally many of them state different things."""
+
 PAPER_COUNTS: Mapping[str, int] = MappingProxyType(
     {
         "Covid19": 455,

@@ -38,7 +38,7 @@ REASONS: Mapping[str, str] = MappingProxyType(
         "low-resolution": "fewer pixels than an image needs",
         # the selection of the study
         "duplicate": "the same file or the same pixels as another image of the manifest",
-        "conflicting-label": "the same image has another label elsewhere in the collections",
+        "conflicting-label": "the same image has another label elsewhere, or a label if it is a contrast image",
         "several-groups": "a contrast image that is linked with several groups of the study, maybe of several folds",
         "not-drawn": "not drawn when the class was capped",
         "denied": "named in the deny list",
@@ -71,7 +71,7 @@ class Candidate:
     PA, AP, AP Supine, L, …; `sex` M or F; `age` in years; each is `None` if not given. `refusal` is set if the
     collection's table already excludes the image; `label` is then often `None`. `other_finding` is true if nothing but
     its finding does, which is stated and none of the seven classes. `reader_finding` is what readers state in a second
-    table, and `reader_label` the class that it stands for, if any.
+    table, and `reader_label` the class that it stands for, if any, or `UNDECIDED`.
     """
 
     source: str

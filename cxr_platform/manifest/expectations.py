@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow.compute as pc
 
 from cxr_platform.intake.candidate import REASONS
-from cxr_platform.labels import CLASSES
+from cxr_platform.labels import CLASSES, UNDECIDED
 from cxr_platform.manifest.folds import OUTSIDE
 from cxr_platform.manifest.schema import PIXELS, count_images, manifest_schema, pixels_to_numpy
 from cxr_platform.manifest.store import Manifest
@@ -98,7 +98,7 @@ def _image_expectations(manifest: Manifest) -> list[Any]:
         gxe.ExpectColumnValuesToMatchRegex(column="phash", regex=HEX64),
         gxe.ExpectColumnValuesToMatchRegex(column="file_sha256", regex=SHA256),
         in_set(column="label", value_set=list(CLASSES)),
-        in_set(column="reader_label", value_set=list(CLASSES)),
+        in_set(column="reader_label", value_set=[*CLASSES, UNDECIDED]),
         in_set(column="role", value_set=list(ROLES)),
         in_set(column="sex", value_set=["M", "F"]),
         between(column="age", min_value=0, max_value=MAX_AGE),

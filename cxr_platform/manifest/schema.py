@@ -52,7 +52,7 @@ def manifest_schema(image_size: int) -> pa.Schema:
             required(PIXELS, pixel_type(image_size)),
             required("fold_paper", pa.int32()),  # 0 … folds-1; -1 for an external image
             required("fold_grouped", pa.int32()),
-            pa.field("reader_label", pa.string()),  # class by readers, if a second table gives one
+            pa.field("reader_label", pa.string()),  # class by readers, if a second table gives one, or "undecided"
             pa.field("reader_finding", pa.string()),  # in the words of that table; null where it has no row
         ]
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cxr_platform.domain.strategies import TITLES
-from cxr_platform.evaluation.formatting import joined, rate, text
+from cxr_platform.evaluation.formatting import count, joined, rate, text
 from cxr_platform.evaluation.report_contents import Section
 from cxr_platform.evaluation.report_inputs import ReportInputs
 from cxr_platform.evaluation.statistics.bootstrap import study_seed
@@ -24,17 +24,22 @@ WITHOUT_LABELS = (
 )
 METHOD = (
     "Readers distinguish the classes that their table gives; images with another label are not compared. Under the "
-    f"readers' labels an image with {NONE_OF_THEM} has no class and is left out."
+    f"readers' labels an image with {NONE_OF_THEM} has no class and is left out. Kappa depends on the mix of classes, "
+    "which was drawn for this study, and noise takes the readers' label as the true one."
 )
 
 
 @dataclass(frozen=True)
 class ReaderResults:
-    """Agreement per source, over all sources if there are several, last; and the winner's rates under both labels."""
+    """Agreement per source, over all sources if there are several, last; and the winner's rates under both labels.
+
+    `undecided` images, of which equally many readers state different things, are in none of them.
+    """
 
     winner: str
     agreements: tuple[Agreement, ...]
     rates: tuple[RatePair, ...]
+    undecided: int
 
 
 def compute(inputs: ReportInputs) -> ReaderResults | None:
@@ -48,18 +53,21 @@ def compute(inputs: ReportInputs) -> ReaderResults | None:
     agreements = [labels.agreement(source) for source in labels.sources]
     if len(agreements) > 1:
         agreements.append(labels.agreement())
-    return ReaderResults(winner, tuple(agreements), tuple(labels.rates(winner)))
+    return ReaderResults(winner, tuple(agreements), tuple(labels.rates(winner)), int(labels.undecided.sum()))
 
 
 def render(inputs: ReportInputs, results: ReaderResults | None) -> Section:
     """Show agreement, label noise per class and the winner's rates under both labels."""
     if results is None:
         return Section(NAME, TITLE, absent=WITHOUT_MANIFEST if inputs.images is None else WITHOUT_LABELS)
-    whole = results.agreements[-1]
+    whole, undecided = results.agreements[-1], []
+    if results.undecided:
+        images = count(results.undecided, "image is", "images are")
+        undecided = [f"{images} not compared, because equally many readers state different things."]
     return Section(
         NAME,
         TITLE,
-        lead=(_agreement_sentence(whole), _noise_sentence(whole), METHOD),
+        lead=(_agreement_sentence(whole), _noise_sentence(whole), *undecided, METHOD),
         tables=(
             _noise_table(results.agreements, inputs.synthetic),
             _rate_table(results, inputs.synthetic),
@@ -119,6 +127,7 @@ def _count_table(agreements: Sequence[Agreement], synthetic: bool) -> Table:
 def _values(results: ReaderResults) -> dict[str, Any]:
     return {
         "winner": results.winner,
+        "undecided": results.undecided,
         "agreement": [
             {
                 "source": a.source,

@@ -14,7 +14,7 @@ import pandas as pd
 from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.predictions import Array, Predictions
 from cxr_platform.evaluation.statistics.bootstrap import Bootstrap, percentile_interval
-from cxr_platform.labels import CLASSES
+from cxr_platform.labels import CLASSES, UNDECIDED
 
 NONE_OF_THEM = "another finding"
 """What a reader states whose words stand for none of the seven classes."""
@@ -59,8 +59,9 @@ class ReaderLabels:
     """The labels of both kinds for the images of a study.
 
     `facts` (indexed by image_id) has the manifest's `source`, `reader_label` and `reader_finding`. `compared` (N,) is
-    True for images that readers have labelled and whose own label is one that readers distinguish. `reader` (N,) has
-    the readers' label as a position in `CLASSES`, `len(CLASSES)` for `NONE_OF_THEM`.
+    True for images that readers have labelled and whose own label is one that readers distinguish; `undecided` (N,)
+    for those of which equally many readers state different things, which are not compared: their label is not known
+    to be wrong. `reader` (N,) has the readers' label as a position in `CLASSES`, `len(CLASSES)` for `NONE_OF_THEM`.
     """
 
     def __init__(self, predictions: Predictions, facts: pd.DataFrame, seed: int) -> None:
@@ -68,7 +69,8 @@ class ReaderLabels:
         self.predictions, self.seed = predictions, seed
         known = {label: i for i, label in enumerate(CLASSES)}
         self.reader = rows["reader_label"].map(known).fillna(len(CLASSES)).to_numpy(dtype=int)
-        self.compared = rows["reader_finding"].notna().to_numpy(dtype=bool)
+        self.undecided = (rows["reader_label"] == UNDECIDED).to_numpy(dtype=bool)
+        self.compared = rows["reader_finding"].notna().to_numpy(dtype=bool) & ~self.undecided
         for source in np.unique(predictions.source[self.compared].astype(str)):
             own = predictions.source == source
             distinguished = np.unique(self.reader[own & self.compared])

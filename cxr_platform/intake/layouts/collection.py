@@ -21,13 +21,14 @@ class ReaderTable:
     """A second table of labels, by readers: the columns of file and label, and their words for classes.
 
     Words that are not in `classes` (in `vocabulary.plain` form) stand for none of the seven classes. A column that is
-    `None` is found by its name.
+    `None` is found by its name. `stated` says that a sources.toml names the table, not what is known of the collection.
     """
 
     path: Path
     file: str | None = None
     label: str | None = None
     classes: Mapping[str, str] = field(default_factory=dict)
+    stated: bool = True
 
 
 @dataclass(frozen=True)

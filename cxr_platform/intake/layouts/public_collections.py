@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from cxr_platform.errors import SourceError
 from cxr_platform.intake.layouts.collection import Collection
 from cxr_platform.intake.layouts.sources_toml import LayoutName, SourceKeys
 from cxr_platform.intake.layouts.tables import read_header
@@ -32,7 +33,10 @@ class PublicCollection(SourceKeys):
             return False
         if not self.columns or self.table is None:
             return True
-        header = {column_key(name) for name in read_header(collection.folder / self.table)}
+        try:
+            header = {column_key(name) for name in read_header(collection.folder / self.table)}
+        except SourceError:  # a table of that name, but not this collection's
+            return False
         return header >= {column_key(name) for name in self.columns}
 
 
@@ -73,5 +77,6 @@ def _completed(collection: Collection, public: PublicCollection) -> Collection:
         collection,
         patterns=collection.patterns or public.files,
         origin=collection.origin or public.origin,
-        readers=collection.readers or (readers.at(path) if readers and path and path.is_file() else None),
+        readers=collection.readers
+        or (replace(readers.at(path), stated=False) if readers and path and path.is_file() else None),
     )

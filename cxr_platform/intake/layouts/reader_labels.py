@@ -1,9 +1,10 @@
 """A second table of labels: what readers state about images whose own labels are text-mined, for example.
 
 The manifest keeps both. A row names its file as in a collection's own table (`file_names.FileNames`). Several readers
-of one image are counted: the class that most of them state, none if two are stated equally often.
+of one image are counted: the class that most of them state, or that they are undecided.
 """
 
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
@@ -14,18 +15,25 @@ from cxr_platform.intake.layouts.collection import Collection, ReaderTable
 from cxr_platform.intake.layouts.file_names import FileNames
 from cxr_platform.intake.layouts.tables import read_rows
 from cxr_platform.intake.vocabulary import CLASS_OF, COLUMNS, column_key, plain
+from cxr_platform.labels import UNDECIDED
+
+log = logging.getLogger(__name__)
 
 
 def with_reader_labels(collection: Collection, candidates: Iterable[Candidate]) -> list[Candidate]:
     """Return the candidates of `collection` with what its readers state about them.
 
-    Raise `SourceError` for a table that cannot be read, lacks a column or names none of the files.
+    Raise `SourceError` for a table that cannot be read or lacks a column, and for one that a sources.toml names but
+    that names none of the files.
     """
     candidates, readers = list(candidates), collection.readers
     if readers is None:
         return candidates
     files = {c.path.relative_to(collection.folder).as_posix(): c for c in candidates}
     stated = _stated(readers, FileNames(files))
+    if not stated and not readers.stated:  # a part of a public collection, beside the table of the whole
+        log.warning("%s names none of the %d files of %s.", readers.path, len(files), collection.name)
+        return candidates
     if not stated:
         raise SourceError(
             f"{readers.path}: expected readers' labels of images of {collection.name}.",
@@ -57,4 +65,4 @@ def _labelled(candidate: Candidate, findings: list[str], readers: ReaderTable) -
     counted = Counter(classes.get(plain(finding)) for finding in findings).most_common(2)
     is_tie = len(counted) == 2 and counted[0][1] == counted[1][1]
     finding = " / ".join(dict.fromkeys(findings))
-    return replace(candidate, reader_finding=finding, reader_label=None if is_tie else counted[0][0])
+    return replace(candidate, reader_finding=finding, reader_label=UNDECIDED if is_tie else counted[0][0])

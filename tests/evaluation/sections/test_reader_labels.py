@@ -45,6 +45,13 @@ def test_labels_that_agree_hardly_better_than_by_chance_are_a_warning():
     assert rendered([*["Pneumonia"] * 30, *["Normal"] * 30, *[None] * 20])[1].warnings == ()
 
 
+def test_images_on_which_readers_disagree_are_counted():
+    numbers, section = rendered([*READER[:-2], "undecided", "undecided"])
+
+    assert numbers.undecided == section.values["undecided"] == 2
+    assert section.lead[2].startswith("2 images are not compared, because equally many readers")
+
+
 def test_several_sources_are_shown_with_all_of_them_last():
     numbers, _ = rendered(READER, source=("nih", "ours"))
     assert [a.source for a in numbers.agreements] == ["nih", "ours", "all sources"]

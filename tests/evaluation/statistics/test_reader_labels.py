@@ -44,6 +44,16 @@ def test_labels_that_readers_do_not_distinguish_are_not_compared() -> None:
     assert sum(agreement.counts.values()) == 7
 
 
+def test_an_image_on_which_readers_disagree_is_no_noise() -> None:
+    label = ["Pneumonia"] * 4 + ["Normal"] * 4
+    decided = labelled(label, ["Pneumonia"] * 3 + [None] + ["Normal"] * 4)
+    tie = labelled(label, ["Pneumonia"] * 3 + ["undecided"] + ["Normal"] * 4)
+
+    assert tie.undecided.sum() == 1
+    assert tie.agreement() == decided.agreement()
+    assert list(tie.rates(STRATEGY)) == list(decided.rates(STRATEGY))
+
+
 def test_the_interval_of_kappa_covers_the_value_of_the_population() -> None:
     rng, truth = np.random.default_rng(1), []
     for seed in range(40):

@@ -46,6 +46,12 @@ def test_the_adult_collections_are_read_as_they_are_published(tmp_path: Path) ->
     assert inventory.origins == {"covid-19-image-repository": "Hannover Medical School"}
 
 
+def test_a_table_of_the_same_name_that_cannot_be_read_is_another_collection(tmp_path: Path) -> None:
+    plant(tmp_path, "png/a.png", "Normal/b.png")
+    (tmp_path / "data.csv").write_text('"' + "x" * 200_000 + "\n")  # csv.Error: a field larger than its limit
+    assert found(tmp_path)[f"{tmp_path.name}/Normal/b.png"] == "Normal"
+
+
 def test_a_public_collection_may_be_named_in_a_sources_toml_by_its_path_alone(tmp_path: Path) -> None:
     adults(tmp_path)
     text = 'sources.ist = { path = "OpenIST", role = "external" }\nsources.web = { path = "COVID-CXNet", '

@@ -58,7 +58,7 @@ def test_of_several_readers_the_majority_counts(tmp_path: Path) -> None:
     second = "image,label\n1.png,Normal\n1.png,Mass\n1.png,Normal\n2.png,Normal\n2.png,Pneumonia\n"
     stated = readings(find(two_tables(tmp_path, second)))
     assert stated["1.png"] == ("Pneumonia", "Normal / Mass", "Normal")
-    assert stated["2.png"] == ("Normal", "Normal / Pneumonia", None)
+    assert stated["2.png"] == ("Normal", "Normal / Pneumonia", "undecided")
 
 
 def test_a_second_table_beside_the_images_is_a_table_and_no_excluded_file(tmp_path: Path) -> None:
@@ -68,6 +68,15 @@ def test_a_second_table_beside_the_images_is_a_table_and_no_excluded_file(tmp_pa
     inventory = find(folder.parent)
     assert readings(inventory) == {"1.png": ("Normal", "lung-opacity", "Pneumonia")}
     assert inventory.tables == ["n/Data_Entry_2017_v2020.csv", "n/radiologist_labels.csv"]
+
+
+def test_the_readers_of_a_public_collection_may_have_seen_none_of_the_images_of_a_part(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    plant(tmp_path / "n", "images/1.png", radiologist_labels_csv="film,rsna_label\n2.png,lung-opacity\n")
+    (tmp_path / "n" / "Data_Entry_2017_v2020.csv").write_text(NIH + "1.png,No Finding,1\n")
+    assert readings(find(tmp_path)) == {"1.png": ("Normal", None, None)}
+    assert "radiologist_labels.csv names none of the 1 files of n" in caplog.text
 
 
 @pytest.mark.parametrize(
