@@ -106,7 +106,9 @@ def _write(folder: Path, rows: pa.Table, images: NDArray[np.uint8], info: Manife
     known = Counter(s for s, patient in zip(sources, rows["patient_id"].to_pylist(), strict=True) if patient)
     read = Counter(s for s, finding in zip(sources, rows["reader_finding"].to_pylist(), strict=True) if finding)
     changes = {
-        "images": len(rows),
+        # The images of the parent that are not here are not excluded ones: they are in no file of this manifest.
+        **{"images": len(rows), "files": len(rows), "shortfalls": (), "files_hash": info.content_hash},
+        **{name: {} for name in ("excluded", "missing_files", "shared_patients")},
         "counts": count_images(labels, sources),
         "contrast": {},
         "reader_labels": dict(sorted(read.items())),

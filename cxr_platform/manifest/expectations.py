@@ -80,7 +80,7 @@ def all_checks(manifest: Manifest) -> list[Check]:
             ],
         ),
     ]
-    return [check for check in checks if len(check.frame) or check.name == "images"]
+    return [check for check in checks if len(check.frame) or check.name in ("images", "excluded")]
 
 
 def _image_expectations(manifest: Manifest) -> list[Any]:

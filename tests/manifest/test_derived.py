@@ -9,6 +9,7 @@ import pytest
 from cxr_platform.errors import FoldError, ManifestError
 from cxr_platform.manifest.derived import pack_manifest, packed_quality, part_of_manifest, unpack_manifest
 from cxr_platform.manifest.store import Manifest, open_manifest
+from cxr_platform.manifest.validate import validate_manifest
 
 
 def labels(manifest: Manifest) -> Counter[str]:
@@ -23,6 +24,9 @@ def test_a_part_has_the_images_per_class_that_are_asked_for(built: Manifest, tmp
     everything = dict(zip(built.table(["image_id"])["image_id"].to_pylist(), built.pixels(), strict=True))
     ids = part.table(["image_id"])["image_id"].to_pylist()
     assert all(np.array_equal(everything[i], image) for i, image in zip(ids, part.pixels(), strict=True))
+    assert built.info.excluded
+    assert (part.info.files, part.info.excluded, part.info.shortfalls) == (21, {}, ())
+    validate_manifest(part)
 
 
 def test_a_part_is_split_into_the_folds_that_are_asked_for(built: Manifest, tmp_path: Path) -> None:
@@ -47,6 +51,7 @@ def test_a_packed_manifest_has_the_same_rows_and_nearly_the_same_images(built: M
     assert open_manifest(tmp_path / "manifest").table(columns) == built.table(columns)
     difference = np.abs(manifest.pixels().astype(int) - built.pixels())
     assert 0 < difference.mean() < 2
+    validate_manifest(manifest)
     assert manifest.content_hash != built.content_hash, "other pixels are another manifest"
     assert file.stat().st_size < built.pixels().nbytes / 2
 

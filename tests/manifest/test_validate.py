@@ -146,3 +146,10 @@ def test_a_class_that_is_missing_from_a_fold_fails_an_expectation(copy: Path) ->
     assert "label=Edema" in groups
     assert "groups=1" in groups
     assert "grouped_folds=1" in folds
+
+
+def test_an_emptied_table_of_excluded_files_is_found(copy: Path) -> None:
+    file = copy / "excluded.parquet"
+    pq.write_table(pq.read_table(file).slice(0, 0), file)
+    with pytest.raises(ManifestInvalid, match="excluded: expect_table_row_count_to_equal"):
+        validate_manifest(open_manifest(copy))
