@@ -151,8 +151,8 @@ class WithinSources:
 
     @property
     def small(self) -> bool:
-        """True if there are too few images or patients on one side for a conclusion."""
-        return min(self.images, self.others, self.groups) < SMALL
+        """True if there are too few patients on one side for a conclusion."""
+        return self.groups < SMALL
 
     @property
     def shown(self) -> bool:
@@ -180,8 +180,8 @@ class HospitalPair:
 
     @property
     def small(self) -> bool:
-        """True if there are too few images or patients on one side for a conclusion."""
-        return min(self.images, self.others, self.groups) < SMALL
+        """True if there are too few patients on one side for a conclusion."""
+        return self.groups < SMALL
 
     @property
     def reversed(self) -> bool:

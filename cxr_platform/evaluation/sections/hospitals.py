@@ -35,7 +35,7 @@ NOTE = (
 )
 PAIRS_NOTE = (
     "p: of an AUC below 0.5, after Holm's correction over all pairs, as the worst of many is low by chance. Grey "
-    f"italics: fewer than {SMALL} images or patients on one side, too few for a conclusion."
+    f"italics: fewer than {SMALL} patients on one side, too few for a conclusion."
 )
 
 

@@ -21,9 +21,9 @@ METHOD = (
     "come from that variable, and only the figures within its values count."
 )
 NOTE = (
-    "Alone: AUC of ranking the images by the share of Covid19 among those with the same value of the variable, fitted "
-    "and measured on the same images; 0.5 is chance. A dash: no images, or one side only. Grey italics: fewer than "
-    f"{SMALL} images, too few for a conclusion."
+    "Variable alone: AUC of ranking the images by the share of Covid19 among those of other patients with the same "
+    f"value of the variable; 0.5 is chance. A dash: no images, one side only, or fewer than {SMALL} patients on one "
+    f"side. Grey italics: fewer than {SMALL} patients of Covid19 or of others, too few for a conclusion."
 )
 
 

@@ -29,7 +29,7 @@ METHOD = (
 )
 NOTE = (
     "Shown are the classes that some origin does not have. Grey italics: fewer than "
-    f"{SMALL} images or patients on one side, too few for a conclusion."
+    f"{SMALL} patients on one side, too few for a conclusion."
 )
 COMPARED_NOTE = (
     "The same images of the class against other images of their source, and against images of other origins in the "
@@ -116,7 +116,7 @@ def _sentence(within: WithinSources) -> str:
         contrast = f" {count(within.contrast, 'of them is a contrast image', 'of them are contrast images')}."
     few = ""
     if within.small and not within.falls:
-        few = f" That is fewer than {SMALL} images or patients on one side: no more than a hint."
+        few = f" That is fewer than {SMALL} patients on one side: no more than a hint."
     compared = compared_text(within) or "no other origin has images of these classes to compare with"
     return f"{clause[:1].upper()}{clause[1:]}, {compared}.{contrast}{_conclusion(within)}{few}"
 

@@ -66,7 +66,7 @@ def test_few_images_are_a_hint_only():
     source, label = ["a"] * 25 + ["b"] * 30, ["Covid19"] * 20 + ["Normal"] * 35
     section = rendered(report_inputs(predictions(source, label)))
 
-    assert section.warnings[0].endswith("That is fewer than 20 images or patients on one side: no more than a hint.")
+    assert section.warnings[0].endswith("That is fewer than 20 patients on one side: no more than a hint.")
     assert section.tables[0].rows[0].kind == "small"
 
 
