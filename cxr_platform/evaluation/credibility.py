@@ -84,6 +84,8 @@ def assess_credibility(results: StudyResults, findings: Findings) -> Credibility
         or findings.source_probes
         or findings.external
         or findings.left_out
+        or findings.hospitals
+        or findings.within is not None
         or findings.lungs is not None
     ):
         verdict, reasons = NOT_TESTED, [Reason(NOTHING_TESTED), *reasons]
@@ -336,6 +338,8 @@ def _tests_passed(findings: Findings) -> str:
         parts.append(f"the results on images of {names} do not contradict cross-validation")
     if any(_compared(finding) for finding in findings.left_out):
         parts.append("no source left out of training is recognised significantly worse")
+    if findings.hospitals:
+        parts.append(f"the worst pair of origins is {pair_text(worst_pair(findings.hospitals))}")
     if findings.lungs is not None:
         parts.append(f"{rate(findings.lungs.share)} of the heatmaps lies in the lung field")
     return joined(parts) or "the source of an image hardly predicts its class"

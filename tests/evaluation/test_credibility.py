@@ -1,5 +1,7 @@
 from dataclasses import replace
 
+import pytest
+
 from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.credibility import (
     NOT_CONTRADICTED,
@@ -17,6 +19,14 @@ from cxr_platform.evaluation.findings import (
     LeakageFinding,
 )
 from tests.evaluation.made_findings import CONTRADICTION, LUNGS_SEEN, SINGLE, WITHIN, findings, probe, source_probe
+
+
+def pair(auc: float, p: float = 1.0, images: int = 40) -> HospitalPair:
+    interval = Interval(auc, auc - 0.1, auc + 0.1, ratio=True)
+    return HospitalPair("west", "east", "west", images, 300, images, interval, p)
+
+
+LARGE_PAIR = pair(0.8)
 
 
 def sentence(results, **changes) -> str:
@@ -40,6 +50,15 @@ def test_without_probes_and_external_images_the_results_are_not_tested(all_strat
 
     assert credibility.verdict == NOT_TESTED
     assert "neither shortcut probes nor external images" in credibility.explanation
+
+
+@pytest.mark.parametrize("tested", [{"within": replace(WITHIN, falls=False)}, {"hospitals": (LARGE_PAIR,)}])
+def test_the_images_of_its_own_sources_and_pairs_of_origins_are_tests_too(all_strategies, tested):
+    assert assess_credibility(all_strategies, findings(probes=(), **tested)).verdict == NOT_CONTRADICTED
+
+
+def test_pairs_of_origins_that_are_ranked_well_are_named_among_what_was_tested(all_strategies):
+    assert "the worst pair of origins is Covid19 of west against" in sentence(all_strategies, hospitals=(LARGE_PAIR,))
 
 
 def test_contradicting_external_images_come_first_with_all_rates(all_strategies):
@@ -79,11 +98,6 @@ def test_a_class_that_stands_out_within_its_sources_leads_what_was_tested(all_st
     text = sentence(all_strategies, within=replace(WITHIN, falls=False))
 
     assert text.startswith("Not contradicted, which is not proof: among the 35 other images of the sources that have")
-
-
-def pair(auc: float, p: float = 1.0, images: int = 40) -> HospitalPair:
-    interval = Interval(auc, auc - 0.1, auc + 0.1, ratio=True)
-    return HospitalPair("west", "east", "west", images, 300, images, interval, p)
 
 
 def test_a_pair_of_hospitals_ranked_the_wrong_way_round_is_severe_also_if_another_is_lower(all_strategies):
