@@ -221,6 +221,6 @@ def _report_facts(contents: ReportContents) -> dict[str, str]:
     }
     if clusters := [title for name, title in titles.items() if name in ("left_out", "subgroups", "sources")]:
         facts["clusters"] = f"See {joined([f'“{title}”' for title in clusters])} in index.html."
-    if more := [title for name, title in titles.items() if name in ("intervals", "calibration")]:
+    if more := [title for name, title in titles.items() if name in ("intervals", "calibration", "net_benefit")]:
         facts["more_measures"] = f"; see {joined([f'“{title}”' for title in more])} in index.html"
     return facts

@@ -36,7 +36,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> ReportInputs:
 @pytest.fixture(scope="module")
 def everything(inputs: ReportInputs) -> ReportContents:
     """A report with results in every section."""
-    names = ("intervals", "sources", "left_out", "calibration", "subgroups", "failures")
+    names = ("intervals", "sources", "left_out", "calibration", "net_benefit", "subgroups", "failures")
     errors = (Interval(0.12, ratio=True), Interval(0.03, ratio=True))
     made = findings(
         external=(CONTRADICTION,), lungs=LUNGS_SEEN, calibration=CalibrationFinding("scratch", 1.8, *errors)
@@ -54,6 +54,12 @@ def rows(markdown: str) -> dict[str, str]:
                 number, _, _, words = (cell.strip() for cell in line.strip("| ").split(" | "))
                 entries[mark + number] = words
     return entries
+
+
+def test_the_decision_curve_is_among_the_measures(inputs: ReportInputs, everything: ReportContents) -> None:
+    item = rows(study_card(inputs, everything))["T12e"]
+    assert "“Section net_benefit”" in item
+    assert "decision curve" not in item
 
 
 def test_the_lists_have_all_their_items_in_order():
