@@ -21,8 +21,7 @@ from cxr_platform.evidence.contrast_images import contrast_predictions
 from cxr_platform.evidence.explanations import explanations
 from cxr_platform.evidence.external_images import external_predictions
 from cxr_platform.evidence.feature_atlas import feature_atlas
-from cxr_platform.evidence.left_out_hospitals import hospital_predictions
-from cxr_platform.evidence.left_out_sources import left_out_predictions
+from cxr_platform.evidence.left_out_origins import hospital_predictions, left_out_predictions
 from cxr_platform.evidence.open_study import OpenStudy
 from cxr_platform.evidence.shortcut_probes import metadata_probes, pixel_probes
 from cxr_platform.storage.files import write_atomically, write_errors, write_json

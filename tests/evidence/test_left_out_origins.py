@@ -1,4 +1,4 @@
-"""Leave one source out, on features that are given: no network is needed to check what is trained on what."""
+"""Leave one source or origin out, on features that are given: no network is needed to check what is trained on what."""
 
 from dataclasses import replace
 
@@ -8,8 +8,13 @@ import pytest
 from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
 from cxr_platform.errors import NotPossible
 from cxr_platform.evaluation.evidence_files import FILES
-from cxr_platform.evidence import left_out_sources as module
-from cxr_platform.evidence.left_out_sources import left_out_predictions, rows_to_test, training_rows
+from cxr_platform.evidence import left_out_origins as module
+from cxr_platform.evidence.left_out_origins import (
+    hospital_predictions,
+    left_out_predictions,
+    rows_to_test,
+    training_rows,
+)
 from cxr_platform.evidence.open_study import OpenStudy
 from cxr_platform.labels import CLASSES
 from cxr_platform.training.data import StudyData
@@ -84,3 +89,58 @@ def test_without_a_class_of_two_sources_the_analysis_is_not_possible(
     apart = replace(data, sources=np.array(CLASSES)[data.labels])
     with pytest.raises(NotPossible, match="a class with images of two sources"):
         left_out_predictions(on(apart, np.zeros((120, 2)), monkeypatch))
+
+
+def by_hospital(data: StudyData, features: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> "object":
+    table = hospital_predictions(on(data, features, monkeypatch))["hospitals"]
+    assert set(FILES["hospitals"]) <= set(table.column_names)
+    return table.to_pandas()
+
+
+def test_images_of_other_origins_are_scored_once_and_those_of_the_origin_left_out_by_each_classifier(
+    data: StudyData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = by_hospital(data, np.eye(7)[data.labels], monkeypatch)
+    parts = frame["part"].nunique()
+    assert parts > 1
+    times = frame.groupby(["left_out", "origin"])["image_id"].value_counts().groupby(["left_out", "origin"]).unique()
+    assert {key: list(counts) for key, counts in times.items()} == {
+        (left_out, origin): [parts if left_out == origin else 1]
+        for left_out in ("east", "west")
+        for origin in ("east", "west")
+    }
+    covid = frame["label"] == "Covid19"
+    assert frame.loc[covid, "p_Covid19"].min() > frame.loc[~covid, "p_Covid19"].max()
+
+
+def test_images_of_the_origin_left_out_do_not_teach_their_sign(
+    data: StudyData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sign of Covid19 is in `east` another than in `west`: without `east`, its own is not known."""
+    features = np.eye(9)[np.where((data.sources == "east") & (data.labels == COVID), 7, data.labels)]
+    frame = by_hospital(data, features, monkeypatch)
+    of_east = frame[(frame["origin"] == "east") & (frame["label"] == "Covid19")]
+    means = of_east.groupby("left_out")["p_Covid19"].mean()
+    assert means["east"] < 0.5 < means["west"]
+
+
+def test_an_image_is_not_scored_by_a_classifier_of_its_fold(data: StudyData, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Features that identify the image and nothing else separate no class on other images."""
+    frame = by_hospital(data, np.eye(120), monkeypatch)
+    covid = frame.groupby(frame["label"] == "Covid19")["p_Covid19"].mean()
+    assert covid[True] == pytest.approx(covid[False], abs=0.05)
+
+
+def test_covid19_of_one_origin_cannot_be_left_out(data: StudyData, monkeypatch: pytest.MonkeyPatch) -> None:
+    sources = np.where(data.labels == COVID, "east", "west")
+    with pytest.raises(NotPossible, match="Covid19 from two hospitals"):
+        by_hospital(replace(data, sources=sources), np.zeros((120, 2)), monkeypatch)
+
+
+def test_an_origin_is_not_left_out_if_one_classifier_would_have_no_covid19(
+    data: StudyData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without `east`, all Covid19 is in one fold: a classifier is fitted without it."""
+    labels = np.where((data.labels == COVID) & (data.sources == "west") & (data.folds != 0), COVID + 1, data.labels)
+    frame = by_hospital(replace(data, labels=labels), np.eye(7)[labels], monkeypatch)
+    assert set(frame["left_out"]) == {"west"}
