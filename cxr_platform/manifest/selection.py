@@ -76,13 +76,13 @@ def select_images(
     patients = known.patients
     unplaced: list[ExcludedFile] = []
     if contrast:
-        everyone = image_patients([*contrast, *of_groups], salt)
-        identifiers = [list(everyone.patients.values()), list(everyone.headers.values())]
+        of_all = image_patients([*contrast, *of_groups], salt)
+        identifiers = [list(of_all.patients.values()), list(of_all.headers.values())]
         related = related_groups(
             contrast, of_groups, names, identifiers, near_distance, pixels, scratch, find_crops, progress
         )
         contrast, own, unplaced = place_contrast(contrast, related, images, groups)
-        groups, patients = groups | own, everyone.patients | known.patients
+        groups, patients = groups | own, of_all.patients | known.patients
         images = sorted([*images, *contrast], key=lambda image: image.candidate.source_path)
     return Selection(
         images=images,

@@ -6,8 +6,8 @@ from cxr_platform.evaluation.sections.net_benefit import ABSENT, CURVE, compute,
 from tests.evaluation.planted import predictions, report_inputs
 
 
-def rendered(label, said=None, **options):
-    inputs = report_inputs(predictions(["a"] * len(label), label, said), **options)
+def rendered(label, answered=None, **options):
+    inputs = report_inputs(predictions(["a"] * len(label), label, answered), **options)
     return render(inputs, compute(inputs))
 
 

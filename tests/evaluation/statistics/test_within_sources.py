@@ -14,12 +14,12 @@ from tests.evaluation.builders import probabilities
 from tests.evaluation.planted import STRATEGY, predictions
 
 
-def contrast_frame(source: list[str], said: list[str], finding: str = "SARS") -> pd.DataFrame:
+def contrast_frame(source: list[str], answered: list[str], finding: str = "SARS") -> pd.DataFrame:
     """Contrast images as they are answered, in the form of the evidence part."""
     number = range(len(source))
     frame = pd.DataFrame({"image_id": [f"c{i}" for i in number], "group_id": [f"c{i}" for i in number]})
     frame = frame.assign(source=source, label=None, strategy=STRATEGY, fold=0, finding=finding)
-    frame[list(PROBABILITY_COLUMNS)] = probabilities(np.array([CLASSES.index(label) for label in said]))
+    frame[list(PROBABILITY_COLUMNS)] = probabilities(np.array([CLASSES.index(label) for label in answered]))
     return frame
 
 
@@ -74,8 +74,8 @@ def mixed(within: int, elsewhere: int) -> tuple[list[str], list[str], list[str]]
     """Both sources have 100 others, so many of them Pneumonia, half of which are called Covid19; Normal never is."""
     label = ["Covid19"] * 60 + ["Pneumonia"] * within + ["Normal"] * (100 - within)
     label += ["Pneumonia"] * elsewhere + ["Normal"] * (100 - elsewhere)
-    said = [name if name != "Pneumonia" else ("Covid19", name)[n % 2] for n, name in enumerate(label)]
-    return ["covid"] * 160 + ["rest"] * 100, label, said
+    answered = [name if name != "Pneumonia" else ("Covid19", name)[n % 2] for n, name in enumerate(label)]
+    return ["covid"] * 160 + ["rest"] * 100, label, answered
 
 
 def test_another_mix_of_classes_elsewhere_is_no_fall():
@@ -113,8 +113,8 @@ def test_a_lower_auc_is_a_fall_also_if_the_classes_are_ranked_perfectly_elsewher
 
 
 def test_a_source_of_the_same_origin_is_not_elsewhere():
-    source, label, said = by_source()
-    drawn = predictions([*source, *["other"] * 20], [*label, *["Normal"] * 20], [*said, *["Covid19"] * 20])
+    source, label, answered = by_source()
+    drawn = predictions([*source, *["other"] * 20], [*label, *["Normal"] * 20], [*answered, *["Covid19"] * 20])
     apart, together = (rated_images(drawn, STRATEGY, None, origins) for origins in ({}, {"other": "covid"}))
 
     assert within_sources(apart, "Covid19", seed=0).specificity_elsewhere.value == 75
@@ -139,8 +139,8 @@ def test_a_class_that_is_hard_everywhere_does_not_fall():
     """Pneumonia is hard in both sources; that the first has no Normal must not count against it."""
     source = ["covid"] * 60 + ["rest"] * 100
     label = ["Covid19"] * 40 + ["Pneumonia"] * 40 + ["Normal"] * 80
-    said = ["Covid19"] * 50 + ["Pneumonia"] * 10 + ["Covid19"] * 10 + ["Pneumonia"] * 10 + ["Normal"] * 80
-    within = within_sources(rated_images(predictions(source, label, said), STRATEGY, None), "Covid19", seed=0)
+    answered = ["Covid19"] * 50 + ["Pneumonia"] * 10 + ["Covid19"] * 10 + ["Pneumonia"] * 10 + ["Normal"] * 80
+    within = within_sources(rated_images(predictions(source, label, answered), STRATEGY, None), "Covid19", seed=0)
 
     assert within.specificity.value == within.specificity_elsewhere.value == 50
     assert within.auc.value == within.auc_elsewhere.value
@@ -150,8 +150,8 @@ def test_a_class_that_is_hard_everywhere_does_not_fall():
 def test_each_source_is_judged_without_the_other_sources_of_the_class():
     source = ["a"] * 20 + ["b"] * 20 + ["rest"] * 40
     label = (["Covid19"] * 10 + ["Normal"] * 10) * 2 + ["Normal"] * 40
-    said = ["Covid19"] * 20 + ["Covid19"] * 10 + ["Normal"] * 10 + ["Normal"] * 40
-    rated = rated_images(predictions(source, label, said), STRATEGY, None)
+    answered = ["Covid19"] * 20 + ["Covid19"] * 10 + ["Normal"] * 10 + ["Normal"] * 40
+    rated = rated_images(predictions(source, label, answered), STRATEGY, None)
     together = within_sources(rated, "Covid19", seed=0)
 
     assert within_sources(rated, "Covid19", seed=0, sources=["a"]).auc.value == 0.5
