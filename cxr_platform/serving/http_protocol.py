@@ -5,8 +5,11 @@ uvicorn does, so that a client without a key costs little:
 
 - headers above a size or a number get 431 while they arrive, trailers of a chunked body likewise;
 - headers must be complete a few seconds after the connection was made, or after their first byte if it is used again;
-- a connection above the limit takes the place of the one that has been without a request for the longest time. A good
-  client sends its request at once and keeps its place, also while thousands of connections are opened and left idle.
+- one request may follow before the one under way is answered (pipelining); uvicorn would queue any number;
+- a client must read its answer: one that leaves it in the write buffer is disconnected;
+- a connection above the limit takes the place of the one that has been without a request, or has not read its answer,
+  for the longest time. A good client sends its request at once and keeps its place, also while thousands of connections
+  are opened and left idle.
 
 `install` makes it the protocol of every uvicorn that starts in this process later; the proxy middleware calls it in
 Serve's proxies before their server starts. It does not limit the TLS handshake, for which asyncio waits 60 s.
@@ -28,17 +31,24 @@ from cxr_platform.serving.problems import MEDIA_TYPE, Problem
 UNKNOWN_ROUTE = "other"
 """Label under which requests are counted whose headers were not read to the end (`routes.route_label`)."""
 
+PIPELINED = 1
+"""Requests of a connection that wait for the answer before them. Browsers and HTTP libraries send none in advance."""
+
 LINGER_SECONDS = 5.0
 """How long a closed connection waits for its client to read the answer."""
 
 
 @dataclass(frozen=True)
 class ConnectionLimits:
-    """Limits of each proxy. A head is request line and headers; `connections` bounds the memory of all heads."""
+    """Limits of each proxy. A head is request line and headers; `connections` bounds the memory of all heads.
+
+    `write_seconds` is the time in which a client reads what is in the write buffer, once that is full (64 KiB).
+    """
 
     head_bytes: int = 32 * 2**10
     headers: int = 100
     head_seconds: float = 10.0
+    write_seconds: float = 30.0
     connections: int = 1000
 
 
@@ -56,7 +66,10 @@ def limited_protocol(
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """A connection with `limits`. `waiting` are the connections of this server without a request, in their order."""
+    """A connection with `limits`.
+
+    `waiting` are the connections of this server without a request, or whose client does not read, in their order.
+    """
 
     def __init__(
         self,
@@ -68,6 +81,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().__init__(**options)
         self._limits, self._count, self._waiting = limits, count, waiting
         self._timer: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
         self._in_head = False
         self._head_bytes = self._header_count = 0
         self._unread_bytes = 0  # fed to the parser, which has reported nothing since
@@ -88,13 +102,27 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Leave the place."""
+        self._stop_write_timer()
         self._waiting.pop(self, None)
         self._stop_timer()
         super().connection_lost(exc)
 
+    def pause_writing(self) -> None:
+        """Wait for the client to read; until then another connection may take this place."""
+        super().pause_writing()
+        self._write_timer = self.loop.call_later(self._limits.write_seconds, self.transport.abort)
+        self._waiting[self] = None
+
+    def resume_writing(self) -> None:
+        """Go on with the answer."""
+        super().resume_writing()
+        self._stop_write_timer()
+        if self._is_answering():
+            self._waiting.pop(self, None)
+
     def data_received(self, data: bytes) -> None:
         """Feed the parser, which calls the methods `on_…` below, and count what it keeps to itself."""
-        if self._timer is None and self in self._waiting:
+        if self._timer is None and self in self._waiting and not self._is_answering():
             self._start_timer(self._limits.head_seconds, self._end_wait)
         self._unread_bytes += len(data)
         super().data_received(data)
@@ -102,7 +130,9 @@ class LimitedProtocol(HttpToolsProtocol):
             self._refuse("large-headers")
 
     def on_message_begin(self) -> None:
-        """Begin a head."""
+        """Begin a head, unless too many requests wait. Raising ends the parser, which may hold thousands more."""
+        if self._is_answering() and len(self.pipeline) >= PIPELINED:
+            raise ValueError("pipelined requests above the limit")
         super().on_message_begin()
         self._in_head, self._head_bytes, self._header_count = True, 0, 0
 
@@ -119,10 +149,18 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Begin a request, or hand the connection over to a WebSocket."""
-        self._waiting.pop(self, None)
+        if self._write_timer is None:
+            self._waiting.pop(self, None)
         self._stop_timer()
         self._in_head, self._unread_bytes = False, 0
         super().on_headers_complete()
+
+    def handle_websocket_upgrade(self) -> None:
+        """Hand the connection over, unless an answer is still being written to it."""
+        if self._is_answering() or self._write_timer is not None:
+            self._refuse("bad-request")
+        else:
+            super().handle_websocket_upgrade()
 
     def on_chunk_header(self) -> None:
         """Note that the framing of a chunk was read."""
@@ -166,7 +204,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _refuse(self, reason: str) -> None:
         """Answer with a problem, unless another answer is under way, and close the connection."""
-        if self.cycle is None or self.cycle.response_complete:
+        if not self._is_answering():
             problem = Problem(reason)
             self._count(UNKNOWN_ROUTE, problem.status)
             body = problem.body(uuid.uuid4().hex)
@@ -177,6 +215,15 @@ class LimitedProtocol(HttpToolsProtocol):
         self.transport.close()
         self._waiting.pop(self, None)
         self._start_timer(LINGER_SECONDS, self.transport.abort)
+
+    def _is_answering(self) -> bool:
+        """Return True from the end of a head to the end of its answer, and while requests wait."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _stop_write_timer(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+        self._write_timer = None
 
     def _start_timer(self, seconds: float, call: Callable[[], None]) -> None:
         self._stop_timer()

@@ -5,7 +5,8 @@ import contextlib
 import json
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,22 @@ POST = b"POST / HTTP/1.1\r\nHost: localhost\r\n"
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
-    """Answer with the number of headers; read the body of everything but /unread, which is answered at once."""
+    """Answer with the number of headers; read the body of everything but /unread, which is answered at once.
+
+    /held is not answered, /large is answered with 64 MiB.
+    """
     more = scope["path"] != "/unread"
     while more:
         message = await receive()
         more = message.get("more_body", False)
+    while scope["path"] == "/held" and message["type"] != "http.disconnect":
+        message = await receive()
+    if scope["path"] == "/large":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(64):
+            await send({"type": "http.response.body", "body": bytes(MEBIBYTE), "more_body": True})
+        await send({"type": "http.response.body"})
+        return
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
     await send({"type": "http.response.body", "body": b"%2d" % len(scope["headers"])})
 
@@ -46,6 +58,10 @@ class Running:
     @property
     def port(self) -> int:
         return int(self.server.servers[0].sockets[0].getsockname()[1])
+
+    @property
+    def connections(self) -> list[Any]:
+        return list(self.server.server_state.connections)
 
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=SECONDS)
@@ -113,6 +129,15 @@ def test_a_connection_serves_several_requests_also_pipelined_ones() -> None:
             piece = connection.recv(65536)
             assert piece
             both += piece
+
+
+def test_a_connection_that_sends_many_requests_in_advance_is_closed() -> None:
+    """uvicorn would queue them all, 256 KiB of requests of 18 bytes in one call."""
+    with running() as server, server.connect() as connection:
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(b"GET /held HTTP/1.1\r\n\r\n" * 20)
+        assert closed(connection)
+        assert ask(server) == (200, b" 1")
 
 
 @pytest.mark.parametrize(
@@ -233,6 +258,47 @@ def test_a_connection_above_the_limit_is_refused_while_all_others_have_a_request
             connection.sendall(b"x")
             assert raw_answer(connection)[0] == 200
             connection.close()
+
+
+def not_reading(server: Running) -> socket.socket:
+    """Return a connection whose client asks for a large answer and reads its first byte only."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.settimeout(SECONDS)
+    connection.connect(("127.0.0.1", server.port))
+    connection.sendall(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert connection.recv(1, socket.MSG_PEEK)
+    return connection
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.01)
+
+
+def test_a_client_that_does_not_read_its_answer_is_disconnected() -> None:
+    with running(ConnectionLimits(write_seconds=0.2)) as server, not_reading(server):
+        wait_until(lambda: not server.connections)
+        assert ask(server)[0] == 200
+
+
+def test_clients_that_do_not_read_leave_room_for_a_request() -> None:
+    limits = ConnectionLimits(connections=3)
+    with running(limits) as server:
+        silent = [not_reading(server) for _ in range(limits.connections)]
+        wait_until(lambda: sum(each.flow.write_paused for each in server.connections) == limits.connections)
+        assert ask(server)[0] == 200
+        for connection in silent:
+            connection.close()
+
+
+def test_a_client_that_reads_late_but_in_time_gets_the_whole_answer() -> None:
+    with running() as server, not_reading(server) as connection:
+        wait_until(lambda: any(each.flow.write_paused for each in server.connections))
+        status, body = raw_answer(connection)
+        assert (status, len(body)) == (200, 64 * MEBIBYTE)
 
 
 def test_serve_takes_it_for_its_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
