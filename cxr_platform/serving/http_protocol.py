@@ -208,9 +208,9 @@ class LimitedProtocol(HttpToolsProtocol):
             problem = Problem(reason)
             self._count(UNKNOWN_ROUTE, problem.status)
             body = problem.body(uuid.uuid4().hex)
-            fields = {"content-type": MEDIA_TYPE, "content-length": str(len(body)), **problem.headers}
+            fields = {"Content-Type": MEDIA_TYPE, "Content-Length": len(body), **problem.headers, "Connection": "close"}
             lines = [f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}"]
-            lines += [f"{name.lower()}: {value}" for name, value in {**fields, "connection": "close"}.items()]
+            lines += [f"{name.lower()}: {value}" for name, value in fields.items()]
             self.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
         self.transport.close()
         self._waiting.pop(self, None)

@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -262,11 +262,19 @@ def test_held_bytes_are_released(clock: Clock) -> None:
 def test_two_large_bodies_share_the_held_bytes() -> None:
     async def both() -> list[int]:
         middleware = ProxyMiddleware(FakeServe(), max_held_bytes=1000)
+        held, answered = asyncio.Event(), asyncio.Event()
+
+        async def halves() -> AsyncIterator[bytes]:
+            yield bytes(300)
+            held.set()
+            await answered.wait()
+            yield bytes(300)
+
         async with httpx.AsyncClient(transport=httpx.ASGITransport(middleware), base_url="http://localhost") as http:
-            slow = pieces([bytes(300), bytes(300)], pause=0.1)
-            first = asyncio.create_task(http.post("/v1/screen", content=slow))
-            await asyncio.sleep(0.15)
+            first = asyncio.create_task(http.post("/v1/screen", content=halves()))
+            await held.wait()
             second = await http.post("/v1/screen", content=bytes(800))
+            answered.set()
             return [(await first).status_code, second.status_code]
 
     assert asyncio.run(both()) == [200, 429]
