@@ -22,9 +22,10 @@ KEYS_VARIABLE, FILE_VARIABLE = "CXR_API_KEYS", "CXR_API_KEYS_FILE"
 MIN_CHARACTERS = 16
 KEY_ADVICE = 'Create one with: python -c "import secrets; print(secrets.token_urlsafe(32))"'
 
-KEY_LINE = re.compile(
-    r"(?:(?P<name>[A-Za-z0-9][A-Za-z0-9._-]{0,39}):)?(?P<key>.*?)(?P<options>(?:\s+(?:limit|until)=\S*)*)"
-)
+NAMED_KEY = re.compile(r"(?:(?P<name>[A-Za-z0-9][A-Za-z0-9._-]{0,39}):)?(?P<key>[!-~]*)")
+NAME_BY_PLACE = re.compile(r"key-\d+")
+"""The name of a key without one."""
+
 CHECK_SECONDS = 1.0
 """Interval between two checks of a key file for changes."""
 
@@ -91,7 +92,8 @@ class ApiKeyFile:
             return
         try:
             self._keys, self._version, self._failing_since = _read_keys(self._file), version, None
-        except ServingError as error:
+        except Exception as exception:  # whatever it is, keys that were removed must not stay valid
+            error = exception if isinstance(exception, ServingError) else type(exception).__name__
             if self._failing_since is None:
                 log.error("The previous API keys stay valid for %g s, then all are rejected: %s", GRACE_SECONDS, error)
                 self._failing_since = self._checked_at
@@ -121,10 +123,11 @@ def load_keys(file: Path | None, environment: Mapping[str, str]) -> KeyCheck | N
 def parse_keys(texts: Sequence[str], where: str) -> ApiKeys:
     """Return the keys in `texts`, each as `[NAME:]KEY [limit=REQUESTS PER MINUTE] [until=YYYY-MM-DD]`.
 
-    A key without a name is called key-1, key-2, … by its position. Raises `ServingError` with `where`, and never with a
-    key, if there is none, if one has fewer than 16 characters, or if what follows it is not valid.
+    A key without a name is called key-1, key-2, … by its position. Two keys may have one name, while one replaces the
+    other, and then one limit. Raises `ServingError` with `where`, and never with a key, if there is none, if one has
+    fewer than 16 characters, or if its name or what follows it is not valid.
     """
-    parsed = [_parse_key(text.strip(), where) for text in texts if text.strip()]
+    parsed = [_parse_key(text, number, where) for number, text in enumerate(filter(None, map(str.strip, texts)), 1)]
     lengths = [len(key) for _, key, *_ in parsed]
     if not parsed or min(lengths) < MIN_CHARACTERS:
         raise ServingError(
@@ -132,29 +135,44 @@ def parse_keys(texts: Sequence[str], where: str) -> ApiKeys:
             received=f"{len(parsed)} keys, the shortest of {min(lengths)}" if parsed else "none",
             advice=KEY_ADVICE,
         )
+    limits = {name: per_minute for name, _, per_minute, _ in parsed}
+    for name, _, per_minute, _ in parsed:
+        if per_minute != limits[name]:
+            raise ServingError(f"Expected keys of one name in {where} to have one limit.", received=f"two of {name}")
     return ApiKeys(
         tuple(
-            ApiKey(name or f"key-{number}", hashlib.sha256(key.encode()).digest(), per_minute, until)
-            for number, (name, key, per_minute, until) in enumerate(parsed, 1)
+            ApiKey(name, hashlib.sha256(key.encode()).digest(), per_minute, until)
+            for name, key, per_minute, until in parsed
         )
     )
 
 
-def _parse_key(text: str, where: str) -> tuple[str | None, str, int | None, date | None]:
-    match = KEY_LINE.fullmatch(text)
-    assert match is not None  # the pattern takes every text of one line
-    options = dict(option.split("=") for option in match["options"].split())
+def _parse_key(text: str, number: int, where: str) -> tuple[str, str, int | None, date | None]:
+    first, *options = text.split()
+    match = NAMED_KEY.fullmatch(first)
+    if match is None:
+        raise ServingError(f"Expected keys of ASCII characters in {where}.", received=f"another in key {number}")
+    name = match["name"] or f"key-{number}"
+    if match["name"] and NAME_BY_PLACE.fullmatch(name):
+        raise ServingError(
+            f"Expected another name for a key in {where}: keys without one are key-1, key-2, ….", received=name
+        )
+    values = dict(option.partition("=")[::2] for option in options)
     try:
-        per_minute = int(options["limit"]) if "limit" in options else None
-        until = date.fromisoformat(options["until"]) if "until" in options else None
+        if len(values) < len(options) or not {*values} <= {"limit", "until"}:
+            raise ValueError
+        per_minute = int(values["limit"]) if "limit" in values else None
+        until = date.fromisoformat(values["until"]) if "until" in values else None
         if per_minute is not None and per_minute < 1:
             raise ValueError
     except ValueError:
+        own = all(option.startswith(("limit=", "until=")) for option in options)
         raise ServingError(
             f"Expected limit=REQUESTS PER MINUTE and until=YYYY-MM-DD after a key in {where}.",
-            received=match["options"].strip(),
+            received=" ".join(options) if own else f"something else after key {number}",
+            advice="Each at most once and without spaces; a key has none either.",
         ) from None
-    return match["name"], match["key"], per_minute, until
+    return name, match["key"], per_minute, until
 
 
 class RequestLimits:

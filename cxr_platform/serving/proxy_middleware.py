@@ -33,7 +33,7 @@ from cxr_platform.serving.access import check_access
 from cxr_platform.serving.api_keys import KeyCheck, RequestLimits, load_keys
 from cxr_platform.serving.batch_protocol import HttpAnswer
 from cxr_platform.serving.metrics import ProxyRequestCounter, ServingMetrics
-from cxr_platform.serving.problems import MEDIA_TYPE, RETRY_SECONDS, Problem, problem_for_status
+from cxr_platform.serving.problems import MEDIA_TYPE, RETRY_SECONDS, Problem, log_internal_error, problem_for_status
 from cxr_platform.serving.request_batcher import RequestBatcher, is_batchable
 from cxr_platform.serving.request_log import RequestLog
 from cxr_platform.serving.routes import SERVE_PATHS, OtherApps, is_own_path, route_label
@@ -122,12 +122,16 @@ class ProxyMiddleware:
                 key = check_access(self._keys, scope, needs_key=_has_body(scope))
                 self._limits_of_keys.take(key)
                 await self._handle(own_scope, receive, send)
-        except Problem as problem:
-            note(problem.status, problem.reason)
-            fields = {"X-Request-ID": request_id, **problem.headers}
-            await _send_answer(send, problem.status, MEDIA_TYPE.encode(), problem.body(request_id), fields)
         except Disconnected:
             pass
+        except Exception as error:
+            if not isinstance(error, Problem):
+                log_internal_error(request_id, error)
+            problem = error if isinstance(error, Problem) else Problem("internal-error")
+            note(problem.status, problem.reason)
+            fields = {"X-Request-ID": request_id, **problem.headers}
+            # If another answer has begun, uvicorn refuses this one and closes the connection.
+            await _send_answer(send, problem.status, MEDIA_TYPE.encode(), problem.body(request_id), fields)
 
     async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Read the body within the limits, and forward the request."""

@@ -53,7 +53,7 @@ def test_the_files_of_a_certificate_are_checked_before_anything_starts(
 
 
 def test_a_server_beyond_loopback_without_tls_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "keys").write_text("a key of many characters", encoding="utf-8")
+    (tmp_path / "keys").write_text("a-key-of-many-characters", encoding="utf-8")
     cert, key = write_certificate(tmp_path)
     arguments = ["--registry", str(tmp_path / "registry"), "--keys", str(tmp_path / "keys")]
     warning = "Keys and images travel unencrypted to 0.0.0.0:8000"
@@ -139,8 +139,8 @@ def test_keys_and_host_are_refused_for_a_running_cluster(
 ) -> None:
     """The variables of this process do not reach the nodes of a cluster either."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "keys").write_text("a key of many characters", encoding="utf-8")
-    monkeypatch.setenv("CXR_API_KEYS", "a key of many characters")
+    (tmp_path / "keys").write_text("a-key-of-many-characters", encoding="utf-8")
+    monkeypatch.setenv("CXR_API_KEYS", "a-key-of-many-characters")
     if variable:
         monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
     else:

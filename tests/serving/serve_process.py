@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.conftest import REPOSITORY
 
-KEY = "a key of many characters"
+KEY = "a-key-of-many-characters"
 START_SECONDS, STOP_SECONDS = 180, 60
 
 

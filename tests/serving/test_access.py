@@ -9,7 +9,7 @@ from cxr_platform.serving.access import check_access, check_exposure, is_loopbac
 from cxr_platform.serving.api_keys import parse_keys
 from cxr_platform.serving.problems import Problem
 
-KEY = "one key of sixteen and more"
+KEY = "one-key-of-sixteen-and-more"
 
 
 def request(method: str = "POST", client: str = "127.0.0.1", version: str = "1.1", **headers: str) -> dict[str, Any]:

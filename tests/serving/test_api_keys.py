@@ -1,5 +1,6 @@
 import logging
 import os
+import re
 from collections import Counter
 from datetime import date, datetime, timezone
 from pathlib import Path
@@ -22,7 +23,7 @@ from cxr_platform.serving.api_keys import (
 from cxr_platform.serving.problems import Problem
 from tests.serving.clock import Clock
 
-ONE, OTHER = "one key of sixteen and more", "another key of sixteen"
+ONE, OTHER = "one-key-of-sixteen-and-more", "another-key-of-sixteen"
 
 
 def accepts(keys: KeyCheck, key: str) -> bool:
@@ -146,14 +147,18 @@ def test_the_file_is_checked_once_per_second_and_read_only_after_a_change(
     assert called == {"checks": 10, "reads": 1}
 
 
-@pytest.mark.parametrize("spoil", ["delete", "empty", "short", "bytes"])
+@pytest.mark.parametrize("spoil", ["delete", "empty", "short", "bytes", "option", "defect"])
 def test_without_valid_keys_in_the_file_all_keys_are_rejected_after_the_grace_period(
-    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture, spoil: str
+    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, spoil: str
 ) -> None:
     file = tmp_path / "keys"
     file.write_text(ONE, encoding="utf-8")
     keys = ApiKeyFile(file)
     contents = {"empty": b"", "short": b"short\n", "bytes": b"\xff\xfe"}
+    contents |= {"option": f"{OTHER} limit==600".encode(), "defect": OTHER.encode()}
+    read = module._read_keys
+    if spoil == "defect":
+        monkeypatch.setattr(module, "_read_keys", lambda _: {}[OTHER])
     file.unlink() if spoil == "delete" else file.write_bytes(contents[spoil])
     with caplog.at_level(logging.ERROR):
         for _ in range(int(GRACE_SECONDS / CHECK_SECONDS)):
@@ -166,7 +171,9 @@ def test_without_valid_keys_in_the_file_all_keys_are_rejected_after_the_grace_pe
             assert not accepts(keys, ONE)
     assert caplog.text.count("stay valid for 10 s") == caplog.text.count("All requests are rejected until") == 1
     assert ONE not in caplog.text
-    file.write_text(OTHER, encoding="utf-8")
+    assert OTHER not in caplog.text
+    monkeypatch.setattr(module, "_read_keys", read)
+    file.write_text(f"{OTHER}\n", encoding="utf-8")
     clock.turn(CHECK_SECONDS)
     assert (accepts(keys, ONE), accepts(keys, OTHER)) == (False, True)
 
@@ -181,11 +188,11 @@ def test_keys_of_the_environment_are_read_once(clock: Clock) -> None:
 
 
 def test_a_key_has_a_name_a_limit_and_a_last_day() -> None:
-    lines = [f"ward-3:{ONE}", f"{OTHER}", f"lab:{OTHER} of the lab  limit=60 until=2999-12-31", "", "x:" + "k:" * 9]
+    lines = [f"ward-3:{ONE}", f"{OTHER}", f"lab:{OTHER}-lab  limit=60 until=2999-12-31", "", "x:" + "k:" * 9]
     keys = parse_keys(lines, "keys")
     named = [(key.name, key.per_minute, key.until) for key in keys.keys]
     assert named == [("ward-3", None, None), ("key-2", None, None), ("lab", 60, date(2999, 12, 31)), ("x", None, None)]
-    found = [keys.find(key) for key in (ONE, OTHER, f"{OTHER} of the lab", "k:" * 9)]
+    found = [keys.find(key) for key in (ONE, OTHER, f"{OTHER}-lab", "k:" * 9)]
     assert found == list(keys.keys)
     assert keys.find(f"ward-3:{ONE}") is None
 
@@ -202,11 +209,47 @@ def test_an_old_and_a_new_key_may_have_the_same_name() -> None:
     assert [accepts(keys, ONE), accepts(keys, OTHER)] == [True, True]
 
 
-@pytest.mark.parametrize("option", ["limit=0", "limit=-1", "limit=many", "limit=", "until=soon", "until=2026-13-01"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        "limit=0",
+        "limit=-1",
+        "limit=many",
+        "limit=",
+        "limit==600",
+        "limit=5=6",
+        "limit=5 limit=6",
+        "until=soon",
+        "until=2026-13-01",
+        "until=2027-03-31=",
+    ],
+)
 def test_a_limit_or_day_that_is_not_valid_is_named_without_the_key(option: str) -> None:
     with pytest.raises(ServingError, match=f"in keys. Received: {option}") as error:
         parse_keys([f"ward:{ONE} {option}"], "keys")
     assert ONE not in str(error.value)
+
+
+@pytest.mark.parametrize("option", ["limit = 600", "Until=2999-01-01", "expires=2999-01-01", OTHER, "= ="])
+def test_something_else_after_a_key_is_an_error_that_does_not_repeat_it(option: str) -> None:
+    with pytest.raises(ServingError, match="something else after key 2") as error:
+        parse_keys([OTHER, f"ward:{ONE} {option}"], "keys")
+    assert not {ONE, OTHER, "2999"} & {*re.findall(r"[\w-]+", str(error.value))}
+
+
+def test_a_name_is_not_one_that_keys_without_a_name_have() -> None:
+    with pytest.raises(ServingError, match="another name"):
+        parse_keys([ONE, f"key-1:{OTHER}"], "keys")
+
+
+def test_a_key_that_no_header_can_hold_is_an_error() -> None:
+    with pytest.raises(ServingError, match="ASCII"):
+        parse_keys([f"ward:{ONE}é"], "keys")
+
+
+def test_keys_of_one_name_have_one_limit() -> None:
+    with pytest.raises(ServingError, match=r"one limit\. Received: two of ward"):
+        parse_keys([f"ward:{ONE} limit=5", f"ward:{OTHER} limit=6"], "keys")
 
 
 def test_requests_above_the_limit_of_a_key_wait(clock: Clock) -> None:

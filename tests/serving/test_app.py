@@ -35,7 +35,7 @@ from tests.intake.files import dicom, jpeg, png
 from tests.serving.asgi_client import BOUNDARY, MULTIPART, ask, multipart, pieces, post, reason
 from tests.serving.builders import image, image_png
 
-KEY = "a key of many characters"
+KEY = "a-key-of-many-characters"
 LIMIT = 2**20
 
 

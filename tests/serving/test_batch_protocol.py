@@ -17,7 +17,7 @@ from cxr_platform.serving.service import Service
 from tests.serving.asgi_client import MULTIPART, multipart
 from tests.serving.builders import image_png
 
-KEY = "a key of many characters"
+KEY = "a-key-of-many-characters"
 ANSWERS = [
     HttpAnswer(200, [(b"content-type", b"application/json"), (b"etag", b'"a:b"')], b'{"a": 1}\n'),
     HttpAnswer(499, [], b""),

@@ -25,7 +25,7 @@ from cxr_platform.serving.upload import Limits
 from pipelines import serve
 from tests.serving.builders import image_png
 
-KEY = "a key of more than sixteen letters"
+KEY = "a-key-of-more-than-sixteen-letters"
 
 
 @contextmanager

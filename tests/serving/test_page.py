@@ -24,7 +24,7 @@ from tests.serving.builders import image_png, registry_with_champion
 from tests.serving.page_server import PageServer
 
 AXE = files("axe_core_python") / "axe.min.js"
-KEY = "a key of many characters"
+KEY = "a-key-of-many-characters"
 NOT_AN_IMAGE = b"<!doctype html><title>no image</title>"
 
 
@@ -327,7 +327,7 @@ def test_an_api_key_is_requested_only_if_the_server_needs_one(
         page = Page(driver, guarded.url)
         page.one("#key-value")
         page.drop(image)
-        page.one("#key-value").send_keys("another key of many characters", Press.ENTER)
+        page.one("#key-value").send_keys("another-key-of-many-characters", Press.ENTER)
         page.until("document.getElementById('key-text').textContent.includes('rejected this key')")
         page.one("#key-value").send_keys(KEY, Press.ENTER)
         assert page.text("#decision") == "Positive"

@@ -20,7 +20,7 @@ from cxr_platform.serving.upload import Limits
 from tests.serving.asgi_client import ask, pieces, reason
 from tests.serving.clock import Clock
 
-KEY = "a key of many characters"
+KEY = "a-key-of-many-characters"
 KEYS = parse_keys([f"ward:{KEY}"], "")
 OURS = [(b"X-Content-Type-Options", b"nosniff"), (b"X-Request-ID", b"1"), (b"x-request-id", b"1")]
 PLAIN = [(b"content-type", b"text/plain")]
@@ -239,7 +239,25 @@ def test_answers_of_the_middleware_itself_are_logged(tmp_path: Path) -> None:
         (None, "other", 401, "no-key"),
     ]
     assert [line["request_id"] for line in lines] == [answer.headers["x-request-id"] for answer in (limit, unknown)]
-    assert not {"Doe", KEY} & {*re.findall(r"\w[\w ]*", path.read_text(encoding="utf-8"))}
+    assert not {"Doe", KEY} & {*re.findall(r"[\w-]+", path.read_text(encoding="utf-8"))}
+
+
+def test_an_exception_becomes_a_problem_that_is_counted_and_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(*_: Any) -> None:
+        raise ValueError("Doe^Jane")
+
+    counted: list[tuple[str, int, str | None]] = []
+    log = RequestLog(str(tmp_path / "log"))
+    middleware = ProxyMiddleware(broken, count=lambda *answer: counted.append(answer), log=log)
+    answer = ask(middleware, "GET", "/v1/model")
+    log.close()
+    assert (answer.status_code, reason(answer)) == (500, "internal-error")
+    assert counted == [("/v1/model", 500, None)]
+    assert json.loads((tmp_path / "log").read_text(encoding="utf-8"))["reason"] == "internal-error"
+    assert "ValueError at " in caplog.text
+    assert "Doe" not in caplog.text
 
 
 def test_a_trace_is_passed_on_and_nothing_that_only_looks_like_one() -> None:

@@ -9,7 +9,7 @@ from cxr_platform.serving.metrics import ServingMetrics
 from cxr_platform.serving.replica_middleware import CONTENT_SECURITY_POLICY, HEADERS, ReplicaMiddleware
 from tests.serving.asgi_client import ask, reason
 
-KEY = "a key of many characters"
+KEY = "a-key-of-many-characters"
 KEYS = parse_keys([KEY], "")
 
 

@@ -19,7 +19,7 @@ from tests.intake.files import dicom
 from tests.serving.asgi_client import ask
 from tests.serving.builders import image, image_png
 
-KEY = "a key of many characters"
+KEY = "a-key-of-many-characters"
 
 
 @pytest.fixture
