@@ -79,7 +79,12 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--keys", type=Path, metavar="FILE", help="API keys, one per line (or CXR_API_KEYS_FILE); not with --address"
     )
-    parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="certificate and its chain (PEM), for HTTPS")
+    parser.add_argument(
+        "--tls-cert",
+        type=Path,
+        metavar="FILE",
+        help="certificate and its chain (PEM), for HTTPS; not with --address",
+    )
     parser.add_argument(
         "--tls-key", type=Path, metavar="FILE", help="private key of the certificate (PEM), unencrypted"
     )
@@ -181,6 +186,13 @@ def _check_cluster_options(request: ServeRequest, cluster: str) -> None:
             f"Expected no --request-log for the running Ray cluster {cluster!r}.",
             received=f"--request-log {request.request_log}",
             advice=f"Start its nodes with {VARIABLE}=/path in their environment, as in infra/ray/environment.",
+        )
+    if request.tls_cert is not None or request.tls_key is not None:
+        raise ServingError(
+            f"Expected neither --tls-cert nor --tls-key for the running Ray cluster {cluster!r}.",
+            received=f"{request.tls_cert or request.tls_key}",
+            advice="Put the files on every node, set ssl_certfile and ssl_keyfile of http_options in "
+            "infra/serve/config.yaml and run serve deploy.",
         )
     if request.keys is not None or not is_loopback(request.host):
         raise ServingError(

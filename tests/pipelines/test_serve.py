@@ -76,6 +76,15 @@ def test_a_request_log_that_cannot_be_written_is_an_error(
     assert "Expected no --request-log for the running Ray cluster '127.0.0.1:9'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["--tls-cert", "--tls-key"])
+def test_a_certificate_is_refused_for_a_running_cluster(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Serve would ignore it if it runs there already, and the message at the start would name an https address."""
+    assert serve.main([option, "file.pem", "--address", "127.0.0.1:9"]) == 2
+    error = capsys.readouterr().err
+    assert "Expected neither --tls-cert nor --tls-key for the running Ray cluster '127.0.0.1:9'" in error
+    assert "ssl_certfile" in error
+
+
 def test_a_missing_file_of_keys_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert serve.main(["--keys", str(tmp_path / "none")]) == 2
     assert "readable file of API keys" in capsys.readouterr().err
