@@ -8,7 +8,8 @@ request of a replica that dies, and reports errors in plain text. This middlewar
 - repeats a request that got no answer, as screening changes nothing, and answers 503 only after that;
 - turns errors of the proxy (queue full, no replica, timeout) into problem details;
 - counts and logs what it answers itself, as replicas do (`monitoring.names.REQUESTS`, `request_log`);
-- drops headers that control Serve or that this application does not read, and makes the request id.
+- drops headers that control Serve or that this application does not read, and makes the request id;
+- closes WebSockets, and without keys shows Serve's route table to this machine only.
 
 Requests of other applications on the cluster pass unchanged in both directions (`routes.OtherApps`).
 
@@ -36,7 +37,7 @@ from cxr_platform.serving.metrics import ProxyRequestCounter, ServingMetrics
 from cxr_platform.serving.problems import MEDIA_TYPE, RETRY_SECONDS, Problem, log_internal_error, problem_for_status
 from cxr_platform.serving.request_batcher import RequestBatcher, is_batchable
 from cxr_platform.serving.request_log import RequestLog
-from cxr_platform.serving.routes import SERVE_PATHS, OtherApps, is_own_path, route_label
+from cxr_platform.serving.routes import HEALTH_PATH, ROUTE_TABLE, OtherApps, is_own_path, route_label
 from cxr_platform.serving.upload import Disconnected, Limits, iter_body
 
 IMPORT_PATH = "cxr_platform.serving.proxy_middleware:middlewares"
@@ -99,7 +100,7 @@ class ProxyMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle an ASGI call."""
-        if scope["type"] != "http" or scope["path"] in SERVE_PATHS:
+        if scope["type"] not in ("http", "websocket") or scope["path"] == HEALTH_PATH:
             return await self._app(scope, receive, send)
         if not is_own_path(scope["path"]) and await self._other_apps.own(scope):
             return await self._app(scope, receive, send)
@@ -114,8 +115,15 @@ class ProxyMiddleware:
             fields = {"key": name, "reason": reason}
             self._log.write(request_id, route, status, time.monotonic() - began, fields)
 
+        if scope["type"] == "websocket":  # any website may open one, and no route of this application answers it
+            note(HTTPStatus.FORBIDDEN, "not-found")
+            await send({"type": "websocket.close"})
+            return None
         try:
-            if scope["path"] == "/healthz":
+            if scope["path"] == ROUTE_TABLE:
+                check_access(self._keys, scope, needs_key=False)
+                await self._app(scope, receive, send)
+            elif scope["path"] == "/healthz":
                 note(200)
                 await _send_answer(send, 200, b"application/json", b'{"status":"alive"}', {})
             else:

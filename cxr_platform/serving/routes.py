@@ -15,10 +15,9 @@ ROUTES = ("/v1/screen", "/v1/screen/batch", "/v1/model", "/healthz", "/readyz", 
 FOLDERS = ("/page/", "/samples/", "/problems/")
 """Prefixes below which this application has further paths."""
 
-SERVE_PATHS = ("/-/healthz", "/-/routes")
-"""Paths that Serve's proxy answers itself."""
+HEALTH_PATH, ROUTE_TABLE = "/-/healthz", "/-/routes"
+"""Paths that Serve's proxy answers itself. KubeRay asks for the first one from another machine."""
 
-ROUTE_TABLE = "/-/routes"
 REFRESH_SECONDS = 1.0
 """Age up to which the route table is reused: for so long a new application may be treated as unknown."""
 
@@ -59,7 +58,7 @@ class OtherApps:
         return any(path == prefix or path.startswith(f"{prefix}/") for prefix in self._prefixes)
 
     async def _route_table(self, scope: Scope) -> Mapping[str, Any] | None:
-        request = {**scope, "method": "GET", "path": ROUTE_TABLE, "raw_path": ROUTE_TABLE.encode(), "query_string": b""}
+        request = {**scope, "type": "http", "method": "GET", "path": ROUTE_TABLE, "raw_path": ROUTE_TABLE.encode()}
         body: list[bytes] = []
 
         async def receive() -> Message:
@@ -68,7 +67,7 @@ class OtherApps:
         async def send(message: Message) -> None:
             body.append(message.get("body", b""))
 
-        await self._app({**request, "headers": []}, receive, send)
+        await self._app({**request, "query_string": b"", "headers": []}, receive, send)
         try:
             table = json.loads(b"".join(body))
         except ValueError:  # a proxy that is not ready answers with a sentence

@@ -9,6 +9,9 @@ from typing import Any
 import httpx
 
 BOUNDARY = "images"
+CLOSED = [{"type": "websocket.close"}]
+"""What a refused WebSocket is sent; uvicorn makes it 403."""
+
 MULTIPART = {"content-type": f"multipart/form-data; boundary={BOUNDARY}"}
 
 
@@ -21,6 +24,21 @@ def ask(app: Any, method: str, path: str, client: str = "127.0.0.1", **options: 
             return await http.request(method, path, **options)
 
     return asyncio.run(once())
+
+
+def websocket(app: Any, path: str) -> list[Any]:
+    """Return what an application sends to a client that opens a WebSocket."""
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "websocket", "path": path, "headers": [], "client": ("127.0.0.1", 50000), "scheme": "ws"}
+    asyncio.run(app(scope, receive, send))
+    return sent
 
 
 def post(app: Any, data: bytes, path: str = "/v1/screen", **options: Any) -> httpx.Response:

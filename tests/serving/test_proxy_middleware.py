@@ -17,7 +17,7 @@ from cxr_platform.serving.api_keys import ApiKeys, parse_keys
 from cxr_platform.serving.proxy_middleware import ATTEMPTS, ProxyMiddleware, middlewares
 from cxr_platform.serving.request_log import RequestLog
 from cxr_platform.serving.upload import Limits
-from tests.serving.asgi_client import ask, pieces, reason
+from tests.serving.asgi_client import CLOSED, ask, pieces, reason, websocket
 from tests.serving.clock import Clock
 
 KEY = "a-key-of-many-characters"
@@ -73,7 +73,7 @@ class Cluster:
         self.tables = 0
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["path"] == "/-/routes":
+        if scope["path"] == "/-/routes" and scope["type"] == "http":
             self.tables += 1
             await send({"type": "http.response.start", "status": 200, "headers": PLAIN})
             await send({"type": "http.response.body", "body": self.table})
@@ -364,8 +364,26 @@ def test_liveness_needs_no_replica_and_readiness_does() -> None:
 
 
 def test_paths_of_serve_itself_are_forwarded_unchanged() -> None:
+    """KubeRay asks for the health of a proxy from another machine; the names of all applications are not for it."""
     serve = FakeServe(headers=PLAIN)
-    assert ask(ProxyMiddleware(serve), "GET", "/-/healthz").status_code == 200
+    for keys in (None, KEYS):
+        for path in ("/-/healthz", "/-/routes"):
+            assert ask(ProxyMiddleware(serve, keys), "GET", path).status_code == 200
+        assert ask(ProxyMiddleware(serve, keys), "GET", "/-/healthz", client="192.0.2.7").status_code == 200
+    assert reason(ask(ProxyMiddleware(serve), "GET", "/-/routes", headers={"host": "evil.example"})) == "wrong-host"
+    assert reason(ask(ProxyMiddleware(serve), "GET", "/-/routes", client="192.0.2.7")) == "not-loopback"
+
+
+@pytest.mark.parametrize("path", ["/v1/screen", "/", "/nothing"])
+def test_websockets_are_closed_and_counted(path: str) -> None:
+    counted: list[tuple[str, int, str | None]] = []
+    cluster = Cluster()
+    assert websocket(ProxyMiddleware(cluster, count=lambda *answer: counted.append(answer)), path) == CLOSED
+    assert (counted, cluster.ours.scopes) == ([(path if path != "/nothing" else "other", 403, None)], [])
+
+
+def test_websockets_of_another_application_are_forwarded() -> None:
+    assert websocket(ProxyMiddleware(Cluster()), "/theirs")[0]["status"] == 200, "FakeServe knows no other answer"
 
 
 def test_middlewares_use_the_keys_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import pytest
 from cxr_platform.serving.api_keys import parse_keys
 from cxr_platform.serving.metrics import ServingMetrics
 from cxr_platform.serving.replica_middleware import CONTENT_SECURITY_POLICY, HEADERS, ReplicaMiddleware
-from tests.serving.asgi_client import ask, reason
+from tests.serving.asgi_client import CLOSED, ask, reason, websocket
 
 KEY = "a-key-of-many-characters"
 KEYS = parse_keys([KEY], "")
@@ -50,6 +50,10 @@ def test_only_a_request_id_of_the_proxy_middleware_is_used(counted: CountedReque
     assert ask(app, "GET", "/", headers={"x-request-id": "ab" * 16}).text == "ab" * 16
     for other in ("Doe^Jane", "AB" * 16, "ab" * 17, ""):
         assert ask(app, "GET", "/", headers={"x-request-id": other}).text != other
+
+
+def test_a_websocket_is_closed(counted: CountedRequests) -> None:
+    assert websocket(ReplicaMiddleware(inner, None, counted), "/v1/screen") == CLOSED
 
 
 def test_an_exception_becomes_a_problem_unless_the_answer_has_begun(counted: CountedRequests) -> None:
