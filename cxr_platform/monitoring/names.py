@@ -57,6 +57,10 @@ QUALITY_REFUSALS = Metric(
 INTAKE_REFUSALS = Metric(
     "cxr_intake_refusals_total", "counter", "replica", "Request bodies that are not an image, by reason", ("reason",)
 )
+DICOM_ENDS = Metric(
+    "cxr_dicom_process_ends_total", "counter", "replica",
+    "Processes that decode DICOM and ended, by cause: crash, killed, memory, time, late, exit, start", ("cause",),
+)  # fmt: skip
 MODEL_INFO = Metric("cxr_model_info", "gauge", "replica", "1 for the version in use", ("version",))
 REFUSED_VERSIONS = Metric(
     "cxr_model_refused_versions", "gauge", "replica", "Champions that cannot be loaded; an older version answers"

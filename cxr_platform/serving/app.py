@@ -39,7 +39,7 @@ CLIENT_CLOSED_REQUEST = 499
 DESCRIPTION = f"""Screens chest X-rays for signs of COVID-19 with a MobileNetV2. {NOTICE}
 
 Images are PNG, JPEG or DICOM, up to 20 MB and 50 million pixels. The server stores and logs nothing of them, and reads
-only those DICOM attributes that define how the pixels are displayed."""
+only those DICOM attributes that define how the pixels are displayed. Its operator may log the decisions."""
 
 
 def build_app(service: Service, keys: KeyCheck | None, page: Path = PAGE, log: RequestLog | None = None) -> FastAPI:

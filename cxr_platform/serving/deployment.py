@@ -134,12 +134,13 @@ class ScreeningReplica:
         from cxr_platform.serving.metrics import RayMetrics
 
         self._key_check, self._log = _keys(options), RequestLog.from_environment()
+        metrics = RayMetrics()
         self.service = Service(
             ChampionWatcher(Registry(Path(options.registry)), _load_screener, wait=True),
             workers=options.workers,
             explainer=None if explainer is None else ExplainerClient(explainer),
-            decoder=DicomDecoder(),
-            metrics=RayMetrics(),
+            decoder=DicomDecoder(metrics),
+            metrics=metrics,
             max_waiting=MAX_WAITING_REQUESTS,
         )
 

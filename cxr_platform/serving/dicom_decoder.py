@@ -4,10 +4,10 @@ pydicom parses in Python what anybody uploads, and native libraries decode the p
 process that only does this. So there are as many as replicas, and PNG and JPEG need none. The process
 
 - has an environment of a few harmless variables: no API keys, no token of Ray, no credentials of an object store;
-- may not write, create or remove a file, start a program or use TCP, where the kernel has Landlock (Linux 5.13), and
-  cannot write a file anywhere (`RLIMIT_FSIZE`);
 - may use `MEMORY_BYTES`, and `CPU_SECONDS` for each image; both end it, and the next image gets a new process;
-- has a low priority, and is what the kernel ends first if memory runs out.
+- has a low priority, is what the kernel ends first if memory runs out, and cannot write a file;
+- may not read, change or start what it does not need, nor use TCP, as far as the kernel has Landlock (`confinement`);
+  what is not in force is logged when it starts.
 
 It returns numbers as JSON and pixels as bytes, which are validated: nothing that it sends is executed. Requests beyond
 `MAX_WAITING` get 429, so that a flood of DICOM occupies few places of a replica.
@@ -15,27 +15,29 @@ It returns numbers as JSON and pixels as bytes, which are validated: nothing tha
 
 import asyncio
 import contextlib
-import ctypes
 import json
-import math
+import logging
 import os
-import resource
+import re
+import signal
 import struct
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
-from typing import IO, Any
+from typing import IO, Annotated, Any
 
 import numpy as np
 from pydantic import Field
 
 from cxr_platform.errors import ImageRefused
 from cxr_platform.registry.bundle import Preprocessing
+from cxr_platform.serving.confinement import allow_seconds, confine
+from cxr_platform.serving.metrics import ServingMetrics
 from cxr_platform.serving.problems import Problem
 from cxr_platform.serving.screener import FINDINGS, Finding, PreparedImage, prepare_image
 from cxr_platform.validation import Record
@@ -50,16 +52,27 @@ WALL_SECONDS = 45.0
 """Time per image, of which the process may get little on a busy machine."""
 
 MAX_WAITING = 4
-NICE = 10
+UNCONFINED = {
+    False: "The kernel has no Landlock: the DICOM process may read the files of this user, start programs and use TCP",
+    True: "The kernel has an old Landlock: the DICOM process may use TCP (below 4) or abstract Unix sockets (below 6)",
+}
 LENGTHS = struct.Struct(">II")
 """Lengths of the two parts of a message, which follow: JSON and bytes."""
 
-MAX_JSON_BYTES, READY = 2**16, b"ready\n"
+MAX_JSON_BYTES = 2**16
+READY = b"ready, with Landlock "
+"""Beginning of the first line that the process writes; the version of Landlock in force follows, 0 for none."""
+
+ALL_OF_LANDLOCK = 6
+MEMORY_CODE = 12
+"""Exit code of the process if Python gets no memory."""
+
 PASSED_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
 SET_VARIABLES = {
     "HOME": "/nonexistent",
     "MPLCONFIGDIR": "/tmp",  # tensorflow-io imports matplotlib, which asks for a folder that exists
     "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTHONSAFEPATH": "1",  # no module from the folder in which it is started
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "CUDA_VISIBLE_DEVICES": "",
@@ -67,31 +80,40 @@ SET_VARIABLES = {
 }
 
 
+log = logging.getLogger(__name__)
+
+
 class _Decoded(Record):
-    """The JSON of an answer: why an image is refused, or the fields of `PreparedImage` without its pixels."""
+    """The JSON of an answer: the reason of a refusal, the type of an exception of ours, or an image without pixels."""
 
     refused: str | None = None
+    error: str | None = Field(None, pattern=r"^\w{1,60}$")
     container: str = "DICOM"
     brightness: float = Field(0.0, ge=0, le=1)
     contrast: float = Field(0.0, ge=0, le=1)
     padding: float = Field(0.0, ge=0, le=1)
-    findings: list[tuple[str, str]] = Field(default_factory=list, max_length=len(FINDINGS))
+    findings: list[tuple[str, Annotated[str, Field(max_length=100)]]] = Field(
+        default_factory=list, max_length=len(FINDINGS)
+    )
     seconds: float = Field(0.0, ge=0)
 
 
 class DicomDecoder:
     """Decodes DICOM one image at a time. The process is started for the first image and after each that ended it."""
 
-    def __init__(self) -> None:
+    def __init__(self, metrics: ServingMetrics | None = None) -> None:
+        """`metrics` counts why the process ended."""
+        self._metrics = metrics or ServingMetrics()
         self._pool = ThreadPoolExecutor(1, "cxr-dicom")
         self._waiting = 0
         self._process: subprocess.Popen[bytes] | None = None
+        self._warned = False
 
     async def prepare(self, data: bytes, preprocessing: Preprocessing) -> PreparedImage:
         """Return `prepare_image` of a DICOM object.
 
         Raises `ImageRefused` for one that cannot be used, and `Problem`: busy if `MAX_WAITING` others wait, unavailable
-        if the process cannot be started or gets no time.
+        if the process cannot be started or gets no time, internal-error if it reports an exception of this program.
         """
         if self._waiting >= MAX_WAITING:
             raise Problem("busy")
@@ -109,24 +131,43 @@ class DicomDecoder:
 
     def _decode(self, data: bytes, preprocessing: Preprocessing) -> PreparedImage:
         if self._process is not None and self._process.poll() is not None:
-            _end(self._process)
-            self._process = None
-        process = self._process = self._process or _start()
-        late = threading.Event()
+            self._note_end(self._process)
+        process = self._process = self._process or self._start()
+        late, began = threading.Event(), time.monotonic()
         try:
             with _killed_after(process, WALL_SECONDS, late):
                 _write(process.stdin, preprocessing.model_dump_json().encode(), data)
                 answer, pixels = _read(process.stdout)
             return _prepared(answer, pixels, preprocessing)
         except (EOFError, OSError, ValueError):  # it has ended, or it is no longer our program that answers
-            self._process, code = None, _end(process)
+            code = self._note_end(process, time.monotonic() - began, late.is_set())
             if late.is_set():
                 raise Problem("unavailable") from None
             raise ImageRefused("undecodable", f"the decoder ended with {code}") from None
 
+    def _note_end(self, process: "subprocess.Popen[bytes]", seconds: float = 0.0, late: bool = False) -> int:
+        """End the process, log and count why, and return its exit code; the next image starts another one."""
+        self._process, code = None, _end(process)
+        cause = "late" if late else _cause(code)
+        log.warning("The DICOM process ended with %d (%s) after %.1f s with an image", code, cause, seconds)
+        self._metrics.count_dicom_end(cause)
+        return code
 
-def _start() -> "subprocess.Popen[bytes]":
-    """Return a new process that waits for images; raise `Problem` if it does not start."""
+    def _start(self) -> "subprocess.Popen[bytes]":
+        try:
+            process, landlock = _start_process()
+        except OSError as error:
+            log.error("The DICOM process does not start: %s", error.strerror or type(error).__name__)
+            self._metrics.count_dicom_end("start")
+            raise Problem("unavailable") from None
+        if landlock < ALL_OF_LANDLOCK and not self._warned:
+            self._warned = True
+            log.warning("%s (Landlock %d of %d)", UNCONFINED[landlock >= 1], landlock, ALL_OF_LANDLOCK)
+        return process
+
+
+def _start_process() -> "tuple[subprocess.Popen[bytes], int]":
+    """Return a new process that waits for images and its version of Landlock; raise `OSError` if it does not start."""
     variables = {name: os.environ[name] for name in PASSED_VARIABLES if name in os.environ}
     variables |= {**SET_VARIABLES, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, filter(None, sys.path)))}
     process = subprocess.Popen(
@@ -140,10 +181,18 @@ def _start() -> "subprocess.Popen[bytes]":
     )
     assert process.stdout is not None
     with _killed_after(process, WALL_SECONDS, threading.Event()):
-        if process.stdout.readline() != READY:
-            _end(process)
-            raise Problem("unavailable")
-    return process
+        line = process.stdout.readline(100)
+    match = re.fullmatch(re.escape(READY) + rb"(\d{1,3})\n", line)
+    if match is None:
+        code = _end(process)
+        raise OSError(0, f"it ended with {code}; see what {sys.executable} -m {__name__} prints")
+    return process, int(match[1])
+
+
+def _cause(code: int) -> str:
+    """Return why a process has ended with `code`: a label of `names.DICOM_ENDS`."""
+    causes = {-signal.SIGXCPU: "time", -signal.SIGKILL: "killed", MEMORY_CODE: "memory"}
+    return causes.get(code, "crash" if code < 0 else "exit")
 
 
 def _end(process: "subprocess.Popen[bytes]") -> int:
@@ -175,6 +224,9 @@ def _killed_after(process: "subprocess.Popen[bytes]", seconds: float, late: thre
 def _prepared(answer: bytes, pixels: bytes, preprocessing: Preprocessing) -> PreparedImage:
     """Return the image of an answer; raise `ImageRefused` for a refusal, `ValueError` for another content."""
     decoded = _Decoded.model_validate_json(answer)
+    if decoded.error is not None:
+        log.error("The DICOM process reports an internal error: %s", decoded.error)
+        raise Problem("internal-error")
     if decoded.refused is not None:
         raise ImageRefused(decoded.refused, "")
     sides = preprocessing.decoding.image_size, preprocessing.input_size
@@ -219,15 +271,15 @@ def main() -> None:
     """Answer one message after another, until standard input ends."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not get between the answers
-    _confine()
-    answers.write(READY)
+    tempfile.tempdir = SET_VARIABLES["HOME"]  # TensorFlow asks for the folder, which Python would try to write to
+    answers.write(READY + b"%d\n" % confine(MEMORY_BYTES))
     answers.flush()
     while True:
         try:
             settings, data = _read(sys.stdin.buffer)
         except EOFError:
             return
-        _allow_seconds(CPU_SECONDS)
+        allow_seconds(CPU_SECONDS)
         _write(answers, *_answer(data, Preprocessing.model_validate_json(settings)))
 
 
@@ -236,6 +288,12 @@ def _answer(data: bytes, preprocessing: Preprocessing) -> tuple[bytes, bytes]:
         image = prepare_image(data, preprocessing)
     except ImageRefused as refused:
         return _json({"refused": refused.reason}), b""
+    except MemoryError:  # this process may not be sound any more
+        os._exit(MEMORY_CODE)
+    except RecursionError:
+        return _json({"refused": "undecodable"}), b""
+    except Exception as error:
+        return _json({"error": type(error).__name__}), b""
     fields = {name: float(getattr(image, name)) for name in ("brightness", "contrast", "padding", "seconds")}
     findings = [(finding.code, finding.detail) for finding in image.findings]
     return _json({**fields, "container": image.container, "findings": findings}), (
@@ -245,45 +303,6 @@ def _answer(data: bytes, preprocessing: Preprocessing) -> tuple[bytes, bytes]:
 
 def _json(fields: Mapping[str, Any]) -> bytes:
     return json.dumps(fields).encode()
-
-
-def _allow_seconds(seconds: int) -> None:
-    """Let the process use some more processor time; above it the kernel ends the process."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    until = math.ceil(usage.ru_utime + usage.ru_stime) + seconds
-    resource.setrlimit(resource.RLIMIT_CPU, (until, resource.RLIM_INFINITY))
-
-
-def _confine() -> None:
-    os.nice(NICE)
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
-    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
-    tempfile.tempdir = SET_VARIABLES["HOME"]  # TensorFlow asks for the folder, which Python would try to write to
-    for limit in (resource.RLIMIT_FSIZE, resource.RLIMIT_CORE):
-        resource.setrlimit(limit, (0, 0))
-    if sys.platform == "linux":
-        _forbid_changes()
-
-
-def _forbid_changes() -> None:
-    """Forbid this process to change files, to start programs and to use TCP, as far as the kernel has Landlock.
-
-    The constants are those of linux/landlock.h and linux/prctl.h; the system calls have the same numbers on all
-    architectures. https://docs.kernel.org/userspace-api/landlock.html
-    """
-    create_ruleset, restrict_self, version_flag, no_new_privileges = 444, 446, 1, 38
-    libc = ctypes.CDLL(None)
-    version = libc.syscall(create_ruleset, None, 0, version_flag)
-    if version < 1:
-        return
-    execute, write_file, remove, make = 1 << 0, 1 << 1, 0b11 << 4, 0b111_1111 << 6
-    rights = struct.pack("=Q", execute | write_file | remove | make)
-    rights += struct.pack("=Q", 0b11) if version >= 4 else b""  # bind and connect
-    rules = libc.syscall(create_ruleset, rights, len(rights), 0)
-    if rules >= 0 and libc.prctl(no_new_privileges, 1, 0, 0, 0) == 0:
-        libc.syscall(restrict_self, rules, 0)
-        os.close(rules)
 
 
 if __name__ == "__main__":

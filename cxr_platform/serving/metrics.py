@@ -27,6 +27,9 @@ class ServingMetrics:
     def count_refusal(self, reason: str) -> None:
         """Count a file that is not a usable image; `reason` is a key of `problems.PROBLEM_TYPES`."""
 
+    def count_dicom_end(self, cause: str) -> None:
+        """Count that the process that decodes DICOM ended, or did not start; `cause` is a label of `DICOM_ENDS`."""
+
     def set_waiting(self, requests: int) -> None:
         """Set the number of requests that this replica has accepted and not answered."""
 
@@ -51,6 +54,7 @@ class RayMetrics(ServingMetrics):
             names.PREDICTIONS,
             names.QUALITY_REFUSALS,
             names.INTAKE_REFUSALS,
+            names.DICOM_ENDS,
         )
         self._metrics = {metric.name: in_ray(metric) for metric in counted}
         gauges = (names.QUEUED_REQUESTS, names.MODEL_INFO, names.REFUSED_VERSIONS)
@@ -79,6 +83,10 @@ class RayMetrics(ServingMetrics):
     def count_refusal(self, reason: str) -> None:
         """See `ServingMetrics`."""
         self._count(names.INTAKE_REFUSALS, reason=reason)
+
+    def count_dicom_end(self, cause: str) -> None:
+        """See `ServingMetrics`."""
+        self._count(names.DICOM_ENDS, cause=cause)
 
     def set_waiting(self, requests: int) -> None:
         """See `ServingMetrics`."""

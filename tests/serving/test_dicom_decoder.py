@@ -18,10 +18,11 @@ from cxr_platform.config import DecodingConfig, QualityConfig
 from cxr_platform.errors import ImageRefused
 from cxr_platform.registry.bundle import Preprocessing
 from cxr_platform.serving import dicom_decoder as module
-from cxr_platform.serving.dicom_decoder import LENGTHS, MAX_WAITING, NICE, READY, DicomDecoder
+from cxr_platform.serving.confinement import NICE
+from cxr_platform.serving.dicom_decoder import LENGTHS, MAX_WAITING, READY, DicomDecoder
+from cxr_platform.serving.metrics import ServingMetrics
 from cxr_platform.serving.problems import Problem
 from cxr_platform.serving.screener import PreparedImage, prepare_image
-from tests.conftest import REPOSITORY
 from tests.intake.files import dicom, many_elements
 from tests.serving.builders import image
 
@@ -91,54 +92,29 @@ def test_an_image_after_a_crash_gets_a_new_process(decoder: DicomDecoder) -> Non
     assert process(decoder).pid != before.pid
 
 
-def test_the_process_can_change_no_file_and_start_no_program(tmp_path: Path) -> None:
-    """As another program with the same limits, because the process itself does nothing but decode."""
-    (tmp_path / "kept").write_text("kept", encoding="utf-8")
-    script = """
-import os, socket, subprocess
-from cxr_platform.serving.dicom_decoder import _confine
-_confine()
-def write():
-    file = os.open("new", os.O_CREAT | os.O_WRONLY)
-    os.write(file, b"x")
-def connect():
-    socket.create_connection(("127.0.0.1", 9), 1)
-for name, attempt in {"write": write, "remove": lambda: os.remove("kept"), "rename": lambda: os.rename("kept", "k"),
-        "run": lambda: subprocess.run(["/bin/true"]), "connect": connect}.items():
-    try:
-        attempt()
-        print(name, "worked")
-    except OSError as error:
-        print(name, type(error).__name__)
-print(len(open("kept").read()))
-"""
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    results = done.stdout.split()
-    assert results[0] == "write", done.stderr
-    assert results[-1] == "4", "reading works"
-    assert "worked" not in results[:2], "the limit of file sizes holds on every kernel"
-    if landlock_version() >= 4:
-        assert "worked" not in results
-        assert results[-2] == "PermissionError", "not even a closed port answers"
+class CountedEnds(ServingMetrics):
+    def __init__(self) -> None:
+        self.ends: list[str] = []
+
+    def count_dicom_end(self, cause: str) -> None:
+        self.ends.append(cause)
 
 
-def landlock_version() -> int:
-    import ctypes
-
-    return int(ctypes.CDLL(None).syscall(444, None, 0, 1))
-
-
-def replaced(monkeypatch: pytest.MonkeyPatch, script: str) -> DicomDecoder:
+def replaced(monkeypatch: pytest.MonkeyPatch, script: str, landlock: int = 6) -> DicomDecoder:
     """Return a decoder whose process is a small program, which starts after it has reported to be ready."""
 
     def start(command: list[str], **options: Any) -> "subprocess.Popen[bytes]":
-        ready = f"import os, sys, time; os.write(1, {READY!r})\n" if script else ""
+        ready = f"import os, sys, time; os.write(1, {READY + b'%d' % landlock!r} + b'\\n')\n" if script else ""
         return popen([sys.executable, "-S", "-c", ready + script], **options)
 
     popen = subprocess.Popen
     monkeypatch.setattr(subprocess, "Popen", start)
-    return DicomDecoder()
+    return DicomDecoder(CountedEnds())
+
+
+def ends(decoder: DicomDecoder) -> list[str]:
+    assert isinstance(decoder._metrics, CountedEnds)
+    return decoder._metrics.ends
 
 
 def message(fields: Any, pixels: int = 0) -> str:
@@ -159,6 +135,8 @@ PIXELS = SIDE**2 + SETTINGS.input_size**2
         message({}, PIXELS + 1),
         message({"findings": [["<script>", ""]]}, PIXELS),
         message({"brightness": 7.0}, PIXELS),
+        message({"findings": [["view", "x" * 101]]}, PIXELS),
+        message({"error": "Doe^Jane"}),
         message({"unknown": 1}, PIXELS),
         message([]),
     ],
@@ -170,22 +148,90 @@ def test_a_process_that_ends_or_answers_with_something_else_makes_the_image_unde
     with pytest.raises(ImageRefused, match="undecodable"):
         decode(decoder, b"data")
     assert decoder._process is None, "the next image gets a new one"
+    assert len(ends(decoder)) == 1
     decoder.close()
 
 
-def test_a_process_of_the_right_form_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_of_the_right_form_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     decoder = replaced(monkeypatch, message({"brightness": 0.5}, PIXELS))
     assert decode(decoder, b"data").letterboxed.shape == (SIDE, SIDE)
     decoder.close()
 
 
-@pytest.mark.parametrize("script", ["time.sleep(60)", ""])
-def test_without_an_answer_in_time_or_a_process_the_answer_is_503(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+@pytest.mark.parametrize(
+    ("script", "cause"),
+    [
+        ("os.abort()", "crash"),
+        ("os._exit(12)", "memory"),
+        ("os._exit(1)", "exit"),
+        ("import signal; os.kill(os.getpid(), signal.SIGXCPU)", "time"),
+    ],
+)
+def test_why_the_process_ended_is_logged_and_counted(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, script: str, cause: str
+) -> None:
+    decoder = replaced(monkeypatch, script)
+    with pytest.raises(ImageRefused, match="undecodable"):
+        decode(decoder, b"data")
+    assert ends(decoder) == [cause]
+    assert f"({cause})" in caplog.text
+    decoder.close()
+
+
+def test_an_exception_of_this_program_is_an_internal_error(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: Any) -> PreparedImage:
+        raise KeyError("Doe^Jane")
+
+    monkeypatch.setattr(module, "prepare_image", broken)
+    answer, _ = module._answer(b"data", SETTINGS)
+    decoder = replaced(monkeypatch, message(json.loads(answer)))
+    with pytest.raises(Problem) as problem:
+        decode(decoder, b"data")
+    assert problem.value.reason == "internal-error"
+    assert "reports an internal error: KeyError" in caplog.text
+    assert "Doe" not in caplog.text
+    decoder.close()
+
+
+@pytest.mark.parametrize(("landlock", "said"), [(0, "no Landlock"), (3, "old Landlock"), (6, "")])
+def test_what_the_kernel_cannot_forbid_is_logged_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, landlock: int, said: str
+) -> None:
+    decoder = replaced(monkeypatch, "os.abort()", landlock)
+    for _ in range(2):
+        with pytest.raises(ImageRefused):
+            decode(decoder, b"data")
+    assert caplog.text.count("Landlock") == 2 * bool(said)
+    assert said in caplog.text
+    decoder.close()
+
+
+def test_a_process_that_cannot_be_started_is_503_and_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def start(*_: Any, **__: Any) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    decoder = DicomDecoder(CountedEnds())
+    with pytest.raises(Problem) as problem:
+        decode(decoder, b"data")
+    assert (problem.value.reason, ends(decoder)) == ("unavailable", ["start"])
+    assert "does not start: Too many open files" in caplog.text
+    decoder.close()
+
+
+@pytest.mark.parametrize(("script", "cause"), [("time.sleep(60)", "late"), ("", "start")])
+def test_without_an_answer_in_time_or_a_process_the_answer_is_503(
+    monkeypatch: pytest.MonkeyPatch, script: str, cause: str
+) -> None:
     monkeypatch.setattr(module, "WALL_SECONDS", 2.0)
     decoder = replaced(monkeypatch, script)
     with pytest.raises(Problem) as problem:
         decode(decoder, bytes(2**20))
-    assert problem.value.reason == "unavailable"
+    assert (problem.value.reason, ends(decoder)) == ("unavailable", [cause])
     decoder.close()
 
 
