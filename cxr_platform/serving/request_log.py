@@ -1,7 +1,8 @@
 """One JSON line for each request, for audits: who asked when, what was decided, by which version, and how long it took.
 
 The proxies write the requests that they answer themselves, the replicas all others, each to the same file of their
-node. A line has constants and numbers of this program only: no file name, address, header, query or pixel.
+node. Connections that are refused before their request is complete, and uploads that a client breaks off, have no line.
+A line has constants and numbers of this program only: no file name, address, header, query or pixel.
 """
 
 import json
@@ -9,6 +10,7 @@ import logging
 import os
 from collections.abc import Mapping
 from datetime import datetime, timezone
+from io import TextIOWrapper
 from logging.handlers import WatchedFileHandler
 from typing import Any
 
@@ -37,6 +39,16 @@ class RequestLine(Record):
     milliseconds: dict[str, float] = Field(description="Duration of the stages, and in total.")
 
 
+class _PrivateFile(WatchedFileHandler):
+    """A file that other users cannot read, as it says who was asked about and found positive; new after logrotate."""
+
+    def _open(self) -> TextIOWrapper:
+        def opener(path: str, flags: int) -> int:
+            return os.open(path, flags, 0o640)
+
+        return open(self.baseFilename, "a", encoding="utf-8", opener=opener)
+
+
 class RequestLog:
     """Appends lines to `path`, which logrotate may rename; without a path it does nothing."""
 
@@ -45,7 +57,7 @@ class RequestLog:
         self._handler: WatchedFileHandler | None = None
         if path:
             try:
-                self._handler = WatchedFileHandler(path, encoding="utf-8")
+                self._handler = _PrivateFile(path, encoding="utf-8")
             except OSError as error:
                 raise ServingError(
                     f"Expected to be able to write the request log {path}.",

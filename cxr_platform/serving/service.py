@@ -174,7 +174,9 @@ class Service:
         _, screener = self.champion.current
         try:
             if self._decoder is not None and sniff(data) == "DICOM":
+                asked = time.perf_counter()
                 prepared = await self._decoder.prepare(data, screener.bundle.preprocessing)
+                timer.stages["waiting"] = max(0.0, time.perf_counter() - asked - prepared.seconds)
                 screening = await self._in_thread(timer, lambda: screener.screen([prepared])[0])
             else:
                 screening = await self._in_thread(timer, lambda: screener.screen([screener.prepare(data)])[0])
@@ -186,7 +188,7 @@ class Service:
         submitted = time.perf_counter()
 
         def timed() -> T:
-            timer.stages["waiting"] = time.perf_counter() - submitted
+            timer.stages["waiting"] = timer.stages.get("waiting", 0.0) + time.perf_counter() - submitted
             return work()
 
         return await asyncio.get_running_loop().run_in_executor(self._pool, timed)

@@ -77,6 +77,7 @@ def test_a_file_that_was_renamed_is_begun_anew(tmp_path: Path, log: RequestLog) 
     path.rename(tmp_path / "log.1")
     log.write("2", "/", 200, 0.1, {})
     assert [line["request_id"] for line in lines(path) + lines(tmp_path / "log.1")] == ["2", "1"]
+    assert not [file for file in tmp_path.iterdir() if file.stat().st_mode & 0o027], "both are private"
 
 
 def test_without_a_file_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,18 +11,21 @@ import httpx
 import pytest
 
 from cxr_platform.monitoring.reference import Reference
+from cxr_platform.registry.bundle import Preprocessing
 from cxr_platform.registry.promotion import promote
 from cxr_platform.registry.store import Registry
 from cxr_platform.serving import service as module
 from cxr_platform.serving.app import build_app
 from cxr_platform.serving.champion_watcher import ChampionWatcher
+from cxr_platform.serving.dicom_decoder import DicomDecoder
 from cxr_platform.serving.metrics import STAGES, ServingMetrics
 from cxr_platform.serving.problems import Problem
-from cxr_platform.serving.screener import PreparedImage, Screener, Screening
+from cxr_platform.serving.screener import PreparedImage, Screener, Screening, prepare_image
 from cxr_platform.serving.service import QUOTING_LIBRARIES, Service, StageTimer, silence_libraries
 from cxr_platform.serving.upload import Limits, read_files
+from tests.intake.files import dicom
 from tests.serving.asgi_client import MULTIPART, reason
-from tests.serving.builders import filler, image_png
+from tests.serving.builders import filler, image, image_png
 from tests.serving.test_upload import receiving
 
 ID = "ab" * 16
@@ -103,6 +106,31 @@ def test_an_admitted_request_is_released_after_an_error(
     with service.admit(), pytest.raises(Problem), service.admit():
         pass
     assert metrics.waiting == [1, 0] * 4
+
+
+def test_other_images_are_answered_while_a_dicom_file_occupies_the_decoder(champion: ChampionWatcher[Screener]) -> None:
+    begun, released = threading.Event(), threading.Event()
+
+    class Held(DicomDecoder):
+        def _decode(self, data: bytes, preprocessing: Preprocessing) -> PreparedImage:
+            begun.set()
+            assert released.wait(TIMEOUT_SECONDS)
+            return prepare_image(data, preprocessing)
+
+    async def screen_both() -> None:
+        service, of_dicom = Service(champion, decoder=Held()), timer()
+        slow = asyncio.create_task(service.screen(dicom(image(0)), ID, of_dicom))
+        await asyncio.to_thread(begun.wait, TIMEOUT_SECONDS)
+        began = time.perf_counter()
+        for seed in range(3):
+            await service.screen(image_png(seed), ID, timer())
+        assert not slow.done()
+        held = time.perf_counter() - began
+        released.set()
+        await slow
+        assert of_dicom.stages["waiting"] >= held, "the wait for the decoder counts"
+
+    asyncio.run(screen_both())
 
 
 def test_images_are_screened_in_parallel(champion: ChampionWatcher[Screener], monkeypatch: pytest.MonkeyPatch) -> None:
