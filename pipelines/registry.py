@@ -1,12 +1,16 @@
-"""List, show, verify, promote and roll back the versions of the registry.
+"""List, show, verify, sign, promote and roll back the versions of the registry.
 
-    cxr registry list | show [VERSION] | promote VERSION [--force] [--lead SECONDS] | rollback | verify [VERSION]
+    cxr registry list | show [VERSION] | promote VERSION [--force] [--lead SECONDS] | rollback
+    cxr registry generate-key NAME | sign VERSION --secret-key FILE | verify [VERSION] [--public-key FILE]
 
 VERSION is v1, v2, … or champion. Every action takes --registry FOLDER and --json.
 """
 
 import argparse
+import getpass
 import json
+import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
     from cxr_platform.registry.store import Registry, VersionCheck
 
 SYNTHETIC = "SYNTHETIC IMAGES"
+PASSWORD_VARIABLE = "CXR_SIGNING_PASSWORD"
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,9 @@ class RegistryRequest:
     version: str | None = None
     force: bool = False
     lead: float = 10.0
+    name: Path | None = None
+    secret_key: Path | None = None
+    public_key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
         "--lead", type=float, default=10.0, metavar="SECONDS", help="seconds until servers switch (default: 10)"
     )
     parser = argparse.ArgumentParser(
-        prog="cxr registry", description="List, show, verify, promote and roll back versions of the registry."
+        prog="cxr registry", description="List, show, verify, sign, promote and roll back versions of the registry."
     )
     actions = parser.add_subparsers(dest="action", required=True)
     actions.add_parser("list", parents=[shared], help="list every version with its figures")
@@ -81,16 +89,34 @@ def parser() -> argparse.ArgumentParser:
     actions.add_parser("rollback", parents=[shared, lead], help="return to the previous champion")
     verify = actions.add_parser("verify", parents=[shared], help="compare every byte with its hash")
     verify.add_argument("version", nargs="?", help="version to verify (default: all)")
+    verify.add_argument(
+        "--public-key", metavar="FILE", help="also compare signatures with this key of minisign, or RW…"
+    )
+    generate = actions.add_parser("generate-key", parents=[shared], help="make a pair of keys for signatures")
+    generate.add_argument("name", type=Path, help="writes NAME.key, which is kept offline, and NAME.pub")
+    sign = actions.add_parser("sign", parents=[shared], help="sign a version for servers with --public-key")
+    sign.add_argument("version", help="version to sign")
+    sign.add_argument(
+        "--secret-key",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help=f"secret key of minisign; its password is asked for, or read from {PASSWORD_VARIABLE}",
+    )
     return parser
 
 
 def run(request: RegistryRequest) -> int:
     """Carry the action out and print its result; return 0, or 2 if `verify` finds a changed bundle."""
+    from cxr_platform.registry.signing import read_public_key
     from cxr_platform.registry.store import Registry
 
     actions: dict[str, Callable[[Registry, RegistryRequest], int]]
     actions = {"list": _list, "show": _show, "promote": _promote, "rollback": _rollback, "verify": _verify}
-    read_only = request.action not in ("promote", "rollback")
+    actions |= {"sign": _sign}
+    if request.action == "generate-key":
+        return _generate_key(request)
+    read_only = request.action not in ("promote", "rollback", "sign")
     with local_copies(request, "registry", read_only=read_only) as local:
         if not local.registry.is_dir():
             raise RegistryError(
@@ -98,7 +124,8 @@ def run(request: RegistryRequest) -> int:
                 received="no such folder",
                 advice="Make a bundle with `make champion`, or name the folder with --registry.",
             )
-        return actions[request.action](Registry(local.registry), local)
+        public_key = None if request.public_key is None else read_public_key(request.public_key)
+        return actions[request.action](Registry(local.registry, public_key), local)
 
 
 def _list(registry: "Registry", request: RegistryRequest) -> int:
@@ -168,6 +195,34 @@ def _verify(registry: "Registry", request: RegistryRequest) -> int:
     else:
         console().print(checks_table(checks))
     return BundleError.exit_code if broken else 0
+
+
+def _sign(registry: "Registry", request: RegistryRequest) -> int:
+    from cxr_platform.registry.signing import read_secret_key
+
+    assert request.version is not None, "the parser requires both"
+    assert request.secret_key is not None
+    password = os.environ.get(PASSWORD_VARIABLE)
+    if password is None and sys.stdin.isatty():
+        password = getpass.getpass(f"Password of {request.secret_key} (empty if it has none): ")
+    path = registry.sign(request.version, read_secret_key(request.secret_key, password))
+    if request.json:
+        _print_json({"signature": str(path)})
+    else:
+        print(f"Signed: {path}")
+    return 0
+
+
+def _generate_key(request: RegistryRequest) -> int:
+    from cxr_platform.registry.signing import generate_keys
+
+    assert request.name is not None, "the parser requires it"
+    secret, public = generate_keys(request.name)
+    if request.json:
+        _print_json({"secret_key": str(secret), "public_key": str(public)})
+    else:
+        print(f"Keep {secret} offline. Servers need {public} (--public-key).")
+    return 0
 
 
 def _read_version(registry: "Registry", name: str) -> Version:

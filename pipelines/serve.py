@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +52,7 @@ class ServeRequest:
     tls_cert: Path | None
     tls_key: Path | None
     request_log: Path | None
+    public_key: str | None
     min_replicas: int | None
     max_replicas: int | None
     no_explain: bool
@@ -95,6 +96,9 @@ def parser() -> argparse.ArgumentParser:
         help="append a JSON line for each request (or CXR_REQUEST_LOG); not with --address",
     )
     parser.add_argument(
+        "--public-key", metavar="FILE", help="serve only versions that the owner of this key of minisign has signed"
+    )
+    parser.add_argument(
         "--min-replicas", type=int, help="smallest number of replicas (default: one per core, at most two)"
     )
     parser.add_argument("--max-replicas", type=int, help="largest number of replicas (default: one per core)")
@@ -111,6 +115,7 @@ def parser() -> argparse.ArgumentParser:
 
 def run(request: ServeRequest) -> int:
     """Serve until stopped by Ctrl-C or SIGTERM; return 0."""
+    from cxr_platform.registry.signing import read_public_key
     from cxr_platform.serving import request_log
     from cxr_platform.serving.access import check_exposure, is_loopback
     from cxr_platform.serving.api_keys import FILE_VARIABLE, load_keys
@@ -123,7 +128,9 @@ def run(request: ServeRequest) -> int:
     tls = tls_options(request.tls_cert, request.tls_key)
     if not tls and not is_loopback(request.host):
         print(UNENCRYPTED.format(address=f"{request.host}:{request.port}"), file=sys.stderr)
-    version = first_version(request.registry)
+    if request.public_key is not None:
+        request = replace(request, public_key=read_public_key(request.public_key))
+    version = first_version(request.registry, request.public_key)
     if request.keys is not None:
         os.environ[FILE_VARIABLE] = str(request.keys.absolute())
     if request.request_log is not None:
@@ -230,7 +237,7 @@ def _deployment(request: ServeRequest, tls: dict[str, str]) -> Iterator[None]:
             serve.shutdown()
 
 
-def first_version(registry: Path) -> str:
+def first_version(registry: Path, public_key: str | None = None) -> str:
     """Return the version that replicas start with: the champion, or the one before it if the champion is broken.
 
     Replicas choose in the same way, so that a restarted server answers like one that was never stopped.
@@ -238,7 +245,7 @@ def first_version(registry: Path) -> str:
     from cxr_platform.registry.store import Registry
     from cxr_platform.serving.champion_watcher import ChampionWatcher
 
-    watcher = ChampionWatcher(Registry(registry), lambda _, bundle: bundle.version)
+    watcher = ChampionWatcher(Registry(registry, public_key), lambda _, bundle: bundle.version)
     version, refused = watcher.current[0], watcher.status.refused
     if refused:
         print(f"{', '.join(refused)} cannot be loaded: {version} is served. Run: cxr registry verify.", file=sys.stderr)
@@ -288,6 +295,7 @@ def application_arguments(request: ServeRequest, cores: int) -> dict[str, Any]:
         "keys_file": None if request.keys is None else str(request.keys.absolute()),
         "min_replicas": fewest,
         "max_replicas": max(fewest, cores) if request.max_replicas is None else request.max_replicas,
+        "public_key": request.public_key,
         "explain": not request.no_explain,
     }
 

@@ -6,13 +6,18 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cxr_platform.errors import RegistryError
+from cxr_platform.errors import BundleError, RegistryError
 from cxr_platform.registry.bundle import DESCRIPTION, VERSION, Bundle, read_bundle, write_bundle
-from cxr_platform.registry.checksums import file_checksum, read_bytes
+from cxr_platform.registry.checksums import check_bytes, file_checksum, read_bytes
+from cxr_platform.registry.signing import check_signature, write_signature
 from cxr_platform.registry.state import RegistryState, VersionEntry, number, parse_state, previous, restore_advice
 from cxr_platform.storage.files import move_folder, remove_leftovers, write_atomically, write_errors
 from cxr_platform.storage.lock import file_lock
+
+if TYPE_CHECKING:
+    from minisign import SecretKey
 
 CHAMPION = "champion"
 """Alias of the champion, accepted in place of a version."""
@@ -36,8 +41,9 @@ class VersionCheck:
 class Registry:
     """Versions `v1`, `v2`, … in the folder `root`. Reading needs no lock and no permission to write."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root.absolute()
+    def __init__(self, root: Path, public_key: str | None = None) -> None:
+        """With a `public_key` of minisign only versions are opened that its owner has signed (`signing`)."""
+        self.root, self._public_key = root.absolute(), public_key
 
     def state(self) -> RegistryState:
         """Return the content of registry.json, empty before the first version.
@@ -66,14 +72,27 @@ class Registry:
     def open(self, version: str = CHAMPION) -> tuple[Path, Bundle]:
         """Return the folder and bundle of a version after comparing its files with their checksums.
 
-        Raise `RegistryError` if there is no such version, `BundleError` if one of its files has changed.
+        Raise `RegistryError` if there is no such version, `BundleError` if one of its files has changed, or if the
+        version is not signed and has to be.
         """
         state = self.state()
         name = self._resolved(version, state)
         folder = self.root / name
         if folder.is_symlink():
             raise RegistryError(f"Expected a folder at {folder}.", received="a symbolic link", advice="Remove it.")
-        return folder, read_bundle(folder, state.versions[name].sha256)
+        bundle = read_bundle(folder, state.versions[name].sha256)
+        if self._public_key is not None:
+            description = self._description(name, state)
+            check_signature(self.root, name, description, self._public_key)
+            if bundle.version != name:
+                raise BundleError(f"Expected the signed bundle of {name} in {folder}.", received=bundle.version)
+        return folder, bundle
+
+    def sign(self, version: str, key: "SecretKey") -> Path:
+        """Sign a version after comparing its files with their checksums, and return the file of the signature."""
+        folder, _ = self.open(version)
+        with self.change() as state:
+            return write_signature(self.root, folder.name, self._description(folder.name, state), key)
 
     def add(self, fill: Callable[[Path, str], Bundle]) -> str:
         """Add the next version and return its name; the champion stays the same.
@@ -121,6 +140,13 @@ class Registry:
         if path.exists():
             write_atomically(previous(path), read_bytes(path, RegistryError))
         write_atomically(path, state.to_json())
+
+    def _description(self, name: str, state: RegistryState) -> bytes:
+        """Return bundle.json of a version, with the checksum that `open` has compared with all other files."""
+        path = self.root / name / DESCRIPTION
+        content = read_bytes(path, BundleError)
+        check_bytes(path, content, state.versions[name].sha256)
+        return content
 
     def _lock(self, name: str, seconds: float) -> AbstractContextManager[None]:
         advice = "Wait for it to end, and run the same command again."

@@ -23,6 +23,7 @@ from ray import serve
 from typing_extensions import Self
 
 from cxr_platform.registry.bundle import Bundle
+from cxr_platform.registry.signing import read_public_key
 from cxr_platform.registry.store import Registry
 from cxr_platform.serving.api_keys import KeyCheck, load_keys
 from cxr_platform.serving.champion_watcher import ChampionWatcher
@@ -83,6 +84,9 @@ class ServingOptions(Record):
         "auto",
         description="Share of a GPU that a replica reserves. auto: a quarter if Ray has a GPU and ONNX Runtime CUDA.",
     )
+    public_key: str | None = Field(
+        None, description="Public key of minisign (RW…): versions that its owner has not signed are not loaded."
+    )
     explain: bool = Field(True, description="Start the Explainer, which heatmaps need.")
 
     @model_validator(mode="after")
@@ -96,6 +100,8 @@ def build(args: Mapping[str, Any]) -> "Application":
     """Return the application for `ServingOptions` as plain values; raise `ConfigError` for an invalid one."""
     options = validate(ServingOptions, args, "arguments of the application")
     _keys(options)
+    if options.public_key is not None:
+        read_public_key(options.public_key)
     explainer = ExplainerReplica.bind(options) if options.explain else None  # type: ignore[attr-defined]
     scaling = {
         "min_replicas": options.min_replicas,
@@ -136,7 +142,7 @@ class ScreeningReplica:
         self._key_check, self._log = _keys(options), RequestLog.from_environment()
         metrics = RayMetrics()
         self.service = Service(
-            ChampionWatcher(Registry(Path(options.registry)), _load_screener, wait=True),
+            ChampionWatcher(Registry(Path(options.registry), options.public_key), _load_screener, wait=True),
             workers=options.workers,
             explainer=None if explainer is None else ExplainerClient(explainer),
             decoder=DicomDecoder(metrics),
@@ -166,7 +172,8 @@ class ExplainerReplica:
         from cxr_platform.monitoring.replica_metrics import Repeated
 
         silence_libraries()
-        self._networks = ChampionWatcher(Registry(Path(options.registry)), _load_heatmap_network, wait=True)
+        registry = Registry(Path(options.registry), options.public_key)
+        self._networks = ChampionWatcher(registry, _load_heatmap_network, wait=True)
         self._polling = Repeated(self._networks.poll)
 
     def heatmap(self, version: str, image: NDArray[np.uint8], target: int) -> bytes:

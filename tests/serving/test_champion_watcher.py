@@ -12,6 +12,7 @@ from cxr_platform.errors import RegistryError, ServingError
 from cxr_platform.registry import promotion
 from cxr_platform.registry.bundle import ONNX, Bundle
 from cxr_platform.registry.promotion import promote, rollback
+from cxr_platform.registry.signing import generate_keys, read_public_key, read_secret_key
 from cxr_platform.registry.state import RegistryState
 from cxr_platform.registry.store import Registry
 from cxr_platform.serving import champion_watcher
@@ -389,3 +390,16 @@ def test_a_repaired_champion_is_current_after_the_retry_time(
     monkeypatch.setattr(champion_watcher, "RETRY_SECONDS", -1.0)
     watcher.poll()
     assert watcher.current[0] == "v1"
+
+
+def test_a_registry_with_a_public_key_serves_signed_versions_only(registry: Registry, tmp_path: Path) -> None:
+    secret, public = generate_keys(tmp_path / "ours")
+    trusting = Registry(registry.root, read_public_key(str(public)))
+    waiting = ChampionWatcher(trusting, lambda _, bundle: bundle.version, wait=True)
+    assert waiting.missing_reason == "broken-champion"
+    registry.sign("v1", read_secret_key(secret, None))
+    assert ChampionWatcher(trusting, lambda _, bundle: bundle.version).current[0] == "v1"
+    registry.add(filler(seed=1))
+    promote(registry, "v2", force=True, lead_seconds=0)
+    watcher = ChampionWatcher(trusting, lambda _, bundle: bundle.version)
+    assert (watcher.current[0], watcher.status.refused) == ("v1", ("v2",))
