@@ -250,6 +250,7 @@ FILES = """
 | `gpu-study.json` of `cxr gpu-study run` | speeds and limits of a GPU, and times, accuracies and tables of the study |
 | `progress.tar.gz` of `cxr gpu-study run` | finished trials without weights, and the benchmark, for `--resume` |
 | `registry/VERSION/` | `bundle.json`, `model.weights.h5`, `model.onnx`, `reference.json`, `MODEL_CARD.md` |
+| `registry/VERSION.minisig` | signature of `bundle.json` in minisign's format, of `cxr registry sign` |
 | `registry/registry.json` | the versions, the champion, and its history |
 """
 

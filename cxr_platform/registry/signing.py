@@ -1,6 +1,6 @@
 """Signatures of bundles in the format of minisign, made with a secret key that no server has.
 
-Checksums find a changed byte, but whoever can write to the registry can write new checksums. A signature covers
+Checksums find a changed byte, but a user who can write to the registry can write new ones. A signature covers
 bundle.json, which has the version and the checksum of every other file, and lies beside the folder of the version. A
 server with the public key loads nothing else. It can still be made to load an earlier bundle that was signed, as the
 choice of the champion is not.

@@ -217,3 +217,20 @@ def test_a_problem_is_printed_in_full():
 
     assert "unchanged" in text
     assert "end." in text
+
+
+def test_a_version_is_signed_and_its_signature_is_verified(registry, tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("CXR_SIGNING_PASSWORD", raising=False)
+    secret, public = tmp_path / "ours.key", tmp_path / "ours.pub"
+    assert main(["generate-key", str(tmp_path / "ours")]) == 0
+    assert f"Keep {secret} offline" in capsys.readouterr().out
+    assert run(registry, "sign", "v1", "--secret-key", str(secret)) == 0
+    assert f"Signed: {registry.root / 'v1.minisig'}" in capsys.readouterr().out
+    assert run(registry, "verify", "v1", "--public-key", str(public)) == 0
+    capsys.readouterr()
+    assert run(registry, "verify", "--public-key", str(public), "--json") == 2
+    checks = json.loads(capsys.readouterr().out)["checks"]
+    assert [check["problem"] is None for check in checks] == [True, False, False]
+    assert run(registry, "verify") == 0
+    assert run(registry, "sign", "v1", "--secret-key", str(public)) == 2
+    assert "Expected a secret key of minisign" in capsys.readouterr().err

@@ -9,6 +9,7 @@ import pytest
 import ray
 
 from cxr_platform.registry.promotion import promote
+from cxr_platform.registry.signing import generate_keys
 from cxr_platform.serving.api_keys import parse_keys
 from cxr_platform.serving.champion_watcher import ChampionWatcher
 from cxr_platform.serving.proxy_middleware import ProxyMiddleware
@@ -83,6 +84,15 @@ def test_a_certificate_is_refused_for_a_running_cluster(option: str, capsys: pyt
     error = capsys.readouterr().err
     assert "Expected neither --tls-cert nor --tls-key for the running Ray cluster '127.0.0.1:9'" in error
     assert "ssl_certfile" in error
+
+
+def test_a_version_that_is_not_signed_is_not_served(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    registry = registry_with_champion(tmp_path / "registry")
+    _, public = generate_keys(tmp_path / "ours")
+    assert serve.main(["--registry", str(registry.root), "--public-key", str(public)]) == 2
+    assert "Expected a champion" in capsys.readouterr().err
+    assert serve.main(["--registry", str(registry.root), "--public-key", str(tmp_path / "none")]) == 2
+    assert "Expected a public key of minisign" in capsys.readouterr().err
 
 
 def test_a_missing_file_of_keys_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,6 @@
 import shutil
 from pathlib import Path
 
-import minisign
 import pytest
 
 from cxr_platform.errors import BundleError, ConfigError
@@ -102,6 +101,8 @@ def test_a_changed_version_is_not_signed(registry: Registry, keys: tuple[Path, P
 
 
 def test_signatures_are_those_of_minisign(registry: Registry, keys: tuple[Path, Path]) -> None:
+    import minisign
+
     signature = minisign.Signature.from_file(signature_path(registry.root, "v1"))
     assert signature.trusted_comment == "cxr bundle v1"
     public = minisign.PublicKey.from_file(keys[1])
@@ -111,6 +112,8 @@ def test_signatures_are_those_of_minisign(registry: Registry, keys: tuple[Path, 
 
 
 def test_a_secret_key_with_a_password_needs_it(tmp_path: Path) -> None:
+    import minisign
+
     pair = minisign.KeyPair.generate()
     pair.secret_key.encrypt("secret", opslimit=minisign.OPSLIMIT // 1000, memlimit=minisign.MEMLIMIT // 1000)
     (tmp_path / "key").write_bytes(bytes(pair.secret_key))
