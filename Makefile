@@ -67,7 +67,7 @@ UV_VERSION = 0.13.9
 INSTALL = $(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup phantoms manifest study report evaluate track cv-all champion serve submit exporter test test-fast test-fast-first test-fast-others test-first test-others test-jax test-stack check docs format lock bench bench-head bench-manifest bench-serving clean-env
+.PHONY: help setup phantoms manifest study report evaluate track cv-all champion serve submit exporter test test-fast test-fast-first test-fast-others test-first test-others test-jax test-stack check docs format lock bench bench-head bench-manifest bench-serving audit sbom clean-env
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -196,6 +196,20 @@ lock: setup ## resolve the requirements of both stacks again (no package address
 	$(RESOLVE_JAX) --extra dev --extra jax --extra tracking pyproject.toml -o requirements-jax.lock
 	for cuda in 12 13; do echo "jax[cuda$$cuda]" | $(RESOLVE_JAX) --no-annotate --constraint requirements-jax.lock - \
 	  -o infra/container/requirements-jax-cuda$$cuda.lock || exit 2; done
+
+LOCKS = requirements.lock requirements-jax.lock $(wildcard infra/container/*.lock)
+TOOL = $(VENV)/bin/uv tool run --quiet --from
+AUDIT ?=
+# Advisories that SECURITY.md explains.
+EXPLAINED = CVE-2025-51480 CVE-2026-27489 CVE-2026-34446 CVE-2026-34447 GHSA-q56x-g2fj-4rj6 CVE-2026-28500 CVE-2026-0994
+
+audit: setup ## look up the locked versions among the published advisories (AUDIT: options of pip-audit)
+	@status=0; for lock in $(LOCKS); do echo "$$lock"; $(TOOL) pip-audit==2.10.1 pip-audit --strict --disable-pip --require-hashes \
+	  --requirement $$lock $(EXPLAINED:%=--ignore-vuln %) $(AUDIT) || status=1; done; exit $$status
+
+sbom: setup ## write a CycloneDX bill of materials of each lock into sbom/
+	@mkdir -p sbom; for lock in $(LOCKS); do $(TOOL) cyclonedx-bom==7.5.0 cyclonedx-py requirements --output-reproducible \
+	  --output-file sbom/$$(basename $$lock .lock).cdx.json $$lock || exit 2; done; ls sbom
 
 clean-env: ## remove the virtual environment
 	rm -rf $(VENV)

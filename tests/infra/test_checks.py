@@ -7,6 +7,17 @@ import yaml
 from tests.conftest import REPOSITORY
 
 
+def test_advisories_that_the_audit_leaves_out_are_explained_for_the_locked_versions() -> None:
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    security = (REPOSITORY / "SECURITY.md").read_text(encoding="utf-8")
+    left_out = re.search(r"^EXPLAINED = (.+)$", makefile, re.MULTILINE)
+    assert left_out is not None
+    table = security[security.index("## Dependencies with known advisories") :]
+    assert sorted(left_out[1].split()) == sorted(re.findall(r"(?:CVE|GHSA)-[\w-]+", table))
+    for name, version, lock in re.findall(r"^\| (\S+) (\S+) \(`(\S+)`\) \|", table, re.MULTILINE):
+        assert f"\n{name}=={version} " in (REPOSITORY / lock).read_text(encoding="utf-8"), "its row is out of date"
+
+
 def test_pre_commit_runs_the_checks_of_the_makefile() -> None:
     makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
     recipe = re.search(r"^check: .*\n((?:\t.*\n)+)", makefile, re.MULTILINE)
