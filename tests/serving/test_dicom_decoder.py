@@ -195,16 +195,16 @@ def test_an_exception_of_this_program_is_an_internal_error(
     decoder.close()
 
 
-@pytest.mark.parametrize(("landlock", "said"), [(0, "no Landlock"), (3, "old Landlock"), (6, "")])
+@pytest.mark.parametrize(("landlock", "warning"), [(0, "no Landlock"), (3, "old Landlock"), (6, "")])
 def test_what_the_kernel_cannot_forbid_is_logged_once(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, landlock: int, said: str
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, landlock: int, warning: str
 ) -> None:
     decoder = replaced(monkeypatch, "os.abort()", landlock)
     for _ in range(2):
         with pytest.raises(ImageRefused):
             decode(decoder, b"data")
-    assert caplog.text.count("Landlock") == 2 * bool(said)
-    assert said in caplog.text
+    assert caplog.text.count("Landlock") == 2 * bool(warning)
+    assert warning in caplog.text
     decoder.close()
 
 
