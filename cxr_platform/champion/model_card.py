@@ -17,7 +17,7 @@ from cxr_platform.champion.out_of_fold import OutOfFold
 from cxr_platform.domain.interval import REPLICATES
 from cxr_platform.domain.strategies import TITLES
 from cxr_platform.domain.study import StudyRecord
-from cxr_platform.evaluation.credibility import confounding_warning
+from cxr_platform.evaluation.finding_clauses import confounding_warning
 from cxr_platform.evaluation.findings import SMALL, Association
 from cxr_platform.evaluation.formatting import Value, joined, percent, rate, text
 from cxr_platform.evaluation.paper import ARXIV_ID

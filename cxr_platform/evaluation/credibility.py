@@ -8,19 +8,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from cxr_platform.domain.strategies import TITLES
+from cxr_platform.evaluation.finding_clauses import (
+    association_text,
+    compared_text,
+    external_text,
+    pair_text,
+    probe_text,
+    within_text,
+    worst_pair,
+)
 from cxr_platform.evaluation.findings import (
     PROBE_INPUTS,
-    Association,
     ExternalFinding,
     Findings,
-    HospitalPair,
-    ProbeFinding,
     SourceFinding,
-    WithinSources,
 )
 from cxr_platform.evaluation.formatting import count, joined, percent, rate, text
 from cxr_platform.evaluation.study_results import StudyResults
-from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 
 NOT_SUPPORTED, PARTLY_SUPPORTED, NOT_TESTED = "Not supported", "Partly supported", "Not tested"
 NOT_CONTRADICTED = "Not contradicted, which is not proof"
@@ -108,35 +112,11 @@ def contradictions(findings: Sequence[ExternalFinding], strategy: str) -> list[E
     return list(by_source.values())
 
 
-def confounding_warning(association: Association) -> str:
-    """Return a warning that names the classes with a single source; empty without such classes or with one source."""
-    if association.sources < 2 or not association.single_source:
-        return ""
-    by_source: dict[str, list[str]] = {}
-    for label, source in association.single_source.items():
-        by_source.setdefault(source, []).append(label)
-    parts = "; ".join(f"{', '.join(labels)} only from {source}" for source, labels in by_source.items())
-    return f"{parts}. For a class with a single source, recognising the source is enough to be counted as correct."
-
-
 def source_predicts_class(findings: Findings) -> bool:
     """Return True if the image source predicts its class."""
     association = findings.association
     strong = association.cramers_v is not None and association.cramers_v >= STRONG_ASSOCIATION
     return association.sources > 1 and (strong or bool(association.single_source))
-
-
-def external_text(finding: ExternalFinding) -> str:
-    """Return a clause with the result on an external source beside cross-validation."""
-    errors = {
-        "specificity": f"{finding.wrong} of the {finding.images} images of {finding.source} without {POSITIVE_CLASS} "
-        f"are called {POSITIVE_CLASS}: specificity",
-        "sensitivity": f"{finding.wrong} of the {finding.images} {POSITIVE_CLASS} images of {finding.source} are missed"
-        ": sensitivity",
-        "recall": f"{finding.wrong} of the {finding.images} {finding.label} images of {finding.source} are given "
-        "another class: recall",
-    }[finding.measure]
-    return f"{errors} {rate(finding.external)}, in cross-validation {rate(finding.internal)}"
 
 
 def _gap(finding: ExternalFinding) -> float:
@@ -183,31 +163,6 @@ def _within_sources(findings: Findings) -> Iterator[Reason]:
     yield Reason(f"{within_text(within)}{compared and ', '}{compared}", severe=within.falls)
 
 
-def within_text(within: WithinSources) -> str:
-    """Return a clause with the figures of a class within its sources."""
-    return (
-        f"among the {count(within.others, 'other image', 'other images')} of the sources that have {within.label} "
-        f"({joined(within.sources)}), the AUC of {within.label} is {text(within.auc)} and its specificity "
-        f"{rate(within.specificity)}"
-    )
-
-
-def compared_text(within: WithinSources) -> str:
-    """Return a clause with the figures beside those of other origins; empty if they have no images of these classes."""
-    if not within.compared:
-        return ""
-    own = ""
-    if within.compared < within.others:
-        own = (
-            f"{text(within.auc_compared)} and {rate(within.specificity_compared)} among the {within.compared:,} of "
-            "classes that other origins have too, "
-        )
-    return (
-        f"{own}and {text(within.auc_elsewhere)} and {rate(within.specificity_elsewhere)} against images of "
-        "the same classes from other origins"
-    )
-
-
 def _left_out(findings: Findings) -> Iterator[Reason]:
     """Severe, or a doubt where few images of the class were left for training."""
     contradicting = [finding for finding in findings.left_out if finding.contradicts]
@@ -224,21 +179,6 @@ def _left_out(findings: Findings) -> Iterator[Reason]:
             f"{pairs}",
             severe=not few,
         )
-
-
-def worst_pair(pairs: Sequence[HospitalPair]) -> HospitalPair:
-    """Return the pair with the lowest AUC, of those with enough images for a conclusion if there are any."""
-    large = [pair for pair in pairs if not pair.small]
-    return min(large or pairs, key=lambda pair: 1.0 if pair.auc.value is None else pair.auc.value)
-
-
-def pair_text(pair: HospitalPair) -> str:
-    """Return a clause with the AUC of a pair of origins."""
-    missing = "it" if pair.positive == pair.negative else pair.left_out
-    return (
-        f"{POSITIVE_CLASS} of {pair.positive} against other images of {pair.negative}, trained without {missing}: AUC "
-        f"{text(pair.auc)}"
-    )
 
 
 def _hospitals(findings: Findings) -> Iterator[Reason]:
@@ -262,17 +202,11 @@ def _probes(findings: Findings) -> Iterator[Reason]:
     shortcuts = [probe for probe in findings.probes if probe.shortcut]
     if shortcuts:
         shortcuts.sort(key=lambda probe: probe.accuracy.value or 0, reverse=True)
-        reached = joined([_probe_text(probe) for probe in shortcuts])
+        reached = joined([probe_text(probe) for probe in shortcuts])
         yield Reason(
             f"without the lungs, 7-class accuracy is {reached}, with {percent(shortcuts[0].chance)} by chance",
             severe=True,
         )
-
-
-def _probe_text(probe: ProbeFinding) -> str:
-    control = "the winner" if probe.name == "metadata" else "the same recipe on whole images"
-    title = f"{probe.title[:1].lower()}{probe.title[1:]}"
-    return f"{rate(probe.accuracy)} for “{title}” ({control}: {percent(probe.control.value)})"
 
 
 def _sources(findings: Findings) -> Iterator[Reason]:
@@ -282,7 +216,7 @@ def _sources(findings: Findings) -> Iterator[Reason]:
             yield Reason(ONE_SOURCE)
         return
     if source_predicts_class(findings):
-        yield Reason(_association_text(association))
+        yield Reason(association_text(association))
         predictable = [probe for probe in findings.source_probes if _predicts_source(probe)]
         if predictable:
             best = max(predictable, key=lambda probe: probe.accuracy.value or 0)
@@ -290,15 +224,6 @@ def _sources(findings: Findings) -> Iterator[Reason]:
                 f"the source is predicted from {PROBE_INPUTS.get(best.probe, best.probe)} for {rate(best.accuracy)} of "
                 f"images (always the largest source: {percent(best.chance)})"
             )
-
-
-def _association_text(association: Association) -> str:
-    single = len(association.single_source)
-    v = association.cramers_v
-    degree = "" if v is None else f" (Cramér's V {v:.3f}; 1 means that one determines the other)"
-    if not single:
-        return f"class and source are associated{degree}"
-    return f"{single} of {len(CLASSES)} classes {'come' if single > 1 else 'comes'} from a single source{degree}"
 
 
 def _predicts_source(probe: SourceFinding) -> bool:

@@ -13,7 +13,7 @@ from cxr_platform.config import ScheduleConfig, SelectionConfig
 from cxr_platform.domain.interval import REPLICATES
 from cxr_platform.domain.strategies import TITLES, strategy_by_name
 from cxr_platform.domain.study import StudyRecord
-from cxr_platform.evaluation.credibility import external_text
+from cxr_platform.evaluation.finding_clauses import external_text
 from cxr_platform.evaluation.findings import Findings
 from cxr_platform.evaluation.formatting import count, joined, percent, rate, text
 from cxr_platform.evaluation.report_contents import ReportContents

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from cxr_platform.domain.interval import Interval
 from cxr_platform.domain.strategies import PAPER_WINNER, TITLES
-from cxr_platform.evaluation.credibility import NOT_SUPPORTED, Credibility, assess_credibility, confounding_warning
+from cxr_platform.evaluation.credibility import NOT_SUPPORTED, Credibility, assess_credibility
+from cxr_platform.evaluation.finding_clauses import confounding_warning
 from cxr_platform.evaluation.findings import UNDERTRAINED, Findings, StrategyComparison
 from cxr_platform.evaluation.formatting import NBSP, joined, p_text, percent, rate, text
 from cxr_platform.evaluation.paper import paper_metrics, paper_tables

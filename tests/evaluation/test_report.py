@@ -11,7 +11,7 @@ import pytest
 
 from cxr_platform.errors import StorageError
 from cxr_platform.evaluation import report
-from cxr_platform.evaluation.credibility import confounding_warning
+from cxr_platform.evaluation.finding_clauses import confounding_warning
 from cxr_platform.evaluation.report import BUILT_IN, CHAPTERS, chapters, render_html, write_report
 from cxr_platform.evaluation.report_contents import Section
 from cxr_platform.evaluation.report_inputs import load_report_inputs

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from cxr_platform.domain.interval import Interval
-from cxr_platform.evaluation.credibility import pair_text, worst_pair
+from cxr_platform.evaluation.finding_clauses import pair_text, worst_pair
 from cxr_platform.evaluation.findings import SMALL, HospitalPair
 from cxr_platform.evaluation.formatting import Value, count, joined, p_text, text
 from cxr_platform.evaluation.report_contents import Section

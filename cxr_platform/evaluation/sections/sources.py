@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr_platform.evaluation.credibility import confounding_warning
+from cxr_platform.evaluation.finding_clauses import confounding_warning
 from cxr_platform.evaluation.findings import Association
 from cxr_platform.evaluation.formatting import Value, joined, percent, text
 from cxr_platform.evaluation.metrics import compute_metrics

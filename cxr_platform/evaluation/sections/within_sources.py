@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
-from cxr_platform.evaluation.credibility import compared_text, within_text
+from cxr_platform.evaluation.finding_clauses import compared_text, within_text
 from cxr_platform.evaluation.findings import SMALL, WithinSources
 from cxr_platform.evaluation.formatting import count, joined
 from cxr_platform.evaluation.report_contents import Section

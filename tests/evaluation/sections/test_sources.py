@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from cxr_platform.evaluation.credibility import confounding_warning
+from cxr_platform.evaluation.finding_clauses import confounding_warning
 from cxr_platform.evaluation.findings import Association
 from cxr_platform.evaluation.sections import sources
 from cxr_platform.evaluation.sections.sources import source_bars
