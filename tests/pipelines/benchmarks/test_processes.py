@@ -7,6 +7,7 @@ import pytest
 
 from cxr_platform.errors import StudyError
 from pipelines.benchmarks.processes import Usage, descendants, processor_seconds, run_watched, watched_gpu
+from tests.waiting import wait_until
 
 
 def test_the_idle_share_is_what_processors_did_not_use_of_the_time() -> None:
@@ -19,11 +20,13 @@ def test_the_idle_share_is_what_processors_did_not_use_of_the_time() -> None:
 
 def test_a_process_that_a_child_started_is_a_descendant() -> None:
     command = [sys.executable, "-c", "import subprocess; subprocess.run(['sleep', '60'])"]
+    found: list[int] = []
     with subprocess.Popen(command) as process:
-        while not (found := list(descendants(process.pid))):
-            assert process.poll() is None
-        process.terminate()
-        subprocess.run(["kill", *map(str, found)], check=False)
+        try:
+            wait_until(lambda: found.extend(descendants(process.pid)) or found)
+        finally:
+            process.terminate()
+            subprocess.run(["kill", *map(str, found)], check=False)
     assert len(found) == 1
 
 
@@ -49,6 +52,5 @@ def test_the_load_of_the_gpu_is_the_mean_of_what_the_driver_states(
     tool.write_text("#!/bin/sh\necho 80\necho 100\nexec /bin/sleep 60\n")
     tool.chmod(0o755)
     with watched_gpu() as busy:
-        while (share := busy()) in (None, 0.8):
-            pass
-    assert share == pytest.approx(0.9)
+        wait_until(lambda: busy() not in (None, 0.8))
+        assert busy() == pytest.approx(0.9)
