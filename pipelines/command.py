@@ -24,7 +24,7 @@ ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
     "TF_CPP_MIN_LOG_LEVEL": "3",
-    # TensorFlow itself turns oneDNN on for known processors only; without, a training step takes a quarter longer.
+    # TensorFlow itself turns oneDNN on for known processors only; training steps without it are slower.
     "TF_ENABLE_ONEDNN_OPTS": "1",
     "GX_ANALYTICS_ENABLED": "false",
 }

@@ -16,8 +16,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     """Keras' layer, whose training in float32 under TensorFlow is one operation in each direction.
 
     It has the name of Keras' class because a weights file addresses layers by it: files stay exchangeable.
-    Keras computes means and squares of whole feature maps one after another: a third of a training step of scratch on a
-    processor, by TensorFlow's profiler. The result differs in rounding.
+    Keras computes means and squares of whole feature maps one after another. The result differs in rounding.
     Source: https://www.tensorflow.org/api_docs/python/tf/raw_ops/FusedBatchNormV3.
     """
 
