@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cxr_platform.domain.strategies import parse_strategies
-from cxr_platform.errors import ConfigError, StudyError
+from cxr_platform.errors import ConfigError, StudyError, first_line
 from cxr_platform.training.mps import mps_for
 from pipelines.benchmarks import write_result
 from pipelines.command import run_command
@@ -144,8 +144,13 @@ def run_all(request: RunRequest) -> int:
     request.out.mkdir(parents=True, exist_ok=True)
     request.work.mkdir(parents=True, exist_ok=True)
     if request.resume is not None:
-        with tarfile.open(request.resume) as archive:
-            archive.extractall(request.work, filter="data")
+        try:
+            with tarfile.open(request.resume) as archive:
+                archive.extractall(request.work, filter="data")
+        except (OSError, tarfile.TarError) as error:
+            raise ConfigError(
+                f"Expected the {PROGRESS} of an earlier call in {request.resume}.", received=first_line(error)
+            ) from error
     manifest, quality = _manifest(request)
     with mps_for(request.profile.load().resources):
         measured = _measure(request, began)

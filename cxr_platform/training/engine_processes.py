@@ -71,9 +71,10 @@ def run(study: StudyRun, todo: list[TrialKey], progress: StudyProgress, processe
             while waiting or any(worker.key for worker in workers):
                 for worker in workers:
                     _give(worker, workers, waiting)
-                busy = {worker.connection: worker for worker in workers if worker.key}
+                busy = {worker.connection: place for place, worker in enumerate(workers) if worker.key}
                 for connection in wait(list(busy)):
-                    worker = busy[connection]  # type: ignore[index]  # `wait` returns what it was given
+                    place = busy[connection]  # type: ignore[index]  # `wait` returns what it was given
+                    worker = workers[place]
                     outcome = _outcome(worker)
                     if isinstance(outcome, Note):
                         progress.note(outcome.text)
@@ -86,8 +87,8 @@ def run(study: StudyRun, todo: list[TrialKey], progress: StudyProgress, processe
                     if isinstance(outcome, TrialRecord):
                         progress.finished(outcome)
                         continue
-                    if not worker.process.is_alive():
-                        workers[workers.index(worker)] = _start(file, share, worker.leads)
+                    if worker.connection.closed:
+                        workers[place] = _start(file, share, worker.leads)
                     tries[key] += 1
                     if tries[key] <= study.plan.profile.resources.retries:
                         progress.message(f"{key} failed and is tried again: {outcome}")
@@ -134,7 +135,9 @@ def _outcome(worker: _Worker) -> Outcome:
     try:
         outcome: Outcome = worker.connection.recv()
     except (EOFError, OSError):
+        worker.connection.close()
         worker.process.join(STOP_SECONDS)
+        worker.process.terminate()  # it may go on without a connection
         return f"its process ended with exit code {worker.process.exitcode}"
     return outcome
 

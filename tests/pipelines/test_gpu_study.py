@@ -131,6 +131,19 @@ def test_a_study_that_its_time_ended_is_no_failure(work: Path, tmp_path: Path, m
     assert gpu_study.main(command) == 2, "the study could not be run"
 
 
+@pytest.mark.parametrize("content", [None, b"no archive"])
+def test_progress_that_is_absent_or_no_archive_is_one_line(
+    content: bytes | None, work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if content is not None:
+        (tmp_path / "progress.tar.gz").write_bytes(content)
+    places = ["--out", str(tmp_path / "out"), "--work", str(tmp_path / "work")]
+    resumed = ["--resume", str(tmp_path / "progress.tar.gz")]
+    assert gpu_study.main(["run", "--images", str(work / "manifest"), *places, *resumed]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"Expected the progress.tar.gz of an earlier call in {tmp_path}")
+
+
 def test_results_that_are_no_json_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.json").write_text("{")
     assert gpu_study.main(["page", "--results", str(tmp_path / "a.json"), "--out", str(tmp_path / "p.md")]) == 2

@@ -102,6 +102,24 @@ def test_a_trial_whose_process_dies_is_tried_again_in_a_new_one(outcomes: Outcom
     assert keys == sorted(WAITING)
 
 
+def test_a_process_that_lives_on_without_a_connection_is_replaced(
+    outcomes: Outcomes, study: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, ended = engine_processes._start, []
+
+    def living(*arguments: Any, **more: Any) -> engine_processes._Worker:
+        worker = start(*arguments, **more)
+        worker.process.is_alive = lambda: True
+        worker.process.terminate = lambda: ended.append(worker)
+        return worker
+
+    monkeypatch.setattr(engine_processes, "_start", living)
+    outcomes[WAITING[0]] = [None]
+    failures, keys = finished(lambda progress: engine_processes.run(study, WAITING, progress, processes=2))
+    assert (failures, keys) == ({}, sorted(WAITING))
+    assert len(ended) == 1
+
+
 def test_a_trial_that_fails_too_often_is_reported_and_the_others_run(
     outcomes: Outcomes, study: SimpleNamespace
 ) -> None:
