@@ -38,6 +38,9 @@ FractionBelowOne = Annotated[float, Range(ge=0, lt=1)]
 Positive = Annotated[float, Range(gt=0)]
 Count = Annotated[int, Range(ge=1)]
 
+MIN_INPUT_SIZE = 32
+"""Smallest side of a network's input: MobileNetV2 halves it five times."""
+
 
 class Settings:
     """Base class of the tables of a profile: pydantic accepts no other keys, no other types, and no NaN."""
@@ -129,7 +132,7 @@ class IntakeConfig(Settings):
 class ModelConfig(Settings):
     """MobileNetV2 and the paper's head (§2.3.1)."""
 
-    input_size: Annotated[int, Range(ge=32)] = 200
+    input_size: Annotated[int, Range(ge=MIN_INPUT_SIZE)] = 200
     """Side of the network's input in pixels; at most `intake.decoding.image_size`."""
     alpha: Positive = 1.0
     """Width multiplier of MobileNetV2."""
@@ -165,6 +168,24 @@ class ScheduleConfig(Settings):
     """Least number of steps: a small collection gets more passes than `epochs`."""
     weight_decay: Annotated[float, Range(ge=0)] = 0.0
     """Decoupled weight decay of kernels."""
+    early_scale: FractionBelowOne = 0.0
+    """Side of smaller images for the first epochs, relative to `model.input_size`; 0 for none. Only for scratch."""
+    early_share: FractionBelowOne = 0.0
+    """Share of the epochs with the smaller images."""
+
+    def early_size(self, input_size: int) -> int:
+        """Return the side of the smaller images in pixels, a multiple of 16, or 0 if there are none."""
+        side = max(MIN_INPUT_SIZE, 16 * round(self.early_scale * input_size / 16))
+        return side if self.early_scale and side < input_size else 0
+
+    def early_epochs(self, epochs: int, input_size: int) -> int:
+        """Return how many of `epochs` have the smaller images."""
+        return round(epochs * self.early_share) if self.early_size(input_size) else 0
+
+    def full_size_epochs(self, epochs: int, input_size: int) -> float:
+        """Return the epochs with images of `input_size` that take as long as `epochs`, by the number of pixels."""
+        early = self.early_epochs(epochs, input_size)
+        return epochs - early + early * (self.early_size(input_size) / input_size) ** 2
 
     def epochs_for(self, images: float, batch_size: int) -> int:
         """Return the passes over `images` training images: `epochs`, or as many as make up `steps`, if that is more."""
@@ -241,6 +262,9 @@ class Profile(Settings):
         size = self.intake.decoding.image_size
         if self.model.input_size > size:
             raise ValueError(f"model.input_size of at most intake.decoding.image_size, {size}")
+        for family in ("off_the_shelf", "fine_tuning"):
+            if self.training.schedule(family).early_scale:
+                raise ValueError(f"training.{family}.early_scale 0: activations of frozen layers have one size")
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, as stored in `study.json`."""

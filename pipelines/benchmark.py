@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from pipelines.benchmarks import folds, gpu, growth, head, manifest, overhead, serving, statistics, step, study
+from pipelines.benchmarks import folds, gpu, growth, head, manifest, overhead, recipe, serving, statistics, step, study
 from pipelines.command import run_command
 from pipelines.options import build_request
 
@@ -57,6 +57,12 @@ BENCHMARKS = {
         growth.add_options,
         study.StudyBenchmarkRequest,
         growth.run,
+    ),
+    "recipe": Benchmark(
+        "accuracy of settings of the training from scratch, on a split within the training part of fold 0",
+        recipe.add_options,
+        recipe.RecipeRequest,
+        recipe.run,
     ),
     "head": Benchmark(
         "accuracy of the off-the-shelf head against a logistic regression on the same features",

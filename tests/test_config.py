@@ -73,7 +73,8 @@ def test_a_profile_is_frozen_and_its_repr_shows_its_values() -> None:
 def test_a_profile_becomes_nested_plain_values() -> None:
     tree = load_profile("quick").to_dict()
     assert tree["model"]["input_size"] == 96
-    assert tree["training"]["fine_tuning"] == {"epochs": 8, "learning_rate": 0.0005, "steps": 0, "weight_decay": 0.0}
+    left_alone = {"steps": 0, "weight_decay": 0.0, "early_scale": 0.0, "early_share": 0.0}
+    assert tree["training"]["fine_tuning"] == {"epochs": 8, "learning_rate": 0.0005, **left_alone}
 
 
 def test_overrides_replace_single_values_and_leave_the_rest() -> None:
@@ -233,3 +234,14 @@ def test_a_small_collection_gets_the_least_number_of_steps() -> None:
     schedule = ScheduleConfig(epochs=5, learning_rate=0.1, steps=100)
     assert schedule.epochs_for(70, batch_size=8) == 12  # nine steps each
     assert schedule.epochs_for(8000, batch_size=8) == 5
+
+
+def test_the_first_epochs_of_scratch_may_have_smaller_images() -> None:
+    schedule = ScheduleConfig(epochs=30, learning_rate=0.003, early_scale=0.67, early_share=0.67)
+    assert [schedule.early_size(side) for side in (200, 96, 64, 40, 32)] == [128, 64, 48, 32, 0]
+    assert schedule.early_epochs(30, 96) == 20
+    assert schedule.early_epochs(30, 32) == 0, "there are no smaller ones"
+    assert schedule.full_size_epochs(30, 96) == pytest.approx(10 + 20 * 4 / 9)
+    assert ScheduleConfig(epochs=30, learning_rate=0.003, early_share=0.5).full_size_epochs(30, 96) == 30
+    with pytest.raises(ConfigError, match="early_scale 0: activations of frozen layers have one size"):
+        load_profile("quick", {"training.fine_tuning.early_scale": 0.5})

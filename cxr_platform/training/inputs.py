@@ -1,4 +1,4 @@
-"""What a trial trains on: images, or frozen activations at the cut. NumPy only; arrays may be read-only views.
+"""What a trial trains on: images, or frozen activations at the cut. Arrays may be read-only views.
 
 A batch is described by an index, a few bytes per image, and gathered from the arrays by the compiled step where they
 are on its device, or on the host where they are too large for it.
@@ -7,6 +7,7 @@ are on its device, or on the host where they are too large for it.
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import keras
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +19,10 @@ Batch = tuple[NDArray[Any], ...]
 
 Index = tuple[NDArray[Any], ...]
 """Positions (B,) int32 in `Inputs.arrays`, then what else belongs to a batch: transforms (B, 8) for images."""
+
+
+RESIZED_AT_ONCE = 256
+"""Images in memory as floats while they are resized."""
 
 
 class Inputs(Protocol):
@@ -34,6 +39,10 @@ class Inputs(Protocol):
 
     def clean_index(self, rows: NDArray[Any]) -> Index:
         """Return the index of the images of `rows` without augmentation."""
+        ...
+
+    def resized(self, side: int) -> "Inputs":
+        """Return the same images with `side` pixels on a side."""
         ...
 
 
@@ -53,6 +62,18 @@ class ImageInputs:
         """Return the rows and identity transforms."""
         zeros = np.zeros(len(rows))
         return rows.astype("int32"), rotation_and_shift(zeros, zeros, zeros, self.arrays[0].shape[1])
+
+    def resized(self, side: int) -> "ImageInputs":
+        """Return the images at `side` × `side`, by Lanczos with antialiasing (https://keras.io/api/ops/image/)."""
+        (images,) = self.arrays
+        smaller = np.empty((len(images), side, side), "uint8")
+        for start in range(0, len(images), RESIZED_AT_ONCE):
+            part = images[start : start + RESIZED_AT_ONCE, :, :, None].astype("float32")
+            resized = keras.ops.image.resize(
+                part, (side, side), interpolation="lanczos3", antialias=True, data_format="channels_last"
+            )
+            smaller[start : start + len(part)] = np.clip(np.rint(np.asarray(resized)[..., 0]), 0, 255)
+        return ImageInputs(smaller, self._augmentation)
 
 
 class FrozenInputs:
@@ -74,6 +95,10 @@ class FrozenInputs:
     def clean_index(self, rows: NDArray[Any]) -> Index:
         """Return view 0 of each image."""
         return (self._positions(rows, np.zeros(len(rows), int)),)
+
+    def resized(self, side: int) -> "FrozenInputs":
+        """Raise `ValueError`: activations have no size of their own."""
+        raise ValueError(f"expected images to resize to {side} px, received frozen activations")
 
     def _positions(self, rows: NDArray[Any], views: NDArray[Any]) -> NDArray[Any]:
         chunk = np.searchsorted(self._starts, rows, side="right") - 1

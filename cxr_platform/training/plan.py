@@ -89,4 +89,4 @@ def relative_cost(profile: Profile, name: str, images: int | None = None) -> flo
     epochs = schedule.epochs
     if images is not None:
         epochs = schedule.epochs_for(images * (profile.folds - 1) / profile.folds, profile.training.batch_size)
-    return epochs * MEASURED_COST[strategy.trainable_blocks]
+    return schedule.full_size_epochs(epochs, profile.model.input_size) * MEASURED_COST[strategy.trainable_blocks]

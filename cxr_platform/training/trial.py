@@ -5,7 +5,8 @@ Nothing is chosen on the predicted fold: the number of epochs is fixed, and the 
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -85,28 +86,33 @@ class Workbench:
     imagenet: BackboneWeights | None = None
     precision: Precision = "float32"
     placement: Placement = ONE_PROCESSOR
-    _kept: dict[str, tuple[Network, Step]] = field(default_factory=dict, repr=False)
+    _kept: dict[tuple[str, int], tuple[Network, Step]] = field(default_factory=dict, repr=False)
 
-    def set_up(self, strategy: Strategy, seed: int) -> tuple[Network, Step]:
-        """Return the network of `strategy` with initial weights and a new optimiser state; build it the first time."""
-        if strategy.name not in self._kept:
+    def set_up(self, strategy: Strategy, seed: int, input_size: int | None = None) -> tuple[Network, Step]:
+        """Return the network of `strategy` with initial weights and a new optimiser state; build it the first time.
+
+        `input_size` is another side of the images than the profile's; the state of the step fits every side.
+        """
+        model = self.model if input_size is None else replace(self.model, input_size=input_size)
+        key = strategy.name, model.input_size
+        if key not in self._kept:
             decay = self.training.schedule(strategy.family).weight_decay
             while len(self._kept) >= NETWORKS_KEPT:
                 self._kept.pop(next(iter(self._kept)))
             with device_scope(self.placement.devices):
-                network = build_network(strategy, self.model, self.precision)
+                network = build_network(strategy, model, self.precision)
                 step = make_step(network, decay, self.training.label_smoothing, self.placement)
-            self._kept[strategy.name] = network, step
-        self.unload(but=strategy.name)
-        network, step = self._kept[strategy.name]
+            self._kept[key] = network, step
+        self.unload(but=key)
+        network, step = self._kept[key]
         set_initial_weights(network, seed, self.imagenet)
         step.reset()
         return network, step
 
-    def unload(self, but: str | None = None) -> None:
-        """Free the memory of the inputs of all strategies `but` one."""
-        for name, (_, step) in self._kept.items():
-            if name != but:
+    def unload(self, but: tuple[str, int] | None = None) -> None:
+        """Free the memory of the inputs of all networks `but` one, by the name of its strategy and its input's side."""
+        for key, (_, step) in self._kept.items():
+            if key != but:
                 step.unload()
 
 
@@ -124,13 +130,24 @@ def run_trial(
     seconds, `earlier` are those of the epochs before `start`; `total` includes them.
     """
     began = time.perf_counter()
-    network, step = bench.set_up(strategy, seed)
-    set_up_seconds = time.perf_counter() - began
-    rng = training_rng(seed)
-    history = _resume(step, rng, start)
-    for epoch in train(step, bench.training, bench.training.schedule(strategy.family), data, rng, len(history)):
-        history.append(epoch)
-        on_epoch(epoch, lambda: Position(step.state(), rng.bit_generator.state, list(history)))
+    schedule = bench.training.schedule(strategy.family)
+    rng, history = training_rng(seed), list(start.history) if start else []
+    if start:
+        rng.bit_generator.state = dict(start.rng)
+    state = start.state if start else None
+    set_up_seconds = 0.0
+    for size, until in _stages(bench, schedule, len(data.train), len(history)):
+        setting_up = time.perf_counter()
+        network, step = bench.set_up(strategy, seed, size)
+        if state is not None:
+            step.restore(state)
+        part = data if size is None else replace(data, inputs=data.inputs.resized(size))
+        set_up_seconds += time.perf_counter() - setting_up
+        for epoch in train(step, bench.training, schedule, part, rng, len(history), until):
+            history.append(epoch)
+            on_epoch(epoch, partial(_position, step, rng, history))
+        if size is not None:
+            state = step.state()
     predicting = time.perf_counter()
     probabilities = predict(step, data.inputs, data.test, bench.training.batch_size)
     step.sync()
@@ -191,13 +208,18 @@ def training_rng(seed: int) -> np.random.Generator:
     return np.random.default_rng([seed, 1])
 
 
-def _resume(step: Step, rng: np.random.Generator, position: Position | None) -> list[Epoch]:
-    """Restore `position`, if there is one, into `step` and `rng`. Return the epochs before it."""
-    if position is None:
-        return []
-    step.restore(position.state)
-    rng.bit_generator.state = dict(position.rng)
-    return list(position.history)
+def _position(step: Step, rng: np.random.Generator, history: Sequence[Epoch]) -> Position:
+    return Position(step.state(), rng.bit_generator.state, list(history))
+
+
+def _stages(bench: Workbench, schedule: ScheduleConfig, images: int, done: int) -> list[tuple[int | None, int]]:
+    """Return sizes of images (None: the profile's) with the epoch that each ends with, for the epochs after `done`.
+
+    Smaller images first is progressive resizing, as in Howard & Gugger, Deep Learning for Coders (2020), chapter 7.
+    """
+    epochs, side = schedule.epochs_for(images, bench.training.batch_size), bench.model.input_size
+    early = schedule.early_epochs(epochs, side)
+    return [*([(schedule.early_size(side), early)] if done < early else []), (None, epochs)]
 
 
 def train(
@@ -207,8 +229,9 @@ def train(
     data: TrialData,
     rng: np.random.Generator,
     done: int = 0,
+    until: int | None = None,
 ) -> Iterator[Epoch]:
-    """Train on `data.train` for all epochs after the first `done`, and yield each as it ends.
+    """Train on `data.train` for the epochs after `done`, up to `until` or the last, and yield each as it ends.
 
     At each yield `step` and `rng` are a `Position`: restored, it gives the weights of an uninterrupted training.
     """
@@ -217,7 +240,7 @@ def train(
     steps = -(-len(data.train) // training.batch_size)
     epochs = schedule.epochs_for(len(data.train), training.batch_size)
     rates = learning_rates(schedule, epochs * steps, training.warmup_fraction).astype("float32").reshape(-1, steps)
-    for number in range(done, epochs):
+    for number in range(done, epochs if until is None else until):
         began = time.perf_counter()
         batches = _batches(rng.permutation(data.train), training.batch_size)
         index = _in_batches(data.inputs.training_index(batches.ravel(), rng), batches.shape)

@@ -151,9 +151,12 @@ def _work(size: TrialSize, name: str) -> float:
     return size.images * pixels * _epochs(size, name)
 
 
-def _epochs(size: TrialSize, name: str) -> int:
+def _epochs(size: TrialSize, name: str) -> float:
+    """Return the epochs of a trial, in those with images of the full size."""
     training = size.profile.training
-    return training.schedule(strategy_by_name(name).family).epochs_for(size.images, training.batch_size)
+    schedule = training.schedule(strategy_by_name(name).family)
+    epochs = schedule.epochs_for(size.images, training.batch_size)
+    return schedule.full_size_epochs(epochs, size.profile.model.input_size)
 
 
 def _seconds_per_image(name: str, full_rate: float, head_rate: float) -> float:

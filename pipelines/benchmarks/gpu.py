@@ -236,12 +236,12 @@ def best_at_once(result: dict[str, Any]) -> int:
 
 
 def images_of_trial(strategy: str) -> tuple[float, int]:
-    """Return how many images a trial of the paper's size trains on in all its epochs, and the number of epochs."""
+    """Return how many images of full size a trial of the paper's size trains on, by time, and the number of epochs."""
     paper = load_profile("paper")
     images = PAPER_IMAGES * (paper.folds - 1) / paper.folds
     schedule = paper.training.schedule(strategy_by_name(strategy).family)
     epochs = schedule.epochs_for(images, paper.training.batch_size)
-    return images * epochs, epochs
+    return images * schedule.full_size_epochs(epochs, paper.model.input_size), epochs
 
 
 def at_once(trials: Sequence["Measurement"], images: float) -> AtOnce:

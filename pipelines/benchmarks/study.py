@@ -1,7 +1,8 @@
 """Compare a whole study with the same trials in a stock Keras script (`stock_study`), one after another.
 
 Both train the same strategies on the same folds for the same number of epochs, at the same size, batch size and
-learning rate, on all cores of the machine, with the installation warm and the manifest ready. The platform is
+learning rate, on all cores of the machine, with the installation warm and the manifest ready. Where the platform begins
+with smaller images, the script has fewer epochs, with as many pixels in all. The platform is
 `cxr cross-validate`, from its start to the pooled predictions; the report, which the script does not have, is left out.
 """
 
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from cxr_platform.config import Profile
+from cxr_platform.config import Profile, ScheduleConfig
 from cxr_platform.domain.strategies import parse_strategies, strategy_by_name
 from pipelines.benchmarks import write_result
 from pipelines.benchmarks.processes import run_watched
@@ -173,6 +174,12 @@ def run_stock(work: Path, settings: dict[str, Any]) -> Outcome:
     return Outcome(usage.seconds, json.loads(Path(settings["result"]).read_text()))
 
 
+def _full_size_epochs(profile: Profile, schedule: ScheduleConfig, images: int) -> int:
+    """Return the epochs of the stock script, whose images have one size: as many pixels as the platform trains on."""
+    epochs = schedule.epochs_for(images, profile.training.batch_size)
+    return round(schedule.full_size_epochs(epochs, profile.model.input_size))
+
+
 def stock_settings(manifest: "Manifest", request: StudyBenchmarkRequest, profile: Profile) -> dict[str, Any]:
     """Write what the stock script reads, images in class folders and weights, and return its settings."""
     from cxr_platform.training.data import load_study_data
@@ -189,7 +196,7 @@ def stock_settings(manifest: "Manifest", request: StudyBenchmarkRequest, profile
             "cut": strategy.cut,
             "pretrained": strategy.pretrained,
             "learning_rate": schedule.learning_rate,
-            "epochs": [schedule.epochs_for(images, profile.training.batch_size) for images in trained],
+            "epochs": [_full_size_epochs(profile, schedule, images) for images in trained],
         }
     return {
         "folders": str(folders),

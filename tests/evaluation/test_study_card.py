@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from cxr_platform.config import load_profile
 from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.findings import CalibrationFinding
 from cxr_platform.evaluation.report_contents import ReportContents
@@ -182,7 +183,7 @@ def test_training_is_described_for_the_strategies_that_ran(inputs, everything):
     entries = rows(study_card(inputs, everything))
     assert "from scratch: random weights; seed 2020" in entries["C24"]
     assert "ImageNet" not in entries["C24"]
-    assert "from scratch: epochs 1" in entries["C25"]
+    assert f"from scratch: epochs {load_profile('quick').training.scratch.epochs}," in entries["C25"]
     assert "fine-tuning" not in entries["C25"]
     assert "slightly too high" not in entries["C26"]
 

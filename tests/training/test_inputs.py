@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from PIL import Image
 
 from cxr_platform.config import AugmentationConfig
 from cxr_platform.training.inputs import FrozenInputs, ImageInputs, clean_batch, gather
@@ -42,3 +43,18 @@ def test_rows_are_gathered_from_several_arrays_as_from_one() -> None:
     whole = np.random.default_rng(0).integers(0, 255, (11, 2, 3))
     positions = np.array([10, 0, 3, 4, 4, 9])
     assert (gather([whole[:4], whole[4:5], whole[5:]], positions) == whole[positions]).all()
+
+
+def test_images_are_resized_as_pillow_does() -> None:
+    rng = np.random.default_rng(1)
+    coarse = rng.integers(0, 256, (3, 8, 8)).astype("uint8")
+    images = np.stack([np.asarray(Image.fromarray(each).resize((96, 96), Image.Resampling.BICUBIC)) for each in coarse])
+    smaller = ImageInputs(images, AugmentationConfig()).resized(64).arrays[0]
+    expected = [np.asarray(Image.fromarray(each).resize((64, 64), Image.Resampling.LANCZOS)) for each in images]
+    assert (smaller.shape, smaller.dtype) == ((3, 64, 64), np.uint8)
+    assert np.abs(smaller.astype(int) - np.stack(expected)).max() <= 2
+
+
+def test_activations_cannot_be_resized(frozen: FrozenInputs) -> None:
+    with pytest.raises(ValueError, match="images to resize to 64 px"):
+        frozen.resized(64)

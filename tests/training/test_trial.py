@@ -6,8 +6,10 @@ import pytest
 
 from cxr_platform.config import ScheduleConfig
 from cxr_platform.domain.strategies import strategy_by_name
-from cxr_platform.training.inputs import ImageInputs
-from cxr_platform.training.step import Placement, Step
+from cxr_platform.labels import CLASSES
+from cxr_platform.models.mobilenet import build_network
+from cxr_platform.training.inputs import ImageInputs, Index
+from cxr_platform.training.step import Placement, Step, Steps
 from cxr_platform.training.trial import (
     Epoch,
     Position,
@@ -22,7 +24,7 @@ from cxr_platform.training.trial import (
     trial_seed,
 )
 from tests.training.backend_probe import numpy_imagenet, separable_features
-from tests.training.builders import random_imagenet, tiny_data, tiny_profile
+from tests.training.builders import SIDE, random_imagenet, tiny_data, tiny_profile
 
 OFF_THE_SHELF = strategy_by_name("off-the-shelf")
 SCRATCH = strategy_by_name("scratch")
@@ -101,6 +103,65 @@ def test_a_resumed_trial_predicts_what_an_uninterrupted_one_does(bench: Workbenc
     assert (rest.probabilities == whole.probabilities).all()
     assert [epoch.loss for epoch in rest.history] == [epoch.loss for epoch in whole.history]
     assert len(positions) == len(whole.history)
+
+
+class RecordedStep:
+    """A step without a network, whose state is the number of training steps so far and the side of each."""
+
+    def __init__(self, side: int, calls: list[tuple[int, int]]) -> None:
+        self.side, self.calls, self.steps = side, calls, 0
+
+    def load(self, inputs: ImageInputs) -> bool:
+        assert inputs.arrays[0].shape[1:] == (self.side, self.side)
+        return True
+
+    def train(self, steps: Steps) -> tuple[np.ndarray, np.ndarray]:
+        self.calls.append((self.side, self.steps))
+        self.steps += len(steps.labels)
+        return np.ones(len(steps.labels)), np.zeros(len(steps.labels))
+
+    def logits(self, index: Index) -> np.ndarray:
+        return np.zeros((*index[0].shape, len(CLASSES)), "float32")
+
+    def state(self) -> dict[str, np.ndarray]:
+        return {"trained/0000": np.array(self.steps)}
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        self.steps = int(state["trained/0000"])
+
+    def sync(self) -> None:
+        pass
+
+
+def test_a_trial_begins_with_smaller_images_and_resumes_at_either_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    scratch = {"epochs": 4, "learning_rate": 0.001, "early_scale": 0.5, "early_share": 0.5}
+    profile = tiny_profile(**{"model.input_size": 2 * SIDE, "training.scratch": scratch})
+    data, calls = tiny_data(), list[tuple[int, int]]()
+    images = data.images.repeat(2, axis=1).repeat(2, axis=2)
+    train, test = data.rows_outside(0), data.rows_of_fold(0)
+    rows = TrialData(ImageInputs(images, profile.augmentation), data.labels, train, test)
+    bench, network = Workbench(profile.model, profile.training), object()
+    monkeypatch.setattr(
+        Workbench,
+        "set_up",
+        lambda _bench, _strategy, _seed, side=None: (network, RecordedStep(side or 2 * SIDE, calls)),
+    )
+    positions: list[Position] = []
+    run_trial(bench, SCRATCH, rows, seed=1, on_epoch=lambda _epoch, position: positions.append(position()))
+    each = -(-len(train) // profile.training.batch_size)
+    whole = [(SIDE, 0), (SIDE, each), (2 * SIDE, 2 * each), (2 * SIDE, 3 * each)]
+    assert calls == whole
+    for position in positions:
+        calls.clear()
+        result = run_trial(bench, SCRATCH, rows, seed=1, start=position)
+        assert calls == whole[len(position.history) :]
+        assert [epoch.epoch for epoch in result.history] == [1, 2, 3, 4]
+
+
+def test_the_state_of_a_step_fits_networks_of_another_size() -> None:
+    model = tiny_profile().model
+    small, large = (build_network(SCRATCH, dataclasses.replace(model, input_size=side)) for side in (32, 64))
+    assert [v.shape for v in small.upper.variables] == [v.shape for v in large.upper.variables]
 
 
 def test_the_labels_of_the_test_fold_have_no_influence(bench: Workbench, features: TrialData) -> None:

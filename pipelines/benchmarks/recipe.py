@@ -1,0 +1,156 @@
+"""Try settings of the training from scratch on a split within the training part of fold 0.
+
+The folds that a study reports have no part in the choice: three quarters of the groups outside fold 0 are trained on,
+the rest is predicted. Every trial is that of a study; trials run one after another on one processor, whose time is
+printed: other work on the machine changes it less than it changes the seconds.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxr_platform.config import Profile, load_profile
+from cxr_platform.domain.strategies import strategy_by_name
+from cxr_platform.errors import ConfigError
+from cxr_platform.labels import CLASSES
+from pipelines.benchmarks import write_result
+
+if TYPE_CHECKING:
+    from cxr_platform.training.data import StudyData
+
+FOLD = 0
+TRAINED_SHARE = 0.75
+
+
+@dataclass(frozen=True)
+class RecipeRequest:
+    """Manifest, profile, settings to try, seeds, and the JSON file for the result (`None`: print only)."""
+
+    manifest: Path
+    profile: str
+    settings: tuple[dict[str, Any], ...]
+    seeds: tuple[int, ...]
+    json: Path | None
+
+    def all(self) -> Sequence[dict[str, Any]]:
+        """Return the profile's own settings, and those to try."""
+        return [{}, *self.settings]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One training: accuracies (0 to 1) on predicted and on augmented training images, the latter in the last epoch.
+
+    `recalls` are by class. `processor_seconds` are those of the training and the prediction.
+    """
+
+    settings: Mapping[str, Any]
+    seed: int
+    accuracy: float
+    recalls: Mapping[str, float]
+    training_accuracy: float
+    training_loss: float
+    epochs: int
+    processor_seconds: float
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `cxr benchmark recipe`."""
+    parser.add_argument("--manifest", type=Path, required=True, help="folder of a manifest")
+    parser.add_argument("--profile", default="quick", help="name or path of a profile (default: quick)")
+    parser.add_argument(
+        "--settings",
+        type=parse_settings,
+        action="append",
+        default=[],
+        metavar="JSON",
+        help='settings to try beside the profile\'s own, such as {"training.batch_size": 16}; may be repeated',
+    )
+    parser.add_argument(
+        "--seeds", type=lambda text: tuple(map(int, text.split(","))), default=(1,), metavar="N,…", help="(default: 1)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result with hardware and versions")
+
+
+def parse_settings(text: str) -> dict[str, Any]:
+    """Return the JSON object of an option; raise `argparse.ArgumentTypeError` for anything else."""
+    try:
+        settings = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise argparse.ArgumentTypeError(f"expected JSON, received {text!r} ({error})") from None
+    if not isinstance(settings, dict):
+        raise argparse.ArgumentTypeError(f"expected a JSON object of settings, received {text!r}")
+    return settings
+
+
+def run(request: RecipeRequest) -> int:
+    """Print a line for each setting and seed; return 0."""
+    from cxr_platform.manifest.store import open_manifest
+    from cxr_platform.training.data import load_study_data
+    from cxr_platform.training.devices import limit_process
+
+    manifest = open_manifest(request.manifest)
+    profiles = [load_profile(request.profile, {"folds": manifest.info.folds, **given}) for given in request.all()]
+    limit_process(1, 0, deterministic=True)
+    attempts = []
+    for given, profile in zip(request.all(), profiles, strict=True):
+        data = load_study_data(manifest, "grouped", profile.folds, profile.model.input_size)
+        train, test = inner_split(data, profile.seed)
+        for seed in request.seeds:
+            attempts.append(_attempt(given, profile, data, train, test, seed))
+            print(_line(attempts[-1]), flush=True)
+    if request.json is not None:
+        images = {"trained": len(train), "predicted": len(test)}
+        result = {"images": images, "profile": request.profile, "attempts": [asdict(one) for one in attempts]}
+        write_result(request.json, "recipe", result)
+    return 0
+
+
+def inner_split(data: "StudyData", seed: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the rows to train on and to predict: groups outside fold 0, drawn at random.
+
+    Raises `ConfigError` if the split has no image on one side.
+    """
+    rows = data.rows_outside(FOLD)
+    groups = np.random.default_rng([seed, FOLD]).permutation(np.unique(data.group_ids[rows]))
+    trained = np.isin(data.group_ids[rows], groups[: round(TRAINED_SHARE * len(groups))])
+    if trained.all() or not trained.any():
+        raise ConfigError("Expected at least two groups outside fold 0.", received=len(groups))
+    return rows[trained], rows[~trained]
+
+
+def _attempt(
+    given: Mapping[str, Any],
+    profile: Profile,
+    data: "StudyData",
+    train: NDArray[Any],
+    test: NDArray[Any],
+    seed: int,
+) -> Attempt:
+    from cxr_platform.training.inputs import ImageInputs
+    from cxr_platform.training.trial import TrialData, Workbench, run_trial
+
+    rows = TrialData(ImageInputs(data.images, profile.augmentation), data.labels, train, test)
+    began = time.process_time()
+    result = run_trial(Workbench(profile.model, profile.training), strategy_by_name("scratch"), rows, seed)
+    seconds = time.process_time() - began
+    labels, last = data.labels[test], result.history[-1]
+    correct = result.probabilities.argmax(axis=1) == labels
+    recalls = {name: float(correct[labels == i].mean()) for i, name in enumerate(CLASSES) if (labels == i).any()}
+    return Attempt(given, seed, float(correct.mean()), recalls, last.accuracy, last.loss, last.epochs, seconds)
+
+
+def _line(attempt: Attempt) -> str:
+    recalls = ", ".join(f"{name} {value:.2f}" for name, value in attempt.recalls.items())
+    return (
+        f"{json.dumps(attempt.settings)}, seed {attempt.seed}: accuracy {attempt.accuracy:.3f} ({recalls}); "
+        f"in training {attempt.training_accuracy:.3f}, loss {attempt.training_loss:.3f}; {attempt.epochs} epochs, "
+        f"{attempt.processor_seconds:.0f} s of a processor"
+    )
