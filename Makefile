@@ -125,8 +125,10 @@ submit: setup ## run VERB with ARGS as a job of the Ray cluster at ADDRESS and f
 exporter: setup ## export the state of REGISTRY to Prometheus
 	$(RUN) pipelines.exporter --registry $(REGISTRY)
 
-# Two processes side by side. Tests of a cluster run on machines of their own (network namespaces) and mostly wait.
-FIRST = tests/cluster tests/intake tests/manifest tests/monitoring tests/storage
+# Two processes side by side, of about the same length. The first runs the tests of a cluster, on machines of their own
+# (network namespaces), and then in a new process the other folders of FIRST.
+FIRST = tests/evidence tests/intake tests/manifest tests/monitoring tests/storage tests/training
+SLOWEST = --durations 12 --durations-min 10
 
 ifeq ($(STACK),jax)
 test: check test-stack
@@ -155,11 +157,13 @@ test-fast-others: setup
 	$(FAST) --ignore tests/cluster $(addprefix --ignore ,$(FAST_FIRST))
 
 test-others: setup
-	$(RUN) pytest -q --ignore tests/stack $(addprefix --ignore ,$(FIRST))
+	$(RUN) pytest -q $(SLOWEST) $(addprefix --ignore ,tests/stack tests/cluster $(FIRST))
 
 test-first: setup
-	@$(RUN) pytest -q -p no:cacheprovider $(FIRST) > .tests-first.log 2>&1; status=$$?; \
-	  printf '\n\nTests of $(FIRST)\n'; cat .tests-first.log; exit $$status
+	@status=0; \
+	  $(RUN) pytest -q $(SLOWEST) -p no:cacheprovider tests/cluster > .tests-first.log 2>&1 || status=$$?; \
+	  $(RUN) pytest -q $(SLOWEST) -p no:cacheprovider $(FIRST) >> .tests-first.log 2>&1 || status=$$?; \
+	  printf '\n\nTests of a cluster and of $(FIRST)\n'; cat .tests-first.log; exit $$status
 
 check: setup ## lint and types
 	$(VENV)/bin/ruff check .
