@@ -63,7 +63,7 @@ ifneq ($(filter-out $(CUDA_VERSIONS),$(CUDA)),)
 $(error Expected CUDA to be one of $(CUDA_VERSIONS) with STACK=$(STACK). Received: $(CUDA))
 endif
 RUN  = $(VENV)/bin/python -m
-UV_VERSION = 0.13.9
+UV_LOCK = requirements-uv.lock
 INSTALL = $(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
@@ -77,11 +77,11 @@ help: ## list the targets
 
 setup: $(VENV)/installed $(if $(CUDA),$(VENV)/cuda-$(CUDA)) ## create the virtual environment from the hash-locked requirements
 
-$(VENV)/installed: $(LOCK) pyproject.toml
+$(VENV)/installed: $(LOCK) $(UV_LOCK) pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, $(OLDEST)) <= sys.version_info[:2] <= (3, $(NEWEST)))' || \
 	  { echo "Expected $(PYTHON) to be Python 3.$(OLDEST) to 3.$(NEWEST). Name another with PYTHON=…"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(UV_LOCK)
 	$(INSTALL) --require-hashes --compile-bytecode -r $(LOCK)
 	$(INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
@@ -190,6 +190,7 @@ docs: setup ## build the documentation into .site/
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
 
 RESOLVE = $(VENV)/bin/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --upgrade
+RESOLVE_UV = $(RESOLVE) --no-config --no-annotate --python-version 3.10
 RESOLVE_JAX = $(RESOLVE) --project infra/stacks/jax --python-version 3.11
 
 lock: setup ## resolve the requirements of both stacks again (no package address is written)
@@ -200,8 +201,9 @@ lock: setup ## resolve the requirements of both stacks again (no package address
 	$(RESOLVE_JAX) --extra dev --extra jax --extra tracking pyproject.toml -o requirements-jax.lock
 	for cuda in 12 13; do echo "jax[cuda$$cuda]" | $(RESOLVE_JAX) --no-annotate --constraint requirements-jax.lock - \
 	  -o infra/container/requirements-jax-cuda$$cuda.lock || exit 2; done
+	echo 'uv' | $(RESOLVE_UV) - -o $(UV_LOCK)
 
-LOCKS = requirements.lock requirements-jax.lock $(wildcard infra/container/*.lock)
+LOCKS = $(UV_LOCK) requirements.lock requirements-jax.lock $(wildcard infra/container/*.lock)
 TOOL = $(VENV)/bin/uv tool run --quiet --from
 AUDIT ?=
 # Advisories that SECURITY.md explains.

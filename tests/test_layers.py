@@ -61,6 +61,7 @@ TOP_LEVEL = {
     "cxr_platform", "pipelines", "infra", "tests", "docs", "pyproject.toml", "mkdocs.yml", "Makefile", "README.md",
     ".ci", ".gitignore", ".pre-commit-config.yaml", "LICENSE", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md",
     "SECURITY.md", "requirements.lock", "requirements-jax.lock",
+    "requirements-uv.lock",
 }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from tests.infra.tools import run, tool
 
 GPU_LOCK = PATH.with_name("requirements-gpu.lock")
 JAX_LOCK = "requirements-jax.lock"
+UV_LOCK = "requirements-uv.lock"
 CLUSTER = REPOSITORY / "infra" / "ray" / "cluster.yaml"
 PIN = re.compile(r"^([\w.-]+)==(\S+)", re.MULTILINE)
 
@@ -57,9 +58,10 @@ def test_packages_are_locked_by_hash_and_compiled() -> None:
 
 def test_versions_of_tools_and_python_agree_with_makefile_and_package() -> None:
     makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
-    version = re.search(r"^UV_VERSION = (\S+)", makefile, re.MULTILINE)
-    assert version is not None
-    assert f"uv=={version[1]} " in " ".join(commands())
+    assert "--require-hashes -r $(UV_LOCK)" in makefile
+    assert f"UV_LOCK = {UV_LOCK}\n" in makefile
+    assert f"--require-hashes -r {UV_LOCK} " in " ".join(commands())
+    assert set(pins(UV_LOCK)) == {"uv"}
     assert PROJECT["requires-python"] == ">=3.10,<3.14"
     assert dockerfile().arguments == {"PYTHON": "3.11"}
     assert dockerfile().base.parent == "python:${PYTHON}-slim-bookworm"
