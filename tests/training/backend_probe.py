@@ -53,7 +53,7 @@ def _mixed(rows: TrialData) -> dict[str, np.ndarray]:
     bench = Workbench(profile.model, profile.training, numpy_imagenet(), "mixed_bfloat16", placement)
     strategy = strategy_by_name("off-the-shelf")
     result = run_trial(bench, strategy, rows, seed=9)
-    network, step = bench._kept[strategy.name]
+    ((network, step),) = bench._kept.values()
     network.predictor.set_weights(network.upper.get_weights())
     (activations,) = clean_batch(rows.inputs, rows.test)
     models = {"float32": network.predictor, "own": network.upper}

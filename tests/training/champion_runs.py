@@ -45,13 +45,12 @@ def uninterrupted(study: StudyRun) -> list[np.ndarray]:
     bench = Workbench(profile.model, profile.training, study.imagenet)
     strategy = strategy_by_name(NAME)
     seed = trial_seed(profile.seed, NO_FOLD)
-    _, step = bench.set_up(strategy, seed)
+    network, step = bench.set_up(strategy, seed)
     activations = engine_local.compute_activations(study, cuts_of([NAME]), NoProgress())
     inputs = inputs_of(study, study.plan.trials()[0], activations)
     data = TrialData(inputs, labels, np.arange(len(labels)), np.arange(0))
     rng = training_rng(seed)
     assert len(list(train(step, profile.training, profile.training.schedule(strategy.family), data, rng))) == EPOCHS
-    network, _ = bench._kept[NAME]
     return list(network.full.get_weights())
 
 
