@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,9 +100,10 @@ def run(request: RecipeRequest) -> int:
     manifest = open_manifest(request.manifest)
     profiles = [load_profile(request.profile, {"folds": manifest.info.folds, **given}) for given in request.all()]
     limit_process(1, 0, deterministic=True)
+    load = cache(partial(load_study_data, manifest, "grouped"))  # most settings leave folds and size alone
     attempts = []
     for given, profile in zip(request.all(), profiles, strict=True):
-        data = load_study_data(manifest, "grouped", profile.folds, profile.model.input_size)
+        data = load(profile.folds, profile.model.input_size)
         train, test = inner_split(data, profile.seed)
         for seed in request.seeds:
             attempts.append(_attempt(given, profile, data, train, test, seed))
