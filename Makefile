@@ -194,11 +194,11 @@ RESOLVE_UV = $(RESOLVE) --no-config --no-annotate --python-version 3.10
 RESOLVE_JAX = $(RESOLVE) --project infra/stacks/jax --python-version 3.11
 
 lock: setup ## resolve the requirements of both stacks again (no package address is written)
-	$(RESOLVE) --python-version 3.10 --extra dev --extra tensorflow --extra both-backends --extra tracking pyproject.toml \
+	$(RESOLVE) --python-version 3.10 --extra dev --extra tensorflow --extra both-backends --extra tracking --extra croissant pyproject.toml \
 	  -o requirements.lock
 	echo 'tensorflow[and-cuda]==2.16.2' | $(RESOLVE) --python-version 3.10 --no-annotate --constraint requirements.lock - \
 	  -o infra/container/requirements-gpu.lock
-	$(RESOLVE_JAX) --extra dev --extra jax --extra tracking pyproject.toml -o requirements-jax.lock
+	$(RESOLVE_JAX) --extra dev --extra jax --extra tracking --extra croissant --extra telemetry pyproject.toml -o requirements-jax.lock
 	for cuda in 12 13; do echo "jax[cuda$$cuda]" | $(RESOLVE_JAX) --no-annotate --constraint requirements-jax.lock - \
 	  -o infra/container/requirements-jax-cuda$$cuda.lock || exit 2; done
 	echo 'uv' | $(RESOLVE_UV) - -o $(UV_LOCK)
