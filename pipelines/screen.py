@@ -2,8 +2,11 @@
 
     cxr screen image.png other.dcm
     cxr screen image.png --url http://127.0.0.1:8000 --json
+    cxr screen image.dcm --sr reports --heatmap
+    cxr screen --wado https://pacs/dicom-web --study 1.2.840.113619.2.1 --stow https://pacs/dicom-web
 
-For research, not for diagnosis. Nothing is stored; with --url the images are sent to the server.
+For research, not for diagnosis. Nothing is stored unless --sr or --stow ask for it; with --url the images are sent to
+the server.
 """
 
 import argparse
@@ -11,34 +14,70 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cxr_platform.errors import ConfigError
 from pipelines.command import console, run_command
 from pipelines.options import REGISTRY, parse_request
 
 if TYPE_CHECKING:
     from cxr_platform.serving.client import Reply, Screen
+    from cxr_platform.serving.dicom_delivery import Delivery, DicomDelivery
 
 KEY_VARIABLE = "CXR_API_KEY"
+LOGIN = "its login is read from CXR_DICOMWEB_LOGIN (USER:PASSWORD) or CXR_DICOMWEB_TOKEN, or the file of …_FILE"
 COLUMNS = 140
 
 
 @dataclass(frozen=True)
 class ScreenRequest:
-    """Image files, and the server or the version of the registry that screens them; `json` prints lines of JSON."""
+    """Image files or a study of a DICOMweb server, what screens them, and where answers go besides the console.
+
+    `url` is a server that screens, else `version` of `registry` does; `json` prints lines of JSON. `sr` is a folder
+    for answers as DICOM, `stow` a DICOMweb server to store them on.
+    """
 
     files: list[Path]
     url: str | None
     registry: Path
     version: str
     json: bool
+    sr: Path | None
+    heatmap: bool
+    stow: str | None
+    wado: str | None
+    study: str | None
+    series: str | None
+
+
+@dataclass(frozen=True)
+class ScreenedImage:
+    """The name of an image, its answer or problem, and what became of the documents about it, if any were asked for."""
+
+    name: str
+    reply: "Reply"
+    delivery: "Delivery | None"
+
+    @property
+    def complete(self) -> bool:
+        """False if there is no answer, or if not all of the documents were delivered."""
+        from cxr_platform.serving.schema import ScreenAnswer
+
+        return isinstance(self.reply, ScreenAnswer) and (self.delivery is None or self.delivery.problem is None)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Return the exit code: 0, 1 if an image could not be screened, 2 if there is no server or champion."""
+    """Return the exit code: 0, 1 if an image has no answer or no document, 2 without a server or champion."""
     return run_command(lambda: run(parse_request(ScreenRequest, parser(), argv)))
+
+
+def uid(text: str) -> str:
+    """Return a UID, as the `type` of an option."""
+    from cxr_platform.intake.dicom_source import check_uid
+
+    return check_uid(text)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -46,35 +85,94 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="cxr screen", description="Screen images with the champion of the registry, or with a server."
     )
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="PNG, JPEG or DICOM")
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="PNG, JPEG or DICOM")
     parser.add_argument("--url", help=f"URL of a server; its API key is read from {KEY_VARIABLE}")
     parser.add_argument("--registry", type=Path, default=REGISTRY, help="folder of the registry (default: registry)")
     parser.add_argument("--version", default="champion", help="version of the registry (default: champion)")
     parser.add_argument("--json", action="store_true", help="print one line of JSON per file")
+    documents = parser.add_argument_group("answers as DICOM (DICOM images only)")
+    documents.add_argument(
+        "--sr", type=Path, metavar="FOLDER", help="write each answer as a structured report (TID 1500) into FOLDER"
+    )
+    documents.add_argument(
+        "--heatmap", action="store_true", help="with --sr or --stow: the heatmap too, as a Secondary Capture"
+    )
+    documents.add_argument("--stow", metavar="URL", help=f"store them on this DICOMweb server (STOW-RS); {LOGIN}")
+    images = parser.add_argument_group("images of a DICOMweb server, in place of files")
+    images.add_argument(
+        "--wado", metavar="URL", help="fetch the images of --study from this DICOMweb server (WADO-RS); login as --stow"
+    )
+    images.add_argument("--study", metavar="UID", type=uid, help="Study Instance UID")
+    images.add_argument(
+        "--series", metavar="UID", type=uid, help="Series Instance UID (default: all series of the study)"
+    )
     return parser
 
 
 def run(request: ScreenRequest) -> int:
-    """Screen the files one after the other and print the answers; return 0, or 1 if a file could not be screened."""
-    from cxr_platform.serving.client import check_readable, read_file
+    """Screen the images one after the other and print the answers; return 0, or 1 if one is not complete."""
     from cxr_platform.serving.schema import ScreenAnswer
 
-    for file in request.files:
-        check_readable(file)
-    replies: list[tuple[Path, Reply]] = []
+    _check(request)
+    images, delivery = _images(request), _delivery(request)
+    screened: list[ScreenedImage] = []
     try:
         with _client(request) as ask:
-            for file in request.files:
-                reply = ask(read_file(file))
-                replies.append((file, reply))
-                if request.json:
-                    kind = "result" if isinstance(reply, ScreenAnswer) else "problem"
-                    tree = {"file": str(file), kind: reply.model_dump(mode="json")}
-                    print(json.dumps(tree, ensure_ascii=False), flush=True)
-    finally:  # the answers so far are printed even if the server goes away
-        if replies and not request.json:
-            _print_table(replies)
-    return 0 if all(isinstance(reply, ScreenAnswer) for _, reply in replies) else 1
+            for name, data in images:
+                reply = ask(data)
+                screened.append(ScreenedImage(name, reply, None))
+                try:
+                    if delivery is not None and isinstance(reply, ScreenAnswer):
+                        screened[-1] = ScreenedImage(name, reply, delivery.deliver(reply, data))
+                finally:  # the answer is printed even if its documents cannot be delivered
+                    if request.json:
+                        _print_json(screened[-1])
+    finally:  # the answers so far are printed even if a server goes away
+        if screened and not request.json:
+            _print_table(screened)
+    return 0 if all(image.complete for image in screened) else 1
+
+
+def _check(request: ScreenRequest) -> None:
+    """Raise an error for options that do not go together, and for a file that cannot be read."""
+    from cxr_platform.serving.client import check_readable
+
+    if bool(request.files) == bool(request.wado):
+        raise ConfigError("Expected either files, or --wado URL with --study UID.", advice="See cxr screen --help.")
+    if (request.wado is None) != (request.study is None) or (request.series and not request.study):
+        raise ConfigError("Expected --wado URL with --study UID, and --series UID with both only.")
+    if request.heatmap and request.sr is None and request.stow is None:
+        raise ConfigError(
+            "Expected --sr FOLDER or --stow URL with --heatmap.", advice="They say where the heatmap goes."
+        )
+    for file in request.files:
+        check_readable(file)
+
+
+def _images(request: ScreenRequest) -> Iterator[tuple[str, bytes]]:
+    """Return the name and the bytes of each image, read when it is its turn."""
+    from cxr_platform.serving.client import read_file
+
+    if request.wado is None or request.study is None:
+        return ((str(file), read_file(file)) for file in request.files)
+    from cxr_platform.serving.dicomweb import DicomWebServer, load_login
+
+    return DicomWebServer(request.wado, load_login(os.environ)).images(request.study, request.series)
+
+
+def _delivery(request: ScreenRequest) -> "DicomDelivery | None":
+    if request.sr is None and request.stow is None:
+        return None
+    from cxr_platform.serving.dicom_delivery import DicomDelivery
+    from cxr_platform.serving.dicomweb import DicomWebServer, check_one_host, load_login
+
+    server = None
+    if request.stow is not None:
+        login = load_login(os.environ)
+        if login is not None and request.wado is not None:
+            check_one_host(request.wado, request.stow)
+        server = DicomWebServer(request.stow, login)
+    return DicomDelivery(request.sr, server)
 
 
 @contextmanager
@@ -82,16 +180,28 @@ def _client(request: ScreenRequest) -> "Iterator[Screen]":
     from cxr_platform.serving.client import local_screen, remote_screen
 
     if request.url:
-        with remote_screen(request.url, os.environ.get(KEY_VARIABLE, "")) as ask:
+        with remote_screen(request.url, os.environ.get(KEY_VARIABLE, ""), request.heatmap) as ask:
             yield ask
     else:
         from cxr_platform.registry.store import Registry
+        from cxr_platform.serving.heatmap import HeatmapNetwork
         from cxr_platform.serving.screener import Screener
 
-        yield local_screen(Screener(*Registry(request.registry).open(request.version)))
+        folder, bundle = Registry(request.registry).open(request.version)
+        yield local_screen(Screener(folder, bundle), HeatmapNetwork(folder, bundle) if request.heatmap else None)
 
 
-def _print_table(replies: "Sequence[tuple[Path, Reply]]") -> None:
+def _print_json(image: ScreenedImage) -> None:
+    from cxr_platform.serving.schema import ScreenAnswer
+
+    kind = "result" if isinstance(image.reply, ScreenAnswer) else "problem"
+    tree = {"file": image.name, kind: image.reply.model_dump(mode="json")}
+    if image.delivery is not None:
+        tree["documents"] = asdict(image.delivery)
+    print(json.dumps(tree, ensure_ascii=False), flush=True)
+
+
+def _print_table(screened: Sequence[ScreenedImage]) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -100,15 +210,21 @@ def _print_table(replies: "Sequence[tuple[Path, Reply]]") -> None:
     table = Table("File", "Decision", "Class", "Covid19 (%)", "Why")
     table.columns[0].overflow = "fold"
     table.columns[3].justify = "right"
+    with_documents = any(image.delivery is not None for image in screened)
+    if with_documents:
+        table.add_column("Documents")
     models = {}
-    for file, reply in replies:
+    for image in screened:
         cells: tuple[str, ...]
+        reply = image.reply
         if isinstance(reply, ScreenAnswer):
             models[reply.model.version] = reply.model
             covid = "" if reply.covid19_probability is None else f"{100 * reply.covid19_probability:.2f}"
-            cells = (str(file), reply.decision, reply.label or "", covid, reply.reason)
+            cells = (image.name, reply.decision, reply.label or "", covid, reply.reason)
         else:
-            cells = (str(file), "no answer", "", "", f"{reply.reason}: {reply.title} {reply.detail}")
+            cells = (image.name, "no answer", "", "", f"{reply.reason}: {reply.title} {reply.detail}")
+        if with_documents:
+            cells = (*cells, "" if image.delivery is None else image.delivery.summary)
         table.add_row(*map(Text, cells))
     output = console(COLUMNS)
     output.print(table)

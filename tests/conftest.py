@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.serving.orthanc import Orthanc, orthanc
 from tests.storage.object_store import object_store
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -56,3 +57,10 @@ def store(store_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) ->
     for name, value in store_environment.items():
         monkeypatch.setenv(name, value)
     return store_environment
+
+
+@pytest.fixture(scope="session")
+def pacs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
+    """An empty PACS with DICOMweb on loopback; each test uses a study of its own."""
+    with orthanc(tmp_path_factory.mktemp("orthanc")) as running:
+        yield running

@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "champion": {
         *("manifest", "models", "training", "evaluation", "explain", "intake", "registry", "monitoring", "storage"),
     },
-    "serving": {"registry", "intake", "explain", "models", "monitoring"},
+    "serving": {"registry", "intake", "explain", "models", "monitoring", "storage"},
 }
 GROUND_MAY_IMPORT: dict[str, set[str]] = {
     "labels": set(),

@@ -71,8 +71,8 @@ def decode_dicom(data: bytes, config: DecodingConfig) -> GreyImage:
     fault.
     """
     try:
-        with _without_warnings():
-            dataset = _read(data)
+        with without_warnings():
+            dataset = read_dataset(data)
             _check_header(dataset, config)
             values, colours = read_grey(dataset, config)
             return GreyImage(
@@ -97,7 +97,7 @@ def decode_dicom(data: bytes, config: DecodingConfig) -> GreyImage:
 
 
 @contextmanager
-def _without_warnings() -> Iterator[None]:
+def without_warnings() -> Iterator[None]:
     """Suppress pydicom's warnings of irregular values, of which hospitals' files are full.
 
     Warning filters belong to the process, not to a thread, hence the lock.
@@ -107,7 +107,8 @@ def _without_warnings() -> Iterator[None]:
         yield
 
 
-def _read(data: bytes) -> Dataset:
+def read_dataset(data: bytes) -> Dataset:
+    """Return the parsed object, bounded in elements and header bytes; raise `ImageRefused` or what pydicom raises."""
     if DEFLATED in data:
         # pydicom would inflate the whole object, of any size, before its header can be checked.
         raise ImageRefused("undecodable", "DICOM: the deflated transfer syntax is not supported")

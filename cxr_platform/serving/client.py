@@ -19,6 +19,7 @@ from cxr_platform.serving.schema import ProblemAnswer, ScreenAnswer
 from cxr_platform.serving.upload import FIELD, Limits, check_content
 
 if TYPE_CHECKING:
+    from cxr_platform.serving.heatmap import HeatmapNetwork
     from cxr_platform.serving.screener import Screener
 
 Reply = ScreenAnswer | ProblemAnswer
@@ -57,9 +58,10 @@ def _read(path: Path, max_bytes: int) -> bytes:
         raise StorageError(f"Expected a readable image at {path}.", received=error.strerror) from error
 
 
-def local_screen(screener: "Screener") -> Screen:
-    """Return a function that screens with `screener`, without a server."""
-    from cxr_platform.serving.answers import screen_answer
+def local_screen(screener: "Screener", network: "HeatmapNetwork | None" = None) -> Screen:
+    """Return a function that screens with `screener`, without a server; with `network` it adds a heatmap."""
+    from cxr_platform.serving.answers import explanation, screen_answer
+    from cxr_platform.serving.heatmap import grey_png, overlay_png
 
     def screen(data: bytes) -> Reply:
         began, request_id = time.perf_counter(), uuid.uuid4().hex
@@ -71,22 +73,30 @@ def local_screen(screener: "Screener") -> Screen:
             return ProblemAnswer(**problem_for_image(refused).details(request_id))
         except Problem as problem:
             return ProblemAnswer(**problem.details(request_id))
+        explained = None
+        if network is not None and not screening.findings:
+            heatmap = network.heatmap(screening.prepared.image, screener.bundle.labels.index(screening.label))
+            explained = explanation(
+                screening.label, grey_png(screening.prepared.letterboxed), overlay_png(heatmap), None
+            )
         seconds = {"upload": 0.0, "waiting": 0.0, "total": time.perf_counter() - began}
-        return screen_answer(screening, screener.bundle, request_id, seconds, None)
+        return screen_answer(screening, screener.bundle, request_id, seconds, explained)
 
     return screen
 
 
 @contextmanager
-def remote_screen(url: str, key: str = "") -> Iterator[Screen]:
+def remote_screen(url: str, key: str = "", explain: bool = False) -> Iterator[Screen]:
     """Yield a function that screens with the server at `url`, and retries when the server asks for it.
+
+    With `explain` the server adds a heatmap.
 
     The function raises `ServingError` if no screening server answers in time, or if it refuses the client.
     """
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     timeout = httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS)
     with httpx.Client(base_url=url, headers=headers, timeout=timeout) as client:
-        yield lambda data: _screen_remotely(client, data)
+        yield lambda data: _screen_remotely(client, data, explain)
 
 
 def _check_size(data: bytes) -> None:
@@ -94,13 +104,13 @@ def _check_size(data: bytes) -> None:
         raise Problem("too-large")
 
 
-def _screen_remotely(client: httpx.Client, data: bytes) -> Reply:
+def _screen_remotely(client: httpx.Client, data: bytes, explain: bool) -> Reply:
     try:
         _check_size(data)
     except Problem as problem:
         return ProblemAnswer(**problem.details(uuid.uuid4().hex))
     for attempt in range(ATTEMPTS):
-        response = _post(client, data)
+        response = _post(client, data, explain)
         if response.status_code not in RETRIED_STATUSES or attempt == ATTEMPTS - 1:
             break
         retry_after = response.headers.get("retry-after", "")  # seconds, or a date, which is taken as one second
@@ -108,9 +118,9 @@ def _screen_remotely(client: httpx.Client, data: bytes) -> Reply:
     return _parse(response)
 
 
-def _post(client: httpx.Client, data: bytes) -> httpx.Response:
+def _post(client: httpx.Client, data: bytes, explain: bool) -> httpx.Response:
     try:
-        return client.post("/v1/screen", files={FIELD: ("image", data)})
+        return client.post("/v1/screen", files={FIELD: ("image", data)}, params={"explain": "true"} if explain else {})
     except (httpx.ReadTimeout, httpx.WriteTimeout) as error:
         raise ServingError(
             f"Expected an answer from {client.base_url} within {ANSWER_SECONDS:g} s.",

@@ -113,6 +113,18 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = MappingProxyType(
             "Send a chest radiograph; CT and other modalities are not supported.",
         ),
         "multi-frame": ProblemType(422, "The DICOM object has several frames.", "Send one image per file."),
+        # answers as DICOM
+        "not-dicom": ProblemType(
+            415,
+            "A structured report needs a DICOM image, from which it takes the patient and the study.",
+            "Send the image as DICOM, or ask for the answer without format=sr or --sr.",
+        ),
+        "incomplete-dicom": ProblemType(
+            422,
+            "The DICOM object lacks what a structured report must state.",
+            "Send a CR, DX or SC image with a valid SOP, Series and Study Instance UID; Patient ID, its issuer and "
+            "Accession Number may be empty but not irregular.",
+        ),
         # server
         "key-limit": ProblemType(
             429,

@@ -1,19 +1,25 @@
-"""The verb on a registry of its own; the client behind it is in tests/serving/test_client.py."""
+"""The verb on a registry of its own; the clients behind it are in tests/serving: test_client.py, test_dicomweb.py."""
 
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
+from pydicom import dcmread
+from pydicom.uid import generate_uid
 
 from cxr_platform.errors import ServingError
 from cxr_platform.registry.store import Registry
-from cxr_platform.serving import client
+from cxr_platform.serving import client, heatmap
 from cxr_platform.serving.screener import Screener
 from pipelines.screen import main
 from tests.intake.files import dicom
 from tests.serving.builders import image, image_png, registry_with_champion
+from tests.serving.orthanc import Orthanc
+from tests.serving.planned_server import planned_server
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +74,7 @@ def test_answers_are_printed_even_if_the_server_goes_away(
     work: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
 ) -> None:
     @contextmanager
-    def remote(url: str, key: str) -> Iterator[Callable[[bytes], object]]:
+    def remote(url: str, key: str, explain: bool) -> Iterator[Callable[[bytes], object]]:
         ask = client.local_screen(Screener(*Registry(work / "registry").open(), threads=1))
         turns = iter([ask, ask])
 
@@ -106,3 +112,125 @@ def test_a_missing_file_champion_or_server_is_exit_code_2(
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
+
+
+def radiograph(path: Path, study: str, **attributes: str) -> Path:
+    uids = {name: generate_uid(prefix=None) for name in ("SOPInstanceUID", "SeriesInstanceUID")}
+    path.write_bytes(dicom(image(1), StudyInstanceUID=study, **uids, **attributes))
+    return path
+
+
+def test_answers_are_written_as_dicom(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    radiograph(work / "a.dcm", "1.2.3")
+    assert screen(work, "a.dcm", more=("--sr", str(tmp_path / "new" / "reports"), "--json")) == 0
+    answered = json.loads(capsys.readouterr().out)
+    (file,) = answered["documents"]["files"]
+    report = dcmread(file)
+    assert (report.Modality, report.StudyInstanceUID) == ("SR", "1.2.3")
+    assert answered["result"]["reason"] in report.to_json()
+    assert list((tmp_path / "new" / "reports").iterdir()) == [Path(file)]
+
+
+def test_a_heatmap_is_written_beside_the_report(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Network:
+        def __init__(self, *_: object) -> None: ...
+
+        def heatmap(self, *_: object) -> NDArray[np.float32]:
+            return np.eye(4, dtype=np.float32)
+
+    monkeypatch.setattr(heatmap, "HeatmapNetwork", Network)
+    radiograph(work / "a.dcm", "1.2.3")
+    assert screen(work, "a.dcm", more=("--sr", str(tmp_path), "--heatmap")) == 0
+    assert {dcmread(file).Modality for file in tmp_path.iterdir()} == {"SR", "OT"}
+    assert "2 written" in capsys.readouterr().out
+
+
+def test_an_image_without_patient_and_study_is_answered_but_not_as_dicom(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (work / "bare.dcm").write_bytes(dicom(image(1)))
+    assert screen(work, "image.png", "bare.dcm", more=("--sr", str(tmp_path), "--json")) == 1
+    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    assert first["result"]["decision"]
+    assert "needs a DICOM image" in first["documents"]["problem"]
+    assert "valid SOP, Series and Study Instance UID" in second["documents"]["problem"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_study_is_fetched_screened_and_the_answers_stored(
+    work: Path, pacs: Orthanc, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = generate_uid(prefix=None)
+    pacs.upload(radiograph(work / "a.dcm", study).read_bytes())
+    monkeypatch.setenv("CXR_DICOMWEB_LOGIN", pacs.login)
+    more = ("--wado", pacs.dicomweb, "--study", study, "--stow", pacs.dicomweb, "--json")
+    assert screen(work, more=more) == 0
+    answered = json.loads(capsys.readouterr().out)
+    assert answered["file"] == dcmread(work / "a.dcm").SOPInstanceUID
+    assert answered["documents"]["stored"]
+    by_modality = {instance["Modality"]: instance for instance in pacs.instances(study)}
+    assert set(by_modality) == {"DX", "SR"}
+    assert answered["result"]["reason"] in json.dumps(by_modality["SR"]["ContentSequence"])
+
+
+@pytest.mark.parametrize("reports", [(), ("--sr", "reports")])
+def test_what_a_server_does_not_take_is_kept_in_a_folder(
+    work: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    reports: tuple[str, ...],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    radiograph(work / "a.dcm", "1.2.3")
+    with planned_server((401, {}, b"")) as url:
+        assert screen(work, "a.dcm", "image.png", more=("--stow", url, *reports)) == 2
+    printed = capsys.readouterr()
+    (file,) = (tmp_path / (reports[1] if reports else "not-stored")).iterdir()
+    assert dcmread(file).Modality == "SR"
+    assert file.name in printed.err
+    assert "CXR_DICOMWEB_LOGIN" in printed.err
+    assert "a.dcm" in printed.out
+
+
+def test_a_document_that_a_server_refuses_is_kept_and_the_others_go_on(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.dcm", "b.dcm"):
+        radiograph(work / name, "1.2.3")
+    failed = {"00081198": {"vr": "SQ", "Value": [{"00081197": {"vr": "US", "Value": [0x0124]}}]}}
+    answer = (409, {"Content-Type": "application/dicom+json"}, json.dumps(failed).encode())
+    with planned_server(answer) as url:
+        assert screen(work, "a.dcm", "b.dcm", more=("--stow", url, "--json")) == 1
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert ["SR not stored: not authorised" in line["documents"]["problem"] for line in lines] == [True, True]
+    kept = [file for line in lines for file in line["documents"]["files"]]
+    assert sorted(kept) == sorted(str(file.relative_to(tmp_path)) for file in (tmp_path / "not-stored").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("files", "more", "message"),
+    [
+        ((), (), "either files, or --wado"),
+        (("image.png",), ("--wado", "http://pacs", "--study", "1.2"), "either files, or --wado"),
+        ((), ("--wado", "http://pacs"), "with --study"),
+        (("image.png",), ("--series", "1.2"), "with --study"),
+        (("image.png",), ("--heatmap",), "--sr FOLDER"),
+        (("image.png",), ("--stow", "pacs"), "like https://HOST/dicom-web"),
+        (("image.png",), ("--sr", "/dev/null/reports"), "make the folder"),
+    ],
+)
+def test_options_that_do_not_fit_together_are_exit_code_2(
+    work: Path, capsys: pytest.CaptureFixture[str], files: tuple[str, ...], more: tuple[str, ...], message: str
+) -> None:
+    assert screen(work, *files, more=more) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_wrong_uid_is_a_usage_error(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        screen(work, more=("--wado", "http://pacs", "--study", "1.2.x"))
+    assert "--study" in capsys.readouterr().err

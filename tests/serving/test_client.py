@@ -5,10 +5,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import uvicorn
@@ -24,6 +23,7 @@ from cxr_platform.serving.service import Service
 from cxr_platform.serving.upload import Limits
 from pipelines import serve
 from tests.serving.builders import image_png
+from tests.serving.planned_server import PlannedHandler, planned_server
 
 KEY = "a-key-of-more-than-sixteen-letters"
 
@@ -40,40 +40,6 @@ def server(champion: Any, key: str = "") -> Iterator[str]:
         yield f"http://127.0.0.1:{made.servers[0].sockets[0].getsockname()[1]}"
     finally:
         made.should_exit = True
-        thread.join()
-
-
-class PlannedHandler(BaseHTTPRequestHandler):
-    """Answers the entries of `plan` in order, and then the last one again and again."""
-
-    plan: ClassVar[list[tuple[int, dict[str, str], bytes]]] = []
-    requests: ClassVar[int] = 0
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        status, headers, body = self.plan[min(PlannedHandler.requests, len(self.plan) - 1)]
-        PlannedHandler.requests += 1
-        self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(body))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@contextmanager
-def planned_server(*plan: tuple[int, dict[str, str], bytes]) -> Iterator[str]:
-    PlannedHandler.plan, PlannedHandler.requests = list(plan), 0
-    made = ThreadingHTTPServer(("127.0.0.1", 0), PlannedHandler)
-    thread = threading.Thread(target=made.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{made.server_address[1]}"
-    finally:
-        made.shutdown()
-        made.server_close()
         thread.join()
 
 

@@ -1,0 +1,222 @@
+"""Fetch images from a DICOMweb server (WADO-RS), and store documents on it (STOW-RS), with dicomweb-client.
+
+Credentials come from the environment or from a file that it names, and go to the server of the given URL only.
+"""
+
+import base64
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+from pydicom import Dataset
+
+from cxr_platform.errors import ServingError
+from cxr_platform.serving.dicom_answer import MANUFACTURER, encode_document
+
+if TYPE_CHECKING:
+    import requests
+
+T = TypeVar("T")
+LOGIN, TOKEN = "CXR_DICOMWEB_LOGIN", "CXR_DICOMWEB_TOKEN"
+"""Variables with USER:PASSWORD or a bearer token; with _FILE appended they name a file that holds it."""
+
+TIMEOUTS = (10.0, 120.0)
+"""Seconds until there is a connection, and between two pieces of an answer."""
+
+REASONS: Mapping[int, str] = {
+    0x0110: "processing failure",
+    0x0111: "an object with this UID is already there",
+    0x0117: "invalid UID",
+    0x0122: "the server does not store this SOP class",
+    0x0124: "not authorised",
+    0xA700: "the server is out of resources",
+    0xA701: "the server is out of resources",
+    0xA900: "the object does not match its SOP class",
+    0xC000: "the server cannot understand the object",
+}
+"""Meanings of Failure Reason (PS3.18 table 10.5.3-3, PS3.4 table B.2-1)."""
+
+
+ADVICE: Mapping[int, str] = {
+    401: f"Set {LOGIN}=USER:PASSWORD or {TOKEN}, or {LOGIN}_FILE or {TOKEN}_FILE to a file with it.",
+    403: "Ask the operator of the server for the right to do so.",
+    404: "Check the UIDs, and that the URL is the base of the DICOMweb service.",
+    409: "Ask the operator of the server why it stores none of them.",
+    413: "Ask the operator of the server for a higher limit of its requests.",
+}
+"""What to do, by the status of an answer."""
+
+METADATA = ("00080018", "00080070", "0020000E", "00280010")
+"""Tags of SOP Instance UID, Manufacturer, Series Instance UID and Rows."""
+
+
+@dataclass(frozen=True)
+class Login:
+    """User and password (basic authentication), or a bearer token."""
+
+    user: str = ""
+    password: str = field(default="", repr=False)
+    token: str = field(default="", repr=False)
+
+    def authorize(self, request: "requests.PreparedRequest") -> "requests.PreparedRequest":
+        """Add the Authorization header; the signature is that of `requests.Session.auth`."""
+        pair = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
+        request.headers["Authorization"] = f"Bearer {self.token}" if self.token else f"Basic {pair}"
+        return request
+
+
+def load_login(environment: Mapping[str, str]) -> Login | None:
+    """Return the login that `LOGIN` or `TOKEN` holds, or the file that they name with _FILE; `None` without one.
+
+    Raises `ServingError` if the file is unreadable, if there is more than one, or if it is not USER:PASSWORD.
+    """
+    given = [name for name in (LOGIN, f"{LOGIN}_FILE", TOKEN, f"{TOKEN}_FILE") if environment.get(name)]
+    if not given:
+        return None
+    if len(given) > 1:
+        raise ServingError(f"Expected one of {LOGIN} and {TOKEN}.", received=" and ".join(given))
+    (name,) = given
+    value = environment[name]
+    if name.endswith("_FILE"):
+        try:
+            value = Path(value).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            received = error.strerror if isinstance(error, OSError) else "another encoding"
+            raise ServingError(f"Expected a readable file of {name}.", received=received) from error
+    if name.startswith(TOKEN):
+        return Login(token=value)
+    user, colon, password = value.partition(":")
+    if not user or not colon:
+        raise ServingError(f"Expected USER:PASSWORD in {name}.", received="a value without user or colon")
+    return Login(user, password)
+
+
+def check_url(url: str) -> None:
+    """Raise `ServingError` unless `url` is the base of a DICOMweb service, without a login."""
+    parts = urlsplit(url)
+    if parts.username or parts.password:
+        raise ServingError(
+            "Expected the URL of a DICOMweb server without user and password, which other users of this machine see.",
+            advice=f"Set {LOGIN}=USER:PASSWORD, or {LOGIN}_FILE to a file with it.",
+        )
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ServingError("Expected a DICOMweb server like https://HOST/dicom-web.", received=repr(url))
+
+
+def check_one_host(first: str, second: str) -> None:
+    """Raise `ServingError` if a login would go to two servers."""
+    if urlsplit(first).netloc != urlsplit(second).netloc:
+        raise ServingError(
+            "Expected --wado and --stow of one server, as there is one login.",
+            advice="Write the answers with --sr, and store them with: dicomweb_client --url URL store instances FILES",
+        )
+
+
+class DicomWebServer:
+    """A DICOMweb server. All methods raise `ServingError` if it cannot be reached or refuses the client."""
+
+    def __init__(self, url: str, login: Login | None) -> None:
+        import requests
+        from dicomweb_client.api import DICOMwebClient
+
+        check_url(url)
+        session = requests.Session()
+        if login is not None:
+            session.auth = login.authorize  # requests drops it if the server redirects to another host
+        self.url = url.rstrip("/")
+        self._client: DICOMwebClient = DICOMwebClient(self.url, session=session, timeout=TIMEOUTS)
+        self._client.set_http_retry_params(retry=False)
+
+    def images(self, study: str, series: str | None = None) -> Iterator[tuple[str, bytes]]:
+        """Yield the SOP Instance UID and the bytes of each image of a study, or of one of its series.
+
+        Objects without pixels and pictures that this platform wrote are left out. The images are fetched one by one.
+        """
+        action = f"fetch study {study}"
+        if series is None:
+            found = self._call(action, self._client.retrieve_study_metadata, study)
+        else:
+            found = self._call(action, self._client.retrieve_series_metadata, study, series)
+        for tree in found:
+            image = self._call(action, _image_uids, tree)
+            if image is not None:
+                instance = self._call(action, self._client.retrieve_instance, study, *image)
+                yield image[1], encode_document(instance)
+
+    def store(self, documents: Sequence[Dataset]) -> dict[str, str]:
+        """Store the documents; return the reason by SOP Instance UID of those that the server did not store.
+
+        A document counts as stored only if the answer names it.
+        """
+        action = "store the documents"
+        try:
+            answer = self._client.store_instances(documents)
+        except Exception as error:  # of requests, or anything for an answer that is no DICOM JSON or XML
+            answer = _refused_documents(getattr(error, "response", None))
+            if answer is None:
+                raise self._described(action, error) from error
+        stored = {str(item.ReferencedSOPInstanceUID) for item in answer.get("ReferencedSOPSequence") or []}
+        failed = {
+            str(item.get("ReferencedSOPInstanceUID", "")): _reason(item.get("FailureReason"))
+            for item in answer.get("FailedSOPSequence") or []
+        }
+        uids = [str(document.SOPInstanceUID) for document in documents]
+        unknown = failed.get("", "the server does not say that it stored it")
+        return {uid: failed.get(uid, unknown) for uid in uids if uid not in stored}
+
+    def _call(self, action: str, method: Callable[..., T], *arguments: Any) -> T:
+        try:
+            return method(*arguments)
+        except Exception as error:  # of requests, or anything for an answer that is not as the standard says
+            raise self._described(action, error) from error
+
+    def _described(self, action: str, error: Exception) -> ServingError:
+        import requests
+
+        if isinstance(error, requests.HTTPError):
+            status = 0 if error.response is None else error.response.status_code
+            return ServingError(
+                f"Expected {self.url} to {action}.",
+                received=f"status {status}",
+                advice=ADVICE.get(status, "Try again later, or ask the operator of the server."),
+            )
+        if isinstance(error, requests.RequestException) and not isinstance(error, requests.exceptions.InvalidJSONError):
+            return ServingError(
+                f"Expected a DICOMweb server at {self.url}.",
+                received=type(error).__name__,
+                advice="Check the URL, and that the server runs. An authority of your own: set REQUESTS_CA_BUNDLE.",
+            )
+        return ServingError(
+            f"Expected an answer of a DICOMweb server from {self.url}.",
+            received=f"another content ({type(error).__name__})",
+            advice="Check that the URL is the base of its DICOMweb service.",
+        )
+
+
+def _image_uids(tree: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return Series and SOP Instance UID of an object by its metadata; `None` if it is no image, or one of ours."""
+    # No more of them is parsed, as pydicom warns of each value that the server refers to by an address.
+    header = Dataset.from_json({tag: tree[tag] for tag in METADATA if tag in tree})
+    if "Rows" not in header or header.get("Manufacturer") == MANUFACTURER:
+        return None
+    return str(header.SeriesInstanceUID), str(header.SOPInstanceUID)
+
+
+def _refused_documents(response: "requests.Response | None") -> Dataset | None:
+    """Return the body of an answer with status 409 as a data set: some or all were not stored. Else `None`."""
+    if response is None or response.status_code != HTTPStatus.CONFLICT:
+        return None
+    try:
+        answer: Dataset = Dataset.from_json(response.json())
+    except Exception:  # XML, HTML, nothing
+        return None
+    return answer if answer.get("FailedSOPSequence") else None
+
+
+def _reason(code: int | None) -> str:
+    if code is None:
+        return "no reason given"
+    return f"{REASONS.get(code, 'see the conformance statement of the server')} (failure reason {code:#06x})"
