@@ -246,6 +246,8 @@ FILES = """
 | `runs/NAME/evaluations/FOLDER/excluded.csv` | refused files: `source_path`, `reason`, `detail` |
 | `runs/NAME/evaluations/FOLDER/figures.csv`, `figures.md` | measures of each strategy, if the images have classes |
 | `runs/NAME/report/` | `index.html` (one file), pictures (PNG), tables, `results.json`, `STUDY_CARD.md` |
+| file of weights of `cxr lungs train` | NumPy's npz: `header` (JSON) and arrays of float16 |
+| file of `cxr lungs score` | JSON: Dice of each method, hardware, versions |
 | `images.parquet` of `cxr gpu-study pack` | the study images of a manifest as JPEG (`jpeg`), beside its other columns |
 | `gpu-study.json` of `cxr gpu-study run` | speeds and limits of a GPU, and times, accuracies and tables of the study |
 | `progress.tar.gz` of `cxr gpu-study run` | finished trials without weights, and the benchmark, for `--resume` |

@@ -13,6 +13,7 @@ VERBS = {
     "report": "write the report of a study",
     "evaluate": "score unseen images with the models of a study",
     "explain": "show which parts of one image a study's prediction comes from",
+    "lungs": "train and score the network that outlines the lungs",
     "submit": "run a verb as a job of a Ray cluster",
     "track": "log a finished study and its report to MLflow",
     "champion": "train the champion on all images of a study and add it to the registry",

@@ -51,6 +51,7 @@ CORE_OF_OURS = (
     "cxr_platform.errors",
     "cxr_platform.config",
     "cxr_platform.domain.strategies",
+    "cxr_platform.validation",
     "cxr_platform.models.",
     "cxr_platform.training.inputs",
     "cxr_platform.training.step",

@@ -117,6 +117,7 @@ REQUESTS = {
     "report": "ReportRequest",
     "evaluate": "EvaluateRequest",
     "explain": "ExplainRequest",
+    "lungs": "LungsRequest",
     "submit": "SubmitRequest",
     "track": "TrackRequest",
     "champion": "ChampionRequest",

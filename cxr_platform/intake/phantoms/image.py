@@ -32,11 +32,20 @@ class ImageKey:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A drawn image: `picture` is (height, width) from 0 (black) to 1; `patient` and `position` are what was drawn."""
+    """A drawn image: `picture` is (height, width) from 0 (black) to 1; `chest` is what was drawn."""
 
     picture: Field
-    patient: Patient
-    position: Positioning
+    chest: Chest
+
+    @property
+    def patient(self) -> Patient:
+        """The patient, breathing as drawn."""
+        return self.chest.patient
+
+    @property
+    def position(self) -> Positioning:
+        """View and position of the patient."""
+        return self.chest.position
 
 
 def patient_streams(key: ImageKey) -> list[np.random.Generator]:
@@ -62,7 +71,7 @@ def draw_image(key: ImageKey, size: int) -> Drawing:
     disease_signs = lung_signs(key.label, chest, severity, disease)
     attenuation = _attenuation(chest, _with_common_haze(chest, disease_signs, rng), branches)
     picture = expose(attenuation, chest.plane, exposure, rng)
-    return Drawing(annotate(picture, position.view, rng), patient, position)
+    return Drawing(annotate(picture, position.view, rng), chest)
 
 
 def _plane(patient: Patient, position: Positioning, size: int, rng: np.random.Generator) -> Plane:

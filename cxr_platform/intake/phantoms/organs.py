@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cxr_platform.intake.phantoms.anatomy import Patient, Positioning
 from cxr_platform.intake.phantoms.projection import Field, Plane, Points, Strands, shadow, smoothstep
 
 VESSEL_POINTS = 20  # of each vessel
+LUNG_EDGE, APEX, VISIBLE_HEART = 0.02, 0.4, 1.5
+"""Where a reader sees the lungs' outline: `Chest.outward`, and cm below the apices and of heart in front."""
 BEFORE_SPINE = 0.25  # share of the lungs' depth that meets in front of and behind the mediastinum
 
 
@@ -86,6 +89,17 @@ class Chest:
         recess = 0.16 * np.exp(np.minimum(self.above, 0) / 2.2)
         air: Field = lung * (recess + (1 - recess) * smoothstep(self.above, -0.25, 0.3))
         return air
+
+    @cached_property
+    def whole_lungs(self) -> NDArray[np.bool_]:
+        """True on the lungs, also on what lies behind the heart, to the apices and the crowns of the diaphragm."""
+        inside = (self.outward > LUNG_EDGE) & (self.outward < 1)
+        return np.asarray(inside & (self.above > 0) & (self.y > APEX))
+
+    @cached_property
+    def aerated_lungs(self) -> NDArray[np.bool_]:
+        """True on the lungs beside the heart and the great vessels."""
+        return np.asarray(self.whole_lungs & (np.maximum(self.heart, self.vessel_pedicle) < VISIBLE_HEART))
 
     @cached_property
     def heart(self) -> Field:
