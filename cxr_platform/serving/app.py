@@ -4,10 +4,11 @@ Bodies are read by `upload`, because FastAPI's forms write to temporary files. E
 Starlette (404) become problem details; no answer repeats content of a request.
 """
 
-from collections.abc import AsyncIterator
+import uuid
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -36,10 +37,12 @@ from cxr_platform.serving.service import Service, StageTimer
 from cxr_platform.serving.upload import FIELD, Disconnected, Limits, read_files
 
 CLIENT_CLOSED_REQUEST = 499
+DICOM, DICOM_PARTS = "application/dicom", "multipart/related"
 DESCRIPTION = f"""Screens chest X-rays for signs of COVID-19 with a MobileNetV2. {NOTICE}
 
 Images are PNG, JPEG or DICOM, up to 20 MB and 50 million pixels. The server stores and logs nothing of them, and reads
-only those DICOM attributes that define how the pixels are displayed. Its operator may log the decisions."""
+only those DICOM attributes that define how the pixels are displayed; for a structured report also those of patient and
+study, which the report repeats. Its operator may log the decisions."""
 
 
 def build_app(service: Service, keys: KeyCheck | None, page: Path = PAGE, log: RequestLog | None = None) -> FastAPI:
@@ -65,19 +68,34 @@ def build_app(service: Service, keys: KeyCheck | None, page: Path = PAGE, log: R
 def _add_screening(app: FastAPI, service: Service) -> None:
     limits = service.limits
 
-    @app.post("/v1/screen", response_model=ScreenAnswer, responses=_problems(), openapi_extra=_body(max_files=1))
-    async def screen(request: Request, explain: bool = False) -> Response:
-        """Screen one image. `explain=true` adds a heatmap, which takes longer."""
+    @app.post(
+        "/v1/screen",
+        response_model=ScreenAnswer,
+        responses={200: {"content": {DICOM: _binary(), DICOM_PARTS: _binary()}}, **_problems()},
+        openapi_extra=_body(max_files=1),
+    )
+    async def screen(request: Request, explain: bool = False, format: Literal["json", "sr"] = "json") -> Response:
+        """Screen one image. `explain=true` adds a heatmap, which takes longer.
+
+        `format=sr` answers a DICOM image with a DICOM structured report (`application/dicom`); with `explain=true` too
+        with the report and, if there is one, the heatmap as a Secondary Capture (`multipart/related`, as WADO-RS).
+        """
         with service.admit():
             await service.wait_for_model()
             timer = StageTimer()
             with timer.stage("upload"):
                 (data,) = await read_files(request.receive, request.headers, limits, max_files=1)
-            answer = await service.screen(data, _request_id(request), timer, explain)
+            files: list[bytes] = []
+            if format == "sr":
+                answer, files = await service.screen_as_dicom(data, _request_id(request), timer, explain)
+            else:
+                answer = await service.screen(data, _request_id(request), timer, explain)
             stages = answer.timings_ms.model_dump(exclude_none=True, exclude={"total"})
             logged = {"decision": answer.decision, "version": answer.model.version, "milliseconds": stages}
             request.state.logged.update(logged)
-            return _json(answer)
+            if not files:
+                return _json(answer)
+            return _dicom_parts(files) if explain else Response(files[0], media_type=DICOM)
 
     @app.post(
         "/v1/screen/batch",
@@ -168,6 +186,14 @@ def _json(answer: BaseModel) -> Response:
     return Response(answer.model_dump_json(), media_type="application/json")
 
 
+def _dicom_parts(files: Sequence[bytes]) -> Response:
+    """Return DICOM files as WADO-RS does (PS3.18, section 8.6.1.2), also if there is only one."""
+    boundary = uuid.uuid4().hex
+    head = f"--{boundary}\r\nContent-Type: {DICOM}\r\n\r\n".encode()
+    body = b"".join(head + file + b"\r\n" for file in files) + f"--{boundary}--\r\n".encode()
+    return Response(body, media_type=f'{DICOM_PARTS}; type="{DICOM}"; boundary={boundary}')
+
+
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the problems of `statuses` for the OpenAPI document; without any, all that an upload can lead to."""
     by_status: dict[int | str, list[str]] = {}
@@ -178,6 +204,10 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
         status: {"model": ProblemAnswer, "description": " ".join(lines), "content": {MEDIA_TYPE: {}}}
         for status, lines in by_status.items()
     }
+
+
+def _binary() -> dict[str, Any]:
+    return {"schema": {"type": "string", "format": "binary"}}
 
 
 def _body(max_files: int) -> dict[str, Any]:

@@ -9,7 +9,8 @@ process that only does this. So there are as many as replicas, and PNG and JPEG 
 - may not read, change or start what it does not need, nor use TCP, as far as the kernel has Landlock (`confinement`);
   what is not in force is logged when it starts.
 
-It returns numbers as JSON and pixels as bytes, which are validated: nothing that it sends is executed. Requests beyond
+It returns numbers and, for a structured report, patient and study as JSON, and pixels as bytes, which are validated:
+nothing that it sends is executed. Requests beyond
 `MAX_WAITING` get 429, so that a flood of DICOM occupies few places of a replica.
 """
 
@@ -35,6 +36,7 @@ import numpy as np
 from pydantic import Field
 
 from cxr_platform.errors import ImageRefused
+from cxr_platform.intake.dicom_source import DicomSource, read_source
 from cxr_platform.registry.bundle import Preprocessing
 from cxr_platform.serving.confinement import allow_seconds, confine
 from cxr_platform.serving.metrics import ServingMetrics
@@ -83,6 +85,13 @@ SET_VARIABLES = {
 log = logging.getLogger(__name__)
 
 
+class _Request(Record):
+    """The JSON of a request, before the bytes of the image."""
+
+    preprocessing: Preprocessing
+    with_source: bool
+
+
 class _Decoded(Record):
     """The JSON of an answer: the reason of a refusal, the type of an exception of ours, or an image without pixels."""
 
@@ -96,6 +105,7 @@ class _Decoded(Record):
         default_factory=list, max_length=len(FINDINGS)
     )
     seconds: float = Field(0.0, ge=0)
+    source: DicomSource | None = None
 
 
 class DicomDecoder:
@@ -109,8 +119,8 @@ class DicomDecoder:
         self._process: subprocess.Popen[bytes] | None = None
         self._warned = False
 
-    async def prepare(self, data: bytes, preprocessing: Preprocessing) -> PreparedImage:
-        """Return `prepare_image` of a DICOM object.
+    async def prepare(self, data: bytes, preprocessing: Preprocessing, with_source: bool = False) -> PreparedImage:
+        """Return `prepare_image` of a DICOM object, and with `with_source` its patient and study too.
 
         Raises `ImageRefused` for one that cannot be used, and `Problem`: busy if `MAX_WAITING` others wait, unavailable
         if the process cannot be started or gets no time, internal-error if it reports an exception of this program.
@@ -119,7 +129,10 @@ class DicomDecoder:
             raise Problem("busy")
         self._waiting += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, self._decode, data, preprocessing)
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(
+                self._pool, self._decode, data, _Request(preprocessing=preprocessing, with_source=with_source)
+            )
         finally:
             self._waiting -= 1
 
@@ -129,16 +142,16 @@ class DicomDecoder:
         if self._process is not None:
             _end(self._process)
 
-    def _decode(self, data: bytes, preprocessing: Preprocessing) -> PreparedImage:
+    def _decode(self, data: bytes, request: _Request) -> PreparedImage:
         if self._process is not None and self._process.poll() is not None:
             self._note_end(self._process)
         process = self._process = self._process or self._start()
         late, began = threading.Event(), time.monotonic()
         try:
             with _killed_after(process, WALL_SECONDS, late):
-                _write(process.stdin, preprocessing.model_dump_json().encode(), data)
+                _write(process.stdin, request.model_dump_json().encode(), data)
                 answer, pixels = _read(process.stdout)
-            return _prepared(answer, pixels, preprocessing)
+            return _prepared(answer, pixels, request)
         except (EOFError, OSError, ValueError):  # it has ended, or it is no longer our program that answers
             code = self._note_end(process, time.monotonic() - began, late.is_set())
             if late.is_set():
@@ -221,7 +234,7 @@ def _killed_after(process: "subprocess.Popen[bytes]", seconds: float, late: thre
         timer.cancel()
 
 
-def _prepared(answer: bytes, pixels: bytes, preprocessing: Preprocessing) -> PreparedImage:
+def _prepared(answer: bytes, pixels: bytes, request: _Request) -> PreparedImage:
     """Return the image of an answer; raise `ImageRefused` for a refusal, `ValueError` for another content."""
     decoded = _Decoded.model_validate_json(answer)
     if decoded.error is not None:
@@ -229,9 +242,11 @@ def _prepared(answer: bytes, pixels: bytes, preprocessing: Preprocessing) -> Pre
         raise Problem("internal-error")
     if decoded.refused is not None:
         raise ImageRefused(decoded.refused, "")
-    sides = preprocessing.decoding.image_size, preprocessing.input_size
+    sides = request.preprocessing.decoding.image_size, request.preprocessing.input_size
     if len(pixels) != sum(side**2 for side in sides) or any(code not in FINDINGS for code, _ in decoded.findings):
         raise ValueError("another size")
+    if (decoded.source is None) == request.with_source:
+        raise ValueError("a source that was not asked for, or none")
     letterboxed, image = np.split(np.frombuffer(pixels, np.uint8), [sides[0] ** 2])
     return PreparedImage(
         letterboxed=letterboxed.reshape(sides[0], sides[0]),
@@ -242,6 +257,7 @@ def _prepared(answer: bytes, pixels: bytes, preprocessing: Preprocessing) -> Pre
         padding=decoded.padding,
         findings=tuple(Finding(code, detail) for code, detail in decoded.findings),
         seconds=decoded.seconds,
+        source=decoded.source,
     )
 
 
@@ -280,12 +296,13 @@ def main() -> None:
         except EOFError:
             return
         allow_seconds(CPU_SECONDS)
-        _write(answers, *_answer(data, Preprocessing.model_validate_json(settings)))
+        _write(answers, *_answer(data, _Request.model_validate_json(settings)))
 
 
-def _answer(data: bytes, preprocessing: Preprocessing) -> tuple[bytes, bytes]:
+def _answer(data: bytes, request: _Request) -> tuple[bytes, bytes]:
     try:
-        image = prepare_image(data, preprocessing)
+        image = prepare_image(data, request.preprocessing)
+        source = read_source(data).model_dump() if request.with_source else None
     except ImageRefused as refused:
         return _json({"refused": refused.reason}), b""
     except MemoryError:  # this process may not be sound any more
@@ -296,7 +313,7 @@ def _answer(data: bytes, preprocessing: Preprocessing) -> tuple[bytes, bytes]:
         return _json({"error": type(error).__name__}), b""
     fields = {name: float(getattr(image, name)) for name in ("brightness", "contrast", "padding", "seconds")}
     findings = [(finding.code, finding.detail) for finding in image.findings]
-    return _json({**fields, "container": image.container, "findings": findings}), (
+    return _json({**fields, "container": image.container, "findings": findings, "source": source}), (
         image.letterboxed.tobytes() + image.image.tobytes()
     )
 

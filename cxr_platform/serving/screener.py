@@ -19,6 +19,7 @@ from cxr_platform.config import IntakeConfig
 from cxr_platform.domain.operating_point import DecisionRule, is_negative, is_positive
 from cxr_platform.errors import BundleError
 from cxr_platform.intake.candidate import REASONS, UNFIT
+from cxr_platform.intake.dicom_source import DicomSource
 from cxr_platform.intake.eligibility import DecodedImage, judge_image
 from cxr_platform.intake.images import read_image
 from cxr_platform.intake.letterbox import resize_images
@@ -69,7 +70,8 @@ class Finding:
 class PreparedImage:
     """A decoded image: `letterboxed` (L, L) and `image` (S, S), uint8; `brightness`, `contrast`, `padding` 0 to 1.
 
-    `findings` are those of `judge_image`; `seconds` is the duration of decoding and measuring.
+    `findings` are those of `judge_image`; `seconds` is the duration of decoding and measuring; `source` is the patient
+    and study of a DICOM image for which a document was asked for.
     """
 
     letterboxed: NDArray[np.uint8]
@@ -80,6 +82,7 @@ class PreparedImage:
     padding: float
     findings: tuple[Finding, ...]
     seconds: float
+    source: DicomSource | None = None
 
 
 @dataclass(frozen=True, eq=False)

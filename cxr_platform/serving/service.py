@@ -12,10 +12,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeVar
 
 from cxr_platform.errors import ImageRefused
+from cxr_platform.intake.dicom_source import DicomSource, read_source
 from cxr_platform.intake.images import sniff
 from cxr_platform.serving.answers import explanation, screen_answer
 from cxr_platform.serving.champion_watcher import POLL_SECONDS, ChampionWatcher
@@ -128,8 +130,28 @@ class Service:
 
     async def screen(self, data: bytes, request_id: str, timer: StageTimer, explain: bool = False) -> ScreenAnswer:
         """Return the answer for the bytes of a file; raise `Problem` if it is not a usable image."""
+        answer, _ = await self._answer(data, request_id, timer, explain, with_source=False)
+        return answer
+
+    async def screen_as_dicom(
+        self, data: bytes, request_id: str, timer: StageTimer, explain: bool = False
+    ) -> tuple[ScreenAnswer, list[bytes]]:
+        """Return the answer, and as DICOM files the report and, with `explain` and for a screenable image, the heatmap.
+
+        Raises `Problem` as `screen`, and not-dicom or incomplete-dicom for an image without patient and study.
+        """
+        from cxr_platform.serving.dicom_answer import dicom_documents, encode_document  # highdicom, for few requests
+
+        answer, source = await self._answer(data, request_id, timer, explain, with_source=True)
+        assert source is not None
+        work = partial(dicom_documents, answer, source)
+        return answer, [encode_document(document) for document in await self._in_thread(timer, work)]
+
+    async def _answer(
+        self, data: bytes, request_id: str, timer: StageTimer, explain: bool, with_source: bool
+    ) -> tuple[ScreenAnswer, DicomSource | None]:
         try:
-            screener, screening = await self._screening(data, timer)
+            screener, screening = await self._screening(data, timer, with_source)
         except Problem as problem:
             self.metrics.count_refusal(problem.reason)
             raise
@@ -142,7 +164,7 @@ class Service:
         measured = {**seconds, "decode": screening.prepared.seconds, "inference": screening.seconds}
         for stage, duration in measured.items():
             self.metrics.observe_stage(stage, duration)
-        return screen_answer(screening, screener.bundle, request_id, seconds, explained)
+        return screen_answer(screening, screener.bundle, request_id, seconds, explained), screening.prepared.source
 
     async def screen_batch(
         self, files: Sequence[bytes], request_id: str, timer: StageTimer
@@ -169,17 +191,19 @@ class Service:
 
         return list(await asyncio.gather(*map(screen_one, files)))
 
-    async def _screening(self, data: bytes, timer: StageTimer) -> tuple[Screener, Screening]:
+    async def _screening(self, data: bytes, timer: StageTimer, with_source: bool) -> tuple[Screener, Screening]:
         check_content(data)
+        if with_source and sniff(data) != "DICOM":
+            raise Problem("not-dicom")
         _, screener = self.champion.current
         try:
             if self._decoder is not None and sniff(data) == "DICOM":
                 asked = time.perf_counter()
-                prepared = await self._decoder.prepare(data, screener.bundle.preprocessing)
+                prepared = await self._decoder.prepare(data, screener.bundle.preprocessing, with_source)
                 timer.stages["waiting"] = max(0.0, time.perf_counter() - asked - prepared.seconds)
                 screening = await self._in_thread(timer, lambda: screener.screen([prepared])[0])
             else:
-                screening = await self._in_thread(timer, lambda: screener.screen([screener.prepare(data)])[0])
+                screening = await self._in_thread(timer, lambda: _screen_here(screener, data, with_source))
         except ImageRefused as refused:
             raise problem_for_image(refused) from None
         return screener, screening
@@ -220,3 +244,10 @@ class Service:
         else:
             version, screener = self.champion.current
             self.metrics.set_version(version, screener.reference, refused)
+
+
+def _screen_here(screener: Screener, data: bytes, with_source: bool) -> Screening:
+    prepared = screener.prepare(data)
+    if with_source:
+        prepared = replace(prepared, source=read_source(data))
+    return screener.screen([prepared])[0]

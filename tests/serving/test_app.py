@@ -9,15 +9,21 @@ import struct
 import time
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
+from email.parser import BytesParser
+from email.policy import HTTP
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from fastapi import FastAPI
 from PIL import Image
+from pydicom import dcmread
 from starlette.routing import Mount, Route
 
+from cxr_platform.intake.dicom_source import read_source
 from cxr_platform.registry.bundle import Preprocessing
 from cxr_platform.serving import problems
 from cxr_platform.serving.api_keys import parse_keys
@@ -29,7 +35,7 @@ from cxr_platform.serving.pages import samples_router
 from cxr_platform.serving.routes import is_own_path
 from cxr_platform.serving.schema import BatchAnswer, ModelAnswer, Ready, ScreenAnswer
 from cxr_platform.serving.screener import PreparedImage, Screener, prepare_image
-from cxr_platform.serving.service import Service
+from cxr_platform.serving.service import NO_HEATMAP, Service
 from cxr_platform.serving.upload import Limits
 from tests.intake.files import dicom, jpeg, png
 from tests.serving.asgi_client import BOUNDARY, MULTIPART, ask, multipart, pieces, post, reason
@@ -60,9 +66,10 @@ class FakeDecoder(DicomDecoder):
         super().__init__()
         self.calls = 0
 
-    async def prepare(self, data: bytes, preprocessing: Preprocessing) -> PreparedImage:
+    async def prepare(self, data: bytes, preprocessing: Preprocessing, with_source: bool = False) -> PreparedImage:
         self.calls += 1
-        return prepare_image(data, preprocessing)
+        prepared = prepare_image(data, preprocessing)
+        return replace(prepared, source=read_source(data)) if with_source else prepared
 
 
 @pytest.fixture
@@ -109,6 +116,62 @@ def test_an_image_gets_the_answer_of_the_screener(app: FastAPI, screener: Screen
 @pytest.mark.parametrize("data", [image_png(2), jpeg(image(2)), dicom(image(2))], ids=["png", "jpeg", "dicom"])
 def test_png_jpeg_and_dicom_are_answered(app: FastAPI, data: bytes) -> None:
     assert post(app, data).json()["label"]
+
+
+def radiograph(**attributes: Any) -> bytes:
+    return dicom(image(1), StudyInstanceUID="1.2.3", SeriesInstanceUID="1.2.3.4", **attributes)
+
+
+def test_an_answer_as_dicom_is_a_report_in_the_study_of_the_image(app: FastAPI, decoder: FakeDecoder) -> None:
+    answer = post(app, radiograph(), "/v1/screen?format=sr")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/dicom")
+    report = dcmread(io.BytesIO(answer.content))
+    expected = ScreenAnswer.model_validate_json(post(app, radiograph()).content)
+    assert (report.Modality, report.StudyInstanceUID, report.PatientID) == ("SR", "1.2.3", "P1")
+    assert expected.reason in report.to_json()
+    assert decoder.calls == 2
+
+
+def parts_of(answer: httpx.Response) -> list[Any]:
+    """The objects of a multipart answer, parsed by Python's e-mail parser."""
+    head = f"Content-Type: {answer.headers['content-type']}\r\n\r\n".encode()
+    message = BytesParser(policy=HTTP).parsebytes(head + answer.content)
+    assert message.get_content_type() == "multipart/related"
+    assert message.get_param("type") == "application/dicom"
+    parts = list(message.iter_parts())
+    assert {part.get_content_type() for part in parts} == {"application/dicom"}
+    return [dcmread(io.BytesIO(part.get_payload(decode=True))) for part in parts]
+
+
+def test_an_answer_as_dicom_with_a_heatmap_is_multipart(app: FastAPI) -> None:
+    report, picture = parts_of(post(app, radiograph(), "/v1/screen?format=sr&explain=true"))
+    assert (report.Modality, picture.Modality) == ("SR", "OT")
+    assert picture.pixel_array.shape[2] == 3
+
+
+def test_without_a_heatmap_the_report_is_the_only_part_and_says_so(champion: ChampionWatcher[Screener]) -> None:
+    app = build_app(Service(champion, explainer=FakeExplainer(broken=True)), None)
+    (report,) = parts_of(post(app, radiograph(), "/v1/screen?format=sr&explain=true"))
+    assert NO_HEATMAP in report.to_json()
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (image_png(), (415, "not-dicom")),
+        (dicom(image(1)), (422, "incomplete-dicom")),
+        (radiograph(Modality="CT", SOPClassUID="1.2.840.10008.5.1.4.1.1.2"), (422, "modality")),
+    ],
+)
+def test_an_image_without_patient_and_study_has_no_answer_as_dicom(
+    app: FastAPI, data: bytes, expected: tuple[int, str]
+) -> None:
+    answer = post(app, data, "/v1/screen?format=sr")
+    assert (answer.status_code, reason(answer)) == expected
+
+
+def test_an_unknown_format_is_a_bad_parameter(app: FastAPI) -> None:
+    assert reason(post(app, radiograph(), "/v1/screen?format=pdf")) == "bad-parameter"
 
 
 def test_only_dicom_is_decoded_by_the_decoder(app: FastAPI, decoder: FakeDecoder) -> None:
@@ -357,7 +420,8 @@ def test_the_examples_in_the_openapi_document_are_valid(app: FastAPI) -> None:
             kind.model_validate_json(json.dumps(example))
     responses = document["paths"]["/v1/screen"]["post"]["responses"]
     assert {"200", "401", "413", "415", "422", "429"} <= {*responses}
-    assert json.dumps(document).count("binary") == 2
+    assert set(responses["200"]["content"]) == {"application/json", "application/dicom", "multipart/related"}
+    assert json.dumps(document).count("binary") == 4
 
 
 def test_every_problem_type_has_a_description(app: FastAPI) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from cxr_platform.config import DecodingConfig, QualityConfig
 from cxr_platform.errors import ImageRefused
+from cxr_platform.intake.dicom_source import read_source
 from cxr_platform.registry.bundle import Preprocessing
 from cxr_platform.serving import dicom_decoder as module
 from cxr_platform.serving.confinement import NICE
@@ -27,6 +28,14 @@ from tests.intake.files import dicom, many_elements
 from tests.serving.builders import image
 
 SETTINGS = Preprocessing(decoding=DecodingConfig(), quality=QualityConfig(), frontal_only=True, input_size=32)
+SOURCE = {
+    "sop_class_uid": "1.2.840.10008.5.1.4.1.1.1.1",
+    "sop_instance_uid": "1.2.3",
+    "study_instance_uid": "1.2",
+    "series_instance_uid": "1.2.1",
+    "attributes": {},
+    "lossy": False,
+}
 SECRETS = {"CXR_API_KEYS": "a key", "RAY_AUTH_TOKEN": "a token", "AWS_SECRET_ACCESS_KEY": "a secret"}
 
 
@@ -58,6 +67,16 @@ def test_an_image_is_the_same_as_decoded_here(decoder: DicomDecoder) -> None:
         assert np.array_equal(there.image, here.image)
         for name in ("container", "brightness", "contrast", "padding", "findings"):
             assert getattr(there, name) == getattr(here, name)
+
+
+def test_patient_and_study_come_with_the_image_if_they_are_asked_for(decoder: DicomDecoder) -> None:
+    data = dicom(image(1), StudyInstanceUID="1.2.3", SeriesInstanceUID="1.2.3.4", PatientName="Doe^Jane")
+    assert decode(decoder, data).source is None
+    assert asyncio.run(decoder.prepare(data, SETTINGS, with_source=True)).source == read_source(data)
+    before = process(decoder).pid
+    with pytest.raises(ImageRefused, match=r"^incomplete-dicom"):
+        asyncio.run(decoder.prepare(dicom(image(1)), SETTINGS, with_source=True))
+    assert process(decoder).pid == before
 
 
 def test_a_file_that_cannot_be_used_is_refused_with_its_reason(decoder: DicomDecoder) -> None:
@@ -138,6 +157,8 @@ PIXELS = SIDE**2 + SETTINGS.input_size**2
         message({"findings": [["view", "x" * 101]]}, PIXELS),
         message({"error": "Doe^Jane"}),
         message({"unknown": 1}, PIXELS),
+        message({"source": SOURCE}, PIXELS),
+        message({"source": {**SOURCE, "study_instance_uid": "1.2.x"}}, PIXELS),
         message([]),
     ],
 )
@@ -185,7 +206,7 @@ def test_an_exception_of_this_program_is_an_internal_error(
         raise KeyError("Doe^Jane")
 
     monkeypatch.setattr(module, "prepare_image", broken)
-    answer, _ = module._answer(b"data", SETTINGS)
+    answer, _ = module._answer(b"data", module._Request(preprocessing=SETTINGS, with_source=False))
     decoder = replaced(monkeypatch, message(json.loads(answer)))
     with pytest.raises(Problem) as problem:
         decode(decoder, b"data")

@@ -6,12 +6,12 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from cxr_platform.monitoring.reference import Reference
-from cxr_platform.registry.bundle import Preprocessing
 from cxr_platform.registry.promotion import promote
 from cxr_platform.registry.store import Registry
 from cxr_platform.serving import service as module
@@ -112,10 +112,10 @@ def test_other_images_are_answered_while_a_dicom_file_occupies_the_decoder(champ
     begun, released = threading.Event(), threading.Event()
 
     class Held(DicomDecoder):
-        def _decode(self, data: bytes, preprocessing: Preprocessing) -> PreparedImage:
+        def _decode(self, data: bytes, request: Any) -> PreparedImage:
             begun.set()
             assert released.wait(TIMEOUT_SECONDS)
-            return prepare_image(data, preprocessing)
+            return prepare_image(data, request.preprocessing)
 
     async def screen_both() -> None:
         service, of_dicom = Service(champion, decoder=Held()), timer()
