@@ -8,11 +8,9 @@ POST /v1/screen takes an image, / is a page to try it, /docs describes the API. 
 import argparse
 import logging
 import os
-import signal
 import socket
 import ssl
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -119,6 +117,7 @@ def run(request: ServeRequest) -> int:
     from cxr_platform.serving import request_log
     from cxr_platform.serving.access import check_exposure, is_loopback
     from cxr_platform.serving.api_keys import FILE_VARIABLE, load_keys
+    from cxr_platform.serving.stopping import END_SECONDS, end, stop_event
 
     cluster = request.cluster
     if cluster:
@@ -140,13 +139,15 @@ def run(request: ServeRequest) -> int:
     prepare_environment()
     if not cluster:
         _check_port_is_free(request.metrics_port)
-    with _deployment(request, tls):
-        stopped = _stop_event()
+    with _deployment(request, tls) as private:
+        stopped = stop_event(END_SECONDS if private else None)
         address = f"{'https' if tls else 'http'}://{request.host}:{request.port}"
         print(f"Serving {version} for {clients(cluster, keys)}: {address} (API: {address}/docs).", flush=True)
         print("For research, not for diagnosis.", flush=True)
         stopped.wait()
         print("Stopping after the requests under way are answered.", flush=True)
+    if private:
+        end(0)
     return 0
 
 
@@ -211,14 +212,19 @@ def _check_cluster_options(request: ServeRequest, cluster: str) -> None:
 
 
 @contextmanager
-def _deployment(request: ServeRequest, tls: dict[str, str]) -> Iterator[None]:
-    """Deploy the application, wait until it is ready, and shut it down when the block ends."""
+def _deployment(request: ServeRequest, tls: dict[str, str]) -> Iterator[bool]:
+    """Deploy the application, wait until it is ready, and end it when the block ends (`serving.stopping`).
+
+    The block receives True if Ray was started for this server and ends with it.
+    """
     import ray
     from ray import serve
 
     from cxr_platform.cluster import connection
     from cxr_platform.serving.deployment import LOGGING, build
+    from cxr_platform.serving.stopping import drain
 
+    private = request.cluster is None and not ray.is_initialized()
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     with connection(request.address, request.metrics_port or None):
         cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
@@ -226,7 +232,9 @@ def _deployment(request: ServeRequest, tls: dict[str, str]) -> Iterator[None]:
         try:
             serve.start(http_options=http, proxy_location="EveryNode", logging_config=LOGGING)
             serve.run(build(application_arguments(request, cores)), name=APPLICATION, route_prefix="/")
-            yield
+            yield private
+            if private and not drain(lambda: serve.delete(APPLICATION)):
+                print("Requests that are still under way are not answered.", file=sys.stderr, flush=True)
         except RuntimeError as error:
             raise ServingError(
                 f"Expected to serve on {request.host}:{request.port}.",
@@ -234,7 +242,8 @@ def _deployment(request: ServeRequest, tls: dict[str, str]) -> Iterator[None]:
                 advice="If the port is in use, choose another --port; else read Ray's logs in /tmp/ray/session_latest.",
             ) from error
         finally:
-            serve.shutdown()
+            if not private:  # else the end of Ray ends Serve
+                serve.shutdown()
 
 
 def first_version(registry: Path, public_key: str | None = None) -> str:
@@ -305,14 +314,6 @@ def clients(cluster: str | None, keys: "KeyCheck | None") -> str:
     if cluster:
         return f"clients on each machine of {cluster}, and others with an API key if its nodes have any"
     return "clients with an API key" if keys is not None else "clients on this machine, without API keys"
-
-
-def _stop_event() -> threading.Event:
-    """Return an event that Ctrl-C and SIGTERM set; call after Ray is started, as Ray installs handlers of its own."""
-    stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
-    return stopped
 
 
 if __name__ == "__main__":

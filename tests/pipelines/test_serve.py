@@ -3,13 +3,19 @@
 import importlib
 import os
 import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import ray
+import ray.serve
 
+from cxr_platform import cluster
 from cxr_platform.registry.promotion import promote
 from cxr_platform.registry.signing import generate_keys
+from cxr_platform.serving import deployment, stopping
 from cxr_platform.serving.api_keys import parse_keys
 from cxr_platform.serving.champion_watcher import ChampionWatcher
 from cxr_platform.serving.proxy_middleware import ProxyMiddleware
@@ -213,3 +219,56 @@ def test_variables_of_serve_are_set_unless_the_user_has_set_them(monkeypatch: py
     (guard,) = getattr(importlib.import_module(module), name)()
     assert guard.cls is ProxyMiddleware
     assert os.environ == {**os.environ, "RAY_max_direct_call_object_size": "7"}
+
+
+@pytest.mark.parametrize(
+    ("options", "drained", "expected"),
+    [
+        ([], True, ["connect", "start", "run", "delete", "disconnect", "end 0"]),
+        ([], False, ["connect", "start", "run", "delete", "disconnect", "end 0"]),
+        (["--address", "127.0.0.1:9"], True, ["connect", "start", "run", "shutdown", "disconnect"]),
+    ],
+    ids=["private", "private, slow request", "cluster"],
+)
+def test_the_server_ends_in_the_order_that_loses_no_request(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    drained: bool,
+    expected: list[str],
+) -> None:
+    """The stand-ins for Ray record what is called."""
+    calls: list[str] = []
+
+    @contextmanager
+    def connection(*_: object) -> Iterator[None]:
+        calls.append("connect")
+        yield
+        calls.append("disconnect")
+
+    def drain(delete: Callable[[], object]) -> bool:
+        delete()
+        return drained
+
+    stopped = threading.Event()
+    stopped.set()
+    for target, name, function in (
+        (os, "environ", {**os.environ}),
+        (cluster, "connection", connection),
+        (ray, "is_initialized", lambda: False),
+        (ray, "cluster_resources", lambda: {"CPU": 2.0}),
+        (ray.serve, "start", lambda **_: calls.append("start")),
+        (ray.serve, "run", lambda *_, **__: calls.append("run")),
+        (ray.serve, "delete", lambda _: calls.append("delete")),
+        (ray.serve, "shutdown", lambda: calls.append("shutdown")),
+        (deployment, "build", lambda _: None),
+        (stopping, "stop_event", lambda _: stopped),
+        (stopping, "drain", drain),
+        (stopping, "end", lambda code: calls.append(f"end {code}")),
+    ):
+        monkeypatch.setattr(target, name, function)
+    registry = registry_with_champion(tmp_path / "registry")
+    assert serve.main(["--registry", str(registry.root), "--metrics-port", "0", *options]) == 0
+    assert calls == expected
+    assert ("still under way" in capsys.readouterr().err) == (not drained)

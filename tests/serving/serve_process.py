@@ -41,6 +41,7 @@ def served(registry: Path, folder: Path, *arguments: str) -> Iterator[tuple[int,
         yield port, process.pid
         process.send_signal(signal.SIGTERM)
         assert process.wait(STOP_SECONDS) == 0, (folder / "log").read_text()
+        assert "graceful_shutdown" not in (folder / "log").read_text(), "Ray reports an error of its own end"
     finally:
         process.kill()
 
