@@ -134,17 +134,20 @@ class DicomWebServer:
         """Yield the SOP Instance UID and the bytes of each image of a study, or of one of its series.
 
         Objects without pixels and pictures that this platform wrote are left out. The images are fetched one by one.
+        Raises `ServingError` if there are none.
         """
         action = f"fetch study {study}"
         if series is None:
             found = self._call(action, self._client.retrieve_study_metadata, study)
         else:
             found = self._call(action, self._client.retrieve_series_metadata, study, series)
-        for tree in found:
-            image = self._call(action, _image_uids, tree)
-            if image is not None:
-                instance = self._call(action, self._client.retrieve_instance, study, *image)
-                yield image[1], encode_document(instance)
+        images = [uids for tree in found if (uids := self._call(action, _image_uids, tree)) is not None]
+        if not images:
+            where = f"study {study}" if series is None else f"series {series} of study {study}"
+            raise ServingError(f"Expected images in {where}.", received=f"{len(found)} other objects")
+        for series_uid, uid in images:
+            instance = self._call(action, self._client.retrieve_instance, study, series_uid, uid)
+            yield uid, self._call(action, encode_document, instance)
 
     def store(self, documents: Sequence[Dataset]) -> dict[str, str]:
         """Store the documents; return the reason by SOP Instance UID of those that the server did not store.

@@ -74,6 +74,14 @@ def test_images_of_a_study_are_fetched_without_reports_and_own_pictures(pacs: Or
     assert [uid for uid, _ in server.images(study, series)] == [read_source(second).sop_instance_uid]
 
 
+def test_a_study_without_images_is_an_error(pacs: Orthanc) -> None:
+    study = generate_uid(prefix=None)
+    server = connected(pacs)
+    assert server.store(documents(radiograph(study))) == {}
+    with pytest.raises(ServingError, match=rf"Expected images in study {study}.*2 other objects"):
+        list(server.images(study))
+
+
 def test_a_wrong_login_and_an_unknown_study_are_errors_with_advice(pacs: Orthanc) -> None:
     file = radiograph(generate_uid(prefix=None))
     server = DicomWebServer(pacs.dicomweb, Login("ward", "wrong"))
