@@ -207,22 +207,26 @@ def _print_table(screened: Sequence[ScreenedImage]) -> None:
 
     from cxr_platform.serving.schema import NOTICE, ScreenAnswer
 
-    table = Table("File", "Decision", "Class", "Covid19 (%)", "Why")
+    table = Table("File", "Decision", "Class", "Covid19 (%)", "Classes it may have", "Why")
     table.columns[0].overflow = "fold"
     table.columns[3].justify = "right"
     with_documents = any(image.delivery is not None for image in screened)
     if with_documents:
         table.add_column("Documents")
-    models = {}
+    models, meanings = {}, {}
     for image in screened:
         cells: tuple[str, ...]
         reply = image.reply
         if isinstance(reply, ScreenAnswer):
             models[reply.model.version] = reply.model
             covid = "" if reply.covid19_probability is None else f"{100 * reply.covid19_probability:.2f}"
-            cells = (image.name, reply.decision, reply.label or "", covid, reply.reason)
+            members = ""
+            if reply.prediction_set is not None:
+                members = ", ".join(reply.prediction_set.labels) or "none of the seven"
+                meanings[reply.model.version] = reply.prediction_set.meaning
+            cells = (image.name, reply.decision, reply.label or "", covid, members, reply.reason)
         else:
-            cells = (image.name, "no answer", "", "", f"{reply.reason}: {reply.title} {reply.detail}")
+            cells = (image.name, "no answer", "", "", "", f"{reply.reason}: {reply.title} {reply.detail}")
         if with_documents:
             cells = (*cells, "" if image.delivery is None else image.delivery.summary)
         table.add_row(*map(Text, cells))
@@ -231,6 +235,8 @@ def _print_table(screened: Sequence[ScreenedImage]) -> None:
     for model in models.values():
         synthetic = "; trained on synthetic images, not valid for patients" if model.synthetic else ""
         output.print(f"Model {model.version}, {model.strategy}{synthetic}.")
+        if model.version in meanings:
+            output.print(f"Classes it may have: {meanings[model.version]}")
     output.print(NOTICE)
 
 

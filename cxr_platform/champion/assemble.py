@@ -196,6 +196,7 @@ def _bundle(version: str, inputs: ChampionInputs, performance: OutOfFold, parity
         model=inputs.profile.model,
         temperature=performance.temperature,
         operating_point=performance.operating_point,
+        prediction_sets=performance.prediction_sets,
         metrics=dict(performance.measures.pooled),
         training=TrainingSummary(
             images=record.images.train,

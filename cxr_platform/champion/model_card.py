@@ -22,7 +22,7 @@ from cxr_platform.evaluation.findings import SMALL, Association
 from cxr_platform.evaluation.formatting import Value, joined, percent, rate, text
 from cxr_platform.evaluation.paper import ARXIV_ID
 from cxr_platform.evaluation.predictions import Predictions
-from cxr_platform.evaluation.report_tables import counts_table
+from cxr_platform.evaluation.report_tables import counts_table, sets_table
 from cxr_platform.evaluation.statistics.association import cramers_v, single_source, sources_of
 from cxr_platform.evaluation.statistics.bootstrap import study_seed
 from cxr_platform.evaluation.statistics.measures import (
@@ -73,12 +73,14 @@ def model_card(
         bundle=bundle,
         title=TITLES[bundle.strategy],
         point=performance.operating_point,
+        sets=performance.prediction_sets,
         reported=reported,
         another_won=another_won(performance),
         winner=winner_sentence(performance),
         accuracy=performance.measures.pooled["accuracy_7_class"],
         majority=results.majority_accuracy,
         metrics=metrics_table(performance),
+        set_coverage=sets_table(performance.prediction_sets, _synthetic(performance)),
         predictive_values=predictive_value_table(performance),
         subgroups=subgroup_table(performance, predictions, images),
         counts=counts_table(results),

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 
 from cxr_platform.champion.indeterminate_zone import decision_rates, threshold_zone
 from cxr_platform.domain.operating_point import DecisionRule, OperatingPoint
+from cxr_platform.domain.prediction_set import PredictionSets
 from cxr_platform.domain.study import StudyRecord
 from cxr_platform.errors import NotPossible, StudyError
 from cxr_platform.evaluation.predictions import POSITIVE, Array, Predictions
 from cxr_platform.evaluation.statistics.bootstrap import Bootstrap, study_bootstrap
 from cxr_platform.evaluation.statistics.calibration import scale
 from cxr_platform.evaluation.statistics.measures import StrategyMeasures, strategy_measures
+from cxr_platform.evaluation.statistics.prediction_sets import prediction_sets
 from cxr_platform.evaluation.statistics.thresholds import (
     ThresholdChoice,
     ThresholdPerformance,
@@ -30,8 +32,8 @@ class OutOfFold:
     """Out-of-fold performance of `strategy`; `winner` are the measures of the study's winner if that is another one.
 
     `threshold_performance` has the choices per fold. `operating_point` is for use: threshold and zone are chosen on all
-    folds, for probabilities at `temperature`, and its rates are cross-fitted. `probabilities` (N, 7) are at
-    `temperature`, in the order of the predictions.
+    folds, for probabilities at `temperature`, and its rates are cross-fitted, as are those of `prediction_sets`.
+    `probabilities` (N, 7) are at `temperature`, in the order of the predictions.
     """
 
     strategy: str
@@ -41,6 +43,7 @@ class OutOfFold:
     threshold_performance: ThresholdPerformance
     temperature: float
     operating_point: OperatingPoint
+    prediction_sets: PredictionSets
     probabilities: Array
 
 
@@ -73,6 +76,7 @@ def out_of_fold(
             specificity=performance.specificity,
             decisions=decision_rates(predictions, strategy, performance, bootstrap),
         ),
+        prediction_sets=prediction_sets(predictions, strategy, bootstrap),
         probabilities=probabilities,
     )
 

@@ -112,6 +112,7 @@ def section_modules() -> dict[str, SectionModule]:
         left_out,
         measures,
         net_benefit,
+        prediction_sets,
         reader_labels,
         shortcuts,
         sources,
@@ -134,7 +135,7 @@ def section_modules() -> dict[str, SectionModule]:
         reader_labels,
         explanations,
     )
-    detail = (calibration, net_benefit, subgroups, failures, atlas)
+    detail = (calibration, prediction_sets, net_benefit, subgroups, failures, atlas)
     modules = (*performance, *credibility, *detail)
     return {module.__name__.rpartition(".")[2]: cast(SectionModule, module) for module in modules}
 

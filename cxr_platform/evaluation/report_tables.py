@@ -1,11 +1,13 @@
-"""Tables of the report: all strategies, the paper's Tables 1 to 7, confusion matrices, all folds, images by source.
+"""Tables of the report: all strategies, the paper's Tables 1 to 7, confusion matrices, all folds, images by source,
+prediction sets.
 
-`report_tables` returns all but the last, which `sections.sources` shows.
+`report_tables` returns all but the images by source and the coverage of prediction sets, which sections show.
 """
 
 from collections.abc import Iterable
 from dataclasses import replace
 
+from cxr_platform.domain.prediction_set import PredictionSets
 from cxr_platform.domain.strategies import TITLES
 from cxr_platform.evaluation.formatting import Value
 from cxr_platform.evaluation.metrics import MEASURES, Results, StrategyResult, difference, row_shares, two_class
@@ -26,6 +28,11 @@ METRICS_NOTE = (
 MATRIX_NOTE = (
     "Rows are the actual class, columns the predicted class; the paper prints the transpose. "
     "Differences are between percentages of the actual class, because the numbers of images may differ."
+)
+
+SETS_NOTE = (
+    "Coverage: images of the class whose set contains it, by thresholds of other patients, with the 95 % confidence "
+    "interval by bootstrap over patients; each patient counts once. Threshold: for use, chosen on all patients."
 )
 
 
@@ -152,3 +159,15 @@ def _count_rows(head: str, labels: tuple[str, ...], matrix: Array | None) -> lis
         return [Row((head, "not run"), (None,) * len(labels), "absent")]
     kind = "paper" if head.startswith("paper") else "study"
     return [Row((head, label), tuple(map(int, row)), kind) for label, row in zip(labels, matrix, strict=True)]
+
+
+def sets_table(sets: PredictionSets, synthetic: bool) -> Table:
+    """Return patients, threshold and out-of-fold coverage of prediction sets by class."""
+    rows = []
+    for part in sets.classes:
+        stated = part.threshold is not None
+        threshold = f"{part.threshold:.4f}" if stated else "too few patients"
+        rows.append(Row((part.label,), (part.patients, threshold, part.coverage if stated else None)))
+    title = f"Prediction sets for {100 * sets.coverage:g} % coverage"
+    columns = ("Patients", "Threshold", "Coverage (%)")
+    return Table("prediction-sets", title, ("Class",), columns, tuple(rows), SETS_NOTE, synthetic)

@@ -23,6 +23,7 @@ from cxr_platform.config import (
 )
 from cxr_platform.domain.interval import Interval, check_percent, check_range
 from cxr_platform.domain.operating_point import OperatingPoint
+from cxr_platform.domain.prediction_set import PredictionSets
 from cxr_platform.domain.study import Hardware
 from cxr_platform.errors import BundleError
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
@@ -143,7 +144,7 @@ class Bundle(Record):
     `synthetic` marks a model trained on phantoms. `write_bundle` fills `files`.
     """
 
-    schema_version: Literal[4] = 4
+    schema_version: Literal[5] = 5
     version: VersionName
     created: UtcTime
     synthetic: bool
@@ -155,6 +156,7 @@ class Bundle(Record):
     model: ModelConfig
     temperature: Positive
     operating_point: OperatingPoint
+    prediction_sets: PredictionSets
     metrics: dict[str, MetricInterval]
     training: TrainingSummary
     parity: Parity
@@ -177,6 +179,10 @@ class Bundle(Record):
             f"positive_class to be {POSITIVE_CLASS}": self.positive_class == POSITIVE_CLASS,
             f"strategy to be one of study.strategies, not {self.strategy!r}": self.strategy in self.study.strategies,
             f"model.input_size to be preprocessing.input_size, {size}": self.model.input_size == size,
+            "prediction_sets.classes to be the labels, in their order": tuple(
+                part.label for part in self.prediction_sets.classes
+            )
+            == self.labels,
             f"metrics to hold {', '.join(REQUIRED_METRICS)}": not missing,
             f"{', '.join(REQUIRED_METRICS)} in percent": not ratios,
         }

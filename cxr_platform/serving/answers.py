@@ -10,6 +10,7 @@ from cxr_platform.serving.schema import (
     FindingAnswer,
     ModelAnswer,
     ModelName,
+    PredictionSetAnswer,
     ScreenAnswer,
     Timings,
 )
@@ -34,6 +35,7 @@ def screen_answer(
         label=screening.label if screenable else None,
         probabilities={label: round(float(p), DIGITS) for label, p in by_label} if screenable else None,
         covid19_probability=round(screening.covid19, DIGITS) if screenable else None,
+        prediction_set=_prediction_set(screening, bundle) if screenable else None,
         operating_point=DecisionRule(
             target_sensitivity=point.target_sensitivity, threshold=point.threshold, zone=point.zone
         ),
@@ -84,11 +86,22 @@ def model_answer(bundle: Bundle) -> ModelAnswer:
         input_size=bundle.preprocessing.input_size,
         temperature=bundle.temperature,
         operating_point=bundle.operating_point,
+        prediction_sets=bundle.prediction_sets,
         metrics=bundle.metrics,
         study=bundle.study.name,
         protocol=bundle.study.protocol,
         images=bundle.study.images,
         winner=bundle.study.winner,
+    )
+
+
+def _prediction_set(screening: Screening, bundle: Bundle) -> PredictionSetAnswer:
+    sets = bundle.prediction_sets
+    return PredictionSetAnswer(
+        labels=sets.labels(screening.probabilities),
+        coverage=sets.coverage,
+        not_stated=sets.not_stated,
+        meaning=sets.meaning,
     )
 
 

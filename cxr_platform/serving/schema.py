@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field
 
 from cxr_platform.domain.interval import Interval
 from cxr_platform.domain.operating_point import DecisionRule, OperatingPoint
+from cxr_platform.domain.prediction_set import PredictionSets
 from cxr_platform.intake.candidate import UNFIT
 from cxr_platform.labels import CLASSES
 from cxr_platform.validation import Record
@@ -27,6 +28,12 @@ _SCREENED: Example = {
     "label": "Covid19",
     "probabilities": dict(zip(CLASSES, (0.8213, 0.0104, 0.0251, 0.0032, 0.0118, 0.1147, 0.0135), strict=True)),
     "covid19_probability": 0.8213,
+    "prediction_set": {
+        "labels": ["Covid19", "Effusion"],
+        "coverage": 0.9,
+        "not_stated": ["Fibrosis"],
+        "meaning": "The set aims to contain the true class for 90 % of the images of each class. …",
+    },
     "operating_point": _DECISION_RULE,
     "findings": [],
     "explanation": None,
@@ -47,6 +54,7 @@ _NOT_SCREENABLE: Example = {
     "label": None,
     "probabilities": None,
     "covid19_probability": None,
+    "prediction_set": None,
     "findings": [
         {
             "code": "low-contrast",
@@ -93,6 +101,13 @@ _FULL_MODEL: Example = {
             "indeterminate": _LOW_RATE,
         },
     },
+    "prediction_sets": {
+        "coverage": 0.9,
+        "classes": [{"label": "Covid19", "patients": 210, "threshold": 0.11, "coverage": _HIGH_RATE}],
+        "mean_size": 1.4,
+        "single": _HIGH_RATE,
+        "empty": _LOW_RATE,
+    },
     "metrics": {"accuracy_7_class": _HIGH_RATE},
     "study": "images-paper",
     "protocol": "grouped",
@@ -116,6 +131,15 @@ class FindingAnswer(Record):
     code: str = Field(description=f"{', '.join(UNFIT)} or unlike-training-images.")
     message: str = Field(description="The reason in words.")
     detail: str = Field(description="The measured value and its limit, or the view or body part of the DICOM header.")
+
+
+class PredictionSetAnswer(Record):
+    """The classes that the image may have. An empty set means that no class of the study fits."""
+
+    labels: list[str] = Field(description="Classes whose probability reaches their threshold.")
+    coverage: float = Field(description="Share of each class's images, 0 to 1, whose set is to contain their class.")
+    not_stated: list[str] = Field(description="Classes with too few patients in the study, which are in no set.")
+    meaning: str = Field(description="What the set states and for which images, in words.")
 
 
 class Explanation(Record):
@@ -154,6 +178,7 @@ class ScreenAnswer(Record):
         None, description="Calibrated probabilities of the seven classes; they sum to 1."
     )
     covid19_probability: float | None = None
+    prediction_set: PredictionSetAnswer | None = Field(None, description="The classes that the image may have.")
     operating_point: DecisionRule
     findings: list[FindingAnswer] = Field(description="Why the image is not screenable; empty if it is.")
     explanation: Explanation | None = Field(None, description="With ?explain=true, for a screenable image.")
@@ -209,6 +234,7 @@ class ModelAnswer(Record):
     input_size: int = Field(description="Side of the network's input in pixels.")
     temperature: float = Field(description="Temperature of the calibration.")
     operating_point: OperatingPoint
+    prediction_sets: PredictionSets
     metrics: dict[str, Interval] = Field(description="Out-of-fold metrics of the study: percent, or ratios from 0.")
     study: str
     protocol: str

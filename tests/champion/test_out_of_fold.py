@@ -14,6 +14,7 @@ from cxr_platform.evaluation.predictions import Predictions, load_predictions
 from cxr_platform.evaluation.statistics.bootstrap import study_bootstrap
 from cxr_platform.evaluation.statistics.calibration import fit_temperature, scale
 from cxr_platform.evaluation.statistics.measures import FIGURES_OF_MERIT, strategy_measures
+from cxr_platform.evaluation.statistics.prediction_sets import prediction_sets
 from cxr_platform.evaluation.statistics.thresholds import cross_fitted_thresholds
 from cxr_platform.labels import CLASSES
 from tests.champion.builders import made, made_study
@@ -46,6 +47,14 @@ def test_temperature_and_threshold_are_chosen_on_all_folds() -> None:
     np.testing.assert_array_equal(performance.probabilities, scale(probability, performance.temperature))
     called = performance.probabilities[predictions.label == COVID, COVID] >= performance.operating_point.threshold
     assert called.mean() == 0.95
+
+
+def test_prediction_sets_are_those_of_the_report() -> None:
+    study, predictions = opened(made().study)
+    sets = performance_of().prediction_sets
+    assert sets == prediction_sets(predictions, "scratch", study_bootstrap(study, predictions))
+    assert [part.patients for part in sets.classes] == [20, 20, 20, 6, 6, 6, 6]
+    assert len(sets.not_stated) == 4
 
 
 def test_the_zone_holds_the_threshold() -> None:

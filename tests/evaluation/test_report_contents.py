@@ -79,6 +79,7 @@ NUMBERS: dict[str, Any] = {
     "reader_labels": None,
     "explanations": LUNGS_SEEN,
     "calibration": SimpleNamespace(finding=None),
+    "prediction_sets": None,
     "net_benefit": (),
     "subgroups": None,
     "failures": object(),

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from cxr_platform.config import DecodingConfig, ModelConfig, QualityConfig
 from cxr_platform.domain.interval import Interval
 from cxr_platform.domain.operating_point import DecisionRates, OperatingPoint
+from cxr_platform.domain.prediction_set import ClassSets, PredictionSets
 from cxr_platform.domain.study import Hardware
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 from cxr_platform.registry.bundle import (
@@ -39,6 +40,21 @@ POINT = OperatingPoint(
     sensitivity=Interval(90.0, 85.0),
     specificity=Interval(96.0, 94.0, 98.0),
     decisions=RATES,
+)
+SETS = PredictionSets(
+    coverage=0.9,
+    classes=tuple(
+        ClassSets(
+            label=label,
+            patients=4 if label == "Fibrosis" else 40,
+            threshold=None if label == "Fibrosis" else 0.125,
+            coverage=Interval(None) if label == "Fibrosis" else Interval(91.0, 85.0, 96.0),
+        )
+        for label in CLASSES
+    ),
+    mean_size=1.25,
+    single=Interval(80.0, 76.0, 84.0),
+    empty=Interval(1.0, 0.0, 2.0),
 )
 STUDY = StudySummary(
     name="test",
@@ -86,6 +102,7 @@ def make_bundle(version: str = "v1", accuracy: float = 80.0, sensitivity: float 
         model=ModelConfig(input_size=96),
         temperature=1.5,
         operating_point=changed(POINT, sensitivity=Interval(sensitivity, sensitivity - 5, None)),
+        prediction_sets=SETS,
         metrics={name: Interval(value, value - 2, min(100.0, value + 2)) for name, value in rates.items()}
         | {"roc_auc": Interval(0.97, 0.95, 0.98, ratio=True)},
         training=TRAINING,

@@ -141,18 +141,18 @@ def test_a_path_outside_the_folder_is_an_error(tmp_path, name):
         read_bundle(tmp_path)
 
 
-@pytest.mark.parametrize("version", [0, 3, 5, "4", None])
+@pytest.mark.parametrize("version", [0, 4, 6, "5", None])
 def test_another_schema_version_is_reported_before_an_unknown_key(tmp_path, version):
     write_one(tmp_path)
     edit(tmp_path, lambda tree: tree.update(schema_version=version, further="key"))
 
-    with pytest.raises(BundleError, match="expected schema_version 4"):
+    with pytest.raises(BundleError, match="expected schema_version 5"):
         read_bundle(tmp_path)
 
 
 def test_a_newer_schema_version_advises_to_update_the_platform(tmp_path):
     write_one(tmp_path)
-    edit(tmp_path, lambda tree: tree.update(schema_version=5))
+    edit(tmp_path, lambda tree: tree.update(schema_version=6))
 
     with pytest.raises(BundleError, match="update this one"):
         read_bundle(tmp_path)

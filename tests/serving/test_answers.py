@@ -32,6 +32,20 @@ def test_an_answer_has_every_class_in_order(screener: Screener, screening: Scree
     assert ScreenAnswer.model_validate_json(answer.model_dump_json()) == answer
 
 
+def test_a_screenable_image_has_a_prediction_set_by_the_thresholds_of_the_bundle(
+    screener: Screener, screening: Screening
+) -> None:
+    probabilities = np.array([0.5, 0.2, 0.2, 0.05, 0.03, 0.01, 0.01])
+    usual = replace(screening, probabilities=probabilities, findings=())
+    made = screen_answer(usual, screener.bundle, "id", SECONDS, None).prediction_set
+    assert made is not None
+    assert made.labels == list(screener.bundle.labels[:3])
+    assert made.not_stated == screener.bundle.prediction_sets.not_stated
+    assert "not for other hospitals" in made.meaning
+    poor = replace(usual, findings=(FINDING,), decision="not-screenable")
+    assert screen_answer(poor, screener.bundle, "id", SECONDS, None).prediction_set is None
+
+
 def test_the_duration_of_an_explanation_is_reported(screener: Screener, screening: Screening) -> None:
     answer = screen_answer(screening, screener.bundle, "id", {**SECONDS, "explanation": 0.25}, None)
     assert answer.timings_ms.explanation == 250

@@ -1,7 +1,7 @@
 // The model that answers, with its out-of-fold performance.
 
 import { byId, el, show } from "./dom.js";
-import { count, percent } from "./format.js";
+import { className, count, percent } from "./format.js";
 
 let shownVersion = null;
 
@@ -19,6 +19,7 @@ export async function showModel(api, version = null) {
     model.winner !== model.strategy &&
       el("p", { class: "notice" }, `The strategy with the best result in the study is another: ${model.winner}.`),
     el("dl", { class: "facts" }, facts(model)),
+    ...coverage(model.prediction_sets),
   );
   return model;
 }
@@ -49,6 +50,17 @@ function facts(model) {
   return rows.filter(([, , interval]) => interval?.value != null).map(([name, term, interval]) =>
     el("div", {}, el("dt", {}, name, " ", term && el("span", { class: "soft" }, term)),
       el("dd", {}, percent(interval.value / 100), " ", bounds(interval))));
+}
+
+/** How often the set of an image contains its class, by class. */
+function coverage(sets) {
+  if (!sets) return [];
+  const rows = sets.classes.map(({ label, threshold, coverage: interval }) => el("div", {}, el("dt", {}, className(label)),
+    threshold === null || interval.value == null ? el("dd", {}, threshold === null ? "not stated" : "not measured")
+      : el("dd", {}, percent(interval.value / 100), " ", bounds(interval))));
+  return [el("h3", {}, "Coverage of the classes an image may have"),
+    el("p", { class: "soft" }, `Images of each class whose set contains it; the aim is ${percent(sets.coverage)}.`),
+    el("dl", { class: "facts" }, rows)];
 }
 
 /** The 95 % confidence interval. */

@@ -23,7 +23,7 @@ export function showResult(name, answer) {
     el("h2", { id: "decision" }, icon(answer.decision), DECISIONS[answer.decision].title),
     el("p", { class: "summary" },
       DECISIONS[answer.decision].text(operatingPoint(answer.operating_point.target_sensitivity)), otherClass(answer)),
-    ...(answer.probabilities ? [scale(answer), probabilityTable(answer)] : findings(answer)),
+    ...(answer.probabilities ? [scale(answer), probabilityTable(answer), ...predictionSet(answer)] : findings(answer)),
     details(answer),
   );
 }
@@ -84,6 +84,15 @@ function probabilityTable(answer) {
       el("td", { role: "cell", class: "number" }, percent(share))));
   const title = el("caption", {}, "Class probabilities. ", el("span", { class: "soft" }, "They sum to 100\u00a0%."));
   return el("table", { role: "table", class: "bars" }, title, el("tbody", { role: "rowgroup" }, rows));
+}
+
+/** The classes that the image may have, with what that states; `null` from a server of an earlier version. */
+function predictionSet(answer) {
+  const set = answer.prediction_set;
+  if (!set) return [];
+  const names = set.labels.map(className).join(", ") || "None of the seven classes fits this image.";
+  return [el("h3", {}, "Classes it may have"), el("p", { class: "prediction-set" }, names),
+    el("p", { class: "soft" }, set.meaning)];
 }
 
 function details(answer) {
