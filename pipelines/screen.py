@@ -207,7 +207,7 @@ def _print_table(screened: Sequence[ScreenedImage]) -> None:
 
     from cxr_platform.serving.schema import NOTICE, ScreenAnswer
 
-    table = Table("File", "Decision", "Class", "Covid19 (%)", "Classes it may have", "Why")
+    table = Table("File", "Decision", "Class", "Covid19 (%)", "Why")
     table.columns[0].overflow = "fold"
     table.columns[3].justify = "right"
     with_documents = any(image.delivery is not None for image in screened)
@@ -220,13 +220,13 @@ def _print_table(screened: Sequence[ScreenedImage]) -> None:
         if isinstance(reply, ScreenAnswer):
             models[reply.model.version] = reply.model
             covid = "" if reply.covid19_probability is None else f"{100 * reply.covid19_probability:.2f}"
-            members = ""
+            why = reply.reason
             if reply.prediction_set is not None:
-                members = ", ".join(reply.prediction_set.labels) or "none of the seven"
+                why += f" Classes it may have: {', '.join(reply.prediction_set.labels) or 'none of the seven'}."
                 meanings[reply.model.version] = reply.prediction_set.meaning
-            cells = (image.name, reply.decision, reply.label or "", covid, members, reply.reason)
+            cells = (image.name, reply.decision, reply.label or "", covid, why)
         else:
-            cells = (image.name, "no answer", "", "", "", f"{reply.reason}: {reply.title} {reply.detail}")
+            cells = (image.name, "no answer", "", "", f"{reply.reason}: {reply.title} {reply.detail}")
         if with_documents:
             cells = (*cells, "" if image.delivery is None else image.delivery.summary)
         table.add_row(*map(Text, cells))
@@ -236,7 +236,7 @@ def _print_table(screened: Sequence[ScreenedImage]) -> None:
         synthetic = "; trained on synthetic images, not valid for patients" if model.synthetic else ""
         output.print(f"Model {model.version}, {model.strategy}{synthetic}.")
         if model.version in meanings:
-            output.print(f"Classes it may have: {meanings[model.version]}")
+            output.print(f"Classes that an image may have: {meanings[model.version]}")
     output.print(NOTICE)
 
 

@@ -40,7 +40,7 @@ def test_the_table_shows_decision_model_and_notice(work: Path, capsys: pytest.Ca
     output = capsys.readouterr().out
     assert "Covid19 probability is" in " ".join(output.replace("│", " ").split())
     assert "Model v1, scratch; trained on synthetic images" in output
-    assert "Classes it may have: The set aims to contain the true class for 90 %" in output
+    assert "Classes that an image may have: The set aims to contain the true class for 90 %" in output
     assert "For research, not for diagnosis." in output
 
 
