@@ -215,7 +215,10 @@ def _run_study(
     failure = None
     with request.metrics.job("study", plan.name) as job:
         try:
-            print(f"Out-of-fold predictions: {run_study(study, _engine(request), progress)}")
+            with request.metrics.watch(job) as watch:
+                progress.on_advance = watch.advance
+                predictions = run_study(study, _engine(request), progress)
+            print(f"Out-of-fold predictions: {predictions}")
         except TrialsFailed as error:
             failure = error
         count_study(job, study)

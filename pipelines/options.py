@@ -19,7 +19,7 @@ from cxr_platform.errors import ConfigError
 from cxr_platform.storage.paths import parse_path
 
 if typing.TYPE_CHECKING:
-    from cxr_platform.monitoring.job_metrics import JobMetrics, Verb
+    from cxr_platform.monitoring.job_metrics import JobMetrics, ProgressWatch, Verb
 
 T = TypeVar("T")
 
@@ -123,6 +123,12 @@ class MetricsOptions:
 
         destination = Destination.choose(self.metrics_dir, self.push_gateway)
         return measured(verb, study, destination, lambda line: print(line, file=sys.stderr))
+
+    def watch(self, job: "JobMetrics") -> "ProgressWatch":
+        """Return what exports the progress of `job` while it runs."""
+        from cxr_platform.monitoring.job_metrics import Destination, ProgressWatch
+
+        return ProgressWatch(job, Destination.choose(self.metrics_dir, self.push_gateway))
 
 
 def add_metrics_options(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""Metrics of commands that end: written for node exporter's textfile collector, or pushed to a push gateway.
+"""Metrics of batch jobs: written for node exporter's textfile collector, or pushed to a push gateway.
 
     with measured("study", name, Destination.choose(folder, gateway), on_message) as job:
         …
@@ -10,9 +10,11 @@ delivered: `on_message` receives the reason.
 
 import os
 import re
+import statistics
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -25,6 +27,9 @@ from cxr_platform.storage.files import write_atomically, write_errors
 
 FOLDER_VARIABLE, GATEWAY_VARIABLE = "CXR_METRICS_DIR", "CXR_PUSHGATEWAY_URL"
 GATEWAY_SECONDS = 5.0
+PROGRESS_SECONDS = 60.0
+"""Least time between two deliveries of a running study: a gateway that does not answer costs `GATEWAY_SECONDS`."""
+RECENT_REPORTS = 100
 
 Verb = Literal["manifest", "study", "champion"]
 
@@ -62,6 +67,11 @@ class JobMetrics:
         self._gauges[metric.name].labels(**{name: labels.get(name, known.get(name)) for name in metric.labels}).set(
             value
         )
+
+    def remove(self, metric: names.Metric) -> None:
+        """Remove a gauge, if it was set."""
+        if (gauge := self._gauges.pop(metric.name, None)) is not None:
+            self._registry.unregister(gauge)
 
     def text(self) -> bytes:
         """Return the metrics in Prometheus' text format."""
@@ -105,6 +115,50 @@ def measured(
             job.deliver(destination)
         except CxrError as error:
             on_message(f"The metrics of this run were not delivered. {error}")
+
+
+class ProgressWatch:
+    """Exports when a running study last made progress, and its usual pace, so that a stalled study is noticed.
+
+        with ProgressWatch(job, destination) as watch:
+            …
+            watch.advance()
+
+    When the block ends the metrics are removed; a driver that was killed leaves them behind, and the alert fires. A
+    delivery that fails is repeated with a later report.
+    """
+
+    def __init__(self, job: JobMetrics, destination: Destination, now: Callable[[], float] = time.time) -> None:
+        self._job, self._destination, self._now = job, destination, now
+        self._intervals: deque[float] = deque(maxlen=RECENT_REPORTS)
+        self._last: float | None = None
+        self._delivered = -PROGRESS_SECONDS
+
+    def advance(self) -> None:
+        """Note that an epoch or a trial was finished, or that training begins."""
+        now = self._now()
+        if self._last is not None:
+            self._intervals.append(now - self._last)
+        self._last = now
+        if now - self._delivered >= PROGRESS_SECONDS:
+            self._delivered = now
+            self._job.set(names.STUDY_PROGRESS, now)
+            self._job.set(names.STUDY_PACE, statistics.median(self._intervals) if self._intervals else 0.0)
+            self._deliver()
+
+    def __enter__(self) -> "ProgressWatch":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._last is None:
+            return
+        for metric in (names.STUDY_PROGRESS, names.STUDY_PACE):
+            self._job.remove(metric)
+        self._deliver()
+
+    def _deliver(self) -> None:
+        with suppress(CxrError):  # the delivery at the end of the job reports it
+            self._job.deliver(self._destination)
 
 
 def manifest_counts(job: JobMetrics, images: Mapping[tuple[str, str], int], excluded: Mapping[str, int]) -> None:

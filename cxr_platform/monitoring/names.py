@@ -20,7 +20,7 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 class Metric:
     """One metric; `buckets` are the upper bounds of a histogram.
 
-    `source` exports it: a Serve replica, a batch job when it ends (`job_metrics`), or `cxr exporter`.
+    `source` exports it: a Serve replica, a batch job (`job_metrics`; a study also while it runs), or `cxr exporter`.
     """
 
     name: str
@@ -99,6 +99,14 @@ STUDY_BEST_ACCURACY = Metric(
     "Highest out-of-fold 7-class accuracy of all strategies, 0 to 1",
     ("study", "strategy"),
 )
+STUDY_PROGRESS = Metric(
+    "cxr_study_progress_timestamp_seconds", "gauge", "batch",
+    "When a running study last finished an epoch or a trial (Unix time); absent once its trials have ended", ("study",),
+)  # fmt: skip
+STUDY_PACE = Metric(
+    "cxr_study_progress_interval_seconds", "gauge", "batch",
+    "Median seconds between two such reports of a running study; 0 before the second", ("study",),
+)  # fmt: skip
 CHAMPION_IMAGES = Metric(
     "cxr_champion_images", "gauge", "batch", "Images that the champion was trained on", ("study", "strategy")
 )

@@ -41,7 +41,8 @@ class Clock:
 class StudyProgress:
     """Receives the events of a study from an engine, and reports them to `output` as messages.
 
-    It is a `cxr_platform.progress.Progress` itself, for what is computed before the trials.
+    It is a `cxr_platform.progress.Progress` itself, for what is computed before the trials. `on_advance` is called when
+    training begins and whenever an epoch or a trial ends.
     """
 
     def __init__(self, output: Progress | None = None) -> None:
@@ -51,6 +52,7 @@ class StudyProgress:
         self.done = 0
         self.running: dict[TrialKey, Epoch] = {}
         self._noted: set[str] = set()
+        self.on_advance: Callable[[], None] = lambda: None
 
     def begin(self, costs: dict[TrialKey, float], already_done: int) -> None:
         """Begin with the trials to run and their costs; `already_done` trials were finished before."""
@@ -62,11 +64,13 @@ class StudyProgress:
     def training_begins(self) -> None:
         """Start the clock: what all trials need is computed."""
         self._clock.start()
+        self.on_advance()
 
     def epoch(self, key: TrialKey, epoch: Epoch) -> None:
         """Report that a trial finished an epoch."""
         self.running[key] = epoch
         self._clock.advance(key, epoch.epoch / epoch.epochs, (epoch.epoch - 1) / epoch.epochs)
+        self.on_advance()
         self.update()
 
     def finished(self, record: TrialRecord) -> None:
@@ -74,6 +78,7 @@ class StudyProgress:
         self.done += 1
         self.running.pop(record.key, None)
         self._clock.advance(record.key, 1.0)
+        self.on_advance()
         accuracy = "" if record.accuracy is None else f"accuracy {record.accuracy:.3f} "
         seconds = f"({record.seconds.total:.0f} s)"
         self.message(f"{self.done}/{self.total} {record.key}: {accuracy}{seconds}{self.time_left()}")
@@ -81,6 +86,7 @@ class StudyProgress:
     def failed(self, key: TrialKey, reason: str) -> None:
         """Report that a trial failed and is not tried again."""
         self.running.pop(key, None)
+        self.on_advance()
         self.message(f"FAILED {key}: {reason}")
 
     def step(self, task: str, done: int, total: int) -> None:

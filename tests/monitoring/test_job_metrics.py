@@ -8,7 +8,15 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cxr_platform.errors import ConfigError
 from cxr_platform.monitoring import names
-from cxr_platform.monitoring.job_metrics import Destination, champion_counts, manifest_counts, measured, study_counts
+from cxr_platform.monitoring.job_metrics import (
+    Destination,
+    JobMetrics,
+    ProgressWatch,
+    champion_counts,
+    manifest_counts,
+    measured,
+    study_counts,
+)
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -77,7 +85,39 @@ def test_each_job_writes_its_numbers(tmp_path: Path) -> None:
     assert [values["cxr_job_success", (("study", "a"), ("verb", v))] for v in ("manifest", "study", "champion")] == [
         1
     ] * 3
-    assert {name for name, _ in values} == {metric.name for metric in names.METRICS if metric.source == "batch"}
+    only_while_running = {names.STUDY_PROGRESS.name, names.STUDY_PACE.name}
+    batch = {metric.name for metric in names.METRICS if metric.source == "batch"}
+    assert {name for name, _ in values} == batch - only_while_running
+
+
+def test_a_running_study_exports_its_last_progress_and_its_pace_until_it_ends(tmp_path: Path) -> None:
+    times = iter([1000.0, 1010.0, 1090.0, 1180.0])
+    file = tmp_path / "cxr_study_a.prom"
+    with measured("study", "a", Destination(tmp_path), silent) as job:
+        with ProgressWatch(job, Destination(tmp_path), lambda: next(times)) as watch:
+            watch.advance()
+            assert progress_in(file) == (1000, 0)
+            watch.advance()  # too soon for another delivery
+            assert progress_in(file) == (1000, 0)
+            watch.advance()
+            assert progress_in(file) == (1090, 45)
+            watch.advance()
+            assert progress_in(file) == (1180, 80)
+        assert "cxr_study_progress" not in file.read_text()
+    assert "cxr_job_success" in file.read_text()
+    assert "cxr_study_progress" not in file.read_text()
+
+
+def test_progress_that_cannot_be_delivered_does_not_end_the_study(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with ProgressWatch(JobMetrics("study", "a"), Destination(tmp_path / "file")) as watch:
+        watch.advance()
+
+
+def progress_in(file: Path) -> tuple[float, float]:
+    values = parse(file.read_text())
+    study = (("study", "a"),)
+    return values[names.STUDY_PROGRESS.name, study], values[names.STUDY_PACE.name, study]
 
 
 def test_a_failed_job_is_exported_and_keeps_its_error(tmp_path: Path) -> None:

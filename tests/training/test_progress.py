@@ -44,6 +44,18 @@ def test_a_finished_trial_is_a_message_with_its_number() -> None:
     assert output.steps == [("Frozen activations", 1, 2)]
 
 
+def test_every_epoch_and_every_ended_trial_is_an_advance() -> None:
+    progress, advances = StudyProgress(), []
+    progress.on_advance = lambda: advances.append(1)
+    progress.begin({A: 1.0, B: 1.0}, already_done=0)
+    assert not advances
+    progress.training_begins()
+    progress.epoch(A, Epoch(1, 2, 0.7, 0.4, 0.001, 1.0))
+    progress.finished(trial_record(*A))
+    progress.failed(B, "OSError: disk")
+    assert len(advances) == 4
+
+
 def test_a_line_that_several_trials_report_is_written_once() -> None:
     output = RecordedProgress()
     progress = StudyProgress(output)
