@@ -232,6 +232,7 @@ FILES = """
 | `data/manifests/NAME/excluded.parquet` | one row per file that does not take part: `source_path`, `reason`, `detail` |
 | `data/manifests/NAME/contact_sheets/REASON.png` | the excluded images of each reason |
 | `data/manifests/NAME/validation/` | results of Great Expectations |
+| `data/manifests/NAME/croissant.json` | the manifest in Croissant (JSON-LD), with `cxr manifest --croissant` |
 | `data/manifests/NAME/manifest.json` | schema version, counts by class and source, settings, seed, content hash |
 | `data/manifests/NAME.look/` | of `cxr manifest --look`: `counts.json`, `excluded.parquet`, `contact_sheets/` |
 | `data/manifests/NAME.failed/` | the same for images that give no folds, or a manifest that is not valid |

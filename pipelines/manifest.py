@@ -46,6 +46,7 @@ class ManifestRequest:
     metrics: MetricsOptions
     overrule: Path | None = None
     look: bool = False
+    croissant: bool = False
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,6 +68,11 @@ def parser() -> argparse.ArgumentParser:
         "--look",
         action="store_true",
         help="write counts, excluded files and contact sheets to OUT.look and no manifest; classes may lack images",
+    )
+    parser.add_argument(
+        "--croissant",
+        action="store_true",
+        help="also describe the manifest as Croissant in OUT/croissant.json, for dataset tools (extra croissant)",
     )
     add_external_option(parser)
     parser.add_argument("--ray-address", help="address of a Ray cluster (default: this machine alone)")
@@ -130,9 +136,12 @@ def ensure_manifest(request: ManifestRequest, study_hash: str | None = None) -> 
 
 def _build(request: ManifestRequest) -> None:
     from cxr_platform.manifest.build import build_manifest
+    from cxr_platform.manifest.croissant import check_installed, write_croissant
     from cxr_platform.monitoring.job_metrics import manifest_counts
 
     profile = request.profile.load()
+    if request.croissant:
+        check_installed()
     with request.metrics.job("manifest", request.out.name) as job, make_progress(sys.stdout) as progress:
         manifest = build_manifest(
             request.data,
@@ -149,6 +158,8 @@ def _build(request: ManifestRequest) -> None:
     print("\n".join(summary(manifest.info)))
     print(f"{manifest.info.folds} folds. Content hash {manifest.content_hash}.")
     print(f"Manifest: {request.out}")
+    if request.croissant:
+        print(f"Croissant: {write_croissant(manifest, request.out.name)}")
 
 
 def _look(request: ManifestRequest) -> None:

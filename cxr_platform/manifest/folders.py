@@ -35,7 +35,8 @@ from cxr_platform.storage.paths import is_remote
 
 INFO_FILE = "manifest.json"
 COUNTS_FILE = "counts.json"
-CONTENTS = {INFO_FILE, COUNTS_FILE, "images", "excluded.parquet", "validation", "contact_sheets"}
+CROISSANT_FILE = "croissant.json"
+CONTENTS = {INFO_FILE, COUNTS_FILE, CROISSANT_FILE, "images", "excluded.parquet", "validation", "contact_sheets"}
 """What a build writes; an interrupted one has written some of it."""
 
 

@@ -3,6 +3,7 @@
 DEST/images/part-00000.parquet …  one row per image, in the order of source_path
 DEST/excluded.parquet             one row per other file, with reason and detail
 DEST/manifest.json                `schema.ManifestInfo`: version, content hash, counts, seed, configuration
+DEST/croissant.json               the same for dataset tools, if asked for (`croissant`)
 DEST/validation/                  results of Great Expectations
 DEST/contact_sheets/              one picture per reason of exclusion
 """
