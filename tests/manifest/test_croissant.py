@@ -1,7 +1,6 @@
 """The description of a manifest is valid, and mlcroissant reads the images back by it."""
 
 import hashlib
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
