@@ -54,7 +54,6 @@ function facts(model) {
 
 /** How often the set of an image contains its class, by class. */
 function coverage(sets) {
-  if (!sets) return [];
   const rows = sets.classes.map(({ label, threshold, coverage: interval }) => el("div", {}, el("dt", {}, className(label)),
     threshold === null || interval.value == null ? el("dd", {}, threshold === null ? "not stated" : "not measured")
       : el("dd", {}, percent(interval.value / 100), " ", bounds(interval))));

@@ -86,10 +86,9 @@ function probabilityTable(answer) {
   return el("table", { role: "table", class: "bars" }, title, el("tbody", { role: "rowgroup" }, rows));
 }
 
-/** The classes that the image may have, with what that states; `null` from a server of an earlier version. */
+/** The classes that the image may have, with what that states. */
 function predictionSet(answer) {
   const set = answer.prediction_set;
-  if (!set) return [];
   const names = set.labels.map(className).join(", ") || "None of the seven classes fits this image.";
   return [el("h3", {}, "Classes it may have"), el("p", { class: "prediction-set" }, names),
     el("p", { class: "soft" }, set.meaning)];
