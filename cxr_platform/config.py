@@ -218,6 +218,45 @@ class TrainingConfig(Settings):
         return schedule
 
 
+View = Literal["whole", "equalised", "lungs", "without-lungs", "mixed-lungs"]
+"""A way of showing an image to the frozen network; `evidence/lung_views.py` defines them."""
+
+
+@dataclass(frozen=True)
+class RobustConfig(Settings):
+    """What keeps a head on frozen features from resting on the origin of an image; `cxr benchmark robust` compares it.
+
+    The defaults are the plain head.
+    """
+
+    views: tuple[View, ...] = ("whole",)
+    """Views of an image, each with a head of its own; their scores are averaged."""
+    against: Literal["all", "normal"] = "all"
+    """Classes that the score of Covid19 is set against. A class of one origin is recognised by its origin; Normal has
+    several."""
+    margin: float = 0.0
+    """Logits by which Covid19 has to exceed Normal, with `against = "normal"`."""
+    balanced: Literal["none", "class", "class-origin"] = "none"
+    """Weight images so that classes count alike, or also the origins within each class."""
+    contrast: bool = False
+    """Train on contrast images too, as any class but Covid19."""
+    appearance: Literal["none", "mixed"] = "none"
+    """Also train on lungs whose sharpness is mixed with that of other origins, with painted markers and borders."""
+    origin_penalty: Annotated[float, Range(ge=0)] = 0.0
+    """Penalty on differences between the mean scores of one class at several origins."""
+    coral: Annotated[float, Range(ge=0)] = 0.0
+    """Penalty on differences between the covariances of the origins."""
+    group_dro: bool = False
+    """Weight each class at each origin by its loss."""
+    last_layer: Literal["all", "balanced", "within"] = "all"
+    """Fit to all images, to subsets with equally many of each class at each origin (DFR), or to origins with both
+    Covid19 and other images."""
+    gate: bool = False
+    """Score Covid19 by the lower of two heads: that of all images, and one of origins that have both sides."""
+    shrinkage: Positive = 0.1
+    """Quadratic penalty of the weights of standardised features."""
+
+
 @dataclass(frozen=True)
 class ResourcesConfig(Settings):
     """What one trial reserves on a Ray node, and how it is retried."""
@@ -257,6 +296,7 @@ class Profile(Settings):
     model: ModelConfig = field(default_factory=ModelConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     resources: ResourcesConfig = field(default_factory=ResourcesConfig)
+    robust: RobustConfig = field(default_factory=RobustConfig)
 
     def __post_init__(self) -> None:
         size = self.intake.decoding.image_size

@@ -82,7 +82,7 @@ def _verb(name: str, parser: argparse.ArgumentParser, level: int = 2) -> Iterato
 
 def profile() -> str:
     """Return the page of all settings, their types, ranges and values in the profiles of the package."""
-    profiles = {name: settings.load_profile(name).to_dict() for name in ("demo", "quick", "paper")}
+    profiles = {name: settings.load_profile(name).to_dict() for name in ("demo", "quick", "paper", "robust")}
     parts = [
         "# Profile\n",
         "A profile is a TOML file with the settings of a manifest and a study. A key that is left out has its default; "
@@ -135,6 +135,8 @@ def _type(annotation: Any) -> str:
         return f"{_type(arguments[0])}, {', '.join(limits)}"
     if origin is typing.Literal:
         return " or ".join(f"`{json.dumps(a)}`" for a in arguments)
+    if origin is tuple:
+        return f"list of {_type(arguments[0])}"
     if arguments:
         return " or ".join(_type(a) for a in arguments if a is not type(None))
     return {"int": "whole number", "float": "number", "bool": "true or false", "str": "text"}.get(

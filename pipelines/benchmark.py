@@ -7,7 +7,20 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from pipelines.benchmarks import folds, gpu, growth, head, manifest, overhead, recipe, serving, statistics, step, study
+from pipelines.benchmarks import (
+    folds,
+    gpu,
+    growth,
+    head,
+    manifest,
+    overhead,
+    recipe,
+    robust,
+    serving,
+    statistics,
+    step,
+    study,
+)
 from pipelines.command import run_command
 from pipelines.options import build_request
 
@@ -63,6 +76,12 @@ BENCHMARKS = {
         recipe.add_options,
         recipe.RecipeRequest,
         recipe.run,
+    ),
+    "robust": Benchmark(
+        "AUC at origins that a head was not trained on, with each option of the profile's [robust] on and off",
+        robust.add_options,
+        robust.RobustRequest,
+        robust.run,
     ),
     "head": Benchmark(
         "accuracy of the off-the-shelf head against a logistic regression on the same features",

@@ -1,4 +1,5 @@
 import dataclasses
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 from cxr_platform.config import (
     AugmentationConfig,
     ModelConfig,
+    RobustConfig,
     ScheduleConfig,
     differences,
     load_profile,
@@ -34,8 +36,16 @@ def complaint(path: str, overrides: dict[str, Any] | None = None) -> str:
     return str(caught.value)
 
 
-def test_the_profiles_of_the_package_are_paper_and_quick() -> None:
-    assert profile_names() == ["demo", "paper", "quick"]
+def test_the_profiles_of_the_package_are_found() -> None:
+    assert profile_names() == ["demo", "paper", "quick", "robust"]
+
+
+def test_the_robust_profile_is_quick_with_any_classes_and_a_chosen_head() -> None:
+    quick, robust = (load_profile(name).to_dict() for name in ("quick", "robust"))
+    changed = {line.split(":")[0] for line in differences(quick, robust)}
+    assert {key for key in changed if not key.startswith("robust.")} == {"name", "intake.selection.classes"}
+    assert quick["robust"] == asdict(RobustConfig())
+    assert robust["robust"]["views"] == ("whole", "lungs")
 
 
 def test_the_paper_profile_holds_what_the_paper_states() -> None:
@@ -86,7 +96,7 @@ def test_overrides_replace_single_values_and_leave_the_rest() -> None:
 
 
 def test_an_unknown_profile_is_answered_with_the_names() -> None:
-    assert "a profile name (demo, paper, quick)" in complaint("papper")
+    assert "a profile name (demo, paper, quick, robust)" in complaint("papper")
     assert "'papper'" in complaint("papper")
 
 

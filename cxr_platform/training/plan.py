@@ -52,11 +52,13 @@ def planned_trials(profile: Profile, strategies: Sequence[str]) -> list[TrialKey
 def study_identity(profile: Profile, protocol: Protocol, content_hash: str) -> dict[str, Any]:
     """Return all that the results of trials depend on, as plain values.
 
-    Neither the resources nor the path of the manifest are part of it; the content hash covers the intake settings.
+    Neither the resources nor the path of the manifest are part of it, nor `robust`, which no trial uses; the content
+    hash covers the intake settings.
     `precision` is absent where `training.precision` is "auto": the engine adds what that means on the devices of the
     study (`StudyFolder.set_precision`).
     """
-    settings = {key: value for key, value in profile.to_dict().items() if key not in ("name", "resources", "intake")}
+    left_out = ("name", "resources", "intake", "robust")
+    settings = {key: value for key, value in profile.to_dict().items() if key not in left_out}
     precision = settings["training"].pop("precision")
     known = {} if precision == "auto" else {"precision": precision}
     return {"protocol": protocol, "manifest": content_hash, "backend": keras_backend(), **known, **settings}

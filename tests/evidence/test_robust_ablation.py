@@ -1,0 +1,138 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from cxr_platform.config import RobustConfig
+from cxr_platform.errors import NotPossible
+from cxr_platform.evaluation.predictions import Array
+from cxr_platform.evidence import robust_ablation
+from cxr_platform.evidence.robust_ablation import (
+    AblationData,
+    class_probabilities,
+    head_probabilities,
+    out_of_fold_accuracy,
+    unseen_scores,
+)
+from cxr_platform.labels import CLASSES, class_index
+from cxr_platform.training.robust_head import CONTRAST, LinearHead, fit_head
+
+COVID19, NORMAL, PNEUMONIA = (class_index(name) for name in ("Covid19", "Normal", "Pneumonia"))
+CELLS = {
+    ("clinic", COVID19): 30, ("web", COVID19): 40, ("web", CONTRAST): 20, ("school", NORMAL): 50,
+    ("school", PNEUMONIA): 30, ("town", NORMAL): 40, ("few", NORMAL): 3,
+}  # fmt: skip
+
+
+def drawn_data(seed: int = 1, cache: Path | None = None) -> AblationData:
+    """Feature 0 tells Covid19, feature 1 pneumonia, the last two the origin."""
+    rng = np.random.default_rng(seed)
+    origins = np.concatenate([[origin] * count for (origin, _), count in CELLS.items()])
+    labels = np.concatenate([[label] * count for (_, label), count in CELLS.items()])
+    features = rng.normal(size=(len(labels), 4)).astype("float32")
+    features[:, 0] += 2 * (labels == COVID19)
+    features[:, 1] += 2 * (labels == PNEUMONIA)
+    features[:, 2] += 3 * np.isin(origins, ["clinic", "web"])
+    groups = np.array([f"{origin} {n // 2}" for n, origin in enumerate(origins)])
+    views = {"whole": features, "lungs": features + np.float32(0.1), "mixed-lungs": features - np.float32(0.1)}
+    return AblationData(labels, origins, groups, np.arange(len(labels)) // 2 % 3, views, cache)  # type: ignore[arg-type]
+
+
+def test_pairs_are_of_two_origins_with_enough_images() -> None:
+    assert list(drawn_data().pairs()) == [
+        ("clinic", "school"), ("clinic", "town"), ("web", "school"), ("web", "town"),
+    ]  # fmt: skip
+
+
+def test_no_head_is_trained_on_an_origin_or_a_group_of_the_pair(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = drawn_data()
+    shared = np.flatnonzero(data.origins == "web")[:4]
+    data.groups[shared] = data.groups[data.origins == "clinic"][0]
+    fitted = []
+
+    def zero_head(features: Array, labels: Array, origins: Array, *_: object) -> LinearHead:
+        fitted.append((len(features), set(labels), set(origins)))
+        return LinearHead(np.zeros((4, 7), "float32"), np.zeros(7, "float32"))
+
+    monkeypatch.setattr(robust_ablation, "fit_head", zero_head)
+    scored = unseen_scores(data, RobustConfig(), 1)
+    assert fitted[0] == (36 + 43, {COVID19, NORMAL}, {"web", "town", "few"})  # four of a shared group are left out
+    rows = scored["clinic", "school"].rows
+    assert set(data.origins[rows]) == {"clinic", "school"}
+    assert scored["clinic", "school"].positive.sum() == 30
+    assert len(rows) == 110
+
+
+def test_scores_rank_what_the_features_tell() -> None:
+    for pair in unseen_scores(drawn_data(), RobustConfig(), 1).values():
+        assert roc_auc_score(pair.positive, pair.scores) > 0.75
+    accuracy = out_of_fold_accuracy(drawn_data(), RobustConfig(), 1)
+    assert accuracy is not None
+    assert 0.6 < accuracy < 1
+
+
+def test_a_study_of_two_origins_has_no_pair_to_test() -> None:
+    data = drawn_data()
+    kept = np.isin(data.origins, ["clinic", "school"])
+    labels, origins, groups, folds = (each[kept] for each in (data.labels, data.origins, data.groups, data.folds))
+    two = AblationData(labels, origins, groups, folds, {"whole": data.features["whole"][kept]})
+    with pytest.raises(NotPossible, match="three origins"):
+        unseen_scores(two, RobustConfig(), 1)
+
+
+def test_contrast_images_are_trained_on_only_where_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, seen = drawn_data(), []
+
+    def recorded(features: Array, labels: Array, *rest: object) -> LinearHead:
+        seen.append(bool((labels == CONTRAST).any()))
+        return fit_head(features, labels, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(robust_ablation, "fit_head", recorded)
+    rows = np.arange(len(data.labels))
+    for contrast in (False, True):
+        head_probabilities(data, rows, rows[:5], RobustConfig(contrast=contrast), 1)
+    assert seen == [False, True]
+
+
+def test_a_head_within_origins_needs_one_with_both_sides() -> None:
+    data, config = drawn_data(), RobustConfig(last_layer="within", contrast=True)
+    rows = np.arange(len(data.labels))
+    assert head_probabilities(data, rows, rows[:5], config, 1) is not None
+    assert head_probabilities(data, np.flatnonzero(data.origins != "web"), rows[:5], config, 1) is None
+
+
+def test_a_gate_lowers_covid19_and_keeps_a_distribution() -> None:
+    data = drawn_data()
+    rows = np.arange(len(data.labels))
+    plain = RobustConfig(contrast=True)
+    before, after = (head_probabilities(data, rows, rows, replace(plain, gate=gate), 1) for gate in (False, True))
+    assert before is not None
+    assert after is not None
+    assert (after[:, COVID19] <= before[:, COVID19]).all()
+    assert (after[:, COVID19] < before[:, COVID19]).any()
+    np.testing.assert_allclose(after.sum(axis=1), 1, rtol=1e-4)
+
+
+def test_covid19_against_normal_ignores_the_other_classes() -> None:
+    logits = np.random.default_rng(4).normal(size=(20, len(CLASSES)))
+    config = RobustConfig(against="normal", margin=1.0)
+    probabilities = class_probabilities(logits, config)
+    expected = 1 / (1 + np.exp(-(logits[:, COVID19] - logits[:, NORMAL] - 1)))
+    np.testing.assert_allclose(probabilities[:, COVID19], expected)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+    logits[:, PNEUMONIA] += 5
+    np.testing.assert_allclose(class_probabilities(logits, config)[:, COVID19], expected)
+    assert (class_probabilities(logits, RobustConfig())[:, COVID19] < expected).all()
+
+
+def test_logits_are_kept_for_the_next_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = RobustConfig(views=("whole", "lungs"), appearance="mixed")
+    first = unseen_scores(drawn_data(cache=tmp_path), config, 1)
+    assert len(list(tmp_path.glob("logits-*.npy"))) == 8
+    monkeypatch.setattr(robust_ablation, "fit_head", None)
+    again = unseen_scores(drawn_data(cache=tmp_path), config, 1)
+    assert all((first[pair].scores == again[pair].scores).all() for pair in first)
+    with pytest.raises(TypeError):  # another head is not among them
+        unseen_scores(drawn_data(cache=tmp_path), replace(config, shrinkage=2.0), 1)
