@@ -62,7 +62,7 @@ def test_a_study_from_images_to_report_is_not_run_again(
         (["--folds", "3"], "Expected a manifest split into 3 folds"),
         (["--engine", "ray", "--processes", "2"], "Received: --processes 2 --engine ray"),
         (["--manifest", "nowhere"], "nowhere"),
-        (["--profile", "nothing"], "Expected a profile name (demo, paper, quick)"),
+        (["--profile", "nothing"], "Expected a profile name (demo, paper, quick, robust)"),
         (
             ["--strategies", "off-the-shelf", "--imagenet-weights", "absent.h5"],
             "Expected ImageNet weights at absent.h5",
