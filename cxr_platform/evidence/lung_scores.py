@@ -78,12 +78,16 @@ class LungScores(Record):
     scores: tuple[LungScore, ...]
 
 
-PAGE = """Written by `cxr lungs page` from the files of `cxr lungs score`.
+PAGE = """Written by `cxr lungs page` from the files of
+
+```bash
+cxr lungs score --images FOLDER --masks FOLDER --part aerated --name NAME --json scores.json
+```
 
 Dice is 2 |A ∩ B| / (|A| + |B|), the mean over images; an image in which no plausible lungs were found counts as 0.
 Intervals are from a bootstrap over patients. `aerated` means the fields beside heart and diaphragm, `whole` also what
-lies behind the heart. Each set of masks is compared with the output of the network that has the same meaning, if it was
-trained on masks with that meaning.
+lies behind the heart. Masks are compared with the output of the network that has the same meaning, if it was trained on
+masks with that meaning.
 """
 
 
