@@ -15,6 +15,7 @@ VERBS = {
     "explain": "show which parts of one image a study's prediction comes from",
     "lungs": "train and score the network that outlines the lungs",
     "submit": "run a verb as a job of a Ray cluster",
+    "results": "write the page of published results from finished studies",
     "track": "log a finished study and its report to MLflow",
     "champion": "train the champion on all images of a study and add it to the registry",
     "serve": "serve the champion over HTTP",

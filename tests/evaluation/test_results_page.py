@@ -1,0 +1,113 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from cxr_platform.errors import StudyError
+from cxr_platform.evaluation.results_json import results_tree
+from cxr_platform.evaluation.results_page import (
+    MARKS,
+    README_ROWS,
+    key_figures,
+    key_figures_table,
+    published_study,
+    read_published,
+    results_page,
+    with_key_figures,
+)
+from cxr_platform.evaluation.table import Row, Table, to_markdown
+from tests.evaluation.made_findings import contents, findings, section
+
+
+@pytest.fixture
+def tree(all_strategies) -> dict:
+    """The results.json of a study like the paper's, with the sections that key figures need."""
+    measured = {"value": 87.5, "low": 85.0, "high": 90.0, "ratio": False, "signed": False}
+    intervals = section("intervals", values={"scratch": {"pooled": {"accuracy_7_class": measured}}})
+    tree: dict = json.loads(json.dumps(results_tree(contents(all_strategies, [intervals], findings()))))
+    tree["manifest"]["synthetic"] = False
+    return tree
+
+
+@pytest.fixture
+def folder(tree, tmp_path) -> Path:
+    (tmp_path / "report" / "tables").mkdir(parents=True)
+    (tmp_path / "results.json").write_text(json.dumps(tree))
+    table = Table("hospitals", "AUC with one origin left out", ("Left out",), ("A",), (Row(("B",), (0.25,)),))
+    (tmp_path / "report" / "tables" / "hospitals.md").write_text(to_markdown(table))
+    return tmp_path
+
+
+def test_key_figures_are_those_of_results_json(tree):
+    figures = key_figures(tree)
+
+    assert figures["Training from scratch: 7-class accuracy"] == "87.50 (85.00 to 90.00)"
+    assert figures["Off-the-shelf features: 7-class accuracy"] == "–"  # the section has none
+    assert figures["Always the most frequent class"] == f"{tree['majority_class_accuracy']:.2f}"
+
+
+def test_the_best_strategy_is_corrected_for_its_being_the_best(tree):
+    tree["findings"]["picked"] = {
+        "measured": {"value": 90.0, "low": 88.0, "high": 92.0},
+        "optimism": 1.5,
+        "strategies": 8,
+    }
+    best = key_figures(tree)["Best strategy, corrected for its being the best"]
+    assert best == "Training from scratch: 88.50 (86.50 to 90.50)"
+
+
+def test_mean_and_worst_hospital_are_shown(tree):
+    tree["findings"]["hospitals"] = [{"auc": {"value": value}} for value in (0.2, 0.6, None)]
+    assert key_figures(tree)["Covid19 with a hospital left out: mean and worst AUC"] == "0.400 and 0.200"
+
+
+def test_a_study_is_read_back_as_it_was_written(folder, tmp_path):
+    study = published_study(folder, "make cv-all DATA=~/images")
+    file = tmp_path / "published.json"
+    file.write_bytes(study.to_json())
+
+    assert read_published(file) == study
+    assert list(study.tables) == ["hospitals"]
+
+
+def test_the_page_has_the_figures_the_command_and_the_tables(folder):
+    study = published_study(folder, "make cv-all DATA=~/images")
+    page = results_page([study], {"results/recipe.md": "Recipe"})
+
+    assert "87.50 (85.00 to 90.00) | 87.66 |" in page  # ours, and the paper's
+    assert "make cv-all DATA=~/images" in page
+    assert "| B | 0.25 |" in page
+    assert "- [Recipe](results/recipe.md)" in page
+
+
+def test_the_readme_repeats_the_first_rows(folder):
+    study = published_study(folder, "make cv-all")
+    start, end = MARKS
+    readme = with_key_figures(f"before\n{start}\nold\n{end}\nafter\n", [study])
+
+    table = key_figures_table([study]).splitlines()
+    assert readme.splitlines() == ["before", start, *table[: 2 + README_ROWS], end, "after"]
+    assert with_key_figures(readme, [study]) == readme
+
+
+def test_a_readme_without_marks_is_refused(folder):
+    with pytest.raises(StudyError, match="key figures"):
+        with_key_figures("# Title\n", [published_study(folder, "make cv-all")])
+
+
+def test_a_study_without_a_report_is_refused(tmp_path):
+    with pytest.raises(StudyError, match="cxr report --study"):
+        published_study(tmp_path, "make cv-all")
+
+
+def test_a_report_of_another_version_is_refused(folder, tree):
+    (folder / "results.json").write_text(json.dumps({**tree, "schema_version": 1}))
+    with pytest.raises(StudyError, match="schema_version 3"):
+        published_study(folder, "make cv-all")
+
+
+def test_a_study_of_synthetic_images_is_refused(folder, tree):
+    tree["manifest"]["synthetic"] = True
+    (folder / "results.json").write_text(json.dumps(tree))
+    with pytest.raises(StudyError, match="real images"):
+        published_study(folder, "make cv-all")
