@@ -7,10 +7,10 @@ from tests.conftest import REPOSITORY
 TEXT = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
 
-def test_it_has_at_most_120_lines_of_at_most_120_characters() -> None:
+def test_it_has_at_most_120_lines_of_at_most_120_characters_except_rows_of_tables() -> None:
     lines = TEXT.splitlines()
     assert len(lines) <= 120
-    assert [line for line in lines if len(line) > 120] == []
+    assert [line for line in lines if len(line) > 120 and not line.startswith("|")] == []
 
 
 def test_every_file_that_it_links_to_is_there() -> None:
