@@ -46,6 +46,14 @@ REQUEST_SECONDS = Metric(
     "cxr_request_duration_seconds", "histogram", "replica", "Seconds of a request per stage, and in total",
     ("stage",), SECONDS,
 )  # fmt: skip
+PROXY_SECONDS = Metric(
+    "cxr_proxy_request_duration_seconds", "histogram", "replica",
+    "Seconds from the headers of a request to the end of its answer, in the proxy", ("route", "status"), SECONDS,
+)  # fmt: skip
+PROXY_REQUESTS = Metric(
+    "cxr_proxy_requests", "gauge", "replica",
+    "Requests that a proxy has not answered: upload (body incomplete), waiting (for a replica), forwarded", ("state",),
+)  # fmt: skip
 QUEUED_REQUESTS = Metric("cxr_queued_requests", "gauge", "replica", "Requests received and not yet answered")
 DECISIONS = Metric("cxr_decisions_total", "counter", "replica", "Answers by decision", ("decision", "version"))
 PREDICTIONS = Metric(

@@ -1,6 +1,6 @@
 """What replicas and the proxy middleware count, under the names of `monitoring.names`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cxr_platform.monitoring import names
@@ -117,25 +117,45 @@ class RayMetrics(ServingMetrics):
         self._metrics[metric.name].inc(1, tags)
 
 
-class ProxyRequestCounter:
-    """Counts the requests that the proxy middleware answers itself, which no replica sees.
+class ProxyMetrics:
+    """What the proxy middleware measures: it counts the requests that it answers itself, and times all.
 
-    The Ray counters are created with the first request, so that the middleware can be built without Ray.
+    The metrics of Ray are created with the first request, so that the middleware can be built without Ray.
     """
 
     def __init__(self) -> None:
-        self._counters: dict[str, Any] = {}
+        self._metrics: dict[str, Any] = {}
+        self._publishing: object = None
 
     def __call__(self, route: str, status: int, key: str | None = None) -> None:
         """See `ServingMetrics.count_request`."""
         _count_request(self._count, route, status, key)
 
+    def observe(self, route: str, status: int, seconds: float) -> None:
+        """Record how long a request took, those that replicas answered included."""
+        self._in_ray(names.PROXY_SECONDS).observe(seconds, {"route": route, "status": str(status)})
+
+    def watch(self, requests: Callable[[], Mapping[str, int]]) -> None:
+        """Publish again and again, as Ray drops a gauge that is not set, what `requests` returns by state."""
+        if self._publishing is not None:
+            return
+        from cxr_platform.monitoring.replica_metrics import Repeated
+
+        def publish() -> None:
+            for state, count in requests().items():
+                self._in_ray(names.PROXY_REQUESTS).set(count, {"state": state})
+
+        self._publishing = Repeated(publish)
+
     def _count(self, metric: Metric, **tags: str) -> None:
+        self._in_ray(metric).inc(1, tags)
+
+    def _in_ray(self, metric: Metric) -> Any:
         from cxr_platform.monitoring.replica_metrics import in_ray
 
-        if metric.name not in self._counters:
-            self._counters[metric.name] = in_ray(metric)
-        self._counters[metric.name].inc(1, tags)
+        if metric.name not in self._metrics:
+            self._metrics[metric.name] = in_ray(metric)
+        return self._metrics[metric.name]
 
 
 def _count_request(count: Callable[..., None], route: str, status: int, key: str | None) -> None:

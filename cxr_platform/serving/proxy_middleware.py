@@ -8,6 +8,7 @@ request of a replica that dies, and reports errors in plain text. This middlewar
 - repeats a request that got no answer, as screening changes nothing, and answers 503 only after that;
 - turns errors of the proxy (queue full, no replica, timeout) into problem details;
 - counts and logs what it answers itself, as replicas do (`monitoring.names.REQUESTS`, `request_log`);
+- times every request, and publishes how many upload, wait and are forwarded: requests wait here, not in replicas;
 - drops headers that control Serve or that this application does not read, and makes the request id;
 - closes WebSockets, and without keys shows Serve's route table to this machine only.
 
@@ -33,7 +34,7 @@ from cxr_platform.serving import http_protocol
 from cxr_platform.serving.access import check_access
 from cxr_platform.serving.api_keys import KeyCheck, RequestLimits, load_keys
 from cxr_platform.serving.batch_protocol import HttpAnswer
-from cxr_platform.serving.metrics import ProxyRequestCounter, ServingMetrics
+from cxr_platform.serving.metrics import ProxyMetrics, ServingMetrics
 from cxr_platform.serving.problems import MEDIA_TYPE, RETRY_SECONDS, Problem, log_internal_error, problem_for_status
 from cxr_platform.serving.request_batcher import RequestBatcher, is_batchable
 from cxr_platform.serving.request_log import RequestLog
@@ -65,17 +66,17 @@ TRACEPARENT = re.compile(rb"[0-9a-f]{2}(-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})"
 
 def middlewares() -> list[Middleware]:
     """Return the middleware for Serve's proxies, with the API keys of their environment; limit their connections."""
-    count = ProxyRequestCounter()
-    http_protocol.install(count)  # Serve calls this before it starts uvicorn, and offers no other way to configure it
+    metrics = ProxyMetrics()
+    http_protocol.install(metrics)  # Serve calls this before it starts uvicorn, and offers no other way to configure it
     keys, log = load_keys(None, os.environ), RequestLog.from_environment()
-    return [Middleware(ProxyMiddleware, keys=keys, count=count, log=log)]
+    return [Middleware(ProxyMiddleware, keys=keys, count=metrics, log=log, metrics=metrics)]
 
 
 class ProxyMiddleware:
     """ASGI middleware around `app`, which is Serve's proxy.
 
     `count` receives route label, status and name of the API key of every answer that is given here, and `log` a line;
-    replicas count and log their own.
+    replicas count and log their own. `metrics` times all of them and receives how many are not answered.
     """
 
     def __init__(
@@ -86,14 +87,16 @@ class ProxyMiddleware:
         max_held_bytes: int = MAX_HELD_BYTES,
         count: Callable[[str, int, str | None], None] | None = None,
         log: RequestLog | None = None,
+        metrics: ProxyMetrics | None = None,
     ) -> None:
         self._app = app
+        self._metrics = metrics
         self._keys = keys
         self._limits = limits or Limits()
         self._count, self._log = count or ServingMetrics().count_request, log or RequestLog()
         self._limits_of_keys = RequestLimits()
         self._free_bytes = max_held_bytes
-        self._running = 0
+        self._running = self._uploading = self._open = 0
         self._queue_limit = _QueueLimit()
         self._batcher = RequestBatcher(app)
         self._other_apps = OtherApps(app)
@@ -104,10 +107,32 @@ class ProxyMiddleware:
             return await self._app(scope, receive, send)
         if not is_own_path(scope["path"]) and await self._other_apps.own(scope):
             return await self._app(scope, receive, send)
+        self._open += 1
+        if self._metrics is not None:
+            self._metrics.watch(self.requests)
+        began, watched = time.monotonic(), _WatchedAnswer(send)
+        try:
+            await self._answer(scope, receive, watched, began)
+        finally:
+            self._open -= 1
+            if self._metrics is not None and watched.status:
+                self._metrics.observe(route_label(scope["path"]), watched.status, time.monotonic() - began)
+
+    def requests(self) -> dict[str, int]:
+        """Return the requests that are not answered, by the states of `names.PROXY_REQUESTS`."""
+        waiting = self._batcher.waiting
+        return {
+            "upload": self._uploading,
+            "waiting": waiting,
+            "forwarded": max(0, self._open - self._uploading - waiting),
+        }
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, began: float) -> None:
+        """Answer a request of this application."""
         request_id = uuid.uuid4().hex
         headers = [(name, value) for name, value in scope["headers"] if _is_forwarded(name, value)]
         own_scope = {**scope, "headers": [*headers, (b"x-request-id", request_id.encode())]}
-        began, key = time.monotonic(), None
+        key = None
 
         def note(status: int, reason: str | None = None) -> None:
             route, name = route_label(scope["path"]), None if key is None else key.name
@@ -118,7 +143,7 @@ class ProxyMiddleware:
         if scope["type"] == "websocket":  # any website may open one, and no route of this application answers it
             note(HTTPStatus.FORBIDDEN, "not-found")
             await send({"type": "websocket.close"})
-            return None
+            return
         try:
             if scope["path"] == ROUTE_TABLE:
                 check_access(self._keys, scope, needs_key=False)
@@ -150,12 +175,16 @@ class ProxyMiddleware:
         pieces, held = [], 0
         self._running += 1
         try:
-            async for piece in iter_body(receive, headers, self._limits):
-                self._free_bytes -= len(piece)
-                held += len(piece)
-                if self._free_bytes < 0:
-                    raise Problem("busy")
-                pieces.append(piece)
+            self._uploading += 1
+            try:
+                async for piece in iter_body(receive, headers, self._limits):
+                    self._free_bytes -= len(piece)
+                    held += len(piece)
+                    if self._free_bytes < 0:
+                        raise Problem("busy")
+                    pieces.append(piece)
+            finally:
+                self._uploading -= 1
             await self._forward_body(scope, b"".join(pieces), receive, send)
         except Problem as problem:
             if problem.reason == "busy":
@@ -192,6 +221,18 @@ class ProxyMiddleware:
             if answer.serve_status is not None:
                 raise problem_for_status(answer.serve_status)
         raise Problem("unavailable")
+
+
+class _WatchedAnswer:
+    """An ASGI `send` that remembers the status."""
+
+    def __init__(self, send: Send) -> None:
+        self._send, self.status = send, 0
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        await self._send(message)
 
 
 class _QueueLimit:

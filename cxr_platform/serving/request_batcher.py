@@ -87,6 +87,11 @@ class RequestBatcher:
         self._replica_seen: dict[bytes, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
+    @property
+    def waiting(self) -> int:
+        """Number of requests that wait for a call."""
+        return len(self._queue)
+
     async def submit(self, scope: Scope, body: bytes, receive: Receive) -> HttpAnswer | CallSlot | None:
         """Return the answer of a batch; or a slot in which the caller sends the request alone and which it then closes;
         or `None` if a replica died while it had the batch.

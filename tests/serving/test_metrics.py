@@ -7,7 +7,7 @@ import pytest
 
 from cxr_platform.monitoring import names, replica_metrics
 from cxr_platform.monitoring.names import REFUSED_VERSIONS
-from cxr_platform.serving.metrics import ProxyRequestCounter, RayMetrics, ServingMetrics
+from cxr_platform.serving.metrics import ProxyMetrics, RayMetrics, ServingMetrics
 from cxr_platform.serving.screener import Screener
 from tests.intake.files import png
 from tests.serving.builders import image, image_png
@@ -102,13 +102,25 @@ def test_the_drift_window_belongs_to_the_version_that_answers(
 
 
 def test_the_proxy_uses_the_metric_of_the_replicas(values: dict[str, FakeMetric]) -> None:
-    count = ProxyRequestCounter()
+    count = ProxyMetrics()
     assert values == {}
     for _ in range(2):
         count("/v1/screen", 429)
     count("other", 413, "ward")
     assert values[names.REQUESTS.name].values == {("/v1/screen", "429"): 2, ("other", "413"): 1}
     assert values[names.KEY_REQUESTS.name].values == {("ward", "413"): 1}
+
+
+def test_the_proxy_publishes_durations_and_unanswered_requests(values: dict[str, FakeMetric]) -> None:
+    metrics, states = ProxyMetrics(), {"upload": 1, "waiting": 2, "forwarded": 3}
+    metrics.observe("/v1/screen", 200, 0.2)
+    metrics.watch(lambda: states)
+    publishing: Any = metrics._publishing
+    metrics.watch(dict)
+    assert metrics._publishing is publishing
+    publishing.function()
+    assert values[names.PROXY_SECONDS.name].values == {("/v1/screen", "200"): 0.2}
+    assert values[names.PROXY_REQUESTS.name].values == {(state,): n for state, n in states.items()}
 
 
 def test_the_base_class_counts_nothing(screener: Screener) -> None:

@@ -14,6 +14,7 @@ import pytest
 from cxr_platform.serving import api_keys, routes
 from cxr_platform.serving import proxy_middleware as module
 from cxr_platform.serving.api_keys import ApiKeys, parse_keys
+from cxr_platform.serving.metrics import ProxyMetrics
 from cxr_platform.serving.proxy_middleware import ATTEMPTS, ProxyMiddleware, middlewares
 from cxr_platform.serving.request_log import RequestLog
 from cxr_platform.serving.upload import Limits
@@ -465,3 +466,35 @@ def test_without_a_route_table_the_last_one_is_used(monkeypatch: pytest.MonkeyPa
 def test_a_successful_answer_of_another_application_at_the_root_is_forwarded() -> None:
     answer = ask(ProxyMiddleware(FakeServe(headers=PLAIN)), "POST", "/predict", content=b"a body")
     assert (answer.status_code, answer.content, answer.headers["content-type"]) == (200, b"a body", "text/plain")
+
+
+def test_requests_are_timed_and_those_that_are_not_answered_are_counted_by_state() -> None:
+    timed: list[tuple[str, int]] = []
+    seen: list[dict[str, int]] = []
+
+    class Metrics(ProxyMetrics):
+        def observe(self, route: str, status: int, seconds: float) -> None:
+            assert seconds >= 0
+            timed.append((route, status))
+
+        def watch(self, requests: Callable[[], Any]) -> None:
+            seen.append(requests())
+
+    class Serve(FakeServe):
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            seen.append(guard.requests())
+            await super().__call__(scope, receive, send)
+
+    async def upload() -> AsyncIterator[bytes]:
+        yield b"a "
+        seen.append(guard.requests())
+        yield b"body"
+
+    guard = ProxyMiddleware(Serve(), metrics=Metrics(), count=lambda *_: None)
+    ask(guard, "POST", "/v1/screen", content=upload())
+    ask(guard, "GET", "/healthz")
+    ask(guard, "GET", "/-/healthz")
+    assert timed == [("/v1/screen", 200), ("/healthz", 200)]
+    opened = {"upload": 0, "waiting": 0, "forwarded": 1}
+    assert seen[:3] == [opened, {"upload": 1, "waiting": 0, "forwarded": 0}, opened]
+    assert guard.requests() == {"upload": 0, "waiting": 0, "forwarded": 0}
