@@ -16,6 +16,7 @@ import numpy as np
 
 from cxr_platform.config import Profile, RobustConfig, View, load_profile
 from cxr_platform.domain.interval import Interval
+from cxr_platform.training.devices import hardware, package_versions
 from pipelines.benchmarks import write_result
 from pipelines.options import add_weights_option
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from cxr_platform.manifest.store import Manifest
 
 REPLICATES = 500
+GOAL_MEAN, GOAL_WORST, GOAL_ABOVE_CONTROL, GOAL_ACCURACY = 0.80, 0.60, 0.10, 2.0
+"""What the chosen settings are aimed at: AUCs, and points of accuracy that they may cost."""
 PLAIN, CHOSEN, CONTROL = "plain", "robust", "robust, control"
 
 
@@ -80,9 +83,9 @@ def run(request: RobustRequest) -> int:
     settings = settings_to_compare(profile.robust)
     data = load_ablation_data(manifest, profile, request, views_of(settings.values()))
     bootstrap = Bootstrap(data.groups, REPLICATES, profile.seed)
-    plain, results = unseen_scores(data, RobustConfig(), profile.seed), []
+    plain, results, scores = unseen_scores(data, RobustConfig(), profile.seed), [], {}
     for name, config in settings.items():
-        scored = unseen_scores(data, config, profile.seed)
+        scores[name] = scored = unseen_scores(data, config, profile.seed)
         accuracy = out_of_fold_accuracy(data, config, profile.seed)
         results.append(
             Result(
@@ -94,6 +97,7 @@ def run(request: RobustRequest) -> int:
             )
         )
         print(_line(results[-1]), flush=True)
+    above = mean_difference(scores[CHOSEN], scores[CONTROL], bootstrap) if CONTROL in scores else None
     stated = {
         "date": date.today().isoformat(),
         "profile": profile.name,
@@ -103,12 +107,13 @@ def run(request: RobustRequest) -> int:
         "contrast": int((data.labels < 0).sum()),
         "replicates": REPLICATES,
         "looked_at": request.looked_at + len(results),
+        "above_control": above and asdict(above),
         "results": [asdict(result) for result in results],
     }
     if request.json is not None:
         write_result(request.json, "robust", stated)
     if request.page is not None:
-        request.page.write_text(page(stated, results), encoding="utf-8")
+        request.page.write_text(page(stated, results, above), encoding="utf-8")
     return 0
 
 
@@ -232,13 +237,18 @@ def _computed(
             yield view, onnx_answers(file, shown)[1]
 
 
-def page(stated: Mapping[str, Any], results: Sequence[Result]) -> str:
-    """Return the result as a page in Markdown."""
+def page(stated: Mapping[str, Any], results: Sequence[Result], above_control: Interval | None) -> str:
+    """Return the result as a page in Markdown.
+
+    `above_control` is the mean AUC of the chosen settings minus that of their control.
+    """
+    versions = ", ".join(f"{name} {version}" for name, version in package_versions().items())
     by_name = {result.name: result for result in results}
     lines = [
         f"# Heads judged at origins that they were not trained on, {stated['date']}",
         "",
-        f"Written by `cxr benchmark robust --profile {stated['profile']}`: {stated['images']:,} images, "
+        f"Written by `cxr benchmark robust --manifest MANIFEST --profile {stated['profile']} --looked-at "
+        f"{stated['looked_at'] - len(results)}`: {stated['images']:,} images, "
         f"{stated['contrast']} of them contrast images, {stated['input_size']} px, manifest "
         f"`{stated['manifest'][:12]}`. Linear heads on features of MobileNetV2 with ImageNet weights. "
         f"**{stated['looked_at']} settings were looked at**, so that the best of them is too good by chance.",
@@ -246,6 +256,14 @@ def page(stated: Mapping[str, Any], results: Sequence[Result]) -> str:
         "Each pair is the Covid19 of one origin against the other images of another; the head was trained without "
         "both. AUC with 95 % confidence interval by bootstrap over patients "
         f"({stated['replicates']} replicates). Accuracy: seven classes, cross-validation grouped by patient.",
+        "",
+        f"Measured with {hardware()}; {versions}.",
+        "",
+        "## Goals of the chosen settings",
+        "",
+        *_goals(by_name[PLAIN], by_name[CHOSEN], above_control),
+        "",
+        "## Settings",
         "",
         "| setting | mean AUC | worst pair | against plain | accuracy (%) |",
         "|---|---|---|---|---|",
@@ -261,6 +279,24 @@ def page(stated: Mapping[str, Any], results: Sequence[Result]) -> str:
         cells = [_interval(each[pair]) if pair in each else "–" for each in shown]
         lines.append(f"| {pair[0]} | {pair[1]} | {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
+
+
+def _goals(plain: Result, chosen: Result, above_control: Interval | None) -> list[str]:
+    """Return a table of the goals and what was reached."""
+    mean, worst = chosen.auc.mean, chosen.auc.worst
+    rows = [
+        (f"mean AUC of at least {GOAL_MEAN:.2f}", _interval(mean), (mean.value or 0) >= GOAL_MEAN),
+        (f"worst pair of at least {GOAL_WORST:.2f}", _interval(worst), (worst.value or 0) >= GOAL_WORST),
+    ]
+    if above_control is not None:
+        reached = (above_control.value or 0) >= GOAL_ABOVE_CONTROL
+        rows.append((f"at least {GOAL_ABOVE_CONTROL:.2f} above the control", _interval(above_control), reached))
+    if plain.accuracy is not None and chosen.accuracy is not None:
+        change = chosen.accuracy - plain.accuracy
+        goal = f"accuracy at most {GOAL_ACCURACY:.0f} points below the plain head"
+        rows.append((goal, f"{change:+.1f} points", change >= -GOAL_ACCURACY))
+    lines = [f"| {goal} | {figure} | {'yes' if reached else '**no**'} |" for goal, figure, reached in rows]
+    return ["| goal | reached here | met |", "|---|---|---|", *lines]
 
 
 def _row(result: Result) -> str:

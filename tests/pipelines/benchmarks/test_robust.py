@@ -8,6 +8,8 @@ import pyarrow as pa
 import pytest
 
 from cxr_platform.config import RobustConfig, load_profile
+from cxr_platform.domain.interval import Interval
+from cxr_platform.evaluation.statistics.unseen_origins import UnseenOrigins
 from pipelines import benchmark
 from pipelines.benchmarks import robust
 
@@ -84,6 +86,19 @@ def test_every_setting_is_compared_printed_and_written(
     assert all(f"| {name} |" in written or f"| **{name}** |" in written for name in settings)
     assert f"| **plain** | {results['plain']['auc']['mean']['value']:.3f} [" in written
     assert "| clinic | c |" in written
+    above = tree["above_control"]["value"]
+    means = [results[name]["auc"]["mean"]["value"] for name in ("robust", "robust, control")]
+    assert above == pytest.approx(means[0] - means[1])
+    assert f"| at least 0.10 above the control | {above:+.3f} [" in written
+
+
+@pytest.mark.parametrize(("mean", "worst", "accuracy", "met"), [(0.81, 0.61, 78.5, 3), (0.79, 0.59, 77.5, 0)])
+def test_goals_are_met_or_not(mean: float, worst: float, accuracy: float, met: int) -> None:
+    auc = UnseenOrigins(Interval(mean, ratio=True), Interval(worst, ratio=True), ("a", "b"), ())
+    plain, chosen = (robust.Result("x", {}, auc, Interval(0.0), value) for value in (80.0, accuracy))
+    lines = robust._goals(plain, chosen, None)
+    assert [line.endswith("| yes |") for line in lines].count(True) == met
+    assert [line.endswith("| **no** |") for line in lines].count(True) == 3 - met
 
 
 def test_features_that_are_kept_are_not_computed_again(
