@@ -129,7 +129,7 @@ def key_figures(tree: Mapping[str, Any]) -> dict[str, str]:
         "Off-the-shelf features: 7-class accuracy": accuracy("off-the-shelf"),
         "Best strategy, corrected for its being the best": f"{TITLES[winner]}: {text(best)}",
         f"{POSITIVE_CLASS} within its own sources: AUC": text(None if within is None else Interval(**within["auc"])),
-        f"{POSITIVE_CLASS} with a hospital left out: mean and worst AUC": _hospitals(findings["hospitals"]),
+        f"{POSITIVE_CLASS} with a hospital left out: mean and worst AUC": _hospitals(sections["hospitals"]["values"]),
         "Images without their lungs: 7-class accuracy": _probe(findings["probes"], "without-lungs"),
         "File metadata alone: 7-class accuracy": _probe(findings["probes"], "metadata"),
         "Always the most frequent class": text(tree["majority_class_accuracy"]),
@@ -142,11 +142,11 @@ def key_figures(tree: Mapping[str, Any]) -> dict[str, str]:
     return figures
 
 
-def _hospitals(pairs: Sequence[Mapping[str, Any]]) -> str:
-    values = [pair["auc"]["value"] for pair in pairs if pair["auc"]["value"] is not None]
+def _hospitals(values: Mapping[str, Any]) -> str:
+    """Return mean and worst as the report's section states them: the worst has enough patients, if any pair has."""
     if not values:
         return text(None)
-    return " and ".join(text(Interval(value, ratio=True)) for value in (sum(values) / len(values), min(values)))
+    return f"{text(Interval(values['mean_auc'], ratio=True))} and {text(Interval(**values['worst']['auc']))}"
 
 
 def _probe(probes: Iterable[Mapping[str, Any]], name: str) -> str:

@@ -135,7 +135,7 @@ def _steps(results: StudyResults, findings: Findings, credibility: Credibility) 
 def _headline(results: StudyResults, findings: Findings, credibility: Credibility) -> str:
     decision, winner = results.decision, TITLES[results.decision.winner]
     accuracy = f"{percent(findings.expected_accuracy.value)} 7-class accuracy"
-    if findings.picked is not None:
+    if _corrected(findings):
         accuracy += f" ({percent(findings.accuracy.value)} before correction for the choice of the best)"
     doubt = ", not supported by the tests below" if credibility.verdict == NOT_SUPPORTED else ""
     if decision.runner_up is None:
@@ -176,9 +176,14 @@ def known_patients(results: StudyResults) -> str:
     return f"{sentence}; of the others, only duplicates and near-duplicates are kept together."
 
 
+def _corrected(findings: Findings) -> bool:
+    """Return True if the correction for the choice of the best changes the printed accuracy."""
+    return percent(findings.expected_accuracy.value) != percent(findings.accuracy.value)
+
+
 def _best(results: StudyResults, findings: Findings) -> tuple[str, str]:
     measured = ""
-    if findings.picked is not None:
+    if findings.picked is not None and _corrected(findings):
         measured = (
             f"Measured: {rate(findings.accuracy)}, of which {text(findings.picked.optimism)} points come from its "
             f"being the best of {findings.picked.strategies} on these images. "

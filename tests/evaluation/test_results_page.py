@@ -24,7 +24,7 @@ def tree(all_strategies) -> dict:
     """The results.json of a study like the paper's, with the sections that key figures need."""
     measured = {"value": 87.5, "low": 85.0, "high": 90.0, "ratio": False, "signed": False}
     intervals = section("intervals", values={"scratch": {"pooled": {"accuracy_7_class": measured}}})
-    tree: dict = json.loads(json.dumps(results_tree(contents(all_strategies, [intervals], findings()))))
+    tree: dict = json.loads(json.dumps(results_tree(contents(all_strategies, [intervals, section("hospitals", values={})], findings()))))
     tree["manifest"]["synthetic"] = False
     return tree
 
@@ -56,9 +56,12 @@ def test_the_best_strategy_is_corrected_for_its_being_the_best(tree):
     assert best == "Training from scratch: 88.50 (86.50 to 90.50)"
 
 
-def test_mean_and_worst_hospital_are_shown(tree):
-    tree["findings"]["hospitals"] = [{"auc": {"value": value}} for value in (0.2, 0.6, None)]
-    assert key_figures(tree)["Covid19 with a hospital left out: mean and worst AUC"] == "0.400 and 0.200"
+def test_mean_and_worst_hospital_are_those_of_the_section(tree):
+    name = "Covid19 with a hospital left out: mean and worst AUC"
+    assert key_figures(tree)[name] == "–"
+    worst = {"value": 0.25, "low": 0.2, "high": 0.3, "ratio": True, "signed": False}
+    tree["sections"]["hospitals"]["values"] = {"mean_auc": 0.5, "worst": {"auc": worst}}
+    assert key_figures(tree)[name] == "0.500 and 0.250 (0.200 to 0.300)"
 
 
 def test_a_study_is_read_back_as_it_was_written(folder, tmp_path):

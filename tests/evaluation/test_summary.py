@@ -359,3 +359,11 @@ def test_the_first_three_steps_are_put_into_words(as_printed):
     assert line.short.startswith("Add images of Edema, Effusion and Pneumonia from a second source")
     assert line.rest.startswith("Then compute the shortcut probes: ")
     assert "; then evaluate external images: " in line.rest
+
+
+def test_a_correction_that_changes_no_printed_digit_is_not_mentioned(as_printed):
+    picked = PickedAccuracy(Interval(87.66, 86.1, 89.2), optimism=0.001, strategies=2)
+    summary = summarize(as_printed, findings(picked=picked))
+
+    assert "correction" not in summary.headline
+    assert "Measured" not in " ".join(line.text for line in summary.lines)
