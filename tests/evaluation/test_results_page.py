@@ -24,7 +24,9 @@ def tree(all_strategies) -> dict:
     """The results.json of a study like the paper's, with the sections that key figures need."""
     measured = {"value": 87.5, "low": 85.0, "high": 90.0, "ratio": False, "signed": False}
     intervals = section("intervals", values={"scratch": {"pooled": {"accuracy_7_class": measured}}})
-    tree: dict = json.loads(json.dumps(results_tree(contents(all_strategies, [intervals, section("hospitals", values={})], findings()))))
+    tree: dict = json.loads(
+        json.dumps(results_tree(contents(all_strategies, [intervals, section("hospitals", values={})], findings())))
+    )
     tree["manifest"]["synthetic"] = False
     return tree
 
