@@ -144,8 +144,11 @@ class Service:
 
         answer, source = await self._answer(data, request_id, timer, explain, with_source=True)
         assert source is not None
-        work = partial(dicom_documents, answer, source)
-        return answer, [encode_document(document) for document in await self._in_thread(timer, work)]
+
+        def encoded(source: DicomSource) -> list[bytes]:
+            return [encode_document(document) for document in dicom_documents(answer, source)]
+
+        return answer, await self._in_thread(timer, partial(encoded, source))
 
     async def _answer(
         self, data: bytes, request_id: str, timer: StageTimer, explain: bool, with_source: bool
