@@ -83,8 +83,8 @@ def run(request: RobustRequest) -> int:
     settings = settings_to_compare(profile.robust)
     data = load_ablation_data(manifest, profile, request, views_of(settings.values()))
     bootstrap = Bootstrap(data.groups, REPLICATES, profile.seed)
-    plain, results, scores = unseen_scores(data, RobustConfig(), profile.seed), [], {}
-    for name, config in settings.items():
+    results, scores = [], {}
+    for name, config in settings.items():  # the plain head first: the others are compared with it
         scores[name] = scored = unseen_scores(data, config, profile.seed)
         accuracy = out_of_fold_accuracy(data, config, profile.seed)
         results.append(
@@ -92,7 +92,7 @@ def run(request: RobustRequest) -> int:
                 name,
                 _changed(config),
                 unseen_origins(scored, bootstrap),
-                mean_difference(scored, plain, bootstrap),
+                mean_difference(scored, scores[PLAIN], bootstrap),
                 None if accuracy is None else 100 * accuracy,
             )
         )
