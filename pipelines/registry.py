@@ -1,6 +1,7 @@
-"""List, show, verify, sign, promote and roll back the versions of the registry.
+"""List, show, verify, sign, promote and roll back the versions of the registry, and register them in MLflow.
 
     cxr registry list | show [VERSION] | promote VERSION [--force] [--lead SECONDS] | rollback
+    cxr registry register VERSION --model NAME [--tracking-uri URI]
     cxr registry generate-key NAME | sign VERSION --secret-key FILE | verify [VERSION] [--public-key FILE]
 
 VERSION is v1, v2, … or champion. Every action takes --registry FOLDER and --json.
@@ -14,10 +15,12 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cxr_platform.errors import BundleError, RegistryError
+from cxr_platform.errors import BundleError, ConfigError, RegistryError
+from cxr_platform.storage.paths import is_remote
 from pipelines.command import console, run_command
 from pipelines.local_study import local_copies
 from pipelines.options import REGISTRY, location, parse_request
@@ -47,6 +50,8 @@ class RegistryRequest:
     name: Path | None = None
     secret_key: Path | None = None
     public_key: str | None = None
+    model: str | None = None
+    tracking_uri: str | None = None
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help=f"secret key of minisign; its password is asked for, or read from {PASSWORD_VARIABLE}",
     )
+    register = actions.add_parser("register", parents=[shared], help="register a version as a model version in MLflow")
+    register.add_argument("version", help="version to register; the champion also gets MLflow's alias champion")
+    register.add_argument("--model", required=True, metavar="NAME", help="name of the registered model in MLflow")
+    register.add_argument(
+        "--tracking-uri", help="folder or server (default: MLFLOW_TRACKING_URI, or mlruns beside the registry)"
+    )
     return parser
 
 
@@ -113,7 +124,7 @@ def run(request: RegistryRequest) -> int:
 
     actions: dict[str, Callable[[Registry, RegistryRequest], int]]
     actions = {"list": _list, "show": _show, "promote": _promote, "rollback": _rollback, "verify": _verify}
-    actions |= {"sign": _sign}
+    actions |= {"sign": _sign, "register": partial(_register, place=request.registry)}
     if request.action == "generate-key":
         return _generate_key(request)
     read_only = request.action not in ("promote", "rollback", "sign")
@@ -210,6 +221,27 @@ def _sign(registry: "Registry", request: RegistryRequest) -> int:
         _print_json({"signature": str(path)})
     else:
         print(f"Signed: {path}")
+    return 0
+
+
+def _register(registry: "Registry", request: RegistryRequest, place: Path) -> int:
+    """Register a version of the registry at `place`, of which `registry` may be a local copy."""
+    from cxr_platform.tracking.mlflow_models import register_version
+
+    assert request.version is not None, "the parser requires both"
+    assert request.model is not None
+    source = str(place) if is_remote(place) else None
+    if source and not (request.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")):
+        raise ConfigError(
+            "Expected a place of MLflow: the registry is in an object store, so that no folder is beside it.",
+            received="neither --tracking-uri nor MLFLOW_TRACKING_URI",
+        )
+    messages: list[str] = []
+    number = register_version(registry, request.version, request.model, request.tracking_uri, source, messages.append)
+    if request.json:
+        _print_json({"model": request.model, "version": number})
+    else:
+        print("\n".join(messages))
     return 0
 
 

@@ -11,6 +11,7 @@ from cxr_platform.registry.bundle import ONNX
 from cxr_platform.registry.bundle_comparison import compare
 from cxr_platform.registry.promotion import promote
 from cxr_platform.registry.store import Registry, VersionCheck
+from cxr_platform.storage.paths import parse_path
 from pipelines.registry import bundle_table, checks_table, comparison_table, main
 from tests.registry.builders import STUDY, changed, filler, make_bundle, make_registry
 
@@ -234,3 +235,28 @@ def test_a_version_is_signed_and_its_signature_is_verified(registry, tmp_path, c
     assert run(registry, "verify") == 0
     assert run(registry, "sign", "v1", "--secret-key", str(public)) == 2
     assert "Expected a secret key of minisign" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore:.*[Ff]ile.?[Ss]tore.*", "ignore:.*filesystem.*")
+def test_register_prints_the_model_version_in_mlflow(registry, tmp_path, capsys):
+    pytest.importorskip("mlflow", reason="the extra `tracking` is not installed")
+    words = ["register", "champion", "--model", "screening", "--tracking-uri", str(tmp_path / "mlflow")]
+    assert run(registry, *words) == 0
+    assert "v1 is now version 1 of model screening in MLflow" in capsys.readouterr().out
+    assert run(registry, *words, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"model": "screening", "version": "1"}
+
+
+@pytest.mark.filterwarnings("ignore:.*[Ff]ile.?[Ss]tore.*", "ignore:.*filesystem.*")
+def test_register_names_the_store_of_a_registry(registry, tmp_path, capsys, monkeypatch):
+    mlflow = pytest.importorskip("mlflow", reason="the extra `tracking` is not installed")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    place = "memory://register/registry"
+    store = parse_path(place)
+    store.fs.put(str(registry.root), store.path, recursive=True)
+    words = ["register", "v1", "--model", "screening", "--registry", place]
+    assert main(words) == 2
+    assert "Expected a place of MLflow" in capsys.readouterr().err
+    assert main([*words, "--tracking-uri", str(tmp_path / "mlflow")]) == 0
+    client = mlflow.MlflowClient(tracking_uri=(tmp_path / "mlflow").as_uri())
+    assert client.get_model_version("screening", "1").source == f"{place}/v1"
