@@ -14,6 +14,7 @@ from pipelines.benchmarks import (
     head,
     manifest,
     overhead,
+    page,
     recipe,
     robust,
     serving,
@@ -106,6 +107,12 @@ BENCHMARKS = {
         statistics.add_options,
         statistics.StatisticsRequest,
         statistics.run,
+    ),
+    "page": Benchmark(
+        "a page of the results of several benchmarks, with the claims that they meet or miss",
+        page.add_options,
+        page.PageRequest,
+        page.run,
     ),
 }
 

@@ -1,6 +1,7 @@
 """Benchmarks of `cxr benchmark`: the platform beside simple baselines, in one run on one machine."""
 
 from collections.abc import Mapping
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ from cxr_platform.training.devices import hardware, package_versions
 
 
 def write_result(file: Path, benchmark: str, result: Mapping[str, Any], **versions: str) -> None:
-    """Write the result of a benchmark as JSON, with the hardware and the versions that it was measured with.
+    """Write the result of a benchmark as JSON, with the date (UTC), the hardware and the versions of the measurement.
 
     `versions` are further ones than those of `package_versions`.
     """
     machine = {"hardware": hardware().model_dump(mode="json"), "versions": package_versions() | versions}
-    write_json(file, {"benchmark": benchmark, **machine, **result})
+    date = datetime.now(timezone.utc).date().isoformat()
+    write_json(file, {"benchmark": benchmark, "date": date, **machine, **result})

@@ -1,0 +1,135 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines import benchmark
+
+MACHINE = {
+    "date": "2026-11-01",
+    "hardware": {"processor": "Some CPU", "processors": 2, "gpus": []},
+    "versions": {"python": "3.11.7", "keras": "3.15.1"},
+}
+
+
+def step_result(loop_to_bare: float, size: int = 96) -> dict[str, Any]:
+    speed = {"strategy": "scratch", "precision": "float32", "depthwise": "float32"}
+    speed |= {"loop": 100.0, "bare_step": 104.0, "model_fit": 90.0}
+    speed |= {"loop_to_bare_step": loop_to_bare, "loop_to_model_fit": 1.11}
+    settings = {"input_size": size, "deterministic": True, "batches": 12, "rounds": 5}
+    return {"benchmark": "step", **MACHINE, **settings, "speeds": [speed]}
+
+
+def growth_result() -> dict[str, Any]:
+    series = {"of": "images", "amounts": [100, 400], "seconds": [10.0, 80.0], "exponent": 1.5}
+    return {
+        "benchmark": "growth",
+        **MACHINE,
+        "images": 400,
+        "profile": "quick",
+        "start_up_seconds": 20.0,
+        "series": [series],
+    }
+
+
+def study_result() -> dict[str, Any]:
+    facts = {"images": 400, "folds": 3, "input_size": 96, "cores": 2, "profile": "quick", "stock_to_platform": 4.0}
+    outcomes = {
+        "platform": {"seconds": 100.0, "accuracy": {"scratch": 0.61}},
+        "stock": {"seconds": 400.0, "accuracy": {"scratch": 0.52}},
+    }
+    return {"benchmark": "study", **MACHINE, **facts, **outcomes}
+
+
+def overhead_result(idle: float) -> dict[str, Any]:
+    first = {"imports": 5.0, "load": 1.0, "activations": 4.0, "build": 1.0, "compile": 2.0}
+    first |= {"steps": 8.0, "evaluation": 0.5, "writing": 0.25}
+    later = [first | {"imports": 0.0, "steps": steps} for steps in (8.0, 10.0)]
+    shares = {"command": 0.3, "trials": idle, "tail": 0.5, "tail_seconds": 9.0, "command_seconds": 100.0}
+    facts = {"images": 400, "profile": "quick", "engine": "ray"}
+    return {"benchmark": "overhead", **MACHINE, **facts, "trials": {"scratch": [first, *later]}, "idle": shares}
+
+
+def manifest_result() -> dict[str, Any]:
+    decoding = {"files": 400, "bare": 100.0, "image": 70.0, "worker": 60.0, "worker_with_keypoints": 50.0}
+    decoding |= {"two_processes": 1.8, "libraries": {"PNG": "opencv"}}
+    decoding |= {"ratios": {"image": 0.7, "worker": 0.6, "worker_with_keypoints": 0.5}}
+    builds = [
+        {"images": 5000, "seconds": 60.0, "driver_mib": 500.0, "worker_mib": 400.0},
+        {"images": 20000, "seconds": 250.0, "driver_mib": 600.0, "worker_mib": 400.0},
+    ]
+    return {"benchmark": "manifest", **MACHINE, "decoding": decoding, "builds": builds}
+
+
+def written(folder: Path, *results: dict[str, Any]) -> list[str]:
+    files = [folder / f"{number}.json" for number in range(len(results))]
+    for file, result in zip(files, results, strict=True):
+        file.write_text(json.dumps(result))
+    return [str(file) for file in files]
+
+
+def test_the_page_has_a_row_for_each_claim_and_the_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = [growth_result(), manifest_result(), overhead_result(0.05), step_result(0.93), study_result()]
+    out = tmp_path / "results" / "page.md"
+    assert benchmark.main(["page", *written(tmp_path, *results), "--out", str(out)]) == 0
+    assert capsys.readouterr().out.strip() == str(out)
+    text = out.read_text()
+    assert "2 × Some CPU, no GPU; python 3.11.7, keras 3.15.1" in text
+    for row in (
+        "| a study at least 5 times as fast as a stock script | 4.0 times | **no** |",
+        "| scratch, 96 px: loop at least 0.95 of the bare step | 0.93 | **no** |",
+        "| scratch, 96 px: loop at least 1 of `model.fit` | 1.11 | yes |",
+        "| less than 10% of the cores idle during the trials of a study | 5.0% | yes |",
+        "| decoding with all that an image needs at least 0.8 of a bare loop | 0.70 | **no** |",
+        "| two processes at least 1.7 times as fast | 1.80 | yes |",
+        "| memory of a manifest at most 1.3 times that of a quarter of its images | 1.20 | yes |",
+        "| time against images: exponent at most 1.1 | 1.50 | **no** |",
+        "| scratch | 0.610 | 0.520 |",
+        "| scratch, later folds | 0.00 | 1.00 | 4.00 | 1.00 | 2.00 | 9.00 | 0.50 | 0.25 | 17.75 |",
+        "| 20,000 | 250 | 12.50 | 600 | 400 |",
+        "| images | 100: 10 s, 400: 80 s | 1.50 |",
+    ):
+        assert row in text
+    headings = [line for line in text.splitlines() if line.startswith("## ")]
+    assert [heading.split()[1] for heading in headings] == ["A", "The", "Where", "Decoding", "Growth"]
+
+
+def test_notes_by_hand_are_kept(tmp_path: Path) -> None:
+    out = tmp_path / "page.md"
+    files = written(tmp_path, step_result(0.93), step_result(0.97, size=200))
+    benchmark.main(["page", files[0], "--out", str(out)])
+    out.write_text(out.read_text() + "\n## Notes\n\nA remark.\n")
+    benchmark.main(["page", *files, "--out", str(out)])
+    assert out.read_text().endswith("\n## Notes\n\nA remark.\n")
+    assert "The training step at 200 px" in out.read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"hardware": {"processor": "Another", "processors": 8, "gpus": []}}, "Expected the hardware of"),
+        ({"versions": {"keras": "3.16"}}, "Expected the versions of"),
+        ({"benchmark": "gpu"}, "of one of: study, step"),
+        ({"speeds": [{"strategy": "scratch"}]}, "Expected a complete result of this version"),
+        ({"speeds": None}, "Expected a complete result of this version"),
+    ],
+)
+def test_results_that_do_not_belong_together_are_refused(
+    change: dict[str, Any], complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = written(tmp_path, step_result(0.93), step_result(0.97, size=200) | change)
+    assert benchmark.main(["page", *files, "--out", str(tmp_path / "page.md")]) == 2
+    message = capsys.readouterr().err
+    assert complaint in message
+    assert "1.json" in message
+    assert not (tmp_path / "page.md").exists()
+
+
+@pytest.mark.parametrize("content", ["no JSON", "[1]", '{"date": "2026-11-01"}', '{"benchmark": "step"}'])
+def test_a_file_that_no_benchmark_wrote_is_refused(
+    content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "other.json").write_text(content)
+    assert benchmark.main(["page", str(tmp_path / "other.json"), "--out", str(tmp_path / "page.md")]) == 2
+    assert "other.json" in capsys.readouterr().err
