@@ -16,6 +16,7 @@ from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, Implic
 from cxr_platform.config import DecodingConfig
 from cxr_platform.errors import ImageRefused
 from cxr_platform.intake.dicom_pixels import ONE_SAMPLE, SECONDARY_CAPTURE, read_grey
+from cxr_platform.intake.dicom_source import DicomSource, source_of
 from cxr_platform.intake.eligibility import DICOM_PROJECTIONS, judge_dicom_modality
 from cxr_platform.intake.grey_image import GreyImage, check_pixels
 from cxr_platform.intake.vocabulary import (
@@ -64,50 +65,60 @@ MAX_SEQUENCE_BYTES = 2**20
 _ONE_AT_A_TIME = threading.Lock()
 
 
-def decode_dicom(data: bytes, config: DecodingConfig) -> GreyImage:
+def decode_dicom(data: bytes, config: DecodingConfig, with_source: bool = False) -> GreyImage:
     """Decode a DICOM object, with or without its 128-byte preamble, that holds one projection radiograph.
 
-    Raises `ImageRefused`: `no-pixel-data`, `modality`, `multi-frame`, `too-large`, or `undecodable` for every other
-    fault.
+    `with_source` also returns what a document about the image takes over from it.
+
+    Raises `ImageRefused`: `no-pixel-data`, `modality`, `multi-frame`, `too-large`, with `with_source` those of
+    `source_of`, or `undecodable` for every other fault.
     """
-    try:
-        with without_warnings():
-            dataset = read_dataset(data)
-            _check_header(dataset, config)
-            values, colours = read_grey(dataset, config)
-            return GreyImage(
-                values=values,
-                width=int(dataset.Columns),
-                height=int(dataset.Rows),
-                bit_depth=int(dataset.BitsStored),
-                color_mode=str(dataset.PhotometricInterpretation),
-                container="DICOM",
-                colours=colours,
-                view=_view(dataset),
-                other_body_part=_other_body_part(dataset),
-                for_processing=_is_for_processing(dataset),
-                patient=_patient(dataset),
-                sex=parse_sex(_text(dataset, "PatientSex")),
-                age=parse_age(_text(dataset, "PatientAge")),
-            )
-    except ImageRefused:
-        raise
-    except Exception as error:  # pydicom converts values on access, and then raises anything
-        raise ImageRefused("undecodable", f"DICOM: {error or type(error).__name__}") from error
+    with _refusing_faults():
+        dataset = _read_dataset(data)
+        _check_header(dataset, config)
+        values, colours = read_grey(dataset, config)
+        return GreyImage(
+            values=values,
+            width=int(dataset.Columns),
+            height=int(dataset.Rows),
+            bit_depth=int(dataset.BitsStored),
+            color_mode=str(dataset.PhotometricInterpretation),
+            container="DICOM",
+            colours=colours,
+            view=_view(dataset),
+            other_body_part=_other_body_part(dataset),
+            for_processing=_is_for_processing(dataset),
+            patient=_patient(dataset),
+            sex=parse_sex(_text(dataset, "PatientSex")),
+            age=parse_age(_text(dataset, "PatientAge")),
+            source=source_of(dataset) if with_source else None,
+        )
+
+
+def read_source(data: bytes) -> DicomSource:
+    """Return what a document about a DICOM object takes over from it; raise `ImageRefused` as `source_of`."""
+    with _refusing_faults():
+        return source_of(_read_dataset(data))
 
 
 @contextmanager
-def without_warnings() -> Iterator[None]:
-    """Suppress pydicom's warnings of irregular values, of which hospitals' files are full.
+def _refusing_faults() -> Iterator[None]:
+    """Turn every exception into `ImageRefused`, since pydicom raises anything when it converts values on access.
 
-    Warning filters belong to the process, not to a thread, hence the lock.
+    Its warnings of irregular values, of which hospitals' files are full, are suppressed. Warning filters belong to the
+    process, not to a thread, hence the lock.
     """
-    with _ONE_AT_A_TIME, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    try:
+        with _ONE_AT_A_TIME, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except ImageRefused:
+        raise
+    except Exception as error:
+        raise ImageRefused("undecodable", f"DICOM: {error or type(error).__name__}") from error
 
 
-def read_dataset(data: bytes) -> Dataset:
+def _read_dataset(data: bytes) -> Dataset:
     """Return the parsed object, bounded in elements and header bytes; raise `ImageRefused` or what pydicom raises."""
     if DEFLATED in data:
         # pydicom would inflate the whole object, of any size, before its header can be checked.

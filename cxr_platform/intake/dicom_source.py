@@ -30,7 +30,6 @@ from pydicom.uid import (
 from pydicom.valuerep import validate_value
 
 from cxr_platform.errors import ImageRefused
-from cxr_platform.intake.dicom import read_dataset, without_warnings
 from cxr_platform.validation import Record
 
 INCOMPLETE = "incomplete-dicom"
@@ -102,22 +101,14 @@ class DicomSource(Record):
         return attributes
 
 
-def read_source(data: bytes) -> DicomSource:
-    """Return what a document about a DICOM object takes over from it.
+def source_of(dataset: Dataset) -> DicomSource:
+    """Return what a document about a parsed DICOM object takes over from it.
 
-    Raises `ImageRefused`: `incomplete-dicom` without the UIDs of the image, its series and study or with an identifier
-    of the patient that cannot be written again, `undecodable` for an object that cannot be parsed.
+    Raises `ImageRefused` (incomplete-dicom) without the UIDs of the image, its series and study or with an identifier
+    of the patient that cannot be written again, and what pydicom raises when it converts a value.
     """
-    try:
-        with without_warnings():
-            dataset = read_dataset(data)
-            references = {keyword: _text(dataset, keyword) for keyword in REFERENCES}
-            attributes = {keyword: _text(dataset, keyword) for keyword in (*COPIED, *COPIED_TO_PICTURES)}
-            lossy = _is_lossy(dataset)
-    except ImageRefused:
-        raise
-    except Exception as error:  # pydicom converts values on access, and then raises anything
-        raise ImageRefused("undecodable", f"DICOM: {error or type(error).__name__}") from error
+    references = {keyword: _text(dataset, keyword) for keyword in REFERENCES}
+    attributes = {keyword: _text(dataset, keyword) for keyword in (*COPIED, *COPIED_TO_PICTURES)}
     wrong = [keyword for keyword, value in references.items() if not value or not is_regular(keyword, value)]
     wrong += ["SOPClassUID"] if references["SOPClassUID"] not in IMAGE_CLASSES and "SOPClassUID" not in wrong else []
     wrong += [keyword for keyword in IDENTIFYING if not is_regular(keyword, attributes[keyword])]
@@ -129,7 +120,7 @@ def read_source(data: bytes) -> DicomSource:
         study_instance_uid=references["StudyInstanceUID"],
         series_instance_uid=references["SeriesInstanceUID"],
         attributes={key: value for key, value in attributes.items() if value and is_regular(key, value)},
-        lossy=lossy,
+        lossy=_is_lossy(dataset),
     )
 
 

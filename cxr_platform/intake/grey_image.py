@@ -9,6 +9,7 @@ from PIL import Image
 
 from cxr_platform.config import DecodingConfig
 from cxr_platform.errors import ImageRefused
+from cxr_platform.intake.dicom_source import DicomSource
 
 COLOUR_SIDE = 64
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
@@ -25,7 +26,7 @@ class GreyImage:
     Photometric Interpretation (0028,0004) of a DICOM object. `colours` are those of
     `average_colours`, `None` for an image without any. `view`, `patient`, `sex` (M or F) and `age` (years) come from a
     DICOM header, each is `None` if not given; so do `other_body_part` (a word of `vocabulary.other_body_part`) and
-    `for_processing` (Presentation Intent Type).
+    `for_processing` (Presentation Intent Type), and `source` if it was asked for.
     """
 
     values: NDArray[np.uint8] | NDArray[np.float32]
@@ -41,6 +42,7 @@ class GreyImage:
     patient: str | None = None
     sex: str | None = None
     age: float | None = None
+    source: DicomSource | None = None
 
 
 def average_colours(image: Image.Image) -> NDArray[np.float32]:

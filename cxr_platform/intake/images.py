@@ -11,6 +11,7 @@ from cxr_platform.config import DecodingConfig, IntakeConfig
 from cxr_platform.errors import ImageRefused
 from cxr_platform.intake.codestream import JP2_SIGNATURE, JPEG2000_START
 from cxr_platform.intake.dicom import decode_dicom
+from cxr_platform.intake.dicom_source import DicomSource
 from cxr_platform.intake.grey_image import GreyImage
 from cxr_platform.intake.letterbox import letterbox
 from cxr_platform.intake.quality import QualityMeasures, measure
@@ -87,15 +88,15 @@ class ChestImage:
     sex: str | None
     age: float | None
     quality: QualityMeasures
+    source: DicomSource | None = None
 
 
-def read_image(data: bytes, config: IntakeConfig) -> ChestImage:
+def read_image(data: bytes, config: IntakeConfig, with_source: bool = False) -> ChestImage:
     """Decode the bytes of a file and fit the image into `config.decoding.image_size` pixels (§2.1.4).
 
-    Whether it may be used is decided by `eligibility.judge_image`. Raises only `ImageRefused`, with the reasons of
-    `decode`.
+    Whether it may be used is decided by `eligibility.judge_image`. `with_source` and exceptions are those of `decode`.
     """
-    image = decode(data, config.decoding)
+    image = decode(data, config.decoding, with_source)
     boxed = letterbox(image.values, config.decoding.image_size)
     quality = measure(boxed.content, image.width, image.height, image.colours)
     return ChestImage(
@@ -115,21 +116,24 @@ def read_image(data: bytes, config: IntakeConfig) -> ChestImage:
         sex=image.sex,
         age=image.age,
         quality=quality,
+        source=image.source,
     )
 
 
-def decode(data: bytes, config: DecodingConfig) -> GreyImage:
+def decode(data: bytes, config: DecodingConfig, with_source: bool = False) -> GreyImage:
     """Decode the bytes of a PNG, a JPEG or a DICOM object to grey; the content decides which, never the file name.
 
-    Raises only `ImageRefused`, whatever the bytes: `not-an-image`, `too-large`, `undecodable`, and for DICOM
-    `no-pixel-data`, `modality`, `multi-frame`.
+    `with_source` also returns what a document about a DICOM object takes over from it. Raises only `ImageRefused`,
+    whatever the bytes: `not-an-image`, `too-large`, `undecodable`, and for DICOM those of `decode_dicom`.
     """
     if len(data) > config.max_bytes:
         raise ImageRefused("too-large", f"{len(data):,} bytes, the limit is {config.max_bytes:,} bytes")
     container = sniff(data)
     if container is None:
         raise ImageRefused("not-an-image", describe(data))
-    return decode_dicom(data, config) if container == "DICOM" else decode_raster(data, container, config)
+    if container == "DICOM":
+        return decode_dicom(data, config, with_source)
+    return decode_raster(data, container, config)
 
 
 def sniff(data: bytes) -> str | None:

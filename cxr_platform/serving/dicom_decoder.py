@@ -36,7 +36,7 @@ import numpy as np
 from pydantic import Field
 
 from cxr_platform.errors import ImageRefused
-from cxr_platform.intake.dicom_source import DicomSource, read_source
+from cxr_platform.intake.dicom_source import DicomSource
 from cxr_platform.registry.bundle import Preprocessing
 from cxr_platform.serving.confinement import allow_seconds, confine
 from cxr_platform.serving.metrics import ServingMetrics
@@ -301,8 +301,7 @@ def main() -> None:
 
 def _answer(data: bytes, request: _Request) -> tuple[bytes, bytes]:
     try:
-        image = prepare_image(data, request.preprocessing)
-        source = read_source(data).model_dump() if request.with_source else None
+        image = prepare_image(data, request.preprocessing, request.with_source)
     except ImageRefused as refused:
         return _json({"refused": refused.reason}), b""
     except MemoryError:  # this process may not be sound any more
@@ -313,6 +312,7 @@ def _answer(data: bytes, request: _Request) -> tuple[bytes, bytes]:
         return _json({"error": type(error).__name__}), b""
     fields = {name: float(getattr(image, name)) for name in ("brightness", "contrast", "padding", "seconds")}
     findings = [(finding.code, finding.detail) for finding in image.findings]
+    source = None if image.source is None else image.source.model_dump()
     return _json({**fields, "container": image.container, "findings": findings, "source": source}), (
         image.letterboxed.tobytes() + image.image.tobytes()
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydicom import Dataset
 
 from cxr_platform.errors import ImageRefused, ServingError, StorageError
-from cxr_platform.intake.dicom_source import read_source
+from cxr_platform.intake.dicom import read_source
 from cxr_platform.intake.images import sniff
 from cxr_platform.serving.dicom_answer import dicom_documents, encode_document
 from cxr_platform.serving.dicomweb import DicomWebServer

@@ -126,9 +126,9 @@ class Screener:
         self.reference = parse_reference(read_member(folder, bundle, REFERENCE), str(folder / REFERENCE))
         self._session = open_session(read_member(folder, bundle, ONNX), threads)
 
-    def prepare(self, data: bytes) -> PreparedImage:
+    def prepare(self, data: bytes, with_source: bool = False) -> PreparedImage:
         """See `prepare_image`."""
-        return prepare_image(data, self.bundle.preprocessing)
+        return prepare_image(data, self.bundle.preprocessing, with_source)
 
     def screen(self, prepared: Sequence[PreparedImage]) -> list[Screening]:
         """Return the result for each image."""
@@ -167,10 +167,13 @@ class Screener:
         )
 
 
-def prepare_image(data: bytes, preprocessing: Preprocessing) -> PreparedImage:
-    """Decode and measure the bytes of a PNG, JPEG or DICOM file as the manifest does; or raise `ImageRefused`."""
+def prepare_image(data: bytes, preprocessing: Preprocessing, with_source: bool = False) -> PreparedImage:
+    """Decode and measure the bytes of a PNG, JPEG or DICOM file as the manifest does; or raise `ImageRefused`.
+
+    `with_source` also reads the patient and study of a DICOM image.
+    """
     began = time.perf_counter()
-    image = read_image(data, preprocessing.intake)
+    image = read_image(data, preprocessing.intake, with_source)
     resized = resize_images(image.pixels[np.newaxis], preprocessing.input_size)
     return PreparedImage(
         letterboxed=image.pixels,
@@ -181,6 +184,7 @@ def prepare_image(data: bytes, preprocessing: Preprocessing) -> PreparedImage:
         padding=image.padding_fraction,
         findings=intake_findings(image, preprocessing.intake),
         seconds=time.perf_counter() - began,
+        source=image.source,
     )
 
 

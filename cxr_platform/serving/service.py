@@ -12,12 +12,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
 from cxr_platform.errors import ImageRefused
-from cxr_platform.intake.dicom_source import DicomSource, read_source
+from cxr_platform.intake.dicom_source import DicomSource
 from cxr_platform.intake.images import sniff
 from cxr_platform.serving.answers import explanation, screen_answer
 from cxr_platform.serving.champion_watcher import POLL_SECONDS, ChampionWatcher
@@ -204,9 +204,11 @@ class Service:
                 asked = time.perf_counter()
                 prepared = await self._decoder.prepare(data, screener.bundle.preprocessing, with_source)
                 timer.stages["waiting"] = max(0.0, time.perf_counter() - asked - prepared.seconds)
-                screening = await self._in_thread(timer, lambda: screener.screen([prepared])[0])
+                (screening,) = await self._in_thread(timer, lambda: screener.screen([prepared]))
             else:
-                screening = await self._in_thread(timer, lambda: _screen_here(screener, data, with_source))
+                (screening,) = await self._in_thread(
+                    timer, lambda: screener.screen([screener.prepare(data, with_source)])
+                )
         except ImageRefused as refused:
             raise problem_for_image(refused) from None
         return screener, screening
@@ -247,10 +249,3 @@ class Service:
         else:
             version, screener = self.champion.current
             self.metrics.set_version(version, screener.reference, refused)
-
-
-def _screen_here(screener: Screener, data: bytes, with_source: bool) -> Screening:
-    prepared = screener.prepare(data)
-    if with_source:
-        prepared = replace(prepared, source=read_source(data))
-    return screener.screen([prepared])[0]

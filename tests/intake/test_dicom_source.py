@@ -7,7 +7,8 @@ from pydicom import config
 from pydicom.uid import JPEGBaseline8Bit
 
 from cxr_platform.errors import ImageRefused
-from cxr_platform.intake.dicom_source import DicomSource, read_source
+from cxr_platform.intake.dicom import read_source
+from cxr_platform.intake.dicom_source import DicomSource
 from tests.intake.files import DX, dicom, jpeg_dataset, many_elements, ramp
 
 STUDY = {"StudyInstanceUID": "1.2.3.4", "SeriesInstanceUID": "1.2.3.4.5"}

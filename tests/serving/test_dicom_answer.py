@@ -12,7 +12,8 @@ import pytest
 from highdicom.sr import MeasurementReport, srread
 from pydicom import Dataset, dcmread
 
-from cxr_platform.intake.dicom_source import DicomSource, read_source
+from cxr_platform.intake.dicom import read_source
+from cxr_platform.intake.dicom_source import DicomSource
 from cxr_platform.labels import CLASSES
 from cxr_platform.serving import schema
 from cxr_platform.serving.answers import explanation

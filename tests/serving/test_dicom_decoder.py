@@ -16,7 +16,7 @@ import pytest
 
 from cxr_platform.config import DecodingConfig, QualityConfig
 from cxr_platform.errors import ImageRefused
-from cxr_platform.intake.dicom_source import read_source
+from cxr_platform.intake.dicom import read_source
 from cxr_platform.registry.bundle import Preprocessing
 from cxr_platform.serving import dicom_decoder as module
 from cxr_platform.serving.confinement import NICE

@@ -9,7 +9,7 @@ import pytest
 from pydicom.uid import generate_uid
 
 from cxr_platform.errors import ServingError
-from cxr_platform.intake.dicom_source import read_source
+from cxr_platform.intake.dicom import read_source
 from cxr_platform.serving import schema
 from cxr_platform.serving.answers import explanation
 from cxr_platform.serving.dicom_answer import dicom_documents

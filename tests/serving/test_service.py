@@ -136,9 +136,9 @@ def test_other_images_are_answered_while_a_dicom_file_occupies_the_decoder(champ
 def test_images_are_screened_in_parallel(champion: ChampionWatcher[Screener], monkeypatch: pytest.MonkeyPatch) -> None:
     together, real = threading.Barrier(3, timeout=20), Screener.prepare
 
-    def prepare(screener: Screener, data: bytes) -> object:
+    def prepare(screener: Screener, data: bytes, with_source: bool) -> object:
         together.wait()
-        return real(screener, data)
+        return real(screener, data, with_source)
 
     monkeypatch.setattr(Screener, "prepare", prepare)
     answers = asyncio.run(
@@ -152,9 +152,9 @@ def test_the_event_loop_is_free_while_images_are_screened(
 ) -> None:
     real = Screener.prepare
 
-    def prepare(screener: Screener, data: bytes) -> object:
+    def prepare(screener: Screener, data: bytes, with_source: bool) -> object:
         time.sleep(0.3)
-        return real(screener, data)
+        return real(screener, data, with_source)
 
     monkeypatch.setattr(Screener, "prepare", prepare)
 
@@ -174,10 +174,10 @@ def test_an_internal_error_with_one_file_of_a_batch_affects_no_other_and_is_logg
 ) -> None:
     prepare = Screener.prepare
 
-    def defective(screener: Screener, data: bytes) -> PreparedImage:
+    def defective(screener: Screener, data: bytes, with_source: bool) -> PreparedImage:
         if data == image_png(1):
             raise RuntimeError("Doe^Jane")
-        return prepare(screener, data)
+        return prepare(screener, data, with_source)
 
     monkeypatch.setattr(Screener, "prepare", defective)
     files = [image_png(0), image_png(1), image_png(2)]
