@@ -2,12 +2,12 @@
 
     client ── POST /v1/screen ──▶ Serve's proxy
         http_protocol        limits connections and headers
-        proxy_middleware     checks key and origin (access, api_keys), reads the body (upload), repeats after a crash
+        proxy_middleware     checks key and origin (access, api_keys), reads the body (upload), repeats after a crash,
+                             counts (metrics) and logs (request_log)
         request_batcher      sends requests that wait at the same time as one call
     ──▶ replica (deployment)
         batch_protocol       splits the call into its requests
-        replica_middleware   request id, API key, security headers, count (metrics)
-        app                  routes, files of the body (upload)
+        app                  API key, security headers, routes, files of the body (upload)
         service              limits, threads, version that answers (champion_watcher)
         screener             decoding, ONNX Runtime, calibration, decision
                              ├─▶ dicom_decoder ──▶ a process that decodes DICOM

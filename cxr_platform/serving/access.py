@@ -19,6 +19,9 @@ from cxr_platform.errors import ServingError
 from cxr_platform.serving.api_keys import KEY_ADVICE, KEYS_VARIABLE, ApiKey, KeyCheck
 from cxr_platform.serving.problems import Problem
 
+API = "/v1/"
+"""Beginning of the paths that need a key, if there are any."""
+
 PROXY_HEADERS = frozenset({b"forwarded", b"via", b"x-real-ip", b"x-client-ip", b"x-cluster-client-ip"})
 PROXY_PREFIX = b"x-forwarded-"
 OWN_SITES = (b"same-origin", b"none")
@@ -35,20 +38,26 @@ def check_exposure(host: str, keys: KeyCheck | None) -> None:
         )
 
 
-def check_access(keys: KeyCheck | None, scope: Scope, needs_key: bool) -> ApiKey | None:
+def check_access(keys: KeyCheck | None, scope: Scope) -> ApiKey | None:
     """Return the key that an ASGI request was sent with; raise `Problem` if its client may not send it.
 
-    Without `keys` only clients on loopback may; with them every client may that sends a valid key where `needs_key`.
+    Without `keys` only clients on loopback may. With them every client may read the page and the state of the server;
+    for `API`, and for whatever has a body, it must send a valid key.
     """
     if keys is None:
         _check_local(scope)
-    elif needs_key:
+    elif scope["path"].startswith(API) or has_body(scope):
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         key = keys.find(key_from_headers(headers))
         if key is None:
             raise Problem("no-key")
         return key
     return None
+
+
+def has_body(scope: Scope) -> bool:
+    """Return True unless the method of a request says that it has no body."""
+    return scope["method"] not in ("GET", "HEAD")
 
 
 def is_loopback(host: str | None) -> bool:

@@ -1,9 +1,12 @@
 """The HTTP application: FastAPI routes over a `Service`, for any ASGI server, Serve's replicas among them.
 
-Bodies are read by `upload`, because FastAPI's forms write to temporary files. Errors of FastAPI (validation) and
-Starlette (404) become problem details; no answer repeats content of a request.
+Bodies are read by `upload`, because FastAPI's forms write to temporary files. All errors become problem details, those
+of FastAPI (validation) and Starlette (404) too; no answer repeats content of a request. Every answer has the headers
+below, and states for the proxy's request log what became of the request.
 """
 
+import re
+import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -15,14 +18,22 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cxr_platform.serving.access import check_access
 from cxr_platform.serving.answers import model_answer
 from cxr_platform.serving.api_keys import KeyCheck
 from cxr_platform.serving.batch_protocol import BatchSplitter
 from cxr_platform.serving.pages import PAGE, add_pages
-from cxr_platform.serving.problems import MEDIA_TYPE, PROBLEM_TYPES, Problem, problem_for_status
-from cxr_platform.serving.replica_middleware import ReplicaMiddleware
-from cxr_platform.serving.request_log import RequestLog
+from cxr_platform.serving.problems import (
+    MEDIA_TYPE,
+    PROBLEM_TYPES,
+    Problem,
+    log_internal_error,
+    problem_for_status,
+    problem_response,
+)
+from cxr_platform.serving.request_log import milliseconds, outcome_header
 from cxr_platform.serving.schema import (
     NOTICE,
     Alive,
@@ -36,6 +47,25 @@ from cxr_platform.serving.schema import (
 from cxr_platform.serving.service import Service, StageTimer
 from cxr_platform.serving.upload import FIELD, Disconnected, Limits, read_files
 
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""The page loads its own files only; blob: is the user's image, data: are the images of an answer."""
+
+HEADERS = {
+    "content-security-policy": CONTENT_SECURITY_POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+}
+"""Headers of every answer that does not set them itself."""
+
+REQUEST_ID = re.compile(rb"[0-9a-f]{32}")
+"""A request id as the proxy middleware makes it; any other is replaced."""
+
 CLIENT_CLOSED_REQUEST = 499
 DICOM, DICOM_PARTS = "application/dicom", "multipart/related"
 DESCRIPTION = f"""Screens chest X-rays for signs of COVID-19 with a MobileNetV2. {NOTICE}
@@ -45,7 +75,7 @@ only those DICOM attributes that define how the pixels are displayed; for a stru
 study, which the report repeats. Its operator may log the decisions."""
 
 
-def build_app(service: Service, keys: KeyCheck | None, page: Path = PAGE, log: RequestLog | None = None) -> FastAPI:
+def build_app(service: Service, keys: KeyCheck | None, page: Path = PAGE) -> FastAPI:
     """Return the application; without `keys` it answers clients on loopback only. `page` is the folder of the page."""
 
     @asynccontextmanager
@@ -56,8 +86,7 @@ def build_app(service: Service, keys: KeyCheck | None, page: Path = PAGE, log: R
     app = FastAPI(
         title="CXR screening", version="1", description=DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None
     )
-    app.add_middleware(ReplicaMiddleware, keys=keys, metrics=service.metrics, log=log)
-    app.add_middleware(BatchSplitter)  # added last, so it is the outermost
+    app.add_middleware(_AroundRoutes, keys=keys)
     _add_error_handlers(app)
     _add_screening(app, service)
     _add_status(app, service)
@@ -92,7 +121,7 @@ def _add_screening(app: FastAPI, service: Service) -> None:
                 answer = await service.screen(data, _request_id(request), timer, explain)
             stages = answer.timings_ms.model_dump(exclude_none=True, exclude={"total"})
             logged = {"decision": answer.decision, "version": answer.model.version, "milliseconds": stages}
-            request.state.logged.update(logged)
+            request.state.outcome.update(logged)
             if not files:
                 return _json(answer)
             return _dicom_parts(files) if explain else Response(files[0], media_type=DICOM)
@@ -113,7 +142,7 @@ def _add_screening(app: FastAPI, service: Service) -> None:
             results = await service.screen_batch(files, request_id, timer)
         versions = [result.model.version for result in results if not isinstance(result, Problem)]
         decisions = [result.reason if isinstance(result, Problem) else result.decision for result in results]
-        request.state.logged.update(decision=decisions, version=versions[0] if versions else None)
+        request.state.outcome.update(decision=decisions, version=versions[0] if versions else None)
         items = [
             BatchItem(index=index, problem=ProblemAnswer(**result.details(request_id)))
             if isinstance(result, Problem)
@@ -156,25 +185,69 @@ def _add_status(app: FastAPI, service: Service) -> None:
 
 
 def _add_error_handlers(app: FastAPI) -> None:
-    def answer(problem: Problem, request: Request) -> Response:
-        request.state.logged["reason"] = problem.reason
-        return Response(problem.body(_request_id(request)), problem.status, problem.headers, MEDIA_TYPE)
-
-    @app.exception_handler(Problem)
-    async def _(request: Request, problem: Problem) -> Response:
-        return answer(problem, request)
+    """Turn the exceptions of Starlette and FastAPI into problems, which `_AroundRoutes` answers."""
 
     @app.exception_handler(HTTPException)
-    async def _(request: Request, error: HTTPException) -> Response:
-        return answer(problem_for_status(error.status_code), request)
+    async def _(_request: Request, error: HTTPException) -> Response:
+        raise problem_for_status(error.status_code)
 
     @app.exception_handler(RequestValidationError)
-    async def _(request: Request, _error: RequestValidationError) -> Response:
-        return answer(Problem("bad-parameter"), request)
+    async def _(_request: Request, _error: RequestValidationError) -> Response:
+        raise Problem("bad-parameter")
 
     @app.exception_handler(Disconnected)
     async def _(_request: Request, _error: Disconnected) -> Response:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
+
+
+class _AroundRoutes:
+    """ASGI middleware around the routes: request id, access check, headers of answers, problems.
+
+    The requests of a batch pass it one by one. A route adds to `request.state.outcome` what the request log says of its
+    request.
+    """
+
+    def __init__(self, app: ASGIApp, keys: KeyCheck | None) -> None:
+        self._app, self._keys = app, keys
+        self._requests = BatchSplitter(self._answer)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":  # no route answers it
+            await send({"type": "websocket.close"})
+        elif scope["type"] == "http":
+            await self._requests(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        given = dict(scope["headers"]).get(b"x-request-id", b"")
+        request_id = given.decode() if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        began, outcome, has_begun = time.perf_counter(), dict[str, Any](), False
+        scope.setdefault("state", {}).update(request_id=request_id, outcome=outcome)
+
+        async def answer(message: Message) -> None:
+            nonlocal has_begun
+            if message["type"] == "http.response.start":
+                has_begun = True
+                stages = {**outcome.pop("milliseconds", {}), "replica": milliseconds(time.perf_counter() - began)}
+                added = {**HEADERS, "x-request-id": request_id}
+                present = {name.lower() for name, _ in message["headers"]}
+                missing = [(n.encode(), v.encode()) for n, v in added.items() if n.encode() not in present]
+                stated = outcome_header(**outcome, milliseconds=stages)
+                message = {**message, "headers": [*message["headers"], *missing, stated]}
+            await send(message)
+
+        try:
+            check_access(self._keys, scope)
+            await self._app(scope, receive, answer)
+        except Exception as error:
+            problem = error if isinstance(error, Problem) else Problem("internal-error")
+            if problem is not error:
+                log_internal_error(request_id, error)
+            if not has_begun:  # an answer that has begun cannot be replaced
+                outcome["reason"] = problem.reason
+                await problem_response(problem, request_id)(scope, receive, answer)
 
 
 def _request_id(request: Request) -> str:

@@ -75,7 +75,7 @@ class AnswerDecoder:
 
 
 class BatchSplitter:
-    """Outermost ASGI middleware of a replica: passes the requests of a batch on one by one."""
+    """Outermost part of the application of a replica: passes the requests of a batch on one by one."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

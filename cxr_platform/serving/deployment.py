@@ -31,7 +31,6 @@ from cxr_platform.serving.dicom_decoder import DicomDecoder
 from cxr_platform.serving.explainer_client import EXPLAINER_CPUS, RESERVED_CPUS, ExplainerClient
 from cxr_platform.serving.heatmap import HeatmapNetwork, overlay_png
 from cxr_platform.serving.problems import RETRY_SECONDS
-from cxr_platform.serving.request_log import RequestLog
 from cxr_platform.serving.screener import CUDA, Screener, execution_providers
 from cxr_platform.serving.service import Service, silence_libraries
 from cxr_platform.validation import Record, validate
@@ -143,8 +142,7 @@ class ScreeningReplica:
     def __init__(self, options: ServingOptions, explainer: "DeploymentHandle | None") -> None:
         from cxr_platform.serving.metrics import RayMetrics
 
-        self._key_check, self._log = _keys(options), RequestLog.from_environment()
-        metrics = RayMetrics()
+        self._key_check, metrics = _keys(options), RayMetrics()
         self.service = Service(
             ChampionWatcher(Registry(Path(options.registry), options.public_key), _load_screener, wait=True),
             workers=options.workers,
@@ -157,7 +155,7 @@ class ScreeningReplica:
     def __serve_build_asgi_app__(self) -> "FastAPI":
         from cxr_platform.serving.app import build_app
 
-        return build_app(self.service, self._key_check, log=self._log)
+        return build_app(self.service, self._key_check)
 
 
 @serve.deployment(

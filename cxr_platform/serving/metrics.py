@@ -1,4 +1,4 @@
-"""What replicas and the proxy middleware count, under the names of `monitoring.names`."""
+"""What replicas and proxies count, under the names of `monitoring.names`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,9 +14,6 @@ STAGES = ("upload", "waiting", "decode", "inference", "explanation", "total")
 
 class ServingMetrics:
     """Receives what a replica counts. This base class ignores everything, for use without Ray."""
-
-    def count_request(self, route: str, status: int, key: str | None = None) -> None:
-        """Count an answered request; `route` is a label of `routes.route_label`, `key` the name of an API key."""
 
     def observe_stage(self, stage: str, seconds: float) -> None:
         """Record the duration of one of `STAGES`."""
@@ -47,8 +44,6 @@ class RayMetrics(ServingMetrics):
         from cxr_platform.monitoring.replica_metrics import DriftWatch, Repeated, in_ray
 
         counted = (
-            names.REQUESTS,
-            names.KEY_REQUESTS,
             names.REQUEST_SECONDS,
             names.DECISIONS,
             names.PREDICTIONS,
@@ -62,10 +57,6 @@ class RayMetrics(ServingMetrics):
         self._waiting, self._version, self._refused_versions = 0, "", 0
         self._drift: DriftWatch | None = None
         self._publishing = Repeated(self.publish)
-
-    def count_request(self, route: str, status: int, key: str | None = None) -> None:
-        """See `ServingMetrics`."""
-        _count_request(self._count, route, status, key)
 
     def observe_stage(self, stage: str, seconds: float) -> None:
         """See `ServingMetrics`."""
@@ -118,7 +109,7 @@ class RayMetrics(ServingMetrics):
 
 
 class ProxyMetrics:
-    """What the proxy middleware measures: it counts the requests that it answers itself, and times all.
+    """What a proxy measures: it counts and times all requests, those that replicas answer included.
 
     The metrics of Ray are created with the first request, so that the middleware can be built without Ray.
     """
@@ -127,13 +118,17 @@ class ProxyMetrics:
         self._metrics: dict[str, Any] = {}
         self._publishing: object = None
 
-    def __call__(self, route: str, status: int, key: str | None = None) -> None:
-        """See `ServingMetrics.count_request`."""
-        _count_request(self._count, route, status, key)
+    def count_refusal(self, route: str, status: int) -> None:
+        """Count a request that was refused before it was complete."""
+        self._in_ray(names.REQUESTS).inc(1, {"route": route, "status": str(status)})
 
-    def observe(self, route: str, status: int, seconds: float) -> None:
-        """Record how long a request took, those that replicas answered included."""
-        self._in_ray(names.PROXY_SECONDS).observe(seconds, {"route": route, "status": str(status)})
+    def add_request(self, route: str, status: int, key: str | None, seconds: float) -> None:
+        """Count an answered request and its duration; `route` is a `routes.route_label`, `key` the name of a key."""
+        tags = {"route": route, "status": str(status)}
+        self._in_ray(names.REQUESTS).inc(1, tags)
+        self._in_ray(names.PROXY_SECONDS).observe(seconds, tags)
+        if key is not None:
+            self._in_ray(names.KEY_REQUESTS).inc(1, {"key": key, "status": str(status)})
 
     def watch(self, requests: Callable[[], Mapping[str, int]]) -> None:
         """Publish again and again, as Ray drops a gauge that is not set, what `requests` returns by state."""
@@ -147,18 +142,9 @@ class ProxyMetrics:
 
         self._publishing = Repeated(publish)
 
-    def _count(self, metric: Metric, **tags: str) -> None:
-        self._in_ray(metric).inc(1, tags)
-
     def _in_ray(self, metric: Metric) -> Any:
         from cxr_platform.monitoring.replica_metrics import in_ray
 
         if metric.name not in self._metrics:
             self._metrics[metric.name] = in_ray(metric)
         return self._metrics[metric.name]
-
-
-def _count_request(count: Callable[..., None], route: str, status: int, key: str | None) -> None:
-    count(names.REQUESTS, route=route, status=str(status))
-    if key is not None:
-        count(names.KEY_REQUESTS, key=key, status=str(status))

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from starlette.responses import Response
+
 from cxr_platform.errors import ImageRefused, ServingError
 from cxr_platform.intake.images import other_format
 
@@ -204,6 +206,12 @@ class Problem(ServingError):
     def body(self, request_id: str) -> bytes:
         """Return `details` as JSON."""
         return json.dumps(self.details(request_id)).encode()
+
+
+def problem_response(problem: Problem, request_id: str) -> Response:
+    """Return the answer to a request that leads to `problem`."""
+    headers = {"X-Request-ID": request_id, "X-Content-Type-Options": "nosniff", **problem.headers}
+    return Response(problem.body(request_id), problem.status, headers, MEDIA_TYPE)
 
 
 def problem_for_content(data: bytes) -> Problem:

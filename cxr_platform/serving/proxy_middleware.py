@@ -7,8 +7,7 @@ request of a replica that dies, and reports errors in plain text. This middlewar
 - sends images that wait at the same time in one call (`request_batcher`), because Serve's own work is per call;
 - repeats a request that got no answer, as screening changes nothing, and answers 503 only after that;
 - turns errors of the proxy (queue full, no replica, timeout) into problem details;
-- counts and logs what it answers itself, as replicas do (`monitoring.names.REQUESTS`, `request_log`);
-- times every request, and publishes how many upload, wait and are forwarded: requests wait here, not in replicas;
+- counts, times and logs every request (`metrics`, `request_log`), with what the replica states of it;
 - drops headers that control Serve or that this application does not read, and makes the request id;
 - closes WebSockets, and without keys shows Serve's route table to this machine only.
 
@@ -22,22 +21,27 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Callable
 from contextlib import closing
 from http import HTTPStatus
-from typing import Any
 
 from starlette.middleware import Middleware
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cxr_platform.serving import http_protocol
-from cxr_platform.serving.access import check_access
-from cxr_platform.serving.api_keys import KeyCheck, RequestLimits, load_keys
+from cxr_platform.serving.access import check_access, has_body
+from cxr_platform.serving.api_keys import ApiKey, KeyCheck, RequestLimits, load_keys
 from cxr_platform.serving.batch_protocol import HttpAnswer
-from cxr_platform.serving.metrics import ProxyMetrics, ServingMetrics
-from cxr_platform.serving.problems import MEDIA_TYPE, RETRY_SECONDS, Problem, log_internal_error, problem_for_status
+from cxr_platform.serving.metrics import ProxyMetrics
+from cxr_platform.serving.problems import (
+    RETRY_SECONDS,
+    Problem,
+    log_internal_error,
+    problem_for_status,
+    problem_response,
+)
 from cxr_platform.serving.request_batcher import RequestBatcher, is_batchable
-from cxr_platform.serving.request_log import RequestLog
+from cxr_platform.serving.request_log import OUTCOME_HEADER, Outcome, RequestLog, read_outcome
 from cxr_platform.serving.routes import HEALTH_PATH, ROUTE_TABLE, OtherApps, is_own_path, route_label
 from cxr_platform.serving.upload import Disconnected, Limits, iter_body
 
@@ -67,16 +71,16 @@ TRACEPARENT = re.compile(rb"[0-9a-f]{2}(-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})"
 def middlewares() -> list[Middleware]:
     """Return the middleware for Serve's proxies, with the API keys of their environment; limit their connections."""
     metrics = ProxyMetrics()
-    http_protocol.install(metrics)  # Serve calls this before it starts uvicorn, and offers no other way to configure it
+    # Serve calls this before it starts uvicorn, and offers no other way to configure it.
+    http_protocol.install(metrics.count_refusal)
     keys, log = load_keys(None, os.environ), RequestLog.from_environment()
-    return [Middleware(ProxyMiddleware, keys=keys, count=metrics, log=log, metrics=metrics)]
+    return [Middleware(ProxyMiddleware, keys=keys, metrics=metrics, log=log)]
 
 
 class ProxyMiddleware:
     """ASGI middleware around `app`, which is Serve's proxy.
 
-    `count` receives route label, status and name of the API key of every answer that is given here, and `log` a line;
-    replicas count and log their own. `metrics` times all of them and receives how many are not answered.
+    `metrics` counts and times the requests of this application, `log` gets a line for each.
     """
 
     def __init__(
@@ -85,15 +89,12 @@ class ProxyMiddleware:
         keys: KeyCheck | None = None,
         limits: Limits | None = None,
         max_held_bytes: int = MAX_HELD_BYTES,
-        count: Callable[[str, int, str | None], None] | None = None,
-        log: RequestLog | None = None,
         metrics: ProxyMetrics | None = None,
+        log: RequestLog | None = None,
     ) -> None:
-        self._app = app
-        self._metrics = metrics
-        self._keys = keys
+        self._app, self._keys = app, keys
         self._limits = limits or Limits()
-        self._count, self._log = count or ServingMetrics().count_request, log or RequestLog()
+        self._metrics, self._log = metrics, log or RequestLog()
         self._limits_of_keys = RequestLimits()
         self._free_bytes = max_held_bytes
         self._running = self._uploading = self._open = 0
@@ -110,13 +111,22 @@ class ProxyMiddleware:
         self._open += 1
         if self._metrics is not None:
             self._metrics.watch(self.requests)
-        began, watched = time.monotonic(), _WatchedAnswer(send)
+        answer = _Answer(send)
         try:
-            await self._answer(scope, receive, watched, began)
+            await self._answer(scope, receive, answer)
+        except Disconnected:
+            pass
+        except Exception as error:
+            problem = error if isinstance(error, Problem) else Problem("internal-error")
+            if problem is not error:
+                log_internal_error(answer.request_id, error)
+            answer.outcome = Outcome(reason=problem.reason)
+            # If another answer has begun, uvicorn refuses this one and closes the connection.
+            await problem_response(problem, answer.request_id)(scope, receive, answer)
         finally:
             self._open -= 1
-            if self._metrics is not None and watched.status:
-                self._metrics.observe(route_label(scope["path"]), watched.status, time.monotonic() - began)
+            if answer.status:
+                self._note(route_label(scope["path"]), answer)
 
     def requests(self) -> dict[str, int]:
         """Return the requests that are not answered, by the states of `names.PROXY_REQUESTS`."""
@@ -127,49 +137,38 @@ class ProxyMiddleware:
             "forwarded": max(0, self._open - self._uploading - waiting),
         }
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send, began: float) -> None:
+    def _note(self, route: str, answer: "_Answer") -> None:
+        """Count and log a request that was answered."""
+        seconds, key = time.monotonic() - answer.began, None if answer.key is None else answer.key.name
+        if self._metrics is not None:
+            self._metrics.add_request(route, answer.status, key, seconds)
+        stages = {**answer.seconds, "total": seconds}
+        self._log.write(answer.request_id, route, answer.status, key, answer.outcome, stages)
+
+    async def _answer(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         """Answer a request of this application."""
-        request_id = uuid.uuid4().hex
-        headers = [(name, value) for name, value in scope["headers"] if _is_forwarded(name, value)]
-        own_scope = {**scope, "headers": [*headers, (b"x-request-id", request_id.encode())]}
-        key = None
-
-        def note(status: int, reason: str | None = None) -> None:
-            route, name = route_label(scope["path"]), None if key is None else key.name
-            self._count(route, status, name)
-            fields = {"key": name, "reason": reason}
-            self._log.write(request_id, route, status, time.monotonic() - began, fields)
-
         if scope["type"] == "websocket":  # any website may open one, and no route of this application answers it
-            note(HTTPStatus.FORBIDDEN, "not-found")
-            await send({"type": "websocket.close"})
-            return
-        try:
-            if scope["path"] == ROUTE_TABLE:
-                check_access(self._keys, scope, needs_key=False)
-                await self._app(scope, receive, send)
-            elif scope["path"] == "/healthz":
-                note(200)
-                await _send_answer(send, 200, b"application/json", b'{"status":"alive"}', {})
+            answer.status, answer.outcome = 403, Outcome(reason="not-found")
+            await answer({"type": "websocket.close"})
+        elif scope["path"] == ROUTE_TABLE:
+            check_access(self._keys, scope)
+            await self._app(scope, receive, answer)
+        elif scope["path"] == "/healthz":
+            await JSONResponse({"status": "alive"}, headers={"X-Content-Type-Options": "nosniff"})(
+                scope, receive, answer
+            )
+        else:
+            answer.key = check_access(self._keys, scope)
+            self._limits_of_keys.take(answer.key)
+            headers = [(name, value) for name, value in scope["headers"] if _is_forwarded(name, value)]
+            own_scope = {**scope, "headers": [*headers, (b"x-request-id", answer.request_id.encode())]}
+            if has_body(scope):
+                await self._answer_upload(own_scope, receive, answer)
             else:
-                key = check_access(self._keys, scope, needs_key=_has_body(scope))
-                self._limits_of_keys.take(key)
-                await self._handle(own_scope, receive, send)
-        except Disconnected:
-            pass
-        except Exception as error:
-            if not isinstance(error, Problem):
-                log_internal_error(request_id, error)
-            problem = error if isinstance(error, Problem) else Problem("internal-error")
-            note(problem.status, problem.reason)
-            fields = {"X-Request-ID": request_id, **problem.headers}
-            # If another answer has begun, uvicorn refuses this one and closes the connection.
-            await _send_answer(send, problem.status, MEDIA_TYPE.encode(), problem.body(request_id), fields)
+                await self._forward(own_scope, b"", receive, answer)
 
-    async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer_upload(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         """Read the body within the limits, and forward the request."""
-        if not _has_body(scope):
-            return await self._forward(scope, b"", receive, send)
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         self._queue_limit.check(self._running)
         pieces, held = [], 0
@@ -185,7 +184,8 @@ class ProxyMiddleware:
                     pieces.append(piece)
             finally:
                 self._uploading -= 1
-            await self._forward_body(scope, b"".join(pieces), receive, send)
+                answer.seconds["body"] = time.monotonic() - answer.began
+            await self._forward_body(scope, b"".join(pieces), receive, answer)
         except Problem as problem:
             if problem.reason == "busy":
                 self._queue_limit.note_full(self._running)
@@ -223,15 +223,25 @@ class ProxyMiddleware:
         raise Problem("unavailable")
 
 
-class _WatchedAnswer:
-    """An ASGI `send` that remembers the status."""
+class _Answer:
+    """The answer to a request: an ASGI `send` that remembers what is counted and logged of it."""
 
     def __init__(self, send: Send) -> None:
-        self._send, self.status = send, 0
+        self._send = send
+        self.request_id, self.began = uuid.uuid4().hex, time.monotonic()
+        self.key: ApiKey | None = None
+        self.status, self.outcome = 0, Outcome()
+        self.seconds: dict[str, float] = {}
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            # Serve adds the request id once more, in other letters: in lower case the two are one.
+            headers = dict.fromkeys((name.lower(), value) for name, value in message["headers"])
+            for name, value in headers:
+                if name == OUTCOME_HEADER:
+                    self.outcome = read_outcome(value)
+            message = {**message, "headers": [header for header in headers if header[0] != OUTCOME_HEADER]}
         await self._send(message)
 
 
@@ -274,9 +284,7 @@ class _ForwardedAnswer:
         elif self._start is not None or self.forwarded:
             if self._start is not None:
                 start, self._start, self.forwarded = self._start, None, True
-                # Serve adds the request id once more, in other letters: in lower case the two are one.
-                headers = dict.fromkeys((name.lower(), value) for name, value in start["headers"])
-                await self._send({**start, "headers": list(headers)})
+                await self._send(start)
             await self._send(message)
 
 
@@ -297,16 +305,5 @@ class _ReplayedBody:
         return message
 
 
-def _has_body(scope: Scope) -> bool:
-    return scope["method"] not in ("GET", "HEAD")
-
-
 def _is_forwarded(name: bytes, value: bytes) -> bool:
     return name in FORWARDED_HEADERS or (name == b"traceparent" and TRACEPARENT.fullmatch(value) is not None)
-
-
-async def _send_answer(send: Send, status: int, media_type: bytes, body: bytes, fields: dict[str, Any]) -> None:
-    headers = [(b"content-type", media_type), (b"content-length", b"%d" % len(body)), (APP_HEADER, b"nosniff")]
-    headers += [(name.lower().encode(), value.encode()) for name, value in fields.items()]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -1,8 +1,9 @@
 """One JSON line for each request, for audits: who asked when, what was decided, by which version, and how long it took.
 
-The proxies write the requests that they answer themselves, the replicas all others, each to the same file of their
-node. Connections that are refused before their request is complete, and uploads that a client breaks off, have no line.
-A line has constants and numbers of this program only: no file name, address, header, query or pixel.
+The proxies write the lines, each to the file of its node. What only a replica knows comes with its answer, in a header
+that the proxy takes out. Connections that are refused before their request is complete, and uploads that a client
+breaks off, have no line. A line has constants and numbers of this program only: no file name, address, header, query or
+pixel.
 """
 
 import json
@@ -14,29 +15,63 @@ from io import TextIOWrapper
 from logging.handlers import WatchedFileHandler
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from cxr_platform.errors import ServingError
 from cxr_platform.validation import Record, UtcTime
 
 VARIABLE = "CXR_REQUEST_LOG"
+OUTCOME_HEADER = b"x-cxr-outcome"
 DIGITS = 2
 
 
-class RequestLine(Record):
-    """The keys of a line. `null` stands for what a request does not have."""
+class _Request(Record):
+    """What the proxy knows of a request."""
 
     time: UtcTime = Field(description="When the answer was complete, in UTC.")
-    key: str | None = Field(None, description="Name of the API key.")
+    key: str | None = Field(default=None, description="Name of the API key.")
     request_id: str = Field(description="The `X-Request-ID` of the answer.")
     route: str = Field(description='Label of the address, as in metrics; "other" for an unknown one.')
     status: int = Field(description="HTTP status.")
-    reason: str | None = Field(None, description="Reason code of a problem.")
+
+
+class Outcome(Record):
+    """What became of a request: stated by a replica in `OUTCOME_HEADER`, or by the proxy of its own answers."""
+
+    reason: str | None = Field(default=None, description="Reason code of a problem.")
     decision: str | list[str] | None = Field(
-        None, description="The decision; of a batch those of its images in their order, or the reason of a problem."
+        default=None,
+        description="The decision; of a batch those of its images in their order, or the reason of a problem.",
     )
-    version: str | None = Field(None, description="Version of the model that decided.")
-    milliseconds: dict[str, float] = Field(description="Duration of the stages, and in total.")
+    version: str | None = Field(default=None, description="Version of the model that decided.")
+    milliseconds: dict[str, float] = Field(
+        default_factory=dict,
+        description="Duration of the stages. In the proxy: `body`, until the body of the request was complete, and "
+        "`total`, from the headers of the request to the end of the answer. In the replica: `upload`, `waiting`, "
+        "`decode`, `inference`, `explanation` as in the answer, and `replica`, all of its time.",
+    )
+
+
+class RequestLine(Outcome, _Request):
+    """The keys of a line. `null` stands for what a request does not have."""
+
+
+def outcome_header(**fields: Any) -> tuple[bytes, bytes]:
+    """Return the header with an `Outcome`."""
+    return OUTCOME_HEADER, Outcome(**fields).model_dump_json(exclude_none=True).encode()
+
+
+def read_outcome(header: bytes) -> Outcome:
+    """Return the `Outcome` in the value of a header, an empty one if it has another content."""
+    try:
+        return Outcome.model_validate_json(header)
+    except ValidationError:  # another application has the same header
+        return Outcome()
+
+
+def milliseconds(seconds: float) -> float:
+    """Return a duration as lines state it."""
+    return round(1000 * seconds, DIGITS)
 
 
 class _PrivateFile(WatchedFileHandler):
@@ -70,17 +105,20 @@ class RequestLog:
         """Return the log of the file that CXR_REQUEST_LOG names, if any."""
         return cls(os.environ.get(VARIABLE))
 
-    def write(self, request_id: str, route: str, status: int, seconds: float, fields: Mapping[str, Any]) -> None:
-        """Append a line; `fields` are the optional ones of `RequestLine`, with further stages in `milliseconds`."""
+    def write(
+        self, request_id: str, route: str, status: int, key: str | None, outcome: Outcome, seconds: Mapping[str, float]
+    ) -> None:
+        """Append a line; `seconds` are the durations in the proxy."""
         if self._handler is None:
             return
-        stages = {**fields.get("milliseconds", {}), "total": round(1000 * seconds, DIGITS)}
+        stages = {name: milliseconds(duration) for name, duration in seconds.items()}
         line = RequestLine(
             time=datetime.now(timezone.utc),
+            key=key,
             request_id=request_id,
             route=route,
             status=status,
-            **{**fields, "milliseconds": stages},
+            **{**outcome.model_dump(), "milliseconds": {**outcome.milliseconds, **stages}},
         )
         text = json.dumps(line.model_dump(mode="json"), separators=(",", ":"))
         self._handler.handle(logging.makeLogRecord({"msg": "%s", "args": (text,)}))

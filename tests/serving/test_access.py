@@ -18,6 +18,7 @@ def request(method: str = "POST", client: str = "127.0.0.1", version: str = "1.1
     return {
         "type": "http",
         "method": method,
+        "path": "/v1/model",
         "http_version": version,
         "client": (client, 50000),
         "headers": [(name.encode(), value.encode("latin-1")) for name, value in given.items()],
@@ -27,7 +28,7 @@ def request(method: str = "POST", client: str = "127.0.0.1", version: str = "1.1
 def refusal(scope: dict[str, Any]) -> str | None:
     """Return the reason for which a server without keys refuses a request."""
     try:
-        check_access(None, scope, needs_key=True)
+        check_access(None, scope)
     except Problem as problem:
         return problem.reason
     return None
@@ -100,12 +101,13 @@ def test_another_machine_is_refused(client: str) -> None:
 
 def test_with_keys_the_key_alone_counts() -> None:
     keys = parse_keys([KEY], "")
-    check_access(
-        keys, request(client="203.0.113.7", host="xray.example", x_api_key=KEY, via="1.1 proxy"), needs_key=True
-    )
-    check_access(keys, request("GET", client="203.0.113.7", host="xray.example"), needs_key=False)
-    with pytest.raises(Problem, match="API key"):
-        check_access(keys, request(), needs_key=True)
+    remote = request("GET", client="203.0.113.7", host="xray.example", x_api_key=KEY, via="1.1 proxy")
+    assert check_access(keys, remote) == keys.keys[0]
+    for path in ("/", "/readyz"):
+        assert check_access(keys, {**remote, "path": path, "headers": []}) is None
+    for scope in (request("GET"), {**request(), "path": "/"}):
+        with pytest.raises(Problem, match="API key"):
+            check_access(keys, scope)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "example.org", ""])

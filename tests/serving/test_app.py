@@ -9,7 +9,6 @@ import struct
 import time
 import zlib
 from collections.abc import Iterator
-from dataclasses import replace
 from email.parser import BytesParser
 from email.policy import HTTP
 from pathlib import Path
@@ -21,13 +20,13 @@ import pytest
 from fastapi import FastAPI
 from PIL import Image
 from pydicom import dcmread
+from starlette.responses import StreamingResponse
 from starlette.routing import Mount, Route
 
-from cxr_platform.intake.dicom_source import read_source
 from cxr_platform.registry.bundle import Preprocessing
 from cxr_platform.serving import problems
 from cxr_platform.serving.api_keys import parse_keys
-from cxr_platform.serving.app import build_app
+from cxr_platform.serving.app import HEADERS, build_app
 from cxr_platform.serving.champion_watcher import ChampionWatcher
 from cxr_platform.serving.dicom_decoder import DicomDecoder
 from cxr_platform.serving.heatmap import overlay_png
@@ -38,7 +37,7 @@ from cxr_platform.serving.screener import PreparedImage, Screener, prepare_image
 from cxr_platform.serving.service import NO_HEATMAP, Service
 from cxr_platform.serving.upload import Limits
 from tests.intake.files import dicom, jpeg, png
-from tests.serving.asgi_client import BOUNDARY, MULTIPART, ask, multipart, pieces, post, reason
+from tests.serving.asgi_client import BOUNDARY, CLOSED, MULTIPART, ask, multipart, pieces, post, reason, websocket
 from tests.serving.builders import image, image_png
 
 KEY = "a-key-of-many-characters"
@@ -68,8 +67,7 @@ class FakeDecoder(DicomDecoder):
 
     async def prepare(self, data: bytes, preprocessing: Preprocessing, with_source: bool = False) -> PreparedImage:
         self.calls += 1
-        prepared = prepare_image(data, preprocessing)
-        return replace(prepared, source=read_source(data)) if with_source else prepared
+        return prepare_image(data, preprocessing, with_source)
 
 
 @pytest.fixture
@@ -373,6 +371,35 @@ def test_model_and_readiness_name_the_version(app: FastAPI) -> None:
 )
 def test_other_errors_are_problem_details(app: FastAPI, method: str, path: str, expected: str) -> None:
     assert reason(ask(app, method, path)) == expected
+
+
+@pytest.mark.parametrize("path", ["/v1/model", "/nothing", "/problems/busy"])
+def test_every_answer_has_security_headers_and_the_request_id(app: FastAPI, path: str) -> None:
+    given = "ab" * 16
+    answer = ask(app, "GET", path, headers={"x-request-id": given})
+    assert {*HEADERS, "x-request-id"} <= {*answer.headers}
+    assert answer.headers["x-request-id"] == given
+
+
+def test_only_a_request_id_of_the_proxy_middleware_is_used(app: FastAPI) -> None:
+    for other in ("Doe^Jane", "AB" * 16, "ab" * 17, ""):
+        assert len(ask(app, "GET", "/readyz", headers={"x-request-id": other}).headers["x-request-id"]) == 32
+
+
+def test_a_websocket_is_closed(app: FastAPI) -> None:
+    assert websocket(app, "/v1/screen") == CLOSED
+
+
+def test_an_answer_that_has_begun_is_not_followed_by_another(app: FastAPI, caplog: pytest.LogCaptureFixture) -> None:
+    def halves() -> Iterator[bytes]:
+        yield b"half"
+        raise ValueError("Doe^Jane")
+
+    app.add_api_route("/halfway", lambda: StreamingResponse(halves()))
+    with pytest.raises(AssertionError):  # of httpx's transport: the answer does not end
+        ask(app, "GET", "/halfway")
+    assert "internal error: ValueError" in caplog.text
+    assert "Doe" not in caplog.text
 
 
 def test_an_internal_error_is_reported_without_its_text(service: Service, caplog: pytest.LogCaptureFixture) -> None:

@@ -55,14 +55,12 @@ def test_requests_decisions_and_refusals_are_counted(values: dict[str, FakeMetri
     metrics.set_version("v1", screener.reference, ["v2"])
     (screening,) = screener.screen([screener.prepare(image_png())])
     for _ in range(2):
-        metrics.count_request("/v1/screen", 200)
         metrics.count_screening(screening, "v1")
     metrics.count_refusal("not-an-image")
     metrics.observe_stage("decode", 0.01)
     metrics.set_waiting(3)
     assert not values[names.QUEUED_REQUESTS.name].values
     metrics.publish()
-    assert values[names.REQUESTS.name].values == {("/v1/screen", "200"): 2}
     assert values[names.DECISIONS.name].values == {(screening.decision, "v1"): 2}
     assert values[names.PREDICTIONS.name].values == {(screening.label, "v1"): 2}
     assert values[names.INTAKE_REFUSALS.name].values == {("not-an-image",): 1}
@@ -101,29 +99,29 @@ def test_the_drift_window_belongs_to_the_version_that_answers(
     assert metrics._drift.publish() == {}
 
 
-def test_the_proxy_uses_the_metric_of_the_replicas(values: dict[str, FakeMetric]) -> None:
-    count = ProxyMetrics()
+def test_the_proxy_counts_and_times_requests(values: dict[str, FakeMetric]) -> None:
+    metrics = ProxyMetrics()
     assert values == {}
+    metrics.count_refusal("other", 431)
     for _ in range(2):
-        count("/v1/screen", 429)
-    count("other", 413, "ward")
-    assert values[names.REQUESTS.name].values == {("/v1/screen", "429"): 2, ("other", "413"): 1}
+        metrics.add_request("/v1/screen", 429, None, 0.2)
+    metrics.add_request("other", 413, "ward", 0.3)
+    counted = {("other", "431"): 1, ("/v1/screen", "429"): 2, ("other", "413"): 1}
+    assert values[names.REQUESTS.name].values == counted
     assert values[names.KEY_REQUESTS.name].values == {("ward", "413"): 1}
+    assert values[names.PROXY_SECONDS.name].values == {("/v1/screen", "429"): 0.2, ("other", "413"): 0.3}
 
 
-def test_the_proxy_publishes_durations_and_unanswered_requests(values: dict[str, FakeMetric]) -> None:
+def test_the_proxy_publishes_unanswered_requests(values: dict[str, FakeMetric]) -> None:
     metrics, states = ProxyMetrics(), {"upload": 1, "waiting": 2, "forwarded": 3}
-    metrics.observe("/v1/screen", 200, 0.2)
     metrics.watch(lambda: states)
     publishing: Any = metrics._publishing
     metrics.watch(dict)
     assert metrics._publishing is publishing
     publishing.function()
-    assert values[names.PROXY_SECONDS.name].values == {("/v1/screen", "200"): 0.2}
     assert values[names.PROXY_REQUESTS.name].values == {(state,): n for state, n in states.items()}
 
 
 def test_the_base_class_counts_nothing(screener: Screener) -> None:
     metrics = ServingMetrics()
-    metrics.count_request("/", 200)
     metrics.set_version("v1", screener.reference, [])

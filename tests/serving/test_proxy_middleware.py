@@ -16,7 +16,7 @@ from cxr_platform.serving import proxy_middleware as module
 from cxr_platform.serving.api_keys import ApiKeys, parse_keys
 from cxr_platform.serving.metrics import ProxyMetrics
 from cxr_platform.serving.proxy_middleware import ATTEMPTS, ProxyMiddleware, middlewares
-from cxr_platform.serving.request_log import RequestLog
+from cxr_platform.serving.request_log import RequestLog, outcome_header
 from cxr_platform.serving.upload import Limits
 from tests.serving.asgi_client import CLOSED, ask, pieces, reason, websocket
 from tests.serving.clock import Clock
@@ -34,6 +34,22 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
     monkeypatch.setattr(module, "time", made)
     return made
+
+
+class Counted(ProxyMetrics):
+    """The requests that were counted, each with route, status and name of the key."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requests: list[tuple[str, int, str | None]] = []
+        self.states: list[dict[str, int]] = []
+
+    def add_request(self, route: str, status: int, key: str | None, seconds: float) -> None:
+        assert seconds >= 0
+        self.requests.append((route, status, key))
+
+    def watch(self, requests: Callable[[], Any]) -> None:
+        self.states.append(requests())
 
 
 async def read_all(receive: Callable[[], Awaitable[Any]]) -> bytes:
@@ -202,44 +218,58 @@ def test_without_keys_another_website_is_rejected_before_its_body_is_read() -> N
     assert (read, serve.scopes) == ([], [])
 
 
-def test_answers_of_the_middleware_itself_are_counted_and_no_others() -> None:
-    counted: list[tuple[str, int, str | None]] = []
+def test_every_request_is_counted_once() -> None:
+    metrics = Counted()
 
     def middleware(serve: FakeServe, **options: Any) -> ProxyMiddleware:
-        return ProxyMiddleware(serve, count=lambda *answer: counted.append(answer), **options)
+        return ProxyMiddleware(serve, metrics=metrics, **options)
 
     ask(middleware(FakeServe()), "POST", "/v1/screen", content=b"answered by a replica")
     ask(middleware(FakeServe(status=422)), "POST", "/v1/screen", content=b"refused by a replica")
     ask(middleware(FakeServe(deaths=1)), "POST", "/v1/screen", content=b"answered by another replica")
-    assert counted == []
     ask(middleware(FakeServe(status=429, headers=PLAIN)), "POST", "/v1/screen", content=b"x")
     ask(middleware(FakeServe(deaths=100)), "POST", "/v1/screen/batch", content=b"x")
     ask(middleware(FakeServe(), limits=Limits(body_bytes=1)), "POST", "/Doe/Jane", content=b"xx")
     ask(middleware(FakeServe(), keys=ApiKeys(())), "POST", "/v1/screen", content=b"x")
     ask(middleware(FakeServe()), "GET", "/healthz")
     key = {"x-api-key": KEY}
+    ask(middleware(FakeServe(), keys=KEYS), "GET", "/v1/model", headers=key)
     ask(middleware(FakeServe(status=429, headers=PLAIN), keys=KEYS), "POST", "/v1/screen", content=b"x", headers=key)
-    refused = [("/v1/screen", 429), ("/v1/screen/batch", 503), ("other", 413), ("/v1/screen", 401)]
-    assert counted == [(*answer, None) for answer in [*refused, ("/healthz", 200)]] + [("/v1/screen", 429, "ward")]
+    assert metrics.requests == [
+        ("/v1/screen", 200, None),
+        ("/v1/screen", 422, None),
+        ("/v1/screen", 200, None),
+        ("/v1/screen", 429, None),
+        ("/v1/screen/batch", 503, None),
+        ("other", 413, None),
+        ("/v1/screen", 401, None),
+        ("/healthz", 200, None),
+        ("/v1/model", 200, "ward"),
+        ("/v1/screen", 429, "ward"),
+    ]
 
 
-def test_answers_of_the_middleware_itself_are_logged(tmp_path: Path) -> None:
+def test_every_request_is_logged_without_its_content(tmp_path: Path) -> None:
     path = tmp_path / "log"
     limited = parse_keys([f"ward:{KEY} limit=1"], "")
     log = RequestLog(str(path))
-    middleware = ProxyMiddleware(FakeServe(), keys=limited, log=log)
+    stated = outcome_header(decision="negative", version="v3", milliseconds={"replica": 1.5})
+    middleware = ProxyMiddleware(FakeServe(headers=[*OURS, stated]), keys=limited, log=log)
     secret = {"x-api-key": KEY, "x-patient": "Doe", "content-type": "Doe"}
-    assert ask(middleware, "POST", "/v1/screen?name=Doe", content=b"Doe", headers=secret).status_code == 200
+    first = ask(middleware, "POST", "/v1/screen?name=Doe", content=b"Doe", headers=secret)
+    assert (first.status_code, [name for name in first.headers if "outcome" in name]) == (200, [])
     limit = ask(middleware, "POST", "/v1/screen?name=Doe", content=b"Doe", headers=secret)
     assert (limit.status_code, reason(limit), limit.headers["retry-after"]) == (429, "key-limit", "60")
     unknown = ask(middleware, "POST", "/Doe", content=b"Doe")
     log.close()
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    assert [(line["key"], line["route"], line["status"], line["reason"]) for line in lines] == [
-        ("ward", "/v1/screen", 429, "key-limit"),
-        (None, "other", 401, "no-key"),
+    assert [(line["key"], line["route"], line["status"], line["reason"], line["decision"]) for line in lines] == [
+        ("ward", "/v1/screen", 200, None, "negative"),
+        ("ward", "/v1/screen", 429, "key-limit", None),
+        (None, "other", 401, "no-key", None),
     ]
-    assert [line["request_id"] for line in lines] == [answer.headers["x-request-id"] for answer in (limit, unknown)]
+    assert [{*line["milliseconds"]} for line in lines] == [{"body", "replica", "total"}, {"total"}, {"total"}]
+    assert [line["request_id"] for line in lines[1:]] == [answer.headers["x-request-id"] for answer in (limit, unknown)]
     assert not {"Doe", KEY} & {*re.findall(r"[\w-]+", path.read_text(encoding="utf-8"))}
 
 
@@ -249,13 +279,12 @@ def test_an_exception_becomes_a_problem_that_is_counted_and_logged(
     async def broken(*_: Any) -> None:
         raise ValueError("Doe^Jane")
 
-    counted: list[tuple[str, int, str | None]] = []
-    log = RequestLog(str(tmp_path / "log"))
-    middleware = ProxyMiddleware(broken, count=lambda *answer: counted.append(answer), log=log)
+    metrics, log = Counted(), RequestLog(str(tmp_path / "log"))
+    middleware = ProxyMiddleware(broken, metrics=metrics, log=log)
     answer = ask(middleware, "GET", "/v1/model")
     log.close()
     assert (answer.status_code, reason(answer)) == (500, "internal-error")
-    assert counted == [("/v1/model", 500, None)]
+    assert metrics.requests == [("/v1/model", 500, None)]
     assert json.loads((tmp_path / "log").read_text(encoding="utf-8"))["reason"] == "internal-error"
     assert "ValueError at " in caplog.text
     assert "Doe" not in caplog.text
@@ -335,7 +364,7 @@ def test_a_client_that_disconnects_gets_no_answer() -> None:
 
 def test_a_client_that_disconnects_is_not_taken_for_a_dead_replica() -> None:
     """Serve's proxy then sends no answer, as when a replica dies."""
-    calls, counted = [], []
+    calls, metrics = [], Counted()
 
     async def serve(scope: Any, receive: Any, send: Any) -> None:
         calls.append(await receive())
@@ -350,10 +379,10 @@ def test_a_client_that_disconnects_is_not_taken_for_a_dead_replica() -> None:
         async def send(message: Any) -> None:
             raise AssertionError(message)
 
-        await ProxyMiddleware(serve, count=lambda *answer: counted.append(answer))(SCOPE, receive, send)
+        await ProxyMiddleware(serve, metrics=metrics)(SCOPE, receive, send)
 
     asyncio.run(leaving())
-    assert (len(calls), counted) == (1, [])
+    assert (len(calls), metrics.requests) == (1, [])
 
 
 def test_liveness_needs_no_replica_and_readiness_does() -> None:
@@ -377,10 +406,9 @@ def test_paths_of_serve_itself_are_forwarded_unchanged() -> None:
 
 @pytest.mark.parametrize("path", ["/v1/screen", "/", "/nothing"])
 def test_websockets_are_closed_and_counted(path: str) -> None:
-    counted: list[tuple[str, int, str | None]] = []
-    cluster = Cluster()
-    assert websocket(ProxyMiddleware(cluster, count=lambda *answer: counted.append(answer)), path) == CLOSED
-    assert (counted, cluster.ours.scopes) == ([(path if path != "/nothing" else "other", 403, None)], [])
+    cluster, metrics = Cluster(), Counted()
+    assert websocket(ProxyMiddleware(cluster, metrics=metrics), path) == CLOSED
+    assert (metrics.requests, cluster.ours.scopes) == ([(path if path != "/nothing" else "other", 403, None)], [])
 
 
 def test_websockets_of_another_application_are_forwarded() -> None:
@@ -409,13 +437,8 @@ def test_middlewares_follow_the_key_file(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_requests_of_another_application_are_forwarded_unchanged() -> None:
     """No key, no limit, another machine, unknown headers, its own errors."""
-    cluster, counted = Cluster(), list[tuple[str, int]]()
-    middleware = ProxyMiddleware(
-        cluster,
-        keys=parse_keys([KEY], ""),
-        limits=Limits(body_bytes=10),
-        count=lambda *answer: counted.append(answer),
-    )
+    cluster, metrics = Cluster(), Counted()
+    middleware = ProxyMiddleware(cluster, keys=parse_keys([KEY], ""), limits=Limits(body_bytes=10), metrics=metrics)
     body = bytes(1000)
     answer = ask(middleware, "POST", "/theirs/upload", client="192.0.2.7", content=body, headers={"x-their-own": "1"})
     assert (answer.status_code, answer.content, answer.headers["content-type"]) == (200, body, "text/plain")
@@ -423,7 +446,7 @@ def test_requests_of_another_application_are_forwarded_unchanged() -> None:
     cluster.theirs.status = 422
     answer = ask(middleware, "POST", "/theirs", content=b"wrong")
     assert (answer.status_code, answer.content) == (422, b"wrong")
-    assert (counted, cluster.ours.scopes) == ([], [])
+    assert (metrics.requests, metrics.states, cluster.ours.scopes) == ([], [], [])
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/theirsuffix", "/v1/nothing"])
@@ -468,17 +491,9 @@ def test_a_successful_answer_of_another_application_at_the_root_is_forwarded() -
     assert (answer.status_code, answer.content, answer.headers["content-type"]) == (200, b"a body", "text/plain")
 
 
-def test_requests_are_timed_and_those_that_are_not_answered_are_counted_by_state() -> None:
-    timed: list[tuple[str, int]] = []
-    seen: list[dict[str, int]] = []
-
-    class Metrics(ProxyMetrics):
-        def observe(self, route: str, status: int, seconds: float) -> None:
-            assert seconds >= 0
-            timed.append((route, status))
-
-        def watch(self, requests: Callable[[], Any]) -> None:
-            seen.append(requests())
+def test_requests_that_are_not_answered_are_counted_by_state() -> None:
+    metrics = Counted()
+    seen = metrics.states
 
     class Serve(FakeServe):
         async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -490,11 +505,10 @@ def test_requests_are_timed_and_those_that_are_not_answered_are_counted_by_state
         seen.append(guard.requests())
         yield b"body"
 
-    guard = ProxyMiddleware(Serve(), metrics=Metrics(), count=lambda *_: None)
+    guard = ProxyMiddleware(Serve(), metrics=metrics)
     ask(guard, "POST", "/v1/screen", content=upload())
-    ask(guard, "GET", "/healthz")
     ask(guard, "GET", "/-/healthz")
-    assert timed == [("/v1/screen", 200), ("/healthz", 200)]
     opened = {"upload": 0, "waiting": 0, "forwarded": 1}
     assert seen[:3] == [opened, {"upload": 1, "waiting": 0, "forwarded": 0}, opened]
     assert guard.requests() == {"upload": 0, "waiting": 0, "forwarded": 0}
+    assert metrics.requests == [("/v1/screen", 200, None)]

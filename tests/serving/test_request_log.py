@@ -1,4 +1,4 @@
-"""The lines of replicas; those of proxies are in test_proxy_middleware."""
+"""The lines of requests that pass the middleware of the proxy and the application of a replica."""
 
 import json
 from collections.abc import Iterator
@@ -12,7 +12,8 @@ from cxr_platform.errors import ServingError
 from cxr_platform.serving.api_keys import parse_keys
 from cxr_platform.serving.app import build_app
 from cxr_platform.serving.champion_watcher import ChampionWatcher
-from cxr_platform.serving.request_log import VARIABLE, RequestLog
+from cxr_platform.serving.proxy_middleware import ProxyMiddleware
+from cxr_platform.serving.request_log import OUTCOME_HEADER, VARIABLE, Outcome, RequestLog, outcome_header, read_outcome
 from cxr_platform.serving.screener import Screener
 from cxr_platform.serving.service import Service
 from tests.intake.files import dicom
@@ -35,7 +36,8 @@ def lines(path: Path) -> list[dict[str, Any]]:
 def test_a_line_says_who_asked_and_what_was_decided_and_nothing_of_the_image(
     tmp_path: Path, champion: ChampionWatcher[Screener], log: RequestLog
 ) -> None:
-    app = build_app(Service(champion), parse_keys([f"ward:{KEY}"], ""), tmp_path, log)
+    keys = parse_keys([f"ward:{KEY}"], "")
+    app = ProxyMiddleware(build_app(Service(champion), keys, tmp_path), keys, log=log)
     headers = {"x-api-key": KEY, "x-patient": "Doe"}
 
     def post(*files: bytes, path: str = "/v1/screen?patient=Doe") -> Any:
@@ -46,46 +48,63 @@ def test_a_line_says_who_asked_and_what_was_decided_and_nothing_of_the_image(
         post(image_png()),
         post(b"PK Doe"),
         post(image_png(), dicom(image(0))[:2000], path="/v1/screen/batch"),
+        ask(app, "GET", "/v1/model", headers=headers),
         ask(app, "GET", "/Doe"),
         ask(app, "POST", "/v1/screen"),
     ]
+    assert not [answer for answer in answers if OUTCOME_HEADER.decode() in answer.headers]
     written = lines(tmp_path / "log")
     assert [line["request_id"] for line in written] == [answer.headers["x-request-id"] for answer in answers]
-    assert (
-        [line["status"] for line in written] == [answer.status_code for answer in answers] == [200, 415, 200, 404, 401]
-    )
+    assert [line["status"] for line in written] == [answer.status_code for answer in answers]
     decision = answers[0].json()["decision"]
-    assert [line["decision"] for line in written] == [decision, None, [decision, "undecodable"], None, None]
-    assert [line["reason"] for line in written] == [None, "not-an-image", None, "not-found", "no-key"]
-    assert [line["key"] for line in written] == ["ward", "ward", "ward", None, None]
-    assert [line["version"] for line in written] == ["v1", None, "v1", None, None]
-    assert [line["route"] for line in written] == [
-        "/v1/screen",
-        "/v1/screen",
-        "/v1/screen/batch",
-        "other",
-        "/v1/screen",
+    stated = [(line["status"], line["reason"], line["key"], line["version"], line["decision"]) for line in written]
+    assert stated == [
+        (200, None, "ward", "v1", decision),
+        (415, "not-an-image", "ward", None, None),
+        (200, None, "ward", "v1", [decision, "undecodable"]),
+        (200, None, "ward", None, None),
+        (404, "not-found", None, None, None),
+        (401, "no-key", None, None, None),
     ]
-    assert {*written[0]["milliseconds"]} == {"upload", "waiting", "decode", "inference", "total"}
+    routes = ["/v1/screen", "/v1/screen", "/v1/screen/batch", "/v1/model", "other", "/v1/screen"]
+    assert [line["route"] for line in written] == routes
+    stages = [{*line["milliseconds"]} for line in written]
+    assert stages[0] == {"body", "upload", "waiting", "decode", "inference", "replica", "total"}
+    assert stages[1:] == [{"body", "replica", "total"}] * 2 + [{"replica", "total"}] * 2 + [{"total"}]
+    times = written[0]["milliseconds"]
+    assert times["body"] + times["replica"] <= times["total"] + 0.02, "rounded to hundredths"
+    assert times["upload"] + times["waiting"] + times["decode"] + times["inference"] <= times["replica"] + 0.03
     assert written[0]["time"].endswith("Z")
     assert "Doe" not in (tmp_path / "log").read_text(encoding="utf-8")
 
 
+def test_the_outcome_of_a_replica_passes_in_a_header() -> None:
+    name, value = outcome_header(reason="busy", milliseconds={"replica": 1.5})
+    assert name == OUTCOME_HEADER
+    assert read_outcome(value) == Outcome(reason="busy", milliseconds={"replica": 1.5})
+    for other in (b"", b"[]", b'{"patient":"Doe"}', b"\xff"):
+        assert read_outcome(other) == Outcome(), "of another application"
+
+
+def write(log: RequestLog, request_id: str) -> None:
+    log.write(request_id, "/", 200, None, Outcome(), {"total": 0.1})
+
+
 def test_a_file_that_was_renamed_is_begun_anew(tmp_path: Path, log: RequestLog) -> None:
     path = tmp_path / "log"
-    log.write("1", "/", 200, 0.1, {})
+    write(log, "1")
     path.rename(tmp_path / "log.1")
-    log.write("2", "/", 200, 0.1, {})
+    write(log, "2")
     assert [line["request_id"] for line in lines(path) + lines(tmp_path / "log.1")] == ["2", "1"]
     assert not [file for file in tmp_path.iterdir() if file.stat().st_mode & 0o027], "both are private"
 
 
 def test_without_a_file_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
-    RequestLog.from_environment().write("1", "/", 200, 0.1, {})
+    write(RequestLog.from_environment(), "1")
     monkeypatch.setenv(VARIABLE, str(tmp_path / "log"))
     with closing(RequestLog.from_environment()) as log:
-        log.write("1", "/", 200, 0.1, {})
+        write(log, "1")
     assert lines(tmp_path / "log")[0]["milliseconds"] == {"total": 100.0}
 
 
