@@ -183,8 +183,8 @@ bench-head: setup ## benchmark the off-the-shelf head of NAME against a logistic
 bench-manifest: setup ## benchmark decoding against a bare loop, and memory and time of the manifest of many drawn images
 	$(RUN) pipelines.benchmark manifest --work data/benchmark-manifest
 
-bench-serving: setup ## benchmark the server on the images of DATA
-	$(RUN) pipelines.benchmark serving --registry $(REGISTRY) --data $(DATA)
+bench-serving: setup ## benchmark the server on drawn images and, with DATA, on its files
+	$(RUN) pipelines.benchmark serving --registry $(REGISTRY) $(if $(DATA),--files $(DATA))
 
 docs: setup ## build the documentation into .site/
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet

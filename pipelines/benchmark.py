@@ -97,7 +97,7 @@ BENCHMARKS = {
         manifest.run,
     ),
     "serving": Benchmark(
-        "images per second of the server, against ONNX Runtime alone and a plain FastAPI application",
+        "images per second of the server, against decoding and ONNX Runtime alone, plain FastAPI, BentoML and LitServe",
         serving.add_options,
         serving.ServingRequest,
         serving.run,

@@ -20,6 +20,9 @@ STEP_TO_BARE, STEP_TO_FIT = 0.95, 1.0
 LARGEST_IDLE = 0.10
 STUDY_RATIO = 5.0
 DECODING_RATIO, TWO_PROCESSES = 0.8, 1.7
+SERVER_RATIOS = {"decoding and ONNX Runtime, no HTTP": 0.85, "plain FastAPI, model.predict": 10.0}
+"""Least ratios of the server's images per second to those of other ways; to those of another server it is 1."""
+
 MEMORY_GROWTH = 1.3
 """Largest ratio of the peaks of memory, of a manifest and of one with a quarter of its images, that counts as flat."""
 
@@ -265,10 +268,46 @@ def _growth(result: Result) -> Section:
     return Section("Growth", body, tuple(claims))
 
 
+def _serving(result: Result) -> Section:
+    clients = result["clients"]
+    rows = [
+        [name if "p50_ms" not in figures else f"{name}, 320 px, {clients} clients", *_rate_cells(figures)]
+        for name, figures in result["compared"].items()
+    ]
+    rows += [
+        [f"this server, {figures['images']}, {figures['clients']} clients", *_rate_cells(figures)]
+        for figures in result["alone"]
+    ]
+    size = result["images"]["320 px"]["mean_bytes"] / 1000
+    files = f"; files of {result['images']['files']['mean_bytes'] / 1000:.0f} KB" if "files" in result["images"] else ""
+    body = (
+        f"MobileNetV2 at {result['input_size']} px, alpha {result['alpha']:g}, {result['cores']} cores, the clients on "
+        f"the same. PNG files of 320 px and {size:.0f} KB{files}. Comparisons are medians of rounds of "
+        f"{result['seconds']:g} s in turn. {', '.join(f'{name} {v}' for name, v in result['servers'].items())}.\n\n"
+        + markdown_table(["", "images/s", "a core", "p50 (ms)", "p99 (ms)", "not answered with 200"], rows)
+    )
+    claims = [
+        Claim(f"images/s at least {least:g} of {name}", f"{ratio:.2f}", ratio >= least)
+        for name, ratio in result["ratios"].items()
+        for least in [SERVER_RATIOS.get(name, 1.0)]
+    ]
+    claims.append(Claim("no request lost under load", str(result["lost"]), result["lost"] == 0))
+    return Section("The server", body, tuple(claims))
+
+
+def _rate_cells(figures: Mapping[str, Any]) -> list[str]:
+    cells = [f"{figures['images_per_second']:.1f}", f"{figures['a_core']:.1f}"]
+    if "p50_ms" not in figures:
+        return [*cells, "", "", ""]
+    others = sum(count for status, count in figures["statuses"].items() if status != "200")
+    return [*cells, f"{figures['p50_ms']:.0f}", f"{figures['p99_ms']:.0f}", str(others)]
+
+
 SECTIONS: dict[str, Callable[[Result], Section]] = {
     "study": _study,
     "step": _step,
     "overhead": _overhead,
     "manifest": _manifest,
     "growth": _growth,
+    "serving": _serving,
 }

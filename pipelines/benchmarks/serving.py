@@ -1,100 +1,212 @@
-"""Measure how many images per second the server screens, against simpler ways to do it on the same cores.
+"""Measure how many images per second the server screens, against other ways to do it on the same cores.
 
-- *Bare ONNX Runtime*: the session on decoded images, in the fastest of several ways.
 - *Decoding and ONNX Runtime, no HTTP*: the replicas' own functions, one process per core. A server that cost nothing
   itself would reach it.
 - *Plain FastAPI*: `plain_server`.
+- *BentoML* and *LitServe*, where `--peers` names an interpreter that has them: `peer_bentoml` and `peer_litserve`, with
+  the same functions, libraries and ONNX file, one worker per core.
 
-All run in one go, the clients included.
+All are started first. Then they take turns in several rounds, the clients on the same cores included, so that whatever
+else the machine does slows all of them; figures are medians of the rounds.
 """
 
 import argparse
-import contextlib
-import multiprocessing
+import io
 import os
-import signal
-import socket
-import subprocess
+import statistics
 import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from cxr_platform.errors import ServingError
-from cxr_platform.registry.bundle import IMAGES as GRAPH_IMAGES
-from cxr_platform.registry.bundle import ONNX
+from cxr_platform.labels import CLASSES
 from cxr_platform.registry.store import Registry
+from pipelines.benchmarks import write_result
+from pipelines.benchmarks.gpu import numbers
 from pipelines.benchmarks.load_clients import NOT_ANSWERED, Load, run_load
+from pipelines.benchmarks.screening_servers import PEERS, no_http, peer_versions, running_server
 from pipelines.options import REGISTRY
 
-START_SECONDS = 180.0
-STOP_SECONDS = 60.0
-BARE_SECONDS = 10.0
 SUFFIXES = (".png", ".jpg", ".jpeg")
-IMAGES = 64
+IMAGES = 24
+HEIGHT = 320
+SEED = 3_200
+DRAWN, FILES = f"{HEIGHT} px", "files"
+WARM_UP_SECONDS = 3.0
+OURS, NO_HTTP, PLAIN = "this server", "decoding and ONNX Runtime, no HTTP", "plain FastAPI, model.predict"
+SERVERS = ("ray", "fastapi", "uvicorn", "onnxruntime", "opencv-python-headless")
+"""Packages whose versions the result states besides those of `package_versions`."""
+
+HEADER = f"{'images/s':>9} {'a core':>7} {'p50 ms':>7} {'p99 ms':>7}  answers"
 
 
 @dataclass(frozen=True)
 class ServingRequest:
-    """Registry, folder of images, clients, and seconds of load; `no_plain` leaves out the plain application."""
+    """Registry, folder of files (`None`: drawn images alone), numbers of clients, seconds and rounds of load.
+
+    `compared` is the number of clients at which the server is compared with others.
+    """
 
     registry: Path
-    data: Path
-    clients: int
+    files: Path | None
+    clients: tuple[int, ...]
+    compared: int
     seconds: float
+    rounds: int
+    peers: Path | None
     no_plain: bool
+    json: Path | None
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Images per second of each round; what clients of a server got in all rounds, `None` without a server."""
+
+    rounds: Sequence[float]
+    load: Load | None = None
+
+    @property
+    def rate(self) -> float:
+        """Images per second: the median of the rounds."""
+        return statistics.median(self.rounds)
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The values for the result."""
+        fields: dict[str, Any] = {"images_per_second": self.rate, "a_core": self.rate / cores(), "rounds": self.rounds}
+        if self.load is not None:
+            fields |= {f"p{part}_ms": 1000 * self.load.latency(part) for part in (50, 99)}
+            fields["statuses"] = {str(status): n for status, n in sorted(self.load.statuses.items())}
+        return fields
+
+    @property
+    def lost(self) -> int:
+        """Number of requests without an answer, or with 5xx."""
+        statuses = self.load.statuses if self.load is not None else {}
+        return sum(n for status, n in statuses.items() if status == NOT_ANSWERED or status >= 500)
+
+    def __str__(self) -> str:
+        if self.load is None:
+            return f"{self.rate:9.1f} {self.rate / cores():7.1f}"
+        times = " ".join(f"{1000 * self.load.latency(part):7.0f}" for part in (50, 99))
+        statuses = ", ".join(f"{status}: {n}" for status, n in sorted(self.load.statuses.items()))
+        return f"{self.rate:9.1f} {self.rate / cores():7.1f} {times}  {statuses}"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `cxr benchmark serving`."""
     parser.add_argument("--registry", type=Path, default=REGISTRY, help="folder of the registry (default: registry)")
-    parser.add_argument("--data", type=Path, required=True, help="folder of PNG and JPEG images")
-    parser.add_argument("--clients", type=int, default=32, help="number of clients (default: 32)")
-    parser.add_argument("--seconds", type=float, default=60.0, help="duration of the load (default: 60)")
+    parser.add_argument(
+        "--files", type=Path, metavar="FOLDER", help=f"also send its PNG and JPEG images as they are, at most {IMAGES}"
+    )
+    parser.add_argument(
+        "--clients",
+        type=numbers,
+        default=(1, 8, 32, 128),
+        metavar="N,…",
+        help="numbers of clients of this server (default: 1,8,32,128)",
+    )
+    parser.add_argument(
+        "--compared", type=int, default=32, metavar="N", help="clients at which servers are compared (default: 32)"
+    )
+    parser.add_argument("--seconds", type=float, default=15.0, help="seconds of each load (default: 15)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of the comparison (default: 3)")
+    parser.add_argument(
+        "--peers", type=Path, metavar="PYTHON", help="interpreter with BentoML and LitServe, to be compared with too"
+    )
     parser.add_argument("--no-plain", action="store_true", help="leave out the plain application")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result with hardware and versions")
 
 
 def run(request: ServingRequest) -> int:
-    """Print images per second, latencies and ratios; return 0, or 1 if a request was lost."""
-    images = _images(request.data)
+    """Print images per second, latencies and ratios; return 0, or 1 if a request to this server was lost."""
+    images = {DRAWN: drawn_images()}
+    if request.files is not None:
+        images[FILES] = read_images(request.files)
+    peers = {} if request.peers is None else peer_versions(request.peers)
     folder, bundle = Registry(request.registry).open()
-    size = bundle.preprocessing.input_size
-    print(f"{bundle.version} ({bundle.strategy}, {size} px, alpha {bundle.model.alpha}), {os.cpu_count()} cores,")
-    print(f"{len(images)} images, {request.clients} clients for {request.seconds:.0f} s")
-    bare = _bare(folder / ONNX, size)
-    print(f"bare ONNX Runtime {bare:8.1f} images/s")
-    no_http = _no_http(request.registry, images)
-    print(f"decoding and ONNX Runtime, no HTTP {no_http:8.1f} images/s, {no_http / bare:.2f} of bare ONNX Runtime")
-    # Port 0 for metrics: another server may be running.
-    command = ["pipelines.serve", "--registry", str(request.registry.absolute()), "--metrics-port", "0"]
-    server = _load_on(command, images, request)
-    _print_load("this server", server, bare)
-    print(f"this server / decoding and ONNX Runtime {server.rate / no_http:6.2f}")
-    lost = sum(n for status, n in server.statuses.items() if status == NOT_ANSWERED or status >= 500)
-    print(f"refused for now (429): {server.statuses.get(429, 0)}; lost (no answer, or 5xx): {lost}")
-    if not request.no_plain:
-        plain = _load_on(["pipelines.benchmarks.plain_server", str(folder)], images, request)
-        _print_load("plain FastAPI, model.predict", plain, bare)
-        print(f"this server / plain application {server.rate / plain.rate:6.1f}")
+    size = f"{bundle.preprocessing.input_size} px, alpha {bundle.model.alpha}"
+    print(f"{bundle.version} ({bundle.strategy}, {size}), {cores()} cores")
+    with ExitStack() as stack:
+        bare = stack.enter_context(no_http(folder, images[DRAWN]))
+        ways: dict[str, Callable[[], float | Load]] = {NO_HTTP: partial(bare, request.seconds)}
+        ports = {}
+        for name, command in _commands(request, folder).items():
+            ports[name] = stack.enter_context(running_server(command))
+            ways[name] = partial(_load, ports[name], images[DRAWN], request.compared, request.seconds)
+            _load(ports[name], images[DRAWN], request.compared, WARM_UP_SECONDS)
+        print(
+            f"\n{request.compared} clients, {DRAWN}, {request.rounds} rounds of {request.seconds:g} s\n{'':36}{HEADER}"
+        )
+        compared = in_turns(ways, request.rounds)
+        for name, rates in compared.items():
+            print(f"{name:36}{rates}")
+        ratios = {name: compared[OURS].rate / rates.rate for name, rates in compared.items() if name != OURS}
+        for name, ratio in ratios.items():
+            print(f"this server / {name}: {ratio:.2f}")
+        print(f"\nthis server alone\n{'images':12}{'clients':>7} {HEADER}")
+        alone = []
+        for kind, contents in images.items():
+            for clients in request.clients:
+                load = _load(ports[OURS], contents, clients, request.seconds)
+                alone.append((kind, clients, Rates([load.rate], load)))
+                print(f"{kind:12}{clients:7} {alone[-1][2]}")
+    lost = sum(rates.lost for rates in (compared[OURS], *(rates for *_, rates in alone)))
+    print(f"\nlost (no answer, or 5xx): {lost}")
+    if request.json is not None:
+        write_result(
+            request.json,
+            "serving",
+            {
+                "bundle": bundle.version,
+                "input_size": bundle.preprocessing.input_size,
+                "alpha": bundle.model.alpha,
+                "cores": cores(),
+                "images": {kind: _described(contents) for kind, contents in images.items()},
+                "clients": request.compared,
+                "seconds": request.seconds,
+                "compared": {name: rates.fields for name, rates in compared.items()},
+                "ratios": ratios,
+                "alone": [{"images": kind, "clients": clients, **rates.fields} for kind, clients, rates in alone],
+                "lost": lost,
+                "servers": {**{package: version(package) for package in SERVERS}, **peers},
+            },
+        )
     return 1 if lost else 0
 
 
-def _print_load(name: str, load: Load, bare: float) -> None:
-    statuses = ", ".join(f"{status}: {n}" for status, n in sorted(load.statuses.items()))
-    print(
-        f"{name} {load.rate:8.1f} images/s, {load.rate / bare:.2f} of bare ONNX Runtime, "
-        f"p50 {1000 * load.latency(50):.0f} ms, p99 {1000 * load.latency(99):.0f} ms, answers {statuses}"
-    )
+def in_turns(ways: Mapping[str, Callable[[], float | Load]], rounds: int) -> dict[str, Rates]:
+    """Return what each way measures in `rounds` rounds: first all forwards, then all backwards, and so on."""
+    measured: dict[str, list[float | Load]] = {name: [] for name in ways}
+    for number in range(rounds):
+        for name in list(ways)[:: -1 if number % 2 else 1]:
+            measured[name].append(ways[name]())
+    return {name: _rates(results) for name, results in measured.items()}
 
 
-def _images(folder: Path) -> list[bytes]:
+def drawn_images() -> list[bytes]:
+    """Return drawn phantoms as PNG, always the same."""
+    from cxr_platform.intake.phantoms.image import ImageKey, draw_image
+
+    def encoded(number: int) -> bytes:
+        picture = draw_image(ImageKey(SEED, CLASSES[number % len(CLASSES)], number, 0), HEIGHT).picture
+        buffer = io.BytesIO()
+        Image.fromarray(np.rint(255 * np.clip(picture, 0, 1)).astype(np.uint8)).save(buffer, "PNG")
+        return buffer.getvalue()
+
+    return [encoded(number) for number in range(IMAGES)]
+
+
+def read_images(folder: Path) -> list[bytes]:
+    """Return the contents of the first PNG and JPEG files below `folder`; raise `ServingError` if there are none."""
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)[:IMAGES]
     if not files:
         raise ServingError(
@@ -103,86 +215,42 @@ def _images(folder: Path) -> list[bytes]:
     return [path.read_bytes() for path in files]
 
 
-def _bare(model: Path, size: int) -> float:
-    """Return images per second, the best of: one image on all cores; one image per core; eight images on all cores."""
-    cores = os.cpu_count() or 1
-    return max(_session_rate(model, size, *way) for way in ((1, cores, 1), (cores, 1, 1), (1, cores, 8)))
+def cores() -> int:
+    """Return the number of processors."""
+    return os.cpu_count() or 1
 
 
-def _session_rate(model: Path, size: int, sessions: int, threads: int, batch: int) -> float:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    pool_of_sessions = [onnxruntime.InferenceSession(model, options, ["CPUExecutionProvider"]) for _ in range(sessions)]
-    image = np.random.default_rng(0).integers(0, 256, (batch, size, size), dtype=np.uint8)
-
-    def count(session: Any) -> int:
-        ends, images = time.monotonic() + BARE_SECONDS, 0
-        while time.monotonic() < ends:
-            session.run(None, {GRAPH_IMAGES: image})
-            images += batch
-        return images
-
-    with ThreadPoolExecutor(sessions) as pool:
-        return sum(pool.map(count, pool_of_sessions)) / BARE_SECONDS
-
-
-def _no_http(registry: Path, images: Sequence[bytes]) -> float:
-    """Return images per second of one process per core, each of which screens one image after the other."""
-    cores = os.cpu_count() or 1
-    with ProcessPoolExecutor(cores, multiprocessing.get_context("spawn")) as pool:
-        counts = pool.map(_count_screened, [registry] * cores, [images] * cores, [BARE_SECONDS] * cores)
-        return sum(counts) / BARE_SECONDS
+def _commands(request: ServingRequest, folder: Path) -> dict[str, Sequence[str]]:
+    """Return the command that starts each server, but its port."""
+    # Port 0 for metrics: another server may be running.
+    own = [
+        sys.executable,
+        "-m",
+        "pipelines.serve",
+        "--registry",
+        str(request.registry.absolute()),
+        "--metrics-port",
+        "0",
+    ]
+    commands: dict[str, Sequence[str]] = {OURS: [*own, "--no-explain"]}
+    if not request.no_plain:
+        commands[PLAIN] = [sys.executable, "-m", "pipelines.benchmarks.plain_server", str(folder)]
+    if request.peers is not None:
+        commands |= {name: [str(request.peers), "-m", module, str(folder)] for name, module in PEERS.items()}
+    return commands
 
 
-def _count_screened(registry: Path, images: Sequence[bytes], seconds: float) -> int:
-    """Return how many images a replica's functions decode, measure and infer within `seconds`."""
-    from cxr_platform.serving.screener import Screener
-
-    screener = Screener(*Registry(registry).open(), threads=1)
-    screener.warm_up()
-    ends, screened = time.monotonic() + seconds, 0
-    while time.monotonic() < ends:
-        screener.screen([screener.prepare(images[screened % len(images)])])
-        screened += 1
-    return screened
+def _load(port: int, images: Sequence[bytes], clients: int, seconds: float) -> Load:
+    return run_load(port, "/v1/screen", images, clients=clients, seconds=seconds)
 
 
-def _load_on(command: Sequence[str], images: Sequence[bytes], request: ServingRequest) -> Load:
-    """Start a server with `python -m command`, and return the answers to the load on it."""
-    port = _free_port()
-    with _process([*command, "--port", str(port)]) as process:
-        _wait_until_ready(process, port)
-        return run_load(port, "/v1/screen", images, clients=request.clients, seconds=request.seconds)
+def _rates(results: Sequence[float | Load]) -> Rates:
+    loads = [result for result in results if isinstance(result, Load)]
+    if not loads:
+        return Rates([result for result in results if isinstance(result, float)])
+    answers = [answer for load in loads for answer in load.answers]
+    return Rates([load.rate for load in loads], Load(answers, sum(load.seconds for load in loads)))
 
 
-@contextlib.contextmanager
-def _process(command: Sequence[str]) -> Iterator["subprocess.Popen[bytes]"]:
-    process = subprocess.Popen([sys.executable, "-m", *command], stdout=subprocess.DEVNULL)
-    try:
-        yield process
-    finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _wait_until_ready(process: "subprocess.Popen[bytes]", port: int) -> None:
-    ends = time.monotonic() + START_SECONDS
-    while time.monotonic() < ends and process.poll() is None:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.5)
-    raise ServingError(f"Expected a server to be ready on port {port} within {START_SECONDS:.0f} s.", received="none")
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+def _described(contents: Sequence[bytes]) -> dict[str, Any]:
+    return {"number": len(contents), "mean_bytes": round(statistics.mean(map(len, contents)))}
