@@ -18,6 +18,12 @@ from cxr_platform.serving.request_batcher import is_batchable
 DEADLY = b"deadly"
 
 
+@pytest.fixture(autouse=True)
+def no_call_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine takes longer to begin all requests of a test."""
+    monkeypatch.setattr(request_batcher, "SLOW_CALL_SECONDS", 60.0)
+
+
 class FakeServe:
     """Answers with the received body once `opened` is set. A call with a `DEADLY` body crashes its replica.
 
@@ -147,16 +153,31 @@ def test_after_a_crash_each_request_of_the_batch_is_sent_alone() -> None:
 def test_requests_answered_before_a_crash_are_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch_protocol, "FLUSH_SECONDS", 0.01)
 
-    async def replica(scope: Any, receive: Any, send: Any) -> None:
-        body = (await receive())["body"]
-        if body == b"late":
-            await asyncio.sleep(0.1)
-            raise RuntimeError
-        await FakeServe.replica(scope, once(body), send)
-
     class Dying(FakeServe):
-        def splitter(self, *call: Any) -> Any:
-            return BatchSplitter(replica if len(self.calls[-1]) > 1 else FakeServe.replica)(*call)
+        """A replica that crashes with the body `late` once it has sent the other answers of its batch."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.sent = 0
+            self.others_sent = asyncio.Event()
+
+        async def crashing(self, scope: Any, receive: Any, send: Any) -> None:
+            body = (await receive())["body"]
+            if body == b"late":
+                await self.others_sent.wait()
+                raise RuntimeError
+            await FakeServe.replica(scope, once(body), send)
+
+        def splitter(self, scope: Any, receive: Any, send: Any) -> Any:
+            async def counted(message: Any) -> None:
+                await send(message)
+                self.sent += message.get("body", b"").count(b"nosniff")
+                if self.sent == 2:
+                    self.others_sent.set()
+
+            if len(self.calls[-1]) == 1:
+                return BatchSplitter(FakeServe.replica)(scope, receive, send)
+            return BatchSplitter(self.crashing)(scope, receive, counted)
 
     async def run() -> None:
         serve = Dying()
@@ -181,9 +202,7 @@ def test_an_error_of_serve_for_a_batch_goes_to_each_request(status: int, reason:
     asyncio.run(run())
 
 
-def test_requests_beyond_the_queue_get_429(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(request_batcher, "SLOW_CALL_SECONDS", 60.0)  # a busy machine takes longer to begin them all
-
+def test_requests_beyond_the_queue_get_429() -> None:
     async def run() -> None:
         serve = FakeServe()
         clients = Clients(serve)
@@ -232,7 +251,7 @@ def test_a_slow_call_releases_its_slot(monkeypatch: pytest.MonkeyPatch) -> None:
         serve.opened.set()
         await asyncio.gather(*slow)
 
-    asyncio.run(asyncio.wait_for(run(), 10))
+    asyncio.run(asyncio.wait_for(run(), 60))
 
 
 def test_a_waiting_request_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
