@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(request: ResultsRequest) -> int:
-    """Write the files and print their paths; return 0."""
+    """Write the files, of which a study of the same name is replaced, and print their paths; return 0."""
     folder = request.docs / "results"
     if request.study is not None:
         if request.command is None:
@@ -58,6 +58,9 @@ def run(request: ResultsRequest) -> int:
             study = published_study(local.study, request.command)
         file = folder / f"{study.date}-{study.name}.json"
         write_atomically(file, study.to_json())
+        for earlier in folder.glob("*.json"):
+            if earlier != file and read_published(earlier).name == study.name:
+                earlier.unlink()
         print(file)
     written = write_pages(request.docs, request.readme)
     print("\n".join(map(str, written)))

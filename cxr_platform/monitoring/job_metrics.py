@@ -10,7 +10,6 @@ delivered: `on_message` receives the reason.
 
 import os
 import re
-import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -118,7 +117,7 @@ def measured(
 
 
 class ProgressWatch:
-    """Exports when a running study last made progress, and its usual pace, so that a stalled study is noticed.
+    """Exports when a running study last made progress, and its slowest recent step, so that a stalled study is noticed.
 
         with ProgressWatch(job, destination) as watch:
             …
@@ -143,7 +142,7 @@ class ProgressWatch:
         if now - self._delivered >= PROGRESS_SECONDS:
             self._delivered = now
             self._job.set(names.STUDY_PROGRESS, now)
-            self._job.set(names.STUDY_PACE, statistics.median(self._intervals) if self._intervals else 0.0)
+            self._job.set(names.STUDY_PACE, max(self._intervals, default=0.0))
             self._deliver()
 
     def __enter__(self) -> "ProgressWatch":

@@ -29,15 +29,19 @@ def stop_event(
     limit, for a Ray cluster on which the application would otherwise remain.
     """
     stopped = threading.Event()
+    received: list[int] = []
 
     def handle(number: int, _: FrameType | None) -> None:
-        if stopped.is_set():
+        received.append(number)
+        if len(received) > 1:
             end(128 + number, end_process)
-        elif end_seconds is not None:
+            return
+        if end_seconds is not None:
             timer = threading.Timer(end_seconds, end, [0, end_process])
             timer.daemon = True
             timer.start()
-        stopped.set()
+        # In a thread: a signal may come while this one is in `stopped.wait` with the lock that `set` needs.
+        threading.Thread(target=stopped.set, name="cxr-stop").start()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, handle)

@@ -100,9 +100,9 @@ def test_a_running_study_exports_its_last_progress_and_its_pace_until_it_ends(tm
             watch.advance()  # too soon for another delivery
             assert progress_in(file) == (1000, 0)
             watch.advance()
-            assert progress_in(file) == (1090, 45)
+            assert progress_in(file) == (1090, 80)
             watch.advance()
-            assert progress_in(file) == (1180, 80)
+            assert progress_in(file) == (1180, 90)
         assert "cxr_study_progress" not in file.read_text()
     assert "cxr_job_success" in file.read_text()
     assert "cxr_study_progress" not in file.read_text()

@@ -56,6 +56,6 @@ def _not_stated(sets: PredictionSets) -> tuple[str, ...]:
     if not sets.not_stated:
         return ()
     return (
-        f"Nothing is stated about {joined(sets.not_stated)}: fewer than {least_patients(sets.coverage)} patients, too "
-        f"few for {percent(100 * sets.coverage)} coverage. These classes are in no set.",
+        f"Nothing is stated about {joined(sets.not_stated)}: fewer than {least_patients(sets.coverage)} patients "
+        f"outside of a fold, too few for {percent(100 * sets.coverage)} coverage. These classes are in no set.",
     )

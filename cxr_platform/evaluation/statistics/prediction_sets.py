@@ -62,8 +62,9 @@ def prediction_sets(
 ) -> PredictionSets:
     """Return the sets of `strategy`: thresholds of all patients, for use, and the coverage of thresholds of others.
 
-    The images of fold k are judged by temperature and thresholds of the patients who have no image in fold k. The
-    intervals do not include the uncertainty of the thresholds.
+    The images of fold k are judged by temperature and thresholds of the patients who have no image in fold k. A class
+    that these cannot be stated for in every fold has no threshold for use either: sizes and coverage would be of other
+    sets. The intervals do not include the uncertainty of the thresholds.
     """
     probability, label, group = predictions.probability[strategy], predictions.label, predictions.group_id
     members = np.zeros((len(label), len(CLASSES)), dtype=bool)
@@ -82,16 +83,19 @@ def prediction_sets(
     for_use = class_thresholds(
         scale(probability, fit_temperature(probability, label)), label, group, coverage, bootstrap.seed
     )
-    judged, sizes = stated.any(axis=1), members.sum(axis=1)
+    judged = stated.any(axis=1)
+    tested = stated[judged].all(axis=0)  # of every class where no fold leaves enough other patients
+    members &= tested
+    sizes = members.sum(axis=1)
     return PredictionSets(
         coverage=coverage,
         classes=tuple(
             ClassSets(
                 label=name,
                 patients=choice.patients,
-                threshold=choice.threshold,
+                threshold=choice.threshold if tested[position] else None,
                 coverage=Interval(None)
-                if choice.threshold is None
+                if choice.threshold is None or not tested[position]
                 else _coverage(members[:, position], (label == position) & stated[:, position], bootstrap),
             )
             for position, (name, choice) in enumerate(zip(CLASSES, for_use, strict=True))

@@ -119,6 +119,21 @@ def test_a_rare_class_is_in_no_set_and_has_no_coverage():
     assert sets.classes[6].patients == 9
 
 
+def test_a_class_that_cannot_be_tested_in_every_fold_is_in_no_set():
+    """12 patients are enough for a threshold, the 9 outside of each of 4 folds are not."""
+    label = np.r_[np.arange(300) % 6, np.full(12, 6)]
+    predictions = made_predictions(label, np.arange(312))
+    sets = sets_of(predictions)
+    assert sets.not_stated == [CLASSES[6]]
+    assert sets.classes[6].patients == 12
+    assert sets.classes[6].coverage.value is None
+    one_fold_has_none = predictions.fold.copy()
+    one_fold_has_none[300:] = np.arange(12) % 3  # the fourth fold leaves all 12, the others 8
+    partly = sets_of(replace(predictions, fold=one_fold_has_none))
+    assert partly.not_stated == [CLASSES[6]]
+    assert partly.mean_size == pytest.approx(sets.mean_size, abs=0.2)
+
+
 def test_each_patient_weighs_the_same_in_the_coverage():
     """One patient with 300 images that no set covers lowers the coverage by one patient of 101 only."""
     group, label = np.r_[np.arange(100), np.full(300, 100)], np.zeros(400, dtype=int)
