@@ -7,7 +7,7 @@ request of a replica that dies, and reports errors in plain text. This middlewar
 - sends images that wait at the same time in one call (`request_batcher`), because Serve's own work is per call;
 - repeats a request that got no answer, as screening changes nothing, and answers 503 only after that;
 - turns errors of the proxy (queue full, no replica, timeout) into problem details;
-- counts, times and logs every request (`metrics`, `request_log`), with what the replica states of it;
+- counts, times and logs every request (`metrics`, `request_log`, `spans`), with what the replica states of it;
 - drops headers that control Serve or that this application does not read, and makes the request id;
 - closes WebSockets, and without keys shows Serve's route table to this machine only.
 
@@ -41,8 +41,9 @@ from cxr_platform.serving.problems import (
     problem_response,
 )
 from cxr_platform.serving.request_batcher import RequestBatcher, is_batchable
-from cxr_platform.serving.request_log import OUTCOME_HEADER, Outcome, RequestLog, read_outcome
+from cxr_platform.serving.request_log import OUTCOME_HEADER, Outcome, RequestLog, read_outcome, request_line
 from cxr_platform.serving.routes import HEALTH_PATH, ROUTE_TABLE, OtherApps, is_own_path, route_label
+from cxr_platform.serving.spans import RequestSpans
 from cxr_platform.serving.upload import Disconnected, Limits, iter_body
 
 IMPORT_PATH = "cxr_platform.serving.proxy_middleware:middlewares"
@@ -73,14 +74,14 @@ def middlewares() -> list[Middleware]:
     metrics = ProxyMetrics()
     # Serve calls this before it starts uvicorn, and offers no other way to configure it.
     http_protocol.install(metrics.count_refusal)
-    keys, log = load_keys(None, os.environ), RequestLog.from_environment()
-    return [Middleware(ProxyMiddleware, keys=keys, metrics=metrics, log=log)]
+    keys, log, spans = load_keys(None, os.environ), RequestLog.from_environment(), RequestSpans.from_environment()
+    return [Middleware(ProxyMiddleware, keys=keys, metrics=metrics, log=log, spans=spans)]
 
 
 class ProxyMiddleware:
     """ASGI middleware around `app`, which is Serve's proxy.
 
-    `metrics` counts and times the requests of this application, `log` gets a line for each.
+    `metrics` counts and times the requests of this application, `log` gets a line and `spans` a span for each.
     """
 
     def __init__(
@@ -91,10 +92,11 @@ class ProxyMiddleware:
         max_held_bytes: int = MAX_HELD_BYTES,
         metrics: ProxyMetrics | None = None,
         log: RequestLog | None = None,
+        spans: RequestSpans | None = None,
     ) -> None:
         self._app, self._keys = app, keys
         self._limits = limits or Limits()
-        self._metrics, self._log = metrics, log or RequestLog()
+        self._metrics, self._log, self._spans = metrics, log or RequestLog(), spans or RequestSpans()
         self._limits_of_keys = RequestLimits()
         self._free_bytes = max_held_bytes
         self._running = self._uploading = self._open = 0
@@ -126,7 +128,7 @@ class ProxyMiddleware:
         finally:
             self._open -= 1
             if answer.status:
-                self._note(route_label(scope["path"]), answer)
+                self._note(scope, answer)
 
     def requests(self) -> dict[str, int]:
         """Return the requests that are not answered, by the states of `names.PROXY_REQUESTS`."""
@@ -137,13 +139,17 @@ class ProxyMiddleware:
             "forwarded": max(0, self._open - self._uploading - waiting),
         }
 
-    def _note(self, route: str, answer: "_Answer") -> None:
+    def _note(self, scope: Scope, answer: "_Answer") -> None:
         """Count and log a request that was answered."""
-        seconds, key = time.monotonic() - answer.began, None if answer.key is None else answer.key.name
+        route, key = route_label(scope["path"]), None if answer.key is None else answer.key.name
+        seconds = time.monotonic() - answer.began
         if self._metrics is not None:
             self._metrics.add_request(route, answer.status, key, seconds)
-        stages = {**answer.seconds, "total": seconds}
-        self._log.write(answer.request_id, route, answer.status, key, answer.outcome, stages)
+        if self._log.is_open or self._spans.is_open:
+            stages = {**answer.seconds, "total": seconds}
+            line = request_line(answer.request_id, route, answer.status, key, answer.outcome, stages)
+            self._log.write(line)
+            self._spans.record(line, _traceparent(scope))
 
     async def _answer(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         """Answer a request of this application."""
@@ -303,6 +309,13 @@ class _ReplayedBody:
         message = await self._receive()
         self.disconnected = self.disconnected or message["type"] == "http.disconnect"
         return message
+
+
+def _traceparent(scope: Scope) -> str | None:
+    """Return the client's `traceparent`, if it has the form of one."""
+    values = (value for name, value in scope["headers"] if name == b"traceparent" and TRACEPARENT.fullmatch(value))
+    value: bytes | None = next(values, None)
+    return None if value is None else value.decode("ascii")
 
 
 def _is_forwarded(name: bytes, value: bytes) -> bool:

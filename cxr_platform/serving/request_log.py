@@ -69,6 +69,21 @@ def read_outcome(header: bytes) -> Outcome:
         return Outcome()
 
 
+def request_line(
+    request_id: str, route: str, status: int, key: str | None, outcome: Outcome, seconds: Mapping[str, float]
+) -> RequestLine:
+    """Return the line of a request that is answered now; `seconds` are the durations in the proxy."""
+    stages = {name: milliseconds(duration) for name, duration in seconds.items()}
+    return RequestLine(
+        time=datetime.now(timezone.utc),
+        key=key,
+        request_id=request_id,
+        route=route,
+        status=status,
+        **{**outcome.model_dump(), "milliseconds": {**outcome.milliseconds, **stages}},
+    )
+
+
 def milliseconds(seconds: float) -> float:
     """Return a duration as lines state it."""
     return round(1000 * seconds, DIGITS)
@@ -105,21 +120,15 @@ class RequestLog:
         """Return the log of the file that CXR_REQUEST_LOG names, if any."""
         return cls(os.environ.get(VARIABLE))
 
-    def write(
-        self, request_id: str, route: str, status: int, key: str | None, outcome: Outcome, seconds: Mapping[str, float]
-    ) -> None:
-        """Append a line; `seconds` are the durations in the proxy."""
+    @property
+    def is_open(self) -> bool:
+        """True if there is a file for lines."""
+        return self._handler is not None
+
+    def write(self, line: RequestLine) -> None:
+        """Append a line."""
         if self._handler is None:
             return
-        stages = {name: milliseconds(duration) for name, duration in seconds.items()}
-        line = RequestLine(
-            time=datetime.now(timezone.utc),
-            key=key,
-            request_id=request_id,
-            route=route,
-            status=status,
-            **{**outcome.model_dump(), "milliseconds": {**outcome.milliseconds, **stages}},
-        )
         text = json.dumps(line.model_dump(mode="json"), separators=(",", ":"))
         self._handler.handle(logging.makeLogRecord({"msg": "%s", "args": (text,)}))
 

@@ -17,6 +17,7 @@ from cxr_platform.serving.api_keys import ApiKeys, parse_keys
 from cxr_platform.serving.metrics import ProxyMetrics
 from cxr_platform.serving.proxy_middleware import ATTEMPTS, ProxyMiddleware, middlewares
 from cxr_platform.serving.request_log import RequestLog, outcome_header
+from cxr_platform.serving.spans import RequestSpans
 from cxr_platform.serving.upload import Limits
 from tests.serving.asgi_client import CLOSED, ask, pieces, reason, websocket
 from tests.serving.clock import Clock
@@ -271,6 +272,23 @@ def test_every_request_is_logged_without_its_content(tmp_path: Path) -> None:
     assert [{*line["milliseconds"]} for line in lines] == [{"body", "replica", "total"}, {"total"}, {"total"}]
     assert [line["request_id"] for line in lines[1:]] == [answer.headers["x-request-id"] for answer in (limit, unknown)]
     assert not {"Doe", KEY} & {*re.findall(r"[\w-]+", path.read_text(encoding="utf-8"))}
+
+
+def test_every_request_is_a_span_in_the_clients_trace() -> None:
+    sdk = pytest.importorskip("opentelemetry.sdk.trace.export.in_memory_span_exporter", reason="Ray brings it")
+    exporter = sdk.InMemorySpanExporter()
+    spans = RequestSpans(exporter)
+    stated = outcome_header(decision="negative", version="v3", milliseconds={"replica": 1.5})
+    middleware = ProxyMiddleware(FakeServe(headers=[*OURS, stated]), spans=spans)
+    trace = "ab" * 16
+    ask(middleware, "POST", "/v1/screen", content=b"x", headers={"traceparent": f"00-{trace}-{'cd' * 8}-01"})
+    ask(middleware, "GET", "/v1/model", headers={"traceparent": "Doe"})
+    spans.close()
+    screen, model = exporter.get_finished_spans()
+    assert (screen.name, f"{screen.context.trace_id:032x}") == ("/v1/screen", trace)
+    assert screen.attributes["cxr.decisions"] == ("negative",)
+    assert screen.attributes["cxr.milliseconds.replica"] == 1.5
+    assert (model.name, model.parent) == ("/v1/model", None)
 
 
 def test_an_exception_becomes_a_problem_that_is_counted_and_logged(

@@ -13,7 +13,15 @@ from cxr_platform.serving.api_keys import parse_keys
 from cxr_platform.serving.app import build_app
 from cxr_platform.serving.champion_watcher import ChampionWatcher
 from cxr_platform.serving.proxy_middleware import ProxyMiddleware
-from cxr_platform.serving.request_log import OUTCOME_HEADER, VARIABLE, Outcome, RequestLog, outcome_header, read_outcome
+from cxr_platform.serving.request_log import (
+    OUTCOME_HEADER,
+    VARIABLE,
+    Outcome,
+    RequestLog,
+    outcome_header,
+    read_outcome,
+    request_line,
+)
 from cxr_platform.serving.screener import Screener
 from cxr_platform.serving.service import Service
 from tests.intake.files import dicom
@@ -87,7 +95,7 @@ def test_the_outcome_of_a_replica_passes_in_a_header() -> None:
 
 
 def write(log: RequestLog, request_id: str) -> None:
-    log.write(request_id, "/", 200, None, Outcome(), {"total": 0.1})
+    log.write(request_line(request_id, "/", 200, None, Outcome(), {"total": 0.1}))
 
 
 def test_a_file_that_was_renamed_is_begun_anew(tmp_path: Path, log: RequestLog) -> None:
