@@ -1,6 +1,7 @@
-"""List, show, verify, sign, promote and roll back the versions of the registry, and register them in MLflow.
+"""List, show, verify, compare, sign, promote and roll back the versions of the registry, and register them in MLflow.
 
     cxr registry list | show [VERSION] | promote VERSION [--force] [--lead SECONDS] | rollback
+    cxr registry compare VERSION [--metrics URL …]
     cxr registry register VERSION --model NAME [--tracking-uri URI]
     cxr registry generate-key NAME | sign VERSION --secret-key FILE | verify [VERSION] [--public-key FILE]
 
@@ -24,16 +25,21 @@ from cxr_platform.storage.paths import is_remote
 from pipelines.command import console, run_command
 from pipelines.local_study import local_copies
 from pipelines.options import REGISTRY, location, parse_request
+from pipelines.registry_tables import (
+    Version,
+    agreement_text,
+    bundle_table,
+    checks_table,
+    comparison_table,
+    decisions_table,
+    versions_table,
+)
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from cxr_platform.registry.bundle import Bundle
     from cxr_platform.registry.bundle_comparison import BundleComparison
     from cxr_platform.registry.state import Event, RegistryState
-    from cxr_platform.registry.store import Registry, VersionCheck
+    from cxr_platform.registry.store import Registry
 
-SYNTHETIC = "SYNTHETIC IMAGES"
 PASSWORD_VARIABLE = "CXR_SIGNING_PASSWORD"
 
 
@@ -52,15 +58,7 @@ class RegistryRequest:
     public_key: str | None = None
     model: str | None = None
     tracking_uri: str | None = None
-
-
-@dataclass(frozen=True)
-class Version:
-    """A version with its bundle, or with the reason why the bundle cannot be read."""
-
-    name: str
-    bundle: "Bundle | None"
-    problem: str | None
+    metrics: Sequence[str] = ()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -84,6 +82,16 @@ def parser() -> argparse.ArgumentParser:
     actions.add_parser("list", parents=[shared], help="list every version with its figures")
     show = actions.add_parser("show", parents=[shared], help="show one version")
     show.add_argument("version", nargs="?", default="champion", help="version to show (default: champion)")
+    compare = actions.add_parser("compare", parents=[shared], help="compare a version with the champion")
+    compare.add_argument("version", help="version to compare")
+    compare.add_argument(
+        "--metrics",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="metrics of a node of a server with --shadow VERSION, such as http://127.0.0.1:9811/metrics: how often "
+        "both decided alike; may be repeated",
+    )
     promote = actions.add_parser("promote", parents=[shared, lead], help="make a version the champion")
     promote.add_argument("version", help="version to promote")
     promote.add_argument(
@@ -124,6 +132,7 @@ def run(request: RegistryRequest) -> int:
 
     actions: dict[str, Callable[[Registry, RegistryRequest], int]]
     actions = {"list": _list, "show": _show, "promote": _promote, "rollback": _rollback, "verify": _verify}
+    actions |= {"compare": _compare}
     actions |= {"sign": _sign, "register": partial(_register, place=request.registry)}
     if request.action == "generate-key":
         return _generate_key(request)
@@ -168,6 +177,35 @@ def _show(registry: "Registry", request: RegistryRequest) -> int:
     else:
         console().print(bundle_table(bundle))
         print(f"Every byte is unchanged: {folder}")
+    return 0
+
+
+def _compare(registry: "Registry", request: RegistryRequest) -> int:
+    from cxr_platform.monitoring.shadow_counts import read_shadow_counts
+    from cxr_platform.registry.bundle_comparison import compare
+
+    assert request.version is not None, "the parser requires it"
+    new, present = registry.open(request.version)[1], registry.open()[1]
+    comparison = compare(new, present)
+    counts = read_shadow_counts(request.metrics, present.version, new.version) if request.metrics else None
+    if request.json:
+        shadow = counts and {
+            "agreement": asdict(counts.agreement),
+            "decisions": [
+                {"champion": ours, "challenger": theirs, "images": images}
+                for (ours, theirs), images in counts.decisions.items()
+            ],
+            "skipped": dict(counts.skipped),
+            "drift": dict(counts.drift),
+        }
+        _print_json({"comparison": asdict(comparison), "shadow": shadow})
+        return 0
+    _print_comparison(comparison)
+    print(comparison.verdict)
+    if counts is not None:
+        if counts.images:
+            console().print(decisions_table(counts))
+        print(agreement_text(counts))
     return 0
 
 
@@ -302,105 +340,6 @@ def _print_comparison(comparison: "BundleComparison") -> None:
     console().print(comparison_table(comparison))
     for note in comparison.notes:
         print(note)
-
-
-def versions_table(versions: Sequence[Version], state: "RegistryState") -> "Table":
-    """Return a table with one row per version; rates in percent."""
-    from rich.table import Table
-    from rich.text import Text
-
-    from cxr_platform.registry.bundle_comparison import ACCURACY, interval_text
-
-    table = Table(title="Versions, with out-of-fold figures in percent; sensitivity and specificity of the threshold")
-    for column in ("", "Created (UTC)", "Strategy", "Study", "7-class accuracy", "Sensitivity", "Specificity"):
-        table.add_column(column)
-    for version in versions:
-        name = f"{version.name}{' champion' if version.name == state.champion else ''}"
-        bundle = version.bundle
-        if bundle is None:
-            created = _minute(state.versions[version.name].created)
-            table.add_row(name, created, Text("cannot be read: run cxr registry verify", "red"))
-            continue
-        point = bundle.operating_point
-        study = f"{bundle.study.name}\n{SYNTHETIC if bundle.synthetic else ''}"
-        figures = (bundle.metrics[ACCURACY], point.sensitivity, point.specificity)
-        cells = (interval_text(figure).replace(" (", "\n(") for figure in figures)
-        table.add_row(name, _minute(bundle.created), bundle.strategy, study, *cells)
-    return table
-
-
-def bundle_table(bundle: "Bundle") -> "Table":
-    """Return a table with the main facts of one version; `show --json` prints all."""
-    from rich.table import Table
-
-    from cxr_platform.registry.bundle_comparison import ComparedMetric, interval_text
-
-    study, point, parity, training = bundle.study, bundle.operating_point, bundle.parity, bundle.training
-    (low, high), rates = point.zone, point.decisions
-    winner = ", the study's winner" if study.winner == bundle.strategy else f"; the study's winner is {study.winner}"
-    facts = {
-        "Created (UTC)": _minute(bundle.created),
-        "Strategy": f"{bundle.strategy}{winner}",
-        "Study": f"{study.name}: {study.images:,} images, {study.folds} folds, {study.protocol}, {study.profile}",
-        "Manifest": study.manifest_hash,
-        "Training": f"{training.images:,} images, {training.epochs} epochs, {training.seconds:,.0f} s",
-        "Backend": ", ".join(filter(None, (training.backend, training.precision))),
-        "Input": f"{bundle.preprocessing.input_size} × {bundle.preprocessing.input_size} pixels",
-        "Temperature": f"{bundle.temperature:.3f}",
-        "Operating point": f"positive from {high:.4f} on, negative below {low:.4f}, indeterminate between them",
-        "  Covid19 images": f"{interval_text(rates.true_positive)} called positive, "
-        f"{interval_text(rates.false_negative)} negative",
-        "  other images": f"{interval_text(rates.true_negative)} called negative, "
-        f"{interval_text(rates.false_positive)} positive",
-        "  indeterminate": f"{interval_text(rates.indeterminate)} of all images",
-        "Threshold alone": f"{point.threshold:.4f}, for a target of {100 * point.target_sensitivity:g} %",
-        "  sensitivity": interval_text(point.sensitivity),
-        "  specificity": interval_text(point.specificity),
-        "ONNX against Keras": f"{parity.max_abs_difference:.1e} at most on {parity.images} images",
-    }
-    title = f"{bundle.version}{f' · {SYNTHETIC}' if bundle.synthetic else ''} · for research, not for diagnosis"
-    table = Table(title=title, show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, fact in facts.items():
-        table.add_row(name, fact)
-    table.add_section()
-    table.add_row("Out-of-fold figures", "")
-    for name, figure in bundle.metrics.items():
-        table.add_row(f"  {ComparedMetric(name, figure, None).title}", interval_text(figure))
-    return table
-
-
-def comparison_table(comparison: "BundleComparison") -> "Table":
-    """Return a table with the figures of both versions; figures that decide are bold, and red where they are worse."""
-    from rich.table import Table
-
-    from cxr_platform.registry.bundle_comparison import interval_text
-
-    table = Table(title="Out-of-fold figures with 95 % intervals")
-    for column in ("", comparison.new, comparison.present or "no champion yet"):
-        table.add_column(column)
-    for metric in comparison.metrics:
-        style = "bold red" if metric.worse else "bold" if metric.decisive else ""
-        mark = " (worse)" if metric.worse else ""
-        table.add_row(metric.title, interval_text(metric.new) + mark, interval_text(metric.present), style=style)
-    return table
-
-
-def checks_table(checks: "Sequence[VersionCheck]") -> "Table":
-    """Return a table with one row per version that was verified."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("Version")
-    table.add_column("Every byte compared with its hash", overflow="fold")
-    for check in checks:
-        table.add_row(check.name, Text(check.problem, "red") if check.problem else "unchanged")
-    return table
-
-
-def _minute(time: datetime) -> str:
-    return f"{time:%Y-%m-%d %H:%M}"
 
 
 if __name__ == "__main__":

@@ -51,6 +51,7 @@ class ServeRequest:
     tls_key: Path | None
     request_log: Path | None
     public_key: str | None
+    shadow: str | None
     min_replicas: int | None
     max_replicas: int | None
     no_explain: bool
@@ -97,6 +98,11 @@ def parser() -> argparse.ArgumentParser:
         "--public-key", metavar="FILE", help="serve only versions that the owner of this key of minisign has signed"
     )
     parser.add_argument(
+        "--shadow",
+        metavar="VERSION",
+        help="have another version screen each image after the champion, unseen by clients, for cxr registry compare",
+    )
+    parser.add_argument(
         "--min-replicas", type=int, help="smallest number of replicas (default: one per core, at most two)"
     )
     parser.add_argument("--max-replicas", type=int, help="largest number of replicas (default: one per core)")
@@ -114,9 +120,11 @@ def parser() -> argparse.ArgumentParser:
 def run(request: ServeRequest) -> int:
     """Serve until stopped by Ctrl-C or SIGTERM; return 0."""
     from cxr_platform.registry.signing import read_public_key
+    from cxr_platform.registry.store import Registry
     from cxr_platform.serving import request_log
     from cxr_platform.serving.access import check_exposure, is_loopback
     from cxr_platform.serving.api_keys import FILE_VARIABLE, load_keys
+    from cxr_platform.serving.spans import RequestSpans
     from cxr_platform.serving.stopping import END_SECONDS, end, stop_event
 
     cluster = request.cluster
@@ -130,12 +138,15 @@ def run(request: ServeRequest) -> int:
     if request.public_key is not None:
         request = replace(request, public_key=read_public_key(request.public_key))
     version = first_version(request.registry, request.public_key)
+    if request.shadow is not None:
+        Registry(request.registry, request.public_key).open(request.shadow)  # fails here if it cannot be loaded
     if request.keys is not None:
         os.environ[FILE_VARIABLE] = str(request.keys.absolute())
     if request.request_log is not None:
         os.environ[request_log.VARIABLE] = str(request.request_log.absolute())
     if not cluster:
         request_log.RequestLog.from_environment().close()  # fails here if the file cannot be written
+        RequestSpans.from_environment().close()  # or if the exporter is not installed
     prepare_environment()
     if not cluster:
         _check_port_is_free(request.metrics_port)
@@ -305,6 +316,7 @@ def application_arguments(request: ServeRequest, cores: int) -> dict[str, Any]:
         "min_replicas": fewest,
         "max_replicas": max(fewest, cores) if request.max_replicas is None else request.max_replicas,
         "public_key": request.public_key,
+        "shadow": request.shadow,
         "explain": not request.no_explain,
     }
 

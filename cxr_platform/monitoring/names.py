@@ -85,6 +85,16 @@ DRIFT_WINDOW = Metric(
     "cxr_drift_window_images", "gauge", "replica", "Images in the replica's window", ("quantity", "version")
 )
 
+SHADOW_DECISIONS = Metric(
+    "cxr_shadow_decisions_total", "counter", "replica",
+    "Images by the decision of the version that answered and that of the challenger, which no client sees",
+    ("version", "challenger", "decision", "challenger_decision"),
+)  # fmt: skip
+SHADOW_SKIPPED = Metric(
+    "cxr_shadow_skipped_images_total", "counter", "replica",
+    "Images that the challenger did not screen: queue-full, other-intake, failed", ("reason",),
+)  # fmt: skip
+
 JOB_SECONDS = Metric("cxr_job_duration_seconds", "gauge", "batch", "Seconds the job took", ("verb", "study"))
 JOB_FINISHED = Metric(
     "cxr_job_finished_timestamp_seconds", "gauge", "batch", "When the job ended (Unix time)", ("verb", "study")
@@ -113,7 +123,7 @@ STUDY_PROGRESS = Metric(
 )  # fmt: skip
 STUDY_PACE = Metric(
     "cxr_study_progress_interval_seconds", "gauge", "batch",
-    "Median seconds between two such reports of a running study; 0 before the second", ("study",),
+    "Longest seconds between two of the last 100 such reports of a running study; 0 before the second", ("study",),
 )  # fmt: skip
 CHAMPION_IMAGES = Metric(
     "cxr_champion_images", "gauge", "batch", "Images that the champion was trained on", ("study", "strategy")

@@ -33,6 +33,7 @@ from cxr_platform.serving.heatmap import HeatmapNetwork, overlay_png
 from cxr_platform.serving.problems import RETRY_SECONDS
 from cxr_platform.serving.screener import CUDA, Screener, execution_providers
 from cxr_platform.serving.service import Service, silence_libraries
+from cxr_platform.serving.shadow import Shadow
 from cxr_platform.validation import Record, validate
 
 if TYPE_CHECKING:
@@ -89,6 +90,11 @@ class ServingOptions(Record):
     public_key: str | None = Field(
         None, description="Public key of minisign (RW…): versions that its owner has not signed are not loaded."
     )
+    shadow: str | None = Field(
+        None,
+        description="A version that screens each image after the champion, unseen by clients: its decisions are "
+        "counted beside the champion's, for `cxr registry compare`.",
+    )
     explain: bool = Field(True, description="Start the Explainer, which heatmaps need.")
 
     @model_validator(mode="after")
@@ -143,11 +149,16 @@ class ScreeningReplica:
         from cxr_platform.serving.metrics import RayMetrics
 
         self._key_check, metrics = _keys(options), RayMetrics()
+        registry, challenger = Registry(Path(options.registry), options.public_key), options.shadow
+        shadow = None
+        if challenger is not None:
+            shadow = Shadow(lambda: _load_screener(*registry.open(challenger)), metrics)
         self.service = Service(
-            ChampionWatcher(Registry(Path(options.registry), options.public_key), _load_screener, wait=True),
+            ChampionWatcher(registry, _load_screener, wait=True),
             workers=options.workers,
             explainer=None if explainer is None else ExplainerClient(explainer),
             decoder=DicomDecoder(metrics),
+            shadow=shadow,
             metrics=metrics,
             max_waiting=MAX_WAITING_REQUESTS,
         )

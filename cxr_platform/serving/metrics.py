@@ -6,7 +6,7 @@ from typing import Any
 from cxr_platform.monitoring import names
 from cxr_platform.monitoring.names import Metric
 from cxr_platform.monitoring.reference import Reference
-from cxr_platform.serving.screener import Screening
+from cxr_platform.serving.screener import Screener, Screening
 
 STAGES = ("upload", "waiting", "decode", "inference", "explanation", "total")
 """Stages of a request whose duration is measured."""
@@ -20,6 +20,12 @@ class ServingMetrics:
 
     def count_screening(self, screening: Screening, version: str) -> None:
         """Count a screened image."""
+
+    def count_shadow(self, champion: str, decision: str, challenger: Screener, screening: Screening) -> None:
+        """Count the decision of version `champion` for an image, and the challenger's result for it."""
+
+    def count_shadow_skip(self, reason: str) -> None:
+        """Count an image that the challenger did not screen."""
 
     def count_refusal(self, reason: str) -> None:
         """Count a file that is not a usable image; `reason` is a key of `problems.PROBLEM_TYPES`."""
@@ -50,12 +56,15 @@ class RayMetrics(ServingMetrics):
             names.QUALITY_REFUSALS,
             names.INTAKE_REFUSALS,
             names.DICOM_ENDS,
+            names.SHADOW_DECISIONS,
+            names.SHADOW_SKIPPED,
         )
         self._metrics = {metric.name: in_ray(metric) for metric in counted}
         gauges = (names.QUEUED_REQUESTS, names.MODEL_INFO, names.REFUSED_VERSIONS)
         self._queued, self._model_info, self._refused = map(in_ray, gauges)
         self._waiting, self._version, self._refused_versions = 0, "", 0
         self._drift: DriftWatch | None = None
+        self._challenger: tuple[str, DriftWatch] | None = None
         self._publishing = Repeated(self.publish)
 
     def observe_stage(self, stage: str, seconds: float) -> None:
@@ -70,6 +79,26 @@ class RayMetrics(ServingMetrics):
             self._count(names.QUALITY_REFUSALS, reason=finding.code, version=version)
         if self._drift is not None and version == self._version:
             self._drift.add(screening.observation)
+
+    def count_shadow(self, champion: str, decision: str, challenger: Screener, screening: Screening) -> None:
+        """Count both decisions; add the image to the challenger's own drift window."""
+        from cxr_platform.monitoring.replica_metrics import DriftWatch
+
+        version = challenger.bundle.version
+        self._count(
+            names.SHADOW_DECISIONS,
+            version=champion,
+            challenger=version,
+            decision=decision,
+            challenger_decision=screening.decision,
+        )
+        if self._challenger is None:
+            self._challenger = version, DriftWatch(challenger.reference, version)
+        self._challenger[1].add(screening.observation)
+
+    def count_shadow_skip(self, reason: str) -> None:
+        """See `ServingMetrics`."""
+        self._count(names.SHADOW_SKIPPED, reason=reason)
 
     def count_refusal(self, reason: str) -> None:
         """See `ServingMetrics`."""
@@ -91,6 +120,8 @@ class RayMetrics(ServingMetrics):
         if version != self._version:
             if self._drift is not None:
                 self._drift.stop()
+            if self._challenger is not None and self._challenger[0] == version:
+                self._challenger[1].stop()  # the drift of one version has one window
             self._version, self._drift = version, DriftWatch(reference, version)
 
     def set_no_version(self, refused: Sequence[str]) -> None:

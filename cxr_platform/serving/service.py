@@ -28,6 +28,7 @@ from cxr_platform.serving.metrics import ServingMetrics
 from cxr_platform.serving.problems import Problem, log_internal_error, problem_for_image
 from cxr_platform.serving.schema import Explanation, ScreenAnswer
 from cxr_platform.serving.screener import Screener, Screening
+from cxr_platform.serving.shadow import Shadow
 from cxr_platform.serving.upload import Limits, check_content
 
 T = TypeVar("T")
@@ -73,7 +74,8 @@ class StageTimer:
 class Service:
     """Screens images with the champion in `workers` threads; accepts at most `max_waiting` requests at a time.
 
-    `decoder` decodes DICOM; without one it is decoded like all other images, for tests and trusted files.
+    `decoder` decodes DICOM; without one it is decoded like all other images, for tests and trusted files. `shadow`
+    screens each image that was answered once more, for comparison.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Service:
         workers: int = 1,
         explainer: Explainer | None = None,
         decoder: DicomDecoder | None = None,
+        shadow: Shadow | None = None,
         metrics: ServingMetrics | None = None,
         limits: Limits | None = None,
         max_waiting: int = 64,
@@ -90,7 +93,7 @@ class Service:
         self.champion = champion
         self.limits = limits or Limits()
         self.metrics = metrics or ServingMetrics()
-        self._explainer, self._decoder = explainer, decoder
+        self._explainer, self._decoder, self._shadow = explainer, decoder, shadow
         self._pool = ThreadPoolExecutor(workers, "cxr-screen")
         self._max_waiting, self._waiting = max_waiting, 0
 
@@ -105,6 +108,8 @@ class Service:
             polling.cancel()
             if self._decoder is not None:
                 self._decoder.close()
+            if self._shadow is not None:
+                self._shadow.close()
             self._pool.shutdown(wait=False, cancel_futures=True)
 
     @contextmanager
@@ -159,6 +164,8 @@ class Service:
             self.metrics.count_refusal(problem.reason)
             raise
         self.metrics.count_screening(screening, screener.bundle.version)
+        if self._shadow is not None:
+            self._shadow.add(screening, screener.bundle)
         explained = None
         if explain and not screening.findings:
             with timer.stage("explanation"):

@@ -1,19 +1,15 @@
-import io
 import json
 import shutil
 from pathlib import Path
 
 import pytest
-from rich.console import Console
-from rich.table import Table
 
 from cxr_platform.registry.bundle import ONNX
-from cxr_platform.registry.bundle_comparison import compare
 from cxr_platform.registry.promotion import promote
-from cxr_platform.registry.store import Registry, VersionCheck
+from cxr_platform.registry.store import Registry
 from cxr_platform.storage.paths import parse_path
-from pipelines.registry import bundle_table, checks_table, comparison_table, main
-from tests.registry.builders import STUDY, changed, filler, make_bundle, make_registry
+from pipelines.registry import main
+from tests.registry.builders import filler, make_registry
 
 
 @pytest.fixture
@@ -183,43 +179,6 @@ def test_a_name_with_brackets_is_printed_unchanged(registry, capsys):
     assert "[red]x" in capsys.readouterr().out
 
 
-def printed(table: Table) -> str:
-    stream = io.StringIO()
-    Console(file=stream, width=120, markup=False).print(table)
-    return stream.getvalue()
-
-
-def test_a_bundle_of_synthetic_images_has_them_in_its_title():
-    assert "SYNTHETIC IMAGES" in printed(bundle_table(make_bundle(synthetic=True)))
-    assert "SYNTHETIC IMAGES" not in printed(bundle_table(make_bundle()))
-
-
-def test_the_winner_of_the_study_is_named():
-    study = changed(STUDY, winner="fine-tuning-3")
-
-    assert "scratch; the study's winner is fine-tuning-3" in printed(bundle_table(make_bundle(study=study)))
-    assert "scratch, the study's winner" in printed(bundle_table(make_bundle()))
-
-
-def test_only_a_decisive_figure_is_marked_as_worse():
-    lines = printed(comparison_table(compare(make_bundle("v2", 70.0, 95.0), make_bundle()))).splitlines()
-
-    (worse,) = [line for line in lines if "(worse)" in line]
-    assert "7-class accuracy" in worse
-
-
-def test_a_first_champion_is_compared_with_nothing():
-    assert "no champion yet" in printed(comparison_table(compare(make_bundle(), None)))
-
-
-def test_a_problem_is_printed_in_full():
-    problem = "Expected " + "a long path/" * 30 + "end."
-    text = printed(checks_table([VersionCheck("v1", None), VersionCheck("v2", problem)]))
-
-    assert "unchanged" in text
-    assert "end." in text
-
-
 def test_a_version_is_signed_and_its_signature_is_verified(registry, tmp_path, capsys, monkeypatch):
     monkeypatch.delenv("CXR_SIGNING_PASSWORD", raising=False)
     secret, public = tmp_path / "ours.key", tmp_path / "ours.pub"
@@ -260,3 +219,34 @@ def test_register_names_the_store_of_a_registry(registry, tmp_path, capsys, monk
     assert main([*words, "--tracking-uri", str(tmp_path / "mlflow")]) == 0
     client = mlflow.MlflowClient(tracking_uri=(tmp_path / "mlflow").as_uri())
     assert client.get_model_version("screening", "1").source == f"{place}/v1"
+
+
+def test_compare_prints_the_figures_of_both_versions_and_promotes_nothing(registry, capsys):
+    assert run(registry, "compare", "v3") == 0
+    output = capsys.readouterr().out
+    assert "v3 would be a worse champion than v1" in output
+    assert "79.00" in output
+    assert registry.champion() == "v1"
+
+
+def test_compare_reads_what_a_server_with_a_shadow_counted(registry, tmp_path, capsys):
+    labels = 'version="v1",challenger="v2",decision="negative"'
+    (tmp_path / "metrics").write_text(
+        f'ray_cxr_shadow_decisions_total{{{labels},challenger_decision="negative"}} 30.0\n'
+        f'ray_cxr_shadow_decisions_total{{{labels},challenger_decision="positive"}} 10.0\n'
+        'ray_cxr_shadow_skipped_images_total{reason="queue-full"} 2.0\n'
+    )
+    words = ["compare", "v2", "--metrics", (tmp_path / "metrics").as_uri()]
+    assert run(registry, *words) == 0
+    output = " ".join(capsys.readouterr().out.split())
+    assert "v2 decided as v1 for 75.00 (59.81 to 85.81) % of 40 images." in output
+    assert "Not screened by the challenger: 2 (queue-full)." in output
+    assert run(registry, *words, "--json") == 0
+    shadow = json.loads(capsys.readouterr().out)["shadow"]
+    assert {"champion": "negative", "challenger": "positive", "images": 10} in shadow["decisions"]
+    assert shadow["skipped"] == {"queue-full": 2}
+
+
+def test_compare_without_a_server_that_answers_is_an_error(registry, capsys):
+    assert run(registry, "compare", "v2", "--metrics", "http://127.0.0.1:1/metrics") == 2
+    assert "Expected the metrics of a server at http://127.0.0.1:1/metrics" in capsys.readouterr().err

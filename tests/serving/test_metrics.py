@@ -82,6 +82,21 @@ def test_an_image_that_is_not_screenable_is_counted_by_finding(
     assert counted
 
 
+def test_a_challenger_is_counted_beside_the_champion_with_a_drift_window_of_its_own(
+    values: dict[str, FakeMetric], screener: Screener
+) -> None:
+    metrics = RayMetrics()
+    (screening,) = screener.screen([screener.prepare(image_png())])
+    metrics.set_version("v0", screener.reference, [])
+    metrics.count_shadow("v0", "positive", screener, screening)
+    metrics.count_shadow_skip("queue-full")
+    assert values[names.SHADOW_DECISIONS.name].values == {("v0", "v1", "positive", screening.decision): 1}
+    assert values[names.SHADOW_SKIPPED.name].values == {("queue-full",): 1}
+    assert values[names.DECISIONS.name].values == {}, "no client was answered"
+    assert metrics._challenger is not None
+    assert metrics._challenger[1].publish()["covid19"].n == 1
+
+
 def test_the_drift_window_belongs_to_the_version_that_answers(
     values: dict[str, FakeMetric], screener: Screener
 ) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import queue
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from cxr_platform.labels import CLASSES
 from cxr_platform.monitoring.reference import Reference
 from cxr_platform.registry.promotion import promote
 from cxr_platform.registry.store import Registry
@@ -20,8 +22,10 @@ from cxr_platform.serving.champion_watcher import ChampionWatcher
 from cxr_platform.serving.dicom_decoder import DicomDecoder
 from cxr_platform.serving.metrics import STAGES, ServingMetrics
 from cxr_platform.serving.problems import Problem
+from cxr_platform.serving.schema import ScreenAnswer
 from cxr_platform.serving.screener import PreparedImage, Screener, Screening, prepare_image
 from cxr_platform.serving.service import QUOTING_LIBRARIES, Service, StageTimer, silence_libraries
+from cxr_platform.serving.shadow import Shadow
 from cxr_platform.serving.upload import Limits, read_files
 from tests.intake.files import dicom
 from tests.serving.asgi_client import MULTIPART, reason
@@ -365,3 +369,26 @@ def test_silenced_libraries_log_nothing(caplog: pytest.LogCaptureFixture) -> Non
     caplog.clear()
     upload_garbage()
     assert not caplog.records
+
+
+def test_a_challenger_screens_what_was_answered(champion: ChampionWatcher[Screener], registry: Registry) -> None:
+    registry.add(filler(seed=5))
+    counted: queue.Queue[tuple[str, str, str]] = queue.Queue()
+
+    class Recorded(ServingMetrics):
+        def count_shadow(self, champion: str, decision: str, challenger: Screener, screening: Screening) -> None:
+            assert screening.label in CLASSES
+            counted.put((champion, decision, challenger.bundle.version))
+
+    metrics = Recorded()
+    shadow = Shadow(lambda: Screener(*registry.open("v2"), threads=1), metrics)
+    service = Service(champion, shadow=shadow, metrics=metrics)
+
+    async def screen() -> ScreenAnswer:
+        async with service.running():
+            answer = await service.screen(image_png(), ID, timer())
+            await asyncio.to_thread(lambda: counted.put(counted.get(timeout=TIMEOUT_SECONDS)))
+            return answer
+
+    answer = asyncio.run(screen())
+    assert (answer.model.version, counted.get_nowait()) == ("v1", ("v1", answer.decision, "v2"))

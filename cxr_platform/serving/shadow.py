@@ -1,0 +1,100 @@
+"""A challenger that screens what the champion has answered, without being seen by a client.
+
+It works in one thread of low priority, on images that the champion has decoded already, so that an answer waits for
+nothing. What it decides is counted beside the champion's decision, and its drift is published; nothing of an image is
+kept. An image for which there is no room, or whose preparation differs between the two versions, is counted as skipped.
+"""
+
+import contextlib
+import logging
+import os
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+
+from cxr_platform.errors import RegistryError
+from cxr_platform.intake.letterbox import resize_images
+from cxr_platform.registry.bundle import Bundle
+from cxr_platform.serving.screener import Screener, Screening
+
+WAITING_IMAGES = 64
+NICENESS = 10
+"""Added to the niceness of the thread: the champion's threads come first."""
+
+END_SECONDS = 5.0
+"""How long `close` waits for the thread, which may be loading the challenger."""
+
+FULL, OTHER_INTAKE, FAILED = "queue-full", "other-intake", "failed"
+"""Reasons for which an image is skipped."""
+
+log = logging.getLogger(__name__)
+
+
+class ShadowMetrics(Protocol):
+    """Where decisions of the challenger are counted."""
+
+    def count_shadow(self, champion: str, decision: str, challenger: Screener, screening: Screening) -> None:
+        """Count the decision of version `champion` for an image, and the challenger's result for it."""
+
+    def count_shadow_skip(self, reason: str) -> None:
+        """Count an image that the challenger did not screen."""
+
+
+class Shadow:
+    """Screens in a thread with what `load` returns, until `close`; without it (`RegistryError`), does nothing."""
+
+    def __init__(self, load: Callable[[], Screener], metrics: ShadowMetrics, waiting: int = WAITING_IMAGES) -> None:
+        self._load, self._metrics = load, metrics
+        self._queue: queue.Queue[tuple[Screening, Bundle] | None] = queue.Queue(waiting)
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="cxr-shadow", daemon=True)
+        self._thread.start()
+
+    def add(self, screening: Screening, bundle: Bundle) -> None:
+        """Have an image screened that `bundle` has answered; returns at once."""
+        try:
+            self._queue.put_nowait((screening, bundle))
+        except queue.Full:
+            self._metrics.count_shadow_skip(FULL)
+
+    def close(self) -> None:
+        """End the thread after the image that it has in hand; images that wait are dropped."""
+        self._closed.set()
+        with contextlib.suppress(queue.Full):  # a full queue wakes the thread too
+            self._queue.put_nowait(None)
+        self._thread.join(END_SECONDS)
+
+    def _run(self) -> None:
+        with contextlib.suppress(OSError):  # on Linux the niceness is that of this thread
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.nice(0) + NICENESS)
+        try:
+            challenger = self._load()
+        except RegistryError as error:
+            log.error("The challenger cannot be loaded, and nothing is compared: %s", error)
+            challenger = None
+        while (item := self._queue.get()) is not None and not self._closed.is_set():
+            if challenger is None:
+                continue
+            try:
+                self._screen(challenger, *item)
+            except Exception:
+                log.exception("The challenger failed with an image")
+                self._metrics.count_shadow_skip(FAILED)
+
+    def _screen(self, challenger: Screener, screening: Screening, bundle: Bundle) -> None:
+        if challenger.bundle.version == bundle.version:  # it has been promoted
+            return
+        preprocessing = challenger.bundle.preprocessing
+        if preprocessing.intake != bundle.preprocessing.intake:
+            self._metrics.count_shadow_skip(OTHER_INTAKE)
+            return
+        prepared = screening.prepared
+        if preprocessing.input_size != bundle.preprocessing.input_size:
+            (resized,) = resize_images(prepared.letterboxed[np.newaxis], preprocessing.input_size)
+            prepared = replace(prepared, image=resized)
+        (result,) = challenger.screen([prepared])
+        self._metrics.count_shadow(bundle.version, screening.decision, challenger, result)
