@@ -61,7 +61,7 @@ def run(request: ExplainRequest) -> int:
     png = explanation_picture(
         explained.image,
         explained.heat,
-        explained.field,
+        explained.lungs,
         explained.probabilities,
         title,
         synthetic=workspace.study.manifest.synthetic,
@@ -72,7 +72,7 @@ def run(request: ExplainRequest) -> int:
     labelled = f", labelled {explained.label}" if explained.label else ""
     print(f"{explained.name}: {predicted} with {100 * explained.probabilities.max():.2f} %{labelled}")
     if explained.heat.any():
-        print(f"{100 * explained.share:.2f} % of the heatmap lies in the lung field")
+        print(f"{100 * explained.share:.2f} % of the heatmap lies in the lungs")
     else:
         print("The heatmap is empty: no region of the image supports the predicted class")
     print(request.out)

@@ -31,7 +31,7 @@ NOT_CONTRADICTED = "Not contradicted, which is not proof"
 STRONG_ASSOCIATION = 0.3  # Cramér's V from which the source predicts the class (Cohen 1988: a medium effect)
 SHOWN_EXTERNAL = 2  # sources described in full; further ones are named
 SHOWN_REASONS = 3
-LUNGS_ONLY = "lungs-only"  # the probe that is never a shortcut, whatever it reaches
+NO_SHORTCUTS = ("lungs-only", "without-outline")  # probes that are never a shortcut, whatever they reach
 ONE_SOURCE = "all images come from one source, so the results may not hold for images from other sources"
 NOTHING_TESTED = "neither shortcut probes nor external images were evaluated for this report"
 SPLIT_PATIENTS = "images of one patient may be in several folds, which makes the results too high"
@@ -236,7 +236,7 @@ def _lungs(findings: Findings) -> Iterator[Reason]:
     lungs = findings.lungs
     if lungs is not None and lungs.low:
         yield Reason(
-            f"only {rate(lungs.share)} of the heatmaps lies in the lung field, which covers "
+            f"only {rate(lungs.share)} of the heatmaps lies in the lungs, which cover "
             f"{percent(lungs.field_share)} of the image (weak evidence by itself)"
         )
 
@@ -255,7 +255,7 @@ def _leakage(results: StudyResults, findings: Findings) -> Iterator[Reason]:
 def _tests_passed(findings: Findings) -> str:
     """Tests that found nothing; those without anything to compare with are left out."""
     parts = [within_text(findings.within)] if findings.within is not None else []
-    if probes := [probe for probe in findings.probes if probe.name != LUNGS_ONLY]:
+    if probes := [probe for probe in findings.probes if probe.name not in NO_SHORTCUTS]:
         best = max(probes, key=lambda probe: probe.accuracy.value or 0)
         parts.append(f"no probe is a shortcut (the best, “{best.title}”, reaches {rate(best.accuracy)})")
     if external := [finding for finding in findings.external if _compared(finding)]:
@@ -266,7 +266,7 @@ def _tests_passed(findings: Findings) -> str:
     if findings.hospitals:
         parts.append(f"the worst pair of origins is {pair_text(worst_pair(findings.hospitals))}")
     if findings.lungs is not None:
-        parts.append(f"{rate(findings.lungs.share)} of the heatmaps lies in the lung field")
+        parts.append(f"{rate(findings.lungs.share)} of the heatmaps lies in the lungs")
     return joined(parts) or "the source of an image hardly predicts its class"
 
 

@@ -27,7 +27,8 @@ STALE = "It was computed for other predictions than the present ones: cxr report
 FILES: Mapping[str, tuple[str, ...]] = {
     # Out-of-fold probabilities of a probe that sees file metadata only, each image once
     "metadata_probe": ("probe", "image_id", "fold", *PROBABILITY_COLUMNS),
-    # The same for the probes that see pixels: whole-image, without-lungs, lungs-only
+    # The same for the probes that see pixels: whole-image, without-lungs, lungs-only and, as a
+    # control, without-outline. `lungs_found` is False where the segmenter found none, and the outline took their place
     "pixel_probes": ("probe", "image_id", "fold", *PROBABILITY_COLUMNS),
     # Out-of-fold prediction of the source (its origin), not the class: one row per image and probe; no rows with one
     "metadata_source_probe": ("probe", "image_id", "fold", "source", "predicted"),
@@ -42,8 +43,8 @@ FILES: Mapping[str, tuple[str, ...]] = {
     # All images by models trained without the origin `left_out`: one for each `part` of the folds, which was trained on
     # the other parts and scores this one and the images of the origin left out
     "hospitals": ("left_out", "part", "image_id", "group_id", "origin", "label", *PROBABILITY_COLUMNS),
-    # Share of a heatmap (of the predicted class, by the out-of-fold model) that is inside the lung field, and the share
-    # of the image that the lung field covers
+    # Share of a heatmap (of the predicted class, by the out-of-fold model) that is inside the lungs, and the share of
+    # the image that they cover. `lungs_found` as above
     "lung_share": ("image_id", "label", "predicted", "strategy", "fold", "share", "field_share"),
     # Heatmaps of the class `target` by the out-of-fold model: `side` × `side` values from 0 to 1, row by row
     "heatmaps": ("image_id", "strategy", "fold", "target", "side", "heatmap"),

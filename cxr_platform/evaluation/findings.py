@@ -191,9 +191,9 @@ class HospitalPair:
 
 @dataclass(frozen=True)
 class LungShare:
-    """Share of the heatmaps inside the lung field, in percent, over all explained images.
+    """Share of the heatmaps inside the lungs, in percent, over all explained images.
 
-    `field_share` is the field's share of the image, which a uniform heatmap would have.
+    `field_share` is the lungs' share of the image, which a uniform heatmap would have.
     """
 
     strategy: str

@@ -140,11 +140,11 @@ def confusion_picture(results: StudyResults, result: StrategyResult) -> Picture:
 
 
 def explanation_picture(
-    image: Array, heat: Array, field: Array, probabilities: Array, title: str, *, synthetic: bool
+    image: Array, heat: Array, lungs: Array, probabilities: Array, title: str, *, synthetic: bool
 ) -> bytes:
-    """Return a PNG: the image, its heatmap with the outline of the lung field, and the probabilities as bars.
+    """Return a PNG: the image, its heatmap with the outline of the lungs, and the probabilities as bars.
 
-    `image` is (S, S) uint8, `heat` (side, side) from 0 to 1, `field` (S, S) bool, `probabilities` (7,).
+    `image` is (S, S) uint8, `heat` (side, side) from 0 to 1, `lungs` (S, S) bool, `probabilities` (7,).
     """
     with figure_sheet(WIDTH_INCHES * 0.95, synthetic=synthetic) as figure:
         grid = figure.add_gridspec(2, 2, height_ratios=(1.1, 1))
@@ -152,8 +152,8 @@ def explanation_picture(
         left.imshow(image, cmap="gray", vmin=0, vmax=255)
         left.set_title("image", fontsize=11, weight="normal")
         right.imshow(overlay_heatmap(image, heat))
-        right.contour(field, levels=[0.5], colors=OUTLINE, linewidths=1.5, linestyles="--")
-        right.set_title("heatmap, lung field dashed", fontsize=11, weight="normal")
+        right.contour(lungs, levels=[0.5], colors=OUTLINE, linewidths=1.5, linestyles="--")
+        right.set_title("heatmap, lungs dashed", fontsize=11, weight="normal")
         for axes in (left, right):
             axes.set_axis_off()
         _probability_bars(figure.add_subplot(grid[1, :]), probabilities, title)

@@ -38,12 +38,12 @@ class Analysis:
 
 ANALYSES = (
     Analysis(("metadata_probe", "metadata_source_probe"), metadata_probes),
-    Analysis(("pixel_probes", "pixel_source_probes"), pixel_probes),
+    Analysis(("pixel_probes", "pixel_source_probes"), pixel_probes, version=2),
     Analysis(("left_out",), left_out_predictions),
     Analysis(("hospitals",), hospital_predictions, version=2),
     Analysis(("external",), external_predictions),
     Analysis(("contrast",), contrast_predictions),
-    Analysis(("lung_share", "heatmaps"), explanations),
+    Analysis(("lung_share", "heatmaps"), explanations, version=2),
     Analysis(("features", "atlas", "atlas_images"), feature_atlas),
 )
 """In this order the features of whole images, which three of them need, are computed once."""

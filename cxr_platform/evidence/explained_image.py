@@ -8,10 +8,10 @@ import numpy as np
 
 from cxr_platform.errors import ImageRefused, StorageError, StudyError
 from cxr_platform.evaluation.predictions import Array
-from cxr_platform.evidence.explanations import explain_rows, images_of, lung_shares, sides
+from cxr_platform.evidence.explanations import explain_rows, images_of, lung_shares, lungs_of
 from cxr_platform.evidence.fold_networks import fold_networks, predict_images
+from cxr_platform.evidence.lung_regions import lung_regions, sides
 from cxr_platform.evidence.open_study import OpenStudy
-from cxr_platform.explain.lung_field import lung_fields
 from cxr_platform.explain.saliency import heatmaps
 from cxr_platform.intake.candidate import REASONS
 from cxr_platform.intake.eligibility import judge_image
@@ -24,14 +24,14 @@ from cxr_platform.labels import CLASSES
 class ExplainedImage:
     """An `image` (S, S) uint8 as the network gets it, and its probabilities (7,).
 
-    `heat` (side, side) is the heatmap of the predicted class, `field` (S, S) bool the lung field, `share` the share of
-    heat in it (NaN for an empty map). `label`, `source` and `fold` are `None` for an image that is not of the study.
+    `heat` (side, side) is the heatmap of the predicted class, `lungs` (S, S) bool, `share` the share of heat in
+    them (NaN for an empty map). `label`, `source` and `fold` are `None` for an image that is not of the study.
     """
 
     name: str
     image: Array
     heat: Array
-    field: Array
+    lungs: Array
     share: float
     probabilities: Array
     label: str | None = None
@@ -65,14 +65,13 @@ def explain_image(opened: OpenStudy, image: str, strategy: str) -> ExplainedImag
 def _of_study(opened: OpenStudy, row: int, strategy: str) -> ExplainedImage:
     predictions, rows = opened.predictions, np.array([row])
     (part,) = explain_rows(opened, strategy, rows)
-    widths, heights = sides(opened, predictions.image_id[rows])
-    (image,) = images_of(opened, rows)
+    (image,), lungs = images_of(opened, rows), lungs_of(opened, rows).masks
     return ExplainedImage(
         name=str(predictions.image_id[row]),
         image=image,
         heat=part.maps[0],
-        field=lung_fields(widths, heights, image.shape[0])[0],
-        share=float(lung_shares(part.maps, widths, heights)[0][0]),
+        lungs=lungs[0],
+        share=float(lung_shares(part.maps, lungs, *sides(opened, predictions.image_id[rows]))[0][0]),
         probabilities=predictions.probability[strategy][row],
         label=CLASSES[predictions.label[row]],
         source=str(predictions.source[row]),
@@ -104,12 +103,13 @@ def _other_image(opened: OpenStudy, name: str, read: ChestImage, strategy: str) 
     target = probabilities.argmax(keepdims=True)
     maps = np.mean([heatmaps(network, images, target) for _, network in fold_networks(opened, strategy)], axis=0)
     maps = maps / max(float(maps.max()), np.finfo("float32").tiny)
+    lungs = lung_regions(images, widths, heights).masks
     return ExplainedImage(
         name=name,
         image=images[0],
         heat=maps[0],
-        field=lung_fields(widths, heights, images.shape[1])[0],
-        share=float(lung_shares(maps, widths, heights)[0][0]),
+        lungs=lungs[0],
+        share=float(lung_shares(maps, lungs, widths, heights)[0][0]),
         probabilities=probabilities,
     )
 

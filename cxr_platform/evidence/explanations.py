@@ -1,4 +1,4 @@
-"""Heatmaps of the winner's predictions, each by the network that tests the image, and their share in the lung field."""
+"""Heatmaps of the winner's predictions, each by the network that tests the image, and their share in the lungs."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,16 +9,15 @@ import pyarrow as pa
 from cxr_platform.evaluation.predictions import Array
 from cxr_platform.evaluation.sections.failures import confident_mistakes, confident_right
 from cxr_platform.evidence.fold_networks import fold_networks
+from cxr_platform.evidence.lung_regions import LungRegions, lung_regions, sides
 from cxr_platform.evidence.open_study import OpenStudy
-from cxr_platform.explain.lung_field import field_shares, image_areas, lung_fields
+from cxr_platform.explain.lung_field import field_shares, image_areas
 from cxr_platform.explain.saliency import heatmaps
 from cxr_platform.labels import CLASSES
 from cxr_platform.models.frozen import chunks
 
 IMAGES_PER_CLASS = 60
 TITLE = "Heatmaps"
-FINE = 4
-"""Pixels of the lung field per side of a heatmap's cell."""
 
 
 @dataclass(frozen=True)
@@ -74,24 +73,30 @@ def images_of(opened: OpenStudy, rows: Array) -> Array:
     return np.asarray(opened.data.images[[place[image_id] for image_id in opened.predictions.image_id[rows]]])
 
 
-def lung_shares(maps: Array, widths: Array, heights: Array) -> tuple[Array, Array]:
-    """Return the share (n,) of each map's heat in the lung field, and the share (n,) of the image in it.
+def lung_shares(maps: Array, lungs: Array, widths: Array, heights: Array) -> tuple[Array, Array]:
+    """Return the share (n,) of each map's heat in the lungs, and the share (n,) of the image that they cover.
 
-    `maps` are (n, side, side). The first share is NaN for a map of zeros; heat on the padding counts as outside.
+    `maps` are (n, side, side), `lungs` (n, S, S) bool with S a multiple of `side`. The first share is NaN for a map of
+    zeros; heat on the padding counts as outside.
     """
-    side = maps.shape[1]
-    fields, areas = (made(widths, heights, FINE * side) for made in (lung_fields, image_areas))
-    cells = fields.reshape(len(maps), side, FINE, side, FINE).mean(axis=(2, 4))
+    side, size = maps.shape[1], lungs.shape[1]
+    cells = lungs.reshape(len(maps), side, size // side, side, size // side).mean(axis=(2, 4))
     heat = maps.sum(axis=(1, 2))
     inside = (maps * cells).sum(axis=(1, 2))
-    return np.divide(inside, heat, out=np.full(len(maps), np.nan), where=heat > 0), field_shares(fields, areas)
+    share = np.divide(inside, heat, out=np.full(len(maps), np.nan), where=heat > 0)
+    return share, field_shares(lungs, image_areas(widths, heights, size))
+
+
+def lungs_of(opened: OpenStudy, rows: Array) -> LungRegions:
+    """Return the lungs of `rows` of the predictions."""
+    return lung_regions(images_of(opened, rows), *sides(opened, opened.predictions.image_id[rows]))
 
 
 def _shares_table(opened: OpenStudy, part: Explained, sample: Array) -> pa.Table:
     kept = np.isin(part.rows, sample)
     rows, predictions = part.rows[kept], opened.predictions
-    widths, heights = sides(opened, predictions.image_id[rows])
-    share, field = lung_shares(part.maps[kept], widths, heights)
+    lungs = lungs_of(opened, rows)
+    share, covered = lung_shares(part.maps[kept], lungs.masks, *sides(opened, predictions.image_id[rows]))
     predicted = predictions.probability[opened.winner][rows].argmax(axis=1)
     return pa.table(
         {
@@ -101,7 +106,8 @@ def _shares_table(opened: OpenStudy, part: Explained, sample: Array) -> pa.Table
             "strategy": [opened.winner] * len(rows),
             "fold": np.full(len(rows), part.fold, "int32"),
             "share": share,
-            "field_share": field,
+            "field_share": covered,
+            "lungs_found": lungs.found,
         }
     )
 
@@ -125,10 +131,3 @@ def _maps_table(opened: OpenStudy, part: Explained, shown: Array) -> pa.Table:
 def maps_column(maps: Array) -> pa.Array:
     """Return maps (n, side, side) as a column of lists of float16, row by row."""
     return pa.array(list(maps.reshape(len(maps), -1).astype("float16")), pa.list_(pa.float16()))
-
-
-def sides(opened: OpenStudy, image_ids: Array) -> tuple[Array, Array]:
-    """Return widths and heights (n,) of the original images, in the order of `image_ids`."""
-    facts = opened.manifest.table(["image_id", "width", "height"]).to_pandas().set_index("image_id")
-    mine = facts.loc[list(image_ids)]
-    return mine["width"].to_numpy(), mine["height"].to_numpy()

@@ -11,7 +11,6 @@ import numpy as np
 
 from cxr_platform.evaluation.predictions import Array
 from cxr_platform.evidence.open_study import OpenStudy
-from cxr_platform.explain.lung_field import lung_fields
 from cxr_platform.labels import CLASSES
 from cxr_platform.models.frozen import FrozenBackbone, chunks, view_transforms
 
@@ -54,21 +53,14 @@ def whole_image_features(opened: OpenStudy) -> Array:
     return image_features(opened.data.images, opened, f"{TITLE}, whole image")
 
 
-def without_lungs(images: Array, fields: Array) -> Array:
-    """Return the images (N, S, S) uint8 with the lung fields (N, S, S) bool set to black."""
-    return np.where(fields, np.uint8(BLACK), images)
+def without_lungs(images: Array, lungs: Array) -> Array:
+    """Return the images (N, S, S) uint8 with the lungs (N, S, S) bool set to black."""
+    return np.where(lungs, np.uint8(BLACK), images)
 
 
-def lungs_only(images: Array, fields: Array) -> Array:
-    """Return the images (N, S, S) uint8 with everything but the lung fields set to black."""
-    return np.where(fields, images, np.uint8(BLACK))
-
-
-def study_lung_fields(opened: OpenStudy) -> Array:
-    """Return the lung fields of the study's images, bool (N, S, S), from the position of the image in its letterbox."""
-    facts = opened.manifest.table(["image_id", "width", "height"]).to_pandas().set_index("image_id")
-    sides = facts.loc[opened.data.image_ids]
-    return lung_fields(sides["width"].to_numpy(), sides["height"].to_numpy(), opened.data.images.shape[1])
+def lungs_only(images: Array, lungs: Array) -> Array:
+    """Return the images (N, S, S) uint8 with everything but the lungs (N, S, S) bool set to black."""
+    return np.where(lungs, images, np.uint8(BLACK))
 
 
 def on_features() -> Any:

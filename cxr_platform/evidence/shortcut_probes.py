@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from cxr_platform.domain.predictions import probability_columns
 from cxr_platform.evaluation.predictions import Array
+from cxr_platform.evidence.lung_regions import outlines, study_lungs
 from cxr_platform.evidence.open_study import OpenStudy
 from cxr_platform.evidence.probe_models import (
     Make,
@@ -22,12 +23,12 @@ from cxr_platform.evidence.probe_models import (
     on_metadata,
     out_of_fold_answers,
     out_of_fold_probabilities,
-    study_lung_fields,
     whole_image_features,
     without_lungs,
 )
 
 METADATA, WHOLE, WITHOUT, ONLY = "metadata", "whole-image", "without-lungs", "lungs-only"
+OUTLINE = "without-outline"
 NUMBERS = ("width", "height", "aspect", "bit_depth", "mean", "std", "padding_fraction")
 TITLE = "Shortcut probes"
 
@@ -48,16 +49,22 @@ def metadata_probes(opened: OpenStudy) -> Mapping[str, pa.Table]:
 def pixel_probes(opened: OpenStudy) -> Mapping[str, pa.Table]:
     """Return tables `pixel_probes` (class) and `pixel_source_probes` (source).
 
-    Inputs are frozen features of whole images, of images without lungs and, for the class only, of lungs alone. Raise
-    `WeightsError` without ImageNet weights.
+    Inputs are frozen features of whole images, of images without lungs and, for the class only, of lungs alone, and of
+    images without an outline that has the same shape for all patients: the black area of a mask still shows the shape
+    of the lungs. Raise `WeightsError` without ImageNet weights.
     """
     fits = [(WHOLE, on_features, whole_image_features(opened))]
-    fields = study_lung_fields(opened)
-    for name, masked in ((WITHOUT, without_lungs), (ONLY, lungs_only)):
-        images = masked(opened.data.images, fields)
-        fits.append((name, on_features, image_features(images, opened, f"Frozen features, {name}")))
+    lungs, images = study_lungs(opened), opened.data.images
+    masked = {
+        WITHOUT: without_lungs(images, lungs.masks),
+        ONLY: lungs_only(images, lungs.masks),
+        OUTLINE: without_lungs(images, outlines(opened)),
+    }
+    for name, seen in masked.items():
+        fits.append((name, on_features, image_features(seen, opened, f"Frozen features, {name}")))
+    classes = _classes(opened, fits)
     return {
-        "pixel_probes": _classes(opened, fits),
+        "pixel_probes": classes.append_column("lungs_found", pa.array(np.tile(lungs.found, len(fits)))),
         "pixel_source_probes": _sources(opened, fits[:2]),
     }
 

@@ -1,8 +1,9 @@
 """The lung field: one outline of the lungs for all images, in shares of the image's width and height.
 
-A trained segmentation is not available offline, so this is a template, like the black rectangle of Maguolo & Nanni 2020
-(arXiv:2004.12823), but in the shape of a chest, and generous: with it blacked out nearly no lung remains. It contains
-the heart and the spine, which lie between and in front of the deep parts of the lungs.
+It is the control of probes that hide the lungs as the segmenter finds them (`models.lung_segmenter`), whose shape a
+black area still shows, and takes the place of lungs that are not found. It is a template, like the black rectangle of
+Maguolo & Nanni 2020 (arXiv:2004.12823), but in the shape of a chest, and generous: with it blacked out nearly no lung
+remains. It contains the heart and the spine, which lie between and in front of the deep parts of the lungs.
 
 Measured on 140 phantoms, whose lungs are known: 96 % of an image's lung lies inside (86 % at the 5th percentile), and
 38 % of the outline is not lung. On 100 images of the five public sources, inspected one by one, it contained the lungs

@@ -35,14 +35,14 @@ def sentence(results, **changes) -> str:
 
 
 def test_without_reasons_against_them_the_results_are_not_contradicted(all_strategies):
-    harmless = (probe(accuracy=90.0), probe("without-lungs"))
+    harmless = (probe(accuracy=90.0), probe("without-outline", 85.0), probe("without-lungs"))
     credibility = assess_credibility(all_strategies, findings(lungs=LUNGS_SEEN, probes=harmless))
 
     assert credibility.verdict == NOT_CONTRADICTED
     assert not credibility.alarm
     assert credibility.reasons == ()
     assert "“without lungs”, reaches 80.00\N{NO-BREAK SPACE}% (78.00 to 82.00)" in credibility.explanation
-    assert "61.00\N{NO-BREAK SPACE}% (57.00 to 65.00) of the heatmaps lies in the lung field" in credibility.explanation
+    assert "61.00\N{NO-BREAK SPACE}% (57.00 to 65.00) of the heatmaps lies in the lungs" in credibility.explanation
 
 
 def test_without_probes_and_external_images_the_results_are_not_tested(all_strategies):
@@ -287,8 +287,8 @@ def test_heatmaps_outside_the_lungs_are_a_doubt(all_strategies):
     outside = replace(LUNGS_SEEN, share=Interval(21.0, 18.0, 24.0), low=True)
 
     assert sentence(all_strategies, lungs=outside) == (
-        "Partly supported: only 21.00 % (18.00 to 24.00) of the heatmaps lies in the lung field, which "
-        "covers 30.00 % of "
+        "Partly supported: only 21.00 % (18.00 to 24.00) of the heatmaps lies in the lungs, which "
+        "cover 30.00 % of "
         "the image (weak evidence by itself)."
     )
 

@@ -21,7 +21,7 @@ def test_an_image_of_the_study_is_explained_with_its_out_of_fold_prediction() ->
     assert explained_image.label == CLASSES[opened.predictions.label[3]]
     assert (explained_image.probabilities == opened.predictions.probability[STRATEGY][3]).all()
     assert explained_image.heat.shape == (SIZE // 4, SIZE // 4)
-    assert explained_image.field.shape == explained_image.image.shape == (SIZE, SIZE)
+    assert explained_image.lungs.shape == explained_image.image.shape == (SIZE, SIZE)
     assert 0 <= explained_image.share <= 1
 
 

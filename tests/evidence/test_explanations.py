@@ -120,18 +120,20 @@ def test_the_sample_is_seeded_and_limited_per_class(monkeypatch: pytest.MonkeyPa
     assert np.bincount(opened.predictions.label[rows]).max() == 7
 
 
-def test_heat_is_divided_by_the_part_of_each_cell_in_the_field() -> None:
+def test_heat_is_divided_by_the_part_of_each_cell_in_the_lungs() -> None:
     widths, heights = np.array([300, 200]), np.array([200, 300])
-    field = lung_fields(widths, heights, 24 * 4).reshape(2, 24, 4, 24, 4).mean(axis=(2, 4))
-    within, outside = (field == 1).astype("float32"), (field == 0).astype("float32")
-    assert lung_shares(within, widths, heights)[0] == pytest.approx(1)
-    assert lung_shares(outside, widths, heights)[0] == pytest.approx(0)
+    lungs = lung_fields(widths, heights, 24 * 4)
+    cells = lungs.reshape(2, 24, 4, 24, 4).mean(axis=(2, 4))
+    within, outside = (cells == 1).astype("float32"), (cells == 0).astype("float32")
+    assert lung_shares(within, lungs, widths, heights)[0] == pytest.approx(1)
+    assert lung_shares(outside, lungs, widths, heights)[0] == pytest.approx(0)
     padding = np.zeros((2, 24, 24), "float32")
     padding[0, 0], padding[1, :, 0] = 1, 1
-    assert lung_shares(within + padding, widths, heights)[0].max() < 1
-    assert lung_shares(within, widths, heights)[1] == pytest.approx(0.566, abs=0.02)
+    assert lung_shares(within + padding, lungs, widths, heights)[0].max() < 1
+    assert lung_shares(within, lungs, widths, heights)[1] == pytest.approx(0.566, abs=0.02)
 
 
 def test_a_map_of_zeros_has_no_share() -> None:
-    share, _ = lung_shares(np.zeros((1, 24, 24), "float32"), np.array([1]), np.array([1]))
+    lungs = np.ones((1, 96, 96), bool)
+    share, _ = lung_shares(np.zeros((1, 24, 24), "float32"), lungs, np.array([1]), np.array([1]))
     assert np.isnan(share).all()

@@ -14,11 +14,9 @@ from cxr_platform.evidence.probe_models import (
     on_metadata,
     out_of_fold_answers,
     out_of_fold_probabilities,
-    study_lung_fields,
     whole_image_features,
     without_lungs,
 )
-from cxr_platform.explain.lung_field import lung_fields
 from cxr_platform.models.frozen import FrozenBackbone, view_transforms
 from tests.evidence.builders import RecordedSteps, inside_lung_field, made_open_study, planted_facts, planted_study
 from tests.training.builders import random_imagenet, tiny_profile
@@ -73,17 +71,6 @@ def test_masked_pixels_are_black_and_others_unchanged() -> None:
     assert (without[fields] == 0).all()
     assert (without[~fields] == images[~fields]).all()
     assert (without + only == images).all()
-
-
-def test_lung_fields_have_the_shape_of_each_image_in_the_order_of_the_study() -> None:
-    known = planted_study("lungs", None)
-    facts = planted_facts(known.data, 0)
-    heights = (facts["width"].to_numpy() * np.linspace(0.6, 1.4, 120)).astype("int32")
-    facts = facts.set_column(facts.column_names.index("height"), "height", [heights])
-    shuffled = facts.take(np.random.default_rng(0).permutation(120))
-    fields = study_lung_fields(made_open_study(known.data, shuffled, known.profile, None))
-    assert (fields == lung_fields(facts["width"].to_numpy(), heights, 64)).all()
-    assert (fields[0] != fields[-1]).any()
 
 
 def test_an_image_is_predicted_by_a_classifier_fitted_without_it() -> None:

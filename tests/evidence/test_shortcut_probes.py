@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,8 @@ from cxr_platform.evaluation.evidence_files import FILES, Evidence
 from cxr_platform.evaluation.findings import ProbeFinding
 from cxr_platform.evaluation.report_inputs import ReportInputs
 from cxr_platform.evaluation.sections import shortcuts
+from cxr_platform.evidence import shortcut_probes
+from cxr_platform.evidence.lung_regions import LungRegions
 from cxr_platform.evidence.open_study import OpenStudy
 from cxr_platform.evidence.shortcut_probes import metadata_probes, metadata_values, pixel_probes
 from tests.evidence.builders import (
@@ -33,7 +36,10 @@ from tests.evidence.builders import (
 @cache
 def probed(kind: Kind) -> tuple[OpenStudy, dict[str, pa.Table]]:
     opened = planted_study(kind, published_weights())
-    return opened, {**metadata_probes(opened), **pixel_probes(opened)}
+    count = len(opened.data.labels)
+    known = LungRegions(np.repeat(lungs(64)[None], count, axis=0), np.ones(count, bool))
+    with mock.patch.object(shortcut_probes, "study_lungs", return_value=known):
+        return opened, {**metadata_probes(opened), **pixel_probes(opened)}
 
 
 def findings(kind: Kind) -> dict[str, ProbeFinding]:
@@ -89,7 +95,12 @@ def test_every_image_has_one_prediction_per_probe_in_its_fold() -> None:
             assert rows["fold"].tolist() == opened.data.folds.tolist()
     values = tables["pixel_probes"].select(PROBABILITY_COLUMNS).to_pandas().to_numpy()
     assert np.abs(values.sum(axis=1) - 1).max() < 1e-3
-    assert set(tables["pixel_probes"]["probe"].to_pylist()) == {"whole-image", "without-lungs", "lungs-only"}
+    assert set(tables["pixel_probes"]["probe"].to_pylist()) == {
+        "whole-image",
+        "without-lungs",
+        "lungs-only",
+        "without-outline",
+    }
 
 
 def with_facts(**columns: object) -> OpenStudy:

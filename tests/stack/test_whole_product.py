@@ -96,7 +96,7 @@ def test_the_report_has_heatmaps_of_these_networks(work: Path) -> None:
 def test_one_image_is_explained(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     named = ["--study", str(work / "runs" / "t"), "--manifest", str(work / "manifest"), "--strategy", "scratch"]
     assert explain.main([*named, "--image", str(one_image(work)), "--out", str(work / "explained.png")]) == 0
-    assert "of the heatmap lies in the lung field" in capsys.readouterr().out
+    assert "of the heatmap lies in the lungs" in capsys.readouterr().out
     assert (work / "explained.png").stat().st_size > 1000
 
 

@@ -1,4 +1,4 @@
-"""Where the winner looks: the share of its heatmaps that lies in the lung field, and example heatmaps."""
+"""Where the winner looks: the share of its heatmaps that lies in the lungs, and example heatmaps."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ COLUMNS = 2
 METHOD = (
     "Heatmaps are HiResCAM maps at three depths, multiplied, of the predicted class, by the network that was not "
     "trained on the image. On planted images, whose sign is known, they find it where Grad-CAM at the last convolution "
-    "does not. The lung field is one outline for all images, scaled to each: it holds 96 % of the lungs of phantoms, "
-    "and the heart and spine between them."
+    "does not. The lungs are found by a small network that was trained on drawn images; they include what lies behind "
+    "the heart."
 )
 LIMITS = (
     "A high share does not show that the network sees the disease: what distinguishes sources may lie over the lungs "
@@ -56,12 +56,12 @@ def compute(inputs: ReportInputs) -> LungShare | None:
 
 
 def is_low(share: Interval, field_share: float) -> bool:
-    """Return True if the share's upper bound is at most the field's share of the image, as for a uniform map."""
+    """Return True if the share's upper bound is at most the lungs' share of the image, as for a uniform map."""
     return share.high is not None and share.high <= field_share
 
 
 def render(inputs: ReportInputs, overall: LungShare | None) -> Section:
-    """Show the lung share per class next to the field's share of the image, and example heatmaps."""
+    """Show the lung share per class next to the lungs' share of the image, and example heatmaps."""
     frame = _lung_shares(inputs)
     if frame is None:
         return Section(NAME, TITLE, absent=inputs.evidence.why_absent(PART))
@@ -70,7 +70,7 @@ def render(inputs: ReportInputs, overall: LungShare | None) -> Section:
     shares, empty = _shares_by_class(inputs, frame), len(_of_winner(inputs)) - len(frame)
     lead = [
         f"Over {overall.images:,} images, drawn evenly from the classes, {rate(overall.share)} of the heatmaps of "
-        f"{TITLES[overall.strategy]} lies in the lung field, which covers {percent(overall.field_share)} of the image."
+        f"{TITLES[overall.strategy]} lies in the lungs, which cover {percent(overall.field_share)} of the image."
     ]
     if empty:
         lead.append(
@@ -80,7 +80,7 @@ def render(inputs: ReportInputs, overall: LungShare | None) -> Section:
     low = [name for name, share in shares.items() if name != ALL and is_low(share, overall.field_share)]
     if low:
         listed = "; ".join(f"{name} {rate(shares[name])}" for name in low)
-        lead.append(f"Not above the field's share, even at the upper bound: {listed}.")
+        lead.append(f"Not above the lungs' share of the image, even at the upper bound: {listed}.")
     return Section(
         NAME,
         TITLE,
@@ -100,24 +100,24 @@ def render(inputs: ReportInputs, overall: LungShare | None) -> Section:
 
 
 def lung_share_plot(shares: dict[str, Interval], overall: LungShare, *, synthetic: bool) -> Picture:
-    """Draw the lung share per class and over all, with a line at the field's share of the image."""
+    """Draw the lung share per class and over all, with a line at the lungs' share of the image."""
     names, field = list(shares), overall.field_share
     with canvas(0.42 * len(names) + 1.5, synthetic=synthetic) as (figure, axes):
         for line, name in enumerate(names):
             _draw_share(axes, line, shares[name], low=is_low(shares[name], field))
         axes.plot([field] * 2, [-0.65, len(names) - 0.5], color=INK, linestyle="--", linewidth=1.5)
-        label = f"field's share of the image: {field:.1f} %"
+        label = f"lungs' share of the image: {field:.1f} %"
         axes.text(field, -0.75, label, ha="center", va="bottom", fontsize=10, color=INK)
-        axes.set(xlim=(0, 100), ylim=(len(names) - 0.5, -1.2), xlabel="Share of the heatmap in the lung field (%)")
+        axes.set(xlim=(0, 100), ylim=(len(names) - 0.5, -1.2), xlabel="Share of the heatmap in the lungs (%)")
         axes.set_yticks(range(len(names)), names)
         axes.spines[["top", "right"]].set_visible(False)
         png = to_png(figure)
     caption = (
-        "Share of the heatmaps in the lung field, mean and 95 % confidence interval. Squares: not above the field's "
-        "own share of the image."
+        "Share of the heatmaps in the lungs, mean and 95 % confidence interval. Squares: not above the lungs' own "
+        "share of the image."
     )
     listed = "; ".join(f"{name} {rate(share)}" for name, share in shares.items())
-    alt = f"{mark(synthetic)}Lung share by class: {listed}. The field covers {percent(field)} of the image."
+    alt = f"{mark(synthetic)}Lung share by class: {listed}. The lungs cover {percent(field)} of the image."
     return Picture("lung-share", caption, alt, png)
 
 
@@ -158,12 +158,12 @@ def _table(frame: pd.DataFrame, shares: dict[str, Interval], synthetic: bool) ->
         images = frame if name == ALL else frame[frame["label"] == name]
         field = 100 * float(images["field_share"].mean())
         rows.append(Row((name,), (len(images), share, field), "total" if name == ALL else ""))
-    columns = ("images", "share in the lung field (%)", "field's share of the image (%)")
+    columns = ("images", "share in the lungs (%)", "lungs' share of the image (%)")
     note = (
         "Mean over images with its 95 % confidence interval by bootstrap over patients. Heat on the padding counts as "
-        "outside the lung field."
+        "outside the lungs."
     )
-    return Table("lung-share", "Heatmaps in the lung field", ("Class",), columns, tuple(rows), note, synthetic)
+    return Table("lung-share", "Heatmaps in the lungs", ("Class",), columns, tuple(rows), note, synthetic)
 
 
 def _examples(inputs: ReportInputs) -> list[Picture]:

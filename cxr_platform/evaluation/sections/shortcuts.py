@@ -2,8 +2,9 @@
 
 A probe is a classifier that sees only part of an image or of its file's facts; its control is the model that sees the
 whole image. `RULE` defines when a probe counts as a shortcut. It applies to the probes that see no lungs: one on file
-metadata (its control is the study's winner) and one on images with the lung field blacked out (its control is the same
-classifier on whole images). The probe on the lung field alone is reported, but is never a shortcut.
+metadata (its control is the study's winner) and one on images with the lungs blacked out (its control is the same
+classifier on whole images). The probe on the lungs alone is reported, but is never a shortcut; nor is the one on images
+without an outline of the same shape for all patients, which shows how much the shape of the black lungs gives away.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from cxr_platform.domain.interval import Interval
 from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
 from cxr_platform.evaluation.findings import PROBE_INPUTS, ProbeFinding, SourceFinding
-from cxr_platform.evaluation.formatting import percent, rate
+from cxr_platform.evaluation.formatting import count, percent, rate
 from cxr_platform.evaluation.pictures import Picture
 from cxr_platform.evaluation.report_contents import Section
 from cxr_platform.evaluation.report_inputs import ReportInputs
@@ -29,7 +30,11 @@ from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 
 NAME, TITLE = "shortcuts", "Shortcuts: what can be predicted without the lungs"
 WINNER, METADATA, WHOLE, WITHOUT, ONLY = "winner", "metadata", "whole-image", "without-lungs", "lungs-only"
-CLASS_PARTS = {WHOLE: "pixel_probes", METADATA: "metadata_probe", WITHOUT: "pixel_probes", ONLY: "pixel_probes"}
+OUTLINE = "without-outline"
+CLASS_PARTS = {
+    **{WHOLE: "pixel_probes", METADATA: "metadata_probe", WITHOUT: "pixel_probes"},
+    **{OUTLINE: "pixel_probes", ONLY: "pixel_probes"},
+}
 """Probe of the class → the part of the evidence that has its predictions."""
 SOURCE_PARTS = ("metadata_source_probe", "pixel_source_probes")
 
@@ -37,18 +42,21 @@ PROBE_TITLES = {
     METADATA: "File metadata, no pixels",
     WHOLE: "Whole image, same classifier",
     WITHOUT: "Lungs blacked out",
+    OUTLINE: "Outline of any chest blacked out (control)",
     ONLY: "Lungs only",
 }
 PROBE_SUBJECTS = {
     METADATA: "A random forest that sees the size, shape, colour mode and brightness of the file, but no pixels,",
-    WITHOUT: "A simple classifier on images with the lung field blacked out",
-    ONLY: "A simple classifier on the lung field alone, with everything else black,",
+    WITHOUT: "A simple classifier on images with the lungs blacked out",
+    OUTLINE: "A simple classifier on images without an outline that has the same shape for all patients",
+    ONLY: "A simple classifier on the lungs alone, with everything else black,",
 }
 CONCLUSIONS = {
     (METADATA, True): "how the files were made explains most of what the network achieves",
     (METADATA, False): "how the files were made explains less than half of what the network achieves",
     (WITHOUT, True): "most of what this classifier uses lies outside the lungs",
     (WITHOUT, False): "without the lungs this classifier loses most of what it uses",
+    (OUTLINE, False): "what is lost beyond the probe without lungs lies in the heart or in the shape of the lungs",
 }
 """(probe, whether it is a shortcut) → what that means."""
 MAX_SHARE_KEPT = 0.5
@@ -57,11 +65,11 @@ RULE = (
     "with, and the lower bound of its interval is above chance. Chance is the share of the most frequent class."
 )
 LIMITS = (
-    "The lung field is one outline for all images, drawn generously: on about one image in ten a strip of lung lies "
-    "outside it, heart and spine lie inside it, and it follows the shape of the image, which the black areas therefore "
-    "still show. The classifier is a logistic regression on features of a network that was trained on photographs "
-    "only; it shows what the images contain, not what the study's own networks use. Some signs of disease, such as a "
-    "large heart or tubes, do lie outside the lungs."
+    "The lungs are found by a small network that was trained on drawn images; they include what lies behind the heart, "
+    "and the black areas still show their shape. The control is an outline of the same shape for all patients, which "
+    "covers the heart and the spine too. The classifier is a logistic regression on features of a network that was "
+    "trained on photographs only; it shows what the images contain, not what the study's own networks use. Some signs "
+    "of disease, such as a large heart or tubes, do lie outside the lungs."
 )
 
 
@@ -95,11 +103,11 @@ def compute(inputs: ReportInputs) -> ShortcutResults:
     winner = np.argmax(predictions.probability[inputs.results.decision.winner], axis=1)
     rates = {WINNER: _probe_rates(bootstrap, predictions.label, winner)}
     for name, frame in frames.items():
-        if frame is not None:
+        if frame is not None and (frame["probe"] == name).any():
             predicted = _predicted_classes(frame[frame["probe"] == name], predictions.image_id)
             rates[name] = _probe_rates(bootstrap, predictions.label, predicted)
     whole = rates.get(WHOLE, rates[WINNER]).accuracy
-    references = {METADATA: rates[WINNER].accuracy, WITHOUT: whole, ONLY: whole}
+    references = {METADATA: rates[WINNER].accuracy, WITHOUT: whole, OUTLINE: whole, ONLY: whole}
     return ShortcutResults(
         tuple(_probe(name, rates[name], references[name], chance) for name in references if name in rates),
         _source_probes(inputs, bootstrap),
@@ -116,7 +124,7 @@ def render(inputs: ReportInputs, results: ShortcutResults) -> Section:
     if sources:
         lead.append(source_sentence(max(sources, key=lambda probe: probe.accuracy.value or 0)))
     if CLASS_PARTS[WITHOUT] in inputs.evidence.parts:
-        lead.append(LIMITS)
+        lead += [*_not_found(inputs.evidence.parts[CLASS_PARTS[WITHOUT]]), LIMITS]
     else:
         lead.append(f"The probes of pixels are missing. {inputs.evidence.why_absent(CLASS_PARTS[WITHOUT])}")
     return Section(
@@ -149,7 +157,7 @@ def probe_sentence(name: str, accuracy: Interval, reference: Interval, chance: f
         )
     share = percent(100 * max(0.0, kept))
     if name == ONLY:
-        return f"{reached} The lung field carries {share} of the lead over chance."
+        return f"{reached} The lungs carry {share} of the lead over chance."
     return f"{reached} Of the lead over chance {share} remains: {CONCLUSIONS[name, shortcut]}."
 
 
@@ -159,6 +167,15 @@ def source_sentence(probe: SourceFinding) -> str:
         f"The source is predicted correctly from {PROBE_INPUTS[probe.probe]} for {rate(probe.accuracy)} of the images; "
         f"always answering the largest of the {probe.sources} sources would be right for {percent(probe.chance)}."
     )
+
+
+def _not_found(frame: pd.DataFrame) -> list[str]:
+    """Return a sentence on the images whose lungs the segmenter did not find, none if it found all."""
+    if "lungs_found" not in frame or frame["lungs_found"].all():
+        return []
+    found = frame.drop_duplicates("image_id")["lungs_found"]
+    without = count(int((~found).sum()), "image", "images")
+    return [f"On {without} of {len(found):,} no plausible lungs were found; the outline took their place there."]
 
 
 def _probe_rates(bootstrap: Bootstrap, labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> ProbeRates:
@@ -180,7 +197,7 @@ def _predicted_classes(rows: pd.DataFrame, image_ids: NDArray[np.object_]) -> ND
 
 
 def _probe(name: str, rates: ProbeRates, reference: Interval, chance: float) -> ProbeFinding:
-    shortcut = name != ONLY and is_shortcut(rates.accuracy, reference, chance)
+    shortcut = name not in (ONLY, OUTLINE) and is_shortcut(rates.accuracy, reference, chance)
     sentence = probe_sentence(name, rates.accuracy, reference, chance, shortcut=shortcut)
     return ProbeFinding(name, PROBE_TITLES[name], *rates, reference, chance, shortcut, sentence)
 
@@ -247,8 +264,8 @@ def _probe_table(inputs: ReportInputs, results: ShortcutResults) -> Table:
 
 
 def _probe_verdict(probe: ProbeFinding) -> str:
-    if probe.name == ONLY:
-        return "information in the lungs"
+    if probe.name in (ONLY, OUTLINE):
+        return "information in the lungs" if probe.name == ONLY else "control"
     if not exceeds_chance(probe.control, probe.chance):
         return "inconclusive"
     return "shortcut" if probe.shortcut else "none found"

@@ -47,7 +47,7 @@ def test_each_class_has_its_share_and_low_ones_are_named():
     assert [row.labels[0] for row in table.rows] == [*CLASSES, "All"]
     assert table.rows[1].values[1].value == pytest.approx(20, abs=3)
     assert table.rows[-1].values[0] == COUNT
-    assert "Not above the field's share, even at the upper bound: Edema " in made.lead[1]
+    assert "Not above the lungs' share of the image, even at the upper bound: Edema " in made.lead[1]
     assert "Covid19" not in made.lead[1]
     assert not made.warnings
     assert plain(made.values)["share"]["Edema"][0] == pytest.approx(20, abs=3)

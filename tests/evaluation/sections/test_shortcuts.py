@@ -46,7 +46,7 @@ def test_probes_that_lose_their_lead_without_the_lungs_are_no_shortcut() -> None
     section = shortcuts.render(made, results)
     assert section.lead[0].startswith("No shortcut found")
     assert section.warnings == ()
-    assert "The lung field carries 100.00\N{NO-BREAK SPACE}% of the lead over chance" in " ".join(section.lead)
+    assert "The lungs carry 100.00\N{NO-BREAK SPACE}% of the lead over chance" in " ".join(section.lead)
 
 
 @pytest.mark.parametrize("name", ["metadata", "without"])
