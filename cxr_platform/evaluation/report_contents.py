@@ -104,6 +104,7 @@ def section_modules() -> dict[str, SectionModule]:
     from cxr_platform.evaluation.sections import (
         atlas,
         calibration,
+        corruptions,
         explanations,
         external,
         failures,
@@ -135,7 +136,7 @@ def section_modules() -> dict[str, SectionModule]:
         reader_labels,
         explanations,
     )
-    detail = (calibration, prediction_sets, net_benefit, subgroups, failures, atlas)
+    detail = (calibration, prediction_sets, net_benefit, corruptions, subgroups, failures, atlas)
     modules = (*performance, *credibility, *detail)
     return {module.__name__.rpartition(".")[2]: cast(SectionModule, module) for module in modules}
 

@@ -18,8 +18,10 @@ from cxr_platform.domain.predictions import SOURCE_PATH
 from cxr_platform.errors import NotPossible, WeightsError
 from cxr_platform.evaluation.evidence_files import FOLDER, INDEX_FILE, part_file, predictions_hash
 from cxr_platform.evidence.contrast_images import contrast_predictions
+from cxr_platform.evidence.corruptions import corrupted_predictions
 from cxr_platform.evidence.explanations import explanations
 from cxr_platform.evidence.external_images import external_predictions
+from cxr_platform.evidence.faithfulness import faithfulness
 from cxr_platform.evidence.feature_atlas import feature_atlas
 from cxr_platform.evidence.left_out_origins import hospital_predictions, left_out_predictions
 from cxr_platform.evidence.open_study import OpenStudy
@@ -44,6 +46,8 @@ ANALYSES = (
     Analysis(("external",), external_predictions),
     Analysis(("contrast",), contrast_predictions),
     Analysis(("lung_share", "heatmaps"), explanations, version=2),
+    Analysis(("corruptions",), corrupted_predictions),
+    Analysis(("faithfulness", "randomised"), faithfulness),
     Analysis(("features", "atlas", "atlas_images"), feature_atlas),
 )
 """In this order the features of whole images, which three of them need, are computed once."""

@@ -18,6 +18,8 @@ from cxr_platform.models.frozen import chunks
 
 IMAGES_PER_CLASS = 60
 TITLE = "Heatmaps"
+FINE = 4
+"""Places of the lungs' mask per side of a heatmap's cell."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Explained:
 
 def explanations(opened: OpenStudy) -> Mapping[str, pa.Table]:
     """Return tables `lung_share` (a seeded sample, up to 60 images per class) and `heatmaps` (images in the report)."""
-    sample, shown = sampled_rows(opened), shown_rows(opened)
+    sample, shown = sampled_rows(opened, IMAGES_PER_CLASS), shown_rows(opened)
     explained = list(explain_rows(opened, opened.winner, np.union1d(sample, shown)))
     return {
         "lung_share": pa.concat_tables([_shares_table(opened, part, sample) for part in explained]),
@@ -39,11 +41,11 @@ def explanations(opened: OpenStudy) -> Mapping[str, pa.Table]:
     }
 
 
-def sampled_rows(opened: OpenStudy) -> Array:
-    """Return rows of the predictions for `lung_share`: up to `IMAGES_PER_CLASS`, drawn with the study's seed."""
+def sampled_rows(opened: OpenStudy, per_class: int) -> Array:
+    """Return rows of the predictions: up to `per_class`, drawn with the study's seed; fewer are among those of more."""
     rng = np.random.default_rng([opened.profile.seed, 4])
     labels = opened.predictions.label
-    drawn = [rng.permutation(np.flatnonzero(labels == label))[:IMAGES_PER_CLASS] for label in range(len(CLASSES))]
+    drawn = [rng.permutation(np.flatnonzero(labels == label))[:per_class] for label in range(len(CLASSES))]
     return np.sort(np.concatenate(drawn))
 
 
@@ -76,11 +78,13 @@ def images_of(opened: OpenStudy, rows: Array) -> Array:
 def lung_shares(maps: Array, lungs: Array, widths: Array, heights: Array) -> tuple[Array, Array]:
     """Return the share (n,) of each map's heat in the lungs, and the share (n,) of the image that they cover.
 
-    `maps` are (n, side, side), `lungs` (n, S, S) bool with S a multiple of `side`. The first share is NaN for a map of
-    zeros; heat on the padding counts as outside.
+    `maps` are (n, side, side), `lungs` (n, S, S) bool. The first share is NaN for a map of zeros; heat on the padding
+    counts as outside.
     """
     side, size = maps.shape[1], lungs.shape[1]
-    cells = lungs.reshape(len(maps), side, size // side, side, size // side).mean(axis=(2, 4))
+    places = ((np.arange(FINE * side) + 0.5) * size / (FINE * side)).astype(int)
+    fine = lungs[:, places][:, :, places]
+    cells = fine.reshape(len(maps), side, FINE, side, FINE).mean(axis=(2, 4))
     heat = maps.sum(axis=(1, 2))
     inside = (maps * cells).sum(axis=(1, 2))
     share = np.divide(inside, heat, out=np.full(len(maps), np.nan), where=heat > 0)

@@ -81,6 +81,7 @@ NUMBERS: dict[str, Any] = {
     "calibration": SimpleNamespace(finding=None),
     "prediction_sets": None,
     "net_benefit": (),
+    "corruptions": (),
     "subgroups": None,
     "failures": object(),
     "atlas": None,
@@ -173,7 +174,7 @@ def test_the_report_of_a_study_with_its_images_says_what_was_not_computed(images
 
     assert [s.name for s in sections if s.absent] == [
         "shortcuts", "external", "strata", "left_out", "hospitals", "leakage", "reader_labels", "explanations",
-        "atlas",
+        "corruptions", "atlas",
     ]  # fmt: skip
     assert made.accuracy.value == pytest.approx(images.results.best.pooled.accuracy_7_class)
     assert made.accuracy.low < made.accuracy.value < made.accuracy.high

@@ -112,12 +112,12 @@ def test_images_are_in_the_order_of_the_predictions() -> None:
         assert (image == opened.data.images[place]).all()
 
 
-def test_the_sample_is_seeded_and_limited_per_class(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sample_is_seeded_and_limited_per_class() -> None:
     opened = trained_open_study("corner")
-    monkeypatch.setattr(explained, "IMAGES_PER_CLASS", 7)
-    rows = sampled_rows(opened)
-    assert list(rows) == list(sampled_rows(opened))
+    rows = sampled_rows(opened, 7)
+    assert list(rows) == list(sampled_rows(opened, 7))
     assert np.bincount(opened.predictions.label[rows]).max() == 7
+    assert set(rows) <= set(sampled_rows(opened, 9))
 
 
 def test_heat_is_divided_by_the_part_of_each_cell_in_the_lungs() -> None:
@@ -131,6 +131,14 @@ def test_heat_is_divided_by_the_part_of_each_cell_in_the_lungs() -> None:
     padding[0, 0], padding[1, :, 0] = 1, 1
     assert lung_shares(within + padding, lungs, widths, heights)[0].max() < 1
     assert lung_shares(within, lungs, widths, heights)[1] == pytest.approx(0.566, abs=0.02)
+
+
+def test_the_size_of_the_image_need_not_be_a_multiple_of_the_maps() -> None:
+    lungs = np.zeros((1, 90, 90), bool)
+    lungs[:, :45] = True
+    share, covered = lung_shares(np.ones((1, 23, 23), "float32"), lungs, np.array([1]), np.array([1]))
+    assert share == pytest.approx(0.5, abs=0.01)
+    assert covered == pytest.approx(0.5)
 
 
 def test_a_map_of_zeros_has_no_share() -> None:

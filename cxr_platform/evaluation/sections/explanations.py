@@ -14,6 +14,14 @@ from cxr_platform.evaluation.pictures import BLUE, INK, VERMILION, Picture, canv
 from cxr_platform.evaluation.report_contents import Section
 from cxr_platform.evaluation.report_inputs import ReportInputs
 from cxr_platform.evaluation.sections.failures import confident_right
+from cxr_platform.evaluation.sections.heatmap_tests import (
+    CURVES,
+    heatmap_curves,
+    heatmap_sentences,
+    heatmap_table,
+    heatmap_tests,
+    heatmap_values,
+)
 from cxr_platform.evaluation.sections.image_sheet import HOW_TO_READ, Panel, heatmap_of, image_sheet, side_by_side
 from cxr_platform.evaluation.statistics.bootstrap import Bootstrap, study_seed
 from cxr_platform.evaluation.table import Row, Table
@@ -81,12 +89,21 @@ def render(inputs: ReportInputs, overall: LungShare | None) -> Section:
     if low:
         listed = "; ".join(f"{name} {rate(shares[name])}" for name in low)
         lead.append(f"Not above the lungs' share of the image, even at the upper bound: {listed}.")
+    tests, synthetic = heatmap_tests(inputs), inputs.synthetic
+    lead += (
+        heatmap_sentences(tests) if tests else [f"The heatmaps were not tested. {inputs.evidence.why_absent(CURVES)}"]
+    )
+    shown = [lung_share_plot(shares, overall, synthetic=synthetic)]
+    tables = [_table(frame, shares, synthetic)]
+    if tests:
+        shown.append(heatmap_curves(tests, synthetic))
+        tables.append(heatmap_table(tests, synthetic))
     return Section(
         NAME,
         TITLE,
         lead=(*lead, METHOD, LIMITS),
-        pictures=(lung_share_plot(shares, overall, synthetic=inputs.synthetic), *_examples(inputs)),
-        tables=(_table(frame, shares, inputs.synthetic),),
+        pictures=(*shown, *_examples(inputs)),
+        tables=tuple(tables),
         warnings=(WARNING,) if overall.low else (),
         values={
             "strategy": overall.strategy,
@@ -95,6 +112,7 @@ def render(inputs: ReportInputs, overall: LungShare | None) -> Section:
             "low": overall.low,
             "share": {name: [share.value, share.low, share.high] for name, share in shares.items()},
             "empty_heatmaps": empty,
+            "tests": heatmap_values(tests) if tests else None,
         },
     )
 
