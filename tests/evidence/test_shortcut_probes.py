@@ -65,7 +65,9 @@ def test_the_planted_signs_are_in_their_places() -> None:
 def test_a_mark_in_the_corner_is_a_shortcut() -> None:
     probes = findings("corner")
     assert probes["without-lungs"].shortcut
-    assert probes["without-lungs"].accuracy.value == pytest.approx(95, abs=5)
+    assert probes["without-lungs"].accuracy.value > 80  # type: ignore[operator]
+    assert probes["without-outline"].accuracy.value == pytest.approx(95, abs=5)  # less of the noisy body remains
+    assert not probes["without-outline"].shortcut  # a control
     assert probes["lungs-only"].accuracy.low < probes["lungs-only"].chance + 5  # type: ignore[operator]
     assert not probes["metadata"].shortcut
 
