@@ -111,7 +111,7 @@ def _table(opened: OpenStudy, rows: Array, fold: int, kind: str, strength: float
     return pa.table(
         {
             "corruption": [kind] * len(rows),
-            "strength": np.full(len(rows), strength),
+            "strength": np.full(len(rows), float(strength)),
             "image_id": predictions.image_id[rows].astype(str),
             "label": np.array(CLASSES)[predictions.label[rows]],
             "strategy": [opened.winner] * len(rows),

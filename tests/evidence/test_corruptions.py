@@ -57,7 +57,7 @@ def test_every_kind_has_a_title_in_the_report() -> None:
 def table() -> pd.DataFrame:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(made, "IMAGES_PER_CLASS", 6)
-        patch.setattr(made, "CORRUPTIONS", {"blur": (made.blurred, (8.0,))})
+        patch.setattr(made, "CORRUPTIONS", {"blur": (made.blurred, (8,))})
         return corrupted_predictions(trained_open_study("corner"))["corruptions"].to_pandas()
 
 
