@@ -48,13 +48,14 @@ FILES: Mapping[str, tuple[str, ...]] = {
     "lung_share": ("image_id", "label", "predicted", "strategy", "fold", "share", "field_share"),
     # Heatmaps of the class `target` by the out-of-fold model: `side` × `side` values from 0 to 1, row by row
     "heatmaps": ("image_id", "strategy", "fold", "target", "side", "heatmap"),
-    # A sample of images, up to 30 per class, by the winner's out-of-fold networks: unchanged (`none`, 0) and changed by
+    # A sample of images, up to 15 per class, by the winner's out-of-fold networks: unchanged (`none`, 0) and changed by
     # each kind of `corruption` in each `strength`
     "corruptions": ("corruption", "strength", "image_id", "label", "strategy", "fold", *PROBABILITY_COLUMNS),
-    # A sample of images, up to 10 per class: the probability of the predicted class after a `share` of the image was
-    # removed (`mode` deletion) or inserted, in the `order` of the heatmap or a random one
+    # A sample of images, up to 7 per class, whose heatmap is not empty: the probability of the predicted class after a
+    # `share` of the image was removed (`mode` deletion) or inserted, in the `order` of the heatmap or a random one
     "faithfulness": ("image_id", "label", "strategy", "fold", "mode", "order", "share", "probability"),
-    # Spearman's correlation of the same images' heatmaps with those after the weights in `randomised` were shuffled
+    # Spearman's correlation of the same images' heatmaps with those after the weights in `randomised` were shuffled, or
+    # with the map of another image; NaN where one of the two is empty, or no other image has the class
     "randomised": ("image_id", "label", "strategy", "fold", "randomised", "similarity"),
     # The two features per class and fold that separate the class best: chosen on one half of the fold's patients
     # (`auc_chosen`), measured on the other (`auc_held`). `matched_folds` of the `folds` networks have a like one.

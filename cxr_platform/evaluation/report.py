@@ -33,7 +33,7 @@ CHAPTERS: Mapping[str, tuple[str, ...]] = {
         *("within_sources", "sources", "shortcuts", "external", "strata", "left_out", "hospitals", "leakage"),
         *("reader_labels", "explanations"),
     ),
-    "Details": ("calibration", "prediction_sets", "net_benefit", "subgroups", "failures", "atlas"),
+    "Details": ("calibration", "prediction_sets", "net_benefit", "corruptions", "subgroups", "failures", "atlas"),
     "The paper and the set-up": ("paper", "matrices", "set-up"),
 }
 """Chapter → its parts in order; sections that are not listed go to the end of `OTHERS`."""

@@ -1,7 +1,6 @@
 """Where the lungs of images are: the mask of the segmenter, or an outline where it finds no plausible lungs."""
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
@@ -36,7 +35,6 @@ def outlines(opened: OpenStudy) -> Array:
     return lung_fields(widths, heights, opened.data.images.shape[1])
 
 
-@lru_cache(maxsize=1)  # used by the probes and the heatmaps
 def study_lungs(opened: OpenStudy) -> LungRegions:
     """Return the lungs of the study's images, in their order."""
     images, (widths, heights) = opened.data.images, sides(opened, opened.data.image_ids)

@@ -6,9 +6,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cxr_platform.errors import NotPossible
 from cxr_platform.evaluation.evidence_files import FILES
 from cxr_platform.evidence import faithfulness as made
-from cxr_platform.evidence.faithfulness import OTHER_IMAGE, SHARES, STAGES, altered, faithfulness, similarity
+from cxr_platform.evidence.faithfulness import (
+    OTHER_IMAGE,
+    SHARES,
+    STAGES,
+    altered,
+    cell_ranks,
+    faithfulness,
+    similarity,
+    smoothed,
+)
 from cxr_platform.evidence.fold_networks import fold_networks, predict_images
 from tests.evidence.trained import STRATEGY, trained_open_study
 
@@ -24,16 +34,17 @@ def tables() -> dict[str, pd.DataFrame]:
 def test_cells_are_removed_or_inserted_in_the_order_of_their_ranks() -> None:
     images = np.random.default_rng(0).integers(0, 256, (1, 16, 16)).astype(np.uint8)
     ranks = np.arange(16).reshape(1, 4, 4) / 16
-    half = altered(images, ranks, 0.5, "deletion")
+    removed = smoothed(images)
+    half = altered(images, removed, ranks, 0.5, "deletion")
     assert (half[:, 8:] == images[:, 8:]).all()
     assert (half[:, :8] != images[:, :8]).mean() > 0.9
-    inserted = altered(images, ranks, 0.5, "insertion")
+    inserted = altered(images, removed, ranks, 0.5, "insertion")
     assert (inserted[:, :8] == images[:, :8]).all()
-    assert (altered(images, ranks, 0.0, "deletion") == images).all()
+    assert (altered(images, removed, ranks, 0.0, "deletion") == images).all()
     odd = images[:, :15, :15]
-    assert (altered(odd, ranks, 1.0, "insertion") == odd).all()
-    assert (altered(images, ranks, 1.0, "insertion") == images).all()
-    assert (altered(images, ranks, 1.0, "deletion") == altered(images, ranks, 0.0, "insertion")).all()
+    assert (altered(odd, smoothed(odd), ranks, 1.0, "insertion") == odd).all()
+    assert (altered(images, removed, ranks, 1.0, "insertion") == images).all()
+    assert (altered(images, removed, ranks, 1.0, "deletion") == altered(images, removed, ranks, 0.0, "insertion")).all()
 
 
 def test_similar_maps_have_a_high_correlation_and_even_ones_none() -> None:
@@ -73,4 +84,22 @@ def test_maps_change_when_weights_are_shuffled_and_the_weights_come_back() -> No
 
 
 def test_shares_go_from_none_to_all() -> None:
-    assert (SHARES[0], SHARES[-1], len(SHARES)) == (0, 1, 11)
+    assert (SHARES[0], SHARES[-1]) == (0, 1)
+    assert list(SHARES) == sorted(SHARES)
+
+
+def test_places_without_heat_have_no_order_of_their_own() -> None:
+    values = np.zeros((1, 10, 10))
+    values[0, 9, 9] = 1
+    ranks = cell_ranks(values, np.random.default_rng(2).random((1, 10, 10)))
+    assert ranks[0, 9, 9] == 0
+    assert np.sort(ranks.ravel()) == pytest.approx(np.arange(100) / 100)
+    assert ranks[0, :5].mean() == pytest.approx(0.5, abs=0.1)  # in rows it would be 0.25
+
+
+def test_empty_heatmaps_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = trained_open_study("corner")
+    monkeypatch.setattr(made, "IMAGES_PER_CLASS", 2)
+    monkeypatch.setattr(made, "heatmaps", lambda _network, images, _targets: np.zeros((len(images), 24, 24), "float32"))
+    with pytest.raises(NotPossible, match="No heatmap"):
+        faithfulness(opened)

@@ -16,6 +16,7 @@ from cxr_platform.evaluation.predictions import Array
 from cxr_platform.evaluation.report_contents import Section
 from cxr_platform.evaluation.report_inputs import ReportInputs
 from cxr_platform.evaluation.statistics.bootstrap import Bootstrap, study_seed
+from cxr_platform.evaluation.statistics.comparison import simultaneous_margins
 from cxr_platform.evaluation.statistics.external import interval_values
 from cxr_platform.evaluation.table import Row, Table
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
@@ -23,14 +24,14 @@ from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 NAME, TITLE = "corruptions", "What if an image is of lower quality?"
 PART, CLEAN = "corruptions", "none"
 KINDS = {
-    "contrast": ("Contrast", "% of the contrast kept"),
-    "blur": ("Blur", "% of the side, deviation"),
-    "jpeg": ("JPEG", "quality"),
-    "rotation": ("Rotation", "degrees"),
-    "crop": ("Crop", "% cut at each edge"),
-    "marker": ("Marker text", "% of the side, height"),
+    "contrast": ("Contrast", "% kept", "{:g} % kept"),
+    "blur": ("Blur", "σ (% of side)", "σ {:g} % of the side"),
+    "jpeg": ("JPEG", "quality", "quality {:g}"),
+    "rotation": ("Rotation", "degrees", "{:g}°"),
+    "crop": ("Crop", "% cut per edge", "{:g} % cut per edge"),
+    "marker": ("Marker text", "font (% of side)", "font {:g} % of the side"),
 }
-"""Kind → its title and the unit of its strengths."""
+"""Kind → its title, the unit of its strengths, and the text of a strength."""
 UNCHANGED = {"contrast": 100.0, "jpeg": 95.0}
 """The place of the unchanged image on the axis of strengths, 0 for the others."""
 METHOD = (
@@ -73,10 +74,13 @@ def compute(inputs: ReportInputs) -> tuple[Corrupted, ...]:
         return ()
     group_of = dict(zip(inputs.predictions.image_id, inputs.predictions.group_id, strict=True))
     bootstrap = Bootstrap(clean.index.map(group_of).to_numpy(), seed=study_seed(inputs.study))
-    reference = _answers(clean)
+    labels = np.array([CLASSES.index(label) for label in clean["label"]])
+    ordered = {(CLEAN, 0.0): clean, **groups}  # the unchanged images first
+    answers = np.stack([_answers(rows.loc[clean.index]) for rows in ordered.values()], axis=1)
+    changes = _changes(answers == labels[:, None], bootstrap)
     return tuple(
-        _rates(str(kind), float(strength), _answers(rows.loc[clean.index]), reference, _labels(clean), bootstrap)
-        for (kind, strength), rows in groups.items()
+        _rates(str(kind), float(strength), answers[:, column], labels, changes[column], bootstrap)
+        for column, (kind, strength) in enumerate(ordered)
     )
 
 
@@ -84,8 +88,8 @@ def render(inputs: ReportInputs, measured: Sequence[Corrupted]) -> Section:
     """Show the accuracy, and sensitivity and specificity for Covid19, against the strength of each change."""
     if not measured:
         return Section(NAME, TITLE, absent=inputs.evidence.why_absent(PART))
-    frame = inputs.evidence.parts[PART]
-    clean, images = measured[0], int((frame["corruption"] == CLEAN).sum())
+    frame, clean = inputs.evidence.parts[PART], measured[0]
+    images = int((frame["corruption"] == CLEAN).sum())
     lead = (
         f"On {images:,} images, drawn evenly from the classes, {TITLES[inputs.results.decision.winner]} has an "
         f"accuracy of {rate(clean.accuracy)} where nothing is changed.",
@@ -103,35 +107,39 @@ def render(inputs: ReportInputs, measured: Sequence[Corrupted]) -> Section:
 
 
 def _rates(
-    kind: str, strength: float, answers: Array, reference: Array, labels: Array, bootstrap: Bootstrap
+    kind: str, strength: float, answers: Array, labels: Array, change: Interval, bootstrap: Bootstrap
 ) -> Corrupted:
     positive = CLASSES.index(POSITIVE_CLASS)
     right = (labels == positive) == (answers == positive)
-    gained = (answers == labels).astype(float) - (reference == labels)
     return Corrupted(
         kind,
         strength,
         bootstrap.rate(answers == labels),
-        _mean_difference(gained, bootstrap),
+        change,
         bootstrap.rate(right, labels == positive),
         bootstrap.rate(right, labels != positive),
     )
 
 
-def _mean_difference(gained: Array, bootstrap: Bootstrap) -> Interval:
-    """Return the mean of differences (N,) of −1, 0 and 1 in points."""
-    means = bootstrap.replicate(lambda weights: 100 * (weights @ gained) / weights.sum(axis=1))
-    low, high = np.percentile(means, [2.5, 97.5])
-    return Interval(100 * float(gained.mean()), float(low), float(high), signed=True)
+def _changes(correct: Array, bootstrap: Bootstrap) -> list[Interval]:
+    """Return the accuracy of each column of `correct` (N, K) minus that of the first, in points.
+
+    The intervals hold for all K at once: with 18 changes, one of them would else look harmful by chance in up to every
+    third study.
+    """
+    shares, columns = 100 * correct.mean(axis=0), np.arange(correct.shape[1])
+    difference = shares - shares[0]
+    if bootstrap.groups < 2:
+        return [Interval(float(value), signed=True) for value in difference]
+    totals = bootstrap.totals(np.column_stack([correct, np.ones(len(correct))]))
+    margins = simultaneous_margins(totals, difference, columns, np.zeros_like(columns))
+    both = zip(difference.tolist(), margins.tolist(), strict=True)
+    return [Interval(value, value - margin, value + margin, signed=True) for value, margin in both]
 
 
 def _answers(rows: pd.DataFrame) -> Array:
     positions: Array = rows[list(PROBABILITY_COLUMNS)].to_numpy().argmax(axis=1)
     return positions
-
-
-def _labels(rows: pd.DataFrame) -> Array:
-    return np.array([CLASSES.index(label) for label in rows["label"]])
 
 
 def _by_kind(measured: Sequence[Corrupted]) -> Mapping[str, list[Corrupted]]:
@@ -140,30 +148,31 @@ def _by_kind(measured: Sequence[Corrupted]) -> Mapping[str, list[Corrupted]]:
 
 def _worse_sentence(measured: Sequence[Corrupted]) -> str:
     """Return from which strength on each kind of change lowers the accuracy significantly."""
-    found, robust = [], []
+    found, unharmed = [], []
     for kind, changes in _by_kind(measured).items():
-        title, unit = KINDS[kind]
+        title, _, strength = KINDS[kind]
         first = next((one for one in changes if one.worse), None)
         if first is None:
-            robust.append(title.lower() if kind != "jpeg" else title)
+            unharmed.append(title.lower() if kind != "jpeg" else title)
         else:
-            found.append(f"{title} from {first.strength:g} ({unit}): {text(first.change)} points")
+            found.append(f"{title} from {strength.format(first.strength)}: {text(first.change)} points")
     lowered = f"The accuracy is significantly lower with: {'; '.join(found)}." if found else ""
-    kept = f"No strength that was tried lowers it significantly for: {joined(robust)}." if robust else ""
+    kept = f"No strength that was tried lowers it significantly for: {joined(unharmed)}." if unharmed else ""
     return " ".join(filter(None, (lowered, kept)))
 
 
 def _table(measured: Sequence[Corrupted], synthetic: bool) -> Table:
     rows = []
     for one in measured:
-        title, unit = KINDS.get(one.kind, ("Nothing changed", ""))
-        strength = f"{one.strength:g} {unit}" if unit else ""
+        title, _, strength = KINDS.get(one.kind, ("Nothing changed", "", ""))
         change = None if one.kind == CLEAN else one.change
-        rows.append(Row((title, strength), (one.accuracy, change, one.sensitivity, one.specificity)))
+        rows.append(
+            Row((title, strength.format(one.strength)), (one.accuracy, change, one.sensitivity, one.specificity))
+        )
     columns = ("Accuracy 7-class (%)", "change (points)", "Sensitivity (%)", "Specificity (%)")
     note = (
-        "95 % confidence intervals by bootstrap over patients; the change is on the same images. Sensitivity and "
-        f"specificity are those of {POSITIVE_CLASS} against the rest."
+        "95 % confidence intervals by bootstrap over patients. Changes are those of the same images; their intervals "
+        f"hold for all rows at once. Sensitivity and specificity are those of {POSITIVE_CLASS} against the rest."
     )
     return Table(
         "corruptions", "Accuracy on changed images", ("Change", "strength"), columns, tuple(rows), note, synthetic
@@ -187,7 +196,7 @@ def _picture(measured: Sequence[Corrupted], synthetic: bool) -> Picture:
                 axes.fill_between(places, low, high, color=colour, alpha=0.15, linewidth=0)
             if kind in UNCHANGED:
                 axes.invert_xaxis()
-            title, unit = KINDS[kind]
+            title, unit, _ = KINDS[kind]
             axes.set(ylim=(0, 102), xlabel=unit)
             axes.set_title(title, fontsize=11)
             axes.spines[["top", "right"]].set_visible(False)

@@ -20,7 +20,7 @@ CURVES, RANDOMISED = "faithfulness", "randomised"
 MODES, ORDERS = ("deletion", "insertion"), ("heatmap", "random")
 BETTER = {"deletion": -1, "insertion": 1}
 """The sign of the difference of the areas, heatmap minus random order, of a faithful map."""
-REFERENCE = "another image"
+REFERENCE, SHUFFLED = "another image", "head and last blocks"
 HIGH_SIMILARITY = 0.5
 METHOD = (
     "Deletion blurs the places of an image in the order of their heat, hottest first; insertion starts from a blurred "
@@ -49,7 +49,9 @@ class Area:
 
 @dataclass(frozen=True)
 class HeatmapTests:
-    """`areas` by mode, mean `curves` ((mode, order) → 11 probabilities), and `similarity` by what was randomised."""
+    """`areas` by mode, `similarity` by what was randomised, and mean `curves`: (mode, order) → a probability for each
+    of `shares`.
+    """
 
     images: int
     areas: tuple[Area, ...]
@@ -99,9 +101,11 @@ def heatmap_sentences(tests: HeatmapTests) -> tuple[str, ...]:
         f"by heat and {text(deletion.random)} in random order, insertion area {text(insertion.heatmap)} and "
         f"{text(insertion.random)}."
     )
-    last, reference = list(tests.similarity.values())[-1], tests.similarity.get(REFERENCE)
+    shuffled, reference = tests.similarity.get(SHUFFLED), tests.similarity.get(REFERENCE)
+    if shuffled is None:  # without their learned weights the networks have empty maps
+        return first, f"With the weights of the last layers shuffled, all maps are empty. {METHOD}"
     compared = f", maps of another image {text(reference)}" if reference is not None else ""
-    alike = (last.value or 0.0) > HIGH_SIMILARITY
+    alike = (shuffled.value or 0.0) > HIGH_SIMILARITY
     meaning = (
         "the maps show the image more than what the network learned"
         if alike
@@ -109,7 +113,7 @@ def heatmap_sentences(tests: HeatmapTests) -> tuple[str, ...]:
     )
     second = (
         f"With the weights of the last layers shuffled, the maps correlate with those of the trained network by "
-        f"{text(last)}{compared}: {meaning}."
+        f"{text(shuffled)}{compared}: {meaning}."
     )
     return first, second, METHOD
 

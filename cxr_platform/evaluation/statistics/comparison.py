@@ -55,7 +55,7 @@ def compare_pairs(correct: Array, bootstrap: Bootstrap) -> PairTests:
     difference = shares[first] - shares[second]
     margin = np.full(len(first), np.nan)
     if bootstrap.groups > 1:
-        margin = _margins(bootstrap.totals(values), difference, first, second)
+        margin = simultaneous_margins(bootstrap.totals(values), difference, first, second)
     p_values = sign_test((sums[:, first] - sums[:, second]).astype(int))
     return PairTests(first, second, difference, margin, p_values, holm(p_values))
 
@@ -72,8 +72,12 @@ def holm(p_values: Array) -> Array:
     return corrected
 
 
-def _margins(totals: Array, difference: Array, first: Array, second: Array) -> Array:
-    """Return (P,) half widths from (R, S + 1) totals of the replicates, the last column of which counts images."""
+def simultaneous_margins(totals: Array, difference: Array, first: Array, second: Array) -> Array:
+    """Return (P,) half widths of the intervals of P differences, all of which hold at once in 95 % of studies (max-T).
+
+    `totals` (R, S + 1) are those of the replicates, the last column counts images; `first` and `second` (P,) are
+    columns.
+    """
     shares = 100 * totals[:, :-1] / totals[:, -1:]
     errors = shares[:, first] - shares[:, second] - difference
     deviation = errors.std(axis=0)

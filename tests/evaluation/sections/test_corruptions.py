@@ -44,7 +44,7 @@ def test_accuracy_and_its_change_are_those_of_the_answers() -> None:
 def test_the_text_names_the_first_strength_that_lowers_the_accuracy() -> None:
     made = changed_study({**EVERY, ("blur", 2.0): 100})
     section = render(made, compute(made))
-    assert "Blur from 2 (% of the side, deviation): −45.00 (" in section.lead[1]
+    assert "Blur from σ 2 % of the side: −45.00 (" in section.lead[1]
     assert "lowers it significantly for: contrast, JPEG, rotation, crop and marker text" in section.lead[1]
     assert "On 200 images" in section.lead[0]
     assert len(section.tables[0].rows) == 1 + 12
@@ -62,3 +62,14 @@ def test_another_strategy_is_ignored() -> None:
     made = changed_study(EVERY)
     frame = made.evidence.parts["corruptions"].assign(strategy="fine-tuning-1")
     assert compute(with_evidence(made, corruptions=frame)) == ()
+
+
+def test_the_change_has_intervals_that_hold_for_all_rows_at_once() -> None:
+    one_row = compute(changed_study({("blur", 1.0): 186}))
+    every_row = compute(changed_study({**{(kind, s): 186 - i for i, kind in enumerate(KINDS) for s in (1.0, 2.0)}}))
+    alone = next(one.change for one in one_row if one.kind == "blur")
+    among = next(one.change for one in every_row if one.kind == "contrast")
+    assert alone.value == among.value == -2.0
+    assert alone.low is not None
+    assert among.low is not None
+    assert among.low < alone.low

@@ -80,3 +80,10 @@ def test_without_their_evidence_the_section_says_why() -> None:
     section = explanations.render(made, explanations.compute(made))
     assert "The heatmaps were not tested. No weights are at hand." in section.lead
     assert section.values["tests"] is None
+
+
+def test_networks_whose_maps_are_all_empty_after_the_shuffle_are_named() -> None:
+    made = study_with_tests(0.1, 0.9, np.nan)
+    tests = heatmap_tests(made)
+    assert tests is not None
+    assert "all maps are empty" in heatmap_sentences(tests)[1]
