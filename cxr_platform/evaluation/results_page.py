@@ -23,6 +23,7 @@ MARKS = ("<!-- key figures, written by cxr results -->", "<!-- end of key figure
 CHAPTERS: Mapping[str, Sequence[str]] = {
     "The paper's tables": tuple(f"table-{number}" for number in range(1, 8)),
     "All strategies with intervals": ("intervals", "comparison", "leakage"),
+    "Which classes may an image have?": ("prediction-sets",),
     "Hospital by hospital": ("hospitals", "hospital-pairs", "left-out"),
     "Can the figures be believed?": (
         *("within-sources", "within-each-source", "within-compared", "contrast", "shortcuts", "source-probes"),

@@ -134,7 +134,10 @@ class FindingAnswer(Record):
 
 
 class PredictionSetAnswer(Record):
-    """The classes that the image may have. An empty set means that no class of the study fits."""
+    """The classes that the image may have.
+
+    An empty set means that no class reaches its threshold, as for some images of each class. It excludes no class.
+    """
 
     labels: list[str] = Field(description="Classes whose probability reaches their threshold.")
     coverage: float = Field(description="Share of each class's images, 0 to 1, whose set is to contain their class.")

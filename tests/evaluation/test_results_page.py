@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from cxr_platform.errors import StudyError
+from cxr_platform.evaluation.report_tables import sets_table
 from cxr_platform.evaluation.results_json import results_tree
 from cxr_platform.evaluation.results_page import (
     MARKS,
@@ -17,6 +18,7 @@ from cxr_platform.evaluation.results_page import (
 )
 from cxr_platform.evaluation.table import Row, Table, to_markdown
 from tests.evaluation.made_findings import contents, findings, section
+from tests.registry.builders import SETS
 
 
 @pytest.fixture
@@ -83,6 +85,13 @@ def test_the_page_has_the_figures_the_command_and_the_tables(folder):
     assert "make cv-all DATA=~/images" in page
     assert "| B | 0.25 |" in page
     assert "- [Recipe](results/recipe.md)" in page
+
+
+def test_the_coverage_of_prediction_sets_is_published(folder):
+    table = sets_table(SETS, synthetic=False)
+    (folder / "report" / "tables" / f"{table.name}.md").write_text(to_markdown(table))
+    page = results_page([published_study(folder, "make cv-all")], {})
+    assert "91.00 (85.00 to 96.00)" in page[page.index("## Which classes may an image have?") :]
 
 
 def test_the_readme_repeats_the_first_rows(folder):

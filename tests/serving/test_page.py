@@ -143,6 +143,25 @@ def test_the_model_lists_its_decision_rates(page: Page) -> None:
     facts = page.text("#model dl").splitlines()
     assert facts[facts.index("Covid-19 images called positive") + 1] == "85.0 % 80.0 to 90.0"
     assert facts[facts.index("Indeterminate images") + 1] == "5.0 % 4.0 to 6.0"
+    coverage = page.text("#model").partition("Coverage of the classes an image may have")[2].splitlines()
+    assert coverage[1] == "Images of each class whose set contains it; the aim is 90.0 %."
+    assert coverage[coverage.index("Covid-19") + 1] == "91.0 % 85.0 to 96.0"
+    assert coverage[coverage.index("Fibrosis") + 1] == "not stated"
+
+
+@pytest.mark.parametrize(
+    ("shares", "text"),
+    [
+        ({"Effusion": 0.5, "Covid19": 0.3}, "Covid-19, Effusion"),
+        ({"Fibrosis": 0.7}, "No class reaches its threshold. Without a threshold: Fibrosis."),
+    ],
+)
+def test_the_classes_that_an_image_may_have_are_named(
+    page: Page, server: PageServer, shares: dict[str, float], text: str
+) -> None:
+    page.dispatch_files("drop", [("image.png", server.set_result(image_png(7), **shares))])
+    assert page.text(".prediction-set") == text
+    assert "90 % of the images of each class" in page.text(".prediction-set + p")
 
 
 def test_an_image_that_is_not_screenable_gets_the_reason_and_no_probabilities(page: Page) -> None:

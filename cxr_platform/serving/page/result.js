@@ -89,8 +89,10 @@ function probabilityTable(answer) {
 /** The classes that the image may have, with what that states. */
 function predictionSet(answer) {
   const set = answer.prediction_set;
-  const names = set.labels.map(className).join(", ") || "None of the seven classes fits this image.";
-  return [el("h3", {}, "Classes it may have"), el("p", { class: "prediction-set" }, names),
+  const classes = (labels) => labels.map(className).join(", ");
+  const without = set.not_stated.length ? ` Without a threshold: ${classes(set.not_stated)}.` : "";
+  const text = classes(set.labels) || `No class reaches its threshold.${without}`;
+  return [el("h3", {}, "Classes it may have"), el("p", { class: "prediction-set" }, text),
     el("p", { class: "soft" }, set.meaning)];
 }
 
