@@ -12,19 +12,22 @@ the server.
 import argparse
 import json
 import os
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cxr_platform.errors import ConfigError
+from cxr_platform.errors import ConfigError, ServingError
 from pipelines.command import console, run_command
 from pipelines.options import REGISTRY, parse_request
 
 if TYPE_CHECKING:
     from cxr_platform.serving.client import Reply, Screen
     from cxr_platform.serving.dicom_delivery import Delivery, DicomDelivery
+    from cxr_platform.serving.schema import PredictionSetAnswer
 
 KEY_VARIABLE = "CXR_API_KEY"
 LOGIN = "its login is read from CXR_DICOMWEB_LOGIN (USER:PASSWORD) or CXR_DICOMWEB_TOKEN, or the file of …_FILE"
@@ -119,10 +122,10 @@ def run(request: ScreenRequest) -> int:
     try:
         with _client(request) as ask:
             for name, data in images:
-                reply = ask(data)
+                reply = _not_fetched(data) if isinstance(data, ServingError) else ask(data)
                 screened.append(ScreenedImage(name, reply, None))
                 try:
-                    if delivery is not None and isinstance(reply, ScreenAnswer):
+                    if delivery is not None and isinstance(reply, ScreenAnswer) and isinstance(data, bytes):
                         screened[-1] = ScreenedImage(name, reply, delivery.deliver(reply, data))
                 finally:  # the answer is printed even if its documents cannot be delivered
                     if request.json:
@@ -149,8 +152,8 @@ def _check(request: ScreenRequest) -> None:
         check_readable(file)
 
 
-def _images(request: ScreenRequest) -> Iterator[tuple[str, bytes]]:
-    """Return the name and the bytes of each image, read when it is its turn."""
+def _images(request: ScreenRequest) -> Iterator[tuple[str, bytes | ServingError]]:
+    """Return the name and the bytes of each image, read when it is its turn, or why it could not be fetched."""
     from cxr_platform.serving.client import read_file
 
     if request.wado is None or request.study is None:
@@ -160,19 +163,33 @@ def _images(request: ScreenRequest) -> Iterator[tuple[str, bytes]]:
     return DicomWebServer(request.wado, load_login(os.environ)).images(request.study, request.series)
 
 
+def _not_fetched(error: ServingError) -> "Reply":
+    """Return the problem of an image that its server does not return."""
+    from cxr_platform.serving.schema import ProblemAnswer
+
+    return ProblemAnswer(
+        type="about:blank",  # RFC 9457: nothing but what the status says
+        title=f"{error.problem} Received: {error.received}.",
+        status=HTTPStatus.BAD_GATEWAY,
+        detail=error.advice,
+        reason="not-fetched",
+        request_id=uuid.uuid4().hex,
+    )
+
+
 def _delivery(request: ScreenRequest) -> "DicomDelivery | None":
     if request.sr is None and request.stow is None:
         return None
     from cxr_platform.serving.dicom_delivery import DicomDelivery
-    from cxr_platform.serving.dicomweb import DicomWebServer, check_one_host, load_login
+    from cxr_platform.serving.dicomweb import DicomWebServer, check_one_server, load_login
 
     server = None
     if request.stow is not None:
         login = load_login(os.environ)
-        if login is not None and request.wado is not None:
-            check_one_host(request.wado, request.stow)
         server = DicomWebServer(request.stow, login)
-    return DicomDelivery(request.sr, server)
+        if login is not None and request.wado is not None:
+            check_one_server(request.wado, request.stow)
+    return DicomDelivery(request.sr, server, request.heatmap)
 
 
 @contextmanager
@@ -201,6 +218,14 @@ def _print_json(image: ScreenedImage) -> None:
     print(json.dumps(tree, ensure_ascii=False), flush=True)
 
 
+def _classes(found: "PredictionSetAnswer") -> str:
+    """Return the classes that the image may have as a sentence; an empty set does not exclude any class."""
+    if found.labels:
+        return f"Classes it may have: {', '.join(found.labels)}."
+    without = f" Without a threshold: {', '.join(found.not_stated)}." if found.not_stated else ""
+    return f"No class reaches its threshold.{without}"
+
+
 def _print_table(screened: Sequence[ScreenedImage]) -> None:
     from rich.table import Table
     from rich.text import Text
@@ -222,7 +247,7 @@ def _print_table(screened: Sequence[ScreenedImage]) -> None:
             covid = "" if reply.covid19_probability is None else f"{100 * reply.covid19_probability:.2f}"
             why = reply.reason
             if reply.prediction_set is not None:
-                why += f" Classes it may have: {', '.join(reply.prediction_set.labels) or 'none of the seven'}."
+                why += f" {_classes(reply.prediction_set)}"
                 meanings[reply.model.version] = reply.prediction_set.meaning
             cells = (image.name, reply.decision, reply.label or "", covid, why)
         else:

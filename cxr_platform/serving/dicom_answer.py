@@ -1,10 +1,11 @@
 """Write an answer as DICOM: a structured report, and the heatmap as a Secondary Capture.
 
 The report is a Comprehensive 3D SR by template TID 1500 (PS3.16), made with highdicom: the model is its device
-observer, the probabilities are measurements, the decision is the conclusion. Both objects belong to the patient and
-study of the image, form new series, and refer to the image. Both are marked as research (Content Qualification) and
-carry the notice where a reader sees it: in the content of the report, in the pixels of the picture, and in the
-description of each series.
+observer, the probabilities are measurements, the decision is a qualitative evaluation. Both objects belong to the
+patient and study of the image, form new series, and refer to the image. Both are marked as research (Content
+Qualification) and carry the notice where a reader sees it: in the content of the report, in the pixels of the picture,
+and in the description of each series. Their UIDs are derived from image and model, so that a repeated command makes the
+same objects and no second report.
 """
 
 import base64
@@ -19,14 +20,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from pydicom import Dataset
 from pydicom.sr.coding import Code
-from pydicom.uid import generate_uid
 
 from cxr_platform.intake.dicom_source import COPIED, COPIED_TO_PICTURES, DicomSource
-from cxr_platform.labels import CLASSES
+from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 from cxr_platform.serving.schema import NOTICE, Decision, ScreenAnswer
 
 if TYPE_CHECKING:
-    from highdicom.sr import Measurement, MeasurementsAndQualitativeEvaluations, ObserverContext
+    from highdicom.sr import ContentSequence, Measurement, MeasurementsAndQualitativeEvaluations, ObserverContext
 
 MANUFACTURER = "cxr-platform"
 SERIES_DESCRIPTION = "CXR screening: for research, not for diagnosis"
@@ -62,13 +62,14 @@ DECISION_CODES: Mapping[Decision, Code] = MappingProxyType(
     }
 )
 CHEST_RADIOGRAPH = Code("399208008", "SCT", "Plain chest X-ray")
-CONCLUSION = Code("121077", "DCM", "Conclusion")
+RADIOGRAPH = Code("363680008", "SCT", "Radiographic imaging procedure")
 COMMENT = Code("121106", "DCM", "Comment")
 FINDING = Code("121071", "DCM", "Finding")
-THRESHOLD = Code("122411", "DCM", "Threshold Value")
-TARGET = Code("TARGET-SENS", SCHEME, "Target sensitivity of the operating point")
-ZONE_LOW = Code("ZONE-LOW", SCHEME, "Lower end of the indeterminate zone")
-ZONE_HIGH = Code("ZONE-HIGH", SCHEME, "Upper end of the indeterminate zone")
+DECISION = Code("DECISION", SCHEME, "COVID-19 screening decision")
+THRESHOLD = Code("THRESHOLD", SCHEME, "Threshold of the COVID-19 probability")
+TARGET = Code("TARGET-SENS", SCHEME, "Target sensitivity for COVID-19")
+ZONE_LOW = Code("ZONE-LOW", SCHEME, "Lower end of the indeterminate zone for COVID-19")
+ZONE_HIGH = Code("ZONE-HIGH", SCHEME, "Upper end of the indeterminate zone for COVID-19")
 MOST_PROBABLE = Code("MOST-PROBABLE", SCHEME, "Most probable class")
 PERCENT = Code("%", "UCUM", "Percent")
 PROCESSED_FROM = Code("121322", "DCM", "Source image for image processing operation")
@@ -78,7 +79,10 @@ STRIP, MARGIN, FONT_SIZE = 52, 8, 15
 
 
 def dicom_documents(answer: ScreenAnswer, source: DicomSource) -> list[Dataset]:
-    """Return the report of an answer and, if it has a heatmap, the picture, each with new UIDs."""
+    """Return the report of an answer and, if it has a heatmap, the picture.
+
+    The same image, model and operating point give the same UIDs.
+    """
     documents = [structured_report(answer, source)]
     if answer.explanation is not None and answer.explanation.heatmap_png is not None:
         documents.append(heatmap_picture(answer, source))
@@ -99,7 +103,8 @@ def structured_report(answer: ScreenAnswer, source: DicomSource) -> Dataset:
 
     content = MeasurementReport(
         observation_context=ObservationContext(observer_device_context=_observer(answer)),
-        procedure_reported=CHEST_RADIOGRAPH,
+        # An image that is not screenable may be of another body part.
+        procedure_reported=RADIOGRAPH if answer.findings else CHEST_RADIOGRAPH,
         imaging_measurements=[_group(answer, source)],
     )
     report = Comprehensive3DSR(
@@ -112,7 +117,7 @@ def structured_report(answer: ScreenAnswer, source: DicomSource) -> Dataset:
                 SCHEME, name="Codes of cxr-platform", responsible_organization=MANUFACTURER, version="1"
             )
         ],
-        **_common(answer),
+        **_common(answer, source, "report"),
     )
     _copy(source, report, COPIED)
     return report
@@ -134,7 +139,7 @@ def heatmap_picture(answer: ScreenAnswer, source: DicomSource) -> Dataset:
         patient_orientation=("L", "F"),  # replaced by that of the image below
         study_instance_uid=source.study_instance_uid,
         series_number=PICTURE_SERIES,
-        **_common(answer),
+        **_common(answer, source, "heatmap"),
     )
     picture.ConversionType = "WSD"
     picture.BodyPartExamined, picture.PatientOrientation = "CHEST", None
@@ -150,11 +155,11 @@ def heatmap_picture(answer: ScreenAnswer, source: DicomSource) -> Dataset:
     return picture
 
 
-def _common(answer: ScreenAnswer) -> dict[str, Any]:
-    """Return what both documents state about themselves and the model."""
+def _common(answer: ScreenAnswer, source: DicomSource, kind: str) -> dict[str, Any]:
+    """Return what both documents, of the `kind` report or heatmap, state about themselves and the model."""
     return {
-        "series_instance_uid": generate_uid(prefix=None),
-        "sop_instance_uid": generate_uid(prefix=None),
+        "series_instance_uid": _uid(answer, source.sop_instance_uid, kind, "series"),
+        "sop_instance_uid": _uid(answer, source.sop_instance_uid, kind),
         "instance_number": 1,
         "manufacturer": MANUFACTURER,
         "manufacturer_model_name": _model_name(answer),
@@ -163,6 +168,15 @@ def _common(answer: ScreenAnswer) -> dict[str, Any]:
         "content_qualification": "RESEARCH",
         "specific_character_set": "ISO_IR 192",
     }
+
+
+def _uid(answer: ScreenAnswer, *parts: str) -> str:
+    """Return a UID (PS3.5, B.2) that is the same for the same parts, model and operating point.
+
+    The version alone does not identify a model, because all registries count v1, v2, …
+    """
+    model = f"{answer.model.model_dump_json()}{answer.operating_point.model_dump_json()}"
+    return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, ' '.join((MANUFACTURER, model, *parts))).int}"
 
 
 def _model_name(answer: ScreenAnswer) -> str:
@@ -174,12 +188,10 @@ def _observer(answer: ScreenAnswer) -> "ObserverContext":
     from highdicom.sr import DeviceObserverIdentifyingAttributes, ObserverContext
     from pydicom.sr.codedict import codes
 
-    # The same for each answer of a model: versions have the same names in all registries, but not the same threshold.
-    name = f"{answer.model.model_dump_json()}{answer.operating_point.model_dump_json()}"
     return ObserverContext(
         observer_type=codes.DCM.Device,
         observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
-            uid=f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, f'{MANUFACTURER} {name}').int}",
+            uid=_uid(answer),
             name=f"CXR screening {answer.model.version}",
             manufacturer_name=MANUFACTURER,
             model_name=_model_name(answer),
@@ -201,11 +213,14 @@ def _group(answer: ScreenAnswer, source: DicomSource) -> "MeasurementsAndQualita
         TrackingIdentifier,
     )
 
-    evaluations = [QualitativeEvaluation(CONCLUSION, DECISION_CODES[answer.decision])]
+    evaluations = [QualitativeEvaluation(DECISION, DECISION_CODES[answer.decision])]
+    evaluations[0][0].ContentSequence = _about(CLASS_CODES[POSITIVE_CLASS])
     if answer.label is not None:
         evaluations.append(QualitativeEvaluation(MOST_PROBABLE, CLASS_CODES[answer.label]))
     group = MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=TrackingIdentifier(uid=generate_uid(prefix=None), identifier="CXR screening"),
+        tracking_identifier=TrackingIdentifier(
+            uid=_uid(answer, source.sop_instance_uid, "tracking"), identifier="CXR screening"
+        ),
         algorithm_id=AlgorithmIdentification(
             name=f"{MANUFACTURER} {answer.model.strategy}", version=answer.model.version, manufacturer=MANUFACTURER
         ),
@@ -219,32 +234,35 @@ def _group(answer: ScreenAnswer, source: DicomSource) -> "MeasurementsAndQualita
 
 def _probabilities(answer: ScreenAnswer) -> "Iterator[Measurement]":
     """Yield the probability of each class. Its name states the class, since not every viewer shows modifiers."""
-    from highdicom.sr import CodeContentItem, ContentSequence, RelationshipTypeValues
-
     for label, probability in (answer.probabilities or {}).items():
         concept = CLASS_CODES[label]
-        name = Code(f"P-{label.upper()}", SCHEME, f"Probability of {concept.meaning}")
-        measurement = _percent(name, probability)
-        modifier = CodeContentItem(
-            name=FINDING, value=concept, relationship_type=RelationshipTypeValues.HAS_CONCEPT_MOD
-        )
-        measurement[0].ContentSequence = ContentSequence([modifier])
-        yield measurement
+        yield _percent(Code(f"P-{label.upper()}", SCHEME, f"Probability of {concept.meaning}"), probability, concept)
 
 
 def _rule(answer: ScreenAnswer) -> "Iterator[Measurement]":
     """Yield the operating point, by which the probability of Covid19 became the decision."""
-    point = answer.operating_point
-    yield _percent(THRESHOLD, point.threshold)
-    yield _percent(ZONE_LOW, point.zone[0])
-    yield _percent(ZONE_HIGH, point.zone[1])
-    yield _percent(TARGET, point.target_sensitivity)
+    point, concept = answer.operating_point, CLASS_CODES[POSITIVE_CLASS]
+    yield _percent(THRESHOLD, point.threshold, concept)
+    yield _percent(ZONE_LOW, point.zone[0], concept)
+    yield _percent(ZONE_HIGH, point.zone[1], concept)
+    yield _percent(TARGET, point.target_sensitivity, concept)
 
 
-def _percent(code: Code, fraction: float) -> "Measurement":
+def _percent(code: Code, fraction: float, concept: Code) -> "Measurement":
+    """Return a measurement about the class `concept`."""
     from highdicom.sr import Measurement
 
-    return Measurement(name=code, value=round(100 * fraction, 4), unit=PERCENT)
+    measurement = Measurement(name=code, value=round(100 * fraction, 4), unit=PERCENT)
+    measurement[0].ContentSequence = _about(concept)
+    return measurement
+
+
+def _about(concept: Code) -> "ContentSequence":
+    """Return the modifier by which a content item is about a class."""
+    from highdicom.sr import CodeContentItem, ContentSequence, RelationshipTypeValues
+
+    modifier = CodeContentItem(name=FINDING, value=concept, relationship_type=RelationshipTypeValues.HAS_CONCEPT_MOD)
+    return ContentSequence([modifier])
 
 
 def _comments(answer: ScreenAnswer) -> Iterator[str]:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from pydicom import Dataset
 
 from cxr_platform.errors import ServingError
+from cxr_platform.serving.access import is_loopback
 from cxr_platform.serving.dicom_answer import MANUFACTURER, encode_document
 
 if TYPE_CHECKING:
@@ -23,12 +24,14 @@ T = TypeVar("T")
 LOGIN, TOKEN = "CXR_DICOMWEB_LOGIN", "CXR_DICOMWEB_TOKEN"
 """Variables with USER:PASSWORD or a bearer token; with _FILE appended they name a file that holds it."""
 
+JSON = "application/dicom+json"
+DEFAULT_PORTS: Mapping[str, int] = {"http": 80, "https": 443}
+
 TIMEOUTS = (10.0, 120.0)
 """Seconds until there is a connection, and between two pieces of an answer."""
 
 REASONS: Mapping[int, str] = {
     0x0110: "processing failure",
-    0x0111: "an object with this UID is already there",
     0x0117: "invalid UID",
     0x0122: "the server does not store this SOP class",
     0x0124: "not authorised",
@@ -39,6 +42,10 @@ REASONS: Mapping[int, str] = {
 }
 """Meanings of Failure Reason (PS3.18 table 10.5.3-3, PS3.4 table B.2-1)."""
 
+ALREADY_THERE = 0x0111
+"""The Failure Reason of a document that was stored before: its UID is that of the same image, model and kind."""
+
+NOT_NAMED = "the server does not say that it stored it"
 
 ADVICE: Mapping[int, str] = {
     401: f"Set {LOGIN}=USER:PASSWORD or {TOKEN}, or {LOGIN}_FILE or {TOKEN}_FILE to a file with it.",
@@ -48,6 +55,9 @@ ADVICE: Mapping[int, str] = {
     413: "Ask the operator of the server for a higher limit of its requests.",
 }
 """What to do, by the status of an answer."""
+
+REFUSALS = (401, 403)
+"""Statuses that concern the client, and so all images of a study."""
 
 METADATA = ("00080018", "00080070", "0020000E", "00280010")
 """Tags of SOP Instance UID, Manufacturer, Series Instance UID and Rows."""
@@ -96,21 +106,32 @@ def load_login(environment: Mapping[str, str]) -> Login | None:
 
 def check_url(url: str) -> None:
     """Raise `ServingError` unless `url` is the base of a DICOMweb service, without a login."""
-    parts = urlsplit(url)
+    expected = "Expected a DICOMweb server like https://HOST/dicom-web."
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:  # the URL is not repeated: it may hold a login
+        raise ServingError(expected, received="a URL with an invalid host or port") from error
     if parts.username or parts.password:
         raise ServingError(
             "Expected the URL of a DICOMweb server without user and password, which other users of this machine see.",
             advice=f"Set {LOGIN}=USER:PASSWORD, or {LOGIN}_FILE to a file with it.",
         )
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ServingError("Expected a DICOMweb server like https://HOST/dicom-web.", received=repr(url))
+        raise ServingError(expected, received=repr(url))
 
 
-def check_one_host(first: str, second: str) -> None:
-    """Raise `ServingError` if a login would go to two servers."""
-    if urlsplit(first).netloc != urlsplit(second).netloc:
+def check_one_server(first: str, second: str) -> None:
+    """Raise `ServingError` if a login would go to two servers, of valid URLs: another scheme, host or port."""
+
+    def place(url: str) -> tuple[str, str | None, int | None]:
+        parts = urlsplit(url)
+        return parts.scheme, parts.hostname, parts.port or DEFAULT_PORTS.get(parts.scheme)
+
+    if place(first) != place(second):
         raise ServingError(
-            "Expected --wado and --stow of one server, as there is one login.",
+            "Expected --wado and --stow of one server, with the same scheme, host and port, as there is one login.",
+            received=f"{first} and {second}",
             advice="Write the answers with --sr, and store them with: dicomweb_client --url URL store instances FILES",
         )
 
@@ -119,22 +140,27 @@ class DicomWebServer:
     """A DICOMweb server. All methods raise `ServingError` if it cannot be reached or refuses the client."""
 
     def __init__(self, url: str, login: Login | None) -> None:
+        """Raise `ServingError` for a URL that is not that of a DICOMweb server, or that a login must not go to."""
         import requests
         from dicomweb_client.api import DICOMwebClient
 
         check_url(url)
         session = requests.Session()
+        session.headers["Accept"] = JSON  # of answers to STOW-RS, for which dicomweb-client asks nothing
+        session.hooks["response"].append(_cut_parameters)
         if login is not None:
+            _check_encrypted(url)
             session.auth = login.authorize  # requests drops it if the server redirects to another host
         self.url = url.rstrip("/")
         self._client: DICOMwebClient = DICOMwebClient(self.url, session=session, timeout=TIMEOUTS)
         self._client.set_http_retry_params(retry=False)
 
-    def images(self, study: str, series: str | None = None) -> Iterator[tuple[str, bytes]]:
+    def images(self, study: str, series: str | None = None) -> Iterator[tuple[str, bytes | ServingError]]:
         """Yield the SOP Instance UID and the bytes of each image of a study, or of one of its series.
 
-        Objects without pixels and pictures that this platform wrote are left out. The images are fetched one by one.
-        Raises `ServingError` if there are none.
+        Objects without pixels and pictures that this platform wrote are left out. The images are fetched one by one;
+        an error takes the place of one that the server does not return, or not as DICOM. Raises `ServingError` if there
+        are none, if the connection is lost and if the server refuses the login.
         """
         action = f"fetch study {study}"
         if series is None:
@@ -146,13 +172,12 @@ class DicomWebServer:
             where = f"study {study}" if series is None else f"series {series} of study {study}"
             raise ServingError(f"Expected images in {where}.", received=f"{len(found)} other objects")
         for series_uid, uid in images:
-            instance = self._call(action, self._client.retrieve_instance, study, series_uid, uid)
-            yield uid, self._call(action, encode_document, instance)
+            yield uid, self._image(study, series_uid, uid)
 
     def store(self, documents: Sequence[Dataset]) -> dict[str, str]:
         """Store the documents; return the reason by SOP Instance UID of those that the server did not store.
 
-        A document counts as stored only if the answer names it.
+        A document counts as stored only if the answer names it, or says that it is there already.
         """
         action = "store the documents"
         try:
@@ -161,14 +186,31 @@ class DicomWebServer:
             answer = _refused_documents(getattr(error, "response", None))
             if answer is None:
                 raise self._described(action, error) from error
-        stored = {str(item.ReferencedSOPInstanceUID) for item in answer.get("ReferencedSOPSequence") or []}
-        failed = {
-            str(item.get("ReferencedSOPInstanceUID", "")): _reason(item.get("FailureReason"))
-            for item in answer.get("FailedSOPSequence") or []
-        }
+        try:
+            stored, failed = _outcome(answer)
+        except Exception:  # values of other types than the standard says
+            stored, failed = set(), {}
         uids = [str(document.SOPInstanceUID) for document in documents]
-        unknown = failed.get("", "the server does not say that it stored it")
+        unknown = failed.get("", NOT_NAMED)
         return {uid: failed.get(uid, unknown) for uid in uids if uid not in stored}
+
+    def _image(self, study: str, series: str, uid: str) -> bytes | ServingError:
+        import requests
+
+        try:
+            return encode_document(self._client.retrieve_instance(study, series, uid))
+        except Exception as error:  # of requests, or anything for what is not DICOM
+            described = self._described(f"return image {uid}", error)
+            response = error.response if isinstance(error, requests.HTTPError) else None
+            if response is not None and response.status_code not in REFUSALS:
+                return described
+            if response is not None or _is_of_connection(error):
+                raise described from error
+        return ServingError(
+            f"Expected image {uid} as DICOM from {self.url}.",
+            received="another content, or one that cannot be encoded again",
+            advice="Ask the operator of the server to check this image.",
+        )
 
     def _call(self, action: str, method: Callable[..., T], *arguments: Any) -> T:
         try:
@@ -186,7 +228,7 @@ class DicomWebServer:
                 received=f"status {status}",
                 advice=ADVICE.get(status, "Try again later, or ask the operator of the server."),
             )
-        if isinstance(error, requests.RequestException) and not isinstance(error, requests.exceptions.InvalidJSONError):
+        if _is_of_connection(error):
             return ServingError(
                 f"Expected a DICOMweb server at {self.url}.",
                 received=type(error).__name__,
@@ -197,6 +239,30 @@ class DicomWebServer:
             received=f"another content ({type(error).__name__})",
             advice="Check that the URL is the base of its DICOMweb service.",
         )
+
+
+def _check_encrypted(url: str) -> None:
+    """Raise `ServingError` if anybody on the way to the server could read a login."""
+    parts = urlsplit(url)
+    if parts.scheme != "https" and not is_loopback(parts.hostname):
+        raise ServingError(
+            "Expected https for a DICOMweb server with a login, which http sends unencrypted.",
+            received=url,
+            advice="Name its https address, or the end of a tunnel to it on this machine, like http://localhost:PORT.",
+        )
+
+
+def _cut_parameters(response: "requests.Response", **_: Any) -> None:
+    """Cut a charset off the media type of JSON and XML, as dicomweb-client compares the whole header."""
+    media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if media_type.endswith(("json", "xml")):
+        response.headers["Content-Type"] = media_type
+
+
+def _is_of_connection(error: Exception) -> bool:
+    import requests
+
+    return isinstance(error, requests.RequestException) and not isinstance(error, requests.exceptions.InvalidJSONError)
 
 
 def _image_uids(tree: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -219,7 +285,23 @@ def _refused_documents(response: "requests.Response | None") -> Dataset | None:
     return answer if answer.get("FailedSOPSequence") else None
 
 
-def _reason(code: int | None) -> str:
-    if code is None:
+def _outcome(answer: Dataset) -> tuple[set[str], dict[str, str]]:
+    """Return the UIDs that the server has stored, and the reason by UID of those that it has not.
+
+    The UID is empty where an item names none.
+    """
+    stored = {str(item.get("ReferencedSOPInstanceUID", "")) for item in answer.get("ReferencedSOPSequence") or []}
+    failed = {}
+    for item in answer.get("FailedSOPSequence") or []:
+        uid, code = str(item.get("ReferencedSOPInstanceUID", "")), item.get("FailureReason")
+        if code == ALREADY_THERE:
+            stored.add(uid)
+        else:
+            failed[uid] = _reason(code)
+    return stored, failed
+
+
+def _reason(code: Any) -> str:
+    if not isinstance(code, int):  # absent, empty, or several
         return "no reason given"
     return f"{REASONS.get(code, 'see the conformance statement of the server')} (failure reason {code:#06x})"

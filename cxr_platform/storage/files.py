@@ -79,15 +79,18 @@ def cannot_read(path: Path, received: object) -> StorageError:
     )
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace the file at `path`: after a crash it is the old one or the new one. Raises `StorageError`."""
+def write_atomically(path: Path, content: bytes, mode: int = 0o666) -> None:
+    """Replace the file at `path`: after a crash it is the old one or the new one. Raises `StorageError`.
+
+    A local file has the permissions `mode` less the umask.
+    """
     with write_errors(path):
         if is_remote(path):
             path.write_bytes(content)
             return
         partial = _beside(path)
         try:
-            with partial.open("xb") as stream:
+            with open(partial, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as stream:
                 stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from stat import S_IMODE
 
 import numpy as np
 import pytest
@@ -11,15 +12,17 @@ from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.uid import generate_uid
 
-from cxr_platform.errors import ServingError
+from cxr_platform.errors import ServingError, StorageError
 from cxr_platform.registry.store import Registry
-from cxr_platform.serving import client, heatmap
+from cxr_platform.serving import client, dicom_delivery, heatmap, schema
+from cxr_platform.serving.schema import ScreenAnswer
 from cxr_platform.serving.screener import Screener
 from pipelines.screen import main
 from tests.intake.files import dicom
 from tests.serving.builders import image, image_png, registry_with_champion
 from tests.serving.orthanc import Orthanc
 from tests.serving.planned_server import planned_server
+from tests.serving.test_dicomweb import JSON, part, study_metadata
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +45,41 @@ def test_the_table_shows_decision_model_and_notice(work: Path, capsys: pytest.Ca
     assert "Model v1, scratch; trained on synthetic images" in output
     assert "Classes that an image may have: The set aims to contain the true class for 90 %" in output
     assert "For research, not for diagnosis." in output
+
+
+@pytest.mark.parametrize(
+    ("labels", "not_stated", "text"),
+    [
+        (["Effusion", "Normal"], ["Fibrosis"], "Classes it may have: Effusion, Normal."),
+        ([], ["Fibrosis", "Edema"], "No class reaches its threshold. Without a threshold: Fibrosis, Edema."),
+        ([], [], "No class reaches its threshold."),
+    ],
+)
+def test_the_table_names_the_classes_that_an_image_may_have(
+    work: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    labels: list[str],
+    not_stated: list[str],
+    text: str,
+) -> None:
+    found = {**schema._SCREENED["prediction_set"], "labels": labels, "not_stated": not_stated}
+    answer = ScreenAnswer.model_validate_json(json.dumps({**schema._SCREENED, "prediction_set": found}))
+    answer_from(monkeypatch, lambda _: answer)
+    assert screen(work, "image.png", more=("--url", "http://server")) == 0
+    output = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert text in output
+    assert ("Without" in output) == ("Without" in text)
+
+
+def answer_from(monkeypatch: pytest.MonkeyPatch, ask: Callable[[bytes], object]) -> None:
+    """Let `ask` answer in place of a server."""
+
+    @contextmanager
+    def remote(url: str, key: str, explain: bool) -> Iterator[Callable[[bytes], object]]:
+        yield ask
+
+    monkeypatch.setattr(client, "remote_screen", remote)
 
 
 def test_one_line_of_json_per_file_and_exit_code_1_if_one_has_no_answer(
@@ -148,6 +186,32 @@ def test_a_heatmap_is_written_beside_the_report(
     assert "2 written" in capsys.readouterr().out
 
 
+def test_a_heatmap_that_the_server_does_not_have_is_named(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local = client.local_screen(Screener(*Registry(work / "registry").open(), threads=1))
+    answer_from(monkeypatch, local)
+    radiograph(work / "a.dcm", "1.2.3")
+    radiograph(work / "lateral.dcm", "1.2.3", ViewPosition="LL")
+    more = ("--url", "http://server", "--sr", str(tmp_path), "--heatmap", "--json")
+    assert screen(work, "a.dcm", "lateral.dcm", more=more) == 1
+    first, second = [json.loads(line)["documents"] for line in capsys.readouterr().out.splitlines()]
+    assert "No heatmap." in first["problem"]
+    assert second["problem"] is None  # an image that is not screenable never has one
+    assert {dcmread(file).Modality for file in tmp_path.iterdir()} == {"SR"}
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_other_users_cannot_read_reports_and_a_repeat_replaces_them(work: Path, tmp_path: Path) -> None:
+    radiograph(work / "a.dcm", "1.2.3")
+    folder = tmp_path / "new" / "reports"
+    for _ in range(2):
+        assert screen(work, "a.dcm", more=("--sr", str(folder))) == 0
+    (file,) = folder.iterdir()
+    assert S_IMODE(file.stat().st_mode) == 0o600
+    assert [S_IMODE(made.stat().st_mode) for made in (folder, folder.parent)] == [0o700, 0o700]
+
+
 def test_an_image_without_patient_and_study_is_answered_but_not_as_dicom(
     work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -173,7 +237,55 @@ def test_a_study_is_fetched_screened_and_the_answers_stored(
     assert answered["documents"]["stored"]
     by_modality = {instance["Modality"]: instance for instance in pacs.instances(study)}
     assert set(by_modality) == {"DX", "SR"}
+    assert screen(work, more=more) == 0
+    assert len(pacs.instances(study)) == 2  # the repeated report is the same object
     assert answered["result"]["reason"] in json.dumps(by_modality["SR"]["ContentSequence"])
+
+
+def test_an_image_that_the_server_does_not_return_has_a_problem_and_the_next_is_screened(
+    work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = radiograph(work / "a.dcm", "1.2.3").read_bytes()
+    with planned_server((200, JSON, study_metadata("1.2.1", "1.2.2")), (500, {}, b""), part(file)) as url:
+        assert screen(work, more=("--wado", url, "--study", "1.2.3", "--json")) == 1
+    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (first["file"], first["problem"]["reason"]) == ("1.2.1", "not-fetched")
+    assert "status 500" in first["problem"]["title"]
+    assert (second["file"], second["result"]["model"]["version"]) == ("1.2.2", "v1")
+
+
+def test_a_place_for_documents_that_cannot_be_stored_is_needed_before_the_first_image(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "not-stored").write_text("a file")
+    with planned_server((401, {}, b"")) as url:
+        assert screen(work, "image.png", more=("--stow", url)) == 2
+    printed = capsys.readouterr()
+    assert "folder not-stored" in printed.err
+    assert "--sr" in printed.err
+    assert "image.png" not in printed.out
+
+
+def test_documents_that_are_lost_are_named_with_the_error_of_the_server(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise StorageError("Expected to be able to write.", received="No space left on device")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(dicom_delivery, "write_atomically", full)
+    radiograph(work / "a.dcm", "1.2.3")
+    failed = {"00081198": {"vr": "SQ", "Value": [{"00081197": {"vr": "US", "Value": [0x0124]}}]}}
+    for answer, message in (
+        ((401, {}, b""), "status 401"),
+        ((409, JSON, json.dumps(failed).encode()), "not authorised"),
+    ):
+        with planned_server(answer) as url:
+            assert screen(work, "a.dcm", more=("--stow", url)) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert "No space left on device" in error
 
 
 @pytest.mark.parametrize("reports", [(), ("--sr", "reports")])

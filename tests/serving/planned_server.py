@@ -3,15 +3,20 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 
 
 class PlannedHandler(BaseHTTPRequestHandler):
-    """Answers the entries of `plan` in order, and then the last one again and again."""
+    """Answers the entries of `plan` in order, and then the last one again and again.
+
+    `last_headers` are those of the last request.
+    """
 
     plan: ClassVar[list[tuple[int, dict[str, str], bytes]]] = []
     requests: ClassVar[int] = 0
+    last_headers: ClassVar[Message]
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -23,6 +28,7 @@ class PlannedHandler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         status, headers, body = self.plan[min(PlannedHandler.requests, len(self.plan) - 1)]
         PlannedHandler.requests += 1
+        PlannedHandler.last_headers = self.headers
         self.send_response(status)
         for name, value in {**headers, "Content-Length": str(len(body))}.items():
             self.send_header(name, value)

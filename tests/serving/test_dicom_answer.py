@@ -76,10 +76,13 @@ def test_the_report_has_the_answer_and_the_notice() -> None:
     (group,) = report.get_image_measurement_groups()
     values = {measurement.name.value: measurement.value for measurement in group.get_measurements()}
     assert {label: values[f"P-{label.upper()}"] / 100 for label in CLASSES} == pytest.approx(answer().probabilities)
-    rule = ("122411", "ZONE-LOW", "ZONE-HIGH", "TARGET-SENS")
+    rule = ("THRESHOLD", "ZONE-LOW", "ZONE-HIGH", "TARGET-SENS")
     assert [values[code] for code in rule] == pytest.approx([31, 22, 38, 95])
     evaluations = {item.name.meaning: item.value for item in group.get_qualitative_evaluations()}
-    assert evaluations == {"Conclusion": DECISION_CODES["positive"], "Most probable class": CLASS_CODES["Covid19"]}
+    assert evaluations == {
+        "COVID-19 screening decision": DECISION_CODES["positive"],
+        "Most probable class": CLASS_CODES["Covid19"],
+    }
     assert comments(report) == [NOTICE, answer().reason]
     assert document.ContentQualification == "RESEARCH"
     assert "not for diagnosis" in document.SeriesDescription
@@ -91,6 +94,53 @@ def test_each_probability_names_its_class_by_a_standard_code() -> None:
     found = [item.ContentSequence[0] for item in of_classes]
     assert [item.value for item in found] == list(CLASS_CODES.values())
     assert {item.name.meaning for item in found} == {"Finding"}
+
+
+def test_decision_and_operating_point_say_that_they_are_about_covid19() -> None:
+    (group,) = report_of(dicom_documents(answer(), source())[0]).get_image_measurement_groups()
+    rule = [item[0] for item in group.get_measurements() if not item.name.value.startswith("P-")]
+    decision = next(item for item in group[0].ContentSequence if item.name.value == "DECISION")
+    assert len(rule) == 4
+    for item in (*rule, decision):
+        assert "COVID-19" in item.name.meaning
+        (modifier,) = item.ContentSequence
+        assert (modifier.name.meaning, modifier.value) == ("Finding", CLASS_CODES["Covid19"])
+
+
+@pytest.mark.parametrize(
+    ("example", "procedure"),
+    [(schema._SCREENED, "Plain chest X-ray"), (schema._NOT_SCREENABLE, "Radiographic imaging procedure")],
+)
+def test_the_procedure_is_of_the_chest_only_if_the_image_was_screened(example: dict[str, Any], procedure: str) -> None:
+    made = ScreenAnswer.model_validate_json(json.dumps(example))
+    (document,) = dicom_documents(made, source())
+    reported = [item for item in document.ContentSequence if item.name.meaning == "Procedure reported"]
+    assert [item.value.meaning for item in reported] == [procedure]
+
+
+def uids(made: ScreenAnswer, of: DicomSource) -> list[str]:
+    """All UIDs that are made for the documents."""
+    report, picture = dicom_documents(made, of)
+    (group,) = report_of(report).get_image_measurement_groups()
+    own = [uid for document in (report, picture) for uid in (document.SOPInstanceUID, document.SeriesInstanceUID)]
+    return [*own, group.tracking_uid]
+
+
+def test_a_repeat_has_the_same_uids_and_another_model_or_image_has_others() -> None:
+    first = uids(with_heatmap(), source())
+    assert uids(with_heatmap().model_copy(update={"request_id": "another"}), source()) == first
+    rule = with_heatmap().operating_point
+    others = [
+        uids(
+            with_heatmap().model_copy(update={"model": with_heatmap().model.model_copy(update={"version": "v4"})}),
+            source(),
+        ),
+        uids(
+            with_heatmap().model_copy(update={"operating_point": rule.model_copy(update={"threshold": 0.32})}), source()
+        ),
+        uids(with_heatmap(), source(SOPInstanceUID="1.2.3.4.5.7")),
+    ]
+    assert len({*first, *(uid for other in others for uid in other)}) == 4 * len(first)
 
 
 def test_the_observer_is_the_model_and_its_uid_is_that_of_the_model() -> None:

@@ -1,6 +1,7 @@
 """Orthanc stores and returns what the standard says; small servers answer what it does not say."""
 
 import json
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,13 @@ from cxr_platform.intake.dicom import read_source
 from cxr_platform.serving import schema
 from cxr_platform.serving.answers import explanation
 from cxr_platform.serving.dicom_answer import dicom_documents
-from cxr_platform.serving.dicomweb import DicomWebServer, Login, check_one_host, load_login
+from cxr_platform.serving.dicomweb import NOT_NAMED, DicomWebServer, Login, check_one_server, load_login
 from cxr_platform.serving.heatmap import grey_png, overlay_png
 from cxr_platform.serving.schema import ScreenAnswer
 from tests.intake.files import dicom
 from tests.serving.builders import image
 from tests.serving.orthanc import Orthanc
-from tests.serving.planned_server import planned_server
+from tests.serving.planned_server import PlannedHandler, planned_server
 from tests.serving.test_dicom_answer import HEAT
 
 JSON = {"Content-Type": "application/dicom+json"}
@@ -53,7 +54,12 @@ def test_a_pacs_shows_report_and_heatmap_beside_the_image(pacs: Orthanc) -> None
     assert report["ContentTemplateSequence"][0]["TemplateIdentifier"] == "1500"
     assert report["ContentQualification"] == picture["ContentQualification"] == "RESEARCH"
     tree = json.dumps(report["ContentSequence"])
-    for text in ("For research, not for diagnosis.", "Probability of COVID-19", "CXR screening v3", "Conclusion"):
+    for text in (
+        "For research, not for diagnosis.",
+        "Probability of COVID-19",
+        "CXR screening v3",
+        "COVID-19 screening decision",
+    ):
         assert text in tree
     assert picture["ConversionType"] == "WSD"
     source = picture["SourceImageSequence"][0]["ReferencedSOPInstanceUID"]
@@ -70,6 +76,7 @@ def test_images_of_a_study_are_fetched_without_reports_and_own_pictures(pacs: Or
     fetched = dict(server.images(study))
     assert set(fetched) == {read_source(file).sop_instance_uid for file in (first, second)}
     for uid, file in fetched.items():
+        assert isinstance(file, bytes)
         assert read_source(file).sop_instance_uid == uid
     assert [uid for uid, _ in server.images(study, series)] == [read_source(second).sop_instance_uid]
 
@@ -115,7 +122,93 @@ def test_an_object_of_which_the_answer_says_nothing_counts_as_not_stored() -> No
     (report, picture) = documents(radiograph("1.2.3"))
     with planned_server((200, JSON, stow_answer([report.SOPInstanceUID], {}))) as url:
         failed = DicomWebServer(url, None).store([report, picture])
-    assert failed == {picture.SOPInstanceUID: "the server does not say that it stored it"}
+    assert failed == {picture.SOPInstanceUID: NOT_NAMED}
+
+
+def test_an_object_that_is_already_there_counts_as_stored() -> None:
+    report, picture = documents(radiograph("1.2.3"))
+    body = stow_answer([report.SOPInstanceUID], {picture.SOPInstanceUID: 0x0111})
+    with planned_server((409, JSON, body)) as url:
+        assert DicomWebServer(url, None).store([report, picture]) == {}
+
+
+@pytest.mark.parametrize("media_type", ["application/dicom+json; charset=utf-8", "Application/JSON;charset=UTF-8"])
+def test_an_answer_may_state_its_charset_and_is_asked_for_as_json(media_type: str) -> None:
+    report, picture = documents(radiograph("1.2.3"))
+    body = stow_answer([report.SOPInstanceUID, picture.SOPInstanceUID], {})
+    with planned_server((200, {"Content-Type": media_type}, body)) as url:
+        assert DicomWebServer(url, None).store([report, picture]) == {}
+    assert PlannedHandler.last_headers["Accept"] == "application/dicom+json"
+
+
+UNNAMED: dict[str, Any] = {"00081150": {"vr": "UI", "Value": ["1.2.3"]}}
+
+
+@pytest.mark.parametrize(
+    ("tree", "reason"),
+    [
+        ({"00081199": {"vr": "SQ", "Value": [UNNAMED]}}, NOT_NAMED),
+        ({"00081198": {"vr": "SQ", "Value": [{"00081197": {"vr": "US", "Value": [272, 273]}}]}}, "no reason given"),
+        ({"00081198": {"vr": "SQ", "Value": [{"00081197": {"vr": "US", "Value": []}}]}}, "no reason given"),
+        ({"00081198": {"vr": "LO", "Value": ["none"]}}, NOT_NAMED),
+    ],
+)
+def test_an_answer_that_cannot_be_understood_counts_as_not_stored(tree: dict[str, Any], reason: str) -> None:
+    report, picture = documents(radiograph("1.2.3"))
+    with planned_server((200, JSON, json.dumps(tree).encode())) as url:
+        failed = DicomWebServer(url, None).store([report, picture])
+    assert failed == {report.SOPInstanceUID: reason, picture.SOPInstanceUID: reason}
+
+
+def study_metadata(*uids: str) -> bytes:
+    values: dict[str, dict[str, Any]] = {
+        "0020000E": {"vr": "UI", "Value": ["1.2"]},
+        "00280010": {"vr": "US", "Value": [9]},
+    }
+    return json.dumps([{**values, "00080018": {"vr": "UI", "Value": [uid]}} for uid in uids]).encode()
+
+
+def part(content: bytes) -> tuple[int, dict[str, str], bytes]:
+    """An answer to WADO-RS with one object."""
+    header = {"Content-Type": 'multipart/related; type="application/dicom"; boundary="=="'}
+    return 200, header, b"--==\r\nContent-Type: application/dicom\r\n\r\n" + content + b"\r\n--==--"
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ((404, {}, b""), "return image 1.2.1.*status 404"),
+        ((500, {}, b""), "return image 1.2.1.*status 500"),
+        (part(b"no DICOM"), "Expected image 1.2.1 as DICOM"),
+    ],
+)
+def test_an_image_that_is_not_returned_is_an_error_in_its_place(
+    answer: tuple[int, dict[str, str], bytes], message: str
+) -> None:
+    file = radiograph("1.2.3")
+    with planned_server((200, JSON, study_metadata("1.2.1", "1.2.2")), answer, part(file)) as url:
+        (first, error), (second, content) = DicomWebServer(url, None).images("1.2.3")
+    assert (first, second) == ("1.2.1", "1.2.2")
+    assert isinstance(error, ServingError)
+    assert re.search(message, str(error))
+    assert isinstance(content, bytes)
+    assert read_source(content) == read_source(file)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refused_login_ends_the_study(status: int) -> None:
+    with planned_server((200, JSON, study_metadata("1.2.1", "1.2.2")), (status, {}, b"")) as url:
+        images = DicomWebServer(url, None).images("1.2.3")
+        with pytest.raises(ServingError, match=f"status {status}"):
+            next(images)
+
+
+def test_a_lost_connection_ends_the_study() -> None:
+    with planned_server((200, JSON, study_metadata("1.2.1", "1.2.2")), part(radiograph("1.2.3"))) as url:
+        images = DicomWebServer(url, None).images("1.2.3")
+        assert isinstance(next(images)[1], bytes)
+    with pytest.raises(ServingError, match="Expected a DICOMweb server at http://127"):
+        next(images)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +235,9 @@ def test_a_server_that_is_not_there_is_an_error() -> None:
             list(server.images("1.2.3"))
 
 
-@pytest.mark.parametrize("url", ["pacs/dicom-web", "ftp://pacs", "http://", "http://pacs/dicom-web?key=1"])
+@pytest.mark.parametrize(
+    "url", ["pacs/dicom-web", "ftp://pacs", "http://", "http://pacs/dicom-web?key=1", "http://pacs:port", "http://["]
+)
 def test_a_wrong_url_is_an_error(url: str) -> None:
     with pytest.raises(ServingError, match="like https://HOST/dicom-web"):
         DicomWebServer(url, None)
@@ -151,6 +246,9 @@ def test_a_wrong_url_is_an_error(url: str) -> None:
 def test_a_login_in_the_url_is_refused_and_not_repeated() -> None:
     with pytest.raises(ServingError, match="CXR_DICOMWEB_LOGIN_FILE") as error:
         DicomWebServer("http://ward:secret@pacs/dicom-web", None)
+    assert "secret" not in str(error.value)
+    with pytest.raises(ServingError, match="invalid host or port") as error:
+        DicomWebServer("http://ward:secret@pacs:port/dicom-web", None)
     assert "secret" not in str(error.value)
 
 
@@ -178,7 +276,18 @@ def test_a_login_that_cannot_be_used_is_an_error_without_it(environment: dict[st
     assert "secret" not in str(error.value)
 
 
-def test_one_login_goes_to_one_server() -> None:
-    check_one_host("https://pacs/dicom-web", "https://pacs/other")
+@pytest.mark.parametrize("other", ["https://archive/dicom-web", "http://pacs/dicom-web", "https://pacs:8443/dicom-web"])
+def test_one_login_goes_to_one_server(other: str) -> None:
+    check_one_server("https://pacs/dicom-web", "https://PACS:443/other")
     with pytest.raises(ServingError, match="one server"):
-        check_one_host("https://pacs/dicom-web", "https://archive/dicom-web")
+        check_one_server("https://pacs/dicom-web", other)
+
+
+def test_a_login_is_not_sent_unencrypted_to_another_machine() -> None:
+    login = Login("ward", "secret")
+    for url in ("https://pacs/dicom-web", "http://localhost:8042/dicom-web", "http://127.0.0.1:8042/dicom-web"):
+        DicomWebServer(url, login)
+    DicomWebServer("http://pacs/dicom-web", None)
+    with pytest.raises(ServingError, match=r"Expected https.*Received: http://pacs/dicom-web") as error:
+        DicomWebServer("http://pacs/dicom-web", login)
+    assert "secret" not in str(error.value)

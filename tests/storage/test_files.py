@@ -27,6 +27,13 @@ def test_writing_json_replaces_the_file_and_leaves_no_other(tmp_path: Path) -> N
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["facts.json"]
 
 
+def test_a_file_can_be_kept_from_other_users(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    for mode in (0o666, 0o600):
+        write_atomically(path, b"x", mode)
+        assert path.stat().st_mode & 0o777 & ~mode == 0
+
+
 def test_a_folder_replaces_an_older_one_completely(tmp_path: Path) -> None:
     for name, content in (("final", "old"), (".partial", "new")):
         (tmp_path / name).mkdir()
