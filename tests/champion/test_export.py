@@ -20,12 +20,20 @@ from cxr_platform.champion.export import (
 )
 from cxr_platform.errors import BundleError
 from cxr_platform.models.augment import to_network_input
-from tests.champion.builders import MODEL, SIDE, made_network, made_weights
+from cxr_platform.models.mobilenet import Network
+from tests.champion.builders import MODEL, SIDE, made_network
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return made_weights(tmp_path_factory.mktemp("champion") / "model.weights.h5", seed=3)
+def network() -> Network:
+    return made_network()
+
+
+@pytest.fixture(scope="module")
+def weights(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file: Path = tmp_path_factory.mktemp("champion") / "model.weights.h5"
+    network.full.save_weights(file)
+    return file
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +58,16 @@ def test_the_graph_has_the_inputs_and_outputs_that_serving_relies_on(graph: Path
     onnx.checker.check_model(str(graph), full_check=True)
 
 
-@pytest.mark.parametrize("count", [0, 1, 5, 150])
-def test_it_answers_as_keras_for_any_number_of_images(graph: Path, weights: Path, count: int) -> None:
-    logits, features = onnx_answers(graph, images(count))
+@pytest.fixture(scope="module")
+def both(weights: Path) -> keras.Model:
+    """The network of the file, with logits and features as its outputs."""
     network = champion_network("scratch", MODEL, weights).full
-    both = keras.Model(network.input, [network.output, network.get_layer("features").output])
+    return keras.Model(network.input, [network.output, network.get_layer("features").output])
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 150])
+def test_it_answers_as_keras_for_any_number_of_images(graph: Path, both: keras.Model, count: int) -> None:
+    logits, features = onnx_answers(graph, images(count))
     wanted = [np.zeros((0, 7)), np.zeros((0, 1280))]
     if count:
         wanted = [np.asarray(output) for output in both(to_network_input(images(count)), training=False)]
@@ -92,20 +105,13 @@ def test_weights_of_another_network_are_an_error(weights: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def trained_graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("champion")
-    export_onnx("scratch", MODEL, made_weights(folder / "model.weights.h5"), folder / "model.onnx")
-    return folder / "model.onnx"
-
-
-@pytest.fixture(scope="module")
 def pixels() -> np.ndarray:
     return images(70)
 
 
-def with_weights(trained_graph: Path, to: Path, change: float) -> Path:
+def with_weights(graph: Path, to: Path, change: float) -> Path:
     """The same graph, every number of its largest table changed by `change`."""
-    model = onnx.load(str(trained_graph))
+    model = onnx.load(str(graph))
     largest = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))
     values = onnx.numpy_helper.to_array(largest) + np.float32(change)
     largest.CopyFrom(onnx.numpy_helper.from_array(values, largest.name))
@@ -115,20 +121,20 @@ def with_weights(trained_graph: Path, to: Path, change: float) -> Path:
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 2.5])
 def test_parity_is_measured_on_every_image_at_the_temperature_in_use(
-    trained_graph: Path, pixels: np.ndarray, temperature: float
+    network: Network, graph: Path, pixels: np.ndarray, temperature: float
 ) -> None:
-    parity = measure_parity(made_network(), trained_graph, pixels, temperature)
+    parity = measure_parity(network, graph, pixels, temperature)
     assert (parity.images, parity.tolerance) == (70, TOLERANCE)
     assert 0 < parity.max_abs_difference < TOLERANCE
 
 
 @pytest.mark.parametrize("change", [1e-3, float("nan")])
 def test_a_graph_with_other_answers_is_an_error_with_the_difference(
-    tmp_path: Path, trained_graph: Path, pixels: np.ndarray, change: float
+    tmp_path: Path, network: Network, graph: Path, pixels: np.ndarray, change: float
 ) -> None:
-    changed = with_weights(trained_graph, tmp_path / "changed.onnx", change)
+    changed = with_weights(graph, tmp_path / "changed.onnx", change)
     with pytest.raises(BundleError) as refused:
-        measure_parity(made_network(), changed, pixels, 1.0)
+        measure_parity(network, changed, pixels, 1.0)
     assert "Expected ONNX Runtime and Keras to give the same probabilities within 0.0001 on 70 images" in str(
         refused.value
     )
@@ -136,17 +142,17 @@ def test_a_graph_with_other_answers_is_an_error_with_the_difference(
 
 
 def test_one_image_with_another_answer_is_an_error(
-    trained_graph: Path, pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    network: Network, graph: Path, pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = keras_probabilities(made_network(), pixels)
+    right = keras_probabilities(network, pixels)
     right[33] = np.roll(right[33], 1)
     monkeypatch.setattr("cxr_platform.champion.export.keras_probabilities", lambda *_: right)
     with pytest.raises(BundleError, match="a difference of 0"):
-        measure_parity(made_network(), trained_graph, pixels, 1.0)
+        measure_parity(network, graph, pixels, 1.0)
 
 
-def test_keras_predicts_as_a_trial_does(pixels: np.ndarray) -> None:
-    probabilities = keras_probabilities(made_network(), pixels)
+def test_keras_predicts_as_a_trial_does(network: Network, pixels: np.ndarray) -> None:
+    probabilities = keras_probabilities(network, pixels)
     assert probabilities.shape == (70, 7)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
     assert probabilities.argmax(axis=1).std() > 0
