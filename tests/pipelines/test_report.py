@@ -1,6 +1,8 @@
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -12,7 +14,7 @@ from cxr_platform.storage.files import upload_folder
 from cxr_platform.storage.paths import parse_path
 from pipelines import report
 from pipelines.options import MANIFESTS
-from pipelines.report import main
+from pipelines.report import compose, main
 from tests.evaluation.builders import drawn_frame, write_study
 from tests.evaluation.stored import rewritten, write_manifest
 
@@ -75,9 +77,23 @@ class Evidence:
         return inputs
 
 
+@pytest.fixture(scope="module")
+def composed() -> Callable[..., Any]:
+    """`compose`, which draws the figures of the first report for all."""
+    kept: list[Any] = []
+
+    def once(*arguments: Any) -> Any:
+        if not kept:
+            kept.append(compose(*arguments))
+        return kept[0]
+
+    return once
+
+
 @pytest.fixture
-def evidence(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evidence:
+def evidence(study: Path, tmp_path: Path, composed: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Evidence:
     """The working directory holds the study's manifest under data/manifests."""
+    monkeypatch.setattr(report, "compose", composed)
     monkeypatch.chdir(tmp_path)
     write_manifest(MANIFESTS / "manifest", FRAME.drop_duplicates("image_id"))
     evidence = Evidence()
