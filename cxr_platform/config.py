@@ -218,7 +218,7 @@ class TrainingConfig(Settings):
         return schedule
 
 
-View = Literal["whole", "equalised", "lungs", "without-lungs", "mixed-lungs"]
+View = Literal["whole", "lungs", "without-lungs"]
 """A way of showing an image to the frozen network; `evidence/lung_views.py` defines them."""
 
 
@@ -230,7 +230,8 @@ class RobustConfig(Settings):
     """
 
     views: tuple[View, ...] = ("whole",)
-    """Views of an image, each with a head of its own; their scores are averaged."""
+    """Views of an image, each with a head of its own; their scores are averaged. `lungs` is a central box, equalised,
+    and `without-lungs` all but the outline that the box surrounds."""
     against: Literal["all", "normal"] = "all"
     """Classes that the score of Covid19 is set against. A class of one origin is recognised by its origin; Normal has
     several."""
@@ -241,7 +242,8 @@ class RobustConfig(Settings):
     contrast: bool = False
     """Train on contrast images too, as any class but Covid19."""
     appearance: Literal["none", "mixed"] = "none"
-    """Also train on lungs whose sharpness is mixed with that of other origins, with painted markers and borders."""
+    """Also train on lungs whose sharpness is mixed with that of images of any origin, the tested ones too (not with
+    their classes), with painted markers and borders. For the view `lungs`."""
     origin_penalty: Annotated[float, Range(ge=0)] = 0.0
     """Penalty on differences between the mean scores of one class at several origins."""
     coral: Annotated[float, Range(ge=0)] = 0.0
@@ -255,6 +257,18 @@ class RobustConfig(Settings):
     """Score Covid19 by the lower of two heads: that of all images, and one of origins that have both sides."""
     shrinkage: Positive = 0.1
     """Quadratic penalty of the weights of standardised features."""
+
+    def __post_init__(self) -> None:
+        if not self.views or len(set(self.views)) < len(self.views):
+            raise ValueError("views with one view or more, each once")
+        if self.margin and self.against != "normal":
+            raise ValueError('margin 0, or against = "normal", for which alone there is a margin')
+        if self.appearance == "mixed" and "lungs" not in self.views:
+            raise ValueError('appearance "none", or "lungs" among the views, which alone are mixed')
+        if self.last_layer == "balanced" and (self.group_dro or self.balanced != "none"):
+            raise ValueError('last_layer "all", or no group_dro and balanced "none": its subsets have equal weights')
+        if self.last_layer == "within" and self.gate:
+            raise ValueError('last_layer "all" with gate, whose second head is the one "within" origins')
 
 
 @dataclass(frozen=True)

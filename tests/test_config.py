@@ -48,6 +48,27 @@ def test_the_robust_profile_is_quick_with_any_classes_and_a_chosen_head() -> Non
     assert robust["robust"]["views"] == ("whole", "lungs")
 
 
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"views": []}, "views with one view or more, each once"),
+        ({"views": ["whole", "whole"]}, "views with one view or more, each once"),
+        ({"views": ["mixed-lungs"]}, "'whole', 'lungs' or 'without-lungs'"),
+        ({"margin": 1.0}, 'margin 0, or against = "normal"'),
+        ({"appearance": "mixed"}, 'appearance "none", or "lungs" among the views'),
+        ({"last_layer": "balanced", "group_dro": True}, 'last_layer "all", or no group_dro'),
+        ({"last_layer": "balanced", "balanced": "class"}, 'last_layer "all", or no group_dro and balanced "none"'),
+        ({"last_layer": "within", "gate": True}, 'last_layer "all" with gate'),
+    ],
+)
+def test_settings_of_a_robust_head_that_would_have_no_effect_are_refused(
+    settings: dict[str, Any], expected: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_profile("quick", {f"robust.{key}": value for key, value in settings.items()})
+    assert expected in str(caught.value)
+
+
 def test_the_paper_profile_holds_what_the_paper_states() -> None:
     paper = load_profile("paper")
     assert (paper.name, paper.folds) == ("paper", 10)

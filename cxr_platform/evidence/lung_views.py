@@ -1,10 +1,10 @@
 """Views of an image that hide what tells origins apart: the lungs alone, equalised, or with the look of another origin.
 
-`without-lungs` is the control: what a classifier reaches with it, it does not owe to the lungs.
+`without-lungs` is the control: what a classifier reaches with it alone, it does not owe to the masked lungs.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,9 @@ from cxr_platform.intake.letterbox import content_box, resize_images
 
 Array = NDArray[Any]
 
-SMALLEST_SHARE = 0.05
-"""Share of the image below which a mask is taken to have failed; the whole image is then shown."""
+ShownView = View | Literal["mixed-lungs"]
+"""A view to score, or one that heads of `lungs` are also trained on."""
+
 GREY = 128
 """Value of what is hidden."""
 
@@ -29,16 +30,18 @@ BORDER_WIDTH = 0.12
 def lung_boxes(masks: Array, widths: Array, heights: Array) -> Array:
     """Return boxes (N, 4), left, top, right, bottom, of the lungs in letterboxed images whose masks are (N, S, S) bool.
 
-    `widths` and `heights` (N,) are those of the files; a box does not reach into the padding.
+    A mask has a True pixel. `widths` and `heights` (N,) are those of the files; a box does not reach into the padding.
     """
     boxes = np.empty((len(masks), 4), int)
     for row, mask in enumerate(masks):
         left, top, right, bottom = content_box(int(widths[row]), int(heights[row]), mask.shape[0])
-        if mask.mean() >= SMALLEST_SHARE:
-            down, across = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-            left, right = max(left, across[0]), min(right, across[-1] + 1)
-            top, bottom = max(top, down[0]), min(bottom, down[-1] + 1)
-        boxes[row] = left, top, right, bottom
+        down, across = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        boxes[row] = (
+            max(left, across[0]),
+            max(top, down[0]),
+            min(right, across[-1] + 1),
+            min(bottom, down[-1] + 1),
+        )
     return boxes
 
 
@@ -60,7 +63,7 @@ def equalised(image: Array, among: Array | None = None) -> Array:
 
 
 def image_views(
-    view: View, images: Array, masks: Array, widths: Array, heights: Array, origins: Array, size: int, seed: int
+    view: ShownView, images: Array, masks: Array, widths: Array, heights: Array, origins: Array, size: int, seed: int
 ) -> Array:
     """Return a view, uint8 (N, size, size), of letterboxed images (N, S, S) whose lungs are `masks`, bool (N, S, S).
 
@@ -73,15 +76,15 @@ def image_views(
         crops = cropped(images, lung_boxes(masks, widths, heights), size)
         shown = np.stack([equalised(crop) for crop in crops])
         return shown if view == "lungs" else np.stack(list(mixed(shown, origins, seed)))
-    hidden = np.zeros(whole.shape, bool)
-    if view == "without-lungs":
-        hidden = resize_images(np.where(masks, np.uint8(255), np.uint8(0)), size) > 127
+    hidden = resize_images(np.where(masks, np.uint8(255), np.uint8(0)), size) > 127
     rows = zip(whole, widths, heights, hidden, strict=True)
     return np.stack([_equalised_content(*row) for row in rows])
 
 
 def mixed(images: Array, origins: Array, seed: int) -> Iterator[Array]:
     """Yield each image (N, S, S) with a look between its own and that of an image of any origin, drawn at random.
+
+    A head that is judged at unseen origins and trained on these has met their looks, though not their classes.
 
     The look is the mean strength of each spatial frequency, which differs with device, compression and resizing (Yang &
     Soatto 2020 exchange the lowest frequencies alone). Letters and borders are painted in, the grey values bent.
@@ -138,7 +141,7 @@ def _equalised_content(image: Array, width: int, height: int, hidden: Array) -> 
     return shown
 
 
-def views_needed(views: Sequence[View], appearance: str) -> tuple[View, ...]:
+def views_needed(views: Sequence[View], appearance: str) -> tuple[ShownView, ...]:
     """Return `views`, and `mixed-lungs` where heads of lungs are also trained on these."""
-    extra: tuple[View, ...] = ("mixed-lungs",) if appearance == "mixed" and "lungs" in views else ()
+    extra: tuple[ShownView, ...] = ("mixed-lungs",) if appearance == "mixed" and "lungs" in views else ()
     return (*views, *extra)

@@ -5,8 +5,10 @@ image of both, and without the groups of their images: a stricter test than leav
 """
 
 import hashlib
+import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +18,9 @@ from cxr_platform.config import RobustConfig, View
 from cxr_platform.errors import NotPossible
 from cxr_platform.evaluation.predictions import POSITIVE, Array
 from cxr_platform.evaluation.statistics.unseen_origins import Pair, PairScores
-from cxr_platform.evidence.lung_views import views_needed
+from cxr_platform.evidence.lung_views import ShownView, views_needed
 from cxr_platform.labels import CLASSES, class_index
+from cxr_platform.storage.files import write_atomically
 from cxr_platform.training.robust_head import CONTRAST, fit_head
 
 FEWEST = 15
@@ -30,16 +33,26 @@ class AblationData:
     """Images of a study, contrast images among them, and their frozen features (N, F) by view.
 
     `labels` (N,) are positions in `CLASSES` or `CONTRAST`; `origins`, `groups` and `folds` are (N,). Logits are kept,
-    as most settings differ only in what is made of them; in the folder `cache` also for another process.
+    as most settings differ only in what is made of them; in the folder `cache` also for another process. The arrays are
+    not changed once logits were computed.
     """
 
     labels: Array
     origins: Array
     groups: Array
     folds: Array
-    features: Mapping[View, Array]
+    features: Mapping[ShownView, Array]
     cache: Path | None = None
     _kept: dict[str, Array] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def _digests(self) -> dict[ShownView, bytes]:
+        """SHA-256 of labels, origins and the features of a view: what a head is fitted to, beside rows and settings."""
+        labels, origins = self.labels.astype(np.int64).tobytes(), "\0".join(map(str, self.origins)).encode()
+        return {
+            view: hashlib.sha256(b"\n".join([labels, origins, array_bytes(features)])).digest()
+            for view, features in self.features.items()
+        }
 
     def pairs(self) -> Iterator[Pair]:
         """Yield every pair of two origins with enough images on both sides; contrast images are on no side."""
@@ -129,8 +142,12 @@ def class_probabilities(logits: Array, config: RobustConfig) -> Array:
 
 def _view_logits(data: AblationData, view: View, train: Array, rows: Array, config: RobustConfig, seed: int) -> Array:
     shown = (view,) if view != "lungs" else views_needed((view,), config.appearance)
-    of_head = replace(config, views=shown, against="all", margin=0.0, gate=False, contrast=False, appearance="none")
-    key = hashlib.sha256(repr((of_head, seed)).encode() + train.tobytes() + rows.tobytes()).hexdigest()
+    of_head = replace(
+        config, views=("whole",), against="all", margin=0.0, gate=False, contrast=False, appearance="none"
+    )
+    digests = b"".join(data._digests[name] for name in shown)
+    of_rows = train.tobytes() + b"\n" + rows.tobytes()
+    key = hashlib.sha256(repr((of_head, shown, seed)).encode() + digests + of_rows).hexdigest()
     file = None if data.cache is None else data.cache / f"logits-{key[:32]}.npy"
     if key not in data._kept and file is not None and file.exists():
         data._kept[key] = np.load(file)
@@ -139,8 +156,15 @@ def _view_logits(data: AblationData, view: View, train: Array, rows: Array, conf
         labels, origins = (np.tile(each[train], len(shown)) for each in (data.labels, data.origins))
         data._kept[key] = fit_head(features, labels, origins, config, seed).logits(data.features[view][rows])
         if file is not None:
-            np.save(file, data._kept[key])
+            write_atomically(file, array_bytes(data._kept[key]))
     return data._kept[key]
+
+
+def array_bytes(array: Array) -> bytes:
+    """Return an array as the content of a .npy file."""
+    content = io.BytesIO()
+    np.save(content, array)
+    return content.getvalue()
 
 
 def _origins_with_both_sides(data: AblationData, rows: Array) -> list[str]:

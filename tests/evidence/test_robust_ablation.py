@@ -134,5 +134,36 @@ def test_logits_are_kept_for_the_next_process(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(robust_ablation, "fit_head", None)
     again = unseen_scores(drawn_data(cache=tmp_path), config, 1)
     assert all((first[pair].scores == again[pair].scores).all() for pair in first)
-    with pytest.raises(TypeError):  # another head is not among them
-        unseen_scores(drawn_data(cache=tmp_path), replace(config, shrinkage=2.0), 1)
+    again_labels = drawn_data().labels
+    other = replace(drawn_data(cache=tmp_path), labels=np.where(again_labels == PNEUMONIA, NORMAL, again_labels))
+    for data, head in ((drawn_data(cache=tmp_path), replace(config, shrinkage=2.0)), (other, config)):
+        with pytest.raises(TypeError):  # another head, or one fitted to other labels, is not among them
+            unseen_scores(data, head, 1)
+
+
+def test_logits_of_other_features_or_origins_are_not_taken(tmp_path: Path) -> None:
+    first = unseen_scores(drawn_data(cache=tmp_path), RobustConfig(), 1)
+    shifted = drawn_data(cache=tmp_path)
+    features = {view: each[:, ::-1].copy() for view, each in shifted.features.items()}
+    other = unseen_scores(replace(shifted, features=features), RobustConfig(), 1)
+    assert all((first[pair].scores != other[pair].scores).any() for pair in first)
+    files = len(list(tmp_path.glob("logits-*.npy")))
+    origins = np.where(shifted.origins == "few", "fewer", shifted.origins)  # the same rows and labels
+    unseen_scores(replace(shifted, origins=origins), RobustConfig(origin_penalty=1.0), 1)
+    unseen_scores(shifted, RobustConfig(origin_penalty=1.0), 1)
+    assert len(list(tmp_path.glob("logits-*.npy"))) == files + 2 * len(first)
+
+
+def test_a_stop_while_logits_are_kept_leaves_no_file_that_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(file: object, *_: object) -> None:
+        if isinstance(file, Path):
+            file.write_bytes(b"cut")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("numpy.save", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            unseen_scores(drawn_data(cache=tmp_path), RobustConfig(), 1)
+    assert unseen_scores(drawn_data(cache=tmp_path), RobustConfig(), 1)

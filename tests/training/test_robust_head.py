@@ -118,15 +118,18 @@ def test_contrast_images_lower_the_score_of_what_they_look_like() -> None:
 
 
 def test_dfr_is_fitted_to_equally_many_images_of_each_cell() -> None:
-    features, labels, origins = drawn(7, count=2000)
+    _, labels, origins = drawn(7, count=2000)
+    features = (
+        np.random.default_rng(7).normal(size=(len(labels), 5)).astype("float32")
+    )  # tell nothing: scores are shares
     rare = (labels == COVID19) & (origins == "a")
     kept = ~rare | (np.cumsum(rare) <= 25)  # of one cell 25 images are left
     data = features[kept], labels[kept], origins[kept]
     head, again = (fit_head(*data, replace(PLAIN, last_layer="balanced"), seed=1) for _ in range(2))
     assert (head.weights == again.weights).all()
-    balance = head.logits(data[0])[:, COVID19].mean() / 10  # half of the drawn images have Covid19, of all a third
-    assert data[1].tolist().count(COVID19) / len(data[1]) < 0.4
-    assert fit_head(*data, PLAIN).logits(data[0])[:, COVID19].mean() / 10 < 0.4 < balance + 0.1
+    plain, balance = (each.logits(data[0])[:, COVID19].mean() / 10 for each in (fit_head(*data, PLAIN), head))
+    assert plain == pytest.approx(data[1].tolist().count(COVID19) / len(data[1]), abs=0.01)  # a third
+    assert balance > plain + 0.03  # half of the drawn images have Covid19
 
 
 def test_differences_between_origins_are_zero_with_one_origin_a_class() -> None:

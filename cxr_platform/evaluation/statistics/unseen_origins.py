@@ -36,8 +36,12 @@ class UnseenOrigins:
 def unseen_origins(scored: Mapping[Pair, PairScores], bootstrap: Bootstrap) -> UnseenOrigins:
     """Return the areas of at least one pair, with intervals by `bootstrap` over the patients of all images.
 
-    The replicates of all pairs are of the same patients, as pairs share images. The lowest of several areas is lower in
-    replicates than in the data, so that the interval of the worst may lie below its value.
+    The replicates of all pairs are of the same patients, as pairs share images. The origins are not drawn again: the
+    intervals do not include the variation between hospitals, of which a study has a handful. The lowest of several
+    areas is lower in replicates than in the data, so that the interval of the worst may lie below its value.
+
+    `statistics.hospitals` is another measure: there one origin of a pair is left out of training, and the pairs have p
+    values instead of a mean with an interval.
     """
     areas, replicates = areas_of(scored, bootstrap)
     each = [
@@ -56,8 +60,13 @@ def unseen_origins(scored: Mapping[Pair, PairScores], bootstrap: Bootstrap) -> U
 def mean_difference(
     scored: Mapping[Pair, PairScores], reference: Mapping[Pair, PairScores], bootstrap: Bootstrap
 ) -> Interval:
-    """Return the mean area of the pairs minus that of the same pairs in `reference`, of the same patients."""
+    """Return the mean area of the pairs minus that of the same pairs in `reference`, of the same patients.
+
+    Pairs that only one of them has are left out; without a shared pair there is no value.
+    """
     shared = [pair for pair in scored if pair in reference]
+    if not shared:
+        return Interval(None, ratio=True, signed=True)
     ours, theirs = (areas_of({pair: each[pair] for pair in shared}, bootstrap) for each in (scored, reference))
     value, drawn = (one.mean(axis=-1) - other.mean(axis=-1) for one, other in zip(ours, theirs, strict=True))
     return percentile_interval(float(value), drawn, ratio=True, signed=True)

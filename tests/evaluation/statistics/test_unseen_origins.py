@@ -50,3 +50,8 @@ def test_the_difference_is_of_the_same_pairs_and_zero_to_itself() -> None:
     assert (same.value, same.low, same.high) == (0, 0, 0)
     better = {pair: PairScores(each.rows, each.scores + each.positive, each.positive) for pair, each in part.items()}
     assert mean_difference(better, PAIRS, BOOTSTRAP).excludes_zero
+
+
+def test_there_is_no_difference_without_a_shared_pair() -> None:
+    parts = ({pair: PAIRS[pair]} for pair in list(PAIRS)[:2])
+    assert mean_difference(*parts, BOOTSTRAP).value is None
