@@ -1,11 +1,11 @@
 """Train the network that outlines the lungs, and score it against masks drawn by people.
 
-    cxr lungs train --phantoms 600 --out lungs.npz
+    cxr lungs train --phantoms 300 --steps 260 --out lungs.npz
     cxr lungs train --images FOLDER --masks FOLDER --part whole --out lungs.npz
     cxr lungs score --images FOLDER --masks FOLDER --part whole --json scores.json
     cxr lungs page scores.json … --out page.md
 
-The platform uses the weights in its package, which were trained on phantoms.
+The platform uses the weights in its package, which were trained by the first of these commands.
 """
 
 import argparse
@@ -45,6 +45,7 @@ class LungsRequest:
     weights: tuple[Path, ...] = ()
     json: Path | None = None
     files: tuple[Path, ...] = ()
+    note: tuple[str, ...] = ()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -93,6 +94,13 @@ def parser() -> argparse.ArgumentParser:
     page = actions.add_parser("page", help="write the scores as a page of Markdown")
     page.add_argument("files", type=Path, nargs="+", metavar="JSON", help="results of `cxr lungs score`")
     page.add_argument("--out", type=Path, required=True, metavar="FILE", help="page to write")
+    page.add_argument(
+        "--note",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="paragraph above the table; may be given several times",
+    )
     return parser
 
 
@@ -102,7 +110,7 @@ def run(request: LungsRequest) -> int:
 
 
 def _train(request: LungsRequest) -> int:
-    from cxr_platform.evidence.lung_scores import rows_of_fold
+    from cxr_platform.evidence.lung_scores import training_rows
     from cxr_platform.models.lung_segmenter import PARTS, segmenter_bytes
     from cxr_platform.storage.files import write_atomically
     from cxr_platform.training.lungs import STORED, phantom_lungs, train_segmenter
@@ -113,7 +121,7 @@ def _train(request: LungsRequest) -> int:
         raise ConfigError("Expected --fold with --images.", received="--phantoms alone")
     if request.steps < 1:
         raise ConfigError("Expected --steps of 1 and more.", received=request.steps)
-    sets, names, began = [], [], time.monotonic()
+    sets, names, images, began = [], [], [], time.monotonic()
     with make_progress(sys.stderr) as progress:
         if request.phantoms > 0:
             sets.append(phantom_lungs(request.phantoms, request.seed, progress))
@@ -121,7 +129,8 @@ def _train(request: LungsRequest) -> int:
         if request.images is not None:
             folder = _folder(request)
             if request.fold:
-                folder = folder.take(~rows_of_fold(folder.patients, *request.fold))
+                folder = folder.take(training_rows(folder, request.fold))
+            images = [str(digest) for digest in folder.digests]
             sets.append(folder.for_training(STORED))
             names.append(request.name)
         network = train_segmenter(sets, request.steps, request.seed, progress)
@@ -129,14 +138,16 @@ def _train(request: LungsRequest) -> int:
     assert request.out is not None
     request.out.parent.mkdir(parents=True, exist_ok=True)
     parts = PARTS if request.phantoms else (request.part,)
-    content = segmenter_bytes(network, names, request.steps, request.seed, parts=parts, left_out_fold=fold)
+    content = segmenter_bytes(
+        network, names, request.steps, request.seed, parts=parts, left_out_fold=fold, trained_images=images
+    )
     write_atomically(request.out, content)
     print(f"{request.out}: trained on {' and '.join(names)} in {time.monotonic() - began:,.0f} s")
     return 0
 
 
 def _score(request: LungsRequest) -> int:
-    from cxr_platform.evidence.lung_scores import SIDE, rows_of_fold, score, scores_table, write_scores
+    from cxr_platform.evidence.lung_scores import SIDE, left_out_rows, score, scores_table, write_scores
     from cxr_platform.explain.lung_field import lung_fields
     from cxr_platform.models.lung_segmenter import load_segmenter, masks_of, packaged_segmenter
 
@@ -146,10 +157,8 @@ def _score(request: LungsRequest) -> int:
     networks = [("weights in the package", *packaged_segmenter())]
     networks += [(path.stem, *load_segmenter(path)) for path in request.weights]
     for method, network, header in networks:
-        scored, fold = folder, None
-        if header.left_out_fold and header.left_out_fold.endswith(f" of {request.name}"):
-            fold = header.left_out_fold.split()[0]
-            scored = folder.take(rows_of_fold(folder.patients, *_fold(fold)))
+        rows, fold = left_out_rows(folder, request.name, header)
+        scored = folder.take(rows)
         part = folder.part if folder.part in header.parts else header.parts[0]
         predicted = masks_of(network, scored.pixels, part)
         text = f"{method}, trained on {' and '.join(header.trained_on)}"
@@ -167,7 +176,7 @@ def _page(request: LungsRequest) -> int:
 
     assert request.out is not None
     request.out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(request.out, scores_page(request.files).encode())
+    write_atomically(request.out, scores_page(request.files, request.note).encode())
     print(request.out)
     return 0
 

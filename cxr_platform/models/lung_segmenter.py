@@ -34,14 +34,14 @@ SMALLEST, LARGEST, SMALLER_TO_LARGER = 0.012, 0.42, 0.15
 """Plausible lungs: the share of the image that one of the two may cover, and how much smaller one may be."""
 PACKAGED = "lung_weights.npz"
 HEADER = "header"
-ADVICE = "Train it again: cxr lungs train --phantoms 600 --out FILE."
+ADVICE = "Train it again: cxr lungs train --phantoms 300 --steps 260 --out FILE."
 
 Masks: TypeAlias = NDArray[np.bool_]
 
 
 class LungWeightsHeader(Record):
     """What a file of weights says of itself: `sha256` of its arrays, the sets of images trained on, and the meanings of
-    lung (`parts`) that their masks have.
+    lung (`parts`) that their masks have. `trained_images` are 16 hex digits of the SHA-256 of each image file.
     """
 
     schema_version: Literal[1] = 1
@@ -51,6 +51,7 @@ class LungWeightsHeader(Record):
     trained_on: tuple[str, ...]
     parts: tuple[Part, ...]
     left_out_fold: str | None = None
+    trained_images: tuple[str, ...] = ()
     steps: int
     seed: int
 
@@ -194,6 +195,7 @@ def segmenter_bytes(
     *,
     parts: Sequence[Part] = PARTS,
     left_out_fold: str | None = None,
+    trained_images: Sequence[str] = (),
 ) -> bytes:
     """Return the bytes of a file with the weights as float16 and a header."""
     arrays = [np.asarray(values).astype("float16") for values in network.get_weights()]
@@ -204,6 +206,7 @@ def segmenter_bytes(
         trained_on=tuple(trained_on),
         parts=tuple(parts),
         left_out_fold=left_out_fold,
+        trained_images=tuple(trained_images),
         steps=steps,
         seed=seed,
     )

@@ -1,6 +1,7 @@
-"""The page of results and the README have what `cxr results` writes from the published studies."""
+"""Published pages and the README have what the platform writes from the published files."""
 
 from cxr_platform.evaluation.results_page import read_published, results_page, with_key_figures
+from cxr_platform.evidence.lung_scores import scores_page
 from pipelines.results import further_pages
 from tests.conftest import REPOSITORY
 
@@ -15,3 +16,12 @@ def test_the_page_is_written_from_the_published_studies() -> None:
 def test_the_readme_has_the_key_figures() -> None:
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     assert with_key_figures(text, STUDIES) == text
+
+
+def test_the_page_of_lung_masks_is_written_from_the_published_scores() -> None:
+    files = [DOCS / "results" / "data" / f"2026-11-27-lungs-{name}.json" for name in ("openist", "cohen")]
+    note = (
+        "The network was changed once after a first look at these sets, so that its figures may be slightly too "
+        "favourable."
+    )
+    assert (DOCS / "results" / "2026-11-27-lungs.md").read_text(encoding="utf-8") == scores_page(files, [note])

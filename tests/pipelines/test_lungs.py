@@ -44,8 +44,10 @@ def test_the_network_in_the_package_is_scored_beside_the_outline(collection: Pat
     assert (network["images"], network["count"], network["patients"], network["part"]) == ("drawn", 4, 2, "whole")
     assert network["dice"]["value"] > 0.85 > outline["dice"]["value"]
     assert network["dice"]["low"] <= network["dice"]["value"] <= network["dice"]["high"]
-    assert main(["page", str(out), "--out", str(page)]) == 0
+    assert main(["page", str(out), "--out", str(page), "--note", "The first.", "--note", "The second."]) == 0
     text = page.read_text()
+    assert "\n\nThe first.\n\nThe second.\n\n| masks by |" in text
+    assert "--part whole --name" in text
     assert f"**{network['dice']['value']:.3f}**" in text
     assert "| drawn | whole | 4 (2) |" in text
     assert f"**{network['dice']['value']:.3f}**" in capsys.readouterr().out
@@ -60,6 +62,8 @@ def test_weights_with_a_fold_left_out_score_that_fold(collection: Path, tmp_path
     moved = [np.abs(a - b).max() for a, b in zip(trained.get_weights(), build_segmenter(1).get_weights(), strict=True)]
     assert min(moved[:-2]) > 0  # the last array is the output's offset, of which one half has no masks here
     (half,) = json.loads(out.read_text())["scores"][2:]
+    patients = ["--patients", f"{collection / 'table.csv'}:file:person"]
+    assert main(["score", *chosen, *patients, "--weights", str(weights), "--json", str(out)]) == 2
     assert (half["left_out_fold"], half["count"], half["trained_on"]) == ("1/2", 2, ["drawn"])
 
 
