@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cxr_platform.config import Profile, Protocol
+from cxr_platform.config import Profile, Protocol, RobustConfig
 from cxr_platform.domain.strategies import parse_strategies, strategy_by_name
 from cxr_platform.errors import ConfigError, TrialsFailed
 from cxr_platform.training.plan import StudyPlan
@@ -121,6 +121,8 @@ def run(request: CrossValidateRequest) -> int:
     from cxr_platform.training.data import manifest_facts
 
     profile = request.profile.load()
+    if profile.robust != RobustConfig():
+        print(f"[robust] of the profile {profile.name} has no effect on a study; `cxr benchmark robust` uses it.")
     strategies = parse_strategies(request.strategies)
     _check_processes(request, profile)
     places = study_places(request, profile)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cxr_platform.errors import ManifestError, StudyMismatch
+from cxr_platform.errors import ConfigError, ManifestError, StudyMismatch
 from cxr_platform.intake.candidate import REASONS
 from pipelines.command import run_command
 from pipelines.local_study import check_survives_job
@@ -93,7 +93,13 @@ def add_external_option(parser: argparse.ArgumentParser) -> None:
 
 
 def run(request: ManifestRequest) -> int:
-    """Build the manifest and print a summary; return 0."""
+    """Build the manifest, or look at its images, and print a summary; return 0."""
+    if request.look and request.croissant:
+        raise ConfigError(
+            "Expected --look, which writes no manifest, or --croissant, which describes one.",
+            received="both",
+            advice="Leave one of them out.",
+        )
     check_survives_job(request.out)
     if request.look:
         _look(request)

@@ -148,8 +148,10 @@ def _field(mlc: Any, ctx: Any, column: pa.Field) -> Any:
 def _description(manifest: Manifest) -> str:
     info = manifest.info
     sources = sorted({source for by_source in info.counts.values() for source in by_source})
+    frontal = "frontal " * info.config.selection.frontal_only
     text = (
-        f"Manifest of {info.images} frontal chest radiographs from {', '.join(sources)}, with folds by patient. "
+        f"Manifest of {info.images} {frontal}chest radiographs from {', '.join(sources)}, with folds that keep the "
+        "images of a patient together (fold_grouped) and folds that do not (fold_paper). "
         f"Content hash {info.content_hash}. For research, not for diagnosis. The licences and terms of the collections "
         "apply to their images."
     )

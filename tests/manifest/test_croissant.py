@@ -1,6 +1,7 @@
 """The description of a manifest is valid, and mlcroissant reads the images back by it."""
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -88,4 +89,12 @@ def test_every_column_is_a_field_with_type_and_description(manifest: Manifest) -
     assert fields["pixels"]["cr:arrayShape"] == "4,4", fields["pixels"]
     assert fields["label"]["references"] == {"field": {"@id": "classes/label"}}
     assert "For research, not for diagnosis." in tree["description"]
-    assert "cohen" in tree["description"]
+    assert "12 frontal chest radiographs from cohen" in tree["description"]
+    assert "folds that do not (fold_paper)" in tree["description"]
+
+
+def test_radiographs_of_any_view_are_not_described_as_frontal(manifest: Manifest) -> None:
+    selection = replace(manifest.info.config.selection, frontal_only=False)
+    config = replace(manifest.info.config, selection=selection)
+    any_view = replace(manifest, info=manifest.info.model_copy(update={"config": config}))
+    assert "12 chest radiographs from cohen" in croissant(any_view, "test")["description"]

@@ -61,6 +61,11 @@ def test_a_look_prints_the_counts_and_that_there_is_no_manifest(
     assert run(data, out) == 2  # without the option a class without images is an error
 
 
+def test_a_look_has_no_manifest_to_describe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path / "data", tmp_path / "manifest", "--look", "--croissant") == 2
+    assert capsys.readouterr().err.startswith("Expected --look, which writes no manifest, or --croissant")
+
+
 def test_the_summary_lists_shortfalls_missing_files_and_synthetic_images() -> None:
     info = manifest_info(
         counts={"Normal": {"phantoms": 3}},
