@@ -130,7 +130,9 @@ def key_figures(tree: Mapping[str, Any]) -> dict[str, str]:
         "Off-the-shelf features: 7-class accuracy": accuracy("off-the-shelf"),
         "Best strategy, corrected for its being the best": f"{TITLES[winner]}: {text(best)}",
         f"{POSITIVE_CLASS} within its own sources: AUC": text(None if within is None else Interval(**within["auc"])),
-        f"{POSITIVE_CLASS} with a hospital left out: mean and worst AUC": _hospitals(sections["hospitals"]["values"]),
+        f"{POSITIVE_CLASS} with a hospital left out: mean (no interval) and worst AUC": _hospitals(
+            sections["hospitals"]["values"]
+        ),
         "Images without their lungs: 7-class accuracy": _probe(findings["probes"], "without-lungs"),
         "File metadata alone: 7-class accuracy": _probe(findings["probes"], "metadata"),
         "Always the most frequent class": text(tree["majority_class_accuracy"]),

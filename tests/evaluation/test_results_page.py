@@ -61,7 +61,7 @@ def test_the_best_strategy_is_corrected_for_its_being_the_best(tree):
 
 
 def test_mean_and_worst_hospital_are_those_of_the_section(tree):
-    name = "Covid19 with a hospital left out: mean and worst AUC"
+    name = "Covid19 with a hospital left out: mean (no interval) and worst AUC"
     assert key_figures(tree)[name] == "–"
     worst = {"value": 0.25, "low": 0.2, "high": 0.3, "ratio": True, "signed": False}
     tree["sections"]["hospitals"]["values"] = {"mean_auc": 0.5, "worst": {"auc": worst}}

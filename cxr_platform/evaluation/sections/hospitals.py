@@ -26,7 +26,8 @@ METHOD = (
     "publication, and each ranks images of it against images of all others, none of which it was trained on, by the "
     f"probability of {POSITIVE_CLASS}. An AUC of 0.5 is chance; below it, images of another class are ranked higher "
     f"than {POSITIVE_CLASS}, as a classifier does that goes by the origin. Collections of cases from the web are no "
-    "hospitals, and two of them may share images of one publication."
+    "hospitals, and two of them may share images of one publication. Intervals are over patients and do not include "
+    "the variation between hospitals. In the benchmark robust, another measure, both origins of a pair are left out."
 )
 NOTE = (
     "AUC with its 95 % confidence interval by bootstrap over patients, for each pair by itself. Rows: images of the "
