@@ -1,6 +1,7 @@
 """Runs small trials on whatever backend Keras has, and stores what came of them."""
 
 import sys
+from functools import cache
 from typing import Any
 
 import keras
@@ -91,8 +92,9 @@ def _first_steps(bench: Workbench, name: str, inputs: Inputs, data: StudyData, c
     return {f"{name}/losses": losses, f"{name}/moving_variance": moving_variance}
 
 
+@cache
 def numpy_imagenet() -> dict[str, list[np.ndarray]]:
-    """Random backbone weights that do not depend on the backend's generator."""
+    """Random backbone weights that do not depend on the backend's generator; not to be changed."""
     from cxr_platform.models.initial_weights import set_initial_weights
     from cxr_platform.models.mobilenet import build_network
 

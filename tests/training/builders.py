@@ -1,11 +1,12 @@
 """Small studies for tests: 32-pixel images whose grey level gives the class away, and random 'ImageNet' weights."""
 
+from functools import cache
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from cxr_platform.config import Profile, load_profile
+from cxr_platform.config import ModelConfig, Profile, load_profile
 from cxr_platform.labels import CLASSES
 from cxr_platform.models.initial_weights import BackboneWeights
 from cxr_platform.models.mobilenet import build_backbone
@@ -47,8 +48,14 @@ def tiny_data(count: int = 56, folds: int = 2) -> StudyData:
 
 
 def random_imagenet(profile: Profile) -> BackboneWeights:
+    """Random weights of the backbone, drawn once per process; not to be changed."""
+    return dict(_random_weights(profile.model))
+
+
+@cache
+def _random_weights(model: ModelConfig) -> BackboneWeights:
     keras.utils.set_random_seed(3)
-    backbone = build_backbone(profile.model)
+    backbone = build_backbone(model)
     return {layer.name: layer.get_weights() for layer in backbone.layers if layer.weights}
 
 

@@ -7,15 +7,17 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.domain.study import NO_FOLD
 from cxr_platform.progress import NoProgress
-from cxr_platform.training import engine_local
+from cxr_platform.training import activations_ray, engine_local
 from cxr_platform.training.champion import run_champion
 from cxr_platform.training.plan import cuts_of
 from cxr_platform.training.study import StudyRun, inputs_of
@@ -52,6 +54,19 @@ def uninterrupted(study: StudyRun) -> list[np.ndarray]:
     rng = training_rng(seed)
     assert len(list(train(step, profile.training, profile.training.schedule(strategy.family), data, rng))) == EPOCHS
     return list(network.full.get_weights())
+
+
+def put_activations(
+    study: StudyRun,
+    cuts: tuple[str, ...],
+    _share: object,
+    progress: Any,
+    compute: Callable[..., dict[str, list[np.ndarray]]] = engine_local.compute_activations,
+) -> dict[str, list[Any]]:
+    """In place of `activations_ray.compute_activations`: without workers, each of which would import TensorFlow."""
+    import ray
+
+    return {cut: [ray.put(chunk) for chunk in chunks] for cut, chunks in compute(study, cuts, progress).items()}
 
 
 def workers_of(driver: int) -> list[int]:
@@ -101,5 +116,6 @@ class PrintedSteps(NoProgress):
 
 
 if __name__ == "__main__":
+    activations_ray.compute_activations = put_activations
     study = champion_study(Path(sys.argv[1]))
     run_champion(study.plan, study.folder, lambda: study, progress=PrintedSteps())

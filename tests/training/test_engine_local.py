@@ -49,6 +49,7 @@ def test_activations_are_computed_once_for_each_image_and_view(tmp_path: Path) -
     assert engine_local.compute_activations(study, (), StudyProgress()) == {}
 
 
+@pytest.mark.usefixtures("kept_networks")
 def test_a_trial_that_fails_once_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = started(tmp_path)
     real, calls = engine_local.execute_trial, []
@@ -64,6 +65,7 @@ def test_a_trial_that_fails_once_is_tried_again(tmp_path: Path, monkeypatch: pyt
     assert len(calls) == 3
 
 
+@pytest.mark.usefixtures("kept_networks")
 def test_a_trial_that_keeps_failing_is_reported_and_the_others_finish(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,6 +82,7 @@ def test_a_trial_that_keeps_failing_is_reported_and_the_others_finish(
     assert study.folder.is_finished(KEYS[1])
 
 
+@pytest.mark.usefixtures("kept_networks")
 def test_a_full_disk_ends_the_study_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise StorageError("no space")

@@ -1,6 +1,7 @@
 import pickle
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ def plan(strategies: tuple[str, ...] = ("off-the-shelf",), content_hash: str = "
     return StudyPlan("t", "grouped", strategies, tiny_profile(**overrides), manifest_facts(content_hash=content_hash))
 
 
+@cache
 def result(rows: int) -> TrialResult:
     from cxr_platform.models.mobilenet import build_network
 

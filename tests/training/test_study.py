@@ -25,6 +25,7 @@ def test_a_study_runs_every_trial_and_pools_the_predictions(tmp_path: Path) -> N
     assert set(table["fold"].to_pylist()) == {0, 1}
 
 
+@pytest.mark.usefixtures("kept_networks")
 def test_continuing_runs_only_what_is_not_finished(tmp_path: Path) -> None:
     study = tiny_study(tmp_path, ("off-the-shelf",))
     run_study(study, engine_local.run, StudyProgress())
@@ -99,6 +100,7 @@ def test_trials_in_another_precision_are_not_mixed(tmp_path: Path) -> None:
     assert not (tmp_path / "trials").exists()
 
 
+@pytest.mark.usefixtures("kept_networks")
 def test_failed_trials_are_named_after_the_others_are_stored(tmp_path: Path) -> None:
     study = tiny_study(tmp_path, ("off-the-shelf", "fine-tuning-1"))
     key = TrialKey("fine-tuning-1", 1)
