@@ -15,9 +15,11 @@ from cxr_platform.errors import ConfigError, StorageError, StudyError, StudyMism
 from cxr_platform.labels import CLASSES
 from cxr_platform.models.initial_weights import set_initial_weights
 from cxr_platform.models.mobilenet import build_network
+from cxr_platform.progress import Progress
 from cxr_platform.storage.files import file_names, write_json
 from cxr_platform.storage.lock import folder_lock
 from cxr_platform.storage.paths import parse_path
+from cxr_platform.training import champion_ray
 from cxr_platform.training.champion import (
     IDENTITY,
     Champion,
@@ -26,8 +28,10 @@ from cxr_platform.training.champion import (
     run_champion,
     train_champion,
 )
+from cxr_platform.training.champion_ray import TASK, ChampionJob
 from cxr_platform.training.folder import StudyFolder
 from cxr_platform.training.running_trial import CHECKPOINT, last_position, write_checkpoint
+from cxr_platform.training.study import execute_trial, inputs_of
 from cxr_platform.training.trial import Epoch, Position, TrialResult, training_rng
 from tests.manifest.info import manifest_info
 from tests.recorded_progress import RecordedProgress
@@ -79,8 +83,22 @@ def store(folder: StudyFolder, **identity: Any) -> None:
     folder.write_trial(record, tiny_data(), TrialResult(np.zeros((0, 7)), HISTORY, {"total": 1.0}, network))
 
 
+def fit_here(job: ChampionJob, progress: Progress) -> None:
+    """In place of `champion_ray.fit`: train in this process, since a worker would have to import TensorFlow first."""
+
+    def report(epoch: Epoch) -> None:
+        progress.step(TASK, epoch.epoch, epoch.epochs)
+
+    inputs = inputs_of(job.study, job.key, {})
+    execute_trial(job.study, job.study.workbench(job.share), job.key, inputs, job.share, report, checkpoint_seconds=0.0)
+
+
 @pytest.mark.ray
-def test_a_champion_is_trained_on_every_study_image_of_a_manifest(tmp_path: Path) -> None:
+def test_a_champion_is_trained_on_every_study_image_of_a_manifest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a worker of Ray Train: test_champion_ray.py and tests/pipelines/test_champion.py."""
+    monkeypatch.setattr(champion_ray, "fit", fit_here)
     progress, profile = RecordedProgress(), tiny_profile(seed=7)
     champion = train(tmp_path, profile, progress=progress)
     record = champion.record

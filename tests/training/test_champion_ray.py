@@ -67,6 +67,7 @@ def epochs_of(progress: RecordedProgress) -> list[int]:
     return [done for task, done, _ in progress.steps if task == TASK]
 
 
+@pytest.mark.usefixtures("activations_from_here")
 def test_a_killed_worker_is_restarted_from_its_last_checkpoint(tmp_path: Path, expected: list[np.ndarray]) -> None:
     study, progress = champion_study(tmp_path), KillingProgress()
     champion = run_champion(study.plan, study.folder, lambda: study, None, progress)
@@ -81,6 +82,7 @@ def test_a_killed_worker_is_restarted_from_its_last_checkpoint(tmp_path: Path, e
     assert sorted(path.name for path in champion.folder.parent.iterdir()) == [".lock", NAME]
 
 
+@pytest.mark.usefixtures("activations_from_here")
 def test_after_a_killed_driver_the_same_command_continues(tmp_path: Path, expected: list[np.ndarray]) -> None:
     command = [sys.executable, "-m", "tests.training.champion_runs", str(tmp_path)]
     with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as driver:
@@ -103,6 +105,7 @@ def test_after_a_killed_driver_the_same_command_continues(tmp_path: Path, expect
     assert_same(weights_of(champion), expected)
 
 
+@pytest.mark.usefixtures("activations_from_here")
 def test_a_training_that_cannot_converge_is_refused_and_not_retried(tmp_path: Path) -> None:
     study = champion_study(tmp_path, **{"training.off_the_shelf.learning_rate": 1e30})
     progress = RecordedProgress()

@@ -48,6 +48,7 @@ def test_trials_on_ray_give_what_trials_in_this_process_give(study: StudyRun, tm
     assert not (study.folder.root / "tune").exists()
 
 
+@pytest.mark.usefixtures("activations_from_here")
 def test_a_trial_that_fails_is_tried_again_then_reported_and_the_others_finish(tmp_path: Path) -> None:
     """A learning rate that cannot work fails one strategy in its workers; the other is stored."""
     profile = tiny_profile(**{"training.fine_tuning.learning_rate": 1e30})
@@ -59,8 +60,10 @@ def test_a_trial_that_fails_is_tried_again_then_reported_and_the_others_finish(t
     assert study.folder.is_finished(TrialKey("off-the-shelf", 1))
 
 
+@pytest.mark.usefixtures("activations_from_here")
 def test_a_folder_that_cannot_be_written_ends_the_study_without_retries(tmp_path: Path) -> None:
-    study = tiny_study(tmp_path, ("off-the-shelf",))
+    one_at_a_time = tiny_profile(**{"resources.cpu": 4096.0})  # a second worker would only import TensorFlow, too
+    study = tiny_study(tmp_path, ("off-the-shelf",), one_at_a_time)
     (tmp_path / "trials").write_text("in the way")
     progress = RecordedProgress()
     with pytest.raises(StorageError, match="fold-"):
