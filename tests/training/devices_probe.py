@@ -1,6 +1,6 @@
-"""Trains a block and the head on as many (virtual) devices as are asked for, and stores what came of it.
+"""Trains a block and the head on one and on two (virtual) devices, and stores what came of it.
 
-python -m tests.training.devices_probe DEVICES FILE
+python -m tests.training.devices_probe FILE
 """
 
 import os
@@ -8,21 +8,23 @@ import sys
 
 import numpy as np
 
+DEVICES = 2
 
-def split_the_processor(devices: int) -> None:
+
+def split_the_processor() -> None:
     """Before either framework looks for devices."""
-    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={DEVICES}"
     if os.environ["KERAS_BACKEND"] == "tensorflow":
         import tensorflow as tf
 
-        parts = [tf.config.LogicalDeviceConfiguration() for _ in range(devices)]
+        parts = [tf.config.LogicalDeviceConfiguration() for _ in range(DEVICES)]
         tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], parts)
 
 
-def probe() -> dict[str, np.ndarray]:
+def probe(most: int) -> dict[str, np.ndarray]:
     """The state after one step of a batch in which the images of one half weigh more, and losses of the next ones.
 
-    Without dropout, whose random bits differ by replica.
+    On the devices that the batch can use, at most `most`. Without dropout, whose random bits differ by replica.
     """
     from cxr_platform.domain.strategies import strategy_by_name
     from cxr_platform.training.step import Placement, usable_devices
@@ -31,7 +33,7 @@ def probe() -> dict[str, np.ndarray]:
     from tests.training.builders import same_batch, tiny_data, tiny_profile
 
     profile, data = tiny_profile(**{"model.dropout": 0.0, "model.input_size": 96}), tiny_data()
-    placement = Placement(usable_devices(len(data.labels)))
+    placement = Placement(min(most, usable_devices(len(data.labels))))
     bench = Workbench(profile.model, profile.training, numpy_imagenet(), placement=placement)
     _, step = bench.set_up(strategy_by_name("fine-tuning-1"), seed=9)
     rows = np.arange(len(data.labels))
@@ -71,9 +73,8 @@ def dropout_seeds(devices: int) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    count = int(sys.argv[1])
-    split_the_processor(count)
-    result = probe()
-    if count > 1 and os.environ["KERAS_BACKEND"] == "tensorflow":
-        result["seeds"] = dropout_seeds(count)
-    np.savez(sys.argv[2], **result)
+    split_the_processor()
+    results = {f"{most} {name}": array for most in (1, DEVICES) for name, array in probe(most).items()}
+    if os.environ["KERAS_BACKEND"] == "tensorflow":
+        results[f"{DEVICES} seeds"] = dropout_seeds(DEVICES)
+    np.savez(sys.argv[1], **results)

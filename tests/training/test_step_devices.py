@@ -1,4 +1,4 @@
-"""Two devices train as one does. In processes of their own: devices and backend are chosen once."""
+"""Two devices train as one does. In a process of their own per backend: devices and backend are chosen once."""
 
 import os
 import subprocess
@@ -15,17 +15,17 @@ Found = dict[str, np.ndarray]
 
 @pytest.fixture(scope="module", params=["tensorflow", "jax"])
 def one_and_two(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Found, Found]:
-    folder = tmp_path_factory.mktemp(request.param)
-    one, two = (_probe(request.param, devices, folder / f"{devices}.npz") for devices in (1, 2))
-    return one, two
-
-
-def _probe(backend: str, devices: int, file: Path) -> Found:
-    environment = {**os.environ, "KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-m", "tests.training.devices_probe", str(devices), str(file)]
+    file: Path = tmp_path_factory.mktemp(request.param) / "probe.npz"
+    environment = {**os.environ, "KERAS_BACKEND": request.param, "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-m", "tests.training.devices_probe", str(file)]
     done = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-2000:]
-    return dict(np.load(file))
+    found = dict(np.load(file))
+    one, two = (
+        {name.removeprefix(f"{devices} "): array for name, array in found.items() if name.startswith(f"{devices} ")}
+        for devices in (1, 2)
+    )
+    return one, two
 
 
 def test_both_devices_take_part(one_and_two: tuple[Found, Found]) -> None:
