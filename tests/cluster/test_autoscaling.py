@@ -71,7 +71,7 @@ def test_nodes_are_started_for_a_study_and_stopped_after_it(head: Host, tmp_path
     assert phantoms.main(["--out", str(tmp_path / "images"), "--per-class", "9", "--seed", "3", "--size", "224"]) == 0
     assert alive_nodes(head) == 1
     places = ["--data", str(tmp_path / "images"), "--storage", str(tmp_path / "out")]
-    study = ["--profile", str(tmp_path / "tiny.toml"), "--name", "t", "--strategies", "scratch"]
+    study = ["--profile", str(tmp_path / "tiny.toml"), "--name", "t", "--strategies", "scratch", "--no-report"]
     # Without a copy of the checkout: these nodes share one folder, and the first that is done removes it for all.
     to = ("ray", "job", "submit", f"--address=http://{head.address}:{JOBS}", "--")
     job = head.popen(*to, "python", "-m", "pipelines.cross_validate", *places, *study, log=tmp_path / "log")
@@ -81,7 +81,7 @@ def test_nodes_are_started_for_a_study_and_stopped_after_it(head: Host, tmp_path
         alive.append(alive_nodes(head))
         return job.poll() is not None
 
-    wait_until(ended, seconds=600, pause=5)
+    wait_until(ended, seconds=600, pause=2)
     assert job.returncode == 0, (tmp_path / "log").read_text()[-3000:]
     assert max(alive) in (2, 3)
     ran = trials(tmp_path, "out")  # where the head has no processor to run them

@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +33,7 @@ TOKEN = "0123456789abcdef" * 3
 STORE = f"http://{SUBNET}.5:5000"
 ENVIRONMENT = {
     **{"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_USAGE_STATS_ENABLED": "0"},
+    "RAY_health_check_period_ms": "1000",  # between two questions to a node; each may still take Ray's 10 s
     **{"AWS_ENDPOINT_URL": STORE, **CREDENTIALS},
 }
 BOTH = "scratch,off-the-shelf"
@@ -54,8 +54,8 @@ checkpoint_seconds = 0.0
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with images and profiles that all nodes see."""
     shared = tmp_path_factory.mktemp("shared")
-    (shared / "tiny.toml").write_text(PROFILE.replace("EPOCHS", "3"))
     (shared / "long.toml").write_text(PROFILE.replace("EPOCHS", "16"))
+    (shared / "rarely.toml").write_text((shared / "long.toml").read_text().replace("seconds = 0.0", "seconds = 5.0"))
     (shared / "never-again.toml").write_text((shared / "long.toml").read_text().replace("retries = 3", "retries = 0"))
     assert phantoms.main(["--out", str(shared / "images"), "--per-class", "9", "--seed", "3", "--size", "224"]) == 0
     shutil.copyfile(imagenet_weights(), shared / "imagenet.h5")  # the machines have no network
@@ -72,22 +72,17 @@ def imagenet_weights() -> Path:
 
 
 @pytest.fixture(scope="module")
-def alone(shared: Path) -> pd.DataFrame:
-    """Predictions of the short study on one machine."""
-    return on_one_machine(shared, "alone", "tiny")
+def undisturbed(shared: Path) -> pd.DataFrame:
+    """Predictions of the study on one machine.
 
-
-def on_one_machine(shared: Path, storage: str, profile: str) -> pd.DataFrame:
-    """Run a study in a process of its own and return its predictions.
-
-    In this process, earlier tests have set TensorFlow's number of threads, which determines the order of its sums.
-    After a few steps of `scratch` with batches of 16 this changes probabilities by 0.01 and more.
+    In a process of its own: in this one, earlier tests have set TensorFlow's number of threads, which determines the
+    order of its sums. After a few steps of `scratch` with batches of 16 this changes probabilities by 0.01 and more.
     """
-    words = [str(word) for word in study_of(shared, storage, profile, BOTH)[1:]]
+    words = [str(word) for word in study_of(shared, "undisturbed", "long", BOTH)[1:]]
     command = [sys.executable, "-m", "pipelines.cross_validate", *words, "--engine", "local"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
-    return predictions(shared, storage)
+    return predictions(shared, "undisturbed")
 
 
 @pytest.fixture(scope="module")
@@ -113,10 +108,10 @@ def serve_objects(host: Host, log: Path) -> None:
 def start_cluster(machines: list[Host], logs: Path, port: int = GCS) -> None:
     head, *others = machines
     start_ray(head, head, logs / f"{head.name}.log", 0, port)
-    wait_for_nodes(head, 1, port)
+    wait_for_nodes(head, 1)
     for host in others:
         start_ray(host, head, logs / f"{host.name}.log", 1, port)
-    wait_for_nodes(head, len(machines), port)
+    wait_for_nodes(head, len(machines))
 
 
 def submit(head: Host, log: Path, *arguments: object) -> "subprocess.Popen[bytes]":
@@ -151,43 +146,6 @@ def trials(shared: Path, storage: str) -> list[dict[str, object]]:
     return [json.loads(file.read_text()) for file in (shared / storage).glob("runs/t/trials/*/fold-*/trial.json")]
 
 
-def test_a_job_runs_on_every_node_and_predicts_the_same_as_one_machine(
-    machines: list[Host], shared: Path, alone: pd.DataFrame, tmp_path: Path
-) -> None:
-    job = submit(machines[0], tmp_path / "log", *study_of(shared, "many", "tiny", BOTH))
-    assert job.wait(600) == 0, (tmp_path / "log").read_text()[-3000:]
-    assert "Out-of-fold predictions" in (tmp_path / "log").read_text()
-    ran_on = Counter(trial["node"] for trial in trials(shared, "many"))
-    assert set(ran_on) == {machines[1].name, machines[2].name}
-
-    assert_same(predictions(shared, "many"), alone)
-
-
-def test_with_an_object_store_all_results_are_in_the_store(
-    machines: list[Host], shared: Path, alone: pd.DataFrame, tmp_path: Path
-) -> None:
-    head, before = machines[0], files_of(shared)
-    copy = f"import s3fs; s3fs.S3FileSystem().put('{shared}/images', 's3://{BUCKET}/images', recursive=True)"
-    assert head.run(sys.executable, "-c", copy).returncode == 0
-    places = ["--data", f"s3://{BUCKET}/images", "--storage", f"s3://{BUCKET}/out"]
-    named = [*places, "--profile", shared / "tiny.toml", "--name", "t", "--strategies", "scratch"]
-    job = submit(head, tmp_path / "log", "cross_validate", *named)
-    assert job.wait(900) == 0, (tmp_path / "log").read_text()[-3000:]
-
-    status = head.run(
-        sys.executable, "-m", "pipelines.study", "status", "t", "--storage", f"s3://{BUCKET}/out", "--json"
-    )
-    assert json.loads(status.stdout)["states"]["finished"] == 3, status.stderr
-    fetch = f"import s3fs; s3fs.S3FileSystem().get('s3://{BUCKET}/out', '{tmp_path}/out', recursive=True)"
-    assert head.run(sys.executable, "-c", fetch).returncode == 0
-    files = files_of(tmp_path / "out")
-    assert {"manifests/t/manifest.json", "runs/t/study.json", "runs/t/report/index.html"} <= files
-    assert not [name for name in files if ".run/" in name or name.endswith(".lock") or "/tune/" in name]
-    assert files_of(shared) == before
-    there = pq.read_table(tmp_path / "out" / "runs" / "t" / "predictions.parquet").to_pandas()
-    assert_same(there.sort_values("image_id"), alone.query("strategy == 'scratch'"))
-
-
 def test_without_the_token_nothing_is_submitted(machines: list[Host], tmp_path: Path) -> None:
     head = machines[0]
     for mode, token in (("disabled", TOKEN), ("token", "f" * 48)):
@@ -197,19 +155,39 @@ def test_without_the_token_nothing_is_submitted(machines: list[Host], tmp_path: 
         assert "reached with its token" in refused.stderr
 
 
-@pytest.fixture(scope="module")
-def undisturbed(shared: Path) -> pd.DataFrame:
-    """Predictions of the long study on one machine."""
-    return on_one_machine(shared, "undisturbed", "long")
+def test_a_job_runs_on_every_node_with_all_results_in_an_object_store(
+    machines: list[Host], shared: Path, undisturbed: pd.DataFrame, tmp_path: Path
+) -> None:
+    head, before = machines[0], files_of(shared)
+    copy = f"import s3fs; s3fs.S3FileSystem().put('{shared}/images', 's3://{BUCKET}/images', recursive=True)"
+    assert head.run(sys.executable, "-c", copy).returncode == 0
+    places = ["--data", f"s3://{BUCKET}/images", "--storage", f"s3://{BUCKET}/out", "--no-report"]
+    named = [*places, "--profile", shared / "rarely.toml", "--name", "t", "--strategies", "scratch"]
+    job = submit(head, tmp_path / "log", "cross_validate", *named)
+    assert job.wait(900) == 0, (tmp_path / "log").read_text()[-3000:]
+    assert "Out-of-fold predictions" in (tmp_path / "log").read_text()
+
+    status = head.run(
+        sys.executable, "-m", "pipelines.study", "status", "t", "--storage", f"s3://{BUCKET}/out", "--json"
+    )
+    assert json.loads(status.stdout)["states"]["finished"] == 3, status.stderr
+    fetch = f"import s3fs; s3fs.S3FileSystem().get('s3://{BUCKET}/out', '{tmp_path}/out', recursive=True)"
+    assert head.run(sys.executable, "-c", fetch).returncode == 0
+    files = files_of(tmp_path / "out")
+    assert {"manifests/t/manifest.json", "runs/t/study.json", "runs/t/predictions.parquet"} <= files
+    assert not [name for name in files if ".run/" in name or name.endswith(".lock") or "/tune/" in name]
+    assert files_of(shared) == before
+    assert {trial["node"] for trial in trials(tmp_path, "out")} == {machines[1].name, machines[2].name}
+    assert_same(predictions(tmp_path, "out"), undisturbed.query("strategy == 'scratch'"))
 
 
 def test_a_job_that_was_stopped_is_continued_by_the_same_submit(
     machines: list[Host], shared: Path, undisturbed: pd.DataFrame, tmp_path: Path
 ) -> None:
     head, study = machines[0], study_of(shared, "stopped", "long")
+    copy_manifest(shared, "stopped")
     job = submit(head, tmp_path / "log", *study)
-    running = shared / "stopped" / "runs" / "t" / "trials" / "scratch"
-    wait_until(lambda: list(running.glob("fold-*.run/position.npz")) or job.poll() is not None, seconds=300)
+    wait_until(lambda: checkpoints(shared, "stopped") or job.poll() is not None, seconds=300)
     (name,) = re.findall(r"^(raysubmit_\w+): python", (tmp_path / "log").read_text(), re.MULTILINE)
     stop = ("--address", f"http://{head.address}:{JOBS}", "--stop", name)
     assert head.run(sys.executable, "-m", "pipelines.submit", *stop).returncode == 0
@@ -226,16 +204,16 @@ def test_a_killed_trial_and_a_lost_node_do_not_change_the_study(
 ) -> None:
     """Both trials continue on another node from their checkpoints, although the profile has no retries."""
     head, lost, other, spare = machines
+    copy_manifest(shared, "losses")
     job = submit(head, tmp_path / "log", *study_of(shared, "losses", "never-again", BOTH))
-    running = shared / "losses" / "runs" / "t" / "trials" / "scratch"
-    wait_until(lambda: len(list(running.glob("fold-*.run/position.npz"))) >= 2 or job.poll() is not None, seconds=300)
+    wait_until(lambda: len(checkpoints(shared, "losses")) >= 2 or job.poll() is not None, seconds=300)
     kill_a_trial_on(other)
     lost.kill_all()
     start_ray(spare, head, tmp_path / "spare.log")
     assert job.wait(600) == 0, (tmp_path / "log").read_text()[-3000:]
     assert_same(predictions(shared, "losses"), undisturbed)
     assert sum(trial["seconds"]["earlier"] > 0 for trial in trials(shared, "losses")) >= 2  # type: ignore[index]
-    assert not list(running.glob("fold-*.run"))
+    assert not list((shared / "losses").glob("runs/t/trials/*/fold-*.run"))
     machines[1], machines[3] = spare, lost
 
 
@@ -244,16 +222,18 @@ def test_a_new_head_continues_the_study_of_a_lost_one(
 ) -> None:
     """The old nodes live for a while and may finish trials that the new cluster has started again."""
     head, *_, spare = machines
-    job = submit(head, tmp_path / "log", *study_of(shared, "headless", "long", BOTH))
+    copy_manifest(shared, "headless")
+    study = study_of(shared, "headless", "long")
+    job = submit(head, tmp_path / "log", *study)
     wait_until(lambda: trials(shared, "headless") or job.poll() is not None, seconds=300)
     head.kill_all()
     job.wait(60)
     before = {file: file.stat().st_mtime_ns for file in (shared / "headless").glob("runs/t/trials/*/fold-*/trial.json")}
-    assert 0 < len(before) < 6
+    assert 0 < len(before) < 3
 
     # At another port: Ray looks for its own kind among the processes of the real machine below, which all hosts share.
     start_cluster([head, spare], tmp_path, port=GCS + 1)
-    command = ["python", "-m", "pipelines.cross_validate", *map(str, study_of(shared, "headless", "long", BOTH)[1:])]
+    command = ["python", "-m", "pipelines.cross_validate", *map(str, study[1:])]
     address = f"http://{head.address}:{JOBS}"  # this time as Ray's own command does it, for nodes that have the package
     job = head.popen("ray", "job", "submit", "--address", address, "--", *command, log=tmp_path / "again")
     assert job.wait(600) == 0, (tmp_path / "again").read_text()[-3000:]
@@ -263,7 +243,17 @@ def test_a_new_head_continues_the_study_of_a_lost_one(
     assert int(kept[2]) >= len(before)
     assert "is current" in output
     assert {file: file.stat().st_mtime_ns for file in before} == before
-    assert_same(predictions(shared, "headless"), undisturbed)
+    assert_same(predictions(shared, "headless"), undisturbed.query("strategy == 'scratch'"))
+
+
+def copy_manifest(shared: Path, storage: str) -> None:
+    """Place the manifest of the images where a study in `storage` looks for it, so that it is not built again."""
+    shutil.copytree(shared / "undisturbed" / "manifests", shared / storage / "manifests")
+
+
+def checkpoints(shared: Path, storage: str) -> list[Path]:
+    """Positions of the trials of `scratch` that are under way."""
+    return list((shared / storage).glob("runs/t/trials/scratch/fold-*.run/position.npz"))
 
 
 def kill_a_trial_on(host: Host) -> None:
