@@ -127,7 +127,7 @@ exporter: setup ## export the state of REGISTRY to Prometheus
 
 # Two processes side by side, of about the same length. The first runs the tests of a cluster, on machines of their own
 # (network namespaces), and then in a new process the other folders of FIRST.
-FIRST = tests/evidence tests/intake tests/manifest tests/monitoring tests/storage
+FIRST = tests/champion tests/evidence tests/explain tests/intake tests/manifest tests/models tests/monitoring tests/storage
 SLOWEST = --durations 12 --durations-min 10
 
 ifeq ($(STACK),jax)
