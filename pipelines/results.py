@@ -61,6 +61,7 @@ def run(request: ResultsRequest) -> int:
         for earlier in folder.glob("*.json"):
             if earlier != file and read_published(earlier).name == study.name:
                 earlier.unlink()
+                print(f"{earlier} is replaced")
         print(file)
     written = write_pages(request.docs, request.readme)
     print("\n".join(map(str, written)))

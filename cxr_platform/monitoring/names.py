@@ -92,7 +92,7 @@ SHADOW_DECISIONS = Metric(
 )  # fmt: skip
 SHADOW_SKIPPED = Metric(
     "cxr_shadow_skipped_images_total", "counter", "replica",
-    "Images that the challenger did not screen: queue-full, other-intake, failed", ("reason",),
+    "Images that the challenger did not screen: queue-full, other-intake, failed, not-loaded", ("reason",),
 )  # fmt: skip
 
 JOB_SECONDS = Metric("cxr_job_duration_seconds", "gauge", "batch", "Seconds the job took", ("verb", "study"))

@@ -1,14 +1,18 @@
 """How often a challenger decided as the champion, read from the metrics that servers publish."""
 
-import urllib.error
+import http.client
 import urllib.request
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cxr_platform.domain.interval import Interval
 from cxr_platform.errors import RegistryError, last_line
 from cxr_platform.monitoring.names import DRIFT_PSI, DRIFT_WINDOW, RAY_PREFIX, SHADOW_DECISIONS, SHADOW_SKIPPED
+
+if TYPE_CHECKING:
+    from prometheus_client.samples import Sample
 
 TIMEOUT_SECONDS = 10.0
 
@@ -49,30 +53,26 @@ def read_shadow_counts(urls: Iterable[str], champion: str, challenger: str) -> S
 
     Raise `RegistryError` for an address that does not answer with metrics.
     """
-    texts = [_text(url) for url in urls]
-    return shadow_counts(texts, champion, challenger)
+    return shadow_counts({url: _text(url) for url in urls}, champion, challenger)
 
 
-def shadow_counts(texts: Iterable[str], champion: str, challenger: str) -> ShadowCounts:
-    """Return the counts in metrics in Prometheus' text format."""
-    from prometheus_client.parser import text_string_to_metric_families
-
+def shadow_counts(texts: Mapping[str, str], champion: str, challenger: str) -> ShadowCounts:
+    """Return the counts in metrics in Prometheus' text format, by where they are from."""
     decisions: Counter[tuple[str, str]] = Counter()
     skipped: Counter[str] = Counter()
     psi: dict[tuple[str, str], float] = {}
     window: dict[tuple[str, str], float] = {}
-    for number, text in enumerate(texts):
-        for family in text_string_to_metric_families(text):
-            for sample in family.samples:
-                labels, name = sample.labels, sample.name.removeprefix(RAY_PREFIX)
-                if name == SHADOW_DECISIONS.name:
-                    if (labels["version"], labels["challenger"]) == (champion, challenger):
-                        decisions[labels["decision"], labels["challenger_decision"]] += int(sample.value)
-                elif name == SHADOW_SKIPPED.name:
-                    skipped[labels["reason"]] += int(sample.value)
-                elif name in (DRIFT_PSI.name, DRIFT_WINDOW.name) and labels["version"] == challenger:
-                    values = psi if name == DRIFT_PSI.name else window
-                    values[labels["quantity"], f"{number} {labels.get('WorkerId')}"] = sample.value
+    for url, text in texts.items():
+        for sample in _samples(url, text):
+            labels, name = sample.labels, sample.name.removeprefix(RAY_PREFIX)
+            if name == SHADOW_DECISIONS.name:
+                if (labels["version"], labels["challenger"]) == (champion, challenger):
+                    decisions[labels["decision"], labels["challenger_decision"]] += int(sample.value)
+            elif name == SHADOW_SKIPPED.name:
+                skipped[labels["reason"]] += int(sample.value)
+            elif name in (DRIFT_PSI.name, DRIFT_WINDOW.name) and labels["version"] == challenger:
+                values = psi if name == DRIFT_PSI.name else window
+                values[labels["quantity"], f"{url} {labels.get('WorkerId')}"] = sample.value
     return ShadowCounts(champion, challenger, decisions, skipped, _weighted_means(psi, window))
 
 
@@ -93,9 +93,19 @@ def _text(url: str) -> str:
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as answer:
             return str(answer.read().decode())
-    except (OSError, ValueError) as error:
-        raise RegistryError(
-            f"Expected the metrics of a server at {url}.",
-            received=last_line(error),
-            advice="It is the metrics port of a node, such as http://127.0.0.1:9811/metrics.",
-        ) from error
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise _no_metrics(url, last_line(error)) from error
+
+
+def _samples(url: str, text: str) -> "list[Sample]":
+    from prometheus_client.parser import text_string_to_metric_families
+
+    try:
+        return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    except (ValueError, IndexError, KeyError) as error:  # the parser's, for text of another kind
+        raise _no_metrics(url, f"{text[:40]!r}") from error
+
+
+def _no_metrics(url: str, received: str) -> RegistryError:
+    advice = "It is the metrics port of a node, such as http://127.0.0.1:9811/metrics, not that of the server."
+    return RegistryError(f"Expected the metrics of a server at {url}.", received=received, advice=advice)

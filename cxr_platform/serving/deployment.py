@@ -90,7 +90,7 @@ class ServingOptions(Record):
     public_key: str | None = Field(
         None, description="Public key of minisign (RW…): versions that its owner has not signed are not loaded."
     )
-    shadow: str | None = Field(
+    shadow: Annotated[str, Field(pattern=r"^v\d+$")] | None = Field(
         None,
         description="A version that screens each image after the champion, unseen by clients: its decisions are "
         "counted beside the champion's, for `cxr registry compare`.",

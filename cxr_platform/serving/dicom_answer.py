@@ -12,6 +12,7 @@ import base64
 import io
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,8 @@ MOST_PROBABLE = Code("MOST-PROBABLE", SCHEME, "Most probable class")
 PERCENT = Code("%", "UCUM", "Percent")
 PROCESSED_FROM = Code("121322", "DCM", "Source image for image processing operation")
 
+RELEASE = version("cxr-platform")
+
 STRIP, MARGIN, FONT_SIZE = 52, 8, 15
 """Pixels of the strip with text below the heatmap, which covers nothing of the image."""
 
@@ -81,7 +84,7 @@ STRIP, MARGIN, FONT_SIZE = 52, 8, 15
 def dicom_documents(answer: ScreenAnswer, source: DicomSource) -> list[Dataset]:
     """Return the report of an answer and, if it has a heatmap, the picture.
 
-    The same image, model and operating point give the same UIDs.
+    The same image, answer, model and operating point give the same UIDs; other content gives another SOP Instance UID.
     """
     documents = [structured_report(answer, source)]
     if answer.explanation is not None and answer.explanation.heatmap_png is not None:
@@ -159,7 +162,7 @@ def _common(answer: ScreenAnswer, source: DicomSource, kind: str) -> dict[str, A
     """Return what both documents, of the `kind` report or heatmap, state about themselves and the model."""
     return {
         "series_instance_uid": _uid(answer, source.sop_instance_uid, kind, "series"),
-        "sop_instance_uid": _uid(answer, source.sop_instance_uid, kind),
+        "sop_instance_uid": _uid(answer, source.sop_instance_uid, kind, _content(answer, source)),
         "instance_number": 1,
         "manufacturer": MANUFACTURER,
         "manufacturer_model_name": _model_name(answer),
@@ -171,12 +174,19 @@ def _common(answer: ScreenAnswer, source: DicomSource, kind: str) -> dict[str, A
 
 
 def _uid(answer: ScreenAnswer, *parts: str) -> str:
-    """Return a UID (PS3.5, B.2) that is the same for the same parts, model and operating point.
+    """Return a UID (PS3.5, B.2) that is the same for the same parts, model, operating point and release.
 
     The version alone does not identify a model, because all registries count v1, v2, …
     """
-    model = f"{answer.model.model_dump_json()}{answer.operating_point.model_dump_json()}"
+    model = f"{RELEASE} {answer.model.model_dump_json()}{answer.operating_point.model_dump_json()}"
     return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, ' '.join((MANUFACTURER, model, *parts))).int}"
+
+
+def _content(answer: ScreenAnswer, source: DicomSource) -> str:
+    """Return what the documents state besides date and pixels: an object of other content has another UID."""
+    stated = answer.model_dump_json(exclude={"request_id", "timings_ms", "explanation"})
+    missing = None if answer.explanation is None else answer.explanation.missing
+    return f"{stated} {missing} {source.model_dump_json()}"
 
 
 def _model_name(answer: ScreenAnswer) -> str:

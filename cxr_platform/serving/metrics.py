@@ -92,6 +92,8 @@ class RayMetrics(ServingMetrics):
             decision=decision,
             challenger_decision=screening.decision,
         )
+        if version == self._version:  # it has just been promoted, and has a window as the champion
+            return
         if self._challenger is None:
             self._challenger = version, DriftWatch(challenger.reference, version)
         self._challenger[1].add(screening.observation)
@@ -122,6 +124,7 @@ class RayMetrics(ServingMetrics):
                 self._drift.stop()
             if self._challenger is not None and self._challenger[0] == version:
                 self._challenger[1].stop()  # the drift of one version has one window
+                self._challenger = None
             self._version, self._drift = version, DriftWatch(reference, version)
 
     def set_no_version(self, refused: Sequence[str]) -> None:

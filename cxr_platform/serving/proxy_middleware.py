@@ -17,6 +17,7 @@ Serve loads it from the environment of its proxies: RAY_SERVE_HTTP_PROXY_CALLBAC
 cxr_platform.serving.proxy_middleware:middlewares. Without it the application still checks keys and limits itself.
 """
 
+import logging
 import os
 import re
 import time
@@ -28,6 +29,7 @@ from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cxr_platform.errors import ServingError
 from cxr_platform.serving import http_protocol
 from cxr_platform.serving.access import check_access, has_body
 from cxr_platform.serving.api_keys import ApiKey, KeyCheck, RequestLimits, load_keys
@@ -74,7 +76,11 @@ def middlewares() -> list[Middleware]:
     metrics = ProxyMetrics()
     # Serve calls this before it starts uvicorn, and offers no other way to configure it.
     http_protocol.install(metrics.count_refusal)
-    keys, log, spans = load_keys(None, os.environ), RequestLog.from_environment(), RequestSpans.from_environment()
+    keys, log, spans = load_keys(None, os.environ), RequestLog.from_environment(), RequestSpans()
+    try:
+        spans = RequestSpans.from_environment()
+    except ServingError as error:  # the variable may be set for all programs of a cluster
+        logging.getLogger(__name__).warning("No spans are sent: %s", error)
     return [Middleware(ProxyMiddleware, keys=keys, metrics=metrics, log=log, spans=spans)]
 
 

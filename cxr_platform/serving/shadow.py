@@ -10,13 +10,13 @@ import logging
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 
-from cxr_platform.errors import RegistryError
 from cxr_platform.intake.letterbox import resize_images
 from cxr_platform.registry.bundle import Bundle
 from cxr_platform.serving.screener import Screener, Screening
@@ -28,7 +28,10 @@ NICENESS = 10
 END_SECONDS = 5.0
 """How long `close` waits for the thread, which may be loading the challenger."""
 
-FULL, OTHER_INTAKE, FAILED = "queue-full", "other-intake", "failed"
+RETRY_SECONDS = 30.0
+"""Time between two attempts to load a challenger that could not be loaded."""
+
+FULL, OTHER_INTAKE, FAILED, NOT_LOADED = "queue-full", "other-intake", "failed", "not-loaded"
 """Reasons for which an image is skipped."""
 
 log = logging.getLogger(__name__)
@@ -45,10 +48,12 @@ class ShadowMetrics(Protocol):
 
 
 class Shadow:
-    """Screens in a thread with what `load` returns, until `close`; without it (`RegistryError`), does nothing."""
+    """Screens in a thread with what `load` returns, until `close`. If it raises, it is called again later."""
 
     def __init__(self, load: Callable[[], Screener], metrics: ShadowMetrics, waiting: int = WAITING_IMAGES) -> None:
         self._load, self._metrics = load, metrics
+        self._challenger: Screener | None = None
+        self._tried = -RETRY_SECONDS
         self._queue: queue.Queue[tuple[Screening, Bundle] | None] = queue.Queue(waiting)
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="cxr-shadow", daemon=True)
@@ -71,19 +76,27 @@ class Shadow:
     def _run(self) -> None:
         with contextlib.suppress(OSError):  # on Linux the niceness is that of this thread
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.nice(0) + NICENESS)
-        try:
-            challenger = self._load()
-        except RegistryError as error:
-            log.error("The challenger cannot be loaded, and nothing is compared: %s", error)
-            challenger = None
+        self._load_challenger()
         while (item := self._queue.get()) is not None and not self._closed.is_set():
-            if challenger is None:
+            if self._challenger is None:
+                self._load_challenger()
+            if self._challenger is None:
+                self._metrics.count_shadow_skip(NOT_LOADED)
                 continue
             try:
-                self._screen(challenger, *item)
+                self._screen(self._challenger, *item)
             except Exception:
                 log.exception("The challenger failed with an image")
                 self._metrics.count_shadow_skip(FAILED)
+
+    def _load_challenger(self) -> None:
+        if time.monotonic() - self._tried < RETRY_SECONDS:
+            return
+        self._tried = time.monotonic()
+        try:
+            self._challenger = self._load()
+        except Exception as error:  # of the registry, or of a network share that is gone
+            log.error("The challenger cannot be loaded, and nothing is compared: %s", error)
 
     def _screen(self, challenger: Screener, screening: Screening, bundle: Bundle) -> None:
         if challenger.bundle.version == bundle.version:  # it has been promoted

@@ -30,8 +30,8 @@ class RequestSpans:
             from opentelemetry.sdk.trace import TracerProvider
             from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-            name = os.environ.get("OTEL_SERVICE_NAME", SERVICE)
-            self._provider = TracerProvider(resource=Resource.create({SERVICE_NAME: name}))
+            named = "OTEL_SERVICE_NAME" in os.environ or SERVICE_NAME in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
+            self._provider = TracerProvider(resource=Resource.create({} if named else {SERVICE_NAME: SERVICE}))
             self._provider.add_span_processor(BatchSpanProcessor(exporter))
 
     @classmethod
@@ -40,7 +40,8 @@ class RequestSpans:
 
         Raise `ServingError` if the exporter is not installed.
         """
-        if not any(os.environ.get(name) for name in ENDPOINTS):
+        off = os.environ.get("OTEL_SDK_DISABLED") == "true" or os.environ.get("OTEL_TRACES_EXPORTER") == "none"
+        if off or not any(os.environ.get(name) for name in ENDPOINTS):
             return cls()
         try:
             from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter

@@ -47,7 +47,7 @@ def log_study(study_folder: Path, uri: str | None = None, on_message: Callable[[
     finished, place = read_finished_study(study_folder), tracking_uri(study_folder, uri)
     name = finished.study.name
     with mlflow_client(place) as client:
-        experiment = _open_experiment(client)
+        experiment = open_experiment(client)
         logged = _newest_run(client, experiment, finished)
         if logged and _is_current(client, logged, finished):
             on_message(f"Study {name} is already in MLflow at {place}: nothing was logged.")
@@ -93,11 +93,11 @@ def mlflow_client(place: str) -> Iterator["MlflowClient"]:
             f"Expected to be able to log to MLflow at {place}.",
             received=first_line(error),
             advice="Give --tracking-uri a writable folder or a running server; a database needs sqlalchemy, alembic "
-            "and sqlparse. The study itself is unchanged.",
+            "and sqlparse. Study and registry are unchanged.",
         ) from error
 
 
-def _open_experiment(client: "MlflowClient") -> str:
+def open_experiment(client: "MlflowClient") -> str:
     """Return the id of the experiment of all studies, which is created if it does not exist."""
     known = client.get_experiment_by_name(EXPERIMENT)
     return str(known.experiment_id if known else client.create_experiment(EXPERIMENT))

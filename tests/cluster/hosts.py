@@ -31,9 +31,9 @@ BIN = Path(sys.executable).parent
 
 
 def need_hosts() -> None:
-    """Skip if network namespaces cannot be created."""
-    if shutil.which("ip") is None or os.geteuid() != 0:
-        pytest.skip("needs root and iproute2 to make network namespaces")
+    """Skip if network namespaces cannot be created, or curl is not installed."""
+    if shutil.which("ip") is None or shutil.which("curl") is None or os.geteuid() != 0:
+        pytest.skip("needs root, iproute2 and curl to make network namespaces and to ask what runs in them")
     made = subprocess.run(["ip", "netns", "add", "cxr-probe"], capture_output=True, text=True)
     if made.returncode:
         pytest.skip(f"no network namespaces here: {made.stderr.strip()}")

@@ -35,7 +35,7 @@ NODE = "\n".join(
 
 
 def test_replicas_and_nodes_are_added_up() -> None:
-    counts = shadow_counts([NODE, NODE], "v1", "v2")
+    counts = shadow_counts({"a": NODE, "b": NODE}, "v1", "v2")
     assert counts.decisions == {("negative", "negative"): 140, ("negative", "positive"): 10}
     assert counts.images == 150
     assert counts.skipped == {"queue-full": 8}
@@ -43,7 +43,7 @@ def test_replicas_and_nodes_are_added_up() -> None:
 
 
 def test_agreement_is_the_share_of_equal_decisions() -> None:
-    agreement = shadow_counts([NODE], "v1", "v2").agreement
+    agreement = shadow_counts({"a": NODE}, "v1", "v2").agreement
     assert agreement.value == pytest.approx(100 * 70 / 75)
     assert agreement.low is not None
     assert agreement.high is not None
@@ -51,14 +51,22 @@ def test_agreement_is_the_share_of_equal_decisions() -> None:
 
 
 def test_without_images_nothing_is_stated() -> None:
-    counts = shadow_counts([""], "v1", "v2")
+    counts = shadow_counts({"a": ""}, "v1", "v2")
     assert (counts.images, counts.agreement.value, counts.drift) == (0, None, {})
 
 
-@pytest.mark.parametrize("address", ["http://127.0.0.1:1/metrics", "no address", "file:///nowhere"])
+@pytest.mark.parametrize(
+    "address", ["http://127.0.0.1:1/metrics", "no address", "file:///nowhere", "http://127.0.0.1:98x1/"]
+)
 def test_an_address_without_metrics_is_an_error(address: str) -> None:
     with pytest.raises(RegistryError, match="Expected the metrics of a server at"):
         read_shadow_counts([address], "v1", "v2")
+
+
+def test_a_page_that_is_no_metrics_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "page").write_text("<!doctype html>\n<title>Screening</title>\n")
+    with pytest.raises(RegistryError, match="not that of the server"):
+        read_shadow_counts([(tmp_path / "page").as_uri()], "v1", "v2")
 
 
 def test_metrics_are_read_from_an_address(tmp_path: Path) -> None:

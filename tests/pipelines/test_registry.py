@@ -218,7 +218,7 @@ def test_register_names_the_store_of_a_registry(registry, tmp_path, capsys, monk
     assert "Expected a place of MLflow" in capsys.readouterr().err
     assert main([*words, "--tracking-uri", str(tmp_path / "mlflow")]) == 0
     client = mlflow.MlflowClient(tracking_uri=(tmp_path / "mlflow").as_uri())
-    assert client.get_model_version("screening", "1").source == f"{place}/v1"
+    assert client.get_model_version("screening", "1").tags["cxr.place"] == f"{place}/v1"
 
 
 def test_compare_prints_the_figures_of_both_versions_and_promotes_nothing(registry, capsys):

@@ -143,6 +143,13 @@ def test_a_repeat_has_the_same_uids_and_another_model_or_image_has_others() -> N
     assert len({*first, *(uid for other in others for uid in other)}) == 4 * len(first)
 
 
+def test_an_object_of_other_content_has_another_uid_in_the_same_series() -> None:
+    first = uids(with_heatmap(), source())
+    probability = with_heatmap().model_copy(update={"covid19_probability": 0.123})
+    for other in (uids(probability, source()), uids(with_heatmap(), source(PatientName="Other^Name"))):
+        assert [ours == theirs for ours, theirs in zip(first, other, strict=True)] == [False, True, False, True, True]
+
+
 def test_the_observer_is_the_model_and_its_uid_is_that_of_the_model() -> None:
     contents = [report_of(dicom_documents(made, source())[0]) for made in (answer(), answer())]
     first, second = [content.get_observer_contexts()[0].observer_identifying_attributes for content in contents]

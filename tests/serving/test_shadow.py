@@ -6,6 +6,7 @@ import pytest
 
 from cxr_platform.errors import RegistryError
 from cxr_platform.registry.store import Registry
+from cxr_platform.serving import shadow
 from cxr_platform.serving.screener import Screener, Screening
 from cxr_platform.serving.shadow import Shadow
 from tests.registry.builders import changed
@@ -42,10 +43,10 @@ def screened(screener: Screener, seed: int = 0) -> Screening:
 
 def test_the_challenger_screens_the_same_image(screener: Screener, challenger: Screener) -> None:
     recorder, screening = Recorder(), screened(screener)
-    shadow = Shadow(lambda: challenger, recorder)
-    shadow.add(screening, screener.bundle)
+    made = Shadow(lambda: challenger, recorder)
+    made.add(screening, screener.bundle)
     champion, decision, version, result = recorder.next()
-    shadow.close()
+    made.close()
     assert (champion, decision, version) == ("v1", screening.decision, "v2")
     assert isinstance(result, Screening)
     assert result.covid19 == screened(challenger).covid19 != screening.covid19
@@ -55,10 +56,10 @@ def test_an_image_is_resized_for_a_challenger_of_another_input_size(screener: Sc
     recorder, screening = Recorder(), screened(screener)
     smaller = replace(screening, prepared=replace(screening.prepared, image=screening.prepared.image[:16, :16]))
     bundle = changed(screener.bundle, preprocessing=changed(screener.bundle.preprocessing, input_size=16))
-    shadow = Shadow(lambda: challenger, recorder)
-    shadow.add(smaller, bundle)
+    made = Shadow(lambda: challenger, recorder)
+    made.add(smaller, bundle)
     *_, result = recorder.next()
-    shadow.close()
+    made.close()
     assert isinstance(result, Screening)
     assert result.covid19 == screened(challenger).covid19
 
@@ -70,11 +71,11 @@ def test_other_intake_is_skipped_and_the_champion_itself_is_not_compared(
     preprocessing = screener.bundle.preprocessing
     other = replace(preprocessing.quality, min_contrast=preprocessing.quality.min_contrast / 2)
     bundle = changed(screener.bundle, preprocessing=changed(preprocessing, quality=other))
-    shadow = Shadow(lambda: challenger, recorder)
-    shadow.add(screening, challenger.bundle)  # as after its promotion
-    shadow.add(screening, bundle)
+    made = Shadow(lambda: challenger, recorder)
+    made.add(screening, challenger.bundle)  # as after its promotion
+    made.add(screening, bundle)
     assert recorder.next() == ("other-intake",)
-    shadow.close()
+    made.close()
     assert recorder.calls.empty()
 
 
@@ -85,34 +86,48 @@ def test_answers_do_not_wait_for_a_slow_challenger(screener: Screener, challenge
         assert loading.wait(TIMEOUT_SECONDS)
         return challenger
 
-    shadow = Shadow(load, recorder, waiting=2)
+    made = Shadow(load, recorder, waiting=2)
     for _ in range(3):
-        shadow.add(screening, screener.bundle)
+        made.add(screening, screener.bundle)
     assert recorder.next() == ("queue-full",)
     loading.set()
     assert [recorder.next()[2] for _ in range(2)] == ["v2", "v2"]
-    shadow.close()
+    made.close()
 
 
 def test_a_failure_is_counted_and_the_next_image_is_screened(screener: Screener, challenger: Screener) -> None:
     recorder, screening = Recorder(), screened(screener)
     broken = replace(screening, prepared=replace(screening.prepared, image=screening.prepared.image[:3, :3]))
-    shadow = Shadow(lambda: challenger, recorder)
-    shadow.add(broken, screener.bundle)
+    made = Shadow(lambda: challenger, recorder)
+    made.add(broken, screener.bundle)
     assert recorder.next() == ("failed",)
-    shadow.add(screening, screener.bundle)
+    made.add(screening, screener.bundle)
     assert recorder.next()[2] == "v2"
-    shadow.close()
+    made.close()
 
 
-def test_without_a_challenger_nothing_is_compared(screener: Screener, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("error", [RegistryError("Expected version v9.", received="v1"), OSError("stale handle")])
+def test_a_challenger_that_cannot_be_loaded_is_tried_again_later(
+    screener: Screener,
+    challenger: Screener,
+    error: Exception,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    attempts: list[bool] = []
+
     def load() -> Screener:
-        raise RegistryError("Expected version v9.", received="v1")
+        attempts.append(True)
+        if len(attempts) == 1:
+            raise error
+        return challenger
 
-    recorder = Recorder()
-    shadow = Shadow(load, recorder, waiting=1)
-    for _ in range(3):
-        shadow.add(screened(screener), screener.bundle)
-    shadow.close()
+    recorder, screening = Recorder(), screened(screener)
+    made = Shadow(load, recorder)
+    made.add(screening, screener.bundle)
+    assert recorder.next() == ("not-loaded",)
     assert "The challenger cannot be loaded" in caplog.text
-    assert all(recorder.calls.get_nowait() == ("queue-full",) for _ in range(recorder.calls.qsize()))
+    monkeypatch.setattr(shadow, "RETRY_SECONDS", 0.0)
+    made.add(screening, screener.bundle)
+    assert recorder.next()[2] == "v2"
+    made.close()

@@ -78,3 +78,20 @@ def test_an_endpoint_without_the_exporter_is_an_error(monkeypatch: pytest.Monkey
     monkeypatch.setenv(ENDPOINTS[1], "http://127.0.0.1:4318")
     with pytest.raises(ServingError, match="make setup STACK=jax"):
         RequestSpans.from_environment()
+
+
+@pytest.mark.parametrize(("name", "value"), [("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_EXPORTER", "none")])
+def test_spans_that_are_switched_off_need_no_exporter(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ENDPOINTS[1], "http://127.0.0.1:4318")
+    monkeypatch.setenv(name, value)
+    assert not RequestSpans.from_environment().is_open
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("OTEL_SERVICE_NAME", "ward"), ("OTEL_RESOURCE_ATTRIBUTES", "service.name=ward")]
+)
+def test_the_service_has_the_name_of_the_environment(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    assert recorded(line()).resource.attributes["service.name"] == "ward"

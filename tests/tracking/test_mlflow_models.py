@@ -10,7 +10,7 @@ from tests.registry.builders import make_registry
 
 mlflow = pytest.importorskip("mlflow", reason="the extra `tracking` is not installed")
 
-from cxr_platform.tracking.mlflow_models import SHA_TAG, VERSION_TAG, register_version  # noqa: E402
+from cxr_platform.tracking.mlflow_models import PLACE_TAG, SHA_TAG, VERSION_TAG, register_version  # noqa: E402
 from cxr_platform.tracking.mlflow_runs import mlflow_client, tracking_uri  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*[Ff]ile.?[Ss]tore.*", "ignore:.*filesystem.*")
@@ -32,6 +32,12 @@ def test_the_champion_is_a_model_version_with_its_hash_and_the_alias(tmp_path: P
     assert tags[VERSION_TAG] == "v1"
     assert len(tags[SHA_TAG]) == 64
     assert "alias champion" in messages[0]
+    with mlflow_client(tracking_uri(place, str(place))) as client:
+        made = client.get_model_version("screening", number)
+        # MLflow's server takes no other source than an artifact of the run
+        assert made.source == f"runs:/{made.run_id}/bundle"
+        names = {Path(file.path).name for file in client.list_artifacts(made.run_id, "bundle")}
+    assert names == {"bundle.json", "MODEL_CARD.md"}
     with mlflow_client(tracking_uri(place, str(place))) as client:
         assert str(client.get_model_version_by_alias("screening", "champion").version) == number
 
@@ -59,7 +65,7 @@ def test_the_uri_of_a_registry_that_was_copied_here_is_the_source(tmp_path: Path
     registry, place = make_registry(tmp_path / "registry", 80.0), tmp_path / "mlflow"
     number = register_version(registry, "v1", "screening", str(place), source="s3://bucket/registry")
     with mlflow_client(tracking_uri(place, str(place))) as client:
-        assert client.get_model_version("screening", number).source == "s3://bucket/registry/v1"
+        assert client.get_model_version("screening", number).tags[PLACE_TAG] == "s3://bucket/registry/v1"
         assert not client.get_registered_model("screening").aliases, "v1 is not the champion"
 
 

@@ -114,7 +114,7 @@ def test_a_place_that_cannot_be_written_is_a_storage_error(tmp_path):
     study = make_study(tmp_path / "test")
     (tmp_path / "file").write_text("", encoding="utf-8")
 
-    with pytest.raises(StorageError, match=r"log to MLflow at file:.*The study itself is unchanged"):
+    with pytest.raises(StorageError, match=r"log to MLflow at file:.*Study and registry are unchanged"):
         log_study(study, str(tmp_path / "file"))
 
 

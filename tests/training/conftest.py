@@ -39,7 +39,8 @@ def workbench_of() -> Callable[..., Workbench]:
     make, kept = StudyRun.workbench, dict[str, Workbench]()
 
     def once(study: StudyRun, *share: Any) -> Workbench:
-        key = repr((study.plan.profile.model, study.plan.profile.training, share))
+        profile = study.plan.profile
+        key = repr((profile.model, profile.training, profile.resources, id(study.imagenet), share))
         if key not in kept:
             kept[key] = make(study, *share)
         return kept[key]

@@ -63,8 +63,9 @@ def prediction_sets(
     """Return the sets of `strategy`: thresholds of all patients, for use, and the coverage of thresholds of others.
 
     The images of fold k are judged by temperature and thresholds of the patients who have no image in fold k. A class
-    that these cannot be stated for in every fold has no threshold for use either: sizes and coverage would be of other
-    sets. The intervals do not include the uncertainty of the thresholds.
+    that these cannot be stated for, in each fold that states any, has no threshold for use either: sizes and coverage
+    would be of other sets. Where no fold states any, thresholds come without coverage. The intervals do not include
+    the uncertainty of the thresholds.
     """
     probability, label, group = predictions.probability[strategy], predictions.label, predictions.group_id
     members = np.zeros((len(label), len(CLASSES)), dtype=bool)
