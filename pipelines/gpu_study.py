@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from cxr_platform.domain.strategies import parse_strategies
 from cxr_platform.errors import ConfigError, StudyError, first_line
 from cxr_platform.training.mps import mps_for
-from pipelines.benchmarks import write_result
+from pipelines.benchmarks import markdown_table, write_result
 from pipelines.command import run_command
 from pipelines.options import ProfileOptions, add_profile_options, add_weights_option, build_request
 
@@ -318,8 +318,7 @@ def _study_parts(study: dict[str, Any]) -> list[str]:
 
 
 def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [heading, ["---"] * len(heading), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    return markdown_table(heading, rows) + "\n"
 
 
 def _manifest(request: RunRequest) -> tuple["Manifest", int | None]:

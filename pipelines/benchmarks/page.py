@@ -13,6 +13,7 @@ from typing import Any
 
 from cxr_platform.errors import ConfigError
 from cxr_platform.storage.files import write_atomically
+from pipelines.benchmarks import markdown_table
 from pipelines.benchmarks.growth import LINEAR
 
 NOTES = "## Notes"
@@ -103,11 +104,6 @@ def page(results: Mapping[Path, Result]) -> str:
         *(f"## {section.heading}\n\n{section.body}" for section in sections),
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def markdown_table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table in Markdown, without a line break at its end."""
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heading, ["---"] * len(heading), *rows))
 
 
 def _read(file: Path) -> Result:
