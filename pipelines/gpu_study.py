@@ -18,7 +18,6 @@ import tarfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -157,7 +156,7 @@ def run_all(request: RunRequest) -> int:
         processes = request.processes or _best(measured)
         code, calls = _run_study(request, manifest, processes, began)
     study = study_result(request.work / NAME, manifest) | {"jpeg_quality": quality, "calls": calls}
-    write_result(request.out / RESULT, "gpu-study", {"benchmark_gpu": measured, "study": study, "date": _today()})
+    write_result(request.out / RESULT, "gpu-study", {"benchmark_gpu": measured, "study": study})
     _keep_progress(request)
     print(f"{study['finished']} of {study['trials']} trials finished; results in {request.out / RESULT}")
     if study["finished"] < study["trials"]:
@@ -409,10 +408,6 @@ def _keep_progress(request: RunRequest) -> None:
         for name in (NAME, BENCHMARK, "calls.json"):
             if (request.work / name).exists():
                 archive.add(request.work / name, name, filter=small)
-
-
-def _today() -> str:
-    return datetime.now(timezone.utc).date().isoformat()
 
 
 if __name__ == "__main__":
