@@ -248,7 +248,7 @@ def count_study(job: "JobMetrics", study: "StudyRun") -> None:
     from cxr_platform.storage.mirror import local_copy
 
     trials = study.plan.trials()
-    finished = sum(study.folder.is_finished(key) for key in trials)
+    finished = len(study.folder.finished(trials))
     accuracy: dict[str, float | None] = {}
     with local_copy(study.folder.root, ("study.json", "predictions.parquet").__contains__) as root:
         if (root / "predictions.parquet").is_file():

@@ -166,12 +166,13 @@ def run_all(request: RunRequest) -> int:
 
 def study_result(folder: Path, manifest: "Manifest") -> dict[str, Any]:
     """Return what the page states about the study in `folder`: counts, times, and the results of whole strategies."""
-    from cxr_platform.domain.study import read_study, read_trials
+    from cxr_platform.domain.study import read_study
     from cxr_platform.evaluation.predictions import load_predictions
     from cxr_platform.evaluation.report_tables import report_tables
     from cxr_platform.evaluation.resource_use import read_resource_use
     from cxr_platform.evaluation.study_results import compute_study_results
     from cxr_platform.evaluation.table import to_markdown
+    from cxr_platform.storage.trial_files import read_trials
 
     if not (folder / "study.json").is_file():
         return {"trials": 0, "finished": 0}

@@ -22,7 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": {"manifest", "storage"},
     "explain": {"models"},
     "evidence": {"manifest", "models", "training", "evaluation", "explain", "intake", "storage"},
-    "tracking": {"evaluation", "registry"},
+    "tracking": {"evaluation", "registry", "storage"},
     "registry": {"storage"},
     "monitoring": {"registry", "storage"},
     "champion": {

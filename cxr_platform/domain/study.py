@@ -1,12 +1,11 @@
 """The records in the folder of a study: `study.json`, `trial.json` of a finished trial, `state.json` of a running one.
 
-A study here is a set of trials (strategies × folds) over one manifest, not a DICOM study. Readers call only `/`, `glob`
-and `read_bytes` of the folder, so that it may be a `Path` or an object store's counterpart.
+A study here is a set of trials (strategies × folds) over one manifest, not a DICOM study. The records of trials are
+read by `storage.trial_files`.
 """
 
-from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
 from pydantic import AwareDatetime, Field, field_validator, model_validator
 from typing_extensions import Self
@@ -17,7 +16,6 @@ from cxr_platform.errors import CxrError, StudyError
 from cxr_platform.labels import CLASSES
 from cxr_platform.validation import Record, parse_record
 
-R = TypeVar("R", bound=Record)
 RERUN = "The file is damaged or of another version: run the study again, or give another name."
 
 
@@ -220,30 +218,3 @@ def read_study(folder: Path) -> StudyRecord:
     except OSError as error:
         raise StudyError(f"Expected the record of a study at {file}.", received=error.strerror) from error
     return parse_record(StudyRecord, content, str(file), StudyError, RERUN)
-
-
-def read_trials(folder: Path, wanted: Collection[TrialKey]) -> dict[TrialKey, TrialRecord | None]:
-    """Return those of `wanted` that have a `trial.json`, with `None` for a damaged one."""
-    return _read_records(TrialRecord, folder, "trials/*/fold-*/trial.json", wanted)
-
-
-def read_trial_states(folder: Path, wanted: Collection[TrialKey]) -> dict[TrialKey, TrialState | None]:
-    """Return those of `wanted` that have a `state.json`, with `None` for a damaged one."""
-    return _read_records(TrialState, folder, "trials/*/fold-*.run/state.json", wanted)
-
-
-def _read_records(kind: type[R], folder: Path, pattern: str, wanted: Collection[TrialKey]) -> dict[TrialKey, R | None]:
-    """Read by place, not by content; a file that goes away between listing and reading is left out."""
-    places = {(key.strategy, f"fold-{key.fold}"): key for key in wanted}
-    records: dict[TrialKey, R | None] = {}
-    for file in folder.glob(pattern):
-        key = places.get((file.parent.parent.name, file.parent.name.removesuffix(".run")))
-        if key is None:
-            continue
-        try:
-            records[key] = parse_record(kind, file.read_bytes(), str(file), StudyError)
-        except FileNotFoundError:
-            continue
-        except StudyError:
-            records[key] = None
-    return dict(sorted(records.items()))

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cxr_platform.domain.strategies import ordered
-from cxr_platform.domain.study import StudyRecord, TrialRecord, read_study, read_trials
+from cxr_platform.domain.study import StudyRecord, TrialRecord, read_study
 from cxr_platform.errors import StudyError
 from cxr_platform.evaluation.evidence_files import Evidence, read_evidence
 from cxr_platform.evaluation.findings import UNDERTRAINED
@@ -16,6 +16,7 @@ from cxr_platform.evaluation.predictions import Array, Predictions, check_agains
 from cxr_platform.evaluation.study_results import StudyResults, compute_study_results
 from cxr_platform.manifest.schema import PIXELS, ManifestInfo, pixels_to_numpy
 from cxr_platform.manifest.store import Manifest
+from cxr_platform.storage.trial_files import read_trials
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from cxr_platform.domain.study import StudyRecord, TrialRecord, read_trials
+from cxr_platform.domain.study import StudyRecord, TrialRecord
+from cxr_platform.storage.trial_files import read_trials
 
 UNKNOWN = "unknown"
 

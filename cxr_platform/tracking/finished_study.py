@@ -16,9 +16,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cxr_platform.domain.study import StudyRecord, TrialKey, TrialRecord, read_study, read_trials
+from cxr_platform.domain.study import StudyRecord, TrialKey, TrialRecord, read_study
 from cxr_platform.errors import StudyError
 from cxr_platform.evaluation.formatting import flatten
+from cxr_platform.storage.trial_files import finished_folder, read_trials
 
 PREDICTIONS_TAG, RESULTS_TAG = "cxr.predictions_sha256", "cxr.results_sha256"
 NOTE_TAG = "mlflow.note.content"  # MLflow's description of a run
@@ -121,7 +122,7 @@ def read_finished_study(folder: Path) -> FinishedStudy:
 
 
 def _trial(folder: Path, key: TrialKey, record: TrialRecord | None) -> FinishedTrial:
-    place = folder / "trials" / key.strategy / f"fold-{key.fold}"
+    place = finished_folder(folder, key)
     advice = "Remove this folder and run the same cross_validate command again."
     if record is None:
         raise StudyError(f"Expected a finished trial in {place}.", received="a damaged trial.json", advice=advice)

@@ -20,6 +20,7 @@ from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import ConfigError, CxrError, StudyError, last_line
 from cxr_platform.storage.files import cannot_write, remove
 from cxr_platform.storage.paths import arrow_filesystem
+from cxr_platform.storage.trial_files import read_trial_states
 from cxr_platform.training.activations_ray import compute_activations
 from cxr_platform.training.devices import gpu_memory_gib, gpu_share, is_deterministic, limit_process
 from cxr_platform.training.mps import mps_for
@@ -121,7 +122,8 @@ def run_rounds(shared: Shared, todo: list[TrialKey], progress: StudyProgress) ->
 
 
 def _last_epochs(study: StudyRun, keys: Sequence[TrialKey]) -> dict[TrialKey, int]:
-    return {key: study.folder.last_epoch(key) for key in keys}
+    states = read_trial_states(study.folder.root, keys)
+    return {key: state.epoch if (state := states.get(key)) is not None else 0 for key in keys}
 
 
 def _tune(shared: Shared, todo: list[TrialKey], progress: StudyProgress) -> dict[TrialKey, Failure]:
@@ -132,8 +134,9 @@ def _tune(shared: Shared, todo: list[TrialKey], progress: StudyProgress) -> dict
     failures = _fit(_tuner(shared, todo, TuneProgress(progress), stop), folder.root)
     if stop.error is not None:
         raise stop.error
-    failures = {key: failure for key, failure in failures.items() if not folder.is_finished(key)}
-    if any(key not in failures and not folder.is_finished(key) for key in todo):
+    finished = folder.finished(todo)
+    failures = {key: failure for key, failure in failures.items() if key not in finished}
+    if any(key not in failures and key not in finished for key in todo):
         raise KeyboardInterrupt
     if not failures:
         remove(folder.root / "tune")

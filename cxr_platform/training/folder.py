@@ -26,12 +26,13 @@ from numpy.typing import NDArray
 from cxr_platform.config import Precision, Profile, Protocol
 from cxr_platform.domain.predictions import PREDICTIONS_SCHEMA, PROBABILITY_COLUMNS, SOURCE_PATH
 from cxr_platform.domain.strategies import STRATEGY_NAMES
-from cxr_platform.domain.study import NO_FOLD, StudyRecord, TrialKey, TrialRecord, TrialState, read_study
+from cxr_platform.domain.study import NO_FOLD, StudyRecord, TrialKey, TrialRecord, read_study
 from cxr_platform.errors import PredictionsError, StorageError, StudyError, StudyMismatch
 from cxr_platform.labels import CLASSES
 from cxr_platform.storage.files import (
     make_folder,
     new_folder,
+    read_each,
     read_errors,
     remove,
     write_atomically,
@@ -40,10 +41,11 @@ from cxr_platform.storage.files import (
 )
 from cxr_platform.storage.lock import LockCheck, folder_lock
 from cxr_platform.storage.paths import absolute, is_remote
+from cxr_platform.storage.trial_files import finished_folder, list_trial_files, read_records
 from cxr_platform.training.data import StudyData
 from cxr_platform.training.devices import hardware, package_versions
 from cxr_platform.training.plan import StudyPlan, identity_differences, study_identity
-from cxr_platform.training.running_trial import STATE, utc_now
+from cxr_platform.training.running_trial import utc_now
 from cxr_platform.training.trial import Epoch, TrialResult
 from cxr_platform.validation import parse_record
 
@@ -57,10 +59,11 @@ class StudyFolder:
     def __init__(self, root: Path) -> None:
         self.root = absolute(root)  # Ray gives every trial a working directory of its own
         self._check: LockCheck | None = None
+        self._sound: set[TrialKey] = set()  # trials whose record was read
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out the lock, which one process holds."""
-        return {"root": self.root, "_check": None}
+        """Leave out the lock, which one process holds, and what this process has read."""
+        return {"root": self.root, "_check": None, "_sound": set()}
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -155,33 +158,39 @@ class StudyFolder:
 
     def complete(self, strategies: Iterable[str], folds: int) -> tuple[str, ...]:
         """Return those of `strategies` that are finished on every fold."""
-        return tuple(s for s in strategies if all(self.is_finished(TrialKey(s, fold)) for fold in range(folds)))
+        names = tuple(strategies)
+        finished = self.finished(TrialKey(name, fold) for name in names for fold in range(folds))
+        return tuple(name for name in names if all(TrialKey(name, fold) in finished for fold in range(folds)))
+
+    def finished(self, wanted: Iterable[TrialKey]) -> set[TrialKey]:
+        """Return those of `wanted` that are stored, by one listing of the folder.
+
+        Records that this object has not read yet are read; a trial whose `trial.json` is damaged has to be run again.
+        """
+        files, wanted = list_trial_files(self.root).finished, set(wanted)
+        unread = wanted - self._sound
+        self._sound |= {key for key, record in read_records(TrialRecord, files, unread).items() if record is not None}
+        return wanted & self._sound & files.keys()
 
     def trial_folder(self, key: TrialKey) -> Path:
         """Return the folder of the finished trial."""
         if key.fold == NO_FOLD:
             return self.champion_root / key.strategy
-        return self.root / "trials" / key.strategy / f"fold-{key.fold}"
+        return finished_folder(self.root, key)
 
     def running_folder(self, key: TrialKey) -> Path:
         """Return the folder of the trial while it runs."""
         final = self.trial_folder(key)
         return final.with_name(f"{final.name}.run")
 
-    def last_epoch(self, key: TrialKey) -> int:
-        """Return the last epoch in the state of a running trial; 0 if there is no state."""
-        file = self.running_folder(key) / STATE
-        try:
-            return parse_record(TrialState, file.read_bytes(), str(file), StudyError).epoch
-        except (OSError, StudyError):
-            return 0
-
     def is_finished(self, key: TrialKey) -> bool:
         """Return True if the trial is stored; one whose `trial.json` is damaged has to be run again."""
+        self._sound.discard(key)
         try:
             self.trial_record(key)
         except (FileNotFoundError, NotADirectoryError, StudyError):
             return False
+        self._sound.add(key)
         return True
 
     def trial_record(self, key: TrialKey) -> TrialRecord:
@@ -222,30 +231,20 @@ class StudyFolder:
     def pool(self, keys: Iterable[TrialKey]) -> Path:
         """Join the trials' predictions into `predictions.parquet`; `PredictionsError` names trials that are missing."""
         wanted = sorted(keys)
-        missing = [str(key) for key in wanted if not self.is_finished(key)]
+        finished = self.finished(wanted)
+        missing = [str(key) for key in wanted if key not in finished]
         if missing:
             raise PredictionsError(
                 f"Expected every trial of {self.root} to be finished.",
                 received=f"{len(missing)} unfinished: {', '.join(missing[:8])}{', …' if len(missing) > 8 else ''}",
                 advice="Run the same command again: finished trials are kept.",
             )
+        files = [self.trial_folder(key) / "predictions.parquet" for key in wanted]
+        tables = (_predictions(key, *read) for key, read in zip(wanted, read_each(files), strict=True))
         target, pooled = self.root / "predictions.parquet", io.BytesIO()
-        pq.write_table(pa.concat_tables(map(self._predictions, wanted)), pooled)
+        pq.write_table(pa.concat_tables(tables), pooled)
         write_atomically(target, pooled.getvalue())
         return target
-
-    def _predictions(self, key: TrialKey) -> pa.Table:
-        file = self.trial_folder(key) / "predictions.parquet"
-        try:
-            with read_errors(file):
-                content = file.read_bytes()
-            return pq.read_table(io.BytesIO(content)).cast(PREDICTIONS_SCHEMA)
-        except (OSError, ValueError, pa.ArrowException) as error:
-            raise PredictionsError(
-                f"Expected the predictions of {key} in {file}.",
-                received=error,
-                advice=f"Remove {file.parent}: the same command then runs this trial again.",
-            ) from error
 
     def _check_identity(self, known: StudyRecord, identity: dict[str, Any]) -> None:
         changes = identity_differences(known.identity, identity)
@@ -263,6 +262,19 @@ class StudyFolder:
         """Remove partly written trial folders of an interrupted run. An object store has none."""
         for leftover in () if is_remote(self.root) else self.root.glob("trials/*/.fold-*"):
             remove(leftover)
+
+
+def _predictions(key: TrialKey, file: Path, content: bytes | None) -> pa.Table:
+    try:
+        if content is None:
+            raise FileNotFoundError("no such file")
+        return pq.read_table(io.BytesIO(content)).cast(PREDICTIONS_SCHEMA)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise PredictionsError(
+            f"Expected the predictions of {key} in {file}.",
+            received=error,
+            advice=f"Remove {file.parent}: the same command then runs this trial again.",
+        ) from error
 
 
 def history_table(history: Iterable[Epoch]) -> pa.Table:

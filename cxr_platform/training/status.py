@@ -13,7 +13,8 @@ from pathlib import Path
 from statistics import fmean
 
 from cxr_platform.config import Profile
-from cxr_platform.domain.study import TrialKey, TrialRecord, TrialState, read_study, read_trial_states, read_trials
+from cxr_platform.domain.study import TrialKey, TrialRecord, TrialState, read_study
+from cxr_platform.storage.trial_files import read_trials_and_states
 from cxr_platform.training.plan import planned_trials, relative_cost
 
 SILENCE = timedelta(minutes=5)
@@ -107,9 +108,7 @@ def read_status(root: Path, now: datetime) -> StudyStatus:
     """
     study = read_study(root)
     trials = planned_trials(study.profile, study.strategies)
-    # Running trials are read first: a trial that ends in between then has both records, and counts as finished.
-    begun = read_trial_states(root, trials)
-    stored = read_trials(root, trials)
+    stored, begun = read_trials_and_states(root, trials)
     alive = [begun[key] for key in trials if key in begun and key not in stored]
     damaged = {key for key, trial in {**begun, **stored}.items() if trial is None}
     return StudyStatus(

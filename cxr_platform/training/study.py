@@ -94,7 +94,8 @@ def run_study(study: StudyRun, engine: Engine, progress: StudyProgress) -> Path:
     with study.folder.lock():
         study.folder.start(study.plan)
         trials = study.plan.trials()
-        todo = [key for key in trials if not study.folder.is_finished(key)]
+        finished = study.folder.finished(trials)
+        todo = [key for key in trials if key not in finished]
         costs = {key: relative_cost(study.plan.profile, key.strategy, study.plan.manifest.study_images) for key in todo}
         progress.begin(costs, len(trials) - len(todo))
         try:

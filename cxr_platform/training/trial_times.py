@@ -14,8 +14,9 @@ from pydantic import Field
 
 from cxr_platform.config import Profile
 from cxr_platform.domain.strategies import STRATEGY_NAMES, ordered, parse_strategies, strategy_by_name
-from cxr_platform.domain.study import TrialKey, read_trials
+from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import ConfigError, StudyError
+from cxr_platform.storage.trial_files import read_trials
 from cxr_platform.training.plan import MEASURED_COST, relative_cost
 from cxr_platform.training.status import expected_seconds
 from cxr_platform.validation import Record, parse_json, read_toml, validate

@@ -20,7 +20,8 @@ from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
 from cxr_platform.domain.strategies import strategy_by_name
-from cxr_platform.domain.study import TrialKey, read_study, read_trials
+from cxr_platform.domain.study import TrialKey, read_study
+from cxr_platform.storage.trial_files import read_trials
 from pipelines.benchmarks import write_result
 from pipelines.benchmarks.processes import Usage, run_watched
 from pipelines.benchmarks.study import (

@@ -12,8 +12,6 @@ from cxr_platform.domain.study import (
     Hardware,
     TrialKey,
     read_study,
-    read_trial_states,
-    read_trials,
 )
 from cxr_platform.errors import StudyError
 from tests.study_records import STARTED, manifest_facts, study_record, trial_record, trial_state, write_record
@@ -112,55 +110,6 @@ def test_a_value_that_cannot_be_used_is_named(folder: Path, changes: dict[str, A
 
 def test_counts_are_of_known_classes() -> None:
     assert manifest_facts(counts={"Covid19": {"cohen": 3}}).counts == {"Covid19": {"cohen": 3}}
-
-
-def test_records_of_trials_are_read_by_key(tmp_path: Path) -> None:
-    keys = [TrialKey("scratch", 1), TrialKey("off-the-shelf", 0)]
-    for key in keys:
-        write_record(tmp_path / "trials" / key.strategy / f"fold-{key.fold}" / "trial.json", trial_record(*key))
-        running = tmp_path / "trials" / key.strategy / f"fold-{key.fold}.run" / "state.json"
-        write_record(running, trial_state(*key))
-    assert read_trials(tmp_path, keys) == {key: trial_record(*key) for key in sorted(keys)}
-    assert read_trial_states(tmp_path, keys) == {key: trial_state(*key) for key in sorted(keys)}
-    assert list(read_trials(tmp_path, keys)) == sorted(keys)
-    assert read_trials(tmp_path, keys)[keys[0]].key == keys[0]  # type: ignore[union-attr]
-
-
-def test_a_damaged_record_is_none_and_an_absent_one_is_left_out(tmp_path: Path) -> None:
-    write_record(tmp_path / "trials/scratch/fold-0/trial.json", trial_record("scratch", 0)).write_text("{")
-    keys = [TrialKey("scratch", 0), TrialKey("scratch", 1)]
-    assert read_trials(tmp_path, keys) == {keys[0]: None}
-    assert read_trials(tmp_path / "absent", keys) == {}
-
-
-@pytest.mark.parametrize("version", [None, 2, "1"])
-def test_a_record_of_another_schema_version_counts_as_damaged(tmp_path: Path, version: object) -> None:
-    places = (
-        (read_trials, trial_record("scratch", 0), tmp_path / "trials/scratch/fold-0/trial.json"),
-        (read_trial_states, trial_state("scratch", 0), tmp_path / "trials/scratch/fold-0.run/state.json"),
-    )
-    for read, record, file in places:
-        written = json.loads(write_record(file, record).read_text())
-        assert written.pop("schema_version") == 1
-        file.write_text(json.dumps(written if version is None else {**written, "schema_version": version}))
-        assert read(tmp_path, [TrialKey("scratch", 0)]) == {TrialKey("scratch", 0): None}
-
-
-@pytest.mark.parametrize(
-    "place", ["scratch/fold-7", "scratch/fold-x", "scratch/.fold-0.abc", "magic/fold-0", "scratch/fold-00"]
-)
-def test_trials_that_are_not_wanted_are_left_out(tmp_path: Path, place: str) -> None:
-    write_record(tmp_path / "trials" / place / "trial.json", trial_record("scratch", 0))
-    assert read_trials(tmp_path, [TrialKey("scratch", 0)]) == {}
-
-
-def test_a_record_that_vanishes_while_it_is_read_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def vanished(_: Path) -> bytes:
-        raise FileNotFoundError
-
-    write_record(tmp_path / "trials/scratch/fold-0.run/state.json", trial_state("scratch", 0))
-    monkeypatch.setattr(Path, "read_bytes", vanished)
-    assert read_trial_states(tmp_path, [TrialKey("scratch", 0)]) == {}
 
 
 def test_the_remaining_part_of_a_trial_follows_from_its_epochs() -> None:

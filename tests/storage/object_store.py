@@ -9,6 +9,8 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 from cxr_platform.storage.paths import parse_path
 
@@ -42,6 +44,27 @@ def object_store() -> Iterator[dict[str, str]]:
 
 def folder(name: str) -> Path:
     return parse_path(f"s3://{BUCKET}/{name}")
+
+
+@contextmanager
+def requests(where: Path) -> Iterator[list[tuple[str, str]]]:
+    """Methods and paths of the requests that this process sends to the store of `where` within the block.
+
+    Those of a lease are left out: they come by time, not by what the block does.
+    """
+    sent: list[tuple[str, str]] = []
+
+    def note(request: Any, **_: object) -> None:
+        if not urlsplit(request.url).path.endswith("/.lock"):
+            sent.append((request.method, urlsplit(request.url).path))
+
+    store = where.fs  # type: ignore[attr-defined]
+    store.connect()
+    store.s3.meta.events.register("before-send.s3", note)
+    try:
+        yield sent
+    finally:
+        store.s3.meta.events.unregister("before-send.s3", note)
 
 
 def names(where: Path) -> list[str]:

@@ -11,6 +11,7 @@ from cxr_platform.errors import StudyError
 from cxr_platform.training.plan import Share, relative_cost
 from cxr_platform.training.running_trial import TrialHeartbeat
 from cxr_platform.training.status import Cost, StudyStatus, TimeLeft, cpu_hours, gpu_hours, read_status, time_left
+from tests.storage.object_store import folder
 from tests.training.builders import tiny_profile
 from tests.training.running_study import NOW, STRATEGIES, ago, begin, finish, run
 
@@ -118,35 +119,14 @@ def test_a_study_that_has_just_begun_waits(tmp_path: Path) -> None:
     assert status(begin(tmp_path / "s")).counts()["waiting"] == 2 * len(STRATEGIES)
 
 
-class OnlyWhatAStoreHas:
-    """A root with what the reader may call, and nothing else of a Path."""
-
-    def __init__(self, place: Path) -> None:
-        self._place = place
-
-    name = property(lambda self: self._place.name)
-    parent = property(lambda self: OnlyWhatAStoreHas(self._place.parent))
-
-    def __truediv__(self, part: str) -> "OnlyWhatAStoreHas":
-        return OnlyWhatAStoreHas(self._place / part)
-
-    def __str__(self) -> str:
-        return f"store://{self._place}"
-
-    def exists(self) -> bool:
-        return self._place.exists()
-
-    def glob(self, pattern: str) -> "list[OnlyWhatAStoreHas]":
-        return [OnlyWhatAStoreHas(place) for place in self._place.glob(pattern)]
-
-    def read_bytes(self) -> bytes:
-        return self._place.read_bytes()
-
-
-def test_the_root_need_not_be_a_folder_of_this_machine(study: Path) -> None:
-    assert status(OnlyWhatAStoreHas(study)) == status(study)
-    with pytest.raises(StudyError, match=r"at store://.*absent"):
-        status(OnlyWhatAStoreHas(study) / "absent")
+@pytest.mark.usefixtures("store")
+def test_a_study_in_an_object_store_has_the_status_of_its_copy_here(study: Path) -> None:
+    root = folder("status/images")
+    for file in filter(Path.is_file, study.rglob("*")):
+        (root / file.relative_to(study).as_posix()).write_bytes(file.read_bytes())
+    assert status(root) == status(study)
+    with pytest.raises(StudyError, match=r"at s3://.*absent"):
+        status(root / "absent")
 
 
 def test_a_missing_study_is_an_error(tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
+import io
+from collections import Counter
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +12,16 @@ from cxr_platform.config import ResourcesConfig
 from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import StudyMismatch, TrialsFailed
 from cxr_platform.training import engine_local
+from cxr_platform.training.folder import StudyFolder, predictions_table
 from cxr_platform.training.inputs import ImageInputs
 from cxr_platform.training.plan import Share
 from cxr_platform.training.progress import StudyProgress
 from cxr_platform.training.step import Placement
 from cxr_platform.training.study import StudyRun, execute_trial, placement_of, run_study
 from cxr_platform.training.trial import Workbench
-from tests.training.builders import tiny_study
+from tests.storage.object_store import folder, requests
+from tests.study_records import trial_record
+from tests.training.builders import tiny_profile, tiny_study
 
 
 def test_a_study_runs_every_trial_and_pools_the_predictions(tmp_path: Path) -> None:
@@ -114,3 +120,49 @@ def test_failed_trials_are_named_after_the_others_are_stored(tmp_path: Path) -> 
     assert study.folder.record().strategies == ("off-the-shelf",)
     pooled = pq.read_table(tmp_path / "predictions.parquet")
     assert set(pooled["strategy"].to_pylist()) == {"off-the-shelf"}
+
+
+def write_finished(study: StudyRun) -> None:
+    """Store trial records and predictions of every trial of `study`, as trials do, without their weights."""
+    for key in study.plan.trials():
+        rows = study.data.rows_of_fold(key.fold)
+        table, place = io.BytesIO(), study.folder.trial_folder(key)
+        pq.write_table(predictions_table(key, study.data, rows, np.full((len(rows), 7), 1 / 7, "float32")), table)
+        (place / "predictions.parquet").write_bytes(table.getvalue())
+        (place / "trial.json").write_bytes(trial_record(*key).to_json())
+
+
+def requests_to_continue(name: str, folds: int) -> list[tuple[str, str]]:
+    """Requests of a process that is asked to run a finished study of one strategy in the store again."""
+    study = tiny_study(folder(name), ("scratch",), tiny_profile(folds=folds))
+    study.folder.start(study.plan)
+    write_finished(study)
+    again = replace(study, folder=StudyFolder(study.folder.root))
+    with requests(again.folder.root) as sent:
+        run_study(again, lambda *_: pytest.fail("there is nothing to run"), StudyProgress())
+        assert again.folder.complete(("scratch",), folds) == ("scratch",)
+    return sent
+
+
+@pytest.mark.usefixtures("store")
+def test_a_finished_study_in_a_store_is_continued_with_two_requests_per_trial() -> None:
+    """One for the record and one for the predictions; all else costs the same for few and for many trials."""
+    few, many = requests_to_continue("few", 2), requests_to_continue("many", 8)
+    assert len(many) - len(few) == 2 * (8 - 2)
+    read = Counter(path for _, path in many if path.endswith("trial.json"))
+    assert len(read) == 8
+    assert set(read.values()) == {1}
+
+
+@pytest.mark.usefixtures("store")
+def test_a_trial_in_a_store_with_a_damaged_record_is_run_again() -> None:
+    study = tiny_study(folder("damaged"), ("scratch",))
+    write_finished(study)
+    (study.folder.trial_folder(TrialKey("scratch", 1)) / "trial.json").write_bytes(b"{")
+
+    def engine(study: StudyRun, todo: list[TrialKey], _progress: StudyProgress) -> dict[TrialKey, str]:
+        assert todo == [TrialKey("scratch", 1)]
+        write_finished(study)
+        return {}
+
+    assert pq.read_table(io.BytesIO(run_study(study, engine, StudyProgress()).read_bytes())).num_rows == 56
