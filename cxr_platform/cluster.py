@@ -1,7 +1,4 @@
-"""Starting and joining Ray, and the resources of a cluster.
-
-Everything of Ray that is not public is used in this module only: `_on_loopback` and `_job_environment` say why.
-"""
+"""Starting and joining Ray, and the resources of a cluster."""
 
 import json
 import os
@@ -9,12 +6,9 @@ import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 from cxr_platform.errors import ConfigError, first_line
-
-JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-"""Set by Ray for the driver of a submitted job; its public API (2.60) does not give the job's runtime environment."""
+from cxr_platform.ray_internals import job_environment, metrics_port_option, on_loopback
 
 PROBE_SECONDS = 5.0
 NODE_GROUPS = "CXR_NODE_GROUPS"
@@ -36,11 +30,11 @@ def connect(address: str | None = None, metrics_port: int | None = None) -> None
     if ray.is_initialized():
         return
     where = address or os.environ.get("RAY_ADDRESS") or "local"
-    private = {"include_dashboard": False, "_metrics_export_port": metrics_port}
+    private = {"include_dashboard": False, **metrics_port_option(metrics_port)}
     options = private if where == "local" else {"runtime_env": {"env_vars": _worker_variables()}}
     try:
         _probe(where)
-        with _on_loopback() if where == "local" else nullcontext():
+        with on_loopback() if where == "local" else nullcontext():
             ray.init(address=where, log_to_driver=False, logging_level="warning", **options)
     except (OSError, RuntimeError, ValueError) as error:
         expected = (
@@ -128,31 +122,9 @@ def _total(nodes: list[tuple[Mapping[str, float], int]], name: str) -> float:
     return sum(resources.get(name, 0.0) * count for resources, count in nodes)
 
 
-@contextmanager
-def _on_loopback() -> Iterator[None]:
-    """Make the servers of Ray that start within the block listen on 127.0.0.1 only.
-
-    On Linux, Ray listens on every interface, because the instance might become a cluster; there is no public option.
-    The constant keeps Ray on loopback on other systems; the environment variable sets it in processes that Ray starts.
-    """
-    from ray._private import ray_constants
-
-    name, before = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, ray_constants.ENABLE_RAY_CLUSTER
-    kept = os.environ.get(name)
-    os.environ[name], ray_constants.ENABLE_RAY_CLUSTER = "0", False
-    try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
-        if kept is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = kept
-
-
 def runs_in_copy() -> bool:
     """Return True in the driver of a job that was submitted with a working directory: a copy, which Ray removes."""
-    return bool(_job_environment().get("working_dir"))
+    return bool(job_environment().get("working_dir"))
 
 
 def _worker_variables() -> dict[str, str]:
@@ -160,15 +132,9 @@ def _worker_variables() -> dict[str, str]:
 
     Variables that the job was submitted with are left out: workers have them, and Ray rejects a second definition.
     """
-    of_job = _job_environment().get("env_vars") or {}
+    of_job = job_environment().get("env_vars") or {}
     names = {"KERAS_BACKEND", "TF_CPP_MIN_LOG_LEVEL", "TF_ENABLE_ONEDNN_OPTS"} - of_job.keys()
     return {name: os.environ[name] for name in names if name in os.environ}
-
-
-def _job_environment() -> Mapping[str, Any]:
-    """Return the runtime environment of the submitted job whose driver this is; empty in other processes."""
-    job = json.loads(os.environ.get(JOB_CONFIG, "{}"))
-    return job.get("runtime_env") or {}
 
 
 def _probe(where: str) -> None:

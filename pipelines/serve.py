@@ -274,15 +274,21 @@ def first_version(registry: Path, public_key: str | None = None) -> str:
 
 def serve_environment() -> dict[str, str]:
     """Return the variables that Serve's processes read when they start."""
+    from cxr_platform.ray_internals import (
+        DIRECT_OBJECT_BYTES,
+        PROXY_READY_SECONDS,
+        SERVE_MIDDLEWARE,
+        SPILL_FOLDER,
+    )
     from cxr_platform.serving import proxy_middleware
 
     return {
-        proxy_middleware.VARIABLE: proxy_middleware.IMPORT_PATH,
-        "RAY_max_direct_call_object_size": str(DIRECT_BYTES),
+        SERVE_MIDDLEWARE: proxy_middleware.IMPORT_PATH,
+        DIRECT_OBJECT_BYTES: str(DIRECT_BYTES),
         # Larger images go through the object store. When it is full, Ray spills to files: here in memory, not on disk.
-        "RAY_object_spilling_directory": "/dev/shm",
+        SPILL_FOLDER: "/dev/shm",
         # Serve kills a proxy that has not started within 5 s (its default), which a busy machine needs to import it.
-        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+        PROXY_READY_SECONDS: "60",
     }
 
 

@@ -7,6 +7,7 @@ import ray
 from cxr_platform import cluster
 from cxr_platform.cluster import Capacity, capacity, connect, connection
 from cxr_platform.errors import ConfigError
+from cxr_platform.ray_internals import JOB_CONFIG
 
 
 def test_an_address_at_which_nothing_listens_is_an_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,10 +57,10 @@ def test_node_groups_of_another_form_are_an_error_that_shows_the_form(
 
 
 def test_a_job_with_a_working_directory_runs_in_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(cluster.JOB_CONFIG, raising=False)
+    monkeypatch.delenv(JOB_CONFIG, raising=False)
     assert not cluster.runs_in_copy()
     for runtime_env, sent in ((None, False), ({"env_vars": {}}, False), ({"working_dir": "gcs://x.zip"}, True)):
-        monkeypatch.setenv(cluster.JOB_CONFIG, json.dumps({"runtime_env": runtime_env}))
+        monkeypatch.setenv(JOB_CONFIG, json.dumps({"runtime_env": runtime_env}))
         assert cluster.runs_in_copy() is sent
 
 
@@ -73,9 +74,9 @@ def test_variables_of_the_job_are_not_passed_to_its_workers_again(monkeypatch: p
     monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
     assert set(cluster._worker_variables()) == {"KERAS_BACKEND", "TF_CPP_MIN_LOG_LEVEL"}
     job = {"runtime_env": {"env_vars": {"KERAS_BACKEND": "tensorflow"}}, "metadata": {}}
-    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(job))
+    monkeypatch.setenv(JOB_CONFIG, json.dumps(job))
     assert set(cluster._worker_variables()) == {"TF_CPP_MIN_LOG_LEVEL"}
-    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps({"runtime_env": None}))
+    monkeypatch.setenv(JOB_CONFIG, json.dumps({"runtime_env": None}))
     assert set(cluster._worker_variables()) == {"KERAS_BACKEND", "TF_CPP_MIN_LOG_LEVEL"}
 
 

@@ -49,7 +49,6 @@ from cxr_platform.serving.spans import RequestSpans
 from cxr_platform.serving.upload import Disconnected, Limits, iter_body
 
 IMPORT_PATH = "cxr_platform.serving.proxy_middleware:middlewares"
-VARIABLE = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
 ATTEMPTS = 2
 """A request during which two replicas died is not sent to a third."""
 

@@ -15,13 +15,13 @@ from typing import Any
 
 import ray
 from ray import train as ray_train
-from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from cxr_platform.cluster import capacity
 from cxr_platform.config import ResourcesConfig
 from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import CxrError, StorageError, StudyError, last_line
 from cxr_platform.progress import Progress
+from cxr_platform.ray_internals import TRAIN_POLL_SECONDS, data_parallel_trainer
 from cxr_platform.storage.files import remove, store_errors, write_errors
 from cxr_platform.storage.paths import arrow_filesystem
 from cxr_platform.training.devices import is_deterministic, limit_process
@@ -64,7 +64,7 @@ def fit(job: ChampionJob, progress: Progress) -> None:
     Raises `StudyError` if the worker died too often, `StorageError` if this process does not see the result,
     `KeyboardInterrupt` if the user stopped it.
     """
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(POLL_SECONDS))  # the default of 2 s outlasts epochs
+    os.environ.setdefault(TRAIN_POLL_SECONDS, str(POLL_SECONDS))  # the default of 2 s outlasts epochs
     try:
         with _mailbox(progress) as mailbox, _keep_interrupts():
             refused: CxrError | None = _trainer(job, mailbox).fit().return_value
@@ -92,14 +92,14 @@ def _ray_folder(job: ChampionJob) -> Any:
     return job.study.folder.champion_root / "ray-train.run"
 
 
-def _trainer(job: ChampionJob, mailbox: Any) -> DataParallelTrainer:
+def _trainer(job: ChampionJob, mailbox: Any) -> Any:
     folder, share = _ray_folder(job), job.share
     needs = {"CPU": share.cpus, "GPU": share.gpus} if share.gpus else {"CPU": share.cpus}
     with write_errors(folder):
         remove(folder)  # of a driver that was killed
     storage_path, storage_filesystem = arrow_filesystem(folder.parent)
     with write_errors(folder):
-        return DataParallelTrainer(
+        return data_parallel_trainer()(
             _work,
             train_loop_config={"job": ray.put(job), "mailbox": mailbox},
             scaling_config=ray_train.ScalingConfig(num_workers=1, use_gpu=share.gpus > 0, resources_per_worker=needs),

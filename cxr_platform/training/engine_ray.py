@@ -18,6 +18,7 @@ from cxr_platform.cluster import capacity, connection
 from cxr_platform.config import Precision, ResourcesConfig
 from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import ConfigError, CxrError, StudyError, last_line
+from cxr_platform.ray_internals import NO_TUNE_TABLES
 from cxr_platform.storage.files import cannot_write, remove
 from cxr_platform.storage.paths import arrow_filesystem
 from cxr_platform.storage.trial_files import read_trial_states
@@ -145,8 +146,7 @@ def _tune(shared: Shared, todo: list[TrialKey], progress: StudyProgress) -> dict
 
 def _silence_tune() -> None:
     """Turn off Tune's tables, banners and result files: `StudyProgress` replaces them."""
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+    os.environ.update(NO_TUNE_TABLES)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
 
 
@@ -194,12 +194,15 @@ def _trial(config: dict[str, Any], shared: Shared) -> None:
     if shared.study.folder.is_finished(key):  # stored by a worker that died before it could report
         tune.report({"record": shared.study.folder.trial_record(key)})
         return
-    activations = {cut: ray.get(list(shared.activations[cut])) for cut in cuts_of([key.strategy])}
-    bench, inputs = _workbench(shared), inputs_of(shared.study, key, activations)
     try:
+        activations = {cut: ray.get(list(shared.activations[cut])) for cut in cuts_of([key.strategy])}
+        bench, inputs = _workbench(shared), inputs_of(shared.study, key, activations)
         record = execute_trial(shared.study, bench, key, inputs, shared.share, _report_epoch, _report_note)
-    except CxrError as error:
-        tune.report({"refused": error, "key": key})
+    except LOST:  # of the activations' node, not of this trial's
+        raise
+    except Exception as error:
+        refused = {"refused": error, "key": key} if isinstance(error, CxrError) else {}
+        tune.report({**refused, "failure": last_line(error)})
         raise
     tune.report({"record": record})
 

@@ -1,7 +1,5 @@
 """Callback, scheduler and stopper of the Ray Tune run: progress, the order of trials, and when to stop all of them."""
 
-import pickle
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -10,7 +8,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 
 from cxr_platform.domain.study import TrialKey
-from cxr_platform.errors import CxrError, StorageError, last_line
+from cxr_platform.errors import CxrError, StorageError
 from cxr_platform.training.folder import StudyFolder
 from cxr_platform.training.progress import StudyProgress
 from cxr_platform.training.trial import Epoch
@@ -20,10 +18,15 @@ LOST = (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError, ray.except
 
 
 class TuneProgress(tune.Callback):
-    """Passes the reports of trials to a `StudyProgress`."""
+    """Passes the reports of trials to a `StudyProgress`.
+
+    A trial that fails by itself reports its `failure` first; one that ends without such a report lost its process or
+    its node, and may get another round.
+    """
 
     def __init__(self, progress: StudyProgress) -> None:
         self._progress = progress
+        self._failures: dict[TrialKey, str] = {}
 
     def on_trial_result(self, **info: Any) -> None:
         """Report an epoch, a line, or the end of a trial."""
@@ -34,16 +37,21 @@ class TuneProgress(tune.Callback):
             self._progress.epoch(key, Epoch(**result["epoch"]))
         elif "note" in result:
             self._progress.note(result["note"])
+        elif "failure" in result:
+            self._failures[key] = result["failure"]
 
     def on_trial_error(self, **info: Any) -> None:
         """Report a trial that is not retried in this round."""
-        error = _last_error(info["trial"])
-        if not isinstance(error, LOST):  # a lost trial may get another round
-            self._progress.failed(TrialKey(*info["trial"].config["trial"]), last_line(error))
+        key = TrialKey(*info["trial"].config["trial"])
+        failure = self._failures.pop(key, None)
+        if failure is not None:
+            self._progress.failed(key, failure)
 
     def on_trial_recover(self, **info: Any) -> None:
         """Report a trial that is retried."""
-        self._progress.message(f"{TrialKey(*info['trial'].config['trial'])} failed and is tried again")
+        key = TrialKey(*info["trial"].config["trial"])
+        self._failures.pop(key, None)
+        self._progress.message(f"{key} failed and is tried again")
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out everything: Tune pickles callbacks into a state that is never read, and a terminal cannot be."""
@@ -106,12 +114,3 @@ class StopStudy(tune.Stopper):
     def stop_all(self) -> bool:
         """Return True if all other trials have to stop too."""
         return self.error is not None
-
-
-def _last_error(trial: Any) -> BaseException | None:
-    """Return the last exception of a trial, from Tune's local file: the one in the storage is copied later."""
-    try:
-        error: BaseException = pickle.loads(Path(trial.pickled_error_file).read_bytes())
-    except Exception:  # no file, or an exception whose class cannot be imported here
-        return None
-    return error

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from cxr_platform.cluster import JOB_CONFIG
 from cxr_platform.domain.study import read_study
 from cxr_platform.errors import ConfigError, ManifestError, PredictionsError, StorageError
+from cxr_platform.ray_internals import JOB_CONFIG
 from cxr_platform.storage import lock
 from cxr_platform.storage.paths import parse_path
 from pipelines.local_study import check_survives_job, local_copies, open_manifest_of, open_study

@@ -57,6 +57,9 @@ def test_a_trial_that_fails_is_tried_again_then_reported_and_the_others_finish(t
     with pytest.raises(TrialsFailed, match=r"2 of 4 trials failed.*fine-tuning-1 fold 0: .*lower the learning rate"):
         run_study(study, engine_ray.run, StudyProgress(progress))
     assert sum("failed and is tried again" in message for message in progress.messages) == 2
+    failed = [message for message in progress.messages if message.startswith("FAILED fine-tuning-1 fold ")]
+    assert len(failed) == 2
+    assert all("lower the learning rate" in message for message in failed)
     assert study.folder.is_finished(TrialKey("off-the-shelf", 1))
 
 

@@ -1,9 +1,8 @@
-import pickle
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from ray.exceptions import RayActorError
 from ray.tune.experiment import Trial
 
 from cxr_platform.domain.study import TrialKey
@@ -79,21 +78,23 @@ def test_a_lost_lock_stops_all(folder: StudyFolder, monkeypatch: pytest.MonkeyPa
     assert stop.error is FULL
 
 
-def failed(tmp_path: Path, error: Exception) -> list[str]:
-    progress = RecordedProgress()
-    (tmp_path / "error.pkl").write_bytes(pickle.dumps(error))
-    trial = SimpleNamespace(config={"trial": tuple(KEY)}, pickled_error_file=str(tmp_path / "error.pkl"))
-    TuneProgress(StudyProgress(progress)).on_trial_error(trial=trial)
-    return progress.messages
+def reported(*results: dict[str, Any], recovers: bool = False) -> list[str]:
+    """What the user reads after one trial reported `results` and then failed."""
+    output, trial = RecordedProgress(), SimpleNamespace(config={"trial": tuple(KEY)})
+    progress = TuneProgress(StudyProgress(output))
+    for result in results:
+        progress.on_trial_result(trial=trial, result=result)
+    if recovers:
+        progress.on_trial_recover(trial=trial)
+    progress.on_trial_error(trial=trial)
+    return output.messages
 
 
-def test_a_failed_trial_is_reported_with_its_reason_and_a_lost_one_is_not(tmp_path: Path) -> None:
-    assert failed(tmp_path, OSError("trace\nno room")) == ["FAILED off-the-shelf fold 0: no room"]
-    assert failed(tmp_path, RayActorError()) == []
+def test_a_failed_trial_is_reported_with_its_reason_and_a_lost_one_is_not() -> None:
+    """A process that dies, alone or with its node, reports nothing."""
+    assert reported({"failure": "no room"}) == ["FAILED off-the-shelf fold 0: no room"]
+    assert reported({"note": "too large"}) == ["too large"]
 
 
-def test_a_failed_trial_without_an_error_file_is_reported(tmp_path: Path) -> None:
-    progress = RecordedProgress()
-    trial = SimpleNamespace(config={"trial": tuple(KEY)}, pickled_error_file=str(tmp_path / "none"))
-    TuneProgress(StudyProgress(progress)).on_trial_error(trial=trial)
-    assert progress.messages == ["FAILED off-the-shelf fold 0: no error message"]
+def test_a_trial_that_is_lost_when_it_is_tried_again_is_not_reported_with_its_earlier_failure() -> None:
+    assert reported({"failure": "no room"}, recovers=True) == ["off-the-shelf fold 0 failed and is tried again"]
