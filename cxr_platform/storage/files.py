@@ -13,6 +13,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, cast
 
@@ -209,6 +210,22 @@ def read_each(files: Sequence[Path]) -> Iterator[tuple[Path, bytes | None]]:
             with read_errors(file):
                 content = _content(file, answer)
             yield file, content
+
+
+def modified_at(file: Path) -> datetime | None:
+    """Return the time of the last change by the clock of the storage; `None` if it states none or the file is gone.
+
+    Raises `StorageError` if it cannot be read.
+    """
+    store: Any = file
+    with read_errors(file):
+        try:
+            if not is_remote(file):
+                return datetime.fromtimestamp(file.stat().st_mtime, timezone.utc)
+            changed: datetime = store.fs.modified(store.path)
+        except (FileNotFoundError, NotImplementedError):
+            return None
+    return changed if changed.tzinfo else changed.replace(tzinfo=timezone.utc)
 
 
 def _answers(files: Sequence[Path]) -> list[bytes | Exception | None]:

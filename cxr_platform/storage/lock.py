@@ -2,8 +2,8 @@
 
 A lease is a file that its holder rewrites every `RENEWAL_SECONDS` with a new count. A process that wants it watches
 the file: while the count changes the holder is alive; after `ABANDONED_SECONDS` without a change it is free. No clocks
-of two machines are compared. A holder that was suspended or disconnected for as long has lost its lease, and
-`LockCheck` raises `StorageError`.
+of two machines are compared. A holder that was suspended or disconnected for as long takes its lease again if no other
+process has it by then; if one has, the lease is lost, and `LockCheck` raises `StorageError`.
 """
 
 import errno
@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 from cxr_platform.errors import StorageError
 from cxr_platform.storage.files import make_folder, store_errors, write_errors
 from cxr_platform.storage.paths import is_remote
+from cxr_platform.storage.patience import patiently
 
 LOCK_FILE = ".lock"
 RENEWAL_SECONDS = 5.0
@@ -133,6 +134,7 @@ class _Lease:
         self._held = held
         self._file, self._holder, self._count = file, uuid.uuid4().hex, 0
         self._written, self._lost = _now(), False
+        self._writing = threading.Lock()
         self._over = threading.Event()
         self._renewing = threading.Thread(target=self._renew, daemon=True)
 
@@ -165,8 +167,11 @@ class _Lease:
             self._write()  # the store cannot refuse
 
     def check(self) -> None:
-        """Raise `StorageError` if the lease was lost."""
-        if self._is_lost():
+        """Raise `StorageError` if the lease was lost, or cannot be taken again after a pause."""
+        if self._is_expired():
+            with suppress(StorageError, *store_errors()):
+                patiently(self._file, self._renew_once)
+        if self._lost or self._is_expired():
             raise StorageError(
                 f"Expected to hold {self._file.parent} until the end of the work.",
                 received=f"a pause of {ABANDONED_SECONDS:g} s or more, after which another process may take it",
@@ -187,19 +192,31 @@ class _Lease:
                 self._renew_once()
 
     def _renew_once(self) -> None:
-        holder = (_content(self._file) or {}).get("holder", self._holder)
-        self._lost = self._lost or holder != self._holder
-        if self._is_lost():
-            return
+        with self._writing:  # `check` may be called while the thread renews
+            content = _content(self._file)
+            expired = self._is_expired()
+            # A file that is gone after a pause was taken and given back meanwhile.
+            holder = (content or {}).get("holder", None if expired else self._holder)
+            self._lost = self._lost or holder != self._holder
+            if not self._lost:
+                self._take_again() if expired else self._write_in_time()
+
+    def _write_in_time(self) -> None:
         started = _now()
         self._write()
-        if not self._is_lost():
+        if not self._is_expired():
             self._written = started
 
-    def _is_lost(self) -> bool:
-        """Return True if the lease was lost once: a later write does not undo what others did in between."""
-        self._lost = self._lost or _now() - self._written >= ABANDONED_SECONDS
-        return self._lost
+    def _take_again(self) -> None:
+        """Write the lease after a pause, and wait as `take` does for a process that found it abandoned."""
+        started = _now()
+        self._write()
+        time.sleep(max(RENEWAL_SECONDS / 5, _now() - started))
+        self._lost = (_content(self._file) or {}).get("holder") != self._holder
+        self._written = started
+
+    def _is_expired(self) -> bool:
+        return _now() - self._written >= ABANDONED_SECONDS
 
     def _write(self, mode: str = "overwrite") -> None:
         self._count += 1

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from cxr_platform.domain.study import TrialKey, TrialRecord, TrialState
 from cxr_platform.errors import StudyError
-from cxr_platform.storage.files import file_names, read_each, read_errors
+from cxr_platform.storage.files import file_names, modified_at, read_each, read_errors
 from cxr_platform.storage.paths import is_remote
 from cxr_platform.validation import Record, parse_record
 
@@ -66,12 +66,18 @@ def read_trial_states(folder: Path, wanted: Collection[TrialKey]) -> States:
 def read_trials_and_states(folder: Path, wanted: Collection[TrialKey]) -> tuple[Records, States]:
     """Return what `read_trials` and `read_trial_states` return, from one listing.
 
-    A trial that ends between listing and reading counts as finished.
+    A trial that ends between listing and reading counts as finished. The states are dated by the clock of the storage.
     """
     files = list_trial_files(folder)
     states = read_records(TrialState, files.running, wanted)
     ended = {key: finished_folder(folder, key) / "trial.json" for key in files.running if key not in states}
-    return read_records(TrialRecord, {**ended, **files.finished}, wanted), states
+    dated = {key: state and _by_storage(state, files.running[key]) for key, state in states.items()}
+    return read_records(TrialRecord, {**ended, **files.finished}, wanted), dated
+
+
+def _by_storage(state: TrialState, file: Path) -> TrialState:
+    """Return `state` with the time of its last update by the clock of the storage, which is one for all nodes."""
+    return state.model_copy(update={"updated": modified_at(file) or state.updated})
 
 
 def read_records(

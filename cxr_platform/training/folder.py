@@ -41,6 +41,7 @@ from cxr_platform.storage.files import (
 )
 from cxr_platform.storage.lock import LockCheck, folder_lock
 from cxr_platform.storage.paths import absolute, is_remote
+from cxr_platform.storage.patience import patiently
 from cxr_platform.storage.trial_files import finished_folder, list_trial_files, read_records
 from cxr_platform.training.data import StudyData
 from cxr_platform.training.devices import hardware, package_versions
@@ -184,7 +185,13 @@ class StudyFolder:
         return final.with_name(f"{final.name}.run")
 
     def is_finished(self, key: TrialKey) -> bool:
-        """Return True if the trial is stored; one whose `trial.json` is damaged has to be run again."""
+        """Return True if the trial is stored; one whose `trial.json` is damaged has to be run again.
+
+        A store that answers with errors is asked again for a while (`storage.patience`).
+        """
+        return patiently(self.root, lambda: self._is_stored(key))
+
+    def _is_stored(self, key: TrialKey) -> bool:
         self._sound.discard(key)
         try:
             self.trial_record(key)
@@ -207,13 +214,17 @@ class StudyFolder:
         The weights are those above the cut, as the frozen ones are ImageNet's; of a champion they are all.
 
         A trial that is already stored stays as it is: after the loss of a head node, an earlier attempt may finish on
-        a node that has not noticed, beside the attempt that replaced it.
+        a node that has not noticed, beside the attempt that replaced it. A store that answers with errors is tried
+        again for a while (`storage.patience`).
         """
+        patiently(self.root, lambda: self._store(record, data, result))
+
+    def _store(self, record: TrialRecord, data: StudyData, result: TrialResult) -> None:
         try:
-            if not self.is_finished(record.key):
+            if not self._is_stored(record.key):
                 self._write_trial(record, data, result)
         except StorageError:
-            if not self.is_finished(record.key):
+            if not self._is_stored(record.key):
                 raise
         remove(self.running_folder(record.key))
 

@@ -27,6 +27,7 @@ from cxr_platform.config import differences
 from cxr_platform.domain.study import TrialKey, TrialState
 from cxr_platform.errors import StorageError, StudyMismatch
 from cxr_platform.storage.files import read_errors, write_atomically, write_json
+from cxr_platform.storage.patience import patiently
 from cxr_platform.training.plan import Share
 from cxr_platform.training.trial import Epoch, Position
 
@@ -87,7 +88,7 @@ class TrialHeartbeat:
         Raises `StorageError` if the state cannot be written: no result could be stored there either; `StudyMismatch`
         if the earlier process computed on another backend or in another precision.
         """
-        position = last_position(self._folder, self._numerics)
+        position = patiently(self._folder, lambda: last_position(self._folder, self._numerics))
         if position is not None:
             seconds = sum(epoch.seconds for epoch in position.history)
             self._update(
@@ -95,7 +96,7 @@ class TrialHeartbeat:
                 seconds=seconds,
                 started=utc_now() - timedelta(seconds=seconds),  # as if it had run without a pause
             )
-        self._write()
+        patiently(self._folder, self._write)
         self._heartbeat.start()
         return position
 
@@ -104,7 +105,8 @@ class TrialHeartbeat:
         now = time.monotonic()
         self._update(epoch=epoch.epoch, seconds=self.state.seconds + epoch.seconds)
         if now - self._kept >= self._checkpoint_seconds and epoch.epoch < epoch.epochs:
-            write_checkpoint(self._folder, position(), self._numerics)
+            reached = position()
+            patiently(self._folder, lambda: write_checkpoint(self._folder, reached, self._numerics))
             self._kept = now
         if now - self._written >= STATE_SECONDS:
             self._write_if_possible()

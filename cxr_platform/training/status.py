@@ -1,8 +1,9 @@
 """State, time left and cost of a study, from its files alone: the machine that asks need not be one that trains.
 
 A finished trial has `trials/STRATEGY/fold-K/trial.json`; a running one has `fold-K.run/state.json`, which it writes at
-least once a minute. A trial whose state is older than `SILENCE` is stalled: its node was probably lost. The clocks of
-the nodes and of this machine are assumed to agree within a minute or two.
+least once a minute. A trial whose state is older than `SILENCE` is stalled: its node was probably lost. The storage
+dates the states, so that the clocks of the nodes do not matter. That of this machine may be behind the storage's; if it
+is ahead by minutes, trials look stalled that are not.
 """
 
 from collections import Counter
@@ -102,7 +103,7 @@ class Cost:
 
 
 def read_status(root: Path, now: datetime) -> StudyStatus:
-    """Return the status of the study in `root` at `now`, which has a time zone.
+    """Return the status of the study in `root` at `now`, which has a time zone, or at the last update if that is later.
 
     Raises `StudyError` if there is no study or its `study.json` is damaged.
     """
@@ -110,6 +111,7 @@ def read_status(root: Path, now: datetime) -> StudyStatus:
     trials = planned_trials(study.profile, study.strategies)
     stored, begun = read_trials_and_states(root, trials)
     alive = [begun[key] for key in trials if key in begun and key not in stored]
+    now = max([now, *(trial.updated for trial in alive if trial)])
     damaged = {key for key, trial in {**begun, **stored}.items() if trial is None}
     return StudyStatus(
         name=study.name,

@@ -13,6 +13,7 @@ from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.domain.study import TrialImages, TrialKey, TrialRecord, TrialSeconds
 from cxr_platform.errors import TrialsFailed
 from cxr_platform.models.initial_weights import BackboneWeights
+from cxr_platform.storage.patience import patiently
 from cxr_platform.training.data import StudyData
 from cxr_platform.training.devices import (
     hardware,
@@ -179,7 +180,7 @@ def execute_trial(
         hardware=hardware(),
     )
     study.folder.write_trial(record, data, result)
-    return study.folder.trial_record(key)
+    return patiently(study.folder.root, lambda: study.folder.trial_record(key))
 
 
 def too_large_line(strategy: str, inputs: Inputs, placement: Placement) -> str | None:

@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 
 from cxr_platform.errors import StorageError
-from cxr_platform.storage import lock
+from cxr_platform.storage import lock, patience
 from cxr_platform.storage.lock import file_lock, folder_lock
 from cxr_platform.storage.paths import parse_path
 from tests.storage.object_store import folder
@@ -22,6 +22,7 @@ from tests.waiting import wait_until
 def short_times(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "RENEWAL_SECONDS", 0.1)
     monkeypatch.setattr(lock, "ABANDONED_SECONDS", 0.5)
+    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 0.1)
 
 
 @pytest.fixture(params=["folder", "store"])
@@ -151,6 +152,60 @@ def test_a_holder_that_was_disconnected_for_too_long_has_lost_the_lease(
             time.sleep(lock.ABANDONED_SECONDS * 1.5)
     with folder_lock(where):
         pass
+
+
+def pause(lease: lock._Lease, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `ABANDONED_SECONDS` pass for this process, as when its machine was suspended."""
+    later = lock._now() + lock.ABANDONED_SECONDS
+    monkeypatch.setattr(lock, "_now", lambda: later)
+    assert lease._is_expired()
+
+
+@pytest.fixture
+def lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> lock._Lease:
+    """A lease that is held and renewed by nothing but `check`."""
+    monkeypatch.setattr(lock, "RENEWAL_SECONDS", 3600.0)
+    monkeypatch.setattr(lock.time, "sleep", lambda _: None)
+    lease = lock._Lease(parse_path(f"memory://{tmp_path.name}/pause") / lock.LOCK_FILE, StorageError)
+    lease.take(is_abandoned=False)
+    return lease
+
+
+def test_a_holder_takes_its_lease_again_after_a_pause_in_which_no_other_process_came(
+    lease: lock._Lease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pause(lease, monkeypatch)
+    lease.check()
+    assert not lease._is_expired()
+    lease.give_back()
+    assert not lease._file.exists()
+
+
+@pytest.mark.parametrize("other", [{"holder": "another"}, None])
+def test_a_holder_does_not_take_its_lease_again_after_another_process_came(
+    lease: lock._Lease, monkeypatch: pytest.MonkeyPatch, other: dict[str, str] | None
+) -> None:
+    """Whether that process still holds it or has given it back."""
+    if other is None:
+        lease._file.unlink()
+    else:
+        lease._file.write_text(json.dumps(other))
+    pause(lease, monkeypatch)
+    with pytest.raises(StorageError, match="until the end of the work"):
+        lease.check()
+    lease.give_back()
+    assert lease._file.exists() == (other is not None)
+
+
+def test_a_process_that_came_at_the_same_moment_keeps_the_lease(
+    lease: lock._Lease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock.time, "sleep", lambda _: lease._file.write_text(json.dumps({"holder": "another"})))
+    pause(lease, monkeypatch)
+    with pytest.raises(StorageError, match="until the end of the work"):
+        lease.check()
+    lease.give_back()
+    assert json.loads(lease._file.read_text())["holder"] == "another"
 
 
 def test_an_error_of_the_work_comes_before_the_loss_of_the_lease(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_an_object_store_is_listed_once_and_each_record_is_one_request() -> None
         trials, states = read_trials_and_states(root, [*keys, TrialKey("scratch", 7)])
     assert (list(trials), list(states)) == (keys[:5], keys[5:])
     assert trials[keys[0]] == trial_record(*keys[0])
-    assert len(sent) == 1 + 5 + 2
+    assert len(sent) == 1 + 5 + 2 * 2, "a state is read and dated"
 
 
 @pytest.mark.usefixtures("store")

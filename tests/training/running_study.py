@@ -1,5 +1,6 @@
 """A study's files as a running study leaves them: finished trials, running ones, and nothing for those that wait."""
 
+import os
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def finish(root: Path, strategy: str, fold: int, seconds: float = 100.0, **facts
 def run(root: Path, strategy: str, fold: int, **facts: Any) -> Path:
     """Store the state of a trial on node `b` after one of four epochs, written 20 seconds ago."""
     times = {"started": ago(minutes=10), "updated": ago(seconds=20)}
-    return write_record(
-        root / "trials" / strategy / f"fold-{fold}.run" / "state.json",
-        trial_state(strategy, fold, **{**times, **facts}),
-    )
+    state = trial_state(strategy, fold, **{**times, **facts})
+    file = write_record(root / "trials" / strategy / f"fold-{fold}.run" / "state.json", state)
+    os.utime(file, (state.updated.timestamp(), state.updated.timestamp()))
+    return file

@@ -1,3 +1,4 @@
+import io
 import pickle
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -15,6 +16,7 @@ from cxr_platform.labels import CLASSES
 from cxr_platform.training.folder import StudyFolder
 from cxr_platform.training.plan import StudyPlan
 from cxr_platform.training.trial import Epoch, TrialResult
+from tests.storage.failing_store import failing_store
 from tests.study_records import STARTED, manifest_facts, trial_record
 from tests.training.builders import tiny_data, tiny_profile
 
@@ -180,6 +182,22 @@ def test_a_place_that_cannot_be_written_is_a_storage_error(tmp_path: Path) -> No
         StudyFolder(tmp_path / "file" / "runs").start(plan())
     with pytest.raises(StorageError, match="off-the-shelf/fold-0"):
         StudyFolder(tmp_path / "file" / "runs").write_trial(trial_record("off-the-shelf", 0), tiny_data(), result(28))
+
+
+def test_a_trial_is_stored_in_a_store_that_answers_with_errors_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The errors come at every step: the look for an earlier result, the upload of each file, and the record."""
+    monkeypatch.setattr("cxr_platform.storage.patience.FIRST_PAUSE_SECONDS", 0.001)
+    keys = [TrialKey("off-the-shelf", fold) for fold in (0, 1)]
+    for errors in range(1, 8):
+        with failing_store(f"{tmp_path.name}/{errors}", errors) as root:
+            folder = StudyFolder(root)
+            for key in keys:
+                folder.write_trial(trial_record(*key), tiny_data(), result(28))
+            assert root.fs.errors == 0  # type: ignore[attr-defined]
+            assert folder.finished(keys) == {*keys}
+            assert pq.read_table(io.BytesIO(folder.pool(keys).read_bytes())).num_rows == 56
 
 
 def test_the_record_repeats_the_plan_and_names_this_machine(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from datetime import datetime, timezone
 from pathlib import Path
@@ -12,6 +13,7 @@ from cxr_platform.training.plan import Share, relative_cost
 from cxr_platform.training.running_trial import TrialHeartbeat
 from cxr_platform.training.status import Cost, StudyStatus, TimeLeft, cpu_hours, gpu_hours, read_status, time_left
 from tests.storage.object_store import folder
+from tests.study_records import trial_state
 from tests.training.builders import tiny_profile
 from tests.training.running_study import NOW, STRATEGIES, ago, begin, finish, run
 
@@ -71,11 +73,24 @@ def test_a_trial_with_a_state_older_than_five_minutes_is_stalled(tmp_path: Path,
     assert status(root).counts()[state] == 1
 
 
-def test_a_node_whose_clock_is_ahead_is_not_stalled(tmp_path: Path) -> None:
+@pytest.mark.parametrize("minutes", [-6, 6])
+def test_the_clock_of_a_node_does_not_matter(tmp_path: Path, minutes: int) -> None:
+    """The file was written 20 seconds ago, whatever the node states in it."""
     root = begin(tmp_path / "s", ("scratch",))
-    run(root, "scratch", 0, updated=ago(seconds=-30))
+    file = run(root, "scratch", 0)
+    times = file.stat().st_mtime, file.stat().st_mtime
+    file.write_bytes(trial_state("scratch", 0, updated=ago(minutes=-minutes)).to_json())
+    os.utime(file, times)
 
     assert status(root).counts()["running"] == 1
+    assert status(root).running[0].updated == ago(seconds=20)
+
+
+def test_a_reader_whose_clock_is_behind_sees_who_is_stalled(study: Path) -> None:
+    result = read_status(study, ago(minutes=5))
+
+    assert result.at == ago(seconds=20)
+    assert [trial.key for trial in result.stalled] == [TrialKey("fine-tuning-1", 1)]
 
 
 def test_a_trial_with_both_records_is_finished(tmp_path: Path) -> None:
@@ -124,7 +139,9 @@ def test_a_study_in_an_object_store_has_the_status_of_its_copy_here(study: Path)
     root = folder("status/images")
     for file in filter(Path.is_file, study.rglob("*")):
         (root / file.relative_to(study).as_posix()).write_bytes(file.read_bytes())
-    assert status(root) == status(study)
+    there, here = read_status(root, datetime.now(timezone.utc)), status(study)
+    assert (there.finished, there.waiting, there.unreadable) == (here.finished, here.waiting, here.unreadable)
+    assert {trial.key for trial in there.running} == {trial.key for trial in here.begun}, "dated by the store"
     with pytest.raises(StudyError, match=r"at s3://.*absent"):
         status(root / "absent")
 

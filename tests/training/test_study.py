@@ -10,7 +10,9 @@ import pytest
 
 from cxr_platform.config import ResourcesConfig
 from cxr_platform.domain.study import TrialKey
-from cxr_platform.errors import StudyMismatch, TrialsFailed
+from cxr_platform.errors import StorageError, StudyMismatch, TrialsFailed
+from cxr_platform.storage import lock
+from cxr_platform.storage.paths import parse_path
 from cxr_platform.training import engine_local
 from cxr_platform.training.folder import StudyFolder, predictions_table
 from cxr_platform.training.inputs import ImageInputs
@@ -166,3 +168,20 @@ def test_a_trial_in_a_store_with_a_damaged_record_is_run_again() -> None:
         return {}
 
     assert pq.read_table(io.BytesIO(run_study(study, engine, StudyProgress()).read_bytes())).num_rows == 56
+
+
+@pytest.mark.parametrize("place", ["a folder", "a store"])
+def test_a_second_driver_of_a_study_is_refused_before_it_changes_anything(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "RENEWAL_SECONDS", 0.1)
+    root = tmp_path if place == "a folder" else parse_path(f"memory://{tmp_path.name}")
+    study = tiny_study(root, ("scratch",))
+    with study.folder.lock():
+        study.folder.start(study.plan)
+        before = (root / "study.json").read_bytes()
+        second = tiny_study(root, ("scratch",), tiny_profile(**{"resources.cpu": 2.0}))
+        advice = r"no other process to work on the study .*Wait for it to end, or give another --name"
+        with pytest.raises(StorageError, match=advice):
+            run_study(second, lambda *_: pytest.fail("it runs"), StudyProgress())
+        assert (root / "study.json").read_bytes() == before

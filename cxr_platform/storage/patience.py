@@ -1,0 +1,48 @@
+"""Work in an object store that survives a store which answers with errors for a while.
+
+The stores' libraries try again for a few seconds. A trial has trained for minutes or hours by the time it is stored, so
+it waits longer. Errors of a local file system, such as a full disk, do not pass by themselves.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from cxr_platform.errors import StorageError
+from cxr_platform.storage.files import store_errors
+from cxr_platform.storage.paths import is_remote
+
+PATIENCE_SECONDS = 120.0
+"""Time after the first error for which work is tried again."""
+
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0
+FINAL = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
+"""Answers that say something of the file and not of the store."""
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+def patiently(place: Path, work: Callable[[], T]) -> T:
+    """Return `work()`, which may be done twice; try it again while the store of `place` answers with errors.
+
+    Raises the last error after `PATIENCE_SECONDS`, and at once where `place` is in a local file system.
+    """
+    until, pause = None, FIRST_PAUSE_SECONDS
+    while True:
+        try:
+            return work()
+        except Exception as error:
+            until = until or time.monotonic() + PATIENCE_SECONDS
+            if not (is_remote(place) and _may_pass(error)) or time.monotonic() + pause > until:
+                raise
+            log.warning("%s is tried again in %.1f s: %s", place, pause, error)
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+
+def _may_pass(error: Exception) -> bool:
+    reason = error.__cause__ if isinstance(error, StorageError) else error
+    return isinstance(error, (StorageError, *store_errors())) and not isinstance(reason, FINAL)
