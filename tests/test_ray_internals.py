@@ -130,7 +130,7 @@ print(json.dumps([[bool(places[one]["node_ids"]) for one in made], bool(os.listd
 
 
 @pytest.mark.ray
-def test_the_core_sends_small_objects_directly_and_spills_where_it_is_told(tmp_path: Path) -> None:
+def test_the_core_sends_small_objects_directly_and_spills_to_the_stated_folder(tmp_path: Path) -> None:
     """An object that is sent directly is on no node; without the variable 100 KB would go through the object store."""
     variables = {ray_internals.DIRECT_OBJECT_BYTES: str(4 * 2**20), ray_internals.SPILL_FOLDER: str(tmp_path)}
     assert answer_of_a_process(CORE, **variables) == [[False, True], True]
