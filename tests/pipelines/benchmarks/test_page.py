@@ -62,6 +62,41 @@ def manifest_result() -> dict[str, Any]:
     return {"benchmark": "manifest", **MACHINE, "decoding": decoding, "builds": builds}
 
 
+def archive_result() -> dict[str, Any]:
+    names, keys = ("manifest", "study"), ("seconds", "driver_mib", "worker_mib", "read_gib", "written_gib")
+    figures = {
+        20_000: ((300, 700, 900, 1, 2), (400, 800, 1000, 3, 4)),
+        112_120: ((1700, 900, 950, 6, 9), (2200, 900, 1400, 17, 20)),
+    }
+    stages = [
+        {"name": name, "images": images, **dict(zip(keys, map(float, values), strict=True))}
+        for images, rows in figures.items()
+        for name, values in zip(names, rows, strict=True)
+    ]
+    return {"benchmark": "archive", **MACHINE, "strategies": "off-the-shelf", "stages": stages}
+
+
+def streaming_result() -> dict[str, Any]:
+    row = {"strategy": "off-the-shelf", "files": 106, "memory_rate": 1000.0, "files_rate": 950.0, "ratio": 0.95}
+    row |= {"memory_accuracy": 84.0, "files_accuracy": 83.0, "difference": -1.0, "low": -1.8, "high": -0.2}
+    return {"benchmark": "streaming", **MACHINE, "images": 3376, "folds": 3, "per_file": 32, "strategies": [row]}
+
+
+def test_memory_and_speed_of_studies_larger_than_memory_are_stated(tmp_path: Path) -> None:
+    out = tmp_path / "page.md"
+    assert benchmark.main(["page", *written(tmp_path, archive_result(), streaming_result()), "--out", str(out)]) == 0
+    text = out.read_text()
+    for row in (
+        "| largest process of 112,120 images below 3072 MiB | 1400 MiB | yes |",
+        "| memory of 112,120 images at most 1.3 times that of 20,000 | 1.40 | **no** |",
+        "| off-the-shelf: speed with activations in files at least 0.9 of memory | 0.95 | yes |",
+        "| off-the-shelf: no significant difference of accuracy | -1.00 (-1.80 to -0.20) | **no** |",
+        "| 112,120 | study | 2200 | 900 | 1400 | 17.0 | 20.0 |",
+        "| off-the-shelf | 1000 | 950 | 0.95 | 84.00 | 83.00 | -1.00 (-1.80 to -0.20) |",
+    ):
+        assert row in text
+
+
 def written(folder: Path, *results: dict[str, Any]) -> list[str]:
     files = [folder / f"{number}.json" for number in range(len(results))]
     for file, result in zip(files, results, strict=True):

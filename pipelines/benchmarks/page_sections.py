@@ -1,0 +1,294 @@
+"""The sections of a page of benchmarks: the figures of each result, and which claims they meet."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from pipelines.benchmarks import markdown_table
+from pipelines.benchmarks.growth import LINEAR
+
+STEP_TO_BARE, STEP_TO_FIT = 0.95, 1.0
+LARGEST_IDLE = 0.10
+STUDY_RATIO = 5.0
+DECODING_RATIO, TWO_PROCESSES = 0.8, 1.7
+STREAMED_TO_MEMORY = 0.9
+LARGEST_PROCESS_MIB = 3 * 1024
+SERVER_RATIOS = {"decoding and ONNX Runtime, no HTTP": 0.85, "plain FastAPI, model.predict": 10.0}
+"""Least ratios of the server's images per second to those of other ways; to those of another server it is 1."""
+
+MEMORY_GROWTH = 1.3
+"""Largest ratio of the peaks of memory, of many images and of fewer, that counts as flat."""
+
+Result = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What is wanted of a figure, the figure, and whether it is as wanted."""
+
+    wanted: str
+    figure: str
+    met: bool
+
+
+@dataclass(frozen=True)
+class Section:
+    """The figures of one result: a heading, Markdown below it, and claims."""
+
+    heading: str
+    body: str
+    claims: tuple[Claim, ...]
+
+
+def _study(result: Result) -> Section:
+    platform, stock, ratio = result["platform"], result["stock"], result["stock_to_platform"]
+    rows = [
+        [name, f"{accuracy:.3f}", f"{stock['accuracy'][name]:.3f}"] for name, accuracy in platform["accuracy"].items()
+    ]
+    body = (
+        f"{result['images']:,} images, {len(rows)} strategies × {result['folds']} folds, {result['input_size']} px, "
+        f"profile {result['profile']}, {result['cores']} cores. The platform took {platform['seconds']:.0f} s, the "
+        f"stock script {stock['seconds']:.0f} s.\n\n"
+        + markdown_table(["strategy", "accuracy of the platform", "accuracy of the stock script"], rows)
+    )
+    wanted = f"a study at least {STUDY_RATIO:g} times as fast as a stock script"
+    return Section("A whole study", body, (Claim(wanted, f"{ratio:.1f} times", ratio >= STUDY_RATIO),))
+
+
+def _step(result: Result) -> Section:
+    size = result["input_size"]
+    rows, claims = [], []
+    for speed in result["speeds"]:
+        to_bare, to_fit = speed["loop_to_bare_step"], speed["loop_to_model_fit"]
+        rates = [f"{speed[name]:.0f}" for name in ("loop", "bare_step", "model_fit")]
+        rows.append([speed["strategy"], speed["precision"], *rates, f"{to_bare:.2f}", f"{to_fit:.2f}"])
+        which = f"{speed['strategy']}, {size} px"
+        for wanted, ratio, least in (("the bare step", to_bare, STEP_TO_BARE), ("`model.fit`", to_fit, STEP_TO_FIT)):
+            claims.append(Claim(f"{which}: loop at least {least:g} of {wanted}", f"{ratio:.2f}", ratio >= least))
+    heading = ["strategy", "precision", "loop (images/s)", "bare step", "`model.fit`", "loop / bare", "loop / fit"]
+    deterministic = "deterministic" if result["deterministic"] else "not deterministic"
+    body = (
+        f"{result['batches']} batches in {result['rounds']} rounds, operations {deterministic}; ratios are medians "
+        f"over the rounds.\n\n{markdown_table(heading, rows)}"
+    )
+    return Section(f"The training step at {size} px", body, tuple(claims))
+
+
+def _overhead(result: Result) -> Section:
+    rows = []
+    for name, (first, *later) in result["trials"].items():
+        rows.append([f"{name}, first fold", *_seconds([first])])
+        if later:
+            rows.append([f"{name}, later folds", *_seconds(later)])
+    parts = list(next(iter(result["trials"].values()))[0])
+    body = f"Seconds of a trial; {result['images']:,} images, profile {result['profile']}.\n\n"
+    body += markdown_table(["trial", *parts, "total"], rows)
+    idle = result["idle"]
+    if idle is None:
+        return Section("Where the seconds of a trial go", body, ())
+    body += (
+        f"\n\nIdle share of the cores: {idle['trials']:.1%} during the trials, {idle['command']:.1%} of the whole "
+        f"command ({idle['command_seconds']:.0f} s), {idle['tail']:.1%} in the last {idle['tail_seconds']:.0f} s, in "
+        "which fewer trials than cores ran."
+    )
+    wanted = f"less than {LARGEST_IDLE:.0%} of the cores idle during the trials of a study"
+    claim = Claim(wanted, f"{idle['trials']:.1%}", idle["trials"] < LARGEST_IDLE)
+    return Section("Where the seconds of a trial go", body, (claim,))
+
+
+def _seconds(trials: Sequence[Mapping[str, float]]) -> list[str]:
+    means = [fmean(trial[part] for trial in trials) for part in trials[0]]
+    return [f"{seconds:.2f}" for seconds in (*means, sum(means))]
+
+
+def _manifest(result: Result) -> Section:
+    decoding, builds = result["decoding"], result["builds"]
+    ratios = decoding["ratios"]
+    libraries = ", ".join(f"{kind} by {library}" for kind, library in sorted(decoding["libraries"].items()))
+    rows = [["bare loop", f"{decoding['bare']:.0f}", "1.00"]]
+    rows += [[name.replace("_", " "), f"{decoding[name]:.0f}", f"{ratio:.2f}"] for name, ratio in ratios.items()]
+    body = (
+        f"{decoding['files']} files; the bare loop decodes and resizes alone ({libraries}). Two processes decode "
+        f"{decoding['two_processes']:.2f} times as fast as one.\n\n"
+        + markdown_table(["what is done", "images/s of a core", "ratio"], rows)
+    )
+    gain = decoding["two_processes"]
+    claims = [
+        Claim(
+            f"decoding with all that an image needs at least {DECODING_RATIO:g} of a bare loop",
+            f"{ratios['image']:.2f}",
+            ratios["image"] >= DECODING_RATIO,
+        ),
+        Claim(f"two processes at least {TWO_PROCESSES:g} times as fast", f"{gain:.2f}", gain >= TWO_PROCESSES),
+    ]
+    if builds:
+        few, many = builds
+        heading = ["images", "seconds", "seconds per 1,000", "driver (MiB)", "largest worker (MiB)"]
+        rows = [
+            [
+                f"{build['images']:,}",
+                f"{build['seconds']:.0f}",
+                f"{1000 * build['seconds'] / build['images']:.2f}",
+                f"{build['driver_mib']:.0f}",
+                f"{build['worker_mib']:.0f}",
+            ]
+            for build in builds
+        ]
+        body += f"\n\n{markdown_table(heading, rows)}"
+        growth = max(many[name] / few[name] for name in ("driver_mib", "worker_mib"))
+        wanted = f"memory of a manifest at most {MEMORY_GROWTH:g} times that of a quarter of its images"
+        claims.append(Claim(wanted, f"{growth:.2f}", growth <= MEMORY_GROWTH))
+    return Section(f"Decoding of {decoding['files']} files", body, tuple(claims))
+
+
+def _growth(result: Result) -> Section:
+    rows, claims = [], []
+    for series in result["series"]:
+        pairs = zip(series["amounts"], series["seconds"], strict=True)
+        rows.append(
+            [
+                series["of"],
+                ", ".join(f"{amount:g}: {time:.0f} s" for amount, time in pairs),
+                f"{series['exponent']:.2f}",
+            ]
+        )
+        met = series["exponent"] <= LINEAR
+        claims.append(Claim(f"time against {series['of']}: exponent at most {LINEAR}", rows[-1][-1], met))
+    body = (
+        f"Up to {result['images']:,} images, profile {result['profile']}; the start-up of "
+        f"{result['start_up_seconds']:.0f} s is subtracted.\n\n"
+        + markdown_table(["what grows", "seconds", "exponent"], rows)
+    )
+    return Section("Growth", body, tuple(claims))
+
+
+def _serving(result: Result) -> Section:
+    clients = result["clients"]
+    rows = [
+        [name if "p50_ms" not in figures else f"{name}, 320 px, {clients} clients", *_rate_cells(figures)]
+        for name, figures in result["compared"].items()
+    ]
+    rows += [
+        [f"this server, {figures['images']}, {figures['clients']} clients", *_rate_cells(figures)]
+        for figures in result["alone"]
+    ]
+    size = result["images"]["320 px"]["mean_bytes"] / 1000
+    files = f"; files of {result['images']['files']['mean_bytes'] / 1000:.0f} KB" if "files" in result["images"] else ""
+    body = (
+        f"MobileNetV2 at {result['input_size']} px, alpha {result['alpha']:g}, {result['cores']} cores, the clients on "
+        f"the same. PNG files of 320 px and {size:.0f} KB{files}. Comparisons are medians of rounds of "
+        f"{result['seconds']:g} s in turn. {', '.join(f'{name} {v}' for name, v in result['servers'].items())}.\n\n"
+        + markdown_table(["", "images/s", "a core", "p50 (ms)", "p99 (ms)", "not answered with 200"], rows)
+    )
+    claims = [
+        Claim(f"images/s at least {least:g} of {name}", f"{ratio:.2f}", ratio >= least)
+        for name, ratio in result["ratios"].items()
+        for least in [SERVER_RATIOS.get(name, 1.0)]
+    ]
+    claims.append(Claim("no request lost under load", str(result["lost"]), result["lost"] == 0))
+    return Section("The server", body, tuple(claims))
+
+
+def _rate_cells(figures: Mapping[str, Any]) -> list[str]:
+    cells = [f"{figures['images_per_second']:.1f}", f"{figures['a_core']:.1f}"]
+    if "p50_ms" not in figures:
+        return [*cells, "", "", ""]
+    others = sum(count for status, count in figures["statuses"].items() if status != "200")
+    return [*cells, f"{figures['p50_ms']:.0f}", f"{figures['p99_ms']:.0f}", str(others)]
+
+
+def _archive(result: Result) -> Section:
+    rows = [
+        [
+            f"{stage['images']:,}",
+            stage["name"],
+            f"{stage['seconds']:.0f}",
+            *(f"{stage[name]:.0f}" for name in ("driver_mib", "worker_mib")),
+            *(f"{stage[name]:.1f}" for name in ("read_gib", "written_gib")),
+        ]
+        for stage in result["stages"]
+    ]
+    heading = [
+        "images",
+        "stage",
+        "seconds",
+        "driver (MiB)",
+        "largest other process (MiB)",
+        "read (GiB)",
+        "written (GiB)",
+    ]
+    most = max(stage["images"] for stage in result["stages"])
+    peaks = {
+        (stage["images"], stage["name"]): max(stage["driver_mib"], stage["worker_mib"]) for stage in result["stages"]
+    }
+    fewer = min(images for images, _ in peaks)
+    growth = max(peaks[most, name] / peaks[fewer, name] for images, name in peaks if images == most)
+    largest = max(peak for (images, _), peak in peaks.items() if images == most)
+    body = (
+        f"Drawn images of 128 px; {result['strategies']} at 96 px × 2 folds, with activations in files. Peaks of "
+        "resident memory count shared memory and mapped files; bytes are those that reached the disk.\n\n"
+        + markdown_table(heading, rows)
+    )
+    claims = (
+        Claim(
+            f"largest process of {most:,} images below {LARGEST_PROCESS_MIB} MiB",
+            f"{largest:.0f} MiB",
+            largest < LARGEST_PROCESS_MIB,
+        ),
+        Claim(
+            f"memory of {most:,} images at most {MEMORY_GROWTH:g} times that of {fewer:,}",
+            f"{growth:.2f}",
+            growth <= MEMORY_GROWTH,
+        ),
+    )
+    return Section(f"An archive of {most:,} images", body, claims)
+
+
+def _streaming(result: Result) -> Section:
+    rows, claims = [], []
+    for one in result["strategies"]:
+        low, high = one["low"], one["high"]
+        rows.append(
+            [
+                one["strategy"],
+                *(f"{one[name]:.0f}" for name in ("memory_rate", "files_rate")),
+                f"{one['ratio']:.2f}",
+                *(f"{one[name]:.2f}" for name in ("memory_accuracy", "files_accuracy")),
+                f"{one['difference']:+.2f} ({low:+.2f} to {high:+.2f})",
+            ]
+        )
+        claims += [
+            Claim(
+                f"{one['strategy']}: speed with activations in files at least {STREAMED_TO_MEMORY:g} of memory",
+                rows[-1][3],
+                one["ratio"] >= STREAMED_TO_MEMORY,
+            ),
+            Claim(f"{one['strategy']}: no significant difference of accuracy", rows[-1][-1], low <= 0 <= high),
+        ]
+    heading = [
+        "strategy",
+        "images/s in memory",
+        "from files",
+        "ratio",
+        "accuracy in memory (%)",
+        "from files",
+        "difference",
+    ]
+    body = (
+        f"{result['images']:,} images × {result['folds']} folds, {result['per_file']} images a file. Differences in "
+        f"points with 95 % intervals over patients.\n\n{markdown_table(heading, rows)}"
+    )
+    return Section("Activations in files", body, tuple(claims))
+
+
+SECTIONS: dict[str, Callable[[Result], Section]] = {
+    "study": _study,
+    "step": _step,
+    "overhead": _overhead,
+    "manifest": _manifest,
+    "growth": _growth,
+    "archive": _archive,
+    "streaming": _streaming,
+    "serving": _serving,
+}
