@@ -219,7 +219,7 @@ class TrainingConfig(Settings):
 
 
 View = Literal["whole", "lungs", "without-lungs"]
-"""A way of showing an image to the frozen network; `evidence/lung_views.py` defines them."""
+"""A way of showing an image to the frozen network; `intake/lung_views.py` defines them."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cxr_platform.config import Profile, Protocol, RobustConfig
-from cxr_platform.domain.strategies import parse_strategies, strategy_by_name
+from cxr_platform.domain.strategies import ROBUST, parse_strategies, strategy_by_name
 from cxr_platform.errors import ConfigError, TrialsFailed
 from cxr_platform.training.plan import StudyPlan
 from pipelines.command import run_command
@@ -98,7 +98,9 @@ def parser() -> argparse.ArgumentParser:
         default="grouped",
         help="grouped: the images of a patient are in one fold; paper: images are shuffled (default: grouped)",
     )
-    parser.add_argument("--strategies", default="all", help="strategies separated by commas, or all (default: all)")
+    parser.add_argument(
+        "--strategies", default="all", help="strategies separated by commas; all: the paper's eight (default: all)"
+    )
     parser.add_argument("--engine", choices=("ray", "local"), default="ray", help="where trials run (default: ray)")
     parser.add_argument(
         "--processes",
@@ -121,9 +123,9 @@ def run(request: CrossValidateRequest) -> int:
     from cxr_platform.training.data import manifest_facts
 
     profile = request.profile.load()
-    if profile.robust != RobustConfig():
-        print(f"[robust] of the profile {profile.name} has no effect on a study; `cxr benchmark robust` uses it.")
     strategies = parse_strategies(request.strategies)
+    if profile.robust != RobustConfig() and ROBUST not in strategies:
+        print(f"[robust] of the profile {profile.name} has no effect without the strategy robust.")
     _check_processes(request, profile)
     places = study_places(request, profile)
     protocols: list[tuple[str, Protocol]] = [(places.name, "paper" if request.protocol == "paper" else "grouped")]
@@ -209,7 +211,7 @@ def _run_study(
     from pipelines.progress import PlainLines
 
     profile = plan.profile
-    data = load_study_data(manifest, plan.protocol, profile.folds, profile.model.input_size)
+    data = load_study_data(manifest, plan.protocol, profile.folds, profile.model.input_size, plan.views)
     images, strategies = len(data.labels), len(plan.strategies)
     study = StudyRun(plan, StudyFolder(places.runs / plan.name), data, imagenet)
     print(f"Study {plan.name}: {images} images, {strategies} strategies × {profile.folds} folds, {plan.protocol}")

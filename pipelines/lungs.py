@@ -148,7 +148,7 @@ def _train(request: LungsRequest) -> int:
 
 def _score(request: LungsRequest) -> int:
     from cxr_platform.evidence.lung_scores import SIDE, left_out_rows, score, scores_table, write_scores
-    from cxr_platform.explain.lung_field import lung_fields
+    from cxr_platform.intake.lung_field import lung_fields
     from cxr_platform.models.lung_segmenter import load_segmenter, masks_of, packaged_segmenter
 
     folder, scores = _folder(request), []

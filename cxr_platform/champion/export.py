@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from cxr_platform.config import AugmentationConfig, ModelConfig
+from cxr_platform.config import ModelConfig
 from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.errors import BundleError
 from cxr_platform.evaluation.statistics.calibration import scale
@@ -88,18 +88,10 @@ def measure_parity(network: "Network", file: Path, images: Array, temperature: f
 
 
 def keras_probabilities(network: "Network", images: Array) -> Array:
-    """Return probabilities (N, 7) of uint8 images (N, S, S) by Keras, with the inputs of a trial's prediction."""
-    from cxr_platform.models.augment import to_network_input
-    from cxr_platform.models.frozen import BATCH, pad
-    from cxr_platform.training.inputs import ImageInputs, clean_batch
+    """See `training.trial.predict_images`."""
+    from cxr_platform.training.trial import predict_images
 
-    inputs, parts = ImageInputs(images, AugmentationConfig()), []
-    for start in range(0, len(images), BATCH):
-        rows = np.arange(start, min(start + BATCH, len(images)))
-        batch = to_network_input(*clean_batch(inputs, pad(rows, BATCH)))
-        parts.append(_softmax(np.asarray(network.full.predict_on_batch(batch))[: len(rows)]))
-    probabilities: Array = np.concatenate(parts)
-    return probabilities
+    return predict_images(network, images)
 
 
 def evenly_spaced_rows(count: int, wanted: int = PARITY_IMAGES) -> Array:

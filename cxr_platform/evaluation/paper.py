@@ -14,8 +14,8 @@ ARXIV_ID = "2004.00338"
 
 
 def paper_metrics(strategy: str) -> Metrics:
-    """Return the percentages of Tables 1, 4 and 5; `None` where the paper prints none."""
-    printed = paper_tables()["figures"][strategy]
+    """Return the percentages of Tables 1, 4 and 5; `None` where the paper prints none, as for other strategies."""
+    printed = paper_tables()["figures"].get(strategy, dict.fromkeys(MEASURES))
     return Metrics(**{measure: printed[measure] for measure in MEASURES})
 
 

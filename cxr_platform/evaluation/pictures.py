@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from cxr_platform.domain.strategies import TITLES
+from cxr_platform.domain.strategies import STRATEGY_NAMES, TITLES, compared_with_paper
 from cxr_platform.evaluation.formatting import text
 from cxr_platform.evaluation.metrics import Results, StrategyResult, row_shares
 from cxr_platform.evaluation.paper import paper_metrics
@@ -89,26 +89,30 @@ def readable_on(background: Sequence[float]) -> str:
 
 
 def accuracy_chart(results: StudyResults) -> Picture:
-    """Draw mean 7-class accuracy of all eight strategies as bars, folds as dots, and the paper's as a second bar."""
+    """Draw mean 7-class accuracy as bars, folds as dots, and the paper's as a second bar.
+
+    A row for each of the paper's strategies and each other one of the study.
+    """
     strategies, synthetic = results.strategies, results.study.manifest.synthetic
-    with canvas(2.2 + 0.6 * len(TITLES), synthetic=synthetic) as (figure, axes):
-        _study_bars(axes, strategies)
-        _fold_dots(axes, strategies)
-        _paper_bars(axes)
+    rows = compared_with_paper(strategies)
+    with canvas(2.2 + 0.6 * len(rows), synthetic=synthetic) as (figure, axes):
+        _study_bars(axes, rows, strategies)
+        _fold_dots(axes, rows, strategies)
+        _paper_bars(axes, rows)
         axes.axvline(
             _number(results.majority_accuracy), color=INK, linestyle=":", label="always the most frequent class"
         )
-        axes.set_yticks(range(len(TITLES)), list(TITLES.values()))
-        axes.set(xlim=(0, 100), xlabel="7-class accuracy (% of images)", ylim=(len(TITLES) - 0.45, -0.55))
+        axes.set_yticks(range(len(rows)), [TITLES[name] for name in rows])
+        axes.set(xlim=(0, 100), xlabel="7-class accuracy (% of images)", ylim=(len(rows) - 0.45, -0.55))
         axes.set_title("7-class accuracy by strategy", loc="left", pad=10)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(axis="y", length=0)
         figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=10.5, columnspacing=1.2)
         png = to_png(figure)
     values = []
-    for name, title in TITLES.items():
+    for name in rows:
         ours = text(strategies[name].mean.accuracy_7_class) if name in strategies else "not run"
-        values.append(f"{title} {ours} (paper {text(paper_metrics(name).accuracy_7_class)})")
+        values.append(f"{TITLES[name]} {ours} (paper {text(paper_metrics(name).accuracy_7_class)})")
     caption = "Mean 7-class accuracy over folds; each dot is one fold. The thin hatched bar is the paper's value."
     alt = f"{mark(synthetic)}Bar chart of mean 7-class accuracy in percent: {'; '.join(values)}."
     return Picture("accuracy", caption, alt, png)
@@ -176,20 +180,20 @@ def overlay_heatmap(image: Array, heat: Array) -> Array:
     return np.asarray(to_rgb(image) * (1 - HEAT_OPACITY * strength) + colours * HEAT_OPACITY * strength)
 
 
-def _study_bars(axes: "Axes", strategies: Results) -> None:
-    for place, name in enumerate(TITLES):
+def _study_bars(axes: "Axes", rows: Sequence[str], strategies: Results) -> None:
+    for place, name in enumerate(rows):
         if name not in strategies:
             axes.text(1, place - STUDY_OFFSET, "not run", va="center", color=GREY, style="italic")
-    places = [place - STUDY_OFFSET for place, name in enumerate(TITLES) if name in strategies]
+    places = [place - STUDY_OFFSET for place, name in enumerate(rows) if name in strategies]
     means = [_number(result.mean.accuracy_7_class) for result in strategies.values()]
     axes.barh(places, means, height=0.36, color=BLUE, label="this study, mean over folds")
     _print_values(axes, places, means, BLUE)
 
 
-def _fold_dots(axes: "Axes", strategies: Results) -> None:
+def _fold_dots(axes: "Axes", rows: Sequence[str], strategies: Results) -> None:
     xs: list[float] = []
     ys: list[float] = []
-    for place, name in enumerate(TITLES):
+    for place, name in enumerate(rows):
         folds = strategies[name].folds if name in strategies else ()
         xs += [_number(fold.metrics.accuracy_7_class) for fold in folds]
         ys += list(
@@ -198,9 +202,9 @@ def _fold_dots(axes: "Axes", strategies: Results) -> None:
     axes.scatter(xs, ys, s=18, color=INK, edgecolors="white", linewidths=0.7, zorder=3, label="this study, one fold")
 
 
-def _paper_bars(axes: "Axes") -> None:
-    places = [place - PAPER_OFFSET for place in range(len(TITLES))]
-    printed = [_number(paper_metrics(name).accuracy_7_class) for name in TITLES]
+def _paper_bars(axes: "Axes", rows: Sequence[str]) -> None:
+    places = [place - PAPER_OFFSET for place, name in enumerate(rows) if name in STRATEGY_NAMES]
+    printed = [_number(paper_metrics(name).accuracy_7_class) for name in STRATEGY_NAMES]
     axes.barh(places, printed, height=0.2, color="white", edgecolor=VERMILION, hatch="/////", label="paper")
     _print_values(axes, places, printed, VERMILION)
 

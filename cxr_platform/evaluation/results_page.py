@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cxr_platform.domain.interval import Interval
-from cxr_platform.domain.strategies import TITLES
+from cxr_platform.domain.strategies import ROBUST, TITLES
 from cxr_platform.errors import StudyError
 from cxr_platform.evaluation.findings import PickedAccuracy
 from cxr_platform.evaluation.formatting import text
@@ -134,6 +134,7 @@ def key_figures(tree: Mapping[str, Any]) -> dict[str, str]:
             sections["hospitals"]["values"]
         ),
         "Images without their lungs: 7-class accuracy": _probe(findings["probes"], "without-lungs"),
+        **({f"{TITLES[ROBUST]}: 7-class accuracy": accuracy(ROBUST)} if ROBUST in intervals else {}),
         "File metadata alone: 7-class accuracy": _probe(findings["probes"], "metadata"),
         "Always the most frequent class": text(tree["majority_class_accuracy"]),
     }

@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from cxr_platform.config import ScheduleConfig, SelectionConfig
+from cxr_platform.config import Profile, RobustConfig, ScheduleConfig, SelectionConfig
 from cxr_platform.domain.interval import REPLICATES
-from cxr_platform.domain.strategies import TITLES, strategy_by_name
+from cxr_platform.domain.strategies import ROBUST, TITLES, strategy_by_name
 from cxr_platform.domain.study import StudyRecord
 from cxr_platform.evaluation.finding_clauses import external_text
 from cxr_platform.evaluation.findings import Findings
@@ -22,11 +22,17 @@ from cxr_platform.evaluation.resource_use import numerics_line
 from cxr_platform.evaluation.summary import CREDIBILITY, NEXT_STEPS, PROTOCOL_MEANING, known_patients
 from cxr_platform.labels import CLASSES
 
-FAMILIES = {"off_the_shelf": "off-the-shelf", "fine_tuning": "fine-tuning", "scratch": "from scratch"}
+FAMILIES = {
+    "off_the_shelf": "off-the-shelf",
+    "fine_tuning": "fine-tuning",
+    "scratch": "from scratch",
+    ROBUST: "robust head",
+}
 INITIAL_WEIGHTS = {
     "off_the_shelf": "off-the-shelf features: ImageNet weights under a random head",
     "fine_tuning": "fine-tuning: ImageNet weights under a random head",
     "scratch": "from scratch: random weights",
+    ROBUST: "robust head: ImageNet weights under a head that is solved",
 }
 DISJOINT = {
     "paper": "Images only: images of one patient may be in several folds.",
@@ -101,7 +107,7 @@ def _study_facts(inputs: ReportInputs) -> Iterator[tuple[str, str]]:
 
 def _profile_facts(study: StudyRecord) -> dict[str, str]:
     profile = study.profile
-    schedules = (f"{FAMILIES[family]}: {_schedule(profile.training.schedule(family))}" for family in _families(study))
+    schedules = (f"{FAMILIES[family]}: {_training(profile, family)}" for family in _families(study))
     return {
         **{fact: str(attrgetter(path)(profile)) for fact, path in SETTINGS.items()},
         "shift": percent(100.0 * profile.augmentation.shift_fraction),
@@ -115,6 +121,16 @@ def _families(study: StudyRecord) -> list[str]:
     """Return those of `FAMILIES` that have a strategy in the study."""
     families = {strategy_by_name(name).family for name in study.strategies}
     return [family for family in FAMILIES if family in families]
+
+
+def _training(profile: Profile, family: str) -> str:
+    """Return the schedule of a family, or the settings of a head that is solved without one, where they are not off."""
+    if family != ROBUST:
+        return _schedule(profile.training.schedule(family))
+    plain, settings = vars(RobustConfig()), vars(profile.robust)
+    shown = {key: " + ".join(value) if key == "views" else value for key, value in settings.items()}
+    changed = [f"{key.replace('_', ' ')} {shown[key]}" for key in settings if settings[key] != plain[key]]
+    return ", ".join(["solved in closed form", *changed])
 
 
 def _schedule(schedule: ScheduleConfig) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from cxr_platform.domain.interval import Interval
-from cxr_platform.domain.strategies import PAPER_WINNER, TITLES
+from cxr_platform.domain.strategies import PAPER_WINNER, STRATEGY_NAMES, TITLES
 from cxr_platform.evaluation.credibility import NOT_SUPPORTED, Credibility, assess_credibility
 from cxr_platform.evaluation.finding_clauses import confounding_warning
 from cxr_platform.evaluation.findings import UNDERTRAINED, Findings, StrategyComparison
@@ -146,13 +146,16 @@ def _headline(results: StudyResults, findings: Findings, credibility: Credibilit
 
 
 def _compared(results: StudyResults) -> tuple[str, str]:
-    study, ran = results.study, len(results.strategies)
-    which = "All" if not study.not_run else "One" if ran == 1 else str(ran)
+    study = results.study
+    ran = [name for name in results.strategies if name in STRATEGY_NAMES]
+    which = "All" if not study.not_run else "One" if len(ran) == 1 else str(len(ran)) if ran else "None"
+    others = _titles([name for name in results.strategies if name not in STRATEGY_NAMES])
+    own = f", and {joined(others)}, which the paper does not have" if others else ""
     present = sum(bool(results.counts[label]) for label in CLASSES)
     classes = "seven classes" if present == len(CLASSES) else f"{present} of the seven classes"
     return (
-        f"{which} of the paper's eight training strategies for MobileNetV2, on {results.images:,} images of {classes} "
-        f"in {study.folds} folds.",
+        f"{which} of the paper's eight training strategies for MobileNetV2{own}, on {results.images:,} images of "
+        f"{classes} in {study.folds} folds.",
         "Each image was predicted by a network trained without its fold; protocol "
         f"“{study.protocol}”: {PROTOCOL_MEANING[study.protocol]}. {known_patients(results)}",
     )

@@ -7,9 +7,9 @@ import pyarrow as pa
 
 from cxr_platform.domain.predictions import CONTRAST_SCHEMA, probability_columns
 from cxr_platform.errors import NotPossible
-from cxr_platform.evidence.fold_networks import fold_networks, predict_images
+from cxr_platform.evidence.fold_networks import fold_networks, images_for
 from cxr_platform.evidence.open_study import OpenStudy
-from cxr_platform.intake.letterbox import resize_images
+from cxr_platform.training.trial import predict_images
 
 KEYS = ("image_id", "source_path", "group_id", "source", "label", "finding")
 TITLE = "Contrast images"
@@ -22,7 +22,7 @@ def contrast_predictions(opened: OpenStudy) -> Mapping[str, pa.Table]:
     found.
     """
     fold_column = f"fold_{opened.study.protocol}"
-    table = opened.manifest.table([*KEYS, "role", fold_column])
+    table = opened.manifest.table([*KEYS, "width", "height", "role", fold_column])
     is_contrast = np.array(table["role"].to_pylist()) == "contrast"
     if not is_contrast.any():
         raise NotPossible(
@@ -31,15 +31,16 @@ def contrast_predictions(opened: OpenStudy) -> Mapping[str, pa.Table]:
             advice='Add a collection that has some, or set contrast = "all" under [intake.selection] of the profile.',
         )
     facts = table.filter(pa.array(is_contrast))
-    pixels = resize_images(opened.manifest.pixels()[is_contrast], opened.profile.model.input_size)
-    folds = facts[fold_column].to_numpy()
+    pixels, folds = opened.manifest.pixels()[is_contrast], facts[fold_column].to_numpy()
+    sides = facts["width"].to_numpy(), facts["height"].to_numpy()
     parts, strategies = [], opened.study.strategies
     for done, strategy in enumerate(strategies, 1):
+        shown = images_for(opened, strategy, pixels, *sides)
         for fold, network in fold_networks(opened, strategy, np.unique(folds).tolist()):
             rows = np.flatnonzero(folds == fold)
             columns = dict(zip(KEYS, facts.select(KEYS).take(rows).columns, strict=True))
             columns |= {"strategy": pa.array([strategy] * len(rows)), "fold": pa.array(folds[rows].astype("int32"))}
-            columns |= probability_columns(predict_images(network, pixels[rows], opened))
+            columns |= probability_columns(predict_images(network, shown[rows]))
             parts.append(pa.table(columns).select(CONTRAST_SCHEMA.names).cast(CONTRAST_SCHEMA))
         opened.progress.step(TITLE, done, len(strategies))
     return {"contrast": pa.concat_tables(parts)}

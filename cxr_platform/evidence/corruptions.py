@@ -1,8 +1,8 @@
 """The winner's out-of-fold answers on images that were changed: contrast, blur, JPEG, rotation, crop, marker text.
 
-Each kind has three strengths, and few images are drawn, because every one is answered 19 times. Images are changed as
-the network gets them, in its input size, so that a strength means the same for a large file and for a small one
-(Hendrycks & Dietterich 2019, arXiv:1903.12261).
+Each kind has three strengths, and few images are drawn, because every one is answered 19 times. Images are changed in
+the input size of the network, so that a strength means the same for a large file and for a small one (Hendrycks &
+Dietterich 2019, arXiv:1903.12261); the views of `robust` are made of the changed image.
 """
 
 import io
@@ -18,9 +18,11 @@ from scipy import ndimage
 from cxr_platform.domain.predictions import probability_columns
 from cxr_platform.evaluation.predictions import Array
 from cxr_platform.evidence.explanations import images_of, sampled_rows
-from cxr_platform.evidence.fold_networks import fold_networks, predict_images
+from cxr_platform.evidence.fold_networks import fold_networks, images_for
+from cxr_platform.evidence.lung_regions import sides
 from cxr_platform.evidence.open_study import OpenStudy
 from cxr_platform.labels import CLASSES
+from cxr_platform.training.trial import predict_images
 
 IMAGES_PER_CLASS = 15
 TITLE = "Changed images"
@@ -92,7 +94,9 @@ def corrupted_predictions(opened: OpenStudy) -> Mapping[str, pa.Table]:
         mine = rows[predictions.fold[rows] == fold]
         images = images_of(opened, mine)
         every = np.concatenate([changed(images, kind, strength) for kind, strength in changes])  # full batches
-        answers = np.split(predict_images(network, every, opened), len(changes))
+        widths, heights = (np.tile(side, len(changes)) for side in sides(opened, predictions.image_id[mine]))
+        shown = images_for(opened, winner, every, widths, heights)
+        answers = np.split(predict_images(network, shown), len(changes))
         for (kind, strength), probabilities in zip(changes, answers, strict=True):
             parts.append(_table(opened, mine, fold, kind, strength, probabilities))
         done += len(mine)

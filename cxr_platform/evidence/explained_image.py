@@ -6,18 +6,20 @@ from pathlib import Path
 
 import numpy as np
 
+from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.errors import ImageRefused, StorageError, StudyError
 from cxr_platform.evaluation.predictions import Array
 from cxr_platform.evidence.explanations import explain_rows, images_of, lung_shares, lungs_of
-from cxr_platform.evidence.fold_networks import fold_networks, predict_images
+from cxr_platform.evidence.fold_networks import fold_networks
 from cxr_platform.evidence.lung_regions import lung_regions, sides
 from cxr_platform.evidence.open_study import OpenStudy
-from cxr_platform.explain.saliency import heatmaps
+from cxr_platform.explain.saliency import check_has_heatmaps, heatmaps
 from cxr_platform.intake.candidate import REASONS
 from cxr_platform.intake.eligibility import judge_image
 from cxr_platform.intake.images import ChestImage, read_image
 from cxr_platform.intake.letterbox import resize_images
 from cxr_platform.labels import CLASSES
+from cxr_platform.training.trial import predict_images
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,13 @@ def explain_image(opened: OpenStudy, image: str, strategy: str) -> ExplainedImag
 
     A file with the bytes of an image of the study is explained as that image. Raise `StudyError` for an unknown
     strategy or image, `StorageError` for a file that cannot be read, `ImageRefused` for one that is not an image or
-    that the study's manifest would exclude.
+    that the study's manifest would exclude, `NotPossible` for `robust`, which has no heatmaps.
     """
     predictions = opened.predictions
     if strategy not in predictions.probability:
         known = ", ".join(predictions.probability)
         raise StudyError(f"Expected a strategy of the study: {known}.", received=repr(strategy))
+    check_has_heatmaps(strategy_by_name(strategy))
     rows = np.flatnonzero(predictions.image_id == image)
     if len(rows):
         return _of_study(opened, int(rows[0]), strategy)
@@ -98,7 +101,7 @@ def _other_image(opened: OpenStudy, name: str, read: ChestImage, strategy: str) 
     """Return the mean of the folds' probabilities, and of their heatmaps of the predicted class, scaled to 1."""
     images = resize_images(read.pixels[None], opened.profile.model.input_size)
     widths, heights = np.array([read.width]), np.array([read.height])
-    answers = [predict_images(network, images, opened)[0] for _, network in fold_networks(opened, strategy)]
+    answers = [predict_images(network, images)[0] for _, network in fold_networks(opened, strategy)]
     probabilities = np.mean(answers, axis=0)
     target = probabilities.argmax(keepdims=True)
     maps = np.mean([heatmaps(network, images, target) for _, network in fold_networks(opened, strategy)], axis=0)

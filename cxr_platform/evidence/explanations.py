@@ -6,13 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.evaluation.predictions import Array
 from cxr_platform.evaluation.sections.failures import confident_mistakes, confident_right
 from cxr_platform.evidence.fold_networks import fold_networks
 from cxr_platform.evidence.lung_regions import LungRegions, lung_regions, sides
 from cxr_platform.evidence.open_study import OpenStudy
-from cxr_platform.explain.lung_field import field_shares, image_areas
-from cxr_platform.explain.saliency import heatmaps
+from cxr_platform.explain.saliency import check_has_heatmaps, heatmaps
+from cxr_platform.intake.lung_field import field_shares, image_areas
 from cxr_platform.labels import CLASSES
 from cxr_platform.models.frozen import chunks
 
@@ -33,6 +34,7 @@ class Explained:
 
 def explanations(opened: OpenStudy) -> Mapping[str, pa.Table]:
     """Return tables `lung_share` (a seeded sample, up to 60 images per class) and `heatmaps` (images in the report)."""
+    check_has_heatmaps(strategy_by_name(opened.winner))
     sample, shown = sampled_rows(opened, IMAGES_PER_CLASS), shown_rows(opened)
     explained = list(explain_rows(opened, opened.winner, np.union1d(sample, shown)))
     return {

@@ -9,17 +9,21 @@ import pyarrow as pa
 from cxr_platform.domain.predictions import probability_columns
 from cxr_platform.errors import NotPossible
 from cxr_platform.evaluation.predictions import Array
-from cxr_platform.evidence.fold_networks import fold_networks, predict_images
+from cxr_platform.evidence.fold_networks import fold_networks, images_for
 from cxr_platform.evidence.open_study import OpenStudy
-from cxr_platform.intake.letterbox import resize_images
+from cxr_platform.training.trial import predict_images
 
 KEYS = ("image_id", "source_path", "group_id", "source", "label")
+SIDES = ("width", "height")
 TITLE = "External images"
 
 
 @dataclass(frozen=True, eq=False)
 class ExternalImages:
-    """`facts` has the columns `KEYS`, one row per image (label null if unknown); `pixels` are (N, s, s) uint8."""
+    """`facts` has the columns `KEYS` and `SIDES`, one row per image (label null if unknown).
+
+    `pixels` are letterboxed, (N, s, s) uint8; `SIDES` are those of the files.
+    """
 
     facts: pa.Table
     pixels: Array
@@ -30,7 +34,7 @@ def external_predictions(opened: OpenStudy) -> Mapping[str, pa.Table]:
 
     Raise `NotPossible` if there are none, `WeightsError` if a strategy needs ImageNet weights that cannot be found.
     """
-    table = opened.manifest.table([*KEYS, "role"])
+    table = opened.manifest.table([*KEYS, *SIDES, "role"])
     is_external = np.array(table["role"].to_pylist()) == "external"
     if not is_external.any():
         raise NotPossible(
@@ -38,7 +42,8 @@ def external_predictions(opened: OpenStudy) -> Mapping[str, pa.Table]:
             received="none",
             advice="Mark one with cxr manifest --external SOURCE, or use a folder with cxr evaluate.",
         )
-    images = ExternalImages(table.select(KEYS).filter(pa.array(is_external)), opened.manifest.pixels()[is_external])
+    facts = table.select([*KEYS, *SIDES]).filter(pa.array(is_external))
+    images = ExternalImages(facts, opened.manifest.pixels()[is_external])
     return {"external": predict_external(images, opened)}
 
 
@@ -47,19 +52,20 @@ def predict_external(images: ExternalImages, opened: OpenStudy) -> pa.Table:
 
     Images are resized like those of the study.
     """
-    pixels = resize_images(images.pixels, opened.profile.model.input_size)
-    parts = []
-    for strategy, fold, probabilities in _predictions(pixels, opened):
+    count, parts = len(images.pixels), []
+    for strategy, fold, probabilities in _predictions(images, opened):
         columns = {name: images.facts[name] for name in KEYS}
-        columns |= {"strategy": pa.array([strategy] * len(pixels))}
-        columns |= {"fold": pa.array(np.full(len(pixels), fold, "int32"))}
+        columns |= {"strategy": pa.array([strategy] * count)}
+        columns |= {"fold": pa.array(np.full(count, fold, "int32"))}
         parts.append(pa.table({**columns, **probability_columns(probabilities)}))
     return pa.concat_tables(parts)
 
 
-def _predictions(pixels: Array, opened: OpenStudy) -> Iterator[tuple[str, int, Array]]:
+def _predictions(images: ExternalImages, opened: OpenStudy) -> Iterator[tuple[str, int, Array]]:
     strategies, folds = opened.study.strategies, opened.study.folds
+    sides = [images.facts[side].to_numpy() for side in SIDES]
     for number, strategy in enumerate(strategies):
+        shown = images_for(opened, strategy, images.pixels, *sides)
         for fold, network in fold_networks(opened, strategy):
-            yield strategy, fold, predict_images(network, pixels, opened)
+            yield strategy, fold, predict_images(network, shown)
             opened.progress.step(TITLE, number * folds + fold + 1, len(strategies) * folds)

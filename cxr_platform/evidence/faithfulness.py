@@ -12,14 +12,16 @@ import numpy as np
 import pyarrow as pa
 from scipy import ndimage, stats
 
+from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.errors import NotPossible
 from cxr_platform.evaluation.predictions import Array
 from cxr_platform.evidence.explanations import images_of, sampled_rows
-from cxr_platform.evidence.fold_networks import fold_networks, predict_images
+from cxr_platform.evidence.fold_networks import fold_networks
 from cxr_platform.evidence.open_study import OpenStudy
-from cxr_platform.explain.saliency import heatmaps
+from cxr_platform.explain.saliency import check_has_heatmaps, heatmaps
 from cxr_platform.labels import CLASSES
 from cxr_platform.models.mobilenet import Network
+from cxr_platform.training.trial import predict_images
 
 IMAGES_PER_CLASS = 7
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
@@ -43,6 +45,7 @@ def faithfulness(opened: OpenStudy) -> Mapping[str, pa.Table]:
 
     Raise `WeightsError` if the winner needs ImageNet weights that cannot be found, `NotPossible` if all maps are empty.
     """
+    check_has_heatmaps(strategy_by_name(opened.winner))
     rows, predictions = sampled_rows(opened, IMAGES_PER_CLASS), opened.predictions
     predicted = predictions.probability[opened.winner].argmax(axis=1)
     curves, similarities, done = [], [], 0
@@ -73,7 +76,7 @@ def _curves(
     removed = smoothed(images)
     between = {case: altered(images, removed, ranks[case[1]], case[2], case[0]) for case in cases if 0 < case[2] < 1}
     every = np.concatenate([images, removed, *between.values()])  # one call: full batches
-    whole, none, *answers = np.split(predict_images(network, every, opened), len(between) + 2)
+    whole, none, *answers = np.split(predict_images(network, every), len(between) + 2)
     found = dict(zip(between, answers, strict=True))
     for mode, order, share in cases:  # both orders begin and end with the same images
         end = whole if share == (mode == "insertion") else none

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
+from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.evaluation.predictions import Array
 from cxr_platform.evidence.fold_networks import fold_networks
 from cxr_platform.evidence.open_study import OpenStudy
@@ -18,7 +19,7 @@ from cxr_platform.explain.feature_ranking import (
     random_half,
     top_features,
 )
-from cxr_platform.explain.saliency import feature_heatmaps
+from cxr_platform.explain.saliency import check_has_heatmaps, feature_heatmaps
 from cxr_platform.labels import CLASSES
 from cxr_platform.models.mobilenet import Network
 from cxr_platform.training.data import StudyData
@@ -50,6 +51,7 @@ class FoldFeatures:
 
 def feature_atlas(opened: OpenStudy) -> Mapping[str, pa.Table]:
     """Return tables `features` (per image), `atlas` (two features per class and fold) and `atlas_images` (top ones)."""
+    check_has_heatmaps(strategy_by_name(opened.winner))
     data, parts = opened.data, []
     shared = shared_rows(data, opened.profile.seed)
     for fold, network in fold_networks(opened, opened.winner):

@@ -1,20 +1,17 @@
-"""The trained networks of a study's trials, and their predictions for other images."""
+"""The trained networks of a study's trials, and what they get of other images."""
 
 from collections.abc import Iterable, Iterator
-
-import numpy as np
 
 from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import StudyError
 from cxr_platform.evaluation.predictions import Array
 from cxr_platform.evidence.open_study import OpenStudy
-from cxr_platform.models.augment import to_network_input
-from cxr_platform.models.frozen import BATCH, pad
+from cxr_platform.intake.letterbox import resize_images
+from cxr_platform.intake.lung_views import stacked_views
 from cxr_platform.models.initial_weights import set_initial_weights
 from cxr_platform.models.mobilenet import Network, build_network
-from cxr_platform.training.inputs import ImageInputs, clean_batch
-from cxr_platform.training.trial import softmax
+from cxr_platform.models.robust_network import build_robust_network
 
 
 def fold_networks(
@@ -25,24 +22,30 @@ def fold_networks(
     All are the same network object with new weights: use one before taking the next. Raise `WeightsError` if ImageNet
     weights are needed and cannot be found, `StudyError` for a trial without weights.
     """
-    network = build_network(strategy_by_name(strategy), opened.profile.model)
-    set_initial_weights(network, 0, opened.imagenet if network.strategy.pretrained else None)
+    network = _network(opened, strategy)
     for fold in range(opened.study.folds) if folds is None else folds:
         _load(opened, network, TrialKey(strategy, fold))
         yield fold, network
 
 
-def predict_images(network: Network, images: Array, opened: OpenStudy) -> Array:
-    """Return probabilities (N, 7) float32 of uint8 images (N, S, S), with the inputs of a trial's own prediction."""
-    inputs = ImageInputs(images, opened.profile.augmentation)
-    parts = []
-    for start in range(0, len(images), BATCH):
-        rows = np.arange(start, min(start + BATCH, len(images)))
-        batch = to_network_input(*clean_batch(inputs, pad(rows, BATCH)))
-        logits = np.asarray(network.full.predict_on_batch(batch), "float64")[: len(rows)]
-        parts.append(softmax(logits))
-    probabilities: Array = np.concatenate(parts).astype("float32")
-    return probabilities
+def _network(opened: OpenStudy, strategy: str) -> Network:
+    model, chosen = opened.profile.model, strategy_by_name(strategy)
+    if chosen.is_solved:
+        return build_robust_network(model, opened.profile.robust, opened.imagenet)
+    network = build_network(chosen, model)
+    set_initial_weights(network, 0, opened.imagenet if chosen.pretrained else None)
+    return network
+
+
+def images_for(opened: OpenStudy, strategy: str, pixels: Array, widths: Array, heights: Array) -> Array:
+    """Return what the networks of `strategy` get of letterboxed images (N, s, s) of files `widths` × `heights` large.
+
+    Images (N, S, S) at the input's size, and for `robust` views of them (N, V, S, S).
+    """
+    size = opened.profile.model.input_size
+    if strategy_by_name(strategy).is_solved:
+        return stacked_views(opened.profile.robust.views, pixels, widths, heights, size)
+    return resize_images(pixels, size)
 
 
 def _load(opened: OpenStudy, network: Network, key: TrialKey) -> None:

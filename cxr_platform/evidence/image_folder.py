@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from cxr_platform.config import Profile
 from cxr_platform.errors import NotPossible, SourceError
-from cxr_platform.evidence.external_images import ExternalImages
+from cxr_platform.evidence.external_images import SIDES, ExternalImages
 from cxr_platform.evidence.study_overlap import images_of_study
 from cxr_platform.intake.candidate import Refusal
 from cxr_platform.intake.layouts.collection import Collection, as_text, walk
@@ -120,4 +120,8 @@ def _facts(selected: Sequence[SelectedImage], groups: Sequence[str]) -> pa.Table
         "source": [image.candidate.source for image in selected],
         "label": [image.candidate.label for image in selected],
     }
-    return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
+    table = pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
+    for side in SIDES:
+        lengths = [getattr(image.facts, side) for image in selected]
+        table = table.append_column(side, pa.array(lengths, pa.int32()))
+    return table

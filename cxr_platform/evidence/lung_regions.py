@@ -6,7 +6,7 @@ import numpy as np
 
 from cxr_platform.evaluation.predictions import Array
 from cxr_platform.evidence.open_study import OpenStudy
-from cxr_platform.explain.lung_field import lung_fields
+from cxr_platform.intake.lung_field import lung_fields
 from cxr_platform.models.frozen import chunks
 from cxr_platform.models.lung_segmenter import lung_masks
 

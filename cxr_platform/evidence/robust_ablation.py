@@ -18,10 +18,10 @@ from cxr_platform.config import RobustConfig, View
 from cxr_platform.errors import NotPossible
 from cxr_platform.evaluation.predictions import POSITIVE, Array
 from cxr_platform.evaluation.statistics.unseen_origins import Pair, PairScores
-from cxr_platform.evidence.lung_views import ShownView, views_needed
+from cxr_platform.intake.lung_views import ShownView, views_needed
 from cxr_platform.labels import CLASSES, class_index
 from cxr_platform.storage.files import write_atomically
-from cxr_platform.training.robust_head import CONTRAST, fit_head
+from cxr_platform.training.robust_head import CONTRAST, fit_head, fitting_rows, within_origins
 
 FEWEST = 15
 """Images that an origin needs on its side of a pair."""
@@ -107,16 +107,14 @@ def head_probabilities(data: AblationData, train: Array, rows: Array, config: Ro
 
     With `gate` the probability of Covid19 is the lower of two, if the second head can be fitted.
     """
-    if not config.contrast:
-        train = train[data.labels[train] != CONTRAST]
-    if config.last_layer == "within":
-        train = train[np.isin(data.origins[train], _origins_with_both_sides(data, train))]
-    if not _has_both_sides(data.labels[train]):
+    fitted = fitting_rows(data.labels, data.origins, train, config)
+    if fitted is None:
         return None
+    train = fitted
     logits: Array = np.mean([_view_logits(data, view, train, rows, config, seed) for view in config.views], axis=0)
     probabilities = class_probabilities(logits, config)
     if config.gate:
-        second = head_probabilities(data, train, rows, replace(config, gate=False, last_layer="within"), seed)
+        second = head_probabilities(data, train, rows, within_origins(config), seed)
         if second is not None:
             lower = np.minimum(probabilities[:, POSITIVE], second[:, POSITIVE])
             rest = (1 - lower) / np.maximum(1 - probabilities[:, POSITIVE], 1e-9)
@@ -165,12 +163,3 @@ def array_bytes(array: Array) -> bytes:
     content = io.BytesIO()
     np.save(content, array)
     return content.getvalue()
-
-
-def _origins_with_both_sides(data: AblationData, rows: Array) -> list[str]:
-    origins = data.origins[rows]
-    return [origin for origin in np.unique(origins) if _has_both_sides(data.labels[rows][origins == origin])]
-
-
-def _has_both_sides(labels: Array) -> bool:
-    return bool((labels == POSITIVE).any() and (labels != POSITIVE).any())

@@ -35,7 +35,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cxr_platform.errors import ConfigError
+from cxr_platform.domain.strategies import Strategy
+from cxr_platform.errors import ConfigError, NotPossible
 from cxr_platform.models.augment import to_network_input
 from cxr_platform.models.frozen import BATCH, pad
 from cxr_platform.models.mobilenet import Network
@@ -49,6 +50,16 @@ LayerMaps: TypeAlias = Callable[[NDArray[np.float32], NDArray[np.float32]], Sequ
 """Input (B, S, S, 3) in −1…1 and weights (B, K) of the outputs → a map (B, h, w) ≥ 0 for each of `LAYERS`."""
 Variables: TypeAlias = tuple[list[Any], list[Any]]
 """Trainable and other variables of a segment."""
+
+
+def check_has_heatmaps(strategy: Strategy) -> None:
+    """Raise `NotPossible` for a strategy whose networks get several views of an image."""
+    if strategy.is_solved:
+        raise NotPossible(
+            "Expected a strategy whose networks get an image as a whole, to explain it by a heatmap.",
+            received=f"{strategy.name}, whose head adds up the scores of several views",
+            advice="Explain another strategy of the study.",
+        )
 
 
 def heatmaps(network: Network, images: NDArray[np.uint8], target: NDArray[np.integer[Any]]) -> NDArray[np.float32]:

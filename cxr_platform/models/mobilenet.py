@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from cxr_platform.config import ModelConfig, Precision
-from cxr_platform.domain.strategies import BLOCKS, Strategy
+from cxr_platform.domain.strategies import BLOCKS, VIEWS, Strategy
 from cxr_platform.labels import CLASSES
 
 HEAD_LAYERS = ("head_dense", "head_bn", "head_dropout", "head_logits")
@@ -117,8 +117,11 @@ def _build(strategy: Strategy, config: ModelConfig, precision: Precision) -> Net
 
 
 def cut_tensor(model: keras.Model, cut: str) -> keras.KerasTensor:
-    """Return the symbolic output of the last layer of block `cut` (such as `"block_5"`), or of `"features"`."""
-    if cut == "features":
+    """Return the symbolic output of the last layer of block `cut` (such as `"block_5"`), or of `"features"`.
+
+    `"views"` are features too, of the views of an image.
+    """
+    if cut in ("features", VIEWS):
         return model.get_layer("features").output
     return [layer for layer in model.layers if layer.name.startswith(f"{cut}_")][-1].output
 

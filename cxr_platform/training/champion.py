@@ -98,7 +98,7 @@ def train_champion(
     def load() -> StudyRun:
         alpha = profile.model.alpha
         imagenet = load_backbone_weights(find_weights(alpha, imagenet_weights), alpha) if pretrained else None
-        data = load_study_data(manifest, plan.protocol, profile.folds, profile.model.input_size)
+        data = load_study_data(manifest, plan.protocol, profile.folds, profile.model.input_size, plan.views)
         return StudyRun(plan, folder, data, imagenet)
 
     return run_champion(plan, folder, load, ray_address, progress)

@@ -1,5 +1,6 @@
 """The study images of a manifest as arrays."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -7,21 +8,37 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from cxr_platform.config import Protocol
+from cxr_platform.config import Protocol, View
 from cxr_platform.domain.study import ManifestFacts
 from cxr_platform.errors import FoldError
 from cxr_platform.intake.letterbox import resize_images
+from cxr_platform.intake.lung_views import stacked_views
 from cxr_platform.labels import class_index
+from cxr_platform.training.robust_head import CONTRAST
 
 if TYPE_CHECKING:
     from cxr_platform.manifest.store import Manifest
+
+
+@dataclass(frozen=True, eq=False)
+class ViewImages:
+    """What `robust` is trained on: all study images in the order of `StudyData`, then the contrast images.
+
+    images (M, V, S, S) uint8; labels (M,) int, positions in `CLASSES` or `CONTRAST`; folds (M,) int; origins (M,) str.
+    """
+
+    images: NDArray[Any]
+    labels: NDArray[Any]
+    folds: NDArray[Any]
+    origins: NDArray[Any]
 
 
 @dataclass(frozen=True)
 class StudyData:
     """All study images in manifest order.
 
-    images (N, S, S) uint8; labels (N,) int, positions in `CLASSES`; folds (N,) int; the others (N,) str.
+    images (N, S, S) uint8; labels (N,) int, positions in `CLASSES`; folds (N,) int; the others (N,) str. `views` are
+    there for a study with the strategy `robust`.
     """
 
     images: NDArray[Any]
@@ -31,6 +48,7 @@ class StudyData:
     group_ids: NDArray[Any]
     sources: NDArray[Any]
     source_paths: NDArray[Any]
+    views: ViewImages | None = None
 
     def rows_of_fold(self, fold: int) -> NDArray[Any]:
         """Return the row numbers of the images that are tested in `fold`."""
@@ -41,8 +59,10 @@ class StudyData:
         return np.flatnonzero(self.folds != fold)
 
 
-def load_study_data(manifest: "Manifest", protocol: Protocol, folds: int, input_size: int) -> StudyData:
-    """Return the manifest's images of role `study` at `input_size` × `input_size` pixels.
+def load_study_data(
+    manifest: "Manifest", protocol: Protocol, folds: int, input_size: int, views: Sequence[View] = ()
+) -> StudyData:
+    """Return the manifest's images of role `study` at `input_size` × `input_size` pixels, and any `views` of them.
 
     Raises `FoldError` if the manifest is split into another number of folds.
     """
@@ -65,6 +85,23 @@ def load_study_data(manifest: "Manifest", protocol: Protocol, folds: int, input_
         group_ids=_strings(table, "group_id")[study],
         sources=_strings(table, "source")[study],
         source_paths=_strings(table, "source_path")[study],
+        views=load_view_images(manifest, protocol, input_size, views) if views else None,
+    )
+
+
+def load_view_images(manifest: "Manifest", protocol: Protocol, input_size: int, views: Sequence[View]) -> ViewImages:
+    """Return `views` of the manifest's images of role `study`, then of role `contrast`."""
+    table = manifest.table(["role", "label", "source", "width", "height", f"fold_{protocol}"])
+    roles = np.array(table["role"].to_pylist())
+    rows = np.concatenate([np.flatnonzero(roles == "study"), np.flatnonzero(roles == "contrast")])
+    taken = table.take(rows)
+    sides = taken["width"].to_numpy(), taken["height"].to_numpy()
+    labels = [CONTRAST if label is None else class_index(label) for label in taken["label"].to_pylist()]
+    return ViewImages(
+        images=stacked_views(views, manifest.pixels()[rows], *sides, input_size),
+        labels=np.array(labels),
+        folds=taken[f"fold_{protocol}"].to_numpy().astype(int),
+        origins=np.array([manifest.info.origins.get(source, source) for source in taken["source"].to_pylist()]),
     )
 
 

@@ -10,12 +10,19 @@ from numpy.typing import NDArray
 from cxr_platform.config import ResourcesConfig
 from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import CxrError
-from cxr_platform.models.frozen import FrozenBackbone, chunks, view_transforms
+from cxr_platform.models.frozen import FrozenBackbone, chunks
 from cxr_platform.progress import Progress
 from cxr_platform.training.devices import gpu_memory_gib
 from cxr_platform.training.plan import Share, cuts_of
 from cxr_platform.training.progress import StudyProgress
-from cxr_platform.training.study import ACTIVATIONS, StudyRun, execute_trial, inputs_of, resolved_precision
+from cxr_platform.training.study import (
+    ACTIVATIONS,
+    StudyRun,
+    execute_trial,
+    frozen_tasks,
+    inputs_of,
+    resolved_precision,
+)
 
 
 def local_share(resources: ResourcesConfig, processes: int = 1) -> Share:
@@ -60,16 +67,17 @@ def run(study: StudyRun, todo: list[TrialKey], progress: StudyProgress) -> dict[
 
 
 def compute_activations(study: StudyRun, cuts: tuple[str, ...], progress: Progress) -> dict[str, list[NDArray[Any]]]:
-    """Return cut → chunks (1 + views, n, …) float16 of the activations of all study images, in order."""
+    """Return cut → chunks (1 + views, n, …) float16 of the activations of the images of `frozen_tasks`, in order."""
     if not cuts or study.imagenet is None:
         return {}
-    profile, images = study.plan.profile, study.data.images
-    backbone = FrozenBackbone(cuts, profile.model, study.imagenet)
-    transforms = view_transforms(len(images), profile.model.input_size, profile.augmentation, profile.seed)
+    tasks, done = frozen_tasks(study, cuts), 0
     activations: dict[str, list[NDArray[Any]]] = {cut: [] for cut in cuts}
-    for part in chunks(len(images)):
-        views = [backbone.activations(images[part], view[part]) for view in transforms]
-        for cut in cuts:
-            activations[cut].append(np.stack([view[cut] for view in views]))
-        progress.step(ACTIVATIONS, part.stop, len(images))
+    for task in tasks:
+        backbone = FrozenBackbone(task.cuts, study.plan.profile.model, study.imagenet)
+        for part in chunks(len(task.images)):
+            views = [backbone.activations(task.images[part], view[part]) for view in task.transforms]
+            for cut in task.cuts:
+                activations[cut].append(np.stack([view[cut] for view in views]))
+            done += part.stop - part.start
+            progress.step(ACTIVATIONS, done, sum(len(each.images) for each in tasks))
     return activations

@@ -24,11 +24,10 @@ from cxr_platform.errors import CxrError
 from cxr_platform.progress import NoProgress
 from cxr_platform.training.devices import is_deterministic, limit_process
 from cxr_platform.training.engine_local import compute_activations, local_share
-from cxr_platform.training.inputs import Inputs
 from cxr_platform.training.mps import mps_for
 from cxr_platform.training.plan import Share, cuts_of
 from cxr_platform.training.progress import StudyProgress
-from cxr_platform.training.study import StudyRun, execute_trial, inputs_of, resolved_precision
+from cxr_platform.training.study import StudyRun, TrialInputs, execute_trial, inputs_of, resolved_precision
 from cxr_platform.training.trial import Workbench
 
 COMPILED = "JAX_COMPILATION_CACHE_DIR"
@@ -176,7 +175,7 @@ def _work(file: Path, share: Share, connection: Connection) -> None:
         study: StudyRun = pickle.load(stream)
     limit_process(share.cpus, share.gpus, is_deterministic(study.plan.profile.resources, share.gpus))
     bench: Workbench | None = None
-    inputs: tuple[str | None, Inputs] | None = None
+    inputs: tuple[str | None, TrialInputs] | None = None
     while True:
         try:
             key: TrialKey = connection.recv()

@@ -14,7 +14,7 @@ machine: the trials whose folder exists are finished. The root may be in an obje
 import io
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from cxr_platform.config import Precision, Profile, Protocol
 from cxr_platform.domain.predictions import PREDICTIONS_SCHEMA, PROBABILITY_COLUMNS, SOURCE_PATH
-from cxr_platform.domain.strategies import STRATEGY_NAMES
+from cxr_platform.domain.strategies import ordered
 from cxr_platform.domain.study import NO_FOLD, StudyRecord, TrialKey, TrialRecord, read_study
 from cxr_platform.errors import PredictionsError, StorageError, StudyError, StudyMismatch
 from cxr_platform.labels import CLASSES
@@ -104,10 +104,16 @@ class StudyFolder:
         """
         if (self.root / "study.json").exists():
             known = self.record()
-            self._check_identity(known, plan.identity())
-            together = {*self.complete(known.strategies, plan.profile.folds), *plan.strategies}
-            strategies = tuple(name for name in STRATEGY_NAMES if name in together)
-            now = {"name": plan.name, "strategies": strategies, "profile": plan.profile, "manifest": plan.manifest}
+            strategies = ordered([*self.complete(known.strategies, plan.profile.folds), *plan.strategies])
+            identity = replace(plan, strategies=strategies).identity()
+            self._check_identity(known, identity)
+            now = {
+                "name": plan.name,
+                "strategies": strategies,
+                "identity": {**known.identity, **identity},
+                "profile": plan.profile,
+                "manifest": plan.manifest,
+            }
             record = known.model_copy(update=now)
         else:
             record = StudyRecord(

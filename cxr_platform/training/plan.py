@@ -1,12 +1,13 @@
 """The plan of a study: strategies × folds over one manifest, with one profile."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cxr_platform.config import Profile, Protocol, differences
-from cxr_platform.domain.strategies import strategy_by_name
+from cxr_platform.config import Profile, Protocol, View, differences
+from cxr_platform.domain.strategies import ROBUST, strategy_by_name
 from cxr_platform.domain.study import NO_FOLD, ManifestFacts, TrialKey
+from cxr_platform.errors import ConfigError
 from cxr_platform.training.devices import keras_backend
 
 
@@ -28,18 +29,32 @@ class StudyPlan:
     profile: Profile
     manifest: ManifestFacts
 
+    def __post_init__(self) -> None:
+        if ROBUST in self.strategies and self.profile.robust.appearance != "none":
+            raise ConfigError(
+                f'Expected appearance = "none" under [robust] of profile {self.profile.name} for the strategy robust.',
+                received=repr(self.profile.robust.appearance),
+                advice="Its images have the looks of images of the tested fold too: only cxr benchmark robust uses it.",
+            )
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The views of an image that the trials need; none without `robust`."""
+        return self.profile.robust.views if ROBUST in self.strategies else ()
+
     def trials(self) -> list[TrialKey]:
         """Return every trial in the order of `planned_trials`."""
         return planned_trials(self.profile, self.strategies)
 
     def identity(self) -> dict[str, Any]:
         """Return what must be the same for finished trials to count."""
-        return study_identity(self.profile, self.protocol, self.manifest.content_hash)
+        return study_identity(self.profile, self.protocol, self.manifest.content_hash, self.strategies)
 
     def trial_identity(self, key: TrialKey) -> dict[str, Any]:
         """Return all that the weights of a trial depend on; those of a champion do not depend on the folds."""
         left_out = ("protocol", "folds") if key.fold == NO_FOLD else ()
-        settings = {name: value for name, value in self.identity().items() if name not in left_out}
+        identity = study_identity(self.profile, self.protocol, self.manifest.content_hash, (key.strategy,))
+        settings = {name: value for name, value in identity.items() if name not in left_out}
         return {"strategy": key.strategy, **settings}
 
 
@@ -49,24 +64,28 @@ def planned_trials(profile: Profile, strategies: Sequence[str]) -> list[TrialKey
     return [TrialKey(name, fold) for name in longest_first for fold in range(profile.folds)]
 
 
-def study_identity(profile: Profile, protocol: Protocol, content_hash: str) -> dict[str, Any]:
-    """Return all that the results of trials depend on, as plain values.
+def study_identity(
+    profile: Profile, protocol: Protocol, content_hash: str, strategies: Collection[str] = ()
+) -> dict[str, Any]:
+    """Return all that the results of trials of `strategies` depend on, as plain values.
 
-    Neither the resources nor the path of the manifest are part of it, nor `robust`, which no trial uses; the content
-    hash covers the intake settings.
+    Neither the resources nor the path of the manifest are part of it; the content hash covers the intake settings.
+    `robust` is absent where no trial uses it: it is no difference for a study to which that strategy is added.
     `precision` is absent where `training.precision` is "auto": the engine adds what that means on the devices of the
     study (`StudyFolder.set_precision`).
     """
-    left_out = ("name", "resources", "intake", "robust")
+    left_out = ("name", "resources", "intake", *(() if ROBUST in strategies else ("robust",)))
     settings = {key: value for key, value in profile.to_dict().items() if key not in left_out}
+    if "robust" in settings:
+        settings["robust"]["views"] = list(settings["robust"]["views"])  # as JSON has them
     precision = settings["training"].pop("precision")
     known = {} if precision == "auto" else {"precision": precision}
     return {"protocol": protocol, "manifest": content_hash, "backend": keras_backend(), **known, **settings}
 
 
 def identity_differences(known: Mapping[str, Any], identity: Mapping[str, Any]) -> list[str]:
-    """Return the differences between two identities; a precision that is not known yet differs from none."""
-    left_out = {"precision"} - ({*known} & {*identity})
+    """Return the differences between two identities; what one of them does not have yet differs from nothing."""
+    left_out = {"precision", "robust"} - ({*known} & {*identity})
     before, now = ({name: value for name, value in one.items() if name not in left_out} for one in (known, identity))
     return list(differences(before, now))
 
@@ -80,6 +99,10 @@ def cuts_of(strategies: Sequence[str]) -> tuple[str, ...]:
 MEASURED_COST = {0: 0.02, 1: 0.11, 3: 0.16, 5: 0.23, 7: 0.26, 9: 0.29, 11: 0.34, None: 1.0}
 """Trained blocks → time of a training image on a processor, relative to training everything (measured at 96 px)."""
 
+SOLVED_COST = 0.03
+"""Relative cost of a trial of `robust`, most of which is building its network: 4 s on 2,850 images with the profile
+quick, on a processor where off-the-shelf took 62 s."""
+
 
 def relative_cost(profile: Profile, name: str, images: int | None = None) -> float:
     """Return the relative time of one trial of a study of `images`: epochs × `MEASURED_COST`.
@@ -87,6 +110,8 @@ def relative_cost(profile: Profile, name: str, images: int | None = None) -> flo
     For the order of trials and the time left; without `images` a schedule's least number of steps is left out.
     """
     strategy = strategy_by_name(name)
+    if strategy.is_solved:
+        return SOLVED_COST
     schedule = profile.training.schedule(strategy.family)
     epochs = schedule.epochs
     if images is not None:

@@ -4,7 +4,7 @@ Regularised least squares with one target per class, solved in closed form: with
 rate. The options are those of `[robust]` in a profile; with all of them off it is the plain fit to compare with.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,29 @@ def fit_head(features: Array, labels: Array, origins: Array, config: RobustConfi
         heads = [_worst_cells_weighted(features, labels, origins, cells[1], weights, heads[0], config)]
     mean = [np.mean([getattr(head, part) for head in heads], axis=0) for part in ("weights", "bias")]
     return LinearHead(*(LOGITS_PER_SCORE * part.astype("float32") for part in mean))
+
+
+def fitting_rows(labels: Array, origins: Array, rows: Array, config: RobustConfig) -> Array | None:
+    """Return those of `rows` that a head of `config` is fitted to, `None` if Covid19 or everything else is missing.
+
+    `labels` and `origins` (N,) are those of all images.
+    """
+    if not config.contrast:
+        rows = rows[labels[rows] != CONTRAST]
+    if config.last_layer == "within":
+        both = [origin for origin in np.unique(origins[rows]) if _has_both_sides(labels[rows[origins[rows] == origin]])]
+        rows = rows[np.isin(origins[rows], both)]
+    return rows if _has_both_sides(labels[rows]) else None
+
+
+def within_origins(config: RobustConfig) -> RobustConfig:
+    """Return the settings of the second head of `gate`: fitted to the origins with Covid19 and other images."""
+    return replace(config, gate=False, last_layer="within")
+
+
+def _has_both_sides(labels: Array) -> bool:
+    positive = labels == class_index(POSITIVE_CLASS)
+    return bool(positive.any() and not positive.all())
 
 
 def image_weights(labels: Array, origins: Array, balanced: str) -> Array:

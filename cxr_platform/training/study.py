@@ -1,7 +1,7 @@
 """Run a study: its unfinished trials on an engine, then the pooled predictions."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr_platform.config import Precision, ResourcesConfig
-from cxr_platform.domain.strategies import strategy_by_name
+from cxr_platform.domain.strategies import VIEWS, strategy_by_name
 from cxr_platform.domain.study import TrialImages, TrialKey, TrialRecord, TrialSeconds
 from cxr_platform.errors import TrialsFailed
+from cxr_platform.models.frozen import view_transforms
 from cxr_platform.models.initial_weights import BackboneWeights
 from cxr_platform.storage.patience import patiently
 from cxr_platform.training.data import StudyData
@@ -28,6 +29,7 @@ from cxr_platform.training.inputs import FrozenInputs, ImageInputs, Inputs
 from cxr_platform.training.mps import mps_is_running
 from cxr_platform.training.plan import Share, StudyPlan, relative_cost
 from cxr_platform.training.progress import StudyProgress
+from cxr_platform.training.robust_trial import RobustTrialData, ViewFeatures, robust_trial_data, run_robust_trial
 from cxr_platform.training.running_trial import TrialHeartbeat, utc_now
 from cxr_platform.training.step import Placement, gpu_is_visible
 from cxr_platform.training.trial import (
@@ -123,11 +125,15 @@ def _pool(study: StudyRun, failures: Mapping[TrialKey, str]) -> Path:
     return predictions
 
 
+TrialInputs = Inputs | ViewFeatures
+"""What a trial is trained on, or what the head of `robust` is solved on."""
+
+
 def execute_trial(
     study: StudyRun,
     bench: Workbench,
     key: TrialKey,
-    inputs: Inputs,
+    inputs: TrialInputs,
     share: Share,
     on_epoch: Callable[[Epoch], None],
     on_message: Callable[[str], None] = lambda _line: None,
@@ -138,13 +144,22 @@ def execute_trial(
     `checkpoint_seconds` replaces that of the profile. `on_message` gets a line if the GPU cannot hold the inputs.
     """
     profile, strategy, data = study.plan.profile, strategy_by_name(key.strategy), study.data
-    rows = TrialData(inputs, data.labels, data.rows_outside(key.fold), data.rows_of_fold(key.fold))
-    epochs = profile.training.schedule(strategy.family).epochs_for(len(rows.train), profile.training.batch_size)
+    rows: TrialData | RobustTrialData
+    if isinstance(inputs, ViewFeatures):
+        assert data.views is not None, "the features were computed of them"
+        rows, epochs = robust_trial_data(data.views, inputs, key.fold, profile.robust), 1
+    else:
+        rows = TrialData(inputs, data.labels, data.rows_outside(key.fold), data.rows_of_fold(key.fold))
+        epochs = profile.training.schedule(strategy.family).epochs_for(len(rows.train), profile.training.batch_size)
     folder = study.folder.running_folder(key)
     interval = profile.resources.checkpoint_seconds if checkpoint_seconds is None else checkpoint_seconds
     numerics = {"backend": keras_backend(), "precision": bench.precision}
     heartbeat = TrialHeartbeat(folder, key, epochs, share, interval, numerics)
-    if share.gpus and (line := too_large_line(key.strategy, inputs, bench.placement)):
+    if (
+        share.gpus
+        and not isinstance(inputs, ViewFeatures)
+        and (line := too_large_line(key.strategy, inputs, bench.placement))
+    ):
         on_message(line)
 
     def keep(epoch: Epoch, position: Callable[[], Position]) -> None:
@@ -153,7 +168,11 @@ def execute_trial(
 
     seed, mps = trial_seed(profile.seed, key.fold), share.gpus > 0 and mps_is_running()
     with heartbeat:
-        result = run_trial(bench, strategy, rows, seed, keep, heartbeat.begin())
+        start = heartbeat.begin()
+        if isinstance(rows, RobustTrialData):
+            result = run_robust_trial(bench, profile.robust, rows, seed, lambda epoch: keep(epoch, no_position))
+        else:
+            result = run_trial(bench, strategy, rows, seed, keep, start)
     record = TrialRecord(
         strategy=key.strategy,
         fold=key.fold,
@@ -195,9 +214,42 @@ def too_large_line(strategy: str, inputs: Inputs, placement: Placement) -> str |
     )
 
 
-def inputs_of(study: StudyRun, key: TrialKey, activations: Mapping[str, list[NDArray[Any]]]) -> Inputs:
+def no_position() -> Position:
+    """Raise `ValueError`: a trial without epochs is at no position between two of them."""
+    raise ValueError("expected a trial with several epochs, received one that is solved at once")
+
+
+@dataclass(frozen=True, eq=False)
+class FrozenTask:
+    """Activations at `cuts` to compute: of `images` (n, S, S) under `transforms` (views, n, 8)."""
+
+    cuts: tuple[str, ...]
+    images: NDArray[Any]
+    transforms: NDArray[Any]
+
+
+def frozen_tasks(study: StudyRun, cuts: Sequence[str]) -> list[FrozenTask]:
+    """Return what to compute for `cuts`: study images with augmented views, and for `VIEWS` the views of `robust`."""
+    profile, tasks = study.plan.profile, []
+    size = profile.model.input_size
+    if of_images := tuple(cut for cut in cuts if cut != VIEWS):
+        images = study.data.images
+        transforms = view_transforms(len(images), size, profile.augmentation, profile.seed)
+        tasks.append(FrozenTask(of_images, images, transforms))
+    if VIEWS in cuts:
+        assert study.data.views is not None, "loaded for the plan's views"
+        images = study.data.views.images.reshape(-1, size, size)
+        clean = replace(profile.augmentation, views=0)
+        tasks.append(FrozenTask((VIEWS,), images, view_transforms(len(images), size, clean, profile.seed)))
+    return tasks
+
+
+def inputs_of(study: StudyRun, key: TrialKey, activations: Mapping[str, list[NDArray[Any]]]) -> TrialInputs:
     """Return images for scratch, and the activations at the strategy's cut otherwise."""
     cut = strategy_by_name(key.strategy).cut
     if cut is None:
         return ImageInputs(study.data.images, study.plan.profile.augmentation)
+    if cut == VIEWS:
+        features = np.concatenate([chunk[0] for chunk in activations[cut]])
+        return ViewFeatures(features.reshape(-1, len(study.plan.views), features.shape[1]))
     return FrozenInputs(activations[cut])

@@ -9,16 +9,18 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr_platform.config import ModelConfig, Precision, ScheduleConfig, TrainingConfig
+from cxr_platform.config import AugmentationConfig, ModelConfig, Precision, ScheduleConfig, TrainingConfig
 from cxr_platform.domain.strategies import Strategy
 from cxr_platform.labels import CLASSES
-from cxr_platform.models.frozen import pad
+from cxr_platform.models.augment import to_network_input
+from cxr_platform.models.frozen import BATCH, pad
 from cxr_platform.models.initial_weights import BackboneWeights, set_initial_weights
 from cxr_platform.models.mobilenet import Network, build_network
-from cxr_platform.training.inputs import Index, Inputs
+from cxr_platform.training.inputs import ImageInputs, Index, Inputs, clean_batch
 from cxr_platform.training.step import ONE_PROCESSOR, Placement, Step, Steps, StepState, device_scope, make_step
 
 
@@ -201,6 +203,25 @@ def predict(step: Step, inputs: Inputs, rows: NDArray[Any], batch_size: int) -> 
     batches = _batches(rows, batch_size)
     logits = step.logits(_in_batches(inputs.clean_index(batches.ravel()), batches.shape))
     return softmax(logits.astype("float64").reshape(-1, len(CLASSES))[: len(rows)]).astype("float32")
+
+
+def predict_images(network: Network, images: NDArray[Any]) -> NDArray[Any]:
+    """Return probabilities (N, 7) float32 of uint8 images (N, S, S), with the inputs of a trial's own prediction.
+
+    The network of `robust` gets views (N, V, S, S).
+    """
+    *views, side, _ = images.shape[1:]
+    each = int(np.prod(views, dtype=int))
+    inputs, parts = ImageInputs(images.reshape(-1, side, side), AugmentationConfig()), []
+    for start in range(0, len(images), BATCH):
+        rows = np.arange(start, min(start + BATCH, len(images)))
+        of_views = pad(rows, BATCH)[:, None] * each + np.arange(each)
+        batch = to_network_input(*clean_batch(inputs, of_views.ravel()))
+        batch = keras.ops.reshape(batch, (BATCH, *views, side, side, 3))
+        logits = np.asarray(network.full.predict_on_batch(batch), "float64")
+        parts.append(softmax(logits[: len(rows)]))
+    probabilities: NDArray[Any] = np.concatenate(parts).astype("float32")
+    return probabilities
 
 
 def training_rng(seed: int) -> np.random.Generator:

@@ -29,8 +29,8 @@ from pipelines.options import add_weights_option
 if TYPE_CHECKING:
     from cxr_platform.evaluation.predictions import Array
     from cxr_platform.evaluation.statistics.unseen_origins import UnseenOrigins
-    from cxr_platform.evidence.lung_views import ShownView
     from cxr_platform.evidence.robust_ablation import AblationData
+    from cxr_platform.intake.lung_views import ShownView
     from cxr_platform.manifest.store import Manifest
 
 REPLICATES = 500
@@ -181,7 +181,7 @@ def settings_to_compare(chosen: RobustConfig) -> dict[str, RobustConfig]:
 
 def views_of(settings: Iterable[RobustConfig]) -> tuple["ShownView", ...]:
     """Return the views whose features `settings` need, in the order of first use."""
-    from cxr_platform.evidence.lung_views import views_needed
+    from cxr_platform.intake.lung_views import views_needed
 
     return tuple(dict.fromkeys(view for one in settings for view in views_needed(one.views, one.appearance)))
 
@@ -221,9 +221,9 @@ def _features(
     heights: "Array",
 ) -> dict["ShownView", "Array"]:
     """Return the features of each view, by ONNX Runtime, which takes a third of the time of Keras on a processor."""
-    from cxr_platform.evidence.lung_views import image_views
     from cxr_platform.evidence.robust_ablation import array_bytes
-    from cxr_platform.explain.lung_field import lung_fields
+    from cxr_platform.intake.lung_field import lung_fields
+    from cxr_platform.intake.lung_views import image_views
     from cxr_platform.models.weights import find_weights, sha256_of
 
     size, stored, folder = profile.model.input_size, {}, request.cache
@@ -236,7 +236,7 @@ def _features(
     pixels = manifest.pixels()[used]
     masks = lung_fields(widths, heights, pixels.shape[1])
     shown = (
-        (view, image_views(view, pixels, masks, widths, heights, origins, size, profile.seed))
+        (view, image_views(view, pixels, masks, widths, heights, origins, size=size, seed=profile.seed))
         for view in views
         if view not in stored
     )

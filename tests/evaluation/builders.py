@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
-from cxr_platform.domain.strategies import TITLES
+from cxr_platform.domain.strategies import STRATEGY_NAMES
 from cxr_platform.domain.study import Hardware
 from cxr_platform.evaluation.paper import paper_matrix
 from cxr_platform.labels import CLASSES, PAPER_COUNTS
@@ -15,7 +15,7 @@ from tests.study_records import manifest_facts, study_record, write_record
 
 CERTAINTY = 0.7
 SOURCES = {"Covid19": ("cohen", "actualmed"), "Pneumonia": ("kermany",), "Normal": ("kermany", "cohen")}
-ACCURACIES = dict(zip(TITLES, (0.52, 0.50, 0.57, 0.53, 0.43, 0.66, 0.76, 0.88), strict=True))
+ACCURACIES = dict(zip(STRATEGY_NAMES, (0.52, 0.50, 0.57, 0.53, 0.43, 0.66, 0.76, 0.88), strict=True))
 
 
 def probabilities(predicted: np.ndarray) -> np.ndarray:

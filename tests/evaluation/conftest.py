@@ -9,7 +9,7 @@ import pytest
 from cxr_platform.domain.study import read_study
 from cxr_platform.evaluation.predictions import load_predictions
 from cxr_platform.evaluation.study_results import StudyResults, compute_study_results
-from tests.evaluation.builders import drawn_frame, printed_frame, write_study
+from tests.evaluation.builders import ACCURACIES, drawn_frame, printed_frame, write_study
 
 
 def outcome_of(folder: Path) -> StudyResults:
@@ -21,6 +21,13 @@ def outcome_of(folder: Path) -> StudyResults:
 def all_strategies(tmp_path_factory: pytest.TempPathFactory) -> StudyResults:
     """Eight strategies on synthetic images."""
     return outcome_of(write_study(tmp_path_factory.mktemp("all"), drawn_frame(), synthetic=True))
+
+
+@pytest.fixture(scope="session")
+def nine_strategies(tmp_path_factory: pytest.TempPathFactory) -> StudyResults:
+    """The paper's eight strategies and robust, on synthetic images."""
+    frame = drawn_frame({**ACCURACIES, "robust": 0.81})
+    return outcome_of(write_study(tmp_path_factory.mktemp("nine"), frame, synthetic=True))
 
 
 @pytest.fixture(scope="session")

@@ -49,6 +49,15 @@ def test_the_chart_has_a_text_alternative(results):
     assert "Fine-tuning 7 not run (paper 43.43)" in alt
 
 
+def test_a_strategy_that_the_paper_does_not_have_is_in_the_chart_of_its_study_only(all_strategies, nine_strategies):
+    eight, nine = accuracy_chart(all_strategies), accuracy_chart(nine_strategies)
+
+    assert "Robust" not in eight.alt
+    assert nine.alt.endswith("(paper –).")
+    assert "Robust head 8" in nine.alt
+    assert len(pixels(nine)) > len(pixels(eight))
+
+
 def test_a_matrix_has_a_text_alternative(as_printed):
     picture = confusion_picture(as_printed, as_printed.strategies["scratch"])
 

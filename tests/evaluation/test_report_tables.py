@@ -1,6 +1,6 @@
 import pytest
 
-from cxr_platform.domain.strategies import TITLES
+from cxr_platform.domain.strategies import STRATEGY_NAMES
 from cxr_platform.evaluation.formatting import text
 from cxr_platform.evaluation.report_tables import counts_table, paper_form_tables, report_tables
 from cxr_platform.evaluation.table import Table
@@ -110,8 +110,17 @@ def test_a_report_has_the_paper_s_tables_and_a_matrix_for_every_strategy(all_str
 
     assert names[0] == "summary"
     assert [f"table-{n}" for n in range(1, 8)] == names[1:8]
-    assert [f"confusion-{name}" for name in TITLES] == names[8:16]
+    assert [f"confusion-{name}" for name in STRATEGY_NAMES] == names[8:16]
     assert names[16:] == ["folds"]
+
+
+def test_a_strategy_that_the_paper_does_not_have_is_in_every_table_but_the_paper_s(all_strategies, nine_strategies):
+    tables = report_tables(nine_strategies)
+
+    assert list(tables) == [*list(report_tables(all_strategies))[:16], "confusion-robust", "folds"]
+    assert [row.labels[0] for row in tables["summary"].rows][1] == "Robust head"
+    assert {row.labels[0] for row in tables["folds"].rows} >= {"Robust head"}
+    assert not any("Robust" in row.labels[0] for n in range(1, 8) for row in tables[f"table-{n}"].rows)
 
 
 def test_every_table_of_a_synthetic_study_is_marked(all_strategies, as_printed):

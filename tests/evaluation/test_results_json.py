@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from cxr_platform.domain.strategies import TITLES
+from cxr_platform.domain.strategies import STRATEGY_NAMES
 from cxr_platform.evaluation.resource_use import ResourceUse
 from cxr_platform.evaluation.results_json import plain, results_tree
 from cxr_platform.labels import CLASSES
@@ -29,7 +29,7 @@ def test_the_figures_of_a_study_like_the_paper_s_are_the_paper_s(as_printed):
 def test_every_strategy_has_every_fold(all_strategies):
     tree = stored(all_strategies)
 
-    assert list(tree["strategies"]) == list(TITLES)
+    assert list(tree["strategies"]) == list(STRATEGY_NAMES)
     for strategy in tree["strategies"].values():
         assert [fold["fold"] for fold in strategy["folds"]] == [0, 1, 2, 3, 4]
         assert sum(fold["images"] for fold in strategy["folds"]) == 391
@@ -87,7 +87,7 @@ def test_sums_of_trials_that_cannot_be_read_are_null(as_printed):
 
 
 def test_strategies_not_run_are_listed(results):
-    assert stored(results(drawn_frame({"scratch": 0.9})))["not_run"] == [s for s in TITLES if s != "scratch"]
+    assert stored(results(drawn_frame({"scratch": 0.9})))["not_run"] == [s for s in STRATEGY_NAMES if s != "scratch"]
 
 
 def test_undefined_figures_are_null(results):

@@ -50,6 +50,13 @@ def test_key_figures_are_those_of_results_json(tree):
     assert figures["Always the most frequent class"] == f"{tree['majority_class_accuracy']:.2f}"
 
 
+def test_robust_is_a_key_figure_of_studies_that_have_it(tree):
+    name = "Robust head: 7-class accuracy"
+    assert name not in key_figures(tree)
+    tree["sections"]["intervals"]["values"]["robust"] = tree["sections"]["intervals"]["values"]["scratch"]
+    assert key_figures(tree)[name] == "87.50 (85.00 to 90.00)"
+
+
 def test_the_best_strategy_is_corrected_for_its_being_the_best(tree):
     tree["findings"]["picked"] = {
         "measured": {"value": 90.0, "low": 88.0, "high": 92.0},

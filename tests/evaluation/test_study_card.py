@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from cxr_platform.config import load_profile
+from cxr_platform.config import RobustConfig, load_profile
 from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.findings import CalibrationFinding
 from cxr_platform.evaluation.report_contents import ReportContents
@@ -177,6 +177,16 @@ def test_one_strategy_has_no_comparison(inputs, everything):
 
     assert "2,000 replicates, seeded" in entries["C29"]
     assert "sign test" not in entries["C29"]
+
+
+def test_a_head_that_is_solved_is_described_by_its_settings(inputs, everything):
+    profile = replace(inputs.results.study.profile, robust=RobustConfig(views=("whole", "lungs"), contrast=True))
+    study = inputs.results.study.model_copy(update={"strategies": ("scratch", "robust"), "profile": profile})
+    made = replace(inputs, study=study, results=replace(inputs.results, study=study))
+    entries = rows(study_card(made, everything))
+
+    assert "robust head: ImageNet weights under a head that is solved" in entries["C24"]
+    assert "robust head: solved in closed form, views whole + lungs, contrast True" in entries["C25"]
 
 
 def test_training_is_described_for_the_strategies_that_ran(inputs, everything):

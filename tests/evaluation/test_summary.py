@@ -87,6 +87,15 @@ def test_what_was_compared_names_images_folds_and_protocol(all_strategies):
     )
 
 
+def test_what_was_compared_names_a_strategy_that_the_paper_does_not_have(nine_strategies, results):
+    compared = lines(summarize(nine_strategies, findings()))["What was compared"]
+    assert compared.startswith(
+        "All of the paper's eight training strategies for MobileNetV2, and robust head, which the paper does not have, "
+    )
+    two = results(drawn_frame({"off-the-shelf": 0.8, "robust": 0.9}))
+    assert lines(summarize(two, findings()))["What was compared"].startswith("One of the paper's eight training")
+
+
 def two_sources() -> pd.DataFrame:
     frame = drawn_frame({"scratch": 0.9})
     return frame.assign(source=np.where(frame["label"] == "Covid19", "cohen", "nih"))

@@ -17,7 +17,7 @@ from cxr_platform.evaluation.predictions import Predictions
 from cxr_platform.evaluation.report_inputs import ReportInputs
 from cxr_platform.evaluation.study_results import compute_study_results
 from cxr_platform.evidence.open_study import OpenStudy
-from cxr_platform.explain.lung_field import lung_fields
+from cxr_platform.intake.lung_field import lung_fields
 from cxr_platform.labels import CLASSES
 from cxr_platform.models.initial_weights import BackboneWeights
 from cxr_platform.models.weights import find_weights, load_backbone_weights

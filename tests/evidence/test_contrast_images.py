@@ -26,8 +26,7 @@ def made_up_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     def networks(opened: Any, strategy: str, folds: Sequence[int]) -> Iterator[tuple[int, float]]:
         yield from ((fold, STRATEGIES.index(strategy) + fold / 10) for fold in folds)
 
-    def predicted(network: float, images: np.ndarray, opened: Any) -> np.ndarray:
-        del opened
+    def predicted(network: float, images: np.ndarray) -> np.ndarray:
         return np.repeat((network + images.mean(axis=(1, 2)) / 1000)[:, None], 7, axis=1).astype("float32")
 
     monkeypatch.setattr(module, "fold_networks", networks)
@@ -39,6 +38,7 @@ def opened(roles: Sequence[str], protocol: str = "grouped") -> Any:
     pixels = np.random.default_rng(0).integers(0, 255, (5, 64, 64), "uint8")
     columns = {name: [f"{name}-{i}" for i in range(5)] for name in ("image_id", "source_path", "group_id", "finding")}
     columns |= {"source": ["cohen"] * 5, "label": [None if role == "contrast" else "Covid19" for role in roles]}
+    columns |= {"width": [400] * 5, "height": [300] * 5}
     table = pa.table({**columns, "role": list(roles), "fold_grouped": [0, 2, 2, 0, -1], "fold_paper": [0, 1, 0, 1, -1]})
     manifest = SimpleNamespace(table=table.select, pixels=lambda: pixels)
     study = SimpleNamespace(strategies=STRATEGIES, folds=3, protocol=protocol)

@@ -1,16 +1,19 @@
 """Explanations of one image, of the study or not (files: tests/pipelines/test_explain.py)."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 
-from cxr_platform.errors import StudyError
+from cxr_platform.errors import NotPossible, StudyError
 from cxr_platform.evidence import explanations as explained
 from cxr_platform.evidence.explained_image import _other_image, explain_image
-from cxr_platform.evidence.fold_networks import fold_networks, predict_images
+from cxr_platform.evidence.faithfulness import faithfulness
+from cxr_platform.evidence.feature_atlas import feature_atlas
+from cxr_platform.evidence.fold_networks import fold_networks
 from cxr_platform.intake.images import ChestImage
 from cxr_platform.labels import CLASSES
+from cxr_platform.training.trial import predict_images
 from tests.evidence.trained import SIZE, STRATEGY, trained_open_study
 
 
@@ -34,6 +37,17 @@ def test_an_unknown_image_or_strategy_is_an_error(image: str | None, strategy: s
         explain_image(opened, image or opened.predictions.image_id[0], strategy)
 
 
+def test_robust_has_no_heatmaps() -> None:
+    opened = trained_open_study("corner")
+    known = replace(opened.predictions, probability={"robust": opened.predictions.probability[STRATEGY]})
+    of_robust = replace(opened, predictions=known, winner="robust")
+    with pytest.raises(NotPossible, match=r"as a whole.*robust, whose head.*Explain another strategy"):
+        explain_image(of_robust, str(known.image_id[0]), "robust")
+    for analysis in (explained.explanations, faithfulness, feature_atlas):
+        with pytest.raises(NotPossible, match="explain it by a heatmap"):
+            analysis(of_robust)
+
+
 def test_only_the_network_of_the_images_fold_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     opened = trained_open_study("corner")
     loaded: list[int] = []
@@ -55,7 +69,7 @@ def test_another_image_is_explained_by_the_networks_of_all_folds() -> None:
         opened, "image.png", ChestImage(**unknown | {"pixels": image, "width": SIZE, "height": SIZE}), STRATEGY
     )
     networks = fold_networks(opened, STRATEGY)
-    each = [predict_images(network, image[None], opened)[0] for _, network in networks]
+    each = [predict_images(network, image[None])[0] for _, network in networks]
     assert len(each) == 3
     assert explained_image.probabilities == pytest.approx(np.mean(each, axis=0))
     assert explained_image.heat.max() == pytest.approx(1)

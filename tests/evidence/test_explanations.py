@@ -21,7 +21,7 @@ from cxr_platform.evidence.explanations import (
     sampled_rows,
     shown_rows,
 )
-from cxr_platform.explain.lung_field import lung_fields
+from cxr_platform.intake.lung_field import lung_fields
 from cxr_platform.labels import CLASSES
 from tests.evidence.builders import Kind, sign_area, study_material
 from tests.evidence.trained import SIZE, STRATEGY, trained_open_study

@@ -27,8 +27,7 @@ def made_up_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     def networks(opened: Any, strategy: str) -> Iterator[tuple[int, float]]:
         yield from ((fold, STRATEGIES.index(strategy) + fold / 10) for fold in range(opened.study.folds))
 
-    def predicted(network: float, images: np.ndarray, opened: Any) -> np.ndarray:
-        del opened
+    def predicted(network: float, images: np.ndarray) -> np.ndarray:
         return np.repeat(answer(network, images)[:, None], 7, axis=1)
 
     monkeypatch.setattr(module, "fold_networks", networks)
@@ -49,6 +48,8 @@ def opened(role: str, progress: RecordedSteps | None = None) -> Any:
         "source": ["elsewhere"] * 5,
         "label": ["Covid19", "Normal", "Normal", "Edema", "Normal"],
         "role": ["study", *[role] * 4],
+        "width": [400] * 5,
+        "height": [300] * 5,
     }
     manifest = SimpleNamespace(table=pa.table(columns).select, pixels=lambda: pixels)
     study = SimpleNamespace(strategies=STRATEGIES, folds=2)
@@ -78,7 +79,7 @@ def test_progress_counts_the_networks() -> None:
 
 def test_images_without_a_label_are_predicted_too() -> None:
     made = opened("external")
-    facts = made.manifest.table(["image_id", "source_path", "group_id", "source"]).append_column(
+    facts = made.manifest.table(["image_id", "source_path", "group_id", "source", "width", "height"]).append_column(
         "label", pa.nulls(5, pa.string())
     )
     table = predict_external(ExternalImages(facts, made.manifest.pixels()), made)

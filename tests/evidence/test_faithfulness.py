@@ -19,7 +19,8 @@ from cxr_platform.evidence.faithfulness import (
     similarity,
     smoothed,
 )
-from cxr_platform.evidence.fold_networks import fold_networks, predict_images
+from cxr_platform.evidence.fold_networks import fold_networks
+from cxr_platform.training.trial import predict_images
 from tests.evidence.trained import STRATEGY, trained_open_study
 
 
@@ -79,7 +80,7 @@ def test_maps_change_when_weights_are_shuffled_and_the_weights_come_back() -> No
     for fold, network in fold_networks(opened, STRATEGY, [0]):
         rows = np.flatnonzero(opened.predictions.fold == fold)[:2]
         place = [list(opened.data.image_ids).index(name) for name in opened.predictions.image_id[rows]]
-        again = predict_images(network, opened.data.images[place], opened)
+        again = predict_images(network, opened.data.images[place])
         assert again == pytest.approx(opened.predictions.probability[STRATEGY][rows], abs=0.02)
 
 

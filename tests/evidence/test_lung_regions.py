@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from cxr_platform.evidence.lung_regions import lung_regions, outlines, study_lungs
-from cxr_platform.explain.lung_field import lung_fields
 from cxr_platform.intake.letterbox import letterbox
+from cxr_platform.intake.lung_field import lung_fields
 from cxr_platform.intake.phantoms.image import ImageKey, draw_image
 from cxr_platform.training.lungs import letterboxed_mask
 from tests.evidence.builders import made_open_study, planted_facts, planted_study

@@ -73,14 +73,16 @@ def test_a_request_that_cannot_be_run_is_one_line_and_exit_code_2_before_trainin
     assert not (tmp_path / "t").exists()
 
 
-def test_settings_of_a_robust_head_have_no_effect_which_is_printed(
+def test_settings_of_a_robust_head_without_that_strategy_have_no_effect_which_is_printed(
     profile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     request = arguments(tmp_path / "absent", profile, tmp_path)
     assert cross_validate.main(request) == 2
     assert capsys.readouterr().out == ""
     assert cross_validate.main([*request, "--profile", "robust"]) == 2
-    assert capsys.readouterr().out.startswith("[robust] of the profile robust has no effect on a study; ")
+    assert capsys.readouterr().out == "[robust] of the profile robust has no effect without the strategy robust.\n"
+    assert cross_validate.main([*request, "--profile", "robust", "--strategies", "all,robust"]) == 2
+    assert capsys.readouterr().out == ""
 
 
 def test_one_process_cannot_share_a_gpu(manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

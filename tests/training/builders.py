@@ -1,5 +1,6 @@
 """Small studies for tests: 32-pixel images whose grey level gives the class away, and random 'ImageNet' weights."""
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -7,13 +8,14 @@ import keras
 import numpy as np
 
 from cxr_platform.config import ModelConfig, Profile, load_profile
-from cxr_platform.labels import CLASSES
+from cxr_platform.labels import CLASSES, class_index
 from cxr_platform.models.initial_weights import BackboneWeights
 from cxr_platform.models.mobilenet import build_backbone
-from cxr_platform.training.data import StudyData
+from cxr_platform.training.data import StudyData, ViewImages
 from cxr_platform.training.folder import StudyFolder
 from cxr_platform.training.inputs import Index
 from cxr_platform.training.plan import StudyPlan
+from cxr_platform.training.robust_head import CONTRAST
 from cxr_platform.training.step import Steps
 from cxr_platform.training.study import StudyRun
 from tests.study_records import manifest_facts
@@ -47,6 +49,17 @@ def tiny_data(count: int = 56, folds: int = 2) -> StudyData:
     return StudyData(images, labels, np.arange(count) // 7 % folds, names, groups, np.array(["made"] * count), paths)
 
 
+def with_views(data: StudyData, views: int = 2, contrast: int = 6) -> StudyData:
+    """The data with one or two views of its images, of two origins, and of `contrast` images as bright as Normal is."""
+    normal = data.images[data.labels == class_index("Normal")][:contrast]
+    images = np.concatenate([data.images, normal])
+    labels = np.append(data.labels, [CONTRAST] * len(normal))
+    folds = np.append(data.folds, np.arange(len(normal)) % len(np.unique(data.folds)))
+    origins = np.array(["here", "there"])[np.arange(len(labels)) // 3 % 2]
+    shown = np.stack([images, 255 - images][:views], axis=1)
+    return replace(data, views=ViewImages(shown, labels, folds, origins))
+
+
 def random_imagenet(profile: Profile) -> BackboneWeights:
     """Random weights of the backbone, drawn once per process; not to be changed."""
     return dict(_random_weights(profile.model))
@@ -57,6 +70,19 @@ def _random_weights(model: ModelConfig) -> BackboneWeights:
     keras.utils.set_random_seed(3)
     backbone = build_backbone(model)
     return {layer.name: layer.get_weights() for layer in backbone.layers if layer.weights}
+
+
+def live_imagenet(profile: Profile) -> BackboneWeights:
+    """Random weights as in `random_imagenet`, scaled so that features do not vanish from layer to layer."""
+    rng = np.random.default_rng(5)
+
+    def scaled(array: np.ndarray) -> np.ndarray:
+        if array.ndim < 4:
+            return array
+        inputs = np.prod(array.shape[:2]) * (1 if array.shape[3] == 1 else array.shape[2])
+        return rng.normal(0, np.sqrt(2 / inputs), array.shape).astype("float32")
+
+    return {name: [scaled(array) for array in arrays] for name, arrays in random_imagenet(profile).items()}
 
 
 def same_batch(index: Index, labels: np.ndarray, weights: np.ndarray, rate: float = 0.001, count: int = 1) -> Steps:
@@ -70,4 +96,5 @@ def tiny_study(folder: Path, strategies: tuple[str, ...], profile: Profile | Non
     plan = StudyPlan("tiny", "grouped", strategies, profile, manifest_facts())
     pretrained = any(name != "scratch" for name in strategies)
     imagenet = random_imagenet(profile) if pretrained else None
-    return StudyRun(plan, StudyFolder(folder), tiny_data(folds=profile.folds), imagenet)
+    data = tiny_data(folds=profile.folds)
+    return StudyRun(plan, StudyFolder(folder), with_views(data, len(plan.views)) if plan.views else data, imagenet)

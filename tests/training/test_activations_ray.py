@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,16 +12,17 @@ from cxr_platform.training.activations_ray import compute_activations
 from cxr_platform.training.plan import Share
 from cxr_platform.training.study import ACTIVATIONS, StudyRun
 from tests.recorded_progress import RecordedProgress
-from tests.training.builders import tiny_study
+from tests.training.builders import live_imagenet, tiny_study
 
 pytestmark = pytest.mark.ray
 
-CUTS = ("features", "block_15")
+CUTS = ("features", "views", "block_15")
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> StudyRun:
-    return tiny_study(tmp_path_factory.mktemp("study"), ("off-the-shelf",))
+    study = tiny_study(tmp_path_factory.mktemp("study"), ("off-the-shelf", "robust"))
+    return replace(study, imagenet=live_imagenet(study.plan.profile))
 
 
 @pytest.fixture
@@ -54,9 +56,9 @@ def test_workers_without_a_place_are_not_waited_for(study: StudyRun) -> None:
     here = engine_local.compute_activations(study, CUTS, NoProgress())
     for cut in CUTS:
         parts = ray.get(result[cut])
-        assert [part.shape[1] for part in parts] == [7] * 8
+        assert [part.shape[1] for part in parts] == ([7] * 8 if cut != "views" else [7] * 8 + [6])
         np.testing.assert_allclose(np.concatenate(parts, 1), np.concatenate(here[cut], 1), rtol=0.02, atol=0.02)
-    assert progress.steps[-1] == (ACTIVATIONS, 56, 56)
+    assert progress.steps[-1] == (ACTIVATIONS, 56 + 62, 56 + 62)
 
 
 @pytest.mark.usefixtures("chunks_of_seven")

@@ -7,25 +7,31 @@ import pytest
 
 from cxr_platform.errors import FoldError
 from cxr_platform.training.data import load_study_data
+from cxr_platform.training.robust_head import CONTRAST
 
 
 @pytest.fixture
 def manifest() -> SimpleNamespace:
-    """Five images, the last of them external."""
+    """Six images: the fifth is external, the last one a contrast image."""
     table = pa.table(
         {
-            "image_id": ["a", "b", "c", "d", "e"],
-            "source_path": [f"s/{name}.png" for name in "abcde"],
-            "group_id": ["1", "1", "2", "3", "4"],
-            "source": ["s"] * 5,
-            "label": ["Covid19", "Normal", "Edema", "Normal", "Normal"],
-            "role": ["study"] * 4 + ["external"],
-            "fold_grouped": [0, 0, 1, 1, -1],
-            "fold_paper": [0, 1, 0, 1, -1],
+            "image_id": ["a", "b", "c", "d", "e", "f"],
+            "source_path": [f"s/{name}.png" for name in "abcdef"],
+            "group_id": ["1", "1", "2", "3", "4", "5"],
+            "source": ["s"] * 5 + ["t"],
+            "label": ["Covid19", "Normal", "Edema", "Normal", "Normal", None],
+            "role": ["study"] * 4 + ["external", "contrast"],
+            "width": [400] * 6,
+            "height": [300] * 6,
+            "fold_grouped": [0, 0, 1, 1, -1, 1],
+            "fold_paper": [0, 1, 0, 1, -1, 0],
         }
     )
-    images = np.stack([np.full((200, 200), 10 * i, "uint8") for i in range(5)])
-    return SimpleNamespace(folder=Path("m"), table=lambda columns: table.select(columns), pixels=lambda: images)
+    images = np.stack([np.full((200, 200), 10 * i, "uint8") for i in range(6)])
+    info = SimpleNamespace(origins={"s": "a hospital"})
+    return SimpleNamespace(
+        folder=Path("m"), info=info, table=lambda columns: table.select(columns), pixels=lambda: images
+    )
 
 
 def test_external_images_are_not_study_images(manifest: SimpleNamespace) -> None:
@@ -35,6 +41,19 @@ def test_external_images_are_not_study_images(manifest: SimpleNamespace) -> None
     assert data.labels.tolist() == [0, 6, 1, 6]
     assert data.images.shape == (4, 64, 64)
     assert data.images[3].mean() == 30
+
+
+def test_views_are_of_the_study_images_and_then_of_contrast_images(manifest: SimpleNamespace) -> None:
+    data = load_study_data(manifest, "grouped", 2, 64, ("whole", "lungs"))  # type: ignore[arg-type]
+    views = data.views
+    assert views is not None
+    np.testing.assert_array_equal(views.images[:4, 0], data.images)
+    assert views.images.shape == (5, 2, 64, 64)
+    assert views.images[:, 0].mean(axis=(1, 2)).tolist() == [0, 10, 20, 30, 50]
+    assert views.labels.tolist() == [0, 6, 1, 6, CONTRAST]
+    assert views.folds.tolist() == [0, 0, 1, 1, 1]
+    assert views.origins.tolist() == ["a hospital"] * 4 + ["t"]
+    assert load_study_data(manifest, "grouped", 2, 64).views is None  # type: ignore[arg-type]
 
 
 def test_train_and_test_rows_are_complements(manifest: SimpleNamespace) -> None:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,11 @@ from cxr_platform.training.progress import StudyProgress
 from cxr_platform.training.study import StudyRun, run_study
 from tests.recorded_progress import RecordedProgress
 from tests.study_records import trial_state, write_record
-from tests.training.builders import tiny_profile, tiny_study
+from tests.training.builders import live_imagenet, tiny_profile, tiny_study
 
 pytestmark = pytest.mark.ray
+
+TWO_VIEWS = {"robust": {"views": ["whole", "lungs"], "contrast": True}}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -34,13 +37,17 @@ def cluster() -> None:
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> StudyRun:
-    return tiny_study(tmp_path_factory.mktemp("study"), ("off-the-shelf", "fine-tuning-1"))
+    return lively_study(tmp_path_factory.mktemp("study"))
+
+
+def lively_study(folder: Path) -> StudyRun:
+    study = tiny_study(folder, ("off-the-shelf", "fine-tuning-1", "robust"), tiny_profile(**TWO_VIEWS))
+    return replace(study, imagenet=live_imagenet(study.plan.profile))
 
 
 def test_trials_on_ray_give_what_trials_in_this_process_give(study: StudyRun, tmp_path: Path) -> None:
     pooled = pq.read_table(run_study(study, engine_ray.run, StudyProgress()))
-    local = tiny_study(tmp_path, ("off-the-shelf", "fine-tuning-1"))
-    expected = pq.read_table(run_study(local, engine_local.run, StudyProgress()))
+    expected = pq.read_table(run_study(lively_study(tmp_path), engine_local.run, StudyProgress()))
     assert pooled["image_id"] == expected["image_id"]
     assert pooled["strategy"] == expected["strategy"]
     difference = np.abs(pooled["p_Covid19"].to_numpy() - expected["p_Covid19"].to_numpy())

@@ -134,6 +134,25 @@ def test_strategies_may_be_added_and_resources_changed(tmp_path: Path, monkeypat
     assert folder.record().started == STARTED
 
 
+LUNGS = {"robust.views": ["lungs"]}
+
+
+def test_robust_may_be_added_and_is_then_kept_with_its_settings(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    folder.start(plan(("scratch",)))
+    assert "robust" not in folder.record().identity
+    folder.start(plan(("robust",), **LUNGS))
+    assert folder.record().identity["robust"]["views"] == ["lungs"]
+    with pytest.raises(StudyMismatch, match=r"robust.views: \['lungs'\] → \['whole'\].*another NAME"):
+        folder.start(plan(("scratch", "robust")))
+    folder.start(plan(("scratch",)))  # no trial of robust is finished on all folds
+    for fold in (0, 1):
+        folder.write_trial(trial_record("robust", fold), tiny_data(), result(28))
+    folder.start(plan(("scratch", "robust"), **LUNGS))
+    with pytest.raises(StudyMismatch, match=r"robust\.views"):
+        folder.start(plan(("scratch",)))  # the report reads the settings of its networks from the record
+
+
 def test_unfinished_strategies_are_dropped_when_the_study_continues_with_others(tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path)
     folder.start(plan(("scratch",)))

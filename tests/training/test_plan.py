@@ -1,9 +1,13 @@
+import json
+from dataclasses import replace
+
 import pytest
 
 from cxr_platform.config import differences, load_profile
 from cxr_platform.domain.strategies import STRATEGY_NAMES, parse_strategies
+from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import ConfigError
-from cxr_platform.training.plan import StudyPlan, cuts_of, identity_differences
+from cxr_platform.training.plan import StudyPlan, cuts_of, identity_differences, planned_trials
 from tests.study_records import manifest_facts
 
 
@@ -39,9 +43,41 @@ def test_a_precision_that_is_not_known_yet_differs_from_none() -> None:
     assert identity_differences(half, full) == ["precision: mixed_float16 → float32"]
 
 
+ROBUST_SETTINGS = {"robust": {"views": ["whole", "lungs"], "contrast": True}}
+
+
+def test_the_identity_has_the_robust_settings_with_that_strategy_alone() -> None:
+    plain, changed = plan(), plan(**ROBUST_SETTINGS)
+    assert changed.identity() == plain.identity()
+    assert "robust" not in plain.identity()
+    assert changed.views == ()
+    with_robust = replace(changed, strategies=("scratch", "robust"))
+    assert with_robust.identity()["robust"]["views"] == ["whole", "lungs"]
+    assert json.loads(json.dumps(with_robust.identity())) == with_robust.identity()
+    assert with_robust.views == ("whole", "lungs")
+    of_trials = [with_robust.trial_identity(TrialKey(name, 0)) for name in ("scratch", "robust")]
+    assert ["robust" in identity for identity in of_trials] == [False, True]
+    assert of_trials[0] == plain.trial_identity(TrialKey("scratch", 0))
+
+
+def test_the_robust_settings_of_a_study_without_them_differ_from_none() -> None:
+    without = plan(**ROBUST_SETTINGS).identity()
+    both = [replace(each, strategies=("robust",)).identity() for each in (plan(), plan(**ROBUST_SETTINGS))]
+    assert identity_differences(without, both[0]) == identity_differences(both[1], without) == []
+    assert identity_differences(*both) == [
+        "robust.contrast: False → True",
+        "robust.views: ['whole'] → ['whole', 'lungs']",
+    ]
+
+
+def test_trials_of_robust_run_last_as_their_heads_are_solved() -> None:
+    assert planned_trials(load_profile("quick"), ("robust", "off-the-shelf", "scratch"))[-1] == TrialKey("robust", 2)
+
+
 def test_strategies_are_put_into_the_order_of_the_paper() -> None:
     assert parse_strategies("scratch, off-the-shelf") == ("off-the-shelf", "scratch")
     assert parse_strategies("all") == STRATEGY_NAMES
+    assert parse_strategies("robust, all") == (*STRATEGY_NAMES, "robust")
 
 
 def test_an_unknown_strategy_is_refused_with_the_names() -> None:
@@ -55,3 +91,4 @@ def test_each_cut_is_below_the_trained_blocks_and_scratch_has_none() -> None:
         "block_15",
         "block_5",
     )
+    assert cuts_of(("off-the-shelf", "robust")) == ("features", "views")

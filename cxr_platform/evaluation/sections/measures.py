@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from cxr_platform.domain.interval import REPLICATES, Interval
-from cxr_platform.domain.strategies import TITLES
+from cxr_platform.domain.strategies import TITLES, compared_with_paper
 from cxr_platform.evaluation.formatting import rate, text
 from cxr_platform.evaluation.metrics import MEASURES, difference
 from cxr_platform.evaluation.paper import paper_metrics
@@ -71,11 +71,12 @@ def render(inputs: ReportInputs, measures: Sequence[StrategyMeasures]) -> Sectio
 def interval_plot(accuracy: Mapping[str, Interval], *, synthetic: bool) -> Picture:
     """Draw a dot with its interval for each strategy in `accuracy`, and a diamond for the paper's figure."""
     look: dict[str, Any] = {"fmt": "o", "markersize": 5, "elinewidth": 2, "capsize": 5, "capthick": 2, "color": BLUE}
-    printed = [paper_metrics(name).accuracy_7_class for name in TITLES]
+    rows = compared_with_paper(accuracy)
+    printed = [paper_metrics(name).accuracy_7_class for name in rows]
     drawn = [v for interval in accuracy.values() for v in (interval.value, interval.low)]
     least = min(v for v in (*drawn, *printed) if v is not None)
-    with canvas(2.0 + 0.55 * len(TITLES), synthetic=synthetic) as (figure, axes):
-        for line, name in enumerate(TITLES):
+    with canvas(2.0 + 0.55 * len(rows), synthetic=synthetic) as (figure, axes):
+        for line, name in enumerate(rows):
             interval = accuracy.get(name, Interval(None))
             if (value := interval.value) is None:
                 across = axes.get_yaxis_transform()  # x from 0 to 1, wherever the axis starts
@@ -83,13 +84,13 @@ def interval_plot(accuracy: Mapping[str, Interval], *, synthetic: bool) -> Pictu
                 continue
             low, high = (value if bound is None else bound for bound in (interval.low, interval.high))
             axes.errorbar([value], [line - SHIFT], xerr=[[value - low], [high - value]], **look)
-        places = [line + SHIFT for line in range(len(TITLES))]
+        places = [line + SHIFT for line in range(len(rows))]
         xs = [float("nan") if v is None else v for v in printed]
         axes.plot(xs, places, "D", color=VERMILION, markerfacecolor="white", markersize=7, label="paper")
         axes.errorbar([], [], xerr=[], **look, label="this study, 95 % confidence interval")
-        axes.set_yticks(range(len(TITLES)), list(TITLES.values()))
+        axes.set_yticks(range(len(rows)), [TITLES[name] for name in rows])
         axes.set(xlim=(10 * (least // 10), 100))  # from 0, the intervals would be too narrow to be seen
-        axes.set(xlabel="7-class accuracy (% of images)", ylim=(len(TITLES) - 0.45, -0.55))
+        axes.set(xlabel="7-class accuracy (% of images)", ylim=(len(rows) - 0.45, -0.55))
         axes.set_title("7-class accuracy with intervals", loc="left", pad=10)
         axes.grid(axis="x", color="#dddddd", linewidth=0.8)
         axes.set_axisbelow(True)
@@ -102,8 +103,8 @@ def interval_plot(accuracy: Mapping[str, Interval], *, synthetic: bool) -> Pictu
         "the paper's figures, which have no interval."
     )
     parts = (
-        f"{title} {text(accuracy[name]) if name in accuracy else 'not run'}, paper {text(paper)}"
-        for (name, title), paper in zip(TITLES.items(), printed, strict=True)
+        f"{TITLES[name]} {text(accuracy[name]) if name in accuracy else 'not run'}, paper {text(paper)}"
+        for name, paper in zip(rows, printed, strict=True)
     )
     alt = f"{mark(synthetic)}Dots with intervals: 7-class accuracy in percent. {'; '.join(parts)}."
     return Picture("intervals", caption, alt, png)

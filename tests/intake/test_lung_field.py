@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cxr_platform.explain.lung_field import field_shares, image_areas, lung_fields
 from cxr_platform.intake.letterbox import letterbox
+from cxr_platform.intake.lung_field import field_shares, image_areas, lung_fields
 from cxr_platform.intake.phantoms.anatomy import breathing, draw_patient, draw_positioning
 from cxr_platform.intake.phantoms.organs import Chest
 from cxr_platform.intake.phantoms.projection import Plane

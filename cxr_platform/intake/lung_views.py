@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 
 from cxr_platform.config import View
 from cxr_platform.intake.letterbox import content_box, resize_images
+from cxr_platform.intake.lung_field import lung_fields
 
 Array = NDArray[Any]
 
@@ -20,6 +21,8 @@ ShownView = View | Literal["mixed-lungs"]
 
 GREY = 128
 """Value of what is hidden."""
+AT_ONCE = 256
+"""Images whose masks are in memory at a time."""
 
 STRENGTH = (0.2, 5.0)
 """Bounds of the factors by which a spatial frequency is changed."""
@@ -62,12 +65,35 @@ def equalised(image: Array, among: Array | None = None) -> Array:
     return np.asarray(levels[image])
 
 
+def stacked_views(views: Sequence[View], images: Array, widths: Array, heights: Array, size: int) -> Array:
+    """Return `views`, uint8 (N, V, size, size), of letterboxed images (N, S, S) of files `widths` × `heights` large.
+
+    Training, reports and serving share this function; the lungs are those of `lung_fields`, in the same place for all.
+    """
+    stacked = np.empty((len(images), len(views), size, size), np.uint8)
+    for start in range(0, len(images), AT_ONCE):
+        rows = slice(start, start + AT_ONCE)
+        sides = widths[rows], heights[rows]
+        masks = lung_fields(*sides, images.shape[1])
+        for place, view in enumerate(views):
+            stacked[rows, place] = image_views(view, images[rows], masks, *sides, size=size)
+    return stacked
+
+
 def image_views(
-    view: ShownView, images: Array, masks: Array, widths: Array, heights: Array, origins: Array, size: int, seed: int
+    view: ShownView,
+    images: Array,
+    masks: Array,
+    widths: Array,
+    heights: Array,
+    origins: Array | None = None,
+    *,
+    size: int,
+    seed: int = 0,
 ) -> Array:
     """Return a view, uint8 (N, size, size), of letterboxed images (N, S, S) whose lungs are `masks`, bool (N, S, S).
 
-    `seed` draws the looks of `mixed-lungs`, `origins` (N,) whose looks there are.
+    For `mixed-lungs`, `seed` draws the looks, and `origins` (N,) are those whose looks there are.
     """
     whole = resize_images(images, size)
     if view == "whole":
@@ -75,7 +101,10 @@ def image_views(
     if view in ("lungs", "mixed-lungs"):
         crops = cropped(images, lung_boxes(masks, widths, heights), size)
         shown = np.stack([equalised(crop) for crop in crops])
-        return shown if view == "lungs" else np.stack(list(mixed(shown, origins, seed)))
+        if view == "lungs":
+            return shown
+        assert origins is not None, "mixed-lungs have the looks of origins"
+        return np.stack(list(mixed(shown, origins, seed)))
     hidden = resize_images(np.where(masks, np.uint8(255), np.uint8(0)), size) > 127
     rows = zip(whole, widths, heights, hidden, strict=True)
     return np.stack([_equalised_content(*row) for row in rows])

@@ -2,13 +2,15 @@ import numpy as np
 import pytest
 
 from cxr_platform.evaluation.predictions import Array
-from cxr_platform.evidence.lung_views import (
+from cxr_platform.intake.lung_field import lung_fields
+from cxr_platform.intake.lung_views import (
     GREY,
     cropped,
     equalised,
     image_views,
     lung_boxes,
     mixed,
+    stacked_views,
     views_needed,
 )
 
@@ -33,7 +35,7 @@ ORIGINS = np.array(["a", "b"] * 3)
 
 
 def views(view: str, seed: int = 3, size: int = SIZE) -> Array:
-    return image_views(view, drawn_images(5), drawn_masks(), *SIDES, ORIGINS, size, seed)  # type: ignore[arg-type]
+    return image_views(view, drawn_images(5), drawn_masks(), *SIDES, ORIGINS, size=size, seed=seed)  # type: ignore[arg-type]
 
 
 def test_a_box_holds_the_lungs() -> None:
@@ -56,6 +58,16 @@ def test_equalised_grey_values_do_not_depend_on_brightness_and_contrast() -> Non
     assert np.bincount(equalised(image).ravel() // 64, minlength=4) == pytest.approx(256, abs=25)
 
 
+@pytest.mark.parametrize("at_once", [256, 4])
+def test_stacked_views_hide_the_outline_of_the_lungs(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cxr_platform.intake.lung_views.AT_ONCE", at_once)
+    images, masks = drawn_images(5), lung_fields(*SIDES, SIZE)
+    stacked = stacked_views(("lungs", "without-lungs"), images, *SIDES, 32)
+    assert stacked.shape == (6, 2, 32, 32)
+    for place, view in enumerate(("lungs", "without-lungs")):
+        np.testing.assert_array_equal(stacked[:, place], image_views(view, images, masks, *SIDES, size=32))
+
+
 def test_the_views_of_a_study_hide_what_they_say() -> None:
     images = drawn_images(5)
     np.testing.assert_array_equal(views("whole"), images)
@@ -70,7 +82,7 @@ def test_the_views_of_a_study_hide_what_they_say() -> None:
 def test_lungs_do_not_change_the_control() -> None:
     images, masks = drawn_images(5), drawn_masks()
     other = np.where(masks, 255 - images, images).astype(np.uint8)
-    before, after = (image_views("without-lungs", each, masks, *SIDES, ORIGINS, SIZE, 1) for each in (images, other))
+    before, after = (image_views("without-lungs", each, masks, *SIDES, size=SIZE) for each in (images, other))
     np.testing.assert_array_equal(before, after)
 
 

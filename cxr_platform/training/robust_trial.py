@@ -1,0 +1,111 @@
+"""One trial of `robust`: a head solved on frozen features of the views of images, in one step instead of epochs."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from cxr_platform.config import RobustConfig
+from cxr_platform.errors import NotPossible
+from cxr_platform.models.robust_network import build_robust_network
+from cxr_platform.training.data import ViewImages
+from cxr_platform.training.robust_head import CONTRAST, LinearHead, fit_head, fitting_rows, within_origins
+from cxr_platform.training.trial import Epoch, TrialResult, Workbench, softmax
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class ViewFeatures:
+    """Frozen features (M, V, F) float16 of `ViewImages`, in their order."""
+
+    values: Array
+
+
+@dataclass(frozen=True, eq=False)
+class RobustTrialData:
+    """Features, labels and origins (M,) of study and contrast images; `train` and `test` are row numbers."""
+
+    features: ViewFeatures
+    labels: Array
+    origins: Array
+    train: Array
+    test: Array
+
+
+def robust_trial_data(images: ViewImages, features: ViewFeatures, fold: int, config: RobustConfig) -> RobustTrialData:
+    """Return what the trial of `fold` is fitted to and tested on; contrast images are never tested.
+
+    Raise `NotPossible` if no head can be fitted to the other folds.
+    """
+    train = fitting_rows(images.labels, images.origins, np.flatnonzero(images.folds != fold), config)
+    if train is None:
+        where = " of one origin" if config.last_layer == "within" else ""
+        raise NotPossible(
+            f"Expected images with Covid19 and others{where} outside fold {fold} to fit the head of robust to.",
+            received=f"origins {', '.join(np.unique(images.origins))}",
+            advice="Add such images, or leave robust out of the strategies.",
+        )
+    test = np.flatnonzero((images.folds == fold) & (images.labels != CONTRAST))
+    return RobustTrialData(features, images.labels, images.origins, train, test)
+
+
+def run_robust_trial(
+    bench: Workbench,
+    config: RobustConfig,
+    data: RobustTrialData,
+    seed: int,
+    on_epoch: Callable[[Epoch], None] = lambda _epoch: None,
+) -> TrialResult:
+    """Solve the head on `data.train`, predict `data.test`, and return what a trial of another strategy does.
+
+    The history is one row: loss and accuracy on the training images, contrast images left out.
+    """
+    began = time.perf_counter()
+    network = build_robust_network(bench.model, config, bench.imagenet)
+    set_up = time.perf_counter()
+    head = network.full.get_layer("head_logits")
+    head.set_weights([array for one in solved_heads(data, config, seed) for array in (one.weights, one.bias)])
+    labelled = data.train[data.labels[data.train] != CONTRAST]
+    fitted = _probabilities(network.upper, data.features, labelled)
+    right = fitted[np.arange(len(labelled)), data.labels[labelled]]
+    loss = float(-np.log(np.maximum(right, np.finfo("float32").tiny)).mean())
+    accuracy = float((fitted.argmax(axis=1) == data.labels[labelled]).mean())
+    predicting = time.perf_counter()
+    epoch = Epoch(1, 1, loss, accuracy, 0.0, predicting - set_up)
+    on_epoch(epoch)
+    probabilities = _probabilities(network.upper, data.features, data.test).astype("float32")
+    now = time.perf_counter()
+    seconds = {"total": now - began, "earlier": 0.0, "set_up": set_up - began, "prediction": now - predicting}
+    return TrialResult(probabilities, [epoch], seconds, network)
+
+
+def solved_heads(data: RobustTrialData, config: RobustConfig, seed: int) -> list[LinearHead]:
+    """Return the head on the features (V · F) of all views, and with `gate` a second one.
+
+    A view has a head of its own; their scores are averaged. The second is the first again where it cannot be fitted.
+    """
+    heads = [_solved(data, data.train, config, seed)]
+    if config.gate:
+        within = within_origins(config)
+        rows = fitting_rows(data.labels, data.origins, data.train, within)
+        heads.append(heads[0] if rows is None else _solved(data, rows, within, seed))
+    return heads
+
+
+def _solved(data: RobustTrialData, rows: Array, config: RobustConfig, seed: int) -> LinearHead:
+    views = data.features.values.shape[1]
+    labels, origins = data.labels[rows], data.origins[rows]
+    heads = [fit_head(data.features.values[rows, view], labels, origins, config, seed) for view in range(views)]
+    weights = np.concatenate([head.weights for head in heads]) / views
+    return LinearHead(weights, np.mean([head.bias for head in heads], axis=0))
+
+
+def _probabilities(upper: keras.Model, features: ViewFeatures, rows: Array) -> Array:
+    """Return probabilities (len(rows), 7) by the network above the features."""
+    flat = features.values[rows].reshape(len(rows), -1).astype("float32")
+    return softmax(keras.ops.convert_to_numpy(upper(flat)).astype("float64"))
