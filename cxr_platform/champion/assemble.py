@@ -18,7 +18,8 @@ from cxr_platform.champion.export import (
 )
 from cxr_platform.champion.model_card import model_card, reported_limits
 from cxr_platform.champion.out_of_fold import OutOfFold
-from cxr_platform.config import Profile
+from cxr_platform.config import Profile, View
+from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.domain.study import StudyRecord
 from cxr_platform.errors import StudyError, StudyMismatch
 from cxr_platform.evaluation.predictions import POSITIVE, Array, Predictions
@@ -78,7 +79,23 @@ class ChampionInputs:
             quality=config.quality,
             frontal_only=config.selection.frontal_only,
             input_size=size,
+            views=self.views,
         )
+
+    @property
+    def views(self) -> tuple[View, ...] | None:
+        """Views of an image that the network gets, `None` if it gets the image as a whole."""
+        return self.profile.robust.views if strategy_by_name(self.strategy).is_solved else None
+
+    def network_images(self) -> Array:
+        """Return what the network gets of the images in `data`: these (N, S, S), or views of them (N, V, S, S)."""
+        if self.views is None:
+            return self.data.images
+        from cxr_platform.training.data import load_view_images
+
+        size = self.profile.model.input_size
+        images = load_view_images(self.manifest, self.study.protocol, size, self.views).images
+        return images[: len(self.data.labels)]  # contrast images come last
 
     def check(self, strategy: str) -> None:
         """Raise `StudyMismatch` for a champion of another strategy, or of another manifest than the study's."""
@@ -119,9 +136,11 @@ def assemble(
         with local_file(inputs.champion.weights) as weights:
             shutil.copyfile(weights, folder / WEIGHTS)
         on_message("Exporting the network to ONNX")
-        export_onnx(inputs.strategy, inputs.profile.model, folder / WEIGHTS, folder / ONNX)
-        network = champion_network(inputs.strategy, inputs.profile.model, folder / WEIGHTS)
-        images = inputs.data.images
+        network = champion_network(
+            inputs.strategy, inputs.profile.model, folder / WEIGHTS, robust=inputs.profile.robust
+        )
+        export_onnx(network, folder / ONNX)
+        images = inputs.network_images()
         sample = images[evenly_spaced_rows(len(images))]
         parity = measure_parity(network, folder / ONNX, sample, performance.temperature)
         on_message("Computing the reference statistics")

@@ -2,8 +2,8 @@
 
     images (B, S, S) uint8  →  logits (B, 7) float32, features (B, F) float32
 
-The graph scales images to −1…1, repeats them in three channels and takes batches of any size. `features` are the
-spatial means of the last feature maps (layer "features").
+The graph scales images to −1…1, repeats them in three channels and takes batches of any size; that of `robust` takes
+views, (B, V, S, S). `features` are the spatial means of the last feature maps (layer "features"), and of all views.
 """
 
 import warnings
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from cxr_platform.config import ModelConfig
+from cxr_platform.config import ModelConfig, RobustConfig
 from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.errors import BundleError
 from cxr_platform.evaluation.statistics.calibration import scale
@@ -30,14 +30,23 @@ TOLERANCE = 1e-4
 Array = npt.NDArray[Any]
 
 
-def champion_network(strategy: str, config: ModelConfig, weights: Path) -> "Network":
+def champion_network(
+    strategy: str, config: ModelConfig, weights: Path, robust: RobustConfig | None = None
+) -> "Network":
     """Return the network of `strategy` with `weights`, a Keras file of all its layers (`network.full`).
+
+    That of the strategy `robust` has the settings `robust`.
 
     Raise `BundleError` if the file cannot be read or belongs to another network.
     """
     from cxr_platform.models.mobilenet import build_network
+    from cxr_platform.models.robust_network import build_robust_network
 
-    network = build_network(strategy_by_name(strategy), config)
+    chosen = strategy_by_name(strategy)
+    if chosen.is_solved:
+        network = build_robust_network(config, robust or RobustConfig())
+    else:
+        network = build_network(chosen, config)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # Keras only warns if it leaves layers at random weights
@@ -51,15 +60,19 @@ def champion_network(strategy: str, config: ModelConfig, weights: Path) -> "Netw
     return network
 
 
-def export_onnx(strategy: str, config: ModelConfig, weights: Path, file: Path) -> None:
-    """Write the network of `strategy` with `weights` as ONNX to `file`; raise `BundleError` if it cannot be done."""
-    from cxr_platform.champion.onnx_graph import network_graph
+def export_onnx(network: "Network", file: Path) -> None:
+    """Write `network` as ONNX to `file`; raise `BundleError` if it cannot be done."""
+    from cxr_platform.champion.onnx_graph import network_graph, views_graph
 
-    file.write_bytes(network_graph(champion_network(strategy, config, weights).full).SerializeToString())
+    graph = views_graph(network.full) if network.strategy.is_solved else network_graph(network.full)
+    file.write_bytes(graph.SerializeToString())
 
 
 def onnx_answers(file: Path, images: Array) -> tuple[Array, Array]:
-    """Return logits (N, 7) and features (N, F), float32, of uint8 images (N, S, S), by ONNX Runtime on the CPU."""
+    """Return logits (N, 7) and features (N, F), float32, by ONNX Runtime on the CPU.
+
+    `images` are uint8 (N, S, S), or views (N, V, S, S).
+    """
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
@@ -72,7 +85,8 @@ def onnx_answers(file: Path, images: Array) -> tuple[Array, Array]:
 def measure_parity(network: "Network", file: Path, images: Array, temperature: float) -> Parity:
     """Return the largest difference of a probability at `temperature` between Keras and the ONNX `file`.
 
-    `images` are (N, S, S) uint8. Raise `BundleError` if the difference is above `TOLERANCE` or not a number.
+    `images` are (N, S, S) uint8, or views (N, V, S, S). Raise `BundleError` if the difference is above `TOLERANCE` or
+    not a number.
     """
     ours = scale(keras_probabilities(network, images), temperature)
     theirs = scale(_softmax(onnx_answers(file, images)[0]), temperature)

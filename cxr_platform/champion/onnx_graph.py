@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from cxr_platform.errors import BundleError
+from cxr_platform.models.robust_network import NORMAL, ORDER, OTHERS, POSITIVE
 from cxr_platform.registry.bundle import FEATURES, IMAGES, LOGITS
 
 OPSET = 17
@@ -28,9 +29,33 @@ def network_graph(full: keras.Model) -> onnx.ModelProto:
 
     Raise `BundleError` for a layer that has no translation.
     """
-    graph = _Graph()
-    names = {full.input.name: graph.scaled_images()}
-    for layer in full.layers[1:]:
+    graph, features = _Graph(), full.get_layer("features").output
+    names = _translated(graph, full, graph.scaled_images(IMAGES))
+    graph.add("Identity", names[full.output.name], output=LOGITS)
+    graph.add("Identity", names[features.name], output=FEATURES)
+    return graph.model(full.input.shape[1:-1], {LOGITS: full.output.shape[-1], FEATURES: features.shape[-1]})
+
+
+def views_graph(full: keras.Model) -> onnx.ModelProto:
+    """Return the graph of `full`, a `robust_network`: views (B, V, S, S) uint8 → logits (B, 7), features (B, F).
+
+    The head gets the features of each view, the output "features" is their mean over the views.
+    """
+    graph, backbone, head = _Graph(), full.get_layer("backbone"), full.get_layer("head_logits")
+    views, side = full.input.shape[1:3]
+    width = backbone.output.shape[-1]
+    images = graph.reshaped(IMAGES, (-1, side, side))
+    of_views = _translated(graph, backbone, graph.scaled_images(images))[backbone.output.name]
+    of_image = graph.reshaped(of_views, (-1, views * width))
+    graph.add("ReduceMean", graph.reshaped(of_views, (-1, views, width)), output=FEATURES, axes=[1], keepdims=0)
+    graph.add("Identity", _robust_head(graph, head, of_image), output=LOGITS)
+    return graph.model((views, side, side), {LOGITS: full.output.shape[-1], FEATURES: width})
+
+
+def _translated(graph: "_Graph", model: keras.Model, given: str) -> dict[str, str]:
+    """Add the layers of `model`, whose input is the tensor `given`; return Keras' name → name in the graph."""
+    names = {model.input.name: given}
+    for layer in model.layers[1:]:
         translate = next((each for kind, each in TRANSLATIONS.items() if isinstance(layer, kind)), None)
         if translate is None:
             raise BundleError(
@@ -40,19 +65,7 @@ def network_graph(full: keras.Model) -> onnx.ModelProto:
             )
         inputs = layer.input if isinstance(layer.input, list) else [layer.input]
         names[layer.output.name] = translate(graph, layer, *(names[tensor.name] for tensor in inputs))
-    outputs = {LOGITS: full.output, FEATURES: full.get_layer("features").output}
-    for name, tensor in outputs.items():
-        graph.add("Identity", names[tensor.name], output=name)
-    side = full.input.shape[1]
-    inputs = [helper.make_tensor_value_info(IMAGES, TensorProto.UINT8, ["batch", side, side])]
-    described = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", tensor.shape[-1]])
-        for name, tensor in outputs.items()
-    ]
-    made = helper.make_graph(graph.nodes, "network", inputs, described, initializer=graph.constants)
-    return helper.make_model(
-        made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="cxr-platform"
-    )
+    return names
 
 
 class _Graph:
@@ -75,9 +88,24 @@ class _Graph:
         self.constants.append(numpy_helper.from_array(array, name))
         return name
 
-    def scaled_images(self) -> str:
-        """Return the images as `to_network_input` does: −1…1 in three equal channels."""
-        x = self.add("Cast", IMAGES, to=TensorProto.FLOAT)
+    def reshaped(self, x: str, shape: tuple[int, ...]) -> str:
+        """Return `x` in another shape, of which one number may be -1."""
+        return self.add("Reshape", x, self.constant(shape, "int64"))
+
+    def model(self, sides: tuple[int, ...], widths: Mapping[str, int]) -> onnx.ModelProto:
+        """Return the graph as a model, of images (B, *`sides`) and outputs (B, width)."""
+        inputs = [helper.make_tensor_value_info(IMAGES, TensorProto.UINT8, ["batch", *sides])]
+        outputs = [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", width]) for name, width in widths.items()
+        ]
+        made = helper.make_graph(self.nodes, "network", inputs, outputs, initializer=self.constants)
+        return helper.make_model(
+            made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="cxr-platform"
+        )
+
+    def scaled_images(self, images: str) -> str:
+        """Return uint8 images (B, S, S) as `to_network_input` does: −1…1 in three equal channels."""
+        x = self.add("Cast", images, to=TensorProto.FLOAT)
         x = self.add("Sub", self.add("Div", x, self.constant(127.5)), self.constant(1.0))
         x = self.add("Unsqueeze", x, self.constant([1], "int64"))
         return self.add("Concat", x, x, x, axis=1)
@@ -134,6 +162,26 @@ def _activation(graph: _Graph, layer: Any, x: str) -> str:
 
 def _mean(graph: _Graph, _layer: Any, x: str) -> str:
     return graph.add("Flatten", graph.add("GlobalAveragePool", x))
+
+
+def _robust_head(graph: _Graph, layer: Any, x: str) -> str:
+    """As `RobustHead.call` does."""
+    others = graph.constant(OTHERS, "int64")
+    scores = [graph.add("Gemm", x, *(graph.constant(_array(v)) for v in linear)) for linear in layer.linear]
+
+    def odds(score: str) -> str:
+        positive = graph.add("Gather", score, graph.constant([POSITIVE], "int64"), axis=1)
+        if layer.against_normal:
+            normal = graph.add("Gather", score, graph.constant([NORMAL], "int64"), axis=1)
+            return graph.add("Sub", graph.add("Sub", positive, normal), graph.constant(layer.margin))
+        return graph.add("Sub", positive, sum_of_others(score))
+
+    def sum_of_others(score: str) -> str:
+        return graph.add("ReduceLogSumExp", graph.add("Gather", score, others, axis=1), axes=[1], keepdims=1)
+
+    positive = graph.add("Add", sum_of_others(scores[0]), graph.add("Min", *map(odds, scores)))
+    logits = graph.add("Concat", graph.add("Gather", scores[0], others, axis=1), positive, axis=1)
+    return graph.add("Gather", logits, graph.constant(ORDER, "int64"), axis=1)
 
 
 def _array(variable: Any) -> NDArray[Any]:

@@ -20,10 +20,12 @@ from cxr_platform.config import (
     Protocol,
     QualityConfig,
     SelectionConfig,
+    View,
 )
 from cxr_platform.domain.interval import Interval, check_percent, check_range
 from cxr_platform.domain.operating_point import OperatingPoint
 from cxr_platform.domain.prediction_set import PredictionSets
+from cxr_platform.domain.strategies import ROBUST
 from cxr_platform.domain.study import Hardware
 from cxr_platform.errors import BundleError
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
@@ -40,7 +42,7 @@ MEMBERS = (WEIGHTS, ONNX, REFERENCE, MODEL_CARD)
 """Every file of a bundle besides its description."""
 
 IMAGES, LOGITS, FEATURES = "images", "logits", "features"
-"""Input and outputs of the graph in `ONNX`: (B, S, S) uint8 → (B, 7) and (B, F) float32."""
+"""Input and outputs of the graph in `ONNX`: (B, S, S) uint8, or (B, V, S, S) views → (B, 7) and (B, F) float32."""
 
 REQUIRED_METRICS = ("accuracy_7_class", "sensitivity", "specificity")
 VERSION = re.compile(r"v[1-9][0-9]{0,8}")
@@ -88,6 +90,7 @@ class StudySummary(Record):
 class Preprocessing(Record):
     """From a file to the network's input: decode, letterbox to `decoding.image_size`, Lanczos to `input_size`.
 
+    With `views` the network gets these views of the letterboxed image (`intake.lung_views`), otherwise the image alone.
     `quality` and `frontal_only` decide which images are screened, as they decided which became rows of the manifest.
     """
 
@@ -95,6 +98,13 @@ class Preprocessing(Record):
     quality: QualityConfig
     frontal_only: bool
     input_size: int = Field(ge=32)
+    views: tuple[View, ...] | None = None
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of what the network gets of an image: (S, S), or (V, S, S)."""
+        views = () if self.views is None else (len(self.views),)
+        return (*views, self.input_size, self.input_size)
 
     @property
     def intake(self) -> IntakeConfig:
@@ -144,7 +154,7 @@ class Bundle(Record):
     `synthetic` marks a model trained on phantoms. `write_bundle` fills `files`.
     """
 
-    schema_version: Literal[5] = 5
+    schema_version: Literal[6] = 6
     version: VersionName
     created: UtcTime
     synthetic: bool
@@ -178,6 +188,8 @@ class Bundle(Record):
             f"labels to be {', '.join(CLASSES)}": self.labels == CLASSES,
             f"positive_class to be {POSITIVE_CLASS}": self.positive_class == POSITIVE_CLASS,
             f"strategy to be one of study.strategies, not {self.strategy!r}": self.strategy in self.study.strategies,
+            "preprocessing.views for the strategy robust, and for no other": (self.preprocessing.views is not None)
+            == (self.strategy == ROBUST),
             f"model.input_size to be preprocessing.input_size, {size}": self.model.input_size == size,
             "prediction_sets.classes to be the labels, in their order": tuple(
                 part.label for part in self.prediction_sets.classes

@@ -192,7 +192,9 @@ class ExplainerReplica:
 
     def heatmap(self, version: str, image: NDArray[np.uint8], target: int) -> bytes:
         """See `explainer_client.Explainer`."""
-        return overlay_png(self._networks.version(version).heatmap(image, target))
+        network = self._networks.version(version)
+        assert network is not None, "replicas do not ask for heatmaps that a model does not have"
+        return overlay_png(network.heatmap(image, target))
 
 
 def __getattr__(name: str) -> "Application":
@@ -213,7 +215,10 @@ def _load_screener(folder: Path, bundle: Bundle) -> Screener:
     return screener
 
 
-def _load_heatmap_network(folder: Path, bundle: Bundle) -> HeatmapNetwork:
+def _load_heatmap_network(folder: Path, bundle: Bundle) -> HeatmapNetwork | None:
+    """Return the network of a bundle, `None` for one without heatmaps."""
+    if bundle.preprocessing.views is not None:
+        return None
     network = HeatmapNetwork(folder, bundle)
     side = bundle.preprocessing.input_size
     network.heatmap(np.zeros((side, side), np.uint8), 0)  # compiles

@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import os
 import re
 import signal
@@ -98,6 +99,8 @@ class _Decoded(Record):
     refused: str | None = None
     error: str | None = Field(None, pattern=r"^\w{1,60}$")
     container: str = "DICOM"
+    width: int = Field(1, ge=1, le=2**20)
+    height: int = Field(1, ge=1, le=2**20)
     brightness: float = Field(0.0, ge=0, le=1)
     contrast: float = Field(0.0, ge=0, le=1)
     padding: float = Field(0.0, ge=0, le=1)
@@ -242,15 +245,17 @@ def _prepared(answer: bytes, pixels: bytes, request: _Request) -> PreparedImage:
         raise Problem("internal-error")
     if decoded.refused is not None:
         raise ImageRefused(decoded.refused, "")
-    sides = request.preprocessing.decoding.image_size, request.preprocessing.input_size
-    if len(pixels) != sum(side**2 for side in sides) or any(code not in FINDINGS for code, _ in decoded.findings):
+    side, shape = request.preprocessing.decoding.image_size, request.preprocessing.input_shape
+    if len(pixels) != side**2 + math.prod(shape) or any(code not in FINDINGS for code, _ in decoded.findings):
         raise ValueError("another size")
     if (decoded.source is None) == request.with_source:
         raise ValueError("a source that was not asked for, or none")
-    letterboxed, image = np.split(np.frombuffer(pixels, np.uint8), [sides[0] ** 2])
+    letterboxed, image = np.split(np.frombuffer(pixels, np.uint8), [side**2])
     return PreparedImage(
-        letterboxed=letterboxed.reshape(sides[0], sides[0]),
-        image=image.reshape(sides[1], sides[1]),
+        letterboxed=letterboxed.reshape(side, side),
+        width=decoded.width,
+        height=decoded.height,
+        image=image.reshape(shape),
         container=decoded.container,
         brightness=decoded.brightness,
         contrast=decoded.contrast,
@@ -313,7 +318,8 @@ def _answer(data: bytes, request: _Request) -> tuple[bytes, bytes]:
     fields = {name: float(getattr(image, name)) for name in ("brightness", "contrast", "padding", "seconds")}
     findings = [(finding.code, finding.detail) for finding in image.findings]
     source = None if image.source is None else image.source.model_dump()
-    return _json({**fields, "container": image.container, "findings": findings, "source": source}), (
+    sides = {"width": image.width, "height": image.height}
+    return _json({**fields, **sides, "container": image.container, "findings": findings, "source": source}), (
         image.letterboxed.tobytes() + image.image.tobytes()
     )
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.errors import BundleError, first_line
 from cxr_platform.registry.bundle import WEIGHTS, Bundle, read_member
 
@@ -26,13 +27,18 @@ MAX_OPACITY = 200
 
 
 class HeatmapNetwork:
-    """The Keras network of a bundle. Raise `BundleError` if the weights are changed or of another network."""
+    """The Keras network of a bundle.
+
+    Raise `BundleError` if the weights are changed or of another network, `NotPossible` for a strategy without heatmaps.
+    """
 
     def __init__(self, folder: Path, bundle: Bundle) -> None:
-        from cxr_platform.domain.strategies import strategy_by_name
+        from cxr_platform.explain.saliency import check_has_heatmaps
         from cxr_platform.models.mobilenet import build_network
 
-        self._network = build_network(strategy_by_name(bundle.strategy), bundle.model)
+        strategy = strategy_by_name(bundle.strategy)
+        check_has_heatmaps(strategy)
+        self._network = build_network(strategy, bundle.model)
         content = read_member(folder, bundle, WEIGHTS)
         try:
             with tempfile.TemporaryDirectory() as private, warnings.catch_warnings():

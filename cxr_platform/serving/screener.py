@@ -23,6 +23,7 @@ from cxr_platform.intake.dicom_source import DicomSource
 from cxr_platform.intake.eligibility import DecodedImage, judge_image
 from cxr_platform.intake.images import read_image
 from cxr_platform.intake.letterbox import resize_images
+from cxr_platform.intake.lung_views import stacked_views
 from cxr_platform.monitoring.drift import Observation
 from cxr_platform.monitoring.reference import parse_reference
 from cxr_platform.registry.bundle import (
@@ -68,13 +69,16 @@ class Finding:
 
 @dataclass(frozen=True, eq=False)
 class PreparedImage:
-    """A decoded image: `letterboxed` (L, L) and `image` (S, S), uint8; `brightness`, `contrast`, `padding` 0 to 1.
+    """A decoded image: `letterboxed` (L, L) uint8 of a file of `width` × `height` pixels, with `image`, what the
+    network gets of it (`Preprocessing.input_shape`); `brightness`, `contrast`, `padding` 0 to 1.
 
     `findings` are those of `judge_image`; `seconds` is the duration of decoding and measuring; `source` is the patient
     and study of a DICOM image for which a document was asked for.
     """
 
     letterboxed: NDArray[np.uint8]
+    width: int
+    height: int
     image: NDArray[np.uint8]
     container: str
     brightness: float
@@ -174,10 +178,11 @@ def prepare_image(data: bytes, preprocessing: Preprocessing, with_source: bool =
     """
     began = time.perf_counter()
     image = read_image(data, preprocessing.intake, with_source)
-    resized = resize_images(image.pixels[np.newaxis], preprocessing.input_size)
     return PreparedImage(
         letterboxed=image.pixels,
-        image=resized[0],
+        width=image.width,
+        height=image.height,
+        image=network_image(image.pixels, image.width, image.height, preprocessing),
         container=image.container,
         brightness=image.mean,
         contrast=image.std,
@@ -186,6 +191,17 @@ def prepare_image(data: bytes, preprocessing: Preprocessing, with_source: bool =
         seconds=time.perf_counter() - began,
         source=image.source,
     )
+
+
+def network_image(
+    letterboxed: NDArray[np.uint8], width: int, height: int, preprocessing: Preprocessing
+) -> NDArray[np.uint8]:
+    """Return what the network gets, uint8 `preprocessing.input_shape`, of an image (L, L) as in training."""
+    images, size = letterboxed[np.newaxis], preprocessing.input_size
+    if preprocessing.views is None:
+        return np.asarray(resize_images(images, size)[0])
+    sides = np.array([width]), np.array([height])
+    return np.asarray(stacked_views(preprocessing.views, images, *sides, size)[0])
 
 
 def intake_findings(image: DecodedImage, config: IntakeConfig) -> tuple[Finding, ...]:

@@ -38,6 +38,9 @@ MODEL_WAIT_SECONDS, MODEL_WAIT_STEP = 1.0, 0.05
 """How long a request waits for the first model. A replica that refused at once would always have the least work, and
 Serve's router would prefer it to replicas that have a model."""
 
+NO_HEATMAP_OF_VIEWS = (
+    "This model has no heatmaps, as its head adds up the scores of several views. The result is complete without one."
+)
 NO_HEATMAP = "Heatmaps are not available at the moment. The result is complete without one."
 
 QUOTING_LIBRARIES = ("python_multipart", "pydicom", "PIL")
@@ -231,6 +234,8 @@ class Service:
 
     async def _explanation(self, screener: Screener, screening: Screening) -> Explanation:
         picture, heatmap = grey_png(screening.prepared.letterboxed), None
+        if screener.bundle.preprocessing.views is not None:
+            return explanation(screening.label, picture, None, NO_HEATMAP_OF_VIEWS)
         if self._explainer is not None:
             target = screener.bundle.labels.index(screening.label)
             try:

@@ -15,11 +15,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
-import numpy as np
-
-from cxr_platform.intake.letterbox import resize_images
 from cxr_platform.registry.bundle import Bundle
-from cxr_platform.serving.screener import Screener, Screening
+from cxr_platform.serving.screener import Screener, Screening, network_image
 
 WAITING_IMAGES = 64
 NICENESS = 10
@@ -106,8 +103,8 @@ class Shadow:
             self._metrics.count_shadow_skip(OTHER_INTAKE)
             return
         prepared = screening.prepared
-        if preprocessing.input_size != bundle.preprocessing.input_size:
-            (resized,) = resize_images(prepared.letterboxed[np.newaxis], preprocessing.input_size)
-            prepared = replace(prepared, image=resized)
+        if preprocessing != bundle.preprocessing:
+            image = network_image(prepared.letterboxed, prepared.width, prepared.height, preprocessing)
+            prepared = replace(prepared, image=image)
         (result,) = challenger.screen([prepared])
         self._metrics.count_shadow(bundle.version, screening.decision, challenger, result)

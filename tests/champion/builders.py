@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from cxr_platform.champion.assemble import ChampionInputs
-from cxr_platform.config import ModelConfig, Profile
+from cxr_platform.config import ModelConfig, Profile, RobustConfig
 from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
 from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.domain.study import NO_FOLD, TrialImages, read_study
@@ -22,6 +22,7 @@ from cxr_platform.manifest.store import Manifest, open_manifest, write_images, w
 from cxr_platform.models.augment import to_network_input
 from cxr_platform.models.initial_weights import set_initial_weights
 from cxr_platform.models.mobilenet import Network, build_network
+from cxr_platform.models.robust_network import build_robust_network
 from cxr_platform.training.champion import Champion
 from cxr_platform.training.data import load_study_data
 from tests.evaluation.builders import image_frame, write_study
@@ -124,6 +125,17 @@ def made_network(seed: int = 1, strategy: str = "scratch", config: ModelConfig =
 def made_weights(file: Path, seed: int = 1) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     made_network(seed).full.save_weights(file)
+    return file
+
+
+def made_robust_weights(file: Path, network: Network, robust: RobustConfig) -> Path:
+    """Write weights of a network of `robust` with the backbone of `network` and random heads."""
+    backbone = {layer.name: layer.get_weights() for layer in network.full.layers if layer.weights}
+    made = build_robust_network(network.config, robust, backbone)
+    head, rng = made.full.get_layer("head_logits"), np.random.default_rng(6)
+    head.set_weights([rng.normal(0, 0.05, array.shape).astype("float32") for array in head.get_weights()])
+    file.parent.mkdir(parents=True, exist_ok=True)
+    made.full.save_weights(file)
     return file
 
 

@@ -10,13 +10,26 @@ import pytest
 from cxr_platform.champion.assemble import AssembledBundle, assemble, champion_reference
 from cxr_platform.champion.export import onnx_answers
 from cxr_platform.champion.out_of_fold import out_of_fold
-from cxr_platform.config import SelectionConfig
+from cxr_platform.config import RobustConfig, SelectionConfig
 from cxr_platform.errors import BundleError, StudyMismatch
 from cxr_platform.labels import CLASSES
 from cxr_platform.monitoring.reference import Reference, parse_reference
 from cxr_platform.registry.bundle import Bundle
 from cxr_platform.registry.store import Registry
-from tests.champion.builders import COUNTS, FOLDS, HASH, MODEL, SIDE, champion_inputs, made
+from cxr_platform.training.data import load_view_images
+from tests.champion.builders import (
+    COUNTS,
+    FOLDS,
+    HASH,
+    MODEL,
+    SIDE,
+    champion_inputs,
+    made,
+    made_champion,
+    made_network,
+    made_robust_weights,
+    made_study,
+)
 
 IMAGES = sum(COUNTS.values())
 
@@ -90,6 +103,24 @@ def test_the_reference_statistics_fit_the_features_of_the_graph(opened: tuple[Pa
     assert (reference.distance(features) <= reference.limit).mean() > 0.99
     np.testing.assert_allclose(sum(reference.labels.values()), 1)
     assert {quantity.n for quantity in reference.quantities.values()} == {IMAGES}
+
+
+def test_a_bundle_of_robust_has_its_views(tmp_path: Path) -> None:
+    robust = RobustConfig(views=("whole", "lungs"), against="normal", margin=1.0)
+    parts = champion_inputs(made_study(tmp_path / "runs" / "test", {"robust": 2.0}), strategy="robust")
+    weights = made_robust_weights(tmp_path / "champion" / "model.weights.h5", made_network(), robust)
+    parts = replace(parts, profile=replace(parts.profile, robust=robust), champion=made_champion(weights, "robust"))
+    registry = Registry(tmp_path / "registry")
+    result = assemble(parts, out_of_fold(parts.study, parts.predictions, "robust"), registry)
+    folder, bundle = registry.open("v1")
+    assert bundle.preprocessing.views == ("whole", "lungs")
+    assert bundle.preprocessing.input_shape == (2, SIDE, SIDE)
+    assert 0 < bundle.parity.max_abs_difference < 1e-4
+    views = load_view_images(parts.manifest, "grouped", SIDE, robust.views).images
+    _, features = onnx_answers(folder / "model.onnx", views)
+    reference = parse_reference((folder / "reference.json").read_bytes(), "reference.json")
+    assert (reference.distance(features) <= reference.limit).mean() > 0.99
+    assert "of the views whole and lungs of an image; strategy robust, which is not of arXiv" in result.model_card
 
 
 def test_no_file_of_a_bundle_is_a_pickle(opened: tuple[Path, Bundle]) -> None:

@@ -18,10 +18,11 @@ from cxr_platform.champion.export import (
     measure_parity,
     onnx_answers,
 )
+from cxr_platform.config import RobustConfig
 from cxr_platform.errors import BundleError
 from cxr_platform.models.augment import to_network_input
 from cxr_platform.models.mobilenet import Network
-from tests.champion.builders import MODEL, SIDE, made_network
+from tests.champion.builders import MODEL, SIDE, made_network, made_robust_weights
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def weights(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def graph(weights: Path) -> Path:
     file = weights.with_name("model.onnx")
-    export_onnx("scratch", MODEL, weights, file)
+    export_onnx(champion_network("scratch", MODEL, weights), file)
     return file
 
 
@@ -83,11 +84,39 @@ def test_images_differ_in_their_answers(graph: Path) -> None:
 
 
 def test_every_strategy_has_the_same_graph(tmp_path: Path, graph: Path, weights: Path) -> None:
-    export_onnx("fine-tuning-3", MODEL, weights, tmp_path / "other.onnx")
+    export_onnx(champion_network("fine-tuning-3", MODEL, weights), tmp_path / "other.onnx")
     for ours, theirs in zip(
         onnx_answers(graph, images(3)), onnx_answers(tmp_path / "other.onnx", images(3)), strict=True
     ):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+ROBUST = {
+    "plain": RobustConfig(views=("whole", "lungs")),
+    "one view": RobustConfig(views=("lungs",)),
+    "against Normal": RobustConfig(views=("whole", "lungs"), against="normal", margin=3.0),
+    "gate": RobustConfig(views=("whole", "lungs"), gate=True, against="normal"),
+}
+
+
+@pytest.mark.parametrize("name", ROBUST)
+def test_the_graph_of_robust_takes_views_and_answers_as_keras(tmp_path: Path, network: Network, name: str) -> None:
+    config, shape = ROBUST[name], (len(ROBUST[name].views), SIDE, SIDE)
+    weights = made_robust_weights(tmp_path / "model.weights.h5", network, config)
+    made = champion_network("robust", MODEL, weights, robust=config)
+    export_onnx(made, tmp_path / "model.onnx")
+    onnx.checker.check_model(str(tmp_path / "model.onnx"), full_check=True)
+    views = np.random.default_rng(3).integers(0, 256, (40, *shape)).astype("uint8")
+    logits, features = onnx_answers(tmp_path / "model.onnx", views)
+    assert logits.std(axis=0).min() > 1e-3
+    of_views = [onnx_answers(graph_of(network, tmp_path), views[:, place])[1] for place in range(shape[0])]
+    np.testing.assert_allclose(features, np.mean(of_views, axis=0), atol=1e-4)
+    assert 0 < measure_parity(made, tmp_path / "model.onnx", views, 1.0).max_abs_difference < TOLERANCE
+
+
+def graph_of(network: Network, folder: Path) -> Path:
+    export_onnx(network, folder / "whole.onnx")
+    return folder / "whole.onnx"
 
 
 @pytest.mark.parametrize("content", [None, b"no weights"])
@@ -154,7 +183,7 @@ def test_one_image_with_another_answer_is_an_error(
 def test_keras_predicts_as_a_trial_does(network: Network, pixels: np.ndarray) -> None:
     probabilities = keras_probabilities(network, pixels)
     assert probabilities.shape == (70, 7)
-    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-6)
     assert probabilities.argmax(axis=1).std() > 0
 
 

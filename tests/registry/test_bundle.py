@@ -132,6 +132,17 @@ def test_a_folder_or_a_pipe_in_place_of_a_file_is_an_error(tmp_path, make):
         read_bundle(tmp_path)
 
 
+@pytest.mark.parametrize(("strategy", "views"), [("scratch", ["whole"]), ("robust", None), ("robust", ["heart"])])
+def test_views_are_those_of_robust_alone(tmp_path, strategy, views):
+    write_one(tmp_path)
+    edit(tmp_path, lambda tree: tree["study"].update(strategies=["scratch", "robust"]))
+    edit(tmp_path, lambda tree: tree.update(strategy=strategy))
+    edit(tmp_path, lambda tree: tree["preprocessing"].update(views=views))
+
+    with pytest.raises(BundleError, match=r"preprocessing\.views"):
+        read_bundle(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["../model.onnx", "/etc/hostname", "sub/model.onnx"])
 def test_a_path_outside_the_folder_is_an_error(tmp_path, name):
     write_one(tmp_path)
@@ -141,18 +152,18 @@ def test_a_path_outside_the_folder_is_an_error(tmp_path, name):
         read_bundle(tmp_path)
 
 
-@pytest.mark.parametrize("version", [0, 4, 6, "5", None])
+@pytest.mark.parametrize("version", [0, 5, 7, "6", None])
 def test_another_schema_version_is_reported_before_an_unknown_key(tmp_path, version):
     write_one(tmp_path)
     edit(tmp_path, lambda tree: tree.update(schema_version=version, further="key"))
 
-    with pytest.raises(BundleError, match="expected schema_version 5"):
+    with pytest.raises(BundleError, match="expected schema_version 6"):
         read_bundle(tmp_path)
 
 
 def test_a_newer_schema_version_advises_to_update_the_platform(tmp_path):
     write_one(tmp_path)
-    edit(tmp_path, lambda tree: tree.update(schema_version=6))
+    edit(tmp_path, lambda tree: tree.update(schema_version=7))
 
     with pytest.raises(BundleError, match="update this one"):
         read_bundle(tmp_path)

@@ -1,6 +1,6 @@
 """A registry with a champion that can be served: a small graph, with the reference of drawn thoraces."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from cxr_platform.config import ModelConfig
+from cxr_platform.config import ModelConfig, View
 from cxr_platform.labels import CLASSES
 from cxr_platform.monitoring.reference import build_reference
 from cxr_platform.registry.bundle import MODEL_CARD, ONNX, REFERENCE, WEIGHTS, Bundle
@@ -17,7 +17,7 @@ from cxr_platform.registry.promotion import promote
 from cxr_platform.registry.store import Registry
 from cxr_platform.serving.screener import open_session
 from tests.intake.files import png, thorax
-from tests.registry.builders import make_bundle, preprocessing
+from tests.registry.builders import STUDY, changed, make_bundle, preprocessing
 
 SIZE = 32
 CELLS = 4
@@ -36,18 +36,22 @@ def image_png(seed: int = 0, size: int = 200) -> bytes:
     return png(image(seed, size))
 
 
-def graph(seed: int = 0) -> bytes:
-    """images (B, 32, 32) uint8 → features: means of 8 × 8 pixels (B, 16); logits: one layer of them (B, 7)."""
+def graph(seed: int = 0, views: Sequence[View] = ()) -> bytes:
+    """images (B, 32, 32) uint8 → features: means of 8 × 8 pixels (B, 16); logits: one layer of them (B, 7).
+
+    With `views` images are (B, V, 32, 32), features (B, V · 16).
+    """
+    features = CELLS**2 * max(1, len(views))
     rng = np.random.default_rng(seed)
     weights = {
         "axes": np.array([1], np.int64),
-        "weight": rng.normal(0, 0.02, (CELLS**2, len(CLASSES))).astype(np.float32),
+        "weight": rng.normal(0, 0.02, (features, len(CLASSES))).astype(np.float32),
         "bias": rng.normal(0, 0.5, len(CLASSES)).astype(np.float32),
     }
     cell = SIZE // CELLS
     nodes = [
         helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
-        helper.make_node("Unsqueeze", ["floats", "axes"], ["planes"]),
+        helper.make_node(*(("Identity", ["floats"]) if views else ("Unsqueeze", ["floats", "axes"])), ["planes"]),
         helper.make_node("AveragePool", ["planes"], ["pooled"], kernel_shape=[cell, cell], strides=[cell, cell]),
         helper.make_node("Flatten", ["pooled"], ["features"]),
         helper.make_node("Gemm", ["features", "weight", "bias"], ["logits"]),
@@ -55,10 +59,14 @@ def graph(seed: int = 0) -> bytes:
     made = helper.make_graph(
         nodes,
         "small",
-        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", SIZE, SIZE])],
+        [
+            helper.make_tensor_value_info(
+                "images", TensorProto.UINT8, ["batch", *([len(views)] if views else []), SIZE, SIZE]
+            )
+        ],
         [
             helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", len(CLASSES)]),
-            helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", CELLS**2]),
+            helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", features]),
         ],
         [numpy_helper.from_array(array, name) for name, array in weights.items()],
     )
@@ -67,36 +75,44 @@ def graph(seed: int = 0) -> bytes:
     return content
 
 
-def filler(seed: int = 0, weights: bytes = b"weights", **changes: Any) -> Fill:
-    """Return what `Registry.add` calls: it writes a bundle of the graph with this seed and a wide distance limit."""
+def filler(seed: int = 0, weights: bytes = b"weights", views: tuple[View, ...] = (), **changes: Any) -> Fill:
+    """Return what `Registry.add` calls: it writes a bundle of the graph with this seed and a wide distance limit.
+
+    With `views` it is one of `robust`.
+    """
 
     def fill(folder: Path, version: str) -> Bundle:
-        (folder / ONNX).write_bytes(graph(seed))
+        (folder / ONNX).write_bytes(graph(seed, views))
         (folder / WEIGHTS).write_bytes(weights)
         (folder / MODEL_CARD).write_text(f"# {version}\n", encoding="utf-8")
-        write_reference(folder / REFERENCE, graph(seed))
+        write_reference(folder / REFERENCE, graph(seed, views), views)
         small = {
             "preprocessing": preprocessing(SIZE),
             "model": ModelConfig(input_size=SIZE, alpha=0.35, dense_units=8),
             "synthetic": True,
         }
+        if views:
+            small |= {"strategy": "robust", "study": changed(STUDY, strategies=("scratch", "robust"))}
+            small |= {"preprocessing": changed(preprocessing(SIZE), views=views)}
         return make_bundle(version, **{**small, **changes})
 
     return fill
 
 
-def write_reference(path: Path, content: bytes) -> None:
+def write_reference(path: Path, content: bytes, views: Sequence[View] = ()) -> None:
     from cxr_platform.intake.letterbox import resize_images
+    from cxr_platform.intake.lung_views import stacked_views
 
-    images = resize_images(np.stack([image(seed) for seed in range(IMAGES)]), SIZE)
+    drawn, sides = np.stack([image(seed) for seed in range(IMAGES)]), np.full(IMAGES, 200)
+    images = stacked_views(views, drawn, sides, sides, SIZE) if views else resize_images(drawn, SIZE)
     _, features = open_session(content, 1).run(["logits", "features"], {"images": images})
     rng = np.random.default_rng(0)
     reference = build_reference(
         confidence=rng.uniform(0.3, 1, IMAGES),
         covid19=rng.uniform(0, 1, IMAGES),
         labels=rng.integers(0, len(CLASSES), IMAGES),
-        brightness=images.mean(axis=(1, 2)) / 255,
-        contrast=images.std(axis=(1, 2)) / 255,
+        brightness=drawn.mean(axis=(1, 2)) / 255,
+        contrast=drawn.std(axis=(1, 2)) / 255,
         padding=np.zeros(IMAGES),
         features=features,
         groups=np.arange(IMAGES),

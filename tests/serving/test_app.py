@@ -34,11 +34,11 @@ from cxr_platform.serving.pages import samples_router
 from cxr_platform.serving.routes import is_own_path
 from cxr_platform.serving.schema import BatchAnswer, ModelAnswer, Ready, ScreenAnswer
 from cxr_platform.serving.screener import PreparedImage, Screener, prepare_image
-from cxr_platform.serving.service import NO_HEATMAP, Service
+from cxr_platform.serving.service import NO_HEATMAP, NO_HEATMAP_OF_VIEWS, Service
 from cxr_platform.serving.upload import Limits
 from tests.intake.files import dicom, jpeg, png
 from tests.serving.asgi_client import BOUNDARY, CLOSED, MULTIPART, ask, multipart, pieces, post, reason, websocket
-from tests.serving.builders import image, image_png
+from tests.serving.builders import image, image_png, registry_with_champion
 
 KEY = "a-key-of-many-characters"
 LIMIT = 2**20
@@ -198,6 +198,18 @@ def test_a_lateral_view_gets_the_reason_and_no_heatmap(app: FastAPI, explainer: 
     assert screened.explanation is None
     assert explainer.calls == []
     assert "DOE" not in answer.text
+
+
+def test_a_model_of_views_is_answered_without_a_heatmap_and_says_why(tmp_path: Path, explainer: FakeExplainer) -> None:
+    registry = registry_with_champion(tmp_path, views=("whole", "lungs"))
+    champion = ChampionWatcher(registry, lambda folder, bundle: Screener(folder, bundle, threads=1))
+    app = build_app(Service(champion, explainer=explainer), None)
+    answer = post(app, image_png(), path="/v1/screen?explain=true").json()
+    assert answer["model"]["strategy"] == "robust"
+    assert answer["decision"] in ("positive", "negative", "indeterminate")
+    assert answer["explanation"]["heatmap_png"] is None
+    assert answer["explanation"]["missing"] == NO_HEATMAP_OF_VIEWS
+    assert explainer.calls == []
 
 
 def test_a_heatmap_is_returned_on_request(app: FastAPI, explainer: FakeExplainer) -> None:

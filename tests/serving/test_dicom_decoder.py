@@ -25,6 +25,7 @@ from cxr_platform.serving.metrics import ServingMetrics
 from cxr_platform.serving.problems import Problem
 from cxr_platform.serving.screener import PreparedImage, prepare_image
 from tests.intake.files import dicom, many_elements
+from tests.registry.builders import changed
 from tests.serving.builders import image
 
 SETTINGS = Preprocessing(decoding=DecodingConfig(), quality=QualityConfig(), frontal_only=True, input_size=32)
@@ -67,6 +68,14 @@ def test_an_image_is_the_same_as_decoded_here(decoder: DicomDecoder) -> None:
         assert np.array_equal(there.image, here.image)
         for name in ("container", "brightness", "contrast", "padding", "findings"):
             assert getattr(there, name) == getattr(here, name)
+
+
+def test_views_of_an_image_are_the_same_as_made_here(decoder: DicomDecoder) -> None:
+    settings, data = changed(SETTINGS, views=("lungs", "whole")), dicom(image(1)[:, :150])
+    there, here = asyncio.run(decoder.prepare(data, settings)), prepare_image(data, settings)
+    assert there.image.shape == (2, 32, 32)
+    assert np.array_equal(there.image, here.image)
+    assert (there.width, there.height) == (here.width, here.height) == (150, 200)
 
 
 def test_patient_and_study_come_with_the_image_if_they_are_asked_for(decoder: DicomDecoder) -> None:

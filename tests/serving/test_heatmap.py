@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from cxr_platform.config import ModelConfig
-from cxr_platform.errors import BundleError
+from cxr_platform.errors import BundleError, NotPossible
 from cxr_platform.registry.bundle import WEIGHTS, Bundle, read_bundle, write_bundle
 from cxr_platform.serving.heatmap import COLOUR, MAX_OPACITY, SIDE, HeatmapNetwork, grey_png, overlay_png
 from tests.serving.builders import SIZE, filler, image
@@ -48,6 +48,15 @@ def test_a_heatmap_equals_that_of_the_report_for_the_same_weights(bundle: tuple[
     expected = heatmaps(network, values[np.newaxis], np.array([3]))[0]
     assert made.shape == (SIZE // 4, SIZE // 4)
     assert np.allclose(made, expected, atol=1e-6)
+
+
+def test_a_model_of_views_has_no_heatmaps(tmp_path: Path) -> None:
+    from cxr_platform.serving.deployment import _load_heatmap_network
+
+    described = write_bundle(tmp_path, filler(views=("whole", "lungs"))(tmp_path, "v1"))
+    with pytest.raises(NotPossible, match="robust, whose head adds up the scores of several views"):
+        HeatmapNetwork(tmp_path, described)
+    assert _load_heatmap_network(tmp_path, described) is None  # the Explainer waits for the next champion
 
 
 def test_changed_weights_are_refused(bundle: tuple[Path, Bundle]) -> None:

@@ -1,16 +1,18 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
 from PIL import Image
 
-from cxr_platform.config import IntakeConfig
+from cxr_platform.config import IntakeConfig, View
 from cxr_platform.domain.operating_point import DecisionRule
 from cxr_platform.errors import BundleError, ImageRefused
 from cxr_platform.intake.candidate import UNFIT
 from cxr_platform.intake.images import read_image
 from cxr_platform.intake.letterbox import letterbox
+from cxr_platform.intake.lung_views import stacked_views
 from cxr_platform.registry.bundle import ONNX
 from cxr_platform.registry.store import Registry
 from cxr_platform.serving.screener import (
@@ -28,7 +30,7 @@ from cxr_platform.serving.screener import (
 )
 from tests.intake.files import dicom, jpeg, png
 from tests.registry.builders import changed
-from tests.serving.builders import SIZE, graph, image, image_png
+from tests.serving.builders import SIZE, graph, image, image_png, registry_with_champion
 
 POINT = DecisionRule(target_sensitivity=0.95, threshold=0.25, zone=(0.2, 0.3))
 
@@ -54,6 +56,25 @@ def test_images_are_decoded_and_resized_as_in_the_manifest(screener: Screener) -
     assert np.array_equal(prepared.image, np.asarray(resized))
     assert prepared.padding == pytest.approx(0.2)
     assert prepared.brightness == image_of_intake.mean
+
+
+VIEWS: tuple[View, ...] = ("whole", "lungs")
+
+
+def test_a_model_of_views_gets_those_that_it_was_trained_on(tmp_path: Path) -> None:
+    registry = registry_with_champion(tmp_path, views=VIEWS)
+    screener = Screener(*registry.open("v1"), threads=1)
+    screener.warm_up()
+    wide = png(image(3)[:, :160])
+    prepared = screener.prepare(wide)
+    assert (prepared.width, prepared.height) == (160, 200)
+    sides = np.array([160]), np.array([200])
+    expected = stacked_views(VIEWS, prepared.letterboxed[np.newaxis], *sides, SIZE)[0]
+    assert np.array_equal(prepared.image, expected)
+    assert prepared.image.shape == screener.bundle.preprocessing.input_shape == (2, SIZE, SIZE)
+    narrow, square = screener.screen([prepared, screener.prepare(image_png())])
+    assert narrow.probabilities.sum() == pytest.approx(1)
+    assert square.distance < screener.reference.limit < narrow.distance  # all images of the reference are square
 
 
 def test_a_result_does_not_depend_on_the_batch(screener: Screener) -> None:

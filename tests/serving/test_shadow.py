@@ -64,6 +64,18 @@ def test_an_image_is_resized_for_a_challenger_of_another_input_size(screener: Sc
     assert result.covid19 == screened(challenger).covid19
 
 
+def test_a_challenger_of_views_gets_views_of_the_image(screener: Screener, registry: Registry) -> None:
+    registry.add(filler(seed=5, views=("whole", "lungs")))
+    challenger = Screener(*registry.open("v2"), threads=1)
+    recorder, screening = Recorder(), screened(screener)
+    made = Shadow(lambda: challenger, recorder)
+    made.add(screening, screener.bundle)
+    *_, result = recorder.next()
+    made.close()
+    assert isinstance(result, Screening)
+    assert result.covid19 == screened(challenger).covid19
+
+
 def test_other_intake_is_skipped_and_the_champion_itself_is_not_compared(
     screener: Screener, challenger: Screener
 ) -> None:
