@@ -173,4 +173,5 @@ def _train(study: StudyRun, key: TrialKey, address: str | None, progress: Progre
         resources = study.plan.profile.resources
         share = trial_resources(resources, trials=1)
         activations = compute_activations(study, cuts_of([key.strategy]), share, progress)
-        fit(ChampionJob(study, key, activations, champion_resources(resources)), progress)
+        reserved = champion_resources(resources, study.plan.profile.training.batch_size)
+        fit(ChampionJob(study, key, activations, reserved), progress)

@@ -1,4 +1,4 @@
-"""The champion's training as a Ray Train run: one worker with all the GPUs of a node.
+"""The champion's training as a Ray Train run: one worker with as many GPUs of a node as share a batch.
 
 Ray Train restarts the worker when it dies; checkpoints are those of any trial (`running_trial`), so that a worker and a
 later command continue in the same way, and nothing is read from Ray Train's own snapshots. The run needs no trainer of
@@ -47,13 +47,14 @@ class ChampionJob:
     share: Share
 
 
-def champion_resources(resources: ResourcesConfig) -> Share:
-    """Return the resources of the worker: every GPU of the node with most GPUs, or without a GPU its processors.
+def champion_resources(resources: ResourcesConfig, batch_size: int) -> Share:
+    """Return the resources of the worker: the GPUs that a step uses of a node (`usable_devices`), or its processors.
 
-    The run waits until that node is free.
+    The run waits until a node has as many free. Without a GPU, all processors of the largest node are reserved.
     """
     nodes = capacity().nodes
-    gpus = 0 if resources.gpu == 0 else int(max(node.get("GPU", 0.0) for node in nodes))
+    present = 0 if resources.gpu == 0 else int(max(node.get("GPU", 0.0) for node in nodes))
+    gpus = usable_devices(batch_size, present) if present else 0
     most = max([1.0, *(node.get("CPU", 0.0) for node in nodes if node.get("GPU", 0.0) >= gpus)])
     return Share(min(most, resources.cpu * gpus) if gpus else most, float(gpus))
 

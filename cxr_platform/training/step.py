@@ -43,6 +43,9 @@ STEPS_PER_CALL = 32
 HOST_BYTES = 64 * 2**20
 """Bytes of the batches that are gathered on the host for one call."""
 
+IMAGES_PER_DEVICE = 16
+"""Least images of a batch for each of several devices, a rule of thumb: with fewer, most of a GPU is idle."""
+
 AHEAD = 2
 """Calls whose batches are gathered on the host before they are needed."""
 
@@ -207,10 +210,16 @@ def device_scope(devices: int) -> AbstractContextManager[Any]:
     return scope
 
 
-def usable_devices(batch_size: int) -> int:
-    """Return the largest number of this process's devices that share a batch evenly: GPUs, or the processor as one."""
-    present: int = importlib.import_module(_implementation()[0]).count_devices()
-    return next(n for n in range(present, 0, -1) if batch_size % n == 0)
+def usable_devices(batch_size: int, present: int | None = None) -> int:
+    """Return on how many of `present` devices a step of `batch_size` images runs, by default of this process's.
+
+    The largest number that shares a batch evenly and gets `IMAGES_PER_DEVICE` or more each. Devices are GPUs, or the
+    processor as one.
+    """
+    if present is None:
+        present = importlib.import_module(_implementation()[0]).count_devices()
+    fit = (n for n in range(present, 1, -1) if batch_size % n == 0 and batch_size // n >= IMAGES_PER_DEVICE)
+    return next(fit, 1)
 
 
 def gpu_is_visible() -> bool:

@@ -74,7 +74,10 @@ def dropout_seeds(devices: int) -> np.ndarray:
 
 if __name__ == "__main__":
     split_the_processor()
+    from cxr_platform.training.step import usable_devices
+
     results = {f"{most} {name}": array for most in (1, DEVICES) for name, array in probe(most).items()}
+    results[f"{DEVICES} usable"] = np.array([usable_devices(batch) for batch in (30, 32, 33)])
     if os.environ["KERAS_BACKEND"] == "tensorflow":
         results[f"{DEVICES} seeds"] = dropout_seeds(DEVICES)
     np.savez(sys.argv[1], **results)

@@ -114,9 +114,11 @@ def test_a_training_that_cannot_converge_is_refused_and_not_retried(tmp_path: Pa
     assert not any("died" in message for message in progress.messages)
 
 
-def test_the_worker_gets_all_resources_of_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_worker_reserves_the_gpus_that_a_step_uses_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes = [{"CPU": 64.0}, {"CPU": 16.0, "GPU": 4.0}, {"CPU": 8.0, "GPU": 1.0}]
     monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": node} for node in nodes])
-    assert champion_resources(ResourcesConfig(cpu=2.0)) == Share(8.0, 4.0)
-    assert champion_resources(ResourcesConfig(cpu=8.0)) == Share(16.0, 4.0)
-    assert champion_resources(ResourcesConfig(cpu=2.0, gpu=0.0)) == Share(64.0, 0.0)
+    assert champion_resources(ResourcesConfig(cpu=2.0), 64) == Share(8.0, 4.0)
+    assert champion_resources(ResourcesConfig(cpu=8.0), 64) == Share(16.0, 4.0)
+    assert champion_resources(ResourcesConfig(cpu=2.0), 32) == Share(4.0, 2.0), "16 images each"
+    assert champion_resources(ResourcesConfig(cpu=2.0), 16) == Share(2.0, 1.0)
+    assert champion_resources(ResourcesConfig(cpu=2.0, gpu=0.0), 64) == Share(64.0, 0.0)

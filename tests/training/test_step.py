@@ -47,9 +47,10 @@ def test_a_state_is_unpacked_as_it_was_packed_and_that_of_another_network_is_ref
         step.unpack(step.pack(groups[0][:1], *groups[1:]), shapes)
 
 
-def test_the_devices_used_share_a_batch_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_devices_used_share_a_batch_evenly_with_16_images_or_more_each(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cxr_platform.training.step_tensorflow.count_devices", lambda: 6)
-    assert [step.usable_devices(size) for size in (32, 30, 7)] == [4, 6, 1]
+    assert [step.usable_devices(size) for size in (96, 64, 32, 30, 7)] == [6, 4, 2, 1, 1]
+    assert [step.usable_devices(64, present) for present in (8, 3, 1)] == [4, 2, 1]
 
 
 @pytest.mark.parametrize("limit", [1e9, 0])

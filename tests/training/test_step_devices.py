@@ -32,6 +32,10 @@ def test_both_devices_take_part(one_and_two: tuple[Found, Found]) -> None:
     assert [int(result["devices"]) for result in one_and_two] == [1, 2]
 
 
+def test_a_batch_that_leaves_a_device_fewer_than_16_images_or_is_odd_uses_one(one_and_two: tuple[Found, Found]) -> None:
+    assert one_and_two[1]["usable"].tolist() == [1, 2, 1]
+
+
 def test_gradients_and_batch_statistics_are_those_of_the_whole_weighted_batch(one_and_two: tuple[Found, Found]) -> None:
     """After one step Adam's first moment is a tenth of the gradient."""
     one, two = one_and_two
