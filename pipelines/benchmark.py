@@ -21,6 +21,7 @@ from pipelines.benchmarks import (
     statistics,
     step,
     study,
+    trials,
 )
 from pipelines.command import run_command
 from pipelines.options import build_request
@@ -71,6 +72,12 @@ BENCHMARKS = {
         growth.add_options,
         study.StudyBenchmarkRequest,
         growth.run,
+    ),
+    "trials": Benchmark(
+        "what a study of many short trials costs beyond them: time, the driver's memory, `cxr study status`",
+        trials.add_options,
+        trials.TrialsRequest,
+        trials.run,
     ),
     "recipe": Benchmark(
         "accuracy of settings of the training from scratch, on a split within the training part of fold 0",

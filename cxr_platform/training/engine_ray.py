@@ -153,10 +153,12 @@ def _silence_tune() -> None:
 def _tuner(shared: Shared, todo: list[TrialKey], callback: TuneProgress, stop: StopStudy) -> tune.Tuner:
     storage_path, storage_filesystem = arrow_filesystem(shared.study.folder.root)
     needs = {"CPU": shared.share.cpus, "GPU": shared.share.gpus}
+    keys = iter(todo)  # not a grid: Tune copies all its values for each of its trials
     return tune.Tuner(
         tune.with_resources(tune.with_parameters(_trial, shared=shared), needs),
-        param_space={"trial": tune.grid_search([tuple(key) for key in todo])},
+        param_space={"trial": tune.sample_from(lambda _: tuple(next(keys)))},
         tune_config=tune.TuneConfig(
+            num_samples=len(todo),
             reuse_actors=True,
             trial_dirname_creator=lambda trial: "-".join(map(str, trial.config["trial"])),
             scheduler=PlannedOrder(),

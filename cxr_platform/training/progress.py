@@ -17,8 +17,8 @@ class Clock:
 
     def __init__(self, costs: dict[TrialKey, float], now: Callable[[], float] = time.monotonic) -> None:
         self._costs = costs
-        self._share: dict[TrialKey, float] = dict.fromkeys(costs, 0.0)
-        self._before: dict[TrialKey, float] = {}
+        self._share: dict[TrialKey, float] = {}
+        self._done, self._left = 0.0, sum(costs.values())
         self._now = now
         self._began: float | None = None
 
@@ -28,14 +28,16 @@ class Clock:
 
     def advance(self, key: TrialKey, share: float, before: float = 0.0) -> None:
         """Set the share of a trial that is done, 0 to 1. The first call states the share done `before` this run."""
-        self._before.setdefault(key, before)
+        known = self._share.get(key)
+        self._done += self._costs[key] * (share - (before if known is None else known))
+        self._left -= self._costs[key] * (share - (known or 0.0))
         self._share[key] = share
 
     def seconds_left(self) -> float | None:
         """Return the seconds left at the pace so far, or `None` if no work is done yet."""
-        done = sum(cost * (self._share[key] - self._before.get(key, 0.0)) for key, cost in self._costs.items())
-        left = sum(cost * (1 - self._share[key]) for key, cost in self._costs.items())
-        return (self._now() - self._began) * left / done if done > 0 and self._began is not None else None
+        if self._done <= 0 or self._began is None:
+            return None
+        return (self._now() - self._began) * max(0.0, self._left) / self._done
 
 
 class StudyProgress:

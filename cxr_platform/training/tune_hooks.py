@@ -1,5 +1,6 @@
 """Callback, scheduler and stopper of the Ray Tune run: progress, the order of trials, and when to stop all of them."""
 
+import heapq
 from typing import Any
 
 import ray
@@ -68,15 +69,20 @@ class PlannedOrder(FIFOScheduler):
     def __init__(self) -> None:
         super().__init__()
         self._place: dict[str, int] = {}
+        self._waiting: list[tuple[int, int, Any]] = []  # a heap: place, number of the entry, trial
+        self._entries = 0
 
     def on_trial_add(self, _tune_controller: Any, trial: Any) -> None:
         """Note the place of a trial. Tune calls this again for a trial that it puts back, which keeps its place."""
-        self._place.setdefault(trial.trial_id, len(self._place))
+        place = self._place.setdefault(trial.trial_id, len(self._place))
+        self._entries += 1
+        heapq.heappush(self._waiting, (place, self._entries, trial))
 
-    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+    def choose_trial_to_run(self, _tune_controller: Any) -> Any:
         """Return the first waiting trial of the plan, or `None`."""
-        waiting = [trial for trial in tune_controller.get_trials() if trial.status == Trial.PENDING]
-        return min(waiting, key=lambda trial: self._place[trial.trial_id], default=None)
+        while self._waiting and self._waiting[0][2].status != Trial.PENDING:
+            heapq.heappop(self._waiting)
+        return self._waiting[0][2] if self._waiting else None
 
 
 class StopStudy(tune.Stopper):

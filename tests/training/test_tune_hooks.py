@@ -24,18 +24,20 @@ def folder(tmp_path: Path) -> StudyFolder:
     return tiny_study(tmp_path, ("off-the-shelf",)).folder
 
 
-def controller(*trials: tuple[str, str]) -> SimpleNamespace:
-    listed = [SimpleNamespace(trial_id=name, status=status) for name, status in trials]
-    return SimpleNamespace(get_trials=lambda: listed)
-
-
 def test_a_trial_that_was_put_back_runs_before_those_that_have_not_begun() -> None:
     order = PlannedOrder()
-    for name in ("a", "b", "c", "a"):  # the last time as Tune does when it requeues one
-        order.on_trial_add(None, SimpleNamespace(trial_id=name))
-    lost_is_last = controller(("b", Trial.RUNNING), ("c", Trial.PENDING), ("a", Trial.PENDING))
-    assert order.choose_trial_to_run(lost_is_last).trial_id == "a"
-    assert order.choose_trial_to_run(controller(("b", Trial.RUNNING))) is None
+    trials = {name: SimpleNamespace(trial_id=name, status=Trial.PENDING) for name in ("a", "b", "c")}
+    for trial in trials.values():
+        order.on_trial_add(None, trial)
+    assert order.choose_trial_to_run(None) is trials["a"]
+    trials["a"].status = trials["b"].status = Trial.RUNNING
+    assert order.choose_trial_to_run(None) is trials["c"]
+    trials["a"].status = Trial.PENDING
+    order.on_trial_add(None, trials["a"])  # as Tune does when it requeues one
+    assert order.choose_trial_to_run(None) is trials["a"]
+    for trial in trials.values():
+        trial.status = Trial.TERMINATED
+    assert order.choose_trial_to_run(None) is None
 
 
 def test_an_error_that_affects_every_trial_stops_all(folder: StudyFolder) -> None:
