@@ -213,7 +213,9 @@ class TrainingConfig(Settings):
     float32 elsewhere."""
 
     def schedule(self, family: str) -> ScheduleConfig:
-        """Return the schedule of a family of strategies (`Strategy.family`)."""
+        """Return the schedule of a family of strategies (`Strategy.family`); raise `ConfigError` for one without."""
+        if not hasattr(self, family):
+            raise ConfigError("Expected a strategy that is trained in epochs.", received=family)
         schedule: ScheduleConfig = getattr(self, family)
         return schedule
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 from cxr_platform.config import Profile
-from cxr_platform.domain.strategies import STRATEGY_NAMES
+from cxr_platform.domain.strategies import TITLES
 from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import ConfigError
 from cxr_platform.training.plan import planned_trials
@@ -26,7 +26,7 @@ OWN, LONGEST, LISTED = "the study's", "longest first", "as listed"
 ORDERS: Mapping[str, Order] = {
     OWN: lambda trials, _: trials,
     LONGEST: lambda trials, seconds: sorted(trials, key=lambda key: -seconds[key.strategy]),
-    LISTED: lambda trials, _: sorted(trials, key=lambda key: STRATEGY_NAMES.index(key.strategy)),
+    LISTED: lambda trials, _: sorted(trials, key=lambda key: list(TITLES).index(key.strategy)),
 }
 """None of them knows beforehand which trials are stragglers. "As listed" is the paper's order, with scratch last."""
 

@@ -13,7 +13,14 @@ from typing import Annotated
 from pydantic import Field
 
 from cxr_platform.config import Profile
-from cxr_platform.domain.strategies import STRATEGY_NAMES, ordered, parse_strategies, strategy_by_name
+from cxr_platform.domain.strategies import (
+    STRATEGY_NAMES,
+    TITLES,
+    VIEWS,
+    ordered,
+    parse_strategies,
+    strategy_by_name,
+)
 from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import ConfigError, StudyError
 from cxr_platform.storage.trial_files import read_trials
@@ -54,7 +61,7 @@ def measured_times(root: Path, profile: Profile, strategies: Sequence[str]) -> T
     Strategies without a finished trial are guessed by their relative cost, and `origin` names them. Raises
     `StudyError` if no trial is finished.
     """
-    keys = [TrialKey(name, fold) for name in STRATEGY_NAMES for fold in range(profile.folds)]
+    keys = [TrialKey(name, fold) for name in TITLES for fold in range(profile.folds)]
     finished = [trial for trial in read_trials(root, keys).values() if trial is not None]
     costs = {name: relative_cost(profile, name) for name in {*strategies, *(t.strategy for t in finished)}}
     seconds, guessed = expected_seconds([(trial.strategy, trial.seconds.total) for trial in finished], costs)
@@ -111,7 +118,7 @@ def assumed_times(
 def scaled_times(times: TrialTimes, images: float | None, profile: Profile) -> TrialTimes:
     """Return the times for a study of `images` (`None`: as many as now) with the size, epochs and folds of `profile`.
 
-    Work is images × pixels × epochs; that on frozen pooled features (off-the-shelf) does not depend on the pixels.
+    Work is images × pixels × epochs; that on pooled features (off-the-shelf, robust) does not depend on the pixels.
     Raises `ConfigError` for times of an unknown size.
     """
     if times.size is None:
@@ -148,14 +155,16 @@ def _description(images: float, profile: Profile) -> str:
 
 
 def _work(size: TrialSize, name: str) -> float:
-    pixels = 1 if strategy_by_name(name).cut == "features" else size.profile.model.input_size**2
+    pixels = 1 if strategy_by_name(name).cut in ("features", VIEWS) else size.profile.model.input_size**2
     return size.images * pixels * _epochs(size, name)
 
 
 def _epochs(size: TrialSize, name: str) -> float:
-    """Return the epochs of a trial, in those with images of the full size."""
-    training = size.profile.training
-    schedule = training.schedule(strategy_by_name(name).family)
+    """Return the epochs of a trial, in those with images of the full size; a head that is solved has one."""
+    training, strategy = size.profile.training, strategy_by_name(name)
+    if strategy.is_solved:
+        return 1.0
+    schedule = training.schedule(strategy.family)
     epochs = schedule.epochs_for(size.images, training.batch_size)
     return schedule.full_size_epochs(epochs, size.profile.model.input_size)
 

@@ -40,6 +40,14 @@ def test_a_strategy_without_a_finished_trial_is_guessed_and_named(study: Path) -
     assert times.origin.endswith("but guessed by relative cost: fine-tuning-3")
 
 
+def test_a_head_that_is_solved_takes_a_time_that_scales_with_images_alone(tmp_path: Path) -> None:
+    root = begin(tmp_path / "images", ("robust",))
+    finish(root, "robust", 0, 5)
+    times = measured_times(root, tiny_profile(), ["robust"])
+    assert times.seconds == {"robust": 5}
+    assert scaled_times(times, 112, tiny_profile(**{"model.input_size": 96})).seconds["robust"] == pytest.approx(10)
+
+
 def test_a_study_without_a_finished_trial_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="finished trials"):
         measured_times(begin(tmp_path / "s"), tiny_profile(), ["scratch"])
