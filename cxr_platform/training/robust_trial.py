@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cxr_platform.config import RobustConfig
 from cxr_platform.errors import NotPossible
+from cxr_platform.labels import CLASSES
 from cxr_platform.models.robust_network import build_robust_network
 from cxr_platform.training.data import ViewImages
 from cxr_platform.training.robust_head import CONTRAST, LinearHead, fit_head, fitting_rows, within_origins
@@ -107,5 +108,7 @@ def _solved(data: RobustTrialData, rows: Array, config: RobustConfig, seed: int)
 
 def _probabilities(upper: keras.Model, features: ViewFeatures, rows: Array) -> Array:
     """Return probabilities (len(rows), 7) by the network above the features."""
+    if not len(rows):  # of a champion, no image is tested
+        return np.zeros((0, len(CLASSES)))
     flat = features.values[rows].reshape(len(rows), -1).astype("float32")
     return softmax(keras.ops.convert_to_numpy(upper(flat)).astype("float64"))

@@ -14,6 +14,7 @@ from cxr_platform.evidence.robust_ablation import AblationData, head_probabiliti
 from cxr_platform.labels import class_index
 from cxr_platform.models.robust_network import build_robust_network
 from cxr_platform.training import engine_local
+from cxr_platform.training.plan import Share
 from cxr_platform.training.progress import StudyProgress
 from cxr_platform.training.robust_head import CONTRAST
 from cxr_platform.training.robust_trial import (
@@ -23,8 +24,8 @@ from cxr_platform.training.robust_trial import (
     run_robust_trial,
     solved_heads,
 )
-from cxr_platform.training.study import StudyRun, run_study
-from cxr_platform.training.trial import Epoch, Workbench, softmax
+from cxr_platform.training.study import StudyRun, execute_trial, inputs_of, run_study
+from cxr_platform.training.trial import Epoch, Workbench, predict_images, softmax
 from tests.training.builders import live_imagenet, tiny_data, tiny_profile, tiny_study, with_views
 
 OPTIONS = {"against": "normal", "margin": 2.0, "contrast": True}
@@ -125,6 +126,20 @@ def test_a_study_with_robust_stores_its_trials_like_any_others(tmp_path: Path) -
     assert trial.images.test == len(study.data.labels) // 2
     assert trial.accuracy is not None
     assert trial.accuracy > 0.5  # the grey level gives the class away
+
+
+def test_a_champion_is_fitted_to_all_images_and_keeps_the_whole_network(tmp_path: Path) -> None:
+    study, key = robust_study(tmp_path), TrialKey("robust", NO_FOLD)
+    activations = engine_local.compute_activations(study, (VIEWS,), StudyProgress())
+    bench, inputs = study.workbench(Share(1.0, 0.0)), inputs_of(study, key, activations)
+    record = execute_trial(study, bench, key, inputs, Share(1.0, 0.0), lambda _: None)
+    assert (record.images.train, record.images.test, record.accuracy) == (62, 0, None)
+    assert record.identity["robust"]["views"] == ["whole", "lungs"]
+    network = build_robust_network(study.plan.profile.model, study.plan.profile.robust)
+    network.full.load_weights(study.folder.trial_folder(key) / "model.weights.h5")
+    assert study.data.views is not None
+    probabilities = predict_images(network, study.data.views.images[:56])
+    assert (probabilities.argmax(axis=1) == study.data.labels).mean() > 0.9
 
 
 def test_the_stored_weights_give_the_stored_predictions(tmp_path: Path) -> None:
