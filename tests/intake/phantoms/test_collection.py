@@ -7,6 +7,7 @@ import pytest
 
 from cxr_platform.errors import ConfigError, SourceError, StorageError
 from cxr_platform.intake.layouts.phantoms import COLUMNS, IMAGES_FOLDER
+from cxr_platform.intake.phantoms import collection
 from cxr_platform.intake.phantoms.collection import TASK, VERSION, write_collection
 from cxr_platform.intake.phantoms.plan import plan_flaws, plan_images
 from cxr_platform.labels import CLASSES
@@ -42,6 +43,13 @@ def times(folder: Path) -> dict[str, int]:
 def test_the_same_arguments_give_the_same_bytes(small_collection: Path, tmp_path: Path):
     again = write_collection(tmp_path / "new", **SMALL)
     assert digests(again) == digests(small_collection / "phantoms")
+
+
+def test_several_processes_give_the_same_bytes(
+    small_collection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collection, "PARALLEL_FROM", 1)
+    assert digests(write_collection(tmp_path, **SMALL)) == digests(small_collection / "phantoms")
 
 
 def test_a_larger_collection_holds_the_same_images(small_collection: Path, tmp_path: Path):
