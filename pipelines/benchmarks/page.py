@@ -64,7 +64,7 @@ def page(results: Mapping[Path, Result]) -> str:
         for claim in section.claims
     ]
     parts = [
-        f"# Benchmarks, {' and '.join(dates)}",
+        f"# {sections[0].heading if len(sections) == 1 else 'Benchmarks'}, {' and '.join(dates)}",
         f"Measured with {hardware['processors']} × {hardware['processor']}, {gpus}; "
         f"{', '.join(f'{name} {version}' for name, version in versions.items())}. This page is written by "
         "`cxr benchmark page` from what each benchmark wrote with `--json`. "
