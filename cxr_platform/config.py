@@ -226,9 +226,9 @@ View = Literal["whole", "lungs", "without-lungs"]
 
 @dataclass(frozen=True)
 class RobustConfig(Settings):
-    """What keeps a head on frozen features from resting on the origin of an image; `cxr benchmark robust` compares it.
+    """What keeps a head on frozen features from resting on the origin of an image.
 
-    The defaults are the plain head.
+    The strategy `robust` uses it, and `cxr benchmark robust` compares its settings. The defaults are the plain head.
     """
 
     views: tuple[View, ...] = ("whole",)

@@ -63,6 +63,23 @@ def test_each_contrast_image_is_predicted_by_the_network_that_has_its_fold_held_
     assert [(done, total) for _, done, total in made.progress.steps] == [(1, 2), (2, 2)]
 
 
+def test_networks_of_robust_get_views_of_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, shapes = opened(["study", "contrast", "contrast", "contrast", "external"]), set()
+    made.study.strategies = ("robust",)
+    made.profile = tiny_profile(robust={"views": ["whole", "lungs"]})
+
+    def predicted(_network: object, images: np.ndarray) -> np.ndarray:
+        shapes.add(images.shape[1:])
+        return np.full((len(images), 7), 1 / 7, "float32")
+
+    monkeypatch.setattr(
+        module, "fold_networks", lambda opened, *_: ((fold, None) for fold in range(opened.study.folds))
+    )
+    monkeypatch.setattr(module, "predict_images", predicted)
+    assert contrast_predictions(made)["contrast"].num_rows == 3
+    assert shapes == {(2, 32, 32)}
+
+
 def test_without_contrast_images_the_analysis_is_not_possible() -> None:
     with pytest.raises(NotPossible, match='contrast = "all"'):
         contrast_predictions(opened(["study"] * 4 + ["external"]))

@@ -86,6 +86,23 @@ def test_images_without_a_label_are_predicted_too() -> None:
     assert table["label"].null_count == table.num_rows == 20
 
 
+def test_networks_of_robust_get_views_of_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, shapes = opened("external"), set()
+    made.study.strategies = ("robust",)
+    made.profile = tiny_profile(robust={"views": ["whole", "lungs"]})
+
+    def predicted(_network: object, images: np.ndarray) -> np.ndarray:
+        shapes.add(images.shape[1:])
+        return np.full((len(images), 7), 1 / 7, "float32")
+
+    monkeypatch.setattr(
+        module, "fold_networks", lambda opened, *_: ((fold, None) for fold in range(opened.study.folds))
+    )
+    monkeypatch.setattr(module, "predict_images", predicted)
+    assert external_predictions(made)["external"].num_rows == 8
+    assert shapes == {(2, 32, 32)}
+
+
 def test_without_external_images_the_analysis_is_not_possible() -> None:
     with pytest.raises(NotPossible, match="cxr manifest --external"):
         external_predictions(opened("study"))
