@@ -292,6 +292,14 @@ class ResourcesConfig(Settings):
     checkpoint_seconds: Annotated[float, Range(ge=0)] = 60.0
     """Least time between two checkpoints, which are written at the end of an epoch."""
 
+    activations: Literal["auto", "memory", "files", "recompute"] = "auto"
+    """Where frozen activations are kept: in the memory of the nodes, in files of the study's storage from which trials
+    read batches, or nowhere: every step then computes them from images. "auto" is memory where they fit, else files,
+    and "recompute" where these do not fit either and trials have a GPU."""
+    cache_gib: Positive | None = None
+    """GiB of each node's disk for images of large studies and for copies of files of an object store (in CXR_CACHE);
+    by default half of what is free."""
+
     def __post_init__(self) -> None:
         if self.gpu != "auto" and self.gpu > 1 and not float(self.gpu).is_integer():  # Ray has nothing between
             raise ValueError(f"gpu 'auto', from 0 to 1, or a whole number, not {self.gpu:g}")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from pipelines.benchmarks import (
+    archive,
     folds,
     gpu,
     growth,
@@ -20,6 +21,7 @@ from pipelines.benchmarks import (
     serving,
     statistics,
     step,
+    streaming,
     study,
     trials,
 )
@@ -102,6 +104,18 @@ BENCHMARKS = {
         manifest.add_options,
         manifest.ManifestBenchmarkRequest,
         manifest.run,
+    ),
+    "streaming": Benchmark(
+        "speed and accuracy of training on activations in files, against the same in memory",
+        streaming.add_options,
+        streaming.StreamingRequest,
+        streaming.run,
+    ),
+    "archive": Benchmark(
+        "memory, time and bytes of manifest, study and report of 112,120 images, and of fewer",
+        archive.add_options,
+        archive.ArchiveRequest,
+        archive.run,
     ),
     "serving": Benchmark(
         "images per second of the server, against decoding and ONNX Runtime alone, plain FastAPI, BentoML and LitServe",

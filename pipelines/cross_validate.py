@@ -211,7 +211,8 @@ def _run_study(
     from pipelines.progress import PlainLines
 
     profile = plan.profile
-    data = load_study_data(manifest, plan.protocol, profile.folds, profile.model.input_size, plan.views)
+    size, cache_gib = profile.model.input_size, profile.resources.cache_gib
+    data = load_study_data(manifest, plan.protocol, profile.folds, size, plan.views, cache_gib)
     images, strategies = len(data.labels), len(plan.strategies)
     study = StudyRun(plan, StudyFolder(places.runs / plan.name), data, imagenet)
     print(f"Study {plan.name}: {images} images, {strategies} strategies × {profile.folds} folds, {plan.protocol}")

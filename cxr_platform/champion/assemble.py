@@ -45,6 +45,7 @@ from cxr_platform.storage.mirror import local_file
 if TYPE_CHECKING:
     from cxr_platform.training.champion import Champion
     from cxr_platform.training.data import StudyData
+    from cxr_platform.training.image_files import ImageFile
 
 REFERENCE_COLUMNS = {"brightness": "mean", "contrast": "std", "padding": "padding_fraction"}
 """Quantity of the reference statistics → the manifest's column."""
@@ -87,7 +88,7 @@ class ChampionInputs:
         """Views of an image that the network gets, `None` if it gets the image as a whole."""
         return self.profile.robust.views if strategy_by_name(self.strategy).is_solved else None
 
-    def network_images(self) -> Array:
+    def network_images(self) -> "Array | ImageFile":
         """Return what the network gets of the images in `data`: these (N, S, S), or views of them (N, V, S, S)."""
         if self.views is None:
             return self.data.images

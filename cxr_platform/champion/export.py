@@ -21,6 +21,7 @@ from cxr_platform.registry.bundle import FEATURES, IMAGES, LOGITS, Parity
 
 if TYPE_CHECKING:
     from cxr_platform.models.mobilenet import Network
+    from cxr_platform.training.image_files import ImageFile
 
 BATCH = 64
 PARITY_IMAGES = 256
@@ -68,7 +69,7 @@ def export_onnx(network: "Network", file: Path) -> None:
     file.write_bytes(graph.SerializeToString())
 
 
-def onnx_answers(file: Path, images: Array) -> tuple[Array, Array]:
+def onnx_answers(file: Path, images: "Array | ImageFile") -> tuple[Array, Array]:
     """Return logits (N, 7) and features (N, F), float32, by ONNX Runtime on the CPU.
 
     `images` are uint8 (N, S, S), or views (N, V, S, S).

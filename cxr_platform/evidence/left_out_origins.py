@@ -29,6 +29,7 @@ def left_out_predictions(opened: OpenStudy) -> Mapping[str, pa.Table]:
     `source` is the origin, and `trained_on` the number of images of the class that the classifier was fitted to. Raise
     `NotPossible` if no class has two sources, `WeightsError` without ImageNet weights.
     """
+    opened = opened.probed
     data = replace(opened.data, sources=opened.origins)
     sources = [s for s in np.unique(data.sources) if len(rows_to_test(data, s))]
     if not sources:
@@ -55,6 +56,7 @@ def hospital_predictions(opened: OpenStudy) -> Mapping[str, pa.Table]:
     `NotPossible` if no origin can be left out because the others have no Covid19 or nothing else, `WeightsError`
     without ImageNet weights.
     """
+    opened = opened.probed
     data = replace(opened.data, sources=opened.origins)
     part = data.folds % min(PARTS, len(np.unique(data.folds)))
     origins = [origin for origin in np.unique(data.sources) if _can_train(data, origin, part)]

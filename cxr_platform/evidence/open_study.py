@@ -1,6 +1,6 @@
 """A finished study opened for analysis: its images, folds, predictions and ImageNet weights."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -17,10 +17,16 @@ from cxr_platform.progress import Progress
 from cxr_platform.training.data import StudyData, load_study_data
 from cxr_platform.training.folder import StudyFolder
 
+PROBED = 10_000
+"""Images on which classifiers of frozen features are fitted and tested."""
+
 
 @dataclass(frozen=True, eq=False)
 class OpenStudy:
-    """One study with the manifest that it was run on. Images and weights are read on first use."""
+    """One study with the manifest that it was run on. Images and weights are read on first use.
+
+    `rows` are the row numbers of the images that are analysed, by default all.
+    """
 
     folder: StudyFolder
     study: StudyRecord
@@ -29,6 +35,7 @@ class OpenStudy:
     manifest: Manifest
     progress: Progress
     named_weights: Path | None = None
+    rows: Array | None = None
 
     @property
     def profile(self) -> Profile:
@@ -38,8 +45,21 @@ class OpenStudy:
     @cached_property
     def data(self) -> StudyData:
         """Images of the study as its trials saw them: uint8 (N, S, S) at the profile's input size."""
-        protocol = self.study.protocol
-        return load_study_data(self.manifest, protocol, self.study.folds, self.profile.model.input_size)
+        protocol, profile = self.study.protocol, self.profile
+        size, cache_gib = profile.model.input_size, profile.resources.cache_gib
+        data = load_study_data(self.manifest, protocol, self.study.folds, size, cache_gib=cache_gib)
+        return data if self.rows is None else data.part(self.rows)
+
+    @cached_property
+    def probed(self) -> "OpenStudy":
+        """This study with at most `PROBED` of its images, of patients drawn at random, for probes and their like."""
+        groups = self.data.group_ids
+        if len(groups) <= PROBED:
+            return self
+        names, group = np.unique(groups, return_inverse=True)
+        turn = np.random.default_rng([self.profile.seed, 6]).permutation(len(names))[group]
+        taken = np.cumsum(np.bincount(turn)) <= PROBED  # whole patients
+        return replace(self, rows=np.flatnonzero(taken[turn]))
 
     @cached_property
     def origins(self) -> Array:

@@ -13,6 +13,7 @@ from cxr_platform.evaluation.predictions import Array
 from cxr_platform.evidence.open_study import OpenStudy
 from cxr_platform.labels import CLASSES
 from cxr_platform.models.frozen import FrozenBackbone, chunks, view_transforms
+from cxr_platform.training.image_files import ImageFile
 
 CUT = "features"
 TITLE = "Frozen features"
@@ -28,7 +29,7 @@ tolerance of 1e-4, in a tenth of the time."""
 TREES = 100
 
 
-def image_features(images: Array, opened: OpenStudy, title: str = TITLE) -> Array:
+def image_features(images: Array | ImageFile, opened: OpenStudy, title: str = TITLE) -> Array:
     """Return spatial means of the last feature maps: uint8 (N, S, S) → float32 (N, F), F = 1280 at full width.
 
     Raise `WeightsError` without ImageNet weights.

@@ -51,10 +51,11 @@ def pixel_probes(opened: OpenStudy) -> Mapping[str, pa.Table]:
 
     Inputs are frozen features of whole images, of images without lungs and, for the class only, of lungs alone, and of
     images without an outline that has the same shape for all patients: the black area of a mask still shows the shape
-    of the lungs. Raise `WeightsError` without ImageNet weights.
+    of the lungs. Large studies are sampled (`OpenStudy.probed`). Raise `WeightsError` without ImageNet weights.
     """
+    opened = opened.probed
     fits = [(WHOLE, on_features, whole_image_features(opened))]
-    lungs, images = study_lungs(opened), opened.data.images
+    lungs, images = study_lungs(opened), np.asarray(opened.data.images)
     masked = {
         WITHOUT: without_lungs(images, lungs.masks),
         ONLY: lungs_only(images, lungs.masks),

@@ -42,7 +42,8 @@ class Network:
     """Network of one strategy. `full` is the frozen part followed by `upper`; they share their layers.
 
     `full` maps images (B, S, S, 3) in −1…1 to logits (B, 7); `upper` maps activations at `strategy.cut` to the same
-    logits and has all layers that are trained. For scratch both are the same model.
+    logits and has all layers that are trained. `lower` maps images to these activations. For scratch `full` and `upper`
+    are the same model, and `lower` is `None`.
 
     `predictor` is `upper` in float32, for predictions: with a mixed `precision` a model of its own, whose variables are
     in the order of `upper`'s and have to be given to its `stateless_call`.
@@ -54,6 +55,7 @@ class Network:
     upper: keras.Model
     predictor: keras.Model
     precision: Precision = "float32"
+    lower: keras.Model | None = None
 
     @property
     def trained_layers(self) -> list[str]:
@@ -112,8 +114,9 @@ def _build(strategy: Strategy, config: ModelConfig, precision: Precision) -> Net
     full = keras.Model(backbone.input, logits, name="full")
     if strategy.cut is None:
         return Network(strategy, config, full, full, full, precision)
-    upper = keras.Model(cut_tensor(full, strategy.cut), logits, name="upper")
-    return Network(strategy, config, full, upper, upper, precision)
+    cut = cut_tensor(full, strategy.cut)
+    upper, lower = keras.Model(cut, logits, name="upper"), keras.Model(backbone.input, cut, name="lower")
+    return Network(strategy, config, full, upper, upper, precision, lower)
 
 
 def cut_tensor(model: keras.Model, cut: str) -> keras.KerasTensor:

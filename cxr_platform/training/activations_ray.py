@@ -1,12 +1,12 @@
-"""Frozen activations on Ray: computed once by as many workers as fit, kept in the object store for all folds.
+"""Frozen activations on Ray: computed once by as many workers as fit, for all folds.
 
-The driver's own node keeps them, and the other nodes fetch them from it. A node that computed some may be lost, and its
-part could then be computed again only by its workers' actors; without the driver's node the study ends anyway.
+In memory they are in the object store. The driver's own node keeps them, and the other nodes fetch them from it. A node
+that computed some may be lost, and its part could then be computed again only by its workers' actors; without the
+driver's node the study ends anyway. What does not fit is written by the workers into files (`activation_files`).
 """
 
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,13 +14,18 @@ import ray
 from numpy.typing import NDArray
 
 from cxr_platform.config import ModelConfig
-from cxr_platform.errors import StudyError, last_line
-from cxr_platform.models.frozen import FrozenBackbone, chunks
+from cxr_platform.domain.study import TrialKey
+from cxr_platform.errors import CxrError, StudyError, last_line
+from cxr_platform.models.frozen import FrozenBackbone
 from cxr_platform.models.initial_weights import BackboneWeights
 from cxr_platform.progress import Progress
+from cxr_platform.storage.node_cache import NodeCache
+from cxr_platform.training.activation_files import ActivationFiles, ChunkFiles, Recomputed
+from cxr_platform.training.activation_plan import ActivationPlan, Part, plan_activations
+from cxr_platform.training.activation_storage import MEMORY_SHARE, Room, room_on_disk
 from cxr_platform.training.devices import is_deterministic, limit_process
-from cxr_platform.training.plan import Share
-from cxr_platform.training.study import ACTIVATIONS, FrozenTask, StudyRun, frozen_tasks
+from cxr_platform.training.plan import Share, cuts_of
+from cxr_platform.training.study import ACTIVATIONS, Activations, StudyRun
 
 WAITING_SECONDS = 60.0
 """Time without an answer of any worker after which a message says so."""
@@ -29,21 +34,23 @@ RESTARTS = 20
 """How often a lost worker is restarted, and each part tried; a part that kills its process ends there."""
 
 
-def compute_activations(
-    study: StudyRun, cuts: tuple[str, ...], share: Share, progress: Progress
-) -> dict[str, list[Any]]:
-    """Return cut → references to chunks (1 + views, n, …) float16 of the images of `frozen_tasks`, in order.
+Stored = Mapping[str, Sequence[Any] | ChunkFiles | Recomputed]
+"""As `study.Activations`, with references to chunks of the object store."""
+
+
+def compute_activations(study: StudyRun, cuts: tuple[str, ...], share: Share, progress: Progress) -> Stored:
+    """Return the activations at `cuts` that `plan_activations` plans.
 
     Parts go to the workers that have been placed; a worker for which the cluster has no room is not waited for. The
-    part of a lost worker is computed by another one. Raises `StudyError` if a worker cannot compute its part.
+    part of a lost worker is computed by another one. Raises `StudyError` if a worker cannot compute its part,
+    `StorageError` if it cannot write it, `ConfigError` if there is no room for the activations.
     """
     if not cuts or study.imagenet is None:
         return {}
-    tasks = frozen_tasks(study, cuts)
-    parts = [Part(task, rows) for task in tasks for rows in chunks(len(task.images))]
-    workers = _start_workers(study, len(parts), share)
+    plan = plan_activations(study, cuts, _room(study), progress, share.gpus)
+    workers = _start_workers(study, len(plan.parts), share)
     try:
-        return _gather(study, parts, workers, progress)
+        computed = _answers(study, plan, workers, progress)
     except ray.exceptions.RayError as error:
         raise StudyError(
             "Expected the workers to compute the frozen activations.",
@@ -53,25 +60,32 @@ def compute_activations(
     finally:
         for worker in workers:
             ray.kill(worker)
+    return plan.activations(computed)
 
 
-@dataclass(frozen=True)
-class Part:
-    """What a worker computes at once: the activations of some `rows` of a task."""
+def fetched_activations(activations: Stored, key: TrialKey) -> Activations:
+    """Return what a trial needs of the result of `compute_activations`, in this process."""
+    needed = {cut: activations[cut] for cut in cuts_of([key.strategy])}
+    return {
+        cut: chunks if isinstance(chunks, ChunkFiles | Recomputed) else ray.get(list(chunks))
+        for cut, chunks in needed.items()
+    }
 
-    task: FrozenTask
-    rows: slice
 
-    @property
-    def count(self) -> int:
-        """Number of images."""
-        return int(self.rows.stop - self.rows.start)
+def _room(study: StudyRun) -> Room:
+    """Return the room in the object stores, of which the driver's own node keeps all, and on disk."""
+    own = ray.get_runtime_context().get_node_id()
+    stores = {
+        node["NodeID"]: node["Resources"].get("object_store_memory", 0.0) for node in ray.nodes() if node["Alive"]
+    }
+    disk = room_on_disk(study.folder.root, NodeCache(study.plan.profile.resources.cache_gib))
+    return Room(MEMORY_SHARE * stores[own], MEMORY_SHARE * min(stores.values()), *disk)
 
 
 def _start_workers(study: StudyRun, parts: int, share: Share) -> list[Any]:
     present = ray.cluster_resources()  # without what an autoscaler may add: that node may never come
     fit = present.get("GPU", 0.0) / share.gpus if share.gpus else present.get("CPU", 0.0) / share.cpus
-    count = max(1, min(parts, int(fit + 1e-6)))
+    count = min(parts, max(1, int(fit + 1e-6)))
     actor = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_restarts=RESTARTS, max_task_retries=RESTARTS)(
         _FrozenWorker
     )
@@ -80,30 +94,32 @@ def _start_workers(study: StudyRun, parts: int, share: Share) -> list[Any]:
     return [actor.remote(profile.model, share, deterministic) for _ in range(count)]
 
 
-def _gather(study: StudyRun, parts: Sequence[Part], workers: list[Any], progress: Progress) -> dict[str, list[Any]]:
-    weights, left = ray.put(study.imagenet), deque(range(len(parts)))
+def _answers(study: StudyRun, plan: ActivationPlan, workers: list[Any], progress: Progress) -> list[list[Any]]:
+    """Return for each part of `plan` references to its chunks, one per cut; none if they are in a file."""
+    weights, left = ray.put(study.imagenet), deque(range(len(plan.parts)))
     requests: dict[Any, tuple[Any, int | None]] = {worker.ready.remote(): (worker, None) for worker in workers}
-    stored: dict[int, list[Any]] = {}
-    while len(stored) < len(parts):
+    answers: dict[int, list[Any]] = {}
+    done = 0
+    while len(answers) < len(plan.parts):
         answer = _next_answer(list(requests), progress)
         worker, number = requests.pop(answer)
         if left:
-            part = parts[left[0]]
-            task, rows = part.task, part.rows
-            request = worker.compute.remote(weights, task.cuts, task.images[rows], task.transforms[:, rows])
-            requests[request] = worker, left.popleft()
+            requests[_request(worker, plan.parts[left[0]], weights)] = worker, left.popleft()
         else:  # leave its place to a worker that is restarted and still has a part to compute
             ray.kill(worker)
         computed = ray.get(answer)
+        if isinstance(computed, CxrError):
+            raise computed
         if number is not None:
-            stored[number] = [ray.put(chunk) for chunk in computed]  # one per cut: a trial fetches only its own
-            done = sum(parts[each].count for each in stored)
-            progress.step(ACTIVATIONS, done, sum(part.count for part in parts))
-    activations: dict[str, list[Any]] = {}
-    for number, part in enumerate(parts):
-        for cut, chunk in zip(part.task.cuts, stored[number], strict=True):
-            activations.setdefault(cut, []).append(chunk)
-    return activations
+            answers[number] = [ray.put(chunk) for chunk in computed]  # one per cut: a trial fetches only its own
+            done += len(plan.parts[number].rows)
+            progress.step(ACTIVATIONS, done, plan.images)
+    return [answers[number] for number in range(len(plan.parts))]
+
+
+def _request(worker: Any, part: Part, weights: Any) -> Any:
+    images, transforms = part.task.images[part.rows], part.task.transforms[:, part.rows]
+    return worker.compute.remote(weights, part.task.cuts, images, transforms, part.number, part.files)
 
 
 def _next_answer(requests: list[Any], progress: Progress) -> Any:
@@ -126,9 +142,23 @@ class _FrozenWorker:
         """Answer as soon as this worker has been placed."""
 
     def compute(
-        self, imagenet: BackboneWeights, cuts: tuple[str, ...], images: NDArray[Any], transforms: NDArray[Any]
-    ) -> tuple[Any, ...]:
+        self,
+        imagenet: BackboneWeights,
+        cuts: tuple[str, ...],
+        images: NDArray[Any],
+        transforms: NDArray[Any],
+        number: int,
+        files: ActivationFiles | None,
+    ) -> tuple[NDArray[Any], ...] | CxrError:
+        """Return the chunks of all cuts, or write them to the files `number` and return none, or the error of that."""
         if cuts not in self._backbones:
             self._backbones[cuts] = FrozenBackbone(cuts, self._model, imagenet)
         views = [self._backbones[cuts].activations(images, view) for view in transforms]
-        return tuple(np.stack([view[cut] for view in views]) for cut in cuts)
+        arrays = {cut: np.stack([view[cut] for view in views]) for cut in cuts}
+        if files is None:
+            return tuple(arrays.values())
+        try:
+            files.write(number, arrays)
+        except CxrError as error:
+            return error
+        return ()

@@ -19,6 +19,7 @@ from cxr_platform.progress import NoProgress, Progress
 from cxr_platform.storage.files import remove, remove_leftovers, write_json
 from cxr_platform.storage.lock import folder_lock
 from cxr_platform.storage.paths import is_remote
+from cxr_platform.training.activation_files import FOLDER as ACTIVATIONS_FOLDER
 from cxr_platform.training.data import load_study_data, manifest_facts
 from cxr_platform.training.devices import keras_backend
 from cxr_platform.training.folder import HISTORY, WEIGHTS, StudyFolder
@@ -98,7 +99,8 @@ def train_champion(
     def load() -> StudyRun:
         alpha = profile.model.alpha
         imagenet = load_backbone_weights(find_weights(alpha, imagenet_weights), alpha) if pretrained else None
-        data = load_study_data(manifest, plan.protocol, profile.folds, profile.model.input_size, plan.views)
+        size, cache_gib = profile.model.input_size, profile.resources.cache_gib
+        data = load_study_data(manifest, plan.protocol, profile.folds, size, plan.views, cache_gib)
         return StudyRun(plan, folder, data, imagenet)
 
     return run_champion(plan, folder, load, ray_address, progress)
@@ -118,6 +120,7 @@ def run_champion(
         if not folder.is_finished(key):
             _train(load(), key, address, progress)
         remove(folder.running_folder(key))
+        remove(folder.root / ACTIVATIONS_FOLDER)
     return read_champion(folder.trial_folder(key))
 
 

@@ -8,7 +8,7 @@ a framework: those set up communication between workers, and there is only one.
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -24,8 +24,9 @@ from cxr_platform.progress import Progress
 from cxr_platform.ray_internals import TRAIN_POLL_SECONDS, data_parallel_trainer
 from cxr_platform.storage.files import remove, store_errors, write_errors
 from cxr_platform.storage.paths import arrow_filesystem
+from cxr_platform.training.activations_ray import Stored, fetched_activations
 from cxr_platform.training.devices import is_deterministic, limit_process
-from cxr_platform.training.plan import Share, cuts_of
+from cxr_platform.training.plan import Share
 from cxr_platform.training.step import usable_devices
 from cxr_platform.training.study import StudyRun, execute_trial, inputs_of
 from cxr_platform.training.trial import Epoch
@@ -39,11 +40,11 @@ POLL_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class ChampionJob:
-    """What the worker reads from the object store; `activations` are cut → references to chunks, as trials get them."""
+    """What the worker reads from the object store; `activations` are those of `compute_activations`."""
 
     study: StudyRun
     key: TrialKey
-    activations: Mapping[str, Sequence[Any]]
+    activations: Stored
     share: Share
 
 
@@ -132,8 +133,7 @@ def _work(config: dict[str, Any]) -> CxrError | None:
         limit_process(job.share.cpus, job.share.gpus, deterministic)
         devices = usable_devices(profile.training.batch_size)
         bench = study.workbench(job.share, devices=devices)
-        activations = {cut: ray.get(list(job.activations[cut])) for cut in cuts_of([key.strategy])}
-        inputs = inputs_of(study, key, activations)
+        inputs = inputs_of(study, key, fetched_activations(job.activations, key))
         execute_trial(study, bench, key, inputs, job.share, report, report, checkpoint_seconds=0.0)
     except CxrError as error:
         return error

@@ -14,6 +14,8 @@ from cxr_platform.errors import FoldError
 from cxr_platform.intake.letterbox import resize_images
 from cxr_platform.intake.lung_views import stacked_views
 from cxr_platform.labels import class_index
+from cxr_platform.storage.node_cache import NodeCache
+from cxr_platform.training.image_files import ImageFile, manifest_images
 from cxr_platform.training.robust_head import CONTRAST
 
 if TYPE_CHECKING:
@@ -37,11 +39,11 @@ class ViewImages:
 class StudyData:
     """All study images in manifest order.
 
-    images (N, S, S) uint8; labels (N,) int, positions in `CLASSES`; folds (N,) int; the others (N,) str. `views` are
-    there for a study with the strategy `robust`.
+    images (N, S, S) uint8, in memory or in a file; labels (N,) int, positions in `CLASSES`; folds (N,) int; the others
+    (N,) str. `views` are there for a study with the strategy `robust`.
     """
 
-    images: NDArray[Any]
+    images: NDArray[Any] | ImageFile
     labels: NDArray[Any]
     folds: NDArray[Any]
     image_ids: NDArray[Any]
@@ -49,6 +51,11 @@ class StudyData:
     sources: NDArray[Any]
     source_paths: NDArray[Any]
     views: ViewImages | None = None
+
+    def part(self, rows: NDArray[Any]) -> "StudyData":
+        """Return the images of `rows`, in memory."""
+        columns = (self.labels, self.folds, self.image_ids, self.group_ids, self.sources, self.source_paths)
+        return StudyData(self.images[rows], *(column[rows] for column in columns))
 
     def rows_of_fold(self, fold: int) -> NDArray[Any]:
         """Return the row numbers of the images that are tested in `fold`."""
@@ -59,12 +66,22 @@ class StudyData:
         return np.flatnonzero(self.folds != fold)
 
 
+IN_MEMORY_BYTES = 2**29
+"""Images that together are larger are read from a file as they are needed."""
+
+
 def load_study_data(
-    manifest: "Manifest", protocol: Protocol, folds: int, input_size: int, views: Sequence[View] = ()
+    manifest: "Manifest",
+    protocol: Protocol,
+    folds: int,
+    input_size: int,
+    views: Sequence[View] = (),
+    cache_gib: float | None = None,
 ) -> StudyData:
     """Return the manifest's images of role `study` at `input_size` × `input_size` pixels, and any `views` of them.
 
-    Raises `FoldError` if the manifest is split into another number of folds.
+    Above `IN_MEMORY_BYTES` they stay in a file of each node that reads them, of at most `cache_gib`
+    (`resources.cache_gib`). Raises `FoldError` if the manifest is split into another number of folds.
     """
     columns = ["image_id", "source_path", "group_id", "source", "label", "role", f"fold_{protocol}"]
     table = manifest.table(columns)
@@ -78,7 +95,7 @@ def load_study_data(
             advice=f"Build it again with FOLDS={folds} (make manifest), or run the study with FOLDS={present}.",
         )
     return StudyData(
-        images=resize_images(manifest.pixels()[study], input_size),
+        images=_images(manifest, study, input_size, cache_gib),
         labels=np.array([class_index(label) for label in _strings(table, "label")[study]]),
         folds=assigned,
         image_ids=_strings(table, "image_id")[study],
@@ -123,3 +140,9 @@ def manifest_facts(manifest: "Manifest") -> ManifestFacts:
 
 def _strings(table: pa.Table, column: str) -> NDArray[Any]:
     return np.array(table[column].to_pylist())
+
+
+def _images(manifest: "Manifest", study: NDArray[Any], side: int, cache_gib: float | None) -> NDArray[Any] | ImageFile:
+    if np.count_nonzero(study) * side**2 > IN_MEMORY_BYTES:
+        return manifest_images(manifest, study, side, NodeCache(cache_gib))
+    return resize_images(manifest.pixels()[study], side)

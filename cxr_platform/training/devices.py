@@ -7,6 +7,7 @@ import platform
 import shutil
 import subprocess
 from importlib import metadata
+from pathlib import Path
 from typing import Literal
 
 from cxr_platform.config import Precision, ResourcesConfig
@@ -64,6 +65,12 @@ def gpu_memory_gib() -> float | None:
     """Return the memory of the smallest GPU of this machine in GiB by `nvidia-smi`, or `None` without a GPU."""
     sizes = [float(line) for line in _query_gpus("memory.total") if line.replace(".", "").isdigit()]
     return min(sizes) / 1024 if sizes else None
+
+
+def available_memory() -> int:
+    """Return the bytes of memory that a new process of this machine can use, as Linux estimates it."""
+    fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines())
+    return int(fields["MemAvailable"].split()[0]) * 1024
 
 
 def hardware() -> Hardware:

@@ -10,16 +10,19 @@ from numpy.typing import NDArray
 from cxr_platform.config import ResourcesConfig
 from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import CxrError
-from cxr_platform.models.frozen import FrozenBackbone, chunks
+from cxr_platform.models.frozen import FrozenBackbone
 from cxr_platform.progress import Progress
-from cxr_platform.training.devices import gpu_memory_gib
+from cxr_platform.storage.node_cache import NodeCache
+from cxr_platform.training.activation_plan import plan_activations
+from cxr_platform.training.activation_storage import MEMORY_SHARE, Room, room_on_disk
+from cxr_platform.training.devices import available_memory, gpu_memory_gib
 from cxr_platform.training.plan import Share, cuts_of
 from cxr_platform.training.progress import StudyProgress
 from cxr_platform.training.study import (
     ACTIVATIONS,
+    Activations,
     StudyRun,
     execute_trial,
-    frozen_tasks,
     inputs_of,
     resolved_precision,
 )
@@ -66,18 +69,26 @@ def run(study: StudyRun, todo: list[TrialKey], progress: StudyProgress) -> dict[
     return failures
 
 
-def compute_activations(study: StudyRun, cuts: tuple[str, ...], progress: Progress) -> dict[str, list[NDArray[Any]]]:
-    """Return cut → chunks (1 + views, n, …) float16 of the activations of the images of `frozen_tasks`, in order."""
+def compute_activations(study: StudyRun, cuts: tuple[str, ...], progress: Progress) -> Activations:
+    """Return the activations at `cuts` that `plan_activations` plans."""
     if not cuts or study.imagenet is None:
         return {}
-    tasks, done = frozen_tasks(study, cuts), 0
-    activations: dict[str, list[NDArray[Any]]] = {cut: [] for cut in cuts}
-    for task in tasks:
-        backbone = FrozenBackbone(task.cuts, study.plan.profile.model, study.imagenet)
-        for part in chunks(len(task.images)):
-            views = [backbone.activations(task.images[part], view[part]) for view in task.transforms]
-            for cut in task.cuts:
-                activations[cut].append(np.stack([view[cut] for view in views]))
-            done += part.stop - part.start
-            progress.step(ACTIVATIONS, done, sum(len(each.images) for each in tasks))
-    return activations
+    profile, memory = study.plan.profile, MEMORY_SHARE * available_memory()
+    room = Room(memory, memory, *room_on_disk(study.folder.root, NodeCache(profile.resources.cache_gib)))
+    plan = plan_activations(study, cuts, room, progress, local_share(profile.resources).gpus)
+    computed: list[list[NDArray[Any]]] = []
+    backbones: dict[tuple[str, ...], FrozenBackbone] = {}
+    done = 0
+    for part in plan.parts:
+        of_cuts = part.task.cuts
+        if of_cuts not in backbones:
+            backbones[of_cuts] = FrozenBackbone(of_cuts, profile.model, study.imagenet)
+        images, transforms = part.task.images[part.rows], part.task.transforms[:, part.rows]
+        views = [backbones[of_cuts].activations(images, view) for view in transforms]
+        arrays = {cut: np.stack([view[cut] for view in views]) for cut in of_cuts}
+        if part.files is not None:
+            part.files.write(part.number, arrays)
+        computed.append([] if part.files is not None else list(arrays.values()))
+        done += len(part.rows)
+        progress.step(ACTIVATIONS, done, plan.images)
+    return plan.activations(computed)

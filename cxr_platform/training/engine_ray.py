@@ -6,7 +6,7 @@ study's folder, so that a study continues without Tune's own (pickled) state.
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,7 @@ from cxr_platform.ray_internals import NO_TUNE_TABLES
 from cxr_platform.storage.files import cannot_write, remove
 from cxr_platform.storage.paths import arrow_filesystem
 from cxr_platform.storage.trial_files import read_trial_states
-from cxr_platform.training.activations_ray import compute_activations
+from cxr_platform.training.activations_ray import Stored, compute_activations, fetched_activations
 from cxr_platform.training.devices import gpu_memory_gib, gpu_share, is_deterministic, limit_process
 from cxr_platform.training.mps import mps_for
 from cxr_platform.training.plan import Share, cuts_of
@@ -34,10 +34,11 @@ from cxr_platform.training.tune_hooks import LOST, PlannedOrder, StopStudy, Tune
 
 @dataclass(frozen=True)
 class Shared:
-    """What all trials read from the object store: the study, and cut → references to chunks of activations."""
+    """What all trials read from the object store: the study, and cut → references to chunks of activations, or files of
+    them."""
 
     study: StudyRun
-    activations: Mapping[str, Sequence[Any]]
+    activations: Stored
     share: Share
     precision: Precision
 
@@ -197,7 +198,7 @@ def _trial(config: dict[str, Any], shared: Shared) -> None:
         tune.report({"record": shared.study.folder.trial_record(key)})
         return
     try:
-        activations = {cut: ray.get(list(shared.activations[cut])) for cut in cuts_of([key.strategy])}
+        activations = fetched_activations(shared.activations, key)
         bench, inputs = _workbench(shared), inputs_of(shared.study, key, activations)
         record = execute_trial(shared.study, bench, key, inputs, shared.share, _report_epoch, _report_note)
     except LOST:  # of the activations' node, not of this trial's

@@ -17,12 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr_platform.config import Precision
-from cxr_platform.domain.strategies import Strategy
 from cxr_platform.errors import ConfigError
 from cxr_platform.models.augment import to_network_input
 from cxr_platform.models.frozen import pad
 from cxr_platform.models.mobilenet import Network
-from cxr_platform.training.inputs import Batch, Index, Inputs, gather
+from cxr_platform.training.inputs import Array, Batch, Index, Inputs, gather
 
 _IMPLEMENTATIONS = {
     "tensorflow": ("cxr_platform.training.step_tensorflow", "TensorFlowStep"),
@@ -138,16 +137,16 @@ class BatchSource:
 
     def __init__(self, put: Callable[[Sequence[NDArray[Any]]], Any], limit: float) -> None:
         self._put, self._limit = put, limit
-        self._arrays: tuple[NDArray[Any], ...] = ()
+        self._arrays: tuple[Array, ...] = ()
         self._data: Any = None
 
-    def load(self, arrays: Sequence[NDArray[Any]]) -> bool:
+    def load(self, arrays: Sequence[Array]) -> bool:
         """Gather batches from `arrays` from now on, as `Step.load` describes."""
-        if list(map(_memory, arrays)) != list(map(_memory, self._arrays)):
+        if list(map(_identity, arrays)) != list(map(_identity, self._arrays)):
             self.unload()  # frees the memory of the last ones first
             self._arrays = tuple(arrays)
             if sum(array.nbytes for array in arrays) <= self._limit:
-                self._data = self._put(arrays)
+                self._data = self._put([np.asarray(array) for array in arrays])
         return self._data is not None
 
     def unload(self) -> None:
@@ -164,7 +163,7 @@ class BatchSource:
         if self._data is not None:
             yield from (Call(self._data, count, part) for count, part in _parts(arrays, STEPS_PER_CALL))
             return
-        batch_bytes = self._arrays[0][0].nbytes * arrays[0].shape[1]
+        batch_bytes = self._arrays[0].nbytes // len(self._arrays[0]) * arrays[0].shape[1]
         size = int(min(STEPS_PER_CALL, max(1, HOST_BYTES // batch_bytes)))
         with ThreadPoolExecutor(1, "gather") as pool:
             waiting: deque[Future[Call]] = deque()
@@ -180,8 +179,10 @@ class BatchSource:
         return Call(self._put([gather(self._arrays, part[0].ravel())]), count, (positions, *part[1:]))
 
 
-def _memory(array: NDArray[Any]) -> tuple[object, ...]:
-    """Return what two arrays share that are the same values in the same memory, such as two views of one array."""
+def _identity(array: Array) -> object:
+    """Return what two arrays share that are the same values in the same memory or file, as two views of one array."""
+    if not isinstance(array, np.ndarray):
+        return array.identity
     return array.__array_interface__["data"][0], array.shape, array.strides, array.dtype
 
 
@@ -249,11 +250,18 @@ def unpack(state: StepState, shapes: Sequence[Sequence[tuple[int, ...]]]) -> tup
     return groups
 
 
-def prepare(strategy: Strategy, model: keras.Model, batch: Batch) -> Any:
-    """Return the input of `model`, the upper part of a network: warped images in −1…1, or activations in its type."""
-    if strategy.cut is None:
-        return to_network_input(*batch)
-    return keras.ops.cast(batch[0], model.compute_dtype)
+def prepare(network: Network, model: keras.Model, batch: Batch) -> Any:
+    """Return the input of `model`, the upper part of `network`: warped images in −1…1, or activations in its type.
+
+    Activations of images are computed here, and rounded to float16 as stored ones are.
+    """
+    if len(batch) == 1:
+        return keras.ops.cast(batch[0], model.compute_dtype)
+    images = to_network_input(*batch)
+    if network.lower is None:
+        return images
+    activations = keras.ops.cast(network.lower(images, training=False), "float16")
+    return keras.ops.cast(activations, model.compute_dtype)
 
 
 def loss_and_correct(logits: Any, labels: Any, weights: Any, label_smoothing: float) -> tuple[Any, Any]:

@@ -160,7 +160,7 @@ class JaxStep:
 
         def loss_of(trainable: list[Any]) -> tuple[Any, tuple[Any, Any, Any]]:
             logits, updated = self._network.upper.stateless_call(
-                trainable, non_trainable, prepare(self._network.strategy, self._network.upper, batch), training=True
+                trainable, non_trainable, prepare(self._network, self._network.upper, batch), training=True
             )
             loss, correct = loss_and_correct(logits, labels, weights, self._label_smoothing)
             with keras.StatelessScope(state_mapping=list(zip(self._optimizer.variables, optimizer, strict=True))):
@@ -178,7 +178,7 @@ class JaxStep:
 
         def body(i: Any, logits: Any) -> Any:
             batch = (data[index[0][i]], *(array[i] for array in index[1:]))
-            inputs = prepare(self._network.strategy, predictor, batch)
+            inputs = prepare(self._network, predictor, batch)
             return logits.at[i].set(predictor.stateless_call(trainable, non_trainable, inputs, training=False)[0])
 
         return jax.lax.fori_loop(0, count, body, jnp.zeros((*index[0].shape, len(CLASSES))))

@@ -104,7 +104,7 @@ class TensorFlowStep:
         self._optimizer_start = [np.array(variable) for variable in self._optimizer.variables]
         self._strategy: Any = tf.distribute.get_strategy()  # without a scope that of one device
         self._replicas = placement.devices
-        self._packed = network.strategy.cut is None and gpu_is_visible()
+        self._packed = False
         if self._replicas > 1:
             for layer in network.upper.layers:
                 if isinstance(layer, keras.layers.BatchNormalization):
@@ -119,6 +119,7 @@ class TensorFlowStep:
 
     def load(self, inputs: Inputs) -> bool:
         """Put the arrays of `inputs` on every device if they fit."""
+        self._packed = inputs.arrays[0].dtype == np.uint8 and gpu_is_visible()
         return self._source.load(inputs.arrays)
 
     def unload(self) -> None:
@@ -233,7 +234,7 @@ class TensorFlowStep:
         return (rows, *(array[i] for array in index[1:]))
 
     def _train_once(self, batch: Batch, labels: Any, weights: Any, share: Any = 1.0) -> tuple[Any, Any]:
-        inputs = prepare(self._network.strategy, self._network.upper, batch)
+        inputs = prepare(self._network, self._network.upper, batch)
         update = self._update if self._replicas == 1 else self._update_once
         result: tuple[Any, Any] = update(inputs, labels, weights, share)
         return result
@@ -251,7 +252,7 @@ class TensorFlowStep:
         def part(i: Any, data: Any, index: Sequence[Any]) -> Any:
             batch = self._batch(data, index, i)
             logits = self._network_logits if self._replicas == 1 else self._logits_once
-            return logits(prepare(self._network.strategy, self._network.predictor, batch))
+            return logits(prepare(self._network, self._network.predictor, batch))
 
         def body(i: Any, logits: Any) -> tuple[Any, Any]:
             parts = self._strategy.experimental_local_results(self._strategy.run(part, (i, data, index)))

@@ -1,7 +1,7 @@
 """Run a study: its unfinished trials on an engine, then the pooled predictions."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +14,10 @@ from cxr_platform.domain.study import TrialImages, TrialKey, TrialRecord, TrialS
 from cxr_platform.errors import TrialsFailed
 from cxr_platform.models.frozen import view_transforms
 from cxr_platform.models.initial_weights import BackboneWeights
+from cxr_platform.storage.files import remove
 from cxr_platform.storage.patience import patiently
+from cxr_platform.training.activation_files import FOLDER as ACTIVATIONS_FOLDER
+from cxr_platform.training.activation_files import ChunkFiles, Recomputed
 from cxr_platform.training.data import StudyData
 from cxr_platform.training.devices import (
     hardware,
@@ -25,7 +28,7 @@ from cxr_platform.training.devices import (
     resident_bytes,
 )
 from cxr_platform.training.folder import StudyFolder
-from cxr_platform.training.inputs import FrozenInputs, ImageInputs, Inputs
+from cxr_platform.training.inputs import FrozenInputs, ImageInputs, Inputs, RecomputedInputs
 from cxr_platform.training.mps import mps_is_running
 from cxr_platform.training.plan import Share, StudyPlan, relative_cost
 from cxr_platform.training.progress import StudyProgress
@@ -81,6 +84,9 @@ def _visible_gpus(share: Share) -> float:
     return share.gpus if gpu_is_visible() else 0.0
 
 
+Activations = Mapping[str, Sequence[NDArray[Any]] | ChunkFiles | Recomputed]
+"""Cut → activations of all images: chunks (1 + views, n, …) float16 in their order, files, or computed in each step."""
+
 ACTIVATIONS = "Frozen activations"
 """Name of the task that is reported to `Progress` before the trials."""
 
@@ -106,7 +112,9 @@ def run_study(study: StudyRun, engine: Engine, progress: StudyProgress) -> Path:
         finally:
             progress.end()
         study.folder.check_held()
-        return _pool(study, failures)
+        predictions = _pool(study, failures)
+        remove(study.folder.root / ACTIVATIONS_FOLDER)
+        return predictions
 
 
 def _pool(study: StudyRun, failures: Mapping[TrialKey, str]) -> Path:
@@ -207,7 +215,7 @@ def too_large_line(strategy: str, inputs: Inputs, placement: Placement) -> str |
     size = sum(array.nbytes for array in inputs.arrays)
     if size <= placement.resident_bytes:
         return None
-    what = "images" if strategy_by_name(strategy).cut is None else "frozen activations"
+    what = "images" if isinstance(inputs, ImageInputs) else "frozen activations"
     return (
         f"{strategy}: {size / 2**30:.1f} GiB of {what} are more than the {placement.resident_bytes / 2**30:.1f} GiB of "
         "GPU memory that a trial keeps them in; a thread gathers batches on the host ahead of the step"
@@ -219,37 +227,18 @@ def no_position() -> Position:
     raise ValueError("expected a trial with several epochs, received one that is solved at once")
 
 
-@dataclass(frozen=True, eq=False)
-class FrozenTask:
-    """Activations at `cuts` to compute: of `images` (n, S, S) under `transforms` (views, n, 8)."""
-
-    cuts: tuple[str, ...]
-    images: NDArray[Any]
-    transforms: NDArray[Any]
-
-
-def frozen_tasks(study: StudyRun, cuts: Sequence[str]) -> list[FrozenTask]:
-    """Return what to compute for `cuts`: study images with augmented views, and for `VIEWS` the views of `robust`."""
-    profile, tasks = study.plan.profile, []
-    size = profile.model.input_size
-    if of_images := tuple(cut for cut in cuts if cut != VIEWS):
-        images = study.data.images
-        transforms = view_transforms(len(images), size, profile.augmentation, profile.seed)
-        tasks.append(FrozenTask(of_images, images, transforms))
-    if VIEWS in cuts:
-        assert study.data.views is not None, "loaded for the plan's views"
-        images = study.data.views.images.reshape(-1, size, size)
-        clean = replace(profile.augmentation, views=0)
-        tasks.append(FrozenTask((VIEWS,), images, view_transforms(len(images), size, clean, profile.seed)))
-    return tasks
-
-
-def inputs_of(study: StudyRun, key: TrialKey, activations: Mapping[str, list[NDArray[Any]]]) -> TrialInputs:
+def inputs_of(study: StudyRun, key: TrialKey, activations: Activations) -> TrialInputs:
     """Return images for scratch, and the activations at the strategy's cut otherwise."""
     cut = strategy_by_name(key.strategy).cut
     if cut is None:
         return ImageInputs(study.data.images, study.plan.profile.augmentation)
+    chunks, profile = activations[cut], study.plan.profile
+    if isinstance(chunks, Recomputed):
+        images, side = study.data.images, profile.model.input_size
+        return RecomputedInputs(images, view_transforms(len(images), side, profile.augmentation, profile.seed))
+    if isinstance(chunks, ChunkFiles):
+        return FrozenInputs(chunks.files, chunks.rows)
     if cut == VIEWS:
-        features = np.concatenate([chunk[0] for chunk in activations[cut]])
+        features = np.concatenate([chunk[0] for chunk in chunks])
         return ViewFeatures(features.reshape(-1, len(study.plan.views), features.shape[1]))
-    return FrozenInputs(activations[cut])
+    return FrozenInputs(chunks)

@@ -20,7 +20,7 @@ from cxr_platform.models.augment import to_network_input
 from cxr_platform.models.frozen import BATCH, pad
 from cxr_platform.models.initial_weights import BackboneWeights, set_initial_weights
 from cxr_platform.models.mobilenet import Network, build_network
-from cxr_platform.training.inputs import ImageInputs, Index, Inputs, clean_batch
+from cxr_platform.training.inputs import ImageInputs, Index, Inputs, clean_batch, in_file_order, shuffled
 from cxr_platform.training.step import ONE_PROCESSOR, Placement, Step, Steps, StepState, device_scope, make_step
 
 
@@ -200,9 +200,12 @@ def predict(step: Step, inputs: Inputs, rows: NDArray[Any], batch_size: int) -> 
     if not len(rows):
         return np.zeros((0, len(CLASSES)), "float32")
     step.load(inputs)
-    batches = _batches(rows, batch_size)
+    order = in_file_order(inputs, rows)
+    batches = _batches(rows[order], batch_size)
     logits = step.logits(_in_batches(inputs.clean_index(batches.ravel()), batches.shape))
-    return softmax(logits.astype("float64").reshape(-1, len(CLASSES))[: len(rows)]).astype("float32")
+    probabilities = np.empty((len(rows), len(CLASSES)), "float32")
+    probabilities[order] = softmax(logits.astype("float64").reshape(-1, len(CLASSES))[: len(rows)])
+    return probabilities
 
 
 def predict_images(network: Network, images: NDArray[Any]) -> NDArray[Any]:
@@ -263,7 +266,7 @@ def train(
     rates = learning_rates(schedule, epochs * steps, training.warmup_fraction).astype("float32").reshape(-1, steps)
     for number in range(done, epochs if until is None else until):
         began = time.perf_counter()
-        batches = _batches(rng.permutation(data.train), training.batch_size)
+        batches = _batches(shuffled(data.inputs, data.train, rng), training.batch_size)
         index = _in_batches(data.inputs.training_index(batches.ravel(), rng), batches.shape)
         labels = data.labels[batches].astype("int32")
         losses, correct = step.train(Steps(index, labels, weights[labels], rates[number]))

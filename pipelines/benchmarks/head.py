@@ -57,7 +57,7 @@ def run(request: HeadRequest) -> int:
         raise StudyError(f"Expected {request.study} to have run {STRATEGY}.", advice="Add it with STRATEGIES.")
     data = load_study_data(manifest, study.protocol, profile.folds, profile.model.input_size)
     weights = load_backbone_weights(find_weights(profile.model.alpha, request.imagenet_weights), profile.model.alpha)
-    regression = regression_accuracy(_features(profile, weights, data.images), data.labels, data.folds)
+    regression = regression_accuracy(_features(profile, weights, np.asarray(data.images)), data.labels, data.folds)
     head = _head_accuracy(request.study)
     print(f"{len(data.labels)} images, {profile.folds} folds ({study.protocol}), {profile.model.input_size} px")
     print(f"logistic regression on frozen features: {regression:.4f}")

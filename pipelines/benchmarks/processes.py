@@ -99,6 +99,16 @@ def peak_mib(pid: int) -> float:
     return next((float(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")), 0.0)
 
 
+def disk_bytes(pid: int) -> tuple[int, int] | None:
+    """Return the bytes that a process has read from and written to the disk; `None` if it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/io").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    values = dict(line.split(": ") for line in lines)
+    return int(values["read_bytes"]), int(values["write_bytes"])
+
+
 def _status(pid: int) -> list[str]:
     """Return the fields of /proc/PID/stat from the third on, the state; the second is a name and may hold spaces."""
     return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()

@@ -2,12 +2,14 @@
 
     python -m tests.cluster.quick_study --study runs/NAME --nodes 2 3
 
-Each node has an address and one processor of its own (`hosts`). Prints, for each number of nodes: the trials each node
+Each node has an address, one processor and a cache of its own (`hosts`). With --store, manifest and study are in an
+object store (moto) on a machine beside them. Prints, for each number of nodes: the trials each node
 ran and what it received over its network, and by how much the pooled predictions differ.
 """
 
 import argparse
 import json
+import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -19,7 +21,8 @@ import pyarrow.parquet as pq
 from cxr_platform.domain.study import read_study
 from cxr_platform.manifest.store import open_manifest
 from tests.cluster.hosts import Host, hosts
-from tests.cluster.test_nodes import ENVIRONMENT, imagenet_weights, start_cluster, submit
+from tests.cluster.test_nodes import ENVIRONMENT, imagenet_weights, serve_objects, start_cluster, submit
+from tests.storage.object_store import BUCKET
 
 MB = 1e6
 
@@ -31,6 +34,7 @@ def main() -> None:
     parser.add_argument("--profile", default="quick", help="that it was run with")
     parser.add_argument("--strategies", nargs="+", help="of it (default: all)")
     parser.add_argument("--nodes", type=int, nargs="+", default=[2, 3])
+    parser.add_argument("--store", action="store_true", help="manifest and study in an object store")
     arguments = parser.parse_args()
     study = read_study(arguments.study)
     manifest = open_manifest(arguments.manifest or Path("data/manifests") / study.manifest.path)
@@ -43,13 +47,20 @@ def main() -> None:
 
 
 def compare(arguments: argparse.Namespace, strategies: list[str], manifest: Path, nodes: int, work: Path) -> None:
-    named = ["--manifest", manifest.resolve(), "--storage", work / "out", "--profile", arguments.profile, "--name", "q"]
     more = ["--strategies", ",".join(strategies), "--imagenet-weights", imagenet_weights(), "--no-report"]
-    with hosts(nodes + 1, ENVIRONMENT) as made:
+    with hosts(nodes + 1 + arguments.store, ENVIRONMENT) as made:
+        places = [manifest.resolve(), work / "out"]
+        if arguments.store:
+            serve_objects(made.pop(), work / "store.log")
+            copy(made[0], f"put('{places[0]}', 's3://{BUCKET}/manifest', recursive=True)")
+            places = [f"s3://{BUCKET}/manifest", f"s3://{BUCKET}/out"]
+        named = ["--manifest", places[0], "--storage", places[1], "--profile", arguments.profile, "--name", "q"]
         start_cluster(made, work)
         before = {host.name: received(host) for host in made}
         if submit(made[0], work / "log", "cross_validate", *named, *more).wait():
             raise SystemExit((work / "log").read_text())
+        if arguments.store:
+            copy(made[0], f"get('{places[1]}/runs', '{work}/out/runs', recursive=True)")
         megabytes = {host.name: (received(host) - before[host.name]) / MB for host in made[1:]}
     files = list((work / "out").glob("runs/q/trials/*/fold-*/trial.json"))
     ran = Counter(json.loads(file.read_text())["node"] for file in files)
@@ -65,6 +76,13 @@ def compare(arguments: argparse.Namespace, strategies: list[str], manifest: Path
         rows = here["strategy"] == strategy
         difference = np.abs(there.loc[rows, columns].to_numpy() - here.loc[rows, columns].to_numpy())
         print(f"  {strategy}: {rows.sum()} predictions, probabilities differ by at most {difference.max():.2g}")
+
+
+def copy(host: Host, call: str) -> None:
+    """Run a method of s3fs on `host`."""
+    done = host.run(sys.executable, "-c", f"import s3fs; s3fs.S3FileSystem().{call}")
+    if done.returncode:
+        raise SystemExit(done.stderr)
 
 
 def predictions(study: Path, strategies: list[str]) -> pd.DataFrame:

@@ -21,7 +21,7 @@ import pytest
 from cxr_platform.errors import WeightsError
 from cxr_platform.models.weights import find_weights
 from pipelines import phantoms
-from tests.cluster.hosts import GCS, JOBS, SUBNET, Host, hosts, need_hosts, start_ray, wait_for_nodes
+from tests.cluster.hosts import GCS, JOBS, SESSIONS, SUBNET, Host, hosts, need_hosts, start_ray, wait_for_nodes
 from tests.conftest import REPOSITORY
 from tests.pipelines.small_study import SMALL
 from tests.storage.object_store import BUCKET, CREDENTIALS, SERVER
@@ -35,6 +35,7 @@ ENVIRONMENT = {
     **{"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_USAGE_STATS_ENABLED": "0"},
     "RAY_health_check_period_ms": "1000",  # between two questions to a node; each may still take Ray's 10 s
     **{"AWS_ENDPOINT_URL": STORE, **CREDENTIALS},
+    "CXR_CACHE": f"{SESSIONS}/cache",  # each machine has its own folder there
 }
 BOTH = "scratch,off-the-shelf"
 PROFILE = f"""

@@ -4,6 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cxr_platform.config import load_profile
@@ -11,6 +12,7 @@ from cxr_platform.errors import WeightsError
 from cxr_platform.evidence import open_study as module
 from cxr_platform.evidence.open_study import OpenStudy
 from cxr_platform.progress import NoProgress
+from tests.evidence.builders import planted_study
 
 PROFILE = load_profile("quick", {"folds": 2, "model.input_size": 64})
 
@@ -46,3 +48,23 @@ def test_missing_weights_are_searched_for_once(opened: OpenStudy, monkeypatch: p
         with pytest.raises(WeightsError, match="found none"):
             _ = opened.imagenet
     assert len(asked) == 1
+
+
+def test_a_small_study_is_probed_whole() -> None:
+    opened = planted_study("lungs", None)
+    assert opened.probed is opened
+
+
+def test_a_large_study_is_probed_on_whole_patients_drawn_at_random(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PROBED", 30)
+    opened = planted_study("lungs", None)
+    monkeypatch.setattr(module, "load_study_data", lambda *_, **__: opened.data)
+    rows = opened.probed.rows
+    assert rows is not None
+    assert 20 < len(rows) <= 30
+    groups = opened.data.group_ids
+    assert set(groups[rows]).isdisjoint(np.delete(groups, rows))
+    assert (opened.probed.data.images == opened.data.images[rows]).all()
+    assert (opened.probed.data.folds == opened.data.folds[rows]).all()
+    assert opened.probed is opened.probed  # its features are computed once
+    assert rows.tolist() != list(range(len(rows)))

@@ -1,5 +1,6 @@
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,12 +8,13 @@ import ray
 
 from cxr_platform.cluster import connect
 from cxr_platform.progress import NoProgress
-from cxr_platform.training import activations_ray, engine_local
+from cxr_platform.training import activation_files, activations_ray, engine_local
+from cxr_platform.training.activation_files import ChunkFiles
 from cxr_platform.training.activations_ray import compute_activations
 from cxr_platform.training.plan import Share
 from cxr_platform.training.study import ACTIVATIONS, StudyRun
 from tests.recorded_progress import RecordedProgress
-from tests.training.builders import live_imagenet, tiny_study
+from tests.training.builders import live_imagenet, tiny_profile, tiny_study
 
 pytestmark = pytest.mark.ray
 
@@ -68,6 +70,24 @@ def test_a_message_says_that_no_worker_has_started(study: StudyRun, monkeypatch:
     progress = RecordedProgress()
     compute_activations(study, ("features",), Share(1.0, 0.0), progress)
     assert any("other work may fill the cluster" in message for message in progress.messages)
+
+
+def test_files_are_written_by_the_workers_and_only_those_that_are_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect()
+    halves = tiny_study(tmp_path, ("off-the-shelf",), tiny_profile(**{"resources.activations": "files"}))
+    monkeypatch.setattr(activation_files, "chunks", lambda count, _: [slice(0, 40), slice(40, count)])
+    progress = RecordedProgress()
+    written = compute_activations(halves, CUTS, Share(1.0, 0.0), progress)["block_15"]
+    assert isinstance(written, ChunkFiles)
+    assert progress.steps[-1] == (ACTIVATIONS, 56, 56)
+    changed = [file.file.stat().st_mtime_ns for file in written.files]
+    written.files[1].file.unlink()
+    compute_activations(halves, CUTS, Share(1.0, 0.0), progress)
+    again = [file.file.stat().st_mtime_ns for file in written.files]
+    assert again[0] == changed[0]
+    assert again[1] > changed[1]
 
 
 def test_without_a_cut_nothing_is_computed(study: StudyRun) -> None:

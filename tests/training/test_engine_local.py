@@ -1,16 +1,25 @@
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from cxr_platform.config import ResourcesConfig
+from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
+from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import StorageError
-from cxr_platform.training import engine_local
+from cxr_platform.training import activation_files, engine_local
+from cxr_platform.training.activation_files import ChunkFiles
 from cxr_platform.training.folder import StudyFolder
-from cxr_platform.training.plan import Share
+from cxr_platform.training.inputs import gather
+from cxr_platform.training.plan import Share, cuts_of
 from cxr_platform.training.progress import StudyProgress
-from cxr_platform.training.study import StudyRun
-from tests.training.builders import tiny_study
+from cxr_platform.training.step import prepare
+from cxr_platform.training.study import ACTIVATIONS, StudyRun, inputs_of, run_study
+from tests.recorded_progress import RecordedProgress
+from tests.training.builders import live_imagenet, tiny_profile, tiny_study
 
 KEYS = [TrialKey("off-the-shelf", 0), TrialKey("off-the-shelf", 1)]
 
@@ -90,3 +99,55 @@ def test_a_full_disk_ends_the_study_at_once(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(StudyFolder, "write_trial", full)
     with pytest.raises(StorageError):
         engine_local.run(started(tmp_path), KEYS, StudyProgress())
+
+
+def test_trials_on_files_predict_what_trials_in_memory_do(tmp_path: Path) -> None:
+    results = {}
+    for storage in ("memory", "files"):
+        profile = tiny_profile(**{"resources.activations": storage})
+        study = tiny_study(tmp_path / storage, ("off-the-shelf", "fine-tuning-1"), profile)
+        file = run_study(study, engine_local.run, StudyProgress())
+        results[storage] = pq.read_table(file)
+        assert not (study.folder.root / "activations").exists()  # removed with the last trial
+    assert results["files"] == results["memory"]
+
+
+@pytest.mark.parametrize("strategy", ["off-the-shelf", "fine-tuning-1"])
+def test_activations_computed_in_every_step_are_the_stored_ones(tmp_path: Path, strategy: str) -> None:
+    batches, rows = {}, np.array([5, 0, 33])
+    for storage in ("memory", "recompute"):
+        study = tiny_study(tmp_path / storage, (strategy,), tiny_profile(**{"resources.activations": storage}))
+        study = replace(study, imagenet=live_imagenet(study.plan.profile))
+        key = TrialKey(strategy, 0)
+        activations = engine_local.compute_activations(study, cuts_of([strategy]), RecordedProgress())
+        inputs = inputs_of(study, key, activations)
+        network, _ = study.workbench(Share(1.0, 0.0)).set_up(strategy_by_name(strategy), seed=1)
+        positions, *others = inputs.training_index(rows, np.random.default_rng(2))
+        batch = gather(inputs.arrays, positions), *others
+        batches[storage] = np.asarray(prepare(network, network.upper, batch))
+    assert batches["recompute"].shape == batches["memory"].shape
+    between_images = np.ptp(batches["memory"], axis=0).max()
+    assert np.abs(batches["recompute"] - batches["memory"]).max() < 0.01 * between_images
+
+
+def test_a_trial_whose_steps_compute_activations_is_stored(tmp_path: Path) -> None:
+    study = tiny_study(tmp_path, ("fine-tuning-1",), tiny_profile(**{"resources.activations": "recompute"}))
+    predictions = pq.read_table(run_study(study, engine_local.run, StudyProgress())).to_pandas()
+    assert len(predictions) == 56
+    np.testing.assert_allclose(predictions[list(PROBABILITY_COLUMNS)].sum(axis=1), 1.0, atol=1e-5)
+
+
+def test_an_interrupted_study_computes_only_the_files_that_are_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(activation_files, "chunks", lambda count, _: [slice(0, 40), slice(40, count)])
+    study = tiny_study(tmp_path, ("off-the-shelf",), tiny_profile(**{"resources.activations": "files"}))
+    whole = engine_local.compute_activations(study, ("features",), RecordedProgress())["features"]
+    assert isinstance(whole, ChunkFiles)
+    whole.files[1].file.unlink()
+    kept, before = whole.files[0].file.stat().st_mtime_ns, whole.files[0][:]
+    progress = RecordedProgress()
+    again = engine_local.compute_activations(study, ("features",), progress)["features"]
+    assert isinstance(again, ChunkFiles)
+    assert (again.files[0].file.stat().st_mtime_ns, progress.steps) == (kept, [(ACTIVATIONS, 16, 16)])
+    assert (again.files[0][:] == before).all()

@@ -3,7 +3,16 @@ import pytest
 from PIL import Image
 
 from cxr_platform.config import AugmentationConfig
-from cxr_platform.training.inputs import FrozenInputs, ImageInputs, clean_batch, gather
+from cxr_platform.training import inputs as inputs_module
+from cxr_platform.training.inputs import (
+    FrozenInputs,
+    ImageInputs,
+    RecomputedInputs,
+    clean_batch,
+    gather,
+    in_file_order,
+    shuffled,
+)
 
 
 @pytest.fixture
@@ -55,6 +64,70 @@ def test_images_are_resized_as_pillow_does() -> None:
     assert np.abs(smaller.astype(int) - np.stack(expected)).max() <= 2
 
 
+def test_images_whose_activations_are_computed_in_every_step_have_the_views_of_stored_ones() -> None:
+    images = np.arange(4 * 10 * 10, dtype="uint8").reshape(4, 10, 10)
+    transforms = np.arange(3 * 4 * 8, dtype="float32").reshape(3, 4, 8)
+    inputs = RecomputedInputs(images, transforms)
+    rows = np.array([2, 1, 2])
+    positions, drawn = inputs.training_index(rows, np.random.default_rng(0))
+    views = np.random.default_rng(0).integers(0, 3, 3)  # as `FrozenInputs` draws them
+    assert (positions == rows).all()
+    assert (drawn == transforms[views, rows]).all()
+    batch, clean = clean_batch(inputs, rows)
+    assert (batch == images[rows]).all()
+    assert (clean == transforms[0, rows]).all()
+    with pytest.raises(ValueError, match="images to resize to 64 px"):
+        inputs.resized(64)
+
+
 def test_activations_cannot_be_resized(frozen: FrozenInputs) -> None:
     with pytest.raises(ValueError, match="images to resize to 64 px"):
         frozen.resized(64)
+
+
+def in_files(count: int, per_file: int) -> FrozenInputs:
+    """Inputs as if they were in files of `per_file` images, in a random order."""
+    rows = np.random.default_rng(3).permutation(count)
+    chunks = [np.zeros((1, len(rows[at : at + per_file]), 1), "float16") for at in range(0, count, per_file)]
+    return FrozenInputs(chunks, rows)
+
+
+def test_in_memory_the_order_is_a_permutation_and_reading_needs_no_order(frozen: FrozenInputs) -> None:
+    rows = np.array([4, 0, 3])
+    expected = np.random.default_rng(5).permutation(rows)
+    assert (shuffled(frozen, rows, np.random.default_rng(5)) == expected).all()
+    assert in_file_order(frozen, rows).tolist() == [0, 1, 2]
+
+
+def test_few_files_are_shuffled_as_in_memory() -> None:
+    rows = np.arange(40)
+    assert (
+        shuffled(in_files(40, 10), rows, np.random.default_rng(5)) == np.random.default_rng(5).permutation(40)
+    ).all()
+
+
+def test_of_many_files_few_are_read_at_a_time_and_every_row_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inputs_module, "FILES_AT_ONCE", 4)
+    inputs, rows = in_files(1000, 10), np.arange(0, 1000, 2)
+    rng = np.random.default_rng(5)
+    first, second = shuffled(inputs, rows, rng), shuffled(inputs, rows, rng)
+    assert sorted(first) == sorted(second) == rows.tolist()
+    assert (first != second).any()
+    files = inputs.files(first)
+    assert files is not None
+    opened, closed = 0, set[int]()
+    for at in range(0, len(files) - 10, 10):
+        batch = set(files[at : at + 10].tolist())
+        assert not batch & closed  # a file that was read to its end is not needed again in this epoch
+        assert len(batch) > 1
+        later = set(files[at + 10 :].tolist())
+        opened = max(opened, len({*files[: at + 10].tolist()} & later))
+        closed |= batch - later
+    assert opened <= 2 * 4
+
+
+def test_rows_are_predicted_file_by_file() -> None:
+    inputs, rows = in_files(100, 10), np.arange(0, 100, 3)
+    files = inputs.files(rows[in_file_order(inputs, rows)])
+    assert files is not None
+    assert (np.diff(files) >= 0).all()

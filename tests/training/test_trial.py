@@ -191,7 +191,7 @@ def test_moving_statistics_follow_a_short_training_from_scratch() -> None:
     rows = TrialData(inputs, data.labels, data.rows_outside(0), data.rows_of_fold(0))
     result = run_trial(Workbench(profile.model, profile.training), SCRATCH, rows, seed=3)
     predicted = result.probabilities.argmax(1)
-    assert (predicted == data.labels[rows.test]).mean() > 0.5
+    assert (predicted == data.labels[rows.test]).mean() > 2 / len(CLASSES)  # twice that of one class
     assert len(set(predicted)) > 3
 
 

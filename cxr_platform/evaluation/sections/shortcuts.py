@@ -73,6 +73,10 @@ LIMITS = (
 )
 
 
+NOT_PROBED = -1
+"""In place of a class: large studies are sampled (`evidence.open_study`)."""
+
+
 class ProbeRates(NamedTuple):
     """7-class accuracy, Covid19 sensitivity and specificity, in percent."""
 
@@ -124,7 +128,8 @@ def render(inputs: ReportInputs, results: ShortcutResults) -> Section:
     if sources:
         lead.append(source_sentence(max(sources, key=lambda probe: probe.accuracy.value or 0)))
     if CLASS_PARTS[WITHOUT] in inputs.evidence.parts:
-        lead += [*_not_found(inputs.evidence.parts[CLASS_PARTS[WITHOUT]]), LIMITS]
+        frame = inputs.evidence.parts[CLASS_PARTS[WITHOUT]]
+        lead += [*_sampled(frame, len(inputs.predictions.image_id)), *_not_found(frame), LIMITS]
     else:
         lead.append(f"The probes of pixels are missing. {inputs.evidence.why_absent(CLASS_PARTS[WITHOUT])}")
     return Section(
@@ -169,6 +174,14 @@ def source_sentence(probe: SourceFinding) -> str:
     )
 
 
+def _sampled(frame: pd.DataFrame, images: int) -> list[str]:
+    """Return a sentence on the number of images that were probed, none if it is all of them."""
+    probed = frame["image_id"].nunique()
+    if probed == images:
+        return []
+    return [f"The probes of pixels are of {probed:,} of {images:,} images, all those of patients drawn at random."]
+
+
 def _not_found(frame: pd.DataFrame) -> list[str]:
     """Return a sentence on the images whose lungs the segmenter did not find, none if it found all."""
     if "lungs_found" not in frame or frame["lungs_found"].all():
@@ -179,21 +192,20 @@ def _not_found(frame: pd.DataFrame) -> list[str]:
 
 
 def _probe_rates(bootstrap: Bootstrap, labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> ProbeRates:
-    """Return the rates of predicted positions in `CLASSES` (N,)."""
-    positive = CLASSES.index(POSITIVE_CLASS)
+    """Return the rates of predicted positions in `CLASSES` (N,), among the images that have one."""
+    positive, probed = CLASSES.index(POSITIVE_CLASS), predicted != NOT_PROBED
     right = (labels == positive) == (predicted == positive)
     return ProbeRates(
-        bootstrap.rate(labels == predicted),
-        bootstrap.rate(right, labels == positive),
-        bootstrap.rate(right, labels != positive),
+        bootstrap.rate(labels == predicted, probed),
+        bootstrap.rate(right, probed & (labels == positive)),
+        bootstrap.rate(right, probed & (labels != positive)),
     )
 
 
 def _predicted_classes(rows: pd.DataFrame, image_ids: NDArray[np.object_]) -> NDArray[np.int64]:
-    """Return predicted positions in `CLASSES` (N,) in the order of `image_ids`."""
-    probabilities = rows.set_index("image_id").loc[image_ids.tolist(), list(PROBABILITY_COLUMNS)].to_numpy()
-    positions: NDArray[np.int64] = probabilities.argmax(axis=1)
-    return positions
+    """Return predicted positions in `CLASSES` (N,) in the order of `image_ids`, `NOT_PROBED` for other images."""
+    positions = pd.Series(rows[list(PROBABILITY_COLUMNS)].to_numpy().argmax(axis=1), rows["image_id"])
+    return positions.reindex(image_ids.tolist(), fill_value=NOT_PROBED).to_numpy()
 
 
 def _probe(name: str, rates: ProbeRates, reference: Interval, chance: float) -> ProbeFinding:
@@ -209,8 +221,9 @@ def _source_probes(inputs: ReportInputs, bootstrap: Bootstrap) -> tuple[SourceFi
     for part in SOURCE_PARTS:
         frame = inputs.evidence.parts.get(part)
         for probe, rows in [] if frame is None else frame.groupby("probe", sort=False):
-            predicted = rows.set_index("image_id").loc[predictions.image_id, "predicted"].to_numpy()
-            accuracy = bootstrap.rate(predicted == predictions.source)
+            predicted = rows.set_index("image_id")["predicted"].reindex(predictions.image_id)
+            probed = predicted.notna().to_numpy()
+            accuracy = bootstrap.rate(predicted.to_numpy() == predictions.source, probed)
             probes.append(SourceFinding(str(probe), accuracy, chance, len(names)))
     return tuple(probes)
 

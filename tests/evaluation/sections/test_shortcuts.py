@@ -39,6 +39,20 @@ def test_probes_are_evaluated_by_image_in_any_order() -> None:
     ]
 
 
+def test_probes_of_some_images_are_compared_on_these() -> None:
+    made = probed()
+    parts, images = dict(made.evidence.parts), made.predictions.image_id[50:]
+    for name in ("pixel_probes", "pixel_source_probes"):
+        parts[name] = parts[name][parts[name]["image_id"].isin(images)]
+    some = with_evidence(made, **parts)
+
+    results = shortcuts.compute(some)
+    metadata, without, _ = results.probes
+    assert metadata.accuracy.value == 55.0  # of all images
+    assert (without.accuracy.value, without.control.value) == (40.0, pytest.approx(100 * 130 / 150))
+    assert "The probes of pixels are of 150 of 200 images" in " ".join(shortcuts.render(some, results).lead)
+
+
 def test_probes_that_lose_their_lead_without_the_lungs_are_no_shortcut() -> None:
     made = probed()
     results = shortcuts.compute(made)

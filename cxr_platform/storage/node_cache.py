@@ -1,0 +1,102 @@
+"""A bounded folder on each node for files that can be fetched or made again.
+
+CXR_CACHE, or a folder for this user below the folder of temporary files, holds copies of files of an object store and
+files that were made of others. When they exceed their limit, those that were not used for longest are removed; a
+process that still reads one keeps it (an unlinked file lives until it is closed).
+"""
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from cxr_platform.storage.files import read_errors, write_errors
+from cxr_platform.storage.lock import file_lock
+from cxr_platform.storage.paths import is_remote
+
+FOLDER = "CXR_CACHE"
+FREE_SHARE = 0.5
+"""Share of the disk's free space that files may take where no limit is stated."""
+
+MAKING_SECONDS = 3600.0
+"""Longest time that a process waits for another one that makes the same file."""
+
+
+def cache_folder() -> Path:
+    """Return the folder of this node's files; it may not exist yet."""
+    named = os.environ.get(FOLDER)
+    return Path(named) if named else Path(tempfile.gettempdir()) / f"cxr-cache-{os.getuid()}"
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the free space of the disk on which `folder` is, or will be."""
+    return shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if path.exists())).free
+
+
+@dataclass(frozen=True)
+class NodeCache:
+    """Files of at most `gib` GiB, by default of half of the disk's free space. The same object serves every node."""
+
+    gib: float | None = None
+
+    @property
+    def limit(self) -> float:
+        """Bytes that the files of this node may take."""
+        if self.gib is not None:
+            return self.gib * 2**30
+        return FREE_SHARE * free_bytes(cache_folder()) + sum(file.stat().st_size for file in _files())
+
+    def local(self, file: Path) -> Path:
+        """Return `file` itself if it is in a file system, else this node's copy of it.
+
+        Raises `StorageError` if the store or this node's disk cannot be used.
+        """
+        if not is_remote(file):
+            return file
+        store: Any = file
+
+        def fetch(target: Path) -> None:
+            with read_errors(file):
+                store.fs.get_file(store.path, str(target))
+
+        return self.made(f"{sha256(str(file).encode()).hexdigest()[:32]}{file.suffix}", fetch)
+
+    def made(self, name: str, make: Callable[[Path], None]) -> Path:
+        """Return the file `name`, which `make` writes if this node does not have it; other processes wait for it."""
+        target = cache_folder() / name
+        with suppress(FileNotFoundError):
+            os.utime(target)  # the file was used now
+            return target
+        with write_errors(target):
+            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with file_lock(target.with_name(f".{name}.lock"), timeout=MAKING_SECONDS):
+            if not target.exists():
+                partial = target.with_name(f".{name}.{uuid.uuid4().hex}")
+                try:
+                    make(partial)
+                    with write_errors(target):
+                        partial.replace(target)
+                finally:
+                    partial.unlink(missing_ok=True)
+        self._remove_oldest(but=target)
+        return target
+
+    def _remove_oldest(self, but: Path) -> None:
+        files = sorted(((file.stat().st_mtime, file.stat().st_size, file) for file in _files()), key=lambda one: one[0])
+        excess = sum(size for _, size, _ in files) - self.limit
+        for _, size, file in files:
+            if excess > 0 and file != but:
+                file.unlink(missing_ok=True)
+                excess -= size
+
+
+def _files() -> list[Path]:
+    """Return the complete files of this node."""
+    folder = cache_folder()
+    return [file for file in folder.iterdir() if not file.name.startswith(".")] if folder.is_dir() else []

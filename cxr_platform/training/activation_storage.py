@@ -1,0 +1,154 @@
+"""Where the frozen activations of a study are kept: in memory, or in files of its storage.
+
+`StorageNeed` is known before anything is computed; `choose_storage` decides with what the machines have.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from typing_extensions import Self
+
+from cxr_platform.config import ModelConfig
+from cxr_platform.errors import ConfigError
+from cxr_platform.models.mobilenet import build_backbone, cut_tensor
+from cxr_platform.progress import Progress
+from cxr_platform.storage.node_cache import NodeCache, free_bytes
+from cxr_platform.storage.paths import is_remote
+from cxr_platform.training.activation_files import FOLDER, ActivationFiles, activation_key
+from cxr_platform.training.inputs import FILES_AT_ONCE
+from cxr_platform.training.study import StudyRun
+
+Storage = Literal["memory", "files", "recompute"]
+
+MEMORY_SHARE = 0.6
+"""Share of a node's object store, or of the free memory, that activations may take."""
+
+
+@dataclass(frozen=True)
+class StorageNeed:
+    """Bytes of activations: `per_view`, cut → bytes of one view of one image; `views` with the one that is not changed.
+
+    `images_per_file` is the number of images of a chunk.
+    """
+
+    images: int
+    views: int
+    per_view: Mapping[str, int]
+    images_per_file: int
+
+    @classmethod
+    def of(cls, files: ActivationFiles) -> Self:
+        """Return what `files` need, in files or in memory."""
+        item = np.dtype("float16").itemsize
+        per_view = {cut: math.prod(shape) * item for cut, shape in files.shapes.items()}
+        return cls(files.count, files.views, per_view, max(map(len, files.parts)))
+
+    @property
+    def total(self) -> int:
+        """Bytes of all cuts."""
+        return sum(map(self.of_cut, self.per_view))
+
+    @property
+    def largest(self) -> int:
+        """Bytes of the largest cut, which one trial reads."""
+        return max(map(self.of_cut, self.per_view))
+
+    @property
+    def at_once(self) -> int:
+        """Bytes of the files of the largest cut among which a trial draws its batches."""
+        files = min(FILES_AT_ONCE + 1, math.ceil(self.images / self.images_per_file))
+        return files * min(self.images, self.images_per_file) * self.views * max(self.per_view.values())
+
+    def of_cut(self, cut: str) -> int:
+        """Return the bytes of one cut."""
+        return self.images * self.views * self.per_view[cut]
+
+    def __str__(self) -> str:
+        cuts = ", ".join(f"{cut} {gib(self.of_cut(cut))}" for cut in self.per_view)
+        return f"{gib(self.total)} for {self.images:,} images × {self.views} views ({cuts})"
+
+
+@dataclass(frozen=True)
+class Room:
+    """Bytes that activations may take: in memory (`total` of all cuts, `largest` cut on each node), and on the disk of
+    the storage, `None` where it is not known, as of an object store; `cache` is that of each node's files.
+    """
+
+    total: float
+    largest: float
+    disk: float | None
+    cache: float | None = None
+
+
+def activation_shapes(cuts: Sequence[str], model: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Return cut → shape of the activations of one image."""
+    backbone = build_backbone(model)
+    pooled = backbone.output.shape[-1:]
+    return {cut: tuple(pooled if cut == "features" else cut_tensor(backbone, cut).shape[1:]) for cut in cuts}
+
+
+def planned_files(study: StudyRun, cuts: Sequence[str]) -> ActivationFiles:
+    """Return the files in which the activations of `study` at `cuts` are kept, written or not."""
+    assert study.imagenet is not None, "activations are those of ImageNet weights"
+    profile = study.plan.profile
+    return ActivationFiles(
+        folder=study.folder.root / FOLDER / activation_key(study.plan, study.imagenet),
+        shapes=activation_shapes(cuts, profile.model),
+        views=1 + profile.augmentation.views,
+        count=len(study.data.images),
+        seed=profile.seed,
+        cache=NodeCache(profile.resources.cache_gib),
+    )
+
+
+def room_on_disk(folder: Path, cache: NodeCache) -> tuple[float | None, float | None]:
+    """Return `Room.disk` and `Room.cache` for a study in `folder`."""
+    if is_remote(folder):
+        return None, cache.limit
+    return float(free_bytes(folder)), None
+
+
+def choose_storage(
+    files: ActivationFiles, room: Room, setting: Literal["auto"] | Storage, progress: Progress, gpus: float = 0.0
+) -> Storage:
+    """Return, and tell `progress`, where activations are kept: as `setting` says, with "auto" in memory if they fit.
+
+    Raises `ConfigError` if they fit nowhere, with what would fit.
+    """
+    need = StorageNeed.of(files)
+    fits = {
+        "memory": need.total <= room.total and need.largest <= room.largest,
+        "files": (room.disk is None or need.total <= room.disk) and (room.cache is None or need.at_once <= room.cache),
+    }
+    fits["recompute"] = setting == "recompute" or gpus > 0
+    wanted: tuple[Storage, ...] = ("memory", "files", "recompute") if setting == "auto" else (setting,)
+    for storage in wanted:
+        if fits[storage]:
+            places = {"files": f"in files in {files.folder}", "recompute": "computed in every step"}
+            progress.message(f"Frozen activations: {need} {places.get(storage, 'in memory')}")
+            return storage
+    most = max(room.total, room.disk or 0.0)
+    views = int(need.views * most / need.total) - 1
+    fewer = f", augmentation.views = {views}" if views >= 0 else ""
+    where = "memory or files" if setting == "auto" else setting
+    raise ConfigError(
+        f"Expected room for the frozen activations, {need}, in {where}.",
+        received=f"{gib(room.total)} of memory ({gib(room.largest)} for one cut on each node), "
+        + ("an object store" if room.disk is None else f"{gib(room.disk)} on the disk of the storage")
+        + (
+            ""
+            if room.cache is None
+            else f", {gib(room.cache)} for the files of a node, of which {gib(need.at_once)} are in use at a time"
+        ),
+        advice=f"Give fewer --strategies at a time{fewer}, a smaller --input-size, a --storage with more room, or set "
+        'resources.activations = "recompute", which is slow without a GPU.',
+    )
+
+
+def gib(size: float) -> str:
+    """Return bytes as text in GiB, with two significant digits below 10."""
+    return f"{size / 2**30:.3g} GiB"

@@ -1,0 +1,189 @@
+"""Measure a study of a whole archive, by default as large as NIH ChestX-ray14, and one of fewer images.
+
+Drawn images of `manifest.SIDE` pixels become a manifest; two strategies are trained on it with activations in files;
+the report is written. Each stage runs in a process of its own. Memory is the peak resident memory of the driver and of
+the largest other process, shared memory and mapped files included, as Linux counts it (VmHWM); bytes are those that
+reached the disk. A stage that was measured before is not run again, so that the benchmark can be interrupted.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cxr_platform.errors import StudyError
+from cxr_platform.storage.files import write_json
+from pipelines.benchmarks import write_result
+from pipelines.benchmarks.manifest import draw
+from pipelines.benchmarks.processes import descendants, disk_bytes, peak_mib
+
+STRATEGIES = "off-the-shelf,fine-tuning-1"
+PROFILE = """\
+folds = 2
+[model]
+input_size = 96
+batch_norm_momentum = 0.9
+[augmentation]
+views = 1
+[training]
+batch_size = 32
+off_the_shelf = { epochs = 3, learning_rate = 0.001 }
+fine_tuning = { epochs = 2, learning_rate = 0.0005 }
+scratch = { epochs = 1, learning_rate = 0.001 }
+[resources]
+cpu = 1.0
+activations = "files"
+"""
+"""Few epochs: each reads all that the others read."""
+
+STAGES = ("manifest", "study", "report")
+POLL_SECONDS = 0.5
+LARGEST_MIB, LARGEST_GROWTH = 3 * 1024, 1.3
+
+
+@dataclass(frozen=True)
+class ArchiveRequest:
+    """Number of images, that of the smaller run, the folder in which everything is kept, file of the result."""
+
+    images: int
+    fewer: int
+    work: Path
+    imagenet_weights: Path | None
+    json: Path | None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage: number of images, seconds, peaks of memory in MiB, and GiB read from and written to the disk."""
+
+    name: str
+    images: int
+    seconds: float
+    driver_mib: float
+    worker_mib: float
+    read_gib: float
+    written_gib: float
+
+    @property
+    def largest_mib(self) -> float:
+        """Peak of memory of the largest process."""
+        return max(self.driver_mib, self.worker_mib)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `cxr benchmark archive`."""
+    parser.add_argument("--images", type=int, default=112_120, help="number of images (default: 112120)")
+    parser.add_argument("--fewer", type=int, default=20_000, help="images of the smaller run (default: 20000)")
+    parser.add_argument("--work", type=Path, required=True, help="folder of images, manifests and studies")
+    parser.add_argument("--imagenet-weights", type=Path, help="file of the ImageNet weights")
+    parser.add_argument("--json", type=Path, help="file for the result, with hardware and versions")
+
+
+def run(request: ArchiveRequest) -> int:
+    """Print every stage of both runs and their ratios; return 0, or raise `StudyError` if a stage fails."""
+    request.work.mkdir(parents=True, exist_ok=True)
+    (request.work / "archive.toml").write_text(PROFILE, encoding="utf-8")
+    runs = {images: _stages(request, images) for images in (request.fewer, request.images)}
+    for line in verdicts(runs[request.fewer], runs[request.images]):
+        print(line)
+    if request.json:
+        stages = [asdict(stage) for stages in runs.values() for stage in stages]
+        result = {"strategies": STRATEGIES, "profile": PROFILE, "stages": stages}
+        write_result(request.json, "archive", {**result, "verdicts": verdicts(*runs.values())})
+    return 0
+
+
+def verdicts(fewer: Sequence[Stage], many: Sequence[Stage]) -> list[str]:
+    """Return a line per stage with the ratio of the peaks, and one about the largest process of all."""
+    lines = []
+    for small, large in zip(fewer, many, strict=True):
+        ratio, seconds = large.largest_mib / small.largest_mib, large.seconds / small.seconds
+        lines.append(
+            f"{large.name}: peak memory {ratio:.2f} times, seconds {seconds:.1f} times those of "
+            f"{large.images / small.images:.1f} times fewer images"
+        )
+    worst = max(many, key=lambda stage: stage.largest_mib)
+    kept = worst.largest_mib <= LARGEST_MIB and all(
+        large.largest_mib <= LARGEST_GROWTH * small.largest_mib for small, large in zip(fewer, many, strict=True)
+    )
+    limit = f"limits {LARGEST_MIB} MiB and {LARGEST_GROWTH} times"
+    lines.append(f"largest process {worst.largest_mib:.0f} MiB ({worst.name}); {limit}: {'met' if kept else 'missed'}")
+    return lines
+
+
+def _stages(request: ArchiveRequest, images: int) -> list[Stage]:
+    """Return the stages of one run, and print each."""
+    work = request.work / str(images)
+    work.mkdir(exist_ok=True)
+    draw(work / "images", images)
+    stages = []
+    for name in STAGES:
+        stage = _measured(work / f"{name}.json") or _measure(name, images, _command(request, work, name), work)
+        print(
+            f"{stage.images:7,} images, {stage.name:>8}: {stage.seconds:7.1f} s, driver {stage.driver_mib:6.0f} MiB, "
+            f"largest other process {stage.worker_mib:6.0f} MiB, read {stage.read_gib:.2f} GiB, "
+            f"written {stage.written_gib:.2f} GiB",
+            flush=True,
+        )
+        stages.append(stage)
+    return stages
+
+
+def _command(request: ArchiveRequest, work: Path, name: str) -> list[str]:
+    profile = ["--profile", str(request.work / "archive.toml")]
+    weights = ["--imagenet-weights", str(request.imagenet_weights)] if request.imagenet_weights else []
+    manifest, study = str(work / "manifest"), work / "runs" / "archive"
+    commands = {
+        "manifest": ["pipelines.manifest", "--data", str(work / "images"), "--out", manifest, *profile],
+        "study": [
+            *("pipelines.cross_validate", "--manifest", manifest, "--runs", str(study.parent), "--name", study.name),
+            *("--strategies", STRATEGIES, "--no-report", *profile, *weights),
+        ],
+        "report": ["pipelines.report", "--study", str(study), "--manifest", manifest, *weights],
+    }
+    return commands[name]
+
+
+def _measure(name: str, images: int, command: Sequence[str], work: Path) -> Stage:
+    """Run one stage and write what was measured; raise `StudyError` with the end of its output if it fails."""
+    if name == "manifest":  # images in its cache would not be decoded again
+        for earlier in work.glob("manifest*"):
+            shutil.rmtree(earlier) if earlier.is_dir() else earlier.unlink()
+    log, started = work / f"{name}.log", time.monotonic()
+    peaks, transfers = dict[int, float](), dict[int, tuple[int, int]]()
+    with (
+        log.open("w") as output,
+        subprocess.Popen(
+            [sys.executable, "-m", *command],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=os.getcwd(),  # noqa: PTH109
+        ) as process,
+    ):
+        while process.poll() is None:
+            for pid in (process.pid, *descendants(process.pid)):
+                peaks[pid] = max(peaks.get(pid, 0.0), peak_mib(pid))
+                transfers[pid] = disk_bytes(pid) or transfers.get(pid, (0, 0))
+            time.sleep(POLL_SECONDS)
+    seconds = time.monotonic() - started
+    if process.returncode:
+        raise StudyError(
+            f"Expected the {name} of {images} images to succeed.",
+            received=f"exit code {process.returncode}",
+            advice=f"Read {log}.",
+        )
+    read, written = (sum(both[place] for both in transfers.values()) / 2**30 for place in (0, 1))
+    others = max((peak for pid, peak in peaks.items() if pid != process.pid), default=0.0)
+    stage = Stage(name, images, seconds, peaks[process.pid], others, read, written)
+    write_json(work / f"{name}.json", asdict(stage))
+    return stage
+
+
+def _measured(file: Path) -> Stage | None:
+    return Stage(**json.loads(file.read_bytes())) if file.exists() else None

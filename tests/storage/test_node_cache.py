@@ -1,0 +1,99 @@
+import os
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+
+import pytest
+
+from cxr_platform.errors import StorageError
+from cxr_platform.storage.node_cache import FOLDER, NodeCache, cache_folder
+from tests.storage.object_store import folder
+
+KIB = 1 / 2**20
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(FOLDER, str(tmp_path / "cache"))
+
+
+def kept() -> set[str]:
+    return {file.name for file in cache_folder().iterdir() if not file.name.startswith(".")}
+
+
+def write(content: bytes) -> object:
+    return lambda target: target.write_bytes(content)
+
+
+def test_a_file_is_made_once(tmp_path: Path) -> None:
+    made = []
+
+    def make(target: Path) -> None:
+        made.append(target)
+        target.write_bytes(b"x")
+
+    first = NodeCache().made("a.npy", make)
+    assert (NodeCache().made("a.npy", make), first.read_bytes(), len(made)) == (first, b"x", 1)
+    assert first.parent == tmp_path / "cache"
+
+
+def test_processes_that_need_a_file_at_the_same_time_wait_for_one_of_them() -> None:
+    made = []
+
+    def make(target: Path) -> None:
+        made.append(target)
+        target.write_bytes(b"x")
+
+    with ThreadPool(8) as pool:
+        files = pool.map(lambda _: NodeCache().made("a.npy", make), range(8))
+    assert (len(set(files)), len(made)) == (1, 1)
+
+
+def test_a_file_that_could_not_be_made_leaves_nothing_behind() -> None:
+    def fail(target: Path) -> None:
+        target.write_bytes(b"half")
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        NodeCache().made("a.npy", fail)
+    assert kept() == set()
+    assert not [file for file in cache_folder().iterdir() if file.stat().st_size]
+
+
+def test_the_files_that_were_not_used_for_longest_are_removed_above_the_limit() -> None:
+    cache = NodeCache(gib=2.5 * KIB)
+    for age, name in enumerate("abc"):
+        file = cache.made(name, write(bytes(1024)))
+        os.utime(file, (1000 + age, 1000 + age))
+        if name == "b":
+            cache.made("a", write(b""))  # used again, after b
+    assert kept() == {"a", "c"}
+
+
+def test_a_file_above_the_limit_is_kept_while_it_is_the_one_in_use() -> None:
+    cache = NodeCache(gib=0.5 * KIB)
+    assert cache.made("large", write(bytes(1024))).exists()
+
+
+def test_by_default_half_of_the_free_space_may_be_used(tmp_path: Path) -> None:
+    status = os.statvfs(tmp_path)
+    assert 0 < NodeCache().limit < status.f_bavail * status.f_frsize
+
+
+def test_a_local_file_is_not_copied(tmp_path: Path) -> None:
+    file = tmp_path / "a.npy"
+    assert NodeCache().local(file) is file
+
+
+def test_a_file_of_an_object_store_is_copied_once(store: dict[str, str]) -> None:
+    file = folder("cache") / "a.npy"
+    file.write_bytes(b"first")
+    copy = NodeCache().local(file)
+    file.write_bytes(b"second")
+    assert NodeCache().local(file) == copy
+    assert copy.read_bytes() == b"first"
+    assert copy.suffix == ".npy"
+
+
+def test_an_absent_file_of_an_object_store_is_an_error_that_names_it(store: dict[str, str]) -> None:
+    with pytest.raises(StorageError, match=r"cache/absent\.npy"):
+        NodeCache().local(folder("cache") / "absent.npy")
