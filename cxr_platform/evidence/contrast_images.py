@@ -31,7 +31,7 @@ def contrast_predictions(opened: OpenStudy) -> Mapping[str, pa.Table]:
             advice='Add a collection that has some, or set contrast = "all" under [intake.selection] of the profile.',
         )
     facts = table.filter(pa.array(is_contrast))
-    pixels, folds = opened.manifest.pixels()[is_contrast], facts[fold_column].to_numpy()
+    pixels, folds = opened.manifest.pixels(is_contrast), facts[fold_column].to_numpy()
     sides = facts["width"].to_numpy(), facts["height"].to_numpy()
     parts, strategies = [], opened.study.strategies
     for done, strategy in enumerate(strategies, 1):

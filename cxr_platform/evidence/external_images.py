@@ -43,7 +43,7 @@ def external_predictions(opened: OpenStudy) -> Mapping[str, pa.Table]:
             advice="Mark one with cxr manifest --external SOURCE, or use a folder with cxr evaluate.",
         )
     facts = table.select([*KEYS, *SIDES]).filter(pa.array(is_external))
-    images = ExternalImages(facts, opened.manifest.pixels()[is_external])
+    images = ExternalImages(facts, opened.manifest.pixels(is_external))
     return {"external": predict_external(images, opened)}
 
 

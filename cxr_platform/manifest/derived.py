@@ -60,7 +60,7 @@ def pack_manifest(manifest: Manifest, file: Path, quality: int = QUALITY) -> Non
     """Write the study images of `manifest` and their rows to one Parquet file, as JPEG of `quality`."""
     rows = _study_rows(manifest)
     study = np.array(manifest.table(["role"])["role"].to_pylist()) == "study"
-    images = pa.array([_jpeg(image, quality) for image in manifest.pixels()[study]], pa.binary())
+    images = pa.array([_jpeg(image, quality) for image in manifest.pixels(study)], pa.binary())
     info = {INFO_KEY: manifest.info.to_json(), QUALITY_KEY: str(quality).encode()}
     table = rows.append_column(JPEG, images).replace_schema_metadata(info)
     content = io.BytesIO()

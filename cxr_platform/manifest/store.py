@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cxr_platform.errors import ManifestError
+from cxr_platform.intake.letterbox import resize_images
 from cxr_platform.manifest.folders import INFO_FILE, manifest_folders
 from cxr_platform.manifest.schema import (
     EXCLUDED_SCHEMA,
@@ -68,9 +69,28 @@ class Manifest:
             )
         return pa.concat_tables(pq.read_table(arrow_source(file), columns=wanted) for file in self.files)
 
-    def pixels(self) -> npt.NDArray[np.uint8]:
-        """Return all images, uint8 (N, S, S), in the order of `table`: 40 kB per image at 200 × 200."""
-        return np.concatenate([pixels_to_numpy(batch[PIXELS]) for batch in self.batches([PIXELS])])
+    def pixels(self, rows: npt.NDArray[np.bool_] | None = None, side: int | None = None) -> npt.NDArray[np.uint8]:
+        """Return all images, or those at the True places of `rows`, uint8 (n, S, S), in the order of `table`.
+
+        They have 40 kB per image at 200 × 200, or `side` × `side` pixels; larger ones are in memory one row group at a
+        time.
+        """
+        size = self.schema.field(PIXELS).type.shape[0] if side is None else side
+        count = (
+            sum(pq.read_metadata(arrow_source(file)).num_rows for file in self.files) if rows is None else rows.sum()
+        )
+        images = np.empty((count, size, size), np.uint8)
+        self.read_pixels(images, rows)
+        return images
+
+    def read_pixels(self, images: npt.NDArray[np.uint8], rows: npt.NDArray[np.bool_] | None = None) -> None:
+        """Fill `images` (n, S, S) as `pixels` does; it may be a file that is mapped into memory."""
+        read = written = 0
+        for batch in self.batches([PIXELS]):
+            pixels = pixels_to_numpy(batch[PIXELS])
+            wanted = resize_images(pixels if rows is None else pixels[rows[read : read + len(batch)]], images.shape[1])
+            images[written : written + len(wanted)] = wanted
+            read, written = read + len(batch), written + len(wanted)
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.Table]:
         """Yield these columns, in order, at most `ROWS_PER_GROUP` rows at a time."""

@@ -104,7 +104,8 @@ def _answers(study: StudyRun, plan: ActivationPlan, workers: list[Any], progress
         answer = _next_answer(list(requests), progress)
         worker, number = requests.pop(answer)
         if left:
-            requests[_request(worker, plan.parts[left[0]], weights)] = worker, left.popleft()
+            given = left.popleft()
+            requests[_request(worker, plan.parts[given], weights)] = worker, given
         else:  # leave its place to a worker that is restarted and still has a part to compute
             ray.kill(worker)
         computed = ray.get(answer)

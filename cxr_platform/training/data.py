@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from cxr_platform.config import Protocol, View
 from cxr_platform.domain.study import ManifestFacts
 from cxr_platform.errors import FoldError
-from cxr_platform.intake.letterbox import resize_images
 from cxr_platform.intake.lung_views import stacked_views
 from cxr_platform.labels import class_index
 from cxr_platform.storage.node_cache import NodeCache
@@ -110,12 +109,13 @@ def load_view_images(manifest: "Manifest", protocol: Protocol, input_size: int, 
     """Return `views` of the manifest's images of role `study`, then of role `contrast`."""
     table = manifest.table(["role", "label", "source", "width", "height", f"fold_{protocol}"])
     roles = np.array(table["role"].to_pylist())
-    rows = np.concatenate([np.flatnonzero(roles == "study"), np.flatnonzero(roles == "contrast")])
+    masks = [roles == role for role in ("study", "contrast")]
+    rows = np.concatenate([np.flatnonzero(mask) for mask in masks])
     taken = table.take(rows)
     sides = taken["width"].to_numpy(), taken["height"].to_numpy()
     labels = [CONTRAST if label is None else class_index(label) for label in taken["label"].to_pylist()]
     return ViewImages(
-        images=stacked_views(views, manifest.pixels()[rows], *sides, input_size),
+        images=stacked_views(views, np.concatenate([manifest.pixels(mask) for mask in masks]), *sides, input_size),
         labels=np.array(labels),
         folds=taken[f"fold_{protocol}"].to_numpy().astype(int),
         origins=np.array([manifest.info.origins.get(source, source) for source in taken["source"].to_pylist()]),
@@ -145,4 +145,4 @@ def _strings(table: pa.Table, column: str) -> NDArray[Any]:
 def _images(manifest: "Manifest", study: NDArray[Any], side: int, cache_gib: float | None) -> NDArray[Any] | ImageFile:
     if np.count_nonzero(study) * side**2 > IN_MEMORY_BYTES:
         return manifest_images(manifest, study, side, NodeCache(cache_gib))
-    return resize_images(manifest.pixels()[study], side)
+    return manifest.pixels(study, side)

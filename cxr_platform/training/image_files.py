@@ -11,8 +11,6 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
-from cxr_platform.intake.letterbox import resize_images
-from cxr_platform.manifest.schema import PIXELS, pixels_to_numpy
 from cxr_platform.manifest.store import Manifest
 from cxr_platform.storage.files import write_errors
 from cxr_platform.storage.node_cache import NodeCache
@@ -70,11 +68,7 @@ def manifest_images(manifest: Manifest, rows: NDArray[np.bool_], side: int, cach
 def _write_images(manifest: Manifest, rows: NDArray[np.bool_], side: int, target: Path) -> None:
     with write_errors(target):
         images = _new_file(target, (int(rows.sum()), side, side))
-        read = written = 0
-        for batch in manifest.batches([PIXELS]):
-            wanted = resize_images(pixels_to_numpy(batch[PIXELS])[rows[read : read + len(batch)]], side)
-            images[written : written + len(wanted)] = wanted
-            read, written = read + len(batch), written + len(wanted)
+        manifest.read_pixels(images, rows)
         images.flush()
 
 

@@ -51,7 +51,7 @@ def opened(role: str, progress: RecordedSteps | None = None) -> Any:
         "width": [400] * 5,
         "height": [300] * 5,
     }
-    manifest = SimpleNamespace(table=pa.table(columns).select, pixels=lambda: pixels)
+    manifest = SimpleNamespace(table=pa.table(columns).select, pixels=lambda rows=slice(None): pixels[rows])
     study = SimpleNamespace(strategies=STRATEGIES, folds=2)
     return SimpleNamespace(manifest=manifest, study=study, profile=tiny_profile(), progress=progress or RecordedSteps())
 

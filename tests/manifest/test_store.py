@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cxr_platform.errors import ManifestError, StorageError
+from cxr_platform.intake.letterbox import resize_images
 from cxr_platform.manifest.schema import content_hash, manifest_schema
 from cxr_platform.manifest.store import Manifest, open_manifest, write_images
 from cxr_platform.storage.paths import parse_path
@@ -64,6 +65,11 @@ def test_images_are_written_one_file_at_a_time(
     again = Manifest(tmp_path, built.info)
     assert again.table() == rows
     assert again.pixels()[:, 0, 0].tolist() == [0] * 10 + [10] * 10 + [20] * 5
+    some = np.arange(25) % 5 == 1
+    assert again.pixels(some)[:, 0, 0].tolist() == [0] * 2 + [10] * 2 + [20]
+    smaller = built.pixels(side=64)
+    assert smaller.shape == (len(built.pixels()), 64, 64)
+    assert (smaller == resize_images(built.pixels(), 64)).all()
 
 
 def test_the_content_hash_ignores_the_order_of_rows_and_the_last_digits(built: Manifest) -> None:

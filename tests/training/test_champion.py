@@ -12,6 +12,7 @@ from cxr_platform.config import Profile
 from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.domain.study import NO_FOLD, TrialImages, TrialKey
 from cxr_platform.errors import ConfigError, StorageError, StudyError, StudyMismatch
+from cxr_platform.intake.letterbox import resize_images
 from cxr_platform.labels import CLASSES
 from cxr_platform.models.initial_weights import set_initial_weights
 from cxr_platform.models.mobilenet import build_network
@@ -58,7 +59,7 @@ def tiny_manifest(content_hash: str = "abc") -> Any:
         content_hash=content_hash,
         info=manifest_info(content_hash=content_hash, images=57, synthetic=True),
         table=lambda names: pa.table(columns).select(names),
-        pixels=lambda: images,
+        pixels=lambda rows, side: resize_images(images[rows], side),
         known_patients=lambda: {},
     )
 

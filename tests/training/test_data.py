@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 
 from cxr_platform.errors import FoldError
+from cxr_platform.intake.letterbox import resize_images
 from cxr_platform.training.data import load_study_data
 from cxr_platform.training.robust_head import CONTRAST
 
@@ -29,9 +30,11 @@ def manifest() -> SimpleNamespace:
     )
     images = np.stack([np.full((200, 200), 10 * i, "uint8") for i in range(6)])
     info = SimpleNamespace(origins={"s": "a hospital"})
-    return SimpleNamespace(
-        folder=Path("m"), info=info, table=lambda columns: table.select(columns), pixels=lambda: images
-    )
+
+    def pixels(rows: np.ndarray, side: int = 200) -> np.ndarray:
+        return resize_images(images[rows], side)
+
+    return SimpleNamespace(folder=Path("m"), info=info, table=lambda columns: table.select(columns), pixels=pixels)
 
 
 def test_external_images_are_not_study_images(manifest: SimpleNamespace) -> None:

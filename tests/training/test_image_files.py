@@ -9,6 +9,7 @@ import pytest
 from cxr_platform.config import AugmentationConfig
 from cxr_platform.intake.letterbox import resize_images
 from cxr_platform.manifest.schema import pixels_to_arrow
+from cxr_platform.manifest.store import Manifest
 from cxr_platform.storage.node_cache import FOLDER, NodeCache, cache_folder
 from cxr_platform.training.image_files import ImageFile, manifest_images
 from cxr_platform.training.inputs import ImageInputs
@@ -21,6 +22,7 @@ class FourAtATime:
     """The part of a manifest that is read here."""
 
     content_hash = "0123456789abcdef" * 4
+    read_pixels = Manifest.read_pixels
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.Table]:
         for start in range(0, len(IMAGES), 4):
