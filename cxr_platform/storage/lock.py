@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from cxr_platform.errors import StorageError
 from cxr_platform.storage.files import make_folder, store_errors, write_errors
 from cxr_platform.storage.paths import is_remote
-from cxr_platform.storage.patience import patiently
+from cxr_platform.storage.retry import with_retries
 
 LOCK_FILE = ".lock"
 RENEWAL_SECONDS = 5.0
@@ -170,7 +170,7 @@ class _Lease:
         """Raise `StorageError` if the lease was lost, or cannot be taken again after a pause."""
         if self._is_expired():
             with suppress(StorageError, *store_errors()):
-                patiently(self._file, self._renew_once)
+                with_retries(self._file, self._renew_once)
         if self._lost or self._is_expired():
             raise StorageError(
                 f"Expected to hold {self._file.parent} until the end of the work.",

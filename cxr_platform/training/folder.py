@@ -41,7 +41,7 @@ from cxr_platform.storage.files import (
 )
 from cxr_platform.storage.lock import LockCheck, folder_lock
 from cxr_platform.storage.paths import absolute, is_remote
-from cxr_platform.storage.patience import patiently
+from cxr_platform.storage.retry import with_retries
 from cxr_platform.storage.trial_files import finished_folder, list_trial_files, read_records
 from cxr_platform.training.data import StudyData
 from cxr_platform.training.devices import hardware, package_versions
@@ -193,9 +193,9 @@ class StudyFolder:
     def is_finished(self, key: TrialKey) -> bool:
         """Return True if the trial is stored; one whose `trial.json` is damaged has to be run again.
 
-        A store that answers with errors is asked again for a while (`storage.patience`).
+        A store that answers with errors is asked again for a while (`storage.retry`).
         """
-        return patiently(self.root, lambda: self._is_stored(key))
+        return with_retries(self.root, lambda: self._is_stored(key))
 
     def _is_stored(self, key: TrialKey) -> bool:
         self._sound.discard(key)
@@ -221,9 +221,9 @@ class StudyFolder:
 
         A trial that is already stored stays as it is: after the loss of a head node, an earlier attempt may finish on
         a node that has not noticed, beside the attempt that replaced it. A store that answers with errors is tried
-        again for a while (`storage.patience`).
+        again for a while (`storage.retry`).
         """
-        patiently(self.root, lambda: self._store(record, data, result))
+        with_retries(self.root, lambda: self._store(record, data, result))
 
     def _store(self, record: TrialRecord, data: StudyData, result: TrialResult) -> None:
         try:

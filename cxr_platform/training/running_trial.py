@@ -27,7 +27,7 @@ from cxr_platform.config import differences
 from cxr_platform.domain.study import TrialKey, TrialState
 from cxr_platform.errors import StorageError, StudyMismatch
 from cxr_platform.storage.files import read_errors, write_atomically, write_json
-from cxr_platform.storage.patience import patiently
+from cxr_platform.storage.retry import with_retries
 from cxr_platform.training.plan import Share
 from cxr_platform.training.trial import Epoch, Position
 
@@ -88,7 +88,7 @@ class TrialHeartbeat:
         Raises `StorageError` if the state cannot be written: no result could be stored there either; `StudyMismatch`
         if the earlier process computed on another backend or in another precision.
         """
-        position = patiently(self._folder, lambda: last_position(self._folder, self._numerics))
+        position = with_retries(self._folder, lambda: last_position(self._folder, self._numerics))
         if position is not None:
             seconds = sum(epoch.seconds for epoch in position.history)
             self._update(
@@ -96,7 +96,7 @@ class TrialHeartbeat:
                 seconds=seconds,
                 started=utc_now() - timedelta(seconds=seconds),  # as if it had run without a pause
             )
-        patiently(self._folder, self._write)
+        with_retries(self._folder, self._write)
         self._heartbeat.start()
         return position
 
@@ -106,7 +106,7 @@ class TrialHeartbeat:
         self._update(epoch=epoch.epoch, seconds=self.state.seconds + epoch.seconds)
         if now - self._kept >= self._checkpoint_seconds and epoch.epoch < epoch.epochs:
             reached = position()
-            patiently(self._folder, lambda: write_checkpoint(self._folder, reached, self._numerics))
+            with_retries(self._folder, lambda: write_checkpoint(self._folder, reached, self._numerics))
             self._kept = now
         if now - self._written >= STATE_SECONDS:
             self._write_if_possible()

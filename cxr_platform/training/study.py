@@ -15,7 +15,7 @@ from cxr_platform.errors import TrialsFailed
 from cxr_platform.models.frozen import view_transforms
 from cxr_platform.models.initial_weights import BackboneWeights
 from cxr_platform.storage.files import remove
-from cxr_platform.storage.patience import patiently
+from cxr_platform.storage.retry import with_retries
 from cxr_platform.training.activation_files import FOLDER as ACTIVATIONS_FOLDER
 from cxr_platform.training.activation_files import ChunkFiles, Recomputed
 from cxr_platform.training.data import StudyData
@@ -207,7 +207,7 @@ def execute_trial(
         hardware=hardware(),
     )
     study.folder.write_trial(record, data, result)
-    return patiently(study.folder.root, lambda: study.folder.trial_record(key))
+    return with_retries(study.folder.root, lambda: study.folder.trial_record(key))
 
 
 def too_large_line(strategy: str, inputs: Inputs, placement: Placement) -> str | None:

@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 
 from cxr_platform.errors import StorageError
-from cxr_platform.storage import lock, patience
+from cxr_platform.storage import lock, retry
 from cxr_platform.storage.lock import file_lock, folder_lock
 from cxr_platform.storage.paths import parse_path
 from tests.storage.object_store import folder
@@ -22,7 +22,7 @@ from tests.waiting import wait_until
 def short_times(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "RENEWAL_SECONDS", 0.1)
     monkeypatch.setattr(lock, "ABANDONED_SECONDS", 0.5)
-    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(retry, "RETRY_SECONDS", 0.1)
 
 
 @pytest.fixture(params=["folder", "store"])

@@ -207,7 +207,7 @@ def test_a_trial_is_stored_in_a_store_that_answers_with_errors_for_a_while(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The errors come at every step: the look for an earlier result, the upload of each file, and the record."""
-    monkeypatch.setattr("cxr_platform.storage.patience.FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr("cxr_platform.storage.retry.FIRST_PAUSE_SECONDS", 0.001)
     keys = [TrialKey("off-the-shelf", fold) for fold in (0, 1)]
     for errors in range(1, 8):
         with failing_store(f"{tmp_path.name}/{errors}", errors) as root:

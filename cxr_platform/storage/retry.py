@@ -14,7 +14,7 @@ from cxr_platform.errors import StorageError
 from cxr_platform.storage.files import store_errors
 from cxr_platform.storage.paths import is_remote
 
-PATIENCE_SECONDS = 120.0
+RETRY_SECONDS = 120.0
 """Time after the first error for which work is tried again."""
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0
@@ -25,17 +25,17 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
-def patiently(place: Path, work: Callable[[], T]) -> T:
+def with_retries(place: Path, work: Callable[[], T]) -> T:
     """Return `work()`, which may be done twice; try it again while the store of `place` answers with errors.
 
-    Raises the last error after `PATIENCE_SECONDS`, and at once where `place` is in a local file system.
+    Raises the last error after `RETRY_SECONDS`, and at once where `place` is in a local file system.
     """
     until, pause = None, FIRST_PAUSE_SECONDS
     while True:
         try:
             return work()
         except Exception as error:
-            until = until or time.monotonic() + PATIENCE_SECONDS
+            until = until or time.monotonic() + RETRY_SECONDS
             if not (is_remote(place) and _may_pass(error)) or time.monotonic() + pause > until:
                 raise
             log.warning("%s is tried again in %.1f s: %s", place, pause, error)

@@ -3,21 +3,21 @@ from pathlib import Path
 import pytest
 
 from cxr_platform.errors import StorageError
-from cxr_platform.storage import patience
+from cxr_platform.storage import retry
 from cxr_platform.storage.files import read_errors, write_atomically
 from cxr_platform.storage.paths import parse_path
-from cxr_platform.storage.patience import patiently
+from cxr_platform.storage.retry import with_retries
 from tests.storage.failing_store import failing_store
 
 
 @pytest.fixture(autouse=True)
 def short_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", 0.001)
 
 
 def test_work_is_done_again_while_the_store_answers_with_errors(tmp_path: Path) -> None:
     with failing_store(tmp_path.name, errors=3) as store:
-        patiently(store, lambda: write_atomically(store / "file", b"kept"))
+        with_retries(store, lambda: write_atomically(store / "file", b"kept"))
         assert store.fs.errors == 0  # type: ignore[attr-defined]
         assert (store / "file").read_bytes() == b"kept"
 
@@ -27,15 +27,15 @@ def test_an_absent_file_is_not_asked_for_again() -> None:
 
     def read() -> bytes:
         asked.append(1)
-        return parse_path("memory://patience/absent").read_bytes()
+        return parse_path("memory://retry/absent").read_bytes()
 
     with pytest.raises(FileNotFoundError):
-        patiently(parse_path("memory://patience"), read)
+        with_retries(parse_path("memory://retry"), read)
     assert len(asked) == 1
 
 
 def test_a_file_that_may_not_be_read_is_not_asked_for_again() -> None:
-    store, asked = parse_path("memory://patience"), []
+    store, asked = parse_path("memory://retry"), []
 
     def read() -> None:
         asked.append(1)
@@ -43,19 +43,19 @@ def test_a_file_that_may_not_be_read_is_not_asked_for_again() -> None:
             raise PermissionError("denied")
 
     with pytest.raises(StorageError, match="denied"):
-        patiently(store, read)
+        with_retries(store, read)
     assert len(asked) == 1
 
 
 def test_an_error_of_a_local_file_system_is_one_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError, match="file/state"):
-        patiently(tmp_path, lambda: write_atomically(tmp_path / "file" / "state", b""))
+        with_retries(tmp_path, lambda: write_atomically(tmp_path / "file" / "state", b""))
 
 
 def test_a_store_that_stays_away_is_an_error_after_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(retry, "RETRY_SECONDS", 0.05)
     with failing_store(tmp_path.name, errors=10**6) as store:
         with pytest.raises(StorageError, match="503"):
-            patiently(store, lambda: write_atomically(store / "file", b""))
+            with_retries(store, lambda: write_atomically(store / "file", b""))
         assert store.fs.errors < 10**6 - 1  # type: ignore[attr-defined]
