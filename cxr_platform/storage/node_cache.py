@@ -19,6 +19,7 @@ from typing import Any
 from cxr_platform.storage.files import read_errors, write_errors
 from cxr_platform.storage.lock import file_lock
 from cxr_platform.storage.paths import is_remote
+from cxr_platform.storage.retry import with_retries
 
 FOLDER = "CXR_CACHE"
 FREE_SHARE = 0.5
@@ -63,7 +64,7 @@ class NodeCache:
 
         def fetch(target: Path) -> None:
             with read_errors(file):
-                store.fs.get_file(store.path, str(target))
+                with_retries(file, lambda: store.fs.get_file(store.path, str(target)))
 
         return self.made(f"{sha256(str(file).encode()).hexdigest()[:32]}{file.suffix}", fetch)
 

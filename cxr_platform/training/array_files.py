@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from cxr_platform.errors import StorageError
 from cxr_platform.storage.files import write_atomically
 from cxr_platform.storage.node_cache import NodeCache
+from cxr_platform.storage.retry import with_retries
 
 ATTEMPTS = 3
 
@@ -74,4 +75,4 @@ def write_array(file: Path, array: NDArray[Any]) -> None:
     """Write `array` as a `.npy` file that appears complete or not at all; raise `StorageError` if it cannot."""
     content = io.BytesIO()
     np.save(content, array)
-    write_atomically(file, content.getvalue())
+    with_retries(file, lambda: write_atomically(file, content.getvalue()))
