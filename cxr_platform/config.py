@@ -298,7 +298,7 @@ class ResourcesConfig(Settings):
     and "recompute" where these do not fit either and trials have a GPU."""
     cache_gib: Positive | None = None
     """GiB of each node's disk for images of large studies and for copies of files of an object store (in CXR_CACHE);
-    by default half of what is free."""
+    by default what CXR_CACHE_GIB of the node says, else half of what is free."""
 
     def __post_init__(self) -> None:
         if self.gpu != "auto" and self.gpu > 1 and not float(self.gpu).is_integer():  # Ray has nothing between

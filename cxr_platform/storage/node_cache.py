@@ -16,12 +16,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from cxr_platform.errors import ConfigError
 from cxr_platform.storage.files import read_errors, write_errors
 from cxr_platform.storage.lock import file_lock
 from cxr_platform.storage.paths import is_remote
 from cxr_platform.storage.retry import with_retries
 
-FOLDER = "CXR_CACHE"
+FOLDER, LIMIT = "CXR_CACHE", "CXR_CACHE_GIB"
 FREE_SHARE = 0.5
 """Share of the disk's free space that files may take where no limit is stated."""
 
@@ -42,7 +43,10 @@ def free_bytes(folder: Path) -> int:
 
 @dataclass(frozen=True)
 class NodeCache:
-    """Files of at most `gib` GiB, by default of half of the disk's free space. The same object serves every node."""
+    """Files of at most `gib` GiB, by default what CXR_CACHE_GIB of the node says, else half of the disk's free space.
+
+    The same object serves every node.
+    """
 
     gib: float | None = None
 
@@ -51,6 +55,11 @@ class NodeCache:
         """Bytes that the files of this node may take."""
         if self.gib is not None:
             return self.gib * 2**30
+        if stated := os.environ.get(LIMIT):
+            try:
+                return float(stated) * 2**30
+            except ValueError as error:
+                raise ConfigError(f"Expected a number of GiB in {LIMIT}.", received=repr(stated)) from error
         return FREE_SHARE * free_bytes(cache_folder()) + sum(file.stat().st_size for file in _files())
 
     def local(self, file: Path) -> Path:

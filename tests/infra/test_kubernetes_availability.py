@@ -6,6 +6,14 @@ from pathlib import Path
 import pytest
 
 from cxr_platform.cluster import NODE_GROUPS
+from cxr_platform.config import load_profile
+from cxr_platform.domain.strategies import STRATEGY_NAMES
+from cxr_platform.storage.node_cache import FOLDER as CACHE
+from cxr_platform.storage.node_cache import LIMIT as CACHE_GIB
+from cxr_platform.storage.node_cache import NodeCache
+from cxr_platform.training.activation_files import ActivationFiles
+from cxr_platform.training.activation_storage import StorageNeed, activation_shapes
+from cxr_platform.training.plan import cuts_of
 from tests.infra.rendered import (
     EACH,
     clusters,
@@ -99,6 +107,32 @@ def test_what_a_study_spills_has_a_disk_of_a_known_size(folder: str) -> None:
         assert environment(container)["RAY_object_spilling_directory"] == mounts["spill"]
         size = gib(volumes["spill"]["emptyDir"]["sizeLimit"])
         assert size < gib(container["resources"]["limits"]["ephemeral-storage"]), "room for logs beside it"
+
+
+@EACH
+def test_the_cache_of_a_node_fits_on_its_volume_beside_what_is_spilled(folder: str) -> None:
+    for group in groups(clusters(folder)["RayCluster"]):
+        container = ray_container(group)
+        (volume,) = (each for each in group["template"]["spec"]["volumes"] if each["name"] == "spill")
+        assert environment(container)[CACHE].startswith("/srv/cxr/spill/")
+        assert float(environment(container)[CACHE_GIB]) <= gib(volume["emptyDir"]["sizeLimit"]) / 2
+
+
+@pytest.mark.parametrize("folder", ["overlays/gpu", "overlays/gpu-s3"])
+def test_nodes_and_storage_have_room_for_a_study_of_112120_images(folder: str) -> None:
+    """The paper's profile and strategies: images, and the activations that trials on one node read at a time."""
+    profile, images = load_profile("paper"), 112_120
+    shapes = activation_shapes(cuts_of(STRATEGY_NAMES), profile.model)
+    views = 1 + profile.augmentation.views
+    need = StorageNeed.of(ActivationFiles(Path("activations"), shapes, views, images, profile.seed, NodeCache()))
+    for group in groups(clusters(folder)["RayCluster"]):
+        container = ray_container(group)
+        trials = float(container["resources"]["limits"]["cpu"]) / profile.resources.cpu
+        at_once = images * profile.model.input_size**2 + trials * need.at_once
+        assert at_once <= float(environment(container)[CACHE_GIB]) * 2**30
+    claims = [each for each in objects(folder) if each["kind"] == "PersistentVolumeClaim"]
+    sizes = {each["metadata"]["name"]: gib(each["spec"]["resources"]["requests"]["storage"]) for each in claims}
+    assert need.total / 2**30 < sizes.get("cxr-storage", float("inf")) / 2  # the other half: images and studies
 
 
 @EACH

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cxr_platform.errors import StorageError
-from cxr_platform.storage.node_cache import FOLDER, NodeCache, cache_folder
+from cxr_platform.errors import ConfigError, StorageError
+from cxr_platform.storage.node_cache import FOLDER, LIMIT, NodeCache, cache_folder
 from tests.storage.object_store import folder
 
 KIB = 1 / 2**20
@@ -77,6 +77,15 @@ def test_a_file_above_the_limit_is_kept_while_it_is_the_one_in_use() -> None:
 def test_by_default_half_of_the_free_space_may_be_used(tmp_path: Path) -> None:
     status = os.statvfs(tmp_path)
     assert 0 < NodeCache().limit < status.f_bavail * status.f_frsize
+
+
+def test_a_node_may_state_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(LIMIT, "1.5")
+    assert NodeCache().limit == 1.5 * 2**30
+    assert NodeCache(gib=2.0).limit == 2.0 * 2**30  # the profile's
+    monkeypatch.setenv(LIMIT, "much")
+    with pytest.raises(ConfigError, match="CXR_CACHE_GIB"):
+        _ = NodeCache().limit
 
 
 def test_a_local_file_is_not_copied(tmp_path: Path) -> None:
