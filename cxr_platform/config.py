@@ -273,6 +273,10 @@ class RobustConfig(Settings):
             raise ValueError('last_layer "all" with gate, whose second head is the one "within" origins')
 
 
+Storage = Literal["memory", "files", "recompute"]
+"""Where frozen activations are kept (`ResourcesConfig.activations`)."""
+
+
 @dataclass(frozen=True)
 class ResourcesConfig(Settings):
     """What one trial reserves on a Ray node, and how it is retried."""
@@ -292,7 +296,7 @@ class ResourcesConfig(Settings):
     checkpoint_seconds: Annotated[float, Range(ge=0)] = 60.0
     """Least time between two checkpoints, which are written at the end of an epoch."""
 
-    activations: Literal["auto", "memory", "files", "recompute"] = "auto"
+    activations: Literal["auto"] | Storage = "auto"
     """Where frozen activations are kept: in the memory of the nodes, in files of the study's storage from which trials
     read batches, or nowhere: every step then computes them from images. "auto" is memory where they fit, else files,
     and "recompute" where these do not fit either and trials have a GPU."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from cxr_platform.champion.out_of_fold import TARGET_SENSITIVITY, check_strategy, out_of_fold
 from cxr_platform.errors import PromotionRefused
 from pipelines.command import run_command
-from pipelines.local_study import local_copies, open_study
+from pipelines.local_study import local_copies, manifest_of_nodes, open_study
 from pipelines.options import (
     REGISTRY,
     MetricsOptions,
@@ -100,7 +100,7 @@ def run(request: ChampionRequest) -> int:
             request.study,
             request.strategy,
             profile,
-            study.manifest,
+            manifest_of_nodes(request, study.manifest),
             imagenet_weights=local.imagenet_weights,
             ray_address=request.ray_address,
             progress=progress,

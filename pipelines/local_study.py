@@ -80,6 +80,14 @@ def local_copies(request: R, *names: str, read_only: bool = False) -> Iterator[R
         yield dataclasses.replace(request, **local)
 
 
+def manifest_of_nodes(request: StudyRequest, copy: "Manifest") -> "Manifest":
+    """Return the manifest of `request` at its own place, which all nodes see, not the local `copy` of a store."""
+    from cxr_platform.manifest.store import open_manifest
+
+    where = request.manifest or _manifest_in_storage(request.study).get("manifest")
+    return open_manifest(where) if where is not None and is_remote(where) else copy
+
+
 def _manifest_in_storage(study: Path) -> dict[str, Path]:
     from cxr_platform.domain.study import read_study
 

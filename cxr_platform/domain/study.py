@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import AwareDatetime, Field, field_validator, model_validator
 from typing_extensions import Self
 
-from cxr_platform.config import Count, Precision, Profile, Protocol
+from cxr_platform.config import Count, Precision, Profile, Protocol, Storage
 from cxr_platform.domain.strategies import STRATEGY_NAMES, ordered
 from cxr_platform.errors import CxrError, StudyError
 from cxr_platform.labels import CLASSES
@@ -81,7 +81,8 @@ class ManifestFacts(Record):
 class StudyRecord(Record):
     """study.json. `strategies` are in the paper's order; `identity` is what must not change when a study continues.
 
-    It has the backend of Keras and, once a trial was started, the precision of all trials.
+    It has the backend of Keras and, once a trial was started, the precision of all trials. `activations` is where those
+    of frozen layers are kept, which changes the order of batches or their rounding.
     """
 
     schema_version: Literal[1] = 1
@@ -95,6 +96,7 @@ class StudyRecord(Record):
     versions: dict[str, str]
     hardware: Hardware
     started: AwareDatetime
+    activations: Storage | None = None
 
     @field_validator("strategies")
     @classmethod

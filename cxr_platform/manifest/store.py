@@ -31,6 +31,7 @@ from cxr_platform.manifest.schema import (
     pixels_to_numpy,
 )
 from cxr_platform.storage.files import arrow_source, read_errors
+from cxr_platform.storage.paths import absolute
 from cxr_platform.validation import parse_record
 
 IMAGES_FOLDER = "images"
@@ -79,18 +80,19 @@ class Manifest:
         count = (
             sum(pq.read_metadata(arrow_source(file)).num_rows for file in self.files) if rows is None else rows.sum()
         )
-        images = np.empty((count, size, size), np.uint8)
-        self.read_pixels(images, rows)
+        images, written = np.empty((count, size, size), np.uint8), 0
+        for batch in self.pixel_batches(rows, size):
+            images[written : written + len(batch)] = batch
+            written += len(batch)
         return images
 
-    def read_pixels(self, images: npt.NDArray[np.uint8], rows: npt.NDArray[np.bool_] | None = None) -> None:
-        """Fill `images` (n, S, S) as `pixels` does; it may be a file that is mapped into memory."""
-        read = written = 0
+    def pixel_batches(self, rows: npt.NDArray[np.bool_] | None, side: int) -> Iterator[npt.NDArray[np.uint8]]:
+        """Yield what `pixels` returns, uint8 (n, side, side), one row group at a time."""
+        read = 0
         for batch in self.batches([PIXELS]):
             pixels = pixels_to_numpy(batch[PIXELS])
-            wanted = resize_images(pixels if rows is None else pixels[rows[read : read + len(batch)]], images.shape[1])
-            images[written : written + len(wanted)] = wanted
-            read, written = read + len(batch), written + len(wanted)
+            yield resize_images(pixels if rows is None else pixels[rows[read : read + len(batch)]], side)
+            read += len(batch)
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.Table]:
         """Yield these columns, in order, at most `ROWS_PER_GROUP` rows at a time."""
@@ -121,7 +123,7 @@ def open_manifest(folder: Path) -> Manifest:
     Raises `ManifestError` if there is none, or it is damaged or of another schema version, `StorageError` if an object
     store does not answer.
     """
-    folder = manifest_folders(folder).readable()
+    folder = absolute(manifest_folders(folder).readable())  # a Ray worker has another working directory
     try:
         manifest = Manifest(folder, _read_info(folder / INFO_FILE))
     except (FileNotFoundError, NotADirectoryError):

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from cxr_platform.errors import ConfigError
-from cxr_platform.storage.files import read_errors, write_errors
+from cxr_platform.storage.files import read_errors, remove_leftovers, write_errors
 from cxr_platform.storage.lock import file_lock
 from cxr_platform.storage.paths import is_remote
 from cxr_platform.storage.retry import with_retries
 
 FOLDER, LIMIT = "CXR_CACHE", "CXR_CACHE_GIB"
+LOCKS = "locks"
 FREE_SHARE = 0.5
 """Share of the disk's free space that files may take where no limit is stated."""
 
@@ -60,7 +61,7 @@ class NodeCache:
                 return float(stated) * 2**30
             except ValueError as error:
                 raise ConfigError(f"Expected a number of GiB in {LIMIT}.", received=repr(stated)) from error
-        return FREE_SHARE * free_bytes(cache_folder()) + sum(file.stat().st_size for file in _files())
+        return FREE_SHARE * free_bytes(cache_folder()) + sum(status.st_size for status in _files().values())
 
     def local(self, file: Path) -> Path:
         """Return `file` itself if it is in a file system, else this node's copy of it.
@@ -85,7 +86,9 @@ class NodeCache:
             return target
         with write_errors(target):
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with file_lock(target.with_name(f".{name}.lock"), timeout=MAKING_SECONDS):
+            (target.parent / LOCKS).mkdir(exist_ok=True)
+        with file_lock(target.parent / LOCKS / name, timeout=MAKING_SECONDS):
+            remove_leftovers(target)  # of a process that was killed while it made the file
             if not target.exists():
                 partial = target.with_name(f".{name}.{uuid.uuid4().hex}")
                 try:
@@ -98,15 +101,20 @@ class NodeCache:
         return target
 
     def _remove_oldest(self, but: Path) -> None:
-        files = sorted(((file.stat().st_mtime, file.stat().st_size, file) for file in _files()), key=lambda one: one[0])
-        excess = sum(size for _, size, _ in files) - self.limit
-        for _, size, file in files:
+        files = sorted(_files().items(), key=lambda each: each[1].st_mtime)
+        excess = sum(status.st_size for _, status in files) - self.limit
+        for file, status in files:
             if excess > 0 and file != but:
                 file.unlink(missing_ok=True)
-                excess -= size
+                excess -= status.st_size
 
 
-def _files() -> list[Path]:
-    """Return the complete files of this node."""
-    folder = cache_folder()
-    return [file for file in folder.iterdir() if not file.name.startswith(".")] if folder.is_dir() else []
+def _files() -> dict[Path, os.stat_result]:
+    """Return the complete files of this node with their sizes and times."""
+    found: dict[Path, os.stat_result] = {}
+    with suppress(FileNotFoundError):  # no folder yet
+        for file in cache_folder().iterdir():
+            with suppress(FileNotFoundError):  # another process removed it meanwhile
+                if file.is_file() and not file.name.startswith("."):
+                    found[file] = file.stat()
+    return found

@@ -9,7 +9,7 @@ appears complete or not at all. The folder is removed when every trial is finish
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from cxr_platform.models.frozen import BATCH, chunks
 from cxr_platform.models.initial_weights import BackboneWeights
 from cxr_platform.storage.files import make_folder, write_errors
 from cxr_platform.storage.node_cache import NodeCache
+from cxr_platform.storage.retry import with_retries
 from cxr_platform.training.array_files import FileArray, write_array
 from cxr_platform.training.plan import StudyPlan
 
@@ -52,6 +53,10 @@ class ActivationFiles:
     cache: NodeCache
     per_file: int = 8 * BATCH
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the order of all images, which a worker that writes one file does not need."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
     @cached_property
     def order(self) -> NDArray[Any]:
         """Row numbers (count,) of the images in the order of the files: every file is a random sample of all."""
@@ -64,8 +69,12 @@ class ActivationFiles:
 
     def missing(self) -> list[int]:
         """Return the numbers of the files that are not there for every cut."""
-        present = [{file.name for file in (self.folder / cut).glob("part-*.npy")} for cut in self.shapes]
+        present = with_retries(self.folder, self._present)
         return [number for number in range(len(self.parts)) if any(_name(number) not in names for names in present)]
+
+    def _present(self) -> list[set[str]]:
+        """Return the names of the files of each cut."""
+        return [{file.name for file in (self.folder / cut).glob("part-*.npy")} for cut in self.shapes]
 
     def write(self, number: int, activations: Mapping[str, NDArray[Any]]) -> None:
         """Write the files `number` of cut → (1 + views, n, …) float16; raise `StorageError` if they cannot be."""

@@ -63,15 +63,19 @@ def plan_activations(
 ) -> ActivationPlan:
     """Return what to compute for `cuts`: study images with augmented views, and for `VIEWS` the views of `robust`.
 
-    `choose_storage` decides where the former are kept, and raises `ConfigError` if there is no room. Of files only
-    those are computed that an earlier run has not written. The views of `robust` have one cut of few values: they stay
-    in memory.
+    `choose_storage` decides where the former are kept, unless earlier trials of the study have decided it; it raises
+    `ConfigError` if there is no room. Of files only those are computed that an earlier run has not written. The views
+    of `robust` have one cut of few values: they stay in memory.
     """
     parts: list[Part] = []
     elsewhere: dict[str, ChunkFiles | Recomputed] = {}
     if of_images := tuple(cut for cut in cuts if cut != VIEWS):
         files, profile = planned_files(study, of_images), study.plan.profile
-        storage = choose_storage(files, room, profile.resources.activations, progress, gpus)
+        setting = profile.resources.activations
+        if setting == "auto":
+            setting = study.folder.known_activations() or "auto"
+        storage = choose_storage(files, room, setting, progress, gpus)
+        study.folder.set_activations(storage)
         images, side = study.data.images, profile.model.input_size
         task = FrozenTask(of_images, images, view_transforms(len(images), side, profile.augmentation, profile.seed))
         if storage == "memory":

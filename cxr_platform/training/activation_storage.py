@@ -6,23 +6,20 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from typing_extensions import Self
 
-from cxr_platform.config import ModelConfig
+from cxr_platform.config import ModelConfig, Storage
 from cxr_platform.errors import ConfigError
 from cxr_platform.models.mobilenet import build_backbone, cut_tensor
 from cxr_platform.progress import Progress
 from cxr_platform.storage.node_cache import NodeCache, free_bytes
 from cxr_platform.storage.paths import is_remote
-from cxr_platform.training.activation_files import FOLDER, ActivationFiles, activation_key
+from cxr_platform.training.activation_files import ActivationFiles, activation_key
 from cxr_platform.training.inputs import FILES_AT_ONCE
 from cxr_platform.training.study import StudyRun
-
-Storage = Literal["memory", "files", "recompute"]
 
 MEMORY_SHARE = 0.6
 """Share of a node's object store, or of the free memory, that activations may take."""
@@ -75,7 +72,8 @@ class StorageNeed:
 @dataclass(frozen=True)
 class Room:
     """Bytes that activations may take: in memory (`total` of all cuts, `largest` cut on each node), and on the disk of
-    the storage, `None` where it is not known, as of an object store; `cache` is that of each node's files.
+    the storage, `None` where it is not known, as of an object store; `cache` is what a trial may take of a node's
+    files.
     """
 
     total: float
@@ -96,7 +94,7 @@ def planned_files(study: StudyRun, cuts: Sequence[str]) -> ActivationFiles:
     assert study.imagenet is not None, "activations are those of ImageNet weights"
     profile = study.plan.profile
     return ActivationFiles(
-        folder=study.folder.root / FOLDER / activation_key(study.plan, study.imagenet),
+        folder=study.activations_folder / activation_key(study.plan, study.imagenet),
         shapes=activation_shapes(cuts, profile.model),
         views=1 + profile.augmentation.views,
         count=len(study.data.images),
@@ -105,11 +103,13 @@ def planned_files(study: StudyRun, cuts: Sequence[str]) -> ActivationFiles:
     )
 
 
-def room_on_disk(folder: Path, cache: NodeCache) -> tuple[float | None, float | None]:
-    """Return `Room.disk` and `Room.cache` for a study in `folder`."""
-    if is_remote(folder):
-        return None, cache.limit
-    return float(free_bytes(folder)), None
+def room_on_disk(study: StudyRun, trials: int) -> tuple[float | None, float | None]:
+    """Return `Room.disk`, and `Room.cache` of each of so many `trials` that a node runs at a time."""
+    folder, images = study.folder.root, study.data.images
+    if not is_remote(folder):
+        return float(free_bytes(folder)), None
+    beside = 0 if isinstance(images, np.ndarray) else images.nbytes
+    return None, max(0.0, NodeCache(study.plan.profile.resources.cache_gib).limit - beside) / max(1, trials)
 
 
 def choose_storage(
@@ -120,11 +120,12 @@ def choose_storage(
     Raises `ConfigError` if they fit nowhere, with what would fit.
     """
     need = StorageNeed.of(files)
+    to_write = need.total * sum(len(files.parts[number]) for number in files.missing()) / files.count
     fits = {
         "memory": need.total <= room.total and need.largest <= room.largest,
-        "files": (room.disk is None or need.total <= room.disk) and (room.cache is None or need.at_once <= room.cache),
+        "files": (room.disk is None or to_write <= room.disk) and (room.cache is None or need.at_once <= room.cache),
+        "recompute": setting == "recompute" or gpus > 0,
     }
-    fits["recompute"] = setting == "recompute" or gpus > 0
     wanted: tuple[Storage, ...] = ("memory", "files", "recompute") if setting == "auto" else (setting,)
     for storage in wanted:
         if fits[storage]:

@@ -19,7 +19,6 @@ from cxr_platform.errors import CxrError, StudyError, last_line
 from cxr_platform.models.frozen import FrozenBackbone
 from cxr_platform.models.initial_weights import BackboneWeights
 from cxr_platform.progress import Progress
-from cxr_platform.storage.node_cache import NodeCache
 from cxr_platform.training.activation_files import ActivationFiles, ChunkFiles, Recomputed
 from cxr_platform.training.activation_plan import ActivationPlan, Part, plan_activations
 from cxr_platform.training.activation_storage import MEMORY_SHARE, Room, room_on_disk
@@ -47,7 +46,7 @@ def compute_activations(study: StudyRun, cuts: tuple[str, ...], share: Share, pr
     """
     if not cuts or study.imagenet is None:
         return {}
-    plan = plan_activations(study, cuts, _room(study), progress, share.gpus)
+    plan = plan_activations(study, cuts, _room(study, share), progress, share.gpus)
     workers = _start_workers(study, len(plan.parts), share)
     try:
         computed = _answers(study, plan, workers, progress)
@@ -72,14 +71,18 @@ def fetched_activations(activations: Stored, key: TrialKey) -> Activations:
     }
 
 
-def _room(study: StudyRun) -> Room:
+def _room(study: StudyRun, share: Share) -> Room:
     """Return the room in the object stores, of which the driver's own node keeps all, and on disk."""
     own = ray.get_runtime_context().get_node_id()
     stores = {
         node["NodeID"]: node["Resources"].get("object_store_memory", 0.0) for node in ray.nodes() if node["Alive"]
     }
-    disk = room_on_disk(study.folder.root, NodeCache(study.plan.profile.resources.cache_gib))
-    return Room(MEMORY_SHARE * stores[own], MEMORY_SHARE * min(stores.values()), *disk)
+    at_once = max(node["Resources"].get("CPU", 0.0) / share.cpus for node in ray.nodes() if node["Alive"])
+    if share.gpus:
+        at_once = max(node["Resources"].get("GPU", 0.0) / share.gpus for node in ray.nodes() if node["Alive"])
+    return Room(
+        MEMORY_SHARE * stores[own], MEMORY_SHARE * min(stores.values()), *room_on_disk(study, int(at_once + 1e-6))
+    )
 
 
 def _start_workers(study: StudyRun, parts: int, share: Share) -> list[Any]:

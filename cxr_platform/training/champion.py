@@ -101,7 +101,7 @@ def train_champion(
         imagenet = load_backbone_weights(find_weights(alpha, imagenet_weights), alpha) if pretrained else None
         size, cache_gib = profile.model.input_size, profile.resources.cache_gib
         data = load_study_data(manifest, plan.protocol, profile.folds, size, plan.views, cache_gib)
-        return StudyRun(plan, folder, data, imagenet)
+        return StudyRun(plan, folder, data, imagenet, of_champion=True)
 
     return run_champion(plan, folder, load, ray_address, progress)
 
@@ -120,7 +120,7 @@ def run_champion(
         if not folder.is_finished(key):
             _train(load(), key, address, progress)
         remove(folder.running_folder(key))
-        remove(folder.root / ACTIVATIONS_FOLDER)
+        remove(folder.champion_root / ACTIVATIONS_FOLDER)
     return read_champion(folder.trial_folder(key))
 
 

@@ -28,6 +28,9 @@ RESIDENT_SHARE = 0.4
 they are joined, before the first step, they take twice as much."""
 
 
+CGROUP, CGROUP_FILES = Path("/sys/fs/cgroup"), ("memory.max", "memory.current")
+
+
 def keras_backend() -> str:
     """Return the backend of Keras; raise `ConfigError` if it is not installed or has no training step here."""
     try:
@@ -68,9 +71,14 @@ def gpu_memory_gib() -> float | None:
 
 
 def available_memory() -> int:
-    """Return the bytes of memory that a new process of this machine can use, as Linux estimates it."""
+    """Return the bytes of memory that a new process can use: of this machine, and of its container (cgroup v2)."""
     fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines())
-    return int(fields["MemAvailable"].split()[0]) * 1024
+    machine = int(fields["MemAvailable"].split()[0]) * 1024
+    try:
+        limit, used = ((CGROUP / name).read_text(encoding="utf-8").strip() for name in CGROUP_FILES)
+        return min(machine, int(limit) - int(used))
+    except (OSError, ValueError):  # no cgroup v2, or no limit ("max")
+        return machine
 
 
 def hardware() -> Hardware:

@@ -12,7 +12,6 @@ from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import CxrError
 from cxr_platform.models.frozen import FrozenBackbone
 from cxr_platform.progress import Progress
-from cxr_platform.storage.node_cache import NodeCache
 from cxr_platform.training.activation_plan import plan_activations
 from cxr_platform.training.activation_storage import MEMORY_SHARE, Room, room_on_disk
 from cxr_platform.training.devices import available_memory, gpu_memory_gib
@@ -69,12 +68,12 @@ def run(study: StudyRun, todo: list[TrialKey], progress: StudyProgress) -> dict[
     return failures
 
 
-def compute_activations(study: StudyRun, cuts: tuple[str, ...], progress: Progress) -> Activations:
-    """Return the activations at `cuts` that `plan_activations` plans."""
+def compute_activations(study: StudyRun, cuts: tuple[str, ...], progress: Progress, processes: int = 1) -> Activations:
+    """Return the activations at `cuts` that `plan_activations` plans, in one of so many `processes`."""
     if not cuts or study.imagenet is None:
         return {}
-    profile, memory = study.plan.profile, MEMORY_SHARE * available_memory()
-    room = Room(memory, memory, *room_on_disk(study.folder.root, NodeCache(profile.resources.cache_gib)))
+    profile, memory = study.plan.profile, MEMORY_SHARE * available_memory() / processes
+    room = Room(memory, memory, *room_on_disk(study, processes))
     plan = plan_activations(study, cuts, room, progress, local_share(profile.resources).gpus)
     computed: list[list[NDArray[Any]]] = []
     backbones: dict[tuple[str, ...], FrozenBackbone] = {}

@@ -64,7 +64,7 @@ def run(study: StudyRun, todo: list[TrialKey], progress: StudyProgress, processe
     share = local_share(study.plan.profile.resources, processes)
     waiting, tries, failures = list(todo), Counter[TrialKey](), dict[TrialKey, str]()
     with mps_for(study.plan.profile.resources), compiled_steps(), _pickled(study) as file:
-        workers = [_start(file, share, leads=number == 0) for number in range(min(processes, len(todo)))]
+        workers = [_start(file, share, number == 0, processes) for number in range(min(processes, len(todo)))]
         try:
             progress.training_begins()
             while waiting or any(worker.key for worker in workers):
@@ -87,7 +87,7 @@ def run(study: StudyRun, todo: list[TrialKey], progress: StudyProgress, processe
                         progress.finished(outcome)
                         continue
                     if worker.connection.closed:
-                        workers[place] = _start(file, share, worker.leads)
+                        workers[place] = _start(file, share, worker.leads, processes)
                     tries[key] += 1
                     if tries[key] <= study.plan.profile.resources.retries:
                         progress.message(f"{key} failed and is tried again: {outcome}")
@@ -151,10 +151,10 @@ def _pickled(study: StudyRun) -> Iterator[Path]:
         yield file
 
 
-def _start(file: Path, share: Share, leads: bool) -> _Worker:
+def _start(file: Path, share: Share, leads: bool, processes: int) -> _Worker:
     context = get_context("spawn")  # a fork of a process that runs TensorFlow or JAX may hang
     here, there = context.Pipe()
-    process = context.Process(target=_work, args=(file, share, there), daemon=True)
+    process = context.Process(target=_work, args=(file, share, there, processes), daemon=True)
     process.start()
     there.close()  # so that the end of the process ends the connection
     return _Worker(process, here, leads)
@@ -168,7 +168,7 @@ def _stop(workers: Sequence[_Worker]) -> None:
         worker.connection.close()
 
 
-def _work(file: Path, share: Share, connection: Connection) -> None:
+def _work(file: Path, share: Share, connection: Connection, processes: int) -> None:
     """Run the trials that come over `connection`, and answer each with its outcome, until the connection ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
     with file.open("rb") as stream:
@@ -188,7 +188,10 @@ def _work(file: Path, share: Share, connection: Connection) -> None:
             if inputs is None or inputs[0] != cut:
                 inputs = None
                 bench.unload()  # the GPU has no memory for the last inputs beside the network that computes the next
-                inputs = cut, inputs_of(study, key, compute_activations(study, cuts_of([key.strategy]), NoProgress()))
+                inputs = (
+                    cut,
+                    inputs_of(study, key, compute_activations(study, cuts_of([key.strategy]), NoProgress(), processes)),
+                )
             note = partial(_send_note, connection)
             outcome = execute_trial(study, bench, key, inputs[1], share, lambda _: None, note)
         except CxrError as error:

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from cxr_platform.config import Precision, Profile, Protocol
+from cxr_platform.config import Precision, Profile, Protocol, Storage
 from cxr_platform.domain.predictions import PREDICTIONS_SCHEMA, PROBABILITY_COLUMNS, SOURCE_PATH
 from cxr_platform.domain.strategies import ordered
 from cxr_platform.domain.study import NO_FOLD, StudyRecord, TrialKey, TrialRecord, read_study
@@ -154,6 +154,15 @@ class StudyFolder:
             self._check_identity(known, identity)
         else:
             self._write(known.model_copy(update={"identity": identity}))
+
+    def known_activations(self) -> Storage | None:
+        """Return where the activations of earlier trials were kept, `None` if there was none."""
+        return self.record().activations if (self.root / "study.json").exists() else None
+
+    def set_activations(self, storage: Storage) -> None:
+        """Add to `study.json` where activations are kept, so that a continued study keeps to it."""
+        if (self.root / "study.json").exists() and (known := self.record()).activations != storage:
+            self._write(known.model_copy(update={"activations": storage}))
 
     def set_strategies(self, names: Iterable[str]) -> None:
         """Write into `study.json` which strategies the pooled predictions hold."""

@@ -1,6 +1,6 @@
 """The images of a large study in a file of each node, made from the manifest's Parquet files row group by row group."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib.format import open_memmap
+from numpy.lib.format import write_array_header_1_0
 from numpy.typing import NDArray
 
+from cxr_platform.errors import StorageError
 from cxr_platform.manifest.store import Manifest
 from cxr_platform.storage.files import write_errors
 from cxr_platform.storage.node_cache import NodeCache
@@ -46,7 +47,13 @@ class ImageFile:
 
     def __getitem__(self, rows: Any) -> NDArray[np.uint8]:
         """Return the images of an index, a mask or a slice."""
-        return FileArray(self.cache.made(self.name, self.make), self.shape, "uint8", self.cache)[rows]
+        file = FileArray(self.cache.made(self.name, self.make), self.shape, "uint8", self.cache)
+        try:
+            return file[rows]
+        except StorageError:
+            if file.file.exists():
+                raise
+            return self[rows]  # removed from the cache between the two calls: made again
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return self[:].astype(dtype or self.dtype, copy=False)
@@ -66,21 +73,28 @@ def manifest_images(manifest: Manifest, rows: NDArray[np.bool_], side: int, cach
 
 
 def _write_images(manifest: Manifest, rows: NDArray[np.bool_], side: int, target: Path) -> None:
-    with write_errors(target):
-        images = _new_file(target, (int(rows.sum()), side, side))
-        manifest.read_pixels(images, rows)
-        images.flush()
+    _write(target, (int(rows.sum()), side, side), manifest.pixel_batches(rows, side))
 
 
 def _write_resized(
     source: ImageFile, side: int, resize: Callable[[NDArray[np.uint8], int], NDArray[np.uint8]], target: Path
 ) -> None:
+    parts = (source[start : start + IMAGES_AT_ONCE] for start in range(0, len(source), IMAGES_AT_ONCE))
+    _write(target, (len(source), side, side), (resize(part, side) for part in parts))
+
+
+def _write(target: Path, shape: tuple[int, int, int], batches: Iterable[NDArray[np.uint8]]) -> None:
+    """Write `batches`, together of `shape`, as a `.npy` file; raise `StorageError` if that cannot be written.
+
+    Not into mapped memory, where a full disk would end the process.
+    """
     with write_errors(target):
-        images = _new_file(target, (len(source), side, side))
-        for start in range(0, len(source), IMAGES_AT_ONCE):
-            images[start : start + IMAGES_AT_ONCE] = resize(source[start : start + IMAGES_AT_ONCE], side)
-        images.flush()
-
-
-def _new_file(target: Path, shape: tuple[int, int, int]) -> Any:
-    return open_memmap(target, "w+", "uint8", shape)  # type: ignore[no-untyped-call]
+        stream = target.open("wb")
+    with stream:
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        write_array_header_1_0(stream, header)  # type: ignore[no-untyped-call]
+        for batch in batches:
+            with write_errors(target):
+                stream.write(batch.tobytes())
+        with write_errors(target):
+            stream.flush()

@@ -43,6 +43,16 @@ def robust_trial_data(images: ViewImages, features: ViewFeatures, fold: int, con
 
     Raise `NotPossible` if no head can be fitted to the other folds.
     """
+    train = robust_training_rows(images, fold, config)
+    test = np.flatnonzero((images.folds == fold) & (images.labels != CONTRAST))
+    return RobustTrialData(features, images.labels, images.origins, train, test)
+
+
+def robust_training_rows(images: ViewImages, fold: int, config: RobustConfig) -> Array:
+    """Return the row numbers of the images that the trial of `fold` is fitted to.
+
+    Raise `NotPossible` if no head can be fitted to the other folds.
+    """
     train = fitting_rows(images.labels, images.origins, np.flatnonzero(images.folds != fold), config)
     if train is None:
         where = " of one origin" if config.last_layer == "within" else ""
@@ -51,8 +61,7 @@ def robust_trial_data(images: ViewImages, features: ViewFeatures, fold: int, con
             received=f"origins {', '.join(np.unique(images.origins))}",
             advice="Add such images, or leave robust out of the strategies.",
         )
-    test = np.flatnonzero((images.folds == fold) & (images.labels != CONTRAST))
-    return RobustTrialData(features, images.labels, images.origins, train, test)
+    return train
 
 
 def run_robust_trial(

@@ -135,7 +135,7 @@ class BatchSource:
     most `limit` bytes stay; while they are joined they take twice their bytes.
     """
 
-    def __init__(self, put: Callable[[Sequence[NDArray[Any]]], Any], limit: float) -> None:
+    def __init__(self, put: Callable[[Sequence[Array]], Any], limit: float) -> None:
         self._put, self._limit = put, limit
         self._arrays: tuple[Array, ...] = ()
         self._data: Any = None
@@ -146,7 +146,7 @@ class BatchSource:
             self.unload()  # frees the memory of the last ones first
             self._arrays = tuple(arrays)
             if sum(array.nbytes for array in arrays) <= self._limit:
-                self._data = self._put([np.asarray(array) for array in arrays])
+                self._data = self._put(arrays)
         return self._data is not None
 
     def unload(self) -> None:

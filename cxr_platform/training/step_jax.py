@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from cxr_platform.labels import CLASSES
 from cxr_platform.models.mobilenet import Network
-from cxr_platform.training.inputs import Batch, Index, Inputs
+from cxr_platform.training.inputs import Array, Batch, Index, Inputs
 from cxr_platform.training.step import (
     ONE_PROCESSOR,
     BatchSource,
@@ -135,8 +135,9 @@ class JaxStep:
         arrays = unpack(state, [[value.shape for value in group] for group in self._state])
         self._state = jax.device_put(arrays, self._everywhere)
 
-    def _put(self, arrays: Sequence[NDArray[Any]]) -> Any:
-        parts = jax.device_put(list(arrays), self._everywhere)
+    def _put(self, arrays: Sequence[Array]) -> Any:
+        """Copy `arrays` to every device, one after the other, as one."""
+        parts = [jax.device_put(np.asarray(array), self._everywhere) for array in arrays]
         return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
 
     def _train_many(

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from cxr_platform.labels import CLASSES
 from cxr_platform.models.mobilenet import Network
-from cxr_platform.training.inputs import Batch, Index, Inputs
+from cxr_platform.training.inputs import Array, Batch, Index, Inputs
 from cxr_platform.training.step import (
     ONE_PROCESSOR,
     BatchSource,
@@ -174,11 +174,12 @@ class TensorFlowStep:
     def _groups(self) -> tuple[list[Any], list[Any], list[Any]]:
         return self._variables, self._network.upper.non_trainable_variables, self._optimizer.variables
 
-    def _put(self, arrays: Sequence[NDArray[Any]]) -> Any:
-        """Copy `arrays` to every device, as one tensor."""
+    def _put(self, arrays: Sequence[Array]) -> Any:
+        """Copy `arrays` to every device, one after the other, as one tensor."""
 
         def joined(_replica: int) -> Any:
-            parts = [tf.constant(pack_pixels(array) if self._packed else array) for array in arrays]
+            read = map(np.asarray, arrays)  # files: one at a time
+            parts = [tf.constant(pack_pixels(array) if self._packed else array) for array in read]
             return parts[0] if len(parts) == 1 else tf.concat(parts, 0)
 
         return self._on_each(joined)

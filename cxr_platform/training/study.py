@@ -16,8 +16,7 @@ from cxr_platform.models.frozen import view_transforms
 from cxr_platform.models.initial_weights import BackboneWeights
 from cxr_platform.storage.files import remove
 from cxr_platform.storage.retry import with_retries
-from cxr_platform.training.activation_files import FOLDER as ACTIVATIONS_FOLDER
-from cxr_platform.training.activation_files import ChunkFiles, Recomputed
+from cxr_platform.training.activation_files import FOLDER, ChunkFiles, Recomputed
 from cxr_platform.training.data import StudyData
 from cxr_platform.training.devices import (
     hardware,
@@ -32,7 +31,13 @@ from cxr_platform.training.inputs import FrozenInputs, ImageInputs, Inputs, Reco
 from cxr_platform.training.mps import mps_is_running
 from cxr_platform.training.plan import Share, StudyPlan, relative_cost
 from cxr_platform.training.progress import StudyProgress
-from cxr_platform.training.robust_trial import RobustTrialData, ViewFeatures, robust_trial_data, run_robust_trial
+from cxr_platform.training.robust_trial import (
+    RobustTrialData,
+    ViewFeatures,
+    robust_training_rows,
+    robust_trial_data,
+    run_robust_trial,
+)
 from cxr_platform.training.running_trial import TrialHeartbeat, utc_now
 from cxr_platform.training.step import Placement, gpu_is_visible
 from cxr_platform.training.trial import (
@@ -54,6 +59,12 @@ class StudyRun:
     folder: StudyFolder
     data: StudyData
     imagenet: BackboneWeights | None
+    of_champion: bool = False
+
+    @property
+    def activations_folder(self) -> Path:
+        """Folder of the files of activations: a champion, which may be trained beside the study, has its own."""
+        return (self.folder.champion_root if self.of_champion else self.folder.root) / FOLDER
 
     def workbench(self, share: Share, precision: Precision | None = None, devices: int = 1) -> Workbench:
         """Return the workbench of a process that runs trials with `share`.
@@ -98,13 +109,17 @@ def run_study(study: StudyRun, engine: Engine, progress: StudyProgress) -> Path:
     """Run the unfinished trials and pool the predictions. Return the path of `predictions.parquet`.
 
     Raises `TrialsFailed` with all failed trials, after the other trials are finished and the complete strategies are
-    pooled; `StudyMismatch`, before any training, if the folder holds another study.
+    pooled; before any training `StudyMismatch` if the folder holds another study, `NotPossible` if a fold leaves
+    nothing to fit the head of `robust` to.
     """
     with study.folder.lock():
         study.folder.start(study.plan)
         trials = study.plan.trials()
         finished = study.folder.finished(trials)
         todo = [key for key in trials if key not in finished]
+        for key in todo:  # before hours of other strategies
+            if study.data.views is not None and strategy_by_name(key.strategy).is_solved:
+                robust_training_rows(study.data.views, key.fold, study.plan.profile.robust)
         costs = {key: relative_cost(study.plan.profile, key.strategy, study.plan.manifest.study_images) for key in todo}
         progress.begin(costs, len(trials) - len(todo))
         try:
@@ -113,7 +128,7 @@ def run_study(study: StudyRun, engine: Engine, progress: StudyProgress) -> Path:
             progress.end()
         study.folder.check_held()
         predictions = _pool(study, failures)
-        remove(study.folder.root / ACTIVATIONS_FOLDER)
+        remove(study.activations_folder)
         return predictions
 
 
@@ -198,7 +213,7 @@ def execute_trial(
         cpus=share.cpus,
         gpus=share.gpus,
         devices=bench.placement.devices,
-        precision=bench.precision,
+        precision="float32" if isinstance(rows, RobustTrialData) else bench.precision,
         deterministic=bench.placement.deterministic,
         mps=mps,
         started=heartbeat.state.started,

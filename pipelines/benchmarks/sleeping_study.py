@@ -133,7 +133,7 @@ def sleeping_study(folder: Path, trials: int, seconds: float, trials_per_cpu: fl
     images = np.zeros((trials, SIDE, SIDE), "uint8")
     data = StudyData(images, labels, np.arange(trials), names, names, np.array(["made"] * trials), names)
     plan = StudyPlan(folder.name, "grouped", (STRATEGY,), profile, _facts(trials, labels))
-    return SleepingStudy(plan, StudyFolder(folder), data, None, seconds)
+    return SleepingStudy(plan, StudyFolder(folder), data, None, seconds=seconds)
 
 
 def _facts(images: int, labels: NDArray[Any]) -> ManifestFacts:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from cxr_platform.errors import ConfigError, StorageError
+from cxr_platform.storage import node_cache
 from cxr_platform.storage.node_cache import FOLDER, LIMIT, NodeCache, cache_folder
 from tests.storage.object_store import folder
 
@@ -17,7 +18,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def kept() -> set[str]:
-    return {file.name for file in cache_folder().iterdir() if not file.name.startswith(".")}
+    return {file.name for file in cache_folder().iterdir() if file.is_file() and not file.name.startswith(".")}
 
 
 def write(content: bytes) -> object:
@@ -56,7 +57,14 @@ def test_a_file_that_could_not_be_made_leaves_nothing_behind() -> None:
     with pytest.raises(ZeroDivisionError):
         NodeCache().made("a.npy", fail)
     assert kept() == set()
-    assert not [file for file in cache_folder().iterdir() if file.stat().st_size]
+    assert not [file for file in cache_folder().iterdir() if file.is_file()]
+
+
+def test_what_a_killed_process_left_is_removed_when_the_file_is_made() -> None:
+    cache_folder().mkdir()
+    (cache_folder() / ".a.npy.0123").write_bytes(bytes(1000))
+    NodeCache().made("a.npy", write(b"x"))
+    assert [file.name for file in cache_folder().iterdir() if file.is_file()] == ["a.npy"]
 
 
 def test_the_files_that_were_not_used_for_longest_are_removed_above_the_limit() -> None:
@@ -74,9 +82,10 @@ def test_a_file_above_the_limit_is_kept_while_it_is_the_one_in_use() -> None:
     assert cache.made("large", write(bytes(1024))).exists()
 
 
-def test_by_default_half_of_the_free_space_may_be_used(tmp_path: Path) -> None:
-    status = os.statvfs(tmp_path)
-    assert 0 < NodeCache().limit < status.f_bavail * status.f_frsize
+def test_by_default_half_of_the_free_space_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    NodeCache().made("a", write(bytes(100)))
+    monkeypatch.setattr(node_cache, "free_bytes", lambda _: 1000)
+    assert NodeCache().limit == 500 + 100
 
 
 def test_a_node_may_state_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -137,6 +137,25 @@ def test_a_trial_whose_steps_compute_activations_is_stored(tmp_path: Path) -> No
     np.testing.assert_allclose(predictions[list(PROBABILITY_COLUMNS)].sum(axis=1), 1.0, atol=1e-5)
 
 
+def test_a_continued_study_keeps_its_activations_where_they_were(tmp_path: Path) -> None:
+    study = tiny_study(tmp_path, ("off-the-shelf",), tiny_profile(**{"resources.activations": "files"}))
+    study.folder.start(study.plan)
+    engine_local.compute_activations(study, ("features",), RecordedProgress())
+    auto = tiny_study(tmp_path, ("off-the-shelf",))  # "auto": they would fit into memory
+    kept = engine_local.compute_activations(auto, ("features",), RecordedProgress())["features"]
+    assert isinstance(kept, ChunkFiles)
+    assert study.folder.record().activations == "files"
+
+
+def test_a_champion_has_files_of_its_own(tmp_path: Path) -> None:
+    profile = tiny_profile(**{"resources.activations": "files"})
+    study = replace(tiny_study(tmp_path, ("off-the-shelf",), profile), of_champion=True)
+    kept = engine_local.compute_activations(study, ("features",), RecordedProgress())["features"]
+    assert isinstance(kept, ChunkFiles)
+    assert kept.files[0].file.is_relative_to(study.folder.champion_root)
+    assert not (tmp_path / "activations").exists()
+
+
 def test_an_interrupted_study_computes_only_the_files_that_are_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

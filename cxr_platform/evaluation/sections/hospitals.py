@@ -12,6 +12,7 @@ from cxr_platform.evaluation.findings import SMALL, HospitalPair
 from cxr_platform.evaluation.formatting import Value, count, joined, p_text, text
 from cxr_platform.evaluation.report_contents import Section
 from cxr_platform.evaluation.report_inputs import ReportInputs
+from cxr_platform.evaluation.sections.shortcuts import sampled_sentence
 from cxr_platform.evaluation.statistics.bootstrap import study_seed
 from cxr_platform.evaluation.statistics.hospitals import hospital_pairs
 from cxr_platform.evaluation.table import Row, Table
@@ -60,7 +61,7 @@ def render(inputs: ReportInputs, pairs: Sequence[HospitalPair]) -> Section:
     return Section(
         NAME,
         TITLE,
-        lead=(_summary_sentence(pairs), METHOD, *_impossible_sentence(inputs, pairs)),
+        lead=(_summary_sentence(pairs), METHOD, *sampled_sentence(inputs), *_impossible_sentence(inputs, pairs)),
         tables=(_matrix(pairs, inputs.synthetic),),
         folded=(_pairs_table(pairs, inputs.synthetic),),
         warnings=(warning,) if warning else (),

@@ -18,6 +18,7 @@ from cxr_platform.evaluation.pictures import Picture
 from cxr_platform.evaluation.report_contents import Section
 from cxr_platform.evaluation.report_inputs import ReportInputs
 from cxr_platform.evaluation.sections.rate_bars import Bar, Labels, rate_bars
+from cxr_platform.evaluation.sections.shortcuts import sampled_sentence
 from cxr_platform.evaluation.statistics.bootstrap import study_seed
 from cxr_platform.evaluation.statistics.external import ScoredImages, ensemble_images, external_finding, interval_values
 from cxr_platform.evaluation.table import Row, Table
@@ -56,7 +57,7 @@ def render(inputs: ReportInputs, recalls: Sequence[ExternalFinding]) -> Section:
     """Show the recall with and without the source in training, and the classes for which that is not possible."""
     if not recalls:
         return Section(NAME, TITLE, absent=inputs.evidence.why_absent(NAME))
-    fallen, lead = [r for r in recalls if r.contradicts], [METHOD]
+    fallen, lead = [r for r in recalls if r.contradicts], [METHOD, *sampled_sentence(inputs)]
     if not fallen:
         lead.append("No recall falls so far that the two intervals do not overlap.")
     if single := inputs.results.single_source:

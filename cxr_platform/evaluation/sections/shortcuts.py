@@ -128,8 +128,7 @@ def render(inputs: ReportInputs, results: ShortcutResults) -> Section:
     if sources:
         lead.append(source_sentence(max(sources, key=lambda probe: probe.accuracy.value or 0)))
     if CLASS_PARTS[WITHOUT] in inputs.evidence.parts:
-        frame = inputs.evidence.parts[CLASS_PARTS[WITHOUT]]
-        lead += [*_sampled(frame, len(inputs.predictions.image_id)), *_not_found(frame), LIMITS]
+        lead += [*sampled_sentence(inputs), *_not_found(inputs.evidence.parts[CLASS_PARTS[WITHOUT]]), LIMITS]
     else:
         lead.append(f"The probes of pixels are missing. {inputs.evidence.why_absent(CLASS_PARTS[WITHOUT])}")
     return Section(
@@ -174,12 +173,16 @@ def source_sentence(probe: SourceFinding) -> str:
     )
 
 
-def _sampled(frame: pd.DataFrame, images: int) -> list[str]:
-    """Return a sentence on the number of images that were probed, none if it is all of them."""
-    probed = frame["image_id"].nunique()
+def sampled_sentence(inputs: ReportInputs) -> list[str]:
+    """Return a sentence on the images with whose frozen features classifiers were fitted, none if it is all of them."""
+    frame, images = inputs.evidence.parts.get(CLASS_PARTS[WITHOUT]), len(inputs.predictions.image_id)
+    probed = images if frame is None else frame["image_id"].nunique()
     if probed == images:
         return []
-    return [f"The probes of pixels are of {probed:,} of {images:,} images, all those of patients drawn at random."]
+    return [
+        f"Classifiers of frozen features are fitted to and tested on {probed:,} of {images:,} images, all those of "
+        "patients drawn at random."
+    ]
 
 
 def _not_found(frame: pd.DataFrame) -> list[str]:
