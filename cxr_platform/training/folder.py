@@ -14,21 +14,17 @@ machine: the trials whose folder exists are finished. The root may be in an obje
 import io
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from cxr_platform.config import Precision, Profile, Protocol, Storage
-from cxr_platform.domain.predictions import PREDICTIONS_SCHEMA, PROBABILITY_COLUMNS, SOURCE_PATH
 from cxr_platform.domain.strategies import ordered
 from cxr_platform.domain.study import NO_FOLD, StudyRecord, TrialKey, TrialRecord, read_study
 from cxr_platform.errors import PredictionsError, StorageError, StudyError, StudyMismatch
-from cxr_platform.labels import CLASSES
 from cxr_platform.storage.files import (
     make_folder,
     new_folder,
@@ -47,7 +43,8 @@ from cxr_platform.training.data import StudyData
 from cxr_platform.training.devices import hardware, package_versions
 from cxr_platform.training.plan import StudyPlan, identity_differences, study_identity
 from cxr_platform.training.running_trial import utc_now
-from cxr_platform.training.trial import Epoch, TrialResult
+from cxr_platform.training.trial import TrialResult
+from cxr_platform.training.trial_tables import history_table, parse_predictions, predictions_table
 from cxr_platform.validation import parse_record
 
 HISTORY, WEIGHTS = "history.parquet", "model.weights.h5"
@@ -266,7 +263,7 @@ class StudyFolder:
                 advice="Run the same command again: finished trials are kept.",
             )
         files = [self.trial_folder(key) / "predictions.parquet" for key in wanted]
-        tables = (_predictions(key, *read) for key, read in zip(wanted, read_each(files), strict=True))
+        tables = (parse_predictions(key, *read) for key, read in zip(wanted, read_each(files), strict=True))
         target, pooled = self.root / "predictions.parquet", io.BytesIO()
         pq.write_table(pa.concat_tables(tables), pooled)
         write_atomically(target, pooled.getvalue())
@@ -288,36 +285,3 @@ class StudyFolder:
         """Remove partly written trial folders of an interrupted run. An object store has none."""
         for leftover in () if is_remote(self.root) else self.root.glob("trials/*/.fold-*"):
             remove(leftover)
-
-
-def _predictions(key: TrialKey, file: Path, content: bytes | None) -> pa.Table:
-    try:
-        if content is None:
-            raise FileNotFoundError("no such file")
-        return pq.read_table(io.BytesIO(content)).cast(PREDICTIONS_SCHEMA)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise PredictionsError(
-            f"Expected the predictions of {key} in {file}.",
-            received=error,
-            advice=f"Remove {file.parent}: the same command then runs this trial again.",
-        ) from error
-
-
-def history_table(history: Iterable[Epoch]) -> pa.Table:
-    """Return one row per epoch."""
-    return pa.Table.from_pylist([asdict(epoch) for epoch in history])
-
-
-def predictions_table(key: TrialKey, data: StudyData, rows: NDArray[Any], probabilities: NDArray[Any]) -> pa.Table:
-    """Return the out-of-fold predictions of `rows` in `PREDICTIONS_SCHEMA`; `probabilities` are (len(rows), 7)."""
-    columns = {
-        "image_id": data.image_ids[rows],
-        SOURCE_PATH: data.source_paths[rows],
-        "group_id": data.group_ids[rows],
-        "source": data.sources[rows],
-        "label": np.array(CLASSES)[data.labels[rows]],
-        "strategy": [key.strategy] * len(rows),
-        "fold": np.full(len(rows), key.fold, "int32"),
-        **dict(zip(PROBABILITY_COLUMNS, probabilities.T, strict=True)),
-    }
-    return pa.table(columns, schema=PREDICTIONS_SCHEMA)

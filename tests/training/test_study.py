@@ -14,13 +14,14 @@ from cxr_platform.errors import StorageError, StudyMismatch, TrialsFailed
 from cxr_platform.storage import lock
 from cxr_platform.storage.paths import parse_path
 from cxr_platform.training import engine_local
-from cxr_platform.training.folder import StudyFolder, predictions_table
+from cxr_platform.training.folder import StudyFolder
 from cxr_platform.training.inputs import ImageInputs
 from cxr_platform.training.plan import Share
 from cxr_platform.training.progress import StudyProgress
 from cxr_platform.training.step import Placement
 from cxr_platform.training.study import StudyRun, execute_trial, placement_of, run_study
 from cxr_platform.training.trial import Workbench
+from cxr_platform.training.trial_tables import predictions_table
 from tests.storage.object_store import folder, requests
 from tests.study_records import trial_record
 from tests.training.builders import tiny_profile, tiny_study
