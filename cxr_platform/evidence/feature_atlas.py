@@ -52,6 +52,7 @@ class FoldFeatures:
 def feature_atlas(opened: OpenStudy) -> Mapping[str, pa.Table]:
     """Return tables `features` (per image), `atlas` (two features per class and fold) and `atlas_images` (top ones)."""
     check_has_heatmaps(strategy_by_name(opened.winner))
+    opened = opened.probed
     data, parts = opened.data, []
     shared = shared_rows(data, opened.profile.seed)
     for fold, network in fold_networks(opened, opened.winner):

@@ -18,7 +18,7 @@ from cxr_platform.training.data import StudyData, load_study_data
 from cxr_platform.training.folder import StudyFolder
 
 PROBED = 10_000
-"""Images on which classifiers of frozen features are fitted and tested."""
+"""Images of analyses that need the features of all of them in memory at once."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,7 @@ from cxr_platform.evaluation.pictures import Picture, mark, overlay_heatmap
 from cxr_platform.evaluation.report_contents import Section
 from cxr_platform.evaluation.report_inputs import ManifestImages, ReportInputs
 from cxr_platform.evaluation.sections.image_sheet import Panel, heatmap_of, image_sheet
+from cxr_platform.evaluation.sections.shortcuts import sampled_sentence
 from cxr_platform.evaluation.table import Row, Table
 from cxr_platform.labels import CLASSES
 
@@ -100,6 +101,7 @@ def render(inputs: ReportInputs, features: Sequence[Feature]) -> Section:
             f"Shown are the features of {winner}, from the last layer before the classes, that separate a class best.",
             LIMITS,
             SELECTION.format(count=count),
+            *sampled_sentence(inputs),
             _matching_sentence(features),
             *_source_sentence(features),
         ),

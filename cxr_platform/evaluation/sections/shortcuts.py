@@ -174,15 +174,12 @@ def source_sentence(probe: SourceFinding) -> str:
 
 
 def sampled_sentence(inputs: ReportInputs) -> list[str]:
-    """Return a sentence on the images with whose frozen features classifiers were fitted, none if it is all of them."""
+    """Return a sentence on the images of analyses that sample large studies, none if it is all images."""
     frame, images = inputs.evidence.parts.get(CLASS_PARTS[WITHOUT]), len(inputs.predictions.image_id)
     probed = images if frame is None else frame["image_id"].nunique()
     if probed == images:
         return []
-    return [
-        f"Classifiers of frozen features are fitted to and tested on {probed:,} of {images:,} images, all those of "
-        "patients drawn at random."
-    ]
+    return [f"Computed on {probed:,} of {images:,} images, all those of patients drawn at random."]
 
 
 def _not_found(frame: pd.DataFrame) -> list[str]:

@@ -50,7 +50,7 @@ def test_probes_of_some_images_are_compared_on_these() -> None:
     metadata, without, _ = results.probes
     assert metadata.accuracy.value == 55.0  # of all images
     assert (without.accuracy.value, without.control.value) == (40.0, pytest.approx(100 * 130 / 150))
-    assert "fitted to and tested on 150 of 200 images" in " ".join(shortcuts.render(some, results).lead)
+    assert "Computed on 150 of 200 images" in " ".join(shortcuts.render(some, results).lead)
 
 
 def test_probes_that_lose_their_lead_without_the_lungs_are_no_shortcut() -> None:
