@@ -16,7 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from cxr_platform.errors import ConfigError
+from cxr_platform.errors import ConfigError, StorageError
 from cxr_platform.storage.files import read_errors, remove_leftovers, write_errors
 from cxr_platform.storage.lock import file_lock
 from cxr_platform.storage.paths import is_remote
@@ -86,6 +86,7 @@ class NodeCache:
             return target
         with write_errors(target):
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _check_own(target.parent)
             (target.parent / LOCKS).mkdir(exist_ok=True)
         with file_lock(target.parent / LOCKS / name, timeout=MAKING_SECONDS):
             remove_leftovers(target)  # of a process that was killed while it made the file
@@ -107,6 +108,16 @@ class NodeCache:
             if excess > 0 and file != but:
                 file.unlink(missing_ok=True)
                 excess -= status.st_size
+
+
+def _check_own(folder: Path) -> None:
+    """Raise `StorageError` if another user made the default folder, whose name anybody can guess."""
+    if FOLDER not in os.environ and folder.stat().st_uid != os.getuid():
+        raise StorageError(
+            f"Expected {folder} to be of user {os.getuid()}.",
+            received=f"a folder of user {folder.stat().st_uid}",
+            advice=f"Name a folder of your own with {FOLDER}.",
+        )
 
 
 def _files() -> dict[Path, os.stat_result]:

@@ -88,6 +88,18 @@ def test_by_default_half_of_the_free_space_may_be_used(monkeypatch: pytest.Monke
     assert NodeCache().limit == 500 + 100
 
 
+def test_a_default_folder_that_another_user_made_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(FOLDER)
+    monkeypatch.setattr(node_cache.tempfile, "gettempdir", lambda: str(tmp_path))
+    folder = cache_folder()
+    NodeCache().made("a", write(b"x"))
+    real = os.getuid
+    monkeypatch.setattr(node_cache.os, "getuid", lambda: real() + 1)
+    folder.rename(cache_folder())  # that user's folder, with our name
+    with pytest.raises(StorageError, match=r"Expected .*cxr-cache-.* to be of user"):
+        NodeCache().made("b", write(b"x"))
+
+
 def test_a_node_may_state_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(LIMIT, "1.5")
     assert NodeCache().limit == 1.5 * 2**30
