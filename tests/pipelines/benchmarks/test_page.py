@@ -78,7 +78,14 @@ def archive_result() -> dict[str, Any]:
 
 def streaming_result() -> dict[str, Any]:
     row = {"strategy": "off-the-shelf", "files": 106, "memory_rate": 1000.0, "files_rate": 950.0, "ratio": 0.95}
-    row |= {"memory_accuracy": 84.0, "files_accuracy": 83.0, "difference": -1.0, "low": -1.8, "high": -0.2}
+    row |= {
+        "memory_accuracy": 84.0,
+        "files_accuracy": 83.0,
+        "difference": -1.0,
+        "low": -1.8,
+        "high": -0.2,
+        "again_accuracy": 84.7,
+    }
     return {"benchmark": "streaming", **MACHINE, "images": 3376, "folds": 3, "per_file": 32, "strategies": [row]}
 
 
@@ -92,7 +99,7 @@ def test_memory_and_speed_of_studies_larger_than_memory_are_stated(tmp_path: Pat
         "| off-the-shelf: speed with activations in files at least 0.9 of memory | 0.95 | yes |",
         "| off-the-shelf: no significant difference of accuracy | -1.00 (-1.80 to -0.20) | **no** |",
         "| 112,120 | study | 2200 | 900 | 1400 | 17.0 | 20.0 |",
-        "| off-the-shelf | 1000 | 950 | 0.95 | 84.00 | 83.00 | -1.00 (-1.80 to -0.20) |",
+        "| off-the-shelf | 1000 | 950 | 0.95 | 84.00 | 83.00 | -1.00 (-1.80 to -0.20) | 84.70 |",
     ):
         assert row in text
 
