@@ -50,6 +50,10 @@ class Manifest:
     folder: Path
     info: ManifestInfo
 
+    def absolute(self) -> "Manifest":
+        """Return this manifest for processes with another working directory, such as Ray's workers."""
+        return Manifest(absolute(self.folder), self.info)
+
     @property
     def content_hash(self) -> str:
         """SHA-256 of the values of all rows: the same for the same images, on every machine."""
@@ -123,7 +127,7 @@ def open_manifest(folder: Path) -> Manifest:
     Raises `ManifestError` if there is none, or it is damaged or of another schema version, `StorageError` if an object
     store does not answer.
     """
-    folder = absolute(manifest_folders(folder).readable())  # a Ray worker has another working directory
+    folder = manifest_folders(folder).readable()
     try:
         manifest = Manifest(folder, _read_info(folder / INFO_FILE))
     except (FileNotFoundError, NotADirectoryError):

@@ -68,7 +68,7 @@ class ImageFile:
 def manifest_images(manifest: Manifest, rows: NDArray[np.bool_], side: int, cache: NodeCache) -> ImageFile:
     """Return the images of `manifest` at the True places of `rows`, resized to `side` px, without reading them yet."""
     shape = (int(rows.sum()), side, side)
-    make = partial(_write_images, manifest, rows, side)
+    make = partial(_write_images, manifest.absolute(), rows, side)
     return ImageFile(f"images-{manifest.content_hash[:32]}-{side}px.npy", shape, make, cache)
 
 

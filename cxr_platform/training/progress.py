@@ -27,10 +27,13 @@ class Clock:
         self._began = self._now()
 
     def advance(self, key: TrialKey, share: float, before: float = 0.0) -> None:
-        """Set the share of a trial that is done, 0 to 1. The first call states the share done `before` this run."""
-        known = self._share.get(key)
-        self._done += self._costs[key] * (share - (before if known is None else known))
-        self._left -= self._costs[key] * (share - (known or 0.0))
+        """Set the share of a trial that is done, 0 to 1. The first call states the share done `before` this run.
+
+        A trial without a cost does not change the time left.
+        """
+        known, cost = self._share.get(key), self._costs.get(key, 0.0)
+        self._done += cost * (share - (before if known is None else known))
+        self._left -= cost * (share - (known or 0.0))
         self._share[key] = share
 
     def seconds_left(self) -> float | None:

@@ -72,6 +72,13 @@ def test_images_are_written_one_file_at_a_time(
     assert (smaller == resize_images(built.pixels(), 64)).all()
 
 
+def test_a_manifest_is_found_from_another_working_directory(built: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(built.folder.parent)
+    here = open_manifest(Path(built.folder.name)).absolute()
+    monkeypatch.chdir("/")
+    assert here.table(["image_id"]) == built.table(["image_id"])
+
+
 def test_the_content_hash_ignores_the_order_of_rows_and_the_last_digits(built: Manifest) -> None:
     rows = built.table()
     assert content_hash(rows.sort_by([("label", "descending")])) == built.content_hash

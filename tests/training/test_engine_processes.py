@@ -47,7 +47,7 @@ def outcomes(monkeypatch: pytest.MonkeyPatch) -> dict[TrialKey, list[Outcome | N
     """What becomes of each trial, attempt by attempt; `None` ends the process. Others succeed."""
     planned: dict[TrialKey, list[Outcome | None]] = {}
 
-    def start(_study: object, _share: object, leads: bool) -> engine_processes._Worker:
+    def start(_study: object, _share: object, leads: bool, _processes: int) -> engine_processes._Worker:
         here, there = Pipe()
         thread = threading.Thread(target=answer, args=(there,))
         thread.start()
@@ -163,7 +163,7 @@ def working(study: StudyRun) -> tuple[Connection, threading.Thread]:
     """Return the connection to a thread that does the work of a process."""
     here, there = Pipe()
     with engine_processes._pickled(study) as file:
-        process = threading.Thread(target=engine_processes._work, args=(file, Share(1, 0), there), daemon=True)
+        process = threading.Thread(target=engine_processes._work, args=(file, Share(1, 0), there, 1), daemon=True)
         process.start()
         here.send(TrialKey("nothing", 0))
         assert here.poll(SECONDS), "no answer"
@@ -176,7 +176,7 @@ def test_a_process_keeps_its_inputs_for_the_folds_and_frees_them_before_it_compu
 ) -> None:
     done: list[object] = []
 
-    def compute(_study: object, cuts: tuple[str, ...], _progress: object) -> dict[str, list[np.ndarray]]:
+    def compute(_study: object, cuts: tuple[str, ...], *_: object) -> dict[str, list[np.ndarray]]:
         done.append(("compute", *cuts))
         return {cut: [np.zeros((2, 56, 1), "float16")] for cut in cuts}
 
