@@ -54,12 +54,27 @@ def test_private_use_would_be_seen() -> None:
     assert not private_use("from ray import tune\nfrom ray.tune.experiment import Trial")
 
 
+OURS = {
+    *ray_internals.NO_TUNE_TABLES,
+    ray_internals.TRAIN_POLL_SECONDS,
+    ray_internals.SERVE_MIDDLEWARE,
+    ray_internals.PROXY_READY_SECONDS,
+    ray_internals.DIRECT_OBJECT_BYTES,
+    ray_internals.SPILL_FOLDER,
+    ray_internals.JOB_CONFIG,
+}
+
+
 def answer_of_a_process(code: str, **environment: str) -> list[Any]:
-    """What `code` prints as JSON at last, in a process of its own with `environment`: Ray reads much when imported."""
+    """What `code` prints as JSON at last, in a process of its own with `environment`: Ray reads much when imported.
+
+    Without the variables that this process was given by what earlier tests ran in it.
+    """
+    kept = {name: value for name, value in os.environ.items() if name not in OURS}
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=REPOSITORY,
-        env={**os.environ, **environment},
+        env={**kept, **environment},
         capture_output=True,
         text=True,
     )
