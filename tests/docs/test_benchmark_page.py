@@ -12,7 +12,11 @@ RESULTS = REPOSITORY / "docs" / "results"
 
 @pytest.mark.parametrize(
     ("name", "pattern"),
-    [("2026-11-27-benchmarks", "2026-11-27-benchmark-*.json"), ("2026-11-27-server", "2026-11-27-server*.json")],
+    [
+        ("2026-11-27-benchmarks", "2026-11-27-benchmark-*.json"),
+        ("2026-11-27-server", "2026-11-27-server*.json"),
+        ("2026-11-27-streaming", "2026-11-27-streaming*.json"),
+    ],
 )
 def test_a_page_is_written_from_the_published_results(name: str, pattern: str) -> None:
     files = sorted((RESULTS / "data").glob(pattern))
