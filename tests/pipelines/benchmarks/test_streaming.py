@@ -6,6 +6,7 @@ import pytest
 
 from cxr_platform.config import load_profile
 from pipelines import benchmark
+from pipelines.benchmarks import streaming
 from pipelines.benchmarks.streaming import Compared
 from tests.training.builders import random_imagenet, tiny_data
 
@@ -29,7 +30,7 @@ def profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file = tmp_path / "tiny.toml"
     file.write_text(TINY)
     manifest = SimpleNamespace(info=SimpleNamespace(folds=2))
-    monkeypatch.setattr("cxr_platform.manifest.store.open_manifest", lambda _: manifest)
+    monkeypatch.setattr(streaming, "manifest_of_size", lambda *_: manifest)
     monkeypatch.setattr("cxr_platform.training.data.load_study_data", lambda *_: tiny_data())
     monkeypatch.setattr("cxr_platform.training.devices.limit_process", lambda *_, **__: None)
     monkeypatch.setattr("cxr_platform.models.weights.find_weights", lambda *_: None)
