@@ -89,7 +89,9 @@ def measure_parity(network: "Network", file: Path, images: Array, temperature: f
     `images` are (N, S, S) uint8, or views (N, V, S, S). Raise `BundleError` if the difference is above `TOLERANCE` or
     not a number.
     """
-    ours = scale(keras_probabilities(network, images), temperature)
+    from cxr_platform.training.trial import predict_images
+
+    ours = scale(predict_images(network, images), temperature)
     theirs = scale(_softmax(onnx_answers(file, images)[0]), temperature)
     difference = float(np.abs(ours - theirs).max())
     if not difference <= TOLERANCE:
@@ -100,13 +102,6 @@ def measure_parity(network: "Network", file: Path, images: Array, temperature: f
             advice="No bundle was made. Install the versions of keras and onnxruntime in the lock file.",
         )
     return Parity(images=len(images), max_abs_difference=difference, tolerance=TOLERANCE)
-
-
-def keras_probabilities(network: "Network", images: Array) -> Array:
-    """See `training.trial.predict_images`."""
-    from cxr_platform.training.trial import predict_images
-
-    return predict_images(network, images)
 
 
 def evenly_spaced_rows(count: int, wanted: int = PARITY_IMAGES) -> Array:

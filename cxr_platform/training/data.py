@@ -109,13 +109,13 @@ def load_view_images(manifest: "Manifest", protocol: Protocol, input_size: int, 
     """Return `views` of the manifest's images of role `study`, then of role `contrast`."""
     table = manifest.table(["role", "label", "source", "width", "height", f"fold_{protocol}"])
     roles = np.array(table["role"].to_pylist())
-    masks = [roles == role for role in ("study", "contrast")]
-    rows = np.concatenate([np.flatnonzero(mask) for mask in masks])
-    taken = table.take(rows)
+    used = np.isin(roles, ("study", "contrast"))
+    study_first = np.argsort(roles[used] != "study", kind="stable")
+    taken = table.filter(pa.array(used)).take(study_first)
     sides = taken["width"].to_numpy(), taken["height"].to_numpy()
     labels = [CONTRAST if label is None else class_index(label) for label in taken["label"].to_pylist()]
     return ViewImages(
-        images=stacked_views(views, np.concatenate([manifest.pixels(mask) for mask in masks]), *sides, input_size),
+        images=stacked_views(views, manifest.pixels(used)[study_first], *sides, input_size),
         labels=np.array(labels),
         folds=taken[f"fold_{protocol}"].to_numpy().astype(int),
         origins=np.array([manifest.info.origins.get(source, source) for source in taken["source"].to_pylist()]),

@@ -209,8 +209,10 @@ def shuffled(inputs: Inputs, rows: NDArray[Any], rng: np.random.Generator) -> ND
     sliding buffer. With fewer files than that, or in memory, it is a permutation of all rows.
     """
     files = inputs.files(rows)
-    present, numbers = (None, rows) if files is None else np.unique(files, return_inverse=True)
-    if present is None or len(present) <= FILES_AT_ONCE:
+    if files is None:
+        return rng.permutation(rows)
+    present, numbers = np.unique(files, return_inverse=True)
+    if len(present) <= FILES_AT_ONCE:
         return rng.permutation(rows)
     turn = rng.permutation(len(present))[numbers]
     return rows[np.argsort(turn + FILES_AT_ONCE * rng.random(len(rows)), kind="stable")]

@@ -8,7 +8,6 @@ reached the disk. A stage that was measured before is not run again, so that the
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from cxr_platform.errors import StudyError
 from cxr_platform.storage.files import write_json
 from pipelines.benchmarks import write_result
 from pipelines.benchmarks.manifest import draw
+from pipelines.benchmarks.page_sections import LARGEST_PROCESS_MIB, MEMORY_GROWTH
 from pipelines.benchmarks.processes import descendants, disk_bytes, peak_mib
 
 STRATEGIES = "off-the-shelf,fine-tuning-1"
@@ -44,7 +44,6 @@ activations = "files"
 
 STAGES = ("manifest", "study", "report")
 POLL_SECONDS = 0.5
-LARGEST_MIB, LARGEST_GROWTH = 3 * 1024, 1.3
 
 
 @dataclass(frozen=True)
@@ -90,12 +89,12 @@ def run(request: ArchiveRequest) -> int:
     request.work.mkdir(parents=True, exist_ok=True)
     (request.work / "archive.toml").write_text(PROFILE, encoding="utf-8")
     runs = {images: _stages(request, images) for images in (request.fewer, request.images)}
-    for line in verdicts(runs[request.fewer], runs[request.images]):
-        print(line)
+    lines = verdicts(runs[request.fewer], runs[request.images])
+    print("\n".join(lines))
     if request.json:
         stages = [asdict(stage) for stages in runs.values() for stage in stages]
         result = {"strategies": STRATEGIES, "profile": PROFILE, "stages": stages}
-        write_result(request.json, "archive", {**result, "verdicts": verdicts(*runs.values())})
+        write_result(request.json, "archive", {**result, "verdicts": lines})
     return 0
 
 
@@ -109,10 +108,10 @@ def verdicts(fewer: Sequence[Stage], many: Sequence[Stage]) -> list[str]:
             f"{large.images / small.images:.1f} times fewer images"
         )
     worst = max(many, key=lambda stage: stage.largest_mib)
-    kept = worst.largest_mib <= LARGEST_MIB and all(
-        large.largest_mib <= LARGEST_GROWTH * small.largest_mib for small, large in zip(fewer, many, strict=True)
+    kept = worst.largest_mib <= LARGEST_PROCESS_MIB and all(
+        large.largest_mib <= MEMORY_GROWTH * small.largest_mib for small, large in zip(fewer, many, strict=True)
     )
-    limit = f"limits {LARGEST_MIB} MiB and {LARGEST_GROWTH} times"
+    limit = f"limits {LARGEST_PROCESS_MIB} MiB and {MEMORY_GROWTH} times"
     lines.append(f"largest process {worst.largest_mib:.0f} MiB ({worst.name}); {limit}: {'met' if kept else 'missed'}")
     return lines
 
@@ -151,7 +150,7 @@ def _command(request: ArchiveRequest, work: Path, name: str) -> list[str]:
 
 
 def _measure(name: str, images: int, command: Sequence[str], work: Path) -> Stage:
-    """Run one stage and write what was measured; raise `StudyError` with the end of its output if it fails."""
+    """Run one stage and write what was measured; raise `StudyError` with the place of its output if it fails."""
     if name == "manifest":  # images in its cache would not be decoded again
         for earlier in work.glob("manifest*"):
             shutil.rmtree(earlier) if earlier.is_dir() else earlier.unlink()
@@ -159,12 +158,7 @@ def _measure(name: str, images: int, command: Sequence[str], work: Path) -> Stag
     peaks, transfers = dict[int, float](), dict[int, tuple[int, int]]()
     with (
         log.open("w") as output,
-        subprocess.Popen(
-            [sys.executable, "-m", *command],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            cwd=os.getcwd(),  # noqa: PTH109
-        ) as process,
+        subprocess.Popen([sys.executable, "-m", *command], stdout=output, stderr=subprocess.STDOUT) as process,
     ):
         while process.poll() is None:
             for pid in (process.pid, *descendants(process.pid)):

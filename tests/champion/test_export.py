@@ -14,7 +14,6 @@ from cxr_platform.champion.export import (
     champion_network,
     evenly_spaced_rows,
     export_onnx,
-    keras_probabilities,
     measure_parity,
     onnx_answers,
 )
@@ -22,6 +21,7 @@ from cxr_platform.config import RobustConfig
 from cxr_platform.errors import BundleError
 from cxr_platform.models.augment import to_network_input
 from cxr_platform.models.mobilenet import Network
+from cxr_platform.training.trial import predict_images
 from tests.champion.builders import MODEL, SIDE, made_network, made_robust_weights
 
 
@@ -173,15 +173,15 @@ def test_a_graph_with_other_answers_is_an_error_with_the_difference(
 def test_one_image_with_another_answer_is_an_error(
     network: Network, graph: Path, pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = keras_probabilities(network, pixels)
+    right = predict_images(network, pixels)
     right[33] = np.roll(right[33], 1)
-    monkeypatch.setattr("cxr_platform.champion.export.keras_probabilities", lambda *_: right)
+    monkeypatch.setattr("cxr_platform.training.trial.predict_images", lambda *_: right)
     with pytest.raises(BundleError, match="a difference of 0"):
         measure_parity(network, graph, pixels, 1.0)
 
 
 def test_keras_predicts_as_a_trial_does(network: Network, pixels: np.ndarray) -> None:
-    probabilities = keras_probabilities(network, pixels)
+    probabilities = predict_images(network, pixels)
     assert probabilities.shape == (70, 7)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-6)
     assert probabilities.argmax(axis=1).std() > 0
