@@ -2,7 +2,8 @@
 
 They keep most of an image's keypoints (`keypoints`). `nominate` searches the nearest descriptors of other images in an
 inverted-file index (faiss), so that no two images are compared one by one, and keeps pairs whose matches agree on one
-shift, scale and small rotation. `aligned_agreement` confirms a pair on the pixels.
+shift, scale and small rotation. Of most images only every third keypoint is searched: the others only where three
+of these have a match in one other image. `aligned_agreement` confirms a pair on the pixels.
 
 In memory are the index, with 100 × (128 + 8) bytes an image, and the positions of the keypoints, 800 bytes an image:
 300 MB for 20,000 images. Descriptors are read twice, in blocks: to fill the index and to search it.
@@ -26,6 +27,10 @@ PER_CELL, LEAST_PER_CELL = 64, 40
 CELLS_SEARCHED = 4
 NEIGHBOURS = 5
 """Nearest descriptors looked at for each keypoint, its own included."""
+SAMPLED = 3
+"""Of so many keypoints of an image, one is searched first."""
+SAMPLED_MATCHES = 3
+"""Matches of these with one other image, from which on all keypoints of the image are searched."""
 MAX_SQUARED_DISTANCE = 0.05
 """Of two RootSIFT descriptors that may be of one structure; unit vectors differ by at most 2."""
 MIN_MATCHES = 15
@@ -165,9 +170,16 @@ class _Index:
         """Yield the images that may be copies of those from `start` on, whose descriptors are given."""
         if not len(descriptors):
             return
-        queries = _changed(descriptors, variant).astype(np.float32)
-        distances, neighbours = self._index.search(queries, NEIGHBOURS)
-        for mine, theirs in _matched_pairs(distances, neighbours, self._owner, int(self._offsets[start])):
+        offset = int(self._offsets[start])
+        numbers = np.arange(offset, offset + len(descriptors))
+        owner = self._owner[numbers]
+        sampled = (numbers - self._offsets[owner]) % SAMPLED == 0
+        queries = _changed(descriptors, variant)
+        near = self._near(numbers[sampled], queries[sampled])
+        likely = [self._owner[mine[0]] for mine, _ in self._pairs(near, SAMPLED_MATCHES)]
+        rest = ~sampled & np.isin(owner, likely)
+        near = np.concatenate([near, self._near(numbers[rest], queries[rest])], axis=1)
+        for mine, theirs in self._pairs(near, MIN_MATCHES):
             first, second = int(self._owner[mine[0]]), int(self._owner[theirs[0]])
             if variant != "same" and first > second:
                 continue  # found from the other side too
@@ -177,6 +189,30 @@ class _Index:
             fitted = _fitted(points, self._points[theirs])
             if fitted:
                 yield Nomination(first, second, fitted[0], variant, fitted[1])
+
+    def _near(self, numbers: npt.NDArray[np.int64], queries: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+        """Return (2, n): of each of n matches the number of a query, and of a near descriptor of another image."""
+        if not len(queries):
+            return np.empty((2, 0), np.int64)
+        distances, neighbours = self._index.search(queries.astype(np.float32), NEIGHBOURS)
+        near = (distances <= MAX_SQUARED_DISTANCE * QUANTUM**2) & (neighbours >= 0)
+        matches = np.stack([np.repeat(numbers, near.sum(axis=1)), neighbours[near]])
+        apart: npt.NDArray[np.int64] = matches[:, self._owner[matches[0]] != self._owner[matches[1]]]
+        return apart
+
+    def _pairs(
+        self, matches: npt.NDArray[np.int64], least: int
+    ) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+        """Return the matches of each pair of images that has at least so many."""
+        mine, theirs = matches
+        keys = self._owner[mine] * len(self._widths) + self._owner[theirs]
+        order = np.argsort(keys, kind="stable")
+        keys, mine, theirs = keys[order], mine[order], theirs[order]
+        starts = np.flatnonzero(np.diff(keys, prepend=-1))
+        ends = np.append(starts, len(keys))[1:]
+        enough = ends - starts >= least
+        places = zip(starts[enough].tolist(), ends[enough].tolist(), strict=True)
+        return [(mine[start:end], theirs[start:end]) for start, end in places]
 
 
 def _sample(images: Sequence[Keypoints], count: int) -> npt.NDArray[np.uint8]:
@@ -199,29 +235,6 @@ def _changed(descriptors: npt.NDArray[np.uint8], variant: Variant) -> npt.NDArra
     if "inverted" in variant:
         grid = grid[:, ::-1, ::-1, :]
     return grid.reshape(-1, DIMENSIONS)
-
-
-def _matched_pairs(
-    distances: npt.NDArray[np.float32],
-    neighbours: npt.NDArray[np.int64],
-    owner: npt.NDArray[np.int64],
-    offset: int,
-) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-    """Return the near descriptors of each pair of images with enough of them; the first query is number `offset`."""
-    mine = np.repeat(np.arange(offset, offset + len(neighbours)), neighbours.shape[1])
-    theirs, near = neighbours.ravel(), distances.ravel() <= MAX_SQUARED_DISTANCE * QUANTUM**2
-    near &= theirs >= 0
-    mine, theirs = mine[near], theirs[near]
-    apart = owner[mine] != owner[theirs]
-    mine, theirs = mine[apart], theirs[apart]
-    keys = owner[mine] * len(owner) + owner[theirs]
-    order = np.argsort(keys, kind="stable")
-    keys, mine, theirs = keys[order], mine[order], theirs[order]
-    starts = np.flatnonzero(np.diff(keys, prepend=-1))
-    ends = np.append(starts, len(keys))[1:]
-    return [
-        (mine[a:b], theirs[a:b]) for a, b in zip(starts.tolist(), ends.tolist(), strict=True) if b - a >= MIN_MATCHES
-    ]
 
 
 def _fitted(

@@ -95,6 +95,19 @@ def test_blocks_of_images_give_the_nominations_of_one_piece(
     assert progress.steps == [("Seeking crops", done, 12) for done in (5, 10, 12)]
 
 
+def test_a_third_of_the_keypoints_finds_what_all_of_them_find(
+    originals: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(4)
+    changed = [list(CHANGES.values())[n % len(CHANGES)](image, rng) for n, image in enumerate(originals)]
+    images = [find_keypoints(small(image)) for image in [*originals, *changed]]
+    found = {(n.first, n.second, n.matches, n.variant) for n in nominate(images)}
+    monkeypatch.setattr(local_features, "SAMPLED", 1)
+    monkeypatch.setattr(local_features, "SAMPLED_MATCHES", 1)
+    assert found == {(n.first, n.second, n.matches, n.variant) for n in nominate(images)}
+    assert len(found) > 0.85 * IMAGES
+
+
 def test_an_even_image_has_no_keypoints_and_no_copies(originals: list[Image.Image]) -> None:
     even = find_keypoints(np.full((200, 150), 90, np.uint8))
     assert len(even.points) == 0
