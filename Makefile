@@ -12,10 +12,12 @@ STRATEGIES ?= all
 ENGINE   ?= ray
 PER_CLASS ?= 80
 
-# A folder of collections; without one, synthetic images are drawn.
+# A folder of collections, or several separated by spaces; without one, synthetic images are drawn.
 DATA     ?=
+NOTHING  :=
+SPACE    := $(NOTHING) $(NOTHING)
 COLLECTIONS = $(if $(DATA),$(DATA),data/phantom-images)
-BASE     = $(if $(DATA),$(notdir $(patsubst %/,%,$(DATA))),phantoms)-$(PROFILE_NAME)$(if $(FOLDS),-$(FOLDS)folds)$(if $(LIMIT),-limit$(LIMIT))$(if $(CLASSES),-$(CLASSES))$(if $(SEED),-seed$(SEED))$(if $(EXTERNAL),-external)$(if $(DATA),,$(if $(filter-out 80,$(PER_CLASS)),-$(PER_CLASS)each))
+BASE     = $(if $(DATA),$(subst $(SPACE),-,$(strip $(notdir $(patsubst %/,%,$(DATA))))),phantoms)-$(PROFILE_NAME)$(if $(FOLDS),-$(FOLDS)folds)$(if $(LIMIT),-limit$(LIMIT))$(if $(CLASSES),-$(CLASSES))$(if $(SEED),-seed$(SEED))$(if $(EXTERNAL),-external)$(if $(OUTSIDE),-outside)$(if $(DATA),,$(if $(filter-out 80,$(PER_CLASS)),-$(PER_CLASS)each))
 PROFILE_NAME = $(basename $(notdir $(PROFILE)))
 # The name states the settings that make it another study, so that each has a folder of its own.
 NAME     ?= $(BASE)$(if $(INPUT_SIZE),-$(INPUT_SIZE)px)$(if $(filter paper,$(PROTOCOL)),-paper)
@@ -71,7 +73,7 @@ INSTALL = $(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
-	@echo "Variables: STACK (tensorflow, jax) CUDA (setup: 12, 13) DATA PROFILE PROTOCOL STRATEGIES FOLDS NAME INPUT_SIZE SEED LIMIT (images per class) CLASSES (paper, any) EXTERNAL (sources that are only scored) ENGINE WEIGHTS PER_CLASS;"
+	@echo "Variables: STACK (tensorflow, jax) CUDA (setup: 12, 13) DATA PROFILE PROTOCOL STRATEGIES FOLDS NAME INPUT_SIZE SEED LIMIT (images per class) CLASSES (paper, any) EXTERNAL (sources that are only scored) OUTSIDE (folders of images of other diseases) ENGINE WEIGHTS PER_CLASS;"
 	@echo "           STUDY STRATEGY REGISTRY (champion, serve), HOST PORT METRICS_PORT KEYS TLS_CERT TLS_KEY (serve), ADDRESS VERB ARGS (submit)"
 	@echo "Example:   make cv-all DATA=~/images PROFILE=quick STRATEGIES=off-the-shelf,scratch FOLDS=5 LIMIT=200"
 
@@ -95,7 +97,7 @@ phantoms: setup ## draw synthetic images into data/phantom-images (PER_CLASS per
 
 manifest: setup $(if $(DATA),,phantoms) ## build and validate the manifest of DATA
 	$(RUN) pipelines.manifest --data $(COLLECTIONS) --out $(MANIFEST) $(SETTINGS) \
-	  $(if $(EXTERNAL),--external $(EXTERNAL))
+	  $(if $(EXTERNAL),--external $(EXTERNAL)) $(if $(OUTSIDE),--outside $(OUTSIDE))
 
 study: setup ## run every strategy × fold over the manifest, then the report
 	$(RUN) pipelines.cross_validate --manifest $(MANIFEST) --name $(NAME) --protocol $(PROTOCOL) \

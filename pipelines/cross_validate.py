@@ -24,7 +24,7 @@ from cxr_platform.errors import ConfigError, TrialsFailed
 from cxr_platform.training.plan import StudyPlan
 from pipelines.command import run_command
 from pipelines.local_study import check_survives_job, local_copies
-from pipelines.manifest import ManifestRequest, add_external_option, ensure_manifest
+from pipelines.manifest import ManifestRequest, add_data_option, add_role_options, ensure_manifest
 from pipelines.options import (
     MANIFESTS,
     RUNS,
@@ -36,7 +36,6 @@ from pipelines.options import (
     add_weights_option,
     location,
     parse_request,
-    unchanging_location,
 )
 
 if TYPE_CHECKING:
@@ -50,11 +49,12 @@ class CrossValidateRequest:
     """A study to run: over `manifest`, or over one that is built of `data`."""
 
     manifest: Path | None
-    data: Path | None
+    data: Sequence[Path] | None
     name: str | None
     runs: Path | None
     storage: Path | None
     external: tuple[str, ...]
+    outside: tuple[str, ...]
     protocol: Literal["grouped", "paper", "both"]
     strategies: str
     engine: Literal["ray", "local"]
@@ -87,11 +87,11 @@ def parser() -> argparse.ArgumentParser:
     )
     images = parser.add_mutually_exclusive_group(required=True)
     images.add_argument("--manifest", type=location, help="folder or URI of the manifest")
-    images.add_argument("--data", type=unchanging_location, help="folder or URI of collections to build a manifest of")
+    add_data_option(images, help="folder or URI of collections to build a manifest of, or several")
     parser.add_argument("--name", help="name of the study; its folder is RUNS/NAME (default: DATA-PROFILE)")
     parser.add_argument("--runs", type=location, help="folder or URI of all studies (default: runs)")
     add_storage_option(parser)
-    add_external_option(parser)
+    add_role_options(parser)
     parser.add_argument(
         "--protocol",
         choices=("grouped", "paper", "both"),
@@ -133,7 +133,13 @@ def run(request: CrossValidateRequest) -> int:
         protocols.append((f"{places.name}-paper", "paper"))
     if request.data is not None:
         to_build = ManifestRequest(
-            request.data, places.manifest, request.external, request.ray_address, request.profile, request.metrics
+            data=request.data,
+            out=places.manifest,
+            external=request.external,
+            outside=request.outside,
+            ray_address=request.ray_address,
+            profile=request.profile,
+            metrics=request.metrics,
         )
         ensure_manifest(to_build, _hash_of_started_study(places.runs, protocols, profile))
     manifest = open_manifest(places.manifest)
@@ -180,9 +186,9 @@ def study_places(request: CrossValidateRequest, profile: Profile) -> StudyPlaces
             received=f"{request.storage} and {request.runs}",
             advice="Leave one of them out.",
         )
-    images = request.data or request.manifest
-    assert images is not None, "the parser requires one of them"
-    name = request.name or f"{images.absolute().name}-{profile.name}"
+    images = request.data or (request.manifest,)
+    folders = "-".join(folder.absolute().name for folder in images if folder is not None)  # the parser requires one
+    name = request.name or f"{folders}-{profile.name}"
     runs, manifests = request.runs or RUNS, MANIFESTS
     if request.storage is not None:
         runs, manifests = request.storage / "runs", request.storage / "manifests"

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cxr_platform.errors import ConfigError, ManifestError, StudyMismatch
 from cxr_platform.intake.candidate import REASONS
@@ -38,9 +38,10 @@ if TYPE_CHECKING:
 class ManifestRequest:
     """Collections, the folder or URI of the manifest, and how it is built."""
 
-    data: Path
+    data: Sequence[Path]
     out: Path
     external: tuple[str, ...]
+    outside: tuple[str, ...]
     ray_address: str | None
     profile: ProfileOptions
     metrics: MetricsOptions
@@ -59,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="cxr manifest", description="Build and validate the manifest of a folder of collections."
     )
-    parser.add_argument("--data", type=unchanging_location, required=True, help="folder or URI of collections")
+    add_data_option(parser, required=True, help="folder or URI of collections, or several: --data A B")
     parser.add_argument(
         "--out", type=location, required=True, help="folder or URI of the manifest; an existing one is replaced"
     )
@@ -74,21 +75,36 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="also describe the manifest as Croissant in OUT/croissant.json, for dataset tools (extra croissant)",
     )
-    add_external_option(parser)
+    add_role_options(parser)
     parser.add_argument("--ray-address", help="address of a Ray cluster (default: this machine alone)")
     add_profile_options(parser)
     add_metrics_options(parser)
     return parser
 
 
-def add_external_option(parser: argparse.ArgumentParser) -> None:
-    """Add `--external`."""
+def add_data_option(parser: Any, *, help: str, required: bool = False) -> None:
+    """Add `--data` to a parser or a group of options; it takes several folders, and may be repeated."""
+    parser.add_argument(
+        "--data", type=unchanging_location, nargs="+", action="extend", required=required, metavar="FOLDER", help=help
+    )
+
+
+def add_role_options(parser: argparse.ArgumentParser) -> None:
+    """Add `--external` and `--outside`."""
     parser.add_argument(
         "--external",
         type=names,
         default=(),
         metavar="SOURCES",
         help="sources that are in no fold and only scored, separated by commas",
+    )
+    parser.add_argument(
+        "--outside",
+        type=names,
+        default=(),
+        metavar="SOURCES",
+        help="sources whose images are of none of the seven classes, such as tuberculosis: in no fold and only scored; "
+        "any folders of images, separated by commas",
     )
 
 
@@ -124,17 +140,18 @@ def ensure_manifest(request: ManifestRequest, study_hash: str | None = None) -> 
         _build(request)
         return
     of_study = manifest.content_hash == study_hash
-    changes = differing_settings(manifest, profile, list(request.external)) if of_study else []
+    changes = differing_settings(manifest, profile, request.external, request.outside) if of_study else []
     if changes:
         raise StudyMismatch(
             f"Expected the settings of {request.out}, the manifest with which the study was started.",
             received="; ".join(changes),
             advice="Give the study another NAME, or use the settings with which it was started.",
         )
-    if is_current(manifest, request.data, profile, list(request.external), request.overrule):
+    if is_current(manifest, request.data, profile, request.external, request.overrule, request.outside):
         print(f"Manifest: {request.out} is current; `cxr manifest` builds it again")
     elif of_study:
-        print(f"Manifest: {request.out}, with which the study was started. {request.data} has changed since:")
+        folders = " or ".join(map(str, request.data))
+        print(f"Manifest: {request.out}, with which the study was started. {folders} has changed since:")
         print("use another --name to run a study of the present images.")
     else:
         _build(request)
@@ -155,7 +172,8 @@ def _build(request: ManifestRequest) -> None:
             profile,
             progress,
             overrule=request.overrule,
-            external=list(request.external),
+            external=request.external,
+            outside=request.outside,
             address=request.ray_address,
         )
         counts = manifest.info.counts
@@ -178,7 +196,8 @@ def _look(request: ManifestRequest) -> None:
             request.profile.load(),
             progress,
             overrule=request.overrule,
-            external=list(request.external),
+            external=request.external,
+            outside=request.outside,
             address=request.ray_address,
         )
     print("\n".join(summary(looked_at)))
@@ -212,6 +231,7 @@ def summary(info: "ImageCounts") -> list[str]:
     for source, count in info.reader_labels.items():
         lines.append(f"{source}: {count} images have a label by readers too.")
     totals: Counter[str] = Counter(info.contrast)
+    totals.update(info.outside)
     for by_source in info.counts.values():
         totals.update(by_source)
     for source, known in info.known_patients.items():

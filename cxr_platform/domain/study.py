@@ -52,7 +52,7 @@ class ManifestFacts(Record):
 
     `known_patients`: source → images in folds whose patient is known. `origins`: source → the hospital or publication
     that its images come from, for the sources of which it is stated; sources of one origin count as one. `contrast`:
-    source → contrast images.
+    source → contrast images. `outside`: source → images of none of the classes, in no fold.
     """
 
     content_hash: str
@@ -64,6 +64,7 @@ class ManifestFacts(Record):
     known_patients: dict[str, int]
     origins: dict[str, str] = Field(default_factory=dict)
     contrast: dict[str, int] = Field(default_factory=dict)
+    outside: dict[str, int] = Field(default_factory=dict)
 
     def origin_of(self, source: str) -> str:
         """Return the origin of a source, which is the source itself if no other is stated."""

@@ -12,6 +12,7 @@ from cxr_platform.evaluation.finding_clauses import (
     association_text,
     compared_text,
     external_text,
+    outside_text,
     pair_text,
     probe_text,
     within_text,
@@ -21,10 +22,12 @@ from cxr_platform.evaluation.findings import (
     PROBE_INPUTS,
     ExternalFinding,
     Findings,
+    OutsideFinding,
     SourceFinding,
 )
 from cxr_platform.evaluation.formatting import count, joined, percent, rate, text
 from cxr_platform.evaluation.study_results import StudyResults
+from cxr_platform.labels import POSITIVE_CLASS
 
 NOT_SUPPORTED, PARTLY_SUPPORTED, NOT_TESTED = "Not supported", "Partly supported", "Not tested"
 NOT_CONTRADICTED = "Not contradicted, which is not proof"
@@ -73,6 +76,7 @@ def assess_credibility(results: StudyResults, findings: Findings) -> Credibility
         *_within_sources(findings),
         *_chance(results, findings),
         *_external(results, findings),
+        *_outside(findings, results.decision.winner),
         *_probes(findings),
         *_left_out(findings),
         *_hospitals(findings),
@@ -87,6 +91,7 @@ def assess_credibility(results: StudyResults, findings: Findings) -> Credibility
         findings.probes
         or findings.source_probes
         or findings.external
+        or findings.outside
         or findings.left_out
         or findings.hospitals
         or findings.within is not None
@@ -95,7 +100,7 @@ def assess_credibility(results: StudyResults, findings: Findings) -> Credibility
         verdict, reasons = NOT_TESTED, [Reason(NOTHING_TESTED), *reasons]
     else:
         verdict = PARTLY_SUPPORTED if reasons else NOT_CONTRADICTED
-    shown = [reason.text for reason in reasons[:SHOWN_REASONS]] or [_tests_passed(findings)]
+    shown = [reason.text for reason in reasons[:SHOWN_REASONS]] or [_tests_passed(results, findings)]
     return Credibility(verdict, tuple(reasons), f"{_leading(findings, reasons)}{'; '.join(shown)}.")
 
 
@@ -144,6 +149,22 @@ def _external(results: StudyResults, findings: Findings) -> Iterator[Reason]:
     if further := contradicting[SHOWN_EXTERNAL:]:
         names = joined([f.source for f in further])
         yield Reason(f"results on {names} contradict cross-validation too", further[0].strategy == winner)
+
+
+def _outside(findings: Findings, winner: str) -> Iterator[Reason]:
+    """Severe if another disease is called Covid19 more often than images without Covid19 are in cross-validation."""
+    higher = sorted(
+        (found for found in _outside_sources(findings, winner) if found.higher),
+        key=lambda found: found.share.value or 0.0,
+        reverse=True,
+    )
+    for found in higher[:1]:
+        others = f", and images of {joined([f.source for f in higher[1:]])} too often too" if higher[1:] else ""
+        yield Reason(f"{outside_text(found)}{others}", severe=not found.small)
+
+
+def _outside_sources(findings: Findings, winner: str) -> list[OutsideFinding]:
+    return [found for found in findings.outside if found.strategy == winner and found.whole]
 
 
 def _leading(findings: Findings, reasons: Sequence[Reason]) -> str:
@@ -252,7 +273,7 @@ def _leakage(results: StudyResults, findings: Findings) -> Iterator[Reason]:
         yield Reason(f"{SPLIT_PATIENTS}; they are {text(leakage.difference.value)} points above those of grouped folds")
 
 
-def _tests_passed(findings: Findings) -> str:
+def _tests_passed(results: StudyResults, findings: Findings) -> str:
     """Tests that found nothing; those without anything to compare with are left out."""
     parts = [within_text(findings.within)] if findings.within is not None else []
     if probes := [probe for probe in findings.probes if probe.name not in NO_SHORTCUTS]:
@@ -261,6 +282,11 @@ def _tests_passed(findings: Findings) -> str:
     if external := [finding for finding in findings.external if _compared(finding)]:
         names = joined(sorted({finding.source for finding in external}))
         parts.append(f"the results on images of {names} do not contradict cross-validation")
+    if outside := _outside_sources(findings, results.decision.winner):
+        names = joined([found.source for found in outside])
+        parts.append(
+            f"images of {names}, of none of the classes, are not called {POSITIVE_CLASS} more often than others"
+        )
     if any(_compared(finding) for finding in findings.left_out):
         parts.append("no source left out of training is recognised significantly worse")
     if findings.hospitals:

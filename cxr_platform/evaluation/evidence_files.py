@@ -35,6 +35,8 @@ FILES: Mapping[str, tuple[str, ...]] = {
     "pixel_source_probes": ("probe", "image_id", "fold", "source", "predicted"),
     # Each image of an external source by the model of each strategy × fold
     "external": (*KEY_COLUMNS, *PROBABILITY_COLUMNS),
+    # Each image of an outside source, likewise; `label` is null, `finding` in the words of its collection
+    "outside": (*KEY_COLUMNS, "finding", *PROBABILITY_COLUMNS),
     # Each contrast image by the model of each strategy that has its fold held out
     "contrast": tuple(CONTRAST_SCHEMA.names),
     # Leave-one-source-out: images of the class `label` of `source` (an origin), by a model trained without that origin

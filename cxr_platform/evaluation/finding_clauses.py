@@ -2,7 +2,14 @@
 
 from collections.abc import Sequence
 
-from cxr_platform.evaluation.findings import Association, ExternalFinding, HospitalPair, ProbeFinding, WithinSources
+from cxr_platform.evaluation.findings import (
+    Association,
+    ExternalFinding,
+    HospitalPair,
+    OutsideFinding,
+    ProbeFinding,
+    WithinSources,
+)
 from cxr_platform.evaluation.formatting import count, joined, percent, rate, text
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 
@@ -29,6 +36,17 @@ def external_text(finding: ExternalFinding) -> str:
         "another class: recall",
     }[finding.measure]
     return f"{errors} {rate(finding.external)}, in cross-validation {rate(finding.internal)}"
+
+
+def outside_text(finding: OutsideFinding) -> str:
+    """Return a clause with how many images outside the seven classes are called Covid19, beside cross-validation."""
+    stated = finding.finding if finding.finding not in ("", "not stated", finding.source) else ""
+    images = f"{count(finding.images, 'image', 'images')} of {finding.source}"
+    of_which = f"{stated}, none of the seven classes" if stated else "none of the seven classes"
+    return (
+        f"{finding.called:,} of the {images} ({of_which}) are called {POSITIVE_CLASS}: {rate(finding.share)}, in "
+        f"cross-validation {rate(finding.internal)} of the images without {POSITIVE_CLASS}"
+    )
 
 
 def within_text(within: WithinSources) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cxr_platform.domain.interval import Interval
+from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 
 FEW_TRAINING_IMAGES = 50
 SMALL = 20  # images or patients of a figure; with fewer, one of them changes it by more than five points
@@ -120,6 +121,37 @@ class ExternalFinding:
     def few_training_images(self) -> bool:
         """True if so few training images were left that they explain a low rate."""
         return self.training_images is not None and self.training_images < FEW_TRAINING_IMAGES
+
+
+@dataclass(frozen=True)
+class OutsideFinding:
+    """How often images of a source, whose `finding` is none of the seven classes, are called each class, in percent.
+
+    `whole` is true for all images of the source; `finding` is then empty if they have several. `called` counts those
+    that are called Covid19. `shares` is in the order of `CLASSES`. `internal` is the same share in cross-validation, of
+    the images without Covid19. `higher` is true if the share of Covid19 is higher and the intervals do not overlap.
+    """
+
+    source: str
+    finding: str
+    whole: bool
+    strategy: str
+    images: int
+    groups: int
+    called: int
+    shares: Sequence[Interval]
+    internal: Interval
+    higher: bool
+
+    @property
+    def share(self) -> Interval:
+        """Share of the images that are called Covid19."""
+        return self.shares[CLASSES.index(POSITIVE_CLASS)]
+
+    @property
+    def small(self) -> bool:
+        """True if there are too few patients for a conclusion."""
+        return self.groups < SMALL
 
 
 @dataclass(frozen=True)
@@ -247,6 +279,7 @@ class Findings:
     probes: Sequence[ProbeFinding] = ()
     source_probes: Sequence[SourceFinding] = ()
     external: Sequence[ExternalFinding] = ()
+    outside: Sequence[OutsideFinding] = ()
     left_out: Sequence[ExternalFinding] = ()
     within: WithinSources | None = None
     hospitals: Sequence[HospitalPair] = ()

@@ -30,7 +30,17 @@ from cxr_platform.storage.files import new_folder, remove_leftovers, write_atomi
 CHAPTERS: Mapping[str, tuple[str, ...]] = {
     "Performance": ("strategies", "intervals", "comparison"),
     "Credibility": (
-        *("within_sources", "sources", "shortcuts", "external", "strata", "left_out", "hospitals", "leakage"),
+        *(
+            "within_sources",
+            "sources",
+            "shortcuts",
+            "external",
+            "strata",
+            "outside",
+            "left_out",
+            "hospitals",
+            "leakage",
+        ),
         *("reader_labels", "explanations"),
     ),
     "Details": ("calibration", "prediction_sets", "net_benefit", "corruptions", "subgroups", "failures", "atlas"),

@@ -13,7 +13,7 @@ from cxr_platform.evaluation.formatting import text
 from cxr_platform.evaluation.paper import ARXIV_ID, paper_metrics
 from cxr_platform.evaluation.results_json import SCHEMA_VERSION
 from cxr_platform.evaluation.table import SYNTHETIC
-from cxr_platform.labels import POSITIVE_CLASS
+from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 from cxr_platform.validation import Record, check_schema_version, parse_json, parse_record
 
 README_ROWS = 6
@@ -27,7 +27,7 @@ CHAPTERS: Mapping[str, Sequence[str]] = {
     "Hospital by hospital": ("hospitals", "hospital-pairs", "left-out"),
     "Can the figures be believed?": (
         *("within-sources", "within-each-source", "within-compared", "contrast", "shortcuts", "source-probes"),
-        *("external", "strata", "reader-rates", "reader-noise", "lung-share"),
+        *("external", "strata", "outside", "outside-findings", "reader-rates", "reader-noise", "lung-share"),
     ),
 }
 """Chapter of the page → names of the report's tables in it; a study without a table leaves it out."""
@@ -143,6 +143,10 @@ def key_figures(tree: Mapping[str, Any]) -> dict[str, str]:
             figures[f"External {rate['source']}: {rate['measure']} of {rate['label']}"] = text(
                 Interval(**rate["external"])
             )
+    for found in findings.get("outside", ()):
+        if found["strategy"] == winner and found["whole"]:
+            share = found["shares"][CLASSES.index(POSITIVE_CLASS)]
+            figures[f"Outside the classes, {found['source']}: called {POSITIVE_CLASS}"] = text(Interval(**share))
     return figures
 
 

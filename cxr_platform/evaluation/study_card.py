@@ -83,7 +83,11 @@ def flow_diagram(inputs: ReportInputs) -> list[str]:
         "│",
     ]
     lines += [f"{len(inputs.images.facts):,} images in the manifest", "│"]
-    outside = (("external", "in no fold, tested by every network"), ("contrast", "of none of the classes, tested only"))
+    outside = (
+        ("external", "in no fold, tested by every network"),
+        ("contrast", "of none of the classes, tested only"),
+        ("outside", "of none of the classes, in no fold, tested by every network"),
+    )
     lines += [f"├─► {int(roles[role]):,} {role} ({meaning})" for role, meaning in outside if role in roles]
     studied = f"└─► {inputs.results.images:,} studied in {inputs.study.folds} folds, each tested once per strategy"
     return ["```text", *lines, studied, f"      {tested}", "```"]

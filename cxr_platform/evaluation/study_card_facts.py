@@ -13,7 +13,7 @@ from cxr_platform.config import Profile, RobustConfig, ScheduleConfig, Selection
 from cxr_platform.domain.interval import REPLICATES
 from cxr_platform.domain.strategies import ROBUST, TITLES, strategy_by_name
 from cxr_platform.domain.study import StudyRecord
-from cxr_platform.evaluation.finding_clauses import external_text
+from cxr_platform.evaluation.finding_clauses import external_text, outside_text
 from cxr_platform.evaluation.findings import Findings
 from cxr_platform.evaluation.formatting import count, joined, percent, rate, text
 from cxr_platform.evaluation.report_contents import ReportContents
@@ -202,6 +202,8 @@ def _finding_facts(findings: Findings, winner: str) -> dict[str, str]:
         facts["probes"] = f"Shortcut probes: {' '.join(probe.sentence for probe in findings.probes)}"
     if external := [external_text(finding) for finding in findings.external if finding.strategy == winner]:
         facts["external"] = f"{TITLES[winner]}: {'; '.join(external)}."
+    outside = [outside_text(finding) for finding in findings.outside if finding.strategy == winner and finding.whole]
+    facts["outside"] = f" Images outside the classes: {'; '.join(outside)}." if outside else ""
     if (lungs := findings.lungs) is not None:
         facts["lungs"] = (
             f"Heatmaps of {count(lungs.images, 'image', 'images')}; {rate(lungs.share)} of them lies in the lung "

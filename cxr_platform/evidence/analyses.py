@@ -20,7 +20,7 @@ from cxr_platform.evaluation.evidence_files import FOLDER, INDEX_FILE, part_file
 from cxr_platform.evidence.contrast_images import contrast_predictions
 from cxr_platform.evidence.corruptions import corrupted_predictions
 from cxr_platform.evidence.explanations import explanations
-from cxr_platform.evidence.external_images import external_predictions
+from cxr_platform.evidence.external_images import external_predictions, outside_predictions
 from cxr_platform.evidence.faithfulness import faithfulness
 from cxr_platform.evidence.feature_atlas import feature_atlas
 from cxr_platform.evidence.left_out_origins import hospital_predictions, left_out_predictions
@@ -44,6 +44,7 @@ ANALYSES = (
     Analysis(("left_out",), left_out_predictions),
     Analysis(("hospitals",), hospital_predictions, version=2),
     Analysis(("external",), external_predictions),
+    Analysis(("outside",), outside_predictions),
     Analysis(("contrast",), contrast_predictions),
     Analysis(("lung_share", "heatmaps"), explanations, version=2),
     Analysis(("corruptions",), corrupted_predictions),

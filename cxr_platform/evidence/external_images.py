@@ -1,6 +1,6 @@
-"""Predictions for external images, which are in no fold, by the network of every strategy and fold."""
+"""Predictions for external and outside images, which are in no fold, by the network of every strategy and fold."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,16 +11,17 @@ from cxr_platform.errors import NotPossible
 from cxr_platform.evaluation.predictions import Array
 from cxr_platform.evidence.fold_networks import fold_networks, images_for
 from cxr_platform.evidence.open_study import OpenStudy
+from cxr_platform.intake.candidate import Role
 from cxr_platform.training.trial import predict_images
 
 KEYS = ("image_id", "source_path", "group_id", "source", "label")
 SIDES = ("width", "height")
-TITLE = "External images"
+TITLE, OUTSIDE_TITLE = "External images", "Images outside the classes"
 
 
 @dataclass(frozen=True, eq=False)
 class ExternalImages:
-    """`facts` has the columns `KEYS` and `SIDES`, one row per image (label null if unknown).
+    """`facts` has the columns `KEYS` and `SIDES` at least, one row per image (label null if unknown).
 
     `pixels` are letterboxed, (N, s, s) uint8; `SIDES` are those of the files.
     """
@@ -34,38 +35,49 @@ def external_predictions(opened: OpenStudy) -> Mapping[str, pa.Table]:
 
     Raise `NotPossible` if there are none, `WeightsError` if a strategy needs ImageNet weights that cannot be found.
     """
-    table = opened.manifest.table([*KEYS, *SIDES, "role"])
-    is_external = np.array(table["role"].to_pylist()) == "external"
-    if not is_external.any():
-        raise NotPossible(
-            "Expected a source that is marked external in the manifest.",
-            received="none",
-            advice="Mark one with cxr manifest --external SOURCE, or use a folder with cxr evaluate.",
-        )
-    facts = table.select([*KEYS, *SIDES]).filter(pa.array(is_external))
-    images = ExternalImages(facts, opened.manifest.pixels(is_external))
-    return {"external": predict_external(images, opened)}
+    advice = "Mark one with cxr manifest --external SOURCE, or use a folder with cxr evaluate."
+    return {"external": predict_external(_images_of(opened, "external", KEYS, advice), opened)}
 
 
-def predict_external(images: ExternalImages, opened: OpenStudy) -> pa.Table:
-    """Return one row per image, strategy and fold: `KEYS`, strategy, fold and probabilities.
+def outside_predictions(opened: OpenStudy) -> Mapping[str, pa.Table]:
+    """Return table `outside`: the predictions for the manifest's images of none of the classes, with their `finding`.
 
-    Images are resized like those of the study.
+    Raises as `external_predictions` does.
+    """
+    advice = "Mark one with cxr manifest --outside SOURCE; any folder of images with another finding will do."
+    keys = (*KEYS, "finding")
+    return {"outside": predict_external(_images_of(opened, "outside", keys, advice), opened, keys, OUTSIDE_TITLE)}
+
+
+def _images_of(opened: OpenStudy, role: Role, keys: Sequence[str], advice: str) -> ExternalImages:
+    table = opened.manifest.table([*keys, *SIDES, "role"])
+    is_meant = np.array(table["role"].to_pylist()) == role
+    if not is_meant.any():
+        raise NotPossible(f"Expected a source that is marked {role} in the manifest.", received="none", advice=advice)
+    return ExternalImages(table.filter(pa.array(is_meant)), opened.manifest.pixels(is_meant))
+
+
+def predict_external(
+    images: ExternalImages, opened: OpenStudy, keys: Sequence[str] = KEYS, title: str = TITLE
+) -> pa.Table:
+    """Return one row per image, strategy and fold: `keys`, strategy, fold and probabilities.
+
+    Images are resized like those of the study. `title` is that of the progress.
     """
     count, parts = len(images.pixels), []
-    for strategy, fold, probabilities in _predictions(images, opened):
-        columns = {name: images.facts[name] for name in KEYS}
+    for strategy, fold, probabilities in _predictions(images, opened, title):
+        columns = {name: images.facts[name] for name in keys}
         columns |= {"strategy": pa.array([strategy] * count)}
         columns |= {"fold": pa.array(np.full(count, fold, "int32"))}
         parts.append(pa.table({**columns, **probability_columns(probabilities)}))
     return pa.concat_tables(parts)
 
 
-def _predictions(images: ExternalImages, opened: OpenStudy) -> Iterator[tuple[str, int, Array]]:
+def _predictions(images: ExternalImages, opened: OpenStudy, title: str) -> Iterator[tuple[str, int, Array]]:
     strategies, folds = opened.study.strategies, opened.study.folds
     sides = [images.facts[side].to_numpy() for side in SIDES]
     for number, strategy in enumerate(strategies):
         shown = images_for(opened, strategy, images.pixels, *sides)
         for fold, network in fold_networks(opened, strategy):
             yield strategy, fold, predict_images(network, shown)
-            opened.progress.step(TITLE, number * folds + fold + 1, len(strategies) * folds)
+            opened.progress.step(title, number * folds + fold + 1, len(strategies) * folds)

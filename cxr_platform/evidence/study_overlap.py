@@ -15,6 +15,7 @@ from cxr_platform.manifest.store import Manifest
 
 IN_STUDY = "in-study"
 HASHES = ("file_sha256", "pixel_sha256")
+IN_FOLDS = ("study", "contrast")
 
 
 def images_of_study(
@@ -23,7 +24,7 @@ def images_of_study(
     """Return position in `selection.images` → reason for every image that overlaps with the study.
 
     `pixels` reads the folder's images. An image excludes its whole group (`manifest.grouping`), because the networks
-    were trained on the patient. External images of the manifest are not part of the study.
+    were trained on the patient. External and outside images of the manifest are not part of the study.
     """
     copies = near_copies(selection.images, pixels, manifest, near_distance)
     refusals = {row: Refusal(IN_STUDY, f"a copy of {path} of the study") for row, path in copies.items()}
@@ -50,7 +51,7 @@ def near_copies(
     As in `manifest.grouping`, a near copy has a hash within `max_distance` bits and the same fine detail.
     """
     facts = manifest.table(["source_path", "phash", "role"]).to_pydict()
-    study = np.flatnonzero(np.array(facts["role"]) != "external")
+    study = np.flatnonzero(np.isin(facts["role"], IN_FOLDS))
     hashes = [int(facts["phash"][row], 16) for row in study] + [int(image.facts.phash, 16) for image in images]
     pairs = near_pairs(np.array(hashes, np.uint64), max_distance)
     across = pairs[(pairs[:, 0] < len(study)) & (pairs[:, 1] >= len(study))]
@@ -83,7 +84,7 @@ def _images(manifest: Manifest, rows: Array) -> Iterator[tuple[int, Array]]:
 def _known(manifest: Manifest) -> dict[str, set[str]]:
     """Return the hashes and patients of the images in the folds."""
     table = manifest.table([*HASHES, "patient_id", "role"]).to_pandas()
-    study = table[table["role"] != "external"]
+    study = table[table["role"].isin(IN_FOLDS)]
     return {name: set(study[name].dropna()) for name in (*HASHES, "patient_id")}
 
 

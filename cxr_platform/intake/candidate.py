@@ -6,9 +6,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-Role = Literal["study", "external", "contrast"]
+Role = Literal["study", "external", "contrast", "outside"]
 """A contrast image is of a source of the study, but of none of the seven classes: held out like images of the study,
-and not trained on."""
+and not trained on. An outside image is of none of the seven classes either, and of a source that was named for that: in
+no fold, and predicted by every network as an external image is."""
 
 REASONS: Mapping[str, str] = MappingProxyType(
     {
@@ -24,6 +25,7 @@ REASONS: Mapping[str, str] = MappingProxyType(
         "modality": "not a projection radiograph (a CT, for example)",
         "no-finding-given": "the table leaves the finding empty",
         "finding-not-studied": "the finding is none of the seven classes",
+        "finding-studied": "the finding is one of the seven classes, in a source that is outside of them",
         "several-findings": "more than one of the seven classes applies",
         "further-findings": "further findings beside Normal, or beside the one studied (single_finding_only)",
         "unknown-folder": "the folder's name is none of the seven classes",

@@ -37,7 +37,8 @@ class Overrule(Record):
     def lift(self, candidate: Candidate) -> Candidate:
         """Return `candidate` without its refusal if that is overrulable and the candidate is in the allow list."""
         refusal = candidate.refusal
-        liftable = refusal is not None and refusal.reason in OVERRULABLE and candidate.label is not None
+        has_class = candidate.label is not None or candidate.role == "outside"  # outside images need none
+        liftable = refusal is not None and refusal.reason in OVERRULABLE and has_class
         return replace(candidate, refusal=None) if liftable and candidate.source_path in self.allow else candidate
 
 

@@ -1,5 +1,6 @@
 """The files of a data folder: which collections it holds, and what these state about every file. No image is opened."""
 
+from collections import Counter
 from collections.abc import Collection as Names
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from cxr_platform.intake.layouts import (
     dicom,
     kermany,
     nih,
+    outside,
     phantoms,
     public_collections,
     sources_toml,
@@ -65,13 +67,16 @@ class _Source:
     layout: Layout
 
 
-def find_candidates(data: Path, selection: SelectionConfig) -> Inventory:
+def find_candidates(data: Path, selection: SelectionConfig, outside_names: Names[str] = ()) -> Inventory:
     """List the files of the collections under `data`, with what each collection states about them (§2.1.1 to §2.1.3).
 
     `data` is a collection, or holds collections at any depth; each is recognised by its layout, or as one of
     `public_collections`, and named after its path in `data`. If there is a `sources.toml`, only the folders that it
     names are read, and other files are refused. A candidate with a refusal is not used; it keeps its label if its class
     is known all the same (view, modality, further findings).
+
+    `outside_names` are sources (folders of `data`, or `data` itself) whose images are of none of the seven classes, in
+    addition to those that a sources.toml marks; any folder of images may be one.
 
     Raises `SourceError` for a folder that is absent, empty or not recognised and for a table that is unreadable, lacks
     columns or has none of its images; `ConfigError` for a sources.toml with an unknown key or value.
@@ -81,7 +86,8 @@ def find_candidates(data: Path, selection: SelectionConfig) -> Inventory:
         raise SourceError(f"Expected a folder of X-ray collections at {data}.", received=received)
     folder = data.resolve()
     has_declaration = (folder / sources_toml.FILE_NAME).is_file()
-    sources, candidates = _declared_sources(folder) if has_declaration else _recognised_sources(folder)
+    find_sources = _declared_sources if has_declaration else _recognised_sources
+    sources, candidates = find_sources(folder, outside_names)
     readings = {source.collection.name: source.layout.read(source.collection, selection) for source in sources}
     tables = [table for reading in readings.values() for table in reading.tables]
     for source in sources:
@@ -90,7 +96,7 @@ def find_candidates(data: Path, selection: SelectionConfig) -> Inventory:
         if collection.readers:
             tables += [c.source_path for c in images if c.path == collection.readers.path]
             images = [c for c in images if c.path != collection.readers.path]
-        candidates += with_reader_labels(collection, images)
+        candidates += _outside_images(collection, images) or with_reader_labels(collection, images)
     return Inventory(
         candidates=sorted(candidates, key=lambda candidate: candidate.source_path),
         missing_files={name: reading.missing_files for name, reading in sorted(readings.items())},
@@ -110,10 +116,29 @@ def _only_images(collection: Collection, candidate: Candidate) -> Candidate:
     return collection.refused(file, "not-listed", f"none of the files {', '.join(collection.patterns)}")
 
 
+def _outside_images(collection: Collection, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Return the candidates of an outside `collection`, without class; empty for any other collection.
+
+    Raises `SourceError` if none is usable.
+    """
+    if collection.role != "outside":
+        return []
+    images = list(map(outside.outside_candidate, candidates))
+    if all(image.refusal for image in images):
+        reasons = Counter(image.refusal.detail for image in images if image.refusal)
+        raise SourceError(
+            f"Expected images of none of the seven classes in {collection.folder}, the outside source "
+            f"{collection.name}.",
+            received=", ".join(f"{number} with {detail}" for detail, number in reasons.most_common(_SHOWN)),
+            advice="Name another folder, or take part of the study with these images.",
+        )
+    return images
+
+
 def mark_external(inventory: Inventory, names: Names[str]) -> Inventory:
     """Return `inventory` with the images of the sources called `names` as external: in no fold, kept for scoring.
 
-    Raises `SourceError` for a name that no source has, and if no source is left for training.
+    Raises `SourceError` for a name that no source has or that is outside, and if no source is left for training.
     """
     present = sorted({candidate.source for candidate in inventory.candidates} - {LOOSE})
     unknown = [name for name in names if name not in present]
@@ -121,10 +146,17 @@ def mark_external(inventory: Inventory, names: Names[str]) -> Inventory:
         raise SourceError(
             f"Expected external sources out of {', '.join(present)}.", received=", ".join(map(repr, unknown))
         )
+    if both := sorted({c.source for c in inventory.candidates if c.role == "outside"}.intersection(names)):
+        raise _both_roles(both)
     marked = [replace(c, role="external") if c.source in names else c for c in inventory.candidates]
-    if names and all(c.role == "external" for c in marked if c.source != LOOSE):
+    named = names or any(c.role == "outside" for c in marked)
+    if named and all(c.role in ("external", "outside") for c in marked if c.source != LOOSE):
         raise SourceError("Expected at least one source that is not external, to train on.", received="none")
     return replace(inventory, candidates=marked)
+
+
+def _both_roles(names: Sequence[str]) -> SourceError:
+    return SourceError("Expected each source to be external or outside.", received=f"{', '.join(names)} as both")
 
 
 def mark_contrast(inventory: Inventory, selection: SelectionConfig) -> Inventory:
@@ -143,11 +175,19 @@ def mark_contrast(inventory: Inventory, selection: SelectionConfig) -> Inventory
     return replace(inventory, candidates=[marked(candidate) for candidate in inventory.candidates])
 
 
-def _declared_sources(data: Path) -> tuple[list[_Source], list[Candidate]]:
+def _declared_sources(data: Path, outside_names: Names[str]) -> tuple[list[_Source], list[Candidate]]:
     """Return the sources of `data`'s sources.toml, and the files of `data` that belong to none of them."""
     layouts = {layout.name: layout for layout in LAYOUTS}
+    declared = sources_toml.read_sources_toml(data)
+    if unknown := sorted(set(outside_names) - {collection.name for collection, _ in declared}):
+        raise _unknown_outside(unknown, f"the sources {', '.join(collection.name for collection, _ in declared)}")
     sources = []
-    for collection, name in sources_toml.read_sources_toml(data):
+    for collection, name in declared:
+        if collection.role == "external" and collection.name in outside_names:
+            raise _both_roles([collection.name])
+        if collection.role == "outside" or collection.name in outside_names:
+            sources.append(_outside_source(collection, name))
+            continue
         stated = _Source(public_collections.completed(collection), layouts[name]) if name else None
         source = stated or _recognised(collection)
         if source is None:
@@ -163,18 +203,58 @@ def _declared_sources(data: Path) -> tuple[list[_Source], list[Candidate]]:
     return sources, _loose(data, rest, "not-listed", f"in no source of {sources_toml.FILE_NAME}")
 
 
-def _recognised_sources(data: Path) -> tuple[list[_Source], list[Candidate]]:
+def _recognised_sources(data: Path, outside_names: Names[str]) -> tuple[list[_Source], list[Candidate]]:
     """Return the collections that a layout recognises in `data`, and the files that lie in none of them."""
     whole = Collection(as_text(data.name), data, walk(data))
     if not whole.files:
         raise SourceError(f"Expected X-ray collections in {data}.", received="a folder without files")
-    sources = _sources_in(whole, "")
+    if set(outside_names) == {whole.name}:
+        return [_outside_source(whole, None)], []
+    _check_apart(outside_names)
+    set_apart = [_folder_of(whole, name) for name in sorted(set(outside_names))]
+    taken = tuple(f"{folder.name}/" for folder in set_apart)
+    studied = replace(whole, files=tuple(file for file in whole.files if not as_text(file).startswith(taken)))
+    sources = _sources_in(studied, "")
     if not sources:
-        raise _not_recognised(whole, data)
+        raise _not_recognised(studied, data)
+    sources += [_outside_source(folder, None) for folder in set_apart]
     inside = tuple(f"{source.collection.folder.relative_to(data).as_posix()}/" for source in sources)
-    rest = [] if inside == ("./",) else [file for file in whole.files if not file.startswith(inside)]
+    rest = [] if "./" in inside else [file for file in whole.files if not file.startswith(inside)]
     detail = f"in no collection that is recognised; {sources_toml.FILE_NAME} can name it"
     return sources, _loose(data, rest, "unknown-folder", detail)
+
+
+def _folder_of(whole: Collection, name: str) -> Collection:
+    """Return the folder `name` (a path in `whole`) as a collection; raise `SourceError` if there is none."""
+    inside = [file for file in whole.files if as_text(file).startswith(f"{name}/")]
+    if not inside:
+        raise _unknown_outside([name], f"the folders of {whole.folder}")
+    depth = name.count("/") + 1
+    folder = whole.folder.joinpath(*inside[0].split("/")[:depth])
+    return Collection(name, folder, tuple(file.split("/", depth)[depth] for file in inside))
+
+
+def _check_apart(names: Names[str]) -> None:
+    nested = [(one, other) for one in names for other in names if one.startswith(f"{other}/")]
+    if nested:
+        raise SourceError(
+            "Expected outside sources of which none lies in another.", received=" in ".join(map(repr, nested[0]))
+        )
+
+
+def _unknown_outside(names: Sequence[str], known: str) -> SourceError:
+    return SourceError(f"Expected outside sources out of {known}.", received=", ".join(map(repr, names)))
+
+
+def _outside_source(collection: Collection, layout: str | None) -> _Source:
+    """Return `collection` as one of images outside the classes, with the layout whose table states findings, if any."""
+    collection = replace(collection, role="outside")
+    if layout is None and collection.table is None:
+        known = _recognised(collection)
+        if known and (known.layout in (nih.LAYOUT, cohen.LAYOUT) or known.collection.label):
+            return replace(known, collection=replace(known.collection, readers=None))
+    with_table = {"nih": nih.LAYOUT, "cohen": cohen.LAYOUT}
+    return _Source(collection, with_table.get(layout or "", outside.LAYOUT))
 
 
 def _loose(data: Path, files: Sequence[str], reason: str, detail: str) -> list[Candidate]:

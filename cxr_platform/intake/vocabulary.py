@@ -214,9 +214,12 @@ def names_other_finding(text: str) -> bool:
 
     `todo`, `unknown`, `suspected COVID` and `Pneumonia/Bacterial` are not such findings, `SARS` and `Mass|Nodule` are.
     """
-    if _NO_STATEMENT.fullmatch(plain(text)) or _MAYBE_COVID19.search(folded(text)):
-        return False
-    return not any(class_of(part) for part in re.split(r"[,/|;]", text))
+    return not (_NO_STATEMENT.fullmatch(plain(text)) or names_class(text))
+
+
+def names_class(text: str) -> bool:
+    """Return True for a finding that names one of the seven classes in any part of a list or path, or maybe Covid19."""
+    return bool(_MAYBE_COVID19.search(folded(text))) or any(class_of(part) for part in re.split(r"[,/|;]", text))
 
 
 def column_key(name: str) -> str:

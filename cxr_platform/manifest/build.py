@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 
 from cxr_platform.config import Profile, SelectionConfig, differences
 from cxr_platform.errors import ConfigError, FoldError, ManifestInvalid
+from cxr_platform.intake.data_folders import DataPaths, data_paths, merged, read_data_folders
 from cxr_platform.intake.overrule import FILE_NAME, Overrule, read_overrule
-from cxr_platform.intake.sources import Inventory, find_candidates, mark_contrast, mark_external
+from cxr_platform.intake.sources import Inventory, mark_contrast, mark_external
 from cxr_platform.manifest.cache import DecodedCache, PixelReader, settings_key
 from cxr_platform.manifest.contact_sheets import write_contact_sheets
 from cxr_platform.manifest.decoding import DecodeTask, decode_new
@@ -35,20 +36,22 @@ UNSALTED = f"Patients of {{}} images come from DICOM headers; set {SALT_VARIABLE
 
 
 def build_manifest(
-    data: Path,
+    data: DataPaths,
     destination: Path,
     profile: Profile,
     progress: Progress | None = None,
     *,
     overrule: Path | None = None,
     external: Collection[str] = (),
+    outside: Collection[str] = (),
     address: str | None = None,
 ) -> Manifest:
     """Build the manifest of all collections under `data` in the folder `destination`, replacing one that is there.
 
-    `overrule` is the file of the allow and deny lists (default: `data`/overrule.toml, if it exists). `external` names
-    sources that are scored but are in no fold, in addition to those that a sources.toml marks. `address` is a Ray
-    cluster whose nodes all see `data` and `destination`.
+    `data` is a folder, or several (`intake.data_folders`). `overrule` is the file of the allow and deny lists (default:
+    `data`/overrule.toml, if it exists). `external` names sources that are scored but are in no fold, `outside` sources
+    whose images are of none of the seven classes and are scored likewise, both in addition to those that a sources.toml
+    marks. `address` is a Ray cluster whose nodes all see `data` and `destination`.
 
     Raises `SourceError` and `ConfigError` for collections and lists that cannot be used, `FoldError` if a class is too
     small for the folds, `StorageError` if `destination` cannot be written, `ManifestInvalid` if an expectation fails.
@@ -56,20 +59,22 @@ def build_manifest(
     uploaded manifest was interrupted.
     """
     folders = manifest_folders(absolute(destination))
-    build = _prepared(folders, data, profile, progress, overrule, external, address)
+    asked = _Asked(data_paths(data), overrule, tuple(external), tuple(outside))
+    build = _prepared(folders, asked, profile, progress, address)
     with folders.build():
         build.run()
     return open_manifest(destination)
 
 
 def look_at_images(
-    data: Path,
+    data: DataPaths,
     destination: Path,
     profile: Profile,
     progress: Progress | None = None,
     *,
     overrule: Path | None = None,
     external: Collection[str] = (),
+    outside: Collection[str] = (),
     address: str | None = None,
 ) -> tuple[LookedAt, Path]:
     """Select images as `build_manifest` does, and write only what a person looks at, to `destination`.look.
@@ -79,17 +84,19 @@ def look_at_images(
     `build_manifest` but `FoldError` and `ManifestInvalid`.
     """
     folders = manifest_folders(absolute(destination))
-    build = _prepared(folders, data, profile, progress, overrule, external, address)
+    asked = _Asked(data_paths(data), overrule, tuple(external), tuple(outside))
+    build = _prepared(folders, asked, profile, progress, address)
     with folders.build():
         return build.look(), folders.looked_at
 
 
 def is_current(
     manifest: Manifest,
-    data: Path,
+    data: DataPaths,
     profile: Profile,
     external: Collection[str] = (),
     overrule: Path | None = None,
+    outside: Collection[str] = (),
 ) -> bool:
     """Return True if `manifest` was built with the settings of `profile` from the present images, tables and lists.
 
@@ -99,14 +106,18 @@ def is_current(
     """
     if differing_settings(manifest, profile) or "unreadable" in manifest.info.excluded:
         return False
-    inputs = input_hashes(*_find(data, overrule, external, profile.intake.selection))
+    asked = _Asked(data_paths(data), overrule, tuple(external), tuple(outside))
+    inputs = input_hashes(*_find(asked, profile.intake.selection))
     return inputs == {"files_hash": manifest.info.files_hash, "overrule_hash": manifest.info.overrule_hash}
 
 
-def differing_settings(manifest: Manifest, profile: Profile, external: Collection[str] = ()) -> list[str]:
+def differing_settings(
+    manifest: Manifest, profile: Profile, external: Collection[str] = (), outside: Collection[str] = ()
+) -> list[str]:
     """Return `key: before → now` for each setting of `profile` with which `manifest` was not built.
 
-    Of `external`, only sources that are not external in `manifest` are listed: a sources.toml may have marked others.
+    Of `external` and `outside`, only sources that are not so in `manifest` are listed: a sources.toml may have marked
+    others.
     """
     before, now = (
         {"config": asdict(config), "folds": folds, "seed": seed}
@@ -115,28 +126,37 @@ def differing_settings(manifest: Manifest, profile: Profile, external: Collectio
             (profile.intake, profile.folds, profile.seed),
         )
     )
-    table = manifest.table(["source", "role"]) if external else None
-    marked = set() if table is None else set(table.filter(pc.equal(table["role"], "external"))["source"].to_pylist())
-    return [*differences(before, now), *(f"external: {name} was not" for name in external if name not in marked)]
+    roles = manifest.table(["source", "role"]) if external or outside else None
+
+    def not_marked(role: str, names: Collection[str]) -> list[str]:
+        marked = set() if roles is None else set(roles.filter(pc.equal(roles["role"], role))["source"].to_pylist())
+        return [f"{role}: {name} was not" for name in names if name not in marked]
+
+    return [*differences(before, now), *not_marked("external", external), *not_marked("outside", outside)]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Folders and lists that a manifest is built from, and the sources that are external or outside."""
+
+    data: tuple[Path, ...]
+    overrule: Path | None
+    external: tuple[str, ...]
+    outside: tuple[str, ...]
 
 
 def _prepared(
-    folders: ManifestFolders,
-    data: Path,
-    profile: Profile,
-    progress: Progress | None,
-    overrule: Path | None,
-    external: Collection[str],
-    address: str | None,
+    folders: ManifestFolders, asked: _Asked, profile: Profile, progress: Progress | None, address: str | None
 ) -> "_Build":
-    _check_outside(data.resolve(), folders.destination)
-    inventory, lists = _find(data, overrule, external, profile.intake.selection)
+    for folder in asked.data:
+        _check_apart(folder.resolve(), folders.destination)
+    inventory, lists = _find(asked, profile.intake.selection)
     for folder in inventory.folders:  # a sources.toml may name some outside of `data`
-        _check_outside(folder, folders.destination)
+        _check_apart(folder, folders.destination)
     return _Build(folders, inventory, lists, profile, progress or NoProgress(), address)
 
 
-def _check_outside(data: Path, destination: Path) -> None:
+def _check_apart(data: Path, destination: Path) -> None:
     if is_remote(destination) == is_remote(data) and destination.resolve().is_relative_to(data):
         raise ConfigError(
             f"Expected a manifest outside of the collections in {data}, whose images it would otherwise join.",
@@ -145,17 +165,20 @@ def _check_outside(data: Path, destination: Path) -> None:
         )
 
 
-def _find(
-    data: Path, overrule: Path | None, external: Collection[str], selection: SelectionConfig
-) -> tuple[Inventory, Overrule]:
-    """Return the candidates, without the file of the allow and deny lists, and these lists."""
-    with read_errors(data, remote_only=True):
-        inventory = mark_contrast(mark_external(find_candidates(data, selection), external), selection)
-    own = data.resolve() / FILE_NAME
-    candidates = [candidate for candidate in inventory.candidates if candidate.path != own]
-    file = overrule or (own if own.is_file() else None)
-    known = {candidate.source_path for candidate in candidates}
-    lists = read_overrule(file, known) if file else Overrule()
+def _find(asked: _Asked, selection: SelectionConfig) -> tuple[Inventory, Overrule]:
+    """Return the candidates, without the files of the allow and deny lists, and these lists."""
+    with read_errors(asked.data[0], remote_only=True):
+        folders = read_data_folders(asked.data, selection, asked.outside)
+        inventory = mark_contrast(mark_external(merged(folders), asked.external), selection)
+        own = [folder.overrule() for folder in folders if asked.overrule is None]
+    places = {folder.path / FILE_NAME for folder in folders}
+    candidates = [candidate for candidate in inventory.candidates if candidate.path not in places]
+    if asked.overrule is not None:
+        lists = read_overrule(asked.overrule, {candidate.source_path for candidate in candidates})
+    else:
+        lists = Overrule(
+            allow=frozenset().union(*(part.allow for part in own)), deny=frozenset().union(*(part.deny for part in own))
+        )
     return replace(inventory, candidates=[lists.lift(candidate) for candidate in candidates]), lists
 
 

@@ -24,12 +24,13 @@ PARTS, IMAGES, CLASS_SET = "parts", "images", "classes"
 DESCRIPTIONS = {
     "image_id": "16 hex digits of the hash of source_path.",
     "source": "Collection that the image comes from.",
-    "role": "study: in the folds. external: in no fold, only scored. contrast: of none of the seven classes.",
+    "role": "study: in the folds. external: in no fold, only scored. contrast: of none of the seven "
+    "classes, in the folds. outside: of none of the seven classes, in no fold, only scored.",
     "source_path": "Path of the file in the collections: SOURCE/relative/path.",
     "file_sha256": "SHA-256 of the file in the collection.",
     "pixel_sha256": "SHA-256 of the pixels, row by row.",
     "phash": "Perceptual hash, 16 hex digits.",
-    "label": "One of the seven classes; null for a contrast image.",
+    "label": "One of the seven classes; null for a contrast and an outside image.",
     "finding": "Finding in the words of the collection.",
     "patient_id": "Salted hash of the patient; null where the collection names none.",
     "group_id": "Images of one patient, duplicates and near-duplicates; image_id of the first.",

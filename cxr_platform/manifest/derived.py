@@ -111,6 +111,7 @@ def _write(folder: Path, rows: pa.Table, images: NDArray[np.uint8], info: Manife
         **{name: {} for name in ("excluded", "missing_files", "shared_patients")},
         "counts": count_images(labels, sources),
         "contrast": {},
+        "outside": {},
         "reader_labels": dict(sorted(read.items())),
         "groups": count_groups(rows["group_id"].to_pylist()),
         "known_patients": {source: known[source] for source in sorted(set(sources))},

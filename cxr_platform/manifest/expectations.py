@@ -14,7 +14,7 @@ from cxr_platform.manifest.folds import OUTSIDE
 from cxr_platform.manifest.schema import PIXELS, count_images, manifest_schema, pixels_to_numpy
 from cxr_platform.manifest.store import Manifest
 
-ROLES = ("study", "external", "contrast")
+ROLES = ("study", "external", "contrast", "outside")
 SHA256 = "^[0-9a-f]{64}$"
 HEX64 = "^[0-9a-f]{16}$"
 MAX_AGE = 120  # years
@@ -52,6 +52,12 @@ def all_checks(manifest: Manifest) -> list[Check]:
             images[images["role"] == "contrast"],
             by_image,
             _role_expectations(range(folds), with_class=False),
+        ),
+        Check(
+            "outside folds",
+            images[images["role"] == "outside"],
+            by_image,
+            _role_expectations([OUTSIDE], with_class=False),
         ),
         Check(
             "classes",

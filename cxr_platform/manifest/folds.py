@@ -13,7 +13,7 @@ from cxr_platform.labels import CLASSES
 
 Folds = npt.NDArray[np.int32]
 OUTSIDE = -1
-"""The fold of an external image, which is in none."""
+"""The fold of an external or an outside image, which are in none."""
 
 
 def assign_folds(

@@ -71,13 +71,23 @@ class SelectedImage:
 
     @property
     def in_study(self) -> bool:
-        """True for an image of the study, False for an external or a contrast image."""
+        """True for an image of the study, False for an external, a contrast or an outside image."""
         return self.candidate.role == "study"
 
     @property
     def is_contrast(self) -> bool:
         """True for a contrast image."""
         return self.candidate.role == "contrast"
+
+    @property
+    def is_outside(self) -> bool:
+        """True for an outside image."""
+        return self.candidate.role == "outside"
+
+    @property
+    def has_class(self) -> bool:
+        """True for an image of the study or an external one, which have a label unless a folder states none."""
+        return not (self.is_contrast or self.is_outside)
 
     @cached_property
     def image_id(self) -> str:

@@ -139,6 +139,7 @@ def _counts(selection: Selection, inventory: Inventory) -> dict[str, Any]:
         "files": len(inventory.candidates),
         "counts": count_images([image.candidate.label for image in selection.images], sources),
         "contrast": dict(sorted(Counter(i.candidate.source for i in selection.images if i.is_contrast).items())),
+        "outside": dict(sorted(Counter(i.candidate.source for i in selection.images if i.is_outside).items())),
         "reader_labels": dict(
             sorted(Counter(i.candidate.source for i in selection.images if i.candidate.reader_finding).items())
         ),

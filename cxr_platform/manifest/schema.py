@@ -30,12 +30,12 @@ def manifest_schema(image_size: int) -> pa.Schema:
         [
             required("image_id", pa.string()),  # 16 hex digits of the hash of source_path
             required("source", pa.string()),
-            required("role", pa.string()),  # study | external | contrast
+            required("role", pa.string()),  # study | external | contrast | outside
             required("source_path", pa.string()),  # SOURCE/relative/path, POSIX
             required("file_sha256", pa.string()),
             required("pixel_sha256", pa.string()),  # of the letterboxed pixels, row by row
             required("phash", pa.string()),  # 16 hex digits
-            pa.field("label", pa.string()),  # null for a contrast image
+            pa.field("label", pa.string()),  # null for a contrast and an outside image
             required("finding", pa.string()),  # in the words of the collection
             pa.field("patient_id", pa.string()),  # salted hash; null where the collection names no patient
             required("group_id", pa.string()),  # image_id of the group's first image
@@ -103,6 +103,10 @@ class ImageCounts(Record):
     files: int = Field(description="Image files of the collections: those that take part and those excluded.")
     counts: dict[str, dict[str, int]] = Field(description="Class → source → images.")
     contrast: dict[str, int] = Field(description="Source → contrast images, which are in no class.")
+    outside: dict[str, int] = Field(
+        default_factory=dict,
+        description="Source → images of none of the classes, in no fold; {} in manifests of older platforms.",
+    )
     reader_labels: dict[str, int] = Field(description="Source → images that readers have labelled too.")
     excluded: dict[str, int] = Field(description="Reason → excluded files.")
     shortfalls: tuple[Shortfall, ...] = Field(description="Classes with fewer images than asked for.")
@@ -137,7 +141,8 @@ class ManifestInfo(ImageCounts):
     """
 
     schema_version: Literal[2] = 2
-    """Raised when a column or key is added, removed or changes its meaning; manifests of other versions are refused."""
+    """Raised when a column is added, or anything is removed or changes its meaning; other versions are refused. A key
+    that is added has a default instead, so that older manifests can be read."""
     content_hash: str
     seed: int
     folds: int

@@ -57,7 +57,8 @@ def select_images(
     memory. Raises `ConfigError` for an image in the allow list that cannot be allowed, `ManifestError` for a file that
     was not decoded, `StorageError` if `scratch` is full.
 
-    Contrast images are added to the groups at the end, so that the other images do not depend on them.
+    Contrast images are added to the groups at the end, and outside images after them, so that the other images do not
+    depend on them.
     """
     config = profile.intake.selection
     images, excluded = judge_files(candidates, decoded, overrule, profile.intake)
@@ -65,6 +66,7 @@ def select_images(
     check_allowed([*excluded, *conflicts], overrule)
     images, repeats = exclude_repeats(images) if config.duplicates == "drop" else (images, [])
     contrast, images = _parted(images, lambda image: image.is_contrast)
+    outside, images = _parted(images, lambda image: image.is_outside)
     known = image_patients(images, salt)
     identifiers = [list(known.patients.values()), list(known.headers.values())]
     near_distance, find_crops = config.near_duplicate_distance, config.find_crops
@@ -75,15 +77,19 @@ def select_images(
     images, overlap = exclude_overlap(images, groups)
     patients = known.patients
     unplaced: list[ExcludedFile] = []
-    if contrast:
-        of_all = image_patients([*contrast, *of_groups], salt)
+    for added, place in ((contrast, place_contrast), (outside, place_outside)):
+        if not added:
+            continue
+        of_all = image_patients([*added, *of_groups], salt)
         identifiers = [list(of_all.patients.values()), list(of_all.headers.values())]
+        names = [groups[image.image_id] for image in of_groups]
         related = related_groups(
-            contrast, of_groups, names, identifiers, near_distance, pixels, scratch, find_crops, progress
+            added, of_groups, names, identifiers, near_distance, pixels, scratch, find_crops, progress
         )
-        contrast, own, unplaced = place_contrast(contrast, related, images, groups)
-        groups, patients = groups | own, of_all.patients | known.patients
-        images = sorted([*images, *contrast], key=lambda image: image.candidate.source_path)
+        kept, own, refused = place(added, related, images, groups)
+        groups, patients = groups | own, of_all.patients | patients
+        images, of_groups, unplaced = [*images, *kept], [*of_groups, *kept], [*unplaced, *refused]
+    images.sort(key=lambda image: image.candidate.source_path)
     return Selection(
         images=images,
         patients=[patients[image.image_id] for image in images],
@@ -146,19 +152,21 @@ def check_allowed(excluded: Iterable[ExcludedFile], overrule: Overrule) -> None:
 def exclude_conflicts(images: Sequence[SelectedImage]) -> Split:
     """Exclude identical pixels with different labels, as it is unknown which label is right.
 
-    An external image never excludes one of the study, and a contrast image, which has no label, excludes no other.
+    An external image never excludes one of the study, and a contrast or outside image, which has no label, excludes no
+    other.
     """
     all_labels: defaultdict[str, set[str]] = defaultdict(set)
     study_labels: defaultdict[str, set[str]] = defaultdict(set)
     for image in images:
         for labels in (all_labels, study_labels) if image.in_study else (all_labels,):
-            if not image.is_contrast:
+            if image.has_class:
                 labels[image.facts.pixel_sha256].add(str(image.candidate.label))
 
     def refuse(image: SelectedImage) -> Refusal | None:
         labels = (study_labels if image.in_study else all_labels)[image.facts.pixel_sha256]
-        if image.is_contrast:
-            text = f"a contrast image whose pixels have the label {' and '.join(sorted(labels))}"
+        if not image.has_class:
+            kind = "a contrast" if image.is_contrast else "an outside"
+            text = f"{kind} image whose pixels have the label {' and '.join(sorted(labels))}"
             return Refusal("conflicting-label", text) if labels else None
         text = f"the same pixels have the labels {' and '.join(sorted(labels))}"
         return Refusal("conflicting-label", text) if len(labels) > 1 else None
@@ -167,9 +175,9 @@ def exclude_conflicts(images: Sequence[SelectedImage]) -> Split:
 
 
 def exclude_repeats(images: Sequence[SelectedImage]) -> Split:
-    """Exclude all but the first image with the same pixels; images of the study come before external ones."""
+    """Exclude all but the first image with the same pixels: of the study, then external or contrast, then outside."""
     first: dict[str, str] = {}
-    for image in sorted(images, key=lambda image: (not image.in_study, image.candidate.source_path)):
+    for image in sorted(images, key=lambda i: (not i.in_study, i.is_outside, i.candidate.source_path)):
         first.setdefault(image.facts.pixel_sha256, image.candidate.source_path)
 
     def refuse(image: SelectedImage) -> Refusal | None:
@@ -222,6 +230,31 @@ def place_contrast(
         name, linked = related_to[image.image_id]
         (own[image.image_id],) = linked & study or {name}  # of several groups of the study, none is kept
     return kept, own, excluded
+
+
+def place_outside(
+    outside: Sequence[SelectedImage],
+    related: Sequence[tuple[str, frozenset[str]]],
+    images: Sequence[SelectedImage],
+    groups: Mapping[str, str],
+) -> tuple[list[SelectedImage], dict[str, str], list[ExcludedFile]]:
+    """Return the outside images that remain, their groups by image_id, and the excluded ones.
+
+    `related` are the `related_groups` of each, `images` and `groups` the other images with the group of each image_id.
+    An outside image that is linked with any of these is excluded: networks were trained on its patient, or it is scored
+    already.
+    """
+    taken: dict[str, str] = {}
+    for image in images:
+        taken.setdefault(groups[image.image_id], image.candidate.source_path)
+    related_to = {image.image_id: relation for image, relation in zip(outside, related, strict=True)}
+
+    def refuse(image: SelectedImage) -> Refusal | None:
+        linked = sorted(taken[group] for group in related_to[image.image_id][1] & taken.keys())
+        return Refusal("duplicate", f"an outside image, but of one group with {linked[0]}") if linked else None
+
+    kept, excluded = _split(outside, refuse)
+    return kept, {image.image_id: related_to[image.image_id][0] for image in kept}, excluded
 
 
 def draw_images(images: Sequence[SelectedImage], config: SelectionConfig, seed: int) -> tuple[Split, list[Shortfall]]:

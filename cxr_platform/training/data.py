@@ -135,6 +135,7 @@ def manifest_facts(manifest: "Manifest") -> ManifestFacts:
         known_patients=manifest.known_patients(),
         origins=info.origins,
         contrast=info.contrast,
+        outside=info.outside,
     )
 
 

@@ -9,6 +9,7 @@ from cxr_platform.evaluation.findings import (
     ExternalFinding,
     Findings,
     LungShare,
+    OutsideFinding,
     ProbeFinding,
     SourceFinding,
     StrategyComparison,
@@ -37,6 +38,18 @@ CONTRADICTION = ExternalFinding(
     internal=Interval(98.5, 97.4, 99.2),
     external=Interval(22.22, 5.56, 44.44),
     contradicts=True,
+)
+OUTSIDE = OutsideFinding(
+    source="shenzhen",
+    finding="tuberculosis",
+    whole=True,
+    strategy="scratch",
+    images=200,
+    groups=190,
+    called=108,
+    shares=(Interval(54.0, 47.0, 61.0), *[Interval(46 / 6, 5.0, 10.0)] * 6),
+    internal=Interval(2.1, 1.5, 2.8),
+    higher=True,
 )
 WITHIN = WithinSources(
     label="Covid19",

@@ -18,7 +18,16 @@ from cxr_platform.evaluation.findings import (
     HospitalPair,
     LeakageFinding,
 )
-from tests.evaluation.made_findings import CONTRADICTION, LUNGS_SEEN, SINGLE, WITHIN, findings, probe, source_probe
+from tests.evaluation.made_findings import (
+    CONTRADICTION,
+    LUNGS_SEEN,
+    OUTSIDE,
+    SINGLE,
+    WITHIN,
+    findings,
+    probe,
+    source_probe,
+)
 
 
 def pair(auc: float, p: float = 1.0, images: int = 40) -> HospitalPair:
@@ -230,6 +239,34 @@ def test_left_out_sources_without_a_contradiction_are_not_called_equal(all_strat
     assert "no source left out of training is recognised significantly worse" in sentence(
         all_strategies, left_out=(level,)
     )
+
+
+def test_another_disease_called_covid19_is_a_severe_reason(all_strategies):
+    text = sentence(all_strategies, outside=(OUTSIDE,))
+    assert text == (
+        "Not supported: 108 of the 200 images of shenzhen (tuberculosis, none of the seven classes) are called Covid19: 54.00 % "
+        "(47.00 to 61.00), in cross-validation 2.10 % (1.50 to 2.80) of the images without Covid19."
+    )
+    assert assess_credibility(all_strategies, findings(outside=(OUTSIDE,))).verdict == NOT_SUPPORTED
+
+
+def test_of_several_outside_sources_the_worst_is_described_and_the_others_are_named(all_strategies):
+    other = replace(OUTSIDE, source="montgomery", shares=(Interval(20.0, 10.0, 30.0), *OUTSIDE.shares[1:]))
+    text = sentence(all_strategies, outside=(other, OUTSIDE))
+    assert text.startswith("Not supported: 108 of the 200 images of shenzhen")
+    assert text.endswith(", and images of montgomery too often too.")
+
+
+def test_outside_images_of_few_patients_are_a_doubt_and_of_another_strategy_nothing(all_strategies):
+    few = replace(OUTSIDE, groups=12)
+    assert assess_credibility(all_strategies, findings(outside=(few,))).verdict == PARTLY_SUPPORTED
+    part, of_another = replace(OUTSIDE, whole=False), replace(OUTSIDE, strategy="off-the-shelf")
+    assert assess_credibility(all_strategies, findings(outside=(part, of_another))).verdict == NOT_CONTRADICTED
+
+
+def test_outside_images_that_are_not_called_covid19_are_named_among_the_tests(all_strategies):
+    text = sentence(all_strategies, outside=(replace(OUTSIDE, higher=False),))
+    assert "images of shenzhen, of none of the classes, are not called Covid19 more often than others" in text
 
 
 def test_agreeing_external_images_are_no_reason(all_strategies):

@@ -13,6 +13,7 @@ from tests.evaluation.builders import drawn_frame, write_study
 from tests.evaluation.made_findings import (
     CONTRADICTION,
     LUNGS_SEEN,
+    OUTSIDE,
     TWO_SOURCES,
     WITHIN,
     comparison,
@@ -73,6 +74,7 @@ NUMBERS: dict[str, Any] = {
     "shortcuts": SimpleNamespace(probes=(probe(),), sources=(source_probe(90.0),)),
     "external": (CONTRADICTION,),
     "strata": (),
+    "outside": (OUTSIDE,),
     "left_out": (),
     "hospitals": (),
     "leakage": SimpleNamespace(finding=LEAKING),
@@ -128,6 +130,7 @@ def test_findings_come_from_the_numbers_of_the_sections():
     assert made.probes is NUMBERS["shortcuts"].probes
     assert made.source_probes is NUMBERS["shortcuts"].sources
     assert made.external == (CONTRADICTION,)
+    assert made.outside == (OUTSIDE,)
     assert made.within is WITHIN
     assert made.lungs is LUNGS_SEEN
     assert made.leakage is LEAKING
@@ -173,7 +176,7 @@ def test_the_report_of_a_study_with_its_images_says_what_was_not_computed(images
     page = write_report(tmp_path, images, sections, made)
 
     assert [s.name for s in sections if s.absent] == [
-        "shortcuts", "external", "strata", "left_out", "hospitals", "leakage", "reader_labels", "explanations",
+        "shortcuts", "external", "strata", "outside", "left_out", "hospitals", "leakage", "reader_labels", "explanations",
         "corruptions", "atlas",
     ]  # fmt: skip
     assert made.accuracy.value == pytest.approx(images.results.best.pooled.accuracy_7_class)

@@ -12,7 +12,12 @@ from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
 from cxr_platform.errors import NotPossible
 from cxr_platform.evaluation.evidence_files import FILES
 from cxr_platform.evidence import external_images as module
-from cxr_platform.evidence.external_images import ExternalImages, external_predictions, predict_external
+from cxr_platform.evidence.external_images import (
+    ExternalImages,
+    external_predictions,
+    outside_predictions,
+    predict_external,
+)
 from cxr_platform.intake.letterbox import resize_images
 from tests.evidence.builders import RecordedSteps
 from tests.training.builders import tiny_profile
@@ -47,6 +52,7 @@ def opened(role: str, progress: RecordedSteps | None = None) -> Any:
         "group_id": [f"group-{i}" for i in range(5)],
         "source": ["elsewhere"] * 5,
         "label": ["Covid19", "Normal", "Normal", "Edema", "Normal"],
+        "finding": ["tuberculosis"] * 5,
         "role": ["study", *[role] * 4],
         "width": [400] * 5,
         "height": [300] * 5,
@@ -69,6 +75,16 @@ def test_external_images_are_predicted_by_every_network_at_the_size_of_the_study
         assert rows["label"].tolist() == ["Normal", "Normal", "Edema", "Normal"]
         expected = answer(STRATEGIES.index(strategy) + fold / 10, resized)
         assert rows[list(PROBABILITY_COLUMNS)].to_numpy() == pytest.approx(np.repeat(expected[:, None], 7, axis=1))
+
+
+def test_outside_images_are_predicted_as_external_ones_are_with_their_finding() -> None:
+    made = opened("outside")
+    table = outside_predictions(made)["outside"]
+    assert set(FILES["outside"]) <= set(table.column_names)
+    assert table.num_rows == 4 * 2 * 2
+    assert set(table["finding"].to_pylist()) == {"tuberculosis"}
+    with pytest.raises(NotPossible, match="cxr manifest --outside"):
+        outside_predictions(opened("external"))
 
 
 def test_progress_counts_the_networks() -> None:

@@ -200,6 +200,52 @@ def test_sources_that_sources_toml_marks_external_do_not_count_for_training(tmp_
         mark_external(find(tmp_path), ["cell"])
 
 
+def test_outside_sources_are_folders_that_need_no_layout(tmp_path: Path) -> None:
+    plant(several(tmp_path), "tb/train/1.png", "more/Tuberculosis/2.png")
+    inventory = find_candidates(tmp_path, SelectionConfig(), ["tb", "more/Tuberculosis"])
+    assert roles(inventory)["tb"] == roles(inventory)["more/Tuberculosis"] == "outside"
+    assert [c.finding for c in inventory.candidates if c.role == "outside"] == ["Tuberculosis", "tb"]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["gone"], r"outside sources out of the folders of .*'gone'"),
+        (["tb", "tb/train"], "none lies in another"),
+    ],
+)
+def test_an_outside_source_that_is_no_folder_or_in_another_is_an_error(
+    tmp_path: Path, names: list[str], message: str
+) -> None:
+    plant(several(tmp_path), "tb/train/1.png")
+    with pytest.raises(SourceError, match=message):
+        find_candidates(tmp_path, SelectionConfig(), names)
+
+
+def test_outside_names_are_sources_of_a_sources_toml_if_there_is_one(tmp_path: Path) -> None:
+    toml = 'sources.tb = { path = "x" }\nsources.far = { path = "y", role = "external" }\nsources.own = { path = "z" }'
+    plant(tmp_path, "x/1.png", "y/covid/1.png", "z/covid/1.png", sources_toml=toml)
+    assert roles(find_candidates(tmp_path, SelectionConfig(), ["tb"])) == {
+        "tb": "outside",
+        "far": "external",
+        "own": "study",
+    }
+    with pytest.raises(SourceError, match=r"out of the sources tb, far, own\. Received: 'x'"):
+        find_candidates(tmp_path, SelectionConfig(), ["x"])
+    with pytest.raises(SourceError, match=r"external or outside\. Received: far as both"):
+        find_candidates(tmp_path, SelectionConfig(), ["tb", "far"])
+
+
+def test_a_source_cannot_be_both_outside_and_external_and_some_must_remain(tmp_path: Path) -> None:
+    inventory = find_candidates(plant(several(tmp_path), "tb/1.png"), SelectionConfig(), ["tb"])
+    with pytest.raises(SourceError, match="tb as both"):
+        mark_external(inventory, ["tb"])
+    with pytest.raises(SourceError, match="at least one source that is not external"):
+        mark_external(inventory, ["hospital", "chest_xray", "covid-chestxray-dataset"])
+    with pytest.raises(SourceError, match="at least one source that is not external"):
+        mark_external(find_candidates(tmp_path / "tb", SelectionConfig(), ["tb"]), [])
+
+
 def _counts(inventory: Inventory) -> Counter[tuple[str, str]]:
     return Counter((c.source, c.refusal.reason if c.refusal else str(c.label)) for c in inventory.candidates)
 

@@ -2,6 +2,7 @@
 
 import csv
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ from scipy.ndimage import gaussian_filter
 
 from cxr_platform.config import Profile, load_profile
 from cxr_platform.intake.candidate import Candidate, Refusal
+from cxr_platform.intake.data_folders import DataPaths, merged, read_data_folders
 from cxr_platform.intake.images import read_image
-from cxr_platform.intake.sources import find_candidates
 from cxr_platform.labels import CLASSES
 from cxr_platform.manifest.cache import DecodedCache, settings_key, write_shard
 from cxr_platform.manifest.decoding import DecodeTask
@@ -76,9 +77,9 @@ def profile(**overrides: Any) -> Profile:
     return load_profile("quick", {"folds": 2, **overrides})
 
 
-def fill_cache(data: Path, destination: Path, settings: Profile) -> None:
+def fill_cache(data: DataPaths, destination: Path, settings: Profile, outside: Sequence[str] = ()) -> None:
     """Decode in this process what `build_manifest` would give to Ray."""
-    candidates = find_candidates(data, settings.intake.selection).candidates
+    candidates = merged(read_data_folders(data, settings.intake.selection, outside)).candidates
     cache = DecodedCache(ManifestFolders(destination.absolute()).cache, settings_key(settings.intake, patient_salt()))
     rows = [_row(candidate) for candidate in candidates]
     DecodeTask(settings.intake, patient_salt(), cache.folder)(pa.Table.from_pylist(rows))

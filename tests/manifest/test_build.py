@@ -296,6 +296,49 @@ def test_contrast_images_are_in_the_fold_of_their_patient_and_change_no_other_ro
     assert manifest.info.counts == built.info.counts
 
 
+def test_outside_images_are_in_no_fold_and_no_class_and_change_no_other_row(
+    copy: tuple[Path, Path], built: Manifest
+) -> None:
+    data, destination = copy
+    for number in range(3):
+        save(image(3000 + number), data / "tb" / "Tuberculosis" / f"{number}.png")
+    save(brighter_copy(image(0)), data / "tb" / "Tuberculosis" / "copy.png")  # image(0) is of the study
+    fill_cache(data, destination, profile(), ["tb"])
+    manifest = build_manifest(data, destination, profile(), outside=["tb"])
+
+    rows = manifest.table().to_pylist()
+    outside = [row for row in rows if row["role"] == "outside"]
+    assert [row for row in rows if row["role"] != "outside"] == built.table().to_pylist()
+    assert [(row["source_path"], row["label"], row["finding"]) for row in outside] == [
+        (f"tb/Tuberculosis/{number}.png", None, "Tuberculosis") for number in range(3)
+    ]
+    assert {row["fold_paper"] for row in outside} == {row["fold_grouped"] for row in outside} == {-1}
+    assert len({row["group_id"] for row in outside}) == 3
+    assert excluded(manifest)["tb/Tuberculosis/copy.png"] == "duplicate"
+    assert manifest.info.outside == {"tb": 3}
+    assert (manifest.info.counts, manifest.info.contrast) == (built.info.counts, built.info.contrast)
+    assert is_current(manifest, data, profile(), outside=["tb"])
+    assert not is_current(manifest, data, profile())
+    assert differing_settings(manifest, profile(), outside=["tb", "cohen"]) == ["outside: cohen was not"]
+
+
+def test_several_data_folders_make_one_manifest(collection: Path, tmp_path: Path) -> None:
+    places = tmp_path / "one" / "classes", tmp_path / "two" / "cohen"
+    for place in places:
+        shutil.copytree(collection / place.name, place)
+    first = sorted((places[0] / "Normal").glob("image-*.png"))[0]
+    (places[0] / "overrule.toml").write_text(f'deny = ["classes/Normal/{first.name}"]')
+    fill_cache(places, tmp_path / "manifest", profile())
+    manifest = build_manifest(places, tmp_path / "manifest", profile())
+    assert set(manifest.info.known_patients) == {"classes", "cohen"}
+    assert excluded(manifest)[f"classes/Normal/{first.name}"] == "denied"
+    assert "classes/overrule.toml" not in excluded(manifest)
+    assert is_current(manifest, places, profile())
+    assert not is_current(manifest, places[:1], profile())
+    with pytest.raises(ConfigError, match="manifest outside of the collections"):
+        build_manifest(places, places[1] / "manifest", profile())
+
+
 def test_a_source_that_is_external_for_one_build_is_in_no_fold(copy: tuple[Path, Path], built: Manifest) -> None:
     data, destination = copy
     manifest = build_manifest(data, destination, profile(), external=["cohen"])

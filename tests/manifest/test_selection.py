@@ -23,6 +23,7 @@ from cxr_platform.manifest.selection import (
     exclude_repeats,
     judge_files,
     place_contrast,
+    place_outside,
     select_images,
 )
 from tests.manifest.builders import candidate, decoded, image, listed, profile, refused, store
@@ -175,6 +176,35 @@ def test_external_images_that_share_a_group_with_the_study_are_excluded(record: 
     kept, excluded = exclude_overlap(images, groups)
     assert [image.candidate.source_path for image in kept] == ["s/1", "x/2"]
     assert excluded[0].refusal.detail == "external, but of one group with s/1 of the study"
+
+
+def test_an_outside_image_whose_pixels_have_a_label_is_excluded_and_excludes_no_other(record: Decoded) -> None:
+    images = [selected(record, "s/1", "Edema", "p"), selected(record, "o/1", pixels="p", role="outside")]
+    images += [selected(record, "o/2", pixels="q", role="outside"), selected(record, "o/3", role="outside")]
+    kept, excluded = exclude_conflicts(images)
+    assert [image.candidate.source_path for image in kept] == ["s/1", "o/2", "o/3"]
+    assert excluded[0].refusal == Refusal("conflicting-label", "an outside image whose pixels have the label Edema")
+
+
+def test_of_equal_pixels_an_outside_image_is_kept_last(record: Decoded) -> None:
+    images = [selected(record, "a/1", pixels="p", role="outside"), selected(record, "c/1", pixels="p", role="contrast")]
+    kept, excluded = exclude_repeats(images)
+    assert [image.candidate.source_path for image in kept] == ["c/1"]
+    assert excluded[0].refusal.detail == "the same pixels as c/1"
+
+
+def test_an_outside_image_that_is_linked_with_any_other_is_excluded(record: Decoded) -> None:
+    roles: list[Role] = ["study", "external", "contrast"]
+    others = [selected(record, f"s/{role}", role=role) for role in roles]
+    outside = [selected(record, f"o/{number}", role="outside") for number in range(5)]
+    groups = {image.image_id: image.candidate.role for image in others}
+    linked = [frozenset({role}) for role in roles] + [frozenset({"not drawn"}), frozenset()]
+    related = [(f"group-{number}", groups_of) for number, groups_of in enumerate(linked)]
+    kept, own, excluded = place_outside(outside, related, others, groups)
+    assert own == {outside[3].image_id: "group-3", outside[4].image_id: "group-4"}
+    assert [image.candidate.source_path for image in kept] == ["o/3", "o/4"]
+    details = [item.refusal.detail for item in excluded]
+    assert details == [f"an outside image, but of one group with s/{role}" for role in roles]
 
 
 def test_the_draw_is_random_reproducible_and_leaves_external_images_alone(record: Decoded) -> None:

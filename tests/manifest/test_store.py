@@ -110,6 +110,13 @@ def test_an_object_store_that_does_not_answer_is_not_mistaken_for_one_without_a_
         open_manifest(folder)
 
 
+def test_a_manifest_of_an_older_platform_without_outside_images_is_read(copy: Path) -> None:
+    info = json.loads((copy / "manifest.json").read_text())
+    del info["outside"]
+    (copy / "manifest.json").write_text(json.dumps(info))
+    assert open_manifest(copy).info.outside == {}
+
+
 def test_another_schema_version_is_refused(copy: Path) -> None:
     info = json.loads((copy / "manifest.json").read_text())
     (copy / "manifest.json").write_text(json.dumps({**info, "schema_version": 99}))

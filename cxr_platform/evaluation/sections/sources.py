@@ -62,6 +62,7 @@ def render(inputs: ReportInputs, association: Association) -> Section:
             *_association_sentences(counts, association),
             *_origin_sentence(inputs),
             *_contrast_sentence(inputs),
+            *_outside_sentence(inputs),
             *_external_sentence(outside),
             *_shared_origin_sentence(inputs, outside),
         ),
@@ -77,6 +78,7 @@ def render(inputs: ReportInputs, association: Association) -> Section:
             "share_of_class": source_shares(counts),
             "source_rule": asdict(compute_metrics(source_rule_matrix(counts))) if several else None,
             "contrast": dict(inputs.study.manifest.contrast),
+            "outside": dict(inputs.study.manifest.outside),
             "external": {c: dict(by_source) for c, by_source in outside.items() if by_source},
         },
     )
@@ -170,6 +172,11 @@ def _contrast_sentence(inputs: ReportInputs) -> list[str]:
     if not parts:
         return []
     return [f"Contrast images, whose finding is none of the seven classes: {joined(parts)}. None was trained on."]
+
+
+def _outside_sentence(inputs: ReportInputs) -> list[str]:
+    parts = [f"{images:,} of {source}" for source, images in inputs.study.manifest.outside.items()]
+    return [f"Images outside the seven classes, in no fold: {joined(parts)}."] if parts else []
 
 
 def _shared_origin_sentence(inputs: ReportInputs, outside: Counts) -> list[str]:

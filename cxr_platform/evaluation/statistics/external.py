@@ -12,6 +12,9 @@ from cxr_platform.evaluation.predictions import POSITIVE, Array, Predictions
 from cxr_platform.evaluation.statistics.bootstrap import Bootstrap
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 
+NO_CLASS = -1
+"""Label of an image of none of the seven classes."""
+
 
 @dataclass(frozen=True, eq=False)
 class ScoredImages:
@@ -40,11 +43,14 @@ def cross_validated_images(predictions: Predictions, strategy: str) -> ScoredIma
 
 
 def ensemble_images(frame: pd.DataFrame) -> ScoredImages:
-    """Return the images of `frame`, one row per image and fold's model, by mean probability over models."""
+    """Return the images of `frame`, one row per image and fold's model, by mean probability over models.
+
+    The label of an image without a class is `NO_CLASS`.
+    """
     images = frame.groupby("image_id", sort=True)
     means = images[list(PROBABILITY_COLUMNS)].mean().to_numpy()
     facts = images[["label", "group_id"]].first()
-    labels = facts["label"].map(CLASSES.index).to_numpy()
+    labels = facts["label"].map(lambda name: CLASSES.index(name) if isinstance(name, str) else NO_CLASS).to_numpy()
     return ScoredImages(labels, means.argmax(axis=1), facts["group_id"].to_numpy())
 
 

@@ -19,12 +19,9 @@ from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
 from cxr_platform.evaluation.findings import WithinSources
 from cxr_platform.evaluation.predictions import Array, Predictions
 from cxr_platform.evaluation.statistics.bootstrap import Bootstrap
-from cxr_platform.evaluation.statistics.external import contradicts
+from cxr_platform.evaluation.statistics.external import NO_CLASS, contradicts
 from cxr_platform.evaluation.statistics.measures import mean_auc, paired_auc
 from cxr_platform.labels import CLASSES
-
-NO_CLASS = -1
-"""Label of a contrast image."""
 
 
 @dataclass(frozen=True, eq=False)

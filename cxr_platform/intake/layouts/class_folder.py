@@ -20,7 +20,7 @@ _CONTAINERS = {
     *("data", "dataset", "images", "films"),
 }
 """Folders that hold the class folders of one collection and are not collections themselves."""
-_NO_IMAGES = {"mask", "masks", "annotations", "segmentation", "segmentations", "macosx"}
+NO_IMAGES = {"mask", "masks", "annotations", "segmentation", "segmentations", "macosx"}
 """Folders beside or in class folders of published collections that hold something other than images."""
 _PATIENT = frozenset(
     {
@@ -64,7 +64,7 @@ def _read(collection: Collection, selection: SelectionConfig) -> Reading:
     outer = "" if has_class_folders else f"{collection.folder.name}/"
     known = {folder: _finding_and_class(outer + folder, labels) for folder in collection.folders | {""}}
 
-    patients = _patients(known, collection.files, len(outer.split("/")) - 1)
+    patients = patients_below(known, collection.files, len(outer.split("/")) - 1)
 
     def candidate(file: str) -> Candidate:
         folder = file.rpartition("/")[0]
@@ -80,11 +80,17 @@ def _read(collection: Collection, selection: SelectionConfig) -> Reading:
 def patients_of_one_class(files: Iterable[str]) -> dict[str, str]:
     """Return folder → patient, as below a class folder, for files that are all of one class."""
     files = list(files)
-    return _patients({file.rpartition("/")[0]: ("", "") for file in files}, files, 1)
+    return patients_below({file.rpartition("/")[0]: ("", "") for file in files}, files, 1)
 
 
-def _patients(known: Mapping[str, tuple[str, str] | None], files: Iterable[str], depth_above: int) -> dict[str, str]:
-    """Return folder → patient, for the folders below class folders whose folders look like patients."""
+def patients_below(
+    known: Mapping[str, tuple[str, str] | None], files: Iterable[str], depth_above: int
+) -> dict[str, str]:
+    """Return folder → patient, for the folders below class folders whose folders look like patients.
+
+    `known` has for each folder the part of it that names the class, and the class. With `depth_above` a folder without
+    such a part is below the collection's own, as if that were a class folder.
+    """
     below: defaultdict[str, Counter[str]] = defaultdict(Counter)  # class folder → folder in it → number of files
     places = {}
     counts = Counter(file.rpartition("/")[0] for file in files)
@@ -96,7 +102,7 @@ def _patients(known: Mapping[str, tuple[str, str] | None], files: Iterable[str],
         position = max((i for i, part in enumerate(parts) if part == stated[0]), default=-1 if depth_above else None)
         if position is None:
             continue
-        inner = next((part for part in parts[position + 1 :] if not _is_portion(part)), None)
+        inner = next((part for part in parts[position + 1 :] if not is_portion(part)), None)
         if inner is not None:
             place = "/".join(parts[: position + 1])
             places[folder] = place, inner
@@ -108,12 +114,13 @@ def _patients(known: Mapping[str, tuple[str, str] | None], files: Iterable[str],
 
 def _patient_names(folders: Counter[str]) -> set[str]:
     """Return the folders of one class that look like patients; none if most do not."""
-    names = {name for name in folders if _is_patient(name)}
+    names = {name for name in folders if is_patient(name)}
     images = sum(folders[name] for name in names)
     return names if 2 * len(names) >= len(folders) and images <= _IMAGES_PER_PATIENT * len(names) else set()
 
 
-def _is_patient(name: str) -> bool:
+def is_patient(name: str) -> bool:
+    """Return True for a folder that may be a patient's: it has a digit and is no portion, view, series or date."""
     words = _name_words(name)
     if not re.search(r"\d", name):
         return False
@@ -122,7 +129,7 @@ def _is_patient(name: str) -> bool:
     )
 
 
-def _is_portion(name: str) -> bool:
+def is_portion(name: str) -> bool:
     """Return True for a folder that holds a portion of a class: `train`, `fold_1`, `images_001`, `2020`, `100x100`."""
     words = _name_words(name)
     if not _PATIENT.isdisjoint(words) or any(_NO_PATIENT.fullmatch(word) for word in words):
@@ -138,7 +145,7 @@ def _name_words(name: str) -> list[str]:
 def _finding_and_class(folder: str, labels: Mapping[str, str]) -> tuple[str, str] | None:
     """Return the innermost part of `folder` that names a class, and the class; `labels` are further names."""
     for name in reversed(folder.split("/")):
-        if plain(name) in _NO_IMAGES:
+        if plain(name) in NO_IMAGES:
             return None
         label = labels.get(plain(name)) or class_of(name)
         if label:

@@ -38,7 +38,7 @@ from cxr_platform.intake.layouts.tables import (
 )
 from cxr_platform.intake.vocabulary import COLUMNS, column_key
 
-_FILES = (*COLUMNS["file"], *COLUMNS["patient"])
+FILES = (*COLUMNS["file"], *COLUMNS["patient"])
 """A table without a column of files names them after the patient."""
 _PATIENT_FOLDER = re.compile(r"(?:^|/)(patient[ _-]?\d+|p\d{8}|sub-\w+)(?=/)", re.IGNORECASE)
 """A folder that CheXpert, MIMIC-CXR or BIMCV name after a patient."""
@@ -67,14 +67,14 @@ def _read(collection: Collection, selection: SelectionConfig) -> Reading:
 
 
 def _read_one_class(collection: Collection, label: str, selection: SelectionConfig) -> Reading:
-    path = collection.table or _table_of_patients(collection)
+    path = collection.table or table_of_patients(collection)
     table = MetadataTable(path or collection.folder, lambda _: (label, None))
     contradicting = False
     if path:
         judge, columns = _judge(selection), finding_columns(read_header(path))
-        for row in table.read((_FILES,), FINDING_COLUMNS):
-            contradicting |= judge([_finding(row, columns)])[0] not in (None, label)
-            table.add(_file(row), listed(row, label, label, judge_table_modality(cell(row, "modality")), selection))
+        for row in table.read((FILES,), FINDING_COLUMNS):
+            contradicting |= judge([stated_finding(row, columns)])[0] not in (None, label)
+            table.add(file_name(row), listed(row, label, label, judge_table_modality(cell(row, "modality")), selection))
     if path and contradicting:
         table.ignored_columns += [
             name for name in read_header(path) if column_key(name) in {*COLUMNS["finding"], *columns}
@@ -96,7 +96,7 @@ def _read_one_class(collection: Collection, label: str, selection: SelectionConf
         stated = table.combined(names_of[file]) if file in names_of else {}
         fields: dict[str, Any] = {"label": label, "finding": label, **stated}
         if not fields.get("patient"):
-            fields["patient"] = _patient_of_path(file) or of_folders.get(file.rpartition("/")[0])
+            fields["patient"] = patient_of_path(file) or of_folders.get(file.rpartition("/")[0])
         return collection.candidate(file, **fields)
 
     rows = sum(len(table.rows[name]) for name in missing)
@@ -104,7 +104,7 @@ def _read_one_class(collection: Collection, label: str, selection: SelectionConf
     return Reading([candidate(file) for file in files], read, rows, table.ignored_columns if names_of else [])
 
 
-def _table_of_patients(collection: Collection) -> Path | None:
+def table_of_patients(collection: Collection) -> Path | None:
     """Return the CSV in the folder that has files and patients or views; raise `SourceError` if several do."""
     tables = [name for name in _tables(collection) if _has_patients(collection.folder / name)]
     if len(tables) > 1:
@@ -152,11 +152,11 @@ def _read_table(collection: Collection, path: Path, selection: SelectionConfig) 
     judge = _judge(selection)
     table = MetadataTable(path, judge)
     columns = finding_columns(read_header(path))
-    for row in table.read((_FILES, (*COLUMNS["finding"], *columns)), columns):
-        finding = _finding(row, columns)
+    for row in table.read((FILES, (*COLUMNS["finding"], *columns)), columns):
+        finding = stated_finding(row, columns)
         label, refusal = judge([finding])
         image = listed(row, finding, label, judge_table_modality(cell(row, "modality")) or refusal, selection)
-        table.add(_file(row), replace(image, patient=image.patient or _patient_of_path(_file(row))))
+        table.add(file_name(row), replace(image, patient=image.patient or patient_of_path(file_name(row))))
     inside = {file for file in collection.files if collection.folder / file == path}
     where = f"as its column of file names has them, in {collection.folder}"
     reading = join_files(collection, table, where=where, tables=inside)
@@ -174,22 +174,25 @@ def _judge(selection: SelectionConfig) -> JudgeFindings:
     return judge
 
 
-def _finding(row: MetadataRow, columns: Mapping[str, str]) -> str:
+def stated_finding(row: MetadataRow, columns: Mapping[str, str]) -> str:
+    """Return the finding of a row, of its column or of its `finding_columns`; empty if it states none."""
     return cell(row, "finding") or present_findings(row, columns)
 
 
-def _file(row: MetadataRow) -> str:
+def file_name(row: MetadataRow) -> str:
+    """Return the name of the file of a row, which is the patient's without a column of files."""
     return cell(row, "file") or cell(row, "patient")
 
 
-def _patient_of_path(name: str) -> str | None:
+def patient_of_path(name: str) -> str | None:
+    """Return the folder in the path of a file that CheXpert, MIMIC-CXR or BIMCV name after a patient."""
     match = _PATIENT_FOLDER.search(normal_path(name))
     return match[1] if match else None
 
 
 def _with_patient_of_path(collection: Collection, candidate: Candidate) -> Candidate:
     file = candidate.path.relative_to(collection.folder).as_posix()
-    return candidate if candidate.patient else replace(candidate, patient=_patient_of_path(file))
+    return candidate if candidate.patient else replace(candidate, patient=patient_of_path(file))
 
 
 LAYOUT = Layout("dicom", "*.dcm with a CSV of the columns filename and label", _recognises, _read)

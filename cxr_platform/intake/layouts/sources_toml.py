@@ -17,6 +17,11 @@ table = "data.csv"           # beside `label`: patients and views of the files
 files = ["png/*"]            # with any layout: the files that may be images; all if absent
 origin = "Our hospital"      # with any layout: where the images come from; sources of one origin count as one
 
+[sources.tuberculosis]
+path = "shenzhen/tb"
+outside = true               # images of none of the seven classes: in no fold, kept for scoring; any folder of images
+table = "patients.csv"       # with it: patients, views and findings of the files, if a CSV has them
+
 [sources.one-class.reader_labels]  # with any layout: a second table of labels, by readers
 table = "readers.csv"        # in the source's folder or relative to the data folder
 file = "image"               # its columns; found by their names if absent
@@ -41,6 +46,8 @@ from cxr_platform.validation import Record, read_toml, validate
 FILE_NAME = "sources.toml"
 ADVICE = "The keys are described in docs/how-to/own-images.md."
 LayoutName = Literal["cohen", "kermany", "nih", "class_folder", "dicom", "phantoms"]
+OUTSIDE_LAYOUTS = ("cohen", "nih", "dicom")
+"""Layouts whose table states findings, also of images outside the seven classes."""
 
 
 def _class_label(label: str) -> str:
@@ -98,6 +105,21 @@ class SourceConfig(SourceKeys):
 
     path: str
     role: Literal["study", "external"] = "study"
+    outside: bool = False
+
+    @model_validator(mode="after")
+    def _outside_images_have_no_class(self) -> "SourceConfig":
+        if not self.outside:
+            return self
+        if "role" in self.model_fields_set:
+            raise ValueError("role or outside = true, not both: images outside the classes are in no fold anyway")
+        if self.label or self.labels or self.reader_labels:
+            raise ValueError(
+                "no label, labels or reader_labels with outside = true: its images are of none of the seven classes"
+            )
+        if self.layout not in (None, *OUTSIDE_LAYOUTS):
+            raise ValueError(f"one of the layouts {', '.join(OUTSIDE_LAYOUTS)} with outside = true, or none")
+        return self
 
 
 class SourcesFile(Record):
@@ -152,7 +174,7 @@ def _collection(data: Path, name: str, config: SourceConfig, folder: Path) -> Co
         name,
         folder,
         files,
-        config.role,
+        "outside" if config.outside else config.role,
         config.labels,
         config.label,
         table,
