@@ -1,6 +1,6 @@
-"""STUDY_CARD.md: the items of CLAIM and TRIPOD+AI, filled from the study where possible and otherwise marked as open.
+"""STUDY_CARD.md: the items of CLAIM, TRIPOD+AI and STARD-AI, filled from the study where possible and otherwise open.
 
-CLAIM and TRIPOD+AI are checklists for authors of studies on medical AI. `card_items.json` has for each item `text`, the
+They are checklists for authors of studies on medical AI. `card_items.json` has for each item `text`, the
 item in our own words; `fill`, a format string with names of facts (`study_card_facts`); and `hint`, what the authors
 have to add. An item without `fill`, or with a missing fact, stays open.
 """
@@ -107,7 +107,7 @@ def entry(item: Item, facts: Mapping[str, str]) -> Entry:
 
 
 def checklists() -> list[Checklist]:
-    """Return both checklists, in the order of the study card."""
+    """Return the checklists, in the order of the study card."""
     path = resources.files("cxr_platform").joinpath("evaluation/card_items.json")
     lists = json.loads(path.read_text(encoding="utf-8"))["lists"]
     return [Checklist(t["name"], t["title"], t["original"], [Item(**i) for i in t["items"]]) for t in lists]

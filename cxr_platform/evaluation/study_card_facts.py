@@ -94,6 +94,8 @@ def _study_facts(inputs: ReportInputs) -> Iterator[tuple[str, str]]:
     yield "trials", str(study.folds * len(study.strategies))
     yield "classes", ", ".join(CLASSES)
     yield "class_counts", ", ".join(f"{label} {sum(results.counts[label].values()):,}" for label in CLASSES)
+    contrast = sum(study.manifest.contrast.values())
+    yield "contrast_counts", f" Of other findings: {count(contrast, 'image', 'images')}." if contrast else ""
     yield "majority", percent(results.majority_accuracy)
     yield "versions", ", ".join(f"{name} {version}" for name, version in study.versions.items())
     yield "winner", TITLES[results.decision.winner]
@@ -198,8 +200,10 @@ def _finding_facts(findings: Findings, winner: str) -> dict[str, str]:
         "replicates": f"{REPLICATES:,}",
         "compared_by": COMPARED_BY if findings.comparisons else "",
     }
+    facts["probes_too"] = ""
     if findings.probes:
         facts["probes"] = f"Shortcut probes: {' '.join(probe.sentence for probe in findings.probes)}"
+        facts["probes_too"] = f" {facts['probes']}"
     if external := [external_text(finding) for finding in findings.external if finding.strategy == winner]:
         facts["external"] = f"{TITLES[winner]}: {'; '.join(external)}."
     outside = [outside_text(finding) for finding in findings.outside if finding.strategy == winner and finding.whole]

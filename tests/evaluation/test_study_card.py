@@ -15,6 +15,7 @@ from tests.evaluation.builders import drawn, image_frame, with_predictions, writ
 from tests.evaluation.made_findings import (
     CONTRADICTION,
     LUNGS_SEEN,
+    OUTSIDE,
     comparison,
     contents,
     findings,
@@ -46,10 +47,11 @@ def everything(inputs: ReportInputs) -> ReportContents:
 
 
 def rows(markdown: str) -> dict[str, str]:
-    """The text of each item, CLAIM's by `C1`, TRIPOD+AI's by `T1`."""
-    claim, _, tripod = markdown.partition("## TRIPOD+AI")
+    """The text of each item, CLAIM's by `C1`, TRIPOD+AI's by `T1`, STARD-AI's by `S1`."""
+    claim, _, others = markdown.partition("## TRIPOD+AI")
+    tripod, _, stard = others.partition("## STARD-AI")
     entries = {}
-    for mark, part in (("C", claim), ("T", tripod)):
+    for mark, part in (("C", claim), ("T", tripod), ("S", stard)):
         for line in part.splitlines():
             if re.match(r"\| \d", line):
                 number, _, _, words = (cell.strip() for cell in line.strip("| ").split(" | "))
@@ -64,19 +66,25 @@ def test_the_decision_curve_is_among_the_measures(inputs: ReportInputs, everythi
 
 
 def test_the_lists_have_all_their_items_in_order():
-    claim, tripod = checklists()
+    claim, tripod, stard = checklists()
 
     assert [item.number for item in claim.items] == [str(n) for n in range(1, 45)]
     mains = [int(re.match(r"\d+", item.number)[0]) for item in tripod.items]
     assert sorted(set(mains)) == list(range(1, 28))
     assert mains == sorted(mains)
     assert len({item.number for item in tripod.items}) == len(tripod.items) == 52
+    parts = {15: "abcd", 16: "abc", 17: "ab", 26: "ab", 40: "ab"}
+    assert [item.number for item in stard.items] == [
+        f"{number}{letter}" for number in range(1, 41) for letter in parts.get(number, [""])
+    ]
+    new = ("6", "11", "12", "13", "14", "15b", "15d", "23", "28", "29", "35", "39", "40a", "40b")
+    assert tuple(item.number for item in stard.items if "new in STARD-AI" in item.text) == new
 
 
 def test_every_item_is_either_filled_or_visibly_open(inputs, everything):
     entries = rows(study_card(inputs, everything))
 
-    assert len(entries) == 44 + 52
+    assert len(entries) == 44 + 52 + 48
     assert all(words for words in entries.values())
     assert not any("{" in words for words in entries.values())
 
@@ -88,7 +96,8 @@ def test_the_counts_at_the_top_are_those_of_the_rows(inputs, everything):
     in_part = sum("**OPEN**" in cell for cell in words) - open_ones
 
     assert (
-        f"**{96 - open_ones - in_part} of 96 items filled automatically, {in_part} in part, {open_ones} open.**" in text
+        f"**{144 - open_ones - in_part} of 144 items filled automatically, {in_part} in part, {open_ones} open.**"
+        in text
     )
     assert open_ones >= 20
 
@@ -96,7 +105,7 @@ def test_the_counts_at_the_top_are_those_of_the_rows(inputs, everything):
 def test_with_all_facts_only_items_for_the_authors_stay_open(inputs, everything):
     text = study_card(inputs, everything)
     with_fact = {
-        f"{mark}{item.number}" for mark, c in zip("CT", checklists(), strict=True) for item in c.items if item.fill
+        f"{mark}{item.number}" for mark, c in zip("CTS", checklists(), strict=True) for item in c.items if item.fill
     }
 
     opened = {number for number, words in rows(text).items() if words.startswith("**OPEN**")}
@@ -172,6 +181,11 @@ def test_external_results_are_those_of_the_winner_under_its_name(inputs):
     assert "sign test over patients" in entries["C29"]
 
 
+def test_images_outside_the_classes_are_an_analysis_of_robustness(inputs):
+    entries = rows(study_card(inputs, contents(inputs.results, with_findings=findings(outside=(OUTSIDE,)))))
+    assert "Images outside the classes: 108 of the 200 images of shenzhen" in entries["C30"]
+
+
 def test_one_strategy_has_no_comparison(inputs, everything):
     entries = rows(study_card(inputs, everything))
 
@@ -204,6 +218,7 @@ def test_the_preface_says_that_items_are_paraphrased_and_where_the_originals_are
     assert "paraphrased, not quoted" in text
     assert "https://doi.org/10.1148/ryai.240300" in text
     assert "https://doi.org/10.1136/bmj-2023-078378" in text
+    assert "https://doi.org/10.1038/s41591-025-03953-8" in text
 
 
 def test_an_item_is_filled_partly_or_open():
