@@ -20,6 +20,7 @@ from cxr_platform.evaluation.metrics import MEASURES
 from cxr_platform.evaluation.predictions import POSITIVE, Array, Predictions
 from cxr_platform.evaluation.report_contents import Section
 from cxr_platform.evaluation.report_inputs import ReportInputs
+from cxr_platform.evaluation.sections.protocol_tables import protocol_tables
 from cxr_platform.evaluation.statistics.bootstrap import Bootstrap, study_bootstrap
 from cxr_platform.evaluation.table import Row, Table
 
@@ -160,12 +161,15 @@ def render(inputs: ReportInputs, results: LeakageResults | None) -> Section:
         return Section(NAME, TITLE, absent=ABSENT.format(inputs.study.protocol))
     if not results.strategies:
         return Section(NAME, TITLE, absent="The two studies have no strategy in common.")
+    both = {inputs.study.protocol: inputs.predictions, inputs.other[0].protocol: inputs.other[1]}
+    bootstrap = study_bootstrap(inputs.study, both["grouped"])
     sentences = (_shared_sentence(results), _difference_sentence(results), *_mean_sentence(results), LIMITS)
     return Section(
         NAME,
         TITLE,
         lead=sentences,
         tables=(_table(results, inputs.synthetic),),
+        folded=tuple(protocol_tables(both["paper"], both["grouped"], bootstrap, inputs.synthetic)),
         warnings=_other_differences(inputs.study, inputs.other[0]),
         values={
             "images_of_shared_groups": results.shared,

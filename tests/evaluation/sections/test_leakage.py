@@ -209,3 +209,8 @@ def test_split_group_images_have_their_group_in_several_folds(compared):
     assert split_group_images(grouped) == 0
     assert split_group_images(paper) == 400  # pairs, dealt out one by one
     assert split_group_images(predictions_of(LABEL[:4], {}, fold=np.array([0, 1, 2, 2]))) == 2
+
+
+def test_the_papers_tables_under_both_protocols_are_folded(inputs):
+    names = [table.name for table in render(inputs, compute(inputs)).folded]
+    assert names == ["table-5-by-protocol", "table-6-by-protocol", "table-7-by-protocol"]
