@@ -212,8 +212,9 @@ def _hospitals(findings: Findings) -> Iterator[Reason]:
     # The lowest of many AUCs is not always the one that is surely below chance: that also depends on its patients.
     worst = worst_pair([pair for pair in findings.hospitals if pair.reversed] or findings.hospitals)
     if worst.auc.value is not None and worst.auc.value <= 0.5:
+        model = "the robust head" if worst.robust else "a simple model"
         yield Reason(
-            f"with one origin left out, a simple model does not rank the images of each pair of origins; worst is "
+            f"with one origin left out, {model} does not rank the images of each pair of origins; worst is "
             f"{pair_text(worst)}",
             severe=worst.reversed,
         )

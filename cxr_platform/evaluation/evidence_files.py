@@ -45,6 +45,8 @@ FILES: Mapping[str, tuple[str, ...]] = {
     # All images by models trained without the origin `left_out`: one for each `part` of the folds, which was trained on
     # the other parts and scores this one and the images of the origin left out
     "hospitals": ("left_out", "part", "image_id", "group_id", "origin", "label", *PROBABILITY_COLUMNS),
+    # The same by heads of `robust`, if the study has that strategy
+    "hospitals_robust": ("left_out", "part", "image_id", "group_id", "origin", "label", *PROBABILITY_COLUMNS),
     # Share of a heatmap (of the predicted class, by the out-of-fold model) that is inside the lungs, and the share of
     # the image that they cover. `lungs_found` as above
     "lung_share": ("image_id", "label", "predicted", "strategy", "fold", "share", "field_share"),

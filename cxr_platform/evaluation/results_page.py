@@ -21,10 +21,12 @@ README_ROWS = 6
 MARKS = ("<!-- key figures, written by cxr results -->", "<!-- end of key figures -->")
 
 CHAPTERS: Mapping[str, Sequence[str]] = {
-    "The paper's tables": tuple(f"table-{number}" for number in range(1, 8)),
+    "The paper's tables": tuple(f"table-{number}{form}" for number in range(1, 8) for form in ("-by-protocol", "")),
     "All strategies with intervals": ("intervals", "comparison", "leakage"),
     "Which classes may an image have?": ("prediction-sets",),
-    "Hospital by hospital": ("hospitals", "hospital-pairs", "left-out"),
+    "Hospital by hospital": (
+        *("hospitals", "hospitals-by-robust", "hospital-pairs", "hospital-pairs-by-robust", "left-out"),
+    ),
     "Can the figures be believed?": (
         *("within-sources", "within-each-source", "within-compared", "contrast", "shortcuts", "source-probes"),
         *("external", "strata", "outside", "outside-findings", "reader-rates", "reader-noise", "lung-share"),
@@ -135,6 +137,7 @@ def key_figures(tree: Mapping[str, Any]) -> dict[str, str]:
         ),
         "Images without their lungs: 7-class accuracy": _probe(findings["probes"], "without-lungs"),
         **({f"{TITLES[ROBUST]}: 7-class accuracy": accuracy(ROBUST)} if ROBUST in intervals else {}),
+        **_robust_hospitals(sections["hospitals"]["values"]),
         "File metadata alone: 7-class accuracy": _probe(findings["probes"], "metadata"),
         "Always the most frequent class": text(tree["majority_class_accuracy"]),
     }
@@ -155,6 +158,13 @@ def _hospitals(values: Mapping[str, Any]) -> str:
     if not values:
         return text(None)
     return f"{text(Interval(values['mean_auc'], ratio=True))} and {text(Interval(**values['worst']['auc']))}"
+
+
+def _robust_hospitals(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return the figures of the heads of `robust`, if the study judged them."""
+    if not values.get(ROBUST):
+        return {}
+    return {f"{TITLES[ROBUST]} with a hospital left out: mean (no interval) and worst AUC": _hospitals(values[ROBUST])}
 
 
 def _probe(probes: Iterable[Mapping[str, Any]], name: str) -> str:

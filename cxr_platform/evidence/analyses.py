@@ -23,7 +23,11 @@ from cxr_platform.evidence.explanations import explanations
 from cxr_platform.evidence.external_images import external_predictions, outside_predictions
 from cxr_platform.evidence.faithfulness import faithfulness
 from cxr_platform.evidence.feature_atlas import feature_atlas
-from cxr_platform.evidence.left_out_origins import hospital_predictions, left_out_predictions
+from cxr_platform.evidence.left_out_origins import (
+    hospital_predictions,
+    left_out_predictions,
+    robust_hospital_predictions,
+)
 from cxr_platform.evidence.open_study import OpenStudy
 from cxr_platform.evidence.shortcut_probes import metadata_probes, pixel_probes
 from cxr_platform.storage.files import write_atomically, write_errors, write_json
@@ -43,6 +47,7 @@ ANALYSES = (
     Analysis(("pixel_probes", "pixel_source_probes"), pixel_probes, version=2),
     Analysis(("left_out",), left_out_predictions),
     Analysis(("hospitals",), hospital_predictions, version=2),
+    Analysis(("hospitals_robust",), robust_hospital_predictions),
     Analysis(("external",), external_predictions),
     Analysis(("outside",), outside_predictions),
     Analysis(("contrast",), contrast_predictions),

@@ -3,20 +3,32 @@
 Sources of one origin are left out together, and with them the groups of their images.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cxr_platform.domain.predictions import probability_columns
+from cxr_platform.domain.strategies import ROBUST
 from cxr_platform.errors import NotPossible
 from cxr_platform.evaluation.predictions import POSITIVE, Array
 from cxr_platform.evidence.open_study import OpenStudy
-from cxr_platform.evidence.probe_models import class_probabilities, fitted, on_features, whole_image_features
+from cxr_platform.evidence.probe_models import TITLE as FEATURES
+from cxr_platform.evidence.probe_models import (
+    class_probabilities,
+    fitted,
+    image_features,
+    on_features,
+    whole_image_features,
+)
+from cxr_platform.evidence.robust_ablation import AblationData, head_probabilities
+from cxr_platform.intake.lung_views import ShownView
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
-from cxr_platform.training.data import StudyData
+from cxr_platform.training.data import StudyData, load_view_images
+from cxr_platform.training.robust_head import CONTRAST, fitting_rows
 
 TITLE = "One source left out"
 PARTS = 3
@@ -43,7 +55,7 @@ def left_out_predictions(opened: OpenStudy) -> Mapping[str, pa.Table]:
         train, test = training_rows(data, source), rows_to_test(data, source)
         trained_on = np.bincount(data.labels[train], minlength=len(CLASSES))[data.labels[test]].astype("int32")
         names = {"source": data.sources[test], "trained_on": trained_on}
-        tables.append(_predicted(data, features, train, test, names))
+        tables.append(_predictions(data, _scores(data, features, train, test), test, names))
         opened.progress.step(TITLE, done, len(sources))
     return {"left_out": pa.concat_tables(tables)}
 
@@ -67,22 +79,103 @@ def hospital_predictions(opened: OpenStudy) -> Mapping[str, pa.Table]:
             advice=f"Add images of {POSITIVE_CLASS} from another hospital.",
         )
     features = whole_image_features(opened)
-    return {"hospitals": pa.concat_tables(_by_hospital(opened, data, features, part, origins))}
+
+    def score(fit: Array, rows: Array) -> Array:
+        return _scores(data, features, fit, rows)
+
+    return {"hospitals": pa.concat_tables(_by_hospital(opened, data, part, origins, score))}
+
+
+def robust_hospital_predictions(opened: OpenStudy) -> Mapping[str, pa.Table]:
+    """Return table `hospitals_robust`: as `hospital_predictions`, by the head of the study's strategy `robust`.
+
+    Contrast images are fitted to if the profile says so, and are never scored. Raise `NotPossible` if the study has no
+    `robust`, or no head can be fitted without an origin.
+    """
+    if ROBUST not in opened.study.strategies:
+        raise NotPossible(
+            "Expected the strategy robust among those of the study.", received=", ".join(opened.study.strategies)
+        )
+    opened = opened.probed
+    data, views = _with_contrast(opened)
+    labels, config, seed = data.labels, opened.profile.robust, opened.profile.seed
+    part = data.folds % min(PARTS, len(np.unique(data.folds)))
+    ablation = AblationData(labels, data.sources, data.group_ids, data.folds, views)
+
+    def can_train(origin: str) -> bool:
+        kept = training_rows(data, origin)
+        fits = (kept[part[kept] != held_out] for held_out in np.unique(part))
+        return all(fitting_rows(labels, data.sources, fit, config) is not None for fit in fits)
+
+    def score(fit: Array, rows: Array) -> Array:
+        probabilities = head_probabilities(ablation, fit, rows, config, seed)
+        assert probabilities is not None, "the origin can be left out"
+        return probabilities.astype("float32")
+
+    origins = [origin for origin in np.unique(data.sources[labels != CONTRAST]) if can_train(origin)]
+    if not origins:
+        raise NotPossible(
+            f"Expected {POSITIVE_CLASS} from two hospitals or more to leave one out of the head of robust.",
+            received=f"{POSITIVE_CLASS} from {len(set(data.sources[labels == POSITIVE]))}",
+            advice=f"Add images of {POSITIVE_CLASS} from another hospital.",
+        )
+    return {"hospitals_robust": pa.concat_tables(_by_hospital(opened, data, part, origins, score))}
+
+
+def _with_contrast(opened: OpenStudy) -> tuple[StudyData, dict[ShownView, Array]]:
+    """Return the study's images, then its contrast images, without pixels, and the features of the views of `robust`.
+
+    Origins stand in place of sources.
+    """
+    study, protocol, views = opened.data, opened.study.protocol, opened.profile.robust.views
+    images = load_view_images(opened.manifest, protocol, opened.profile.model.input_size, views)
+    contrast = np.flatnonzero(images.labels == CONTRAST)
+    table = opened.manifest.table(["role", "image_id", "group_id", "source_path"])
+    facts = table.filter(pc.equal(table["role"], "contrast"))
+
+    def joined(of_study: Array, column: str) -> Array:
+        return np.concatenate([of_study, np.array(facts[column].to_pylist(), of_study.dtype.type)])
+
+    features: dict[ShownView, Array] = {}
+    kept = np.arange(len(images.labels) - len(contrast)) if opened.rows is None else opened.rows
+    for place, view in enumerate(views):
+        rows = contrast if view == "whole" else np.append(kept, contrast)
+        parts = [whole_image_features(opened)] if view == "whole" else []
+        if len(rows):
+            parts.append(image_features(images.images[rows, place], opened, f"{FEATURES}, {view} of robust"))
+        features[view] = np.concatenate(parts)
+    data = StudyData(
+        images=np.zeros((0, 1, 1), np.uint8),
+        labels=np.append(study.labels, images.labels[contrast]),
+        folds=np.append(study.folds, images.folds[contrast]),
+        image_ids=joined(study.image_ids, "image_id"),
+        group_ids=joined(study.group_ids, "group_id"),
+        sources=np.append(opened.origins, images.origins[contrast]),
+        source_paths=joined(study.source_paths, "source_path"),
+    )
+    return data, features
 
 
 def _by_hospital(
-    opened: OpenStudy, data: StudyData, features: Array, part: Array, origins: list[str]
+    opened: OpenStudy, data: StudyData, part: Array, origins: Sequence[str], score: Callable[[Array, Array], Array]
 ) -> Iterator[pa.Table]:
+    """Yield the predictions without each of `origins`, for each `part` (N,) that is held out.
+
+    `score` returns probabilities of rows (its second argument) by a classifier fitted to others (its first). Contrast
+    images are not scored.
+    """
+    tested = data.labels != CONTRAST
     for done, origin in enumerate(origins, 1):
-        train, unseen = training_rows(data, origin), np.flatnonzero(data.sources == origin)
+        train, unseen = training_rows(data, origin), np.flatnonzero((data.sources == origin) & tested)
         for held_out in np.unique(part):
-            fit, rows = train[part[train] != held_out], np.append(train[part[train] == held_out], unseen)
+            fit = train[part[train] != held_out]
+            rows = np.append(train[(part[train] == held_out) & tested[train]], unseen)
             names = {
                 "left_out": np.full(len(rows), origin),
                 "part": np.full(len(rows), held_out, "int32"),
                 "origin": data.sources[rows],
             }
-            yield _predicted(data, features, fit, rows, names)
+            yield _predictions(data, score(fit, rows), rows, names)
         opened.progress.step("One hospital left out", done, len(origins))
 
 
@@ -106,14 +199,17 @@ def _can_train(data: StudyData, origin: str, part: Array) -> bool:
     return all(POSITIVE in labels and len(labels) > 1 for labels in fits)
 
 
-def _predicted(data: StudyData, features: Array, train: Array, rows: Array, names: Mapping[str, Any]) -> pa.Table:
-    """Return the predictions for `rows` by a classifier fitted to the rows `train`, with the columns `names`."""
-    model = fitted(on_features, features[train], data.labels[train])
+def _scores(data: StudyData, features: Array, train: Array, rows: Array) -> Array:
+    """Return probabilities (n, 7) of `rows` by the whole-image classifier fitted to the rows `train`."""
+    return class_probabilities(fitted(on_features, features[train], data.labels[train]), features[rows])
+
+
+def _predictions(data: StudyData, probabilities: Array, rows: Array, names: Mapping[str, Any]) -> pa.Table:
+    """Return `probabilities` (n, 7) of `rows` with the columns `names` and those that tell the image."""
     keys = {
         **names,
         "image_id": data.image_ids[rows],
         "group_id": data.group_ids[rows],
         "label": np.array(CLASSES)[data.labels[rows]],
     }
-    scores = probability_columns(class_probabilities(model, features[rows]))
-    return pa.table({**{k: pa.array(v) for k, v in keys.items()}, **scores})
+    return pa.table({**{k: pa.array(v) for k, v in keys.items()}, **probability_columns(probabilities)})

@@ -244,8 +244,8 @@ def test_left_out_sources_without_a_contradiction_are_not_called_equal(all_strat
 def test_another_disease_called_covid19_is_a_severe_reason(all_strategies):
     text = sentence(all_strategies, outside=(OUTSIDE,))
     assert text == (
-        "Not supported: 108 of the 200 images of shenzhen (tuberculosis, none of the seven classes) are called Covid19: 54.00 % "
-        "(47.00 to 61.00), in cross-validation 2.10 % (1.50 to 2.80) of the images without Covid19."
+        "Not supported: 108 of the 200 images of shenzhen (tuberculosis, none of the seven classes) are called "
+        "Covid19: 54.00 % (47.00 to 61.00), in cross-validation 2.10 % (1.50 to 2.80) of the images without Covid19."
     )
     assert assess_credibility(all_strategies, findings(outside=(OUTSIDE,))).verdict == NOT_SUPPORTED
 

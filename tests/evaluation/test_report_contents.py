@@ -76,7 +76,7 @@ NUMBERS: dict[str, Any] = {
     "strata": (),
     "outside": (OUTSIDE,),
     "left_out": (),
-    "hospitals": (),
+    "hospitals": SimpleNamespace(leading=()),
     "leakage": SimpleNamespace(finding=LEAKING),
     "reader_labels": None,
     "explanations": LUNGS_SEEN,
@@ -176,8 +176,8 @@ def test_the_report_of_a_study_with_its_images_says_what_was_not_computed(images
     page = write_report(tmp_path, images, sections, made)
 
     assert [s.name for s in sections if s.absent] == [
-        "shortcuts", "external", "strata", "outside", "left_out", "hospitals", "leakage", "reader_labels", "explanations",
-        "corruptions", "atlas",
+        "shortcuts", "external", "strata", "outside", "left_out", "hospitals", "leakage", "reader_labels",
+        "explanations", "corruptions", "atlas",
     ]  # fmt: skip
     assert made.accuracy.value == pytest.approx(images.results.best.pooled.accuracy_7_class)
     assert made.accuracy.low < made.accuracy.value < made.accuracy.high

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
@@ -12,13 +13,17 @@ from cxr_platform.evidence import left_out_origins as module
 from cxr_platform.evidence.left_out_origins import (
     hospital_predictions,
     left_out_predictions,
+    robust_hospital_predictions,
     rows_to_test,
     training_rows,
 )
 from cxr_platform.evidence.open_study import OpenStudy
 from cxr_platform.labels import CLASSES
-from cxr_platform.training.data import StudyData
+from cxr_platform.training.data import StudyData, ViewImages
+from cxr_platform.training.robust_head import CONTRAST
 from tests.evidence.builders import made_open_study, planted_facts, planted_study
+from tests.study_records import study_record
+from tests.training.builders import tiny_profile
 
 COVID, PNEUMONIA, NORMAL = (CLASSES.index(name) for name in ("Covid19", "Pneumonia", "Normal"))
 
@@ -144,3 +149,81 @@ def test_an_origin_is_not_left_out_if_one_classifier_would_have_no_covid19(
     labels = np.where((data.labels == COVID) & (data.sources == "west") & (data.folds != 0), COVID + 1, data.labels)
     frame = by_hospital(replace(data, labels=labels), np.eye(7)[labels], monkeypatch)
     assert set(frame["left_out"]) == {"west"}
+
+
+def robust_frame(
+    data: StudyData, features: np.ndarray, monkeypatch: pytest.MonkeyPatch, contrast_images: int = 0, **settings: object
+) -> "object":
+    """Predictions by heads on two views, of which the second sees nothing; contrast images look like Covid19."""
+    labels = np.append(data.labels, np.full(contrast_images, CONTRAST))
+    values = np.concatenate([features, np.tile(np.eye(features.shape[1])[COVID], (contrast_images, 1))])
+    views = np.stack([values, np.zeros_like(values)], axis=1)[:, :, np.newaxis]
+    images = ViewImages(
+        views,
+        labels,
+        np.append(data.folds, np.zeros(contrast_images, int)),
+        np.append(data.sources, ["west"] * contrast_images),
+    )
+    profile = tiny_profile(robust={"views": ["whole", "lungs"], **settings})
+    facts = planted_facts(data, 0)
+    more = facts.slice(0, contrast_images)
+    for name, value in (("role", "contrast"), ("image_id", "c"), ("group_id", "c"), ("source_path", "c")):
+        more = more.set_column(
+            more.schema.get_field_index(name), name, pa.array([value] * contrast_images, pa.string())
+        )
+    monkeypatch.setattr(module, "load_view_images", lambda *_: images)
+    monkeypatch.setattr(module, "whole_image_features", lambda _: features)
+    monkeypatch.setattr(module, "image_features", lambda shown, *_: shown.reshape(len(shown), -1))
+    opened = made_open_study(data, pa.concat_tables([facts, more]), profile, None)
+    object.__setattr__(opened, "study", study_record(profile=profile, strategies=("scratch", "robust")))
+    table = robust_hospital_predictions(opened)["hospitals_robust"]
+    assert set(FILES["hospitals_robust"]) <= set(table.column_names)
+    return table.to_pandas()
+
+
+def test_heads_of_robust_score_the_images_that_the_classifier_scores(
+    data: StudyData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = ["left_out", "part", "image_id", "origin", "label"]
+    by_head = robust_frame(data, np.eye(7)[data.labels], monkeypatch)
+    by_classifier = by_hospital(data, np.eye(7)[data.labels], monkeypatch)
+    assert by_head[keys].equals(by_classifier[keys])  # type: ignore[attr-defined]
+    covid = by_head["label"] == "Covid19"
+    assert by_head.loc[covid, "p_Covid19"].min() > by_head.loc[~covid, "p_Covid19"].max()
+
+
+def test_heads_of_robust_do_not_learn_the_sign_of_the_origin_left_out(
+    data: StudyData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features = np.eye(9)[np.where((data.sources == "east") & (data.labels == COVID), 7, data.labels)]
+    frame = robust_frame(data, features, monkeypatch)
+    of_east = frame[(frame["origin"] == "east") & (frame["label"] == "Covid19")]
+    means = of_east.groupby("left_out")["p_Covid19"].mean()
+    assert means["west"] > means["east"] + 0.3
+
+
+def test_contrast_images_teach_heads_that_take_them_and_are_not_scored(
+    data: StudyData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Contrast images look like Covid19: a head that is fitted to them is less sure of it."""
+
+    def sure_of_covid19(**settings: object) -> float:
+        frame = robust_frame(data, np.eye(7)[data.labels], monkeypatch, contrast_images=60, **settings)
+        assert "c" not in set(frame["image_id"])
+        rows = frame[(frame["left_out"] == "east") & (frame["label"] == "Covid19")]
+        return float(rows["p_Covid19"].mean())
+
+    assert sure_of_covid19() > sure_of_covid19(contrast=True) + 0.02
+
+
+def test_a_study_without_robust_has_no_heads_of_it(data: StudyData, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(NotPossible, match="the strategy robust"):
+        robust_hospital_predictions(on(data, np.eye(7)[data.labels], monkeypatch))
+
+
+def test_heads_that_no_origin_can_be_left_out_of_are_not_possible(
+    data: StudyData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = np.where(data.labels == COVID, "east", "west")
+    with pytest.raises(NotPossible, match="out of the head of robust"):
+        robust_frame(replace(data, sources=sources), np.eye(7)[data.labels], monkeypatch)

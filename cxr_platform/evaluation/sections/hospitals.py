@@ -1,12 +1,13 @@
 """Origin by origin: Covid19 of each ranked against the other images of each, with one left out of training."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from cxr_platform.domain.interval import Interval
+from cxr_platform.domain.strategies import ROBUST
 from cxr_platform.evaluation.finding_clauses import pair_text, worst_pair
 from cxr_platform.evaluation.findings import SMALL, HospitalPair
 from cxr_platform.evaluation.formatting import Value, count, joined, p_text, text
@@ -19,6 +20,7 @@ from cxr_platform.evaluation.table import Row, Table
 from cxr_platform.labels import POSITIVE_CLASS
 
 NAME, TITLE = "hospitals", "Hospital by hospital"
+ROBUST_PART = "hospitals_robust"
 POSITIVES, NEGATIVES = f"{POSITIVE_CLASS} against others of", f"others against {POSITIVE_CLASS} of"
 """Rows of the matrix: which images of the origin left out are ranked."""
 
@@ -35,42 +37,74 @@ NOTE = (
     "origin left out; columns: the origin of the images that they are ranked against. A dash: no images, or in the "
     "other row. Where row and column are the same origin, neither side was trained on."
 )
+ROBUST_METHOD = (
+    "The head of `robust` was judged in the same way, with the settings of the study's profile: for each origin it was "
+    "fitted again without that origin's images."
+)
 PAIRS_NOTE = (
     "p: of an AUC below 0.5, after Holm's correction over all pairs, as the worst of many is low by chance. Grey "
     f"italics: fewer than {SMALL} patients on one side, too few for a conclusion."
 )
 
 
-def compute(inputs: ReportInputs) -> tuple[HospitalPair, ...]:
+@dataclass(frozen=True)
+class HospitalResults:
+    """Pairs of origins by the whole-image classifier, and by heads of `robust` if the study has that strategy.
+
+    `leading` are those that the first page repeats: of `robust` if it is the winner.
+    """
+
+    whole_image: tuple[HospitalPair, ...] = ()
+    robust: tuple[HospitalPair, ...] = ()
+    leading: tuple[HospitalPair, ...] = ()
+
+
+def compute(inputs: ReportInputs) -> HospitalResults:
     """Return every pair of origins of which one was left out; empty if nothing was computed."""
-    frame = inputs.evidence.parts.get(NAME)
-    return () if frame is None else hospital_pairs(frame, study_seed(inputs.study))
+    seed = study_seed(inputs.study)
+    frame, of_robust = (inputs.evidence.parts.get(name) for name in (NAME, ROBUST_PART))
+    whole_image = () if frame is None else hospital_pairs(frame, seed)
+    robust = () if of_robust is None else hospital_pairs(of_robust, seed, robust=True)
+    is_winner = inputs.results.decision.winner == ROBUST and bool(robust)
+    return HospitalResults(whole_image, robust, robust if is_winner else whole_image)
 
 
-def render(inputs: ReportInputs, pairs: Sequence[HospitalPair]) -> Section:
-    """Show the matrix of AUCs, with a warning for pairs that are ranked the wrong way round."""
+def render(inputs: ReportInputs, results: HospitalResults) -> Section:
+    """Show the matrix of AUCs, with a warning for pairs that are ranked the wrong way round; then that of `robust`."""
+    pairs, robust = results.whole_image, results.robust
     if not pairs:
         return Section(NAME, TITLE, absent=inputs.evidence.why_absent(NAME))
-    backwards = [pair for pair in pairs if pair.reversed]
-    warning = ""
-    if backwards:
-        number = count(len(backwards), "pair is", "pairs are")
-        warning = (
-            f"{number} significantly ranked the wrong way round: {joined([pair_text(pair) for pair in backwards])}."
-        )
+    lead = [_summary_sentence(pairs), METHOD, *sampled_sentence(inputs), *_impossible_sentence(inputs, pairs)]
+    if robust:
+        lead += [ROBUST_METHOD, _summary_sentence(robust)]
+    shown = [part for part in (pairs, robust) if part]
     return Section(
         NAME,
         TITLE,
-        lead=(_summary_sentence(pairs), METHOD, *sampled_sentence(inputs), *_impossible_sentence(inputs, pairs)),
-        tables=(_matrix(pairs, inputs.synthetic),),
-        folded=(_pairs_table(pairs, inputs.synthetic),),
-        warnings=(warning,) if warning else (),
-        values={
-            "mean_auc": mean_auc(pairs),
-            "worst": asdict(worst_pair(pairs)),
-            "pairs": [_values(pair) for pair in pairs],
-        },
+        lead=tuple(lead),
+        tables=tuple(_matrix(part, inputs.synthetic) for part in shown),
+        folded=tuple(_pairs_table(part, inputs.synthetic) for part in shown),
+        warnings=tuple(warning for part in shown if (warning := _backwards_warning(part))),
+        values={**_summary_values(pairs), ROBUST: _summary_values(robust) if robust else None},
     )
+
+
+def _summary_values(pairs: Sequence[HospitalPair]) -> dict[str, Any]:
+    return {
+        "mean_auc": mean_auc(pairs),
+        "worst": asdict(worst_pair(pairs)),
+        "pairs": [_values(pair) for pair in pairs],
+    }
+
+
+def _backwards_warning(pairs: Sequence[HospitalPair]) -> str:
+    backwards = [pair for pair in pairs if pair.reversed]
+    if not backwards:
+        return ""
+    number = count(len(backwards), "pair is", "pairs are")
+    by_robust = "By the head of robust, " * backwards[0].robust
+    names = joined([pair_text(pair) for pair in backwards])
+    return f"{by_robust}{number} significantly ranked the wrong way round: {names}."
 
 
 def mean_auc(pairs: Sequence[HospitalPair]) -> float:
@@ -84,7 +118,8 @@ def _summary_sentence(pairs: Sequence[HospitalPair]) -> str:
     few = f" (of those with {SMALL} patients or more on both sides)" * (
         any(pair.small for pair in pairs) and not worst.small
     )
-    return f"The mean of {count(len(pairs), 'AUC', 'AUCs')} is {mean}. The worst{few} is {pair_text(worst)}."
+    by_robust = " of robust" * worst.robust
+    return f"The mean{by_robust} of {count(len(pairs), 'AUC', 'AUCs')} is {mean}. The worst{few} is {pair_text(worst)}."
 
 
 def _impossible_sentence(inputs: ReportInputs, pairs: Sequence[HospitalPair]) -> list[str]:
@@ -106,8 +141,17 @@ def _matrix(pairs: Sequence[HospitalPair], synthetic: bool) -> Table:
         for what, values in ((POSITIVES, against), (NEGATIVES, reverse)):
             if any(value is not None for value in values):
                 rows.append(Row((origin, what), values))
-    title = f"AUC of {POSITIVE_CLASS} with one origin left out of training"
-    return Table("hospitals", title, ("Left out", "Ranked"), columns, tuple(rows), NOTE, synthetic)
+    of_robust = pairs[0].robust
+    title = f"AUC of {POSITIVE_CLASS} with one origin left out of training{', head of robust' * of_robust}"
+    return Table(
+        "hospitals-by-robust" if of_robust else "hospitals",
+        title,
+        ("Left out", "Ranked"),
+        columns,
+        tuple(rows),
+        NOTE,
+        synthetic,
+    )
 
 
 def _pairs_table(pairs: Sequence[HospitalPair], synthetic: bool) -> Table:
@@ -121,8 +165,17 @@ def _pairs_table(pairs: Sequence[HospitalPair], synthetic: bool) -> Table:
         for pair in ordered
     )
     columns = ("left out", POSITIVE_CLASS, "other images", "AUC", "p")
-    title, headers = "Pairs of origins, worst first", (f"{POSITIVE_CLASS} of", "Other images of")
-    return Table("hospital-pairs", title, headers, columns, rows, PAIRS_NOTE, synthetic)
+    of_robust, headers = pairs[0].robust, (f"{POSITIVE_CLASS} of", "Other images of")
+    title = f"Pairs of origins, worst first{', head of robust' * of_robust}"
+    return Table(
+        "hospital-pairs-by-robust" if of_robust else "hospital-pairs",
+        title,
+        headers,
+        columns,
+        rows,
+        PAIRS_NOTE,
+        synthetic,
+    )
 
 
 def _values(pair: HospitalPair) -> dict[str, Any]:

@@ -20,11 +20,14 @@ from cxr_platform.labels import POSITIVE_CLASS
 SCORE = f"p_{POSITIVE_CLASS}"
 
 
-def hospital_pairs(frame: pd.DataFrame, seed: int) -> tuple[HospitalPair, ...]:
-    """Return every pair of origins of which one was left out; `frame` has the columns of the evidence part."""
+def hospital_pairs(frame: pd.DataFrame, seed: int, *, robust: bool = False) -> tuple[HospitalPair, ...]:
+    """Return every pair of origins of which one was left out; `frame` has the columns of the evidence part.
+
+    `robust` says that heads of `robust` made its predictions.
+    """
     pairs = [pair for origin, rows in frame.groupby("left_out") for pair in _pairs(str(origin), rows, seed)]
     corrected = holm(np.array([p_reversed(pair.auc) for pair in pairs]))
-    return tuple(replace(pair, p_reversed=float(p)) for pair, p in zip(pairs, corrected, strict=True))
+    return tuple(replace(pair, p_reversed=float(p), robust=robust) for pair, p in zip(pairs, corrected, strict=True))
 
 
 def p_reversed(auc: Interval) -> float:

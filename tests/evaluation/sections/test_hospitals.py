@@ -1,4 +1,6 @@
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -39,8 +41,9 @@ def by_hospital(images: int = 25) -> pd.DataFrame:
 
 def rendered(frame: pd.DataFrame):
     inputs = with_evidence(study(), hospitals=frame)
-    pairs = hospitals.compute(inputs)
-    return hospitals.render(inputs, pairs), {(p.left_out, p.positive, p.negative): p for p in pairs}
+    results = hospitals.compute(inputs)
+    assert results.leading is results.whole_image
+    return hospitals.render(inputs, results), {(p.left_out, p.positive, p.negative): p for p in results.whole_image}
 
 
 def test_each_pair_of_which_one_is_left_out_has_an_auc():
@@ -88,6 +91,32 @@ def test_hospitals_that_could_not_be_left_out_are_named():
     assert (
         section.lead[-1] == "Not left out, because without it no Covid19, or nothing else, is left to train on: east."
     )
+
+
+def test_heads_of_robust_have_a_matrix_of_their_own():
+    better = pd.concat([scored("west", {("east", "Covid19"): 0.9, ("west", "Covid19"): 0.8, ("west", "Normal"): 0.1})])
+    inputs = with_evidence(study(), hospitals=by_hospital(), hospitals_robust=better)
+    results = hospitals.compute(inputs)
+    section = hospitals.render(inputs, results)
+    assert [table.name for table in section.tables] == ["hospitals", "hospitals-by-robust"]
+    assert [table.name for table in section.folded] == ["hospital-pairs", "hospital-pairs-by-robust"]
+    assert section.lead[-1].startswith("The mean of robust of 2 AUCs is 1.000.")
+    assert section.values["robust"]["mean_auc"] == 1
+    assert all(pair.robust for pair in results.robust)
+    assert not any("robust" in warning for warning in section.warnings)
+
+
+def test_pairs_that_robust_ranks_the_wrong_way_round_are_warned_of_by_its_name():
+    inputs = with_evidence(study(), hospitals=by_hospital(), hospitals_robust=by_hospital())
+    section = hospitals.render(inputs, hospitals.compute(inputs))
+    assert section.warnings[1].startswith("By the head of robust, 1 pair is significantly ranked the wrong way round")
+
+
+def test_the_first_page_has_the_pairs_of_robust_if_it_is_the_winner():
+    made = with_evidence(study(), hospitals=by_hospital(), hospitals_robust=by_hospital())
+    results = hospitals.compute(replace(made, results=SimpleNamespace(decision=SimpleNamespace(winner="robust"))))
+    assert results.leading is results.robust
+    assert hospitals.compute(made).leading is not results.robust
 
 
 def test_without_the_evidence_the_section_says_why():
