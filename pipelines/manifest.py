@@ -228,6 +228,8 @@ def summary(info: "ImageCounts") -> list[str]:
         lines.append(f"{source}: {count} images have one identifier, in several classes; it is taken as no patient.")
     for source, count in info.contrast.items():
         lines.append(f"{source}: {count} contrast images, whose finding is none of the seven classes; not trained on.")
+    for source, count in info.outside.items():
+        lines.append(f"{source}: {count} images outside the seven classes; only scored.")
     for source, count in info.reader_labels.items():
         lines.append(f"{source}: {count} images have a label by readers too.")
     totals: Counter[str] = Counter(info.contrast)

@@ -7,7 +7,7 @@ import pytest
 from cxr_platform.manifest.schema import Shortfall
 from cxr_platform.manifest.store import open_manifest
 from pipelines import manifest as verb
-from tests.manifest.builders import fill_cache, profile, write_collection
+from tests.manifest.builders import fill_cache, image, profile, save, write_collection
 from tests.manifest.info import manifest_info
 
 
@@ -114,6 +114,35 @@ def test_external_sources_are_in_no_fold(collection: Path, tmp_path: Path) -> No
     assert run(collection, tmp_path / "manifest", "--external", "cohen") == 0
     table = open_manifest(tmp_path / "manifest").table(["source", "role"])
     assert {(row["source"], row["role"]) for row in table.to_pylist()} == {("classes", "study"), ("cohen", "external")}
+
+
+def test_several_folders_and_outside_sources_are_taken(
+    collection: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tb, out = tmp_path / "tb", tmp_path / "manifest"
+    for number in range(2):
+        save(image(4000 + number), tb / f"{number}.png")
+    name = collection.name
+    fill_cache([collection, tb], out, profile(), ["tb"])
+    assert run(collection, out, "--data", str(tb), "--outside", "tb") == 0
+    table = open_manifest(out).table(["source", "role"])
+    roles = {(f"{name}/classes", "study"), (f"{name}/cohen", "study"), ("tb", "outside")}
+    assert {(row["source"], row["role"]) for row in table.to_pylist()} == roles
+    assert "tb: 2 images outside the seven classes; only scored." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--data", "{collection}"], "none is given twice or lies in another"),
+        (["--outside", "cohne"], "outside sources out of the folders of"),
+    ],
+)
+def test_a_folder_twice_and_an_unknown_outside_source_are_errors(
+    collection: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], message: str
+) -> None:
+    assert run(collection, tmp_path / "manifest", *(text.format(collection=collection) for text in more)) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_an_empty_folder_and_an_unwritable_place_are_errors(
