@@ -3,6 +3,7 @@
 import re
 import shlex
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -34,14 +35,27 @@ class Dockerfile:
     @cached_property
     def images(self) -> dict[str, Stage]:
         """The stages that are built to be run: no other stage uses them or copies from them."""
-        used = {stage.parent for stage in self.stages}
+        used = self.sources
+        return {stage.name: stage for stage in self.stages if not any(fnmatch(stage.name, name) for name in used)}
+
+    @cached_property
+    def sources(self) -> list[str]:
+        """What stages are built from and copy from, stages and images from outside; `*` stands for an argument."""
         copies = [rest for stage in self.stages for rest in stage.of("COPY")]
-        used |= {name for rest in copies for name in re.findall(r"--from=(\S+)", rest)}
-        return {stage.name: stage for stage in self.stages if stage.name not in used}
+        names = [stage.parent for stage in self.stages]
+        names += [name for rest in copies for name in re.findall(r"--from=(\S+)", rest)]
+        return [re.sub(r"\$\{\w+\}", "*", name) for name in names]
+
+    @cached_property
+    def outside(self) -> list[str]:
+        """The images that are no stage of this file."""
+        stages = {stage.name for stage in self.stages}
+        return [name for name in self.sources if not any(fnmatch(stage, name) for stage in stages)]
 
     @cached_property
     def base(self) -> Stage:
-        return self.stages[0]
+        """The stage that every image is built on."""
+        return next(stage for stage in self.stages if stage.name == "runtime")
 
     @cached_property
     def uid(self) -> int:

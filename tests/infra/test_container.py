@@ -8,7 +8,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from tests.conftest import REPOSITORY
-from tests.infra.dockerfile import PATH, Stage, dockerfile
+from tests.infra.dockerfile import PATH, Stage, dockerfile, parse
 from tests.infra.project import PROJECT
 from tests.infra.tools import run, tool
 
@@ -64,11 +64,22 @@ def test_versions_of_tools_and_python_agree_with_makefile_and_package() -> None:
     assert set(pins(UV_LOCK)) == {"uv"}
     assert PROJECT["requires-python"] == ">=3.10,<3.14"
     assert dockerfile().arguments == {"PYTHON": "3.11"}
-    assert dockerfile().base.parent == "python:${PYTHON}-slim-bookworm"
+    assert dockerfile().base.parent == "python-${PYTHON}"
+    assert [stage.name for stage in dockerfile().stages[:2]] == ["python-3.11", "python-3.12"]
     assert "/python3.11/" in dockerfile().images["cuda"].of("ARG")[0]
     for name in dockerfile().images:
         assert f"--target {name}" in PATH.read_text(encoding="utf-8")
         assert f"-t cxr-platform/{name}:{PROJECT['version']} " in PATH.read_text(encoding="utf-8")
+
+
+def test_every_image_from_outside_is_named_by_tag_and_digest() -> None:
+    assert len(dockerfile().outside) == 2
+    for name in dockerfile().outside:
+        assert re.fullmatch(r"python:3\.1[12]\.\d+-slim-bookworm@sha256:[0-9a-f]{64}", name), name
+    for stage in dockerfile().stages[:2]:
+        assert stage.parent.startswith(f"{stage.name.replace('-', ':')}."), "a stage has the Python of its name"
+    unpinned = parse("FROM debian:12 AS a\nFROM a\nCOPY --from=ghcr.io/astral-sh/uv:0.9 /uv /bin/\n")
+    assert unpinned.outside == ["debian:12", "ghcr.io/astral-sh/uv:0.9"]
 
 
 def test_only_files_that_are_copied_reach_the_build() -> None:
