@@ -22,7 +22,6 @@ import os
 import re
 import time
 import uuid
-from contextlib import closing
 from http import HTTPStatus
 
 from starlette.middleware import Middleware
@@ -33,7 +32,6 @@ from cxr_platform.errors import ServingError
 from cxr_platform.serving import http_protocol
 from cxr_platform.serving.access import check_access, has_body
 from cxr_platform.serving.api_keys import ApiKey, KeyCheck, RequestLimits, load_keys
-from cxr_platform.serving.batch_protocol import HttpAnswer
 from cxr_platform.serving.metrics import ProxyMetrics
 from cxr_platform.serving.problems import (
     RETRY_SECONDS,
@@ -206,19 +204,16 @@ class ProxyMiddleware:
             self._free_bytes += held
 
     async def _forward_body(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
-        """Send a request alone or in a batch; if a replica dies with a batch, send each of its requests alone."""
-        if not is_batchable(scope, body):
-            await self._forward(scope, body, receive, send)
-            return
-        outcome = await self._batcher.submit(scope, body, receive)
-        if isinstance(outcome, HttpAnswer):
-            await send({"type": "http.response.start", "status": outcome.status, "headers": outcome.headers})
-            await send({"type": "http.response.body", "body": outcome.body, "more_body": False})
-        elif outcome is None:
-            await self._forward(scope, body, receive, send, ATTEMPTS - 1)
-        else:
-            with closing(outcome):
-                await self._forward(scope, body, receive, send)
+        """Send a request in a batch, or alone; if a replica dies with a batch, send each of its requests alone."""
+        attempts = ATTEMPTS
+        if is_batchable(scope, body):
+            answer = await self._batcher.submit(scope, body, receive)
+            if answer is not None:
+                await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+                await send({"type": "http.response.body", "body": answer.body, "more_body": False})
+                return
+            attempts -= 1
+        await self._forward(scope, body, receive, send, attempts)
 
     async def _forward(self, scope: Scope, body: bytes, receive: Receive, send: Send, attempts: int = ATTEMPTS) -> None:
         """Forward a request until it is answered. Each attempt has its own scope, because Serve's proxy changes it."""

@@ -1,8 +1,11 @@
 """In the proxy: send requests that wait at the same time to a replica as one call (`batch_protocol`).
 
 This works like a group commit. While fewer than `CALLS_PER_REPLICA` calls per replica are running, a request is sent at
-once and alone. Further requests wait until a call returns, and then go together. So no request waits for a batch to
-fill, and the more requests there are, the smaller is Serve's own share of the work per request.
+once. Further requests wait until a call returns, and then go together. So no request waits for a batch to fill, and the
+more requests there are, the smaller is Serve's own share of the work per request.
+
+A request that is sent at once is a batch of one: its body travels in the call itself, while Serve would have the
+replica fetch it from the proxy by a second call.
 
 Two calls per replica: one that it works on and one that is there when the first is done. The number of replicas is
 known from their answers.
@@ -12,7 +15,7 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,28 +51,13 @@ def is_batchable(scope: Scope, body: bytes) -> bool:
     return is_plain and len(body) <= MAX_REQUEST_BYTES and DICOM not in body[:HEAD_BYTES]
 
 
-class CallSlot:
-    """One of the calls that may run at the same time. Closing it twice is allowed."""
-
-    def __init__(self, release: Callable[[], None]) -> None:
-        self._release: Callable[[], None] | None = release
-        self._timer = asyncio.get_running_loop().call_later(SLOW_CALL_SECONDS, self.close)
-
-    def close(self) -> None:
-        """Release the slot for another call."""
-        self._timer.cancel()
-        release, self._release = self._release, None
-        if release is not None:
-            release()
-
-
 @dataclass(eq=False)
 class _WaitingRequest:
     scope: Scope
     body: bytes
-    outcome: asyncio.Future[HttpAnswer | CallSlot | None]
+    outcome: asyncio.Future[HttpAnswer | None]
 
-    def finish(self, outcome: HttpAnswer | CallSlot | Problem | None) -> None:
+    def finish(self, outcome: HttpAnswer | Problem | None) -> None:
         if not self.outcome.done():
             if isinstance(outcome, Problem):
                 self.outcome.set_exception(outcome)
@@ -78,12 +66,12 @@ class _WaitingRequest:
 
 
 class RequestBatcher:
-    """Sends requests to `app`, which is Serve's proxy, alone or in batches."""
+    """Sends requests to `app`, which is Serve's proxy, in batches of one or more."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self._queue: deque[_WaitingRequest] = deque()
-        self._running_calls = 0
+        self._running_calls: set[_BatchAnswers] = set()
         self._replica_seen: dict[bytes, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -92,9 +80,8 @@ class RequestBatcher:
         """Number of requests that wait for a call."""
         return len(self._queue)
 
-    async def submit(self, scope: Scope, body: bytes, receive: Receive) -> HttpAnswer | CallSlot | None:
-        """Return the answer of a batch; or a slot in which the caller sends the request alone and which it then closes;
-        or `None` if a replica died while it had the batch.
+    async def submit(self, scope: Scope, body: bytes, receive: Receive) -> HttpAnswer | None:
+        """Return the answer to a request; `None` if a replica died while it had the batch.
 
         Raises `Problem` (busy, unavailable, what Serve answers) and `Disconnected`.
         """
@@ -103,8 +90,7 @@ class RequestBatcher:
         request = _WaitingRequest(scope, body, asyncio.get_running_loop().create_future())
         self._queue.append(request)
         self._start_calls()
-        if not request.outcome.done():
-            await self._wait(request, receive)
+        await self._wait(request, receive)
         return request.outcome.result()
 
     async def _wait(self, request: _WaitingRequest, receive: Receive) -> None:
@@ -124,16 +110,13 @@ class RequestBatcher:
         return max(1, len(self._replica_seen))
 
     def _start_calls(self) -> None:
-        while self._queue and (free := CALLS_PER_REPLICA * self._replicas() - self._running_calls) > 0:
+        while self._queue and (free := CALLS_PER_REPLICA * self._replicas() - len(self._running_calls)) > 0:
             requests = self._next_batch(math.ceil(len(self._queue) / free))
-            self._running_calls += 1
-            slot = CallSlot(self._call_ended)
-            if len(requests) == 1:
-                requests[0].finish(slot)
-            else:
-                task = asyncio.ensure_future(self._send_batch(requests, slot))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+            answers = _BatchAnswers(requests)
+            self._running_calls.add(answers)
+            task = asyncio.ensure_future(self._send_batch(requests, answers))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     def _next_batch(self, share: int) -> Sequence[_WaitingRequest]:
         """Take the requests that wait longest: `share` of them if the limits of a batch allow it, at least one."""
@@ -145,13 +128,15 @@ class RequestBatcher:
             batch.append(self._queue.popleft())
         return batch
 
-    def _call_ended(self) -> None:
-        self._running_calls -= 1
-        self._start_calls()
+    def _end_call(self, call: "_BatchAnswers") -> None:
+        """Make room for another call, once for each."""
+        if call in self._running_calls:
+            self._running_calls.remove(call)
+            self._start_calls()
 
-    async def _send_batch(self, requests: Sequence[_WaitingRequest], slot: CallSlot) -> None:
-        answers = _BatchAnswers(requests)
+    async def _send_batch(self, requests: Sequence[_WaitingRequest], answers: "_BatchAnswers") -> None:
         scope = batch_scope([(request.scope, request.body) for request in requests])
+        slow = asyncio.get_running_loop().call_later(SLOW_CALL_SECONDS, self._end_call, answers)
         try:
             await self._app(scope, _receive_until_abandoned(requests), answers)
         except Exception as error:
@@ -160,7 +145,8 @@ class RequestBatcher:
             self._note_replica(answers.replica)
             for request in requests:
                 request.finish(answers.problem)
-            slot.close()
+            slow.cancel()
+            self._end_call(answers)
 
     def _note_replica(self, replica: bytes | None) -> None:
         now = time.monotonic()
@@ -189,12 +175,12 @@ class _BatchAnswers:
 
 
 def _receive_until_abandoned(requests: Sequence[_WaitingRequest]) -> Receive:
-    """Return an ASGI `receive` without a body that disconnects once none of the clients waits any longer."""
-    messages: list[Message] = [{"type": "http.request", "body": b"", "more_body": False}]
+    """Return an ASGI `receive` that disconnects once none of the clients waits any longer.
+
+    It has no body, as the bodies are in the scope: Serve's replica would fetch even an empty one by a further call.
+    """
 
     async def receive() -> Message:
-        if messages:
-            return messages.pop()
         await asyncio.wait([request.outcome for request in requests])
         return {"type": "http.disconnect"}
 
