@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -163,10 +164,13 @@ def run(request: ServeRequest) -> int:
 
 
 def tls_options(cert: Path | None, key: Path | None) -> dict[str, str]:
-    """Return Serve's `http_options` for HTTPS, none without files; raise `ServingError` for files that do not fit.
+    """Return Serve's `http_options` for HTTPS, none without files.
 
-    Serve itself would start a proxy that fails again and again, and report a timeout.
+    Raise `ServingError` for files that do not fit, for which Serve itself would start a proxy that fails again and
+    again and report a timeout, and for a certificate that clients would refuse today.
     """
+    from cryptography import x509
+
     if cert is None and key is None:
         return {}
     if cert is None or key is None:
@@ -188,6 +192,14 @@ def tls_options(cert: Path | None, key: Path | None) -> dict[str, str]:
             received=getattr(error, "reason", None) or str(error),
             advice="Name the two files of one certificate, with its chain after it.",
         ) from error
+    first, *_ = x509.load_pem_x509_certificates(cert.read_bytes())
+    begins, ends, now = first.not_valid_before_utc, first.not_valid_after_utc, datetime.now(timezone.utc)
+    if not begins <= now <= ends:
+        raise ServingError(
+            f"Expected in {cert} a certificate that is valid now, {now:%Y-%m-%d %H:%M} UTC.",
+            received=f"one from {begins:%Y-%m-%d %H:%M} to {ends:%Y-%m-%d %H:%M} UTC",
+            advice="Renew it; if the dates are right, set the clock of this machine.",
+        )
     return {"ssl_certfile": str(cert.absolute()), "ssl_keyfile": str(key.absolute())}
 
 

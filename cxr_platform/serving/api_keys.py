@@ -125,20 +125,30 @@ def parse_keys(texts: Sequence[str], where: str) -> ApiKeys:
 
     A key without a name is called key-1, key-2, … by its position. Two keys may have one name, while one replaces the
     other, and then one limit. Raises `ServingError` with `where`, and never with a key, if there is none, if one has
-    fewer than 16 characters, or if its name or what follows it is not valid.
+    fewer than 16 characters or two names, or if its name or what follows it is not valid.
     """
     parsed = [_parse_key(text, number, where) for number, text in enumerate(filter(None, map(str.strip, texts)), 1)]
-    lengths = [len(key) for _, key, *_ in parsed]
-    if not parsed or min(lengths) < MIN_CHARACTERS:
+    if not parsed:
         raise ServingError(
-            f"Expected keys of {MIN_CHARACTERS} characters or more in {where}.",
-            received=f"{len(parsed)} keys, the shortest of {min(lengths)}" if parsed else "none",
-            advice=KEY_ADVICE,
+            f"Expected keys of {MIN_CHARACTERS} characters or more in {where}.", received="none", advice=KEY_ADVICE
         )
     limits = {name: per_minute for name, _, per_minute, _ in parsed}
-    for name, _, per_minute, _ in parsed:
+    names: dict[str, str] = {}
+    for name, key, per_minute, _ in parsed:
+        if len(key) < MIN_CHARACTERS:
+            raise ServingError(
+                f"Expected keys of {MIN_CHARACTERS} characters or more in {where}.",
+                received=f"{len(key)} characters in {name}",
+                advice=KEY_ADVICE,
+            )
         if per_minute != limits[name]:
             raise ServingError(f"Expected keys of one name in {where} to have one limit.", received=f"two of {name}")
+        if names.setdefault(key, name) != name:  # only one name would be counted, and ending it would not end the other
+            raise ServingError(
+                f"Expected each key in {where} to have one name.",
+                received=f"the same for {names[key]} and {name}",
+                advice=KEY_ADVICE,
+            )
     return ApiKeys(
         tuple(
             ApiKey(name, hashlib.sha256(key.encode()).digest(), per_minute, until)
@@ -208,8 +218,15 @@ def _file_version(file: Path) -> FileVersion | None:
 
 def _read_keys(file: Path) -> ApiKeys:
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").splitlines()  # editors of Windows begin a file with a mark
     except (OSError, UnicodeDecodeError) as error:
         received = error.strerror if isinstance(error, OSError) else "another encoding"
         raise ServingError(f"Expected a readable file of API keys in UTF-8 at {file}.", received=received) from error
+    for number, line in enumerate(lines, 1):
+        if re.match(r"[^#]*[^#\s]#", line):  # a key that is cut off there would be valid, and the whole key would not
+            raise ServingError(
+                f"Expected a space before the # of a comment in line {number} of {file}.",
+                received="another character",
+                advice="A key in a file has no #.",
+            )
     return parse_keys([line.partition("#")[0] for line in lines], str(file))

@@ -84,7 +84,13 @@ def build_app(service: Service, keys: KeyCheck | None, page: Path = PAGE) -> Fas
             yield
 
     app = FastAPI(
-        title="CXR screening", version="1", description=DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None
+        title="CXR screening",
+        version="1",
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,  # a client that follows a redirect sends its image twice, another one sees no problem
     )
     app.add_middleware(_AroundRoutes, keys=keys)
     _add_error_handlers(app)
@@ -189,7 +195,7 @@ def _add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _(_request: Request, error: HTTPException) -> Response:
-        raise problem_for_status(error.status_code)
+        raise problem_for_status(error.status_code, (error.headers or {}).get("Allow", ""))
 
     @app.exception_handler(RequestValidationError)
     async def _(_request: Request, _error: RequestValidationError) -> Response:
@@ -225,6 +231,8 @@ class _AroundRoutes:
         request_id = given.decode() if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         began, outcome, has_begun = time.perf_counter(), dict[str, Any](), False
         scope.setdefault("state", {}).update(request_id=request_id, outcome=outcome)
+        if scope["method"] == "HEAD":  # FastAPI would answer 405; uvicorn has the scope itself, and sends no body
+            scope = {**scope, "method": "GET"}
 
         async def answer(message: Message) -> None:
             nonlocal has_begun

@@ -169,10 +169,10 @@ CLOSES_CONNECTION = frozenset({"too-large", "slow-upload", "large-headers", "slo
 class Problem(ServingError):
     """A request that cannot be answered; `reason` is a key of `PROBLEM_TYPES`."""
 
-    def __init__(self, reason: str, detail: str = "", retry_seconds: int = RETRY_SECONDS) -> None:
-        """`detail`, of constant texts only, takes the place of that of the type."""
+    def __init__(self, reason: str, detail: str = "", retry_seconds: int = RETRY_SECONDS, allow: str = "") -> None:
+        """`detail`, of constant texts only, takes the place of that of the type; `allow` names the methods of a 405."""
         super().__init__(PROBLEM_TYPES[reason].title, advice=detail or PROBLEM_TYPES[reason].detail)
-        self.reason, self.retry_seconds = reason, retry_seconds
+        self.reason, self.retry_seconds, self.allow = reason, retry_seconds, allow
 
     @property
     def status(self) -> int:
@@ -189,6 +189,8 @@ class Problem(ServingError):
             headers["Connection"] = "close"
         if self.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
+        if self.allow:
+            headers["Allow"] = self.allow
         return headers
 
     def details(self, request_id: str) -> dict[str, Any]:
@@ -228,10 +230,10 @@ def problem_for_image(refused: ImageRefused) -> Problem:
     return Problem(refused.reason if refused.reason in PROBLEM_TYPES else "undecodable")
 
 
-def problem_for_status(status: int) -> Problem:
-    """Return the problem for an HTTP status that a library or Serve answered."""
+def problem_for_status(status: int, allow: str = "") -> Problem:
+    """Return the problem for an HTTP status that a library or Serve answered; `allow` is the header of a 405."""
     reasons = {404: "not-found", 405: "wrong-method", 408: "unavailable", 429: "busy", 503: "unavailable"}
-    return Problem(reasons.get(status, "bad-request" if status < 500 else "internal-error"))
+    return Problem(reasons.get(status, "bad-request" if status < 500 else "internal-error"), allow=allow)
 
 
 def log_internal_error(request_id: str, error: Exception) -> None:

@@ -162,7 +162,7 @@ class ProxyMiddleware:
         elif scope["path"] == ROUTE_TABLE:
             check_access(self._keys, scope)
             await self._app(scope, receive, answer)
-        elif scope["path"] == "/healthz":
+        elif scope["path"] == "/healthz" and not has_body(scope):
             await JSONResponse({"status": "alive"}, headers={"X-Content-Type-Options": "nosniff"})(
                 scope, receive, answer
             )

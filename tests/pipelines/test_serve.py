@@ -44,6 +44,8 @@ def test_the_files_of_a_certificate_are_checked_before_anything_starts(
     cert, key = write_certificate(tmp_path)
     _, other = write_certificate(tmp_path, "other")
     _, encrypted = write_certificate(tmp_path, "encrypted", b"secret")
+    expired, of_expired = write_certificate(tmp_path, "expired", days=(-30, -1))
+    later, of_later = write_certificate(tmp_path, "later", days=(1, 30))
     expected = {"ssl_certfile": str(cert), "ssl_keyfile": str(key)}
     assert (serve.tls_options(None, None), serve.tls_options(cert, key)) == ({}, expected)
     for words, error in (
@@ -54,6 +56,8 @@ def test_the_files_of_a_certificate_are_checked_before_anything_starts(
         (["--tls-cert", cert, "--tls-key", other], "KEY_VALUES_MISMATCH"),
         (["--tls-cert", key, "--tls-key", key], f"the certificate (PEM) in {key}"),
         (["--tls-cert", cert, "--tls-key", encrypted], f"Expected in {encrypted} the unencrypted private key"),
+        (["--tls-cert", expired, "--tls-key", of_expired], f"Expected in {expired} a certificate that is valid now"),
+        (["--tls-cert", later, "--tls-key", of_later], f"Expected in {later} a certificate that is valid now"),
     ):
         assert serve.main(list(map(str, words))) == 2
         assert error in capsys.readouterr().err

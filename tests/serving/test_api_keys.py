@@ -73,6 +73,34 @@ def test_a_file_without_valid_keys_is_an_error(tmp_path: Path, content: str) -> 
     assert "short" not in str(error.value).replace("shortest", "")
 
 
+def test_a_key_that_is_too_short_is_named_by_its_place_or_name(tmp_path: Path) -> None:
+    for line, named in (("short", "5 characters in key-2"), ("lab:short", "5 characters in lab")):
+        with pytest.raises(ServingError, match=named):
+            parse_keys([ONE, line], "keys")
+
+
+def test_a_file_of_an_editor_of_windows_is_read(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_bytes(f"\ufeffward:{ONE}\r\n{OTHER}\r\n".encode())
+    keys = load_keys(tmp_path / "keys", {})
+    assert keys is not None
+    assert [found.name for key in (ONE, OTHER) if (found := keys.find(key)) is not None] == ["ward", "key-2"]
+
+
+@pytest.mark.parametrize("line", [f"{ONE}#more", f"ward:{ONE} limit=5# five a minute", f"{ONE}# # x"])
+def test_a_number_sign_within_a_key_is_an_error_with_its_line(tmp_path: Path, line: str) -> None:
+    """What is before it would be taken for the key, and the whole key would be rejected."""
+    (tmp_path / "keys").write_text(f"# keys # of the ward\n{OTHER}  # x#y\n{line}\n", encoding="utf-8")
+    with pytest.raises(ServingError, match=r"before the # of a comment in line 3 of .*keys") as error:
+        load_keys(tmp_path / "keys", {})
+    assert ONE not in str(error.value)
+
+
+def test_one_key_under_two_names_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ServingError, match=r"each key in keys to have one name.*the same for ward and lab") as error:
+        parse_keys([f"ward:{ONE} until=2026-01-01", f"lab:{ONE}"], "keys")
+    assert ONE not in str(error.value)
+
+
 def test_an_unreadable_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ServingError, match="readable file of API keys"):
         load_keys(tmp_path / "none", {})

@@ -385,6 +385,27 @@ def test_other_errors_are_problem_details(app: FastAPI, method: str, path: str, 
     assert reason(ask(app, method, path)) == expected
 
 
+@pytest.mark.parametrize(("method", "path", "allowed"), [("GET", "/v1/screen", "POST"), ("OPTIONS", "/readyz", "GET")])
+def test_a_wrong_method_is_answered_with_those_that_are_right(
+    app: FastAPI, method: str, path: str, allowed: str
+) -> None:
+    answer = ask(app, method, path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/v1/model", "/docs", "/nothing"])
+def test_head_is_answered_as_get_without_a_body(app: FastAPI, path: str) -> None:
+    head, get = ask(app, "HEAD", path), ask(app, "GET", path)
+    assert (head.status_code, head.content) == (get.status_code, b"")
+    assert head.headers["content-length"] == get.headers["content-length"]
+    assert ask(app, "HEAD", "/v1/screen").status_code == 405
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", "/v1/screen/"), ("GET", "/docs/"), ("GET", "//readyz")])
+def test_an_address_that_is_almost_right_is_a_problem_and_no_redirect(app: FastAPI, method: str, path: str) -> None:
+    assert reason(ask(app, method, path)) == "not-found"
+
+
 @pytest.mark.parametrize("path", ["/v1/model", "/nothing", "/problems/busy"])
 def test_every_answer_has_security_headers_and_the_request_id(app: FastAPI, path: str) -> None:
     given = "ab" * 16

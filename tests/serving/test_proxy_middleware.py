@@ -412,7 +412,9 @@ def test_liveness_needs_no_replica_and_readiness_does() -> None:
     began = time.monotonic()
     middleware = ProxyMiddleware(FakeServe(deaths=100))
     assert ask(middleware, "GET", "/healthz").json() == {"status": "alive"}
+    assert ask(middleware, "HEAD", "/healthz").status_code == 200
     assert ask(middleware, "GET", "/readyz").status_code == 503
+    assert reason(ask(middleware, "POST", "/healthz", content=b"x")) == "unavailable", "it is for the replica to refuse"
     assert time.monotonic() - began < 5
 
 
