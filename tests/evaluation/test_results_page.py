@@ -1,11 +1,12 @@
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from cxr_platform.errors import StudyError
 from cxr_platform.evaluation.report_tables import sets_table
-from cxr_platform.evaluation.results_json import results_tree
+from cxr_platform.evaluation.results_json import plain, results_tree
 from cxr_platform.evaluation.results_page import (
     MARKS,
     README_ROWS,
@@ -17,7 +18,7 @@ from cxr_platform.evaluation.results_page import (
     with_key_figures,
 )
 from cxr_platform.evaluation.table import Row, Table, to_markdown
-from tests.evaluation.made_findings import contents, findings, section
+from tests.evaluation.made_findings import OUTSIDE, contents, findings, section
 from tests.registry.builders import SETS
 
 
@@ -73,6 +74,26 @@ def test_mean_and_worst_hospital_are_those_of_the_section(tree):
     worst = {"value": 0.25, "low": 0.2, "high": 0.3, "ratio": True, "signed": False}
     tree["sections"]["hospitals"]["values"] = {"mean_auc": 0.5, "worst": {"auc": worst}}
     assert key_figures(tree)[name] == "0.500 and 0.250 (0.200 to 0.300)"
+
+
+def test_hospitals_by_the_head_of_robust_are_a_key_figure_of_studies_that_judged_it(tree):
+    name = "Robust head with a hospital left out: mean (no interval) and worst AUC"
+    assert name not in key_figures(tree)
+    worst = {"value": 0.5, "low": 0.4, "high": 0.6, "ratio": True, "signed": False}
+    of_robust = {"mean_auc": 0.75, "worst": {"auc": worst}}
+    tree["sections"]["hospitals"]["values"] = {**of_robust, "robust": of_robust}
+    assert key_figures(tree)[name] == "0.750 and 0.500 (0.400 to 0.600)"
+
+
+def test_images_outside_the_classes_are_key_figures(tree):
+    name = "Outside the classes, shenzhen: called Covid19"
+    part, of_another = replace(OUTSIDE, whole=False, source="a"), replace(OUTSIDE, strategy="off-the-shelf", source="b")
+    found = [plain(asdict(one)) for one in (replace(OUTSIDE, strategy=tree["winner"]["winner"]), part, of_another)]
+    tree["findings"]["outside"] = found
+    figures = {key: value for key, value in key_figures(tree).items() if key.startswith("Outside")}
+    assert figures == {name: "54.00 (47.00 to 61.00)"}
+    del tree["findings"]["outside"]  # the report of an older platform
+    assert name not in key_figures(tree)
 
 
 def test_a_study_is_read_back_as_it_was_written(folder, tmp_path):
