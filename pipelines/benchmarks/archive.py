@@ -1,9 +1,8 @@
 """Measure a study of a whole archive, by default as large as NIH ChestX-ray14, and one of fewer images.
 
 Drawn images of `manifest.SIDE` pixels become a manifest; two strategies are trained on it with activations in files;
-the report is written. Each stage runs in a process of its own. Memory is the peak resident memory of the driver and of
-the largest other process, shared memory and mapped files included, as Linux counts it (VmHWM); bytes are those that
-reached the disk. A stage that was measured before is not run again, so that the benchmark can be interrupted.
+the report is written. Each stage runs in a process of its own, whose memory and bytes are those of `processes.watch`. A
+stage that was measured before is not run again, so that the benchmark can be interrupted.
 """
 
 import argparse
@@ -21,7 +20,7 @@ from cxr_platform.storage.files import write_json
 from pipelines.benchmarks import write_result
 from pipelines.benchmarks.manifest import draw
 from pipelines.benchmarks.page_sections import LARGEST_PROCESS_MIB, MEMORY_GROWTH
-from pipelines.benchmarks.processes import descendants, disk_bytes, peak_mib
+from pipelines.benchmarks.processes import watch
 
 STRATEGIES = "off-the-shelf,fine-tuning-1"
 PROFILE = """\
@@ -43,7 +42,6 @@ activations = "files"
 """Few epochs: each reads all that the others read."""
 
 STAGES = ("manifest", "study", "report")
-POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -155,16 +153,11 @@ def _measure(name: str, images: int, command: Sequence[str], work: Path) -> Stag
         for earlier in work.glob("manifest*"):
             shutil.rmtree(earlier) if earlier.is_dir() else earlier.unlink()
     log, started = work / f"{name}.log", time.monotonic()
-    peaks, transfers = dict[int, float](), dict[int, tuple[int, int]]()
     with (
         log.open("w") as output,
         subprocess.Popen([sys.executable, "-m", *command], stdout=output, stderr=subprocess.STDOUT) as process,
     ):
-        while process.poll() is None:
-            for pid in (process.pid, *descendants(process.pid)):
-                peaks[pid] = max(peaks.get(pid, 0.0), peak_mib(pid))
-                transfers[pid] = disk_bytes(pid) or transfers.get(pid, (0, 0))
-            time.sleep(POLL_SECONDS)
+        peaks = watch(process)
     seconds = time.monotonic() - started
     if process.returncode:
         raise StudyError(
@@ -172,9 +165,7 @@ def _measure(name: str, images: int, command: Sequence[str], work: Path) -> Stag
             received=f"exit code {process.returncode}",
             advice=f"Read {log}.",
         )
-    read, written = (sum(both[place] for both in transfers.values()) / 2**30 for place in (0, 1))
-    others = max((peak for pid, peak in peaks.items() if pid != process.pid), default=0.0)
-    stage = Stage(name, images, seconds, peaks[process.pid], others, read, written)
+    stage = Stage(name, images, seconds, peaks.own_mib, peaks.largest_other_mib, peaks.read_gib, peaks.written_gib)
     write_json(work / f"{name}.json", asdict(stage))
     return stage
 

@@ -2,7 +2,7 @@
 
 Decoding (`decoding`) is measured on `--files`, or on drawn images of 1,024 pixels. Then a manifest of many drawn images
 is built, and one of a quarter of them. Both builds run in processes of their own, with nothing cached. Memory is the
-peak resident memory of the driver and of the largest worker, shared memory included, as Linux counts it (VmHWM).
+peak resident memory of the driver and of the largest other process (`processes.watch`).
 """
 
 import argparse
@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,14 +21,13 @@ from cxr_platform.errors import ConfigError
 from cxr_platform.labels import CLASSES
 from pipelines.benchmarks import write_result
 from pipelines.benchmarks.decoding import Rates, measure_rates
-from pipelines.benchmarks.processes import descendants, peak_mib
+from pipelines.benchmarks.processes import watch
 
 SIDE = 128
 """Height of the drawn images in pixels: small, so that drawing them takes minutes, not hours."""
 
 LARGE_IMAGES, LARGE_SIDE, MOST_FILES = 70, 1024, 400
 
-POLL_SECONDS = 0.5
 QUARTER = 4
 
 
@@ -104,10 +102,10 @@ def _measure_builds(request: ManifestBenchmarkRequest) -> tuple[Build, Build]:
     for build in (few, many):
         print(
             f"{build.images:7,} images: {build.seconds:6.1f} s, {build.seconds_per_thousand:5.2f} s per thousand, "
-            f"driver {build.driver_mib:6.0f} MiB, largest worker {build.worker_mib:6.0f} MiB"
+            f"driver {build.driver_mib:6.0f} MiB, largest other process {build.worker_mib:6.0f} MiB"
         )
     print(
-        f"ratio: driver {many.driver_mib / few.driver_mib:.2f}, worker {many.worker_mib / few.worker_mib:.2f}, "
+        f"ratio: driver {many.driver_mib / few.driver_mib:.2f}, other process {many.worker_mib / few.worker_mib:.2f}, "
         f"seconds per thousand {many.seconds_per_thousand / few.seconds_per_thousand:.2f}"
     )
     return few, many
@@ -121,36 +119,15 @@ def draw(folder: Path, images: int, side: int = SIDE) -> None:
 
 
 def measure(work: Path, images: int) -> Build:
-    """Build the manifest of the drawn images in a process of its own, and watch the memory of it and its workers."""
+    """Build the manifest of the drawn images in a process of its own, and watch its memory."""
     command = [sys.executable, "-m", "pipelines.manifest", "--profile", "quick"]
     places = ["--data", str(work / f"images-{images}"), "--out", str(work / f"manifest-{images}")]
     for earlier in work.glob(f"manifest-{images}*"):  # images in its cache would not be decoded again
         shutil.rmtree(earlier)
     started = time.monotonic()
     with subprocess.Popen([*command, *places], stdout=subprocess.DEVNULL) as process:
-        peaks = _watch(process)
+        peaks = watch(process)
     seconds = time.monotonic() - started
     if process.returncode:
         raise ConfigError("Expected the build to succeed.", received=f"exit code {process.returncode}")
-    workers = [peak for pid, peak in peaks.items() if pid != process.pid]
-    return Build(images, seconds, peaks[process.pid], max(workers, default=0.0))
-
-
-def _watch(process: "subprocess.Popen[bytes]") -> dict[int, float]:
-    """Return the peaks in MiB of the process and of its Ray workers, by process id, when it has ended."""
-    peaks: dict[int, float] = {}
-    while process.poll() is None:
-        for pid in (process.pid, *_workers(process.pid)):
-            peaks[pid] = max(peaks.get(pid, 0.0), peak_mib(pid))
-        time.sleep(POLL_SECONDS)
-    return peaks
-
-
-def _workers(driver: int) -> Iterator[int]:
-    """Yield the process ids of the Ray workers that `driver` started."""
-    for pid in descendants(driver):
-        try:
-            if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::"):
-                yield pid
-        except OSError:  # the process has ended meanwhile
-            continue
+    return Build(images, seconds, peaks.own_mib, peaks.largest_other_mib)

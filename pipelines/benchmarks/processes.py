@@ -19,6 +19,7 @@ from cxr_platform.errors import StudyError
 
 TICKS = os.sysconf("SC_CLK_TCK")
 SAMPLE_SECONDS = 1.0
+MEMORY_SAMPLE_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,32 @@ def run_watched(command: Sequence[str], sample: float = SAMPLE_SECONDS, quiet: b
         last = lines[-1].decode(errors="replace").strip() if lines else f"exit code {process.returncode}"
         raise StudyError(f"Expected `python -m {' '.join(command)}` to succeed.", received=last)
     return Usage(seconds, samples)
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """Peak memory in MiB of a process and of the largest of its descendants, and GiB that all of them read and wrote.
+
+    Memory is resident memory, shared memory and mapped files included (VmHWM); bytes are those that reached the disk.
+    """
+
+    own_mib: float
+    largest_other_mib: float
+    read_gib: float
+    written_gib: float
+
+
+def watch(process: "subprocess.Popen[bytes]", sample: float = MEMORY_SAMPLE_SECONDS) -> Peaks:
+    """Wait for a process to end, and return the peaks of it and its descendants."""
+    peaks, transfers = dict[int, float](), dict[int, tuple[int, int]]()
+    while process.poll() is None:
+        for pid in (process.pid, *descendants(process.pid)):
+            peaks[pid] = max(peaks.get(pid, 0.0), peak_mib(pid))
+            transfers[pid] = disk_bytes(pid) or transfers.get(pid, (0, 0))
+        time.sleep(sample)
+    read, written = (sum(both[place] for both in transfers.values()) / 2**30 for place in (0, 1))
+    others = max((peak for pid, peak in peaks.items() if pid != process.pid), default=0.0)
+    return Peaks(peaks.get(process.pid, 0.0), others, read, written)
 
 
 def descendants(pid: int) -> Iterator[int]:

@@ -47,7 +47,7 @@ def test_both_builds_and_their_ratios_are_printed(
     assert written["hardware"]["processors"] == os.cpu_count()
     assert written["versions"]["pyarrow"]
     assert [build["images"] for build in written["builds"]] == [100, 400]
-    assert "ratio: driver 1.10, worker 1.05, seconds per thousand 1.12" in output
+    assert "ratio: driver 1.10, other process 1.05, seconds per thousand 1.12" in output
 
 
 def test_a_build_that_fails_is_an_error(

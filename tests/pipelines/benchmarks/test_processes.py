@@ -2,11 +2,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from cxr_platform.errors import StudyError
-from pipelines.benchmarks.processes import Usage, descendants, processor_seconds, run_watched, watched_gpu
+from pipelines.benchmarks.processes import Usage, descendants, processor_seconds, run_watched, watch, watched_gpu
 from tests.waiting import wait_until
 
 
@@ -54,3 +56,23 @@ def test_the_load_of_the_gpu_is_the_mean_of_what_the_driver_states(
     with watched_gpu() as busy:
         wait_until(lambda: busy() not in (None, 0.8))
         assert busy() == pytest.approx(0.9)
+
+
+def test_memory_of_a_process_and_its_largest_descendant_is_measured(tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    child = f"import pathlib, sys; x = bytearray(90 * 2**20); pathlib.Path({str(ready)!r}).touch(); sys.stdin.read()"
+    parent = f"import subprocess, sys; x = bytearray(40 * 2**20); subprocess.run([sys.executable, '-c', {child!r}])"
+    with subprocess.Popen([sys.executable, "-c", parent], stdin=subprocess.PIPE) as process:
+        measured: list[bool] = []
+
+        def poll() -> int | None:
+            """Return `None`, once when the child has its memory, so that it is measured then, and then 0."""
+            if any(measured):
+                return 0
+            measured.append(ready.exists())
+            return None
+
+        peaks = watch(cast("subprocess.Popen[bytes]", SimpleNamespace(pid=process.pid, poll=poll)), sample=0.01)
+        process.communicate()
+    assert 40 < peaks.own_mib < 90 < peaks.largest_other_mib
+    assert min(peaks.read_gib, peaks.written_gib) >= 0.0
