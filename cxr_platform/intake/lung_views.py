@@ -69,6 +69,7 @@ def stacked_views(views: Sequence[View], images: Array, widths: Array, heights: 
     """Return `views`, uint8 (N, V, size, size), of letterboxed images (N, S, S) of files `widths` × `heights` large.
 
     Training, reports and serving share this function; the lungs are those of `lung_fields`, in the same place for all.
+    Boxes around the lungs that the segmenter finds were worse at unseen hospitals (`cxr benchmark robust`).
     """
     stacked = np.empty((len(images), len(views), size, size), np.uint8)
     for start in range(0, len(images), AT_ONCE):

@@ -1,14 +1,18 @@
 """Groups of images that stay in one fold: images of one patient and copies of one image, joined transitively."""
 
+import os
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, overload
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
 from cxr_platform.intake.duplicates import (
     SAME_IMAGE_AGREEMENT,
@@ -25,7 +29,7 @@ from cxr_platform.intake.keypoints import Keypoints, find_keypoints
 from cxr_platform.intake.letterbox import content_box, without_padding
 from cxr_platform.manifest.cache import PixelReader
 from cxr_platform.manifest.records import SelectedImage
-from cxr_platform.progress import Progress
+from cxr_platform.progress import NoProgress, Progress
 from cxr_platform.storage.files import write_errors
 
 TILE_IMAGES = 1024  # per side of a tile; the details of both sides, 80 MB, are in memory
@@ -51,7 +55,7 @@ def group_images(
     """
     links = [
         *_equal(selected, patients),
-        near_duplicates(selected, near_distance, pixels, scratch),
+        near_duplicates(selected, near_distance, pixels, scratch, progress),
         changed_copies(selected, pixels, progress) if find_crops else as_pairs(()),
     ]
     return _smallest_names(connected_groups(len(selected), np.concatenate(links)), selected)
@@ -77,7 +81,7 @@ def related_groups(
     links = [
         *_equal(together, patients),
         pairs_of_equal([*[None] * number, *groups]),
-        near_duplicates(together, near_distance, pixels, scratch, queries=number),
+        near_duplicates(together, near_distance, pixels, scratch, progress, queries=number),
         changed_copies(together, pixels, progress, queries=number) if find_crops else as_pairs(()),
     ]
     parts = connected_groups(len(together), np.concatenate(links))
@@ -108,11 +112,12 @@ def near_duplicates(
     max_distance: int,
     pixels: PixelReader,
     scratch: Path | None = None,
+    progress: Progress | None = None,
     queries: int | None = None,
 ) -> Pairs:
     """Return the pairs (i, j) of images whose hashes differ in at most `max_distance` bits and whose detail agrees.
 
-    With `queries` only pairs with one of the first `queries` images.
+    With `queries` only pairs with one of the first `queries` images. Each processor compares a tile of pairs at a time.
     """
     first = _first_of_each([image.facts.pixel_sha256 for image in selected])
     hashes = np.array([int(selected[i].facts.phash, 16) for i in first], np.uint64)
@@ -121,8 +126,15 @@ def near_duplicates(
         nominated = nominated[nominated.min(axis=1) < queries]
     images = np.unique(nominated)
     with _details(images, selected, pixels, scratch or Path(tempfile.gettempdir())) as details:
-        tiles = _tiles(np.searchsorted(images, nominated))
-        pairs: Pairs = images[np.concatenate([as_pairs(()), *(_confirmed(tile, details) for tile in tiles)])]
+        confirmed, done = [as_pairs(())], 0
+        tiles = list(_tiles(np.searchsorted(images, nominated)))
+        # One thread of BLAS each: its products are so small that it would spend its time on sharing them out.
+        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(os.cpu_count()) as threads:
+            for tile, same in zip(tiles, threads.map(partial(_confirmed, details=details), tiles), strict=True):
+                confirmed.append(same)
+                done += len(tile)
+                (progress or NoProgress()).step("Comparing likely copies", done, len(nominated))
+        pairs: Pairs = images[np.concatenate(confirmed)]
         return pairs
 
 
@@ -190,6 +202,7 @@ def _details(
         details = _Details(file)
         for row in sorted(range(len(held)), key=lambda row: held[row].decoded.shard):
             details.write(row, fine_detail(pixels.images([held[row].decoded])[0]))
+        file.flush()
         yield details
 
 
@@ -210,8 +223,8 @@ class _Details:
         """Return complex64 (len(rows), S, S/2 + 1)."""
         details = np.empty((len(rows), *self.shape), np.complex64)
         for detail, row in zip(details, rows.tolist(), strict=True):
-            self._file.seek(row * self.size)
-            detail[:] = np.frombuffer(self._file.read(self.size), np.complex64).reshape(self.shape)
+            content = os.pread(self._file.fileno(), self.size, row * self.size)  # no place that threads would share
+            detail[:] = np.frombuffer(content, np.complex64).reshape(self.shape)
         return details
 
 

@@ -8,7 +8,7 @@ from cxr_platform.domain.study import Hardware
 from cxr_platform.evaluation.results_page import read_published, results_page, with_key_figures
 from cxr_platform.evaluation.statistics.unseen_origins import UnseenOrigins
 from cxr_platform.evidence.lung_scores import scores_page
-from pipelines.benchmarks import robust
+from pipelines.benchmarks import robust_page
 from pipelines.results import further_pages
 from tests.conftest import REPOSITORY
 
@@ -38,13 +38,13 @@ def test_the_page_of_heads_at_unseen_origins_is_written_from_the_published_resul
     tree = json.loads((DOCS / "results" / "data" / "2026-11-27-robust.json").read_text(encoding="utf-8"))
     results = [unseen_result(result) for result in tree["results"]]
     above, machine = Interval(**tree["above_control"]), Hardware.model_validate_json(json.dumps(tree["hardware"]))
-    page = robust.page(tree, results, above, machine, tree["versions"])
+    page = robust_page.page(tree, results, above, machine, tree["versions"])
     assert (DOCS / "results" / "2026-11-27-robust.md").read_text(encoding="utf-8") == page
 
 
-def unseen_result(tree: dict[str, Any]) -> robust.Result:
+def unseen_result(tree: dict[str, Any]) -> robust_page.Result:
     """The result of one setting, of its JSON."""
     auc = tree["auc"]
     pairs = tuple((tuple(pair), Interval(**area)) for pair, area in auc["pairs"])
     areas = UnseenOrigins(Interval(**auc["mean"]), Interval(**auc["worst"]), tuple(auc["worst_pair"]), pairs)
-    return robust.Result(tree["name"], tree["settings"], areas, Interval(**tree["difference"]), tree["accuracy"])
+    return robust_page.Result(tree["name"], tree["settings"], areas, Interval(**tree["difference"]), tree["accuracy"])

@@ -16,6 +16,7 @@ from cxr_platform.manifest.cache import DecodedCache, PixelReader
 from cxr_platform.manifest.grouping import changed_copies, group_images, near_duplicates, related_groups
 from cxr_platform.manifest.records import SelectedImage
 from tests.manifest.builders import brighter_copy, candidate, image, store
+from tests.recorded_progress import RecordedProgress
 
 
 @pytest.fixture
@@ -39,8 +40,11 @@ def test_tiles_give_the_same_pairs_as_one_piece(cache: DecodedCache, monkeypatch
     taken, pixels = take(cache, images), PixelReader(cache, 200)
     whole = near_duplicates(taken, 64, pixels)
     monkeypatch.setattr(grouping, "TILE_IMAGES", 2)
-    tiled = near_duplicates(taken, 64, pixels)
+    progress = RecordedProgress()
+    tiled = near_duplicates(taken, 64, pixels, progress=progress)
     assert sorted(tiled.tolist()) == whole.tolist() == [[n, n + 5] for n in range(5)]
+    assert {(title, total) for title, _, total in progress.steps} == {("Comparing likely copies", 45)}
+    assert progress.steps[-1][1] == 45
 
 
 def test_details_are_in_the_given_folder_and_a_full_disk_is_an_error(
