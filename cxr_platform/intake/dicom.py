@@ -15,7 +15,8 @@ from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, Implic
 
 from cxr_platform.config import DecodingConfig
 from cxr_platform.errors import ImageRefused
-from cxr_platform.intake.dicom_pixels import ONE_SAMPLE, SECONDARY_CAPTURE, read_grey
+from cxr_platform.intake.dicom_grey import read_grey
+from cxr_platform.intake.dicom_pixels import ONE_SAMPLE, SECONDARY_CAPTURE
 from cxr_platform.intake.dicom_source import DicomSource, source_of
 from cxr_platform.intake.eligibility import DICOM_PROJECTIONS, judge_dicom_modality
 from cxr_platform.intake.grey_image import GreyImage, check_pixels
