@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 from cxr_platform.domain.strategies import parse_strategies
 from cxr_platform.errors import ConfigError, StudyError, first_line
 from cxr_platform.training.mps import mps_for
-from pipelines.benchmarks import markdown_table, write_result
+from pipelines.benchmarks import write_result
+from pipelines.benchmarks.gpu_study_page import gpu_study_page
 from pipelines.command import run_command
 from pipelines.options import ProfileOptions, add_profile_options, add_weights_option, build_request
 
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 
 RESULT, PROGRESS, BENCHMARK = "gpu-study.json", "progress.tar.gz", "gpu.json"
 NAME = "gpu"
-PAGE_TABLES = ("summary", *(f"table-{number}" for number in range(1, 8)))
-"""Tables of the report that the page shows: all strategies, and the paper's seven beside this study."""
 STOP_SECONDS = 15.0
 """Time that an interrupted study has to end by itself."""
 
@@ -221,104 +220,9 @@ def write_page(request: PageRequest) -> int:
     except (OSError, ValueError) as error:
         raise ConfigError(f"Expected the results of a run in {request.results}.", received=error) from error
     request.out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(request.out, page(result).encode())
+    write_atomically(request.out, gpu_study_page(result).encode())
     print(request.out)
     return 0
-
-
-def page(result: dict[str, Any]) -> str:
-    """Return the Markdown page of `gpu-study.json`."""
-    study, benchmark = result["study"], result["benchmark_gpu"]
-    hardware, versions = result["hardware"], result["versions"]
-    device = ", ".join(hardware["gpus"]) or "no GPU"
-    parts = [
-        f"# {device}, {result['date']}\n",
-        f"Measured with `cxr gpu-study run` on {device} beside {hardware['processors']} × {hardware['processor']}; "
-        f"{', '.join(f'{name} {version}' for name, version in versions.items())}. This page is written from "
-        "`gpu-study.json` by `cxr gpu-study page`.\n",
-    ]
-    if benchmark is not None:
-        parts += _benchmark_parts(benchmark)
-    return "\n".join([*parts, *_study_parts(study)])
-
-
-def _benchmark_parts(benchmark: dict[str, Any]) -> list[str]:
-    work = benchmark["limits"]["work"]
-    limits = [
-        [name, f"{rate['flop'] / 1e12:.1f}", f"{rate['moved_bytes'] / 1e9:.0f}", *_limits(benchmark, name)]
-        for name, rate in benchmark["limits"]["device"].items()
-    ]
-    speeds = [
-        [
-            str(speed["batch_size"]),
-            speed["precision"],
-            *(f"{speed[name]:.0f}" for name in ("loop", "bare_step", "model_fit")),
-            f"{speed['loop_to_model_fit']:.2f}",
-            f"{speed['of_limit']:.2f}",
-        ]
-        for speed in benchmark["speeds"]
-    ]
-    together = [
-        [str(one["trials"]), f"{one['images_per_second']:.0f}", f"{one['trials_per_hour']:.0f}"]
-        for one in benchmark["at_once"]
-    ]
-    return [
-        f"## Speed of {benchmark['strategy']} at {benchmark['input_size']} px\n",
-        f"Training on an image takes {work['macs'] / 1e6:.0f} MMAC forward, {work['flop'] / 1e9:.2f} GFLOP forward "
-        f"and backward; its layers write {work['outputs'] / 1e6:.1f} M values. The limits are measured on the "
-        "same device, by a product of matrices and a copy.\n",
-        _table(
-            ["precision", "TFLOP/s", "GB/s", "limit by arithmetic (images/s)", "limit by memory (images/s)"], limits
-        ),
-        _table(
-            [
-                "batch",
-                "precision",
-                "loop (images/s)",
-                "bare step",
-                "model.fit",
-                "loop / model.fit",
-                "of the lower limit",
-            ],
-            speeds,
-        ),
-        _table(["trials at once", "images/s", "trials an hour, the paper's size"], together),
-    ]
-
-
-def _limits(benchmark: dict[str, Any], precision: str) -> list[str]:
-    bounds = benchmark["limits"]["images_per_second"][precision]
-    return [f"{bounds['arithmetic_limit']:.0f}", f"{bounds['memory_limit']:.0f}"]
-
-
-def _study_parts(study: dict[str, Any]) -> list[str]:
-    if not study["finished"]:
-        return ["## Study\n", "No trial was finished.\n"]
-    seconds = sum(call["seconds"] for call in study["calls"])
-    busy = [
-        f"{call['gpu_busy']:.0%} of {call['seconds']:.0f} s" for call in study["calls"] if call["gpu_busy"] is not None
-    ]
-    images = "drawn images" if study["synthetic"] else "images"
-    packed = f", stored as JPEG of quality {study['jpeg_quality']}" if study["jpeg_quality"] else ""
-    at_once = " and ".join(str(call["processes"]) for call in study["calls"])
-    rows = [
-        [name, str(one["trials"]), str(one["epochs"]), f"{one['seconds']:.1f}", f"{one['accuracy']:.3f}"]
-        for name, one in study["strategies"].items()
-    ]
-    return [
-        "## Study\n",
-        f"Profile {study['profile']}, {study['images']:,} {images} of {study['input_size']} px{packed}, "
-        f"{study['folds']} folds ({study['protocol']}), precision {', '.join(study['precision'])}, content hash "
-        f"`{study['content_hash'][:16]}`.\n",
-        f"{study['finished']} of {study['trials']} trials in {seconds / 60:.1f} minutes from start to predictions, "
-        f"{at_once} at once{'; GPU busy ' + ', '.join(busy) if busy else ''}.\n",
-        _table(["strategy", "trials", "epochs", "seconds of a trial", "7-class accuracy"], rows),
-        *(study["tables"][name] for name in PAGE_TABLES if name in study["tables"]),
-    ]
-
-
-def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return markdown_table(heading, rows) + "\n"
 
 
 def _manifest(request: RunRequest) -> tuple["Manifest", int | None]:

@@ -1,4 +1,4 @@
-"""The page and the results of `cxr gpu-study`, from a study that other tests share."""
+"""The results of `cxr gpu-study`, from a study that other tests share."""
 
 import json
 import os
@@ -6,67 +6,23 @@ import shutil
 import signal
 import tarfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from cxr_platform.manifest.store import open_manifest
 from pipelines import gpu_study
-from pipelines.gpu_study import page, study_result
-
-BENCHMARK = {
-    "strategy": "scratch",
-    "input_size": 200,
-    "limits": {
-        "work": {"macs": 261e6, "outputs": 5.5e6, "flop": 1.57e9},
-        "device": {"mixed_bfloat16": {"flop": 7e14, "moved_bytes": 3e12}},
-        "images_per_second": {"mixed_bfloat16": {"arithmetic_limit": 445860.0, "memory_limit": 19480.0}},
-    },
-    "speeds": [
-        {
-            "batch_size": 32,
-            "precision": "mixed_bfloat16",
-            "loop": 9000.0,
-            "bare_step": 9100.0,
-            "model_fit": 3000.0,
-            "loop_to_model_fit": 3.0,
-            "of_limit": 0.46,
-        }
-    ],
-    "at_once": [
-        {"trials": 1, "images_per_second": 9000.0, "trials_per_hour": 150.0},
-        {"trials": 4, "images_per_second": 12000.0, "trials_per_hour": 200.0},
-    ],
-}
+from pipelines.gpu_study import study_result
+from tests.pipelines.benchmarks.test_gpu_study_page import BENCHMARK
 
 
-def results(work: Path) -> dict[str, Any]:
-    study = study_result(work / "runs" / "t", open_manifest(work / "manifest"))
-    calls = [{"seconds": 300.0, "processes": 4, "gpu_busy": 0.91}]
-    return {
-        "date": "2026-01-02",
-        "hardware": {"gpus": ["NVIDIA H100"], "processors": 16, "processor": "Xeon"},
-        "versions": {"jax": "0.11"},
-        "benchmark_gpu": BENCHMARK,
-        "study": {**study, "jpeg_quality": 95, "calls": calls},
-    }
-
-
-def test_the_page_states_hardware_speeds_and_the_tables_of_the_study(work: Path) -> None:
-    text = page(json.loads(json.dumps(results(work))))
-    assert text.startswith("# NVIDIA H100, 2026-01-02")
-    assert "| 32 | mixed_bfloat16 | 9000 | 9100 | 3000 | 3.00 | 0.46 |" in text
-    assert "| 4 | 12000 | 200 |" in text
-    assert "56 drawn images of 32 px, stored as JPEG of quality 95, 2 folds (grouped)" in text
-    assert "2 of 2 trials in 5.0 minutes from start to predictions, 4 at once; GPU busy 91% of 300 s" in text
-    assert "| scratch | 2 | 1 |" in text
-    assert "Table 5. Training from scratch" in text
-
-
-def test_a_run_of_which_no_trial_finished_has_a_page_too(work: Path, tmp_path: Path) -> None:
-    study = study_result(tmp_path, open_manifest(work / "manifest"))
-    text = page({**results(work), "benchmark_gpu": None, "study": study})
-    assert "No trial was finished" in text
+def test_the_result_of_a_study_has_its_images_and_every_finished_trial(work: Path, tmp_path: Path) -> None:
+    manifest = open_manifest(work / "manifest")
+    result = study_result(work / "runs" / "t", manifest)
+    assert (result["images"], result["synthetic"], result["input_size"], result["folds"]) == (56, True, 32, 2)
+    assert (result["finished"], result["trials"], result["protocol"]) == (2, 2, "grouped")
+    assert (result["strategies"]["scratch"]["trials"], result["strategies"]["scratch"]["epochs"]) == (2, 1)
+    assert "Table 5. Training from scratch" in result["tables"]["table-5"]
+    assert not study_result(tmp_path, manifest)["finished"]
 
 
 def test_a_study_is_measured_kept_and_continued_elsewhere(
