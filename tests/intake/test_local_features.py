@@ -101,11 +101,21 @@ def test_a_third_of_the_keypoints_finds_what_all_of_them_find(
     rng = np.random.default_rng(4)
     changed = [list(CHANGES.values())[n % len(CHANGES)](image, rng) for n, image in enumerate(originals)]
     images = [find_keypoints(small(image)) for image in [*originals, *changed]]
-    found = {(n.first, n.second, n.matches, n.variant) for n in nominate(images)}
+    found = {(n.first, n.second, n.variant) for n in nominate(images)}
     monkeypatch.setattr(local_features, "SAMPLED", 1)
     monkeypatch.setattr(local_features, "SAMPLED_MATCHES", 1)
-    assert found == {(n.first, n.second, n.matches, n.variant) for n in nominate(images)}
+    assert found == {(n.first, n.second, n.variant) for n in nominate(images)}
     assert len(found) > 0.85 * IMAGES
+
+
+def test_few_descriptors_are_compared_in_all_dimensions(
+    originals: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = [find_keypoints(small(image)) for image in [*originals[:6], *map(ImageOps.mirror, originals[:6])]]
+    by_components = [(n.first, n.second, n.variant) for n in nominate(images)]
+    monkeypatch.setattr(local_features, "FEWEST_FOR_COMPONENTS", 10**9)
+    assert [(n.first, n.second, n.variant) for n in nominate(images)] == by_components
+    assert len(by_components) == 6
 
 
 def test_an_even_image_has_no_keypoints_and_no_copies(originals: list[Image.Image]) -> None:
