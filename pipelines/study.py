@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from cxr_platform.domain.study import TrialState
+from cxr_platform.domain.study import TrialState, total_cache_use
 from cxr_platform.storage.paths import parse_path
 from cxr_platform.training.status import (
     STATES,
@@ -96,6 +96,9 @@ def status_lines(status: StudyStatus) -> Iterator[str]:
     yield _left_line(time_left(status), bool(status.finished))
     for name, cost in (("CPU", cpu_hours(status)), ("GPU", gpu_hours(status))):
         yield _cost_line(name, cost)
+    cache = total_cache_use(status.finished.values())
+    if cache is not None and cache.hits + cache.misses:
+        yield f"Caches of the nodes: {cache}."
     if status.stalled:
         yield f"{len(status.stalled)} stalled: no update for five minutes, their node was probably lost."
     if status.unreadable:
@@ -105,6 +108,7 @@ def status_lines(status: StudyStatus) -> Iterator[str]:
 
 def plain_status(status: StudyStatus) -> dict[str, Any]:
     """Return the values of `--json`: seconds and hours, null for what is not known."""
+    cache = total_cache_use(status.finished.values())
     return {
         "name": status.name,
         "at": status.at.isoformat(timespec="seconds"),
@@ -119,6 +123,7 @@ def plain_status(status: StudyStatus) -> dict[str, Any]:
         "time_left": asdict(time_left(status)),
         "cpu_hours": asdict(cpu_hours(status)),
         "gpu_hours": asdict(gpu_hours(status)),
+        "cache": None if cache is None else cache.model_dump(),
     }
 
 

@@ -4,6 +4,7 @@ A study here is a set of trials (strategies × folds) over one manifest, not a D
 read by `storage.trial_files`.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -133,6 +134,29 @@ class TrialSeconds(Record):
     prediction: float
 
 
+class CacheUse(Record):
+    """Use of a node's cache (`storage.node_cache`): reads of files that were there, and of files that were not.
+
+    The latter fetched or made files of `fetched_bytes`. `evictions` is the number of files that made room for them.
+    """
+
+    hits: int = 0
+    misses: int = 0
+    fetched_bytes: int = 0
+    evictions: int = 0
+
+    def __add__(self, other: Self) -> Self:
+        return type(self)(**{name: getattr(self, name) + getattr(other, name) for name in type(self).model_fields})
+
+    def __sub__(self, other: Self) -> Self:
+        return type(self)(**{name: getattr(self, name) - getattr(other, name) for name in type(self).model_fields})
+
+    def __str__(self) -> str:
+        reads = self.hits + self.misses
+        found = f"{self.hits:,} of {reads:,} reads found their file"
+        return f"{found}, {self.fetched_bytes / 2**30:.3g} GiB fetched or made, {self.evictions:,} files removed"
+
+
 class TrialRecord(Record):
     """trial.json of a finished trial.
 
@@ -141,7 +165,8 @@ class TrialRecord(Record):
     fold, 0 to 1, is `None` for a champion. `cpus` and `gpus` are what the trial reserved (a fraction of a GPU, or
     several GPUs), and `devices` those that it trained on. `precision` is the type of its numbers; if `deterministic`,
     the same trial gives the same result every time on the same hardware. `mps` states that it shared its GPU through
-    NVIDIA's Multi-Process Service.
+    NVIDIA's Multi-Process Service. `cache` is what its last attempt used of its node's cache, `None` in records of
+    earlier versions.
     """
 
     schema_version: Literal[1] = 1
@@ -164,6 +189,7 @@ class TrialRecord(Record):
     precision: Precision
     deterministic: bool
     mps: bool = False
+    cache: CacheUse | None = None
     started: AwareDatetime
     finished: AwareDatetime
     versions: dict[str, str]
@@ -173,6 +199,12 @@ class TrialRecord(Record):
     def key(self) -> TrialKey:
         """Strategy and fold."""
         return TrialKey(self.strategy, self.fold)
+
+
+def total_cache_use(trials: Iterable[TrialRecord]) -> CacheUse | None:
+    """Return the sum over those of `trials` that state their use of caches, `None` if none does."""
+    stated = [trial.cache for trial in trials if trial.cache is not None]
+    return sum(stated[1:], stated[0]) if stated else None
 
 
 class TrialState(Record):

@@ -19,7 +19,13 @@ from cxr_platform.evaluation.pictures import accuracy_chart, confusion_picture
 from cxr_platform.evaluation.report_contents import ReportContents, Section
 from cxr_platform.evaluation.report_inputs import ReportInputs
 from cxr_platform.evaluation.report_tables import report_tables
-from cxr_platform.evaluation.resource_use import machines_line, numerics_line, read_resource_use, resource_use_line
+from cxr_platform.evaluation.resource_use import (
+    cache_line,
+    machines_line,
+    numerics_line,
+    read_resource_use,
+    resource_use_line,
+)
 from cxr_platform.evaluation.results_json import results_tree
 from cxr_platform.evaluation.study_card import study_card
 from cxr_platform.evaluation.summary import PROTOCOL_MEANING, known_patients
@@ -136,6 +142,7 @@ def render_html(contents: ReportContents) -> str:
         resource_use=resource_use_line(contents.resource_use),
         machines=machines_line(contents.resource_use),
         numerics=numerics_line(contents.resource_use),
+        caches=cache_line(contents.resource_use),
         arxiv=ARXIV_ID,
         paper=paper_tables(),
         synthetic_mark=SYNTHETIC,

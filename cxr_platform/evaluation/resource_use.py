@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from cxr_platform.domain.study import StudyRecord, TrialRecord
+from cxr_platform.domain.study import CacheUse, StudyRecord, TrialRecord, total_cache_use
 from cxr_platform.storage.trial_files import read_trials
 
 UNKNOWN = "unknown"
@@ -19,7 +19,7 @@ class ResourceUse:
     `busy_seconds` is the time of all trials, `cpu_seconds` and `gpu_seconds` that time × CPUs and GPUs reserved (a
     fraction of a GPU counts as that fraction). `wall_seconds` is the time in which at least one trial ran. `machines`
     counts trials per machine, which may differ from the machine in `study.json`, and `numerics` trials per backend,
-    precision and determinism.
+    precision and determinism. `cache` is the use of the nodes' caches, `None` where no trial states it.
     """
 
     trials: int
@@ -29,6 +29,7 @@ class ResourceUse:
     wall_seconds: float | None = None
     machines: Mapping[str, int] = field(default_factory=dict)
     numerics: Mapping[str, int] = field(default_factory=dict)
+    cache: CacheUse | None = None
 
     @property
     def trials_at_once(self) -> float | None:
@@ -50,9 +51,9 @@ def resource_use(trials: Sequence[TrialRecord | None]) -> ResourceUse:
     """Return the sums over `trials`, in which `None` is a trial whose record cannot be read."""
     machines = dict(Counter(str(trial.hardware) if trial else UNKNOWN for trial in trials))
     records = [trial for trial in trials if trial is not None]
-    numerics = dict(Counter(map(_numerics, records)))
+    numerics, cache = dict(Counter(map(_numerics, records))), total_cache_use(records)
     if not records or len(records) < len(trials):
-        return ResourceUse(len(trials), machines=machines, numerics=numerics)
+        return ResourceUse(len(trials), machines=machines, numerics=numerics, cache=cache)
     return ResourceUse(
         trials=len(records),
         busy_seconds=sum(trial.seconds.total for trial in records),
@@ -61,6 +62,7 @@ def resource_use(trials: Sequence[TrialRecord | None]) -> ResourceUse:
         wall_seconds=union_seconds((trial.started, trial.finished) for trial in records),
         machines=machines,
         numerics=numerics,
+        cache=cache,
     )
 
 
@@ -105,3 +107,10 @@ def numerics_line(use: ResourceUse) -> str:
     if len(use.numerics) <= 1:
         return next(iter(use.numerics), UNKNOWN)
     return "; ".join(f"{trials} trials with {numerics}" for numerics, trials in use.numerics.items())
+
+
+def cache_line(use: ResourceUse) -> str:
+    """Return what the trials used of the nodes' caches."""
+    if use.cache is None:
+        return UNKNOWN
+    return str(use.cache) if use.cache.hits + use.cache.misses else "not used"

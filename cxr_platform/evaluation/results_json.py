@@ -31,6 +31,7 @@ def results_tree(contents: ReportContents) -> dict[str, Any]:
         "manifest": results.study.manifest.model_dump(mode="json"),
         "resource_use": {
             **asdict(use),
+            "cache": None if use.cache is None else use.cache.model_dump(),
             "trials_at_once": use.trials_at_once,
             "gpus_at_once": use.gpus_at_once,
         },

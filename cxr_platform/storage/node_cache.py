@@ -8,7 +8,9 @@ process that still reads one keeps it (an unlinked file lives until it is closed
 import os
 import shutil
 import tempfile
+import threading
 import uuid
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from cxr_platform.domain.study import CacheUse
 from cxr_platform.errors import ConfigError, StorageError
 from cxr_platform.storage.files import read_errors, remove_leftovers, write_errors
 from cxr_platform.storage.lock import file_lock
@@ -40,6 +43,12 @@ def cache_folder() -> Path:
 def free_bytes(folder: Path) -> int:
     """Return the free space of the disk on which `folder` is, or will be."""
     return shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if path.exists())).free
+
+
+def cache_use() -> CacheUse:
+    """Return what this process has used of its node's cache so far."""
+    with _counting:
+        return CacheUse(**_counts)
 
 
 @dataclass(frozen=True)
@@ -83,6 +92,7 @@ class NodeCache:
         target = cache_folder() / name
         with suppress(FileNotFoundError):
             os.utime(target)  # the file was used now
+            _count(hits=1)
             return target
         with write_errors(target):
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -90,11 +100,14 @@ class NodeCache:
             (target.parent / LOCKS).mkdir(exist_ok=True)
         with file_lock(target.parent / LOCKS / name, timeout=MAKING_SECONDS):
             remove_leftovers(target)  # of a process that was killed while it made the file
-            if not target.exists():
+            if target.exists():
+                _count(hits=1)
+            else:
                 partial = target.with_name(f".{name}.{uuid.uuid4().hex}")
                 try:
                     make(partial)
                     with write_errors(target):
+                        _count(misses=1, fetched_bytes=partial.stat().st_size)
                         partial.replace(target)
                 finally:
                     partial.unlink(missing_ok=True)
@@ -106,8 +119,18 @@ class NodeCache:
         excess = sum(status.st_size for _, status in files) - self.limit
         for file, status in files:
             if excess > 0 and file != but:
-                file.unlink(missing_ok=True)
+                with suppress(FileNotFoundError):  # another process removed it meanwhile
+                    file.unlink()
+                    _count(evictions=1)
                 excess -= status.st_size
+
+
+_counts, _counting = Counter[str](), threading.Lock()  # batches are gathered by threads
+
+
+def _count(**added: int) -> None:
+    with _counting:
+        _counts.update(added)
 
 
 def _check_own(folder: Path) -> None:

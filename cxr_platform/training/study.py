@@ -15,6 +15,7 @@ from cxr_platform.errors import TrialsFailed
 from cxr_platform.models.frozen import view_transforms
 from cxr_platform.models.initial_weights import BackboneWeights
 from cxr_platform.storage.files import remove
+from cxr_platform.storage.node_cache import cache_use
 from cxr_platform.storage.retry import with_retries
 from cxr_platform.training.activation_files import FOLDER, ChunkFiles, Recomputed
 from cxr_platform.training.data import StudyData
@@ -189,7 +190,7 @@ def execute_trial(
         heartbeat.epoch(epoch, position)
         on_epoch(epoch)
 
-    seed, mps = trial_seed(profile.seed, key.fold), share.gpus > 0 and mps_is_running()
+    seed, mps, used_before = trial_seed(profile.seed, key.fold), share.gpus > 0 and mps_is_running(), cache_use()
     with heartbeat:
         start = heartbeat.begin()
         if isinstance(rows, RobustTrialData):
@@ -216,6 +217,7 @@ def execute_trial(
         precision="float32" if isinstance(rows, RobustTrialData) else bench.precision,
         deterministic=bench.placement.deterministic,
         mps=mps,
+        cache=cache_use() - used_before,
         started=heartbeat.state.started,
         finished=utc_now(),
         versions=package_versions(),

@@ -3,9 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from cxr_platform.domain.study import Hardware, TrialRecord, read_study
+from cxr_platform.domain.study import CacheUse, Hardware, TrialRecord, read_study
 from cxr_platform.evaluation.resource_use import (
     ResourceUse,
+    cache_line,
     machines_line,
     numerics_line,
     read_resource_use,
@@ -78,6 +79,15 @@ def test_backend_precision_and_determinism_are_those_of_the_trials():
         f"1 trials with jax, mixed_bfloat16, not deterministic, GPU shared by MPS; 1 trials with {EXACT}"
     )
     assert numerics_line(resource_use([])) == "unknown"
+
+
+def test_the_use_of_caches_is_that_of_all_trials_that_state_it():
+    stated = trial(0, 10, cache=CacheUse(hits=30, misses=2, fetched_bytes=2**30, evictions=1))
+    use = resource_use([stated, stated, trial(0, 10)])  # the last is of an earlier version
+    assert use.cache == CacheUse(hits=60, misses=4, fetched_bytes=2**31, evictions=2)
+    assert cache_line(use) == "60 of 64 reads found their file, 2 GiB fetched or made, 2 files removed"
+    assert cache_line(resource_use([trial(0, 10, cache=CacheUse())])) == "not used"
+    assert cache_line(resource_use([trial(0, 10)])) == "unknown"
 
 
 def test_no_trials_are_not_nought_seconds():

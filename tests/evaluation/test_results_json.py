@@ -76,6 +76,7 @@ def test_resource_use_has_its_ratios(as_printed):
         "gpus_at_once": 0.5,
         "machines": {},
         "numerics": {},
+        "cache": None,
     }
 
 

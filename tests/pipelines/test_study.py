@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from cxr_platform.domain.study import CacheUse
 from cxr_platform.training.status import StudyStatus, read_status
-from pipelines.study import SHOWN, duration, main, status_lines, status_tables
+from pipelines.study import SHOWN, duration, main, plain_status, status_lines, status_tables
 from tests.conftest import REPOSITORY
 from tests.training.running_study import NOW, ago, begin, finish, run
 
@@ -120,6 +121,23 @@ def test_a_finished_study_has_no_time_left(tmp_path: Path) -> None:
     assert "s: 2/2 trials" in text
     assert "every trial is finished" in text
     assert "Not finished" not in text
+
+
+def test_the_use_of_caches_is_shown_where_trials_state_it(tmp_path: Path) -> None:
+    root = begin(tmp_path / "s", ("scratch",))
+    finish(root, "scratch", 0)  # of an earlier version
+    assert "Caches" not in printed(read_status(root, NOW))
+    assert plain_status(read_status(root, NOW))["cache"] is None
+    finish(root, "scratch", 1, cache=CacheUse(hits=3, misses=1, fetched_bytes=2**29))
+    assert "Caches of the nodes: 3 of 4 reads found their file, 0.5 GiB fetched or made" in printed(
+        read_status(root, NOW)
+    )
+    assert plain_status(read_status(root, NOW))["cache"] == {
+        "hits": 3,
+        "misses": 1,
+        "fetched_bytes": 2**29,
+        "evictions": 0,
+    }
 
 
 def test_only_the_first_running_trials_are_listed(tmp_path: Path) -> None:

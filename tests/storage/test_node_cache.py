@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from cxr_platform.domain.study import CacheUse
 from cxr_platform.errors import ConfigError, StorageError
 from cxr_platform.storage import node_cache
-from cxr_platform.storage.node_cache import FOLDER, LIMIT, NodeCache, cache_folder
+from cxr_platform.storage.node_cache import FOLDER, LIMIT, NodeCache, cache_folder, cache_use
 from tests.storage.object_store import folder
 
 KIB = 1 / 2**20
@@ -127,3 +128,22 @@ def test_a_file_of_an_object_store_is_copied_once(store: dict[str, str]) -> None
 def test_an_absent_file_of_an_object_store_is_an_error_that_names_it(store: dict[str, str]) -> None:
     with pytest.raises(StorageError, match=r"cache/absent\.npy"):
         NodeCache().local(folder("cache") / "absent.npy")
+
+
+def test_hits_misses_bytes_and_evictions_of_this_process_are_counted(store: dict[str, str]) -> None:
+    cache, before = NodeCache(gib=2.5 * KIB), cache_use()
+    remote = folder("cache") / "counted.npy"
+    remote.write_bytes(bytes(1024))
+    for _ in range(3):
+        cache.local(remote)
+    assert cache_use() - before == CacheUse(hits=2, misses=1, fetched_bytes=1024)
+    for name in "ab":
+        cache.made(name, write(bytes(1000)))
+    assert cache_use() - before == CacheUse(hits=2, misses=3, fetched_bytes=3024, evictions=1)
+
+
+def test_a_file_that_could_not_be_made_is_no_miss() -> None:
+    before = cache_use()
+    with pytest.raises(ZeroDivisionError):
+        NodeCache().made("a.npy", lambda _: [][1 // 0])
+    assert cache_use() == before
