@@ -80,11 +80,19 @@ class ManifestFacts(Record):
         return counts
 
 
+class ActivationRates(Record):
+    """Measured rates of a node: images through the frozen layers, and bytes of files that are read."""
+
+    images_per_second: float = Field(gt=0)
+    bytes_per_second: float = Field(gt=0)
+
+
 class StudyRecord(Record):
     """study.json. `strategies` are in the paper's order; `identity` is what must not change when a study continues.
 
     It has the backend of Keras and, once a trial was started, the precision of all trials. `activations` is where those
-    of frozen layers are kept, which changes the order of batches or their rounding.
+    of frozen layers are kept, which changes the order of batches or their rounding, and `activation_rates` are those
+    that the choice was made from, `None` where sizes alone decided it.
     """
 
     schema_version: Literal[1] = 1
@@ -99,6 +107,7 @@ class StudyRecord(Record):
     hardware: Hardware
     started: AwareDatetime
     activations: Storage | None = None
+    activation_rates: ActivationRates | None = None
 
     @field_validator("strategies")
     @classmethod

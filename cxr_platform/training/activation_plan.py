@@ -1,19 +1,32 @@
 """What has to be computed of the frozen activations of a study, in parts, and where each part goes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxr_platform.domain.strategies import VIEWS
+from cxr_platform.domain.study import ActivationRates
 from cxr_platform.models.frozen import chunks, view_transforms
 from cxr_platform.progress import Progress
 from cxr_platform.training.activation_files import ActivationFiles, ChunkFiles, Recomputed
-from cxr_platform.training.activation_storage import Room, choose_storage, planned_files
+from cxr_platform.training.activation_rates import (
+    RateProbe,
+    StorageSeconds,
+    deepest,
+    probe_images,
+    reads_of_images,
+    storage_seconds,
+)
+from cxr_platform.training.activation_storage import Room, StorageNeed, choose_storage, planned_files
 from cxr_platform.training.image_files import ImageFile
 from cxr_platform.training.study import StudyRun
+
+Measure = Callable[[RateProbe], ActivationRates]
+"""Measures rates where a trial would run."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,13 +72,13 @@ class ActivationPlan:
 
 
 def plan_activations(
-    study: StudyRun, cuts: Sequence[str], room: Room, progress: Progress, gpus: float
+    study: StudyRun, cuts: Sequence[str], room: Room, progress: Progress, measure: Measure | None
 ) -> ActivationPlan:
     """Return what to compute for `cuts`: study images with augmented views, and for `VIEWS` the views of `robust`.
 
     `choose_storage` decides where the former are kept, unless earlier trials of the study have decided it; it raises
-    `ConfigError` if there is no room. Of files only those are computed that an earlier run has not written. The views
-    of `robust` have one cut of few values: they stay in memory.
+    `ConfigError` if there is no room. `measure` is given where trials have a GPU. Of files only those are computed that
+    an earlier run has not written. The views of `robust` have one cut of few values: they stay in memory.
     """
     parts: list[Part] = []
     elsewhere: dict[str, ChunkFiles | Recomputed] = {}
@@ -74,10 +87,17 @@ def plan_activations(
         setting = profile.resources.activations
         if setting == "auto":
             setting = study.folder.known_activations() or "auto"
-        storage = choose_storage(files, room, setting, progress, gpus)
-        study.folder.set_activations(storage)
         images, side = study.data.images, profile.model.input_size
         task = FrozenTask(of_images, images, view_transforms(len(images), side, profile.augmentation, profile.seed))
+
+        def compare(need: StorageNeed, missing: float) -> StorageSeconds:
+            assert measure is not None, "asked for only then"
+            cached = room.cache is not None and need.largest <= room.cache
+            probe = _rate_probe(study, task, None if cached else files.folder)
+            return storage_seconds(need, missing, reads_of_images(study.plan, of_images), measure(probe))
+
+        storage, rates = choose_storage(files, room, setting, progress, compare if measure else None)
+        study.folder.set_activations(storage, rates)
         if storage == "memory":
             parts += _in_memory(task)
         elif storage == "files":
@@ -88,6 +108,12 @@ def plan_activations(
     if VIEWS in cuts:
         parts += _in_memory(_views_task(study))
     return ActivationPlan(parts, elsewhere)
+
+
+def _rate_probe(study: StudyRun, task: FrozenTask, folder: Path | None) -> RateProbe:
+    assert study.imagenet is not None, "activations are those of ImageNet weights"
+    images, transforms = probe_images(task.images, task.transforms)
+    return RateProbe(deepest(task.cuts), study.plan.profile.model, study.imagenet, images, transforms, folder)
 
 
 def _in_memory(task: FrozenTask) -> list[Part]:

@@ -1,17 +1,18 @@
-"""Where the frozen activations of a study are kept: in memory, or in files of its storage.
+"""Where the frozen activations of a study are kept: in memory, in files of its storage, or nowhere.
 
 `StorageNeed` is known before anything is computed; `choose_storage` decides with what the machines have.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from typing_extensions import Self
 
 from cxr_platform.config import ModelConfig, Storage
+from cxr_platform.domain.study import ActivationRates
 from cxr_platform.errors import ConfigError
 from cxr_platform.models.mobilenet import build_backbone, cut_tensor
 from cxr_platform.progress import Progress
@@ -112,26 +113,51 @@ def room_on_disk(study: StudyRun, trials: int) -> tuple[float | None, float | No
     return None, max(0.0, NodeCache(study.plan.profile.resources.cache_gib).limit - beside) / max(1, trials)
 
 
-def choose_storage(
-    files: ActivationFiles, room: Room, setting: Literal["auto"] | Storage, progress: Progress, gpus: float = 0.0
-) -> Storage:
-    """Return, and tell `progress`, where activations are kept: as `setting` says, with "auto" in memory if they fit.
+class Compared(Protocol):
+    """What activations cost in time in two ways, from measured rates (`activation_rates.StorageSeconds`)."""
 
-    Raises `ConfigError` if they fit nowhere, with what would fit.
+    @property
+    def rates(self) -> ActivationRates: ...  # noqa: D102
+
+    @property
+    def files(self) -> float: ...  # noqa: D102
+
+    @property
+    def recompute(self) -> float: ...  # noqa: D102
+
+
+def choose_storage(
+    files: ActivationFiles,
+    room: Room,
+    setting: Literal["auto"] | Storage,
+    progress: Progress,
+    compare: Callable[[StorageNeed, float], Compared] | None = None,
+) -> tuple[Storage, ActivationRates | None]:
+    """Return, and tell `progress`, where activations are kept: as `setting` says, and with "auto" as follows.
+
+    In memory if they fit. Else in files or computed in every step, whichever `compare` finds faster where both are
+    possible; it gets the need and the share that is not in files yet, and measures. Without it, as without a GPU,
+    computing again is not considered. The rates are returned if they decided. Raises `ConfigError` if activations fit
+    nowhere, with what would fit.
     """
     need = StorageNeed.of(files)
-    to_write = need.total * sum(len(files.parts[number]) for number in files.missing()) / files.count
-    fits = {
+    missing = sum(len(files.parts[number]) for number in files.missing()) / files.count
+    on_disk = room.disk is None or missing * need.total <= room.disk
+    fits: dict[Storage, bool] = {
         "memory": need.total <= room.total and need.largest <= room.largest,
-        "files": (room.disk is None or to_write <= room.disk) and (room.cache is None or need.at_once <= room.cache),
-        "recompute": setting == "recompute" or gpus > 0,
+        "files": on_disk and (room.cache is None or need.at_once <= room.cache),
+        "recompute": setting == "recompute" or compare is not None,
     }
-    wanted: tuple[Storage, ...] = ("memory", "files", "recompute") if setting == "auto" else (setting,)
-    for storage in wanted:
-        if fits[storage]:
-            places = {"files": f"in files in {files.folder}", "recompute": "computed in every step"}
-            progress.message(f"Frozen activations: {need} {places.get(storage, 'in memory')}")
-            return storage
+    possible = [storage for storage in fits if fits[storage] and setting in ("auto", storage)]
+    if possible:
+        storage, rates, reason = possible[0], None, ""
+        if possible == ["files", "recompute"] and compare is not None:
+            compared = compare(need, missing)
+            storage = "files" if compared.files <= compared.recompute else "recompute"
+            rates, reason = compared.rates, f". {compared}"
+        places = {"files": f"in files in {files.folder}", "recompute": "computed in every step"}
+        progress.message(f"Frozen activations: {need} {places.get(storage, 'in memory')}{reason}")
+        return storage, rates
     most = max(room.total, room.disk or 0.0)
     views = int(need.views * most / need.total) - 1
     fewer = f", augmentation.views = {views}" if views >= 0 else ""

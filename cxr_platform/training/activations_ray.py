@@ -7,20 +7,22 @@ driver's node the study ends anyway. What does not fit is written by the workers
 
 from collections import deque
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from cxr_platform.config import ModelConfig
-from cxr_platform.domain.study import TrialKey
+from cxr_platform.config import ModelConfig, Profile
+from cxr_platform.domain.study import ActivationRates, TrialKey
 from cxr_platform.errors import CxrError, StudyError, last_line
 from cxr_platform.models.frozen import FrozenBackbone
 from cxr_platform.models.initial_weights import BackboneWeights
 from cxr_platform.progress import Progress
 from cxr_platform.training.activation_files import ActivationFiles, ChunkFiles, Recomputed
 from cxr_platform.training.activation_plan import ActivationPlan, Part, plan_activations
+from cxr_platform.training.activation_rates import RateProbe
 from cxr_platform.training.activation_storage import MEMORY_SHARE, Room, room_on_disk
 from cxr_platform.training.devices import is_deterministic, limit_process
 from cxr_platform.training.plan import Share, cuts_of
@@ -46,7 +48,8 @@ def compute_activations(study: StudyRun, cuts: tuple[str, ...], share: Share, pr
     """
     if not cuts or study.imagenet is None:
         return {}
-    plan = plan_activations(study, cuts, _room(study, share), progress, share.gpus)
+    measure = partial(_measured_rates, study.plan.profile, share) if share.gpus else None
+    plan = plan_activations(study, cuts, _room(study, share), progress, measure)
     workers = _start_workers(study, len(plan.parts), share)
     try:
         computed = _answers(study, plan, workers, progress)
@@ -83,6 +86,24 @@ def _room(study: StudyRun, share: Share) -> Room:
     return Room(
         MEMORY_SHARE * stores[own], MEMORY_SHARE * min(stores.values()), *room_on_disk(study, int(at_once + 1e-6))
     )
+
+
+def _measured_rates(profile: Profile, share: Share, probe: RateProbe) -> ActivationRates:
+    """Return the rates of a node with as many GPUs as the largest has, measured by a process with `share` on one."""
+    gpus = max(node["Resources"].get("GPU", 0.0) for node in ray.nodes() if node["Alive"])
+    place = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus)(_rates_here)
+    try:
+        rates: ActivationRates = ray.get(
+            place.remote(probe, share, is_deterministic(profile.resources, share.gpus), gpus)
+        )
+    except ray.exceptions.RayError as error:
+        raise StudyError("Expected a worker to measure rates.", received=last_line(error)) from error
+    return rates
+
+
+def _rates_here(probe: RateProbe, share: Share, deterministic: bool, gpus: float) -> ActivationRates:
+    limit_process(share.cpus, share.gpus, deterministic)
+    return probe.rates(gpus)
 
 
 def _start_workers(study: StudyRun, parts: int, share: Share) -> list[Any]:

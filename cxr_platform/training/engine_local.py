@@ -13,6 +13,7 @@ from cxr_platform.errors import CxrError
 from cxr_platform.models.frozen import FrozenBackbone
 from cxr_platform.progress import Progress
 from cxr_platform.training.activation_plan import plan_activations
+from cxr_platform.training.activation_rates import RateProbe
 from cxr_platform.training.activation_storage import MEMORY_SHARE, Room, room_on_disk
 from cxr_platform.training.devices import available_memory, gpu_memory_gib
 from cxr_platform.training.plan import Share, cuts_of
@@ -74,7 +75,8 @@ def compute_activations(study: StudyRun, cuts: tuple[str, ...], progress: Progre
         return {}
     profile, memory = study.plan.profile, MEMORY_SHARE * available_memory() / processes
     room = Room(memory, memory, *room_on_disk(study, processes))
-    plan = plan_activations(study, cuts, room, progress, local_share(profile.resources).gpus)
+    measure = RateProbe.rates if local_share(profile.resources).gpus else None
+    plan = plan_activations(study, cuts, room, progress, measure)
     computed: list[list[NDArray[Any]]] = []
     backbones: dict[tuple[str, ...], FrozenBackbone] = {}
     done = 0

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from cxr_platform.config import Precision, Profile, Protocol, Storage
 from cxr_platform.domain.strategies import ordered
-from cxr_platform.domain.study import NO_FOLD, StudyRecord, TrialKey, TrialRecord, read_study
+from cxr_platform.domain.study import NO_FOLD, ActivationRates, StudyRecord, TrialKey, TrialRecord, read_study
 from cxr_platform.errors import PredictionsError, StorageError, StudyError, StudyMismatch
 from cxr_platform.storage.files import (
     make_folder,
@@ -156,10 +156,10 @@ class StudyFolder:
         """Return where the activations of earlier trials were kept, `None` if there was none."""
         return self.record().activations if (self.root / "study.json").exists() else None
 
-    def set_activations(self, storage: Storage) -> None:
-        """Add to `study.json` where activations are kept, so that a continued study keeps to it."""
+    def set_activations(self, storage: Storage, rates: ActivationRates | None) -> None:
+        """Add to `study.json` where activations are kept, and why, so that a continued study keeps to it."""
         if (self.root / "study.json").exists() and (known := self.record()).activations != storage:
-            self._write(known.model_copy(update={"activations": storage}))
+            self._write(known.model_copy(update={"activations": storage, "activation_rates": rates}))
 
     def set_strategies(self, names: Iterable[str]) -> None:
         """Write into `study.json` which strategies the pooled predictions hold."""
