@@ -91,11 +91,10 @@ def _room(study: StudyRun, share: Share) -> Room:
 def _measured_rates(profile: Profile, share: Share, probe: RateProbe) -> ActivationRates:
     """Return the rates of a node with as many GPUs as the largest has, measured by a process with `share` on one."""
     gpus = max(node["Resources"].get("GPU", 0.0) for node in ray.nodes() if node["Alive"])
+    deterministic = is_deterministic(profile.resources, share.gpus)
     place = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus)(_rates_here)
     try:
-        rates: ActivationRates = ray.get(
-            place.remote(probe, share, is_deterministic(profile.resources, share.gpus), gpus)
-        )
+        rates: ActivationRates = ray.get(place.remote(probe, share, deterministic, gpus))
     except ray.exceptions.RayError as error:
         raise StudyError("Expected a worker to measure rates.", received=last_line(error)) from error
     return rates

@@ -1,13 +1,16 @@
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cxr_platform.config import ModelConfig
+from cxr_platform.domain.study import ActivationRates
 from cxr_platform.errors import ConfigError
 from cxr_platform.storage.node_cache import NodeCache
 from cxr_platform.training import activation_storage
 from cxr_platform.training.activation_files import ActivationFiles
+from cxr_platform.training.activation_rates import StorageSeconds, storage_seconds
 from cxr_platform.training.activation_storage import (
     Room,
     StorageNeed,
@@ -57,7 +60,7 @@ def test_the_need_is_known_before_anything_is_computed() -> None:
 )
 def test_activations_stay_in_memory_where_they_fit(room: Room, setting: str, storage: str) -> None:
     progress = RecordedProgress()
-    assert choose_storage(NIH, room, setting, progress) == storage  # type: ignore[arg-type]
+    assert choose_storage(NIH, room, setting, progress) == (storage, None)  # type: ignore[arg-type]
     assert progress.messages[0].startswith("Frozen activations: 40 GiB for 112,120 images × 9 views")
 
 
@@ -83,7 +86,7 @@ def test_files_that_are_written_need_no_more_room(tmp_path: Path) -> None:
         (tmp_path / "features").mkdir(exist_ok=True)
         (tmp_path / "features" / f"part-{number:05d}.npy").touch()
     little = Room(0.0, 0.0, 0.3 * GIB)  # 38 of 438 files are missing
-    assert choose_storage(files, little, "auto", RecordedProgress()) == "files"
+    assert choose_storage(files, little, "auto", RecordedProgress()) == ("files", None)
     with pytest.raises(ConfigError):
         choose_storage(replace(files, folder=tmp_path / "none"), little, "auto", RecordedProgress())
 
@@ -96,10 +99,52 @@ def test_the_cache_of_a_node_is_shared_by_its_trials(tmp_path: Path, monkeypatch
     assert room_on_disk(study, trials=4) == (None, 2 * GIB)
 
 
-def test_with_a_gpu_what_fits_nowhere_is_computed_in_every_step() -> None:
-    small, progress = Room(1 * GIB, 1 * GIB, 1 * GIB), RecordedProgress()
-    assert choose_storage(NIH, small, "auto", progress, gpus=0.5) == "recompute"
-    assert choose_storage(NIH, small, "recompute", progress) == "recompute"
+def compared(images_per_second: float, bytes_per_second: float) -> Callable[[StorageNeed, float], StorageSeconds]:
+    """Compare with given rates, for trials that read each image 300 times at each of two cuts."""
+    rates = ActivationRates(images_per_second=images_per_second, bytes_per_second=bytes_per_second)
+    return lambda need, missing: storage_seconds(need, missing, dict.fromkeys(need.per_view, 300.0), rates)
+
+
+ON_DISK = Room(1 * GIB, 1 * GIB, 100 * GIB)
+
+
+@pytest.mark.parametrize(
+    ("rates", "storage"),
+    [
+        ((2000.0, 500 * 2.0**20), "files"),  # 0.9 h of reading, 9 h of computing
+        ((2000.0, 30 * 2.0**20), "recompute"),  # a slow disk
+        ((50_000.0, 500 * 2.0**20), "recompute"),  # a fast GPU
+    ],
+)
+def test_with_a_gpu_what_is_faster_by_measured_rates_is_chosen(rates: tuple[float, float], storage: str) -> None:
+    progress = RecordedProgress()
+    chosen, kept = choose_storage(NIH, ON_DISK, "auto", progress, compared(*rates))
+    assert (chosen, kept) == (storage, ActivationRates(images_per_second=rates[0], bytes_per_second=rates[1]))
+    assert f"Measured: {rates[0]:,.0f} images/s through the frozen layers" in progress.messages[0]
+
+
+def never(_need: StorageNeed, _missing: float) -> StorageSeconds:
+    raise AssertionError("nothing to compare")
+
+
+@pytest.mark.parametrize(
+    ("room", "setting", "storage"),
+    [
+        (Room(50 * GIB, 50 * GIB, 100 * GIB), "auto", "memory"),
+        (Room(1 * GIB, 1 * GIB, 1 * GIB), "auto", "recompute"),
+        (ON_DISK, "files", "files"),
+        (ON_DISK, "recompute", "recompute"),
+    ],
+)
+def test_nothing_is_measured_where_memory_room_or_the_profile_decides(room: Room, setting: str, storage: str) -> None:
+    progress = RecordedProgress()
+    assert choose_storage(NIH, room, setting, progress, never) == (storage, None)  # type: ignore[arg-type]
+    assert "Measured" not in progress.messages[0]
+
+
+def test_without_a_gpu_nothing_is_computed_again_unless_the_profile_says_so() -> None:
+    progress = RecordedProgress()
+    assert choose_storage(NIH, ON_DISK, "recompute", progress) == ("recompute", None)
     assert "computed in every step" in progress.messages[0]
 
 
@@ -107,4 +152,4 @@ def test_the_advice_names_a_number_of_views_that_fits() -> None:
     with pytest.raises(ConfigError, match=r"augmentation\.views = 3"):
         choose_storage(NIH, Room(1 * GIB, 1 * GIB, 20 * GIB), "auto", RecordedProgress())
     fits = replace(NIH, views=1 + 3)
-    assert choose_storage(fits, Room(1 * GIB, 1 * GIB, 20 * GIB), "auto", RecordedProgress()) == "files"
+    assert choose_storage(fits, Room(1 * GIB, 1 * GIB, 20 * GIB), "auto", RecordedProgress()) == ("files", None)
