@@ -4,6 +4,7 @@
     cxr simulate --study runs/NAME --profile paper --images 3905      # scaled by images × pixels × epochs
     cxr simulate --times times.toml --trials 80 10000 --gpus 8 512    # source = "…" and a table [seconds] by strategy
     cxr simulate --rate 1000 20000 --images 112120 --gpus 1 8 64      # images/s of a GPU: all layers, the head alone
+    cxr simulate --rate 1000 20000 --images 112120 --needs            # also memory, disk and volume
 
 Losses of GPUs, stragglers and checkpoints are assumptions; --seed and --repeats control the random draws.
 """
@@ -34,6 +35,8 @@ from pipelines.study import duration
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from cxr_platform.training.study_need import StudyNeed
 
 PAPER_IMAGES = 3905
 WORTH_CHANGING = 0.02
@@ -80,6 +83,7 @@ class SimulateRequest:
     trials: Sequence[int] | None
     gpus: Sequence[int]
     json: bool
+    needs: bool
     repeats: int
     conditions: ConditionOptions
 
@@ -111,6 +115,7 @@ def parser() -> argparse.ArgumentParser:
     add("--trials", type=int, nargs="+", metavar="N", help="numbers of trials (default: strategies × folds)")
     add("--gpus", type=int, nargs="+", metavar="N", default=[1, 8, 64], help="numbers of GPUs (default: 1 8 64)")
     add("--json", action="store_true", help="print JSON")
+    add("--needs", action="store_true", help="also print memory, disk and volume that the study needs")
     add("--trials-per-gpu", type=int, default=1, metavar="K", help="trials at a time on one GPU (default: 1)")
     add(
         "--stragglers",
@@ -142,15 +147,28 @@ def run(request: SimulateRequest) -> int:
         for cluster in clusters
         for row in forecast(study_trials(profile, list(times.seconds), count), times.seconds, cluster, request.repeats)
     ]
+    need = _need(request, times, profile) if request.needs else None
     if request.json:
-        print(json.dumps(_plain(times, clusters[0], forecasts), indent=1, allow_nan=False))
+        needs = {} if need is None else {"needs_gib": {**asdict(need), "volume": need.volume}}
+        print(json.dumps({**_plain(times, clusters[0], forecasts), **needs}, indent=1, allow_nan=False))
         return 0
     print(f"Trial times: {times.origin}.")
     console().print(times_table(times.seconds))
     console().print(forecast_table(forecasts))
     print(conditions_line(clusters[0]))
     print(saving_line(forecasts))
+    if need is not None:
+        console().print(need_table(need, request.conditions.trials_per_gpu))
     return 0
+
+
+def _need(request: SimulateRequest, times: TrialTimes, profile: Profile) -> "StudyNeed":
+    from cxr_platform.training.study_need import study_need
+
+    images = request.images
+    if images is None:
+        images = read_study(request.study).manifest.study_images if request.study else PAPER_IMAGES
+    return study_need(profile, tuple(times.seconds), round(images), request.conditions.trials_per_gpu)
 
 
 def _trial_times(request: SimulateRequest) -> tuple[TrialTimes, Profile]:
@@ -192,6 +210,25 @@ def times_table(seconds: Mapping[str, float]) -> "Table":
     table.add_column("One trial", justify="right")
     for name, value in seconds.items():
         table.add_row(name, duration(value))
+    return table
+
+
+def need_table(need: "StudyNeed", trials: int) -> "Table":
+    """Return a table of the need of a study, with activations in files, and so many `trials` at a time on a node."""
+    from rich.table import Table
+
+    table = Table(f"Needs, with activations in files and {trials} trials at a time on a node")
+    table.add_column("GiB", justify="right")
+    rows = {
+        "storage, without original images": need.volume,
+        "… of it activations": need.activations,
+        "… of it the manifest, at most": need.manifest,
+        "… of it trials": need.trials,
+        "cache of each node": need.cache,
+        "memory of each node": need.memory,
+    }
+    for name, gib in rows.items():
+        table.add_row(name, f"{gib:,.1f}")
     return table
 
 

@@ -1,11 +1,12 @@
 """The costs in infra/README.md agree with the simulation, under the rates that they assume."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
 from cxr_platform.config import load_profile
-from cxr_platform.training.simulation import OWN, Conditions, Forecast, forecast, study_trials
+from cxr_platform.training.simulation import LISTED, OWN, Conditions, Forecast, forecast, study_trials
 from cxr_platform.training.trial_times import assumed_times
 from tests.conftest import REPOSITORY
 
@@ -56,6 +57,26 @@ def test_the_table_of_losses_agrees_with_the_simulation(beginning: str, conditio
 
     assert hours == pytest.approx([eight.makespan_hours, many.makespan_hours], abs=0.006)
     assert repeated == pytest.approx(eight.repeated_hours, abs=0.006)
+
+
+def scheduler_table() -> dict[int, list[list[float]]]:
+    """Number of trials → for each number of GPUs the ratio, and that of the paper's order in brackets."""
+    section = TEXT[TEXT.index("### The scheduler compared") :]
+    rows = [line.strip("|").split("|") for line in section.splitlines() if re.match(r"\| [\d,]+ \|", line)]
+    return {int(first.replace(",", "")): [numbers(cell) for cell in cells] for first, *cells in rows}
+
+
+@pytest.mark.parametrize("count", [80, 1000, 10_000])
+def test_the_table_of_the_scheduler_agrees_with_the_simulation(count: int) -> None:
+    seconds = {"scratch": 519.0, "off-the-shelf": 43.0}  # as the text above the table states
+    assert "scratch 519 s per trial" in TEXT
+    assert "off-the-shelf 43 s" in TEXT
+    trials = study_trials(load_profile("quick"), list(seconds), count)
+    for gpus, cell in zip((1, 8, 64, 512), scheduler_table()[count], strict=True):
+        drawn = Conditions(gpus, straggler_share=0.05, straggler_factor=3, losses_per_hour=0.1, seed=2020)
+        conditions = replace(drawn, checkpoint_seconds=60, restart_seconds=30)
+        ratios = {row.order: row.ratio for row in forecast(trials, seconds, conditions, repeats=5)}
+        assert cell == [pytest.approx(ratios[order], abs=0.006) for order in (OWN, LISTED)], f"{gpus} GPUs"
 
 
 def test_the_two_constants_follow_from_the_profile() -> None:

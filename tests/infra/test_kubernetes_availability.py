@@ -7,16 +7,13 @@ import pytest
 
 from cxr_platform.cluster import NODE_GROUPS
 from cxr_platform.config import load_profile
-from cxr_platform.domain.strategies import STRATEGY_NAMES
 from cxr_platform.storage.node_cache import FOLDER as CACHE
 from cxr_platform.storage.node_cache import LIMIT as CACHE_GIB
-from cxr_platform.storage.node_cache import NodeCache
-from cxr_platform.training.activation_files import ActivationFiles
-from cxr_platform.training.activation_storage import StorageNeed, activation_shapes
-from cxr_platform.training.plan import cuts_of
+from pipelines import simulate
 from tests.infra.rendered import (
     EACH,
     clusters,
+    cores,
     environment,
     gib,
     groups,
@@ -118,21 +115,28 @@ def test_the_cache_of_a_node_fits_on_its_volume_beside_what_is_spilled(folder: s
         assert float(environment(container)[CACHE_GIB]) <= gib(volume["emptyDir"]["sizeLimit"]) / 2
 
 
-@pytest.mark.parametrize("folder", ["overlays/gpu", "overlays/gpu-s3"])
-def test_nodes_and_storage_have_room_for_a_study_of_112120_images(folder: str) -> None:
-    """The paper's profile and strategies: images, and the activations that trials on one node read at a time."""
-    profile, images = load_profile("paper"), 112_120
-    shapes = activation_shapes(cuts_of(STRATEGY_NAMES), profile.model)
-    views = 1 + profile.augmentation.views
-    need = StorageNeed.of(ActivationFiles(Path("activations"), shapes, views, images, profile.seed, NodeCache()))
-    for group in groups(clusters(folder)["RayCluster"]):
+@pytest.mark.parametrize(
+    ("folder", "profile", "images"),
+    [("overlays/gpu", "paper", 112_120), ("overlays/gpu-s3", "paper", 112_120), ("overlays/small", "quick", 3905)],
+)
+def test_what_an_overlay_requests_covers_the_need_that_simulate_prints(
+    folder: str, profile: str, images: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the largest study that it is for: all strategies, as many trials on a node as it has processors for."""
+    for group in groups(clusters(folder)["RayJob"]):
         container = ray_container(group)
-        trials = float(container["resources"]["limits"]["cpu"]) / profile.resources.cpu
-        at_once = images * profile.model.input_size**2 + trials * need.at_once
-        assert at_once <= float(environment(container)[CACHE_GIB]) * 2**30
+        requests = container["resources"]["requests"]
+        trials = int(cores(requests["cpu"]) / load_profile(profile).resources.cpu)
+        words = ["--profile", profile, "--images", str(images), "--trials-per-gpu", str(max(1, trials))]
+        assert simulate.main(["--rate", "1000", "20000", *words, "--gpus", "1", "--needs", "--json"]) == 0
+        need = json.loads(capsys.readouterr().out)["needs_gib"]
+        (volume,) = (each for each in group["template"]["spec"]["volumes"] if each["name"] == "spill")
+        cache = float(environment(container)[CACHE_GIB])
+        assert need["cache"] <= cache <= gib(volume["emptyDir"]["sizeLimit"]) <= gib(requests["ephemeral-storage"])
+        assert need["memory"] <= gib(requests["memory"])
     claims = [each for each in objects(folder) if each["kind"] == "PersistentVolumeClaim"]
     sizes = {each["metadata"]["name"]: gib(each["spec"]["resources"]["requests"]["storage"]) for each in claims}
-    assert need.total / 2**30 < sizes.get("cxr-storage", float("inf")) / 2  # the other half: images and studies
+    assert need["volume"] < sizes.get("cxr-storage", float("inf")) / 2  # the other half: original images, other studies
 
 
 @EACH

@@ -67,6 +67,18 @@ def test_the_output_says_whether_another_order_is_worth_it(tmp_path, capsys):
     assert "worth changing" in capsys.readouterr().out
 
 
+def test_memory_disk_and_volume_are_printed_if_asked_for(study, capsys):
+    words = ("--rate", "1000", "20000", "--images", "112120", "--gpus", "1", "--trials-per-gpu", "2", "--needs")
+    assert main(list(words)) == 0
+    output = capsys.readouterr().out
+    needs = tree(capsys, *words)["needs_gib"]
+    assert "2 trials at a time on a node" in output
+    assert f"{needs['activations']:,.1f}" in output
+    assert needs["volume"] > needs["activations"] > 100
+    assert "needs_gib" not in tree(capsys, "--rate", "1000", "20000", "--gpus", "1")
+    assert tree(capsys, "--study", str(study), "--needs")["needs_gib"]["manifest"] == 56 * 200**2 / 2**30
+
+
 def test_the_same_seed_gives_the_same_forecast(capsys):
     words = ("--rate", "100", "2000", "--losses", "0.5", "--gpus", "4", "--repeats", "2")
 

@@ -4,6 +4,7 @@ import pytest
 
 from cxr_platform.domain.study import ActivationRates
 from cxr_platform.errors import StorageError
+from cxr_platform.storage.files import children
 from cxr_platform.training.activation_plan import plan_activations
 from cxr_platform.training.activation_rates import RateProbe, deepest, read_rate, reads_of_images, storage_seconds
 from cxr_platform.training.activation_storage import Room, StorageNeed
@@ -47,7 +48,7 @@ def test_files_cost_writing_and_reading_and_computing_again_costs_a_pass_for_eac
 def test_the_rate_of_reading_is_measured_with_a_file_that_is_removed(tmp_path: Path, store: dict[str, str]) -> None:
     for place in (tmp_path / "new", folder("rates")):
         assert read_rate(place) > 0
-        assert not [file for file in (place.iterdir() if place.is_dir() else ())]
+        assert children(place) == []
 
 
 def test_a_place_that_cannot_be_written_is_an_error_that_names_it(tmp_path: Path) -> None:
