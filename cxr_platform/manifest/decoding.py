@@ -11,7 +11,7 @@ import math
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +57,9 @@ SLOW_TO_START = (".dcm", ".dicom", "")  # some DICOM imports TensorFlow: in as f
 FAILURE = "failure"
 NO_RECORD = Decoded(FileKey("", -1, -1), None, FAILURE, "")
 DIED = "the process that decoded it died, at each attempt"
+ANSWER_SECONDS = 60.0
+"""Longest time in which a node that is alive starts a process."""
+
 CANARY = "canary.png"
 CANARY_PIXELS = 64
 
@@ -154,22 +157,58 @@ def _needed(candidates: Sequence[Candidate]) -> Iterator[Candidate]:
 def decode_files(files: Sequence[File], task: DecodeTask, address: str | None = None) -> Iterator[list[Decoded]]:
     """Decode every file on the Ray cluster at `address` (see `cluster.connection`) and yield blocks as they finish.
 
-    A file that is no usable image, or on which the decoding process dies, is a `Decoded` with a reason. Raises
-    `StorageError` if the cache cannot be written or an object store does not answer, `ConfigError` if the workers fail
-    on every file.
+    A file that is no usable image, or on which the decoding process dies, is a `Decoded` with a reason; one that was
+    lost with its node is decoded on another one. Raises `StorageError` if the cache cannot be written or an object
+    store does not answer, `ConfigError` if the workers fail on every file.
     """
+    from ray.exceptions import ObjectLostError
+
     left = {key.source_path: (candidate, key) for candidate, key in files}
     with connection(address):
         for size in BLOCK_SIZES:
-            for block in _run_blocks(list(left.values()), size, task) if left else ():
-                for record in block:
-                    left.pop(record.key.source_path)
-                yield block
+            again = True
+            while left and again:
+                nodes, again = _alive_nodes(), False
+                try:
+                    for block in _run_blocks(list(left.values()), size, task):
+                        for record in block:
+                            left.pop(record.key.source_path)
+                        yield block
+                except ObjectLostError:  # the rows of a block, with the node that decoded it
+                    again = True
+                # Files that are left killed their process, or were in blocks of a lost node, which smaller blocks
+                # decode; of the smallest none may be taken for the former that is the latter.
+                again = again or (bool(left) and size == BLOCK_SIZES[-1] and _lost_one_of(nodes))
         if left and len(left) == len(files):
             _check_workers(task)
     keys = [key for _, key in left.values()]
     for start in range(0, len(keys), BLOCK_SIZES[0]):
         yield _undecodable(keys[start : start + BLOCK_SIZES[0]], task)
+
+
+def _alive_nodes() -> set[str]:
+    import ray
+
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+
+
+def _lost_one_of(nodes: Iterable[str]) -> bool:
+    """Return True if one of `nodes` answers no more: Ray fails its tasks before it knows that the node is lost."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    answer = ray.remote(num_cpus=0, max_retries=0)(_answer)
+    for node in nodes:
+        there = answer.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
+        try:
+            ray.get(there.remote(), timeout=ANSWER_SECONDS)
+        except ray.exceptions.RayError:
+            return True
+    return False
+
+
+def _answer() -> None:
+    """Return: the node runs tasks."""
 
 
 def _check_workers(task: DecodeTask) -> None:

@@ -1,0 +1,75 @@
+"""A manifest that is built on several Ray nodes, each with an address of its own, one of which is lost meanwhile."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cxr_platform.config import load_profile
+from cxr_platform.manifest.build import build_manifest
+from cxr_platform.manifest.store import open_manifest
+from pipelines import phantoms
+from tests.cluster.hosts import GCS, Host, hosts, need_hosts, start_ray, wait_for_nodes
+from tests.cluster.test_nodes import ENVIRONMENT
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.ray
+
+BUILD = """
+import sys
+from pathlib import Path
+from cxr_platform.config import load_profile
+from cxr_platform.manifest import build, decoding
+data, destination, address, *sizes = sys.argv[1:]
+decoding.BLOCK_SIZES = tuple(map(int, sizes))
+build.build_manifest(Path(data), Path(destination), load_profile("quick"), address=address)
+"""
+
+
+@pytest.fixture
+def machines(tmp_path: Path) -> Iterator[list[Host]]:
+    """A head without processors, and two nodes with one processor each."""
+    need_hosts()
+    with hosts(3, ENVIRONMENT) as made:
+        head, *others = made
+        start_ray(head, head, tmp_path / "head.log", 0)
+        wait_for_nodes(head, 1)
+        for host in others:
+            start_ray(host, head, tmp_path / f"{host.name}.log", 1)
+        wait_for_nodes(head, 3)
+        yield made
+
+
+@pytest.mark.parametrize("sizes", [("16", "4", "1"), ("1",)])
+def test_a_node_that_is_lost_while_images_are_decoded_changes_nothing(
+    sizes: tuple[str, ...], machines: list[Host], tmp_path: Path
+) -> None:
+    """With blocks of one image, those of the lost node are in the last round, after which files count as damaged."""
+    head, lost, _ = machines
+    assert phantoms.main(["--out", str(tmp_path / "images"), "--per-class", "12", "--seed", "3", "--size", "224"]) == 0
+    words = (str(tmp_path / "images"), str(tmp_path / "manifest"), f"{head.address}:{GCS}", *sizes)
+    build = head.popen(sys.executable, "-c", BUILD, *words, log=tmp_path / "log")
+    wait_until(lambda: decodes(lost) or build.poll() is not None, seconds=120)
+    assert build.poll() is None, (tmp_path / "log").read_text()[-3000:]
+    lost.kill_all()
+    assert build.wait(180) == 0, (tmp_path / "log").read_text()[-3000:]
+
+    manifest = open_manifest(tmp_path / "manifest")
+    here = build_manifest(tmp_path / "images", tmp_path / "here", load_profile("quick"))
+    assert manifest.info.excluded == here.info.excluded == {}
+    assert manifest.content_hash == here.content_hash
+    assert np.array_equal(manifest.pixels(), here.pixels())
+
+
+def decodes(host: Host) -> bool:
+    """Return True if a task of Ray Data runs on `host`."""
+    return any(title(process).startswith(b"ray::MapBatches") for process in host.processes())
+
+
+def title(process: int) -> bytes:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
