@@ -298,8 +298,8 @@ class ResourcesConfig(Settings):
 
     activations: Literal["auto"] | Storage = "auto"
     """Where frozen activations are kept: in the memory of the nodes, in files of the study's storage from which trials
-    read batches, or nowhere: every step then computes them from images. "auto" is memory where they fit, else files,
-    and "recompute" where these do not fit either and trials have a GPU."""
+    read batches, or nowhere: every step then computes them from images. "auto" is memory where they fit, else files
+    or, if trials have a GPU and rates that are measured say that it is faster, "recompute"."""
     cache_gib: Positive | None = None
     """GiB of each node's disk for images of large studies and for copies of files of an object store (in CXR_CACHE);
     by default what CXR_CACHE_GIB of the node says, else half of what is free."""

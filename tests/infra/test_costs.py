@@ -6,7 +6,9 @@ from dataclasses import replace
 import pytest
 
 from cxr_platform.config import load_profile
+from cxr_platform.domain.strategies import STRATEGY_NAMES
 from cxr_platform.training.simulation import LISTED, OWN, Conditions, Forecast, forecast, study_trials
+from cxr_platform.training.study_need import study_need
 from cxr_platform.training.trial_times import assumed_times
 from tests.conftest import REPOSITORY
 
@@ -77,6 +79,19 @@ def test_the_table_of_the_scheduler_agrees_with_the_simulation(count: int) -> No
         conditions = replace(drawn, checkpoint_seconds=60, restart_seconds=30)
         ratios = {row.order: row.ratio for row in forecast(trials, seconds, conditions, repeats=5)}
         assert cell == [pytest.approx(ratios[order], abs=0.006) for order in (OWN, LISTED)], f"{gpus} GPUs"
+
+
+@pytest.mark.parametrize(
+    ("beginning", "profile", "images", "trials"),
+    [
+        ("112,120, paper | 2", "paper", 112_120, 2),
+        ("112,120, paper | 4", "paper", 112_120, 4),
+        ("3,905, quick | 2", "quick", 3905, 2),
+    ],
+)
+def test_the_table_of_needs_is_what_simulate_prints(beginning: str, profile: str, images: int, trials: int) -> None:
+    need = study_need(load_profile(profile), STRATEGY_NAMES, images, trials)
+    assert [f"{gib:,.1f}" for gib in (need.volume, need.cache, need.memory)] == row(beginning)[1:]
 
 
 def test_the_two_constants_follow_from_the_profile() -> None:
