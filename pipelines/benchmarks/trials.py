@@ -24,6 +24,7 @@ from pipelines.benchmarks.growth import LINEAR, exponent
 from pipelines.benchmarks.processes import peak_mib, run_watched
 
 LEAST_TRIALS = 8
+LINEAR_VERDICT = "nothing worse than linear"
 LOCAL_TRIALS = 20
 """Trials of the local engine, one after the other, for the time of the files."""
 
@@ -104,7 +105,14 @@ def run(request: TrialsRequest) -> int:
 
 def lines(few: Measured, many: Measured) -> list[str]:
     """Return the table of two studies, and what follows from it."""
-    rows = {
+    rows = table_rows(few, many)
+    table = [f"{name:<26}{''.join(f'{cell:>12}' for cell in cells)}" for name, cells in rows.items()]
+    return [*table, "", verdict(few, many)]
+
+
+def table_rows(few: Measured, many: Measured) -> dict[str, list[str]]:
+    """Return the name of each figure with its text for two studies."""
+    return {
         "trials": [f"{one.trials}" for one in (few, many)],
         "trials at once": [f"{one.places}" for one in (few, many)],
         "start, s": [f"{one.start:.1f}" for one in (few, many)],
@@ -119,8 +127,6 @@ def lines(few: Measured, many: Measured) -> list[str]:
         "reading the status, s": [f"{one.status:.3f}" for one in (few, many)],
         "cxr study status, s": [f"{one.status_command:.1f}" for one in (few, many)],
     }
-    table = [f"{name:<26}{''.join(f'{cell:>12}' for cell in cells)}" for name, cells in rows.items()]
-    return [*table, "", verdict(few, many)]
 
 
 def verdict(few: Measured, many: Measured) -> str:
@@ -137,7 +143,7 @@ def verdict(few: Measured, many: Measured) -> str:
     kib = (many.driver_mib - few.driver_mib) * 1024 / (many.trials - few.trials)
     figures = ", ".join(f"{name} {value:.2f}" for name, value in grown.items())
     return (
-        f"{'worse than linear: ' + ', '.join(worse) if worse else 'nothing worse than linear'} "
+        f"{'worse than linear: ' + ', '.join(worse) if worse else LINEAR_VERDICT} "
         f"(exponents: {figures}; limit {LINEAR}); {kib:.0f} KiB of the driver's memory per trial"
     )
 

@@ -1,10 +1,12 @@
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipelines import benchmark
+from pipelines.benchmarks.trials import Measured, verdict
 
 MACHINE = {
     "date": "2026-11-01",
@@ -102,6 +104,41 @@ def test_memory_and_speed_of_studies_larger_than_memory_are_stated(tmp_path: Pat
         "| off-the-shelf | 1000 | 950 | 0.95 | 84.00 | 83.00 | -1.00 (-1.80 to -0.20) | 84.70 |",
     ):
         assert row in text
+
+
+def cluster_result() -> dict[str, Any]:
+    node = {"name": "node 1", "trials": 4, "megabytes": 312.4, "fetched_mb": 210.2, "hits": 900, "misses": 158}
+    differences = {"off-the-shelf": 2e-6, "scratch": 0.01}
+    run = {
+        "received": [{**node, "evictions": 0}],
+        "seconds": 400.0,
+        "differences": differences,
+    }
+    sizes = {"images": 20_000, "input_size": 96, "folds": 2, "image_mb": 184.3, "activation_mb": 217.6}
+    return {"benchmark": "cluster", **MACHINE, **sizes, "store": True, "runs": [run]}
+
+
+def trials_result() -> dict[str, Any]:
+    few = Measured(100, 3, 9.0, 40.0, 34.0, 20.0, 20.0, 2.0, 0.05, 700.0, 0.2, 1.5)
+    many = replace(few, trials=400, makespan=160.0, simulated=136.0, driver_cpu=8.0, status=0.8)
+    sizes = {"few": asdict(few) | {"overhead": few.overhead}, "many": asdict(many) | {"overhead": many.overhead}}
+    return {"benchmark": "trials", **MACHINE, "seconds": 1.0, **sizes, "verdict": verdict(few, many)}
+
+
+def test_a_study_on_several_nodes_and_one_of_many_trials_are_stated(tmp_path: Path) -> None:
+    out = tmp_path / "page.md"
+    assert benchmark.main(["page", *written(tmp_path, cluster_result(), trials_result()), "--out", str(out)]) == 0
+    text = out.read_text()
+    for row in (
+        "| off-the-shelf: probabilities of 1 nodes differ from one node's by at most 0.001 | 2e-06 | yes |",
+        "| scratch: probabilities of 1 nodes differ from one node's by at most 0.001 | 0.01 | **no** |",
+        "| 1 | node 1 | 4 | 312 | 210 | 900 | 158 | 0 |",
+        "| the driver's work and the status grow at most linearly | nothing worse than linear | yes |",
+        "| overhead per trial, ms | 180 | 180 |",
+        "## 400 trials",
+    ):
+        assert row in text
+    assert "20,000 images at 96 px × 2 folds; manifest and study in an object store." in text
 
 
 def written(folder: Path, *results: dict[str, Any]) -> list[str]:
