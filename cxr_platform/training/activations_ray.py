@@ -90,7 +90,7 @@ def _room(study: StudyRun, share: Share) -> Room:
 
 def _measured_rates(profile: Profile, share: Share, probe: RateProbe) -> ActivationRates:
     """Return the rates of a node with as many GPUs as the largest has, measured by a process with `share` on one."""
-    gpus = max(node["Resources"].get("GPU", 0.0) for node in ray.nodes() if node["Alive"])
+    gpus = max(1.0, *(node["Resources"].get("GPU", 0.0) for node in ray.nodes() if node["Alive"]))
     deterministic = is_deterministic(profile.resources, share.gpus)
     place = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus)(_rates_here)
     try:

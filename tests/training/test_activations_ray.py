@@ -7,9 +7,12 @@ import pytest
 import ray
 
 from cxr_platform.cluster import connect
+from cxr_platform.errors import StudyError
+from cxr_platform.models.frozen import view_transforms
 from cxr_platform.progress import NoProgress
 from cxr_platform.training import activation_files, activation_plan, activations_ray, engine_local
 from cxr_platform.training.activation_files import ChunkFiles
+from cxr_platform.training.activation_rates import RateProbe
 from cxr_platform.training.activations_ray import compute_activations
 from cxr_platform.training.plan import Share
 from cxr_platform.training.study import ACTIVATIONS, StudyRun
@@ -92,3 +95,24 @@ def test_files_are_written_by_the_workers_and_only_those_that_are_missing(
 
 def test_without_a_cut_nothing_is_computed(study: StudyRun) -> None:
     assert compute_activations(study, (), Share(1.0, 0.0), NoProgress()) == {}
+
+
+def test_rates_are_measured_by_a_worker(study: StudyRun) -> None:
+    connect()
+    assert study.imagenet is not None
+    profile, images = study.plan.profile, np.asarray(study.data.images)
+    transforms = view_transforms(len(images), profile.model.input_size, profile.augmentation, profile.seed)[-1]
+    probe = RateProbe("features", profile.model, study.imagenet, images, transforms, study.activations_folder)
+    rates = activations_ray._measured_rates(profile, Share(1.0, 0.0), probe)
+    assert min(rates.images_per_second, rates.bytes_per_second) > 0
+
+
+def test_a_place_for_files_that_cannot_be_written_is_an_error_of_that_place(study: StudyRun, tmp_path: Path) -> None:
+    connect()
+    (tmp_path / "occupied").write_text("")
+    assert study.imagenet is not None
+    profile, images = study.plan.profile, np.asarray(study.data.images)
+    transforms = view_transforms(len(images), profile.model.input_size, profile.augmentation, profile.seed)[-1]
+    probe = RateProbe("features", profile.model, study.imagenet, images, transforms, tmp_path / "occupied")
+    with pytest.raises(StudyError, match="occupied"):
+        activations_ray._measured_rates(profile, Share(1.0, 0.0), probe)
