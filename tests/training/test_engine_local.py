@@ -1,4 +1,5 @@
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,12 @@ from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
 from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import StorageError
+from cxr_platform.storage.node_cache import NodeCache
 from cxr_platform.training import activation_files, engine_local
 from cxr_platform.training.activation_files import ChunkFiles
+from cxr_platform.training.array_files import write_array
 from cxr_platform.training.folder import StudyFolder
+from cxr_platform.training.image_files import ImageFile
 from cxr_platform.training.inputs import gather
 from cxr_platform.training.plan import Share, cuts_of
 from cxr_platform.training.progress import StudyProgress
@@ -170,3 +174,17 @@ def test_an_interrupted_study_computes_only_the_files_that_are_missing(
     assert isinstance(again, ChunkFiles)
     assert (again.files[0].file.stat().st_mtime_ns, progress.steps) == (kept, [(ACTIVATIONS, 16, 16)])
     assert (again.files[0][:] == before).all()
+
+
+def test_trials_state_what_they_used_of_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXR_CACHE", str(tmp_path / "cache"))
+    study = tiny_study(tmp_path / "study", ("scratch",))
+    images = study.data.images
+    stored = ImageFile("images.npy", images.shape, partial(write_array, array=images), NodeCache())
+    run_study(replace(study, data=replace(study.data, images=stored)), engine_local.run, StudyProgress())
+    first, second = (study.folder.trial_record(TrialKey("scratch", fold)).cache for fold in (0, 1))
+    assert first is not None
+    assert first.misses == 1
+    assert first.fetched_bytes == (tmp_path / "cache" / "images.npy").stat().st_size > images.nbytes
+    assert second is not None
+    assert (second.misses, second.fetched_bytes) == (0, 0)
