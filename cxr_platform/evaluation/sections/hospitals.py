@@ -118,8 +118,8 @@ def _summary_sentence(pairs: Sequence[HospitalPair]) -> str:
     few = f" (of those with {SMALL} patients or more on both sides)" * (
         any(pair.small for pair in pairs) and not worst.small
     )
-    by_robust = " of robust" * worst.robust
-    return f"The mean{by_robust} of {count(len(pairs), 'AUC', 'AUCs')} is {mean}. The worst{few} is {pair_text(worst)}."
+    start = "By the head of robust, the mean" if worst.robust else "The mean"
+    return f"{start} of {count(len(pairs), 'AUC', 'AUCs')} is {mean}. The worst{few} is {pair_text(worst)}."
 
 
 def _impossible_sentence(inputs: ReportInputs, pairs: Sequence[HospitalPair]) -> list[str]:

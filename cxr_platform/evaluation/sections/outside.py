@@ -28,6 +28,7 @@ RULE = (
     f"Higher: more of them are called {POSITIVE_CLASS} than of the images without {POSITIVE_CLASS} in "
     "cross-validation, and the two 95 % intervals do not overlap."
 )
+TAKEN = f"The network takes other diseases for {POSITIVE_CLASS}, or goes by something else that these images share."
 NOTE = "Percent of the images of a source that are given each class, by the mean of the folds' networks."
 
 
@@ -62,7 +63,7 @@ def render(inputs: ReportInputs, found: Sequence[OutsideFinding]) -> Section:
         pictures=(_picture(sources, synthetic),),
         tables=tuple(tables),
         folded=(_strategies_table([f for f in found if f.whole], synthetic),),
-        warnings=tuple(f"{sentence(f)}. That is more than by chance." for f in sources if f.higher),
+        warnings=tuple(f"{sentence(f)}. {TAKEN}" for f in sources if f.higher),
         values={"rule": RULE, "findings": [_values(f) for f in found]},
     )
 

@@ -64,7 +64,7 @@ def _metric_rows(strategy: str, answers: Answers, grouped: Predictions, bootstra
     title, printed = TITLES[strategy], paper_metrics(strategy)
     hits = [_hits(predicted, grouped.label) for predicted in answers]
     for name, of_protocol in zip(PROTOCOLS, hits, strict=True):
-        yield Row((title, name), tuple(bootstrap.rate(*of_protocol[m]) for m in MEASURES), "study")
+        yield Row((title, name), tuple(bootstrap.rate(*of_protocol[m]) for m in MEASURES))
     yield Row((title, "paper"), tuple(printed[m] for m in MEASURES), "paper")
     in_grouped, in_paper = hits
     gaps = tuple(bootstrap.difference(in_paper[m][0], *in_grouped[m]) for m in MEASURES)
@@ -105,6 +105,6 @@ def _matrix_rows(
         among = label == actual
         for protocol, predicted in zip(PROTOCOLS, answers, strict=True):
             shares: tuple[Value, ...] = tuple(bootstrap.rate(predicted == place, among) for place in places)
-            yield Row((name, protocol), shares, "study")
+            yield Row((name, protocol), shares)
         of_paper: tuple[Value, ...] = (None,) * len(names) if printed is None else tuple(row_shares(printed)[actual])
         yield Row((name, "paper"), of_paper, "paper")
