@@ -19,7 +19,7 @@ from cxr_platform.progress import NoProgress, Progress
 from cxr_platform.storage.files import remove, remove_leftovers, write_json
 from cxr_platform.storage.lock import folder_lock
 from cxr_platform.storage.paths import is_remote
-from cxr_platform.training.activation_files import FOLDER as ACTIVATIONS_FOLDER
+from cxr_platform.training.activations.files import FOLDER as ACTIVATIONS_FOLDER
 from cxr_platform.training.data import load_study_data, manifest_facts
 from cxr_platform.training.devices import keras_backend
 from cxr_platform.training.folder import HISTORY, WEIGHTS, StudyFolder
@@ -165,7 +165,7 @@ def _check_same(folder: Path, known: Mapping[str, Any], identity: Mapping[str, A
 
 
 def _train(study: StudyRun, key: TrialKey, address: str | None, progress: Progress) -> None:
-    from cxr_platform.training.activations_ray import compute_activations
+    from cxr_platform.training.activations.on_ray import compute_activations
     from cxr_platform.training.champion_ray import ChampionJob, champion_resources, fit
     from cxr_platform.training.engine_ray import trial_resources
 

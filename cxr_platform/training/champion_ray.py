@@ -24,7 +24,7 @@ from cxr_platform.progress import Progress
 from cxr_platform.ray_internals import TRAIN_POLL_SECONDS, data_parallel_trainer
 from cxr_platform.storage.files import remove, store_errors, write_errors
 from cxr_platform.storage.paths import arrow_filesystem
-from cxr_platform.training.activations_ray import Stored, fetched_activations
+from cxr_platform.training.activations.on_ray import Stored, fetched_activations
 from cxr_platform.training.devices import is_deterministic, limit_process
 from cxr_platform.training.plan import Share
 from cxr_platform.training.step import usable_devices

@@ -12,9 +12,9 @@ from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import CxrError
 from cxr_platform.models.frozen import FrozenBackbone
 from cxr_platform.progress import Progress
-from cxr_platform.training.activation_plan import plan_activations
-from cxr_platform.training.activation_rates import RateProbe
-from cxr_platform.training.activation_storage import MEMORY_SHARE, Room, room_on_disk
+from cxr_platform.training.activations.plan import plan_activations
+from cxr_platform.training.activations.rates import RateProbe
+from cxr_platform.training.activations.storage import MEMORY_SHARE, Room, room_on_disk
 from cxr_platform.training.devices import available_memory, gpu_memory_gib
 from cxr_platform.training.plan import Share, cuts_of
 from cxr_platform.training.progress import StudyProgress

@@ -22,7 +22,7 @@ from cxr_platform.ray_internals import NO_TUNE_TABLES
 from cxr_platform.storage.files import cannot_write, remove
 from cxr_platform.storage.paths import arrow_filesystem
 from cxr_platform.storage.trial_files import read_trial_states
-from cxr_platform.training.activations_ray import Stored, compute_activations, fetched_activations
+from cxr_platform.training.activations.on_ray import Stored, compute_activations, fetched_activations
 from cxr_platform.training.devices import gpu_memory_gib, gpu_share, is_deterministic, limit_process
 from cxr_platform.training.mps import mps_for
 from cxr_platform.training.plan import Share, cuts_of

@@ -17,7 +17,7 @@ from cxr_platform.models.initial_weights import BackboneWeights
 from cxr_platform.storage.files import remove
 from cxr_platform.storage.node_cache import cache_use
 from cxr_platform.storage.retry import with_retries
-from cxr_platform.training.activation_files import FOLDER, ChunkFiles, Recomputed
+from cxr_platform.training.activations.files import FOLDER, ChunkFiles, Recomputed
 from cxr_platform.training.data import StudyData
 from cxr_platform.training.devices import (
     hardware,

@@ -8,8 +8,8 @@ from cxr_platform.config import Profile
 from cxr_platform.domain.strategies import VIEWS, strategy_by_name
 from cxr_platform.models.mobilenet import build_network
 from cxr_platform.storage.node_cache import NodeCache
-from cxr_platform.training.activation_files import FOLDER, ActivationFiles
-from cxr_platform.training.activation_storage import StorageNeed, activation_shapes
+from cxr_platform.training.activations.files import FOLDER, ActivationFiles
+from cxr_platform.training.activations.storage import StorageNeed, activation_shapes
 from cxr_platform.training.plan import cuts_of
 
 GIB = 2.0**30

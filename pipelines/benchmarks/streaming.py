@@ -165,8 +165,8 @@ def _inputs(
     """Return the activations in files, the same in memory, and the number of files."""
     from cxr_platform.models.frozen import FrozenBackbone, view_transforms
     from cxr_platform.storage.node_cache import NodeCache
-    from cxr_platform.training.activation_files import ActivationFiles
-    from cxr_platform.training.activation_storage import activation_shapes
+    from cxr_platform.training.activations.files import ActivationFiles
+    from cxr_platform.training.activations.storage import activation_shapes
     from cxr_platform.training.inputs import FrozenInputs
 
     cut = strategy_by_name(name).cut

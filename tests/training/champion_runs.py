@@ -17,7 +17,8 @@ import numpy as np
 from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.domain.study import NO_FOLD
 from cxr_platform.progress import NoProgress
-from cxr_platform.training import activations_ray, engine_local
+from cxr_platform.training import engine_local
+from cxr_platform.training.activations import on_ray
 from cxr_platform.training.champion import run_champion
 from cxr_platform.training.plan import cuts_of
 from cxr_platform.training.study import StudyRun, inputs_of
@@ -63,7 +64,7 @@ def put_activations(
     progress: Any,
     compute: Callable[..., dict[str, list[np.ndarray]]] = engine_local.compute_activations,
 ) -> dict[str, list[Any]]:
-    """In place of `activations_ray.compute_activations`: without workers, each of which would import TensorFlow."""
+    """In place of `activations.on_ray.compute_activations`: without workers, each of which would import TensorFlow."""
     import ray
 
     return {cut: [ray.put(chunk) for chunk in chunks] for cut, chunks in compute(study, cuts, progress).items()}
@@ -116,6 +117,6 @@ class PrintedSteps(NoProgress):
 
 
 if __name__ == "__main__":
-    activations_ray.compute_activations = put_activations
+    on_ray.compute_activations = put_activations
     study = champion_study(Path(sys.argv[1]))
     run_champion(study.plan, study.folder, lambda: study, progress=PrintedSteps())

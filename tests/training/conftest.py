@@ -62,7 +62,8 @@ def kept_networks(
 @pytest.fixture
 def activations_from_here(activations_of: Callable[..., Activations], monkeypatch: pytest.MonkeyPatch) -> None:
     """Studies on Ray get the activations that this process computes, without workers of their own for them."""
-    from cxr_platform.training import activations_ray, engine_ray
+    from cxr_platform.training import engine_ray
+    from cxr_platform.training.activations import on_ray
 
-    for module in (activations_ray, engine_ray):
+    for module in (on_ray, engine_ray):
         monkeypatch.setattr(module, "compute_activations", partial(put_activations, compute=activations_of))

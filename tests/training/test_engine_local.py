@@ -12,8 +12,9 @@ from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import StorageError
 from cxr_platform.storage.node_cache import NodeCache
-from cxr_platform.training import activation_files, engine_local
-from cxr_platform.training.activation_files import ChunkFiles
+from cxr_platform.training import engine_local
+from cxr_platform.training.activations import files
+from cxr_platform.training.activations.files import ChunkFiles
 from cxr_platform.training.array_files import write_array
 from cxr_platform.training.folder import StudyFolder
 from cxr_platform.training.image_files import ImageFile
@@ -163,7 +164,7 @@ def test_a_champion_has_files_of_its_own(tmp_path: Path) -> None:
 def test_an_interrupted_study_computes_only_the_files_that_are_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(activation_files, "chunks", lambda count, _: [slice(0, 40), slice(40, count)])
+    monkeypatch.setattr(files, "chunks", lambda count, _: [slice(0, 40), slice(40, count)])
     study = tiny_study(tmp_path, ("off-the-shelf",), tiny_profile(**{"resources.activations": "files"}))
     whole = engine_local.compute_activations(study, ("features",), RecordedProgress())["features"]
     assert isinstance(whole, ChunkFiles)

@@ -10,10 +10,11 @@ from cxr_platform.cluster import connect
 from cxr_platform.errors import StudyError
 from cxr_platform.models.frozen import view_transforms
 from cxr_platform.progress import NoProgress
-from cxr_platform.training import activation_files, activation_plan, activations_ray, engine_local
-from cxr_platform.training.activation_files import ChunkFiles
-from cxr_platform.training.activation_rates import RateProbe
-from cxr_platform.training.activations_ray import compute_activations
+from cxr_platform.training import engine_local
+from cxr_platform.training.activations import files, on_ray, plan
+from cxr_platform.training.activations.files import ChunkFiles
+from cxr_platform.training.activations.on_ray import compute_activations
+from cxr_platform.training.activations.rates import RateProbe
 from cxr_platform.training.plan import Share
 from cxr_platform.training.study import ACTIVATIONS, StudyRun
 from tests.recorded_progress import RecordedProgress
@@ -35,7 +36,7 @@ def chunks_of_seven(monkeypatch: pytest.MonkeyPatch) -> None:
     def sevens(count: int) -> Iterator[slice]:
         return (slice(start, min(start + 7, count)) for start in range(0, count, 7))
 
-    monkeypatch.setattr(activation_plan, "chunks", sevens)
+    monkeypatch.setattr(plan, "chunks", sevens)
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def test_workers_without_a_place_are_not_waited_for(study: StudyRun) -> None:
 @pytest.mark.usefixtures("chunks_of_seven")
 def test_a_message_says_that_no_worker_has_started(study: StudyRun, monkeypatch: pytest.MonkeyPatch) -> None:
     connect()
-    monkeypatch.setattr(activations_ray, "WAITING_SECONDS", 0.0)
+    monkeypatch.setattr(on_ray, "WAITING_SECONDS", 0.0)
     progress = RecordedProgress()
     compute_activations(study, ("features",), Share(1.0, 0.0), progress)
     assert any("other work may fill the cluster" in message for message in progress.messages)
@@ -80,7 +81,7 @@ def test_files_are_written_by_the_workers_and_only_those_that_are_missing(
 ) -> None:
     connect()
     halves = tiny_study(tmp_path, ("off-the-shelf",), tiny_profile(**{"resources.activations": "files"}))
-    monkeypatch.setattr(activation_files, "chunks", lambda count, _: [slice(0, 40), slice(40, count)])
+    monkeypatch.setattr(files, "chunks", lambda count, _: [slice(0, 40), slice(40, count)])
     progress = RecordedProgress()
     written = compute_activations(halves, CUTS[::2], Share(1.0, 0.0), progress)["block_15"]
     assert isinstance(written, ChunkFiles)
@@ -103,7 +104,7 @@ def test_rates_are_measured_by_a_worker(study: StudyRun) -> None:
     profile, images = study.plan.profile, np.asarray(study.data.images)
     transforms = view_transforms(len(images), profile.model.input_size, profile.augmentation, profile.seed)[-1]
     probe = RateProbe("features", profile.model, study.imagenet, images, transforms, study.activations_folder)
-    rates = activations_ray._measured_rates(profile, Share(1.0, 0.0), probe)
+    rates = on_ray._measured_rates(profile, Share(1.0, 0.0), probe)
     assert min(rates.images_per_second, rates.bytes_per_second) > 0
 
 
@@ -115,4 +116,4 @@ def test_a_place_for_files_that_cannot_be_written_is_an_error_of_that_place(stud
     transforms = view_transforms(len(images), profile.model.input_size, profile.augmentation, profile.seed)[-1]
     probe = RateProbe("features", profile.model, study.imagenet, images, transforms, tmp_path / "occupied")
     with pytest.raises(StudyError, match="occupied"):
-        activations_ray._measured_rates(profile, Share(1.0, 0.0), probe)
+        on_ray._measured_rates(profile, Share(1.0, 0.0), probe)

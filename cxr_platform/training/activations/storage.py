@@ -6,7 +6,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from typing_extensions import Self
@@ -18,9 +18,12 @@ from cxr_platform.models.mobilenet import build_backbone, cut_tensor
 from cxr_platform.progress import Progress
 from cxr_platform.storage.node_cache import NodeCache, free_bytes
 from cxr_platform.storage.paths import is_remote
-from cxr_platform.training.activation_files import ActivationFiles, activation_key
+from cxr_platform.training.activations.files import ActivationFiles, activation_key
 from cxr_platform.training.inputs import FILES_AT_ONCE
 from cxr_platform.training.study import StudyRun
+
+if TYPE_CHECKING:
+    from cxr_platform.training.activations.rates import StorageSeconds
 
 MEMORY_SHARE = 0.6
 """Share of a node's object store, or of the free memory, that activations may take."""
@@ -113,25 +116,12 @@ def room_on_disk(study: StudyRun, trials: int) -> tuple[float | None, float | No
     return None, max(0.0, NodeCache(study.plan.profile.resources.cache_gib).limit - beside) / max(1, trials)
 
 
-class Compared(Protocol):
-    """What activations cost in time in two ways, from measured rates (`activation_rates.StorageSeconds`)."""
-
-    @property
-    def rates(self) -> ActivationRates: ...  # noqa: D102
-
-    @property
-    def files(self) -> float: ...  # noqa: D102
-
-    @property
-    def recompute(self) -> float: ...  # noqa: D102
-
-
 def choose_storage(
     files: ActivationFiles,
     room: Room,
     setting: Literal["auto"] | Storage,
     progress: Progress,
-    compare: Callable[[StorageNeed, float], Compared] | None = None,
+    compare: Callable[[StorageNeed, float], "StorageSeconds"] | None = None,
 ) -> tuple[Storage, ActivationRates | None]:
     """Return, and tell `progress`, where activations are kept: as `setting` says, and with "auto" as follows.
 

@@ -5,9 +5,9 @@ import pytest
 from cxr_platform.domain.study import ActivationRates
 from cxr_platform.errors import StorageError
 from cxr_platform.storage.files import children
-from cxr_platform.training.activation_plan import plan_activations
-from cxr_platform.training.activation_rates import RateProbe, deepest, read_rate, reads_of_images, storage_seconds
-from cxr_platform.training.activation_storage import Room, StorageNeed
+from cxr_platform.training.activations.plan import plan_activations
+from cxr_platform.training.activations.rates import RateProbe, deepest, read_rate, reads_of_images, storage_seconds
+from cxr_platform.training.activations.storage import Room, StorageNeed
 from tests.recorded_progress import RecordedProgress
 from tests.storage.object_store import folder
 from tests.training.builders import tiny_study

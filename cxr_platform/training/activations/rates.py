@@ -22,7 +22,7 @@ from cxr_platform.models.initial_weights import BackboneWeights
 from cxr_platform.storage.files import make_folder, read_errors, remove, write_atomically, write_errors
 from cxr_platform.storage.node_cache import cache_folder
 from cxr_platform.storage.paths import is_remote
-from cxr_platform.training.activation_storage import StorageNeed
+from cxr_platform.training.activations.storage import StorageNeed
 from cxr_platform.training.plan import StudyPlan
 
 PROBE_IMAGES, PROBE_BYTES = 8 * BATCH, 32 * 2**20

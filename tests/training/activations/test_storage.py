@@ -8,10 +8,10 @@ from cxr_platform.config import ModelConfig
 from cxr_platform.domain.study import ActivationRates
 from cxr_platform.errors import ConfigError
 from cxr_platform.storage.node_cache import NodeCache
-from cxr_platform.training import activation_storage
-from cxr_platform.training.activation_files import ActivationFiles
-from cxr_platform.training.activation_rates import StorageSeconds, storage_seconds
-from cxr_platform.training.activation_storage import (
+from cxr_platform.training.activations import storage
+from cxr_platform.training.activations.files import ActivationFiles
+from cxr_platform.training.activations.rates import StorageSeconds, storage_seconds
+from cxr_platform.training.activations.storage import (
     Room,
     StorageNeed,
     activation_shapes,
@@ -95,7 +95,7 @@ def test_the_cache_of_a_node_is_shared_by_its_trials(tmp_path: Path, monkeypatch
     study = tiny_study(tmp_path, ("off-the-shelf",), tiny_profile(**{"resources.cache_gib": 8}))
     disk, cache = room_on_disk(study, trials=4)
     assert (disk is not None and disk > 0, cache) == (True, None)
-    monkeypatch.setattr(activation_storage, "is_remote", lambda _: True)
+    monkeypatch.setattr(storage, "is_remote", lambda _: True)
     assert room_on_disk(study, trials=4) == (None, 2 * GIB)
 
 

@@ -2,7 +2,7 @@
 
 In memory they are in the object store. The driver's own node keeps them, and the other nodes fetch them from it. A node
 that computed some may be lost, and its part could then be computed again only by its workers' actors; without the
-driver's node the study ends anyway. What does not fit is written by the workers into files (`activation_files`).
+driver's node the study ends anyway. What does not fit is written by the workers into files (`activations.files`).
 """
 
 from collections import deque
@@ -20,10 +20,10 @@ from cxr_platform.errors import CxrError, StudyError, last_line
 from cxr_platform.models.frozen import FrozenBackbone
 from cxr_platform.models.initial_weights import BackboneWeights
 from cxr_platform.progress import Progress
-from cxr_platform.training.activation_files import ActivationFiles, ChunkFiles, Recomputed
-from cxr_platform.training.activation_plan import ActivationPlan, Part, plan_activations
-from cxr_platform.training.activation_rates import RateProbe
-from cxr_platform.training.activation_storage import MEMORY_SHARE, Room, room_on_disk
+from cxr_platform.training.activations.files import ActivationFiles, ChunkFiles, Recomputed
+from cxr_platform.training.activations.plan import ActivationPlan, Part, plan_activations
+from cxr_platform.training.activations.rates import RateProbe
+from cxr_platform.training.activations.storage import MEMORY_SHARE, Room, room_on_disk
 from cxr_platform.training.devices import is_deterministic, limit_process
 from cxr_platform.training.plan import Share, cuts_of
 from cxr_platform.training.study import ACTIVATIONS, Activations, StudyRun

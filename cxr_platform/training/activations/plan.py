@@ -12,8 +12,8 @@ from cxr_platform.domain.strategies import VIEWS
 from cxr_platform.domain.study import ActivationRates
 from cxr_platform.models.frozen import chunks, view_transforms
 from cxr_platform.progress import Progress
-from cxr_platform.training.activation_files import ActivationFiles, ChunkFiles, Recomputed
-from cxr_platform.training.activation_rates import (
+from cxr_platform.training.activations.files import ActivationFiles, ChunkFiles, Recomputed
+from cxr_platform.training.activations.rates import (
     RateProbe,
     StorageSeconds,
     deepest,
@@ -21,7 +21,7 @@ from cxr_platform.training.activation_rates import (
     reads_of_images,
     storage_seconds,
 )
-from cxr_platform.training.activation_storage import Room, StorageNeed, choose_storage, planned_files
+from cxr_platform.training.activations.storage import Room, StorageNeed, choose_storage, planned_files
 from cxr_platform.training.image_files import ImageFile
 from cxr_platform.training.study import StudyRun
 

@@ -6,7 +6,7 @@ import pytest
 
 from cxr_platform.errors import StorageError
 from cxr_platform.storage.node_cache import NodeCache
-from cxr_platform.training.activation_files import ActivationFiles, activation_key
+from cxr_platform.training.activations.files import ActivationFiles, activation_key
 from cxr_platform.training.inputs import FrozenInputs, gather
 from tests.training.builders import random_imagenet, tiny_profile, tiny_study
 

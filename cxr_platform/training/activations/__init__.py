@@ -1,0 +1,1 @@
+"""Frozen activations of a study: what to compute, where they are kept, and by which processes."""

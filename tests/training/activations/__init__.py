@@ -1,0 +1,1 @@
+"""Tests of `cxr_platform.training.activations`."""
