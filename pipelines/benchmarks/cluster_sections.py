@@ -29,7 +29,8 @@ def _cluster(result: Result) -> Section:
         f"{result['images']:,} images at {result['input_size']} px × {result['folds']} folds; manifest and study in "
         f"{where}. Nodes are network namespaces of one machine, with one processor each. {times}. Received is all that "
         "came over a node's network: manifest, images, activations, the study, and Ray's own messages. The images have "
-        f"{result['image_mb']:.0f} MB, the activations {result['activation_mb']:.0f} MB.\n\n"
+        f"{result['image_mb']:.0f} MB, the activations {result['activation_mb']:.0f} MB. Hits and "
+        "misses are reads of a file by trials; a trial whose activations fit into its memory reads each file once.\n\n"
         + markdown_table(heading, rows)
     )
     return Section("A study on several nodes", body, tuple(claims))

@@ -9,10 +9,10 @@ import pytest
 
 from cxr_platform.config import load_profile
 from cxr_platform.manifest.build import build_manifest
-from cxr_platform.manifest.store import open_manifest
+from cxr_platform.manifest.store import Manifest, open_manifest
 from pipelines import phantoms
-from tests.cluster.hosts import GCS, Host, hosts, need_hosts, start_ray, wait_for_nodes
-from tests.cluster.test_nodes import ENVIRONMENT
+from tests.cluster.hosts import GCS, Host, hosts, need_hosts
+from tests.cluster.test_nodes import ENVIRONMENT, start_cluster
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.ray
@@ -28,28 +28,35 @@ build.build_manifest(Path(data), Path(destination), load_profile("quick"), addre
 """
 
 
-@pytest.fixture
-def machines(tmp_path: Path) -> Iterator[list[Host]]:
-    """A head without processors, and two nodes with one processor each."""
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Host]]:
+    """A head without processors, and three nodes with one processor each, of which each test loses one."""
     need_hosts()
-    with hosts(3, ENVIRONMENT) as made:
-        head, *others = made
-        start_ray(head, head, tmp_path / "head.log", 0)
-        wait_for_nodes(head, 1)
-        for host in others:
-            start_ray(host, head, tmp_path / f"{host.name}.log", 1)
-        wait_for_nodes(head, 3)
+    with hosts(4, ENVIRONMENT) as made:
+        start_cluster(made, tmp_path_factory.mktemp("logs"))
         yield made
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("collections") / "images"
+    assert phantoms.main(["--out", str(folder), "--per-class", "12", "--seed", "3", "--size", "224"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def here(images: Path) -> Manifest:
+    """The manifest as this machine builds it alone."""
+    return build_manifest(images, images.with_name("here"), load_profile("quick"))
 
 
 @pytest.mark.parametrize("sizes", [("16", "4", "1"), ("1",)])
 def test_a_node_that_is_lost_while_images_are_decoded_changes_nothing(
-    sizes: tuple[str, ...], machines: list[Host], tmp_path: Path
+    sizes: tuple[str, ...], machines: list[Host], images: Path, here: Manifest, tmp_path: Path
 ) -> None:
     """With blocks of one image, those of the lost node are in the last round, after which files count as damaged."""
-    head, lost, _ = machines
-    assert phantoms.main(["--out", str(tmp_path / "images"), "--per-class", "12", "--seed", "3", "--size", "224"]) == 0
-    words = (str(tmp_path / "images"), str(tmp_path / "manifest"), f"{head.address}:{GCS}", *sizes)
+    head, lost = machines[0], machines.pop()
+    words = (str(images), str(tmp_path / "manifest"), f"{head.address}:{GCS}", *sizes)
     build = head.popen(sys.executable, "-c", BUILD, *words, log=tmp_path / "log")
     wait_until(lambda: decodes(lost) or build.poll() is not None, seconds=120)
     assert build.poll() is None, (tmp_path / "log").read_text()[-3000:]
@@ -57,7 +64,6 @@ def test_a_node_that_is_lost_while_images_are_decoded_changes_nothing(
     assert build.wait(180) == 0, (tmp_path / "log").read_text()[-3000:]
 
     manifest = open_manifest(tmp_path / "manifest")
-    here = build_manifest(tmp_path / "images", tmp_path / "here", load_profile("quick"))
     assert manifest.info.excluded == here.info.excluded
     assert manifest.content_hash == here.content_hash
     assert np.array_equal(manifest.pixels(), here.pixels())
