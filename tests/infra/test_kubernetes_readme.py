@@ -53,11 +53,12 @@ def test_the_example_overlay_sets_the_image_of_every_container(
 def test_the_steps_of_the_readme_are_in_order_and_fit_each_other() -> None:
     (champion,) = (parse(words) for words in commands(README) if words[2] == "pipelines.champion")
     study = parse(shlex.split(one("overlays/gpu", "RayJob")["spec"]["entrypoint"]))
-    name = f"{study.data.name}-{load_profile(study.profile, {}).name}"
+    (data,) = study.data
+    name = f"{data.name}-{load_profile(study.profile, {}).name}"
     assert str(champion.study) == f"{study.storage}/runs/{name}"
     serving = yaml.safe_load(one("base", "RayService")["spec"]["serveConfigV2"])["applications"][0]
     assert str(champion.registry) == serving["args"]["registry"]
-    assert f"$head:{study.data.parent} " in README, "where the images are copied to"
+    assert f"$head:{data.parent} " in README, "where the images are copied to"
     steps = ["component=common", "component=cluster", "cp -c ray-head images", "component=study", "pipelines.champion"]
     places = [README.index(step) for step in [*steps, "component=serving"]]
     assert places == sorted(places)

@@ -42,7 +42,7 @@ def test_the_study_gets_its_places_from_the_environment(task: dict[str, Any]) ->
     values = {"PROFILE": "paper", "IMAGES": "s3://bucket/images", "STORAGE": "s3://bucket/studies"}
     words = [values.get(word.lstrip("$"), word) for word in shlex.split(line)]
     arguments = parse(words)
-    assert (arguments.profile, str(arguments.data), str(arguments.storage)) == tuple(values.values())
+    assert (arguments.profile, *map(str, arguments.data), str(arguments.storage)) == tuple(values.values())
     assert set(task["envs"]) == values.keys()
 
 

@@ -51,7 +51,7 @@ def test_the_study_runs_on_the_first_node_of_a_ray_cluster_of_all(allocation: di
     rest = curate_and_validate_ray_start_args(words)
     assert rest == ["--num-cpus", "16", "--num-gpus", "4", "--temp-dir", "/tmp/cxr-ray-4711"]
     arguments = parse(command[separator + 1 :])
-    assert (arguments.profile, str(arguments.data), str(arguments.storage)) == (options[1], options[3], options[5])
+    assert (arguments.profile, *map(str, arguments.data), str(arguments.storage)) == options[1::2]
 
 
 def test_each_job_has_a_token_of_its_own_and_a_node_may_have_no_gpu(allocation: dict[str, str]) -> None:
