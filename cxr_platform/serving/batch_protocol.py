@@ -22,7 +22,7 @@ KEY = "cxr.batch"
 REPLICA_HEADER = b"x-cxr-replica"
 """Header of the answer to a batch: a random name of the replica, by which the proxy counts replicas."""
 
-FLUSH_SECONDS = 0.05
+FLUSH_SECONDS = 0.15
 REQUEST_FIELDS = ("headers", "client")
 """What differs between the scopes of a batch; path, method and the rest are shared."""
 

@@ -51,9 +51,9 @@ it, two replicas answered a third of what they can."""
 MAX_WAITING_REQUESTS = 2 * MAX_ONGOING_CALLS
 """Requests that a replica has at a time, those in batches included: about two seconds of work; more get 429."""
 
-TARGET_CALLS = 1.5
-"""Calls per replica that autoscaling aims at. A proxy that keeps requests back has two calls per replica running; if
-there are mostly two, requests are waiting and more replicas help."""
+TARGET_CALLS = 0.75
+"""Calls per replica that autoscaling aims at. A proxy that keeps requests back has one call per replica running; if
+there mostly is one, requests are waiting and more replicas help. One client without pauses gets at most two."""
 
 DRAIN_STEP_SECONDS = 0.5
 """How often a replica that ends counts its requests. Serve's default of 2 s is most of the end of a server."""

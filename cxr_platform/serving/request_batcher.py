@@ -7,8 +7,8 @@ more requests there are, the smaller is Serve's own share of the work per reques
 A request that is sent at once is a batch of one: its body travels in the call itself, while Serve would have the
 replica fetch it from the proxy by a second call.
 
-Two calls per replica: one that it works on and one that is there when the first is done. The number of replicas is
-known from their answers.
+One call per replica: a second one, there when the first is done, would save the replica a few milliseconds of waiting,
+but batches would be half as large. The number of replicas is known from their answers.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ MAX_REQUEST_BYTES = 2**20
 MAX_BATCH_REQUESTS, MAX_BATCH_BYTES = 16, 4 * 2**20 - 2**18
 """Limits of a batch; above 4 MB Ray would take the detour through its object store."""
 
-CALLS_PER_REPLICA, WAITING_PER_REPLICA = 2, 128
+CALLS_PER_REPLICA, WAITING_PER_REPLICA = 1, 128
 """Running calls, and requests that may wait here for one; more get 429."""
 
 SLOW_CALL_SECONDS = 1.0

@@ -7,6 +7,7 @@ from typing import Any
 
 from pipelines.benchmarks import markdown_table
 from pipelines.benchmarks.growth import LINEAR
+from pipelines.benchmarks.serving import NO_HTTP, PLAIN, stages_text
 
 STEP_TO_BARE, STEP_TO_FIT = 0.95, 1.0
 LARGEST_IDLE = 0.10
@@ -14,7 +15,7 @@ STUDY_RATIO = 5.0
 DECODING_RATIO, TWO_PROCESSES = 0.8, 1.7
 STREAMED_TO_MEMORY = 0.9
 LARGEST_PROCESS_MIB = 3 * 1024
-SERVER_RATIOS = {"decoding and ONNX Runtime, no HTTP": 0.85, "plain FastAPI, model.predict": 10.0}
+SERVER_RATIOS = {NO_HTTP: 0.85, PLAIN: 10.0}
 """Least ratios of the server's images per second to those of other ways; to those of another server it is 1."""
 
 MEMORY_GROWTH = 1.3
@@ -180,6 +181,7 @@ def _serving(result: Result) -> Section:
         f"the same. PNG files of 320 px and {size:.0f} KB{files}. Comparisons are medians of rounds of "
         f"{result['seconds']:g} s in turn. {', '.join(f'{name} {v}' for name, v in result['servers'].items())}.\n\n"
         + markdown_table(["", "images/s", "a core", "p50 (ms)", "p99 (ms)", "not answered with 200"], rows)
+        + f"\n\n{stages_text(result['compared'][NO_HTTP], result['largest_network_gain'])}"
     )
     claims = [
         Claim(f"images/s at least {least:g} of {name}", f"{ratio:.2f}", ratio >= least)

@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,9 +70,21 @@ def running_server(command: Sequence[str]) -> Iterator[int]:
         process.wait()
 
 
+@dataclass(frozen=True)
+class Screened:
+    """Images per second without a server; milliseconds per image of decoding, with all checks, and of the network.
+
+    The network's include calibration and the distance from the training images.
+    """
+
+    rate: float
+    decode_ms: float
+    network_ms: float
+
+
 @contextmanager
-def no_http(folder: Path, images: Sequence[bytes]) -> Iterator[Callable[[float], float]]:
-    """Yield a function that screens `images` for some seconds in one process per core: it returns images per second."""
+def no_http(folder: Path, images: Sequence[bytes]) -> Iterator[Callable[[float], Screened]]:
+    """Yield a function that screens `images` for some seconds in one process per core."""
     cores = os.cpu_count() or 1
     context = multiprocessing.get_context("spawn")
     with contextlib.ExitStack() as stack:
@@ -79,12 +92,13 @@ def no_http(folder: Path, images: Sequence[bytes]) -> Iterator[Callable[[float],
             stack.enter_context(ProcessPoolExecutor(1, context, _open_screener, (folder, images))) for _ in range(cores)
         ]
 
-        def rate(seconds: float) -> float:
-            running = [pool.submit(_count_screened, seconds) for pool in pools]
-            return sum(count.result() for count in running) / seconds
+        def screen(seconds: float) -> Screened:
+            running = [pool.submit(_screen_for, seconds) for pool in pools]
+            count, decoding, network = (sum(parts) for parts in zip(*(each.result() for each in running), strict=True))
+            return Screened(count / seconds, 1000 * decoding / count, 1000 * network / count)
 
-        rate(0.1)  # starts the processes
-        yield rate
+        screen(0.1)  # starts the processes
+        yield screen
 
 
 def peer_versions(python: Path) -> dict[str, str]:
@@ -140,10 +154,12 @@ def _open_screener(folder: Path, images: Sequence[bytes]) -> None:
     _screener.warm_up()
 
 
-def _count_screened(seconds: float) -> int:
-    """Return how many images a replica's functions decode, measure and infer within `seconds`."""
-    ends, screened = time.monotonic() + seconds, 0
+def _screen_for(seconds: float) -> tuple[int, float, float]:
+    """Return how many images a replica's functions screen within `seconds`, and the seconds of decoding and network."""
+    ends, screened, decoding, network = time.monotonic() + seconds, 0, 0.0, 0.0
     while time.monotonic() < ends:
-        _screener.screen([_screener.prepare(_images[screened % len(_images)])])
+        (screening,) = _screener.screen([_screener.prepare(_images[screened % len(_images)])])
+        decoding += screening.prepared.seconds
+        network += screening.seconds
         screened += 1
-    return screened
+    return screened, decoding, network

@@ -1,7 +1,8 @@
 """Measure how many images per second the server screens, against other ways to do it on the same cores.
 
 - *Decoding and ONNX Runtime, no HTTP*: the replicas' own functions, one process per core. A server that cost nothing
-  itself would reach it.
+  itself would reach it. Its milliseconds of decoding and network bound what a faster network, such as one in int8 or
+  bfloat16, can gain.
 - *Plain FastAPI*: `plain_server`.
 - *BentoML* and *LitServe*, where `--peers` names an interpreter that has them: `peer_bentoml` and `peer_litserve`, with
   the same functions, libraries and ONNX file, one worker per core.
@@ -32,7 +33,7 @@ from cxr_platform.registry.store import Registry
 from pipelines.benchmarks import write_result
 from pipelines.benchmarks.gpu import numbers
 from pipelines.benchmarks.load_clients import NOT_ANSWERED, Load, run_load
-from pipelines.benchmarks.screening_servers import PEERS, no_http, peer_versions, running_server
+from pipelines.benchmarks.screening_servers import PEERS, Screened, no_http, peer_versions, running_server
 from pipelines.options import REGISTRY
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -68,10 +69,14 @@ class ServingRequest:
 
 @dataclass(frozen=True)
 class Rates:
-    """Images per second of each round; what clients of a server got in all rounds, `None` without a server."""
+    """Images per second of each round; what clients of a server got in all rounds, `None` without a server.
+
+    `stages` are the milliseconds of an image without a server, medians of the rounds.
+    """
 
     rounds: Sequence[float]
     load: Load | None = None
+    stages: Mapping[str, float] | None = None
 
     @property
     def rate(self) -> float:
@@ -82,6 +87,7 @@ class Rates:
     def fields(self) -> dict[str, Any]:
         """The values for the result."""
         fields: dict[str, Any] = {"images_per_second": self.rate, "a_core": self.rate / cores(), "rounds": self.rounds}
+        fields |= self.stages or {}
         if self.load is not None:
             fields |= {f"p{part}_ms": 1000 * self.load.latency(part) for part in (50, 99)}
             fields["statuses"] = {str(status): n for status, n in sorted(self.load.statuses.items())}
@@ -137,7 +143,7 @@ def run(request: ServingRequest) -> int:
     print(f"{bundle.version} ({bundle.strategy}, {size}), {cores()} cores")
     with ExitStack() as stack:
         bare = stack.enter_context(no_http(folder, images[DRAWN]))
-        ways: dict[str, Callable[[], float | Load]] = {NO_HTTP: partial(bare, request.seconds)}
+        ways: dict[str, Callable[[], Screened | Load]] = {NO_HTTP: partial(bare, request.seconds)}
         ports = {}
         for name, command in _commands(request, folder).items():
             ports[name] = stack.enter_context(running_server(command))
@@ -152,6 +158,8 @@ def run(request: ServingRequest) -> int:
         ratios = {name: compared[OURS].rate / rates.rate for name, rates in compared.items() if name != OURS}
         for name, ratio in ratios.items():
             print(f"this server / {name}: {ratio:.2f}")
+        gain = network_gain(compared[NO_HTTP], compared[OURS])
+        print(stages_text(compared[NO_HTTP].fields, gain))
         print(f"\nthis server alone\n{'images':12}{'clients':>7} {HEADER}")
         alone = []
         for kind, contents in images.items():
@@ -175,6 +183,7 @@ def run(request: ServingRequest) -> int:
                 "seconds": request.seconds,
                 "compared": {name: rates.fields for name, rates in compared.items()},
                 "ratios": ratios,
+                "largest_network_gain": gain,
                 "alone": [{"images": kind, "clients": clients, **rates.fields} for kind, clients, rates in alone],
                 "lost": lost,
                 "servers": {**{package: version(package) for package in SERVERS}, **peers},
@@ -183,9 +192,29 @@ def run(request: ServingRequest) -> int:
     return 1 if lost else 0
 
 
-def in_turns(ways: Mapping[str, Callable[[], float | Load]], rounds: int) -> dict[str, Rates]:
+def network_gain(bare: Rates, server: Rates) -> float:
+    """Return by which share more images `server` would screen at most if the network took no time at all.
+
+    That is if the processors were busy, and the network the same in the server as without one.
+    """
+    assert bare.stages is not None
+    seconds = bare.stages["network_ms"] / 1000
+    return 1 / (1 - seconds * server.rate / cores()) - 1
+
+
+def stages_text(bare: Mapping[str, Any], gain: float) -> str:
+    """Return what an image costs without a server, and what a faster network could gain."""
+    half = 1 / (1 - gain / (1 + gain) / 2) - 1
+    return (
+        f"Without HTTP decoding takes {bare['decode_ms']:.1f} ms of an image and the network "
+        f"{bare['network_ms']:.1f} ms. If the network took no time at all, this server would screen at most "
+        f"{100 * gain:.0f} % more images per second; one of half the time gains at most {100 * half:.0f} %."
+    )
+
+
+def in_turns(ways: Mapping[str, Callable[[], Screened | Load]], rounds: int) -> dict[str, Rates]:
     """Return what each way measures in `rounds` rounds: first all forwards, then all backwards, and so on."""
-    measured: dict[str, list[float | Load]] = {name: [] for name in ways}
+    measured: dict[str, list[Screened | Load]] = {name: [] for name in ways}
     for number in range(rounds):
         for name in list(ways)[:: -1 if number % 2 else 1]:
             measured[name].append(ways[name]())
@@ -244,12 +273,15 @@ def _load(port: int, images: Sequence[bytes], clients: int, seconds: float) -> L
     return run_load(port, "/v1/screen", images, clients=clients, seconds=seconds)
 
 
-def _rates(results: Sequence[float | Load]) -> Rates:
+def _rates(results: Sequence[Screened | Load]) -> Rates:
+    rates = [result.rate for result in results]
+    if bare := [result for result in results if isinstance(result, Screened)]:
+        decode, network = ([getattr(result, name) for result in bare] for name in ("decode_ms", "network_ms"))
+        stages = {"decode_ms": statistics.median(decode), "network_ms": statistics.median(network)}
+        return Rates(rates, stages=stages)
     loads = [result for result in results if isinstance(result, Load)]
-    if not loads:
-        return Rates([result for result in results if isinstance(result, float)])
     answers = [answer for load in loads for answer in load.answers]
-    return Rates([load.rate for load in loads], Load(answers, sum(load.seconds for load in loads)))
+    return Rates(rates, Load(answers, sum(load.seconds for load in loads)))
 
 
 def _described(contents: Sequence[bytes]) -> dict[str, Any]:

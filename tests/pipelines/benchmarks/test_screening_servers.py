@@ -44,8 +44,10 @@ def test_images_are_screened_without_http(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
     monkeypatch.setattr(screening_servers, "ProcessPoolExecutor", ThreadPoolExecutor)  # the same functions
     folder, _ = registry_with_champion(tmp_path / "registry").open()
-    with no_http(folder, [image_png()]) as rate:
-        assert rate(0.5) > 0
+    with no_http(folder, [image_png()]) as screen:
+        screened = screen(0.5)
+    assert min(screened.rate, screened.decode_ms, screened.network_ms) > 0
+    assert screened.decode_ms + screened.network_ms <= 1000 / screened.rate, "parts of the time of an image"
 
 
 def test_peers_decode_and_infer_with_the_versions_of_this_server(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pipelines import benchmark
 from pipelines.benchmarks import serving
 from pipelines.benchmarks.load_clients import Answer, Load
 from pipelines.benchmarks.page import page
+from pipelines.benchmarks.screening_servers import Screened
 from pipelines.benchmarks.serving import Rates, drawn_images, in_turns
 from tests.registry.builders import preprocessing
 from tests.serving.builders import image_png, registry_with_champion
@@ -57,7 +58,7 @@ class Servers:
     @contextmanager
     def no_http(self, _folder: Path, images: Sequence[bytes]) -> Iterator[Any]:
         assert images == DRAWN
-        yield lambda _seconds: 50.0
+        yield lambda _seconds: Screened(50.0, 30.0, 10.0)
 
     def run_load(self, port: int, path: str, images: Sequence[bytes], *, clients: int, seconds: float) -> Load:
         assert (path, self.running) == ("/v1/screen", len(self.started))
@@ -90,6 +91,9 @@ def test_servers_are_compared_and_this_one_is_measured_at_several_loads(
     assert (ours["images_per_second"], ours["p50_ms"], ours["statuses"]) == (40, pytest.approx(20), {"200": 80})
     assert ours["a_core"] == 40 / serving.cores()
     assert result["servers"]["litserve"] == "2"
+    bare = result["compared"][serving.NO_HTTP]
+    assert (bare["images_per_second"], bare["decode_ms"], bare["network_ms"]) == (50, 30, 10)
+    assert result["largest_network_gain"] == pytest.approx(1 / (1 - 0.010 * 40 / serving.cores()) - 1)
     assert result["hardware"]
     text = page({file: result})
     assert "| images/s at least 0.85 of decoding and ONNX Runtime, no HTTP | 0.80 | **no** |" in text
@@ -99,6 +103,8 @@ def test_servers_are_compared_and_this_one_is_measured_at_several_loads(
         ("320 px", 1), ("320 px", 8), ("files", 1), ("files", 8)
     ]  # fmt: skip
     output = capsys.readouterr().out
+    assert "decoding takes 30.0 ms of an image and the network 10.0 ms" in output
+    assert "decoding takes 30.0 ms of an image and the network 10.0 ms" in text
     assert "this server / LitServe: 2.00" in output
     assert f"this server {'':24}     40.0" in output
 
@@ -130,6 +136,18 @@ def test_figures_are_medians_of_the_rounds() -> None:
     answers = iter([load_of(*[200] * n) for n in (10, 90, 20)])
     assert in_turns({"a": lambda: next(answers)}, 3)["a"].rate == 20
     assert Rates([5.0, 1.0, 2.0]).fields["images_per_second"] == 2
+
+
+def test_the_gain_of_a_faster_network_is_bounded_by_its_share_of_the_servers_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(serving, "cores", lambda: 2)
+    bare, server = Rates([300.0], stages={"decode_ms": 4.0, "network_ms": 2.5}), Rates([160.0])
+    gain = serving.network_gain(bare, server)  # 2.5 ms of 12.5 ms
+    assert gain == pytest.approx(0.25)
+    assert "at most 25 % more images per second; one of half the time gains at most 11 %" in serving.stages_text(
+        bare.fields, gain
+    )
 
 
 def test_drawn_images_are_always_the_same_and_are_screened(monkeypatch: pytest.MonkeyPatch) -> None:
