@@ -181,8 +181,9 @@ def _serving(result: Result) -> Section:
         f"the same. PNG files of 320 px and {size:.0f} KB{files}. Comparisons are medians of rounds of "
         f"{result['seconds']:g} s in turn. {', '.join(f'{name} {v}' for name, v in result['servers'].items())}.\n\n"
         + markdown_table(["", "images/s", "a core", "p50 (ms)", "p99 (ms)", "not answered with 200"], rows)
-        + f"\n\n{stages_text(result['compared'][NO_HTTP], result['largest_network_gain'])}"
     )
+    if "largest_network_gain" in result:  # results of earlier versions lack it
+        body += f"\n\n{stages_text(result['compared'][NO_HTTP], result['largest_network_gain'])}"
     claims = [
         Claim(f"images/s at least {least:g} of {name}", f"{ratio:.2f}", ratio >= least)
         for name, ratio in result["ratios"].items()

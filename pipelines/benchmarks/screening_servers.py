@@ -72,9 +72,9 @@ def running_server(command: Sequence[str]) -> Iterator[int]:
 
 @dataclass(frozen=True)
 class Screened:
-    """Images per second without a server; milliseconds per image of decoding, with all checks, and of the network.
+    """Images per second without a server; processor milliseconds per image of decoding and of the network.
 
-    The network's include calibration and the distance from the training images.
+    Decoding includes all checks, the network calibration and the distance from the training images.
     """
 
     rate: float
@@ -155,11 +155,16 @@ def _open_screener(folder: Path, images: Sequence[bytes]) -> None:
 
 
 def _screen_for(seconds: float) -> tuple[int, float, float]:
-    """Return how many images a replica's functions screen within `seconds`, and the seconds of decoding and network."""
+    """Return how many images a replica's functions screen within `seconds`, and what decoding and network take of it.
+
+    These are processor seconds, which other work on the machine changes least.
+    """
     ends, screened, decoding, network = time.monotonic() + seconds, 0, 0.0, 0.0
     while time.monotonic() < ends:
-        (screening,) = _screener.screen([_screener.prepare(_images[screened % len(_images)])])
-        decoding += screening.prepared.seconds
-        network += screening.seconds
+        begun = time.process_time()
+        prepared = _screener.prepare(_images[screened % len(_images)])
+        decoded = time.process_time()
+        _screener.screen([prepared])
+        decoding, network = decoding + decoded - begun, network + time.process_time() - decoded
         screened += 1
     return screened, decoding, network

@@ -206,7 +206,7 @@ def stages_text(bare: Mapping[str, Any], gain: float) -> str:
     """Return what an image costs without a server, and what a faster network could gain."""
     half = 1 / (1 - gain / (1 + gain) / 2) - 1
     return (
-        f"Without HTTP decoding takes {bare['decode_ms']:.1f} ms of an image and the network "
+        f"Without HTTP decoding takes {bare['decode_ms']:.1f} ms of processor time per image, the network "
         f"{bare['network_ms']:.1f} ms. If the network took no time at all, this server would screen at most "
         f"{100 * gain:.0f} % more images per second; one of half the time gains at most {100 * half:.0f} %."
     )

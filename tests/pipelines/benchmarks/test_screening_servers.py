@@ -47,7 +47,6 @@ def test_images_are_screened_without_http(tmp_path: Path, monkeypatch: pytest.Mo
     with no_http(folder, [image_png()]) as screen:
         screened = screen(0.5)
     assert min(screened.rate, screened.decode_ms, screened.network_ms) > 0
-    assert screened.decode_ms + screened.network_ms <= 1000 / screened.rate, "parts of the time of an image"
 
 
 def test_peers_decode_and_infer_with_the_versions_of_this_server(tmp_path: Path) -> None:

@@ -103,8 +103,8 @@ def test_servers_are_compared_and_this_one_is_measured_at_several_loads(
         ("320 px", 1), ("320 px", 8), ("files", 1), ("files", 8)
     ]  # fmt: skip
     output = capsys.readouterr().out
-    assert "decoding takes 30.0 ms of an image and the network 10.0 ms" in output
-    assert "decoding takes 30.0 ms of an image and the network 10.0 ms" in text
+    assert "decoding takes 30.0 ms of processor time per image, the network 10.0 ms" in output
+    assert "decoding takes 30.0 ms of processor time per image, the network 10.0 ms" in text
     assert "this server / LitServe: 2.00" in output
     assert f"this server {'':24}     40.0" in output
 
