@@ -53,6 +53,12 @@ class ReportInputs:
         """True if images of the study are drawn."""
         return self.study.manifest.synthetic
 
+    @property
+    def winner_first(self) -> list[str]:
+        """The strategies of the study in its order, the winner before the others."""
+        winner = self.results.decision.winner
+        return sorted(self.study.strategies, key=lambda strategy: strategy != winner)
+
 
 def load_report_inputs(
     study_folder: Path,

@@ -26,11 +26,10 @@ RULE = "A figure contradicts cross-validation if the external one is lower and t
 
 def compute(inputs: ReportInputs) -> tuple[ExternalFinding, ...]:
     """Return every rate that the external images allow, for all strategies, the winner's first."""
-    frame, winner = inputs.evidence.parts.get(NAME), inputs.results.decision.winner
+    frame = inputs.evidence.parts.get(NAME)
     if frame is None:
         return ()
-    strategies = sorted(inputs.study.strategies, key=lambda strategy: strategy != winner)
-    return tuple(external_findings(frame, inputs.predictions, strategies, study_seed(inputs.study)))
+    return tuple(external_findings(frame, inputs.predictions, inputs.winner_first, study_seed(inputs.study)))
 
 
 def render(inputs: ReportInputs, rates: Sequence[ExternalFinding]) -> Section:

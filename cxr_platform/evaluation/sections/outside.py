@@ -34,11 +34,10 @@ NOTE = "Percent of the images of a source that are given each class, by the mean
 
 def compute(inputs: ReportInputs) -> tuple[OutsideFinding, ...]:
     """Return the findings on every outside source for all strategies, the winner's first."""
-    frame, winner = inputs.evidence.parts.get(NAME), inputs.results.decision.winner
+    frame = inputs.evidence.parts.get(NAME)
     if frame is None:
         return ()
-    strategies = sorted(inputs.study.strategies, key=lambda strategy: strategy != winner)
-    return tuple(outside_findings(frame, inputs.predictions, strategies, study_seed(inputs.study)))
+    return tuple(outside_findings(frame, inputs.predictions, inputs.winner_first, study_seed(inputs.study)))
 
 
 def render(inputs: ReportInputs, found: Sequence[OutsideFinding]) -> Section:

@@ -26,6 +26,7 @@ from cxr_platform.intake.layouts import class_folder
 from cxr_platform.intake.layouts.collection import Collection, Layout, Reading, is_dicom_name, source_toml, toml_text
 from cxr_platform.intake.layouts.file_names import normal_path
 from cxr_platform.intake.layouts.finding_columns import FINDING_COLUMNS, finding_columns, present_findings
+from cxr_platform.intake.layouts.listed_files import ListedFiles
 from cxr_platform.intake.layouts.tables import (
     JudgeFindings,
     MetadataRow,
@@ -33,7 +34,6 @@ from cxr_platform.intake.layouts.tables import (
     cell,
     join_files,
     listed,
-    match_rows,
     read_header,
 )
 from cxr_platform.intake.vocabulary import COLUMNS, column_key
@@ -79,29 +79,16 @@ def _read_one_class(collection: Collection, label: str, selection: SelectionConf
         table.ignored_columns += [
             name for name in read_header(path) if column_key(name) in {*COLUMNS["finding"], *columns}
         ]
-    inside = {file for file in collection.files if collection.folder / file == path}
-    files = [file for file in collection.files if file not in inside]
-    names_of, missing = match_rows(table, files)
-    if collection.table and not names_of:
-        raise SourceError(
-            f"{path}: expected its images in {collection.folder}.",
-            received="none of them",
-            advice="Put the images there, or take `table` out of sources.toml.",
-        )
-    if not names_of:
-        files, inside, missing = list(collection.files), set(), []
-    of_folders = class_folder.patients_of_one_class(files)
+    listed_files = ListedFiles.of(collection, path, table)
+    of_folders = class_folder.patients_of_one_class(listed_files.files)
 
     def candidate(file: str) -> Candidate:
-        stated = table.combined(names_of[file]) if file in names_of else {}
-        fields: dict[str, Any] = {"label": label, "finding": label, **stated}
+        fields: dict[str, Any] = {"label": label, "finding": label, **listed_files.stated(file)}
         if not fields.get("patient"):
             fields["patient"] = patient_of_path(file) or of_folders.get(file.rpartition("/")[0])
         return collection.candidate(file, **fields)
 
-    rows = sum(len(table.rows[name]) for name in missing)
-    read = [collection.source_path(file) for file in sorted(inside)] or ([path.name] if path and names_of else [])
-    return Reading([candidate(file) for file in files], read, rows, table.ignored_columns if names_of else [])
+    return listed_files.reading(candidate)
 
 
 def table_of_patients(collection: Collection) -> Path | None:

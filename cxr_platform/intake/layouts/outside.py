@@ -11,13 +11,13 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from cxr_platform.config import SelectionConfig
-from cxr_platform.errors import SourceError
 from cxr_platform.intake.candidate import Candidate, Refusal
 from cxr_platform.intake.eligibility import judge_table_modality
 from cxr_platform.intake.layouts import class_folder, dicom
 from cxr_platform.intake.layouts.collection import Collection, Layout, Reading, as_text
 from cxr_platform.intake.layouts.finding_columns import FINDING_COLUMNS, finding_columns
-from cxr_platform.intake.layouts.tables import MetadataTable, cell, listed, match_rows, read_header
+from cxr_platform.intake.layouts.listed_files import ListedFiles
+from cxr_platform.intake.layouts.tables import MetadataTable, cell, listed, read_header
 from cxr_platform.intake.vocabulary import class_of, names_class, plain
 
 WITHOUT_CLASS = ("finding-not-studied", "no-finding-given", "several-findings", "further-findings")
@@ -45,28 +45,11 @@ def _read(collection: Collection, selection: SelectionConfig) -> Reading:
         for row in table.read((dicom.FILES,), FINDING_COLUMNS):
             modality = judge_table_modality(cell(row, "modality"))
             table.add(dicom.file_name(row), listed(row, dicom.stated_finding(row, columns), None, modality, selection))
-    inside = {file for file in collection.files if collection.folder / file == path}
-    files = [file for file in collection.files if file not in inside]
-    names_of, missing = match_rows(table, files)
-    if collection.table and not names_of:
-        raise SourceError(
-            f"{path}: expected its images in {collection.folder}.",
-            received="none of them",
-            advice="Put the images there, or take `table` out of sources.toml.",
-        )
-    if not names_of:
-        files, inside, missing = list(collection.files), set(), []
-    folders = {file.rpartition("/")[0] for file in files}
+    listed_files = ListedFiles.of(collection, path, table)
+    folders = {file.rpartition("/")[0] for file in listed_files.files}
     known = {folder: (_finding_of_folder("", folder, class_folder.is_patient), "") for folder in folders}
-    patients = class_folder.patients_below(known, files, 1)
-
-    def candidate(file: str) -> Candidate:
-        fields = table.combined(names_of[file]) if file in names_of else {}
-        return _candidate(collection, file, fields, patients)
-
-    read = [collection.source_path(file) for file in sorted(inside)] or ([path.name] if path and names_of else [])
-    rows = sum(len(table.rows[name]) for name in missing)
-    return Reading([candidate(file) for file in files], read, rows, table.ignored_columns if names_of else [])
+    patients = class_folder.patients_below(known, listed_files.files, 1)
+    return listed_files.reading(lambda file: _candidate(collection, file, listed_files.stated(file), patients))
 
 
 def _candidate(collection: Collection, file: str, fields: Mapping[str, Any], patients: Mapping[str, str]) -> Candidate:

@@ -74,3 +74,11 @@ def test_lungs_of_the_segmenter_are_views_of_their_own(
     assert computed == ["lungs", "lungs"]
     assert (data["outline"].labels == data["segmenter"].labels).all()
     assert (data["outline"].features["lungs"] != data["segmenter"].features["lungs"]).any()
+
+
+def test_a_view_that_both_lungs_share_is_computed_once(manifest: SimpleNamespace, computed: list[str]) -> None:
+    source = FeatureSource(manifest, load_profile("robust"))  # type: ignore[arg-type]
+    whole = RobustConfig(views=("whole",))
+    data = load_ablation_data(source, views_of([Setting(whole), Setting(whole, "segmenter")]))
+    assert computed == ["whole"]
+    assert data["outline"].features["whole"] is data["segmenter"].features["whole"]
