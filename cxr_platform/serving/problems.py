@@ -6,7 +6,7 @@ of a known format, which is not read, is one of them.
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -74,6 +74,11 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = MappingProxyType(
             415,
             "The body is not multipart/form-data.",
             "Send the file as the form field `file`: curl -F file=@image.png",
+        ),
+        "encoded-body": ProblemType(
+            415,
+            "The body has a Content-Encoding, which the server does not decode.",
+            "Send the body as it is, without Content-Encoding.",
         ),
         "broken-multipart": ProblemType(
             400, "The multipart body is incomplete or malformed.", "Send the complete body again."
@@ -158,6 +163,9 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = MappingProxyType(
     }
 )
 
+CONTENT_CODINGS = frozenset({"br", "compress", "deflate", "gzip", "x-compress", "x-gzip", "zstd"})
+"""Names that an answer repeats, of those that IANA registers for Content-Encoding."""
+
 WITHOUT_MODEL = frozenset({"no-champion", "no-registry", "broken-champion"})
 """Reasons for which a replica has no model yet."""
 
@@ -189,6 +197,8 @@ class Problem(ServingError):
             headers["Connection"] = "close"
         if self.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
+        if self.reason == "encoded-body":  # RFC 9110, section 12.5.3
+            headers["Accept-Encoding"] = "identity"
         if self.allow:
             headers["Allow"] = self.allow
         return headers
@@ -223,6 +233,13 @@ def problem_for_content(data: bytes) -> Problem:
         return Problem("not-an-image")
     name, advice = known
     return Problem("not-an-image", f"Received: {name}. {advice[0].upper()}{advice[1:]}.")
+
+
+def problem_for_encodings(names: Sequence[str]) -> Problem:
+    """Return the problem for a body with these content codings: it names them if all are known."""
+    received = ", ".join(names) if CONTENT_CODINGS.issuperset(names) else "an unknown encoding"
+    advice = PROBLEM_TYPES["encoded-body"].detail
+    return Problem("encoded-body", f"Expected: no Content-Encoding. Received: {received}. {advice}")
 
 
 def problem_for_image(refused: ImageRefused) -> Problem:

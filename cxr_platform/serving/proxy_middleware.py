@@ -61,8 +61,8 @@ application that was deployed at "/".
 """
 
 FORWARDED_HEADERS = frozenset(
-    {b"accept", b"authorization", b"content-length", b"content-type", b"host", b"if-modified-since", b"if-none-match"}
-    | {b"x-api-key"}
+    {b"accept", b"authorization", b"content-encoding", b"content-length", b"content-type", b"host"}
+    | {b"if-modified-since", b"if-none-match", b"x-api-key"}
 )
 TRACEPARENT = re.compile(rb"[0-9a-f]{2}(-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})")
 """Trace Context (W3C): the id of a trace, which a replica may be asked to continue."""

@@ -16,7 +16,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.types import Receive
 
 from cxr_platform.intake.images import sniff
-from cxr_platform.serving.problems import Problem, problem_for_content
+from cxr_platform.serving.problems import Problem, problem_for_content, problem_for_encodings
 
 FIELD = "file"
 """Name of the form field that holds a file."""
@@ -38,11 +38,16 @@ class Disconnected(Exception):
 
 
 async def iter_body(receive: Receive, headers: Mapping[str, str], limits: Limits) -> AsyncIterator[bytes]:
-    """Yield the pieces of a body. Raise `Problem` (too-large, slow-upload, bad-request) or `Disconnected`.
+    """Yield the pieces of a body.
 
+    Raises `Problem` (encoded-body, too-large, slow-upload, bad-request) and `Disconnected`.
+    A body with a Content-Encoding is refused before it is read.
     A Content-Length above the limit is refused before the body is read; without one, or with a false one, reading
     stops at the first piece above the limit.
     """
+    codings = (coding.strip().lower() for coding in headers.get("content-encoding", "").split(","))
+    if encodings := [coding for coding in codings if coding not in ("", "identity")]:
+        raise problem_for_encodings(encodings)
     declared = headers.get("content-length")
     if declared is not None:
         if not (declared.isascii() and declared.isdigit()):

@@ -1,6 +1,7 @@
 """The application with a real bundle, through httpx's ASGI transport."""
 
 import base64
+import gzip
 import hashlib
 import io
 import json
@@ -313,6 +314,21 @@ MALFORMED: dict[str, tuple[dict[str, Any], int, str]] = {
 def test_malformed_bodies_are_refused(app: FastAPI, options: dict[str, Any], status: int, expected: str) -> None:
     answer = ask(app, "POST", "/v1/screen", **options)
     assert (answer.status_code, reason(answer)) == (status, expected)
+
+
+@pytest.mark.parametrize("path", ["/v1/screen", "/v1/screen/batch"])
+def test_a_compressed_body_is_refused_with_what_to_send(app: FastAPI, path: str) -> None:
+    body = multipart([image_png()])
+    encoded = {**MULTIPART, "content-encoding": "gzip"}
+    answer = ask(app, "POST", path, content=gzip.compress(body), headers=encoded)
+    assert (answer.status_code, reason(answer)) == (415, "encoded-body")
+    assert "Content-Encoding" in answer.json()["title"]
+    assert "Received: gzip." in answer.json()["detail"]
+    assert answer.headers["accept-encoding"] == "identity"
+    plain = ask(
+        app, "POST", path, content=multipart([image_png()]), headers={**MULTIPART, "content-encoding": "identity"}
+    )
+    assert plain.status_code == 200
 
 
 def test_a_body_without_a_length_is_counted_as_it_arrives(app: FastAPI) -> None:

@@ -117,6 +117,8 @@ def test_hostile_bodies_get_problem_details_through_the_proxy(server: tuple[str,
     assert (refused.status_code, refused.json()["reason"]) == (415, "not-an-image")
     large = httpx.post(f"{address}/v1/screen", files={"file": bytes(21 * 2**20)}, headers=headers)
     assert (large.status_code, large.json()["reason"]) == (413, "too-large")
+    encoded = httpx.post(f"{address}/v1/screen", content=b"x", headers={**headers, "content-encoding": "gzip"})
+    assert (encoded.status_code, encoded.json()["reason"]) == (415, "encoded-body")
     assert httpx.get(f"{address}/nothing").json()["reason"] == "not-found"
     many = httpx.get(f"{address}/healthz", headers={f"x-{number}": "x" for number in range(200)})
     assert (many.status_code, many.json()["reason"]) == (431, "large-headers")

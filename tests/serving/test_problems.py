@@ -17,6 +17,7 @@ def test_every_problem_has_a_title_and_a_detail(reason: str) -> None:
     assert details["request_id"] == "ab" * 16
     assert ("Connection" in problem.headers) == (problem.status in (408, 413, 431))
     assert ("Retry-After" in problem.headers) == (problem.status in (408, 429, 503))
+    assert problem.headers.get("Accept-Encoding") == ("identity" if reason == "encoded-body" else None)
 
 
 def test_the_detail_of_a_refused_image_is_dropped() -> None:

@@ -189,6 +189,23 @@ def test_a_request_without_a_key_is_rejected_before_its_body_is_read() -> None:
     assert ask(middleware, "POST", "/v1/screen", content=b"x", headers={"x-api-key": KEY}).status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/v1/screen", "/v1/screen/batch", "/v1/model", "/problems/busy"])
+def test_an_encoded_body_is_rejected_before_it_is_read(path: str) -> None:
+    serve = FakeServe()
+    read = []
+
+    def body() -> Any:
+        read.append(1)
+        yield b"x"
+
+    answer = ask(ProxyMiddleware(serve), "POST", path, content=pieces(body()), headers={"content-encoding": "br"})
+    assert (answer.status_code, reason(answer)) == (415, "encoded-body")
+    assert "Received: br." in answer.json()["detail"]
+    assert (read, serve.scopes) == ([], [])
+    plain = ask(ProxyMiddleware(serve), "POST", path, content=b"x", headers={"content-encoding": "identity"})
+    assert (plain.status_code, plain.content) == (200, b"x")
+
+
 def test_without_keys_other_machines_are_rejected_before_their_body_is_read() -> None:
     serve = FakeServe()
     read = []

@@ -88,6 +88,32 @@ def test_other_media_types_are_refused(kind: str) -> None:
     assert refusal([b"x"], {"content-type": kind}) == "not-multipart"
 
 
+@pytest.mark.parametrize("encoding", ["", "identity", " Identity ", "identity, identity"])
+def test_a_body_whose_encoding_changes_nothing_is_read(encoding: str) -> None:
+    assert read([multipart([b"image"])], {"content-encoding": encoding}) == [b"image"]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "received"),
+    [
+        ("gzip", "gzip"),
+        ("GZIP , identity", "gzip"),
+        ("deflate,br", "deflate, br"),
+        ("zstd", "zstd"),
+        ("gzip, Jane Doe", "an unknown encoding"),
+        ("gzip" * 5000, "an unknown encoding"),
+    ],
+)
+def test_an_encoded_body_is_refused_before_it_is_read_with_the_name_of_a_known_encoding(
+    encoding: str, received: str
+) -> None:
+    with pytest.raises(Problem) as refused:
+        read([], {"content-encoding": encoding})
+    assert refused.value.reason == "encoded-body"
+    expected = f"Expected: no Content-Encoding. Received: {received}. Send the body as it is, without Content-Encoding."
+    assert refused.value.details("1")["detail"] == expected
+
+
 @pytest.mark.parametrize("name", ["image", "", "FILE", "file[]"])
 def test_fields_of_other_names_are_refused(name: str) -> None:
     assert refusal([multipart([b"x"], name)]) == "no-file"
