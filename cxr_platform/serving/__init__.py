@@ -2,9 +2,10 @@
 
     client ── POST /v1/screen ──▶ Serve's proxy
         http_protocol        limits connections and headers
-        proxy_middleware     checks key and origin (access, api_keys), reads the body (upload), repeats after a crash,
+        proxy_middleware     checks key and origin (access, api_keys), reads the body (upload),
                              counts (metrics) and logs (request_log)
         request_batcher      sends requests that wait at the same time as one call
+        request_forwarder    sends all others alone, and again after a crash
     ──▶ replica (deployment)
         batch_protocol       splits the call into its requests
         app                  API key, security headers, routes, files of the body (upload)

@@ -5,10 +5,10 @@ request of a replica that dies, and reports errors in plain text. This middlewar
 
 - checks API keys and their limits, and reads the body, limited in size and time, before a replica sees the request;
 - sends images that wait at the same time in one call (`request_batcher`), because Serve's own work is per call;
-- repeats a request that got no answer, as screening changes nothing, and answers 503 only after that;
-- turns errors of the proxy (queue full, no replica, timeout) into problem details;
+- forwards all others by themselves, again after no answer, with the headers that this application reads
+  (`request_forwarder`);
+- turns all errors into problem details, and makes the request id;
 - counts, times and logs every request (`metrics`, `request_log`, `spans`), with what the replica states of it;
-- drops headers that control Serve or that this application does not read, and makes the request id;
 - closes WebSockets, and without keys shows Serve's route table to this machine only.
 
 Requests of other applications on the cluster pass unchanged in both directions (`routes.OtherApps`).
@@ -19,10 +19,8 @@ cxr_platform.serving.proxy_middleware:middlewares. Without it the application st
 
 import logging
 import os
-import re
 import time
 import uuid
-from http import HTTPStatus
 
 from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
@@ -33,39 +31,17 @@ from cxr_platform.serving import http_protocol
 from cxr_platform.serving.access import check_access, has_body
 from cxr_platform.serving.api_keys import ApiKey, KeyCheck, RequestLimits, load_keys
 from cxr_platform.serving.metrics import ProxyMetrics
-from cxr_platform.serving.problems import (
-    RETRY_SECONDS,
-    Problem,
-    log_internal_error,
-    problem_for_status,
-    problem_response,
-)
+from cxr_platform.serving.problems import RETRY_SECONDS, Problem, log_internal_error, problem_response
 from cxr_platform.serving.request_batcher import RequestBatcher, is_batchable
+from cxr_platform.serving.request_forwarder import ATTEMPTS, RequestForwarder, forwarded_headers, traceparent
 from cxr_platform.serving.request_log import OUTCOME_HEADER, Outcome, RequestLog, read_outcome, request_line
 from cxr_platform.serving.routes import HEALTH_PATH, ROUTE_TABLE, OtherApps, is_own_path, route_label
 from cxr_platform.serving.spans import RequestSpans
 from cxr_platform.serving.upload import Disconnected, Limits, iter_body
 
 IMPORT_PATH = "cxr_platform.serving.proxy_middleware:middlewares"
-ATTEMPTS = 2
-"""A request during which two replicas died is not sent to a third."""
-
 MAX_HELD_BYTES = 512 * 2**20
 """Limit of the bodies that are being read or answered; further requests get 429."""
-
-APP_HEADER = b"x-content-type-options"
-"""A header that every answer of this application has and no answer of Serve itself.
-
-Answers of Serve itself are errors, so a successful answer without it is forwarded too: it comes from another
-application that was deployed at "/".
-"""
-
-FORWARDED_HEADERS = frozenset(
-    {b"accept", b"authorization", b"content-encoding", b"content-length", b"content-type", b"host"}
-    | {b"if-modified-since", b"if-none-match", b"x-api-key"}
-)
-TRACEPARENT = re.compile(rb"[0-9a-f]{2}(-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})")
-"""Trace Context (W3C): the id of a trace, which a replica may be asked to continue."""
 
 
 def middlewares() -> list[Middleware]:
@@ -104,7 +80,7 @@ class ProxyMiddleware:
         self._free_bytes = max_held_bytes
         self._running = self._uploading = self._open = 0
         self._queue_limit = _QueueLimit()
-        self._batcher = RequestBatcher(app)
+        self._batcher, self._forwarder = RequestBatcher(app), RequestForwarder(app)
         self._other_apps = OtherApps(app)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -152,7 +128,7 @@ class ProxyMiddleware:
             stages = {**answer.seconds, "total": seconds}
             line = request_line(answer.request_id, route, answer.status, key, answer.outcome, stages)
             self._log.write(line)
-            self._spans.record(line, _traceparent(scope))
+            self._spans.record(line, traceparent(scope))
 
     async def _answer(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         """Answer a request of this application."""
@@ -169,12 +145,11 @@ class ProxyMiddleware:
         else:
             answer.key = check_access(self._keys, scope)
             self._limits_of_keys.take(answer.key)
-            headers = [(name, value) for name, value in scope["headers"] if _is_forwarded(name, value)]
-            own_scope = {**scope, "headers": [*headers, (b"x-request-id", answer.request_id.encode())]}
+            own_scope = {**scope, "headers": forwarded_headers(scope, answer.request_id)}
             if has_body(scope):
                 await self._answer_upload(own_scope, receive, answer)
             else:
-                await self._forward(own_scope, b"", receive, answer)
+                await self._forwarder.forward(own_scope, b"", receive, answer)
 
     async def _answer_upload(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         """Read the body within the limits, and forward the request."""
@@ -213,20 +188,7 @@ class ProxyMiddleware:
                 await send({"type": "http.response.body", "body": answer.body, "more_body": False})
                 return
             attempts -= 1
-        await self._forward(scope, body, receive, send, attempts)
-
-    async def _forward(self, scope: Scope, body: bytes, receive: Receive, send: Send, attempts: int = ATTEMPTS) -> None:
-        """Forward a request until it is answered. Each attempt has its own scope, because Serve's proxy changes it."""
-        for _ in range(attempts):
-            answer, replay = _ForwardedAnswer(send), _ReplayedBody(body, receive)
-            await self._app({**scope, "headers": list(scope["headers"])}, replay, answer)
-            if answer.forwarded:
-                return
-            if replay.disconnected:  # Serve ends without an answer, as it does when a replica dies
-                raise Disconnected
-            if answer.serve_status is not None:
-                raise problem_for_status(answer.serve_status)
-        raise Problem("unavailable")
+        await self._forwarder.forward(scope, body, receive, send, attempts)
 
 
 class _Answer:
@@ -266,57 +228,3 @@ class _QueueLimit:
 
     def note_full(self, running: int) -> None:
         self._limit, self._until = running - 1, time.monotonic() + RETRY_SECONDS
-
-
-class _ForwardedAnswer:
-    """An ASGI `send` that forwards answers of applications, from the first piece on, and drops those of Serve itself.
-
-    `serve_status` is the status of a dropped answer.
-    """
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self._start: Message | None = None
-        self.forwarded = False
-        self.serve_status: int | None = None
-
-    async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            succeeded = message["status"] < HTTPStatus.BAD_REQUEST
-            if succeeded or any(name.lower() == APP_HEADER for name, _ in message["headers"]):
-                self._start = message
-            else:
-                self.serve_status = message["status"]
-        elif self._start is not None or self.forwarded:
-            if self._start is not None:
-                start, self._start, self.forwarded = self._start, None, True
-                await self._send(start)
-            await self._send(message)
-
-
-class _ReplayedBody:
-    """An ASGI `receive` with the body in one piece, then what the client does; `disconnected` says if it has left."""
-
-    def __init__(self, body: bytes, receive: Receive) -> None:
-        self._body, self._receive = body, receive
-        self._sent = False
-        self.disconnected = False
-
-    async def __call__(self) -> Message:
-        if not self._sent:
-            self._sent = True
-            return {"type": "http.request", "body": self._body, "more_body": False}
-        message = await self._receive()
-        self.disconnected = self.disconnected or message["type"] == "http.disconnect"
-        return message
-
-
-def _traceparent(scope: Scope) -> str | None:
-    """Return the client's `traceparent`, if it has the form of one."""
-    values = (value for name, value in scope["headers"] if name == b"traceparent" and TRACEPARENT.fullmatch(value))
-    value: bytes | None = next(values, None)
-    return None if value is None else value.decode("ascii")
-
-
-def _is_forwarded(name: bytes, value: bytes) -> bool:
-    return name in FORWARDED_HEADERS or (name == b"traceparent" and TRACEPARENT.fullmatch(value) is not None)

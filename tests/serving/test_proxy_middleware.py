@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +15,18 @@ from cxr_platform.serving import api_keys, routes
 from cxr_platform.serving import proxy_middleware as module
 from cxr_platform.serving.api_keys import ApiKeys, parse_keys
 from cxr_platform.serving.batch_protocol import KEY as KEY_OF_BATCH
-from cxr_platform.serving.batch_protocol import REPLICA_HEADER, BatchSplitter
 from cxr_platform.serving.metrics import ProxyMetrics
-from cxr_platform.serving.proxy_middleware import ATTEMPTS, ProxyMiddleware, middlewares
+from cxr_platform.serving.proxy_middleware import ProxyMiddleware, middlewares
+from cxr_platform.serving.request_forwarder import ATTEMPTS
 from cxr_platform.serving.request_log import RequestLog, outcome_header
 from cxr_platform.serving.spans import RequestSpans
 from cxr_platform.serving.upload import Limits
 from tests.serving.asgi_client import CLOSED, ask, pieces, reason, websocket
 from tests.serving.clock import Clock
+from tests.serving.fake_serve import OURS, PLAIN, FakeServe
 
 KEY = "a-key-of-many-characters"
 KEYS = parse_keys([f"ward:{KEY}"], "")
-OURS = [(b"X-Content-Type-Options", b"nosniff"), (b"X-Request-ID", b"1"), (b"x-request-id", b"1")]
-PLAIN = [(b"content-type", b"text/plain")]
 HOST = (b"host", b"localhost")
 SCOPE = {"type": "http", "method": "POST", "path": "/v1/screen", "headers": [HOST], "client": ("127.0.0.1", 50000)}
 
@@ -53,38 +52,6 @@ class Counted(ProxyMetrics):
 
     def watch(self, requests: Callable[[], Any]) -> None:
         self.states.append(requests())
-
-
-async def read_all(receive: Callable[[], Awaitable[Any]]) -> bytes:
-    body, more = b"", True
-    while more:
-        message = await receive()
-        body, more = body + message["body"], message["more_body"]
-    return body
-
-
-class FakeServe:
-    """A Serve whose replica dies `deaths` times and then answers `status` with the body that it received."""
-
-    def __init__(self, deaths: int = 0, status: int = 200, headers: Any = OURS, late: bool = False) -> None:
-        self.deaths, self.status, self.headers, self.late = deaths, status, headers, late
-        self.scopes: list[Any] = []
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        is_batch, of_serve = KEY_OF_BATCH in scope, self.status >= 400 and self.headers == PLAIN
-        self.scopes.append({**scope, "headers": list(scope["headers"])})
-        scope["headers"].clear()
-        if len(self.scopes) > self.deaths:
-            await (self._answer if of_serve or not is_batch else BatchSplitter(self._answer))(scope, receive, send)
-        elif self.late:
-            headers = [(REPLICA_HEADER, b"1")] if is_batch else self.headers
-            await send({"type": "http.response.start", "status": self.status, "headers": headers})
-
-    async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
-        body = b"" if KEY_OF_BATCH in scope else await read_all(receive)
-        await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
-        await send({"type": "http.response.body", "body": body[:3], "more_body": True})
-        await send({"type": "http.response.body", "body": body[3:]})
 
 
 class Cluster:
@@ -146,21 +113,6 @@ def test_errors_of_the_proxy_become_problem_details(status: int, expected: str, 
 def test_problems_of_the_application_are_forwarded_unchanged() -> None:
     answer = ask(ProxyMiddleware(FakeServe(status=422)), "POST", "/v1/screen", content=b"a body")
     assert (answer.status_code, answer.content) == (422, b"a body")
-
-
-def test_headers_that_control_serve_are_dropped() -> None:
-    serve = FakeServe()
-    steering = {
-        "serve_multiplexed_model_id": "x",
-        "x-request-id": "Doe",
-        "x-request-timeout-seconds": "1",
-        "cookie": "c",
-    }
-    ask(ProxyMiddleware(serve), "GET", "/v1/model", headers={**steering, "authorization": "Bearer x"})
-    passed = dict(serve.scopes[0]["headers"])
-    assert {*passed} <= {b"accept", b"authorization", b"host", b"x-request-id"}
-    assert passed[b"authorization"] == b"Bearer x"
-    assert len(passed[b"x-request-id"]) == 32
 
 
 def test_a_body_is_forwarded_only_once_it_is_complete() -> None:
@@ -330,15 +282,6 @@ def test_an_exception_becomes_a_problem_that_is_counted_and_logged(
     assert "Doe" not in caplog.text
 
 
-def test_a_trace_is_passed_on_and_nothing_that_only_looks_like_one() -> None:
-    serve = FakeServe()
-    trace = "00-" + "ab" * 16 + "-" + "cd" * 8 + "-01"
-    for value in (trace, trace.upper(), trace[:-1], "Doe"):
-        ask(ProxyMiddleware(serve), "GET", "/v1/model", headers={"traceparent": value})
-    passed = [dict(scope["headers"]).get(b"traceparent") for scope in serve.scopes]
-    assert passed == [trace.encode(), None, None, None]
-
-
 def test_held_bytes_are_released(clock: Clock) -> None:
     middleware = ProxyMiddleware(FakeServe(), max_held_bytes=1000)
     assert reason(ask(middleware, "POST", "/v1/screen", content=bytes(1001))) == "busy"
@@ -400,29 +343,6 @@ def test_a_client_that_disconnects_gets_no_answer() -> None:
         await middleware(SCOPE, receive, send)
 
     asyncio.run(leaving())
-
-
-def test_a_client_that_disconnects_is_not_taken_for_a_dead_replica() -> None:
-    """Serve's proxy then sends no answer, as when a replica dies."""
-    calls, metrics = [], Counted()
-
-    async def serve(scope: Any, receive: Any, send: Any) -> None:
-        calls.append(await receive())
-        assert await receive() == {"type": "http.disconnect"}
-
-    async def leaving() -> None:
-        messages = [{"type": "http.request", "body": b"a body", "more_body": False}]
-
-        async def receive() -> Any:
-            return messages.pop(0) if messages else {"type": "http.disconnect"}
-
-        async def send(message: Any) -> None:
-            raise AssertionError(message)
-
-        await ProxyMiddleware(serve, metrics=metrics)({**SCOPE, "query_string": b"explain=true"}, receive, send)
-
-    asyncio.run(leaving())
-    assert (len(calls), metrics.requests) == (1, [])
 
 
 def test_liveness_needs_no_replica_and_readiness_does() -> None:
@@ -526,11 +446,6 @@ def test_without_a_route_table_the_last_one_is_used(monkeypatch: pytest.MonkeyPa
     assert ask(middleware, "POST", "/theirs", content=b"xx").status_code == 200
     cluster.table = b"[]"
     assert ask(middleware, "POST", "/theirs", content=b"xx").status_code == 200
-
-
-def test_a_successful_answer_of_another_application_at_the_root_is_forwarded() -> None:
-    answer = ask(ProxyMiddleware(FakeServe(headers=PLAIN)), "POST", "/predict", content=b"a body")
-    assert (answer.status_code, answer.content, answer.headers["content-type"]) == (200, b"a body", "text/plain")
 
 
 def test_requests_that_are_not_answered_are_counted_by_state() -> None:
