@@ -19,6 +19,7 @@ from cxr_platform.intake.candidate import Candidate
 from cxr_platform.intake.layouts.collection import as_text
 from cxr_platform.intake.overrule import FILE_NAME, Overrule, read_overrule
 from cxr_platform.intake.sources import LOOSE, Inventory, find_candidates
+from cxr_platform.storage.files import read_errors
 from cxr_platform.storage.paths import is_remote
 
 T = TypeVar("T")
@@ -56,9 +57,10 @@ class DataFolder:
 
     def overrule(self) -> Overrule:
         """Return the folder's own allow and deny lists, which name files as if it were the only folder."""
-        if self.own_overrule is None:
-            return Overrule()
-        lists = read_overrule(self.own_overrule, {candidate.source_path for candidate in self.found.candidates})
+        with read_errors(self.path, remote_only=True):
+            if self.own_overrule is None:
+                return Overrule()
+            lists = read_overrule(self.own_overrule, {candidate.source_path for candidate in self.found.candidates})
         return Overrule(
             allow=frozenset(map(self.source_path, lists.allow)), deny=frozenset(map(self.source_path, lists.deny))
         )
@@ -95,11 +97,12 @@ def read_data_folders(
 ) -> tuple[DataFolder, ...]:
     """Return each folder of `data` with its files (see `find_candidates`); `outside` has the names of `DataFolder`.
 
-    Raises `ConfigError` for a folder that is given twice or lies in another one, and the errors of `find_candidates`.
+    Raises `ConfigError` for a folder that is given twice or lies in another one, the errors of `find_candidates`, and
+    `StorageError` with the folder whose object store does not answer.
     """
     paths = data_paths(data)
     if len(paths) == 1:
-        return (DataFolder(paths[0].resolve(), "", find_candidates(paths[0], selection, outside)),)
+        return (DataFolder(paths[0].resolve(), "", _found(paths[0], selection, outside)),)
     resolved = [path.resolve() for path in paths]
     _check_apart(resolved)
     names = folder_names(resolved)
@@ -110,11 +113,16 @@ def read_data_folders(
             received=", ".join(map(repr, unknown)),
         )
     folders = tuple(
-        DataFolder(path, name, find_candidates(path, selection, _own_names(path, name, outside)))
+        DataFolder(path, name, _found(path, selection, _own_names(path, name, outside)))
         for path, name in zip(resolved, names, strict=True)
     )
     _check_sources(folders)
     return folders
+
+
+def _found(path: Path, selection: SelectionConfig, outside: Collection[str]) -> Inventory:
+    with read_errors(path, remote_only=True):
+        return find_candidates(path, selection, outside)
 
 
 def _own_names(path: Path, name: str, outside: Collection[str]) -> tuple[str, ...]:

@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from cxr_platform.config import SelectionConfig
-from cxr_platform.errors import ConfigError, SourceError
+from cxr_platform.errors import ConfigError, SourceError, StorageError
 from cxr_platform.intake.data_folders import folder_names, merged, read_data_folders
 from cxr_platform.intake.sources import Inventory
 from tests.intake.layouts.collections_on_disk import plant
 from tests.intake.test_sources import COHEN, find
+from tests.storage.failing_store import failing_store
 
 
 def read(*data: Path, outside: tuple[str, ...] = ()) -> Inventory:
@@ -103,3 +104,17 @@ def test_lists_of_a_folder_name_its_files_as_if_it_were_alone(tmp_path: Path) ->
         plant(tmp_path / name, "one/covid/1.png", overrule_toml='deny = ["one/covid/1.png"]')
     folders = read_data_folders((tmp_path / "a", tmp_path / "b"), SelectionConfig())
     assert [folder.overrule().deny for folder in folders] == [{"a/one/covid/1.png"}, {"b/one/covid/1.png"}]
+
+
+def test_the_folder_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    plant(tmp_path / "a", "covid/1.png")
+    with pytest.raises(SourceError, match=r"collections at .*/b"):
+        read(tmp_path / "a", tmp_path / "b")
+    with failing_store(tmp_path.name, errors=0) as store:
+        plant(store, "covid/2.png")
+        assert len(read(tmp_path / "a", store).candidates) == 2
+    with (
+        failing_store(tmp_path.name, errors=10**6, error=RuntimeError("no endpoint")) as store,
+        pytest.raises(StorageError, match=rf"able to read failing:/*{store.name}\..*no endpoint"),
+    ):
+        read(tmp_path / "a", store)

@@ -12,6 +12,8 @@ from upath.registry import register_implementation
 
 from cxr_platform.storage.paths import parse_path
 
+SLOW_DOWN = OSError("503 Slow Down")
+
 
 class FailingFileSystem(MemoryFileSystem):  # type: ignore[misc]
     """Raises an error in place of the next `errors` answers."""
@@ -20,6 +22,7 @@ class FailingFileSystem(MemoryFileSystem):  # type: ignore[misc]
     store: dict[str, Any] = {}  # noqa: RUF012 - as in fsspec
     pseudo_dirs = [""]  # noqa: RUF012
     errors = 0
+    error: Exception
 
     @classmethod
     def _strip_protocol(cls, path: Any) -> Any:
@@ -48,16 +51,16 @@ class FailingFileSystem(MemoryFileSystem):  # type: ignore[misc]
     def _answer(self) -> None:
         if FailingFileSystem.errors:
             FailingFileSystem.errors -= 1
-            raise OSError("503 Slow Down")
+            raise FailingFileSystem.error
 
 
 @contextmanager
-def failing_store(name: str, errors: int) -> Iterator[Path]:
-    """A folder in a store whose next `errors` answers are errors."""
+def failing_store(name: str, errors: int, error: Exception = SLOW_DOWN) -> Iterator[Path]:
+    """A folder in a store whose next `errors` answers are `error`; some libraries raise an OSError, others do not."""
     fsspec.register_implementation("failing", FailingFileSystem, clobber=True)
     register_implementation("failing", UPath, clobber=True)
     folder = parse_path(f"failing://{name}")
-    FailingFileSystem.errors = errors
+    FailingFileSystem.errors, FailingFileSystem.error = errors, error
     try:
         yield folder
     finally:
