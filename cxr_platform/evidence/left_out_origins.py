@@ -3,7 +3,7 @@
 Sources of one origin are left out together, and with them the groups of their images.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -70,20 +70,15 @@ def hospital_predictions(opened: OpenStudy) -> Mapping[str, pa.Table]:
     """
     opened = opened.probed
     data = replace(opened.data, sources=opened.origins)
-    part = data.folds % min(PARTS, len(np.unique(data.folds)))
-    origins = [origin for origin in np.unique(data.sources) if _can_train(data, origin, part)]
-    if not origins:
-        raise NotPossible(
-            f"Expected {POSITIVE_CLASS} from two hospitals or more, each in several folds, to leave one out.",
-            received=f"{POSITIVE_CLASS} from {len(set(data.sources[data.labels == POSITIVE]))}",
-            advice=f"Add images of {POSITIVE_CLASS} from another hospital.",
-        )
-    features = whole_image_features(opened)
+
+    def can_fit(rows: Array) -> bool:
+        labels = np.unique(data.labels[rows])
+        return POSITIVE in labels and len(labels) > 1
 
     def score(fit: Array, rows: Array) -> Array:
-        return _scores(data, features, fit, rows)
+        return _scores(data, whole_image_features(opened), fit, rows)
 
-    return {"hospitals": pa.concat_tables(_by_hospital(opened, data, part, origins, score))}
+    return {"hospitals": _without_each_hospital(opened, data, can_fit, score)}
 
 
 def robust_hospital_predictions(opened: OpenStudy) -> Mapping[str, pa.Table]:
@@ -98,28 +93,18 @@ def robust_hospital_predictions(opened: OpenStudy) -> Mapping[str, pa.Table]:
         )
     opened = opened.probed
     data, views = _with_contrast(opened)
-    labels, config, seed = data.labels, opened.profile.robust, opened.profile.seed
-    part = data.folds % min(PARTS, len(np.unique(data.folds)))
-    ablation = AblationData(labels, data.sources, data.group_ids, data.folds, views)
+    config, seed = opened.profile.robust, opened.profile.seed
+    ablation = AblationData(data.labels, data.sources, data.group_ids, data.folds, views)
 
-    def can_train(origin: str) -> bool:
-        kept = training_rows(data, origin)
-        fits = (kept[part[kept] != held_out] for held_out in np.unique(part))
-        return all(fitting_rows(labels, data.sources, fit, config) is not None for fit in fits)
+    def can_fit(rows: Array) -> bool:
+        return fitting_rows(data.labels, data.sources, rows, config) is not None
 
     def score(fit: Array, rows: Array) -> Array:
         probabilities = head_probabilities(ablation, fit, rows, config, seed)
         assert probabilities is not None, "the origin can be left out"
         return probabilities.astype("float32")
 
-    origins = [origin for origin in np.unique(data.sources[labels != CONTRAST]) if can_train(origin)]
-    if not origins:
-        raise NotPossible(
-            f"Expected {POSITIVE_CLASS} from two hospitals or more to leave one out of the head of robust.",
-            received=f"{POSITIVE_CLASS} from {len(set(data.sources[labels == POSITIVE]))}",
-            advice=f"Add images of {POSITIVE_CLASS} from another hospital.",
-        )
-    return {"hospitals_robust": pa.concat_tables(_by_hospital(opened, data, part, origins, score))}
+    return {"hospitals_robust": _without_each_hospital(opened, data, can_fit, score, " of the head of robust")}
 
 
 def _with_contrast(opened: OpenStudy) -> tuple[StudyData, dict[ShownView, Array]]:
@@ -156,27 +141,46 @@ def _with_contrast(opened: OpenStudy) -> tuple[StudyData, dict[ShownView, Array]
     return data, features
 
 
-def _by_hospital(
-    opened: OpenStudy, data: StudyData, part: Array, origins: Sequence[str], score: Callable[[Array, Array], Array]
-) -> Iterator[pa.Table]:
-    """Yield the predictions without each of `origins`, for each `part` (N,) that is held out.
+def _without_each_hospital(
+    opened: OpenStudy,
+    data: StudyData,
+    can_fit: Callable[[Array], bool],
+    score: Callable[[Array, Array], Array],
+    of_what: str = "",
+) -> pa.Table:
+    """Return the predictions without each origin, by a classifier for each part of the folds that is held out.
 
-    `score` returns probabilities of rows (its second argument) by a classifier fitted to others (its first). Contrast
-    images are not scored.
+    `can_fit` is true of rows that a classifier can be fitted to; an origin needs them for every part. `score` returns
+    probabilities of rows (its second argument) by a classifier fitted to others (its first). Contrast images are not
+    scored. Raise `NotPossible` if no origin can be left out (`of_what`).
     """
     tested = data.labels != CONTRAST
+    part = data.folds % min(PARTS, len(np.unique(data.folds)))
+
+    def fits(origin: str) -> Iterator[tuple[int, Array]]:
+        train = training_rows(data, origin)
+        return ((held_out, train[part[train] != held_out]) for held_out in np.unique(part))
+
+    origins = [o for o in np.unique(data.sources[tested]) if all(can_fit(fit) for _, fit in fits(o))]
+    if not origins:
+        raise NotPossible(
+            f"Expected {POSITIVE_CLASS} from two hospitals or more, each in several folds, to leave one out{of_what}.",
+            received=f"{POSITIVE_CLASS} from {len(set(data.sources[data.labels == POSITIVE]))}",
+            advice=f"Add images of {POSITIVE_CLASS} from another hospital.",
+        )
+    tables = []
     for done, origin in enumerate(origins, 1):
         train, unseen = training_rows(data, origin), np.flatnonzero((data.sources == origin) & tested)
-        for held_out in np.unique(part):
-            fit = train[part[train] != held_out]
+        for held_out, fit in fits(origin):
             rows = np.append(train[(part[train] == held_out) & tested[train]], unseen)
             names = {
                 "left_out": np.full(len(rows), origin),
                 "part": np.full(len(rows), held_out, "int32"),
                 "origin": data.sources[rows],
             }
-            yield _predictions(data, score(fit, rows), rows, names)
+            tables.append(_predictions(data, score(fit, rows), rows, names))
         opened.progress.step("One hospital left out", done, len(origins))
+    return pa.concat_tables(tables)
 
 
 def rows_to_test(data: StudyData, source: str) -> Array:
@@ -190,13 +194,6 @@ def training_rows(data: StudyData, source: str) -> Array:
     """Return rows of the images that share neither source nor group with an image of `source`."""
     groups = np.unique(data.group_ids[data.sources == source])
     return np.flatnonzero((data.sources != source) & ~np.isin(data.group_ids, groups))
-
-
-def _can_train(data: StudyData, origin: str, part: Array) -> bool:
-    """Return True if the images that are left have Covid19 and others, whichever part is held out."""
-    kept = training_rows(data, origin)
-    fits = [np.unique(data.labels[kept[part[kept] != held_out]]) for held_out in np.unique(part)]
-    return all(POSITIVE in labels and len(labels) > 1 for labels in fits)
 
 
 def _scores(data: StudyData, features: Array, train: Array, rows: Array) -> Array:
