@@ -99,8 +99,7 @@ class StudyFolder:
         Raises `StudyMismatch` with the differences if the folder holds a study of another configuration or manifest,
         `StorageError` if it cannot be written.
         """
-        if (self.root / "study.json").exists():
-            known = self.record()
+        if known := self.known_record():
             strategies = ordered([*self.complete(known.strategies, plan.profile.folds), *plan.strategies])
             identity = replace(plan, strategies=strategies).identity()
             self._check_identity(known, identity)
@@ -133,9 +132,9 @@ class StudyFolder:
 
         Raises `StudyMismatch` if that study has other settings than `profile` and `protocol`.
         """
-        if not (self.root / "study.json").exists():
+        known = self.known_record()
+        if known is None:
             return None
-        known = self.record()
         content_hash = known.manifest.content_hash
         self._check_identity(known, study_identity(profile, protocol, content_hash))
         return content_hash
@@ -152,18 +151,19 @@ class StudyFolder:
         else:
             self._write(known.model_copy(update={"identity": identity}))
 
-    def known_activations(self) -> Storage | None:
-        """Return where the activations of earlier trials were kept, `None` if there was none."""
-        return self.record().activations if (self.root / "study.json").exists() else None
-
     def set_activations(self, storage: Storage, rates: ActivationRates | None) -> None:
         """Add to `study.json` where activations are kept, and why, so that a continued study keeps to it."""
-        if (self.root / "study.json").exists() and (known := self.record()).activations != storage:
+        known = self.known_record()
+        if known and known.activations != storage:
             self._write(known.model_copy(update={"activations": storage, "activation_rates": rates}))
 
     def set_strategies(self, names: Iterable[str]) -> None:
         """Write into `study.json` which strategies the pooled predictions hold."""
         self._write(self.record().model_copy(update={"strategies": tuple(names)}))
+
+    def known_record(self) -> StudyRecord | None:
+        """Return the content of `study.json`, `None` if there is none; raise `StudyError` if it is damaged."""
+        return self.record() if (self.root / "study.json").exists() else None
 
     def record(self) -> StudyRecord:
         """Return the content of `study.json`; raise `StudyError` if it is absent or damaged."""

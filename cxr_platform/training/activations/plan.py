@@ -85,8 +85,8 @@ def plan_activations(
     if of_images := tuple(cut for cut in cuts if cut != VIEWS):
         files, profile = planned_files(study, of_images), study.plan.profile
         setting = profile.resources.activations
-        if setting == "auto":
-            setting = study.folder.known_activations() or "auto"
+        if setting == "auto" and (known := study.folder.known_record()):
+            setting = known.activations or "auto"
         images, side = study.data.images, profile.model.input_size
         task = FrozenTask(of_images, images, view_transforms(len(images), side, profile.augmentation, profile.seed))
 
