@@ -15,7 +15,8 @@ from cxr_platform.config import SelectionConfig
 from cxr_platform.intake.candidate import Refusal
 from cxr_platform.intake.eligibility import judge_table_modality
 from cxr_platform.intake.layouts.collection import Collection, Layout, Reading, is_dicom_name
-from cxr_platform.intake.layouts.tables import MetadataRow, MetadataTable, cell, join_files, listed
+from cxr_platform.intake.layouts.csv_rows import MetadataRow, cell
+from cxr_platform.intake.layouts.tables import MetadataTable, join_files, listed
 from cxr_platform.intake.vocabulary import NO_FINDING, class_of, plain
 
 _TABLE = "metadata.csv"

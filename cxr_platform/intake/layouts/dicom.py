@@ -24,18 +24,11 @@ from cxr_platform.intake.candidate import Candidate, Refusal
 from cxr_platform.intake.eligibility import classes_by_name, judge_findings, judge_table_modality
 from cxr_platform.intake.layouts import class_folder
 from cxr_platform.intake.layouts.collection import Collection, Layout, Reading, is_dicom_name, source_toml, toml_text
+from cxr_platform.intake.layouts.csv_rows import MetadataRow, cell, read_header
 from cxr_platform.intake.layouts.file_names import normal_path
 from cxr_platform.intake.layouts.finding_columns import FINDING_COLUMNS, finding_columns, present_findings
 from cxr_platform.intake.layouts.listed_files import ListedFiles
-from cxr_platform.intake.layouts.tables import (
-    JudgeFindings,
-    MetadataRow,
-    MetadataTable,
-    cell,
-    join_files,
-    listed,
-    read_header,
-)
+from cxr_platform.intake.layouts.tables import JudgeFindings, MetadataTable, join_files, listed
 from cxr_platform.intake.vocabulary import COLUMNS, column_key
 
 FILES = (*COLUMNS["file"], *COLUMNS["patient"])

@@ -15,9 +15,10 @@ from cxr_platform.intake.candidate import Candidate, Refusal
 from cxr_platform.intake.eligibility import judge_table_modality
 from cxr_platform.intake.layouts import class_folder, dicom
 from cxr_platform.intake.layouts.collection import Collection, Layout, Reading, as_text
+from cxr_platform.intake.layouts.csv_rows import cell, read_header
 from cxr_platform.intake.layouts.finding_columns import FINDING_COLUMNS, finding_columns
 from cxr_platform.intake.layouts.listed_files import ListedFiles
-from cxr_platform.intake.layouts.tables import MetadataTable, cell, listed, read_header
+from cxr_platform.intake.layouts.tables import MetadataTable, listed
 from cxr_platform.intake.vocabulary import class_of, names_class, plain
 
 WITHOUT_CLASS = ("finding-not-studied", "no-finding-given", "several-findings", "further-findings")

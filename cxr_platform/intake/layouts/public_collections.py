@@ -12,8 +12,8 @@ from pydantic import Field
 
 from cxr_platform.errors import SourceError
 from cxr_platform.intake.layouts.collection import Collection
+from cxr_platform.intake.layouts.csv_rows import read_header
 from cxr_platform.intake.layouts.sources_toml import LayoutName, SourceKeys
-from cxr_platform.intake.layouts.tables import read_header
 from cxr_platform.intake.vocabulary import column_key
 from cxr_platform.validation import read_toml, validate
 

@@ -12,8 +12,8 @@ from dataclasses import replace
 from cxr_platform.errors import SourceError
 from cxr_platform.intake.candidate import Candidate
 from cxr_platform.intake.layouts.collection import Collection, ReaderTable
+from cxr_platform.intake.layouts.csv_rows import read_rows
 from cxr_platform.intake.layouts.file_names import FileNames
-from cxr_platform.intake.layouts.tables import read_rows
 from cxr_platform.intake.vocabulary import CLASS_OF, COLUMNS, column_key, plain
 from cxr_platform.labels import UNDECIDED
 

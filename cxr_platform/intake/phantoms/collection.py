@@ -12,8 +12,8 @@ from typing import Annotated, Any
 
 from cxr_platform.config import Count, Range, Settings
 from cxr_platform.errors import SourceError
+from cxr_platform.intake.layouts.csv_rows import MetadataRow
 from cxr_platform.intake.layouts.phantoms import COLUMNS, IMAGES_FOLDER, MARKER, TABLE
-from cxr_platform.intake.layouts.tables import MetadataRow
 from cxr_platform.intake.phantoms.files import draw_file, draw_flaw
 from cxr_platform.intake.phantoms.plan import PlannedFlaw, PlannedImage, plan_flaws, plan_images
 from cxr_platform.progress import NoProgress, Progress

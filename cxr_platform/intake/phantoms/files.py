@@ -9,8 +9,8 @@ from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
 
+from cxr_platform.intake.layouts.csv_rows import MetadataRow
 from cxr_platform.intake.layouts.phantoms import COLUMNS
-from cxr_platform.intake.layouts.tables import MetadataRow
 from cxr_platform.intake.phantoms.anatomy import Patient
 from cxr_platform.intake.phantoms.image import draw_image, draw_lateral, image_stream
 from cxr_platform.intake.phantoms.plan import Container, PlannedFlaw, PlannedImage

@@ -1,4 +1,4 @@
-"""Tables as they are published and as people save them, with drawn file names."""
+"""Tables as they are published, with drawn file names."""
 
 import unicodedata
 from pathlib import Path
@@ -16,12 +16,9 @@ def read(folder: Path) -> Inventory:
     return find_candidates(folder, SelectionConfig())
 
 
-def table(folder: Path, text: str | bytes, *files: str) -> Path:
+def table(folder: Path, text: str, *files: str) -> Path:
     """A collection of `files` with the table labels.csv."""
-    plant(folder, *files, "x.dcm")
-    content = text if isinstance(text, bytes) else text.encode()
-    (folder / "labels.csv").write_bytes(content)
-    return folder
+    return plant(folder, *files, "x.dcm", labels_csv=text)
 
 
 def test_columns_with_the_names_of_nih_are_read(tmp_path: Path) -> None:
@@ -107,19 +104,6 @@ def test_the_reason_names_a_near_miss(tmp_path: Path) -> None:
     assert "nearly" not in refusals["x.dcm"]
 
 
-@pytest.mark.parametrize(
-    "encoded",
-    [
-        "file;label;sex\nmu\u00f1oz.png;Edema;F\n".encode("latin-1"),
-        "\ufefffile\tlabel\tsex\nmu\u00f1oz.png\tEdema\tF\n".encode(),
-        "file,label,sex\nmu\u00f1oz.png,Edema,F\n".encode("utf-16"),
-    ],
-)
-def test_delimiters_and_encodings(tmp_path: Path, encoded: bytes) -> None:
-    image = images(table(tmp_path / "d", encoded, "mu\u00f1oz.png"))["mu\u00f1oz.png"]
-    assert (image.label, image.sex) == ("Edema", "F")
-
-
 def test_values_that_stand_for_no_patient_are_none(tmp_path: Path) -> None:
     folder = table(tmp_path / "d", "file,label,patient\na.png,Edema,REMOVED\nb.png,Edema,1\n", "a.png", "b.png")
     assert [image.patient for path, image in images(folder).items() if path != "x.dcm"] == [None, "1"]
@@ -176,11 +160,6 @@ def test_the_advised_table_is_the_one_with_findings(tmp_path: Path) -> None:
         read(folder)
     (folder / "sources.toml").write_text(str(caught.value).partition("data folder:\n")[2])
     assert "Normal" in [candidate.label for candidate in read(folder).candidates]
-
-
-def test_of_two_columns_with_one_key_the_first_value_counts(tmp_path: Path) -> None:
-    folder = table(tmp_path / "d", "file,label,patient_id,patientid\na,Edema,7,\nb,Edema,,8\n", "a.png", "b.png")
-    assert [image.patient for path, image in images(folder).items() if path != "x.dcm"] == ["7", "8"]
 
 
 def test_the_first_value_that_is_understood_counts(tmp_path: Path) -> None:
