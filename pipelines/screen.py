@@ -158,7 +158,8 @@ def _images(request: ScreenRequest) -> Iterator[tuple[str, bytes | ServingError]
 
     if request.wado is None or request.study is None:
         return ((str(file), read_file(file)) for file in request.files)
-    from cxr_platform.serving.dicomweb import DicomWebServer, load_login
+    from cxr_platform.serving.dicomweb import DicomWebServer
+    from cxr_platform.serving.dicomweb_login import load_login
 
     return DicomWebServer(request.wado, load_login(os.environ)).images(request.study, request.series)
 
@@ -181,7 +182,8 @@ def _delivery(request: ScreenRequest) -> "DicomDelivery | None":
     if request.sr is None and request.stow is None:
         return None
     from cxr_platform.serving.dicom_delivery import DicomDelivery
-    from cxr_platform.serving.dicomweb import DicomWebServer, check_one_server, load_login
+    from cxr_platform.serving.dicomweb import DicomWebServer
+    from cxr_platform.serving.dicomweb_login import check_one_server, load_login
 
     server = None
     if request.stow is not None:

@@ -11,7 +11,7 @@
         app                  API key, security headers, routes, files of the body (upload)
         service              limits, threads, version that answers (champion_watcher)
         screener             decoding, ONNX Runtime, calibration, decision
-                             ├─▶ dicom_decoder ──▶ a process that decodes DICOM
+                             ├─▶ dicom_decoder ──▶ a process that decodes DICOM (dicom_process)
                              └─▶ explainer_client ──▶ Explainer: heatmaps with Keras (heatmap)
     ──▶ answer: schema, filled by answers; or problem details: problems
 

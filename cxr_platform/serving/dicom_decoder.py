@@ -4,52 +4,49 @@ pydicom parses in Python what anybody uploads, and native libraries decode the p
 process that only does this. So there are as many as replicas, and PNG and JPEG need none. The process
 
 - has an environment of a few harmless variables: no API keys, no token of Ray, no credentials of an object store;
-- may use `MEMORY_BYTES`, and `CPU_SECONDS` for each image; both end it, and the next image gets a new process;
+- may use limited memory, and limited processor time for each image (`dicom_process`); both limits end it, and the next
+  image gets a new process;
 - has a low priority, is what the kernel ends first if memory runs out, and cannot write a file;
 - may not read, change or start what it does not need, nor use TCP, as far as the kernel has Landlock (`confinement`);
   what is not in force is logged when it starts.
 
 It returns numbers and, for a structured report, patient and study as JSON, and pixels as bytes, which are validated:
-nothing that it sends is executed. Requests beyond
-`MAX_WAITING` get 429, so that a flood of DICOM occupies few places of a replica.
+nothing that it sends is executed. Requests beyond `MAX_WAITING` get 429, so that a flood of DICOM occupies few places
+of a replica.
 """
 
 import asyncio
 import contextlib
-import json
 import logging
 import math
 import os
 import re
 import signal
-import struct
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import IO, Annotated, Any
 
 import numpy as np
-from pydantic import Field
 
 from cxr_platform.errors import ImageRefused
-from cxr_platform.intake.dicom_source import DicomSource
 from cxr_platform.registry.bundle import Preprocessing
-from cxr_platform.serving.confinement import allow_seconds, confine
+from cxr_platform.serving import dicom_process
+from cxr_platform.serving.dicom_process import (
+    MEMORY_CODE,
+    NO_FOLDER,
+    READY,
+    Decoded,
+    Request,
+    read_message,
+    write_message,
+)
 from cxr_platform.serving.metrics import ServingMetrics
 from cxr_platform.serving.problems import Problem
-from cxr_platform.serving.screener import FINDINGS, Finding, PreparedImage, prepare_image
-from cxr_platform.validation import Record
-
-MEMORY_BYTES = 3 * 2**30
-"""Private memory of the process: three times what an image of 50 million pixels needs."""
-
-CPU_SECONDS = 30
-"""Processor time per image, the import of TensorFlow for JPEG of 12 bits included."""
+from cxr_platform.serving.screener import FINDINGS, Finding, PreparedImage
 
 WALL_SECONDS = 45.0
 """Time per image, of which the process may get little on a busy machine."""
@@ -59,20 +56,10 @@ UNCONFINED = {
     False: "The kernel has no Landlock: the DICOM process may read the files of this user, start programs and use TCP",
     True: "The kernel has an old Landlock: the DICOM process may use TCP (below 4) or abstract Unix sockets (below 6)",
 }
-LENGTHS = struct.Struct(">II")
-"""Lengths of the two parts of a message, which follow: JSON and bytes."""
-
-MAX_JSON_BYTES = 2**16
-READY = b"ready, with Landlock "
-"""Beginning of the first line that the process writes; the version of Landlock in force follows, 0 for none."""
-
 ALL_OF_LANDLOCK = 6
-MEMORY_CODE = 12
-"""Exit code of the process if Python gets no memory."""
-
 PASSED_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
 SET_VARIABLES = {
-    "HOME": "/nonexistent",
+    "HOME": NO_FOLDER,
     "MPLCONFIGDIR": "/tmp",  # tensorflow-io imports matplotlib, which asks for a folder that exists
     "PYTHONDONTWRITEBYTECODE": "1",
     "PYTHONSAFEPATH": "1",  # no module from the folder in which it is started
@@ -82,33 +69,7 @@ SET_VARIABLES = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
 
-
 log = logging.getLogger(__name__)
-
-
-class _Request(Record):
-    """The JSON of a request, before the bytes of the image."""
-
-    preprocessing: Preprocessing
-    with_source: bool
-
-
-class _Decoded(Record):
-    """The JSON of an answer: the reason of a refusal, the type of an exception of ours, or an image without pixels."""
-
-    refused: str | None = None
-    error: str | None = Field(None, pattern=r"^\w{1,60}$")
-    container: str = "DICOM"
-    width: int = Field(1, ge=1, le=2**20)
-    height: int = Field(1, ge=1, le=2**20)
-    brightness: float = Field(0.0, ge=0, le=1)
-    contrast: float = Field(0.0, ge=0, le=1)
-    padding: float = Field(0.0, ge=0, le=1)
-    findings: list[tuple[str, Annotated[str, Field(max_length=100)]]] = Field(
-        default_factory=list, max_length=len(FINDINGS)
-    )
-    seconds: float = Field(0.0, ge=0)
-    source: DicomSource | None = None
 
 
 class DicomDecoder:
@@ -134,7 +95,7 @@ class DicomDecoder:
         try:
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(
-                self._pool, self._decode, data, _Request(preprocessing=preprocessing, with_source=with_source)
+                self._pool, self._decode, data, Request(preprocessing=preprocessing, with_source=with_source)
             )
         finally:
             self._waiting -= 1
@@ -145,15 +106,15 @@ class DicomDecoder:
         if self._process is not None:
             _end(self._process)
 
-    def _decode(self, data: bytes, request: _Request) -> PreparedImage:
+    def _decode(self, data: bytes, request: Request) -> PreparedImage:
         if self._process is not None and self._process.poll() is not None:
             self._note_end(self._process)
         process = self._process = self._process or self._start()
         late, began = threading.Event(), time.monotonic()
         try:
             with _killed_after(process, WALL_SECONDS, late):
-                _write(process.stdin, request.model_dump_json().encode(), data)
-                answer, pixels = _read(process.stdout)
+                write_message(process.stdin, request.model_dump_json().encode(), data)
+                answer, pixels = read_message(process.stdout)
             return _prepared(answer, pixels, request)
         except (EOFError, OSError, ValueError):  # it has ended, or it is no longer our program that answers
             code = self._note_end(process, time.monotonic() - began, late.is_set())
@@ -187,7 +148,7 @@ def _start_process() -> "tuple[subprocess.Popen[bytes], int]":
     variables = {name: os.environ[name] for name in PASSED_VARIABLES if name in os.environ}
     variables |= {**SET_VARIABLES, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, filter(None, sys.path)))}
     process = subprocess.Popen(
-        [sys.executable, "-m", __name__],
+        [sys.executable, "-m", dicom_process.__name__],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,  # libraries quote what they read
@@ -201,7 +162,7 @@ def _start_process() -> "tuple[subprocess.Popen[bytes], int]":
     match = re.fullmatch(re.escape(READY) + rb"(\d{1,3})\n", line)
     if match is None:
         code = _end(process)
-        raise OSError(0, f"it ended with {code}; see what {sys.executable} -m {__name__} prints")
+        raise OSError(0, f"it ended with {code}; see what {sys.executable} -m {dicom_process.__name__} prints")
     return process, int(match[1])
 
 
@@ -237,9 +198,9 @@ def _killed_after(process: "subprocess.Popen[bytes]", seconds: float, late: thre
         timer.cancel()
 
 
-def _prepared(answer: bytes, pixels: bytes, request: _Request) -> PreparedImage:
+def _prepared(answer: bytes, pixels: bytes, request: Request) -> PreparedImage:
     """Return the image of an answer; raise `ImageRefused` for a refusal, `ValueError` for another content."""
-    decoded = _Decoded.model_validate_json(answer)
+    decoded = Decoded.model_validate_json(answer)
     if decoded.error is not None:
         log.error("The DICOM process reports an internal error: %s", decoded.error)
         raise Problem("internal-error")
@@ -264,69 +225,3 @@ def _prepared(answer: bytes, pixels: bytes, request: _Request) -> PreparedImage:
         seconds=decoded.seconds,
         source=decoded.source,
     )
-
-
-def _write(stream: IO[bytes] | None, header: bytes, content: bytes) -> None:
-    assert stream is not None
-    stream.write(LENGTHS.pack(len(header), len(content)) + header)
-    stream.write(content)
-    stream.flush()
-
-
-def _read(stream: IO[bytes] | None) -> tuple[bytes, bytes]:
-    """Return the two parts of a message; raise `EOFError` if the stream ends or is no message."""
-    assert stream is not None
-    lengths = stream.read(LENGTHS.size)
-    if len(lengths) < LENGTHS.size:
-        raise EOFError
-    header, content = LENGTHS.unpack(lengths)
-    if header > MAX_JSON_BYTES:
-        raise EOFError
-    parts = stream.read(header), stream.read(content)
-    if tuple(map(len, parts)) != (header, content):
-        raise EOFError
-    return parts
-
-
-def main() -> None:
-    """Answer one message after another, until standard input ends."""
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints must not get between the answers
-    tempfile.tempdir = SET_VARIABLES["HOME"]  # TensorFlow asks for the folder, which Python would try to write to
-    answers.write(READY + b"%d\n" % confine(MEMORY_BYTES))
-    answers.flush()
-    while True:
-        try:
-            settings, data = _read(sys.stdin.buffer)
-        except EOFError:
-            return
-        allow_seconds(CPU_SECONDS)
-        _write(answers, *_answer(data, _Request.model_validate_json(settings)))
-
-
-def _answer(data: bytes, request: _Request) -> tuple[bytes, bytes]:
-    try:
-        image = prepare_image(data, request.preprocessing, request.with_source)
-    except ImageRefused as refused:
-        return _json({"refused": refused.reason}), b""
-    except MemoryError:  # this process may not be sound any more
-        os._exit(MEMORY_CODE)
-    except RecursionError:
-        return _json({"refused": "undecodable"}), b""
-    except Exception as error:
-        return _json({"error": type(error).__name__}), b""
-    fields = {name: float(getattr(image, name)) for name in ("brightness", "contrast", "padding", "seconds")}
-    findings = [(finding.code, finding.detail) for finding in image.findings]
-    source = None if image.source is None else image.source.model_dump()
-    sides = {"width": image.width, "height": image.height}
-    return _json({**fields, **sides, "container": image.container, "findings": findings, "source": source}), (
-        image.letterboxed.tobytes() + image.image.tobytes()
-    )
-
-
-def _json(fields: Mapping[str, Any]) -> bytes:
-    return json.dumps(fields).encode()
-
-
-if __name__ == "__main__":
-    main()

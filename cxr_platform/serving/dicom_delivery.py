@@ -15,7 +15,8 @@ from pydicom import Dataset
 from cxr_platform.errors import ImageRefused, ServingError, StorageError
 from cxr_platform.intake.dicom import read_source
 from cxr_platform.intake.images import sniff
-from cxr_platform.serving.dicom_answer import dicom_documents, encode_document
+from cxr_platform.serving.dicom_answer import dicom_documents
+from cxr_platform.serving.dicom_document import encode_document
 from cxr_platform.serving.dicomweb import DicomWebServer
 from cxr_platform.serving.problems import PROBLEM_TYPES, problem_for_image
 from cxr_platform.serving.schema import ScreenAnswer

@@ -148,7 +148,8 @@ class Service:
 
         Raises `Problem` as `screen`, and not-dicom or incomplete-dicom for an image without patient and study.
         """
-        from cxr_platform.serving.dicom_answer import dicom_documents, encode_document  # highdicom, for few requests
+        from cxr_platform.serving.dicom_answer import dicom_documents  # highdicom, for few requests
+        from cxr_platform.serving.dicom_document import encode_document
 
         answer, source = await self._answer(data, request_id, timer, explain, with_source=True)
         assert source is not None

@@ -20,9 +20,9 @@ from cxr_platform.serving.screener import Screener
 from pipelines.screen import main
 from tests.intake.files import dicom
 from tests.serving.builders import image, image_png, registry_with_champion
+from tests.serving.dicomweb_answers import JSON, part, study_metadata
 from tests.serving.orthanc import Orthanc
 from tests.serving.planned_server import planned_server
-from tests.serving.test_dicomweb import JSON, part, study_metadata
 
 
 @pytest.fixture(scope="module")
