@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from cxr_platform.errors import CxrError
-from cxr_platform.storage.files import store_errors
+from cxr_platform.storage.retry import store_errors
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -260,5 +260,5 @@ def read_study(folder: Path) -> StudyRecord:
             advice="Give the folder of a study, runs/NAME, as cross_validate writes it.",
         ) from None
     except OSError as error:
-        raise StudyError(f"Expected the record of a study at {file}.", received=error.strerror) from error
+        raise StudyError(f"Expected the record of a study at {file}.", received=error.strerror or error) from error
     return parse_record(StudyRecord, content, str(file), StudyError, RERUN)

@@ -25,15 +25,16 @@ from cxr_platform.intake.keypoints import Keypoints
 from cxr_platform.manifest.folders import is_cache_key
 from cxr_platform.manifest.records import RECORD_SCHEMA, Decoded, FileKey, records_from_table, records_to_table
 from cxr_platform.manifest.schema import PIXELS, pixels_to_arrow, pixels_to_numpy
+from cxr_platform.storage.arrow_files import arrow_source, is_damage
 from cxr_platform.storage.files import (
-    arrow_source,
     cannot_read,
     children,
     make_folder,
-    remove,
-    store_errors,
+    matching_files,
+    remove_unneeded,
     write_atomically,
 )
+from cxr_platform.storage.retry import store_errors, with_retries
 
 DECODING_PACKAGES = (
     *("imagehash", "numpy", "opencv-python-headless", "pillow", "pydicom", "pylibjpeg-openjpeg", "pyjpegls"),
@@ -98,7 +99,7 @@ def write_shard(
     table = table.append_column(KEYPOINTS, pa.array(found, pa.binary()))
     shard = io.BytesIO()
     pq.write_table(table, shard, compression="zstd")
-    write_atomically(folder / name, shard.getvalue())
+    with_retries(folder, lambda: write_atomically(folder / name, shard.getvalue()))
     return name
 
 
@@ -116,7 +117,7 @@ class DecodedCache:
         Files that could not be opened are left out, to be tried again: permissions change without a change of size and
         time. Raises `StorageError` if a shard cannot be read.
         """
-        records = (record for shard in sorted(self.folder.glob("*.parquet")) for record in self._read(shard))
+        records = (record for shard in matching_files(self.folder, "*.parquet") for record in self._read(shard))
         return {record.key: record for record in records if record.reason != "unreadable"}
 
     def prune(self, used: Iterable[Decoded]) -> None:
@@ -124,28 +125,20 @@ class DecodedCache:
         kept = {record.shard for record in used}
         for file in children(self.folder):
             if file.name not in kept:
-                file.unlink()
+                remove_unneeded(file)
         for other in children(self._root):
             if other.is_dir() and other != self.folder and is_cache_key(other.name):
-                remove(other)
+                remove_unneeded(other)
 
     def _read(self, shard: Path) -> Iterator[Decoded]:
         try:
             table = pq.read_table(arrow_source(shard), columns=RECORD_SCHEMA.names)
         except (pa.ArrowException, *store_errors()) as error:
-            if not _is_damage(error):
+            if not is_damage(error):
                 raise cannot_read(shard, error) from error
             shard.unlink()
             return iter(())
         return records_from_table(table, shard.name)
-
-
-def _is_damage(error: Exception) -> bool:
-    """Return True if the shard is truncated or not Parquet, False if it cannot be read at the moment.
-
-    pyarrow reports some damage as an `OSError` without a number; file systems and stores give a number or a subclass.
-    """
-    return isinstance(error, pa.ArrowException) or (type(error) is OSError and error.errno is None)
 
 
 class PixelReader:

@@ -44,6 +44,7 @@ from cxr_platform.manifest.records import (
 from cxr_platform.progress import Progress
 from cxr_platform.storage.files import read_errors, write_errors
 from cxr_platform.storage.paths import parse_path
+from cxr_platform.storage.retry import with_retries
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -113,7 +114,7 @@ class DecodeTask:
         if size > limit:
             raise ImageRefused("too-large", f"{size:,} bytes, the limit is {limit:,} bytes")
         with read_errors(path, remote_only=True):
-            return path.read_bytes()
+            return with_retries(path, path.read_bytes)
 
 
 def _result(records: list[Decoded], shard: str, failure: str) -> pa.Table:

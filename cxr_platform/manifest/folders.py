@@ -26,6 +26,7 @@ from cxr_platform.storage.files import (
     file_names,
     move_folder,
     remove,
+    remove_unneeded,
     replace_folder,
     upload_folder,
     write_errors,
@@ -165,7 +166,7 @@ class StoredManifestFolders(ManifestFolders):
             upload_folder(self.building, self._uploaded, INFO_FILE)
             self._check()
             copy_folder(self._uploaded, self.destination, INFO_FILE)
-            remove(self._uploaded)
+        remove_unneeded(self._uploaded)
 
     def reject(self) -> None:
         """Move what was built to `failed`, a manifest or a look; a manifest in `destination` stays."""

@@ -10,6 +10,7 @@ DEST/contact_sheets/              one picture per reason of exclusion
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,8 +31,10 @@ from cxr_platform.manifest.schema import (
     pixels_to_arrow,
     pixels_to_numpy,
 )
-from cxr_platform.storage.files import arrow_source, read_errors
+from cxr_platform.storage.arrow_files import arrow_source, is_damage
+from cxr_platform.storage.files import cannot_read, matching_files, read_errors
 from cxr_platform.storage.paths import absolute
+from cxr_platform.storage.retry import with_retries
 from cxr_platform.validation import parse_record
 
 IMAGES_FOLDER = "images"
@@ -45,7 +48,10 @@ PixelSource = Callable[[int, int], npt.NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class Manifest:
-    """A manifest on disk. `info` is its manifest.json."""
+    """A manifest on disk. `info` is its manifest.json.
+
+    What reads its files raises `ManifestError` for a damaged one, `StorageError` for one that cannot be read.
+    """
 
     folder: Path
     info: ManifestInfo
@@ -62,7 +68,7 @@ class Manifest:
     @cached_property
     def files(self) -> list[Path]:
         """The Parquet files, in the order of the rows."""
-        return sorted((self.folder / IMAGES_FOLDER).glob("part-*.parquet"))
+        return matching_files(self.folder / IMAGES_FOLDER, "part-*.parquet")
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return these columns, by default all but the pixels; raise `ManifestError` for an unknown one."""
@@ -72,7 +78,7 @@ class Manifest:
             raise ManifestError(
                 f"Expected columns of the manifest: {', '.join(self.schema.names)}.", received=", ".join(unknown)
             )
-        return pa.concat_tables(pq.read_table(arrow_source(file), columns=wanted) for file in self.files)
+        return pa.concat_tables(self._table(file, wanted) for file in self.files)
 
     def pixels(self, rows: npt.NDArray[np.bool_] | None = None, side: int | None = None) -> npt.NDArray[np.uint8]:
         """Return all images, or those at the True places of `rows`, uint8 (n, S, S), in the order of `table`.
@@ -81,14 +87,20 @@ class Manifest:
         time.
         """
         size = self.schema.field(PIXELS).type.shape[0] if side is None else side
-        count = (
-            sum(pq.read_metadata(arrow_source(file)).num_rows for file in self.files) if rows is None else rows.sum()
-        )
+        count = self.rows() if rows is None else rows.sum()
         images, written = np.empty((count, size, size), np.uint8), 0
         for batch in self.pixel_batches(rows, size):
             images[written : written + len(batch)] = batch
             written += len(batch)
         return images
+
+    def rows(self) -> int:
+        """Return the number of rows of the Parquet files."""
+        count = 0
+        for file in self.files:
+            with self._reading(file):
+                count += pq.read_metadata(arrow_source(file)).num_rows
+        return count
 
     def pixel_batches(self, rows: npt.NDArray[np.bool_] | None, side: int) -> Iterator[npt.NDArray[np.uint8]]:
         """Yield what `pixels` returns, uint8 (n, side, side), one row group at a time."""
@@ -101,12 +113,13 @@ class Manifest:
     def batches(self, columns: Sequence[str]) -> Iterator[pa.Table]:
         """Yield these columns, in order, at most `ROWS_PER_GROUP` rows at a time."""
         for file in self.files:
-            for batch in pq.ParquetFile(arrow_source(file)).iter_batches(ROWS_PER_GROUP, columns=list(columns)):
-                yield pa.Table.from_batches([batch])
+            with self._reading(file):
+                for batch in pq.ParquetFile(arrow_source(file)).iter_batches(ROWS_PER_GROUP, columns=list(columns)):
+                    yield pa.Table.from_batches([batch])
 
     def excluded(self) -> pa.Table:
         """Return source_path, reason and detail of every excluded file."""
-        return pq.read_table(arrow_source(self.folder / EXCLUDED_FILE))
+        return self._table(self.folder / EXCLUDED_FILE, None)
 
     def known_patients(self) -> dict[str, int]:
         """Return source → number of images in folds whose patient is known."""
@@ -118,14 +131,28 @@ class Manifest:
     @cached_property
     def schema(self) -> pa.Schema:
         """The Arrow schema as it is stored."""
-        return pq.read_schema(arrow_source(self.files[0])).remove_metadata()
+        with self._reading(self.files[0]):
+            return pq.read_schema(arrow_source(self.files[0])).remove_metadata()
+
+    def _table(self, file: Path, columns: list[str] | None) -> pa.Table:
+        with self._reading(file):
+            return pq.read_table(arrow_source(file), columns=columns)
+
+    @contextmanager
+    def _reading(self, file: Path) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, pa.ArrowException) as error:
+            if is_damage(error):
+                raise _damaged(self, f"{file.name}: {error}") from error
+            raise cannot_read(file, getattr(error, "strerror", None) or error) from error
 
 
 def open_manifest(folder: Path) -> Manifest:
     """Open the manifest in `folder`.
 
-    Raises `ManifestError` if there is none, or it is damaged or of another schema version, `StorageError` if an object
-    store does not answer.
+    Raises `ManifestError` if there is none, or it is damaged or of another schema version, `StorageError` if it cannot
+    be read.
     """
     folder = manifest_folders(folder).readable()
     try:
@@ -136,10 +163,7 @@ def open_manifest(folder: Path) -> Manifest:
             received="a folder without manifest.json" if folder.is_dir() else "no such folder",
             advice=HOW_TO_BUILD,
         ) from None
-    try:
-        rows = sum(pq.read_metadata(arrow_source(file)).num_rows for file in manifest.files)
-    except (OSError, pa.ArrowException) as error:
-        raise _damaged(manifest, error) from error
+    rows = manifest.rows()
     if rows != manifest.info.images or not manifest.files:
         raise _damaged(manifest, f"{rows} rows")
     return manifest
@@ -172,7 +196,7 @@ def write_info(folder: Path, info: ManifestInfo) -> None:
 def _read_info(file: Path) -> ManifestInfo:
     try:
         with read_errors(file, remote_only=True):
-            content = file.read_bytes()
+            content = with_retries(file, file.read_bytes)
     except (FileNotFoundError, NotADirectoryError):
         raise
     except OSError as error:

@@ -3,39 +3,27 @@
 In a file system, content is written beside its destination and renamed. In an object store, a file appears with its
 last byte; a folder counts as complete if its *marker* exists: the file that readers open first, such as
 `manifest.json`. It is uploaded last, and removed first when the folder is replaced.
+
+Listing, uploading and removing are repeated while a store answers with errors (`retry`).
 """
 
 import json
+import logging
 import os
 import shutil
-import sys
 import tempfile
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, cast
 
 from cxr_platform.errors import CxrError, StorageError
 from cxr_platform.storage.paths import is_remote
+from cxr_platform.storage.retry import store_errors, with_retries
 
-READ_AT_ONCE = 256
-"""Small files of an object store that are read in parallel and held in memory."""
-
-STORE_ERRORS = (
-    ("botocore.exceptions", "BotoCoreError"),
-    ("aiohttp.client_exceptions", "ClientError"),
-    ("gcsfs.retry", "HttpError"),
-    ("azure.core.exceptions", "AzureError"),
-)
-"""Module and base exception of the stores' libraries, for those errors that are no `OSError`, such as no connection."""
-
-
-def store_errors() -> tuple[type[Exception], ...]:
-    """Return the exceptions of file systems and of those store libraries that are imported."""
-    imported = [(sys.modules[module], name) for module, name in STORE_ERRORS if module in sys.modules]
-    return (OSError, *(getattr(module, name) for module, name in imported))
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -175,13 +163,17 @@ def copy_folder(folder: Path, final: Path, marker: str) -> None:
     """Replace `final` by `folder` of the same object store, which copies the files itself, `marker` last."""
     store: Any = final
     base = f"{cast(Any, folder).path.rstrip('/')}/"
-    _fill(final, marker, set(file_names(folder)), lambda name: store.fs.cp_file(base + name, (store / name).path))
+
+    def copy(name: str) -> None:
+        with_retries(final, lambda: store.fs.cp_file(base + name, (store / name).path))
+
+    _fill(final, marker, set(file_names(folder)), copy)
 
 
 def upload_file(file: Path, target: Path) -> None:
     """Upload the local `file` to `target` in an object store, in parts."""
     store: Any = target
-    store.fs.put_file(str(file), store.path)
+    with_retries(target, lambda: store.fs.put_file(str(file), store.path))
 
 
 def remove_leftovers(path: Path) -> None:
@@ -199,67 +191,22 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
 
 
-def read_each(files: Sequence[Path]) -> Iterator[tuple[Path, bytes | None]]:
-    """Yield every file with its content, `None` if it is absent; those of an object store in parallel, by one request.
-
-    Raises `StorageError` if one cannot be read.
-    """
-    for start in range(0, len(files), READ_AT_ONCE):
-        part = files[start : start + READ_AT_ONCE]
-        for file, answer in zip(part, _answers(part), strict=True):
-            with read_errors(file):
-                content = _content(file, answer)
-            yield file, content
-
-
-def modified_at(file: Path) -> datetime | None:
-    """Return the time of the last change by the clock of the storage; `None` if it states none or the file is gone.
-
-    Raises `StorageError` if it cannot be read.
-    """
-    store: Any = file
-    with read_errors(file):
-        try:
-            if not is_remote(file):
-                return datetime.fromtimestamp(file.stat().st_mtime, timezone.utc)
-            changed: datetime = store.fs.modified(store.path)
-        except (FileNotFoundError, NotImplementedError):
-            return None
-    return changed if changed.tzinfo else changed.replace(tzinfo=timezone.utc)
-
-
-def _answers(files: Sequence[Path]) -> list[bytes | Exception | None]:
-    """Return the content of files of one object store, or why they cannot be read; `None` for local ones."""
-    if not is_remote(files[0]):
-        return [None] * len(files)
-    stores: Any = files
-    with read_errors(files[0]):
-        # A range, as s3fs first asks for the size of a whole file; not `cat`, which takes brackets for a pattern.
-        answers: list[bytes | Exception | None] = stores[0].fs.cat_ranges([store.path for store in stores], 0, None)
-    return answers
-
-
-def _content(file: Path, answer: bytes | Exception | None) -> bytes | None:
-    if isinstance(answer, bytes):
-        return answer
-    if isinstance(answer, FileNotFoundError):
-        return None
-    try:  # also what a store refused: an empty file has no range
-        return file.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-
-
-def arrow_source(file: Path) -> Any:
-    """Return what pyarrow reads `file` from: its path, or the open file of an object store."""
-    return file.open("rb") if is_remote(file) else file
-
-
 def file_names(folder: Path) -> list[str]:
     """Return the relative path of every file below `folder` in an object store; empty if there is no such folder."""
     store: Any = folder
     base = store.path.rstrip("/")
-    return [name[len(base) + 1 :] for name in store.fs.find(base)]
+    return [name[len(base) + 1 :] for name in with_retries(folder, lambda: store.fs.find(base))]
+
+
+def matching_files(folder: Path, pattern: str) -> list[Path]:
+    """Return the files in `folder` whose names match `pattern`, by name; empty if there is no such folder.
+
+    Of a store, `glob` would take an answer with an error for an empty folder.
+    """
+    if not is_remote(folder):
+        return sorted(folder.glob(pattern))
+    with read_errors(folder):
+        return [folder / name for name in sorted(file_names(folder)) if fnmatchcase(name, pattern)]
 
 
 def children(folder: Path) -> list[Path]:
@@ -270,13 +217,24 @@ def children(folder: Path) -> list[Path]:
 def remove(path: Path) -> None:
     """Remove the file or folder, if it exists."""
     if is_remote(path):
-        store: Any = path
-        if store.fs.exists(store.path):
-            store.fs.rm(store.path, recursive=True)
+        with_retries(path, lambda: _remove_stored(path))
     elif path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def remove_unneeded(path: Path) -> None:
+    """Remove what no work depends on any more, or log why that is not possible."""
+    try:
+        remove(path)
+    except store_errors() as error:
+        log.warning("%s is not needed any more and could not be removed: %s", path, error)
+
+
+def _remove_stored(path: Any) -> None:
+    if path.fs.exists(path.path):
+        path.fs.rm(path.path, recursive=True)
 
 
 def _beside(path: Path) -> Path:
@@ -295,6 +253,6 @@ def _flush(path: Path) -> None:
 def _fill(final: Path, marker: str, names: Collection[str], put: Callable[[str], None]) -> None:
     remove(final / marker)
     for name in sorted(set(file_names(final)).difference(names)):
-        (final / name).unlink()
+        remove(final / name)
     for name in sorted(names, key=lambda name: (name == marker, name)):
         put(name)

@@ -22,9 +22,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from cxr_platform.errors import StorageError
-from cxr_platform.storage.files import make_folder, store_errors, write_errors
+from cxr_platform.storage.files import make_folder, write_errors
 from cxr_platform.storage.paths import is_remote
-from cxr_platform.storage.retry import with_retries
+from cxr_platform.storage.retry import store_errors, with_retries
 
 LOCK_FILE = ".lock"
 RENEWAL_SECONDS = 5.0

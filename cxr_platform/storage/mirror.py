@@ -3,12 +3,14 @@
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cxr_platform.storage.files import file_names, read_errors, upload_file, write_errors
 from cxr_platform.storage.lock import LOCK_FILE, LockCheck
 from cxr_platform.storage.paths import is_remote
+from cxr_platform.storage.retry import with_retries
 
 MARKERS = ("manifest.json", "study.json", "trial.json", "results.json", "bundle.json", "registry.json")
 """Files that mark their folder as complete: uploaded after all others."""
@@ -58,7 +60,7 @@ def local_file(file: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="cxr-") as scratch:
         store: Any = file
         with read_errors(file):
-            store.fs.get_file(store.path, f"{scratch}/{file.name}")
+            with_retries(file, lambda: store.fs.get_file(store.path, f"{scratch}/{file.name}"))
         yield Path(scratch) / file.name
 
 
@@ -72,7 +74,7 @@ def download(folder: Path, copy: Path, wanted: Callable[[str], bool] = is_not_lo
         target = copy / name
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            store.fs.get_file((store / name).path, str(target))
+            with_retries(folder, partial(store.fs.get_file, (store / name).path, str(target)))
         except FileNotFoundError:
             target.unlink(missing_ok=True)
 

@@ -5,24 +5,39 @@ it waits longer. Errors of a local file system, such as a full disk, do not pass
 """
 
 import logging
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
-from cxr_platform.errors import StorageError
-from cxr_platform.storage.files import store_errors
+from cxr_platform.errors import CxrError, StorageError
 from cxr_platform.storage.paths import is_remote
 
 RETRY_SECONDS = 120.0
 """Time after the first error for which work is tried again."""
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0
+
+STORE_ERRORS = (
+    ("botocore.exceptions", "BotoCoreError"),
+    ("aiohttp.client_exceptions", "ClientError"),
+    ("gcsfs.retry", "HttpError"),
+    ("azure.core.exceptions", "AzureError"),
+)
+"""Module and base exception of the stores' libraries, for those errors that are no `OSError`, such as no connection."""
+
 FINAL = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
-"""Answers that say something of the file and not of the store."""
+FINAL_OF_STORES = (("botocore.exceptions", "NoCredentialsError"),)
+"""Answers that say something of the file or the request and not of the store."""
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
+
+
+def store_errors() -> tuple[type[Exception], ...]:
+    """Return the exceptions of file systems and of those store libraries that are imported."""
+    return (OSError, *_imported(STORE_ERRORS))
 
 
 def with_retries(place: Path, work: Callable[[], T]) -> T:
@@ -44,5 +59,10 @@ def with_retries(place: Path, work: Callable[[], T]) -> T:
 
 
 def _may_pass(error: Exception) -> bool:
-    reason = error.__cause__ if isinstance(error, StorageError) else error
-    return isinstance(error, (StorageError, *store_errors())) and not isinstance(reason, FINAL)
+    reason = error.__cause__ if isinstance(error, CxrError) else error
+    kinds = (Exception,) if isinstance(error, StorageError) else store_errors()
+    return isinstance(reason, kinds) and not isinstance(reason, (*FINAL, *_imported(FINAL_OF_STORES)))
+
+
+def _imported(names: Iterable[tuple[str, str]]) -> list[type[Exception]]:
+    return [getattr(sys.modules[module], name) for module, name in names if module in sys.modules]

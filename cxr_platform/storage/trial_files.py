@@ -5,15 +5,18 @@ trials/STRATEGY/fold-K.run/state.json        TrialState of one that is not finis
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cxr_platform.domain.study import TrialKey, TrialRecord, TrialState
 from cxr_platform.errors import StudyError
-from cxr_platform.storage.files import file_names, modified_at, read_each, read_errors
+from cxr_platform.storage.files import file_names, read_errors
 from cxr_platform.storage.paths import is_remote
+from cxr_platform.storage.retry import with_retries
 from cxr_platform.validation import Record, parse_record
 
 R = TypeVar("R", bound=Record)
@@ -22,6 +25,8 @@ States = dict[TrialKey, TrialState | None]
 
 PATTERNS = ("*/fold-*/trial.json", "*/fold-*.run/state.json")
 PLACE = re.compile(r"([^/]+)/fold-(0|[1-9]\d*)(?:/(trial)|\.run/state)\.json")
+READ_AT_ONCE = 256
+"""Small files of an object store that are read in parallel and held in memory."""
 
 
 @dataclass(frozen=True)
@@ -97,3 +102,56 @@ def read_records(
         except StudyError:
             records[keys[file]] = None
     return records
+
+
+def read_each(files: Sequence[Path]) -> Iterator[tuple[Path, bytes | None]]:
+    """Yield every file with its content, `None` if it is absent; those of an object store in parallel, by one request.
+
+    Raises `StorageError` if one cannot be read.
+    """
+    for start in range(0, len(files), READ_AT_ONCE):
+        part = files[start : start + READ_AT_ONCE]
+        for file, answer in zip(part, _answers(part), strict=True):
+            with read_errors(file):
+                content = with_retries(file, partial(_content, file, answer))
+            yield file, content
+
+
+def modified_at(file: Path) -> datetime | None:
+    """Return the time of the last change by the clock of the storage; `None` if it states none or the file is gone.
+
+    Raises `StorageError` if it cannot be read.
+    """
+    store: Any = file
+    with read_errors(file):
+        try:
+            if not is_remote(file):
+                return datetime.fromtimestamp(file.stat().st_mtime, timezone.utc)
+            changed: datetime = store.fs.modified(store.path)
+        except (FileNotFoundError, NotImplementedError):
+            return None
+    return changed if changed.tzinfo else changed.replace(tzinfo=timezone.utc)
+
+
+def _answers(files: Sequence[Path]) -> list[bytes | Exception | None]:
+    """Return the content of files of one object store, or why they cannot be read; `None` for local ones."""
+    if not is_remote(files[0]):
+        return [None] * len(files)
+    stores: Any = files
+    with read_errors(files[0]):
+        # A range, as s3fs first asks for the size of a whole file; not `cat`, which takes brackets for a pattern.
+        answers: list[bytes | Exception | None] = with_retries(
+            files[0], lambda: stores[0].fs.cat_ranges([store.path for store in stores], 0, None)
+        )
+    return answers
+
+
+def _content(file: Path, answer: bytes | Exception | None) -> bytes | None:
+    if isinstance(answer, bytes):
+        return answer
+    if isinstance(answer, FileNotFoundError):
+        return None
+    try:  # also what a store refused: an empty file has no range
+        return file.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None

@@ -16,7 +16,7 @@ from cxr_platform.domain.study import NO_FOLD, StudyRecord, TrialKey, TrialRecor
 from cxr_platform.errors import StudyError, StudyMismatch
 from cxr_platform.models.weights import find_weights, load_backbone_weights
 from cxr_platform.progress import NoProgress, Progress
-from cxr_platform.storage.files import remove, remove_leftovers, write_json
+from cxr_platform.storage.files import remove_leftovers, remove_unneeded, write_json
 from cxr_platform.storage.lock import folder_lock
 from cxr_platform.storage.paths import is_remote
 from cxr_platform.training.activations.files import FOLDER as ACTIVATIONS_FOLDER
@@ -119,8 +119,8 @@ def run_champion(
         _begin(folder, key, plan.trial_identity(key))
         if not folder.is_finished(key):
             _train(load(), key, address, progress)
-        remove(folder.running_folder(key))
-        remove(folder.champion_root / ACTIVATIONS_FOLDER)
+        remove_unneeded(folder.running_folder(key))
+        remove_unneeded(folder.champion_root / ACTIVATIONS_FOLDER)
     return read_champion(folder.trial_folder(key))
 
 

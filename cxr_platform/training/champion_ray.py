@@ -22,7 +22,7 @@ from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import CxrError, StorageError, StudyError, last_line
 from cxr_platform.progress import Progress
 from cxr_platform.ray_internals import TRAIN_POLL_SECONDS, data_parallel_trainer
-from cxr_platform.storage.files import remove, store_errors, write_errors
+from cxr_platform.storage.files import remove, remove_unneeded, write_errors
 from cxr_platform.storage.paths import arrow_filesystem
 from cxr_platform.training.activations.on_ray import Stored, fetched_activations
 from cxr_platform.training.devices import is_deterministic, limit_process
@@ -77,8 +77,7 @@ def fit(job: ChampionJob, progress: Progress) -> None:
             advice="Fix the cause and run the same command again: it continues after the last finished epoch.",
         ) from error
     finally:
-        with suppress(*store_errors()):  # left behind in a store that does not answer; the error under way says more
-            remove(_ray_folder(job))
+        remove_unneeded(_ray_folder(job))
     if refused is not None:
         raise refused
     if not job.study.folder.is_finished(job.key):

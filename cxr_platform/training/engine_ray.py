@@ -19,7 +19,7 @@ from cxr_platform.config import Precision, ResourcesConfig
 from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import ConfigError, CxrError, StudyError, last_line
 from cxr_platform.ray_internals import NO_TUNE_TABLES
-from cxr_platform.storage.files import cannot_write, remove
+from cxr_platform.storage.files import cannot_write, remove, remove_unneeded, write_errors
 from cxr_platform.storage.paths import arrow_filesystem
 from cxr_platform.storage.trial_files import read_trial_states
 from cxr_platform.training.activations.on_ray import Stored, compute_activations, fetched_activations
@@ -131,7 +131,8 @@ def _last_epochs(study: StudyRun, keys: Sequence[TrialKey]) -> dict[TrialKey, in
 def _tune(shared: Shared, todo: list[TrialKey], progress: StudyProgress) -> dict[TrialKey, Failure]:
     _silence_tune()
     folder = shared.study.folder
-    remove(folder.root / "tune")
+    with write_errors(folder.root):
+        remove(folder.root / "tune")
     stop = StopStudy(folder)
     failures = _fit(_tuner(shared, todo, TuneProgress(progress), stop), folder.root)
     if stop.error is not None:
@@ -141,7 +142,7 @@ def _tune(shared: Shared, todo: list[TrialKey], progress: StudyProgress) -> dict
     if any(key not in failures and key not in finished for key in todo):
         raise KeyboardInterrupt
     if not failures:
-        remove(folder.root / "tune")
+        remove_unneeded(folder.root / "tune")
     return failures
 
 

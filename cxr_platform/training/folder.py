@@ -8,7 +8,8 @@
     predictions.parquet                          the predictions of all strategies that are finished on every fold
 
 A trial's folder is complete or absent (`storage.files`), so that a study continues after any interruption, on any
-machine: the trials whose folder exists are finished. The root may be in an object store.
+machine: the trials whose folder exists are finished. The root may be in an object store; while that answers with
+errors, reading and writing are repeated (`storage.retry`).
 """
 
 import io
@@ -28,9 +29,9 @@ from cxr_platform.errors import PredictionsError, StorageError, StudyError, Stud
 from cxr_platform.storage.files import (
     make_folder,
     new_folder,
-    read_each,
     read_errors,
     remove,
+    remove_unneeded,
     write_atomically,
     write_errors,
     write_json,
@@ -38,7 +39,7 @@ from cxr_platform.storage.files import (
 from cxr_platform.storage.lock import LockCheck, folder_lock
 from cxr_platform.storage.paths import absolute, is_remote
 from cxr_platform.storage.retry import with_retries
-from cxr_platform.storage.trial_files import finished_folder, list_trial_files, read_records
+from cxr_platform.storage.trial_files import finished_folder, list_trial_files, read_each, read_records
 from cxr_platform.training.data import StudyData
 from cxr_platform.training.devices import hardware, package_versions
 from cxr_platform.training.plan import StudyPlan, identity_differences, study_identity
@@ -163,11 +164,15 @@ class StudyFolder:
 
     def known_record(self) -> StudyRecord | None:
         """Return the content of `study.json`, `None` if there is none; raise `StudyError` if it is damaged."""
-        return self.record() if (self.root / "study.json").exists() else None
+        file = self.root / "study.json"
+        with read_errors(file):
+            begun = with_retries(file, file.exists)
+        return self.record() if begun else None
 
     def record(self) -> StudyRecord:
         """Return the content of `study.json`; raise `StudyError` if it is absent or damaged."""
-        return read_study(self.root)
+        with read_errors(self.root, remote_only=True):
+            return with_retries(self.root, lambda: read_study(self.root))
 
     def complete(self, strategies: Iterable[str], folds: int) -> tuple[str, ...]:
         """Return those of `strategies` that are finished on every fold."""
@@ -197,13 +202,7 @@ class StudyFolder:
         return final.with_name(f"{final.name}.run")
 
     def is_finished(self, key: TrialKey) -> bool:
-        """Return True if the trial is stored; one whose `trial.json` is damaged has to be run again.
-
-        A store that answers with errors is asked again for a while (`storage.retry`).
-        """
-        return with_retries(self.root, lambda: self._is_stored(key))
-
-    def _is_stored(self, key: TrialKey) -> bool:
+        """Return True if the trial is stored; one whose `trial.json` is damaged has to be run again."""
         self._sound.discard(key)
         try:
             self.trial_record(key)
@@ -216,7 +215,7 @@ class StudyFolder:
         """Return the record of a finished trial; raise `StudyError` if it is damaged."""
         file = self.trial_folder(key) / "trial.json"
         with read_errors(file, remote_only=True):
-            content = file.read_bytes()
+            content = with_retries(file, file.read_bytes)
         advice = f"Remove {file.parent} and run the same command again."
         return parse_record(TrialRecord, content, str(file), StudyError, advice)
 
@@ -226,19 +225,15 @@ class StudyFolder:
         The weights are those above the cut, as the frozen ones are ImageNet's; of a champion they are all.
 
         A trial that is already stored stays as it is: after the loss of a head node, an earlier attempt may finish on
-        a node that has not noticed, beside the attempt that replaced it. A store that answers with errors is tried
-        again for a while (`storage.retry`).
+        a node that has not noticed, beside the attempt that replaced it.
         """
-        with_retries(self.root, lambda: self._store(record, data, result))
-
-    def _store(self, record: TrialRecord, data: StudyData, result: TrialResult) -> None:
         try:
-            if not self._is_stored(record.key):
+            if not self.is_finished(record.key):
                 self._write_trial(record, data, result)
         except StorageError:
-            if not self._is_stored(record.key):
+            if not self.is_finished(record.key):
                 raise
-        remove(self.running_folder(record.key))
+        remove_unneeded(self.running_folder(record.key))
 
     def _write_trial(self, record: TrialRecord, data: StudyData, result: TrialResult) -> None:
         with new_folder(self.trial_folder(record.key), "trial.json") as partial:
@@ -266,7 +261,7 @@ class StudyFolder:
         tables = (parse_predictions(key, *read) for key, read in zip(wanted, read_each(files), strict=True))
         target, pooled = self.root / "predictions.parquet", io.BytesIO()
         pq.write_table(pa.concat_tables(tables), pooled)
-        write_atomically(target, pooled.getvalue())
+        with_retries(target, lambda: write_atomically(target, pooled.getvalue()))
         return target
 
     def _check_identity(self, known: StudyRecord, identity: dict[str, Any]) -> None:
@@ -279,7 +274,7 @@ class StudyFolder:
             )
 
     def _write(self, record: StudyRecord) -> None:
-        write_json(self.root / "study.json", record.model_dump(mode="json"))
+        with_retries(self.root, lambda: write_json(self.root / "study.json", record.model_dump(mode="json")))
 
     def _remove_leftovers(self) -> None:
         """Remove partly written trial folders of an interrupted run. An object store has none."""

@@ -14,9 +14,8 @@ from cxr_platform.domain.study import TrialImages, TrialKey, TrialRecord, TrialS
 from cxr_platform.errors import TrialsFailed
 from cxr_platform.models.frozen import view_transforms
 from cxr_platform.models.initial_weights import BackboneWeights
-from cxr_platform.storage.files import remove
+from cxr_platform.storage.files import remove_unneeded
 from cxr_platform.storage.node_cache import cache_use
-from cxr_platform.storage.retry import with_retries
 from cxr_platform.training.activations.files import FOLDER, ChunkFiles, Recomputed
 from cxr_platform.training.data import StudyData
 from cxr_platform.training.devices import (
@@ -129,7 +128,7 @@ def run_study(study: StudyRun, engine: Engine, progress: StudyProgress) -> Path:
             progress.end()
         study.folder.check_held()
         predictions = _pool(study, failures)
-        remove(study.activations_folder)
+        remove_unneeded(study.activations_folder)
         return predictions
 
 
@@ -224,7 +223,7 @@ def execute_trial(
         hardware=hardware(),
     )
     study.folder.write_trial(record, data, result)
-    return with_retries(study.folder.root, lambda: study.folder.trial_record(key))
+    return study.folder.trial_record(key)
 
 
 def too_large_line(strategy: str, inputs: Inputs, placement: Placement) -> str | None:

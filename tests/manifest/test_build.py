@@ -376,6 +376,7 @@ def test_an_object_store_of_images_that_does_not_answer_is_an_error(
     store: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setattr("cxr_platform.storage.retry.RETRY_SECONDS", 0.0)
     images = UPath("s3://images/build", skip_instance_cache=True)
     with pytest.raises(StorageError, match=r"able to read s3://images/build.*connect"):
         build_manifest(images, tmp_path / "manifest", profile())

@@ -20,6 +20,7 @@ from cxr_platform.manifest.cache import (
 )
 from cxr_platform.storage.paths import parse_path
 from tests.manifest.builders import image, refused, store
+from tests.storage.failing_store import answers_with_errors, errors_left, failing_store
 
 INTAKE = Path(cxr_platform.__file__).parent / "intake"
 
@@ -151,3 +152,28 @@ def test_a_cache_in_an_object_store_returns_the_stored_records_and_images(tmp_pa
     assert (PixelReader(cache, 200).images([record])[0] == image(1)).all()
     cache.prune([])
     assert cache.load() == {}
+
+
+def test_a_cache_in_a_store_that_answers_with_errors_for_a_while_is_written_and_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer with an error in place of a listing would mean that everything is decoded again."""
+    monkeypatch.setattr("cxr_platform.storage.retry.FIRST_PAUSE_SECONDS", 0.001)
+    with failing_store(tmp_path.name) as place:
+        cache = DecodedCache(place, "key")
+        for errors in (1, 2, 3):
+            answers_with_errors(errors)
+            (record,) = store(cache, {"s/a.png": image(1)})
+            assert errors_left() == 0
+            answers_with_errors(errors)
+            assert cache.load() == {record.key: record}
+            answers_with_errors(errors)
+            assert (PixelReader(cache, 200).images([record])[0] == image(1)).all()
+
+
+def test_what_is_not_needed_any_more_may_stay_where_nothing_may_be_removed(tmp_path: Path) -> None:
+    with failing_store(tmp_path.name, may_remove=False) as place:
+        cache = DecodedCache(place, "key")
+        (record,) = store(cache, {"s/a.png": image(1)})
+        cache.prune([])
+        assert cache.load() == {record.key: record}

@@ -25,9 +25,11 @@ from cxr_platform.manifest.patient_ids import patient_salt
 from cxr_platform.manifest.records import Decoded, FileKey
 from cxr_platform.manifest.store import Manifest
 from cxr_platform.progress import NoProgress
+from cxr_platform.storage import retry
 from cxr_platform.storage.paths import parse_path
 from tests.manifest.builders import candidate, image, listed, profile, save
 from tests.recorded_progress import RecordedProgress
+from tests.storage.failing_store import answers_with_errors, errors_left, failing_store
 from tests.storage.object_store import folder
 
 pytestmark = pytest.mark.ray
@@ -143,6 +145,7 @@ class Reaching(DecodeTask):
     def _read(self, path: Path, size: int) -> bytes:
         os.environ.update(self.environment)
         fsspec.get_filesystem_class("s3").clear_instance_cache()
+        retry.RETRY_SECONDS = 0.0
         return super()._read(parse_path(str(path)), size)
 
 
@@ -157,6 +160,21 @@ def test_a_store_that_is_lost_while_images_are_read_is_an_error_and_excludes_no_
     with pytest.raises(StorageError, match=r"able to read s3://.*0\.png.*connect.*run the same command again"):
         list(decode_files(files, Reaching(profile().intake, "salt", cache.folder, unreachable)))
     assert cache.load() == {}
+
+
+def test_a_store_that_answers_with_errors_for_a_while_excludes_no_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", 0.001)
+    with failing_store(tmp_path.name) as place:
+        (place / "0.png").write_bytes(save(image(0), tmp_path / "0.png").read_bytes())
+        cache, row = DecodedCache(place, "key"), {"path": os.fsencode(f"{place}/0.png"), "source": "s"}
+        key = FileKey("s/0.png", 1, 0)
+        answers_with_errors(3)
+        DecodeTask(profile().intake, "salt", cache.folder)(pa.Table.from_pylist([{**row, **key._asdict()}]))
+        assert errors_left() == 0
+        (record,) = cache.load().values()
+        assert (PixelReader(cache, 200).images([record])[0] == image(0)).all()
 
 
 def test_an_image_that_was_removed_from_a_store_is_unreadable(store: dict[str, str], tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from cxr_platform.storage import files, lock
 from cxr_platform.storage.files import file_names, write_errors
 from cxr_platform.storage.paths import parse_path
 from tests.storage import object_store
+from tests.storage.failing_store import answers_with_errors, errors_left, failing_store
 
 
 @pytest.fixture
@@ -168,6 +169,31 @@ def test_in_a_store_an_upload_that_fails_leaves_the_manifest_as_it_was(
     assert file_names(stored.destination) == ["images/part-00007.parquet", INFO_FILE]
     build(stored)
     assert content(stored) == "new"
+
+
+def test_a_store_that_answers_with_errors_for_a_while_gets_the_manifest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cxr_platform.storage.retry.FIRST_PAUSE_SECONDS", 0.001)
+    with failing_store(tmp_path.name) as store:
+        folders = manifest_folders(store / "manifest")
+        for errors in range(8):
+            with folders.build() as folder:
+                (folder / "images").mkdir()
+                (folder / "images" / f"part-0000{errors}.parquet").write_text("new")
+                (folder / INFO_FILE).write_text(f"after {errors} errors")
+                answers_with_errors(errors)
+                folders.publish()
+                assert errors_left() == 0
+            assert content(folders) == f"after {errors} errors"
+            assert file_names(folders.destination) == [f"images/part-0000{errors}.parquet", INFO_FILE]
+
+
+def test_a_manifest_is_published_where_nothing_may_be_removed(tmp_path: Path) -> None:
+    with failing_store(tmp_path.name, may_remove=False) as store:
+        folders = manifest_folders(store / "manifest")
+        build(folders)
+        assert content(folders) == "new"
 
 
 @pytest.mark.parametrize("moment", ["before the upload", "before the copy"])

@@ -13,6 +13,7 @@ from cxr_platform.manifest.schema import content_hash, manifest_schema
 from cxr_platform.manifest.store import Manifest, open_manifest, write_images
 from cxr_platform.storage.paths import parse_path
 from tests.manifest.builders import image
+from tests.storage.failing_store import answers_with_errors, errors_left, failing_store
 
 
 @pytest.fixture
@@ -105,6 +106,7 @@ def test_an_object_store_that_does_not_answer_is_not_mistaken_for_one_without_a_
     folder = parse_path("memory://store/manifest")
     with pytest.raises(ManifestError, match="no such folder"):
         open_manifest(folder)
+    monkeypatch.setattr("cxr_platform.storage.retry.RETRY_SECONDS", 0.0)
     monkeypatch.setattr(type(folder.fs), "open", silent)  # type: ignore[attr-defined]
     with pytest.raises(StorageError, match=r"able to read .*manifest\.json.*no answer"):
         open_manifest(folder)
@@ -146,3 +148,61 @@ def test_missing_or_damaged_files_are_noticed_on_opening(copy: Path) -> None:
     part.unlink()
     with pytest.raises(ManifestError, match="Received: 0 rows"):
         open_manifest(copy)
+
+
+def test_damaged_pages_are_noticed_on_reading_and_the_error_names_the_file(copy: Path) -> None:
+    (part,) = (copy / "images").iterdir()
+    place = pq.read_metadata(part).row_group(0).column(0).dictionary_page_offset
+    content = bytearray(part.read_bytes())
+    content[place : place + 200] = bytes(200)
+    part.write_bytes(content)
+    manifest = open_manifest(copy)  # the footer is sound
+    for read in (manifest.table, lambda: list(manifest.batches([manifest.schema.names[0]]))):
+        with pytest.raises(ManifestError, match=r"expected Parquet files.*part-00000\.parquet"):
+            read()
+
+
+def test_a_manifest_that_may_not_be_read_is_not_one_to_build_again(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    manifest = open_manifest(copy)
+    monkeypatch.setattr(pq, "read_table", refuse)
+    with pytest.raises(StorageError, match=r"able to read .*part-00000\.parquet.*Permission denied"):
+        manifest.table()
+
+
+@pytest.mark.parametrize("errors", [1, 2, 3, 4])
+def test_a_manifest_in_a_store_that_answers_with_errors_for_a_while_is_opened_and_read(
+    built: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, errors: int
+) -> None:
+    monkeypatch.setattr("cxr_platform.storage.retry.FIRST_PAUSE_SECONDS", 0.001)
+    with failing_store(tmp_path.name) as store:
+        for file in built.folder.rglob("*"):
+            if file.is_file():
+                (store / file.relative_to(built.folder).as_posix()).write_bytes(file.read_bytes())
+        answers_with_errors(errors)
+        manifest = open_manifest(store)
+        assert errors_left() == 0
+        answers_with_errors(errors)
+        assert manifest.table() == built.table()
+        assert errors_left() == 0
+        parts = []
+        for part in manifest.batches(["label"]):
+            parts.append(part)
+            answers_with_errors(errors)
+        assert pa.concat_tables(parts)["label"].to_pylist() == built.table(["label"])["label"].to_pylist()
+
+
+def test_a_store_that_stays_away_while_a_manifest_is_read_is_not_a_damaged_manifest(
+    built: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cxr_platform.storage.retry.RETRY_SECONDS", 0.0)
+    with failing_store(tmp_path.name) as store:
+        for name in ("manifest.json", "images/part-00000.parquet"):
+            (store / name).write_bytes((built.folder / name).read_bytes())
+        manifest = open_manifest(store)
+        answers_with_errors(10**6)
+        for read in (lambda: open_manifest(store), manifest.rows, manifest.table, lambda: list(manifest.batches([]))):
+            with pytest.raises(StorageError, match=r"able to read .*503"):
+                read()

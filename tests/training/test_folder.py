@@ -16,7 +16,7 @@ from cxr_platform.labels import CLASSES
 from cxr_platform.training.folder import StudyFolder
 from cxr_platform.training.plan import StudyPlan
 from cxr_platform.training.trial import Epoch, TrialResult
-from tests.storage.failing_store import failing_store
+from tests.storage.failing_store import answers_with_errors, errors_left, failing_store
 from tests.study_records import STARTED, manifest_facts, trial_record
 from tests.training.builders import tiny_data, tiny_profile
 
@@ -215,8 +215,43 @@ def test_a_trial_is_stored_in_a_store_that_answers_with_errors_for_a_while(
             for key in keys:
                 folder.write_trial(trial_record(*key), tiny_data(), result(28))
             assert root.fs.errors == 0  # type: ignore[attr-defined]
+            answers_with_errors(errors)
             assert folder.finished(keys) == {*keys}
+            answers_with_errors(errors)
             assert pq.read_table(io.BytesIO(folder.pool(keys).read_bytes())).num_rows == 56
+
+
+@pytest.mark.parametrize("errors", [1, 2, 3, 4])
+def test_a_study_begins_and_continues_in_a_store_that_answers_with_errors_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, errors: int
+) -> None:
+    monkeypatch.setattr("cxr_platform.storage.retry.FIRST_PAUSE_SECONDS", 0.001)
+    with failing_store(tmp_path.name) as root:
+        folder = StudyFolder(root)
+        for work in (
+            lambda: folder.start(plan()),
+            lambda: folder.set_precision("float32"),
+            lambda: folder.set_activations("files", None),
+            lambda: folder.start(plan()),
+        ):
+            answers_with_errors(errors)
+            work()
+            assert errors_left() == 0
+        answers_with_errors(errors)
+        known = folder.known_record()
+        assert known is not None
+        assert known.activations == "files"
+
+
+def test_a_study_in_a_store_that_stays_away_is_not_taken_for_a_new_or_damaged_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cxr_platform.storage.retry.RETRY_SECONDS", 0.0)
+    with failing_store(tmp_path.name) as root:
+        StudyFolder(root).start(plan())
+        answers_with_errors(10**6)
+        with pytest.raises(CxrError, match=r"study\.json.*503"):
+            StudyFolder(root).start(plan())
 
 
 def test_the_record_repeats_the_plan_and_names_this_machine(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from cxr_platform.training.step import Placement
 from cxr_platform.training.study import StudyRun, execute_trial, placement_of, run_study
 from cxr_platform.training.trial import Workbench
 from cxr_platform.training.trial_tables import predictions_table
+from tests.storage.failing_store import failing_store
 from tests.storage.object_store import folder, requests
 from tests.study_records import trial_record
 from tests.training.builders import tiny_profile, tiny_study
@@ -169,6 +170,18 @@ def test_a_trial_in_a_store_with_a_damaged_record_is_run_again() -> None:
         return {}
 
     assert pq.read_table(io.BytesIO(run_study(study, engine, StudyProgress()).read_bytes())).num_rows == 56
+
+
+def test_a_study_ends_well_where_its_activations_may_not_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(lock, "RENEWAL_SECONDS", 0.1)
+    with failing_store(tmp_path.name, may_remove=False) as root:
+        study = tiny_study(root, ("scratch",))
+        write_finished(study)
+        (study.activations_folder / "part").write_bytes(b"large")
+        assert run_study(study, lambda *_: pytest.fail("there is nothing to run"), StudyProgress()).exists()
+    assert "activations is not needed any more and could not be removed: no permission" in caplog.text
 
 
 @pytest.mark.parametrize("place", ["a folder", "a store"])
