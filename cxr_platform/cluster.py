@@ -88,6 +88,12 @@ class Capacity:
         """Processors of the largest node; at least 1, as Ray counts none on a head node that runs no work."""
         return max([1.0, *(node.get("CPU", 0.0) for node in self.nodes)])
 
+    def most_on_a_node(self, cpus: float, gpus: float) -> int:
+        """Return how many tasks that need so many processors and GPUs a node runs at a time at most; at least 1."""
+        needs = {name: need for name, need in (("CPU", cpus), ("GPU", gpus)) if need}
+        fit = (min(node.get(name, 0.0) / need for name, need in needs.items()) for node in self.nodes)
+        return max([1, *(int(tasks + 1e-6) for tasks in fit)])
+
 
 def capacity(with_gpu: bool = False) -> Capacity:
     """Return the resources of the connected cluster: of its nodes, and of those that its autoscaler may start.

@@ -11,6 +11,7 @@ Losses of GPUs, stragglers and checkpoints are assumptions; --seed and --repeats
 
 import argparse
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -136,6 +137,8 @@ def parser() -> argparse.ArgumentParser:
 
 def run(request: SimulateRequest) -> int:
     """Simulate every number of trials on every number of GPUs and print the forecasts; return 0."""
+    if request.images is not None and not 1 <= request.images < math.inf:
+        raise ConfigError("Expected at least one image.", received=f"--images {request.images:g}")
     times, profile = _trial_times(request)
     counts = request.trials or [len(times.seconds) * profile.folds]
     clusters = [request.conditions.conditions(gpus) for gpus in request.gpus]

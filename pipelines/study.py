@@ -10,7 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -71,7 +71,7 @@ def run(request: StatusRequest) -> int:
     runs = request.storage / "runs" if request.storage is not None else request.runs
     candidates = (runs / request.name, parse_path(request.name))
     folder = next((folder for folder in candidates if (folder / "study.json").exists()), candidates[0])
-    status = read_status(folder, datetime.now(timezone.utc))
+    status = read_status(folder)
     if request.json:
         print(json.dumps(plain_status(status), indent=1, allow_nan=False))
     else:
@@ -100,7 +100,8 @@ def status_lines(status: StudyStatus) -> Iterator[str]:
     if cache is not None and cache.hits + cache.misses:
         yield f"Caches of the nodes: {cache}."
     if status.stalled:
-        yield f"{len(status.stalled)} stalled: no update for five minutes, their node was probably lost."
+        clock = " by this machine's clock" if status.by_own_clock else ""
+        yield f"{len(status.stalled)} stalled: no update for five minutes{clock}, their node was probably lost."
     if status.unreadable:
         names = ", ".join(map(str, status.unreadable[:8]))
         yield f"{len(status.unreadable)} with a damaged file, counted as not started: {names}."
@@ -112,6 +113,7 @@ def plain_status(status: StudyStatus) -> dict[str, Any]:
     return {
         "name": status.name,
         "at": status.at.isoformat(timespec="seconds"),
+        "by_own_clock": status.by_own_clock,
         "trials": status.trials,
         "states": status.counts(),
         "nodes": _plain_counts(status.by_node()),

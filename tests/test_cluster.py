@@ -68,6 +68,18 @@ def test_the_largest_node_has_at_least_one_processor() -> None:
     assert Capacity(0.0, 0.0, ({"CPU": 0.0},)).largest_cpus == 1.0
 
 
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "most"),
+    [(2.0, 0.0, 8), (1.0, 0.25, 4), (8.0, 0.25, 2), (32.0, 0.0, 1), (0.1, 0.1, 10)],
+)
+def test_the_most_tasks_on_a_node_are_those_of_the_largest_that_there_may_be(
+    cpus: float, gpus: float, most: int
+) -> None:
+    head, worker = {"CPU": 0.0}, {"CPU": 16.0, "GPU": 1.0}
+    assert Capacity(16.0, 1.0, (head, worker)).most_on_a_node(cpus, gpus) == most
+    assert Capacity(0.0, 0.0, (head,)).most_on_a_node(cpus, gpus) == 1
+
+
 def test_variables_of_the_job_are_not_passed_to_its_workers_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")

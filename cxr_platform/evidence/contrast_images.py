@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from cxr_platform.domain.predictions import CONTRAST_SCHEMA, probability_columns
 from cxr_platform.errors import NotPossible
-from cxr_platform.evidence.fold_networks import fold_networks, images_for
+from cxr_platform.evidence.fold_networks import fold_networks, images_for, letterboxed_images
 from cxr_platform.evidence.open_study import OpenStudy
 from cxr_platform.training.trial import predict_images
 
@@ -31,7 +31,7 @@ def contrast_predictions(opened: OpenStudy) -> Mapping[str, pa.Table]:
             advice='Add a collection that has some, or set contrast = "all" under [intake.selection] of the profile.',
         )
     facts = table.filter(pa.array(is_contrast))
-    pixels, folds = opened.manifest.pixels(is_contrast), facts[fold_column].to_numpy()
+    pixels, folds = letterboxed_images(opened, is_contrast, "contrast images"), facts[fold_column].to_numpy()
     sides = facts["width"].to_numpy(), facts["height"].to_numpy()
     parts, strategies = [], opened.study.strategies
     for done, strategy in enumerate(strategies, 1):

@@ -9,7 +9,7 @@ import pyarrow as pa
 from cxr_platform.domain.predictions import probability_columns
 from cxr_platform.errors import NotPossible
 from cxr_platform.evaluation.predictions import Array
-from cxr_platform.evidence.fold_networks import fold_networks, images_for
+from cxr_platform.evidence.fold_networks import fold_networks, images_for, letterboxed_images
 from cxr_platform.evidence.open_study import OpenStudy
 from cxr_platform.intake.candidate import Role
 from cxr_platform.training.trial import predict_images
@@ -54,7 +54,7 @@ def _images_of(opened: OpenStudy, role: Role, keys: Sequence[str], advice: str) 
     is_meant = np.array(table["role"].to_pylist()) == role
     if not is_meant.any():
         raise NotPossible(f"Expected a source that is marked {role} in the manifest.", received="none", advice=advice)
-    return ExternalImages(table.filter(pa.array(is_meant)), opened.manifest.pixels(is_meant))
+    return ExternalImages(table.filter(pa.array(is_meant)), letterboxed_images(opened, is_meant, f"{role} images"))
 
 
 def predict_external(

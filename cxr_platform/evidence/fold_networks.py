@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable, Iterator
 
-from cxr_platform.domain.strategies import strategy_by_name
+import numpy as np
+
+from cxr_platform.domain.strategies import ROBUST, strategy_by_name
 from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import StudyError
 from cxr_platform.evaluation.predictions import Array
@@ -12,6 +14,7 @@ from cxr_platform.intake.lung_views import stacked_views
 from cxr_platform.models.initial_weights import set_initial_weights
 from cxr_platform.models.mobilenet import Network, build_network
 from cxr_platform.models.robust_network import build_robust_network
+from cxr_platform.training.devices import check_memory
 
 
 def fold_networks(
@@ -35,6 +38,18 @@ def _network(opened: OpenStudy, strategy: str) -> Network:
     network = build_network(chosen, model)
     set_initial_weights(network, 0, opened.imagenet if chosen.pretrained else None)
     return network
+
+
+def letterboxed_images(opened: OpenStudy, rows: Array, what: str) -> Array:
+    """Return the manifest's images (N, s, s) at the True places of `rows`.
+
+    Raises `NotPossible` if they, and what `images_for` makes of them, do not fit into memory; `what` names them.
+    """
+    count, size = np.count_nonzero(rows), opened.profile.model.input_size
+    shown = len(opened.profile.robust.views) if ROBUST in opened.study.strategies else 1
+    bytes_each = opened.manifest.image_size**2 + shown * size**2
+    check_memory(count * bytes_each, f"{count:,} {what}", f"or a manifest with fewer {what}")
+    return opened.manifest.pixels(rows)
 
 
 def images_for(opened: OpenStudy, strategy: str, pixels: Array, widths: Array, heights: Array) -> Array:

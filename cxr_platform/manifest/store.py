@@ -65,6 +65,12 @@ class Manifest:
         """SHA-256 of the values of all rows: the same for the same images, on every machine."""
         return self.info.content_hash
 
+    @property
+    def image_size(self) -> int:
+        """Width and height of an image in pixels."""
+        size: int = self.schema.field(PIXELS).type.shape[0]
+        return size
+
     @cached_property
     def files(self) -> list[Path]:
         """The Parquet files, in the order of the rows."""
@@ -86,7 +92,7 @@ class Manifest:
         They have 40 kB per image at 200 × 200, or `side` × `side` pixels; larger ones are in memory one row group at a
         time.
         """
-        size = self.schema.field(PIXELS).type.shape[0] if side is None else side
+        size = self.image_size if side is None else side
         count = self.rows() if rows is None else rows.sum()
         images, written = np.empty((count, size, size), np.uint8), 0
         for batch in self.pixel_batches(rows, size):
@@ -102,12 +108,15 @@ class Manifest:
                 count += pq.read_metadata(arrow_source(file)).num_rows
         return count
 
-    def pixel_batches(self, rows: npt.NDArray[np.bool_] | None, side: int) -> Iterator[npt.NDArray[np.uint8]]:
-        """Yield what `pixels` returns, uint8 (n, side, side), one row group at a time."""
+    def pixel_batches(
+        self, rows: npt.NDArray[np.bool_] | None, side: int | None = None
+    ) -> Iterator[npt.NDArray[np.uint8]]:
+        """Yield what `pixels` returns, one row group at a time; of some of them, no image."""
         read = 0
         for batch in self.batches([PIXELS]):
             pixels = pixels_to_numpy(batch[PIXELS])
-            yield resize_images(pixels if rows is None else pixels[rows[read : read + len(batch)]], side)
+            shown = pixels if rows is None else pixels[rows[read : read + len(batch)]]
+            yield shown if side is None else resize_images(shown, side)
             read += len(batch)
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.Table]:

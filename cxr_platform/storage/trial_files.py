@@ -4,10 +4,13 @@ trials/STRATEGY/fold-K/trial.json            TrialRecord of a finished trial
 trials/STRATEGY/fold-K.run/state.json        TrialState of one that is not finished
 """
 
+import os
 import re
+import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -131,6 +134,26 @@ def modified_at(file: Path) -> datetime | None:
         except (FileNotFoundError, NotImplementedError):
             return None
     return changed if changed.tzinfo else changed.replace(tzinfo=timezone.utc)
+
+
+def storage_time(folder: Path) -> datetime | None:
+    """Return the time by the clock of the storage of `folder`; `None` if it does not tell.
+
+    S3 dates its answers; a file system dates a temporary file, which needs the permission to write.
+    """
+    if not is_remote(folder):
+        try:
+            with tempfile.TemporaryFile(dir=folder) as probe:
+                return datetime.fromtimestamp(os.fstat(probe.fileno()).st_mtime, timezone.utc)
+        except OSError:
+            return None
+    store: Any = folder
+    if not hasattr(store.fs, "call_s3"):
+        return None
+    with read_errors(folder):
+        bucket, key, _ = store.fs.split_path(store.path)
+        listed = with_retries(folder, lambda: store.fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=key, MaxKeys=1))
+        return parsedate_to_datetime(listed["ResponseMetadata"]["HTTPHeaders"]["date"])
 
 
 def _answers(files: Sequence[Path]) -> list[bytes | Exception | None]:

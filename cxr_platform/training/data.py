@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from cxr_platform.errors import FoldError
 from cxr_platform.intake.lung_views import stacked_views
 from cxr_platform.labels import class_index
 from cxr_platform.storage.node_cache import NodeCache
+from cxr_platform.training.devices import check_memory
 from cxr_platform.training.image_files import ImageFile, manifest_images
 from cxr_platform.training.robust_head import CONTRAST
 
@@ -80,7 +82,8 @@ def load_study_data(
     """Return the manifest's images of role `study` at `input_size` × `input_size` pixels, and any `views` of them.
 
     Above `IN_MEMORY_BYTES` they stay in a file of each node that reads them, of at most `cache_gib`
-    (`resources.cache_gib`). Raises `FoldError` if the manifest is split into another number of folds.
+    (`resources.cache_gib`). Raises `FoldError` if the manifest is split into another number of folds, `NotPossible` if
+    there is no memory for the views.
     """
     columns = ["image_id", "source_path", "group_id", "source", "label", "role", f"fold_{protocol}"]
     table = manifest.table(columns)
@@ -106,16 +109,30 @@ def load_study_data(
 
 
 def load_view_images(manifest: "Manifest", protocol: Protocol, input_size: int, views: Sequence[View]) -> ViewImages:
-    """Return `views` of the manifest's images of role `study`, then of role `contrast`."""
+    """Return `views` of the manifest's images of role `study`, then of role `contrast`.
+
+    They are in memory, the images of which they are made only a row group at a time. Raises `NotPossible` if they do
+    not fit.
+    """
     table = manifest.table(["role", "label", "source", "width", "height", f"fold_{protocol}"])
     roles = np.array(table["role"].to_pylist())
     used = np.isin(roles, ("study", "contrast"))
+    shape = (np.count_nonzero(used), len(views), input_size, input_size)
+    what = f"{len(views)} views of {shape[0]:,} images, which the strategy robust keeps in memory"
+    check_memory(prod(shape), what, "a smaller --input-size, or other --strategies")
     study_first = np.argsort(roles[used] != "study", kind="stable")
-    taken = table.filter(pa.array(used)).take(study_first)
-    sides = taken["width"].to_numpy(), taken["height"].to_numpy()
+    places = np.argsort(study_first)
+    table = table.filter(pa.array(used))
+    widths, heights = (table[side].to_numpy() for side in ("width", "height"))
+    images, read = np.empty(shape, np.uint8), 0
+    for batch in manifest.pixel_batches(used):
+        rows = slice(read, read + len(batch))
+        images[places[rows]] = stacked_views(views, batch, widths[rows], heights[rows], input_size)
+        read += len(batch)
+    taken = table.take(study_first)
     labels = [CONTRAST if label is None else class_index(label) for label in taken["label"].to_pylist()]
     return ViewImages(
-        images=stacked_views(views, manifest.pixels(used)[study_first], *sides, input_size),
+        images=images,
         labels=np.array(labels),
         folds=taken[f"fold_{protocol}"].to_numpy().astype(int),
         origins=np.array([manifest.info.origins.get(source, source) for source in taken["source"].to_pylist()]),

@@ -12,7 +12,7 @@ from typing import Literal
 
 from cxr_platform.config import Precision, ResourcesConfig
 from cxr_platform.domain.study import Hardware
-from cxr_platform.errors import ConfigError
+from cxr_platform.errors import ConfigError, NotPossible
 
 REPORTED_PACKAGES = ("keras", "tensorflow", "jax", "ray", "numpy", "scikit-learn", "pyarrow", "cxr-platform")
 
@@ -79,6 +79,17 @@ def available_memory() -> int:
         return min(machine, int(limit) - int(used))
     except (OSError, ValueError):  # no cgroup v2, or no limit ("max")
         return machine
+
+
+def check_memory(size: float, what: str, advice: str) -> None:
+    """Raise `NotPossible` if `size` bytes for `what` are more than `available_memory`, which would end the process."""
+    free = available_memory()
+    if size > free:
+        raise NotPossible(
+            f"Expected {size / 2**30:.1f} GiB of memory for {what}.",
+            received=f"{free / 2**30:.1f} GiB that are available",
+            advice=f"Use a machine with more memory, {advice}.",
+        )
 
 
 def hardware() -> Hardware:

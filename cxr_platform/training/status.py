@@ -2,20 +2,20 @@
 
 A finished trial has `trials/STRATEGY/fold-K/trial.json`; a running one has `fold-K.run/state.json`, which it writes at
 least once a minute. A trial whose state is older than `SILENCE` is stalled: its node was probably lost. The storage
-dates the states, so that the clocks of the nodes do not matter. That of this machine may be behind the storage's; if it
-is ahead by minutes, trials look stalled that are not.
+dates the states and tells the present time, so that no other clock matters. Where it does not tell, as of a file system
+that may only be read, this machine's clock does; if that is ahead by minutes, trials look stalled that are not.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from statistics import fmean
 
 from cxr_platform.config import Profile
 from cxr_platform.domain.study import TrialKey, TrialRecord, TrialState, read_study
-from cxr_platform.storage.trial_files import read_trials_and_states
+from cxr_platform.storage.trial_files import read_trials_and_states, storage_time
 from cxr_platform.training.plan import planned_trials, relative_cost
 
 SILENCE = timedelta(minutes=5)
@@ -27,11 +27,12 @@ class StudyStatus:
     """The trials of a study at the time `at`; every trial is in exactly one of the five groups.
 
     `images` are those in its folds. `unreadable` trials have a damaged file and count as not begun; `waiting` ones have
-    no file.
+    no file. `by_own_clock` is True where `at` is of this machine's clock.
     """
 
     name: str
     at: datetime
+    by_own_clock: bool
     profile: Profile
     images: int
     finished: Mapping[TrialKey, TrialRecord]
@@ -102,12 +103,16 @@ class Cost:
     expected: float | None
 
 
-def read_status(root: Path, now: datetime) -> StudyStatus:
+def read_status(root: Path, now: datetime | None = None) -> StudyStatus:
     """Return the status of the study in `root` at `now`, which has a time zone, or at the last update if that is later.
 
-    Raises `StudyError` if there is no study or its `study.json` is damaged.
+    By default `now` is the time of the storage, or of this machine's clock where it does not tell. Raises `StudyError`
+    if there is no study or its `study.json` is damaged.
     """
     study = read_study(root)
+    there = None if now else storage_time(root)
+    by_own_clock = not (now or there)
+    now = now or there or datetime.now(timezone.utc)
     trials = planned_trials(study.profile, study.strategies)
     stored, begun = read_trials_and_states(root, trials)
     alive = [begun[key] for key in trials if key in begun and key not in stored]
@@ -116,6 +121,7 @@ def read_status(root: Path, now: datetime) -> StudyStatus:
     return StudyStatus(
         name=study.name,
         at=now,
+        by_own_clock=by_own_clock,
         profile=study.profile,
         images=study.manifest.study_images,
         finished={key: trial for key, trial in stored.items() if trial is not None},

@@ -102,8 +102,8 @@ def verdicts(fewer: Sequence[Stage], many: Sequence[Stage]) -> list[str]:
     for small, large in zip(fewer, many, strict=True):
         ratio, seconds = large.largest_mib / small.largest_mib, large.seconds / small.seconds
         lines.append(
-            f"{large.name}: peak memory {ratio:.2f} times, seconds {seconds:.1f} times those of "
-            f"{large.images / small.images:.1f} times fewer images"
+            f"{large.name}: {large.images / small.images:.1f} times the images take {seconds:.1f} times the time and "
+            f"{ratio:.2f} times the peak memory"
         )
     worst = max(many, key=lambda stage: stage.largest_mib)
     kept = worst.largest_mib <= LARGEST_PROCESS_MIB and all(

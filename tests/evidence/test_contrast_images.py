@@ -40,7 +40,7 @@ def opened(roles: Sequence[str], protocol: str = "grouped") -> Any:
     columns |= {"source": ["cohen"] * 5, "label": [None if role == "contrast" else "Covid19" for role in roles]}
     columns |= {"width": [400] * 5, "height": [300] * 5}
     table = pa.table({**columns, "role": list(roles), "fold_grouped": [0, 2, 2, 0, -1], "fold_paper": [0, 1, 0, 1, -1]})
-    manifest = SimpleNamespace(table=table.select, pixels=lambda rows=slice(None): pixels[rows])
+    manifest = SimpleNamespace(table=table.select, pixels=lambda rows=slice(None): pixels[rows], image_size=64)
     study = SimpleNamespace(strategies=STRATEGIES, folds=3, protocol=protocol)
     return SimpleNamespace(manifest=manifest, study=study, profile=tiny_profile(), progress=RecordedSteps())
 

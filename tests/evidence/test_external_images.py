@@ -19,6 +19,7 @@ from cxr_platform.evidence.external_images import (
     predict_external,
 )
 from cxr_platform.intake.letterbox import resize_images
+from cxr_platform.training import devices
 from tests.evidence.builders import RecordedSteps
 from tests.training.builders import tiny_profile
 
@@ -57,7 +58,9 @@ def opened(role: str, progress: RecordedSteps | None = None) -> Any:
         "width": [400] * 5,
         "height": [300] * 5,
     }
-    manifest = SimpleNamespace(table=pa.table(columns).select, pixels=lambda rows=slice(None): pixels[rows])
+    manifest = SimpleNamespace(
+        table=pa.table(columns).select, pixels=lambda rows=slice(None): pixels[rows], image_size=64
+    )
     study = SimpleNamespace(strategies=STRATEGIES, folds=2)
     return SimpleNamespace(manifest=manifest, study=study, profile=tiny_profile(), progress=progress or RecordedSteps())
 
@@ -85,6 +88,14 @@ def test_outside_images_are_predicted_as_external_ones_are_with_their_finding() 
     assert set(table["finding"].to_pylist()) == {"tuberculosis"}
     with pytest.raises(NotPossible, match="cxr manifest --outside"):
         outside_predictions(opened("external"))
+
+
+def test_images_for_which_there_is_no_memory_are_left_out_of_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = opened("external")
+    made.manifest.pixels = lambda _: pytest.fail("they are read")
+    monkeypatch.setattr(devices, "available_memory", lambda: 4 * (64**2 + 32**2) - 1)
+    with pytest.raises(NotPossible, match=r"memory for 4 external images.*fewer external images"):
+        external_predictions(made)
 
 
 def test_progress_counts_the_networks() -> None:

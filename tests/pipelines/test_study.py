@@ -1,16 +1,22 @@
 import json
 import subprocess
 import sys
-from datetime import datetime, timezone
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone, tzinfo
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from cxr_platform.domain.study import CacheUse
+from cxr_platform.storage.files import upload_folder
+from cxr_platform.storage.paths import parse_path
+from cxr_platform.training import status
 from cxr_platform.training.status import StudyStatus, read_status
 from pipelines.study import SHOWN, duration, main, plain_status, status_lines, status_tables
 from tests.conftest import REPOSITORY
+from tests.storage.object_store import folder
+from tests.study_records import trial_state
 from tests.training.running_study import NOW, ago, begin, finish, run
 
 
@@ -95,6 +101,40 @@ def test_a_stalled_trial_is_listed_with_the_time_of_its_last_update(tmp_path: Pa
     assert "12 min ago" in text
     assert "1 stalled: no update for five minutes, their node was probably lost." in text
     assert "by the epochs of the running ones" in text
+
+
+class TenMinutesAhead(datetime):
+    """The clock of a machine."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:
+        return datetime.now(tz) + timedelta(minutes=10)
+
+
+@pytest.mark.parametrize("place", ["a folder", "a store"])
+def test_a_reader_whose_clock_is_ahead_sees_who_is_running(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    root = begin(tmp_path / "s", ("scratch",))
+    run(root, "scratch", 0, updated=datetime.now(timezone.utc))
+    if place == "a store":
+        request.getfixturevalue("store")
+        upload_folder(root, folder("ahead"), "study.json")
+        root = folder("ahead")
+    monkeypatch.setattr(status, "datetime", TenMinutesAhead)
+    result = read_status(root)
+    assert (result.counts()["running"], result.by_own_clock) == (1, False)
+
+
+def test_the_text_says_that_the_clock_is_this_machine_s_where_the_storage_tells_none(tmp_path: Path) -> None:
+    root = begin(tmp_path / "s", ("scratch",))
+    run(root, "scratch", 0, updated=ago(minutes=12))
+    store = parse_path(f"memory://{tmp_path.name}/s")
+    upload_folder(root, store, "study.json")
+    assert "by this machine's clock" not in printed(read_status(root))
+    result = replace(read_status(store), stalled=[trial_state("scratch", 0)])
+    assert "1 stalled: no update for five minutes by this machine's clock, their node" in " ".join(status_lines(result))
+    assert plain_status(result)["by_own_clock"] is True
 
 
 def test_no_time_left_is_known_before_the_end_of_the_first_epoch(tmp_path: Path) -> None:

@@ -6,7 +6,15 @@ import pytest
 from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import StorageError
 from cxr_platform.storage import trial_files
-from cxr_platform.storage.trial_files import list_trial_files, read_trial_states, read_trials, read_trials_and_states
+from cxr_platform.storage.paths import parse_path
+from cxr_platform.storage.trial_files import (
+    list_trial_files,
+    modified_at,
+    read_trial_states,
+    read_trials,
+    read_trials_and_states,
+    storage_time,
+)
 from tests.storage.object_store import folder, requests
 from tests.study_records import trial_record, trial_state, write_record
 
@@ -115,3 +123,26 @@ def test_an_empty_record_in_a_store_counts_as_damaged() -> None:
     (key,) = write_trials(root, finished=1, running=0)
     (root / "trials/scratch/fold-0/trial.json").write_bytes(b"")
     assert read_trials(root, [key]) == {key: None}
+
+
+@pytest.mark.parametrize("place", ["a folder", "a store"])
+def test_the_time_is_that_of_the_storage_which_dates_files(
+    place: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if place == "a store":
+        request.getfixturevalue("store")
+    where = tmp_path if place == "a folder" else folder("clock")
+    (where / "before").write_bytes(b"x")
+    now = storage_time(where)
+    (where / "after").write_bytes(b"x")
+    before, after = modified_at(where / "before"), modified_at(where / "after")
+    assert before is not None
+    assert now is not None
+    assert after is not None
+    assert before <= now <= after
+    assert {path.name for path in where.iterdir()} == {"before", "after"}
+
+
+def test_a_place_that_may_only_be_read_or_has_no_clock_tells_no_time(tmp_path: Path) -> None:
+    assert storage_time(Path("/proc")) is None
+    assert storage_time(parse_path(f"memory://{tmp_path.name}")) is None

@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -5,9 +6,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from cxr_platform.errors import FoldError
+from cxr_platform.errors import FoldError, NotPossible
 from cxr_platform.intake.letterbox import resize_images
-from cxr_platform.training.data import load_study_data
+from cxr_platform.intake.lung_views import stacked_views
+from cxr_platform.training import devices
+from cxr_platform.training.data import load_study_data, load_view_images
 from cxr_platform.training.robust_head import CONTRAST
 
 
@@ -34,7 +37,11 @@ def manifest() -> SimpleNamespace:
     def pixels(rows: np.ndarray, side: int = 200) -> np.ndarray:
         return resize_images(images[rows], side)
 
-    return SimpleNamespace(folder=Path("m"), info=info, table=lambda columns: table.select(columns), pixels=pixels)
+    def pixel_batches(rows: np.ndarray) -> Iterator[np.ndarray]:
+        for start in (0, 4):
+            yield images[start : start + 4][rows[start : start + 4]]
+
+    return SimpleNamespace(folder=Path("m"), info=info, table=table.select, pixels=pixels, pixel_batches=pixel_batches)
 
 
 def test_external_images_are_not_study_images(manifest: SimpleNamespace) -> None:
@@ -57,6 +64,29 @@ def test_views_are_of_the_study_images_and_then_of_contrast_images(manifest: Sim
     assert views.folds.tolist() == [0, 0, 1, 1, 1]
     assert views.origins.tolist() == ["a hospital"] * 4 + ["t"]
     assert load_study_data(manifest, "grouped", 2, 64).views is None  # type: ignore[arg-type]
+
+
+def test_views_are_those_of_all_images_at_once_wherever_contrast_images_are(manifest: SimpleNamespace) -> None:
+    table = manifest.table(["label", "source", "width", "height", "fold_grouped"])
+    roles = ["contrast", "study", "study", "external", "study", "contrast"]
+    table = table.append_column("role", pa.array(roles)).set_column(
+        2, "width", pa.array([400, 300, 200, 300, 250, 300])
+    )
+    manifest.table = table.select
+    views = load_view_images(manifest, "grouped", 64, ("lungs", "without-lungs"))  # type: ignore[arg-type]
+    order = np.array([1, 2, 4, 0, 5])
+    pixels, taken = manifest.pixels(order), table.take(order)
+    sides = taken["width"].to_numpy(), taken["height"].to_numpy()
+    np.testing.assert_array_equal(views.images, stacked_views(("lungs", "without-lungs"), pixels, *sides, 64))
+
+
+def test_views_for_which_there_is_no_memory_are_refused_before_an_image_is_read(
+    manifest: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest.pixel_batches = lambda _: pytest.fail("they are read")
+    monkeypatch.setattr(devices, "available_memory", lambda: 5 * 2 * 64**2 - 1)
+    with pytest.raises(NotPossible, match=r"memory for 2 views of 5 images, which the strategy robust.*--strategies"):
+        load_view_images(manifest, "grouped", 64, ("whole", "lungs"))  # type: ignore[arg-type]
 
 
 def test_train_and_test_rows_are_complements(manifest: SimpleNamespace) -> None:

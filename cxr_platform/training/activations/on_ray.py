@@ -14,6 +14,7 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
+from cxr_platform.cluster import capacity
 from cxr_platform.config import ModelConfig, Profile
 from cxr_platform.domain.study import ActivationRates, TrialKey
 from cxr_platform.errors import CxrError, StudyError, last_line
@@ -75,17 +76,16 @@ def fetched_activations(activations: Stored, key: TrialKey) -> Activations:
 
 
 def _room(study: StudyRun, share: Share) -> Room:
-    """Return the room in the object stores, of which the driver's own node keeps all, and on disk."""
+    """Return the room in the object stores, of which the driver's own node keeps all, and on disk.
+
+    Trials at a time are those of the largest node, also of one that an autoscaler may start later.
+    """
     own = ray.get_runtime_context().get_node_id()
     stores = {
         node["NodeID"]: node["Resources"].get("object_store_memory", 0.0) for node in ray.nodes() if node["Alive"]
     }
-    at_once = max(node["Resources"].get("CPU", 0.0) / share.cpus for node in ray.nodes() if node["Alive"])
-    if share.gpus:
-        at_once = max(node["Resources"].get("GPU", 0.0) / share.gpus for node in ray.nodes() if node["Alive"])
-    return Room(
-        MEMORY_SHARE * stores[own], MEMORY_SHARE * min(stores.values()), *room_on_disk(study, int(at_once + 1e-6))
-    )
+    at_once = capacity().most_on_a_node(share.cpus, share.gpus)
+    return Room(MEMORY_SHARE * stores[own], MEMORY_SHARE * min(stores.values()), *room_on_disk(study, at_once))
 
 
 def _measured_rates(profile: Profile, share: Share, probe: RateProbe) -> ActivationRates:

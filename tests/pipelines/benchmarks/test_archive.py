@@ -37,7 +37,7 @@ def measure(tmp_path: Path) -> int:
 
 def test_memory_within_the_limits_is_said_to_be() -> None:
     lines = verdicts(SMALL, LARGE)
-    assert lines[1] == "study: peak memory 1.20 times, seconds 5.0 times those of 5.0 times fewer images"
+    assert lines[1] == "study: 5.0 times the images take 5.0 times the time and 1.20 times the peak memory"
     assert lines[-1] == "largest process 1200 MiB (study); limits 3072 MiB and 1.3 times: met"
 
 

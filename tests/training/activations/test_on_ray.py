@@ -1,3 +1,4 @@
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -6,15 +7,18 @@ import numpy as np
 import pytest
 import ray
 
-from cxr_platform.cluster import connect
+from cxr_platform.cluster import NODE_GROUPS, connect
 from cxr_platform.errors import StudyError
 from cxr_platform.models.frozen import view_transforms
 from cxr_platform.progress import NoProgress
+from cxr_platform.storage.node_cache import LIMIT
+from cxr_platform.storage.paths import parse_path
 from cxr_platform.training import engine_local
 from cxr_platform.training.activations import files, on_ray, plan
 from cxr_platform.training.activations.files import ChunkFiles
 from cxr_platform.training.activations.on_ray import compute_activations
 from cxr_platform.training.activations.rates import RateProbe
+from cxr_platform.training.folder import StudyFolder
 from cxr_platform.training.plan import Share
 from cxr_platform.training.study import ACTIVATIONS, StudyRun
 from tests.recorded_progress import RecordedProgress
@@ -96,6 +100,18 @@ def test_files_are_written_by_the_workers_and_only_those_that_are_missing(
 
 def test_without_a_cut_nothing_is_computed(study: StudyRun) -> None:
     assert compute_activations(study, (), Share(1.0, 0.0), NoProgress()) == {}
+
+
+def test_the_room_for_a_trial_is_that_on_the_largest_node_that_there_may_be(
+    study: StudyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect()
+    monkeypatch.setenv(LIMIT, "8")
+    stored = replace(study, folder=StudyFolder(parse_path(f"memory://{tmp_path.name}")))
+    here = max(node["Resources"]["CPU"] for node in ray.nodes())
+    assert on_ray._room(stored, Share(here, 0.0)).cache == 8 * 2**30
+    monkeypatch.setenv(NODE_GROUPS, json.dumps([{"resources": {"CPU": 4 * here}, "count": 1}]))
+    assert on_ray._room(stored, Share(here, 0.0)).cache == 2 * 2**30
 
 
 def test_rates_are_measured_by_a_worker(study: StudyRun) -> None:
