@@ -16,6 +16,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from cxr_platform.domain.study import TrialState, total_cache_use
+from cxr_platform.storage.files import read_errors
 from cxr_platform.storage.paths import parse_path
 from cxr_platform.training.status import (
     STATES,
@@ -70,7 +71,8 @@ def run(request: StatusRequest) -> int:
     """Print the status of a study; return 0."""
     runs = request.storage / "runs" if request.storage is not None else request.runs
     candidates = (runs / request.name, parse_path(request.name))
-    folder = next((folder for folder in candidates if (folder / "study.json").exists()), candidates[0])
+    with read_errors(candidates[0]):
+        folder = next((folder for folder in candidates if (folder / "study.json").exists()), candidates[0])
     status = read_status(folder)
     if request.json:
         print(json.dumps(plain_status(status), indent=1, allow_nan=False))

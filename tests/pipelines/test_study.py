@@ -15,6 +15,7 @@ from cxr_platform.training import status
 from cxr_platform.training.status import StudyStatus, read_status
 from pipelines.study import SHOWN, duration, main, plain_status, status_lines, status_tables
 from tests.conftest import REPOSITORY
+from tests.storage.failing_store import failing_store
 from tests.storage.object_store import folder
 from tests.study_records import trial_state
 from tests.training.running_study import NOW, ago, begin, finish, run
@@ -71,6 +72,16 @@ def test_a_missing_study_is_exit_code_2(runs, capsys):
     assert "Expected the record of a study at" in error
     assert "runs/lungs/study.json" in error
     assert "no such file" in error
+
+
+def test_a_store_that_may_not_be_listed_is_named(tmp_path, capsys, monkeypatch):
+    def refuse(*_):
+        raise PermissionError("Access Denied")
+
+    with failing_store(tmp_path.name) as root:
+        monkeypatch.setattr(type(root.fs), "exists", refuse)
+        assert main(["status", "images", "--runs", str(root)]) == 2
+    assert f"able to read failing://{tmp_path.name}/images. Received: Access Denied" in capsys.readouterr().err
 
 
 def test_status_imports_no_heavy_library(runs):
