@@ -1,21 +1,17 @@
-"""Decoder of DICOM objects: pydicom reads the header, which is checked before any library decodes the pixels."""
+"""Decoder of DICOM objects: the header (`dicom_header`) is checked before any library decodes the pixels."""
 
-import io
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import MappingProxyType
 
-from pydicom import Dataset, Sequence, dcmread
-from pydicom.datadict import dictionary_has_tag, dictionary_VR
-from pydicom.dataelem import RawDataElement
-from pydicom.tag import Tag
-from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom import Dataset
 
 from cxr_platform.config import DecodingConfig
 from cxr_platform.errors import ImageRefused
 from cxr_platform.intake.dicom_grey import read_grey
+from cxr_platform.intake.dicom_header import read_header
 from cxr_platform.intake.dicom_pixels import ONE_SAMPLE, SECONDARY_CAPTURE
 from cxr_platform.intake.dicom_source import DicomSource, source_of
 from cxr_platform.intake.eligibility import DICOM_PROJECTIONS, judge_dicom_modality
@@ -31,7 +27,6 @@ from cxr_platform.intake.vocabulary import (
     view_kind,
 )
 
-DEFLATED = b"1.2.840.10008.1.2.1.99"
 DESCRIBED_BY = (
     *("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation"),
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
@@ -57,12 +52,6 @@ MODALITY_OF_CLASS = MappingProxyType(
 )
 """Modality by the SOP class, which follows on `STORAGE`, of objects that state none."""
 STORAGE = "1.2.840.10008.5.1.4.1.1"
-MAX_READS = 20_000
-"""Reads of the parser, two or three for each element: radiographs have up to a few hundred elements."""
-MAX_HEADER_BYTES = 16 * 2**20
-"""Values other than Pixel Data: overlays have some megabytes."""
-MAX_SEQUENCE_BYTES = 2**20
-"""A sequence of stated length, which is parsed when it is used: three lookup tables have 400 KB."""
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -75,7 +64,7 @@ def decode_dicom(data: bytes, config: DecodingConfig, with_source: bool = False)
     `source_of`, or `undecodable` for every other fault.
     """
     with _refusing_faults():
-        dataset = _read_dataset(data)
+        dataset = read_header(data)
         _check_header(dataset, config)
         values, colours = read_grey(dataset, config)
         return GreyImage(
@@ -99,7 +88,7 @@ def decode_dicom(data: bytes, config: DecodingConfig, with_source: bool = False)
 def read_source(data: bytes) -> DicomSource:
     """Return what a document about a DICOM object takes over from it; raise `ImageRefused` as `source_of`."""
     with _refusing_faults():
-        return source_of(_read_dataset(data))
+        return source_of(read_header(data))
 
 
 @contextmanager
@@ -117,53 +106,6 @@ def _refusing_faults() -> Iterator[None]:
         raise
     except Exception as error:
         raise ImageRefused("undecodable", f"DICOM: {error or type(error).__name__}") from error
-
-
-def _read_dataset(data: bytes) -> Dataset:
-    """Return the parsed object, bounded in elements and header bytes; raise `ImageRefused` or what pydicom raises."""
-    if DEFLATED in data:
-        # pydicom would inflate the whole object, of any size, before its header can be checked.
-        raise ImageRefused("undecodable", "DICOM: the deflated transfer syntax is not supported")
-    dataset = dcmread(_BoundedFile(data), force=True)
-    _check_lengths(dataset)
-    if "TransferSyntaxUID" not in dataset.file_meta:
-        implicit, little = dataset.original_encoding
-        explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
-        dataset.file_meta.TransferSyntaxUID = UID(ImplicitVRLittleEndian if implicit else explicit)
-    return dataset
-
-
-class _BoundedFile(io.BytesIO):
-    """A file in memory of which a parser may read `MAX_READS` times: so many elements and items can it have.
-
-    A file of empty elements would otherwise cost a second and 60 MB for each of its megabytes.
-    """
-
-    def __init__(self, data: bytes) -> None:
-        super().__init__(data)
-        self._reads = 0
-
-    def read(self, size: int | None = -1) -> bytes:
-        """See `io.BytesIO`; raise `ImageRefused` after too many calls."""
-        self._reads += 1
-        if self._reads > MAX_READS:
-            raise ImageRefused("undecodable", f"DICOM: more elements than the {MAX_READS:,} reads that are allowed")
-        return super().read(size)
-
-
-def _check_lengths(dataset: Dataset) -> None:
-    """Raise `ImageRefused` for values that are longer than those of any radiograph, before they are parsed."""
-    total, pixels = 0, Tag("PixelData")
-    for tag in dataset.keys():  # noqa: SIM118  # iterating over the dataset itself would parse the values
-        if tag == pixels:
-            continue
-        raw = dataset.get_item(tag)
-        length = len(raw.value or b"") if isinstance(raw, RawDataElement) else 0
-        total += length
-        if length > MAX_SEQUENCE_BYTES and "SQ" in (raw.VR, dictionary_has_tag(tag) and dictionary_VR(tag)):
-            raise ImageRefused("undecodable", f"DICOM: a sequence of {length:,} bytes")
-    if total > MAX_HEADER_BYTES:
-        raise ImageRefused("undecodable", f"DICOM: a header of {total:,} bytes")
 
 
 def _check_header(dataset: Dataset, config: DecodingConfig) -> None:
@@ -240,12 +182,8 @@ def _is_for_processing(dataset: Dataset) -> bool:
 
 
 def _first_item(dataset: Dataset, keyword: str) -> Dataset:
-    """Return the first item of a sequence, an empty one if there is none or it cannot be read."""
-    try:
-        sequence = dataset.get(keyword)
-        return sequence[0] if isinstance(sequence, Sequence) and len(sequence) else Dataset()
-    except Exception:  # pydicom reads a sequence on access, and then raises anything
-        return Dataset()
+    """Return the first item of a sequence, an empty one if there is none."""
+    return dataset[keyword].value[0] if keyword in dataset else Dataset()
 
 
 def _patient(dataset: Dataset) -> str | None:

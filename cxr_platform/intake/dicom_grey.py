@@ -21,11 +21,14 @@ from pydicom.multival import MultiValue
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_windowing
 
 from cxr_platform.config import DecodingConfig, QualityConfig
+from cxr_platform.errors import ImageRefused
 from cxr_platform.intake.dicom_pixels import Floats, stored_values
 from cxr_platform.intake.grey_image import LUMA, average_colours, percentile_window, scale
 from cxr_platform.intake.letterbox import letterbox
 from cxr_platform.intake.quality import QualityMeasures, measure
 
+MAX_WINDOWS = 8
+"""Windows that are tried, each on the whole image: objects have one to four, and the first nearly always fits."""
 LARGEST_NUMBER = 1e9
 """Rescale and window values beyond are senseless: stored values have at most 32 bits."""
 STEPS_PER_VALUE = 4
@@ -57,7 +60,7 @@ def read_grey(dataset: Dataset, config: DecodingConfig) -> tuple[NDArray[np.floa
 
 def _colours(values: Floats, dataset: Dataset) -> NDArray[np.float32] | None:
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
-        colours: NDArray[Any] = apply_color_lut(values.astype(np.uint16), dataset)
+        colours = _looked_up(values, dataset)
         levels: NDArray[Any] = colours[..., :3] * (255 / np.iinfo(colours.dtype).max)
     elif values.ndim == 3:
         levels = values * (255 / _white(values, dataset))
@@ -69,7 +72,7 @@ def _colours(values: Floats, dataset: Dataset) -> NDArray[np.float32] | None:
 def to_grey(values: Floats, dataset: Dataset, config: DecodingConfig) -> NDArray[np.float32]:
     """Return stored values, (rows, columns) or (rows, columns, 3) RGB, as grey values from 0 to 255, air dark."""
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
-        colours = apply_color_lut(values.astype(np.uint16), dataset)
+        colours = _looked_up(values, dataset)
         return scale(colours[..., :3] @ LUMA, 0, float(np.iinfo(colours.dtype).max))
     if values.ndim == 3:
         luma = values @ LUMA
@@ -80,6 +83,14 @@ def to_grey(values: Floats, dataset: Dataset, config: DecodingConfig) -> NDArray
     grey = 255 - grey if dataset.PhotometricInterpretation == "MONOCHROME1" else grey
     grey[padding] = 0
     return grey
+
+
+def _looked_up(values: Floats, dataset: Dataset) -> NDArray[Any]:
+    if "RedPaletteColorLookupTableData" not in dataset:
+        # The segments of a palette can repeat each other, so that a few hundred bytes are billions of entries.
+        raise ImageRefused("undecodable", "DICOM: no palette, or one in segments, which are not read; save it as RGB")
+    looked_up: NDArray[Any] = apply_color_lut(values.astype(np.uint16), dataset)
+    return looked_up
 
 
 def _white(values: Floats, dataset: Dataset) -> float:
@@ -117,7 +128,7 @@ class Transforms(NamedTuple):
     """What the header says of the meaning of stored values; what is empty or senseless there is absent here.
 
     `numbers` holds Rescale Slope and Intercept, VOI LUT Function and the bits of a value. `windows` are pairs of Window
-    Center and Width.
+    Center and Width, the first `MAX_WINDOWS`.
     """
 
     modality: LookupTable | None
@@ -141,7 +152,8 @@ def _transforms(dataset: Dataset) -> Transforms:
     windows = [(center, width) for center, width in pairs if center is not None and width is not None and width > 0]
     function = str(dataset.get("VOILUTFunction") or "").strip().upper()
     numbers.VOILUTFunction = function if function in ("SIGMOID", "LINEAR_EXACT") else "LINEAR"
-    return Transforms(_table(dataset, "ModalityLUTSequence"), _table(dataset, "VOILUTSequence"), numbers, windows)
+    modality, voi = _table(dataset, "ModalityLUTSequence"), _table(dataset, "VOILUTSequence")
+    return Transforms(modality, voi, numbers, windows[:MAX_WINDOWS])
 
 
 def _numbers(dataset: Dataset, keyword: str) -> list[float | None]:

@@ -10,10 +10,11 @@ from pydicom.uid import (
 )
 
 from cxr_platform.config import DecodingConfig
+from cxr_platform.errors import ImageRefused
 from cxr_platform.intake.dicom import decode_dicom
-from cxr_platform.intake.dicom_grey import to_grey
+from cxr_platform.intake.dicom_grey import MAX_WINDOWS, to_grey
 from cxr_platform.intake.phantoms.image import ImageKey, draw_image
-from tests.intake.files import dataset, dicom, jpeg_dataset, ramp
+from tests.intake.files import dataset, dicom, jpeg_dataset, processor_seconds, ramp
 
 CONFIG = DecodingConfig(percentile_low=0, percentile_high=100)
 STORED = np.array([[0, 1000, 2000, 3000, 4000]], np.uint16)
@@ -256,3 +257,37 @@ def test_padding_may_be_a_range_but_never_the_whole_image() -> None:
 def test_a_jfif_stream_is_ycbcr_whatever_its_label(label: str) -> None:
     image = dicom(jpeg_dataset(np.dstack([ramp()] * 3), PhotometricInterpretation=label))
     np.testing.assert_allclose(decode_dicom(image, CONFIG).values, ramp(), atol=3)
+
+
+def test_further_windows_are_not_tried() -> None:
+    """Each takes its time on the whole image."""
+    values = np.random.default_rng(0).integers(0, 4096, (1000, 1000)).astype(np.uint16)
+
+    def seconds(windows: int) -> float:
+        pairs = {"WindowCenter": ["1"] * windows, "WindowWidth": ["1"] * windows}
+        image = dicom(values, BitsStored=12, **pairs)
+        return processor_seconds(lambda: decode_dicom(image, DecodingConfig()))
+
+    assert seconds(100 * MAX_WINDOWS) < 3 * max(seconds(MAX_WINDOWS), 0.1)
+
+
+def test_the_last_window_that_is_tried_may_be_the_one_that_fits() -> None:
+    beside = ["1"] * (MAX_WINDOWS - 1)
+    values = PHANTOM.astype(np.uint16) * 16
+    several = dicom(values, BitsStored=12, WindowCenter=[*beside, "2048"], WindowWidth=[*beside, "4096"])
+    single = dicom(values, BitsStored=12, WindowCenter="2048", WindowWidth="4096")
+    np.testing.assert_array_equal(
+        decode_dicom(several, DecodingConfig()).values, decode_dicom(single, DecodingConfig()).values
+    )
+
+
+def test_a_palette_in_segments_is_refused() -> None:
+    """Each of 16 segments repeats all before it, so that they are 65,536 entries, and twice as many with one more."""
+    image = dataset(ramp(), PhotometricInterpretation="PALETTE COLOR")
+    segments = [0, 1, 7, *(word for number in range(1, 17) for word in (2, number, 0, 0))]
+    for colour in ("Red", "Green", "Blue"):
+        setattr(image, f"{colour}PaletteColorLookupTableDescriptor", [0, 0, 16])
+        setattr(image, f"Segmented{colour}PaletteColorLookupTableData", np.array(segments, "<u2").tobytes())
+    with pytest.raises(ImageRefused, match="in segments") as refused:
+        decode_dicom(dicom(image), DecodingConfig())
+    assert refused.value.reason == "undecodable"
