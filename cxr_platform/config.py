@@ -302,7 +302,7 @@ class ResourcesConfig(Settings):
     or, if trials have a GPU and rates that are measured say that it is faster, "recompute"."""
     cache_gib: Positive | None = None
     """GiB of each node's disk for images of large studies and for copies of files of an object store (in CXR_CACHE);
-    by default what CXR_CACHE_GIB of the node says, else half of what is free."""
+    by default what CXR_CACHE_GIB of the node says, else half of what would be free without them."""
 
     def __post_init__(self) -> None:
         if self.gpu != "auto" and self.gpu > 1 and not float(self.gpu).is_integer():  # Ray has nothing between

@@ -89,7 +89,7 @@ def write_atomically(path: Path, content: bytes, mode: int = 0o666) -> None:
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
-        _flush(path.parent)
+        flush(path.parent)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -148,9 +148,9 @@ def move_folder(folder: Path, final: Path) -> None:
     """
     with write_errors(final):
         for path in (*folder.rglob("*"), folder):
-            _flush(path)
+            flush(path)
         folder.rename(final)
-        _flush(final.parent)
+        flush(final.parent)
 
 
 def upload_folder(folder: Path, final: Path, marker: str) -> None:
@@ -193,9 +193,15 @@ def make_folder(folder: Path) -> None:
 
 def file_names(folder: Path) -> list[str]:
     """Return the relative path of every file below `folder` in an object store; empty if there is no such folder."""
+    return list(file_sizes(folder))
+
+
+def file_sizes(folder: Path) -> dict[str, int]:
+    """Return the relative path and the bytes of every file below `folder` in an object store, from one listing."""
     store: Any = folder
     base = store.path.rstrip("/")
-    return [name[len(base) + 1 :] for name in with_retries(folder, lambda: store.fs.find(base))]
+    found = with_retries(folder, lambda: store.fs.find(base, detail=True))
+    return {name[len(base) + 1 :]: facts["size"] for name, facts in found.items()}
 
 
 def matching_files(folder: Path, pattern: str) -> list[Path]:
@@ -241,7 +247,7 @@ def _beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex}")
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Write a file, or the entries of a folder, through to the disk, so that it survives a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -4,6 +4,7 @@ The stores' libraries try again for a few seconds. A trial has trained for minut
 it waits longer. Errors of a local file system, such as a full disk, do not pass by themselves.
 """
 
+import errno
 import logging
 import sys
 import time
@@ -58,10 +59,21 @@ def with_retries(place: Path, work: Callable[[], T]) -> T:
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
 
+def is_full_disk(error: Exception) -> bool:
+    """Return True if a disk of this machine has no room, or its quota is used up: no store answers so."""
+    return getattr(_reason(error), "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+
+
 def _may_pass(error: Exception) -> bool:
-    reason = error.__cause__ if isinstance(error, CxrError) else error
+    reason = _reason(error)
     kinds = (Exception,) if isinstance(error, StorageError) else store_errors()
-    return isinstance(reason, kinds) and not isinstance(reason, (*FINAL, *_imported(FINAL_OF_STORES)))
+    final = isinstance(reason, (*FINAL, *_imported(FINAL_OF_STORES))) or is_full_disk(error)
+    return isinstance(reason, kinds) and not final
+
+
+def _reason(error: BaseException | None) -> BaseException | None:
+    """Return the error of a file system or store that a `CxrError`, or several, were raised for."""
+    return _reason(error.__cause__) if isinstance(error, CxrError) else error
 
 
 def _imported(names: Iterable[tuple[str, str]]) -> list[type[Exception]]:

@@ -14,7 +14,7 @@ from cxr_platform.models.frozen import FrozenBackbone
 from cxr_platform.progress import Progress
 from cxr_platform.training.activations.plan import plan_activations
 from cxr_platform.training.activations.rates import RateProbe
-from cxr_platform.training.activations.storage import MEMORY_SHARE, Room, room_on_disk
+from cxr_platform.training.activations.storage import MEMORY_SHARE, Room
 from cxr_platform.training.devices import available_memory, gpu_memory_gib
 from cxr_platform.training.plan import Share, cuts_of
 from cxr_platform.training.progress import StudyProgress
@@ -26,6 +26,7 @@ from cxr_platform.training.study import (
     inputs_of,
     resolved_precision,
 )
+from cxr_platform.training.study_need import room_on_disk
 
 
 def local_share(resources: ResourcesConfig, processes: int = 1) -> Share:

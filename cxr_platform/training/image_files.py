@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib.format import write_array_header_1_0
 from numpy.typing import NDArray
 
-from cxr_platform.errors import StorageError
 from cxr_platform.manifest.store import Manifest
 from cxr_platform.storage.files import write_errors
-from cxr_platform.storage.node_cache import NodeCache
-from cxr_platform.training.array_files import FileArray
+from cxr_platform.storage.node_cache import NodeCache, cache_folder
+from cxr_platform.training.array_files import FileArray, array_header
 
 IMAGES_AT_ONCE = 1024
 """Images in memory while a file is written."""
@@ -45,15 +43,13 @@ class ImageFile:
         """What two objects share that are the same images."""
         return self.name
 
+    def is_made(self) -> bool:
+        """Return True if this node has the file."""
+        return (cache_folder() / self.name).exists()
+
     def __getitem__(self, rows: Any) -> NDArray[np.uint8]:
         """Return the images of an index, a mask or a slice."""
-        file = FileArray(self.cache.made(self.name, self.make), self.shape, "uint8", self.cache)
-        try:
-            return file[rows]
-        except StorageError:
-            if file.file.exists():
-                raise
-            return self[rows]  # removed from the cache between the two calls: made again
+        return FileArray(cache_folder() / self.name, self.shape, "uint8", self.cache, self.make)[rows]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return self[:].astype(dtype or self.dtype, copy=False)
@@ -91,8 +87,8 @@ def _write(target: Path, shape: tuple[int, int, int], batches: Iterable[NDArray[
     with write_errors(target):
         stream = target.open("wb")
     with stream:
-        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-        write_array_header_1_0(stream, header)  # type: ignore[no-untyped-call]
+        with write_errors(target):
+            stream.write(array_header(shape, "uint8"))
         for batch in batches:
             with write_errors(target):
                 stream.write(batch.tobytes())

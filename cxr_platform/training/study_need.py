@@ -2,15 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-from cxr_platform.config import Profile
+from cxr_platform.config import ModelConfig, Profile
 from cxr_platform.domain.strategies import VIEWS, strategy_by_name
 from cxr_platform.models.mobilenet import build_network
-from cxr_platform.storage.node_cache import NodeCache
+from cxr_platform.storage.node_cache import NodeCache, cache_folder, disk_of, free_bytes
+from cxr_platform.storage.paths import is_remote
 from cxr_platform.training.activations.files import FOLDER, ActivationFiles
 from cxr_platform.training.activations.storage import StorageNeed, activation_shapes
+from cxr_platform.training.image_files import ImageFile
 from cxr_platform.training.plan import cuts_of
+from cxr_platform.training.study import StudyRun
 
 GIB = 2.0**30
 PROCESS_GIB = 3.0
@@ -50,12 +54,34 @@ def study_need(profile: Profile, strategies: Sequence[str], images: int, trials_
     if cuts:
         shapes, views = activation_shapes(cuts, profile.model), 1 + profile.augmentation.views
         need = StorageNeed.of(ActivationFiles(Path(FOLDER), shapes, views, images, profile.seed, NodeCache()))
-    weights = 4 * build_network(strategy_by_name("scratch"), profile.model).full.count_params()
     at_once = 0 if need is None else need.at_once
     return StudyNeed(
         activations=0.0 if need is None else need.total / GIB,
         manifest=images * profile.intake.decoding.image_size**2 / GIB,
-        trials=len(strategies) * profile.folds * COPIES * weights / GIB,
+        trials=len(strategies) * profile.folds * trial_bytes(profile.model) / GIB,
         cache=(images * profile.model.input_size**2 + trials_per_node * at_once) / GIB,
         memory=trials_per_node * PROCESS_GIB / (1 - OBJECT_STORE_SHARE),
     )
+
+
+@cache
+def trial_bytes(model: ModelConfig) -> int:
+    """Return the most that one trial stores at a time."""
+    return COPIES * 4 * int(build_network(strategy_by_name("scratch"), model).full.count_params())
+
+
+def room_on_disk(study: StudyRun, trials: int) -> tuple[float | None, float | None]:
+    """Return `Room.disk`, and `Room.cache` of each of so many `trials` that a node runs at a time.
+
+    The former leaves room for the trials that are to be stored, and for the file of images if it is on the same disk.
+    """
+    folder, images, profile = study.folder.root, study.data.images, study.plan.profile
+    if is_remote(folder):
+        beside = images.nbytes if isinstance(images, ImageFile) else 0
+        return None, max(0.0, NodeCache(profile.resources.cache_gib).limit - beside) / max(1, trials)
+    planned = study.plan.trials()
+    left = 1 if study.of_champion else len(planned) - len(study.folder.finished(planned))
+    others = left * trial_bytes(profile.model)
+    if isinstance(images, ImageFile) and not images.is_made() and disk_of(cache_folder()) == disk_of(folder):
+        others += images.nbytes
+    return max(0.0, free_bytes(folder) - others), None

@@ -47,6 +47,19 @@ def test_a_file_that_may_not_be_read_is_not_asked_for_again() -> None:
     assert len(asked) == 1
 
 
+def test_a_full_disk_of_this_machine_is_an_error_at_once() -> None:
+    store, asked = parse_path("memory://retry"), []
+
+    def fetch() -> None:
+        asked.append(1)
+        with read_errors(store):
+            Path("/dev/full").write_bytes(b"x")
+
+    with pytest.raises(StorageError, match="No space left"):
+        with_retries(store, fetch)
+    assert len(asked) == 1
+
+
 def test_an_error_of_a_local_file_system_is_one_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError, match="file/state"):

@@ -7,6 +7,7 @@ from cxr_platform.errors import StorageError
 from cxr_platform.storage.node_cache import FOLDER, NodeCache
 from cxr_platform.training.array_files import FileArray, write_array
 from cxr_platform.training.inputs import gather
+from tests.storage.object_store import folder
 
 VALUES = np.random.default_rng(0).normal(size=(2, 5, 3)).astype("float16")
 
@@ -50,6 +51,35 @@ def test_a_damaged_file_is_an_error_that_names_it(stored: FileArray) -> None:
     stored.file.write_bytes(stored.file.read_bytes()[:-20])
     with pytest.raises(StorageError, match=r"a\.npy.*Remove the file"):
         stored[[0]]
+
+
+def test_an_array_of_another_type_is_damaged(stored: FileArray) -> None:
+    write_array(stored.file, VALUES.view("int16"))
+    with pytest.raises(StorageError, match=r"float16.*Received: an array of int16"):
+        stored[[0]]
+
+
+def test_the_bytes_of_a_file_are_known_before_it_is_written(stored: FileArray) -> None:
+    assert stored.file_bytes == stored.file.stat().st_size
+
+
+def test_a_copy_that_is_damaged_is_fetched_again(
+    store: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FOLDER, str(tmp_path / "cache"))
+    file = folder("arrays") / "a.npy"
+    write_array(file, VALUES)
+    array = FileArray(file, VALUES.shape, "float16", NodeCache())
+    (copy,) = [array.cache.local(file, array.nbytes)]
+    for content in (copy.read_bytes()[:-20], b""):
+        copy.write_bytes(content)
+        assert (array[:] == VALUES).all()
+    file.write_bytes(copy.read_bytes()[:-20])
+    copy.unlink()
+    with pytest.raises(StorageError, match=rf"s3://.*a\.npy\. Received: .* in {copy}.*Remove the file"):
+        array[[0]]
+    write_array(file, VALUES)
+    assert (array[:] == VALUES).all()
 
 
 def test_an_absent_file_is_an_error_that_names_it(stored: FileArray, monkeypatch: pytest.MonkeyPatch) -> None:

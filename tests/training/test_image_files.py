@@ -64,6 +64,14 @@ def test_a_file_that_was_removed_is_made_again(stored: ImageFile) -> None:
     assert (stored[:] == images).all()
 
 
+def test_a_file_that_is_damaged_is_made_again(stored: ImageFile) -> None:
+    images = stored[:]
+    (file,) = cache_folder().glob("*.npy")
+    for content in (file.read_bytes()[:-20], b""):
+        file.write_bytes(content)
+        assert (stored[:] == images).all()
+
+
 def test_smaller_images_are_those_of_images_in_memory(stored: ImageFile) -> None:
     augmentation = AugmentationConfig()
     (smaller,) = ImageInputs(stored, augmentation).resized(32).arrays

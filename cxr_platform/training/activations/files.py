@@ -19,13 +19,15 @@ from numpy.typing import NDArray
 
 from cxr_platform.models.frozen import BATCH, chunks
 from cxr_platform.models.initial_weights import BackboneWeights
-from cxr_platform.storage.files import make_folder, write_errors
+from cxr_platform.storage.files import file_sizes, make_folder, read_errors, write_errors
 from cxr_platform.storage.node_cache import NodeCache
-from cxr_platform.storage.retry import with_retries
+from cxr_platform.storage.paths import is_remote
 from cxr_platform.training.array_files import FileArray, write_array
 from cxr_platform.training.plan import StudyPlan
 
 FOLDER = "activations"
+FORMAT = 1
+"""Number of the form of the files; raise it with a change, so that files of another form are not read."""
 
 
 @dataclass(frozen=True)
@@ -68,13 +70,22 @@ class ActivationFiles:
         return [self.order[part] for part in chunks(self.count, self.per_file)]
 
     def missing(self) -> list[int]:
-        """Return the numbers of the files that are not there for every cut."""
-        present = with_retries(self.folder, self._present)
-        return [number for number in range(len(self.parts)) if any(_name(number) not in names for names in present)]
+        """Return the numbers of the files that are not there, or too short, for a cut or several."""
+        present = self._sizes()
+        expected = [self.chunks(cut).files for cut in self.shapes]
+        return [
+            number
+            for number, files in enumerate(zip(*expected, strict=True))
+            if any(present.get(f"{file.file.parent.name}/{file.file.name}") != file.file_bytes for file in files)
+        ]
 
-    def _present(self) -> list[set[str]]:
-        """Return the names of the files of each cut."""
-        return [{file.name for file in (self.folder / cut).glob("part-*.npy")} for cut in self.shapes]
+    def _sizes(self) -> dict[str, int]:
+        """Return the bytes of the files that are there, by cut and name, from one listing."""
+        with read_errors(self.folder):
+            if is_remote(self.folder):
+                return file_sizes(self.folder)
+            files = self.folder.glob("*/part-*.npy")
+            return {file.relative_to(self.folder).as_posix(): file.stat().st_size for file in files}
 
     def write(self, number: int, activations: Mapping[str, NDArray[Any]]) -> None:
         """Write the files `number` of cut → (1 + views, n, …) float16; raise `StorageError` if they cannot be."""
@@ -95,13 +106,15 @@ class ActivationFiles:
 
 
 def activation_key(plan: StudyPlan, imagenet: BackboneWeights) -> str:
-    """Return the hash of all that the activations depend on: images, their order and size, weights, and views."""
+    """Return the hash of all that the files depend on: images, their order and size, weights, views, and their form."""
     weights = hashlib.sha256()
     for name in sorted(imagenet):
         for array in imagenet[name]:
             weights.update(np.ascontiguousarray(array).tobytes())
     profile, identity = plan.profile, plan.identity()
     settings = {
+        "format": FORMAT,
+        "per_file": ActivationFiles.per_file,
         "manifest": plan.manifest.content_hash,
         "backend": identity["backend"],
         "seed": profile.seed,

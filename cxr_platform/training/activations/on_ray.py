@@ -24,10 +24,11 @@ from cxr_platform.progress import Progress
 from cxr_platform.training.activations.files import ActivationFiles, ChunkFiles, Recomputed
 from cxr_platform.training.activations.plan import ActivationPlan, Part, plan_activations
 from cxr_platform.training.activations.rates import RateProbe
-from cxr_platform.training.activations.storage import MEMORY_SHARE, Room, room_on_disk
+from cxr_platform.training.activations.storage import MEMORY_SHARE, Room
 from cxr_platform.training.devices import is_deterministic, limit_process
 from cxr_platform.training.plan import Share, cuts_of
 from cxr_platform.training.study import ACTIVATIONS, Activations, StudyRun
+from cxr_platform.training.study_need import room_on_disk
 
 WAITING_SECONDS = 60.0
 """Time without an answer of any worker after which a message says so."""

@@ -16,8 +16,7 @@ from cxr_platform.domain.study import ActivationRates
 from cxr_platform.errors import ConfigError
 from cxr_platform.models.mobilenet import build_backbone, cut_tensor
 from cxr_platform.progress import Progress
-from cxr_platform.storage.node_cache import NodeCache, free_bytes
-from cxr_platform.storage.paths import is_remote
+from cxr_platform.storage.node_cache import NodeCache
 from cxr_platform.training.activations.files import ActivationFiles, activation_key
 from cxr_platform.training.inputs import FILES_AT_ONCE
 from cxr_platform.training.study import StudyRun
@@ -105,15 +104,6 @@ def planned_files(study: StudyRun, cuts: Sequence[str]) -> ActivationFiles:
         seed=profile.seed,
         cache=NodeCache(profile.resources.cache_gib),
     )
-
-
-def room_on_disk(study: StudyRun, trials: int) -> tuple[float | None, float | None]:
-    """Return `Room.disk`, and `Room.cache` of each of so many `trials` that a node runs at a time."""
-    folder, images = study.folder.root, study.data.images
-    if not is_remote(folder):
-        return float(free_bytes(folder)), None
-    beside = 0 if isinstance(images, np.ndarray) else images.nbytes
-    return None, max(0.0, NodeCache(study.plan.profile.resources.cache_gib).limit - beside) / max(1, trials)
 
 
 def choose_storage(

@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,6 @@ from cxr_platform.config import ModelConfig
 from cxr_platform.domain.study import ActivationRates
 from cxr_platform.errors import ConfigError
 from cxr_platform.storage.node_cache import NodeCache
-from cxr_platform.training.activations import storage
 from cxr_platform.training.activations.files import ActivationFiles
 from cxr_platform.training.activations.rates import StorageSeconds, storage_seconds
 from cxr_platform.training.activations.storage import (
@@ -17,10 +17,9 @@ from cxr_platform.training.activations.storage import (
     activation_shapes,
     choose_storage,
     planned_files,
-    room_on_disk,
 )
 from tests.recorded_progress import RecordedProgress
-from tests.training.builders import tiny_profile, tiny_study
+from tests.training.builders import tiny_study
 
 GIB = 2.0**30
 NIH = ActivationFiles(
@@ -82,21 +81,14 @@ def test_a_study_that_fits_nowhere_is_refused_with_what_would_fit(room: Room, se
 
 def test_files_that_are_written_need_no_more_room(tmp_path: Path) -> None:
     files = replace(NIH, folder=tmp_path, shapes={"features": (1280,)})
-    for number in range(400):
-        (tmp_path / "features").mkdir(exist_ok=True)
-        (tmp_path / "features" / f"part-{number:05d}.npy").touch()
+    (tmp_path / "features").mkdir()
+    for array in files.chunks("features").files[:400]:
+        array.file.touch()
+        os.truncate(array.file, array.file_bytes)
     little = Room(0.0, 0.0, 0.3 * GIB)  # 38 of 438 files are missing
     assert choose_storage(files, little, "auto", RecordedProgress()) == ("files", None)
     with pytest.raises(ConfigError):
         choose_storage(replace(files, folder=tmp_path / "none"), little, "auto", RecordedProgress())
-
-
-def test_the_cache_of_a_node_is_shared_by_its_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    study = tiny_study(tmp_path, ("off-the-shelf",), tiny_profile(**{"resources.cache_gib": 8}))
-    disk, cache = room_on_disk(study, trials=4)
-    assert (disk is not None and disk > 0, cache) == (True, None)
-    monkeypatch.setattr(storage, "is_remote", lambda _: True)
-    assert room_on_disk(study, trials=4) == (None, 2 * GIB)
 
 
 def compared(images_per_second: float, bytes_per_second: float) -> Callable[[StorageNeed, float], StorageSeconds]:
