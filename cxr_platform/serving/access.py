@@ -1,31 +1,44 @@
 """Which requests are answered: with API keys those that carry a valid one, without keys those of this machine.
 
-Without keys the address of the client alone does not suffice, because a browser on this machine sends requests for any
-website that is open in it. So the request must also name this machine as its host (a website can give its own name the
-address 127.0.0.1: DNS rebinding), must not come from a page of another origin, and must not come through a proxy, whose
-clients can be anywhere. A proxy that leaves no trace in a request cannot be recognised: use keys behind any proxy.
+Without keys the address of the client alone does not suffice. A browser on this machine sends requests for any website
+that is open in it, so the request must name this machine as its host (a website can give its own name the address
+127.0.0.1: DNS rebinding) and must not come from a page of another origin. The clients of a proxy can be anywhere, so
+the program that opened the connection must run as the user of the server (`client_user`), which most proxies do not,
+and the request must not have a header of proxies. A proxy of the same user that adds none is not recognised: use keys
+behind any proxy.
 
 Sources: Fetch Metadata Request Headers (W3C) for Sec-Fetch-Site; RFC 6454 for Origin; RFC 7239 and 9110 for the headers
 of proxies.
 """
 
 import ipaddress
+import os
+import re
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 from starlette.types import Scope
 
 from cxr_platform.errors import ServingError
 from cxr_platform.serving.api_keys import KEY_ADVICE, KEYS_VARIABLE, ApiKey, KeyCheck
+from cxr_platform.serving.client_user import client_user
 from cxr_platform.serving.problems import Problem
 
 API = "/v1/"
 """Beginning of the paths that need a key, if there are any."""
 
-PROXY_HEADERS = frozenset({b"forwarded", b"via", b"x-real-ip", b"x-client-ip", b"x-cluster-client-ip"})
-PROXY_PREFIX = b"x-forwarded-"
+PROXY_HEADERS = frozenset(
+    {b"forwarded", b"via", b"x-real-ip", b"x-client-ip", b"x-cluster-client-ip"}
+    | {b"true-client-ip", b"fastly-client-ip", b"cdn-loop"}
+)
+PROXY_PREFIXES = (b"x-forwarded-", b"x-original-", b"x-envoy-", b"cf-")
 OWN_SITES = (b"same-origin", b"none")
 """Values of Sec-Fetch-Site for requests of our own page, and of the user (address line, bookmark)."""
+
+SITE_HEADERS = (b"origin", b"sec-fetch-site", b"sec-fetch-mode")
+"""Headers with which a browser says where a request comes from, each at most once."""
+
+HOST = re.compile(rb"(localhost|[0-9.]+|\[[0-9a-f:.]+\])(:[0-9]+)?")
+"""The value of Host, in lower case, that can name this machine: host and port, and nothing else."""
 
 
 def check_exposure(host: str, keys: KeyCheck | None) -> None:
@@ -77,17 +90,21 @@ def key_from_headers(headers: Mapping[str, str]) -> str:
 
 
 def _check_local(scope: Scope) -> None:
-    """Raise `Problem` unless a request comes from this machine, and from no page but our own."""
+    """Raise `Problem` unless a request comes from this machine and user, and from no page but our own."""
     client, headers = scope.get("client"), dict(scope["headers"])
-    # The default of nginx is to add no header, and HTTP/1.0, which no browser and hardly any client still speaks.
+    # HTTP/1.0 is what nginx spoke by default until 1.29.7, and hardly any client still does.
     through_proxy = scope.get("http_version") == "1.0" or any(
-        name in PROXY_HEADERS or name.startswith(PROXY_PREFIX) for name in headers
+        name in PROXY_HEADERS or name.startswith(PROXY_PREFIXES) for name in headers
     )
     if through_proxy or not is_loopback(client[0] if client else None):
         raise Problem("not-loopback")
+    if client_user(scope) not in (None, os.geteuid()):
+        raise Problem("other-user")
     hosts = [value for name, value in scope["headers"] if name == b"host"]
     if len(hosts) != 1 or not is_loopback(_host_name(hosts[0])):
         raise Problem("wrong-host")
+    if any(sum(name == given for given, _ in scope["headers"]) > 1 for name in SITE_HEADERS):
+        raise Problem("cross-site")
     origin, site = headers.get(b"origin"), headers.get(b"sec-fetch-site", b"none")
     hidden = origin == b"null" and site == b"same-origin"  # of our own page, whose policy is to send no referrer
     if origin is not None and origin not in (b"http://" + hosts[0], b"https://" + hosts[0]) and not hidden:
@@ -98,7 +115,5 @@ def _check_local(scope: Scope) -> None:
 
 
 def _host_name(host: bytes) -> str | None:
-    try:
-        return urlsplit(f"//{host.decode('latin-1')}").hostname
-    except ValueError:
-        return None
+    match = HOST.fullmatch(host.lower())
+    return None if match is None else match[1].strip(b"[]").decode()

@@ -43,6 +43,11 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = MappingProxyType(
             "This server has no API keys and answers clients on its own machine only, without a proxy between.",
             "Ask the operator to start the server with API keys: cxr serve --keys FILE.",
         ),
+        "other-user": ProblemType(
+            403,
+            "This server has no API keys and answers programs of its own user only.",
+            "Run the client as the user who started the server, or ask the operator for API keys.",
+        ),
         "wrong-host": ProblemType(
             403,
             "This server has no API keys and answers only under the names of its own machine.",

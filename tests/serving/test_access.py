@@ -1,5 +1,8 @@
 """Which requests are answered, without keys and with them."""
 
+import os
+import socket
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -43,7 +46,11 @@ def test_a_program_on_this_machine_is_answered(host: str) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["evil.example", "evil.example:8000", "localhost.evil.example", "192.0.2.7", "0.0.0.0:8000", "", "[::1", "a b"],
+    [
+        *("evil.example", "evil.example:8000", "localhost.evil.example", "192.0.2.7", "0.0.0.0:8000", ""),
+        *("localhost/evil", "evil@localhost", "localhost:evil", "localhost:", "localhost?evil", "localhost:8000#"),
+        *("[::1", "::1", "[::1]evil", "[localhost]", "a b", "localhost\u00b9", "127.0.0.\u00b2"),
+    ],
 )
 def test_a_name_of_another_machine_is_refused(host: str) -> None:
     """DNS rebinding: the page of evil.example is of the same origin as this server under that name."""
@@ -83,13 +90,53 @@ def test_the_page_of_this_server_is_answered() -> None:
     assert refusal(request(origin="null", sec_fetch_site="cross-site")) == "cross-site", "a frame in a sandbox"
 
 
-@pytest.mark.parametrize("header", ["x_forwarded_for", "x_forwarded_host", "forwarded", "via", "x_real_ip"])
+@pytest.mark.parametrize(
+    ("header", "own", "other"),
+    [
+        ("origin", "http://localhost:8000", "http://evil.example"),
+        ("sec-fetch-site", "same-origin", "cross-site"),
+        ("sec-fetch-mode", "navigate", "no-cors"),
+    ],
+)
+def test_a_header_of_browsers_counts_once(header: str, own: str, other: str) -> None:
+    """A client or proxy that sends two might mean the other one."""
+    for values in ((own, other), (other, own), (own, own)):
+        scope = request("GET")
+        scope["headers"] += [(header.encode(), value.encode()) for value in values]
+        assert refusal(scope) == "cross-site"
+
+
+@pytest.fixture
+def connected() -> Iterator[dict[str, Any]]:
+    """Addresses of a connection that this process has opened to itself, as they stand in a scope."""
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
+        yield {"client": client.getsockname(), "server": server.getsockname()}
+
+
+def test_a_program_of_another_user_is_refused(connected: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as nginx since 1.29.7: by default it adds no header and speaks HTTP/1.1, so its clients would pass."""
+    scope = {**request(host="127.0.0.1:8000"), **connected}
+    assert refusal(scope) is None
+    own = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: own + 1)
+    assert refusal(scope) == "other-user"
+    keys = parse_keys([KEY], "")
+    assert check_access(keys, {**scope, "headers": [(b"x-api-key", KEY.encode())]}) == keys.keys[0]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        *("x_forwarded_for", "x_forwarded_host", "forwarded", "via", "x_real_ip", "true_client_ip", "cf_connecting_ip"),
+        *("x_original_forwarded_for", "x_envoy_external_address", "cdn_loop"),
+    ],
+)
 def test_a_request_through_a_proxy_is_refused(header: str) -> None:
     assert refusal(request(**{header: "127.0.0.1"})) == "not-loopback"
 
 
-def test_a_proxy_with_the_defaults_of_nginx_is_refused() -> None:
-    """HTTP/1.0, the address of this server as the host, and none of the headers above."""
+def test_a_proxy_with_the_defaults_of_an_older_nginx_is_refused() -> None:
+    """HTTP/1.0, the address of this server as the host, and none of the headers above: nginx before 1.29.7."""
     assert refusal(request(version="1.0", host="127.0.0.1:8000")) == "not-loopback"
 
 
