@@ -227,10 +227,20 @@ def read_bundle(folder: Path, expected_sha256: str | None = None) -> Bundle:
 
     Raise `BundleError` with the file, what was expected and what was received.
     """
+    return check_bundle(folder, read_description(folder, expected_sha256))
+
+
+def read_description(folder: Path, expected_sha256: str | None = None) -> bytes:
+    """Return the bytes of bundle.json in `folder` after comparing them with `expected_sha256`."""
     content = read_bytes(folder / DESCRIPTION, BundleError)
     if expected_sha256 is not None:
         check_bytes(folder / DESCRIPTION, content, expected_sha256)
-    bundle = parse_bundle(content, str(folder / DESCRIPTION))
+    return content
+
+
+def check_bundle(folder: Path, description: bytes) -> Bundle:
+    """Return the bundle that the bytes of its bundle.json describe after comparing every file in `folder` with them."""
+    bundle = parse_bundle(description, str(folder / DESCRIPTION))
     check_folder(folder, bundle.files, besides=DESCRIPTION)
     return bundle
 

@@ -9,8 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cxr_platform.errors import BundleError, RegistryError
-from cxr_platform.registry.bundle import DESCRIPTION, VERSION, Bundle, read_bundle, write_bundle
-from cxr_platform.registry.checksums import check_bytes, file_checksum, read_bytes
+from cxr_platform.registry.bundle import (
+    DESCRIPTION,
+    VERSION,
+    Bundle,
+    check_bundle,
+    read_bundle,
+    read_description,
+    write_bundle,
+)
+from cxr_platform.registry.checksums import file_checksum, read_bytes
 from cxr_platform.registry.signing import check_signature, write_signature
 from cxr_platform.registry.state import RegistryState, VersionEntry, number, parse_state, previous, restore_advice
 from cxr_platform.storage.files import move_folder, remove_leftovers, write_atomically, write_errors
@@ -75,24 +83,19 @@ class Registry:
         Raise `RegistryError` if there is no such version, `BundleError` if one of its files has changed, or if the
         version is not signed and has to be.
         """
-        state = self.state()
-        name = self._resolved(version, state)
-        folder = self.root / name
-        if folder.is_symlink():
-            raise RegistryError(f"Expected a folder at {folder}.", received="a symbolic link", advice="Remove it.")
-        bundle = read_bundle(folder, state.versions[name].sha256)
+        folder, description, bundle = self._checked(version, self.state())
         if self._public_key is not None:
-            description = self._description(name, state)
-            check_signature(self.root, name, description, self._public_key)
-            if bundle.version != name:
-                raise BundleError(f"Expected the signed bundle of {name} in {folder}.", received=bundle.version)
+            check_signature(self.root, folder.name, description, self._public_key)
         return folder, bundle
 
     def sign(self, version: str, key: "SecretKey") -> Path:
-        """Sign a version after comparing its files with their checksums, and return the file of the signature."""
-        folder, _ = self.open(version)
+        """Sign a version after comparing its files with their checksums, and return the file of the signature.
+
+        What is signed is what was compared, byte by byte: others may be able to write to the registry.
+        """
         with self.change() as state:
-            return write_signature(self.root, folder.name, self._description(folder.name, state), key)
+            folder, description, _ = self._checked(version, state)
+            return write_signature(self.root, folder.name, description, key)
 
     def add(self, fill: Callable[[Path, str], Bundle]) -> str:
         """Add the next version and return its name; the champion stays the same.
@@ -141,12 +144,17 @@ class Registry:
             write_atomically(previous(path), read_bytes(path, RegistryError))
         write_atomically(path, state.to_json())
 
-    def _description(self, name: str, state: RegistryState) -> bytes:
-        """Return bundle.json of a version, with the checksum that `open` has compared with all other files."""
-        path = self.root / name / DESCRIPTION
-        content = read_bytes(path, BundleError)
-        check_bytes(path, content, state.versions[name].sha256)
-        return content
+    def _checked(self, version: str, state: RegistryState) -> tuple[Path, bytes, Bundle]:
+        """Return folder, bytes of bundle.json and bundle of a version, all read once; raise as `open`."""
+        name = self._resolved(version, state)
+        folder = self.root / name
+        if folder.is_symlink():
+            raise RegistryError(f"Expected a folder at {folder}.", received="a symbolic link", advice="Remove it.")
+        description = read_description(folder, state.versions[name].sha256)
+        bundle = check_bundle(folder, description)
+        if bundle.version != name:
+            raise BundleError(f"Expected the bundle of {name} in {folder}.", received=bundle.version)
+        return folder, description, bundle
 
     def _lock(self, name: str, seconds: float) -> AbstractContextManager[None]:
         advice = "Wait for it to end, and run the same command again."

@@ -1,6 +1,8 @@
 """Signed versions, and a registry whose files somebody else can write."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from cxr_platform.registry.signing import (
     read_secret_key,
     signature_path,
 )
+from cxr_platform.registry.state import RegistryState
 from cxr_platform.registry.store import Registry
 from tests.registry.builders import filler
 
@@ -80,7 +83,7 @@ def test_a_signed_bundle_under_another_version_is_not_opened(registry: Registry,
     shutil.copytree(registry.root / "v1", registry.root / "v2")
     shutil.copy(signature_path(registry.root, "v1"), signature_path(registry.root, "v2"))
     accept_checksum(registry, "v2")
-    with pytest.raises(BundleError, match="signed bundle of v2"):
+    with pytest.raises(BundleError, match=r"Expected the bundle of v2 in .*v2. Received: v1"):
         trusting(registry, keys[1]).open("v2")
 
 
@@ -98,6 +101,30 @@ def test_a_changed_version_is_not_signed(registry: Registry, keys: tuple[Path, P
     (registry.root / "v1" / "model.onnx").write_bytes(b"")
     with pytest.raises(BundleError):
         registry.sign("v1", read_secret_key(keys[0], None))
+
+
+def test_a_version_that_changes_before_it_is_signed_is_not_signed(registry: Registry, keys: tuple[Path, Path]) -> None:
+    """The signer may wait for the registry's lock for a while; what was checked before does not count then."""
+
+    class ChangedMeanwhile(Registry):
+        @contextmanager
+        def change(self) -> Iterator[RegistryState]:
+            (self.root / "v1" / "model.onnx").write_bytes(b"")
+            with super().change() as state:
+                yield state
+
+    signature_path(registry.root, "v1").unlink()
+    with pytest.raises(BundleError, match=r"model\.onnx"):
+        ChangedMeanwhile(registry.root).sign("v1", read_secret_key(keys[0], None))
+    assert not signature_path(registry.root, "v1").exists()
+
+
+def test_a_bundle_under_another_version_is_not_signed(registry: Registry, keys: tuple[Path, Path]) -> None:
+    shutil.rmtree(registry.root / "v2")
+    shutil.copytree(registry.root / "v1", registry.root / "v2")
+    accept_checksum(registry, "v2")
+    with pytest.raises(BundleError, match="Expected the bundle of v2"):
+        registry.sign("v2", read_secret_key(keys[0], None))
 
 
 def test_signatures_are_those_of_minisign(registry: Registry, keys: tuple[Path, Path]) -> None:
