@@ -26,6 +26,12 @@ NAMED_KEY = re.compile(r"(?:(?P<name>[A-Za-z0-9][A-Za-z0-9._-]{0,39}):)?(?P<key>
 NAME_BY_PLACE = re.compile(r"key-\d+")
 """The name of a key without one."""
 
+OPTIONS: Mapping[str, re.Pattern[str]] = {
+    "limit": re.compile(r"0*[1-9][0-9]{0,8}"),
+    "until": re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}"),
+}
+"""What may follow a key, and its form; `int` and `date.fromisoformat` take more, such as 1_0 and 20270331."""
+
 CHECK_SECONDS = 1.0
 """Interval between two checks of a key file for changes."""
 
@@ -125,7 +131,7 @@ def parse_keys(texts: Sequence[str], where: str) -> ApiKeys:
 
     A key without a name is called key-1, key-2, … by its position. Two keys may have one name, while one replaces the
     other, and then one limit. Raises `ServingError` with `where`, and never with a key, if there is none, if one has
-    fewer than 16 characters or two names, or if its name or what follows it is not valid.
+    fewer than 16 characters or stands there twice, or if its name or what follows it is not valid.
     """
     parsed = [_parse_key(text, number, where) for number, text in enumerate(filter(None, map(str.strip, texts)), 1)]
     if not parsed:
@@ -143,12 +149,15 @@ def parse_keys(texts: Sequence[str], where: str) -> ApiKeys:
             )
         if per_minute != limits[name]:
             raise ServingError(f"Expected keys of one name in {where} to have one limit.", received=f"two of {name}")
-        if names.setdefault(key, name) != name:  # only one name would be counted, and ending it would not end the other
+        if key in names:  # only one name and limit would count, and the last day of one would not end the other
             raise ServingError(
-                f"Expected each key in {where} to have one name.",
-                received=f"the same for {names[key]} and {name}",
-                advice=KEY_ADVICE,
+                f"Expected each key in {where} once.",
+                received=f"the same for {names[key]} and {name}"
+                if names[key] != name
+                else f"the same twice for {name}",
+                advice="Change the line of a key, or remove it, to revoke it. " + KEY_ADVICE,
             )
+        names[key] = name
     return ApiKeys(
         tuple(
             ApiKey(name, hashlib.sha256(key.encode()).digest(), per_minute, until)
@@ -169,17 +178,15 @@ def _parse_key(text: str, number: int, where: str) -> tuple[str, str, int | None
         )
     values = dict(option.partition("=")[::2] for option in options)
     try:
-        if len(values) < len(options) or not {*values} <= {"limit", "until"}:
+        if len(values) < len(options) or not all(OPTIONS[option].fullmatch(values[option]) for option in values):
             raise ValueError
         per_minute = int(values["limit"]) if "limit" in values else None
         until = date.fromisoformat(values["until"]) if "until" in values else None
-        if per_minute is not None and per_minute < 1:
-            raise ValueError
-    except ValueError:
-        own = all(option.startswith(("limit=", "until=")) for option in options)
-        raise ServingError(
+    except (KeyError, ValueError):
+        own = values.keys() <= OPTIONS.keys()
+        raise ServingError(  # with no value, which may be a part of a key
             f"Expected limit=REQUESTS PER MINUTE and until=YYYY-MM-DD after a key in {where}.",
-            received=" ".join(options) if own else f"something else after key {number}",
+            received=f"another {' and '.join(values)} of {name}" if own else f"something else after key {number}",
             advice="Each at most once and without spaces; a key has none either.",
         ) from None
     return name, match["key"], per_minute, until
