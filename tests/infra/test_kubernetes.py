@@ -47,8 +47,28 @@ def test_every_object_is_labelled_with_its_part(folder: str) -> None:
 
 @EACH
 def test_the_study_has_the_nodes_of_the_cluster(folder: str) -> None:
-    specs = clusters(folder)
-    assert specs["RayJob"] == specs["RayCluster"]
+    """But not the registry, which the head of the cluster for jobs by hand mounts to add a champion."""
+    study, by_hand = (clusters(folder)[kind] for kind in ("RayJob", "RayCluster"))
+    pod = by_hand["headGroupSpec"]["template"]["spec"]
+    pod["volumes"] = [each for each in pod["volumes"] if each["name"] != "registry"]
+    mounts = pod["containers"][0]["volumeMounts"]
+    pod["containers"][0]["volumeMounts"] = [each for each in mounts if each["name"] != "registry"]
+    assert study == by_hand
+
+
+@EACH
+def test_no_pod_of_a_study_and_no_worker_of_a_job_mounts_the_registry(folder: str) -> None:
+    """Their code could replace the champion. What mounts it: one head, which writes, and what serves and shows it."""
+    writers = []
+    for each in objects(folder):
+        for pod in pods(each):
+            for volume in pod["spec"].get("volumes", []):
+                if volume.get("persistentVolumeClaim", {}).get("claimName") == "cxr-registry":
+                    mounts = [mount for made in pod["spec"]["containers"] for mount in made["volumeMounts"]]
+                    (mount,) = (mount for mount in mounts if mount["name"] == volume["name"])
+                    assert each["kind"] != "RayJob"
+                    writers += [] if mount.get("readOnly") else [(each["kind"], pod["spec"]["containers"][0]["name"])]
+    assert writers == [("RayCluster", "ray-head")]
 
 
 @EACH
@@ -205,7 +225,7 @@ def test_with_an_object_store_there_is_no_volume_and_every_node_has_keys() -> No
     folder = "overlays/gpu-s3"
     assert one(folder, "PersistentVolumeClaim")["metadata"]["name"] == "cxr-registry"
     for group in groups(clusters(folder)["RayJob"]):
-        assert [volume["name"] for volume in group["template"]["spec"]["volumes"]] == ["registry", "spill"]
+        assert [volume["name"] for volume in group["template"]["spec"]["volumes"]] == ["spill"]
         assert ray_container(group)["envFrom"] == [{"secretRef": {"name": "cxr-s3"}}], "not optional any more"
 
 

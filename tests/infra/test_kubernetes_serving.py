@@ -67,9 +67,8 @@ def test_every_serving_node_has_registry_keys_and_environment(folder: str) -> No
 
 
 @EACH
-def test_the_cluster_and_serving_mount_the_same_registry(folder: str) -> None:
-    registry = options(deployed(folder)).registry
-    for group in groups(clusters(folder)["RayCluster"]):
-        mount = next(each for each in ray_container(group)["volumeMounts"] if each["name"] == "registry")
-        assert mount["mountPath"] == registry
-        assert not mount.get("readOnly")
+def test_the_head_of_the_cluster_and_serving_mount_the_same_registry(folder: str) -> None:
+    head = clusters(folder)["RayCluster"]["headGroupSpec"]
+    mount = next(each for each in ray_container(head)["volumeMounts"] if each["name"] == "registry")
+    assert mount["mountPath"] == options(deployed(folder)).registry
+    assert not mount.get("readOnly")
