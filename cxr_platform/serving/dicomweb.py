@@ -50,6 +50,8 @@ ADVICE: Mapping[int, str] = {
 REFUSALS = (401, 403)
 """Statuses that concern the client, and so all images of a study."""
 
+UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+
 METADATA = ("00080018", "00080070", "0020000E", "00280010")
 """Tags of SOP Instance UID, Manufacturer, Series Instance UID and Rows."""
 
@@ -115,8 +117,12 @@ class DicomWebServer:
     def _image(self, study: str, series: str, uid: str) -> bytes | ServingError:
         import requests
 
+        received = "another content, or one that cannot be encoded again"
         try:
-            return encode_document(self._client.retrieve_instance(study, series, uid))
+            image = self._client.retrieve_instance(study, series, uid)
+            if tuple(str(image.get(name)) for name in UIDS) == (study, series, uid):
+                return encode_document(image)
+            received = "an image with another SOP, Series or Study Instance UID"
         except Exception as error:  # of requests, or anything for what is not DICOM
             described = self._described(f"return image {uid}", error)
             response = error.response if isinstance(error, requests.HTTPError) else None
@@ -126,7 +132,7 @@ class DicomWebServer:
                 raise described from error
         return ServingError(
             f"Expected image {uid} as DICOM from {self.url}.",
-            received="another content, or one that cannot be encoded again",
+            received=received,
             advice="Ask the operator of the server to check this image.",
         )
 

@@ -155,7 +155,7 @@ def test_a_missing_file_champion_or_server_is_exit_code_2(
 
 def radiograph(path: Path, study: str, **attributes: str) -> Path:
     uids = {name: generate_uid(prefix=None) for name in ("SOPInstanceUID", "SeriesInstanceUID")}
-    path.write_bytes(dicom(image(1), StudyInstanceUID=study, **uids, **attributes))
+    path.write_bytes(dicom(image(1), StudyInstanceUID=study, **{**uids, **attributes}))
     return path
 
 
@@ -245,7 +245,8 @@ def test_a_study_is_fetched_screened_and_the_answers_stored(
 def test_an_image_that_the_server_does_not_return_has_a_problem_and_the_next_is_screened(
     work: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = radiograph(work / "a.dcm", "1.2.3").read_bytes()
+    uids = {"SeriesInstanceUID": "1.2", "SOPInstanceUID": "1.2.2"}
+    file = radiograph(work / "a.dcm", "1.2.3", **uids).read_bytes()
     with planned_server((200, JSON, study_metadata("1.2.1", "1.2.2")), (500, {}, b""), part(file)) as url:
         assert screen(work, more=("--wado", url, "--study", "1.2.3", "--json")) == 1
     first, second = map(json.loads, capsys.readouterr().out.splitlines())

@@ -11,7 +11,7 @@ from pydicom.uid import generate_uid
 from cxr_platform.errors import ServingError
 from cxr_platform.intake.dicom import read_source
 from cxr_platform.serving.dicom_answer import dicom_documents
-from cxr_platform.serving.dicomweb import NOT_NAMED, DicomWebServer
+from cxr_platform.serving.dicomweb import NOT_NAMED, UIDS, DicomWebServer
 from cxr_platform.serving.dicomweb_login import Login, load_login
 from tests.intake.files import dicom
 from tests.serving.builders import image
@@ -24,6 +24,12 @@ from tests.serving.planned_server import PlannedHandler, planned_server
 def radiograph(study: str, **attributes: Any) -> bytes:
     uids = {"SOPInstanceUID": generate_uid(prefix=None), "SeriesInstanceUID": generate_uid(prefix=None)}
     return dicom(image(0), StudyInstanceUID=study, **{**uids, "PatientName": "Doe^Jane", **attributes})
+
+
+def listed(**uids: str) -> bytes:
+    """An image as `study_metadata` lists it for study 1.2.3, as 1.2.1 unless `uids` say otherwise."""
+    given = {"SeriesInstanceUID": "1.2", "SOPInstanceUID": "1.2.1", **uids}
+    return radiograph(given.pop("StudyInstanceUID", "1.2.3"), **given)
 
 
 def documents(file: bytes) -> list[Any]:
@@ -150,12 +156,16 @@ def test_an_answer_that_cannot_be_understood_counts_as_not_stored(tree: dict[str
         ((404, {}, b""), "return image 1.2.1.*status 404"),
         ((500, {}, b""), "return image 1.2.1.*status 500"),
         (part(b"no DICOM"), "Expected image 1.2.1 as DICOM"),
+        *(
+            (part(listed(**{name: "9.9.9"})), "image 1.2.1 as DICOM.*with another SOP, Series or Study")
+            for name in UIDS
+        ),
     ],
 )
 def test_an_image_that_is_not_returned_is_an_error_in_its_place(
     answer: tuple[int, dict[str, str], bytes], message: str
 ) -> None:
-    file = radiograph("1.2.3")
+    file = listed(SOPInstanceUID="1.2.2")
     with planned_server((200, JSON, study_metadata("1.2.1", "1.2.2")), answer, part(file)) as url:
         (first, error), (second, content) = DicomWebServer(url, None).images("1.2.3")
     assert (first, second) == ("1.2.1", "1.2.2")
@@ -174,7 +184,7 @@ def test_a_refused_login_ends_the_study(status: int) -> None:
 
 
 def test_a_lost_connection_ends_the_study() -> None:
-    with planned_server((200, JSON, study_metadata("1.2.1", "1.2.2")), part(radiograph("1.2.3"))) as url:
+    with planned_server((200, JSON, study_metadata("1.2.1", "1.2.2")), part(listed())) as url:
         images = DicomWebServer(url, None).images("1.2.3")
         assert isinstance(next(images)[1], bytes)
     with pytest.raises(ServingError, match="Expected a DICOMweb server at http://127"):
