@@ -222,9 +222,9 @@ def _print_json(image: ScreenedImage) -> None:
 
 def _classes(found: "PredictionSetAnswer") -> str:
     """Return the classes that the image may have as a sentence; an empty set does not exclude any class."""
-    if found.labels:
-        return f"Classes it may have: {', '.join(found.labels)}."
     without = f" Without a threshold: {', '.join(found.not_stated)}." if found.not_stated else ""
+    if found.labels:
+        return f"Classes it may have: {', '.join(found.labels)}.{without}"
     return f"No class reaches its threshold.{without}"
 
 

@@ -77,10 +77,11 @@ class PredictionSets(Record):
     @property
     def meaning(self) -> str:
         """What a set states and for which images, in plain words."""
-        stated = f"{100 * self.coverage:g} %"
+        classes = "each class with a threshold" if self.not_stated else "each class"
         text = (
-            f"The set aims to contain the true class for {stated} of the images of each class. This was measured on "
-            "other patients of the study and holds for images like the study's, not for other hospitals."
+            f"The set aims to contain the true class for {100 * self.coverage:g} % of the images of {classes}. This "
+            "was measured on other patients of the study and holds for images like the study's, not for other "
+            "hospitals."
         )
         if self.not_stated:
             text += f" Nothing is stated about {', '.join(self.not_stated)}: the study has too few patients with it."

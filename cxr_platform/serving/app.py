@@ -70,9 +70,10 @@ CLIENT_CLOSED_REQUEST = 499
 DICOM, DICOM_PARTS = "application/dicom", "multipart/related"
 DESCRIPTION = f"""Screens chest X-rays for signs of COVID-19 with a MobileNetV2. {NOTICE}
 
-Images are PNG, JPEG or DICOM, up to 20 MB and 50 million pixels. The server stores and logs nothing of them, and reads
-only those DICOM attributes that define how the pixels are displayed; for a structured report also those of patient and
-study, which the report repeats. Its operator may log the decisions."""
+Images are PNG, JPEG or DICOM, up to 20 MB and 50 million pixels. The server logs nothing of them and stores nothing; on
+a cluster whose memory is full Ray may keep one above 4 MB on a disk until it is answered. Of DICOM only the attributes
+are read that define how the pixels are displayed; for a structured report also those of patient and study, which the
+report repeats. Its operator may log the decisions."""
 
 
 def build_app(service: Service, keys: KeyCheck | None, page: Path = PAGE) -> FastAPI:
@@ -259,8 +260,7 @@ class _AroundRoutes:
 
 
 def _request_id(request: Request) -> str:
-    request_id: str = request.state.request_id
-    return request_id
+    return str(request.state.request_id)
 
 
 def _json(answer: BaseModel) -> Response:

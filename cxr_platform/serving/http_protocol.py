@@ -16,6 +16,7 @@ Serve's proxies before their server starts. It does not limit the TLS handshake,
 """
 
 import asyncio
+import re
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,6 +34,12 @@ UNKNOWN_ROUTE = "other"
 
 PIPELINED = 1
 """Requests of a connection that wait for the answer before them. Browsers and HTTP libraries send none in advance."""
+
+HANDSHAKE = {
+    b"sec-websocket-key": re.compile(rb"[A-Za-z0-9+/]{22}=="),
+    b"sec-websocket-version": re.compile(rb"13"),
+}
+"""Headers of a WebSocket's handshake, each once (RFC 6455, section 4.2.1)."""
 
 LINGER_SECONDS = 5.0
 """How long a closed connection waits for its client to read the answer."""
@@ -156,8 +163,8 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def handle_websocket_upgrade(self) -> None:
-        """Hand the connection over, unless an answer is still being written to it."""
-        if self._is_answering() or self._write_timer is not None:
+        """Hand the connection over, unless an answer is still being written to it or the handshake is not valid."""
+        if self._is_answering() or self._write_timer is not None or not self._opens_websocket():
             self._refuse("bad-request")
         else:
             super().handle_websocket_upgrade()
@@ -215,6 +222,13 @@ class LimitedProtocol(HttpToolsProtocol):
         self.transport.close()
         self._waiting.pop(self, None)
         self._start_timer(LINGER_SECONDS, self.transport.abort)
+
+    def _opens_websocket(self) -> bool:
+        """Return True for a handshake of RFC 6455; uvicorn would answer others in plain text, uncounted."""
+        given = {name: [value for other, value in self.scope["headers"] if other == name] for name in HANDSHAKE}
+        return self.scope["method"] == "GET" and all(
+            len(values) == 1 and HANDSHAKE[name].fullmatch(values[0].strip()) for name, values in given.items()
+        )
 
     def _is_answering(self) -> bool:
         """Return True from the end of a head to the end of its answer, and while requests wait."""

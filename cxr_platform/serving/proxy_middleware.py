@@ -4,6 +4,7 @@ Serve's proxy hands a request to a replica at its first byte, buffers bodies wit
 request of a replica that dies, and reports errors in plain text. This middleware therefore
 
 - checks API keys and their limits, and reads the body, limited in size and time, before a replica sees the request;
+- forwards few requests at a time that need no key, where others need one;
 - sends images that wait at the same time in one call (`request_batcher`), because Serve's own work is per call;
 - forwards all others by themselves, again after no answer, with the headers that this application reads
   (`request_forwarder`);
@@ -43,6 +44,10 @@ IMPORT_PATH = "cxr_platform.serving.proxy_middleware:middlewares"
 MAX_HELD_BYTES = 512 * 2**20
 """Limit of the bodies that are being read or answered; further requests get 429."""
 
+MAX_KEYLESS_REQUESTS = 16
+"""Where there are keys, so many requests without one (page, documentation, readiness) are forwarded at a time; further
+ones get 429. They would take the places of Serve's queue from those with a key."""
+
 
 def middlewares() -> list[Middleware]:
     """Return the middleware for Serve's proxies, with the API keys of their environment; limit their connections."""
@@ -78,7 +83,7 @@ class ProxyMiddleware:
         self._metrics, self._log, self._spans = metrics, log or RequestLog(), spans or RequestSpans()
         self._limits_of_keys = RequestLimits()
         self._free_bytes = max_held_bytes
-        self._running = self._uploading = self._open = 0
+        self._running = self._uploading = self._open = self._keyless = 0
         self._queue_limit = _QueueLimit()
         self._batcher, self._forwarder = RequestBatcher(app), RequestForwarder(app)
         self._other_apps = OtherApps(app)
@@ -148,8 +153,20 @@ class ProxyMiddleware:
             own_scope = {**scope, "headers": forwarded_headers(scope, answer.request_id)}
             if has_body(scope):
                 await self._answer_upload(own_scope, receive, answer)
+            elif answer.key is None and self._keys is not None:
+                await self._forward_keyless(own_scope, receive, answer)
             else:
                 await self._forwarder.forward(own_scope, b"", receive, answer)
+
+    async def _forward_keyless(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Forward a request that needs no key where others need one, unless many such requests are under way."""
+        if self._keyless >= MAX_KEYLESS_REQUESTS:
+            raise Problem("busy")
+        self._keyless += 1
+        try:
+            await self._forwarder.forward(scope, b"", receive, send)
+        finally:
+            self._keyless -= 1
 
     async def _answer_upload(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         """Read the body within the limits, and forward the request."""

@@ -29,10 +29,16 @@ FORWARDED_HEADERS = frozenset(
 TRACEPARENT = re.compile(rb"[0-9a-f]{2}(-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})")
 """Trace Context (W3C): the id of a trace, which a replica may be asked to continue."""
 
+TRACESTATE = re.compile(rb"[\t -~]{1,512}")
+"""What the systems of a trace add to it; it is passed on beside a valid id only."""
+
 
 def forwarded_headers(scope: Scope, request_id: str) -> list[tuple[bytes, bytes]]:
     """Return the headers that a replica gets of a request; the client's own request id is not among them."""
-    headers = [(name, value) for name, value in scope["headers"] if name in FORWARDED_HEADERS or _is_trace(name, value)]
+    given = scope["headers"]
+    headers = [(name, value) for name, value in given if name in FORWARDED_HEADERS or _is_trace(name, value)]
+    if traceparent(scope) is not None:
+        headers += [(name, value) for name, value in given if name == b"tracestate" and TRACESTATE.fullmatch(value)]
     return [*headers, (b"x-request-id", request_id.encode())]
 
 

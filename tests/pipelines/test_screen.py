@@ -50,7 +50,8 @@ def test_the_table_shows_decision_model_and_notice(work: Path, capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("labels", "not_stated", "text"),
     [
-        (["Effusion", "Normal"], ["Fibrosis"], "Classes it may have: Effusion, Normal."),
+        (["Effusion", "Normal"], [], "Classes it may have: Effusion, Normal."),
+        (["Effusion"], ["Fibrosis"], "Classes it may have: Effusion. Without a threshold: Fibrosis."),
         ([], ["Fibrosis", "Edema"], "No class reaches its threshold. Without a threshold: Fibrosis, Edema."),
         ([], [], "No class reaches its threshold."),
     ],

@@ -340,3 +340,31 @@ def test_serve_takes_it_for_its_proxies(monkeypatch: pytest.MonkeyPatch) -> None
     config = uvicorn.Config(lambda: echo, factory=True, lifespan="off", log_config=None)
     config.load()
     assert config.http_protocol_class is uvicorn_config.HTTP_PROTOCOLS["auto"]
+
+
+UPGRADE = b" / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+VERSION, WEBSOCKET_KEY = b"Sec-WebSocket-Version: 13\r\n", b"Sec-WebSocket-Key: " + b"A" * 22 + b"==\r\n"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET" + UPGRADE,
+        b"GET" + UPGRADE + VERSION,
+        b"GET" + UPGRADE + WEBSOCKET_KEY,
+        b"GET" + UPGRADE + VERSION + b"Sec-WebSocket-Key: short\r\n",
+        b"GET" + UPGRADE + VERSION + WEBSOCKET_KEY * 2,
+        b"GET" + UPGRADE + VERSION.replace(b"13", b"8") + WEBSOCKET_KEY,
+        b"POST" + UPGRADE + VERSION + WEBSOCKET_KEY,
+    ],
+)
+def test_a_handshake_of_a_websocket_that_is_not_valid_gets_a_problem_and_is_counted(head: bytes) -> None:
+    with running() as server:
+        assert refused(server, head + b"\r\n") == "bad-request"
+
+
+def test_a_valid_handshake_reaches_the_application() -> None:
+    """Which does not accept it here."""
+    with running() as server:
+        status, _ = ask(server, b"GET" + UPGRADE + VERSION + WEBSOCKET_KEY + b"\r\n")
+        assert (status, server.counted) == (500, [])

@@ -311,6 +311,33 @@ def test_two_large_bodies_share_the_held_bytes() -> None:
     assert asyncio.run(both()) == [200, 429]
 
 
+def test_a_flood_of_requests_without_a_key_leaves_places_for_those_with_one() -> None:
+    async def flooded() -> tuple[list[int], int, int, int]:
+        serve, waiting, answered = FakeServe(), asyncio.Event(), asyncio.Event()
+        places = module.MAX_KEYLESS_REQUESTS
+
+        async def slow(scope: Any, receive: Any, send: Any) -> None:
+            if len(serve.scopes) < places:
+                serve.scopes.append(scope)
+                if len(serve.scopes) == places:
+                    waiting.set()
+                await answered.wait()
+            await serve(scope, receive, send)
+
+        transport = httpx.ASGITransport(ProxyMiddleware(slow, keys=KEYS))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
+            flood = [asyncio.create_task(http.get(path)) for path in ("/", "/docs", "/readyz", "/page/app.js") * 4]
+            await waiting.wait()
+            refused = await http.get("/")
+            assert reason(refused) == "busy"
+            keyed = await http.get("/v1/model", headers={"x-api-key": KEY})
+            answered.set()
+            statuses = [answer.status_code for answer in await asyncio.gather(*flood)]
+            return statuses, refused.status_code, keyed.status_code, (await http.get("/")).status_code
+
+    assert asyncio.run(flooded()) == ([200] * module.MAX_KEYLESS_REQUESTS, 429, 200, 200)
+
+
 def test_while_the_queue_is_full_bodies_are_not_read(clock: Clock) -> None:
     serve = FakeServe(status=429, headers=PLAIN)
     middleware, read = ProxyMiddleware(serve), []

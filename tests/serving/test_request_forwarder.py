@@ -99,3 +99,15 @@ def test_a_trace_is_passed_on_and_nothing_that_only_looks_like_one(value: str, p
     scope = scope_with({"traceparent": value})
     assert traceparent(scope) == passed
     assert dict(forwarded_headers(scope, "1")).get(b"traceparent") == (passed and passed.encode())
+
+
+def test_the_state_of_a_trace_is_passed_on_with_its_id_only() -> None:
+    passed = scope_with({"traceparent": TRACE, "tracestate": "vendor=1,other=2"})
+    assert dict(forwarded_headers(passed, "1"))[b"tracestate"] == b"vendor=1,other=2"
+    for headers in (
+        {"tracestate": "vendor=1"},
+        {"traceparent": "Doe", "tracestate": "vendor=1"},
+        {"traceparent": TRACE, "tracestate": "x" * 513},
+        {"traceparent": TRACE, "tracestate": "vendor=\u00e9"},
+    ):
+        assert b"tracestate" not in dict(forwarded_headers(scope_with(headers), "1"))
