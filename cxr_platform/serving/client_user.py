@@ -67,4 +67,5 @@ def _owner(own: Address, peer: Address) -> int | None:
 def _unmapped(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     """Return an address, as IPv4 if it is IPv4 within IPv6: the kernel finds sockets of both families by that."""
     parsed = ipaddress.ip_address(address)
-    return getattr(parsed, "ipv4_mapped", None) or parsed
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return mapped or parsed

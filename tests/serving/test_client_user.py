@@ -1,23 +1,23 @@
 """The user of a connection, over real sockets of this machine."""
 
+import json
 import os
 import socket
-import subprocess
-import sys
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
+import uvicorn
 
 from cxr_platform.serving.client_user import client_user
+from cxr_platform.serving.proxy_middleware import ProxyMiddleware
+from tests.serving.asgi_client import raw_answer
+from tests.serving.fake_serve import FakeServe
 
 OTHER_USER = 12345
-CONNECT = """
-import socket, sys
-with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as connection:
-    connection.recv(1)
-"""
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a socket to another user")
 
 
 def scope_of(accepted: socket.socket) -> dict[str, Any]:
@@ -58,14 +58,41 @@ def test_a_program_of_this_user_is_recognised_over_each_family(listen: str, conn
         assert client_user(scope_of(accepted)) == os.geteuid()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a program of another user")
+@AS_ROOT
 def test_a_program_of_another_user_is_recognised() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        command = [sys.executable, "-c", CONNECT, str(server.getsockname()[1])]
-        with subprocess.Popen(command, user=OTHER_USER):  # the end of the connection ends it
-            accepted, _ = server.accept()
-            with accepted:
-                assert client_user(scope_of(accepted)) == OTHER_USER
+    with connection("127.0.0.1", "127.0.0.1") as (accepted, client):
+        os.fchown(client.fileno(), OTHER_USER, -1)
+        assert client_user(scope_of(accepted)) == OTHER_USER
+
+
+@pytest.mark.parametrize("user", [None, pytest.param(OTHER_USER, marks=AS_ROOT)])
+def test_a_server_without_keys_answers_its_own_user_alone(user: int | None) -> None:
+    """With uvicorn and the middleware as in Serve's proxy, and what nginx sends by default."""
+    with uvicorn_server(ProxyMiddleware(FakeServe())) as port, socket.socket() as client:
+        if user is not None:
+            os.fchown(client.fileno(), user, -1)
+        client.settimeout(20)
+        client.connect(("127.0.0.1", port))
+        for _ in range(2):
+            client.sendall(f"GET /v1/model HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
+            status, body = raw_answer(client)
+            assert status == (200 if user is None else 403)
+            assert user is None or json.loads(body)["reason"] == "other-user"
+
+
+@contextmanager
+def uvicorn_server(app: Any) -> Iterator[int]:
+    """Run `app` in uvicorn on loopback, and yield its port."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="off", log_level="critical"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            thread.join(0.01)
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join(20)
 
 
 def test_a_client_that_waits_for_its_answer_after_its_last_byte_is_recognised() -> None:
