@@ -138,6 +138,7 @@ def _check_header(dataset: Dataset, config: DecodingConfig) -> None:
             f"DICOM: {dataset.SamplesPerPixel} × {photometric}, {allocated} bits allocated, {stored} stored, "
             f"high bit {high}, representation {dataset.PixelRepresentation} describe no image",
         )
+    check_pixels(int(dataset.Columns), int(dataset.Rows), config, samples * max(allocated // 8, 1))
 
 
 def _modality(dataset: Dataset) -> str:

@@ -9,6 +9,7 @@ offset of half their range, which is subtracted.
 """
 
 import io
+import struct
 from collections.abc import Callable, Iterator
 from copy import copy
 from functools import partial
@@ -25,7 +26,7 @@ from pydicom.pixels.utils import get_expected_length
 from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, RLELossless, generate_uid
 
 from cxr_platform.errors import ImageRefused, last_line
-from cxr_platform.intake.codestream import JPEG_START, check_scans, frame_size, with_end_marker
+from cxr_platform.intake.codestream import JPEG_START, check_runs, check_scans, frame_size, with_end_marker
 
 Floats: TypeAlias = NDArray[np.floating[Any]]
 
@@ -49,6 +50,11 @@ WITHOUT_TENSORFLOW = (
     "; decompress the file (dcmdjpeg of DCMTK), or use the tensorflow stack, whose tensorflow-io may read it"
 )
 ONE_SAMPLE = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
+ITEM_HEAD, ITEM_TAG = struct.Struct("<LL"), 0xE000FFFE
+MAX_FRAGMENTS = 10_000
+"""One or a few hundred in practice; a file of 64 MiB has so many of 6 KiB."""
+MAX_OFFSET_BYTES = 2**16
+"""Four bytes a frame; a frame that was taken from a series may still have the table of all."""
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
 
@@ -99,8 +105,12 @@ def _check_pixel_data(dataset: Dataset) -> None:
         expected, received = get_expected_length(dataset), len(dataset.PixelData)
         if received < expected:
             raise ImageRefused("undecodable", f"{received:,} bytes of pixel data, the header asks for {expected:,}")
-    elif syntax != RLELossless:
-        frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
+        return
+    _check_fragments(dataset.PixelData)
+    frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
+    if syntax == RLELossless:
+        check_runs(frame, dataset.Columns * dataset.Rows)
+    else:
         if frame.startswith(JPEG_START):
             check_scans(frame)
         size = frame_size(frame)
@@ -110,6 +120,24 @@ def _check_pixel_data(dataset: Dataset) -> None:
                 f"the compressed frame ({syntax.name}) states {size or 'no size'}, "
                 f"the header {dataset.Columns} × {dataset.Rows} × {dataset.SamplesPerPixel}",
             )
+
+
+def _check_fragments(encapsulated: bytes) -> None:
+    """Raise `ImageRefused` for a Basic Offset Table or a number of fragments beyond those of one frame.
+
+    pydicom lists all of both, for each decoder again: a second and a gigabyte for a table of 64 MiB.
+    """
+    at = 0
+    for number in range(MAX_FRAGMENTS + 1):
+        if at + ITEM_HEAD.size > len(encapsulated):
+            return
+        tag, length = ITEM_HEAD.unpack_from(encapsulated, at)
+        if tag != ITEM_TAG:
+            return  # the end, or a fault that pydicom names
+        if number == 0 and length > MAX_OFFSET_BYTES:
+            raise ImageRefused("undecodable", f"DICOM: a Basic Offset Table of {length:,} bytes for one frame")
+        at += ITEM_HEAD.size + length
+    raise ImageRefused("undecodable", f"DICOM: more than {MAX_FRAGMENTS:,} fragments; save the object again")
 
 
 def _plain_copy(dataset: Dataset) -> Dataset:

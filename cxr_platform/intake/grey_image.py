@@ -12,6 +12,8 @@ from cxr_platform.errors import ImageRefused
 from cxr_platform.intake.dicom_source import DicomSource
 
 COLOUR_SIDE = 64
+LARGEST_PIXEL = 4
+"""Bytes per pixel with which an image may have `max_pixels`: four channels of 8 bits, or grey of 32."""
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 """ITU-R BT.601, the weights of Pillow's "L"."""
 
@@ -57,12 +59,21 @@ def average_colours(image: Image.Image) -> NDArray[np.float32]:
     return np.asarray(small, np.float32) / np.float32(255)
 
 
-def check_pixels(width: int, height: int, config: DecodingConfig) -> None:
-    """Raise `ImageRefused` (undecodable, too-large) for a size, before anything of that size is allocated."""
+def check_pixels(width: int, height: int, config: DecodingConfig, pixel_bytes: int = 1) -> None:
+    """Raise `ImageRefused` (undecodable, too-large) for a size, before anything of that size is allocated.
+
+    `pixel_bytes` are those of a decoded pixel with all its channels.
+    """
     if width < 1 or height < 1:
         raise ImageRefused("undecodable", f"the header gives {width} × {height} pixels")
     if width * height > config.max_pixels:
         raise ImageRefused("too-large", f"{width} × {height} pixels, the limit is {config.max_pixels:,} pixels")
+    most = LARGEST_PIXEL * config.max_pixels
+    if width * height * pixel_bytes > most:
+        raise ImageRefused(
+            "too-large",
+            f"{width} × {height} pixels of {pixel_bytes} bytes, the limit is {most:,} bytes; save it in grey",
+        )
 
 
 def percentile_window(

@@ -19,7 +19,7 @@ from PIL import Image, ImageOps
 
 from cxr_platform.config import DecodingConfig
 from cxr_platform.errors import ImageRefused
-from cxr_platform.intake.codestream import check_scans, with_end_marker
+from cxr_platform.intake.codestream import check_chunks, check_scans, with_end_marker
 from cxr_platform.intake.grey_image import LUMA, GreyImage, average_colours, check_pixels, percentile_window
 from cxr_platform.intake.letterbox import REDUCED_TO_AT_LEAST, content_box
 
@@ -36,11 +36,10 @@ TURNED = frozenset({5, 6, 7, 8})
 def decode_raster(data: bytes, container: str, config: DecodingConfig) -> GreyImage:
     """Decode a file of the format `container`, "PNG" or "JPEG", and no other.
 
-    Raises `ImageRefused`: `too-large` before any pixel is decoded, `undecodable` for what Pillow cannot read and for a
-    JPEG with too many scans (`codestream.check_scans`).
+    Raises `ImageRefused`: `too-large` before any pixel is decoded, `undecodable` for what Pillow cannot read, and for
+    a JPEG or PNG of too many parts (`codestream.check_scans`, `check_chunks`).
     """
-    if container == "JPEG":
-        check_scans(data)
+    (check_scans if container == "JPEG" else check_chunks)(data)
     try:
         return _decode(data, container, config)
     except ImageRefused:
@@ -55,14 +54,17 @@ def decode_raster(data: bytes, container: str, config: DecodingConfig) -> GreyIm
 
 def _decode(data: bytes, container: str, config: DecodingConfig, reduced: bool = True) -> GreyImage:
     with Image.open(io.BytesIO(data), formats=[container]) as image:
-        check_pixels(*image.size, config)
+        mode, depth = image.mode, data[PNG_BIT_DEPTH] if container == "PNG" else 8
+        channels = len(image.getbands())
+        if depth == 16:  # OpenCV reads grey with alpha as four channels
+            channels = 2 * (4 if channels == 2 else channels)
+        check_pixels(*image.size, config, channels)
         width, height = image.size
         if image.getexif().get(ORIENTATION, 1) in TURNED:
             width, height = height, width
         if container == "JPEG" and reduced:
             left, top, right, bottom = content_box(*image.size, config.image_size)
             image.draft(None, (REDUCED_TO_AT_LEAST * (right - left), REDUCED_TO_AT_LEAST * (bottom - top)))
-        mode, depth = image.mode, data[PNG_BIT_DEPTH] if container == "PNG" else 8
         if depth == 16 and mode not in SIXTEEN_BIT_MODES:
             values: NDArray[Any] = _sixteen_bit_colour(data, image, config)
             shown = _on_black(image)

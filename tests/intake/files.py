@@ -3,6 +3,7 @@
 import io
 import struct
 import time
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -32,6 +33,11 @@ def thorax(size: int = 200) -> NDArray[np.uint8]:
 
 def png(image: Image.Image | NDArray[Any], **options: Any) -> bytes:
     return saved(image, "PNG", **options)
+
+
+def chunk(name: bytes, value: bytes) -> bytes:
+    """A chunk of a PNG."""
+    return struct.pack(">I", len(value)) + name + value + struct.pack(">I", zlib.crc32(name + value))
 
 
 def jpeg(image: Image.Image | NDArray[Any], **options: Any) -> bytes:

@@ -4,8 +4,18 @@ import pytest
 from PIL import Image
 
 from cxr_platform.errors import ImageRefused
-from cxr_platform.intake.codestream import MAX_SCANS, MAX_SEGMENTS, FrameSize, check_scans, frame_size
-from tests.intake.files import jpeg, ramp, saved, scan_bomb
+from cxr_platform.intake.codestream import (
+    MAX_CHUNKS,
+    MAX_EXIF_SEGMENTS,
+    MAX_SCANS,
+    MAX_SEGMENTS,
+    FrameSize,
+    check_chunks,
+    check_runs,
+    check_scans,
+    frame_size,
+)
+from tests.intake.files import chunk, jpeg, png, processor_seconds, ramp, saved, scan_bomb
 
 
 @pytest.mark.parametrize(("mode", "components"), [("L", 1), ("RGB", 3)])
@@ -61,3 +71,63 @@ def test_a_header_of_fill_bytes_or_empty_segments_is_refused(filling: bytes) -> 
     for hostile in (frame[:2] + filling + frame[2:], frame[:2] + filling):
         with pytest.raises(ImageRefused, match="undecodable"):
             check_scans(hostile)
+
+
+def _exif(segments: int) -> bytes:
+    frame = jpeg(ramp())
+    segment = b"\xff\xe1" + struct.pack(">H", 8 + 60_000) + b"Exif\0\0" + bytes(60_000)
+    return frame[:2] + segment * segments + frame[2:]
+
+
+def test_the_exif_of_a_camera_is_accepted_and_a_thousand_segments_are_refused() -> None:
+    check_scans(_exif(MAX_EXIF_SEGMENTS))
+    with pytest.raises(ImageRefused, match="segments of Exif"):
+        check_scans(_exif(1000))
+
+
+@pytest.mark.parametrize("number", [MAX_CHUNKS + 1, 1_500_000])
+@pytest.mark.parametrize("end", [False, True])
+def test_a_png_of_too_many_chunks_is_refused_wherever_they_are(number: int, end: bool) -> None:
+    file = png(ramp())
+    at = len(file) - 12 if end else 33
+    hostile = file[:at] + chunk(b"abCd", b"") * number + file[at:]
+
+    def check() -> None:
+        with pytest.raises(ImageRefused, match="chunks") as refused:
+            check_chunks(hostile)
+        assert refused.value.reason == "undecodable"
+
+    assert processor_seconds(check) < 0.5
+
+
+def test_a_large_png_in_small_chunks_and_one_that_ends_early_are_accepted() -> None:
+    file = png(ramp())
+    check_chunks(file[:33] + chunk(b"IDAT", bytes(8192)) * 8000 + file[33:])
+    for length in (8, 20, 33, 37, len(file) - 4):
+        check_chunks(file[:length])
+
+
+def test_what_follows_the_end_of_a_png_does_not_count() -> None:
+    check_chunks(png(ramp()) + chunk(b"abCd", b"") * 2 * MAX_CHUNKS)
+
+
+def _rle(*segments: bytes) -> bytes:
+    offsets = [64 + sum(map(len, segments[:number])) for number in range(len(segments))]
+    return struct.pack("<16L", len(segments), *offsets, *[0] * (15 - len(segments))) + b"".join(segments)
+
+
+def test_runs_of_as_many_bytes_as_pixels_are_accepted() -> None:
+    run, literal, nothing = b"\x81\x07", b"\x7f" + bytes(128), b"\x80"
+    check_runs(_rle(run * 10, literal * 10 + nothing, (run + literal) * 5), 1280)
+    check_runs(b"", 1280)
+
+
+def test_an_rle_segment_far_longer_than_the_image_is_refused_before_it_is_decoded() -> None:
+    hostile = _rle(b"\x81\x07" * 10, b"\x81\x07" * 8_000_000)
+
+    def check() -> None:
+        with pytest.raises(ImageRefused, match="an RLE segment") as refused:
+            check_runs(hostile, 1280)
+        assert refused.value.reason == "undecodable"
+
+    assert processor_seconds(check) < 0.5

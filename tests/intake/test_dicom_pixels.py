@@ -6,6 +6,7 @@ from pydicom import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
     JPEG2000Lossless,
+    JPEGBaseline8Bit,
     RLELossless,
 )
 
@@ -14,7 +15,17 @@ from cxr_platform.errors import ImageRefused
 from cxr_platform.intake import dicom_pixels
 from cxr_platform.intake.dicom import decode_dicom
 from cxr_platform.intake.dicom_pixels import stored_values
-from tests.intake.files import dataset, dicom, jpeg, jpeg_dataset, ramp, saved, scan_bomb
+from tests.intake.files import (
+    dataset,
+    dicom,
+    item,
+    jpeg,
+    jpeg_dataset,
+    processor_seconds,
+    ramp,
+    saved,
+    scan_bomb,
+)
 
 RANDOM = np.random.default_rng(0)
 
@@ -146,3 +157,64 @@ def test_threads_decode_the_same_values() -> None:
     with ThreadPoolExecutor(8) as pool:
         for decoded in pool.map(lambda _: decode_dicom(image, DecodingConfig()), range(24)):
             np.testing.assert_array_equal(decoded.values, alone)
+
+
+def _encapsulated(data: bytes, syntax: str = JPEGBaseline8Bit) -> Dataset:
+    """An object whose compressed pixel data have a stated length: their fragments are not counted while it is read."""
+    image = jpeg_dataset(ramp())
+    image.file_meta.TransferSyntaxUID = syntax
+    image.PixelData = data
+    return image
+
+
+@pytest.mark.parametrize(
+    ("message", "data"),
+    [
+        ("fragments", item(b"") * 2_000_000),
+        ("Basic Offset Table", item(bytes(4 * 4_000_000)) + item(jpeg(ramp()))),
+    ],
+)
+@pytest.mark.parametrize("syntax", [JPEGBaseline8Bit, RLELossless])
+def test_fragments_and_offsets_far_beyond_those_of_one_frame_are_refused(
+    message: str, data: bytes, syntax: str
+) -> None:
+    image = _encapsulated(data, syntax)
+
+    def decode() -> None:
+        refusal = _refusal(image)
+        assert (refusal.reason, message in refusal.detail) == ("undecodable", True)
+
+    assert processor_seconds(decode) < 0.5
+
+
+def test_a_frame_in_a_thousand_fragments_with_the_offsets_of_a_series_is_decoded() -> None:
+    frame = jpeg(np.random.default_rng(0).integers(0, 256, (60, 80), np.uint8))
+    parts = [frame[at : at + 4] for at in range(0, len(frame), 4)]
+    assert len(parts) > 1000
+    data = item(b"") + b"".join(map(item, parts))
+    expected = stored_values(_encapsulated(item(b"") + item(frame)))
+    np.testing.assert_array_equal(stored_values(_encapsulated(data)), expected)
+    series = item(np.array([0, *range(10_000, 20_000)], "<u4").tobytes()) + item(frame)
+    np.testing.assert_array_equal(stored_values(_encapsulated(series)), expected)
+
+
+def test_an_rle_bomb_is_refused_before_it_is_decoded() -> None:
+    image = dataset(ramp())
+    image.compress(RLELossless, encoding_plugin="pydicom")
+    np.testing.assert_array_equal(stored_values(image), ramp())
+    header = np.zeros(16, "<u4")
+    header[:2] = 1, 64
+    image.PixelData = encapsulate([header.tobytes() + b"\x81\x07" * 8_000_000])
+
+    def decode() -> None:
+        refusal = _refusal(image)
+        assert (refusal.reason, "RLE segment" in refusal.detail) == ("undecodable", True)
+
+    assert processor_seconds(decode) < 0.5
+
+
+def test_colours_of_many_bits_count_as_what_they_take() -> None:
+    colours = dataset(np.zeros((2, 2, 3), np.uint16), Rows=6_000, Columns=6_000)
+    with pytest.raises(ImageRefused, match="of 6 bytes") as refused:
+        decode_dicom(dicom(colours), DecodingConfig())
+    assert refused.value.reason == "too-large"

@@ -13,7 +13,7 @@ from cxr_platform.config import DecodingConfig
 from cxr_platform.errors import ImageRefused
 from cxr_platform.intake.letterbox import letterbox
 from cxr_platform.intake.raster import decode_raster
-from tests.intake.files import jpeg, png, ramp, scan_bomb
+from tests.intake.files import chunk, jpeg, png, processor_seconds, ramp, scan_bomb
 
 CONFIG = DecodingConfig()
 
@@ -114,11 +114,66 @@ def test_the_exif_orientation_turns_the_image_upright() -> None:
 def test_too_many_pixels_in_the_header_are_refused_before_any_is_decoded(side: int) -> None:
     """The file has no pixels: decoding it would be refused as undecodable."""
     header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
-    chunks = [(b"IHDR", header), (b"IDAT", b""), (b"IEND", b"")]
-    body = b"".join(struct.pack(">I", len(d)) + t + d + struct.pack(">I", zlib.crc32(t + d)) for t, d in chunks)
     with pytest.raises(ImageRefused) as refused:
-        decode_raster(b"\x89PNG\r\n\x1a\n" + body, "PNG", CONFIG)
+        decode_raster(_png(header), "PNG", CONFIG)
     assert refused.value.reason == "too-large"
+
+
+def _png(header: bytes, compressed: bytes = b"", before: bytes = b"", after: bytes = b"") -> bytes:
+    body = before + chunk(b"IDAT", compressed) + after
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + body + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("colour_type", "side", "fits"),
+    [(6, 5_100, False), (6, 4_900, True), (4, 5_100, False), (2, 5_800, False), (0, 7_000, True)],
+)
+def test_sixteen_bits_of_several_channels_count_as_what_they_take(colour_type: int, side: int, fits: bool) -> None:
+    """The file has no pixels, so that one which fits is refused as undecodable."""
+    with pytest.raises(ImageRefused) as refused:
+        decode_raster(_png(struct.pack(">IIBBBBB", side, side, 16, colour_type, 0, 0, 0)), "PNG", CONFIG)
+    assert refused.value.reason == ("undecodable" if fits else "too-large")
+
+
+HOSTILE = {
+    "empty chunks before the pixels": lambda: (png(ramp())[:33], chunk(b"abCd", b"") * 1_500_000, png(ramp())[33:]),
+    "empty chunks behind the pixels": lambda: (png(ramp())[:-12], chunk(b"abCd", b"") * 1_500_000, png(ramp())[-12:]),
+    "empty pixels": lambda: (png(ramp())[:33], chunk(b"IDAT", b"") * 1_500_000, png(ramp())[33:]),
+    "colour profiles": lambda: (
+        png(ramp())[:33],
+        chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(2**20 - 1), 9)) * 15_000,
+        png(ramp())[33:],
+    ),
+    "Exif": lambda: (
+        jpeg(ramp())[:2],
+        (b"\xff\xe1" + struct.pack(">H", 8 + 60_000) + b"Exif\0\0" + bytes(60_000)) * 1000,
+        jpeg(ramp())[2:],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_file_is_refused_in_little_processor_time(name: str) -> None:
+    """These took 1 to 17 seconds."""
+    data = b"".join(HOSTILE[name]())
+
+    def decode() -> None:
+        with pytest.raises(ImageRefused, match="save it again") as refused:
+            decode_raster(data, "JPEG" if name == "Exif" else "PNG", CONFIG)
+        assert refused.value.reason == "undecodable"
+
+    assert processor_seconds(decode) < 0.5
+
+
+def test_a_png_with_texts_a_profile_and_an_orientation_is_decoded() -> None:
+    """ImageMagick writes a text for each attribute of a DICOM header."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    texts = chunk(b"tEXt", b"dcm:PatientSex\0M") * 500 + chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(500)))
+    file = png(ramp(), exif=exif)
+    np.testing.assert_array_equal(
+        decode_raster(file[:33] + texts + file[33:], "PNG", CONFIG).values, np.rot90(ramp(), -1)
+    )
 
 
 NOISE = np.random.default_rng(0).integers(0, 256, (60, 80), dtype=np.uint8)
