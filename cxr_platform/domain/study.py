@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from pydantic import AwareDatetime, Field, field_validator, model_validator
+from pydantic import AwareDatetime, Field, ValidationInfo, field_validator, model_validator
 from typing_extensions import Self
 
 from cxr_platform.config import Count, Precision, Profile, Protocol, Storage
-from cxr_platform.domain.strategies import STRATEGY_NAMES, ordered
+from cxr_platform.domain.strategies import STRATEGY_NAMES, ordered, strategy_by_name
 from cxr_platform.errors import CxrError, StudyError
 from cxr_platform.labels import CLASSES
 from cxr_platform.validation import Record, parse_record
@@ -90,9 +90,9 @@ class ActivationRates(Record):
 class StudyRecord(Record):
     """study.json. `strategies` are in the paper's order; `identity` is what must not change when a study continues.
 
-    It has the backend of Keras and, once a trial was started, the precision of all trials. `activations` is where those
-    of frozen layers are kept, which changes the order of batches or their rounding, and `activation_rates` are those
-    that the choice was made from, `None` where sizes alone decided it.
+    It has the backend of Keras and, once a trial was started, the precision of all trials. `activations` is cut → where
+    those of frozen layers are kept, which changes the order of batches or their rounding, and `activation_rates` are
+    those that the last choice by rates was made from, `None` where sizes alone decided.
     """
 
     schema_version: Literal[1] = 1
@@ -106,7 +106,7 @@ class StudyRecord(Record):
     versions: dict[str, str]
     hardware: Hardware
     started: AwareDatetime
-    activations: Storage | None = None
+    activations: dict[str, Storage] = Field(default_factory=dict)
     activation_rates: ActivationRates | None = None
 
     @field_validator("strategies")
@@ -116,6 +116,15 @@ class StudyRecord(Record):
             return ordered(names)
         except CxrError as error:
             raise ValueError(str(error).removeprefix("Expected ")) from error
+
+    @field_validator("activations", mode="before")
+    @classmethod
+    def _by_cut(cls, stated: object, info: ValidationInfo) -> object:
+        """Accept the record of an earlier version, where all cuts were in one place, or none was stated."""
+        if isinstance(stated, str):
+            cuts = (strategy_by_name(name).cut for name in info.data.get("strategies", ()))
+            return {cut: stated for cut in cuts if cut}
+        return {} if stated is None else stated
 
     @property
     def not_run(self) -> tuple[str, ...]:
@@ -174,8 +183,8 @@ class TrialRecord(Record):
     fold, 0 to 1, is `None` for a champion. `cpus` and `gpus` are what the trial reserved (a fraction of a GPU, or
     several GPUs), and `devices` those that it trained on. `precision` is the type of its numbers; if `deterministic`,
     the same trial gives the same result every time on the same hardware. `mps` states that it shared its GPU through
-    NVIDIA's Multi-Process Service. `cache` is what its last attempt used of its node's cache, `None` in records of
-    earlier versions.
+    NVIDIA's Multi-Process Service. `cache` is what its last attempt used of its node's cache, and `activations` where
+    those of its cut were; `None` in records of earlier versions, the latter also without a cut.
     """
 
     schema_version: Literal[1] = 1
@@ -199,6 +208,7 @@ class TrialRecord(Record):
     deterministic: bool
     mps: bool = False
     cache: CacheUse | None = None
+    activations: Storage | None = None
     started: AwareDatetime
     finished: AwareDatetime
     versions: dict[str, str]

@@ -1,18 +1,20 @@
 """Run all trials in this process, one after the other, without Ray: for debugging and for machines without it."""
 
+import math
 import os
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr_platform.config import ResourcesConfig
+from cxr_platform.config import ResourcesConfig, Storage
 from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import CxrError
 from cxr_platform.models.frozen import FrozenBackbone
 from cxr_platform.progress import Progress
-from cxr_platform.training.activations.plan import plan_activations
+from cxr_platform.training.activations.plan import choose_storages, plan_activations
 from cxr_platform.training.activations.rates import RateProbe
 from cxr_platform.training.activations.storage import MEMORY_SHARE, Room
 from cxr_platform.training.devices import available_memory, gpu_memory_gib
@@ -70,14 +72,26 @@ def run(study: StudyRun, todo: list[TrialKey], progress: StudyProgress) -> dict[
     return failures
 
 
-def compute_activations(study: StudyRun, cuts: tuple[str, ...], progress: Progress, processes: int = 1) -> Activations:
-    """Return the activations at `cuts` that `plan_activations` plans, in one of so many `processes`."""
+def chosen_storages(
+    study: StudyRun, cuts: tuple[str, ...], progress: Progress, processes: int | None = None
+) -> dict[str, Storage]:
+    """Return what `choose_storages` decides for this process, or for each of `processes`, which hold one cut each."""
     if not cuts or study.imagenet is None:
         return {}
-    profile, memory = study.plan.profile, MEMORY_SHARE * available_memory() / processes
-    room = Room(memory, memory, *room_on_disk(study, processes))
-    measure = RateProbe.rates if local_share(profile.resources).gpus else None
-    plan = plan_activations(study, cuts, room, progress, measure)
+    memory = MEMORY_SHARE * available_memory() / (processes or 1)
+    room = Room(math.inf if processes else memory, memory, *room_on_disk(study, processes or 1))
+    measure = RateProbe.rates if local_share(study.plan.profile.resources).gpus else None
+    return choose_storages(study, cuts, room, progress, measure)
+
+
+def compute_activations(
+    study: StudyRun, cuts: tuple[str, ...], progress: Progress, chosen: Mapping[str, Storage] | None = None
+) -> Activations:
+    """Return the activations at `cuts`, kept where `chosen` says, by default as `chosen_storages` decides."""
+    if not cuts or study.imagenet is None:
+        return {}
+    profile = study.plan.profile
+    plan = plan_activations(study, cuts, chosen_storages(study, cuts, progress) if chosen is None else chosen)
     computed: list[list[NDArray[Any]]] = []
     backbones: dict[tuple[str, ...], FrozenBackbone] = {}
     done = 0

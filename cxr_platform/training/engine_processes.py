@@ -18,12 +18,15 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from cxr_platform.config import Storage
 from cxr_platform.domain.strategies import strategy_by_name
 from cxr_platform.domain.study import TrialKey, TrialRecord
 from cxr_platform.errors import CxrError
 from cxr_platform.progress import NoProgress
+from cxr_platform.storage.files import write_atomically
+from cxr_platform.storage.lock import file_lock
 from cxr_platform.training.devices import is_deterministic, limit_process
-from cxr_platform.training.engine_local import compute_activations, local_share
+from cxr_platform.training.engine_local import chosen_storages, compute_activations, local_share
 from cxr_platform.training.mps import mps_for
 from cxr_platform.training.plan import Share, cuts_of
 from cxr_platform.training.progress import StudyProgress
@@ -32,6 +35,8 @@ from cxr_platform.training.trial import Workbench
 
 COMPILED = "JAX_COMPILATION_CACHE_DIR"
 STOP_SECONDS = 10.0
+DECISION_SECONDS = 600.0
+"""Longest time that a process waits for another one that decides where activations are kept."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ def run(study: StudyRun, todo: list[TrialKey], progress: StudyProgress, processe
     """
     share = local_share(study.plan.profile.resources, processes)
     waiting, tries, failures = list(todo), Counter[TrialKey](), dict[TrialKey, str]()
-    with mps_for(study.plan.profile.resources), compiled_steps(), _pickled(study) as file:
+    with mps_for(study.plan.profile.resources), compiled_steps(), _pickled(study, todo) as file:
         workers = [_start(file, share, number == 0, processes) for number in range(min(processes, len(todo)))]
         try:
             progress.training_begins()
@@ -142,12 +147,15 @@ def _outcome(worker: _Worker) -> Outcome:
 
 
 @contextmanager
-def _pickled(study: StudyRun) -> Iterator[Path]:
-    """Yield a file for processes to read: one that gets much as an argument keeps the others waiting for its start."""
+def _pickled(study: StudyRun, todo: Sequence[TrialKey]) -> Iterator[Path]:
+    """Yield a file with the study and the cuts of `todo` for processes to read.
+
+    One that gets much as an argument keeps the others waiting for its start.
+    """
     with tempfile.TemporaryDirectory(prefix="cxr-study-") as folder:
         file = Path(folder) / "study.pickle"
         with file.open("wb") as stream:
-            pickle.dump(study, stream, protocol=5)
+            pickle.dump((study, cuts_of([key.strategy for key in todo])), stream, protocol=5)
         yield file
 
 
@@ -172,9 +180,10 @@ def _work(file: Path, share: Share, connection: Connection, processes: int) -> N
     """Run the trials that come over `connection`, and answer each with its outcome, until the connection ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
     with file.open("rb") as stream:
-        study: StudyRun = pickle.load(stream)
+        study, cuts = pickle.load(stream)
     limit_process(share.cpus, share.gpus, is_deterministic(study.plan.profile.resources, share.gpus))
     bench: Workbench | None = None
+    chosen: dict[str, Storage] = {}
     inputs: tuple[str | None, TrialInputs] | None = None
     while True:
         try:
@@ -183,15 +192,14 @@ def _work(file: Path, share: Share, connection: Connection, processes: int) -> N
             return
         outcome: Outcome
         try:
-            bench = bench or _workbench(study, share)
+            if bench is None:
+                bench, chosen = _set_up(study, cuts, share, processes, file, connection)
             cut = strategy_by_name(key.strategy).cut
             if inputs is None or inputs[0] != cut:
                 inputs = None
                 bench.unload()  # the GPU has no memory for the last inputs beside the network that computes the next
-                inputs = (
-                    cut,
-                    inputs_of(study, key, compute_activations(study, cuts_of([key.strategy]), NoProgress(), processes)),
-                )
+                activations = compute_activations(study, cuts_of([key.strategy]), NoProgress(), chosen)
+                inputs = cut, inputs_of(study, key, activations)
             note = partial(_send_note, connection)
             outcome = execute_trial(study, bench, key, inputs[1], share, lambda _: None, note)
         except CxrError as error:
@@ -205,11 +213,34 @@ def _send_note(connection: Connection, text: str) -> None:
     connection.send(Note(text))
 
 
-def _workbench(study: StudyRun, share: Share) -> Workbench:
-    """Return the workbench of this process; raise `StudyMismatch` if earlier trials had another precision."""
+def _set_up(
+    study: StudyRun, cuts: tuple[str, ...], share: Share, processes: int, file: Path, connection: Connection
+) -> tuple[Workbench, dict[str, Storage]]:
+    """Return the workbench of this process, and cut → where activations are kept.
+
+    The first process decides that for the `cuts` of all processes, and keeps it beside the study's `file`. One process
+    at a time changes `study.json`. Raises `StudyMismatch` if earlier trials had another precision, `ConfigError` if
+    there is no room for the activations.
+    """
     precision = resolved_precision(study.plan.profile.training.precision, share)
-    study.folder.set_precision(precision)
-    return study.workbench(share, precision)
+    decided = file.with_name("storages.pickle")
+    with file_lock(file.with_name("lock"), timeout=DECISION_SECONDS):
+        study.folder.set_precision(precision)
+        if not decided.exists():
+            write_atomically(decided, pickle.dumps(chosen_storages(study, cuts, _Notes(connection), processes)))
+    chosen: dict[str, Storage] = pickle.loads(decided.read_bytes())
+    return study.workbench(share, precision), chosen
+
+
+class _Notes(NoProgress):
+    """Sends messages to the parent over `connection`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def message(self, text: str) -> None:
+        """Send it."""
+        _send_note(self._connection, text)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ errors, reading and writing are repeated (`storage.retry`).
 """
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cxr_platform.config import Precision, Profile, Protocol, Storage
-from cxr_platform.domain.strategies import ordered
+from cxr_platform.domain.strategies import EVERY_STRATEGY, ordered
 from cxr_platform.domain.study import NO_FOLD, ActivationRates, StudyRecord, TrialKey, TrialRecord, read_study
 from cxr_platform.errors import PredictionsError, StorageError, StudyError, StudyMismatch
 from cxr_platform.storage.files import (
@@ -152,11 +152,19 @@ class StudyFolder:
         else:
             self._write(known.model_copy(update={"identity": identity}))
 
-    def set_activations(self, storage: Storage, rates: ActivationRates | None) -> None:
-        """Add to `study.json` where activations are kept, and why, so that a continued study keeps to it."""
+    def known_activations(self) -> dict[str, Storage]:
+        """Return cut → where the activations were kept, of the cuts of which a trial has begun."""
+        known, files = self.known_record(), list_trial_files(self.root)
+        begun = {key.strategy for key in (*files.finished, *files.running)}
+        cuts = {strategy.cut for strategy in EVERY_STRATEGY if strategy.name in begun}
+        return {cut: storage for cut, storage in known.activations.items() if cut in cuts} if known else {}
+
+    def set_activations(self, chosen: Mapping[str, Storage], rates: ActivationRates | None) -> None:
+        """Add to `study.json` where activations are kept, by cut, and why, so that a continued study keeps to it."""
         known = self.known_record()
-        if known and known.activations != storage:
-            self._write(known.model_copy(update={"activations": storage, "activation_rates": rates}))
+        if known and not chosen.items() <= known.activations.items():
+            now = {"activations": {**known.activations, **chosen}, "activation_rates": rates or known.activation_rates}
+            self._write(known.model_copy(update=now))
 
     def set_strategies(self, names: Iterable[str]) -> None:
         """Write into `study.json` which strategies the pooled predictions hold."""

@@ -168,7 +168,7 @@ class FrozenInputs:
 
     def __init__(self, chunks: Sequence[NDArray[Any] | StoredChunk], rows: NDArray[Any] | None = None) -> None:
         self.arrays: list[Array] = [chunk.reshape(-1, *chunk.shape[2:]) for chunk in chunks]
-        self._in_files = rows is not None
+        self.in_files = rows is not None
         self._lengths = np.array([chunk.shape[1] for chunk in chunks])
         self._starts = np.cumsum([0, *self._lengths])
         self._views = chunks[0].shape[0]
@@ -184,7 +184,7 @@ class FrozenInputs:
 
     def files(self, rows: NDArray[Any]) -> NDArray[Any] | None:
         """Return the number of the chunk of each of `rows`, or `None` if the chunks are in memory."""
-        return self._chunk(self._places[rows]) if self._in_files else None
+        return self._chunk(self._places[rows]) if self.in_files else None
 
     def resized(self, side: int) -> "FrozenInputs":
         """Raise `ValueError`: activations have no size of their own."""

@@ -32,6 +32,9 @@ from cxr_platform.training.plan import Share
 from cxr_platform.training.trial import Epoch, Position
 
 STATE, CHECKPOINT = "state.json", "position.npz"
+ACTIVATIONS_KEPT = "activations"
+"""Where they are kept, among the numerics of a checkpoint: the order of batches depends on it."""
+
 STATE_SECONDS = 10.0
 """Least time between two writes of `state.json`: an epoch of a small study takes less than a second."""
 
@@ -44,7 +47,7 @@ log = logging.getLogger(__name__)
 class TrialHeartbeat:
     """Writes state and checkpoints of one trial into `folder`, from `begin` to the end of its `with` block.
 
-    `numerics` are backend and precision, with which alone its checkpoints can be continued.
+    `numerics` are backend, precision and storage of activations, with which alone its checkpoints can be continued.
     """
 
     def __init__(
@@ -54,7 +57,7 @@ class TrialHeartbeat:
         epochs: int,
         share: Share,
         checkpoint_seconds: float,
-        numerics: Mapping[str, str],
+        numerics: Mapping[str, str | None],
     ) -> None:
         self._folder, self._checkpoint_seconds, self._numerics = folder, checkpoint_seconds, numerics
         now = utc_now()
@@ -137,7 +140,7 @@ def utc_now() -> datetime:
     return datetime.now(timezone.utc).replace(microsecond=0)
 
 
-def write_checkpoint(folder: Path, position: Position, numerics: Mapping[str, str]) -> None:
+def write_checkpoint(folder: Path, position: Position, numerics: Mapping[str, str | None]) -> None:
     """Replace the checkpoint in `folder`, a NumPy archive; raise `StorageError` if it cannot be written."""
     history = [asdict(epoch) for epoch in position.history]
     meta = {"rng": position.rng, "history": history, "numerics": dict(numerics)}
@@ -147,9 +150,10 @@ def write_checkpoint(folder: Path, position: Position, numerics: Mapping[str, st
     write_atomically(folder / CHECKPOINT, archive.getvalue())
 
 
-def last_position(folder: Path, numerics: Mapping[str, str] | None = None) -> Position | None:
-    """Return the position in the checkpoint of `folder`, or `None` if there is none or it is damaged.
+def last_position(folder: Path, numerics: Mapping[str, str | None] | None = None) -> Position | None:
+    """Return the position in the checkpoint of `folder`; `None` if there is none, it is damaged, or made elsewhere.
 
+    The latter is one of a trial with its activations in another storage: what follows would not be the same trial.
     Raises `StorageError` if it cannot be read now, `StudyMismatch` if it was not made with `numerics`.
     """
     file = folder / CHECKPOINT
@@ -162,7 +166,9 @@ def last_position(folder: Path, numerics: Mapping[str, str] | None = None) -> Po
             meta = json.loads(str(archive["meta"]))
             state = {name.removeprefix("state/"): archive[name] for name in archive if name.startswith("state/")}
         position = Position(state, meta["rng"], [Epoch(**epoch) for epoch in meta["history"]])
-        changes = list(differences(meta["numerics"], numerics or meta["numerics"]))
+        known, now = dict(meta["numerics"]), dict(numerics or meta["numerics"])
+        before, kept = known.pop(ACTIVATIONS_KEPT, None), now.pop(ACTIVATIONS_KEPT, None)
+        changes = list(differences(known, now))
     except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         # The result is the same from the first epoch.
         log.warning("%s is damaged, the trial starts from its first epoch: %s", file, error)
@@ -173,4 +179,7 @@ def last_position(folder: Path, numerics: Mapping[str, str] | None = None) -> Po
             received="; ".join(changes),
             advice=f"Remove {folder} to train from the first epoch, or go back to what it was started with.",
         )
+    if before != kept:
+        log.warning("%s was made with activations in %s, now %s: from the first epoch", file, before, kept)
+        return None
     return position

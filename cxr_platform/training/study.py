@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr_platform.config import Precision, ResourcesConfig
+from cxr_platform.config import Precision, ResourcesConfig, Storage
 from cxr_platform.domain.strategies import VIEWS, strategy_by_name
 from cxr_platform.domain.study import TrialImages, TrialKey, TrialRecord, TrialSeconds
 from cxr_platform.errors import TrialsFailed
@@ -38,7 +38,7 @@ from cxr_platform.training.robust_trial import (
     robust_trial_data,
     run_robust_trial,
 )
-from cxr_platform.training.running_trial import TrialHeartbeat, utc_now
+from cxr_platform.training.running_trial import ACTIVATIONS_KEPT, TrialHeartbeat, utc_now
 from cxr_platform.training.step import Placement, gpu_is_visible
 from cxr_platform.training.trial import (
     Epoch,
@@ -176,7 +176,8 @@ def execute_trial(
         epochs = profile.training.schedule(strategy.family).epochs_for(len(rows.train), profile.training.batch_size)
     folder = study.folder.running_folder(key)
     interval = profile.resources.checkpoint_seconds if checkpoint_seconds is None else checkpoint_seconds
-    numerics = {"backend": keras_backend(), "precision": bench.precision}
+    storage = storage_of(inputs)
+    numerics = {"backend": keras_backend(), "precision": bench.precision, ACTIVATIONS_KEPT: storage}
     heartbeat = TrialHeartbeat(folder, key, epochs, share, interval, numerics)
     if (
         share.gpus
@@ -208,7 +209,7 @@ def execute_trial(
         accuracy=float(np.mean(result.probabilities.argmax(1) == data.labels[rows.test])) if len(rows.test) else None,
         seconds=TrialSeconds(**result.seconds),
         seed=seed,
-        backend=numerics["backend"],
+        backend=keras_backend(),
         node=heartbeat.state.node,
         cpus=share.cpus,
         gpus=share.gpus,
@@ -217,6 +218,7 @@ def execute_trial(
         deterministic=bench.placement.deterministic,
         mps=mps,
         cache=cache_use() - used_before,
+        activations=storage,
         started=heartbeat.state.started,
         finished=utc_now(),
         versions=package_versions(),
@@ -224,6 +226,13 @@ def execute_trial(
     )
     study.folder.write_trial(record, data, result)
     return study.folder.trial_record(key)
+
+
+def storage_of(inputs: TrialInputs) -> Storage | None:
+    """Return where the activations are that a trial is trained on, `None` if it is trained on images or features."""
+    if isinstance(inputs, FrozenInputs):
+        return "files" if inputs.in_files else "memory"
+    return "recompute" if isinstance(inputs, RecomputedInputs) else None
 
 
 def too_large_line(strategy: str, inputs: Inputs, placement: Placement) -> str | None:

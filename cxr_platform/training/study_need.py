@@ -49,7 +49,7 @@ class StudyNeed:
 
 def study_need(profile: Profile, strategies: Sequence[str], images: int, trials_per_node: float) -> StudyNeed:
     """Return what `strategies` on so many `images` need; the most that a trial stores is that of scratch."""
-    cuts = [cut for cut in cuts_of(strategies) if cut != VIEWS]
+    cuts = tuple(cut for cut in cuts_of(strategies) if cut != VIEWS)
     need = None
     if cuts:
         shapes, views = activation_shapes(cuts, profile.model), 1 + profile.augmentation.views

@@ -41,6 +41,12 @@ def test_a_trial_key_has_a_name_for_the_reader() -> None:
     assert str(TrialKey("scratch", NO_FOLD)) == "scratch on all images"
 
 
+def test_a_study_of_an_earlier_version_had_the_activations_of_all_cuts_in_one_place(folder: Path) -> None:
+    for stated, by_cut in {"files": {"features": "files"}, None: {}}.items():
+        rewrite(folder, activations=stated)
+        assert read_study(folder).activations == by_cut
+
+
 def test_hardware_is_written_in_one_line() -> None:
     assert str(Hardware(processor="Xeon", processors=8)) == "8 × Xeon"
     gpus = ("RTX 4090", "H100", "RTX 4090")

@@ -8,14 +8,16 @@ import keras
 import numpy as np
 
 from cxr_platform.config import ModelConfig, Profile, load_profile
+from cxr_platform.domain.study import TrialKey
 from cxr_platform.labels import CLASSES, class_index
 from cxr_platform.models.initial_weights import BackboneWeights
 from cxr_platform.models.mobilenet import build_backbone
 from cxr_platform.training.data import StudyData, ViewImages
 from cxr_platform.training.folder import StudyFolder
 from cxr_platform.training.inputs import Index
-from cxr_platform.training.plan import StudyPlan
+from cxr_platform.training.plan import Share, StudyPlan
 from cxr_platform.training.robust_head import CONTRAST
+from cxr_platform.training.running_trial import TrialHeartbeat
 from cxr_platform.training.step import Steps
 from cxr_platform.training.study import StudyRun
 from tests.study_records import manifest_facts
@@ -89,6 +91,13 @@ def same_batch(index: Index, labels: np.ndarray, weights: np.ndarray, rate: floa
     """`count` steps on one batch."""
     *index, labels, weights = (np.stack([array] * count) for array in (*index, labels, weights))
     return Steps(tuple(index), labels, weights, np.full(count, rate, "float32"))
+
+
+def begin(study: StudyRun, strategy: str) -> None:
+    """Leave what the first trial of `strategy` does when it begins."""
+    key = TrialKey(strategy, 0)
+    with TrialHeartbeat(study.folder.running_folder(key), key, 1, Share(1.0, 0.0), 0.0, {}) as trial:
+        trial.begin()
 
 
 def tiny_study(folder: Path, strategies: tuple[str, ...], profile: Profile | None = None) -> StudyRun:

@@ -145,11 +145,21 @@ def test_a_trial_whose_steps_compute_activations_is_stored(tmp_path: Path) -> No
 def test_a_continued_study_keeps_its_activations_where_they_were(tmp_path: Path) -> None:
     study = tiny_study(tmp_path, ("off-the-shelf",), tiny_profile(**{"resources.activations": "files"}))
     study.folder.start(study.plan)
-    engine_local.compute_activations(study, ("features",), RecordedProgress())
-    auto = tiny_study(tmp_path, ("off-the-shelf",))  # "auto": they would fit into memory
-    kept = engine_local.compute_activations(auto, ("features",), RecordedProgress())["features"]
-    assert isinstance(kept, ChunkFiles)
-    assert study.folder.record().activations == "files"
+    engine_local.run(study, KEYS[:1], StudyProgress())
+    assert study.folder.trial_record(KEYS[0]).activations == "files"
+    auto = tiny_study(tmp_path, ("off-the-shelf", "fine-tuning-1"))  # "auto": they would fit into memory
+    kept = engine_local.compute_activations(auto, ("features", "block_15"), RecordedProgress())
+    assert isinstance(kept["features"], ChunkFiles)
+    assert isinstance(kept["block_15"], list)
+    assert study.folder.record().activations == {"features": "files", "block_15": "memory"}
+
+
+def test_a_champion_leaves_the_record_of_its_study_alone(tmp_path: Path) -> None:
+    study = tiny_study(tmp_path, ("off-the-shelf",))
+    study.folder.start(study.plan)
+    before = study.folder.record()
+    engine_local.chosen_storages(replace(study, of_champion=True), ("features",), RecordedProgress())
+    assert study.folder.record() == before
 
 
 def test_a_champion_has_files_of_its_own(tmp_path: Path) -> None:

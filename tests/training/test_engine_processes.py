@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cxr_platform.config import Storage
 from cxr_platform.domain.study import TrialKey
 from cxr_platform.errors import StorageError
-from cxr_platform.training import engine_processes, mps
-from cxr_platform.training.engine_processes import Outcome, next_trial
+from cxr_platform.training import engine_local, engine_processes, mps
+from cxr_platform.training.engine_processes import Note, Outcome, next_trial
 from cxr_platform.training.folder import StudyFolder
 from cxr_platform.training.inputs import FrozenInputs
 from cxr_platform.training.plan import Share
@@ -159,16 +160,19 @@ def test_an_error_of_the_storage_ends_the_study(outcomes: Outcomes, study: Simpl
         engine_processes.run(study, WAITING, StudyProgress(), processes=2)
 
 
-def working(study: StudyRun) -> tuple[Connection, threading.Thread]:
-    """Return the connection to a thread that does the work of a process."""
+def working(study: StudyRun) -> tuple[Connection, threading.Thread, list[str]]:
+    """Return the connection to a thread that does the work of a process, and its first notes."""
     here, there = Pipe()
-    with engine_processes._pickled(study) as file:
+    with engine_processes._pickled(study, study.plan.trials()) as file:
         process = threading.Thread(target=engine_processes._work, args=(file, Share(1, 0), there, 1), daemon=True)
         process.start()
         here.send(TrialKey("nothing", 0))
         assert here.poll(SECONDS), "no answer"
-        assert "Expected a strategy" in str(here.recv())
-    return here, process
+        answers = [here.recv()]
+        while isinstance(answers[-1], Note):
+            answers.append(here.recv())
+        assert "Expected a strategy" in str(answers.pop())
+    return here, process, [note.text for note in answers]
 
 
 def test_a_process_keeps_its_inputs_for_the_folds_and_frees_them_before_it_computes_the_next(
@@ -186,10 +190,10 @@ def test_a_process_keeps_its_inputs_for_the_folds_and_frees_them_before_it_compu
 
     bench = SimpleNamespace(unload=lambda: done.append("unload"))
     monkeypatch.setattr("cxr_platform.training.engine_processes.signal.signal", lambda *_: None)  # of main threads only
-    monkeypatch.setattr(engine_processes, "_workbench", lambda *_: bench)
+    monkeypatch.setattr(engine_processes, "_set_up", lambda *_: (bench, {}))
     monkeypatch.setattr(engine_processes, "compute_activations", compute)
     monkeypatch.setattr(engine_processes, "execute_trial", execute)
-    here, process = working(tiny_study(tmp_path, ("off-the-shelf",)))
+    here, process, _ = working(tiny_study(tmp_path, ("off-the-shelf",)))
     for key in (TrialKey("off-the-shelf", 0), TrialKey("off-the-shelf", 1), TrialKey("fine-tuning-1", 0)):
         here.send(key)
         assert here.poll(SECONDS), "no answer"
@@ -207,7 +211,8 @@ def test_a_process_trains_and_stores_the_trials_that_it_is_given(
     monkeypatch.setattr("cxr_platform.training.engine_processes.signal.signal", lambda *_: None)  # of main threads only
     study = tiny_study(tmp_path, ("off-the-shelf",))
     study.folder.start(study.plan)
-    here, process = working(study)
+    here, process, notes = working(study)
+    assert [note.split(":")[0] for note in notes] == ["Frozen activations"]
     here.send(TrialKey("off-the-shelf", 0))
     assert here.poll(SECONDS), "no answer"
     assert here.recv().key == TrialKey("off-the-shelf", 0)
@@ -215,3 +220,24 @@ def test_a_process_trains_and_stores_the_trials_that_it_is_given(
     process.join(SECONDS)
     assert not process.is_alive()
     assert study.folder.trial_record(TrialKey("off-the-shelf", 0)).epochs == 2
+
+
+def test_the_first_process_decides_for_the_cuts_of_all_where_activations_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = tiny_study(tmp_path, ("off-the-shelf", "fine-tuning-1"))
+    study.folder.start(study.plan)
+    notes = [Pipe(), Pipe()]
+
+    def set_up(number: int) -> dict[str, Storage]:
+        cuts = ("features", "block_15")
+        return engine_processes._set_up(study, cuts, Share(1, 0), 2, tmp_path / "study", notes[number][1])[1]
+
+    monkeypatch.setattr(engine_local, "available_memory", lambda: 4e6)  # room for each cut, not for both
+    chosen = {"features": "memory", "block_15": "memory"}
+    assert set_up(0) == chosen == study.folder.record().activations
+    monkeypatch.setattr(engine_local, "available_memory", lambda: 0)
+    assert set_up(1) == chosen
+    assert [here.poll() for here, _ in notes] == [True, False]
+    (tmp_path / "storages.pickle").unlink()  # the command is run again, before any trial
+    assert set_up(1) == {"features": "files", "block_15": "files"} == study.folder.record().activations

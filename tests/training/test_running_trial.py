@@ -147,6 +147,16 @@ def test_a_checkpoint_of_another_backend_or_precision_is_refused_with_the_differ
         trial.begin()
 
 
+def test_a_checkpoint_of_another_storage_of_activations_is_not_continued(tmp_path: Path) -> None:
+    in_files = {**NUMERICS, "activations": "files"}
+    write_checkpoint(tmp_path, position(1), in_files)
+    assert last_position(tmp_path, in_files) is not None
+    assert last_position(tmp_path) is not None
+    assert last_position(tmp_path, {**NUMERICS, "activations": "memory"}) is None
+    with pytest.raises(StudyMismatch):
+        last_position(tmp_path, {"backend": "jax", "precision": "float32", "activations": "memory"})
+
+
 def test_without_a_checkpoint_there_is_no_position(tmp_path: Path) -> None:
     assert last_position(tmp_path) is None
     assert last_position(tmp_path / "absent") is None

@@ -22,7 +22,7 @@ from cxr_platform.models.frozen import FrozenBackbone
 from cxr_platform.models.initial_weights import BackboneWeights
 from cxr_platform.progress import Progress
 from cxr_platform.training.activations.files import ActivationFiles, ChunkFiles, Recomputed
-from cxr_platform.training.activations.plan import ActivationPlan, Part, plan_activations
+from cxr_platform.training.activations.plan import ActivationPlan, Part, choose_storages, plan_activations
 from cxr_platform.training.activations.rates import RateProbe
 from cxr_platform.training.activations.storage import MEMORY_SHARE, Room
 from cxr_platform.training.devices import is_deterministic, limit_process
@@ -42,7 +42,7 @@ Stored = Mapping[str, Sequence[Any] | ChunkFiles | Recomputed]
 
 
 def compute_activations(study: StudyRun, cuts: tuple[str, ...], share: Share, progress: Progress) -> Stored:
-    """Return the activations at `cuts` that `plan_activations` plans.
+    """Return the activations at `cuts`, kept where `choose_storages` decides.
 
     Parts go to the workers that have been placed; a worker for which the cluster has no room is not waited for. The
     part of a lost worker is computed by another one. Raises `StudyError` if a worker cannot compute its part,
@@ -51,7 +51,7 @@ def compute_activations(study: StudyRun, cuts: tuple[str, ...], share: Share, pr
     if not cuts or study.imagenet is None:
         return {}
     measure = partial(_measured_rates, study.plan.profile, share) if share.gpus else None
-    plan = plan_activations(study, cuts, _room(study, share), progress, measure)
+    plan = plan_activations(study, cuts, choose_storages(study, cuts, _room(study, share), progress, measure))
     workers = _start_workers(study, len(plan.parts), share)
     try:
         computed = _answers(study, plan, workers, progress)

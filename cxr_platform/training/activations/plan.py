@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cxr_platform.config import Storage
 from cxr_platform.domain.strategies import VIEWS
 from cxr_platform.domain.study import ActivationRates
 from cxr_platform.models.frozen import chunks, view_transforms
@@ -71,43 +72,66 @@ class ActivationPlan:
         return joined
 
 
-def plan_activations(
+def choose_storages(
     study: StudyRun, cuts: Sequence[str], room: Room, progress: Progress, measure: Measure | None
-) -> ActivationPlan:
+) -> dict[str, Storage]:
+    """Return cut → where its activations are kept, as `choose_storage` decides, and add that to `study.json`.
+
+    Cuts of which trials have begun stay where they were if there is room; the others are decided together. A champion
+    decides for itself. `measure` is given where trials have a GPU. The views of `robust` have one cut of few values:
+    they stay in memory, and are left out. Raises `ConfigError` if there is no room.
+    """
+    cuts = tuple(cut for cut in cuts if cut != VIEWS)
+    if not cuts:
+        return {}
+    files, setting = planned_files(study, cuts), study.plan.profile.resources.activations
+    before = {} if study.of_champion else study.folder.known_activations()
+    chosen: dict[str, Storage] = {}
+    rates: ActivationRates | None = None
+
+    def compare(need: StorageNeed, missing: float) -> StorageSeconds:
+        assert measure is not None, "asked for only then"
+        cached = room.cache is not None and need.largest <= room.cache
+        task = _image_task(study, tuple(need.per_view))
+        probe = _rate_probe(study, task, None if cached else files.folder)
+        return storage_seconds(need, missing, reads_of_images(study.plan, task.cuts), measure(probe))
+
+    for known in (*get_args(Storage), None):
+        shapes = {cut: shape for cut, shape in files.shapes.items() if before.get(cut) == known}
+        if shapes:
+            same = replace(files, shapes=shapes)
+            choice = choose_storage(same, room, setting, progress, compare if measure else None, known)
+            chosen |= dict.fromkeys(shapes, choice.storage)
+            room, rates = choice.left, choice.rates or rates
+    if not study.of_champion:
+        study.folder.set_activations(chosen, rates)
+    return chosen
+
+
+def plan_activations(study: StudyRun, cuts: Sequence[str], chosen: Mapping[str, Storage]) -> ActivationPlan:
     """Return what to compute for `cuts`: study images with augmented views, and for `VIEWS` the views of `robust`.
 
-    `choose_storage` decides where the former are kept, unless earlier trials of the study have decided it; it raises
-    `ConfigError` if there is no room. `measure` is given where trials have a GPU. Of files only those are computed that
-    an earlier run has not written. The views of `robust` have one cut of few values: they stay in memory.
+    The former are kept where `choose_storages` has `chosen`. Of files only those are computed that an earlier run has
+    not written.
     """
-    parts: list[Part] = []
-    elsewhere: dict[str, ChunkFiles | Recomputed] = {}
-    if of_images := tuple(cut for cut in cuts if cut != VIEWS):
-        files, profile = planned_files(study, of_images), study.plan.profile
-        setting = profile.resources.activations
-        if setting == "auto" and (known := study.folder.known_record()):
-            setting = known.activations or "auto"
-        images, side = study.data.images, profile.model.input_size
-        task = FrozenTask(of_images, images, view_transforms(len(images), side, profile.augmentation, profile.seed))
-
-        def compare(need: StorageNeed, missing: float) -> StorageSeconds:
-            assert measure is not None, "asked for only then"
-            cached = room.cache is not None and need.largest <= room.cache
-            probe = _rate_probe(study, task, None if cached else files.folder)
-            return storage_seconds(need, missing, reads_of_images(study.plan, of_images), measure(probe))
-
-        storage, rates = choose_storage(files, room, setting, progress, compare if measure else None)
-        study.folder.set_activations(storage, rates)
-        if storage == "memory":
-            parts += _in_memory(task)
-        elif storage == "files":
-            parts += [Part(task, files.parts[number], number, files) for number in files.missing()]
-            elsewhere |= {cut: files.chunks(cut) for cut in of_images}
-        else:
-            elsewhere |= dict.fromkeys(of_images, Recomputed())
+    in_memory, in_files = (tuple(cut for cut in cuts if chosen.get(cut) == kept) for kept in ("memory", "files"))
+    parts = _in_memory(_image_task(study, in_memory)) if in_memory else []
+    elsewhere: dict[str, ChunkFiles | Recomputed] = {
+        cut: Recomputed() for cut in cuts if chosen.get(cut) == "recompute"
+    }
+    if in_files:
+        files, task = planned_files(study, in_files), _image_task(study, in_files)
+        parts += [Part(task, files.parts[number], number, files) for number in files.missing()]
+        elsewhere |= {cut: files.chunks(cut) for cut in in_files}
     if VIEWS in cuts:
         parts += _in_memory(_views_task(study))
     return ActivationPlan(parts, elsewhere)
+
+
+def _image_task(study: StudyRun, cuts: tuple[str, ...]) -> FrozenTask:
+    images, profile = study.data.images, study.plan.profile
+    transforms = view_transforms(len(images), profile.model.input_size, profile.augmentation, profile.seed)
+    return FrozenTask(cuts, images, transforms)
 
 
 def _rate_probe(study: StudyRun, task: FrozenTask, folder: Path | None) -> RateProbe:

@@ -5,12 +5,12 @@ import pytest
 from cxr_platform.domain.study import ActivationRates
 from cxr_platform.errors import StorageError
 from cxr_platform.storage.files import children
-from cxr_platform.training.activations.plan import plan_activations
+from cxr_platform.training.activations.plan import choose_storages, plan_activations
 from cxr_platform.training.activations.rates import RateProbe, deepest, read_rate, reads_of_images, storage_seconds
 from cxr_platform.training.activations.storage import Room, StorageNeed
 from tests.recorded_progress import RecordedProgress
 from tests.storage.object_store import folder
-from tests.training.builders import tiny_study
+from tests.training.builders import begin, tiny_study
 
 NEED = StorageNeed(images=1000, views=2, per_view={"features": 100, "block_15": 900}, images_per_file=256)
 GIB = 2.0**30
@@ -68,14 +68,18 @@ def test_auto_measures_once_and_a_continued_study_keeps_its_choice(tmp_path: Pat
 
     room, progress = Room(0.0, 0.0, GIB), RecordedProgress()
     for _ in range(2):
-        plan = plan_activations(study, ("features", "block_15"), room, progress, measure)
+        chosen = choose_storages(study, ("features", "block_15"), room, progress, measure)
+        plan = plan_activations(study, ("features", "block_15"), chosen)
         assert (plan.parts, set(plan.elsewhere)) == ([], {"features", "block_15"})
+        for name in ("off-the-shelf", "fine-tuning-1"):
+            begin(study, name)
     (probe,) = probes
     assert probe.cut == "features"
     assert probe.folder is not None
     assert probe.folder.parent == tmp_path / "activations"
     record = study.folder.record()
-    assert (record.activations, record.activation_rates) == ("recompute", rates(1e6, 1.0))
+    assert (record.activations, record.activation_rates) == (chosen, rates(1e6, 1.0))
+    assert chosen == {"features": "recompute", "block_15": "recompute"}
     assert ["Measured: 1,000,000 images/s" in message for message in progress.messages] == [True, False]
 
 
@@ -88,7 +92,7 @@ def test_what_fits_into_the_cache_of_a_node_is_measured_there(tmp_path: Path, mo
         measured.append(probe.rates(gpus=2.0))
         return measured[0]
 
-    plan_activations(study, ("features",), Room(0.0, 0.0, None, cache=GIB), RecordedProgress(), measure)
+    choose_storages(study, ("features",), Room(0.0, 0.0, None, cache=GIB), RecordedProgress(), measure)
     assert measured[0].images_per_second > 0
     assert (tmp_path / "cache").is_dir()
     assert not (tmp_path / "study").exists()

@@ -16,6 +16,7 @@ from cxr_platform.training.activations.storage import (
     StorageNeed,
     activation_shapes,
     choose_storage,
+    gib,
     planned_files,
 )
 from tests.recorded_progress import RecordedProgress
@@ -59,24 +60,77 @@ def test_the_need_is_known_before_anything_is_computed() -> None:
 )
 def test_activations_stay_in_memory_where_they_fit(room: Room, setting: str, storage: str) -> None:
     progress = RecordedProgress()
-    assert choose_storage(NIH, room, setting, progress) == (storage, None)  # type: ignore[arg-type]
+    choice = choose_storage(NIH, room, setting, progress)  # type: ignore[arg-type]
+    assert (choice.storage, choice.rates) == (storage, None)
     assert progress.messages[0].startswith("Frozen activations: 40 GiB for 112,120 images × 9 views")
 
 
+ON_S3 = Room(10 * GIB, 10 * GIB, None, cache=1 * GIB)
+
+
 @pytest.mark.parametrize(
-    ("room", "setting"),
+    ("room", "setting", "received", "advice"),
     [
-        (Room(10 * GIB, 10 * GIB, 20 * GIB), "auto"),
-        (Room(10 * GIB, 10 * GIB, 100 * GIB), "memory"),
-        (Room(100 * GIB, 100 * GIB, 20 * GIB), "files"),
-        (Room(10 * GIB, 10 * GIB, None, cache=1 * GIB), "auto"),
+        (
+            Room(10 * GIB, 100 * GIB, 20 * GIB),
+            "auto",
+            "10 GiB of memory, where 40 GiB are needed; 20 GiB on the disk of the storage beside trials and images, "
+            "where 40 GiB are needed",
+            "fewer --strategies at a time, nodes with more memory, a --storage with more room, in a study of another "
+            '--name augmentation.views = 3 or a smaller --input-size, or set resources.activations = "recompute"',
+        ),
+        (
+            Room(100 * GIB, 10 * GIB, 0.0),
+            "memory",
+            "10 GiB of memory on a node, where 37.6 GiB are needed",
+            "nodes with more memory, in a study of another --name augmentation.views = 1 or",
+        ),
+        (Room(1 * GIB, 1 * GIB, 100 * GIB), "memory", "1 GiB of memory", 'activations = "files" or "recompute"'),
+        (Room(100 * GIB, 100 * GIB, 20 * GIB), "files", "20 GiB on the disk", 'activations = "memory" or "recompute"'),
+        (
+            ON_S3,
+            "files",
+            "1 GiB of a trial's part of a node's cache, where 1.46 GiB are needed",
+            "a larger resources.cache_gib or CXR_CACHE_GIB, in a study of another --name augmentation.views = 5 or",
+        ),
+        (
+            Room(0.0, 0.0, 0.0),
+            "auto",
+            "0 GiB of memory",
+            "in a study of another --name a smaller --input-size",
+        ),
     ],
 )
-def test_a_study_that_fits_nowhere_is_refused_with_what_would_fit(room: Room, setting: str) -> None:
-    with pytest.raises(
-        ConfigError, match=r"40 GiB for 112,120 images.*Received: \d+ GiB of memory.*fewer --strategies"
-    ):
+def test_a_study_that_fits_nowhere_is_refused_with_what_would_fit(
+    room: Room, setting: str, received: str, advice: str
+) -> None:
+    with pytest.raises(ConfigError, match=r"40 GiB for 112,120 images") as refused:
         choose_storage(NIH, room, setting, RecordedProgress())  # type: ignore[arg-type]
+    assert str(refused.value.received).startswith(received)
+    assert advice in refused.value.advice
+
+
+def test_a_number_of_views_that_is_advised_fits() -> None:
+    for room, views in ((Room(1 * GIB, 1 * GIB, 20 * GIB), 3), (ON_S3, 5)):
+        with pytest.raises(ConfigError, match=rf"augmentation\.views = {views} "):
+            choose_storage(NIH, room, "auto", RecordedProgress())
+        assert choose_storage(replace(NIH, views=1 + views), room, "auto", RecordedProgress()).storage == "files"
+        with pytest.raises(ConfigError):
+            choose_storage(replace(NIH, views=2 + views), room, "auto", RecordedProgress())
+
+
+def test_fewer_views_are_not_advised_where_they_would_not_do() -> None:
+    written = Room(1 * GIB, 1 * GIB, 20 * GIB)
+    with pytest.raises(ConfigError) as refused:
+        choose_storage(replace(NIH, views=1), written, "memory", RecordedProgress())
+    assert "augmentation.views" not in refused.value.advice
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(GIB / 3, "0.333"), (40 * GIB, "40"), (999.7 * GIB, "1,000"), (2048 * GIB, "2,048")]
+)
+def test_sizes_are_written_without_powers_of_ten(size: float, text: str) -> None:
+    assert gib(size) == f"{text} GiB"
 
 
 def test_files_that_are_written_need_no_more_room(tmp_path: Path) -> None:
@@ -86,7 +140,9 @@ def test_files_that_are_written_need_no_more_room(tmp_path: Path) -> None:
         array.file.touch()
         os.truncate(array.file, array.file_bytes)
     little = Room(0.0, 0.0, 0.3 * GIB)  # 38 of 438 files are missing
-    assert choose_storage(files, little, "auto", RecordedProgress()) == ("files", None)
+    choice = choose_storage(files, little, "auto", RecordedProgress())
+    assert choice.storage == "files"
+    assert choice.left.disk == pytest.approx(little.disk - (NIH.count - 400 * 256) * 9 * 1280 * 2)  # type: ignore[operator]
     with pytest.raises(ConfigError):
         choose_storage(replace(files, folder=tmp_path / "none"), little, "auto", RecordedProgress())
 
@@ -110,8 +166,9 @@ ON_DISK = Room(1 * GIB, 1 * GIB, 100 * GIB)
 )
 def test_with_a_gpu_what_is_faster_by_measured_rates_is_chosen(rates: tuple[float, float], storage: str) -> None:
     progress = RecordedProgress()
-    chosen, kept = choose_storage(NIH, ON_DISK, "auto", progress, compared(*rates))
-    assert (chosen, kept) == (storage, ActivationRates(images_per_second=rates[0], bytes_per_second=rates[1]))
+    choice = choose_storage(NIH, ON_DISK, "auto", progress, compared(*rates))
+    assert choice.storage == storage
+    assert choice.rates == ActivationRates(images_per_second=rates[0], bytes_per_second=rates[1])
     assert f"Measured: {rates[0]:,.0f} images/s through the frozen layers" in progress.messages[0]
 
 
@@ -130,18 +187,12 @@ def never(_need: StorageNeed, _missing: float) -> StorageSeconds:
 )
 def test_nothing_is_measured_where_memory_room_or_the_profile_decides(room: Room, setting: str, storage: str) -> None:
     progress = RecordedProgress()
-    assert choose_storage(NIH, room, setting, progress, never) == (storage, None)  # type: ignore[arg-type]
+    choice = choose_storage(NIH, room, setting, progress, never)  # type: ignore[arg-type]
+    assert (choice.storage, choice.rates) == (storage, None)
     assert "Measured" not in progress.messages[0]
 
 
 def test_without_a_gpu_nothing_is_computed_again_unless_the_profile_says_so() -> None:
     progress = RecordedProgress()
-    assert choose_storage(NIH, ON_DISK, "recompute", progress) == ("recompute", None)
+    assert choose_storage(NIH, ON_DISK, "recompute", progress).storage == "recompute"
     assert "computed in every step" in progress.messages[0]
-
-
-def test_the_advice_names_a_number_of_views_that_fits() -> None:
-    with pytest.raises(ConfigError, match=r"augmentation\.views = 3"):
-        choose_storage(NIH, Room(1 * GIB, 1 * GIB, 20 * GIB), "auto", RecordedProgress())
-    fits = replace(NIH, views=1 + 3)
-    assert choose_storage(fits, Room(1 * GIB, 1 * GIB, 20 * GIB), "auto", RecordedProgress()) == ("files", None)
