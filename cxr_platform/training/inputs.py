@@ -183,7 +183,7 @@ class FrozenInputs:
         return (self._positions(rows, np.zeros(len(rows), int)),)
 
     def files(self, rows: NDArray[Any]) -> NDArray[Any] | None:
-        """Return the number of the chunk of each of `rows`, or `None` if the chunks are in memory."""
+        """Return the number of the file of each of `rows`, or `None` if the chunks are in memory."""
         return self._chunk(self._places[rows]) if self.in_files else None
 
     def resized(self, side: int) -> "FrozenInputs":

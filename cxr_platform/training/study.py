@@ -16,7 +16,7 @@ from cxr_platform.models.frozen import view_transforms
 from cxr_platform.models.initial_weights import BackboneWeights
 from cxr_platform.storage.files import remove_unneeded
 from cxr_platform.storage.node_cache import cache_use
-from cxr_platform.training.activations.files import FOLDER, ChunkFiles, Recomputed
+from cxr_platform.training.activations.files import FOLDER, CutFiles, Recomputed
 from cxr_platform.training.data import StudyData
 from cxr_platform.training.devices import (
     hardware,
@@ -95,7 +95,7 @@ def _visible_gpus(share: Share) -> float:
     return share.gpus if gpu_is_visible() else 0.0
 
 
-Activations = Mapping[str, Sequence[NDArray[Any]] | ChunkFiles | Recomputed]
+Activations = Mapping[str, Sequence[NDArray[Any]] | CutFiles | Recomputed]
 """Cut → activations of all images: chunks (1 + views, n, …) float16 in their order, files, or computed in each step."""
 
 ACTIVATIONS = "Frozen activations"
@@ -261,7 +261,7 @@ def inputs_of(study: StudyRun, key: TrialKey, activations: Activations) -> Trial
     if isinstance(chunks, Recomputed):
         images, side = study.data.images, profile.model.input_size
         return RecomputedInputs(images, view_transforms(len(images), side, profile.augmentation, profile.seed))
-    if isinstance(chunks, ChunkFiles):
+    if isinstance(chunks, CutFiles):
         return FrozenInputs(chunks.files, chunks.rows)
     if cut == VIEWS:
         features = np.concatenate([chunk[0] for chunk in chunks])

@@ -184,9 +184,9 @@ def _inputs(
     backbone = FrozenBackbone((cut,), profile.model, imagenet)
     transforms = view_transforms(count, profile.model.input_size, profile.augmentation, profile.seed)
     whole = np.empty((files.views, count, *shapes[cut]), "float16")
-    for number, rows in enumerate(files.parts):
+    for number, rows in enumerate(files.rows_of_files):
         views = [backbone.activations(np.asarray(data.images[rows]), view[rows])[cut] for view in transforms]
         whole[:, rows] = views
         files.write(number, {cut: np.stack(views)})
-    chunks = files.chunks(cut)
+    chunks = files.of_cut(cut)
     return FrozenInputs(chunks.files, chunks.rows), FrozenInputs([whole]), len(chunks.files)

@@ -14,7 +14,7 @@ from cxr_platform.errors import StorageError
 from cxr_platform.storage.node_cache import NodeCache
 from cxr_platform.training import engine_local
 from cxr_platform.training.activations import files
-from cxr_platform.training.activations.files import ChunkFiles
+from cxr_platform.training.activations.files import CutFiles
 from cxr_platform.training.array_files import write_array
 from cxr_platform.training.folder import StudyFolder
 from cxr_platform.training.image_files import ImageFile
@@ -149,7 +149,7 @@ def test_a_continued_study_keeps_its_activations_where_they_were(tmp_path: Path)
     assert study.folder.trial_record(KEYS[0]).activations == "files"
     auto = tiny_study(tmp_path, ("off-the-shelf", "fine-tuning-1"))  # "auto": they would fit into memory
     kept = engine_local.compute_activations(auto, ("features", "block_15"), RecordedProgress())
-    assert isinstance(kept["features"], ChunkFiles)
+    assert isinstance(kept["features"], CutFiles)
     assert isinstance(kept["block_15"], list)
     assert study.folder.record().activations == {"features": "files", "block_15": "memory"}
 
@@ -166,7 +166,7 @@ def test_a_champion_has_files_of_its_own(tmp_path: Path) -> None:
     profile = tiny_profile(**{"resources.activations": "files"})
     study = replace(tiny_study(tmp_path, ("off-the-shelf",), profile), of_champion=True)
     kept = engine_local.compute_activations(study, ("features",), RecordedProgress())["features"]
-    assert isinstance(kept, ChunkFiles)
+    assert isinstance(kept, CutFiles)
     assert kept.files[0].file.is_relative_to(study.folder.champion_root)
     assert not (tmp_path / "activations").exists()
 
@@ -177,12 +177,12 @@ def test_an_interrupted_study_computes_only_the_files_that_are_missing(
     monkeypatch.setattr(files, "chunks", lambda count, _: [slice(0, 40), slice(40, count)])
     study = tiny_study(tmp_path, ("off-the-shelf",), tiny_profile(**{"resources.activations": "files"}))
     whole = engine_local.compute_activations(study, ("features",), RecordedProgress())["features"]
-    assert isinstance(whole, ChunkFiles)
+    assert isinstance(whole, CutFiles)
     whole.files[1].file.unlink()
     kept, before = whole.files[0].file.stat().st_mtime_ns, whole.files[0][:]
     progress = RecordedProgress()
     again = engine_local.compute_activations(study, ("features",), progress)["features"]
-    assert isinstance(again, ChunkFiles)
+    assert isinstance(again, CutFiles)
     assert (again.files[0].file.stat().st_mtime_ns, progress.steps) == (kept, [(ACTIVATIONS, 16, 16)])
     assert (again.files[0][:] == before).all()
 

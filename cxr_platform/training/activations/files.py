@@ -31,7 +31,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class ChunkFiles:
+class CutFiles:
     """Activations of all images at one cut, in `files`; image i of all files is row `rows[i]` of the study."""
 
     files: Sequence[FileArray]
@@ -65,14 +65,14 @@ class ActivationFiles:
         return np.random.default_rng([self.seed, 2]).permutation(self.count)
 
     @cached_property
-    def parts(self) -> list[NDArray[Any]]:
+    def rows_of_files(self) -> list[NDArray[Any]]:
         """Row numbers of the images of each file."""
         return [self.order[part] for part in chunks(self.count, self.per_file)]
 
     def missing(self) -> list[int]:
         """Return the numbers of the files that are not there, or too short, for a cut or several."""
         present = self._sizes()
-        expected = [self.chunks(cut).files for cut in self.shapes]
+        expected = [self.of_cut(cut).files for cut in self.shapes]
         return [
             number
             for number, files in enumerate(zip(*expected, strict=True))
@@ -94,15 +94,15 @@ class ActivationFiles:
                 make_folder(self.folder / cut)
             write_array(self.folder / cut / _name(number), array)
 
-    def chunks(self, cut: str) -> ChunkFiles:
+    def of_cut(self, cut: str) -> CutFiles:
         """Return the activations at `cut`, which are read as they are needed."""
         shape = self.shapes[cut]
-        names = [(_name(number), len(part)) for number, part in enumerate(self.parts)]
+        names = [(_name(number), len(part)) for number, part in enumerate(self.rows_of_files)]
         files = [
             FileArray(self.folder / cut / name, (self.views, images, *shape), "float16", self.cache)
             for name, images in names
         ]
-        return ChunkFiles(files, self.order)
+        return CutFiles(files, self.order)
 
 
 def activation_key(plan: StudyPlan, imagenet: BackboneWeights) -> str:

@@ -21,7 +21,7 @@ from cxr_platform.errors import CxrError, StudyError, last_line
 from cxr_platform.models.frozen import FrozenBackbone
 from cxr_platform.models.initial_weights import BackboneWeights
 from cxr_platform.progress import Progress
-from cxr_platform.training.activations.files import ActivationFiles, ChunkFiles, Recomputed
+from cxr_platform.training.activations.files import ActivationFiles, CutFiles, Recomputed
 from cxr_platform.training.activations.plan import ActivationPlan, Part, choose_storages, plan_activations
 from cxr_platform.training.activations.rates import RateProbe
 from cxr_platform.training.activations.storage import MEMORY_SHARE, Room
@@ -37,7 +37,7 @@ RESTARTS = 20
 """How often a lost worker is restarted, and each part tried; a part that kills its process ends there."""
 
 
-Stored = Mapping[str, Sequence[Any] | ChunkFiles | Recomputed]
+Stored = Mapping[str, Sequence[Any] | CutFiles | Recomputed]
 """As `study.Activations`, with references to chunks of the object store."""
 
 
@@ -71,7 +71,7 @@ def fetched_activations(activations: Stored, key: TrialKey) -> Activations:
     """Return what a trial needs of the result of `compute_activations`, in this process."""
     needed = {cut: activations[cut] for cut in cuts_of([key.strategy])}
     return {
-        cut: chunks if isinstance(chunks, ChunkFiles | Recomputed) else ray.get(list(chunks))
+        cut: chunks if isinstance(chunks, CutFiles | Recomputed) else ray.get(list(chunks))
         for cut, chunks in needed.items()
     }
 

@@ -13,7 +13,7 @@ from cxr_platform.domain.strategies import VIEWS
 from cxr_platform.domain.study import ActivationRates
 from cxr_platform.models.frozen import chunks, view_transforms
 from cxr_platform.progress import Progress
-from cxr_platform.training.activations.files import ActivationFiles, ChunkFiles, Recomputed
+from cxr_platform.training.activations.files import ActivationFiles, CutFiles, Recomputed
 from cxr_platform.training.activations.rates import (
     RateProbe,
     StorageSeconds,
@@ -54,16 +54,16 @@ class ActivationPlan:
     """The parts to compute, and cut → activations that are not in memory."""
 
     parts: Sequence[Part]
-    elsewhere: Mapping[str, ChunkFiles | Recomputed] = field(default_factory=dict)
+    elsewhere: Mapping[str, CutFiles | Recomputed] = field(default_factory=dict)
 
     @property
     def images(self) -> int:
         """Number of images of all parts."""
         return sum(len(part.rows) for part in self.parts)
 
-    def activations(self, computed: Sequence[Sequence[Any]]) -> dict[str, list[Any] | ChunkFiles | Recomputed]:
+    def activations(self, computed: Sequence[Sequence[Any]]) -> dict[str, list[Any] | CutFiles | Recomputed]:
         """Return cut → activations, of `computed`: for each part in memory a chunk, or a reference to it, by cut."""
-        joined: dict[str, list[Any] | ChunkFiles | Recomputed] = dict(self.elsewhere)
+        joined: dict[str, list[Any] | CutFiles | Recomputed] = dict(self.elsewhere)
         for part, of_cuts in zip(self.parts, computed, strict=True):
             for cut, chunk in zip(part.task.cuts if part.files is None else (), of_cuts, strict=True):
                 kept = joined.setdefault(cut, [])
@@ -116,13 +116,11 @@ def plan_activations(study: StudyRun, cuts: Sequence[str], chosen: Mapping[str, 
     """
     in_memory, in_files = (tuple(cut for cut in cuts if chosen.get(cut) == kept) for kept in ("memory", "files"))
     parts = _in_memory(_image_task(study, in_memory)) if in_memory else []
-    elsewhere: dict[str, ChunkFiles | Recomputed] = {
-        cut: Recomputed() for cut in cuts if chosen.get(cut) == "recompute"
-    }
+    elsewhere: dict[str, CutFiles | Recomputed] = {cut: Recomputed() for cut in cuts if chosen.get(cut) == "recompute"}
     if in_files:
         files, task = planned_files(study, in_files), _image_task(study, in_files)
-        parts += [Part(task, files.parts[number], number, files) for number in files.missing()]
-        elsewhere |= {cut: files.chunks(cut) for cut in in_files}
+        parts += [Part(task, files.rows_of_files[number], number, files) for number in files.missing()]
+        elsewhere |= {cut: files.of_cut(cut) for cut in in_files}
     if VIEWS in cuts:
         parts += _in_memory(_views_task(study))
     return ActivationPlan(parts, elsewhere)

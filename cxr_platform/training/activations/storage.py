@@ -48,7 +48,7 @@ class StorageNeed:
         """Return what `files` need, in files or in memory."""
         item = np.dtype("float16").itemsize
         per_view = {cut: math.prod(shape) * item for cut, shape in files.shapes.items()}
-        return cls(files.count, files.views, per_view, max(map(len, files.parts)))
+        return cls(files.count, files.views, per_view, max(map(len, files.rows_of_files)))
 
     @property
     def total(self) -> int:
@@ -155,7 +155,7 @@ def choose_storage(
     activations fit nowhere, with what would fit.
     """
     need = StorageNeed.of(files)
-    missing = sum(len(files.parts[number]) for number in files.missing()) / files.count
+    missing = sum(len(files.rows_of_files[number]) for number in files.missing()) / files.count
     limits = _limits(need, missing, room)
     fits: dict[Storage, bool] = {
         "memory": all(limit.is_kept for limit in limits if limit.storage == "memory"),

@@ -22,18 +22,18 @@ def files(tmp_path: Path) -> ActivationFiles:
 
 def write(files: ActivationFiles, numbers: range) -> None:
     for number in numbers:
-        files.write(number, {"features": VALUES[:, files.parts[number]]})
+        files.write(number, {"features": VALUES[:, files.rows_of_files[number]]})
 
 
 def test_every_image_is_in_one_file_and_the_order_is_random(files: ActivationFiles) -> None:
-    assert list(map(len, files.parts)) == [7, 7, 6]
-    assert sorted(np.concatenate(files.parts)) == list(range(20))
-    assert files.parts[0].tolist() != list(range(7))
+    assert list(map(len, files.rows_of_files)) == [7, 7, 6]
+    assert sorted(np.concatenate(files.rows_of_files)) == list(range(20))
+    assert files.rows_of_files[0].tolist() != list(range(7))
 
 
 def test_what_is_read_belongs_to_the_row_that_was_asked_for(files: ActivationFiles) -> None:
     write(files, range(3))
-    chunks = files.chunks("features")
+    chunks = files.of_cut("features")
     inputs = FrozenInputs(chunks.files, chunks.rows)
     rows = np.array([19, 0, 7, 7, 3])
     assert (gather(inputs.arrays, inputs.clean_index(rows)[0]) == VALUES[0, rows]).all()
@@ -47,7 +47,7 @@ def test_only_the_files_that_an_interrupted_study_has_not_written_are_missing(fi
     assert files.missing() == [0, 1, 2]
     write(files, range(1, 2))
     assert files.missing() == [0, 2]
-    second = files.chunks("features").files[1].file
+    second = files.of_cut("features").files[1].file
     second.write_bytes(second.read_bytes()[:-1])  # by a power cut
     assert files.missing() == [0, 1, 2]
     write(files, range(1, 2))

@@ -15,7 +15,7 @@ from cxr_platform.storage.node_cache import LIMIT
 from cxr_platform.storage.paths import parse_path
 from cxr_platform.training import engine_local
 from cxr_platform.training.activations import files, on_ray, plan
-from cxr_platform.training.activations.files import ChunkFiles
+from cxr_platform.training.activations.files import CutFiles
 from cxr_platform.training.activations.on_ray import compute_activations
 from cxr_platform.training.activations.rates import RateProbe
 from cxr_platform.training.folder import StudyFolder
@@ -88,7 +88,7 @@ def test_files_are_written_by_the_workers_and_only_those_that_are_missing(
     monkeypatch.setattr(files, "chunks", lambda count, _: [slice(0, 40), slice(40, count)])
     progress = RecordedProgress()
     written = compute_activations(halves, CUTS[::2], Share(1.0, 0.0), progress)["block_15"]
-    assert isinstance(written, ChunkFiles)
+    assert isinstance(written, CutFiles)
     assert progress.steps[-1] == (ACTIVATIONS, 56, 56)
     changed = [file.file.stat().st_mtime_ns for file in written.files]
     written.files[1].file.unlink()

@@ -136,7 +136,7 @@ def test_sizes_are_written_without_powers_of_ten(size: float, text: str) -> None
 def test_files_that_are_written_need_no_more_room(tmp_path: Path) -> None:
     files = replace(NIH, folder=tmp_path, shapes={"features": (1280,)})
     (tmp_path / "features").mkdir()
-    for array in files.chunks("features").files[:400]:
+    for array in files.of_cut("features").files[:400]:
         array.file.touch()
         os.truncate(array.file, array.file_bytes)
     little = Room(0.0, 0.0, 0.3 * GIB)  # 38 of 438 files are missing
