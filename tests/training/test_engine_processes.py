@@ -233,7 +233,7 @@ def test_the_first_process_decides_for_the_cuts_of_all_where_activations_are_kep
         cuts = ("features", "block_15")
         return engine_processes._set_up(study, cuts, Share(1, 0), 2, tmp_path / "study", notes[number][1])[1]
 
-    monkeypatch.setattr(engine_local, "available_memory", lambda: 4e6)  # room for each cut, not for both
+    monkeypatch.setattr(engine_local, "available_memory", lambda: 1e6)  # room for each cut, not for both
     chosen = {"features": "memory", "block_15": "memory"}
     assert set_up(0) == chosen == study.folder.record().activations
     monkeypatch.setattr(engine_local, "available_memory", lambda: 0)
