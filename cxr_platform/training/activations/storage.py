@@ -187,8 +187,8 @@ def _limits(need: StorageNeed, missing: float, room: Room) -> list[Limit]:
     """Return the limits of `room` that are known; of files the share `missing` is not written yet."""
     of_files = missing * need.total
     limits = [
-        Limit("memory", "of memory", need.total, room.total, need.total, "nodes with more memory"),
-        Limit("memory", "of memory on a node", need.largest, room.largest, need.largest, "nodes with more memory"),
+        Limit("memory", "of memory", need.total, room.total, need.total, "more memory"),
+        Limit("memory", "of memory for one cut", need.largest, room.largest, need.largest, "more memory"),
     ]
     if room.disk is not None:
         place = "on the disk of the storage beside trials and images"

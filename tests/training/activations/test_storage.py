@@ -76,14 +76,14 @@ ON_S3 = Room(10 * GIB, 10 * GIB, None, cache=1 * GIB)
             "auto",
             "10 GiB of memory, where 40 GiB are needed; 20 GiB on the disk of the storage beside trials and images, "
             "where 40 GiB are needed",
-            "fewer --strategies at a time, nodes with more memory, a --storage with more room, in a study of another "
+            "fewer --strategies at a time, more memory, a --storage with more room, in a study of another "
             '--name augmentation.views = 3 or a smaller --input-size, or set resources.activations = "recompute"',
         ),
         (
             Room(100 * GIB, 10 * GIB, 0.0),
             "memory",
-            "10 GiB of memory on a node, where 37.6 GiB are needed",
-            "nodes with more memory, in a study of another --name augmentation.views = 1 or",
+            "10 GiB of memory for one cut, where 37.6 GiB are needed",
+            "more memory, in a study of another --name augmentation.views = 1 or",
         ),
         (Room(1 * GIB, 1 * GIB, 100 * GIB), "memory", "1 GiB of memory", 'activations = "files" or "recompute"'),
         (Room(100 * GIB, 100 * GIB, 20 * GIB), "files", "20 GiB on the disk", 'activations = "memory" or "recompute"'),
