@@ -1,5 +1,4 @@
 import json
-import socket
 
 import pytest
 import ray
@@ -8,13 +7,12 @@ from cxr_platform import cluster
 from cxr_platform.cluster import Capacity, capacity, connect, connection
 from cxr_platform.errors import ConfigError
 from cxr_platform.ray_internals import JOB_CONFIG
+from tests.ports import free_port
 
 
 def test_an_address_at_which_nothing_listens_is_an_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "is_initialized", lambda: False)  # other tests of this process may be connected
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with pytest.raises(ConfigError, match=f"Ray cluster at '127.0.0.1:{port}'"):
         connect(f"127.0.0.1:{port}")
 

@@ -3,7 +3,6 @@
 import ast
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 from cxr_platform import ray_internals
 from tests.conftest import REPOSITORY
+from tests.ports import free_port
 from tests.test_layers import imports, modules
 
 PRIVATE_PARTS = ("_private", "_internal", "_raylet", "_common", "execution", "impl", "v2")
@@ -95,9 +95,7 @@ print(json.dumps([node["NodeManagerAddress"], node["MetricsExportPort"], job.get
 
 @pytest.mark.ray
 def test_a_private_instance_is_on_loopback_with_its_port_and_reads_what_the_job_was_submitted_with() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     submitted = json.dumps({"runtime_env": {"env_vars": {"OF_THE_JOB": "1"}}})
     code = PRIVATE_INSTANCE.replace("PORT", str(port))
     answer = answer_of_a_process(code, **{ray_internals.JOB_CONFIG: submitted})

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,17 +17,13 @@ import yaml
 
 from cxr_platform.monitoring.job_metrics import Destination, champion_counts, manifest_counts, measured, study_counts
 from tests.conftest import REPOSITORY
+from tests.ports import free_port
+from tests.serving.serve_process import wait_until_serving
 from tests.waiting import wait_until
 
 SHIPPED = REPOSITORY / "infra" / "prometheus"
 START_SECONDS = 180.0
 STOP_SECONDS = 60.0
-
-
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
 
 
 @contextmanager
@@ -55,10 +50,7 @@ def served(registry: Path, folder: Path, metrics_port: int) -> Iterator[str]:
     command = [sys.executable, "-m", "pipelines.serve", "--registry", str(registry), "--port", str(port)]
     command += ["--metrics-port", str(metrics_port), "--no-explain", "--min-replicas", "1", "--max-replicas", "1"]
     with process(command, log) as running:
-        wait_until(
-            lambda: "Serving v1" in log.read_text() or running.poll() is not None, START_SECONDS, 0.5, log.read_text
-        )
-        assert running.poll() is None, log.read_text()
+        wait_until_serving(running, log)
         yield f"http://127.0.0.1:{port}"
 
 

@@ -12,8 +12,9 @@ from cxr_platform.monitoring.registry_exporter import serve_registry
 from cxr_platform.registry.promotion import promote
 from cxr_platform.registry.store import Registry
 from tests.infra.queries import DASHBOARDS, RAY_NAME, dashboard_queries, rules
-from tests.infra.running import Prometheus, free_port, run_jobs, served, textfiles
+from tests.infra.running import Prometheus, run_jobs, served, textfiles
 from tests.intake.files import png
+from tests.ports import free_port
 from tests.serving.builders import filler, image_png, registry_with_champion
 from tests.waiting import wait_until
 

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from pipelines.serve import prepare_environment
-from tests.serving.serve_process import free_port
+from tests.ports import free_port
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Ray Serve's models use what Pydantic will remove

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
@@ -51,9 +51,7 @@ def orthanc(folder: Path) -> Iterator[Orthanc]:
     program = shutil.which("Orthanc")
     if program is None or not PLUGIN.exists():
         pytest.skip("Orthanc is not installed (Debian's packages orthanc and orthanc-dicomweb)")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     settings = {
         "HttpPort": port,
         "DicomServerEnabled": False,

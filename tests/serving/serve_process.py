@@ -2,24 +2,18 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.conftest import REPOSITORY
+from tests.ports import free_port
+from tests.waiting import wait_until
 
 KEY = "a-key-of-many-characters"
 START_SECONDS, STOP_SECONDS = 180, 60
-
-
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
 
 
 @contextmanager
@@ -33,17 +27,19 @@ def served(registry: Path, folder: Path, *arguments: str) -> Iterator[tuple[int,
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(command, cwd=REPOSITORY, stdout=log, stderr=subprocess.STDOUT, env=environment)
     try:
-        deadline = time.monotonic() + START_SECONDS
-        while "Serving v1" not in (folder / "log").read_text():
-            assert process.poll() is None, (folder / "log").read_text()
-            assert time.monotonic() < deadline, (folder / "log").read_text()
-            time.sleep(0.2)
+        wait_until_serving(process, folder / "log")
         yield port, process.pid
         process.send_signal(signal.SIGTERM)
         assert process.wait(STOP_SECONDS) == 0, (folder / "log").read_text()
         assert "graceful_shutdown" not in (folder / "log").read_text(), "Ray reports an error of its own end"
     finally:
         process.kill()
+
+
+def wait_until_serving(process: "subprocess.Popen[bytes]", log: Path) -> None:
+    """Return once `cxr serve`, which writes to `log`, serves v1; fail with the log if it ends or takes too long."""
+    wait_until(lambda: "Serving v1" in log.read_text() or process.poll() is not None, START_SECONDS, 0.2, log.read_text)
+    assert process.poll() is None, log.read_text()
 
 
 def replicas(parent: int, deployment: str) -> list[int]:

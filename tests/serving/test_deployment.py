@@ -27,8 +27,9 @@ from cxr_platform.serving.screener import Screener
 from cxr_platform.validation import validate
 from pipelines.benchmarks.load_clients import Answer, Load, load
 from tests.conftest import REPOSITORY
+from tests.ports import free_port
 from tests.serving.builders import filler, image_png, registry_with_champion
-from tests.serving.serve_process import KEY, free_port, replicas, served
+from tests.serving.serve_process import KEY, replicas, served
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Ray Serve's models use what Pydantic will remove

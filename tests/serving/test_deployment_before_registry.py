@@ -14,9 +14,10 @@ import pytest
 from cxr_platform.registry.promotion import promote
 from cxr_platform.registry.store import Registry
 from tests.conftest import REPOSITORY
+from tests.ports import free_port
 from tests.serving.builders import filler, image_png
 from tests.serving.deployed_apps import REPLICAS
-from tests.serving.serve_process import KEY, START_SECONDS, STOP_SECONDS, free_port
+from tests.serving.serve_process import KEY, START_SECONDS, STOP_SECONDS
 
 TIMEOUT_SECONDS = 60.0
 DEPLOYED = "Deployed "

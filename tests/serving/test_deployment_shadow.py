@@ -10,9 +10,10 @@ import pytest
 from cxr_platform.monitoring.shadow_counts import read_shadow_counts
 from cxr_platform.serving.screener import Screener
 from pipelines.registry import main
+from tests.ports import free_port
 from tests.registry.builders import POINT, changed
 from tests.serving.builders import filler, image_png, registry_with_champion
-from tests.serving.serve_process import KEY, free_port, served
+from tests.serving.serve_process import KEY, served
 from tests.waiting import wait_until
 
 IMAGES = 24

@@ -1,6 +1,5 @@
 """An S3 API on loopback, served by moto in a process of its own, so that other processes reach it too."""
 
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cxr_platform.storage.paths import parse_path
+from tests.ports import free_port
 
 BUCKET = "images"
 SERVER = "from moto.server import main; main(['-H', '{}', '-p', '{}'])"
@@ -27,9 +27,7 @@ CREDENTIALS = {
 @contextmanager
 def object_store() -> Iterator[dict[str, str]]:
     """What the environment of a process must have to reach the store, in which there is an empty bucket."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     server = subprocess.Popen([sys.executable, "-c", SERVER.format("127.0.0.1", port)], stderr=subprocess.DEVNULL)
     try:
         _wait(port)

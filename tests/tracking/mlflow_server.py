@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tests.serving.serve_process import free_port
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 START_SECONDS, STOP_SECONDS = 240.0, 10.0
