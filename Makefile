@@ -209,7 +209,7 @@ LOCKS = $(UV_LOCK) requirements.lock requirements-jax.lock $(wildcard infra/cont
 TOOL = $(VENV)/bin/uv tool run --quiet --from
 AUDIT ?=
 # Advisories that SECURITY.md explains.
-EXPLAINED = CVE-2025-51480 CVE-2026-27489 CVE-2026-34446 CVE-2026-34447 GHSA-q56x-g2fj-4rj6 CVE-2026-28500 CVE-2026-0994
+EXPLAINED = CVE-2025-51480 CVE-2026-27489 CVE-2026-34445 CVE-2026-34446 CVE-2026-34447 GHSA-q56x-g2fj-4rj6 CVE-2026-28500 CVE-2026-44512 CVE-2026-63632 CVE-2026-0994
 
 audit: setup ## look up the locked versions among the published advisories (AUDIT: options of pip-audit)
 	@status=0; for lock in $(LOCKS); do echo "$$lock"; $(TOOL) pip-audit==2.10.1 pip-audit --strict --disable-pip --require-hashes \
