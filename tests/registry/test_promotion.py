@@ -12,8 +12,7 @@ from cxr_platform.registry.bundle_comparison import BundleComparison
 from cxr_platform.registry.promotion import promote, rollback
 from cxr_platform.registry.store import Registry
 from tests.registry.builders import filler, make_registry
-
-SPAWN = multiprocessing.get_context("spawn")
+from tests.registry.processes import SPAWN, exit_codes
 
 
 def promote_after(root: Path, version: str, start: "multiprocessing.synchronize.Barrier") -> None:
@@ -180,27 +179,17 @@ def test_of_two_simultaneous_promotions_the_second_is_compared_with_the_first(tm
         root = tmp_path / str(attempt)
         registry, start = make_registry(root, 80, 81, 82), SPAWN.Barrier(2)
         promote(registry, "v1")
-        processes = [SPAWN.Process(target=promote_after, args=(root, v, start)) for v in ("v2", "v3")]
-        for process in processes:
-            process.start()
-        for process in processes:
-            process.join(60)
+        first, _ = exit_codes(promote_after, [(root, version, start) for version in ("v2", "v3")])
         line = [event.version for event in registry.state().history]
 
         assert registry.champion() == "v3"
-        assert (line, processes[0].exitcode) in ((["v1", "v2", "v3"], 0), (["v1", "v3"], 3))
+        assert (line, first) in ((["v1", "v2", "v3"], 0), (["v1", "v3"], 3))
 
 
 def test_no_promotion_of_two_busy_processes_is_lost(tmp_path):
     registry = make_registry(tmp_path, 80, 81, 82, 83)
     pairs = (["v1", "v2"], ["v3", "v4"])
-    processes = [SPAWN.Process(target=promote_back_and_forth, args=(tmp_path, pair)) for pair in pairs]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(120)
-
-    assert [process.exitcode for process in processes] == [0, 0]
+    assert exit_codes(promote_back_and_forth, [(tmp_path, pair) for pair in pairs]) == [0, 0]
     versions = [event.version for event in registry.state().history]
     assert [sum(v in pair for v in versions) for pair in pairs] == [10, 10]
     assert registry.champion() == versions[-1]
@@ -211,11 +200,7 @@ def test_a_crash_before_a_rename_leaves_the_champion(tmp_path, renames):
     registry = make_registry(tmp_path, 80, 81)
     promote(registry, "v1")
     before = registry.state()
-    process = SPAWN.Process(target=die_before_a_rename, args=(tmp_path, renames))
-    process.start()
-    process.join(60)
-
-    assert process.exitcode == 9
+    assert exit_codes(die_before_a_rename, [(tmp_path, renames)]) == [9]
     assert registry.state() == before
     promote(registry, "v2")  # the lock went with the process
     assert not list(tmp_path.glob(".registry.json.*"))

@@ -1,5 +1,4 @@
 import json
-import multiprocessing
 import os
 import shutil
 from pathlib import Path
@@ -12,8 +11,7 @@ from cxr_platform.registry.bundle import MEMBERS, ONNX, Bundle
 from cxr_platform.registry.promotion import promote
 from cxr_platform.registry.store import Registry
 from tests.registry.builders import filler, make_bundle, make_registry, write_members
-
-SPAWN = multiprocessing.get_context("spawn")
+from tests.registry.processes import exit_codes
 
 
 def names(root: Path) -> list[str]:
@@ -37,13 +35,6 @@ def die_while_filling(root: Path) -> None:
 def die_before_registry_json_is_written(root: Path) -> None:
     Registry.write = lambda *_: os._exit(9)  # type: ignore[assignment, method-assign, misc]
     Registry(root).add(filler())
-
-
-def run(target: object, *arguments: object) -> int | None:
-    process = SPAWN.Process(target=target, args=arguments)  # type: ignore[arg-type]
-    process.start()
-    process.join(60)
-    return process.exitcode
 
 
 def test_a_registry_that_another_process_changes_is_named_with_what_to_do(
@@ -140,7 +131,7 @@ def test_an_error_while_writing_registry_json_removes_the_folder(tmp_path, monke
 
 
 def test_the_next_add_removes_what_a_crash_while_filling_left(tmp_path):
-    assert run(die_while_filling, tmp_path) == 9
+    assert exit_codes(die_while_filling, [(tmp_path,)]) == [9]
     assert any(name.startswith(store.ADDING) for name in names(tmp_path))
     assert Registry(tmp_path).versions() == ()
 
@@ -150,7 +141,7 @@ def test_the_next_add_removes_what_a_crash_while_filling_left(tmp_path):
 
 def test_a_crash_before_registry_json_is_written_leaves_no_version_and_skips_its_number(tmp_path):
     registry = make_registry(tmp_path, 80)
-    assert run(die_before_registry_json_is_written, tmp_path) == 9
+    assert exit_codes(die_before_registry_json_is_written, [(tmp_path,)]) == [9]
 
     assert registry.versions() == ("v1",)
     with pytest.raises(RegistryError):
@@ -174,12 +165,7 @@ def test_the_tenth_version_follows_the_ninth(tmp_path):
 
 
 def test_two_processes_add_one_after_the_other(tmp_path):
-    processes = [SPAWN.Process(target=add_several, args=(tmp_path, 5)) for _ in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(120)
-
+    assert exit_codes(add_several, [(tmp_path, 5)] * 2) == [0, 0]
     registry = Registry(tmp_path)
     assert registry.versions() == tuple(f"v{i}" for i in range(1, 11))
     assert all(check.problem is None for check in registry.verify())

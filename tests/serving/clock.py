@@ -1,5 +1,9 @@
 """Replaces the module `time` in code that waits."""
 
+from types import ModuleType
+
+import pytest
+
 
 class Clock:
     """Stands still until `turn`."""
@@ -12,3 +16,10 @@ class Clock:
 
     def turn(self, seconds: float) -> None:
         self.now += seconds
+
+
+def stopped_clock(monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> Clock:
+    """Return the clock that `module` reads from now on."""
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    return clock

@@ -21,7 +21,7 @@ from cxr_platform.serving.api_keys import (
     parse_keys,
 )
 from cxr_platform.serving.problems import Problem
-from tests.serving.clock import Clock
+from tests.serving.clock import Clock, stopped_clock
 
 ONE, OTHER = "one-key-of-sixteen-and-more", "another-key-of-sixteen"
 
@@ -32,9 +32,7 @@ def accepts(keys: KeyCheck, key: str) -> bool:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
-    monkeypatch.setattr(module, "time", made)
-    return made
+    return stopped_clock(monkeypatch, module)
 
 
 def test_keys_of_a_file_are_accepted_and_others_are_not(tmp_path: Path) -> None:

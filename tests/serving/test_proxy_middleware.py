@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from cxr_platform.serving.request_log import RequestLog, outcome_header
 from cxr_platform.serving.spans import RequestSpans
 from cxr_platform.serving.upload import Limits
 from tests.serving.asgi_client import CLOSED, ask, pieces, reason, websocket
-from tests.serving.clock import Clock
+from tests.serving.clock import Clock, stopped_clock
 from tests.serving.fake_serve import OURS, PLAIN, FakeServe
 
 KEY = "a-key-of-many-characters"
@@ -33,9 +33,17 @@ SCOPE = {"type": "http", "method": "POST", "path": "/v1/screen", "headers": [HOS
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
-    monkeypatch.setattr(module, "time", made)
-    return made
+    return stopped_clock(monkeypatch, module)
+
+
+def noted(read: list[bytes]) -> AsyncIterator[bytes]:
+    """A body that notes in `read` what the server has read of it."""
+
+    def body() -> Iterator[bytes]:
+        read.append(b"x")
+        yield b"x"
+
+    return pieces(body())
 
 
 class Counted(ProxyMetrics):
@@ -129,13 +137,8 @@ def test_a_body_is_forwarded_only_once_it_is_complete() -> None:
 def test_a_request_without_a_key_is_rejected_before_its_body_is_read() -> None:
     serve = FakeServe()
     middleware = ProxyMiddleware(serve, keys=parse_keys([KEY], ""))
-    read = []
-
-    def body() -> Any:
-        read.append(1)
-        yield b"x"
-
-    answer = ask(middleware, "POST", "/v1/screen", content=pieces(body()))
+    read: list[bytes] = []
+    answer = ask(middleware, "POST", "/v1/screen", content=noted(read))
     assert (answer.status_code, reason(answer)) == (401, "no-key")
     assert not read
     assert ask(middleware, "POST", "/v1/screen", content=b"x", headers={"x-api-key": KEY}).status_code == 200
@@ -144,13 +147,8 @@ def test_a_request_without_a_key_is_rejected_before_its_body_is_read() -> None:
 @pytest.mark.parametrize("path", ["/v1/screen", "/v1/screen/batch", "/v1/model", "/problems/busy"])
 def test_an_encoded_body_is_rejected_before_it_is_read(path: str) -> None:
     serve = FakeServe()
-    read = []
-
-    def body() -> Any:
-        read.append(1)
-        yield b"x"
-
-    answer = ask(ProxyMiddleware(serve), "POST", path, content=pieces(body()), headers={"content-encoding": "br"})
+    read: list[bytes] = []
+    answer = ask(ProxyMiddleware(serve), "POST", path, content=noted(read), headers={"content-encoding": "br"})
     assert (answer.status_code, reason(answer)) == (415, "encoded-body")
     assert "Received: br." in answer.json()["detail"]
     assert (read, serve.scopes) == ([], [])
@@ -160,14 +158,9 @@ def test_an_encoded_body_is_rejected_before_it_is_read(path: str) -> None:
 
 def test_without_keys_other_machines_are_rejected_before_their_body_is_read() -> None:
     serve = FakeServe()
-    read = []
-
-    def body() -> Any:
-        read.append(1)
-        yield b"x"
-
+    read: list[bytes] = []
     for client in ("203.0.113.7", "10.0.0.1", "unix"):
-        answer = ask(ProxyMiddleware(serve), "POST", "/v1/screen", client=client, content=pieces(body()))
+        answer = ask(ProxyMiddleware(serve), "POST", "/v1/screen", client=client, content=noted(read))
         assert (answer.status_code, reason(answer)) == (403, "not-loopback")
         assert reason(ask(ProxyMiddleware(serve), "GET", "/v1/model", client=client)) == "not-loopback"
     assert (read, serve.scopes) == ([], [])
@@ -176,19 +169,14 @@ def test_without_keys_other_machines_are_rejected_before_their_body_is_read() ->
 def test_without_keys_another_website_is_rejected_before_its_body_is_read() -> None:
     """Headers that are not forwarded are checked too."""
     serve = FakeServe()
-    read = []
-
-    def body() -> Any:
-        read.append(1)
-        yield b"x"
-
+    read: list[bytes] = []
     for header, expected in (
         ({"origin": "http://evil.example"}, "cross-site"),
         ({"sec-fetch-site": "cross-site"}, "cross-site"),
         ({"host": "evil.example"}, "wrong-host"),
         ({"via": "1.1 proxy"}, "not-loopback"),
     ):
-        answer = ask(ProxyMiddleware(serve), "POST", "/v1/screen", content=pieces(body()), headers=header)
+        answer = ask(ProxyMiddleware(serve), "POST", "/v1/screen", content=noted(read), headers=header)
         assert (answer.status_code, reason(answer)) == (403, expected)
     assert (read, serve.scopes) == ([], [])
 
@@ -340,14 +328,9 @@ def test_a_flood_of_requests_without_a_key_leaves_places_for_those_with_one() ->
 
 def test_while_the_queue_is_full_bodies_are_not_read(clock: Clock) -> None:
     serve = FakeServe(status=429, headers=PLAIN)
-    middleware, read = ProxyMiddleware(serve), []
-
-    def body() -> Any:
-        read.append(1)
-        yield b"x"
-
+    middleware, read = ProxyMiddleware(serve), list[bytes]()
     assert reason(ask(middleware, "POST", "/v1/screen", content=b"x")) == "busy"
-    refused = ask(middleware, "POST", "/v1/screen", content=pieces(body()))
+    refused = ask(middleware, "POST", "/v1/screen", content=noted(read))
     assert (reason(refused), refused.headers["retry-after"]) == ("busy", "1")
     assert (len(serve.scopes), read) == (1, [])
     assert ask(middleware, "GET", "/readyz").status_code == 429
