@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO, overload
@@ -36,28 +37,37 @@ TILE_IMAGES = 1024  # per side of a tile; the details of both sides, 80 MB, are 
 PAIRS_AT_ONCE = 256
 
 
+@dataclass(frozen=True)
+class CopySearch:
+    """How copies of images are sought: by hashes that differ in `near_distance` bits, and with `find_crops` by content.
+
+    `scratch` is a folder with room for 40 kB per image (default: that of temporary files).
+    """
+
+    pixels: PixelReader
+    near_distance: int
+    find_crops: bool = True
+    scratch: Path | None = None
+    progress: Progress | None = None
+
+    def pairs(self, images: Sequence[SelectedImage], queries: int | None = None) -> Iterator[Pairs]:
+        """Yield the near-duplicates and the changed copies, with `queries` only those of the first so many images."""
+        yield near_duplicates(images, self.near_distance, self.pixels, self.scratch, self.progress, queries)
+        if self.find_crops:
+            yield changed_copies(images, self.pixels, self.progress, queries)
+
+
 def group_images(
-    selected: Sequence[SelectedImage],
-    patients: Sequence[Sequence[str | None]],
-    near_distance: int,
-    pixels: PixelReader,
-    scratch: Path | None = None,
-    find_crops: bool = True,
-    progress: Progress | None = None,
+    selected: Sequence[SelectedImage], patients: Sequence[Sequence[str | None]], copies: CopySearch
 ) -> list[str]:
     """Return the group of each image, named by the smallest image_id in it.
 
     Images are linked by the same patient, the same file, the same pixels, or as near-duplicates, which the perceptual
     hash proposes and the fine detail of the images confirms; with `find_crops` also as changed copies. `patients` has a
     sequence for each kind of identifier of the images' patients, the collections' keys and those of DICOM headers,
-    unique over sources. `scratch` is a folder with room for 40 kB per image (default: that of temporary files).
-    Raises `StorageError` if it is full.
+    unique over sources. Raises `StorageError` if the folder for temporary files is full.
     """
-    links = [
-        *_equal(selected, patients),
-        near_duplicates(selected, near_distance, pixels, scratch, progress),
-        changed_copies(selected, pixels, progress) if find_crops else as_pairs(()),
-    ]
+    links = [*_equal(selected, patients), *copies.pairs(selected)]
     return _smallest_names(connected_groups(len(selected), np.concatenate(links)), selected)
 
 
@@ -66,11 +76,7 @@ def related_groups(
     selected: Sequence[SelectedImage],
     groups: Sequence[str],
     patients: Sequence[Sequence[str | None]],
-    near_distance: int,
-    pixels: PixelReader,
-    scratch: Path | None = None,
-    find_crops: bool = True,
-    progress: Progress | None = None,
+    copies: CopySearch,
 ) -> list[tuple[str, frozenset[str]]]:
     """Return, for each of `added`, the name of its own group and the `groups` of `selected` with which it is linked.
 
@@ -81,8 +87,7 @@ def related_groups(
     links = [
         *_equal(together, patients),
         pairs_of_equal([*[None] * number, *groups]),
-        near_duplicates(together, near_distance, pixels, scratch, progress, queries=number),
-        changed_copies(together, pixels, progress, queries=number) if find_crops else as_pairs(()),
+        *copies.pairs(together, queries=number),
     ]
     parts = connected_groups(len(together), np.concatenate(links))
     names = _smallest_names(parts[:number], added)

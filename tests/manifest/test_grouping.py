@@ -13,7 +13,7 @@ from cxr_platform.intake.letterbox import letterbox
 from cxr_platform.intake.phantoms.image import ImageKey, draw_image
 from cxr_platform.manifest import grouping
 from cxr_platform.manifest.cache import DecodedCache, PixelReader
-from cxr_platform.manifest.grouping import changed_copies, group_images, near_duplicates, related_groups
+from cxr_platform.manifest.grouping import CopySearch, changed_copies, group_images, near_duplicates, related_groups
 from cxr_platform.manifest.records import SelectedImage
 from tests.manifest.builders import brighter_copy, candidate, image, store
 from tests.recorded_progress import RecordedProgress
@@ -79,18 +79,18 @@ def test_crops_and_mirrored_copies_are_joined_where_they_are_sought(cache: Decod
     ]
     pixels = PixelReader(cache, 200)
     assert changed_copies(taken, pixels).tolist() == [[0, 4], [1, 5]]
-    assert len(set(group_images(taken, [[None] * 6], 8, pixels, find_crops=False))) == 6
-    sought = group_images(taken, [[None] * 6], 8, pixels)
+    assert len(set(group_images(taken, [[None] * 6], CopySearch(pixels, 8, find_crops=False)))) == 6
+    sought = group_images(taken, [[None] * 6], CopySearch(pixels, 8))
     assert (sought[4], sought[5]) == (sought[0], sought[1])
     assert len(set(sought)) == 4
-    related = related_groups(taken[4:], taken[:4], list("ABCD"), [[None] * 6], 8, pixels)
+    related = related_groups(taken[4:], taken[:4], list("ABCD"), [[None] * 6], CopySearch(pixels, 8))
     assert related == [(taken[4].image_id, frozenset("A")), (taken[5].image_id, frozenset("B"))]
 
 
 def test_groups_join_patients_and_copies_transitively(cache: DecodedCache) -> None:
     images = {"s/a.png": image(1), "s/b.png": image(2), "s/c.png": brighter_copy(image(2)), "s/d.png": image(3)}
     taken = take(cache, images)
-    groups = group_images(taken, [["p1", "p1", None, None]], 4, PixelReader(cache, 200))
+    groups = group_images(taken, [["p1", "p1", None, None]], CopySearch(PixelReader(cache, 200), 4))
     assert groups[0] == groups[1] == groups[2] == min(image.image_id for image in taken[:3])
     assert groups[3] == taken[3].image_id
 
@@ -103,7 +103,7 @@ def test_added_images_are_related_to_groups_that_they_do_not_change(cache: Decod
     )
     patients = [[None, "p", "p", None, None, "p", None]]  # of the added images, then of the others
     pixels = PixelReader(cache, 200)
-    related = related_groups(added, old, ["A", "B", "C"], patients, 8, pixels)
+    related = related_groups(added, old, ["A", "B", "C"], patients, CopySearch(pixels, 8))
     own = min(added[1].image_id, added[2].image_id)
     assert related == [
         (added[0].image_id, frozenset({"A"})),
@@ -120,13 +120,13 @@ def test_a_cropped_and_darkened_copy_of_a_phantom_is_in_the_group_of_its_origina
     first, second = (phash(images[f"s/{n}.png"]) for n in (0, 1))
     assert 4 < (int(first) ^ int(second)).bit_count() <= SelectionConfig().near_duplicate_distance
     distance = SelectionConfig().near_duplicate_distance
-    groups = group_images(take(cache, images), [[None] * 3], distance, PixelReader(cache, 200))
+    groups = group_images(take(cache, images), [[None] * 3], CopySearch(PixelReader(cache, 200), distance))
     assert groups[0] == groups[1] != groups[2]
 
 
 def test_images_with_either_of_a_patient_s_identifiers_are_one_group(cache: DecodedCache) -> None:
     taken = take(cache, {f"s/{n}.png": image(n) for n in range(5)})
     of_collection, of_header = ["p1", None, "p1", "p2", None], ["h1", "h1", None, None, "h2"]
-    groups = group_images(taken, [of_collection, of_header], 8, PixelReader(cache, 200))
+    groups = group_images(taken, [of_collection, of_header], CopySearch(PixelReader(cache, 200), 8))
     assert groups[0] == groups[1] == groups[2]
     assert len(set(groups)) == 3
