@@ -130,7 +130,7 @@ def ensure_manifest(request: ManifestRequest, study_hash: str | None = None) -> 
     `study_hash` is the content hash of the manifest of a study that is to be continued. That manifest is never
     replaced; new images need another study. Raises `StudyMismatch` if its settings differ.
     """
-    from cxr_platform.manifest.build import differing_settings, is_current
+    from cxr_platform.manifest.inputs import differing_settings, is_current
     from cxr_platform.manifest.store import open_manifest
 
     profile = request.profile.load()

@@ -2,32 +2,32 @@
 
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from cxr_platform.config import Profile, SelectionConfig, differences
+from cxr_platform.config import Profile
 from cxr_platform.errors import ConfigError, FoldError, ManifestInvalid
-from cxr_platform.intake.data_folders import DataPaths, data_paths, merged, read_data_folders
-from cxr_platform.intake.overrule import FILE_NAME, Overrule, read_overrule
-from cxr_platform.intake.sources import Inventory, mark_contrast, mark_external
+from cxr_platform.intake.data_folders import DataPaths, data_paths
+from cxr_platform.intake.overrule import Overrule
+from cxr_platform.intake.sources import Inventory
 from cxr_platform.manifest.cache import DecodedCache, PixelReader, settings_key
 from cxr_platform.manifest.contact_sheets import write_contact_sheets
 from cxr_platform.manifest.decoding import DecodeTask, decode_new
 from cxr_platform.manifest.folders import COUNTS_FILE, ManifestFolders, manifest_folders
+from cxr_platform.manifest.inputs import ManifestInputs, input_hashes
 from cxr_platform.manifest.patient_ids import PUBLISHED_SALT, SALT_VARIABLE, patient_salt
 from cxr_platform.manifest.records import Decoded
-from cxr_platform.manifest.rows import FREQUENT, input_hashes, make_info, make_looked_at, make_rows
+from cxr_platform.manifest.rows import FREQUENT, make_info, make_looked_at, make_rows
 from cxr_platform.manifest.schema import LookedAt
 from cxr_platform.manifest.selection import Selection, select_images
 from cxr_platform.manifest.store import Manifest, open_manifest, write_excluded, write_images, write_info
 from cxr_platform.manifest.validate import validate_manifest
 from cxr_platform.progress import NoProgress, Progress
-from cxr_platform.storage.files import read_errors, write_errors
+from cxr_platform.storage.files import write_errors
 from cxr_platform.storage.paths import absolute, is_remote
 
 LARGE_PATIENT = 0.3
@@ -59,8 +59,8 @@ def build_manifest(
     uploaded manifest was interrupted.
     """
     folders = manifest_folders(absolute(destination))
-    asked = _Asked(data_paths(data), overrule, tuple(external), tuple(outside))
-    build = _prepared(folders, asked, profile, progress, address)
+    inputs = ManifestInputs(data, overrule, external, outside)
+    build = _prepared(folders, inputs, profile, progress, address)
     with folders.build():
         build.run()
     return open_manifest(destination)
@@ -84,73 +84,18 @@ def look_at_images(
     `build_manifest` but `FoldError` and `ManifestInvalid`.
     """
     folders = manifest_folders(absolute(destination))
-    asked = _Asked(data_paths(data), overrule, tuple(external), tuple(outside))
-    build = _prepared(folders, asked, profile, progress, address)
+    inputs = ManifestInputs(data, overrule, external, outside)
+    build = _prepared(folders, inputs, profile, progress, address)
     with folders.build():
         return build.look(), folders.looked_at
 
 
-def is_current(
-    manifest: Manifest,
-    data: DataPaths,
-    profile: Profile,
-    external: Collection[str] = (),
-    overrule: Path | None = None,
-    outside: Collection[str] = (),
-) -> bool:
-    """Return True if `manifest` was built with the settings of `profile` from the present images, tables and lists.
-
-    No image is opened: a replaced image of the same name and size is not noticed (`build_manifest` would notice it).
-    A manifest that excludes unreadable images is not current, as they may be readable by now. Raises the errors of
-    `build_manifest` for collections that cannot be used.
-    """
-    if differing_settings(manifest, profile) or "unreadable" in manifest.info.excluded:
-        return False
-    asked = _Asked(data_paths(data), overrule, tuple(external), tuple(outside))
-    inputs = input_hashes(*_find(asked, profile.intake.selection))
-    return inputs == {"files_hash": manifest.info.files_hash, "overrule_hash": manifest.info.overrule_hash}
-
-
-def differing_settings(
-    manifest: Manifest, profile: Profile, external: Collection[str] = (), outside: Collection[str] = ()
-) -> list[str]:
-    """Return `key: before → now` for each setting of `profile` with which `manifest` was not built.
-
-    Of `external` and `outside`, only sources that are not so in `manifest` are listed: a sources.toml may have marked
-    others.
-    """
-    before, now = (
-        {"config": asdict(config), "folds": folds, "seed": seed}
-        for config, folds, seed in (
-            (manifest.info.config, manifest.info.folds, manifest.info.seed),
-            (profile.intake, profile.folds, profile.seed),
-        )
-    )
-    roles = manifest.table(["source", "role"]) if external or outside else None
-
-    def not_marked(role: str, names: Collection[str]) -> list[str]:
-        marked = set() if roles is None else set(roles.filter(pc.equal(roles["role"], role))["source"].to_pylist())
-        return [f"{role}: {name} was not" for name in names if name not in marked]
-
-    return [*differences(before, now), *not_marked("external", external), *not_marked("outside", outside)]
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """Folders and lists that a manifest is built from, and the sources that are external or outside."""
-
-    data: tuple[Path, ...]
-    overrule: Path | None
-    external: tuple[str, ...]
-    outside: tuple[str, ...]
-
-
 def _prepared(
-    folders: ManifestFolders, asked: _Asked, profile: Profile, progress: Progress | None, address: str | None
+    folders: ManifestFolders, inputs: ManifestInputs, profile: Profile, progress: Progress | None, address: str | None
 ) -> "_Build":
-    for folder in asked.data:
+    for folder in data_paths(inputs.data):
         _check_apart(folder.resolve(), folders.destination)
-    inventory, lists = _find(asked, profile.intake.selection)
+    inventory, lists = inputs.read(profile.intake.selection)
     for folder in inventory.folders:  # a sources.toml may name some outside of `data`
         _check_apart(folder, folders.destination)
     return _Build(folders, inventory, lists, profile, progress or NoProgress(), address)
@@ -163,23 +108,6 @@ def _check_apart(data: Path, destination: Path) -> None:
             received=destination,
             advice="Choose another place for the manifest.",
         )
-
-
-def _find(asked: _Asked, selection: SelectionConfig) -> tuple[Inventory, Overrule]:
-    """Return the candidates, without the files of the allow and deny lists, and these lists."""
-    with read_errors(asked.data[0], remote_only=True):
-        folders = read_data_folders(asked.data, selection, asked.outside)
-        inventory = mark_contrast(mark_external(merged(folders), asked.external), selection)
-        own = [folder.overrule() for folder in folders if asked.overrule is None]
-    places = {folder.path / FILE_NAME for folder in folders}
-    candidates = [candidate for candidate in inventory.candidates if candidate.path not in places]
-    if asked.overrule is not None:
-        lists = read_overrule(asked.overrule, {candidate.source_path for candidate in candidates})
-    else:
-        lists = Overrule(
-            allow=frozenset().union(*(part.allow for part in own)), deny=frozenset().union(*(part.deny for part in own))
-        )
-    return replace(inventory, candidates=[lists.lift(candidate) for candidate in candidates]), lists
 
 
 def _name_large_patients(error: FoldError, selection: Selection) -> None:

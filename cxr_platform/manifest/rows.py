@@ -1,10 +1,7 @@
 """The content of a manifest: its rows without pixels, and manifest.json."""
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -13,12 +10,11 @@ from cxr_platform.config import Profile
 from cxr_platform.errors import FoldError
 from cxr_platform.intake.eligibility import clearest_view
 from cxr_platform.intake.layouts.tables import NEARLY
-from cxr_platform.intake.overrule import Overrule
 from cxr_platform.intake.sources import Inventory
 from cxr_platform.labels import CLASSES
 from cxr_platform.manifest.cache import DECODING_PACKAGES, package_versions
 from cxr_platform.manifest.folds import OUTSIDE, assign_folds, contrast_folds
-from cxr_platform.manifest.records import ExcludedFile, SelectedImage, file_key
+from cxr_platform.manifest.records import ExcludedFile, SelectedImage
 from cxr_platform.manifest.schema import (
     LookedAt,
     ManifestInfo,
@@ -91,7 +87,7 @@ def _row(image: SelectedImage, patient: str | None, group: str, folds: tuple[int
 def make_info(
     rows: pa.Table, selection: Selection, inventory: Inventory, profile: Profile, inputs: dict[str, str]
 ) -> ManifestInfo:
-    """Return manifest.json; `inputs` are the hashes of `input_hashes`."""
+    """Return manifest.json; `inputs` are those of `manifest.inputs.input_hashes`."""
     return ManifestInfo(
         **_counts(selection, inventory),
         content_hash=content_hash(rows),
@@ -152,26 +148,3 @@ def _counts(selection: Selection, inventory: Inventory) -> dict[str, Any]:
         "shared_patients": selection.shared_patients,
         "origins": inventory.origins,
     }
-
-
-def input_hashes(inventory: Inventory, overrule: Overrule) -> dict[str, str]:
-    """Return `files_hash` and `overrule_hash`, which tell if a manifest is current without opening an image.
-
-    They cover the size of each file, what its collection states about it, origins, and the lists that overrule.
-    """
-    files = (
-        [file_key(candidate).size, *(value for name, value in vars(candidate).items() if name != "path")]
-        for candidate in inventory.candidates
-    )
-    origins = map(list, sorted(inventory.origins.items()))
-    return {
-        "files_hash": _hash(chain(files, origins)),
-        "overrule_hash": _hash([sorted(overrule.allow), sorted(overrule.deny)]),
-    }
-
-
-def _hash(lines: Iterable[list[Any]]) -> str:
-    digest = hashlib.sha256()
-    for line in lines:
-        digest.update(json.dumps(line, default=vars).encode())
-    return digest.hexdigest()

@@ -1,5 +1,6 @@
 """One small collection and one manifest of it, for every test that only reads them."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -20,3 +21,13 @@ def built(collection: Path, tmp_path_factory: pytest.TempPathFactory) -> Manifes
     destination = tmp_path_factory.mktemp("built") / "manifest"
     fill_cache(collection, destination, profile())
     return build_manifest(collection, destination, profile())
+
+
+@pytest.fixture
+def copy(collection: Path, built: Manifest, tmp_path: Path) -> tuple[Path, Path]:
+    """A collection that may be changed, and a manifest of it with its cache."""
+    data, destination = tmp_path / "data", tmp_path / "manifest"
+    shutil.copytree(collection, data)
+    shutil.copytree(built.folder, destination)
+    shutil.copytree(built.folder.with_name("manifest.cache"), tmp_path / "manifest.cache")
+    return data, destination

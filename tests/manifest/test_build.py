@@ -10,7 +10,8 @@ from cxr_platform.errors import ConfigError, FoldError, ManifestInvalid, Storage
 from cxr_platform.intake.sources import Inventory
 from cxr_platform.labels import CLASSES
 from cxr_platform.manifest import validate
-from cxr_platform.manifest.build import build_manifest, differing_settings, is_current, look_at_images
+from cxr_platform.manifest.build import build_manifest, look_at_images
+from cxr_platform.manifest.inputs import differing_settings, is_current
 from cxr_platform.manifest.records import SelectedImage
 from cxr_platform.manifest.rows import make_info
 from cxr_platform.manifest.schema import LookedAt
@@ -19,16 +20,6 @@ from cxr_platform.manifest.store import Manifest, open_manifest
 from cxr_platform.validation import parse_record
 from tests.manifest.builders import PER_CLASS, brighter_copy, candidate, fill_cache, image, profile, refused, save
 from tests.recorded_progress import RecordedProgress
-
-
-@pytest.fixture
-def copy(collection: Path, built: Manifest, tmp_path: Path) -> tuple[Path, Path]:
-    """A collection that may be changed, and a manifest of it with its cache."""
-    data, destination = tmp_path / "data", tmp_path / "manifest"
-    shutil.copytree(collection, data)
-    shutil.copytree(built.folder, destination)
-    shutil.copytree(built.folder.with_name("manifest.cache"), tmp_path / "manifest.cache")
-    return data, destination
 
 
 def excluded(manifest: Manifest) -> dict[str, str]:
@@ -417,64 +408,6 @@ def test_a_disk_that_is_full_while_images_are_written_is_an_error(
     with pytest.raises(StorageError, match=r"able to write .*manifest\.building.*No space left"):
         build_manifest(collection, destination, profile())
     assert open_manifest(destination).content_hash == built.content_hash
-
-
-def test_a_manifest_is_current_for_the_settings_and_files_it_was_built_from(copy: tuple[Path, Path]) -> None:
-    data, destination = copy
-    manifest = open_manifest(destination)
-    assert is_current(manifest, data, profile())
-    assert not is_current(manifest, data, profile(seed=7))
-    assert not is_current(manifest, data, profile(), external=["cohen"])
-    save(image(99), data / "classes" / "Normal" / "new.png")
-    assert not is_current(manifest, data, profile())
-
-
-def test_differing_settings_are_listed_one_by_one(copy: tuple[Path, Path]) -> None:
-    manifest = open_manifest(copy[1])
-    assert differing_settings(manifest, profile()) == []
-    assert differing_settings(manifest, profile(seed=7), ["cohen"]) == [
-        f"seed: {profile().seed} → 7",
-        "external: cohen was not",
-    ]
-
-
-def test_a_manifest_of_other_images_is_not_current(copy: tuple[Path, Path], tmp_path: Path) -> None:
-    data, destination = copy
-    (data / "classes" / "Normal").rename(data / "classes" / "Pneumonia-of-another-collection")
-    assert not is_current(open_manifest(destination), data, profile())
-
-
-def test_a_manifest_is_not_current_for_images_of_the_same_names_and_other_sizes(
-    copy: tuple[Path, Path],
-) -> None:
-    data, destination = copy
-    save(image(77), data / "classes" / "Normal" / "image-1.png")
-    assert not is_current(open_manifest(destination), data, profile())
-
-
-def test_a_manifest_is_not_current_for_a_changed_table(copy: tuple[Path, Path]) -> None:
-    data, destination = copy
-    table = data / "cohen" / "metadata.csv"
-    table.write_text(table.read_text().replace("p1", "p9"))
-    assert not is_current(open_manifest(destination), data, profile())
-
-
-def test_a_manifest_is_not_current_for_other_allow_and_deny_lists(copy: tuple[Path, Path], tmp_path: Path) -> None:
-    data, destination = copy
-    lists = tmp_path / "lists.toml"
-    lists.write_text('deny = ["classes/Edema/image-0.png"]')
-    assert not is_current(open_manifest(destination), data, profile(), overrule=lists)
-    fill_cache(data, destination, profile())
-    manifest = build_manifest(data, destination, profile(), overrule=lists)
-    assert is_current(manifest, data, profile(), overrule=lists)
-    assert not is_current(manifest, data, profile())
-
-
-def test_a_manifest_with_unreadable_images_is_not_current(copy: tuple[Path, Path]) -> None:
-    data, destination = copy
-    manifest = open_manifest(destination)
-    manifest.info.excluded["unreadable"] = 1
-    assert not is_current(manifest, data, profile())
 
 
 def test_equal_collections_in_different_folders_give_the_same_manifest_json(
