@@ -20,6 +20,7 @@ from cxr_platform.domain.study import StudyRecord
 from cxr_platform.evaluation.finding_clauses import confounding_warning
 from cxr_platform.evaluation.findings import SMALL, Association
 from cxr_platform.evaluation.formatting import Value, joined, percent, rate, text
+from cxr_platform.evaluation.limits import INTERVALS, LEAKAGE
 from cxr_platform.evaluation.paper import ARXIV_ID
 from cxr_platform.evaluation.predictions import Predictions
 from cxr_platform.evaluation.report_tables import counts_table, sets_table
@@ -33,7 +34,7 @@ from cxr_platform.evaluation.statistics.measures import (
 )
 from cxr_platform.evaluation.statistics.subgroups import Subgroup, SubgroupRates, subgroups
 from cxr_platform.evaluation.study_results import StudyResults
-from cxr_platform.evaluation.summary import CREDIBILITY, INTERVALS, LEAKAGE, PROTOCOL_MEANING
+from cxr_platform.evaluation.summary import CREDIBILITY, PROTOCOL_MEANING
 from cxr_platform.evaluation.table import SYNTHETIC, Row, Table, to_markdown
 from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 from cxr_platform.registry.bundle import Bundle

@@ -1,9 +1,10 @@
 """Numbers, intervals and lists as text in tables and sentences, and nested mappings as flat ones."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from cxr_platform.domain.interval import Interval
+from cxr_platform.domain.strategies import TITLES
 from cxr_platform.evaluation.metrics import Spread
 
 Value: TypeAlias = Interval | Spread | float | int | str | None
@@ -55,9 +56,29 @@ def rate(value: Interval) -> str:
     return f"{percent(value.value)} ({text(value.low)} to {text(value.high)})"
 
 
+def bounds(difference: Interval) -> str:
+    """Return the bounds of a difference with their signs: `−1.10 to +5.00`."""
+    low, high = (text(bound, signed=True) for bound in (difference.low, difference.high))
+    return f"{low} to {high}"
+
+
+def points(value: float | None) -> str:
+    """Return a difference in percentage points as the start of a comparison: `1.20 points … more than`."""
+    if value is None:
+        return "An undefined difference to"
+    if round(value, 2) == 0:
+        return "Tied with"
+    return f"{text(abs(value))} points of 7-class accuracy {'more' if value > 0 else 'less'} than"
+
+
 def p_text(p: float) -> str:
     """Return `p = 0.012`, with three decimals, or `p < 0.001`."""
     return f"p < {SMALLEST_P}" if p < SMALLEST_P else f"p = {p:.3f}"
+
+
+def titles(strategies: Iterable[str]) -> list[str]:
+    """Return the titles of strategies within a sentence: `training from scratch`."""
+    return [TITLES[strategy].lower() for strategy in strategies]
 
 
 def joined(names: Sequence[str]) -> str:

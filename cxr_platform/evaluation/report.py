@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 from cxr_platform.domain.strategies import TITLES
 from cxr_platform.evaluation.findings import Findings
 from cxr_platform.evaluation.formatting import flatten, text
+from cxr_platform.evaluation.limits import known_patients
 from cxr_platform.evaluation.paper import ARXIV_ID, paper_tables
 from cxr_platform.evaluation.pictures import accuracy_chart, confusion_picture
 from cxr_platform.evaluation.report_contents import ReportContents, Section
@@ -28,7 +29,7 @@ from cxr_platform.evaluation.resource_use import (
 )
 from cxr_platform.evaluation.results_json import results_tree
 from cxr_platform.evaluation.study_card import study_card
-from cxr_platform.evaluation.summary import PROTOCOL_MEANING, known_patients
+from cxr_platform.evaluation.summary import PROTOCOL_MEANING
 from cxr_platform.evaluation.table import SYNTHETIC, to_csv, to_markdown
 from cxr_platform.progress import NoProgress, Progress
 from cxr_platform.storage.files import new_folder, remove_leftovers, write_atomically

@@ -16,10 +16,11 @@ from cxr_platform.domain.study import StudyRecord
 from cxr_platform.evaluation.finding_clauses import external_text, outside_text
 from cxr_platform.evaluation.findings import Findings
 from cxr_platform.evaluation.formatting import count, joined, percent, rate, text
+from cxr_platform.evaluation.limits import known_patients
 from cxr_platform.evaluation.report_contents import ReportContents
 from cxr_platform.evaluation.report_inputs import ReportInputs
 from cxr_platform.evaluation.resource_use import numerics_line
-from cxr_platform.evaluation.summary import CREDIBILITY, NEXT_STEPS, PROTOCOL_MEANING, known_patients
+from cxr_platform.evaluation.summary import CREDIBILITY, NEXT_STEPS, PROTOCOL_MEANING
 from cxr_platform.labels import CLASSES
 
 FAMILIES = {

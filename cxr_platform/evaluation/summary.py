@@ -1,17 +1,16 @@
 """The summary on the first page of the report: five lines, warnings, and what the results do not show."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from cxr_platform.domain.interval import Interval
-from cxr_platform.domain.strategies import PAPER_WINNER, STRATEGY_NAMES, TITLES
+from cxr_platform.domain.strategies import STRATEGY_NAMES, TITLES
 from cxr_platform.evaluation.credibility import NOT_SUPPORTED, Credibility, assess_credibility
 from cxr_platform.evaluation.finding_clauses import confounding_warning
-from cxr_platform.evaluation.findings import UNDERTRAINED, Findings, StrategyComparison
-from cxr_platform.evaluation.formatting import NBSP, joined, p_text, percent, rate, text
-from cxr_platform.evaluation.paper import paper_metrics, paper_tables
+from cxr_platform.evaluation.findings import Findings, StrategyComparison
+from cxr_platform.evaluation.formatting import NBSP, bounds, joined, p_text, percent, points, rate, text, titles
+from cxr_platform.evaluation.limits import known_patients, study_limits
 from cxr_platform.evaluation.study_results import RULE, StudyResults
-from cxr_platform.labels import CLASSES, PAPER_COUNTS, POSITIVE_CLASS
+from cxr_platform.labels import CLASSES, POSITIVE_CLASS
 
 COMPARED, BEST, MARGIN = "What was compared", "Best strategy", "Margin"
 CREDIBILITY, NEXT_STEPS = "Credibility", "Next steps"
@@ -20,16 +19,9 @@ PROTOCOL_MEANING: Mapping[str, str] = {
     "grouped": "images of one known patient, duplicates and near-duplicates stay in one fold",
     "paper": "images are shuffled into folds one by one, as in the paper",
 }
-PAPER_PIXELS = 200  # §2.1.4
 PAPER_FOLDS = 10
 SHOWN_STEPS = 3
 NUMBERS = {2: "two", 3: "three"}
-INTERVALS = (
-    "The 95 % intervals cover the choice of patients from the same sources. They do not cover the variation between "
-    "training runs, or the images of other hospitals."
-)
-SHOWN_SOURCES = 6
-LEAKAGE = "Images of one patient may be in several folds, which makes the results too high."
 
 
 @dataclass(frozen=True)
@@ -77,13 +69,7 @@ def summarize(results: StudyResults, findings: Findings) -> Summary:
         (warning,) if warning else (),
         (
             *(f"{_capitalized(reason.text)}." for reason in credibility.further),
-            *_undertrained(findings),
-            INTERVALS,
-            *_unknown_patients(results),
-            *_leakage(results, findings),
-            *_calibration(findings),
-            _beside_paper(results),
-            *_unlike_paper(results),
+            *study_limits(results, findings),
         ),
     )
 
@@ -141,7 +127,7 @@ def _headline(results: StudyResults, findings: Findings, credibility: Credibilit
     if decision.runner_up is None:
         return f"{winner}: {accuracy}{doubt}"
     if decision.decided_by == "nothing":
-        return f"{joined([winner, *_titles(decision.tied)])} share the first place, with {accuracy}{doubt}"
+        return f"{joined([winner, *titles(decision.tied)])} share the first place, with {accuracy}{doubt}"
     return f"First of {len(results.strategies)} strategies: {winner.lower()}, with {accuracy}{doubt}"
 
 
@@ -149,7 +135,7 @@ def _compared(results: StudyResults) -> tuple[str, str]:
     study = results.study
     ran = [name for name in results.strategies if name in STRATEGY_NAMES]
     which = "All" if not study.not_run else "One" if len(ran) == 1 else str(len(ran)) if ran else "None"
-    others = _titles([name for name in results.strategies if name not in STRATEGY_NAMES])
+    others = titles([name for name in results.strategies if name not in STRATEGY_NAMES])
     own = f", and {joined(others)}, which the paper does not have" if others else ""
     present = sum(bool(results.counts[label]) for label in CLASSES)
     classes = "seven classes" if present == len(CLASSES) else f"{present} of the seven classes"
@@ -159,24 +145,6 @@ def _compared(results: StudyResults) -> tuple[str, str]:
         "Each image was predicted by a network trained without its fold; protocol "
         f"“{study.protocol}”: {PROTOCOL_MEANING[study.protocol]}. {known_patients(results)}",
     )
-
-
-def known_patients(results: StudyResults) -> str:
-    """Return for how many images the patient is known, in all and by source: only those patients stay together."""
-    total = results.all_known_patients
-    if total.known == total.images:
-        return f"The patient is known for all {total.images:,} images."
-    if not total.known:
-        sentence = f"The patient is known for none of the {total.images:,} images"
-    else:
-        parts = [f"{name} {p.known:,} of {p.images:,}" for name, p in results.known_patients.items()]
-        more = f" and {len(parts) - SHOWN_SOURCES} more sources" if len(parts) > SHOWN_SOURCES else ""
-        by_source = f": {', '.join(parts[:SHOWN_SOURCES])}{more}" if len(parts) > 1 else ""
-        share = f"{total.known:,} of {total.images:,} images ({percent(total.share)})"
-        sentence = f"The patient is known for {share}{by_source}"
-    if results.study.protocol == "paper":
-        return f"{sentence}."
-    return f"{sentence}; of the others, only duplicates and near-duplicates are kept together."
 
 
 def _corrected(findings: Findings) -> bool:
@@ -206,7 +174,7 @@ def _margin(results: StudyResults, findings: Findings) -> tuple[str, str]:
     if decision.decided_by == "nothing":
         number = NUMBERS.get(len(decision.tied) + 1, str(len(decision.tied) + 1))
         return (
-            f"Tied with {joined(_titles(decision.tied))}.",
+            f"Tied with {joined(titles(decision.tied))}.",
             f"Their specificity is the same too: the rule, {RULE}, does not separate the {number}.",
         )
     second = f"{TITLES[decision.runner_up].lower()}, the second"
@@ -214,13 +182,13 @@ def _margin(results: StudyResults, findings: Findings) -> tuple[str, str]:
         second += " (the higher specificity decides)"
     comparisons = {comparison.other: comparison for comparison in findings.comparisons}
     if decision.runner_up not in comparisons:
-        return f"{_points(decision.margin_points)} {second}.", "No test was computed."
+        return f"{points(decision.margin_points)} {second}.", "No test was computed."
     tested = comparisons.pop(decision.runner_up)
     verdict = "a significant difference" if tested.significant else "not significantly different"
-    level = _titles(c.other for c in comparisons.values() if not c.significant)
+    level = titles(c.other for c in comparisons.values() if not c.significant)
     others = f" Not significantly different either: {joined(level)}." if level else ""
     return (
-        f"{_points(tested.difference.value)} {second}: {verdict}.",
+        f"{points(tested.difference.value)} {second}: {verdict}.",
         f"{_test(tested)}{others}",
     )
 
@@ -230,96 +198,7 @@ def _test(tested: StrategyComparison) -> str:
     test = f"sign test over patients{corrected}: {p_text(tested.p_adjusted)}"
     if tested.difference.low is None:
         return f"S{test[1:]}."
-    return f"95{NBSP}% interval of the difference {_bounds(tested.difference)}; {test}."
-
-
-def _bounds(difference: Interval) -> str:
-    low, high = (text(bound, signed=True) for bound in (difference.low, difference.high))
-    return f"{low} to {high}"
-
-
-def _points(value: float | None) -> str:
-    if value is None:
-        return "An undefined difference to"
-    if round(value, 2) == 0:
-        return "Tied with"
-    return f"{text(abs(value))} points of 7-class accuracy {'more' if value > 0 else 'less'} than"
-
-
-def _titles(strategies: Iterable[str]) -> list[str]:
-    return [TITLES[strategy].lower() for strategy in strategies]
-
-
-def _unknown_patients(results: StudyResults) -> Sequence[str]:
-    total = results.all_known_patients
-    if results.study.protocol == "paper" or total.known == total.images:
-        return []
-    return [
-        f"For {percent(100 - total.share)} of the images the patient is not known: images of one patient among them "
-        "may be in several folds, which makes the results too high and the intervals too narrow."
-    ]
-
-
-def _leakage(results: StudyResults, findings: Findings) -> Sequence[str]:
-    if results.study.protocol == "paper":
-        return [LEAKAGE]
-    leakage = findings.leakage
-    if leakage is None:
-        return []
-    subject, gap = "the same strategy reaches", leakage.difference
-    if leakage.mean is not None:
-        subject, gap = "the same strategies reach on average", leakage.mean
-    if gap.value is None or not gap.excludes_zero:
-        return []
-    reason = "there, images of one patient are in several folds"
-    if gap.value < 0:
-        reason = "images of one patient in several folds cannot explain that"
-    return [f"Under the paper's protocol {subject} {_points(gap.value).lower()} here ({_bounds(gap)}): {reason}."]
-
-
-def _undertrained(findings: Findings) -> Sequence[str]:
-    if not findings.undertrained:
-        return []
-    return [
-        f"Undertrained: the training loss of {joined(_titles(findings.undertrained))} still fell by more than "
-        f"{UNDERTRAINED} from the third to the last quarter of the epochs. More `epochs` or `steps` in the profile "
-        "would give another result."
-    ]
-
-
-def _calibration(findings: Findings) -> Sequence[str]:
-    calibration = findings.calibration
-    if calibration is None or not calibration.overconfident:
-        return []
-    return [
-        f"The probabilities are overconfident: expected calibration error {text(calibration.ece_before)}, and "
-        f"{text(calibration.ece_after)} after temperature scaling (temperature {text(calibration.temperature)})."
-    ]
-
-
-def _beside_paper(results: StudyResults) -> str:
-    printed = percent(paper_metrics(PAPER_WINNER).accuracy_7_class)
-    paper = f"In the paper {TITLES[PAPER_WINNER].lower()} came first, with {printed}"
-    if PAPER_WINNER not in results.strategies:
-        return f"{paper}; it was not run here."
-    if results.best.strategy == PAPER_WINNER:
-        return f"{paper}."
-    place = [result.strategy for result in results.ranking].index(PAPER_WINNER) + 1
-    accuracy = percent(results.strategies[PAPER_WINNER].mean.accuracy_7_class)
-    return f"{paper}; here it is number {place}, with {accuracy}."
-
-
-def _unlike_paper(results: StudyResults) -> Sequence[str]:
-    pixels = results.study.profile.model.input_size
-    ours = (results.images, results.study.folds, pixels)
-    paper = (sum(PAPER_COUNTS.values()), paper_tables()["folds"], PAPER_PIXELS)
-    if ours == paper:
-        return []
-    form = "{0:,} images, {1} folds and {2} × {2} pixels"
-    return [
-        f"This is not a replication of the paper, which used {form.format(*paper)}; this study used "
-        f"{form.format(*ours)}. Differences between the two have many possible causes."
-    ]
+    return f"95{NBSP}% interval of the difference {bounds(tested.difference)}; {test}."
 
 
 def _capitalized(clause: str) -> str:

@@ -22,11 +22,11 @@ from cxr_platform.champion.model_card import (
 from cxr_platform.champion.out_of_fold import OutOfFold, out_of_fold
 from cxr_platform.domain.study import read_study
 from cxr_platform.evaluation.formatting import rate, text
+from cxr_platform.evaluation.limits import INTERVALS
 from cxr_platform.evaluation.predictions import load_predictions
 from cxr_platform.evaluation.report_inputs import manifest_images
 from cxr_platform.evaluation.statistics.measures import FIGURES_OF_MERIT
 from cxr_platform.evaluation.study_results import StudyResults, WinnerDecision, compute_study_results
-from cxr_platform.evaluation.summary import INTERVALS
 from tests.champion.builders import COUNTS, HASH, champion_inputs, made, made_study
 from tests.registry.builders import STUDY, changed, make_bundle
 

@@ -108,3 +108,9 @@ def printed_frame(folds: int = 10) -> pd.DataFrame:
     """Predictions of both strategies whose confusion matrix the paper prints."""
     images = image_frame(PAPER_COUNTS, folds)
     return pd.concat([with_predictions(images, s, printed(s)) for s in ("off-the-shelf", "scratch")], ignore_index=True)
+
+
+def two_sources() -> pd.DataFrame:
+    """Images of Covid19 from one source, and all others from another."""
+    frame = drawn_frame({"scratch": 0.9})
+    return frame.assign(source=np.where(frame["label"] == "Covid19", "cohen", "nih"))

@@ -1,5 +1,16 @@
 from cxr_platform.domain.interval import Interval
-from cxr_platform.evaluation.formatting import count, flatten, joined, p_text, percent, rate, shortened
+from cxr_platform.evaluation.formatting import (
+    bounds,
+    count,
+    flatten,
+    joined,
+    p_text,
+    percent,
+    points,
+    rate,
+    shortened,
+    titles,
+)
 
 
 def test_a_rate_carries_its_interval_where_it_has_one():
@@ -14,7 +25,16 @@ def test_small_p_values_are_bounded():
     assert p_text(0.0312) == "p = 0.031"
 
 
+def test_a_difference_of_accuracies_starts_a_comparison():
+    assert points(1.2) == "1.20 points of 7-class accuracy more than"
+    assert points(-1.2) == "1.20 points of 7-class accuracy less than"
+    assert points(0.004) == "Tied with"
+    assert points(None) == "An undefined difference to"
+    assert bounds(Interval(1.2, -1.1, 5.0)) == "−1.10 to +5.00"
+
+
 def test_lists_and_numbers_read_as_words():
+    assert titles(["scratch"]) == ["training from scratch"]
     assert joined(["a"]) == "a"
     assert joined(["a", "b", "c"]) == "a, b and c"
     assert count(1, "image", "images") == "1 image"
