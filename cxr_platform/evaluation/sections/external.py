@@ -14,7 +14,7 @@ from cxr_platform.evaluation.formatting import count, rate, shortened, text
 from cxr_platform.evaluation.pictures import Picture
 from cxr_platform.evaluation.report_contents import Section
 from cxr_platform.evaluation.report_inputs import ReportInputs
-from cxr_platform.evaluation.sections.rate_bars import Bar, Labels, rate_bars
+from cxr_platform.evaluation.sections.rate_bars import Labels, paired_bars, rate_bars
 from cxr_platform.evaluation.statistics.bootstrap import study_seed
 from cxr_platform.evaluation.statistics.external import external_findings, fold_range, interval_values
 from cxr_platform.evaluation.table import Row, Table
@@ -103,11 +103,7 @@ def _lead(of_winner: Sequence[ExternalFinding]) -> list[str]:
 
 
 def _picture(of_winner: Sequence[ExternalFinding], synthetic: bool) -> Picture:
-    bars = []
-    for r in of_winner:
-        name = f"{shortened(r.source)}\n{measure_name(r)}, n = {r.images:,}"
-        bars.append(Bar(name, r.external, "alarm" if r.contradicts else "plain"))
-        bars.append(Bar("in cross-validation", r.internal, "reference"))
+    named = [(f"{shortened(r.source)}\n{measure_name(r)}, n = {r.images:,}", r) for r in of_winner]
     labels = Labels(
         "external",
         title="Rates on external images",
@@ -115,7 +111,7 @@ def _picture(of_winner: Sequence[ExternalFinding], synthetic: bool) -> Picture:
         caption="Rates of the winner on images of external sources next to those in cross-validation",
         alt="Pairs of bars, external and in cross-validation, in percent",
     )
-    return rate_bars(bars, labels, chance=None, synthetic=synthetic)
+    return rate_bars(paired_bars(named, "in cross-validation"), labels, chance=None, synthetic=synthetic)
 
 
 def _values(measured: ExternalFinding) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from cxr_platform.evaluation.formatting import count, rate, shortened
 from cxr_platform.evaluation.pictures import Picture
 from cxr_platform.evaluation.report_contents import Section
 from cxr_platform.evaluation.report_inputs import ReportInputs
-from cxr_platform.evaluation.sections.rate_bars import Bar, Labels, rate_bars
+from cxr_platform.evaluation.sections.rate_bars import Labels, paired_bars, rate_bars
 from cxr_platform.evaluation.sections.shortcuts import sampled_sentence
 from cxr_platform.evaluation.statistics.bootstrap import study_seed
 from cxr_platform.evaluation.statistics.external import ScoredImages, ensemble_images, external_finding, interval_values
@@ -104,11 +104,7 @@ def _table(recalls: Sequence[ExternalFinding], synthetic: bool) -> Table:
 
 
 def _picture(recalls: Sequence[ExternalFinding], synthetic: bool) -> Picture:
-    bars = []
-    for r in recalls:
-        name = f"{r.label} without\n{shortened(r.source)}, n = {r.images:,}"
-        bars.append(Bar(name, r.external, "alarm" if r.contradicts else "plain"))
-        bars.append(Bar("with it", r.internal, "reference"))
+    named = [(f"{r.label} without\n{shortened(r.source)}, n = {r.images:,}", r) for r in recalls]
     labels = Labels(
         "left-out",
         title="A source left out of training",
@@ -116,7 +112,7 @@ def _picture(recalls: Sequence[ExternalFinding], synthetic: bool) -> Picture:
         caption="Images of a class that are recognised if their source was left out of training and if it was not",
         alt="Pairs of bars, source left out and source trained on, in percent",
     )
-    return rate_bars(bars, labels, chance=None, synthetic=synthetic)
+    return rate_bars(paired_bars(named, "with it"), labels, chance=None, synthetic=synthetic)
 
 
 def _values(recall: ExternalFinding) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from cxr_platform.domain.interval import Interval
+from cxr_platform.evaluation.findings import ExternalFinding
 from cxr_platform.evaluation.formatting import text
 from cxr_platform.evaluation.pictures import BLUE, INK, VERMILION, Picture, canvas, mark, to_png
 
@@ -47,6 +48,18 @@ class Labels:
     axis: str
     caption: str
     alt: str
+
+
+def paired_bars(pairs: Iterable[tuple[str, ExternalFinding]], reference: str) -> list[Bar]:
+    """Return two bars of each finding: under its name the rate, and under the name `reference` what it is beside."""
+    return [
+        bar
+        for name, finding in pairs
+        for bar in (
+            Bar(name, finding.external, "alarm" if finding.contradicts else "plain"),
+            Bar(reference, finding.internal, "reference"),
+        )
+    ]
 
 
 def rate_bars(bars: Sequence[Bar], labels: Labels, *, chance: float | None, synthetic: bool) -> Picture:

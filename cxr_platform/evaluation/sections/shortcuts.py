@@ -9,14 +9,12 @@ without an outline of the same shape for all patients, which shows how much the 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from cxr_platform.domain.interval import Interval
-from cxr_platform.domain.predictions import PROBABILITY_COLUMNS
 from cxr_platform.evaluation.findings import PROBE_INPUTS, ProbeFinding, SourceFinding
 from cxr_platform.evaluation.formatting import count, percent, rate
 from cxr_platform.evaluation.pictures import Picture
@@ -25,8 +23,17 @@ from cxr_platform.evaluation.report_inputs import ReportInputs
 from cxr_platform.evaluation.sections.rate_bars import Bar, Labels, rate_bars
 from cxr_platform.evaluation.statistics.bootstrap import Bootstrap, study_seed
 from cxr_platform.evaluation.statistics.external import interval_values
+from cxr_platform.evaluation.statistics.shortcuts import (
+    RULE,
+    ProbeRates,
+    exceeds_chance,
+    is_shortcut,
+    predicted_classes,
+    probe_rates,
+    share_kept,
+)
 from cxr_platform.evaluation.table import Row, Table
-from cxr_platform.labels import CLASSES, POSITIVE_CLASS
+from cxr_platform.labels import POSITIVE_CLASS
 
 NAME, TITLE = "shortcuts", "Shortcuts: what can be predicted without the lungs"
 WINNER, METADATA, WHOLE, WITHOUT, ONLY = "winner", "metadata", "whole-image", "without-lungs", "lungs-only"
@@ -59,11 +66,6 @@ CONCLUSIONS = {
     (OUTLINE, False): "what is lost beyond the probe without lungs lies in the heart or in the shape of the lungs",
 }
 """(probe, whether it is a shortcut) → what that means."""
-MAX_SHARE_KEPT = 0.5
-RULE = (
-    "A probe counts as a shortcut if it keeps more than half of the lead over chance of the model that it is compared "
-    "with, and the lower bound of its interval is above chance. Chance is the share of the most frequent class."
-)
 LIMITS = (
     "The lungs are found by a small network that was trained on drawn images; they include what lies behind the heart, "
     "and the black areas still show their shape. The control is an outline of the same shape for all patients, which "
@@ -71,18 +73,6 @@ LIMITS = (
     "trained on photographs only; it shows what the images contain, not what the study's own networks use. Some signs "
     "of disease, such as a large heart or tubes, do lie outside the lungs."
 )
-
-
-NOT_PROBED = -1
-"""In place of a class: large studies are sampled (`evidence.open_study`)."""
-
-
-class ProbeRates(NamedTuple):
-    """7-class accuracy, Covid19 sensitivity and specificity, in percent."""
-
-    accuracy: Interval
-    sensitivity: Interval
-    specificity: Interval
 
 
 @dataclass(frozen=True)
@@ -105,11 +95,11 @@ def compute(inputs: ReportInputs) -> ShortcutResults:
         return ShortcutResults()
     bootstrap = Bootstrap(predictions.group_id, seed=study_seed(inputs.study))
     winner = np.argmax(predictions.probability[inputs.results.decision.winner], axis=1)
-    rates = {WINNER: _probe_rates(bootstrap, predictions.label, winner)}
+    rates = {WINNER: probe_rates(bootstrap, predictions.label, winner)}
     for name, frame in frames.items():
         if frame is not None and (frame["probe"] == name).any():
-            predicted = _predicted_classes(frame[frame["probe"] == name], predictions.image_id)
-            rates[name] = _probe_rates(bootstrap, predictions.label, predicted)
+            predicted = predicted_classes(frame[frame["probe"] == name], predictions.image_id)
+            rates[name] = probe_rates(bootstrap, predictions.label, predicted)
     whole = rates.get(WHOLE, rates[WINNER]).accuracy
     references = {METADATA: rates[WINNER].accuracy, WITHOUT: whole, OUTLINE: whole, ONLY: whole}
     return ShortcutResults(
@@ -189,23 +179,6 @@ def _not_found(frame: pd.DataFrame) -> list[str]:
     found = frame.drop_duplicates("image_id")["lungs_found"]
     without = count(int((~found).sum()), "image", "images")
     return [f"On {without} of {len(found):,} no plausible lungs were found; the outline took their place there."]
-
-
-def _probe_rates(bootstrap: Bootstrap, labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> ProbeRates:
-    """Return the rates of predicted positions in `CLASSES` (N,), among the images that have one."""
-    positive, probed = CLASSES.index(POSITIVE_CLASS), predicted != NOT_PROBED
-    right = (labels == positive) == (predicted == positive)
-    return ProbeRates(
-        bootstrap.rate(labels == predicted, probed),
-        bootstrap.rate(right, probed & (labels == positive)),
-        bootstrap.rate(right, probed & (labels != positive)),
-    )
-
-
-def _predicted_classes(rows: pd.DataFrame, image_ids: NDArray[np.object_]) -> NDArray[np.int64]:
-    """Return predicted positions in `CLASSES` (N,) in the order of `image_ids`, `NOT_PROBED` for other images."""
-    positions = pd.Series(rows[list(PROBABILITY_COLUMNS)].to_numpy().argmax(axis=1), rows["image_id"])
-    return positions.reindex(image_ids.tolist(), fill_value=NOT_PROBED).to_numpy()
 
 
 def _probe(name: str, rates: ProbeRates, reference: Interval, chance: float) -> ProbeFinding:
@@ -301,27 +274,3 @@ def _probe_values(probe: ProbeFinding) -> dict[str, Any]:
     rates = ("accuracy", "sensitivity", "specificity", "control")
     plain = {name: interval_values(getattr(probe, name)) for name in rates}
     return {**plain, "shortcut": probe.shortcut, "lead_kept": _percent_kept(probe)}
-
-
-def share_kept(probe: float | None, control: float | None, chance: float | None) -> float | None:
-    """Return (probe − chance) / (control − chance), from accuracies in percent.
-
-    The share is negative if the probe is below chance, and above 1 if it is better than the control. `None` if the
-    control is not better than chance, or a value is undefined.
-    """
-    if probe is None or control is None or chance is None or control <= chance:
-        return None
-    return (probe - chance) / (control - chance)
-
-
-def exceeds_chance(accuracy: Interval, chance: float | None) -> bool:
-    """Return True if the whole interval of `accuracy` is above chance."""
-    return chance is not None and accuracy.low is not None and accuracy.low > chance
-
-
-def is_shortcut(probe: Interval, control: Interval, chance: float | None) -> bool:
-    """Return True if the probe meets `RULE`; False if the control is not significantly better than chance."""
-    kept = share_kept(probe.value, control.value, chance)
-    if kept is None or not exceeds_chance(control, chance):
-        return False
-    return kept > MAX_SHARE_KEPT and exceeds_chance(probe, chance)

@@ -6,7 +6,7 @@ import pytest
 from cxr_platform.domain.interval import Interval
 from cxr_platform.evaluation.report_inputs import ReportInputs
 from cxr_platform.evaluation.sections import shortcuts
-from cxr_platform.evaluation.sections.shortcuts import is_shortcut, probe_sentence, share_kept
+from cxr_platform.evaluation.sections.shortcuts import probe_sentence
 from cxr_platform.evaluation.table import to_csv
 from tests.evaluation.planted import predictions, report_inputs
 from tests.evaluation.probed import probe_frame, source_frame, study, with_evidence
@@ -134,41 +134,3 @@ def test_without_evidence_the_section_says_why() -> None:
 def test_a_probe_is_inconclusive_if_its_reference_is_not_better_than_chance() -> None:
     sentence = probe_sentence("without-lungs", Interval(60.0), Interval(50.0), 50.0, shortcut=False)
     assert sentence.endswith("not better than chance, so that this is inconclusive.")
-
-
-WHOLE = Interval(90.0, 88.0, 92.0)
-
-
-@pytest.mark.parametrize(
-    ("probe", "control", "chance", "kept"),
-    [(60.0, 90.0, 40.0, 0.4), (95.0, 90.0, 40.0, 1.1), (30.0, 90.0, 40.0, -0.2), (60.0, 40.0, 40.0, None)],
-)
-def test_the_share_of_the_lead_over_chance_that_is_kept(
-    probe: float, control: float, chance: float, kept: float | None
-) -> None:
-    assert share_kept(probe, control, chance) == (None if kept is None else pytest.approx(kept))
-
-
-def test_undefined_accuracies_have_no_share() -> None:
-    assert share_kept(None, 90.0, 40.0) is None
-    assert share_kept(60.0, None, 40.0) is None
-    assert not is_shortcut(Interval(None), WHOLE, 40.0)
-    assert not is_shortcut(WHOLE, WHOLE, None)
-
-
-@pytest.mark.parametrize(
-    ("probe", "verdict"),
-    [
-        (Interval(66.0, 64.0, 68.0), True),
-        (Interval(65.0, 63.0, 67.0), False),  # exactly half
-        (Interval(64.0, 62.0, 66.0), False),
-        (Interval(70.0, 39.0, 95.0), False),  # may be chance
-        (Interval(70.0), False),
-    ],
-)
-def test_a_shortcut_keeps_more_than_half_and_exceeds_chance(probe: Interval, verdict: bool) -> None:
-    assert is_shortcut(probe, WHOLE, 40.0) is verdict
-
-
-def test_there_is_no_shortcut_if_the_control_may_be_chance() -> None:
-    assert not is_shortcut(Interval(60.0, 50.0, 70.0), Interval(60.0, 39.0, 80.0), 40.0)
