@@ -25,7 +25,7 @@ from cxr_platform.domain.strategies import parse_strategies
 from cxr_platform.errors import ConfigError, StudyError, first_line
 from cxr_platform.training.mps import mps_for
 from pipelines.benchmarks import write_result
-from pipelines.benchmarks.gpu_study_page import gpu_study_page
+from pipelines.benchmarks.gpu_study_results import gpu_study_page, study_result
 from pipelines.command import run_command
 from pipelines.options import ProfileOptions, add_profile_options, add_weights_option, build_request
 
@@ -161,54 +161,6 @@ def run_all(request: RunRequest) -> int:
     if study["finished"] < study["trials"]:
         print(f"To continue: the same command, elsewhere with --resume {request.out / PROGRESS}")
     return code or 0
-
-
-def study_result(folder: Path, manifest: "Manifest") -> dict[str, Any]:
-    """Return what the page states about the study in `folder`: counts, times, and the results of whole strategies."""
-    from cxr_platform.domain.study import read_study
-    from cxr_platform.evaluation.predictions import load_predictions
-    from cxr_platform.evaluation.report_tables import report_tables
-    from cxr_platform.evaluation.resource_use import read_resource_use
-    from cxr_platform.evaluation.study_results import compute_study_results
-    from cxr_platform.evaluation.table import to_markdown
-    from cxr_platform.storage.trial_files import read_trials
-
-    if not (folder / "study.json").is_file():
-        return {"trials": 0, "finished": 0}
-    record = read_study(folder)
-    trials = [trial for trial in read_trials(folder, record.trials()).values() if trial is not None]
-    strategies = {
-        name: {
-            "trials": len(own),
-            "seconds": sum(trial.seconds.total for trial in own) / len(own),
-            "epochs": own[0].epochs,
-            "accuracy": sum((trial.accuracy or 0.0) * trial.images.test for trial in own)
-            / sum(trial.images.test for trial in own),
-        }
-        for name in record.strategies
-        if (own := [trial for trial in trials if trial.strategy == name])
-    }
-    tables = {}
-    if (folder / "predictions.parquet").is_file():
-        results = report_tables(compute_study_results(record, load_predictions(folder, record)))
-        tables = {name: to_markdown(table) for name, table in results.items()}
-    use = read_resource_use(folder, record)
-    return {
-        "trials": len(record.trials()),
-        "finished": len(trials),
-        "images": manifest.info.images,
-        "folds": record.folds,
-        "input_size": record.profile.model.input_size,
-        "profile": record.profile.name,
-        "protocol": record.protocol,
-        "content_hash": manifest.content_hash,
-        "synthetic": manifest.info.synthetic,
-        "precision": sorted({trial.precision for trial in trials}),
-        "deterministic": sorted({trial.deterministic for trial in trials}),
-        "wall_seconds": use.wall_seconds,
-        "strategies": strategies,
-        "tables": tables,
-    }
 
 
 def write_page(request: PageRequest) -> int:

@@ -8,34 +8,32 @@ processors, at a small size.
 
 import argparse
 import math
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from itertools import product
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from cxr_platform.config import Profile, load_profile
+from cxr_platform.config import load_profile
 from cxr_platform.domain.strategies import strategy_by_name
-from cxr_platform.errors import StudyError
 from pipelines.benchmarks import write_result
+from pipelines.benchmarks.gpu_measurements import (
+    BYTES,
+    Measurement,
+    Prepare,
+    Training,
+    prepare_limits,
+    prepare_step,
+    prepare_trial,
+)
 from pipelines.benchmarks.step import parse_precisions
 from pipelines.command import run_command
 from pipelines.options import parse_request
 
-BYTES = {"float32": 4, "mixed_bfloat16": 2, "mixed_float16": 2}
-DTYPES = {"float32": "float32", "mixed_bfloat16": "bfloat16", "mixed_float16": "float16"}
 Size = tuple[int, str]
 """Batch size and precision."""
-
-Prepare = Callable[..., Callable[..., dict[str, Any]]]
-"""A function that compiles all that a measurement needs, and returns the measurement."""
 
 Part = tuple[Size, Prepare, tuple[Any, ...]]
 """A measurement: its size, the function that prepares it, and that function's further arguments."""
@@ -60,6 +58,11 @@ class GpuRequest:
     at_once: tuple[int, ...]
     batches: int
     json: Path | None
+
+    @property
+    def training(self) -> Training:
+        """What each measurement trains."""
+        return Training(self.strategy, self.input_size, self.batches)
 
 
 @dataclass(frozen=True)
@@ -138,24 +141,26 @@ def run(request: GpuRequest) -> int:
     from cxr_platform.training.engine_local import local_share
     from cxr_platform.training.engine_processes import compiled_steps
 
-    gpus = local_share(_profile(request, request.batch_sizes[0]).resources).gpus
+    training, batch_size = request.training, request.batch_sizes[0]
+    gpus = local_share(training.profile(batch_size).resources).gpus
     memory = (gpu_memory_gib() if gpus else None) or math.inf
     own = precision_on("auto", gpus)
     combinations = list(product(request.batch_sizes, request.precisions))
     trial_size = (load_profile("paper").training.batch_size, own)
     counts = trials_that_fit(request.at_once, trial_size, memory)
     with compiled_steps():
-        parts: list[Part] = [(LIMITS_SIZE, prepare_limits, ()), *((size, prepare_step, size) for size in combinations)]
-        results = (result for group in groups_that_fit(parts, memory) for result in _measured(request, group, gpus))
+        parts: list[Part] = [(LIMITS_SIZE, prepare_limits, (batch_size, request.precisions))]
+        parts += [(size, prepare_step, size) for size in combinations]
+        results = (result for group in groups_that_fit(parts, memory) for result in _measured(training, group, gpus))
         limit = next(results)
         _print_limits(limit)
         print(f"\n{'batch':>5} {'precision':<15}{'loop':>9}{'bare step':>11}{'model.fit':>11}   loop / fit   of limit")
         speeds = []
-        for (batch_size, precision), result in zip(combinations, results, strict=True):
-            speed = Speed(batch_size, precision, **result, **limit["images_per_second"][precision])
+        for (size, precision), result in zip(combinations, results, strict=True):
+            speed = Speed(size, precision, **result, **limit["images_per_second"][precision])
             speeds.append(speed)
             print(
-                f"{batch_size:5} {precision:<15}{speed.loop:9.0f}{speed.bare_step:11.0f}{speed.model_fit:11.0f}"
+                f"{size:5} {precision:<15}{speed.loop:9.0f}{speed.bare_step:11.0f}{speed.model_fit:11.0f}"
                 f"{speed.loop_to_model_fit:13.2f}{speed.of_limit:11.2f}",
                 flush=True,
             )
@@ -163,7 +168,7 @@ def run(request: GpuRequest) -> int:
         print(f"\ntrials at once   images/s   trials an hour (paper's size, {epochs} epochs)")
         together = []
         trials = [(trial_size, prepare_trial, (own, number)) for number in range(max(counts))]
-        with _prepared(request, trials, gpus) as measurements:
+        with _prepared(training, trials, gpus) as measurements:
             for count in counts:
                 together.append(at_once(measurements[:count], images))
                 print(
@@ -172,14 +177,13 @@ def run(request: GpuRequest) -> int:
         for count in sorted({*request.at_once} - {*counts}):
             print(f"{count:14}: not measured, as they need {count * gib_of(trial_size):.1f} GiB of GPU memory")
     if request.json is not None:
-        settings = {"strategy": request.strategy, "input_size": request.input_size, "batches": request.batches}
         result = {
             "limits": limit,
             "speeds": [{**asdict(speed), "of_limit": speed.of_limit} for speed in speeds],
             "at_once": [asdict(one) for one in together],
             "at_once_precision": own,
         }
-        write_result(request.json, "gpu", {**settings, **result})
+        write_result(request.json, "gpu", {**asdict(training), **result})
     return 0
 
 
@@ -208,12 +212,12 @@ def trials_that_fit(counts: Sequence[int], size: Size, memory: float) -> list[in
 
 
 @contextmanager
-def _prepared(request: GpuRequest, parts: Sequence[Part], gpus: float) -> Iterator[list["Measurement"]]:
+def _prepared(training: Training, parts: Sequence[Part], gpus: float) -> Iterator[list[Measurement]]:
     """Yield measurements that are prepared at the same time, each with memory in proportion to its size."""
     total = sum(gib_of(size) for size, *_ in parts)
     with ExitStack() as running:
         measurements = [
-            running.enter_context(Measurement(prepare, request, gpus * gib_of(size) / total, *arguments))
+            running.enter_context(Measurement(prepare, training, gpus * gib_of(size) / total, *arguments))
             for size, prepare, arguments in parts
         ]
         for measurement in measurements:
@@ -221,9 +225,9 @@ def _prepared(request: GpuRequest, parts: Sequence[Part], gpus: float) -> Iterat
         yield measurements
 
 
-def _measured(request: GpuRequest, parts: Sequence[Part], gpus: float) -> Iterator[dict[str, Any]]:
+def _measured(training: Training, parts: Sequence[Part], gpus: float) -> Iterator[dict[str, Any]]:
     """Yield the results of `parts`, measured one after the other."""
-    with _prepared(request, parts, gpus) as measurements:
+    with _prepared(training, parts, gpus) as measurements:
         for measurement in measurements:
             yield measurement.result()
             measurement.close()  # frees its memory
@@ -244,150 +248,13 @@ def images_of_trial(strategy: str) -> tuple[float, int]:
     return images * schedule.full_size_epochs(epochs, paper.model.input_size), epochs
 
 
-def at_once(trials: Sequence["Measurement"], images: float) -> AtOnce:
+def at_once(trials: Sequence[Measurement], images: float) -> AtOnce:
     """Let all `trials` train throughout the same seconds, and return their speed; one trial trains on `images`."""
     begin = time.monotonic() + WARM_UP_SECONDS
     for trial in trials:
         trial.begin(begin, begin + TOGETHER_SECONDS)
     rate = sum(trial.end()["images"] for trial in trials) / TOGETHER_SECONDS
     return AtOnce(len(trials), rate, 3600 * rate / images)
-
-
-class Measurement:
-    """A process that prepares a measurement, `prepare(request, share, …)`, and repeats what that returns on request."""
-
-    def __init__(self, prepare: Prepare, *arguments: Any) -> None:
-        context = get_context("spawn")
-        self._connection, there = context.Pipe()
-        self._process = context.Process(target=_serve, args=(there, prepare, arguments), daemon=True)
-        self._process.start()
-        there.close()
-
-    def __enter__(self) -> "Measurement":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def wait(self) -> None:
-        """Wait until it is prepared; raise `StudyError` if it fails."""
-        self.end()
-
-    def begin(self, *arguments: float) -> None:
-        """Start to measure; the prepared function gets `arguments`."""
-        self._connection.send(arguments)
-
-    def end(self) -> dict[str, Any]:
-        """Return the result of the measurement that was begun."""
-        try:
-            result: dict[str, Any] = self._connection.recv()
-        except EOFError:
-            raise StudyError("Expected the measurement to end.", received="a process that ended before it") from None
-        if "error" in result:
-            raise StudyError("Expected the measurement to succeed.", received=result["error"])
-        return result
-
-    def result(self) -> dict[str, Any]:
-        """Measure, and return the result."""
-        self.begin()
-        return self.end()
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.terminate()
-        self._process.join()
-
-
-def prepare_limits(request: GpuRequest, share: float) -> Callable[[], dict[str, Any]]:
-    """Return a function that counts the work of the network and measures the device."""
-    from cxr_platform.models.mobilenet import build_network
-    from pipelines.benchmarks.gpu_limits import count_work, images_per_second, measure_rates
-
-    profile = _set_up(request, share, request.batch_sizes[0])
-    work = count_work(build_network(strategy_by_name(request.strategy), profile.model).upper)
-    side, megabytes = (8192, 1024) if share else (256, 64)
-
-    def measure() -> dict[str, Any]:
-        rates = {name: measure_rates(DTYPES[name], side, megabytes) for name in request.precisions}
-        return {
-            "work": {**asdict(work), "flop": work.flop},
-            "device": {name: asdict(rate) for name, rate in rates.items()},
-            "images_per_second": {
-                name: {f"{limit}_limit": value for limit, value in images_per_second(work, rate, BYTES[name]).items()}
-                for name, rate in rates.items()
-            },
-        }
-
-    return measure
-
-
-def prepare_step(request: GpuRequest, share: float, batch_size: int, precision: Any) -> Callable[[], dict[str, Any]]:
-    """Return a function that measures the training loop, the bare step and `model.fit`; it is compiled already."""
-    from pipelines.benchmarks.step import SpeedTest, workbench
-
-    profile = _set_up(request, share, batch_size)
-    test = SpeedTest(request.strategy, workbench(profile, share, precision), profile.augmentation, request.batches)
-    test.compile()
-
-    def measure() -> dict[str, Any]:
-        speed = test.measure()
-        names = ("loop", "bare_step", "model_fit", "loop_to_model_fit")
-        return {name: getattr(speed, name) for name in names}
-
-    return measure
-
-
-def prepare_trial(
-    request: GpuRequest, share: float, precision: Any, number: int
-) -> Callable[[float, float], dict[str, Any]]:
-    """Return a function that trains and states the images between two times of the clock; it is compiled already."""
-    from pipelines.benchmarks.step import SpeedTest, workbench
-
-    batch_size = load_profile("paper").training.batch_size
-    profile = _set_up(request, share, batch_size)
-    bench = workbench(profile, share, precision)
-    test = SpeedTest(request.strategy, bench, profile.augmentation, request.batches, seed=number)
-    test.loop()
-
-    def measure(begin: float, end: float) -> dict[str, Any]:
-        times = [time.monotonic()]  # that of all processes of a machine
-        while times[-1] < end:
-            test.loop()
-            times.append(time.monotonic())
-        return {"images": request.batches * batch_size * epochs_between(begin, end, times)}
-
-    return measure
-
-
-def epochs_between(begin: float, end: float, times: Sequence[float]) -> float:
-    """Return the epochs between `begin` and `end`, with parts of epochs; each ends at one of `times` but the first."""
-    first, last = np.interp((begin, end), times, range(len(times)))
-    return float(last - first)
-
-
-def _set_up(request: GpuRequest, share: float, batch_size: int) -> Profile:
-    from cxr_platform.training.devices import is_deterministic, limit_process
-
-    profile = _profile(request, batch_size)
-    limit_process(float(os.cpu_count() or 1), share, is_deterministic(profile.resources, share))
-    return profile
-
-
-def _profile(request: GpuRequest, batch_size: int) -> Profile:
-    size = {"model.input_size": request.input_size, "training.batch_size": batch_size}
-    return load_profile("paper", size)
-
-
-def _serve(connection: Connection, prepare: Prepare, arguments: Any) -> None:
-    try:
-        measure = prepare(*arguments)
-        connection.send({})
-        while True:
-            connection.send(measure(*connection.recv()))
-    except EOFError:
-        return
-    except Exception as error:
-        connection.send({"error": f"{type(error).__name__}: {error}"})
 
 
 def _print_limits(limit: dict[str, Any]) -> None:

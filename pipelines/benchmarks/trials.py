@@ -111,20 +111,26 @@ def lines(few: Measured, many: Measured) -> list[str]:
 
 def table_rows(few: Measured, many: Measured) -> dict[str, list[str]]:
     """Return the name of each figure with its text for two studies."""
+    second = figures(many)
+    return {name: [text, second[name]] for name, text in figures(few).items()}
+
+
+def figures(study: Measured) -> dict[str, str]:
+    """Return the name of each figure of a study with its text."""
     return {
-        "trials": [f"{one.trials}" for one in (few, many)],
-        "trials at once": [f"{one.places}" for one in (few, many)],
-        "start, s": [f"{one.start:.1f}" for one in (few, many)],
-        "all trials, s": [f"{one.makespan:.1f}" for one in (few, many)],
-        "simulated, s": [f"{one.simulated:.1f}" for one in (few, many)],
-        "overhead per trial, ms": [f"{1000 * one.overhead:.0f}" for one in (few, many)],
-        "… of it its files, ms": [f"{1000 * one.files:.0f}" for one in (few, many)],
-        "first half, s": [f"{one.first_half:.1f}" for one in (few, many)],
-        "second half, s": [f"{one.second_half:.1f}" for one in (few, many)],
-        "driver, CPU ms per trial": [f"{1000 * one.driver_cpu / one.trials:.0f}" for one in (few, many)],
-        "driver, peak MiB": [f"{one.driver_mib:.0f}" for one in (few, many)],
-        "reading the status, s": [f"{one.status:.3f}" for one in (few, many)],
-        "cxr study status, s": [f"{one.status_command:.1f}" for one in (few, many)],
+        "trials": f"{study.trials}",
+        "trials at once": f"{study.places}",
+        "start, s": f"{study.start:.1f}",
+        "all trials, s": f"{study.makespan:.1f}",
+        "simulated, s": f"{study.simulated:.1f}",
+        "overhead per trial, ms": f"{1000 * study.overhead:.0f}",
+        "… of it its files, ms": f"{1000 * study.files:.0f}",
+        "first half, s": f"{study.first_half:.1f}",
+        "second half, s": f"{study.second_half:.1f}",
+        "driver, CPU ms per trial": f"{1000 * study.driver_cpu / study.trials:.0f}",
+        "driver, peak MiB": f"{study.driver_mib:.0f}",
+        "reading the status, s": f"{study.status:.3f}",
+        "cxr study status, s": f"{study.status_command:.1f}",
     }
 
 

@@ -9,20 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from cxr_platform.manifest.store import open_manifest
 from pipelines import gpu_study
-from pipelines.gpu_study import study_result
-from tests.pipelines.benchmarks.test_gpu_study_page import BENCHMARK
-
-
-def test_the_result_of_a_study_has_its_images_and_every_finished_trial(work: Path, tmp_path: Path) -> None:
-    manifest = open_manifest(work / "manifest")
-    result = study_result(work / "runs" / "t", manifest)
-    assert (result["images"], result["synthetic"], result["input_size"], result["folds"]) == (56, True, 32, 2)
-    assert (result["finished"], result["trials"], result["protocol"]) == (2, 2, "grouped")
-    assert (result["strategies"]["scratch"]["trials"], result["strategies"]["scratch"]["epochs"]) == (2, 1)
-    assert "Table 5. Training from scratch" in result["tables"]["table-5"]
-    assert not study_result(tmp_path, manifest)["finished"]
+from tests.pipelines.benchmarks.test_gpu_study_results import BENCHMARK
 
 
 def test_a_study_is_measured_kept_and_continued_elsewhere(

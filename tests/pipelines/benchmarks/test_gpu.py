@@ -1,12 +1,13 @@
 import argparse
 import json
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import pytest
 
 from pipelines import benchmark
 from pipelines.benchmarks import gpu
+from pipelines.benchmarks.gpu_measurements import Training, prepare_limits, prepare_step
 
 RATE = {"flop": 2e12, "moved_bytes": 1e11}
 LIMITS = {
@@ -43,7 +44,7 @@ class Prepared:
         return {"images": self._seconds * (120.0 if alone else 80.0)}
 
     def result(self) -> dict[str, Any]:
-        return LIMITS if self._kind is gpu.prepare_limits else STEP
+        return LIMITS if self._kind is prepare_limits else STEP
 
 
 def test_speeds_limits_and_trials_an_hour_are_printed_and_written(
@@ -70,17 +71,12 @@ def test_the_paper_trains_scratch_and_heads_for_their_own_epochs() -> None:
     assert gpu.images_of_trial("off-the-shelf") == (pytest.approx(3905 * 0.9 * 30), 30)
 
 
-def test_epochs_that_begin_before_or_end_after_the_measured_time_count_in_part() -> None:
-    assert gpu.epochs_between(2.0, 9.0, [0.0, 4.0, 8.0, 12.0]) == pytest.approx(0.5 + 1 + 0.25)
-    assert gpu.epochs_between(2.0, 3.0, [0.0, 4.0]) == pytest.approx(0.25), "an epoch that is longer"
-
-
 def test_measurements_are_prepared_in_groups_that_the_memory_of_the_gpu_holds() -> None:
     sizes = [(64, "float32"), (32, "float32"), (128, "float32"), (32, "mixed_bfloat16"), (32, "float32")]
     assert [gpu.gib_of(size) for size in sizes] == [5.0, 2.5, 10.0, 1.25, 2.5]
 
     def groups(memory: float) -> list[list[gpu.Size]]:
-        parts: list[gpu.Part] = [(size, gpu.prepare_step, size) for size in sizes]
+        parts: list[gpu.Part] = [(size, prepare_step, size) for size in sizes]
         return [[size for size, *_ in group] for group in gpu.groups_that_fit(parts, memory)]
 
     assert groups(80.0) == [sizes]
@@ -98,13 +94,13 @@ def test_each_measurement_gets_memory_in_proportion_to_its_size(monkeypatch: pyt
     shares: list[float] = []
 
     class Started(Prepared):
-        def __init__(self, _prepare: Any, _request: Any, share: float, *_: Any) -> None:
+        def __init__(self, _prepare: Any, _training: Any, share: float, *_: Any) -> None:
             shares.append(share)
 
     monkeypatch.setattr(gpu, "Measurement", Started)
-    parts: list[gpu.Part] = [(size, gpu.prepare_step, size) for size in ((32, "float32"), (96, "float32"))]
+    parts: list[gpu.Part] = [(size, prepare_step, size) for size in ((32, "float32"), (96, "float32"))]
     for gpus in (1.0, 0.0):
-        with gpu._prepared(cast("gpu.GpuRequest", None), parts, gpus):
+        with gpu._prepared(Training("scratch", 200, 1), parts, gpus):
             pass
     assert shares == [0.25, 0.75, 0.0, 0.0]
 

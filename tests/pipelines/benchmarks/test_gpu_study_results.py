@@ -1,6 +1,8 @@
+from pathlib import Path
 from typing import Any
 
-from pipelines.benchmarks.gpu_study_page import gpu_study_page
+from cxr_platform.manifest.store import open_manifest
+from pipelines.benchmarks.gpu_study_results import gpu_study_page, study_result
 
 BENCHMARK = {
     "strategy": "scratch",
@@ -71,3 +73,13 @@ def test_a_run_of_which_no_trial_finished_has_a_page_too() -> None:
     text = gpu_study_page(result(None, {"finished": 0}))
     assert "No trial was finished" in text
     assert "## Speed" not in text
+
+
+def test_the_result_of_a_study_has_its_images_and_every_finished_trial(work: Path, tmp_path: Path) -> None:
+    manifest = open_manifest(work / "manifest")
+    result = study_result(work / "runs" / "t", manifest)
+    assert (result["images"], result["synthetic"], result["input_size"], result["folds"]) == (56, True, 32, 2)
+    assert (result["finished"], result["trials"], result["protocol"]) == (2, 2, "grouped")
+    assert (result["strategies"]["scratch"]["trials"], result["strategies"]["scratch"]["epochs"]) == (2, 1)
+    assert "Table 5. Training from scratch" in result["tables"]["table-5"]
+    assert not study_result(tmp_path, manifest)["finished"]

@@ -1,12 +1,64 @@
-"""The page of a study on a GPU, in Markdown, from `gpu-study.json`."""
+"""What `gpu-study.json` states about a study on a GPU, and its page in Markdown."""
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pipelines.benchmarks import markdown_table
 
+if TYPE_CHECKING:
+    from cxr_platform.manifest.store import Manifest
+
 PAGE_TABLES = ("summary", *(f"table-{number}" for number in range(1, 8)))
 """Tables of the report that the page shows: all strategies, and the paper's seven beside this study."""
+
+
+def study_result(folder: Path, manifest: "Manifest") -> dict[str, Any]:
+    """Return what the page states about the study in `folder`: counts, times, and the results of whole strategies."""
+    from cxr_platform.domain.study import read_study
+    from cxr_platform.evaluation.predictions import load_predictions
+    from cxr_platform.evaluation.report_tables import report_tables
+    from cxr_platform.evaluation.resource_use import read_resource_use
+    from cxr_platform.evaluation.study_results import compute_study_results
+    from cxr_platform.evaluation.table import to_markdown
+    from cxr_platform.storage.trial_files import read_trials
+
+    if not (folder / "study.json").is_file():
+        return {"trials": 0, "finished": 0}
+    record = read_study(folder)
+    trials = [trial for trial in read_trials(folder, record.trials()).values() if trial is not None]
+    strategies = {
+        name: {
+            "trials": len(own),
+            "seconds": sum(trial.seconds.total for trial in own) / len(own),
+            "epochs": own[0].epochs,
+            "accuracy": sum((trial.accuracy or 0.0) * trial.images.test for trial in own)
+            / sum(trial.images.test for trial in own),
+        }
+        for name in record.strategies
+        if (own := [trial for trial in trials if trial.strategy == name])
+    }
+    tables = {}
+    if (folder / "predictions.parquet").is_file():
+        results = report_tables(compute_study_results(record, load_predictions(folder, record)))
+        tables = {name: to_markdown(table) for name, table in results.items()}
+    use = read_resource_use(folder, record)
+    return {
+        "trials": len(record.trials()),
+        "finished": len(trials),
+        "images": manifest.info.images,
+        "folds": record.folds,
+        "input_size": record.profile.model.input_size,
+        "profile": record.profile.name,
+        "protocol": record.protocol,
+        "content_hash": manifest.content_hash,
+        "synthetic": manifest.info.synthetic,
+        "precision": sorted({trial.precision for trial in trials}),
+        "deterministic": sorted({trial.deterministic for trial in trials}),
+        "wall_seconds": use.wall_seconds,
+        "strategies": strategies,
+        "tables": tables,
+    }
 
 
 def gpu_study_page(result: dict[str, Any]) -> str:
