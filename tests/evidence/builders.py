@@ -116,6 +116,21 @@ def made_open_study(data: StudyData, facts: pa.Table, profile: Any, imagenet: Ba
     return opened
 
 
+def recorded_shapes(module: Any, monkeypatch: pytest.MonkeyPatch) -> set[tuple[int, ...]]:
+    """Give `module` networks that answer anything alike; return the shapes of the images that they will have got."""
+    shapes: set[tuple[int, ...]] = set()
+
+    def predicted(_network: object, images: np.ndarray) -> np.ndarray:
+        shapes.add(images.shape[1:])
+        return np.full((len(images), 7), 1 / 7, "float32")
+
+    monkeypatch.setattr(
+        module, "fold_networks", lambda opened, *_: ((fold, None) for fold in range(opened.study.folds))
+    )
+    monkeypatch.setattr(module, "predict_images", predicted)
+    return shapes
+
+
 def planted_facts(data: StudyData, seed: int) -> pa.Table:
     """What a manifest says of the images beside their pixels; sizes and grey levels drawn without regard to class."""
     rng, count = np.random.default_rng([seed, 9]), len(data.labels)

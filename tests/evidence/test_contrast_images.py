@@ -13,7 +13,7 @@ from cxr_platform.errors import NotPossible
 from cxr_platform.evidence import contrast_images as module
 from cxr_platform.evidence.contrast_images import contrast_predictions
 from cxr_platform.intake.letterbox import resize_images
-from tests.evidence.builders import RecordedSteps
+from tests.evidence.builders import RecordedSteps, recorded_shapes
 from tests.training.builders import tiny_profile
 
 STRATEGIES = ("scratch", "off-the-shelf")
@@ -64,18 +64,10 @@ def test_each_contrast_image_is_predicted_by_the_network_that_has_its_fold_held_
 
 
 def test_networks_of_robust_get_views_of_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    made, shapes = opened(["study", "contrast", "contrast", "contrast", "external"]), set()
+    made = opened(["study", "contrast", "contrast", "contrast", "external"])
     made.study.strategies = ("robust",)
     made.profile = tiny_profile(robust={"views": ["whole", "lungs"]})
-
-    def predicted(_network: object, images: np.ndarray) -> np.ndarray:
-        shapes.add(images.shape[1:])
-        return np.full((len(images), 7), 1 / 7, "float32")
-
-    monkeypatch.setattr(
-        module, "fold_networks", lambda opened, *_: ((fold, None) for fold in range(opened.study.folds))
-    )
-    monkeypatch.setattr(module, "predict_images", predicted)
+    shapes = recorded_shapes(module, monkeypatch)
     assert contrast_predictions(made)["contrast"].num_rows == 3
     assert shapes == {(2, 32, 32)}
 

@@ -20,7 +20,7 @@ from cxr_platform.evidence.external_images import (
 )
 from cxr_platform.intake.letterbox import resize_images
 from cxr_platform.training import devices
-from tests.evidence.builders import RecordedSteps
+from tests.evidence.builders import RecordedSteps, recorded_shapes
 from tests.training.builders import tiny_profile
 
 STRATEGIES = ("scratch", "off-the-shelf")
@@ -114,18 +114,10 @@ def test_images_without_a_label_are_predicted_too() -> None:
 
 
 def test_networks_of_robust_get_views_of_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    made, shapes = opened("external"), set()
+    made = opened("external")
     made.study.strategies = ("robust",)
     made.profile = tiny_profile(robust={"views": ["whole", "lungs"]})
-
-    def predicted(_network: object, images: np.ndarray) -> np.ndarray:
-        shapes.add(images.shape[1:])
-        return np.full((len(images), 7), 1 / 7, "float32")
-
-    monkeypatch.setattr(
-        module, "fold_networks", lambda opened, *_: ((fold, None) for fold in range(opened.study.folds))
-    )
-    monkeypatch.setattr(module, "predict_images", predicted)
+    shapes = recorded_shapes(module, monkeypatch)
     assert external_predictions(made)["external"].num_rows == 8
     assert shapes == {(2, 32, 32)}
 
