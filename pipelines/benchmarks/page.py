@@ -11,11 +11,11 @@ from pathlib import Path
 
 from cxr_platform.errors import ConfigError
 from cxr_platform.storage.files import write_atomically
-from pipelines.benchmarks import cluster_sections, markdown_table, page_sections
+from pipelines.benchmarks import large_study_sections, markdown_table, page_sections
 from pipelines.benchmarks.page_sections import Result, Section
 
 NOTES = "## Notes"
-SECTIONS = {**page_sections.SECTIONS, **cluster_sections.SECTIONS}
+SECTIONS = {**page_sections.SECTIONS, **large_study_sections.SECTIONS}
 
 
 @dataclass(frozen=True)

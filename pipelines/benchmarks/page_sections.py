@@ -12,14 +12,12 @@ from pipelines.benchmarks.serving import NO_HTTP, PLAIN, stages_text
 STEP_TO_BARE, STEP_TO_FIT = 0.95, 1.0
 LARGEST_IDLE = 0.10
 STUDY_RATIO = 5.0
-DECODING_RATIO, TWO_PROCESSES = 0.8, 1.7
-STREAMED_TO_MEMORY = 0.9
-LARGEST_PROCESS_MIB = 3 * 1024
-SERVER_RATIOS = {NO_HTTP: 0.85, PLAIN: 10.0}
-"""Least ratios of the server's images per second to those of other ways; to those of another server it is 1."""
-
 MEMORY_GROWTH = 1.3
 """Largest ratio of the peaks of memory, of many images and of fewer, that counts as flat."""
+
+DECODING_RATIO, TWO_PROCESSES = 0.8, 1.7
+SERVER_RATIOS = {NO_HTTP: 0.85, PLAIN: 10.0}
+"""Least ratios of the server's images per second to those of other ways; to those of another server it is 1."""
 
 Result = Mapping[str, Any]
 
@@ -201,100 +199,11 @@ def _rate_cells(figures: Mapping[str, Any]) -> list[str]:
     return [*cells, f"{figures['p50_ms']:.0f}", f"{figures['p99_ms']:.0f}", str(others)]
 
 
-def _archive(result: Result) -> Section:
-    rows = [
-        [
-            f"{stage['images']:,}",
-            stage["name"],
-            f"{stage['seconds']:.0f}",
-            *(f"{stage[name]:.0f}" for name in ("driver_mib", "worker_mib")),
-            *(f"{stage[name]:.1f}" for name in ("read_gib", "written_gib")),
-        ]
-        for stage in result["stages"]
-    ]
-    heading = [
-        "images",
-        "stage",
-        "seconds",
-        "driver (MiB)",
-        "largest other process (MiB)",
-        "read (GiB)",
-        "written (GiB)",
-    ]
-    most = max(stage["images"] for stage in result["stages"])
-    peaks = {
-        (stage["images"], stage["name"]): max(stage["driver_mib"], stage["worker_mib"]) for stage in result["stages"]
-    }
-    fewer = min(images for images, _ in peaks)
-    growth = max(peaks[most, name] / peaks[fewer, name] for images, name in peaks if images == most)
-    largest = max(peak for (images, _), peak in peaks.items() if images == most)
-    body = (
-        f"Drawn images of 128 px; {result['strategies']} at 96 px × 2 folds, with activations in files. Peaks of "
-        "resident memory count shared memory and mapped files; bytes are those that reached the disk.\n\n"
-        + markdown_table(heading, rows)
-    )
-    claims = (
-        Claim(
-            f"largest process of {most:,} images below {LARGEST_PROCESS_MIB} MiB",
-            f"{largest:.0f} MiB",
-            largest < LARGEST_PROCESS_MIB,
-        ),
-        Claim(
-            f"memory of {most:,} images at most {MEMORY_GROWTH:g} times that of {fewer:,}",
-            f"{growth:.2f}",
-            growth <= MEMORY_GROWTH,
-        ),
-    )
-    return Section(f"An archive of {most:,} images", body, claims)
-
-
-def _streaming(result: Result) -> Section:
-    rows, claims = [], []
-    for one in result["strategies"]:
-        low, high = one["low"], one["high"]
-        rows.append(
-            [
-                one["strategy"],
-                *(f"{one[name]:.0f}" for name in ("memory_rate", "files_rate")),
-                f"{one['ratio']:.2f}",
-                *(f"{one[name]:.2f}" for name in ("memory_accuracy", "files_accuracy")),
-                f"{one['difference']:+.2f} ({low:+.2f} to {high:+.2f})",
-                f"{one['again_accuracy']:.2f}",
-            ]
-        )
-        claims += [
-            Claim(
-                f"{one['strategy']}: speed with activations in files at least {STREAMED_TO_MEMORY:g} of memory",
-                rows[-1][3],
-                one["ratio"] >= STREAMED_TO_MEMORY,
-            ),
-            Claim(f"{one['strategy']}: no significant difference of accuracy", rows[-1][-2], low <= 0 <= high),
-        ]
-    heading = [
-        "strategy",
-        "images/s in memory",
-        "from files",
-        "ratio",
-        "accuracy in memory (%)",
-        "from files",
-        "difference",
-        "in memory, another seed (%)",
-    ]
-    body = (
-        f"{result['images']:,} images × {result['folds']} folds, {result['per_file']} images a file. Differences in "
-        "points with 95 % intervals over patients, which leave out what another order of the images changes: the last "
-        f"column.\n\n{markdown_table(heading, rows)}"
-    )
-    return Section("Activations in files", body, tuple(claims))
-
-
 SECTIONS: dict[str, Callable[[Result], Section]] = {
     "study": _study,
     "step": _step,
     "overhead": _overhead,
     "manifest": _manifest,
     "growth": _growth,
-    "archive": _archive,
-    "streaming": _streaming,
     "serving": _serving,
 }

@@ -19,7 +19,7 @@ import numpy as np
 from cxr_platform.domain.strategies import ordered, strategy_by_name
 from cxr_platform.errors import ConfigError
 from pipelines.benchmarks import write_result
-from pipelines.benchmarks.page_sections import STREAMED_TO_MEMORY
+from pipelines.benchmarks.large_study_sections import STREAMED_TO_MEMORY
 from pipelines.benchmarks.study import manifest_of_size, with_folds
 from pipelines.options import ProfileOptions, add_profile_options, add_weights_option
 

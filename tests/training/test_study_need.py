@@ -17,7 +17,7 @@ from cxr_platform.training.study_need import (
     study_need,
     trial_bytes,
 )
-from pipelines.benchmarks.page_sections import LARGEST_PROCESS_MIB
+from pipelines.benchmarks.large_study_sections import LARGEST_PROCESS_MIB
 from tests.training.builders import tiny_profile, tiny_study
 
 PAPER = load_profile("paper")

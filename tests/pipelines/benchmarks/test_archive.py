@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from cxr_platform.domain.study import CacheUse
 from pipelines import benchmark
 from pipelines.benchmarks import archive
 from pipelines.benchmarks.archive import Stage, verdicts
@@ -26,6 +27,7 @@ def command(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The module that is run in place of every stage, with its arguments."""
     words = ["timeit", "-n", "1", "import os; block = os.urandom(2**26); __import__('time').sleep(1.5)"]
     monkeypatch.setattr(archive, "draw", lambda *_: None)
+    monkeypatch.setattr(archive, "_cache_use", lambda _: CacheUse(hits=3, misses=1).model_dump())
     monkeypatch.setattr(archive, "_command", lambda *_: words)
     return words
 
@@ -38,7 +40,9 @@ def measure(tmp_path: Path) -> int:
 def test_memory_within_the_limits_is_said_to_be() -> None:
     lines = verdicts(SMALL, LARGE)
     assert lines[1] == "study: 5.0 times the images take 5.0 times the time and 1.20 times the peak memory"
-    assert lines[-1] == "largest process 1200 MiB (study); limits 3072 MiB and 1.3 times: met"
+    assert lines[-1] == (
+        "largest process 1200 MiB (study), 1.20 times that of fewer images; limits 3072 MiB and 1.3 times: met"
+    )
 
 
 @pytest.mark.parametrize("mib", [1400.0, 4000.0])
@@ -53,6 +57,7 @@ def test_every_stage_is_measured_once(command: list[str], tmp_path: Path, capsys
     assert [(stage["images"], stage["name"]) for stage in result["stages"]] == [
         (images, name) for images in (20, 100) for name in ("manifest", "study", "report")
     ]
+    assert [(use["images"], use["hits"]) for use in result["caches"]] == [(20, 3), (100, 3)]
     assert all(stage["driver_mib"] > 64 and stage["seconds"] > 1 for stage in result["stages"])
     command[:] = ["no_such_module"]  # what was measured is not measured again
     assert measure(tmp_path) == 0
