@@ -231,7 +231,7 @@ def test_a_study_begins_and_continues_in_a_store_that_answers_with_errors_for_a_
         for work in (
             lambda: folder.start(plan()),
             lambda: folder.set_precision("float32"),
-            lambda: folder.set_activations("files", None),
+            lambda: folder.set_activations({"features": "files"}, None),
             lambda: folder.start(plan()),
         ):
             answers_with_errors(errors)
@@ -240,7 +240,7 @@ def test_a_study_begins_and_continues_in_a_store_that_answers_with_errors_for_a_
         answers_with_errors(errors)
         known = folder.known_record()
         assert known is not None
-        assert known.activations == "files"
+        assert known.activations == {"features": "files"}
 
 
 def test_a_study_in_a_store_that_stays_away_is_not_taken_for_a_new_or_damaged_one(
