@@ -2,7 +2,7 @@
 
 A native decoder allocates what the codestream states, not what the DICOM header states, so both must agree before it is
 called. What is in a frame beside its pixels is counted, because decoders take long for much of it. Sources: ITU-T T.81
-table B.1 (JPEG), T.87 annex C (JPEG-LS), T.800 A.5.1 (JPEG 2000, SIZ), DICOM PS3.5 annex G (RLE).
+table B.1 (JPEG), T.87 annex C (JPEG-LS), DICOM PS3.5 annex G (RLE); JPEG 2000 is read by `jpeg2000`.
 """
 
 import re
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr_platform.errors import ImageRefused
+from cxr_platform.intake.jpeg2000 import JP2_SIGNATURE, JPEG2000_START, read_codestream
 
 START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 """Second bytes of the SOF markers: JPEG without DHT, JPG and DAC, and 0xF7 for JPEG-LS."""
@@ -45,9 +46,6 @@ LONGEST_RUN, RLE_SLACK = 128, 2
 
 FILLING = b"\x55" * 512
 
-JPEG2000_START = b"\xff\x4f\xff\x51"
-JP2_SIGNATURE = b"\x00\x00\x00\x0cjP  "
-
 
 class FrameSize(NamedTuple):
     """Size in pixels and number of components that a codestream states."""
@@ -77,7 +75,8 @@ def frame_size(frame: bytes) -> FrameSize | None:
         if frame.startswith(JPEG_START):
             return _jpeg_size(frame)
         if frame.startswith((JPEG2000_START, JP2_SIGNATURE)):
-            return _jpeg2000_size(frame)
+            stated = read_codestream(frame)
+            return FrameSize(stated.width, stated.height, stated.components) if stated else None
     except (struct.error, IndexError, ValueError):  # cut off
         pass
     return None
@@ -166,10 +165,3 @@ def _jpeg_size(frame: bytes) -> FrameSize | None:
         else:
             at += 2 + struct.unpack_from(">H", frame, at + 2)[0]
     return None
-
-
-def _jpeg2000_size(frame: bytes) -> FrameSize:
-    at = frame.index(JPEG2000_START) + 8
-    right, bottom, left, top = struct.unpack_from(">4I", frame, at)
-    (components,) = struct.unpack_from(">H", frame, at + 32)
-    return FrameSize(right - left, bottom - top, components)

@@ -27,6 +27,7 @@ from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGL
 
 from cxr_platform.errors import ImageRefused, last_line
 from cxr_platform.intake.codestream import JPEG_START, check_runs, check_scans, frame_size, with_end_marker
+from cxr_platform.intake.jpeg2000 import check_precincts
 
 Floats: TypeAlias = NDArray[np.floating[Any]]
 
@@ -120,6 +121,7 @@ def _check_pixel_data(dataset: Dataset) -> None:
                 f"the compressed frame ({syntax.name}) states {size or 'no size'}, "
                 f"the header {dataset.Columns} × {dataset.Rows} × {dataset.SamplesPerPixel}",
             )
+        check_precincts(frame)
 
 
 def _check_fragments(encapsulated: bytes) -> None:

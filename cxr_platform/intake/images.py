@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from cxr_platform.config import DecodingConfig, IntakeConfig
 from cxr_platform.errors import ImageRefused
-from cxr_platform.intake.codestream import JP2_SIGNATURE, JPEG2000_START
 from cxr_platform.intake.dicom import decode_dicom
 from cxr_platform.intake.dicom_source import DicomSource
 from cxr_platform.intake.grey_image import GreyImage
+from cxr_platform.intake.jpeg2000 import JP2_SIGNATURE, JPEG2000_START
 from cxr_platform.intake.letterbox import letterbox
 from cxr_platform.intake.quality import QualityMeasures, measure
 from cxr_platform.intake.raster import decode_raster
