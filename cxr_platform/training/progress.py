@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+LEAST_DONE = 0.02
+"""Share of the work of a run that must be done before the time left is estimated: until then processes start."""
+
+
 class Clock:
     """Estimates the time left from the share of work done; `costs` are those of `plan.relative_cost`."""
 
@@ -37,8 +41,8 @@ class Clock:
         self._share[key] = share
 
     def seconds_left(self) -> float | None:
-        """Return the seconds left at the pace so far, or `None` if no work is done yet."""
-        if self._done <= 0 or self._began is None:
+        """Return the seconds left at the pace so far, or `None` if too little work is done yet."""
+        if self._began is None or self._done <= LEAST_DONE * (self._done + self._left):
             return None
         return (self._now() - self._began) * max(0.0, self._left) / self._done
 

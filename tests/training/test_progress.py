@@ -29,6 +29,16 @@ def test_before_any_work_there_is_no_estimate() -> None:
     assert Clock({A: 1.0}).seconds_left() is None
 
 
+def test_a_short_trial_among_long_ones_says_nothing_about_the_time_left() -> None:
+    times = iter([0.0, 60.0])
+    clock = Clock({A: 0.03, B: 57.0}, now=lambda: next(times))
+    clock.start()
+    clock.advance(A, 1.0)
+    assert clock.seconds_left() is None
+    clock.advance(B, 0.5)
+    assert clock.seconds_left() == pytest.approx(60.0, rel=0.01)
+
+
 def test_a_finished_trial_is_a_message_with_its_number() -> None:
     output = RecordedProgress()
     progress = StudyProgress(output)
