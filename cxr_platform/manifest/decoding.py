@@ -11,7 +11,7 @@ import math
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -162,29 +162,36 @@ def decode_files(files: Sequence[File], task: DecodeTask, address: str | None = 
     lost with its node is decoded on another one. Raises `StorageError` if the cache cannot be written or an object
     store does not answer, `ConfigError` if the workers fail on every file.
     """
-    from ray.exceptions import ObjectLostError
-
     left = {key.source_path: (candidate, key) for candidate, key in files}
     with connection(address):
         for size in BLOCK_SIZES:
-            again = True
-            while left and again:
-                nodes, again = _alive_nodes(), False
-                try:
-                    for block in _run_blocks(list(left.values()), size, task):
-                        for record in block:
-                            left.pop(record.key.source_path)
-                        yield block
-                except ObjectLostError:  # the rows of a block, with the node that decoded it
-                    again = True
-                # Files that are left killed their process, or were in blocks of a lost node, which smaller blocks
-                # decode; of the smallest none may be taken for the former that is the latter.
-                again = again or (bool(left) and size == BLOCK_SIZES[-1] and _lost_one_of(nodes))
+            again = bool(left)
+            while again:
+                again = yield from _decode_round(left, size, task)
         if left and len(left) == len(files):
             _check_workers(task)
     keys = [key for _, key in left.values()]
     for start in range(0, len(keys), BLOCK_SIZES[0]):
         yield _undecodable(keys[start : start + BLOCK_SIZES[0]], task)
+
+
+def _decode_round(left: dict[str, File], size: int, task: DecodeTask) -> Generator[list[Decoded], None, bool]:
+    """Decode `left` in blocks of `size` and take out what is yielded; return True to try the rest in that size again.
+
+    Files that stay killed their process, or were in blocks of a lost node, which smaller blocks decode; of the smallest
+    none may be taken for the former that is the latter.
+    """
+    from ray.exceptions import ObjectLostError
+
+    nodes = _alive_nodes()
+    try:
+        for block in _run_blocks(list(left.values()), size, task):
+            for record in block:
+                left.pop(record.key.source_path)
+            yield block
+    except ObjectLostError:  # the rows of a block, with the node that decoded it
+        return bool(left)
+    return bool(left) and size == BLOCK_SIZES[-1] and _lost_one_of(nodes)
 
 
 def _alive_nodes() -> set[str]:
