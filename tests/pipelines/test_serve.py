@@ -13,16 +13,13 @@ import ray
 import ray.serve
 
 from cxr_platform import cluster
-from cxr_platform.registry.promotion import promote
 from cxr_platform.registry.signing import generate_keys
 from cxr_platform.serving import deployment, stopping
 from cxr_platform.serving.api_keys import parse_keys
-from cxr_platform.serving.champion_watcher import ChampionWatcher
 from cxr_platform.serving.proxy_middleware import ProxyMiddleware
-from cxr_platform.serving.screener import Screener
 from pipelines import serve
 from pipelines.options import parse_request
-from tests.serving.builders import filler, registry_with_champion
+from tests.serving.builders import registry_with_champion
 from tests.serving.certificates import write_certificate
 
 
@@ -36,31 +33,6 @@ def _without_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_keys_it_listens_on_loopback_only(host: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert serve.main(["--host", host]) == 2
     assert "API keys" in capsys.readouterr().err
-
-
-def test_the_files_of_a_certificate_are_checked_before_anything_starts(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    cert, key = write_certificate(tmp_path)
-    _, other = write_certificate(tmp_path, "other")
-    _, encrypted = write_certificate(tmp_path, "encrypted", b"secret")
-    expired, of_expired = write_certificate(tmp_path, "expired", days=(-30, -1))
-    later, of_later = write_certificate(tmp_path, "later", days=(1, 30))
-    expected = {"ssl_certfile": str(cert), "ssl_keyfile": str(key)}
-    assert (serve.tls_options(None, None), serve.tls_options(cert, key)) == ({}, expected)
-    for words, error in (
-        (["--tls-cert", cert], "Expected --tls-cert and --tls-key together. Received: --tls-cert alone."),
-        (["--tls-key", key], "Received: --tls-key alone."),
-        (["--tls-cert", tmp_path / "none", "--tls-key", key], f"Expected a certificate (PEM) at {tmp_path / 'none'}."),
-        (["--tls-cert", cert, "--tls-key", tmp_path], f"Expected a private key (PEM) at {tmp_path}."),
-        (["--tls-cert", cert, "--tls-key", other], "KEY_VALUES_MISMATCH"),
-        (["--tls-cert", key, "--tls-key", key], f"the certificate (PEM) in {key}"),
-        (["--tls-cert", cert, "--tls-key", encrypted], f"Expected in {encrypted} the unencrypted private key"),
-        (["--tls-cert", expired, "--tls-key", of_expired], f"Expected in {expired} a certificate that is valid now"),
-        (["--tls-cert", later, "--tls-key", of_later], f"Expected in {later} a certificate that is valid now"),
-    ):
-        assert serve.main(list(map(str, words))) == 2
-        assert error in capsys.readouterr().err
 
 
 def test_a_server_beyond_loopback_without_tls_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,15 +59,6 @@ def test_a_request_log_that_cannot_be_written_is_an_error(
     assert "Expected no --request-log for the running Ray cluster '127.0.0.1:9'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("option", ["--tls-cert", "--tls-key"])
-def test_a_certificate_is_refused_for_a_running_cluster(option: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Serve would ignore it if it runs there already, and the message at the start would name an https address."""
-    assert serve.main([option, "file.pem", "--address", "127.0.0.1:9"]) == 2
-    error = capsys.readouterr().err
-    assert "Expected neither --tls-cert nor --tls-key for the running Ray cluster '127.0.0.1:9'" in error
-    assert "ssl_certfile" in error
-
-
 def test_a_version_that_is_not_signed_is_not_served(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     registry = registry_with_champion(tmp_path / "registry")
     _, public = generate_keys(tmp_path / "ours")
@@ -115,25 +78,6 @@ def test_the_error_of_a_missing_champion_says_how_to_make_one(
 ) -> None:
     assert serve.main(["--registry", str(tmp_path / "registry")]) == 2
     assert "make champion" in capsys.readouterr().err
-
-
-def test_a_changed_champion_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    registry = registry_with_champion(tmp_path / "registry")
-    (registry.root / "v1" / "model.onnx").write_bytes(b"")
-    assert serve.main(["--registry", str(registry.root)]) == 2
-    assert "v1, damaged or changed" in capsys.readouterr().err
-
-
-def test_a_broken_champion_is_replaced_by_the_previous_one_as_in_a_replica(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    registry = registry_with_champion(tmp_path / "registry")
-    registry.add(filler(seed=1))
-    promote(registry, "v2", force=True, lead_seconds=0)
-    (registry.root / "v2" / "model.onnx").write_bytes(b"")
-    replica = ChampionWatcher(registry, lambda folder, bundle: Screener(folder, bundle, threads=1))
-    assert serve.first_version(registry.root) == replica.current[0] == "v1"
-    assert "v2 cannot be loaded: v1 is served. Run: cxr registry verify." in capsys.readouterr().err
 
 
 def test_a_metrics_port_in_use_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
