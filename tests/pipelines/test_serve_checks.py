@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cxr_platform.errors import RegistryError, ServingError
+from cxr_platform.errors import ServingError
 from cxr_platform.registry.promotion import promote
 from cxr_platform.serving.champion_watcher import ChampionWatcher
 from cxr_platform.serving.screener import Screener
@@ -67,7 +67,7 @@ def test_a_changed_champion_is_refused(tmp_path: Path) -> None:
     registry = registry_with_champion(tmp_path / "registry")
     assert first_version(registry.root) == "v1"
     (registry.root / "v1" / "model.onnx").write_bytes(b"")
-    with pytest.raises(RegistryError, match="v1, damaged or changed"):
+    with pytest.raises(ServingError, match="v1, damaged or changed"):
         first_version(registry.root)
 
 
