@@ -195,6 +195,7 @@ def test_a_header_with_many_elements_and_large_overlays_is_read() -> None:
     assert decode_dicom(many_elements(dicom(made), 8 * 3000), DecodingConfig()).container == "DICOM"
 
 
+@pytest.mark.filterwarnings("ignore")  # pydicom warns when it writes a long PatientID
 def test_the_longest_values_that_are_allowed_are_read() -> None:
     table = Dataset()
     table.LUTDescriptor, table.LUTData = [0, 0, 16], np.arange(MAX_TABLE_BYTES // 2, dtype="<u2").tobytes()
