@@ -17,12 +17,12 @@ START_SECONDS, STOP_SECONDS = 180, 60
 
 
 @contextmanager
-def served(registry: Path, folder: Path, *arguments: str) -> Iterator[tuple[int, int]]:
-    """Yield (port, process id) of a server with `KEY`, whose log and keys are in `folder`. It must exit with 0."""
+def served(registry: Path, folder: Path, *arguments: str, with_key: bool = True) -> Iterator[tuple[int, int]]:
+    """Yield (port, process id) of a server, whose log and keys are in `folder`; it has `KEY`. It must exit with 0."""
     (folder / "keys").write_text(KEY, encoding="utf-8")
     port = free_port()
     command = [sys.executable, "-m", "pipelines.serve", "--registry", str(registry), "--port", str(port)]
-    command += ["--keys", str(folder / "keys"), *arguments]
+    command += ["--keys", str(folder / "keys"), *arguments] if with_key else arguments
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(command, cwd=REPOSITORY, stdout=log, stderr=subprocess.STDOUT, env=environment)
