@@ -197,6 +197,8 @@ def execute_trial(
             result = run_robust_trial(bench, profile.robust, rows, seed, lambda epoch: keep(epoch, no_position))
         else:
             result = run_trial(bench, strategy, rows, seed, keep, start)
+    epochs, side = len(result.history), profile.model.input_size
+    early = 0 if strategy.is_solved else profile.training.schedule(strategy.family).early_epochs(epochs, side)
     record = TrialRecord(
         strategy=key.strategy,
         fold=key.fold,
@@ -204,8 +206,8 @@ def execute_trial(
         cut=strategy.cut,
         trained_layers=tuple(result.network.trained_layers),
         images=TrialImages(train=len(rows.train), test=len(rows.test)),
-        epochs=len(result.history),
-        loss_fall=loss_fall(result.history),
+        epochs=epochs,
+        loss_fall=loss_fall(result.history, early),
         accuracy=float(np.mean(result.probabilities.argmax(1) == data.labels[rows.test])) if len(rows.test) else None,
         seconds=TrialSeconds(**result.seconds),
         seed=seed,

@@ -164,12 +164,15 @@ def run_trial(
     return TrialResult(probabilities, history, seconds, network)
 
 
-def loss_fall(history: Sequence[Epoch]) -> float:
-    """Return by how much the mean training loss fell from the third to the last quarter; 0 with fewer than 4 epochs."""
-    quarter = len(history) // 4
+def loss_fall(history: Sequence[Epoch], early: int = 0) -> float:
+    """Return by how much the mean training loss fell from the third to the last quarter; 0 with fewer than 4 epochs.
+
+    The `early` epochs, with smaller images, are left out: the loss also changes with the size.
+    """
+    losses = [epoch.loss for epoch in history[early:]]
+    quarter = len(losses) // 4
     if not quarter:
         return 0.0
-    losses = [epoch.loss for epoch in history]
     return float(np.mean(losses[-2 * quarter : -quarter]) - np.mean(losses[-quarter:]))
 
 

@@ -69,6 +69,7 @@ def test_the_fall_of_the_loss_compares_the_last_two_quarters() -> None:
 
     assert loss_fall(history(3, 3, 2, 2, 1.5, 1.3, 1.1, 1.1)) == pytest.approx(0.3)
     assert loss_fall(history(3, 2, 1)) == 0
+    assert loss_fall(history(9, 9, 9, 9, 2, 2, 2, 2), early=4) == 0, "the loss of larger images may be lower"
 
 
 def test_a_resumed_training_ends_with_the_weights_of_an_uninterrupted_one(features: TrialData) -> None:
