@@ -41,8 +41,8 @@ DECODING_PACKAGES = (
     *("python-gdcm", "scipy", "tensorflow-io"),
 )
 DECODING_MODULES = (
-    *("candidate", "codestream", "dicom", "dicom_grey", "dicom_pixels", "dicom_source", "duplicates", "eligibility"),
-    *("grey_image", "images", "keypoints", "letterbox", "quality", "raster", "vocabulary"),
+    *("candidate", "codestream", "dicom", "dicom_grey", "dicom_header", "dicom_pixels", "dicom_source", "duplicates"),
+    *("eligibility", "grey_image", "images", "jpeg2000", "keypoints", "letterbox", "quality", "raster", "vocabulary"),
 )
 """Modules of `intake` on which pixels and measures depend: with any change of them everything is decoded again."""
 
