@@ -73,6 +73,15 @@ def groups(cluster: Tree) -> list[Tree]:
     return [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
 
 
+def without_registry(cluster: Tree) -> Tree:
+    """Return a RayCluster's spec whose head does not mount the registry, as that of a study does not."""
+    changed = copy.deepcopy(cluster)
+    pod = changed["headGroupSpec"]["template"]["spec"]
+    for owner, field in ((pod, "volumes"), (pod["containers"][0], "volumeMounts")):
+        owner[field] = [each for each in owner[field] if each["name"] != "registry"]
+    return changed
+
+
 def ray_container(group: Tree) -> Tree:
     """The container in which a group's Ray runs: KubeRay takes the first."""
     container: Tree = group["template"]["spec"]["containers"][0]

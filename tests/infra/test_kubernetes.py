@@ -25,6 +25,7 @@ from tests.infra.rendered import (
     pods,
     ray_container,
     rendered_with,
+    without_registry,
 )
 
 GPU = "nvidia.com/gpu"
@@ -49,11 +50,7 @@ def test_every_object_is_labelled_with_its_part(folder: str) -> None:
 def test_the_study_has_the_nodes_of_the_cluster(folder: str) -> None:
     """But not the registry, which the head of the cluster for jobs by hand mounts to add a champion."""
     study, by_hand = (clusters(folder)[kind] for kind in ("RayJob", "RayCluster"))
-    pod = by_hand["headGroupSpec"]["template"]["spec"]
-    pod["volumes"] = [each for each in pod["volumes"] if each["name"] != "registry"]
-    mounts = pod["containers"][0]["volumeMounts"]
-    pod["containers"][0]["volumeMounts"] = [each for each in mounts if each["name"] != "registry"]
-    assert study == by_hand
+    assert study == without_registry(by_hand) != by_hand
 
 
 @EACH

@@ -22,6 +22,7 @@ from tests.infra.rendered import (
     pods,
     ray_container,
     rendered_with,
+    without_registry,
 )
 from tests.infra.test_kubernetes import GPU
 from tests.infra.test_kubernetes_serving import deployed, options
@@ -151,7 +152,7 @@ def test_the_spot_component_adds_nodes_that_may_be_taken_back(tmp_path: Path) ->
     assert [problem for tree in trees for problem in problems(tree)] == []
     specs = {tree["kind"]: tree["spec"] for tree in trees if tree["kind"] in ("RayCluster", "RayJob")}
     cluster = specs["RayCluster"]
-    assert specs["RayJob"]["rayClusterSpec"] == cluster
+    assert specs["RayJob"]["rayClusterSpec"] == without_registry(cluster)
     *_, paid, spot = cluster["workerGroupSpecs"]
     assert (paid["groupName"], spot["groupName"]) == ("gpu", "gpu-spot")
     assert (spot["minReplicas"], spot["replicas"]) == (0, 0)
