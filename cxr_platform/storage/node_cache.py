@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -73,11 +73,7 @@ class NodeCache:
     @property
     def limit(self) -> float:
         """Bytes that the files of this node may take."""
-        if self.gib is not None:
-            return self.gib * 2**30
-        if stated := os.environ.get(LIMIT):
-            return _positive(stated) * 2**30
-        return FREE_SHARE * (free_bytes(cache_folder()) + _size(_files()))
+        return self._limit(_files())
 
     def local(self, file: Path, size: int) -> Path:
         """Return `file` of `size` bytes itself if it is in a file system, else this node's copy of it.
@@ -110,13 +106,14 @@ class NodeCache:
         with file_lock(target.parent / LOCKS / name, timeout=MAKING_SECONDS):
             remove_leftovers(target)  # of a process that was killed while it made the file
             if not _use(target):
-                _remove_oldest(_size(_files()) + size - self.limit)
+                files = _files()
+                _remove_oldest(files, _size(files) + size - self._limit(files))
                 try:
                     _make(target, make)
                 except StorageError as error:
                     if not is_full_disk(error):
                         raise
-                    _remove_oldest(size)  # other files than these have filled the disk
+                    _remove_oldest(_files(), size)  # other files than these have filled the disk
                     _make(target, make)
         return target
 
@@ -126,6 +123,14 @@ class NodeCache:
             if file.parent == cache_folder():
                 file.unlink(missing_ok=True)
         return file.parent == cache_folder()
+
+    def _limit(self, files: Mapping[Path, os.stat_result]) -> float:
+        """Return `limit` beside `files`, which are there."""
+        if self.gib is not None:
+            return self.gib * 2**30
+        if stated := os.environ.get(LIMIT):
+            return _positive(stated) * 2**30
+        return FREE_SHARE * (free_bytes(cache_folder()) + _size(files))
 
 
 def _positive(stated: str) -> float:
@@ -164,9 +169,9 @@ def _make(target: Path, make: Callable[[Path], None]) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _remove_oldest(excess: float) -> None:
-    """Remove files, first those that were not used for longest, until they took `excess` bytes."""
-    for file, status in sorted(_files().items(), key=lambda each: each[1].st_mtime):
+def _remove_oldest(files: Mapping[Path, os.stat_result], excess: float) -> None:
+    """Remove `files`, first those that were not used for longest, until they took `excess` bytes."""
+    for file, status in sorted(files.items(), key=lambda each: each[1].st_mtime):
         is_written = file.name.startswith(".") and time.time() - status.st_mtime < MAKING_SECONDS
         if excess <= 0 or is_written:
             continue
@@ -207,5 +212,5 @@ def _files() -> dict[Path, os.stat_result]:
     return found
 
 
-def _size(files: dict[Path, os.stat_result]) -> int:
+def _size(files: Mapping[Path, os.stat_result]) -> int:
     return sum(status.st_size for status in files.values())

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cxr_platform.domain.study import read_study, total_cache_use
+from cxr_platform.domain.study import read_study
 from cxr_platform.errors import StudyError
+from cxr_platform.evaluation.resource_use import read_resource_use
 from cxr_platform.storage.files import write_json
-from cxr_platform.storage.trial_files import read_trials
 from pipelines.benchmarks import write_result
 from pipelines.benchmarks.large_study_sections import LARGEST_PROCESS_MIB
 from pipelines.benchmarks.manifest import draw
@@ -141,7 +141,7 @@ def _stages(request: ArchiveRequest, images: int) -> list[Stage]:
 def _cache_use(work: Path) -> dict[str, int]:
     """Return the fields of `CacheUse` of the study's trials; nothing if they state none."""
     study = work / RUNS / STUDY
-    use = total_cache_use(filter(None, read_trials(study, read_study(study).trials()).values()))
+    use = read_resource_use(study, read_study(study)).cache
     return use.model_dump() if use is not None else {}
 
 
